@@ -1,0 +1,157 @@
+//! Framing: a big-endian u16 length, then one protobuf message of that many bytes (the contract's *Framing*).
+//!
+//! Nothing else in the crate sees a length.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio_util::codec::{Decoder, Encoder};
+
+use crate::proto::Payload;
+
+/// The longest message that a frame can hold, in bytes.
+pub const MAX_FRAME: usize = u16::MAX as usize;
+
+/// The bytes of the length in front of each message.
+const HEADER: usize = 2;
+
+/// A frame is longer than it may be.
+#[derive(Debug, thiserror::Error)]
+#[error("a frame has {len} bytes, at most {max}")]
+pub struct FrameTooLong {
+    /// Its length in bytes.
+    pub len: usize,
+    /// The limit in bytes.
+    pub max: usize,
+}
+
+/// What stands at the start of a buffer.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Split<'a> {
+    /// A whole frame. `taken` bytes of the buffer belong to it.
+    Frame {
+        /// The message, without the length.
+        message: &'a [u8],
+        /// How much of the buffer the frame took.
+        taken: usize,
+    },
+    /// Not yet a whole frame: it takes that many bytes of the buffer in all.
+    Needs(usize),
+}
+
+/// Looks for a whole frame at the start of a buffer.
+///
+/// # Errors
+///
+/// When the length says more than `max`, as soon as the length is there.
+pub fn split(buffer: &[u8], max: usize) -> Result<Split<'_>, FrameTooLong> {
+    let Some((header, rest)) = buffer.split_first_chunk::<HEADER>() else {
+        return Ok(Split::Needs(HEADER));
+    };
+    let len = usize::from(u16::from_be_bytes(*header));
+    if len > max {
+        return Err(FrameTooLong { len, max });
+    }
+    Ok(match rest.get(..len) {
+        Some(message) => Split::Frame {
+            message,
+            taken: HEADER + len,
+        },
+        None => Split::Needs(HEADER + len),
+    })
+}
+
+/// Appends a message as one frame.
+///
+/// # Errors
+///
+/// When the message has more than [`MAX_FRAME`] bytes; then nothing was appended.
+pub fn encode(message: &impl Payload, dst: &mut BytesMut) -> Result<(), FrameTooLong> {
+    let len = message.payload_len();
+    let header = u16::try_from(len).map_err(|_| FrameTooLong {
+        len,
+        max: MAX_FRAME,
+    })?;
+    dst.reserve(HEADER + len);
+    dst.put_u16(header);
+    message.encode_payload(dst);
+    Ok(())
+}
+
+/// The same for tokio-util's `Framed`, which is what clients use.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FrameCodec;
+
+/// Why a stream of frames broke.
+#[derive(Debug, thiserror::Error)]
+pub enum CodecError {
+    /// The connection failed.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// A frame is too long to be sent.
+    #[error(transparent)]
+    TooLong(#[from] FrameTooLong),
+}
+
+impl Decoder for FrameCodec {
+    type Item = Bytes;
+    type Error = CodecError;
+
+    fn decode(&mut self, src: &mut BytesMut) -> Result<Option<Bytes>, CodecError> {
+        match split(src, MAX_FRAME)? {
+            Split::Frame { message, .. } => {
+                let len = message.len();
+                src.advance(HEADER);
+                Ok(Some(src.split_to(len).freeze()))
+            }
+            Split::Needs(total) => {
+                src.reserve(total - src.len());
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl<M: Payload> Encoder<&M> for FrameCodec {
+    type Error = CodecError;
+
+    fn encode(&mut self, message: &M, dst: &mut BytesMut) -> Result<(), CodecError> {
+        Ok(encode(message, dst)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::Error;
+
+    fn message_of(len: usize) -> Error {
+        // cmd takes 4 bytes, the text's own header 1 + 3
+        Error {
+            cmd: 90001,
+            err_code: 0,
+            err_str: "x".repeat(len - 8),
+        }
+    }
+
+    #[test]
+    fn the_longest_frame_passes_and_one_byte_more_is_refused_whole() {
+        let mut out = BytesMut::new();
+        encode(&message_of(MAX_FRAME), &mut out).unwrap();
+        assert_eq!(out.len(), HEADER + MAX_FRAME);
+        assert!(
+            matches!(split(&out, MAX_FRAME), Ok(Split::Frame { taken, .. }) if taken == out.len())
+        );
+        assert!(encode(&message_of(MAX_FRAME + 1), &mut out).is_err());
+        assert_eq!(
+            out.len(),
+            HEADER + MAX_FRAME,
+            "nothing of the refused frame is left behind"
+        );
+    }
+
+    #[test]
+    fn a_frame_over_the_limit_is_known_from_its_length() {
+        assert!(split(&[0x10, 0x01], 4096).is_err());
+        assert_eq!(split(&[0x10, 0x00], 4096).unwrap(), Split::Needs(4098));
+        assert_eq!(split(&[0x10], 4096).unwrap(), Split::Needs(2));
+    }
+}

@@ -1,0 +1,59 @@
+use std::fmt;
+
+/// A command of the wire contract (its table *Commands*).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Cmd {
+    /// Asks the gateway for an access server.
+    ReqAccessServer = 10001,
+    /// Binds a user to a session.
+    Login = 20001,
+    /// Renews presence.
+    Ping = 20002,
+    /// A message to one user.
+    SendP2PMsg = 20003,
+    /// The receiver accepts a message.
+    AcceptP2PMsgAck = 20004,
+    /// A message to a group.
+    SendGroupMsg = 20005,
+    /// Asks for what is new in the user's own inbox.
+    SyncMsg = 20006,
+    /// Pushed: there is something new.
+    Notify = 20007,
+    /// Ends the login and the session.
+    Logout = 20008,
+    /// What the server says about a frame that has no reply of its own.
+    ErrServer = 90001,
+}
+
+impl Cmd {
+    /// Every command, in the order of their numbers.
+    pub const ALL: [Cmd; 10] = [
+        Cmd::ReqAccessServer,
+        Cmd::Login,
+        Cmd::Ping,
+        Cmd::SendP2PMsg,
+        Cmd::AcceptP2PMsgAck,
+        Cmd::SendGroupMsg,
+        Cmd::SyncMsg,
+        Cmd::Notify,
+        Cmd::Logout,
+        Cmd::ErrServer,
+    ];
+
+    /// The number in field 1 of every frame.
+    pub const fn number(self) -> u32 {
+        self as u32
+    }
+
+    /// The command of that number, if the contract knows one.
+    pub fn from_number(number: u32) -> Option<Cmd> {
+        Cmd::ALL.into_iter().find(|cmd| cmd.number() == number)
+    }
+}
+
+impl fmt::Display for Cmd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}

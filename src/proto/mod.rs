@@ -1,0 +1,20 @@
+//! The messages of the wire contract, their command numbers and their error codes.
+//!
+//! The structs are generated from `proto/external/*.proto`; [`Cmd`], [`Code`] and [`Reply`] are what the contract says
+//! beside them.
+
+mod cmd;
+mod code;
+mod lossy;
+mod reply;
+
+pub use cmd::Cmd;
+pub use code::Code;
+pub use lossy::decode_lossy;
+pub use reply::{Payload, Reply};
+
+mod external {
+    #![allow(missing_docs, reason = "the fields are described in the .proto files")]
+    include!(concat!(env!("OUT_DIR"), "/external.rs"));
+}
+pub use external::*;

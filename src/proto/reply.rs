@@ -1,0 +1,185 @@
+use bytes::BytesMut;
+use prost::Message;
+
+use super::{
+    Cmd, Code, Error, ReqAcceptP2pMsgAck, ReqSendGroupMsg, ReqSendP2pMsg, ReqSyncMsg,
+    ResAcceptP2pMsgAck, ResLogout, ResSelectAccessServerForClient, ResSendGroupMsg, ResSendP2pMsg,
+    ResSyncMsg,
+};
+
+/// The longest msgID that is echoed, in bytes: a longer one could push the reply over the frame limit.
+const ECHO_MAX: usize = 32 * 1024;
+
+/// What can stand in a frame: any message of the contract, or a [`Reply`].
+pub trait Payload {
+    /// The length of the encoded message in bytes.
+    fn payload_len(&self) -> usize;
+    /// Appends the encoded message.
+    fn encode_payload(&self, dst: &mut BytesMut);
+}
+
+impl<M: Message> Payload for M {
+    fn payload_len(&self) -> usize {
+        self.encoded_len()
+    }
+
+    fn encode_payload(&self, dst: &mut BytesMut) {
+        self.encode_raw(dst);
+    }
+}
+
+/// The answer to one request. Each command has its own message; login and ping are answered by `Error`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    /// To login and ping, and to frames that have no reply of their own.
+    Error(Error),
+    /// To 10001.
+    SelectAccess(ResSelectAccessServerForClient),
+    /// To 20003.
+    P2p(ResSendP2pMsg),
+    /// To 20004.
+    Ack(ResAcceptP2pMsgAck),
+    /// To 20005.
+    Group(ResSendGroupMsg),
+    /// To 20006.
+    Sync(ResSyncMsg),
+    /// To 20008.
+    Logout(ResLogout),
+}
+
+impl Reply {
+    /// 0 to a login.
+    pub fn login() -> Reply {
+        Reply::error(Cmd::Login, Code::Ok, Code::Ok.text())
+    }
+
+    /// 0 to a ping.
+    pub fn ping() -> Reply {
+        Reply::error(Cmd::Ping, Code::Ok, Code::Ok.text())
+    }
+
+    /// `Error {90001, code}`, which belongs to no request in particular.
+    pub fn server(code: Code, text: impl Into<String>) -> Reply {
+        Reply::error(Cmd::ErrServer, code, text)
+    }
+
+    fn error(cmd: Cmd, code: Code, text: impl Into<String>) -> Reply {
+        Reply::Error(Error {
+            cmd: cmd.number(),
+            err_code: code.number(),
+            err_str: text.into(),
+        })
+    }
+
+    /// 0 and an address to 10001.
+    pub fn select_access(addr: String) -> Reply {
+        Reply::SelectAccess(ResSelectAccessServerForClient {
+            cmd: Cmd::ReqAccessServer.number(),
+            err_str: Code::Ok.text().into(),
+            addr,
+            ..Default::default()
+        })
+    }
+
+    /// 0 to a message, with the request's ids.
+    pub fn p2p(request: &ReqSendP2pMsg) -> Reply {
+        Reply::P2p(ResSendP2pMsg {
+            cmd: Cmd::SendP2PMsg.number(),
+            err_str: Code::Ok.text().into(),
+            source_uid: request.source_uid,
+            target_uid: request.target_uid,
+            msg_id: echo(&request.msg_id),
+            ..Default::default()
+        })
+    }
+
+    /// 0 to an acceptance.
+    pub fn ack(_: &ReqAcceptP2pMsgAck) -> Reply {
+        Reply::Ack(ResAcceptP2pMsgAck {
+            cmd: Cmd::AcceptP2PMsgAck.number(),
+            err_str: Code::Ok.text().into(),
+            ..Default::default()
+        })
+    }
+
+    /// 0 to a group message, with the request's ids.
+    pub fn group(request: &ReqSendGroupMsg) -> Reply {
+        Reply::Group(ResSendGroupMsg {
+            cmd: Cmd::SendGroupMsg.number(),
+            err_str: Code::Ok.text().into(),
+            group_id: request.group_id,
+            msg_id: echo(&request.msg_id),
+            ..Default::default()
+        })
+    }
+
+    /// An empty page with the request's currentID.
+    pub fn sync(request: &ReqSyncMsg) -> Reply {
+        Reply::Sync(ResSyncMsg {
+            cmd: Cmd::SyncMsg.number(),
+            err_str: Code::Ok.text().into(),
+            current_id: request.current_id,
+            ..Default::default()
+        })
+    }
+
+    /// 0 to a logout.
+    pub fn logout() -> Reply {
+        Reply::Logout(ResLogout {
+            cmd: Cmd::Logout.number(),
+            err_str: Code::Ok.text().into(),
+            ..Default::default()
+        })
+    }
+
+    /// The same answer with another code and text. The ids stay.
+    #[must_use]
+    pub fn with(mut self, code: Code, text: impl Into<String>) -> Reply {
+        let (err_code, err_str) = match &mut self {
+            Reply::Error(m) => (&mut m.err_code, &mut m.err_str),
+            Reply::SelectAccess(m) => (&mut m.err_code, &mut m.err_str),
+            Reply::P2p(m) => (&mut m.err_code, &mut m.err_str),
+            Reply::Ack(m) => (&mut m.err_code, &mut m.err_str),
+            Reply::Group(m) => (&mut m.err_code, &mut m.err_str),
+            Reply::Sync(m) => (&mut m.err_code, &mut m.err_str),
+            Reply::Logout(m) => (&mut m.err_code, &mut m.err_str),
+        };
+        *err_code = code.number();
+        *err_str = text.into();
+        self
+    }
+}
+
+fn echo(msg_id: &str) -> String {
+    if msg_id.len() > ECHO_MAX {
+        String::new()
+    } else {
+        msg_id.to_owned()
+    }
+}
+
+impl Payload for Reply {
+    fn payload_len(&self) -> usize {
+        match self {
+            Reply::Error(m) => m.encoded_len(),
+            Reply::SelectAccess(m) => m.encoded_len(),
+            Reply::P2p(m) => m.encoded_len(),
+            Reply::Ack(m) => m.encoded_len(),
+            Reply::Group(m) => m.encoded_len(),
+            Reply::Sync(m) => m.encoded_len(),
+            Reply::Logout(m) => m.encoded_len(),
+        }
+    }
+
+    fn encode_payload(&self, dst: &mut BytesMut) {
+        match self {
+            Reply::Error(m) => m.encode_raw(dst),
+            Reply::SelectAccess(m) => m.encode_raw(dst),
+            Reply::P2p(m) => m.encode_raw(dst),
+            Reply::Ack(m) => m.encode_raw(dst),
+            Reply::Group(m) => m.encode_raw(dst),
+            Reply::Sync(m) => m.encode_raw(dst),
+            Reply::Logout(m) => m.encode_raw(dst),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! One suite for each trait, run on every implementation; and what the codec promises for any stream of bytes.
+
+mod codec;
