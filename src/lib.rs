@@ -11,5 +11,11 @@
     )
 )]
 
+pub mod clock;
 pub mod codec;
+pub mod config;
+pub mod idgen;
 pub mod proto;
+pub mod shutdown;
+
+pub use config::Config;

@@ -1,3 +1,4 @@
 //! One suite for each trait, run on every implementation; and what the codec promises for any stream of bytes.
 
+mod clock;
 mod codec;

@@ -1,0 +1,183 @@
+use std::fmt;
+use std::io;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// Why a config can't be used. Its text says where and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("{name}: {source} (give another file with --config FILE, or none for the defaults)")]
+    Unreadable {
+        /// The file.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Something in it is wrong.
+    #[error("{place}{message}")]
+    Invalid {
+        /// File, line and key, as far as they are known.
+        place: Place,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+/// Where in a config something stands. Written as `imd.toml:12: session.idle: `.
+#[derive(Debug, Default)]
+pub struct Place {
+    file: String,
+    line: Option<usize>,
+    key: String,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.file.is_empty() {
+            write!(f, "{}:", self.file)?;
+            if let Some(line) = self.line {
+                write!(f, "{line}:")?;
+            }
+            f.write_str(" ")?;
+        }
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        Ok(())
+    }
+}
+
+/// What [`Config::check`](super::Config::check) finds: a key such as `access.1.name`, and what is wrong with it.
+#[derive(Debug)]
+pub struct Invalid {
+    pub key: String,
+    pub message: String,
+}
+
+impl From<Invalid> for ConfigError {
+    fn from(invalid: Invalid) -> Self {
+        let place = Place {
+            key: invalid.key,
+            ..Place::default()
+        };
+        ConfigError::Invalid {
+            place,
+            message: invalid.message,
+        }
+    }
+}
+
+impl ConfigError {
+    pub(super) fn from_toml(error: &toml::de::Error, text: &str, file: &str) -> Self {
+        let line = error.span().map(|span| line_of(text, span.start));
+        let key = error
+            .span()
+            .and_then(|span| key_at(text, span))
+            .unwrap_or_default();
+        let place = Place {
+            file: file.into(),
+            line,
+            key,
+        };
+        ConfigError::Invalid {
+            place,
+            message: error.message().replace('\n', " "),
+        }
+    }
+
+    pub(super) fn invalid(invalid: Invalid, text: &str, file: &str) -> Self {
+        let line = span_of(text, &invalid.key).map(|span| line_of(text, span.start));
+        let place = Place {
+            file: file.into(),
+            line,
+            key: invalid.key,
+        };
+        ConfigError::Invalid {
+            place,
+            message: invalid.message,
+        }
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.bytes()
+        .take(offset)
+        .filter(|&byte| byte == b'\n')
+        .count()
+        + 1
+}
+
+/// Where the value of a dotted key stands; that of its nearest parent when the key itself was left out.
+fn span_of(text: &str, key: &str) -> Option<Range<usize>> {
+    let root = DeTable::parse(text).ok()?;
+    let mut found = None;
+    let mut children = Children::Table(root.get_ref());
+    for part in key.split('.') {
+        let Some(value) = children.get(part) else {
+            break;
+        };
+        found = Some(value.span());
+        children = Children::of(value.get_ref());
+    }
+    found
+}
+
+/// The dotted key of the innermost value or key that covers a place.
+fn key_at(text: &str, at: Range<usize>) -> Option<String> {
+    let root = DeTable::parse(text).ok()?;
+    let mut path: Vec<String> = Vec::new();
+    let mut children = Children::Table(root.get_ref());
+    while let Some((name, value)) = children.covering(&at) {
+        path.push(name);
+        children = Children::of(value.get_ref());
+    }
+    (!path.is_empty()).then(|| path.join("."))
+}
+
+enum Children<'a, 'i> {
+    Table(&'a DeTable<'i>),
+    Array(&'a [Spanned<DeValue<'i>>]),
+    None,
+}
+
+impl<'a, 'i> Children<'a, 'i> {
+    fn of(value: &'a DeValue<'i>) -> Self {
+        match value {
+            DeValue::Table(table) => Children::Table(table),
+            DeValue::Array(array) => Children::Array(array),
+            _ => Children::None,
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&'a Spanned<DeValue<'i>>> {
+        match self {
+            Children::Table(table) => table.get(name),
+            Children::Array(array) => array.get(name.parse::<usize>().ok()?),
+            Children::None => None,
+        }
+    }
+
+    fn covering(&self, at: &Range<usize>) -> Option<(String, &'a Spanned<DeValue<'i>>)> {
+        let covers = |span: Range<usize>| span.start <= at.start && at.end <= span.end;
+        match self {
+            Children::Table(table) => table
+                .iter()
+                .find(|(key, value)| covers(key.span()) || covers(value.span()) || holds(value, at))
+                .map(|(key, value)| (key.get_ref().to_string(), value)),
+            Children::Array(array) => array
+                .iter()
+                .enumerate()
+                .find(|(_, value)| covers(value.span()) || holds(value, at))
+                .map(|(index, value)| (index.to_string(), value)),
+            Children::None => None,
+        }
+    }
+}
+
+/// The span of a `[table]` is its header alone; what it covers is in its children.
+fn holds(value: &Spanned<DeValue<'_>>, at: &Range<usize>) -> bool {
+    Children::of(value.get_ref()).covering(at).is_some()
+}

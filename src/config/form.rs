@@ -1,0 +1,43 @@
+//! How values are written in imd.toml.
+
+/// `"10s"`, `"5m"`, `"1h 30m"`.
+pub mod duration {
+    use std::time::Duration;
+
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&humantime::format_duration(*value))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(from)?;
+        humantime::parse_duration(&text).map_err(|error| {
+            D::Error::custom(format!(
+                "{text:?} is no duration such as \"10s\" or \"5m\": {error}"
+            ))
+        })
+    }
+}
+
+/// `"127.0.0.1:10000"`, `"[::1]:10000"`.
+pub mod address {
+    use std::net::SocketAddr;
+
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(value: &SocketAddr, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(value)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map_err(|_| {
+            D::Error::custom(format!(
+                "{text:?} is no address such as \"127.0.0.1:10000\" (an IP address and a port, 0 for a free one)"
+            ))
+        })
+    }
+}

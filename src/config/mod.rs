@@ -1,0 +1,451 @@
+//! The model of imd.toml: every key with its default, what is allowed, and errors that name key and line.
+
+mod error;
+mod form;
+mod validate;
+
+pub use error::ConfigError;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{Clock, ManualClock, RealClock};
+
+/// The imd.toml that `imd` is shipped with; it has every key with its default.
+pub const SHIPPED: &str = include_str!("../../imd.toml");
+
+/// The salt that existing clients of the stack compute their tokens with.
+pub const PUBLIC_SALT: &str = "!0h#?123(ABM";
+
+/// Everything that can be set. [`Config::default`] is what the shipped imd.toml says.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// `[gateway]`
+    pub gateway: Gateway,
+    /// `[[access]]`, one table for each access server.
+    pub access: AccessServers,
+    /// `[registry]`
+    pub registry: Registry,
+    /// `[session]`
+    pub session: Session,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[auth]`
+    pub auth: Auth,
+    /// `[store]`
+    pub store: Store,
+    /// `[http]`
+    pub http: Http,
+    /// `[idgen]`
+    pub idgen: Idgen,
+    /// `[shutdown]`
+    pub shutdown: Shutdown,
+    /// Which clock; only a program that embeds `imd` can choose.
+    #[serde(skip)]
+    pub clock: ClockKind,
+}
+
+/// `[gateway]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Gateway {
+    /// Where clients ask for an access server.
+    #[serde(with = "form::address")]
+    pub listen: SocketAddr,
+    /// How one is chosen.
+    pub strategy: Strategy,
+    /// How often the list is read again from the registry.
+    #[serde(with = "form::duration")]
+    pub refresh: Duration,
+    /// A connection without a frame for so long is closed.
+    #[serde(with = "form::duration")]
+    pub idle: Duration,
+}
+
+/// How the gateway chooses an access server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// Any, with equal chance.
+    Random,
+    /// Each in turn.
+    RoundRobin,
+    /// The one with the fewest sessions.
+    LeastSessions,
+}
+
+/// The list of `[[access]]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AccessServers(pub Vec<AccessServer>);
+
+/// One `[[access]]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessServer {
+    /// Its name in the registry.
+    pub name: String,
+    /// Where it listens.
+    #[serde(with = "form::address")]
+    pub listen: SocketAddr,
+    /// What clients are told to dial, as host or host:port, where that is not the listening address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advertise: Option<String>,
+}
+
+/// `[registry]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Registry {
+    /// How long an access server stays listed after its last sign of life.
+    #[serde(with = "form::duration")]
+    pub lease: Duration,
+    /// How often it gives one.
+    #[serde(with = "form::duration")]
+    pub heartbeat: Duration,
+}
+
+/// `[session]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Session {
+    /// A connection to an access server has so long to log in.
+    #[serde(with = "form::duration")]
+    pub login_deadline: Duration,
+    /// After the login, a connection without a frame for so long is closed.
+    #[serde(with = "form::duration")]
+    pub idle: Duration,
+    /// A user counts as online for so long after the last login or ping.
+    #[serde(with = "form::duration")]
+    pub presence: Duration,
+    /// A peer that takes nothing of what is written to it for so long is closed.
+    #[serde(with = "form::duration")]
+    pub write_deadline: Duration,
+    /// A frame must be complete so long after its first byte.
+    #[serde(with = "form::duration")]
+    pub half_frame: Duration,
+    /// What becomes of a session when its user logs in on another.
+    pub second_login: SecondLogin,
+    /// TCP keepalive: the idle time before the first probe.
+    #[serde(with = "form::duration")]
+    pub tcp_keepalive: Duration,
+    /// TCP_USER_TIMEOUT: how long sent bytes may stay unacknowledged (Linux only).
+    #[serde(with = "form::duration")]
+    pub tcp_user_timeout: Duration,
+}
+
+/// What becomes of a session when its user logs in on another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecondLogin {
+    /// The older session is told 93004 and closed.
+    Close,
+    /// The older session is served, but no longer notified: what the stack does.
+    Demote,
+    /// The newer login is refused with 93004.
+    Refuse,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Connections in all, on every listener. The open-file limit may allow fewer.
+    pub connections: usize,
+    /// Bytes of a frame before the login. After it, 65,535.
+    pub frame_before_login: usize,
+    /// Bytes of a message's text.
+    pub message: usize,
+    /// Bytes of a msgID.
+    pub msg_id: usize,
+    /// Members of a group.
+    pub group_members: usize,
+    /// Bytes that may wait to be written to one session.
+    pub outbound: usize,
+}
+
+/// `[auth]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// A token is the MD5 of the UID followed by this salt.
+    pub salt: String,
+    /// Whether users who never registered may log in, send and receive.
+    pub auto_register: bool,
+    /// How long a token from the HTTP API is good for.
+    #[serde(with = "form::duration")]
+    pub token_lifetime: Duration,
+}
+
+/// `[store]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// Bytes that the memory store may hold; past it sends are refused with 90001.
+    pub memory_limit: usize,
+}
+
+/// `[http]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Where the user API listens.
+    #[serde(with = "form::address")]
+    pub user_listen: SocketAddr,
+    /// Where the group API listens.
+    #[serde(with = "form::address")]
+    pub group_listen: SocketAddr,
+    /// Bytes of a request's body.
+    pub body: usize,
+    /// A request must have arrived, and be answered, in this time.
+    #[serde(with = "form::duration")]
+    pub timeout: Duration,
+}
+
+/// `[idgen]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Idgen {
+    /// The machine number in snowflakes, 0 to 1023.
+    pub machine: u16,
+}
+
+/// `[shutdown]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Shutdown {
+    /// How long sessions get to take what was written to them.
+    #[serde(with = "form::duration")]
+    pub grace: Duration,
+}
+
+/// Which clock an `imd` runs on.
+#[derive(Debug, Clone, Default)]
+pub enum ClockKind {
+    /// The machine's.
+    #[default]
+    Real,
+    /// One that moves only when told to.
+    Manual(ManualClock),
+}
+
+impl PartialEq for ClockKind {
+    fn eq(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+}
+
+impl ClockKind {
+    /// The clock itself.
+    pub fn build(&self) -> Arc<dyn Clock> {
+        match self {
+            ClockKind::Real => Arc::new(RealClock::default()),
+            ClockKind::Manual(clock) => Arc::new(clock.clone()),
+        }
+    }
+}
+
+const fn local(port: u16) -> SocketAddr {
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+const fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Gateway {
+            listen: local(10000),
+            strategy: Strategy::Random,
+            refresh: seconds(5),
+            idle: seconds(600),
+        }
+    }
+}
+
+impl Default for AccessServers {
+    fn default() -> Self {
+        let mut servers = AccessServers(Vec::new());
+        servers.resize(3);
+        servers
+    }
+}
+
+impl AccessServers {
+    /// Keeps the first `count`, or adds more: each on the port after the one before, on a free port where that is 0.
+    pub fn resize(&mut self, count: usize) {
+        self.0.truncate(count);
+        while self.0.len() < count {
+            let listen = match self.0.last().map(|last| last.listen) {
+                None => local(11000),
+                Some(addr) => match addr.port() {
+                    0 => addr,
+                    port => SocketAddr::new(addr.ip(), port.wrapping_add(1)),
+                },
+            };
+            let taken = |name: &str| self.0.iter().any(|server| server.name == name);
+            let name = (self.0.len() + 1..)
+                .map(|n| format!("access-{n}"))
+                .find(|n| !taken(n));
+            let name = name.unwrap_or_default();
+            self.0.push(AccessServer {
+                name,
+                listen,
+                advertise: None,
+            });
+        }
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Registry {
+            lease: seconds(10),
+            heartbeat: seconds(5),
+        }
+    }
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Session {
+            login_deadline: seconds(300),
+            idle: seconds(60),
+            presence: seconds(15),
+            write_deadline: seconds(10),
+            half_frame: seconds(10),
+            second_login: SecondLogin::Close,
+            tcp_keepalive: seconds(30),
+            tcp_user_timeout: seconds(30),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections: 65_536,
+            frame_before_login: 4_096,
+            message: 32_768,
+            msg_id: 128,
+            group_members: 2_000,
+            outbound: 524_288,
+        }
+    }
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Auth {
+            salt: PUBLIC_SALT.into(),
+            auto_register: true,
+            token_lifetime: seconds(24 * 3600),
+        }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Store {
+            memory_limit: 1_073_741_824,
+        }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Http {
+            user_listen: local(6001),
+            group_listen: local(7001),
+            body: 65_536,
+            timeout: seconds(10),
+        }
+    }
+}
+
+impl Default for Idgen {
+    fn default() -> Self {
+        Idgen { machine: 1 }
+    }
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Shutdown { grace: seconds(5) }
+    }
+}
+
+impl Config {
+    /// The defaults on free ports of the loopback interface, with the memory store: for tests.
+    pub fn ephemeral() -> Self {
+        let mut config = Config::default();
+        config.any_port();
+        config
+    }
+
+    /// Moves time to a [`ManualClock`], which `Imd::clock` advances.
+    #[must_use]
+    pub fn manual_clock(self) -> Self {
+        self.with_clock(ManualClock::default())
+    }
+
+    /// The same with a clock that the caller keeps a handle of, for [`ManualClock::skew`].
+    #[must_use]
+    pub fn with_clock(mut self, clock: ManualClock) -> Self {
+        self.clock = ClockKind::Manual(clock);
+        self
+    }
+
+    /// Lets every listener take a free port.
+    pub fn any_port(&mut self) {
+        self.gateway.listen.set_port(0);
+        self.http.user_listen.set_port(0);
+        self.http.group_listen.set_port(0);
+        for server in &mut self.access.0 {
+            server.listen.set_port(0);
+        }
+    }
+
+    /// Reads and checks a config from TOML. `name` stands for the file in errors.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong first, with key and line.
+    pub fn from_toml(text: &str, name: &str) -> Result<Config, ConfigError> {
+        let config: Config =
+            toml::from_str(text).map_err(|error| ConfigError::from_toml(&error, text, name))?;
+        config
+            .check()
+            .map_err(|invalid| ConfigError::invalid(invalid, text, name))?;
+        Ok(config)
+    }
+
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    ///
+    /// When it can't be read, or as [`from_toml`](Self::from_toml).
+    pub fn from_file(path: &Path) -> Result<Config, ConfigError> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+            name: name.clone(),
+            source,
+        })?;
+        Config::from_toml(&text, &name)
+    }
+
+    /// The effective config as TOML.
+    ///
+    /// # Errors
+    ///
+    /// When a value can't be written as TOML; none of a checked config.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(self)
+    }
+}

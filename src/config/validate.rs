@@ -1,0 +1,204 @@
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::error::Invalid;
+use super::{Config, ConfigError};
+use crate::codec::MAX_FRAME;
+use crate::idgen::MAX_MACHINE;
+
+/// What a `ResSyncMsg` with one message takes beside its text and msgID, in bytes, at the most.
+const PAGE_OVERHEAD: usize = 256;
+
+/// The longest duration that can be set: well inside what timers and Unix milliseconds can add up.
+const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+impl Config {
+    /// Checks every value, also those that a program or a flag has set.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong, with its key.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.check().map_err(ConfigError::from)
+    }
+
+    pub(super) fn check(&self) -> Result<(), Invalid> {
+        self.check_durations()?;
+        self.check_access()?;
+        self.check_limits()?;
+        self.check_listeners()?;
+        ensure(
+            self.registry.heartbeat < self.registry.lease,
+            "registry.heartbeat",
+            || {
+                format!(
+                    "must be less than registry.lease ({}), or leases run out between heartbeats",
+                    humantime::format_duration(self.registry.lease)
+                )
+            },
+        )?;
+        ensure(self.idgen.machine <= MAX_MACHINE, "idgen.machine", || {
+            format!("{} is more than {MAX_MACHINE}", self.idgen.machine)
+        })
+    }
+
+    fn check_durations(&self) -> Result<(), Invalid> {
+        let durations = [
+            ("gateway.refresh", self.gateway.refresh),
+            ("gateway.idle", self.gateway.idle),
+            ("registry.lease", self.registry.lease),
+            ("registry.heartbeat", self.registry.heartbeat),
+            ("session.login_deadline", self.session.login_deadline),
+            ("session.idle", self.session.idle),
+            ("session.presence", self.session.presence),
+            ("session.write_deadline", self.session.write_deadline),
+            ("session.half_frame", self.session.half_frame),
+            ("session.tcp_keepalive", self.session.tcp_keepalive),
+            ("session.tcp_user_timeout", self.session.tcp_user_timeout),
+            ("auth.token_lifetime", self.auth.token_lifetime),
+            ("http.timeout", self.http.timeout),
+            ("shutdown.grace", self.shutdown.grace),
+        ];
+        for (key, value) in durations {
+            ensure(value >= Duration::from_millis(1), key, || {
+                "must be at least 1ms".into()
+            })?;
+            ensure(value <= MAX_DURATION, key, || {
+                "must be at most 100 years".into()
+            })?;
+        }
+        let keepalive = self.session.tcp_keepalive;
+        // The kernel counts these in whole seconds, and in a 16-bit number.
+        ensure(
+            (Duration::from_secs(1)..=Duration::from_secs(32_767)).contains(&keepalive),
+            "session.tcp_keepalive",
+            || "must be from 1s to 32767s".into(),
+        )?;
+        ensure(
+            self.session.tcp_user_timeout <= Duration::from_millis(i32::MAX.unsigned_abs().into()),
+            "session.tcp_user_timeout",
+            || "must be at most 24 days".into(),
+        )
+    }
+
+    fn check_access(&self) -> Result<(), Invalid> {
+        let servers = &self.access.0;
+        ensure(!servers.is_empty(), "access", || {
+            "at least one [[access]] is needed".into()
+        })?;
+        let mut names = HashSet::new();
+        for (index, server) in servers.iter().enumerate() {
+            let name = &server.name;
+            let key = format!("access.{index}.name");
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            ensure(!name.is_empty() && name.chars().all(plain), &key, || {
+                format!("{name:?} must be letters, digits, '-', '_' and '.' only")
+            })?;
+            ensure(names.insert(name), &key, || {
+                format!("{name:?} is there twice")
+            })?;
+            if let Some(advertise) = &server.advertise {
+                ensure(
+                    is_host(advertise),
+                    &format!("access.{index}.advertise"),
+                    || format!("{advertise:?} is no host or host:port that a client can dial"),
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_limits(&self) -> Result<(), Invalid> {
+        let limits = &self.limits;
+        let ranges = [
+            ("limits.connections", limits.connections, 1, 1 << 20),
+            (
+                "limits.frame_before_login",
+                limits.frame_before_login,
+                128,
+                MAX_FRAME,
+            ),
+            ("limits.message", limits.message, 1, MAX_FRAME),
+            ("limits.msg_id", limits.msg_id, 20, 32 * 1024),
+            ("limits.group_members", limits.group_members, 1, 1 << 20),
+            ("limits.outbound", limits.outbound, 2 * MAX_FRAME, 1 << 30),
+            (
+                "store.memory_limit",
+                self.store.memory_limit,
+                1 << 16,
+                usize::MAX,
+            ),
+            ("http.body", self.http.body, 256, 1 << 30),
+        ];
+        for (key, value, least, most) in ranges {
+            ensure((least..=most).contains(&value), key, || {
+                format!("{value} must be from {least} to {most}")
+            })?;
+        }
+        ensure(
+            limits.message + limits.msg_id + PAGE_OVERHEAD <= MAX_FRAME,
+            "limits.message",
+            || {
+                format!(
+                    "{} and limits.msg_id {} do not fit one frame together: at most {}",
+                    limits.message,
+                    limits.msg_id,
+                    MAX_FRAME - PAGE_OVERHEAD
+                )
+            },
+        )
+    }
+
+    fn check_listeners(&self) -> Result<(), Invalid> {
+        let mut listeners = vec![
+            ("gateway.listen".to_owned(), self.gateway.listen),
+            ("http.user_listen".to_owned(), self.http.user_listen),
+            ("http.group_listen".to_owned(), self.http.group_listen),
+        ];
+        for (index, server) in self.access.0.iter().enumerate() {
+            listeners.push((format!("access.{index}.listen"), server.listen));
+        }
+        let mut seen = HashSet::new();
+        for (key, addr) in listeners {
+            ensure(addr.port() == 0 || seen.insert(addr), &key, || {
+                format!("{addr} is used by another listener of this config")
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn ensure(holds: bool, key: &str, message: impl FnOnce() -> String) -> Result<(), Invalid> {
+    if holds {
+        Ok(())
+    } else {
+        Err(Invalid {
+            key: key.into(),
+            message: message(),
+        })
+    }
+}
+
+/// A host, or host:port. An unspecified address is none that can be dialled.
+fn is_host(text: &str) -> bool {
+    let host = match text.rsplit_once(':') {
+        _ if text.parse::<IpAddr>().is_ok() => text,
+        Some((host, port)) if port.parse::<u16>().is_ok_and(|port| port > 0) => host,
+        Some(_) => return false,
+        None => text,
+    };
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|h| h.strip_suffix(']'))
+        .unwrap_or(host);
+    match bare.parse::<IpAddr>() {
+        Ok(ip) => !ip.is_unspecified(),
+        Err(_) => {
+            !bare.is_empty()
+                && bare
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        }
+    }
+}

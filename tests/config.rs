@@ -1,0 +1,175 @@
+//! imd.toml: its defaults, and what is said about a wrong one.
+
+use imd::config::{Config, ConfigError, SHIPPED};
+
+fn error(toml: &str) -> String {
+    match Config::from_toml(toml, "imd.toml") {
+        Ok(config) => panic!("this was accepted: {config:?}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// The dotted keys of a TOML document, those of arrays of tables without their index.
+fn keys(toml: &str) -> Vec<String> {
+    fn walk(value: &toml::Value, path: &str, found: &mut Vec<String>) {
+        match value {
+            toml::Value::Table(table) => {
+                for (key, value) in table {
+                    walk(value, &format!("{path}.{key}"), found);
+                }
+            }
+            toml::Value::Array(items) => items.iter().for_each(|item| walk(item, path, found)),
+            _ => found.push(path.to_owned()),
+        }
+    }
+    let mut found = Vec::new();
+    walk(&toml.parse::<toml::Table>().unwrap().into(), "", &mut found);
+    found.sort();
+    found.dedup();
+    found
+}
+
+#[test]
+fn the_shipped_file_says_what_the_defaults_are() {
+    assert_eq!(
+        Config::from_toml(SHIPPED, "imd.toml").unwrap(),
+        Config::default()
+    );
+}
+
+#[test]
+fn the_shipped_file_has_every_key() {
+    let mut every = Config::default();
+    every.access.0[0].advertise = Some("im.example.org".into());
+    // `advertise` has no default, so it stands there as a comment.
+    let shipped = SHIPPED.replace("# advertise", "advertise");
+    assert_eq!(keys(&shipped), keys(&every.to_toml().unwrap()));
+}
+
+#[test]
+fn an_empty_file_means_the_defaults() {
+    assert_eq!(
+        Config::from_toml("", "imd.toml").unwrap(),
+        Config::default()
+    );
+}
+
+#[test]
+fn what_check_prints_reads_back_as_the_same_config() {
+    let mut config = Config::default();
+    config.access.resize(5);
+    config.access.0[1].advertise = Some("10.0.0.1:99".into());
+    config.session.idle = std::time::Duration::from_millis(90_500);
+    let printed = config.to_toml().unwrap();
+    assert_eq!(Config::from_toml(&printed, "printed").unwrap(), config);
+}
+
+#[test]
+fn errors_name_file_line_key_and_what_is_wrong() {
+    let cases = [
+        (
+            "[session]\nidle = \"soon\"",
+            "imd.toml:2: session.idle: \"soon\" is no duration",
+        ),
+        (
+            "[session]\nidle = 60",
+            "imd.toml:2: session.idle: invalid type: integer",
+        ),
+        (
+            "[session]\nidle = \"0s\"",
+            "imd.toml:2: session.idle: must be at least 1ms",
+        ),
+        (
+            "\n[session]\n\nidel = \"60s\"",
+            "imd.toml:4: session.idel: unknown field `idel`, expected",
+        ),
+        (
+            "[sessions]\nidle = \"60s\"",
+            "imd.toml:1: sessions: unknown field `sessions`",
+        ),
+        (
+            "[gateway]\nlisten = \"localhost\"",
+            "imd.toml:2: gateway.listen: \"localhost\" is no address",
+        ),
+        (
+            "[gateway]\nstrategy = \"best\"",
+            "imd.toml:2: gateway.strategy: unknown variant `best`",
+        ),
+        (
+            "[registry]\nheartbeat = \"11s\"",
+            "imd.toml:2: registry.heartbeat: must be less than",
+        ),
+        (
+            "[registry]\nlease = \"2s\"",
+            "imd.toml:1: registry.heartbeat: must be less than",
+        ),
+        (
+            "[idgen]\nmachine = 1024",
+            "imd.toml:2: idgen.machine: 1024 is more than 1023",
+        ),
+        (
+            "[limits]\nmessage = 65_500",
+            "imd.toml:2: limits.message: 65500 and limits.msg_id 128 do not fit",
+        ),
+        (
+            "[limits]\nconnections = 0",
+            "imd.toml:2: limits.connections: 0 must be from 1",
+        ),
+        (
+            "[limits]\nmessage = -1",
+            "imd.toml:2: limits.message: invalid value: integer `-1`",
+        ),
+        ("access = []", "imd.toml:1: access: at least one"),
+        (
+            "[[access]]\nname = \"a\"\nlisten = \"127.0.0.1:1\"\n[[access]]\nname = \"a\"\nlisten = \"127.0.0.1:2\"",
+            "imd.toml:5: access.1.name: \"a\" is there twice",
+        ),
+        (
+            "[[access]]\nname = \"a\"\nlisten = \"127.0.0.1:10000\"",
+            "imd.toml:3: access.0.listen: 127.0.0.1:10000 is used by another listener",
+        ),
+        (
+            "[[access]]\nname = \"a\"\nlisten = \"127.0.0.1:1\"\nadvertise = \"0.0.0.0\"",
+            "imd.toml:4: access.0.advertise: \"0.0.0.0\" is no host",
+        ),
+        (
+            "[[access]]\nname = \"a\"",
+            "imd.toml:1: access.0: missing field `listen`",
+        ),
+        ("[gateway\n", "imd.toml:1: "),
+    ];
+    for (toml, expected) in cases {
+        let error = error(toml);
+        assert!(
+            error.starts_with(expected),
+            "for {toml:?}\nexpected {expected}\n     got {error}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = Config::from_file("no/such/imd.toml".as_ref()).unwrap_err();
+    assert!(matches!(error, ConfigError::Unreadable { .. }));
+    assert!(
+        error.to_string().starts_with("no/such/imd.toml: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn more_access_servers_take_the_next_names_and_ports() {
+    let mut config = Config::default();
+    config.access.resize(4);
+    let last = &config.access.0[3];
+    assert_eq!(
+        (last.name.as_str(), last.listen.port()),
+        ("access-4", 11003)
+    );
+    config.access.resize(1);
+    assert_eq!(config.access.0.len(), 1);
+    let mut free = Config::ephemeral();
+    free.access.resize(5);
+    assert!(free.access.0.iter().all(|server| server.listen.port() == 0));
+    free.validate().unwrap();
+}

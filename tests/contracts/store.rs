@@ -1,0 +1,721 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use imd::store::{
+    Committed, Entry, Kind, Ledger, Level, MemoryStore, Message, PageLimit, Rejected, Store, User,
+    Write,
+};
+use proptest::prelude::*;
+
+const ALL: PageLimit = PageLimit {
+    entries: 0,
+    bytes: usize::MAX,
+};
+const MOST: usize = 2_000;
+
+fn message(kind: Kind, source: i64, group: i64, id: &str, text: &str) -> Message {
+    Message {
+        kind,
+        source,
+        group,
+        msg_id: id.into(),
+        text: text.into(),
+        sent_at: 1,
+    }
+}
+
+fn p2p(source: i64, target: i64, id: &str) -> Write {
+    Write::P2p {
+        target,
+        message: message(Kind::P2p, source, 0, id, id),
+    }
+}
+
+fn to_group(source: i64, group: i64, id: &str) -> Write {
+    Write::Group {
+        message: message(Kind::Group, source, group, id, id),
+    }
+}
+
+fn ack(by: i64, target: i64, id: &str) -> Write {
+    Write::Ack {
+        target,
+        message: message(Kind::Ack, by, 0, id, ""),
+    }
+}
+
+fn register(uid: i64) -> Write {
+    let user = User {
+        name: format!("user {uid}"),
+        password_hash: "hash".into(),
+    };
+    Write::Register { uid, user }
+}
+
+fn create(group: i64, owner: i64) -> Write {
+    Write::CreateGroup {
+        group,
+        name: "team".into(),
+        owner,
+    }
+}
+
+fn join(group: i64, uid: i64) -> Write {
+    Write::Join {
+        group,
+        uid,
+        most: MOST,
+    }
+}
+
+async fn commit(store: &dyn Store, batch: Vec<Write>) -> Committed {
+    store.commit(batch).await.unwrap()
+}
+
+/// Commits one write.
+async fn one(store: &dyn Store, write: Write) -> Result<(), Rejected> {
+    commit(store, vec![write]).await.results[0]
+}
+
+/// What stands in an inbox: (version, kind, source, msgID).
+async fn inbox(store: &dyn Store, uid: i64) -> Vec<(i64, Kind, i64, String)> {
+    let page = store.sync(uid, 0, ALL).await.unwrap();
+    let row = |e: &Entry| {
+        (
+            e.version,
+            e.message.kind,
+            e.message.source,
+            e.message.msg_id.clone(),
+        )
+    };
+    page.entries.iter().map(row).collect()
+}
+
+async fn ids(store: &dyn Store, uid: i64) -> Vec<String> {
+    inbox(store, uid)
+        .await
+        .into_iter()
+        .map(|(.., id)| id)
+        .collect()
+}
+
+async fn read_mark(store: &dyn Store, uid: i64) -> i64 {
+    store.level(uid).await.unwrap().read
+}
+
+/// The contract of [`Store`]; `$make` gives an empty one.
+macro_rules! suite {
+    ($name:ident, $make:expr) => {
+        mod $name {
+            use super::*;
+            suite!(@tests $make;
+                versions_count_up_per_inbox,
+                a_message_sent_again_is_stored_once,
+                a_batch_is_done_in_order_and_each_write_by_itself,
+                grown_inboxes_are_reported_with_their_levels,
+                a_group_message_reaches_every_member,
+                a_group_message_sent_again_is_stored_once,
+                only_members_send_to_a_group,
+                joining_and_quitting,
+                an_ack_needs_a_message_and_is_stored_once,
+                a_group_message_can_be_accepted_by_who_got_it,
+                pages_end_by_count,
+                pages_end_by_bytes,
+                the_read_mark_only_moves_forward,
+                a_request_beyond_the_inbox_starts_again,
+                an_empty_inbox_has_an_empty_page,
+                users_are_registered_once,
+                the_ledger_counts_each_receiver,
+                the_signing_key_stays,
+                concurrent_senders_leave_no_gap,
+            );
+        }
+    };
+    (@tests $make:expr; $($test:ident,)*) => {
+        $(#[tokio::test(flavor = "multi_thread")]
+        async fn $test() {
+            let store: Arc<dyn Store> = Arc::new($make);
+            super::$test(store).await;
+        })*
+    };
+}
+
+suite!(memory, MemoryStore::new(1 << 30));
+
+async fn versions_count_up_per_inbox(store: Arc<dyn Store>) {
+    let batch = vec![p2p(1, 2, "a"), p2p(1, 3, "b"), p2p(3, 2, "c")];
+    assert_eq!(
+        commit(&*store, batch).await.results,
+        [Ok(()), Ok(()), Ok(())]
+    );
+    one(&*store, p2p(1, 2, "d")).await.unwrap();
+    assert_eq!(
+        inbox(&*store, 2).await,
+        [
+            (1, Kind::P2p, 1, "a".into()),
+            (2, Kind::P2p, 3, "c".into()),
+            (3, Kind::P2p, 1, "d".into()),
+        ]
+    );
+    assert_eq!(inbox(&*store, 3).await, [(1, Kind::P2p, 1, "b".into())]);
+}
+
+async fn a_message_sent_again_is_stored_once(store: Arc<dyn Store>) {
+    one(&*store, p2p(1, 2, "a")).await.unwrap();
+    let again = Write::P2p {
+        target: 2,
+        message: message(Kind::P2p, 1, 0, "a", "another text"),
+    };
+    let committed = commit(&*store, vec![again, p2p(1, 2, "b"), p2p(1, 2, "b")]).await;
+    assert_eq!(committed.results, [Ok(()), Ok(()), Ok(())]);
+    assert_eq!(
+        committed.grown,
+        [Level {
+            uid: 2,
+            read: 0,
+            total: 2
+        }]
+    );
+    assert_eq!(ids(&*store, 2).await, ["a", "b"]);
+    // Another sender, another receiver: another message.
+    commit(&*store, vec![p2p(3, 2, "a"), p2p(1, 4, "a")]).await;
+    assert_eq!(ids(&*store, 2).await, ["a", "b", "a"]);
+    assert_eq!(ids(&*store, 4).await, ["a"]);
+}
+
+async fn a_batch_is_done_in_order_and_each_write_by_itself(store: Arc<dyn Store>) {
+    let batch = vec![
+        to_group(1, 50, "early"),
+        create(50, 1),
+        to_group(1, 50, "m"),
+        to_group(2, 50, "stranger"),
+        join(50, 2),
+        to_group(2, 50, "n"),
+    ];
+    let results = commit(&*store, batch).await.results;
+    let not_member = Err(Rejected::NotAMember);
+    assert_eq!(
+        results,
+        [
+            Err(Rejected::NoSuchGroup),
+            Ok(()),
+            Ok(()),
+            not_member,
+            Ok(()),
+            Ok(())
+        ]
+    );
+    assert_eq!(ids(&*store, 1).await, ["m", "n"]);
+    assert_eq!(ids(&*store, 2).await, ["n"]);
+}
+
+async fn grown_inboxes_are_reported_with_their_levels(store: Arc<dyn Store>) {
+    commit(&*store, vec![p2p(1, 2, "a"), p2p(1, 2, "b")]).await;
+    store.sync(2, 1, ALL).await.unwrap();
+    let committed = commit(&*store, vec![p2p(1, 2, "c"), p2p(1, 3, "d")]).await;
+    let newest = |uid| {
+        committed
+            .grown
+            .iter()
+            .filter(|l| l.uid == uid)
+            .max_by_key(|l| l.total)
+    };
+    assert_eq!(
+        newest(2),
+        Some(&Level {
+            uid: 2,
+            read: 1,
+            total: 3
+        })
+    );
+    assert_eq!(
+        newest(3),
+        Some(&Level {
+            uid: 3,
+            read: 0,
+            total: 1
+        })
+    );
+    assert_eq!(newest(1), None);
+    assert_eq!(
+        store.level(2).await.unwrap(),
+        Level {
+            uid: 2,
+            read: 1,
+            total: 3
+        }
+    );
+}
+
+async fn a_group_message_reaches_every_member(store: Arc<dyn Store>) {
+    commit(
+        &*store,
+        vec![create(50, 1), join(50, 2), join(50, 3), p2p(9, 3, "before")],
+    )
+    .await;
+    let committed = commit(&*store, vec![to_group(2, 50, "m")]).await;
+    let mut told: Vec<i64> = committed.grown.iter().map(|level| level.uid).collect();
+    told.sort_unstable();
+    assert_eq!(told, [1, 2, 3], "the sender is a member too");
+    for (uid, version) in [(1, 1), (2, 1), (3, 2)] {
+        let page = store.sync(uid, version - 1, ALL).await.unwrap();
+        assert_eq!(page.entries.len(), 1);
+        assert_eq!(page.entries[0].version, version);
+        assert_eq!(
+            *page.entries[0].message,
+            message(Kind::Group, 2, 50, "m", "m")
+        );
+    }
+}
+
+async fn a_group_message_sent_again_is_stored_once(store: Arc<dyn Store>) {
+    commit(
+        &*store,
+        vec![create(50, 1), create(51, 1), to_group(1, 50, "m")],
+    )
+    .await;
+    let committed = commit(&*store, vec![to_group(1, 50, "m")]).await;
+    assert_eq!(committed.results, [Ok(())]);
+    assert_eq!(committed.grown, []);
+    // The same id to another group, or to a user, is another message.
+    commit(&*store, vec![to_group(1, 51, "m"), p2p(1, 1, "m")]).await;
+    assert_eq!(ids(&*store, 1).await, ["m", "m", "m"]);
+    // Also for who has left the group since, and may send no more.
+    one(&*store, Write::Quit { group: 50, uid: 1 })
+        .await
+        .unwrap();
+    assert_eq!(
+        one(&*store, to_group(1, 50, "new")).await,
+        Err(Rejected::NotAMember)
+    );
+}
+
+async fn only_members_send_to_a_group(store: Arc<dyn Store>) {
+    assert_eq!(
+        one(&*store, to_group(1, 50, "m")).await,
+        Err(Rejected::NoSuchGroup)
+    );
+    one(&*store, create(50, 1)).await.unwrap();
+    assert_eq!(
+        one(&*store, to_group(2, 50, "m")).await,
+        Err(Rejected::NotAMember)
+    );
+    assert!(ids(&*store, 1).await.is_empty());
+    assert!(ids(&*store, 2).await.is_empty());
+}
+
+async fn joining_and_quitting(store: Arc<dyn Store>) {
+    assert_eq!(one(&*store, join(50, 2)).await, Err(Rejected::NoSuchGroup));
+    let quit = |uid| Write::Quit { group: 50, uid };
+    assert_eq!(one(&*store, quit(2)).await, Err(Rejected::NoSuchGroup));
+    let batch = vec![
+        create(50, 1),
+        join(50, 2),
+        join(50, 2),
+        to_group(1, 50, "a"),
+    ];
+    assert_eq!(commit(&*store, batch).await.results, [Ok(()); 4]);
+    let batch = vec![quit(2), quit(2), quit(7), to_group(1, 50, "b")];
+    assert_eq!(commit(&*store, batch).await.results, [Ok(()); 4]);
+    assert_eq!(ids(&*store, 1).await, ["a", "b"]);
+    assert_eq!(ids(&*store, 2).await, ["a"], "what was received stays");
+    let third = Write::Join {
+        group: 50,
+        uid: 3,
+        most: 1,
+    };
+    assert_eq!(one(&*store, third).await, Err(Rejected::GroupFull));
+    let again = Write::Join {
+        group: 50,
+        uid: 1,
+        most: 1,
+    };
+    assert_eq!(
+        one(&*store, again).await,
+        Ok(()),
+        "a member of a full group is still one"
+    );
+}
+
+async fn an_ack_needs_a_message_and_is_stored_once(store: Arc<dyn Store>) {
+    assert_eq!(
+        one(&*store, ack(2, 1, "a")).await,
+        Err(Rejected::NoSuchMessage)
+    );
+    one(&*store, p2p(1, 2, "a")).await.unwrap();
+    assert_eq!(
+        one(&*store, ack(3, 1, "a")).await,
+        Err(Rejected::NoSuchMessage)
+    );
+    assert_eq!(
+        one(&*store, ack(2, 1, "b")).await,
+        Err(Rejected::NoSuchMessage)
+    );
+    // 1 has sent it, not got it.
+    assert_eq!(
+        one(&*store, ack(1, 2, "a")).await,
+        Err(Rejected::NoSuchMessage)
+    );
+    let committed = commit(&*store, vec![ack(2, 1, "a"), ack(2, 1, "a")]).await;
+    assert_eq!(committed.results, [Ok(()), Ok(())]);
+    assert_eq!(
+        committed.grown,
+        [Level {
+            uid: 1,
+            read: 0,
+            total: 1
+        }]
+    );
+    assert_eq!(inbox(&*store, 1).await, [(1, Kind::Ack, 2, "a".into())]);
+    // An ack is no message that could be accepted.
+    assert_eq!(
+        one(&*store, ack(1, 2, "a")).await,
+        Err(Rejected::NoSuchMessage)
+    );
+}
+
+async fn a_group_message_can_be_accepted_by_who_got_it(store: Arc<dyn Store>) {
+    commit(
+        &*store,
+        vec![
+            create(50, 1),
+            join(50, 2),
+            to_group(1, 50, "m"),
+            join(50, 3),
+        ],
+    )
+    .await;
+    assert_eq!(
+        one(&*store, ack(3, 1, "m")).await,
+        Err(Rejected::NoSuchMessage),
+        "joined later"
+    );
+    one(&*store, Write::Quit { group: 50, uid: 2 })
+        .await
+        .unwrap();
+    assert_eq!(
+        one(&*store, ack(2, 1, "m")).await,
+        Ok(()),
+        "got it before quitting"
+    );
+    assert_eq!(inbox(&*store, 1).await[1], (2, Kind::Ack, 2, "m".into()));
+}
+
+async fn pages_end_by_count(store: Arc<dyn Store>) {
+    commit(
+        &*store,
+        (1..=5).map(|n| p2p(1, 2, &n.to_string())).collect(),
+    )
+    .await;
+    let mut current = 0;
+    let mut pages = Vec::new();
+    loop {
+        let limit = PageLimit {
+            entries: 2,
+            bytes: usize::MAX,
+        };
+        let page = store.sync(2, current, limit).await.unwrap();
+        assert_eq!(page.total, 5);
+        if page.entries.is_empty() {
+            assert_eq!(page.current, 5);
+            break;
+        }
+        current = page.current;
+        pages.push(page.entries.iter().map(|e| e.version).collect::<Vec<_>>());
+    }
+    assert_eq!(pages, [vec![1, 2], vec![3, 4], vec![5]]);
+}
+
+async fn pages_end_by_bytes(store: Arc<dyn Store>) {
+    commit(
+        &*store,
+        (1..=5).map(|n| p2p(1, 2, &n.to_string())).collect(),
+    )
+    .await;
+    let all = store.sync(2, 0, ALL).await.unwrap();
+    let len = |n: usize| {
+        all.entries
+            .iter()
+            .take(n)
+            .map(|e| e.wire_len(2))
+            .sum::<usize>()
+    };
+    let page = |bytes| store.sync(2, 0, PageLimit { entries: 0, bytes });
+    assert_eq!(page(len(3)).await.unwrap().entries, all.entries[..3]);
+    assert_eq!(page(len(3) - 1).await.unwrap().entries, all.entries[..2]);
+    let none = page(0).await.unwrap();
+    assert_eq!((none.entries.len(), none.current, none.total), (0, 0, 5));
+}
+
+async fn the_read_mark_only_moves_forward(store: Arc<dyn Store>) {
+    commit(
+        &*store,
+        (1..=5).map(|n| p2p(1, 2, &n.to_string())).collect(),
+    )
+    .await;
+    for (asked, mark) in [
+        (0, 0),
+        (3, 3),
+        (1, 3),
+        (-4, 3),
+        (5, 5),
+        (6, 5),
+        (i64::MAX, 5),
+    ] {
+        store.sync(2, asked, ALL).await.unwrap();
+        assert_eq!(
+            read_mark(&*store, 2).await,
+            mark,
+            "after a request from {asked}"
+        );
+    }
+}
+
+async fn a_request_beyond_the_inbox_starts_again(store: Arc<dyn Store>) {
+    commit(&*store, vec![p2p(1, 2, "a"), p2p(1, 2, "b")]).await;
+    let page = store.sync(2, 3, ALL).await.unwrap();
+    assert_eq!(
+        page.entries.iter().map(|e| e.version).collect::<Vec<_>>(),
+        [1, 2]
+    );
+    assert_eq!((page.current, page.total), (2, 2));
+    assert_eq!(read_mark(&*store, 2).await, 0);
+    let at_the_end = store.sync(2, 2, ALL).await.unwrap();
+    assert!(at_the_end.entries.is_empty());
+    let below = store
+        .sync(
+            2,
+            i64::MIN,
+            PageLimit {
+                entries: 1,
+                bytes: usize::MAX,
+            },
+        )
+        .await
+        .unwrap();
+    assert_eq!(below.current, 1);
+}
+
+async fn an_empty_inbox_has_an_empty_page(store: Arc<dyn Store>) {
+    for after in [0, -1, 7] {
+        let page = store.sync(2, after, ALL).await.unwrap();
+        assert_eq!((page.entries.len(), page.current, page.total), (0, 0, 0));
+    }
+    assert_eq!(
+        store.level(2).await.unwrap(),
+        Level {
+            uid: 2,
+            read: 0,
+            total: 0
+        }
+    );
+}
+
+async fn users_are_registered_once(store: Arc<dyn Store>) {
+    assert_eq!(store.user(1).await.unwrap(), None);
+    assert_eq!(one(&*store, register(1)).await, Ok(()));
+    let other = User {
+        name: "other".into(),
+        password_hash: "other".into(),
+    };
+    let again = Write::Register {
+        uid: 1,
+        user: other,
+    };
+    assert_eq!(one(&*store, again).await, Err(Rejected::UserExists));
+    let user = User {
+        name: "user 1".into(),
+        password_hash: "hash".into(),
+    };
+    assert_eq!(store.user(1).await.unwrap(), Some(user));
+}
+
+async fn the_ledger_counts_each_receiver(store: Arc<dyn Store>) {
+    assert_eq!(store.ledger(), Ledger::default());
+    let batch = vec![
+        create(50, 1),
+        join(50, 2),
+        to_group(1, 50, "m"),
+        p2p(1, 2, "a"),
+        p2p(1, 2, "a"),
+    ];
+    commit(&*store, batch).await;
+    assert_eq!(
+        store.ledger(),
+        Ledger {
+            stored: 3,
+            delivered: 0
+        }
+    );
+    let first = PageLimit {
+        entries: 1,
+        bytes: usize::MAX,
+    };
+    store.sync(2, 0, first).await.unwrap();
+    store.sync(2, 0, first).await.unwrap();
+    assert_eq!(
+        store.ledger(),
+        Ledger {
+            stored: 3,
+            delivered: 1
+        },
+        "a page sent twice counts once"
+    );
+    store.sync(2, 1, ALL).await.unwrap();
+    store.sync(1, 0, ALL).await.unwrap();
+    assert_eq!(
+        store.ledger(),
+        Ledger {
+            stored: 3,
+            delivered: 3
+        }
+    );
+}
+
+async fn the_signing_key_stays(store: Arc<dyn Store>) {
+    let key = store.signing_key().await.unwrap();
+    assert_ne!(key, [0; 32]);
+    one(&*store, register(1)).await.unwrap();
+    assert_eq!(store.signing_key().await.unwrap(), key);
+}
+
+async fn concurrent_senders_leave_no_gap(store: Arc<dyn Store>) {
+    one(&*store, create(50, 1)).await.unwrap();
+    for uid in 2..=4 {
+        one(&*store, join(50, uid)).await.unwrap();
+    }
+    let senders: Vec<_> = (1..=4_i64)
+        .map(|sender| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                for n in 0..50 {
+                    let batch = vec![
+                        p2p(sender, n % 4 + 1, &format!("p{n}")),
+                        to_group(sender, 50, &format!("g{n}")),
+                        p2p(sender, n % 4 + 1, &format!("p{n}")),
+                    ];
+                    assert_eq!(commit(&*store, batch).await.results, [Ok(()); 3]);
+                }
+            })
+        })
+        .collect();
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    let mut total = 0;
+    for uid in 1..=4 {
+        let entries = inbox(&*store, uid).await;
+        total += entries.len();
+        let versions: Vec<i64> = entries.iter().map(|entry| entry.0).collect();
+        assert_eq!(versions, (1..=entries.len() as i64).collect::<Vec<_>>());
+    }
+    assert_eq!(total, 4 * 50 + 4 * 50 * 4);
+}
+
+#[tokio::test]
+async fn a_full_memory_store_refuses_and_still_serves() {
+    let store = MemoryStore::new(1 << 16);
+    let batch = vec![create(50, 1), join(50, 2), p2p(2, 3, "first")];
+    assert_eq!(commit(&store, batch).await.results, [Ok(()); 3]);
+    let big = |n: usize| {
+        let message = message(Kind::P2p, 1, 0, &n.to_string(), &"x".repeat(8_000));
+        Write::P2p { target: 2, message }
+    };
+    let mut stored = 0;
+    let refused = loop {
+        match one(&store, big(stored)).await {
+            Ok(()) => stored += 1,
+            Err(rejected) => break rejected,
+        }
+    };
+    assert_eq!(refused, Rejected::Full);
+    assert!(
+        (4..=8).contains(&stored),
+        "{stored} messages of 8,000 bytes fit 65,536"
+    );
+    assert_eq!(ids(&store, 2).await.len(), stored);
+    assert_eq!(
+        one(&store, big(0)).await,
+        Ok(()),
+        "what is there already is still answered"
+    );
+    // A group message is refused whole: no member has it.
+    let text = "y".repeat(30_000);
+    let group = Write::Group {
+        message: message(Kind::Group, 1, 50, "g", &text),
+    };
+    assert_eq!(one(&store, group).await, Err(Rejected::Full));
+    assert!(ids(&store, 1).await.is_empty());
+    // And what needs no room is still done.
+    assert_eq!(one(&store, Write::Quit { group: 50, uid: 2 }).await, Ok(()));
+    assert_eq!(ids(&store, 3).await, ["first"]);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Send { source: i64, target: i64, id: u8 },
+    Group { source: i64, id: u8 },
+    Sync { uid: i64, from: i64, count: usize },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (1..4_i64, 1..4_i64, 0..8_u8).prop_map(|(source, target, id)| Step::Send {
+            source,
+            target,
+            id
+        }),
+        (1..4_i64, 0..8_u8).prop_map(|(source, id)| Step::Group { source, id }),
+        (1..4_i64, -1..12_i64, 0..4_usize).prop_map(|(uid, from, count)| Step::Sync {
+            uid,
+            from,
+            count
+        }),
+    ]
+}
+
+proptest! {
+    /// Against a model of a few lines: whatever is sent and read, in whatever order.
+    #[test]
+    fn a_sync_from_any_point_gives_each_message_once(steps in prop::collection::vec(step(), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let store = MemoryStore::new(1 << 30);
+            commit(&store, vec![create(50, 1), join(50, 2), join(50, 3)]).await;
+            let mut inboxes: HashMap<i64, Vec<String>> = HashMap::new();
+            let mut sent = std::collections::HashSet::new();
+            for step in steps {
+                match step {
+                    Step::Send { source, target, id } => {
+                        let name = format!("p{source}-{id}");
+                        one(&store, p2p(source, target, &name)).await.unwrap();
+                        if sent.insert((source, target, name.clone())) {
+                            inboxes.entry(target).or_default().push(name);
+                        }
+                    }
+                    Step::Group { source, id } => {
+                        let name = format!("g{source}-{id}");
+                        one(&store, to_group(source, 50, &name)).await.unwrap();
+                        if sent.insert((source, -50, name.clone())) {
+                            (1..4).for_each(|uid| inboxes.entry(uid).or_default().push(name.clone()));
+                        }
+                    }
+                    Step::Sync { uid, from, count } => {
+                        let expected = inboxes.entry(uid).or_default();
+                        let total = expected.len() as i64;
+                        let from_here = if from > total || from < 0 { 0 } else { from };
+                        let limit = PageLimit { entries: count, bytes: usize::MAX };
+                        let page = store.sync(uid, from, limit).await.unwrap();
+                        let got: Vec<_> = page.entries.iter().map(|e| e.message.msg_id.clone()).collect();
+                        let most = if count == 0 { usize::MAX } else { count };
+                        let want: Vec<_> =
+                            expected.iter().skip(from_here as usize).take(most).cloned().collect();
+                        assert_eq!(got, want);
+                        assert_eq!(page.current, from_here + want.len() as i64);
+                        assert_eq!(page.total, total);
+                    }
+                }
+            }
+        });
+    }
+}
