@@ -16,6 +16,8 @@ pub mod codec;
 pub mod config;
 pub mod idgen;
 pub mod proto;
+pub mod registry;
 pub mod shutdown;
+pub mod store;
 
 pub use config::Config;

@@ -2,3 +2,5 @@
 
 mod clock;
 mod codec;
+mod registry;
+mod store;

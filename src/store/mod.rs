@@ -1,0 +1,320 @@
+//! Users, groups, inboxes and read marks.
+//!
+//! Everything that changes what is stored goes through [`Store::commit`] as a batch: one hand-over for all that one
+//! read of a socket brought, so that a durable store can write and sync many batches as one.
+
+mod memory;
+
+pub use memory::MemoryStore;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use prost::encoding::encoded_len_varint;
+
+/// What an inbox entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// From one user to another.
+    P2p,
+    /// To a group.
+    Group,
+    /// A receiver has accepted a message.
+    Ack,
+}
+
+impl Kind {
+    /// The msgType on the wire.
+    pub const fn msg_type(self) -> &'static str {
+        match self {
+            Kind::P2p => "p2p",
+            Kind::Group => "group",
+            Kind::Ack => "ack",
+        }
+    }
+}
+
+/// A message as it is stored: once, whatever the number of its receivers.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Message {
+    /// What it is.
+    pub kind: Kind,
+    /// Who sent it; for an ack, who accepted.
+    pub source: i64,
+    /// The group, or 0.
+    pub group: i64,
+    /// The sender's id for it. Never empty.
+    pub msg_id: String,
+    /// The text; empty in an ack.
+    pub text: String,
+    /// When it was sent: Unix time in milliseconds.
+    pub sent_at: i64,
+}
+
+/// Without the text, which must not reach a log.
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("kind", &self.kind)
+            .field("source", &self.source)
+            .field("group", &self.group)
+            .field("msg_id", &self.msg_id)
+            .field("bytes", &self.text.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A registered user.
+#[derive(Clone, PartialEq, Eq)]
+pub struct User {
+    /// Any text.
+    pub name: String,
+    /// The password's hash, in PHC form.
+    pub password_hash: String,
+}
+
+/// Without the hash.
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("User")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One change.
+#[derive(Debug, Clone)]
+pub enum Write {
+    /// A message of kind p2p into one inbox, unless this (source, target, msgID) is there already.
+    P2p {
+        /// The receiver.
+        target: i64,
+        /// The message.
+        message: Message,
+    },
+    /// A message of kind group into the inbox of every member of `message.group`, unless this (source, group, msgID)
+    /// is there already.
+    Group {
+        /// The message.
+        message: Message,
+    },
+    /// An entry of kind ack into the inbox of `target`, once, if `message.source` got a message `message.msg_id` from
+    /// `target`.
+    Ack {
+        /// Who sent what is accepted.
+        target: i64,
+        /// The entry.
+        message: Message,
+    },
+    /// A new user.
+    Register {
+        /// The user's id.
+        uid: i64,
+        /// What is known of them.
+        user: User,
+    },
+    /// A new group with its first member.
+    CreateGroup {
+        /// The group's id, not used before.
+        group: i64,
+        /// Any text.
+        name: String,
+        /// The first member.
+        owner: i64,
+    },
+    /// A new member. Joining twice is no error.
+    Join {
+        /// The group.
+        group: i64,
+        /// Who joins.
+        uid: i64,
+        /// How many members the group may have.
+        most: usize,
+    },
+    /// A member leaves. What they got stays in their inbox. Quitting twice is no error.
+    Quit {
+        /// The group.
+        group: i64,
+        /// Who leaves.
+        uid: i64,
+    },
+}
+
+/// Why one write of a batch was not done. The others of the batch are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// The user id is taken.
+    #[error("the user exists already")]
+    UserExists,
+    /// There is no such group.
+    #[error("there is no such group")]
+    NoSuchGroup,
+    /// Only members may send to a group.
+    #[error("the sender is no member of the group")]
+    NotAMember,
+    /// The group has as many members as it may have.
+    #[error("the group is full")]
+    GroupFull,
+    /// The receiver never got this message.
+    #[error("there is no such message")]
+    NoSuchMessage,
+    /// There is no room left.
+    #[error("the store is full")]
+    Full,
+}
+
+/// The store itself has failed; nothing is known of the batch or the question.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the store has failed: {0}")]
+pub struct StoreFailed(pub String);
+
+/// How far an inbox goes and how far its user has read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Level {
+    /// Whose inbox.
+    pub uid: i64,
+    /// The read mark.
+    pub read: i64,
+    /// The newest version.
+    pub total: i64,
+}
+
+/// What has become of a batch.
+#[derive(Debug)]
+pub struct Committed {
+    /// One for each write, in their order. A message that was there already counts as done.
+    pub results: Vec<Result<(), Rejected>>,
+    /// The inboxes that have grown. One may stand here several times; the highest total holds.
+    pub grown: Vec<Level>,
+}
+
+/// An entry of an inbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its place in the inbox: from 1, without gaps.
+    pub version: i64,
+    /// What it holds.
+    pub message: Arc<Message>,
+}
+
+impl Entry {
+    /// How many bytes this entry takes in a `ResSyncMsg` to `uid`: an offsetMsg with its field header.
+    pub fn wire_len(&self, uid: i64) -> usize {
+        let message = &self.message;
+        let number = |n: i64| {
+            if n == 0 {
+                0
+            } else {
+                1 + encoded_len_varint(n.cast_unsigned())
+            }
+        };
+        let text = |t: &str| {
+            if t.is_empty() {
+                0
+            } else {
+                1 + prefixed(t.len())
+            }
+        };
+        let body = number(message.source)
+            + number(uid)
+            + number(message.group)
+            + text(message.kind.msg_type())
+            + text(&message.msg_id)
+            + text(&message.text)
+            + number(self.version)
+            + number(message.sent_at);
+        1 + prefixed(body)
+    }
+}
+
+/// A length-delimited value with its length in front.
+fn prefixed(len: usize) -> usize {
+    encoded_len_varint(len as u64) + len
+}
+
+/// How much a page may hold.
+#[derive(Debug, Clone, Copy)]
+pub struct PageLimit {
+    /// Entries; 0 for as many as fit.
+    pub entries: usize,
+    /// Bytes, as [`Entry::wire_len`] counts them.
+    pub bytes: usize,
+}
+
+/// A piece of an inbox, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The entries.
+    pub entries: Vec<Entry>,
+    /// The version of the last one; where there is none, how far the reader is.
+    pub current: i64,
+    /// The newest version of the inbox.
+    pub total: i64,
+}
+
+/// What became of the messages, one count for each receiver of each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// Entries in inboxes.
+    pub stored: u64,
+    /// Of these, entries that stood in a page at least once.
+    pub delivered: u64,
+}
+
+/// Where everything is kept. All that a write answers is true for every read after it.
+#[async_trait]
+pub trait Store: Send + Sync + fmt::Debug {
+    /// What this store is, for people: `memory`.
+    fn describe(&self) -> String;
+
+    /// Does the writes in their order, and answers when all of them are stored.
+    ///
+    /// Versions are given here: per inbox from 1, without gaps, in the order of storing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreFailed`] when it is not known whether the batch was stored.
+    async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreFailed>;
+
+    /// The entries of an inbox after version `after`, and sets the read mark to `after`.
+    ///
+    /// The mark never goes back. An `after` below 0 counts as 0; one beyond the newest version counts as 0 too and
+    /// leaves the mark alone, since it comes from another life of the store.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreFailed`]
+    async fn sync(&self, uid: i64, after: i64, limit: PageLimit) -> Result<Page, StoreFailed>;
+
+    /// How far the inbox of `uid` goes.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreFailed`]
+    async fn level(&self, uid: i64) -> Result<Level, StoreFailed>;
+
+    /// A registered user.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreFailed`]
+    async fn user(&self, uid: i64) -> Result<Option<User>, StoreFailed>;
+
+    /// The secret that signs tokens; the same for as long as the store lives.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreFailed`]
+    async fn signing_key(&self) -> Result<[u8; 32], StoreFailed>;
+
+    /// What became of the messages so far.
+    fn ledger(&self) -> Ledger;
+
+    /// Brings everything to where it is kept, before the process ends.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreFailed`]
+    async fn flush(&self) -> Result<(), StoreFailed>;
+}
