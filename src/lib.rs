@@ -15,8 +15,11 @@ pub mod clock;
 pub mod codec;
 pub mod config;
 pub mod idgen;
+pub mod listener;
+pub mod notify;
 pub mod proto;
 pub mod registry;
+pub mod session;
 pub mod shutdown;
 pub mod store;
 

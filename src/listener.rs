@@ -1,0 +1,195 @@
+//! The accept loop that gateway, access servers and HTTP share: limits, back-off, socket options.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::config::Config;
+use crate::session::{Handler, Manager, drive};
+use crate::shutdown::Shutdown;
+
+/// How many connections may wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// The wait after the first failed accept, doubled up to the longest. Real time: it waits for the operating system.
+const BACK_OFF: Duration = Duration::from_millis(10);
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(1);
+
+/// How many files are kept free for other things than connections.
+const RESERVED_FILES: u64 = 64;
+
+/// What all listeners of one `imd` share.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    places: Arc<Semaphore>,
+    keepalive: Duration,
+    user_timeout: Duration,
+}
+
+impl Admission {
+    /// Raises the open-file limit to what the system allows, and takes the number of connections from it.
+    pub fn new(config: &Config) -> Self {
+        let files = raise_file_limit();
+        let from_files =
+            usize::try_from(files.saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX);
+        let most = config.limits.connections.min(from_files.max(1));
+        if most < config.limits.connections {
+            tracing::info!(
+                connections = most,
+                files,
+                "the open-file limit allows fewer connections"
+            );
+        }
+        Admission {
+            places: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
+            keepalive: config.session.tcp_keepalive,
+            user_timeout: config.session.tcp_user_timeout,
+        }
+    }
+
+    async fn place(&self, addr: SocketAddr) -> Option<Place> {
+        if self.places.available_permits() == 0 {
+            tracing::warn!(listener = %addr, "as many connections as allowed (limits.connections, open files): the next one waits");
+        }
+        let permit = Arc::clone(&self.places).acquire_owned().await.ok()?;
+        Some(Place { _permit: permit })
+    }
+
+    fn prepare(&self, stream: &TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let socket = SockRef::from(stream);
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(self.keepalive))?;
+        #[cfg(target_os = "linux")]
+        socket.set_tcp_user_timeout(Some(self.user_timeout))?;
+        Ok(())
+    }
+}
+
+#[cfg(windows)]
+fn raise_file_limit() -> u64 {
+    // Sockets are not counted as files there.
+    u64::MAX
+}
+
+#[cfg(not(windows))]
+fn raise_file_limit() -> u64 {
+    rlimit::increase_nofile_limit(u64::MAX).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the open-file limit can't be raised");
+        1024
+    })
+}
+
+/// The right to hold one connection.
+#[derive(Debug)]
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Binds a listener that is ready to accept.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if addr.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    // So that a restart need not wait for the last connections of the life before; on Windows it would mean another
+    // thing: sharing the port.
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
+}
+
+/// Accepts until the shutdown begins, then closes the listener. Nothing of a connection is awaited here.
+pub async fn accept(
+    listener: TcpListener,
+    admission: Admission,
+    shutdown: Shutdown,
+    mut serve: impl FnMut(TcpStream, SocketAddr, Place),
+) {
+    let Ok(addr) = listener.local_addr() else {
+        return;
+    };
+    let mut back_off = BACK_OFF;
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.begun() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if is_the_peers_fault(&error) => continue,
+            Err(error) => {
+                tracing::warn!(listener = %addr, %error, "can't accept, trying again");
+                tokio::select! {
+                    () = shutdown.begun() => return,
+                    () = tokio::time::sleep(back_off) => {}
+                }
+                back_off = (back_off * 2).min(LONGEST_BACK_OFF);
+                continue;
+            }
+        };
+        back_off = BACK_OFF;
+        let place = tokio::select! {
+            () = shutdown.begun() => return,
+            place = admission.place(addr) => place,
+        };
+        // A socket that takes no options is closed already.
+        if let (Some(place), Ok(())) = (place, admission.prepare(&stream)) {
+            serve(stream, peer, place);
+        }
+    }
+}
+
+/// Accepts sessions: each gets a place in `manager` and a handler of its own.
+pub async fn accept_sessions<H: Handler + 'static>(
+    listener: TcpListener,
+    admission: Admission,
+    manager: Arc<Manager>,
+    frame_limit: usize,
+    handler: impl Fn() -> H,
+) {
+    let shutdown = manager.shutdown().clone();
+    accept(
+        listener,
+        admission,
+        shutdown.clone(),
+        |stream, peer, place| {
+            // Fails only for a connection that is gone already.
+            let Ok(local) = stream.local_addr() else {
+                return;
+            };
+            let session = manager.open(peer, local);
+            tracing::debug!(session = %session.id(), %peer, "session opened");
+            let run = drive(
+                stream,
+                session,
+                Arc::clone(&manager),
+                frame_limit,
+                handler(),
+            );
+            shutdown.spawn(async move {
+                run.await;
+                drop(place);
+            });
+        },
+    )
+    .await;
+}
+
+fn is_the_peers_fault(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+    )
+}

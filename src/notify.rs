@@ -1,0 +1,125 @@
+//! Who is where (uid to session), and from receivers to their sessions.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::clock::Clock;
+use crate::config::SecondLogin;
+use crate::session::{Session, SessionId};
+use crate::store::Level;
+
+const SHARDS: usize = 32;
+
+/// The sessions of the users who are logged in, on all access servers.
+#[derive(Debug)]
+pub struct Presence {
+    shards: [Mutex<HashMap<i64, Present>>; SHARDS],
+    clock: Arc<dyn Clock>,
+    ttl: Duration,
+    second_login: SecondLogin,
+}
+
+#[derive(Debug)]
+struct Present {
+    /// The session that is notified.
+    session: Arc<Session>,
+    /// The last login or ping.
+    renewed: Duration,
+}
+
+/// What a login has met.
+#[derive(Debug)]
+pub enum Entered {
+    /// Nobody.
+    Alone,
+    /// An older session, which has to be told and closed.
+    InPlaceOf(Arc<Session>),
+    /// An older session, which stays: this login is refused.
+    Refused,
+}
+
+impl Presence {
+    /// Nobody is there. A user counts as online for `ttl` after a login or ping.
+    pub fn new(clock: Arc<dyn Clock>, ttl: Duration, second_login: SecondLogin) -> Self {
+        Presence {
+            shards: Default::default(),
+            clock,
+            ttl,
+            second_login,
+        }
+    }
+
+    /// From now on `session` is the one that is notified for `uid`.
+    pub fn enter(&self, uid: i64, session: &Arc<Session>) -> Entered {
+        let present = Present {
+            session: Arc::clone(session),
+            renewed: self.clock.now(),
+        };
+        let mut shard = self.shard(uid).lock();
+        let older = shard
+            .get(&uid)
+            .map(|present| &present.session)
+            .filter(|older| older.id() != session.id() && older.close_reason().is_none());
+        match (older, self.second_login) {
+            (Some(_), SecondLogin::Refuse) => return Entered::Refused,
+            (Some(older), SecondLogin::Close) => {
+                let older = Arc::clone(older);
+                shard.insert(uid, present);
+                return Entered::InPlaceOf(older);
+            }
+            (Some(_), SecondLogin::Demote) | (None, _) => {}
+        }
+        shard.insert(uid, present);
+        Entered::Alone
+    }
+
+    /// The session leaves. One that has been replaced can't remove its successor.
+    pub fn leave(&self, uid: i64, session: SessionId) {
+        let mut shard = self.shard(uid).lock();
+        if shard
+            .get(&uid)
+            .is_some_and(|present| present.session.id() == session)
+        {
+            shard.remove(&uid);
+        }
+    }
+
+    /// The user has given a sign of life.
+    pub fn renew(&self, uid: i64) {
+        if let Some(present) = self.shard(uid).lock().get_mut(&uid) {
+            present.renewed = self.clock.now();
+        }
+    }
+
+    /// Whether the user counts as online: logged in, and heard of within the ttl.
+    pub fn is_online(&self, uid: i64) -> bool {
+        let now = self.clock.now();
+        let shard = self.shard(uid).lock();
+        shard
+            .get(&uid)
+            .is_some_and(|present| now.saturating_sub(present.renewed) < self.ttl)
+    }
+
+    /// Tells the sessions of these users how far their inboxes have grown. Whoever has no session learns it at login.
+    pub fn notify(&self, grown: &[Level]) {
+        for level in grown {
+            let shard = self.shard(level.uid).lock();
+            let session = shard
+                .get(&level.uid)
+                .map(|present| Arc::clone(&present.session));
+            drop(shard);
+            if let Some(session) = session {
+                session.notify(level.read, level.total);
+            }
+        }
+    }
+
+    fn shard(&self, uid: i64) -> &Mutex<HashMap<i64, Present>> {
+        let index = usize::try_from(uid.unsigned_abs() % SHARDS as u64).unwrap_or_default();
+        #[allow(clippy::indexing_slicing, reason = "the index is less than SHARDS")]
+        &self.shards[index]
+    }
+}

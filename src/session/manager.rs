@@ -1,0 +1,188 @@
+//! The sessions of one listener.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::{CloseReason, Session, SessionId};
+use crate::clock::Clock;
+use crate::shutdown::Shutdown;
+
+const SHARDS: usize = 32;
+
+/// Gives out the session ids of one `imd`. Clones go on from the same number.
+#[derive(Debug, Clone, Default)]
+pub struct SessionIds(Arc<AtomicU64>);
+
+impl SessionIds {
+    fn next(&self) -> SessionId {
+        SessionId(self.0.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+/// How long a session may go without what.
+#[derive(Debug, Clone)]
+pub struct Deadlines {
+    /// From connect to login; none where there is no login.
+    pub login: Option<Duration>,
+    /// Between frames: after the login, or ever where there is none.
+    pub idle: Duration,
+    /// From the first byte of a frame to its last.
+    pub half_frame: Duration,
+    /// Between two writes of which the peer took something.
+    pub write: Duration,
+}
+
+impl Deadlines {
+    /// How often to look: a deadline is met at most a tenth of the shortest one late, and at most a second.
+    fn sweep(&self) -> Duration {
+        let all = [self.idle, self.half_frame, self.write];
+        let shortest = all.into_iter().chain(self.login).min().unwrap_or_default();
+        (shortest / 10).clamp(Duration::from_millis(1), Duration::from_secs(1))
+    }
+
+    fn missed(&self, session: &Session, now: Duration) -> Option<CloseReason> {
+        let over = |since: Option<Duration>, limit| {
+            since.is_some_and(|since| now.saturating_sub(since) >= limit)
+        };
+        let waiting_for_login = self.login.filter(|_| session.uid().is_none());
+        if over(session.write_stalled_since.get(), self.write) {
+            Some(CloseReason::WriteDeadline)
+        } else if over(session.half_frame_since.get(), self.half_frame) {
+            Some(CloseReason::HalfFrame)
+        } else if let Some(login) = waiting_for_login {
+            over(Some(session.opened), login).then_some(CloseReason::LoginDeadline)
+        } else {
+            over(session.last_frame.get(), self.idle).then_some(CloseReason::Idle)
+        }
+    }
+}
+
+/// The sessions of one listener, by id.
+#[derive(Debug)]
+pub struct Manager {
+    shards: [Mutex<HashMap<SessionId, Arc<Session>>>; SHARDS],
+    count: AtomicUsize,
+    ids: SessionIds,
+    clock: Arc<dyn Clock>,
+    deadlines: Deadlines,
+    outbound_limit: usize,
+    shutdown: Shutdown,
+}
+
+impl Manager {
+    /// A manager without sessions. Their tasks are spawned on `shutdown`.
+    pub fn new(
+        ids: SessionIds,
+        clock: Arc<dyn Clock>,
+        deadlines: Deadlines,
+        outbound_limit: usize,
+        shutdown: Shutdown,
+    ) -> Arc<Self> {
+        Arc::new(Manager {
+            shards: Default::default(),
+            count: AtomicUsize::new(0),
+            ids,
+            clock,
+            deadlines,
+            outbound_limit,
+            shutdown,
+        })
+    }
+
+    /// A new session.
+    pub fn open(&self, peer: SocketAddr, local: SocketAddr) -> Arc<Session> {
+        let id = self.ids.next();
+        let session = Arc::new(Session::new(
+            id,
+            (peer, local),
+            self.clock.now(),
+            self.outbound_limit,
+        ));
+        self.shard(id).lock().insert(id, Arc::clone(&session));
+        self.count.fetch_add(1, Ordering::Relaxed);
+        if self.shutdown.has_begun() {
+            session.close(CloseReason::Shutdown);
+        }
+        session
+    }
+
+    /// Forgets a session whose task has ended.
+    pub fn remove(&self, id: SessionId) {
+        if self.shard(id).lock().remove(&id).is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What the sessions' times are counted by.
+    pub fn clock(&self) -> &dyn Clock {
+        self.clock.as_ref()
+    }
+
+    /// What their tasks are spawned on.
+    pub fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+
+    /// Closes every session.
+    pub fn close_all(&self, reason: CloseReason) {
+        for session in self.sessions() {
+            session.close(reason);
+        }
+    }
+
+    /// Stops everything that was spawned on this manager's shutdown, tells and closes every session, and waits for
+    /// their tasks: at most twice the grace period.
+    ///
+    /// Returns how many tasks had not ended by then.
+    pub async fn dispose(&self, grace: Duration) -> usize {
+        self.shutdown.begin();
+        self.close_all(CloseReason::Shutdown);
+        self.shutdown.ended_within(grace).await
+    }
+
+    /// Closes sessions that have missed a deadline, until the shutdown begins. One sweep looks at all of them, so that
+    /// a session needs no timer of its own.
+    pub async fn sweep(self: Arc<Self>) {
+        let mut ticks = self.clock.ticks(self.deadlines.sweep());
+        loop {
+            tokio::select! {
+                () = self.shutdown.begun() => return,
+                () = ticks.tick() => {}
+            }
+            let now = self.clock.now();
+            for session in self.sessions() {
+                if let Some(reason) = self.deadlines.missed(&session, now) {
+                    session.close(reason);
+                }
+            }
+        }
+    }
+
+    fn shard(&self, id: SessionId) -> &Mutex<HashMap<SessionId, Arc<Session>>> {
+        let index = usize::try_from(id.0).unwrap_or_default() % SHARDS;
+        #[allow(clippy::indexing_slicing, reason = "the index is less than SHARDS")]
+        &self.shards[index]
+    }
+
+    /// The sessions at this moment, shard by shard: no lock is held while the caller works on one.
+    fn sessions(&self) -> impl Iterator<Item = Arc<Session>> {
+        self.shards
+            .iter()
+            .flat_map(|shard| shard.lock().values().cloned().collect::<Vec<_>>())
+    }
+}

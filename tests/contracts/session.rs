@@ -1,0 +1,133 @@
+//! What a session promises to those who hold it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use imd::clock::ManualClock;
+use imd::proto::{Code, Reply};
+use imd::session::{CloseReason, Deadlines, Manager, SendError, Session, SessionIds};
+use imd::shutdown::Shutdown;
+
+fn manager(outbound: usize) -> Arc<Manager> {
+    let deadlines = Deadlines {
+        login: None,
+        idle: Duration::from_secs(60),
+        half_frame: Duration::from_secs(10),
+        write: Duration::from_secs(10),
+    };
+    let clock = Arc::new(ManualClock::default());
+    Manager::new(
+        SessionIds::default(),
+        clock,
+        deadlines,
+        outbound,
+        Shutdown::default(),
+    )
+}
+
+fn open(manager: &Manager) -> Arc<Session> {
+    let addr = "127.0.0.1:1".parse().unwrap();
+    manager.open(addr, addr)
+}
+
+fn counter(session: &Session) -> Arc<AtomicU32> {
+    let count = Arc::new(AtomicU32::new(0));
+    let counting = Arc::clone(&count);
+    session.on_close(move |_| {
+        counting.fetch_add(1, Ordering::SeqCst);
+    });
+    count
+}
+
+#[test]
+fn a_close_happens_once_and_its_first_reason_stays() {
+    let session = open(&manager(1 << 20));
+    let count = counter(&session);
+    let closers: Vec<_> = [CloseReason::Idle, CloseReason::Logout, CloseReason::Broken]
+        .into_iter()
+        .map(|reason| {
+            let session = Arc::clone(&session);
+            std::thread::spawn(move || session.close(reason))
+        })
+        .collect();
+    closers
+        .into_iter()
+        .for_each(|closer| closer.join().unwrap());
+    assert_eq!(count.load(Ordering::SeqCst), 1);
+    let first = session.close_reason().unwrap();
+    session.close(CloseReason::Shutdown);
+    assert_eq!(session.close_reason(), Some(first));
+}
+
+#[test]
+fn a_callback_registered_after_the_close_runs_at_once() {
+    let session = open(&manager(1 << 20));
+    session.close(CloseReason::Idle);
+    assert_eq!(counter(&session).load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_callback_may_use_the_session() {
+    let session = open(&manager(1 << 20));
+    session.on_close(|session| {
+        session.close(CloseReason::Broken);
+        session.on_close(|_| {});
+        let _ = session.send(&Reply::ping());
+    });
+    session.close(CloseReason::Idle);
+    assert_eq!(session.close_reason(), Some(CloseReason::Idle));
+}
+
+#[test]
+fn a_session_that_takes_nothing_is_blocked_and_closed_at_its_limit() {
+    let session = open(&manager(200_000));
+    let reply = Reply::server(Code::ServerError, "x".repeat(50_000));
+    for _ in 0..3 {
+        assert_eq!(session.send(&reply), Ok(()));
+    }
+    assert_eq!(session.send(&reply), Err(SendError::SessionBlocked));
+    assert_eq!(session.close_reason(), Some(CloseReason::SessionBlocked));
+    assert_eq!(session.send(&reply), Err(SendError::Closed));
+}
+
+#[tokio::test]
+async fn a_manager_that_was_disposed_of_closes_what_still_comes() {
+    let manager = manager(1 << 20);
+    let sessions: Vec<_> = (0..100).map(|_| open(&manager)).collect();
+    assert_eq!(manager.len(), 100);
+    assert_eq!(manager.dispose(Duration::from_secs(1)).await, 0);
+    assert!(
+        sessions
+            .iter()
+            .all(|s| s.close_reason() == Some(CloseReason::Shutdown))
+    );
+    assert_eq!(open(&manager).close_reason(), Some(CloseReason::Shutdown));
+    sessions
+        .iter()
+        .for_each(|session| manager.remove(session.id()));
+    manager.remove(sessions[0].id());
+    assert_eq!(manager.len(), 1);
+}
+
+#[test]
+fn ids_are_never_used_twice_also_across_managers() {
+    let ids = SessionIds::default();
+    let make = || {
+        let deadlines = Deadlines {
+            login: None,
+            idle: Duration::from_secs(60),
+            half_frame: Duration::from_secs(10),
+            write: Duration::from_secs(10),
+        };
+        let clock = Arc::new(ManualClock::default());
+        Manager::new(ids.clone(), clock, deadlines, 1 << 20, Shutdown::default())
+    };
+    let (one, two) = (make(), make());
+    let mut seen: Vec<_> = (0..50)
+        .flat_map(|_| [open(&one).id(), open(&two).id()])
+        .collect();
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), 100);
+}
