@@ -11,16 +11,23 @@
     )
 )]
 
+pub mod access;
 pub mod clock;
 pub mod codec;
+pub mod command;
 pub mod config;
+pub mod daemon;
+pub mod gateway;
+pub mod http;
 pub mod idgen;
 pub mod listener;
 pub mod notify;
 pub mod proto;
 pub mod registry;
+pub mod service;
 pub mod session;
 pub mod shutdown;
 pub mod store;
 
 pub use config::Config;
+pub use daemon::{Imd, Report, StartError};

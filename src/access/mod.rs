@@ -1,0 +1,210 @@
+//! An access server: it holds the clients' sessions, and a lease in the registry for as long as it lives.
+
+mod handler;
+
+pub use handler::AccessHandler;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::listener::{Admission, accept_sessions};
+use crate::registry::{Lease, Record, Registry};
+use crate::service::Services;
+use crate::session::{Deadlines, Manager, SessionIds};
+use crate::shutdown::Shutdown;
+
+/// A running access server.
+#[derive(Debug)]
+pub struct AccessServer {
+    name: String,
+    addr: SocketAddr,
+    advertised: String,
+    manager: Arc<Manager>,
+}
+
+/// What the access servers of one `imd` share.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// The commands.
+    pub services: Arc<Services>,
+    /// Where they register.
+    pub registry: Arc<dyn Registry>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Their session ids.
+    pub ids: SessionIds,
+    /// Their connections.
+    pub admission: Admission,
+}
+
+impl AccessServer {
+    /// Serves on a bound listener and registers; both have happened when this returns.
+    ///
+    /// `advertise` is a host or host:port that clients are told to dial.
+    ///
+    /// # Errors
+    ///
+    /// When the listener has no address.
+    pub async fn start(
+        name: &str,
+        advertise: Option<&str>,
+        listener: TcpListener,
+        config: &Config,
+        shared: &Shared,
+    ) -> std::io::Result<AccessServer> {
+        let addr = listener.local_addr()?;
+        let deadlines = Deadlines {
+            login: Some(config.session.login_deadline),
+            idle: config.session.idle,
+            half_frame: config.session.half_frame,
+            write: config.session.write_deadline,
+        };
+        let shutdown = Shutdown::default();
+        let clock = Arc::clone(&shared.clock);
+        let manager = Manager::new(
+            shared.ids.clone(),
+            clock,
+            deadlines,
+            config.limits.outbound,
+            shutdown.clone(),
+        );
+        let services = Arc::clone(&shared.services);
+        shutdown.spawn(Arc::clone(&manager).sweep());
+        shutdown.spawn(accept_sessions(
+            listener,
+            shared.admission.clone(),
+            Arc::clone(&manager),
+            config.limits.frame_before_login,
+            move || AccessHandler::new(Arc::clone(&services)),
+        ));
+        let membership = Membership {
+            registry: Arc::clone(&shared.registry),
+            name: name.to_owned(),
+            advertised: advertised(advertise, addr),
+            manager: Arc::clone(&manager),
+            ttl: config.registry.lease,
+        };
+        let advertised = membership.advertised.clone();
+        let lease = membership.register().await;
+        let (clock, every) = (Arc::clone(&shared.clock), config.registry.heartbeat);
+        shutdown.spawn(membership.keep(lease, clock, every));
+        Ok(AccessServer {
+            name: name.to_owned(),
+            addr,
+            advertised,
+            manager,
+        })
+    }
+
+    /// Its name in the registry.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// What it tells the registry that clients should dial; the host may be unspecified.
+    pub fn advertised(&self) -> &str {
+        &self.advertised
+    }
+
+    /// Its sessions.
+    pub fn sessions(&self) -> &Arc<Manager> {
+        &self.manager
+    }
+}
+
+/// The place of one access server in the registry.
+struct Membership {
+    registry: Arc<dyn Registry>,
+    name: String,
+    advertised: String,
+    manager: Arc<Manager>,
+    ttl: Duration,
+}
+
+impl Membership {
+    fn record(&self) -> Record {
+        Record {
+            name: self.name.clone(),
+            addr: self.advertised.clone(),
+            cpu: available_parallelism().map_or(1, usize::from),
+            sessions: self.manager.len(),
+        }
+    }
+
+    async fn register(&self) -> Lease {
+        self.registry.register(self.record(), self.ttl).await
+    }
+
+    /// Renews the lease until the shutdown begins, then gives it back at once.
+    async fn keep(self, mut lease: Lease, clock: Arc<dyn Clock>, every: Duration) {
+        let mut ticks = clock.ticks(every);
+        let shutdown = self.manager.shutdown();
+        loop {
+            tokio::select! {
+                () = shutdown.begun() => break,
+                () = ticks.tick() => {}
+            }
+            if self
+                .registry
+                .renew(&lease, self.record(), self.ttl)
+                .await
+                .is_err()
+            {
+                tracing::warn!(access = self.name, "the lease was lost: registering again");
+                lease = self.register().await;
+            }
+        }
+        self.registry.revoke(&lease).await;
+    }
+}
+
+/// The address that stands in the record.
+fn advertised(advertise: Option<&str>, listening: SocketAddr) -> String {
+    let port = listening.port();
+    match advertise {
+        None => listening.to_string(),
+        Some(host) => match host.parse::<IpAddr>() {
+            Ok(ip) => SocketAddr::new(ip, port).to_string(),
+            Err(_) if has_port(host) => host.to_owned(),
+            Err(_) => format!("{host}:{port}"),
+        },
+    }
+}
+
+fn has_port(host: &str) -> bool {
+    host.rsplit_once(':')
+        .is_some_and(|(_, port)| port.parse::<u16>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_without_a_port_gets_the_listening_one() {
+        let listening = "0.0.0.0:11000".parse().unwrap();
+        assert_eq!(advertised(None, listening), "0.0.0.0:11000");
+        assert_eq!(
+            advertised(Some("im.example.org"), listening),
+            "im.example.org:11000"
+        );
+        assert_eq!(
+            advertised(Some("im.example.org:443"), listening),
+            "im.example.org:443"
+        );
+        assert_eq!(advertised(Some("10.0.0.1"), listening), "10.0.0.1:11000");
+        assert_eq!(advertised(Some("::1"), listening), "[::1]:11000");
+        assert_eq!(advertised(Some("[::1]:99"), listening), "[::1]:99");
+    }
+}

@@ -1,0 +1,291 @@
+//! One `imd`: the only place that wires the parts together.
+
+mod addresses;
+mod error;
+mod report;
+
+pub use addresses::{AccessAddress, Addresses};
+pub use error::StartError;
+pub use report::Report;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::access::{AccessServer, Shared};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::gateway::{Directory, GatewayHandler};
+use crate::http;
+use crate::listener::{Admission, accept_sessions, bind};
+use crate::registry::{MemoryRegistry, Registry};
+use crate::service::Services;
+use crate::session::{CloseReason, Deadlines, Manager, SessionIds};
+use crate::shutdown::Shutdown;
+use crate::store::{MemoryStore, Store};
+
+/// A running stack: gateway, access servers, registry, store and HTTP API as tasks of the current runtime.
+///
+/// Dropping it closes the listeners and the sessions; [`shutdown`](Imd::shutdown) also waits for that.
+#[derive(Debug)]
+pub struct Imd {
+    gateway_addr: SocketAddr,
+    gateway: Arc<Manager>,
+    access: Vec<AccessServer>,
+    user_api: SocketAddr,
+    group_api: SocketAddr,
+    http: Shutdown,
+    services: Arc<Services>,
+    registry: Arc<dyn Registry>,
+    clock: Arc<dyn Clock>,
+    grace: Duration,
+}
+
+/// The listeners of one `imd`, bound: nothing is started before every port is there.
+struct Listeners {
+    gateway: TcpListener,
+    access: Vec<TcpListener>,
+    user_api: TcpListener,
+    group_api: TcpListener,
+}
+
+impl Listeners {
+    fn bind(config: &Config) -> Result<Self, StartError> {
+        let open = |key: &str, addr| bind(addr).map_err(|e| StartError::bind(key, addr, e));
+        let access = config.access.0.iter().enumerate();
+        Ok(Listeners {
+            gateway: open("gateway.listen", config.gateway.listen)?,
+            access: access
+                .map(|(index, server)| open(&format!("access.{index}.listen"), server.listen))
+                .collect::<Result<_, _>>()?,
+            user_api: open("http.user_listen", config.http.user_listen)?,
+            group_api: open("http.group_listen", config.http.group_listen)?,
+        })
+    }
+}
+
+impl Imd {
+    /// Starts a stack with the store that the config names. Every listener is bound and serving when this returns.
+    ///
+    /// Also raises the process's open-file limit to what the system allows.
+    ///
+    /// # Errors
+    ///
+    /// When the config is wrong, or a port can't be had; then nothing runs.
+    pub async fn start(config: Config) -> Result<Imd, StartError> {
+        let store = Arc::new(MemoryStore::new(config.store.memory_limit));
+        Imd::start_with_store(config, store).await
+    }
+
+    /// Starts a stack over a store of the caller's own.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start), and when the store can't say its signing key.
+    pub async fn start_with_store(
+        config: Config,
+        store: Arc<dyn Store>,
+    ) -> Result<Imd, StartError> {
+        config.validate()?;
+        let admission = Admission::new(&config);
+        let listeners = Listeners::bind(&config)?;
+        let clock = config.clock.build();
+        let registry: Arc<dyn Registry> = Arc::new(MemoryRegistry::new(Arc::clone(&clock)));
+        let services = Arc::new(Services::new(&config, store, Arc::clone(&clock)).await?);
+        let shared = Shared {
+            services: Arc::clone(&services),
+            registry: Arc::clone(&registry),
+            clock: Arc::clone(&clock),
+            ids: SessionIds::default(),
+            admission: admission.clone(),
+        };
+
+        let mut access = Vec::new();
+        for (server, listener) in config.access.0.iter().zip(listeners.access) {
+            let advertise = server.advertise.as_deref();
+            let server =
+                AccessServer::start(&server.name, advertise, listener, &config, &shared).await?;
+            access.push(server);
+        }
+        let gateway_addr = listeners.gateway.local_addr()?;
+        let gateway = start_gateway(listeners.gateway, &config, &shared).await;
+        let http = Shutdown::default();
+        let serve = |listener: TcpListener, router: Router| {
+            let addr = listener.local_addr()?;
+            let timeout = config.http.timeout;
+            http.spawn(http::serve(
+                listener,
+                admission.clone(),
+                http.clone(),
+                timeout,
+                router,
+            ));
+            Ok::<_, StartError>(addr)
+        };
+        let user_router = http::user_router(Arc::clone(&services), &config.http);
+        let group_router = http::group_router(Arc::clone(&services), &config.http);
+        Ok(Imd {
+            gateway_addr,
+            gateway,
+            access,
+            user_api: serve(listeners.user_api, user_router)?,
+            group_api: serve(listeners.group_api, group_router)?,
+            http,
+            services,
+            registry,
+            clock,
+            grace: config.shutdown.grace,
+        })
+    }
+
+    /// Where the gateway listens.
+    pub fn gateway_addr(&self) -> SocketAddr {
+        self.gateway_addr
+    }
+
+    /// The access servers, in the config's order.
+    pub fn access_servers(&self) -> &[AccessServer] {
+        &self.access
+    }
+
+    /// Where the user API listens.
+    pub fn user_api_addr(&self) -> SocketAddr {
+        self.user_api
+    }
+
+    /// Where the group API listens.
+    pub fn group_api_addr(&self) -> SocketAddr {
+        self.group_api
+    }
+
+    /// Where clients on this machine find everything.
+    pub fn addresses(&self) -> Addresses {
+        let access = self.access.iter().map(|server| {
+            let addr = match server.advertised().parse() {
+                Ok(addr) => addresses::dialable(addr).to_string(),
+                Err(_) => server.advertised().to_owned(),
+            };
+            AccessAddress {
+                name: server.name().to_owned(),
+                addr,
+            }
+        });
+        Addresses {
+            gateway: addresses::dialable(self.gateway_addr).to_string(),
+            access: access.collect(),
+            user_api: format!("http://{}", addresses::dialable(self.user_api)),
+            group_api: format!("http://{}", addresses::dialable(self.group_api)),
+        }
+    }
+
+    /// The token that logs `uid` in: what existing clients compute from the salt.
+    pub fn token(&self, uid: i64) -> String {
+        self.services.tokens().salted(uid)
+    }
+
+    /// Whether `uid` counts as online: logged in, and heard of within `session.presence`.
+    pub fn is_online(&self, uid: i64) -> bool {
+        self.services.presence().is_online(uid)
+    }
+
+    /// Who is listed as an access server.
+    pub fn registry(&self) -> &dyn Registry {
+        self.registry.as_ref()
+    }
+
+    /// The time that this stack goes by.
+    pub fn clock(&self) -> &dyn Clock {
+        self.clock.as_ref()
+    }
+
+    /// What the store is, for people.
+    pub fn store_name(&self) -> String {
+        self.services.store().describe()
+    }
+
+    /// What became of the messages so far.
+    pub fn report(&self) -> Report {
+        let ledger = self.services.store().ledger();
+        Report {
+            stored: ledger.stored,
+            delivered: ledger.delivered,
+            pending: ledger.stored.saturating_sub(ledger.delivered),
+            refused: self.services.refused(),
+            unfinished: 0,
+        }
+    }
+
+    /// Stops: accepts nothing more, deregisters, tells and drains the sessions, flushes the store. All within
+    /// `shutdown.grace`, and a second more for what has to be cut off. The ports are free when this returns.
+    pub async fn shutdown(self) -> Report {
+        let grace = self.grace;
+        let mut ending = JoinSet::new();
+        for manager in self.managers() {
+            let manager = Arc::clone(manager);
+            ending.spawn(async move { manager.dispose(grace).await });
+        }
+        let http = self.http.clone();
+        ending.spawn(async move {
+            http.begin();
+            http.ended_within(grace).await
+        });
+        let unfinished = ending.join_all().await.into_iter().sum();
+        if let Err(error) = self.services.store().flush().await {
+            tracing::error!(%error, "the store was not flushed");
+        }
+        Report {
+            unfinished,
+            ..self.report()
+        }
+    }
+
+    fn managers(&self) -> impl Iterator<Item = &Arc<Manager>> {
+        std::iter::once(&self.gateway).chain(self.access.iter().map(AccessServer::sessions))
+    }
+}
+
+impl Drop for Imd {
+    fn drop(&mut self) {
+        self.http.begin();
+        for manager in self.managers() {
+            manager.shutdown().begin();
+            manager.close_all(CloseReason::Shutdown);
+        }
+    }
+}
+
+/// Serves the gateway, with its list read.
+async fn start_gateway(listener: TcpListener, config: &Config, shared: &Shared) -> Arc<Manager> {
+    let deadlines = Deadlines {
+        login: None,
+        idle: config.gateway.idle,
+        half_frame: config.session.half_frame,
+        write: config.session.write_deadline,
+    };
+    let shutdown = Shutdown::default();
+    let manager = Manager::new(
+        shared.ids.clone(),
+        Arc::clone(&shared.clock),
+        deadlines,
+        config.limits.outbound,
+        shutdown.clone(),
+    );
+    let registry = Arc::clone(&shared.registry);
+    let directory = Arc::new(Directory::new(registry, config.gateway.strategy));
+    directory.refresh().await;
+    let (clock, refresh) = (Arc::clone(&shared.clock), config.gateway.refresh);
+    shutdown.spawn(Arc::clone(&directory).keep_fresh(clock, refresh, shutdown.clone()));
+    shutdown.spawn(Arc::clone(&manager).sweep());
+    shutdown.spawn(accept_sessions(
+        listener,
+        shared.admission.clone(),
+        Arc::clone(&manager),
+        config.limits.frame_before_login,
+        move || GatewayHandler::new(Arc::clone(&directory)),
+    ));
+    manager
+}

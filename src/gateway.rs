@@ -1,0 +1,157 @@
+//! The gateway: it tells clients which access server to use, from its own copy of the registry's list.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use rand::RngExt;
+
+use crate::clock::Clock;
+use crate::command::{Command, Place};
+use crate::config::Strategy;
+use crate::proto::{Code, Reply};
+use crate::registry::{Record, Registry};
+use crate::session::{Handler, Session};
+use crate::shutdown::Shutdown;
+
+/// The gateway's list of access servers, and how it chooses from it.
+#[derive(Debug)]
+pub struct Directory {
+    registry: Arc<dyn Registry>,
+    strategy: Strategy,
+    list: RwLock<Arc<[Listed]>>,
+    /// How many were handed out, for taking turns.
+    turn: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Listed {
+    record: Record,
+    /// How often it was handed out since the list was read: these clients are not yet in the record's sessions.
+    handed_out: AtomicUsize,
+}
+
+impl Directory {
+    /// A directory whose list is empty until the first [`refresh`](Self::refresh).
+    pub fn new(registry: Arc<dyn Registry>, strategy: Strategy) -> Self {
+        let list = RwLock::new(Arc::default());
+        Directory {
+            registry,
+            strategy,
+            list,
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    /// Reads the list from the registry.
+    pub async fn refresh(&self) {
+        let records = self.registry.list().await;
+        let listed = |record| Listed {
+            record,
+            handed_out: AtomicUsize::new(0),
+        };
+        let list: Arc<[Listed]> = records.into_iter().map(listed).collect();
+        *self.list.write() = list;
+    }
+
+    /// Reads the list again and again, until the shutdown begins.
+    pub async fn keep_fresh(
+        self: Arc<Self>,
+        clock: Arc<dyn Clock>,
+        every: Duration,
+        shutdown: Shutdown,
+    ) {
+        let mut ticks = clock.ticks(every);
+        loop {
+            tokio::select! {
+                () = shutdown.begun() => return,
+                () = ticks.tick() => self.refresh().await,
+            }
+        }
+    }
+
+    /// The address of one access server, for a client that has reached this gateway at `local`.
+    pub fn choose(&self, local: SocketAddr) -> Option<String> {
+        let list = Arc::clone(&self.list.read());
+        let index = match self.strategy {
+            _ if list.is_empty() => return None,
+            Strategy::Random => rand::rng().random_range(0..list.len()),
+            Strategy::RoundRobin => self.turn.fetch_add(1, Ordering::Relaxed) % list.len(),
+            Strategy::LeastSessions => {
+                let load = |listed: &Listed| {
+                    listed.record.sessions + listed.handed_out.load(Ordering::Relaxed)
+                };
+                list.iter()
+                    .enumerate()
+                    .min_by_key(|(_, listed)| load(listed))?
+                    .0
+            }
+        };
+        let listed = list.get(index)?;
+        listed.handed_out.fetch_add(1, Ordering::Relaxed);
+        Some(dialable(&listed.record.addr, local))
+    }
+}
+
+/// An unspecified host means every address of this machine: the client knows one that works.
+fn dialable(addr: &str, local: SocketAddr) -> String {
+    match addr.parse::<SocketAddr>() {
+        Ok(parsed) if parsed.ip().is_unspecified() => {
+            SocketAddr::new(local.ip().to_canonical(), parsed.port()).to_string()
+        }
+        _ => addr.to_owned(),
+    }
+}
+
+/// Answers the frames of one connection to the gateway.
+#[derive(Debug)]
+pub struct GatewayHandler {
+    directory: Arc<Directory>,
+}
+
+impl GatewayHandler {
+    /// A handler for a new connection.
+    pub fn new(directory: Arc<Directory>) -> Self {
+        GatewayHandler { directory }
+    }
+}
+
+impl Handler for GatewayHandler {
+    async fn frame(&mut self, session: &Arc<Session>, frame: &[u8]) {
+        let reply = match Command::decode(frame, Place::Gateway) {
+            Ok((command, _)) => match self.directory.choose(session.local()) {
+                Some(addr) => Reply::select_access(addr),
+                None => command
+                    .reply()
+                    .with(Code::NoAccessServer, Code::NoAccessServer.text()),
+            },
+            Err(bad) => bad.reply(),
+        };
+        session.reply(&reply);
+    }
+
+    async fn finish(&mut self, _: &Arc<Session>) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unspecified_host_becomes_the_one_by_which_the_client_came() {
+        let local = "192.168.1.9:10000".parse().unwrap();
+        assert_eq!(dialable("0.0.0.0:11000", local), "192.168.1.9:11000");
+        assert_eq!(dialable("[::]:11000", local), "192.168.1.9:11000");
+        assert_eq!(dialable("127.0.0.1:11000", local), "127.0.0.1:11000");
+        assert_eq!(
+            dialable("im.example.org:11000", local),
+            "im.example.org:11000"
+        );
+        let mapped = "[::ffff:10.0.0.2]:10000".parse().unwrap();
+        assert_eq!(dialable("0.0.0.0:11000", mapped), "10.0.0.2:11000");
+        let v6 = "[fe80::1]:10000".parse().unwrap();
+        assert_eq!(dialable("[::]:11000", v6), "[fe80::1]:11000");
+    }
+}

@@ -1,0 +1,99 @@
+use super::Services;
+use super::password::HashingFailed;
+use crate::store::{Rejected, StoreFailed, User, Write};
+
+/// Why a user could not be registered.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    /// UIDs are positive.
+    #[error("uid {0} is not positive")]
+    BadUid(i64),
+    /// The uid is taken, or there is no room.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// The password could not be hashed.
+    #[error(transparent)]
+    Hashing(#[from] HashingFailed),
+    /// The store has failed.
+    #[error(transparent)]
+    Store(#[from] StoreFailed),
+}
+
+/// Why a password got no token.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// UIDs are positive.
+    #[error("uid {0} is not positive")]
+    BadUid(i64),
+    /// Nobody has registered under this uid.
+    #[error("no such user")]
+    NoSuchUser,
+    /// The password is another one.
+    #[error("wrong password")]
+    WrongPassword,
+    /// The password could not be hashed.
+    #[error(transparent)]
+    Hashing(#[from] HashingFailed),
+    /// The store has failed.
+    #[error(transparent)]
+    Store(#[from] StoreFailed),
+}
+
+impl Services {
+    /// `/x/user/register`: a new user with a password. Name and password may be empty.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError`]
+    pub async fn register(
+        &self,
+        uid: i64,
+        name: String,
+        password: String,
+    ) -> Result<(), RegisterError> {
+        if uid <= 0 {
+            return Err(RegisterError::BadUid(uid));
+        }
+        // A hash is dear: none for a uid that is taken. The commit looks again.
+        if self.store.user(uid).await?.is_some() {
+            return Err(Rejected::UserExists.into());
+        }
+        let password_hash = self.passwords.hash(password).await?;
+        Ok(self
+            .store_one(Write::Register {
+                uid,
+                user: User {
+                    name,
+                    password_hash,
+                },
+            })
+            .await??)
+    }
+
+    /// `/x/user/auth`: a token for a registered user.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthError`]
+    pub async fn authenticate(&self, uid: i64, password: String) -> Result<String, AuthError> {
+        if uid <= 0 {
+            return Err(AuthError::BadUid(uid));
+        }
+        let user = self.store.user(uid).await?.ok_or(AuthError::NoSuchUser)?;
+        if self.passwords.matches(password, user.password_hash).await? {
+            Ok(self.tokens.issue(uid))
+        } else {
+            Err(AuthError::WrongPassword)
+        }
+    }
+
+    /// Commits a batch of one.
+    pub(super) async fn store_one(
+        &self,
+        write: Write,
+    ) -> Result<Result<(), Rejected>, StoreFailed> {
+        let committed = self.store.commit(vec![write]).await?;
+        let result = committed.results.into_iter().next();
+        result.ok_or_else(|| StoreFailed("a write was left unanswered".into()))
+    }
+}

@@ -1,0 +1,78 @@
+use super::Services;
+use crate::store::{Rejected, StoreFailed, Write};
+
+/// Why a group was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum GroupError {
+    /// UIDs are positive.
+    #[error("uid {0} is not positive")]
+    BadUid(i64),
+    /// Group ids are positive.
+    #[error("gid {0} is not positive")]
+    BadGid(i64),
+    /// Only registered users may, and this one is none.
+    #[error("{0} is not registered")]
+    NoSuchUser(i64),
+    /// The store knows why not.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// The store has failed.
+    #[error(transparent)]
+    Store(#[from] StoreFailed),
+}
+
+impl Services {
+    /// `/x/group/create`: a new group whose first member is `owner`. Returns its id, a snowflake.
+    ///
+    /// # Errors
+    ///
+    /// [`GroupError`]
+    pub async fn create_group(&self, owner: i64, name: String) -> Result<i64, GroupError> {
+        self.check_member(owner).await?;
+        let group = self.ids.next_id();
+        self.store_one(Write::CreateGroup { group, name, owner })
+            .await??;
+        Ok(group)
+    }
+
+    /// `/x/group/join`: a new member. Joining twice is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`GroupError`]
+    pub async fn join_group(&self, uid: i64, group: i64) -> Result<(), GroupError> {
+        self.check_member(uid).await?;
+        check_gid(group)?;
+        let most = self.limits.group_members;
+        Ok(self.store_one(Write::Join { group, uid, most }).await??)
+    }
+
+    /// `/x/group/quit`: one member fewer. Quitting twice is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`GroupError`]
+    pub async fn quit_group(&self, uid: i64, group: i64) -> Result<(), GroupError> {
+        self.check_member(uid).await?;
+        check_gid(group)?;
+        Ok(self.store_one(Write::Quit { group, uid }).await??)
+    }
+
+    async fn check_member(&self, uid: i64) -> Result<(), GroupError> {
+        if uid <= 0 {
+            return Err(GroupError::BadUid(uid));
+        }
+        if !self.is_admitted(uid).await? {
+            return Err(GroupError::NoSuchUser(uid));
+        }
+        Ok(())
+    }
+}
+
+fn check_gid(group: i64) -> Result<(), GroupError> {
+    if group > 0 {
+        Ok(())
+    } else {
+        Err(GroupError::BadGid(group))
+    }
+}

@@ -1,0 +1,106 @@
+use std::sync::Arc;
+
+use super::message::check_uid;
+use super::{Refusal, Services};
+use crate::notify::Entered;
+use crate::proto::{Reply, ReqLogin, ReqLogout};
+use crate::session::{CloseReason, Session};
+use crate::store::StoreFailed;
+
+/// Why a login was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// There is no token.
+    #[error("no token")]
+    NoToken,
+    /// UIDs are positive.
+    #[error("uid {0} is not positive")]
+    BadUid(i64),
+    /// The token is not this user's, or has expired.
+    #[error("wrong token")]
+    WrongToken,
+    /// This session belongs to another user.
+    #[error("the session belongs to another user")]
+    OtherUser,
+    /// The user has a session already, and `session.second_login` says that it stays.
+    #[error("logged in elsewhere")]
+    Elsewhere,
+    /// Only registered users may log in.
+    #[error("no such user")]
+    NoSuchUser,
+    /// The store has failed.
+    #[error(transparent)]
+    Store(#[from] StoreFailed),
+}
+
+impl Services {
+    /// 20001: binds the user to this session.
+    pub async fn login(&self, session: &Arc<Session>, request: ReqLogin) -> Reply {
+        match self.try_login(session, &request).await {
+            Ok(()) => Reply::login(),
+            Err(error) => {
+                tracing::debug!(session = %session.id(), uid = request.uid, %error, "login refused");
+                Refusal::from(error).into_reply(Reply::login())
+            }
+        }
+    }
+
+    async fn try_login(
+        &self,
+        session: &Arc<Session>,
+        request: &ReqLogin,
+    ) -> Result<(), LoginError> {
+        let uid = request.uid;
+        let bound = session.uid();
+        if bound.is_some_and(|bound| bound != uid) {
+            return Err(LoginError::OtherUser);
+        }
+        if request.token.is_empty() {
+            return Err(LoginError::NoToken);
+        }
+        if uid <= 0 {
+            return Err(LoginError::BadUid(uid));
+        }
+        if !self.tokens.is_valid(uid, &request.token) {
+            return Err(LoginError::WrongToken);
+        }
+        if !self.is_admitted(uid).await? {
+            return Err(LoginError::NoSuchUser);
+        }
+        match self.presence.enter(uid, session) {
+            Entered::Alone => {}
+            Entered::InPlaceOf(older) => older.close(CloseReason::LoggedInElsewhere),
+            Entered::Refused => return Err(LoginError::Elsewhere),
+        }
+        // After entering, so that what is stored from now on is notified, and what was stored before is seen here.
+        let level = match self.store.level(uid).await {
+            Ok(level) => level,
+            Err(failed) => {
+                self.presence.leave(uid, session.id());
+                return Err(failed.into());
+            }
+        };
+        if bound.is_none() {
+            session.log_in(uid);
+            let presence = Arc::clone(&self.presence);
+            session.on_close(move |session| presence.leave(uid, session.id()));
+            tracing::debug!(session = %session.id(), uid, "logged in");
+        }
+        if level.total > level.read {
+            session.notify(level.read, level.total);
+        }
+        Ok(())
+    }
+
+    /// 20008: the user leaves, and the session is to end after the reply.
+    ///
+    /// # Errors
+    ///
+    /// The refusal; then the session goes on.
+    pub fn logout(&self, session: &Session, uid: i64, request: &ReqLogout) -> Result<Reply, Reply> {
+        check_uid(uid, request.uid)
+            .map_err(|error| Refusal::from(error).into_reply(Reply::logout()))?;
+        self.presence.leave(uid, session.id());
+        Ok(Reply::logout())
+    }
+}

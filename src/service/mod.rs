@@ -1,0 +1,96 @@
+//! What the commands do. A service answers with a reply, or with a write and the reply for when it is stored; none of
+//! them holds a socket.
+
+mod account;
+mod batch;
+mod group;
+mod login;
+mod message;
+mod password;
+mod presence;
+mod refusal;
+mod token;
+
+pub use account::{AuthError, RegisterError};
+pub use batch::{Answer, Batch};
+pub use group::GroupError;
+pub use message::Synced;
+pub use refusal::Refusal;
+pub use token::{Tokens, salted_token};
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::clock::Clock;
+use crate::config::{Config, Limits};
+use crate::idgen::Snowflake;
+use crate::notify::Presence;
+use crate::store::{Store, StoreFailed};
+
+/// The services of one `imd`, and what they work on.
+#[derive(Debug)]
+pub struct Services {
+    store: Arc<dyn Store>,
+    presence: Arc<Presence>,
+    ids: Snowflake,
+    clock: Arc<dyn Clock>,
+    tokens: Tokens,
+    passwords: password::Passwords,
+    limits: Limits,
+    auto_register: bool,
+    /// Messages that were not stored, and whose senders were told why.
+    refused: AtomicU64,
+}
+
+impl Services {
+    /// The services over a store.
+    ///
+    /// # Errors
+    ///
+    /// When the store can't say its signing key.
+    pub async fn new(
+        config: &Config,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StoreFailed> {
+        let session = &config.session;
+        let presence = Presence::new(Arc::clone(&clock), session.presence, session.second_login);
+        let key = store.signing_key().await?;
+        Ok(Services {
+            presence: Arc::new(presence),
+            ids: Snowflake::new(config.idgen.machine, Arc::clone(&clock)),
+            tokens: Tokens::new(&config.auth, key, Arc::clone(&clock)),
+            passwords: password::Passwords::default(),
+            limits: config.limits.clone(),
+            auto_register: config.auth.auto_register,
+            refused: AtomicU64::new(0),
+            store,
+            clock,
+        })
+    }
+
+    /// The tokens that log users in.
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// Who is where.
+    pub fn presence(&self) -> &Presence {
+        &self.presence
+    }
+
+    /// Where everything is kept.
+    pub fn store(&self) -> &dyn Store {
+        self.store.as_ref()
+    }
+
+    /// How many messages were refused.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Whether `uid` may take part: everyone, unless only registered users may.
+    async fn is_admitted(&self, uid: i64) -> Result<bool, StoreFailed> {
+        Ok(self.auto_register || self.store.user(uid).await?.is_some())
+    }
+}

@@ -1,0 +1,121 @@
+use super::account::{AuthError, RegisterError};
+use super::group::GroupError;
+use super::login::LoginError;
+use super::message::MessageError;
+use crate::proto::{Code, Reply};
+use crate::store::{Rejected, StoreFailed};
+
+/// What a client is told instead of 0: a code, and the standard text with what was wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The code.
+    pub code: Code,
+    /// The text.
+    pub text: String,
+}
+
+impl Refusal {
+    /// The standard text alone.
+    pub fn plain(code: Code) -> Self {
+        Refusal {
+            code,
+            text: code.text().into(),
+        }
+    }
+
+    /// The standard text and what was wrong.
+    pub fn because(code: Code, why: impl std::fmt::Display) -> Self {
+        Refusal {
+            code,
+            text: format!("{}: {why}", code.text()),
+        }
+    }
+
+    /// The reply that says it, with the ids of `reply`.
+    pub fn into_reply(self, reply: Reply) -> Reply {
+        reply.with(self.code, self.text)
+    }
+}
+
+impl From<LoginError> for Refusal {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::NoToken => Refusal::plain(Code::NoToken),
+            LoginError::BadUid(_) => Refusal::because(Code::NoToken, error),
+            LoginError::WrongToken => Refusal::plain(Code::CalcTokenFailed),
+            LoginError::OtherUser => Refusal::plain(Code::UidMismatch),
+            LoginError::Elsewhere => Refusal::plain(Code::LoggedInElsewhere),
+            LoginError::NoSuchUser => Refusal::plain(Code::NoSuchUser),
+            LoginError::Store(failed) => failed.into(),
+        }
+    }
+}
+
+impl From<MessageError> for Refusal {
+    fn from(error: MessageError) -> Self {
+        match error {
+            MessageError::OtherUser => Refusal::plain(Code::UidMismatch),
+            MessageError::NoSuchUser(_) => Refusal::because(Code::NoSuchUser, error),
+            MessageError::Store(failed) => failed.into(),
+            MessageError::BadTarget(_)
+            | MessageError::TooLong { .. }
+            | MessageError::IdTooLong { .. } => Refusal::because(Code::RequestErr, error),
+        }
+    }
+}
+
+impl From<RegisterError> for Refusal {
+    fn from(error: RegisterError) -> Self {
+        match error {
+            RegisterError::BadUid(_) => Refusal::because(Code::RequestErr, error),
+            RegisterError::Hashing(_) => Refusal::plain(Code::ServerError),
+            RegisterError::Rejected(rejected) => rejected.into(),
+            RegisterError::Store(failed) => failed.into(),
+        }
+    }
+}
+
+impl From<AuthError> for Refusal {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::BadUid(_) => Refusal::because(Code::RequestErr, error),
+            AuthError::NoSuchUser => Refusal::plain(Code::NoSuchUser),
+            AuthError::WrongPassword => Refusal::plain(Code::WrongPassword),
+            AuthError::Hashing(_) => Refusal::plain(Code::ServerError),
+            AuthError::Store(failed) => failed.into(),
+        }
+    }
+}
+
+impl From<GroupError> for Refusal {
+    fn from(error: GroupError) -> Self {
+        match error {
+            GroupError::BadUid(_) | GroupError::BadGid(_) => {
+                Refusal::because(Code::RequestErr, error)
+            }
+            GroupError::NoSuchUser(_) => Refusal::because(Code::NoSuchUser, error),
+            GroupError::Rejected(rejected) => rejected.into(),
+            GroupError::Store(failed) => failed.into(),
+        }
+    }
+}
+
+impl From<Rejected> for Refusal {
+    fn from(rejected: Rejected) -> Self {
+        match rejected {
+            Rejected::UserExists => Refusal::plain(Code::UserExists),
+            Rejected::NoSuchGroup => Refusal::plain(Code::NoSuchGroup),
+            Rejected::NotAMember => Refusal::plain(Code::NotAMember),
+            Rejected::GroupFull => Refusal::because(Code::RequestErr, rejected),
+            Rejected::NoSuchMessage => Refusal::plain(Code::NoDataFound),
+            Rejected::Full => Refusal::because(Code::ServerError, rejected),
+        }
+    }
+}
+
+impl From<StoreFailed> for Refusal {
+    fn from(failed: StoreFailed) -> Self {
+        tracing::error!(error = %failed, "the store has failed");
+        Refusal::plain(Code::ServerError)
+    }
+}

@@ -1,0 +1,116 @@
+//! Time moves by hand here.
+
+use std::time::Duration;
+
+use imd::proto::ReqSyncMsg;
+
+use crate::support::{Wire, access, framed, p2p, ping, soon, start_manual, sync, user};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn a_session_without_a_login_is_closed_after_five_minutes() {
+    let imd = start_manual().await;
+    let mut wire = Wire::connect(access(&imd)).await;
+    imd.clock().advance(SECOND * 299).await;
+    // A frame does not put the deadline off: only a login does.
+    wire.send(&ping()).await;
+    wire.error(imd::proto::Cmd::Ping, 93003).await;
+    imd.clock().advance(SECOND * 2).await;
+    wire.finished().await;
+}
+
+#[tokio::test]
+async fn a_logged_in_session_without_a_frame_is_closed_after_a_minute() {
+    let imd = start_manual().await;
+    let mut wire = user(&imd, 1).await;
+    imd.clock().advance(SECOND * 59).await;
+    wire.ping().await;
+    imd.clock().advance(SECOND * 59).await;
+    wire.ping().await;
+    imd.clock().advance(SECOND * 61).await;
+    wire.finished().await;
+    assert!(!imd.is_online(1));
+}
+
+#[tokio::test]
+async fn a_gateway_connection_is_kept_for_ten_minutes() {
+    let imd = start_manual().await;
+    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    assert_eq!(wire.ask().await.err_code, 0);
+    imd.clock().advance(SECOND * 599).await;
+    assert_eq!(wire.ask().await.err_code, 0);
+    imd.clock().advance(SECOND * 601).await;
+    wire.finished().await;
+}
+
+#[tokio::test]
+async fn a_frame_that_is_not_completed_in_10_s_closes_the_session() {
+    let imd = start_manual().await;
+    let mut wire = user(&imd, 1).await;
+    // The reply to the whole frame says that the server has read the half one behind it too.
+    let mut bytes = framed(&ping());
+    bytes.extend_from_slice(&framed(&ping())[..3]);
+    wire.raw(&bytes).await;
+    wire.error(imd::proto::Cmd::Ping, 0).await;
+    imd.clock().advance(SECOND * 9).await;
+    assert!(imd.is_online(1));
+    imd.clock().advance(SECOND * 2).await;
+    wire.finished().await;
+}
+
+#[tokio::test]
+async fn a_frame_that_is_completed_in_time_starts_no_deadline() {
+    let imd = start_manual().await;
+    let mut wire = user(&imd, 1).await;
+    let frame = framed(&ping());
+    let mut bytes = frame.clone();
+    bytes.extend_from_slice(&frame[..3]);
+    wire.raw(&bytes).await;
+    wire.error(imd::proto::Cmd::Ping, 0).await;
+    imd.clock().advance(SECOND * 9).await;
+    wire.raw(&frame[3..]).await;
+    wire.error(imd::proto::Cmd::Ping, 0).await;
+    imd.clock().advance(SECOND * 50).await;
+    wire.ping().await;
+}
+
+/// A peer that sends without reading: the server stops reading it, keeps a bounded backlog, and gives it up.
+#[tokio::test]
+async fn a_peer_that_does_not_read_meets_the_write_deadline() {
+    let imd = start_manual().await;
+    let mut wire = user(&imd, 1).await;
+    for n in 0..2 {
+        wire.p2p(1, &n.to_string(), &"x".repeat(32_000)).await;
+        let _ = wire.notified().await;
+    }
+    // Each asks for a page of 64 KB; in all far more than sockets hold.
+    let requests: Vec<ReqSyncMsg> = (0..2_000).map(|_| sync(0, 0)).collect();
+    wire.send_all(&requests).await;
+    // The deadline runs from when the socket took nothing more, which cannot be seen from here.
+    soon(async {
+        while !imd.access_servers()[0].sessions().is_empty() {
+            imd.clock().advance(SECOND).await;
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(!imd.is_online(1));
+}
+
+#[tokio::test]
+async fn a_peer_that_reads_slowly_gets_everything() {
+    let imd = start_manual().await;
+    let mut wire = user(&imd, 1).await;
+    wire.p2p(1, "m", &"x".repeat(32_000)).await;
+    let _ = wire.notified().await;
+    let requests: Vec<ReqSyncMsg> = (0..500).map(|_| sync(0, 0)).collect();
+    wire.send_all(&requests).await;
+    for _ in 0..500 {
+        let page: imd::proto::ResSyncMsg = wire.recv(imd::proto::Cmd::SyncMsg).await;
+        assert_eq!(page.msgs.len(), 1);
+    }
+    wire.send(&p2p(2, "after", "still here")).await;
+    let reply: imd::proto::ResSendP2pMsg = wire.recv(imd::proto::Cmd::SendP2PMsg).await;
+    assert_eq!(reply.err_code, 0);
+}

@@ -1,0 +1,170 @@
+use std::collections::HashMap;
+use std::time::Duration;
+
+use imd::Config;
+use imd::config::Strategy;
+use imd::registry::Record;
+
+use crate::support::{Wire, start, start_manual, user};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// How often each address is handed out in so many answers.
+async fn ask(wire: &mut Wire, times: usize) -> HashMap<String, usize> {
+    let mut count = HashMap::new();
+    for _ in 0..times {
+        let reply = wire.ask().await;
+        assert_eq!((reply.err_code, reply.err_str.as_str()), (0, "ok"));
+        *count.entry(reply.addr).or_insert(0) += 1;
+    }
+    count
+}
+
+fn with(strategy: Strategy) -> Config {
+    let mut config = Config::ephemeral().manual_clock();
+    config.gateway.strategy = strategy;
+    config
+}
+
+#[tokio::test]
+async fn it_knows_every_access_server_right_at_the_start() {
+    let imd = start_manual().await;
+    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    let count = ask(&mut wire, 200).await;
+    let expected: Vec<String> = imd
+        .access_servers()
+        .iter()
+        .map(|s| s.addr().to_string())
+        .collect();
+    assert_eq!(count.len(), 3);
+    assert!(
+        expected.iter().all(|addr| count.contains_key(addr)),
+        "{count:?}"
+    );
+}
+
+#[tokio::test]
+async fn round_robin_takes_each_in_turn() {
+    let imd = start(with(Strategy::RoundRobin)).await;
+    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    let count = ask(&mut wire, 9).await;
+    assert!(count.values().all(|&n| n == 3), "{count:?}");
+}
+
+#[tokio::test]
+async fn least_sessions_fills_up_the_emptier_ones() {
+    let imd = start(with(Strategy::LeastSessions)).await;
+    let mut held = Vec::new();
+    for (server, sessions) in [(0, 4), (1, 1)] {
+        for n in 0..sessions {
+            let addr = imd.access_servers()[server].addr();
+            let mut wire = Wire::connect(addr).await;
+            wire.login(&imd, (server as i64 + 1) * 100 + n).await;
+            held.push(wire);
+        }
+    }
+    // The records tell it with their next heartbeat, the gateway with its next refresh.
+    imd.clock().advance(SECOND * 10).await;
+    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    let count = ask(&mut wire, 7).await;
+    let handed = |server: usize| {
+        count
+            .get(&imd.access_servers()[server].addr().to_string())
+            .copied()
+            .unwrap_or(0)
+    };
+    assert_eq!(
+        (handed(0), handed(1), handed(2)),
+        (0, 3, 4),
+        "5 + 7 sessions make 4 each"
+    );
+}
+
+#[tokio::test]
+async fn a_dead_access_server_is_handed_out_until_its_lease_has_run_out_and_the_list_was_read() {
+    let imd = start_manual().await;
+    let dead = Record {
+        name: "dead".into(),
+        addr: "127.0.0.1:1".into(),
+        cpu: 1,
+        sessions: 0,
+    };
+    imd.registry().register(dead, SECOND * 10).await;
+    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    let is_listed = async |wire: &mut Wire| ask(wire, 200).await.contains_key("127.0.0.1:1");
+    assert!(
+        !is_listed(&mut wire).await,
+        "the gateway has not read it yet"
+    );
+    imd.clock().advance(SECOND * 5).await;
+    assert!(is_listed(&mut wire).await);
+    imd.clock().advance(SECOND * 4).await;
+    assert!(is_listed(&mut wire).await);
+    imd.clock().advance(SECOND * 6).await;
+    let count = ask(&mut wire, 200).await;
+    assert_eq!(
+        count.len(),
+        3,
+        "the living ones have renewed their leases: {count:?}"
+    );
+    assert!(!count.contains_key("127.0.0.1:1"));
+}
+
+#[tokio::test]
+async fn leases_of_living_servers_outlast_hours() {
+    let imd = start_manual().await;
+    imd.clock().advance(SECOND * 1_800).await;
+    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    assert_eq!(ask(&mut wire, 200).await.len(), 3);
+}
+
+#[tokio::test]
+async fn an_empty_list_is_answered_92001() {
+    let imd = start_manual().await;
+    for server in imd.access_servers() {
+        server.sessions().dispose(SECOND).await;
+    }
+    assert_eq!(
+        imd.registry().list().await,
+        [],
+        "a clean stop deregisters at once"
+    );
+    imd.clock().advance(SECOND * 5).await;
+    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    let reply = wire.ask().await;
+    assert_eq!(
+        (reply.err_code, reply.err_str.as_str()),
+        (92001, "no accessServer")
+    );
+    assert_eq!(reply.addr, "");
+}
+
+#[tokio::test]
+async fn clients_are_told_the_advertised_address_or_the_one_by_which_they_came() {
+    let mut config = Config::ephemeral();
+    config.access.resize(2);
+    config.gateway.strategy = Strategy::RoundRobin;
+    config.gateway.listen = "0.0.0.0:0".parse().unwrap();
+    config.access.0[0].listen = "0.0.0.0:0".parse().unwrap();
+    config.access.0[1].advertise = Some("im.example.org".into());
+    let imd = start(config).await;
+    let port = |server: usize| imd.access_servers()[server].addr().port();
+    let gateway = std::net::SocketAddr::from(([127, 0, 0, 1], imd.gateway_addr().port()));
+    let mut wire = Wire::connect(gateway).await;
+    assert_eq!(wire.ask().await.addr, format!("127.0.0.1:{}", port(0)));
+    assert_eq!(wire.ask().await.addr, format!("im.example.org:{}", port(1)));
+}
+
+#[tokio::test]
+async fn the_whole_way_from_gateway_to_access() {
+    let imd = start(Config::ephemeral()).await;
+    let mut gateway = Wire::connect(imd.gateway_addr()).await;
+    let addr = gateway.ask().await.addr.parse().unwrap();
+    let mut wire = Wire::connect(addr).await;
+    wire.login(&imd, 1).await;
+    let mut other = user(&imd, 2).await;
+    assert_eq!(other.p2p(1, "m", "x").await.err_code, 0);
+    assert_eq!(wire.notified().await, (0, 1));
+    // The gateway's connection stays usable meanwhile.
+    assert_eq!(gateway.ask().await.err_code, 0);
+}

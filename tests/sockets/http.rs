@@ -1,0 +1,171 @@
+use imd::Config;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::{group_of, http, post, soon, start, user};
+
+#[tokio::test]
+async fn register_and_auth() {
+    let imd = start(Config::ephemeral()).await;
+    let api = imd.user_api_addr();
+    let (status, answer) = post(api, "/x/user/register", "uid=7&name=ann&pw=secret").await;
+    assert_eq!(
+        (status, answer),
+        (200, json!({"code": 0, "message": "ok", "data": null}))
+    );
+    let (status, answer) = post(api, "/x/user/register", "uid=7&name=eve&pw=other").await;
+    let exists = json!({"code": 94001, "message": "user is already exist", "data": null});
+    assert_eq!((status, answer), (200, exists));
+    let (_, answer) = post(api, "/x/user/auth", "uid=7&pw=other").await;
+    assert_eq!(
+        (&answer["code"], &answer["data"]),
+        (&json!(94003), &Value::Null)
+    );
+    let (_, answer) = post(api, "/x/user/auth", "uid=8&pw=secret").await;
+    assert_eq!(answer["code"], 94002);
+    let (_, answer) = post(api, "/x/user/auth", "uid=7&pw=secret").await;
+    assert_eq!(answer["code"], 0);
+    assert!(
+        answer["data"]["token"]
+            .as_str()
+            .unwrap()
+            .starts_with("imd1.7.")
+    );
+}
+
+#[tokio::test]
+async fn of_many_registrations_at_once_one_wins() {
+    let imd = start(Config::ephemeral()).await;
+    let api = imd.user_api_addr();
+    let tries: Vec<_> = (0..8)
+        .map(|n| {
+            tokio::spawn(
+                async move { post(api, "/x/user/register", &format!("uid=7&pw={n}")).await },
+            )
+        })
+        .collect();
+    let mut codes = Vec::new();
+    for one in tries {
+        codes.push(one.await.unwrap().1["code"].as_i64().unwrap());
+    }
+    codes.sort_unstable();
+    assert_eq!(codes, [0, 94001, 94001, 94001, 94001, 94001, 94001, 94001]);
+}
+
+#[tokio::test]
+async fn fields_may_stand_in_the_query_and_the_body_comes_first() {
+    let imd = start(Config::ephemeral()).await;
+    let api = imd.user_api_addr();
+    let (_, answer) = post(api, "/x/user/register?uid=7&pw=a%20b%26c", "").await;
+    assert_eq!(answer["code"], 0);
+    let (_, answer) = post(api, "/x/user/auth?uid=7&pw=wrong", "pw=a+b%26c").await;
+    assert_eq!(answer["code"], 0);
+}
+
+#[tokio::test]
+async fn a_missing_or_unreadable_id_is_a_bad_request() {
+    let imd = start(Config::ephemeral()).await;
+    let (users, groups) = (imd.user_api_addr(), imd.group_api_addr());
+    for (api, path, form) in [
+        (users, "/x/user/register", ""),
+        (users, "/x/user/register", "uid=&pw=x"),
+        (users, "/x/user/register", "uid=0"),
+        (users, "/x/user/register", "uid=-1"),
+        (users, "/x/user/auth", "uid=abc"),
+        (users, "/x/user/auth", "uid=99999999999999999999"),
+        (groups, "/x/group/create", "name=x"),
+        (groups, "/x/group/join", "uid=1"),
+        (groups, "/x/group/join", "uid=1&gid=x"),
+        (groups, "/x/group/quit", "gid=5"),
+    ] {
+        let (status, answer) = post(api, path, form).await;
+        assert_eq!(
+            (status, &answer["code"]),
+            (200, &json!(10001)),
+            "{path} {form}: {answer}"
+        );
+        assert!(
+            answer["message"]
+                .as_str()
+                .unwrap()
+                .starts_with("request err: ")
+        );
+    }
+}
+
+#[tokio::test]
+async fn groups_are_created_joined_and_quit() {
+    let imd = start(Config::ephemeral()).await;
+    let api = imd.group_api_addr();
+    let (_, created) = post(api, "/x/group/create", "uid=1&name=team").await;
+    let gid = created["data"]["gid"].as_i64().unwrap();
+    assert_eq!(created["data"]["gid_str"], gid.to_string());
+    assert!(
+        gid > 1 << 53,
+        "a snowflake does not fit a JavaScript number"
+    );
+    for (form, code) in [
+        (format!("uid=2&gid={gid}"), 0),
+        (format!("uid=2&gid={gid}"), 0),
+        (format!("uid=2&gid={}", gid + 1), 95001),
+    ] {
+        assert_eq!(post(api, "/x/group/join", &form).await.1["code"], code);
+    }
+    let mut bob = user(&imd, 2).await;
+    assert_eq!(bob.group(gid, "m", "x").await.err_code, 0);
+    for (form, code) in [
+        (format!("uid=2&gid={gid}"), 0),
+        (format!("uid=2&gid={gid}"), 0),
+        (format!("uid=2&gid={}", gid + 1), 95001),
+    ] {
+        assert_eq!(post(api, "/x/group/quit", &form).await.1["code"], code);
+    }
+    assert_ne!(group_of(&imd, &[1]).await, gid);
+}
+
+#[tokio::test]
+async fn wrong_methods_paths_and_sizes_have_their_status_and_a_json_body() {
+    let imd = start(Config::ephemeral()).await;
+    let api = imd.user_api_addr();
+    let get = b"GET /x/user/register?uid=1 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let (status, answer) = http(api, get).await;
+    assert_eq!((status, &answer["code"]), (405, &json!(10001)));
+    let (status, answer) = post(api, "/x/user/nothing", "uid=1").await;
+    assert_eq!((status, &answer["code"]), (404, &json!(10001)));
+    let (status, _) = post(api, "/x/group/create", "uid=1").await;
+    assert_eq!(status, 404, "groups are on the other port");
+    let (status, answer) = post(
+        api,
+        "/x/user/register",
+        &format!("uid=1&name={}", "x".repeat(65_536)),
+    )
+    .await;
+    assert_eq!((status, &answer["code"]), (413, &json!(10001)));
+    let (_, answer) = post(
+        api,
+        "/x/user/register",
+        &format!("uid=1&name={}", "x".repeat(65_500)),
+    )
+    .await;
+    assert_eq!(answer["code"], 0);
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_arrive_is_answered_408() {
+    let mut config = Config::ephemeral();
+    config.http.timeout = std::time::Duration::from_millis(50);
+    let imd = start(config).await;
+    let mut stream = tokio::net::TcpStream::connect(imd.user_api_addr())
+        .await
+        .unwrap();
+    let head = b"POST /x/user/register HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nuid=";
+    stream.write_all(head).await.unwrap();
+    let mut answer = Vec::new();
+    let mut chunk = [0; 1024];
+    while !String::from_utf8_lossy(&answer).contains("\"code\":10001") {
+        let n = soon(stream.read(&mut chunk)).await.unwrap();
+        assert_ne!(n, 0, "{}", String::from_utf8_lossy(&answer));
+        answer.extend_from_slice(&chunk[..n]);
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 408 "));
+}

@@ -1,0 +1,34 @@
+use imd::Config;
+
+use crate::support::{Wire, access, post, start, user};
+
+#[tokio::test]
+async fn past_the_connection_limit_the_next_one_waits_for_a_place() {
+    let mut config = Config::ephemeral();
+    config.limits.connections = 3;
+    let imd = start(config).await;
+    let mut first = user(&imd, 1).await;
+    let _second = user(&imd, 2).await;
+    let mut third = user(&imd, 3).await;
+    let mut fourth = Wire::connect(access(&imd)).await;
+    fourth.send(&crate::support::login(&imd, 4)).await;
+    third.ping().await;
+    assert!(!imd.is_online(4));
+    first.end().await;
+    first.finished().await;
+    assert_eq!(fourth.error(imd::proto::Cmd::Login, 0).await, "ok");
+}
+
+#[tokio::test]
+async fn a_group_has_a_limit_of_members() {
+    let mut config = Config::ephemeral();
+    config.limits.group_members = 2;
+    let imd = start(config).await;
+    let api = imd.group_api_addr();
+    let gid = crate::support::group_of(&imd, &[1, 2]).await;
+    let (_, full) = post(api, "/x/group/join", &format!("uid=3&gid={gid}")).await;
+    assert_eq!(full["code"], 10001);
+    assert_eq!(full["message"], "request err: the group is full");
+    let (_, again) = post(api, "/x/group/join", &format!("uid=2&gid={gid}")).await;
+    assert_eq!(again["code"], 0);
+}

@@ -1,0 +1,112 @@
+use imd::Config;
+use imd::proto::{Cmd, ReqLogin};
+
+use crate::support::{Wire, access, login, post, start, start_manual, user};
+
+fn with_token(uid: i64, token: &str) -> ReqLogin {
+    ReqLogin {
+        cmd: 20001,
+        uid,
+        token: token.into(),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn the_salted_token_logs_in() {
+    let imd = start(Config::ephemeral()).await;
+    let mut wire = Wire::connect(access(&imd)).await;
+    // md5("321" + salt), as an existing client sends it
+    wire.send(&with_token(321, "69338d7366e3a53668cbd23dfedee4cd"))
+        .await;
+    assert_eq!(wire.error(Cmd::Login, 0).await, "ok");
+    assert!(imd.is_online(321));
+}
+
+#[tokio::test]
+async fn a_refused_login_leaves_the_session_open_and_unbound() {
+    let imd = start(Config::ephemeral()).await;
+    let mut wire = Wire::connect(access(&imd)).await;
+    let of_another = imd.token(8);
+    for (request, code) in [
+        (with_token(7, ""), 93001),
+        (with_token(0, &imd.token(0)), 93001),
+        (with_token(-7, &imd.token(-7)), 93001),
+        (with_token(7, "wrong"), 93002),
+        (with_token(7, &of_another), 93002),
+        (with_token(7, &imd.token(7).to_uppercase()), 93002),
+    ] {
+        wire.send(&request).await;
+        wire.error(Cmd::Login, code).await;
+    }
+    assert!(!imd.is_online(7));
+    wire.send(&crate::support::ping()).await;
+    wire.error(Cmd::Ping, 93003).await;
+    wire.login(&imd, 7).await;
+    assert!(imd.is_online(7));
+}
+
+#[tokio::test]
+async fn a_second_login_of_the_same_user_is_answered_0_and_of_another_93005() {
+    let imd = start(Config::ephemeral()).await;
+    let mut wire = user(&imd, 7).await;
+    wire.login(&imd, 7).await;
+    wire.send(&login(&imd, 8)).await;
+    assert_eq!(
+        wire.error(Cmd::Login, 93005).await,
+        "uid does not match the login"
+    );
+    assert!(!imd.is_online(8));
+    wire.ping().await;
+}
+
+#[tokio::test]
+async fn only_registered_users_log_in_without_auto_register() {
+    let mut config = Config::ephemeral();
+    config.auth.auto_register = false;
+    let imd = start(config).await;
+    let mut wire = Wire::connect(access(&imd)).await;
+    wire.send(&login(&imd, 7)).await;
+    assert_eq!(wire.error(Cmd::Login, 94002).await, "no such user");
+    let (_, answer) = post(imd.user_api_addr(), "/x/user/register", "uid=7&name=a&pw=b").await;
+    assert_eq!(answer["code"], 0);
+    wire.login(&imd, 7).await;
+    let refused = wire.p2p(9, "m", "hello").await;
+    assert_eq!(
+        refused.err_code, 94002,
+        "the receiver has to be registered too"
+    );
+    let (_, group) = post(imd.group_api_addr(), "/x/group/create", "uid=9").await;
+    assert_eq!(group["code"], 94002);
+}
+
+#[tokio::test]
+async fn a_token_of_the_http_api_logs_its_user_in_for_a_day() {
+    let imd = start_manual().await;
+    let api = imd.user_api_addr();
+    post(api, "/x/user/register", "uid=7&name=ann&pw=secret").await;
+    let (_, answer) = post(api, "/x/user/auth", "uid=7&pw=secret").await;
+    let token = answer["data"]["token"].as_str().unwrap().to_owned();
+    let mut wire = Wire::connect(access(&imd)).await;
+    wire.send(&with_token(8, &token)).await;
+    wire.error(Cmd::Login, 93002).await;
+    wire.send(&with_token(7, &token)).await;
+    assert_eq!(wire.error(Cmd::Login, 0).await, "ok");
+}
+
+#[tokio::test]
+async fn a_token_of_the_http_api_runs_out() {
+    let mut config = Config::ephemeral().manual_clock();
+    config.auth.token_lifetime = std::time::Duration::from_secs(60);
+    let imd = start(config).await;
+    let api = imd.user_api_addr();
+    post(api, "/x/user/register", "uid=7&pw=").await;
+    let (_, answer) = post(api, "/x/user/auth", "uid=7&pw=").await;
+    let token = answer["data"]["token"].as_str().unwrap().to_owned();
+    let mut wire = Wire::connect(access(&imd)).await;
+    imd.clock()
+        .advance(std::time::Duration::from_secs(60))
+        .await;
+    wire.send(&with_token(7, &token)).await;
+    wire.error(Cmd::Login, 93002).await;
+}

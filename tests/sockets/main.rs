@@ -1,0 +1,23 @@
+//! What clients see, through real sockets: one file for each behaviour.
+
+mod support;
+
+mod ack;
+mod before_login;
+mod captured;
+mod deadlines;
+mod gateway;
+mod group;
+mod http;
+mod limits;
+mod login;
+mod malformed;
+mod notify;
+mod offline;
+mod order;
+mod p2p;
+mod presence;
+mod shutdown;
+mod store_failure;
+mod sync;
+mod takeover;

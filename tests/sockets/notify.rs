@@ -1,0 +1,82 @@
+use imd::Config;
+use imd::proto::{Base, Cmd, ReqSendP2pMsg, ReqSyncMsg, ResNotify, ResSyncMsg};
+use prost::Message;
+
+use crate::support::{p2p, ping, soon, start, sync, user};
+
+#[tokio::test]
+async fn the_notifies_of_one_read_are_one_frame_after_the_replies() {
+    let imd = start(Config::ephemeral()).await;
+    let mut ann = user(&imd, 1).await;
+    let messages: Vec<ReqSendP2pMsg> = (0..100).map(|n| p2p(1, &n.to_string(), "x")).collect();
+    ann.send_all(&messages).await;
+    for _ in 0..100 {
+        let _: imd::proto::ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
+    }
+    assert_eq!(ann.notified().await, (0, 100));
+    ann.ping().await;
+}
+
+/// The receiver asks for pages and does not read; what piles up for it is one number.
+#[tokio::test]
+async fn a_receiver_that_does_not_read_costs_one_notify() {
+    const SENT: i64 = 3_000;
+    let imd = start(Config::ephemeral()).await;
+    let mut bob = user(&imd, 2).await;
+    let mut ann = user(&imd, 1).await;
+    for n in 0..2 {
+        ann.p2p(2, &format!("big {n}"), &"x".repeat(32_000)).await;
+        let _ = bob.notified().await;
+    }
+    // Far more pages than the sockets hold: from here on bob's session can write nothing more.
+    let requests: Vec<ReqSyncMsg> = (0..400).map(|_| sync(0, 2)).collect();
+    bob.send_all(&requests).await;
+    for first in (0..SENT).step_by(100) {
+        let messages: Vec<_> = (first..first + 100)
+            .map(|n| p2p(2, &n.to_string(), "x"))
+            .collect();
+        ann.send_all(&messages).await;
+        for _ in 0..100 {
+            let reply: imd::proto::ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
+            assert_eq!(reply.err_code, 0);
+        }
+    }
+    let (mut pages, mut notifies, mut newest) = (0, 0, 0);
+    while pages < requests.len() || newest < SENT + 2 {
+        let frame = soon(bob.frame()).await;
+        match Cmd::from_number(Base::decode(frame.clone()).unwrap().cmd).unwrap() {
+            Cmd::SyncMsg => {
+                assert_eq!(ResSyncMsg::decode(frame).unwrap().msgs.len(), 2);
+                pages += 1;
+            }
+            Cmd::Notify => {
+                let notify = ResNotify::decode(frame).unwrap();
+                assert!(notify.total_id >= newest, "a level never sinks");
+                newest = notify.total_id;
+                notifies += 1;
+            }
+            other => panic!("an unexpected {other}"),
+        }
+    }
+    assert_eq!((pages, newest), (400, SENT + 2));
+    assert!(
+        notifies <= pages + 1,
+        "{notifies} notifies for {SENT} messages"
+    );
+    bob.send(&ping()).await;
+    let pong: imd::proto::Error = bob.answer(Cmd::Ping).await;
+    assert_eq!(pong.err_code, 0);
+}
+
+#[tokio::test]
+async fn a_notify_says_how_far_this_reader_is() {
+    let imd = start(Config::ephemeral()).await;
+    let mut ann = user(&imd, 1).await;
+    let mut bob = user(&imd, 2).await;
+    ann.p2p(2, "a", "x").await;
+    assert_eq!(bob.notified().await, (0, 1));
+    assert_eq!(bob.sync(0, 0).await.current_id, 1);
+    ann.p2p(2, "b", "x").await;
+    // Not 0, although no request has said 1 yet: a client that syncs from here would get message 1 twice.
+    assert_eq!(bob.notified().await, (1, 2));
+}

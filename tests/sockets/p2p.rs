@@ -1,0 +1,183 @@
+use imd::Config;
+use imd::proto::{Cmd, ReqSendP2pMsg, ResSendP2pMsg};
+
+use crate::support::{p2p, start, start_manual, user};
+
+#[tokio::test]
+async fn a_message_is_stored_answered_notified_and_synced() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let mut bob = user(&imd, 2).await;
+    let reply = ann.p2p(2, "m-1", "hello").await;
+    let expected = ResSendP2pMsg {
+        cmd: 20003,
+        err_str: "ok".into(),
+        source_uid: 1,
+        target_uid: 2,
+        msg_id: "m-1".into(),
+        ..Default::default()
+    };
+    assert_eq!(reply, expected, "with the ids, and without the text");
+    assert_eq!(bob.notified().await, (0, 1));
+    let page = bob.sync(0, 0).await;
+    assert_eq!((page.err_code, page.err_str.as_str()), (0, "ok"));
+    assert_eq!((page.current_id, page.total_id), (1, 1));
+    let entry = &page.msgs[0];
+    assert_eq!(
+        (entry.source_uid, entry.target_uid, entry.group_id),
+        (1, 2, 0)
+    );
+    assert_eq!(
+        (entry.msg_type.as_str(), entry.msg_id.as_str()),
+        ("p2p", "m-1")
+    );
+    assert_eq!((entry.msg.as_str(), entry.increment_id), ("hello", 1));
+    assert_eq!(entry.send_time, imd.clock().unix_ms());
+    assert_eq!(page.msgs.len(), 1);
+}
+
+#[tokio::test]
+async fn the_same_message_sent_again_is_answered_0_and_stored_once() {
+    let imd = start(Config::ephemeral()).await;
+    let mut ann = user(&imd, 1).await;
+    let mut bob = user(&imd, 2).await;
+    assert_eq!(ann.p2p(2, "m", "hello").await.err_code, 0);
+    assert_eq!(ann.p2p(2, "m", "another text").await.err_code, 0);
+    // From another session too: the id is the user's, not the connection's.
+    let mut ann = user(&imd, 1).await;
+    assert_eq!(ann.p2p(2, "m", "hello").await.err_code, 0);
+    bob.notified().await;
+    assert_eq!(crate::support::texts(&bob.sync(0, 0).await.msgs), ["hello"]);
+}
+
+#[tokio::test]
+async fn an_empty_msg_id_gets_a_snowflake() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let first: i64 = ann.p2p(1, "", "a").await.msg_id.parse().unwrap();
+    let _ = ann.notified().await;
+    let second: i64 = ann.p2p(1, "", "a").await.msg_id.parse().unwrap();
+    assert!(second > first);
+    assert_eq!(first >> 22, imd.clock().unix_ms());
+    let _ = ann.notified().await;
+    assert_eq!(ann.sync(0, 0).await.msgs.len(), 2);
+}
+
+#[tokio::test]
+async fn the_sender_is_the_sessions_user_and_no_other() {
+    let imd = start(Config::ephemeral()).await;
+    let mut ann = user(&imd, 1).await;
+    let forged = ReqSendP2pMsg {
+        source_uid: 3,
+        ..p2p(2, "m", "forged")
+    };
+    ann.send(&forged).await;
+    let reply: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
+    assert_eq!(
+        (reply.err_code, reply.source_uid, reply.target_uid),
+        (93005, 3, 2)
+    );
+    assert_eq!(reply.msg_id, "m");
+    assert!(reply.msg.is_empty());
+    let own = ReqSendP2pMsg {
+        source_uid: 1,
+        ..p2p(2, "m", "own")
+    };
+    ann.send(&own).await;
+    let reply: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
+    assert_eq!(reply.err_code, 0);
+    let report = imd.report();
+    assert_eq!((report.stored, report.refused), (1, 1));
+}
+
+#[tokio::test]
+async fn limits_are_refused_with_what_was_wrong() {
+    let imd = start(Config::ephemeral()).await;
+    let mut ann = user(&imd, 1).await;
+    let long_id = "i".repeat(129);
+    let cases = [
+        (p2p(0, "m", "a"), "request err: target 0 is not positive"),
+        (p2p(-5, "m", "a"), "request err: target -5 is not positive"),
+        (
+            p2p(2, &long_id, "a"),
+            "request err: msgID has 129 bytes, at most 128",
+        ),
+        (
+            p2p(2, "m", &"x".repeat(32_769)),
+            "request err: msg has 32769 bytes, at most 32768",
+        ),
+    ];
+    for (request, text) in cases {
+        ann.send(&request).await;
+        let reply: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
+        assert_eq!((reply.err_code, reply.err_str.as_str()), (10001, text));
+        assert_eq!(
+            (reply.target_uid, reply.msg_id),
+            (request.target_uid, request.msg_id)
+        );
+    }
+    let longest = ann.p2p(1, &"i".repeat(128), &"x".repeat(32_768)).await;
+    assert_eq!(longest.err_code, 0);
+    let _ = ann.notified().await;
+    assert_eq!(ann.sync(0, 0).await.msgs[0].msg.len(), 32_768);
+}
+
+#[tokio::test]
+async fn an_id_that_is_too_long_to_be_echoed_is_still_answered() {
+    let imd = start(Config::ephemeral()).await;
+    let mut ann = user(&imd, 1).await;
+    let reply = ann.p2p(2, &"i".repeat(65_500), "").await;
+    assert_eq!(
+        (reply.err_code, reply.target_uid, reply.msg_id.as_str()),
+        (10001, 2, "")
+    );
+}
+
+#[tokio::test]
+async fn text_that_is_not_utf8_is_mended_and_its_limit_counts_afterwards() {
+    let imd = start(Config::ephemeral()).await;
+    let mut ann = user(&imd, 1).await;
+    let bad_text = |n: usize| {
+        let mut frame = crate::support::framed(&p2p(1, "", &"?".repeat(n)));
+        frame
+            .iter_mut()
+            .filter(|byte| **byte == b'?')
+            .for_each(|byte| *byte = 0xff);
+        frame
+    };
+    ann.raw(&bad_text(3)).await;
+    let reply: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
+    assert_eq!(reply.err_code, 0);
+    let _ = ann.notified().await;
+    assert_eq!(ann.sync(0, 0).await.msgs[0].msg, "\u{fffd}\u{fffd}\u{fffd}");
+    // 20,000 bytes become 60,000.
+    ann.raw(&bad_text(20_000)).await;
+    let reply: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
+    assert_eq!(reply.err_code, 10001);
+}
+
+#[tokio::test]
+async fn a_full_store_refuses_with_90001() {
+    let mut config = Config::ephemeral();
+    config.store.memory_limit = 1 << 17;
+    let imd = start(config).await;
+    let mut ann = user(&imd, 1).await;
+    let text = "x".repeat(30_000);
+    let mut stored = 0;
+    let refused = loop {
+        let reply = ann.p2p(2, &format!("m{stored}"), &text).await;
+        if reply.err_code != 0 {
+            break reply;
+        }
+        stored += 1;
+    };
+    assert_eq!(
+        (refused.err_code, refused.err_str.as_str()),
+        (90001, "server error: the store is full")
+    );
+    assert_eq!(stored, 4);
+    let mut bob = crate::support::Wire::connect(crate::support::access(&imd)).await;
+    bob.login(&imd, 2).await;
+    assert_eq!(bob.notified().await, (0, 4));
+    assert_eq!(bob.sync(0, 0).await.msgs.len(), 2, "logins and syncs go on");
+}

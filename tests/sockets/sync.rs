@@ -1,0 +1,206 @@
+use imd::Config;
+use imd::proto::{Cmd, ReqSyncMsg, ResSyncMsg};
+use prost::Message;
+
+use crate::support::{Wire, access, p2p, start, sync, texts, user, versions};
+
+/// Ann sends `count` messages of `size` bytes to Bob, who is not there yet.
+async fn filled(imd: &imd::Imd, count: usize, size: usize) {
+    let mut ann = user(imd, 1).await;
+    for n in 0..count {
+        let text = format!("{n:0>size$}");
+        assert_eq!(ann.p2p(2, &n.to_string(), &text).await.err_code, 0);
+    }
+}
+
+#[tokio::test]
+async fn pages_end_by_count_and_are_followed_by_a_notify_until_the_end() {
+    let imd = start(Config::ephemeral()).await;
+    filled(&imd, 5, 1).await;
+    let mut bob = Wire::connect(access(&imd)).await;
+    bob.login(&imd, 2).await;
+    assert_eq!(bob.notified().await, (0, 5));
+    let page = bob.sync(0, 2).await;
+    assert_eq!(
+        (versions(&page), page.current_id, page.total_id),
+        (vec![1, 2], 2, 5)
+    );
+    assert_eq!(bob.notified().await, (2, 5));
+    let page = bob.sync(2, 2).await;
+    assert_eq!(
+        (versions(&page), page.current_id, page.total_id),
+        (vec![3, 4], 4, 5)
+    );
+    assert_eq!(bob.notified().await, (4, 5));
+    let page = bob.sync(4, 2).await;
+    assert_eq!(
+        (versions(&page), page.current_id, page.total_id),
+        (vec![5], 5, 5)
+    );
+    // No notify: the next frame is the answer to the next request.
+    let page = bob.sync(5, 2).await;
+    assert_eq!(
+        (versions(&page), page.current_id, page.total_id),
+        (vec![], 5, 5)
+    );
+}
+
+#[tokio::test]
+async fn pages_end_by_bytes_at_the_frame_limit() {
+    let imd = start(Config::ephemeral()).await;
+    filled(&imd, 30, 10_000).await;
+    let mut bob = Wire::connect(access(&imd)).await;
+    bob.login(&imd, 2).await;
+    let _ = bob.notified().await;
+    let (mut current, mut got) = (0, Vec::new());
+    loop {
+        let page = bob.sync(current, 0).await;
+        let size = page.encoded_len();
+        assert!(size <= 65_535);
+        got.extend(versions(&page));
+        current = page.current_id;
+        if current == page.total_id {
+            break;
+        }
+        assert!(
+            size > 65_535 - 10_100,
+            "a page of {size} bytes had room for another message"
+        );
+        assert_eq!(bob.notified().await, (current, 30));
+    }
+    assert_eq!(got, (1..=30).collect::<Vec<_>>(), "each once, in order");
+}
+
+#[tokio::test]
+async fn the_longest_messages_pass_one_in_a_page() {
+    let imd = start(Config::ephemeral()).await;
+    filled(&imd, 3, 32_768).await;
+    let mut bob = Wire::connect(access(&imd)).await;
+    bob.login(&imd, 2).await;
+    for n in 0..3 {
+        assert_eq!(bob.notified().await, (n, 3));
+        assert_eq!(versions(&bob.sync(n, 0).await), [n + 1]);
+    }
+}
+
+#[tokio::test]
+async fn a_request_from_another_life_starts_from_the_first_message() {
+    let imd = start(Config::ephemeral()).await;
+    filled(&imd, 2, 1).await;
+    let mut bob = Wire::connect(access(&imd)).await;
+    bob.login(&imd, 2).await;
+    let _ = bob.notified().await;
+    let page = bob.sync(99, 0).await;
+    assert_eq!(
+        (versions(&page), page.current_id, page.total_id),
+        (vec![1, 2], 2, 2)
+    );
+    let page = bob.sync(-3, 0).await;
+    assert_eq!(versions(&page), [1, 2]);
+    // The read mark was left alone: a new session is told of everything.
+    let mut again = Wire::connect(access(&imd)).await;
+    again.login(&imd, 2).await;
+    assert_eq!(again.notified().await, (0, 2));
+}
+
+#[tokio::test]
+async fn an_empty_inbox_answers_0() {
+    let imd = start(Config::ephemeral()).await;
+    let mut bob = user(&imd, 2).await;
+    for current in [0, -1, 5] {
+        let page = bob.sync(current, 0).await;
+        assert_eq!((page.msgs.len(), page.current_id, page.total_id), (0, 0, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_sync_for_another_user_is_refused_with_its_current_id() {
+    let imd = start(Config::ephemeral()).await;
+    filled(&imd, 1, 1).await;
+    let mut eve = user(&imd, 9).await;
+    eve.send(&ReqSyncMsg {
+        uid: 2,
+        ..sync(7, 0)
+    })
+    .await;
+    let refused: ResSyncMsg = eve.recv(Cmd::SyncMsg).await;
+    assert_eq!(
+        (refused.err_code, refused.current_id, refused.msgs.len()),
+        (93005, 7, 0)
+    );
+    eve.send(&ReqSyncMsg {
+        uid: 9,
+        ..sync(0, 0)
+    })
+    .await;
+    let own: ResSyncMsg = eve.recv(Cmd::SyncMsg).await;
+    assert_eq!(own.err_code, 0);
+}
+
+#[tokio::test]
+async fn the_read_mark_is_what_the_next_session_is_told() {
+    let imd = start(Config::ephemeral()).await;
+    filled(&imd, 5, 1).await;
+    for (asked, told) in [(0, 0), (3, 3), (1, 3)] {
+        let mut bob = Wire::connect(access(&imd)).await;
+        bob.login(&imd, 2).await;
+        let _ = bob.notified().await;
+        bob.sync(asked, 0).await;
+        let mut again = Wire::connect(access(&imd)).await;
+        again.login(&imd, 2).await;
+        assert_eq!(
+            again.notified().await,
+            (told, 5),
+            "after a sync from {asked}"
+        );
+    }
+    let mut bob = Wire::connect(access(&imd)).await;
+    bob.login(&imd, 2).await;
+    let _ = bob.notified().await;
+    bob.sync(5, 0).await;
+    // All read: no notify follows the login.
+    let mut again = user(&imd, 2).await;
+    again.ping().await;
+}
+
+/// A client that knows nothing but to sync from what the last frame said, as existing ones do.
+#[tokio::test]
+async fn a_client_that_only_follows_notifies_sees_each_message_once() {
+    let imd = start(Config::ephemeral()).await;
+    filled(&imd, 20, 9_000).await;
+    let mut bob = Wire::connect(access(&imd)).await;
+    bob.login(&imd, 2).await;
+    let mut ann = user(&imd, 1).await;
+    let mut got = Vec::new();
+    let mut later = 0;
+    while got.len() < 25 {
+        let (current, _) = bob.notified().await;
+        let page = bob.sync(current, 0).await;
+        got.extend(versions(&page));
+        if got.len() >= 20 && later < 5 {
+            ann.send(&p2p(2, &format!("later {later}"), "x")).await;
+            later += 1;
+        }
+    }
+    assert_eq!(got, (1..=25).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_sync_sees_the_sends_before_it_in_the_same_read() {
+    let imd = start(Config::ephemeral()).await;
+    let mut ann = user(&imd, 1).await;
+    let mut bytes = crate::support::framed(&p2p(1, "a", "first"));
+    bytes.extend_from_slice(&crate::support::framed(&p2p(1, "b", "second")));
+    bytes.extend_from_slice(&crate::support::framed(&sync(0, 0)));
+    bytes.extend_from_slice(&crate::support::framed(&p2p(1, "c", "third")));
+    ann.raw(&bytes).await;
+    for id in ["a", "b"] {
+        let reply: imd::proto::ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
+        assert_eq!(reply.msg_id, id);
+    }
+    let page: ResSyncMsg = ann.recv(Cmd::SyncMsg).await;
+    assert_eq!(texts(&page.msgs), ["first", "second"]);
+    let reply: imd::proto::ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
+    assert_eq!(reply.msg_id, "c");
+    assert_eq!(ann.notified().await, (2, 3));
+}

@@ -1,0 +1,92 @@
+use imd::Config;
+use imd::config::SecondLogin;
+use imd::proto::Cmd;
+
+use crate::support::{Wire, access, login, start, user};
+
+fn with(second_login: SecondLogin) -> Config {
+    let mut config = Config::ephemeral();
+    config.session.second_login = second_login;
+    config
+}
+
+#[tokio::test]
+async fn close_tells_the_older_session_and_closes_it() {
+    let imd = start(with(SecondLogin::Close)).await;
+    let mut older = user(&imd, 1).await;
+    // On another access server: a user has one session on the whole stack.
+    let mut newer = Wire::connect(imd.access_servers()[1].addr()).await;
+    newer.login(&imd, 1).await;
+    assert_eq!(
+        older.error(Cmd::ErrServer, 93004).await,
+        "logged in elsewhere"
+    );
+    older.finished().await;
+    assert!(
+        imd.is_online(1),
+        "the old session can't take its successor offline"
+    );
+    let mut bob = user(&imd, 2).await;
+    bob.p2p(1, "m", "x").await;
+    assert_eq!(newer.notified().await, (0, 1));
+}
+
+#[tokio::test]
+async fn demote_serves_the_older_session_and_notifies_the_newer() {
+    let imd = start(with(SecondLogin::Demote)).await;
+    let mut older = user(&imd, 1).await;
+    let mut newer = user(&imd, 1).await;
+    let mut bob = user(&imd, 2).await;
+    bob.p2p(1, "m", "x").await;
+    assert_eq!(newer.notified().await, (0, 1));
+    // Were the older one notified, the notify would come before this page.
+    assert_eq!(older.sync(0, 0).await.msgs.len(), 1);
+    older.end().await;
+    older.finished().await;
+    assert!(imd.is_online(1));
+}
+
+#[tokio::test]
+async fn refuse_keeps_the_older_session() {
+    let imd = start(with(SecondLogin::Refuse)).await;
+    let mut older = user(&imd, 1).await;
+    let mut newer = Wire::connect(access(&imd)).await;
+    newer.send(&login(&imd, 1)).await;
+    assert_eq!(newer.error(Cmd::Login, 93004).await, "logged in elsewhere");
+    older.ping().await;
+    older.login(&imd, 1).await;
+    older.end().await;
+    older.finished().await;
+    // Now there is room.
+    newer.login(&imd, 1).await;
+    assert!(imd.is_online(1));
+}
+
+#[tokio::test]
+async fn of_many_logins_at_once_one_session_remains() {
+    let imd = start(with(SecondLogin::Close)).await;
+    let mut wires = Vec::new();
+    for n in 0..20 {
+        wires.push(Wire::connect(imd.access_servers()[n % 3].addr()).await);
+    }
+    for wire in &mut wires {
+        wire.send(&login(&imd, 1)).await;
+    }
+    let mut told = 0;
+    let mut survivors = Vec::new();
+    for wire in &mut wires {
+        assert_eq!(wire.error(Cmd::Login, 0).await, "ok");
+    }
+    for mut wire in wires {
+        wire.send(&crate::support::ping()).await;
+        let error: imd::proto::Error = prost::Message::decode(wire.frame().await).unwrap();
+        match error.err_code {
+            93004 => told += 1,
+            _ => survivors.push(wire),
+        }
+    }
+    assert_eq!((told, survivors.len()), (19, 1));
+    let mut bob = user(&imd, 2).await;
+    bob.p2p(1, "m", "x").await;
+    assert_eq!(survivors[0].notified().await, (0, 1));
+}
