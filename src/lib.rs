@@ -12,6 +12,7 @@
 )]
 
 pub mod access;
+pub mod client;
 pub mod clock;
 pub mod codec;
 pub mod command;
@@ -29,5 +30,6 @@ pub mod session;
 pub mod shutdown;
 pub mod store;
 
+pub use client::Client;
 pub use config::Config;
 pub use daemon::{Imd, Report, StartError};

@@ -6,6 +6,7 @@ mod ack;
 mod before_login;
 mod captured;
 mod deadlines;
+mod example;
 mod gateway;
 mod group;
 mod http;

@@ -1,0 +1,102 @@
+//! Many stacks in one process, driven by the crate's own client.
+
+use imd::client::{ClientError, Event, MessageKind};
+use imd::{Client, Config, Imd};
+
+use crate::support::{group_of, soon, start};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_stacks_live_side_by_side() {
+    let mut running = Vec::new();
+    for n in 1..=20 {
+        running.push(tokio::spawn(async move {
+            let imd = Imd::start(Config::ephemeral()).await.unwrap();
+            let mut alice = Client::connect(imd.gateway_addr()).await.unwrap();
+            alice.login(1, &imd.token(1)).await.unwrap();
+            for m in 0..n {
+                alice.send_p2p(2, &format!("{m}")).await.unwrap();
+            }
+            let report = imd.shutdown().await;
+            assert_eq!(
+                (report.stored, report.pending),
+                (n, n),
+                "each has a store of its own"
+            );
+        }));
+    }
+    for stack in running {
+        soon(stack).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_client_does_everything_that_the_contract_offers() {
+    let imd = start(Config::ephemeral()).await;
+    let gid = group_of(&imd, &[1, 2]).await;
+    let mut alice = Client::connect(imd.gateway_addr()).await.unwrap();
+    let mut bob = Client::connect(imd.gateway_addr()).await.unwrap();
+    let refused = alice.login(1, "wrong").await.unwrap_err();
+    assert_eq!(
+        (refused.code(), refused.to_string().as_str()),
+        (Some(93002), "calc token failed (93002)")
+    );
+    alice.login(1, &imd.token(1)).await.unwrap();
+    bob.login(2, &imd.token(2)).await.unwrap();
+    alice.ping().await.unwrap();
+    let sent = alice.send_p2p(2, "hello").await.unwrap();
+    alice.send_p2p_as(2, &sent.msg_id, "hello").await.unwrap();
+    alice.send_group(gid, "hello all").await.unwrap();
+
+    // Merged or not, the notifies end at the newest version.
+    while soon(bob.next_event()).await.unwrap()
+        != (Event::Notify {
+            current: 0,
+            total: 2,
+        })
+    {}
+    let page = bob.sync(0, 0).await.unwrap();
+    assert_eq!((page.current, page.total), (2, 2));
+    let kinds: Vec<_> = page
+        .messages
+        .iter()
+        .map(|m| (m.version, m.kind.clone(), m.group))
+        .collect();
+    assert_eq!(
+        kinds,
+        [(1, MessageKind::P2p, 0), (2, MessageKind::Group, gid)]
+    );
+    assert_eq!(page.messages[0].text, "hello");
+    bob.accept(1, &sent.msg_id).await.unwrap();
+    while soon(alice.next_event()).await.unwrap()
+        != (Event::Notify {
+            current: 0,
+            total: 2,
+        })
+    {}
+    let page = alice.sync(1, 1).await.unwrap();
+    assert_eq!(page.messages[0].kind, MessageKind::Ack);
+    bob.logout().await.unwrap();
+    assert!(!imd.is_online(2));
+}
+
+#[tokio::test]
+async fn the_client_says_why_it_was_closed() {
+    let imd = start(Config::ephemeral()).await;
+    let mut older = Client::connect(imd.gateway_addr()).await.unwrap();
+    older.login(1, &imd.token(1)).await.unwrap();
+    let mut newer = Client::connect(imd.gateway_addr()).await.unwrap();
+    newer.login(1, &imd.token(1)).await.unwrap();
+    assert_eq!(
+        soon(older.next_event()).await.unwrap_err().code(),
+        Some(93004)
+    );
+    assert!(matches!(
+        older.ping().await,
+        Err(ClientError::Closed | ClientError::Io(_))
+    ));
+    soon(imd.shutdown()).await;
+    assert_eq!(
+        soon(newer.next_event()).await.unwrap_err().code(),
+        Some(90001)
+    );
+}
