@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -27,6 +28,8 @@ const RESERVED_FILES: u64 = 64;
 #[derive(Debug, Clone)]
 pub struct Admission {
     places: Arc<Semaphore>,
+    /// Whether the last connection had to wait for its place: said once, not for each.
+    crowded: Arc<AtomicBool>,
     keepalive: Duration,
     user_timeout: Duration,
 }
@@ -47,16 +50,28 @@ impl Admission {
         }
         Admission {
             places: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
+            crowded: Arc::default(),
             keepalive: config.session.tcp_keepalive,
             user_timeout: config.session.tcp_user_timeout,
         }
     }
 
     async fn place(&self, addr: SocketAddr) -> Option<Place> {
-        if self.places.available_permits() == 0 {
-            tracing::warn!(listener = %addr, "as many connections as allowed (limits.connections, open files): the next one waits");
-        }
-        let permit = Arc::clone(&self.places).acquire_owned().await.ok()?;
+        let permit = match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(permit) => {
+                self.crowded.store(false, Ordering::Relaxed);
+                permit
+            }
+            Err(_) => {
+                if !self.crowded.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        listener = %addr,
+                        "as many connections as limits.connections or the open-file limit allow: new ones wait"
+                    );
+                }
+                Arc::clone(&self.places).acquire_owned().await.ok()?
+            }
+        };
         Some(Place { _permit: permit })
     }
 
@@ -64,10 +79,19 @@ impl Admission {
         stream.set_nodelay(true)?;
         let socket = SockRef::from(stream);
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(self.keepalive))?;
-        #[cfg(target_os = "linux")]
-        socket.set_tcp_user_timeout(Some(self.user_timeout))?;
-        Ok(())
+        set_user_timeout(&socket, self.user_timeout)
     }
+}
+
+#[cfg(target_os = "linux")]
+fn set_user_timeout(socket: &SockRef<'_>, timeout: Duration) -> io::Result<()> {
+    socket.set_tcp_user_timeout(Some(timeout))
+}
+
+/// Other systems have no such option; keepalive and the deadlines of the sessions are what is left there.
+#[cfg(not(target_os = "linux"))]
+fn set_user_timeout(_: &SockRef<'_>, _: Duration) -> io::Result<()> {
+    Ok(())
 }
 
 #[cfg(windows)]
