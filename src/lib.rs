@@ -1,4 +1,65 @@
-//! A whole instant-messaging stack in one process.
+//! A whole instant-messaging stack in one process: gateway, access servers, registry, messages, groups and the HTTP
+//! API, as tasks of one runtime, on the wire contract of the distributed stack that it stands in for.
+//!
+//! In a test:
+//!
+//! ```
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let imd = imd::Imd::start(imd::Config::ephemeral()).await?; // free ports, memory store
+//! let mut alice = imd::Client::connect(imd.gateway_addr()).await?; // gateway -> access
+//! alice.login(1, &imd.token(1)).await?;
+//! alice.send_p2p(2, "hello").await?;
+//!
+//! let mut bob = imd::Client::connect(imd.gateway_addr()).await?;
+//! bob.login(2, &imd.token(2)).await?;
+//! let page = bob.sync(0, 0).await?;
+//! assert_eq!(page.messages[0].text, "hello");
+//!
+//! let report = imd.shutdown().await; // what was stored, delivered, pending
+//! assert_eq!((report.stored, report.delivered, report.pending), (1, 1, 0));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Many can run side by side in one process. Dropping the handle closes the listeners; after
+//! [`shutdown`](Imd::shutdown) the ports are free. With [`Config::manual_clock`], time moves only when the test says
+//! so:
+//!
+//! ```
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//!
+//! let imd = imd::Imd::start(imd::Config::ephemeral().manual_clock()).await?;
+//! let mut alice = imd::Client::connect(imd.gateway_addr()).await?;
+//! alice.login(1, &imd.token(1)).await?;
+//! assert!(imd.is_online(1));
+//! imd.clock().advance(Duration::from_secs(15)).await; // no ping for as long as presence lasts
+//! assert!(!imd.is_online(1));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The way of a request
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`listener`] | accepts, within limits |
+//! | [`codec`] | bytes to frames: nothing else sees a length |
+//! | [`session`] | one connection: a task that reads, lets a handler answer, and writes |
+//! | [`gateway`] | the handler that says which access server to use |
+//! | [`access`] | the handler that runs commands, and the server's place in the registry |
+//! | [`command`] | frame to command: one table |
+//! | [`service`] | what the commands do: a reply, and perhaps a write |
+//! | [`store`] | users, groups, inboxes, read marks |
+//! | [`notify`] | who is where, and telling them |
+//! | [`registry`] | which access servers there are, under leases |
+//!
+//! Around it: [`proto`] has the messages, [`config`] the model of imd.toml, [`clock`] the time, [`idgen`] the ids,
+//! [`http`] the HTTP API, [`shutdown`] the end of tasks. [`daemon`] wires them together; [`client`] is the other side.
+//! Imports go downwards only, which `tests/layering.rs` checks.
+
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 #![cfg_attr(

@@ -1,6 +1,6 @@
 //! The task of a session: it reads, lets a handler answer, and writes.
 //!
-//! Every frame of every client passes through here, in [`Connection::read`] and [`Connection::write`].
+//! Every frame of every client passes through here, in `Connection::read` and `Connection::write`.
 
 use std::future::{Future, poll_fn};
 use std::io;
