@@ -3,12 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use parking_lot::RwLock;
 use rand::RngExt;
 
-use crate::clock::Clock;
+use crate::clock::Ticks;
 use crate::command::{Command, Place};
 use crate::config::Strategy;
 use crate::proto::{Code, Reply};
@@ -56,14 +55,8 @@ impl Directory {
         *self.list.write() = list;
     }
 
-    /// Reads the list again and again, until the shutdown begins.
-    pub async fn keep_fresh(
-        self: Arc<Self>,
-        clock: Arc<dyn Clock>,
-        every: Duration,
-        shutdown: Shutdown,
-    ) {
-        let mut ticks = clock.ticks(every);
+    /// Reads the list again at every tick, until the shutdown begins.
+    pub async fn keep_fresh(self: Arc<Self>, mut ticks: Box<dyn Ticks>, shutdown: Shutdown) {
         loop {
             tokio::select! {
                 () = shutdown.begun() => return,

@@ -174,40 +174,39 @@ pub async fn accept(
     }
 }
 
-/// Accepts sessions: each gets a place in `manager` and a handler of its own.
-pub async fn accept_sessions<H: Handler + 'static>(
+/// Serves sessions on the tasks of `manager`, which also sweeps them; each gets a handler of its own.
+///
+/// `frame_limit` is how long a frame may be before the login, in bytes.
+pub fn serve_sessions<H: Handler + 'static>(
     listener: TcpListener,
     admission: Admission,
-    manager: Arc<Manager>,
+    manager: &Arc<Manager>,
     frame_limit: usize,
-    handler: impl Fn() -> H,
+    handler: impl Fn() -> H + Send + 'static,
 ) {
-    let shutdown = manager.shutdown().clone();
-    accept(
-        listener,
-        admission,
-        shutdown.clone(),
-        |stream, peer, place| {
-            // Fails only for a connection that is gone already.
-            let Ok(local) = stream.local_addr() else {
-                return;
-            };
-            let session = manager.open(peer, local);
-            tracing::debug!(session = %session.id(), %peer, "session opened");
-            let run = drive(
-                stream,
-                session,
-                Arc::clone(&manager),
-                frame_limit,
-                handler(),
-            );
-            shutdown.spawn(async move {
-                run.await;
-                drop(place);
-            });
-        },
-    )
-    .await;
+    let (shutdown, manager) = (manager.shutdown().clone(), Arc::clone(manager));
+    shutdown.spawn(Arc::clone(&manager).sweep());
+    let tasks = shutdown.clone();
+    let open = move |stream: TcpStream, peer, place: Place| {
+        // Fails only for a connection that is gone already.
+        let Ok(local) = stream.local_addr() else {
+            return;
+        };
+        let session = manager.open(peer, local);
+        tracing::debug!(session = %session.id(), %peer, "session opened");
+        let run = drive(
+            stream,
+            session,
+            Arc::clone(&manager),
+            frame_limit,
+            handler(),
+        );
+        tasks.spawn(async move {
+            run.await;
+            drop(place);
+        });
+    };
+    shutdown.spawn(accept(listener, admission, shutdown.clone(), open));
 }
 
 fn is_the_peers_fault(error: &io::Error) -> bool {

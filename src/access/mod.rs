@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Ticks};
 use crate::config::Config;
-use crate::listener::{Admission, accept_sessions};
+use crate::listener::{Admission, serve_sessions};
 use crate::registry::{Lease, Record, Registry};
 use crate::service::Services;
 use crate::session::{Deadlines, Manager, SessionIds};
@@ -75,14 +75,13 @@ impl AccessServer {
             shutdown.clone(),
         );
         let services = Arc::clone(&shared.services);
-        shutdown.spawn(Arc::clone(&manager).sweep());
-        shutdown.spawn(accept_sessions(
+        serve_sessions(
             listener,
             shared.admission.clone(),
-            Arc::clone(&manager),
+            &manager,
             config.limits.frame_before_login,
             move || AccessHandler::new(Arc::clone(&services)),
-        ));
+        );
         let membership = Membership {
             registry: Arc::clone(&shared.registry),
             name: name.to_owned(),
@@ -92,8 +91,8 @@ impl AccessServer {
         };
         let advertised = membership.advertised.clone();
         let lease = membership.register().await;
-        let (clock, every) = (Arc::clone(&shared.clock), config.registry.heartbeat);
-        shutdown.spawn(membership.keep(lease, clock, every));
+        let ticks = shared.clock.ticks(config.registry.heartbeat);
+        shutdown.spawn(membership.keep(lease, ticks));
         Ok(AccessServer {
             name: name.to_owned(),
             addr,
@@ -146,9 +145,8 @@ impl Membership {
         self.registry.register(self.record(), self.ttl).await
     }
 
-    /// Renews the lease until the shutdown begins, then gives it back at once.
-    async fn keep(self, mut lease: Lease, clock: Arc<dyn Clock>, every: Duration) {
-        let mut ticks = clock.ticks(every);
+    /// Renews the lease at every tick until the shutdown begins, then gives it back at once.
+    async fn keep(self, mut lease: Lease, mut ticks: Box<dyn Ticks>) {
         let shutdown = self.manager.shutdown();
         loop {
             tokio::select! {

@@ -23,7 +23,7 @@ pub trait Clock: Send + Sync + fmt::Debug {
     /// The wall clock: Unix time in milliseconds. May go back.
     fn unix_ms(&self) -> i64;
 
-    /// Ticks at `every`, 2 `every`, ... from now on. A tick that comes late moves the later ones.
+    /// Ticks at `every`, 2 `every`, ... from this call on. A tick that comes late moves the later ones.
     ///
     /// `every` must be more than zero.
     fn ticks(&self, every: Duration) -> Box<dyn Ticks>;

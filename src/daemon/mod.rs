@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::{Directory, GatewayHandler};
 use crate::http;
-use crate::listener::{Admission, accept_sessions, bind};
+use crate::listener::{Admission, bind, serve_sessions};
 use crate::registry::{MemoryRegistry, Registry};
 use crate::service::Services;
 use crate::session::{CloseReason, Deadlines, Manager, SessionIds};
@@ -277,15 +277,14 @@ async fn start_gateway(listener: TcpListener, config: &Config, shared: &Shared) 
     let registry = Arc::clone(&shared.registry);
     let directory = Arc::new(Directory::new(registry, config.gateway.strategy));
     directory.refresh().await;
-    let (clock, refresh) = (Arc::clone(&shared.clock), config.gateway.refresh);
-    shutdown.spawn(Arc::clone(&directory).keep_fresh(clock, refresh, shutdown.clone()));
-    shutdown.spawn(Arc::clone(&manager).sweep());
-    shutdown.spawn(accept_sessions(
+    let ticks = shared.clock.ticks(config.gateway.refresh);
+    shutdown.spawn(Arc::clone(&directory).keep_fresh(ticks, shutdown.clone()));
+    serve_sessions(
         listener,
         shared.admission.clone(),
-        Arc::clone(&manager),
+        &manager,
         config.limits.frame_before_login,
         move || GatewayHandler::new(Arc::clone(&directory)),
-    ));
+    );
     manager
 }

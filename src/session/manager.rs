@@ -157,17 +157,21 @@ impl Manager {
 
     /// Closes sessions that have missed a deadline, until the shutdown begins. One sweep looks at all of them, so that
     /// a session needs no timer of its own.
-    pub async fn sweep(self: Arc<Self>) {
+    ///
+    /// Its time runs from this call, not from the future's first poll.
+    pub fn sweep(self: Arc<Self>) -> impl Future<Output = ()> + Send + use<> {
         let mut ticks = self.clock.ticks(self.deadlines.sweep());
-        loop {
-            tokio::select! {
-                () = self.shutdown.begun() => return,
-                () = ticks.tick() => {}
-            }
-            let now = self.clock.now();
-            for session in self.sessions() {
-                if let Some(reason) = self.deadlines.missed(&session, now) {
-                    session.close(reason);
+        async move {
+            loop {
+                tokio::select! {
+                    () = self.shutdown.begun() => return,
+                    () = ticks.tick() => {}
+                }
+                let now = self.clock.now();
+                for session in self.sessions() {
+                    if let Some(reason) = self.deadlines.missed(&session, now) {
+                        session.close(reason);
+                    }
                 }
             }
         }

@@ -175,11 +175,17 @@ async fn a_kept_connection_without_a_request_does_not_hold_its_place() {
     let mut config = Config::ephemeral();
     config.http.timeout = std::time::Duration::from_millis(50);
     let imd = start(config).await;
-    let silent = tokio::net::TcpStream::connect(imd.user_api_addr()).await.unwrap();
-    let mut kept = tokio::net::TcpStream::connect(imd.user_api_addr()).await.unwrap();
+    let silent = tokio::net::TcpStream::connect(imd.user_api_addr())
+        .await
+        .unwrap();
+    let mut kept = tokio::net::TcpStream::connect(imd.user_api_addr())
+        .await
+        .unwrap();
     let request = b"POST /x/user/auth HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";
     kept.write_all(request).await.unwrap();
-    let mut slow = tokio::net::TcpStream::connect(imd.user_api_addr()).await.unwrap();
+    let mut slow = tokio::net::TcpStream::connect(imd.user_api_addr())
+        .await
+        .unwrap();
     slow.write_all(b"POST /x/us").await.unwrap();
     for mut stream in [silent, kept, slow] {
         let mut answer = Vec::new();
