@@ -1,1 +1,87 @@
-fn main() {}
+//! The process: arguments, config, logs, start, signals, shutdown, exit code.
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
+
+mod cli;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use imd::Imd;
+use imd::config::PUBLIC_SALT;
+use tokio::runtime::Runtime;
+
+use cli::addr_file::AddrFile;
+use cli::failure::{Failure, USAGE};
+use cli::signals::Signals;
+use cli::{Cli, DaemonArgs, banner, output, settings};
+
+fn main() -> ExitCode {
+    let begun = Instant::now();
+    let cli = match Cli::read() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nobody may be reading it; the code says it too.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+        }
+    };
+    match run(cli, begun) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.report();
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run(cli: Cli, begun: Instant) -> Result<(), Failure> {
+    cli::init_log(cli.log_format)?;
+    let runtime =
+        Runtime::new().map_err(|error| Failure::Failed(format!("no runtime: {error}")))?;
+    let result = runtime.block_on(async {
+        match cli.command {
+            None => daemon(&cli.daemon, begun).await,
+            Some(command) => cli::run(command).await,
+        }
+    });
+    // What must end has been awaited; after a second signal nothing is waited for.
+    runtime.shutdown_background();
+    result
+}
+
+async fn daemon(args: &DaemonArgs, begun: Instant) -> Result<(), Failure> {
+    let config = settings::daemon(args)?;
+    let public_salt = config.auth.salt == PUBLIC_SALT;
+    let mut signals = Signals::listen()?;
+    let imd = Imd::start(config).await?;
+    let addr_file = match &args.addr_file {
+        Some(path) => Some(AddrFile::write(path, &imd.addresses())?),
+        None => None,
+    };
+    let banner = banner::banner(&imd, public_salt, begun.elapsed());
+    if let Err(error) = output::write(&banner) {
+        // Whoever started it may look at the addresses file alone.
+        tracing::warn!(%error, "nobody reads what listens where");
+    }
+
+    signals.next().await;
+    tracing::info!("stopping");
+    // Nobody new should come.
+    if let Some(file) = addr_file {
+        file.remove();
+    }
+    tokio::select! {
+        biased;
+        () = signals.next() => Err(Failure::Failed("stopped at once, by a second signal".into())),
+        report = imd.shutdown() => output::line(&format!("Stopped.  {report}")),
+    }
+}

@@ -286,7 +286,7 @@ impl AccessServers {
                 None => local(11000),
                 Some(addr) => match addr.port() {
                     0 => addr,
-                    port => SocketAddr::new(addr.ip(), port.wrapping_add(1)),
+                    port => SocketAddr::new(addr.ip(), port.saturating_add(1)),
                 },
             };
             let taken = |name: &str| self.0.iter().any(|server| server.name == name);

@@ -1,9 +1,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Where a client finds an `imd`: addresses that can be dialled from this machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Addresses {
     /// The gateway, as host:port.
     pub gateway: String,
@@ -16,7 +16,7 @@ pub struct Addresses {
 }
 
 /// Where a client finds an access server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccessAddress {
     /// Its name in the registry.
     pub name: String,
@@ -25,7 +25,7 @@ pub struct AccessAddress {
 }
 
 /// The address to dial for a listening address: where that is unspecified, the loopback one.
-pub(super) fn dialable(mut addr: SocketAddr) -> SocketAddr {
+pub fn dialable(mut addr: SocketAddr) -> SocketAddr {
     if addr.ip().is_unspecified() {
         addr.set_ip(match addr.ip() {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),

@@ -4,7 +4,7 @@ mod addresses;
 mod error;
 mod report;
 
-pub use addresses::{AccessAddress, Addresses};
+pub use addresses::{AccessAddress, Addresses, dialable};
 pub use error::StartError;
 pub use report::Report;
 

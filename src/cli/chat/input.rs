@@ -1,0 +1,89 @@
+use std::collections::VecDeque;
+use std::io::{self, BufRead};
+use std::thread;
+
+use tokio::sync::mpsc;
+
+use super::line::Line;
+
+/// So many lines may be read before they are carried out.
+const AHEAD: usize = 1024;
+
+/// The lines that the user types, or that a script sends.
+pub struct Input {
+    lines: mpsc::Receiver<String>,
+    /// Read while the connection was down, for later.
+    ahead: VecDeque<String>,
+    ended: bool,
+    by_hand: bool,
+}
+
+impl Input {
+    /// The lines of a terminal.
+    pub fn typed(lines: mpsc::Receiver<String>) -> Self {
+        Input {
+            lines,
+            ahead: VecDeque::new(),
+            ended: false,
+            by_hand: true,
+        }
+    }
+
+    /// The lines of stdin as it is.
+    pub fn piped() -> Self {
+        let (send, lines) = mpsc::channel(AHEAD);
+        // A thread of its own: a read of stdin can't be given up, and must not keep the runtime from ending.
+        thread::spawn(move || {
+            let mut stdin = io::stdin().lock();
+            let mut line = Vec::new();
+            while let Ok(1..) = stdin.read_until(b'\n', &mut line) {
+                let text = String::from_utf8_lossy(&line).into_owned();
+                line.clear();
+                if send.blocking_send(text).is_err() {
+                    return;
+                }
+            }
+        });
+        Input {
+            by_hand: false,
+            ..Input::typed(lines)
+        }
+    }
+
+    /// Whether a person types them.
+    pub fn is_by_hand(&self) -> bool {
+        self.by_hand
+    }
+
+    /// Whether it is known that nothing more comes.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// The next line; none at the end. Nothing is lost when the wait is given up.
+    pub async fn next(&mut self) -> Option<String> {
+        if let Some(line) = self.ahead.pop_front() {
+            return Some(line);
+        }
+        if self.ended {
+            return None;
+        }
+        let line = self.lines.recv().await;
+        self.ended = line.is_none();
+        line
+    }
+
+    /// Reads ahead until a person wants to leave. Of a script, nothing is carried out before its turn.
+    pub async fn wants_to_leave(&mut self) {
+        while !self.ended && self.ahead.len() < AHEAD {
+            match self.lines.recv().await {
+                None => self.ended = true,
+                Some(line) if self.by_hand && Line::parse(&line) == Line::Quit => return,
+                Some(line) => self.ahead.push_back(line),
+            }
+        }
+        if !(self.ended && self.by_hand) {
+            std::future::pending::<()>().await;
+        }
+    }
+}

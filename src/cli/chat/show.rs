@@ -1,0 +1,82 @@
+use imd::client::{Message, MessageKind};
+
+use super::line::Partner;
+
+const SECONDS_PER_DAY: i64 = 24 * 60 * 60;
+
+/// A message as a line: when, which version, who, where, what.
+pub fn show(message: &Message, me: i64) -> String {
+    let head = match message.version {
+        0 => time(message.sent_at),
+        version => format!("{} v{version}", time(message.sent_at)),
+    };
+    let who = if message.source == me {
+        "you".to_owned()
+    } else {
+        message.source.to_string()
+    };
+    let (text, id) = (&message.text, &message.msg_id);
+    match &message.kind {
+        MessageKind::Ack => format!("[{head}] {who} accepted {id}"),
+        MessageKind::Group => format!("[{head}] {who} in group {}: {text}", message.group),
+        MessageKind::P2p => format!("[{head}] {who}: {text}"),
+        MessageKind::Other(kind) => format!("[{head}] {who} ({kind}): {text}"),
+    }
+}
+
+/// Whom an answer to it would go to.
+pub fn partner(message: &Message, me: i64) -> Option<Partner> {
+    match message.kind {
+        MessageKind::Group => Some(Partner::Group(message.group)),
+        MessageKind::P2p if message.source != me => Some(Partner::User(message.source)),
+        _ => None,
+    }
+}
+
+/// The time of day in UTC.
+fn time(unix_ms: i64) -> String {
+    if unix_ms <= 0 {
+        return "--:--:--".into();
+    }
+    let of_day = unix_ms / 1000 % SECONDS_PER_DAY;
+    let (hours, minutes, seconds) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    format!("{hours:02}:{minutes:02}:{seconds:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: MessageKind, group: i64) -> Message {
+        Message {
+            version: 7,
+            source: 654,
+            group,
+            kind,
+            msg_id: "id".into(),
+            text: "hello".into(),
+            sent_at: 1_792_629_296_789,
+        }
+    }
+
+    #[test]
+    fn a_line_says_when_which_version_who_and_where() {
+        let p2p = message(MessageKind::P2p, 0);
+        assert_eq!(show(&p2p, 321), "[00:34:56Z v7] 654: hello");
+        assert_eq!(show(&p2p, 654), "[00:34:56Z v7] you: hello");
+        let group = message(MessageKind::Group, 99);
+        assert_eq!(show(&group, 1), "[00:34:56Z v7] 654 in group 99: hello");
+        let ack = message(MessageKind::Ack, 0);
+        assert_eq!(show(&ack, 1), "[00:34:56Z v7] 654 accepted id");
+    }
+
+    #[test]
+    fn what_a_server_does_not_say_is_left_out() {
+        let bare = Message {
+            version: 0,
+            sent_at: 0,
+            ..message(MessageKind::P2p, 0)
+        };
+        assert_eq!(show(&bare, 1), "[--:--:--] 654: hello");
+    }
+}

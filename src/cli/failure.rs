@@ -1,0 +1,57 @@
+//! Why a command failed, and what the process then exits with.
+
+use std::io::{self, Write};
+
+use imd::StartError;
+use imd::config::ConfigError;
+
+use super::escape::escape;
+
+/// An operation failed at run time.
+pub const FAILED: u8 = 1;
+/// The command line or the config is wrong, or a port is taken (sysexits' EX_USAGE).
+pub const USAGE: u8 = 64;
+
+/// Why a command failed. Its text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// A flag is wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// The config is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The stack does not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// It did not work out.
+    #[error("{0}")]
+    Failed(String),
+    /// Nobody reads stdout any more: not worth a word.
+    #[error("stdout is closed")]
+    OutputClosed,
+}
+
+impl Failure {
+    /// What the process exits with.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Usage(_) | Failure::Config(_) | Failure::Start(_) => USAGE,
+            Failure::Failed(_) => FAILED,
+            Failure::OutputClosed => 0,
+        }
+    }
+
+    /// Says it on stderr.
+    pub fn report(&self) {
+        if !matches!(self, Failure::OutputClosed) {
+            warn(&self.to_string());
+        }
+    }
+}
+
+/// A line on stderr. It may hold a server's text, so it is escaped.
+pub fn warn(text: &str) {
+    // With stderr closed there is nobody left to tell.
+    let _ = writeln!(io::stderr().lock(), "imd: {}", escape(text));
+}

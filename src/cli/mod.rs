@@ -1,0 +1,287 @@
+//! The command line: what can be written on it, and the commands other than the daemon.
+
+pub mod addr_file;
+mod api;
+mod backoff;
+pub mod banner;
+mod chat;
+mod escape;
+pub mod failure;
+mod inbox;
+mod link;
+mod log;
+pub mod output;
+mod refusal;
+mod script;
+pub mod settings;
+pub mod signals;
+mod sync;
+mod target;
+
+pub use log::{LogFormat, init as init_log};
+
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
+
+use failure::Failure;
+
+/// A whole instant-messaging stack in one process, for the developers of its clients.
+///
+/// Without a command it runs the stack: gateway, access servers and HTTP API.
+#[derive(Parser)]
+#[command(name = "imd", version)]
+pub struct Cli {
+    #[command(flatten)]
+    pub daemon: DaemonArgs,
+    /// How logs are written to stderr; what is logged is set by RUST_LOG (default: warn)
+    #[arg(long, global = true, value_enum, default_value = "pretty")]
+    pub log_format: LogFormat,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The flags of the daemon. They count more than the config.
+#[derive(Args)]
+pub struct DaemonArgs {
+    /// The config, as TOML [default: the imd.toml that imd is shipped with]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Let every listener take a free port
+    #[arg(long)]
+    pub any_port: bool,
+    /// What clients are told to dial, for every access server; each adds its own port
+    #[arg(long, value_name = "HOST")]
+    pub advertise: Option<String>,
+    /// Write the addresses here, as JSON, once everything serves; removed at a clean stop
+    #[arg(long, value_name = "FILE")]
+    pub addr_file: Option<PathBuf>,
+    /// How many access servers there are
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub access: Option<u16>,
+}
+
+impl DaemonArgs {
+    /// One of the flags that were given.
+    fn given(&self) -> Option<&'static str> {
+        let flags = [
+            ("--config", self.config.is_some()),
+            ("--any-port", self.any_port),
+            ("--advertise", self.advertise.is_some()),
+            ("--addr-file", self.addr_file.is_some()),
+            ("--access", self.access.is_some()),
+        ];
+        flags
+            .into_iter()
+            .find(|(_, given)| *given)
+            .map(|(flag, _)| flag)
+    }
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Check a config and print all of it, with the defaults
+    Check(ConfigArgs),
+    /// Print the token that logs a user in
+    Token(TokenArgs),
+    /// Register a user
+    Register(RegisterArgs),
+    /// Create a group, join it, quit it
+    #[command(subcommand)]
+    Group(GroupCommand),
+    /// Send one message, and print its id as JSON
+    ///
+    /// Logs in as the sender: by default, another session of that user is closed.
+    Send(SendArgs),
+    /// Print a user's messages, one JSON line each
+    ///
+    /// Logs in as that user: by default, another session of the user is closed. What is printed counts as read.
+    Sync(SyncArgs),
+    /// Chat in the terminal, or line by line from a pipe
+    Chat(ChatArgs),
+}
+
+#[derive(Args)]
+pub struct ConfigArgs {
+    /// The config, as TOML [default: the imd.toml that imd is shipped with]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct TokenArgs {
+    /// The user
+    #[arg(value_parser = id())]
+    pub uid: i64,
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+/// Where the stack is. An address of its own counts first, then the addresses file, then the config.
+#[derive(Args)]
+#[command(next_help_heading = "Where the stack is")]
+pub struct TargetArgs {
+    /// The gateway [default: 127.0.0.1:10000]
+    #[arg(long, value_name = "ADDR")]
+    pub gateway: Option<String>,
+    /// The user API [default: http://127.0.0.1:6001]
+    #[arg(long, value_name = "URL")]
+    pub user_api: Option<String>,
+    /// The group API [default: http://127.0.0.1:7001]
+    #[arg(long, value_name = "URL")]
+    pub group_api: Option<String>,
+    /// Take the addresses from the file that a daemon wrote with its --addr-file
+    #[arg(long, value_name = "FILE")]
+    pub addr_file: Option<PathBuf>,
+    /// Take addresses and token salt from the daemon's config
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Where the stack is, and how to log in to it.
+#[derive(Args)]
+pub struct LoginArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Log in with this token [default: computed from the user and the salt]
+    #[arg(long)]
+    pub token: Option<String>,
+}
+
+#[derive(Args)]
+pub struct RegisterArgs {
+    /// The new user
+    #[arg(long, value_parser = id())]
+    pub uid: i64,
+    /// The user's name
+    #[arg(long, default_value = "")]
+    pub name: String,
+    /// The user's password
+    #[arg(long, value_name = "PASSWORD", default_value = "")]
+    pub pw: String,
+    #[command(flatten)]
+    pub target: TargetArgs,
+}
+
+#[derive(Subcommand)]
+pub enum GroupCommand {
+    /// Create a group and print {"gid":"..."}: a string, because 64 bits do not fit a JSON number everywhere
+    Create {
+        /// Who creates it: the first member
+        #[arg(long, value_parser = id())]
+        uid: i64,
+        /// The group's name
+        #[arg(long, default_value = "")]
+        name: String,
+        #[command(flatten)]
+        target: TargetArgs,
+    },
+    /// Become a member
+    Join(MemberArgs),
+    /// Be a member no more
+    Quit(MemberArgs),
+}
+
+#[derive(Args)]
+pub struct MemberArgs {
+    /// The user
+    #[arg(long, value_parser = id())]
+    pub uid: i64,
+    /// The group
+    #[arg(long, value_parser = id())]
+    pub gid: i64,
+    #[command(flatten)]
+    pub target: TargetArgs,
+}
+
+#[derive(Args)]
+#[command(group = ArgGroup::new("receiver").required(true))]
+pub struct SendArgs {
+    /// The sender
+    #[arg(long, value_name = "UID", value_parser = id())]
+    pub from: i64,
+    /// The receiver
+    #[arg(long, value_name = "UID", value_parser = id(), group = "receiver")]
+    pub to: Option<i64>,
+    /// The group that receives it
+    #[arg(long, value_name = "GID", value_parser = id(), group = "receiver")]
+    pub group: Option<i64>,
+    /// The message
+    pub text: String,
+    #[command(flatten)]
+    pub login: LoginArgs,
+}
+
+#[derive(Args)]
+pub struct SyncArgs {
+    /// The user
+    #[arg(long, value_parser = id())]
+    pub uid: i64,
+    /// Begin after this version
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
+    pub after: i64,
+    /// Go on with what arrives, until a signal or until nobody reads stdout
+    #[arg(long)]
+    pub follow: bool,
+    #[command(flatten)]
+    pub login: LoginArgs,
+}
+
+#[derive(Args)]
+pub struct ChatArgs {
+    /// Who you are
+    #[arg(long, value_parser = id())]
+    pub uid: i64,
+    #[command(flatten)]
+    pub login: LoginArgs,
+}
+
+/// Users and groups are numbered from 1.
+fn id() -> clap::builder::RangedI64ValueParser<i64> {
+    clap::value_parser!(i64).range(1..)
+}
+
+impl Cli {
+    /// Reads the command line.
+    ///
+    /// # Errors
+    ///
+    /// Also for --help and --version, as clap has it.
+    pub fn read() -> Result<Cli, clap::Error> {
+        let cli = Cli::try_parse()?;
+        if let (Some(flag), Some(_)) = (cli.daemon.given(), &cli.command) {
+            let why =
+                format!("{flag} before a command is the daemon's: write it after the command");
+            return Err(Cli::command().error(ErrorKind::ArgumentConflict, why));
+        }
+        Ok(cli)
+    }
+}
+
+/// Runs a command.
+///
+/// # Errors
+///
+/// What went wrong, for people.
+pub async fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Check(args) => settings::check(&args),
+        Command::Token(args) => settings::token(&args),
+        Command::Register(args) => script::register(&args).await,
+        Command::Group(command) => script::group(&command).await,
+        Command::Send(args) => script::send(&args).await,
+        Command::Sync(args) => sync::run(&args).await,
+        Command::Chat(args) => chat::run(&args).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_hold_together() {
+        Cli::command().debug_assert();
+    }
+}

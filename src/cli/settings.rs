@@ -1,0 +1,86 @@
+//! The config as a command line asks for it.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use imd::Config;
+use imd::service::salted_token;
+
+use super::failure::Failure;
+use super::{ConfigArgs, DaemonArgs, TokenArgs, output};
+
+/// The file, or the defaults.
+///
+/// # Errors
+///
+/// What is wrong with the file.
+pub fn load(file: Option<&Path>) -> Result<Config, Failure> {
+    Ok(match file {
+        Some(file) => Config::from_file(file)?,
+        None => Config::default(),
+    })
+}
+
+/// The daemon's config: the file, and the flags on top of it.
+///
+/// # Errors
+///
+/// What is wrong with the file, or with a flag.
+pub fn daemon(args: &DaemonArgs) -> Result<Config, Failure> {
+    let mut config = load(args.config.as_deref())?;
+    let mut flags = Vec::new();
+    if let Some(count) = args.access {
+        config.access.resize(count.into());
+        flags.push(format!("--access {count}"));
+    }
+    if args.any_port {
+        config.any_port();
+    }
+    if let Some(host) = &args.advertise {
+        check_host(host)?;
+        for server in &mut config.access.0 {
+            server.advertise = Some(host.clone());
+        }
+        flags.push(format!("--advertise {host}"));
+    }
+    // The file was good, so a flag is at fault.
+    config
+        .validate()
+        .map_err(|error| Failure::Usage(format!("{error} (with {})", flags.join(" "))))?;
+    Ok(config)
+}
+
+/// One port for several access servers would be wrong for all but one.
+fn check_host(host: &str) -> Result<(), Failure> {
+    let is_bracketed = host.starts_with('[') && host.ends_with(']');
+    if host.parse::<IpAddr>().is_ok() || is_bracketed || !host.contains(':') {
+        return Ok(());
+    }
+    Err(Failure::Usage(format!(
+        "--advertise {host}: give a host without a port; each access server adds its own. For host:port, set \
+         advertise in each [[access]] of the config"
+    )))
+}
+
+/// Prints the effective config.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn check(args: &ConfigArgs) -> Result<(), Failure> {
+    let config = load(args.config.as_deref())?;
+    let text = config
+        .to_toml()
+        .map_err(|error| Failure::Failed(format!("the config can't be written: {error}")))?;
+    output::write(&text)
+}
+
+/// Prints the token that the config's salt gives to a user.
+///
+/// # Errors
+///
+/// What is wrong with the config.
+pub fn token(args: &TokenArgs) -> Result<(), Failure> {
+    let config = load(args.config.config.as_deref())?;
+    output::line(&salted_token(args.uid, &config.auth.salt))
+}

@@ -1,0 +1,225 @@
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use imd::Client;
+use tempfile::TempDir;
+
+use crate::process::{Daemon, Program, write_config};
+use crate::proxy::{behind_a_proxy, direct};
+
+fn chat(daemon: &Daemon, uid: &str) -> Program {
+    let mut chat = daemon.spawn(&["chat", "--uid", uid]);
+    chat.line_with(&format!("You are {uid}"));
+    chat
+}
+
+#[test]
+fn two_people_chat() {
+    let daemon = Daemon::start(&[]);
+    let (mut ann, mut bob) = (chat(&daemon, "321"), chat(&daemon, "654"));
+    ann.write("/to 654 hello");
+    ann.line_with("to 654: stored");
+    let line = bob.line_with("hello");
+    assert!(line.ends_with("Z v1] 321: hello"), "{line}");
+    // to whom was heard from last, then to whom was written last
+    bob.write("hello yourself");
+    assert!(
+        ann.line_with("yourself")
+            .ends_with("v1] 654: hello yourself")
+    );
+    ann.write("how are you?");
+    assert!(bob.line_with("how").ends_with("v2] 321: how are you?"));
+
+    let created = daemon
+        .imd(&["group", "create", "--uid", "321"])
+        .ok()
+        .remove(0);
+    let created: serde_json::Value = serde_json::from_str(&created).unwrap();
+    let gid = created["gid"].as_str().unwrap();
+    daemon
+        .imd(&["group", "join", "--uid", "654", "--gid", gid])
+        .ok();
+    ann.write(&format!("/group {gid} all of you"));
+    let line = bob.line_with("all of you");
+    assert!(
+        line.ends_with(&format!("v3] 321 in group {gid}: all of you")),
+        "{line}"
+    );
+    ann.close_stdin();
+    ann.end().ok();
+    bob.write("/quit");
+    bob.end().ok();
+}
+
+#[test]
+fn a_script_is_carried_out_in_order_and_says_what_was_refused() {
+    let daemon = Daemon::start(&[]);
+    let mut script = daemon.spawn(&["chat", "--uid", "1"]);
+    for line in [
+        "/help",
+        "hello",
+        "/to 2 one",
+        "",
+        "two",
+        "/nonsense",
+        "/group 99 x",
+        "/to 1 me",
+    ] {
+        script.write(line);
+    }
+    let ended = script.end();
+    let out = ended.out.join("\n");
+    assert!(out.contains("/group GID TEXT"), "{out}");
+    assert!(out.contains("refused: to whom?"), "{out}");
+    assert!(out.contains("refused: there is no /nonsense"), "{out}");
+    assert!(out.contains("95001"), "{out}");
+    assert!(
+        out.contains("v1] you: me"),
+        "what was notified is shown: {out}"
+    );
+    assert!(ended.failed(1).contains("3 lines were refused"));
+    let texts: Vec<String> = daemon.imd(&["sync", "--uid", "2"]).ok();
+    assert!(texts[0].contains("one") && texts[1].contains("two") && texts.len() == 2);
+
+    let mut good = daemon.spawn(&["chat", "--uid", "1"]);
+    good.write("/to 2 three");
+    good.end().ok();
+}
+
+#[test]
+fn a_message_can_not_control_the_terminal() {
+    let daemon = Daemon::start(&[]);
+    let mut bob = chat(&daemon, "2");
+    daemon
+        .imd(&["send", "--from", "1", "--to", "2", "a\u{1b}]0;x\u{7}\nb"])
+        .ok();
+    let line = bob.line_with("1: a");
+    assert!(line.ends_with("1: a\\u{1b}]0;x\\u{7}\\nb"), "{line}");
+}
+
+#[tokio::test]
+async fn an_acceptance_is_shown() {
+    let daemon = Daemon::start(&[]);
+    let mut ann = chat(&daemon, "1");
+    ann.write("/to 2 hello");
+    ann.line_with("stored");
+    let mut bob = Client::connect(daemon.addresses().gateway).await.unwrap();
+    bob.login(2, &imd::service::salted_token(2, imd::config::PUBLIC_SALT))
+        .await
+        .unwrap();
+    let page = bob.sync(0, 0).await.unwrap();
+    bob.accept(1, &page.messages[0].msg_id).await.unwrap();
+    let id = &page.messages[0].msg_id;
+    let line = ann.line_with("accepted");
+    assert!(line.ends_with(&format!("v1] 2 accepted {id}")), "{line}");
+}
+
+#[test]
+fn a_refused_login_says_why_and_ends() {
+    let daemon = Daemon::start(&[]);
+    let error = daemon
+        .imd(&["chat", "--uid", "1", "--token", "wrong"])
+        .failed(1);
+    assert!(
+        error.contains("93002") && error.contains("--token"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_second_login_ends_the_first_chat() {
+    let daemon = Daemon::start(&[]);
+    let first = chat(&daemon, "1");
+    let mut second = chat(&daemon, "1");
+    assert!(first.end().failed(1).contains("93004"));
+    second.write("/to 2 x");
+    second.line_with("stored");
+}
+
+#[test]
+fn a_signal_ends_a_chat() {
+    let daemon = Daemon::start(&[]);
+    let chat = chat(&daemon, "1");
+    chat.signal("-TERM");
+    chat.end().ok();
+}
+
+#[tokio::test]
+async fn after_a_lost_connection_it_catches_up() {
+    let (proxy, daemon) = behind_a_proxy();
+    let mut bob = chat(&daemon, "2");
+    let mut ann = direct(&daemon, 1).await;
+    ann.send_p2p(2, "before").await.unwrap();
+    bob.line_with("before");
+    proxy.go_down();
+    bob.line_with("Connection lost");
+    for text in ["missed one", "missed two"] {
+        ann.send_p2p(2, text).await.unwrap();
+    }
+    // not carried out before the connection is back, and not forgotten
+    bob.write("/to 1 from below");
+    proxy.go_up();
+    bob.line_with("Connected again");
+    assert!(bob.line().contains("v2] 1: missed one"));
+    assert!(bob.line().contains("v3] 1: missed two"));
+    assert_eq!(bob.line(), "You missed 2 messages.");
+    assert_eq!(bob.line(), "to 1: stored");
+    bob.close_stdin();
+    bob.end().ok();
+}
+
+#[tokio::test]
+async fn a_message_whose_answer_was_lost_is_stored_once() {
+    let (proxy, daemon) = behind_a_proxy();
+    let mut ann = chat(&daemon, "1");
+    proxy.lose_next_answer();
+    ann.write("/to 2 once");
+    ann.line_with("Connection lost");
+    ann.line_with("Sending your last message again");
+    ann.line_with("to 2: stored");
+    let inbox = direct(&daemon, 2).await.sync(0, 0).await.unwrap();
+    assert_eq!(inbox.messages.len(), 1);
+}
+
+#[test]
+fn a_chat_survives_a_restart_of_the_server() {
+    let folder = TempDir::new().unwrap();
+    let [gateway, access, user, group] = fixed_ports();
+    let config = format!(
+        "[gateway]\nlisten = \"{gateway}\"\n[[access]]\nname = \"a\"\nlisten = \"{access}\"\n\
+         [http]\nuser_listen = \"{user}\"\ngroup_listen = \"{group}\"\n"
+    );
+    let config = write_config(folder.path(), &config);
+    let start = || Daemon::start_with(&["--config", &config], Program::start);
+    let daemon = start();
+    let mut bob = chat(&daemon, "2");
+    daemon
+        .imd(&["send", "--from", "1", "--to", "2", "first life"])
+        .ok();
+    bob.line_with("v1] 1: first life");
+    daemon.stop();
+    bob.line_with("Connection lost");
+    bob.line_with("Not yet");
+    let daemon = start();
+    bob.line_with("Connected again");
+    bob.line_with("You missed nothing");
+    // the store was in memory: versions begin again
+    daemon
+        .imd(&["send", "--from", "1", "--to", "2", "second life"])
+        .ok();
+    bob.line_with("v1] 1: second life");
+}
+
+/// Ports that stay free while nobody listens: below those that the system hands out by itself.
+fn fixed_ports() -> [String; 4] {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let begin = 20_000 + (std::process::id() % 1000) as u16 * 10;
+    std::array::from_fn(|_| {
+        loop {
+            let port = begin + NEXT.fetch_add(1, Ordering::Relaxed);
+            if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+                return listener.local_addr().unwrap().to_string();
+            }
+        }
+    })
+}

@@ -1,0 +1,54 @@
+use crate::process::{imd, write_config};
+use imd::Config;
+use tempfile::TempDir;
+
+#[test]
+fn check_prints_the_effective_config() {
+    let printed = imd(&["check"]).ok().join("\n");
+    assert_eq!(Config::from_toml(&printed, "").unwrap(), Config::default());
+
+    let folder = TempDir::new().unwrap();
+    let text = "[session]\nidle = \"90s\"\n[[access]]\nname = \"one\"\nlisten = \"127.0.0.1:0\"\nadvertise = \"h:9\"\n";
+    let file = write_config(folder.path(), text);
+    let printed = imd(&["check", "--config", &file]).ok().join("\n");
+    assert_eq!(
+        Config::from_toml(&printed, "").unwrap(),
+        Config::from_toml(text, "").unwrap()
+    );
+}
+
+#[test]
+fn a_bad_config_names_file_line_and_key() {
+    let cases = [
+        ("[gateway]\n\nlisen = \"x\"\n", ":3: ", "lisen"),
+        ("[session]\nidle = 5\n", ":2: ", "session.idle"),
+        ("[session]\n\n\nidle = \"5x\"\n", ":4: ", "session.idle"),
+        ("[idgen]\nmachine = 1024\n", ":2: ", "idgen.machine"),
+        ("[gateway]\nlisten = \"here\"\n", ":2: ", "gateway.listen"),
+        ("[gateway\n", ":1: ", ""),
+    ];
+    let folder = TempDir::new().unwrap();
+    for (text, line, key) in cases {
+        let file = write_config(folder.path(), text);
+        for args in [&["check", "--config", &file][..], &["--config", &file]] {
+            let ended = imd(args);
+            assert!(ended.out.is_empty(), "{:?}", ended.out);
+            let error = ended.failed(64);
+            for part in [file.as_str(), line, key] {
+                assert!(error.contains(part), "{text:?}: no {part:?} in: {error}");
+            }
+        }
+    }
+    let missing = imd(&["check", "--config", "/no/such.toml"]).failed(64);
+    assert!(missing.contains("/no/such.toml"), "{missing}");
+}
+
+#[test]
+fn the_token_is_the_one_that_existing_clients_compute() {
+    let token = imd(&["token", "321"]).ok();
+    assert_eq!(token, ["69338d7366e3a53668cbd23dfedee4cd"]);
+    let folder = TempDir::new().unwrap();
+    let file = write_config(folder.path(), "[auth]\nsalt = \"other\"\n");
+    let other = imd(&["token", "321", "--config", &file]).ok();
+    assert_ne!(token, other);
+}

@@ -1,0 +1,228 @@
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+
+use crate::process::{Daemon, Program, imd, write_config};
+use tempfile::TempDir;
+
+#[test]
+fn the_banner_says_what_listens_where() {
+    let daemon = Daemon::start(&[]);
+    let addresses = daemon.addresses();
+    let access: Vec<String> = addresses
+        .access
+        .iter()
+        .map(|server| format!("{} {}", server.name, server.addr))
+        .collect();
+    assert_eq!(
+        daemon.banner[..3],
+        [
+            format!("imd {}   store memory", env!("CARGO_PKG_VERSION")),
+            format!("Gateway    {}", addresses.gateway),
+            format!("Access     {}", access.join("   ")),
+        ]
+    );
+    assert!(daemon.banner[3].starts_with(&format!("User API   {}   ", addresses.user_api)));
+    assert!(daemon.banner[3].ends_with(&format!("   Group API {}", addresses.group_api)));
+    let ready = daemon.banner[4].strip_prefix("Ready in ").unwrap();
+    let (ms, rest) = ready.split_once(' ').unwrap();
+    assert!(ms.parse::<u32>().is_ok(), "{ready}");
+    assert_eq!(rest, "ms. For development: public token salt, no TLS.");
+}
+
+#[test]
+fn a_salt_of_its_own_is_not_called_public() {
+    let folder = TempDir::new().unwrap();
+    let config = write_config(folder.path(), "[auth]\nsalt = \"mine\"\n");
+    let daemon = Daemon::start(&["--config", &config]);
+    assert!(daemon.banner[4].ends_with(" ms. For development: no TLS."));
+    // who logs in needs it too
+    daemon
+        .imd(&["send", "--from", "1", "--to", "2", "x", "--config", &config])
+        .ok();
+    let refused = daemon.imd(&["send", "--from", "1", "--to", "2", "x"]);
+    assert!(refused.failed(1).contains("93002"));
+}
+
+#[test]
+fn the_addresses_file_is_one_line_of_json_and_is_gone_after_a_clean_stop() {
+    let daemon = Daemon::start(&["--access", "1"]);
+    let text = std::fs::read_to_string(daemon.addr_file()).unwrap();
+    let a = daemon.addresses();
+    let expected = format!(
+        "{{\"gateway\":\"{}\",\"access\":[{{\"name\":\"access-1\",\"addr\":\"{}\"}}],\"user_api\":\"{}\",\"group_api\":\"{}\"}}\n",
+        a.gateway, a.access[0].addr, a.user_api, a.group_api
+    );
+    assert_eq!(text, expected);
+    let files = std::fs::read_dir(daemon.folder.path()).unwrap().count();
+    assert_eq!(files, 1, "nothing temporary is left beside it");
+    let file = daemon.addr_file();
+    daemon.program.signal("-TERM");
+    let Daemon {
+        program, folder, ..
+    } = daemon;
+    program.end().ok();
+    assert!(!file.exists());
+    drop(folder);
+}
+
+#[test]
+fn an_addresses_file_that_cannot_be_written_is_an_error_and_leaves_nothing() {
+    let folder = TempDir::new().unwrap();
+    let taken = folder.path().join("folder");
+    std::fs::create_dir(&taken).unwrap();
+    let error = imd(&["--any-port", "--addr-file", taken.to_str().unwrap()]).failed(64);
+    assert!(error.contains("--addr-file"), "{error}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    let missing = folder.path().join("no/addr.json");
+    imd(&["--any-port", "--addr-file", missing.to_str().unwrap()]).failed(64);
+}
+
+#[test]
+fn sigterm_and_sigint_stop_it_with_a_report() {
+    let daemon = Daemon::start(&[]);
+    daemon
+        .imd(&["send", "--from", "1", "--to", "2", "one"])
+        .ok();
+    daemon.imd(&["sync", "--uid", "2"]).ok();
+    daemon
+        .imd(&["send", "--from", "1", "--to", "2", "two"])
+        .ok();
+    assert_eq!(
+        daemon.stop(),
+        "Stopped.  stored 2   delivered 1   pending 1   refused 0"
+    );
+
+    let daemon = Daemon::start(&[]);
+    daemon.program.signal("-INT");
+    let out = daemon.program.end().ok();
+    assert!(out[5].starts_with("Stopped.  stored 0"), "{out:?}");
+}
+
+#[test]
+fn a_second_signal_stops_it_at_once() {
+    let folder = TempDir::new().unwrap();
+    let config = write_config(folder.path(), "[shutdown]\ngrace = \"1h\"\n");
+    let mut daemon = Daemon::start_with(&["--any-port", "--config", &config], |args| {
+        Program::start_logging(args, "info")
+    });
+    // a request that never ends keeps the shutdown waiting
+    let user_api = daemon.addresses().user_api;
+    let mut stuck = TcpStream::connect(user_api.strip_prefix("http://").unwrap()).unwrap();
+    let head = b"POST /x/user/register HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
+    stuck.write_all(head).unwrap();
+    // the server's "100 Continue" says that it has begun
+    stuck.read_exact(&mut [0; 12]).unwrap();
+    daemon.program.signal("-TERM");
+    daemon.program.log_with("stopping");
+    assert!(daemon.program.is_running());
+    daemon.program.signal("-INT");
+    assert!(daemon.program.end().failed(1).contains("second signal"));
+}
+
+#[test]
+fn a_port_in_use_names_the_key_and_the_way_out() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap();
+    let folder = TempDir::new().unwrap();
+    let config = format!(
+        "[gateway]\nlisten = \"127.0.0.1:0\"\n[http]\nuser_listen = \"127.0.0.1:0\"\ngroup_listen = \"127.0.0.1:0\"\n\
+         [[access]]\nname = \"a\"\nlisten = \"{addr}\"\n"
+    );
+    let config = write_config(folder.path(), &config);
+    let error = imd(&["--config", &config]).failed(64);
+    for part in ["access.0.listen", &addr.to_string(), "--any-port"] {
+        assert!(error.contains(part), "no {part} in: {error}");
+    }
+}
+
+#[test]
+fn access_servers_and_their_host_come_from_flags() {
+    let daemon = Daemon::start(&["--access", "5", "--advertise", "localhost"]);
+    let addresses = daemon.addresses();
+    assert_eq!(addresses.access.len(), 5);
+    assert!(
+        addresses
+            .access
+            .iter()
+            .all(|a| a.addr.starts_with("localhost:"))
+    );
+    assert!(
+        daemon.banner[2].contains("access-5 127.0.0.1:"),
+        "the banner has what listens"
+    );
+    daemon.imd(&["send", "--from", "1", "--to", "2", "x"]).ok();
+}
+
+#[test]
+fn bad_flags_exit_with_64() {
+    let cases: [(&[&str], &str); 10] = [
+        (&["--bogus"], "--bogus"),
+        (&["bogus"], "bogus"),
+        (&["--access", "0"], "--access"),
+        (&["--access", "1001"], "--access"),
+        (&["--log-format", "xml"], "--log-format"),
+        (&["--advertise", "h:1"], "without a port"),
+        (&["--advertise", "0.0.0.0"], "--advertise 0.0.0.0"),
+        (&["--any-port", "token", "1"], "--any-port before a command"),
+        (&["send", "--from", "1", "x"], "--to"),
+        (&["sync", "--uid", "0"], "--uid"),
+    ];
+    for (args, part) in cases {
+        let error = imd(args).failed(64);
+        assert!(error.contains(part), "{args:?}: no {part} in: {error}");
+    }
+    let error = Program::start_logging(&["token", "1"], "a=b=c")
+        .end()
+        .failed(64);
+    assert!(error.contains("RUST_LOG"), "{error}");
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    assert_eq!(
+        imd(&["--version"]).ok(),
+        [format!("imd {}", env!("CARGO_PKG_VERSION"))]
+    );
+    assert!(imd(&["--help"]).ok().iter().any(|l| l.contains("chat")));
+}
+
+#[test]
+fn logs_go_to_stderr_as_json_when_asked() {
+    let mut daemon = Daemon::start_with(&["--any-port", "--log-format", "json"], |args| {
+        Program::start_logging(args, "imd=debug")
+    });
+    daemon.imd(&["send", "--from", "1", "--to", "2", "x"]).ok();
+    let line = daemon.program.log_with("logged in");
+    let log: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(log["level"], "DEBUG");
+    assert_eq!(log["fields"]["uid"], 1);
+    daemon.program.signal("-TERM");
+    let ended = daemon.program.end();
+    assert_eq!(
+        ended.out.len(),
+        6,
+        "the banner and the report: {:?}",
+        ended.out
+    );
+}
+
+#[test]
+fn a_closed_stdout_is_no_panic() {
+    let script = "exec 3>&1; \"$0\" check | head -n 1 >&3; \"$0\" --help | true";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_imd")]);
+    let ended = Program::run(command).end();
+    assert_eq!(ended.err, "");
+
+    let daemon = Daemon::start(&[]);
+    for _ in 0..20 {
+        daemon.imd(&["send", "--from", "1", "--to", "2", "x"]).ok();
+    }
+    let mut command = Command::new("sh");
+    let script = "\"$0\" sync --uid 2 --addr-file \"$1\" | head -n 1";
+    let (bin, file) = (env!("CARGO_BIN_EXE_imd"), daemon.addr_file());
+    command.args(["-c", script, bin]).arg(file);
+    let ended = Program::run(command).end();
+    assert_eq!((ended.out.len(), ended.err.as_str()), (1, ""));
+}

@@ -1,0 +1,11 @@
+//! The `imd` binary as its users run it: real processes, real sockets, real signals.
+#![cfg(unix)]
+
+mod chat;
+mod config;
+mod daemon;
+mod limits;
+mod process;
+mod proxy;
+mod script;
+mod secrets;

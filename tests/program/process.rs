@@ -1,0 +1,259 @@
+//! Running the binary: every wait has a deadline, and says what the program had written when it is over.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use imd::daemon::Addresses;
+use tempfile::TempDir;
+
+/// Generous: it is only ever used up by a failure.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// One output stream, read by a thread of its own.
+struct Lines {
+    lines: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Lines {
+    fn of(stream: impl Read + Send + 'static) -> Self {
+        let (send, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                if send.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let seen = Vec::new();
+        Lines { lines, seen }
+    }
+
+    fn next(&mut self, until: Instant) -> Result<String, RecvTimeoutError> {
+        let left = until.saturating_duration_since(Instant::now());
+        let line = self.lines.recv_timeout(left)?;
+        self.seen.push(line.clone());
+        Ok(line)
+    }
+
+    fn rest(&mut self, until: Instant) -> Result<(), RecvTimeoutError> {
+        loop {
+            match self.next(until) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Err(timeout) => return Err(timeout),
+            }
+        }
+    }
+}
+
+/// A running program. Killed when dropped.
+pub struct Program {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    out: Lines,
+    err: Lines,
+}
+
+/// What became of a program.
+pub struct Ended {
+    pub code: Option<i32>,
+    pub out: Vec<String>,
+    pub err: String,
+}
+
+impl Program {
+    pub fn start(args: &[&str]) -> Program {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imd"));
+        command.args(args).env_remove("RUST_LOG");
+        Program::run(command)
+    }
+
+    pub fn start_logging(args: &[&str], rust_log: &str) -> Program {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imd"));
+        command.args(args).env("RUST_LOG", rust_log);
+        Program::run(command)
+    }
+
+    pub fn run(mut command: Command) -> Program {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Program {
+            stdin: child.stdin.take(),
+            out: Lines::of(child.stdout.take().unwrap()),
+            err: Lines::of(child.stderr.take().unwrap()),
+            child,
+        }
+    }
+
+    fn fail(&mut self, what: &str) -> ! {
+        while self.out.next(Instant::now()).is_ok() {}
+        while self.err.next(Instant::now()).is_ok() {}
+        panic!(
+            "{what}\n--- stdout\n{}\n--- stderr\n{}",
+            self.out.seen.join("\n"),
+            self.err.seen.join("\n")
+        );
+    }
+
+    /// The next line of stdout.
+    pub fn line(&mut self) -> String {
+        match self.out.next(Instant::now() + DEADLINE) {
+            Ok(line) => line,
+            Err(error) => self.fail(&format!("no line on stdout: {error}")),
+        }
+    }
+
+    /// The next line of stdout that contains `what`.
+    pub fn line_with(&mut self, what: &str) -> String {
+        let until = Instant::now() + DEADLINE;
+        loop {
+            match self.out.next(until) {
+                Ok(line) if line.contains(what) => return line,
+                Ok(_) => {}
+                Err(error) => self.fail(&format!("no {what:?} on stdout: {error}")),
+            }
+        }
+    }
+
+    /// The next line of stderr that contains `what`.
+    pub fn log_with(&mut self, what: &str) -> String {
+        let until = Instant::now() + DEADLINE;
+        loop {
+            match self.err.next(until) {
+                Ok(line) if line.contains(what) => return line,
+                Ok(_) => {}
+                Err(error) => self.fail(&format!("no {what:?} on stderr: {error}")),
+            }
+        }
+    }
+
+    /// Types a line.
+    pub fn write(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().expect("stdin is open");
+        writeln!(stdin, "{line}").unwrap();
+    }
+
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let kill = Command::new("kill").args([name, &pid]).status().unwrap();
+        assert!(kill.success());
+    }
+
+    /// Waits for the end by itself.
+    pub fn end(mut self) -> Ended {
+        self.stdin = None;
+        let until = Instant::now() + DEADLINE;
+        if self.out.rest(until).is_err() || self.err.rest(until).is_err() {
+            self.fail("it does not end");
+        }
+        Ended {
+            code: self.child.wait().unwrap().code(),
+            out: std::mem::take(&mut self.out.seen),
+            err: self.err.seen.join("\n"),
+        }
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs the binary to its end.
+pub fn imd(args: &[&str]) -> Ended {
+    Program::start(args).end()
+}
+
+impl Ended {
+    /// Its stdout, after it went well.
+    pub fn ok(self) -> Vec<String> {
+        assert_eq!(self.code, Some(0), "{:?}\n{}", self.out, self.err);
+        self.out
+    }
+
+    /// Its stderr, after it failed like that.
+    pub fn failed(self, code: i32) -> String {
+        assert_eq!(self.code, Some(code), "{:?}\n{}", self.out, self.err);
+        self.err
+    }
+}
+
+/// A running stack, and the file with its addresses.
+pub struct Daemon {
+    pub program: Program,
+    pub folder: TempDir,
+    pub banner: Vec<String>,
+}
+
+impl Daemon {
+    /// On free ports.
+    pub fn start(args: &[&str]) -> Daemon {
+        Daemon::start_with(&[&["--any-port"], args].concat(), |args| {
+            Program::start(args)
+        })
+    }
+
+    pub fn start_with(args: &[&str], start: impl FnOnce(&[&str]) -> Program) -> Daemon {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("addr.json");
+        let program = start(&[args, &["--addr-file", file.to_str().unwrap()]].concat());
+        let mut daemon = Daemon {
+            program,
+            folder,
+            banner: Vec::new(),
+        };
+        daemon.banner = (0..5).map(|_| daemon.program.line()).collect();
+        daemon
+    }
+
+    pub fn addr_file(&self) -> PathBuf {
+        self.folder.path().join("addr.json")
+    }
+
+    pub fn addresses(&self) -> Addresses {
+        serde_json::from_str(&std::fs::read_to_string(self.addr_file()).unwrap()).unwrap()
+    }
+
+    /// Starts a command that finds this stack.
+    pub fn spawn(&self, args: &[&str]) -> Program {
+        let file = self.addr_file();
+        Program::start(&[args, &["--addr-file", file.to_str().unwrap()]].concat())
+    }
+
+    /// Runs a command on this stack.
+    pub fn imd(&self, args: &[&str]) -> Ended {
+        self.spawn(args).end()
+    }
+
+    /// Ends it with manners, and returns what it said last.
+    pub fn stop(self) -> String {
+        self.program.signal("-TERM");
+        let out = self.program.end().ok();
+        out.last().unwrap().clone()
+    }
+}
+
+/// Writes a config and returns its path.
+pub fn write_config(folder: &Path, text: &str) -> String {
+    let file = folder.join("imd.toml");
+    std::fs::write(&file, text).unwrap();
+    file.to_str().unwrap().to_owned()
+}

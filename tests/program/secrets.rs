@@ -1,0 +1,44 @@
+use crate::process::{Daemon, Program, imd};
+
+#[test]
+fn no_token_password_or_text_reaches_a_log() {
+    let daemon = Daemon::start_with(&["--any-port"], |args| {
+        Program::start_logging(args, "trace")
+    });
+    let file = daemon.addr_file();
+    let file = ["--addr-file", file.to_str().unwrap()];
+    let start = |args: &[&str]| Program::start_logging(&[args, &file].concat(), "trace");
+    let token = imd(&["token", "1"]).ok().remove(0);
+    let mut logs = Vec::new();
+    let mut run = |args: &[&str]| {
+        logs.push(start(args).end().err);
+    };
+    run(&["register", "--uid", "1", "--pw", "canary-password"]);
+    run(&["send", "--from", "1", "--to", "2", "canary-text"]);
+    run(&["send", "--from", "1", "--group", "9", "canary-text"]);
+    run(&[
+        "send",
+        "--from",
+        "1",
+        "--to",
+        "2",
+        "x",
+        "--token",
+        "canary-token",
+    ]);
+    run(&["sync", "--uid", "2"]);
+    let mut chat = start(&["chat", "--uid", "1"]);
+    chat.write("/to 1 canary-text");
+    chat.line_with("v1] you: canary-text");
+    chat.write("/canary-text");
+    logs.push(chat.end().failed(1));
+    daemon.program.signal("-TERM");
+    let ended = daemon.program.end();
+    assert!(ended.err.contains("logged in"), "the logs are on");
+    logs.push(ended.err);
+    for log in logs {
+        for secret in ["canary-password", "canary-text", "canary-token", &token] {
+            assert!(!log.contains(secret), "{secret} in:\n{log}");
+        }
+    }
+}
