@@ -39,6 +39,8 @@ const MAX_EVENTS: usize = 1024;
 pub struct Client {
     frames: Framed<TcpStream, FrameCodec>,
     peer: SocketAddr,
+    /// Who is logged in; 0 before. The original wants it in every request.
+    uid: i64,
     timeout: Duration,
     events: VecDeque<Event>,
     seen: Seen,
@@ -113,6 +115,7 @@ impl Client {
         Ok(Client {
             frames,
             peer,
+            uid: 0,
             timeout: TIMEOUT,
             events,
             seen,
@@ -143,7 +146,9 @@ impl Client {
             ..Default::default()
         };
         let reply: Error = self.request(Cmd::Login, &request).await?;
-        check(reply.err_code, reply.err_str)
+        check(reply.err_code, reply.err_str)?;
+        self.uid = uid;
+        Ok(())
     }
 
     /// 20002: renews the user's presence.
@@ -154,6 +159,7 @@ impl Client {
     pub async fn ping(&mut self) -> Result<(), ClientError> {
         let request = ReqPing {
             cmd: Cmd::Ping.number(),
+            uid: self.uid,
             ..Default::default()
         };
         let reply: Error = self.request(Cmd::Ping, &request).await?;
@@ -182,6 +188,7 @@ impl Client {
     ) -> Result<Sent, ClientError> {
         let request = ReqSendP2pMsg {
             cmd: Cmd::SendP2PMsg.number(),
+            source_uid: self.uid,
             target_uid: to,
             msg_id: msg_id.to_owned(),
             msg: text.to_owned(),
@@ -216,6 +223,7 @@ impl Client {
     ) -> Result<Sent, ClientError> {
         let request = ReqSendGroupMsg {
             cmd: Cmd::SendGroupMsg.number(),
+            source_uid: self.uid,
             group_id: group,
             msg_id: msg_id.to_owned(),
             msg: text.to_owned(),
@@ -237,6 +245,7 @@ impl Client {
         let request = ReqAcceptP2pMsgAck {
             cmd: Cmd::AcceptP2PMsgAck.number(),
             source_uid: source,
+            target_uid: self.uid,
             msg_id: msg_id.to_owned(),
             ..Default::default()
         };
@@ -254,6 +263,7 @@ impl Client {
     pub async fn sync(&mut self, after: i64, limit: u32) -> Result<Page, ClientError> {
         let request = ReqSyncMsg {
             cmd: Cmd::SyncMsg.number(),
+            uid: self.uid,
             current_id: after,
             limit,
             ..Default::default()
@@ -271,6 +281,7 @@ impl Client {
     pub async fn logout(mut self) -> Result<(), ClientError> {
         let request = ReqLogout {
             cmd: Cmd::Logout.number(),
+            uid: self.uid,
             ..Default::default()
         };
         let reply: ResLogout = self.request(Cmd::Logout, &request).await?;

@@ -100,3 +100,55 @@ async fn the_client_says_why_it_was_closed() {
         Some(90001)
     );
 }
+
+/// In the original an absent UID is not the session's own.
+#[tokio::test]
+async fn the_client_names_its_uid_in_every_request() {
+    use futures_util::{SinkExt, StreamExt};
+    use imd::codec::FrameCodec;
+    use imd::proto::*;
+    use prost::Message;
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut frames = tokio_util::codec::Framed::new(stream, FrameCodec);
+        let mut uids = Vec::new();
+        while let Some(Ok(frame)) = frames.next().await {
+            let (uid, reply) = match Base::decode(frame.clone()).unwrap().cmd {
+                20001 => (ReqLogin::decode(frame).unwrap().uid, Reply::login()),
+                20002 => (ReqPing::decode(frame).unwrap().uid, Reply::ping()),
+                20003 => {
+                    let request = ReqSendP2pMsg::decode(frame).unwrap();
+                    (request.source_uid, Reply::p2p(&request))
+                }
+                20004 => {
+                    let request = ReqAcceptP2pMsgAck::decode(frame).unwrap();
+                    (request.target_uid, Reply::ack(&request))
+                }
+                20005 => {
+                    let request = ReqSendGroupMsg::decode(frame).unwrap();
+                    (request.source_uid, Reply::group(&request))
+                }
+                20006 => {
+                    let request = ReqSyncMsg::decode(frame).unwrap();
+                    (request.uid, Reply::sync(&request))
+                }
+                _ => (ReqLogout::decode(frame).unwrap().uid, Reply::logout()),
+            };
+            uids.push(uid);
+            frames.send(&reply).await.unwrap();
+        }
+        uids
+    });
+    let mut client = Client::connect_to(addr).await.unwrap();
+    client.login(321, "token").await.unwrap();
+    client.ping().await.unwrap();
+    client.send_p2p(654, "x").await.unwrap();
+    client.accept(654, "m").await.unwrap();
+    client.send_group(5, "x").await.unwrap();
+    client.sync(0, 0).await.unwrap();
+    client.logout().await.unwrap();
+    assert_eq!(soon(server).await.unwrap(), [321; 7]);
+}
