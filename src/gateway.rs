@@ -28,7 +28,7 @@ pub struct Directory {
 #[derive(Debug)]
 struct Listed {
     record: Record,
-    /// How often it was handed out since the list was read: these clients are not yet in the record's sessions.
+    /// How often it was handed out since the record was renewed: these clients are not yet in its sessions.
     handed_out: AtomicUsize,
 }
 
@@ -47,9 +47,20 @@ impl Directory {
     /// Reads the list from the registry.
     pub async fn refresh(&self) {
         let records = self.registry.list().await;
-        let listed = |record| Listed {
-            record,
-            handed_out: AtomicUsize::new(0),
+        let old = Arc::clone(&self.list.read());
+        let listed = |record: Record| {
+            let same = |old: &&Listed| {
+                old.record.name == record.name && old.record.renewals == record.renewals
+            };
+            // Whoever was sent there since the record was written is still not in its count.
+            let handed_out = old
+                .iter()
+                .find(same)
+                .map_or(0, |old| old.handed_out.load(Ordering::Relaxed));
+            Listed {
+                record,
+                handed_out: AtomicUsize::new(handed_out),
+            }
         };
         let list: Arc<[Listed]> = records.into_iter().map(listed).collect();
         *self.list.write() = list;

@@ -88,6 +88,7 @@ impl AccessServer {
             advertised: advertised(advertise, addr),
             manager: Arc::clone(&manager),
             ttl: config.registry.lease,
+            renewals: 0,
         };
         let advertised = membership.advertised.clone();
         let lease = membership.register().await;
@@ -129,6 +130,7 @@ struct Membership {
     advertised: String,
     manager: Arc<Manager>,
     ttl: Duration,
+    renewals: u64,
 }
 
 impl Membership {
@@ -138,6 +140,7 @@ impl Membership {
             addr: self.advertised.clone(),
             cpu: available_parallelism().map_or(1, usize::from),
             sessions: self.manager.len(),
+            renewals: self.renewals,
         }
     }
 
@@ -146,19 +149,16 @@ impl Membership {
     }
 
     /// Renews the lease at every tick until the shutdown begins, then gives it back at once.
-    async fn keep(self, mut lease: Lease, mut ticks: Box<dyn Ticks>) {
-        let shutdown = self.manager.shutdown();
+    async fn keep(mut self, mut lease: Lease, mut ticks: Box<dyn Ticks>) {
+        let shutdown = self.manager.shutdown().clone();
         loop {
             tokio::select! {
                 () = shutdown.begun() => break,
                 () = ticks.tick() => {}
             }
-            if self
-                .registry
-                .renew(&lease, self.record(), self.ttl)
-                .await
-                .is_err()
-            {
+            self.renewals += 1;
+            let renewed = self.registry.renew(&lease, self.record(), self.ttl).await;
+            if renewed.is_err() {
                 tracing::warn!(access = self.name, "the lease was lost: registering again");
                 lease = self.register().await;
             }

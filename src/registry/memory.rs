@@ -18,6 +18,7 @@ pub struct MemoryRegistry {
 #[derive(Debug, Default)]
 struct State {
     next_lease: u64,
+    /// By key.
     entries: BTreeMap<String, Entry>,
 }
 
@@ -44,7 +45,7 @@ impl Registry for MemoryRegistry {
         let mut state = self.state.lock();
         state.next_lease += 1;
         let lease = Lease {
-            name: record.name.clone(),
+            key: record.key(),
             id: state.next_lease,
         };
         let entry = Entry {
@@ -52,14 +53,14 @@ impl Registry for MemoryRegistry {
             lease: lease.id,
             expires: self.clock.now() + ttl,
         };
-        state.entries.insert(lease.name.clone(), entry);
+        state.entries.insert(lease.key.clone(), entry);
         lease
     }
 
     async fn renew(&self, lease: &Lease, record: Record, ttl: Duration) -> Result<(), LeaseLost> {
         let now = self.clock.now();
         let mut state = self.state.lock();
-        match state.entries.get_mut(&lease.name) {
+        match state.entries.get_mut(&lease.key) {
             Some(entry) if entry.lease == lease.id && now < entry.expires => {
                 entry.record = record;
                 entry.expires = now + ttl;
@@ -73,10 +74,10 @@ impl Registry for MemoryRegistry {
         let mut state = self.state.lock();
         if state
             .entries
-            .get(&lease.name)
+            .get(&lease.key)
             .is_some_and(|entry| entry.lease == lease.id)
         {
-            state.entries.remove(&lease.name);
+            state.entries.remove(&lease.key);
         }
     }
 

@@ -25,25 +25,28 @@ pub struct Record {
     /// Added by imd: how many sessions it holds.
     #[serde(rename = "Sessions", default)]
     pub sessions: usize,
+    /// Added by imd: how often it has renewed its lease, which tells an old count of sessions from a new one.
+    #[serde(rename = "Renewals", default)]
+    pub renewals: u64,
 }
 
 impl Record {
-    /// Where the stack keeps a record of this name.
-    pub fn key(name: &str) -> String {
-        format!("/server/access_server_gateway/{name}")
+    /// Under which key it is registered.
+    pub fn key(&self) -> String {
+        format!("/server/access_server_gateway/{}", self.name)
     }
 }
 
 /// The right to keep one record alive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// The record's name.
-    pub name: String,
-    /// A later registration under the same name has another one.
+    /// The record's key.
+    pub key: String,
+    /// A later registration under the same key has another one.
     pub id: u64,
 }
 
-/// The lease has run out, was revoked, or its name was registered again.
+/// The lease has run out, was revoked, or its key was registered again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the lease is no longer held")]
 pub struct LeaseLost;
@@ -51,7 +54,7 @@ pub struct LeaseLost;
 /// Records under leases. A record is listed until it is revoked or its lease runs out.
 #[async_trait]
 pub trait Registry: Send + Sync + fmt::Debug {
-    /// Lists a record for `ttl`, in place of an older one of that name.
+    /// Lists a record for `ttl`, in place of an older one under its key.
     async fn register(&self, record: Record, ttl: Duration) -> Lease;
 
     /// Replaces the record and lists it for `ttl` from now.
@@ -64,6 +67,6 @@ pub trait Registry: Send + Sync + fmt::Debug {
     /// Takes the record off the list. A lost lease is left as it is.
     async fn revoke(&self, lease: &Lease);
 
-    /// The records whose leases hold, by name.
+    /// The records whose leases hold, by key.
     async fn list(&self) -> Vec<Record>;
 }

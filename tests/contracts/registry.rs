@@ -12,6 +12,7 @@ fn record(name: &str, sessions: usize) -> Record {
         addr: "127.0.0.1:11000".into(),
         cpu: 2,
         sessions,
+        renewals: 0,
     }
 }
 
@@ -91,12 +92,11 @@ async fn the_memory_registry_keeps_the_contract() {
 #[test]
 fn a_record_has_the_stacks_form() {
     assert_eq!(
-        Record::key("access-1"),
+        record("access-1", 0).key(),
         "/server/access_server_gateway/access-1"
     );
     let json = serde_json::to_value(record("access-1", 4)).unwrap();
-    let form =
-        serde_json::json!({"Name": "access-1", "IP": "127.0.0.1:11000", "CPU": 2, "Sessions": 4});
+    let form = serde_json::json!({"Name": "access-1", "IP": "127.0.0.1:11000", "CPU": 2, "Sessions": 4, "Renewals": 0});
     assert_eq!(json, form);
     let of_the_stack = r#"{"Name": "access-1", "IP": "127.0.0.1:11000", "CPU": 2}"#;
     assert_eq!(

@@ -20,6 +20,16 @@ async fn ask(wire: &mut Wire, times: usize) -> HashMap<String, usize> {
     count
 }
 
+fn record(name: &str, addr: &str) -> Record {
+    Record {
+        name: name.into(),
+        addr: addr.into(),
+        cpu: 1,
+        sessions: 0,
+        renewals: 0,
+    }
+}
+
 fn with(strategy: Strategy) -> Config {
     let mut config = Config::ephemeral().manual_clock();
     config.gateway.strategy = strategy;
@@ -83,12 +93,7 @@ async fn least_sessions_fills_up_the_emptier_ones() {
 #[tokio::test]
 async fn a_dead_access_server_is_handed_out_until_its_lease_has_run_out_and_the_list_was_read() {
     let imd = start_manual().await;
-    let dead = Record {
-        name: "dead".into(),
-        addr: "127.0.0.1:1".into(),
-        cpu: 1,
-        sessions: 0,
-    };
+    let dead = record("dead", "127.0.0.1:1");
     imd.registry().register(dead, SECOND * 10).await;
     let mut wire = Wire::connect(imd.gateway_addr()).await;
     let is_listed = async |wire: &mut Wire| ask(wire, 200).await.contains_key("127.0.0.1:1");
@@ -167,4 +172,42 @@ async fn the_whole_way_from_gateway_to_access() {
     assert_eq!(wire.notified().await, (0, 1));
     // The gateway's connection stays usable meanwhile.
     assert_eq!(gateway.ask().await.err_code, 0);
+}
+
+#[tokio::test]
+async fn least_sessions_remembers_whom_it_sent_where_until_the_records_know() {
+    let mut config = with(Strategy::LeastSessions);
+    config.gateway.refresh = SECOND;
+    let imd = start(config).await;
+    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    let mut count = HashMap::new();
+    for _ in 0..4 {
+        for (addr, n) in ask(&mut wire, 3).await {
+            *count.entry(addr).or_insert(0) += n;
+        }
+        // The list is read again, and the records are the same as before.
+        imd.clock().advance(SECOND).await;
+    }
+    assert!(count.values().all(|&n| n == 4), "{count:?}");
+}
+
+#[tokio::test]
+async fn an_access_server_that_lost_its_lease_registers_again() {
+    let imd = start_manual().await;
+    let ours = imd.access_servers()[0].addr().to_string();
+    imd.registry()
+        .register(record("access-1", "127.0.0.1:1"), SECOND * 100)
+        .await;
+    let listed = async || {
+        imd.registry()
+            .list()
+            .await
+            .into_iter()
+            .map(|r| r.addr)
+            .collect::<Vec<_>>()
+    };
+    assert!(!listed().await.contains(&ours));
+    imd.clock().advance(SECOND * 5).await;
+    let now = listed().await;
+    assert!(now.contains(&ours) && now.len() == 3, "{now:?}");
 }
