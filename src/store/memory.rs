@@ -1,4 +1,5 @@
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,16 +13,38 @@ use super::{
 /// What a map entry or a shared allocation takes beside its contents, in bytes, roughly.
 const OVERHEAD: usize = 64;
 
+/// What the first entry of an inbox takes more than a later one.
+const NEW_INBOX: usize = 160;
+
+/// What a user's first group takes more than a later one.
+const NEW_MEMBER: usize = 192;
+
+/// After so many entries the lock is given to others, also in the middle of a batch.
+const TURN: u64 = 4_096;
+
 /// Everything in memory, up to a limit; gone with the process.
-#[derive(Debug)]
 pub struct MemoryStore {
     limit: usize,
     signing_key: [u8; 32],
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+/// Without what it holds.
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let used = self.state.lock().used;
+        let mut debug = f.debug_struct("MemoryStore");
+        debug
+            .field("limit", &self.limit)
+            .field("used", &used)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
 struct State {
+    /// Counts the commits.
+    commit: u64,
     /// What is held, in bytes, roughly.
     used: usize,
     ledger: Ledger,
@@ -34,22 +57,24 @@ struct State {
     sent: HashMap<Identity, Receivers>,
 }
 
-#[derive(Debug)]
+/// Its name is not kept: nothing asks for it.
 struct Group {
     /// Shared with the messages that went to just these members; replaced when one joins or quits.
     members: Arc<[i64]>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Inbox {
     /// The entry of version n is at n - 1.
     entries: Vec<Arc<Message>>,
     read: i64,
     /// The highest version that stood in a page.
     delivered: i64,
+    /// The last commit that it grew in.
+    grown_in: u64,
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(PartialEq, Eq, Hash)]
 struct Identity {
     kind: Kind,
     source: i64,
@@ -58,7 +83,6 @@ struct Identity {
     msg_id: Box<str>,
 }
 
-#[derive(Debug)]
 enum Receivers {
     /// The scope is the receiver.
     Scope,
@@ -83,12 +107,7 @@ impl MemoryStore {
 }
 
 impl State {
-    fn apply(
-        &mut self,
-        write: Write,
-        limit: usize,
-        grown: &mut Vec<Level>,
-    ) -> Result<(), Rejected> {
+    fn apply(&mut self, write: Write, limit: usize, grown: &mut Vec<i64>) -> Result<(), Rejected> {
         match write {
             Write::P2p { target, message } => self.deliver(target, message, limit, grown),
             Write::Ack { target, message } => {
@@ -106,8 +125,8 @@ impl State {
                 self.users.insert(uid, user);
                 Ok(())
             }
-            Write::CreateGroup { group, name, owner } => {
-                self.take(4 * OVERHEAD + name.len(), limit)?;
+            Write::CreateGroup { group, owner, .. } => {
+                self.take(2 * OVERHEAD + self.membership_size(owner), limit)?;
                 self.groups.insert(
                     group,
                     Group {
@@ -148,15 +167,15 @@ impl State {
         target: i64,
         message: Message,
         limit: usize,
-        grown: &mut Vec<Level>,
+        grown: &mut Vec<i64>,
     ) -> Result<(), Rejected> {
         let identity = Identity::of(&message, target);
         if self.sent.contains_key(&identity) {
             return Ok(());
         }
-        self.take(message_size(&message) + entry_size(1), limit)?;
+        self.take(message_size(&message) + self.entry_size(target), limit)?;
         self.sent.insert(identity, Receivers::Scope);
-        grown.push(self.append(target, Arc::new(message)));
+        self.append(target, Arc::new(message), grown);
         Ok(())
     }
 
@@ -164,7 +183,7 @@ impl State {
         &mut self,
         message: Message,
         limit: usize,
-        grown: &mut Vec<Level>,
+        grown: &mut Vec<i64>,
     ) -> Result<(), Rejected> {
         let group = self
             .groups
@@ -178,26 +197,52 @@ impl State {
             return Ok(());
         }
         let members = Arc::clone(&group.members);
-        self.take(message_size(&message) + entry_size(members.len()), limit)?;
+        let entries: usize = members.iter().map(|&uid| self.entry_size(uid)).sum();
+        self.take(message_size(&message) + entries, limit)?;
         let message = Arc::new(message);
-        grown.extend(
-            members
-                .iter()
-                .map(|&uid| self.append(uid, Arc::clone(&message))),
-        );
+        for &uid in members.iter() {
+            self.append(uid, Arc::clone(&message), grown);
+        }
         self.sent.insert(identity, Receivers::Members(members));
         Ok(())
     }
 
-    fn append(&mut self, uid: i64, message: Arc<Message>) -> Level {
+    fn append(&mut self, uid: i64, message: Arc<Message>, grown: &mut Vec<i64>) {
         let inbox = self.inboxes.entry(uid).or_default();
         inbox.entries.push(message);
         self.ledger.stored += 1;
-        Level {
-            uid,
-            read: inbox.read,
-            total: inbox.total(),
+        if inbox.grown_in != self.commit {
+            inbox.grown_in = self.commit;
+            grown.push(uid);
         }
+    }
+
+    /// What one more entry takes in the inbox of `uid`.
+    fn entry_size(&self, uid: i64) -> usize {
+        let new = if self.inboxes.contains_key(&uid) {
+            0
+        } else {
+            NEW_INBOX
+        };
+        2 * size_of::<Arc<Message>>() + new
+    }
+
+    /// What one more group takes for `uid`.
+    fn membership_size(&self, uid: i64) -> usize {
+        OVERHEAD
+            + if self.groups_of.contains_key(&uid) {
+                0
+            } else {
+                NEW_MEMBER
+            }
+    }
+
+    fn level(&self, uid: i64) -> Level {
+        let (read, total) = self
+            .inboxes
+            .get(&uid)
+            .map_or((0, 0), |i| (i.read, i.total()));
+        Level { uid, read, total }
     }
 
     fn join(&mut self, gid: i64, uid: i64, most: usize, limit: usize) -> Result<(), Rejected> {
@@ -209,7 +254,14 @@ impl State {
             return Err(Rejected::GroupFull);
         }
         let members = members.iter().copied().chain([uid]).collect();
-        self.take(2 * OVERHEAD, limit)?;
+        // Who joins again takes nothing new.
+        if self
+            .groups_of
+            .get(&uid)
+            .is_none_or(|groups| !groups.contains(&gid))
+        {
+            self.take(self.membership_size(uid), limit)?;
+        }
         self.groups.insert(gid, Group { members });
         self.groups_of.entry(uid).or_default().insert(gid);
         Ok(())
@@ -254,11 +306,6 @@ fn message_size(message: &Message) -> usize {
     size_of::<Message>() + message.text.len() + 2 * message.msg_id.len() + 3 * OVERHEAD
 }
 
-/// What it takes in the inboxes of its receivers.
-fn entry_size(receivers: usize) -> usize {
-    2 * size_of::<Arc<Message>>() * receivers
-}
-
 #[async_trait]
 impl Store for MemoryStore {
     fn describe(&self) -> String {
@@ -266,13 +313,27 @@ impl Store for MemoryStore {
     }
 
     async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreFailed> {
-        let mut grown = Vec::with_capacity(batch.len());
-        let mut state = self.state.lock();
-        let results = batch
-            .into_iter()
-            .map(|write| state.apply(write, self.limit, &mut grown))
-            .collect();
-        Ok(Committed { results, grown })
+        let mut results = Vec::with_capacity(batch.len());
+        let mut grown = Vec::new();
+        let mut writes = batch.into_iter();
+        loop {
+            {
+                let mut state = self.state.lock();
+                state.commit += 1;
+                let start = state.ledger.stored;
+                for write in writes.by_ref() {
+                    results.push(state.apply(write, self.limit, &mut grown));
+                    if state.ledger.stored - start >= TURN {
+                        break;
+                    }
+                }
+                if writes.len() == 0 {
+                    let grown = grown.into_iter().map(|uid| state.level(uid)).collect();
+                    return Ok(Committed { results, grown });
+                }
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     async fn sync(&self, uid: i64, after: i64, limit: PageLimit) -> Result<Page, StoreFailed> {
@@ -301,8 +362,9 @@ impl Store for MemoryStore {
         };
         let mut room = limit.bytes;
         let mut entries = Vec::new();
-        let start = usize::try_from(current).unwrap_or(usize::MAX);
-        for message in inbox.entries.iter().skip(start).take(most) {
+        let start = current;
+        let skipped = usize::try_from(start).unwrap_or(usize::MAX);
+        for message in inbox.entries.iter().skip(skipped).take(most) {
             let entry = Entry {
                 version: current + 1,
                 message: Arc::clone(message),
@@ -314,8 +376,9 @@ impl Store for MemoryStore {
             current = entry.version;
             entries.push(entry);
         }
-        if !entries.is_empty() && current > inbox.delivered {
-            ledger.delivered += (current - inbox.delivered).unsigned_abs();
+        let delivered = inbox.delivered.max(start);
+        if current > delivered {
+            ledger.delivered += (current - delivered).unsigned_abs();
             inbox.delivered = current;
         }
         Ok(Page {
@@ -326,12 +389,7 @@ impl Store for MemoryStore {
     }
 
     async fn level(&self, uid: i64) -> Result<Level, StoreFailed> {
-        let state = self.state.lock();
-        let (read, total) = state
-            .inboxes
-            .get(&uid)
-            .map_or((0, 0), |i| (i.read, i.total()));
-        Ok(Level { uid, read, total })
+        Ok(self.state.lock().level(uid))
     }
 
     async fn user(&self, uid: i64) -> Result<Option<User>, StoreFailed> {

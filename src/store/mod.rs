@@ -258,7 +258,8 @@ pub struct Page {
 pub struct Ledger {
     /// Entries in inboxes.
     pub stored: u64,
-    /// Of these, entries that stood in a page at least once.
+    /// Of these, entries that stood in a page. One that was skipped in favour of newer ones, and read afterwards, is not
+    /// counted.
     pub delivered: u64,
 }
 

@@ -126,6 +126,8 @@ macro_rules! suite {
                 an_empty_inbox_has_an_empty_page,
                 users_are_registered_once,
                 the_ledger_counts_each_receiver,
+                a_page_that_skips_counts_what_stood_in_it,
+                joining_again_and_again_takes_no_room,
                 the_signing_key_stays,
                 concurrent_senders_leave_no_gap,
             );
@@ -572,6 +574,33 @@ async fn the_ledger_counts_each_receiver(store: Arc<dyn Store>) {
     );
 }
 
+async fn a_page_that_skips_counts_what_stood_in_it(store: Arc<dyn Store>) {
+    commit(
+        &*store,
+        (1..=5).map(|n| p2p(1, 2, &n.to_string())).collect(),
+    )
+    .await;
+    store.sync(2, 4, ALL).await.unwrap();
+    assert_eq!(
+        store.ledger(),
+        Ledger {
+            stored: 5,
+            delivered: 1
+        }
+    );
+    store.sync(2, 4, ALL).await.unwrap();
+    store.sync(2, 5, ALL).await.unwrap();
+    assert_eq!(store.ledger().delivered, 1);
+}
+
+async fn joining_again_and_again_takes_no_room(store: Arc<dyn Store>) {
+    one(&*store, create(50, 1)).await.unwrap();
+    for _ in 0..5_000 {
+        let batch = vec![join(50, 2), Write::Quit { group: 50, uid: 2 }];
+        assert_eq!(commit(&*store, batch).await.results, [Ok(()), Ok(())]);
+    }
+}
+
 async fn the_signing_key_stays(store: Arc<dyn Store>) {
     let key = store.signing_key().await.unwrap();
     assert_ne!(key, [0; 32]);
@@ -610,6 +639,44 @@ async fn concurrent_senders_leave_no_gap(store: Arc<dyn Store>) {
         assert_eq!(versions, (1..=entries.len() as i64).collect::<Vec<_>>());
     }
     assert_eq!(total, 4 * 50 + 4 * 50 * 4);
+}
+
+#[tokio::test]
+async fn a_small_memory_store_keeps_the_contract_of_coming_and_going() {
+    joining_again_and_again_takes_no_room(Arc::new(MemoryStore::new(1 << 16))).await;
+}
+
+#[tokio::test]
+async fn what_a_memory_store_holds_is_not_in_its_debug_form() {
+    let store = MemoryStore::new(1 << 20);
+    commit(&store, vec![p2p(1, 2, "canary-id"), register(7)]).await;
+    let key = format!("{:?}", store.signing_key().await.unwrap());
+    let debug = format!("{store:?}");
+    assert!(
+        !debug.contains("canary") && !debug.contains(&key) && !debug.contains("hash"),
+        "{debug}"
+    );
+}
+
+/// A batch that takes several turns at the lock is still answered whole.
+#[tokio::test]
+async fn a_large_batch_of_group_messages_is_done_whole() {
+    let store = MemoryStore::new(1 << 30);
+    let mut batch = vec![create(50, 1)];
+    batch.extend((2..=1_000).map(|uid| join(50, uid)));
+    batch.extend((0..20).map(|n| to_group(1, 50, &n.to_string())));
+    let committed = commit(&store, batch).await;
+    assert!(committed.results.iter().all(Result::is_ok));
+    let last = |uid| {
+        committed
+            .grown
+            .iter()
+            .filter(|l| l.uid == uid)
+            .map(|l| l.total)
+            .max()
+    };
+    assert!((1..=1_000).all(|uid| last(uid) == Some(20)));
+    assert_eq!(store.ledger().stored, 20_000);
 }
 
 #[tokio::test]
