@@ -127,7 +127,7 @@ impl Config {
                 "store.memory_limit",
                 self.store.memory_limit,
                 1 << 16,
-                usize::MAX,
+                isize::MAX.unsigned_abs(),
             ),
             ("http.body", self.http.body, 256, 1 << 30),
         ];
