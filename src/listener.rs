@@ -216,3 +216,28 @@ fn is_the_peers_fault(error: &io::Error) -> bool {
         ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_accepted_socket_has_its_options() {
+        let config = Config::default();
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        Admission::new(&config).prepare(&stream).unwrap();
+        assert!(stream.nodelay().unwrap());
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        #[cfg(target_os = "linux")]
+        {
+            let (idle, timeout) = (socket.tcp_keepalive_time(), socket.tcp_user_timeout());
+            assert_eq!(idle.unwrap(), config.session.tcp_keepalive);
+            assert_eq!(timeout.unwrap(), Some(config.session.tcp_user_timeout));
+        }
+    }
+}

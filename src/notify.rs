@@ -33,12 +33,14 @@ struct Present {
 /// What a login has met.
 #[derive(Debug)]
 pub enum Entered {
-    /// Nobody.
+    /// Nobody that has to go.
     Alone,
-    /// An older session, which has to be told and closed.
+    /// An older session, which has to be closed.
     InPlaceOf(Arc<Session>),
     /// An older session, which stays: this login is refused.
     Refused,
+    /// The session has been closed meanwhile. Nothing has changed.
+    Closed,
 }
 
 impl Presence {
@@ -52,28 +54,29 @@ impl Presence {
         }
     }
 
-    /// From now on `session` is the one that is notified for `uid`.
+    /// From now on `session` is the one that is notified for `uid`, until it [leaves](Self::leave).
     pub fn enter(&self, uid: i64, session: &Arc<Session>) -> Entered {
-        let present = Present {
+        let mut shard = self.shard(uid).lock();
+        // A session that is closed from here on leaves only after this lock is free.
+        if session.close_reason().is_some() {
+            return Entered::Closed;
+        }
+        let older = shard.get(&uid).map(|present| &present.session);
+        let older = older.filter(|older| older.id() != session.id());
+        let entered = match (older, self.second_login) {
+            (Some(_), SecondLogin::Refuse) => return Entered::Refused,
+            (Some(older), SecondLogin::Close) => Entered::InPlaceOf(Arc::clone(older)),
+            (Some(_), SecondLogin::Demote) | (None, _) => Entered::Alone,
+        };
+        shard.insert(uid, self.present(session));
+        entered
+    }
+
+    fn present(&self, session: &Arc<Session>) -> Present {
+        Present {
             session: Arc::clone(session),
             renewed: self.clock.now(),
-        };
-        let mut shard = self.shard(uid).lock();
-        let older = shard
-            .get(&uid)
-            .map(|present| &present.session)
-            .filter(|older| older.id() != session.id() && older.close_reason().is_none());
-        match (older, self.second_login) {
-            (Some(_), SecondLogin::Refuse) => return Entered::Refused,
-            (Some(older), SecondLogin::Close) => {
-                let older = Arc::clone(older);
-                shard.insert(uid, present);
-                return Entered::InPlaceOf(older);
-            }
-            (Some(_), SecondLogin::Demote) | (None, _) => {}
         }
-        shard.insert(uid, present);
-        Entered::Alone
     }
 
     /// The session leaves. One that has been replaced can't remove its successor.
@@ -87,10 +90,16 @@ impl Presence {
         }
     }
 
-    /// The user has given a sign of life.
-    pub fn renew(&self, uid: i64) {
-        if let Some(present) = self.shard(uid).lock().get_mut(&uid) {
-            present.renewed = self.clock.now();
+    /// The user has given a sign of life, on this session. If the one that had replaced it is gone, it is the one that
+    /// is notified again.
+    pub fn renew(&self, uid: i64, session: &Arc<Session>) {
+        let mut shard = self.shard(uid).lock();
+        match shard.get_mut(&uid) {
+            Some(present) => present.renewed = self.clock.now(),
+            None if session.close_reason().is_none() => {
+                shard.insert(uid, self.present(session));
+            }
+            None => {}
         }
     }
 

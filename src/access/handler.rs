@@ -30,7 +30,7 @@ impl AccessHandler {
         match command {
             Command::Ping(request) => {
                 self.batch
-                    .push(Answer::Now(self.services.ping(uid, &request)));
+                    .push(Answer::Now(self.services.ping(session, uid, &request)));
             }
             Command::P2p(request) => self.batch.push(self.services.send_p2p(uid, request).await),
             Command::Group(request) => self.batch.push(self.services.send_group(uid, request)),
@@ -49,7 +49,7 @@ impl AccessHandler {
             }
             Command::Logout(request) => {
                 self.finish(session).await;
-                match self.services.logout(session, uid, &request) {
+                match self.services.logout(uid, &request) {
                     Ok(reply) => {
                         session.reply(&reply);
                         session.close(CloseReason::Logout);
@@ -73,8 +73,8 @@ impl Handler for AccessHandler {
             Ok((command, needs_login)) => match session.uid() {
                 None if needs_login => {
                     let refusal = Refusal::plain(Code::NotLoggedIn);
-                    self.batch
-                        .push(Answer::Now(refusal.into_reply(command.reply())));
+                    let reply = self.services.refuse(command.reply(), refusal);
+                    self.batch.push(Answer::Now(reply));
                 }
                 uid => {
                     self.execute(session, command, uid.unwrap_or_default())

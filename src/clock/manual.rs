@@ -16,7 +16,8 @@ const EPOCH_MS: i64 = 1_577_836_800_000;
 /// A clock that stands still until it is told to [`advance`](Clock::advance).
 ///
 /// It steps from tick to tick and lets the work of each be done before the next, so that one jump over several periods
-/// is the same as many small ones. Clones are the same clock.
+/// is the same as many small ones. The work of a tick must not advance the clock itself: it would wait for its own end.
+/// Clones are the same clock.
 #[derive(Debug, Clone, Default)]
 pub struct ManualClock {
     shared: Arc<Shared>,

@@ -250,10 +250,12 @@ impl Imd {
 
 impl Drop for Imd {
     fn drop(&mut self) {
-        self.http.begin();
+        // Nobody waits for the tasks any more, so they have no time.
+        self.http.hurry();
         for manager in self.managers() {
             manager.shutdown().begin();
             manager.close_all(CloseReason::Shutdown);
+            manager.shutdown().hurry();
         }
     }
 }

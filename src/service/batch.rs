@@ -96,7 +96,7 @@ impl Services {
     }
 
     /// Answers with a refusal, and counts it if a message was refused.
-    pub(super) fn refuse(&self, reply: Reply, refusal: Refusal) -> Reply {
+    pub fn refuse(&self, reply: Reply, refusal: Refusal) -> Reply {
         if matches!(reply, Reply::P2p(_) | Reply::Group(_)) {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }

@@ -25,6 +25,9 @@ pub enum LoginError {
     /// The user has a session already, and `session.second_login` says that it stays.
     #[error("logged in elsewhere")]
     Elsewhere,
+    /// The session was closed while its login waited for the store.
+    #[error("the session is closed")]
+    Closed,
     /// Only registered users may log in.
     #[error("no such user")]
     NoSuchUser,
@@ -50,11 +53,12 @@ impl Services {
         session: &Arc<Session>,
         request: &ReqLogin,
     ) -> Result<(), LoginError> {
-        let uid = request.uid;
         let bound = session.uid();
-        if bound.is_some_and(|bound| bound != uid) {
-            return Err(LoginError::OtherUser);
-        }
+        let uid = match (bound, request.uid) {
+            (Some(bound), 0) => bound,
+            (Some(bound), uid) if uid != bound => return Err(LoginError::OtherUser),
+            (_, uid) => uid,
+        };
         if request.token.is_empty() {
             return Err(LoginError::NoToken);
         }
@@ -67,18 +71,13 @@ impl Services {
         if !self.is_admitted(uid).await? {
             return Err(LoginError::NoSuchUser);
         }
-        match self.presence.enter(uid, session) {
-            Entered::Alone => {}
-            Entered::InPlaceOf(older) => older.close(CloseReason::LoggedInElsewhere),
+        // Before anything changes: a login that fails takes nobody over.
+        let before = self.store.level(uid).await?;
+        let older = match self.presence.enter(uid, session) {
+            Entered::Alone => None,
+            Entered::InPlaceOf(older) => Some(older),
             Entered::Refused => return Err(LoginError::Elsewhere),
-        }
-        // After entering, so that what is stored from now on is notified, and what was stored before is seen here.
-        let level = match self.store.level(uid).await {
-            Ok(level) => level,
-            Err(failed) => {
-                self.presence.leave(uid, session.id());
-                return Err(failed.into());
-            }
+            Entered::Closed => return Err(LoginError::Closed),
         };
         if bound.is_none() {
             session.log_in(uid);
@@ -86,21 +85,26 @@ impl Services {
             session.on_close(move |session| presence.leave(uid, session.id()));
             tracing::debug!(session = %session.id(), uid, "logged in");
         }
+        if let Some(older) = older {
+            older.close(CloseReason::LoggedInElsewhere);
+        }
+        // And again: what is stored from now on is notified, but not what was stored since the first look.
+        let level = self.store.level(uid).await.unwrap_or(before);
         if level.total > level.read {
             session.notify(level.read, level.total);
         }
         Ok(())
     }
 
-    /// 20008: the user leaves, and the session is to end after the reply.
+    /// 20008: the session is to end after the reply, which takes its user offline.
     ///
     /// # Errors
     ///
     /// The refusal; then the session goes on.
-    pub fn logout(&self, session: &Session, uid: i64, request: &ReqLogout) -> Result<Reply, Reply> {
-        check_uid(uid, request.uid)
-            .map_err(|error| Refusal::from(error).into_reply(Reply::logout()))?;
-        self.presence.leave(uid, session.id());
-        Ok(Reply::logout())
+    pub fn logout(&self, uid: i64, request: &ReqLogout) -> Result<Reply, Reply> {
+        match check_uid(uid, request.uid) {
+            Ok(()) => Ok(Reply::logout()),
+            Err(error) => Err(Refusal::from(error).into_reply(Reply::logout())),
+        }
     }
 }

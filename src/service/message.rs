@@ -15,8 +15,13 @@ pub enum MessageError {
     #[error("uid does not match the login")]
     OtherUser,
     /// Targets and groups are positive.
-    #[error("target {0} is not positive")]
-    BadTarget(i64),
+    #[error("{field} {id} is not positive")]
+    BadTarget {
+        /// The field of the request.
+        field: &'static str,
+        /// What stood there.
+        id: i64,
+    },
     /// The text is too long.
     #[error("msg has {len} bytes, at most {max}")]
     TooLong {
@@ -85,7 +90,7 @@ impl Services {
         len: usize,
     ) -> Result<(), MessageError> {
         check_uid(uid, request.source_uid)?;
-        self.check_sizes(target, &request.msg_id, len)?;
+        self.check_sizes(("targetUID", target), &request.msg_id, len)?;
         if !self.is_admitted(target).await? {
             return Err(MessageError::NoSuchUser(target));
         }
@@ -97,7 +102,7 @@ impl Services {
         let text = std::mem::take(&mut request.msg);
         let group = request.group_id;
         let checked = check_uid(uid, request.source_uid)
-            .and_then(|()| self.check_sizes(group, &request.msg_id, text.len()))
+            .and_then(|()| self.check_sizes(("groupID", group), &request.msg_id, text.len()))
             .map(|()| {
                 self.fill_in_id(&mut request.msg_id);
                 self.message(Kind::Group, uid, group, request.msg_id.clone(), text)
@@ -114,7 +119,7 @@ impl Services {
         let reply = Reply::ack(&request);
         let target = request.source_uid;
         let checked = check_uid(uid, request.target_uid)
-            .and_then(|()| self.check_sizes(target, &request.msg_id, 0));
+            .and_then(|()| self.check_sizes(("sourceUID", target), &request.msg_id, 0));
         match checked {
             Ok(()) => {
                 let message = self.message(Kind::Ack, uid, 0, request.msg_id, String::new());
@@ -150,9 +155,14 @@ impl Services {
         Ok(self.store.sync(uid, request.current_id, limit).await?)
     }
 
-    fn check_sizes(&self, target: i64, msg_id: &str, len: usize) -> Result<(), MessageError> {
-        if target <= 0 {
-            return Err(MessageError::BadTarget(target));
+    fn check_sizes(
+        &self,
+        (field, id): (&'static str, i64),
+        msg_id: &str,
+        len: usize,
+    ) -> Result<(), MessageError> {
+        if id <= 0 {
+            return Err(MessageError::BadTarget { field, id });
         }
         let max = self.limits.msg_id;
         if msg_id.len() > max {

@@ -66,3 +66,59 @@ impl Passwords {
         .map_err(|error| HashingFailed(error.to_string()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[tokio::test]
+    async fn a_password_matches_its_own_hash_alone() {
+        let passwords = Passwords::default();
+        let hash = passwords.hash("secret".into()).await.unwrap();
+        assert!(hash.starts_with("$argon2id$"));
+        assert_ne!(
+            hash,
+            passwords.hash("secret".into()).await.unwrap(),
+            "each has its own salt"
+        );
+        assert!(
+            passwords
+                .matches("secret".into(), hash.clone())
+                .await
+                .unwrap()
+        );
+        assert!(!passwords.matches("Secret".into(), hash).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn four_are_computed_at_once_and_no_more() {
+        let passwords = Arc::new(Passwords::default());
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        // Nobody goes on before four are there.
+        let four = Arc::new(Barrier::new(AT_ONCE));
+        let tasks: Vec<_> = (0..3 * AT_ONCE)
+            .map(|_| {
+                let passwords = Arc::clone(&passwords);
+                let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+                let four = Arc::clone(&four);
+                tokio::spawn(async move {
+                    let work = move || {
+                        most.fetch_max(
+                            running.fetch_add(1, Ordering::SeqCst) + 1,
+                            Ordering::SeqCst,
+                        );
+                        four.wait();
+                        running.fetch_sub(1, Ordering::SeqCst);
+                    };
+                    passwords.run(work).await.unwrap();
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(most.load(Ordering::SeqCst), AT_ONCE);
+    }
+}

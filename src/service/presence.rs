@@ -1,13 +1,16 @@
+use std::sync::Arc;
+
 use super::message::check_uid;
 use super::{Refusal, Services};
 use crate::proto::{Reply, ReqPing};
+use crate::session::Session;
 
 impl Services {
     /// 20002: the user is still there.
-    pub fn ping(&self, uid: i64, request: &ReqPing) -> Reply {
+    pub fn ping(&self, session: &Arc<Session>, uid: i64, request: &ReqPing) -> Reply {
         match check_uid(uid, request.uid) {
             Ok(()) => {
-                self.presence.renew(uid);
+                self.presence.renew(uid, session);
                 Reply::ping()
             }
             Err(error) => Refusal::from(error).into_reply(Reply::ping()),

@@ -45,6 +45,7 @@ impl From<LoginError> for Refusal {
             LoginError::WrongToken => Refusal::plain(Code::CalcTokenFailed),
             LoginError::OtherUser => Refusal::plain(Code::UidMismatch),
             LoginError::Elsewhere => Refusal::plain(Code::LoggedInElsewhere),
+            LoginError::Closed => Refusal::because(Code::ServerError, error),
             LoginError::NoSuchUser => Refusal::plain(Code::NoSuchUser),
             LoginError::Store(failed) => failed.into(),
         }
@@ -57,7 +58,7 @@ impl From<MessageError> for Refusal {
             MessageError::OtherUser => Refusal::plain(Code::UidMismatch),
             MessageError::NoSuchUser(_) => Refusal::because(Code::NoSuchUser, error),
             MessageError::Store(failed) => failed.into(),
-            MessageError::BadTarget(_)
+            MessageError::BadTarget { .. }
             | MessageError::TooLong { .. }
             | MessageError::IdTooLong { .. } => Refusal::because(Code::RequestErr, error),
         }

@@ -42,6 +42,10 @@ pub async fn drive<H: Handler>(
     frame_limit: usize,
     handler: H,
 ) {
+    let _leaving = Leaving {
+        session: Arc::clone(&session),
+        manager: Arc::clone(&manager),
+    };
     let mut connection = Connection {
         stream,
         session,
@@ -55,6 +59,19 @@ pub async fn drive<H: Handler>(
         connection.session.close(CloseReason::Broken);
     }
     connection.end().await;
+}
+
+/// Takes the session off the lists when its task ends, also when it panics.
+struct Leaving {
+    session: Arc<Session>,
+    manager: Arc<Manager>,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.session.close(CloseReason::Broken);
+        self.manager.remove(self.session.id());
+    }
 }
 
 struct Connection<H> {
@@ -105,14 +122,12 @@ impl<H: Handler> Connection<H> {
                 return Poll::Ready(ready.map(|()| Event::Write));
             }
             if this.is_congested() {
-                // It is not the peer's fault that its frame is not read on.
-                if this.session.half_frame_since.get().is_some() {
-                    this.session
-                        .half_frame_since
-                        .set(this.manager.clock().now());
-                }
+                this.session.timers.our_turn();
                 return Poll::Pending;
             }
+            this.session
+                .timers
+                .peers_turn(|| this.manager.clock().now());
             this.stream.poll_read_ready(cx).map_ok(|()| Event::Read)
         })
         .await
@@ -157,7 +172,7 @@ impl<H: Handler> Connection<H> {
         while self.session.close_reason().is_none() {
             match codec::split(rest, self.max_frame()) {
                 Ok(Split::Frame { message, taken }) => {
-                    self.session.last_frame.set(self.manager.clock().now());
+                    self.session.timers.our_turn();
                     self.handler.frame(&self.session, message).await;
                     rest = rest.get(taken..).unwrap_or_default();
                 }
@@ -177,19 +192,18 @@ impl<H: Handler> Connection<H> {
         Ok(buffer.len() - rest.len())
     }
 
-    /// Keeps what is left of a read: the beginning of a frame, for which the time runs from now.
+    /// Keeps what is left of a read: the beginning of a frame.
     fn keep(&mut self, mut buffer: BytesMut, taken: usize) {
         if taken == buffer.len() {
-            self.session.half_frame_since.clear();
+            self.session.timers.no_half_frame();
             return;
         }
         if taken > 0 {
-            self.session.half_frame_since.clear();
             buffer = BytesMut::from(buffer.get(taken..).unwrap_or_default());
         }
         self.session
-            .half_frame_since
-            .set_if_unset(self.manager.clock().now());
+            .timers
+            .half_frame(taken > 0, self.manager.clock().now());
         self.unread = buffer;
     }
 
@@ -224,7 +238,6 @@ impl<H: Handler> Connection<H> {
     fn write(&mut self) -> io::Result<()> {
         loop {
             if self.unwritten.is_empty() {
-                self.session.written();
                 self.unwritten = self.session.take_outbound();
                 if self.unwritten.is_empty() {
                     return Ok(());
@@ -234,12 +247,12 @@ impl<H: Handler> Connection<H> {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => {
                     self.unwritten.advance(n);
-                    self.session.write_stalled_since.clear();
+                    self.session.timers.write_goes_on();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.session
-                        .write_stalled_since
-                        .set_if_unset(self.manager.clock().now());
+                        .timers
+                        .write_stalled(self.manager.clock().now());
                     return Ok(());
                 }
                 Err(error) => return Err(error),
@@ -258,25 +271,33 @@ impl<H: Handler> Connection<H> {
             reason = reason.label(),
             "session closed"
         );
-        if !reason.is_abrupt() {
-            let shutdown = self.manager.shutdown().clone();
-            tokio::select! {
-                () = shutdown.hurried() => {}
-                () = self.part() => {}
-            }
+        if reason.is_abrupt() {
+            return;
         }
-        self.manager.remove(self.session.id());
+        let shutdown = self.manager.shutdown().clone();
+        // What the socket takes at once is said even in a hurry.
+        tokio::select! {
+            biased;
+            () = self.part(reason) => {}
+            () = shutdown.hurried() => {}
+        }
     }
 
-    async fn part(&mut self) {
+    async fn part(&mut self, reason: CloseReason) {
         let mut last = std::mem::take(&mut self.unwritten);
-        last.unsplit(self.session.take_outbound());
+        last.unsplit(self.session.take_last());
         let said = async {
             self.stream.write_all(&last).await?;
             self.stream.shutdown().await
         };
-        // A peer that is gone, or takes nothing, has missed its chance.
-        if matches!(tokio::time::timeout(LINGER, said).await, Ok(Ok(()))) {
+        // A peer that is gone, or takes nothing, has missed its chance. At a shutdown the chance lasts as long as the
+        // grace period, at the end of which comes the hurry.
+        let is_said = if reason == CloseReason::Shutdown {
+            said.await.is_ok()
+        } else {
+            matches!(tokio::time::timeout(LINGER, said).await, Ok(Ok(())))
+        };
+        if is_said {
             let _ = tokio::time::timeout(LINGER, drain(&self.stream)).await;
         }
     }

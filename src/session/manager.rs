@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::{CloseReason, Session, SessionId};
+use super::{CloseReason, Deadlines, Session, SessionId};
 use crate::clock::Clock;
 use crate::shutdown::Shutdown;
 
@@ -21,44 +21,6 @@ pub struct SessionIds(Arc<AtomicU64>);
 impl SessionIds {
     fn next(&self) -> SessionId {
         SessionId(self.0.fetch_add(1, Ordering::Relaxed) + 1)
-    }
-}
-
-/// How long a session may go without what.
-#[derive(Debug, Clone)]
-pub struct Deadlines {
-    /// From connect to login; none where there is no login.
-    pub login: Option<Duration>,
-    /// Between frames: after the login, or ever where there is none.
-    pub idle: Duration,
-    /// From the first byte of a frame to its last.
-    pub half_frame: Duration,
-    /// Between two writes of which the peer took something.
-    pub write: Duration,
-}
-
-impl Deadlines {
-    /// How often to look: a deadline is met at most a tenth of the shortest one late, and at most a second.
-    fn sweep(&self) -> Duration {
-        let all = [self.idle, self.half_frame, self.write];
-        let shortest = all.into_iter().chain(self.login).min().unwrap_or_default();
-        (shortest / 10).clamp(Duration::from_millis(1), Duration::from_secs(1))
-    }
-
-    fn missed(&self, session: &Session, now: Duration) -> Option<CloseReason> {
-        let over = |since: Option<Duration>, limit| {
-            since.is_some_and(|since| now.saturating_sub(since) >= limit)
-        };
-        let waiting_for_login = self.login.filter(|_| session.uid().is_none());
-        if over(session.write_stalled_since.get(), self.write) {
-            Some(CloseReason::WriteDeadline)
-        } else if over(session.half_frame_since.get(), self.half_frame) {
-            Some(CloseReason::HalfFrame)
-        } else if let Some(login) = waiting_for_login {
-            over(Some(session.opened), login).then_some(CloseReason::LoginDeadline)
-        } else {
-            over(session.last_frame.get(), self.idle).then_some(CloseReason::Idle)
-        }
     }
 }
 
@@ -146,7 +108,7 @@ impl Manager {
     }
 
     /// Stops everything that was spawned on this manager's shutdown, tells and closes every session, and waits for
-    /// their tasks: at most twice the grace period.
+    /// their tasks: at most the grace period, and a second for those that have to be cut off then.
     ///
     /// Returns how many tasks had not ended by then.
     pub async fn dispose(&self, grace: Duration) -> usize {
@@ -169,7 +131,8 @@ impl Manager {
                 }
                 let now = self.clock.now();
                 for session in self.sessions() {
-                    if let Some(reason) = self.deadlines.missed(&session, now) {
+                    let logged_in = session.uid().is_some();
+                    if let Some(reason) = self.deadlines.missed(&session.timers, logged_in, now) {
                         session.close(reason);
                     }
                 }
@@ -184,7 +147,7 @@ impl Manager {
     }
 
     /// The sessions at this moment, shard by shard: no lock is held while the caller works on one.
-    fn sessions(&self) -> impl Iterator<Item = Arc<Session>> {
+    pub fn sessions(&self) -> impl Iterator<Item = Arc<Session>> {
         self.shards
             .iter()
             .flat_map(|shard| shard.lock().values().cloned().collect::<Vec<_>>())

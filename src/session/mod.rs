@@ -3,24 +3,30 @@
 //! A session owns its socket: the task in [`connection`] alone reads and writes it. Everyone else holds the
 //! [`Session`], which never waits.
 
+mod close;
 pub mod connection;
+mod deadlines;
 pub mod manager;
+mod outbound;
 
+pub use close::CloseReason;
 pub use connection::{Handler, drive};
-pub use manager::{Deadlines, Manager, SessionIds};
+pub use deadlines::Deadlines;
+pub use manager::{Manager, SessionIds};
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::task::{Context, Waker};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::task::Context;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
 
-use crate::codec;
-use crate::proto::{Cmd, Code, Reply, ResNotify};
+use crate::proto::Reply;
+use deadlines::Timers;
+use outbound::Outbound;
 
 /// Tells sessions apart; never used twice by one `imd`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,72 +35,6 @@ pub struct SessionId(pub u64);
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-/// Why a session was closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CloseReason {
-    /// The peer has closed its side.
-    PeerClosed,
-    /// The connection broke.
-    Broken,
-    /// The user has logged out.
-    Logout,
-    /// The user has logged in on another session.
-    LoggedInElsewhere,
-    /// No login in time.
-    LoginDeadline,
-    /// No frame in time.
-    Idle,
-    /// A frame was begun and not completed in time.
-    HalfFrame,
-    /// The peer took nothing of what was written in time.
-    WriteDeadline,
-    /// More waits to be written to it than may.
-    SessionBlocked,
-    /// A frame is longer than it may be before the login.
-    FrameTooLong,
-    /// This server is stopping.
-    Shutdown,
-}
-
-impl CloseReason {
-    /// What it is called in logs.
-    pub const fn label(self) -> &'static str {
-        match self {
-            CloseReason::PeerClosed => "peer_closed",
-            CloseReason::Broken => "broken",
-            CloseReason::Logout => "logout",
-            CloseReason::LoggedInElsewhere => "logged_in_elsewhere",
-            CloseReason::LoginDeadline => "login_deadline",
-            CloseReason::Idle => "idle",
-            CloseReason::HalfFrame => "half_frame",
-            CloseReason::WriteDeadline => "write_deadline",
-            CloseReason::SessionBlocked => "session_blocked",
-            CloseReason::FrameTooLong => "frame_too_long",
-            CloseReason::Shutdown => "shutdown",
-        }
-    }
-
-    /// What the peer is told before the close, if anything. The others are plain to the peer, have been answered
-    /// already, or happen where the contract allows no frame.
-    const fn told(self) -> Option<(Code, &'static str)> {
-        match self {
-            CloseReason::LoggedInElsewhere => {
-                Some((Code::LoggedInElsewhere, Code::LoggedInElsewhere.text()))
-            }
-            CloseReason::Shutdown => Some((Code::ServerError, "server error: shutting down")),
-            _ => None,
-        }
-    }
-
-    /// Whether the peer can't take another byte, so that the close needs no manners.
-    const fn is_abrupt(self) -> bool {
-        matches!(
-            self,
-            CloseReason::Broken | CloseReason::WriteDeadline | CloseReason::SessionBlocked
-        )
     }
 }
 
@@ -116,107 +56,14 @@ pub struct Session {
     id: SessionId,
     peer: SocketAddr,
     local: SocketAddr,
-    /// When it was accepted, by the clock. So are the other times here.
-    opened: Duration,
     /// Whose session it is; 0 before the login.
     uid: AtomicI64,
-    last_frame: Instant,
-    half_frame_since: Instant,
-    write_stalled_since: Instant,
+    timers: Timers,
     outbound_limit: usize,
     outbound: Mutex<Outbound>,
     closed: OnceLock<CloseReason>,
     /// Run once by the close; none afterwards.
     on_close: Mutex<Option<Vec<Callback>>>,
-}
-
-/// What waits to be written.
-#[derive(Default)]
-struct Outbound {
-    frames: BytesMut,
-    /// Bytes that the session's task has taken and not yet written.
-    in_flight: usize,
-    /// One pending notify, whatever the number of messages it stands for.
-    notify: Option<Pending>,
-    /// The end of the last page on this session. From then on, that is how far this reader is: clients copy it from
-    /// every notify.
-    page_end: Option<i64>,
-    /// The session's task, when it sleeps.
-    task: Option<Waker>,
-}
-
-/// A notify that is not written yet.
-#[derive(Debug, Clone, Copy)]
-struct Pending {
-    current: i64,
-    total: i64,
-}
-
-impl Outbound {
-    fn len(&self) -> usize {
-        self.frames.len() + self.in_flight
-    }
-
-    fn has_work(&self) -> bool {
-        !self.frames.is_empty() || self.notify.is_some()
-    }
-
-    /// The level as it is now, as a frame; nothing when a page has caught up with it meanwhile.
-    fn encode_notify(&mut self) {
-        let Some(Pending { current, total }) = self.notify.take() else {
-            return;
-        };
-        let current = self.page_end.unwrap_or(current);
-        if current >= total {
-            return;
-        }
-        let notify = ResNotify {
-            cmd: Cmd::Notify.number(),
-            err_str: Code::Ok.text().into(),
-            current_id: current,
-            total_id: total,
-            ..Default::default()
-        };
-        if let Err(error) = codec::encode(&notify, &mut self.frames) {
-            tracing::error!(%error, "a notify was not sent");
-        }
-    }
-}
-
-/// A point in time that may be unset, in one atomic.
-#[derive(Debug)]
-struct Instant(AtomicU64);
-
-impl Instant {
-    const UNSET: u64 = u64::MAX;
-
-    const fn unset() -> Self {
-        Instant(AtomicU64::new(Self::UNSET))
-    }
-
-    fn set(&self, at: Duration) {
-        self.0.store(
-            u64::try_from(at.as_millis()).unwrap_or(Self::UNSET - 1),
-            Ordering::Relaxed,
-        );
-    }
-
-    fn set_if_unset(&self, at: Duration) {
-        if self.get().is_none() {
-            self.set(at);
-        }
-    }
-
-    fn clear(&self) {
-        self.0.store(Self::UNSET, Ordering::Relaxed);
-    }
-
-    fn get(&self) -> Option<Duration> {
-        match self.0.load(Ordering::Relaxed) {
-            Self::UNSET => None,
-            ms => Some(Duration::from_millis(ms)),
-        }
-    }
 }
 
 impl Session {
@@ -226,17 +73,12 @@ impl Session {
         opened: Duration,
         outbound_limit: usize,
     ) -> Self {
-        let last_frame = Instant::unset();
-        last_frame.set(opened);
         Session {
             id,
             peer,
             local,
-            opened,
             uid: AtomicI64::new(0),
-            last_frame,
-            half_frame_since: Instant::unset(),
-            write_stalled_since: Instant::unset(),
+            timers: Timers::new(opened),
             outbound_limit,
             outbound: Mutex::default(),
             closed: OnceLock::new(),
@@ -272,7 +114,7 @@ impl Session {
         self.uid.store(uid, Ordering::Release);
     }
 
-    /// Queues a message for this session. Never waits.
+    /// Queues a frame that is no answer. Never waits.
     ///
     /// # Errors
     ///
@@ -281,15 +123,11 @@ impl Session {
         if self.close_reason().is_some() {
             return Err(SendError::Closed);
         }
-        let mut outbound = self.outbound.lock();
-        encode(reply, &mut outbound.frames);
-        let blocked = outbound.len() > self.outbound_limit;
-        let task = outbound.task.take();
-        drop(outbound);
-        if let Some(task) = task {
-            task.wake();
-        }
-        if blocked {
+        let is_blocked = self.queue(|outbound| {
+            outbound.push(reply);
+            outbound.len() > self.outbound_limit
+        });
+        if is_blocked {
             self.close(CloseReason::SessionBlocked);
             return Err(SendError::SessionBlocked);
         }
@@ -299,56 +137,43 @@ impl Session {
     /// Queues the answer to one of this session's own requests. Only its own handler may call it: it wakes nobody, and
     /// what bounds it is that the session stops reading while too much waits.
     pub fn reply(&self, reply: &Reply) {
-        encode(reply, &mut self.outbound.lock().frames);
+        self.outbound.lock().push(reply);
+    }
+
+    /// Queues a page that ends at `end` of an inbox that goes to `total`, as [`reply`](Self::reply) does. It moves this
+    /// reader to `end`; when it leaves something behind, a notify follows.
+    pub fn page(&self, page: &Reply, end: i64, total: i64) {
+        self.outbound.lock().page(page, end, total);
     }
 
     /// Tells the client that there is something newer than `current`, up to `total`. Merges with one not yet written.
     pub fn notify(&self, current: i64, total: i64) {
+        self.queue(|outbound| outbound.notify(current, total));
+    }
+
+    /// Changes what waits, and wakes the session's task.
+    fn queue<T>(&self, change: impl FnOnce(&mut Outbound) -> T) -> T {
         let mut outbound = self.outbound.lock();
-        outbound.notify = Some(match outbound.notify {
-            None => Pending { current, total },
-            Some(old) => Pending {
-                current: old.current.max(current),
-                total: old.total.max(total),
-            },
-        });
+        let result = change(&mut outbound);
         let task = outbound.task.take();
         drop(outbound);
         if let Some(task) = task {
             task.wake();
         }
+        result
     }
 
-    /// Queues a page, which moves this reader to `end`; when it leaves something behind, a notify follows.
-    pub fn page(&self, page: &Reply, end: i64, total: i64) {
-        let mut outbound = self.outbound.lock();
-        encode(page, &mut outbound.frames);
-        outbound.page_end = Some(end);
-        let newest = outbound
-            .notify
-            .map_or(total, |pending| pending.total.max(total));
-        outbound.notify = (newest > end).then_some(Pending {
-            current: end,
-            total: newest,
-        });
-    }
-
-    /// Closes the session. Only the first close counts; it runs the callbacks before it returns.
+    /// Closes the session: its task says what this reason has to be told, as the last frame, and ends. Only the first
+    /// close counts; it runs the callbacks before it returns.
     pub fn close(&self, reason: CloseReason) {
         if self.closed.set(reason).is_err() {
             return;
-        }
-        if let Some((code, text)) = reason.told() {
-            self.reply(&Reply::server(code, text));
         }
         let callbacks = self.on_close.lock().take();
         for callback in callbacks.into_iter().flatten() {
             callback(self);
         }
-        let task = self.outbound.lock().task.take();
-        if let Some(task) = task {
-            task.wake();
-        }
+        self.queue(|_| {});
     }
 
     /// Why it was closed, once it is.
@@ -366,7 +191,7 @@ impl Session {
     }
 
     /// Bytes that wait to be written.
-    fn queued(&self) -> usize {
+    pub fn queued(&self) -> usize {
         self.outbound.lock().len()
     }
 
@@ -376,7 +201,7 @@ impl Session {
         if self.close_reason().is_some() {
             return Some(Work::Close);
         }
-        if outbound.in_flight == 0 && outbound.has_work() {
+        if outbound.has_work() {
             return Some(Work::Write);
         }
         match &mut outbound.task {
@@ -386,19 +211,25 @@ impl Session {
         None
     }
 
-    /// Hands what waits to the session's task, which writes it.
+    /// Hands what waits to the session's task, when it has written what it took before.
     fn take_outbound(&self) -> BytesMut {
+        self.timers.write_goes_on();
         let mut outbound = self.outbound.lock();
-        outbound.encode_notify();
-        let frames = std::mem::take(&mut outbound.frames);
-        outbound.in_flight = frames.len();
-        frames
+        outbound.written();
+        if self.close_reason().is_some() {
+            outbound.forget_notify();
+        }
+        outbound.take()
     }
 
-    /// The task has written what it took.
-    fn written(&self) {
-        self.outbound.lock().in_flight = 0;
-        self.write_stalled_since.clear();
+    /// Hands over what waits for the last time, with the last word behind it.
+    fn take_last(&self) -> BytesMut {
+        let mut outbound = self.outbound.lock();
+        outbound.forget_notify();
+        if let Some(last_word) = self.close_reason().and_then(CloseReason::last_word) {
+            outbound.push(&last_word);
+        }
+        outbound.take()
     }
 }
 
@@ -407,17 +238,6 @@ impl Session {
 enum Work {
     Close,
     Write,
-}
-
-/// A reply that does not fit a frame is a fault of this server, and answered as one.
-fn encode(reply: &Reply, frames: &mut BytesMut) {
-    if let Err(error) = codec::encode(reply, frames) {
-        tracing::error!(%error, "a reply was not sent");
-        let sorry = Reply::server(Code::ServerError, Code::ServerError.text());
-        if let Err(error) = codec::encode(&sorry, frames) {
-            tracing::error!(%error, "nor was the error in its place");
-        }
-    }
 }
 
 impl fmt::Debug for Session {

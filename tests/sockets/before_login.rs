@@ -44,7 +44,8 @@ async fn every_command_before_the_login_is_refused_by_its_own_reply_with_its_ids
     assert_eq!(reply.err_code, 93003);
 
     wire.login(&imd, 1).await;
-    assert_eq!(imd.report().stored, 0);
+    let report = imd.report();
+    assert_eq!((report.stored, report.refused), (0, 2));
 }
 
 #[tokio::test]

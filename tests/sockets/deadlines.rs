@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use imd::proto::ReqSyncMsg;
+use imd::Config;
+use imd::proto::{Cmd, ReqSyncMsg};
 
-use crate::support::{Wire, access, framed, p2p, ping, soon, start_manual, sync, user};
+use crate::support::{Wire, access, framed, ping, soon, start_manual, sync, user};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -87,30 +88,50 @@ async fn a_peer_that_does_not_read_meets_the_write_deadline() {
     // Each asks for a page of 64 KB; in all far more than sockets hold.
     let requests: Vec<ReqSyncMsg> = (0..2_000).map(|_| sync(0, 0)).collect();
     wire.send_all(&requests).await;
+    let sessions = imd.access_servers()[0].sessions();
+    let mut most = 0;
     // The deadline runs from when the socket took nothing more, which cannot be seen from here.
     soon(async {
-        while !imd.access_servers()[0].sessions().is_empty() {
+        while !sessions.is_empty() {
+            most = sessions
+                .sessions()
+                .map(|session| session.queued())
+                .max()
+                .unwrap_or(0)
+                .max(most);
             imd.clock().advance(SECOND).await;
             tokio::task::yield_now().await;
         }
     })
     .await;
     assert!(!imd.is_online(1));
+    let high_water = Config::default().limits.outbound / 2;
+    assert!(most > high_water, "it was never congested: {most} bytes");
+    assert!(most <= high_water + 2 * 65_537, "{most} bytes waited");
 }
 
+/// Slow, but with progress: the deadline is for those who take nothing at all.
 #[tokio::test]
 async fn a_peer_that_reads_slowly_gets_everything() {
+    const PAGES: usize = 1_500;
     let imd = start_manual().await;
     let mut wire = user(&imd, 1).await;
-    wire.p2p(1, "m", &"x".repeat(32_000)).await;
-    let _ = wire.notified().await;
-    let requests: Vec<ReqSyncMsg> = (0..500).map(|_| sync(0, 0)).collect();
-    wire.send_all(&requests).await;
-    for _ in 0..500 {
-        let page: imd::proto::ResSyncMsg = wire.recv(imd::proto::Cmd::SyncMsg).await;
-        assert_eq!(page.msgs.len(), 1);
+    for n in 0..2 {
+        wire.p2p(1, &n.to_string(), &"x".repeat(32_000)).await;
+        let _ = wire.notified().await;
     }
-    wire.send(&p2p(2, "after", "still here")).await;
-    let reply: imd::proto::ResSendP2pMsg = wire.recv(imd::proto::Cmd::SendP2PMsg).await;
-    assert_eq!(reply.err_code, 0);
+    let mut bytes = bytes::BytesMut::new();
+    (0..PAGES).for_each(|_| bytes.extend_from_slice(&framed(&sync(0, 2))));
+    bytes.extend_from_slice(&framed(&ping()));
+    wire.raw(&bytes).await;
+    for n in 0..PAGES {
+        let page: imd::proto::ResSyncMsg = wire.answer(Cmd::SyncMsg).await;
+        assert_eq!(page.msgs.len(), 2);
+        // So many bytes are more than the sockets hold: the server has written meanwhile.
+        if n % 250 == 249 {
+            imd.clock().advance(SECOND * 9).await;
+        }
+    }
+    let pong: imd::proto::Error = wire.answer(Cmd::Ping).await;
+    assert_eq!(pong.err_code, 0);
 }

@@ -28,12 +28,16 @@ async fn a_refused_login_leaves_the_session_open_and_unbound() {
     let imd = start(Config::ephemeral()).await;
     let mut wire = Wire::connect(access(&imd)).await;
     let of_another = imd.token(8);
+    let mut nearly = imd.token(7);
+    let last = if nearly.pop() == Some('0') { '1' } else { '0' };
+    nearly.push(last);
     for (request, code) in [
         (with_token(7, ""), 93001),
         (with_token(0, &imd.token(0)), 93001),
         (with_token(-7, &imd.token(-7)), 93001),
         (with_token(7, "wrong"), 93002),
         (with_token(7, &of_another), 93002),
+        (with_token(7, &nearly), 93002),
         (with_token(7, &imd.token(7).to_uppercase()), 93002),
     ] {
         wire.send(&request).await;
@@ -57,6 +61,11 @@ async fn a_second_login_of_the_same_user_is_answered_0_and_of_another_93005() {
         "uid does not match the login"
     );
     assert!(!imd.is_online(8));
+    // Absent means the session's own, in every command after the login.
+    wire.send(&with_token(0, &imd.token(7))).await;
+    assert_eq!(wire.error(Cmd::Login, 0).await, "ok");
+    wire.send(&with_token(7, "wrong")).await;
+    wire.error(Cmd::Login, 93002).await;
     wire.ping().await;
 }
 

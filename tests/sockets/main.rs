@@ -1,5 +1,6 @@
 //! What clients see, through real sockets: one file for each behaviour.
 
+mod odd_store;
 mod support;
 
 mod ack;
@@ -19,6 +20,6 @@ mod order;
 mod p2p;
 mod presence;
 mod shutdown;
-mod store_failure;
+mod slow_store;
 mod sync;
 mod takeover;

@@ -65,7 +65,7 @@ async fn a_long_frame_before_the_login_is_answered_and_the_connection_closed() {
         let mut wire = Wire::connect(addr).await;
         // The length alone says it; what follows is unread input, over which a plain close would be a reset.
         let mut bytes = vec![0x10, 0x01];
-        bytes.extend_from_slice(&[0; 4097]);
+        bytes.extend_from_slice(&[0; 200_000]);
         wire.raw(&bytes).await;
         let text = wire.error(Cmd::ErrServer, 10001).await;
         assert_eq!(text, "request err: a frame has 4097 bytes, at most 4096");

@@ -96,8 +96,11 @@ async fn limits_are_refused_with_what_was_wrong() {
     let mut ann = user(&imd, 1).await;
     let long_id = "i".repeat(129);
     let cases = [
-        (p2p(0, "m", "a"), "request err: target 0 is not positive"),
-        (p2p(-5, "m", "a"), "request err: target -5 is not positive"),
+        (p2p(0, "m", "a"), "request err: targetUID 0 is not positive"),
+        (
+            p2p(-5, "m", "a"),
+            "request err: targetUID -5 is not positive",
+        ),
         (
             p2p(2, &long_id, "a"),
             "request err: msgID has 129 bytes, at most 128",

@@ -89,6 +89,7 @@ async fn what_follows_a_logout_in_the_same_read_is_not_done() {
     both.extend_from_slice(&crate::support::framed(&crate::support::p2p(
         2, "m", "too late",
     )));
+    both.extend_from_slice(&crate::support::framed(&crate::support::ping()));
     ann.raw(&both).await;
     let _: ResLogout = ann.recv(Cmd::Logout).await;
     ann.finished().await;
@@ -102,4 +103,19 @@ async fn a_closed_connection_takes_its_user_offline() {
     ann.end().await;
     ann.finished().await;
     assert!(!imd.is_online(1));
+}
+
+#[tokio::test]
+async fn the_answer_to_a_logout_is_the_last_frame() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let mut both = crate::support::framed(&crate::support::p2p(1, "m", "to myself"));
+    both.extend_from_slice(&crate::support::framed(&ReqLogout {
+        cmd: 20008,
+        ..Default::default()
+    }));
+    ann.raw(&both).await;
+    let _: imd::proto::ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
+    let _: ResLogout = ann.recv(Cmd::Logout).await;
+    ann.finished().await;
 }

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use imd::proto::{Cmd, Error};
 use imd::{Config, Imd};
@@ -126,20 +127,55 @@ async fn under_load_every_acknowledged_message_is_in_the_report() {
     assert_eq!(report.unfinished, 0);
 }
 
+/// A peer that does not read its replies has the grace period to take them, and no longer.
 #[tokio::test]
-async fn an_http_request_under_way_is_answered() {
-    let imd = start(Config::ephemeral()).await;
-    let api = imd.user_api_addr();
-    let register = crate::support::post(api, "/x/user/register", "uid=1&pw=secret");
-    let (sent, under_way) = tokio::sync::oneshot::channel();
-    let register = tokio::spawn(async move {
-        sent.send(()).unwrap();
-        register.await
-    });
-    under_way.await.unwrap();
-    // Whether it was accepted before the listener closed is a race; what was accepted is answered.
-    soon(imd.shutdown()).await;
-    if let Ok((status, answer)) = soon(register).await {
-        assert_eq!((status, &answer["code"]), (200, &serde_json::json!(0)));
+async fn a_peer_that_reads_late_is_told_within_the_grace_and_cut_off_after_it() {
+    for (grace, is_told) in [(60_000, true), (50, false)] {
+        let mut config = Config::ephemeral();
+        config.shutdown.grace = Duration::from_millis(grace);
+        let imd = start(config).await;
+        let mut wire = user(&imd, 1).await;
+        wire.p2p(1, "m", &"x".repeat(32_000)).await;
+        let _ = wire.notified().await;
+        let requests: Vec<_> = (0..1_000).map(|_| crate::support::sync(0, 0)).collect();
+        wire.send_all(&requests).await;
+        let sessions = Arc::clone(imd.access_servers()[0].sessions());
+        // So many replies are more than sockets hold: the session stops reading.
+        soon(async {
+            while sessions
+                .sessions()
+                .all(|session| session.queued() < 200_000)
+            {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        let shutdown = tokio::spawn(imd.shutdown());
+        if !is_told {
+            assert_eq!(soon(shutdown).await.unwrap().unfinished, 0);
+            continue;
+        }
+        let mut last = 0;
+        while let Some(frame) = wire.try_frame().await {
+            last = imd::proto::Base::decode(frame).unwrap().cmd;
+        }
+        assert_eq!(last, 90001, "after all that was queued comes the last word");
+        assert_eq!(soon(shutdown).await.unwrap().unfinished, 0);
     }
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named_with_its_key() {
+    let running = start(Config::ephemeral()).await;
+    let mut config = Config::ephemeral();
+    config.access.0[1].listen = running.gateway_addr();
+    let error = Imd::start(config).await.unwrap_err();
+    assert!(matches!(error, imd::StartError::PortInUse { .. }));
+    let addr = running.gateway_addr();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "access.1.listen: {addr} is in use: stop what listens there, change the key, or give --any-port"
+        )
+    );
 }

@@ -1,75 +1,20 @@
-//! A store that fails: every request is still answered, by its own reply.
+//! A store that fails, or takes its time.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use async_trait::async_trait;
-use imd::proto::Cmd;
-use imd::store::{
-    Committed, Ledger, Level, MemoryStore, Page, PageLimit, Store, StoreFailed, User, Write,
-};
-use imd::{Config, Imd};
+use imd::Config;
+use imd::proto::{Base, Cmd, ResSendP2pMsg, ResSyncMsg};
+use prost::Message;
 
-use crate::support::{Wire, access, login, post, user};
-
-#[derive(Debug)]
-struct Failing {
-    store: MemoryStore,
-    broken: AtomicBool,
-}
-
-impl Failing {
-    fn check(&self) -> Result<(), StoreFailed> {
-        if self.broken.load(Ordering::SeqCst) {
-            return Err(StoreFailed("on purpose".into()));
-        }
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl Store for Failing {
-    fn describe(&self) -> String {
-        "failing".into()
-    }
-    async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreFailed> {
-        self.check()?;
-        self.store.commit(batch).await
-    }
-    async fn sync(&self, uid: i64, after: i64, limit: PageLimit) -> Result<Page, StoreFailed> {
-        self.check()?;
-        self.store.sync(uid, after, limit).await
-    }
-    async fn level(&self, uid: i64) -> Result<Level, StoreFailed> {
-        self.check()?;
-        self.store.level(uid).await
-    }
-    async fn user(&self, uid: i64) -> Result<Option<User>, StoreFailed> {
-        self.check()?;
-        self.store.user(uid).await
-    }
-    async fn signing_key(&self) -> Result<[u8; 32], StoreFailed> {
-        self.store.signing_key().await
-    }
-    fn ledger(&self) -> Ledger {
-        self.store.ledger()
-    }
-    async fn flush(&self) -> Result<(), StoreFailed> {
-        self.check()
-    }
-}
+use crate::odd_store::start_odd;
+use crate::support::{Wire, access, login, p2p, post, soon, sync, user};
 
 #[tokio::test]
 async fn a_failing_store_is_answered_90001_everywhere() {
-    let store = Arc::new(Failing {
-        store: MemoryStore::new(1 << 20),
-        broken: AtomicBool::new(false),
-    });
-    let imd = Imd::start_with_store(Config::ephemeral(), store.clone())
-        .await
-        .unwrap();
+    let (imd, store) = start_odd(Config::ephemeral()).await;
     let mut ann = user(&imd, 1).await;
-    store.broken.store(true, Ordering::SeqCst);
+    store.all_but_flush().iter().for_each(|gate| gate.fail());
 
     let reply = ann.p2p(2, "m", "x").await;
     assert_eq!(
@@ -89,9 +34,205 @@ async fn a_failing_store_is_answered_90001_everywhere() {
     assert_eq!(answer["code"], 90001);
     ann.ping().await;
 
-    store.broken.store(false, Ordering::SeqCst);
+    store.all_but_flush().iter().for_each(|gate| gate.open());
     assert_eq!(ann.p2p(2, "m", "x").await.err_code, 0);
     bob.login(&imd, 2).await;
     assert_eq!(bob.notified().await, (0, 1));
     assert_eq!(imd.report().refused, 2);
+}
+
+#[tokio::test]
+async fn a_login_that_fails_in_the_store_changes_nothing() {
+    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let mut older = user(&imd, 1).await;
+    let mut bob = user(&imd, 2).await;
+    store.level.fail();
+    let mut newer = Wire::connect(access(&imd)).await;
+    newer.send(&login(&imd, 1)).await;
+    newer.error(Cmd::Login, 90001).await;
+    // Nor does a second login on the same session.
+    older.send(&login(&imd, 1)).await;
+    older.error(Cmd::Login, 90001).await;
+    store.level.open();
+    assert!(imd.is_online(1));
+    bob.p2p(1, "m", "x").await;
+    assert_eq!(older.notified().await, (0, 1));
+}
+
+/// The inbox is looked at again after the login has entered presence: what was stored in between is in neither the
+/// first look nor a notify.
+#[tokio::test]
+async fn what_is_stored_during_a_login_is_notified() {
+    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let mut ann = user(&imd, 1).await;
+    store.level.hold();
+    let mut bob = Wire::connect(access(&imd)).await;
+    bob.send(&login(&imd, 2)).await;
+    store.level.arrived().await;
+    store.level.let_through(1);
+    store.level.arrived().await;
+    // Between the looks.
+    assert_eq!(ann.p2p(2, "m", "x").await.err_code, 0);
+    store.level.let_through(1);
+    assert_eq!(bob.error(Cmd::Login, 0).await, "ok");
+    assert_eq!(bob.notified().await, (0, 1));
+}
+
+#[tokio::test]
+async fn what_is_stored_before_a_login_enters_presence_is_notified() {
+    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let mut ann = user(&imd, 1).await;
+    store.level.hold();
+    let mut bob = Wire::connect(access(&imd)).await;
+    bob.send(&login(&imd, 2)).await;
+    store.level.arrived().await;
+    // The first look is over in the store, and its answer is on its way.
+    assert_eq!(ann.p2p(2, "m", "x").await.err_code, 0);
+    store.level.let_through(2);
+    assert_eq!(bob.error(Cmd::Login, 0).await, "ok");
+    assert_eq!(bob.notified().await, (0, 1));
+}
+
+#[tokio::test]
+async fn what_is_stored_while_a_page_is_made_is_notified_after_it() {
+    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let mut ann = user(&imd, 1).await;
+    let mut bob = user(&imd, 2).await;
+    ann.p2p(2, "a", "x").await;
+    assert_eq!(bob.notified().await, (0, 1));
+    store.synced.hold();
+    bob.send(&sync(0, 0)).await;
+    store.synced.arrived().await;
+    ann.p2p(2, "b", "x").await;
+    store.synced.let_through(1);
+    let page: ResSyncMsg = bob.recv(Cmd::SyncMsg).await;
+    assert_eq!((page.current_id, page.total_id), (1, 1));
+    assert_eq!(bob.notified().await, (1, 2));
+}
+
+#[tokio::test]
+async fn a_session_that_is_taken_over_gets_its_answers_and_then_its_last_word() {
+    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let mut older = user(&imd, 1).await;
+    store.commit.hold();
+    older.send(&p2p(2, "m", "x")).await;
+    store.commit.arrived().await;
+    let _newer = user(&imd, 1).await;
+    store.commit.let_through(1);
+    let reply: ResSendP2pMsg = older.recv(Cmd::SendP2PMsg).await;
+    assert_eq!(reply.err_code, 0);
+    older.error(Cmd::ErrServer, 93004).await;
+    older.finished().await;
+}
+
+/// The one who is closed while the login waits must not push out the one who is there.
+#[tokio::test]
+async fn a_login_of_a_session_that_was_closed_meanwhile_takes_nobody_over() {
+    let (imd, store) = start_odd(Config::ephemeral().manual_clock()).await;
+    let mut late = Wire::connect(access(&imd)).await;
+    store.level.hold();
+    late.send(&login(&imd, 1)).await;
+    store.level.arrived().await;
+    imd.clock().advance(Duration::from_secs(301)).await;
+    store.level.open();
+    let mut live = user(&imd, 1).await;
+    store.level.let_through(1);
+    late.error(Cmd::Login, 90001).await;
+    late.finished().await;
+    live.ping().await;
+    assert!(imd.is_online(1));
+}
+
+#[tokio::test]
+async fn time_in_which_the_store_is_slow_is_not_the_clients() {
+    let (imd, store) = start_odd(Config::ephemeral().manual_clock()).await;
+    let mut ann = user(&imd, 1).await;
+    store.commit.hold();
+    let mut bytes = crate::support::framed(&p2p(2, "m", "x"));
+    let next = crate::support::framed(&crate::support::ping());
+    bytes.extend_from_slice(&next[..3]);
+    ann.raw(&bytes).await;
+    store.commit.arrived().await;
+    imd.clock().advance(Duration::from_secs(600)).await;
+    store.commit.let_through(1);
+    let reply: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
+    assert_eq!(reply.err_code, 0);
+    ann.raw(&next[3..]).await;
+    ann.error(Cmd::Ping, 0).await;
+}
+
+#[tokio::test]
+async fn a_panic_in_a_handler_ends_its_session_alone() {
+    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let mut bob = user(&imd, 2).await;
+    let mut ann = user(&imd, 1).await;
+    store.commit.panic();
+    ann.send(&p2p(2, "m", "x")).await;
+    assert!(ann.try_frame().await.is_none());
+    store.commit.open();
+    // The socket is closed when the task is dropped, right after the session has left.
+    assert!(!imd.is_online(1));
+    assert_eq!(imd.access_servers()[0].sessions().len(), 1);
+    assert_eq!(bob.p2p(1, "m", "x").await.err_code, 0);
+}
+
+#[tokio::test]
+async fn a_shutdown_flushes_the_store() {
+    let (imd, store) = start_odd(Config::ephemeral()).await;
+    assert_eq!(store.flushed.load(Ordering::SeqCst), 0);
+    soon(imd.shutdown()).await;
+    assert_eq!(store.flushed.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_shutdown_does_not_wait_for_a_hung_store_for_ever() {
+    let mut config = Config::ephemeral();
+    config.shutdown.grace = Duration::from_millis(50);
+    let (imd, store) = start_odd(config).await;
+    let mut ann = user(&imd, 1).await;
+    store.commit.hold();
+    ann.send(&p2p(2, "m", "x")).await;
+    store.commit.arrived().await;
+    assert_eq!(soon(imd.shutdown()).await.unfinished, 1);
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_answered_before_a_shutdown_ends() {
+    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let mut ann = user(&imd, 1).await;
+    store.commit.hold();
+    let api = imd.group_api_addr();
+    let create = tokio::spawn(async move { post(api, "/x/group/create", "uid=1").await });
+    store.commit.arrived().await;
+    ann.send(&p2p(2, "m", "x")).await;
+    store.commit.arrived().await;
+    let shutdown = tokio::spawn(imd.shutdown());
+    // The ports are closed first: then it has begun.
+    soon(async {
+        while tokio::net::TcpStream::connect(api).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    store.commit.let_through(2);
+    let (status, answer) = soon(create).await.unwrap();
+    assert_eq!((status, &answer["code"]), (200, &serde_json::json!(0)));
+    let mut said = Vec::new();
+    while let Some(frame) = ann.try_frame().await {
+        said.push(Base::decode(frame).unwrap().cmd);
+    }
+    assert_eq!(said, [20003, 90001]);
+    assert_eq!(soon(shutdown).await.unwrap().unfinished, 0);
+}
+
+#[tokio::test]
+async fn an_http_request_that_the_store_keeps_too_long_is_answered_busy() {
+    let mut config = Config::ephemeral();
+    config.http.timeout = Duration::from_millis(50);
+    let (imd, store) = start_odd(config).await;
+    store.commit.hold();
+    let (status, answer) = post(imd.group_api_addr(), "/x/group/create", "uid=1").await;
+    assert_eq!(status, 200);
+    assert_eq!(answer["message"], "server error: busy");
+    assert_eq!(answer["code"], 90001);
 }

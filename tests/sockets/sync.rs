@@ -204,3 +204,40 @@ async fn a_sync_sees_the_sends_before_it_in_the_same_read() {
     assert_eq!(reply.msg_id, "c");
     assert_eq!(ann.notified().await, (2, 3));
 }
+
+/// A page is cut so that it fits with its own fields too.
+#[tokio::test]
+async fn a_page_that_would_miss_the_frame_by_a_few_bytes_ends_earlier() {
+    let imd = crate::support::start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let wire_len = |version, len| {
+        let message = imd::store::Message {
+            kind: imd::store::Kind::P2p,
+            source: 1,
+            group: 0,
+            msg_id: "a".into(),
+            text: "x".repeat(len),
+            sent_at: imd.clock().unix_ms(),
+        };
+        imd::store::Entry {
+            version,
+            message: message.into(),
+        }
+        .wire_len(100)
+    };
+    // The entries alone fit a frame; the fields of the page beside them do not.
+    let second = (1..32_768)
+        .find(|&len| wire_len(1, 32_768) + wire_len(2, len) == 65_530)
+        .unwrap();
+    for (uid, len, in_first) in [(100, second - 25, 2), (101, second, 1)] {
+        let mut bob = user(&imd, uid).await;
+        assert_eq!(ann.p2p(uid, "a", &"x".repeat(32_768)).await.err_code, 0);
+        assert_eq!(ann.p2p(uid, "b", &"x".repeat(len)).await.err_code, 0);
+        bob.send(&sync(0, 0)).await;
+        let page: ResSyncMsg = bob.answer(Cmd::SyncMsg).await;
+        assert_eq!((page.msgs.len(), page.total_id), (in_first, 2));
+        bob.send(&sync(page.current_id, 0)).await;
+        let rest: ResSyncMsg = bob.answer(Cmd::SyncMsg).await;
+        assert_eq!(rest.msgs.len(), 2 - in_first);
+    }
+}

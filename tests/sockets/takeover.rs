@@ -47,6 +47,43 @@ async fn demote_serves_the_older_session_and_notifies_the_newer() {
 }
 
 #[tokio::test]
+async fn a_demoted_session_is_back_with_its_ping_when_the_newer_one_has_left() {
+    let imd = start(with(SecondLogin::Demote)).await;
+    let mut older = user(&imd, 1).await;
+    let mut newer = user(&imd, 1).await;
+    let mut bob = user(&imd, 2).await;
+    newer.end().await;
+    newer.finished().await;
+    assert!(!imd.is_online(1));
+    older.ping().await;
+    assert!(imd.is_online(1));
+    bob.p2p(1, "m", "x").await;
+    assert_eq!(older.notified().await, (0, 1));
+}
+
+/// However busy the older session is.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_taken_over_is_told() {
+    let imd = start(with(SecondLogin::Close)).await;
+    let mut pings = bytes::BytesMut::new();
+    (0..200)
+        .for_each(|_| pings.extend_from_slice(&crate::support::framed(&crate::support::ping())));
+    let mut older = user(&imd, 1).await;
+    for _ in 0..200 {
+        older.raw(&pings).await;
+        let newer = user(&imd, 1).await;
+        let mut last = 0;
+        while let Some(frame) = older.try_frame().await {
+            last = <imd::proto::Error as prost::Message>::decode(frame)
+                .unwrap()
+                .err_code;
+        }
+        assert_eq!(last, 93004);
+        older = newer;
+    }
+}
+
+#[tokio::test]
 async fn refuse_keeps_the_older_session() {
     let imd = start(with(SecondLogin::Refuse)).await;
     let mut older = user(&imd, 1).await;

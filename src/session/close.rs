@@ -1,0 +1,74 @@
+use crate::proto::{Code, Reply};
+
+/// Why a session was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// The peer has closed its side.
+    PeerClosed,
+    /// The connection broke, or its task did.
+    Broken,
+    /// The user has logged out.
+    Logout,
+    /// The user has logged in on another session.
+    LoggedInElsewhere,
+    /// No login in time.
+    LoginDeadline,
+    /// No frame in time.
+    Idle,
+    /// A frame was begun and not completed in time.
+    HalfFrame,
+    /// The peer took nothing of what was written in time.
+    WriteDeadline,
+    /// More waits to be written to it than may.
+    SessionBlocked,
+    /// A frame is longer than it may be before the login.
+    FrameTooLong,
+    /// This server is stopping.
+    Shutdown,
+}
+
+impl CloseReason {
+    /// What it is called in logs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            CloseReason::PeerClosed => "peer_closed",
+            CloseReason::Broken => "broken",
+            CloseReason::Logout => "logout",
+            CloseReason::LoggedInElsewhere => "logged_in_elsewhere",
+            CloseReason::LoginDeadline => "login_deadline",
+            CloseReason::Idle => "idle",
+            CloseReason::HalfFrame => "half_frame",
+            CloseReason::WriteDeadline => "write_deadline",
+            CloseReason::SessionBlocked => "session_blocked",
+            CloseReason::FrameTooLong => "frame_too_long",
+            CloseReason::Shutdown => "shutdown",
+        }
+    }
+
+    /// What the peer is told as the last frame, if anything. The other reasons are plain to the peer, have been
+    /// answered already, or happen where the contract allows no frame.
+    pub(super) fn last_word(self) -> Option<Reply> {
+        match self {
+            CloseReason::LoggedInElsewhere => {
+                let code = Code::LoggedInElsewhere;
+                Some(Reply::server(code, code.text()))
+            }
+            CloseReason::Shutdown => {
+                let code = Code::ServerError;
+                Some(Reply::server(
+                    code,
+                    format!("{}: shutting down", code.text()),
+                ))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the peer can't take another byte, so that the close needs no manners.
+    pub(super) const fn is_abrupt(self) -> bool {
+        matches!(
+            self,
+            CloseReason::Broken | CloseReason::WriteDeadline | CloseReason::SessionBlocked
+        )
+    }
+}

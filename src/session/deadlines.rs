@@ -1,0 +1,231 @@
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::CloseReason;
+
+/// How long a session may go without what.
+#[derive(Debug, Clone)]
+pub struct Deadlines {
+    /// From connect to login; none where there is no login.
+    pub login: Option<Duration>,
+    /// Between frames: after the login, or ever where there is none.
+    pub idle: Duration,
+    /// From the first byte of a frame to its last.
+    pub half_frame: Duration,
+    /// Between two writes of which the peer took something.
+    pub write: Duration,
+}
+
+impl Deadlines {
+    /// How often to look: a deadline is met at most a tenth of the shortest one late, and at most a second.
+    pub(super) fn sweep(&self) -> Duration {
+        let all = [self.idle, self.half_frame, self.write];
+        let shortest = all.into_iter().chain(self.login).min().unwrap_or_default();
+        (shortest / 10).clamp(Duration::from_millis(1), Duration::from_secs(1))
+    }
+
+    /// What a session has missed at this time, if anything.
+    pub(super) fn missed(
+        &self,
+        timers: &Timers,
+        logged_in: bool,
+        now: Duration,
+    ) -> Option<CloseReason> {
+        let over = |since: Option<Duration>, limit| {
+            since.is_some_and(|since| now.saturating_sub(since) >= limit)
+        };
+        let peers_turn = timers.peers_turn.load(Ordering::Acquire);
+        if over(timers.write_stalled_since.get(), self.write) {
+            Some(CloseReason::WriteDeadline)
+        } else if peers_turn && over(timers.half_frame_since.get(), self.half_frame) {
+            Some(CloseReason::HalfFrame)
+        } else if let Some(login) = self.login.filter(|_| !logged_in) {
+            over(Some(timers.opened), login).then_some(CloseReason::LoginDeadline)
+        } else {
+            (peers_turn && over(timers.last_frame.get(), self.idle)).then_some(CloseReason::Idle)
+        }
+    }
+}
+
+/// The times that a session's deadlines run from.
+#[derive(Debug)]
+pub(super) struct Timers {
+    opened: Duration,
+    last_frame: Since,
+    half_frame_since: Since,
+    write_stalled_since: Since,
+    /// Whether the next step is the peer's. While a handler works, or too much waits to be written, frames lie unread:
+    /// then it is not the peer who is late.
+    peers_turn: AtomicBool,
+}
+
+impl Timers {
+    pub fn new(opened: Duration) -> Self {
+        let last_frame = Since::unset();
+        last_frame.set(opened);
+        Timers {
+            opened,
+            last_frame,
+            half_frame_since: Since::unset(),
+            write_stalled_since: Since::unset(),
+            peers_turn: AtomicBool::new(true),
+        }
+    }
+
+    /// A frame has come, or nothing is read for now.
+    pub fn our_turn(&self) {
+        self.peers_turn.store(false, Ordering::Release);
+    }
+
+    /// Everything is answered: the peer's times run from now.
+    pub fn peers_turn(&self, now: impl FnOnce() -> Duration) {
+        if !self.peers_turn.load(Ordering::Acquire) {
+            let now = now();
+            self.last_frame.set(now);
+            if self.half_frame_since.get().is_some() {
+                self.half_frame_since.set(now);
+            }
+            self.peers_turn.store(true, Ordering::Release);
+        }
+    }
+
+    /// The beginning of a frame is there, and the rest is not. `is_new`: it was not there before.
+    pub fn half_frame(&self, is_new: bool, now: Duration) {
+        if is_new || self.half_frame_since.get().is_none() {
+            self.half_frame_since.set(now);
+        }
+    }
+
+    /// Nothing is left of the frames that were read.
+    pub fn no_half_frame(&self) {
+        self.half_frame_since.clear();
+    }
+
+    /// The socket takes no more.
+    pub fn write_stalled(&self, now: Duration) {
+        if self.write_stalled_since.get().is_none() {
+            self.write_stalled_since.set(now);
+        }
+    }
+
+    /// The socket has taken something, or there is nothing to take.
+    pub fn write_goes_on(&self) {
+        self.write_stalled_since.clear();
+    }
+}
+
+/// A point in time that may be unset, in one atomic.
+#[derive(Debug)]
+struct Since(AtomicU64);
+
+impl Since {
+    const UNSET: u64 = u64::MAX;
+
+    const fn unset() -> Self {
+        Since(AtomicU64::new(Self::UNSET))
+    }
+
+    fn set(&self, at: Duration) {
+        let ms = u64::try_from(at.as_millis()).unwrap_or(Self::UNSET - 1);
+        self.0.store(ms, Ordering::Release);
+    }
+
+    fn clear(&self) {
+        self.0.store(Self::UNSET, Ordering::Release);
+    }
+
+    fn get(&self) -> Option<Duration> {
+        match self.0.load(Ordering::Acquire) {
+            Self::UNSET => None,
+            ms => Some(Duration::from_millis(ms)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn s(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    const DEADLINES: Deadlines = Deadlines {
+        login: Some(s(300)),
+        idle: s(60),
+        half_frame: s(10),
+        write: s(20),
+    };
+
+    #[test]
+    fn time_in_which_the_peer_can_not_act_is_not_counted() {
+        let timers = Timers::new(s(0));
+        timers.half_frame(true, s(1));
+        timers.our_turn();
+        assert_eq!(DEADLINES.missed(&timers, true, s(500)), None);
+        timers.peers_turn(|| s(500));
+        assert_eq!(DEADLINES.missed(&timers, true, s(509)), None);
+        assert_eq!(
+            DEADLINES.missed(&timers, true, s(510)),
+            Some(CloseReason::HalfFrame)
+        );
+        timers.no_half_frame();
+        assert_eq!(DEADLINES.missed(&timers, true, s(559)), None);
+        assert_eq!(
+            DEADLINES.missed(&timers, true, s(560)),
+            Some(CloseReason::Idle)
+        );
+    }
+
+    #[test]
+    fn a_frame_that_trickles_in_has_one_deadline() {
+        let timers = Timers::new(s(0));
+        timers.half_frame(true, s(1));
+        timers.half_frame(false, s(9));
+        timers.peers_turn(|| s(9));
+        assert_eq!(
+            DEADLINES.missed(&timers, true, s(11)),
+            Some(CloseReason::HalfFrame)
+        );
+        timers.half_frame(true, s(11));
+        assert_eq!(
+            DEADLINES.missed(&timers, true, s(20)),
+            None,
+            "another frame has its own"
+        );
+    }
+
+    #[test]
+    fn a_stalled_write_counts_in_any_turn_and_progress_ends_it() {
+        let timers = Timers::new(s(0));
+        timers.our_turn();
+        timers.write_stalled(s(5));
+        timers.write_stalled(s(24));
+        assert_eq!(DEADLINES.missed(&timers, true, s(24)), None);
+        assert_eq!(
+            DEADLINES.missed(&timers, true, s(25)),
+            Some(CloseReason::WriteDeadline)
+        );
+        timers.write_goes_on();
+        timers.write_stalled(s(25));
+        assert_eq!(DEADLINES.missed(&timers, true, s(44)), None);
+    }
+
+    #[test]
+    fn before_the_login_only_the_login_counts() {
+        let timers = Timers::new(s(0));
+        assert_eq!(DEADLINES.missed(&timers, false, s(299)), None);
+        assert_eq!(
+            DEADLINES.missed(&timers, false, s(300)),
+            Some(CloseReason::LoginDeadline)
+        );
+        let gateway = Deadlines {
+            login: None,
+            ..DEADLINES
+        };
+        assert_eq!(
+            gateway.missed(&timers, false, s(60)),
+            Some(CloseReason::Idle)
+        );
+    }
+}

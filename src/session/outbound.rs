@@ -1,0 +1,203 @@
+use std::task::Waker;
+
+use bytes::BytesMut;
+
+use crate::codec;
+use crate::proto::{Cmd, Code, Reply, ResNotify};
+
+/// What waits to be written to a session.
+#[derive(Default)]
+pub(super) struct Outbound {
+    frames: BytesMut,
+    /// Bytes that the session's task has taken and not yet written.
+    in_flight: usize,
+    /// One pending notify, whatever the number of messages it stands for.
+    notify: Option<Pending>,
+    /// The end of the last page on this session. From then on, that is how far this reader is: clients copy it from
+    /// every notify.
+    page_end: Option<i64>,
+    /// The session's task, when it sleeps.
+    pub task: Option<Waker>,
+}
+
+/// A notify that is not written yet.
+#[derive(Debug, Clone, Copy)]
+struct Pending {
+    current: i64,
+    total: i64,
+}
+
+impl Outbound {
+    /// Bytes that wait, or are being written.
+    pub fn len(&self) -> usize {
+        self.frames.len() + self.in_flight
+    }
+
+    /// Whether there is something that the task should take.
+    pub fn has_work(&self) -> bool {
+        self.in_flight == 0 && (!self.frames.is_empty() || self.notify.is_some())
+    }
+
+    /// Appends a frame. One that does not fit is a fault of this server, and answered as that.
+    pub fn push(&mut self, reply: &Reply) {
+        if let Err(error) = codec::encode(reply, &mut self.frames) {
+            tracing::error!(%error, "a reply was not sent");
+            let sorry = Reply::server(Code::ServerError, Code::ServerError.text());
+            if let Err(error) = codec::encode(&sorry, &mut self.frames) {
+                tracing::error!(%error, "nor was the error in its place");
+            }
+        }
+    }
+
+    /// Remembers that there is something newer than `current`, up to `total`. The newest counts.
+    pub fn notify(&mut self, current: i64, total: i64) {
+        self.notify = Some(match self.notify {
+            None => Pending { current, total },
+            Some(old) => Pending {
+                current: old.current.max(current),
+                total: old.total.max(total),
+            },
+        });
+    }
+
+    /// Appends a page that ends at `end` of an inbox that goes to `total`. What it leaves behind is notified.
+    pub fn page(&mut self, page: &Reply, end: i64, total: i64) {
+        self.push(page);
+        self.page_end = Some(end);
+        self.notify(end, total);
+    }
+
+    /// Takes what waits, with the notify as it is now at its end. Empty when nothing waits.
+    pub fn take(&mut self) -> BytesMut {
+        self.encode_notify();
+        let frames = std::mem::take(&mut self.frames);
+        self.in_flight = frames.len();
+        frames
+    }
+
+    /// From now on there is nothing to be told: a session that ends has a last word, or its last answer.
+    pub fn forget_notify(&mut self) {
+        self.notify = None;
+    }
+
+    /// What was taken is written.
+    pub fn written(&mut self) {
+        self.in_flight = 0;
+    }
+
+    /// The pending notify as a frame; nothing when a page has caught up with it meanwhile.
+    fn encode_notify(&mut self) {
+        let Some(Pending { current, total }) = self.notify.take() else {
+            return;
+        };
+        let current = self.page_end.unwrap_or(current);
+        if current >= total {
+            return;
+        }
+        let notify = ResNotify {
+            cmd: Cmd::Notify.number(),
+            err_str: Code::Ok.text().into(),
+            current_id: current,
+            total_id: total,
+            ..Default::default()
+        };
+        if let Err(error) = codec::encode(&notify, &mut self.frames) {
+            tracing::error!(%error, "a notify was not sent");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{MAX_FRAME, Split, split};
+    use crate::proto::{Base, Error};
+    use prost::Message;
+
+    fn page() -> Reply {
+        Reply::sync(&Default::default())
+    }
+
+    /// The frames that would be written: their commands, and of notifies (currentID, totalID).
+    fn taken(outbound: &mut Outbound) -> Vec<(u32, Option<(i64, i64)>)> {
+        let bytes = outbound.take();
+        outbound.written();
+        frames(&bytes)
+    }
+
+    fn frames(mut bytes: &[u8]) -> Vec<(u32, Option<(i64, i64)>)> {
+        let mut found = Vec::new();
+        while let Split::Frame { message, taken } = split(bytes, MAX_FRAME).unwrap() {
+            let cmd = Base::decode(message).unwrap().cmd;
+            let notify = (cmd == 20007).then(|| ResNotify::decode(message).unwrap());
+            found.push((cmd, notify.map(|n| (n.current_id, n.total_id))));
+            bytes = &bytes[taken..];
+        }
+        found
+    }
+
+    #[test]
+    fn notifies_merge_into_the_newest_whatever_their_order() {
+        let mut outbound = Outbound::default();
+        for (current, total) in [(0, 1), (2, 5), (1, 3)] {
+            outbound.notify(current, total);
+        }
+        assert_eq!(taken(&mut outbound), [(20007, Some((2, 5)))]);
+        assert_eq!(taken(&mut outbound), [], "it is written once");
+    }
+
+    #[test]
+    fn replies_come_before_the_notify() {
+        let mut outbound = Outbound::default();
+        outbound.notify(0, 1);
+        outbound.push(&Reply::ping());
+        assert_eq!(taken(&mut outbound), [(20002, None), (20007, Some((0, 1)))]);
+    }
+
+    #[test]
+    fn a_page_that_has_caught_up_leaves_no_notify() {
+        let mut outbound = Outbound::default();
+        outbound.notify(0, 3);
+        outbound.page(&page(), 3, 3);
+        assert_eq!(taken(&mut outbound), [(20006, None)]);
+    }
+
+    #[test]
+    fn what_was_stored_while_a_page_was_made_is_notified_after_it() {
+        let mut outbound = Outbound::default();
+        outbound.notify(0, 4);
+        outbound.page(&page(), 3, 3);
+        assert_eq!(taken(&mut outbound), [(20006, None), (20007, Some((3, 4)))]);
+    }
+
+    #[test]
+    fn after_a_page_the_reader_is_where_it_ended_also_when_it_went_back() {
+        let mut outbound = Outbound::default();
+        outbound.page(&page(), 50, 120);
+        outbound.page(&page(), 10, 120);
+        outbound.notify(50, 121);
+        assert_eq!(
+            taken(&mut outbound),
+            [(20006, None), (20006, None), (20007, Some((10, 121)))]
+        );
+    }
+
+    #[test]
+    fn the_last_word_is_the_last_frame() {
+        let mut outbound = Outbound::default();
+        outbound.notify(0, 1);
+        outbound.push(&Reply::ping());
+        outbound.forget_notify();
+        outbound.push(&Reply::server(Code::LoggedInElsewhere, "bye"));
+        assert_eq!(taken(&mut outbound), [(20002, None), (90001, None)]);
+    }
+
+    #[test]
+    fn a_reply_that_fits_no_frame_is_answered_all_the_same() {
+        let mut outbound = Outbound::default();
+        outbound.push(&Reply::server(Code::Ok, "x".repeat(MAX_FRAME)));
+        let bytes = outbound.take();
+        let error = Error::decode(&bytes[2..]).unwrap();
+        assert_eq!((error.cmd, error.err_code), (90001, 90001));
+    }
+}

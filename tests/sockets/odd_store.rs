@@ -1,0 +1,151 @@
+//! A store whose answers a test decides: they fail, or wait until they are let through, or never come.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+
+use async_trait::async_trait;
+use imd::store::{
+    Committed, Ledger, Level, MemoryStore, Page, PageLimit, Store, StoreFailed, User, Write,
+};
+use imd::{Config, Imd};
+use tokio::sync::Semaphore;
+
+use crate::support::soon;
+
+const OPEN: u8 = 0;
+const FAILING: u8 = 1;
+const HELD: u8 = 2;
+const PANICKING: u8 = 3;
+
+/// What stands in front of one operation.
+#[derive(Debug)]
+pub struct Gate {
+    mode: AtomicU8,
+    arrived: Semaphore,
+    let_through: Semaphore,
+}
+
+impl Gate {
+    fn new() -> Self {
+        Gate {
+            mode: OPEN.into(),
+            arrived: Semaphore::new(0),
+            let_through: Semaphore::new(0),
+        }
+    }
+
+    pub fn open(&self) {
+        self.mode.store(OPEN, Ordering::SeqCst);
+    }
+
+    pub fn fail(&self) {
+        self.mode.store(FAILING, Ordering::SeqCst);
+    }
+
+    pub fn panic(&self) {
+        self.mode.store(PANICKING, Ordering::SeqCst);
+    }
+
+    pub fn hold(&self) {
+        self.mode.store(HELD, Ordering::SeqCst);
+    }
+
+    /// Somebody waits at the held gate.
+    pub async fn arrived(&self) {
+        soon(self.arrived.acquire()).await.unwrap().forget();
+    }
+
+    /// Lets so many through that wait, or will.
+    pub fn let_through(&self, count: usize) {
+        self.let_through.add_permits(count);
+    }
+
+    async fn pass(&self) -> Result<(), StoreFailed> {
+        match self.mode.load(Ordering::SeqCst) {
+            FAILING => return Err(StoreFailed("on purpose".into())),
+            PANICKING => panic!("on purpose"),
+            HELD => {
+                self.arrived.add_permits(1);
+                self.let_through.acquire().await.unwrap().forget();
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+pub struct OddStore {
+    store: MemoryStore,
+    pub commit: Gate,
+    /// Before a page is read.
+    pub sync: Gate,
+    /// After a page was read, and before it is answered.
+    pub synced: Gate,
+    pub level: Gate,
+    pub user: Gate,
+    pub flushed: AtomicU32,
+}
+
+impl OddStore {
+    pub fn all_but_flush(&self) -> [&Gate; 4] {
+        [&self.commit, &self.sync, &self.level, &self.user]
+    }
+}
+
+/// An `imd` over an odd store.
+pub async fn start_odd(config: Config) -> (Imd, Arc<OddStore>) {
+    let store = Arc::new(OddStore {
+        store: MemoryStore::new(1 << 26),
+        commit: Gate::new(),
+        sync: Gate::new(),
+        synced: Gate::new(),
+        level: Gate::new(),
+        user: Gate::new(),
+        flushed: AtomicU32::new(0),
+    });
+    let imd = Imd::start_with_store(config, store.clone()).await.unwrap();
+    (imd, store)
+}
+
+#[async_trait]
+impl Store for OddStore {
+    fn describe(&self) -> String {
+        "odd".into()
+    }
+
+    async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreFailed> {
+        self.commit.pass().await?;
+        self.store.commit(batch).await
+    }
+
+    async fn sync(&self, uid: i64, after: i64, limit: PageLimit) -> Result<Page, StoreFailed> {
+        self.sync.pass().await?;
+        let page = self.store.sync(uid, after, limit).await;
+        self.synced.pass().await?;
+        page
+    }
+
+    async fn level(&self, uid: i64) -> Result<Level, StoreFailed> {
+        self.level.pass().await?;
+        self.store.level(uid).await
+    }
+
+    async fn user(&self, uid: i64) -> Result<Option<User>, StoreFailed> {
+        self.user.pass().await?;
+        self.store.user(uid).await
+    }
+
+    async fn signing_key(&self) -> Result<[u8; 32], StoreFailed> {
+        self.store.signing_key().await
+    }
+
+    fn ledger(&self) -> Ledger {
+        self.store.ledger()
+    }
+
+    async fn flush(&self) -> Result<(), StoreFailed> {
+        self.flushed.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
