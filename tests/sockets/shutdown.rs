@@ -21,7 +21,7 @@ fn addrs(imd: &Imd) -> Vec<std::net::SocketAddr> {
 
 #[tokio::test]
 async fn sessions_are_told_and_the_ports_are_free_afterwards() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(crate::support::quiet_ports()).await;
     let mut ann = user(&imd, 1).await;
     let mut at_gateway = Wire::connect(imd.gateway_addr()).await;
     assert_eq!(at_gateway.ask().await.err_code, 0);
@@ -44,13 +44,9 @@ async fn sessions_are_told_and_the_ports_are_free_afterwards() {
 
 #[tokio::test]
 async fn a_new_stack_can_take_the_same_ports_at_once() {
-    let mut config = Config::ephemeral();
+    let config = crate::support::quiet_ports();
     for _ in 0..3 {
         let imd = start(config.clone()).await;
-        config.gateway.listen = imd.gateway_addr();
-        for (server, running) in config.access.0.iter_mut().zip(imd.access_servers()) {
-            server.listen = running.addr();
-        }
         let mut ann = user(&imd, 1).await;
         ann.ping().await;
         soon(imd.shutdown()).await;
@@ -59,7 +55,7 @@ async fn a_new_stack_can_take_the_same_ports_at_once() {
 
 #[tokio::test]
 async fn dropping_the_handle_closes_listeners_and_sessions() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(crate::support::quiet_ports()).await;
     let mut ann = user(&imd, 1).await;
     let addr = access(&imd);
     drop(imd);

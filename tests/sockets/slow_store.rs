@@ -198,7 +198,7 @@ async fn a_shutdown_does_not_wait_for_a_hung_store_for_ever() {
 
 #[tokio::test]
 async fn a_request_under_way_is_answered_before_a_shutdown_ends() {
-    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let (imd, store) = start_odd(crate::support::quiet_ports()).await;
     let mut ann = user(&imd, 1).await;
     store.commit.hold();
     let api = imd.group_api_addr();

@@ -1,6 +1,7 @@
 //! A client that sees frames, not meanings.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -34,6 +35,29 @@ pub async fn start(config: Config) -> Imd {
 /// An `imd` on a manual clock.
 pub async fn start_manual() -> Imd {
     start(Config::ephemeral().manual_clock()).await
+}
+
+/// A config whose ports nobody else takes while nobody listens there: below those that the system hands out itself.
+pub fn quiet_ports() -> Config {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let begin = 30_000 + (std::process::id() % 130) as u16 * 20;
+    let quiet = || loop {
+        let port = begin + NEXT.fetch_add(1, Ordering::Relaxed);
+        let addr = SocketAddr::from(([127, 0, 0, 1], port));
+        if std::net::TcpListener::bind(addr).is_ok() {
+            return addr;
+        }
+    };
+    let mut config = Config::ephemeral();
+    config.gateway.listen = quiet();
+    config.http.user_listen = quiet();
+    config.http.group_listen = quiet();
+    config
+        .access
+        .0
+        .iter_mut()
+        .for_each(|server| server.listen = quiet());
+    config
 }
 
 /// The first access server.
