@@ -10,6 +10,10 @@ use imd::session::{CloseReason, Deadlines, Manager, SendError, Session, SessionI
 use imd::shutdown::Shutdown;
 
 fn manager(outbound: usize) -> Arc<Manager> {
+    manager_of(&SessionIds::default(), outbound)
+}
+
+fn manager_of(ids: &SessionIds, outbound: usize) -> Arc<Manager> {
     let deadlines = Deadlines {
         login: None,
         idle: Duration::from_secs(60),
@@ -17,13 +21,7 @@ fn manager(outbound: usize) -> Arc<Manager> {
         write: Duration::from_secs(10),
     };
     let clock = Arc::new(ManualClock::default());
-    Manager::new(
-        SessionIds::default(),
-        clock,
-        deadlines,
-        outbound,
-        Shutdown::default(),
-    )
+    Manager::new(ids.clone(), clock, deadlines, outbound, Shutdown::default())
 }
 
 fn open(manager: &Manager) -> Arc<Session> {
@@ -113,17 +111,7 @@ async fn a_manager_that_was_disposed_of_closes_what_still_comes() {
 #[test]
 fn ids_are_never_used_twice_also_across_managers() {
     let ids = SessionIds::default();
-    let make = || {
-        let deadlines = Deadlines {
-            login: None,
-            idle: Duration::from_secs(60),
-            half_frame: Duration::from_secs(10),
-            write: Duration::from_secs(10),
-        };
-        let clock = Arc::new(ManualClock::default());
-        Manager::new(ids.clone(), clock, deadlines, 1 << 20, Shutdown::default())
-    };
-    let (one, two) = (make(), make());
+    let (one, two) = (manager_of(&ids, 1 << 20), manager_of(&ids, 1 << 20));
     let mut seen: Vec<_> = (0..50)
         .flat_map(|_| [open(&one).id(), open(&two).id()])
         .collect();

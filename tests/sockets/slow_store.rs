@@ -79,21 +79,6 @@ async fn what_is_stored_during_a_login_is_notified() {
 }
 
 #[tokio::test]
-async fn what_is_stored_before_a_login_enters_presence_is_notified() {
-    let (imd, store) = start_odd(Config::ephemeral()).await;
-    let mut ann = user(&imd, 1).await;
-    store.level.hold();
-    let mut bob = Wire::connect(access(&imd)).await;
-    bob.send(&login(&imd, 2)).await;
-    store.level.arrived().await;
-    // The first look is over in the store, and its answer is on its way.
-    assert_eq!(ann.p2p(2, "m", "x").await.err_code, 0);
-    store.level.let_through(2);
-    assert_eq!(bob.error(Cmd::Login, 0).await, "ok");
-    assert_eq!(bob.notified().await, (0, 1));
-}
-
-#[tokio::test]
 async fn what_is_stored_while_a_page_is_made_is_notified_after_it() {
     let (imd, store) = start_odd(Config::ephemeral()).await;
     let mut ann = user(&imd, 1).await;
