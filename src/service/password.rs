@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
-use argon2::Argon2;
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 /// How many hashes are computed at once: each takes 19 MiB and a processor.
@@ -13,16 +13,26 @@ const AT_ONCE: usize = 4;
 #[error("the password can't be hashed: {0}")]
 pub struct HashingFailed(String);
 
+impl HashingFailed {
+    fn because(error: impl std::fmt::Display) -> Self {
+        HashingFailed(error.to_string())
+    }
+}
+
 /// Hashes and checks passwords with argon2id, off the runtime's threads.
 #[derive(Debug)]
 pub(super) struct Passwords {
     places: Arc<Semaphore>,
+    /// The memory of computations that are over. Allocating it anew for each leaves holes of its size on the heap of
+    /// every thread, which add up to a gigabyte.
+    memory: Arc<Mutex<Vec<Vec<Block>>>>,
 }
 
 impl Default for Passwords {
     fn default() -> Self {
         Passwords {
             places: Arc::new(Semaphore::new(AT_ONCE)),
+            memory: Arc::default(),
         }
     }
 }
@@ -30,21 +40,31 @@ impl Default for Passwords {
 impl Passwords {
     /// A hash in PHC form, with a salt of its own.
     pub async fn hash(&self, password: String) -> Result<String, HashingFailed> {
-        let hashed = self
-            .run(move || Argon2::default().hash_password(password.as_bytes()))
-            .await?;
-        hashed
-            .map(|hash| hash.to_string())
-            .map_err(|error| HashingFailed(error.to_string()))
+        self.run(move |memory| {
+            let (params, salt) = (Params::default(), Salt::generate());
+            let output = compute(&password, &salt, &params, memory)?;
+            let hash = PasswordHash {
+                algorithm: Algorithm::Argon2id.ident(),
+                version: Some(Version::V0x13.into()),
+                params: ParamsString::try_from(&params).map_err(HashingFailed::because)?,
+                salt: Some(salt),
+                hash: Some(output),
+            };
+            Ok(hash.to_string())
+        })
+        .await?
     }
 
     /// Whether the password has this hash.
     pub async fn matches(&self, password: String, hash: String) -> Result<bool, HashingFailed> {
-        self.run(move || {
-            let hash = PasswordHash::new(&hash).map_err(|e| HashingFailed(e.to_string()))?;
-            Ok(Argon2::default()
-                .verify_password(password.as_bytes(), &hash)
-                .is_ok())
+        self.run(move |memory| {
+            let hash = PasswordHash::new(&hash).map_err(HashingFailed::because)?;
+            let (Some(salt), Some(expected)) = (&hash.salt, &hash.hash) else {
+                return Err(HashingFailed("the stored hash is not whole".into()));
+            };
+            let params = Params::try_from(&hash).map_err(HashingFailed::because)?;
+            // Outputs are compared in constant time.
+            Ok(compute(&password, salt, &params, memory)? == *expected)
         })
         .await?
     }
@@ -52,19 +72,42 @@ impl Passwords {
     /// Runs one computation. It keeps its place until it ends, also when nobody waits for it any more.
     async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> T + Send + 'static,
+        work: impl FnOnce(&mut Vec<Block>) -> T + Send + 'static,
     ) -> Result<T, HashingFailed> {
         let place = Arc::clone(&self.places)
             .acquire_owned()
             .await
-            .map_err(|error| HashingFailed(error.to_string()))?;
+            .map_err(HashingFailed::because)?;
+        let memory = Arc::clone(&self.memory);
         tokio::task::spawn_blocking(move || {
             let _place = place;
-            work()
+            let mut blocks = memory.lock().pop().unwrap_or_default();
+            let result = work(&mut blocks);
+            memory.lock().push(blocks);
+            result
         })
         .await
-        .map_err(|error| HashingFailed(error.to_string()))
+        .map_err(HashingFailed::because)
     }
+}
+
+fn compute(
+    password: &str,
+    salt: &Salt,
+    params: &Params,
+    memory: &mut Vec<Block>,
+) -> Result<Output, HashingFailed> {
+    memory.resize(params.block_count().max(memory.len()), Block::default());
+    let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone())
+        .hash_password_into_with_memory(
+            password.as_bytes(),
+            salt,
+            &mut output,
+            memory.as_mut_slice(),
+        )
+        .map_err(HashingFailed::because)?;
+    Output::new(&output).map_err(HashingFailed::because)
 }
 
 #[cfg(test)]
@@ -90,6 +133,36 @@ mod tests {
                 .unwrap()
         );
         assert!(!passwords.matches("Secret".into(), hash).await.unwrap());
+        assert_eq!(
+            passwords.memory.lock().len(),
+            1,
+            "one after the other, in the same memory"
+        );
+    }
+
+    /// The form and its numbers are argon2's own, so that other programs read them too.
+    #[tokio::test]
+    async fn argon2_itself_agrees() {
+        use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+        let passwords = Passwords::default();
+        let ours = passwords.hash("secret".into()).await.unwrap();
+        let parsed = PasswordHash::new(&ours).unwrap();
+        assert!(
+            Argon2::default()
+                .verify_password(b"secret", &parsed)
+                .is_ok()
+        );
+        let theirs = Argon2::default()
+            .hash_password(b"secret")
+            .unwrap()
+            .to_string();
+        assert!(
+            passwords
+                .matches("secret".into(), theirs.clone())
+                .await
+                .unwrap()
+        );
+        assert!(!passwords.matches("other".into(), theirs).await.unwrap());
     }
 
     #[tokio::test]
@@ -104,7 +177,7 @@ mod tests {
                 let (running, most) = (Arc::clone(&running), Arc::clone(&most));
                 let four = Arc::clone(&four);
                 tokio::spawn(async move {
-                    let work = move || {
+                    let work = move |_: &mut Vec<Block>| {
                         most.fetch_max(
                             running.fetch_add(1, Ordering::SeqCst) + 1,
                             Ordering::SeqCst,

@@ -79,7 +79,7 @@ fn an_addresses_file_that_cannot_be_written_is_an_error_and_leaves_nothing() {
 }
 
 #[test]
-fn sigterm_and_sigint_stop_it_with_a_report() {
+fn sigterm_sigint_and_sighup_stop_it_with_a_report() {
     let daemon = Daemon::start(&[]);
     daemon
         .imd(&["send", "--from", "1", "--to", "2", "one"])
@@ -93,10 +93,15 @@ fn sigterm_and_sigint_stop_it_with_a_report() {
         "Stopped.  stored 2   delivered 1   pending 1   refused 0"
     );
 
-    let daemon = Daemon::start(&[]);
-    daemon.program.signal("-INT");
-    let out = daemon.program.end().ok();
-    assert!(out[5].starts_with("Stopped.  stored 0"), "{out:?}");
+    for signal in ["-INT", "-HUP"] {
+        let daemon = Daemon::start(&[]);
+        daemon.program.signal(signal);
+        let out = daemon.program.end().ok();
+        assert!(
+            out[5].starts_with("Stopped.  stored 0"),
+            "{signal}: {out:?}"
+        );
+    }
 }
 
 #[test]
@@ -155,6 +160,30 @@ fn access_servers_and_their_host_come_from_flags() {
 }
 
 #[test]
+fn the_memory_of_passwords_is_that_of_four_at_once() {
+    let daemon = Daemon::start(&[]);
+    let pid = daemon.program.pid();
+    let calls: Vec<_> = (1..=40)
+        .map(|uid| daemon.spawn(&["register", "--uid", &uid.to_string(), "--pw", "secret"]))
+        .collect();
+    for call in calls {
+        call.end().ok();
+    }
+    // Linux says what it takes; elsewhere the test ends here.
+    if let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) {
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmHWM:"))
+            .unwrap();
+        let most: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        assert!(
+            most < 200 * 1024,
+            "{most} KiB for four computations of 19 MiB"
+        );
+    }
+}
+
+#[test]
 fn bad_flags_exit_with_64() {
     let cases: [(&[&str], &str); 10] = [
         (&["--bogus"], "--bogus"),
@@ -162,7 +191,7 @@ fn bad_flags_exit_with_64() {
         (&["--access", "0"], "--access"),
         (&["--access", "1001"], "--access"),
         (&["--log-format", "xml"], "--log-format"),
-        (&["--advertise", "h:1"], "without a port"),
+        (&["--advertise", "h:1"], "without scheme and port"),
         (&["--advertise", "0.0.0.0"], "--advertise 0.0.0.0"),
         (&["--any-port", "token", "1"], "--any-port before a command"),
         (&["send", "--from", "1", "x"], "--to"),

@@ -145,8 +145,12 @@ impl Program {
         self.stdin = None;
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
+        let pid = self.pid().to_string();
         let kill = Command::new("kill").args([name, &pid]).status().unwrap();
         assert!(kill.success());
     }
