@@ -126,7 +126,7 @@ fn errors_name_file_line_key_and_what_is_wrong() {
         ),
         (
             "[[access]]\nname = \"a\"\nlisten = \"127.0.0.1:10000\"",
-            "imd.toml:3: access.0.listen: 127.0.0.1:10000 is used by another listener",
+            "imd.toml:3: access.0.listen: 127.0.0.1:10000 is also taken by gateway.listen",
         ),
         (
             "[[access]]\nname = \"a\"\nlisten = \"127.0.0.1:1\"\nadvertise = \"0.0.0.0\"",
@@ -136,7 +136,19 @@ fn errors_name_file_line_key_and_what_is_wrong() {
             "[[access]]\nname = \"a\"",
             "imd.toml:1: access.0: missing field `listen`",
         ),
+        (
+            "[gateway]\nlisten = \"127.0.0.1:7001\"",
+            "imd.toml:2: gateway.listen: 127.0.0.1:7001 is also taken by http.group_listen",
+        ),
+        (
+            "[http]\nuser_listen = \"0.0.0.0:10000\"",
+            "imd.toml:2: http.user_listen: 0.0.0.0:10000 is also taken by gateway.listen",
+        ),
         ("[gateway\n", "imd.toml:1: "),
+        (
+            "[gateway]\nidle = \"5s\"\nidle = \"6s\"",
+            "imd.toml:3: duplicate key: idle = \"6s\"",
+        ),
     ];
     for (toml, expected) in cases {
         let error = error(toml);
@@ -154,6 +166,18 @@ fn a_file_that_is_not_there_is_named() {
     assert!(
         error.to_string().starts_with("no/such/imd.toml: "),
         "{error}"
+    );
+}
+
+#[test]
+fn a_file_that_is_no_text_is_named_with_its_line() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("imd.toml");
+    std::fs::write(&file, b"[gateway]\n# \xff\n").unwrap();
+    let error = Config::from_file(&file).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        format!("{}:2: this is no UTF-8 text", file.display())
     );
 }
 

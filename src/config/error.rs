@@ -55,49 +55,77 @@ impl fmt::Display for Place {
 pub struct Invalid {
     pub key: String,
     pub message: String,
+    /// Another key that is as much to blame; it ends the message.
+    pub rival: Option<String>,
+}
+
+impl Invalid {
+    fn message(&self) -> String {
+        match &self.rival {
+            Some(rival) => format!("{} {rival}", self.message),
+            None => self.message.clone(),
+        }
+    }
 }
 
 impl From<Invalid> for ConfigError {
     fn from(invalid: Invalid) -> Self {
+        let message = invalid.message();
         let place = Place {
             key: invalid.key,
             ..Place::default()
         };
-        ConfigError::Invalid {
-            place,
-            message: invalid.message,
-        }
+        ConfigError::Invalid { place, message }
     }
 }
 
 impl ConfigError {
     pub(super) fn from_toml(error: &toml::de::Error, text: &str, file: &str) -> Self {
         let line = error.span().map(|span| line_of(text, span.start));
-        let key = error
-            .span()
-            .and_then(|span| key_at(text, span))
-            .unwrap_or_default();
+        let key = error.span().and_then(|span| key_at(text, span));
+        let mut message = error.message().replace('\n', " ");
+        // Where no key can be named, the line itself can.
+        if let (None, Some(source)) = (&key, line.and_then(|line| text.lines().nth(line - 1))) {
+            message = format!("{message}: {}", source.trim());
+        }
         let place = Place {
             file: file.into(),
             line,
-            key,
+            key: key.unwrap_or_default(),
         };
-        ConfigError::Invalid {
-            place,
-            message: error.message().replace('\n', " "),
-        }
+        ConfigError::Invalid { place, message }
     }
 
-    pub(super) fn invalid(invalid: Invalid, text: &str, file: &str) -> Self {
-        let line = span_of(text, &invalid.key).map(|span| line_of(text, span.start));
+    /// Of two keys that are to blame, one that stands in the file is named first.
+    pub(super) fn invalid(mut invalid: Invalid, text: &str, file: &str) -> Self {
+        if let Some(rival) = &mut invalid.rival
+            && !stands_in(text, &invalid.key)
+            && stands_in(text, rival)
+        {
+            std::mem::swap(&mut invalid.key, rival);
+        }
+        let line = span_of(text, &invalid.key).map(|(span, _)| line_of(text, span.start));
+        let message = invalid.message();
         let place = Place {
             file: file.into(),
             line,
             key: invalid.key,
         };
+        ConfigError::Invalid { place, message }
+    }
+
+    /// A file that is not text.
+    pub(super) fn not_utf8(error: &std::str::Utf8Error, bytes: &[u8], file: &str) -> Self {
+        let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
+        let line = good.iter().filter(|&&byte| byte == b'\n').count() + 1;
+        let place = Place {
+            file: file.into(),
+            line: Some(line),
+            ..Place::default()
+        };
         ConfigError::Invalid {
             place,
-            message: invalid.message,
+            message: "this is no UTF-8 text".into(),
         }
     }
 }
@@ -110,19 +138,24 @@ fn line_of(text: &str, offset: usize) -> usize {
         + 1
 }
 
-/// Where the value of a dotted key stands; that of its nearest parent when the key itself was left out.
-fn span_of(text: &str, key: &str) -> Option<Range<usize>> {
+/// Where the value of a dotted key stands, or that of its nearest parent when the key itself was left out; and whether
+/// it is the key's own.
+fn span_of(text: &str, key: &str) -> Option<(Range<usize>, bool)> {
     let root = DeTable::parse(text).ok()?;
     let mut found = None;
     let mut children = Children::Table(root.get_ref());
     for part in key.split('.') {
         let Some(value) = children.get(part) else {
-            break;
+            return found.map(|span| (span, false));
         };
         found = Some(value.span());
         children = Children::of(value.get_ref());
     }
-    found
+    found.map(|span| (span, true))
+}
+
+fn stands_in(text: &str, key: &str) -> bool {
+    span_of(text, key).is_some_and(|(_, own)| own)
 }
 
 /// The dotted key of the innermost value or key that covers a place.

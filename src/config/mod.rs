@@ -314,11 +314,13 @@ impl Config {
     /// When it can't be read, or as [`from_toml`](Self::from_toml).
     pub fn from_file(path: &Path) -> Result<Config, ConfigError> {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+        let bytes = std::fs::read(path).map_err(|source| ConfigError::Unreadable {
             name: name.clone(),
             source,
         })?;
-        Config::from_toml(&text, &name)
+        let text = std::str::from_utf8(&bytes)
+            .map_err(|error| ConfigError::not_utf8(&error, &bytes, &name))?;
+        Config::from_toml(text, &name)
     }
 
     /// The effective config as TOML.

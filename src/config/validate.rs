@@ -1,5 +1,5 @@
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::error::Invalid;
@@ -159,14 +159,26 @@ impl Config {
         for (index, server) in self.access.0.iter().enumerate() {
             listeners.push((format!("access.{index}.listen"), server.listen));
         }
-        let mut seen = HashSet::new();
-        for (key, addr) in listeners {
-            ensure(addr.port() == 0 || seen.insert(addr), &key, || {
-                format!("{addr} is used by another listener of this config")
-            })?;
+        for (index, (key, addr)) in listeners.iter().enumerate() {
+            let before = listeners.iter().take(index);
+            if let Some((rival, _)) = before.into_iter().find(|(_, other)| clash(*addr, *other)) {
+                let message = format!("{addr} is also taken by");
+                let (key, rival) = (key.clone(), Some(rival.clone()));
+                return Err(Invalid {
+                    key,
+                    message,
+                    rival,
+                });
+            }
         }
         Ok(())
     }
+}
+
+/// Whether two listeners can't have these addresses both.
+fn clash(one: SocketAddr, other: SocketAddr) -> bool {
+    let any = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && (any || one.ip() == other.ip())
 }
 
 fn ensure(holds: bool, key: &str, message: impl FnOnce() -> String) -> Result<(), Invalid> {
@@ -176,29 +188,65 @@ fn ensure(holds: bool, key: &str, message: impl FnOnce() -> String) -> Result<()
         Err(Invalid {
             key: key.into(),
             message: message(),
+            rival: None,
         })
     }
 }
 
 /// A host, or host:port. An unspecified address is none that can be dialled.
 fn is_host(text: &str) -> bool {
+    let is_alone = text.parse::<IpAddr>().is_ok() || text.ends_with(']');
     let host = match text.rsplit_once(':') {
-        _ if text.parse::<IpAddr>().is_ok() => text,
+        _ if is_alone => text,
         Some((host, port)) if port.parse::<u16>().is_ok_and(|port| port > 0) => host,
         Some(_) => return false,
         None => text,
     };
-    let bare = host
+    let bracketed = host
         .strip_prefix('[')
-        .and_then(|h| h.strip_suffix(']'))
-        .unwrap_or(host);
-    match bare.parse::<IpAddr>() {
-        Ok(ip) => !ip.is_unspecified(),
+        .and_then(|host| host.strip_suffix(']'));
+    match bracketed.unwrap_or(host).parse::<IpAddr>() {
+        Ok(ip) => !ip.is_unspecified() && (bracketed.is_none() || ip.is_ipv6()),
         Err(_) => {
-            !bare.is_empty()
-                && bare
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            !host.is_empty() && host.chars().all(plain)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_clients_can_dial() {
+        for good in [
+            "h",
+            "im.example.org",
+            "im:99",
+            "10.0.0.1",
+            "10.0.0.1:9",
+            "::1",
+            "[::1]",
+            "[::1]:9",
+        ] {
+            assert!(is_host(good), "{good}");
+        }
+        for bad in [
+            "",
+            ":9",
+            "h:",
+            "h:0",
+            "h:x",
+            "0.0.0.0",
+            "0.0.0.0:9",
+            "[::]",
+            "http://x",
+            "a b",
+            "[h]",
+            "[10.0.0.1]",
+        ] {
+            assert!(!is_host(bad), "{bad}");
         }
     }
 }
