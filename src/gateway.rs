@@ -1,6 +1,6 @@
 //! The gateway: it tells clients which access server to use, from its own copy of the registry's list.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -101,12 +101,18 @@ impl Directory {
 
 /// An unspecified host means every address of this machine: the client knows one that works.
 fn dialable(addr: &str, local: SocketAddr) -> String {
-    match addr.parse::<SocketAddr>() {
-        Ok(parsed) if parsed.ip().is_unspecified() => {
-            SocketAddr::new(local.ip().to_canonical(), parsed.port()).to_string()
+    let Ok(listening) = addr.parse::<SocketAddr>() else {
+        return addr.to_owned();
+    };
+    let host = match (listening.ip(), local.ip().to_canonical()) {
+        // Who came by the one loopback address can take the other.
+        (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::LOCALHOST)) => {
+            IpAddr::V4(Ipv4Addr::LOCALHOST)
         }
-        _ => addr.to_owned(),
-    }
+        (ip, local) if ip.is_unspecified() => local,
+        (ip, _) => ip,
+    };
+    SocketAddr::new(host, listening.port()).to_string()
 }
 
 /// Answers the frames of one connection to the gateway.
@@ -155,6 +161,10 @@ mod tests {
         );
         let mapped = "[::ffff:10.0.0.2]:10000".parse().unwrap();
         assert_eq!(dialable("0.0.0.0:11000", mapped), "10.0.0.2:11000");
+        assert_eq!(
+            dialable("0.0.0.0:11000", "[::1]:10000".parse().unwrap()),
+            "127.0.0.1:11000"
+        );
         let v6 = "[fe80::1]:10000".parse().unwrap();
         assert_eq!(dialable("[::]:11000", v6), "[fe80::1]:11000");
     }

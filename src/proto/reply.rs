@@ -7,8 +7,8 @@ use super::{
     ResSyncMsg,
 };
 
-/// The longest msgID that is echoed, in bytes: a longer one could push the reply over the frame limit.
-const ECHO_MAX: usize = 32 * 1024;
+/// The longest msgID that is echoed, in bytes. The other fields of a reply take less than what it leaves of a frame.
+const ECHO_MAX: usize = u16::MAX as usize - 512;
 
 /// What can stand in a frame: any message of the contract, or a [`Reply`].
 pub trait Payload {

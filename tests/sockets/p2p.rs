@@ -129,6 +129,8 @@ async fn limits_are_refused_with_what_was_wrong() {
 async fn an_id_that_is_too_long_to_be_echoed_is_still_answered() {
     let imd = start(Config::ephemeral()).await;
     let mut ann = user(&imd, 1).await;
+    let long = "i".repeat(60_000);
+    assert_eq!(ann.p2p(2, &long, "").await.msg_id, long);
     let reply = ann.p2p(2, &"i".repeat(65_500), "").await;
     assert_eq!(
         (reply.err_code, reply.target_uid, reply.msg_id.as_str()),
