@@ -20,6 +20,8 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// No answer of the API comes near it.
 const LONGEST_ANSWER: usize = 1 << 20;
 
+const NOT_THE_API: &str = "the answer is not the API's: is something else there?";
+
 /// What every call is answered with.
 #[derive(Deserialize)]
 struct Answer {
@@ -44,9 +46,11 @@ pub async fn post(base: &str, path: &str, fields: &[(&str, &str)]) -> Result<Val
     let answer = tokio::time::timeout(TIMEOUT, exchange(&authority, path, body))
         .await
         .map_err(|_| failed("no answer in time".into()))?
-        .map_err(|error| failed(error.to_string()))?;
-    let answer: Answer = serde_json::from_slice(&answer)
-        .map_err(|_| failed("the answer is not the API's: is something else there?".into()))?;
+        .map_err(|error| match error.downcast_ref::<hyper::Error>() {
+            Some(error) if error.is_parse() => failed(NOT_THE_API.into()),
+            _ => failed(error.to_string()),
+        })?;
+    let answer: Answer = serde_json::from_slice(&answer).map_err(|_| failed(NOT_THE_API.into()))?;
     if answer.code == 0 {
         Ok(answer.data)
     } else {

@@ -1,6 +1,7 @@
 //! Writing to stdout, which may be closed at any time.
 
 use std::io::{self, ErrorKind, Write};
+use std::time::Duration;
 
 use super::failure::Failure;
 
@@ -37,4 +38,34 @@ pub fn line(text: &str) -> Result<(), Failure> {
 pub fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string(value).map_err(|error| Failure::Failed(error.to_string()))?;
     line(&text)
+}
+
+/// How often to look whether stdout is still read.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Resolves when nobody reads stdout any more, also while nothing is written to it.
+pub async fn closed() {
+    while !is_closed() {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+#[cfg(unix)]
+fn is_closed() -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd;
+    let stdout = io::stdout();
+    let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+    let gone = PollFlags::POLLERR | PollFlags::POLLHUP;
+    // What the system does not say is found out by the next write.
+    poll(&mut fds, PollTimeout::ZERO).is_ok()
+        && fds
+            .iter()
+            .any(|fd| fd.revents().is_some_and(|events| events.intersects(gone)))
+}
+
+/// There it is found out by the next write.
+#[cfg(not(unix))]
+fn is_closed() -> bool {
+    false
 }

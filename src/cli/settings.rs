@@ -57,8 +57,8 @@ fn check_host(host: &str) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::Usage(format!(
-        "--advertise {host}: give a host without a port; each access server adds its own. For host:port, set \
-         advertise in each [[access]] of the config"
+        "--advertise {host}: give a name or an IP address alone, without scheme and port; each access server adds its \
+         own port. For host:port, set advertise in each [[access]] of the config"
     )))
 }
 

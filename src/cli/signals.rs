@@ -9,12 +9,14 @@ use tokio::signal::windows::{CtrlC, ctrl_c};
 
 use super::failure::Failure;
 
-/// SIGINT and SIGTERM; on Windows, Ctrl-C. From its creation on they no longer end the process by themselves.
+/// SIGINT, SIGTERM, and SIGHUP, which a closed terminal sends; on Windows, Ctrl-C. From its creation on they no longer end the process by themselves.
 pub struct Signals {
     #[cfg(unix)]
     interrupt: Signal,
     #[cfg(unix)]
     terminate: Signal,
+    #[cfg(unix)]
+    hang_up: Signal,
     #[cfg(windows)]
     interrupt: CtrlC,
 }
@@ -35,6 +37,7 @@ impl Signals {
         Ok(Signals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
         })
     }
 
@@ -51,6 +54,7 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
         }
     }
 

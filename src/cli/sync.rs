@@ -14,7 +14,7 @@ use super::signals::Signals;
 use super::target::account;
 use super::{SyncArgs, output, refusal};
 
-/// One line of output. Ids of 64 bits are strings, because not every reader of JSON keeps their digits.
+/// One line of output. A group's id is a string: it is a snowflake, whose digits not every reader of JSON keeps.
 #[derive(Serialize)]
 struct Line<'a> {
     version: i64,
@@ -61,6 +61,7 @@ pub async fn run(args: &SyncArgs) -> Result<(), Failure> {
     tokio::select! {
         biased;
         () = signals.next() => Ok(()),
+        () = output::closed() => Ok(()),
         result = follow(&account, args.after) => result,
     }
 }
@@ -118,7 +119,7 @@ async fn log_in_again(account: &Account) -> Result<Client, Failure> {
         match account.log_in().await {
             Ok(client) => return Ok(client),
             Err(error) if error.is_final() => return Err(error.into()),
-            Err(error) => warn(&format!("{error} Trying again.")),
+            Err(error) => warn(&format!("{error}; trying again")),
         }
     }
 }

@@ -87,6 +87,24 @@ fn a_script_is_carried_out_in_order_and_says_what_was_refused() {
 }
 
 #[test]
+fn a_script_that_nobody_watches_any_more_says_what_it_left_undone() {
+    let daemon = Daemon::start(&[]);
+    let script = "i=0; while [ $i -lt 500 ]; do i=$((i+1)); echo \"/to 2 $i\"; done | \
+                  { \"$0\" chat --uid 1 --addr-file \"$1\"; echo \"code $?\" >&2; } | head -n 1";
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", script, env!("CARGO_BIN_EXE_imd")])
+        .arg(daemon.addr_file());
+    let ended = Program::run(command).end();
+    assert_eq!(ended.out.len(), 1);
+    assert!(
+        ended.err.contains("were not carried out") && ended.err.ends_with("code 1"),
+        "{}",
+        ended.err
+    );
+}
+
+#[test]
 fn a_message_can_not_control_the_terminal() {
     let daemon = Daemon::start(&[]);
     let mut bob = chat(&daemon, "2");

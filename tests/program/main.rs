@@ -9,3 +9,4 @@ mod process;
 mod proxy;
 mod script;
 mod secrets;
+mod terminal;

@@ -59,6 +59,10 @@ async fn chat(account: Account) -> Result<(), Failure> {
     };
     match chat.talk().await {
         Ok(()) | Err(Trouble::Left) => Ok(()),
+        // Unlike a reader, a script must know that not all of it was carried out.
+        Err(Trouble::Failed(Failure::OutputClosed)) => Err(Failure::Failed(
+            "nobody reads stdout any more: the lines that followed were not carried out".into(),
+        )),
         Err(Trouble::Failed(failure)) => Err(failure),
         Err(Trouble::Lost(error) | Trouble::Refused(error)) => {
             Err(Failure::Failed(refusal::explain(&error)))

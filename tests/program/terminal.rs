@@ -1,0 +1,132 @@
+//! The chat in a terminal: a pseudo-terminal, of which the test is the screen and the keyboard.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use nix::pty::{Winsize, openpty};
+
+use crate::process::Daemon;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+struct Terminal {
+    child: Child,
+    keyboard: File,
+    screen: Receiver<String>,
+    seen: String,
+}
+
+impl Terminal {
+    /// A chat of this user.
+    fn chat(daemon: &Daemon, uid: &str) -> Terminal {
+        let size = Winsize {
+            ws_row: 24,
+            ws_col: 80,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        let pty = openpty(Some(&size), None).unwrap();
+        let end = || Stdio::from(pty.slave.try_clone().unwrap());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imd"));
+        command
+            .args(["chat", "--uid", uid, "--addr-file"])
+            .arg(daemon.addr_file());
+        command
+            .env("TERM", "xterm")
+            .stdin(end())
+            .stdout(end())
+            .stderr(end());
+        let child = command.spawn().unwrap();
+        let keyboard = File::from(pty.master.try_clone().unwrap());
+        let mut master = File::from(pty.master);
+        let (send, screen) = channel();
+        std::thread::spawn(move || {
+            let mut chunk = [0; 4096];
+            // Reading fails once nobody holds the other end.
+            while let Ok(n @ 1..) = master.read(&mut chunk) {
+                let text = String::from_utf8_lossy(&chunk[..n]).into_owned();
+                if send.send(text).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut terminal = Terminal {
+            child,
+            keyboard,
+            screen,
+            seen: String::new(),
+        };
+        terminal.shows("/help shows");
+        terminal.shows("> ");
+        terminal
+    }
+
+    /// Waits until the screen has shown this.
+    fn shows(&mut self, what: &str) {
+        while !self.seen.contains(what) {
+            match self.screen.recv_timeout(DEADLINE) {
+                Ok(text) => self.seen.push_str(&text),
+                Err(error) => panic!("no {what:?} on the screen ({error}):\n{}", self.seen),
+            }
+        }
+    }
+
+    fn types(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits for the end of the chat: whether it was a good one.
+    fn ends(mut self) -> bool {
+        while let Ok(text) = self.screen.recv_timeout(DEADLINE) {
+            self.seen.push_str(&text);
+        }
+        self.child.wait().unwrap().success()
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn what_arrives_is_shown_while_a_line_is_typed() {
+    let daemon = Daemon::start(&[]);
+    let mut ann = Terminal::chat(&daemon, "1");
+    let mut bob = daemon.spawn(&["sync", "--uid", "2", "--follow"]);
+    ann.types("/to 2 half a ");
+    ann.shows("half a");
+    daemon
+        .imd(&["send", "--from", "3", "--to", "1", "in between"])
+        .ok();
+    ann.shows("v1] 3: in between");
+    ann.types("line\r");
+    assert!(bob.line().contains("\"half a line\""));
+    ann.shows("to 2: stored");
+    ann.types("/quit\r");
+    assert!(ann.ends());
+}
+
+#[test]
+fn pasted_lines_are_all_sent() {
+    const LINES: usize = 60;
+    let daemon = Daemon::start(&[]);
+    let mut ann = Terminal::chat(&daemon, "1");
+    let mut bob = daemon.spawn(&["sync", "--uid", "2", "--follow"]);
+    let pasted: String = (0..LINES)
+        .map(|n| format!("/to 2 line {n} 你好\r"))
+        .collect();
+    ann.types(&pasted);
+    for n in 0..LINES {
+        let line = bob.line();
+        assert!(line.contains(&format!("\"line {n} 你好\"")), "{line}");
+    }
+    // The end of the input, on an empty line.
+    ann.types("\u{4}");
+    assert!(ann.ends());
+}
