@@ -157,6 +157,9 @@ impl Wire {
     pub async fn finished(&mut self) {
         let end = soon(self.frames.next()).await;
         assert!(end.is_none(), "instead of a FIN: {end:?}");
+        // A reset behind the FIN would have destroyed what was not read yet.
+        let error = self.out.as_ref().take_error().unwrap();
+        assert!(error.is_none(), "after the FIN: {error:?}");
     }
 
     pub async fn login(&mut self, imd: &Imd, uid: i64) {
