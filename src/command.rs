@@ -84,16 +84,11 @@ pub enum BadFrame {
 impl BadFrame {
     /// What the contract answers to it.
     pub fn reply(&self) -> Reply {
-        match self {
-            BadFrame::Undecodable => {
-                let code = Code::ServerError;
-                Reply::server(code, format!("{}: {self}", code.text()))
-            }
-            BadFrame::Unknown(_) => {
-                let code = Code::RequestErr;
-                Reply::server(code, format!("{}: {self}", code.text()))
-            }
-        }
+        let code = match self {
+            BadFrame::Undecodable => Code::ServerError,
+            BadFrame::Unknown(_) => Code::RequestErr,
+        };
+        Reply::server(code, code.because(self))
     }
 }
 

@@ -67,6 +67,13 @@ impl Code {
     }
 }
 
+impl Code {
+    /// The standard text, and after it what was wrong.
+    pub fn because(self, why: impl fmt::Display) -> String {
+        format!("{self}: {why}")
+    }
+}
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.text())

@@ -27,7 +27,7 @@ impl Refusal {
     pub fn because(code: Code, why: impl std::fmt::Display) -> Self {
         Refusal {
             code,
-            text: format!("{}: {why}", code.text()),
+            text: code.because(why),
         }
     }
 

@@ -55,10 +55,7 @@ impl CloseReason {
             }
             CloseReason::Shutdown => {
                 let code = Code::ServerError;
-                Some(Reply::server(
-                    code,
-                    format!("{}: shutting down", code.text()),
-                ))
+                Some(Reply::server(code, code.because("shutting down")))
             }
             _ => None,
         }

@@ -179,8 +179,9 @@ impl<H: Handler> Connection<H> {
                 Ok(Split::Needs(_)) => break,
                 Err(error) => {
                     self.handler.finish(&self.session).await;
-                    let text = format!("{}: {error}", Code::RequestErr.text());
-                    self.session.reply(&Reply::server(Code::RequestErr, text));
+                    let code = Code::RequestErr;
+                    self.session
+                        .reply(&Reply::server(code, code.because(error)));
                     self.session.close(CloseReason::FrameTooLong);
                 }
             }
