@@ -394,6 +394,6 @@ fn stored_id(replied: String, sent: &str) -> String {
 }
 
 /// An id that no other message of this or another client has.
-fn new_msg_id() -> String {
+pub fn new_msg_id() -> String {
     format!("{:032x}", rand::random::<u128>())
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use imd::Client;
-use imd::client::{ClientError, Event};
+use imd::client::{ClientError, Event, new_msg_id};
 use imd::proto::Code;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -205,7 +205,7 @@ impl Chat {
     async fn deliver(&mut self, to: Partner, text: &str) -> Result<(), Trouble> {
         let outgoing = Outgoing {
             to,
-            msg_id: format!("{:032x}", rand::random::<u128>()),
+            msg_id: new_msg_id(),
             text,
         };
         loop {
