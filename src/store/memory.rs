@@ -24,7 +24,6 @@ const TURN: u64 = 4_096;
 
 /// Everything in memory, up to a limit; gone with the process.
 pub struct MemoryStore {
-    limit: usize,
     signing_key: [u8; 32],
     state: Mutex<State>,
 }
@@ -32,10 +31,13 @@ pub struct MemoryStore {
 /// Without what it holds.
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let used = self.state.lock().used;
+        let (limit, used) = {
+            let state = self.state.lock();
+            (state.limit, state.used)
+        };
         let mut debug = f.debug_struct("MemoryStore");
         debug
-            .field("limit", &self.limit)
+            .field("limit", &limit)
             .field("used", &used)
             .finish_non_exhaustive()
     }
@@ -45,7 +47,9 @@ impl fmt::Debug for MemoryStore {
 struct State {
     /// Counts the commits.
     commit: u64,
-    /// What is held, in bytes, roughly.
+    /// What may be held, in bytes, roughly.
+    limit: usize,
+    /// What is held.
     used: usize,
     ledger: Ledger,
     users: HashMap<i64, User>,
@@ -98,35 +102,38 @@ impl Inbox {
 impl MemoryStore {
     /// An empty store that holds at most about `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        MemoryStore {
+        let state = State {
             limit,
+            ..State::default()
+        };
+        MemoryStore {
             signing_key: rand::random(),
-            state: Mutex::default(),
+            state: Mutex::new(state),
         }
     }
 }
 
 impl State {
-    fn apply(&mut self, write: Write, limit: usize, grown: &mut Vec<i64>) -> Result<(), Rejected> {
+    fn apply(&mut self, write: Write, grown: &mut Vec<i64>) -> Result<(), Rejected> {
         match write {
-            Write::P2p { target, message } => self.deliver(target, message, limit, grown),
+            Write::P2p { target, message } => self.deliver(target, message, grown),
             Write::Ack { target, message } => {
                 if !self.has_received(message.source, target, &message.msg_id) {
                     return Err(Rejected::NoSuchMessage);
                 }
-                self.deliver(target, message, limit, grown)
+                self.deliver(target, message, grown)
             }
-            Write::Group { message } => self.deliver_to_group(message, limit, grown),
+            Write::Group { message } => self.deliver_to_group(message, grown),
             Write::Register { uid, user } => {
                 if self.users.contains_key(&uid) {
                     return Err(Rejected::UserExists);
                 }
-                self.take(OVERHEAD + user.name.len() + user.password_hash.len(), limit)?;
+                self.take(OVERHEAD + user.name.len() + user.password_hash.len())?;
                 self.users.insert(uid, user);
                 Ok(())
             }
             Write::CreateGroup { group, owner, .. } => {
-                self.take(2 * OVERHEAD + self.membership_size(owner), limit)?;
+                self.take(2 * OVERHEAD + self.membership_size(owner))?;
                 self.groups.insert(
                     group,
                     Group {
@@ -136,7 +143,7 @@ impl State {
                 self.groups_of.entry(owner).or_default().insert(group);
                 Ok(())
             }
-            Write::Join { group, uid, most } => self.join(group, uid, most, limit),
+            Write::Join { group, uid, most } => self.join(group, uid, most),
             Write::Quit { group, uid } => {
                 let group = self.groups.get_mut(&group).ok_or(Rejected::NoSuchGroup)?;
                 if group.members.contains(&uid) {
@@ -153,9 +160,9 @@ impl State {
     }
 
     /// Counts `bytes` as used, if there is room for them.
-    fn take(&mut self, bytes: usize, limit: usize) -> Result<(), Rejected> {
+    fn take(&mut self, bytes: usize) -> Result<(), Rejected> {
         let used = self.used.saturating_add(bytes);
-        if used > limit {
+        if used > self.limit {
             return Err(Rejected::Full);
         }
         self.used = used;
@@ -166,25 +173,19 @@ impl State {
         &mut self,
         target: i64,
         message: Message,
-        limit: usize,
         grown: &mut Vec<i64>,
     ) -> Result<(), Rejected> {
         let identity = Identity::of(&message, target);
         if self.sent.contains_key(&identity) {
             return Ok(());
         }
-        self.take(message_size(&message) + self.entry_size(target), limit)?;
+        self.take(message_size(&message) + self.entry_size(target))?;
         self.sent.insert(identity, Receivers::Scope);
         self.append(target, Arc::new(message), grown);
         Ok(())
     }
 
-    fn deliver_to_group(
-        &mut self,
-        message: Message,
-        limit: usize,
-        grown: &mut Vec<i64>,
-    ) -> Result<(), Rejected> {
+    fn deliver_to_group(&mut self, message: Message, grown: &mut Vec<i64>) -> Result<(), Rejected> {
         let group = self
             .groups
             .get(&message.group)
@@ -198,7 +199,7 @@ impl State {
         }
         let members = Arc::clone(&group.members);
         let entries: usize = members.iter().map(|&uid| self.entry_size(uid)).sum();
-        self.take(message_size(&message) + entries, limit)?;
+        self.take(message_size(&message) + entries)?;
         let message = Arc::new(message);
         for &uid in members.iter() {
             self.append(uid, Arc::clone(&message), grown);
@@ -245,7 +246,7 @@ impl State {
         Level { uid, read, total }
     }
 
-    fn join(&mut self, gid: i64, uid: i64, most: usize, limit: usize) -> Result<(), Rejected> {
+    fn join(&mut self, gid: i64, uid: i64, most: usize) -> Result<(), Rejected> {
         let members = &self.groups.get(&gid).ok_or(Rejected::NoSuchGroup)?.members;
         if members.contains(&uid) {
             return Ok(());
@@ -260,7 +261,7 @@ impl State {
             .get(&uid)
             .is_none_or(|groups| !groups.contains(&gid))
         {
-            self.take(self.membership_size(uid), limit)?;
+            self.take(self.membership_size(uid))?;
         }
         self.groups.insert(gid, Group { members });
         self.groups_of.entry(uid).or_default().insert(gid);
@@ -322,7 +323,7 @@ impl Store for MemoryStore {
                 state.commit += 1;
                 let start = state.ledger.stored;
                 for write in writes.by_ref() {
-                    results.push(state.apply(write, self.limit, &mut grown));
+                    results.push(state.apply(write, &mut grown));
                     if state.ledger.stored - start >= TURN {
                         break;
                     }
