@@ -4,7 +4,7 @@ mod handler;
 
 pub use handler::AccessHandler;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -12,12 +12,11 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use crate::clock::{Clock, Ticks};
-use crate::config::Config;
+use crate::config::{Config, Host};
 use crate::listener::{Admission, serve_sessions};
 use crate::registry::{Lease, Record, Registry};
 use crate::service::Services;
 use crate::session::{Deadlines, Manager, SessionIds};
-use crate::shutdown::Shutdown;
 
 /// A running access server.
 #[derive(Debug)]
@@ -46,14 +45,14 @@ pub struct Shared {
 impl AccessServer {
     /// Serves on a bound listener and registers; both have happened when this returns.
     ///
-    /// `advertise` is a host or host:port that clients are told to dial.
+    /// `advertise` is what clients are told to dial, where that is not the listening address.
     ///
     /// # Errors
     ///
     /// When the listener has no address.
     pub async fn start(
         name: &str,
-        advertise: Option<&str>,
+        advertise: Option<Host>,
         listener: TcpListener,
         config: &Config,
         shared: &Shared,
@@ -65,15 +64,8 @@ impl AccessServer {
             half_frame: config.session.half_frame,
             write: config.session.write_deadline,
         };
-        let shutdown = Shutdown::default();
         let clock = Arc::clone(&shared.clock);
-        let manager = Manager::new(
-            shared.ids.clone(),
-            clock,
-            deadlines,
-            config.limits.outbound,
-            shutdown.clone(),
-        );
+        let manager = Manager::new(shared.ids.clone(), clock, deadlines, config.limits.outbound);
         let services = Arc::clone(&shared.services);
         serve_sessions(
             listener,
@@ -85,7 +77,10 @@ impl AccessServer {
         let membership = Membership {
             registry: Arc::clone(&shared.registry),
             name: name.to_owned(),
-            advertised: advertised(advertise, addr),
+            advertised: match advertise {
+                Some(host) => host.at(addr.port()),
+                None => addr.to_string(),
+            },
             manager: Arc::clone(&manager),
             ttl: config.registry.lease,
             renewals: 0,
@@ -93,7 +88,7 @@ impl AccessServer {
         let advertised = membership.advertised.clone();
         let lease = membership.register().await;
         let ticks = shared.clock.ticks(config.registry.heartbeat);
-        shutdown.spawn(membership.keep(lease, ticks));
+        manager.shutdown().spawn(membership.keep(lease, ticks));
         Ok(AccessServer {
             name: name.to_owned(),
             addr,
@@ -164,45 +159,5 @@ impl Membership {
             }
         }
         self.registry.revoke(&lease).await;
-    }
-}
-
-/// The address that stands in the record.
-fn advertised(advertise: Option<&str>, listening: SocketAddr) -> String {
-    let port = listening.port();
-    match advertise {
-        None => listening.to_string(),
-        Some(host) => match host.parse::<IpAddr>() {
-            Ok(ip) => SocketAddr::new(ip, port).to_string(),
-            Err(_) if has_port(host) => host.to_owned(),
-            Err(_) => format!("{host}:{port}"),
-        },
-    }
-}
-
-fn has_port(host: &str) -> bool {
-    host.rsplit_once(':')
-        .is_some_and(|(_, port)| port.parse::<u16>().is_ok())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_without_a_port_gets_the_listening_one() {
-        let listening = "0.0.0.0:11000".parse().unwrap();
-        assert_eq!(advertised(None, listening), "0.0.0.0:11000");
-        assert_eq!(
-            advertised(Some("im.example.org"), listening),
-            "im.example.org:11000"
-        );
-        assert_eq!(
-            advertised(Some("im.example.org:443"), listening),
-            "im.example.org:443"
-        );
-        assert_eq!(advertised(Some("10.0.0.1"), listening), "10.0.0.1:11000");
-        assert_eq!(advertised(Some("::1"), listening), "[::1]:11000");
-        assert_eq!(advertised(Some("[::1]:99"), listening), "[::1]:99");
     }
 }

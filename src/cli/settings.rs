@@ -1,9 +1,9 @@
 //! The config as a command line asks for it.
 
-use std::net::IpAddr;
 use std::path::Path;
 
 use imd::Config;
+use imd::config::Host;
 use imd::service::salted_token;
 
 use super::failure::Failure;
@@ -52,8 +52,9 @@ pub fn daemon(args: &DaemonArgs) -> Result<Config, Failure> {
 
 /// One port for several access servers would be wrong for all but one.
 fn check_host(host: &str) -> Result<(), Failure> {
-    let is_bracketed = host.starts_with('[') && host.ends_with(']');
-    if host.parse::<IpAddr>().is_ok() || is_bracketed || !host.contains(':') {
+    let is_alone = Host::parse(host).is_some_and(|host| host.port.is_none());
+    // What has no colon has no port; whether it is a host is the config's to say.
+    if is_alone || !host.contains(':') {
         return Ok(());
     }
     Err(Failure::Usage(format!(

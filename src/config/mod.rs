@@ -3,9 +3,11 @@
 mod defaults;
 mod error;
 mod form;
+mod host;
 mod validate;
 
 pub use error::ConfigError;
+pub use host::Host;
 
 use std::fmt;
 use std::net::SocketAddr;

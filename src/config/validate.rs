@@ -1,9 +1,9 @@
 use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::error::Invalid;
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, Host};
 use crate::codec::MAX_FRAME;
 use crate::idgen::MAX_MACHINE;
 
@@ -100,7 +100,7 @@ impl Config {
             })?;
             if let Some(advertise) = &server.advertise {
                 ensure(
-                    is_host(advertise),
+                    Host::parse(advertise).is_some(),
                     &format!("access.{index}.advertise"),
                     || format!("{advertise:?} is no host or host:port that a client can dial"),
                 )?;
@@ -190,63 +190,5 @@ fn ensure(holds: bool, key: &str, message: impl FnOnce() -> String) -> Result<()
             message: message(),
             rival: None,
         })
-    }
-}
-
-/// A host, or host:port. An unspecified address is none that can be dialled.
-fn is_host(text: &str) -> bool {
-    let is_alone = text.parse::<IpAddr>().is_ok() || text.ends_with(']');
-    let host = match text.rsplit_once(':') {
-        _ if is_alone => text,
-        Some((host, port)) if port.parse::<u16>().is_ok_and(|port| port > 0) => host,
-        Some(_) => return false,
-        None => text,
-    };
-    let bracketed = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'));
-    match bracketed.unwrap_or(host).parse::<IpAddr>() {
-        Ok(ip) => !ip.is_unspecified() && (bracketed.is_none() || ip.is_ipv6()),
-        Err(_) => {
-            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-            !host.is_empty() && host.chars().all(plain)
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_clients_can_dial() {
-        for good in [
-            "h",
-            "im.example.org",
-            "im:99",
-            "10.0.0.1",
-            "10.0.0.1:9",
-            "::1",
-            "[::1]",
-            "[::1]:9",
-        ] {
-            assert!(is_host(good), "{good}");
-        }
-        for bad in [
-            "",
-            ":9",
-            "h:",
-            "h:0",
-            "h:x",
-            "0.0.0.0",
-            "0.0.0.0:9",
-            "[::]",
-            "http://x",
-            "a b",
-            "[h]",
-            "[10.0.0.1]",
-        ] {
-            assert!(!is_host(bad), "{bad}");
-        }
     }
 }

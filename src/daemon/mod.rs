@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::access::{AccessServer, Shared};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Host};
 use crate::gateway::{Directory, GatewayHandler};
 use crate::http;
 use crate::listener::{Admission, bind, serve_sessions};
@@ -106,7 +106,7 @@ impl Imd {
 
         let mut access = Vec::new();
         for (server, listener) in config.access.0.iter().zip(listeners.access) {
-            let advertise = server.advertise.as_deref();
+            let advertise = server.advertise.as_deref().and_then(Host::parse);
             let server =
                 AccessServer::start(&server.name, advertise, listener, &config, &shared).await?;
             access.push(server);
@@ -268,18 +268,17 @@ async fn start_gateway(listener: TcpListener, config: &Config, shared: &Shared) 
         half_frame: config.session.half_frame,
         write: config.session.write_deadline,
     };
-    let shutdown = Shutdown::default();
     let manager = Manager::new(
         shared.ids.clone(),
         Arc::clone(&shared.clock),
         deadlines,
         config.limits.outbound,
-        shutdown.clone(),
     );
     let registry = Arc::clone(&shared.registry);
     let directory = Arc::new(Directory::new(registry, config.gateway.strategy));
     directory.refresh().await;
     let ticks = shared.clock.ticks(config.gateway.refresh);
+    let shutdown = manager.shutdown();
     shutdown.spawn(Arc::clone(&directory).keep_fresh(ticks, shutdown.clone()));
     serve_sessions(
         listener,

@@ -37,13 +37,12 @@ pub struct Manager {
 }
 
 impl Manager {
-    /// A manager without sessions. Their tasks are spawned on `shutdown`.
+    /// A manager without sessions.
     pub fn new(
         ids: SessionIds,
         clock: Arc<dyn Clock>,
         deadlines: Deadlines,
         outbound_limit: usize,
-        shutdown: Shutdown,
     ) -> Arc<Self> {
         Arc::new(Manager {
             shards: Default::default(),
@@ -52,7 +51,7 @@ impl Manager {
             clock,
             deadlines,
             outbound_limit,
-            shutdown,
+            shutdown: Shutdown::default(),
         })
     }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 use imd::clock::ManualClock;
 use imd::proto::{Code, Reply};
 use imd::session::{CloseReason, Deadlines, Manager, SendError, Session, SessionIds};
-use imd::shutdown::Shutdown;
 
 fn manager(outbound: usize) -> Arc<Manager> {
     manager_of(&SessionIds::default(), outbound)
@@ -21,7 +20,7 @@ fn manager_of(ids: &SessionIds, outbound: usize) -> Arc<Manager> {
         write: Duration::from_secs(10),
     };
     let clock = Arc::new(ManualClock::default());
-    Manager::new(ids.clone(), clock, deadlines, outbound, Shutdown::default())
+    Manager::new(ids.clone(), clock, deadlines, outbound)
 }
 
 fn open(manager: &Manager) -> Arc<Session> {

@@ -154,6 +154,10 @@ async fn clients_are_told_the_advertised_address_or_the_one_by_which_they_came()
     config.access.0[1].advertise = Some("im.example.org".into());
     let imd = start(config).await;
     let port = |server: usize| imd.access_servers()[server].addr().port();
+    assert_eq!(
+        imd.access_servers()[0].advertised(),
+        format!("0.0.0.0:{}", port(0))
+    );
     let gateway = std::net::SocketAddr::from(([127, 0, 0, 1], imd.gateway_addr().port()));
     let mut wire = Wire::connect(gateway).await;
     assert_eq!(wire.ask().await.addr, format!("127.0.0.1:{}", port(0)));
