@@ -1,5 +1,7 @@
 //! imd.toml: its defaults, and what is said about a wrong one.
 
+use std::time::Duration;
+
 use imd::config::{Config, ConfigError, SHIPPED};
 
 fn error(toml: &str) -> String {
@@ -30,19 +32,24 @@ fn keys(toml: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_shipped_file_says_what_the_defaults_are() {
-    assert_eq!(
-        Config::from_toml(SHIPPED, "imd.toml").unwrap(),
-        Config::default()
-    );
+fn the_shipped_file_says_what_the_defaults_are_and_keeps_messages_in_a_folder() {
+    let mut expected = Config::default();
+    expected.store.path = Some("imd-data".into());
+    assert_eq!(Config::from_toml(SHIPPED, "imd.toml").unwrap(), expected);
 }
 
 #[test]
 fn the_shipped_file_has_every_key() {
     let mut every = Config::default();
     every.access.0[0].advertise = Some("im.example.org".into());
-    // `advertise` has no default, so it stands there as a comment.
-    let shipped = SHIPPED.replace("# advertise", "advertise");
+    every.store.path = Some("imd-data".into());
+    every.store.keep = Some(Duration::from_secs(30 * 24 * 3600));
+    every.store.max_inbox = Some(100_000);
+    // These have no default, so they stand there as comments.
+    let shipped = SHIPPED
+        .replace("# advertise", "advertise")
+        .replace("# keep", "keep")
+        .replace("# max_inbox", "max_inbox");
     assert_eq!(keys(&shipped), keys(&every.to_toml().unwrap()));
 }
 
@@ -59,7 +66,9 @@ fn what_check_prints_reads_back_as_the_same_config() {
     let mut config = Config::default();
     config.access.resize(5);
     config.access.0[1].advertise = Some("10.0.0.1:99".into());
-    config.session.idle = std::time::Duration::from_millis(90_500);
+    config.session.idle = Duration::from_millis(90_500);
+    config.store.path = Some("some/folder".into());
+    config.store.keep = Some(Duration::from_secs(90));
     let printed = config.to_toml().unwrap();
     assert_eq!(Config::from_toml(&printed, "printed").unwrap(), config);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     AccessServer, AccessServers, Auth, Gateway, Http, Idgen, Limits, PUBLIC_SALT, Registry,
-    SecondLogin, Session, Shutdown, Store, Strategy,
+    SecondLogin, Session, Shutdown, Store, Strategy, SyncMode,
 };
 
 const fn local(port: u16) -> SocketAddr {
@@ -111,6 +111,12 @@ impl Default for Auth {
 impl Default for Store {
     fn default() -> Self {
         Store {
+            path: None,
+            sync: SyncMode::Always,
+            buffer: 16_777_216,
+            min_free: 67_108_864,
+            keep: None,
+            max_inbox: None,
             memory_limit: 1_073_741_824,
         }
     }

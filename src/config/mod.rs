@@ -11,7 +11,7 @@ pub use host::Host;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +25,8 @@ pub const SHIPPED: &str = include_str!("../../imd.toml");
 /// The salt that existing clients of the stack compute their tokens with.
 pub const PUBLIC_SALT: &str = "!0h#?123(ABM";
 
-/// Everything that can be set. [`Config::default`] is what the shipped imd.toml says.
+/// Everything that can be set. [`Config::default`] is what the shipped imd.toml says, but for the store: without a
+/// `store.path` it is in memory.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -200,8 +201,36 @@ impl fmt::Debug for Auth {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Store {
+    /// The folder that everything is kept in; without one, it is kept in memory and gone with the process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// When a message counts as stored.
+    pub sync: SyncMode,
+    /// Bytes of each kind of record that the folder's engine collects in memory before it writes a table.
+    pub buffer: u64,
+    /// With less room on the disk than so many bytes, sends are refused with 90001.
+    pub min_free: u64,
+    /// Entries older than this are removed.
+    #[serde(
+        with = "form::optional_duration",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub keep: Option<Duration>,
+    /// So many entries of an inbox are kept: the newest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_inbox: Option<u64>,
     /// Bytes that the memory store may hold; past it sends are refused with 90001.
     pub memory_limit: usize,
+}
+
+/// When a message counts as stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SyncMode {
+    /// When the disk has it: it survives a power cut.
+    Always,
+    /// When the operating system has it: it survives the death of the process.
+    Os,
 }
 
 /// `[http]`

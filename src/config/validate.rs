@@ -1,5 +1,6 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::Invalid;
@@ -12,6 +13,9 @@ const PAGE_OVERHEAD: usize = 256;
 
 /// The longest duration that can be set: well inside what timers and Unix milliseconds can add up.
 const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// The shortest time that messages can be kept for.
+const MIN_KEEP: Duration = Duration::from_secs(1);
 
 impl Config {
     /// Checks every value, also those that a program or a flag has set.
@@ -28,6 +32,7 @@ impl Config {
         self.check_access()?;
         self.check_limits()?;
         self.check_listeners()?;
+        self.check_store()?;
         ensure(
             self.registry.heartbeat < self.registry.lease,
             "registry.heartbeat",
@@ -80,6 +85,34 @@ impl Config {
             "session.tcp_user_timeout",
             || "must be at most 24 days".into(),
         )
+    }
+
+    fn check_store(&self) -> Result<(), Invalid> {
+        let store = &self.store;
+        let has_name = |path: &PathBuf| !path.as_os_str().is_empty();
+        ensure(
+            store.path.as_ref().is_none_or(has_name),
+            "store.path",
+            || "names no folder: leave the key out to keep everything in memory".into(),
+        )?;
+        ensure(
+            (1 << 16..=1 << 30).contains(&store.buffer),
+            "store.buffer",
+            || format!("{} must be from {} to {}", store.buffer, 1 << 16, 1 << 30),
+        )?;
+        ensure(
+            store.keep.is_none_or(|keep| keep >= MIN_KEEP),
+            "store.keep",
+            || "must be at least 1s".into(),
+        )?;
+        ensure(
+            store.keep.is_none_or(|keep| keep <= MAX_DURATION),
+            "store.keep",
+            || "must be at most 100 years".into(),
+        )?;
+        ensure(store.max_inbox != Some(0), "store.max_inbox", || {
+            "must be at least 1".into()
+        })
     }
 
     fn check_access(&self) -> Result<(), Invalid> {

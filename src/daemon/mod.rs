@@ -219,7 +219,7 @@ impl Imd {
         }
     }
 
-    /// Stops: accepts nothing more, deregisters, tells and drains the sessions, flushes the store. All within
+    /// Stops: accepts nothing more, deregisters, tells and drains the sessions, closes the store. All within
     /// `shutdown.grace`, and a second more for what has to be cut off. The ports are free when this returns.
     pub async fn shutdown(self) -> Report {
         let grace = self.grace;
@@ -234,8 +234,8 @@ impl Imd {
             http.ended_within(grace).await
         });
         let unfinished = ending.join_all().await.into_iter().sum();
-        if let Err(error) = self.services.store().flush().await {
-            tracing::error!(%error, "the store was not flushed");
+        if let Err(error) = self.services.store().close().await {
+            tracing::error!(%error, "the store was not closed");
         }
         Report {
             unfinished,

@@ -405,7 +405,15 @@ impl Store for MemoryStore {
         self.state.lock().ledger
     }
 
-    async fn flush(&self) -> Result<(), StoreFailed> {
+    async fn clean(&self, _now: i64) -> Result<u64, StoreFailed> {
+        Ok(0)
+    }
+
+    async fn failed(&self) -> StoreFailed {
+        std::future::pending().await
+    }
+
+    async fn close(&self) -> Result<(), StoreFailed> {
         Ok(())
     }
 }

@@ -9,9 +9,12 @@ pub use memory::MemoryStore;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use prost::encoding::encoded_len_varint;
+
+use crate::config;
 
 /// What an inbox entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -174,7 +177,7 @@ pub struct StoreFailed(pub String);
 pub struct Level {
     /// Whose inbox.
     pub uid: i64,
-    /// The read mark.
+    /// The read mark, or the last entry that was removed: nothing up to here is still to come.
     pub read: i64,
     /// The newest version.
     pub total: i64,
@@ -253,7 +256,38 @@ pub struct Page {
     pub total: i64,
 }
 
-/// What became of the messages, one count for each receiver of each.
+/// What is kept, and for how long. Without limits, everything for ever.
+///
+/// What is removed leaves its version number behind: the inbox then begins at the oldest entry left. A sender's message
+/// id is remembered for as long as its message, and for [`KEEP_IDS`] at least.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Entries older than this are removed.
+    pub keep: Option<Duration>,
+    /// So many entries of an inbox are kept: the newest.
+    pub max_inbox: Option<u64>,
+}
+
+impl From<&config::Store> for Retention {
+    fn from(config: &config::Store) -> Self {
+        Retention {
+            keep: config.keep,
+            max_inbox: config.max_inbox,
+        }
+    }
+}
+
+impl Retention {
+    /// Whether nothing is ever removed.
+    pub fn is_off(&self) -> bool {
+        *self == Retention::default()
+    }
+}
+
+/// For so long the id of a message is remembered, also when the message itself is removed earlier.
+pub const KEEP_IDS: Duration = Duration::from_secs(24 * 3600);
+
+/// What became of the messages of this run, one count for each receiver of each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ledger {
     /// Entries in inboxes.
@@ -281,7 +315,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// The entries of an inbox after version `after`, and sets the read mark to `after`.
     ///
     /// The mark never goes back. An `after` below 0 counts as 0; one beyond the newest version counts as 0 too and
-    /// leaves the mark alone, since it comes from another life of the store.
+    /// leaves the mark alone, since it comes from another life of the store. Where old entries were removed, an `after`
+    /// before them counts as the last of them.
     ///
     /// # Errors
     ///
@@ -312,10 +347,23 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// What became of the messages so far.
     fn ledger(&self) -> Ledger;
 
-    /// Brings everything to where it is kept, before the process ends.
+    /// Removes what the store's [`Retention`] lets go at Unix time `now`, in milliseconds. Others are served meanwhile.
+    ///
+    /// Answers how many entries it removed.
     ///
     /// # Errors
     ///
     /// [`StoreFailed`]
-    async fn flush(&self) -> Result<(), StoreFailed>;
+    async fn clean(&self, now: i64) -> Result<u64, StoreFailed>;
+
+    /// Resolves when the store has failed for good, and says why: it answers nothing from then on.
+    async fn failed(&self) -> StoreFailed;
+
+    /// Brings everything to where it is kept, and lets go of it: another may open it now. Nothing is answered
+    /// afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreFailed`]
+    async fn close(&self) -> Result<(), StoreFailed>;
 }

@@ -84,11 +84,11 @@ pub struct OddStore {
     pub synced: Gate,
     pub level: Gate,
     pub user: Gate,
-    pub flushed: AtomicU32,
+    pub closed: AtomicU32,
 }
 
 impl OddStore {
-    pub fn all_but_flush(&self) -> [&Gate; 4] {
+    pub fn all_but_close(&self) -> [&Gate; 4] {
         [&self.commit, &self.sync, &self.level, &self.user]
     }
 }
@@ -102,7 +102,7 @@ pub async fn start_odd(config: Config) -> (Imd, Arc<OddStore>) {
         synced: Gate::new(),
         level: Gate::new(),
         user: Gate::new(),
-        flushed: AtomicU32::new(0),
+        closed: AtomicU32::new(0),
     });
     let imd = Imd::start_with_store(config, store.clone()).await.unwrap();
     (imd, store)
@@ -144,8 +144,16 @@ impl Store for OddStore {
         self.store.ledger()
     }
 
-    async fn flush(&self) -> Result<(), StoreFailed> {
-        self.flushed.fetch_add(1, Ordering::SeqCst);
+    async fn clean(&self, now: i64) -> Result<u64, StoreFailed> {
+        self.store.clean(now).await
+    }
+
+    async fn failed(&self) -> StoreFailed {
+        self.store.failed().await
+    }
+
+    async fn close(&self) -> Result<(), StoreFailed> {
+        self.closed.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ use crate::support::{Wire, access, login, p2p, post, soon, sync, user};
 async fn a_failing_store_is_answered_90001_everywhere() {
     let (imd, store) = start_odd(Config::ephemeral()).await;
     let mut ann = user(&imd, 1).await;
-    store.all_but_flush().iter().for_each(|gate| gate.fail());
+    store.all_but_close().iter().for_each(|gate| gate.fail());
 
     let reply = ann.p2p(2, "m", "x").await;
     assert_eq!(
@@ -34,7 +34,7 @@ async fn a_failing_store_is_answered_90001_everywhere() {
     assert_eq!(answer["code"], 90001);
     ann.ping().await;
 
-    store.all_but_flush().iter().for_each(|gate| gate.open());
+    store.all_but_close().iter().for_each(|gate| gate.open());
     assert_eq!(ann.p2p(2, "m", "x").await.err_code, 0);
     bob.login(&imd, 2).await;
     assert_eq!(bob.notified().await, (0, 1));
@@ -164,9 +164,9 @@ async fn a_panic_in_a_handler_ends_its_session_alone() {
 #[tokio::test]
 async fn a_shutdown_flushes_the_store() {
     let (imd, store) = start_odd(Config::ephemeral()).await;
-    assert_eq!(store.flushed.load(Ordering::SeqCst), 0);
+    assert_eq!(store.closed.load(Ordering::SeqCst), 0);
     soon(imd.shutdown()).await;
-    assert_eq!(store.flushed.load(Ordering::SeqCst), 1);
+    assert_eq!(store.closed.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
