@@ -45,7 +45,7 @@ pub struct Cli {
 /// The flags of the daemon. They count more than the config.
 #[derive(Args)]
 pub struct DaemonArgs {
-    /// The config, as TOML [default: the imd.toml that imd is shipped with]
+    /// The config, as TOML [default: the imd.toml that imd is shipped with, but everything in memory]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Let every listener take a free port
@@ -60,6 +60,12 @@ pub struct DaemonArgs {
     /// How many access servers there are
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub access: Option<u16>,
+    /// Keep everything in this folder
+    #[arg(long, value_name = "DIR")]
+    pub store: Option<PathBuf>,
+    /// Keep everything in memory, whatever the config says
+    #[arg(long, conflicts_with = "store")]
+    pub memory: bool,
 }
 
 impl DaemonArgs {
@@ -71,6 +77,8 @@ impl DaemonArgs {
             ("--advertise", self.advertise.is_some()),
             ("--addr-file", self.addr_file.is_some()),
             ("--access", self.access.is_some()),
+            ("--store", self.store.is_some()),
+            ("--memory", self.memory),
         ];
         flags
             .into_iter()
@@ -104,7 +112,7 @@ pub enum Command {
 
 #[derive(Args)]
 pub struct ConfigArgs {
-    /// The config, as TOML [default: the imd.toml that imd is shipped with]
+    /// The config, as TOML [default: the imd.toml that imd is shipped with, but everything in memory]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }

@@ -43,6 +43,13 @@ pub fn daemon(args: &DaemonArgs) -> Result<Config, Failure> {
         }
         flags.push(format!("--advertise {host}"));
     }
+    if let Some(folder) = &args.store {
+        config.store.path = Some(folder.clone());
+        flags.push(format!("--store {}", folder.display()));
+    }
+    if args.memory {
+        config.store.path = None;
+    }
     // The file was good, so a flag is at fault.
     config
         .validate()

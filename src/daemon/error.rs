@@ -2,7 +2,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::config::ConfigError;
-use crate::store::StoreFailed;
+use crate::store::{OpenError, StoreFailed};
 
 /// Why an `imd` did not start. Its text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -28,11 +28,14 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
-    /// A listener was lost right after it was bound.
-    #[error("a listener has failed: {0}")]
-    Listener(#[from] io::Error),
-    /// The store could not be opened.
+    /// A listener was lost right after it was bound, or no thread could be had.
+    #[error("the system refuses: {0}")]
+    System(#[from] io::Error),
+    /// The store's folder can't be used.
     #[error(transparent)]
+    Folder(#[from] OpenError),
+    /// The store does not answer.
+    #[error("the store does not answer: {0}")]
     Store(#[from] StoreFailed),
 }
 

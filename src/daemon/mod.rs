@@ -8,6 +8,7 @@ pub use addresses::{AccessAddress, Addresses, dialable};
 pub use error::StartError;
 pub use report::Report;
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::access::{AccessServer, Shared};
 use crate::clock::Clock;
-use crate::config::{Config, Host};
+use crate::config::{self, Config, Host};
 use crate::gateway::{Directory, GatewayHandler};
 use crate::http;
 use crate::listener::{Admission, bind, serve_sessions};
@@ -26,7 +27,7 @@ use crate::registry::{MemoryRegistry, Registry};
 use crate::service::Services;
 use crate::session::{CloseReason, Deadlines, Manager, SessionIds};
 use crate::shutdown::Shutdown;
-use crate::store::{MemoryStore, Store};
+use crate::store::{DurableStore, MemoryStore, Store};
 
 /// A running stack: gateway, access servers, registry, store and HTTP API as tasks of the current runtime.
 ///
@@ -77,8 +78,16 @@ impl Imd {
     ///
     /// When the config is wrong, or a port can't be had; then nothing runs.
     pub async fn start(config: Config) -> Result<Imd, StartError> {
-        let store = Arc::new(MemoryStore::new(config.store.memory_limit));
-        Imd::start_with_store(config, store).await
+        // Before anything is made on the disk.
+        config.validate()?;
+        let store = open_store(&config.store).await?;
+        let started = Imd::start_with_store(config, Arc::clone(&store)).await;
+        if started.is_err()
+            && let Err(error) = store.close().await
+        {
+            tracing::error!(%error, "the store was not closed");
+        }
+        started
     }
 
     /// Starts a stack over a store of the caller's own.
@@ -258,6 +267,17 @@ impl Drop for Imd {
             manager.shutdown().hurry();
         }
     }
+}
+
+/// The store that the config names.
+async fn open_store(config: &config::Store) -> Result<Arc<dyn Store>, StartError> {
+    let Some(path) = config.path.clone() else {
+        return Ok(Arc::new(MemoryStore::new(config.memory_limit)));
+    };
+    let config = config.clone();
+    // It waits for the disk.
+    let opened = tokio::task::spawn_blocking(move || DurableStore::open(&path, &config)).await;
+    Ok(Arc::new(opened.map_err(io::Error::from)??))
 }
 
 /// Serves the gateway, with its list read.

@@ -3,8 +3,10 @@
 //! Everything that changes what is stored goes through [`Store::commit`] as a batch: one hand-over for all that one
 //! read of a socket brought, so that a durable store can write and sync many batches as one.
 
+mod durable;
 mod memory;
 
+pub use durable::{DurableStore, OpenError};
 pub use memory::MemoryStore;
 
 use std::fmt;
@@ -165,6 +167,9 @@ pub enum Rejected {
     /// There is no room left.
     #[error("the store is full")]
     Full,
+    /// What the write depends on can't be read: it is damaged, or the disk does not give it.
+    #[error("what is stored can't be read")]
+    Unreadable,
 }
 
 /// The store itself has failed; nothing is known of the batch or the question.

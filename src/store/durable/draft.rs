@@ -1,0 +1,539 @@
+//! What one commit will change: the writes are done here, on the last state and what the draft has changed already, and
+//! become one batch of the engine.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use quick_cache::Weighter;
+use quick_cache::unsync::Cache;
+
+use super::engine::{Change, EngineError, View};
+use super::record::{
+    self, Damaged, EntryRecord, GroupRecord, IdRecord, MemberRecord, MessageRecord, NumberRecord,
+    Record, STATE, StateRecord, TextRecord, UserRecord,
+};
+use crate::store::{KEEP_IDS, Kind, Level, Message, Rejected, Write};
+
+/// Inboxes whose ends are remembered.
+const HEADS: usize = 65_536;
+
+/// Members of groups that are remembered, in all.
+const MEMBERS: u64 = 1 << 20;
+
+/// [`KEEP_IDS`] in milliseconds.
+const KEEP_IDS_MS: i64 = KEEP_IDS.as_millis() as i64;
+
+/// The ends of an inbox.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Head {
+    /// The newest version.
+    pub total: i64,
+    /// The read mark.
+    pub read: i64,
+    /// The last version that was removed.
+    pub cut: i64,
+}
+
+impl Head {
+    /// Reads the ends of an inbox.
+    ///
+    /// # Errors
+    ///
+    /// When they can't be read.
+    pub fn read(view: &View<'_>, uid: i64) -> Result<Head, EngineError> {
+        let number = |key: &[u8]| {
+            Ok::<_, EngineError>(view.get::<NumberRecord>(key)?.map_or(0, |n| n.value))
+        };
+        let cut = number(&record::cut_key(uid))?;
+        let (first, last) = (record::inbox_key(uid, 0), record::inbox_key(uid, i64::MAX));
+        let newest = view.range(&first, &last).next_back().transpose()?;
+        Ok(Head {
+            total: newest.map_or(cut, |(key, _)| record::last_number(&key)),
+            read: number(&record::read_key(uid))?,
+            cut,
+        })
+    }
+
+    /// The same for a client.
+    pub fn level(self, uid: i64) -> Level {
+        Level {
+            uid,
+            read: self.read.max(self.cut),
+            total: self.total,
+        }
+    }
+}
+
+/// What the writer need not read again. It is always what the last commit left.
+#[derive(Debug)]
+pub struct Remembered {
+    heads: Cache<i64, Head>,
+    members: Cache<i64, Arc<[i64]>, ByMembers>,
+}
+
+#[derive(Debug, Clone)]
+struct ByMembers;
+
+impl Weighter<i64, Arc<[i64]>> for ByMembers {
+    fn weight(&self, _: &i64, members: &Arc<[i64]>) -> u64 {
+        1 + members.len() as u64
+    }
+}
+
+impl Default for Remembered {
+    fn default() -> Self {
+        Remembered {
+            heads: Cache::new(HEADS),
+            members: Cache::with_weighter(HEADS, MEMBERS, ByMembers),
+        }
+    }
+}
+
+/// The next commit, in the making.
+pub struct Draft<'a> {
+    view: View<'a>,
+    remembered: &'a mut Remembered,
+    state: StateRecord,
+    changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// The inboxes that it has touched, as they will be.
+    heads: HashMap<i64, Head>,
+    /// The groups that it has touched.
+    members: HashMap<i64, Arc<[i64]>>,
+    /// The newest version before, of the inboxes that it lets grow.
+    begun: HashMap<i64, i64>,
+    /// Entries that it puts into inboxes.
+    entries: u64,
+}
+
+/// Where the message of an entry that goes stands.
+enum Body {
+    Own(MessageRecord),
+    /// In a text that other inboxes have too.
+    Shared {
+        number: u64,
+        /// How many no longer have it.
+        left_by: i64,
+    },
+    /// In a text that no other inbox has any more.
+    Last {
+        number: u64,
+        message: MessageRecord,
+    },
+}
+
+/// What a write comes to: the inner error is the client's, the outer one the store's.
+type Applied = Result<Result<(), Rejected>, EngineError>;
+
+impl<'a> Draft<'a> {
+    /// An empty one on top of the state of `view`.
+    pub fn new(view: View<'a>, remembered: &'a mut Remembered, state: StateRecord) -> Self {
+        Draft {
+            view,
+            remembered,
+            state,
+            changes: BTreeMap::new(),
+            heads: HashMap::new(),
+            members: HashMap::new(),
+            begun: HashMap::new(),
+            entries: 0,
+        }
+    }
+
+    /// How many entries it puts into inboxes.
+    pub fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// How far an inbox goes now.
+    ///
+    /// # Errors
+    ///
+    /// When it can't be read.
+    pub fn level(&mut self, uid: i64) -> Result<Level, EngineError> {
+        Ok(self.head(uid)?.level(uid))
+    }
+
+    /// Does one write, wholly or not at all; the inboxes that it lets grow are added to `grown`.
+    ///
+    /// # Errors
+    ///
+    /// When what it depends on can't be read.
+    pub fn apply(&mut self, write: Write, grown: &mut Vec<i64>) -> Applied {
+        match write {
+            Write::P2p { target, message } => self.deliver(target, message, grown),
+            Write::Ack { target, message } => {
+                if !self.has_received(message.source, target, &message.msg_id)? {
+                    return Ok(Err(Rejected::NoSuchMessage));
+                }
+                self.deliver(target, message, grown)
+            }
+            Write::Group { message } => self.deliver_to_group(message, grown),
+            Write::Register { uid, user } => {
+                let key = record::user_key(uid);
+                if self.has::<UserRecord>(&key)? {
+                    return Ok(Err(Rejected::UserExists));
+                }
+                let user = UserRecord {
+                    name: user.name,
+                    password_hash: user.password_hash,
+                };
+                self.put(key, &user);
+                Ok(Ok(()))
+            }
+            Write::CreateGroup { group, name, owner } => {
+                self.put(record::group_key(group), &GroupRecord { name });
+                self.put(record::member_key(group, owner), &self.member_from_now());
+                self.members.insert(group, Arc::from([owner]));
+                Ok(Ok(()))
+            }
+            Write::Join { group, uid, most } => self.join(group, uid, most),
+            Write::Quit { group, uid } => self.quit(group, uid),
+        }
+    }
+
+    /// Moves a read mark forward, never beyond the inbox.
+    ///
+    /// # Errors
+    ///
+    /// When the inbox can't be read.
+    pub fn mark_read(&mut self, uid: i64, read: i64) -> Result<(), EngineError> {
+        let mut head = self.head(uid)?;
+        if read > head.read && read <= head.total {
+            head.read = read;
+            self.heads.insert(uid, head);
+            self.put(record::read_key(uid), &NumberRecord { value: read });
+        }
+        Ok(())
+    }
+
+    /// The changes as the engine takes them, with the commit's number.
+    pub fn finish(self) -> Finished {
+        let state = StateRecord {
+            commits: self.state.commits + 1,
+            ..self.state
+        };
+        let mut changes = self.changes;
+        changes.insert(STATE.to_vec(), Some(state.seal(STATE)));
+        Finished {
+            state,
+            changes: changes.into_iter().collect(),
+            heads: self.heads,
+            members: self.members,
+            begun: self.begun,
+            entries: self.entries,
+        }
+    }
+
+    fn deliver(&mut self, target: i64, message: Message, grown: &mut Vec<i64>) -> Applied {
+        let id = record::id_key(message.kind, message.source, &message.msg_id, target);
+        if self.has::<IdRecord>(&id)? {
+            return Ok(Ok(()));
+        }
+        let head = self.head(target)?;
+        self.put(id, &IdRecord::default());
+        let entry = EntryRecord {
+            message: Some(message.into()),
+            ..EntryRecord::default()
+        };
+        self.append(target, head, &entry);
+        grown.push(target);
+        Ok(Ok(()))
+    }
+
+    fn deliver_to_group(&mut self, message: Message, grown: &mut Vec<i64>) -> Applied {
+        let group = message.group;
+        let Some(members) = self.members(group)? else {
+            return Ok(Err(Rejected::NoSuchGroup));
+        };
+        if !members.contains(&message.source) {
+            return Ok(Err(Rejected::NotAMember));
+        }
+        let id = record::id_key(Kind::Group, message.source, &message.msg_id, group);
+        if self.has::<IdRecord>(&id)? {
+            return Ok(Ok(()));
+        }
+        // Whatever can't be read is read before anything is changed.
+        let heads = members
+            .iter()
+            .map(|&uid| self.head(uid))
+            .collect::<Result<Vec<_>, _>>()?;
+        self.state.texts += 1;
+        let text = self.state.texts;
+        let entry = EntryRecord {
+            text,
+            text_sent_at: message.sent_at,
+            message: None,
+        };
+        let stored = TextRecord {
+            message: Some(message.into()),
+            receivers: members.len() as u64,
+        };
+        self.put(id, &IdRecord { text });
+        self.put(record::text_key(text).to_vec(), &stored);
+        for (&uid, head) in members.iter().zip(heads) {
+            self.append(uid, head, &entry);
+        }
+        grown.extend_from_slice(&members);
+        Ok(Ok(()))
+    }
+
+    fn append(&mut self, uid: i64, mut head: Head, entry: &EntryRecord) {
+        self.begun.entry(uid).or_insert(head.total);
+        head.total += 1;
+        self.put(record::inbox_key(uid, head.total).to_vec(), entry);
+        self.heads.insert(uid, head);
+        self.entries += 1;
+    }
+
+    fn join(&mut self, group: i64, uid: i64, most: usize) -> Applied {
+        let Some(members) = self.members(group)? else {
+            return Ok(Err(Rejected::NoSuchGroup));
+        };
+        if members.contains(&uid) {
+            return Ok(Ok(()));
+        }
+        if members.len() >= most {
+            return Ok(Err(Rejected::GroupFull));
+        }
+        self.put(record::member_key(group, uid), &self.member_from_now());
+        let members = members.iter().copied().chain([uid]).collect();
+        self.members.insert(group, members);
+        Ok(Ok(()))
+    }
+
+    fn quit(&mut self, group: i64, uid: i64) -> Applied {
+        let Some(members) = self.members(group)? else {
+            return Ok(Err(Rejected::NoSuchGroup));
+        };
+        let key = record::member_key(group, uid);
+        let Some(member) = self.get::<MemberRecord>(&key)? else {
+            return Ok(Ok(()));
+        };
+        let until = self.state.texts + 1;
+        if member.since < until {
+            self.put(record::former_key(uid, group, until), &member);
+        }
+        self.remove(key);
+        let members = members.iter().copied().filter(|&m| m != uid).collect();
+        self.members.insert(group, members);
+        Ok(Ok(()))
+    }
+
+    fn member_from_now(&self) -> MemberRecord {
+        MemberRecord {
+            since: self.state.texts + 1,
+        }
+    }
+
+    /// Whether `uid` got a message of that id from `source`, alone or as a member of a group.
+    fn has_received(&self, uid: i64, source: i64, msg_id: &str) -> Result<bool, EngineError> {
+        if self.has::<IdRecord>(&record::id_key(Kind::P2p, source, msg_id, uid))? {
+            return Ok(true);
+        }
+        let prefix = record::id_prefix(Kind::Group, source, msg_id);
+        for (key, value) in self.prefix(&prefix)? {
+            let text = IdRecord::open(&key, &value)?.text;
+            if self.was_member(record::last_number(&key), uid, text)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether `uid` was in `group` when the text was sent to it.
+    fn was_member(&self, group: i64, uid: i64, text: u64) -> Result<bool, EngineError> {
+        let member: Option<MemberRecord> = self.get(&record::member_key(group, uid))?;
+        if member.is_some_and(|member| member.since <= text) {
+            return Ok(true);
+        }
+        for (key, value) in self.prefix(&record::former_prefix(uid, group))? {
+            let until = record::last_number(&key).cast_unsigned();
+            if (MemberRecord::open(&key, &value)?.since..until).contains(&text) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Removes the entries of an inbox up to version `through`, as of Unix time `now`: all of them or none.
+    ///
+    /// # Errors
+    ///
+    /// When one of them can't be read.
+    pub fn trim(&mut self, uid: i64, through: i64, now: i64) -> Result<u64, EngineError> {
+        let mut head = self.head(uid)?;
+        let versions = head.cut + 1..=through.min(head.total);
+        // Whatever can't be read is read before anything is changed.
+        let mut gone = Vec::new();
+        for version in versions.clone() {
+            let key = record::inbox_key(uid, version);
+            let missing = EngineError::Missing { uid, version };
+            let entry: EntryRecord = self.get(&key)?.ok_or(missing)?;
+            let body = match entry.message {
+                Some(message) => Body::Own(message),
+                None => self.share_of(entry.text)?,
+            };
+            gone.push((key, body));
+        }
+        let removed = gone.len() as u64;
+        for (key, body) in gone {
+            self.remove(key);
+            match body {
+                Body::Own(message) => self.forget(&message, uid, now),
+                Body::Shared { number, left_by } => {
+                    let count = NumberRecord { value: left_by };
+                    self.put(record::removed_key(number), &count);
+                }
+                Body::Last { number, message } => {
+                    self.forget(&message, message.group, now);
+                    self.remove(record::text_key(number));
+                    self.remove(record::removed_key(number));
+                }
+            }
+        }
+        if removed > 0 {
+            head.cut = *versions.end();
+            self.heads.insert(uid, head);
+            self.put(record::cut_key(uid), &NumberRecord { value: head.cut });
+        }
+        Ok(removed)
+    }
+
+    /// What becomes of a text when one inbox more no longer has it.
+    fn share_of(&self, number: u64) -> Result<Body, EngineError> {
+        let missing = EngineError::NoText(number);
+        let text: TextRecord = self.get(&record::text_key(number))?.ok_or(missing)?;
+        let count: Option<NumberRecord> = self.get(&record::removed_key(number))?;
+        let left_by = count.map_or(0, |count| count.value) + 1;
+        if left_by.unsigned_abs() < text.receivers {
+            return Ok(Body::Shared { number, left_by });
+        }
+        let message = text.message.ok_or(Damaged(b't'))?;
+        Ok(Body::Last { number, message })
+    }
+
+    /// Forgets the id of a message that is gone, as soon as it is old enough.
+    fn forget(&mut self, message: &MessageRecord, scope: i64, now: i64) {
+        let Some(kind) = message.kind() else { return };
+        let id = record::id_key(kind, message.source, &message.msg_id, scope);
+        let due = message.sent_at.saturating_add(KEEP_IDS_MS);
+        if due <= now {
+            self.remove(id);
+        } else {
+            self.put(record::expiring_key(due, &id), &NumberRecord::default());
+        }
+    }
+
+    /// Forgets an id that has expired; `key` is an [`record::expiring_key`].
+    pub fn expire(&mut self, key: Vec<u8>) {
+        if let Some((_, id)) = record::expiring(&key) {
+            self.remove(id.to_vec());
+        }
+        self.remove(key);
+    }
+
+    fn remove(&mut self, key: Vec<u8>) {
+        self.changes.insert(key, None);
+    }
+
+    fn head(&mut self, uid: i64) -> Result<Head, EngineError> {
+        if let Some(head) = self.heads.get(&uid) {
+            return Ok(*head);
+        }
+        if let Some(head) = self.remembered.heads.get(&uid) {
+            return Ok(*head);
+        }
+        // This draft has not touched it, so the last state has all of it.
+        let head = Head::read(&self.view, uid)?;
+        self.remembered.heads.insert(uid, head);
+        Ok(head)
+    }
+
+    /// The members of a group, if there is one.
+    fn members(&mut self, group: i64) -> Result<Option<Arc<[i64]>>, EngineError> {
+        if let Some(members) = self.members.get(&group) {
+            return Ok(Some(Arc::clone(members)));
+        }
+        if let Some(members) = self.remembered.members.get(&group) {
+            return Ok(Some(Arc::clone(members)));
+        }
+        if !self.has::<GroupRecord>(&record::group_key(group))? {
+            return Ok(None);
+        }
+        let members = self.view.prefix(&record::members_prefix(group));
+        let members: Arc<[i64]> = members
+            .map(|found| Ok(record::last_number(&found?.0)))
+            .collect::<Result<_, EngineError>>()?;
+        self.remembered.members.insert(group, Arc::clone(&members));
+        Ok(Some(members))
+    }
+
+    fn put<R: Record>(&mut self, key: Vec<u8>, record: &R) {
+        let value = record.seal(&key);
+        self.changes.insert(key, Some(value));
+    }
+
+    fn get<R: Record>(&self, key: &[u8]) -> Result<Option<R>, EngineError> {
+        match self.changes.get(key) {
+            Some(Some(value)) => Ok(Some(R::open(key, value)?)),
+            Some(None) => Ok(None),
+            None => self.view.get(key),
+        }
+    }
+
+    fn has<R: Record>(&self, key: &[u8]) -> Result<bool, EngineError> {
+        Ok(self.get::<R>(key)?.is_some())
+    }
+
+    /// The records whose keys begin with `prefix`, as they will be.
+    fn prefix(&self, prefix: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, EngineError> {
+        let mut found = BTreeMap::new();
+        for stored in self.view.prefix(prefix) {
+            let (key, value) = stored?;
+            found.insert(key.to_vec(), value.to_vec());
+        }
+        let from = (Bound::Included(prefix.to_vec()), Bound::Unbounded);
+        let changed = self.changes.range(from);
+        for (key, value) in changed.take_while(|(key, _)| key.starts_with(prefix)) {
+            match value {
+                Some(value) => found.insert(key.clone(), value.clone()),
+                None => found.remove(key),
+            };
+        }
+        Ok(found)
+    }
+}
+
+/// A draft that is ready to be written.
+pub struct Finished {
+    /// What it leaves behind.
+    pub state: StateRecord,
+    /// For the engine.
+    pub changes: Vec<Change>,
+    /// For [`Remembered::adopt`].
+    pub heads: HashMap<i64, Head>,
+    /// For [`Remembered::adopt`].
+    pub members: HashMap<i64, Arc<[i64]>>,
+    /// The newest version before, of the inboxes that grow.
+    pub begun: HashMap<i64, i64>,
+    /// Entries that are put into inboxes.
+    pub entries: u64,
+}
+
+impl Remembered {
+    /// Remembers what a commit has left, once it is written.
+    pub fn adopt(&mut self, heads: HashMap<i64, Head>, members: HashMap<i64, Arc<[i64]>>) {
+        for (uid, head) in heads {
+            self.heads.insert(uid, head);
+        }
+        for (group, list) in members {
+            self.members.insert(group, list);
+        }
+    }
+}

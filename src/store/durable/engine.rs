@@ -1,0 +1,223 @@
+//! The engine under the folder: the only file that speaks to fjall.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use fjall::{
+    Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot, UserKey, UserValue,
+};
+use parking_lot::RwLock;
+
+use super::record::{Damaged, Record, STATE, StateRecord};
+
+/// Sealed tables that wait to be written. At 4 the engine itself would wait, for ever if the disk is full.
+const MOST_SEALED: usize = 2;
+
+/// Tables that were not merged yet. At 20 the engine itself would slow down, at 30 wait.
+const MOST_UNMERGED: usize = 16;
+
+/// How often it is looked whether the engine's own threads have come further; they tell nobody.
+pub const POLL: Duration = Duration::from_millis(1);
+
+/// The share of memory that is spent on reading again what was read before.
+const CACHE: u64 = 32 << 20;
+
+/// Why the engine did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// It could not be read or written.
+    #[error("{0}")]
+    Engine(#[from] fjall::Error),
+    /// What was read is not what was written.
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
+    /// An inbox lacks an entry.
+    #[error("the inbox of {uid} lacks version {version}")]
+    Missing {
+        /// Whose inbox.
+        uid: i64,
+        /// What is not there.
+        version: i64,
+    },
+    /// An entry's text is not there.
+    #[error("text {0} is missing")]
+    NoText(u64),
+}
+
+/// What was changed: a key, and its new value or none.
+pub type Change = (Vec<u8>, Option<Vec<u8>>);
+
+/// An open engine.
+pub struct Engine {
+    db: Database,
+    records: Keyspace,
+    /// What is visible to readers: everything up to the last commit that was published.
+    published: RwLock<Arc<Snapshot>>,
+    /// Bytes that were written since the table in memory was last sealed.
+    collected: AtomicU64,
+    /// So many are collected.
+    buffer: u64,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Opens the engine's folder, or creates it.
+    ///
+    /// # Errors
+    ///
+    /// What the engine says.
+    pub fn open(folder: &Path, buffer: u64) -> Result<Engine, fjall::Error> {
+        let db = Database::builder(folder)
+            .cache_size(CACHE)
+            .manual_journal_persist(true)
+            .worker_threads(2)
+            .open()?;
+        let records = db.keyspace("records", KeyspaceCreateOptions::default)?;
+        Ok(Engine {
+            published: RwLock::new(Arc::new(db.snapshot())),
+            db,
+            records,
+            collected: AtomicU64::new(0),
+            buffer,
+        })
+    }
+
+    /// What is visible to readers.
+    pub fn view(&self) -> View<'_> {
+        View {
+            engine: self,
+            snapshot: Arc::clone(&self.published.read()),
+        }
+    }
+
+    /// Makes what was written visible to readers.
+    pub fn publish(&self) {
+        *self.published.write() = Arc::new(self.db.snapshot());
+    }
+
+    /// Writes changes as one: all of them or none. The operating system has them afterwards.
+    ///
+    /// # Errors
+    ///
+    /// What the engine says; it takes nothing more then.
+    pub fn write(&self, changes: impl Iterator<Item = Change>) -> Result<(), fjall::Error> {
+        let mut batch = self.db.batch().durability(Some(PersistMode::Buffer));
+        let mut bytes = 0;
+        for (key, value) in changes {
+            bytes += key.len() + value.as_ref().map_or(0, Vec::len);
+            match value {
+                Some(value) => batch.insert(&self.records, key, value),
+                None => batch.remove(&self.records, key),
+            }
+        }
+        batch.commit()?;
+        let collected = self.collected.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        if collected >= self.buffer {
+            self.seal()?;
+        }
+        Ok(())
+    }
+
+    /// Lets the table in memory be written, and begins another.
+    fn seal(&self) -> Result<(), fjall::Error> {
+        self.collected.store(0, Ordering::Relaxed);
+        self.records.rotate_memtable()?;
+        Ok(())
+    }
+
+    /// Whether so much waits to be written or merged that a commit had better wait too.
+    pub fn is_behind(&self) -> bool {
+        self.records.sealed_memtable_count() > MOST_SEALED
+            || self.records.l0_table_count() > MOST_UNMERGED
+    }
+
+    /// Brings what was written to the disk.
+    ///
+    /// # Errors
+    ///
+    /// What the engine says. It must not be asked again: what was lost is not known.
+    pub fn sync(&self) -> Result<(), fjall::Error> {
+        self.db.persist(PersistMode::SyncData)
+    }
+
+    /// Whether the engine has given up on itself.
+    pub fn has_given_up(&self) -> bool {
+        matches!(
+            self.db.persist(PersistMode::Buffer),
+            Err(fjall::Error::Poisoned)
+        )
+    }
+
+    /// Writes the tables in memory, and waits for it: the next opening has nothing to repeat.
+    ///
+    /// # Errors
+    ///
+    /// What the engine says, and when it gives up meanwhile.
+    pub fn write_tables(&self) -> Result<(), fjall::Error> {
+        self.seal()?;
+        while self.records.sealed_memtable_count() > 0 {
+            if self.has_given_up() {
+                return Err(fjall::Error::Poisoned);
+            }
+            thread::sleep(POLL);
+        }
+        Ok(())
+    }
+}
+
+/// One state of everything, as it was when it was published.
+pub struct View<'a> {
+    engine: &'a Engine,
+    snapshot: Arc<Snapshot>,
+}
+
+impl View<'_> {
+    /// A record.
+    ///
+    /// # Errors
+    ///
+    /// When it can't be read, or is damaged.
+    pub fn get<R: Record>(&self, key: &[u8]) -> Result<Option<R>, EngineError> {
+        match self.snapshot.get(&self.engine.records, key)? {
+            Some(value) => Ok(Some(R::open(key, &value)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// The records from `first` to `last`, both included, by key.
+    pub fn range(
+        &self,
+        first: &[u8],
+        last: &[u8],
+    ) -> impl DoubleEndedIterator<Item = Result<(UserKey, UserValue), EngineError>> + use<> {
+        let range = self.snapshot.range(&self.engine.records, first..=last);
+        range.map(|guard| Ok(guard.into_inner()?))
+    }
+
+    /// The records whose keys begin with `prefix`, by key.
+    pub fn prefix(
+        &self,
+        prefix: &[u8],
+    ) -> impl DoubleEndedIterator<Item = Result<(UserKey, UserValue), EngineError>> + use<> {
+        let found = self.snapshot.prefix(&self.engine.records, prefix);
+        found.map(|guard| Ok(guard.into_inner()?))
+    }
+
+    /// What was written with the last commit.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn state(&self) -> Result<StateRecord, EngineError> {
+        Ok(self.get(STATE)?.unwrap_or_default())
+    }
+}

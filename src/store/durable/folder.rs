@@ -1,0 +1,382 @@
+//! The store's folder, from the outside: who may use it, what format it has, whether the engine lost anything.
+//!
+//! ```text
+//! lock      held for as long as the store is open
+//! format    which format the rest has; written last, so that a folder without it was never in use
+//! mark      how far the commits have come
+//! engine/   the engine's own files
+//! ```
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use super::engine::{Engine, EngineError};
+use super::journal::{self, JournalError, Torn};
+use super::mark::{self, Found, Mark, Reached};
+use super::record::{Record, SIGNING_KEY, STATE, SecretRecord, StateRecord};
+
+const LOCK: &str = "lock";
+const FORMAT: &str = "format";
+const NEW_FORMAT: &str = "format.new";
+const ENGINE: &str = "engine";
+
+/// What is added to the name of a journal that is kept until it is known that its end can go.
+const KEPT: &str = "kept";
+
+/// What the format file says before its number.
+const HEADLINE: &str = "imd store, format ";
+
+/// Brings a folder to the next format.
+pub type Migration = fn(&Path) -> io::Result<()>;
+
+/// From format 1 to 2, from 2 to 3, and so on.
+const MIGRATIONS: &[Migration] = &[];
+
+/// Why a store's folder can't be used. Its text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process, or another store of this one, has it.
+    #[error("{} is in use by another imd: stop it, or use another folder (--store DIR) or none (--memory)", .0.display())]
+    InUse(PathBuf),
+    /// The system does not let it be made or used.
+    #[error("{}: {source}: make sure that its parent is there and that it may be written, or use another folder (--store DIR) or none (--memory)", .path.display())]
+    Unusable {
+        /// What was asked for.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// There is something else in it.
+    #[error("{} is no store of imd, and not empty (there is {found:?}): use another folder (--store DIR) or none (--memory)", .path.display())]
+    NotAStore {
+        /// The folder.
+        path: PathBuf,
+        /// One of the things in it.
+        found: String,
+    },
+    /// It was written by a newer `imd`.
+    #[error("{} has format {found}, and this imd knows formats up to {known}: use a newer imd, or another folder (--store DIR)", .path.display())]
+    Newer {
+        /// The folder.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest that is known.
+        known: u32,
+    },
+    /// Something in it is not what was written.
+    #[error("{} is damaged: {why}. Nothing was changed. Bring back a copy of the folder, or start with another one (--store DIR)", .path.display())]
+    Damaged {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// A folder that was found to be in order, with its engine.
+#[derive(Debug)]
+pub struct Opened {
+    /// Held until it is dropped.
+    pub lock: File,
+    /// The engine.
+    pub engine: Engine,
+    /// Where the commits are noted.
+    pub mark: Mark,
+    /// What the last commit has left.
+    pub state: StateRecord,
+}
+
+/// Opens a folder, or makes a new one.
+///
+/// # Errors
+///
+/// When it can't be used, or is not in order.
+pub fn open(path: &Path, buffer: u64) -> Result<Opened, OpenError> {
+    let lock = lock(path)?;
+    prepare(path, buffer)?;
+    let (engine, mark, state) = open_engine(path, buffer)?;
+    Ok(Opened {
+        lock,
+        engine,
+        mark,
+        state,
+    })
+}
+
+fn unusable(path: &Path) -> impl Fn(io::Error) -> OpenError {
+    move |source| OpenError::Unusable {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn damaged(path: &Path, why: impl ToString) -> OpenError {
+    OpenError::Damaged {
+        path: path.to_owned(),
+        why: why.to_string(),
+    }
+}
+
+/// Makes the folder where it is missing, and takes it for this process.
+fn lock(path: &Path) -> Result<File, OpenError> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            return Err(unusable(path)(error));
+        }
+        _ => {}
+    }
+    let mut options = OpenOptions::new();
+    let lock = options.write(true).create(true).truncate(false);
+    let lock = lock.open(path.join(LOCK)).map_err(unusable(path))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
+        Err(TryLockError::Error(error)) => Err(unusable(path)(error)),
+    }
+}
+
+/// Brings the folder to the format of this `imd`.
+fn prepare(path: &Path, buffer: u64) -> Result<(), OpenError> {
+    match read_format(path)? {
+        Some(found) => migrate(path, found, MIGRATIONS),
+        None => make(path, buffer),
+    }
+}
+
+/// The format that the folder has, if it is a store.
+fn read_format(path: &Path) -> Result<Option<u32>, OpenError> {
+    let text = match fs::read_to_string(path.join(FORMAT)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::InvalidData => String::new(),
+        Err(error) => return Err(unusable(path)(error)),
+    };
+    let number = text
+        .strip_prefix(HEADLINE)
+        .and_then(|rest| rest.trim_end().parse().ok());
+    match number {
+        Some(number) if number > 0 => Ok(Some(number)),
+        _ => Err(damaged(path, "its file \"format\" can't be read")),
+    }
+}
+
+fn write_format(path: &Path, number: usize) -> io::Result<()> {
+    let new = path.join(NEW_FORMAT);
+    let mut file = File::create(&new)?;
+    writeln!(file, "{HEADLINE}{number}")?;
+    file.sync_all()?;
+    fs::rename(new, path.join(FORMAT))?;
+    sync_folder(path)
+}
+
+/// Makes the names in a folder last, where the system can.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    if cfg!(unix) {
+        File::open(path)?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn migrate(path: &Path, found: u32, migrations: &[Migration]) -> Result<(), OpenError> {
+    let known = migrations.len() + 1;
+    let done = (found as usize).saturating_sub(1);
+    let Some(steps) = migrations.get(done..) else {
+        return Err(OpenError::Newer {
+            path: path.to_owned(),
+            found,
+            known: u32::try_from(known).unwrap_or(u32::MAX),
+        });
+    };
+    for (number, step) in (done + 2..).zip(steps) {
+        tracing::warn!(folder = %path.display(), format = number, "the store is brought to a newer format");
+        step(path).map_err(unusable(path))?;
+        write_format(path, number).map_err(unusable(path))?;
+    }
+    Ok(())
+}
+
+/// Makes an empty store. The format is written last: what is there without it is from an earlier try.
+fn make(path: &Path, buffer: u64) -> Result<(), OpenError> {
+    for entry in fs::read_dir(path).map_err(unusable(path))? {
+        let name = entry.map_err(unusable(path))?.file_name();
+        let ours = [LOCK, ENGINE, mark::NAME, NEW_FORMAT];
+        if !ours.iter().any(|&known| name == *known) {
+            return Err(OpenError::NotAStore {
+                path: path.to_owned(),
+                found: name.to_string_lossy().into_owned(),
+            });
+        }
+    }
+    let engine = path.join(ENGINE);
+    match fs::remove_dir_all(&engine) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(unusable(path)(error)),
+        _ => {}
+    }
+    Engine::open(&engine, buffer).map_err(|error| engine_error(path, error))?;
+    let mut mark = Mark::open(path).map_err(unusable(path))?;
+    let mut begin = || {
+        // Both slots, so that there is room for them from now on.
+        mark.write(Reached::default())?;
+        mark.write(Reached::default())?;
+        mark.sync()?;
+        write_format(path, MIGRATIONS.len() + 1)
+    };
+    begin().map_err(unusable(path))
+}
+
+/// Opens the engine, after making sure that it will lose nothing.
+///
+/// # Errors
+///
+/// When it would, or has.
+pub fn open_engine(path: &Path, buffer: u64) -> Result<(Engine, Mark, StateRecord), OpenError> {
+    let folder = path.join(ENGINE);
+    let reached = match mark::read(path).map_err(unusable(path))? {
+        Found::Reached(reached) => reached,
+        Found::Missing | Found::Unreadable => {
+            return Err(damaged(path, "its file \"mark\" can't be read"));
+        }
+    };
+    restore(path).map_err(unusable(path))?;
+    let journals = journal::scan(&folder).map_err(|error| match error {
+        JournalError::Io(error) => unusable(path)(error),
+        error => damaged(path, error),
+    })?;
+    if let Some((_, last)) = journals.commits {
+        check_reached(path, reached, last)?;
+    }
+    let kept = match &journals.torn {
+        // Where no whole commit stands in the journals, only the engine knows which was the last.
+        Some(torn) if journals.commits.is_none() => Some(keep(path, torn)?),
+        _ => None,
+    };
+    if let Some(torn) = &journals.torn {
+        cut_off(torn).map_err(unusable(path))?;
+    }
+    let opened = Engine::open(&folder, buffer)
+        .map_err(|error| engine_error(path, error))
+        .and_then(|engine| {
+            let state = engine
+                .view()
+                .state()
+                .map_err(|error| damaged(path, error))?;
+            check_reached(path, reached, state.commits)?;
+            Ok((engine, state))
+        });
+    match (&opened, kept) {
+        (Ok(_), Some(kept)) => fs::remove_file(kept).map_err(unusable(path))?,
+        (Err(_), Some(_)) => restore(path).map_err(unusable(path))?,
+        (_, None) => {}
+    }
+    let (engine, state) = opened?;
+    if state.commits < reached.written {
+        tracing::warn!(
+            commits = reached.written - state.commits,
+            "the newest commits are gone: the machine stopped before they were synced"
+        );
+    }
+    let begin = || {
+        let mut mark = Mark::open(path)?;
+        // The engine has synced what it found. Both slots, so that none says more than there is.
+        let reached = Reached {
+            synced: state.commits,
+            written: state.commits,
+        };
+        mark.write(reached)?;
+        mark.write(reached)?;
+        Ok(mark)
+    };
+    Ok((engine, begin().map_err(unusable(path))?, state))
+}
+
+fn check_reached(path: &Path, reached: Reached, commits: u64) -> Result<(), OpenError> {
+    if commits >= reached.synced {
+        return Ok(());
+    }
+    let synced = reached.synced;
+    Err(damaged(
+        path,
+        format!("it had {synced} commits, and {commits} are left"),
+    ))
+}
+
+/// Cuts off the commit that a crash cut short.
+fn cut_off(torn: &Torn) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(&torn.path)?;
+    file.set_len(torn.at)?;
+    file.sync_all()?;
+    tracing::warn!(
+        journal = %torn.path.display(),
+        at = torn.at,
+        "the end of the journal is cut off: a commit there is incomplete, and was never acknowledged"
+    );
+    Ok(())
+}
+
+/// Copies a journal beside the engine's folder.
+fn keep(path: &Path, torn: &Torn) -> Result<PathBuf, OpenError> {
+    let name = torn.path.file_name().unwrap_or_default();
+    let kept = path.join(name).with_added_extension(KEPT);
+    fs::copy(&torn.path, &kept).map_err(unusable(path))?;
+    Ok(kept)
+}
+
+/// Brings back the journals that were kept, also after a crash.
+fn restore(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let kept = entry?.path();
+        if kept.extension().is_some_and(|extension| extension == KEPT) {
+            let name = kept.file_stem().unwrap_or_default();
+            fs::rename(&kept, path.join(ENGINE).join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// The secret that signs tokens; a new store gets one.
+///
+/// # Errors
+///
+/// When it can't be read or written.
+pub fn signing_key(
+    path: &Path,
+    engine: &Engine,
+    state: StateRecord,
+) -> Result<(StateRecord, [u8; 32]), OpenError> {
+    let found: Option<SecretRecord> = engine
+        .view()
+        .get(SIGNING_KEY)
+        .map_err(|error| damaged(path, error))?;
+    if let Some(found) = found {
+        let key = found.secret.try_into();
+        let key = key.map_err(|_| damaged(path, "its signing key has a wrong length"))?;
+        return Ok((state, key));
+    }
+    let key: [u8; 32] = rand::random();
+    let secret = SecretRecord {
+        secret: key.to_vec(),
+    };
+    let state = StateRecord {
+        commits: state.commits + 1,
+        ..state
+    };
+    let changes = [
+        (SIGNING_KEY.to_vec(), Some(secret.seal(SIGNING_KEY))),
+        (STATE.to_vec(), Some(state.seal(STATE))),
+    ];
+    let written = engine.write(changes.into_iter());
+    let synced = written.and_then(|()| engine.sync());
+    synced.map_err(|error| engine_error(path, error))?;
+    engine.publish();
+    Ok((state, key))
+}
+
+fn engine_error(path: &Path, error: fjall::Error) -> OpenError {
+    match error {
+        fjall::Error::Locked => OpenError::InUse(path.to_owned()),
+        fjall::Error::Io(error) => unusable(path)(error),
+        error => damaged(path, EngineError::from(error)),
+    }
+}

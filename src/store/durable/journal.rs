@@ -1,0 +1,244 @@
+//! Reading the engine's journals before the engine does.
+//!
+//! The engine takes the first record that it can't read for the end of its journal, and cuts off what follows: right
+//! for a commit that a crash cut short, fatal where a bit has flipped in the middle. So the journals are read here
+//! first, with nothing written: the commits in them must follow one another up to the mark.
+//!
+//! A journal is a row of batches. A batch is a start (tag 1, count of items, sequence number), its items (tag 2) and an
+//! end (tag 3, check over the items, trailer); numbers are little-endian. Space that was set aside is zero.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::record::{Record, STATE, StateRecord};
+
+const START: u8 = 1;
+const ITEM: u8 = 2;
+const END: u8 = 3;
+
+/// What ends a batch.
+const TRAILER: [u8; 4] = *b"FJL\x03";
+
+/// The fixed part of an item after its tag: value type, compression, keyspace (u64), length of the key (u16), of the
+/// value (u32) and of the value as it is stored (u32).
+const ITEM_HEADER: usize = 20;
+
+/// What the journals of a folder hold.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Journals {
+    /// The first and the last commit, if there is one.
+    pub commits: Option<(u64, u64)>,
+    /// Where the newest journal ends in something that is no whole batch.
+    pub torn: Option<Torn>,
+}
+
+/// A journal that does not end with a whole batch.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Torn {
+    pub path: PathBuf,
+    /// So far it is whole.
+    pub at: u64,
+}
+
+/// Why the journals can't be what the engine wrote.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{path} is damaged after byte {at}: {why}")]
+    Damaged { path: PathBuf, at: u64, why: String },
+}
+
+/// Reads all journals in the engine's folder.
+///
+/// # Errors
+///
+/// When they can't be read, or their commits do not follow one another.
+pub fn scan(folder: &Path) -> Result<Journals, JournalError> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let number = path
+            .file_stem()
+            .and_then(|stem| stem.to_str()?.parse::<u64>().ok());
+        if let (Some(number), true) = (number, path.extension().is_some_and(|ext| ext == "jnl")) {
+            paths.push((number, path));
+        }
+    }
+    paths.sort();
+
+    let mut journals = Journals::default();
+    let mut sequence = None;
+    for (_, path) in paths {
+        let mut file = Batches::open(&path)?;
+        let damaged = |at, why: String| JournalError::Damaged {
+            path: path.clone(),
+            at,
+            why,
+        };
+        if let Some(torn) = journals.torn.take() {
+            // Only the newest may be torn: the engine ends a journal before it begins the next.
+            return Err(JournalError::Damaged {
+                path: torn.path,
+                at: torn.at,
+                why: "its end is missing".into(),
+            });
+        }
+        while let Some(batch) = file.next()? {
+            let at = file.whole;
+            // An engine that finds a number it has passed already skips the batch.
+            if sequence.is_some_and(|last| batch.sequence <= last) {
+                return Err(damaged(at, "its batches are out of order".into()));
+            }
+            sequence = Some(batch.sequence);
+            let Some(commit) = batch.commit else {
+                return Err(damaged(at, "a batch has no number".into()));
+            };
+            let (first, last) = journals.commits.unwrap_or((commit, commit.wrapping_sub(1)));
+            if commit != last.wrapping_add(1) {
+                return Err(damaged(at, format!("commit {commit} follows {last}")));
+            }
+            journals.commits = Some((first, commit));
+        }
+        if file.is_torn {
+            journals.torn = Some(Torn {
+                path: path.clone(),
+                at: file.whole,
+            });
+        }
+    }
+    Ok(journals)
+}
+
+struct Batch {
+    sequence: u64,
+    commit: Option<u64>,
+}
+
+/// The batches of one journal.
+struct Batches {
+    reader: BufReader<File>,
+    /// How far it was read.
+    at: u64,
+    len: u64,
+    /// Where the last whole batch ends.
+    whole: u64,
+    /// Whether it ended in the middle of a batch.
+    is_torn: bool,
+    /// The item that was read last.
+    item: Vec<u8>,
+}
+
+impl Batches {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        Ok(Batches {
+            len: file.metadata()?.len(),
+            reader: BufReader::with_capacity(1 << 16, file),
+            at: 0,
+            whole: 0,
+            is_torn: false,
+            item: Vec::new(),
+        })
+    }
+
+    /// The next batch, if there is a whole one.
+    fn next(&mut self) -> io::Result<Option<Batch>> {
+        // What was set aside and not yet written is zero.
+        if self.reader.fill_buf()?.first().is_none_or(|&tag| tag == 0) {
+            return Ok(None);
+        }
+        match self.batch() {
+            Ok(Some(batch)) => {
+                self.whole = self.at;
+                Ok(Some(batch))
+            }
+            Ok(None) => {
+                self.is_torn = true;
+                Ok(None)
+            }
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                self.is_torn = true;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn batch(&mut self) -> io::Result<Option<Batch>> {
+        let [START] = self.take()? else {
+            return Ok(None);
+        };
+        let items = u32::from_le_bytes(self.take()?);
+        let mut batch = Batch {
+            sequence: u64::from_le_bytes(self.take()?),
+            commit: None,
+        };
+        let mut check = Xxh3::new();
+        for _ in 0..items {
+            let [ITEM] = self.take()? else {
+                return Ok(None);
+            };
+            let header: [u8; ITEM_HEADER] = self.take()?;
+            let [
+                kind,
+                0,
+                _,
+                _,
+                _,
+                _,
+                _,
+                _,
+                _,
+                _,
+                k0,
+                k1,
+                v0,
+                v1,
+                v2,
+                v3,
+                s0,
+                s1,
+                s2,
+                s3,
+            ] = header
+            else {
+                // This store compresses nothing.
+                return Ok(None);
+            };
+            let key = usize::from(u16::from_le_bytes([k0, k1]));
+            let value = u32::from_le_bytes([v0, v1, v2, v3]);
+            if kind > 2
+                || value != u32::from_le_bytes([s0, s1, s2, s3])
+                || u64::from(value) > self.len - self.at
+            {
+                return Ok(None);
+            }
+            self.item.resize(key + value as usize, 0);
+            self.reader.read_exact(&mut self.item)?;
+            self.at += self.item.len() as u64;
+            check.update(&[ITEM]);
+            check.update(&header);
+            check.update(&self.item);
+            if let Some((STATE, value)) = self.item.split_at_checked(key) {
+                batch.commit = StateRecord::open(STATE, value)
+                    .ok()
+                    .map(|state| state.commits);
+            }
+        }
+        let [END] = self.take()? else { return Ok(None) };
+        let expected = u64::from_le_bytes(self.take()?);
+        let trailer: [u8; 4] = self.take()?;
+        Ok((expected == check.digest() && trailer == TRAILER).then_some(batch))
+    }
+
+    fn take<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.reader.read_exact(&mut bytes)?;
+        self.at += N as u64;
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,177 @@
+//! How far the commits have come, beside the engine's own files.
+//!
+//! An engine that finds a damaged record in its journal may take it for the end and open without what follows. This
+//! file is what shows it: an engine that knows fewer commits than stand here has lost some.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+/// The file's name.
+pub const NAME: &str = "mark";
+
+/// Two slots, written in turn: one of them is whole whatever happens to the other. Each is in a page of its own.
+const SLOTS: u64 = 2;
+const SLOT: u64 = 4_096;
+const LEN: usize = 24;
+
+/// How far the commits have come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reached {
+    /// Commits that the disk had.
+    pub synced: u64,
+    /// Commits that the operating system had.
+    pub written: u64,
+}
+
+impl Reached {
+    fn to_slot(self) -> [u8; LEN] {
+        let mut slot = [0; LEN];
+        let (numbers, check) = slot.split_at_mut(16);
+        let (synced, written) = numbers.split_at_mut(8);
+        synced.copy_from_slice(&self.synced.to_le_bytes());
+        written.copy_from_slice(&self.written.to_le_bytes());
+        check.copy_from_slice(&xxh3_64(numbers).to_le_bytes());
+        slot
+    }
+
+    fn from_slot(slot: &[u8]) -> Option<Self> {
+        let (numbers, rest) = slot.split_first_chunk::<16>()?;
+        let check = rest.first_chunk()?;
+        let (synced, written) = numbers.split_at(8);
+        let reached = Reached {
+            synced: u64::from_le_bytes(synced.try_into().ok()?),
+            written: u64::from_le_bytes(written.try_into().ok()?),
+        };
+        (u64::from_le_bytes(*check) == xxh3_64(numbers)).then_some(reached)
+    }
+}
+
+/// The file, open for writing.
+#[derive(Debug)]
+pub struct Mark {
+    file: File,
+    next_slot: u64,
+}
+
+/// The file's path in a store's folder.
+pub fn path(folder: &Path) -> PathBuf {
+    folder.join(NAME)
+}
+
+impl Mark {
+    /// Opens the file, and creates it where it is missing.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn open(folder: &Path) -> io::Result<Mark> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path(folder))?;
+        Ok(Mark { file, next_slot: 0 })
+    }
+
+    /// Writes how far the commits have come. It is not synced: what it says was on the disk before.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn write(&mut self, reached: Reached) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(self.next_slot * SLOT))?;
+        self.file.write_all(&reached.to_slot())?;
+        self.next_slot = (self.next_slot + 1) % SLOTS;
+        Ok(())
+    }
+
+    /// Brings the file to the disk.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+}
+
+/// What a folder's mark says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// There is none.
+    Missing,
+    /// There is one, and nothing in it can be read.
+    Unreadable,
+    /// So far.
+    Reached(Reached),
+}
+
+/// Reads the mark of a folder.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn read(folder: &Path) -> io::Result<Found> {
+    let mut bytes = Vec::new();
+    match File::open(path(folder)) {
+        Ok(file) => file.take(SLOTS * SLOT).read_to_end(&mut bytes)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Missing),
+        Err(error) => return Err(error),
+    };
+    let slots = bytes.chunks(usize::try_from(SLOT).unwrap_or(usize::MAX));
+    let newest = slots
+        .filter_map(Reached::from_slot)
+        .max_by_key(|reached| reached.written);
+    Ok(newest.map_or(Found::Unreadable, Found::Reached))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_of_what_was_written_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(read(folder.path()).unwrap(), Found::Missing);
+        let mut mark = Mark::open(folder.path()).unwrap();
+        assert_eq!(read(folder.path()).unwrap(), Found::Unreadable);
+        for written in 1..=5 {
+            let reached = Reached {
+                synced: written / 2,
+                written,
+            };
+            mark.write(reached).unwrap();
+            assert_eq!(read(folder.path()).unwrap(), Found::Reached(reached));
+        }
+    }
+
+    #[test]
+    fn a_damaged_slot_leaves_the_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mark = Mark::open(folder.path()).unwrap();
+        for written in 1..=4 {
+            mark.write(Reached {
+                synced: written,
+                written,
+            })
+            .unwrap();
+        }
+        let whole = std::fs::read(path(folder.path())).unwrap();
+        for bit in 0..LEN * 8 {
+            let mut bytes = whole.clone();
+            bytes[4_096 + bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(path(folder.path()), &bytes).unwrap();
+            let left = Reached {
+                synced: 3,
+                written: 3,
+            };
+            assert_eq!(read(folder.path()).unwrap(), Found::Reached(left));
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(path(folder.path()), &bytes).unwrap();
+            assert_eq!(read(folder.path()).unwrap(), Found::Unreadable);
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! The store in a folder: what was acknowledged survives the death of the process, and with `sync = "always"` that of
+//! the machine.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `folder` | who may use it, its format, what a crash has left |
+//! | `journal`, `mark` | make sure that the engine loses nothing when it opens |
+//! | `writer` | the one thread that commits |
+//! | `draft` | what a commit changes |
+//! | `reader` | pages |
+//! | `retention` | removing what is old |
+//! | `record` | what is stored, and its check |
+//! | `engine` | the engine: an LSM tree with a journal |
+
+mod draft;
+mod engine;
+mod folder;
+mod journal;
+mod mark;
+mod reader;
+mod record;
+mod retention;
+mod tally;
+mod writer;
+
+pub use folder::OpenError;
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use async_trait::async_trait;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use self::engine::{Engine, EngineError, View};
+use self::folder::Opened;
+use self::mark::Mark;
+use self::record::{StateRecord, UserRecord};
+use self::tally::Tally;
+use self::writer::{Job, QUEUE, Writer};
+use super::{
+    Committed, Ledger, Level, Page, PageLimit, Retention, Store, StoreFailed, User, Write,
+};
+use crate::config::{self, SyncMode};
+
+/// Reads that are done at the same time; each takes a thread.
+const READERS: usize = 4;
+
+/// Everything in a folder.
+pub struct DurableStore {
+    shared: Arc<Shared>,
+    jobs: mpsc::Sender<Job>,
+    readers: Semaphore,
+    retention: Retention,
+    signing_key: [u8; 32],
+}
+
+/// Without what it holds.
+impl fmt::Debug for DurableStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DurableStore")
+            .field("path", &self.shared.path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the writer and the readers share.
+struct Shared {
+    path: PathBuf,
+    sync: SyncMode,
+    buffer: u64,
+    min_free: u64,
+    /// How much room a folder's disk has, in bytes.
+    room: Room,
+    /// None when the store is closed, or could not be opened again. Who writes to the lock waits for all readers.
+    engine: RwLock<Option<Engine>>,
+    failed: watch::Sender<Option<StoreFailed>>,
+    tally: Mutex<Tally>,
+    /// Keeps others out, until the store and its writer are gone or it is closed.
+    lock: Mutex<Option<File>>,
+}
+
+type Room = Box<dyn Fn(&Path) -> io::Result<u64> + Send + Sync>;
+
+impl DurableStore {
+    /// Opens the store in a folder, and makes one where there is none. Takes as long as the disk takes.
+    ///
+    /// # Errors
+    ///
+    /// When the folder can't be used, or what is in it is not in order.
+    pub fn open(path: &Path, config: &config::Store) -> Result<DurableStore, OpenError> {
+        Self::open_with(path, config, Box::new(|path| fs4::available_space(path)))
+    }
+
+    fn open_with(
+        path: &Path,
+        config: &config::Store,
+        room: Room,
+    ) -> Result<DurableStore, OpenError> {
+        let Opened {
+            lock,
+            engine,
+            mark,
+            state,
+        } = folder::open(path, config.buffer)?;
+        let (state, signing_key) = folder::signing_key(path, &engine, state)?;
+        let shared = Arc::new(Shared {
+            path: path.to_owned(),
+            sync: config.sync,
+            buffer: config.buffer,
+            min_free: config.min_free,
+            room,
+            engine: RwLock::new(Some(engine)),
+            failed: watch::Sender::new(None),
+            tally: Mutex::default(),
+            lock: Mutex::new(Some(lock)),
+        });
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let writer = Writer::new(Arc::clone(&shared), queue, mark, state);
+        thread::Builder::new()
+            .name("imd-store".into())
+            .spawn(|| writer.run())
+            .map_err(|source| OpenError::Unusable {
+                path: path.to_owned(),
+                source,
+            })?;
+        Ok(DurableStore {
+            shared,
+            jobs,
+            readers: Semaphore::new(READERS),
+            retention: Retention::from(config),
+            signing_key,
+        })
+    }
+
+    /// Hands a job to the writer and waits for its answer. The job is done also when nobody waits any more.
+    async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Result<T, StoreFailed> {
+        let (answer, answered) = oneshot::channel();
+        let submitted = self.jobs.send(job(answer)).await;
+        submitted.map_err(|_| self.shared.failure().unwrap_or_else(closed))?;
+        let answered = answered.await;
+        answered.map_err(|_| self.shared.failure().unwrap_or_else(closed))
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&View<'_>) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, StoreFailed> {
+        let _place = self.readers.acquire().await.map_err(|_| closed())?;
+        let shared = Arc::clone(&self.shared);
+        let read = tokio::task::spawn_blocking(move || shared.read(read));
+        read.await
+            .map_err(|error| StoreFailed(format!("a read was cut off: {error}")))?
+    }
+}
+
+impl Shared {
+    fn read<T>(
+        &self,
+        read: impl FnOnce(&View<'_>) -> Result<T, EngineError>,
+    ) -> Result<T, StoreFailed> {
+        if let Some(failed) = self.failure() {
+            return Err(failed);
+        }
+        let engine = self.engine.read();
+        let engine = engine.as_ref().ok_or_else(closed)?;
+        Ok(read(&engine.view())?)
+    }
+
+    /// Why the store answers nothing any more.
+    fn failure(&self) -> Option<StoreFailed> {
+        self.failed.borrow().clone()
+    }
+
+    /// Lets the store fail for good.
+    fn fail(&self, why: String) -> StoreFailed {
+        let failed = StoreFailed(why);
+        tracing::error!(error = %failed, "the store answers nothing any more");
+        self.failed.send_replace(Some(failed.clone()));
+        failed
+    }
+
+    fn free_space(&self) -> io::Result<u64> {
+        (self.room)(&self.path)
+    }
+
+    /// Opens an engine again that takes nothing more.
+    fn reopen(&self) -> Result<(Mark, StateRecord), OpenError> {
+        let mut slot = self.engine.write();
+        // The folder can be opened once at a time.
+        *slot = None;
+        let (engine, mark, state) = folder::open_engine(&self.path, self.buffer)?;
+        *slot = Some(engine);
+        Ok((mark, state))
+    }
+}
+
+fn closed() -> StoreFailed {
+    StoreFailed("it is closed".into())
+}
+
+impl From<EngineError> for StoreFailed {
+    fn from(error: EngineError) -> Self {
+        StoreFailed(error.to_string())
+    }
+}
+
+#[async_trait]
+impl Store for DurableStore {
+    fn describe(&self) -> String {
+        let synced = match self.shared.sync {
+            SyncMode::Always => "",
+            SyncMode::Os => " (not synced)",
+        };
+        format!("{}{synced}", self.shared.path.display())
+    }
+
+    async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreFailed> {
+        self.ask(|answer| Job::Commit { batch, answer }).await?
+    }
+
+    async fn sync(&self, uid: i64, after: i64, limit: PageLimit) -> Result<Page, StoreFailed> {
+        // Both at once: the writer knows by itself whether the mark moves.
+        let mark = async {
+            match after {
+                ..1 => Ok(()),
+                read => self.ask(|answer| Job::Read { uid, read, answer }).await,
+            }
+        };
+        let page = self.read(move |view| reader::page(view, uid, after, limit));
+        let (marked, page) = tokio::join!(mark, page);
+        marked?;
+        let page = page?;
+        self.shared.tally.lock().paged(uid, &page);
+        Ok(page)
+    }
+
+    async fn level(&self, uid: i64) -> Result<Level, StoreFailed> {
+        let head = self.read(move |view| draft::Head::read(view, uid)).await?;
+        Ok(head.level(uid))
+    }
+
+    async fn user(&self, uid: i64) -> Result<Option<User>, StoreFailed> {
+        let key = record::user_key(uid);
+        let user: Option<UserRecord> = self.read(move |view| view.get(&key)).await?;
+        Ok(user.map(|user| User {
+            name: user.name,
+            password_hash: user.password_hash,
+        }))
+    }
+
+    async fn signing_key(&self) -> Result<[u8; 32], StoreFailed> {
+        Ok(self.signing_key)
+    }
+
+    fn ledger(&self) -> Ledger {
+        self.shared.tally.lock().ledger()
+    }
+
+    async fn clean(&self, now: i64) -> Result<u64, StoreFailed> {
+        retention::clean(self, now).await
+    }
+
+    async fn failed(&self) -> StoreFailed {
+        let mut failed = self.shared.failed.subscribe();
+        // The sender is here, so this ends with a failure only.
+        let failed = failed.wait_for(Option::is_some).await;
+        failed
+            .ok()
+            .and_then(|failed| failed.clone())
+            .unwrap_or_else(closed)
+    }
+
+    async fn close(&self) -> Result<(), StoreFailed> {
+        let (answer, answered) = oneshot::channel();
+        if self.jobs.send(Job::Close { answer }).await.is_err() {
+            return self.shared.failure().map_or(Ok(()), Err);
+        }
+        answered.await.unwrap_or_else(|_| Err(closed()))
+    }
+}

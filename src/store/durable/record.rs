@@ -1,0 +1,375 @@
+//! What the folder holds: keys and values of every record.
+//!
+//! A key begins with a byte that says what it is, and its numbers are big-endian, so that the engine's order is theirs.
+//! Every value ends with a check over key and value: what was altered, or stands under another key, is not taken for a
+//! record.
+
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use crate::store::{Kind, Message};
+
+/// Bytes of the check at the end of a value.
+const CHECK: usize = 4;
+
+/// A record that is not what was written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a record of kind {:?} is damaged", char::from(*.0))]
+pub struct Damaged(pub u8);
+
+impl Damaged {
+    /// The record of that key is.
+    pub fn at(key: &[u8]) -> Self {
+        Damaged(key.first().copied().unwrap_or_default())
+    }
+}
+
+/// A record's value.
+pub trait Record: prost::Message + Default {
+    /// The value to store under `key`.
+    fn seal(&self, key: &[u8]) -> Vec<u8> {
+        let mut value = Vec::with_capacity(self.encoded_len() + CHECK);
+        self.encode_raw(&mut value);
+        let check = check(key, &value);
+        value.extend_from_slice(&check);
+        value
+    }
+
+    /// The record that is stored as `value` under `key`.
+    ///
+    /// # Errors
+    ///
+    /// When it is not what was stored there.
+    fn open(key: &[u8], value: &[u8]) -> Result<Self, Damaged> {
+        let damaged = || Damaged::at(key);
+        let (value, found) = value.split_last_chunk::<CHECK>().ok_or_else(damaged)?;
+        if check(key, value) != *found {
+            return Err(damaged());
+        }
+        Self::decode(value).map_err(|_| damaged())
+    }
+}
+
+fn check(key: &[u8], value: &[u8]) -> [u8; CHECK] {
+    let sum = xxh3_64_with_seed(value, xxh3_64(key));
+    let [a, b, c, d, ..] = sum.to_le_bytes();
+    [a, b, c, d]
+}
+
+impl Record for EntryRecord {}
+impl Record for IdRecord {}
+impl Record for TextRecord {}
+impl Record for UserRecord {}
+impl Record for GroupRecord {}
+impl Record for MemberRecord {}
+impl Record for NumberRecord {}
+impl Record for SecretRecord {}
+impl Record for StateRecord {}
+
+/// A message.
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+pub struct MessageRecord {
+    /// [`Kind`], as [`kind_number`] has it.
+    #[prost(uint32, tag = "1")]
+    pub kind: u32,
+    #[prost(int64, tag = "2")]
+    pub source: i64,
+    #[prost(int64, tag = "3")]
+    pub group: i64,
+    #[prost(string, tag = "4")]
+    pub msg_id: String,
+    #[prost(string, tag = "5")]
+    pub text: String,
+    #[prost(int64, tag = "6")]
+    pub sent_at: i64,
+}
+
+/// An inbox entry: the message itself, or the number of a text.
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+pub struct EntryRecord {
+    #[prost(message, optional, tag = "1")]
+    pub message: Option<MessageRecord>,
+    #[prost(uint64, tag = "2")]
+    pub text: u64,
+    /// When a message that stands elsewhere was sent.
+    #[prost(int64, tag = "3")]
+    pub text_sent_at: i64,
+}
+
+impl EntryRecord {
+    /// When its message was sent: Unix time in milliseconds.
+    pub fn sent_at(&self) -> i64 {
+        self.message
+            .as_ref()
+            .map_or(self.text_sent_at, |m| m.sent_at)
+    }
+}
+
+/// A group message.
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+pub struct TextRecord {
+    #[prost(message, optional, tag = "1")]
+    pub message: Option<MessageRecord>,
+    /// In how many inboxes it was put.
+    #[prost(uint64, tag = "2")]
+    pub receivers: u64,
+}
+
+/// That a message was stored.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct IdRecord {
+    /// The number of a group message's text.
+    #[prost(uint64, tag = "1")]
+    pub text: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+pub struct UserRecord {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, tag = "2")]
+    pub password_hash: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct GroupRecord {
+    #[prost(string, tag = "1")]
+    pub name: String,
+}
+
+/// A member, or a former one: who got the group messages from a number on.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct MemberRecord {
+    /// The first text of the time in the group.
+    #[prost(uint64, tag = "1")]
+    pub since: u64,
+}
+
+/// A number that belongs to its key.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct NumberRecord {
+    #[prost(int64, tag = "1")]
+    pub value: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+pub struct SecretRecord {
+    #[prost(bytes = "vec", tag = "1")]
+    pub secret: Vec<u8>,
+}
+
+/// Written with every commit.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct StateRecord {
+    /// How many commits there were, this one included.
+    #[prost(uint64, tag = "1")]
+    pub commits: u64,
+    /// The number of the newest text.
+    #[prost(uint64, tag = "2")]
+    pub texts: u64,
+}
+
+impl From<Message> for MessageRecord {
+    fn from(message: Message) -> Self {
+        MessageRecord {
+            kind: kind_number(message.kind).into(),
+            source: message.source,
+            group: message.group,
+            msg_id: message.msg_id,
+            text: message.text,
+            sent_at: message.sent_at,
+        }
+    }
+}
+
+impl MessageRecord {
+    /// What it is, if that is known.
+    pub fn kind(&self) -> Option<Kind> {
+        [Kind::P2p, Kind::Group, Kind::Ack]
+            .into_iter()
+            .find(|&kind| u32::from(kind_number(kind)) == self.kind)
+    }
+
+    /// The message, if its kind is known.
+    pub fn into_message(self) -> Option<Message> {
+        let kind = self.kind()?;
+        Some(Message {
+            kind,
+            source: self.source,
+            group: self.group,
+            msg_id: self.msg_id,
+            text: self.text,
+            sent_at: self.sent_at,
+        })
+    }
+}
+
+/// How a kind is stored.
+pub const fn kind_number(kind: Kind) -> u8 {
+    match kind {
+        Kind::P2p => 1,
+        Kind::Group => 2,
+        Kind::Ack => 3,
+    }
+}
+
+fn key(tag: u8, numbers: &[i64]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(1 + 8 * numbers.len());
+    key.push(tag);
+    for number in numbers {
+        key.extend_from_slice(&number.to_be_bytes());
+    }
+    key
+}
+
+/// The last number of a key.
+pub fn last_number(key: &[u8]) -> i64 {
+    key.last_chunk()
+        .map_or(0, |bytes| i64::from_be_bytes(*bytes))
+}
+
+/// The first number of a key.
+pub fn first_number(key: &[u8]) -> i64 {
+    let numbers = key.get(1..).unwrap_or_default();
+    numbers
+        .first_chunk()
+        .map_or(0, |bytes| i64::from_be_bytes(*bytes))
+}
+
+/// An entry of an inbox.
+pub fn inbox_key(uid: i64, version: i64) -> Vec<u8> {
+    key(b'i', &[uid, version])
+}
+
+/// All scopes in which `source` has used `msg_id`.
+pub fn id_prefix(kind: Kind, source: i64, msg_id: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(2 + 8 + 4 + msg_id.len() + 8);
+    key.extend_from_slice(&[b'd', kind_number(kind)]);
+    key.extend_from_slice(&source.to_be_bytes());
+    // With its length in front, no id is the beginning of another.
+    let length = u32::try_from(msg_id.len()).unwrap_or(u32::MAX);
+    key.extend_from_slice(&length.to_be_bytes());
+    key.extend_from_slice(msg_id.as_bytes());
+    key
+}
+
+/// That a message was stored; `scope` is its receiver or its group.
+pub fn id_key(kind: Kind, source: i64, msg_id: &str, scope: i64) -> Vec<u8> {
+    let mut key = id_prefix(kind, source, msg_id);
+    key.extend_from_slice(&scope.to_be_bytes());
+    key
+}
+
+/// The text of a group message, once for all its receivers.
+pub fn text_key(number: u64) -> Vec<u8> {
+    key(b't', &[number.cast_signed()])
+}
+
+/// A user.
+pub fn user_key(uid: i64) -> Vec<u8> {
+    key(b'u', &[uid])
+}
+
+/// A group.
+pub fn group_key(group: i64) -> Vec<u8> {
+    key(b'g', &[group])
+}
+
+/// All members of a group; the last number of each key is the member.
+pub fn members_prefix(group: i64) -> Vec<u8> {
+    key(b'm', &[group])
+}
+
+/// A member.
+pub fn member_key(group: i64, uid: i64) -> Vec<u8> {
+    key(b'm', &[group, uid])
+}
+
+/// All times of `uid` in `group` that are over.
+pub fn former_prefix(uid: i64, group: i64) -> Vec<u8> {
+    key(b'f', &[uid, group])
+}
+
+/// A time in a group that ended before the text `until`.
+pub fn former_key(uid: i64, group: i64, until: u64) -> Vec<u8> {
+    key(b'f', &[uid, group, until.cast_signed()])
+}
+
+/// How far a user has read.
+pub fn read_key(uid: i64) -> Vec<u8> {
+    key(b'r', &[uid])
+}
+
+/// The last version of an inbox that was removed.
+pub fn cut_key(uid: i64) -> Vec<u8> {
+    key(b'c', &[uid])
+}
+
+/// From how many inboxes a group message was removed.
+pub fn removed_key(text: u64) -> Vec<u8> {
+    key(b'o', &[text.cast_signed()])
+}
+
+/// All ids that are to be forgotten.
+pub const EXPIRING: &[u8] = b"x";
+
+/// An id whose message is gone, and that is to be forgotten at `due`.
+pub fn expiring_key(due: i64, id: &[u8]) -> Vec<u8> {
+    let mut key = EXPIRING.to_vec();
+    key.extend_from_slice(&due.to_be_bytes());
+    key.extend_from_slice(id);
+    key
+}
+
+/// The id in an [`expiring_key`], and when it is due.
+pub fn expiring(key: &[u8]) -> Option<(i64, &[u8])> {
+    let (due, id) = key.get(1..)?.split_first_chunk()?;
+    Some((i64::from_be_bytes(*due), id))
+}
+
+/// What signs tokens.
+pub const SIGNING_KEY: &[u8] = b"k";
+
+/// The [`StateRecord`].
+pub const STATE: &[u8] = b"s";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_reads_back_and_every_flipped_bit_shows() {
+        let record = UserRecord {
+            name: "ann".into(),
+            password_hash: "hash".into(),
+        };
+        let key = user_key(7);
+        let value = record.seal(&key);
+        assert!(UserRecord::open(&key, &value).unwrap() == record);
+        for bit in 0..value.len() * 8 {
+            let mut flipped = value.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(UserRecord::open(&key, &flipped) == Err(Damaged(b'u')));
+        }
+    }
+
+    #[test]
+    fn a_record_under_another_key_is_damaged() {
+        let record = NumberRecord { value: 7 };
+        let value = record.seal(&read_key(1));
+        assert!(NumberRecord::open(&read_key(2), &value).is_err());
+        assert!(MemberRecord::open(&cut_key(1), &value).is_err());
+    }
+
+    #[test]
+    fn ids_of_one_sender_are_never_mistaken_for_another() {
+        let one = id_prefix(Kind::Group, 1, "a");
+        assert!(id_key(Kind::Group, 1, "a", 5).starts_with(&one));
+        assert!(!id_key(Kind::Group, 1, "ab", 5).starts_with(&one));
+        assert!(!id_key(Kind::P2p, 1, "a", 5).starts_with(&one));
+    }
+}

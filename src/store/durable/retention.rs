@@ -1,0 +1,173 @@
+//! Removing what is old, beside everything else: what can go is looked up by readers, and removed by the writer in
+//! small commits.
+
+use super::DurableStore;
+use super::draft::Head;
+use super::engine::{EngineError, View};
+use super::record::{self, EXPIRING, EntryRecord, Record};
+use super::writer::Job;
+use crate::store::{Retention, StoreFailed};
+
+/// Inboxes that are looked at in one read.
+const INBOXES: usize = 256;
+
+/// Entries of an inbox that are looked at in one read, and removed in one commit.
+const ENTRIES: i64 = 512;
+
+/// Ids that are forgotten in one commit.
+const IDS: usize = 512;
+
+/// An inbox from which entries can go.
+struct Old {
+    uid: i64,
+    /// Up to this version.
+    through: i64,
+    /// Whether more may follow.
+    is_more: bool,
+}
+
+/// Removes what the retention of a store lets go.
+///
+/// # Errors
+///
+/// When the store can't be read or written.
+pub async fn clean(store: &DurableStore, now: i64) -> Result<u64, StoreFailed> {
+    let retention = store.retention;
+    if retention.is_off() {
+        return Ok(0);
+    }
+    let mut removed = 0;
+    let mut next = Some(0);
+    while let Some(uid) = next {
+        let (old, following) = store
+            .read(move |view| look(view, uid, retention, now))
+            .await?;
+        next = following;
+        for mut old in old {
+            loop {
+                removed += trim(store, &old, now).await?;
+                if !old.is_more {
+                    break;
+                }
+                let uid = old.uid;
+                let further = store
+                    .read(move |view| oldest(view, uid, retention, now))
+                    .await?;
+                match further {
+                    Some(further) => old = further,
+                    None => break,
+                }
+            }
+        }
+    }
+    expire(store, now).await?;
+    Ok(removed)
+}
+
+async fn trim(store: &DurableStore, old: &Old, now: i64) -> Result<u64, StoreFailed> {
+    let &Old { uid, through, .. } = old;
+    let removed = store.ask(|answer| Job::Trim {
+        uid,
+        through,
+        now,
+        answer,
+    });
+    match removed.await? {
+        Ok(removed) => Ok(removed),
+        Err(error) => {
+            // The other inboxes need not suffer for it.
+            tracing::error!(%error, uid, "old messages were not removed");
+            Ok(0)
+        }
+    }
+}
+
+/// Looks at some inboxes, from the user `uid` on. Answers what can go, and where to go on.
+fn look(
+    view: &View<'_>,
+    mut uid: i64,
+    retention: Retention,
+    now: i64,
+) -> Result<(Vec<Old>, Option<i64>), EngineError> {
+    let mut old = Vec::new();
+    for _ in 0..INBOXES {
+        let (first, last) = (
+            record::inbox_key(uid, 0),
+            record::inbox_key(i64::MAX, i64::MAX),
+        );
+        let found = view.range(&first, &last).next().transpose()?;
+        let Some((key, _)) = found else {
+            return Ok((old, None));
+        };
+        uid = record::first_number(&key);
+        old.extend(oldest(view, uid, retention, now)?);
+        let Some(following) = uid.checked_add(1) else {
+            return Ok((old, None));
+        };
+        uid = following;
+    }
+    Ok((old, Some(uid)))
+}
+
+/// What can go of an inbox now, in one commit.
+fn oldest(
+    view: &View<'_>,
+    uid: i64,
+    retention: Retention,
+    now: i64,
+) -> Result<Option<Old>, EngineError> {
+    let Head { total, cut, .. } = Head::read(view, uid)?;
+    let most = cut.saturating_add(ENTRIES).min(total);
+    let mut through = cut;
+    if let Some(max) = retention.max_inbox {
+        let max = i64::try_from(max).unwrap_or(i64::MAX);
+        through = through.max(total.saturating_sub(max)).min(most);
+    }
+    if let Some(keep) = retention.keep {
+        let keep = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+        let young = now.saturating_sub(keep);
+        let (first, last) = (
+            record::inbox_key(uid, through + 1),
+            record::inbox_key(uid, most),
+        );
+        for found in view.range(&first, &last) {
+            let (key, value) = found?;
+            if EntryRecord::open(&key, &value)?.sent_at() >= young {
+                break;
+            }
+            through = record::last_number(&key);
+        }
+    }
+    Ok((through > cut).then_some(Old {
+        uid,
+        through,
+        is_more: through == most && most < total,
+    }))
+}
+
+/// Forgets the ids whose time has come.
+async fn expire(store: &DurableStore, now: i64) -> Result<(), StoreFailed> {
+    loop {
+        let keys = store.read(move |view| due(view, now)).await?;
+        let is_last = keys.len() < IDS;
+        if !keys.is_empty() {
+            store.ask(|answer| Job::Expire { keys, answer }).await??;
+        }
+        if is_last {
+            return Ok(());
+        }
+    }
+}
+
+/// The next ids whose time has come.
+fn due(view: &View<'_>, now: i64) -> Result<Vec<Vec<u8>>, EngineError> {
+    let mut keys = Vec::new();
+    for found in view.prefix(EXPIRING).take(IDS) {
+        let (key, _) = found?;
+        match record::expiring(&key) {
+            Some((at, _)) if at <= now => keys.push(key.to_vec()),
+            _ => break,
+        }
+    }
+    Ok(keys)
+}
