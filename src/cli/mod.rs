@@ -15,6 +15,7 @@ mod refusal;
 mod script;
 pub mod settings;
 pub mod signals;
+mod store;
 mod sync;
 mod target;
 
@@ -108,6 +109,31 @@ pub enum Command {
     Sync(SyncArgs),
     /// Chat in the terminal, or line by line from a pipe
     Chat(ChatArgs),
+    /// Look into the folder of a store that no imd is using
+    #[command(subcommand)]
+    Store(StoreCommand),
+}
+
+#[derive(Subcommand)]
+pub enum StoreCommand {
+    /// Read everything, make sure that it is whole, and say what there is
+    Check {
+        /// The folder
+        dir: PathBuf,
+    },
+    /// Print users, groups and messages, one JSON line each
+    Dump {
+        /// The folder
+        dir: PathBuf,
+        /// Only what belongs to this user
+        #[arg(long, value_parser = id())]
+        uid: Option<i64>,
+    },
+    /// Give back the room of what was removed
+    Compact {
+        /// The folder
+        dir: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -281,6 +307,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Send(args) => script::send(&args).await,
         Command::Sync(args) => sync::run(&args).await,
         Command::Chat(args) => chat::run(&args).await,
+        Command::Store(command) => store::run(&command),
     }
 }
 

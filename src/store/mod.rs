@@ -6,7 +6,7 @@
 mod durable;
 mod memory;
 
-pub use durable::{DurableStore, OpenError};
+pub use durable::{DurableStore, Findings, Inspection, Item, OpenError};
 pub use memory::MemoryStore;
 
 use std::fmt;

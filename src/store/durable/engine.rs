@@ -172,6 +172,16 @@ impl Engine {
         }
         Ok(())
     }
+
+    /// Merges all tables, which gives the room of what was removed back.
+    ///
+    /// # Errors
+    ///
+    /// What the engine says, and when it gives up meanwhile.
+    pub fn compact(&self) -> Result<(), fjall::Error> {
+        self.write_tables()?;
+        self.records.major_compact()
+    }
 }
 
 /// One state of everything, as it was when it was published.
@@ -209,6 +219,14 @@ impl View<'_> {
         prefix: &[u8],
     ) -> impl DoubleEndedIterator<Item = Result<(UserKey, UserValue), EngineError>> + use<> {
         let found = self.snapshot.prefix(&self.engine.records, prefix);
+        found.map(|guard| Ok(guard.into_inner()?))
+    }
+
+    /// Everything, by key.
+    pub fn all(
+        &self,
+    ) -> impl DoubleEndedIterator<Item = Result<(UserKey, UserValue), EngineError>> + use<> {
+        let found = self.snapshot.iter(&self.engine.records);
         found.map(|guard| Ok(guard.into_inner()?))
     }
 

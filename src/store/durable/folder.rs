@@ -55,6 +55,9 @@ pub enum OpenError {
         /// One of the things in it.
         found: String,
     },
+    /// There is no store in it.
+    #[error("{} is no store of imd: name the folder that a config has as store.path", .0.display())]
+    NoStore(PathBuf),
     /// It was written by a newer `imd`.
     #[error("{} has format {found}, and this imd knows formats up to {known}: use a newer imd, or another folder (--store DIR)", .path.display())]
     Newer {
@@ -103,6 +106,18 @@ pub fn open(path: &Path, buffer: u64) -> Result<Opened, OpenError> {
         mark,
         state,
     })
+}
+
+/// Opens a folder that is a store already.
+///
+/// # Errors
+///
+/// As [`open`], and when it is none.
+pub fn open_existing(path: &Path, buffer: u64) -> Result<Opened, OpenError> {
+    match read_format(path)? {
+        Some(_) => open(path, buffer),
+        None => Err(OpenError::NoStore(path.to_owned())),
+    }
 }
 
 fn unusable(path: &Path) -> impl Fn(io::Error) -> OpenError {
@@ -371,6 +386,21 @@ pub fn signing_key(
     synced.map_err(|error| engine_error(path, error))?;
     engine.publish();
     Ok((state, key))
+}
+
+/// Empties the journals of an engine that is closed and has written all its tables: there is nothing in them that the
+/// next opening would need, and reading them takes time.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn empty_journals(path: &Path) -> io::Result<()> {
+    for (_, journal) in journal::paths(&path.join(ENGINE))? {
+        let file = OpenOptions::new().write(true).open(journal)?;
+        file.set_len(0)?;
+        file.sync_all()?;
+    }
+    Ok(())
 }
 
 fn engine_error(path: &Path, error: fjall::Error) -> OpenError {

@@ -58,21 +58,9 @@ pub enum JournalError {
 ///
 /// When they can't be read, or their commits do not follow one another.
 pub fn scan(folder: &Path) -> Result<Journals, JournalError> {
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        let number = path
-            .file_stem()
-            .and_then(|stem| stem.to_str()?.parse::<u64>().ok());
-        if let (Some(number), true) = (number, path.extension().is_some_and(|ext| ext == "jnl")) {
-            paths.push((number, path));
-        }
-    }
-    paths.sort();
-
     let mut journals = Journals::default();
     let mut sequence = None;
-    for (_, path) in paths {
+    for (_, path) in paths(folder)? {
         let mut file = Batches::open(&path)?;
         let damaged = |at, why: String| JournalError::Damaged {
             path: path.clone(),
@@ -111,6 +99,26 @@ pub fn scan(folder: &Path) -> Result<Journals, JournalError> {
         }
     }
     Ok(journals)
+}
+
+/// The journals in the engine's folder, the oldest first.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn paths(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let number = path
+            .file_stem()
+            .and_then(|stem| stem.to_str()?.parse::<u64>().ok());
+        if let (Some(number), true) = (number, path.extension().is_some_and(|ext| ext == "jnl")) {
+            paths.push((number, path));
+        }
+    }
+    paths.sort();
+    Ok(paths)
 }
 
 struct Batch {

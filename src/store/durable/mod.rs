@@ -9,12 +9,14 @@
 //! | `draft` | what a commit changes |
 //! | `reader` | pages |
 //! | `retention` | removing what is old |
+//! | `inspect` | looking into a folder that is not in use |
 //! | `record` | what is stored, and its check |
 //! | `engine` | the engine: an LSM tree with a journal |
 
 mod draft;
 mod engine;
 mod folder;
+mod inspect;
 mod journal;
 mod mark;
 mod reader;
@@ -24,6 +26,7 @@ mod tally;
 mod writer;
 
 pub use folder::OpenError;
+pub use inspect::{Findings, Inspection, Item};
 
 use std::fmt;
 use std::fs::File;

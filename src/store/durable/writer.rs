@@ -13,7 +13,7 @@ use super::draft::{Draft, Finished, Remembered};
 use super::engine::{Engine, EngineError, POLL};
 use super::mark::{Mark, Reached};
 use super::record::StateRecord;
-use super::{Shared, closed};
+use super::{Shared, closed, folder};
 use crate::config::SyncMode;
 use crate::store::{Committed, Rejected, StoreFailed, Write};
 
@@ -312,20 +312,22 @@ impl Writer {
             (None, None) => Ok(()),
             // Everything that was answered is on the disk.
             (Some(_), None) if self.is_broken => Ok(()),
-            (Some(engine), None) => self.close_engine(&engine).map_err(|error| {
+            (Some(engine), None) => self.close_engine(engine).map_err(|error| {
                 // Nobody serves from it any more, so there is nothing to refuse.
                 StoreFailed(format!("not everything was brought to the disk: {error}"))
             }),
         }
     }
 
-    fn close_engine(&mut self, engine: &Engine) -> Result<(), EngineError> {
+    fn close_engine(&mut self, engine: Engine) -> Result<(), EngineError> {
         engine.sync()?;
         self.reached.synced = self.reached.written;
         self.mark.write(self.reached).map_err(fjall::Error::from)?;
         self.mark.sync().map_err(fjall::Error::from)?;
         // Saves the next start from doing it.
         engine.write_tables()?;
+        drop(engine);
+        folder::empty_journals(&self.shared.path).map_err(fjall::Error::from)?;
         Ok(())
     }
 }

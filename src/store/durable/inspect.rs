@@ -1,0 +1,375 @@
+//! Looking into a folder that no `imd` has open.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::engine::{Engine, EngineError, View};
+use super::folder::{self, Opened};
+use super::reader;
+use super::record::{
+    self, Damaged, EntryRecord, GroupRecord, IdRecord, MemberRecord, MessageRecord, NumberRecord,
+    Record, SecretRecord, StateRecord, TextRecord, UserRecord,
+};
+use crate::config;
+use crate::store::{Message, OpenError, StoreFailed};
+
+/// So many problems are kept word for word.
+const TOLD: usize = 20;
+
+/// A store's folder, open to be looked at.
+#[derive(Debug)]
+pub struct Inspection {
+    path: PathBuf,
+    engine: Engine,
+    /// Keeps others out.
+    _lock: File,
+}
+
+/// What a folder holds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Registered users.
+    pub users: u64,
+    /// Groups.
+    pub groups: u64,
+    /// Memberships.
+    pub members: u64,
+    /// Inboxes that were ever written to.
+    pub inboxes: u64,
+    /// Entries in them.
+    pub entries: u64,
+    /// Group messages.
+    pub texts: u64,
+    /// Message ids that are remembered.
+    pub ids: u64,
+    /// Commits so far.
+    pub commits: u64,
+    /// What is wrong, as far as it fits.
+    pub problems: Vec<String>,
+    /// How much is wrong in all.
+    pub wrong: u64,
+}
+
+impl Findings {
+    fn wrong(&mut self, what: impl ToString) {
+        self.wrong += 1;
+        if self.problems.len() < TOLD {
+            self.problems.push(what.to_string());
+        }
+    }
+}
+
+/// One thing that is stored.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Item {
+    /// A registered user. The password is not told.
+    User {
+        /// Who.
+        uid: i64,
+        /// As registered.
+        name: String,
+    },
+    /// A group. Ids of 64 bits are text, because they do not fit a JSON number everywhere.
+    Group {
+        /// Its id.
+        gid: String,
+        /// As created.
+        name: String,
+        /// Who gets its messages.
+        members: Vec<i64>,
+    },
+    /// An inbox, before its entries.
+    Inbox {
+        /// Whose.
+        uid: i64,
+        /// The read mark.
+        read: i64,
+        /// Up to here it was removed.
+        removed: i64,
+        /// The newest version.
+        total: i64,
+    },
+    /// An entry, with the names of the wire.
+    #[serde(rename_all = "camelCase")]
+    Entry {
+        /// Whose inbox.
+        uid: i64,
+        /// Its place.
+        version: i64,
+        /// `p2p`, `group` or `ack`.
+        msg_type: &'static str,
+        /// Who sent it.
+        #[serde(rename = "sourceUID")]
+        source_uid: i64,
+        /// The group, or "0".
+        #[serde(rename = "groupID")]
+        group_id: String,
+        /// The sender's id for it.
+        #[serde(rename = "msgID")]
+        msg_id: String,
+        /// The text.
+        msg: String,
+        /// Unix time in milliseconds.
+        send_time: i64,
+    },
+}
+
+impl Inspection {
+    /// Opens a store's folder. Nobody else may have it open.
+    ///
+    /// # Errors
+    ///
+    /// When it is none, or not in order.
+    pub fn open(path: &Path) -> Result<Inspection, OpenError> {
+        let Opened { lock, engine, .. } =
+            folder::open_existing(path, config::Store::default().buffer)?;
+        Ok(Inspection {
+            path: path.to_owned(),
+            engine,
+            _lock: lock,
+        })
+    }
+
+    /// Reads every record, and makes sure that they fit one another.
+    ///
+    /// # Errors
+    ///
+    /// When the engine can't go on.
+    pub fn check(&self) -> Result<Findings, StoreFailed> {
+        let view = self.engine.view();
+        let mut findings = Findings::default();
+        // The end of each inbox as far as it was read; the order of the keys lets one number do.
+        let mut inbox = (0, 0);
+        // In how many inboxes each text was found.
+        let mut found: HashMap<u64, u64> = HashMap::new();
+        for stored in view.all() {
+            let (key, value) = stored?;
+            if let Err(error) = check_record(&view, &key, &value, &mut findings) {
+                findings.wrong(error);
+                continue;
+            }
+            if key.first() != Some(&b'i') {
+                continue;
+            }
+            let (uid, version) = (record::first_number(&key), record::last_number(&key));
+            if inbox.0 != uid {
+                findings.inboxes += 1;
+                inbox = (uid, number(&view, &record::cut_key(uid))?);
+            }
+            if version != inbox.1 + 1 {
+                let version = inbox.1 + 1;
+                findings.wrong(EngineError::Missing { uid, version });
+            }
+            inbox.1 = version;
+            let entry = EntryRecord::open(&key, &value).map_err(EngineError::from)?;
+            if entry.message.is_none() {
+                *found.entry(entry.text).or_default() += 1;
+            }
+        }
+        check_texts(&view, &found, &mut findings)?;
+        Ok(findings)
+    }
+
+    /// Gives everything to `item`, or what belongs to one user. What is damaged is left out, and said in the answer.
+    ///
+    /// # Errors
+    ///
+    /// When the engine can't go on; and what `item` answers.
+    pub fn dump<E: From<StoreFailed>>(
+        &self,
+        only: Option<i64>,
+        mut item: impl FnMut(Item) -> Result<(), E>,
+    ) -> Result<Vec<String>, E> {
+        let failed = |error: EngineError| E::from(error.into());
+        let view = self.engine.view();
+        let wanted = |uid| only.is_none_or(|only| only == uid);
+        let mut problems = Vec::new();
+        let mut inbox = None;
+        for stored in view.all() {
+            let (key, value) = stored.map_err(failed)?;
+            let uid = record::first_number(&key);
+            let found = match key.first() {
+                Some(b'u') if wanted(uid) => user(&key, &value, uid),
+                Some(b'g') if only.is_none() => group(&view, &key, &value, uid),
+                Some(b'i') if wanted(uid) => {
+                    if inbox != Some(uid) {
+                        inbox = Some(uid);
+                        match ends(&view, uid) {
+                            Ok(ends) => item(ends)?,
+                            Err(error) => problems.push(error.to_string()),
+                        }
+                    }
+                    entry(&view, &key, &value, uid)
+                }
+                _ => continue,
+            };
+            match found {
+                Ok(found) => item(found)?,
+                Err(error) => problems.push(error.to_string()),
+            }
+        }
+        Ok(problems)
+    }
+
+    /// Merges everything, so that what was removed takes no room any more.
+    ///
+    /// # Errors
+    ///
+    /// When the engine can't write.
+    pub fn compact(self) -> Result<(), StoreFailed> {
+        let failed = |error: fjall::Error| StoreFailed::from(EngineError::from(error));
+        self.engine.compact().map_err(failed)?;
+        let Inspection {
+            path,
+            engine,
+            _lock,
+        } = self;
+        drop(engine);
+        folder::empty_journals(&path).map_err(|error| failed(error.into()))
+    }
+}
+
+fn number(view: &View<'_>, key: &[u8]) -> Result<i64, EngineError> {
+    Ok(view.get::<NumberRecord>(key)?.map_or(0, |n| n.value))
+}
+
+fn user(key: &[u8], value: &[u8], uid: i64) -> Result<Item, EngineError> {
+    let name = UserRecord::open(key, value)?.name;
+    Ok(Item::User { uid, name })
+}
+
+fn group(view: &View<'_>, key: &[u8], value: &[u8], gid: i64) -> Result<Item, EngineError> {
+    let name = GroupRecord::open(key, value)?.name;
+    let members = view.prefix(&record::members_prefix(gid));
+    let members = members.map(|found| Ok(record::last_number(&found?.0)));
+    Ok(Item::Group {
+        gid: gid.to_string(),
+        name,
+        members: members.collect::<Result<_, EngineError>>()?,
+    })
+}
+
+fn ends(view: &View<'_>, uid: i64) -> Result<Item, EngineError> {
+    let head = super::draft::Head::read(view, uid)?;
+    Ok(Item::Inbox {
+        uid,
+        read: head.read,
+        removed: head.cut,
+        total: head.total,
+    })
+}
+
+fn entry(view: &View<'_>, key: &[u8], value: &[u8], uid: i64) -> Result<Item, EngineError> {
+    let version = record::last_number(key);
+    let Message {
+        kind,
+        source,
+        group,
+        msg_id,
+        text,
+        sent_at,
+    } = reader::message(view, key, value)?;
+    Ok(Item::Entry {
+        uid,
+        version,
+        msg_type: kind.msg_type(),
+        source_uid: source,
+        group_id: group.to_string(),
+        msg_id,
+        msg: text,
+        send_time: sent_at,
+    })
+}
+
+/// Checks one record by itself, and that what it points to is there.
+fn check_record(
+    view: &View<'_>,
+    key: &[u8],
+    value: &[u8],
+    findings: &mut Findings,
+) -> Result<(), EngineError> {
+    match key.first() {
+        Some(b'i') => {
+            findings.entries += 1;
+            let entry = EntryRecord::open(key, value)?;
+            match entry.message {
+                Some(message) => check_id(view, &message, record::first_number(key), findings)?,
+                None => drop(reader::message(view, key, value)?),
+            }
+        }
+        Some(b't') => {
+            findings.texts += 1;
+            let message = TextRecord::open(key, value)?.message;
+            let message = message.ok_or(Damaged::at(key))?;
+            check_id(view, &message, message.group, findings)?;
+        }
+        Some(b'd') => {
+            findings.ids += 1;
+            IdRecord::open(key, value)?;
+        }
+        Some(b'u') => {
+            findings.users += 1;
+            UserRecord::open(key, value)?;
+        }
+        Some(b'g') => {
+            findings.groups += 1;
+            GroupRecord::open(key, value)?;
+        }
+        Some(b'm') => {
+            findings.members += 1;
+            MemberRecord::open(key, value)?;
+        }
+        Some(b'f') => drop(MemberRecord::open(key, value)?),
+        Some(b'r' | b'c' | b'o' | b'x') => drop(NumberRecord::open(key, value)?),
+        Some(b'k') => drop(SecretRecord::open(key, value)?),
+        Some(b's') => findings.commits = StateRecord::open(key, value)?.commits,
+        _ => return Err(Damaged::at(key).into()),
+    }
+    Ok(())
+}
+
+/// A message that could be stored twice is as wrong as one that is missing.
+fn check_id(
+    view: &View<'_>,
+    message: &MessageRecord,
+    scope: i64,
+    findings: &mut Findings,
+) -> Result<(), EngineError> {
+    let kind = message.kind().ok_or(Damaged(b'i'))?;
+    let id = record::id_key(kind, message.source, &message.msg_id, scope);
+    if view.get::<IdRecord>(&id)?.is_none() {
+        findings.wrong(format!(
+            "the id of a message of {} to {scope} is missing",
+            message.source
+        ));
+    }
+    Ok(())
+}
+
+/// Each text must be in as many inboxes as it was put in, less those that it was removed from.
+fn check_texts(
+    view: &View<'_>,
+    found: &HashMap<u64, u64>,
+    findings: &mut Findings,
+) -> Result<(), EngineError> {
+    for stored in view.prefix(b"t") {
+        let (key, value) = stored?;
+        let Ok(text) = TextRecord::open(&key, &value) else {
+            continue; // Said already.
+        };
+        let number = record::last_number(&key).cast_unsigned();
+        let removed = self::number(view, &record::removed_key(number))?.unsigned_abs();
+        let there = found.get(&number).copied().unwrap_or_default();
+        if there + removed != text.receivers {
+            let receivers = text.receivers;
+            findings.wrong(format!(
+                "text {number} was put into {receivers} inboxes, removed from {removed}, and is in {there}"
+            ));
+        }
+    }
+    Ok(())
+}
