@@ -222,7 +222,10 @@ impl Imd {
         Report {
             stored: ledger.stored,
             delivered: ledger.delivered,
-            pending: ledger.stored.saturating_sub(ledger.delivered),
+            pending: ledger
+                .stored
+                .saturating_sub(ledger.delivered + ledger.removed),
+            removed: ledger.removed,
             refused: self.services.refused(),
             unfinished: 0,
         }
@@ -272,7 +275,7 @@ impl Drop for Imd {
 /// The store that the config names.
 async fn open_store(config: &config::Store) -> Result<Arc<dyn Store>, StartError> {
     let Some(path) = config.path.clone() else {
-        return Ok(Arc::new(MemoryStore::new(config.memory_limit)));
+        return Ok(Arc::new(MemoryStore::new(config.memory_limit, config.into())));
     };
     let config = config.clone();
     // It waits for the disk.

@@ -7,8 +7,10 @@ pub struct Report {
     pub stored: u64,
     /// Of these, the ones that were sent to their receivers in a page.
     pub delivered: u64,
-    /// Of these, the ones that were not.
+    /// Of these, the ones that are still to come.
     pub pending: u64,
+    /// Of these, the ones that retention has removed before they were sent.
+    pub removed: u64,
     /// Messages that were not stored, and whose senders were told why.
     pub refused: u64,
     /// Tasks that had not ended when the grace period was over. Each waits for the store.
@@ -21,6 +23,7 @@ impl fmt::Display for Report {
             stored,
             delivered,
             pending,
+            removed,
             refused,
             unfinished,
         } = self;
@@ -28,6 +31,9 @@ impl fmt::Display for Report {
             f,
             "stored {stored}   delivered {delivered}   pending {pending}   refused {refused}"
         )?;
+        if *removed > 0 {
+            write!(f, "   removed unread {removed}")?;
+        }
         if *unfinished > 0 {
             write!(f, "   tasks cut off {unfinished}")?;
         }

@@ -287,10 +287,24 @@ impl Retention {
     pub fn is_off(&self) -> bool {
         *self == Retention::default()
     }
+
+    /// At Unix time `now`, entries sent before this are too old; all times in milliseconds.
+    pub fn keep_from(&self, now: i64) -> i64 {
+        self.keep.map_or(i64::MIN, |keep| before(now, keep))
+    }
 }
 
 /// For so long the id of a message is remembered, also when the message itself is removed earlier.
 pub const KEEP_IDS: Duration = Duration::from_secs(24 * 3600);
+
+/// At Unix time `now`, the ids of messages sent before this are forgotten with their message; in milliseconds.
+pub fn keep_ids_from(now: i64) -> i64 {
+    before(now, KEEP_IDS)
+}
+
+fn before(now: i64, by: Duration) -> i64 {
+    now.saturating_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX))
+}
 
 /// What became of the messages of this run, one count for each receiver of each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -300,6 +314,8 @@ pub struct Ledger {
     /// Of these, entries that stood in a page. One that was skipped in favour of newer ones, and read afterwards, is not
     /// counted.
     pub delivered: u64,
+    /// Of these, entries that were removed before they or newer ones of their inbox stood in a page.
+    pub removed: u64,
 }
 
 /// Where everything is kept. All that a write answers is true for every read after it.
@@ -321,7 +337,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     ///
     /// The mark never goes back. An `after` below 0 counts as 0; one beyond the newest version counts as 0 too and
     /// leaves the mark alone, since it comes from another life of the store. Where old entries were removed, an `after`
-    /// before them counts as the last of them.
+    /// before them counts as the last of them; so `current` is the newest version when none is left.
     ///
     /// # Errors
     ///
@@ -354,7 +370,8 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Removes what the store's [`Retention`] lets go at Unix time `now`, in milliseconds. Others are served meanwhile.
     ///
-    /// Answers how many entries it removed.
+    /// In each inbox it goes from the oldest entry on, and ends at the first that is young enough and not too many.
+    /// Answers how many entries it removed. Dropped midway, it has removed a part, and the next call goes on.
     ///
     /// # Errors
     ///

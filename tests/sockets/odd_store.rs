@@ -96,7 +96,7 @@ impl OddStore {
 /// An `imd` over an odd store.
 pub async fn start_odd(config: Config) -> (Imd, Arc<OddStore>) {
     let store = Arc::new(OddStore {
-        store: MemoryStore::new(1 << 26),
+        store: MemoryStore::new(1 << 26, (&config.store).into()),
         commit: Gate::new(),
         sync: Gate::new(),
         synced: Gate::new(),

@@ -1,11 +1,15 @@
-use std::collections::HashMap;
+//! What every store promises. `retention` has what it promises of what is removed, `model` compares it with a few lines
+//! that are obviously right.
+
+mod model;
+mod retention;
+
 use std::sync::Arc;
 
 use imd::store::{
-    Committed, Entry, Kind, Ledger, Level, MemoryStore, Message, PageLimit, Rejected, Store, User,
-    Write,
+    Committed, Entry, Kind, Ledger, Level, MemoryStore, Message, PageLimit, Rejected, Retention,
+    Store, User, Write,
 };
-use proptest::prelude::*;
 
 const ALL: PageLimit = PageLimit {
     entries: 0,
@@ -103,9 +107,10 @@ async fn read_mark(store: &dyn Store, uid: i64) -> i64 {
     store.level(uid).await.unwrap().read
 }
 
-/// The contract of [`Store`]; `$make` gives an empty one.
+/// The contract of [`Store`]. `$make` is an async function from a [`Retention`] to an empty `Arc<dyn Store>`; so many
+/// `$cases` are compared with the model.
 macro_rules! suite {
-    ($name:ident, $make:expr) => {
+    ($name:ident, $cases:expr, $make:expr) => {
         mod $name {
             use super::*;
             suite!(@tests $make;
@@ -131,18 +136,54 @@ macro_rules! suite {
                 the_signing_key_stays,
                 concurrent_senders_leave_no_gap,
             );
+            suite!(@retention $make;
+                without_limits_nothing_is_removed,
+                what_is_older_than_keep_is_removed,
+                a_clock_that_stepped_back_removes_nothing_behind_a_young_entry,
+                the_newest_of_each_inbox_are_kept,
+                the_stricter_of_two_limits_holds,
+                versions_go_on_where_they_were,
+                what_was_removed_is_not_still_to_come,
+                a_sync_from_before_the_cut_begins_at_the_oldest_left,
+                a_sync_where_nothing_is_left_says_the_total,
+                a_message_id_is_remembered_for_a_day,
+                a_message_id_is_remembered_as_long_as_its_message,
+                a_group_message_is_remembered_until_nobody_has_it,
+                what_was_removed_can_be_accepted_as_long_as_its_id_is_remembered,
+                what_is_removed_unread_is_no_longer_pending,
+                others_are_served_while_it_is_cleaned,
+            );
+
+            #[test]
+            fn whatever_is_written_read_and_cleaned_is_as_in_the_model() {
+                model::compare($cases, $make);
+            }
         }
     };
     (@tests $make:expr; $($test:ident,)*) => {
         $(#[tokio::test(flavor = "multi_thread")]
         async fn $test() {
-            let store: Arc<dyn Store> = Arc::new($make);
-            super::$test(store).await;
+            super::$test($make(Retention::default()).await).await;
+        })*
+    };
+    (@retention $make:expr; $($test:ident,)*) => {
+        $(#[tokio::test(flavor = "multi_thread")]
+        async fn $test() {
+            super::retention::$test($make).await;
         })*
     };
 }
 
-suite!(memory, MemoryStore::new(1 << 30));
+suite!(memory, 256, memory);
+
+async fn memory(retention: Retention) -> Arc<dyn Store> {
+    Arc::new(MemoryStore::new(1 << 30, retention))
+}
+
+/// A memory store that keeps everything.
+fn memory_store(limit: usize) -> MemoryStore {
+    MemoryStore::new(limit, Retention::default())
+}
 
 async fn versions_count_up_per_inbox(store: Arc<dyn Store>) {
     let batch = vec![p2p(1, 2, "a"), p2p(1, 3, "b"), p2p(3, 2, "c")];
@@ -546,7 +587,8 @@ async fn the_ledger_counts_each_receiver(store: Arc<dyn Store>) {
         store.ledger(),
         Ledger {
             stored: 3,
-            delivered: 0
+            delivered: 0,
+            removed: 0
         }
     );
     let first = PageLimit {
@@ -559,7 +601,8 @@ async fn the_ledger_counts_each_receiver(store: Arc<dyn Store>) {
         store.ledger(),
         Ledger {
             stored: 3,
-            delivered: 1
+            delivered: 1,
+            removed: 0
         },
         "a page sent twice counts once"
     );
@@ -569,7 +612,8 @@ async fn the_ledger_counts_each_receiver(store: Arc<dyn Store>) {
         store.ledger(),
         Ledger {
             stored: 3,
-            delivered: 3
+            delivered: 3,
+            removed: 0
         }
     );
 }
@@ -585,7 +629,8 @@ async fn a_page_that_skips_counts_what_stood_in_it(store: Arc<dyn Store>) {
         store.ledger(),
         Ledger {
             stored: 5,
-            delivered: 1
+            delivered: 1,
+            removed: 0
         }
     );
     store.sync(2, 4, ALL).await.unwrap();
@@ -643,12 +688,12 @@ async fn concurrent_senders_leave_no_gap(store: Arc<dyn Store>) {
 
 #[tokio::test]
 async fn a_small_memory_store_keeps_the_contract_of_coming_and_going() {
-    joining_again_and_again_takes_no_room(Arc::new(MemoryStore::new(1 << 16))).await;
+    joining_again_and_again_takes_no_room(Arc::new(memory_store(1 << 16))).await;
 }
 
 #[tokio::test]
 async fn what_a_memory_store_holds_is_not_in_its_debug_form() {
-    let store = MemoryStore::new(1 << 20);
+    let store = memory_store(1 << 20);
     commit(&store, vec![p2p(1, 2, "canary-id"), register(7)]).await;
     let key = format!("{:?}", store.signing_key().await.unwrap());
     let debug = format!("{store:?}");
@@ -661,7 +706,7 @@ async fn what_a_memory_store_holds_is_not_in_its_debug_form() {
 /// A batch that takes several turns at the lock is still answered whole.
 #[tokio::test]
 async fn a_large_batch_of_group_messages_is_done_whole() {
-    let store = MemoryStore::new(1 << 30);
+    let store = memory_store(1 << 30);
     let mut batch = vec![create(50, 1)];
     batch.extend((2..=1_000).map(|uid| join(50, uid)));
     batch.extend((0..20).map(|n| to_group(1, 50, &n.to_string())));
@@ -681,7 +726,7 @@ async fn a_large_batch_of_group_messages_is_done_whole() {
 
 #[tokio::test]
 async fn a_full_memory_store_refuses_and_still_serves() {
-    let store = MemoryStore::new(1 << 16);
+    let store = memory_store(1 << 16);
     let batch = vec![create(50, 1), join(50, 2), p2p(2, 3, "first")];
     assert_eq!(commit(&store, batch).await.results, [Ok(()); 3]);
     let big = |n: usize| {
@@ -716,73 +761,4 @@ async fn a_full_memory_store_refuses_and_still_serves() {
     // And what needs no room is still done.
     assert_eq!(one(&store, Write::Quit { group: 50, uid: 2 }).await, Ok(()));
     assert_eq!(ids(&store, 3).await, ["first"]);
-}
-
-#[derive(Debug, Clone)]
-enum Step {
-    Send { source: i64, target: i64, id: u8 },
-    Group { source: i64, id: u8 },
-    Sync { uid: i64, from: i64, count: usize },
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        (1..4_i64, 1..4_i64, 0..8_u8).prop_map(|(source, target, id)| Step::Send {
-            source,
-            target,
-            id
-        }),
-        (1..4_i64, 0..8_u8).prop_map(|(source, id)| Step::Group { source, id }),
-        (1..4_i64, -1..12_i64, 0..4_usize).prop_map(|(uid, from, count)| Step::Sync {
-            uid,
-            from,
-            count
-        }),
-    ]
-}
-
-proptest! {
-    /// Against a model of a few lines: whatever is sent and read, in whatever order.
-    #[test]
-    fn a_sync_from_any_point_gives_each_message_once(steps in prop::collection::vec(step(), 1..60)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(async {
-            let store = MemoryStore::new(1 << 30);
-            commit(&store, vec![create(50, 1), join(50, 2), join(50, 3)]).await;
-            let mut inboxes: HashMap<i64, Vec<String>> = HashMap::new();
-            let mut sent = std::collections::HashSet::new();
-            for step in steps {
-                match step {
-                    Step::Send { source, target, id } => {
-                        let name = format!("p{source}-{id}");
-                        one(&store, p2p(source, target, &name)).await.unwrap();
-                        if sent.insert((source, target, name.clone())) {
-                            inboxes.entry(target).or_default().push(name);
-                        }
-                    }
-                    Step::Group { source, id } => {
-                        let name = format!("g{source}-{id}");
-                        one(&store, to_group(source, 50, &name)).await.unwrap();
-                        if sent.insert((source, -50, name.clone())) {
-                            (1..4).for_each(|uid| inboxes.entry(uid).or_default().push(name.clone()));
-                        }
-                    }
-                    Step::Sync { uid, from, count } => {
-                        let expected = inboxes.entry(uid).or_default();
-                        let total = expected.len() as i64;
-                        let from_here = if from > total || from < 0 { 0 } else { from };
-                        let limit = PageLimit { entries: count, bytes: usize::MAX };
-                        let page = store.sync(uid, from, limit).await.unwrap();
-                        let got: Vec<_> = page.entries.iter().map(|e| e.message.msg_id.clone()).collect();
-                        let most = if count == 0 { usize::MAX } else { count };
-                        let want: Vec<_> =
-                            expected.iter().skip(from_here as usize).take(most).cloned().collect();
-                        assert_eq!(got, want);
-                        assert_eq!(page.current, from_here + want.len() as i64);
-                        assert_eq!(page.total, total);
-                    }
-                }
-            }
-        });
-    }
 }

@@ -1,4 +1,6 @@
-use std::collections::{HashMap, HashSet};
+mod cleaning;
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
@@ -6,15 +8,19 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::{
-    Committed, Entry, Kind, Ledger, Level, Message, Page, PageLimit, Rejected, Store, StoreFailed,
-    User, Write,
+    Committed, Entry, Kind, Ledger, Level, Message, Page, PageLimit, Rejected, Retention, Store,
+    StoreFailed, User, Write,
 };
+use cleaning::Cleaning;
 
 /// What a map entry or a shared allocation takes beside its contents, in bytes, roughly.
 const OVERHEAD: usize = 64;
 
 /// What the first entry of an inbox takes more than a later one.
-const NEW_INBOX: usize = 160;
+const NEW_INBOX: usize = 192;
+
+/// What an entry takes in an inbox, which may have room for as many again.
+const ENTRY: usize = 2 * size_of::<Arc<Message>>();
 
 /// What a user's first group takes more than a later one.
 const NEW_MEMBER: usize = 192;
@@ -57,20 +63,32 @@ struct State {
     /// The groups that each user is or was a member of.
     groups_of: HashMap<i64, HashSet<i64>>,
     inboxes: HashMap<i64, Inbox>,
-    /// Every message that was stored, by what makes it the same one when it is sent again.
+    /// Every message that was stored, by what makes it the same one when it is sent again; also one that is removed,
+    /// until its id may be forgotten.
     sent: HashMap<Identity, Receivers>,
+    retention: Retention,
+    /// Whose inboxes there are, so that a cleaning finds back to where it was. Empty when nothing is ever removed.
+    owners: Vec<i64>,
+    /// The messages that are removed and whose ids are not, by when they were sent.
+    remembered: BTreeSet<(i64, Identity)>,
 }
 
 /// Its name is not kept: nothing asks for it.
 struct Group {
     /// Shared with the messages that went to just these members; replaced when one joins or quits.
-    members: Arc<[i64]>,
+    members: Members,
 }
+
+/// Behind a pointer of one word: there is one for each group message.
+type Members = Arc<Vec<i64>>;
 
 #[derive(Default)]
 struct Inbox {
-    /// The entry of version n is at n - 1.
-    entries: Vec<Arc<Message>>,
+    /// The last version that was removed, or 0.
+    removed: i64,
+    /// What is left: the entry of version n is at n - 1 - removed.
+    entries: VecDeque<Arc<Message>>,
+    /// The read mark. Never below what was removed.
     read: i64,
     /// The highest version that stood in a page.
     delivered: i64,
@@ -78,7 +96,7 @@ struct Inbox {
     grown_in: u64,
 }
 
-#[derive(PartialEq, Eq, Hash)]
+#[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Identity {
     kind: Kind,
     source: i64,
@@ -90,20 +108,25 @@ struct Identity {
 enum Receivers {
     /// The scope is the receiver.
     Scope,
-    Members(Arc<[i64]>),
+    Members {
+        members: Members,
+        /// So many inboxes still hold it.
+        left: u32,
+    },
 }
 
 impl Inbox {
     fn total(&self) -> i64 {
-        self.entries.len().cast_signed() as i64
+        self.removed + self.entries.len().cast_signed() as i64
     }
 }
 
 impl MemoryStore {
-    /// An empty store that holds at most about `limit` bytes.
-    pub fn new(limit: usize) -> Self {
+    /// An empty store that holds at most about `limit` bytes, and what `retention` keeps of it when it is cleaned.
+    pub fn new(limit: usize, retention: Retention) -> Self {
         let state = State {
             limit,
+            retention,
             ..State::default()
         };
         MemoryStore {
@@ -137,7 +160,7 @@ impl State {
                 self.groups.insert(
                     group,
                     Group {
-                        members: Arc::from([owner]),
+                        members: Arc::new(vec![owner]),
                     },
                 );
                 self.groups_of.entry(owner).or_default().insert(group);
@@ -147,12 +170,8 @@ impl State {
             Write::Quit { group, uid } => {
                 let group = self.groups.get_mut(&group).ok_or(Rejected::NoSuchGroup)?;
                 if group.members.contains(&uid) {
-                    group.members = group
-                        .members
-                        .iter()
-                        .copied()
-                        .filter(|&m| m != uid)
-                        .collect();
+                    let others = group.members.iter().copied().filter(|&m| m != uid);
+                    group.members = Arc::new(others.collect());
                 }
                 Ok(())
             }
@@ -179,7 +198,7 @@ impl State {
         if self.sent.contains_key(&identity) {
             return Ok(());
         }
-        self.take(message_size(&message) + self.entry_size(target))?;
+        self.take(body_size(&message) + id_size(&message.msg_id) + self.entry_size(target))?;
         self.sent.insert(identity, Receivers::Scope);
         self.append(target, Arc::new(message), grown);
         Ok(())
@@ -199,18 +218,24 @@ impl State {
         }
         let members = Arc::clone(&group.members);
         let entries: usize = members.iter().map(|&uid| self.entry_size(uid)).sum();
-        self.take(message_size(&message) + entries)?;
+        self.take(body_size(&message) + id_size(&message.msg_id) + entries)?;
         let message = Arc::new(message);
         for &uid in members.iter() {
             self.append(uid, Arc::clone(&message), grown);
         }
-        self.sent.insert(identity, Receivers::Members(members));
+        let left = u32::try_from(members.len()).unwrap_or(u32::MAX);
+        self.sent
+            .insert(identity, Receivers::Members { members, left });
         Ok(())
     }
 
     fn append(&mut self, uid: i64, message: Arc<Message>, grown: &mut Vec<i64>) {
+        let is_cleaned = !self.retention.is_off();
         let inbox = self.inboxes.entry(uid).or_default();
-        inbox.entries.push(message);
+        if is_cleaned && inbox.total() == 0 {
+            self.owners.push(uid);
+        }
+        inbox.entries.push_back(message);
         self.ledger.stored += 1;
         if inbox.grown_in != self.commit {
             inbox.grown_in = self.commit;
@@ -225,7 +250,7 @@ impl State {
         } else {
             NEW_INBOX
         };
-        2 * size_of::<Arc<Message>>() + new
+        ENTRY + new
     }
 
     /// What one more group takes for `uid`.
@@ -254,7 +279,7 @@ impl State {
         if members.len() >= most {
             return Err(Rejected::GroupFull);
         }
-        let members = members.iter().copied().chain([uid]).collect();
+        let members = Arc::new(members.iter().copied().chain([uid]).collect());
         // Who joins again takes nothing new.
         if self
             .groups_of
@@ -285,7 +310,7 @@ impl State {
         groups
             .filter_map(|&group| find(Kind::Group, group))
             .any(|receivers| match receivers {
-                Receivers::Members(members) => members.contains(&uid),
+                Receivers::Members { members, .. } => members.contains(&uid),
                 Receivers::Scope => false,
             })
     }
@@ -302,9 +327,15 @@ impl Identity {
     }
 }
 
-/// What a message takes, its identity included.
-fn message_size(message: &Message) -> usize {
-    size_of::<Message>() + message.text.len() + 2 * message.msg_id.len() + 3 * OVERHEAD
+/// What a message takes that is gone with its last entry.
+fn body_size(message: &Message) -> usize {
+    size_of::<Message>() + message.text.len()
+}
+
+/// What a message takes until its id is forgotten: the id stands twice, in the message or, when that is gone, among
+/// those that are still remembered.
+fn id_size(msg_id: &str) -> usize {
+    2 * msg_id.len() + 3 * OVERHEAD
 }
 
 #[async_trait]
@@ -350,10 +381,9 @@ impl Store for MemoryStore {
             });
         };
         let total = inbox.total();
-        let mut current = after.max(0);
-        if current > total {
-            current = 0;
-        } else {
+        let mut current = inbox.removed;
+        if after <= total {
+            current = current.max(after);
             inbox.read = inbox.read.max(current);
         }
         let most = if limit.entries == 0 {
@@ -364,7 +394,7 @@ impl Store for MemoryStore {
         let mut room = limit.bytes;
         let mut entries = Vec::new();
         let start = current;
-        let skipped = usize::try_from(start).unwrap_or(usize::MAX);
+        let skipped = usize::try_from(start - inbox.removed).unwrap_or(usize::MAX);
         for message in inbox.entries.iter().skip(skipped).take(most) {
             let entry = Entry {
                 version: current + 1,
@@ -405,8 +435,17 @@ impl Store for MemoryStore {
         self.state.lock().ledger
     }
 
-    async fn clean(&self, _now: i64) -> Result<u64, StoreFailed> {
-        Ok(0)
+    async fn clean(&self, now: i64) -> Result<u64, StoreFailed> {
+        let mut cleaning = Cleaning::new(self.state.lock().retention, now);
+        loop {
+            let is_done = self.state.lock().clean(&mut cleaning);
+            // The memory is given back while others have the lock.
+            cleaning.gone.clear();
+            if is_done {
+                return Ok(cleaning.removed);
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     async fn failed(&self) -> StoreFailed {

@@ -1,0 +1,264 @@
+use std::sync::Arc;
+
+use super::{ENTRY, Identity, Inbox, Receivers, State, body_size, id_size};
+use crate::store::{Kind, Message, Retention, keep_ids_from};
+
+/// After so many steps the lock is given to others. A step may look up and remove a text and an id, all of them cold:
+/// it takes longer than to append an entry.
+const TURN: usize = 512;
+
+/// How far a cleaning has come: inbox by inbox, and then through the ids that outlived their messages.
+pub(super) struct Cleaning {
+    /// Entries sent before this are too old.
+    keep_from: i64,
+    /// Ids of messages sent before this are forgotten with their message.
+    keep_ids_from: i64,
+    max_inbox: i64,
+    /// The next inbox, by its place among the owners.
+    next: usize,
+    /// In that inbox, entries up to this version are too many. It does not move while the inbox is cleaned, or a flood
+    /// into one could keep the others waiting.
+    too_many: Option<i64>,
+    /// How many entries were removed.
+    pub removed: u64,
+    /// What the last turn has removed.
+    pub gone: Vec<Arc<Message>>,
+}
+
+impl Cleaning {
+    pub fn new(retention: Retention, now: i64) -> Self {
+        let max_inbox = retention.max_inbox.map(i64::try_from);
+        Cleaning {
+            keep_from: retention.keep_from(now),
+            keep_ids_from: keep_ids_from(now),
+            max_inbox: max_inbox.and_then(Result::ok).unwrap_or(i64::MAX),
+            next: 0,
+            too_many: None,
+            removed: 0,
+            gone: Vec::new(),
+        }
+    }
+}
+
+impl State {
+    /// Does one turn of a cleaning. True when nothing is left to do.
+    pub(super) fn clean(&mut self, cleaning: &mut Cleaning) -> bool {
+        for _ in 0..TURN {
+            match self.owners.get(cleaning.next).copied() {
+                Some(uid) => self.remove_oldest(uid, cleaning),
+                None if self.forget_oldest(cleaning.keep_ids_from) => {}
+                None => return true,
+            }
+        }
+        false
+    }
+
+    /// Removes the oldest entry of this inbox; where it may stay, the next inbox is next.
+    fn remove_oldest(&mut self, uid: i64, cleaning: &mut Cleaning) {
+        let removed = self.inboxes.get_mut(&uid).and_then(|inbox| {
+            let last = inbox.total().saturating_sub(cleaning.max_inbox);
+            let too_many = *cleaning.too_many.get_or_insert(last);
+            let message = inbox.remove_oldest(too_many, cleaning.keep_from)?;
+            if inbox.removed > inbox.delivered {
+                self.ledger.removed += 1;
+            }
+            Some(message)
+        });
+        let Some(message) = removed else {
+            cleaning.next += 1;
+            cleaning.too_many = None;
+            return;
+        };
+        self.used = self.used.saturating_sub(ENTRY);
+        self.let_go(uid, &message, cleaning.keep_ids_from);
+        cleaning.removed += 1;
+        cleaning.gone.push(message);
+    }
+
+    /// The inbox of `uid` holds this message no more.
+    fn let_go(&mut self, uid: i64, message: &Message, keep_ids_from: i64) {
+        let scope = match message.kind {
+            Kind::P2p | Kind::Ack => uid,
+            Kind::Group => message.group,
+        };
+        let identity = Identity::of(message, scope);
+        if let Some(Receivers::Members { left, .. }) = self.sent.get_mut(&identity) {
+            *left = left.saturating_sub(1);
+            if *left > 0 {
+                return;
+            }
+        }
+        self.used = self.used.saturating_sub(body_size(message));
+        if message.sent_at < keep_ids_from {
+            self.forget(&identity);
+        } else {
+            self.remembered.insert((message.sent_at, identity));
+        }
+    }
+
+    /// Forgets the oldest id that has outlived its message, if it is old enough.
+    fn forget_oldest(&mut self, keep_ids_from: i64) -> bool {
+        let oldest = self.remembered.first();
+        if oldest.is_none_or(|(sent_at, _)| *sent_at >= keep_ids_from) {
+            return false;
+        }
+        if let Some((_, identity)) = self.remembered.pop_first() {
+            self.forget(&identity);
+        }
+        true
+    }
+
+    /// The buckets that get free in the map stay for the ids to come: to make it smaller would take long.
+    fn forget(&mut self, identity: &Identity) {
+        self.sent.remove(identity);
+        self.used = self.used.saturating_sub(id_size(&identity.msg_id));
+    }
+}
+
+impl Inbox {
+    /// The oldest entry, if it is one of those up to version `too_many`, or was sent before `keep_from`.
+    fn remove_oldest(&mut self, too_many: i64, keep_from: i64) -> Option<Arc<Message>> {
+        let is_too_old = |message: &Arc<Message>| message.sent_at < keep_from;
+        if self.removed >= too_many && !self.entries.front().is_some_and(is_too_old) {
+            // An entry is counted with room for as many again; what stands empty beyond that is given back.
+            if self.entries.capacity() / 4 > self.entries.len() {
+                self.entries.shrink_to(2 * self.entries.len());
+            }
+            return None;
+        }
+        let message = self.entries.pop_front()?;
+        self.removed += 1;
+        self.read = self.read.max(self.removed);
+        Some(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::NEW_INBOX;
+    use crate::store::{KEEP_IDS, Write};
+
+    fn message(kind: Kind, msg_id: &str) -> Message {
+        Message {
+            kind,
+            source: 1,
+            group: if kind == Kind::Group { 50 } else { 0 },
+            msg_id: msg_id.into(),
+            text: "some text".into(),
+            sent_at: 0,
+        }
+    }
+
+    fn state(max_inbox: u64) -> State {
+        let max_inbox = Some(max_inbox);
+        let retention = Retention {
+            keep: None,
+            max_inbox,
+        };
+        State {
+            limit: usize::MAX,
+            retention,
+            ..State::default()
+        }
+    }
+
+    fn send(state: &mut State, target: i64, msg_id: &str) {
+        let message = message(Kind::P2p, msg_id);
+        state
+            .apply(Write::P2p { target, message }, &mut Vec::new())
+            .unwrap();
+    }
+
+    fn clean(state: &mut State, now: i64) -> u64 {
+        let mut cleaning = Cleaning::new(state.retention, now);
+        while !state.clean(&mut cleaning) {}
+        cleaning.removed
+    }
+
+    #[test]
+    fn what_is_removed_and_forgotten_takes_no_room() {
+        let mut state = state(1);
+        let mut apply = |write| state.apply(write, &mut Vec::new()).unwrap();
+        apply(Write::CreateGroup {
+            group: 50,
+            name: String::new(),
+            owner: 1,
+        });
+        apply(Write::Join {
+            group: 50,
+            uid: 2,
+            most: 9,
+        });
+        let empty = state.used;
+        for uid in [1, 2] {
+            send(&mut state, uid, "old");
+        }
+        let one_left = state.used;
+        assert!(one_left > empty + 2 * NEW_INBOX);
+        for msg_id in ["a", "b"] {
+            let message = message(Kind::Group, msg_id);
+            let write = Write::Group { message };
+            state.apply(write, &mut Vec::new()).unwrap();
+        }
+        let message = message(Kind::Ack, "a");
+        let write = Write::Ack { target: 1, message };
+        state.apply(write, &mut Vec::new()).unwrap();
+        // So that one message is left in each inbox, of the size that it had at first.
+        for uid in [1, 2] {
+            send(&mut state, uid, "new");
+        }
+        assert_eq!(clean(&mut state, 0), 7);
+        let ids_left = state.used;
+        assert!(ids_left > one_left);
+        let a_day = i64::try_from(KEEP_IDS.as_millis()).unwrap();
+        assert_eq!(clean(&mut state, a_day), 0);
+        assert_eq!(state.used, ids_left);
+        assert_eq!(clean(&mut state, a_day + 1), 0);
+        assert_eq!(state.used, one_left);
+        assert_eq!((state.sent.len(), state.remembered.len()), (2, 0));
+        assert!(
+            state
+                .inboxes
+                .values()
+                .all(|inbox| inbox.entries.capacity() <= 4)
+        );
+    }
+
+    /// Else one inbox that grows as fast as it is cleaned would keep the others full.
+    #[test]
+    fn a_flood_into_one_inbox_does_not_hold_the_cleaning_there() {
+        let mut state = state(1);
+        let mut count = 0;
+        let mut flood = |state: &mut State| {
+            for _ in 0..2 * TURN {
+                count += 1;
+                send(state, 1, &count.to_string());
+            }
+        };
+        flood(&mut state);
+        send(&mut state, 2, "a");
+        send(&mut state, 2, "b");
+        let mut cleaning = Cleaning::new(state.retention, 0);
+        for _ in 0..4 {
+            assert_eq!(state.inboxes[&2].entries.len(), 2);
+            if state.clean(&mut cleaning) {
+                break;
+            }
+            flood(&mut state);
+        }
+        assert_eq!(state.inboxes[&2].entries.len(), 1);
+    }
+
+    #[test]
+    fn nothing_is_kept_for_a_cleaning_that_never_comes() {
+        let mut state = State {
+            limit: usize::MAX,
+            ..State::default()
+        };
+        send(&mut state, 2, "a");
+        assert_eq!(state.owners.capacity(), 0);
+        assert_eq!(clean(&mut state, i64::MAX), 0);
+        assert_eq!(size_of::<Receivers>(), 2 * size_of::<usize>());
+    }
+}

@@ -1,0 +1,283 @@
+//! A store in a few lines that are obviously right, and slow.
+
+use std::collections::{BTreeMap, HashMap};
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use super::*;
+
+const MINUTE: i64 = 60_000;
+const HOUR: i64 = 60 * MINUTE;
+const START: i64 = 1_700_000_000_000;
+const GROUP: i64 = 50;
+const USERS: std::ops::Range<i64> = 1..4;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Send { source: i64, target: i64, id: u8 },
+    Group { source: i64, id: u8 },
+    Ack { by: i64, target: i64, id: u8 },
+    Join { uid: i64 },
+    Quit { uid: i64 },
+    Sync { uid: i64, after: i64, count: usize },
+    Wait { minutes: i64 },
+    Clean,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let uid = || USERS;
+    let id = || 0..6_u8;
+    let step = prop_oneof![
+        4 => (uid(), uid(), id()).prop_map(|(source, target, id)| Step::Send { source, target, id }),
+        3 => (uid(), id()).prop_map(|(source, id)| Step::Group { source, id }),
+        2 => (uid(), uid(), id()).prop_map(|(by, target, id)| Step::Ack { by, target, id }),
+        1 => uid().prop_map(|uid| Step::Join { uid }),
+        1 => uid().prop_map(|uid| Step::Quit { uid }),
+        3 => (uid(), -1..16_i64, 0..4_usize)
+            .prop_map(|(uid, after, count)| Step::Sync { uid, after, count }),
+        3 => (0..900_i64).prop_map(|minutes| Step::Wait { minutes }),
+        3 => Just(Step::Clean),
+    ];
+    prop::collection::vec(step, 1..80)
+}
+
+fn retention() -> impl Strategy<Value = Retention> {
+    let hours = |hours| std::time::Duration::from_secs(hours * 3600);
+    let keep = prop::option::of((1..40_u64).prop_map(hours));
+    let max_inbox = prop::option::of(1..5_u64);
+    (keep, max_inbox).prop_map(|(keep, max_inbox)| Retention { keep, max_inbox })
+}
+
+/// Kind, source, receiver or group, id.
+type Key = (Kind, i64, i64, String);
+
+#[derive(Default)]
+struct Inbox {
+    /// (version, key, when it was sent).
+    entries: Vec<(i64, Key, i64)>,
+    read: i64,
+    total: i64,
+    delivered: i64,
+}
+
+impl Inbox {
+    fn removed(&self) -> i64 {
+        self.total - self.entries.len() as i64
+    }
+}
+
+struct Sent {
+    at: i64,
+    receivers: Vec<i64>,
+}
+
+struct Model {
+    retention: Retention,
+    now: i64,
+    members: Vec<i64>,
+    inboxes: BTreeMap<i64, Inbox>,
+    sent: HashMap<Key, Sent>,
+    ledger: Ledger,
+}
+
+impl Model {
+    fn put(&mut self, key: Key, receivers: Vec<i64>) -> Vec<Level> {
+        if self.sent.contains_key(&key) {
+            return Vec::new();
+        }
+        for uid in &receivers {
+            let inbox = self.inboxes.entry(*uid).or_default();
+            inbox.total += 1;
+            inbox.entries.push((inbox.total, key.clone(), self.now));
+            self.ledger.stored += 1;
+        }
+        let grown = receivers.iter().map(|uid| self.level(*uid)).collect();
+        let at = self.now;
+        self.sent.insert(key, Sent { at, receivers });
+        grown
+    }
+
+    fn has_received(&self, uid: i64, source: i64, id: &str) -> bool {
+        let of = |key: &Key| key.0 != Kind::Ack && key.1 == source && key.3 == id;
+        self.sent
+            .iter()
+            .any(|(key, sent)| of(key) && sent.receivers.contains(&uid))
+    }
+
+    fn level(&self, uid: i64) -> Level {
+        let (read, total) = self
+            .inboxes
+            .get(&uid)
+            .map_or((0, 0), |i| (i.read.max(i.removed()), i.total));
+        Level { uid, read, total }
+    }
+
+    /// (version, key) of the page, and its end.
+    fn sync(&mut self, uid: i64, after: i64, count: usize) -> (Vec<(i64, Key)>, i64) {
+        let inbox = self.inboxes.entry(uid).or_default();
+        if after <= inbox.total {
+            inbox.read = inbox.read.max(after);
+        }
+        let after = if after > inbox.total { 0 } else { after };
+        let most = if count == 0 { usize::MAX } else { count };
+        let newer = inbox.entries.iter().filter(|entry| entry.0 > after);
+        let page: Vec<_> = newer
+            .take(most)
+            .map(|(version, key, _)| (*version, key.clone()))
+            .collect();
+        let end = page
+            .last()
+            .map_or(after.max(inbox.removed()), |last| last.0);
+        let new = page.iter().filter(|entry| entry.0 > inbox.delivered);
+        self.ledger.delivered += new.count() as u64;
+        if let Some((version, _)) = page.last() {
+            inbox.delivered = inbox.delivered.max(*version);
+        }
+        (page, end)
+    }
+
+    fn clean(&mut self) -> u64 {
+        let keep = self.retention.keep;
+        let keep = keep.map_or(i64::MAX, |keep| keep.as_millis() as i64);
+        let most = self.retention.max_inbox.unwrap_or(u64::MAX);
+        let mut removed = 0;
+        for inbox in self.inboxes.values_mut() {
+            while let Some((version, _, at)) = inbox.entries.first()
+                && (self.now - at > keep || inbox.entries.len() as u64 > most)
+            {
+                self.ledger.removed += u64::from(*version > inbox.delivered);
+                inbox.entries.remove(0);
+                removed += 1;
+            }
+        }
+        if self.retention.is_off() {
+            return 0;
+        }
+        let held: Vec<&Key> = self
+            .inboxes
+            .values()
+            .flat_map(|inbox| inbox.entries.iter().map(|entry| &entry.1))
+            .collect();
+        self.sent
+            .retain(|key, sent| held.contains(&key) || self.now - sent.at <= 24 * HOUR);
+        removed
+    }
+}
+
+/// Whatever is written, read and cleaned, in whatever order.
+pub fn compare(cases: u32, make: impl AsyncFn(Retention) -> Arc<dyn Store>) {
+    let config = Config {
+        failure_persistence: None,
+        ..Config::with_cases(cases)
+    };
+    let compared = TestRunner::new(config).run(&(retention(), steps()), |(retention, steps)| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let store = make(retention).await;
+            commit(&*store, vec![create(GROUP, 1), join(GROUP, 2)]).await;
+            let mut model = Model {
+                retention,
+                now: START,
+                members: vec![1, 2],
+                inboxes: BTreeMap::new(),
+                sent: HashMap::new(),
+                ledger: Ledger::default(),
+            };
+            for step in steps {
+                take(&*store, &mut model, step).await;
+                assert_eq!(store.ledger(), model.ledger);
+                for uid in USERS {
+                    assert_eq!(store.level(uid).await.unwrap(), model.level(uid));
+                }
+            }
+        });
+        Ok(())
+    });
+    compared.unwrap();
+}
+
+async fn take(store: &dyn Store, model: &mut Model, step: Step) {
+    let now = model.now;
+    let at = |kind, source, group, id: &str| Message {
+        sent_at: now,
+        ..message(kind, source, group, id, id)
+    };
+    let (write, expected, mut grown) = match step {
+        Step::Send { source, target, id } => {
+            // One id for messages of both kinds: what is accepted is either.
+            let id = id.to_string();
+            let message = at(Kind::P2p, source, 0, &id);
+            let grown = model.put((Kind::P2p, source, target, id), vec![target]);
+            (Write::P2p { target, message }, Ok(()), grown)
+        }
+        Step::Group { source, id } => {
+            let id = id.to_string();
+            let message = at(Kind::Group, source, GROUP, &id);
+            let (expected, grown) = if model.members.contains(&source) {
+                let members = model.members.clone();
+                (Ok(()), model.put((Kind::Group, source, GROUP, id), members))
+            } else {
+                (Err(Rejected::NotAMember), Vec::new())
+            };
+            (Write::Group { message }, expected, grown)
+        }
+        Step::Ack { by, target, id } => {
+            let id = id.to_string();
+            let message = at(Kind::Ack, by, 0, &id);
+            let (expected, grown) = if model.has_received(by, target, &id) {
+                (Ok(()), model.put((Kind::Ack, by, target, id), vec![target]))
+            } else {
+                (Err(Rejected::NoSuchMessage), Vec::new())
+            };
+            (Write::Ack { target, message }, expected, grown)
+        }
+        Step::Join { uid } => {
+            if !model.members.contains(&uid) {
+                model.members.push(uid);
+            }
+            (join(GROUP, uid), Ok(()), Vec::new())
+        }
+        Step::Quit { uid } => {
+            model.members.retain(|member| *member != uid);
+            (Write::Quit { group: GROUP, uid }, Ok(()), Vec::new())
+        }
+        Step::Sync { uid, after, count } => {
+            let limit = PageLimit {
+                entries: count,
+                bytes: usize::MAX,
+            };
+            let page = store.sync(uid, after, limit).await.unwrap();
+            let got = page.entries.iter().map(|entry| {
+                let message = &entry.message;
+                let scope = match message.kind {
+                    Kind::Group => message.group,
+                    Kind::P2p | Kind::Ack => uid,
+                };
+                let id = message.msg_id.clone();
+                (entry.version, (message.kind, message.source, scope, id))
+            });
+            let (expected, end) = model.sync(uid, after, count);
+            assert_eq!(got.collect::<Vec<_>>(), expected);
+            assert_eq!(page.current, end.max(0));
+            assert_eq!(page.total, model.level(uid).total);
+            return;
+        }
+        Step::Wait { minutes } => {
+            model.now += minutes * MINUTE;
+            return;
+        }
+        Step::Clean => {
+            assert_eq!(store.clean(now).await.unwrap(), model.clean());
+            return;
+        }
+    };
+    let mut committed = commit(store, vec![write]).await;
+    assert_eq!(committed.results, [expected]);
+    committed.grown.sort_by_key(|level| level.uid);
+    grown.sort_by_key(|level| level.uid);
+    assert_eq!(committed.grown, grown);
+}
