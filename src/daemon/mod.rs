@@ -1,6 +1,7 @@
 //! One `imd`: the only place that wires the parts together.
 
 mod addresses;
+mod cleaning;
 mod error;
 mod report;
 
@@ -27,7 +28,7 @@ use crate::registry::{MemoryRegistry, Registry};
 use crate::service::Services;
 use crate::session::{CloseReason, Deadlines, Manager, SessionIds};
 use crate::shutdown::Shutdown;
-use crate::store::{DurableStore, MemoryStore, Store};
+use crate::store::{DurableStore, MemoryStore, Retention, Store};
 
 /// A running stack: gateway, access servers, registry, store and HTTP API as tasks of the current runtime.
 ///
@@ -40,6 +41,7 @@ pub struct Imd {
     user_api: SocketAddr,
     group_api: SocketAddr,
     http: Shutdown,
+    cleaning: Shutdown,
     services: Arc<Services>,
     registry: Arc<dyn Registry>,
     clock: Arc<dyn Clock>,
@@ -137,18 +139,31 @@ impl Imd {
         };
         let user_router = http::user_router(Arc::clone(&services), &config.http);
         let group_router = http::group_router(Arc::clone(&services), &config.http);
-        Ok(Imd {
+        let imd = Imd {
             gateway_addr,
             gateway,
             access,
             user_api: serve(listeners.user_api, user_router)?,
             group_api: serve(listeners.group_api, group_router)?,
             http,
+            cleaning: Shutdown::default(),
             services,
             registry,
             clock,
             grace: config.shutdown.grace,
-        })
+        };
+        if !Retention::from(&config.store).is_off() {
+            imd.keep_clean();
+        }
+        Ok(imd)
+    }
+
+    fn keep_clean(&self) {
+        let ticks = self.clock.ticks(cleaning::EVERY);
+        let (services, clock) = (Arc::clone(&self.services), Arc::clone(&self.clock));
+        let shutdown = self.cleaning.clone();
+        self.cleaning
+            .spawn(cleaning::keep_clean(services, clock, ticks, shutdown));
     }
 
     /// Where the gateway listens.
@@ -240,11 +255,13 @@ impl Imd {
             let manager = Arc::clone(manager);
             ending.spawn(async move { manager.dispose(grace).await });
         }
-        let http = self.http.clone();
-        ending.spawn(async move {
-            http.begin();
-            http.ended_within(grace).await
-        });
+        for shutdown in [&self.http, &self.cleaning] {
+            let shutdown = shutdown.clone();
+            ending.spawn(async move {
+                shutdown.begin();
+                shutdown.ended_within(grace).await
+            });
+        }
         let unfinished = ending.join_all().await.into_iter().sum();
         if let Err(error) = self.services.store().close().await {
             tracing::error!(%error, "the store was not closed");
@@ -264,6 +281,7 @@ impl Drop for Imd {
     fn drop(&mut self) {
         // Nobody waits for the tasks any more, so they have no time.
         self.http.hurry();
+        self.cleaning.hurry();
         for manager in self.managers() {
             manager.shutdown().begin();
             manager.close_all(CloseReason::Shutdown);

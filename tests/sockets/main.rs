@@ -19,6 +19,7 @@ mod offline;
 mod order;
 mod p2p;
 mod presence;
+mod retention;
 mod shutdown;
 mod slow_store;
 mod sync;

@@ -84,6 +84,9 @@ pub struct OddStore {
     pub synced: Gate,
     pub level: Gate,
     pub user: Gate,
+    pub clean: Gate,
+    /// How often it was asked to clean.
+    pub cleanings: AtomicU32,
     pub closed: AtomicU32,
 }
 
@@ -102,6 +105,8 @@ pub async fn start_odd(config: Config) -> (Imd, Arc<OddStore>) {
         synced: Gate::new(),
         level: Gate::new(),
         user: Gate::new(),
+        clean: Gate::new(),
+        cleanings: AtomicU32::new(0),
         closed: AtomicU32::new(0),
     });
     let imd = Imd::start_with_store(config, store.clone()).await.unwrap();
@@ -145,6 +150,8 @@ impl Store for OddStore {
     }
 
     async fn clean(&self, now: i64) -> Result<u64, StoreFailed> {
+        self.cleanings.fetch_add(1, Ordering::SeqCst);
+        self.clean.pass().await?;
         self.store.clean(now).await
     }
 

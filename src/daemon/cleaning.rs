@@ -1,0 +1,34 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Clock, Ticks};
+use crate::service::Services;
+use crate::shutdown::Shutdown;
+
+/// How often the store is cleaned.
+pub(super) const EVERY: Duration = Duration::from_secs(60);
+
+/// Removes at each tick what the store's retention lets go, until the shutdown begins. A cleaning that is under way
+/// then has the grace period to end: the store is closed after it.
+pub(super) async fn keep_clean(
+    services: Arc<Services>,
+    clock: Arc<dyn Clock>,
+    mut ticks: Box<dyn Ticks>,
+    shutdown: Shutdown,
+) {
+    loop {
+        tokio::select! {
+            () = shutdown.begun() => return,
+            () = ticks.tick() => {}
+        }
+        let cleaned = tokio::select! {
+            () = shutdown.hurried() => return,
+            cleaned = services.store().clean(clock.unix_ms()) => cleaned,
+        };
+        match cleaned {
+            Ok(0) => {}
+            Ok(removed) => tracing::debug!(removed, "old messages were removed"),
+            Err(error) => tracing::error!(%error, "old messages were not removed"),
+        }
+    }
+}

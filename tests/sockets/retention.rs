@@ -1,0 +1,177 @@
+//! `store.keep` and `store.max_inbox`: old messages go, once a minute.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use imd::clock::{Clock, ManualClock};
+use imd::{Config, Imd};
+
+use crate::odd_store::start_odd;
+use crate::support::{Wire, access, group_of, soon, start, texts, user, versions};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// On a manual clock, with sessions that live through the hours.
+fn config() -> Config {
+    let mut config = Config::ephemeral().manual_clock();
+    config.session.idle = 1_000 * HOUR;
+    config
+}
+
+/// A connection that is logged in, to an inbox with something unread.
+async fn user_with_mail(imd: &Imd, uid: i64) -> (Wire, (i64, i64)) {
+    let mut wire = Wire::connect(access(imd)).await;
+    wire.login(imd, uid).await;
+    let notified = wire.notified().await;
+    (wire, notified)
+}
+
+#[tokio::test]
+async fn old_messages_go_and_who_asks_from_before_the_cut_gets_what_remains() {
+    let mut config = config();
+    config.store.keep = Some(2 * HOUR);
+    let imd = start(config).await;
+    let mut ann = user(&imd, 1).await;
+    let group = group_of(&imd, &[1, 2]).await;
+    ann.p2p(2, "a", "first").await;
+    ann.group(group, "b", "second").await;
+    assert_eq!(ann.notified().await, (0, 1));
+    imd.clock().advance(HOUR).await;
+    ann.p2p(2, "c", "third").await;
+    imd.clock().advance(HOUR).await;
+    // As old as messages may get; a minute later they are gone.
+    let (mut bob, told) = user_with_mail(&imd, 2).await;
+    assert_eq!(told, (0, 3));
+    imd.clock().advance(MINUTE).await;
+    ann.p2p(2, "d", "fourth").await;
+    assert_eq!(bob.notified().await, (2, 4));
+    let page = bob.sync(0, 0).await;
+    assert_eq!(texts(&page.msgs), ["third", "fourth"]);
+    assert_eq!(versions(&page), [3, 4]);
+    assert_eq!((page.current_id, page.total_id), (4, 4));
+    // What was removed is still known: sent again, it is not stored again.
+    assert_eq!(ann.p2p(2, "a", "first").await.err_code, 0);
+    assert_eq!(bob.accept(1, "a").await.err_code, 0);
+    assert_eq!(ann.notified().await, (1, 2));
+    assert_eq!(bob.sync(4, 0).await.total_id, 4);
+    let report = imd.report();
+    assert_eq!((report.stored, report.delivered), (6, 2));
+    assert_eq!((report.removed, report.pending), (3, 1));
+    assert_eq!(
+        report.to_string(),
+        "stored 6   delivered 2   pending 1   refused 0   removed unread 3"
+    );
+}
+
+#[tokio::test]
+async fn nobody_is_told_of_what_is_gone() {
+    let mut config = config();
+    config.store.keep = Some(HOUR);
+    let imd = start(config).await;
+    let mut ann = user(&imd, 1).await;
+    for id in ["a", "b", "c"] {
+        ann.p2p(2, id, id).await;
+    }
+    let (mut bob, told) = user_with_mail(&imd, 2).await;
+    assert_eq!(told, (0, 3));
+    imd.clock().advance(HOUR + MINUTE).await;
+    // No notify follows the login: the next frame is the answer to the next request.
+    let mut again = user(&imd, 2).await;
+    bob.error(imd::proto::Cmd::ErrServer, 93004).await;
+    for current in [0, 2, 3, 9] {
+        let page = again.sync(current, 0).await;
+        assert!(page.msgs.is_empty());
+        assert_eq!((page.current_id, page.total_id), (3, 3), "from {current}");
+    }
+    ann.p2p(2, "d", "d").await;
+    assert_eq!(again.notified().await, (3, 4));
+    assert_eq!(versions(&again.sync(1, 0).await), [4]);
+}
+
+#[tokio::test]
+async fn an_inbox_keeps_its_newest() {
+    let mut config = config();
+    config.store.max_inbox = Some(3);
+    let imd = start(config).await;
+    let mut ann = user(&imd, 1).await;
+    for n in 1..=5 {
+        ann.p2p(2, &n.to_string(), "x").await;
+    }
+    imd.clock().advance(MINUTE - Duration::from_millis(1)).await;
+    let (_bob, told) = user_with_mail(&imd, 2).await;
+    assert_eq!(told, (0, 5), "until the minute is over");
+    imd.clock().advance(Duration::from_millis(1)).await;
+    let (mut bob, told) = user_with_mail(&imd, 2).await;
+    assert_eq!(told, (2, 5));
+    // Pages go on from the cut as from anywhere.
+    let page = bob.sync(0, 2).await;
+    assert_eq!((versions(&page), page.current_id), (vec![3, 4], 4));
+    assert_eq!(bob.notified().await, (4, 5));
+    assert_eq!(versions(&bob.sync(4, 2).await), [5]);
+}
+
+#[tokio::test]
+async fn without_limits_nothing_is_cleaned() {
+    let (imd, store) = start_odd(config()).await;
+    imd.clock().advance(HOUR).await;
+    assert_eq!(store.cleanings.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_cleaning_that_fails_is_tried_again_at_the_next_minute() {
+    let mut config = config();
+    config.store.max_inbox = Some(1);
+    let (imd, store) = start_odd(config).await;
+    let mut ann = user(&imd, 1).await;
+    for n in 1..=3 {
+        ann.p2p(2, &n.to_string(), "x").await;
+    }
+    store.clean.fail();
+    imd.clock().advance(2 * MINUTE).await;
+    assert_eq!(store.cleanings.load(Ordering::SeqCst), 2);
+    assert_eq!(user_with_mail(&imd, 2).await.1, (0, 3));
+    store.clean.open();
+    imd.clock().advance(MINUTE).await;
+    assert_eq!(user_with_mail(&imd, 2).await.1, (2, 3));
+}
+
+/// An `imd` whose cleaning is held.
+async fn start_cleaning(mut config: Config) -> (Imd, std::sync::Arc<crate::odd_store::OddStore>) {
+    let clock = ManualClock::default();
+    config = config.with_clock(clock.clone());
+    config.store.max_inbox = Some(1);
+    let (imd, store) = start_odd(config).await;
+    store.clean.hold();
+    // It returns when the cleaning is over.
+    tokio::spawn(async move { clock.advance(MINUTE).await });
+    store.clean.arrived().await;
+    (imd, store)
+}
+
+#[tokio::test]
+async fn a_cleaning_under_way_ends_before_the_store_is_closed() {
+    let (imd, store) = start_cleaning(crate::support::quiet_ports()).await;
+    let api = imd.group_api_addr();
+    let shutdown = tokio::spawn(imd.shutdown());
+    // The ports are closed first: then it has begun.
+    soon(async {
+        while tokio::net::TcpStream::connect(api).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(store.closed.load(Ordering::SeqCst), 0);
+    store.clean.let_through(1);
+    assert_eq!(soon(shutdown).await.unwrap().unfinished, 0);
+    assert_eq!(store.closed.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_cleaning_that_hangs_is_cut_off_after_the_grace() {
+    let mut config = Config::ephemeral();
+    config.shutdown.grace = Duration::from_millis(50);
+    let (imd, store) = start_cleaning(config).await;
+    assert_eq!(soon(imd.shutdown()).await.unfinished, 0);
+    assert_eq!(store.closed.load(Ordering::SeqCst), 1);
+}
