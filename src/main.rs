@@ -73,15 +73,30 @@ async fn daemon(args: &DaemonArgs, begun: Instant) -> Result<(), Failure> {
         tracing::warn!(%error, "nobody reads what listens where");
     }
 
-    signals.next().await;
-    tracing::info!("stopping");
+    let failed = tokio::select! {
+        biased;
+        () = signals.next() => None,
+        failed = imd.failed() => Some(failed),
+    };
+    match &failed {
+        None => tracing::info!("stopping"),
+        // Said at once: the sessions have the grace period to end.
+        Some(error) => tracing::error!(%error, "stopping"),
+    }
     // Nobody new should come.
     if let Some(file) = addr_file {
         file.remove();
     }
-    tokio::select! {
+    let report = tokio::select! {
         biased;
-        () = signals.next() => Err(Failure::Failed("stopped at once, by a second signal".into())),
-        report = imd.shutdown() => output::line(&format!("Stopped.  {report}")),
+        () = signals.next() => {
+            return Err(Failure::Failed("stopped at once, by a second signal".into()));
+        }
+        report = imd.shutdown() => report,
+    };
+    let said = output::line(&format!("Stopped.  {report}"));
+    match failed {
+        None => said,
+        Some(failed) => Err(failed.into()),
     }
 }

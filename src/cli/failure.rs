@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use imd::StartError;
 use imd::config::ConfigError;
+use imd::store::StoreFailed;
 
 use super::escape::escape;
 
@@ -24,6 +25,11 @@ pub enum Failure {
     /// The stack does not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The stack ran, until its store failed.
+    #[error(
+        "{0}: nothing can be stored any more, so imd has stopped; mend what it says (is the disk full, or broken?) and start imd again"
+    )]
+    Store(#[from] StoreFailed),
     /// It did not work out.
     #[error("{0}")]
     Failed(String),
@@ -37,7 +43,7 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::Usage(_) | Failure::Config(_) | Failure::Start(_) => USAGE,
-            Failure::Failed(_) => FAILED,
+            Failure::Store(_) | Failure::Failed(_) => FAILED,
             Failure::OutputClosed => 0,
         }
     }
@@ -54,4 +60,18 @@ impl Failure {
 pub fn warn(text: &str) {
     // With stderr closed there is nobody left to tell.
     let _ = writeln!(io::stderr().lock(), "imd: {}", escape(text));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_has_failed_is_no_usage_error_and_its_text_says_what_to_do() {
+        let failure = Failure::from(StoreFailed("fsync: I/O error".into()));
+        assert_eq!(failure.exit_code(), FAILED);
+        let text = failure.to_string();
+        assert!(text.starts_with("the store has failed: fsync: I/O error: "));
+        assert!(text.ends_with("start imd again"), "{text}");
+    }
 }

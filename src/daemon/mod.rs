@@ -17,6 +17,7 @@ use std::time::Duration;
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
 use crate::access::{AccessServer, Shared};
 use crate::clock::Clock;
@@ -28,7 +29,7 @@ use crate::registry::{MemoryRegistry, Registry};
 use crate::service::Services;
 use crate::session::{CloseReason, Deadlines, Manager, SessionIds};
 use crate::shutdown::Shutdown;
-use crate::store::{DurableStore, MemoryStore, Retention, Store};
+use crate::store::{DurableStore, MemoryStore, Retention, Store, StoreFailed};
 
 /// A running stack: gateway, access servers, registry, store and HTTP API as tasks of the current runtime.
 ///
@@ -246,10 +247,17 @@ impl Imd {
         }
     }
 
+    /// Resolves when the store has failed for good, and says why. From then on everything that needs it is refused: all
+    /// that is left is to shut down.
+    pub async fn failed(&self) -> StoreFailed {
+        self.services.store().failed().await
+    }
+
     /// Stops: accepts nothing more, deregisters, tells and drains the sessions, closes the store. All within
     /// `shutdown.grace`, and a second more for what has to be cut off. The ports are free when this returns.
     pub async fn shutdown(self) -> Report {
         let grace = self.grace;
+        let end = Instant::now() + grace + Duration::from_secs(1);
         let mut ending = JoinSet::new();
         for manager in self.managers() {
             let manager = Arc::clone(manager);
@@ -263,8 +271,10 @@ impl Imd {
             });
         }
         let unfinished = ending.join_all().await.into_iter().sum();
-        if let Err(error) = self.services.store().close().await {
-            tracing::error!(%error, "the store was not closed");
+        match timeout_at(end, self.services.store().close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the store was not closed"),
+            Err(_) => tracing::error!("the store was not closed in time"),
         }
         Report {
             unfinished,

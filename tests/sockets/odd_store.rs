@@ -9,6 +9,7 @@ use imd::store::{
 };
 use imd::{Config, Imd};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::soon;
 
@@ -87,12 +88,21 @@ pub struct OddStore {
     pub clean: Gate,
     /// How often it was asked to clean.
     pub cleanings: AtomicU32,
+    pub close: Gate,
     pub closed: AtomicU32,
+    broken: CancellationToken,
 }
 
 impl OddStore {
     pub fn all_but_close(&self) -> [&Gate; 4] {
         [&self.commit, &self.sync, &self.level, &self.user]
+    }
+
+    /// Nothing is answered any more, and this is said.
+    pub fn fail_for_good(&self) {
+        self.all_but_close().iter().for_each(|gate| gate.fail());
+        self.close.fail();
+        self.broken.cancel();
     }
 }
 
@@ -107,7 +117,9 @@ pub async fn start_odd(config: Config) -> (Imd, Arc<OddStore>) {
         user: Gate::new(),
         clean: Gate::new(),
         cleanings: AtomicU32::new(0),
+        close: Gate::new(),
         closed: AtomicU32::new(0),
+        broken: CancellationToken::new(),
     });
     let imd = Imd::start_with_store(config, store.clone()).await.unwrap();
     (imd, store)
@@ -156,11 +168,12 @@ impl Store for OddStore {
     }
 
     async fn failed(&self) -> StoreFailed {
-        self.store.failed().await
+        self.broken.cancelled().await;
+        StoreFailed("on purpose".into())
     }
 
     async fn close(&self) -> Result<(), StoreFailed> {
         self.closed.fetch_add(1, Ordering::SeqCst);
-        Ok(())
+        self.close.pass().await
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use imd::Config;
 use imd::proto::{Base, Cmd, ResSendP2pMsg, ResSyncMsg};
 use prost::Message;
@@ -179,6 +180,43 @@ async fn a_shutdown_does_not_wait_for_a_hung_store_for_ever() {
     ann.send(&p2p(2, "m", "x")).await;
     store.commit.arrived().await;
     assert_eq!(soon(imd.shutdown()).await.unfinished, 1);
+}
+
+#[tokio::test]
+async fn a_shutdown_does_not_wait_for_a_hung_close_for_ever() {
+    let mut config = Config::ephemeral();
+    config.shutdown.grace = Duration::from_millis(50);
+    let (imd, store) = start_odd(config).await;
+    store.close.hold();
+    assert_eq!(soon(imd.shutdown()).await.unfinished, 0);
+    assert_eq!(store.closed.load(Ordering::SeqCst), 1);
+}
+
+/// Whoever runs a stack learns that it is of no use any more, and can still end it with manners.
+#[tokio::test]
+async fn a_store_that_fails_for_good_is_reported_and_the_stack_can_be_shut_down() {
+    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let mut ann = user(&imd, 1).await;
+    store.commit.fail();
+    assert_eq!(ann.p2p(2, "m", "x").await.err_code, 90001);
+    assert!(
+        imd.failed().now_or_never().is_none(),
+        "a write that failed is not the end"
+    );
+    let (first, second, ()) = tokio::join!(imd.failed(), imd.failed(), async {
+        store.fail_for_good();
+    });
+    assert_eq!(first.to_string(), "the store has failed: on purpose");
+    assert_eq!(second, first);
+    assert_eq!(
+        imd.failed().now_or_never(),
+        Some(first),
+        "also who asks later"
+    );
+    assert_eq!(ann.p2p(2, "m", "x").await.err_code, 90001);
+    assert_eq!(soon(imd.shutdown()).await.unfinished, 0);
+    ann.error(Cmd::ErrServer, 90001).await;
+    ann.finished().await;
 }
 
 #[tokio::test]
