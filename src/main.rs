@@ -97,6 +97,6 @@ async fn daemon(args: &DaemonArgs, begun: Instant) -> Result<(), Failure> {
     let said = output::line(&format!("Stopped.  {report}"));
     match failed {
         None => said,
-        Some(failed) => Err(failed.into()),
+        Some(failed) => Err(Failure::Store(failed)),
     }
 }

@@ -27,9 +27,9 @@ pub enum Failure {
     Start(#[from] StartError),
     /// The stack ran, until its store failed.
     #[error(
-        "{0}: nothing can be stored any more, so imd has stopped; mend what it says (is the disk full, or broken?) and start imd again"
+        "{0}: imd has stopped. What was acknowledged is on the disk. Look what the system says of the disk, then start imd again"
     )]
-    Store(#[from] StoreFailed),
+    Store(StoreFailed),
     /// It did not work out.
     #[error("{0}")]
     Failed(String),

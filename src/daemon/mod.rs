@@ -303,7 +303,10 @@ impl Drop for Imd {
 /// The store that the config names.
 async fn open_store(config: &config::Store) -> Result<Arc<dyn Store>, StartError> {
     let Some(path) = config.path.clone() else {
-        return Ok(Arc::new(MemoryStore::new(config.memory_limit, config.into())));
+        return Ok(Arc::new(MemoryStore::new(
+            config.memory_limit,
+            config.into(),
+        )));
     };
     let config = config.clone();
     // It waits for the disk.

@@ -13,16 +13,13 @@ use super::record::{
     self, Damaged, EntryRecord, GroupRecord, IdRecord, MemberRecord, MessageRecord, NumberRecord,
     Record, STATE, StateRecord, TextRecord, UserRecord,
 };
-use crate::store::{KEEP_IDS, Kind, Level, Message, Rejected, Write};
+use crate::store::{Kind, Level, Message, Rejected, Write, keep_ids_from};
 
 /// Inboxes whose ends are remembered.
 const HEADS: usize = 65_536;
 
 /// Members of groups that are remembered, in all.
 const MEMBERS: u64 = 1 << 20;
-
-/// [`KEEP_IDS`] in milliseconds.
-const KEEP_IDS_MS: i64 = KEEP_IDS.as_millis() as i64;
 
 /// The ends of an inbox.
 #[derive(Debug, Clone, Copy, Default)]
@@ -102,6 +99,8 @@ pub struct Draft<'a> {
     members: HashMap<i64, Arc<[i64]>>,
     /// The newest version before, of the inboxes that it lets grow.
     begun: HashMap<i64, i64>,
+    /// The last version that it removes, of the inboxes that it trims.
+    cut: HashMap<i64, i64>,
     /// Entries that it puts into inboxes.
     entries: u64,
 }
@@ -136,6 +135,7 @@ impl<'a> Draft<'a> {
             heads: HashMap::new(),
             members: HashMap::new(),
             begun: HashMap::new(),
+            cut: HashMap::new(),
             entries: 0,
         }
     }
@@ -226,6 +226,7 @@ impl<'a> Draft<'a> {
             heads: self.heads,
             members: self.members,
             begun: self.begun,
+            cut: self.cut,
             entries: self.entries,
         }
     }
@@ -399,6 +400,7 @@ impl<'a> Draft<'a> {
         }
         if removed > 0 {
             head.cut = *versions.end();
+            self.cut.insert(uid, head.cut);
             self.heads.insert(uid, head);
             self.put(record::cut_key(uid), &NumberRecord { value: head.cut });
         }
@@ -422,11 +424,11 @@ impl<'a> Draft<'a> {
     fn forget(&mut self, message: &MessageRecord, scope: i64, now: i64) {
         let Some(kind) = message.kind() else { return };
         let id = record::id_key(kind, message.source, &message.msg_id, scope);
-        let due = message.sent_at.saturating_add(KEEP_IDS_MS);
-        if due <= now {
+        if message.sent_at < keep_ids_from(now) {
             self.remove(id);
         } else {
-            self.put(record::expiring_key(due, &id), &NumberRecord::default());
+            let key = record::expiring_key(message.sent_at, &id);
+            self.put(key, &NumberRecord::default());
         }
     }
 
@@ -522,6 +524,8 @@ pub struct Finished {
     pub members: HashMap<i64, Arc<[i64]>>,
     /// The newest version before, of the inboxes that grow.
     pub begun: HashMap<i64, i64>,
+    /// The last version that is removed, of the inboxes that are trimmed.
+    pub cut: HashMap<i64, i64>,
     /// Entries that are put into inboxes.
     pub entries: u64,
 }

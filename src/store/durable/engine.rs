@@ -1,6 +1,7 @@
 //! The engine under the folder: the only file that speaks to fjall.
 
 use std::fmt;
+use std::panic;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -74,8 +75,14 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// What the engine says.
+    /// What the engine says. It panics over some of the damage that it finds; that is an error here too.
     pub fn open(folder: &Path, buffer: u64) -> Result<Engine, fjall::Error> {
+        // What was half built is dropped, so nobody sees it.
+        let opened = panic::catch_unwind(|| Engine::open_inner(folder, buffer));
+        opened.unwrap_or(Err(fjall::Error::Unrecoverable))
+    }
+
+    fn open_inner(folder: &Path, buffer: u64) -> Result<Engine, fjall::Error> {
         let db = Database::builder(folder)
             .cache_size(CACHE)
             .manual_journal_persist(true)

@@ -317,18 +317,18 @@ pub fn removed_key(text: u64) -> Vec<u8> {
 /// All ids that are to be forgotten.
 pub const EXPIRING: &[u8] = b"x";
 
-/// An id whose message is gone, and that is to be forgotten at `due`.
-pub fn expiring_key(due: i64, id: &[u8]) -> Vec<u8> {
+/// An id whose message is gone, and that is to be forgotten when the message is old enough.
+pub fn expiring_key(sent_at: i64, id: &[u8]) -> Vec<u8> {
     let mut key = EXPIRING.to_vec();
-    key.extend_from_slice(&due.to_be_bytes());
+    key.extend_from_slice(&sent_at.to_be_bytes());
     key.extend_from_slice(id);
     key
 }
 
-/// The id in an [`expiring_key`], and when it is due.
+/// The id in an [`expiring_key`], and when its message was sent.
 pub fn expiring(key: &[u8]) -> Option<(i64, &[u8])> {
-    let (due, id) = key.get(1..)?.split_first_chunk()?;
-    Some((i64::from_be_bytes(*due), id))
+    let (sent_at, id) = key.get(1..)?.split_first_chunk()?;
+    Some((i64::from_be_bytes(*sent_at), id))
 }
 
 /// What signs tokens.

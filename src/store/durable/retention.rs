@@ -6,7 +6,7 @@ use super::draft::Head;
 use super::engine::{EngineError, View};
 use super::record::{self, EXPIRING, EntryRecord, Record};
 use super::writer::Job;
-use crate::store::{Retention, StoreFailed};
+use crate::store::{Retention, StoreFailed, keep_ids_from};
 
 /// Inboxes that are looked at in one read.
 const INBOXES: usize = 256;
@@ -123,9 +123,8 @@ fn oldest(
         let max = i64::try_from(max).unwrap_or(i64::MAX);
         through = through.max(total.saturating_sub(max)).min(most);
     }
-    if let Some(keep) = retention.keep {
-        let keep = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
-        let young = now.saturating_sub(keep);
+    if retention.keep.is_some() {
+        let young = retention.keep_from(now);
         let (first, last) = (
             record::inbox_key(uid, through + 1),
             record::inbox_key(uid, most),
@@ -165,7 +164,7 @@ fn due(view: &View<'_>, now: i64) -> Result<Vec<Vec<u8>>, EngineError> {
     for found in view.prefix(EXPIRING).take(IDS) {
         let (key, _) = found?;
         match record::expiring(&key) {
-            Some((at, _)) if at <= now => keys.push(key.to_vec()),
+            Some((sent_at, _)) if sent_at < keep_ids_from(now) => keys.push(key.to_vec()),
             _ => break,
         }
     }

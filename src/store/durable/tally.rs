@@ -13,7 +13,7 @@ const INBOXES: usize = 1 << 18;
 #[derive(Debug)]
 pub struct Tally {
     ledger: Ledger,
-    /// The highest version that stood in a page, or the newest one before this run.
+    /// The highest version that stood in a page or was removed, or the newest one before this run.
     delivered: Cache<i64, i64>,
 }
 
@@ -50,6 +50,19 @@ impl Tally {
         if page.current > before {
             self.ledger.delivered += (page.current - before).unsigned_abs();
             *delivered = page.current;
+        }
+    }
+
+    /// Entries were removed; `cut` has the last version of each inbox.
+    pub fn removed(&mut self, cut: &HashMap<i64, i64>) {
+        for (uid, &through) in cut {
+            let Some(mut delivered) = self.delivered.get_mut(uid) else {
+                continue;
+            };
+            if through > *delivered {
+                self.ledger.removed += (through - *delivered).unsigned_abs();
+                *delivered = through;
+            }
         }
     }
 

@@ -112,6 +112,7 @@ impl Writer {
 
     /// Writes until the store is closed, or nobody holds it any more.
     pub fn run(mut self) {
+        let _guard = SayIfGone(Arc::clone(&self.shared));
         while let Some(job) = self.jobs.blocking_recv() {
             if let Some(answer) = self.commit(job) {
                 let closed = self.close();
@@ -232,10 +233,10 @@ impl Writer {
             tracing::warn!(%error, "how far the commits have come was not noted");
         }
         engine.publish();
-        self.shared
-            .tally
-            .lock()
-            .grew(&finished.begun, finished.entries);
+        let mut tally = self.shared.tally.lock();
+        tally.grew(&finished.begun, finished.entries);
+        tally.removed(&finished.cut);
+        drop(tally);
         self.remembered.adopt(finished.heads, finished.members);
         Outcome::Stored
     }
@@ -329,6 +330,18 @@ impl Writer {
         drop(engine);
         folder::empty_journals(&self.shared.path).map_err(fjall::Error::from)?;
         Ok(())
+    }
+}
+
+/// A writer that panics leaves a store that answers nothing, and that has to be known.
+struct SayIfGone(Arc<Shared>);
+
+impl Drop for SayIfGone {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0
+                .fail("its writer has ended, perhaps over damaged data".into());
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What every store promises. `retention` has what it promises of what is removed, `model` compares it with a few lines
 //! that are obviously right.
 
+mod folder;
 mod model;
 mod retention;
 
@@ -175,6 +176,7 @@ macro_rules! suite {
 }
 
 suite!(memory, 256, memory);
+suite!(durable, 24, folder::make);
 
 async fn memory(retention: Retention) -> Arc<dyn Store> {
     Arc::new(MemoryStore::new(1 << 30, retention))

@@ -1,0 +1,75 @@
+//! The store in a folder, with a folder that goes with it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use imd::config;
+use imd::store::{
+    Committed, DurableStore, Ledger, Level, Page, PageLimit, Retention, Store, StoreFailed, User,
+    Write,
+};
+use tempfile::TempDir;
+
+#[derive(Debug)]
+struct InItsFolder {
+    store: DurableStore,
+    /// Removed after the store is dropped.
+    _folder: TempDir,
+}
+
+pub async fn make(retention: Retention) -> Arc<dyn Store> {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config::Store {
+        keep: retention.keep,
+        max_inbox: retention.max_inbox,
+        ..config::Store::default()
+    };
+    let store = DurableStore::open(folder.path(), &config).unwrap();
+    Arc::new(InItsFolder {
+        store,
+        _folder: folder,
+    })
+}
+
+#[async_trait]
+impl Store for InItsFolder {
+    fn describe(&self) -> String {
+        self.store.describe()
+    }
+
+    async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreFailed> {
+        self.store.commit(batch).await
+    }
+
+    async fn sync(&self, uid: i64, after: i64, limit: PageLimit) -> Result<Page, StoreFailed> {
+        self.store.sync(uid, after, limit).await
+    }
+
+    async fn level(&self, uid: i64) -> Result<Level, StoreFailed> {
+        self.store.level(uid).await
+    }
+
+    async fn user(&self, uid: i64) -> Result<Option<User>, StoreFailed> {
+        self.store.user(uid).await
+    }
+
+    async fn signing_key(&self) -> Result<[u8; 32], StoreFailed> {
+        self.store.signing_key().await
+    }
+
+    fn ledger(&self) -> Ledger {
+        self.store.ledger()
+    }
+
+    async fn clean(&self, now: i64) -> Result<u64, StoreFailed> {
+        self.store.clean(now).await
+    }
+
+    async fn failed(&self) -> StoreFailed {
+        self.store.failed().await
+    }
+
+    async fn close(&self) -> Result<(), StoreFailed> {
+        self.store.close().await
+    }
+}

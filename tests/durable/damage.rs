@@ -1,0 +1,141 @@
+//! A flipped bit anywhere is an error, or changes nothing that is read.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use imd::config;
+use imd::store::{DurableStore, Entry, Level, Store, StoreFailed, Write};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::fixture::{
+    ALL, copy_into, crashed, create, files, join, one, open_small, p2p, to_group,
+};
+
+const USERS: i64 = 8;
+const GROUP: i64 = 77;
+
+/// All that a user's client can see.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    level: Level,
+    entries: Vec<Entry>,
+}
+
+async fn see(store: &DurableStore, uid: i64) -> Result<Seen, StoreFailed> {
+    Ok(Seen {
+        level: store.level(uid).await?,
+        entries: store.sync(uid, 0, ALL).await?.entries,
+    })
+}
+
+fn writes() -> Vec<Write> {
+    let mut writes = Vec::new();
+    for n in 0..1_500 {
+        let (source, target) = (1 + n % USERS, 1 + (n * 3 + 1) % USERS);
+        writes.push(p2p(source, target, &format!("p{n}")));
+        if n % 5 == 0 {
+            writes.push(to_group(1 + n % USERS, GROUP, &format!("g{n}")));
+        }
+    }
+    writes
+}
+
+/// A folder with tables and journals, as a crash would leave it, and what is in it.
+async fn folder() -> (tempfile::TempDir, BTreeMap<i64, Seen>) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open_small(folder.path());
+    one(&store, create(GROUP, 1)).await.unwrap();
+    store
+        .commit((2..=USERS).map(|uid| join(GROUP, uid)).collect())
+        .await
+        .unwrap();
+    for batch in writes().chunks(9) {
+        store.commit(batch.to_vec()).await.unwrap();
+    }
+    let mut seen = BTreeMap::new();
+    for uid in 1..=USERS {
+        store.sync(uid, 50 + uid, ALL).await.unwrap();
+        // So that the last that is on the disk is a commit, and not a read mark: that alone is not synced.
+        one(&store, p2p(uid, uid, "last")).await.unwrap();
+        seen.insert(uid, see(&store, uid).await.unwrap());
+    }
+    for uid in 1..=USERS {
+        seen.insert(uid, see(&store, uid).await.unwrap());
+    }
+    (crashed(folder.path()), seen)
+}
+
+/// Opens a folder and reads everything: each answer is an error, or right.
+async fn serves_nothing_wrong(path: &Path, expected: &BTreeMap<i64, Seen>) -> Result<(), String> {
+    let Ok(store) = DurableStore::open(path, &config::Store::default()) else {
+        return Ok(());
+    };
+    for (&uid, expected) in expected {
+        if let Ok(seen) = see(&store, uid).await
+            && seen != *expected
+        {
+            let (found, there) = (seen.entries.len(), expected.entries.len());
+            return Err(format!(
+                "user {uid}: {found} of {there} entries, level {:?}",
+                seen.level
+            ));
+        }
+    }
+    // What is there already is not stored again.
+    for write in writes() {
+        let _ = store.commit(vec![write]).await;
+    }
+    for (&uid, expected) in expected {
+        if let Ok(level) = store.level(uid).await
+            && level.total != expected.level.total
+        {
+            return Err(format!("user {uid}: stored again, level {level:?}"));
+        }
+    }
+    let _ = store.close().await;
+    Ok(())
+}
+
+async fn flip(
+    pristine: &Path,
+    expected: &BTreeMap<i64, Seen>,
+    file: &Path,
+    bit: usize,
+) -> Result<(), String> {
+    let copy = tempfile::tempdir().unwrap();
+    copy_into(pristine, copy.path()).unwrap();
+    let path = copy.path().join(file);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[bit / 8] ^= 1 << (bit % 8);
+    fs::write(&path, bytes).unwrap();
+    let served = serves_nothing_wrong(copy.path(), expected).await;
+    served.map_err(|wrong| format!("bit {bit} of {}: {wrong}", file.display()))
+}
+
+#[tokio::test]
+async fn a_flipped_bit_is_noticed_or_harmless() {
+    let (pristine, expected) = folder().await;
+    serves_nothing_wrong(crashed(pristine.path()).path(), &expected)
+        .await
+        .unwrap();
+    let seed = rand::random();
+    println!("seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut tables = 0;
+    let mut wrong = Vec::new();
+    for (path, bytes) in files(pristine.path()) {
+        let file = path.strip_prefix(pristine.path()).unwrap();
+        tables += usize::from(file.iter().any(|part| part == "tables"));
+        if bytes.is_empty() {
+            continue;
+        }
+        for _ in 0..std::env::var("FLIPS").map_or(6, |n| n.parse().unwrap()) {
+            let bit = random.random_range(0..bytes.len() * 8);
+            wrong.extend(flip(pristine.path(), &expected, file, bit).await.err());
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+    assert!(tables >= 2, "there were tables to flip bits in");
+}

@@ -1,0 +1,169 @@
+//! A store in a folder of its own, and copies of the folder as a crash would leave it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use imd::config;
+use imd::store::{
+    DurableStore, Entry, Kind, Message, OpenError, PageLimit, Rejected, Store, User, Write,
+};
+use tempfile::TempDir;
+
+pub const ALL: PageLimit = PageLimit {
+    entries: 0,
+    bytes: usize::MAX,
+};
+
+pub fn open(path: &Path) -> Result<DurableStore, OpenError> {
+    DurableStore::open(path, &config::Store::default())
+}
+
+/// A store that writes a table after so many bytes.
+pub fn open_small(path: &Path) -> DurableStore {
+    let config = config::Store {
+        buffer: 1 << 16,
+        ..config::Store::default()
+    };
+    DurableStore::open(path, &config).unwrap()
+}
+
+pub fn message(kind: Kind, source: i64, group: i64, id: &str) -> Message {
+    Message {
+        kind,
+        source,
+        group,
+        msg_id: id.into(),
+        text: format!("text of {id}"),
+        sent_at: 1,
+    }
+}
+
+pub fn p2p(source: i64, target: i64, id: &str) -> Write {
+    Write::P2p {
+        target,
+        message: message(Kind::P2p, source, 0, id),
+    }
+}
+
+pub fn to_group(source: i64, group: i64, id: &str) -> Write {
+    Write::Group {
+        message: message(Kind::Group, source, group, id),
+    }
+}
+
+pub fn ack(by: i64, target: i64, id: &str) -> Write {
+    Write::Ack {
+        target,
+        message: message(Kind::Ack, by, 0, id),
+    }
+}
+
+pub fn create(group: i64, owner: i64) -> Write {
+    Write::CreateGroup {
+        group,
+        name: "team".into(),
+        owner,
+    }
+}
+
+pub fn join(group: i64, uid: i64) -> Write {
+    Write::Join {
+        group,
+        uid,
+        most: 2_000,
+    }
+}
+
+pub fn register(uid: i64) -> Write {
+    let user = User {
+        name: format!("user {uid}"),
+        password_hash: "hash".into(),
+    };
+    Write::Register { uid, user }
+}
+
+pub async fn one(store: &DurableStore, write: Write) -> Result<(), Rejected> {
+    store.commit(vec![write]).await.unwrap().results[0]
+}
+
+/// What stands in an inbox: (version, kind, source, msgID), each with the text that belongs to it.
+pub async fn inbox(store: &DurableStore, uid: i64) -> Vec<(i64, Kind, i64, String)> {
+    let row = |entry: Entry| {
+        let message = &entry.message;
+        assert_eq!(message.text, format!("text of {}", message.msg_id));
+        (
+            entry.version,
+            message.kind,
+            message.source,
+            message.msg_id.clone(),
+        )
+    };
+    let page = store.sync(uid, 0, ALL).await.unwrap();
+    page.entries.into_iter().map(row).collect()
+}
+
+/// Copies a folder as a `kill -9` would leave it. What the engine has set aside at the end of a journal is left out.
+pub fn crashed(folder: &Path) -> TempDir {
+    loop {
+        let copy = tempfile::tempdir().unwrap();
+        let before = names(folder);
+        // What goes on in the background must not show half: then a file came or went.
+        if copy_into(folder, copy.path()).is_ok() && names(folder) == before {
+            return copy;
+        }
+    }
+}
+
+pub fn copy_into(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_into(&entry.path(), &target)?;
+        } else {
+            let mut bytes = fs::read(entry.path())?;
+            if target.extension().is_some_and(|ext| ext == "jnl") {
+                let end = bytes.iter().rposition(|&byte| byte != 0);
+                bytes.truncate(end.map_or(0, |end| end + 1));
+            }
+            fs::write(target, bytes)?;
+        }
+    }
+    Ok(())
+}
+
+/// The names of everything in a folder.
+fn names(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        found.extend(names(&entry.path()));
+        found.push(entry.path());
+    }
+    found.sort();
+    found
+}
+
+/// Every file in a folder, with what it holds.
+pub fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            let bytes = fs::read(&path).unwrap();
+            found.push((path, bytes));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The newest journal.
+pub fn journal(folder: &Path) -> PathBuf {
+    let journals = files(&folder.join("engine")).into_iter();
+    let journals = journals.filter(|(path, _)| path.extension().is_some_and(|ext| ext == "jnl"));
+    journals.last().unwrap().0
+}

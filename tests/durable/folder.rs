@@ -1,0 +1,117 @@
+use std::fs;
+use std::path::Path;
+
+use imd::store::{Inspection, OpenError, Store};
+
+use crate::fixture::{crashed, files, journal, one, open, p2p};
+
+fn refusal(path: &Path) -> OpenError {
+    open(path).map(drop).unwrap_err()
+}
+
+#[tokio::test]
+async fn a_folder_is_used_by_one_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    assert!(matches!(refusal(folder.path()), OpenError::InUse(_)));
+    assert!(matches!(
+        Inspection::open(folder.path()).map(drop),
+        Err(OpenError::InUse(_))
+    ));
+    store.close().await.unwrap();
+    // Closed for good, and only once.
+    assert!(store.level(1).await.is_err());
+    assert!(store.commit(vec![p2p(1, 2, "a")]).await.is_err());
+    store.close().await.unwrap();
+    open(folder.path()).unwrap().close().await.unwrap();
+}
+
+#[test]
+fn what_is_not_a_store_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("thesis.txt"), "years of work").unwrap();
+    let refused = refusal(folder.path()).to_string();
+    assert!(
+        refused.contains("\"thesis.txt\"") && refused.contains("--memory"),
+        "{refused}"
+    );
+    let missing = folder.path().join("a/b");
+    let refused = refusal(&missing).to_string();
+    assert!(
+        refused.contains("No such file") && refused.contains("--store"),
+        "{refused}"
+    );
+    let refused = Inspection::open(folder.path())
+        .map(drop)
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("is no store of imd"), "{refused}");
+    assert!(!folder.path().join("engine").exists());
+}
+
+#[tokio::test]
+async fn a_newer_format_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    open(folder.path()).unwrap().close().await.unwrap();
+    fs::write(folder.path().join("format"), "imd store, format 7\n").unwrap();
+    let before = files(folder.path());
+    let refused = refusal(folder.path()).to_string();
+    assert!(
+        refused.contains("has format 7") && refused.contains("up to 1"),
+        "{refused}"
+    );
+    assert_eq!(files(folder.path()), before);
+}
+
+#[tokio::test]
+async fn a_store_that_was_never_finished_is_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    open(folder.path()).unwrap().close().await.unwrap();
+    // As if the process had died before the last step.
+    fs::remove_file(folder.path().join("format")).unwrap();
+    fs::remove_file(folder.path().join("mark")).unwrap();
+    let store = open(folder.path()).unwrap();
+    one(&store, p2p(1, 2, "a")).await.unwrap();
+}
+
+/// A folder after one commit and after two, as crashes would leave them, and the bytes of its journal at both times.
+async fn two_commits() -> (tempfile::TempDir, tempfile::TempDir, usize, usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    one(&store, p2p(1, 2, "a")).await.unwrap();
+    let one_commit = crashed(folder.path());
+    one(&store, p2p(1, 2, "b")).await.unwrap();
+    let both = crashed(folder.path());
+    let length = |copy: &tempfile::TempDir| fs::read(journal(copy.path())).unwrap().len();
+    let (before, after) = (length(&one_commit), length(&both));
+    (one_commit, both, before, after)
+}
+
+#[tokio::test]
+async fn a_commit_that_was_cut_short_is_cut_off() {
+    let (one_commit, both, before, after) = two_commits().await;
+    let whole = fs::read(journal(both.path())).unwrap();
+    for length in (before + 1..after).step_by(7) {
+        let copy = crashed(one_commit.path());
+        // Half of the second commit; nobody was told that it is there.
+        fs::write(journal(copy.path()), &whole[..length]).unwrap();
+        let store = open(copy.path()).unwrap();
+        assert_eq!(store.level(2).await.unwrap().total, 1, "cut at {length}");
+        one(&store, p2p(1, 2, "b")).await.unwrap();
+        assert_eq!(store.level(2).await.unwrap().total, 2);
+    }
+}
+
+#[tokio::test]
+async fn an_acknowledged_commit_that_is_gone_is_noticed() {
+    let (_, both, before, after) = two_commits().await;
+    let whole = fs::read(journal(both.path())).unwrap();
+    for length in (0..after).step_by(7).chain([before]) {
+        let copy = crashed(both.path());
+        fs::write(journal(copy.path()), &whole[..length]).unwrap();
+        let before = files(copy.path());
+        let refused = refusal(copy.path()).to_string();
+        assert!(refused.contains("is damaged"), "cut at {length}: {refused}");
+        assert_eq!(files(copy.path()), before, "cut at {length}");
+    }
+}

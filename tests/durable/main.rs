@@ -1,0 +1,6 @@
+//! The store in a folder: what survives, and what is said when the folder is not in order.
+
+mod damage;
+mod fixture;
+mod folder;
+mod reopen;

@@ -1,0 +1,170 @@
+use imd::store::{DurableStore, Inspection, Kind, Level, Rejected, Store};
+
+use crate::fixture::{
+    ack, crashed, create, inbox, join, one, open, open_small, p2p, register, to_group,
+};
+
+/// Something of everything.
+async fn fill(store: &DurableStore) {
+    let batch = vec![
+        register(1),
+        create(9, 1),
+        join(9, 2),
+        p2p(1, 2, "a"),
+        to_group(2, 9, "b"),
+        ack(2, 1, "a"),
+        p2p(1, 2, "c"),
+    ];
+    let committed = store.commit(batch).await.unwrap();
+    assert!(committed.results.iter().all(Result::is_ok));
+    store.sync(2, 2, crate::fixture::ALL).await.unwrap();
+}
+
+async fn check(store: &DurableStore) {
+    let row = |version, kind, source, id: &str| (version, kind, source, id.to_owned());
+    let ones = [row(1, Kind::Group, 2, "b"), row(2, Kind::Ack, 2, "a")];
+    let twos = [
+        row(1, Kind::P2p, 1, "a"),
+        row(2, Kind::Group, 2, "b"),
+        row(3, Kind::P2p, 1, "c"),
+    ];
+    assert_eq!(inbox(store, 1).await, ones);
+    assert_eq!(inbox(store, 2).await, twos);
+    let level = Level {
+        uid: 2,
+        read: 2,
+        total: 3,
+    };
+    assert_eq!(store.level(2).await.unwrap(), level);
+    let user = store.user(1).await.unwrap().unwrap();
+    assert_eq!(
+        (user.name.as_str(), user.password_hash.as_str()),
+        ("user 1", "hash")
+    );
+    assert_eq!(store.user(2).await.unwrap(), None);
+}
+
+/// What was there goes on: nothing is stored twice, versions follow, members are members.
+async fn go_on(store: &DurableStore) {
+    let again = vec![
+        p2p(1, 2, "a"),
+        to_group(2, 9, "b"),
+        ack(2, 1, "a"),
+        ack(2, 1, "c"),
+    ];
+    let committed = store.commit(again).await.unwrap();
+    assert!(committed.results.iter().all(Result::is_ok));
+    assert_eq!(
+        committed.grown,
+        [Level {
+            uid: 1,
+            read: 0,
+            total: 3
+        }]
+    );
+    assert_eq!(one(store, register(1)).await, Err(Rejected::UserExists));
+    assert_eq!(
+        one(store, to_group(3, 9, "d")).await,
+        Err(Rejected::NotAMember)
+    );
+    assert_eq!(one(store, to_group(1, 9, "d")).await, Ok(()));
+    assert_eq!(store.level(2).await.unwrap().total, 4);
+}
+
+#[tokio::test]
+async fn what_was_stored_is_there_after_a_close() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    let key = store.signing_key().await.unwrap();
+    fill(&store).await;
+    store.close().await.unwrap();
+    let store = open(folder.path()).unwrap();
+    assert_eq!(store.signing_key().await.unwrap(), key);
+    check(&store).await;
+    go_on(&store).await;
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_stored_is_there_after_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    let key = store.signing_key().await.unwrap();
+    fill(&store).await;
+    let copy = crashed(folder.path());
+    let survivor = open(copy.path()).unwrap();
+    assert_eq!(survivor.signing_key().await.unwrap(), key);
+    check(&survivor).await;
+    go_on(&survivor).await;
+}
+
+#[tokio::test]
+async fn many_lives_leave_no_gap() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut last = None;
+    for life in 0..5 {
+        // A crash, then a close, in turn.
+        let here = match &last {
+            Some(copy) => tempfile::TempDir::path(copy),
+            None => folder.path(),
+        };
+        let store = open_small(here);
+        for n in 0..300 {
+            one(&store, p2p(1, 2, &format!("{life}-{n}")))
+                .await
+                .unwrap();
+        }
+        if life % 2 == 0 {
+            let copy = crashed(here);
+            last = Some(copy);
+        } else {
+            store.close().await.unwrap();
+        }
+    }
+    let last = last.unwrap();
+    let store = open(last.path()).unwrap();
+    let found = inbox(&store, 2).await;
+    let expected = (0..1_500).map(|n| (n + 1, Kind::P2p, 1, format!("{}-{}", n / 300, n % 300)));
+    assert_eq!(found, expected.collect::<Vec<_>>());
+    store.close().await.unwrap();
+    let inspection = Inspection::open(last.path()).unwrap();
+    let findings = inspection.check().unwrap();
+    assert_eq!(
+        (findings.entries, findings.ids, findings.wrong),
+        (1_500, 1_500, 0)
+    );
+}
+
+#[tokio::test]
+async fn what_nobody_waited_for_is_whole_or_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    one(&store, create(9, 1)).await.unwrap();
+    one(&store, join(9, 2)).await.unwrap();
+    {
+        // Submitted, and given up before the answer.
+        let commit = store.commit(vec![to_group(1, 9, "a"), p2p(1, 2, "b")]);
+        tokio::pin!(commit);
+        let once = futures_util::poll!(&mut commit);
+        assert!(once.is_pending());
+    }
+    // What is submitted later is stored later, so the batch above is decided now.
+    one(&store, p2p(1, 3, "c")).await.unwrap();
+    assert_eq!(inbox(&store, 1).await.len(), 1);
+    assert_eq!(inbox(&store, 2).await.len(), 2);
+}
+
+#[tokio::test]
+async fn the_text_of_a_group_message_is_stored_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    one(&store, create(9, 1)).await.unwrap();
+    let joins = (2..=1_000).map(|uid| join(9, uid)).collect();
+    store.commit(joins).await.unwrap();
+    one(&store, to_group(1, 9, "a")).await.unwrap();
+    assert_eq!(inbox(&store, 1_000).await.len(), 1);
+    store.close().await.unwrap();
+    let findings = Inspection::open(folder.path()).unwrap().check().unwrap();
+    assert_eq!((findings.entries, findings.texts), (1_000, 1));
+    assert_eq!(findings.problems, Vec::<String>::new());
+}
