@@ -27,7 +27,7 @@ pub enum Failure {
     Start(#[from] StartError),
     /// The stack ran, until its store failed.
     #[error(
-        "{0}: imd has stopped. What was acknowledged is on the disk. Look what the system says of the disk, then start imd again"
+        "{0}: imd has stopped. What was acknowledged is on the disk. See what the system says of the disk, then start imd again"
     )]
     Store(StoreFailed),
     /// It did not work out.
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_store_that_has_failed_is_no_usage_error_and_its_text_says_what_to_do() {
-        let failure = Failure::from(StoreFailed("fsync: I/O error".into()));
+        let failure = Failure::Store(StoreFailed("fsync: I/O error".into()));
         assert_eq!(failure.exit_code(), FAILED);
         let text = failure.to_string();
         assert!(text.starts_with("the store has failed: fsync: I/O error: "));

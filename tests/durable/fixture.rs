@@ -163,7 +163,7 @@ pub fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 
 /// The newest journal.
 pub fn journal(folder: &Path) -> PathBuf {
-    let journals = files(&folder.join("engine")).into_iter();
-    let journals = journals.filter(|(path, _)| path.extension().is_some_and(|ext| ext == "jnl"));
-    journals.last().unwrap().0
+    let mut journals = files(&folder.join("engine"));
+    journals.retain(|(path, _)| path.extension().is_some_and(|ext| ext == "jnl"));
+    journals.pop().unwrap().0
 }

@@ -410,3 +410,66 @@ fn engine_error(path: &Path, error: fjall::Error) -> OpenError {
         error => damaged(path, EngineError::from(error)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn note(path: &Path, line: &str) -> io::Result<()> {
+        let mut notes = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path.join("notes"))?;
+        writeln!(notes, "{line}")
+    }
+
+    fn first(path: &Path) -> io::Result<()> {
+        note(path, "1 to 2")
+    }
+
+    fn second(path: &Path) -> io::Result<()> {
+        note(path, "2 to 3")
+    }
+
+    fn failing(_: &Path) -> io::Result<()> {
+        Err(io::Error::other("on purpose"))
+    }
+
+    #[test]
+    fn an_older_format_is_brought_up_step_by_step() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        write_format(path, 1).unwrap();
+        migrate(path, 1, &[first, second]).unwrap();
+        assert_eq!(
+            fs::read_to_string(path.join("notes")).unwrap(),
+            "1 to 2\n2 to 3\n"
+        );
+        assert_eq!(read_format(path).unwrap(), Some(3));
+        // Nothing is done twice.
+        migrate(path, 3, &[first, second]).unwrap();
+        assert_eq!(
+            fs::read_to_string(path.join("notes")).unwrap(),
+            "1 to 2\n2 to 3\n"
+        );
+        let refused = migrate(path, 3, &[first]).unwrap_err().to_string();
+        assert!(
+            refused.contains("has format 3") && refused.contains("up to 2"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn a_step_that_fails_is_tried_again_from_where_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        write_format(path, 1).unwrap();
+        assert!(migrate(path, 1, &[first, failing]).is_err());
+        assert_eq!(read_format(path).unwrap(), Some(2));
+        migrate(path, 2, &[first, second]).unwrap();
+        assert_eq!(
+            fs::read_to_string(path.join("notes")).unwrap(),
+            "1 to 2\n2 to 3\n"
+        );
+    }
+}

@@ -23,6 +23,8 @@ mod reader;
 mod record;
 mod retention;
 mod tally;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use folder::OpenError;

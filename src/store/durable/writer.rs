@@ -75,8 +75,8 @@ pub struct Writer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Room {
     Anything,
-    /// What is small and keeps nobody waiting.
-    ReadMarks,
+    /// What is small, or gives room in the end: read marks, and removing what is old.
+    SmallThings,
     Nothing,
 }
 
@@ -162,7 +162,9 @@ impl Writer {
                     }
                     open.push(Open::Read(answer));
                 }
-                job if room == Room::ReadMarks => job.answer_early(&Outcome::Full),
+                job @ Job::Commit { .. } if room == Room::SmallThings => {
+                    job.answer_early(&Outcome::Full);
+                }
                 Job::Commit { batch, answer } => {
                     must_sync = true;
                     let committed = apply(&mut draft, batch);
@@ -277,7 +279,7 @@ impl Writer {
         if self.is_broken || free < floor / 2 {
             Room::Nothing
         } else if free < floor {
-            Room::ReadMarks
+            Room::SmallThings
         } else {
             Room::Anything
         }

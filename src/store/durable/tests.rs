@@ -1,0 +1,121 @@
+//! What needs a seam: a disk without room, and formats that are no more.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::*;
+use crate::store::{Kind, Message, Rejected};
+
+const FLOOR: u64 = 1_000;
+
+fn p2p(source: i64, target: i64, id: &str) -> Write {
+    let message = Message {
+        kind: Kind::P2p,
+        source,
+        group: 0,
+        msg_id: id.into(),
+        text: "hello".into(),
+        sent_at: 1,
+    };
+    Write::P2p { target, message }
+}
+
+/// A store on a disk with as much room as the number says.
+fn open(path: &Path, room: &Arc<AtomicU64>) -> DurableStore {
+    let config = config::Store {
+        min_free: FLOOR,
+        max_inbox: Some(1),
+        ..config::Store::default()
+    };
+    let room = Arc::clone(room);
+    DurableStore::open_with(
+        path,
+        &config,
+        Box::new(move |_| Ok(room.load(Ordering::SeqCst))),
+    )
+    .unwrap()
+}
+
+async fn send(store: &DurableStore, id: &str) -> Result<(), Rejected> {
+    store.commit(vec![p2p(1, 2, id)]).await.unwrap().results[0]
+}
+
+const ALL: PageLimit = PageLimit {
+    entries: 0,
+    bytes: usize::MAX,
+};
+
+#[tokio::test]
+async fn without_room_nothing_is_stored_and_everything_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let room = Arc::new(AtomicU64::new(FLOOR));
+    let store = open(folder.path(), &room);
+    assert_eq!(send(&store, "a").await, Ok(()));
+    assert_eq!(send(&store, "b").await, Ok(()));
+
+    room.store(FLOOR - 1, Ordering::SeqCst);
+    assert_eq!(send(&store, "c").await, Err(Rejected::Full));
+    // Read marks are small, and the room below the floor is for them.
+    assert_eq!(store.sync(2, 1, ALL).await.unwrap().entries.len(), 1);
+    assert_eq!(store.level(2).await.unwrap().read, 1);
+    // Removing is what gives room in the end.
+    assert_eq!(store.clean(2).await.unwrap(), 1);
+
+    room.store(0, Ordering::SeqCst);
+    assert_eq!(store.sync(2, 2, ALL).await.unwrap().total, 2);
+    assert_eq!(store.level(2).await.unwrap().read, 1);
+    assert_eq!(store.user(2).await.unwrap(), None);
+    assert_eq!(store.clean(2).await.unwrap(), 0);
+
+    room.store(FLOOR, Ordering::SeqCst);
+    assert_eq!(send(&store, "c").await, Ok(()));
+    assert_eq!(store.sync(2, 2, ALL).await.unwrap().total, 3);
+    assert_eq!(store.level(2).await.unwrap().read, 2);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_that_has_failed_answers_nothing_and_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), &Arc::new(AtomicU64::new(FLOOR)));
+    assert_eq!(send(&store, "a").await, Ok(()));
+    let waits = store.failed();
+    tokio::pin!(waits);
+    assert!(futures_util::poll!(&mut waits).is_pending());
+
+    store.shared.fail("the disk is broken".into());
+    let why = StoreFailed("the disk is broken".into());
+    assert_eq!(waits.await, why);
+    assert_eq!(store.failed().await, why);
+    let refused = store.commit(vec![p2p(1, 2, "b")]).await;
+    assert_eq!(refused.map(|committed| committed.results), Err(why.clone()));
+    assert_eq!(store.sync(2, 0, ALL).await, Err(why.clone()));
+    assert_eq!(store.sync(2, 1, ALL).await, Err(why.clone()));
+    assert_eq!(store.level(2).await, Err(why.clone()));
+    assert_eq!(store.close().await, Err(why));
+    // What was acknowledged is there.
+    let store = open(folder.path(), &Arc::new(AtomicU64::new(FLOOR)));
+    assert_eq!(store.level(2).await.unwrap().total, 1);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_that_is_dropped_lets_its_folder_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let room = Arc::new(AtomicU64::new(FLOOR));
+    let store = open(folder.path(), &room);
+    assert_eq!(send(&store, "a").await, Ok(()));
+    let gone = Arc::downgrade(&store.shared);
+    drop(store);
+    // Nobody waits for the writer; this does, and it has an end.
+    tokio::time::timeout(Duration::from_secs(20), async {
+        while gone.strong_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    let store = open(folder.path(), &room);
+    assert_eq!(store.level(2).await.unwrap().total, 1);
+    store.close().await.unwrap();
+}
