@@ -9,4 +9,5 @@ mod process;
 mod proxy;
 mod script;
 mod secrets;
+mod store;
 mod terminal;

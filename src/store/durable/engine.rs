@@ -220,20 +220,12 @@ impl View<'_> {
         range.map(|guard| Ok(guard.into_inner()?))
     }
 
-    /// The records whose keys begin with `prefix`, by key.
+    /// The records whose keys begin with `prefix`, by key; all of them where it is empty.
     pub fn prefix(
         &self,
         prefix: &[u8],
     ) -> impl DoubleEndedIterator<Item = Result<(UserKey, UserValue), EngineError>> + use<> {
         let found = self.snapshot.prefix(&self.engine.records, prefix);
-        found.map(|guard| Ok(guard.into_inner()?))
-    }
-
-    /// Everything, by key.
-    pub fn all(
-        &self,
-    ) -> impl DoubleEndedIterator<Item = Result<(UserKey, UserValue), EngineError>> + use<> {
-        let found = self.snapshot.iter(&self.engine.records);
         found.map(|guard| Ok(guard.into_inner()?))
     }
 

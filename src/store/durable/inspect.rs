@@ -146,7 +146,7 @@ impl Inspection {
         let mut inbox = (0, 0);
         // In how many inboxes each text was found.
         let mut found: HashMap<u64, u64> = HashMap::new();
-        for stored in view.all() {
+        for stored in view.prefix(&[]) {
             let (key, value) = stored?;
             if let Err(error) = check_record(&view, &key, &value, &mut findings) {
                 findings.wrong(error);
@@ -186,16 +186,19 @@ impl Inspection {
     ) -> Result<Vec<String>, E> {
         let failed = |error: EngineError| E::from(error.into());
         let view = self.engine.view();
-        let wanted = |uid| only.is_none_or(|only| only == uid);
+        let prefixes = match only {
+            None => vec![Vec::new()],
+            Some(uid) => vec![record::inbox_prefix(uid), record::user_key(uid)],
+        };
         let mut problems = Vec::new();
         let mut inbox = None;
-        for stored in view.all() {
+        for stored in prefixes.iter().flat_map(|prefix| view.prefix(prefix)) {
             let (key, value) = stored.map_err(failed)?;
             let uid = record::first_number(&key);
             let found = match key.first() {
-                Some(b'u') if wanted(uid) => user(&key, &value, uid),
-                Some(b'g') if only.is_none() => group(&view, &key, &value, uid),
-                Some(b'i') if wanted(uid) => {
+                Some(b'u') => user(&key, &value, uid),
+                Some(b'g') => group(&view, &key, &value, uid),
+                Some(b'i') => {
                     if inbox != Some(uid) {
                         inbox = Some(uid);
                         match ends(&view, uid) {

@@ -240,6 +240,11 @@ pub fn first_number(key: &[u8]) -> i64 {
         .map_or(0, |bytes| i64::from_be_bytes(*bytes))
 }
 
+/// All entries of an inbox.
+pub fn inbox_prefix(uid: i64) -> Vec<u8> {
+    key(b'i', &[uid])
+}
+
 /// An entry of an inbox.
 pub fn inbox_key(uid: i64, version: i64) -> Vec<u8> {
     key(b'i', &[uid, version])
