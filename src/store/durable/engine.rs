@@ -25,7 +25,7 @@ const MOST_UNMERGED: usize = 16;
 pub const POLL: Duration = Duration::from_millis(1);
 
 /// The share of memory that is spent on reading again what was read before.
-const CACHE: u64 = 32 << 20;
+const CACHE: u64 = 8 << 20;
 
 /// Why the engine did not answer.
 #[derive(Debug, thiserror::Error)]
