@@ -9,6 +9,9 @@ const SERIAL_BITS: u32 = 12;
 const MACHINE_BITS: u32 = 10;
 const TIME_MASK: u64 = (1 << 41) - 1;
 
+/// So many milliseconds the ids of a busy life may have been ahead of its clock.
+const AHEAD: u64 = 1_000;
+
 /// The largest machine number.
 pub const MAX_MACHINE: u16 = (1 << MACHINE_BITS) - 1;
 
@@ -23,12 +26,14 @@ pub struct Snowflake {
 }
 
 impl Snowflake {
-    /// `machine` is cut to its 10 bits.
-    pub fn new(machine: u16, clock: Arc<dyn Clock>) -> Self {
+    /// `machine` is cut to its 10 bits. `newest` is when ids were given out last, in an earlier life too: Unix
+    /// milliseconds, or 0. Ids begin a second after it, also when the clock was set back meanwhile.
+    pub fn new(machine: u16, clock: Arc<dyn Clock>, newest: i64) -> Self {
+        let after = u64::try_from(newest).map_or(0, |newest| newest + AHEAD);
         Snowflake {
             clock,
             machine: u64::from(machine & MAX_MACHINE),
-            last: AtomicU64::new(0),
+            last: AtomicU64::new(after << SERIAL_BITS),
         }
     }
 
@@ -57,7 +62,7 @@ mod tests {
     #[tokio::test]
     async fn ids_have_the_contracts_layout() {
         let clock = ManualClock::default();
-        let ids = Snowflake::new(5, Arc::new(clock.clone()));
+        let ids = Snowflake::new(5, Arc::new(clock.clone()), 0);
         let id = ids.next_id();
         assert_eq!(id >> 22, clock.unix_ms());
         assert_eq!((id >> 12) & 0x3ff, 5);
@@ -67,9 +72,19 @@ mod tests {
     }
 
     #[test]
+    fn a_life_after_the_clock_was_set_back_goes_on_after_the_one_before() {
+        let clock = ManualClock::default();
+        let before = Snowflake::new(0, Arc::new(clock.clone()), 0).next_id();
+        let newest = clock.unix_ms();
+        clock.skew(-3_600_000);
+        let after = Snowflake::new(0, Arc::new(clock.clone()), newest);
+        assert!(after.next_id() > before);
+    }
+
+    #[test]
     fn a_standing_clock_and_one_that_steps_back_still_give_increasing_ids() {
         let clock = ManualClock::default();
-        let ids = Snowflake::new(0, Arc::new(clock.clone()));
+        let ids = Snowflake::new(0, Arc::new(clock.clone()), 0);
         let start = clock.unix_ms();
         let mut last = 0;
         for n in 0..10_000 {
@@ -89,7 +104,7 @@ mod tests {
 
     #[test]
     fn many_threads_never_share_an_id() {
-        let ids = Arc::new(Snowflake::new(1, Arc::new(ManualClock::default())));
+        let ids = Arc::new(Snowflake::new(1, Arc::new(ManualClock::default()), 0));
         let threads: Vec<_> = (0..4)
             .map(|_| {
                 let ids = Arc::clone(&ids);

@@ -32,7 +32,7 @@ fn check(dir: &Path) -> Result<(), Failure> {
         commits,
         problems,
         wrong,
-    } = Inspection::open(dir)?.check()?;
+    } = Inspection::open(dir)?.check();
     output::line(&format!(
         "{}   commits {commits}\n\
          users {users}   groups {groups}   members {members}\n\

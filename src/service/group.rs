@@ -30,8 +30,14 @@ impl Services {
     pub async fn create_group(&self, owner: i64, name: String) -> Result<i64, GroupError> {
         self.check_member(owner).await?;
         let group = self.ids.next_id();
-        self.store_one(Write::CreateGroup { group, name, owner })
-            .await??;
+        let made_at = self.clock.unix_ms();
+        self.store_one(Write::CreateGroup {
+            group,
+            name,
+            owner,
+            made_at,
+        })
+        .await??;
         Ok(group)
     }
 

@@ -56,9 +56,10 @@ impl Services {
         let session = &config.session;
         let presence = Presence::new(Arc::clone(&clock), session.presence, session.second_login);
         let key = store.signing_key().await?;
+        let newest = store.newest().await?;
         Ok(Services {
             presence: Arc::new(presence),
-            ids: Snowflake::new(config.idgen.machine, Arc::clone(&clock)),
+            ids: Snowflake::new(config.idgen.machine, Arc::clone(&clock), newest),
             tokens: Tokens::new(&config.auth, key, Arc::clone(&clock)),
             passwords: password::Passwords::default(),
             limits: config.limits.clone(),

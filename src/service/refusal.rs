@@ -109,7 +109,9 @@ impl From<Rejected> for Refusal {
             Rejected::NotAMember => Refusal::plain(Code::NotAMember),
             Rejected::GroupFull => Refusal::because(Code::RequestErr, rejected),
             Rejected::NoSuchMessage => Refusal::plain(Code::NoDataFound),
-            Rejected::Full | Rejected::Unreadable => Refusal::because(Code::ServerError, rejected),
+            Rejected::GroupExists | Rejected::Full | Rejected::Unreadable => {
+                Refusal::because(Code::ServerError, rejected)
+            }
         }
     }
 }

@@ -127,6 +127,8 @@ pub enum Write {
         name: String,
         /// The first member.
         owner: i64,
+        /// When it was made: Unix time in milliseconds.
+        made_at: i64,
     },
     /// A new member. Joining twice is no error.
     Join {
@@ -152,6 +154,9 @@ pub enum Rejected {
     /// The user id is taken.
     #[error("the user exists already")]
     UserExists,
+    /// The group's id is taken.
+    #[error("the group exists already")]
+    GroupExists,
     /// There is no such group.
     #[error("there is no such group")]
     NoSuchGroup,
@@ -357,6 +362,14 @@ pub trait Store: Send + Sync + fmt::Debug {
     ///
     /// [`StoreFailed`]
     async fn user(&self, uid: i64) -> Result<Option<User>, StoreFailed>;
+
+    /// The newest time at which a message was sent or a group was made: Unix time in milliseconds, 0 where there was
+    /// none. Ids have to begin after it, also when the clock was set back.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreFailed`]
+    async fn newest(&self) -> Result<i64, StoreFailed>;
 
     /// The secret that signs tokens; the same for as long as the store lives.
     ///

@@ -64,6 +64,7 @@ pub fn create(group: i64, owner: i64) -> Write {
         group,
         name: "team".into(),
         owner,
+        made_at: 1,
     }
 }
 

@@ -1,9 +1,9 @@
 use std::fs;
 use std::path::Path;
 
-use imd::store::{Inspection, OpenError, Store};
+use imd::store::{DurableStore, Inspection, OpenError, Store};
 
-use crate::fixture::{crashed, files, journal, one, open, p2p};
+use crate::fixture::{crashed, files, journal, one, open, open_small, p2p};
 
 fn refusal(path: &Path) -> OpenError {
     open(path).map(drop).unwrap_err()
@@ -68,10 +68,90 @@ async fn a_store_that_was_never_finished_is_made_anew() {
     let folder = tempfile::tempdir().unwrap();
     open(folder.path()).unwrap().close().await.unwrap();
     // As if the process had died before the last step.
+    fs::write(folder.path().join("making"), "").unwrap();
     fs::remove_file(folder.path().join("format")).unwrap();
     fs::remove_file(folder.path().join("mark")).unwrap();
     let store = open(folder.path()).unwrap();
     one(&store, p2p(1, 2, "a")).await.unwrap();
+    assert!(!folder.path().join("making").exists());
+}
+
+#[tokio::test]
+async fn a_store_that_has_lost_one_of_its_files_is_not_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open_small(folder.path());
+    for n in 0..500 {
+        one(&store, p2p(1, 2, &n.to_string())).await.unwrap();
+    }
+    store.close().await.unwrap();
+    let lists = ["engine/keyspaces/0/current", "engine/keyspaces/1/current"];
+    for file in ["format", "mark"].into_iter().chain(lists) {
+        let copy = crashed(folder.path());
+        fs::remove_file(copy.path().join(file)).unwrap();
+        let before = files(copy.path());
+        let refused = refusal(copy.path()).to_string();
+        assert!(
+            refused.contains("is damaged") || refused.contains("is no store"),
+            "{file}: {refused}"
+        );
+        assert_eq!(files(copy.path()), before, "without {file}");
+    }
+}
+
+#[test]
+fn a_folder_of_that_name_in_a_foreign_one_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("engine")).unwrap();
+    fs::write(folder.path().join("engine/thesis.txt"), "years of work").unwrap();
+    assert!(matches!(
+        refusal(folder.path()),
+        OpenError::NotAStore { .. }
+    ));
+    assert_eq!(files(folder.path()).len(), 1);
+}
+
+#[tokio::test]
+async fn only_a_machine_that_has_stopped_may_lose_what_was_not_synced() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = imd::config::Store {
+        sync: imd::config::SyncMode::Os,
+        ..imd::config::Store::default()
+    };
+    let store = DurableStore::open(folder.path(), &config).unwrap();
+    one(&store, p2p(1, 2, "a")).await.unwrap();
+    let length = fs::read(journal(crashed(folder.path()).path()))
+        .unwrap()
+        .len();
+    one(&store, p2p(1, 2, "b")).await.unwrap();
+    let cut = crashed(folder.path());
+    let whole = fs::read(journal(cut.path())).unwrap();
+    fs::write(journal(cut.path()), &whole[..length]).unwrap();
+    let before = files(cut.path());
+    if cfg!(target_os = "linux") {
+        assert!(matches!(refusal(cut.path()), OpenError::Damaged { .. }));
+        assert_eq!(files(cut.path()), before);
+    }
+    // As another start of the machine finds it.
+    fs::write(cut.path().join("boot"), "another").unwrap();
+    assert_eq!(open(cut.path()).unwrap().level(2).await.unwrap().total, 1);
+}
+
+#[tokio::test]
+async fn a_torn_end_of_an_older_journal_is_cut_off_where_nothing_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    one(&store, p2p(1, 2, "a")).await.unwrap();
+    let copy = crashed(folder.path());
+    let first = journal(copy.path());
+    let mut bytes = fs::read(&first).unwrap();
+    // The beginning of a batch, and nothing behind it.
+    bytes.extend([1, 5, 0, 0]);
+    fs::write(&first, bytes).unwrap();
+    fs::write(first.with_file_name("1.jnl"), "").unwrap();
+    let store = open(copy.path()).unwrap();
+    assert_eq!(store.level(2).await.unwrap().total, 1);
+    one(&store, p2p(1, 2, "b")).await.unwrap();
+    assert_eq!(store.level(2).await.unwrap().total, 2);
 }
 
 /// A folder after one commit and after two, as crashes would leave them, and the bytes of its journal at both times.
@@ -106,6 +186,14 @@ async fn a_commit_that_was_cut_short_is_cut_off() {
 async fn an_acknowledged_commit_that_is_gone_is_noticed() {
     let (_, both, before, after) = two_commits().await;
     let whole = fs::read(journal(both.path())).unwrap();
+    // The first bit of all: as if nothing had ever been written.
+    let mut flipped = whole.clone();
+    flipped[0] ^= 1;
+    let copy = crashed(both.path());
+    fs::write(journal(copy.path()), &flipped).unwrap();
+    let unchanged = files(copy.path());
+    assert!(refusal(copy.path()).to_string().contains("is damaged"));
+    assert_eq!(files(copy.path()), unchanged);
     for length in (0..after).step_by(7).chain([before]) {
         let copy = crashed(both.path());
         fs::write(journal(copy.path()), &whole[..length]).unwrap();

@@ -103,6 +103,8 @@ pub struct Draft<'a> {
     cut: HashMap<i64, i64>,
     /// Entries that it puts into inboxes.
     entries: u64,
+    /// Bytes of keys and values.
+    bytes: usize,
 }
 
 /// Where the message of an entry that goes stands.
@@ -137,12 +139,13 @@ impl<'a> Draft<'a> {
             begun: HashMap::new(),
             cut: HashMap::new(),
             entries: 0,
+            bytes: 0,
         }
     }
 
-    /// How many entries it puts into inboxes.
-    pub fn entries(&self) -> u64 {
-        self.entries
+    /// How much it changes, in bytes of keys and values.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether it changes nothing.
@@ -186,7 +189,16 @@ impl<'a> Draft<'a> {
                 self.put(key, &user);
                 Ok(Ok(()))
             }
-            Write::CreateGroup { group, name, owner } => {
+            Write::CreateGroup {
+                group,
+                name,
+                owner,
+                made_at,
+            } => {
+                if self.members(group)?.is_some() {
+                    return Ok(Err(Rejected::GroupExists));
+                }
+                self.state.newest = self.state.newest.max(made_at);
                 self.put(record::group_key(group), &GroupRecord { name });
                 self.put(record::member_key(group, owner), &self.member_from_now());
                 self.members.insert(group, Arc::from([owner]));
@@ -237,6 +249,7 @@ impl<'a> Draft<'a> {
             return Ok(Ok(()));
         }
         let head = self.head(target)?;
+        self.state.newest = self.state.newest.max(message.sent_at);
         self.put(id, &IdRecord::default());
         let entry = EntryRecord {
             message: Some(message.into()),
@@ -264,6 +277,7 @@ impl<'a> Draft<'a> {
             .iter()
             .map(|&uid| self.head(uid))
             .collect::<Result<Vec<_>, _>>()?;
+        self.state.newest = self.state.newest.max(message.sent_at);
         self.state.texts += 1;
         let text = self.state.texts;
         let entry = EntryRecord {
@@ -441,6 +455,7 @@ impl<'a> Draft<'a> {
     }
 
     fn remove(&mut self, key: Vec<u8>) {
+        self.bytes += key.len();
         self.changes.insert(key, None);
     }
 
@@ -478,6 +493,7 @@ impl<'a> Draft<'a> {
 
     fn put<R: Record>(&mut self, key: Vec<u8>, record: &R) {
         let value = record.seal(&key);
+        self.bytes += key.len() + value.len();
         self.changes.insert(key, Some(value));
     }
 

@@ -1,7 +1,6 @@
 //! The engine under the folder: the only file that speaks to fjall.
 
 use std::fmt;
-use std::panic;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,7 +30,7 @@ const CACHE: u64 = 8 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// It could not be read or written.
-    #[error("{0}")]
+    #[error("{}", in_words(.0))]
     Engine(#[from] fjall::Error),
     /// What was read is not what was written.
     #[error(transparent)]
@@ -47,6 +46,18 @@ pub enum EngineError {
     /// An entry's text is not there.
     #[error("text {0} is missing")]
     NoText(u64),
+}
+
+/// What an error of the engine means, where it has words for it.
+pub fn in_words(error: &fjall::Error) -> String {
+    match error {
+        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => {
+            error.to_string()
+        }
+        fjall::Error::Poisoned => "the engine has given up, after an error of the disk".into(),
+        fjall::Error::Storage(error) => format!("the engine's files are damaged ({error:?})"),
+        error => error.to_string(),
+    }
 }
 
 /// What was changed: a key, and its new value or none.
@@ -75,14 +86,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// What the engine says. It panics over some of the damage that it finds; that is an error here too.
+    /// What the engine says.
     pub fn open(folder: &Path, buffer: u64) -> Result<Engine, fjall::Error> {
-        // What was half built is dropped, so nobody sees it.
-        let opened = panic::catch_unwind(|| Engine::open_inner(folder, buffer));
-        opened.unwrap_or(Err(fjall::Error::Unrecoverable))
-    }
-
-    fn open_inner(folder: &Path, buffer: u64) -> Result<Engine, fjall::Error> {
         let db = Database::builder(folder)
             .cache_size(CACHE)
             .manual_journal_persist(true)
@@ -127,11 +132,20 @@ impl Engine {
             }
         }
         batch.commit()?;
-        let collected = self.collected.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
-        if collected >= self.buffer {
-            self.seal()?;
-        }
+        self.collected.fetch_add(bytes as u64, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Lets the table in memory be written when enough is collected.
+    ///
+    /// # Errors
+    ///
+    /// What the engine says.
+    pub fn seal_if_full(&self) -> Result<(), fjall::Error> {
+        if self.collected.load(Ordering::Relaxed) < self.buffer {
+            return Ok(());
+        }
+        self.seal()
     }
 
     /// Lets the table in memory be written, and begins another.

@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! lock      held for as long as the store is open
-//! format    which format the rest has; written last, so that a folder without it was never in use
+//! making    there while a new store is made
+//! format    which format the rest has
 //! mark      how far the commits have come
+//! boot      which start of the machine the last commits are from
 //! engine/   the engine's own files
 //! ```
 
@@ -13,10 +15,13 @@ use std::path::{Path, PathBuf};
 
 use super::engine::{Engine, EngineError};
 use super::journal::{self, JournalError, Torn};
+use super::manifest::{self, ManifestError};
 use super::mark::{self, Found, Mark, Reached};
 use super::record::{Record, SIGNING_KEY, STATE, SecretRecord, StateRecord};
 
 const LOCK: &str = "lock";
+const MAKING: &str = "making";
+const BOOT: &str = "boot";
 const FORMAT: &str = "format";
 const NEW_FORMAT: &str = "format.new";
 const ENGINE: &str = "engine";
@@ -40,7 +45,7 @@ pub enum OpenError {
     #[error("{} is in use by another imd: stop it, or use another folder (--store DIR) or none (--memory)", .0.display())]
     InUse(PathBuf),
     /// The system does not let it be made or used.
-    #[error("{}: {source}: make sure that its parent is there and that it may be written, or use another folder (--store DIR) or none (--memory)", .path.display())]
+    #[error("{}: {source}: make sure that its parent is there, that it may be written and that there is room, or use another folder (--store DIR) or none (--memory)", .path.display())]
     Unusable {
         /// What was asked for.
         path: PathBuf,
@@ -137,10 +142,9 @@ fn damaged(path: &Path, why: impl ToString) -> OpenError {
 /// Makes the folder where it is missing, and takes it for this process.
 fn lock(path: &Path) -> Result<File, OpenError> {
     match fs::create_dir(path) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            return Err(unusable(path)(error));
-        }
-        _ => {}
+        Ok(()) => sync_parent(path).map_err(unusable(path))?,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => refuse_foreign(path)?,
+        Err(error) => return Err(unusable(path)(error)),
     }
     let mut options = OpenOptions::new();
     let lock = options.write(true).create(true).truncate(false);
@@ -152,11 +156,40 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     }
 }
 
+/// Nothing is put into a folder that holds something else.
+fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
+    if path.join(FORMAT).exists() {
+        return Ok(());
+    }
+    let is_ours = path.join(MAKING).exists() || path.join(mark::NAME).exists();
+    for entry in fs::read_dir(path).map_err(unusable(path))? {
+        let name = entry.map_err(unusable(path))?.file_name();
+        if name != LOCK && !is_ours {
+            return Err(OpenError::NotAStore {
+                path: path.to_owned(),
+                found: name.to_string_lossy().into_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
 /// Brings the folder to the format of this `imd`.
 fn prepare(path: &Path, buffer: u64) -> Result<(), OpenError> {
     match read_format(path)? {
-        Some(found) => migrate(path, found, MIGRATIONS),
-        None => make(path, buffer),
+        Some(found) => migrate(path, found, MIGRATIONS)?,
+        None if path.join(mark::NAME).exists() && !path.join(MAKING).exists() => {
+            return Err(damaged(path, "its file \"format\" is missing"));
+        }
+        None => make(path, buffer)?,
+    }
+    remove_if_there(&path.join(MAKING)).map_err(unusable(path))
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -194,6 +227,14 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// A path without a parent of its own begins where the process was started.
+fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_folder(parent),
+        _ => sync_folder(Path::new(".")),
+    }
+}
+
 fn migrate(path: &Path, found: u32, migrations: &[Migration]) -> Result<(), OpenError> {
     let known = migrations.len() + 1;
     let done = (found as usize).saturating_sub(1);
@@ -214,16 +255,10 @@ fn migrate(path: &Path, found: u32, migrations: &[Migration]) -> Result<(), Open
 
 /// Makes an empty store. The format is written last: what is there without it is from an earlier try.
 fn make(path: &Path, buffer: u64) -> Result<(), OpenError> {
-    for entry in fs::read_dir(path).map_err(unusable(path))? {
-        let name = entry.map_err(unusable(path))?.file_name();
-        let ours = [LOCK, ENGINE, mark::NAME, NEW_FORMAT];
-        if !ours.iter().any(|&known| name == *known) {
-            return Err(OpenError::NotAStore {
-                path: path.to_owned(),
-                found: name.to_string_lossy().into_owned(),
-            });
-        }
-    }
+    File::create(path.join(MAKING))
+        .and_then(|file| file.sync_all())
+        .and_then(|()| sync_folder(path))
+        .map_err(unusable(path))?;
     let engine = path.join(ENGINE);
     match fs::remove_dir_all(&engine) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(unusable(path)(error)),
@@ -254,21 +289,33 @@ pub fn open_engine(path: &Path, buffer: u64) -> Result<(Engine, Mark, StateRecor
             return Err(damaged(path, "its file \"mark\" can't be read"));
         }
     };
+    // What was only written is gone when the machine stops, and only then.
+    let expected = if is_same_boot(path) {
+        reached.written
+    } else {
+        reached.synced
+    };
     restore(path).map_err(unusable(path))?;
+    manifest::check(&folder).map_err(|error| match error {
+        ManifestError::Io(error) => unusable(path)(error),
+        error => damaged(path, error),
+    })?;
     let journals = journal::scan(&folder).map_err(|error| match error {
         JournalError::Io(error) => unusable(path)(error),
         error => damaged(path, error),
     })?;
-    if let Some((_, last)) = journals.commits {
-        check_reached(path, reached, last)?;
+    let mut kept = Vec::new();
+    match journals.commits {
+        Some((_, last)) => check_reached(path, expected, last)?,
+        // Then only the engine knows which commit was the last.
+        None => {
+            for torn in &journals.torn {
+                kept.push(keep(path, torn).map_err(unusable(path))?);
+            }
+        }
     }
-    let kept = match &journals.torn {
-        // Where no whole commit stands in the journals, only the engine knows which was the last.
-        Some(torn) if journals.commits.is_none() => Some(keep(path, torn)?),
-        _ => None,
-    };
-    if let Some(torn) = &journals.torn {
-        cut_off(torn).map_err(unusable(path))?;
+    for torn in &journals.torn {
+        journal::cut(torn).map_err(unusable(path))?;
     }
     let opened = Engine::open(&folder, buffer)
         .map_err(|error| engine_error(path, error))
@@ -277,15 +324,20 @@ pub fn open_engine(path: &Path, buffer: u64) -> Result<(Engine, Mark, StateRecor
                 .view()
                 .state()
                 .map_err(|error| damaged(path, error))?;
-            check_reached(path, reached, state.commits)?;
+            check_reached(path, expected, state.commits)?;
             Ok((engine, state))
         });
-    match (&opened, kept) {
-        (Ok(_), Some(kept)) => fs::remove_file(kept).map_err(unusable(path))?,
-        (Err(_), Some(_)) => restore(path).map_err(unusable(path))?,
-        (_, None) => {}
+    if opened.is_err() {
+        restore(path).map_err(unusable(path))?;
     }
     let (engine, state) = opened?;
+    for torn in &journals.torn {
+        tracing::warn!(
+            journal = %torn.path.display(),
+            at = torn.at,
+            "the end of a journal was cut off: a commit there was not complete, and never acknowledged"
+        );
+    }
     if state.commits < reached.written {
         tracing::warn!(
             commits = reached.written - state.commits,
@@ -293,6 +345,10 @@ pub fn open_engine(path: &Path, buffer: u64) -> Result<(Engine, Mark, StateRecor
         );
     }
     let begin = || {
+        for kept in kept {
+            fs::remove_file(kept)?;
+        }
+        fs::write(path.join(BOOT), boot())?;
         let mut mark = Mark::open(path)?;
         // The engine has synced what it found. Both slots, so that none says more than there is.
         let reached = Reached {
@@ -306,35 +362,34 @@ pub fn open_engine(path: &Path, buffer: u64) -> Result<(Engine, Mark, StateRecor
     Ok((engine, begin().map_err(unusable(path))?, state))
 }
 
-fn check_reached(path: &Path, reached: Reached, commits: u64) -> Result<(), OpenError> {
-    if commits >= reached.synced {
+/// Which start of the machine this is, where the system says it.
+fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
+}
+
+/// Whether the machine runs on since the store was opened last.
+fn is_same_boot(path: &Path) -> bool {
+    let then = fs::read_to_string(path.join(BOOT)).unwrap_or_default();
+    !then.is_empty() && then == boot()
+}
+
+fn check_reached(path: &Path, expected: u64, commits: u64) -> Result<(), OpenError> {
+    if commits >= expected {
         return Ok(());
     }
-    let synced = reached.synced;
-    Err(damaged(
-        path,
-        format!("it had {synced} commits, and {commits} are left"),
-    ))
+    let why = format!("it had {expected} commits, and {commits} are left");
+    Err(damaged(path, why))
 }
 
-/// Cuts off the commit that a crash cut short.
-fn cut_off(torn: &Torn) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).open(&torn.path)?;
-    file.set_len(torn.at)?;
-    file.sync_all()?;
-    tracing::warn!(
-        journal = %torn.path.display(),
-        at = torn.at,
-        "the end of the journal is cut off: a commit there is incomplete, and was never acknowledged"
-    );
-    Ok(())
-}
-
-/// Copies a journal beside the engine's folder.
-fn keep(path: &Path, torn: &Torn) -> Result<PathBuf, OpenError> {
+/// Copies a journal beside the engine's folder. A copy that is not complete has another name.
+fn keep(path: &Path, torn: &Torn) -> io::Result<PathBuf> {
     let name = torn.path.file_name().unwrap_or_default();
     let kept = path.join(name).with_added_extension(KEPT);
-    fs::copy(&torn.path, &kept).map_err(unusable(path))?;
+    let copy = kept.with_added_extension("new");
+    fs::copy(&torn.path, &copy)?;
+    File::open(&copy)?.sync_all()?;
+    fs::rename(copy, &kept)?;
+    sync_folder(path)?;
     Ok(kept)
 }
 
@@ -386,6 +441,15 @@ pub fn signing_key(
     synced.map_err(|error| engine_error(path, error))?;
     engine.publish();
     Ok((state, key))
+}
+
+/// Cuts off what an engine that is closed has written after a commit.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn cut_after(path: &Path, commit: u64) -> Result<(), OpenError> {
+    journal::cut_after(&path.join(ENGINE), commit).map_err(unusable(path))
 }
 
 /// Empties the journals of an engine that is closed and has written all its tables: there is nothing in them that the

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use fjall::{UserKey, UserValue};
 use serde::Serialize;
 
 use super::engine::{Engine, EngineError, View};
@@ -54,6 +55,11 @@ pub struct Findings {
 }
 
 impl Findings {
+    fn wrong_or<T>(&mut self, what: impl ToString, instead: T) -> T {
+        self.wrong(what);
+        instead
+    }
+
     fn wrong(&mut self, what: impl ToString) {
         self.wrong += 1;
         if self.problems.len() < TOLD {
@@ -135,19 +141,22 @@ impl Inspection {
     }
 
     /// Reads every record, and makes sure that they fit one another.
-    ///
-    /// # Errors
-    ///
-    /// When the engine can't go on.
-    pub fn check(&self) -> Result<Findings, StoreFailed> {
+    pub fn check(&self) -> Findings {
         let view = self.engine.view();
         let mut findings = Findings::default();
         // The end of each inbox as far as it was read; the order of the keys lets one number do.
         let mut inbox = (0, 0);
         // In how many inboxes each text was found.
         let mut found: HashMap<u64, u64> = HashMap::new();
-        for stored in view.prefix(&[]) {
-            let (key, value) = stored?;
+        let walk = Walk::new(&view, Vec::new());
+        for step in walk {
+            let (key, value) = match step {
+                Ok(record) => record,
+                Err(error) => {
+                    findings.wrong(error);
+                    continue;
+                }
+            };
             if let Err(error) = check_record(&view, &key, &value, &mut findings) {
                 findings.wrong(error);
                 continue;
@@ -158,33 +167,37 @@ impl Inspection {
             let (uid, version) = (record::first_number(&key), record::last_number(&key));
             if inbox.0 != uid {
                 findings.inboxes += 1;
-                inbox = (uid, number(&view, &record::cut_key(uid))?);
+                let cut = number(&view, &record::cut_key(uid));
+                inbox = (
+                    uid,
+                    cut.unwrap_or_else(|error| findings.wrong_or(error, version - 1)),
+                );
             }
             if version != inbox.1 + 1 {
                 let version = inbox.1 + 1;
                 findings.wrong(EngineError::Missing { uid, version });
             }
             inbox.1 = version;
-            let entry = EntryRecord::open(&key, &value).map_err(EngineError::from)?;
+            // It was opened above.
+            let entry = EntryRecord::open(&key, &value).unwrap_or_default();
             if entry.message.is_none() {
                 *found.entry(entry.text).or_default() += 1;
             }
         }
-        check_texts(&view, &found, &mut findings)?;
-        Ok(findings)
+        check_texts(&view, &found, &mut findings);
+        findings
     }
 
     /// Gives everything to `item`, or what belongs to one user. What is damaged is left out, and said in the answer.
     ///
     /// # Errors
     ///
-    /// When the engine can't go on; and what `item` answers.
-    pub fn dump<E: From<StoreFailed>>(
+    /// What `item` answers.
+    pub fn dump<E>(
         &self,
         only: Option<i64>,
         mut item: impl FnMut(Item) -> Result<(), E>,
     ) -> Result<Vec<String>, E> {
-        let failed = |error: EngineError| E::from(error.into());
         let view = self.engine.view();
         let prefixes = match only {
             None => vec![Vec::new()],
@@ -192,8 +205,15 @@ impl Inspection {
         };
         let mut problems = Vec::new();
         let mut inbox = None;
-        for stored in prefixes.iter().flat_map(|prefix| view.prefix(prefix)) {
-            let (key, value) = stored.map_err(failed)?;
+        let walks = prefixes.into_iter().map(|prefix| Walk::new(&view, prefix));
+        for step in walks.flatten() {
+            let (key, value) = match step {
+                Ok(record) => record,
+                Err(error) => {
+                    problems.push(error);
+                    continue;
+                }
+            };
             let uid = record::first_number(&key);
             let found = match key.first() {
                 Some(b'u') => user(&key, &value, uid),
@@ -233,6 +253,86 @@ impl Inspection {
         } = self;
         drop(engine);
         folder::empty_journals(&path).map_err(|error| failed(error.into()))
+    }
+}
+
+/// All records under a prefix, also behind those that can't be read.
+struct Walk<'a> {
+    view: &'a View<'a>,
+    prefix: Vec<u8>,
+    found: Box<dyn Iterator<Item = Result<Stored, EngineError>> + 'a>,
+    /// The last key that was read since it was begun anew.
+    last: Option<Vec<u8>>,
+    /// What kind of record is read now.
+    kind: u8,
+}
+
+/// A key and its value.
+type Stored = (Vec<u8>, Vec<u8>);
+
+impl<'a> Walk<'a> {
+    fn new(view: &'a View<'a>, prefix: Vec<u8>) -> Self {
+        let from = prefix.clone();
+        let mut walk = Walk {
+            view,
+            kind: prefix.first().copied().unwrap_or_default(),
+            prefix,
+            found: Box::new(std::iter::empty()),
+            last: None,
+        };
+        walk.begin(&from);
+        walk
+    }
+
+    fn begin(&mut self, from: &[u8]) {
+        let end = [self.prefix.as_slice(), &[u8::MAX; 64]].concat();
+        let found = self.view.range(from, &end);
+        let to_vecs = |(key, value): (UserKey, UserValue)| (key.to_vec(), value.to_vec());
+        self.found = Box::new(found.map(move |found| found.map(to_vecs)));
+        self.last = None;
+    }
+
+    /// Goes on behind what can't be read: with the next inbox, or the next kind of record. Says what is left out.
+    fn skip(&mut self, error: &EngineError) -> String {
+        let inbox = match &self.last {
+            Some(last) if last.first() == Some(&b'i') => Some(record::first_number(last)),
+            _ => None,
+        };
+        let (from, what) = match inbox {
+            Some(uid) => {
+                let next = record::inbox_prefix(uid.saturating_add(1));
+                (next, format!("the rest of the inbox of {uid}"))
+            }
+            None => {
+                let kind = char::from(self.kind);
+                self.kind = self.kind.saturating_add(1);
+                (
+                    vec![self.kind],
+                    format!("the rest of the records of kind {kind:?}"),
+                )
+            }
+        };
+        if from.starts_with(&self.prefix) {
+            self.begin(&from);
+        } else {
+            self.found = Box::new(std::iter::empty());
+        }
+        format!("{what} can't be read: {error}")
+    }
+}
+
+impl Iterator for Walk<'_> {
+    type Item = Result<Stored, String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.found.next()? {
+            Ok((key, value)) => {
+                self.kind = key.first().copied().unwrap_or_default();
+                self.last = Some(key.clone());
+                Some(Ok((key, value)))
+            }
+            Err(error) => Some(Err(self.skip(&error))),
+        }
     }
 }
 
@@ -354,18 +454,19 @@ fn check_id(
 }
 
 /// Each text must be in as many inboxes as it was put in, less those that it was removed from.
-fn check_texts(
-    view: &View<'_>,
-    found: &HashMap<u64, u64>,
-    findings: &mut Findings,
-) -> Result<(), EngineError> {
-    for stored in view.prefix(b"t") {
-        let (key, value) = stored?;
+fn check_texts(view: &View<'_>, found: &HashMap<u64, u64>, findings: &mut Findings) {
+    for step in Walk::new(view, b"t".to_vec()) {
+        let Ok((key, value)) = step else {
+            continue; // Said already.
+        };
         let Ok(text) = TextRecord::open(&key, &value) else {
             continue; // Said already.
         };
         let number = record::last_number(&key).cast_unsigned();
-        let removed = self::number(view, &record::removed_key(number))?.unsigned_abs();
+        let Ok(removed) = self::number(view, &record::removed_key(number)) else {
+            continue; // Said already.
+        };
+        let removed = removed.unsigned_abs();
         let there = found.get(&number).copied().unwrap_or_default();
         if there + removed != text.receivers {
             let receivers = text.receivers;
@@ -374,5 +475,4 @@ fn check_texts(
             ));
         }
     }
-    Ok(())
 }

@@ -7,7 +7,7 @@
 //! A journal is a row of batches. A batch is a start (tag 1, count of items, sequence number), its items (tag 2) and an
 //! end (tag 3, check over the items, trailer); numbers are little-endian. Space that was set aside is zero.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
@@ -31,8 +31,8 @@ const ITEM_HEADER: usize = 20;
 pub struct Journals {
     /// The first and the last commit, if there is one.
     pub commits: Option<(u64, u64)>,
-    /// Where the newest journal ends in something that is no whole batch.
-    pub torn: Option<Torn>,
+    /// The journals that do not end with a whole batch.
+    pub torn: Vec<Torn>,
 }
 
 /// A journal that does not end with a whole batch.
@@ -48,7 +48,7 @@ pub struct Torn {
 pub enum JournalError {
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("{path} is damaged after byte {at}: {why}")]
+    #[error("in {}, at byte {at}, {why}", .path.display())]
     Damaged { path: PathBuf, at: u64, why: String },
 }
 
@@ -67,14 +67,6 @@ pub fn scan(folder: &Path) -> Result<Journals, JournalError> {
             at,
             why,
         };
-        if let Some(torn) = journals.torn.take() {
-            // Only the newest may be torn: the engine ends a journal before it begins the next.
-            return Err(JournalError::Damaged {
-                path: torn.path,
-                at: torn.at,
-                why: "its end is missing".into(),
-            });
-        }
         while let Some(batch) = file.next()? {
             let at = file.whole;
             // An engine that finds a number it has passed already skips the batch.
@@ -92,13 +84,49 @@ pub fn scan(folder: &Path) -> Result<Journals, JournalError> {
             journals.commits = Some((first, commit));
         }
         if file.is_torn {
-            journals.torn = Some(Torn {
+            // Whether something is lost with it is for the numbers of the commits to say.
+            journals.torn.push(Torn {
                 path: path.clone(),
                 at: file.whole,
             });
         }
     }
     Ok(journals)
+}
+
+/// Cuts off everything after a commit: what was not acknowledged, and perhaps came to be written all the same.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn cut_after(folder: &Path, commit: u64) -> io::Result<()> {
+    for (_, path) in paths(folder)? {
+        let mut file = Batches::open(&path)?;
+        let end = loop {
+            let whole = file.whole;
+            match file.next()? {
+                Some(batch) if batch.commit > Some(commit) => break Some(whole),
+                Some(_) => {}
+                None if file.is_torn => break Some(whole),
+                None => break None,
+            }
+        };
+        if let Some(at) = end {
+            cut(&Torn { path, at })?;
+        }
+    }
+    Ok(())
+}
+
+/// Cuts a journal off where it is torn.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn cut(torn: &Torn) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(&torn.path)?;
+    file.set_len(torn.at)?;
+    file.sync_all()
 }
 
 /// The journals in the engine's folder, the oldest first.
@@ -155,8 +183,9 @@ impl Batches {
 
     /// The next batch, if there is a whole one.
     fn next(&mut self) -> io::Result<Option<Batch>> {
-        // What was set aside and not yet written is zero.
         if self.reader.fill_buf()?.first().is_none_or(|&tag| tag == 0) {
+            // What was set aside and not yet written is zero, to the end.
+            self.is_torn = !self.is_zero_from_here()?;
             return Ok(None);
         }
         match self.batch() {
@@ -173,6 +202,20 @@ impl Batches {
                 Ok(None)
             }
             Err(error) => Err(error),
+        }
+    }
+
+    fn is_zero_from_here(&mut self) -> io::Result<bool> {
+        loop {
+            let bytes = self.reader.fill_buf()?;
+            if bytes.is_empty() {
+                return Ok(true);
+            }
+            if bytes.iter().any(|&byte| byte != 0) {
+                return Ok(false);
+            }
+            let read = bytes.len();
+            self.reader.consume(read);
         }
     }
 

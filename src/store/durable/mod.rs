@@ -4,7 +4,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `folder` | who may use it, its format, what a crash has left |
-//! | `journal`, `mark` | make sure that the engine loses nothing when it opens |
+//! | `journal`, `manifest`, `mark` | make sure that the engine loses nothing when it opens |
 //! | `writer` | the one thread that commits |
 //! | `draft` | what a commit changes |
 //! | `reader` | pages |
@@ -18,6 +18,7 @@ mod engine;
 mod folder;
 mod inspect;
 mod journal;
+mod manifest;
 mod mark;
 mod reader;
 mod record;
@@ -59,7 +60,7 @@ const READERS: usize = 4;
 pub struct DurableStore {
     shared: Arc<Shared>,
     jobs: mpsc::Sender<Job>,
-    readers: Semaphore,
+    readers: Arc<Semaphore>,
     retention: Retention,
     signing_key: [u8; 32],
 }
@@ -136,7 +137,7 @@ impl DurableStore {
         Ok(DurableStore {
             shared,
             jobs,
-            readers: Semaphore::new(READERS),
+            readers: Arc::new(Semaphore::new(READERS)),
             retention: Retention::from(config),
             signing_key,
         })
@@ -155,9 +156,14 @@ impl DurableStore {
         &self,
         read: impl FnOnce(&View<'_>) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<T, StoreFailed> {
-        let _place = self.readers.acquire().await.map_err(|_| closed())?;
+        let place = Arc::clone(&self.readers).acquire_owned().await;
+        let place = place.map_err(|_| closed())?;
         let shared = Arc::clone(&self.shared);
-        let read = tokio::task::spawn_blocking(move || shared.read(read));
+        let read = tokio::task::spawn_blocking(move || {
+            // Held to the end of the read, also when nobody waits for it any more.
+            let _place = place;
+            shared.read(read)
+        });
         read.await
             .map_err(|error| StoreFailed(format!("a read was cut off: {error}")))?
     }
@@ -193,11 +199,12 @@ impl Shared {
         (self.room)(&self.path)
     }
 
-    /// Opens an engine again that takes nothing more.
-    fn reopen(&self) -> Result<(Mark, StateRecord), OpenError> {
+    /// Opens an engine again that takes nothing more; `commits` is the last that was acknowledged.
+    fn reopen(&self, commits: u64) -> Result<(Mark, StateRecord), OpenError> {
         let mut slot = self.engine.write();
         // The folder can be opened once at a time.
         *slot = None;
+        folder::cut_after(&self.path, commits)?;
         let (engine, mark, state) = folder::open_engine(&self.path, self.buffer)?;
         *slot = Some(engine);
         Ok((mark, state))
@@ -258,6 +265,10 @@ impl Store for DurableStore {
         }))
     }
 
+    async fn newest(&self) -> Result<i64, StoreFailed> {
+        Ok(self.read(|view| view.state()).await?.newest)
+    }
+
     async fn signing_key(&self) -> Result<[u8; 32], StoreFailed> {
         Ok(self.signing_key)
     }
@@ -282,9 +293,12 @@ impl Store for DurableStore {
 
     async fn close(&self) -> Result<(), StoreFailed> {
         let (answer, answered) = oneshot::channel();
-        if self.jobs.send(Job::Close { answer }).await.is_err() {
-            return self.shared.failure().map_or(Ok(()), Err);
-        }
-        answered.await.unwrap_or_else(|_| Err(closed()))
+        let submitted = self.jobs.send(Job::Close { answer }).await;
+        let closed = match submitted {
+            Ok(()) => answered.await.ok(),
+            Err(_) => None,
+        };
+        // Somebody else has closed it.
+        closed.unwrap_or_else(|| self.shared.failure().map_or(Ok(()), Err))
     }
 }

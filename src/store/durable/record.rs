@@ -171,6 +171,9 @@ pub struct StateRecord {
     /// The number of the newest text.
     #[prost(uint64, tag = "2")]
     pub texts: u64,
+    /// The newest time at which a message was sent or a group was made: Unix time in milliseconds.
+    #[prost(int64, tag = "3")]
+    pub newest: i64,
 }
 
 impl From<Message> for MessageRecord {

@@ -45,13 +45,15 @@ pub async fn clean(store: &DurableStore, now: i64) -> Result<u64, StoreFailed> {
         next = following;
         for mut old in old {
             loop {
-                removed += trim(store, &old, now).await?;
-                if !old.is_more {
+                let trimmed = trim(store, &old, now).await?;
+                removed += trimmed;
+                // Without room, or over damage, nothing is removed: then there is no sense in going on.
+                if trimmed == 0 || !old.is_more {
                     break;
                 }
                 let uid = old.uid;
                 let further = store
-                    .read(move |view| oldest(view, uid, retention, now))
+                    .read(move |view| Ok(oldest_or_none(view, uid, retention, now)))
                     .await?;
                 match further {
                     Some(further) => old = further,
@@ -100,13 +102,21 @@ fn look(
             return Ok((old, None));
         };
         uid = record::first_number(&key);
-        old.extend(oldest(view, uid, retention, now)?);
+        old.extend(oldest_or_none(view, uid, retention, now));
         let Some(following) = uid.checked_add(1) else {
             return Ok((old, None));
         };
         uid = following;
     }
     Ok((old, Some(uid)))
+}
+
+/// What can go of an inbox, if it can be read. The other inboxes need not suffer for one that can't.
+fn oldest_or_none(view: &View<'_>, uid: i64, retention: Retention, now: i64) -> Option<Old> {
+    oldest(view, uid, retention, now).unwrap_or_else(|error| {
+        tracing::error!(%error, uid, "old messages were not removed");
+        None
+    })
 }
 
 /// What can go of an inbox now, in one commit.
@@ -148,11 +158,11 @@ fn oldest(
 async fn expire(store: &DurableStore, now: i64) -> Result<(), StoreFailed> {
     loop {
         let keys = store.read(move |view| due(view, now)).await?;
-        let is_last = keys.len() < IDS;
-        if !keys.is_empty() {
-            store.ask(|answer| Job::Expire { keys, answer }).await??;
+        if keys.is_empty() {
+            return Ok(());
         }
-        if is_last {
+        let forgotten = store.ask(|answer| Job::Expire { keys, answer }).await??;
+        if forgotten < IDS as u64 {
             return Ok(());
         }
     }

@@ -75,6 +75,21 @@ async fn without_room_nothing_is_stored_and_everything_is_read() {
 }
 
 #[tokio::test]
+async fn a_cleaning_without_room_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let room = Arc::new(AtomicU64::new(FLOOR));
+    let store = open(folder.path(), &room);
+    // More than is removed at once.
+    let writes = (0..1_200).map(|n| p2p(1, 2, &n.to_string()));
+    store.commit(writes.collect()).await.unwrap();
+    room.store(0, Ordering::SeqCst);
+    assert_eq!(store.clean(2).await.unwrap(), 0);
+    room.store(FLOOR, Ordering::SeqCst);
+    assert_eq!(store.clean(2).await.unwrap(), 1_199);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_store_that_has_failed_answers_nothing_and_says_why() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path(), &Arc::new(AtomicU64::new(FLOOR)));

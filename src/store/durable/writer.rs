@@ -10,18 +10,21 @@ use std::thread;
 use tokio::sync::{mpsc, oneshot};
 
 use super::draft::{Draft, Finished, Remembered};
-use super::engine::{Engine, EngineError, POLL};
+use super::engine::{Engine, EngineError, POLL, in_words};
 use super::mark::{Mark, Reached};
 use super::record::StateRecord;
-use super::{Shared, closed, folder};
+use super::{Shared, folder};
 use crate::config::SyncMode;
 use crate::store::{Committed, Rejected, StoreFailed, Write};
 
 /// Submissions that wait for the writer. Who submits more waits too, and reads no more from its client.
 pub const QUEUE: usize = 1_024;
 
-/// After so many entries a commit is begun, whatever else waits.
-const MOST_ENTRIES: u64 = 16_384;
+/// When a commit has so many bytes it is written, whatever else waits.
+const MOST_BYTES: usize = 4 << 20;
+
+/// With less room than this, in bytes, an engine that has given up has done so for want of it: it needs some to merge.
+const TIGHT: u64 = 64 << 20;
 
 /// Where an answer goes.
 pub type Answer<T> = oneshot::Sender<Result<T, StoreFailed>>;
@@ -67,8 +70,8 @@ pub struct Writer {
     remembered: Remembered,
     /// Whether the engine takes nothing more until it is opened again.
     is_broken: bool,
-    /// Whether there was too little room since the engine was opened. Then that is what it fails from.
-    was_full: bool,
+    /// Whether there was less room than the floor when it was looked last.
+    is_short: bool,
 }
 
 /// What can be stored now.
@@ -106,7 +109,7 @@ impl Writer {
             },
             remembered: Remembered::default(),
             is_broken: false,
-            was_full: false,
+            is_short: false,
         }
     }
 
@@ -128,22 +131,28 @@ impl Writer {
 
     /// Makes one commit of `job` and of what else waits. Answers who asked to close the store meanwhile.
     fn commit(&mut self, job: Job) -> Option<Answer<()>> {
-        let room = self.room();
+        if let Job::Close { answer } = job {
+            return Some(answer);
+        }
+        let room = match self.shared.failure() {
+            None => self.room(),
+            Some(_) => Room::Nothing,
+        };
         let shared = Arc::clone(&self.shared);
         let engine = shared.engine.read();
-        let mut draft = match (engine.as_ref(), shared.failure()) {
-            (Some(engine), None) => Draft::new(engine.view(), &mut self.remembered, self.state),
-            (_, failed) => {
-                let failed = failed.unwrap_or_else(closed);
-                return match job {
-                    Job::Close { answer } => Some(answer),
-                    job => {
-                        job.answer_early(&Outcome::Failed(failed));
-                        None
-                    }
-                };
+        let (engine, failed) = (engine.as_ref(), shared.failure());
+        let engine = match (engine, failed) {
+            (Some(engine), None) => engine,
+            (_, Some(failed)) => {
+                job.answer_early(&Outcome::Failed(failed));
+                return None;
+            }
+            (None, None) => {
+                job.answer_early(&Outcome::Full);
+                return None;
             }
         };
+        let mut draft = Draft::new(engine.view(), &mut self.remembered, self.state);
         let mut open = Vec::new();
         let mut close = None;
         // Read marks alone don't wait for the disk: the operating system has them, and the next commit takes them along.
@@ -181,22 +190,22 @@ impl Writer {
                     Err(error) => drop(answer.send(Err(error.into()))),
                 },
                 Job::Expire { keys, answer } => {
+                    let count = keys.len() as u64;
                     keys.into_iter().for_each(|key| draft.expire(key));
-                    open.push(Open::Removed(answer, 0));
+                    open.push(Open::Removed(answer, count));
                 }
             }
-            next = if draft.entries() < MOST_ENTRIES {
+            next = if draft.bytes() < MOST_BYTES && open.len() < QUEUE {
                 self.jobs.try_recv().ok()
             } else {
                 None
             };
         }
-        let outcome = match engine.as_ref() {
-            Some(engine) if !draft.is_empty() => {
-                let finished = draft.finish();
-                self.store(engine, finished, must_sync)
-            }
-            _ => Outcome::Stored,
+        let outcome = if draft.is_empty() {
+            Outcome::Stored
+        } else {
+            let finished = draft.finish();
+            self.store(engine, finished, must_sync)
         };
         for open in open {
             open.answer(&outcome);
@@ -208,23 +217,21 @@ impl Writer {
     fn store(&mut self, engine: &Engine, finished: Finished, must_sync: bool) -> Outcome {
         let must_sync = must_sync && self.shared.sync == SyncMode::Always;
         if let Err(error) = engine.write(finished.changes.into_iter()) {
-            self.remembered = Remembered::default();
-            self.is_broken = true;
-            if self.was_full || is_full(&error) {
-                tracing::warn!(%error, "no room for a commit");
-                return Outcome::Full;
-            }
-            return Outcome::Failed(
-                self.shared
-                    .fail(format!("a commit was not written: {error}")),
-            );
+            return self.gave_up("a commit was not written", &error);
         }
-        if must_sync && let Err(error) = engine.sync() {
-            // What the disk has is not known, and asking again would not tell.
-            return Outcome::Failed(
-                self.shared
-                    .fail(format!("a commit was not synced: {error}")),
-            );
+        if must_sync {
+            match engine.sync() {
+                Ok(()) => {}
+                // It has given up before, so nothing was synced, and what was written is cut off again.
+                Err(error @ fjall::Error::Poisoned) => {
+                    return self.gave_up("a commit was not synced", &error);
+                }
+                // What the disk has is not known, and asking again would not tell.
+                Err(error) => {
+                    let why = format!("a commit was not synced: {}", in_words(&error));
+                    return Outcome::Failed(self.shared.fail(why));
+                }
+            }
         }
         self.state = finished.state;
         self.reached.written = self.state.commits;
@@ -240,60 +247,92 @@ impl Writer {
         tally.removed(&finished.cut);
         drop(tally);
         self.remembered.adopt(finished.heads, finished.members);
+        if let Err(error) = engine.seal_if_full() {
+            // This commit is stored; the next one meets it.
+            self.gave_up("a table was not begun", &error);
+        }
         Outcome::Stored
+    }
+
+    /// The engine takes nothing more: for want of room, which can be waited for, or for another reason.
+    fn gave_up(&mut self, what: &str, error: &fjall::Error) -> Outcome {
+        self.remembered = Remembered::default();
+        let error_text = in_words(error);
+        let is_tight = || self.free() < self.shared.min_free.max(TIGHT);
+        if is_full(error) || self.is_short || is_tight() {
+            tracing::warn!(error = error_text, "{what}: there is no room");
+            self.is_broken = true;
+            return Outcome::Full;
+        }
+        Outcome::Failed(self.shared.fail(format!("{what}: {error_text}")))
     }
 
     /// What can be stored now. Waits while the engine is behind, and opens it again where it gave up and there is room.
     fn room(&mut self) -> Room {
         self.wait_for_engine();
-        let free = match self.shared.free_space() {
-            Ok(free) => free,
-            Err(error) => {
-                tracing::warn!(%error, "how much room the disk has is not known");
-                u64::MAX
-            }
-        };
+        let free = self.free();
         let floor = self.shared.min_free;
-        if free < floor {
-            if !self.was_full {
+        if self.is_short != (free < floor) {
+            self.is_short = !self.is_short;
+            if self.is_short {
                 tracing::warn!(free, floor, "the disk is full: sends are refused");
+            } else {
+                tracing::warn!(free, floor, "there is room again");
             }
-            self.was_full = true;
         }
-        if self.is_broken && free >= floor {
-            match self.shared.reopen() {
-                Ok((mark, state)) => {
-                    self.mark = mark;
-                    self.state = state;
-                    self.remembered = Remembered::default();
-                    self.is_broken = false;
-                    self.was_full = false;
-                    tracing::warn!("there is room again");
-                }
-                Err(error) => {
-                    self.shared
-                        .fail(format!("the store could not be opened again: {error}"));
-                }
-            }
+        if self.is_broken && free >= floor.max(TIGHT) {
+            self.reopen();
         }
         if self.is_broken || free < floor / 2 {
             Room::Nothing
-        } else if free < floor {
+        } else if self.is_short {
             Room::SmallThings
         } else {
             Room::Anything
         }
     }
 
+    /// Bytes that the disk has left.
+    fn free(&self) -> u64 {
+        self.shared.free_space().unwrap_or_else(|error| {
+            tracing::warn!(%error, "how much room the disk has is not known");
+            u64::MAX
+        })
+    }
+
+    /// Opens an engine again that has given up for want of room.
+    fn reopen(&mut self) {
+        match self.shared.reopen(self.state.commits) {
+            Ok((mark, state)) => {
+                self.mark = mark;
+                self.state = state;
+                self.is_broken = false;
+                tracing::warn!("the engine works again");
+            }
+            // The next job tries again.
+            Err(error) if self.free() < self.shared.min_free.max(TIGHT) => {
+                tracing::warn!(%error, "the engine was not opened again");
+            }
+            Err(error) => {
+                self.shared
+                    .fail(format!("it could not be opened again: {error}"));
+            }
+        }
+    }
+
     /// Waits while the engine has more to write and to merge than it should. It would wait itself, and for ever where
     /// its own threads have ended on a full disk.
     fn wait_for_engine(&mut self) {
-        let engine = self.shared.engine.read();
+        let shared = Arc::clone(&self.shared);
+        let engine = shared.engine.read();
         let Some(engine) = engine.as_ref() else {
             return;
         };
         while !self.is_broken && engine.is_behind() {
-            self.is_broken = engine.has_given_up();
+            if engine.has_given_up() {
+                self.gave_up("tables were not written", &fjall::Error::Poisoned);
+                return;
+            }
             thread::sleep(POLL);
         }
     }
@@ -310,27 +349,40 @@ impl Writer {
     }
 
     fn close_into(&mut self, engine: Option<Engine>) -> Result<(), StoreFailed> {
-        match (engine, self.shared.failure()) {
-            (_, Some(failed)) => Err(failed),
-            (None, None) => Ok(()),
-            // Everything that was answered is on the disk.
-            (Some(_), None) if self.is_broken => Ok(()),
-            (Some(engine), None) => self.close_engine(engine).map_err(|error| {
-                // Nobody serves from it any more, so there is nothing to refuse.
-                StoreFailed(format!("not everything was brought to the disk: {error}"))
-            }),
+        if let Some(failed) = self.shared.failure() {
+            return Err(failed);
+        }
+        let path = &self.shared.path;
+        match engine {
+            Some(engine) if !self.is_broken => self.close_engine(engine),
+            // Everything that was acknowledged is on the disk; what was refused must not come back.
+            engine => {
+                drop(engine);
+                let cut = folder::cut_after(path, self.state.commits);
+                cut.map_err(|error| StoreFailed(error.to_string()))
+            }
         }
     }
 
-    fn close_engine(&mut self, engine: Engine) -> Result<(), EngineError> {
-        engine.sync()?;
+    fn close_engine(&mut self, engine: Engine) -> Result<(), StoreFailed> {
+        engine.sync().map_err(EngineError::from)?;
         self.reached.synced = self.reached.written;
-        self.mark.write(self.reached).map_err(fjall::Error::from)?;
-        self.mark.sync().map_err(fjall::Error::from)?;
-        // Saves the next start from doing it.
-        engine.write_tables()?;
+        let noted = self
+            .mark
+            .write(self.reached)
+            .and_then(|()| self.mark.sync());
+        noted.map_err(|error| StoreFailed(error.to_string()))?;
+        // The rest only saves the next start from doing it.
+        let written = engine.write_tables();
         drop(engine);
-        folder::empty_journals(&self.shared.path).map_err(fjall::Error::from)?;
+        let emptied = match written {
+            Ok(()) => folder::empty_journals(&self.shared.path).map_err(fjall::Error::from),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = emptied {
+            let error = in_words(&error);
+            tracing::warn!(error, "the next start has to read the journals");
+        }
         Ok(())
     }
 }

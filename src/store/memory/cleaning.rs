@@ -184,6 +184,7 @@ mod tests {
             group: 50,
             name: String::new(),
             owner: 1,
+            made_at: 1,
         });
         apply(Write::Join {
             group: 50,

@@ -58,6 +58,8 @@ struct State {
     /// What is held.
     used: usize,
     ledger: Ledger,
+    /// The newest time at which a message was sent or a group was made.
+    newest: i64,
     users: HashMap<i64, User>,
     groups: HashMap<i64, Group>,
     /// The groups that each user is or was a member of.
@@ -155,8 +157,17 @@ impl State {
                 self.users.insert(uid, user);
                 Ok(())
             }
-            Write::CreateGroup { group, owner, .. } => {
+            Write::CreateGroup {
+                group,
+                owner,
+                made_at,
+                ..
+            } => {
+                if self.groups.contains_key(&group) {
+                    return Err(Rejected::GroupExists);
+                }
                 self.take(2 * OVERHEAD + self.membership_size(owner))?;
+                self.newest = self.newest.max(made_at);
                 self.groups.insert(
                     group,
                     Group {
@@ -199,6 +210,7 @@ impl State {
             return Ok(());
         }
         self.take(body_size(&message) + id_size(&message.msg_id) + self.entry_size(target))?;
+        self.newest = self.newest.max(message.sent_at);
         self.sent.insert(identity, Receivers::Scope);
         self.append(target, Arc::new(message), grown);
         Ok(())
@@ -219,6 +231,7 @@ impl State {
         let members = Arc::clone(&group.members);
         let entries: usize = members.iter().map(|&uid| self.entry_size(uid)).sum();
         self.take(body_size(&message) + id_size(&message.msg_id) + entries)?;
+        self.newest = self.newest.max(message.sent_at);
         let message = Arc::new(message);
         for &uid in members.iter() {
             self.append(uid, Arc::clone(&message), grown);
@@ -425,6 +438,10 @@ impl Store for MemoryStore {
 
     async fn user(&self, uid: i64) -> Result<Option<User>, StoreFailed> {
         Ok(self.state.lock().users.get(&uid).cloned())
+    }
+
+    async fn newest(&self) -> Result<i64, StoreFailed> {
+        Ok(self.state.lock().newest)
     }
 
     async fn signing_key(&self) -> Result<[u8; 32], StoreFailed> {

@@ -53,6 +53,10 @@ impl Store for InItsFolder {
         self.store.user(uid).await
     }
 
+    async fn newest(&self) -> Result<i64, StoreFailed> {
+        self.store.newest().await
+    }
+
     async fn signing_key(&self) -> Result<[u8; 32], StoreFailed> {
         self.store.signing_key().await
     }

@@ -62,6 +62,7 @@ fn create(group: i64, owner: i64) -> Write {
         group,
         name: "team".into(),
         owner,
+        made_at: 1,
     }
 }
 
@@ -123,6 +124,8 @@ macro_rules! suite {
                 a_group_message_sent_again_is_stored_once,
                 only_members_send_to_a_group,
                 joining_and_quitting,
+                a_group_is_made_once,
+                the_newest_time_never_goes_back,
                 an_ack_needs_a_message_and_is_stored_once,
                 a_group_message_can_be_accepted_by_who_got_it,
                 pages_end_by_count,
@@ -347,6 +350,48 @@ async fn only_members_send_to_a_group(store: Arc<dyn Store>) {
     );
     assert!(ids(&*store, 1).await.is_empty());
     assert!(ids(&*store, 2).await.is_empty());
+}
+
+async fn a_group_is_made_once(store: Arc<dyn Store>) {
+    let store = &*store;
+    one(store, create(9, 1)).await.unwrap();
+    one(store, join(9, 2)).await.unwrap();
+    assert_eq!(one(store, create(9, 3)).await, Err(Rejected::GroupExists));
+    one(store, to_group(2, 9, "a")).await.unwrap();
+    assert_eq!(
+        (ids(store, 1).await.len(), ids(store, 3).await.len()),
+        (1, 0)
+    );
+}
+
+async fn the_newest_time_never_goes_back(store: Arc<dyn Store>) {
+    let store = &*store;
+    assert_eq!(store.newest().await.unwrap(), 0);
+    let at = |sent_at, mut write| {
+        match &mut write {
+            Write::P2p { message, .. } | Write::Group { message } => message.sent_at = sent_at,
+            Write::CreateGroup { made_at, .. } => *made_at = sent_at,
+            _ => unreachable!(),
+        }
+        write
+    };
+    let steps = [
+        (at(50, p2p(1, 2, "a")), 50),
+        (at(20, p2p(1, 2, "b")), 50),
+        (at(70, create(9, 1)), 70),
+        (at(90, to_group(1, 9, "c")), 90),
+        (at(99, p2p(1, 2, "a")), 90),
+    ];
+    for (write, newest) in steps {
+        one(store, write).await.unwrap();
+        assert_eq!(store.newest().await.unwrap(), newest);
+    }
+    let versions: Vec<_> = inbox(store, 2)
+        .await
+        .into_iter()
+        .map(|(v, .., id)| (v, id))
+        .collect();
+    assert_eq!(versions, [(1, "a".to_owned()), (2, "b".to_owned())]);
 }
 
 async fn joining_and_quitting(store: Arc<dyn Store>) {
