@@ -31,7 +31,7 @@ async fn main() -> Result<()> {
         assert_eq!(command, "fill");
         return fill(Path::new(folder), messages.parse()?).await;
     }
-    let messages = args.first().map_or(Ok(1_000_000), |arg| arg.parse())?;
+    let messages: i64 = args.first().map_or(Ok(1_000_000), |arg| arg.parse())?;
     let folder = tempfile::tempdir()?;
     let status = Command::new(std::env::current_exe()?)
         .arg("fill")
@@ -43,7 +43,7 @@ async fn main() -> Result<()> {
     let (store, took) = open(folder.path())?;
     println!("open again after the kill    {took:>9.0?}");
     let total = store.level(RECEIVER).await?.total;
-    assert_eq!(total, i64::try_from(messages)?);
+    assert_eq!(total, messages);
     pages(&store, total).await?;
     println!("memory after the pages       {:>9}", memory());
     store.close().await?;
