@@ -33,6 +33,12 @@ pub enum Charge {
     Refused,
     /// A frame came that answers nothing.
     Strange,
+    /// The program ended by itself.
+    Ended,
+    /// It did not start on what a crash left.
+    NotStarted,
+    /// The program's own check finds something wrong in what a crash left.
+    Damaged,
 }
 
 impl Charge {
@@ -53,6 +59,9 @@ impl Charge {
             Charge::NotNotified => "a login is told when there is something unread",
             Charge::Refused => "users, groups and tokens stay, and sends are accepted",
             Charge::Strange => "every request is answered, in order, and nothing else is",
+            Charge::Ended => "the program runs until it is killed",
+            Charge::NotStarted => "a start after a crash succeeds",
+            Charge::Damaged => "what a crash leaves is in order",
         }
     }
 }

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::checker::Checker;
@@ -31,6 +32,8 @@ const MEMBERS: usize = 5;
 pub struct Shared {
     access: Vec<SocketAddr>,
     groups: Mutex<BTreeMap<i64, Vec<i64>>>,
+    /// One permit for each acknowledgement.
+    pub acknowledged: Semaphore,
 }
 
 impl Shared {
@@ -45,6 +48,13 @@ impl Shared {
         let mine = groups.iter().filter(|(_, members)| members.contains(&uid));
         let mine: Vec<i64> = mine.map(|(group, _)| *group).collect();
         mine.choose(rng).copied()
+    }
+
+    /// Waits until so many more messages were acknowledged.
+    pub async fn acknowledged(&self, count: u32) {
+        if let Ok(permits) = self.acknowledged.acquire_many(count).await {
+            permits.forget();
+        }
     }
 }
 
@@ -72,6 +82,7 @@ impl TryFrom<&Addresses> for Places {
 
 /// A load that runs until its server is gone.
 pub struct Load {
+    pub shared: Arc<Shared>,
     tasks: JoinSet<Vec<Event>>,
 }
 
@@ -81,6 +92,7 @@ impl Load {
         let shared = Arc::new(Shared {
             access: places.access.clone(),
             groups: Mutex::new(checker.groups().clone()),
+            acknowledged: Semaphore::new(0),
         });
         let mut tasks = JoinSet::new();
         for uid in USERS {
@@ -102,7 +114,7 @@ impl Load {
             };
             tasks.spawn(founder.run(checker.unfinished()));
         }
-        Load { tasks }
+        Load { shared, tasks }
     }
 
     /// Waits until the server is gone, and gathers what happened.

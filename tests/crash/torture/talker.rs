@@ -281,6 +281,9 @@ impl Talk {
         if !is_mine {
             return Err(wire::unexpected(&raw));
         }
+        if code == 0 {
+            self.talker.shared.acknowledged.add_permits(1);
+        }
         self.events.push(Event::Answered { key, code });
         Ok(())
     }

@@ -200,7 +200,7 @@ pub fn page(uid: i64, after: i64, frame: Bytes) -> Result<Result<Page, u32>, Gon
 }
 
 /// The token that existing clients compute.
-fn salted(uid: i64) -> String {
+pub fn salted(uid: i64) -> String {
     let digest = Md5::digest(format!("{uid}{}", imd::config::PUBLIC_SALT));
     base16ct::lower::encode_string(&digest)
 }

@@ -1,0 +1,228 @@
+//! Where a server is killed, and how it is brought about.
+//!
+//! strace sends the signal when a thread enters its n-th call of a kind, before the call does anything. Not with
+//! `--seccomp-bpf`, with which strace 6.1 loses the signals that it should send: `strace -f --seccomp-bpf
+//! -e inject=write:signal=SIGKILL echo hi` says hi.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+
+/// A step at which the server is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kill {
+    /// Anywhere, under load.
+    AtRandom,
+    /// Before a piece of a commit is written to the journal: the pieces before it are there.
+    InAppend,
+    /// When the commit is written, and not synced.
+    BeforeSync,
+    /// When it is synced, and nothing has come of it.
+    AfterSync,
+    /// When everything is done but the answer.
+    BeforeAnswer,
+    /// Right after an answer.
+    AfterAnswer,
+    /// While it starts on what another kill left.
+    InRecovery,
+    /// While tables are written, merged and removed.
+    InCompaction,
+    /// While the journal is full, and the engine goes on in a new one.
+    InRotation,
+    /// The power goes: what was not synced is gone.
+    PowerCut,
+    /// The power goes, and some of what was not synced is there.
+    TornTail,
+    /// The power goes after a start on what a kill left, before anything new was synced.
+    PowerCutAfterRestart,
+}
+
+/// The calls that change names; those with a question mark are not there on every kind of machine.
+const RENAMES: &str = "?rename,renameat,renameat2";
+const UNLINKS: &str = "?unlink,unlinkat";
+
+/// The file that notes how far the commits have come.
+pub const MARK: &str = "mark";
+
+impl Kill {
+    pub const ALL: [Kill; 12] = [
+        Kill::AtRandom,
+        Kill::InAppend,
+        Kill::BeforeSync,
+        Kill::AfterSync,
+        Kill::BeforeAnswer,
+        Kill::AfterAnswer,
+        Kill::InRecovery,
+        Kill::InCompaction,
+        Kill::InRotation,
+        Kill::PowerCut,
+        Kill::TornTail,
+        Kill::PowerCutAfterRestart,
+    ];
+
+    /// Whether it comes about by itself, in most cases: otherwise it comes from outside.
+    pub fn is_injected(self) -> bool {
+        match self {
+            Kill::AtRandom | Kill::PowerCut | Kill::TornTail | Kill::PowerCutAfterRestart => false,
+            Kill::InAppend
+            | Kill::BeforeSync
+            | Kill::AfterSync
+            | Kill::BeforeAnswer
+            | Kill::AfterAnswer
+            | Kill::InRecovery
+            | Kill::InCompaction
+            | Kill::InRotation => true,
+        }
+    }
+
+    /// What strace has to do so that it comes to this. Nothing where the kill comes from outside.
+    pub fn strace(self, store: &Path, log: &Path, rng: &mut StdRng) -> Vec<String> {
+        let one_of = |calls: &[(&'static str, u32)], rng: &mut StdRng| {
+            let (call, most) = calls.choose(rng).copied().unwrap_or(("write", 1));
+            (call, rng.random_range(1..=most))
+        };
+        // The counts are those of one thread.
+        let (call, nth) = match self {
+            Kill::AtRandom => return Vec::new(),
+            Kill::PowerCut | Kill::TornTail | Kill::PowerCutAfterRestart => {
+                let mut args = logged(log);
+                // A disk that takes its time: more happens between a write and its sync.
+                if rng.random_ratio(1, 3) {
+                    args.push("--inject=fdatasync:delay_enter=5000".to_owned());
+                }
+                return args;
+            }
+            Kill::InAppend => ("write", rng.random_range(1..=40)),
+            Kill::BeforeSync => ("fdatasync", rng.random_range(1..=25)),
+            // The mark is the next thing that is written.
+            Kill::AfterSync => one_of(&[("lseek", 25), ("write", 25)], rng),
+            Kill::BeforeAnswer => ("sendto", rng.random_range(1..=150)),
+            Kill::AfterAnswer => ("recvfrom", rng.random_range(1..=200)),
+            Kill::InRecovery => one_of(
+                &[
+                    ("openat", 50),
+                    ("read", 80),
+                    ("lseek", 50),
+                    ("statx", 25),
+                    ("getdents64", 15),
+                    ("write", 3),
+                    ("fsync", 2),
+                    ("fdatasync", 1),
+                    ("ftruncate", 1),
+                    (UNLINKS, 2),
+                    (RENAMES, 1),
+                ],
+                rng,
+            ),
+            Kill::InRotation => one_of(
+                &[
+                    ("openat", 2),
+                    ("ftruncate", 1),
+                    ("fsync", 1),
+                    ("write", 3),
+                    ("fdatasync", 3),
+                ],
+                rng,
+            ),
+            Kill::InCompaction => one_of(&[("fsync", 20), (RENAMES, 5), (UNLINKS, 6)], rng),
+        };
+        let mut args = vec![
+            format!("--trace={call}"),
+            format!("--inject={call}:signal=SIGKILL:when={nth}"),
+            "--output=/dev/null".to_owned(),
+        ];
+        // Threads also write to sockets, and to wake each other.
+        let paths = match self {
+            Kill::InAppend | Kill::BeforeSync => journals(store),
+            Kill::AfterSync => vec![store.join(MARK)],
+            Kill::InRotation => vec![journal(store, 1)],
+            _ => Vec::new(),
+        };
+        args.extend(
+            paths
+                .iter()
+                .map(|path| format!("--trace-path={}", path.display())),
+        );
+        args
+    }
+}
+
+impl fmt::Display for Kill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kill::AtRandom => "at random",
+            Kill::InAppend => "in an append",
+            Kill::BeforeSync => "before a sync",
+            Kill::AfterSync => "after a sync",
+            Kill::BeforeAnswer => "before an answer",
+            Kill::AfterAnswer => "after an answer",
+            Kill::InRecovery => "in recovery",
+            Kill::InCompaction => "in compaction",
+            Kill::InRotation => "in a change of journals",
+            Kill::PowerCut => "power cut",
+            Kill::TornTail => "power cut with a torn tail",
+            Kill::PowerCutAfterRestart => "power cut after a restart",
+        })
+    }
+}
+
+/// A log of all that reaches the disk. Nothing is injected, so that the filter in the kernel can be used.
+pub fn logged(log: &Path) -> Vec<String> {
+    let calls = "openat,lseek,write,writev,pwrite64,fdatasync,fsync,ftruncate";
+    let calls = format!("{calls},{RENAMES},{UNLINKS}");
+    vec![
+        "--seccomp-bpf".to_owned(),
+        "--decode-fds=path".to_owned(),
+        "--string-limit=0".to_owned(),
+        format!("--trace={calls}"),
+        "--signal=none".to_owned(),
+        format!("--output={}", log.display()),
+    ]
+}
+
+fn journal(store: &Path, number: u32) -> PathBuf {
+    store.join("engine").join(format!("{number}.jnl"))
+}
+
+/// The journals that there are in a folder, and those that may come.
+pub fn journals(store: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(store.join("engine"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let number = |name: &str| name.strip_suffix(".jnl")?.parse::<u32>().ok();
+    let newest = files
+        .filter_map(|file| number(file.file_name().to_str()?))
+        .max();
+    let numbers = 0..=newest.unwrap_or(0) + 8;
+    numbers.map(|number| journal(store, number)).collect()
+}
+
+/// Whether strace can be used here; otherwise what to do.
+pub fn check_strace() -> Result<(), String> {
+    let tried = Command::new("strace")
+        .args([
+            "-D",
+            "-f",
+            "--trace=execve",
+            "--inject=execve:signal=SIGKILL:when=2",
+        ])
+        .args(["--output=/dev/null", "true"])
+        .stdin(Stdio::null())
+        .output();
+    match tried {
+        Ok(done) if done.status.success() => Ok(()),
+        Ok(done) => Err(format!(
+            "strace can't trace here: {}: allow ptrace (in a container: --cap-add SYS_PTRACE; see \
+             /proc/sys/kernel/yama/ptrace_scope)",
+            String::from_utf8_lossy(&done.stderr).trim()
+        )),
+        Err(error) => Err(format!(
+            "strace can't be run: {error}: install it (apt-get install strace)"
+        )),
+    }
+}
