@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use imd::config;
-use imd::store::{DurableStore, Entry, Level, Store, StoreFailed, Write};
+use imd::store::{DurableStore, Entry, Inspection, Item, Level, Store, StoreFailed, Write};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -138,4 +138,31 @@ async fn a_flipped_bit_is_noticed_or_harmless() {
     }
     assert_eq!(wrong, Vec::<String>::new());
     assert!(tables >= 2, "there were tables to flip bits in");
+}
+
+#[tokio::test]
+async fn a_check_and_a_dump_go_on_behind_what_can_not_be_read() {
+    let (pristine, expected) = folder().await;
+    // Everything in tables, so that the damage is not in a journal.
+    open_small(pristine.path()).close().await.unwrap();
+    let tables = files(&pristine.path().join("engine/keyspaces/1/tables"));
+    let (largest, bytes) = tables
+        .into_iter()
+        .max_by_key(|(_, bytes)| bytes.len())
+        .unwrap();
+    let mut flipped = bytes.clone();
+    flipped[bytes.len() / 2] ^= 1;
+    fs::write(&largest, flipped).unwrap();
+
+    let inspection = Inspection::open(pristine.path()).unwrap();
+    let findings = inspection.check();
+    assert!(findings.wrong > 0 && !findings.problems.is_empty());
+    let all: usize = expected.values().map(|seen| seen.entries.len()).sum();
+    let mut entries = 0;
+    let problems = inspection.dump(None, |item| {
+        entries += usize::from(matches!(item, Item::Entry { .. }));
+        Ok::<_, ()>(())
+    });
+    assert!(!problems.unwrap().is_empty());
+    assert!(entries > 0 && entries <= all, "{entries} of {all}");
 }
