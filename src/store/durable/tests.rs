@@ -134,3 +134,26 @@ async fn a_store_that_is_dropped_lets_its_folder_go() {
     assert_eq!(store.level(2).await.unwrap().total, 1);
     store.close().await.unwrap();
 }
+
+#[tokio::test]
+async fn an_inbox_that_lacks_an_entry_is_an_error_and_no_other_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), &Arc::new(AtomicU64::new(FLOOR)));
+    let writes = ["a", "b", "c"].map(|id| p2p(1, 2, id));
+    store.commit(writes.to_vec()).await.unwrap();
+    store.commit(vec![p2p(1, 3, "a")]).await.unwrap();
+    {
+        let engine = store.shared.engine.read();
+        let engine = engine.as_ref().unwrap();
+        let gone = (record::inbox_key(2, 2), None);
+        engine.write(std::iter::once(gone)).unwrap();
+        engine.publish();
+    }
+    for after in [0, 1] {
+        let refused = store.sync(2, after, ALL).await.unwrap_err();
+        assert!(refused.0.contains("lacks version 2"), "{refused}");
+    }
+    assert_eq!(store.sync(2, 2, ALL).await.unwrap().entries.len(), 1);
+    assert_eq!(store.sync(3, 0, ALL).await.unwrap().entries.len(), 1);
+    store.close().await.unwrap();
+}
