@@ -4,6 +4,7 @@ pub mod addr_file;
 mod api;
 mod backoff;
 pub mod banner;
+mod bench;
 mod chat;
 mod escape;
 pub mod failure;
@@ -26,6 +27,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
 
+use bench::BenchArgs;
 use failure::Failure;
 
 /// A whole instant-messaging stack in one process, for the developers of its clients.
@@ -112,6 +114,8 @@ pub enum Command {
     /// Look into the folder of a store that no imd is using
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Put load on a stack, measure it, and check that every message arrived exactly once
+    Bench(BenchArgs),
 }
 
 #[derive(Subcommand)]
@@ -308,6 +312,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Sync(args) => sync::run(&args).await,
         Command::Chat(args) => chat::run(&args).await,
         Command::Store(command) => store::run(&command),
+        Command::Bench(args) => bench::run(&args).await,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The `imd` binary as its users run it: real processes, real sockets, real signals.
 #![cfg(unix)]
 
+mod bench;
 mod chat;
 mod config;
 mod daemon;

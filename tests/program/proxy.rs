@@ -113,20 +113,25 @@ fn copy(mut from: TcpStream, mut to: TcpStream, loses: impl Fn(&[u8]) -> bool) {
 /// A stack whose only access server is reached through a proxy.
 pub fn behind_a_proxy() -> (Proxy, Daemon) {
     let proxy = Proxy::start();
-    let folder = TempDir::new().unwrap();
-    let mut config = Config::ephemeral();
-    config.access.resize(1);
-    for server in &mut config.access.0 {
-        server.advertise = Some(proxy.addr.to_string());
-    }
-    let config = write_config(folder.path(), &config.to_toml().unwrap());
-    let daemon = Daemon::start_with(&["--config", &config], Program::start);
+    let daemon = stack_behind(proxy.addr);
     proxy.lead_to(listening(&daemon).parse().unwrap());
     (proxy, daemon)
 }
 
+/// A stack that tells clients to reach its only access server there.
+pub fn stack_behind(addr: SocketAddr) -> Daemon {
+    let folder = TempDir::new().unwrap();
+    let mut config = Config::ephemeral();
+    config.access.resize(1);
+    for server in &mut config.access.0 {
+        server.advertise = Some(addr.to_string());
+    }
+    let config = write_config(folder.path(), &config.to_toml().unwrap());
+    Daemon::start_with(&["--config", &config], Program::start)
+}
+
 /// Where the first access server really listens.
-fn listening(daemon: &Daemon) -> &str {
+pub fn listening(daemon: &Daemon) -> &str {
     daemon.banner[2].split_whitespace().nth(2).unwrap()
 }
 

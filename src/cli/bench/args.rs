@@ -1,0 +1,195 @@
+//! The flags of `imd bench`, and the plan that they and the defaults make.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use crate::cli::failure::Failure;
+
+/// Heartbeats of an idle user come so far apart.
+const HEARTBEAT: f64 = 10.0;
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Ask the gateway for an access server, over standing connections
+    Gateway,
+    /// Connect to the gateway, ask, close
+    Connect,
+    /// Users write to each other, in a ring
+    P2p,
+    /// One user writes to a group of all
+    Group,
+    /// Users are logged in and send a heartbeat every 10 s: memory and CPU
+    Idle,
+    /// Users read filled inboxes, page by page
+    Sync,
+}
+
+/// What `imd bench` can be told.
+#[derive(Args)]
+pub struct BenchArgs {
+    /// What is measured
+    #[arg(value_enum, default_value = "p2p")]
+    pub kind: Kind,
+    /// The gateway of a running stack [default: a private imd in a process of its own]
+    ///
+    /// The users' inboxes on it get the messages, and other sessions of these users are closed.
+    #[arg(long, value_name = "GATEWAY")]
+    pub addr: Option<String>,
+    /// The group API of the stack at --addr; a group is made on it
+    #[arg(long, value_name = "URL", requires = "addr")]
+    pub group_api: Option<String>,
+    /// The config of the private imd; of the stack at --addr, the token salt is taken from it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Let the private imd keep everything in this folder [default: in memory]
+    #[arg(long, value_name = "DIR", conflicts_with = "addr")]
+    pub store: Option<PathBuf>,
+    /// Users, each with a connection [default: gateway and connect 50, p2p 100, group 1000, idle 5000, sync 10]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub users: Option<u32>,
+    /// The first user's UID; the others follow
+    #[arg(long, value_name = "UID", default_value_t = 1_000_001, value_parser = clap::value_parser!(i64).range(1..=1 << 40))]
+    pub first_uid: i64,
+    /// Requests that each sender has open [default: p2p and group 16, others 1]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=100_000), conflicts_with = "rate")]
+    pub outstanding: Option<u32>,
+    /// Bytes of a message's text
+    #[arg(long, value_name = "BYTES", default_value_t = 32, value_parser = clap::value_parser!(u16).range(..=32_768))]
+    pub size: u16,
+    /// Messages or requests per second in all, on schedule: latencies count from the scheduled time
+    #[arg(long, value_name = "R", value_parser = positive)]
+    pub rate: Option<f64>,
+    /// How long requests are made [default: 5, or without end with --count]
+    #[arg(long, value_name = "S", value_parser = positive)]
+    pub secs: Option<f64>,
+    /// How many requests are made
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// Messages in each inbox before `sync` begins
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub fill: u32,
+    /// Threads of the load generator
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub threads: u16,
+    /// Give up when nothing has come for so many seconds
+    #[arg(long, value_name = "S", default_value_t = 5.0, value_parser = positive)]
+    pub patience: f64,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(number) if number > 0.0 && number <= 1e9 => Ok(number),
+        _ => Err("give a number over 0, at most 1000000000".into()),
+    }
+}
+
+/// When the next request is made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Pace {
+    /// When fewer than so many of the user's requests are open.
+    Closed(usize),
+    /// So many per second in all, whatever becomes of them.
+    Open(f64),
+}
+
+/// What is to be done.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub kind: Kind,
+    /// Whether the stack is another process on the cores of this one.
+    pub is_private: bool,
+    pub users: usize,
+    pub first_uid: i64,
+    pub pace: Pace,
+    pub size: usize,
+    /// Requests are made for so long.
+    pub time: Option<Duration>,
+    /// So many requests are made.
+    pub count: Option<u64>,
+    pub fill: u32,
+    pub threads: usize,
+    pub patience: Duration,
+}
+
+impl Plan {
+    /// The flags, and the defaults of the kind.
+    ///
+    /// # Errors
+    ///
+    /// When the flags do not go together.
+    pub fn new(args: &BenchArgs) -> Result<Plan, Failure> {
+        let (users, outstanding) = match args.kind {
+            Kind::Gateway | Kind::Connect => (50, 1),
+            Kind::P2p => (100, 16),
+            Kind::Group => (1000, 16),
+            Kind::Idle => (5000, 1),
+            Kind::Sync => (10, 1),
+        };
+        let users = args.users.unwrap_or(users);
+        let outstanding = args.outstanding.unwrap_or(outstanding);
+        let takes_many = !matches!(args.kind, Kind::Connect | Kind::Idle);
+        if outstanding > 1 && !takes_many {
+            return Err(Failure::Usage(
+                "--outstanding is 1 here: raise --users instead".into(),
+            ));
+        }
+        if args.kind == Kind::Group && args.addr.is_some() && args.group_api.is_none() {
+            return Err(Failure::Usage(
+                "give the --group-api of the stack too".into(),
+            ));
+        }
+        let pace = match (args.rate, args.kind) {
+            (Some(rate), _) => Pace::Open(rate),
+            (None, Kind::Idle) => Pace::Open(f64::from(users) / HEARTBEAT),
+            (None, _) => Pace::Closed(outstanding as usize),
+        };
+        let secs = match (args.secs, args.count) {
+            (None, None) => Some(5.0),
+            (secs, _) => secs,
+        };
+        let users = users as usize;
+        Ok(Plan {
+            kind: args.kind,
+            is_private: args.addr.is_none(),
+            users,
+            first_uid: args.first_uid,
+            pace,
+            size: args.size.into(),
+            time: secs.map(Duration::from_secs_f64),
+            count: args.count,
+            fill: args.fill,
+            threads: usize::from(args.threads).min(users),
+            patience: Duration::from_secs_f64(args.patience),
+        })
+    }
+
+    /// The UID of the user of that number.
+    pub fn uid(&self, user: usize) -> i64 {
+        self.first_uid + i64::try_from(user).unwrap_or_default()
+    }
+
+    /// How many users make requests.
+    pub fn senders(&self) -> usize {
+        match self.kind {
+            Kind::Group => 1,
+            _ => self.users,
+        }
+    }
+
+    /// How many inboxes an acknowledged request must be found in.
+    pub fn fan_out(&self) -> u64 {
+        match self.kind {
+            Kind::P2p => 1,
+            Kind::Group => self.users as u64,
+            Kind::Gateway | Kind::Connect | Kind::Idle | Kind::Sync => 0,
+        }
+    }
+}

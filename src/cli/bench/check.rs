@@ -1,0 +1,116 @@
+use serde::Serialize;
+
+use super::driver::Record;
+use super::tally::Tally;
+
+/// Whether everything arrived, and exactly once.
+#[derive(Debug, Default, Serialize)]
+pub struct Check {
+    pub ok: bool,
+    refused: u64,
+    unanswered: u64,
+    /// Answers to what was answered already, or never asked.
+    unasked: u64,
+    /// Messages that were acknowledged and are in no page of one of their receivers.
+    missing: u64,
+    double: u64,
+    altered: u64,
+    /// Places where a page leaves messages out.
+    gaps: u64,
+    /// The first refusal.
+    refusal: Option<String>,
+    /// The first connection that was lost, and why.
+    lost: Option<String>,
+}
+
+impl Check {
+    /// Compares what was acknowledged with what was found.
+    pub fn new(tally: &Tally, mut records: Vec<Record>) -> Check {
+        let counts = &tally.counts;
+        records.sort_by_key(|record| record.user);
+        let missing = records.iter().map(|record| {
+            let heard = record.hears.and_then(|user| {
+                let at = records.binary_search_by_key(&user, |record| record.user);
+                records.get(at.ok()?)
+            });
+            heard.map_or(0, |sender| sender.acknowledged.missing_in(&record.found))
+        });
+        let mut check = Check {
+            ok: false,
+            refused: counts.refused,
+            unanswered: counts.sent.saturating_sub(counts.answered),
+            unasked: counts.unasked,
+            missing: missing.sum(),
+            double: counts.double,
+            altered: counts.altered,
+            gaps: counts.gaps,
+            refusal: tally.refusal.clone(),
+            lost: tally.lost.clone(),
+        };
+        check.ok = check.wrong().is_empty();
+        check
+    }
+
+    /// What was wrong, each with its number.
+    pub fn wrong(&self) -> Vec<String> {
+        let counted = [
+            (self.refused, "refused"),
+            (self.unanswered, "not answered"),
+            (self.unasked, "answered without being asked, or twice"),
+            (self.missing, "acknowledged but missing"),
+            (self.double, "double"),
+            (self.altered, "altered"),
+            (self.gaps, "left out of a page"),
+        ];
+        let counted = counted.iter().filter(|(count, _)| *count > 0);
+        let counted = counted.map(|(count, what)| format!("{count} {what}"));
+        let said = [("a refusal", &self.refusal), ("lost", &self.lost)];
+        let said = said.iter().filter_map(|(what, text)| {
+            let text = text.as_ref()?;
+            Some(format!("{what}: {text}"))
+        });
+        counted.chain(said).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(user: usize, hears: usize, acknowledged: u64, found: &[u64]) -> Record {
+        let mut record = Record {
+            user,
+            hears: Some(hears),
+            ..Default::default()
+        };
+        for number in 0..acknowledged {
+            record.acknowledged.insert(number);
+        }
+        for number in found {
+            record.found.insert(*number);
+        }
+        record
+    }
+
+    #[test]
+    fn each_member_of_a_group_must_have_found_everything() {
+        let group = |last: &[u64]| {
+            let records = vec![
+                record(2, 0, 0, last),
+                record(0, 0, 3, &[0, 1, 2]),
+                record(1, 0, 0, &[2, 0, 1]),
+            ];
+            Check::new(&Tally::default(), records)
+        };
+        assert!(group(&[0, 1, 2]).ok);
+        let missing = group(&[1]);
+        assert_eq!((missing.ok, missing.missing), (false, 2));
+        assert_eq!(missing.wrong(), ["2 acknowledged but missing"]);
+    }
+
+    #[test]
+    fn what_is_stored_without_being_acknowledged_is_not_wrong() {
+        let records = vec![record(0, 0, 1, &[0, 1])];
+        assert!(Check::new(&Tally::default(), records).ok);
+    }
+}

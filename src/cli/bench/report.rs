@@ -1,0 +1,276 @@
+//! What a run has shown, for people and as JSON.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::args::{Kind, Pace, Plan};
+use super::check::Check;
+use super::crew::{Effort, Outcome};
+use super::driver::Record;
+use super::generator::Generator;
+use super::tally::{Percentiles, Tally};
+
+/// What a run has shown.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    kind: Kind,
+    /// Where the stack is; nothing when it is a private one.
+    addr: Option<String>,
+    /// Where the private imd keeps its messages.
+    store: Option<String>,
+    users: usize,
+    outstanding: Option<usize>,
+    rate: Option<f64>,
+    size: usize,
+    secs: f64,
+    sent: u64,
+    acknowledged: u64,
+    delivered: u64,
+    sent_per_sec: f64,
+    acknowledged_per_sec: f64,
+    delivered_per_sec: f64,
+    acknowledgement_us: Option<Percentiles>,
+    delivery_us: Option<Percentiles>,
+    /// How much later than planned the generator made its requests.
+    late_us: Option<Percentiles>,
+    check: Check,
+    generator: Generator,
+    /// What the private imd has used, where the system says it.
+    server: Option<Server>,
+}
+
+/// What the private imd has used.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Server {
+    /// Cores, on average.
+    pub cores: Option<f64>,
+    /// Memory in RAM, in bytes: before the users came, when they were there, and at the end.
+    pub resident_before: Option<u64>,
+    pub resident_connected: Option<u64>,
+    pub resident_after: Option<u64>,
+    /// What the connections took, each.
+    pub bytes_per_connection: Option<f64>,
+}
+
+/// What a report is made of.
+pub struct Findings {
+    pub addr: Option<String>,
+    pub store: Option<String>,
+    pub tally: Tally,
+    pub outcomes: Vec<Outcome>,
+    pub server: Option<Server>,
+}
+
+impl Report {
+    /// Puts together what was found, and checks that every acknowledged message arrived exactly once.
+    pub fn new(plan: &Plan, findings: Findings) -> Report {
+        let Findings {
+            addr,
+            store,
+            tally,
+            outcomes,
+            server,
+        } = findings;
+        let counts = &tally.counts;
+        let late = tally.lateness.percentiles();
+        let acknowledgement = tally.acknowledgement.percentiles();
+        let is_open = matches!(plan.pace, Pace::Open(_));
+        let efforts: Vec<Effort> = outcomes.iter().map(|outcome| outcome.effort).collect();
+        let records: Vec<Record> = outcomes.into_iter().flat_map(|o| o.records).collect();
+        Report {
+            kind: plan.kind,
+            addr,
+            store,
+            users: plan.users,
+            outstanding: match plan.pace {
+                Pace::Closed(outstanding) => Some(outstanding),
+                Pace::Open(_) => None,
+            },
+            rate: match plan.pace {
+                Pace::Closed(_) => None,
+                Pace::Open(rate) => Some(rate),
+            },
+            size: plan.size,
+            secs: secs(counts.last_answer.max(counts.last_delivery)),
+            sent: counts.sent,
+            acknowledged: counts.acknowledged(),
+            delivered: counts.delivered,
+            sent_per_sec: rate(counts.sent, counts.last_request),
+            acknowledged_per_sec: rate(counts.acknowledged(), counts.last_answer),
+            delivered_per_sec: rate(counts.delivered, counts.last_delivery),
+            acknowledgement_us: acknowledgement,
+            delivery_us: tally.delivery.percentiles(),
+            late_us: late.filter(|_| is_open),
+            check: Check::new(&tally, records),
+            generator: if is_open {
+                Generator::open(efforts.len(), late.zip(acknowledgement))
+            } else {
+                Generator::closed(&efforts)
+            },
+            server,
+        }
+    }
+
+    /// What was wrong, if anything was.
+    pub fn wrong(&self) -> Option<String> {
+        let wrong = self.check.wrong();
+        (!wrong.is_empty()).then(|| wrong.join("; "))
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String can't fail.
+        let _ = self.write(&mut text);
+        text
+    }
+
+    fn write(&self, text: &mut String) -> std::fmt::Result {
+        let pace = match (self.rate, self.outstanding) {
+            (Some(rate), _) => format!("{} per second on schedule", grouped(rate)),
+            (None, outstanding) => format!("{} outstanding", outstanding.unwrap_or_default()),
+        };
+        let place = match (&self.addr, &self.store) {
+            (Some(addr), _) => format!("the stack at {addr}"),
+            (None, Some(store)) => format!("a private imd, store {store}"),
+            (None, None) => "a private imd, store in memory".into(),
+        };
+        let kind = kind(self.kind);
+        let size = match self.kind {
+            Kind::P2p | Kind::Group | Kind::Sync => format!(", {} bytes", self.size),
+            Kind::Gateway | Kind::Connect | Kind::Idle => String::new(),
+        };
+        let users = self.users;
+        writeln!(text, "{kind}: {users} users, {pace}{size}, {place}")?;
+        writeln!(text, "\n{:<16}{:>14}{:>14}", "", "in all", "per second")?;
+        let deliveries = (self.delivered > 0).then_some(("delivered", self.delivered));
+        let rows = [
+            Some(("sent", self.sent)).zip(Some(self.sent_per_sec)),
+            Some(("acknowledged", self.acknowledged)).zip(Some(self.acknowledged_per_sec)),
+            deliveries.zip(Some(self.delivered_per_sec)),
+        ];
+        for ((name, count), rate) in rows.into_iter().flatten() {
+            let (count, rate) = (grouped(count as f64), grouped(rate));
+            writeln!(text, "{name:<16}{count:>14}{rate:>14}")?;
+        }
+        writeln!(
+            text,
+            "\n{:<16}{:>12}{:>12}{:>12}{:>12}{:>12}",
+            "latency, us", "p50", "p90", "p99", "p99.9", "max"
+        )?;
+        let rows = [
+            ("acknowledgement", self.acknowledgement_us),
+            ("delivery", self.delivery_us),
+            ("sent late", self.late_us),
+        ];
+        for (name, latency) in rows {
+            if let Some(Percentiles {
+                p50,
+                p90,
+                p99,
+                p999,
+                max,
+            }) = latency
+            {
+                writeln!(
+                    text,
+                    "{name:<16}{p50:>12.1}{p90:>12.1}{p99:>12.1}{p999:>12.1}{max:>12.1}"
+                )?;
+            }
+        }
+        writeln!(text)?;
+        if let Some(server) = &self.server {
+            server.write(text)?;
+        }
+        let taken = self.server.and_then(|server| server.bytes_per_connection);
+        match (self.kind, taken) {
+            (Kind::Idle, Some(bytes)) => {
+                writeln!(
+                    text,
+                    "A connection took {} bytes of memory.",
+                    grouped(bytes)
+                )?;
+            }
+            (Kind::Idle, None) => {
+                writeln!(
+                    text,
+                    "What a connection takes of memory is known of a private imd on Linux."
+                )?;
+            }
+            _ => {}
+        }
+        if let Some(generator) = self.generator.text() {
+            writeln!(text, "{generator}")?;
+        }
+        if self.check.ok {
+            let what = match self.kind {
+                Kind::P2p => "Every acknowledged message arrived exactly once.",
+                Kind::Group => "Every acknowledged message arrived exactly once, at every member.",
+                Kind::Sync => "Every page went on where the one before it ended.",
+                Kind::Gateway | Kind::Connect | Kind::Idle => "Every request was answered once.",
+            };
+            writeln!(text, "{what}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Server {
+    fn write(&self, text: &mut String) -> std::fmt::Result {
+        let Some(cores) = self.cores else {
+            return Ok(());
+        };
+        write!(text, "imd used {cores:.3} cores")?;
+        if let Some(resident) = self.resident_after {
+            write!(text, " and takes {} MiB of memory", resident >> 20)?;
+        }
+        writeln!(text, ".")
+    }
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Gateway => "gateway",
+        Kind::Connect => "connect",
+        Kind::P2p => "p2p",
+        Kind::Group => "group",
+        Kind::Idle => "idle",
+        Kind::Sync => "sync",
+    }
+}
+
+fn secs(nanoseconds: u64) -> f64 {
+    (nanoseconds as f64 / 1e6).round() / 1e3
+}
+
+fn rate(count: u64, nanoseconds: u64) -> f64 {
+    if nanoseconds == 0 {
+        return 0.0;
+    }
+    (count as f64 * 1e10 / nanoseconds as f64).round() / 10.0
+}
+
+/// A whole number, its digits in threes.
+pub fn grouped(number: f64) -> String {
+    let digits = format!("{number:.0}");
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_stand_in_threes() {
+        let numbers = [0.0, 999.4, 1000.0, 123_456.0, 1_234_567.0].map(grouped);
+        assert_eq!(numbers, ["0", "999", "1,000", "123,456", "1,234,567"]);
+    }
+}

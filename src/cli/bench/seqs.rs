@@ -1,0 +1,70 @@
+use std::collections::BTreeSet;
+
+/// A set of numbers that come from 0 upwards, mostly in order: then it takes no room.
+#[derive(Debug, Default)]
+pub struct Seqs {
+    /// Every number below is in the set.
+    next: u64,
+    /// Those above it.
+    ahead: BTreeSet<u64>,
+}
+
+impl Seqs {
+    /// Adds a number; false when it was there.
+    pub fn insert(&mut self, number: u64) -> bool {
+        if number != self.next {
+            return number > self.next && self.ahead.insert(number);
+        }
+        self.next += 1;
+        while !self.ahead.is_empty() && self.ahead.remove(&self.next) {
+            self.next += 1;
+        }
+        true
+    }
+
+    /// How many of these numbers another set lacks.
+    pub fn missing_in(&self, other: &Seqs) -> u64 {
+        let lacks = |number: &&u64| **number >= other.next && !other.ahead.contains(number);
+        let below = match self.next.checked_sub(other.next) {
+            Some(more) => more - other.ahead.range(..self.next).count() as u64,
+            None => 0,
+        };
+        below + self.ahead.iter().filter(lacks).count() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashSet;
+
+    proptest! {
+        #[test]
+        fn it_is_a_set(
+            first in proptest::collection::vec(0_u64..12, 0..20),
+            second in proptest::collection::vec(0_u64..12, 0..20),
+        ) {
+            let fill = |numbers: &[u64]| {
+                let (mut seqs, mut set) = (Seqs::default(), HashSet::new());
+                for number in numbers {
+                    assert_eq!(seqs.insert(*number), set.insert(*number), "{number} of {numbers:?}");
+                }
+                (seqs, set)
+            };
+            let ((a, set_a), (b, set_b)) = (fill(&first), fill(&second));
+            prop_assert_eq!(a.missing_in(&b), set_a.difference(&set_b).count() as u64);
+        }
+    }
+
+    #[test]
+    fn numbers_in_order_take_no_room() {
+        let mut seqs = Seqs::default();
+        assert!(
+            [1, 0, 2, 4, 3]
+                .into_iter()
+                .all(|number| seqs.insert(number))
+        );
+        assert!((seqs.next, seqs.ahead.len()) == (5, 0) && !seqs.insert(4));
+    }
+}
