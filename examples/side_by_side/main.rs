@@ -1,0 +1,96 @@
+//! `imd` beside the least that could do the same work: a bare echo, a bare mock of the message path, and brokers where
+//! they are installed. One run, each row in turn, the baseline and `imd` alternating.
+//!
+//! `cargo run --release --example side_by_side -- --rows p2p,gateway`. Where the system allows it, the server has one
+//! core to itself and the load another.
+
+mod affinity;
+mod echo;
+mod hub;
+mod link;
+mod load;
+mod log;
+mod messages;
+mod mock;
+mod requests;
+mod rows;
+mod serve;
+mod server;
+mod table;
+mod wire;
+
+use std::error::Error;
+
+use clap::{Parser, Subcommand};
+use tokio::runtime::Builder;
+
+use load::Sample;
+use rows::Row;
+use serve::Serve;
+use server::{Server, Setup};
+use table::Table;
+
+type Fault = Box<dyn Error + Send + Sync>;
+
+#[derive(Parser)]
+struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Only these rows: gateway, p2p, p2p-durable, group, group-durable, many
+    #[arg(long, value_delimiter = ',')]
+    rows: Vec<String>,
+    /// How often each side of a row is measured; the median counts
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// How long each measurement takes
+    #[arg(long, default_value_t = 2.0)]
+    secs: f64,
+    /// Prints the table as it stands in docs/performance.md
+    #[arg(long)]
+    markdown: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// One server, for the load in another process
+    Serve(Serve),
+}
+
+fn main() -> Result<(), Fault> {
+    let args = Args::parse();
+    if let Some(Command::Serve(serve)) = &args.command {
+        return serve::run(serve);
+    }
+    let is_pinned = affinity::pin(affinity::LOAD);
+    if !is_pinned {
+        eprintln!("server and load share all cores here: the figures are those of no single core");
+    }
+    rlimit::increase_nofile_limit(u64::MAX)?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(measure(&args))
+}
+
+async fn measure(args: &Args) -> Result<(), Fault> {
+    let table = Table {
+        is_markdown: args.markdown,
+    };
+    table.head();
+    for row in rows::all() {
+        if !args.rows.is_empty() && !args.rows.iter().any(|name| name == row.name) {
+            continue;
+        }
+        let (mut baseline, mut imd) = (Vec::new(), Vec::new());
+        for _ in 0..args.rounds {
+            baseline.push(once(&row, row.baseline, args.secs).await?);
+            imd.push(once(&row, row.imd, args.secs).await?);
+        }
+        table.row(&row, &baseline, &imd);
+    }
+    Ok(())
+}
+
+async fn once(row: &Row, setup: Setup, secs: f64) -> Result<Sample, Fault> {
+    let server = Server::start(setup)?;
+    let sample = row.load.run(&server, secs).await;
+    sample.map_err(|fault| format!("{}, {:?}: {fault}", row.work, setup.kind).into())
+}

@@ -1,0 +1,245 @@
+//! Users who write to one another as fast as they are answered, and read what they are notified of.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use imd::proto::{Cmd, ReqSendGroupMsg, ReqSendP2pMsg};
+use parking_lot::Mutex;
+
+use crate::Fault;
+use crate::link::messages;
+use crate::load::{Client, Crowd, Sample, log_in};
+use crate::serve::GROUP;
+use crate::server::Server;
+use crate::wire::{self, Fields, Flat, ID_DIGITS, Template, Value};
+
+/// Bytes of a message.
+const TEXT: usize = 32;
+
+/// After the last message was sent, the rest must arrive in this time.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Every message of a run.
+pub struct Run {
+    /// For each message: how many have received it, and whether it was answered.
+    messages: Vec<(u16, bool)>,
+    /// In how many inboxes each is put.
+    receivers: u16,
+    answered: usize,
+    pub delivered: u64,
+    is_over: bool,
+}
+
+impl Run {
+    pub fn new(receivers: u16) -> Arc<Mutex<Run>> {
+        Arc::new(Mutex::new(Run {
+            messages: Vec::new(),
+            receivers,
+            answered: 0,
+            delivered: 0,
+            is_over: false,
+        }))
+    }
+
+    fn send(&mut self, template: &Template, out: &mut BytesMut) {
+        template.put(self.messages.len(), out);
+        self.messages.push((0, false));
+    }
+
+    fn find(&mut self, id: &[u8]) -> Result<&mut (u16, bool), Fault> {
+        let found = wire::id(id).and_then(|id| self.messages.get_mut(id));
+        found.ok_or_else(|| "an unknown message".into())
+    }
+
+    fn answer(&mut self, id: &[u8]) -> Result<(), Fault> {
+        let (_, is_answered) = self.find(id)?;
+        if std::mem::replace(is_answered, true) {
+            return Err("a message was answered twice".into());
+        }
+        self.answered += 1;
+        Ok(())
+    }
+
+    fn arrive(&mut self, id: &[u8]) -> Result<(), Fault> {
+        let most = self.receivers;
+        let (received, _) = self.find(id)?;
+        *received += 1;
+        if *received > most {
+            return Err("a message arrived twice".into());
+        }
+        self.delivered += 1;
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        let (sent, delivered) = (self.messages.len(), self.delivered);
+        self.answered == sent && delivered == sent as u64 * u64::from(self.receivers)
+    }
+}
+
+/// One user.
+pub struct User {
+    uid: i64,
+    run: Arc<Mutex<Run>>,
+    /// What is sent, and how many at once; none for one who only reads.
+    sends: Option<(Template, usize)>,
+    /// The last version that was read.
+    current: i64,
+    /// The newest version that is known of.
+    total: i64,
+    /// Whether a page is under way.
+    is_syncing: bool,
+    has_begun: bool,
+}
+
+impl User {
+    pub fn new(uid: i64, run: &Arc<Mutex<Run>>, sends: Option<(Template, usize)>) -> Self {
+        User {
+            uid,
+            run: Arc::clone(run),
+            sends,
+            current: 0,
+            total: 0,
+            is_syncing: false,
+            has_begun: false,
+        }
+    }
+
+    fn frame(&mut self, run: &mut Run, message: &[u8], out: &mut BytesMut) -> Result<(), Fault> {
+        let reply = Flat::read(message);
+        if reply.number(3) != 0 {
+            return Err(String::from_utf8_lossy(reply.text(4)).into());
+        }
+        if reply.is(Cmd::SyncMsg) {
+            self.page(run, message)?;
+            if self.current != reply.number(5) {
+                return Err("a page is not as long as it says".into());
+            }
+            self.total = self.total.max(reply.number(7));
+            self.is_syncing = false;
+        } else if reply.is(Cmd::Notify) {
+            self.total = self.total.max(reply.number(6));
+        } else if reply.is(Cmd::SendP2PMsg) || reply.is(Cmd::SendGroupMsg) {
+            let id = if reply.is(Cmd::SendP2PMsg) { 7 } else { 6 };
+            run.answer(reply.text(id))?;
+            if let (Some((template, _)), false) = (&self.sends, run.is_over) {
+                run.send(template, out);
+            }
+        } else {
+            return Err("an unexpected frame".into());
+        }
+        Ok(())
+    }
+
+    fn page(&mut self, run: &mut Run, page: &[u8]) -> Result<(), Fault> {
+        for (field, value) in Fields(page) {
+            if let (6, Value::Bytes(entry)) = (field, value) {
+                let entry = Flat::read(entry);
+                self.current += 1;
+                if entry.number(7) != self.current {
+                    return Err("a version is missing".into());
+                }
+                run.arrive(entry.text(5))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Client for User {
+    fn turn(&mut self, frames: &[u8], out: &mut BytesMut) -> Result<(), Fault> {
+        let shared = Arc::clone(&self.run);
+        let mut run = shared.lock();
+        if !std::mem::replace(&mut self.has_begun, true)
+            && let Some((template, outstanding)) = &self.sends
+        {
+            for _ in 0..*outstanding {
+                run.send(template, out);
+            }
+        }
+        for message in messages(frames) {
+            self.frame(&mut run, message, out)?;
+        }
+        if !self.is_syncing && self.total > self.current {
+            self.is_syncing = true;
+            wire::put_sync(self.uid, self.current, out);
+        }
+        Ok(())
+    }
+}
+
+pub fn p2p_template(source_uid: i64, target_uid: i64) -> Template {
+    Template::new(&ReqSendP2pMsg {
+        cmd: Cmd::SendP2PMsg.number(),
+        source_uid,
+        target_uid,
+        msg_id: "0".repeat(ID_DIGITS),
+        msg: "x".repeat(TEXT),
+        ..Default::default()
+    })
+}
+
+fn group_template(source_uid: i64) -> Template {
+    Template::new(&ReqSendGroupMsg {
+        cmd: Cmd::SendGroupMsg.number(),
+        source_uid,
+        group_id: GROUP,
+        msg_id: "0".repeat(ID_DIGITS),
+        msg: "x".repeat(TEXT),
+        ..Default::default()
+    })
+}
+
+/// Users in a ring: each writes to the next. Tells deliveries per second.
+pub async fn p2p(
+    server: &Server,
+    users: i64,
+    outstanding: usize,
+    secs: f64,
+) -> Result<Sample, Fault> {
+    let sends = |uid| Some((p2p_template(uid, uid % users + 1), outstanding));
+    run(server, users, Run::new(1), sends, secs).await
+}
+
+/// The first of a group writes to all. Tells deliveries per second.
+pub async fn group(
+    server: &Server,
+    members: i64,
+    outstanding: usize,
+    secs: f64,
+) -> Result<Sample, Fault> {
+    let sends = |uid| (uid == 1).then(|| (group_template(uid), outstanding));
+    run(server, members, Run::new(members as u16), sends, secs).await
+}
+
+async fn run(
+    server: &Server,
+    users: i64,
+    run: Arc<Mutex<Run>>,
+    sends: impl Fn(i64) -> Option<(Template, usize)>,
+    secs: f64,
+) -> Result<Sample, Fault> {
+    let mut crowd = Crowd::default();
+    // The readers first: whoever writes finds all of them there.
+    for uid in (1..=users).rev() {
+        let stream = log_in(server, uid).await?;
+        crowd.add(stream, User::new(uid, &run, sends(uid)));
+    }
+    let sample = Sample::rate(server, &mut crowd, secs, || run.lock().delivered).await?;
+    run.lock().is_over = true;
+    settle(&mut crowd, &run).await?;
+    Ok(sample)
+}
+
+/// Waits until every message was answered and has arrived, and a moment longer for one too many.
+pub async fn settle(crowd: &mut Crowd, run: &Mutex<Run>) -> Result<(), Fault> {
+    let begun = Instant::now();
+    while !run.lock().is_done() {
+        if begun.elapsed() > DRAIN {
+            return Err("messages were lost".into());
+        }
+        crowd.for_(Duration::from_millis(10)).await?;
+    }
+    crowd.for_(Duration::from_millis(50)).await
+}

@@ -1,0 +1,129 @@
+//! The process under measurement: one server on one core. It says its addresses on stdout and ends with its stdin.
+
+use std::io::{Read, Write as _};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use imd::Imd;
+use imd::config::Config;
+use imd::store::{DurableStore, MemoryStore, Retention, Store, Write};
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::log::Log;
+use crate::{Fault, affinity, echo, hub, mock};
+
+/// The one group.
+pub const GROUP: i64 = 1;
+
+/// What is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Sends frames back.
+    Echo,
+    /// The bare message path; with a folder, over a log.
+    Mock,
+    /// The real thing; with a folder, over a store in it.
+    Imd,
+}
+
+/// What a serving process is told.
+#[derive(Debug, clap::Args)]
+pub struct Serve {
+    kind: Kind,
+    #[arg(long)]
+    folder: Option<PathBuf>,
+    /// Users from 1 to this are in group 1.
+    #[arg(long, default_value_t = 0)]
+    members: i64,
+}
+
+pub fn run(serve: &Serve) -> Result<(), Fault> {
+    affinity::pin(affinity::SERVER);
+    let runtime = match serve.kind {
+        Kind::Echo | Kind::Mock => Builder::new_current_thread().enable_all().build()?,
+        // What the real program does.
+        Kind::Imd => Runtime::new()?,
+    };
+    runtime.block_on(async {
+        let _imd = match serve.kind {
+            Kind::Imd => Some(start_imd(serve).await?),
+            Kind::Echo | Kind::Mock => {
+                start_baseline(serve).await?;
+                None
+            }
+        };
+        tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0])).await??;
+        Ok::<_, Fault>(())
+    })?;
+    // Nothing is kept, so nobody has to wait for a clean end.
+    std::process::exit(0)
+}
+
+async fn start_baseline(serve: &Serve) -> Result<(), Fault> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let addr = listener.local_addr()?;
+    if serve.kind == Kind::Echo {
+        tokio::spawn(echo::serve(listener));
+    } else {
+        hub::with(|hub| hub.members = (1..=serve.members).collect());
+        let log = serve.folder.as_deref().map(Log::open).transpose()?;
+        tokio::spawn(mock::serve(listener, log));
+    }
+    say(&[addr, addr])
+}
+
+async fn start_imd(serve: &Serve) -> Result<Imd, Fault> {
+    // As the real program: what it would not log, it should not format either.
+    tracing_subscriber::fmt()
+        .with_env_filter("warn")
+        .with_writer(std::io::stderr)
+        .init();
+    let mut config = Config::ephemeral();
+    config.limits.group_members = config.limits.group_members.max(serve.members as usize);
+    let store = open(&config, serve.folder.as_deref())?;
+    if serve.members > 0 {
+        fill_group(store.as_ref(), serve.members).await?;
+    }
+    let imd = Imd::start_with_store(config, store).await?;
+    let mut addrs = vec![imd.gateway_addr()];
+    addrs.extend(imd.access_servers().iter().map(|server| server.addr()));
+    say(&addrs)?;
+    Ok(imd)
+}
+
+fn open(config: &Config, folder: Option<&Path>) -> Result<Arc<dyn Store>, Fault> {
+    Ok(match folder {
+        Some(folder) => Arc::new(DurableStore::open(folder, &config.store)?),
+        // A run may take all the memory that it needs.
+        None => Arc::new(MemoryStore::new(usize::MAX, Retention::default())),
+    })
+}
+
+async fn fill_group(store: &dyn Store, members: i64) -> Result<(), Fault> {
+    let create = Write::CreateGroup {
+        group: GROUP,
+        name: String::new(),
+        owner: 1,
+    };
+    let join = |uid| Write::Join {
+        group: GROUP,
+        uid,
+        most: members as usize,
+    };
+    let writes = std::iter::once(create).chain((2..=members).map(join));
+    for result in store.commit(writes.collect()).await?.results {
+        result?;
+    }
+    Ok(())
+}
+
+/// The gateway first, then the access servers.
+fn say(addrs: &[SocketAddr]) -> Result<(), Fault> {
+    let addrs: Vec<String> = addrs.iter().map(SocketAddr::to_string).collect();
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", addrs.join(" "))?;
+    Ok(out.flush()?)
+}

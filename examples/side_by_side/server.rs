@@ -1,0 +1,86 @@
+//! A serving process, from the outside.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use clap::ValueEnum;
+use tempfile::TempDir;
+
+use crate::Fault;
+use crate::serve::Kind;
+
+/// What is to be served, and on what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setup {
+    pub kind: Kind,
+    /// Whether messages are kept in a folder, and synced.
+    pub is_durable: bool,
+    /// So many users are in the group.
+    pub members: i64,
+}
+
+/// It ends when this is dropped.
+pub struct Server {
+    process: Child,
+    pub gateway: SocketAddr,
+    pub access: Vec<SocketAddr>,
+    /// Held for as long as the process may write to it.
+    _folder: Option<TempDir>,
+}
+
+impl Server {
+    /// Returns when it serves.
+    pub fn start(setup: Setup) -> Result<Server, Fault> {
+        let mut command = Command::new(std::env::current_exe()?);
+        let kind = setup.kind.to_possible_value().ok_or("an unnamed kind")?;
+        command.arg("serve").arg(kind.get_name());
+        command.arg("--members").arg(setup.members.to_string());
+        let folder = setup.is_durable.then(tempfile::tempdir).transpose()?;
+        if let Some(folder) = &folder {
+            command.arg("--folder").arg(folder.path().join("data"));
+        }
+        let mut process = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        let stdout = process.stdout.take().ok_or("no stdout")?;
+        BufReader::new(stdout).read_line(&mut line)?;
+        let addrs = line.split_whitespace().map(str::parse);
+        let addrs: Vec<SocketAddr> = addrs.collect::<Result<_, _>>()?;
+        let (&gateway, access) = addrs.split_first().ok_or("the server did not start")?;
+        Ok(Server {
+            process,
+            gateway,
+            access: access.to_vec(),
+            _folder: folder,
+        })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// The processor time of its threads so far; zero where the system does not say.
+    pub fn cpu(&self) -> Duration {
+        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.pid())) else {
+            return Duration::ZERO;
+        };
+        let nanos = threads.flatten().filter_map(|thread| {
+            let stat = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            stat.split_whitespace().next()?.parse::<u64>().ok()
+        });
+        Duration::from_nanos(nanos.sum())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to kill.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
