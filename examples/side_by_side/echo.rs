@@ -16,7 +16,7 @@ pub async fn serve(listener: TcpListener) -> io::Result<()> {
 }
 
 async fn echo(stream: TcpStream) {
-    let mut link = Link::new(stream);
+    let mut link: Link = Link::new(stream);
     // Whoever breaks the connection has heard enough.
     while let Ok(true) =
         poll_fn(|cx| link.poll_turn(cx, true, |frames, out| out.extend_from_slice(frames))).await

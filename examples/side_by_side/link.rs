@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -20,21 +21,44 @@ thread_local! {
         RefCell::new((vec![0; READ], BytesMut::with_capacity(READ)));
 }
 
+/// How a stream falls into frames.
+pub trait Framing {
+    /// How many bytes the whole frames at the start of `bytes` take.
+    fn whole(bytes: &[u8]) -> io::Result<usize>;
+}
+
+/// What `imd` speaks: a length and a message.
+pub struct Prefixed;
+
+impl Framing for Prefixed {
+    fn whole(bytes: &[u8]) -> io::Result<usize> {
+        let mut end = 0;
+        loop {
+            match split(&bytes[end..], MAX_FRAME).map_err(io::Error::other)? {
+                Split::Frame { taken, .. } => end += taken,
+                Split::Needs(_) => return Ok(end),
+            }
+        }
+    }
+}
+
 /// A socket, and what a read or a write has left over.
-pub struct Link {
+pub struct Link<F = Prefixed> {
     stream: TcpStream,
     /// The beginning of a frame.
     half: Vec<u8>,
     /// What the socket did not take yet.
     rest: BytesMut,
+    framing: PhantomData<F>,
 }
 
-impl Link {
+impl<F: Framing> Link<F> {
     pub fn new(stream: TcpStream) -> Self {
         Link {
             stream,
             half: Vec::new(),
             rest: BytesMut::new(),
+            framing: PhantomData,
         }
     }
 
@@ -61,7 +85,7 @@ impl Link {
                 Poll::Pending => 0,
             };
             let bytes = &buffer[..filled];
-            let (whole, half) = bytes.split_at(whole_frames(bytes)?);
+            let (whole, half) = bytes.split_at(F::whole(bytes)?);
             out.clear();
             answer(whole, out);
             if read.is_ready() {
@@ -87,7 +111,7 @@ impl Link {
     }
 
     /// Writes at once what the socket takes, and keeps the rest.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
@@ -107,17 +131,6 @@ impl Link {
         }
         self.rest = BytesMut::new();
         Poll::Ready(Ok(()))
-    }
-}
-
-/// How many bytes the whole frames at the start of `bytes` take.
-fn whole_frames(bytes: &[u8]) -> io::Result<usize> {
-    let mut end = 0;
-    loop {
-        match split(&bytes[end..], MAX_FRAME).map_err(io::Error::other)? {
-            Split::Frame { taken, .. } => end += taken,
-            Split::Needs(_) => return Ok(end),
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -13,23 +13,33 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::Fault;
-use crate::link::Link;
-use crate::server::Server;
+use crate::link::{Framing, Link};
+use crate::server::{Server, cpu};
 use crate::wire::{self, Flat};
 
 /// Before anything is counted, the work goes on for so long.
 const WARM_UP: Duration = Duration::from_millis(300);
 
+/// A broker may take so long to start.
+const START: Duration = Duration::from_secs(5);
+
 /// What a client does.
 pub trait Client: Unpin + Send + 'static {
+    /// How what it is told falls into frames.
+    type Framing: Framing + Unpin + Send;
+
+    /// Is told once which task it is.
+    fn begin(&mut self, _: &Waker) {}
+
     /// Looks at whole frames, if any, and puts what it has to say into `out`.
     fn turn(&mut self, frames: &[u8], out: &mut BytesMut) -> Result<(), Fault>;
 }
 
 /// A client at work. Ends only with a fault.
-pub struct AtWork<C> {
-    link: Link,
+pub struct AtWork<C: Client> {
+    link: Link<C::Framing>,
     client: C,
+    has_begun: bool,
 }
 
 impl<C: Client> AtWork<C> {
@@ -37,6 +47,7 @@ impl<C: Client> AtWork<C> {
         AtWork {
             link: Link::new(stream),
             client,
+            has_begun: false,
         }
     }
 }
@@ -46,6 +57,9 @@ impl<C: Client> Future for AtWork<C> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Fault> {
         let this = self.get_mut();
+        if !std::mem::replace(&mut this.has_begun, true) {
+            this.client.begin(cx.waker());
+        }
         loop {
             let mut done = Ok(());
             let turn = this.link.poll_turn(cx, true, |frames, out| {
@@ -71,7 +85,12 @@ pub struct Crowd {
 
 impl Crowd {
     pub fn add(&mut self, stream: TcpStream, client: impl Client) {
-        self.tasks.spawn(AtWork::new(stream, client));
+        self.add_task(AtWork::new(stream, client));
+    }
+
+    /// Adds work that ends only with a fault.
+    pub fn add_task(&mut self, work: impl Future<Output = Fault> + Send + 'static) {
+        self.tasks.spawn(work);
     }
 
     /// Waits for so long, or until a client has met a fault.
@@ -90,14 +109,14 @@ impl Crowd {
 }
 
 /// What one run has shown.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Sample {
     /// One for each line of the row.
     pub values: Vec<f64>,
     /// The server's processor time per operation, in microseconds.
     pub cpu: f64,
-    /// The share of the time in which the server was at work.
-    pub busy: f64,
+    /// The share of the time in which the server was at work, and in which the load was.
+    pub busy: [f64; 2],
 }
 
 impl Sample {
@@ -109,16 +128,45 @@ impl Sample {
         count: impl Fn() -> u64,
     ) -> Result<Sample, Fault> {
         crowd.for_(WARM_UP).await?;
-        let (count_before, cpu_before, begun) = (count(), server.cpu(), Instant::now());
+        let (counted, watch) = (count(), Stopwatch::start(server));
         crowd.for_(Duration::from_secs_f64(secs)).await?;
-        let wall = begun.elapsed().as_secs_f64();
-        let cpu = (server.cpu() - cpu_before).as_secs_f64();
-        let counted = (count() - count_before) as f64;
-        Ok(Sample {
-            values: vec![counted / wall],
-            cpu: cpu / counted.max(1.0) * 1e6,
-            busy: cpu / wall,
-        })
+        let counted = (count() - counted) as f64;
+        let mut sample = watch.stop(server, counted);
+        sample
+            .values
+            .push(counted / watch.begun.elapsed().as_secs_f64());
+        Ok(sample)
+    }
+}
+
+/// The time that something takes, of each kind.
+pub struct Stopwatch {
+    begun: Instant,
+    cpu: [Duration; 2],
+}
+
+impl Stopwatch {
+    pub fn start(server: &Server) -> Self {
+        Stopwatch {
+            cpu: Stopwatch::cpu(server),
+            begun: Instant::now(),
+        }
+    }
+
+    /// So many operations were done meanwhile. Adds no values of its own.
+    pub fn stop(&self, server: &Server, operations: f64) -> Sample {
+        let wall = self.begun.elapsed().as_secs_f64();
+        let [server, load] = Stopwatch::cpu(server);
+        let spent = [server - self.cpu[0], load - self.cpu[1]].map(|cpu| cpu.as_secs_f64());
+        Sample {
+            values: Vec::new(),
+            cpu: spent[0] / operations.max(1.0) * 1e6,
+            busy: spent.map(|cpu| cpu / wall),
+        }
+    }
+
+    fn cpu(server: &Server) -> [Duration; 2] {
+        [server.cpu(), cpu(std::process::id())]
     }
 }
 
@@ -128,6 +176,17 @@ pub async fn connect(addr: SocketAddr) -> Result<TcpStream, Fault> {
     Ok(stream)
 }
 
+/// The same with a server that may take a moment to listen.
+pub async fn connect_late(addr: SocketAddr) -> Result<TcpStream, Fault> {
+    let begun = Instant::now();
+    loop {
+        match connect(addr).await {
+            Err(_) if begun.elapsed() < START => tokio::time::sleep(START / 500).await,
+            connected => return connected,
+        }
+    }
+}
+
 /// A connection on which `uid` is logged in.
 pub async fn log_in(server: &Server, uid: i64) -> Result<TcpStream, Fault> {
     let servers = server.access.len();
@@ -135,6 +194,7 @@ pub async fn log_in(server: &Server, uid: i64) -> Result<TcpStream, Fault> {
     let mut stream = connect(addr).await?;
     let answer = ask(&mut stream, &wire::login(uid)).await?;
     let answer = Flat::read(&answer);
+    // The echo says the login back, which has no code.
     if !answer.is(Cmd::Login) || answer.number(2) != 0 {
         return Err("a login was refused".into());
     }

@@ -5,13 +5,19 @@
 //! core to itself and the load another.
 
 mod affinity;
+mod connects;
 mod echo;
 mod hub;
+mod idle;
+mod latency;
 mod link;
 mod load;
 mod log;
 mod messages;
 mod mock;
+mod mqtt;
+mod nats;
+mod peers;
 mod requests;
 mod rows;
 mod serve;
@@ -36,7 +42,8 @@ type Fault = Box<dyn Error + Send + Sync>;
 struct Args {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Only these rows: gateway, p2p, p2p-durable, group, group-durable, many
+    /// Only these rows: gateway, connect, p2p, p2p-durable, latency,
+    /// latency-durable, group, group-durable, idle, many, nats, mosquitto
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
     /// How often each side of a row is measured; the median counts
@@ -45,6 +52,9 @@ struct Args {
     /// How long each measurement takes
     #[arg(long, default_value_t = 2.0)]
     secs: f64,
+    /// 18,000 idle connections in place of 2,000, with a heartbeat every 10 s
+    #[arg(long)]
+    full: bool,
     /// Prints the table as it stands in docs/performance.md
     #[arg(long)]
     markdown: bool,
@@ -75,8 +85,14 @@ async fn measure(args: &Args) -> Result<(), Fault> {
         is_markdown: args.markdown,
     };
     table.head();
-    for row in rows::all() {
+    for row in rows::all(args.full) {
         if !args.rows.is_empty() && !args.rows.iter().any(|name| name == row.name) {
+            continue;
+        }
+        if let Some(program) = peers::program(row.baseline.kind)
+            && !peers::is_installed(program)
+        {
+            table.missing(&row.work, "not installed");
             continue;
         }
         let (mut baseline, mut imd) = (Vec::new(), Vec::new());

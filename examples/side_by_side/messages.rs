@@ -8,14 +8,14 @@ use imd::proto::{Cmd, ReqSendGroupMsg, ReqSendP2pMsg};
 use parking_lot::Mutex;
 
 use crate::Fault;
-use crate::link::messages;
+use crate::link::{Prefixed, messages};
 use crate::load::{Client, Crowd, Sample, log_in};
 use crate::serve::GROUP;
 use crate::server::Server;
 use crate::wire::{self, Fields, Flat, ID_DIGITS, Template, Value};
 
 /// Bytes of a message.
-const TEXT: usize = 32;
+pub const TEXT: usize = 32;
 
 /// After the last message was sent, the rest must arrive in this time.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -27,8 +27,12 @@ pub struct Run {
     /// In how many inboxes each is put.
     receivers: u16,
     answered: usize,
-    pub delivered: u64,
+    delivered: u64,
     is_over: bool,
+    /// When the first message was due, and how long after it the next; none if they are not timed.
+    due: Option<(Instant, Duration)>,
+    /// For each delivery: which message, and how long after it was due.
+    latencies: Vec<(usize, Duration)>,
 }
 
 impl Run {
@@ -39,20 +43,45 @@ impl Run {
             answered: 0,
             delivered: 0,
             is_over: false,
+            due: None,
+            latencies: Vec::new(),
         }))
     }
 
-    fn send(&mut self, template: &Template, out: &mut BytesMut) {
-        template.put(self.messages.len(), out);
-        self.messages.push((0, false));
+    /// From now on it is taken down how long the messages take.
+    pub fn time_from(&mut self, first: Instant, every: Duration) {
+        self.due = Some((first, every));
     }
 
-    fn find(&mut self, id: &[u8]) -> Result<&mut (u16, bool), Fault> {
-        let found = wire::id(id).and_then(|id| self.messages.get_mut(id));
+    /// How long the messages from that on have taken.
+    pub fn latencies(&self, first: usize) -> Vec<Duration> {
+        let counted = self.latencies.iter().filter(|(id, _)| *id >= first);
+        counted.map(|(_, latency)| *latency).collect()
+    }
+
+    /// Puts the next message, and says its number.
+    pub fn send(&mut self, template: &Template, out: &mut BytesMut) -> usize {
+        let id = self.messages.len();
+        template.put(id, out);
+        self.messages.push((0, false));
+        id
+    }
+
+    /// Whether nothing more is to be sent.
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    fn find(&mut self, id: usize) -> Result<&mut (u16, bool), Fault> {
+        let found = self.messages.get_mut(id);
         found.ok_or_else(|| "an unknown message".into())
     }
 
-    fn answer(&mut self, id: &[u8]) -> Result<(), Fault> {
+    pub fn answer(&mut self, id: &[u8]) -> Result<(), Fault> {
+        self.answer_to(wire::id(id)?)
+    }
+
+    pub fn answer_to(&mut self, id: usize) -> Result<(), Fault> {
         let (_, is_answered) = self.find(id)?;
         if std::mem::replace(is_answered, true) {
             return Err("a message was answered twice".into());
@@ -61,14 +90,18 @@ impl Run {
         Ok(())
     }
 
-    fn arrive(&mut self, id: &[u8]) -> Result<(), Fault> {
-        let most = self.receivers;
+    pub fn arrive(&mut self, id: &[u8]) -> Result<(), Fault> {
+        let (id, most) = (wire::id(id)?, self.receivers);
         let (received, _) = self.find(id)?;
         *received += 1;
         if *received > most {
             return Err("a message arrived twice".into());
         }
         self.delivered += 1;
+        if let Some((first, every)) = self.due {
+            let due = first + every.mul_f64(id as f64);
+            self.latencies.push((id, due.elapsed()));
+        }
         Ok(())
     }
 
@@ -148,6 +181,8 @@ impl User {
 }
 
 impl Client for User {
+    type Framing = Prefixed;
+
     fn turn(&mut self, frames: &[u8], out: &mut BytesMut) -> Result<(), Fault> {
         let shared = Arc::clone(&self.run);
         let mut run = shared.lock();
@@ -226,9 +261,19 @@ async fn run(
         let stream = log_in(server, uid).await?;
         crowd.add(stream, User::new(uid, &run, sends(uid)));
     }
-    let sample = Sample::rate(server, &mut crowd, secs, || run.lock().delivered).await?;
+    measure(server, &mut crowd, &run, secs).await
+}
+
+/// Counts what a crowd delivers for a while, and then lets it come to its end.
+pub async fn measure(
+    server: &Server,
+    crowd: &mut Crowd,
+    run: &Mutex<Run>,
+    secs: f64,
+) -> Result<Sample, Fault> {
+    let sample = Sample::rate(server, crowd, secs, || run.lock().delivered).await?;
     run.lock().is_over = true;
-    settle(&mut crowd, &run).await?;
+    settle(crowd, run).await?;
     Ok(sample)
 }
 

@@ -19,7 +19,7 @@ pub async fn serve(listener: TcpListener, log: Option<Log>) -> io::Result<()> {
 }
 
 async fn connection(stream: TcpStream, log: Option<Log>) {
-    let mut link = Link::new(stream);
+    let mut link: Link = Link::new(stream);
     let mut uid = 0;
     loop {
         let turn = poll_fn(|cx| {

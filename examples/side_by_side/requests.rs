@@ -9,7 +9,7 @@ use imd::proto::{Cmd, ReqAccessServer};
 use parking_lot::Mutex;
 
 use crate::Fault;
-use crate::link::messages;
+use crate::link::{Prefixed, messages};
 use crate::load::{Client, Crowd, Sample, connect};
 use crate::server::Server;
 use crate::wire::{self, Flat};
@@ -42,6 +42,8 @@ struct Asker {
 }
 
 impl Client for Asker {
+    type Framing = Prefixed;
+
     fn turn(&mut self, frames: &[u8], out: &mut BytesMut) -> Result<(), Fault> {
         let mut answers = 0;
         for message in messages(frames) {

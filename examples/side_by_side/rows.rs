@@ -1,11 +1,12 @@
 //! The rows of the table: what is measured, against what, and how good it has to be.
 
+use std::time::Duration;
+
 use crate::Fault;
 use crate::load::Sample;
-use crate::messages;
-use crate::requests;
 use crate::serve::Kind;
 use crate::server::{Server, Setup};
+use crate::{connects, idle, latency, messages, mqtt, nats, requests};
 
 /// How many users write to one another.
 const USERS: i64 = 100;
@@ -31,137 +32,177 @@ pub struct Row {
 /// One figure of a row.
 pub struct Line {
     pub unit: &'static str,
-    /// What the ratio of `imd` to the baseline has to be.
     pub goal: Goal,
 }
 
+/// What `imd`'s figure has to be.
 #[derive(Clone, Copy)]
 pub enum Goal {
+    /// So many times the baseline's, or more.
     AtLeast(f64),
+    /// So many times the baseline's, or less.
     AtMost(f64),
-}
-
-impl Goal {
-    pub fn is_met(self, ratio: f64) -> bool {
-        match self {
-            Goal::AtLeast(least) => ratio >= least,
-            Goal::AtMost(most) => ratio <= most,
-        }
-    }
+    /// So much by itself, or less.
+    Below(f64),
 }
 
 /// What the clients do.
+#[derive(Clone, Copy)]
 pub enum Load {
-    Requests {
-        connections: usize,
-        outstanding: usize,
-    },
+    /// Connections that ask, with so many requests outstanding.
+    Requests(usize, usize),
     /// One request each on so many connections; how late the slowest percent is.
-    Crowd {
-        connections: usize,
-    },
-    P2p {
-        outstanding: usize,
-    },
-    Group {
-        members: i64,
-        outstanding: usize,
-    },
+    Crowd(usize),
+    /// Connect, ask, close.
+    Connects,
+    /// So many messages outstanding for each user.
+    P2p(usize),
+    /// A few messages, and how long they take.
+    Latency,
+    /// One who writes to all, with so many messages outstanding.
+    Group(usize),
+    /// So many connections, each with one heartbeat in that time.
+    Idle(usize, Duration),
 }
 
 impl Load {
-    pub async fn run(&self, server: &Server, secs: f64) -> Result<Sample, Fault> {
-        match *self {
-            Load::Requests {
-                connections,
-                outstanding,
-            } => requests::closed_loop(server, connections, outstanding, secs).await,
-            Load::Crowd { connections } => {
+    pub async fn run(self, server: &Server, secs: f64) -> Result<Sample, Fault> {
+        match self {
+            Load::Requests(connections, outstanding) => {
+                requests::closed_loop(server, connections, outstanding, secs).await
+            }
+            Load::Crowd(connections) => {
                 let mut sample = requests::closed_loop(server, connections, 1, secs).await?;
                 sample.values.remove(0);
                 Ok(sample)
             }
-            Load::P2p { outstanding } => messages::p2p(server, USERS, outstanding, secs).await,
-            Load::Group {
-                members,
-                outstanding,
-            } => messages::group(server, members, outstanding, secs).await,
-        }
-    }
-}
-
-fn setup(kind: Kind) -> Setup {
-    Setup {
-        kind,
-        is_durable: false,
-        members: 0,
-    }
-}
-
-fn line(unit: &'static str, goal: Goal) -> Line {
-    Line { unit, goal }
-}
-
-/// All rows, in their order.
-pub fn all() -> Vec<Row> {
-    let mut rows = Vec::new();
-    for (outstanding, least) in [(1, 0.87), (16, 0.75)] {
-        rows.push(Row {
-            name: "gateway",
-            work: format!("gateway, {ASKING} connections, {outstanding} outstanding"),
-            load: Load::Requests {
-                connections: ASKING,
-                outstanding,
+            Load::Connects => connects::run(server, secs).await,
+            Load::P2p(outstanding) => match server.kind {
+                Kind::Nats => nats::p2p(server, USERS, outstanding, secs).await,
+                Kind::Mosquitto => mqtt::p2p(server, USERS, outstanding, secs).await,
+                _ => messages::p2p(server, USERS, outstanding, secs).await,
             },
-            baseline: setup(Kind::Echo),
-            imd: setup(Kind::Imd),
-            lines: vec![line("requests/s", Goal::AtLeast(least))],
-        });
-    }
-    for (name, store, is_durable) in [("p2p", "memory", false), ("p2p-durable", "durable", true)] {
-        for outstanding in [1, 16] {
-            let setup = |kind| Setup {
-                is_durable,
-                ..setup(kind)
-            };
-            rows.push(Row {
-                name,
-                work: format!("p2p, {store}, {USERS} users, {outstanding} outstanding"),
-                load: Load::P2p { outstanding },
-                baseline: setup(Kind::Mock),
-                imd: setup(Kind::Imd),
-                lines: vec![line("deliveries/s", Goal::AtLeast(0.85))],
-            });
+            Load::Latency => latency::run(server, USERS, secs).await,
+            Load::Group(outstanding) => messages::group(server, MEMBERS, outstanding, secs).await,
+            Load::Idle(connections, every) => idle::run(server, connections, every).await,
         }
     }
-    for (name, store, is_durable) in [
-        ("group", "memory", false),
-        ("group-durable", "durable", true),
-    ] {
-        let setup = |kind| Setup {
-            kind,
-            is_durable,
-            members: MEMBERS,
-        };
-        rows.push(Row {
+}
+
+impl Row {
+    fn new(
+        name: &'static str,
+        work: String,
+        load: Load,
+        [baseline, imd]: [Setup; 2],
+        lines: &[(&'static str, Goal)],
+    ) -> Self {
+        let lines = lines.iter().map(|&(unit, goal)| Line { unit, goal });
+        Row {
             name,
-            work: format!("group of {MEMBERS}, {store}, 16 outstanding"),
-            load: Load::Group {
-                members: MEMBERS,
-                outstanding: 16,
-            },
-            baseline: setup(Kind::Mock),
-            imd: setup(Kind::Imd),
-            lines: vec![line("deliveries/s", Goal::AtLeast(0.8))],
-        });
+            work,
+            load,
+            baseline,
+            imd,
+            lines: lines.collect(),
+        }
     }
-    rows.push(Row {
-        name: "many",
-        work: format!("gateway, {MANY} connections at once"),
-        load: Load::Crowd { connections: MANY },
-        baseline: setup(Kind::Echo),
-        imd: setup(Kind::Imd),
-        lines: vec![line("p99 ms", Goal::AtMost(1.5))],
-    });
+}
+
+fn beside(baseline: Kind, is_durable: bool, members: i64) -> [Setup; 2] {
+    [baseline, Kind::Imd].map(|kind| Setup {
+        kind,
+        is_durable,
+        members,
+    })
+}
+
+/// All rows, in their order; `is_full` for those that take their time.
+pub fn all(is_full: bool) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let echo = beside(Kind::Echo, false, 0);
+    for (outstanding, least) in [(1, 0.87), (16, 0.75)] {
+        rows.push(Row::new(
+            "gateway",
+            format!("gateway, {ASKING} connections, {outstanding} outstanding"),
+            Load::Requests(ASKING, outstanding),
+            echo,
+            &[("requests/s", Goal::AtLeast(least))],
+        ));
+    }
+    rows.push(Row::new(
+        "connect",
+        "gateway, connect + ask + close".into(),
+        Load::Connects,
+        echo,
+        &[("connects/s", Goal::AtLeast(0.9))],
+    ));
+    let stores = [false, true];
+    for is_durable in stores {
+        for outstanding in [1, 16] {
+            rows.push(Row::new(
+                named("p2p", "p2p-durable", is_durable),
+                format!("p2p, {}, {outstanding} outstanding", store(is_durable)),
+                Load::P2p(outstanding),
+                beside(Kind::Mock, is_durable, 0),
+                &[("deliveries/s", Goal::AtLeast(0.85))],
+            ));
+        }
+    }
+    for is_durable in stores {
+        rows.push(Row::new(
+            named("latency", "latency-durable", is_durable),
+            format!("p2p, {}, 2,000 messages/s", store(is_durable)),
+            Load::Latency,
+            beside(Kind::Mock, is_durable, 0),
+            &[("p50 us", Goal::AtMost(1.3)), ("p99 us", Goal::AtMost(1.3))],
+        ));
+    }
+    for is_durable in stores {
+        rows.push(Row::new(
+            named("group", "group-durable", is_durable),
+            format!("group of {MEMBERS}, {}", store(is_durable)),
+            Load::Group(16),
+            beside(Kind::Mock, is_durable, MEMBERS),
+            &[("deliveries/s", Goal::AtLeast(0.8))],
+        ));
+    }
+    let (connections, every) = if is_full { (18_000, 10) } else { (2_000, 2) };
+    rows.push(Row::new(
+        "idle",
+        format!("{connections} idle, one heartbeat in {every} s"),
+        Load::Idle(connections, Duration::from_secs(every)),
+        echo,
+        &[
+            ("bytes each", Goal::Below(1_300.0)),
+            ("CPU us/beat", Goal::AtMost(1.3)),
+        ],
+    ));
+    rows.push(Row::new(
+        "many",
+        format!("gateway, {MANY} connections at once"),
+        Load::Crowd(MANY),
+        echo,
+        &[("p99 ms", Goal::AtMost(1.5))],
+    ));
+    for (name, peer) in [("nats", Kind::Nats), ("mosquitto", Kind::Mosquitto)] {
+        for outstanding in [1, 16] {
+            rows.push(Row::new(
+                name,
+                format!("p2p, beside {name}, {outstanding} outstanding"),
+                Load::P2p(outstanding),
+                beside(peer, false, 0),
+                &[("deliveries/s", Goal::AtLeast(1.0))],
+            ));
+        }
+    }
     rows
+}
+
+fn named(memory: &'static str, durable: &'static str, is_durable: bool) -> &'static str {
+    if is_durable { durable } else { memory }
+}
+
+fn store(is_durable: bool) -> &'static str {
+    named("memory", "durable", is_durable)
 }

@@ -2,7 +2,9 @@
 
 use std::io::{Read, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 
 use clap::ValueEnum;
@@ -13,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::log::Log;
-use crate::{Fault, affinity, echo, hub, mock};
+use crate::{Fault, affinity, echo, hub, mock, peers};
 
 /// The one group.
 pub const GROUP: i64 = 1;
@@ -27,6 +29,10 @@ pub enum Kind {
     Mock,
     /// The real thing; with a folder, over a store in it.
     Imd,
+    /// `nats-server`, as it comes.
+    Nats,
+    /// `mosquitto`, without limits to what it queues.
+    Mosquitto,
 }
 
 /// What a serving process is told.
@@ -42,15 +48,24 @@ pub struct Serve {
 
 pub fn run(serve: &Serve) -> Result<(), Fault> {
     affinity::pin(affinity::SERVER);
+    if let Some(program) = peers::program(serve.kind) {
+        let folder = serve.folder.as_deref().ok_or("no folder")?;
+        let (mut command, addr) = peers::command(program, folder)?;
+        say(&[addr, addr])?;
+        command.stderr(Stdio::null());
+        // It takes the place of this process, on its core.
+        return Err(command.exec().into());
+    }
+    rlimit::increase_nofile_limit(u64::MAX)?;
     let runtime = match serve.kind {
-        Kind::Echo | Kind::Mock => Builder::new_current_thread().enable_all().build()?,
         // What the real program does.
         Kind::Imd => Runtime::new()?,
+        _ => Builder::new_current_thread().enable_all().build()?,
     };
     runtime.block_on(async {
         let _imd = match serve.kind {
             Kind::Imd => Some(start_imd(serve).await?),
-            Kind::Echo | Kind::Mock => {
+            _ => {
                 start_baseline(serve).await?;
                 None
             }

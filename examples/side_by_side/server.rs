@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use tempfile::TempDir;
 
 use crate::Fault;
+use crate::peers::program;
 use crate::serve::Kind;
 
 /// What is to be served, and on what.
@@ -24,6 +25,7 @@ pub struct Setup {
 
 /// It ends when this is dropped.
 pub struct Server {
+    pub kind: Kind,
     process: Child,
     pub gateway: SocketAddr,
     pub access: Vec<SocketAddr>,
@@ -38,9 +40,10 @@ impl Server {
         let kind = setup.kind.to_possible_value().ok_or("an unnamed kind")?;
         command.arg("serve").arg(kind.get_name());
         command.arg("--members").arg(setup.members.to_string());
-        let folder = setup.is_durable.then(tempfile::tempdir).transpose()?;
+        let needs_folder = setup.is_durable || program(setup.kind).is_some();
+        let folder = needs_folder.then(tempfile::tempdir).transpose()?;
         if let Some(folder) = &folder {
-            command.arg("--folder").arg(folder.path().join("data"));
+            command.arg("--folder").arg(folder.path());
         }
         let mut process = command
             .stdin(Stdio::piped())
@@ -53,6 +56,7 @@ impl Server {
         let addrs: Vec<SocketAddr> = addrs.collect::<Result<_, _>>()?;
         let (&gateway, access) = addrs.split_first().ok_or("the server did not start")?;
         Ok(Server {
+            kind: setup.kind,
             process,
             gateway,
             access: access.to_vec(),
@@ -60,20 +64,17 @@ impl Server {
         })
     }
 
-    pub fn pid(&self) -> u32 {
-        self.process.id()
+    /// The processor time that it has taken so far.
+    pub fn cpu(&self) -> Duration {
+        cpu(self.process.id())
     }
 
-    /// The processor time of its threads so far; zero where the system does not say.
-    pub fn cpu(&self) -> Duration {
-        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.pid())) else {
-            return Duration::ZERO;
-        };
-        let nanos = threads.flatten().filter_map(|thread| {
-            let stat = fs::read_to_string(thread.path().join("schedstat")).ok()?;
-            stat.split_whitespace().next()?.parse::<u64>().ok()
-        });
-        Duration::from_nanos(nanos.sum())
+    /// What it has in memory, in bytes.
+    pub fn resident(&self) -> Result<u64, Fault> {
+        let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.process.id()))?;
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:"));
+        let kb = line.and_then(|line| line.split_whitespace().next());
+        Ok(kb.ok_or("no Rss")?.parse::<u64>()? * 1024)
     }
 }
 
@@ -83,4 +84,16 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// The processor time that a process's threads have taken so far; zero where the system does not say.
+pub fn cpu(process: u32) -> Duration {
+    let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else {
+        return Duration::ZERO;
+    };
+    let nanos = threads.flatten().filter_map(|thread| {
+        let stat = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        stat.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(nanos.sum())
 }

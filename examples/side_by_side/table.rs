@@ -37,18 +37,32 @@ impl Table {
             let (base, ours) = (value(baseline), value(imd));
             let ratio = ours / base;
             let cpu = |samples| median(samples, |sample| sample.cpu);
-            let busy = |samples| median(samples, |sample| sample.busy * 100.0);
+            let busy = |samples, side: usize| median(samples, |s| s.busy[side] * 100.0);
             self.print(&[
                 row.work.clone(),
                 line.unit.to_owned(),
                 number(base),
                 number(ours),
                 format!("{ratio:.2}"),
-                goal(line, ratio),
+                goal(line, ours, ratio),
                 format!("{:.2} / {:.2}", cpu(baseline), cpu(imd)),
-                format!("{:.0} / {:.0} %", busy(baseline), busy(imd)),
+                format!(
+                    "{:.0} / {:.0}, {:.0} / {:.0}",
+                    busy(baseline, 0),
+                    busy(imd, 0),
+                    busy(baseline, 1),
+                    busy(imd, 1)
+                ),
             ]);
         }
+    }
+
+    /// A row that could not be measured.
+    pub fn missing(self, work: &str, why: &str) {
+        let mut cells = HEAD.map(|_| String::new());
+        cells[0] = work.to_owned();
+        cells[2] = why.to_owned();
+        self.print(&cells);
     }
 
     fn print(self, cells: &[String; HEAD.len()]) {
@@ -57,7 +71,7 @@ impl Table {
         } else {
             let [work, unit, base, ours, ratio, goal, cpu, busy] = cells;
             println!(
-                "{work:<44} {unit:<14} {base:>13} {ours:>13} {ratio:>6} {goal:>14} {cpu:>15} {busy:>10}"
+                "{work:<44} {unit:<14} {base:>13} {ours:>13} {ratio:>6} {goal:>14} {cpu:>15} {busy:>19}"
             );
         }
         // A row takes a while: it is shown when it is there. Who does not read it does not want it.
@@ -65,17 +79,13 @@ impl Table {
     }
 }
 
-fn goal(line: &Line, ratio: f64) -> String {
-    let wanted = match line.goal {
-        Goal::AtLeast(least) => format!(">= {least}"),
-        Goal::AtMost(most) => format!("<= {most}"),
+fn goal(line: &Line, ours: f64, ratio: f64) -> String {
+    let (wanted, is_met) = match line.goal {
+        Goal::AtLeast(least) => (format!(">= {least}"), ratio >= least),
+        Goal::AtMost(most) => (format!("<= {most}"), ratio <= most),
+        Goal::Below(most) => (format!("{most}"), ours <= most),
     };
-    let met = if line.goal.is_met(ratio) {
-        "met"
-    } else {
-        "missed"
-    };
-    format!("{wanted} {met}")
+    format!("{wanted} {}", if is_met { "met" } else { "missed" })
 }
 
 /// Three digits that count, with a mark at the thousands.

@@ -3,8 +3,10 @@
 use bytes::{BufMut, BytesMut};
 use imd::codec;
 use imd::config::PUBLIC_SALT;
-use imd::proto::{Cmd, Payload, ReqLogin, ReqSyncMsg};
+use imd::proto::{Cmd, Payload, ReqLogin, ReqPing, ReqSyncMsg};
 use md5::{Digest, Md5};
+
+use crate::Fault;
 
 /// A field's value, as it stands in a frame.
 pub enum Value<'a> {
@@ -86,11 +88,11 @@ impl<'a> Flat<'a> {
 pub const ID_DIGITS: usize = 10;
 
 /// A message's id from its digits.
-pub fn id(digits: &[u8]) -> Option<usize> {
+pub fn id(digits: &[u8]) -> Result<usize, Fault> {
     if digits.len() != ID_DIGITS {
-        return None;
+        return Err("a message without its id".into());
     }
-    std::str::from_utf8(digits).ok()?.parse().ok()
+    Ok(std::str::from_utf8(digits)?.parse()?)
 }
 
 /// A frame with room for a message's id.
@@ -102,12 +104,16 @@ pub struct Template {
 impl Template {
     /// `message` holds the id of that many zeros once.
     pub fn new(message: &impl Payload) -> Self {
-        let frame = frame(message);
+        Template::of(&frame(message))
+    }
+
+    /// The same of bytes.
+    pub fn of(frame: &[u8]) -> Self {
         let zeros = [b'0'; ID_DIGITS];
         let id_at = frame.windows(ID_DIGITS).position(|w| w == zeros);
         Template {
             id_at: id_at.unwrap_or_default(),
-            frame,
+            frame: BytesMut::from(frame),
         }
     }
 
@@ -137,6 +143,14 @@ pub fn login(uid: i64) -> BytesMut {
         cmd: Cmd::Login.number(),
         uid,
         token: base16ct::lower::encode_string(&token),
+        ..Default::default()
+    })
+}
+
+pub fn ping(uid: i64) -> BytesMut {
+    frame(&ReqPing {
+        cmd: Cmd::Ping.number(),
+        uid,
         ..Default::default()
     })
 }
