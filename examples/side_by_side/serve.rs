@@ -122,6 +122,7 @@ async fn fill_group(store: &dyn Store, members: i64) -> Result<(), Fault> {
         group: GROUP,
         name: String::new(),
         owner: 1,
+        made_at: 0,
     };
     let join = |uid| Write::Join {
         group: GROUP,
