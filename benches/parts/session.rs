@@ -1,0 +1,62 @@
+//! What is queued for a session. Many at once, as a queue is not emptied here.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use divan::Bencher;
+use divan::counter::ItemsCount;
+use imd::clock::RealClock;
+use imd::proto::Reply;
+use imd::session::{Deadlines, Manager, Session, SessionIds};
+
+use crate::command::p2p;
+
+const MANY: usize = 1_000;
+
+fn session() -> Arc<Session> {
+    let minute = Duration::from_secs(60);
+    let deadlines = Deadlines {
+        login: None,
+        idle: minute,
+        half_frame: minute,
+        write: minute,
+    };
+    let clock = Arc::new(RealClock::default());
+    let manager = Manager::new(SessionIds::default(), clock, deadlines, usize::MAX);
+    let addr = SocketAddr::from(([127, 0, 0, 1], 1));
+    manager.open(addr, addr)
+}
+
+fn queue(bencher: Bencher, queue: impl Fn(&Session) + Sync) {
+    bencher
+        .counter(ItemsCount::new(MANY))
+        .with_inputs(session)
+        .bench_refs(|session| {
+            for _ in 0..MANY {
+                queue(session);
+            }
+        });
+}
+
+/// An answer, by the session's own handler.
+#[divan::bench]
+fn queue_answers(bencher: Bencher) {
+    let answer = Reply::p2p(&p2p());
+    queue(bencher, |session| session.reply(&answer));
+}
+
+/// The same by others, who look at limits.
+#[divan::bench]
+fn queue_pushes(bencher: Bencher) {
+    let answer = Reply::p2p(&p2p());
+    queue(bencher, |session| {
+        let _ = session.send(&answer);
+    });
+}
+
+/// Levels that merge into one.
+#[divan::bench]
+fn queue_notifies(bencher: Bencher) {
+    queue(bencher, |session| session.notify(1, 2));
+}
