@@ -5,6 +5,7 @@
 //! core to itself and the load another.
 
 mod affinity;
+mod budget;
 mod connects;
 mod echo;
 mod hub;
@@ -12,6 +13,7 @@ mod idle;
 mod latency;
 mod link;
 mod load;
+mod lockstep;
 mod log;
 mod messages;
 mod mock;
@@ -64,6 +66,8 @@ struct Args {
 enum Command {
     /// One server, for the load in another process
     Serve(Serve),
+    /// Counts what one message costs, with strace and valgrind where they are installed
+    Budget,
 }
 
 fn main() -> Result<(), Fault> {
@@ -77,7 +81,12 @@ fn main() -> Result<(), Fault> {
     }
     rlimit::increase_nofile_limit(u64::MAX)?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(measure(&args))
+    runtime.block_on(async {
+        match args.command {
+            Some(Command::Budget) => budget::print().await,
+            _ => measure(&args).await,
+        }
+    })
 }
 
 async fn measure(args: &Args) -> Result<(), Fault> {

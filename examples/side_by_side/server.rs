@@ -36,7 +36,18 @@ pub struct Server {
 impl Server {
     /// Returns when it serves.
     pub fn start(setup: Setup) -> Result<Server, Fault> {
-        let mut command = Command::new(std::env::current_exe()?);
+        Server::start_as(Command::new(std::env::current_exe()?), setup)
+    }
+
+    /// The same under a tool that watches it, whose process is then what this knows of.
+    pub fn start_under(tool: &[String], setup: Setup) -> Result<Server, Fault> {
+        let (program, args) = tool.split_first().ok_or("no tool")?;
+        let mut command = Command::new(program);
+        command.args(args).arg(std::env::current_exe()?);
+        Server::start_as(command, setup)
+    }
+
+    fn start_as(mut command: Command, setup: Setup) -> Result<Server, Fault> {
         let kind = setup.kind.to_possible_value().ok_or("an unnamed kind")?;
         command.arg("serve").arg(kind.get_name());
         command.arg("--members").arg(setup.members.to_string());
@@ -69,6 +80,23 @@ impl Server {
         cpu(self.process.id())
     }
 
+    /// Lets it end by itself, so that whoever watches it can say what it has seen.
+    pub fn end(mut self) -> Result<(), Fault> {
+        drop(self.process.stdin.take());
+        self.process.wait()?;
+        Ok(())
+    }
+
+    /// How often one of its threads has gone to sleep so far.
+    pub fn sleeps(&self) -> u64 {
+        threads(self.process.id(), "status", |status| {
+            let sleeps = status
+                .lines()
+                .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            sleeps?.trim().parse().ok()
+        })
+    }
+
     /// What it has in memory, in bytes.
     pub fn resident(&self) -> Result<u64, Fault> {
         let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.process.id()))?;
@@ -88,12 +116,19 @@ impl Drop for Server {
 
 /// The processor time that a process's threads have taken so far; zero where the system does not say.
 pub fn cpu(process: u32) -> Duration {
-    let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else {
-        return Duration::ZERO;
-    };
-    let nanos = threads.flatten().filter_map(|thread| {
-        let stat = fs::read_to_string(thread.path().join("schedstat")).ok()?;
-        stat.split_whitespace().next()?.parse::<u64>().ok()
+    let nanos = threads(process, "schedstat", |stat| {
+        stat.split_whitespace().next()?.parse().ok()
     });
-    Duration::from_nanos(nanos.sum())
+    Duration::from_nanos(nanos)
+}
+
+/// The sum of what the system says of a process's threads.
+fn threads(process: u32, file: &str, read: impl Fn(&str) -> Option<u64>) -> u64 {
+    let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else {
+        return 0;
+    };
+    let said = threads
+        .flatten()
+        .filter_map(|thread| fs::read_to_string(thread.path().join(file)).ok());
+    said.filter_map(|text| read(&text)).sum()
 }

@@ -1,0 +1,190 @@
+//! What one message costs a server, counted: system calls, times that a thread sleeps, instructions, allocations.
+//!
+//! A tool counts all that a process does. So each count is the difference of two runs, one with more messages.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::Fault;
+use crate::lockstep::Pair;
+use crate::peers::is_installed;
+use crate::serve::Kind;
+use crate::server::{Server, Setup};
+
+/// Before anything is counted: what is made once is there afterwards.
+const FIRST: usize = 200;
+/// The exchanges that are counted, and as many where each takes long.
+const COUNTED: usize = 1_000;
+const COUNTED_SLOWLY: usize = 300;
+
+/// Counts by name.
+type Counts = BTreeMap<String, f64>;
+
+/// Prints a table for one message at a time, and one for 16.
+pub async fn print() -> Result<(), Fault> {
+    for messages in [1, 16] {
+        let mut columns = Vec::new();
+        for is_durable in [false, true] {
+            for kind in [Kind::Mock, Kind::Imd] {
+                let setup = Setup {
+                    kind,
+                    is_durable,
+                    members: 0,
+                };
+                columns.push(count(setup, messages).await?);
+            }
+        }
+        println!(
+            "\n| per message, {messages} at a time | mock | imd | durable mock | durable imd |"
+        );
+        println!("|---|---|---|---|---|");
+        let mut names: Vec<&String> = columns.iter().flat_map(BTreeMap::keys).collect();
+        names.sort_unstable();
+        names.dedup();
+        for name in names {
+            let cells = columns.iter().map(|counts| cell(counts.get(name)));
+            println!("| {name} | {} |", cells.collect::<Vec<_>>().join(" | "));
+        }
+    }
+    Ok(())
+}
+
+fn cell(count: Option<&f64>) -> String {
+    match count {
+        Some(count) if *count >= 100.0 => format!("{count:.0}"),
+        Some(count) => format!("{count:.2}"),
+        None => String::new(),
+    }
+}
+
+async fn count(setup: Setup, messages: usize) -> Result<Counts, Fault> {
+    let mut counts = sleeps(setup, messages).await?;
+    if is_installed("strace") {
+        let tool = ["strace", "-f", "-c", "-o"];
+        counts.extend(difference(setup, messages, COUNTED, &tool, calls).await?);
+    }
+    if is_installed("valgrind") {
+        let tool = [
+            "valgrind",
+            "--tool=callgrind",
+            "--callgrind-out-file=/dev/null",
+        ];
+        let tool = [&tool[..], &["--log-file"]].concat();
+        counts.extend(difference(setup, messages, COUNTED_SLOWLY, &tool, instructions).await?);
+        let tool = [
+            "valgrind",
+            "--tool=dhat",
+            "--dhat-out-file=/dev/null",
+            "--log-file",
+        ];
+        counts.extend(difference(setup, messages, COUNTED_SLOWLY, &tool, allocations).await?);
+    }
+    Ok(counts)
+}
+
+/// How often a thread of the server sleeps.
+async fn sleeps(setup: Setup, messages: usize) -> Result<Counts, Fault> {
+    let server = Server::start(setup)?;
+    let mut pair = Pair::log_in(&server).await?;
+    pair.exchange(messages, FIRST).await?;
+    let before = server.sleeps();
+    pair.exchange(messages, COUNTED).await?;
+    let sleeps = (server.sleeps() - before) as f64 / (COUNTED * messages) as f64;
+    Ok(Counts::from([("2. sleeps of a thread".to_owned(), sleeps)]))
+}
+
+/// What `tool` counts more of in a run with `counted` more exchanges.
+async fn difference(
+    setup: Setup,
+    messages: usize,
+    counted: usize,
+    tool: &[&str],
+    read: fn(&str) -> Counts,
+) -> Result<Counts, Fault> {
+    let folder = TempDir::new()?;
+    let few = run(setup, messages, FIRST, tool, &folder.path().join("few")).await?;
+    let many = FIRST + counted;
+    let many = run(setup, messages, many, tool, &folder.path().join("many")).await?;
+    let few = read(&few);
+    let each = read(&many).into_iter().map(|(name, count)| {
+        let before = few.get(&name).copied().unwrap_or_default();
+        (name, (count - before) / (counted * messages) as f64)
+    });
+    // What happens now and then is not of these messages.
+    Ok(each.filter(|(_, count)| *count >= 0.005).collect())
+}
+
+/// What `tool` says of a run.
+async fn run(
+    setup: Setup,
+    messages: usize,
+    times: usize,
+    tool: &[&str],
+    report: &Path,
+) -> Result<String, Fault> {
+    let mut under: Vec<String> = tool.iter().map(|&arg| arg.to_owned()).collect();
+    let report_arg = report.display().to_string();
+    match under.last_mut() {
+        Some(last) if last.starts_with("--") => *last = format!("{last}={report_arg}"),
+        _ => under.push(report_arg),
+    }
+    let server = Server::start_under(&under, setup)?;
+    let mut pair = Pair::log_in(&server).await?;
+    pair.exchange(messages, times).await?;
+    server.end()?;
+    Ok(fs::read_to_string(report)?)
+}
+
+/// System calls, of what `strace -c` prints.
+fn calls(report: &str) -> Counts {
+    let mut counts = Counts::new();
+    for line in report.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        // Time, seconds, time each, calls, perhaps errors, and the name; in the last line without the time each.
+        let (Some(&name), Some(Ok(calls))) = (words.last(), words.get(3).map(|n| n.parse())) else {
+            continue;
+        };
+        if name == "total" {
+            counts.insert("1. system calls".to_owned(), calls);
+        } else {
+            counts.insert(format!("1. {name}"), calls);
+        }
+    }
+    counts
+}
+
+/// Instructions, of what callgrind prints.
+fn instructions(report: &str) -> Counts {
+    let collected = report
+        .lines()
+        .find_map(|line| line.split_once("Collected :"));
+    let count = collected.and_then(|(_, count)| number(count));
+    let name = "3. instructions".to_owned();
+    count
+        .into_iter()
+        .map(|count| (name.clone(), count))
+        .collect()
+}
+
+/// Allocations, of what DHAT prints: `Total: 1,024 bytes in 2 blocks`.
+fn allocations(report: &str) -> Counts {
+    let total = report.lines().find_map(|line| line.split_once("Total:"));
+    let Some((bytes, blocks)) = total.and_then(|(_, total)| total.split_once("bytes in")) else {
+        return Counts::new();
+    };
+    let counts = [("4. allocations", blocks), ("5. bytes allocated", bytes)];
+    let read = |(name, count): (&str, &str)| Some((name.to_owned(), number(count)?));
+    counts.into_iter().filter_map(read).collect()
+}
+
+/// The first number of a text, with or without marks at its thousands.
+fn number(text: &str) -> Option<f64> {
+    text.split_whitespace()
+        .next()?
+        .replace(',', "")
+        .parse()
+        .ok()
+}
