@@ -1,14 +1,12 @@
 //! Messages at a fixed rate, whatever becomes of them, each timed from the moment it was due.
 
-use std::io::Write;
-use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::Fault;
-use crate::load::{Crowd, Sample, Stopwatch, log_in};
-use crate::messages::{Run, User, p2p_template, settle};
+use crate::load::{Crowd, Cue, Sample, Stopwatch, log_in};
+use crate::messages::{Pace, Run, User, p2p_template, settle};
 use crate::server::Server;
-use bytes::BytesMut;
 
 /// Messages per second, of all users together.
 const RATE: u32 = 2_000;
@@ -19,26 +17,24 @@ const WARM_UP: usize = 600;
 pub async fn run(server: &Server, users: i64, secs: f64) -> Result<Sample, Fault> {
     let run = Run::new(1);
     let mut crowd = Crowd::default();
-    let mut senders = Vec::new();
+    let mut cues = Vec::new();
     for uid in 1..=users {
-        let stream = log_in(server, uid).await?.into_std()?;
-        senders.push((stream.try_clone()?, p2p_template(uid, uid % users + 1)));
-        let stream = tokio::net::TcpStream::from_std(stream)?;
-        crowd.add(stream, User::new(uid, &run, None));
+        let stream = log_in(server, uid).await?;
+        let cue = Arc::new(Cue::default());
+        let sends = (
+            p2p_template(uid, uid % users + 1),
+            Pace::Cued(Arc::clone(&cue)),
+        );
+        crowd.add(stream, User::new(uid, &run, Some(sends)));
+        cues.push(cue);
     }
     let every = Duration::from_secs(1) / RATE;
     let messages = WARM_UP + (secs * f64::from(RATE)) as usize;
     let begun = Instant::now();
     run.lock().time_from(begun, every);
-    let mut frame = BytesMut::new();
-    let send = |n: usize| {
-        let (stream, template) = &senders[n % senders.len()];
-        frame.clear();
-        run.lock().send(template, &mut frame);
-        write(stream, &frame)
-    };
+    let send = |n: usize| cues[n % cues.len()].give(1);
     let watch = Stopwatch::start(server);
-    crowd.until(paced(begun, every, messages, send)).await??;
+    crowd.until(paced(begun, every, messages, send)).await?;
     let mut sample = watch.stop(server, messages as f64);
     settle(&mut crowd, &run).await?;
     let mut latencies = run.lock().latencies(WARM_UP);
@@ -55,26 +51,12 @@ pub async fn run(server: &Server, users: i64, secs: f64) -> Result<Sample, Fault
 
 /// Does `work` with each number below `count` when it is due. It does not sleep in between, as the shortest sleep is
 /// longer than what is measured.
-pub async fn paced(
-    begun: Instant,
-    every: Duration,
-    count: usize,
-    mut work: impl FnMut(usize) -> Result<(), Fault>,
-) -> Result<(), Fault> {
+pub async fn paced(begun: Instant, every: Duration, count: usize, mut work: impl FnMut(usize)) {
     for n in 0..count {
         let due = begun + every.mul_f64(n as f64);
         while Instant::now() < due {
             tokio::task::yield_now().await;
         }
-        work(n)?;
+        work(n);
     }
-    Ok(())
-}
-
-/// Writes past the client who holds the same socket.
-pub fn write(mut stream: &TcpStream, frame: &[u8]) -> Result<(), Fault> {
-    if stream.write(frame)? < frame.len() {
-        return Err("the server does not take what it is sent".into());
-    }
-    Ok(())
 }

@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
@@ -33,6 +35,33 @@ pub trait Client: Unpin + Send + 'static {
 
     /// Looks at whole frames, if any, and puts what it has to say into `out`.
     fn turn(&mut self, frames: &[u8], out: &mut BytesMut) -> Result<(), Fault>;
+}
+
+/// Tells a client from outside that it is to do something, and how often.
+#[derive(Default)]
+pub struct Cue {
+    given: AtomicUsize,
+    task: OnceLock<Waker>,
+}
+
+impl Cue {
+    /// The client's task is this.
+    pub fn wakes(&self, task: &Waker) {
+        // Set once: a task keeps its waker.
+        let _ = self.task.set(task.clone());
+    }
+
+    pub fn give(&self, times: usize) {
+        self.given.fetch_add(times, Ordering::Relaxed);
+        if let Some(task) = self.task.get() {
+            task.wake_by_ref();
+        }
+    }
+
+    /// How often it was given since it was last taken.
+    pub fn take(&self) -> usize {
+        self.given.swap(0, Ordering::Relaxed)
+    }
 }
 
 /// A client at work. Ends only with a fault.

@@ -1,6 +1,7 @@
 //! Users who write to one another as fast as they are answered, and read what they are notified of.
 
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -9,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::Fault;
 use crate::link::{Prefixed, messages};
-use crate::load::{Client, Crowd, Sample, log_in};
+use crate::load::{Client, Crowd, Cue, Sample, log_in};
 use crate::serve::GROUP;
 use crate::server::Server;
 use crate::wire::{self, Fields, Flat, ID_DIGITS, Template, Value};
@@ -111,12 +112,20 @@ impl Run {
     }
 }
 
+/// When a user sends.
+pub enum Pace {
+    /// The next message whenever one is answered, with so many outstanding.
+    Outstanding(usize),
+    /// Whenever told to.
+    Cued(Arc<Cue>),
+}
+
 /// One user.
 pub struct User {
     uid: i64,
     run: Arc<Mutex<Run>>,
-    /// What is sent, and how many at once; none for one who only reads.
-    sends: Option<(Template, usize)>,
+    /// What is sent, and when; none for one who only reads.
+    sends: Option<(Template, Pace)>,
     /// The last version that was read.
     current: i64,
     /// The newest version that is known of.
@@ -127,7 +136,7 @@ pub struct User {
 }
 
 impl User {
-    pub fn new(uid: i64, run: &Arc<Mutex<Run>>, sends: Option<(Template, usize)>) -> Self {
+    pub fn new(uid: i64, run: &Arc<Mutex<Run>>, sends: Option<(Template, Pace)>) -> Self {
         User {
             uid,
             run: Arc::clone(run),
@@ -156,7 +165,7 @@ impl User {
         } else if reply.is(Cmd::SendP2PMsg) || reply.is(Cmd::SendGroupMsg) {
             let id = if reply.is(Cmd::SendP2PMsg) { 7 } else { 6 };
             run.answer(reply.text(id))?;
-            if let (Some((template, _)), false) = (&self.sends, run.is_over) {
+            if let (Some((template, Pace::Outstanding(_))), false) = (&self.sends, run.is_over) {
                 run.send(template, out);
             }
         } else {
@@ -183,13 +192,23 @@ impl User {
 impl Client for User {
     type Framing = Prefixed;
 
+    fn begin(&mut self, task: &Waker) {
+        if let Some((_, Pace::Cued(cue))) = &self.sends {
+            cue.wakes(task);
+        }
+    }
+
     fn turn(&mut self, frames: &[u8], out: &mut BytesMut) -> Result<(), Fault> {
         let shared = Arc::clone(&self.run);
         let mut run = shared.lock();
-        if !std::mem::replace(&mut self.has_begun, true)
-            && let Some((template, outstanding)) = &self.sends
-        {
-            for _ in 0..*outstanding {
+        let has_begun = std::mem::replace(&mut self.has_begun, true);
+        if let Some((template, pace)) = &self.sends {
+            let due = match pace {
+                Pace::Outstanding(messages) if !has_begun => *messages,
+                Pace::Outstanding(_) => 0,
+                Pace::Cued(cue) => cue.take(),
+            };
+            for _ in 0..due {
                 run.send(template, out);
             }
         }
@@ -233,7 +252,10 @@ pub async fn p2p(
     outstanding: usize,
     secs: f64,
 ) -> Result<Sample, Fault> {
-    let sends = |uid| Some((p2p_template(uid, uid % users + 1), outstanding));
+    let sends = |uid| {
+        let template = p2p_template(uid, uid % users + 1);
+        Some((template, Pace::Outstanding(outstanding)))
+    };
     run(server, users, Run::new(1), sends, secs).await
 }
 
@@ -244,7 +266,7 @@ pub async fn group(
     outstanding: usize,
     secs: f64,
 ) -> Result<Sample, Fault> {
-    let sends = |uid| (uid == 1).then(|| (group_template(uid), outstanding));
+    let sends = |uid| (uid == 1).then(|| (group_template(uid), Pace::Outstanding(outstanding)));
     run(server, members, Run::new(members as u16), sends, secs).await
 }
 
@@ -252,7 +274,7 @@ async fn run(
     server: &Server,
     users: i64,
     run: Arc<Mutex<Run>>,
-    sends: impl Fn(i64) -> Option<(Template, usize)>,
+    sends: impl Fn(i64) -> Option<(Template, Pace)>,
     secs: f64,
 ) -> Result<Sample, Fault> {
     let mut crowd = Crowd::default();

@@ -2,8 +2,7 @@
 //! its sender send the next one.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::Waker;
 
 use bytes::BytesMut;
@@ -13,7 +12,7 @@ use tokio::net::TcpStream;
 
 use crate::Fault;
 use crate::link::Framing;
-use crate::load::{Client, Crowd, Sample, connect_late};
+use crate::load::{Client, Crowd, Cue, Sample, connect_late};
 use crate::messages::{Run, TEXT, measure};
 use crate::server::Server;
 use crate::wire::{ID_DIGITS, Template};
@@ -43,26 +42,20 @@ fn one(bytes: &[u8]) -> Option<usize> {
     (bytes.len() >= taken).then_some(taken)
 }
 
-/// What a user has yet to send, and the task that does it.
-struct Due {
-    messages: AtomicUsize,
-    task: OnceLock<Waker>,
-}
-
 struct User {
     run: Arc<Mutex<Run>>,
     publish: Template,
-    /// For each user of the ring.
-    due: Arc<[Due]>,
-    this: usize,
+    /// To send the next message.
+    cue: Arc<Cue>,
+    /// The same of the user who writes to this one.
+    senders: Arc<Cue>,
 }
 
 impl Client for User {
     type Framing = Lines;
 
     fn begin(&mut self, task: &Waker) {
-        // Set once: a task keeps its waker.
-        let _ = self.due[self.this].task.set(task.clone());
+        self.cue.wakes(task);
     }
 
     fn turn(&mut self, mut said: &[u8], out: &mut BytesMut) -> Result<(), Fault> {
@@ -76,21 +69,15 @@ impl Client for User {
                 // To arrive is all the answer there is.
                 run.arrive(id)?;
                 run.answer(id)?;
-                let before = self.this.checked_sub(1).unwrap_or(self.due.len() - 1);
-                let sender = &self.due[before];
-                sender.messages.fetch_add(1, Ordering::Relaxed);
-                if let Some(task) = sender.task.get() {
-                    task.wake_by_ref();
-                }
+                self.senders.give(1);
             } else if thing.starts_with(b"PING") {
                 out.extend_from_slice(b"PONG\r\n");
             } else if thing.starts_with(b"-ERR") {
                 return Err(String::from_utf8_lossy(thing).into());
             }
         }
-        let due = self.due[self.this].messages.swap(0, Ordering::Relaxed);
         if !run.is_over() {
-            for _ in 0..due {
+            for _ in 0..self.cue.take() {
                 run.send(&self.publish, out);
             }
         }
@@ -106,11 +93,7 @@ pub async fn p2p(
     secs: f64,
 ) -> Result<Sample, Fault> {
     let run = Run::new(1);
-    let due = |_| Due {
-        messages: AtomicUsize::new(outstanding),
-        task: OnceLock::new(),
-    };
-    let due: Arc<[Due]> = (0..users).map(due).collect();
+    let cues: Vec<Arc<Cue>> = (0..users).map(|_| Arc::default()).collect();
     let mut subscribed = Vec::new();
     for uid in 1..=users {
         subscribed.push((uid, subscribe(server, uid).await?));
@@ -122,9 +105,10 @@ pub async fn p2p(
         let user = User {
             run: Arc::clone(&run),
             publish: Template::of(publish.as_bytes()),
-            due: Arc::clone(&due),
-            this,
+            cue: Arc::clone(&cues[this]),
+            senders: Arc::clone(&cues[this.checked_sub(1).unwrap_or(cues.len() - 1)]),
         };
+        user.cue.give(outstanding);
         crowd.add(stream, user);
     }
     measure(server, &mut crowd, &run, secs).await

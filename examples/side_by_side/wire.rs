@@ -147,12 +147,13 @@ pub fn login(uid: i64) -> BytesMut {
     })
 }
 
-pub fn ping(uid: i64) -> BytesMut {
-    frame(&ReqPing {
+pub fn put_ping(uid: i64, out: &mut BytesMut) {
+    let ping = ReqPing {
         cmd: Cmd::Ping.number(),
         uid,
         ..Default::default()
-    })
+    };
+    put(&ping, out);
 }
 
 pub fn put_sync(uid: i64, current_id: i64, out: &mut BytesMut) {
