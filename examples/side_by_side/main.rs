@@ -101,7 +101,7 @@ async fn measure(args: &Args) -> Result<(), Fault> {
         if let Some(program) = peers::program(row.baseline.kind)
             && !peers::is_installed(program)
         {
-            table.missing(&row.work, "not installed");
+            table.missing(&row, "not installed");
             continue;
         }
         let (mut baseline, mut imd) = (Vec::new(), Vec::new());

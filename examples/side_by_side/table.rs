@@ -11,15 +11,17 @@ pub struct Table {
     pub is_markdown: bool,
 }
 
-const HEAD: [&str; 8] = [
+const HEAD: [&str; 10] = [
+    "row",
     "work",
-    "",
+    "figure",
     "baseline",
     "imd",
     "ratio",
     "goal",
     "CPU us/op",
-    "busy",
+    "server busy %",
+    "load busy %",
 ];
 
 impl Table {
@@ -37,8 +39,12 @@ impl Table {
             let (base, ours) = (value(baseline), value(imd));
             let ratio = ours / base;
             let cpu = |samples| median(samples, |sample| sample.cpu);
-            let busy = |samples, side: usize| median(samples, |s| s.busy[side] * 100.0);
+            let busy = |side: usize| {
+                let busy = |samples| median(samples, |s: &Sample| s.busy[side] * 100.0);
+                format!("{:.0} / {:.0}", busy(baseline), busy(imd))
+            };
             self.print(&[
+                row.name.to_owned(),
                 row.work.clone(),
                 line.unit.to_owned(),
                 number(base),
@@ -46,22 +52,18 @@ impl Table {
                 format!("{ratio:.2}"),
                 goal(line, ours, ratio),
                 format!("{:.2} / {:.2}", cpu(baseline), cpu(imd)),
-                format!(
-                    "{:.0} / {:.0}, {:.0} / {:.0}",
-                    busy(baseline, 0),
-                    busy(imd, 0),
-                    busy(baseline, 1),
-                    busy(imd, 1)
-                ),
+                busy(0),
+                busy(1),
             ]);
         }
     }
 
     /// A row that could not be measured.
-    pub fn missing(self, work: &str, why: &str) {
+    pub fn missing(self, row: &Row, why: &str) {
         let mut cells = HEAD.map(|_| String::new());
-        cells[0] = work.to_owned();
-        cells[2] = why.to_owned();
+        cells[0] = row.name.to_owned();
+        cells[1] = row.work.clone();
+        cells[3] = why.to_owned();
         self.print(&cells);
     }
 
@@ -69,9 +71,21 @@ impl Table {
         if self.is_markdown {
             println!("| {} |", cells.join(" | "));
         } else {
-            let [work, unit, base, ours, ratio, goal, cpu, busy] = cells;
+            let [
+                row,
+                work,
+                figure,
+                base,
+                ours,
+                ratio,
+                goal,
+                cpu,
+                server,
+                load,
+            ] = cells;
             println!(
-                "{work:<44} {unit:<14} {base:>13} {ours:>13} {ratio:>6} {goal:>14} {cpu:>15} {busy:>19}"
+                "{row:<15} {work:<42} {figure:<12} {base:>13} {ours:>11} {ratio:>6} {goal:>14} \
+                 {cpu:>15} {server:>13} {load:>13}"
             );
         }
         // A row takes a while: it is shown when it is there. Who does not read it does not want it.
