@@ -90,14 +90,14 @@ async fn send(store: Arc<DurableStore>, sender: usize, ids: Vec<usize>) -> Resul
     for batch in ids.chunks(BATCH) {
         let write = |id: &usize| Write::P2p {
             target: RECEIVER,
-            message: Message {
+            message: Arc::new(Message {
                 kind: Kind::P2p,
                 source,
                 group: 0,
                 msg_id: id.to_string(),
                 text: "x".repeat(TEXT),
                 sent_at: 1,
-            },
+            }),
         };
         let committed = store.commit(batch.iter().map(write).collect()).await?;
         assert!(committed.results.iter().all(std::result::Result::is_ok));

@@ -49,15 +49,15 @@ impl Bench {
         }
     }
 
-    fn message(&self, kind: Kind, group: i64) -> Message {
-        Message {
+    fn message(&self, kind: Kind, group: i64) -> Arc<Message> {
+        Arc::new(Message {
             kind,
             source: RECEIVER,
             group,
             msg_id: format!("{:010}", self.next.fetch_add(1, Ordering::Relaxed)),
             text: "x".repeat(TEXT),
             sent_at: 1_700_000_000_000,
-        }
+        })
     }
 
     fn p2p(&self) -> Write {

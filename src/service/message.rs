@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::{Answer, Refusal, Services};
 use crate::codec::MAX_FRAME;
 use crate::proto::{
@@ -192,15 +194,15 @@ impl Services {
         group: i64,
         msg_id: String,
         text: String,
-    ) -> Message {
-        Message {
+    ) -> Arc<Message> {
+        Arc::new(Message {
             kind,
             source,
             group,
             msg_id,
             text,
             sent_at: self.clock.unix_ms(),
-        }
+        })
     }
 }
 
@@ -253,7 +255,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use prost::Message as _;
-    use std::sync::Arc;
 
     proptest! {
         /// A page is cut by `wire_len`: were it too small, a page could outgrow its frame.

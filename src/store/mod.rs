@@ -96,13 +96,13 @@ pub enum Write {
         /// The receiver.
         target: i64,
         /// The message.
-        message: Message,
+        message: Arc<Message>,
     },
     /// A message of kind group into the inbox of every member of `message.group`, unless this (source, group, msgID)
     /// is there already.
     Group {
         /// The message.
-        message: Message,
+        message: Arc<Message>,
     },
     /// An entry of kind ack into the inbox of `target`, once, if `message.source` got a message `message.msg_id` from
     /// `target`.
@@ -110,7 +110,7 @@ pub enum Write {
         /// Who sent what is accepted.
         target: i64,
         /// The entry.
-        message: Message,
+        message: Arc<Message>,
     },
     /// A new user.
     Register {

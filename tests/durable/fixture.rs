@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use imd::config;
 use imd::store::{
@@ -28,15 +29,15 @@ pub fn open_small(path: &Path) -> DurableStore {
     DurableStore::open(path, &config).unwrap()
 }
 
-pub fn message(kind: Kind, source: i64, group: i64, id: &str) -> Message {
-    Message {
+pub fn message(kind: Kind, source: i64, group: i64, id: &str) -> Arc<Message> {
+    Arc::new(Message {
         kind,
         source,
         group,
         msg_id: id.into(),
         text: format!("text of {id}"),
         sent_at: 1,
-    }
+    })
 }
 
 pub fn p2p(source: i64, target: i64, id: &str) -> Write {

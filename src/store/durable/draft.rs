@@ -243,7 +243,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn deliver(&mut self, target: i64, message: Message, grown: &mut Vec<i64>) -> Applied {
+    fn deliver(&mut self, target: i64, message: Arc<Message>, grown: &mut Vec<i64>) -> Applied {
         let id = record::id_key(message.kind, message.source, &message.msg_id, target);
         if self.has::<IdRecord>(&id)? {
             return Ok(Ok(()));
@@ -252,7 +252,7 @@ impl<'a> Draft<'a> {
         self.state.newest = self.state.newest.max(message.sent_at);
         self.put(id, &IdRecord::default());
         let entry = EntryRecord {
-            message: Some(message.into()),
+            message: Some(message.as_ref().into()),
             ..EntryRecord::default()
         };
         self.append(target, head, &entry);
@@ -260,7 +260,7 @@ impl<'a> Draft<'a> {
         Ok(Ok(()))
     }
 
-    fn deliver_to_group(&mut self, message: Message, grown: &mut Vec<i64>) -> Applied {
+    fn deliver_to_group(&mut self, message: Arc<Message>, grown: &mut Vec<i64>) -> Applied {
         let group = message.group;
         let Some(members) = self.members(group)? else {
             return Ok(Err(Rejected::NoSuchGroup));
@@ -286,7 +286,7 @@ impl<'a> Draft<'a> {
             message: None,
         };
         let stored = TextRecord {
-            message: Some(message.into()),
+            message: Some(message.as_ref().into()),
             receivers: members.len() as u64,
         };
         self.put(id, &IdRecord { text });

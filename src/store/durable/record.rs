@@ -176,14 +176,14 @@ pub struct StateRecord {
     pub newest: i64,
 }
 
-impl From<Message> for MessageRecord {
-    fn from(message: Message) -> Self {
+impl From<&Message> for MessageRecord {
+    fn from(message: &Message) -> Self {
         MessageRecord {
             kind: kind_number(message.kind).into(),
             source: message.source,
             group: message.group,
-            msg_id: message.msg_id,
-            text: message.text,
+            msg_id: message.msg_id.clone(),
+            text: message.text.clone(),
             sent_at: message.sent_at,
         }
     }

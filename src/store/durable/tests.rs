@@ -17,7 +17,10 @@ fn p2p(source: i64, target: i64, id: &str) -> Write {
         text: "hello".into(),
         sent_at: 1,
     };
-    Write::P2p { target, message }
+    Write::P2p {
+        target,
+        message: message.into(),
+    }
 }
 
 /// A store on a disk with as much room as the number says.

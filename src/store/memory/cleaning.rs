@@ -139,15 +139,15 @@ mod tests {
     use crate::store::memory::NEW_INBOX;
     use crate::store::{KEEP_IDS, Write};
 
-    fn message(kind: Kind, msg_id: &str) -> Message {
-        Message {
+    fn message(kind: Kind, msg_id: &str) -> Arc<Message> {
+        Arc::new(Message {
             kind,
             source: 1,
             group: if kind == Kind::Group { 50 } else { 0 },
             msg_id: msg_id.into(),
             text: "some text".into(),
             sent_at: 0,
-        }
+        })
     }
 
     fn state(max_inbox: u64) -> State {

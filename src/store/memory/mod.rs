@@ -202,7 +202,7 @@ impl State {
     fn deliver(
         &mut self,
         target: i64,
-        message: Message,
+        message: Arc<Message>,
         grown: &mut Vec<i64>,
     ) -> Result<(), Rejected> {
         let identity = Identity::of(&message, target);
@@ -212,11 +212,15 @@ impl State {
         self.take(body_size(&message) + id_size(&message.msg_id) + self.entry_size(target))?;
         self.newest = self.newest.max(message.sent_at);
         self.sent.insert(identity, Receivers::Scope);
-        self.append(target, Arc::new(message), grown);
+        self.append(target, message, grown);
         Ok(())
     }
 
-    fn deliver_to_group(&mut self, message: Message, grown: &mut Vec<i64>) -> Result<(), Rejected> {
+    fn deliver_to_group(
+        &mut self,
+        message: Arc<Message>,
+        grown: &mut Vec<i64>,
+    ) -> Result<(), Rejected> {
         let group = self
             .groups
             .get(&message.group)
@@ -232,7 +236,6 @@ impl State {
         let entries: usize = members.iter().map(|&uid| self.entry_size(uid)).sum();
         self.take(body_size(&message) + id_size(&message.msg_id) + entries)?;
         self.newest = self.newest.max(message.sent_at);
-        let message = Arc::new(message);
         for &uid in members.iter() {
             self.append(uid, Arc::clone(&message), grown);
         }

@@ -18,15 +18,15 @@ const ALL: PageLimit = PageLimit {
 };
 const MOST: usize = 2_000;
 
-fn message(kind: Kind, source: i64, group: i64, id: &str, text: &str) -> Message {
-    Message {
+fn message(kind: Kind, source: i64, group: i64, id: &str, text: &str) -> Arc<Message> {
+    Arc::new(Message {
         kind,
         source,
         group,
         msg_id: id.into(),
         text: text.into(),
         sent_at: 1,
-    }
+    })
 }
 
 fn p2p(source: i64, target: i64, id: &str) -> Write {
@@ -310,7 +310,7 @@ async fn a_group_message_reaches_every_member(store: Arc<dyn Store>) {
         assert_eq!(page.entries.len(), 1);
         assert_eq!(page.entries[0].version, version);
         assert_eq!(
-            *page.entries[0].message,
+            page.entries[0].message,
             message(Kind::Group, 2, 50, "m", "m")
         );
     }
@@ -369,7 +369,9 @@ async fn the_newest_time_never_goes_back(store: Arc<dyn Store>) {
     assert_eq!(store.newest().await.unwrap(), 0);
     let at = |sent_at, mut write| {
         match &mut write {
-            Write::P2p { message, .. } | Write::Group { message } => message.sent_at = sent_at,
+            Write::P2p { message, .. } | Write::Group { message } => {
+                Arc::make_mut(message).sent_at = sent_at;
+            }
             Write::CreateGroup { made_at, .. } => *made_at = sent_at,
             _ => unreachable!(),
         }

@@ -202,9 +202,10 @@ pub fn compare(cases: u32, make: impl AsyncFn(Retention) -> Arc<dyn Store>) {
 
 async fn take(store: &dyn Store, model: &mut Model, step: Step) {
     let now = model.now;
-    let at = |kind, source, group, id: &str| Message {
-        sent_at: now,
-        ..message(kind, source, group, id, id)
+    let at = |kind, source, group, id: &str| {
+        let mut message = message(kind, source, group, id, id);
+        Arc::make_mut(&mut message).sent_at = now;
+        message
     };
     let (write, expected, mut grown) = match step {
         Step::Send { source, target, id } => {

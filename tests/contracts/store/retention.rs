@@ -35,7 +35,7 @@ fn sent(at: i64, mut write: Write) -> Write {
     if let Write::P2p { message, .. } | Write::Group { message } | Write::Ack { message, .. } =
         &mut write
     {
-        message.sent_at = at;
+        Arc::make_mut(message).sent_at = at;
     }
     write
 }
@@ -443,7 +443,7 @@ async fn a_memory_store_that_is_cleaned_has_room_again() {
     commit(&store, vec![create(50, 1), join(50, 2)]).await;
     let big = |n: i64| {
         let mut message = message(Kind::Group, 1, 50, &n.to_string(), &"x".repeat(8_000));
-        message.sent_at = START + n * HOUR;
+        Arc::make_mut(&mut message).sent_at = START + n * HOUR;
         Write::Group { message }
     };
     // Many times what it may hold, and the ids of a day among it.
