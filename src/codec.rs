@@ -65,14 +65,21 @@ pub fn split(buffer: &[u8], max: usize) -> Result<Split<'_>, FrameTooLong> {
 ///
 /// When the message has more than [`MAX_FRAME`] bytes; then nothing was appended.
 pub fn encode(message: &impl Payload, dst: &mut BytesMut) -> Result<(), FrameTooLong> {
-    let len = message.payload_len();
-    let header = u16::try_from(len).map_err(|_| FrameTooLong {
-        len,
-        max: MAX_FRAME,
-    })?;
-    dst.reserve(HEADER + len);
-    dst.put_u16(header);
+    let start = dst.len();
+    // Its length is known when it is written: finding it out before takes as long.
+    dst.put_u16(0);
     message.encode_payload(dst);
+    let len = dst.len() - start - HEADER;
+    let Ok(header) = u16::try_from(len) else {
+        dst.truncate(start);
+        return Err(FrameTooLong {
+            len,
+            max: MAX_FRAME,
+        });
+    };
+    if let Some(place) = dst.get_mut(start..start + HEADER) {
+        place.copy_from_slice(&header.to_be_bytes());
+    }
     Ok(())
 }
 

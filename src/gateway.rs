@@ -12,7 +12,7 @@ use crate::command::{Command, Place};
 use crate::config::Strategy;
 use crate::proto::{Code, Reply};
 use crate::registry::{Record, Registry};
-use crate::session::{Handler, Session};
+use crate::session::{Handler, Turn};
 use crate::shutdown::Shutdown;
 
 /// The gateway's list of access servers, and how it chooses from it.
@@ -30,6 +30,25 @@ struct Listed {
     record: Record,
     /// How often it was handed out since the record was renewed: these clients are not yet in its sessions.
     handed_out: AtomicUsize,
+    answer: Answer,
+}
+
+/// What a client is told.
+#[derive(Debug)]
+enum Answer {
+    /// The same as every client.
+    Common(Reply),
+    /// This address, with a host by which the client can come.
+    Own(SocketAddr),
+}
+
+impl Answer {
+    fn of(addr: &str) -> Self {
+        match addr.parse::<SocketAddr>() {
+            Ok(addr) if addr.ip().is_unspecified() => Answer::Own(addr),
+            _ => Answer::Common(Reply::select_access(addr.to_owned())),
+        }
+    }
 }
 
 impl Directory {
@@ -58,6 +77,7 @@ impl Directory {
                 .find(same)
                 .map_or(0, |old| old.handed_out.load(Ordering::Relaxed));
             Listed {
+                answer: Answer::of(&record.addr),
                 record,
                 handed_out: AtomicUsize::new(handed_out),
             }
@@ -76,9 +96,25 @@ impl Directory {
         }
     }
 
-    /// The address of one access server, for a client that has reached this gateway at `local`.
-    pub fn choose(&self, local: SocketAddr) -> Option<String> {
-        let list = Arc::clone(&self.list.read());
+    /// Tells a client one access server.
+    fn answer(&self, turn: &mut Turn<()>) {
+        let list = self.list.read();
+        let Some(listed) = self.choose(&list) else {
+            let code = Code::NoAccessServer;
+            turn.reply(&Reply::select_access(String::new()).with(code, code.text()));
+            return;
+        };
+        listed.handed_out.fetch_add(1, Ordering::Relaxed);
+        match &listed.answer {
+            Answer::Common(reply) => turn.reply(reply),
+            Answer::Own(addr) => {
+                let addr = dialable(*addr, turn.session().local());
+                turn.reply(&Reply::select_access(addr.to_string()));
+            }
+        }
+    }
+
+    fn choose<'a>(&self, list: &'a [Listed]) -> Option<&'a Listed> {
         let index = match self.strategy {
             _ if list.is_empty() => return None,
             Strategy::Random => rand::rng().random_range(0..list.len()),
@@ -93,17 +129,12 @@ impl Directory {
                     .0
             }
         };
-        let listed = list.get(index)?;
-        listed.handed_out.fetch_add(1, Ordering::Relaxed);
-        Some(dialable(&listed.record.addr, local))
+        list.get(index)
     }
 }
 
 /// An unspecified host means every address of this machine: the client knows one that works.
-fn dialable(addr: &str, local: SocketAddr) -> String {
-    let Ok(listening) = addr.parse::<SocketAddr>() else {
-        return addr.to_owned();
-    };
+fn dialable(listening: SocketAddr, local: SocketAddr) -> SocketAddr {
     let host = match (listening.ip(), local.ip().to_canonical()) {
         // Who came by the one loopback address can take the other.
         (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::LOCALHOST)) => {
@@ -112,37 +143,34 @@ fn dialable(addr: &str, local: SocketAddr) -> String {
         (ip, local) if ip.is_unspecified() => local,
         (ip, _) => ip,
     };
-    SocketAddr::new(host, listening.port()).to_string()
+    SocketAddr::new(host, listening.port())
 }
 
-/// Answers the frames of one connection to the gateway.
+/// Answers the frames that come to the gateway.
 #[derive(Debug)]
 pub struct GatewayHandler {
     directory: Arc<Directory>,
 }
 
 impl GatewayHandler {
-    /// A handler for a new connection.
+    /// A handler with that list.
     pub fn new(directory: Arc<Directory>) -> Self {
         GatewayHandler { directory }
     }
 }
 
 impl Handler for GatewayHandler {
-    async fn frame(&mut self, session: &Arc<Session>, frame: &[u8]) {
-        let reply = match Command::decode(frame, Place::Gateway) {
-            Ok((command, _)) => match self.directory.choose(session.local()) {
-                Some(addr) => Reply::select_access(addr),
-                None => command
-                    .reply()
-                    .with(Code::NoAccessServer, Code::NoAccessServer.text()),
-            },
-            Err(bad) => bad.reply(),
-        };
-        session.reply(&reply);
+    /// Every frame is answered at once.
+    type Open = ();
+
+    async fn frame(&self, turn: &mut Turn<()>, frame: &[u8]) {
+        match Command::decode(frame, Place::Gateway) {
+            Ok(_) => self.directory.answer(turn),
+            Err(bad) => turn.reply(&bad.reply()),
+        }
     }
 
-    async fn finish(&mut self, _: &Arc<Session>) {}
+    async fn finish(&self, _: &mut Turn<()>) {}
 }
 
 #[cfg(test)]
@@ -151,14 +179,13 @@ mod tests {
 
     #[test]
     fn an_unspecified_host_becomes_the_one_by_which_the_client_came() {
+        let dialable = |listening: &str, local: SocketAddr| {
+            dialable(listening.parse().unwrap(), local).to_string()
+        };
         let local = "192.168.1.9:10000".parse().unwrap();
         assert_eq!(dialable("0.0.0.0:11000", local), "192.168.1.9:11000");
         assert_eq!(dialable("[::]:11000", local), "192.168.1.9:11000");
         assert_eq!(dialable("127.0.0.1:11000", local), "127.0.0.1:11000");
-        assert_eq!(
-            dialable("im.example.org:11000", local),
-            "im.example.org:11000"
-        );
         let mapped = "[::ffff:10.0.0.2]:10000".parse().unwrap();
         assert_eq!(dialable("0.0.0.0:11000", mapped), "10.0.0.2:11000");
         assert_eq!(

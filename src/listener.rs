@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::Config;
-use crate::session::{Handler, Manager, drive};
+use crate::session::{Connection, Handler, Server};
 use crate::shutdown::Shutdown;
 
 /// How many connections may wait to be accepted.
@@ -174,35 +174,22 @@ pub async fn accept(
     }
 }
 
-/// Serves sessions on the tasks of `manager`, which also sweeps them; each gets a handler of its own.
-///
-/// `frame_limit` is how long a frame may be before the login, in bytes.
-pub fn serve_sessions<H: Handler + 'static>(
-    listener: TcpListener,
-    admission: Admission,
-    manager: &Arc<Manager>,
-    frame_limit: usize,
-    handler: impl Fn() -> H + Send + 'static,
-) {
-    let (shutdown, manager) = (manager.shutdown().clone(), Arc::clone(manager));
-    shutdown.spawn(Arc::clone(&manager).sweep());
+/// Serves sessions on the tasks of the server's manager, which also sweeps them.
+pub fn serve_sessions<H: Handler>(listener: TcpListener, admission: Admission, server: Server<H>) {
+    let server = Arc::new(server);
+    let shutdown = server.manager.shutdown().clone();
+    shutdown.spawn(Arc::clone(&server.manager).sweep());
     let tasks = shutdown.clone();
     let open = move |stream: TcpStream, peer, place: Place| {
         // Fails only for a connection that is gone already.
         let Ok(local) = stream.local_addr() else {
             return;
         };
-        let session = manager.open(peer, local);
+        let session = server.manager.open(peer, local);
         tracing::debug!(session = %session.id(), %peer, "session opened");
-        let run = drive(
-            stream,
-            session,
-            Arc::clone(&manager),
-            frame_limit,
-            handler(),
-        );
+        let connection = Connection::new(stream, session, Arc::clone(&server));
         tasks.spawn(async move {
-            run.await;
+            connection.run().await;
             drop(place);
         });
     };

@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use imd::Imd;
 use imd::config::PUBLIC_SALT;
-use tokio::runtime::Runtime;
+use imd::daemon::runtime;
 
 use cli::addr_file::AddrFile;
 use cli::failure::{Failure, USAGE};
@@ -45,8 +45,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli, begun: Instant) -> Result<(), Failure> {
     cli::init_log(cli.log_format)?;
-    let runtime =
-        Runtime::new().map_err(|error| Failure::Failed(format!("no runtime: {error}")))?;
+    let runtime = runtime().map_err(|error| Failure::Failed(format!("no runtime: {error}")))?;
     let result = runtime.block_on(async {
         match cli.command {
             None => daemon(&cli.daemon, begun).await,

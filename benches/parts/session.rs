@@ -39,14 +39,7 @@ fn queue(bencher: Bencher, queue: impl Fn(&Session) + Sync) {
         });
 }
 
-/// An answer, by the session's own handler.
-#[divan::bench]
-fn queue_answers(bencher: Bencher) {
-    let answer = Reply::p2p(&p2p());
-    queue(bencher, |session| session.reply(&answer));
-}
-
-/// The same by others, who look at limits.
+/// A frame that answers nothing.
 #[divan::bench]
 fn queue_pushes(bencher: Bencher) {
     let answer = Reply::p2p(&p2p());

@@ -12,7 +12,7 @@ use imd::Imd;
 use imd::config::Config;
 use imd::store::{DurableStore, MemoryStore, Retention, Store, Write};
 use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 
 use crate::log::Log;
 use crate::{Fault, affinity, echo, hub, mock, peers};
@@ -59,7 +59,7 @@ pub fn run(serve: &Serve) -> Result<(), Fault> {
     rlimit::increase_nofile_limit(u64::MAX)?;
     let runtime = match serve.kind {
         // What the real program does.
-        Kind::Imd => Runtime::new()?,
+        Kind::Imd => imd::daemon::runtime()?,
         _ => Builder::new_current_thread().enable_all().build()?,
     };
     runtime.block_on(async {

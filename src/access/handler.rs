@@ -4,57 +4,55 @@ use std::sync::Arc;
 
 use crate::command::{Command, Place};
 use crate::proto::Code;
-use crate::service::{Answer, Batch, Refusal, Services, Synced};
-use crate::session::{CloseReason, Handler, Session};
+use crate::service::{Answer, Batch, Refusal, Services};
+use crate::session::{CloseReason, Handler, Turn};
 
 /// A batch is stored when it holds so many answers, also when the read brought more.
 const MAX_BATCH: usize = 256;
 
-/// Answers the frames of one session.
+/// Answers the frames that come to an access server.
 #[derive(Debug)]
 pub struct AccessHandler {
     services: Arc<Services>,
-    batch: Batch,
 }
 
 impl AccessHandler {
-    /// A handler for a new session.
+    /// A handler with these services.
     pub fn new(services: Arc<Services>) -> Self {
-        AccessHandler {
-            services,
-            batch: Batch::default(),
-        }
+        AccessHandler { services }
     }
 
-    async fn execute(&mut self, session: &Arc<Session>, command: Command, uid: i64) {
+    async fn execute(&self, turn: &mut Turn<Batch>, command: Command, uid: i64) {
+        let services = &self.services;
         match command {
             Command::Ping(request) => {
-                self.batch
-                    .push(Answer::Now(self.services.ping(session, uid, &request)));
+                let reply = services.ping(turn.session(), uid, &request);
+                turn.open.push(Answer::Now(reply));
             }
-            Command::P2p(request) => self.batch.push(self.services.send_p2p(uid, request).await),
-            Command::Group(request) => self.batch.push(self.services.send_group(uid, request)),
-            Command::Ack(request) => self.batch.push(self.services.accept(uid, request)),
+            Command::P2p(request) => turn.open.push(services.send_p2p(uid, request).await),
+            Command::Group(request) => turn.open.push(services.send_group(uid, request)),
+            Command::Ack(request) => turn.open.push(services.accept(uid, request)),
             Command::Sync(request) => {
                 // A sync sees the sends before it.
-                self.finish(session).await;
-                match self.services.sync(uid, &request).await {
-                    Synced::Page { reply, end, total } => session.page(&reply, end, total),
-                    Synced::Refused(reply) => session.reply(&reply),
+                self.finish(turn).await;
+                match services.sync(uid, &request).await {
+                    Ok(page) => turn.page(&page, page.end(), page.total()),
+                    Err(refusal) => turn.reply(&refusal),
                 }
             }
             Command::Login(request) => {
-                self.finish(session).await;
-                session.reply(&self.services.login(session, request).await);
+                self.finish(turn).await;
+                let reply = services.login(turn.session(), request).await;
+                turn.reply(&reply);
             }
             Command::Logout(request) => {
-                self.finish(session).await;
-                match self.services.logout(uid, &request) {
+                self.finish(turn).await;
+                match services.logout(uid, &request) {
                     Ok(reply) => {
-                        session.reply(&reply);
-                        session.close(CloseReason::Logout);
+                        turn.reply(&reply);
+                        turn.session().close(CloseReason::Logout);
                     }
-                    Err(refusal) => session.reply(&refusal),
+                    Err(refusal) => turn.reply(&refusal),
                 }
             }
             // The table has it at the gateway only.
@@ -64,36 +62,39 @@ impl AccessHandler {
 }
 
 impl Handler for AccessHandler {
-    async fn frame(&mut self, session: &Arc<Session>, frame: &[u8]) {
+    type Open = Batch;
+
+    async fn frame(&self, turn: &mut Turn<Batch>, frame: &[u8]) {
+        let session = turn.session();
         match Command::decode(frame, Place::Access) {
             Err(bad) => {
                 tracing::debug!(session = %session.id(), uid = session.uid(), error = %bad, "bad frame");
-                self.batch.push(Answer::Now(bad.reply()));
+                turn.open.push(Answer::Now(bad.reply()));
             }
             Ok((command, needs_login)) => match session.uid() {
                 None if needs_login => {
                     let refusal = Refusal::plain(Code::NotLoggedIn);
                     let reply = self.services.refuse(command.reply(), refusal);
-                    self.batch.push(Answer::Now(reply));
+                    turn.open.push(Answer::Now(reply));
                 }
                 uid => {
-                    self.execute(session, command, uid.unwrap_or_default())
-                        .await
+                    self.execute(turn, command, uid.unwrap_or_default()).await;
                 }
             },
         }
-        if self.batch.len() >= MAX_BATCH {
-            self.finish(session).await;
+        if turn.open.len() >= MAX_BATCH {
+            self.finish(turn).await;
         }
     }
 
-    async fn finish(&mut self, session: &Arc<Session>) {
-        if self.batch.is_empty() {
+    async fn finish(&self, turn: &mut Turn<Batch>) {
+        if turn.open.is_empty() {
             return;
         }
-        let settled = self.services.settle(std::mem::take(&mut self.batch)).await;
-        for reply in &settled.replies {
-            session.reply(reply);
+        let batch = std::mem::take(&mut turn.open);
+        let settled = self.services.settle(batch).await;
+        for answer in &settled.answers {
+            turn.reply(answer);
         }
         self.services.presence().notify(&settled.grown);
     }

@@ -16,7 +16,7 @@ use crate::config::{Config, Host};
 use crate::listener::{Admission, serve_sessions};
 use crate::registry::{Lease, Record, Registry};
 use crate::service::Services;
-use crate::session::{Deadlines, Manager, SessionIds};
+use crate::session::{Deadlines, Manager, Server, SessionIds};
 
 /// A running access server.
 #[derive(Debug)]
@@ -66,14 +66,12 @@ impl AccessServer {
         };
         let clock = Arc::clone(&shared.clock);
         let manager = Manager::new(shared.ids.clone(), clock, deadlines, config.limits.outbound);
-        let services = Arc::clone(&shared.services);
-        serve_sessions(
-            listener,
-            shared.admission.clone(),
-            &manager,
-            config.limits.frame_before_login,
-            move || AccessHandler::new(Arc::clone(&services)),
-        );
+        let server = Server {
+            manager: Arc::clone(&manager),
+            frame_limit: config.limits.frame_before_login,
+            handler: AccessHandler::new(Arc::clone(&shared.services)),
+        };
+        serve_sessions(listener, shared.admission.clone(), server);
         let membership = Membership {
             registry: Arc::clone(&shared.registry),
             name: name.to_owned(),

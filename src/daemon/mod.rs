@@ -4,10 +4,12 @@ mod addresses;
 mod cleaning;
 mod error;
 mod report;
+mod runtime;
 
 pub use addresses::{AccessAddress, Addresses, dialable};
 pub use error::StartError;
 pub use report::Report;
+pub use runtime::runtime;
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,7 +29,7 @@ use crate::http;
 use crate::listener::{Admission, bind, serve_sessions};
 use crate::registry::{MemoryRegistry, Registry};
 use crate::service::Services;
-use crate::session::{CloseReason, Deadlines, Manager, SessionIds};
+use crate::session::{CloseReason, Deadlines, Manager, Server, SessionIds};
 use crate::shutdown::Shutdown;
 use crate::store::{DurableStore, MemoryStore, Retention, Store, StoreFailed};
 
@@ -334,12 +336,11 @@ async fn start_gateway(listener: TcpListener, config: &Config, shared: &Shared) 
     let ticks = shared.clock.ticks(config.gateway.refresh);
     let shutdown = manager.shutdown();
     shutdown.spawn(Arc::clone(&directory).keep_fresh(ticks, shutdown.clone()));
-    serve_sessions(
-        listener,
-        shared.admission.clone(),
-        &manager,
-        config.limits.frame_before_login,
-        move || GatewayHandler::new(Arc::clone(&directory)),
-    );
+    let server = Server {
+        manager: Arc::clone(&manager),
+        frame_limit: config.limits.frame_before_login,
+        handler: GatewayHandler::new(directory),
+    };
+    serve_sessions(listener, shared.admission.clone(), server);
     manager
 }

@@ -5,6 +5,7 @@
 
 mod cmd;
 mod code;
+pub mod fields;
 mod lossy;
 mod reply;
 

@@ -12,17 +12,11 @@ const ECHO_MAX: usize = u16::MAX as usize - 512;
 
 /// What can stand in a frame: any message of the contract, or a [`Reply`].
 pub trait Payload {
-    /// The length of the encoded message in bytes.
-    fn payload_len(&self) -> usize;
     /// Appends the encoded message.
     fn encode_payload(&self, dst: &mut BytesMut);
 }
 
 impl<M: Message> Payload for M {
-    fn payload_len(&self) -> usize {
-        self.encoded_len()
-    }
-
     fn encode_payload(&self, dst: &mut BytesMut) {
         self.encode_raw(dst);
     }
@@ -159,18 +153,6 @@ fn echo(msg_id: &str) -> String {
 }
 
 impl Payload for Reply {
-    fn payload_len(&self) -> usize {
-        match self {
-            Reply::Error(m) => m.encoded_len(),
-            Reply::SelectAccess(m) => m.encoded_len(),
-            Reply::P2p(m) => m.encoded_len(),
-            Reply::Ack(m) => m.encoded_len(),
-            Reply::Group(m) => m.encoded_len(),
-            Reply::Sync(m) => m.encoded_len(),
-            Reply::Logout(m) => m.encoded_len(),
-        }
-    }
-
     fn encode_payload(&self, dst: &mut BytesMut) {
         match self {
             Reply::Error(m) => m.encode_raw(dst),

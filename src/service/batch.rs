@@ -1,78 +1,159 @@
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::BytesMut;
+
 use super::{Refusal, Services};
-use crate::proto::{Code, Reply};
-use crate::store::{Committed, Level, Write};
+use crate::proto::{
+    Cmd, Code, Payload, Reply, ReqAcceptP2pMsgAck, ReqSendGroupMsg, ReqSendP2pMsg, fields,
+};
+use crate::store::{Committed, Level, Message, Write};
 
 /// What a service says to a request.
 #[derive(Debug)]
 pub enum Answer {
     /// This, now.
     Now(Reply),
-    /// This, once the write is stored; its refusal otherwise.
-    WhenStored(Reply, Write),
+    /// 0, once it is stored; its refusal otherwise.
+    WhenStored(Entrusted),
+}
+
+/// What a request has brought to be stored. As an answer it is 0, with the request's ids.
+#[derive(Debug)]
+pub enum Entrusted {
+    /// A message for one user.
+    P2p {
+        /// The receiver.
+        target: i64,
+        /// The message.
+        message: Arc<Message>,
+    },
+    /// A message for a group.
+    Group {
+        /// The message.
+        message: Arc<Message>,
+    },
+    /// That a message was accepted.
+    Ack {
+        /// Who sent it.
+        target: i64,
+        /// The entry that says so.
+        message: Arc<Message>,
+    },
 }
 
 /// The answers to the requests of one read, in their order, and all that has to be stored for them.
 #[derive(Debug, Default)]
 pub struct Batch {
-    replies: Vec<Open>,
+    answers: Vec<Answer>,
     writes: Vec<Write>,
-}
-
-#[derive(Debug)]
-enum Open {
-    Ready(Reply),
-    Waiting(Reply),
 }
 
 /// A batch when everything of it is stored or refused.
 #[derive(Debug)]
 pub struct Settled {
-    /// The replies, in the order of the requests.
-    pub replies: Vec<Reply>,
-    /// The inboxes that have grown: their users are to be notified after the replies were queued.
+    /// The answers, in the order of the requests.
+    pub answers: Vec<Answer>,
+    /// The inboxes that have grown: their users are to be notified after the answers were queued.
     pub grown: Vec<Level>,
 }
 
 impl Batch {
     /// Adds the next answer.
     pub fn push(&mut self, answer: Answer) {
-        match answer {
-            Answer::Now(reply) => self.replies.push(Open::Ready(reply)),
-            Answer::WhenStored(reply, write) => {
-                self.replies.push(Open::Waiting(reply));
-                self.writes.push(write);
-            }
+        if let Answer::WhenStored(entrusted) = &answer {
+            self.writes.push(entrusted.write());
         }
+        self.answers.push(answer);
     }
 
     /// How many answers it holds.
     pub fn len(&self) -> usize {
-        self.replies.len()
+        self.answers.len()
     }
 
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
-        self.replies.is_empty()
+        self.answers.is_empty()
+    }
+}
+
+impl Entrusted {
+    fn write(&self) -> Write {
+        match self {
+            Entrusted::P2p { target, message } => Write::P2p {
+                target: *target,
+                message: Arc::clone(message),
+            },
+            Entrusted::Group { message } => Write::Group {
+                message: Arc::clone(message),
+            },
+            Entrusted::Ack { target, message } => Write::Ack {
+                target: *target,
+                message: Arc::clone(message),
+            },
+        }
+    }
+
+    /// The same answer as a message of its own, for another code to be put into.
+    fn reply(&self) -> Reply {
+        match self {
+            Entrusted::P2p { target, message } => Reply::p2p(&ReqSendP2pMsg {
+                source_uid: message.source,
+                target_uid: *target,
+                msg_id: message.msg_id.clone(),
+                ..Default::default()
+            }),
+            Entrusted::Group { message } => Reply::group(&ReqSendGroupMsg {
+                group_id: message.group,
+                msg_id: message.msg_id.clone(),
+                ..Default::default()
+            }),
+            Entrusted::Ack { .. } => Reply::ack(&ReqAcceptP2pMsgAck::default()),
+        }
+    }
+}
+
+impl Payload for Entrusted {
+    fn encode_payload(&self, dst: &mut BytesMut) {
+        match self {
+            Entrusted::P2p { target, message } => {
+                fields::done(Cmd::SendP2PMsg, dst);
+                fields::number(5, message.source, dst);
+                fields::number(6, *target, dst);
+                fields::text(7, &message.msg_id, dst);
+            }
+            Entrusted::Group { message } => {
+                fields::done(Cmd::SendGroupMsg, dst);
+                fields::number(5, message.group, dst);
+                fields::text(6, &message.msg_id, dst);
+            }
+            Entrusted::Ack { .. } => fields::done(Cmd::AcceptP2PMsgAck, dst),
+        }
+    }
+}
+
+impl Payload for Answer {
+    fn encode_payload(&self, dst: &mut BytesMut) {
+        match self {
+            Answer::Now(reply) => reply.encode_payload(dst),
+            Answer::WhenStored(entrusted) => entrusted.encode_payload(dst),
+        }
     }
 }
 
 impl Services {
     /// Stores what a batch has to store, as one commit, and says how to answer.
     pub async fn settle(&self, batch: Batch) -> Settled {
-        if batch.writes.is_empty() {
-            let replies = batch
-                .replies
-                .into_iter()
-                .map(|(Open::Ready(reply) | Open::Waiting(reply))| reply);
-            return Settled {
-                replies: replies.collect(),
-                grown: Vec::new(),
-            };
+        let Batch {
+            mut answers,
+            writes,
+        } = batch;
+        if writes.is_empty() {
+            let grown = Vec::new();
+            return Settled { answers, grown };
         }
-        let committed = self.store.commit(batch.writes).await;
-        let (mut results, grown, failed) = match committed {
+        let (mut results, grown, failed) = match self.store.commit(writes).await {
             Ok(Committed { results, grown }) => (results.into_iter(), grown, None),
             Err(failed) => (
                 Vec::new().into_iter(),
@@ -80,19 +161,19 @@ impl Services {
                 Some(Refusal::from(failed)),
             ),
         };
-        let replies = batch.replies.into_iter().map(|open| match open {
-            Open::Ready(reply) => reply,
-            Open::Waiting(reply) => match (results.next(), &failed) {
-                (Some(Ok(())), _) => reply,
-                (Some(Err(rejected)), _) => self.refuse(reply, rejected.into()),
-                (None, Some(failed)) => self.refuse(reply, failed.clone()),
-                (None, None) => self.refuse(reply, Refusal::plain(Code::ServerError)),
-            },
-        });
-        Settled {
-            replies: replies.collect(),
-            grown,
+        for answer in &mut answers {
+            let Answer::WhenStored(entrusted) = answer else {
+                continue;
+            };
+            let refusal = match (results.next(), &failed) {
+                (Some(Ok(())), _) => continue,
+                (Some(Err(rejected)), _) => rejected.into(),
+                (None, Some(failed)) => failed.clone(),
+                (None, None) => Refusal::plain(Code::ServerError),
+            };
+            *answer = Answer::Now(self.refuse(entrusted.reply(), refusal));
         }
+        Settled { answers, grown }
     }
 
     /// Answers with a refusal, and counts it if a message was refused.
@@ -101,5 +182,43 @@ impl Services {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
         refusal.into_reply(reply)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Kind;
+
+    #[test]
+    fn what_was_stored_is_answered_byte_for_byte_as_the_contract_has_it() {
+        let message = Arc::new(Message {
+            kind: Kind::P2p,
+            source: 1,
+            group: 50,
+            msg_id: "an id".into(),
+            text: "a text".into(),
+            sent_at: 7,
+        });
+        let (target, message) = (2, &message);
+        let all = [
+            Entrusted::P2p {
+                target,
+                message: Arc::clone(message),
+            },
+            Entrusted::Group {
+                message: Arc::clone(message),
+            },
+            Entrusted::Ack {
+                target,
+                message: Arc::clone(message),
+            },
+        ];
+        for entrusted in all {
+            let (mut short, mut long) = (BytesMut::new(), BytesMut::new());
+            entrusted.encode_payload(&mut short);
+            entrusted.reply().encode_payload(&mut long);
+            assert_eq!(short, long);
+        }
     }
 }

@@ -1,11 +1,13 @@
 use std::sync::Arc;
 
-use super::{Answer, Refusal, Services};
+use bytes::BytesMut;
+
+use super::{Answer, Entrusted, Refusal, Services};
 use crate::codec::MAX_FRAME;
 use crate::proto::{
-    OffsetMsg, Reply, ReqAcceptP2pMsgAck, ReqSendGroupMsg, ReqSendP2pMsg, ReqSyncMsg,
+    Cmd, Payload, Reply, ReqAcceptP2pMsgAck, ReqSendGroupMsg, ReqSendP2pMsg, ReqSyncMsg, fields,
 };
-use crate::store::{Entry, Kind, Message, Page, PageLimit, StoreFailed, Write};
+use crate::store::{Kind, Message, Page, PageLimit, StoreFailed};
 
 /// What a `ResSyncMsg` takes beside its entries, in bytes, at the most: cmd 4, errStr 4, currentID and totalID 11 each.
 const PAGE_HEADER: usize = 30;
@@ -48,20 +50,34 @@ pub enum MessageError {
     Store(#[from] StoreFailed),
 }
 
-/// The answer to a sync.
+/// A page of the inbox of `uid`; as an answer, a `ResSyncMsg`.
 #[derive(Debug)]
-pub enum Synced {
-    /// A page that ends at version `end` of an inbox that goes to `total`.
-    Page {
-        /// The page.
-        reply: Reply,
-        /// The version of its last message; without one, how far the reader is.
-        end: i64,
-        /// The newest version.
-        total: i64,
-    },
-    /// A refusal.
-    Refused(Reply),
+pub struct Synced {
+    uid: i64,
+    page: Page,
+}
+
+impl Synced {
+    /// The version of its last message; without one, how far the reader is.
+    pub fn end(&self) -> i64 {
+        self.page.current
+    }
+
+    /// The newest version of the inbox.
+    pub fn total(&self) -> i64 {
+        self.page.total
+    }
+}
+
+impl Payload for Synced {
+    fn encode_payload(&self, dst: &mut BytesMut) {
+        fields::done(Cmd::SyncMsg, dst);
+        fields::number(5, self.page.current, dst);
+        for entry in &self.page.entries {
+            entry.encode(self.uid, dst);
+        }
+        fields::number(7, self.page.total, dst);
+    }
 }
 
 impl Services {
@@ -73,14 +89,13 @@ impl Services {
             .check_p2p(uid, &request, target, text.len())
             .await
             .map(|()| {
-                fill_in(&mut request.source_uid, uid);
                 self.fill_in_id(&mut request.msg_id);
-                self.message(Kind::P2p, uid, 0, request.msg_id.clone(), text)
+                let msg_id = std::mem::take(&mut request.msg_id);
+                self.message(Kind::P2p, uid, 0, msg_id, text)
             });
-        let reply = Reply::p2p(&request);
         match checked {
-            Ok(message) => Answer::WhenStored(reply, Write::P2p { target, message }),
-            Err(error) => Answer::Now(self.refuse(reply, error.into())),
+            Ok(message) => Answer::WhenStored(Entrusted::P2p { target, message }),
+            Err(error) => Answer::Now(self.refuse(Reply::p2p(&request), error.into())),
         }
     }
 
@@ -107,44 +122,39 @@ impl Services {
             .and_then(|()| self.check_sizes(("groupID", group), &request.msg_id, text.len()))
             .map(|()| {
                 self.fill_in_id(&mut request.msg_id);
-                self.message(Kind::Group, uid, group, request.msg_id.clone(), text)
+                let msg_id = std::mem::take(&mut request.msg_id);
+                self.message(Kind::Group, uid, group, msg_id, text)
             });
-        let reply = Reply::group(&request);
         match checked {
-            Ok(message) => Answer::WhenStored(reply, Write::Group { message }),
-            Err(error) => Answer::Now(self.refuse(reply, error.into())),
+            Ok(message) => Answer::WhenStored(Entrusted::Group { message }),
+            Err(error) => Answer::Now(self.refuse(Reply::group(&request), error.into())),
         }
     }
 
     /// 20004: `uid` accepts a message that it got.
-    pub fn accept(&self, uid: i64, request: ReqAcceptP2pMsgAck) -> Answer {
-        let reply = Reply::ack(&request);
+    pub fn accept(&self, uid: i64, mut request: ReqAcceptP2pMsgAck) -> Answer {
         let target = request.source_uid;
         let checked = check_uid(uid, request.target_uid)
             .and_then(|()| self.check_sizes(("sourceUID", target), &request.msg_id, 0));
         match checked {
             Ok(()) => {
-                let message = self.message(Kind::Ack, uid, 0, request.msg_id, String::new());
-                Answer::WhenStored(reply, Write::Ack { target, message })
+                let msg_id = std::mem::take(&mut request.msg_id);
+                let message = self.message(Kind::Ack, uid, 0, msg_id, String::new());
+                Answer::WhenStored(Entrusted::Ack { target, message })
             }
-            Err(error) => Answer::Now(Refusal::from(error).into_reply(reply)),
+            Err(error) => Answer::Now(Refusal::from(error).into_reply(Reply::ack(&request))),
         }
     }
 
     /// 20006: what is newer than `currentID` in the inbox of `uid`.
-    pub async fn sync(&self, uid: i64, request: &ReqSyncMsg) -> Synced {
-        let reply = Reply::sync(request);
-        match self.page(uid, request).await {
-            Ok(page) => {
-                let (end, total) = (page.current, page.total);
-                Synced::Page {
-                    reply: fill(reply, uid, page),
-                    end,
-                    total,
-                }
-            }
-            Err(error) => Synced::Refused(Refusal::from(error).into_reply(reply)),
-        }
+    ///
+    /// # Errors
+    ///
+    /// The refusal.
+    pub async fn sync(&self, uid: i64, request: &ReqSyncMsg) -> Result<Synced, Reply> {
+        let page = self.page(uid, request).await;
+        page.map(|page| Synced { uid, page })
+            .map_err(|error| Refusal::from(error).into_reply(Reply::sync(request)))
     }
 
     async fn page(&self, uid: i64, request: &ReqSyncMsg) -> Result<Page, MessageError> {
@@ -215,59 +225,61 @@ pub(super) fn check_uid(uid: i64, claimed: i64) -> Result<(), MessageError> {
     }
 }
 
-fn fill_in(claimed: &mut i64, uid: i64) {
-    if *claimed == 0 {
-        *claimed = uid;
-    }
-}
-
-/// The page as the message of the contract.
-fn fill(reply: Reply, uid: i64, page: Page) -> Reply {
-    let Reply::Sync(mut message) = reply else {
-        return reply;
-    };
-    message.current_id = page.current;
-    message.total_id = page.total;
-    message.msgs = page
-        .entries
-        .iter()
-        .map(|entry| offset_msg(uid, entry))
-        .collect();
-    Reply::Sync(message)
-}
-
-fn offset_msg(uid: i64, entry: &Entry) -> OffsetMsg {
-    let message = &entry.message;
-    OffsetMsg {
-        source_uid: message.source,
-        target_uid: uid,
-        group_id: message.group,
-        msg_type: message.kind.msg_type().into(),
-        msg_id: message.msg_id.clone(),
-        msg: message.text.clone(),
-        increment_id: entry.version,
-        send_time: message.sent_at,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::{OffsetMsg, ResSyncMsg};
+    use crate::store::Entry;
     use proptest::prelude::*;
     use prost::Message as _;
 
-    proptest! {
-        /// A page is cut by `wire_len`: were it too small, a page could outgrow its frame.
-        #[test]
-        fn an_entry_takes_the_bytes_that_it_says(
-            uid in any::<i64>(), source in any::<i64>(), group in any::<i64>(), version in any::<i64>(),
-            sent_at in any::<i64>(), msg_id in ".{0,40}", text in ".{0,400}",
-        ) {
+    /// The same page as a message of its own.
+    fn message(uid: i64, page: &Page) -> ResSyncMsg {
+        let entry = |entry: &Entry| OffsetMsg {
+            source_uid: entry.message.source,
+            target_uid: uid,
+            group_id: entry.message.group,
+            msg_type: entry.message.kind.msg_type().into(),
+            msg_id: entry.message.msg_id.clone(),
+            msg: entry.message.text.clone(),
+            increment_id: entry.version,
+            send_time: entry.message.sent_at,
+        };
+        ResSyncMsg {
+            cmd: Cmd::SyncMsg.number(),
+            err_str: "ok".into(),
+            current_id: page.current,
+            total_id: page.total,
+            msgs: page.entries.iter().map(entry).collect(),
+            ..Default::default()
+        }
+    }
+
+    prop_compose! {
+        fn entry()(
+            source in any::<i64>(), group in any::<i64>(), version in any::<i64>(), sent_at in any::<i64>(),
+            msg_id in ".{0,40}", text in ".{0,400}",
+        ) -> Entry {
             let message = Message { kind: Kind::Group, source, group, msg_id, text, sent_at };
-            let entry = Entry { version, message: Arc::new(message) };
-            let empty = crate::proto::ResSyncMsg::default();
-            let one = crate::proto::ResSyncMsg { msgs: vec![offset_msg(uid, &entry)], ..Default::default() };
-            prop_assert_eq!(entry.wire_len(uid), one.encoded_len() - empty.encoded_len());
+            Entry { version, message: Arc::new(message) }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_page_is_written_byte_for_byte_as_the_contract_has_it(
+            uid in any::<i64>(), current in any::<i64>(), total in any::<i64>(),
+            entries in prop::collection::vec(entry(), 0..4),
+        ) {
+            let page = Page { entries, current, total };
+            let expected = message(uid, &page).encode_to_vec();
+            // A page is cut by `wire_len`: were it too small, a page could outgrow its frame.
+            let len: usize = page.entries.iter().map(|entry| entry.wire_len(uid)).sum();
+            let empty = Page { entries: Vec::new(), current, total };
+            prop_assert_eq!(len, expected.len() - message(uid, &empty).encoded_len());
+            let mut written = BytesMut::new();
+            Synced { uid, page }.encode_payload(&mut written);
+            prop_assert_eq!(&written[..], &expected[..]);
         }
     }
 }

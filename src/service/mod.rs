@@ -12,7 +12,7 @@ mod refusal;
 mod token;
 
 pub use account::{AuthError, RegisterError};
-pub use batch::{Answer, Batch};
+pub use batch::{Answer, Batch, Entrusted};
 pub use group::GroupError;
 pub use message::Synced;
 pub use refusal::Refusal;

@@ -1,19 +1,21 @@
 //! The task of a session: it reads, lets a handler answer, and writes.
 //!
-//! Every frame of every client passes through here, in `Connection::read` and `Connection::write`.
+//! Every frame of every client passes through here, in `Connection::turn` and `Connection::write`.
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio_util::io::poll_read_buf;
 
 use super::manager::Manager;
-use super::{CloseReason, Session, Work};
+use super::{CloseReason, Session, Turn, Work, spare};
 use crate::codec::{self, MAX_FRAME, Split};
 use crate::proto::{Code, Reply};
 
@@ -23,189 +25,218 @@ const READ: usize = 16 * 1024;
 /// A close waits so long for the peer to take the last frames, and as long again to see it close too. Real time.
 const LINGER: Duration = Duration::from_millis(250);
 
-/// What answers the frames of a session.
-pub trait Handler: Send {
-    /// Takes one frame. The answer is queued with [`Session::reply`], now or by [`finish`](Self::finish).
-    fn frame(&mut self, session: &Arc<Session>, frame: &[u8]) -> impl Future<Output = ()> + Send;
+/// What answers the frames of the sessions of one listener.
+pub trait Handler: Send + Sync + 'static {
+    /// What is not answered yet of the frames that one read brought.
+    type Open: Default + Send;
+
+    /// Takes one frame. The answer goes into the turn, now or by [`finish`](Self::finish).
+    fn frame(&self, turn: &mut Turn<Self::Open>, frame: &[u8]) -> impl Future<Output = ()> + Send;
 
     /// Answers all that is still open: every frame that one read brought has been taken.
-    fn finish(&mut self, session: &Arc<Session>) -> impl Future<Output = ()> + Send;
+    fn finish(&self, turn: &mut Turn<Self::Open>) -> impl Future<Output = ()> + Send;
 }
 
-/// Runs a session to its end.
-///
-/// `frame_limit` is how long a frame may be before the login, in bytes.
-pub async fn drive<H: Handler>(
+/// What the sessions of one listener share.
+#[derive(Debug)]
+pub struct Server<H> {
+    /// Who they are.
+    pub manager: Arc<Manager>,
+    /// How long a frame may be before the login, in bytes.
+    pub frame_limit: usize,
+    /// What answers them.
+    pub handler: H,
+}
+
+/// A session's socket. While the session waits, there is nothing else.
+pub struct Connection<H> {
     stream: TcpStream,
     session: Arc<Session>,
-    manager: Arc<Manager>,
-    frame_limit: usize,
-    handler: H,
-) {
-    let _leaving = Leaving {
-        session: Arc::clone(&session),
-        manager: Arc::clone(&manager),
-    };
-    let mut connection = Connection {
-        stream,
-        session,
-        manager,
-        frame_limit,
-        handler,
-        unread: BytesMut::new(),
-        unwritten: BytesMut::new(),
-    };
-    if connection.run().await.is_err() {
-        connection.session.close(CloseReason::Broken);
-    }
-    connection.end().await;
+    server: Arc<Server<H>>,
+    /// None when both would be empty.
+    rest: Option<Box<Rest>>,
 }
 
-/// Takes the session off the lists when its task ends, also when it panics.
-struct Leaving {
-    session: Arc<Session>,
-    manager: Arc<Manager>,
-}
-
-impl Drop for Leaving {
-    fn drop(&mut self) {
-        self.session.close(CloseReason::Broken);
-        self.manager.remove(self.session.id());
-    }
-}
-
-struct Connection<H> {
-    stream: TcpStream,
-    session: Arc<Session>,
-    manager: Arc<Manager>,
-    frame_limit: usize,
-    handler: H,
-    /// The beginning of a frame. Holds no memory between frames.
+/// What could not be done yet.
+#[derive(Default)]
+struct Rest {
+    /// The beginning of a frame.
     unread: BytesMut,
-    /// What was taken from the session to be written. Holds no memory when it is empty.
+    /// What the socket has not taken.
     unwritten: BytesMut,
 }
 
 enum Event {
     Close,
     Write,
-    Read,
+    Read(BytesMut),
+}
+
+/// Takes the session off the lists when its task ends, also when it panics.
+impl<H> Drop for Connection<H> {
+    fn drop(&mut self) {
+        self.session.close(CloseReason::Broken);
+        self.server.manager.remove(self.session.id());
+    }
 }
 
 impl<H: Handler> Connection<H> {
-    async fn run(&mut self) -> io::Result<()> {
+    /// A connection of that session.
+    pub fn new(stream: TcpStream, session: Arc<Session>, server: Arc<Server<H>>) -> Self {
+        Connection {
+            stream,
+            session,
+            server,
+            rest: None,
+        }
+    }
+
+    /// Runs the session to its end.
+    pub async fn run(mut self) {
+        if self.serve().await.is_err() {
+            self.session.close(CloseReason::Broken);
+        }
+        // In boxes, here and below: an idle session should not carry the room for what it rarely does.
+        Box::pin(self.end()).await;
+    }
+
+    async fn serve(&mut self) -> io::Result<()> {
         loop {
-            match self.event().await? {
+            let input = match poll_fn(|cx| self.poll_event(cx)).await? {
                 Event::Close => return Ok(()),
-                Event::Write => self.write()?,
-                Event::Read => {
-                    self.read().await?;
-                    self.write()?;
+                Event::Write => {
+                    let unwritten = self.take_unwritten();
+                    self.write(unwritten)?;
+                    continue;
                 }
+                Event::Read(input) => input,
+            };
+            let may_be_more = input.len() >= READ;
+            Box::pin(self.turn(input)).await?;
+            if may_be_more {
+                // Else whoever sends without end would keep this thread.
+                tokio::task::yield_now().await;
             }
         }
     }
 
     /// Waits for something to do. While too much waits to be written, reading is not among it.
-    async fn event(&mut self) -> io::Result<Event> {
-        // Moved in whole: a shared borrow would ask of the handler to be Sync.
-        let this = self;
-        poll_fn(move |cx| {
-            match this.session.poll_work(cx) {
-                Some(Work::Close) => return Poll::Ready(Ok(Event::Close)),
-                Some(Work::Write) => return Poll::Ready(Ok(Event::Write)),
-                None => {}
-            }
-            if !this.unwritten.is_empty()
-                && let Poll::Ready(ready) = this.stream.poll_write_ready(cx)
-            {
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Event>> {
+        match self.session.poll_work(cx) {
+            Some(Work::Close) => return Poll::Ready(Ok(Event::Close)),
+            Some(Work::Write) => return Poll::Ready(Ok(Event::Write)),
+            None => {}
+        }
+        let unwritten = self.rest.as_ref().map_or(0, |rest| rest.unwritten.len());
+        if unwritten > 0 {
+            if let Poll::Ready(ready) = self.stream.poll_write_ready(cx) {
                 return Poll::Ready(ready.map(|()| Event::Write));
             }
-            if this.is_congested() {
-                this.session.timers.our_turn();
+            if self.is_congested(unwritten) {
+                self.session.timers.our_turn();
                 return Poll::Pending;
             }
-            this.session
-                .timers
-                .peers_turn(|| this.manager.clock().now());
-            this.stream.poll_read_ready(cx).map_ok(|()| Event::Read)
-        })
-        .await
+        }
+        let manager = &self.server.manager;
+        self.session.timers.peers_turn(|| manager.clock().now());
+        self.poll_read(cx)
+    }
+
+    /// Reads once: into the beginning of the frame that is there, or into a buffer that is held only as long as there is
+    /// something to read.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Event>> {
+        let unread = self
+            .rest
+            .as_mut()
+            .map(|rest| std::mem::take(&mut rest.unread));
+        let (mut input, room) = match unread.filter(|unread| !unread.is_empty()) {
+            None => (spare::take(), READ),
+            Some(unread) => match codec::split(&unread, MAX_FRAME) {
+                Ok(Split::Needs(total)) => {
+                    let room = (total - unread.len()).max(self.max_frame().min(READ));
+                    (unread, room)
+                }
+                _ => (unread, READ),
+            },
+        };
+        input.reserve(room);
+        // Not `try_read`: after a short read this one knows that the socket is empty, and saves the call that would say so.
+        let mut limited = (&mut input).limit(room);
+        let read = poll_read_buf(Pin::new(&mut self.stream), cx, &mut limited);
+        match read {
+            Poll::Ready(Ok(0)) => {
+                self.session.close(CloseReason::PeerClosed);
+                Poll::Ready(Ok(Event::Close))
+            }
+            Poll::Ready(Ok(_)) => Poll::Ready(Ok(Event::Read(input))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                match &mut self.rest {
+                    Some(rest) if !input.is_empty() => rest.unread = input,
+                    _ => spare::give(input),
+                }
+                Poll::Pending
+            }
+        }
     }
 
     /// Past the high-water mark: no further request is taken before replies have left.
-    fn is_congested(&self) -> bool {
-        self.session.queued() > self.session.outbound_limit / 2
+    fn is_congested(&self, unwritten: usize) -> bool {
+        unwritten > self.session.outbound_limit / 2
     }
 
-    /// Reads once, handles every whole frame that is there now, and keeps the beginning of the next.
-    async fn read(&mut self) -> io::Result<()> {
-        let mut buffer = std::mem::take(&mut self.unread);
-        let whole = match codec::split(&buffer, MAX_FRAME) {
-            Ok(Split::Needs(total)) => total - buffer.len(),
-            _ => 0,
-        };
-        buffer.reserve(whole.max(self.max_frame().min(READ)));
-        match self.stream.try_read_buf(&mut buffer) {
-            Ok(0) => {
-                self.session.close(CloseReason::PeerClosed);
-                return Ok(());
-            }
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if !buffer.is_empty() {
-                    self.unread = buffer;
-                }
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        }
-        let taken = self.handle(&buffer).await?;
-        self.handler.finish(&self.session).await;
-        self.keep(buffer, taken);
-        Ok(())
+    /// Handles every whole frame that was read, writes the answers, and keeps the beginning of the next frame.
+    async fn turn(&mut self, input: BytesMut) -> io::Result<()> {
+        let unwritten = self.take_unwritten();
+        let mut turn = Turn::new(&self.session, unwritten);
+        let taken = self.handle(&input, &mut turn).await?;
+        self.server.handler.finish(&mut turn).await;
+        self.keep(input, taken);
+        self.write(turn.out)
     }
 
     /// Hands the whole frames in `buffer` to the handler; returns how many bytes they took.
-    async fn handle(&mut self, buffer: &[u8]) -> io::Result<usize> {
+    async fn handle(&mut self, buffer: &[u8], turn: &mut Turn<H::Open>) -> io::Result<usize> {
+        let server = Arc::clone(&self.server);
         let mut rest = buffer;
         while self.session.close_reason().is_none() {
             match codec::split(rest, self.max_frame()) {
                 Ok(Split::Frame { message, taken }) => {
                     self.session.timers.our_turn();
-                    self.handler.frame(&self.session, message).await;
+                    server.handler.frame(turn, message).await;
                     rest = rest.get(taken..).unwrap_or_default();
                 }
                 Ok(Split::Needs(_)) => break,
                 Err(error) => {
-                    self.handler.finish(&self.session).await;
+                    server.handler.finish(turn).await;
                     let code = Code::RequestErr;
-                    self.session
-                        .reply(&Reply::server(code, code.because(error)));
+                    turn.reply(&Reply::server(code, code.because(error)));
                     self.session.close(CloseReason::FrameTooLong);
                 }
             }
-            if self.is_congested() {
-                self.handler.finish(&self.session).await;
-                self.relieve().await?;
+            if self.is_congested(turn.out.len()) {
+                server.handler.finish(turn).await;
+                self.relieve(turn).await?;
             }
         }
         Ok(buffer.len() - rest.len())
     }
 
     /// Keeps what is left of a read: the beginning of a frame.
-    fn keep(&mut self, mut buffer: BytesMut, taken: usize) {
-        if taken == buffer.len() {
+    fn keep(&mut self, mut input: BytesMut, taken: usize) {
+        if taken == input.len() {
             self.session.timers.no_half_frame();
+            spare::give(input);
             return;
         }
-        if taken > 0 {
-            buffer = BytesMut::from(buffer.get(taken..).unwrap_or_default());
+        if taken > 0 || input.capacity() > 2 * input.len() {
+            let unread = BytesMut::from(input.get(taken..).unwrap_or_default());
+            spare::give(std::mem::replace(&mut input, unread));
         }
         self.session
             .timers
-            .half_frame(taken > 0, self.manager.clock().now());
-        self.unread = buffer;
+            .half_frame(taken > 0, self.server.manager.clock().now());
+        self.rest.get_or_insert_default().unread = input;
     }
 
     /// The longest frame that this session may send, in bytes.
@@ -213,14 +244,18 @@ impl<H: Handler> Connection<H> {
         if self.session.uid().is_some() {
             MAX_FRAME
         } else {
-            self.frame_limit
+            self.server.frame_limit
         }
     }
 
     /// Writes until the congestion is over or the session closes.
-    async fn relieve(&mut self) -> io::Result<()> {
-        self.write()?;
-        while self.is_congested() {
+    async fn relieve(&mut self, turn: &mut Turn<H::Open>) -> io::Result<()> {
+        loop {
+            self.write(std::mem::take(&mut turn.out))?;
+            turn.out = self.take_unwritten();
+            if !self.is_congested(turn.out.len()) {
+                return Ok(());
+            }
             let closed = poll_fn(|cx| {
                 if self.session.poll_work(cx) == Some(Work::Close) {
                     return Poll::Ready(Ok(true));
@@ -230,40 +265,68 @@ impl<H: Handler> Connection<H> {
             if closed.await? {
                 return Ok(());
             }
-            self.write()?;
         }
-        Ok(())
     }
 
-    /// Writes what the socket takes now.
-    fn write(&mut self) -> io::Result<()> {
+    /// What the socket has not taken yet, or an empty buffer.
+    fn take_unwritten(&mut self) -> BytesMut {
+        let unwritten = self
+            .rest
+            .as_mut()
+            .map(|rest| std::mem::take(&mut rest.unwritten));
+        match unwritten.filter(|unwritten| !unwritten.is_empty()) {
+            Some(unwritten) => unwritten,
+            None => spare::take(),
+        }
+    }
+
+    /// Writes what the socket takes now, with what others have queued behind it, and keeps the rest.
+    fn write(&mut self, mut out: BytesMut) -> io::Result<()> {
+        let timers = &self.session.timers;
+        // What others have queued waits while the socket takes nothing: notifies merge until they can be written.
+        let mut takes_more = !timers.is_stalled();
         loop {
-            if self.unwritten.is_empty() {
-                self.unwritten = self.session.take_outbound();
-                if self.unwritten.is_empty() {
-                    return Ok(());
-                }
+            if takes_more {
+                self.session.take_outbound(&mut out);
             }
-            match self.stream.try_write(&self.unwritten) {
+            if out.is_empty() {
+                break;
+            }
+            match self.stream.try_write(&out) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) if n == out.len() => {
+                    timers.write_goes_on();
+                    out.clear();
+                    takes_more = !takes_more;
+                }
                 Ok(n) => {
-                    self.unwritten.advance(n);
-                    self.session.timers.write_goes_on();
+                    timers.write_goes_on();
+                    out.advance(n);
+                    takes_more = false;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.session
-                        .timers
-                        .write_stalled(self.manager.clock().now());
+                    timers.write_stalled(self.server.manager.clock().now());
+                    self.session.stall(out.len());
+                    self.rest.get_or_insert_default().unwritten = out;
                     return Ok(());
                 }
                 Err(error) => return Err(error),
             }
         }
+        spare::give(out);
+        if self
+            .rest
+            .as_ref()
+            .is_some_and(|rest| rest.unread.is_empty())
+        {
+            self.rest = None;
+        }
+        Ok(())
     }
 
     /// Says what is left to say, closes the writing side, and waits a moment for the peer to do the same: closing over
     /// unread input would reset the connection and destroy the last frame.
-    async fn end(mut self) {
+    async fn end(&mut self) {
         let reason = self.session.close_reason().unwrap_or(CloseReason::Broken);
         tracing::debug!(
             session = %self.session.id(),
@@ -275,7 +338,7 @@ impl<H: Handler> Connection<H> {
         if reason.is_abrupt() {
             return;
         }
-        let shutdown = self.manager.shutdown().clone();
+        let shutdown = self.server.manager.shutdown().clone();
         // What the socket takes at once is said even in a hurry.
         tokio::select! {
             biased;
@@ -285,8 +348,8 @@ impl<H: Handler> Connection<H> {
     }
 
     async fn part(&mut self, reason: CloseReason) {
-        let mut last = std::mem::take(&mut self.unwritten);
-        last.unsplit(self.session.take_last());
+        let mut last = self.take_unwritten();
+        self.session.take_last(&mut last);
         let said = async {
             self.stream.write_all(&last).await?;
             self.stream.shutdown().await

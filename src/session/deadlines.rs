@@ -108,6 +108,11 @@ impl Timers {
         }
     }
 
+    /// Whether the socket takes no more.
+    pub fn is_stalled(&self) -> bool {
+        self.write_stalled_since.get().is_some()
+    }
+
     /// The socket has taken something, or there is nothing to take.
     pub fn write_goes_on(&self) {
         self.write_stalled_since.clear();

@@ -8,11 +8,14 @@ pub mod connection;
 mod deadlines;
 pub mod manager;
 mod outbound;
+mod spare;
+mod turn;
 
 pub use close::CloseReason;
-pub use connection::{Handler, drive};
+pub use connection::{Connection, Handler, Server};
 pub use deadlines::Deadlines;
 pub use manager::{Manager, SessionIds};
+pub use turn::Turn;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -134,16 +137,9 @@ impl Session {
         Ok(())
     }
 
-    /// Queues the answer to one of this session's own requests. Only its own handler may call it: it wakes nobody, and
-    /// what bounds it is that the session stops reading while too much waits.
-    pub fn reply(&self, reply: &Reply) {
-        self.outbound.lock().push(reply);
-    }
-
-    /// Queues a page that ends at `end` of an inbox that goes to `total`, as [`reply`](Self::reply) does. It moves this
-    /// reader to `end`; when it leaves something behind, a notify follows.
-    pub fn page(&self, page: &Reply, end: i64, total: i64) {
-        self.outbound.lock().page(page, end, total);
+    /// A page that ends at `end` of an inbox that goes to `total` is among what is written next.
+    fn page(&self, end: i64, total: i64) {
+        self.outbound.lock().page(end, total);
     }
 
     /// Tells the client that there is something newer than `current`, up to `total`. Merges with one not yet written.
@@ -211,25 +207,28 @@ impl Session {
         None
     }
 
-    /// Hands what waits to the session's task, when it has written what it took before.
-    fn take_outbound(&self) -> BytesMut {
-        self.timers.write_goes_on();
+    /// Hands what others have queued to the session's task, which has written all that it had.
+    fn take_outbound(&self, out: &mut BytesMut) {
         let mut outbound = self.outbound.lock();
-        outbound.written();
         if self.close_reason().is_some() {
             outbound.forget_notify();
         }
-        outbound.take()
+        outbound.take(out);
+    }
+
+    /// The socket has not taken so many bytes of what the session's task had.
+    fn stall(&self, unwritten: usize) {
+        self.outbound.lock().stall(unwritten);
     }
 
     /// Hands over what waits for the last time, with the last word behind it.
-    fn take_last(&self) -> BytesMut {
+    fn take_last(&self, out: &mut BytesMut) {
         let mut outbound = self.outbound.lock();
         outbound.forget_notify();
         if let Some(last_word) = self.close_reason().and_then(CloseReason::last_word) {
             outbound.push(&last_word);
         }
-        outbound.take()
+        outbound.take(out);
     }
 }
 

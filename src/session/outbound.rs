@@ -3,14 +3,15 @@ use std::task::Waker;
 use bytes::BytesMut;
 
 use crate::codec;
-use crate::proto::{Cmd, Code, Reply, ResNotify};
+use crate::proto::{Cmd, Code, Payload, Reply, fields};
 
-/// What waits to be written to a session.
+/// What others have for a session to write.
 #[derive(Default)]
 pub(super) struct Outbound {
+    /// Frames that answer nothing.
     frames: BytesMut,
-    /// Bytes that the session's task has taken and not yet written.
-    in_flight: usize,
+    /// Bytes that the socket has not taken yet.
+    unwritten: usize,
     /// One pending notify, whatever the number of messages it stands for.
     notify: Option<Pending>,
     /// The end of the last page on this session. From then on, that is how far this reader is: clients copy it from
@@ -28,25 +29,19 @@ struct Pending {
 }
 
 impl Outbound {
-    /// Bytes that wait, or are being written.
+    /// Bytes that wait to be written.
     pub fn len(&self) -> usize {
-        self.frames.len() + self.in_flight
+        self.frames.len() + self.unwritten
     }
 
-    /// Whether there is something that the task should take.
+    /// Whether there is something that the task should take. While it can't write, there is not.
     pub fn has_work(&self) -> bool {
-        self.in_flight == 0 && (!self.frames.is_empty() || self.notify.is_some())
+        self.unwritten == 0 && (!self.frames.is_empty() || self.notify.is_some())
     }
 
-    /// Appends a frame. One that does not fit is a fault of this server, and answered as that.
+    /// Appends a frame.
     pub fn push(&mut self, reply: &Reply) {
-        if let Err(error) = codec::encode(reply, &mut self.frames) {
-            tracing::error!(%error, "a reply was not sent");
-            let sorry = Reply::server(Code::ServerError, Code::ServerError.text());
-            if let Err(error) = codec::encode(&sorry, &mut self.frames) {
-                tracing::error!(%error, "nor was the error in its place");
-            }
-        }
+        append(reply, &mut self.frames);
     }
 
     /// Remembers that there is something newer than `current`, up to `total`. The newest counts.
@@ -60,19 +55,19 @@ impl Outbound {
         });
     }
 
-    /// Appends a page that ends at `end` of an inbox that goes to `total`. What it leaves behind is notified.
-    pub fn page(&mut self, page: &Reply, end: i64, total: i64) {
-        self.push(page);
+    /// A page that ends at `end` of an inbox that goes to `total` is written. What it leaves behind is notified.
+    pub fn page(&mut self, end: i64, total: i64) {
         self.page_end = Some(end);
         self.notify(end, total);
     }
 
-    /// Takes what waits, with the notify as it is now at its end. Empty when nothing waits.
-    pub fn take(&mut self) -> BytesMut {
-        self.encode_notify();
-        let frames = std::mem::take(&mut self.frames);
-        self.in_flight = frames.len();
-        frames
+    /// Appends what waits to `out`, with the notify as it is now at its end.
+    pub fn take(&mut self, out: &mut BytesMut) {
+        self.unwritten = 0;
+        if !self.frames.is_empty() {
+            out.unsplit(std::mem::take(&mut self.frames));
+        }
+        self.encode_notify(out);
     }
 
     /// From now on there is nothing to be told: a session that ends has a last word, or its last answer.
@@ -80,13 +75,13 @@ impl Outbound {
         self.notify = None;
     }
 
-    /// What was taken is written.
-    pub fn written(&mut self) {
-        self.in_flight = 0;
+    /// So many bytes were not taken by the socket.
+    pub fn stall(&mut self, unwritten: usize) {
+        self.unwritten = unwritten;
     }
 
     /// The pending notify as a frame; nothing when a page has caught up with it meanwhile.
-    fn encode_notify(&mut self) {
+    fn encode_notify(&mut self, out: &mut BytesMut) {
         let Some(Pending { current, total }) = self.notify.take() else {
             return;
         };
@@ -94,15 +89,26 @@ impl Outbound {
         if current >= total {
             return;
         }
-        let notify = ResNotify {
-            cmd: Cmd::Notify.number(),
-            err_str: Code::Ok.text().into(),
-            current_id: current,
-            total_id: total,
-            ..Default::default()
-        };
-        if let Err(error) = codec::encode(&notify, &mut self.frames) {
-            tracing::error!(%error, "a notify was not sent");
+        append(&Pending { current, total }, out);
+    }
+}
+
+/// As a [`ResNotify`](crate::proto::ResNotify).
+impl Payload for Pending {
+    fn encode_payload(&self, dst: &mut BytesMut) {
+        fields::done(Cmd::Notify, dst);
+        fields::number(5, self.current, dst);
+        fields::number(6, self.total, dst);
+    }
+}
+
+/// Appends a frame. One that does not fit is a fault of this server, and answered as that.
+pub(super) fn append(message: &impl Payload, out: &mut BytesMut) {
+    if let Err(error) = codec::encode(message, out) {
+        tracing::error!(%error, "a frame was not sent");
+        let sorry = Reply::server(Code::ServerError, Code::ServerError.text());
+        if let Err(error) = codec::encode(&sorry, out) {
+            tracing::error!(%error, "nor was the error in its place");
         }
     }
 }
@@ -111,17 +117,13 @@ impl Outbound {
 mod tests {
     use super::*;
     use crate::codec::{MAX_FRAME, Split, split};
-    use crate::proto::{Base, Error};
+    use crate::proto::{Base, Error, ResNotify};
     use prost::Message;
-
-    fn page() -> Reply {
-        Reply::sync(&Default::default())
-    }
 
     /// The frames that would be written: their commands, and of notifies (currentID, totalID).
     fn taken(outbound: &mut Outbound) -> Vec<(u32, Option<(i64, i64)>)> {
-        let bytes = outbound.take();
-        outbound.written();
+        let mut bytes = BytesMut::new();
+        outbound.take(&mut bytes);
         frames(&bytes)
     }
 
@@ -147,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_come_before_the_notify() {
+    fn frames_come_before_the_notify() {
         let mut outbound = Outbound::default();
         outbound.notify(0, 1);
         outbound.push(&Reply::ping());
@@ -158,28 +160,25 @@ mod tests {
     fn a_page_that_has_caught_up_leaves_no_notify() {
         let mut outbound = Outbound::default();
         outbound.notify(0, 3);
-        outbound.page(&page(), 3, 3);
-        assert_eq!(taken(&mut outbound), [(20006, None)]);
+        outbound.page(3, 3);
+        assert_eq!(taken(&mut outbound), []);
     }
 
     #[test]
     fn what_was_stored_while_a_page_was_made_is_notified_after_it() {
         let mut outbound = Outbound::default();
         outbound.notify(0, 4);
-        outbound.page(&page(), 3, 3);
-        assert_eq!(taken(&mut outbound), [(20006, None), (20007, Some((3, 4)))]);
+        outbound.page(3, 3);
+        assert_eq!(taken(&mut outbound), [(20007, Some((3, 4)))]);
     }
 
     #[test]
     fn after_a_page_the_reader_is_where_it_ended_also_when_it_went_back() {
         let mut outbound = Outbound::default();
-        outbound.page(&page(), 50, 120);
-        outbound.page(&page(), 10, 120);
+        outbound.page(50, 120);
+        outbound.page(10, 120);
         outbound.notify(50, 121);
-        assert_eq!(
-            taken(&mut outbound),
-            [(20006, None), (20006, None), (20007, Some((10, 121)))]
-        );
+        assert_eq!(taken(&mut outbound), [(20007, Some((10, 121)))]);
     }
 
     #[test]
@@ -194,9 +193,8 @@ mod tests {
 
     #[test]
     fn a_reply_that_fits_no_frame_is_answered_all_the_same() {
-        let mut outbound = Outbound::default();
-        outbound.push(&Reply::server(Code::Ok, "x".repeat(MAX_FRAME)));
-        let bytes = outbound.take();
+        let mut bytes = BytesMut::new();
+        append(&Reply::server(Code::Ok, "x".repeat(MAX_FRAME)), &mut bytes);
         let error = Error::decode(&bytes[2..]).unwrap();
         assert_eq!((error.cmd, error.err_code), (90001, 90001));
     }

@@ -14,9 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use prost::encoding::encoded_len_varint;
+use bytes::BytesMut;
 
 use crate::config;
+use crate::proto::fields::{self, number_len, text_len};
 
 /// What an inbox entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -212,38 +213,39 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The field of a `ResSyncMsg` that entries stand in.
+    const TAG: u32 = 6;
+
     /// How many bytes this entry takes in a `ResSyncMsg` to `uid`: an offsetMsg with its field header.
     pub fn wire_len(&self, uid: i64) -> usize {
-        let message = &self.message;
-        let number = |n: i64| {
-            if n == 0 {
-                0
-            } else {
-                1 + encoded_len_varint(n.cast_unsigned())
-            }
-        };
-        let text = |t: &str| {
-            if t.is_empty() {
-                0
-            } else {
-                1 + prefixed(t.len())
-            }
-        };
-        let body = number(message.source)
-            + number(uid)
-            + number(message.group)
-            + text(message.kind.msg_type())
-            + text(&message.msg_id)
-            + text(&message.text)
-            + number(self.version)
-            + number(message.sent_at);
-        1 + prefixed(body)
+        fields::prefixed_len(Self::TAG, self.body_len(uid))
     }
-}
 
-/// A length-delimited value with its length in front.
-fn prefixed(len: usize) -> usize {
-    encoded_len_varint(len as u64) + len
+    fn body_len(&self, uid: i64) -> usize {
+        let message = &self.message;
+        number_len(1, message.source)
+            + number_len(2, uid)
+            + number_len(3, message.group)
+            + text_len(4, message.kind.msg_type())
+            + text_len(5, &message.msg_id)
+            + text_len(6, &message.text)
+            + number_len(7, self.version)
+            + number_len(8, message.sent_at)
+    }
+
+    /// Appends this entry to a `ResSyncMsg` to `uid`.
+    pub fn encode(&self, uid: i64, dst: &mut BytesMut) {
+        let message = &self.message;
+        fields::prefix(Self::TAG, self.body_len(uid), dst);
+        fields::number(1, message.source, dst);
+        fields::number(2, uid, dst);
+        fields::number(3, message.group, dst);
+        fields::text(4, message.kind.msg_type(), dst);
+        fields::text(5, &message.msg_id, dst);
+        fields::text(6, &message.text, dst);
+        fields::number(7, self.version, dst);
+        fields::number(8, message.sent_at, dst);
+    }
 }
 
 /// How much a page may hold.

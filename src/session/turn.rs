@@ -1,0 +1,45 @@
+//! A turn of a session: the frames that one read brought, and the answers to them.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+use super::{Session, outbound};
+use crate::proto::Payload;
+
+/// What a handler answers into.
+#[derive(Debug)]
+pub struct Turn<O> {
+    session: Arc<Session>,
+    /// What is not answered yet.
+    pub open: O,
+    pub(super) out: BytesMut,
+}
+
+impl<O: Default> Turn<O> {
+    /// `out` is what was not written before.
+    pub(super) fn new(session: &Arc<Session>, out: BytesMut) -> Self {
+        Turn {
+            session: Arc::clone(session),
+            open: O::default(),
+            out,
+        }
+    }
+
+    /// Whose turn it is.
+    pub fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// Answers a request. What bounds this is that the session stops reading while too much waits to be written.
+    pub fn reply(&mut self, reply: &impl Payload) {
+        outbound::append(reply, &mut self.out);
+    }
+
+    /// Answers with a page that ends at `end` of an inbox that goes to `total`. It moves this reader to `end`; when it
+    /// leaves something behind, a notify follows.
+    pub fn page(&mut self, page: &impl Payload, end: i64, total: i64) {
+        self.reply(page);
+        self.session.page(end, total);
+    }
+}
