@@ -1,9 +1,9 @@
 //! Who is where (uid to session), and from receivers to their sessions.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use parking_lot::Mutex;
 
 use crate::clock::Clock;

@@ -122,29 +122,33 @@ impl<H: Handler> Connection<H> {
 
     /// Waits for something to do. While too much waits to be written, reading is not among it.
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Event>> {
-        match self.session.poll_work(cx) {
-            Some(Work::Close) => return Poll::Ready(Ok(Event::Close)),
-            Some(Work::Write) => return Poll::Ready(Ok(Event::Write)),
-            None => {}
+        let work = self.session.poll_work(cx);
+        if work == Some(Work::Close) {
+            return Poll::Ready(Ok(Event::Close));
         }
         let unwritten = self.rest.as_ref().map_or(0, |rest| rest.unwritten.len());
-        if unwritten > 0 {
-            if let Poll::Ready(ready) = self.stream.poll_write_ready(cx) {
-                return Poll::Ready(ready.map(|()| Event::Write));
-            }
-            if self.is_congested(unwritten) {
-                self.session.timers.our_turn();
-                return Poll::Pending;
-            }
+        if unwritten > 0
+            && let Poll::Ready(ready) = self.stream.poll_write_ready(cx)
+        {
+            return Poll::Ready(ready.map(|()| Event::Write));
         }
-        let manager = &self.server.manager;
-        self.session.timers.peers_turn(|| manager.clock().now());
-        self.poll_read(cx)
+        if self.is_congested(unwritten) {
+            self.session.timers.our_turn();
+            return Poll::Pending;
+        }
+        // Before what others have queued: the answers go out in the same write.
+        let read = self.poll_read(cx);
+        if read.is_pending() && work == Some(Work::Write) {
+            return Poll::Ready(Ok(Event::Write));
+        }
+        read
     }
 
     /// Reads once: into the beginning of the frame that is there, or into a buffer that is held only as long as there is
     /// something to read.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Event>> {
+        let manager = &self.server.manager;
+        self.session.timers.peers_turn(|| manager.clock().now());
         let unread = self
             .rest
             .as_mut()

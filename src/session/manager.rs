@@ -1,11 +1,11 @@
 //! The sessions of one listener.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use parking_lot::Mutex;
 
 use super::{CloseReason, Deadlines, Session, SessionId};

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{ENTRY, Identity, Inbox, Receivers, State, body_size, id_size};
+use super::{ENTRY, Inbox, State, body_size, id_size};
 use crate::store::{Kind, Message, Retention, keep_ids_from};
 
 /// After so many steps the lock is given to others. A step may look up and remove a text and an id, all of them cold:
@@ -76,42 +76,84 @@ impl State {
     }
 
     /// The inbox of `uid` holds this message no more.
-    fn let_go(&mut self, uid: i64, message: &Message, keep_ids_from: i64) {
-        let scope = match message.kind {
-            Kind::P2p | Kind::Ack => uid,
-            Kind::Group => message.group,
-        };
-        let identity = Identity::of(message, scope);
-        if let Some(Receivers::Members { left, .. }) = self.sent.get_mut(&identity) {
-            *left = left.saturating_sub(1);
-            if *left > 0 {
+    fn let_go(&mut self, uid: i64, message: &Arc<Message>, keep_ids_from: i64) {
+        let scope = scope(uid, message);
+        if message.kind == Kind::Group
+            && let Some(group) = self.groups.get_mut(&scope)
+            && let Some(known) = group.ids.get_mut(message)
+        {
+            known.more.left = known.more.left.saturating_sub(1);
+            if known.more.left > 0 {
                 return;
             }
         }
         self.used = self.used.saturating_sub(body_size(message));
         if message.sent_at < keep_ids_from {
-            self.forget(&identity);
+            self.forget(scope, message);
         } else {
-            self.remembered.insert((message.sent_at, identity));
+            self.remember(scope, message);
         }
+    }
+
+    /// Keeps the id of a message that is gone.
+    fn remember(&mut self, scope: i64, message: &Message) {
+        let without_text = Arc::new(Message {
+            text: String::new(),
+            msg_id: message.msg_id.clone(),
+            ..*message
+        });
+        let known = match message.kind {
+            Kind::P2p | Kind::Ack => {
+                let inbox = self.inboxes.get_mut(&scope);
+                inbox.and_then(|inbox| Some(&mut inbox.ids.get_mut(message)?.message))
+            }
+            Kind::Group => {
+                let group = self.groups.get_mut(&scope);
+                group.and_then(|group| Some(&mut group.ids.get_mut(message)?.message))
+            }
+        };
+        if let Some(known) = known {
+            *known = Arc::clone(&without_text);
+        }
+        self.remembered_ever += 1;
+        let when = (message.sent_at, self.remembered_ever);
+        self.remembered.insert(when, (scope, without_text));
     }
 
     /// Forgets the oldest id that has outlived its message, if it is old enough.
     fn forget_oldest(&mut self, keep_ids_from: i64) -> bool {
-        let oldest = self.remembered.first();
-        if oldest.is_none_or(|(sent_at, _)| *sent_at >= keep_ids_from) {
+        let oldest = self.remembered.first_key_value();
+        if oldest.is_none_or(|((sent_at, _), _)| *sent_at >= keep_ids_from) {
             return false;
         }
-        if let Some((_, identity)) = self.remembered.pop_first() {
-            self.forget(&identity);
+        if let Some((_, (scope, message))) = self.remembered.pop_first() {
+            self.forget(scope, &message);
         }
         true
     }
 
-    /// The buckets that get free in the map stay for the ids to come: to make it smaller would take long.
-    fn forget(&mut self, identity: &Identity) {
-        self.sent.remove(identity);
-        self.used = self.used.saturating_sub(id_size(&identity.msg_id));
+    fn forget(&mut self, scope: i64, message: &Message) {
+        match message.kind {
+            Kind::P2p | Kind::Ack => {
+                if let Some(inbox) = self.inboxes.get_mut(&scope) {
+                    inbox.ids.forget(message);
+                }
+            }
+            Kind::Group => {
+                if let Some(group) = self.groups.get_mut(&scope) {
+                    group.ids.forget(message);
+                }
+            }
+        }
+        self.used = self.used.saturating_sub(id_size(&message.msg_id));
+    }
+}
+
+/// Where the id of a message in the inbox of `uid` stands: in that inbox, or in its group.
+fn scope(uid: i64, message: &Message) -> i64 {
+    match message.kind {
+        Kind::P2p | Kind::Ack => uid,
+        Kind::Group => message.group,
     }
 }
 
@@ -217,7 +259,9 @@ mod tests {
         assert_eq!(state.used, ids_left);
         assert_eq!(clean(&mut state, a_day + 1), 0);
         assert_eq!(state.used, one_left);
-        assert_eq!((state.sent.len(), state.remembered.len()), (2, 0));
+        let known: usize = state.inboxes.values().map(|inbox| inbox.ids.len()).sum();
+        assert_eq!((known, state.groups[&50].ids.len()), (2, 0));
+        assert_eq!(state.remembered.len(), 0);
         assert!(
             state
                 .inboxes
@@ -260,6 +304,5 @@ mod tests {
         send(&mut state, 2, "a");
         assert_eq!(state.owners.capacity(), 0);
         assert_eq!(clean(&mut state, i64::MAX), 0);
-        assert_eq!(size_of::<Receivers>(), 2 * size_of::<usize>());
     }
 }

@@ -1,10 +1,13 @@
 mod cleaning;
+mod ids;
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use hashbrown::hash_map::Entry as Slot;
+use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 
 use super::{
@@ -12,6 +15,7 @@ use super::{
     StoreFailed, User, Write,
 };
 use cleaning::Cleaning;
+use ids::Ids;
 
 /// What a map entry or a shared allocation takes beside its contents, in bytes, roughly.
 const OVERHEAD: usize = 64;
@@ -65,20 +69,21 @@ struct State {
     /// The groups that each user is or was a member of.
     groups_of: HashMap<i64, HashSet<i64>>,
     inboxes: HashMap<i64, Inbox>,
-    /// Every message that was stored, by what makes it the same one when it is sent again; also one that is removed,
-    /// until its id may be forgotten.
-    sent: HashMap<Identity, Receivers>,
     retention: Retention,
     /// Whose inboxes there are, so that a cleaning finds back to where it was. Empty when nothing is ever removed.
     owners: Vec<i64>,
-    /// The messages that are removed and whose ids are not, by when they were sent.
-    remembered: BTreeSet<(i64, Identity)>,
+    /// The messages that are removed and whose ids are not, by when they were sent; without their texts, and with whose
+    /// inbox they were in, or the group.
+    remembered: BTreeMap<(i64, u64), (i64, Arc<Message>)>,
+    /// Numbers those that are remembered.
+    remembered_ever: u64,
 }
 
 /// Its name is not kept: nothing asks for it.
 struct Group {
     /// Shared with the messages that went to just these members; replaced when one joins or quits.
     members: Members,
+    ids: Ids<Receivers>,
 }
 
 /// Behind a pointer of one word: there is one for each group message.
@@ -94,32 +99,44 @@ struct Inbox {
     read: i64,
     /// The highest version that stood in a page.
     delivered: i64,
-    /// The last commit that it grew in.
+    /// The messages that were for this user alone.
+    ids: Ids<()>,
+    /// The last commit that it grew in, and its place among those that did.
     grown_in: u64,
+    grown_at: usize,
 }
 
-#[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Identity {
-    kind: Kind,
-    source: i64,
-    /// The receiver, or the group.
-    scope: i64,
-    msg_id: Box<str>,
-}
-
-enum Receivers {
-    /// The scope is the receiver.
-    Scope,
-    Members {
-        members: Members,
-        /// So many inboxes still hold it.
-        left: u32,
-    },
+/// Who got a group message.
+struct Receivers {
+    members: Members,
+    /// So many inboxes still hold it.
+    left: u32,
 }
 
 impl Inbox {
     fn total(&self) -> i64 {
         self.removed + self.entries.len().cast_signed() as i64
+    }
+
+    fn level(&self, uid: i64) -> Level {
+        Level {
+            uid,
+            read: self.read,
+            total: self.total(),
+        }
+    }
+
+    /// Appends an entry; `grown` has one level for each inbox that grew in this commit.
+    fn append(&mut self, uid: i64, message: Arc<Message>, commit: u64, grown: &mut Vec<Level>) {
+        self.entries.push_back(message);
+        let level = self.level(uid);
+        match grown.get_mut(self.grown_at) {
+            Some(known) if self.grown_in == commit => *known = level,
+            _ => {
+                (self.grown_in, self.grown_at) = (commit, grown.len());
+                grown.push(level);
+            }
+        }
     }
 }
 
@@ -139,7 +156,7 @@ impl MemoryStore {
 }
 
 impl State {
-    fn apply(&mut self, write: Write, grown: &mut Vec<i64>) -> Result<(), Rejected> {
+    fn apply(&mut self, write: Write, grown: &mut Vec<Level>) -> Result<(), Rejected> {
         match write {
             Write::P2p { target, message } => self.deliver(target, message, grown),
             Write::Ack { target, message } => {
@@ -172,6 +189,7 @@ impl State {
                     group,
                     Group {
                         members: Arc::new(vec![owner]),
+                        ids: Ids::default(),
                     },
                 );
                 self.groups_of.entry(owner).or_default().insert(group);
@@ -191,11 +209,7 @@ impl State {
 
     /// Counts `bytes` as used, if there is room for them.
     fn take(&mut self, bytes: usize) -> Result<(), Rejected> {
-        let used = self.used.saturating_add(bytes);
-        if used > self.limit {
-            return Err(Rejected::Full);
-        }
-        self.used = used;
+        self.used = with_room(self.used, bytes, self.limit)?;
         Ok(())
     }
 
@@ -203,70 +217,72 @@ impl State {
         &mut self,
         target: i64,
         message: Arc<Message>,
-        grown: &mut Vec<i64>,
+        grown: &mut Vec<Level>,
     ) -> Result<(), Rejected> {
-        let identity = Identity::of(&message, target);
-        if self.sent.contains_key(&identity) {
+        let size = body_size(&message) + id_size(&message.msg_id) + ENTRY;
+        let inbox = match self.inboxes.entry(target) {
+            Slot::Occupied(inbox) => inbox.into_mut(),
+            Slot::Vacant(place) => {
+                // Who is refused leaves no inbox behind.
+                with_room(self.used, size + NEW_INBOX, self.limit)?;
+                self.used += NEW_INBOX;
+                place.insert(Inbox::default())
+            }
+        };
+        let Some(place) = inbox.ids.place(&message) else {
             return Ok(());
-        }
-        self.take(body_size(&message) + id_size(&message.msg_id) + self.entry_size(target))?;
+        };
+        self.used = with_room(self.used, size, self.limit)?;
         self.newest = self.newest.max(message.sent_at);
-        self.sent.insert(identity, Receivers::Scope);
-        self.append(target, message, grown);
+        place.note(Arc::clone(&message), ());
+        self.ledger.stored += 1;
+        if !self.retention.is_off() && inbox.total() == 0 {
+            self.owners.push(target);
+        }
+        inbox.append(target, message, self.commit, grown);
         Ok(())
     }
 
     fn deliver_to_group(
         &mut self,
         message: Arc<Message>,
-        grown: &mut Vec<i64>,
+        grown: &mut Vec<Level>,
     ) -> Result<(), Rejected> {
-        let group = self
-            .groups
-            .get(&message.group)
+        let State {
+            groups, inboxes, ..
+        } = self;
+        let group = groups
+            .get_mut(&message.group)
             .ok_or(Rejected::NoSuchGroup)?;
         if !group.members.contains(&message.source) {
             return Err(Rejected::NotAMember);
         }
-        let identity = Identity::of(&message, message.group);
-        if self.sent.contains_key(&identity) {
+        let Some(place) = group.ids.place(&message) else {
             return Ok(());
-        }
-        let members = Arc::clone(&group.members);
-        let entries: usize = members.iter().map(|&uid| self.entry_size(uid)).sum();
-        self.take(body_size(&message) + id_size(&message.msg_id) + entries)?;
-        self.newest = self.newest.max(message.sent_at);
-        for &uid in members.iter() {
-            self.append(uid, Arc::clone(&message), grown);
-        }
-        let left = u32::try_from(members.len()).unwrap_or(u32::MAX);
-        self.sent
-            .insert(identity, Receivers::Members { members, left });
-        Ok(())
-    }
-
-    fn append(&mut self, uid: i64, message: Arc<Message>, grown: &mut Vec<i64>) {
-        let is_cleaned = !self.retention.is_off();
-        let inbox = self.inboxes.entry(uid).or_default();
-        if is_cleaned && inbox.total() == 0 {
-            self.owners.push(uid);
-        }
-        inbox.entries.push_back(message);
-        self.ledger.stored += 1;
-        if inbox.grown_in != self.commit {
-            inbox.grown_in = self.commit;
-            grown.push(uid);
-        }
-    }
-
-    /// What one more entry takes in the inbox of `uid`.
-    fn entry_size(&self, uid: i64) -> usize {
-        let new = if self.inboxes.contains_key(&uid) {
-            0
-        } else {
-            NEW_INBOX
         };
-        ENTRY + new
+        let entries = group.members.iter().map(|uid| {
+            let new = if inboxes.contains_key(uid) {
+                0
+            } else {
+                NEW_INBOX
+            };
+            ENTRY + new
+        });
+        let size = body_size(&message) + id_size(&message.msg_id) + entries.sum::<usize>();
+        self.used = with_room(self.used, size, self.limit)?;
+        self.newest = self.newest.max(message.sent_at);
+        let members = Arc::clone(&group.members);
+        let left = u32::try_from(members.len()).unwrap_or(u32::MAX);
+        self.ledger.stored += members.len() as u64;
+        for &uid in members.iter() {
+            let inbox = inboxes.entry(uid).or_default();
+            if !self.retention.is_off() && inbox.total() == 0 {
+                self.owners.push(uid);
+            }
+            inbox.append(uid, Arc::clone(&message), self.commit, grown);
+        }
+        place.note(message, Receivers { members, left });
+        Ok(())
     }
 
     /// What one more group takes for `uid`.
@@ -280,11 +296,13 @@ impl State {
     }
 
     fn level(&self, uid: i64) -> Level {
-        let (read, total) = self
-            .inboxes
-            .get(&uid)
-            .map_or((0, 0), |i| (i.read, i.total()));
-        Level { uid, read, total }
+        let nothing = Level {
+            uid,
+            read: 0,
+            total: 0,
+        };
+        let inbox = self.inboxes.get(&uid);
+        inbox.map_or(nothing, |inbox| inbox.level(uid))
     }
 
     fn join(&mut self, gid: i64, uid: i64, most: usize) -> Result<(), Rejected> {
@@ -304,43 +322,33 @@ impl State {
         {
             self.take(self.membership_size(uid))?;
         }
-        self.groups.insert(gid, Group { members });
+        if let Some(group) = self.groups.get_mut(&gid) {
+            group.members = members;
+        }
         self.groups_of.entry(uid).or_default().insert(gid);
         Ok(())
     }
 
     /// Whether `uid` got a message of that id from `source`, alone or as a member of a group.
     fn has_received(&self, uid: i64, source: i64, msg_id: &str) -> bool {
-        let find = |kind, scope| {
-            self.sent.get(&Identity {
-                kind,
-                source,
-                scope,
-                msg_id: msg_id.into(),
-            })
-        };
-        if find(Kind::P2p, uid).is_some() {
+        let inbox = self.inboxes.get(&uid);
+        if inbox.is_some_and(|inbox| inbox.ids.get(Kind::P2p, source, msg_id).is_some()) {
             return true;
         }
         let groups = self.groups_of.get(&uid).into_iter().flatten();
         groups
-            .filter_map(|&group| find(Kind::Group, group))
-            .any(|receivers| match receivers {
-                Receivers::Members { members, .. } => members.contains(&uid),
-                Receivers::Scope => false,
-            })
+            .filter_map(|group| self.groups.get(group)?.ids.get(Kind::Group, source, msg_id))
+            .any(|known| known.more.members.contains(&uid))
     }
 }
 
-impl Identity {
-    fn of(message: &Message, scope: i64) -> Self {
-        Identity {
-            kind: message.kind,
-            source: message.source,
-            scope,
-            msg_id: message.msg_id.as_str().into(),
-        }
+/// What is used with `bytes` more, if there is room for them.
+fn with_room(used: usize, bytes: usize, limit: usize) -> Result<usize, Rejected> {
+    let used = used.saturating_add(bytes);
+    if used > limit {
+        return Err(Rejected::Full);
     }
+    Ok(used)
 }
 
 /// What a message takes that is gone with its last entry.
@@ -348,10 +356,9 @@ fn body_size(message: &Message) -> usize {
     size_of::<Message>() + message.text.len()
 }
 
-/// What a message takes until its id is forgotten: the id stands twice, in the message or, when that is gone, among
-/// those that are still remembered.
+/// What a message takes until its id is forgotten: without its text, and its place among the ids.
 fn id_size(msg_id: &str) -> usize {
-    2 * msg_id.len() + 3 * OVERHEAD
+    msg_id.len() + 3 * OVERHEAD
 }
 
 #[async_trait]
@@ -376,7 +383,6 @@ impl Store for MemoryStore {
                     }
                 }
                 if writes.len() == 0 {
-                    let grown = grown.into_iter().map(|uid| state.level(uid)).collect();
                     return Ok(Committed { results, grown });
                 }
             }

@@ -1,0 +1,102 @@
+//! The ids of the messages that went to one inbox or one group: what makes a message the same one when it is sent again.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use hashbrown::DefaultHashBuilder;
+use hashbrown::hash_table::{Entry, HashTable, VacantEntry};
+
+use crate::store::{Kind, Message};
+
+/// Messages by their kind, sender and id. A message stands here also when it is removed, until its id may be forgotten.
+pub(super) struct Ids<T> {
+    known: HashTable<Known<T>>,
+    hasher: DefaultHashBuilder,
+}
+
+impl<T> Default for Ids<T> {
+    fn default() -> Self {
+        Ids {
+            known: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+        }
+    }
+}
+
+/// A message that was stored.
+pub(super) struct Known<T> {
+    /// Kept, since to find it out again for all of them when the table grows would mean to look at every message.
+    hash: u64,
+    pub message: Arc<Message>,
+    /// What else is known of it.
+    pub more: T,
+}
+
+impl<T> Known<T> {
+    fn is(&self, (kind, source, msg_id): (Kind, i64, &str)) -> bool {
+        let message = &self.message;
+        message.source == source && message.msg_id == msg_id && message.kind == kind
+    }
+}
+
+/// Where a new message is to be noted.
+pub(super) struct Place<'a, T> {
+    hash: u64,
+    vacant: VacantEntry<'a, Known<T>>,
+}
+
+impl<T> Place<'_, T> {
+    pub fn note(self, message: Arc<Message>, more: T) {
+        let hash = self.hash;
+        self.vacant.insert(Known {
+            hash,
+            message,
+            more,
+        });
+    }
+}
+
+impl<T> Ids<T> {
+    fn hash(&self, id: (Kind, i64, &str)) -> u64 {
+        self.hasher.hash_one(id)
+    }
+
+    /// The place of a message that was never here.
+    pub fn place(&mut self, message: &Message) -> Option<Place<'_, T>> {
+        let id = (message.kind, message.source, message.msg_id.as_str());
+        let hash = self.hash(id);
+        match self
+            .known
+            .entry(hash, |known| known.is(id), |known| known.hash)
+        {
+            Entry::Occupied(_) => None,
+            Entry::Vacant(vacant) => Some(Place { hash, vacant }),
+        }
+    }
+
+    pub fn get(&self, kind: Kind, source: i64, msg_id: &str) -> Option<&Known<T>> {
+        let id = (kind, source, msg_id);
+        self.known.find(self.hash(id), |known| known.is(id))
+    }
+
+    pub fn get_mut(&mut self, message: &Message) -> Option<&mut Known<T>> {
+        let id = (message.kind, message.source, message.msg_id.as_str());
+        let hash = self.hash(id);
+        self.known.find_mut(hash, |known| known.is(id))
+    }
+
+    /// Forgets a message. The buckets that get free stay for those to come: to make the table smaller would take long.
+    pub fn forget(&mut self, message: &Message) {
+        let id = (message.kind, message.source, message.msg_id.as_str());
+        let hash = self.hash(id);
+        if let Ok(found) = self.known.find_entry(hash, |known| known.is(id)) {
+            found.remove();
+        }
+    }
+
+    /// How many there are.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+}
