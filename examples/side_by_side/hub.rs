@@ -1,12 +1,12 @@
 //! What the mock knows: inboxes, read marks, who is connected. One thread has it all, so nothing is locked.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{BufMut, BytesMut};
+use hashbrown::{HashMap, HashSet};
 use imd::codec::{self, MAX_FRAME};
 use imd::proto::{
     Base, Cmd, Error, Payload, ReqLogin, ReqSendGroupMsg, ReqSendP2pMsg, ReqSyncMsg, ResNotify,
@@ -29,6 +29,7 @@ pub struct Hub {
     users: HashMap<i64, User>,
     /// The members of the one group there is.
     pub members: Vec<i64>,
+    group_ids: HashSet<(i64, String)>,
     /// Read marks that the log has not got yet.
     marks: Vec<(i64, i64)>,
     keeps_marks: bool,
@@ -39,6 +40,8 @@ pub struct Hub {
 struct User {
     /// The entry of version n is at n - 1.
     inbox: Vec<Rc<Message>>,
+    /// Who sent what: the contract does not let a message that is sent again be stored again.
+    ids: HashSet<(i64, String)>,
     read: i64,
     /// The newest version that the log was given; without a log, none.
     promised: i64,
@@ -131,6 +134,9 @@ impl Hub {
                     text: request.msg,
                     sent_at: now,
                 });
+                if !self.group_ids.insert((uid, message.id.clone())) {
+                    return;
+                }
                 let members = std::mem::take(&mut self.members);
                 for &member in &members {
                     self.deliver(member, Rc::clone(&message));
@@ -148,6 +154,9 @@ impl Hub {
 
     fn deliver(&mut self, target: i64, message: Rc<Message>) {
         let user = self.user(target);
+        if message.group == 0 && !user.ids.insert((message.source, message.id.clone())) {
+            return;
+        }
         user.inbox.push(message);
         user.news = true;
         if let Some(task) = user.task.take() {

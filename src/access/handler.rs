@@ -27,11 +27,11 @@ impl AccessHandler {
         match command {
             Command::Ping(request) => {
                 let reply = services.ping(turn.session(), uid, &request);
-                turn.open.push(Answer::Now(reply));
+                turn.open.push(Answer::now(reply));
             }
-            Command::P2p(request) => turn.open.push(services.send_p2p(uid, request).await),
-            Command::Group(request) => turn.open.push(services.send_group(uid, request)),
-            Command::Ack(request) => turn.open.push(services.accept(uid, request)),
+            Command::P2p(mut request) => turn.open.push(services.send_p2p(uid, &mut request).await),
+            Command::Group(mut request) => turn.open.push(services.send_group(uid, &mut request)),
+            Command::Ack(mut request) => turn.open.push(services.accept(uid, &mut request)),
             Command::Sync(request) => {
                 // A sync sees the sends before it.
                 self.finish(turn).await;
@@ -42,7 +42,8 @@ impl AccessHandler {
             }
             Command::Login(request) => {
                 self.finish(turn).await;
-                let reply = services.login(turn.session(), request).await;
+                // In a box: the turns that come after it should not carry the room for it.
+                let reply = Box::pin(services.login(turn.session(), request)).await;
                 turn.reply(&reply);
             }
             Command::Logout(request) => {
@@ -69,13 +70,13 @@ impl Handler for AccessHandler {
         match Command::decode(frame, Place::Access) {
             Err(bad) => {
                 tracing::debug!(session = %session.id(), uid = session.uid(), error = %bad, "bad frame");
-                turn.open.push(Answer::Now(bad.reply()));
+                turn.open.push(Answer::now(bad.reply()));
             }
             Ok((command, needs_login)) => match session.uid() {
                 None if needs_login => {
                     let refusal = Refusal::plain(Code::NotLoggedIn);
                     let reply = self.services.refuse(command.reply(), refusal);
-                    turn.open.push(Answer::Now(reply));
+                    turn.open.push(Answer::now(reply));
                 }
                 uid => {
                     self.execute(turn, command, uid.unwrap_or_default()).await;

@@ -4,18 +4,31 @@ use std::sync::atomic::Ordering;
 use bytes::BytesMut;
 
 use super::{Refusal, Services};
-use crate::proto::{
-    Cmd, Code, Payload, Reply, ReqAcceptP2pMsgAck, ReqSendGroupMsg, ReqSendP2pMsg, fields,
-};
+use crate::proto::fields::Fields;
+use crate::proto::{Cmd, Code, Payload, Reply, ReqAcceptP2pMsgAck, ReqSendGroupMsg, ReqSendP2pMsg};
 use crate::store::{Committed, Level, Message, Write};
 
 /// What a service says to a request.
 #[derive(Debug)]
 pub enum Answer {
-    /// This, now.
-    Now(Reply),
+    /// This, now. In a box: most answers are the other one, which is small.
+    Now(Box<Reply>),
     /// 0, once it is stored; its refusal otherwise.
     WhenStored(Entrusted),
+}
+
+impl Answer {
+    /// This reply, now.
+    pub fn now(reply: Reply) -> Self {
+        Answer::Now(Box::new(reply))
+    }
+
+    fn write(&self) -> Option<Write> {
+        match self {
+            Answer::Now(_) => None,
+            Answer::WhenStored(entrusted) => Some(entrusted.write()),
+        }
+    }
 }
 
 /// What a request has brought to be stored. As an answer it is 0, with the request's ids.
@@ -44,10 +57,7 @@ pub enum Entrusted {
 
 /// The answers to the requests of one read, in their order, and all that has to be stored for them.
 #[derive(Debug, Default)]
-pub struct Batch {
-    answers: Vec<Answer>,
-    writes: Vec<Write>,
-}
+pub struct Batch(Vec<Answer>);
 
 /// A batch when everything of it is stored or refused.
 #[derive(Debug)]
@@ -61,20 +71,17 @@ pub struct Settled {
 impl Batch {
     /// Adds the next answer.
     pub fn push(&mut self, answer: Answer) {
-        if let Answer::WhenStored(entrusted) = &answer {
-            self.writes.push(entrusted.write());
-        }
-        self.answers.push(answer);
+        self.0.push(answer);
     }
 
     /// How many answers it holds.
     pub fn len(&self) -> usize {
-        self.answers.len()
+        self.0.len()
     }
 
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
-        self.answers.is_empty()
+        self.0.is_empty()
     }
 }
 
@@ -118,17 +125,17 @@ impl Payload for Entrusted {
     fn encode_payload(&self, dst: &mut BytesMut) {
         match self {
             Entrusted::P2p { target, message } => {
-                fields::done(Cmd::SendP2PMsg, dst);
-                fields::number(5, message.source, dst);
-                fields::number(6, *target, dst);
-                fields::text(7, &message.msg_id, dst);
+                let mut fields = Fields::done(Cmd::SendP2PMsg, dst);
+                fields.number(5, message.source);
+                fields.number(6, *target);
+                fields.text(7, &message.msg_id);
             }
             Entrusted::Group { message } => {
-                fields::done(Cmd::SendGroupMsg, dst);
-                fields::number(5, message.group, dst);
-                fields::text(6, &message.msg_id, dst);
+                let mut fields = Fields::done(Cmd::SendGroupMsg, dst);
+                fields.number(5, message.group);
+                fields.text(6, &message.msg_id);
             }
-            Entrusted::Ack { .. } => fields::done(Cmd::AcceptP2PMsgAck, dst),
+            Entrusted::Ack { .. } => drop(Fields::done(Cmd::AcceptP2PMsgAck, dst)),
         }
     }
 }
@@ -145,10 +152,9 @@ impl Payload for Answer {
 impl Services {
     /// Stores what a batch has to store, as one commit, and says how to answer.
     pub async fn settle(&self, batch: Batch) -> Settled {
-        let Batch {
-            mut answers,
-            writes,
-        } = batch;
+        let Batch(mut answers) = batch;
+        let mut writes = Vec::with_capacity(answers.len());
+        writes.extend(answers.iter().filter_map(Answer::write));
         if writes.is_empty() {
             let grown = Vec::new();
             return Settled { answers, grown };
@@ -171,7 +177,7 @@ impl Services {
                 (None, Some(failed)) => failed.clone(),
                 (None, None) => Refusal::plain(Code::ServerError),
             };
-            *answer = Answer::Now(self.refuse(entrusted.reply(), refusal));
+            *answer = Answer::now(self.refuse(entrusted.reply(), refusal));
         }
         Settled { answers, grown }
     }

@@ -4,8 +4,9 @@ use bytes::BytesMut;
 
 use super::{Answer, Entrusted, Refusal, Services};
 use crate::codec::MAX_FRAME;
+use crate::proto::fields::Fields;
 use crate::proto::{
-    Cmd, Payload, Reply, ReqAcceptP2pMsgAck, ReqSendGroupMsg, ReqSendP2pMsg, ReqSyncMsg, fields,
+    Cmd, Payload, Reply, ReqAcceptP2pMsgAck, ReqSendGroupMsg, ReqSendP2pMsg, ReqSyncMsg,
 };
 use crate::store::{Kind, Message, Page, PageLimit, StoreFailed};
 
@@ -71,43 +72,32 @@ impl Synced {
 
 impl Payload for Synced {
     fn encode_payload(&self, dst: &mut BytesMut) {
-        fields::done(Cmd::SyncMsg, dst);
-        fields::number(5, self.page.current, dst);
+        let mut fields = Fields::done(Cmd::SyncMsg, dst);
+        fields.number(5, self.page.current);
         for entry in &self.page.entries {
-            entry.encode(self.uid, dst);
+            entry.write(self.uid, &mut fields);
         }
-        fields::number(7, self.page.total, dst);
+        fields.number(7, self.page.total);
     }
 }
 
 impl Services {
     /// 20003: a message from `uid` to one user.
-    pub async fn send_p2p(&self, uid: i64, mut request: ReqSendP2pMsg) -> Answer {
-        let text = std::mem::take(&mut request.msg);
-        let target = request.target_uid;
-        let checked = self
-            .check_p2p(uid, &request, target, text.len())
-            .await
-            .map(|()| {
-                self.fill_in_id(&mut request.msg_id);
-                let msg_id = std::mem::take(&mut request.msg_id);
-                self.message(Kind::P2p, uid, 0, msg_id, text)
-            });
-        match checked {
-            Ok(message) => Answer::WhenStored(Entrusted::P2p { target, message }),
-            Err(error) => Answer::Now(self.refuse(Reply::p2p(&request), error.into())),
+    pub async fn send_p2p(&self, uid: i64, request: &mut ReqSendP2pMsg) -> Answer {
+        if let Err(error) = self.check_p2p(uid, request).await {
+            return Answer::now(self.refuse(Reply::p2p(request), error.into()));
         }
+        let text = std::mem::take(&mut request.msg);
+        Answer::WhenStored(Entrusted::P2p {
+            target: request.target_uid,
+            message: self.message(Kind::P2p, uid, 0, &mut request.msg_id, text),
+        })
     }
 
-    async fn check_p2p(
-        &self,
-        uid: i64,
-        request: &ReqSendP2pMsg,
-        target: i64,
-        len: usize,
-    ) -> Result<(), MessageError> {
+    async fn check_p2p(&self, uid: i64, request: &ReqSendP2pMsg) -> Result<(), MessageError> {
+        let target = request.target_uid;
         check_uid(uid, request.source_uid)?;
-        self.check_sizes(("targetUID", target), &request.msg_id, len)?;
+        self.check_sizes(("targetUID", target), &request.msg_id, request.msg.len())?;
         if !self.is_admitted(target).await? {
             return Err(MessageError::NoSuchUser(target));
         }
@@ -115,35 +105,29 @@ impl Services {
     }
 
     /// 20005: a message from `uid` to every member of a group.
-    pub fn send_group(&self, uid: i64, mut request: ReqSendGroupMsg) -> Answer {
-        let text = std::mem::take(&mut request.msg);
+    pub fn send_group(&self, uid: i64, request: &mut ReqSendGroupMsg) -> Answer {
         let group = request.group_id;
-        let checked = check_uid(uid, request.source_uid)
-            .and_then(|()| self.check_sizes(("groupID", group), &request.msg_id, text.len()))
-            .map(|()| {
-                self.fill_in_id(&mut request.msg_id);
-                let msg_id = std::mem::take(&mut request.msg_id);
-                self.message(Kind::Group, uid, group, msg_id, text)
-            });
-        match checked {
-            Ok(message) => Answer::WhenStored(Entrusted::Group { message }),
-            Err(error) => Answer::Now(self.refuse(Reply::group(&request), error.into())),
+        let checked = check_uid(uid, request.source_uid).and_then(|()| {
+            self.check_sizes(("groupID", group), &request.msg_id, request.msg.len())
+        });
+        if let Err(error) = checked {
+            return Answer::now(self.refuse(Reply::group(request), error.into()));
         }
+        let text = std::mem::take(&mut request.msg);
+        let message = self.message(Kind::Group, uid, group, &mut request.msg_id, text);
+        Answer::WhenStored(Entrusted::Group { message })
     }
 
     /// 20004: `uid` accepts a message that it got.
-    pub fn accept(&self, uid: i64, mut request: ReqAcceptP2pMsgAck) -> Answer {
+    pub fn accept(&self, uid: i64, request: &mut ReqAcceptP2pMsgAck) -> Answer {
         let target = request.source_uid;
         let checked = check_uid(uid, request.target_uid)
             .and_then(|()| self.check_sizes(("sourceUID", target), &request.msg_id, 0));
-        match checked {
-            Ok(()) => {
-                let msg_id = std::mem::take(&mut request.msg_id);
-                let message = self.message(Kind::Ack, uid, 0, msg_id, String::new());
-                Answer::WhenStored(Entrusted::Ack { target, message })
-            }
-            Err(error) => Answer::Now(Refusal::from(error).into_reply(Reply::ack(&request))),
+        if let Err(error) = checked {
+            return Answer::now(Refusal::from(error).into_reply(Reply::ack(request)));
         }
+        let message = self.message(Kind::Ack, uid, 0, &mut request.msg_id, String::new());
+        Answer::WhenStored(Entrusted::Ack { target, message })
     }
 
     /// 20006: what is newer than `currentID` in the inbox of `uid`.
@@ -191,20 +175,19 @@ impl Services {
         Ok(())
     }
 
-    fn fill_in_id(&self, msg_id: &mut String) {
-        if msg_id.is_empty() {
-            *msg_id = self.ids.next_id().to_string();
-        }
-    }
-
+    /// The message that is stored; without an id, it gets one.
     fn message(
         &self,
         kind: Kind,
         source: i64,
         group: i64,
-        msg_id: String,
+        msg_id: &mut String,
         text: String,
     ) -> Arc<Message> {
+        let mut msg_id = std::mem::take(msg_id);
+        if msg_id.is_empty() {
+            msg_id = self.ids.next_id().to_string();
+        }
         Arc::new(Message {
             kind,
             source,

@@ -3,7 +3,8 @@ use std::task::Waker;
 use bytes::BytesMut;
 
 use crate::codec;
-use crate::proto::{Cmd, Code, Payload, Reply, fields};
+use crate::proto::fields::Fields;
+use crate::proto::{Cmd, Code, Payload, Reply};
 
 /// What others have for a session to write.
 #[derive(Default)]
@@ -96,9 +97,9 @@ impl Outbound {
 /// As a [`ResNotify`](crate::proto::ResNotify).
 impl Payload for Pending {
     fn encode_payload(&self, dst: &mut BytesMut) {
-        fields::done(Cmd::Notify, dst);
-        fields::number(5, self.current, dst);
-        fields::number(6, self.total, dst);
+        let mut fields = Fields::done(Cmd::Notify, dst);
+        fields.number(5, self.current);
+        fields.number(6, self.total);
     }
 }
 

@@ -13,11 +13,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::BytesMut;
-
 use crate::config;
-use crate::proto::fields::{self, number_len, text_len};
+use crate::proto::fields::{Fields, number_len, prefixed_len, text_len};
+use async_trait::async_trait;
 
 /// What an inbox entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -218,7 +216,7 @@ impl Entry {
 
     /// How many bytes this entry takes in a `ResSyncMsg` to `uid`: an offsetMsg with its field header.
     pub fn wire_len(&self, uid: i64) -> usize {
-        fields::prefixed_len(Self::TAG, self.body_len(uid))
+        prefixed_len(Self::TAG, self.body_len(uid))
     }
 
     fn body_len(&self, uid: i64) -> usize {
@@ -234,17 +232,17 @@ impl Entry {
     }
 
     /// Appends this entry to a `ResSyncMsg` to `uid`.
-    pub fn encode(&self, uid: i64, dst: &mut BytesMut) {
+    pub fn write(&self, uid: i64, fields: &mut Fields<'_>) {
         let message = &self.message;
-        fields::prefix(Self::TAG, self.body_len(uid), dst);
-        fields::number(1, message.source, dst);
-        fields::number(2, uid, dst);
-        fields::number(3, message.group, dst);
-        fields::text(4, message.kind.msg_type(), dst);
-        fields::text(5, &message.msg_id, dst);
-        fields::text(6, &message.text, dst);
-        fields::number(7, self.version, dst);
-        fields::number(8, message.sent_at, dst);
+        fields.prefix(Self::TAG, self.body_len(uid));
+        fields.number(1, message.source);
+        fields.number(2, uid);
+        fields.number(3, message.group);
+        fields.text(4, message.kind.msg_type());
+        fields.text(5, &message.msg_id);
+        fields.text(6, &message.text);
+        fields.number(7, self.version);
+        fields.number(8, message.sent_at);
     }
 }
 

@@ -29,6 +29,9 @@ const ENTRY: usize = 2 * size_of::<Arc<Message>>();
 /// What a user's first group takes more than a later one.
 const NEW_MEMBER: usize = 192;
 
+/// So many entries a page has mostly at the most.
+const USUAL_PAGE: usize = 64;
+
 /// After so many entries the lock is given to others, also in the middle of a batch.
 const TURN: u64 = 4_096;
 
@@ -414,10 +417,11 @@ impl Store for MemoryStore {
             limit.entries
         };
         let mut room = limit.bytes;
-        let mut entries = Vec::new();
         let start = current;
         let skipped = usize::try_from(start - inbox.removed).unwrap_or(usize::MAX);
-        for message in inbox.entries.iter().skip(skipped).take(most) {
+        let found = inbox.entries.iter().skip(skipped).take(most);
+        let mut entries = Vec::with_capacity(found.len().min(USUAL_PAGE));
+        for message in found {
             let entry = Entry {
                 version: current + 1,
                 message: Arc::clone(message),
