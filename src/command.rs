@@ -1,10 +1,10 @@
 //! What a client can ask: one table, and the frame that says it.
 
-use prost::Message;
+use prost::encoding::decode_varint;
 
 use crate::proto::{
-    Base, Cmd, Code, Reply, ReqAcceptP2pMsgAck, ReqAccessServer, ReqLogin, ReqLogout, ReqPing,
-    ReqSendGroupMsg, ReqSendP2pMsg, ReqSyncMsg, decode_lossy,
+    Cmd, Code, Flat, Form, Reply, ReqAcceptP2pMsgAck, ReqAccessServer, ReqLogin, ReqLogout,
+    ReqPing, ReqSendGroupMsg, ReqSendP2pMsg, ReqSyncMsg, Undecodable,
 };
 
 /// A request, decoded. No `Debug`: it holds tokens and texts, which must not reach a log.
@@ -40,42 +40,123 @@ struct Row {
     cmd: Cmd,
     place: Place,
     needs_login: bool,
-    decode: fn(&[u8]) -> Result<Command, prost::DecodeError>,
+    /// Of its fields.
+    forms: &'static [Form],
+    read: fn(&Flat<'_>) -> Command,
 }
 
 const fn row(
     cmd: Cmd,
     place: Place,
     needs_login: bool,
-    decode: fn(&[u8]) -> Result<Command, prost::DecodeError>,
+    forms: &'static [Form],
+    read: fn(&Flat<'_>) -> Command,
 ) -> Row {
     Row {
         cmd,
         place,
         needs_login,
-        decode,
+        forms,
+        read,
     }
 }
 
-/// The commands a client can send.
+const N: Form = Form::Number;
+const T: Form = Form::Text;
+
+/// The commands a client can send. What `cmdStr` says (field 2) is not needed.
 #[rustfmt::skip]
-const TABLE: [Row; 8] = [
-    row(Cmd::ReqAccessServer, Place::Gateway, false, |f| decode_lossy(f).map(Command::SelectAccess)),
-    row(Cmd::Login,           Place::Access,  false, |f| decode_lossy(f).map(Command::Login)),
-    row(Cmd::Ping,            Place::Access,  true,  |f| decode_lossy(f).map(Command::Ping)),
-    row(Cmd::SendP2PMsg,      Place::Access,  true,  |f| decode_lossy(f).map(Command::P2p)),
-    row(Cmd::AcceptP2PMsgAck, Place::Access,  true,  |f| decode_lossy(f).map(Command::Ack)),
-    row(Cmd::SendGroupMsg,    Place::Access,  true,  |f| decode_lossy(f).map(Command::Group)),
-    row(Cmd::SyncMsg,         Place::Access,  true,  |f| decode_lossy(f).map(Command::Sync)),
-    row(Cmd::Logout,          Place::Access,  true,  |f| decode_lossy(f).map(Command::Logout)),
+static TABLE: [Row; 8] = [
+    row(Cmd::ReqAccessServer, Place::Gateway, false, &[N, T],             select_access),
+    row(Cmd::Login,           Place::Access,  false, &[N, T, N, T],       login),
+    row(Cmd::Ping,            Place::Access,  true,  &[N, T, N],          ping),
+    row(Cmd::SendP2PMsg,      Place::Access,  true,  &[N, T, N, N, T, T], p2p),
+    row(Cmd::AcceptP2PMsgAck, Place::Access,  true,  &[N, T, N, N, T],    ack),
+    row(Cmd::SendGroupMsg,    Place::Access,  true,  &[N, T, N, N, T, T], group),
+    row(Cmd::SyncMsg,         Place::Access,  true,  &[N, T, N, N, N],    sync),
+    row(Cmd::Logout,          Place::Access,  true,  &[N, T, N],          logout),
 ];
+
+fn select_access(fields: &Flat<'_>) -> Command {
+    Command::SelectAccess(ReqAccessServer {
+        cmd: fields.small(1),
+        ..Default::default()
+    })
+}
+
+fn login(fields: &Flat<'_>) -> Command {
+    Command::Login(ReqLogin {
+        cmd: fields.small(1),
+        uid: fields.number(3),
+        token: fields.text(4).into_owned(),
+        ..Default::default()
+    })
+}
+
+fn ping(fields: &Flat<'_>) -> Command {
+    Command::Ping(ReqPing {
+        cmd: fields.small(1),
+        uid: fields.number(3),
+        ..Default::default()
+    })
+}
+
+fn p2p(fields: &Flat<'_>) -> Command {
+    Command::P2p(ReqSendP2pMsg {
+        cmd: fields.small(1),
+        source_uid: fields.number(3),
+        target_uid: fields.number(4),
+        msg_id: fields.text(5).into_owned(),
+        msg: fields.text(6).into_owned(),
+        ..Default::default()
+    })
+}
+
+fn ack(fields: &Flat<'_>) -> Command {
+    Command::Ack(ReqAcceptP2pMsgAck {
+        cmd: fields.small(1),
+        source_uid: fields.number(3),
+        target_uid: fields.number(4),
+        msg_id: fields.text(5).into_owned(),
+        ..Default::default()
+    })
+}
+
+fn group(fields: &Flat<'_>) -> Command {
+    Command::Group(ReqSendGroupMsg {
+        cmd: fields.small(1),
+        source_uid: fields.number(3),
+        group_id: fields.number(4),
+        msg_id: fields.text(5).into_owned(),
+        msg: fields.text(6).into_owned(),
+        ..Default::default()
+    })
+}
+
+fn sync(fields: &Flat<'_>) -> Command {
+    Command::Sync(ReqSyncMsg {
+        cmd: fields.small(1),
+        uid: fields.number(3),
+        current_id: fields.number(4),
+        limit: fields.small(5),
+        ..Default::default()
+    })
+}
+
+fn logout(fields: &Flat<'_>) -> Command {
+    Command::Logout(ReqLogout {
+        cmd: fields.small(1),
+        uid: fields.number(3),
+        ..Default::default()
+    })
+}
 
 /// Why a frame is no command. The connection stays usable.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadFrame {
     /// It is not protobuf, or not the message of its command.
-    #[error("the frame can't be decoded")]
-    Undecodable,
+    #[error(transparent)]
+    Undecodable(#[from] Undecodable),
     /// It is empty, or its command is not known here.
     #[error("unknown command {0}")]
     Unknown(u32),
@@ -85,11 +166,23 @@ impl BadFrame {
     /// What the contract answers to it.
     pub fn reply(&self) -> Reply {
         let code = match self {
-            BadFrame::Undecodable => Code::ServerError,
+            BadFrame::Undecodable(_) => Code::ServerError,
             BadFrame::Unknown(_) => Code::RequestErr,
         };
         Reply::server(code, code.because(self))
     }
+}
+
+/// Field 1, where a frame begins with it.
+fn first_number(frame: &[u8]) -> Option<u32> {
+    let mut value = frame.strip_prefix(&[1 << 3])?;
+    u32::try_from(decode_varint(&mut value).ok()?).ok()
+}
+
+fn find(cmd: u32, place: Place) -> Option<&'static Row> {
+    TABLE
+        .iter()
+        .find(|row| row.cmd.number() == cmd && row.place == place)
 }
 
 impl Command {
@@ -99,13 +192,17 @@ impl Command {
     ///
     /// [`BadFrame`]
     pub fn decode(frame: &[u8], place: Place) -> Result<(Command, bool), BadFrame> {
-        let base = Base::decode(frame).map_err(|_| BadFrame::Undecodable)?;
-        let row = TABLE
-            .iter()
-            .find(|row| row.cmd.number() == base.cmd && row.place == place)
-            .ok_or(BadFrame::Unknown(base.cmd))?;
-        let command = (row.decode)(frame).map_err(|_| BadFrame::Undecodable)?;
-        Ok((command, row.needs_login))
+        // Nearly every frame begins with its command. One that comes later in it would count instead.
+        if let Some(row) = first_number(frame).and_then(|cmd| find(cmd, place))
+            && let Ok(fields) = Flat::read(frame, row.forms)
+            && fields.small(1) == row.cmd.number()
+        {
+            return Ok(((row.read)(&fields), row.needs_login));
+        }
+        let cmd = Flat::read(frame, &[N])?.small(1);
+        let row = find(cmd, place).ok_or(BadFrame::Unknown(cmd))?;
+        let fields = Flat::read(frame, row.forms)?;
+        Ok(((row.read)(&fields), row.needs_login))
     }
 
     /// The answer 0 to this command, with its ids: what an error is written into.
@@ -120,5 +217,24 @@ impl Command {
             Command::Sync(request) => Reply::sync(request),
             Command::Logout(_) => Reply::logout(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost::encoding::uint32;
+
+    #[test]
+    fn the_last_command_in_a_frame_counts() {
+        let mut frame = Vec::new();
+        for cmd in [Cmd::SendP2PMsg, Cmd::Ping] {
+            uint32::encode(1, &cmd.number(), &mut frame);
+        }
+        let decoded = Command::decode(&frame, Place::Access);
+        assert!(matches!(decoded, Ok((Command::Ping(_), true))));
+        uint32::encode(1, &7, &mut frame);
+        let decoded = Command::decode(&frame, Place::Access);
+        assert_eq!(decoded.err(), Some(BadFrame::Unknown(7)));
     }
 }

@@ -6,12 +6,12 @@
 mod cmd;
 mod code;
 pub mod fields;
-mod lossy;
+mod flat;
 mod reply;
 
 pub use cmd::Cmd;
 pub use code::Code;
-pub use lossy::decode_lossy;
+pub use flat::{Flat, Form, Undecodable};
 pub use reply::{Payload, Reply};
 
 mod external {

@@ -1,6 +1,7 @@
 use bytes::{Bytes, BytesMut};
 use imd::codec::{self, FrameCodec, MAX_FRAME, Split};
-use imd::proto::{self, ReqSendP2pMsg, decode_lossy};
+use imd::command::{Command, Place};
+use imd::proto::ReqSendP2pMsg;
 use proptest::prelude::*;
 use prost::Message;
 use tokio_util::codec::Decoder;
@@ -81,13 +82,9 @@ proptest! {
 
     #[test]
     fn random_bytes_never_panic_a_decoder(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
-        let plain = ReqSendP2pMsg::decode(bytes.as_slice());
-        let lossy = decode_lossy::<ReqSendP2pMsg>(&bytes);
-        if let Ok(plain) = plain {
-            prop_assert_eq!(lossy.unwrap(), plain, "what is valid is not changed");
+        for place in [Place::Gateway, Place::Access] {
+            let _ = Command::decode(&bytes, place);
         }
-        let _ = decode_lossy::<proto::ReqLogin>(&bytes);
-        let _ = decode_lossy::<proto::ReqSyncMsg>(&bytes);
     }
 
     /// Bytes in text fields are the one thing that is mended: any of them decode.
@@ -97,7 +94,10 @@ proptest! {
         frame.push(0x32);
         prost::encoding::encode_varint(msg.len() as u64, &mut frame);
         frame.extend_from_slice(&msg);
-        let request = decode_lossy::<ReqSendP2pMsg>(&frame).unwrap();
+        let decoded = Command::decode(&frame, Place::Access);
+        let Ok((Command::P2p(request), true)) = decoded else {
+            return Err(TestCaseError::fail("it was not decoded"));
+        };
         prop_assert_eq!(request.msg, String::from_utf8_lossy(&msg));
         prop_assert_eq!(request.target_uid, 9);
     }

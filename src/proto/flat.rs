@@ -1,0 +1,171 @@
+use std::borrow::Cow;
+
+use prost::DecodeError;
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+
+/// The fields that any request has, and the unused 0.
+const FIELDS: usize = 7;
+
+/// What a field holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A number.
+    Number,
+    /// A text.
+    Text,
+}
+
+/// A request, whose fields are all numbers and texts: read in one pass, its texts still where they came in.
+#[derive(Debug, Default)]
+pub struct Flat<'a> {
+    numbers: [u64; FIELDS],
+    texts: [&'a [u8]; FIELDS],
+}
+
+/// A frame that is not protobuf, or not the message that it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the frame can't be decoded")]
+pub struct Undecodable;
+
+impl From<DecodeError> for Undecodable {
+    fn from(_: DecodeError) -> Self {
+        Undecodable
+    }
+}
+
+impl<'a> Flat<'a> {
+    /// Reads a message whose fields 1, 2, ... have these forms; at most six. Of a field that comes twice the last counts,
+    /// and one that is not known is passed over.
+    ///
+    /// # Errors
+    ///
+    /// When it is no such message.
+    pub fn read(mut frame: &'a [u8], forms: &[Form]) -> Result<Self, Undecodable> {
+        let mut flat = Flat::default();
+        while !frame.is_empty() {
+            let (tag, wire_type) = decode_key(&mut frame)?;
+            let field = usize::try_from(tag).map_err(|_| Undecodable)?;
+            match (forms.get(field - 1), wire_type) {
+                (Some(Form::Number), WireType::Varint) => {
+                    let number = decode_varint(&mut frame)?;
+                    if let Some(place) = flat.numbers.get_mut(field) {
+                        *place = number;
+                    }
+                }
+                (Some(Form::Text), WireType::LengthDelimited) => {
+                    let len = decode_varint(&mut frame)?;
+                    let len = usize::try_from(len).map_err(|_| Undecodable)?;
+                    let (text, rest) = frame.split_at_checked(len).ok_or(Undecodable)?;
+                    if let Some(place) = flat.texts.get_mut(field) {
+                        *place = text;
+                    }
+                    frame = rest;
+                }
+                (Some(_), _) => return Err(Undecodable),
+                (None, _) => skip_field(wire_type, tag, &mut frame, DecodeContext::default())?,
+            }
+        }
+        Ok(flat)
+    }
+
+    /// The number in a field, 0 where there is none.
+    pub fn number(&self, field: usize) -> i64 {
+        let number = self.numbers.get(field).copied();
+        number.unwrap_or_default().cast_signed()
+    }
+
+    /// The same of a field that has 32 bits; what is beyond them is cut off, as prost does.
+    pub fn small(&self, field: usize) -> u32 {
+        let [a, b, c, d, ..] = self.number(field).to_le_bytes();
+        u32::from_le_bytes([a, b, c, d])
+    }
+
+    /// The text in a field. Each sequence in it that is not UTF-8 becomes U+FFFD, as the stack's JSON hop does.
+    pub fn text(&self, field: usize) -> Cow<'a, str> {
+        String::from_utf8_lossy(self.texts.get(field).copied().unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use prost::Message;
+
+    const FORMS: [Form; 6] = [
+        Form::Number,
+        Form::Text,
+        Form::Number,
+        Form::Number,
+        Form::Text,
+        Form::Text,
+    ];
+
+    /// The same to prost, which takes bytes of any kind for what is not declared to be text.
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Known {
+        #[prost(uint32, tag = "1")]
+        one: u32,
+        #[prost(bytes = "vec", tag = "2")]
+        two: Vec<u8>,
+        #[prost(int64, tag = "3")]
+        three: i64,
+        #[prost(int64, tag = "4")]
+        four: i64,
+        #[prost(bytes = "vec", tag = "5")]
+        five: Vec<u8>,
+        #[prost(bytes = "vec", tag = "6")]
+        six: Vec<u8>,
+    }
+
+    fn agrees(frame: &[u8]) -> Result<(), TestCaseError> {
+        let (ours, theirs) = (Flat::read(frame, &FORMS), Known::decode(frame));
+        prop_assert_eq!(ours.is_ok(), theirs.is_ok());
+        if let (Ok(ours), Ok(theirs)) = (ours, theirs) {
+            prop_assert_eq!(ours.small(1), theirs.one);
+            prop_assert_eq!(
+                (ours.number(3), ours.number(4)),
+                (theirs.three, theirs.four)
+            );
+            let texts = [(2, theirs.two), (5, theirs.five), (6, theirs.six)];
+            for (field, text) in texts {
+                prop_assert_eq!(ours.text(field), String::from_utf8_lossy(&text));
+            }
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn whatever_prost_reads_is_read_alike_and_nothing_else(
+            one in any::<u32>(), numbers in prop::array::uniform2(any::<i64>()),
+            texts in prop::array::uniform3(prop::collection::vec(any::<u8>(), 0..20)),
+            unknown in prop::collection::vec(any::<u8>(), 0..12),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+            end in any::<prop::sample::Index>(), is_cut in any::<bool>(),
+        ) {
+            let [three, four] = numbers;
+            let [two, five, six] = texts;
+            let mut frame = Known { one, two, three, four, five, six }.encode_to_vec();
+            frame.extend_from_slice(&unknown);
+            agrees(&frame)?;
+            for (place, byte) in changes {
+                if !frame.is_empty() {
+                    let place = place.index(frame.len());
+                    frame[place] = byte;
+                }
+            }
+            if is_cut && !frame.is_empty() {
+                frame.truncate(end.index(frame.len()));
+            }
+            agrees(&frame)?;
+        }
+
+        #[test]
+        fn random_bytes_are_read_alike(frame in prop::collection::vec(any::<u8>(), 0..64)) {
+            agrees(&frame)?;
+        }
+    }
+}
