@@ -12,7 +12,7 @@ use crate::command::{Command, Place};
 use crate::config::Strategy;
 use crate::proto::{Code, Reply};
 use crate::registry::{Record, Registry};
-use crate::session::{Handler, Turn};
+use crate::session::{Frame, Handler, Turn};
 use crate::shutdown::Shutdown;
 
 /// The gateway's list of access servers, and how it chooses from it.
@@ -36,8 +36,8 @@ struct Listed {
 /// What a client is told.
 #[derive(Debug)]
 enum Answer {
-    /// The same as every client.
-    Common(Reply),
+    /// The same frame as every client.
+    Common(Frame),
     /// This address, with a host by which the client can come.
     Own(SocketAddr),
 }
@@ -46,7 +46,7 @@ impl Answer {
     fn of(addr: &str) -> Self {
         match addr.parse::<SocketAddr>() {
             Ok(addr) if addr.ip().is_unspecified() => Answer::Own(addr),
-            _ => Answer::Common(Reply::select_access(addr.to_owned())),
+            _ => Answer::Common(Frame::new(&Reply::select_access(addr.to_owned()))),
         }
     }
 }
@@ -106,7 +106,7 @@ impl Directory {
         };
         listed.handed_out.fetch_add(1, Ordering::Relaxed);
         match &listed.answer {
-            Answer::Common(reply) => turn.reply(reply),
+            Answer::Common(frame) => turn.frame(frame),
             Answer::Own(addr) => {
                 let addr = dialable(*addr, turn.session().local());
                 turn.reply(&Reply::select_access(addr.to_string()));

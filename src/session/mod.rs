@@ -15,7 +15,7 @@ pub use close::CloseReason;
 pub use connection::{Connection, Handler, Server};
 pub use deadlines::Deadlines;
 pub use manager::{Manager, SessionIds};
-pub use turn::Turn;
+pub use turn::{Frame, Turn};
 
 use std::fmt;
 use std::net::SocketAddr;

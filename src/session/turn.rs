@@ -16,6 +16,19 @@ pub struct Turn<O> {
     pub(super) out: BytesMut,
 }
 
+/// An answer that is written many times.
+#[derive(Debug)]
+pub struct Frame(BytesMut);
+
+impl Frame {
+    /// The frame of a reply.
+    pub fn new(reply: &impl Payload) -> Self {
+        let mut frame = BytesMut::new();
+        outbound::append(reply, &mut frame);
+        Frame(frame)
+    }
+}
+
 impl<O: Default> Turn<O> {
     /// `out` is what was not written before.
     pub(super) fn new(session: &Arc<Session>, out: BytesMut) -> Self {
@@ -34,6 +47,11 @@ impl<O: Default> Turn<O> {
     /// Answers a request. What bounds this is that the session stops reading while too much waits to be written.
     pub fn reply(&mut self, reply: &impl Payload) {
         outbound::append(reply, &mut self.out);
+    }
+
+    /// The same with a frame that is made already.
+    pub fn frame(&mut self, frame: &Frame) {
+        self.out.extend_from_slice(&frame.0);
     }
 
     /// Answers with a page that ends at `end` of an inbox that goes to `total`. It moves this reader to `end`; when it

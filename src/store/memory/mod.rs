@@ -86,6 +86,8 @@ struct State {
 struct Group {
     /// Shared with the messages that went to just these members; replaced when one joins or quits.
     members: Members,
+    /// Whether each of them has an inbox.
+    is_known: bool,
     ids: Ids<Receivers>,
 }
 
@@ -192,6 +194,7 @@ impl State {
                     group,
                     Group {
                         members: Arc::new(vec![owner]),
+                        is_known: false,
                         ids: Ids::default(),
                     },
                 );
@@ -263,17 +266,17 @@ impl State {
         let Some(place) = group.ids.place(&message) else {
             return Ok(());
         };
-        let entries = group.members.iter().map(|uid| {
-            let new = if inboxes.contains_key(uid) {
-                0
-            } else {
-                NEW_INBOX
-            };
-            ENTRY + new
-        });
-        let size = body_size(&message) + id_size(&message.msg_id) + entries.sum::<usize>();
+        let new = if group.is_known {
+            0
+        } else {
+            let members = group.members.iter();
+            members.filter(|uid| !inboxes.contains_key(*uid)).count()
+        };
+        let entries = group.members.len() * ENTRY + new * NEW_INBOX;
+        let size = body_size(&message) + id_size(&message.msg_id) + entries;
         self.used = with_room(self.used, size, self.limit)?;
         self.newest = self.newest.max(message.sent_at);
+        group.is_known = true;
         let members = Arc::clone(&group.members);
         let left = u32::try_from(members.len()).unwrap_or(u32::MAX);
         self.ledger.stored += members.len() as u64;
@@ -327,6 +330,7 @@ impl State {
         }
         if let Some(group) = self.groups.get_mut(&gid) {
             group.members = members;
+            group.is_known = false;
         }
         self.groups_of.entry(uid).or_default().insert(gid);
         Ok(())
