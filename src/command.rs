@@ -1,10 +1,8 @@
 //! What a client can ask: one table, and the frame that says it.
 
-use prost::encoding::decode_varint;
-
 use crate::proto::{
     Cmd, Code, Flat, Form, Reply, ReqAcceptP2pMsgAck, ReqAccessServer, ReqLogin, ReqLogout,
-    ReqPing, ReqSendGroupMsg, ReqSendP2pMsg, ReqSyncMsg, Undecodable,
+    ReqPing, ReqSendGroupMsg, ReqSendP2pMsg, ReqSyncMsg, Undecodable, first_number,
 };
 
 /// A request, decoded. No `Debug`: it holds tokens and texts, which must not reach a log.
@@ -171,12 +169,6 @@ impl BadFrame {
         };
         Reply::server(code, code.because(self))
     }
-}
-
-/// Field 1, where a frame begins with it.
-fn first_number(frame: &[u8]) -> Option<u32> {
-    let mut value = frame.strip_prefix(&[1 << 3])?;
-    u32::try_from(decode_varint(&mut value).ok()?).ok()
 }
 
 fn find(cmd: u32, place: Place) -> Option<&'static Row> {

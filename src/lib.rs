@@ -57,7 +57,7 @@
 //! | [`registry`] | which access servers there are, under leases |
 //!
 //! Around it: [`proto`] has the messages, [`config`] the model of imd.toml, [`clock`] the time, [`idgen`] the ids,
-//! [`http`] the HTTP API, [`shutdown`] the end of tasks. [`daemon`] wires them together; [`client`] is the other side.
+//! [`metrics`] what is counted, [`http`] the HTTP API, [`shutdown`] the end of tasks. [`daemon`] wires them together; [`client`] is the other side.
 //! Imports go downwards only, which `tests/layering.rs` checks.
 
 #![forbid(unsafe_code)]
@@ -83,6 +83,7 @@ pub mod gateway;
 pub mod http;
 pub mod idgen;
 pub mod listener;
+pub mod metrics;
 pub mod notify;
 pub mod proto;
 pub mod registry;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const TIERS: &[&[&str]] = &[
     &["proto", "clock", "shutdown"],
     &["codec"],
-    &["idgen", "client"],
+    &["idgen", "client", "metrics"],
     &["config"],
     &["registry", "store"],
     &["session"],

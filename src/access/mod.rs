@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use crate::clock::{Clock, Ticks};
 use crate::config::{Config, Host};
 use crate::listener::{Admission, serve_sessions};
+use crate::metrics::Metrics;
 use crate::registry::{Lease, Record, Registry};
 use crate::service::Services;
 use crate::session::{Deadlines, Manager, Server, SessionIds};
@@ -40,6 +41,8 @@ pub struct Shared {
     pub ids: SessionIds,
     /// Their connections.
     pub admission: Admission,
+    /// What counts their frames.
+    pub metrics: Arc<Metrics>,
 }
 
 impl AccessServer {
@@ -69,6 +72,7 @@ impl AccessServer {
         let server = Server {
             manager: Arc::clone(&manager),
             frame_limit: config.limits.frame_before_login,
+            metrics: Arc::clone(&shared.metrics),
             handler: AccessHandler::new(Arc::clone(&shared.services)),
         };
         serve_sessions(listener, shared.admission.clone(), server);

@@ -27,6 +27,7 @@ use crate::config::{self, Config, Host};
 use crate::gateway::{Directory, GatewayHandler};
 use crate::http;
 use crate::listener::{Admission, bind, serve_sessions};
+use crate::metrics::Metrics;
 use crate::registry::{MemoryRegistry, Registry};
 use crate::service::Services;
 use crate::session::{CloseReason, Deadlines, Manager, Server, SessionIds};
@@ -48,6 +49,7 @@ pub struct Imd {
     services: Arc<Services>,
     registry: Arc<dyn Registry>,
     clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
     grace: Duration,
 }
 
@@ -116,6 +118,7 @@ impl Imd {
             clock: Arc::clone(&clock),
             ids: SessionIds::default(),
             admission: admission.clone(),
+            metrics: Arc::default(),
         };
 
         let mut access = Vec::new();
@@ -153,6 +156,7 @@ impl Imd {
             services,
             registry,
             clock,
+            metrics: shared.metrics,
             grace: config.shutdown.grace,
         };
         if !Retention::from(&config.store).is_off() {
@@ -227,6 +231,11 @@ impl Imd {
     /// The time that this stack goes by.
     pub fn clock(&self) -> &dyn Clock {
         self.clock.as_ref()
+    }
+
+    /// What has passed through its sessions so far.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// What the store is, for people.
@@ -339,6 +348,7 @@ async fn start_gateway(listener: TcpListener, config: &Config, shared: &Shared) 
     let server = Server {
         manager: Arc::clone(&manager),
         frame_limit: config.limits.frame_before_login,
+        metrics: Arc::clone(&shared.metrics),
         handler: GatewayHandler::new(directory),
     };
     serve_sessions(listener, shared.admission.clone(), server);

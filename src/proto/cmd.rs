@@ -50,10 +50,38 @@ impl Cmd {
     pub fn from_number(number: u32) -> Option<Cmd> {
         Cmd::ALL.into_iter().find(|cmd| cmd.number() == number)
     }
+
+    /// Its place in [`ALL`](Self::ALL).
+    pub const fn index(self) -> usize {
+        match self {
+            Cmd::ReqAccessServer => 0,
+            Cmd::Login => 1,
+            Cmd::Ping => 2,
+            Cmd::SendP2PMsg => 3,
+            Cmd::AcceptP2PMsgAck => 4,
+            Cmd::SendGroupMsg => 5,
+            Cmd::SyncMsg => 6,
+            Cmd::Notify => 7,
+            Cmd::Logout => 8,
+            Cmd::ErrServer => 9,
+        }
+    }
 }
 
 impl fmt::Display for Cmd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_is_at_its_index() {
+        for (index, cmd) in Cmd::ALL.into_iter().enumerate() {
+            assert_eq!(cmd.index(), index);
+        }
     }
 }

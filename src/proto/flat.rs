@@ -15,6 +15,12 @@ pub enum Form {
     Text,
 }
 
+/// The number in field 1, where a frame begins with it: mostly its command. One that comes later would count instead.
+pub fn first_number(frame: &[u8]) -> Option<u32> {
+    let mut value = frame.strip_prefix(&[1 << 3])?;
+    u32::try_from(decode_varint(&mut value).ok()?).ok()
+}
+
 /// A request, whose fields are all numbers and texts: read in one pass, its texts still where they came in.
 #[derive(Debug, Default)]
 pub struct Flat<'a> {

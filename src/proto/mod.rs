@@ -11,7 +11,7 @@ mod reply;
 
 pub use cmd::Cmd;
 pub use code::Code;
-pub use flat::{Flat, Form, Undecodable};
+pub use flat::{Flat, Form, Undecodable, first_number};
 pub use reply::{Payload, Reply};
 
 mod external {

@@ -7,7 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::AsyncWriteExt;
@@ -17,6 +17,7 @@ use tokio_util::io::poll_read_buf;
 use super::manager::Manager;
 use super::{CloseReason, Session, Turn, Work, spare};
 use crate::codec::{self, MAX_FRAME, Split};
+use crate::metrics::Metrics;
 use crate::proto::{Code, Reply};
 
 /// How much is read at once, in bytes.
@@ -44,6 +45,8 @@ pub struct Server<H> {
     pub manager: Arc<Manager>,
     /// How long a frame may be before the login, in bytes.
     pub frame_limit: usize,
+    /// What counts them.
+    pub metrics: Arc<Metrics>,
     /// What answers them.
     pub handler: H,
 }
@@ -106,7 +109,8 @@ impl<H: Handler> Connection<H> {
                 Event::Close => return Ok(()),
                 Event::Write => {
                     let unwritten = self.take_unwritten();
-                    self.write(unwritten)?;
+                    let counted = unwritten.len();
+                    self.write(unwritten, counted)?;
                     continue;
                 }
                 Event::Read(input) => input,
@@ -191,12 +195,15 @@ impl<H: Handler> Connection<H> {
 
     /// Handles every whole frame that was read, writes the answers, and keeps the beginning of the next frame.
     async fn turn(&mut self, input: BytesMut) -> io::Result<()> {
+        let begun = Instant::now();
         let unwritten = self.take_unwritten();
         let mut turn = Turn::new(&self.session, unwritten);
         let taken = self.handle(&input, &mut turn).await?;
         self.server.handler.finish(&mut turn).await;
+        let whole = input.get(..taken).unwrap_or_default();
+        self.server.metrics.came(whole, begun.elapsed());
         self.keep(input, taken);
-        self.write(turn.out)
+        self.write(turn.out, turn.counted)
     }
 
     /// Hands the whole frames in `buffer` to the handler; returns how many bytes they took.
@@ -255,8 +262,9 @@ impl<H: Handler> Connection<H> {
     /// Writes until the congestion is over or the session closes.
     async fn relieve(&mut self, turn: &mut Turn<H::Open>) -> io::Result<()> {
         loop {
-            self.write(std::mem::take(&mut turn.out))?;
+            self.write(std::mem::take(&mut turn.out), turn.counted)?;
             turn.out = self.take_unwritten();
+            turn.counted = turn.out.len();
             if !self.is_congested(turn.out.len()) {
                 return Ok(());
             }
@@ -284,8 +292,9 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Writes what the socket takes now, with what others have queued behind it, and keeps the rest.
-    fn write(&mut self, mut out: BytesMut) -> io::Result<()> {
+    /// Writes what the socket takes now, with what others have queued behind it, and keeps the rest. The first `counted`
+    /// bytes were about to go out before.
+    fn write(&mut self, mut out: BytesMut, mut counted: usize) -> io::Result<()> {
         let timers = &self.session.timers;
         // What others have queued waits while the socket takes nothing: notifies merge until they can be written.
         let mut takes_more = !timers.is_stalled();
@@ -296,16 +305,20 @@ impl<H: Handler> Connection<H> {
             if out.is_empty() {
                 break;
             }
+            let metrics = &self.server.metrics;
+            metrics.went(out.get(counted..).unwrap_or_default());
             match self.stream.try_write(&out) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) if n == out.len() => {
                     timers.write_goes_on();
                     out.clear();
+                    counted = 0;
                     takes_more = !takes_more;
                 }
                 Ok(n) => {
                     timers.write_goes_on();
                     out.advance(n);
+                    counted = out.len();
                     takes_more = false;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -353,7 +366,10 @@ impl<H: Handler> Connection<H> {
 
     async fn part(&mut self, reason: CloseReason) {
         let mut last = self.take_unwritten();
+        let counted = last.len();
         self.session.take_last(&mut last);
+        let metrics = &self.server.metrics;
+        metrics.went(last.get(counted..).unwrap_or_default());
         let said = async {
             self.stream.write_all(&last).await?;
             self.stream.shutdown().await

@@ -14,6 +14,8 @@ pub struct Turn<O> {
     /// What is not answered yet.
     pub open: O,
     pub(super) out: BytesMut,
+    /// So many bytes of these were counted before.
+    pub(super) counted: usize,
 }
 
 /// An answer that is written many times.
@@ -35,6 +37,7 @@ impl<O: Default> Turn<O> {
         Turn {
             session: Arc::clone(session),
             open: O::default(),
+            counted: out.len(),
             out,
         }
     }

@@ -14,6 +14,7 @@ mod http;
 mod limits;
 mod login;
 mod malformed;
+mod metrics;
 mod notify;
 mod offline;
 mod order;

@@ -1,0 +1,180 @@
+//! What passed through the sessions, counted: frames and bytes by command and direction, and how long answers took.
+//!
+//! A turn's frames are counted at once, in a part of its thread's own: counting costs no thread the time of another.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::codec::{self, MAX_FRAME, Split};
+use crate::proto::{Cmd, first_number};
+
+/// One place for each command, and one for what is none.
+const PLACES: usize = Cmd::ALL.len() + 1;
+
+/// Times are counted by their power of two in microseconds: up to 1, up to 2, ... and beyond 2^24, about 17 s.
+pub const BUCKETS: usize = 26;
+
+/// So many parts; more threads than that share them.
+const PARTS: usize = 16;
+
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static PART: usize = THREADS.fetch_add(1, Ordering::Relaxed) % PARTS;
+}
+
+/// The counters of one `imd`.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    parts: [Part; PARTS],
+}
+
+/// Alone on its cache lines.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Part {
+    commands: [Counters; PLACES],
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    frames_in: AtomicU64,
+    bytes_in: AtomicU64,
+    frames_out: AtomicU64,
+    bytes_out: AtomicU64,
+    buckets: [AtomicU64; BUCKETS],
+    micros: AtomicU64,
+}
+
+/// What was counted for one command.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Frames that came from clients.
+    pub frames_in: u64,
+    /// Their bytes, the lengths in front included.
+    pub bytes_in: u64,
+    /// Frames that went to clients, or were about to.
+    pub frames_out: u64,
+    /// Their bytes, the lengths in front included.
+    pub bytes_out: u64,
+    /// How many of `frames_in` were answered within 2^n microseconds and not within 2^(n-1); in the last, all beyond.
+    pub answered: [u64; BUCKETS],
+    /// How long the answers took, summed, in microseconds.
+    pub micros: u64,
+}
+
+/// The frames in a run of them, and their bytes, by command.
+#[derive(Debug, Default)]
+struct Sums([(u64, u64); PLACES]);
+
+impl Sums {
+    fn of(mut frames: &[u8]) -> Self {
+        let mut sums = Sums::default();
+        while let Ok(Split::Frame { message, taken }) = codec::split(frames, MAX_FRAME) {
+            if let Some((count, bytes)) = sums.0.get_mut(place(message)) {
+                *count += 1;
+                *bytes += taken as u64;
+            }
+            frames = frames.get(taken..).unwrap_or_default();
+        }
+        sums
+    }
+}
+
+impl Metrics {
+    /// These frames came, and were answered after `took`.
+    pub fn came(&self, frames: &[u8], took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        for (counters, frames, bytes) in self.counters(&Sums::of(frames)) {
+            counters.frames_in.fetch_add(frames, Ordering::Relaxed);
+            counters.bytes_in.fetch_add(bytes, Ordering::Relaxed);
+            let sum = frames.saturating_mul(micros);
+            counters.micros.fetch_add(sum, Ordering::Relaxed);
+            if let Some(bucket) = counters.buckets.get(bucket(micros)) {
+                bucket.fetch_add(frames, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// These frames go out.
+    pub fn went(&self, frames: &[u8]) {
+        for (counters, frames, bytes) in self.counters(&Sums::of(frames)) {
+            counters.frames_out.fetch_add(frames, Ordering::Relaxed);
+            counters.bytes_out.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Where to add what is not 0.
+    fn counters<'a>(&'a self, sums: &'a Sums) -> impl Iterator<Item = (&'a Counters, u64, u64)> {
+        let part = self.parts.get(PART.with(|part| *part));
+        let commands = part.map_or(&[][..], |part| &part.commands);
+        let counted = commands.iter().zip(sums.0);
+        counted
+            .filter(|(_, (frames, _))| *frames > 0)
+            .map(|(counters, (frames, bytes))| (counters, frames, bytes))
+    }
+
+    /// What was counted so far: for each command, and for frames of none.
+    pub fn read(&self) -> Vec<(Option<Cmd>, Counted)> {
+        let commands = Cmd::ALL.into_iter().map(Some).chain([None]);
+        let counted = (0..PLACES).map(|place| {
+            let mut sum = Counted::default();
+            for counters in self
+                .parts
+                .iter()
+                .filter_map(|part| part.commands.get(place))
+            {
+                counters.add_to(&mut sum);
+            }
+            sum
+        });
+        commands.zip(counted).collect()
+    }
+}
+
+impl Counters {
+    fn add_to(&self, sum: &mut Counted) {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        sum.frames_in += load(&self.frames_in);
+        sum.bytes_in += load(&self.bytes_in);
+        sum.frames_out += load(&self.frames_out);
+        sum.bytes_out += load(&self.bytes_out);
+        sum.micros = sum.micros.saturating_add(load(&self.micros));
+        for (sum, bucket) in sum.answered.iter_mut().zip(&self.buckets) {
+            *sum += load(bucket);
+        }
+    }
+}
+
+fn place(message: &[u8]) -> usize {
+    let cmd = first_number(message).and_then(Cmd::from_number);
+    cmd.map_or(Cmd::ALL.len(), Cmd::index)
+}
+
+fn bucket(micros: u64) -> usize {
+    let power = micros.max(1).next_power_of_two().trailing_zeros();
+    usize::try_from(power).map_or(BUCKETS - 1, |power| power.min(BUCKETS - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_fall_into_powers_of_two() {
+        let all = [
+            (0, 0),
+            (1, 0),
+            (2, 1),
+            (3, 2),
+            (4, 2),
+            (5, 3),
+            (1 << 24, 24),
+        ];
+        for (micros, expected) in all {
+            assert_eq!(bucket(micros), expected, "{micros}");
+        }
+        assert_eq!(bucket((1 << 24) + 1), 25);
+        assert_eq!(bucket(u64::MAX >> 1), 25);
+    }
+}

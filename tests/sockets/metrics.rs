@@ -1,0 +1,62 @@
+use imd::Imd;
+use imd::metrics::Counted;
+use imd::proto::{Cmd, Payload, ResSendP2pMsg};
+
+use crate::support::{Wire, framed, login, p2p, ping, start_manual, sync, user};
+
+fn counted(imd: &Imd, cmd: impl Into<Option<Cmd>>) -> Counted {
+    let cmd = cmd.into();
+    let all = imd.metrics().read();
+    all.into_iter().find(|(of, _)| *of == cmd).unwrap().1
+}
+
+fn bytes(message: &impl Payload) -> u64 {
+    framed(message).len() as u64
+}
+
+#[tokio::test]
+async fn frames_bytes_and_answers_are_counted_by_command() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let mut bob = user(&imd, 2).await;
+    let sends = [p2p(2, "m-1", "hello"), p2p(2, "m-2", "hello")];
+    ann.send_all(&sends).await;
+    let answer = ann.recv::<ResSendP2pMsg>(Cmd::SendP2PMsg).await;
+    ann.recv::<ResSendP2pMsg>(Cmd::SendP2PMsg).await;
+    bob.notified().await;
+    let page = bob.sync(0, 0).await;
+    ann.ping().await;
+
+    let sent = counted(&imd, Cmd::SendP2PMsg);
+    assert_eq!((sent.frames_in, sent.frames_out), (2, 2));
+    assert_eq!(sent.bytes_in, bytes(&sends[0]) + bytes(&sends[1]));
+    assert_eq!(sent.bytes_out, 2 * bytes(&answer));
+    assert_eq!(sent.answered.iter().sum::<u64>(), 2);
+    let synced = counted(&imd, Cmd::SyncMsg);
+    assert_eq!((synced.frames_in, synced.frames_out), (1, 1));
+    assert_eq!(synced.bytes_in, bytes(&sync(0, 0)));
+    assert_eq!(synced.bytes_out, bytes(&page));
+    let logins = counted(&imd, Cmd::Login);
+    assert_eq!((logins.frames_in, logins.frames_out), (2, 2));
+    assert_eq!(logins.bytes_in, 2 * bytes(&login(&imd, 1)));
+    let notifies = counted(&imd, Cmd::Notify);
+    assert_eq!(notifies.frames_in, 0);
+    assert!((1..=2).contains(&notifies.frames_out));
+    assert_eq!(notifies.answered.iter().sum::<u64>(), 0);
+    let pings = counted(&imd, Cmd::Ping);
+    assert_eq!(pings.bytes_in, bytes(&ping()));
+    assert_eq!(counted(&imd, None), Counted::default());
+}
+
+#[tokio::test]
+async fn what_is_no_command_is_counted_apart() {
+    let imd = start_manual().await;
+    let mut client = Wire::connect(imd.gateway_addr()).await;
+    client.ask().await;
+    client.raw(&[0, 2, 8, 7]).await;
+    client.error(Cmd::ErrServer, 10001).await;
+    let none = counted(&imd, None);
+    assert_eq!((none.frames_in, none.bytes_in, none.frames_out), (1, 4, 0));
+    assert_eq!(counted(&imd, Cmd::ErrServer).frames_out, 1);
+    assert_eq!(counted(&imd, Cmd::ReqAccessServer).frames_in, 1);
+}
