@@ -47,7 +47,7 @@ use self::folder::Opened;
 use self::mark::Mark;
 use self::record::{StateRecord, UserRecord};
 use self::tally::Tally;
-use self::writer::{Job, QUEUE, Writer};
+use self::writer::{Answer, Job, QUEUE, Writer};
 use super::{
     Committed, Ledger, Level, Page, PageLimit, Retention, Store, StoreFailed, User, Write,
 };
@@ -144,12 +144,16 @@ impl DurableStore {
     }
 
     /// Hands a job to the writer and waits for its answer. The job is done also when nobody waits any more.
-    async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Result<T, StoreFailed> {
+    async fn ask<T>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Result<T, StoreFailed> {
         let (answer, answered) = oneshot::channel();
         let submitted = self.jobs.send(job(answer)).await;
         submitted.map_err(|_| self.shared.failure().unwrap_or_else(closed))?;
         let answered = answered.await;
-        answered.map_err(|_| self.shared.failure().unwrap_or_else(closed))
+        let (answer, others) =
+            answered.map_err(|_| self.shared.failure().unwrap_or_else(closed))?;
+        // Who else has waited for the same commit is answered from here.
+        drop(others);
+        Ok(answer)
     }
 
     async fn read<T: Send + 'static>(

@@ -26,8 +26,11 @@ const MOST_BYTES: usize = 4 << 20;
 /// With less room than this, in bytes, an engine that has given up has done so for want of it: it needs some to merge.
 const TIGHT: u64 = 64 << 20;
 
-/// Where an answer goes.
-pub type Answer<T> = oneshot::Sender<Result<T, StoreFailed>>;
+/// Where an answer goes, and with the first of a commit all others.
+pub type Answer<T> = oneshot::Sender<(T, Answers)>;
+
+/// Where the answer to a close goes.
+pub type Closed = oneshot::Sender<Result<(), StoreFailed>>;
 
 /// What can be asked of the writer.
 #[derive(Debug)]
@@ -35,28 +38,28 @@ pub enum Job {
     /// Do these writes.
     Commit {
         batch: Vec<Write>,
-        answer: Answer<Committed>,
+        answer: Answer<Result<Committed, StoreFailed>>,
     },
     /// Move a read mark.
     Read {
         uid: i64,
         read: i64,
-        answer: oneshot::Sender<()>,
+        answer: Answer<()>,
     },
     /// Remove old entries of an inbox; answers how many.
     Trim {
         uid: i64,
         through: i64,
         now: i64,
-        answer: Answer<u64>,
+        answer: Answer<Result<u64, StoreFailed>>,
     },
     /// Forget ids that have expired.
     Expire {
         keys: Vec<Vec<u8>>,
-        answer: Answer<u64>,
+        answer: Answer<Result<u64, StoreFailed>>,
     },
     /// Bring everything to the disk, and let go of the folder.
-    Close { answer: Answer<()> },
+    Close { answer: Closed },
 }
 
 /// The writer's side of a store.
@@ -84,7 +87,9 @@ enum Room {
 }
 
 /// How a commit ended.
+#[derive(Debug, Clone, Default)]
 enum Outcome {
+    #[default]
     Stored,
     Full,
     Failed(StoreFailed),
@@ -130,7 +135,7 @@ impl Writer {
     }
 
     /// Makes one commit of `job` and of what else waits. Answers who asked to close the store meanwhile.
-    fn commit(&mut self, job: Job) -> Option<Answer<()>> {
+    fn commit(&mut self, job: Job) -> Option<Closed> {
         if let Job::Close { answer } = job {
             return Some(answer);
         }
@@ -187,7 +192,7 @@ impl Writer {
                 } => match draft.trim(uid, through, now) {
                     Ok(removed) => open.push(Open::Removed(answer, removed)),
                     // Whoever asked may have gone.
-                    Err(error) => drop(answer.send(Err(error.into()))),
+                    Err(error) => drop(answer.send((Err(error.into()), Answers::default()))),
                 },
                 Job::Expire { keys, answer } => {
                     let count = keys.len() as u64;
@@ -207,9 +212,7 @@ impl Writer {
             let finished = draft.finish();
             self.store(engine, finished, must_sync)
         };
-        for open in open {
-            open.answer(&outcome);
-        }
+        Answers { open, outcome }.hand_over();
         close
     }
 
@@ -431,28 +434,62 @@ fn is_full(error: &fjall::Error) -> bool {
 }
 
 /// Answers that are given once the commit is stored. Whoever asked may have gone; then nobody is told.
+#[derive(Debug)]
 enum Open {
-    Commit(Answer<Committed>, Committed),
-    Read(oneshot::Sender<()>),
-    Removed(Answer<u64>, u64),
+    Commit(Answer<Result<Committed, StoreFailed>>, Committed),
+    Read(Answer<()>),
+    Removed(Answer<Result<u64, StoreFailed>>, u64),
 }
 
 impl Open {
-    fn answer(self, outcome: &Outcome) {
-        match (self, outcome) {
-            (Open::Commit(answer, committed), Outcome::Stored) => drop(answer.send(Ok(committed))),
-            (Open::Commit(answer, committed), Outcome::Full) => {
-                drop(answer.send(Ok(refused(committed.results.len()))));
+    /// Answers, and hands on the other answers of the commit.
+    fn answer(self, outcome: &Outcome, others: Answers) {
+        match self {
+            Open::Commit(answer, committed) => {
+                let committed = match outcome {
+                    Outcome::Stored => Ok(committed),
+                    Outcome::Full => Ok(refused(committed.results.len())),
+                    Outcome::Failed(failed) => Err(failed.clone()),
+                };
+                drop(answer.send((committed, others)));
             }
-            (Open::Commit(answer, _), Outcome::Failed(failed)) => {
-                drop(answer.send(Err(failed.clone())));
+            Open::Read(answer) => drop(answer.send(((), others))),
+            Open::Removed(answer, removed) => {
+                let removed = match outcome {
+                    Outcome::Stored => Ok(removed),
+                    Outcome::Full => Ok(0),
+                    Outcome::Failed(failed) => Err(failed.clone()),
+                };
+                drop(answer.send((removed, others)));
             }
-            (Open::Read(answer), _) => drop(answer.send(())),
-            (Open::Removed(answer, removed), Outcome::Stored) => drop(answer.send(Ok(removed))),
-            (Open::Removed(answer, _), Outcome::Full) => drop(answer.send(Ok(0))),
-            (Open::Removed(answer, _), Outcome::Failed(failed)) => {
-                drop(answer.send(Err(failed.clone())));
-            }
+        }
+    }
+}
+
+/// The answers of a commit; to drop them gives them.
+///
+/// From the writer's thread each would cost a system call, to wake the runtime. So the writer answers one, and hands
+/// it the others: they are given by its task, or where that has gone, by whatever drops what it did not receive.
+#[derive(Debug, Default)]
+pub struct Answers {
+    open: Vec<Open>,
+    outcome: Outcome,
+}
+
+impl Answers {
+    /// Hands all of them to the first.
+    fn hand_over(mut self) {
+        if let Some(first) = self.open.pop() {
+            let outcome = self.outcome.clone();
+            first.answer(&outcome, self);
+        }
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        for open in self.open.drain(..) {
+            open.answer(&self.outcome, Answers::default());
         }
     }
 }
@@ -466,7 +503,7 @@ impl Job {
             Job::Trim { answer, .. } | Job::Expire { answer, .. } => Open::Removed(answer, 0),
             Job::Close { .. } => return,
         };
-        open.answer(outcome);
+        open.answer(outcome, Answers::default());
     }
 }
 
