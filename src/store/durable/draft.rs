@@ -1,24 +1,28 @@
 //! What one commit will change: the writes are done here, on the last state and what the draft has changed already, and
 //! become one batch of the engine.
 
+use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+use prost::Message as _;
 use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 
-use super::engine::{Change, EngineError, View};
+use super::engine::{Change, EngineError, Key, Value, View};
+use super::recent::{Delivery, Receivers, Recent};
 use super::record::{
     self, Damaged, EntryRecord, GroupRecord, IdRecord, MemberRecord, MessageRecord, NumberRecord,
     Record, STATE, StateRecord, TextRecord, UserRecord,
 };
 use crate::store::{Kind, Level, Message, Rejected, Write, keep_ids_from};
 
-/// Inboxes whose ends are remembered.
-const HEADS: usize = 65_536;
+/// Groups whose members are remembered, as a guess.
+const GROUPS: usize = 65_536;
 
-/// Members of groups that are remembered, in all.
+/// Their members, in all.
 const MEMBERS: u64 = 1 << 20;
 
 /// The ends of an inbox.
@@ -62,10 +66,18 @@ impl Head {
     }
 }
 
-/// What the writer need not read again. It is always what the last commit left.
+/// The ends of an inbox that a commit has to do with.
+#[derive(Debug, Clone, Copy)]
+pub struct Touched {
+    /// As the last commit left them.
+    pub before: Head,
+    /// As this one will.
+    pub now: Head,
+}
+
+/// The groups that the writer need not read again, as the last commit left them.
 #[derive(Debug)]
 pub struct Remembered {
-    heads: Cache<i64, Head>,
     members: Cache<i64, Arc<[i64]>, ByMembers>,
 }
 
@@ -81,8 +93,7 @@ impl Weighter<i64, Arc<[i64]>> for ByMembers {
 impl Default for Remembered {
     fn default() -> Self {
         Remembered {
-            heads: Cache::new(HEADS),
-            members: Cache::with_weighter(HEADS, MEMBERS, ByMembers),
+            members: Cache::with_weighter(GROUPS, MEMBERS, ByMembers),
         }
     }
 }
@@ -90,19 +101,21 @@ impl Default for Remembered {
 /// The next commit, in the making.
 pub struct Draft<'a> {
     view: View<'a>,
+    recent: &'a Mutex<Recent>,
     remembered: &'a mut Remembered,
     state: StateRecord,
-    changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
-    /// The inboxes that it has touched, as they will be.
-    heads: HashMap<i64, Head>,
-    /// The groups that it has touched.
+    /// What is looked up again while this draft is made.
+    changes: BTreeMap<Key, Option<Value>>,
+    /// What it puts into inboxes, and that is not.
+    entries: Vec<Change>,
+    /// The same for [`Recent`].
+    deliveries: Vec<Delivery>,
+    /// The inboxes that it has to do with.
+    touched: HashMap<i64, Touched>,
+    /// The groups that it has changed.
     members: HashMap<i64, Arc<[i64]>>,
-    /// The newest version before, of the inboxes that it lets grow.
-    begun: HashMap<i64, i64>,
-    /// The last version that it removes, of the inboxes that it trims.
-    cut: HashMap<i64, i64>,
-    /// Entries that it puts into inboxes.
-    entries: u64,
+    /// Where values are encoded.
+    scratch: Vec<u8>,
     /// Bytes of keys and values.
     bytes: usize,
 }
@@ -128,17 +141,23 @@ type Applied = Result<Result<(), Rejected>, EngineError>;
 
 impl<'a> Draft<'a> {
     /// An empty one on top of the state of `view`.
-    pub fn new(view: View<'a>, remembered: &'a mut Remembered, state: StateRecord) -> Self {
+    pub fn new(
+        view: View<'a>,
+        recent: &'a Mutex<Recent>,
+        remembered: &'a mut Remembered,
+        state: StateRecord,
+    ) -> Self {
         Draft {
             view,
+            recent,
             remembered,
             state,
             changes: BTreeMap::new(),
-            heads: HashMap::new(),
+            entries: Vec::new(),
+            deliveries: Vec::new(),
+            touched: HashMap::new(),
             members: HashMap::new(),
-            begun: HashMap::new(),
-            cut: HashMap::new(),
-            entries: 0,
+            scratch: Vec::new(),
             bytes: 0,
         }
     }
@@ -150,7 +169,7 @@ impl<'a> Draft<'a> {
 
     /// Whether it changes nothing.
     pub fn is_empty(&self) -> bool {
-        self.changes.is_empty()
+        self.changes.is_empty() && self.entries.is_empty()
     }
 
     /// How far an inbox goes now.
@@ -159,7 +178,7 @@ impl<'a> Draft<'a> {
     ///
     /// When it can't be read.
     pub fn level(&mut self, uid: i64) -> Result<Level, EngineError> {
-        Ok(self.head(uid)?.level(uid))
+        Ok(self.touch(uid)?.now.level(uid))
     }
 
     /// Does one write, wholly or not at all; the inboxes that it lets grow are added to `grown`.
@@ -215,10 +234,9 @@ impl<'a> Draft<'a> {
     ///
     /// When the inbox can't be read.
     pub fn mark_read(&mut self, uid: i64, read: i64) -> Result<(), EngineError> {
-        let mut head = self.head(uid)?;
+        let head = &mut self.touch(uid)?.now;
         if read > head.read && read <= head.total {
             head.read = read;
-            self.heads.insert(uid, head);
             self.put(record::read_key(uid), &NumberRecord { value: read });
         }
         Ok(())
@@ -230,16 +248,16 @@ impl<'a> Draft<'a> {
             commits: self.state.commits + 1,
             ..self.state
         };
-        let mut changes = self.changes;
-        changes.insert(STATE.to_vec(), Some(state.seal(STATE)));
+        let mut changes = self.entries;
+        changes.extend(self.changes);
+        let sealed = state.seal(STATE, &mut Vec::new());
+        changes.push((STATE.into(), Some(sealed)));
         Finished {
             state,
-            changes: changes.into_iter().collect(),
-            heads: self.heads,
+            changes,
+            deliveries: self.deliveries,
+            touched: self.touched,
             members: self.members,
-            begun: self.begun,
-            cut: self.cut,
-            entries: self.entries,
         }
     }
 
@@ -248,14 +266,16 @@ impl<'a> Draft<'a> {
         if self.has::<IdRecord>(&id)? {
             return Ok(Ok(()));
         }
-        let head = self.head(target)?;
+        // Whatever can't be read is read before anything is changed.
+        self.touch(target)?;
         self.state.newest = self.state.newest.max(message.sent_at);
         self.put(id, &IdRecord::default());
-        let entry = EntryRecord {
-            message: Some(message.as_ref().into()),
-            ..EntryRecord::default()
-        };
-        self.append(target, head, &entry);
+        record::encode_own(&message, &mut self.scratch);
+        self.append(target);
+        self.deliveries.push(Delivery {
+            message,
+            receivers: Receivers::One(target),
+        });
         grown.push(target);
         Ok(Ok(()))
     }
@@ -272,38 +292,46 @@ impl<'a> Draft<'a> {
         if self.has::<IdRecord>(&id)? {
             return Ok(Ok(()));
         }
-        // Whatever can't be read is read before anything is changed.
-        let heads = members
-            .iter()
-            .map(|&uid| self.head(uid))
-            .collect::<Result<Vec<_>, _>>()?;
+        for &uid in members.iter() {
+            self.touch(uid)?;
+        }
         self.state.newest = self.state.newest.max(message.sent_at);
         self.state.texts += 1;
         let text = self.state.texts;
+        self.put(id, &IdRecord { text });
+        let stored = TextRecord {
+            message: Some(message.as_ref().into()),
+            receivers: members.len() as u64,
+        };
+        self.put(record::text_key(text), &stored);
         let entry = EntryRecord {
             text,
             text_sent_at: message.sent_at,
             message: None,
         };
-        let stored = TextRecord {
-            message: Some(message.as_ref().into()),
-            receivers: members.len() as u64,
-        };
-        self.put(id, &IdRecord { text });
-        self.put(record::text_key(text).to_vec(), &stored);
-        for (&uid, head) in members.iter().zip(heads) {
-            self.append(uid, head, &entry);
+        self.scratch.clear();
+        entry.encode_raw(&mut self.scratch);
+        for &uid in members.iter() {
+            self.append(uid);
         }
         grown.extend_from_slice(&members);
+        self.deliveries.push(Delivery {
+            message,
+            receivers: Receivers::Members(members),
+        });
         Ok(Ok(()))
     }
 
-    fn append(&mut self, uid: i64, mut head: Head, entry: &EntryRecord) {
-        self.begun.entry(uid).or_insert(head.total);
-        head.total += 1;
-        self.put(record::inbox_key(uid, head.total).to_vec(), entry);
-        self.heads.insert(uid, head);
-        self.entries += 1;
+    /// Puts the entry that is encoded in `scratch` at the end of an inbox that was touched.
+    fn append(&mut self, uid: i64) {
+        let Some(touched) = self.touched.get_mut(&uid) else {
+            return;
+        };
+        touched.now.total += 1;
+        let key = record::inbox_key(uid, touched.now.total);
+        let value = record::seal(&key, &mut self.scratch);
+        self.bytes += key.len() + value.len();
+        self.entries.push((key, Some(value)));
     }
 
     fn join(&mut self, group: i64, uid: i64, most: usize) -> Applied {
@@ -382,8 +410,9 @@ impl<'a> Draft<'a> {
     ///
     /// When one of them can't be read.
     pub fn trim(&mut self, uid: i64, through: i64, now: i64) -> Result<u64, EngineError> {
-        let mut head = self.head(uid)?;
-        let versions = head.cut + 1..=through.min(head.total);
+        let Touched { before, now: ends } = *self.touch(uid)?;
+        // What this very commit adds can't be read yet; whoever asks has seen none of it.
+        let versions = ends.cut + 1..=through.min(before.total);
         // Whatever can't be read is read before anything is changed.
         let mut gone = Vec::new();
         for version in versions.clone() {
@@ -413,10 +442,9 @@ impl<'a> Draft<'a> {
             }
         }
         if removed > 0 {
-            head.cut = *versions.end();
-            self.cut.insert(uid, head.cut);
-            self.heads.insert(uid, head);
-            self.put(record::cut_key(uid), &NumberRecord { value: head.cut });
+            let cut = *versions.end();
+            self.touch(uid)?.now.cut = cut;
+            self.put(record::cut_key(uid), &NumberRecord { value: cut });
         }
         Ok(removed)
     }
@@ -447,29 +475,36 @@ impl<'a> Draft<'a> {
     }
 
     /// Forgets an id that has expired; `key` is an [`record::expiring_key`].
-    pub fn expire(&mut self, key: Vec<u8>) {
+    pub fn expire(&mut self, key: Key) {
         if let Some((_, id)) = record::expiring(&key) {
-            self.remove(id.to_vec());
+            self.remove(id.into());
         }
         self.remove(key);
     }
 
-    fn remove(&mut self, key: Vec<u8>) {
+    fn remove(&mut self, key: Key) {
         self.bytes += key.len();
         self.changes.insert(key, None);
     }
 
-    fn head(&mut self, uid: i64) -> Result<Head, EngineError> {
-        if let Some(head) = self.heads.get(&uid) {
-            return Ok(*head);
+    /// The ends of an inbox, before this draft and now.
+    fn touch(&mut self, uid: i64) -> Result<&mut Touched, EngineError> {
+        match self.touched.entry(uid) {
+            Occupied(touched) => Ok(touched.into_mut()),
+            Vacant(untouched) => {
+                let known = self.recent.lock().head(uid);
+                let before = match known {
+                    Some(head) => head,
+                    None => {
+                        let head = Head::read(&self.view, uid)?;
+                        self.recent.lock().learn(uid, head);
+                        head
+                    }
+                };
+                let now = before;
+                Ok(untouched.insert(Touched { before, now }))
+            }
         }
-        if let Some(head) = self.remembered.heads.get(&uid) {
-            return Ok(*head);
-        }
-        // This draft has not touched it, so the last state has all of it.
-        let head = Head::read(&self.view, uid)?;
-        self.remembered.heads.insert(uid, head);
-        Ok(head)
     }
 
     /// The members of a group, if there is one.
@@ -491,8 +526,8 @@ impl<'a> Draft<'a> {
         Ok(Some(members))
     }
 
-    fn put<R: Record>(&mut self, key: Vec<u8>, record: &R) {
-        let value = record.seal(&key);
+    fn put<R: Record>(&mut self, key: Key, record: &R) {
+        let value = record.seal(&key, &mut self.scratch);
         self.bytes += key.len() + value.len();
         self.changes.insert(key, Some(value));
     }
@@ -510,14 +545,14 @@ impl<'a> Draft<'a> {
     }
 
     /// The records whose keys begin with `prefix`, as they will be.
-    fn prefix(&self, prefix: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, EngineError> {
+    fn prefix(&self, prefix: &[u8]) -> Result<BTreeMap<Key, Value>, EngineError> {
         let mut found = BTreeMap::new();
         for stored in self.view.prefix(prefix) {
             let (key, value) = stored?;
-            found.insert(key.to_vec(), value.to_vec());
+            found.insert(key, value);
         }
-        let from = (Bound::Included(prefix.to_vec()), Bound::Unbounded);
-        let changed = self.changes.range(from);
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        let changed = self.changes.range::<[u8], _>(from);
         for (key, value) in changed.take_while(|(key, _)| key.starts_with(prefix)) {
             match value {
                 Some(value) => found.insert(key.clone(), value.clone()),
@@ -534,24 +569,17 @@ pub struct Finished {
     pub state: StateRecord,
     /// For the engine.
     pub changes: Vec<Change>,
-    /// For [`Remembered::adopt`].
-    pub heads: HashMap<i64, Head>,
+    /// For [`Recent::publish`].
+    pub deliveries: Vec<Delivery>,
+    /// The inboxes that it has to do with.
+    pub touched: HashMap<i64, Touched>,
     /// For [`Remembered::adopt`].
     pub members: HashMap<i64, Arc<[i64]>>,
-    /// The newest version before, of the inboxes that grow.
-    pub begun: HashMap<i64, i64>,
-    /// The last version that is removed, of the inboxes that are trimmed.
-    pub cut: HashMap<i64, i64>,
-    /// Entries that are put into inboxes.
-    pub entries: u64,
 }
 
 impl Remembered {
     /// Remembers what a commit has left, once it is written.
-    pub fn adopt(&mut self, heads: HashMap<i64, Head>, members: HashMap<i64, Arc<[i64]>>) {
-        for (uid, head) in heads {
-            self.heads.insert(uid, head);
-        }
+    pub fn adopt(&mut self, members: HashMap<i64, Arc<[i64]>>) {
         for (group, list) in members {
             self.members.insert(group, list);
         }

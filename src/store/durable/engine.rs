@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use fjall::{
-    Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot, UserKey, UserValue,
+    Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable, Snapshot,
 };
 use parking_lot::RwLock;
 
@@ -60,8 +60,10 @@ pub fn in_words(error: &fjall::Error) -> String {
     }
 }
 
+pub use fjall::{UserKey as Key, UserValue as Value};
+
 /// What was changed: a key, and its new value or none.
-pub type Change = (Vec<u8>, Option<Vec<u8>>);
+pub type Change = (Key, Option<Value>);
 
 /// An open engine.
 pub struct Engine {
@@ -121,11 +123,12 @@ impl Engine {
     /// # Errors
     ///
     /// What the engine says; it takes nothing more then.
-    pub fn write(&self, changes: impl Iterator<Item = Change>) -> Result<(), fjall::Error> {
-        let mut batch = self.db.batch().durability(Some(PersistMode::Buffer));
+    pub fn write(&self, changes: Vec<Change>) -> Result<(), fjall::Error> {
+        let batch = OwnedWriteBatch::with_capacity(self.db.clone(), changes.len());
+        let mut batch = batch.durability(Some(PersistMode::Buffer));
         let mut bytes = 0;
         for (key, value) in changes {
-            bytes += key.len() + value.as_ref().map_or(0, Vec::len);
+            bytes += key.len() + value.as_ref().map_or(0, |value| value.len());
             match value {
                 Some(value) => batch.insert(&self.records, key, value),
                 None => batch.remove(&self.records, key),
@@ -229,7 +232,7 @@ impl View<'_> {
         &self,
         first: &[u8],
         last: &[u8],
-    ) -> impl DoubleEndedIterator<Item = Result<(UserKey, UserValue), EngineError>> + use<> {
+    ) -> impl DoubleEndedIterator<Item = Result<(Key, Value), EngineError>> + use<> {
         let range = self.snapshot.range(&self.engine.records, first..=last);
         range.map(|guard| Ok(guard.into_inner()?))
     }
@@ -238,7 +241,7 @@ impl View<'_> {
     pub fn prefix(
         &self,
         prefix: &[u8],
-    ) -> impl DoubleEndedIterator<Item = Result<(UserKey, UserValue), EngineError>> + use<> {
+    ) -> impl DoubleEndedIterator<Item = Result<(Key, Value), EngineError>> + use<> {
         let found = self.snapshot.prefix(&self.engine.records, prefix);
         found.map(|guard| Ok(guard.into_inner()?))
     }

@@ -432,11 +432,15 @@ pub fn signing_key(
         commits: state.commits + 1,
         ..state
     };
-    let changes = [
-        (SIGNING_KEY.to_vec(), Some(secret.seal(SIGNING_KEY))),
-        (STATE.to_vec(), Some(state.seal(STATE))),
+    let mut scratch = Vec::new();
+    let changes = vec![
+        (
+            SIGNING_KEY.into(),
+            Some(secret.seal(SIGNING_KEY, &mut scratch)),
+        ),
+        (STATE.into(), Some(state.seal(STATE, &mut scratch))),
     ];
-    let written = engine.write(changes.into_iter());
+    let written = engine.write(changes);
     let synced = written.and_then(|()| engine.sync());
     synced.map_err(|error| engine_error(path, error))?;
     engine.publish();

@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use fjall::{UserKey, UserValue};
 use serde::Serialize;
 
-use super::engine::{Engine, EngineError, View};
+use super::engine::{Engine, EngineError, Key, Value, View};
 use super::folder::{self, Opened};
 use super::reader;
 use super::record::{
@@ -148,7 +147,7 @@ impl Inspection {
         let mut inbox = (0, 0);
         // In how many inboxes each text was found.
         let mut found: HashMap<u64, u64> = HashMap::new();
-        let walk = Walk::new(&view, Vec::new());
+        let walk = Walk::new(&view, Key::from([]));
         for step in walk {
             let (key, value) = match step {
                 Ok(record) => record,
@@ -200,7 +199,7 @@ impl Inspection {
     ) -> Result<Vec<String>, E> {
         let view = self.engine.view();
         let prefixes = match only {
-            None => vec![Vec::new()],
+            None => vec![Key::from([])],
             Some(uid) => vec![record::inbox_prefix(uid), record::user_key(uid)],
         };
         let mut problems = Vec::new();
@@ -259,7 +258,7 @@ impl Inspection {
 /// All records under a prefix, also behind those that can't be read.
 struct Walk<'a> {
     view: &'a View<'a>,
-    prefix: Vec<u8>,
+    prefix: Key,
     found: Box<dyn Iterator<Item = Result<Stored, EngineError>> + 'a>,
     /// The last key that was read since it was begun anew.
     last: Option<Vec<u8>>,
@@ -271,7 +270,7 @@ struct Walk<'a> {
 type Stored = (Vec<u8>, Vec<u8>);
 
 impl<'a> Walk<'a> {
-    fn new(view: &'a View<'a>, prefix: Vec<u8>) -> Self {
+    fn new(view: &'a View<'a>, prefix: Key) -> Self {
         let from = prefix.clone();
         let mut walk = Walk {
             view,
@@ -287,7 +286,7 @@ impl<'a> Walk<'a> {
     fn begin(&mut self, from: &[u8]) {
         let end = [self.prefix.as_slice(), &[u8::MAX; 64]].concat();
         let found = self.view.range(from, &end);
-        let to_vecs = |(key, value): (UserKey, UserValue)| (key.to_vec(), value.to_vec());
+        let to_vecs = |(key, value): (Key, Value)| (key.to_vec(), value.to_vec());
         self.found = Box::new(found.map(move |found| found.map(to_vecs)));
         self.last = None;
     }
@@ -307,7 +306,7 @@ impl<'a> Walk<'a> {
                 let kind = char::from(self.kind);
                 self.kind = self.kind.saturating_add(1);
                 (
-                    vec![self.kind],
+                    Key::from([self.kind]),
                     format!("the rest of the records of kind {kind:?}"),
                 )
             }
@@ -455,7 +454,7 @@ fn check_id(
 
 /// Each text must be in as many inboxes as it was put in, less those that it was removed from.
 fn check_texts(view: &View<'_>, found: &HashMap<u64, u64>, findings: &mut Findings) {
-    for step in Walk::new(view, b"t".to_vec()) {
+    for step in Walk::new(view, Key::from(b"t")) {
         let Ok((key, value)) = step else {
             continue; // Said already.
         };

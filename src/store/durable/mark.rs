@@ -4,7 +4,7 @@
 //! file is what shows it: an engine that knows fewer commits than stand here has lost some.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -82,8 +82,7 @@ impl Mark {
     ///
     /// What the system says.
     pub fn write(&mut self, reached: Reached) -> io::Result<()> {
-        self.file.seek(SeekFrom::Start(self.next_slot * SLOT))?;
-        self.file.write_all(&reached.to_slot())?;
+        write_at(&mut self.file, &reached.to_slot(), self.next_slot * SLOT)?;
         self.next_slot = (self.next_slot + 1) % SLOTS;
         Ok(())
     }
@@ -96,6 +95,19 @@ impl Mark {
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
     }
+}
+
+/// Writes in one system call where there is one for it: this is done for each commit.
+#[cfg(unix)]
+fn write_at(file: &mut File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+#[cfg(not(unix))]
+fn write_at(file: &mut File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    use std::io::{Seek, SeekFrom, Write};
+    file.seek(SeekFrom::Start(offset))?;
+    file.write_all(bytes)
 }
 
 /// What a folder's mark says.

@@ -7,7 +7,8 @@
 //! | `journal`, `manifest`, `mark` | make sure that the engine loses nothing when it opens |
 //! | `writer` | the one thread that commits |
 //! | `draft` | what a commit changes |
-//! | `reader` | pages |
+//! | `reader` | pages from the engine |
+//! | `recent` | the newest entries, for the pages that need no engine |
 //! | `retention` | removing what is old |
 //! | `inspect` | looking into a folder that is not in use |
 //! | `record` | what is stored, and its check |
@@ -21,6 +22,7 @@ mod journal;
 mod manifest;
 mod mark;
 mod reader;
+mod recent;
 mod record;
 mod retention;
 mod tally;
@@ -45,6 +47,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use self::engine::{Engine, EngineError, View};
 use self::folder::Opened;
 use self::mark::Mark;
+use self::recent::Recent;
 use self::record::{StateRecord, UserRecord};
 use self::tally::Tally;
 use self::writer::{Answer, Job, QUEUE, Writer};
@@ -85,6 +88,8 @@ struct Shared {
     /// None when the store is closed, or could not be opened again. Who writes to the lock waits for all readers.
     engine: RwLock<Option<Engine>>,
     failed: watch::Sender<Option<StoreFailed>>,
+    /// The newest of what is visible to readers. Locked before what the engine publishes.
+    recent: Mutex<Recent>,
     tally: Mutex<Tally>,
     /// Keeps others out, until the store and its writer are gone or it is closed.
     lock: Mutex<Option<File>>,
@@ -122,6 +127,7 @@ impl DurableStore {
             room,
             engine: RwLock::new(Some(engine)),
             failed: watch::Sender::new(None),
+            recent: Mutex::default(),
             tally: Mutex::default(),
             lock: Mutex::new(Some(lock)),
         });
@@ -156,6 +162,14 @@ impl DurableStore {
         Ok(answer)
     }
 
+    /// Moves a read mark, unless it stands there; answers when the operating system has it.
+    async fn mark_read(&self, uid: i64, read: i64) -> Result<(), StoreFailed> {
+        if read < 1 {
+            return Ok(());
+        }
+        self.ask(|answer| Job::Read { uid, read, answer }).await
+    }
+
     async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&View<'_>) -> Result<T, EngineError> + Send + 'static,
@@ -178,9 +192,7 @@ impl Shared {
         &self,
         read: impl FnOnce(&View<'_>) -> Result<T, EngineError>,
     ) -> Result<T, StoreFailed> {
-        if let Some(failed) = self.failure() {
-            return Err(failed);
-        }
+        self.check()?;
         let engine = self.engine.read();
         let engine = engine.as_ref().ok_or_else(closed)?;
         Ok(read(&engine.view())?)
@@ -189,6 +201,11 @@ impl Shared {
     /// Why the store answers nothing any more.
     fn failure(&self) -> Option<StoreFailed> {
         self.failed.borrow().clone()
+    }
+
+    /// An error if the store answers nothing any more.
+    fn check(&self) -> Result<(), StoreFailed> {
+        self.failure().map_or(Ok(()), Err)
     }
 
     /// Lets the store fail for good.
@@ -240,22 +257,33 @@ impl Store for DurableStore {
     }
 
     async fn sync(&self, uid: i64, after: i64, limit: PageLimit) -> Result<Page, StoreFailed> {
-        // Both at once: the writer knows by itself whether the mark moves.
-        let mark = async {
-            match after {
-                ..1 => Ok(()),
-                read => self.ask(|answer| Job::Read { uid, read, answer }).await,
+        self.shared.check()?;
+        let recent = self.shared.recent.lock().page(uid, after, limit);
+        let page = match recent {
+            Some((page, read)) => {
+                if after > read {
+                    self.mark_read(uid, after).await?;
+                }
+                page
+            }
+            None => {
+                // Both at once: the writer knows by itself whether the mark moves.
+                let page = self.read(move |view| reader::page(view, uid, after, limit));
+                let (marked, page) = tokio::join!(self.mark_read(uid, after), page);
+                marked?;
+                page?
             }
         };
-        let page = self.read(move |view| reader::page(view, uid, after, limit));
-        let (marked, page) = tokio::join!(mark, page);
-        marked?;
-        let page = page?;
         self.shared.tally.lock().paged(uid, &page);
         Ok(page)
     }
 
     async fn level(&self, uid: i64) -> Result<Level, StoreFailed> {
+        self.shared.check()?;
+        let recent = self.shared.recent.lock().level(uid);
+        if let Some(level) = recent {
+            return Ok(level);
+        }
         let head = self.read(move |view| draft::Head::read(view, uid)).await?;
         Ok(head.level(uid))
     }

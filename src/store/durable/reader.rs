@@ -7,66 +7,94 @@ use super::engine::{EngineError, View};
 use super::record::{self, Damaged, EntryRecord, Record, TextRecord};
 use crate::store::{Entry, Message, Page, PageLimit};
 
+/// A page in the making.
+pub struct Filling {
+    uid: i64,
+    /// How far it goes.
+    current: i64,
+    entries: Vec<Entry>,
+    /// How much it may hold, and how many bytes of that are left.
+    limit: PageLimit,
+}
+
+impl Filling {
+    /// An empty one, of what follows version `current`.
+    pub fn new(uid: i64, current: i64, limit: PageLimit) -> Self {
+        Filling {
+            uid,
+            current,
+            entries: Vec::new(),
+            limit,
+        }
+    }
+
+    /// Whether it has as many entries as were asked for.
+    pub fn is_full(&self) -> bool {
+        self.limit.entries != 0 && self.entries.len() >= self.limit.entries
+    }
+
+    /// Adds the next entry, if it fits.
+    pub fn add(&mut self, entry: Entry) -> bool {
+        match self.limit.bytes.checked_sub(entry.wire_len(self.uid)) {
+            Some(left) => self.limit.bytes = left,
+            None => return false,
+        }
+        self.current = entry.version;
+        self.entries.push(entry);
+        true
+    }
+
+    /// The page, of an inbox that goes to `total`.
+    pub fn page(self, total: i64) -> Page {
+        Page {
+            entries: self.entries,
+            current: self.current,
+            total,
+        }
+    }
+}
+
 /// The entries of an inbox after version `after`.
 ///
 /// # Errors
 ///
 /// When one of them can't be read, is damaged or is missing.
 pub fn page(view: &View<'_>, uid: i64, after: i64, limit: PageLimit) -> Result<Page, EngineError> {
-    let mut current = after.max(0);
-    let most = if limit.entries == 0 {
-        usize::MAX
-    } else {
-        limit.entries
-    };
-    let mut room = limit.bytes;
-    let mut entries: Vec<Entry> = Vec::new();
-    let first = record::inbox_key(uid, current.saturating_add(1));
+    let after = after.max(0);
+    let mut filling = Filling::new(uid, after, limit);
+    let first = record::inbox_key(uid, after.saturating_add(1));
     let mut found = view.range(&first, &record::inbox_key(uid, i64::MAX));
-    while entries.len() < most {
+    while !filling.is_full() {
         let Some(found) = found.next() else {
-            if entries.is_empty() {
-                return empty_page(view, uid, current, limit);
+            if filling.entries.is_empty() {
+                return empty_page(view, uid, after, limit);
             }
             // The end was seen: there is no need to look for it.
-            return Ok(Page {
-                entries,
-                current,
-                total: current,
-            });
+            let total = filling.current;
+            return Ok(filling.page(total));
         };
         let (key, value) = found?;
         let version = record::last_number(&key);
-        if version != current + 1 {
+        if version != filling.current + 1 {
             // Only what was removed may be missing, and that is always the oldest.
-            let cut = if entries.is_empty() {
+            let cut = if filling.entries.is_empty() {
                 Head::read(view, uid)?.cut
             } else {
                 0
             };
             if version != cut + 1 {
-                let version = current + 1;
+                let version = filling.current + 1;
                 return Err(EngineError::Missing { uid, version });
             }
-            current = cut;
+            filling.current = cut;
         }
-        let entry = Entry {
-            version,
-            message: Arc::new(message(view, &key, &value)?),
-        };
-        match room.checked_sub(entry.wire_len(uid)) {
-            Some(left) => room = left,
-            None => break,
+        let message = Arc::new(message(view, &key, &value)?);
+        if !filling.add(Entry { version, message }) {
+            break;
         }
-        current = version;
-        entries.push(entry);
     }
     let total = Head::read(view, uid)?.total;
-    Ok(Page {
-        entries,
-        current,
-        total,
-    })
+    Ok(filling.page(total))
 }
 
 /// What is answered where there is nothing after `after`.

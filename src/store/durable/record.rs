@@ -4,8 +4,11 @@
 //! Every value ends with a check over key and value: what was altered, or stands under another key, is not taken for a
 //! record.
 
+use bytes::BufMut;
+use prost::encoding::{WireType, encode_key, encode_varint, int64, string, uint32};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
+use super::engine::{Key, Value};
 use crate::store::{Kind, Message};
 
 /// Bytes of the check at the end of a value.
@@ -25,13 +28,11 @@ impl Damaged {
 
 /// A record's value.
 pub trait Record: prost::Message + Default {
-    /// The value to store under `key`.
-    fn seal(&self, key: &[u8]) -> Vec<u8> {
-        let mut value = Vec::with_capacity(self.encoded_len() + CHECK);
-        self.encode_raw(&mut value);
-        let check = check(key, &value);
-        value.extend_from_slice(&check);
-        value
+    /// The value to store under `key`; `scratch` is where it is made.
+    fn seal(&self, key: &[u8], scratch: &mut Vec<u8>) -> Value {
+        scratch.clear();
+        self.encode_raw(scratch);
+        seal(key, scratch)
     }
 
     /// The record that is stored as `value` under `key`.
@@ -47,6 +48,15 @@ pub trait Record: prost::Message + Default {
         }
         Self::decode(value).map_err(|_| damaged())
     }
+}
+
+/// The value to store under `key`, of a record that is encoded already. It can be used again for another key.
+pub fn seal(key: &[u8], encoded: &mut Vec<u8>) -> Value {
+    let len = encoded.len();
+    encoded.extend_from_slice(&check(key, encoded));
+    let value = Value::from(encoded.as_slice());
+    encoded.truncate(len);
+    value
 }
 
 fn check(key: &[u8], value: &[u8]) -> [u8; CHECK] {
@@ -189,6 +199,55 @@ impl From<&Message> for MessageRecord {
     }
 }
 
+/// Encodes the [`EntryRecord`] of a message that has its entry for itself, byte for byte as prost would, and without a
+/// copy of its texts.
+pub fn encode_own(message: &Message, out: &mut Vec<u8>) {
+    let kind = u32::from(kind_number(message.kind));
+    let len = uint32::encoded_len(1, &kind)
+        + number_len(2, message.source)
+        + number_len(3, message.group)
+        + text_len(4, &message.msg_id)
+        + text_len(5, &message.text)
+        + number_len(6, message.sent_at);
+    out.clear();
+    encode_key(1, WireType::LengthDelimited, out);
+    encode_varint(len as u64, out);
+    uint32::encode(1, &kind, out);
+    put_number(2, message.source, out);
+    put_number(3, message.group, out);
+    put_text(4, &message.msg_id, out);
+    put_text(5, &message.text, out);
+    put_number(6, message.sent_at, out);
+}
+
+fn number_len(tag: u32, n: i64) -> usize {
+    if n == 0 {
+        0
+    } else {
+        int64::encoded_len(tag, &n)
+    }
+}
+
+fn put_number(tag: u32, n: i64, out: &mut Vec<u8>) {
+    if n != 0 {
+        int64::encode(tag, &n, out);
+    }
+}
+
+fn text_len(tag: u32, text: &String) -> usize {
+    if text.is_empty() {
+        0
+    } else {
+        string::encoded_len(tag, text)
+    }
+}
+
+fn put_text(tag: u32, text: &String, out: &mut Vec<u8>) {
+    if !text.is_empty() {
+        string::encode(tag, text, out);
+    }
+}
+
 impl MessageRecord {
     /// What it is, if that is known.
     pub fn kind(&self) -> Option<Kind> {
@@ -220,13 +279,19 @@ pub const fn kind_number(kind: Kind) -> u8 {
     }
 }
 
-fn key(tag: u8, numbers: &[i64]) -> Vec<u8> {
-    let mut key = Vec::with_capacity(1 + 8 * numbers.len());
-    key.push(tag);
+/// Bytes of the longest key that has only numbers: three of them.
+const LONGEST: usize = 1 + 3 * 8;
+
+/// A key of numbers. Short as it is, it mostly needs no memory of its own.
+fn key(tag: u8, numbers: &[i64]) -> Key {
+    let mut bytes = [0; LONGEST];
+    let mut rest = bytes.as_mut_slice();
+    rest.put_u8(tag);
     for number in numbers {
-        key.extend_from_slice(&number.to_be_bytes());
+        rest.put_i64(*number);
     }
-    key
+    let len = LONGEST - rest.len();
+    Key::from(bytes.get(..len).unwrap_or_default())
 }
 
 /// The last number of a key.
@@ -244,17 +309,21 @@ pub fn first_number(key: &[u8]) -> i64 {
 }
 
 /// All entries of an inbox.
-pub fn inbox_prefix(uid: i64) -> Vec<u8> {
+pub fn inbox_prefix(uid: i64) -> Key {
     key(b'i', &[uid])
 }
 
 /// An entry of an inbox.
-pub fn inbox_key(uid: i64, version: i64) -> Vec<u8> {
+pub fn inbox_key(uid: i64, version: i64) -> Key {
     key(b'i', &[uid, version])
 }
 
 /// All scopes in which `source` has used `msg_id`.
-pub fn id_prefix(kind: Kind, source: i64, msg_id: &str) -> Vec<u8> {
+pub fn id_prefix(kind: Kind, source: i64, msg_id: &str) -> Key {
+    id_bytes(kind, source, msg_id).into()
+}
+
+fn id_bytes(kind: Kind, source: i64, msg_id: &str) -> Vec<u8> {
     let mut key = Vec::with_capacity(2 + 8 + 4 + msg_id.len() + 8);
     key.extend_from_slice(&[b'd', kind_number(kind)]);
     key.extend_from_slice(&source.to_be_bytes());
@@ -266,59 +335,59 @@ pub fn id_prefix(kind: Kind, source: i64, msg_id: &str) -> Vec<u8> {
 }
 
 /// That a message was stored; `scope` is its receiver or its group.
-pub fn id_key(kind: Kind, source: i64, msg_id: &str, scope: i64) -> Vec<u8> {
-    let mut key = id_prefix(kind, source, msg_id);
+pub fn id_key(kind: Kind, source: i64, msg_id: &str, scope: i64) -> Key {
+    let mut key = id_bytes(kind, source, msg_id);
     key.extend_from_slice(&scope.to_be_bytes());
-    key
+    key.into()
 }
 
 /// The text of a group message, once for all its receivers.
-pub fn text_key(number: u64) -> Vec<u8> {
+pub fn text_key(number: u64) -> Key {
     key(b't', &[number.cast_signed()])
 }
 
 /// A user.
-pub fn user_key(uid: i64) -> Vec<u8> {
+pub fn user_key(uid: i64) -> Key {
     key(b'u', &[uid])
 }
 
 /// A group.
-pub fn group_key(group: i64) -> Vec<u8> {
+pub fn group_key(group: i64) -> Key {
     key(b'g', &[group])
 }
 
 /// All members of a group; the last number of each key is the member.
-pub fn members_prefix(group: i64) -> Vec<u8> {
+pub fn members_prefix(group: i64) -> Key {
     key(b'm', &[group])
 }
 
 /// A member.
-pub fn member_key(group: i64, uid: i64) -> Vec<u8> {
+pub fn member_key(group: i64, uid: i64) -> Key {
     key(b'm', &[group, uid])
 }
 
 /// All times of `uid` in `group` that are over.
-pub fn former_prefix(uid: i64, group: i64) -> Vec<u8> {
+pub fn former_prefix(uid: i64, group: i64) -> Key {
     key(b'f', &[uid, group])
 }
 
 /// A time in a group that ended before the text `until`.
-pub fn former_key(uid: i64, group: i64, until: u64) -> Vec<u8> {
+pub fn former_key(uid: i64, group: i64, until: u64) -> Key {
     key(b'f', &[uid, group, until.cast_signed()])
 }
 
 /// How far a user has read.
-pub fn read_key(uid: i64) -> Vec<u8> {
+pub fn read_key(uid: i64) -> Key {
     key(b'r', &[uid])
 }
 
 /// The last version of an inbox that was removed.
-pub fn cut_key(uid: i64) -> Vec<u8> {
+pub fn cut_key(uid: i64) -> Key {
     key(b'c', &[uid])
 }
 
 /// From how many inboxes a group message was removed.
-pub fn removed_key(text: u64) -> Vec<u8> {
+pub fn removed_key(text: u64) -> Key {
     key(b'o', &[text.cast_signed()])
 }
 
@@ -326,11 +395,11 @@ pub fn removed_key(text: u64) -> Vec<u8> {
 pub const EXPIRING: &[u8] = b"x";
 
 /// An id whose message is gone, and that is to be forgotten when the message is old enough.
-pub fn expiring_key(sent_at: i64, id: &[u8]) -> Vec<u8> {
+pub fn expiring_key(sent_at: i64, id: &[u8]) -> Key {
     let mut key = EXPIRING.to_vec();
     key.extend_from_slice(&sent_at.to_be_bytes());
     key.extend_from_slice(id);
-    key
+    key.into()
 }
 
 /// The id in an [`expiring_key`], and when its message was sent.
@@ -356,10 +425,10 @@ mod tests {
             password_hash: "hash".into(),
         };
         let key = user_key(7);
-        let value = record.seal(&key);
+        let value = record.seal(&key, &mut Vec::new());
         assert!(UserRecord::open(&key, &value).unwrap() == record);
         for bit in 0..value.len() * 8 {
-            let mut flipped = value.clone();
+            let mut flipped = value.to_vec();
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(UserRecord::open(&key, &flipped) == Err(Damaged(b'u')));
         }
@@ -368,9 +437,48 @@ mod tests {
     #[test]
     fn a_record_under_another_key_is_damaged() {
         let record = NumberRecord { value: 7 };
-        let value = record.seal(&read_key(1));
+        let value = record.seal(&read_key(1), &mut Vec::new());
         assert!(NumberRecord::open(&read_key(2), &value).is_err());
         assert!(MemberRecord::open(&cut_key(1), &value).is_err());
+    }
+
+    #[test]
+    fn an_entry_is_encoded_as_its_record_would_be() {
+        let full = Message {
+            kind: Kind::P2p,
+            source: 7,
+            group: 9,
+            msg_id: "id".into(),
+            text: "a text".repeat(50),
+            sent_at: 1_700_000_000_000,
+        };
+        let empty = Message {
+            kind: Kind::Ack,
+            source: 0,
+            group: 0,
+            msg_id: String::new(),
+            text: String::new(),
+            sent_at: 0,
+        };
+        let negative = Message {
+            source: -1,
+            sent_at: i64::MIN,
+            ..full.clone()
+        };
+        for message in [full, empty, negative] {
+            let record = EntryRecord {
+                message: Some((&message).into()),
+                ..EntryRecord::default()
+            };
+            let mut encoded = b"what was there before".to_vec();
+            encode_own(&message, &mut encoded);
+            assert_eq!(encoded, prost::Message::encode_to_vec(&record));
+            // One encoding serves many keys.
+            for key in [inbox_key(1, 1), inbox_key(2, 9)] {
+                let value = seal(&key, &mut encoded);
+                assert!(EntryRecord::open(&key, &value).unwrap() == record);
+            }
+        }
     }
 
     #[test]

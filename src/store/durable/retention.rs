@@ -3,7 +3,7 @@
 
 use super::DurableStore;
 use super::draft::Head;
-use super::engine::{EngineError, View};
+use super::engine::{EngineError, Key, View};
 use super::record::{self, EXPIRING, EntryRecord, Record};
 use super::writer::Job;
 use crate::store::{Retention, StoreFailed, keep_ids_from};
@@ -169,12 +169,12 @@ async fn expire(store: &DurableStore, now: i64) -> Result<(), StoreFailed> {
 }
 
 /// The next ids whose time has come.
-fn due(view: &View<'_>, now: i64) -> Result<Vec<Vec<u8>>, EngineError> {
+fn due(view: &View<'_>, now: i64) -> Result<Vec<Key>, EngineError> {
     let mut keys = Vec::new();
     for found in view.prefix(EXPIRING).take(IDS) {
         let (key, _) = found?;
         match record::expiring(&key) {
-            Some((sent_at, _)) if sent_at < keep_ids_from(now) => keys.push(key.to_vec()),
+            Some((sent_at, _)) if sent_at < keep_ids_from(now) => keys.push(key),
             _ => break,
         }
     }

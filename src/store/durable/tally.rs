@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use quick_cache::unsync::Cache;
 
+use super::draft::Touched;
 use crate::store::{Ledger, Page};
 
 /// Inboxes that are counted exactly. Of one that falls out, what is still to be delivered counts as never delivered.
@@ -27,12 +28,17 @@ impl Default for Tally {
 }
 
 impl Tally {
-    /// So many entries were stored; `begun` has the newest versions before.
-    pub fn grew(&mut self, begun: &HashMap<i64, i64>, entries: u64) {
-        self.ledger.stored += entries;
-        for (&uid, &total) in begun {
-            if !self.delivered.contains_key(&uid) {
-                self.delivered.insert(uid, total);
+    /// Inboxes have grown, or were trimmed.
+    pub fn committed(&mut self, touched: &HashMap<i64, Touched>) {
+        for (&uid, &Touched { before, now }) in touched {
+            if now.total > before.total {
+                self.ledger.stored += (now.total - before.total).unsigned_abs();
+                if !self.delivered.contains_key(&uid) {
+                    self.delivered.insert(uid, before.total);
+                }
+            }
+            if now.cut > before.cut {
+                self.removed(uid, now.cut);
             }
         }
     }
@@ -53,16 +59,15 @@ impl Tally {
         }
     }
 
-    /// Entries were removed; `cut` has the last version of each inbox.
-    pub fn removed(&mut self, cut: &HashMap<i64, i64>) {
-        for (uid, &through) in cut {
-            let Some(mut delivered) = self.delivered.get_mut(uid) else {
-                continue;
-            };
-            if through > *delivered {
-                self.ledger.removed += (through - *delivered).unsigned_abs();
-                *delivered = through;
-            }
+    /// Entries of an inbox were removed, up to version `cut`.
+    fn removed(&mut self, uid: i64, cut: i64) {
+        // An inbox that has not grown in this run holds nothing that is counted.
+        let Some(mut delivered) = self.delivered.get_mut(&uid) else {
+            return;
+        };
+        if cut > *delivered {
+            self.ledger.removed += (cut - *delivered).unsigned_abs();
+            *delivered = cut;
         }
     }
 

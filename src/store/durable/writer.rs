@@ -6,12 +6,14 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::draft::{Draft, Finished, Remembered};
-use super::engine::{Engine, EngineError, POLL, in_words};
+use super::engine::{Engine, EngineError, Key, POLL, in_words};
 use super::mark::{Mark, Reached};
+use super::recent::Recent;
 use super::record::StateRecord;
 use super::{Shared, folder};
 use crate::config::SyncMode;
@@ -25,6 +27,12 @@ const MOST_BYTES: usize = 4 << 20;
 
 /// With less room than this, in bytes, an engine that has given up has done so for want of it: it needs some to merge.
 const TIGHT: u64 = 64 << 20;
+
+/// With so many bytes above the floor there is plenty of room: it is asked for again after so many bytes written, or so
+/// long. Others may use it up meanwhile, and that is what the floor is for.
+const PLENTY: u64 = 64 << 20;
+const ASK_AFTER: usize = 1 << 20;
+const ASK_EVERY: Duration = Duration::from_millis(100);
 
 /// Where an answer goes, and with the first of a commit all others.
 pub type Answer<T> = oneshot::Sender<(T, Answers)>;
@@ -55,7 +63,7 @@ pub enum Job {
     },
     /// Forget ids that have expired.
     Expire {
-        keys: Vec<Vec<u8>>,
+        keys: Vec<Key>,
         answer: Answer<Result<u64, StoreFailed>>,
     },
     /// Bring everything to the disk, and let go of the folder.
@@ -75,6 +83,8 @@ pub struct Writer {
     is_broken: bool,
     /// Whether there was less room than the floor when it was looked last.
     is_short: bool,
+    /// When there was plenty, and how many bytes may be written before it is looked again.
+    plenty: Option<(Instant, usize)>,
 }
 
 /// What can be stored now.
@@ -115,6 +125,7 @@ impl Writer {
             remembered: Remembered::default(),
             is_broken: false,
             is_short: false,
+            plenty: None,
         }
     }
 
@@ -157,7 +168,12 @@ impl Writer {
                 return None;
             }
         };
-        let mut draft = Draft::new(engine.view(), &mut self.remembered, self.state);
+        let mut draft = Draft::new(
+            engine.view(),
+            &shared.recent,
+            &mut self.remembered,
+            self.state,
+        );
         let mut open = Vec::new();
         let mut close = None;
         // Read marks alone don't wait for the disk: the operating system has them, and the next commit takes them along.
@@ -209,6 +225,9 @@ impl Writer {
         let outcome = if draft.is_empty() {
             Outcome::Stored
         } else {
+            if let Some((_, left)) = &mut self.plenty {
+                *left = left.saturating_sub(draft.bytes());
+            }
             let finished = draft.finish();
             self.store(engine, finished, must_sync)
         };
@@ -219,7 +238,7 @@ impl Writer {
     /// Writes a commit, syncs it and shows it to readers, in this order.
     fn store(&mut self, engine: &Engine, finished: Finished, must_sync: bool) -> Outcome {
         let must_sync = must_sync && self.shared.sync == SyncMode::Always;
-        if let Err(error) = engine.write(finished.changes.into_iter()) {
+        if let Err(error) = engine.write(finished.changes) {
             return self.gave_up("a commit was not written", &error);
         }
         if must_sync {
@@ -244,12 +263,13 @@ impl Writer {
         if let Err(error) = self.mark.write(self.reached) {
             tracing::warn!(%error, "how far the commits have come was not noted");
         }
+        self.remembered.adopt(finished.members);
+        self.shared.tally.lock().committed(&finished.touched);
+        // Under the lock, nobody sees one without the other.
+        let mut recent = self.shared.recent.lock();
         engine.publish();
-        let mut tally = self.shared.tally.lock();
-        tally.grew(&finished.begun, finished.entries);
-        tally.removed(&finished.cut);
-        drop(tally);
-        self.remembered.adopt(finished.heads, finished.members);
+        recent.publish(&finished.touched, finished.deliveries);
+        drop(recent);
         if let Err(error) = engine.seal_if_full() {
             // This commit is stored; the next one meets it.
             self.gave_up("a table was not begun", &error);
@@ -260,6 +280,7 @@ impl Writer {
     /// The engine takes nothing more: for want of room, which can be waited for, or for another reason.
     fn gave_up(&mut self, what: &str, error: &fjall::Error) -> Outcome {
         self.remembered = Remembered::default();
+        *self.shared.recent.lock() = Recent::default();
         let error_text = in_words(error);
         let is_tight = || self.free() < self.shared.min_free.max(TIGHT);
         if is_full(error) || self.is_short || is_tight() {
@@ -273,6 +294,9 @@ impl Writer {
     /// What can be stored now. Waits while the engine is behind, and opens it again where it gave up and there is room.
     fn room(&mut self) -> Room {
         self.wait_for_engine();
+        if self.has_plenty() {
+            return Room::Anything;
+        }
         let free = self.free();
         let floor = self.shared.min_free;
         if self.is_short != (free < floor) {
@@ -282,6 +306,9 @@ impl Writer {
             } else {
                 tracing::warn!(free, floor, "there is room again");
             }
+        }
+        if free >= floor.saturating_add(PLENTY) {
+            self.plenty = Some((Instant::now(), ASK_AFTER));
         }
         if self.is_broken && free >= floor.max(TIGHT) {
             self.reopen();
@@ -293,6 +320,17 @@ impl Writer {
         } else {
             Room::Anything
         }
+    }
+
+    /// Whether there was plenty of room just now.
+    fn has_plenty(&mut self) -> bool {
+        let has_plenty = self.plenty.is_some_and(|(since, left)| {
+            !self.is_broken && left > 0 && since.elapsed() < ASK_EVERY
+        });
+        if !has_plenty {
+            self.plenty = None;
+        }
+        has_plenty
     }
 
     /// Bytes that the disk has left.
@@ -344,6 +382,7 @@ impl Writer {
     fn close(&mut self) -> Result<(), StoreFailed> {
         // What is submitted from here on is not answered.
         self.jobs.close();
+        *self.shared.recent.lock() = Recent::default();
         let engine = self.shared.engine.write().take();
         let closed = self.close_into(engine);
         // Now that nothing is open any more, others may have the folder.

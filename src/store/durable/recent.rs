@@ -1,0 +1,361 @@
+//! The newest entries of the inboxes, and how far the inboxes go: most pages are answered from here, at once, without
+//! the engine and without a thread.
+//!
+//! It says what readers may see, no more and no less: the writer changes it with the engine's published state, under one
+//! lock. Whatever is not here is asked of the engine. What it holds is bounded: the oldest message falls out first.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use quick_cache::unsync::Cache;
+
+use super::draft::{Head, Touched};
+use super::reader::Filling;
+use crate::store::{Entry, Level, Message, Page, PageLimit};
+
+/// Inboxes that are known here.
+const INBOXES: usize = 65_536;
+
+/// What the messages here may take, in bytes, roughly.
+const BYTES: usize = 16 << 20;
+
+/// What a message takes beside its texts, and its place in an inbox: with room for as many again.
+const OVERHEAD: usize = size_of::<Delivery>() + size_of::<Message>() + 64;
+const PLACE: usize = 2 * size_of::<Arc<Message>>();
+
+/// The newest of what is published.
+#[derive(Debug)]
+pub struct Recent {
+    inboxes: Cache<i64, Inbox>,
+    /// All messages that are held, the oldest first.
+    deliveries: VecDeque<Delivery>,
+    /// What they take.
+    bytes: usize,
+    most: usize,
+}
+
+#[derive(Debug)]
+struct Inbox {
+    head: Head,
+    /// The newest entries, up to `head.total`, without gaps.
+    newest: VecDeque<Arc<Message>>,
+}
+
+/// A message, and the inboxes that it was put into.
+#[derive(Debug)]
+pub struct Delivery {
+    pub message: Arc<Message>,
+    pub receivers: Receivers,
+}
+
+/// Whose inboxes.
+#[derive(Debug)]
+pub enum Receivers {
+    One(i64),
+    Members(Arc<[i64]>),
+}
+
+impl Default for Recent {
+    fn default() -> Self {
+        Recent::with_room(BYTES)
+    }
+}
+
+impl Recent {
+    fn with_room(most: usize) -> Self {
+        Recent {
+            inboxes: Cache::new(INBOXES),
+            deliveries: VecDeque::new(),
+            bytes: 0,
+            most,
+        }
+    }
+
+    /// The ends of an inbox, if they are known.
+    pub fn head(&self, uid: i64) -> Option<Head> {
+        self.inboxes.get(&uid).map(|inbox| inbox.head)
+    }
+
+    /// The same for a client.
+    pub fn level(&self, uid: i64) -> Option<Level> {
+        self.head(uid).map(|head| head.level(uid))
+    }
+
+    /// Learns the ends of an inbox, as the published state has them.
+    pub fn learn(&mut self, uid: i64, head: Head) {
+        let newest = VecDeque::new();
+        self.inboxes.insert(uid, Inbox { head, newest });
+    }
+
+    /// The page that [`reader::page`](super::reader::page) would read, and the read mark, if all of it is here.
+    pub fn page(&self, uid: i64, after: i64, limit: PageLimit) -> Option<(Page, i64)> {
+        let Inbox { head, newest } = self.inboxes.get(&uid)?;
+        // From another life of the store: that is not for here.
+        if after > head.total {
+            return None;
+        }
+        let current = after.max(head.cut);
+        let wanted = usize::try_from(head.total - current).ok()?;
+        let skipped = newest.len().checked_sub(wanted)?;
+        let mut filling = Filling::new(uid, current, limit);
+        for (version, message) in (current + 1..).zip(newest.range(skipped..)) {
+            let message = Arc::clone(message);
+            if filling.is_full() || !filling.add(Entry { version, message }) {
+                break;
+            }
+        }
+        Some((filling.page(head.total), head.read))
+    }
+
+    /// Takes over what a commit has changed, when it is published.
+    pub fn publish(&mut self, touched: &HashMap<i64, Touched>, deliveries: Vec<Delivery>) {
+        for (&uid, touched) in touched {
+            match self.inboxes.get_mut(&uid) {
+                Some(mut inbox) => inbox.advance(touched.now),
+                None => self.learn(uid, touched.now),
+            }
+        }
+        for delivery in deliveries {
+            for uid in delivery.receivers.uids() {
+                if let Some(mut inbox) = self.inboxes.get_mut(uid) {
+                    inbox.newest.push_back(Arc::clone(&delivery.message));
+                }
+            }
+            self.bytes += delivery.size();
+            self.deliveries.push_back(delivery);
+        }
+        while self.bytes > self.most {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(oldest) = self.deliveries.pop_front() else {
+            return;
+        };
+        self.bytes = self.bytes.saturating_sub(oldest.size());
+        for uid in oldest.receivers.uids() {
+            if let Some(mut inbox) = self.inboxes.get_mut(uid) {
+                inbox.forget(&oldest.message);
+            }
+        }
+    }
+}
+
+impl Inbox {
+    /// Moves the ends, before entries are added up to the new one.
+    fn advance(&mut self, head: Head) {
+        let kept = usize::try_from(self.head.total - head.cut).unwrap_or(0);
+        if self.newest.len() > kept {
+            self.newest.drain(..self.newest.len() - kept);
+        }
+        self.head = head;
+    }
+
+    /// Forgets the oldest entry, if it is this one: it may have been removed, or the inbox forgotten, in the meantime.
+    fn forget(&mut self, message: &Arc<Message>) {
+        let oldest = self.newest.front();
+        if oldest.is_some_and(|oldest| Arc::ptr_eq(oldest, message)) {
+            self.newest.pop_front();
+        }
+        // Each place is counted twice; what stands empty beyond that is given back.
+        if self.newest.capacity() / 4 > self.newest.len() {
+            self.newest.shrink_to(2 * self.newest.len());
+        }
+    }
+}
+
+impl Delivery {
+    fn size(&self) -> usize {
+        let texts = self.message.msg_id.len() + self.message.text.len();
+        OVERHEAD + texts + PLACE * self.receivers.uids().len()
+    }
+}
+
+impl Receivers {
+    fn uids(&self) -> &[i64] {
+        match self {
+            Receivers::One(uid) => std::slice::from_ref(uid),
+            Receivers::Members(uids) => uids,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::Kind;
+
+    const ALL: PageLimit = PageLimit {
+        entries: 0,
+        bytes: usize::MAX,
+    };
+
+    fn message(id: &str) -> Arc<Message> {
+        Arc::new(Message {
+            kind: Kind::P2p,
+            source: 1,
+            group: 0,
+            msg_id: id.into(),
+            text: "text".into(),
+            sent_at: 1,
+        })
+    }
+
+    /// Inboxes as they are, and what is known of them.
+    struct Side {
+        recent: Recent,
+        heads: HashMap<i64, Head>,
+        inboxes: HashMap<i64, Vec<Arc<Message>>>,
+        sent: usize,
+    }
+
+    impl Side {
+        fn new(most: usize) -> Side {
+            Side {
+                recent: Recent::with_room(most),
+                heads: HashMap::new(),
+                inboxes: HashMap::new(),
+                sent: 0,
+            }
+        }
+
+        /// One commit: to these inboxes, each as one message; then these are cut and read.
+        fn commit(&mut self, to: &[Vec<i64>], cut: &[(i64, i64)], read: &[(i64, i64)]) {
+            let mut touched = HashMap::new();
+            let mut deliveries = Vec::new();
+            let mut touch = |uid: i64, heads: &HashMap<i64, Head>, change: &dyn Fn(&mut Head)| {
+                let before = heads.get(&uid).copied().unwrap_or_default();
+                let now = before;
+                let entry = touched.entry(uid).or_insert(Touched { before, now });
+                change(&mut entry.now);
+            };
+            for uids in to {
+                self.sent += 1;
+                let message = message(&self.sent.to_string());
+                for &uid in uids {
+                    touch(uid, &self.heads, &|head| head.total += 1);
+                    let inbox = self.inboxes.entry(uid).or_default();
+                    inbox.push(Arc::clone(&message));
+                }
+                let receivers = match *uids.as_slice() {
+                    [uid] => Receivers::One(uid),
+                    _ => Receivers::Members(uids.clone().into()),
+                };
+                deliveries.push(Delivery { message, receivers });
+            }
+            for &(uid, cut) in cut {
+                // Only what was there before the commit is removed.
+                let most = self.heads.get(&uid).map_or(0, |head| head.total);
+                touch(uid, &self.heads, &|head| {
+                    head.cut = head.cut.max(cut.min(most));
+                });
+            }
+            for &(uid, read) in read {
+                touch(uid, &self.heads, &|head| {
+                    head.read = head.read.max(read.min(head.total));
+                });
+            }
+            self.recent.publish(&touched, deliveries);
+            for (uid, touched) in touched {
+                self.heads.insert(uid, touched.now);
+            }
+        }
+
+        /// What is known must be what is.
+        fn check(&self, uid: i64, after: i64, limit: PageLimit) -> bool {
+            let head = self.heads.get(&uid).copied().unwrap_or_default();
+            let Some((page, read)) = self.recent.page(uid, after, limit) else {
+                return false;
+            };
+            let start = after.max(head.cut);
+            let mut expected = Filling::new(uid, start, limit);
+            let inbox = self.inboxes.get(&uid).map_or(&[][..], Vec::as_slice);
+            for (version, message) in (1..).zip(inbox).skip(start as usize) {
+                let message = Arc::clone(message);
+                if expected.is_full() || !expected.add(Entry { version, message }) {
+                    break;
+                }
+            }
+            assert_eq!(page, expected.page(head.total));
+            assert_eq!(read, head.read);
+            assert_eq!(self.recent.level(uid), Some(head.level(uid)));
+            true
+        }
+    }
+
+    #[test]
+    fn the_newest_is_known_and_what_fell_out_is_not() {
+        let mut side = Side::new(4 * (OVERHEAD + PLACE + 6));
+        assert!(!side.check(2, 0, ALL));
+        for _ in 0..4 {
+            side.commit(&[vec![2]], &[], &[]);
+        }
+        assert!((0..=4).all(|after| side.check(2, after, ALL)));
+        side.commit(&[vec![2], vec![2]], &[], &[]);
+        assert!((0..2).all(|after| !side.check(2, after, ALL)));
+        assert!((2..=6).all(|after| side.check(2, after, ALL)));
+        // From another life of the store.
+        assert!(!side.check(2, 7, ALL));
+    }
+
+    #[test]
+    fn what_was_removed_is_not_served() {
+        let mut side = Side::new(1 << 20);
+        side.commit(&[vec![2], vec![2], vec![2, 3]], &[], &[(2, 1)]);
+        side.commit(&[vec![2]], &[(2, 2)], &[]);
+        assert!((-1..=4).all(|after| side.check(2, after, ALL)));
+        assert_eq!(side.recent.page(2, 0, ALL).unwrap().0.entries.len(), 2);
+        side.commit(&[], &[(2, 4), (3, 1)], &[]);
+        assert!(side.recent.page(2, 0, ALL).unwrap().0.entries.is_empty());
+        assert_eq!(side.recent.page(2, 0, ALL).unwrap().0.current, 4);
+    }
+
+    #[test]
+    fn a_message_is_held_once_and_let_go() {
+        let mut side = Side::new(10_000);
+        let everyone: Vec<i64> = (1..=50).collect();
+        let mut held = Vec::new();
+        for _ in 0..100 {
+            side.commit(std::slice::from_ref(&everyone), &[], &[]);
+            held.push(Arc::downgrade(&side.inboxes[&1][0]));
+            side.inboxes.clear();
+        }
+        let held = held.iter().filter(|message| message.strong_count() > 0);
+        assert_eq!(held.count(), side.recent.deliveries.len());
+        assert!(side.recent.bytes <= side.recent.most);
+        let places = |uid| side.recent.inboxes.get(uid).unwrap().newest.capacity();
+        assert!(everyone.iter().all(|uid| places(uid) <= 64));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_known_is_so(
+            room in 0..3_000_usize,
+            commits in prop::collection::vec(
+                (
+                    prop::collection::vec(prop::collection::btree_set(1..5_i64, 1..4), 0..4),
+                    prop::collection::vec((1..5_i64, 0..30_i64), 0..2),
+                    prop::collection::vec((1..5_i64, 0..30_i64), 0..2),
+                ),
+                1..30,
+            ),
+            entries in 0..4_usize,
+            bytes in prop_oneof![Just(usize::MAX), 0..200_usize],
+        ) {
+            let mut side = Side::new(room);
+            for (to, cut, read) in commits {
+                let to: Vec<Vec<i64>> = to.into_iter().map(|uids| uids.into_iter().collect()).collect();
+                side.commit(&to, &cut, &read);
+                for uid in 1..5 {
+                    for after in -1..30 {
+                        side.check(uid, after, ALL);
+                        side.check(uid, after, PageLimit { entries, bytes });
+                    }
+                }
+            }
+        }
+    }
+}
