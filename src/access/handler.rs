@@ -1,6 +1,10 @@
 //! The loop of an access server: frame, command, service, reply.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
+
+use futures_util::poll;
 
 use crate::command::{Command, Place};
 use crate::proto::Code;
@@ -33,6 +37,9 @@ impl AccessHandler {
             Command::Group(mut request) => turn.open.push(services.send_group(uid, &mut request)),
             Command::Ack(mut request) => turn.open.push(services.accept(uid, &mut request)),
             Command::Sync(request) => {
+                if !turn.open.is_empty() && request.uid == uid {
+                    turn.open.mark_read(uid, request.current_id);
+                }
                 // A sync sees the sends before it.
                 self.finish(turn).await;
                 match services.sync(uid, &request).await {
@@ -93,10 +100,18 @@ impl Handler for AccessHandler {
             return;
         }
         let batch = std::mem::take(&mut turn.open);
-        let settled = self.services.settle(batch).await;
+        let mut settling = pin!(self.services.settle(batch));
+        let (settled, has_waited) = match poll!(&mut settling) {
+            Poll::Ready(settled) => (settled, false),
+            Poll::Pending => (settling.await, true),
+        };
         for answer in &settled.answers {
             turn.reply(answer);
         }
         self.services.presence().notify(&settled.grown);
+        if has_waited {
+            // Many wait for the same commit. What they notify this session of is written with its answers.
+            tokio::task::yield_now().await;
+        }
     }
 }

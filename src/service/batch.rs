@@ -57,7 +57,11 @@ pub enum Entrusted {
 
 /// The answers to the requests of one read, in their order, and all that has to be stored for them.
 #[derive(Debug, Default)]
-pub struct Batch(Vec<Answer>);
+pub struct Batch {
+    answers: Vec<Answer>,
+    /// A read mark that the next request is about to set.
+    read: Option<Write>,
+}
 
 /// A batch when everything of it is stored or refused.
 #[derive(Debug)]
@@ -71,17 +75,22 @@ pub struct Settled {
 impl Batch {
     /// Adds the next answer.
     pub fn push(&mut self, answer: Answer) {
-        self.0.push(answer);
+        self.answers.push(answer);
+    }
+
+    /// Stores a read mark together with what has to be stored anyway: the sync that follows need not.
+    pub fn mark_read(&mut self, uid: i64, after: i64) {
+        self.read = (after > 0).then_some(Write::Read { uid, after });
     }
 
     /// How many answers it holds.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.answers.len()
     }
 
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.answers.is_empty()
     }
 }
 
@@ -152,13 +161,15 @@ impl Payload for Answer {
 impl Services {
     /// Stores what a batch has to store, as one commit, and says how to answer.
     pub async fn settle(&self, batch: Batch) -> Settled {
-        let Batch(mut answers) = batch;
-        let mut writes = Vec::with_capacity(answers.len());
+        let Batch { mut answers, read } = batch;
+        let mut writes = Vec::with_capacity(answers.len() + 1);
         writes.extend(answers.iter().filter_map(Answer::write));
         if writes.is_empty() {
             let grown = Vec::new();
             return Settled { answers, grown };
         }
+        // Last, so that the results are those of the answers.
+        writes.extend(read);
         let (mut results, grown, failed) = match self.store.commit(writes).await {
             Ok(Committed { results, grown }) => (results.into_iter(), grown, None),
             Err(failed) => (

@@ -145,6 +145,14 @@ pub enum Write {
         /// Who leaves.
         uid: i64,
     },
+    /// A read mark moves forward, as with a [`Store::sync`] from there that comes with other writes: what stands here
+    /// need not be stored once more.
+    Read {
+        /// Whose.
+        uid: i64,
+        /// The version that was read last.
+        after: i64,
+    },
 }
 
 /// Why one write of a batch was not done. The others of the batch are.

@@ -225,6 +225,7 @@ impl<'a> Draft<'a> {
             }
             Write::Join { group, uid, most } => self.join(group, uid, most),
             Write::Quit { group, uid } => self.quit(group, uid),
+            Write::Read { uid, after } => Ok(Ok(self.mark_read(uid, after)?)),
         }
     }
 

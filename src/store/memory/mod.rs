@@ -210,6 +210,14 @@ impl State {
                 }
                 Ok(())
             }
+            Write::Read { uid, after } => {
+                if let Some(inbox) = self.inboxes.get_mut(&uid)
+                    && after <= inbox.total()
+                {
+                    inbox.read = inbox.read.max(after);
+                }
+                Ok(())
+            }
         }
     }
 

@@ -131,6 +131,7 @@ macro_rules! suite {
                 pages_end_by_count,
                 pages_end_by_bytes,
                 the_read_mark_only_moves_forward,
+                a_read_mark_can_come_with_other_writes,
                 a_request_beyond_the_inbox_starts_again,
                 an_empty_inbox_has_an_empty_page,
                 users_are_registered_once,
@@ -561,6 +562,28 @@ async fn the_read_mark_only_moves_forward(store: Arc<dyn Store>) {
             "after a request from {asked}"
         );
     }
+}
+
+async fn a_read_mark_can_come_with_other_writes(store: Arc<dyn Store>) {
+    let read = |after| Write::Read { uid: 2, after };
+    for (n, (asked, mark)) in [(1, 1), (0, 1), (3, 3), (9, 3), (-1, 3), (2, 3)]
+        .into_iter()
+        .enumerate()
+    {
+        let writes = vec![p2p(1, 2, &n.to_string()), read(asked)];
+        let committed = store.commit(writes).await.unwrap();
+        assert_eq!(committed.results, [Ok(()), Ok(())]);
+        assert_eq!(committed.grown.len(), 1);
+        assert_eq!(read_mark(&*store, 2).await, mark, "after {asked}");
+    }
+    // It makes no inbox, and lets none grow.
+    let nobody = Write::Read { uid: 7, after: 1 };
+    let committed = store.commit(vec![nobody]).await.unwrap();
+    assert_eq!(
+        (committed.results, committed.grown),
+        (vec![Ok(())], Vec::new())
+    );
+    assert_eq!(read_mark(&*store, 7).await, 0);
 }
 
 async fn a_request_beyond_the_inbox_starts_again(store: Arc<dyn Store>) {

@@ -167,6 +167,12 @@ impl State {
                 let (group, uid) = (*group, *uid);
                 vec![Record::Left { group, uid }]
             }
+            Write::Read { .. } if bug == Some(Bug::MarkBack) => Vec::new(),
+            Write::Read { uid, after } if *after > self.level(*uid).total => Vec::new(),
+            Write::Read { uid, after } => {
+                let (uid, read) = (*uid, *after);
+                vec![Record::Mark { uid, read }]
+            }
         })
     }
 
