@@ -1,25 +1,30 @@
-//! What needs a seam: a disk without room, and formats that are no more.
+//! What needs a seam: a disk without room, formats that are no more, and pages from memory beside those of the engine.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use proptest::prelude::*;
 
 use super::*;
 use crate::store::{Kind, Message, Rejected};
 
 const FLOOR: u64 = 1_000;
 
-fn p2p(source: i64, target: i64, id: &str) -> Write {
-    let message = Message {
+fn message(source: i64, id: &str) -> Message {
+    Message {
         kind: Kind::P2p,
         source,
         group: 0,
         msg_id: id.into(),
         text: "hello".into(),
         sent_at: 1,
-    };
+    }
+}
+
+fn p2p(source: i64, target: i64, id: &str) -> Write {
     Write::P2p {
         target,
-        message: message.into(),
+        message: message(source, id).into(),
     }
 }
 
@@ -161,4 +166,96 @@ async fn an_inbox_that_lacks_an_entry_is_an_error_and_no_other_is() {
     assert_eq!(store.sync(2, 2, ALL).await.unwrap().entries.len(), 1);
     assert_eq!(store.sync(3, 0, ALL).await.unwrap().entries.len(), 1);
     store.close().await.unwrap();
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Send(i64),
+    ToGroup,
+    Read(i64, i64),
+    Clean,
+    Forget,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let uid = || 1..4_i64;
+    let step = prop_oneof![
+        6 => uid().prop_map(Step::Send),
+        4 => Just(Step::ToGroup),
+        3 => (uid(), 0..20_i64).prop_map(|(uid, after)| Step::Read(uid, after)),
+        2 => Just(Step::Clean),
+        1 => Just(Step::Forget),
+    ];
+    prop::collection::vec(step, 1..40)
+}
+
+/// Whatever is answered from memory must be what the engine would answer, after any commit.
+fn compare_pages(store: &DurableStore) {
+    let engine = store.shared.engine.read();
+    let view = engine.as_ref().unwrap().view();
+    let recent = store.shared.recent.lock();
+    for uid in 1..5 {
+        let head = draft::Head::read(&view, uid).unwrap();
+        if let Some(level) = recent.level(uid) {
+            assert_eq!(level, head.level(uid));
+        }
+        let limits = [(0, usize::MAX), (2, usize::MAX), (0, 60), (0, 0)];
+        for (after, (entries, bytes)) in (-1..20).flat_map(|n| limits.map(|limit| (n, limit))) {
+            let limit = PageLimit { entries, bytes };
+            if let Some((page, read)) = recent.page(uid, after, limit) {
+                assert_eq!(read, head.read);
+                assert_eq!(page, reader::page(&view, uid, after, limit).unwrap());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_page_from_memory_is_the_one_of_the_engine() {
+    let config = proptest::test_runner::Config {
+        failure_persistence: None,
+        ..proptest::test_runner::Config::with_cases(24)
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let compared = proptest::test_runner::TestRunner::new(config).run(&steps(), |steps| {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config::Store {
+            min_free: 0,
+            max_inbox: Some(3),
+            ..config::Store::default()
+        };
+        let store = DurableStore::open(folder.path(), &config).unwrap();
+        runtime.block_on(async {
+            let create = Write::CreateGroup {
+                group: 9,
+                name: "team".into(),
+                owner: 1,
+                made_at: 1,
+            };
+            let join = |uid| Write::Join {
+                group: 9,
+                uid,
+                most: 9,
+            };
+            store.commit(vec![create, join(2), join(4)]).await.unwrap();
+            for (n, step) in steps.into_iter().enumerate() {
+                match step {
+                    Step::Send(uid) => drop(store.commit(vec![p2p(3, uid, &n.to_string())]).await),
+                    Step::ToGroup => {
+                        let mut message = message(1, &n.to_string());
+                        (message.kind, message.group) = (Kind::Group, 9);
+                        let message = message.into();
+                        drop(store.commit(vec![Write::Group { message }]).await);
+                    }
+                    Step::Read(uid, after) => drop(store.sync(uid, after, ALL).await),
+                    Step::Clean => drop(store.clean(2).await),
+                    Step::Forget => *store.shared.recent.lock() = Recent::default(),
+                }
+                compare_pages(&store);
+            }
+            store.close().await.unwrap();
+        });
+        Ok(())
+    });
+    compared.unwrap();
 }
