@@ -33,7 +33,7 @@ const NEW_MEMBER: usize = 192;
 const USUAL_PAGE: usize = 64;
 
 /// After so many entries the lock is given to others, also in the middle of a batch.
-const TURN: u64 = 4_096;
+const TURN: u64 = 16_384;
 
 /// Everything in memory, up to a limit; gone with the process.
 pub struct MemoryStore {
