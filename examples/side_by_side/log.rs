@@ -1,4 +1,4 @@
-//! The disk beneath the mock: the keys that `imd` writes for a message, one batch and one sync for all that waits, then
+//! The disk beneath the mock: the keys that `imd` writes for a message into the same engine, one batch and one sync for all that waits, then
 //! the answers. Pages still come from memory.
 
 use std::path::Path;
@@ -40,7 +40,9 @@ impl Log {
             .manual_journal_persist(true)
             .worker_threads(2)
             .open()?;
-        let records = db.keyspace("records", KeyspaceCreateOptions::default)?;
+        let buffer = imd::config::Store::default().buffer;
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(buffer);
+        let records = db.keyspace("records", options)?;
         let (jobs, waiting) = channel();
         let (done, mut answers) = unbounded_channel::<Vec<Job>>();
         thread::spawn(move || write(&db, &records, &waiting, &done));

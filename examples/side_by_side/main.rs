@@ -38,6 +38,10 @@ use serve::Serve;
 use server::{Server, Setup};
 use table::Table;
 
+/// The real program's, for both sides.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Fault = Box<dyn Error + Send + Sync>;
 
 #[derive(Parser)]
