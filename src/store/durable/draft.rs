@@ -1,11 +1,12 @@
 //! What one commit will change: the writes are done here, on the last state and what the draft has changed already, and
 //! become one batch of the engine.
 
-use std::collections::hash_map::Entry::{Occupied, Vacant};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry::{Occupied, Vacant};
 use parking_lot::Mutex;
 use prost::Message as _;
 use quick_cache::Weighter;

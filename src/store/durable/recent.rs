@@ -4,9 +4,10 @@
 //! It says what readers may see, no more and no less: the writer changes it with the engine's published state, under one
 //! lock. Whatever is not here is asked of the engine. What it holds is bounded: the oldest message falls out first.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use quick_cache::unsync::Cache;
 
 use super::draft::{Head, Touched};

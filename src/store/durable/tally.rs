@@ -1,7 +1,6 @@
 //! What became of the messages of this run.
 
-use std::collections::HashMap;
-
+use hashbrown::HashMap;
 use quick_cache::unsync::Cache;
 
 use super::draft::Touched;
