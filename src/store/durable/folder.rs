@@ -264,7 +264,9 @@ fn make(path: &Path, buffer: u64) -> Result<(), OpenError> {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(unusable(path)(error)),
         _ => {}
     }
-    Engine::open(&engine, buffer).map_err(|error| engine_error(path, error))?;
+    drop(Engine::open(&engine, buffer).map_err(|error| engine_error(path, error))?);
+    // As after a clean end: what the engine has set aside for its journal need not be read.
+    empty_journals(path).map_err(unusable(path))?;
     let mut mark = Mark::open(path).map_err(unusable(path))?;
     let mut begin = || {
         // Both slots, so that there is room for them from now on.
