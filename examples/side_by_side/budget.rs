@@ -33,6 +33,8 @@ pub async fn print() -> Result<(), Fault> {
                     kind,
                     is_durable,
                     members: 0,
+                    stored: 0,
+                    idle: 0,
                 };
                 columns.push(count(setup, messages).await?);
             }

@@ -6,7 +6,7 @@ use crate::Fault;
 use crate::load::Sample;
 use crate::serve::Kind;
 use crate::server::{Server, Setup};
-use crate::{connects, idle, latency, messages, mqtt, nats, requests};
+use crate::{connects, growth, idle, latency, messages, mqtt, nats, requests};
 
 /// How many users write to one another.
 const USERS: i64 = 100;
@@ -59,6 +59,8 @@ pub enum Load {
     P2p(usize),
     /// A few messages, and how long they take.
     Latency,
+    /// The same as `P2p`; what each delivery costs.
+    Growth(usize),
     /// One who writes to all, with so many messages outstanding.
     Group(usize),
     /// So many connections, each with one heartbeat in that time.
@@ -77,7 +79,8 @@ impl Load {
                 Ok(sample)
             }
             Load::Connects => connects::run(server, secs).await,
-            Load::P2p(outstanding) => match server.kind {
+            Load::Growth(outstanding) => growth::run(server, USERS, outstanding, secs).await,
+            Load::P2p(outstanding) => match server.setup.kind {
                 Kind::Nats => nats::p2p(server, USERS, outstanding, secs).await,
                 Kind::Mosquitto => mqtt::p2p(server, USERS, outstanding, secs).await,
                 _ => messages::p2p(server, USERS, outstanding, secs).await,
@@ -114,6 +117,8 @@ fn beside(baseline: Kind, is_durable: bool, members: i64) -> [Setup; 2] {
         kind,
         is_durable,
         members,
+        stored: 0,
+        idle: 0,
     })
 }
 
@@ -185,6 +190,41 @@ pub fn all(is_full: bool) -> Vec<Row> {
         echo,
         &[("p99 ms", Goal::AtMost(1.5))],
     ));
+    let small = Setup {
+        idle: 10,
+        stored: 1_000,
+        ..beside(Kind::Imd, false, 0)[1]
+    };
+    let stored = if is_full { 10_000_000 } else { 1_000_000 };
+    let with_idle = Setup {
+        idle: connections,
+        ..small
+    };
+    let with_stored = Setup { stored, ..small };
+    let on_disk = |setup: Setup| Setup {
+        is_durable: true,
+        ..setup
+    };
+    let grown = [
+        (
+            format!("10 -> {connections} connections"),
+            [small, with_idle],
+        ),
+        (format!("1,000 -> {stored} stored"), [small, with_stored]),
+        (
+            format!("1,000 -> {stored} stored, durable"),
+            [small, with_stored].map(on_disk),
+        ),
+    ];
+    for (what, setups) in grown {
+        rows.push(Row::new(
+            "growth",
+            format!("imd alone, {what}"),
+            Load::Growth(16),
+            setups,
+            &[("CPU us each", Goal::AtMost(1.3))],
+        ));
+    }
     for (name, peer) in [("nats", Kind::Nats), ("mosquitto", Kind::Mosquitto)] {
         for outstanding in [1, 16] {
             rows.push(Row::new(

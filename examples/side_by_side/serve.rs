@@ -10,7 +10,7 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use imd::Imd;
 use imd::config::Config;
-use imd::store::{DurableStore, MemoryStore, Retention, Store, Write};
+use imd::store::{DurableStore, MemoryStore, Message, Retention, Store, Write};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 
@@ -19,6 +19,11 @@ use crate::{Fault, affinity, echo, hub, mock, peers};
 
 /// The one group.
 pub const GROUP: i64 = 1;
+
+/// The first of the users who never come.
+const ABSENT: i64 = 2_000_000;
+/// So many messages are stored at once.
+const BATCH: usize = 1_000;
 
 /// What is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -44,6 +49,9 @@ pub struct Serve {
     /// Users from 1 to this are in group 1.
     #[arg(long, default_value_t = 0)]
     members: i64,
+    /// So many messages are stored before anybody comes.
+    #[arg(long, default_value_t = 0)]
+    stored: u64,
 }
 
 pub fn run(serve: &Serve) -> Result<(), Fault> {
@@ -102,6 +110,7 @@ async fn start_imd(serve: &Serve) -> Result<Imd, Fault> {
     if serve.members > 0 {
         fill_group(store.as_ref(), serve.members).await?;
     }
+    fill_inboxes(store.as_ref(), serve.stored).await?;
     let imd = Imd::start_with_store(config, store).await?;
     let mut addrs = vec![imd.gateway_addr()];
     addrs.extend(imd.access_servers().iter().map(|server| server.addr()));
@@ -132,6 +141,28 @@ async fn fill_group(store: &dyn Store, members: i64) -> Result<(), Fault> {
     let writes = std::iter::once(create).chain((2..=members).map(join));
     for result in store.commit(writes.collect()).await?.results {
         result?;
+    }
+    Ok(())
+}
+
+/// Messages for users who never come.
+async fn fill_inboxes(store: &dyn Store, messages: u64) -> Result<(), Fault> {
+    let write = |n: u64| Write::P2p {
+        target: ABSENT + (n % 100) as i64,
+        message: Arc::new(Message {
+            kind: imd::store::Kind::P2p,
+            source: 1,
+            group: 0,
+            msg_id: n.to_string(),
+            text: "x".repeat(32),
+            sent_at: 1,
+        }),
+    };
+    for first in (0..messages).step_by(BATCH) {
+        let batch = first..messages.min(first + BATCH as u64);
+        for result in store.commit(batch.map(write).collect()).await?.results {
+            result?;
+        }
     }
     Ok(())
 }

@@ -21,11 +21,15 @@ pub struct Setup {
     pub is_durable: bool,
     /// So many users are in the group.
     pub members: i64,
+    /// So many messages are stored already, for users who are not there.
+    pub stored: u64,
+    /// So many users are there who say nothing.
+    pub idle: usize,
 }
 
 /// It ends when this is dropped.
 pub struct Server {
-    pub kind: Kind,
+    pub setup: Setup,
     process: Child,
     pub gateway: SocketAddr,
     pub access: Vec<SocketAddr>,
@@ -51,6 +55,7 @@ impl Server {
         let kind = setup.kind.to_possible_value().ok_or("an unnamed kind")?;
         command.arg("serve").arg(kind.get_name());
         command.arg("--members").arg(setup.members.to_string());
+        command.arg("--stored").arg(setup.stored.to_string());
         let needs_folder = setup.is_durable || program(setup.kind).is_some();
         let folder = needs_folder.then(tempfile::tempdir).transpose()?;
         if let Some(folder) = &folder {
@@ -67,7 +72,7 @@ impl Server {
         let addrs: Vec<SocketAddr> = addrs.collect::<Result<_, _>>()?;
         let (&gateway, access) = addrs.split_first().ok_or("the server did not start")?;
         Ok(Server {
-            kind: setup.kind,
+            setup,
             process,
             gateway,
             access: access.to_vec(),

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use fjall::config::PartitioningPolicy;
 use fjall::{
     Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable, Snapshot,
 };
@@ -95,7 +96,7 @@ impl Engine {
             .manual_journal_persist(true)
             .worker_threads(2)
             .open()?;
-        let records = db.keyspace("records", KeyspaceCreateOptions::default)?;
+        let records = db.keyspace("records", options)?;
         Ok(Engine {
             published: RwLock::new(Arc::new(db.snapshot())),
             db,
@@ -206,6 +207,14 @@ impl Engine {
         self.write_tables()?;
         self.records.major_compact()
     }
+}
+
+/// Filters and indexes of all levels but those that are kept in memory are in parts. As one block, that of a large table
+/// does not fit the cache, and would be read anew for each id that is looked for.
+fn options() -> KeyspaceCreateOptions {
+    KeyspaceCreateOptions::default()
+        .filter_block_partitioning_policy(PartitioningPolicy::new([false, true]))
+        .index_block_partitioning_policy(PartitioningPolicy::new([false, false, true]))
 }
 
 /// One state of everything, as it was when it was published.
