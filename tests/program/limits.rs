@@ -31,3 +31,43 @@ fn it_survives_having_no_files_left_and_accepts_again() {
     assert!(daemon.imd(&["sync", "--uid", "2"]).ok()[0].contains("still here"));
     assert!(daemon.stop().starts_with("Stopped.  stored 1"));
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_thousand_clients_who_have_left_leave_no_open_file() {
+    use std::io::{Read, Write};
+    use std::time::{Duration, Instant};
+
+    let daemon = Daemon::start(&[]);
+    let files = || {
+        let folder = format!("/proc/{}/fd", daemon.program.pid());
+        std::fs::read_dir(folder).unwrap().count()
+    };
+    let addresses = daemon.addresses();
+    let before = files();
+    let connections: Vec<TcpStream> = addresses
+        .access
+        .iter()
+        .cycle()
+        .take(1_000)
+        .map(|server| {
+            let mut connection = TcpStream::connect(&server.addr).unwrap();
+            // Answered, so it was accepted: an unknown command.
+            connection.write_all(&[0, 2, 8, 7]).unwrap();
+            connection.read_exact(&mut [0]).unwrap();
+            connection
+        })
+        .collect();
+    assert_eq!(files(), before + 1_000);
+    drop(connections);
+    let begun = Instant::now();
+    while files() > before {
+        assert!(
+            begun.elapsed() < Duration::from_secs(30),
+            "{} are open",
+            files()
+        );
+        std::thread::yield_now();
+    }
+    daemon.stop();
+}

@@ -11,6 +11,7 @@ mod example;
 mod gateway;
 mod group;
 mod http;
+mod left;
 mod limits;
 mod login;
 mod malformed;
