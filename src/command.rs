@@ -215,7 +215,81 @@ impl Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use prost::Message;
     use prost::encoding::uint32;
+
+    /// What the frame of a request is decoded to, and what stood in it but for cmdStr.
+    macro_rules! assert_decoded {
+        ($place:ident, $command:ident, $type:ident { $($field:ident: $value:expr),* }) => {
+            let request = $type { $($field: $value,)* ..Default::default() };
+            let sent = $type { cmd_str: "a name".into(), ..request.clone() };
+            let decoded = Command::decode(&sent.encode_to_vec(), Place::$place);
+            match decoded {
+                Ok((Command::$command(decoded), _)) => assert_eq!(decoded, request),
+                _ => panic!(stringify!($command)),
+            }
+        };
+    }
+
+    #[test]
+    fn every_field_of_every_request_is_read() {
+        let id = || "an id".to_owned();
+        let msg = || "a text".to_owned();
+        assert_decoded!(Gateway, SelectAccess, ReqAccessServer { cmd: 10001 });
+        assert_decoded!(
+            Access,
+            Login,
+            ReqLogin {
+                cmd: 20001,
+                uid: -3,
+                token: id()
+            }
+        );
+        assert_decoded!(Access, Ping, ReqPing { cmd: 20002, uid: 3 });
+        assert_decoded!(
+            Access,
+            P2p,
+            ReqSendP2pMsg {
+                cmd: 20003,
+                source_uid: 3,
+                target_uid: i64::MAX,
+                msg_id: id(),
+                msg: msg()
+            }
+        );
+        assert_decoded!(
+            Access,
+            Ack,
+            ReqAcceptP2pMsgAck {
+                cmd: 20004,
+                source_uid: 3,
+                target_uid: 4,
+                msg_id: id()
+            }
+        );
+        assert_decoded!(
+            Access,
+            Group,
+            ReqSendGroupMsg {
+                cmd: 20005,
+                source_uid: 3,
+                group_id: 4,
+                msg_id: id(),
+                msg: msg()
+            }
+        );
+        assert_decoded!(
+            Access,
+            Sync,
+            ReqSyncMsg {
+                cmd: 20006,
+                uid: 3,
+                current_id: i64::MIN,
+                limit: u32::MAX
+            }
+        );
+        assert_decoded!(Access, Logout, ReqLogout { cmd: 20008, uid: 3 });
+    }
 
     #[test]
     fn the_last_command_in_a_frame_counts() {

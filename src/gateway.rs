@@ -171,6 +171,8 @@ impl Handler for GatewayHandler {
     }
 
     async fn finish(&self, _: &mut Turn<()>) {}
+
+    fn answered(&self, (): ()) {}
 }
 
 #[cfg(test)]

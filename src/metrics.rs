@@ -1,4 +1,5 @@
-//! What passed through the sessions, counted: frames and bytes by command and direction, and how long answers took.
+//! What passed through the sessions, counted: frames and bytes by command and direction, and how long answers took. That
+//! is real time always, and that of the whole read that a frame came in: a ping beside a send waits for the disk too.
 //!
 //! A turn's frames are counted at once, in a part of its thread's own: counting costs no thread the time of another.
 
@@ -17,6 +18,7 @@ pub const BUCKETS: usize = 26;
 /// So many parts; more threads than that share them.
 const PARTS: usize = 16;
 
+/// Numbers the threads of this process, which may hold several `imd`: it says nothing of any of them.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
@@ -59,7 +61,7 @@ pub struct Counted {
     pub bytes_out: u64,
     /// How many of `frames_in` were answered within 2^n microseconds and not within 2^(n-1); in the last, all beyond.
     pub answered: [u64; BUCKETS],
-    /// How long the answers took, summed, in microseconds.
+    /// How long the answers took, summed over the frames, in microseconds.
     pub micros: u64,
 }
 

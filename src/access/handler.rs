@@ -10,6 +10,7 @@ use crate::command::{Command, Place};
 use crate::proto::Code;
 use crate::service::{Answer, Batch, Refusal, Services};
 use crate::session::{CloseReason, Handler, Turn};
+use crate::store::Level;
 
 /// A batch is stored when it holds so many answers, also when the read brought more.
 const MAX_BATCH: usize = 256;
@@ -20,25 +21,38 @@ pub struct AccessHandler {
     services: Arc<Services>,
 }
 
+/// What is still to be done in a turn.
+#[derive(Debug, Default)]
+pub struct Open {
+    batch: Batch,
+    /// The inboxes that have grown.
+    grown: Vec<Level>,
+}
+
 impl AccessHandler {
     /// A handler with these services.
     pub fn new(services: Arc<Services>) -> Self {
         AccessHandler { services }
     }
 
-    async fn execute(&self, turn: &mut Turn<Batch>, command: Command, uid: i64) {
+    async fn execute(&self, turn: &mut Turn<Open>, command: Command, uid: i64) {
         let services = &self.services;
         match command {
             Command::Ping(request) => {
                 let reply = services.ping(turn.session(), uid, &request);
-                turn.open.push(Answer::now(reply));
+                turn.open.batch.push(Answer::now(reply));
             }
-            Command::P2p(mut request) => turn.open.push(services.send_p2p(uid, &mut request).await),
-            Command::Group(mut request) => turn.open.push(services.send_group(uid, &mut request)),
-            Command::Ack(mut request) => turn.open.push(services.accept(uid, &mut request)),
+            Command::P2p(mut request) => turn
+                .open
+                .batch
+                .push(services.send_p2p(uid, &mut request).await),
+            Command::Group(mut request) => {
+                turn.open.batch.push(services.send_group(uid, &mut request))
+            }
+            Command::Ack(mut request) => turn.open.batch.push(services.accept(uid, &mut request)),
             Command::Sync(request) => {
-                if !turn.open.is_empty() && request.uid == uid {
-                    turn.open.mark_read(uid, request.current_id);
+                if !turn.open.batch.is_empty() && [0, uid].contains(&request.uid) {
+                    turn.open.batch.mark_read(uid, request.current_id);
                 }
                 // A sync sees the sends before it.
                 self.finish(turn).await;
@@ -70,36 +84,36 @@ impl AccessHandler {
 }
 
 impl Handler for AccessHandler {
-    type Open = Batch;
+    type Open = Open;
 
-    async fn frame(&self, turn: &mut Turn<Batch>, frame: &[u8]) {
+    async fn frame(&self, turn: &mut Turn<Open>, frame: &[u8]) {
         let session = turn.session();
         match Command::decode(frame, Place::Access) {
             Err(bad) => {
                 tracing::debug!(session = %session.id(), uid = session.uid(), error = %bad, "bad frame");
-                turn.open.push(Answer::now(bad.reply()));
+                turn.open.batch.push(Answer::now(bad.reply()));
             }
             Ok((command, needs_login)) => match session.uid() {
                 None if needs_login => {
                     let refusal = Refusal::plain(Code::NotLoggedIn);
                     let reply = self.services.refuse(command.reply(), refusal);
-                    turn.open.push(Answer::now(reply));
+                    turn.open.batch.push(Answer::now(reply));
                 }
                 uid => {
                     self.execute(turn, command, uid.unwrap_or_default()).await;
                 }
             },
         }
-        if turn.open.len() >= MAX_BATCH {
+        if turn.open.batch.len() >= MAX_BATCH {
             self.finish(turn).await;
         }
     }
 
-    async fn finish(&self, turn: &mut Turn<Batch>) {
-        if turn.open.is_empty() {
+    async fn finish(&self, turn: &mut Turn<Open>) {
+        if turn.open.batch.is_empty() {
             return;
         }
-        let batch = std::mem::take(&mut turn.open);
+        let batch = std::mem::take(&mut turn.open.batch);
         let mut settling = pin!(self.services.settle(batch));
         let (settled, has_waited) = match poll!(&mut settling) {
             Poll::Ready(settled) => (settled, false),
@@ -108,10 +122,15 @@ impl Handler for AccessHandler {
         for answer in &settled.answers {
             turn.reply(answer);
         }
-        self.services.presence().notify(&settled.grown);
+        turn.open.grown.extend(settled.grown);
         if has_waited {
             // Many wait for the same commit. What they notify this session of is written with its answers.
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Stored, acknowledged, notified: in this order.
+    fn answered(&self, open: Open) {
+        self.services.presence().notify(&open.grown);
     }
 }

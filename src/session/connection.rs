@@ -6,7 +6,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, BytesMut};
@@ -36,6 +36,9 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Answers all that is still open: every frame that one read brought has been taken.
     fn finish(&self, turn: &mut Turn<Self::Open>) -> impl Future<Output = ()> + Send;
+
+    /// Does what comes after the answers: they are written, as far as the socket took them.
+    fn answered(&self, open: Self::Open);
 }
 
 /// What the sessions of one listener share.
@@ -153,6 +156,8 @@ impl<H: Handler> Connection<H> {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Event>> {
         let manager = &self.server.manager;
         self.session.timers.peers_turn(|| manager.clock().now());
+        // Before there is room for it: whoever says nothing more takes none.
+        ready!(self.stream.poll_read_ready(cx))?;
         let unread = self
             .rest
             .as_mut()
@@ -198,12 +203,18 @@ impl<H: Handler> Connection<H> {
         let begun = Instant::now();
         let unwritten = self.take_unwritten();
         let mut turn = Turn::new(&self.session, unwritten);
-        let taken = self.handle(&input, &mut turn).await?;
+        let taken = self.handle(&input, &mut turn).await;
         self.server.handler.finish(&mut turn).await;
-        let whole = input.get(..taken).unwrap_or_default();
-        self.server.metrics.came(whole, begun.elapsed());
-        self.keep(input, taken);
-        self.write(turn.out, turn.counted)
+        let whole = input.get(..*taken.as_ref().unwrap_or(&0));
+        let metrics = &self.server.metrics;
+        metrics.came(whole.unwrap_or_default(), begun.elapsed());
+        let written = taken.and_then(|taken| {
+            self.keep(input, taken);
+            self.write(turn.out, turn.counted)
+        });
+        // Also when this connection is broken: what was stored for others is theirs.
+        self.server.handler.answered(turn.open);
+        written
     }
 
     /// Hands the whole frames in `buffer` to the handler; returns how many bytes they took.
@@ -399,5 +410,75 @@ async fn drain(stream: &TcpStream) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::RealClock;
+    use crate::session::{Deadlines, SessionIds};
+    use tokio::net::TcpListener;
+
+    struct Mute;
+
+    impl Handler for Mute {
+        type Open = ();
+
+        async fn frame(&self, _: &mut Turn<()>, _: &[u8]) {}
+
+        async fn finish(&self, _: &mut Turn<()>) {}
+
+        fn answered(&self, (): ()) {}
+    }
+
+    async fn connected() -> (Connection<Mute>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let client = TcpStream::connect(addr).await.unwrap();
+        let (stream, peer) = listener.accept().await.unwrap();
+        let minute = Duration::from_secs(60);
+        let deadlines = Deadlines {
+            login: None,
+            idle: minute,
+            half_frame: minute,
+            write: minute,
+        };
+        let clock = Arc::new(RealClock::default());
+        let manager = Manager::new(SessionIds::default(), clock, deadlines, 1 << 20);
+        let session = manager.open(peer, addr);
+        let server = Server {
+            manager,
+            frame_limit: MAX_FRAME,
+            metrics: Arc::default(),
+            handler: Mute,
+        };
+        (Connection::new(stream, session, Arc::new(server)), client)
+    }
+
+    async fn take_turn(connection: &mut Connection<Mute>) {
+        match poll_fn(|cx| connection.poll_event(cx)).await.unwrap() {
+            Event::Read(input) => connection.turn(input).await.unwrap(),
+            _ => panic!("there was something to read"),
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_in_the_middle_of_a_frame_holds_its_bytes_and_no_buffer() {
+        let (mut connection, mut client) = connected().await;
+        client.write_all(&[0, 4, 8]).await.unwrap();
+        take_turn(&mut connection).await;
+        let waits = poll_fn(|cx| Poll::Ready(connection.poll_event(cx).is_pending())).await;
+        assert!(waits);
+        let unread = &connection.rest.as_ref().unwrap().unread;
+        assert_eq!(unread[..], [0, 4, 8]);
+        assert!(unread.capacity() < 100, "{}", unread.capacity());
+
+        client.write_all(&[1, 2, 3]).await.unwrap();
+        take_turn(&mut connection).await;
+        assert!(
+            connection.rest.is_none(),
+            "nothing is left of a whole frame"
+        );
     }
 }

@@ -186,7 +186,7 @@ impl Session {
         callback(self);
     }
 
-    /// Bytes that wait to be written.
+    /// Bytes that the socket has not taken, and what others have queued.
     pub fn queued(&self) -> usize {
         self.outbound.lock().len()
     }

@@ -1,6 +1,6 @@
 use imd::Imd;
 use imd::metrics::Counted;
-use imd::proto::{Cmd, Payload, ResSendP2pMsg};
+use imd::proto::{Cmd, Payload, ResSendP2pMsg, ResSyncMsg};
 
 use crate::support::{Wire, framed, login, p2p, ping, start_manual, sync, user};
 
@@ -59,4 +59,27 @@ async fn what_is_no_command_is_counted_apart() {
     assert_eq!((none.frames_in, none.bytes_in, none.frames_out), (1, 4, 0));
     assert_eq!(counted(&imd, Cmd::ErrServer).frames_out, 1);
     assert_eq!(counted(&imd, Cmd::ReqAccessServer).frames_in, 1);
+}
+
+#[tokio::test]
+async fn what_a_slow_reader_gets_in_pieces_is_counted_once() {
+    const PAGES: u64 = 100;
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    for n in 0..4 {
+        ann.p2p(2, &n.to_string(), &"x".repeat(10_000)).await;
+    }
+    let mut bob = Wire::connect(imd.access_servers()[0].addr()).await;
+    bob.login(&imd, 2).await;
+    // More than the sockets hold, and none of it is read yet.
+    for _ in 0..PAGES {
+        bob.send(&sync(0, 0)).await;
+    }
+    let mut received = 0;
+    for _ in 0..PAGES {
+        received += bytes(&bob.answer::<ResSyncMsg>(Cmd::SyncMsg).await);
+    }
+    let synced = counted(&imd, Cmd::SyncMsg);
+    assert_eq!((synced.frames_in, synced.frames_out), (PAGES, PAGES));
+    assert_eq!(synced.bytes_out, received);
 }

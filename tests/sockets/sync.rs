@@ -1,8 +1,8 @@
 use imd::Config;
-use imd::proto::{Cmd, ReqSyncMsg, ResSyncMsg};
+use imd::proto::{Cmd, ReqSyncMsg, ResSendP2pMsg, ResSyncMsg};
 use prost::Message;
 
-use crate::support::{Wire, access, p2p, start, sync, texts, user, versions};
+use crate::support::{Wire, access, framed, p2p, start, sync, texts, user, versions};
 
 /// Ann sends `count` messages of `size` bytes to Bob, who is not there yet.
 async fn filled(imd: &imd::Imd, count: usize, size: usize) {
@@ -239,5 +239,32 @@ async fn a_page_that_would_miss_the_frame_by_a_few_bytes_ends_earlier() {
         bob.send(&sync(page.current_id, 0)).await;
         let rest: ResSyncMsg = bob.answer(Cmd::SyncMsg).await;
         assert_eq!(rest.msgs.len(), 2 - in_first);
+    }
+}
+
+/// The mark is stored with the messages that the same read brought.
+#[tokio::test]
+async fn a_sync_behind_a_send_in_one_segment_moves_the_read_mark() {
+    let imd = start(Config::ephemeral()).await;
+    filled(&imd, 4, 1).await;
+    // With the UID and without it.
+    for (uid, read) in [(2, 1), (0, 3)] {
+        let mut bob = Wire::connect(access(&imd)).await;
+        bob.login(&imd, 2).await;
+        let sync = ReqSyncMsg {
+            uid,
+            ..sync(read, 0)
+        };
+        let mut segment = framed(&p2p(3, &read.to_string(), "hello"));
+        segment.extend_from_slice(&framed(&sync));
+        bob.raw(&segment).await;
+        bob.answer::<ResSendP2pMsg>(Cmd::SendP2PMsg).await;
+        let page: ResSyncMsg = bob.answer(Cmd::SyncMsg).await;
+        assert_eq!((page.current_id, page.total_id), (4, 4));
+        bob.end().await;
+        bob.finished().await;
+        let mut bob = Wire::connect(access(&imd)).await;
+        bob.login(&imd, 2).await;
+        assert_eq!(bob.notified().await, (read, 4));
     }
 }
