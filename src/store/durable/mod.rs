@@ -36,6 +36,7 @@ pub use inspect::{Findings, Inspection, Item};
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -214,6 +215,13 @@ impl Shared {
         tracing::error!(error = %failed, "the store answers nothing any more");
         self.failed.send_replace(Some(failed.clone()));
         failed
+    }
+
+    /// Forgets the newest entries, all of them. They are dropped when the lock is free again: others wait for it.
+    fn forget_recent(&self) {
+        let empty = Recent::default();
+        let known = mem::replace(&mut *self.recent.lock(), empty);
+        drop(known);
     }
 
     fn free_space(&self) -> io::Result<u64> {

@@ -14,6 +14,12 @@ use super::draft::{Head, Touched};
 use super::reader::Filling;
 use crate::store::{Entry, Level, Message, Page, PageLimit};
 
+/// With more entries than this a commit is not taken in: every reader would wait for it.
+const MOST_AT_ONCE: usize = 16_384;
+
+/// After so many entries that have fallen out, readers have their turn.
+const TURN: usize = 4_096;
+
 /// Inboxes that are known here.
 const INBOXES: usize = 65_536;
 
@@ -33,6 +39,15 @@ pub struct Recent {
     /// What they take.
     bytes: usize,
     most: usize,
+    most_at_once: usize,
+}
+
+/// What is no longer held. To give back so much memory takes its time, so it is dropped when the lock is free again.
+#[derive(Debug, Default)]
+#[must_use]
+pub struct Gone {
+    _deliveries: Vec<Delivery>,
+    _entries: Vec<VecDeque<Arc<Message>>>,
 }
 
 #[derive(Debug)]
@@ -58,17 +73,18 @@ pub enum Receivers {
 
 impl Default for Recent {
     fn default() -> Self {
-        Recent::with_room(BYTES)
+        Recent::with_room(BYTES, MOST_AT_ONCE)
     }
 }
 
 impl Recent {
-    fn with_room(most: usize) -> Self {
+    fn with_room(most: usize, most_at_once: usize) -> Self {
         Recent {
             inboxes: Cache::new(INBOXES),
             deliveries: VecDeque::new(),
             bytes: 0,
             most,
+            most_at_once,
         }
     }
 
@@ -108,13 +124,15 @@ impl Recent {
         Some((filling.page(head.total), head.read))
     }
 
-    /// Takes over what a commit has changed, when it is published.
-    pub fn publish(&mut self, touched: &HashMap<i64, Touched>, deliveries: Vec<Delivery>) {
+    /// Takes over what a commit has changed, when it is published. There may be too much afterwards, until it is
+    /// [trimmed](Recent::trim).
+    pub fn publish(&mut self, touched: &HashMap<i64, Touched>, deliveries: Vec<Delivery>) -> Gone {
+        let entries: usize = deliveries.iter().map(Delivery::entries).sum();
+        if entries > self.most_at_once {
+            return self.skip(touched, deliveries);
+        }
         for (&uid, touched) in touched {
-            match self.inboxes.get_mut(&uid) {
-                Some(mut inbox) => inbox.advance(touched.now),
-                None => self.learn(uid, touched.now),
-            }
+            self.advance(uid, touched.now);
         }
         for delivery in deliveries {
             for uid in delivery.receivers.uids() {
@@ -125,21 +143,63 @@ impl Recent {
             self.bytes += delivery.size();
             self.deliveries.push_back(delivery);
         }
-        while self.bytes > self.most {
-            self.forget_oldest();
+        Gone::default()
+    }
+
+    /// Takes over where the inboxes end, and not what was put into them. What is held of those that have grown would
+    /// have a gap behind it, so it goes; the messages stay among the deliveries until their time has come.
+    fn skip(&mut self, touched: &HashMap<i64, Touched>, deliveries: Vec<Delivery>) -> Gone {
+        let mut entries = Vec::new();
+        for (&uid, Touched { before, now }) in touched {
+            if now.total > before.total
+                && let Some(mut inbox) = self.inboxes.get_mut(&uid)
+            {
+                entries.push(std::mem::take(&mut inbox.newest));
+            }
+            self.advance(uid, *now);
+        }
+        Gone {
+            _deliveries: deliveries,
+            _entries: entries,
         }
     }
 
-    fn forget_oldest(&mut self) {
-        let Some(oldest) = self.deliveries.pop_front() else {
-            return;
-        };
+    fn advance(&mut self, uid: i64, head: Head) {
+        match self.inboxes.get_mut(&uid) {
+            Some(mut inbox) => inbox.advance(head),
+            None => self.learn(uid, head),
+        }
+    }
+
+    /// Lets the oldest fall out while there is too much, for one turn: none if there is nothing more to do.
+    pub fn trim(&mut self) -> Option<Gone> {
+        let mut gone = Vec::new();
+        let mut entries = 0;
+        while self.bytes > self.most && entries < TURN {
+            let Some(oldest) = self.forget_oldest() else {
+                break;
+            };
+            entries += oldest.entries();
+            gone.push(oldest);
+        }
+        if gone.is_empty() {
+            return None;
+        }
+        Some(Gone {
+            _deliveries: gone,
+            _entries: Vec::new(),
+        })
+    }
+
+    fn forget_oldest(&mut self) -> Option<Delivery> {
+        let oldest = self.deliveries.pop_front()?;
         self.bytes = self.bytes.saturating_sub(oldest.size());
         for uid in oldest.receivers.uids() {
             if let Some(mut inbox) = self.inboxes.get_mut(uid) {
                 inbox.forget(&oldest.message);
             }
         }
+        Some(oldest)
     }
 }
 
@@ -153,7 +213,8 @@ impl Inbox {
         self.head = head;
     }
 
-    /// Forgets the oldest entry, if it is this one: it may have been removed, or the inbox forgotten, in the meantime.
+    /// Forgets the oldest entry, if it is this one: it may have been removed or skipped, or the inbox forgotten, in the
+    /// meantime.
     fn forget(&mut self, message: &Arc<Message>) {
         let oldest = self.newest.front();
         if oldest.is_some_and(|oldest| Arc::ptr_eq(oldest, message)) {
@@ -167,9 +228,13 @@ impl Inbox {
 }
 
 impl Delivery {
+    fn entries(&self) -> usize {
+        self.receivers.uids().len()
+    }
+
     fn size(&self) -> usize {
         let texts = self.message.msg_id.len() + self.message.text.len();
-        OVERHEAD + texts + PLACE * self.receivers.uids().len()
+        OVERHEAD + texts + PLACE * self.entries()
     }
 }
 
@@ -215,8 +280,12 @@ mod tests {
 
     impl Side {
         fn new(most: usize) -> Side {
+            Side::with(Recent::with_room(most, MOST_AT_ONCE))
+        }
+
+        fn with(recent: Recent) -> Side {
             Side {
-                recent: Recent::with_room(most),
+                recent,
                 heads: HashMap::new(),
                 inboxes: HashMap::new(),
                 sent: 0,
@@ -259,10 +328,15 @@ mod tests {
                     head.read = head.read.max(read.min(head.total));
                 });
             }
-            self.recent.publish(&touched, deliveries);
+            drop(self.recent.publish(&touched, deliveries));
             for (uid, touched) in touched {
                 self.heads.insert(uid, touched.now);
             }
+        }
+
+        /// Lets everything fall out for which there is no room; answers in how many turns.
+        fn trim(&mut self) -> usize {
+            std::iter::from_fn(|| self.recent.trim()).count()
         }
 
         /// What is known must be what is.
@@ -295,7 +369,11 @@ mod tests {
             side.commit(&[vec![2]], &[], &[]);
         }
         assert!((0..=4).all(|after| side.check(2, after, ALL)));
+        assert_eq!(side.trim(), 0);
         side.commit(&[vec![2], vec![2]], &[], &[]);
+        // Until then there is a little more.
+        assert!((0..=6).all(|after| side.check(2, after, ALL)));
+        assert_eq!(side.trim(), 1);
         assert!((0..2).all(|after| !side.check(2, after, ALL)));
         assert!((2..=6).all(|after| side.check(2, after, ALL)));
         // From another life of the store.
@@ -321,6 +399,7 @@ mod tests {
         let mut held = Vec::new();
         for _ in 0..100 {
             side.commit(std::slice::from_ref(&everyone), &[], &[]);
+            side.trim();
             held.push(Arc::downgrade(&side.inboxes[&1][0]));
             side.inboxes.clear();
         }
@@ -331,10 +410,54 @@ mod tests {
         assert!(everyone.iter().all(|uid| places(uid) <= 64));
     }
 
+    #[test]
+    fn a_commit_with_too_many_entries_is_not_held_and_leaves_no_gap() {
+        let mut side = Side::new(1 << 20);
+        let everyone: Vec<i64> = (1..=1_000).collect();
+        side.commit(&[everyone.clone(), vec![2_000]], &[], &[]);
+        let flood = vec![everyone.clone(); 1 + MOST_AT_ONCE / 1_000];
+        side.commit(&flood, &[], &[(1, 9), (2_000, 1)]);
+        let total = flood.len() as i64 + 1;
+        for uid in [1, 1_000] {
+            assert_eq!(side.recent.level(uid), Some(side.heads[&uid].level(uid)));
+            assert!((0..total).all(|after| !side.check(uid, after, ALL)));
+            // Who has everything is told so from here.
+            assert!(side.check(uid, total, ALL));
+        }
+        assert!(side.check(2_000, 0, ALL), "it has not grown");
+
+        side.commit(&[vec![1], everyone], &[], &[]);
+        assert!((total..=total + 2).all(|after| side.check(1, after, ALL)));
+        assert!((total..=total + 1).all(|after| side.check(2, after, ALL)));
+        assert!(!side.check(1, total - 1, ALL) && !side.check(2, total - 1, ALL));
+        // What was let go early falls out without taking what came later with it.
+        side.recent.most = side.recent.bytes - 1;
+        assert_eq!(side.trim(), 1);
+        assert!(side.check(1, total, ALL) && side.check(2, total, ALL));
+        side.recent.most = 0;
+        side.trim();
+        assert!(!side.check(1, total, ALL) && side.check(1, total + 2, ALL));
+        assert_eq!((side.recent.bytes, side.recent.deliveries.len()), (0, 0));
+    }
+
+    #[test]
+    fn readers_have_their_turn_while_much_falls_out() {
+        let mut side = Side::new(1 << 20);
+        let everyone: Vec<i64> = (1..=1_000).collect();
+        side.commit(&vec![everyone; MOST_AT_ONCE / 1_000], &[], &[]);
+        assert_eq!(side.trim(), 0);
+        side.recent.most = 0;
+        assert!(side.recent.trim().is_some());
+        let left = (0..=16).filter(|&after| side.check(7, after, ALL));
+        assert_eq!(left.count(), 12);
+        assert_eq!(side.trim(), 3);
+    }
+
     proptest! {
         #[test]
         fn whatever_is_known_is_so(
             room in 0..3_000_usize,
+            at_once in 0..12_usize,
             commits in prop::collection::vec(
                 (
                     prop::collection::vec(prop::collection::btree_set(1..5_i64, 1..4), 0..4),
@@ -346,12 +469,15 @@ mod tests {
             entries in 0..4_usize,
             bytes in prop_oneof![Just(usize::MAX), 0..200_usize],
         ) {
-            let mut side = Side::new(room);
+            let mut side = Side::with(Recent::with_room(room, at_once));
             for (to, cut, read) in commits {
                 let to: Vec<Vec<i64>> = to.into_iter().map(|uids| uids.into_iter().collect()).collect();
                 side.commit(&to, &cut, &read);
-                for uid in 1..5 {
-                    for after in -1..30 {
+                for is_trimmed in [false, true] {
+                    if is_trimmed {
+                        side.trim();
+                    }
+                    for (uid, after) in (1..5).flat_map(|uid| (-1..30).map(move |n| (uid, n))) {
                         side.check(uid, after, ALL);
                         side.check(uid, after, PageLimit { entries, bytes });
                     }

@@ -157,7 +157,7 @@ async fn an_inbox_that_lacks_an_entry_is_an_error_and_no_other_is() {
         engine.write(vec![gone]).unwrap();
         engine.publish();
         // Else nobody would ask the engine.
-        *store.shared.recent.lock() = Recent::default();
+        store.shared.forget_recent();
     }
     for after in [0, 1] {
         let refused = store.sync(2, after, ALL).await.unwrap_err();
@@ -165,6 +165,55 @@ async fn an_inbox_that_lacks_an_entry_is_an_error_and_no_other_is() {
     }
     assert_eq!(store.sync(2, 2, ALL).await.unwrap().entries.len(), 1);
     assert_eq!(store.sync(3, 0, ALL).await.unwrap().entries.len(), 1);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_flood_leaves_the_pages_right_and_later_ones_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), &Arc::new(AtomicU64::new(FLOOR)));
+    let create = Write::CreateGroup {
+        group: 9,
+        name: "team".into(),
+        owner: 1,
+        made_at: 1,
+    };
+    let join = |uid| Write::Join {
+        group: 9,
+        uid,
+        most: 1_000,
+    };
+    let to_group = |id: &str| {
+        let mut message = message(1, id);
+        (message.kind, message.group) = (Kind::Group, 9);
+        let message = message.into();
+        Write::Group { message }
+    };
+    let joins = (2..=1_000).map(join);
+    store
+        .commit([create].into_iter().chain(joins).collect())
+        .await
+        .unwrap();
+    store.commit(vec![to_group("before")]).await.unwrap();
+    let flood = (0..17).map(|n| to_group(&n.to_string()));
+    store.commit(flood.collect()).await.unwrap();
+    compare_pages(&store);
+    let from_memory = |uid, after| store.shared.recent.lock().page(uid, after, ALL);
+    for uid in [1, 2, 1_000] {
+        assert_eq!(from_memory(uid, 0), None);
+        let page = store.sync(uid, 0, ALL).await.unwrap();
+        assert_eq!((page.entries.len(), page.current, page.total), (18, 18, 18));
+    }
+    store.commit(vec![p2p(1, 2, "after")]).await.unwrap();
+    store.commit(vec![to_group("after")]).await.unwrap();
+    compare_pages(&store);
+    for (uid, entries) in [(1, 1), (2, 2), (1_000, 1)] {
+        let (page, _) = from_memory(uid, 18).unwrap();
+        assert_eq!(page.entries.len(), entries);
+        assert_eq!(page, store.sync(uid, 18, ALL).await.unwrap());
+        let page = store.sync(uid, 0, ALL).await.unwrap();
+        assert_eq!(page.entries.len(), 18 + entries);
+    }
     store.close().await.unwrap();
 }
 
@@ -249,7 +298,7 @@ fn a_page_from_memory_is_the_one_of_the_engine() {
                     }
                     Step::Read(uid, after) => drop(store.sync(uid, after, ALL).await),
                     Step::Clean => drop(store.clean(2).await),
-                    Step::Forget => *store.shared.recent.lock() = Recent::default(),
+                    Step::Forget => store.shared.forget_recent(),
                 }
                 compare_pages(&store);
             }

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hashbrown::HashMap;
+use parking_lot::MutexGuard;
 use tokio::sync::{mpsc, oneshot};
 
-use super::draft::{Draft, Finished, Remembered};
+use super::draft::{Draft, Finished, Remembered, Touched};
 use super::engine::{Engine, EngineError, Key, POLL, in_words};
 use super::mark::{Mark, Reached};
-use super::recent::Recent;
+use super::recent::Delivery;
 use super::record::StateRecord;
 use super::{Shared, folder};
 use crate::config::SyncMode;
@@ -265,11 +267,7 @@ impl Writer {
         }
         self.remembered.adopt(finished.members);
         self.shared.tally.lock().committed(&finished.touched);
-        // Under the lock, nobody sees one without the other.
-        let mut recent = self.shared.recent.lock();
-        engine.publish();
-        recent.publish(&finished.touched, finished.deliveries);
-        drop(recent);
+        self.publish(engine, &finished.touched, finished.deliveries);
         if let Err(error) = engine.seal_if_full() {
             // This commit is stored; the next one meets it.
             self.gave_up("a table was not begun", &error);
@@ -277,10 +275,30 @@ impl Writer {
         Outcome::Stored
     }
 
+    /// Shows a commit to readers.
+    fn publish(&self, engine: &Engine, touched: &HashMap<i64, Touched>, deliveries: Vec<Delivery>) {
+        let gone = {
+            // Under the lock, nobody sees one without the other.
+            let mut recent = self.shared.recent.lock();
+            engine.publish();
+            recent.publish(touched, deliveries)
+        };
+        drop(gone);
+        loop {
+            let mut recent = self.shared.recent.lock();
+            let gone = recent.trim();
+            // Who waits for it has it next.
+            MutexGuard::unlock_fair(recent);
+            if gone.is_none() {
+                return;
+            }
+        }
+    }
+
     /// The engine takes nothing more: for want of room, which can be waited for, or for another reason.
     fn gave_up(&mut self, what: &str, error: &fjall::Error) -> Outcome {
         self.remembered = Remembered::default();
-        *self.shared.recent.lock() = Recent::default();
+        self.shared.forget_recent();
         let error_text = in_words(error);
         let is_tight = || self.free() < self.shared.min_free.max(TIGHT);
         if is_full(error) || self.is_short || is_tight() {
@@ -382,7 +400,7 @@ impl Writer {
     fn close(&mut self) -> Result<(), StoreFailed> {
         // What is submitted from here on is not answered.
         self.jobs.close();
-        *self.shared.recent.lock() = Recent::default();
+        self.shared.forget_recent();
         let engine = self.shared.engine.write().take();
         let closed = self.close_into(engine);
         // Now that nothing is open any more, others may have the folder.
