@@ -36,8 +36,8 @@ const PLENTY: u64 = 64 << 20;
 const ASK_AFTER: usize = 1 << 20;
 const ASK_EVERY: Duration = Duration::from_millis(100);
 
-/// Where an answer goes, and with the first of a commit all others.
-pub type Answer<T> = oneshot::Sender<(T, Answers)>;
+/// Where an answer goes, and with one of a commit all others.
+pub type Answer<T> = oneshot::Sender<(T, Option<Answers>)>;
 
 /// Where the answer to a close goes.
 pub type Closed = oneshot::Sender<Result<(), StoreFailed>>;
@@ -99,9 +99,8 @@ enum Room {
 }
 
 /// How a commit ended.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 enum Outcome {
-    #[default]
     Stored,
     Full,
     Failed(StoreFailed),
@@ -210,7 +209,7 @@ impl Writer {
                 } => match draft.trim(uid, through, now) {
                     Ok(removed) => open.push(Open::Removed(answer, removed)),
                     // Whoever asked may have gone.
-                    Err(error) => drop(answer.send((Err(error.into()), Answers::default()))),
+                    Err(error) => drop(answer.send((Err(error.into()), None))),
                 },
                 Job::Expire { keys, answer } => {
                     let count = keys.len() as u64;
@@ -500,7 +499,7 @@ enum Open {
 
 impl Open {
     /// Answers, and hands on the other answers of the commit.
-    fn answer(self, outcome: &Outcome, others: Answers) {
+    fn answer(self, outcome: &Outcome, others: Option<Answers>) {
         match self {
             Open::Commit(answer, committed) => {
                 let committed = match outcome {
@@ -527,18 +526,18 @@ impl Open {
 ///
 /// From the writer's thread each would cost a system call, to wake the runtime. So the writer answers one, and hands
 /// it the others: they are given by its task, or where that has gone, by whatever drops what it did not receive.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Answers {
     open: Vec<Open>,
     outcome: Outcome,
 }
 
 impl Answers {
-    /// Hands all of them to the first.
+    /// Answers one, and hands it the others.
     fn hand_over(mut self) {
-        if let Some(first) = self.open.pop() {
+        if let Some(one) = self.open.pop() {
             let outcome = self.outcome.clone();
-            first.answer(&outcome, self);
+            one.answer(&outcome, Some(self));
         }
     }
 }
@@ -546,7 +545,7 @@ impl Answers {
 impl Drop for Answers {
     fn drop(&mut self) {
         for open in self.open.drain(..) {
-            open.answer(&self.outcome, Answers::default());
+            open.answer(&self.outcome, None);
         }
     }
 }
@@ -560,7 +559,7 @@ impl Job {
             Job::Trim { answer, .. } | Job::Expire { answer, .. } => Open::Removed(answer, 0),
             Job::Close { .. } => return,
         };
-        open.answer(outcome, Answers::default());
+        open.answer(outcome, None);
     }
 }
 
