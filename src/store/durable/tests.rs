@@ -1,10 +1,12 @@
 //! What needs a seam: a disk without room, formats that are no more, and pages from memory beside those of the engine.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::writer::{ASK_AFTER, ASK_EVERY, PLENTY};
 use super::*;
 use crate::store::{Kind, Message, Rejected};
 
@@ -44,6 +46,41 @@ fn open(path: &Path, room: &Arc<AtomicU64>) -> DurableStore {
     .unwrap()
 }
 
+/// Holds the writer of a store: it asks for room before it takes up what waits.
+struct Gate {
+    asks: Receiver<()>,
+    go: Sender<()>,
+}
+
+impl Gate {
+    fn open(path: &Path) -> (DurableStore, Gate) {
+        let (asking, asks) = channel();
+        let (go, goes) = channel();
+        let goes = Mutex::new(goes);
+        let room = move |_: &Path| {
+            // Without the gate the writer just goes on.
+            let _ = asking.send(());
+            let _ = goes.lock().recv();
+            Ok(FLOOR)
+        };
+        let config = config::Store {
+            min_free: FLOOR,
+            ..config::Store::default()
+        };
+        let store = DurableStore::open_with(path, &config, Box::new(room)).unwrap();
+        (store, Gate { asks, go })
+    }
+
+    /// Waits until the writer stands at the gate: then it has answered whatever it did before.
+    fn wait(&self) {
+        self.asks.recv_timeout(Duration::from_secs(20)).unwrap();
+    }
+
+    fn let_go(&self) {
+        self.go.send(()).unwrap();
+    }
+}
+
 async fn send(store: &DurableStore, id: &str) -> Result<(), Rejected> {
     store.commit(vec![p2p(1, 2, id)]).await.unwrap().results[0]
 }
@@ -79,6 +116,94 @@ async fn without_room_nothing_is_stored_and_everything_is_read() {
     assert_eq!(send(&store, "c").await, Ok(()));
     assert_eq!(store.sync(2, 2, ALL).await.unwrap().total, 3);
     assert_eq!(store.level(2).await.unwrap().read, 2);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn where_there_is_plenty_a_disk_that_fills_up_is_seen_soon() {
+    const BIG: usize = 64 << 10;
+    let folder = tempfile::tempdir().unwrap();
+    let room = Arc::new(AtomicU64::new(FLOOR + PLENTY));
+    let store = open(folder.path(), &room);
+    let big = |n: usize| {
+        let text = "x".repeat(BIG);
+        let message = Message {
+            text,
+            ..message(1, &n.to_string())
+        };
+        Write::P2p {
+            target: 2,
+            message: message.into(),
+        }
+    };
+    for round in [0, 1_000] {
+        room.store(FLOOR + PLENTY, Ordering::SeqCst);
+        assert_eq!(send(&store, &format!("first of {round}")).await, Ok(()));
+        room.store(FLOOR - 1, Ordering::SeqCst);
+        let mut stored = 0;
+        let refused = loop {
+            let committed = store.commit(vec![big(round + stored)]).await.unwrap();
+            match committed.results[0] {
+                Ok(()) => stored += 1,
+                Err(rejected) => break rejected,
+            }
+            assert!(stored <= ASK_AFTER / BIG + 1);
+        };
+        assert_eq!(refused, Rejected::Full);
+    }
+    // However little is written, it is looked again after a while.
+    room.store(FLOOR + PLENTY, Ordering::SeqCst);
+    assert_eq!(send(&store, "small").await, Ok(()));
+    room.store(FLOOR - 1, Ordering::SeqCst);
+    tokio::time::sleep(ASK_EVERY).await;
+    assert_eq!(send(&store, "late").await, Err(Rejected::Full));
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_holds_the_answer_of_another_may_go_before_the_commit() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, gate) = Gate::open(folder.path());
+    let mut one = store.commit(vec![p2p(1, 2, "a")]);
+    let mut holder = store.commit(vec![p2p(1, 2, "b")]);
+    assert!(futures_util::poll!(&mut one).is_pending());
+    gate.wait();
+    assert!(futures_util::poll!(&mut holder).is_pending());
+    drop(holder);
+    gate.let_go();
+    let answered = tokio::time::timeout(Duration::from_secs(20), one).await;
+    assert_eq!(answered.unwrap().unwrap().grown[0].total, 1);
+    // What was submitted is done, whoever waits for it.
+    assert_eq!(store.level(2).await.unwrap().total, 2);
+    drop(gate);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_holds_the_answer_of_another_may_go_before_taking_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, gate) = Gate::open(folder.path());
+    let mut one = store.commit(vec![p2p(1, 2, "a")]);
+    let mut holder = store.commit(vec![p2p(1, 2, "b")]);
+    assert!(futures_util::poll!(&mut one).is_pending());
+    gate.wait();
+    assert!(futures_util::poll!(&mut holder).is_pending());
+    gate.let_go();
+    // From then on the commit takes in nothing more.
+    while store.level(2).await.unwrap().total < 2 {
+        tokio::task::yield_now().await;
+    }
+    let mut next = store.commit(vec![p2p(1, 2, "c")]);
+    assert!(futures_util::poll!(&mut next).is_pending());
+    gate.wait();
+    // Both are done; the one that was told has not looked yet.
+    assert!(futures_util::poll!(&mut one).is_pending());
+    drop(holder);
+    let answered = tokio::time::timeout(Duration::from_secs(20), one).await;
+    assert_eq!(answered.unwrap().unwrap().grown[0].total, 1);
+    gate.let_go();
+    assert_eq!(next.await.unwrap().grown[0].total, 3);
+    drop(gate);
     store.close().await.unwrap();
 }
 

@@ -32,9 +32,11 @@ const TIGHT: u64 = 64 << 20;
 
 /// With so many bytes above the floor there is plenty of room: it is asked for again after so many bytes written, or so
 /// long. Others may use it up meanwhile, and that is what the floor is for.
-const PLENTY: u64 = 64 << 20;
-const ASK_AFTER: usize = 1 << 20;
-const ASK_EVERY: Duration = Duration::from_millis(100);
+pub const PLENTY: u64 = 64 << 20;
+/// See [`PLENTY`].
+pub const ASK_AFTER: usize = 1 << 20;
+/// See [`PLENTY`].
+pub const ASK_EVERY: Duration = Duration::from_millis(100);
 
 /// Where an answer goes, and with one of a commit all others.
 pub type Answer<T> = oneshot::Sender<(T, Option<Answers>)>;
@@ -217,7 +219,9 @@ impl Writer {
                     open.push(Open::Removed(answer, count));
                 }
             }
-            next = if draft.bytes() < MOST_BYTES && open.len() < QUEUE {
+            // What is refused fills nothing, and without this a flood of it would go on for ever, with room or without.
+            let has_room = room == Room::Anything;
+            next = if has_room && draft.bytes() < MOST_BYTES && open.len() < QUEUE {
                 self.jobs.try_recv().ok()
             } else {
                 None
