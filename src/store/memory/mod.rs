@@ -498,3 +498,68 @@ impl Store for MemoryStore {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a message to a group of two takes, after these writes.
+    fn size_after(writes: Vec<Write>) -> usize {
+        let mut state = State {
+            limit: 1 << 20,
+            ..State::default()
+        };
+        let mut done = |write| {
+            state.apply(write, &mut Vec::new()).unwrap();
+            state.used
+        };
+        let used = writes.into_iter().map(&mut done).last().unwrap();
+        done(to_group("the last")) - used
+    }
+
+    fn to_group(msg_id: &str) -> Write {
+        let message = message(Kind::Group, msg_id);
+        Write::Group { message }
+    }
+
+    fn message(kind: Kind, msg_id: &str) -> Arc<Message> {
+        Arc::new(Message {
+            kind,
+            source: 1,
+            group: 9,
+            msg_id: msg_id.into(),
+            text: "text".into(),
+            sent_at: 1,
+        })
+    }
+
+    #[test]
+    fn the_inbox_of_who_joins_later_is_counted_like_any_other() {
+        let create = || Write::CreateGroup {
+            group: 9,
+            name: "team".into(),
+            owner: 1,
+            made_at: 1,
+        };
+        let join = || Write::Join {
+            group: 9,
+            uid: 2,
+            most: 2,
+        };
+        let p2p = |target| Write::P2p {
+            target,
+            message: message(Kind::P2p, "first"),
+        };
+        let known = size_after(vec![create(), join(), to_group("first")]);
+        let new = [
+            // Both have none, the second has none, or has joined when all others were known to have one.
+            (vec![create(), join()], 2),
+            (vec![create(), join(), p2p(1)], 1),
+            (vec![create(), to_group("first"), join()], 1),
+            (vec![create(), to_group("first"), join(), p2p(2)], 0),
+        ];
+        for (writes, new) in new {
+            assert_eq!(size_after(writes), known + new * NEW_INBOX);
+        }
+    }
+}

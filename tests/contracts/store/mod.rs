@@ -140,6 +140,7 @@ macro_rules! suite {
                 joining_again_and_again_takes_no_room,
                 the_signing_key_stays,
                 concurrent_senders_leave_no_gap,
+                a_long_batch_and_another_beside_it_leave_no_gap,
             );
             suite!(@retention $make;
                 without_limits_nothing_is_removed,
@@ -758,6 +759,59 @@ async fn concurrent_senders_leave_no_gap(store: Arc<dyn Store>) {
     assert_eq!(total, 4 * 50 + 4 * 50 * 4);
 }
 
+/// The batch has more entries than the memory store does in one turn: others commit in its middle.
+async fn a_long_batch_and_another_beside_it_leave_no_gap(store: Arc<dyn Store>) {
+    let store = &*store;
+    let everyone = 1..=1_000;
+    let mut batch = vec![create(50, 1)];
+    batch.extend((2..=1_000).map(|uid| join(50, uid)));
+    commit(store, batch).await;
+
+    let mut batch = Vec::new();
+    for n in 0..20 {
+        batch.push(p2p(1, 2, &format!("long p{n}")));
+        batch.push(to_group(1, 50, &format!("long g{n}")));
+        batch.push(to_group(7_000, 50, "stranger"));
+        batch.push(p2p(1, 2_000 + n, "long alone"));
+    }
+    let beside = async {
+        for n in 0..3 {
+            let batch = vec![
+                p2p(5, 2, &format!("p{n}")),
+                to_group(5, 50, &format!("g{n}")),
+                p2p(5, 3_000, &format!("p{n}")),
+            ];
+            assert_eq!(commit(store, batch).await.results, [Ok(()); 3]);
+        }
+    };
+    let (long, ()) = tokio::join!(commit(store, batch), beside);
+
+    let one_round = [Ok(()), Ok(()), Err(Rejected::NotAMember), Ok(())];
+    assert_eq!(long.results, one_round.repeat(20));
+    let alone = 2_000..2_020;
+    for uid in everyone.clone().chain(alone.clone()) {
+        let entries = inbox(store, uid).await;
+        let versions = entries.iter().map(|entry| entry.0);
+        assert!(versions.eq(1..=entries.len() as i64), "the inbox of {uid}");
+        let own = entries.iter().filter(|entry| entry.3.starts_with("long"));
+        let expected: Vec<String> = match uid {
+            2 => (0..20)
+                .flat_map(|n| [format!("long p{n}"), format!("long g{n}")])
+                .collect(),
+            1..=1_000 => (0..20).map(|n| format!("long g{n}")).collect(),
+            _ => vec!["long alone".into()],
+        };
+        assert!(own.clone().map(|entry| &entry.3).eq(&expected));
+        let last = own.map(|entry| entry.0).max();
+        let grown = long.grown.iter().filter(|level| level.uid == uid);
+        assert_eq!(grown.map(|level| level.total).max(), last, "{uid}");
+    }
+    let told = |uid| everyone.contains(&uid) || alone.contains(&uid);
+    assert!(long.grown.iter().all(|level| told(level.uid)));
+    assert_eq!(store.level(2).await.unwrap().total, 40 + 6);
+    assert_eq!(store.ledger().stored, 20 * 1_002 + 3 * 1_002);
+}
+
 #[tokio::test]
 async fn a_small_memory_store_keeps_the_contract_of_coming_and_going() {
     joining_again_and_again_takes_no_room(Arc::new(memory_store(1 << 16))).await;
@@ -773,27 +827,6 @@ async fn what_a_memory_store_holds_is_not_in_its_debug_form() {
         !debug.contains("canary") && !debug.contains(&key) && !debug.contains("hash"),
         "{debug}"
     );
-}
-
-/// A batch that takes several turns at the lock is still answered whole.
-#[tokio::test]
-async fn a_large_batch_of_group_messages_is_done_whole() {
-    let store = memory_store(1 << 30);
-    let mut batch = vec![create(50, 1)];
-    batch.extend((2..=1_000).map(|uid| join(50, uid)));
-    batch.extend((0..20).map(|n| to_group(1, 50, &n.to_string())));
-    let committed = commit(&store, batch).await;
-    assert!(committed.results.iter().all(Result::is_ok));
-    let last = |uid| {
-        committed
-            .grown
-            .iter()
-            .filter(|l| l.uid == uid)
-            .map(|l| l.total)
-            .max()
-    };
-    assert!((1..=1_000).all(|uid| last(uid) == Some(20)));
-    assert_eq!(store.ledger().stored, 20_000);
 }
 
 #[tokio::test]
