@@ -7,7 +7,7 @@
 //! | `journal`, `manifest`, `mark` | make sure that the engine loses nothing when it opens |
 //! | `writer` | the one thread that commits |
 //! | `draft` | what a commit changes |
-//! | `reader` | pages from the engine |
+//! | `reader` | pages, and those from the engine |
 //! | `recent` | the newest entries, for the pages that need no engine |
 //! | `retention` | removing what is old |
 //! | `inspect` | looking into a folder that is not in use |

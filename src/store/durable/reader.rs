@@ -1,4 +1,4 @@
-//! Pages, straight from the engine.
+//! Pages: how one is filled, also from memory, and those straight from the engine.
 
 use std::sync::Arc;
 

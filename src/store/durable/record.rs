@@ -9,6 +9,7 @@ use prost::encoding::{WireType, encode_key, encode_varint, int64, string, uint32
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::engine::{Key, Value};
+use crate::proto::fields::{number_len, text_len};
 use crate::store::{Kind, Message};
 
 /// Bytes of the check at the end of a value.
@@ -220,25 +221,9 @@ pub fn encode_own(message: &Message, out: &mut Vec<u8>) {
     put_number(6, message.sent_at, out);
 }
 
-fn number_len(tag: u32, n: i64) -> usize {
-    if n == 0 {
-        0
-    } else {
-        int64::encoded_len(tag, &n)
-    }
-}
-
 fn put_number(tag: u32, n: i64, out: &mut Vec<u8>) {
     if n != 0 {
         int64::encode(tag, &n, out);
-    }
-}
-
-fn text_len(tag: u32, text: &String) -> usize {
-    if text.is_empty() {
-        0
-    } else {
-        string::encoded_len(tag, text)
     }
 }
 
@@ -279,16 +264,18 @@ pub const fn kind_number(kind: Kind) -> u8 {
     }
 }
 
-/// Bytes of the longest key that has only numbers: three of them.
-const LONGEST: usize = 1 + 3 * 8;
+/// The most numbers of a key that has nothing else, and its bytes.
+const MOST_NUMBERS: usize = 3;
+const LONGEST: usize = 1 + MOST_NUMBERS * size_of::<i64>();
 
 /// A key of numbers. Short as it is, it mostly needs no memory of its own.
-fn key(tag: u8, numbers: &[i64]) -> Key {
+fn key<const N: usize>(tag: u8, numbers: [i64; N]) -> Key {
+    const { assert!(N <= MOST_NUMBERS) };
     let mut bytes = [0; LONGEST];
     let mut rest = bytes.as_mut_slice();
     rest.put_u8(tag);
     for number in numbers {
-        rest.put_i64(*number);
+        rest.put_i64(number);
     }
     let len = LONGEST - rest.len();
     Key::from(bytes.get(..len).unwrap_or_default())
@@ -310,12 +297,12 @@ pub fn first_number(key: &[u8]) -> i64 {
 
 /// All entries of an inbox.
 pub fn inbox_prefix(uid: i64) -> Key {
-    key(b'i', &[uid])
+    key(b'i', [uid])
 }
 
 /// An entry of an inbox.
 pub fn inbox_key(uid: i64, version: i64) -> Key {
-    key(b'i', &[uid, version])
+    key(b'i', [uid, version])
 }
 
 /// All scopes in which `source` has used `msg_id`.
@@ -343,52 +330,52 @@ pub fn id_key(kind: Kind, source: i64, msg_id: &str, scope: i64) -> Key {
 
 /// The text of a group message, once for all its receivers.
 pub fn text_key(number: u64) -> Key {
-    key(b't', &[number.cast_signed()])
+    key(b't', [number.cast_signed()])
 }
 
 /// A user.
 pub fn user_key(uid: i64) -> Key {
-    key(b'u', &[uid])
+    key(b'u', [uid])
 }
 
 /// A group.
 pub fn group_key(group: i64) -> Key {
-    key(b'g', &[group])
+    key(b'g', [group])
 }
 
 /// All members of a group; the last number of each key is the member.
 pub fn members_prefix(group: i64) -> Key {
-    key(b'm', &[group])
+    key(b'm', [group])
 }
 
 /// A member.
 pub fn member_key(group: i64, uid: i64) -> Key {
-    key(b'm', &[group, uid])
+    key(b'm', [group, uid])
 }
 
 /// All times of `uid` in `group` that are over.
 pub fn former_prefix(uid: i64, group: i64) -> Key {
-    key(b'f', &[uid, group])
+    key(b'f', [uid, group])
 }
 
 /// A time in a group that ended before the text `until`.
 pub fn former_key(uid: i64, group: i64, until: u64) -> Key {
-    key(b'f', &[uid, group, until.cast_signed()])
+    key(b'f', [uid, group, until.cast_signed()])
 }
 
 /// How far a user has read.
 pub fn read_key(uid: i64) -> Key {
-    key(b'r', &[uid])
+    key(b'r', [uid])
 }
 
 /// The last version of an inbox that was removed.
 pub fn cut_key(uid: i64) -> Key {
-    key(b'c', &[uid])
+    key(b'c', [uid])
 }
 
 /// From how many inboxes a group message was removed.
 pub fn removed_key(text: u64) -> Key {
-    key(b'o', &[text.cast_signed()])
+    key(b'o', [text.cast_signed()])
 }
 
 /// All ids that are to be forgotten.
