@@ -6,6 +6,7 @@
 //! | `folder` | who may use it, its format, what a crash has left |
 //! | `journal`, `manifest`, `mark` | make sure that the engine loses nothing when it opens |
 //! | `writer` | the one thread that commits |
+//! | `answers` | how those who asked are told |
 //! | `draft` | what a commit changes |
 //! | `reader` | pages, and those from the engine |
 //! | `recent` | the newest entries, for the pages that need no engine |
@@ -14,6 +15,7 @@
 //! | `record` | what is stored, and its check |
 //! | `engine` | the engine: an LSM tree with a journal |
 
+mod answers;
 mod draft;
 mod engine;
 mod folder;
@@ -45,13 +47,14 @@ use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use self::answers::Answer;
 use self::engine::{Engine, EngineError, View};
 use self::folder::Opened;
 use self::mark::Mark;
 use self::recent::Recent;
 use self::record::{StateRecord, UserRecord};
 use self::tally::Tally;
-use self::writer::{Answer, Job, QUEUE, Writer};
+use self::writer::{Job, QUEUE, Writer};
 use super::{
     Committed, Ledger, Level, Page, PageLimit, Retention, Store, StoreFailed, User, Write,
 };

@@ -12,6 +12,7 @@ use hashbrown::HashMap;
 use parking_lot::MutexGuard;
 use tokio::sync::{mpsc, oneshot};
 
+use super::answers::{Answer, Answers, Open, Outcome, refused};
 use super::draft::{Draft, Finished, Remembered, Touched};
 use super::engine::{Engine, EngineError, Key, POLL, in_words};
 use super::mark::{Mark, Reached};
@@ -37,9 +38,6 @@ pub const PLENTY: u64 = 64 << 20;
 pub const ASK_AFTER: usize = 1 << 20;
 /// See [`PLENTY`].
 pub const ASK_EVERY: Duration = Duration::from_millis(100);
-
-/// Where an answer goes, and with one of a commit all others.
-pub type Answer<T> = oneshot::Sender<(T, Option<Answers>)>;
 
 /// Where the answer to a close goes.
 pub type Closed = oneshot::Sender<Result<(), StoreFailed>>;
@@ -98,14 +96,6 @@ enum Room {
     /// What is small, or gives room in the end: read marks, and removing what is old.
     SmallThings,
     Nothing,
-}
-
-/// How a commit ended.
-#[derive(Debug, Clone)]
-enum Outcome {
-    Stored,
-    Full,
-    Failed(StoreFailed),
 }
 
 impl Writer {
@@ -236,7 +226,7 @@ impl Writer {
             let finished = draft.finish();
             self.store(engine, finished, must_sync)
         };
-        Answers { open, outcome }.hand_over();
+        Answers::new(open, outcome).hand_over();
         close
     }
 
@@ -493,67 +483,6 @@ fn is_full(error: &fjall::Error) -> bool {
     )
 }
 
-/// Answers that are given once the commit is stored. Whoever asked may have gone; then nobody is told.
-#[derive(Debug)]
-enum Open {
-    Commit(Answer<Result<Committed, StoreFailed>>, Committed),
-    Read(Answer<()>),
-    Removed(Answer<Result<u64, StoreFailed>>, u64),
-}
-
-impl Open {
-    /// Answers, and hands on the other answers of the commit.
-    fn answer(self, outcome: &Outcome, others: Option<Answers>) {
-        match self {
-            Open::Commit(answer, committed) => {
-                let committed = match outcome {
-                    Outcome::Stored => Ok(committed),
-                    Outcome::Full => Ok(refused(committed.results.len())),
-                    Outcome::Failed(failed) => Err(failed.clone()),
-                };
-                drop(answer.send((committed, others)));
-            }
-            Open::Read(answer) => drop(answer.send(((), others))),
-            Open::Removed(answer, removed) => {
-                let removed = match outcome {
-                    Outcome::Stored => Ok(removed),
-                    Outcome::Full => Ok(0),
-                    Outcome::Failed(failed) => Err(failed.clone()),
-                };
-                drop(answer.send((removed, others)));
-            }
-        }
-    }
-}
-
-/// The answers of a commit; to drop them gives them.
-///
-/// From the writer's thread each would cost a system call, to wake the runtime. So the writer answers one, and hands
-/// it the others: they are given by its task, or where that has gone, by whatever drops what it did not receive.
-#[derive(Debug)]
-pub struct Answers {
-    open: Vec<Open>,
-    outcome: Outcome,
-}
-
-impl Answers {
-    /// Answers one, and hands it the others.
-    fn hand_over(mut self) {
-        if let Some(one) = self.open.pop() {
-            let outcome = self.outcome.clone();
-            one.answer(&outcome, Some(self));
-        }
-    }
-}
-
-impl Drop for Answers {
-    fn drop(&mut self) {
-        for open in self.open.drain(..) {
-            open.answer(&self.outcome, None);
-        }
-    }
-}
-
 impl Job {
     /// Answers without doing anything. A close is not answered so.
     fn answer_early(self, outcome: &Outcome) {
@@ -564,13 +493,5 @@ impl Job {
             Job::Close { .. } => return,
         };
         open.answer(outcome, None);
-    }
-}
-
-/// A batch that was refused for want of room.
-fn refused(writes: usize) -> Committed {
-    Committed {
-        results: vec![Err(Rejected::Full); writes],
-        grown: Vec::new(),
     }
 }
