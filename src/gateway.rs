@@ -1,11 +1,13 @@
 //! The gateway: it tells clients which access server to use, from its own copy of the registry's list.
 
+use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
-use rand::RngExt;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 
 use crate::clock::Ticks;
 use crate::command::{Command, Place};
@@ -14,6 +16,11 @@ use crate::proto::{Code, Reply};
 use crate::registry::{Record, Registry};
 use crate::session::{Frame, Handler, Turn};
 use crate::shutdown::Shutdown;
+
+thread_local! {
+    /// A generator that is cheap: which server a client gets is no secret.
+    static CHOICES: RefCell<SmallRng> = RefCell::new(SmallRng::from_rng(&mut rand::rng()));
+}
 
 /// The gateway's list of access servers, and how it chooses from it.
 #[derive(Debug)]
@@ -28,10 +35,15 @@ pub struct Directory {
 #[derive(Debug)]
 struct Listed {
     record: Record,
-    /// How often it was handed out since the record was renewed: these clients are not yet in its sessions.
+    /// How often it was handed out since the record was renewed: these clients are not yet in its sessions. Counted where
+    /// that is what is chosen by.
     handed_out: AtomicUsize,
     answer: Answer,
 }
+
+/// The list, as it was when the first frame of a turn was answered.
+#[derive(Debug, Default)]
+pub struct View(Option<Arc<[Listed]>>);
 
 /// What a client is told.
 #[derive(Debug)]
@@ -97,14 +109,22 @@ impl Directory {
     }
 
     /// Tells a client one access server.
-    fn answer(&self, turn: &mut Turn<()>) {
-        let list = self.list.read();
-        let Some(listed) = self.choose(&list) else {
+    fn answer(&self, turn: &mut Turn<View>) {
+        let list = turn.open.0.take();
+        let list = list.unwrap_or_else(|| Arc::clone(&self.list.read()));
+        self.answer_from(&list, turn);
+        turn.open.0 = Some(list);
+    }
+
+    fn answer_from(&self, list: &[Listed], turn: &mut Turn<View>) {
+        let Some(listed) = self.choose(list) else {
             let code = Code::NoAccessServer;
             turn.reply(&Reply::select_access(String::new()).with(code, code.text()));
             return;
         };
-        listed.handed_out.fetch_add(1, Ordering::Relaxed);
+        if self.strategy == Strategy::LeastSessions {
+            listed.handed_out.fetch_add(1, Ordering::Relaxed);
+        }
         match &listed.answer {
             Answer::Common(frame) => turn.frame(frame),
             Answer::Own(addr) => {
@@ -117,7 +137,9 @@ impl Directory {
     fn choose<'a>(&self, list: &'a [Listed]) -> Option<&'a Listed> {
         let index = match self.strategy {
             _ if list.is_empty() => return None,
-            Strategy::Random => rand::rng().random_range(0..list.len()),
+            Strategy::Random => {
+                CHOICES.with_borrow_mut(|choices| choices.random_range(0..list.len()))
+            }
             Strategy::RoundRobin => self.turn.fetch_add(1, Ordering::Relaxed) % list.len(),
             Strategy::LeastSessions => {
                 let load = |listed: &Listed| {
@@ -160,19 +182,19 @@ impl GatewayHandler {
 }
 
 impl Handler for GatewayHandler {
-    /// Every frame is answered at once.
-    type Open = ();
+    type Open = View;
 
-    async fn frame(&self, turn: &mut Turn<()>, frame: &[u8]) {
+    async fn frame(&self, turn: &mut Turn<View>, frame: &[u8]) {
         match Command::decode(frame, Place::Gateway) {
             Ok(_) => self.directory.answer(turn),
             Err(bad) => turn.reply(&bad.reply()),
         }
     }
 
-    async fn finish(&self, _: &mut Turn<()>) {}
+    /// Every frame is answered at once.
+    async fn finish(&self, _: &mut Turn<View>) {}
 
-    fn answered(&self, (): ()) {}
+    fn answered(&self, _: View) {}
 }
 
 #[cfg(test)]

@@ -48,7 +48,19 @@ impl Cmd {
 
     /// The command of that number, if the contract knows one.
     pub fn from_number(number: u32) -> Option<Cmd> {
-        Cmd::ALL.into_iter().find(|cmd| cmd.number() == number)
+        Some(match number {
+            10001 => Cmd::ReqAccessServer,
+            20001 => Cmd::Login,
+            20002 => Cmd::Ping,
+            20003 => Cmd::SendP2PMsg,
+            20004 => Cmd::AcceptP2PMsgAck,
+            20005 => Cmd::SendGroupMsg,
+            20006 => Cmd::SyncMsg,
+            20007 => Cmd::Notify,
+            20008 => Cmd::Logout,
+            90001 => Cmd::ErrServer,
+            _ => return None,
+        })
     }
 
     /// Its place in [`ALL`](Self::ALL).
@@ -79,9 +91,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_command_is_at_its_index() {
+    fn every_command_is_found_by_its_index_and_its_number() {
         for (index, cmd) in Cmd::ALL.into_iter().enumerate() {
             assert_eq!(cmd.index(), index);
+            assert_eq!(Cmd::from_number(cmd.number()), Some(cmd));
         }
     }
 }

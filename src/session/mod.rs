@@ -180,6 +180,8 @@ impl Session {
     /// Runs `callback` once when the session is closed: at once, if it is closed already.
     pub fn on_close(&self, callback: impl FnOnce(&Session) + Send + 'static) {
         if let Some(callbacks) = self.on_close.lock().as_mut() {
+            // Mostly there is one, for a login.
+            callbacks.reserve_exact(1);
             callbacks.push(Box::new(callback));
             return;
         }
