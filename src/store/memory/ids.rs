@@ -33,9 +33,13 @@ pub(super) struct Known<T> {
 }
 
 impl<T> Known<T> {
-    fn is(&self, (kind, source, msg_id): (Kind, i64, &str)) -> bool {
+    /// The hash first: most other messages are told apart without a look at them, which would be far away in memory.
+    fn is(&self, hash: u64, (kind, source, msg_id): (Kind, i64, &str)) -> bool {
         let message = &self.message;
-        message.source == source && message.msg_id == msg_id && message.kind == kind
+        self.hash == hash
+            && message.source == source
+            && message.msg_id == msg_id
+            && message.kind == kind
     }
 }
 
@@ -67,7 +71,7 @@ impl<T> Ids<T> {
         let hash = self.hash(id);
         match self
             .known
-            .entry(hash, |known| known.is(id), |known| known.hash)
+            .entry(hash, |known| known.is(hash, id), |known| known.hash)
         {
             Entry::Occupied(_) => None,
             Entry::Vacant(vacant) => Some(Place { hash, vacant }),
@@ -76,20 +80,21 @@ impl<T> Ids<T> {
 
     pub fn get(&self, kind: Kind, source: i64, msg_id: &str) -> Option<&Known<T>> {
         let id = (kind, source, msg_id);
-        self.known.find(self.hash(id), |known| known.is(id))
+        let hash = self.hash(id);
+        self.known.find(hash, |known| known.is(hash, id))
     }
 
     pub fn get_mut(&mut self, message: &Message) -> Option<&mut Known<T>> {
         let id = (message.kind, message.source, message.msg_id.as_str());
         let hash = self.hash(id);
-        self.known.find_mut(hash, |known| known.is(id))
+        self.known.find_mut(hash, |known| known.is(hash, id))
     }
 
     /// Forgets a message. The buckets that get free stay for those to come: to make the table smaller would take long.
     pub fn forget(&mut self, message: &Message) {
         let id = (message.kind, message.source, message.msg_id.as_str());
         let hash = self.hash(id);
-        if let Ok(found) = self.known.find_entry(hash, |known| known.is(id)) {
+        if let Ok(found) = self.known.find_entry(hash, |known| known.is(hash, id)) {
             found.remove();
         }
     }
