@@ -99,7 +99,7 @@ impl Kill {
             Kill::InAppend => ("write", rng.random_range(1..=40)),
             Kill::BeforeSync => ("fdatasync", rng.random_range(1..=25)),
             // The mark is the next thing that is written.
-            Kill::AfterSync => one_of(&[("lseek", 25), ("write", 25)], rng),
+            Kill::AfterSync => ("pwrite64", rng.random_range(1..=25)),
             Kill::BeforeAnswer => ("sendto", rng.random_range(1..=150)),
             Kill::AfterAnswer => ("recvfrom", rng.random_range(1..=200)),
             Kill::InRecovery => one_of(
