@@ -37,7 +37,7 @@ pub const PLENTY: u64 = 64 << 20;
 /// See [`PLENTY`].
 pub const ASK_AFTER: usize = 1 << 20;
 /// See [`PLENTY`].
-pub const ASK_EVERY: Duration = Duration::from_millis(100);
+const ASK_EVERY: Duration = Duration::from_millis(100);
 
 /// Where the answer to a close goes.
 pub type Closed = oneshot::Sender<Result<(), StoreFailed>>;
