@@ -88,16 +88,17 @@ async fn fill(folder: &Path, messages: usize) -> Result<()> {
 async fn send(store: Arc<DurableStore>, sender: usize, ids: Vec<usize>) -> Result<()> {
     let source = i64::try_from(sender)? + 2;
     for batch in ids.chunks(BATCH) {
+        let text = "x".repeat(TEXT);
         let write = |id: &usize| Write::P2p {
             target: RECEIVER,
-            message: Arc::new(Message {
-                kind: Kind::P2p,
+            message: Arc::new(Message::new(
+                Kind::P2p,
                 source,
-                group: 0,
-                msg_id: id.to_string(),
-                text: "x".repeat(TEXT),
-                sent_at: 1,
-            }),
+                0,
+                &id.to_string(),
+                &text,
+                1,
+            )),
         };
         let committed = store.commit(batch.iter().map(write).collect()).await?;
         assert!(committed.results.iter().all(std::result::Result::is_ok));

@@ -1,12 +1,14 @@
 //! What a client can ask: one table, and the frame that says it.
 
+use std::borrow::Cow;
+
 use crate::proto::{
-    Cmd, Code, Flat, Form, Reply, ReqAcceptP2pMsgAck, ReqAccessServer, ReqLogin, ReqLogout,
-    ReqPing, ReqSendGroupMsg, ReqSendP2pMsg, ReqSyncMsg, Undecodable, first_number,
+    Cmd, Code, Flat, Form, Reply, ReqAccessServer, ReqLogin, ReqLogout, ReqPing, ReqSyncMsg,
+    Undecodable, first_number,
 };
 
 /// A request, decoded. No `Debug`: it holds tokens and texts, which must not reach a log.
-pub enum Command {
+pub enum Command<'a> {
     /// 10001
     SelectAccess(ReqAccessServer),
     /// 20001
@@ -14,15 +16,27 @@ pub enum Command {
     /// 20002
     Ping(ReqPing),
     /// 20003
-    P2p(ReqSendP2pMsg),
+    P2p(Sending<'a>),
     /// 20004
-    Ack(ReqAcceptP2pMsgAck),
+    Ack(Sending<'a>),
     /// 20005
-    Group(ReqSendGroupMsg),
+    Group(Sending<'a>),
     /// 20006
     Sync(ReqSyncMsg),
     /// 20008
     Logout(ReqLogout),
+}
+
+/// What is to be stored, with its texts where they came in.
+pub struct Sending<'a> {
+    /// Who sends or accepts, as the frame has it.
+    pub source: i64,
+    /// The user or the group that it is for; whose message is accepted.
+    pub target: i64,
+    /// The sender's id for the message.
+    pub msg_id: Cow<'a, str>,
+    /// Its text; empty where one is accepted.
+    pub text: Cow<'a, str>,
 }
 
 /// On which listener a command is known.
@@ -40,7 +54,7 @@ struct Row {
     needs_login: bool,
     /// Of its fields.
     forms: &'static [Form],
-    read: fn(&Flat<'_>) -> Command,
+    read: for<'a> fn(&Flat<'a>) -> Command<'a>,
 }
 
 const fn row(
@@ -48,7 +62,7 @@ const fn row(
     place: Place,
     needs_login: bool,
     forms: &'static [Form],
-    read: fn(&Flat<'_>) -> Command,
+    read: for<'a> fn(&Flat<'a>) -> Command<'a>,
 ) -> Row {
     Row {
         cmd,
@@ -75,14 +89,14 @@ static TABLE: [Row; 8] = [
     row(Cmd::Logout,          Place::Access,  true,  &[N, T, N],          logout),
 ];
 
-fn select_access(fields: &Flat<'_>) -> Command {
+fn select_access<'a>(fields: &Flat<'a>) -> Command<'a> {
     Command::SelectAccess(ReqAccessServer {
         cmd: fields.small(1),
         ..Default::default()
     })
 }
 
-fn login(fields: &Flat<'_>) -> Command {
+fn login<'a>(fields: &Flat<'a>) -> Command<'a> {
     Command::Login(ReqLogin {
         cmd: fields.small(1),
         uid: fields.number(3),
@@ -91,7 +105,7 @@ fn login(fields: &Flat<'_>) -> Command {
     })
 }
 
-fn ping(fields: &Flat<'_>) -> Command {
+fn ping<'a>(fields: &Flat<'a>) -> Command<'a> {
     Command::Ping(ReqPing {
         cmd: fields.small(1),
         uid: fields.number(3),
@@ -99,39 +113,33 @@ fn ping(fields: &Flat<'_>) -> Command {
     })
 }
 
-fn p2p(fields: &Flat<'_>) -> Command {
-    Command::P2p(ReqSendP2pMsg {
-        cmd: fields.small(1),
-        source_uid: fields.number(3),
-        target_uid: fields.number(4),
-        msg_id: fields.text(5).into_owned(),
-        msg: fields.text(6).into_owned(),
-        ..Default::default()
+fn p2p<'a>(fields: &Flat<'a>) -> Command<'a> {
+    Command::P2p(sending(fields))
+}
+
+fn ack<'a>(fields: &Flat<'a>) -> Command<'a> {
+    // Here the source is who sent the message that is accepted.
+    Command::Ack(Sending {
+        source: fields.number(4),
+        target: fields.number(3),
+        ..sending(fields)
     })
 }
 
-fn ack(fields: &Flat<'_>) -> Command {
-    Command::Ack(ReqAcceptP2pMsgAck {
-        cmd: fields.small(1),
-        source_uid: fields.number(3),
-        target_uid: fields.number(4),
-        msg_id: fields.text(5).into_owned(),
-        ..Default::default()
-    })
+fn group<'a>(fields: &Flat<'a>) -> Command<'a> {
+    Command::Group(sending(fields))
 }
 
-fn group(fields: &Flat<'_>) -> Command {
-    Command::Group(ReqSendGroupMsg {
-        cmd: fields.small(1),
-        source_uid: fields.number(3),
-        group_id: fields.number(4),
-        msg_id: fields.text(5).into_owned(),
-        msg: fields.text(6).into_owned(),
-        ..Default::default()
-    })
+fn sending<'a>(fields: &Flat<'a>) -> Sending<'a> {
+    Sending {
+        source: fields.number(3),
+        target: fields.number(4),
+        msg_id: fields.text(5),
+        text: fields.text(6),
+    }
 }
 
-fn sync(fields: &Flat<'_>) -> Command {
+fn sync<'a>(fields: &Flat<'a>) -> Command<'a> {
     Command::Sync(ReqSyncMsg {
         cmd: fields.small(1),
         uid: fields.number(3),
@@ -141,7 +149,7 @@ fn sync(fields: &Flat<'_>) -> Command {
     })
 }
 
-fn logout(fields: &Flat<'_>) -> Command {
+fn logout<'a>(fields: &Flat<'a>) -> Command<'a> {
     Command::Logout(ReqLogout {
         cmd: fields.small(1),
         uid: fields.number(3),
@@ -177,13 +185,13 @@ fn find(cmd: u32, place: Place) -> Option<&'static Row> {
         .find(|row| row.cmd.number() == cmd && row.place == place)
 }
 
-impl Command {
+impl<'a> Command<'a> {
     /// Reads a frame that came in at `place`. The second value says whether it needs a login.
     ///
     /// # Errors
     ///
     /// [`BadFrame`]
-    pub fn decode(frame: &[u8], place: Place) -> Result<(Command, bool), BadFrame> {
+    pub fn decode(frame: &'a [u8], place: Place) -> Result<(Self, bool), BadFrame> {
         // Nearly every frame begins with its command. One that comes later in it would count instead.
         if let Some(row) = first_number(frame).and_then(|cmd| find(cmd, place))
             && let Ok(fields) = Flat::read(frame, row.forms)
@@ -203,9 +211,9 @@ impl Command {
             Command::SelectAccess(_) => Reply::select_access(String::new()),
             Command::Login(_) => Reply::login(),
             Command::Ping(_) => Reply::ping(),
-            Command::P2p(request) => Reply::p2p(request),
-            Command::Ack(request) => Reply::ack(request),
-            Command::Group(request) => Reply::group(request),
+            Command::P2p(sending) => Reply::p2p(sending.source, sending.target, &sending.msg_id),
+            Command::Ack(_) => Reply::ack(),
+            Command::Group(sending) => Reply::group(sending.target, &sending.msg_id),
             Command::Sync(request) => Reply::sync(request),
             Command::Logout(_) => Reply::logout(),
         }
@@ -215,6 +223,7 @@ impl Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::{ReqAcceptP2pMsgAck, ReqSendGroupMsg, ReqSendP2pMsg};
     use prost::Message;
     use prost::encoding::uint32;
 
@@ -223,8 +232,8 @@ mod tests {
         ($place:ident, $command:ident, $type:ident { $($field:ident: $value:expr),* }) => {
             let request = $type { $($field: $value,)* ..Default::default() };
             let sent = $type { cmd_str: "a name".into(), ..request.clone() };
-            let decoded = Command::decode(&sent.encode_to_vec(), Place::$place);
-            match decoded {
+            let frame = sent.encode_to_vec();
+            match Command::decode(&frame, Place::$place) {
                 Ok((Command::$command(decoded), _)) => assert_eq!(decoded, request),
                 _ => panic!(stringify!($command)),
             }
@@ -233,8 +242,6 @@ mod tests {
 
     #[test]
     fn every_field_of_every_request_is_read() {
-        let id = || "an id".to_owned();
-        let msg = || "a text".to_owned();
         assert_decoded!(Gateway, SelectAccess, ReqAccessServer { cmd: 10001 });
         assert_decoded!(
             Access,
@@ -242,42 +249,10 @@ mod tests {
             ReqLogin {
                 cmd: 20001,
                 uid: -3,
-                token: id()
+                token: "a token".into()
             }
         );
         assert_decoded!(Access, Ping, ReqPing { cmd: 20002, uid: 3 });
-        assert_decoded!(
-            Access,
-            P2p,
-            ReqSendP2pMsg {
-                cmd: 20003,
-                source_uid: 3,
-                target_uid: i64::MAX,
-                msg_id: id(),
-                msg: msg()
-            }
-        );
-        assert_decoded!(
-            Access,
-            Ack,
-            ReqAcceptP2pMsgAck {
-                cmd: 20004,
-                source_uid: 3,
-                target_uid: 4,
-                msg_id: id()
-            }
-        );
-        assert_decoded!(
-            Access,
-            Group,
-            ReqSendGroupMsg {
-                cmd: 20005,
-                source_uid: 3,
-                group_id: 4,
-                msg_id: id(),
-                msg: msg()
-            }
-        );
         assert_decoded!(
             Access,
             Sync,
@@ -289,6 +264,54 @@ mod tests {
             }
         );
         assert_decoded!(Access, Logout, ReqLogout { cmd: 20008, uid: 3 });
+    }
+
+    #[test]
+    fn every_field_of_what_is_to_be_stored_is_read() {
+        let (msg_id, msg) = ("an id".to_owned(), "a text".to_owned());
+        let p2p = ReqSendP2pMsg {
+            cmd: Cmd::SendP2PMsg.number(),
+            cmd_str: "a name".into(),
+            source_uid: 3,
+            target_uid: i64::MAX,
+            msg_id: msg_id.clone(),
+            msg: msg.clone(),
+        };
+        let group = ReqSendGroupMsg {
+            cmd: Cmd::SendGroupMsg.number(),
+            cmd_str: "a name".into(),
+            source_uid: 3,
+            group_id: i64::MAX,
+            msg_id: msg_id.clone(),
+            msg,
+        };
+        let ack = ReqAcceptP2pMsgAck {
+            cmd: Cmd::AcceptP2PMsgAck.number(),
+            cmd_str: "a name".into(),
+            source_uid: i64::MAX,
+            target_uid: 3,
+            msg_id,
+        };
+        let read = |sending: &Sending<'_>| {
+            let texts = (sending.msg_id.to_string(), sending.text.to_string());
+            (sending.source, sending.target, texts)
+        };
+        let expected = |text: &str| (3, i64::MAX, ("an id".into(), text.into()));
+        let frames = [
+            p2p.encode_to_vec(),
+            group.encode_to_vec(),
+            ack.encode_to_vec(),
+        ];
+        let [p2p, group, ack] = frames
+            .each_ref()
+            .map(|frame| Command::decode(frame, Place::Access).unwrap_or_else(|_| panic!()));
+        assert!(
+            matches!(p2p, (Command::P2p(sending), true) if read(&sending) == expected("a text"))
+        );
+        assert!(
+            matches!(group, (Command::Group(sending), true) if read(&sending) == expected("a text"))
+        );
+        assert!(matches!(ack, (Command::Ack(sending), true) if read(&sending) == expected("")));
     }
 
     #[test]

@@ -3,9 +3,8 @@
 use bytes::BytesMut;
 use divan::{Bencher, black_box};
 use imd::codec::{MAX_FRAME, Split, encode, split};
-use imd::proto::Reply;
 
-use crate::command::{frame, p2p};
+use crate::command::{answer, frame, p2p};
 
 /// What one read may bring.
 #[divan::bench(args = [1, 16])]
@@ -25,7 +24,7 @@ fn split_frames(bencher: Bencher, frames: usize) {
 /// An answer into a buffer that has room for it.
 #[divan::bench]
 fn encode_answer(bencher: Bencher) {
-    let answer = Reply::p2p(&p2p());
+    let answer = answer();
     let mut buffer = BytesMut::with_capacity(4096);
     bencher.bench_local(|| {
         buffer.clear();

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use divan::{Bencher, black_box};
 use imd::codec;
 use imd::command::{Command, Place};
-use imd::proto::{Cmd, Payload, ReqPing, ReqSendP2pMsg, ReqSyncMsg};
+use imd::proto::{Cmd, Payload, Reply, ReqPing, ReqSendP2pMsg, ReqSyncMsg};
 
 use crate::TEXT;
 
@@ -17,6 +17,12 @@ pub fn p2p() -> ReqSendP2pMsg {
         msg: "x".repeat(TEXT),
         ..Default::default()
     }
+}
+
+/// What is answered to it.
+pub fn answer() -> Reply {
+    let request = p2p();
+    Reply::p2p(request.source_uid, request.target_uid, &request.msg_id)
 }
 
 pub fn sync(uid: i64, current_id: i64) -> ReqSyncMsg {

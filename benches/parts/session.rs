@@ -7,10 +7,9 @@ use std::time::Duration;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use imd::clock::RealClock;
-use imd::proto::Reply;
 use imd::session::{Deadlines, Manager, Session, SessionIds};
 
-use crate::command::p2p;
+use crate::command::answer;
 
 const MANY: usize = 1_000;
 
@@ -42,7 +41,7 @@ fn queue(bencher: Bencher, queue: impl Fn(&Session) + Sync) {
 /// A frame that answers nothing.
 #[divan::bench]
 fn queue_pushes(bencher: Bencher) {
-    let answer = Reply::p2p(&p2p());
+    let answer = answer();
     queue(bencher, |session| {
         let _ = session.send(&answer);
     });

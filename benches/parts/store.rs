@@ -50,14 +50,10 @@ impl Bench {
     }
 
     fn message(&self, kind: Kind, group: i64) -> Arc<Message> {
-        Arc::new(Message {
-            kind,
-            source: RECEIVER,
-            group,
-            msg_id: format!("{:010}", self.next.fetch_add(1, Ordering::Relaxed)),
-            text: "x".repeat(TEXT),
-            sent_at: 1_700_000_000_000,
-        })
+        let msg_id = format!("{:010}", self.next.fetch_add(1, Ordering::Relaxed));
+        let text = "x".repeat(TEXT);
+        let message = Message::new(kind, RECEIVER, group, &msg_id, &text, 1_700_000_000_000);
+        Arc::new(message)
     }
 
     fn p2p(&self) -> Write {

@@ -147,16 +147,13 @@ async fn fill_group(store: &dyn Store, members: i64) -> Result<(), Fault> {
 
 /// Messages for users who never come.
 async fn fill_inboxes(store: &dyn Store, messages: u64) -> Result<(), Fault> {
-    let write = |n: u64| Write::P2p {
-        target: ABSENT + (n % 100) as i64,
-        message: Arc::new(Message {
-            kind: imd::store::Kind::P2p,
-            source: 1,
-            group: 0,
-            msg_id: n.to_string(),
-            text: "x".repeat(32),
-            sent_at: 1,
-        }),
+    let text = "x".repeat(32);
+    let write = |n: u64| {
+        let message = Message::new(imd::store::Kind::P2p, 1, 0, &n.to_string(), &text, 1);
+        Write::P2p {
+            target: ABSENT + (n % 100) as i64,
+            message: Arc::new(message),
+        }
     };
     for first in (0..messages).step_by(BATCH) {
         let batch = first..messages.min(first + BATCH as u64);

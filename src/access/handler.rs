@@ -35,21 +35,16 @@ impl AccessHandler {
         AccessHandler { services }
     }
 
-    async fn execute(&self, turn: &mut Turn<Open>, command: Command, uid: i64) {
+    async fn execute(&self, turn: &mut Turn<Open>, command: Command<'_>, uid: i64) {
         let services = &self.services;
         match command {
             Command::Ping(request) => {
                 let reply = services.ping(turn.session(), uid, &request);
                 turn.open.batch.push(Answer::now(reply));
             }
-            Command::P2p(mut request) => turn
-                .open
-                .batch
-                .push(services.send_p2p(uid, &mut request).await),
-            Command::Group(mut request) => {
-                turn.open.batch.push(services.send_group(uid, &mut request))
-            }
-            Command::Ack(mut request) => turn.open.batch.push(services.accept(uid, &mut request)),
+            Command::P2p(sending) => turn.open.batch.push(services.send_p2p(uid, &sending).await),
+            Command::Group(sending) => turn.open.batch.push(services.send_group(uid, &sending)),
+            Command::Ack(sending) => turn.open.batch.push(services.accept(uid, &sending)),
             Command::Sync(request) => {
                 if !turn.open.batch.is_empty() && [0, uid].contains(&request.uid) {
                     turn.open.batch.mark_read(uid, request.current_id);

@@ -1,7 +1,7 @@
 //! Messages that are written field by field from borrowed parts, as prost would write them: what is 0 or empty is left
 //! out.
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use prost::encoding::{WireType, encoded_len_varint, int64, key_len};
 
 use super::{Cmd, Code};
@@ -13,15 +13,15 @@ const ROOM: usize = 128;
 const VARINT: usize = 10;
 
 /// Appends fields to a buffer; all of them are there when it is dropped.
-pub struct Fields<'a> {
-    dst: &'a mut BytesMut,
+pub struct Fields<'a, B: BufMut = BytesMut> {
+    dst: &'a mut B,
     small: [u8; ROOM],
     len: usize,
 }
 
-impl<'a> Fields<'a> {
+impl<'a, B: BufMut> Fields<'a, B> {
     /// Appends to `dst`.
-    pub fn to(dst: &'a mut BytesMut) -> Self {
+    pub fn to(dst: &'a mut B) -> Self {
         Fields {
             dst,
             small: [0; ROOM],
@@ -30,7 +30,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The same for the answer 0 to a command, beginning with what nearly every reply begins with.
-    pub fn done(cmd: Cmd, dst: &'a mut BytesMut) -> Self {
+    pub fn done(cmd: Cmd, dst: &'a mut B) -> Self {
         let mut fields = Fields::to(dst);
         fields.key(1, WireType::Varint);
         fields.varint(cmd.number().into());
@@ -59,7 +59,7 @@ impl<'a> Fields<'a> {
             }
             None => {
                 self.flush();
-                self.dst.extend_from_slice(value.as_bytes());
+                self.dst.put_slice(value.as_bytes());
             }
         }
     }
@@ -95,12 +95,12 @@ impl<'a> Fields<'a> {
 
     fn flush(&mut self) {
         let small = self.small.get(..self.len).unwrap_or_default();
-        self.dst.extend_from_slice(small);
+        self.dst.put_slice(small);
         self.len = 0;
     }
 }
 
-impl Drop for Fields<'_> {
+impl<B: BufMut> Drop for Fields<'_, B> {
     fn drop(&mut self) {
         self.flush();
     }

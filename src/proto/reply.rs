@@ -2,9 +2,8 @@ use bytes::BytesMut;
 use prost::Message;
 
 use super::{
-    Cmd, Code, Error, ReqAcceptP2pMsgAck, ReqSendGroupMsg, ReqSendP2pMsg, ReqSyncMsg,
-    ResAcceptP2pMsgAck, ResLogout, ResSelectAccessServerForClient, ResSendGroupMsg, ResSendP2pMsg,
-    ResSyncMsg,
+    Cmd, Code, Error, ReqSyncMsg, ResAcceptP2pMsgAck, ResLogout, ResSelectAccessServerForClient,
+    ResSendGroupMsg, ResSendP2pMsg, ResSyncMsg,
 };
 
 /// The longest msgID that is echoed, in bytes. The other fields of a reply take less than what it leaves of a frame.
@@ -76,19 +75,19 @@ impl Reply {
     }
 
     /// 0 to a message, with the request's ids.
-    pub fn p2p(request: &ReqSendP2pMsg) -> Reply {
+    pub fn p2p(source_uid: i64, target_uid: i64, msg_id: &str) -> Reply {
         Reply::P2p(ResSendP2pMsg {
             cmd: Cmd::SendP2PMsg.number(),
             err_str: Code::Ok.text().into(),
-            source_uid: request.source_uid,
-            target_uid: request.target_uid,
-            msg_id: echo(&request.msg_id),
+            source_uid,
+            target_uid,
+            msg_id: echo(msg_id),
             ..Default::default()
         })
     }
 
     /// 0 to an acceptance.
-    pub fn ack(_: &ReqAcceptP2pMsgAck) -> Reply {
+    pub fn ack() -> Reply {
         Reply::Ack(ResAcceptP2pMsgAck {
             cmd: Cmd::AcceptP2PMsgAck.number(),
             err_str: Code::Ok.text().into(),
@@ -97,12 +96,12 @@ impl Reply {
     }
 
     /// 0 to a group message, with the request's ids.
-    pub fn group(request: &ReqSendGroupMsg) -> Reply {
+    pub fn group(group_id: i64, msg_id: &str) -> Reply {
         Reply::Group(ResSendGroupMsg {
             cmd: Cmd::SendGroupMsg.number(),
             err_str: Code::Ok.text().into(),
-            group_id: request.group_id,
-            msg_id: echo(&request.msg_id),
+            group_id,
+            msg_id: echo(msg_id),
             ..Default::default()
         })
     }

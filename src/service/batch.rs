@@ -5,8 +5,8 @@ use bytes::BytesMut;
 
 use super::{Refusal, Services};
 use crate::proto::fields::Fields;
-use crate::proto::{Cmd, Code, Payload, Reply, ReqAcceptP2pMsgAck, ReqSendGroupMsg, ReqSendP2pMsg};
-use crate::store::{Committed, Level, Message, Write};
+use crate::proto::{Cmd, Code, Payload, Reply};
+use crate::store::{Committed, Kind, Level, Message, Write};
 
 /// What a service says to a request.
 #[derive(Debug)]
@@ -33,26 +33,11 @@ impl Answer {
 
 /// What a request has brought to be stored. As an answer it is 0, with the request's ids.
 #[derive(Debug)]
-pub enum Entrusted {
-    /// A message for one user.
-    P2p {
-        /// The receiver.
-        target: i64,
-        /// The message.
-        message: Arc<Message>,
-    },
-    /// A message for a group.
-    Group {
-        /// The message.
-        message: Arc<Message>,
-    },
-    /// That a message was accepted.
-    Ack {
-        /// Who sent it.
-        target: i64,
-        /// The entry that says so.
-        message: Arc<Message>,
-    },
+pub struct Entrusted {
+    /// Whose inbox or which group it is for.
+    pub target: i64,
+    /// The message, of any kind.
+    pub message: Arc<Message>,
 }
 
 /// The answers to the requests of one read, in their order, and all that has to be stored for them.
@@ -96,55 +81,42 @@ impl Batch {
 
 impl Entrusted {
     fn write(&self) -> Write {
-        match self {
-            Entrusted::P2p { target, message } => Write::P2p {
-                target: *target,
-                message: Arc::clone(message),
-            },
-            Entrusted::Group { message } => Write::Group {
-                message: Arc::clone(message),
-            },
-            Entrusted::Ack { target, message } => Write::Ack {
-                target: *target,
-                message: Arc::clone(message),
-            },
+        let target = self.target;
+        let message = Arc::clone(&self.message);
+        match message.kind {
+            Kind::P2p => Write::P2p { target, message },
+            Kind::Group => Write::Group { message },
+            Kind::Ack => Write::Ack { target, message },
         }
     }
 
     /// The same answer as a message of its own, for another code to be put into.
     fn reply(&self) -> Reply {
-        match self {
-            Entrusted::P2p { target, message } => Reply::p2p(&ReqSendP2pMsg {
-                source_uid: message.source,
-                target_uid: *target,
-                msg_id: message.msg_id.clone(),
-                ..Default::default()
-            }),
-            Entrusted::Group { message } => Reply::group(&ReqSendGroupMsg {
-                group_id: message.group,
-                msg_id: message.msg_id.clone(),
-                ..Default::default()
-            }),
-            Entrusted::Ack { .. } => Reply::ack(&ReqAcceptP2pMsgAck::default()),
+        let message = &self.message;
+        match message.kind {
+            Kind::P2p => Reply::p2p(message.source, self.target, message.msg_id()),
+            Kind::Group => Reply::group(self.target, message.msg_id()),
+            Kind::Ack => Reply::ack(),
         }
     }
 }
 
 impl Payload for Entrusted {
     fn encode_payload(&self, dst: &mut BytesMut) {
-        match self {
-            Entrusted::P2p { target, message } => {
+        let message = &self.message;
+        match message.kind {
+            Kind::P2p => {
                 let mut fields = Fields::done(Cmd::SendP2PMsg, dst);
                 fields.number(5, message.source);
-                fields.number(6, *target);
-                fields.text(7, &message.msg_id);
+                fields.number(6, self.target);
+                fields.text(7, message.msg_id());
             }
-            Entrusted::Group { message } => {
+            Kind::Group => {
                 let mut fields = Fields::done(Cmd::SendGroupMsg, dst);
-                fields.number(5, message.group);
-                fields.text(6, &message.msg_id);
+                fields.number(5, self.target);
+                fields.text(6, message.msg_id());
             }
-            Entrusted::Ack { .. } => drop(Fields::done(Cmd::AcceptP2PMsgAck, dst)),
+            Kind::Ack => drop(Fields::done(Cmd::AcceptP2PMsgAck, dst)),
         }
     }
 }
@@ -205,32 +177,13 @@ impl Services {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Kind;
 
     #[test]
     fn what_was_stored_is_answered_byte_for_byte_as_the_contract_has_it() {
-        let message = Arc::new(Message {
-            kind: Kind::P2p,
-            source: 1,
-            group: 50,
-            msg_id: "an id".into(),
-            text: "a text".into(),
-            sent_at: 7,
+        let all = [Kind::P2p, Kind::Group, Kind::Ack].map(|kind| Entrusted {
+            target: 50,
+            message: Arc::new(Message::new(kind, 1, 50, "an id", "a text", 7)),
         });
-        let (target, message) = (2, &message);
-        let all = [
-            Entrusted::P2p {
-                target,
-                message: Arc::clone(message),
-            },
-            Entrusted::Group {
-                message: Arc::clone(message),
-            },
-            Entrusted::Ack {
-                target,
-                message: Arc::clone(message),
-            },
-        ];
         for entrusted in all {
             let (mut short, mut long) = (BytesMut::new(), BytesMut::new());
             entrusted.encode_payload(&mut short);

@@ -1,13 +1,13 @@
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::BytesMut;
 
 use super::{Answer, Entrusted, Refusal, Services};
 use crate::codec::MAX_FRAME;
+use crate::command::Sending;
 use crate::proto::fields::Fields;
-use crate::proto::{
-    Cmd, Payload, Reply, ReqAcceptP2pMsgAck, ReqSendGroupMsg, ReqSendP2pMsg, ReqSyncMsg,
-};
+use crate::proto::{Cmd, Payload, Reply, ReqSyncMsg};
 use crate::store::{Kind, Message, Page, PageLimit, StoreFailed};
 
 /// What a `ResSyncMsg` takes beside its entries, in bytes, at the most: cmd 4, errStr 4, currentID and totalID 11 each.
@@ -83,51 +83,39 @@ impl Payload for Synced {
 
 impl Services {
     /// 20003: a message from `uid` to one user.
-    pub async fn send_p2p(&self, uid: i64, request: &mut ReqSendP2pMsg) -> Answer {
-        if let Err(error) = self.check_p2p(uid, request).await {
-            return Answer::now(self.refuse(Reply::p2p(request), error.into()));
+    pub async fn send_p2p(&self, uid: i64, sending: &Sending<'_>) -> Answer {
+        let Sending { source, target, .. } = *sending;
+        if let Err(error) = self.check_p2p(uid, sending).await {
+            let reply = Reply::p2p(source, target, &sending.msg_id);
+            return Answer::now(self.refuse(reply, error.into()));
         }
-        let text = std::mem::take(&mut request.msg);
-        Answer::WhenStored(Entrusted::P2p {
-            target: request.target_uid,
-            message: self.message(Kind::P2p, uid, 0, &mut request.msg_id, text),
-        })
+        self.entrust(Kind::P2p, uid, 0, sending)
     }
 
-    async fn check_p2p(&self, uid: i64, request: &ReqSendP2pMsg) -> Result<(), MessageError> {
-        let target = request.target_uid;
-        check_uid(uid, request.source_uid)?;
-        self.check_sizes(("targetUID", target), &request.msg_id, request.msg.len())?;
-        if !self.is_admitted(target).await? {
-            return Err(MessageError::NoSuchUser(target));
+    async fn check_p2p(&self, uid: i64, sending: &Sending<'_>) -> Result<(), MessageError> {
+        self.check(uid, "targetUID", sending)?;
+        if !self.is_admitted(sending.target).await? {
+            return Err(MessageError::NoSuchUser(sending.target));
         }
         Ok(())
     }
 
     /// 20005: a message from `uid` to every member of a group.
-    pub fn send_group(&self, uid: i64, request: &mut ReqSendGroupMsg) -> Answer {
-        let group = request.group_id;
-        let checked = check_uid(uid, request.source_uid).and_then(|()| {
-            self.check_sizes(("groupID", group), &request.msg_id, request.msg.len())
-        });
-        if let Err(error) = checked {
-            return Answer::now(self.refuse(Reply::group(request), error.into()));
+    pub fn send_group(&self, uid: i64, sending: &Sending<'_>) -> Answer {
+        let group = sending.target;
+        if let Err(error) = self.check(uid, "groupID", sending) {
+            let reply = Reply::group(group, &sending.msg_id);
+            return Answer::now(self.refuse(reply, error.into()));
         }
-        let text = std::mem::take(&mut request.msg);
-        let message = self.message(Kind::Group, uid, group, &mut request.msg_id, text);
-        Answer::WhenStored(Entrusted::Group { message })
+        self.entrust(Kind::Group, uid, group, sending)
     }
 
     /// 20004: `uid` accepts a message that it got.
-    pub fn accept(&self, uid: i64, request: &mut ReqAcceptP2pMsgAck) -> Answer {
-        let target = request.source_uid;
-        let checked = check_uid(uid, request.target_uid)
-            .and_then(|()| self.check_sizes(("sourceUID", target), &request.msg_id, 0));
-        if let Err(error) = checked {
-            return Answer::now(Refusal::from(error).into_reply(Reply::ack(request)));
+    pub fn accept(&self, uid: i64, sending: &Sending<'_>) -> Answer {
+        if let Err(error) = self.check(uid, "sourceUID", sending) {
+            return Answer::now(Refusal::from(error).into_reply(Reply::ack()));
         }
-        let message = self.message(Kind::Ack, uid, 0, &mut request.msg_id, String::new());
-        Answer::WhenStored(Entrusted::Ack { target, message })
+        self.entrust(Kind::Ack, uid, 0, sending)
     }
 
     /// 20006: what is newer than `currentID` in the inbox of `uid`.
@@ -151,50 +139,41 @@ impl Services {
         Ok(self.store.sync(uid, request.current_id, limit).await?)
     }
 
-    fn check_sizes(
+    /// Whether `uid` may send this; `field` is what the request calls its target.
+    fn check(
         &self,
-        (field, id): (&'static str, i64),
-        msg_id: &str,
-        len: usize,
+        uid: i64,
+        field: &'static str,
+        sending: &Sending<'_>,
     ) -> Result<(), MessageError> {
+        check_uid(uid, sending.source)?;
+        let id = sending.target;
         if id <= 0 {
             return Err(MessageError::BadTarget { field, id });
         }
-        let max = self.limits.msg_id;
-        if msg_id.len() > max {
-            return Err(MessageError::IdTooLong {
-                len: msg_id.len(),
-                max,
-            });
+        let (len, max) = (sending.msg_id.len(), self.limits.msg_id);
+        if len > max {
+            return Err(MessageError::IdTooLong { len, max });
         }
         // The config allows no limits under which a message could not stand alone in a page.
-        let max = self.limits.message;
+        let (len, max) = (sending.text.len(), self.limits.message);
         if len > max {
             return Err(MessageError::TooLong { len, max });
         }
         Ok(())
     }
 
-    /// The message that is stored; without an id, it gets one.
-    fn message(
-        &self,
-        kind: Kind,
-        source: i64,
-        group: i64,
-        msg_id: &mut String,
-        text: String,
-    ) -> Arc<Message> {
-        let mut msg_id = std::mem::take(msg_id);
+    /// What is to be stored for it; a message without an id gets one.
+    fn entrust(&self, kind: Kind, source: i64, group: i64, sending: &Sending<'_>) -> Answer {
+        let mut msg_id = Cow::Borrowed(&*sending.msg_id);
         if msg_id.is_empty() {
-            msg_id = self.ids.next_id().to_string();
+            msg_id = self.ids.next_id().to_string().into();
         }
-        Arc::new(Message {
-            kind,
-            source,
-            group,
-            msg_id,
-            text,
-            sent_at: self.clock.unix_ms(),
+        let sent_at = self.clock.unix_ms();
+        let message = Message::new(kind, source, group, &msg_id, &sending.text, sent_at);
+        Answer::WhenStored(Entrusted {
+            target: sending.target,
+            message: Arc::new(message),
         })
     }
 }
@@ -223,8 +202,8 @@ mod tests {
             target_uid: uid,
             group_id: entry.message.group,
             msg_type: entry.message.kind.msg_type().into(),
-            msg_id: entry.message.msg_id.clone(),
-            msg: entry.message.text.clone(),
+            msg_id: entry.message.msg_id().into(),
+            msg: entry.message.text().into(),
             increment_id: entry.version,
             send_time: entry.message.sent_at,
         };
@@ -243,7 +222,7 @@ mod tests {
             source in any::<i64>(), group in any::<i64>(), version in any::<i64>(), sent_at in any::<i64>(),
             msg_id in ".{0,40}", text in ".{0,400}",
         ) -> Entry {
-            let message = Message { kind: Kind::Group, source, group, msg_id, text, sent_at };
+            let message = Message::new(Kind::Group, source, group, &msg_id, &text, sent_at);
             Entry { version, message: Arc::new(message) }
         }
     }

@@ -48,12 +48,64 @@ pub struct Message {
     pub source: i64,
     /// The group, or 0.
     pub group: i64,
-    /// The sender's id for it. Never empty.
-    pub msg_id: String,
-    /// The text; empty in an ack.
-    pub text: String,
     /// When it was sent: Unix time in milliseconds.
     pub sent_at: i64,
+    /// Its id and its text, in one piece: what is kept of a message in memory is mostly this, and what surrounds it.
+    words: Box<str>,
+    /// Where the text begins.
+    text_at: u32,
+}
+
+impl Message {
+    /// A message; its fields and methods say what the arguments are.
+    pub fn new(
+        kind: Kind,
+        source: i64,
+        group: i64,
+        msg_id: &str,
+        text: &str,
+        sent_at: i64,
+    ) -> Self {
+        Message {
+            kind,
+            source,
+            group,
+            sent_at,
+            words: [msg_id, text].concat().into(),
+            text_at: u32::try_from(msg_id.len()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// The sender's id for it. Never empty.
+    pub fn msg_id(&self) -> &str {
+        self.split().0
+    }
+
+    /// The text; empty in an ack.
+    pub fn text(&self) -> &str {
+        self.split().1
+    }
+
+    /// The same message with another text.
+    #[must_use]
+    pub fn with_text(&self, text: &str) -> Self {
+        let Message {
+            kind,
+            source,
+            group,
+            sent_at,
+            ..
+        } = *self;
+        Message::new(kind, source, group, self.msg_id(), text, sent_at)
+    }
+
+    /// Its id and its text.
+    fn split(&self) -> (&str, &str) {
+        let text_at = usize::try_from(self.text_at).unwrap_or(usize::MAX);
+        self.words
+            .split_at_checked(text_at)
+            .unwrap_or((&self.words, ""))
+    }
 }
 
 /// Without the text, which must not reach a log.
@@ -63,8 +115,8 @@ impl fmt::Debug for Message {
             .field("kind", &self.kind)
             .field("source", &self.source)
             .field("group", &self.group)
-            .field("msg_id", &self.msg_id)
-            .field("bytes", &self.text.len())
+            .field("msg_id", &self.msg_id())
+            .field("bytes", &self.text().len())
             .finish_non_exhaustive()
     }
 }
@@ -233,8 +285,8 @@ impl Entry {
             + number_len(2, uid)
             + number_len(3, message.group)
             + text_len(4, message.kind.msg_type())
-            + text_len(5, &message.msg_id)
-            + text_len(6, &message.text)
+            + text_len(5, message.msg_id())
+            + text_len(6, message.text())
             + number_len(7, self.version)
             + number_len(8, message.sent_at)
     }
@@ -247,8 +299,8 @@ impl Entry {
         fields.number(2, uid);
         fields.number(3, message.group);
         fields.text(4, message.kind.msg_type());
-        fields.text(5, &message.msg_id);
-        fields.text(6, &message.text);
+        fields.text(5, message.msg_id());
+        fields.text(6, message.text());
         fields.number(7, self.version);
         fields.number(8, message.sent_at);
     }

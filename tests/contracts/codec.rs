@@ -95,10 +95,10 @@ proptest! {
         prost::encoding::encode_varint(msg.len() as u64, &mut frame);
         frame.extend_from_slice(&msg);
         let decoded = Command::decode(&frame, Place::Access);
-        let Ok((Command::P2p(request), true)) = decoded else {
+        let Ok((Command::P2p(sending), true)) = decoded else {
             return Err(TestCaseError::fail("it was not decoded"));
         };
-        prop_assert_eq!(request.msg, String::from_utf8_lossy(&msg));
-        prop_assert_eq!(request.target_uid, 9);
+        prop_assert_eq!(sending.text, String::from_utf8_lossy(&msg));
+        prop_assert_eq!(sending.target, 9);
     }
 }

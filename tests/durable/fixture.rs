@@ -30,14 +30,14 @@ pub fn open_small(path: &Path) -> DurableStore {
 }
 
 pub fn message(kind: Kind, source: i64, group: i64, id: &str) -> Arc<Message> {
-    Arc::new(Message {
+    Arc::new(Message::new(
         kind,
         source,
         group,
-        msg_id: id.into(),
-        text: format!("text of {id}"),
-        sent_at: 1,
-    })
+        id,
+        &format!("text of {id}"),
+        1,
+    ))
 }
 
 pub fn p2p(source: i64, target: i64, id: &str) -> Write {
@@ -93,12 +93,12 @@ pub async fn one(store: &DurableStore, write: Write) -> Result<(), Rejected> {
 pub async fn inbox(store: &DurableStore, uid: i64) -> Vec<(i64, Kind, i64, String)> {
     let row = |entry: Entry| {
         let message = &entry.message;
-        assert_eq!(message.text, format!("text of {}", message.msg_id));
+        assert_eq!(message.text(), format!("text of {}", message.msg_id()));
         (
             entry.version,
             message.kind,
             message.source,
-            message.msg_id.clone(),
+            message.msg_id().to_owned(),
         )
     };
     let page = store.sync(uid, 0, ALL).await.unwrap();

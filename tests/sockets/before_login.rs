@@ -4,7 +4,7 @@ use imd::proto::{
     ResSyncMsg,
 };
 
-use crate::support::{Wire, access, ack, group_msg, p2p, ping, start, sync};
+use crate::support::{Wire, access, p2p, ping, start, sync};
 
 #[tokio::test]
 async fn every_command_before_the_login_is_refused_by_its_own_reply_with_its_ids() {
@@ -86,7 +86,7 @@ async fn commands_are_known_only_where_they_belong() {
 fn an_error_keeps_the_ids() {
     use imd::proto::Code;
     let refuse = |reply: Reply| reply.with(Code::NotLoggedIn, "no");
-    let Reply::P2p(reply) = refuse(Reply::p2p(&p2p(2, "m", "x"))) else {
+    let Reply::P2p(reply) = refuse(Reply::p2p(0, 2, "m")) else {
         panic!()
     };
     let ids = ResSendP2pMsg {
@@ -103,7 +103,7 @@ fn an_error_keeps_the_ids() {
             ..ids
         }
     );
-    let Reply::Group(reply) = refuse(Reply::group(&group_msg(5, "g", "x"))) else {
+    let Reply::Group(reply) = refuse(Reply::group(5, "g")) else {
         panic!()
     };
     let ids = ResSendGroupMsg {
@@ -136,7 +136,7 @@ fn an_error_keeps_the_ids() {
             ..ids
         }
     );
-    let Reply::Ack(reply) = refuse(Reply::ack(&ack(1, "m"))) else {
+    let Reply::Ack(reply) = refuse(Reply::ack()) else {
         panic!()
     };
     let expected = ResAcceptP2pMsgAck {

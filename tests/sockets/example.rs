@@ -121,15 +121,17 @@ async fn the_client_names_its_uid_in_every_request() {
                 20002 => (ReqPing::decode(frame).unwrap().uid, Reply::ping()),
                 20003 => {
                     let request = ReqSendP2pMsg::decode(frame).unwrap();
-                    (request.source_uid, Reply::p2p(&request))
+                    let uid = request.source_uid;
+                    (uid, Reply::p2p(uid, request.target_uid, &request.msg_id))
                 }
                 20004 => {
                     let request = ReqAcceptP2pMsgAck::decode(frame).unwrap();
-                    (request.target_uid, Reply::ack(&request))
+                    (request.target_uid, Reply::ack())
                 }
                 20005 => {
                     let request = ReqSendGroupMsg::decode(frame).unwrap();
-                    (request.source_uid, Reply::group(&request))
+                    let reply = Reply::group(request.group_id, &request.msg_id);
+                    (request.source_uid, reply)
                 }
                 20006 => {
                     let request = ReqSyncMsg::decode(frame).unwrap();

@@ -211,14 +211,8 @@ async fn a_page_that_would_miss_the_frame_by_a_few_bytes_ends_earlier() {
     let imd = crate::support::start_manual().await;
     let mut ann = user(&imd, 1).await;
     let wire_len = |version, len| {
-        let message = imd::store::Message {
-            kind: imd::store::Kind::P2p,
-            source: 1,
-            group: 0,
-            msg_id: "a".into(),
-            text: "x".repeat(len),
-            sent_at: imd.clock().unix_ms(),
-        };
+        let (kind, text) = (imd::store::Kind::P2p, "x".repeat(len));
+        let message = imd::store::Message::new(kind, 1, 0, "a", &text, imd.clock().unix_ms());
         imd::store::Entry {
             version,
             message: message.into(),

@@ -191,7 +191,7 @@ impl<'a> Draft<'a> {
         match write {
             Write::P2p { target, message } => self.deliver(target, message, grown),
             Write::Ack { target, message } => {
-                if !self.has_received(message.source, target, &message.msg_id)? {
+                if !self.has_received(message.source, target, message.msg_id())? {
                     return Ok(Err(Rejected::NoSuchMessage));
                 }
                 self.deliver(target, message, grown)
@@ -264,7 +264,7 @@ impl<'a> Draft<'a> {
     }
 
     fn deliver(&mut self, target: i64, message: Arc<Message>, grown: &mut Vec<i64>) -> Applied {
-        let id = record::id_key(message.kind, message.source, &message.msg_id, target);
+        let id = record::id_key(message.kind, message.source, message.msg_id(), target);
         if self.has::<IdRecord>(&id)? {
             return Ok(Ok(()));
         }
@@ -290,7 +290,7 @@ impl<'a> Draft<'a> {
         if !members.contains(&message.source) {
             return Ok(Err(Rejected::NotAMember));
         }
-        let id = record::id_key(Kind::Group, message.source, &message.msg_id, group);
+        let id = record::id_key(Kind::Group, message.source, message.msg_id(), group);
         if self.has::<IdRecord>(&id)? {
             return Ok(Ok(()));
         }

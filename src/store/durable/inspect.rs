@@ -14,7 +14,7 @@ use super::record::{
     Record, SecretRecord, StateRecord, TextRecord, UserRecord,
 };
 use crate::config;
-use crate::store::{Message, OpenError, StoreFailed};
+use crate::store::{OpenError, StoreFailed};
 
 /// So many problems are kept word for word.
 const TOLD: usize = 20;
@@ -367,23 +367,16 @@ fn ends(view: &View<'_>, uid: i64) -> Result<Item, EngineError> {
 
 fn entry(view: &View<'_>, key: &[u8], value: &[u8], uid: i64) -> Result<Item, EngineError> {
     let version = record::last_number(key);
-    let Message {
-        kind,
-        source,
-        group,
-        msg_id,
-        text,
-        sent_at,
-    } = reader::message(view, key, value)?;
+    let message = reader::message(view, key, value)?;
     Ok(Item::Entry {
         uid,
         version,
-        msg_type: kind.msg_type(),
-        source_uid: source,
-        group_id: group.to_string(),
-        msg_id,
-        msg: text,
-        send_time: sent_at,
+        msg_type: message.kind.msg_type(),
+        source_uid: message.source,
+        group_id: message.group.to_string(),
+        msg_id: message.msg_id().to_owned(),
+        msg: message.text().to_owned(),
+        send_time: message.sent_at,
     })
 }
 

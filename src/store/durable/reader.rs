@@ -131,5 +131,5 @@ pub fn message(view: &View<'_>, key: &[u8], value: &[u8]) -> Result<Message, Eng
             text.message.ok_or(Damaged(b't'))?
         }
     };
-    Ok(message.into_message().ok_or(Damaged::at(key))?)
+    Ok(message.message().ok_or(Damaged::at(key))?)
 }

@@ -233,7 +233,7 @@ impl Delivery {
     }
 
     fn size(&self) -> usize {
-        let texts = self.message.msg_id.len() + self.message.text.len();
+        let texts = self.message.msg_id().len() + self.message.text().len();
         OVERHEAD + texts + PLACE * self.entries()
     }
 }
@@ -260,14 +260,7 @@ mod tests {
     };
 
     fn message(id: &str) -> Arc<Message> {
-        Arc::new(Message {
-            kind: Kind::P2p,
-            source: 1,
-            group: 0,
-            msg_id: id.into(),
-            text: "text".into(),
-            sent_at: 1,
-        })
+        Arc::new(Message::new(Kind::P2p, 1, 0, id, "text", 1))
     }
 
     /// Inboxes as they are, and what is known of them.

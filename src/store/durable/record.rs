@@ -5,11 +5,10 @@
 //! record.
 
 use bytes::BufMut;
-use prost::encoding::{WireType, encode_key, encode_varint, int64, string, uint32};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::engine::{Key, Value};
-use crate::proto::fields::{number_len, text_len};
+use crate::proto::fields::{Fields, number_len, text_len};
 use crate::store::{Kind, Message};
 
 /// Bytes of the check at the end of a value.
@@ -193,8 +192,8 @@ impl From<&Message> for MessageRecord {
             kind: kind_number(message.kind).into(),
             source: message.source,
             group: message.group,
-            msg_id: message.msg_id.clone(),
-            text: message.text.clone(),
+            msg_id: message.msg_id().to_owned(),
+            text: message.text().to_owned(),
             sent_at: message.sent_at,
         }
     }
@@ -203,34 +202,23 @@ impl From<&Message> for MessageRecord {
 /// Encodes the [`EntryRecord`] of a message that has its entry for itself, byte for byte as prost would, and without a
 /// copy of its texts.
 pub fn encode_own(message: &Message, out: &mut Vec<u8>) {
-    let kind = u32::from(kind_number(message.kind));
-    let len = uint32::encoded_len(1, &kind)
+    let kind = kind_number(message.kind).into();
+    let (msg_id, text) = (message.msg_id(), message.text());
+    let len = number_len(1, kind)
         + number_len(2, message.source)
         + number_len(3, message.group)
-        + text_len(4, &message.msg_id)
-        + text_len(5, &message.text)
+        + text_len(4, msg_id)
+        + text_len(5, text)
         + number_len(6, message.sent_at);
     out.clear();
-    encode_key(1, WireType::LengthDelimited, out);
-    encode_varint(len as u64, out);
-    uint32::encode(1, &kind, out);
-    put_number(2, message.source, out);
-    put_number(3, message.group, out);
-    put_text(4, &message.msg_id, out);
-    put_text(5, &message.text, out);
-    put_number(6, message.sent_at, out);
-}
-
-fn put_number(tag: u32, n: i64, out: &mut Vec<u8>) {
-    if n != 0 {
-        int64::encode(tag, &n, out);
-    }
-}
-
-fn put_text(tag: u32, text: &String, out: &mut Vec<u8>) {
-    if !text.is_empty() {
-        string::encode(tag, text, out);
-    }
+    let mut fields = Fields::to(out);
+    fields.prefix(1, len);
+    fields.number(1, kind);
+    fields.number(2, message.source);
+    fields.number(3, message.group);
+    fields.text(4, msg_id);
+    fields.text(5, text);
+    fields.number(6, message.sent_at);
 }
 
 impl MessageRecord {
@@ -242,16 +230,11 @@ impl MessageRecord {
     }
 
     /// The message, if its kind is known.
-    pub fn into_message(self) -> Option<Message> {
+    pub fn message(&self) -> Option<Message> {
         let kind = self.kind()?;
-        Some(Message {
-            kind,
-            source: self.source,
-            group: self.group,
-            msg_id: self.msg_id,
-            text: self.text,
-            sent_at: self.sent_at,
-        })
+        let (msg_id, text) = (&self.msg_id, &self.text);
+        let message = Message::new(kind, self.source, self.group, msg_id, text, self.sent_at);
+        Some(message)
     }
 }
 
@@ -431,27 +414,10 @@ mod tests {
 
     #[test]
     fn an_entry_is_encoded_as_its_record_would_be() {
-        let full = Message {
-            kind: Kind::P2p,
-            source: 7,
-            group: 9,
-            msg_id: "id".into(),
-            text: "a text".repeat(50),
-            sent_at: 1_700_000_000_000,
-        };
-        let empty = Message {
-            kind: Kind::Ack,
-            source: 0,
-            group: 0,
-            msg_id: String::new(),
-            text: String::new(),
-            sent_at: 0,
-        };
-        let negative = Message {
-            source: -1,
-            sent_at: i64::MIN,
-            ..full.clone()
-        };
+        let text = "a text".repeat(50);
+        let full = Message::new(Kind::P2p, 7, 9, "id", &text, 1_700_000_000_000);
+        let empty = Message::new(Kind::Ack, 0, 0, "", "", 0);
+        let negative = Message::new(Kind::P2p, -1, 9, "id", &text, i64::MIN);
         for message in [full, empty, negative] {
             let record = EntryRecord {
                 message: Some((&message).into()),

@@ -13,14 +13,7 @@ use crate::store::{Kind, Message, Rejected};
 const FLOOR: u64 = 1_000;
 
 fn message(source: i64, id: &str) -> Message {
-    Message {
-        kind: Kind::P2p,
-        source,
-        group: 0,
-        msg_id: id.into(),
-        text: "hello".into(),
-        sent_at: 1,
-    }
+    Message::new(Kind::P2p, source, 0, id, "hello", 1)
 }
 
 fn p2p(source: i64, target: i64, id: &str) -> Write {
@@ -126,11 +119,7 @@ async fn where_there_is_plenty_a_disk_that_fills_up_is_seen_soon() {
     let room = Arc::new(AtomicU64::new(FLOOR + PLENTY));
     let store = open(folder.path(), &room);
     let big = |n: usize| {
-        let text = "x".repeat(BIG);
-        let message = Message {
-            text,
-            ..message(1, &n.to_string())
-        };
+        let message = message(1, &n.to_string()).with_text(&"x".repeat(BIG));
         Write::P2p {
             target: 2,
             message: message.into(),

@@ -97,11 +97,7 @@ impl State {
 
     /// Keeps the id of a message that is gone.
     fn remember(&mut self, scope: i64, message: &Message) {
-        let without_text = Arc::new(Message {
-            text: String::new(),
-            msg_id: message.msg_id.clone(),
-            ..*message
-        });
+        let without_text = Arc::new(message.with_text(""));
         let known = match message.kind {
             Kind::P2p | Kind::Ack => {
                 let inbox = self.inboxes.get_mut(&scope);
@@ -145,7 +141,7 @@ impl State {
                 }
             }
         }
-        self.used = self.used.saturating_sub(id_size(&message.msg_id));
+        self.used = self.used.saturating_sub(id_size(message.msg_id()));
     }
 }
 
@@ -182,14 +178,8 @@ mod tests {
     use crate::store::{KEEP_IDS, Write};
 
     fn message(kind: Kind, msg_id: &str) -> Arc<Message> {
-        Arc::new(Message {
-            kind,
-            source: 1,
-            group: if kind == Kind::Group { 50 } else { 0 },
-            msg_id: msg_id.into(),
-            text: "some text".into(),
-            sent_at: 0,
-        })
+        let group = if kind == Kind::Group { 50 } else { 0 };
+        Arc::new(Message::new(kind, 1, group, msg_id, "some text", 0))
     }
 
     fn state(max_inbox: u64) -> State {

@@ -34,12 +34,8 @@ pub(super) struct Known<T> {
 
 impl<T> Known<T> {
     /// The hash first: most other messages are told apart without a look at them, which would be far away in memory.
-    fn is(&self, hash: u64, (kind, source, msg_id): (Kind, i64, &str)) -> bool {
-        let message = &self.message;
-        self.hash == hash
-            && message.source == source
-            && message.msg_id == msg_id
-            && message.kind == kind
+    fn is(&self, hash: u64, id: (Kind, i64, &str)) -> bool {
+        self.hash == hash && identity(&self.message) == id
     }
 }
 
@@ -60,6 +56,11 @@ impl<T> Place<'_, T> {
     }
 }
 
+/// What makes a message the same one.
+fn identity(message: &Message) -> (Kind, i64, &str) {
+    (message.kind, message.source, message.msg_id())
+}
+
 impl<T> Ids<T> {
     fn hash(&self, id: (Kind, i64, &str)) -> u64 {
         self.hasher.hash_one(id)
@@ -67,7 +68,7 @@ impl<T> Ids<T> {
 
     /// The place of a message that was never here.
     pub fn place(&mut self, message: &Message) -> Option<Place<'_, T>> {
-        let id = (message.kind, message.source, message.msg_id.as_str());
+        let id = identity(message);
         let hash = self.hash(id);
         match self
             .known
@@ -85,14 +86,14 @@ impl<T> Ids<T> {
     }
 
     pub fn get_mut(&mut self, message: &Message) -> Option<&mut Known<T>> {
-        let id = (message.kind, message.source, message.msg_id.as_str());
+        let id = identity(message);
         let hash = self.hash(id);
         self.known.find_mut(hash, |known| known.is(hash, id))
     }
 
     /// Forgets a message. The buckets that get free stay for those to come: to make the table smaller would take long.
     pub fn forget(&mut self, message: &Message) {
-        let id = (message.kind, message.source, message.msg_id.as_str());
+        let id = identity(message);
         let hash = self.hash(id);
         if let Ok(found) = self.known.find_entry(hash, |known| known.is(hash, id)) {
             found.remove();

@@ -165,7 +165,7 @@ impl State {
         match write {
             Write::P2p { target, message } => self.deliver(target, message, grown),
             Write::Ack { target, message } => {
-                if !self.has_received(message.source, target, &message.msg_id) {
+                if !self.has_received(message.source, target, message.msg_id()) {
                     return Err(Rejected::NoSuchMessage);
                 }
                 self.deliver(target, message, grown)
@@ -233,7 +233,7 @@ impl State {
         message: Arc<Message>,
         grown: &mut Vec<Level>,
     ) -> Result<(), Rejected> {
-        let size = body_size(&message) + id_size(&message.msg_id) + ENTRY;
+        let size = body_size(&message) + id_size(message.msg_id()) + ENTRY;
         let inbox = match self.inboxes.entry(target) {
             Slot::Occupied(inbox) => inbox.into_mut(),
             Slot::Vacant(place) => {
@@ -281,7 +281,7 @@ impl State {
             members.filter(|uid| !inboxes.contains_key(*uid)).count()
         };
         let entries = group.members.len() * ENTRY + new * NEW_INBOX;
-        let size = body_size(&message) + id_size(&message.msg_id) + entries;
+        let size = body_size(&message) + id_size(message.msg_id()) + entries;
         self.used = with_room(self.used, size, self.limit)?;
         self.newest = self.newest.max(message.sent_at);
         group.is_known = true;
@@ -368,7 +368,7 @@ fn with_room(used: usize, bytes: usize, limit: usize) -> Result<usize, Rejected>
 
 /// What a message takes that is gone with its last entry.
 fn body_size(message: &Message) -> usize {
-    size_of::<Message>() + message.text.len()
+    size_of::<Message>() + message.text().len()
 }
 
 /// What a message takes until its id is forgotten: without its text, and its place among the ids.
@@ -523,14 +523,7 @@ mod tests {
     }
 
     fn message(kind: Kind, msg_id: &str) -> Arc<Message> {
-        Arc::new(Message {
-            kind,
-            source: 1,
-            group: 9,
-            msg_id: msg_id.into(),
-            text: "text".into(),
-            sent_at: 1,
-        })
+        Arc::new(Message::new(kind, 1, 9, msg_id, "text", 1))
     }
 
     #[test]

@@ -19,14 +19,7 @@ const ALL: PageLimit = PageLimit {
 const MOST: usize = 2_000;
 
 fn message(kind: Kind, source: i64, group: i64, id: &str, text: &str) -> Arc<Message> {
-    Arc::new(Message {
-        kind,
-        source,
-        group,
-        msg_id: id.into(),
-        text: text.into(),
-        sent_at: 1,
-    })
+    Arc::new(Message::new(kind, source, group, id, text, 1))
 }
 
 fn p2p(source: i64, target: i64, id: &str) -> Write {
@@ -91,7 +84,7 @@ async fn inbox(store: &dyn Store, uid: i64) -> Vec<(i64, Kind, i64, String)> {
             e.version,
             e.message.kind,
             e.message.source,
-            e.message.msg_id.clone(),
+            e.message.msg_id().to_owned(),
         )
     };
     page.entries.iter().map(row).collect()

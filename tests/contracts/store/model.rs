@@ -258,7 +258,7 @@ async fn take(store: &dyn Store, model: &mut Model, step: Step) {
                     Kind::Group => message.group,
                     Kind::P2p | Kind::Ack => uid,
                 };
-                let id = message.msg_id.clone();
+                let id = message.msg_id().to_owned();
                 (entry.version, (message.kind, message.source, scope, id))
             });
             let (expected, end) = model.sync(uid, after, count);

@@ -176,7 +176,7 @@ pub async fn a_sync_from_before_the_cut_begins_at_the_oldest_left(
         let page = store.sync(2, after, ALL).await.unwrap();
         let versions: Vec<_> = page.entries.iter().map(|entry| entry.version).collect();
         assert_eq!(versions, [4, 5, 6], "from {after}");
-        let ids: Vec<_> = page.entries.iter().map(|e| &e.message.msg_id).collect();
+        let ids: Vec<_> = page.entries.iter().map(|e| e.message.msg_id()).collect();
         assert_eq!(ids, ["4", "5", "6"], "from {after}");
         assert_eq!((page.current, page.total), (6, 6), "from {after}");
         assert_eq!(level(&*store, 2).await, (3, 6), "from {after}");

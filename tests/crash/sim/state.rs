@@ -110,7 +110,7 @@ impl State {
             Record::Text { uid, version, text } => {
                 let inbox = self.inboxes.entry(*uid).or_default();
                 for (_, message) in inbox.entries.iter_mut().filter(|(at, _)| at == version) {
-                    Arc::make_mut(message).text.clone_from(text);
+                    *message = Arc::new(message.with_text(text));
                 }
             }
             Record::Mark { uid, read } => {
@@ -184,7 +184,12 @@ impl State {
         versions: &mut dyn Versions,
         bug: Option<Bug>,
     ) -> Vec<Record> {
-        let identity = (message.kind, message.source, scope, message.msg_id.clone());
+        let identity = (
+            message.kind,
+            message.source,
+            scope,
+            message.msg_id().to_owned(),
+        );
         if self.sent.contains(&identity) {
             return match bug {
                 Some(Bug::Overwrites) => self.overwriting(receivers, message),
@@ -212,13 +217,13 @@ impl State {
                 .into_iter()
                 .flat_map(|inbox| &inbox.entries);
             let same = entries.filter(|(_, entry)| {
-                (entry.kind, entry.source, &entry.msg_id)
-                    == (message.kind, message.source, &message.msg_id)
+                (entry.kind, entry.source, entry.msg_id())
+                    == (message.kind, message.source, message.msg_id())
             });
             records.extend(same.map(|(version, _)| Record::Text {
                 uid,
                 version: *version,
-                text: message.text.clone(),
+                text: message.text().to_owned(),
             }));
         }
         records
@@ -235,7 +240,9 @@ impl State {
     pub fn tear_the_newest(&mut self) {
         for inbox in self.inboxes.values_mut() {
             if let Some((_, message)) = inbox.entries.last_mut() {
-                Arc::make_mut(message).text.pop();
+                let mut text = message.text().to_owned();
+                text.pop();
+                *message = Arc::new(message.with_text(&text));
             }
         }
     }
