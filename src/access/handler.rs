@@ -42,9 +42,13 @@ impl AccessHandler {
                 let reply = services.ping(turn.session(), uid, &request);
                 turn.open.batch.push(Answer::now(reply));
             }
-            Command::P2p(sending) => turn.open.batch.push(services.send_p2p(uid, &sending).await),
-            Command::Group(sending) => turn.open.batch.push(services.send_group(uid, &sending)),
-            Command::Ack(sending) => turn.open.batch.push(services.accept(uid, &sending)),
+            Command::P2p(sending) => {
+                services.send_p2p(&mut turn.open.batch, uid, &sending).await;
+            }
+            Command::Group(sending) => {
+                services.send_group(&mut turn.open.batch, uid, &sending);
+            }
+            Command::Ack(sending) => services.accept(&mut turn.open.batch, uid, &sending),
             Command::Sync(request) => {
                 if !turn.open.batch.is_empty() && [0, uid].contains(&request.uid) {
                     turn.open.batch.mark_read(uid, request.current_id);

@@ -88,7 +88,9 @@ impl<'a> Flat<'a> {
 
     /// The text in a field. Each sequence in it that is not UTF-8 becomes U+FFFD, as the stack's JSON hop does.
     pub fn text(&self, field: usize) -> Cow<'a, str> {
-        String::from_utf8_lossy(self.texts.get(field).copied().unwrap_or_default())
+        let text = self.texts.get(field).copied().unwrap_or_default();
+        // Nearly every text is UTF-8, which is told faster by itself.
+        std::str::from_utf8(text).map_or_else(|_| String::from_utf8_lossy(text), Cow::Borrowed)
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use bytes::BytesMut;
 
 use super::{Refusal, Services};
+use crate::clock::Clock;
 use crate::proto::fields::Fields;
 use crate::proto::{Cmd, Code, Payload, Reply};
 use crate::store::{Committed, Kind, Level, Message, Write};
@@ -46,6 +47,8 @@ pub struct Batch {
     answers: Vec<Answer>,
     /// A read mark that the next request is about to set.
     read: Option<Write>,
+    /// When its first message was taken in; the others were there too.
+    sent_at: Option<i64>,
 }
 
 /// A batch when everything of it is stored or refused.
@@ -66,6 +69,11 @@ impl Batch {
     /// Stores a read mark together with what has to be stored anyway: the sync that follows need not.
     pub fn mark_read(&mut self, uid: i64, after: i64) {
         self.read = (after > 0).then_some(Write::Read { uid, after });
+    }
+
+    /// When its messages are sent: Unix time in milliseconds.
+    pub(super) fn sent_at(&mut self, clock: &dyn Clock) -> i64 {
+        *self.sent_at.get_or_insert_with(|| clock.unix_ms())
     }
 
     /// How many answers it holds.
@@ -133,7 +141,9 @@ impl Payload for Answer {
 impl Services {
     /// Stores what a batch has to store, as one commit, and says how to answer.
     pub async fn settle(&self, batch: Batch) -> Settled {
-        let Batch { mut answers, read } = batch;
+        let Batch {
+            mut answers, read, ..
+        } = batch;
         let mut writes = Vec::with_capacity(answers.len() + 1);
         writes.extend(answers.iter().filter_map(Answer::write));
         if writes.is_empty() {

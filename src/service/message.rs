@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::{Answer, Entrusted, Refusal, Services};
+use super::{Answer, Batch, Entrusted, Refusal, Services};
 use crate::codec::MAX_FRAME;
 use crate::command::Sending;
 use crate::proto::fields::Fields;
@@ -83,13 +83,13 @@ impl Payload for Synced {
 
 impl Services {
     /// 20003: a message from `uid` to one user.
-    pub async fn send_p2p(&self, uid: i64, sending: &Sending<'_>) -> Answer {
+    pub async fn send_p2p(&self, batch: &mut Batch, uid: i64, sending: &Sending<'_>) {
         let Sending { source, target, .. } = *sending;
         if let Err(error) = self.check_p2p(uid, sending).await {
             let reply = Reply::p2p(source, target, &sending.msg_id);
-            return Answer::now(self.refuse(reply, error.into()));
+            return batch.push(Answer::now(self.refuse(reply, error.into())));
         }
-        self.entrust(Kind::P2p, uid, 0, sending)
+        self.entrust(batch, Kind::P2p, (uid, 0), sending);
     }
 
     async fn check_p2p(&self, uid: i64, sending: &Sending<'_>) -> Result<(), MessageError> {
@@ -101,21 +101,21 @@ impl Services {
     }
 
     /// 20005: a message from `uid` to every member of a group.
-    pub fn send_group(&self, uid: i64, sending: &Sending<'_>) -> Answer {
+    pub fn send_group(&self, batch: &mut Batch, uid: i64, sending: &Sending<'_>) {
         let group = sending.target;
         if let Err(error) = self.check(uid, "groupID", sending) {
             let reply = Reply::group(group, &sending.msg_id);
-            return Answer::now(self.refuse(reply, error.into()));
+            return batch.push(Answer::now(self.refuse(reply, error.into())));
         }
-        self.entrust(Kind::Group, uid, group, sending)
+        self.entrust(batch, Kind::Group, (uid, group), sending);
     }
 
     /// 20004: `uid` accepts a message that it got.
-    pub fn accept(&self, uid: i64, sending: &Sending<'_>) -> Answer {
+    pub fn accept(&self, batch: &mut Batch, uid: i64, sending: &Sending<'_>) {
         if let Err(error) = self.check(uid, "sourceUID", sending) {
-            return Answer::now(Refusal::from(error).into_reply(Reply::ack()));
+            return batch.push(Answer::now(Refusal::from(error).into_reply(Reply::ack())));
         }
-        self.entrust(Kind::Ack, uid, 0, sending)
+        self.entrust(batch, Kind::Ack, (uid, 0), sending);
     }
 
     /// 20006: what is newer than `currentID` in the inbox of `uid`.
@@ -163,18 +163,24 @@ impl Services {
         Ok(())
     }
 
-    /// What is to be stored for it; a message without an id gets one.
-    fn entrust(&self, kind: Kind, source: i64, group: i64, sending: &Sending<'_>) -> Answer {
+    /// Has it stored with the others of the batch; a message without an id gets one.
+    fn entrust(
+        &self,
+        batch: &mut Batch,
+        kind: Kind,
+        (source, group): (i64, i64),
+        sending: &Sending<'_>,
+    ) {
         let mut msg_id = Cow::Borrowed(&*sending.msg_id);
         if msg_id.is_empty() {
             msg_id = self.ids.next_id().to_string().into();
         }
-        let sent_at = self.clock.unix_ms();
+        let sent_at = batch.sent_at(&*self.clock);
         let message = Message::new(kind, source, group, &msg_id, &sending.text, sent_at);
-        Answer::WhenStored(Entrusted {
+        batch.push(Answer::WhenStored(Entrusted {
             target: sending.target,
             message: Arc::new(message),
-        })
+        }));
     }
 }
 
