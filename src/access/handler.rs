@@ -1,10 +1,6 @@
 //! The loop of an access server: frame, command, service, reply.
 
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
-
-use futures_util::poll;
 
 use crate::command::{Command, Place};
 use crate::proto::Code;
@@ -113,19 +109,11 @@ impl Handler for AccessHandler {
             return;
         }
         let batch = std::mem::take(&mut turn.open.batch);
-        let mut settling = pin!(self.services.settle(batch));
-        let (settled, has_waited) = match poll!(&mut settling) {
-            Poll::Ready(settled) => (settled, false),
-            Poll::Pending => (settling.await, true),
-        };
+        let settled = self.services.settle(batch).await;
         for answer in &settled.answers {
             turn.reply(answer);
         }
         turn.open.grown.extend(settled.grown);
-        if has_waited {
-            // Many wait for the same commit. What they notify this session of is written with its answers.
-            tokio::task::yield_now().await;
-        }
     }
 
     /// Stored, acknowledged, notified: in this order.
