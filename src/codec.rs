@@ -59,6 +59,17 @@ pub fn split(buffer: &[u8], max: usize) -> Result<Split<'_>, FrameTooLong> {
     })
 }
 
+/// The messages of the whole frames at the start of a buffer, each with how much of the buffer its frame takes.
+pub fn frames(mut buffer: &[u8]) -> impl Iterator<Item = (&[u8], usize)> {
+    std::iter::from_fn(move || match split(buffer, MAX_FRAME) {
+        Ok(Split::Frame { message, taken }) => {
+            buffer = buffer.get(taken..).unwrap_or_default();
+            Some((message, taken))
+        }
+        _ => None,
+    })
+}
+
 /// Appends a message as one frame.
 ///
 /// # Errors

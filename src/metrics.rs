@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::codec::{self, MAX_FRAME, Split};
+use crate::codec;
 use crate::proto::{Cmd, first_number};
 
 /// One place for each command, and one for what is none.
@@ -70,14 +70,13 @@ pub struct Counted {
 struct Sums([(u64, u64); PLACES]);
 
 impl Sums {
-    fn of(mut frames: &[u8]) -> Self {
+    fn of(frames: &[u8]) -> Self {
         let mut sums = Sums::default();
-        while let Ok(Split::Frame { message, taken }) = codec::split(frames, MAX_FRAME) {
+        for (message, taken) in codec::frames(frames) {
             if let Some((count, bytes)) = sums.0.get_mut(place(message)) {
                 *count += 1;
                 *bytes += taken as u64;
             }
-            frames = frames.get(taken..).unwrap_or_default();
         }
         sums
     }

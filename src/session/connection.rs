@@ -158,11 +158,8 @@ impl<H: Handler> Connection<H> {
         self.session.timers.peers_turn(|| manager.clock().now());
         // Before there is room for it: whoever says nothing more takes none.
         ready!(self.stream.poll_read_ready(cx))?;
-        let unread = self
-            .rest
-            .as_mut()
-            .map(|rest| std::mem::take(&mut rest.unread));
-        let (mut input, room) = match unread.filter(|unread| !unread.is_empty()) {
+        let unread = take_filled(self.rest.as_mut().map(|rest| &mut rest.unread));
+        let (mut input, room) = match unread {
             None => (spare::take(), READ),
             Some(unread) => match codec::split(&unread, MAX_FRAME) {
                 Ok(Split::Needs(total)) => {
@@ -293,14 +290,8 @@ impl<H: Handler> Connection<H> {
 
     /// What the socket has not taken yet, or an empty buffer.
     fn take_unwritten(&mut self) -> BytesMut {
-        let unwritten = self
-            .rest
-            .as_mut()
-            .map(|rest| std::mem::take(&mut rest.unwritten));
-        match unwritten.filter(|unwritten| !unwritten.is_empty()) {
-            Some(unwritten) => unwritten,
-            None => spare::take(),
-        }
+        let unwritten = take_filled(self.rest.as_mut().map(|rest| &mut rest.unwritten));
+        unwritten.unwrap_or_else(spare::take)
     }
 
     /// Writes what the socket takes now, with what others have queued behind it, and keeps the rest. The first `counted`
@@ -396,6 +387,13 @@ impl<H: Handler> Connection<H> {
             let _ = tokio::time::timeout(LINGER, drain(&self.stream)).await;
         }
     }
+}
+
+/// What is in a buffer, if something is.
+fn take_filled(buffer: Option<&mut BytesMut>) -> Option<BytesMut> {
+    buffer
+        .map(std::mem::take)
+        .filter(|buffer| !buffer.is_empty())
 }
 
 /// Reads and forgets until the peer closes.

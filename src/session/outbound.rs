@@ -117,7 +117,7 @@ pub(super) fn append(message: &impl Payload, out: &mut BytesMut) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::{MAX_FRAME, Split, split};
+    use crate::codec::MAX_FRAME;
     use crate::proto::{Base, Error, ResNotify};
     use prost::Message;
 
@@ -128,13 +128,12 @@ mod tests {
         frames(&bytes)
     }
 
-    fn frames(mut bytes: &[u8]) -> Vec<(u32, Option<(i64, i64)>)> {
+    fn frames(bytes: &[u8]) -> Vec<(u32, Option<(i64, i64)>)> {
         let mut found = Vec::new();
-        while let Split::Frame { message, taken } = split(bytes, MAX_FRAME).unwrap() {
+        for (message, _) in codec::frames(bytes) {
             let cmd = Base::decode(message).unwrap().cmd;
             let notify = (cmd == 20007).then(|| ResNotify::decode(message).unwrap());
             found.push((cmd, notify.map(|n| (n.current_id, n.total_id))));
-            bytes = &bytes[taken..];
         }
         found
     }

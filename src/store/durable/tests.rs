@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use proptest::prelude::*;
 
 use super::writer::{ASK_AFTER, PLENTY};
@@ -67,6 +68,19 @@ impl Gate {
     /// Waits until the writer stands at the gate: then it has answered whatever it did before.
     fn wait(&self) {
         self.asks.recv_timeout(Duration::from_secs(20)).unwrap();
+    }
+
+    /// Two commits that the writer does as one; it answers the second, which holds the answer of the first.
+    async fn hold_two<'a>(
+        &self,
+        store: &'a DurableStore,
+    ) -> [BoxFuture<'a, Result<Committed, StoreFailed>>; 2] {
+        let mut one = store.commit(vec![p2p(1, 2, "a")]);
+        let mut holder = store.commit(vec![p2p(1, 2, "b")]);
+        assert!(futures_util::poll!(&mut one).is_pending());
+        self.wait();
+        assert!(futures_util::poll!(&mut holder).is_pending());
+        [one, holder]
     }
 
     fn let_go(&self) {
@@ -161,11 +175,7 @@ async fn where_there_is_plenty_a_disk_that_fills_up_is_seen_soon() {
 async fn who_holds_the_answer_of_another_may_go_before_the_commit() {
     let folder = tempfile::tempdir().unwrap();
     let (store, gate) = Gate::open(folder.path());
-    let mut one = store.commit(vec![p2p(1, 2, "a")]);
-    let mut holder = store.commit(vec![p2p(1, 2, "b")]);
-    assert!(futures_util::poll!(&mut one).is_pending());
-    gate.wait();
-    assert!(futures_util::poll!(&mut holder).is_pending());
+    let [one, holder] = gate.hold_two(&store).await;
     drop(holder);
     gate.let_go();
     let answered = tokio::time::timeout(Duration::from_secs(20), one).await;
@@ -180,11 +190,7 @@ async fn who_holds_the_answer_of_another_may_go_before_the_commit() {
 async fn who_holds_the_answer_of_another_may_go_before_taking_it() {
     let folder = tempfile::tempdir().unwrap();
     let (store, gate) = Gate::open(folder.path());
-    let mut one = store.commit(vec![p2p(1, 2, "a")]);
-    let mut holder = store.commit(vec![p2p(1, 2, "b")]);
-    assert!(futures_util::poll!(&mut one).is_pending());
-    gate.wait();
-    assert!(futures_util::poll!(&mut holder).is_pending());
+    let [mut one, holder] = gate.hold_two(&store).await;
     gate.let_go();
     // From then on the commit takes in nothing more.
     while store.level(2).await.unwrap().total < 2 {
