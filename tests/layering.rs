@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 const TIERS: &[&[&str]] = &[
     &["proto", "clock", "shutdown"],
     &["codec"],
-    &["idgen", "client", "metrics"],
+    &["idgen", "client", "metrics", "command"],
     &["config"],
     &["registry", "store"],
     &["session"],
     &["listener", "notify"],
-    &["service", "command"],
+    &["service"],
     &["gateway", "access", "http"],
     &["daemon"],
 ];
