@@ -83,6 +83,7 @@ pub mod daemon;
 pub mod gateway;
 pub mod http;
 pub mod idgen;
+pub mod lab;
 pub mod listener;
 pub mod metrics;
 pub mod notify;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const TIERS: &[&[&str]] = &[
     &["proto", "clock", "shutdown"],
     &["codec"],
-    &["idgen", "client", "metrics", "command"],
+    &["idgen", "client", "metrics", "command", "lab"],
     &["config"],
     &["registry", "store"],
     &["session"],

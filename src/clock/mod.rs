@@ -5,6 +5,7 @@
 
 mod manual;
 mod real;
+pub(crate) mod written;
 
 pub use manual::ManualClock;
 pub use real::RealClock;

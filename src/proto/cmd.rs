@@ -63,6 +63,29 @@ impl Cmd {
         })
     }
 
+    /// What the contract calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Cmd::ReqAccessServer => "ReqAccessServer",
+            Cmd::Login => "Login",
+            Cmd::Ping => "Ping",
+            Cmd::SendP2PMsg => "SendP2PMsg",
+            Cmd::AcceptP2PMsgAck => "AcceptP2PMsgAck",
+            Cmd::SendGroupMsg => "SendGroupMsg",
+            Cmd::SyncMsg => "SyncMsg",
+            Cmd::Notify => "Notify",
+            Cmd::Logout => "Logout",
+            Cmd::ErrServer => "ErrServer",
+        }
+    }
+
+    /// The command of that name, however it is written in capitals.
+    pub fn named(name: &str) -> Option<Cmd> {
+        Cmd::ALL
+            .into_iter()
+            .find(|cmd| cmd.name().eq_ignore_ascii_case(name))
+    }
+
     /// Its place in [`ALL`](Self::ALL).
     pub const fn index(self) -> usize {
         match self {
@@ -82,7 +105,7 @@ impl Cmd {
 
 impl fmt::Display for Cmd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
+        f.write_str(self.name())
     }
 }
 
@@ -91,10 +114,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_command_is_found_by_its_index_and_its_number() {
+    fn every_command_is_found_by_its_index_its_number_and_its_name() {
         for (index, cmd) in Cmd::ALL.into_iter().enumerate() {
             assert_eq!(cmd.index(), index);
             assert_eq!(Cmd::from_number(cmd.number()), Some(cmd));
+            assert_eq!(Cmd::named(&cmd.name().to_lowercase()), Some(cmd));
         }
     }
 }

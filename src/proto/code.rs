@@ -39,6 +39,31 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every code, in the order of their numbers.
+    pub const ALL: [Code; 16] = [
+        Code::Ok,
+        Code::RequestErr,
+        Code::ServerError,
+        Code::NoDataFound,
+        Code::NoAccessServer,
+        Code::NoToken,
+        Code::CalcTokenFailed,
+        Code::NotLoggedIn,
+        Code::LoggedInElsewhere,
+        Code::UidMismatch,
+        Code::TooManyRequests,
+        Code::UserExists,
+        Code::NoSuchUser,
+        Code::WrongPassword,
+        Code::NoSuchGroup,
+        Code::NotAMember,
+    ];
+
+    /// The code of that number, if the contract knows one.
+    pub fn from_number(number: u32) -> Option<Code> {
+        Code::ALL.into_iter().find(|code| code.number() == number)
+    }
+
     /// The number on the wire.
     pub const fn number(self) -> u32 {
         self as u32

@@ -1,0 +1,148 @@
+//! Frames for people: what the contract calls their fields.
+
+use prost::Message;
+use serde_json::{Value, json};
+
+use super::{Direction, Event, What};
+use crate::proto::{
+    Cmd, Error, OffsetMsg, ReqAcceptP2pMsgAck, ReqAccessServer, ReqLogin, ReqLogout, ReqPing,
+    ReqSendGroupMsg, ReqSendP2pMsg, ReqSyncMsg, ResAcceptP2pMsgAck, ResLogout, ResNotify,
+    ResSelectAccessServerForClient, ResSendGroupMsg, ResSendP2pMsg, ResSyncMsg,
+};
+
+/// An event as JSON. Tokens are left out; what can't be decoded is told by its length.
+pub fn describe(event: &Event) -> Value {
+    let (what, detail) = match &event.what {
+        What::Frame(Direction::In) => ("in", Value::Null),
+        What::Frame(Direction::Out) => ("out", Value::Null),
+        What::Opened => ("opened", Value::Null),
+        What::Closed(reason) => ("closed", json!(reason)),
+        What::Fault(name, action) => ("fault", json!({ "name": name, "action": action })),
+    };
+    let direction = match event.what {
+        What::Frame(direction) => Some(direction),
+        _ => None,
+    };
+    json!({
+        "seq": event.seq,
+        "ms": event.unix_ms,
+        "what": what,
+        "detail": detail,
+        "server": *event.server,
+        "session": event.session,
+        "uid": event.uid,
+        "cmd": event.cmd.map(Cmd::name),
+        "frame": direction.map(|direction| frame(direction, event.cmd, &event.frame)),
+    })
+}
+
+/// A frame's message as JSON, with the contract's names.
+pub fn frame(direction: Direction, cmd: Option<Cmd>, bytes: &[u8]) -> Value {
+    let decoded = match direction {
+        Direction::In => cmd.and_then(|cmd| request(cmd, bytes)),
+        Direction::Out => cmd.and_then(|cmd| reply(cmd, bytes)),
+    };
+    decoded.unwrap_or_else(|| json!({ "bytes": bytes.len() }))
+}
+
+fn request(cmd: Cmd, bytes: &[u8]) -> Option<Value> {
+    Some(match cmd {
+        Cmd::ReqAccessServer => {
+            ReqAccessServer::decode(bytes).ok()?;
+            json!({})
+        }
+        Cmd::Login => {
+            let request = ReqLogin::decode(bytes).ok()?;
+            json!({ "UID": request.uid })
+        }
+        Cmd::Ping => {
+            let request = ReqPing::decode(bytes).ok()?;
+            json!({ "UID": request.uid })
+        }
+        Cmd::SendP2PMsg => {
+            let request = ReqSendP2pMsg::decode(bytes).ok()?;
+            json!({
+                "sourceUID": request.source_uid, "targetUID": request.target_uid,
+                "msgID": request.msg_id, "msg": request.msg,
+            })
+        }
+        Cmd::AcceptP2PMsgAck => {
+            let request = ReqAcceptP2pMsgAck::decode(bytes).ok()?;
+            json!({
+                "sourceUID": request.source_uid, "targetUID": request.target_uid,
+                "msgID": request.msg_id,
+            })
+        }
+        Cmd::SendGroupMsg => {
+            let request = ReqSendGroupMsg::decode(bytes).ok()?;
+            json!({
+                "sourceUID": request.source_uid, "groupID": request.group_id.to_string(),
+                "msgID": request.msg_id, "msg": request.msg,
+            })
+        }
+        Cmd::SyncMsg => {
+            let request = ReqSyncMsg::decode(bytes).ok()?;
+            json!({ "UID": request.uid, "currentID": request.current_id, "limit": request.limit })
+        }
+        Cmd::Logout => {
+            let request = ReqLogout::decode(bytes).ok()?;
+            json!({ "UID": request.uid })
+        }
+        Cmd::Notify | Cmd::ErrServer => return None,
+    })
+}
+
+fn reply(cmd: Cmd, bytes: &[u8]) -> Option<Value> {
+    Some(match cmd {
+        Cmd::ReqAccessServer => {
+            let reply = ResSelectAccessServerForClient::decode(bytes).ok()?;
+            json!({ "errCode": reply.err_code, "errStr": reply.err_str, "addr": reply.addr })
+        }
+        Cmd::Login | Cmd::Ping | Cmd::ErrServer => {
+            let reply = Error::decode(bytes).ok()?;
+            json!({ "errCode": reply.err_code, "errStr": reply.err_str })
+        }
+        Cmd::SendP2PMsg => {
+            let reply = ResSendP2pMsg::decode(bytes).ok()?;
+            json!({
+                "errCode": reply.err_code, "errStr": reply.err_str, "sourceUID": reply.source_uid,
+                "targetUID": reply.target_uid, "msgID": reply.msg_id,
+            })
+        }
+        Cmd::AcceptP2PMsgAck => {
+            let reply = ResAcceptP2pMsgAck::decode(bytes).ok()?;
+            json!({ "errCode": reply.err_code, "errStr": reply.err_str })
+        }
+        Cmd::SendGroupMsg => {
+            let reply = ResSendGroupMsg::decode(bytes).ok()?;
+            json!({
+                "errCode": reply.err_code, "errStr": reply.err_str,
+                "groupID": reply.group_id.to_string(), "msgID": reply.msg_id,
+            })
+        }
+        Cmd::SyncMsg => {
+            let reply = ResSyncMsg::decode(bytes).ok()?;
+            let entries: Vec<Value> = reply.msgs.iter().map(entry).collect();
+            json!({
+                "errCode": reply.err_code, "errStr": reply.err_str,
+                "currentID": reply.current_id, "totalID": reply.total_id, "Msgs": entries,
+            })
+        }
+        Cmd::Notify => {
+            let reply = ResNotify::decode(bytes).ok()?;
+            json!({ "currentID": reply.current_id, "totalID": reply.total_id })
+        }
+        Cmd::Logout => {
+            let reply = ResLogout::decode(bytes).ok()?;
+            json!({ "errCode": reply.err_code, "errStr": reply.err_str })
+        }
+    })
+}
+
+fn entry(entry: &OffsetMsg) -> Value {
+    json!({
+        "sourceUID": entry.source_uid, "targetUID": entry.target_uid,
+        "groupID": entry.group_id.to_string(), "msgType": entry.msg_type, "msgID": entry.msg_id,
+        "msg": entry.msg, "incrementID": entry.increment_id, "sendTime": entry.send_time,
+    })
+}

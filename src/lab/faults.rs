@@ -1,0 +1,460 @@
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use serde::Serialize;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::{Action, Fault, FaultError, Site, Switches};
+use crate::clock::Clock;
+use crate::proto::Cmd;
+
+/// The rules that are in force.
+#[derive(Debug)]
+pub struct Faults {
+    rules: Mutex<Vec<Arc<Rule>>>,
+    switches: Arc<Switches>,
+    clock: Arc<dyn Clock>,
+    seed: u64,
+    /// How many there ever were, for their names.
+    ever: AtomicU64,
+}
+
+/// What passes a site.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Passing<'a> {
+    /// The user that it belongs to, if one is known.
+    pub uid: Option<i64>,
+    /// The access server where it is, if it is at one.
+    pub access: Option<&'a str>,
+    /// Its command, if it is a frame of a known one.
+    pub cmd: Option<Cmd>,
+}
+
+/// A rule in force, and what it has done so far.
+#[derive(Debug)]
+struct Rule {
+    name: String,
+    fault: Fault,
+    /// None if it has no end.
+    until: Option<Duration>,
+    state: Mutex<State>,
+    hits: AtomicU64,
+}
+
+#[derive(Debug)]
+struct State {
+    seen: u64,
+    chance: SmallRng,
+}
+
+/// What a rule does to what has passed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hit {
+    /// The rule's name.
+    pub name: String,
+    /// What it does; a delay is without jitter, as it was chosen.
+    pub action: Action,
+}
+
+/// A rule as it is listed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Listed {
+    /// The rule, by its name.
+    #[serde(flatten)]
+    pub fault: Fault,
+    /// How often it has fired.
+    pub hits: u64,
+}
+
+impl Rule {
+    fn matches(&self, at: Site, passing: &Passing<'_>, now: Duration) -> bool {
+        let fault = &self.fault;
+        fault.at == at
+            && self.until.is_none_or(|until| now < until)
+            && fault.uid.is_none_or(|uid| passing.uid == Some(uid))
+            && fault.cmd.is_none_or(|cmd| passing.cmd == Some(cmd))
+            && (fault.access.as_deref()).is_none_or(|name| passing.access == Some(name))
+    }
+
+    /// Counts what matches, and says whether this is one of those that are hit.
+    fn fires(&self) -> Option<Action> {
+        let mut state = self.state.lock();
+        state.seen += 1;
+        if state.seen <= self.fault.after {
+            return None;
+        }
+        let hits = self.hits.load(Ordering::Relaxed);
+        if self.fault.times.is_some_and(|times| hits >= times) {
+            return None;
+        }
+        if self.fault.probability < 1.0 && !state.chance.random_bool(self.fault.probability) {
+            return None;
+        }
+        let action = match self.fault.action {
+            Action::Delay { by, jitter } if !jitter.is_zero() => Action::Delay {
+                by: by + jitter.mul_f64(state.chance.random::<f64>()),
+                jitter: Duration::ZERO,
+            },
+            action => action,
+        };
+        self.hits.fetch_add(1, Ordering::Relaxed);
+        Some(action)
+    }
+}
+
+impl Faults {
+    /// No rules yet.
+    pub(super) fn new(switches: Arc<Switches>, clock: Arc<dyn Clock>, seed: u64) -> Faults {
+        Faults {
+            rules: Mutex::default(),
+            switches,
+            clock,
+            seed,
+            ever: AtomicU64::new(0),
+        }
+    }
+
+    /// Puts a rule in force, behind those that are: where several match, the first that fires counts.
+    ///
+    /// # Errors
+    ///
+    /// When it can't be, or its name is taken.
+    pub fn inject(self: &Arc<Self>, fault: Fault) -> Result<FaultGuard, FaultError> {
+        fault.check()?;
+        let number = self.ever.fetch_add(1, Ordering::Relaxed) + 1;
+        let name = fault.name.clone();
+        let name = name.unwrap_or_else(|| format!("fault-{number}"));
+        let seed = xxh3_64_with_seed(name.as_bytes(), self.seed);
+        let rule = Arc::new(Rule {
+            until: fault.lasting.map(|time| self.clock.now() + time),
+            fault: fault.named(&name),
+            state: Mutex::new(State {
+                seen: 0,
+                chance: SmallRng::seed_from_u64(seed),
+            }),
+            hits: AtomicU64::new(0),
+            name,
+        });
+        let mut rules = self.rules.lock();
+        if rules.iter().any(|known| known.name == rule.name) {
+            return Err(FaultError::NameTaken(rule.name.clone()));
+        }
+        rules.push(Arc::clone(&rule));
+        self.arm(&rules);
+        Ok(FaultGuard {
+            faults: Arc::clone(self),
+            rule,
+            is_kept: false,
+        })
+    }
+
+    /// Ends a rule; says whether there was one of that name.
+    pub fn remove(&self, name: &str) -> bool {
+        let mut rules = self.rules.lock();
+        let before = rules.len();
+        rules.retain(|rule| rule.name != name);
+        self.arm(&rules);
+        rules.len() < before
+    }
+
+    /// Ends all rules.
+    pub fn clear(&self) {
+        let mut rules = self.rules.lock();
+        rules.clear();
+        self.arm(&rules);
+    }
+
+    /// The rules in force, in their order.
+    pub fn list(&self) -> Vec<Listed> {
+        let rules = self.rules.lock();
+        let listed = rules.iter().map(|rule| Listed {
+            fault: rule.fault.clone(),
+            hits: rule.hits.load(Ordering::Relaxed),
+        });
+        listed.collect()
+    }
+
+    fn arm(&self, rules: &[Arc<Rule>]) {
+        let sites = rules.iter().map(|rule| rule.fault.at.bit());
+        self.switches.arm(sites.fold(0, |all, site| all | site));
+    }
+
+    /// What happens to what passes a site; mostly nothing.
+    pub(super) fn at(&self, at: Site, passing: &Passing<'_>) -> Option<Hit> {
+        let now = self.clock.now();
+        let rules = self.rules.lock();
+        let mut matching = rules.iter().filter(|rule| rule.matches(at, passing, now));
+        let (rule, action) = matching.find_map(|rule| Some((rule, rule.fires()?)))?;
+        tracing::info!(
+            fault = rule.name,
+            %at,
+            action = action.name(),
+            uid = passing.uid,
+            access = passing.access,
+            cmd = passing.cmd.map(Cmd::name),
+            "fault"
+        );
+        Some(Hit {
+            name: rule.name.clone(),
+            action,
+        })
+    }
+}
+
+/// A rule in force. To drop this ends it.
+#[must_use = "the fault ends when this is dropped"]
+pub struct FaultGuard {
+    faults: Arc<Faults>,
+    rule: Arc<Rule>,
+    is_kept: bool,
+}
+
+impl FaultGuard {
+    /// How often it has fired.
+    pub fn hits(&self) -> u64 {
+        self.rule.hits.load(Ordering::Relaxed)
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.rule.name
+    }
+
+    /// Lets it stay in force, until it is removed by its name.
+    pub fn keep(mut self) {
+        self.is_kept = true;
+    }
+}
+
+impl Drop for FaultGuard {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            self.faults.remove(&self.rule.name);
+        }
+    }
+}
+
+impl fmt::Debug for FaultGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FaultGuard")
+            .field("name", &self.rule.name)
+            .field("hits", &self.hits())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::lab::Switches;
+    use crate::proto::Code;
+
+    fn faults(seed: u64) -> (Arc<Faults>, Arc<Switches>, ManualClock) {
+        let (switches, clock) = (Arc::new(Switches::default()), ManualClock::default());
+        let shared = Arc::new(clock.clone());
+        let faults = Faults::new(Arc::clone(&switches), shared, seed);
+        (Arc::new(faults), switches, clock)
+    }
+
+    const REPLY: Passing<'static> = Passing {
+        uid: Some(7),
+        access: Some("access-1"),
+        cmd: Some(Cmd::SendP2PMsg),
+    };
+
+    /// Which of ten that pass are hit.
+    fn fired(faults: &Faults) -> Vec<usize> {
+        let fires = |_: &usize| faults.at(Site::AccessReply, &REPLY).is_some();
+        (1..=10).filter(fires).collect()
+    }
+
+    #[test]
+    fn a_rule_takes_what_it_names_and_nothing_else() {
+        let (faults, ..) = faults(0);
+        let fault = Fault::at(Site::AccessReply)
+            .cmd(Cmd::SendP2PMsg)
+            .uid(7)
+            .access("access-1");
+        let guard = faults.inject(fault).unwrap();
+        let others = [
+            (Site::Notify, REPLY),
+            (
+                Site::AccessReply,
+                Passing {
+                    uid: Some(8),
+                    ..REPLY
+                },
+            ),
+            (Site::AccessReply, Passing { uid: None, ..REPLY }),
+            (
+                Site::AccessReply,
+                Passing {
+                    cmd: Some(Cmd::Ping),
+                    ..REPLY
+                },
+            ),
+            (
+                Site::AccessReply,
+                Passing {
+                    access: Some("access-2"),
+                    ..REPLY
+                },
+            ),
+        ];
+        for (site, passing) in others {
+            assert_eq!(faults.at(site, &passing), None);
+        }
+        assert_eq!(guard.hits(), 0);
+        let hit = faults.at(Site::AccessReply, &REPLY).unwrap();
+        assert_eq!((hit.action, guard.hits()), (Action::Drop, 1));
+    }
+
+    #[test]
+    fn it_fires_after_so_many_and_so_often() {
+        let (faults, ..) = faults(0);
+        let at = || Fault::at(Site::AccessReply);
+        for (fault, expected) in [
+            (at(), (1..=10).collect()),
+            (at().after(7), vec![8, 9, 10]),
+            (at().times(2), vec![1, 2]),
+            (at().after(3).times(2), vec![4, 5]),
+            (at().nth(6), vec![6]),
+        ] {
+            let guard = faults.inject(fault).unwrap();
+            assert_eq!(fired(&faults), expected);
+            assert_eq!(guard.hits(), expected.len() as u64);
+        }
+    }
+
+    #[test]
+    fn chance_is_the_seeds_and_the_names_alone() {
+        let by_chance = |seed, name: &str| {
+            let (faults, ..) = faults(seed);
+            let fault = Fault::at(Site::AccessReply).named(name).probability(0.5);
+            let _guard = faults.inject(fault).unwrap();
+            (0..6).flat_map(|_| fired(&faults)).collect::<Vec<_>>()
+        };
+        let one = by_chance(42, "one");
+        assert!(!one.is_empty() && one.len() < 60);
+        assert_eq!(by_chance(42, "one"), one);
+        assert_ne!(by_chance(42, "two"), one);
+        assert_ne!(by_chance(43, "one"), one);
+    }
+
+    #[test]
+    fn jitter_stays_within_its_bounds() {
+        let (faults, ..) = faults(1);
+        let (by, jitter) = (Duration::from_secs(1), Duration::from_secs(2));
+        let _guard = faults
+            .inject(Fault::at(Site::AccessReply).jitter(by, jitter))
+            .unwrap();
+        let delays: Vec<Duration> = (0..50)
+            .filter_map(|_| match faults.at(Site::AccessReply, &REPLY)?.action {
+                Action::Delay { by, .. } => Some(by),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(delays.len(), 50);
+        assert!(
+            delays
+                .iter()
+                .all(|&delay| delay >= by && delay <= by + jitter)
+        );
+        assert!(delays.iter().any(|&delay| delay != delays[0]));
+    }
+
+    #[tokio::test]
+    async fn it_lasts_as_long_as_it_is_to() {
+        let (faults, _, clock) = faults(0);
+        let fault = Fault::at(Site::AccessReply).lasting(Duration::from_secs(5));
+        let _guard = faults.inject(fault).unwrap();
+        clock.advance(Duration::from_millis(4_999)).await;
+        assert!(faults.at(Site::AccessReply, &REPLY).is_some());
+        clock.advance(Duration::from_millis(1)).await;
+        assert!(faults.at(Site::AccessReply, &REPLY).is_none());
+    }
+
+    #[test]
+    fn of_several_the_first_that_fires_counts() {
+        let (faults, ..) = faults(0);
+        let first = faults
+            .inject(Fault::at(Site::AccessReply).times(1).duplicate())
+            .unwrap();
+        let second = faults.inject(Fault::at(Site::AccessReply)).unwrap();
+        assert_eq!(fired(&faults).len(), 10);
+        assert_eq!((first.hits(), second.hits()), (1, 9));
+    }
+
+    #[test]
+    fn only_the_sites_of_rules_in_force_are_watched() {
+        let (faults, switches, _) = faults(0);
+        let watched = || Site::ALL.map(|site| switches.watches([site]));
+        assert_eq!(watched(), [false; 10]);
+        let guard = faults.inject(Fault::at(Site::Notify).named("n")).unwrap();
+        faults
+            .inject(Fault::at(Site::StoreWrite).named("s"))
+            .unwrap()
+            .keep();
+        let now = [Site::Notify, Site::StoreWrite];
+        assert_eq!(watched(), Site::ALL.map(|site| now.contains(&site)));
+        drop(guard);
+        assert_eq!(watched(), Site::ALL.map(|site| site == Site::StoreWrite));
+        assert!(faults.remove("s") && !faults.remove("s"));
+        assert_eq!(watched(), [false; 10]);
+    }
+
+    #[test]
+    fn a_name_stands_for_one_rule() {
+        let (faults, ..) = faults(0);
+        let fault = || Fault::at(Site::Notify).named("n");
+        let guard = faults.inject(fault()).unwrap();
+        let taken = Err(FaultError::NameTaken("n".into()));
+        assert_eq!(faults.inject(fault()).map(drop), taken);
+        assert_eq!(faults.list().len(), 1);
+        drop(guard);
+        faults.inject(fault()).unwrap().keep();
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let (faults, ..) = faults(0);
+        let refused = |fault: Fault| faults.inject(fault).map(drop).unwrap_err().to_string();
+        let there = refused(Fault::at(Site::IdgenNext));
+        assert_eq!(there, "drop can't be at idgen.next: duplicate, stale");
+        let chance = refused(Fault::at(Site::Notify).probability(1.5));
+        assert_eq!(chance, "a probability of 1.5 is not between 0 and 1");
+        for (fault, why) in [
+            (
+                Fault::at(Site::Notify).times(0),
+                "times must be more than 0",
+            ),
+            (
+                Fault::at(Site::Notify).slice(0),
+                "slice must be more than 0",
+            ),
+            (
+                Fault::at(Site::StoreWrite).cmd(Cmd::Ping),
+                "cmd means nothing with store.write",
+            ),
+            (
+                Fault::at(Site::AccessAccept).uid(1),
+                "uid means nothing with access.accept",
+            ),
+            (
+                Fault::at(Site::StoreRead)
+                    .access("a")
+                    .error(Code::ServerError),
+                "access means nothing with store.read",
+            ),
+        ] {
+            assert_eq!(refused(fault), why);
+        }
+        assert!(faults.list().is_empty());
+    }
+}
