@@ -12,6 +12,7 @@ use rand::{RngExt, SeedableRng};
 use crate::clock::Ticks;
 use crate::command::{Command, Place};
 use crate::config::Strategy;
+use crate::lab::Lab;
 use crate::proto::{Code, Reply};
 use crate::registry::{Record, Registry};
 use crate::session::{Frame, Handler, Turn};
@@ -28,6 +29,7 @@ pub struct Directory {
     registry: Arc<dyn Registry>,
     strategy: Strategy,
     list: RwLock<Arc<[Listed]>>,
+    lab: Arc<Lab>,
     /// How many were handed out, for taking turns.
     turn: AtomicUsize,
 }
@@ -65,12 +67,13 @@ impl Answer {
 
 impl Directory {
     /// A directory whose list is empty until the first [`refresh`](Self::refresh).
-    pub fn new(registry: Arc<dyn Registry>, strategy: Strategy) -> Self {
+    pub fn new(registry: Arc<dyn Registry>, strategy: Strategy, lab: Arc<Lab>) -> Self {
         let list = RwLock::new(Arc::default());
         Directory {
             registry,
             strategy,
             list,
+            lab,
             turn: AtomicUsize::new(0),
         }
     }
@@ -78,6 +81,8 @@ impl Directory {
     /// Reads the list from the registry.
     pub async fn refresh(&self) {
         let records = self.registry.list().await;
+        let addresses: Vec<String> = records.iter().map(|record| record.addr.clone()).collect();
+        self.lab.listed(&addresses);
         let old = Arc::clone(&self.list.read());
         let listed = |record: Record| {
             let same = |old: &&Listed| {

@@ -44,7 +44,21 @@ impl Snowflake {
         let last = self
             .last
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |l| Some(step(l)));
-        let stamp = step(last.unwrap_or_else(|last| last));
+        self.id(step(last.unwrap_or_else(|last| last)))
+    }
+
+    /// The last id once more: for a fault.
+    pub fn last_id(&self) -> i64 {
+        self.id(self.last.load(Ordering::Relaxed))
+    }
+
+    /// An id of an hour before the last one, as if the clock had been set back: for a fault.
+    pub fn stale_id(&self) -> i64 {
+        let last = self.last.load(Ordering::Relaxed);
+        self.id(last.saturating_sub(3_600_000 << SERIAL_BITS))
+    }
+
+    fn id(&self, stamp: u64) -> i64 {
         let time = (stamp >> SERIAL_BITS) & TIME_MASK;
         let serial = stamp & ((1 << SERIAL_BITS) - 1);
         let id = (time << (MACHINE_BITS + SERIAL_BITS)) | (self.machine << SERIAL_BITS) | serial;

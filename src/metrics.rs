@@ -115,6 +115,13 @@ impl Metrics {
             .map(|(counters, (frames, bytes))| (counters, frames, bytes))
     }
 
+    /// How many frames came and went.
+    pub fn frames(&self) -> u64 {
+        let counted = self.read();
+        let both = |(_, counted): &(Option<Cmd>, Counted)| counted.frames_in + counted.frames_out;
+        counted.iter().map(both).sum()
+    }
+
     /// What was counted so far: for each command, and for frames of none.
     pub fn read(&self) -> Vec<(Option<Cmd>, Counted)> {
         let commands = Cmd::ALL.into_iter().map(Some).chain([None]);

@@ -109,7 +109,7 @@ impl Handler for AccessHandler {
             return;
         }
         let batch = std::mem::take(&mut turn.open.batch);
-        let settled = self.services.settle(batch).await;
+        let settled = self.services.settle(turn.session().uid(), batch).await;
         for answer in &settled.answers {
             turn.reply(answer);
         }

@@ -13,11 +13,12 @@ use tokio::net::TcpListener;
 
 use crate::clock::{Clock, Ticks};
 use crate::config::{Config, Host};
+use crate::lab::Lab;
 use crate::listener::{Admission, serve_sessions};
 use crate::metrics::Metrics;
 use crate::registry::{Lease, Record, Registry};
 use crate::service::Services;
-use crate::session::{Deadlines, Manager, Server, SessionIds};
+use crate::session::{Deadlines, Manager, Server, SessionIds, Tap};
 
 /// A running access server.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub struct Shared {
     pub admission: Admission,
     /// What counts their frames.
     pub metrics: Arc<Metrics>,
+    /// What can fail, and what is recorded.
+    pub lab: Arc<Lab>,
 }
 
 impl AccessServer {
@@ -73,6 +76,7 @@ impl AccessServer {
             manager: Arc::clone(&manager),
             frame_limit: config.limits.frame_before_login,
             metrics: Arc::clone(&shared.metrics),
+            tap: Tap::access(Arc::clone(&shared.lab), name),
             handler: AccessHandler::new(Arc::clone(&shared.services)),
         };
         serve_sessions(listener, shared.admission.clone(), server);

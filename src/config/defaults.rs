@@ -4,9 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{
-    AccessServer, AccessServers, Auth, Gateway, Http, Idgen, Limits, PUBLIC_SALT, Registry,
-    SecondLogin, Session, Shutdown, Store, Strategy, SyncMode,
+    AccessServer, AccessServers, Auth, Gateway, Http, Idgen, Journal, Limits, PUBLIC_SALT,
+    Registry, SecondLogin, Session, Shutdown, Store, Strategy, SyncMode,
 };
+use crate::lab::Capture;
 
 const fn local(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
@@ -23,6 +24,16 @@ impl Default for Gateway {
             strategy: Strategy::Random,
             refresh: seconds(5),
             idle: seconds(600),
+        }
+    }
+}
+
+impl Default for Journal {
+    fn default() -> Self {
+        Journal {
+            capture: Capture::Auto,
+            events: 65_536,
+            bytes: 32 << 20,
         }
     }
 }

@@ -18,6 +18,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Clock, ManualClock, RealClock};
+use crate::lab::{Bounds, Capture, Fault};
 
 /// The imd.toml that `imd` is shipped with; it has every key with its default.
 pub const SHIPPED: &str = include_str!("../../imd.toml");
@@ -30,6 +31,8 @@ pub const PUBLIC_SALT: &str = "!0h#?123(ABM";
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// What the lab's choices by chance are made from, together with a fault's name.
+    pub seed: u64,
     /// `[gateway]`
     pub gateway: Gateway,
     /// `[[access]]`, one table for each access server.
@@ -50,6 +53,11 @@ pub struct Config {
     pub idgen: Idgen,
     /// `[shutdown]`
     pub shutdown: Shutdown,
+    /// `[journal]`
+    pub journal: Journal,
+    /// `[[fault]]`, one table for each fault that is in force from the start.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fault: Vec<Fault>,
     /// Which clock; only a program that embeds `imd` can choose.
     #[serde(skip)]
     pub clock: ClockKind,
@@ -267,6 +275,28 @@ pub struct Shutdown {
     pub grace: Duration,
 }
 
+/// `[journal]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Journal {
+    /// When frames are recorded.
+    pub capture: Capture,
+    /// So many events are kept, the newest.
+    pub events: usize,
+    /// Bytes that they may take, roughly.
+    pub bytes: usize,
+}
+
+impl Journal {
+    /// What it may hold.
+    pub fn bounds(&self) -> Bounds {
+        Bounds {
+            events: self.events,
+            bytes: self.bytes,
+        }
+    }
+}
+
 /// Which clock an `imd` runs on.
 #[derive(Debug, Clone, Default)]
 pub enum ClockKind {
@@ -294,11 +324,19 @@ impl ClockKind {
 }
 
 impl Config {
-    /// The defaults on free ports of the loopback interface, with the memory store: for tests.
+    /// The defaults on free ports of the loopback interface, with the memory store and everything recorded: for tests.
     pub fn ephemeral() -> Self {
         let mut config = Config::default();
         config.any_port();
+        config.journal.capture = Capture::Always;
         config
+    }
+
+    /// What the lab's choices by chance are made from. It does not fix in which order threads and sockets are served.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
     }
 
     /// Moves time to a [`ManualClock`], which `Imd::clock` advances.

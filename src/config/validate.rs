@@ -33,6 +33,7 @@ impl Config {
         self.check_limits()?;
         self.check_listeners()?;
         self.check_store()?;
+        self.check_faults()?;
         ensure(
             self.registry.heartbeat < self.registry.lease,
             "registry.heartbeat",
@@ -46,6 +47,22 @@ impl Config {
         ensure(self.idgen.machine <= MAX_MACHINE, "idgen.machine", || {
             format!("{} is more than {MAX_MACHINE}", self.idgen.machine)
         })
+    }
+
+    fn check_faults(&self) -> Result<(), Invalid> {
+        let mut names = HashSet::new();
+        for fault in &self.fault {
+            let wrong = fault.check().err();
+            ensure(wrong.is_none(), "fault", || {
+                wrong.map(|error| error.to_string()).unwrap_or_default()
+            })?;
+            let is_new = fault.name().is_none_or(|name| names.insert(name));
+            ensure(is_new, "fault.name", || {
+                let name = fault.name().unwrap_or_default();
+                format!("{name:?} stands for two faults")
+            })?;
+        }
+        Ok(())
     }
 
     fn check_durations(&self) -> Result<(), Invalid> {

@@ -2,6 +2,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::config::ConfigError;
+use crate::lab::FaultError;
 use crate::store::{OpenError, StoreFailed};
 
 /// Why an `imd` did not start. Its text says what to do.
@@ -31,6 +32,9 @@ pub enum StartError {
     /// A listener was lost right after it was bound, or no thread could be had.
     #[error("the system refuses: {0}")]
     System(#[from] io::Error),
+    /// A fault of the config can't be.
+    #[error(transparent)]
+    Fault(#[from] FaultError),
     /// The store's folder can't be used.
     #[error(transparent)]
     Folder(#[from] OpenError),

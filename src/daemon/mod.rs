@@ -3,11 +3,13 @@
 mod addresses;
 mod cleaning;
 mod error;
+mod lab;
 mod report;
 mod runtime;
 
 pub use addresses::{AccessAddress, Addresses, dialable};
 pub use error::StartError;
+pub use lab::NotSeen;
 pub use report::Report;
 pub use runtime::runtime;
 
@@ -26,11 +28,12 @@ use crate::clock::Clock;
 use crate::config::{self, Config, Host};
 use crate::gateway::{Directory, GatewayHandler};
 use crate::http;
+use crate::lab::Lab;
 use crate::listener::{Admission, bind, serve_sessions};
 use crate::metrics::Metrics;
 use crate::registry::{MemoryRegistry, Registry};
 use crate::service::Services;
-use crate::session::{CloseReason, Deadlines, Manager, Server, SessionIds};
+use crate::session::{CloseReason, Deadlines, Manager, Server, SessionIds, Tap};
 use crate::shutdown::Shutdown;
 use crate::store::{DurableStore, MemoryStore, Retention, Store, StoreFailed};
 
@@ -50,6 +53,7 @@ pub struct Imd {
     registry: Arc<dyn Registry>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+    lab: Arc<Lab>,
     grace: Duration,
 }
 
@@ -111,7 +115,17 @@ impl Imd {
         let listeners = Listeners::bind(&config)?;
         let clock = config.clock.build();
         let registry: Arc<dyn Registry> = Arc::new(MemoryRegistry::new(Arc::clone(&clock)));
-        let services = Arc::new(Services::new(&config, store, Arc::clone(&clock)).await?);
+        let lab = Lab::new(
+            Arc::clone(&clock),
+            config.seed,
+            config.journal.capture,
+            config.journal.bounds(),
+        );
+        for fault in &config.fault {
+            lab.faults().inject(fault.clone())?.keep();
+        }
+        let services = Services::new(&config, store, Arc::clone(&clock), Arc::clone(&lab)).await?;
+        let services = Arc::new(services);
         let shared = Shared {
             services: Arc::clone(&services),
             registry: Arc::clone(&registry),
@@ -119,6 +133,7 @@ impl Imd {
             ids: SessionIds::default(),
             admission: admission.clone(),
             metrics: Arc::default(),
+            lab,
         };
 
         let mut access = Vec::new();
@@ -157,6 +172,7 @@ impl Imd {
             registry,
             clock,
             metrics: shared.metrics,
+            lab: shared.lab,
             grace: config.shutdown.grace,
         };
         if !Retention::from(&config.store).is_off() {
@@ -340,7 +356,11 @@ async fn start_gateway(listener: TcpListener, config: &Config, shared: &Shared) 
         config.limits.outbound,
     );
     let registry = Arc::clone(&shared.registry);
-    let directory = Arc::new(Directory::new(registry, config.gateway.strategy));
+    let directory = Arc::new(Directory::new(
+        registry,
+        config.gateway.strategy,
+        Arc::clone(&shared.lab),
+    ));
     directory.refresh().await;
     let ticks = shared.clock.ticks(config.gateway.refresh);
     let shutdown = manager.shutdown();
@@ -349,6 +369,7 @@ async fn start_gateway(listener: TcpListener, config: &Config, shared: &Shared) 
         manager: Arc::clone(&manager),
         frame_limit: config.limits.frame_before_login,
         metrics: Arc::clone(&shared.metrics),
+        tap: Tap::gateway(Arc::clone(&shared.lab)),
         handler: GatewayHandler::new(directory),
     };
     serve_sessions(listener, shared.admission.clone(), server);

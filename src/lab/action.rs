@@ -37,6 +37,21 @@ pub enum Action {
 }
 
 impl Action {
+    /// What a timer for it ticks by, if it takes time.
+    pub(super) fn every(&self) -> Option<Duration> {
+        match *self {
+            Action::Delay { by, .. } => (!by.is_zero()).then_some(by),
+            Action::Throttle(rate) => Some(Duration::from_secs(1) / pieces(rate)),
+            _ => None,
+        }
+    }
+
+    /// How many bytes of what is throttled leave at a time.
+    pub fn piece(rate: u64) -> usize {
+        let piece = rate / u64::from(pieces(rate));
+        usize::try_from(piece).unwrap_or(usize::MAX)
+    }
+
     /// What it is called outside Rust.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -54,4 +69,9 @@ impl Action {
             Action::Gap => "gap",
         }
     }
+}
+
+/// In so many pieces a second it leaves: ten, or one for each byte.
+fn pieces(rate: u64) -> u32 {
+    u32::try_from(rate.clamp(1, 10)).unwrap_or(10)
 }

@@ -98,6 +98,11 @@ impl Fault {
         self
     }
 
+    /// What it was called, if it was.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
     /// Only for this user: whose session it is, or whose store is asked.
     #[must_use]
     pub fn uid(mut self, uid: i64) -> Fault {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{Action, Fault, FaultError, Site, Switches};
-use crate::clock::Clock;
+use crate::clock::{Clock, Ticks};
 use crate::proto::Cmd;
 
 /// The rules that are in force.
@@ -53,12 +53,14 @@ struct State {
 }
 
 /// What a rule does to what has passed.
-#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hit {
     /// The rule's name.
     pub name: String,
     /// What it does; a delay is without jitter, as it was chosen.
     pub action: Action,
+    /// What a delay waits for once, and what is throttled for each of its pieces. It runs from now: who has seen the hit
+    /// can move the clock.
+    pub timer: Option<Box<dyn Ticks>>,
 }
 
 /// A rule as it is listed.
@@ -201,6 +203,7 @@ impl Faults {
         );
         Some(Hit {
             name: rule.name.clone(),
+            timer: action.every().map(|every| self.clock.ticks(every)),
             action,
         })
     }
@@ -308,7 +311,7 @@ mod tests {
             ),
         ];
         for (site, passing) in others {
-            assert_eq!(faults.at(site, &passing), None);
+            assert!(faults.at(site, &passing).is_none());
         }
         assert_eq!(guard.hits(), 0);
         let hit = faults.at(Site::AccessReply, &REPLY).unwrap();

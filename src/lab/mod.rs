@@ -28,7 +28,8 @@ pub use journal::{Bounds, Capture, Event, Frames, Journal, Mark, Reader, Record,
 pub use site::{Direction, Site};
 
 use std::sync::Arc;
-use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::clock::Clock;
 use switches::Switches;
@@ -39,7 +40,14 @@ pub struct Lab {
     switches: Arc<Switches>,
     faults: Arc<Faults>,
     journal: Arc<Journal>,
-    clock: Arc<dyn Clock>,
+    addresses: Mutex<Addresses>,
+}
+
+/// What the gateway has on its list, and what was on it.
+#[derive(Debug, Default)]
+struct Addresses {
+    listed: Vec<String>,
+    gone: Option<String>,
 }
 
 impl Lab {
@@ -47,13 +55,24 @@ impl Lab {
     pub fn new(clock: Arc<dyn Clock>, seed: u64, capture: Capture, bounds: Bounds) -> Arc<Lab> {
         let switches = Arc::new(Switches::default());
         let faults = Faults::new(Arc::clone(&switches), Arc::clone(&clock), seed);
-        let journal = Journal::new(Arc::clone(&switches), Arc::clone(&clock), capture, bounds);
+        let journal = Journal::new(Arc::clone(&switches), clock, capture, bounds);
         Arc::new(Lab {
             switches,
             faults: Arc::new(faults),
             journal: Arc::new(journal),
-            clock,
+            addresses: Mutex::default(),
         })
+    }
+
+    /// One that is not used.
+    #[cfg(test)]
+    pub fn idle() -> Arc<Lab> {
+        let bounds = Bounds {
+            events: 0,
+            bytes: 0,
+        };
+        let clock = Arc::new(crate::clock::ManualClock::default());
+        Lab::new(clock, 0, Capture::Off, bounds)
     }
 
     /// The rules.
@@ -64,6 +83,27 @@ impl Lab {
     /// What has passed.
     pub fn journal(&self) -> &Arc<Journal> {
         &self.journal
+    }
+
+    /// Whether there are no rules and nothing is recorded. One relaxed load.
+    #[inline]
+    pub fn is_quiet(&self) -> bool {
+        self.switches.are_off()
+    }
+
+    /// The gateway's list has changed: for faults that give out what is on it no longer.
+    pub fn listed(&self, now: &[String]) {
+        let mut addresses = self.addresses.lock();
+        let known = std::mem::replace(&mut addresses.listed, now.to_vec());
+        let gone = known.into_iter().rfind(|addr| !now.contains(addr));
+        if gone.is_some() {
+            addresses.gone = gone;
+        }
+    }
+
+    /// The address that went off the gateway's list last, if one ever did.
+    pub fn gone_address(&self) -> Option<String> {
+        self.addresses.lock().gone.clone()
     }
 
     /// Whether there is a rule for one of these sites. One relaxed load.
@@ -78,27 +118,34 @@ impl Lab {
         self.switches.records()
     }
 
-    /// What happens to what passes a site: mostly nothing. Who asks has asked [`watches`](Self::watches) before.
+    /// What happens to what passes a site: mostly nothing. Who asks has asked [`watches`](Self::watches) before, and
+    /// records it.
     pub fn hit(&self, at: Site, passing: &Passing<'_>) -> Option<Hit> {
         self.faults.at(at, passing)
     }
 
-    /// The same, after the wait that a [`Action::Delay`] asks for: what is left to do.
-    pub async fn pass(&self, at: Site, passing: &Passing<'_>) -> Option<Hit> {
+    /// The same where no frame passes, recorded.
+    pub fn meet(&self, at: Site, passing: &Passing<'_>) -> Option<Hit> {
         let hit = self.hit(at, passing)?;
-        match hit.action {
-            Action::Delay { by, .. } => {
-                self.sleep(by).await;
-                None
-            }
-            _ => Some(hit),
+        if self.records() {
+            self.journal.push(Record {
+                what: What::Fault(hit.name.clone(), hit.action.name()),
+                server: &passing.access.unwrap_or(at.name()).into(),
+                session: None,
+                uid: passing.uid,
+                cmd: None,
+                frame: &[],
+            });
         }
+        Some(hit)
     }
 
-    /// Waits by `imd`'s clock.
-    pub async fn sleep(&self, time: Duration) {
-        if !time.is_zero() {
-            self.clock.ticks(time).tick().await;
+    /// The same after the wait that a delay asks for: what is left to be done.
+    pub async fn pass(&self, at: Site, passing: &Passing<'_>) -> Option<Action> {
+        let hit = self.meet(at, passing)?;
+        if let Some(mut timer) = hit.timer {
+            timer.tick().await;
         }
+        Some(hit.action)
     }
 }

@@ -10,6 +10,12 @@ pub struct Switches(AtomicU32);
 const RECORDS: u32 = 1 << 31;
 
 impl Switches {
+    /// Whether there is neither a rule nor a record.
+    #[inline]
+    pub fn are_off(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+
     /// Whether one of these sites has a rule.
     #[inline]
     pub fn watches<const N: usize>(&self, sites: [Site; N]) -> bool {

@@ -143,6 +143,42 @@ impl Reply {
     }
 }
 
+impl Reply {
+    /// The reply of a command, from its message.
+    pub fn decode(cmd: Cmd, message: &[u8]) -> Option<Reply> {
+        let reply = match cmd {
+            Cmd::Login | Cmd::Ping | Cmd::ErrServer => Error::decode(message).map(Reply::Error),
+            Cmd::ReqAccessServer => {
+                ResSelectAccessServerForClient::decode(message).map(Reply::SelectAccess)
+            }
+            Cmd::SendP2PMsg => ResSendP2pMsg::decode(message).map(Reply::P2p),
+            Cmd::AcceptP2PMsgAck => ResAcceptP2pMsgAck::decode(message).map(Reply::Ack),
+            Cmd::SendGroupMsg => ResSendGroupMsg::decode(message).map(Reply::Group),
+            Cmd::SyncMsg => ResSyncMsg::decode(message).map(Reply::Sync),
+            Cmd::Logout => ResLogout::decode(message).map(Reply::Logout),
+            Cmd::Notify => return None,
+        };
+        reply.ok()
+    }
+
+    /// The refusal that stands for this answer: a page without entries, that moves no reader; no address.
+    #[must_use]
+    pub fn refused(mut self, code: Code) -> Reply {
+        match &mut self {
+            Reply::Sync(page) => {
+                if let Some(first) = page.msgs.first() {
+                    page.current_id = first.increment_id - 1;
+                }
+                page.msgs.clear();
+                page.total_id = 0;
+            }
+            Reply::SelectAccess(reply) => reply.addr.clear(),
+            _ => {}
+        }
+        self.with(code, code.text())
+    }
+}
+
 fn echo(msg_id: &str) -> String {
     if msg_id.len() > ECHO_MAX {
         String::new()

@@ -1,5 +1,6 @@
 use super::Services;
 use super::password::HashingFailed;
+use crate::lab::{Action, Site};
 use crate::store::{Rejected, StoreFailed, User, Write};
 
 /// Why a user could not be registered.
@@ -92,6 +93,11 @@ impl Services {
         &self,
         write: Write,
     ) -> Result<Result<(), Rejected>, StoreFailed> {
+        match self.meet(Site::StoreWrite, None).await {
+            Some(Action::Error(code)) => return Err(StoreFailed(code.text().into())),
+            Some(Action::Drop) => return Ok(Ok(())),
+            _ => {}
+        }
         let committed = self.store.commit(vec![write]).await?;
         let result = committed.results.into_iter().next();
         result.ok_or_else(|| StoreFailed("a write was left unanswered".into()))

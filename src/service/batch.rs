@@ -5,6 +5,7 @@ use bytes::BytesMut;
 
 use super::{Refusal, Services};
 use crate::clock::Clock;
+use crate::lab::{Action, Site};
 use crate::proto::fields::Fields;
 use crate::proto::{Cmd, Code, Payload, Reply};
 use crate::store::{Committed, Kind, Level, Message, Write};
@@ -140,7 +141,7 @@ impl Payload for Answer {
 
 impl Services {
     /// Stores what a batch has to store, as one commit, and says how to answer.
-    pub async fn settle(&self, batch: Batch) -> Settled {
+    pub async fn settle(&self, uid: Option<i64>, batch: Batch) -> Settled {
         let Batch {
             mut answers, read, ..
         } = batch;
@@ -152,13 +153,18 @@ impl Services {
         }
         // Last, so that the results are those of the answers.
         writes.extend(read);
-        let (mut results, grown, failed) = match self.store.commit(writes).await {
+        let committed = match self.meet(Site::StoreWrite, uid).await {
+            Some(Action::Error(code)) => Err(Refusal::plain(code)),
+            // They are told that it is stored, and it is not.
+            Some(Action::Drop) => Ok(Committed {
+                results: vec![Ok(()); writes.len()],
+                grown: Vec::new(),
+            }),
+            _ => self.store.commit(writes).await.map_err(Refusal::from),
+        };
+        let (mut results, grown, failed) = match committed {
             Ok(Committed { results, grown }) => (results.into_iter(), grown, None),
-            Err(failed) => (
-                Vec::new().into_iter(),
-                Vec::new(),
-                Some(Refusal::from(failed)),
-            ),
+            Err(failed) => (Vec::new().into_iter(), Vec::new(), Some(failed)),
         };
         for answer in &mut answers {
             let Answer::WhenStored(entrusted) = answer else {

@@ -29,7 +29,7 @@ impl Services {
     /// [`GroupError`]
     pub async fn create_group(&self, owner: i64, name: String) -> Result<i64, GroupError> {
         self.check_member(owner).await?;
-        let group = self.ids.next_id();
+        let group = self.next_id(owner);
         let made_at = self.clock.unix_ms();
         self.store_one(Write::CreateGroup {
             group,

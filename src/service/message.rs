@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use super::{Answer, Batch, Entrusted, Refusal, Services};
 use crate::codec::MAX_FRAME;
 use crate::command::Sending;
+use crate::lab::{Action, Site};
 use crate::proto::fields::Fields;
 use crate::proto::{Cmd, Payload, Reply, ReqSyncMsg};
 use crate::store::{Kind, Message, Page, PageLimit, StoreFailed};
@@ -124,9 +125,24 @@ impl Services {
     ///
     /// The refusal.
     pub async fn sync(&self, uid: i64, request: &ReqSyncMsg) -> Result<Synced, Reply> {
-        let page = self.page(uid, request).await;
-        page.map(|page| Synced { uid, page })
-            .map_err(|error| Refusal::from(error).into_reply(Reply::sync(request)))
+        let met = self.meet(Site::StoreRead, Some(uid)).await;
+        let page = match met {
+            Some(Action::Error(code)) => Err(Refusal::plain(code)),
+            _ => self.page(uid, request).await.map_err(Refusal::from),
+        };
+        let mut page = page.map_err(|refusal| refusal.into_reply(Reply::sync(request)))?;
+        match met {
+            // As it was before anything of this came.
+            Some(Action::Stale) => {
+                let before = page.entries.first().map(|first| first.version - 1);
+                page.current = before.unwrap_or(page.current);
+                page.total = page.current;
+                page.entries.clear();
+            }
+            Some(Action::Gap) if !page.entries.is_empty() => drop(page.entries.remove(0)),
+            _ => {}
+        }
+        Ok(Synced { uid, page })
     }
 
     async fn page(&self, uid: i64, request: &ReqSyncMsg) -> Result<Page, MessageError> {
@@ -173,7 +189,7 @@ impl Services {
     ) {
         let mut msg_id = Cow::Borrowed(&*sending.msg_id);
         if msg_id.is_empty() {
-            msg_id = self.ids.next_id().to_string().into();
+            msg_id = self.next_id(source).to_string().into();
         }
         let sent_at = batch.sent_at(&*self.clock);
         let message = Message::new(kind, source, group, &msg_id, &sending.text, sent_at);

@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::clock::Clock;
 use crate::config::{Config, Limits};
 use crate::idgen::Snowflake;
+use crate::lab::{Action, Lab, Passing, Site};
 use crate::notify::Presence;
 use crate::store::{Store, StoreFailed};
 
@@ -34,6 +35,7 @@ pub struct Services {
     presence: Arc<Presence>,
     ids: Snowflake,
     clock: Arc<dyn Clock>,
+    lab: Arc<Lab>,
     tokens: Tokens,
     passwords: password::Passwords,
     limits: Limits,
@@ -52,6 +54,7 @@ impl Services {
         config: &Config,
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
+        lab: Arc<Lab>,
     ) -> Result<Self, StoreFailed> {
         let session = &config.session;
         let presence = Presence::new(Arc::clone(&clock), session.presence, session.second_login);
@@ -67,6 +70,7 @@ impl Services {
             refused: AtomicU64::new(0),
             store,
             clock,
+            lab,
         })
     }
 
@@ -88,6 +92,35 @@ impl Services {
     /// How many messages were refused.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// What a fault does at a site that frames do not pass, after the wait that it may ask for; mostly nothing.
+    async fn meet(&self, at: Site, uid: Option<i64>) -> Option<Action> {
+        if !self.lab.watches([at]) {
+            return None;
+        }
+        let passing = Passing {
+            uid,
+            ..Passing::default()
+        };
+        self.lab.pass(at, &passing).await
+    }
+
+    /// The next snowflake.
+    fn next_id(&self, uid: i64) -> i64 {
+        if !self.lab.watches([Site::IdgenNext]) {
+            return self.ids.next_id();
+        }
+        let passing = Passing {
+            uid: Some(uid),
+            ..Passing::default()
+        };
+        let hit = self.lab.meet(Site::IdgenNext, &passing);
+        match hit.map(|hit| hit.action) {
+            Some(Action::Duplicate) => self.ids.last_id(),
+            Some(Action::Stale) => self.ids.stale_id(),
+            _ => self.ids.next_id(),
+        }
     }
 
     /// Whether `uid` may take part: everyone, unless only registered users may.

@@ -23,6 +23,10 @@ pub enum CloseReason {
     SessionBlocked,
     /// A frame is longer than it may be before the login.
     FrameTooLong,
+    /// A fault has closed the connection.
+    Dropped,
+    /// A fault has reset the connection.
+    Reset,
     /// This server is stopping.
     Shutdown,
 }
@@ -41,6 +45,8 @@ impl CloseReason {
             CloseReason::WriteDeadline => "write_deadline",
             CloseReason::SessionBlocked => "session_blocked",
             CloseReason::FrameTooLong => "frame_too_long",
+            CloseReason::Dropped => "dropped",
+            CloseReason::Reset => "reset",
             CloseReason::Shutdown => "shutdown",
         }
     }
@@ -59,6 +65,11 @@ impl CloseReason {
             }
             _ => None,
         }
+    }
+
+    /// Whether the peer is to see a reset.
+    pub(super) const fn is_reset(self) -> bool {
+        matches!(self, CloseReason::Reset)
     }
 
     /// Whether the peer can't take another byte, so that the close needs no manners.

@@ -77,6 +77,11 @@ impl Timers {
         self.peers_turn.store(false, Ordering::Release);
     }
 
+    /// Whether everything is answered.
+    pub fn is_peers_turn(&self) -> bool {
+        self.peers_turn.load(Ordering::Acquire)
+    }
+
     /// Everything is answered: the peer's times run from now.
     pub fn peers_turn(&self, now: impl FnOnce() -> Duration) {
         if !self.peers_turn.load(Ordering::Acquire) {

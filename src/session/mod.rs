@@ -9,19 +9,21 @@ mod deadlines;
 pub mod manager;
 mod outbound;
 mod spare;
+mod tap;
 mod turn;
 
 pub use close::CloseReason;
 pub use connection::{Connection, Handler, Server};
 pub use deadlines::Deadlines;
 pub use manager::{Manager, SessionIds};
+pub use tap::Tap;
 pub use turn::{Frame, Turn};
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::task::Context;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -188,6 +190,11 @@ impl Session {
         callback(self);
     }
 
+    /// Whether everything that has come is answered, and nothing waits to be written.
+    pub fn is_at_rest(&self) -> bool {
+        self.timers.is_peers_turn() && self.outbound.lock().is_empty()
+    }
+
     /// Bytes that the socket has not taken, and what others have queued.
     pub fn queued(&self) -> usize {
         self.outbound.lock().len()
@@ -207,6 +214,16 @@ impl Session {
             none => *none = Some(cx.waker().clone()),
         }
         None
+    }
+
+    /// Resolves when the session is closed; its task is woken then.
+    fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut outbound = self.outbound.lock();
+        if self.close_reason().is_some() {
+            return Poll::Ready(());
+        }
+        outbound.task = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     /// Hands what others have queued to the session's task, which has written all that it had.

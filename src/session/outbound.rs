@@ -35,6 +35,11 @@ impl Outbound {
         self.frames.len() + self.unwritten
     }
 
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0 && self.notify.is_none()
+    }
+
     /// Whether there is something that the task should take. While it can't write, there is not.
     pub fn has_work(&self) -> bool {
         self.unwritten == 0 && (!self.frames.is_empty() || self.notify.is_some())

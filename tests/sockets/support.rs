@@ -73,8 +73,8 @@ pub async fn user(imd: &Imd, uid: i64) -> Wire {
 }
 
 pub struct Wire {
-    frames: FramedRead<OwnedReadHalf, FrameCodec>,
-    out: OwnedWriteHalf,
+    pub frames: FramedRead<OwnedReadHalf, FrameCodec>,
+    pub out: OwnedWriteHalf,
 }
 
 impl Wire {

@@ -2,6 +2,8 @@
 //!
 //! Every frame of every client passes through here, in `Connection::turn` and `Connection::write`.
 
+mod watched;
+
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -10,13 +12,15 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, BytesMut};
+use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
 use super::manager::Manager;
-use super::{CloseReason, Session, Turn, Work, spare};
+use super::{CloseReason, Session, Tap, Turn, Work, spare};
 use crate::codec::{self, MAX_FRAME, Split};
+use crate::lab::What;
 use crate::metrics::Metrics;
 use crate::proto::{Code, Reply};
 
@@ -50,6 +54,8 @@ pub struct Server<H> {
     pub frame_limit: usize,
     /// What counts them.
     pub metrics: Arc<Metrics>,
+    /// Where the lab touches them.
+    pub tap: Tap,
     /// What answers them.
     pub handler: H,
 }
@@ -70,6 +76,21 @@ struct Rest {
     unread: BytesMut,
     /// What the socket has not taken.
     unwritten: BytesMut,
+    /// A frame that a fault lets pass after the next one, each way.
+    held_request: BytesMut,
+    held_reply: BytesMut,
+    /// The peer is told nothing more.
+    is_mute: bool,
+}
+
+impl Rest {
+    /// Whether there is nothing in it but what was not written.
+    fn is_spent(&self) -> bool {
+        self.unread.is_empty()
+            && self.held_request.is_empty()
+            && self.held_reply.is_empty()
+            && !self.is_mute
+    }
 }
 
 enum Event {
@@ -99,6 +120,10 @@ impl<H: Handler> Connection<H> {
 
     /// Runs the session to its end.
     pub async fn run(mut self) {
+        self.server.tap.record(&self.session, What::Opened, &[]);
+        if self.server.tap.accepting_may_fail() {
+            Box::pin(self.accepted()).await;
+        }
         if self.serve().await.is_err() {
             self.session.close(CloseReason::Broken);
         }
@@ -113,7 +138,11 @@ impl<H: Handler> Connection<H> {
                 Event::Write => {
                     let unwritten = self.take_unwritten();
                     let counted = unwritten.len();
-                    self.write(unwritten, counted)?;
+                    if self.server.tap.writing_may_fail() {
+                        Box::pin(self.write_watched(unwritten, counted)).await?;
+                    } else {
+                        self.write(unwritten, counted)?;
+                    }
                     continue;
                 }
                 Event::Read(input) => input,
@@ -205,10 +234,14 @@ impl<H: Handler> Connection<H> {
         let whole = input.get(..*taken.as_ref().unwrap_or(&0));
         let metrics = &self.server.metrics;
         metrics.came(whole.unwrap_or_default(), begun.elapsed());
-        let written = taken.and_then(|taken| {
-            self.keep(input, taken);
-            self.write(turn.out, turn.counted)
-        });
+        let kept = taken.map(|taken| self.keep(input, taken));
+        if self.server.tap.writing_may_fail() {
+            // Answers that meet a fault may never be written: nobody else waits for them.
+            self.server.handler.answered(turn.open);
+            kept?;
+            return Box::pin(self.write_watched(turn.out, turn.counted)).await;
+        }
+        let written = kept.and_then(|()| self.write(turn.out, turn.counted));
         // Also when this connection is broken: what was stored for others is theirs.
         self.server.handler.answered(turn.open);
         written
@@ -222,7 +255,11 @@ impl<H: Handler> Connection<H> {
             match codec::split(rest, self.max_frame()) {
                 Ok(Split::Frame { message, taken }) => {
                     self.session.timers.our_turn();
-                    server.handler.frame(turn, message).await;
+                    if server.tap.is_quiet() {
+                        server.handler.frame(turn, message).await;
+                    } else {
+                        Box::pin(self.take(turn, message)).await?;
+                    }
                     rest = rest.get(taken..).unwrap_or_default();
                 }
                 Ok(Split::Needs(_)) => break,
@@ -270,7 +307,12 @@ impl<H: Handler> Connection<H> {
     /// Writes until the congestion is over or the session closes.
     async fn relieve(&mut self, turn: &mut Turn<H::Open>) -> io::Result<()> {
         loop {
-            self.write(std::mem::take(&mut turn.out), turn.counted)?;
+            let out = std::mem::take(&mut turn.out);
+            if self.server.tap.writing_may_fail() {
+                Box::pin(self.write_watched(out, turn.counted)).await?;
+            } else {
+                self.write(out, turn.counted)?;
+            }
             turn.out = self.take_unwritten();
             turn.counted = turn.out.len();
             if !self.is_congested(turn.out.len()) {
@@ -307,8 +349,7 @@ impl<H: Handler> Connection<H> {
             if out.is_empty() {
                 break;
             }
-            let metrics = &self.server.metrics;
-            metrics.went(out.get(counted..).unwrap_or_default());
+            self.went(out.get(counted..).unwrap_or_default());
             match self.stream.try_write(&out) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) if n == out.len() => {
@@ -333,14 +374,16 @@ impl<H: Handler> Connection<H> {
             }
         }
         spare::give(out);
-        if self
-            .rest
-            .as_ref()
-            .is_some_and(|rest| rest.unread.is_empty())
-        {
+        if self.rest.as_ref().is_some_and(|rest| rest.is_spent()) {
             self.rest = None;
         }
         Ok(())
+    }
+
+    /// Counts and records frames that are about to be written.
+    fn went(&self, frames: &[u8]) {
+        self.server.metrics.went(frames);
+        self.server.tap.went(&self.session, frames);
     }
 
     /// Says what is left to say, closes the writing side, and waits a moment for the peer to do the same: closing over
@@ -354,7 +397,14 @@ impl<H: Handler> Connection<H> {
             reason = reason.label(),
             "session closed"
         );
-        if reason.is_abrupt() {
+        let closed = What::Closed(reason.label());
+        self.server.tap.record(&self.session, closed, &[]);
+        if reason.is_reset() {
+            // What is not sent yet is forgotten, and the peer sees a reset.
+            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        }
+        let is_mute = self.rest.as_ref().is_some_and(|rest| rest.is_mute);
+        if reason.is_abrupt() || is_mute {
             return;
         }
         let shutdown = self.server.manager.shutdown().clone();
@@ -370,8 +420,7 @@ impl<H: Handler> Connection<H> {
         let mut last = self.take_unwritten();
         let counted = last.len();
         self.session.take_last(&mut last);
-        let metrics = &self.server.metrics;
-        metrics.went(last.get(counted..).unwrap_or_default());
+        self.went(last.get(counted..).unwrap_or_default());
         let said = async {
             self.stream.write_all(&last).await?;
             self.stream.shutdown().await
@@ -415,6 +464,7 @@ async fn drain(stream: &TcpStream) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::clock::RealClock;
+    use crate::lab::Lab;
     use crate::session::{Deadlines, SessionIds};
     use tokio::net::TcpListener;
 
@@ -449,6 +499,7 @@ mod tests {
             manager,
             frame_limit: MAX_FRAME,
             metrics: Arc::default(),
+            tap: Tap::gateway(Lab::idle()),
             handler: Mute,
         };
         (Connection::new(stream, session, Arc::new(server)), client)

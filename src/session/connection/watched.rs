@@ -1,0 +1,285 @@
+//! What a connection does while the lab watches it: frames are recorded, and faults met.
+
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tokio::io::AsyncWriteExt;
+
+use super::{Connection, Handler, take_filled};
+use crate::clock::Ticks;
+use crate::codec;
+use crate::command::Command;
+use crate::lab::{Action, Direction, Hit, What};
+use crate::proto::{Cmd, Code, Payload, Reply, ResNotify};
+use crate::session::{CloseReason, Turn, outbound};
+
+impl<H: Handler> Connection<H> {
+    /// Does what a fault says to a connection that was just accepted.
+    pub(super) async fn accepted(&mut self) {
+        let Some(hit) = self.server.tap.meet_accept(&self.session) else {
+            return;
+        };
+        match hit.action {
+            Action::Delay { .. } => self.wait(hit.timer).await,
+            Action::Drop => self.cut(CloseReason::Dropped),
+            Action::Reset => self.cut(CloseReason::Reset),
+            Action::HalfOpen => self.stand_still().await,
+            _ => {}
+        }
+    }
+
+    /// Takes a frame that came, or does with it what a fault says.
+    pub(super) async fn take(
+        &mut self,
+        turn: &mut Turn<H::Open>,
+        message: &[u8],
+    ) -> io::Result<()> {
+        let server = Arc::clone(&self.server);
+        let what = What::Frame(Direction::In);
+        server.tap.record(&self.session, what, message);
+        let held = take_filled(self.rest.as_mut().map(|rest| &mut rest.held_request));
+        let hit = server.tap.meet_request(&self.session, message);
+        let (action, timer) = hit.map_or((None, None), |hit| (Some(hit.action), hit.timer));
+        match action {
+            Some(Action::Delay { .. }) => {
+                self.flush(turn).await?;
+                self.wait(timer).await;
+                server.handler.frame(turn, message).await;
+            }
+            Some(Action::Drop) => {}
+            Some(Action::Duplicate) => {
+                server.handler.frame(turn, message).await;
+                server.handler.frame(turn, message).await;
+            }
+            Some(Action::Reorder) => {
+                self.rest.get_or_insert_default().held_request = message.into();
+            }
+            Some(Action::Error(code)) => {
+                server.handler.finish(turn).await;
+                let reply = match Command::decode(message, server.tap.place()) {
+                    Ok((command, _)) => command.reply().with(code, code.text()),
+                    Err(bad) => bad.reply(),
+                };
+                turn.reply(&reply);
+            }
+            Some(Action::Reset) => self.cut(CloseReason::Reset),
+            Some(Action::HalfOpen) => {
+                self.flush(turn).await?;
+                self.stand_still().await;
+            }
+            _ => server.handler.frame(turn, message).await,
+        }
+        if let Some(held) = held {
+            server.handler.frame(turn, &held).await;
+        }
+        Ok(())
+    }
+
+    /// Writes what the turn has answered so far, and tells whom it concerns: a fault may take its time.
+    async fn flush(&mut self, turn: &mut Turn<H::Open>) -> io::Result<()> {
+        let server = Arc::clone(&self.server);
+        server.handler.finish(turn).await;
+        server.handler.answered(std::mem::take(&mut turn.open));
+        self.write_watched(std::mem::take(&mut turn.out), turn.counted)
+            .await?;
+        turn.counted = 0;
+        Ok(())
+    }
+
+    /// As `write`, for frames that may meet faults; waits until the socket has taken all that is to leave.
+    pub(super) async fn write_watched(
+        &mut self,
+        mut out: BytesMut,
+        counted: usize,
+    ) -> io::Result<()> {
+        self.session.take_outbound(&mut out);
+        let fresh = out.split_off(counted.min(out.len()));
+        // The rest of frames that have met theirs.
+        self.push(&out).await?;
+        let mut leaving = BytesMut::new();
+        for (message, _) in codec::frames(&fresh) {
+            let held = take_filled(self.rest.as_mut().map(|rest| &mut rest.held_reply));
+            let hit = self.server.tap.meet_reply(&self.session, message);
+            self.pass(message, hit, &mut leaving).await?;
+            if self.session.close_reason().is_some() {
+                break;
+            }
+            if let Some(held) = held {
+                leaving.extend_from_slice(&held);
+            }
+        }
+        self.leave(&mut leaving).await
+    }
+
+    /// Lets a frame leave behind those in `leaving`, or does with it what a fault says.
+    async fn pass(
+        &mut self,
+        message: &[u8],
+        hit: Option<Hit>,
+        leaving: &mut BytesMut,
+    ) -> io::Result<()> {
+        let frame = framed(&Encoded(message));
+        let Some(hit) = hit else {
+            leaving.extend_from_slice(&frame);
+            return Ok(());
+        };
+        match hit.action {
+            Action::Drop => {}
+            Action::Duplicate => {
+                leaving.extend_from_slice(&frame);
+                leaving.extend_from_slice(&frame);
+            }
+            Action::Reorder => self.rest.get_or_insert_default().held_reply = frame,
+            Action::Error(code) => leaving.extend_from_slice(&refused(message, code)),
+            Action::Gap => leaving.extend_from_slice(&ahead(message)),
+            Action::Stale => leaving.extend_from_slice(&self.stale(message)),
+            // What takes its time, or ends it: what came before it has left.
+            _ => {
+                self.leave(leaving).await?;
+                self.suffer(&frame, hit, leaving).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn suffer(
+        &mut self,
+        frame: &BytesMut,
+        hit: Hit,
+        leaving: &mut BytesMut,
+    ) -> io::Result<()> {
+        match hit.action {
+            Action::Delay { .. } => {
+                self.wait(hit.timer).await;
+                leaving.extend_from_slice(frame);
+            }
+            Action::Throttle(rate) => {
+                self.went(frame);
+                let mut timer = hit.timer;
+                for piece in frame.chunks(Action::piece(rate)) {
+                    if let Some(timer) = &mut timer {
+                        self.or_closed(timer.tick()).await;
+                    }
+                    self.push(piece).await?;
+                }
+            }
+            Action::Slice(bytes) => {
+                self.went(frame);
+                for slice in frame.chunks(bytes) {
+                    self.push(slice).await?;
+                    // Else the network may put them together again.
+                    tokio::task::yield_now().await;
+                }
+            }
+            Action::Truncate => {
+                self.push(frame.get(..frame.len() / 2).unwrap_or_default())
+                    .await?;
+                self.cut(CloseReason::Dropped);
+            }
+            Action::Reset => self.cut(CloseReason::Reset),
+            Action::HalfOpen => self.stand_still().await,
+            _ => leaving.extend_from_slice(frame),
+        }
+        Ok(())
+    }
+
+    /// Writes whole frames that have met no fault, or have survived it.
+    async fn leave(&mut self, leaving: &mut BytesMut) -> io::Result<()> {
+        let frames = std::mem::take(leaving);
+        self.went(&frames);
+        self.push(&frames).await
+    }
+
+    /// Writes, and waits until the socket has taken it or the session closes.
+    async fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() || self.session.close_reason().is_some() {
+            return Ok(());
+        }
+        let (stream, session) = (&mut self.stream, &self.session);
+        session
+            .timers
+            .write_stalled(self.server.manager.clock().now());
+        tokio::select! {
+            biased;
+            written = stream.write_all(bytes) => written?,
+            () = poll_fn(|cx| session.poll_closed(cx)) => {}
+        }
+        session.timers.write_goes_on();
+        Ok(())
+    }
+
+    /// Waits for a timer, at most until the session closes.
+    async fn wait(&self, timer: Option<Box<dyn Ticks>>) {
+        if let Some(mut timer) = timer {
+            self.or_closed(timer.tick()).await;
+        }
+    }
+
+    async fn or_closed(&self, what: impl Future<Output = ()>) {
+        tokio::select! {
+            () = what => {}
+            () = poll_fn(|cx| self.session.poll_closed(cx)) => {}
+        }
+    }
+
+    /// Reads and writes nothing any more, until the session is closed: then it ends without a word.
+    async fn stand_still(&mut self) {
+        self.rest.get_or_insert_default().is_mute = true;
+        poll_fn(|cx| self.session.poll_closed(cx)).await;
+    }
+
+    /// Ends the session without a word.
+    fn cut(&mut self, reason: CloseReason) {
+        self.rest.get_or_insert_default().is_mute = true;
+        self.session.close(reason);
+    }
+
+    /// The answer of the gateway with an address that is no longer good, if it ever listed one.
+    fn stale(&self, message: &[u8]) -> BytesMut {
+        let reply = Reply::decode(Cmd::ReqAccessServer, message);
+        match (reply, self.server.tap.gone_address()) {
+            (Some(Reply::SelectAccess(mut reply)), Some(addr)) => {
+                reply.addr = addr;
+                framed(&reply)
+            }
+            _ => framed(&Encoded(message)),
+        }
+    }
+}
+
+/// A message that is encoded already.
+struct Encoded<'a>(&'a [u8]);
+
+impl Payload for Encoded<'_> {
+    fn encode_payload(&self, dst: &mut BytesMut) {
+        dst.extend_from_slice(self.0);
+    }
+}
+
+fn framed(message: &impl Payload) -> BytesMut {
+    let mut frame = BytesMut::new();
+    outbound::append(message, &mut frame);
+    frame
+}
+
+/// The same answer with another code. What has no code goes as it is.
+fn refused(message: &[u8], code: Code) -> BytesMut {
+    let cmd = crate::proto::first_number(message).and_then(Cmd::from_number);
+    match cmd.and_then(|cmd| Reply::decode(cmd, message)) {
+        Some(reply) => framed(&reply.refused(code)),
+        None => framed(&Encoded(message)),
+    }
+}
+
+/// The same notify of one message more than there is.
+fn ahead(message: &[u8]) -> BytesMut {
+    match <ResNotify as prost::Message>::decode(message) {
+        Ok(notify) => framed(&ResNotify {
+            total_id: notify.total_id + 1,
+            ..notify
+        }),
+        Err(_) => framed(&Encoded(message)),
+    }
+}

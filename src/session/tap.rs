@@ -1,0 +1,145 @@
+use std::fmt;
+use std::sync::Arc;
+
+use super::Session;
+use crate::codec;
+use crate::command::Place;
+use crate::lab::{Direction, Hit, Lab, Passing, Record, Site, What};
+use crate::proto::{Cmd, first_number};
+
+/// Where the lab touches the sessions of one listener.
+#[derive(Clone)]
+pub struct Tap {
+    lab: Arc<Lab>,
+    /// The access server, or `gateway`.
+    server: Arc<str>,
+    place: Place,
+}
+
+impl fmt::Debug for Tap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Tap").field(&self.server).finish()
+    }
+}
+
+impl Tap {
+    /// At the gateway.
+    pub fn gateway(lab: Arc<Lab>) -> Tap {
+        Tap {
+            lab,
+            server: "gateway".into(),
+            place: Place::Gateway,
+        }
+    }
+
+    /// At the access server of that name.
+    pub fn access(lab: Arc<Lab>, name: &str) -> Tap {
+        Tap {
+            lab,
+            server: name.into(),
+            place: Place::Access,
+        }
+    }
+
+    /// The address that went off the gateway's list last, if one ever did.
+    pub(super) fn gone_address(&self) -> Option<String> {
+        self.lab.gone_address()
+    }
+
+    pub(super) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Whether nothing is recorded and nothing can fail.
+    #[inline]
+    pub(super) fn is_quiet(&self) -> bool {
+        self.lab.is_quiet()
+    }
+
+    /// Whether what is accepted may fail.
+    pub(super) fn accepting_may_fail(&self) -> bool {
+        self.place == Place::Access && self.lab.watches([Site::AccessAccept])
+    }
+
+    /// Whether what is written may fail.
+    #[inline]
+    pub(super) fn writing_may_fail(&self) -> bool {
+        self.lab.watches([self.reply_site(), Site::Notify])
+    }
+
+    #[inline]
+    fn reply_site(&self) -> Site {
+        match self.place {
+            Place::Gateway => Site::GatewayReply,
+            Place::Access => Site::AccessReply,
+        }
+    }
+
+    /// What happens to a connection that was accepted.
+    pub(super) fn meet_accept(&self, session: &Session) -> Option<Hit> {
+        self.meet(Site::AccessAccept, session, None, &[])
+    }
+
+    /// What happens to a request; its site is a login's too.
+    pub(super) fn meet_request(&self, session: &Session, message: &[u8]) -> Option<Hit> {
+        if self.place == Place::Gateway {
+            return None;
+        }
+        let cmd = cmd_of(message);
+        let login = (cmd == Some(Cmd::Login))
+            .then(|| self.meet(Site::AccessLogin, session, cmd, message))
+            .flatten();
+        login.or_else(|| self.meet(Site::AccessRequest, session, cmd, message))
+    }
+
+    /// What happens to a frame that is about to be written.
+    pub(super) fn meet_reply(&self, session: &Session, message: &[u8]) -> Option<Hit> {
+        let cmd = cmd_of(message);
+        let site = match cmd {
+            Some(Cmd::Notify) => Site::Notify,
+            _ => self.reply_site(),
+        };
+        self.meet(site, session, cmd, message)
+    }
+
+    fn meet(&self, site: Site, session: &Session, cmd: Option<Cmd>, message: &[u8]) -> Option<Hit> {
+        let passing = Passing {
+            uid: session.uid(),
+            access: (self.place == Place::Access).then_some(&*self.server),
+            cmd,
+        };
+        let hit = self.lab.hit(site, &passing)?;
+        let what = What::Fault(hit.name.clone(), hit.action.name());
+        self.record(session, what, message);
+        Some(hit)
+    }
+
+    /// Records something, if something is recorded.
+    pub(super) fn record(&self, session: &Session, what: What, message: &[u8]) {
+        if !self.lab.records() {
+            return;
+        }
+        self.lab.journal().push(Record {
+            what,
+            server: &self.server,
+            session: Some(session.id().0),
+            uid: session.uid(),
+            cmd: cmd_of(message),
+            frame: message,
+        });
+    }
+
+    /// Records that these frames were written.
+    pub(super) fn went(&self, session: &Session, frames: &[u8]) {
+        if self.lab.records() {
+            for (message, _) in codec::frames(frames) {
+                self.record(session, What::Frame(Direction::Out), message);
+            }
+        }
+    }
+}
+
+/// The command that a message begins with.
+fn cmd_of(message: &[u8]) -> Option<Cmd> {
+    Cmd::from_number(first_number(message)?)
+}

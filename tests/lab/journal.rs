@@ -1,0 +1,137 @@
+//! What has passed can be looked at, waited for, and bounded.
+
+use std::time::Duration;
+
+use imd::Config;
+use imd::lab::{Capture, Direction, What, describe};
+use imd::proto::Cmd;
+
+use crate::support::{PATIENCE, Wire, start, start_manual, user};
+
+#[tokio::test]
+async fn every_frame_is_there_with_its_session_user_and_server() {
+    let imd = start_manual().await;
+    let mut gateway = Wire::connect(imd.gateway_addr()).await;
+    gateway.ask().await;
+    let mut ann = user(&imd, 1).await;
+    let mut bob = user(&imd, 2).await;
+    assert_eq!(ann.p2p(2, "a", "hello").await.err_code, 0);
+    bob.notified().await;
+    bob.sync(0, 0).await;
+    imd.settled().await;
+    let told = |uid| {
+        let frames = imd.journal().frames().uid(uid).collect();
+        let told = frames
+            .iter()
+            .map(|event| (event.what.clone(), event.cmd.unwrap()));
+        told.collect::<Vec<_>>()
+    };
+    let (came, went) = (What::Frame(Direction::In), What::Frame(Direction::Out));
+    // The login itself comes before there is a user.
+    assert_eq!(
+        told(1),
+        [
+            (went.clone(), Cmd::Login),
+            (came.clone(), Cmd::SendP2PMsg),
+            (went.clone(), Cmd::SendP2PMsg),
+        ]
+    );
+    assert_eq!(
+        told(2),
+        [
+            (went.clone(), Cmd::Login),
+            (went.clone(), Cmd::Notify),
+            (came, Cmd::SyncMsg),
+            (went, Cmd::SyncMsg),
+        ]
+    );
+    let at_gateway = imd.journal().frames().server("gateway").collect();
+    assert_eq!(at_gateway.len(), 2);
+    let sessions: std::collections::HashSet<_> = imd
+        .journal()
+        .frames()
+        .collect()
+        .iter()
+        .map(|e| e.session)
+        .collect();
+    assert_eq!(sessions.len(), 3);
+}
+
+#[tokio::test]
+async fn frames_are_told_with_the_names_of_the_contract_and_without_tokens() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    ann.p2p(1, "an id", "a text").await;
+    ann.notified().await;
+    ann.sync(0, 0).await;
+    imd.settled().await;
+    let told: Vec<_> = imd
+        .journal()
+        .frames()
+        .collect()
+        .iter()
+        .map(describe)
+        .collect();
+    let all = serde_json::to_string(&told).unwrap();
+    assert!(!all.contains(&imd.token(1)), "{all}");
+    assert_eq!(told[0]["frame"]["UID"], 1);
+    assert_eq!(told[2]["frame"]["msg"], "a text");
+    assert_eq!(
+        (&told[2]["what"], &told[2]["cmd"]),
+        (&"in".into(), &"SendP2PMsg".into())
+    );
+    let page = &told.last().unwrap()["frame"];
+    assert_eq!(page["Msgs"][0]["msgID"], "an id");
+    assert_eq!(
+        (&page["currentID"], &page["totalID"]),
+        (&1.into(), &1.into())
+    );
+}
+
+#[tokio::test]
+async fn it_is_waited_for_from_a_mark_on() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let mut bob = user(&imd, 2).await;
+    let mark = imd.journal().mark();
+    let is_notify =
+        |event: &imd::lab::Event| event.uid == Some(2) && event.cmd == Some(Cmd::Notify);
+    assert_eq!(ann.p2p(2, "a", "a").await.err_code, 0);
+    bob.notified().await;
+    // It has passed already.
+    let seen = imd.wait_for(mark, is_notify, PATIENCE).await.unwrap();
+    assert_eq!(seen.what, What::Frame(Direction::Out));
+    let later = imd.journal().mark();
+    let none = imd.wait_for(later, is_notify, Duration::ZERO).await;
+    assert_eq!(none.unwrap_err().passed, 0);
+}
+
+#[tokio::test]
+async fn sessions_are_seen_to_open_and_close() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    ann.end().await;
+    ann.finished().await;
+    let is_closed = |event: &imd::lab::Event| event.what == What::Closed("peer_closed");
+    let mark = imd::lab::Mark(0);
+    let closed = imd.wait_for(mark, is_closed, PATIENCE).await.unwrap();
+    assert_eq!(closed.uid, Some(1));
+    let opened = imd
+        .wait_for(mark, |event| event.what == What::Opened, PATIENCE)
+        .await;
+    assert_eq!(opened.unwrap().session, closed.session);
+}
+
+#[tokio::test]
+async fn without_a_reader_nothing_is_recorded() {
+    let mut config = Config::ephemeral();
+    config.journal.capture = Capture::Auto;
+    let imd = start(config).await;
+    let mut ann = user(&imd, 1).await;
+    ann.ping().await;
+    imd.settled().await;
+    assert!(imd.journal().frames().collect().is_empty());
+    let mut reader = imd.journal().read(imd.journal().mark());
+    ann.ping().await;
+    assert_eq!(reader.next().await.cmd, Some(Cmd::Ping));
+}

@@ -1,0 +1,20 @@
+//! The lab: what is injected happens, where it was said and nowhere else.
+
+#[path = "../sockets/support.rs"]
+#[allow(dead_code, reason = "what other tests use is not needed here")]
+mod support;
+
+use imd::lab::{FaultGuard, Mark, What};
+
+/// Waits until a fault was met.
+async fn met(imd: &imd::Imd, fault: &FaultGuard) {
+    let is_meant = |what: &What| matches!(what, What::Fault(name, _) if name == fault.name());
+    let met = imd.wait_for(Mark(0), |event| is_meant(&event.what), support::PATIENCE);
+    met.await.unwrap();
+}
+
+mod journal;
+mod replies;
+mod requests;
+mod services;
+mod wire;

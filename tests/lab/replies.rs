@@ -1,0 +1,303 @@
+//! Faults of what goes: `gateway.reply`, `access.reply`, `notify`.
+
+use std::time::Duration;
+
+use imd::lab::{Fault, Site};
+use imd::proto::{Cmd, Code, ResSendP2pMsg};
+
+use crate::met;
+use crate::support::{Wire, access, p2p, ping, start_manual, texts, user, versions};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn reply() -> Fault {
+    Fault::at(Site::AccessReply).cmd(Cmd::SendP2PMsg)
+}
+
+#[tokio::test]
+async fn a_lost_reply_is_stored_all_the_same_and_resent_without_harm() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let mut bob = user(&imd, 2).await;
+    let fault = imd.fault(reply().uid(1).times(1).drop_it());
+    ann.send(&p2p(2, "a", "hello")).await;
+    assert_eq!(bob.notified().await, (0, 1));
+    // No reply came: this one is that of the second try.
+    let again = ann.p2p(2, "a", "hello").await;
+    assert_eq!((again.err_code, again.msg_id.as_str()), (0, "a"));
+    assert_eq!(texts(&bob.sync(0, 0).await.msgs), ["hello"]);
+    assert_eq!((fault.hits(), imd.report().stored), (1, 1));
+}
+
+#[tokio::test]
+async fn a_reply_comes_twice() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let _fault = imd.fault(reply().times(1).duplicate());
+    assert_eq!(ann.p2p(2, "a", "a").await.msg_id, "a");
+    let again: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
+    assert_eq!(again.msg_id, "a");
+    ann.ping().await;
+}
+
+#[tokio::test]
+async fn a_reply_is_overtaken_by_the_next_frame() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let _fault = imd.fault(reply().times(1).reorder());
+    ann.send(&p2p(2, "a", "a")).await;
+    imd.settled().await;
+    ann.ping().await;
+    let late: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
+    assert_eq!(late.msg_id, "a");
+}
+
+#[tokio::test]
+async fn a_notify_overtakes_the_reply_to_the_message_that_it_is_of() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let _fault = imd.fault(reply().times(1).reorder());
+    // To herself: reply and notify are hers both.
+    ann.send(&p2p(1, "a", "a")).await;
+    assert_eq!(ann.notified().await, (0, 1));
+    let late: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
+    assert_eq!((late.err_code, late.msg_id.as_str()), (0, "a"));
+}
+
+#[tokio::test]
+async fn a_late_reply_keeps_what_is_behind_it_and_nobody_else_waits() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let mut bob = user(&imd, 2).await;
+    let fault = imd.fault(reply().times(1).delay(SECOND));
+    ann.send(&p2p(2, "a", "a")).await;
+    ann.send(&ping()).await;
+    assert_eq!(bob.notified().await, (0, 1));
+    met(&imd, &fault).await;
+    ann.hears_nothing(&imd).await;
+    imd.clock().advance(SECOND).await;
+    let late: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
+    assert_eq!(late.msg_id, "a");
+    ann.error(Cmd::Ping, 0).await;
+}
+
+#[tokio::test]
+async fn a_reply_says_an_error_although_it_is_done() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let _fault = imd.fault(reply().times(1).error(Code::ServerError));
+    let reply = ann.p2p(2, "a", "a").await;
+    assert_eq!((reply.err_code, reply.msg_id.as_str()), (90001, "a"));
+    assert_eq!(imd.report().stored, 1);
+}
+
+#[tokio::test]
+async fn a_page_that_is_refused_moves_no_reader() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    for id in ["a", "b"] {
+        assert_eq!(ann.p2p(2, id, id).await.err_code, 0);
+    }
+    let mut bob = user(&imd, 2).await;
+    assert_eq!(bob.notified().await, (0, 2));
+    let _fault = imd.fault(
+        Fault::at(Site::AccessReply)
+            .cmd(Cmd::SyncMsg)
+            .times(1)
+            .error(Code::ServerError),
+    );
+    let refused = bob.sync(1, 0).await;
+    assert_eq!((refused.err_code, refused.current_id), (90001, 1));
+    assert!(refused.msgs.is_empty());
+    assert_eq!(versions(&bob.sync(refused.current_id, 0).await), [2]);
+}
+
+#[tokio::test]
+async fn a_reply_breaks_its_connection() {
+    let imd = start_manual().await;
+    let at = |uid| Fault::at(Site::AccessReply).cmd(Cmd::Ping).uid(uid);
+    let _reset = imd.fault(at(1).reset());
+    let _cut = imd.fault(at(2).truncate());
+    let _half = imd.fault(at(3).half_open());
+    let mut ann = user(&imd, 1).await;
+    ann.send(&ping()).await;
+    ann.reset().await;
+    let mut bob = user(&imd, 2).await;
+    bob.send(&ping()).await;
+    let left = bob.rest().await;
+    assert!(!left.is_empty() && left.len() < 11, "{left:02x?}");
+    let mut eve = user(&imd, 3).await;
+    eve.send(&ping()).await;
+    eve.hears_nothing(&imd).await;
+    // Others are served.
+    user(&imd, 4).await.ping().await;
+}
+
+#[tokio::test]
+async fn a_reply_trickles_in() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let slice = imd.fault(Fault::at(Site::AccessReply).cmd(Cmd::Ping).slice(1));
+    for _ in 0..3 {
+        ann.ping().await;
+    }
+    assert_eq!(slice.hits(), 3);
+    drop(slice);
+    // An answer to a ping has 11 bytes with its length; the first ten leave in the first second.
+    let fault = imd.fault(Fault::at(Site::AccessReply).cmd(Cmd::Ping).throttle(10));
+    ann.send(&ping()).await;
+    met(&imd, &fault).await;
+    ann.hears_nothing(&imd).await;
+    imd.clock().advance(SECOND).await;
+    imd.clock().advance(SECOND).await;
+    ann.error(Cmd::Ping, 0).await;
+}
+
+#[tokio::test]
+async fn a_notify_is_lost_late_or_twice() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let mut bob = user(&imd, 2).await;
+    let at = || Fault::at(Site::Notify).uid(2).times(1);
+    let fault = imd.fault(at().drop_it());
+    assert_eq!(ann.p2p(2, "a", "a").await.err_code, 0);
+    imd.settled().await;
+    assert_eq!(fault.hits(), 1);
+    // The next one tells of both.
+    let _fault = imd.fault(at().duplicate());
+    assert_eq!(ann.p2p(2, "b", "b").await.err_code, 0);
+    assert_eq!(bob.notified().await, (0, 2));
+    assert_eq!(bob.notified().await, (0, 2));
+    let fault = imd.fault(at().delay(SECOND));
+    assert_eq!(ann.p2p(2, "c", "c").await.err_code, 0);
+    met(&imd, &fault).await;
+    bob.hears_nothing(&imd).await;
+    imd.clock().advance(SECOND).await;
+    assert_eq!(bob.notified().await, (0, 3));
+}
+
+#[tokio::test]
+async fn a_notify_tells_of_a_message_that_is_not_there() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let mut bob = user(&imd, 2).await;
+    let _fault = imd.fault(Fault::at(Site::Notify).gap().times(1));
+    assert_eq!(ann.p2p(2, "a", "a").await.err_code, 0);
+    assert_eq!(bob.notified().await, (0, 2));
+    let page = bob.sync(0, 0).await;
+    assert_eq!((versions(&page), page.total_id), (vec![1], 1));
+}
+
+#[tokio::test]
+async fn a_notify_comes_after_the_next_frame() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let mut bob = user(&imd, 2).await;
+    let _fault = imd.fault(Fault::at(Site::Notify).reorder().times(1));
+    assert_eq!(ann.p2p(2, "a", "a").await.err_code, 0);
+    imd.settled().await;
+    bob.ping().await;
+    assert_eq!(bob.notified().await, (0, 1));
+}
+
+#[tokio::test]
+async fn a_notify_breaks_its_connection() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let mut wires = Vec::new();
+    for (uid, fault) in [
+        (2, Fault::at(Site::Notify).reset()),
+        (3, Fault::at(Site::Notify).truncate()),
+        (4, Fault::at(Site::Notify).half_open()),
+        (5, Fault::at(Site::Notify).slice(2)),
+        (6, Fault::at(Site::Notify).throttle(10)),
+    ] {
+        let guard = imd.fault(fault.uid(uid));
+        wires.push((user(&imd, uid).await, guard));
+        assert_eq!(ann.p2p(uid, "a", "a").await.err_code, 0);
+    }
+    let mut wires = wires.into_iter();
+    let (mut reset, _one) = wires.next().unwrap();
+    reset.reset().await;
+    let (mut cut, _two) = wires.next().unwrap();
+    assert!(!cut.rest().await.is_empty());
+    let (mut half, _three) = wires.next().unwrap();
+    half.hears_nothing(&imd).await;
+    let (mut sliced, _four) = wires.next().unwrap();
+    assert_eq!(sliced.notified().await, (0, 1));
+    let (mut throttled, fault) = wires.next().unwrap();
+    met(&imd, &fault).await;
+    throttled.hears_nothing(&imd).await;
+    imd.clock().advance(3 * SECOND).await;
+    assert_eq!(throttled.notified().await, (0, 1));
+}
+
+#[tokio::test]
+async fn the_gateways_answer_fails_in_every_way() {
+    let imd = start_manual().await;
+    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    let at = || Fault::at(Site::GatewayReply).times(1);
+    let good = wire.ask().await.addr;
+    assert!(!good.is_empty());
+
+    let _fault = imd.fault(at().error(Code::NoAccessServer));
+    let reply = wire.ask().await;
+    assert_eq!((reply.err_code, reply.addr.as_str()), (92001, ""));
+
+    let _fault = imd.fault(at().duplicate());
+    wire.ask().await;
+    // The second is the answer to this.
+    wire.ask().await;
+    let more: imd::proto::ResSelectAccessServerForClient = wire.recv(Cmd::ReqAccessServer).await;
+    assert_eq!(more.err_code, 0);
+
+    let _fault = imd.fault(at().slice(3));
+    assert_eq!(wire.ask().await.err_code, 0);
+
+    let _fault = imd.fault(at().drop_it());
+    let ask = imd::proto::ReqAccessServer {
+        cmd: 10001,
+        ..Default::default()
+    };
+    wire.send(&ask).await;
+    imd.settled().await;
+    wire.hears_nothing(&imd).await;
+
+    let fault = imd.fault(at().delay(SECOND));
+    wire.send(&ask).await;
+    met(&imd, &fault).await;
+    wire.hears_nothing(&imd).await;
+    imd.clock().advance(SECOND).await;
+    let _: imd::proto::ResSelectAccessServerForClient = wire.recv(Cmd::ReqAccessServer).await;
+
+    let _fault = imd.fault(at().reorder());
+    wire.send(&ask).await;
+    imd.settled().await;
+    wire.hears_nothing(&imd).await;
+    wire.ask().await;
+    let _: imd::proto::ResSelectAccessServerForClient = wire.recv(Cmd::ReqAccessServer).await;
+
+    let fault = imd.fault(at().throttle(1_000));
+    wire.send(&ask).await;
+    met(&imd, &fault).await;
+    imd.clock().advance(SECOND).await;
+    let _: imd::proto::ResSelectAccessServerForClient = wire.recv(Cmd::ReqAccessServer).await;
+
+    let _fault = imd.fault(at().truncate());
+    wire.send(&ask).await;
+    assert!(!wire.rest().await.is_empty());
+
+    for fault in [at().reset(), at().half_open()] {
+        let is_reset = fault == at().reset();
+        let _fault = imd.fault(fault);
+        let mut wire = Wire::connect(imd.gateway_addr()).await;
+        wire.send(&ask).await;
+        if is_reset {
+            wire.reset().await;
+        } else {
+            wire.hears_nothing(&imd).await;
+        }
+    }
+    user(&imd, 1).await.ping().await;
+    assert!(access(&imd).port() > 0);
+}

@@ -1,0 +1,145 @@
+//! Faults behind the sockets: `store.write`, `store.read`, `idgen.next`.
+
+use std::time::Duration;
+
+use imd::lab::{Fault, Site, What};
+use imd::proto::{Cmd, Code, ResSendP2pMsg};
+
+use crate::met;
+use crate::support::{p2p, post, start_manual, sync, user, versions};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn what_can_not_be_stored_is_refused_and_nobody_is_told() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let mut bob = user(&imd, 2).await;
+    let fault = imd.fault(
+        Fault::at(Site::StoreWrite)
+            .uid(1)
+            .times(1)
+            .error(Code::ServerError),
+    );
+    let refused = ann.p2p(2, "a", "a").await;
+    assert_eq!((refused.err_code, refused.msg_id.as_str()), (90001, "a"));
+    assert_eq!(ann.p2p(2, "a", "a").await.err_code, 0);
+    assert_eq!(bob.notified().await, (0, 1));
+    assert_eq!(fault.hits(), 1);
+    let report = imd.report();
+    assert_eq!((report.stored, report.refused), (1, 1));
+}
+
+#[tokio::test]
+async fn a_slow_store_keeps_reply_and_notify() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let mut bob = user(&imd, 2).await;
+    let fault = imd.fault(Fault::at(Site::StoreWrite).times(1).delay(SECOND));
+    ann.send(&p2p(2, "a", "a")).await;
+    met(&imd, &fault).await;
+    ann.hears_nothing(&imd).await;
+    bob.hears_nothing(&imd).await;
+    assert_eq!(imd.report().stored, 0);
+    imd.clock().advance(SECOND).await;
+    let reply: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
+    assert_eq!(reply.err_code, 0);
+    assert_eq!(bob.notified().await, (0, 1));
+}
+
+#[tokio::test]
+async fn a_store_that_lies_is_found_out_by_who_looks() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let _fault = imd.fault(Fault::at(Site::StoreWrite).times(1).drop_it());
+    assert_eq!(ann.p2p(2, "a", "a").await.err_code, 0);
+    assert_eq!(ann.p2p(2, "b", "b").await.err_code, 0);
+    let mut bob = user(&imd, 2).await;
+    assert_eq!(bob.notified().await, (0, 1));
+    assert_eq!(crate::support::texts(&bob.sync(0, 0).await.msgs), ["b"]);
+}
+
+#[tokio::test]
+async fn the_http_api_meets_the_stores_faults_too() {
+    let imd = start_manual().await;
+    let fault = imd.fault(
+        Fault::at(Site::StoreWrite)
+            .times(1)
+            .error(Code::ServerError),
+    );
+    let register = || post(imd.user_api_addr(), "/x/user/register", "uid=1&pw=x");
+    assert_eq!(register().await.1["code"], 90001);
+    assert_eq!(register().await.1["code"], 0);
+    assert_eq!(fault.hits(), 1);
+}
+
+#[tokio::test]
+async fn a_page_is_refused_stale_or_has_a_gap() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    for id in ["a", "b", "c"] {
+        assert_eq!(ann.p2p(2, id, id).await.err_code, 0);
+    }
+    let mut bob = user(&imd, 2).await;
+    assert_eq!(bob.notified().await, (0, 3));
+    let at = || Fault::at(Site::StoreRead).uid(2).times(1);
+    let _fault = imd.fault(at().error(Code::ServerError));
+    let refused = bob.sync(0, 0).await;
+    assert_eq!((refused.err_code, refused.current_id), (90001, 0));
+
+    let _fault = imd.fault(at().stale());
+    let stale = bob.sync(1, 0).await;
+    assert_eq!(
+        (versions(&stale), stale.current_id, stale.total_id),
+        (vec![], 1, 1)
+    );
+
+    let _fault = imd.fault(at().gap());
+    let gap = bob.sync(0, 0).await;
+    assert_eq!((versions(&gap), gap.current_id), (vec![2, 3], 3));
+
+    let fault = imd.fault(at().delay(SECOND));
+    bob.send(&sync(0, 0)).await;
+    met(&imd, &fault).await;
+    bob.hears_nothing(&imd).await;
+    imd.clock().advance(SECOND).await;
+    let late: imd::proto::ResSyncMsg = bob.recv(Cmd::SyncMsg).await;
+    assert_eq!(versions(&late), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn ids_repeat_or_step_back() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let id = |reply: ResSendP2pMsg| reply.msg_id.parse::<i64>().unwrap();
+    let first = id(ann.p2p(2, "", "first").await);
+    let twice = imd.fault(Fault::at(Site::IdgenNext).times(1).duplicate());
+    assert_eq!(id(ann.p2p(2, "", "lost").await), first);
+    // The same sender and id: it counts as the same message.
+    assert_eq!((twice.hits(), imd.report().stored), (1, 1));
+    let _back = imd.fault(Fault::at(Site::IdgenNext).times(1).stale());
+    let back = id(ann.p2p(2, "", "back").await);
+    assert_eq!((first >> 22) - (back >> 22), 3_600_000);
+    assert!(id(ann.p2p(2, "", "next").await) > first);
+}
+
+#[tokio::test]
+async fn what_a_fault_met_is_recorded_where_no_frame_passes() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let mark = imd.journal().mark();
+    let _fault = imd.fault(
+        Fault::at(Site::StoreWrite)
+            .named("w")
+            .error(Code::ServerError),
+    );
+    assert_eq!(ann.p2p(2, "a", "a").await.err_code, 90001);
+    let met: Vec<_> = imd
+        .journal()
+        .since(mark)
+        .into_iter()
+        .filter(|event| event.what == What::Fault("w".into(), "error"))
+        .map(|event| (event.server.to_string(), event.uid))
+        .collect();
+    assert_eq!(met, [("store.write".to_owned(), Some(1))]);
+}
