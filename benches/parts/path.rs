@@ -88,7 +88,9 @@ fn path_memory(bencher: Bencher, messages: usize) {
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
     let (imd, mut sender, mut receiver) = runtime.block_on(async {
-        let imd = Imd::start(Config::ephemeral()).await.expect("a start");
+        let mut config = Config::default();
+        config.any_port();
+        let imd = Imd::start(config).await.expect("a start");
         let addr = imd.access_servers()[0].addr();
         let sender = Client::log_in(addr, 1, imd.token(1)).await;
         let receiver = Client::log_in(addr, 2, imd.token(2)).await;

@@ -104,7 +104,9 @@ async fn start_imd(serve: &Serve) -> Result<Imd, Fault> {
         .with_env_filter("warn")
         .with_writer(std::io::stderr)
         .init();
-    let mut config = Config::ephemeral();
+    // The real config, on free ports: nothing is recorded while nobody reads it.
+    let mut config = Config::default();
+    config.any_port();
     config.limits.group_members = config.limits.group_members.max(serve.members as usize);
     let store = open(&config, serve.folder.as_deref())?;
     if serve.members > 0 {
