@@ -4,10 +4,12 @@ mod defaults;
 mod error;
 mod form;
 mod host;
+mod quirks;
 mod validate;
 
 pub use error::ConfigError;
 pub use host::Host;
+pub use quirks::Quirks;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -50,6 +52,8 @@ pub struct Config {
     pub idgen: Idgen,
     /// `[shutdown]`
     pub shutdown: Shutdown,
+    /// `[quirks]`
+    pub quirks: Quirks,
     /// Which clock; only a program that embeds `imd` can choose.
     #[serde(skip)]
     pub clock: ClockKind,
