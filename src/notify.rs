@@ -96,7 +96,8 @@ impl Presence {
         let mut shard = self.shard(uid).lock();
         match shard.get_mut(&uid) {
             Some(present) => present.renewed = self.clock.now(),
-            None if session.close_reason().is_none() => {
+            // Not one that is logged in as nobody: nothing would take it off the list.
+            None if session.uid() == Some(uid) && session.close_reason().is_none() => {
                 shard.insert(uid, self.present(session));
             }
             None => {}
@@ -115,15 +116,21 @@ impl Presence {
     /// Tells the sessions of these users how far their inboxes have grown. Whoever has no session learns it at login.
     pub fn notify(&self, grown: &[Level]) {
         for level in grown {
-            let shard = self.shard(level.uid).lock();
-            let session = shard
-                .get(&level.uid)
-                .map(|present| Arc::clone(&present.session));
-            drop(shard);
-            if let Some(session) = session {
-                session.notify(level.read, level.total);
-            }
+            self.tell(level);
         }
+    }
+
+    /// Tells the session of one user; whether there is one.
+    pub fn tell(&self, level: &Level) -> bool {
+        let shard = self.shard(level.uid).lock();
+        let session = shard
+            .get(&level.uid)
+            .map(|present| Arc::clone(&present.session));
+        drop(shard);
+        if let Some(session) = &session {
+            session.notify(level.read, level.total);
+        }
+        session.is_some()
     }
 
     fn shard(&self, uid: i64) -> &Mutex<HashMap<i64, Present>> {

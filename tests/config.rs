@@ -153,6 +153,18 @@ fn errors_name_file_line_key_and_what_is_wrong() {
             "[http]\nuser_listen = \"0.0.0.0:10000\"",
             "imd.toml:2: http.user_listen: 0.0.0.0:10000 is also taken by gateway.listen",
         ),
+        (
+            "[quirks]\nsync_inclusiv = true",
+            "imd.toml:2: quirks.sync_inclusiv: unknown field",
+        ),
+        (
+            "[quirks]\nnotify_gap = 5",
+            "imd.toml:2: quirks.notify_gap: invalid type: integer",
+        ),
+        (
+            "[session]\nsecond_login = \"refuse\"\n[quirks]\nold_session_stays_open = true",
+            "imd.toml:4: quirks.old_session_stays_open: means session.second_login = \"demote\"",
+        ),
         ("[gateway\n", "imd.toml:1: "),
         (
             "[gateway]\nidle = \"5s\"\nidle = \"6s\"",

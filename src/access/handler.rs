@@ -76,6 +76,31 @@ impl AccessHandler {
             Command::SelectAccess(_) => {}
         }
     }
+
+    /// Quirk `login_not_required`: serves a command for the user whom it names. The session remains nobody's: it is
+    /// never notified, also not of what a page left behind, since its next page may be another user's.
+    async fn execute_for_named(&self, turn: &mut Turn<Open>, command: Command<'_>) {
+        let services = &self.services;
+        let uid = match services.named(&command).await {
+            Ok(uid) => uid,
+            Err(refusal) => return self.refuse(turn, &command, refusal),
+        };
+        match command {
+            Command::Sync(request) => {
+                self.finish(turn).await;
+                match services.sync(uid, &request).await {
+                    Ok(page) => turn.reply(&page),
+                    Err(refusal) => turn.reply(&refusal),
+                }
+            }
+            other => self.execute(turn, other, uid).await,
+        }
+    }
+
+    fn refuse(&self, turn: &mut Turn<Open>, command: &Command<'_>, refusal: Refusal) {
+        let reply = self.services.refuse(command.reply(), refusal);
+        turn.open.batch.push(Answer::now(reply));
+    }
 }
 
 impl Handler for AccessHandler {
@@ -89,10 +114,11 @@ impl Handler for AccessHandler {
                 turn.open.batch.push(Answer::now(bad.reply()));
             }
             Ok((command, needs_login)) => match session.uid() {
+                None if needs_login && self.services.quirks().login_not_required => {
+                    Box::pin(self.execute_for_named(turn, command)).await;
+                }
                 None if needs_login => {
-                    let refusal = Refusal::plain(Code::NotLoggedIn);
-                    let reply = self.services.refuse(command.reply(), refusal);
-                    turn.open.batch.push(Answer::now(reply));
+                    self.refuse(turn, &command, Refusal::plain(Code::NotLoggedIn));
                 }
                 uid => {
                     self.execute(turn, command, uid.unwrap_or_default()).await;

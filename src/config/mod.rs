@@ -4,10 +4,12 @@ mod defaults;
 mod error;
 mod form;
 mod host;
+mod quirks;
 mod validate;
 
 pub use error::ConfigError;
 pub use host::Host;
+pub use quirks::Quirks;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -58,6 +60,8 @@ pub struct Config {
     /// `[[fault]]`, one table for each fault that is in force from the start.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fault: Vec<Fault>,
+    /// `[quirks]`
+    pub quirks: Quirks,
     /// Which clock; only a program that embeds `imd` can choose.
     #[serde(skip)]
     pub clock: ClockKind,

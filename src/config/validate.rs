@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::Invalid;
-use super::{Config, ConfigError, Host};
+use super::{Config, ConfigError, Host, SecondLogin};
 use crate::codec::MAX_FRAME;
 use crate::idgen::MAX_MACHINE;
 
@@ -34,6 +34,7 @@ impl Config {
         self.check_listeners()?;
         self.check_store()?;
         self.check_faults()?;
+        self.check_quirks()?;
         ensure(
             self.registry.heartbeat < self.registry.lease,
             "registry.heartbeat",
@@ -130,6 +131,22 @@ impl Config {
         ensure(store.max_inbox != Some(0), "store.max_inbox", || {
             "must be at least 1".into()
         })
+    }
+
+    fn check_quirks(&self) -> Result<(), Invalid> {
+        let quirks = &self.quirks;
+        ensure(
+            quirks.notify_gap <= MAX_DURATION,
+            "quirks.notify_gap",
+            || "must be at most 100 years".into(),
+        )?;
+        // `close` is the default: nobody has asked for it.
+        let refuses = self.session.second_login == SecondLogin::Refuse;
+        ensure(
+            !(quirks.old_session_stays_open && refuses),
+            "quirks.old_session_stays_open",
+            || "means session.second_login = \"demote\", but that is \"refuse\"".into(),
+        )
     }
 
     fn check_access(&self) -> Result<(), Invalid> {

@@ -178,6 +178,13 @@ impl Imd {
         if !Retention::from(&config.store).is_off() {
             imd.keep_clean();
         }
+        let quirks: Vec<_> = config.quirks.on().collect();
+        if !quirks.is_empty() {
+            tracing::info!(
+                quirks = quirks.join(", "),
+                "some of the original's quirks are on"
+            );
+        }
         Ok(imd)
     }
 
@@ -283,6 +290,7 @@ impl Imd {
     /// Stops: accepts nothing more, deregisters, tells and drains the sessions, closes the store. All within
     /// `shutdown.grace`, and a second more for what has to be cut off. The ports are free when this returns.
     pub async fn shutdown(self) -> Report {
+        self.services.end_gaps();
         let grace = self.grace;
         let end = Instant::now() + grace + Duration::from_secs(1);
         let mut ending = JoinSet::new();
@@ -317,6 +325,7 @@ impl Imd {
 impl Drop for Imd {
     fn drop(&mut self) {
         // Nobody waits for the tasks any more, so they have no time.
+        self.services.end_gaps();
         self.http.hurry();
         self.cleaning.hurry();
         for manager in self.managers() {
@@ -361,7 +370,10 @@ async fn start_gateway(listener: TcpListener, config: &Config, shared: &Shared) 
         config.gateway.strategy,
         Arc::clone(&shared.lab),
     ));
-    directory.refresh().await;
+    // Quirk `gateway_starts_empty`: its first look is that of the first tick.
+    if !config.quirks.gateway_starts_empty {
+        directory.refresh().await;
+    }
     let ticks = shared.clock.ticks(config.gateway.refresh);
     let shutdown = manager.shutdown();
     shutdown.spawn(Arc::clone(&directory).keep_fresh(ticks, shutdown.clone()));

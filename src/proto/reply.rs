@@ -2,8 +2,8 @@ use bytes::BytesMut;
 use prost::Message;
 
 use super::{
-    Cmd, Code, Error, ReqSyncMsg, ResAcceptP2pMsgAck, ResLogout, ResSelectAccessServerForClient,
-    ResSendGroupMsg, ResSendP2pMsg, ResSyncMsg,
+    Cmd, Code, Error, ReqSyncMsg, ResAcceptP2pMsgAck, ResLogin, ResLogout,
+    ResSelectAccessServerForClient, ResSendGroupMsg, ResSendP2pMsg, ResSyncMsg,
 };
 
 /// The longest msgID that is echoed, in bytes. The other fields of a reply take less than what it leaves of a frame.
@@ -38,6 +38,8 @@ pub enum Reply {
     Sync(ResSyncMsg),
     /// To 20008.
     Logout(ResLogout),
+    /// To login and ping, where the schema is followed.
+    Login(ResLogin),
 }
 
 impl Reply {
@@ -136,9 +138,43 @@ impl Reply {
             Reply::Group(m) => (&mut m.err_code, &mut m.err_str),
             Reply::Sync(m) => (&mut m.err_code, &mut m.err_str),
             Reply::Logout(m) => (&mut m.err_code, &mut m.err_str),
+            Reply::Login(m) => (&mut m.err_code, &mut m.err_str),
         };
         *err_code = code.number();
         *err_str = text.into();
+        self
+    }
+
+    /// The answer to a login or a ping as the schema has it; any other as it is.
+    #[must_use]
+    pub fn as_schema(self) -> Reply {
+        match self {
+            Reply::Error(m) if [Cmd::Login.number(), Cmd::Ping.number()].contains(&m.cmd) => {
+                Reply::Login(ResLogin {
+                    cmd: m.cmd,
+                    err_code: m.err_code,
+                    err_str: m.err_str,
+                    ..Default::default()
+                })
+            }
+            other => other,
+        }
+    }
+
+    /// The answer to a message without the request's ids; any other as it is.
+    #[must_use]
+    pub fn without_ids(mut self) -> Reply {
+        match &mut self {
+            Reply::P2p(m) => {
+                (m.source_uid, m.target_uid) = (0, 0);
+                m.msg_id.clear();
+            }
+            Reply::Group(m) => {
+                m.group_id = 0;
+                m.msg_id.clear();
+            }
+            _ => {}
+        }
         self
     }
 }
@@ -197,6 +233,7 @@ impl Payload for Reply {
             Reply::Group(m) => m.encode_raw(dst),
             Reply::Sync(m) => m.encode_raw(dst),
             Reply::Logout(m) => m.encode_raw(dst),
+            Reply::Login(m) => m.encode_raw(dst),
         }
     }
 }

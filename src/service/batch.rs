@@ -26,9 +26,22 @@ impl Answer {
     }
 
     fn write(&self) -> Option<Write> {
+        self.entrusted().map(Entrusted::write)
+    }
+
+    /// What is to be stored first.
+    pub(super) fn entrusted(&self) -> Option<&Entrusted> {
         match self {
             Answer::Now(_) => None,
-            Answer::WhenStored(entrusted) => Some(entrusted.write()),
+            Answer::WhenStored(entrusted) => Some(entrusted),
+        }
+    }
+
+    /// The answer as a message of its own.
+    pub(super) fn into_reply(self) -> Reply {
+        match self {
+            Answer::Now(reply) => *reply,
+            Answer::WhenStored(entrusted) => entrusted.reply(),
         }
     }
 }
@@ -142,6 +155,14 @@ impl Payload for Answer {
 impl Services {
     /// Stores what a batch has to store, as one commit, and says how to answer.
     pub async fn settle(&self, uid: Option<i64>, batch: Batch) -> Settled {
+        let mut settled = self.store_batch(uid, batch).await;
+        if self.has_odd_replies() {
+            self.reword(&mut settled.answers);
+        }
+        settled
+    }
+
+    async fn store_batch(&self, uid: Option<i64>, batch: Batch) -> Settled {
         let Batch {
             mut answers, read, ..
         } = batch;
@@ -151,6 +172,11 @@ impl Services {
             let grown = Vec::new();
             return Settled { answers, grown };
         }
+        let announced = if self.announces() {
+            Some(Box::pin(self.announce(&answers)).await)
+        } else {
+            None
+        };
         // Last, so that the results are those of the answers.
         writes.extend(read);
         let committed = match self.meet(Site::StoreWrite, uid).await {
@@ -162,7 +188,7 @@ impl Services {
             }),
             _ => self.store.commit(writes).await.map_err(Refusal::from),
         };
-        let (mut results, grown, failed) = match committed {
+        let (mut results, mut grown, failed) = match committed {
             Ok(Committed { results, grown }) => (results.into_iter(), grown, None),
             Err(failed) => (Vec::new().into_iter(), Vec::new(), Some(failed)),
         };
@@ -177,6 +203,9 @@ impl Services {
                 (None, None) => Refusal::plain(Code::ServerError),
             };
             *answer = Answer::now(self.refuse(entrusted.reply(), refusal));
+        }
+        if let Some(announced) = announced {
+            announced.take_from(&mut grown);
         }
         Settled { answers, grown }
     }

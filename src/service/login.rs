@@ -39,13 +39,14 @@ pub enum LoginError {
 impl Services {
     /// 20001: binds the user to this session.
     pub async fn login(&self, session: &Arc<Session>, request: ReqLogin) -> Reply {
-        match self.try_login(session, &request).await {
+        let reply = match self.try_login(session, &request).await {
             Ok(()) => Reply::login(),
             Err(error) => {
                 tracing::debug!(session = %session.id(), uid = request.uid, %error, "login refused");
                 Refusal::from(error).into_reply(Reply::login())
             }
-        }
+        };
+        self.reworded(reply)
     }
 
     async fn try_login(

@@ -152,7 +152,12 @@ impl Services {
             entries,
             bytes: MAX_FRAME - PAGE_HEADER,
         };
-        Ok(self.store.sync(uid, request.current_id, limit).await?)
+        let after = request.current_id;
+        Ok(if self.has_odd_pages() {
+            Box::pin(self.odd_page(uid, after, limit)).await?
+        } else {
+            self.store.sync(uid, after, limit).await?
+        })
     }
 
     /// Whether `uid` may send this; `field` is what the request calls its target.

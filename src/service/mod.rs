@@ -8,6 +8,7 @@ mod login;
 mod message;
 mod password;
 mod presence;
+mod quirks;
 mod refusal;
 mod token;
 
@@ -22,10 +23,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::clock::Clock;
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, Quirks};
 use crate::idgen::Snowflake;
 use crate::lab::{Action, Lab, Passing, Site};
 use crate::notify::Presence;
+use crate::shutdown::Shutdown;
 use crate::store::{Store, StoreFailed};
 
 /// The services of one `imd`, and what they work on.
@@ -40,6 +42,9 @@ pub struct Services {
     passwords: password::Passwords,
     limits: Limits,
     auto_register: bool,
+    quirks: Quirks,
+    /// Begun when nobody should wait any more for what a quirk holds up.
+    waits: Shutdown,
     /// Messages that were not stored, and whose senders were told why.
     refused: AtomicU64,
 }
@@ -56,8 +61,11 @@ impl Services {
         clock: Arc<dyn Clock>,
         lab: Arc<Lab>,
     ) -> Result<Self, StoreFailed> {
-        let session = &config.session;
-        let presence = Presence::new(Arc::clone(&clock), session.presence, session.second_login);
+        let presence = Presence::new(
+            Arc::clone(&clock),
+            config.session.presence,
+            config.second_login(),
+        );
         let key = store.signing_key().await?;
         let newest = store.newest().await?;
         Ok(Services {
@@ -67,6 +75,8 @@ impl Services {
             passwords: password::Passwords::default(),
             limits: config.limits.clone(),
             auto_register: config.auth.auto_register,
+            quirks: config.quirks,
+            waits: Shutdown::default(),
             refused: AtomicU64::new(0),
             store,
             clock,
@@ -82,6 +92,11 @@ impl Services {
     /// Who is where.
     pub fn presence(&self) -> &Presence {
         &self.presence
+    }
+
+    /// Where they behave as the original does.
+    pub fn quirks(&self) -> &Quirks {
+        &self.quirks
     }
 
     /// Where everything is kept.

@@ -14,6 +14,7 @@ async fn met(imd: &imd::Imd, fault: &FaultGuard) {
 }
 
 mod journal;
+mod quirks;
 mod replies;
 mod requests;
 mod services;

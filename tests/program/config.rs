@@ -1,4 +1,4 @@
-use crate::process::{imd, write_config};
+use crate::process::{Daemon, Program, imd, write_config};
 use imd::Config;
 use tempfile::TempDir;
 
@@ -15,6 +15,31 @@ fn check_prints_the_effective_config() {
         Config::from_toml(&printed, "").unwrap(),
         Config::from_toml(text, "").unwrap()
     );
+}
+
+#[test]
+fn quirks_are_checked_and_the_log_says_which_are_on() {
+    let folder = TempDir::new().unwrap();
+    let text = "[quirks]\nsync_inclusive = true\nreplies_as_schema = true\n";
+    let file = write_config(folder.path(), text);
+    let printed = imd(&["check", "--config", &file]).ok();
+    assert!(printed.contains(&"sync_inclusive = true".to_owned()));
+
+    let start = |args: &[&str]| {
+        let mut daemon = Daemon::start_with(&[&["--any-port"], args].concat(), |args| {
+            Program::start_logging(args, "info")
+        });
+        // Said before the stop is.
+        daemon.program.signal("-TERM");
+        daemon.program.log_with("stopping");
+        daemon.program.end().err
+    };
+    let log = start(&["--config", &file]);
+    let line = log.lines().find(|line| line.contains("quirks"));
+    let line = line.expect("a line about quirks");
+    assert!(line.contains("INFO"), "{line}");
+    assert!(line.contains("sync_inclusive, replies_as_schema"), "{line}");
+    assert!(!start(&[]).contains("quirks"));
 }
 
 #[test]
