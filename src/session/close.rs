@@ -25,6 +25,8 @@ pub enum CloseReason {
     FrameTooLong,
     /// This server is stopping.
     Shutdown,
+    /// This server has died: it says nothing, and the connection is reset.
+    Killed,
 }
 
 impl CloseReason {
@@ -42,6 +44,7 @@ impl CloseReason {
             CloseReason::SessionBlocked => "session_blocked",
             CloseReason::FrameTooLong => "frame_too_long",
             CloseReason::Shutdown => "shutdown",
+            CloseReason::Killed => "killed",
         }
     }
 
@@ -61,11 +64,14 @@ impl CloseReason {
         }
     }
 
-    /// Whether the peer can't take another byte, so that the close needs no manners.
+    /// Whether the peer can't take another byte, or should not, so that the close needs no manners.
     pub(super) const fn is_abrupt(self) -> bool {
         matches!(
             self,
-            CloseReason::Broken | CloseReason::WriteDeadline | CloseReason::SessionBlocked
+            CloseReason::Broken
+                | CloseReason::WriteDeadline
+                | CloseReason::SessionBlocked
+                | CloseReason::Killed
         )
     }
 }

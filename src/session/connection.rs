@@ -4,12 +4,13 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, BytesMut};
+use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
@@ -81,6 +82,10 @@ enum Event {
 /// Takes the session off the lists when its task ends, also when it panics.
 impl<H> Drop for Connection<H> {
     fn drop(&mut self) {
+        if self.server.manager.is_killed() {
+            // Resets it. A socket that takes no options is gone already.
+            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        }
         self.session.close(CloseReason::Broken);
         self.server.manager.remove(self.session.id());
     }
@@ -130,6 +135,9 @@ impl<H: Handler> Connection<H> {
     /// Waits for something to do. While too much waits to be written, reading is not among it.
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Event>> {
         let work = self.session.poll_work(cx);
+        if self.server.manager.rests(&self.session, cx) {
+            return Poll::Pending;
+        }
         if work == Some(Work::Close) {
             return Poll::Ready(Ok(Event::Close));
         }
@@ -201,9 +209,17 @@ impl<H: Handler> Connection<H> {
         let unwritten = self.take_unwritten();
         let mut turn = Turn::new(&self.session, unwritten);
         let taken = self.handle(&input, &mut turn).await;
-        self.server.handler.finish(&mut turn).await;
+        let Server {
+            manager,
+            metrics,
+            handler,
+            ..
+        } = &*self.server;
+        let finished = manager
+            .alive(&self.session, pin!(handler.finish(&mut turn)))
+            .await;
+        let taken = finished.and(taken);
         let whole = input.get(..*taken.as_ref().unwrap_or(&0));
-        let metrics = &self.server.metrics;
         metrics.came(whole.unwrap_or_default(), begun.elapsed());
         let written = taken.and_then(|taken| {
             self.keep(input, taken);
@@ -217,24 +233,33 @@ impl<H: Handler> Connection<H> {
     /// Hands the whole frames in `buffer` to the handler; returns how many bytes they took.
     async fn handle(&mut self, buffer: &[u8], turn: &mut Turn<H::Open>) -> io::Result<usize> {
         let server = Arc::clone(&self.server);
+        let Server {
+            manager, handler, ..
+        } = &*server;
         let mut rest = buffer;
         while self.session.close_reason().is_none() {
             match codec::split(rest, self.max_frame()) {
                 Ok(Split::Frame { message, taken }) => {
                     self.session.timers.our_turn();
-                    server.handler.frame(turn, message).await;
+                    manager
+                        .alive(&self.session, pin!(handler.frame(turn, message)))
+                        .await?;
                     rest = rest.get(taken..).unwrap_or_default();
                 }
                 Ok(Split::Needs(_)) => break,
                 Err(error) => {
-                    server.handler.finish(turn).await;
+                    manager
+                        .alive(&self.session, pin!(handler.finish(turn)))
+                        .await?;
                     let code = Code::RequestErr;
                     turn.reply(&Reply::server(code, code.because(error)));
                     self.session.close(CloseReason::FrameTooLong);
                 }
             }
             if self.is_congested(turn.out.len()) {
-                server.handler.finish(turn).await;
+                manager
+                    .alive(&self.session, pin!(handler.finish(turn)))
+                    .await?;
                 self.relieve(turn).await?;
             }
         }
@@ -280,6 +305,9 @@ impl<H: Handler> Connection<H> {
                 if self.session.poll_work(cx) == Some(Work::Close) {
                     return Poll::Ready(Ok(true));
                 }
+                if self.server.manager.rests(&self.session, cx) {
+                    return Poll::Pending;
+                }
                 self.stream.poll_write_ready(cx).map_ok(|()| false)
             });
             if closed.await? {
@@ -309,7 +337,13 @@ impl<H: Handler> Connection<H> {
             }
             let metrics = &self.server.metrics;
             metrics.went(out.get(counted..).unwrap_or_default());
-            match self.stream.try_write(&out) {
+            let written = if self.server.manager.is_paused() {
+                // As if the socket were full.
+                Err(io::ErrorKind::WouldBlock.into())
+            } else {
+                self.stream.try_write(&out)
+            };
+            match written {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) if n == out.len() => {
                     timers.write_goes_on();
@@ -354,7 +388,7 @@ impl<H: Handler> Connection<H> {
             reason = reason.label(),
             "session closed"
         );
-        if reason.is_abrupt() {
+        if reason.is_abrupt() || self.server.manager.is_killed() {
             return;
         }
         let shutdown = self.server.manager.shutdown().clone();

@@ -73,7 +73,7 @@ pub async fn user(imd: &Imd, uid: i64) -> Wire {
 }
 
 pub struct Wire {
-    frames: FramedRead<OwnedReadHalf, FrameCodec>,
+    pub frames: FramedRead<OwnedReadHalf, FrameCodec>,
     out: OwnedWriteHalf,
 }
 
