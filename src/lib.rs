@@ -41,6 +41,9 @@
 //! # }
 //! ```
 //!
+//! Access servers die, stop, rest and come back on command ([`Imd::access`], [`access::AccessServer`]), more can be added
+//! ([`Imd::add_access`]), and the registry can tell the gateway what is not so ([`Imd::registry`]).
+//!
 //! # The way of a request
 //!
 //! | module | what it does |

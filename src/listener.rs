@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::Config;
-use crate::session::{Connection, Handler, Server};
+use crate::session::{Connection, Handler, Pause, Server};
 use crate::shutdown::Shutdown;
 
 /// How many connections may wait to be accepted.
@@ -120,6 +120,24 @@ pub struct Place {
 ///
 /// What the system says.
 pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+    listen(reserve(addr)?)
+}
+
+/// Has connections to a reserved address queued, ready to be accepted.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn listen(reserved: TcpSocket) -> io::Result<TcpListener> {
+    reserved.listen(BACKLOG)
+}
+
+/// Takes an address at which nothing listens: connections are refused, and nobody is given its port as a free one.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn reserve(addr: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if addr.is_ipv4() {
         TcpSocket::new_v4()
     } else {
@@ -130,14 +148,16 @@ pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     #[cfg(not(windows))]
     socket.set_reuseaddr(true)?;
     socket.bind(addr)?;
-    socket.listen(BACKLOG)
+    Ok(socket)
 }
 
-/// Accepts until the shutdown begins, then closes the listener. Nothing of a connection is awaited here.
+/// Accepts until the shutdown begins, then closes the listener. Nothing of a connection is awaited here. During a pause
+/// connections wait in the system's queue.
 pub async fn accept(
     listener: TcpListener,
     admission: Admission,
     shutdown: Shutdown,
+    pause: Arc<Pause>,
     mut serve: impl FnMut(TcpStream, SocketAddr, Place),
 ) {
     let Ok(addr) = listener.local_addr() else {
@@ -146,7 +166,14 @@ pub async fn accept(
     let mut back_off = BACK_OFF;
     loop {
         let accepted = tokio::select! {
+            biased;
             () = shutdown.begun() => return,
+            () = pause.begun() => {
+                tokio::select! {
+                    () = shutdown.begun() => return,
+                    () = pause.over() => continue,
+                }
+            }
             accepted = listener.accept() => accepted,
         };
         let (stream, peer) = match accepted {
@@ -178,6 +205,7 @@ pub async fn accept(
 pub fn serve_sessions<H: Handler>(listener: TcpListener, admission: Admission, server: Server<H>) {
     let server = Arc::new(server);
     let shutdown = server.manager.shutdown().clone();
+    let pause = Arc::clone(server.manager.pausing());
     shutdown.spawn(Arc::clone(&server.manager).sweep());
     let tasks = shutdown.clone();
     let open = move |stream: TcpStream, peer, place: Place| {
@@ -193,7 +221,7 @@ pub fn serve_sessions<H: Handler>(listener: TcpListener, admission: Admission, s
             drop(place);
         });
     };
-    shutdown.spawn(accept(listener, admission, shutdown.clone(), open));
+    shutdown.spawn(accept(listener, admission, shutdown.clone(), pause, open));
 }
 
 fn is_the_peers_fault(error: &io::Error) -> bool {
@@ -207,6 +235,16 @@ fn is_the_peers_fault(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_reserved_address_refuses_until_it_listens() {
+        let socket = reserve(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let addr = socket.local_addr().unwrap();
+        let error = TcpStream::connect(addr).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        let _listener = listen(socket).unwrap();
+        TcpStream::connect(addr).await.unwrap();
+    }
 
     #[tokio::test]
     async fn an_accepted_socket_has_its_options() {

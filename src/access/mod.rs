@@ -1,32 +1,64 @@
 //! An access server: it holds the clients' sessions, and a lease in the registry for as long as it lives.
 
+mod error;
 mod handler;
+mod life;
+mod membership;
 
+pub use error::RestartError;
 pub use handler::AccessHandler;
+pub use life::State;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread::available_parallelism;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
+use tokio::sync;
 
-use crate::clock::{Clock, Ticks};
+use crate::clock::Clock;
 use crate::config::{Config, Host};
 use crate::lab::Lab;
 use crate::listener::{Admission, serve_sessions};
 use crate::metrics::Metrics;
-use crate::registry::{Lease, Record, Registry};
+use crate::registry::Registry;
 use crate::service::Services;
 use crate::session::{Deadlines, Manager, Server, SessionIds, Tap};
+use life::Life;
+use membership::Membership;
 
-/// A running access server.
+/// An access server, which can be made to die, stop, rest and serve again.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use imd::access::State;
+///
+/// let imd = imd::Imd::start(imd::Config::ephemeral()).await?;
+/// let access = imd.access("access-1").ok_or("there is none")?;
+/// access.kill().await; // every connection is reset, and the gateway still sends clients here
+/// assert_eq!(access.state(), State::Killed);
+/// assert!(tokio::net::TcpStream::connect(access.addr()).await.is_err());
+/// access.restart().await?; // the same name and address
+/// assert_eq!(access.state(), State::Running);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct AccessServer {
     name: String,
     addr: SocketAddr,
     advertised: String,
-    manager: Arc<Manager>,
+    settings: Settings,
+    shared: Shared,
+    /// How many records it has written to the registry.
+    renewals: Arc<AtomicU64>,
+    /// Held over a restart: two who restart it do so one after the other.
+    restarting: sync::Mutex<()>,
+    /// Never held over an await. The locks of its sessions are taken inside it.
+    life: Mutex<Life>,
 }
 
 /// What the access servers of one `imd` share.
@@ -48,10 +80,61 @@ pub struct Shared {
     pub lab: Arc<Lab>,
 }
 
+/// What it needs of the config for every start.
+#[derive(Debug)]
+struct Settings {
+    deadlines: Deadlines,
+    outbound: usize,
+    frame_before_login: usize,
+    lease: Duration,
+    heartbeat: Duration,
+    grace: Duration,
+}
+
+impl From<&Config> for Settings {
+    fn from(config: &Config) -> Self {
+        Settings {
+            deadlines: Deadlines {
+                login: Some(config.session.login_deadline),
+                idle: config.session.idle,
+                half_frame: config.session.half_frame,
+                write: config.session.write_deadline,
+            },
+            outbound: config.limits.outbound,
+            frame_before_login: config.limits.frame_before_login,
+            lease: config.registry.lease,
+            heartbeat: config.registry.heartbeat,
+            grace: config.shutdown.grace,
+        }
+    }
+}
+
+impl Settings {
+    /// Serves sessions on a listener.
+    fn serve(&self, name: &str, listener: TcpListener, shared: &Shared) -> Arc<Manager> {
+        let manager = Manager::new(
+            shared.ids.clone(),
+            Arc::clone(&shared.clock),
+            self.deadlines.clone(),
+            self.outbound,
+        );
+        let server = Server {
+            manager: Arc::clone(&manager),
+            frame_limit: self.frame_before_login,
+            metrics: Arc::clone(&shared.metrics),
+            tap: Tap::access(Arc::clone(&shared.lab), name),
+            handler: AccessHandler::new(Arc::clone(&shared.services)),
+        };
+        serve_sessions(listener, shared.admission.clone(), server);
+        manager
+    }
+}
+
 impl AccessServer {
     /// Serves on a bound listener and registers; both have happened when this returns.
     ///
-    /// `advertise` is what clients are told to dial, where that is not the listening address.
+    /// `advertise` is what clients are told to dial, where that is not the listening address. Dropping it ends what it
+    /// serves.
     ///
     /// # Errors
     ///
@@ -62,45 +145,44 @@ impl AccessServer {
         listener: TcpListener,
         config: &Config,
         shared: &Shared,
-    ) -> std::io::Result<AccessServer> {
+    ) -> std::io::Result<Arc<AccessServer>> {
         let addr = listener.local_addr()?;
-        let deadlines = Deadlines {
-            login: Some(config.session.login_deadline),
-            idle: config.session.idle,
-            half_frame: config.session.half_frame,
-            write: config.session.write_deadline,
-        };
-        let clock = Arc::clone(&shared.clock);
-        let manager = Manager::new(shared.ids.clone(), clock, deadlines, config.limits.outbound);
-        let server = Server {
-            manager: Arc::clone(&manager),
-            frame_limit: config.limits.frame_before_login,
-            metrics: Arc::clone(&shared.metrics),
-            tap: Tap::access(Arc::clone(&shared.lab), name),
-            handler: AccessHandler::new(Arc::clone(&shared.services)),
-        };
-        serve_sessions(listener, shared.admission.clone(), server);
-        let membership = Membership {
-            registry: Arc::clone(&shared.registry),
+        let settings = Settings::from(config);
+        let manager = settings.serve(name, listener, shared);
+        let server = Arc::new(AccessServer {
             name: name.to_owned(),
+            addr,
             advertised: match advertise {
                 Some(host) => host.at(addr.port()),
                 None => addr.to_string(),
             },
+            settings,
+            shared: shared.clone(),
+            renewals: Arc::default(),
+            restarting: sync::Mutex::default(),
+            life: Mutex::new(Life::new(manager)),
+        });
+        server.join().await;
+        Ok(server)
+    }
+
+    /// Registers, and keeps the lease.
+    async fn join(&self) {
+        let manager = self.sessions();
+        let membership = Arc::new(Membership {
+            registry: Arc::clone(&self.shared.registry),
+            lab: Arc::clone(&self.shared.lab),
+            name: self.name.clone(),
+            advertised: self.advertised.clone(),
             manager: Arc::clone(&manager),
-            ttl: config.registry.lease,
-            renewals: 0,
-        };
-        let advertised = membership.advertised.clone();
-        let lease = membership.register().await;
-        let ticks = shared.clock.ticks(config.registry.heartbeat);
-        manager.shutdown().spawn(membership.keep(lease, ticks));
-        Ok(AccessServer {
-            name: name.to_owned(),
-            addr,
-            advertised,
-            manager,
-        })
+            ttl: self.settings.lease,
+            renewals: Arc::clone(&self.renewals),
+            lease: sync::Mutex::default(),
+        });
+        membership.renew().await;
+        self.life.lock().membership = Some(Arc::clone(&membership));
+        let ticks = self.shared.clock.ticks(self.settings.heartbeat);
+        manager.shutdown().spawn(membership.keep(ticks));
     }
 
     /// Its name in the registry.
@@ -108,7 +190,7 @@ impl AccessServer {
         &self.name
     }
 
-    /// Where it listens.
+    /// Where it listens, or did; a restart keeps it.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -118,52 +200,8 @@ impl AccessServer {
         &self.advertised
     }
 
-    /// Its sessions.
-    pub fn sessions(&self) -> &Arc<Manager> {
-        &self.manager
-    }
-}
-
-/// The place of one access server in the registry.
-struct Membership {
-    registry: Arc<dyn Registry>,
-    name: String,
-    advertised: String,
-    manager: Arc<Manager>,
-    ttl: Duration,
-    renewals: u64,
-}
-
-impl Membership {
-    fn record(&self) -> Record {
-        Record {
-            name: self.name.clone(),
-            addr: self.advertised.clone(),
-            cpu: available_parallelism().map_or(1, usize::from),
-            sessions: self.manager.len(),
-            renewals: self.renewals,
-        }
-    }
-
-    async fn register(&self) -> Lease {
-        self.registry.register(self.record(), self.ttl).await
-    }
-
-    /// Renews the lease at every tick until the shutdown begins, then gives it back at once.
-    async fn keep(mut self, mut lease: Lease, mut ticks: Box<dyn Ticks>) {
-        let shutdown = self.manager.shutdown().clone();
-        loop {
-            tokio::select! {
-                () = shutdown.begun() => break,
-                () = ticks.tick() => {}
-            }
-            self.renewals += 1;
-            let renewed = self.registry.renew(&lease, self.record(), self.ttl).await;
-            if renewed.is_err() {
-                tracing::warn!(access = self.name, "the lease was lost: registering again");
-                lease = self.register().await;
-            }
-        }
-        self.registry.revoke(&lease).await;
+    /// Its sessions since it was last started: a restart begins with none, and others than these.
+    pub fn sessions(&self) -> Arc<Manager> {
+        Arc::clone(&self.life.lock().manager)
     }
 }

@@ -56,12 +56,6 @@ enum Phase {
 }
 
 impl ManualClock {
-    /// Moves the wall clock alone, by milliseconds, either way. Leases and deadlines do not notice.
-    pub fn skew(&self, by_ms: i64) {
-        let mut state = self.shared.state.lock();
-        state.skew_ms = state.skew_ms.saturating_add(by_ms);
-    }
-
     /// Fires the earliest tick that is due by `end`; says which, or none when there is no more.
     fn fire_next(&self, end: Duration) -> Option<u64> {
         let mut state = self.shared.state.lock();
@@ -125,6 +119,11 @@ impl Clock for ManualClock {
             id,
             shared: Arc::clone(&self.shared),
         })
+    }
+
+    fn skew(&self, by_ms: i64) {
+        let mut state = self.shared.state.lock();
+        state.skew_ms = state.skew_ms.saturating_add(by_ms);
     }
 
     async fn advance(&self, by: Duration) {

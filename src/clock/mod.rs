@@ -29,6 +29,9 @@ pub trait Clock: Send + Sync + fmt::Debug {
     /// `every` must be more than zero.
     fn ticks(&self, every: Duration) -> Box<dyn Ticks>;
 
+    /// Moves the wall clock alone, by milliseconds, either way: skews add up. Leases and deadlines do not notice.
+    fn skew(&self, by_ms: i64);
+
     /// Returns when at least `by` has passed and the work of every tick due by then is done.
     ///
     /// The real clock can only wait for it; the manual one moves, from tick to tick.

@@ -29,6 +29,12 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// Another access server has this name.
+    #[error("there is an access server {name} already: give another name")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
     /// A listener was lost right after it was bound, or no thread could be had.
     #[error("the system refuses: {0}")]
     System(#[from] io::Error),

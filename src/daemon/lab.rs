@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Imd;
+use crate::access::State;
 use crate::lab::{Event, Fault, FaultGuard, Faults, Journal, Mark};
 
 /// Between two looks at whether everything is at rest. Real time: the sockets have to be looked at meanwhile.
@@ -77,7 +78,7 @@ impl Imd {
     /// be written has left, notifies included.
     ///
     /// What a client has sent is seen when it has come. While a fault holds something back, or a peer does not take what
-    /// is written to it, this waits.
+    /// is written to it, this waits. What a paused access server holds is not waited for.
     pub async fn settled(&self) {
         let mut frames = None;
         loop {
@@ -91,7 +92,12 @@ impl Imd {
     }
 
     fn is_at_rest(&self) -> bool {
-        let mut sessions = self.managers().flat_map(|manager| manager.sessions());
-        sessions.all(|session| session.is_at_rest())
+        let access = self.access.all();
+        let serving = access
+            .iter()
+            .filter(|server| server.state() != State::Paused);
+        let managers = serving.map(|server| server.sessions());
+        let mut managers = managers.chain([Arc::clone(&self.gateway)]);
+        managers.all(|manager| manager.sessions().all(|session| session.is_at_rest()))
     }
 }

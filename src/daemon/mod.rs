@@ -1,5 +1,6 @@
 //! One `imd`: the only place that wires the parts together.
 
+mod access_servers;
 mod addresses;
 mod cleaning;
 mod error;
@@ -7,6 +8,7 @@ mod lab;
 mod report;
 mod runtime;
 
+use access_servers::AccessServers;
 pub use addresses::{AccessAddress, Addresses, dialable};
 pub use error::StartError;
 pub use lab::NotSeen;
@@ -25,15 +27,15 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::access::{AccessServer, Shared};
 use crate::clock::Clock;
-use crate::config::{self, Config, Host};
+use crate::config::{self, Config};
 use crate::gateway::{Directory, GatewayHandler};
 use crate::http;
 use crate::lab::Lab;
 use crate::listener::{Admission, bind, serve_sessions};
 use crate::metrics::Metrics;
-use crate::registry::{MemoryRegistry, Registry};
+use crate::registry::MemoryRegistry;
 use crate::service::Services;
-use crate::session::{CloseReason, Deadlines, Manager, Server, SessionIds, Tap};
+use crate::session::{Deadlines, Manager, Server, SessionIds, Tap};
 use crate::shutdown::Shutdown;
 use crate::store::{DurableStore, MemoryStore, Retention, Store, StoreFailed};
 
@@ -44,13 +46,13 @@ use crate::store::{DurableStore, MemoryStore, Retention, Store, StoreFailed};
 pub struct Imd {
     gateway_addr: SocketAddr,
     gateway: Arc<Manager>,
-    access: Vec<AccessServer>,
+    access: AccessServers,
     user_api: SocketAddr,
     group_api: SocketAddr,
     http: Shutdown,
     cleaning: Shutdown,
     services: Arc<Services>,
-    registry: Arc<dyn Registry>,
+    registry: Arc<MemoryRegistry>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     lab: Arc<Lab>,
@@ -114,7 +116,7 @@ impl Imd {
         let admission = Admission::new(&config);
         let listeners = Listeners::bind(&config)?;
         let clock = config.clock.build();
-        let registry: Arc<dyn Registry> = Arc::new(MemoryRegistry::new(Arc::clone(&clock)));
+        let registry = Arc::new(MemoryRegistry::new(Arc::clone(&clock)));
         let lab = Lab::new(
             Arc::clone(&clock),
             config.seed,
@@ -128,7 +130,7 @@ impl Imd {
         let services = Arc::new(services);
         let shared = Shared {
             services: Arc::clone(&services),
-            registry: Arc::clone(&registry),
+            registry: registry.clone(),
             clock: Arc::clone(&clock),
             ids: SessionIds::default(),
             admission: admission.clone(),
@@ -136,13 +138,7 @@ impl Imd {
             lab,
         };
 
-        let mut access = Vec::new();
-        for (server, listener) in config.access.0.iter().zip(listeners.access) {
-            let advertise = server.advertise.as_deref().and_then(Host::parse);
-            let server =
-                AccessServer::start(&server.name, advertise, listener, &config, &shared).await?;
-            access.push(server);
-        }
+        let access = AccessServers::start(config.clone(), listeners.access, shared.clone()).await?;
         let gateway_addr = listeners.gateway.local_addr()?;
         let gateway = start_gateway(listeners.gateway, &config, &shared).await;
         let http = Shutdown::default();
@@ -201,9 +197,25 @@ impl Imd {
         self.gateway_addr
     }
 
-    /// The access servers, in the config's order.
-    pub fn access_servers(&self) -> &[AccessServer] {
-        &self.access
+    /// The access servers as of now: those of the config in its order, then those that were
+    /// [added](Self::add_access), whatever their state.
+    pub fn access_servers(&self) -> Vec<Arc<AccessServer>> {
+        self.access.all()
+    }
+
+    /// The access server of this name, to kill, stop, pause or restart it.
+    pub fn access(&self, name: &str) -> Option<Arc<AccessServer>> {
+        self.access.get(name)
+    }
+
+    /// Starts one more access server, on a free port of the first one's host. It serves and is registered when this
+    /// returns; the gateway hands it out from its next look at the registry on.
+    ///
+    /// # Errors
+    ///
+    /// When there is one of this name already, whatever its state, when it can't be a name, or when no port can be had.
+    pub async fn add_access(&self, name: &str) -> Result<Arc<AccessServer>, StartError> {
+        self.access.add(name).await
     }
 
     /// Where the user API listens.
@@ -218,7 +230,8 @@ impl Imd {
 
     /// Where clients on this machine find everything.
     pub fn addresses(&self) -> Addresses {
-        let access = self.access.iter().map(|server| {
+        let servers = self.access.all();
+        let access = servers.iter().map(|server| {
             let addr = match server.advertised().parse() {
                 Ok(addr) => addresses::dialable(addr).to_string(),
                 Err(_) => server.advertised().to_owned(),
@@ -246,9 +259,9 @@ impl Imd {
         self.services.presence().is_online(uid)
     }
 
-    /// Who is listed as an access server.
-    pub fn registry(&self) -> &dyn Registry {
-        self.registry.as_ref()
+    /// Who is listed as an access server, and what the gateway is told of it.
+    pub fn registry(&self) -> &MemoryRegistry {
+        &self.registry
     }
 
     /// The time that this stack goes by.
@@ -294,9 +307,10 @@ impl Imd {
         let grace = self.grace;
         let end = Instant::now() + grace + Duration::from_secs(1);
         let mut ending = JoinSet::new();
-        for manager in self.managers() {
-            let manager = Arc::clone(manager);
-            ending.spawn(async move { manager.dispose(grace).await });
+        let gateway = Arc::clone(&self.gateway);
+        ending.spawn(async move { gateway.dispose(grace).await });
+        for server in self.access.all() {
+            ending.spawn(async move { server.end(grace).await });
         }
         for shutdown in [&self.http, &self.cleaning] {
             let shutdown = shutdown.clone();
@@ -316,10 +330,6 @@ impl Imd {
             ..self.report()
         }
     }
-
-    fn managers(&self) -> impl Iterator<Item = &Arc<Manager>> {
-        std::iter::once(&self.gateway).chain(self.access.iter().map(AccessServer::sessions))
-    }
 }
 
 impl Drop for Imd {
@@ -328,10 +338,9 @@ impl Drop for Imd {
         self.services.end_gaps();
         self.http.hurry();
         self.cleaning.hurry();
-        for manager in self.managers() {
-            manager.shutdown().begin();
-            manager.close_all(CloseReason::Shutdown);
-            manager.shutdown().hurry();
+        self.gateway.abandon();
+        for server in self.access.all() {
+            server.abandon();
         }
     }
 }

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -7,6 +8,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::listener::{Admission, accept};
+use crate::session::Pause;
 use crate::shutdown::Shutdown;
 
 /// Serves HTTP/1.1 until the shutdown begins; requests that are under way are answered.
@@ -19,14 +21,15 @@ pub async fn serve(
     timeout: Duration,
     router: Router,
 ) {
-    accept(listener, admission, shutdown.clone(), |stream, _, place| {
+    let serve = |stream, _, place| {
         let (router, until) = (router.clone(), shutdown.clone());
         shutdown.spawn(async move {
             connection(stream, router, until, timeout).await;
             drop(place);
         });
-    })
-    .await;
+    };
+    let never = Arc::<Pause>::default();
+    accept(listener, admission, shutdown.clone(), never, serve).await;
 }
 
 async fn connection(stream: TcpStream, router: Router, until: Shutdown, timeout: Duration) {

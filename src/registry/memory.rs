@@ -1,14 +1,18 @@
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use super::{Lease, LeaseLost, Record, Registry};
+use super::{Lease, LeaseLost, Record, Registry, key};
 use crate::clock::Clock;
 
 /// The registry of one process. Leases run out by the clock when someone looks: no task watches them.
+///
+/// What those who read it are told can be [frozen](Self::freeze) and [bent](Self::advertise), and a lease can be
+/// [ended](Self::expire) early. The gateway reads it once in `gateway.refresh`, so its clients notice by then.
 #[derive(Debug)]
 pub struct MemoryRegistry {
     clock: Arc<dyn Clock>,
@@ -20,6 +24,24 @@ struct State {
     next_lease: u64,
     /// By key.
     entries: BTreeMap<String, Entry>,
+    /// What is told instead of the address in the record, by key.
+    advertised: BTreeMap<String, String>,
+    /// What the list was when it was frozen.
+    frozen: Option<Vec<Record>>,
+}
+
+impl State {
+    fn list(&mut self, now: Duration) -> Vec<Record> {
+        self.entries.retain(|_, entry| now < entry.expires);
+        let told = |(key, entry): (&String, &Entry)| {
+            let mut record = entry.record.clone();
+            if let Some(addr) = self.advertised.get(key) {
+                record.addr.clone_from(addr);
+            }
+            record
+        };
+        self.entries.iter().map(told).collect()
+    }
 }
 
 #[derive(Debug)]
@@ -36,6 +58,43 @@ impl MemoryRegistry {
             clock,
             state: Mutex::default(),
         }
+    }
+
+    /// From now on the list answers what it is at this moment, so that the gateway keeps its last one. Underneath,
+    /// leases are registered and renewed, and run out. Frozen again, it stays what it was at first.
+    pub fn freeze(&self) {
+        let now = self.clock.now();
+        let mut state = self.state.lock();
+        if state.frozen.is_none() {
+            let list = state.list(now);
+            state.frozen = Some(list);
+        }
+    }
+
+    /// From now on the list answers what is true. Nothing happens to one that is not frozen.
+    pub fn thaw(&self) {
+        self.state.lock().frozen = None;
+    }
+
+    /// Ends the lease of an access server at once; says whether there was one. A server that runs learns it at its next
+    /// heartbeat, and registers again.
+    pub fn expire(&self, name: &str) -> bool {
+        let now = self.clock.now();
+        let entry = self.state.lock().entries.remove(&key(name));
+        entry.is_some_and(|entry| now < entry.expires)
+    }
+
+    /// Tells clients to dial `addr` for an access server, whatever it says of itself, until
+    /// [`advertise_itself`](Self::advertise_itself). It need not be registered yet, and may register again. The address
+    /// is told as it is: nobody has to listen there.
+    pub fn advertise(&self, name: &str, addr: impl fmt::Display) {
+        let advertised = (key(name), addr.to_string());
+        self.state.lock().advertised.extend([advertised]);
+    }
+
+    /// Tells clients to dial what the access server says of itself: the end of [`advertise`](Self::advertise).
+    pub fn advertise_itself(&self, name: &str) {
+        self.state.lock().advertised.remove(&key(name));
     }
 }
 
@@ -84,11 +143,9 @@ impl Registry for MemoryRegistry {
     async fn list(&self) -> Vec<Record> {
         let now = self.clock.now();
         let mut state = self.state.lock();
-        state.entries.retain(|_, entry| now < entry.expires);
-        state
-            .entries
-            .values()
-            .map(|entry| entry.record.clone())
-            .collect()
+        match &state.frozen {
+            Some(frozen) => frozen.clone(),
+            None => state.list(now),
+        }
     }
 }

@@ -33,8 +33,12 @@ pub struct Record {
 impl Record {
     /// Under which key it is registered.
     pub fn key(&self) -> String {
-        format!("/server/access_server_gateway/{}", self.name)
+        key(&self.name)
     }
+}
+
+fn key(name: &str) -> String {
+    format!("/server/access_server_gateway/{name}")
 }
 
 /// The right to keep one record alive.

@@ -29,6 +29,8 @@ pub enum CloseReason {
     Reset,
     /// This server is stopping.
     Shutdown,
+    /// This server has died: it says nothing, and the connection is reset.
+    Killed,
 }
 
 impl CloseReason {
@@ -48,6 +50,7 @@ impl CloseReason {
             CloseReason::Dropped => "dropped",
             CloseReason::Reset => "reset",
             CloseReason::Shutdown => "shutdown",
+            CloseReason::Killed => "killed",
         }
     }
 
@@ -67,16 +70,15 @@ impl CloseReason {
         }
     }
 
-    /// Whether the peer is to see a reset.
-    pub(super) const fn is_reset(self) -> bool {
-        matches!(self, CloseReason::Reset)
-    }
-
-    /// Whether the peer can't take another byte, so that the close needs no manners.
+    /// Whether the peer can't take another byte, or should not, so that the close needs no manners.
     pub(super) const fn is_abrupt(self) -> bool {
         matches!(
             self,
-            CloseReason::Broken | CloseReason::WriteDeadline | CloseReason::SessionBlocked
+            CloseReason::Broken
+                | CloseReason::WriteDeadline
+                | CloseReason::SessionBlocked
+                | CloseReason::Reset
+                | CloseReason::Killed
         )
     }
 }

@@ -40,7 +40,7 @@ impl Deadlines {
         } else if peers_turn && over(timers.half_frame_since.get(), self.half_frame) {
             Some(CloseReason::HalfFrame)
         } else if let Some(login) = self.login.filter(|_| !logged_in) {
-            over(Some(timers.opened), login).then_some(CloseReason::LoginDeadline)
+            over(timers.opened.get(), login).then_some(CloseReason::LoginDeadline)
         } else {
             (peers_turn && over(timers.last_frame.get(), self.idle)).then_some(CloseReason::Idle)
         }
@@ -50,7 +50,7 @@ impl Deadlines {
 /// The times that a session's deadlines run from.
 #[derive(Debug)]
 pub(super) struct Timers {
-    opened: Duration,
+    opened: Since,
     last_frame: Since,
     half_frame_since: Since,
     write_stalled_since: Since,
@@ -61,11 +61,9 @@ pub(super) struct Timers {
 
 impl Timers {
     pub fn new(opened: Duration) -> Self {
-        let last_frame = Since::unset();
-        last_frame.set(opened);
         Timers {
-            opened,
-            last_frame,
+            opened: Since::at(opened),
+            last_frame: Since::at(opened),
             half_frame_since: Since::unset(),
             write_stalled_since: Since::unset(),
             peers_turn: AtomicBool::new(true),
@@ -122,6 +120,19 @@ impl Timers {
     pub fn write_goes_on(&self) {
         self.write_stalled_since.clear();
     }
+
+    /// The server has rested for so long, until now: no deadline counts that time.
+    pub fn put_off(&self, by: Duration, now: Duration) {
+        let all = [
+            &self.opened,
+            &self.last_frame,
+            &self.half_frame_since,
+            &self.write_stalled_since,
+        ];
+        for since in all {
+            since.put_off(by, now);
+        }
+    }
 }
 
 /// A point in time that may be unset, in one atomic.
@@ -135,9 +146,22 @@ impl Since {
         Since(AtomicU64::new(Self::UNSET))
     }
 
+    fn at(at: Duration) -> Self {
+        Since(AtomicU64::new(ms(at)))
+    }
+
     fn set(&self, at: Duration) {
-        let ms = u64::try_from(at.as_millis()).unwrap_or(Self::UNSET - 1);
-        self.0.store(ms, Ordering::Release);
+        self.0.store(ms(at), Ordering::Release);
+    }
+
+    /// Moves it, but not past now. Who sets it meanwhile is right.
+    fn put_off(&self, by: Duration, now: Duration) {
+        if let Some(since) = self.get() {
+            let (old, new) = (ms(since), ms((since + by).min(now)));
+            let _ = self
+                .0
+                .compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed);
+        }
     }
 
     fn clear(&self) {
@@ -150,6 +174,11 @@ impl Since {
             ms => Some(Duration::from_millis(ms)),
         }
     }
+}
+
+/// In milliseconds, and never [`Since::UNSET`].
+fn ms(at: Duration) -> u64 {
+    u64::try_from(at.as_millis()).unwrap_or(Since::UNSET - 1)
 }
 
 #[cfg(test)]
@@ -219,6 +248,37 @@ mod tests {
         timers.write_goes_on();
         timers.write_stalled(s(25));
         assert_eq!(DEADLINES.missed(&timers, true, s(44)), None);
+    }
+
+    #[test]
+    fn time_in_which_the_server_rests_is_not_counted() {
+        let timers = Timers::new(s(0));
+        timers.half_frame(true, s(5));
+        timers.put_off(s(1_000), s(1_008));
+        assert_eq!(DEADLINES.missed(&timers, true, s(1_014)), None);
+        assert_eq!(
+            DEADLINES.missed(&timers, true, s(1_015)),
+            Some(CloseReason::HalfFrame)
+        );
+        timers.no_half_frame();
+        assert_eq!(DEADLINES.missed(&timers, true, s(1_059)), None);
+        assert_eq!(
+            DEADLINES.missed(&timers, true, s(1_060)),
+            Some(CloseReason::Idle)
+        );
+        assert_eq!(DEADLINES.missed(&timers, false, s(1_299)), None);
+        assert_eq!(
+            DEADLINES.missed(&timers, false, s(1_300)),
+            Some(CloseReason::LoginDeadline)
+        );
+        // What began while the server rested begins when it goes on.
+        timers.write_stalled(s(1_900));
+        timers.put_off(s(1_000), s(2_000));
+        assert_eq!(DEADLINES.missed(&timers, false, s(2_019)), None);
+        assert_eq!(
+            DEADLINES.missed(&timers, false, s(2_020)),
+            Some(CloseReason::WriteDeadline)
+        );
     }
 
     #[test]

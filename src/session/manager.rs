@@ -1,14 +1,18 @@
 //! The sessions of one listener.
 
+use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
-use super::{CloseReason, Deadlines, Session, SessionId};
+use super::{CloseReason, Deadlines, Pause, Session, SessionId};
 use crate::clock::Clock;
 use crate::shutdown::Shutdown;
 
@@ -34,6 +38,10 @@ pub struct Manager {
     deadlines: Deadlines,
     outbound_limit: usize,
     shutdown: Shutdown,
+    pause: Arc<Pause>,
+    /// Since when it rests. Held while that changes; a session's locks are taken inside it.
+    paused_since: Mutex<Option<Duration>>,
+    killed: AtomicBool,
 }
 
 impl Manager {
@@ -52,6 +60,9 @@ impl Manager {
             deadlines,
             outbound_limit,
             shutdown: Shutdown::default(),
+            pause: Arc::default(),
+            paused_since: Mutex::default(),
+            killed: AtomicBool::new(false),
         })
     }
 
@@ -66,7 +77,9 @@ impl Manager {
         ));
         self.shard(id).lock().insert(id, Arc::clone(&session));
         self.count.fetch_add(1, Ordering::Relaxed);
-        if self.shutdown.has_begun() {
+        if self.is_killed() {
+            session.close(CloseReason::Killed);
+        } else if self.shutdown.has_begun() {
             session.close(CloseReason::Shutdown);
         }
         session
@@ -109,11 +122,111 @@ impl Manager {
     /// Stops everything that was spawned on this manager's shutdown, tells and closes every session, and waits for
     /// their tasks: at most the grace period, and a second for those that have to be cut off then.
     ///
-    /// Returns how many tasks had not ended by then.
+    /// A pause ends with it. Returns how many tasks had not ended by then.
     pub async fn dispose(&self, grace: Duration) -> usize {
+        self.tell_all();
+        self.shutdown.ended_within(grace).await
+    }
+
+    /// The same without waiting: what a socket takes at once is said, and that is all.
+    pub fn abandon(&self) {
+        self.tell_all();
+        self.shutdown.hurry();
+    }
+
+    fn tell_all(&self) {
         self.shutdown.begin();
         self.close_all(CloseReason::Shutdown);
-        self.shutdown.ended_within(grace).await
+        self.resume();
+    }
+
+    /// Dies: stops everything that was spawned on this manager's shutdown, and resets every connection without a word,
+    /// whatever its task is at. Ends a pause, and a disposal that is under way.
+    pub fn kill(&self) {
+        self.killed.store(true, Ordering::Release);
+        self.shutdown.hurry();
+        for session in self.sessions() {
+            session.close(CloseReason::Killed);
+            // One that was closed before may be waiting for its handler.
+            session.wake();
+        }
+        self.resume();
+    }
+
+    /// Whether it was killed.
+    pub fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::Relaxed)
+    }
+
+    /// Lets the sessions rest, with their sockets open: nothing is read or written, no deadline runs, and no close is
+    /// worked off. A handler that is at work goes on; its answers wait.
+    pub fn pause(&self) {
+        let mut since = self.paused_since.lock();
+        if since.is_none() {
+            *since = Some(self.clock.now());
+            self.pause.set(true);
+        }
+    }
+
+    /// Ends the rest. Deadlines go on where they stopped.
+    pub fn resume(&self) {
+        let mut since = self.paused_since.lock();
+        let Some(since) = since.take() else {
+            return;
+        };
+        let now = self.clock.now();
+        for session in self.sessions() {
+            session.timers.put_off(now.saturating_sub(since), now);
+        }
+        self.pause.set(false);
+        for session in self.sessions() {
+            session.wake();
+        }
+    }
+
+    /// Whether its sessions rest.
+    #[inline]
+    pub fn is_paused(&self) -> bool {
+        self.pause.is_on()
+    }
+
+    /// What the accept loop rests by.
+    pub fn pausing(&self) -> &Arc<Pause> {
+        &self.pause
+    }
+
+    /// Whether a session's task has to rest. If so, it is woken when that is over.
+    #[inline]
+    pub(super) fn rests(&self, session: &Session, cx: &Context<'_>) -> bool {
+        self.is_paused() && {
+            session.park(cx);
+            // Who resumes wakes the task afterwards: either that finds it parked, or this look sees the change.
+            self.is_paused()
+        }
+    }
+
+    /// Waits for what is done for a session, but not past a kill.
+    ///
+    /// # Errors
+    ///
+    /// When the manager was killed while the work had to wait.
+    pub(super) fn alive<F: Future>(
+        &self,
+        session: &Session,
+        mut work: Pin<&mut F>,
+    ) -> impl Future<Output = io::Result<F::Output>> {
+        poll_fn(move |cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(Ok(done));
+            }
+            // In this order, as in `rests`.
+            session.park(cx);
+            if self.is_killed() {
+                Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
+            } else {
+                Poll::Pending
+            }
+        })
     }
 
     /// Closes sessions that have missed a deadline, until the shutdown begins. One sweep looks at all of them, so that
@@ -127,6 +240,10 @@ impl Manager {
                 tokio::select! {
                     () = self.shutdown.begun() => return,
                     () = ticks.tick() => {}
+                }
+                // By the lock: with the end of a pause come the deadlines that it has put off.
+                if self.paused_since.lock().is_some() {
+                    continue;
                 }
                 let now = self.clock.now();
                 for session in self.sessions() {

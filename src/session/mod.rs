@@ -8,6 +8,7 @@ pub mod connection;
 mod deadlines;
 pub mod manager;
 mod outbound;
+mod pause;
 mod spare;
 mod tap;
 mod turn;
@@ -16,6 +17,7 @@ pub use close::CloseReason;
 pub use connection::{Connection, Handler, Server};
 pub use deadlines::Deadlines;
 pub use manager::{Manager, SessionIds};
+pub use pause::Pause;
 pub use tap::Tap;
 pub use turn::{Frame, Turn};
 
@@ -171,6 +173,11 @@ impl Session {
         for callback in callbacks.into_iter().flatten() {
             callback(self);
         }
+        self.wake();
+    }
+
+    /// Lets the session's task look at what there is to do.
+    fn wake(&self) {
         self.queue(|_| {});
     }
 
@@ -209,10 +216,7 @@ impl Session {
         if outbound.has_work() {
             return Some(Work::Write);
         }
-        match &mut outbound.task {
-            Some(task) => task.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
+        outbound.park(cx);
         None
     }
 
@@ -222,8 +226,13 @@ impl Session {
         if self.close_reason().is_some() {
             return Poll::Ready(());
         }
-        outbound.task = Some(cx.waker().clone());
+        outbound.park(cx);
         Poll::Pending
+    }
+
+    /// Has the session's task woken by the next who queues something, closes the session or wakes it.
+    fn park(&self, cx: &Context<'_>) {
+        self.outbound.lock().park(cx);
     }
 
     /// Hands what others have queued to the session's task, which has written all that it had.

@@ -1,4 +1,4 @@
-use std::task::Waker;
+use std::task::{Context, Waker};
 
 use bytes::BytesMut;
 
@@ -43,6 +43,14 @@ impl Outbound {
     /// Whether there is something that the task should take. While it can't write, there is not.
     pub fn has_work(&self) -> bool {
         self.unwritten == 0 && (!self.frames.is_empty() || self.notify.is_some())
+    }
+
+    /// The session's task goes to sleep.
+    pub fn park(&mut self, cx: &Context<'_>) {
+        match &mut self.task {
+            Some(task) => task.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
     }
 
     /// Appends a frame.

@@ -1,5 +1,8 @@
 //! The lab: what is injected happens, where it was said and nowhere else.
 
+#[path = "../sockets/odd_store.rs"]
+#[allow(dead_code, reason = "what other tests use is not needed here")]
+mod odd_store;
 #[path = "../sockets/support.rs"]
 #[allow(dead_code, reason = "what other tests use is not needed here")]
 mod support;
@@ -13,9 +16,16 @@ async fn met(imd: &imd::Imd, fault: &FaultGuard) {
     met.await.unwrap();
 }
 
+mod add_access;
 mod journal;
+mod leases;
+mod life;
+mod pause;
 mod quirks;
+mod registry;
 mod replies;
 mod requests;
+mod restart;
+mod servers;
 mod services;
 mod wire;

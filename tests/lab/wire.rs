@@ -1,6 +1,7 @@
 //! How connections end, and that they do not.
 
-use futures_util::StreamExt;
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
 use imd::Imd;
 use imd::codec::CodecError;
 use tokio::io::AsyncReadExt;
@@ -32,5 +33,16 @@ impl Wire {
         assert_eq!(post(imd.user_api_addr(), "/", "").await.0, 404);
         let frame = futures_util::poll!(self.frames.next());
         assert!(frame.is_pending(), "instead of nothing: {frame:?}");
+    }
+
+    /// Nothing has come, and the connection is not closed.
+    pub fn is_silent(&mut self) -> bool {
+        self.frames.next().now_or_never().is_none()
+    }
+
+    /// A frame that is there already.
+    pub fn frame_at_once(&mut self) -> Option<Bytes> {
+        let frame = self.frames.next().now_or_never()?;
+        Some(frame.expect("the connection was closed").unwrap())
     }
 }

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use imd::Config;
 use imd::config::Strategy;
-use imd::registry::Record;
+use imd::registry::{Record, Registry};
 
 use crate::support::{Wire, start, start_manual, user};
 
@@ -127,7 +127,7 @@ async fn leases_of_living_servers_outlast_hours() {
 async fn an_empty_list_is_answered_92001() {
     let imd = start_manual().await;
     for server in imd.access_servers() {
-        server.sessions().dispose(SECOND).await;
+        server.stop().await;
     }
     assert_eq!(
         imd.registry().list().await,

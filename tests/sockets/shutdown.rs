@@ -135,7 +135,7 @@ async fn a_peer_that_reads_late_is_told_within_the_grace_and_cut_off_after_it() 
         let _ = wire.notified().await;
         let requests: Vec<_> = (0..1_000).map(|_| crate::support::sync(0, 0)).collect();
         wire.send_all(&requests).await;
-        let sessions = Arc::clone(imd.access_servers()[0].sessions());
+        let sessions = imd.access_servers()[0].sessions();
         // So many replies are more than sockets hold: the session stops reading.
         soon(async {
             while sessions

@@ -6,7 +6,7 @@ mod watched;
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -102,6 +102,11 @@ enum Event {
 /// Takes the session off the lists when its task ends, also when it panics.
 impl<H> Drop for Connection<H> {
     fn drop(&mut self) {
+        let reason = self.session.close_reason();
+        if self.server.manager.is_killed() || reason == Some(CloseReason::Reset) {
+            // Resets it. A socket that takes no options is gone already.
+            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        }
         self.session.close(CloseReason::Broken);
         self.server.manager.remove(self.session.id());
     }
@@ -159,6 +164,9 @@ impl<H: Handler> Connection<H> {
     /// Waits for something to do. While too much waits to be written, reading is not among it.
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Event>> {
         let work = self.session.poll_work(cx);
+        if self.server.manager.rests(&self.session, cx) {
+            return Poll::Pending;
+        }
         if work == Some(Work::Close) {
             return Poll::Ready(Ok(Event::Close));
         }
@@ -230,9 +238,17 @@ impl<H: Handler> Connection<H> {
         let unwritten = self.take_unwritten();
         let mut turn = Turn::new(&self.session, unwritten);
         let taken = self.handle(&input, &mut turn).await;
-        self.server.handler.finish(&mut turn).await;
+        let Server {
+            manager,
+            metrics,
+            handler,
+            ..
+        } = &*self.server;
+        let finished = manager
+            .alive(&self.session, pin!(handler.finish(&mut turn)))
+            .await;
+        let taken = finished.and(taken);
         let whole = input.get(..*taken.as_ref().unwrap_or(&0));
-        let metrics = &self.server.metrics;
         metrics.came(whole.unwrap_or_default(), begun.elapsed());
         let kept = taken.map(|taken| self.keep(input, taken));
         if self.server.tap.writing_may_fail() {
@@ -250,28 +266,40 @@ impl<H: Handler> Connection<H> {
     /// Hands the whole frames in `buffer` to the handler; returns how many bytes they took.
     async fn handle(&mut self, buffer: &[u8], turn: &mut Turn<H::Open>) -> io::Result<usize> {
         let server = Arc::clone(&self.server);
+        let Server {
+            manager, handler, ..
+        } = &*server;
         let mut rest = buffer;
         while self.session.close_reason().is_none() {
             match codec::split(rest, self.max_frame()) {
                 Ok(Split::Frame { message, taken }) => {
                     self.session.timers.our_turn();
                     if server.tap.is_quiet() {
-                        server.handler.frame(turn, message).await;
+                        manager
+                            .alive(&self.session, pin!(handler.frame(turn, message)))
+                            .await?;
                     } else {
-                        Box::pin(self.take(turn, message)).await?;
+                        let session = Arc::clone(&self.session);
+                        manager
+                            .alive(&session, Box::pin(self.take(turn, message)).as_mut())
+                            .await??;
                     }
                     rest = rest.get(taken..).unwrap_or_default();
                 }
                 Ok(Split::Needs(_)) => break,
                 Err(error) => {
-                    server.handler.finish(turn).await;
+                    manager
+                        .alive(&self.session, pin!(handler.finish(turn)))
+                        .await?;
                     let code = Code::RequestErr;
                     turn.reply(&Reply::server(code, code.because(error)));
                     self.session.close(CloseReason::FrameTooLong);
                 }
             }
             if self.is_congested(turn.out.len()) {
-                server.handler.finish(turn).await;
+                manager
+                    .alive(&self.session, pin!(handler.finish(turn)))
+                    .await?;
                 self.relieve(turn).await?;
             }
         }
@@ -322,6 +350,9 @@ impl<H: Handler> Connection<H> {
                 if self.session.poll_work(cx) == Some(Work::Close) {
                     return Poll::Ready(Ok(true));
                 }
+                if self.server.manager.rests(&self.session, cx) {
+                    return Poll::Pending;
+                }
                 self.stream.poll_write_ready(cx).map_ok(|()| false)
             });
             if closed.await? {
@@ -350,7 +381,13 @@ impl<H: Handler> Connection<H> {
                 break;
             }
             self.went(out.get(counted..).unwrap_or_default());
-            match self.stream.try_write(&out) {
+            let written = if self.server.manager.is_paused() {
+                // As if the socket were full.
+                Err(io::ErrorKind::WouldBlock.into())
+            } else {
+                self.stream.try_write(&out)
+            };
+            match written {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) if n == out.len() => {
                     timers.write_goes_on();
@@ -399,12 +436,8 @@ impl<H: Handler> Connection<H> {
         );
         let closed = What::Closed(reason.label());
         self.server.tap.record(&self.session, closed, &[]);
-        if reason.is_reset() {
-            // What is not sent yet is forgotten, and the peer sees a reset.
-            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
-        }
         let is_mute = self.rest.as_ref().is_some_and(|rest| rest.is_mute);
-        if reason.is_abrupt() || is_mute {
+        if reason.is_abrupt() || is_mute || self.server.manager.is_killed() {
             return;
         }
         let shutdown = self.server.manager.shutdown().clone();

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
@@ -197,7 +198,13 @@ impl<H: Handler> Connection<H> {
         if bytes.is_empty() || self.session.close_reason().is_some() {
             return Ok(());
         }
-        let (stream, session) = (&mut self.stream, &self.session);
+        let (stream, session, manager) = (&mut self.stream, &self.session, &self.server.manager);
+        // What rests writes nothing either.
+        poll_fn(|cx| match session.close_reason() {
+            None if manager.rests(session, cx) => Poll::Pending,
+            _ => Poll::Ready(()),
+        })
+        .await;
         session
             .timers
             .write_stalled(self.server.manager.clock().now());

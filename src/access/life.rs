@@ -1,0 +1,211 @@
+//! How an access server dies, stops, rests and serves again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpSocket;
+
+use super::membership::Membership;
+use super::{AccessServer, RestartError};
+use crate::listener::{listen, reserve};
+use crate::session::Manager;
+
+/// What an access server does at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// It serves.
+    Running,
+    /// It holds its sockets and does nothing.
+    Paused,
+    /// It was stopped, or its stack was: it has told its sessions, and listens no more.
+    Stopped,
+    /// It was killed: it has reset its connections, and listens no more.
+    Killed,
+}
+
+/// What changes with the state.
+#[derive(Debug)]
+pub(super) struct Life {
+    state: State,
+    /// Those of the last start.
+    pub manager: Arc<Manager>,
+    /// None until the registration of the last start is done.
+    pub membership: Option<Arc<Membership>>,
+    /// Keeps the address while nothing listens there, so that it is still there for a restart, and clients who dial it
+    /// meet no stranger.
+    reserved: Option<TcpSocket>,
+    /// Whether the stack is gone.
+    has_ended: bool,
+}
+
+impl Life {
+    pub fn new(manager: Arc<Manager>) -> Self {
+        Life {
+            state: State::Running,
+            manager,
+            membership: None,
+            reserved: None,
+            has_ended: false,
+        }
+    }
+
+    /// Goes over to a state, if it is in one of those.
+    fn change(&mut self, from: &[State], to: State) -> bool {
+        let changes = from.contains(&self.state);
+        if changes {
+            self.state = to;
+        }
+        changes
+    }
+}
+
+impl AccessServer {
+    /// What it does at the moment. A state is entered when the call for it begins: one that is [`State::Stopped`] may
+    /// still be draining its sessions.
+    pub fn state(&self) -> State {
+        self.life.lock().state
+    }
+
+    /// Dies, as a process does that is killed: every connection is reset (RST), whatever its session is at, new ones
+    /// are refused, and nothing is renewed. The lease stays in the registry until it runs out, so that the gateway
+    /// still hands out this address.
+    ///
+    /// A request that was read before may have been carried out or not. It is not answered, and those for whom it stored
+    /// something may have to sync to learn of it. Everything is closed when this returns. It cuts short a
+    /// [`stop`](Self::stop) that is under way; nothing else happens to a server that is stopped or killed already.
+    pub async fn kill(&self) {
+        let manager = {
+            let mut life = self.life.lock();
+            life.change(&[State::Running, State::Paused], State::Killed);
+            Arc::clone(&life.manager)
+        };
+        manager.kill();
+        self.warn_of(manager.shutdown().ended_within(Duration::ZERO).await);
+        self.keep_address();
+    }
+
+    /// Stops in an orderly way: deregisters, accepts nothing more, tells its sessions `Error` 90001 'shutting down', and
+    /// gives them `shutdown.grace` to take what was written to them. Requests that were read are answered. All of it is
+    /// done when this returns.
+    ///
+    /// One that is paused goes on with it. Nothing happens to a server that is stopped or killed already; the lease of a
+    /// killed one goes on running out.
+    pub async fn stop(&self) {
+        let manager = {
+            let mut life = self.life.lock();
+            life.change(&[State::Running, State::Paused], State::Stopped);
+            Arc::clone(&life.manager)
+        };
+        // Also for a call that comes second: it waits for the same.
+        self.warn_of(manager.dispose(self.settings.grace).await);
+        self.keep_address();
+    }
+
+    /// Rests, as a process does that hangs: it accepts, reads, answers and renews nothing, and its sockets stay open. A
+    /// client that connects is taken by the system's queue and hears nothing. Answers to what was read before wait.
+    ///
+    /// Its sessions miss no deadline: theirs stand still. It loses its lease when that runs out. Nothing happens unless
+    /// it is running.
+    // Async like the others, and so that a server in another process can stand behind it.
+    pub async fn pause(&self) {
+        let mut life = self.life.lock();
+        if life.change(&[State::Running], State::Paused) {
+            life.manager.pause();
+        }
+    }
+
+    /// Goes on after a [`pause`](Self::pause), with the sessions that are left: answers what has come meanwhile, and
+    /// accepts who has connected. It is registered when this returns, under a new lease if it has lost the old one.
+    ///
+    /// Nothing happens unless it is paused.
+    pub async fn resume(&self) {
+        let membership = {
+            let mut life = self.life.lock();
+            if !life.change(&[State::Paused], State::Running) {
+                return;
+            }
+            life.manager.resume();
+            life.membership.clone()
+        };
+        if let Some(membership) = membership {
+            membership.renew().await;
+        }
+    }
+
+    /// Serves again under the same name and at the same address, also where the config leaves the port open, without the
+    /// sessions that it had. It listens and is registered when this returns. One that is running or paused is
+    /// [stopped](Self::stop) first.
+    ///
+    /// # Errors
+    ///
+    /// When somebody else listens at the address by now, or the stack has been shut down. Then it does not run.
+    pub async fn restart(&self) -> Result<(), RestartError> {
+        let _restarting = self.restarting.lock().await;
+        self.stop().await;
+        self.serve_again()?;
+        self.join().await;
+        Ok(())
+    }
+
+    fn serve_again(&self) -> Result<(), RestartError> {
+        let mut life = self.life.lock();
+        if life.has_ended {
+            return Err(RestartError::Ended {
+                name: self.name.clone(),
+            });
+        }
+        let reserved = match life.reserved.take() {
+            Some(reserved) => Ok(reserved),
+            None => reserve(self.addr),
+        };
+        let listener = reserved
+            .and_then(listen)
+            .map_err(|source| RestartError::Bind {
+                name: self.name.clone(),
+                addr: self.addr,
+                source,
+            })?;
+        *life = Life::new(self.settings.serve(&self.name, listener, &self.shared));
+        Ok(())
+    }
+
+    /// The stack is shut down, and this server with it, for good. Returns how many of its tasks had not ended after the
+    /// grace period.
+    pub(crate) async fn end(&self, grace: Duration) -> usize {
+        self.retire().dispose(grace).await
+    }
+
+    /// The same without waiting.
+    pub(crate) fn abandon(&self) {
+        self.retire().abandon();
+    }
+
+    fn retire(&self) -> Arc<Manager> {
+        let mut life = self.life.lock();
+        life.has_ended = true;
+        life.reserved = None;
+        life.change(&[State::Running, State::Paused], State::Stopped);
+        Arc::clone(&life.manager)
+    }
+
+    fn keep_address(&self) {
+        let mut life = self.life.lock();
+        let is_down = matches!(life.state, State::Stopped | State::Killed);
+        if is_down && !life.has_ended && life.reserved.is_none() {
+            // Where this fails, somebody was faster, and a restart will say so.
+            life.reserved = reserve(self.addr).ok();
+        }
+    }
+
+    fn warn_of(&self, unfinished: usize) {
+        if unfinished > 0 {
+            tracing::warn!(access = self.name, unfinished, "tasks have not ended");
+        }
+    }
+}
+
+impl Drop for AccessServer {
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}

@@ -1,0 +1,120 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+use crate::clock::Ticks;
+use crate::lab::{Action, Hit, Lab, Passing, Site};
+use crate::registry::{Lease, Record, Registry};
+use crate::session::Manager;
+
+/// The place of one access server in the registry, from one start to the next stop or kill.
+#[derive(Debug)]
+pub(super) struct Membership {
+    pub registry: Arc<dyn Registry>,
+    pub lab: Arc<Lab>,
+    pub name: String,
+    pub advertised: String,
+    pub manager: Arc<Manager>,
+    pub ttl: Duration,
+    /// How many records were written, also before the last restart.
+    pub renewals: Arc<AtomicU64>,
+    /// None before the first registration and after the last word. Held over a call of the registry: two who renew do so
+    /// one after the other.
+    pub lease: Mutex<Option<Lease>>,
+}
+
+impl Membership {
+    fn record(&self) -> Record {
+        Record {
+            name: self.name.clone(),
+            addr: self.advertised.clone(),
+            cpu: available_parallelism().map_or(1, usize::from),
+            sessions: self.manager.len(),
+            renewals: self.renewals.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    /// Renews the lease, or registers where there is none.
+    pub async fn renew(&self) {
+        let mut lease = self.lease.lock().await;
+        if let Some(held) = &*lease {
+            let renewed = self.registry.renew(held, self.record(), self.ttl).await;
+            if renewed.is_ok() {
+                return;
+            }
+            tracing::warn!(access = self.name, "the lease was lost: registering again");
+        }
+        *lease = Some(self.registry.register(self.record(), self.ttl).await);
+    }
+
+    /// Renews the lease at every tick until the shutdown begins, then gives it back at once. A server that rests renews
+    /// nothing; one that dies leaves its lease to run out.
+    pub async fn keep(self: Arc<Self>, mut ticks: Box<dyn Ticks>) {
+        let shutdown = self.manager.shutdown();
+        loop {
+            tokio::select! {
+                () = shutdown.begun() => break,
+                () = ticks.tick() => {}
+            }
+            if self.manager.is_paused() {
+                continue;
+            }
+            tokio::select! {
+                () = shutdown.begun() => break,
+                () = self.beat() => {}
+            }
+        }
+        if self.manager.is_killed() {
+            return;
+        }
+        tokio::select! {
+            biased;
+            () = self.leave() => {}
+            () = shutdown.hurried() => {}
+        }
+    }
+
+    /// One heartbeat, or what a fault makes of it.
+    async fn beat(self: &Arc<Self>) {
+        let passing = Passing {
+            access: Some(&self.name),
+            ..Passing::default()
+        };
+        let at = Site::RegistryLease;
+        if !self.lab.watches([at]) {
+            return self.renew().await;
+        }
+        match self.lab.meet(at, &passing) {
+            None => self.renew().await,
+            // A task of its own waits: the clock moves on only when the heartbeat is over.
+            Some(Hit {
+                timer: Some(mut timer),
+                ..
+            }) => {
+                let late = Arc::clone(self);
+                self.manager.shutdown().spawn(async move {
+                    let shutdown = late.manager.shutdown();
+                    tokio::select! {
+                        () = shutdown.begun() => {}
+                        () = timer.tick() => late.renew().await,
+                    }
+                });
+            }
+            // The next heartbeat registers again.
+            Some(Hit {
+                action: Action::Error(_),
+                ..
+            }) => self.leave().await,
+            Some(_) => {}
+        }
+    }
+
+    async fn leave(&self) {
+        if let Some(lease) = self.lease.lock().await.take() {
+            self.registry.revoke(&lease).await;
+        }
+    }
+}

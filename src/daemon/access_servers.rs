@@ -1,0 +1,82 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+
+use super::StartError;
+use crate::access::{AccessServer, Shared};
+use crate::config::{self, Config, Host};
+use crate::listener::bind;
+
+/// The access servers of one `imd`. There may be more later, and never fewer.
+#[derive(Debug)]
+pub(super) struct AccessServers {
+    list: RwLock<Vec<Arc<AccessServer>>>,
+    config: Config,
+    shared: Shared,
+    /// Held while one is added: of two of the same name, the second is refused.
+    adding: Mutex<()>,
+}
+
+impl AccessServers {
+    /// Serves those of the config on their listeners.
+    pub async fn start(
+        config: Config,
+        listeners: Vec<TcpListener>,
+        shared: Shared,
+    ) -> Result<Self, StartError> {
+        let mut list = Vec::new();
+        for (server, listener) in config.access.0.iter().zip(listeners) {
+            let advertise = server.advertise.as_deref().and_then(Host::parse);
+            let server =
+                AccessServer::start(&server.name, advertise, listener, &config, &shared).await?;
+            list.push(server);
+        }
+        Ok(AccessServers {
+            list: RwLock::new(list),
+            config,
+            shared,
+            adding: Mutex::default(),
+        })
+    }
+
+    pub fn all(&self) -> Vec<Arc<AccessServer>> {
+        self.list.read().clone()
+    }
+
+    pub fn get(&self, name: &str) -> Option<Arc<AccessServer>> {
+        let list = self.list.read();
+        list.iter().find(|server| server.name() == name).cloned()
+    }
+
+    /// One more on a free port of the first one's host, and advertised at the same host.
+    pub async fn add(&self, name: &str) -> Result<Arc<AccessServer>, StartError> {
+        let _adding = self.adding.lock().await;
+        if self.get(name).is_some() {
+            let name = name.to_owned();
+            return Err(StartError::NameTaken { name });
+        }
+        let first = self.config.access.0.first();
+        let host = first.map_or([127, 0, 0, 1].into(), |first| first.listen.ip());
+        let listen = SocketAddr::new(host, 0);
+        let mut config = self.config.clone();
+        config.access.0.push(config::AccessServer {
+            name: name.to_owned(),
+            listen,
+            advertise: None,
+        });
+        // Checks the name.
+        config.validate()?;
+        let listener = bind(listen).map_err(|error| StartError::bind(name, listen, error))?;
+        let advertise = first.and_then(|first| first.advertise.as_deref());
+        let advertise = advertise
+            .and_then(Host::parse)
+            .map(|host| Host { port: None, ..host });
+        let server =
+            AccessServer::start(name, advertise, listener, &self.config, &self.shared).await?;
+        self.list.write().push(Arc::clone(&server));
+        Ok(server)
+    }
+}

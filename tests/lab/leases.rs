@@ -1,0 +1,71 @@
+//! Faults of the registry: `registry.lease`, and what the gateway still gives out.
+
+use std::time::Duration;
+
+use imd::lab::{Fault, Site};
+use imd::proto::Code;
+use imd::registry::Registry;
+
+use crate::met;
+use crate::support::{Wire, start_manual};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn names(imd: &imd::Imd) -> Vec<String> {
+    let records = imd.registry().list().await;
+    records.into_iter().map(|record| record.name).collect()
+}
+
+fn lease(access: &str) -> Fault {
+    Fault::at(Site::RegistryLease).access(access)
+}
+
+#[tokio::test]
+async fn an_access_server_whose_renewals_are_lost_falls_off_the_list_and_serves_on() {
+    let imd = start_manual().await;
+    let fault = imd.fault(lease("access-1").drop_it());
+    imd.clock().advance(10 * SECOND).await;
+    assert_eq!(fault.hits(), 2);
+    assert_eq!(names(&imd).await, ["access-2", "access-3"]);
+    crate::support::user(&imd, 1).await.ping().await;
+    drop(fault);
+    imd.clock().advance(5 * SECOND).await;
+    assert_eq!(names(&imd).await.len(), 3, "it registers again");
+}
+
+#[tokio::test]
+async fn a_lease_that_is_lost_is_registered_again_at_the_next_heartbeat() {
+    let imd = start_manual().await;
+    let fault = imd.fault(lease("access-2").error(Code::ServerError).times(1));
+    imd.clock().advance(5 * SECOND).await;
+    assert_eq!(fault.hits(), 1);
+    assert_eq!(names(&imd).await, ["access-1", "access-3"]);
+    imd.clock().advance(5 * SECOND).await;
+    assert_eq!(names(&imd).await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_late_renewal_comes_after_the_lease_has_run_out() {
+    let imd = start_manual().await;
+    let fault = imd.fault(lease("access-3").delay(7 * SECOND));
+    imd.clock().advance(10 * SECOND).await;
+    met(&imd, &fault).await;
+    assert_eq!(names(&imd).await, ["access-1", "access-2"]);
+    imd.clock().advance(2 * SECOND).await;
+    assert_eq!(names(&imd).await.len(), 3);
+}
+
+#[tokio::test]
+async fn the_gateway_gives_out_an_address_that_is_listed_no_more() {
+    let imd = start_manual().await;
+    let gone = imd.access_servers()[1].addr().to_string();
+    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    let _fault = imd.fault(Fault::at(Site::GatewayReply).stale());
+    // Nothing was ever taken off the list.
+    assert!(!wire.ask().await.addr.is_empty());
+    imd.access("access-2").unwrap().stop().await;
+    imd.clock().advance(5 * SECOND).await;
+    for _ in 0..4 {
+        assert_eq!(wire.ask().await.addr, gone);
+    }
+}

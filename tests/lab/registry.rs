@@ -1,0 +1,148 @@
+//! A registry that lies.
+
+use std::time::Duration;
+
+use imd::config::Strategy;
+use imd::{Config, Imd};
+
+use crate::servers::{addrs, handed_out, registered, server, user_at};
+use crate::support::start;
+
+const SECOND: Duration = Duration::from_secs(1);
+const ALL: [&str; 3] = ["access-1", "access-2", "access-3"];
+
+/// A gateway that hands out all that it knows, and reads its list once in `refresh`.
+async fn reading_every(refresh: Duration) -> Imd {
+    let mut config = Config::ephemeral().manual_clock();
+    config.gateway.strategy = Strategy::RoundRobin;
+    config.gateway.refresh = refresh;
+    start(config).await
+}
+
+#[tokio::test]
+async fn while_the_registry_is_frozen_the_gateway_keeps_its_list() {
+    let imd = reading_every(SECOND * 5).await;
+    imd.registry().freeze();
+    server(&imd, "access-1").kill().await;
+    server(&imd, "access-2").stop().await;
+    imd.add_access("access-4").await.unwrap();
+    imd.clock().advance(SECOND * 60).await;
+    assert_eq!(handed_out(&imd).await, addrs(&imd, &ALL));
+    assert_eq!(registered(&imd).await, ALL);
+    imd.registry().thaw();
+    assert_eq!(handed_out(&imd).await, addrs(&imd, &ALL));
+    imd.clock().advance(SECOND * 5).await;
+    // The living ones have renewed their leases underneath.
+    assert_eq!(registered(&imd).await, ["access-3", "access-4"]);
+    assert_eq!(
+        handed_out(&imd).await,
+        addrs(&imd, &["access-3", "access-4"])
+    );
+}
+
+#[tokio::test]
+async fn freezing_again_keeps_the_first_list_and_thawing_again_is_nothing() {
+    let imd = reading_every(SECOND * 5).await;
+    imd.registry().thaw();
+    imd.registry().freeze();
+    server(&imd, "access-1").stop().await;
+    imd.registry().freeze();
+    assert_eq!(registered(&imd).await, ALL);
+    imd.registry().thaw();
+    imd.registry().thaw();
+    assert_eq!(registered(&imd).await, ["access-2", "access-3"]);
+}
+
+#[tokio::test]
+async fn an_expired_lease_is_gone_until_the_next_heartbeat() {
+    let imd = reading_every(SECOND).await;
+    let mut ann = user_at(&imd, "access-1", 1).await;
+    assert!(imd.registry().expire("access-1"));
+    assert!(!imd.registry().expire("access-1"), "it is gone already");
+    assert!(!imd.registry().expire("nobody"));
+    assert_eq!(registered(&imd).await, ["access-2", "access-3"]);
+    assert_eq!(handed_out(&imd).await, addrs(&imd, &ALL));
+    imd.clock().advance(SECOND).await;
+    let rest = addrs(&imd, &["access-2", "access-3"]);
+    assert_eq!(handed_out(&imd).await, rest);
+    // It serves on all the while.
+    ann.ping().await;
+    imd.clock().advance(SECOND * 3).await;
+    assert_eq!(handed_out(&imd).await, rest);
+    imd.clock().advance(SECOND).await;
+    assert_eq!(registered(&imd).await, ALL);
+    assert_eq!(handed_out(&imd).await, addrs(&imd, &ALL));
+}
+
+#[tokio::test]
+async fn a_lease_that_expires_under_a_frozen_registry_is_missed_by_nobody() {
+    let imd = reading_every(SECOND * 5).await;
+    server(&imd, "access-1").kill().await;
+    imd.registry().freeze();
+    assert!(imd.registry().expire("access-1"));
+    imd.clock().advance(SECOND * 30).await;
+    assert_eq!(handed_out(&imd).await, addrs(&imd, &ALL));
+    imd.registry().thaw();
+    assert_eq!(registered(&imd).await, ["access-2", "access-3"]);
+}
+
+#[tokio::test]
+async fn another_address_is_told_until_the_server_speaks_for_itself() {
+    let imd = reading_every(SECOND * 5).await;
+    let own = server(&imd, "access-2").addr().to_string();
+    let rest = addrs(&imd, &["access-1", "access-3"]);
+    imd.registry().advertise("access-2", "198.51.100.7:11000");
+    imd.clock().advance(SECOND * 5).await;
+    let is_told = async |addr: &str| {
+        let told = handed_out(&imd).await;
+        assert!(rest.iter().all(|other| told.contains(other)), "{told:?}");
+        assert_eq!(told.len(), 3, "{told:?}");
+        told.iter().any(|told| told == addr)
+    };
+    assert!(is_told("198.51.100.7:11000").await);
+    // Renewals do not end it, nor do a restart and a new lease.
+    imd.clock().advance(SECOND * 60).await;
+    assert!(is_told("198.51.100.7:11000").await);
+    server(&imd, "access-2").restart().await.unwrap();
+    imd.registry().expire("access-2");
+    imd.clock().advance(SECOND * 10).await;
+    assert!(is_told("198.51.100.7:11000").await);
+    let another = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+    imd.registry().advertise("access-2", another);
+    imd.clock().advance(SECOND * 5).await;
+    assert!(is_told("127.0.0.1:1").await);
+
+    imd.registry().advertise_itself("access-2");
+    imd.registry().advertise_itself("access-2");
+    imd.clock().advance(SECOND * 5).await;
+    assert!(is_told(&own).await);
+}
+
+#[tokio::test]
+async fn an_address_can_be_told_for_a_server_that_is_still_to_come() {
+    let imd = reading_every(SECOND * 5).await;
+    imd.registry().advertise("access-4", "198.51.100.7:11000");
+    imd.clock().advance(SECOND * 5).await;
+    assert_eq!(handed_out(&imd).await.len(), 3, "it is not registered");
+    imd.add_access("access-4").await.unwrap();
+    imd.clock().advance(SECOND * 5).await;
+    let told = handed_out(&imd).await;
+    assert!(told.contains(&"198.51.100.7:11000".to_owned()), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_skew_moves_the_times_of_messages_and_no_lease() {
+    let imd = reading_every(SECOND * 5).await;
+    let mut ann = user_at(&imd, "access-1", 1).await;
+    ann.p2p(1, "a", "x").await;
+    assert_eq!(ann.notified().await, (0, 1));
+    imd.clock().skew(-3_600_000);
+    ann.p2p(1, "b", "x").await;
+    assert_eq!(ann.notified().await, (0, 2));
+    let page = ann.sync(0, 0).await;
+    let times: Vec<_> = page.msgs.iter().map(|entry| entry.send_time).collect();
+    assert_eq!(times[0] - times[1], 3_600_000);
+    imd.clock().skew(7_200_000);
+    imd.clock().advance(SECOND * 15).await;
+    assert_eq!(registered(&imd).await, ALL);
+}
