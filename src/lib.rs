@@ -77,6 +77,7 @@
 )]
 
 pub mod access;
+pub mod admin;
 pub mod client;
 pub mod clock;
 pub mod codec;

@@ -43,11 +43,13 @@ fn the_shipped_file_has_every_key() {
     let mut every = Config::default();
     every.access.0[0].advertise = Some("im.example.org".into());
     every.store.path = Some("imd-data".into());
+    every.admin.token = Some("a secret".to_owned().into());
     every.store.keep = Some(Duration::from_secs(30 * 24 * 3600));
     every.store.max_inbox = Some(100_000);
     // These have no default, so they stand there as comments.
     let shipped = SHIPPED
         .replace("# advertise", "advertise")
+        .replace("# token", "token")
         .replace("# keep", "keep")
         .replace("# max_inbox", "max_inbox");
     assert_eq!(keys(&shipped), keys(&every.to_toml().unwrap()));
@@ -217,4 +219,28 @@ fn more_access_servers_take_the_next_names_and_ports() {
     free.access.resize(5);
     assert!(free.access.0.iter().all(|server| server.listen.port() == 0));
     free.validate().unwrap();
+}
+
+#[test]
+fn an_admin_api_that_others_can_reach_needs_a_token() {
+    let open = error("[admin]\nlisten = \"0.0.0.0:10090\"\n");
+    assert!(
+        open.contains("admin.listen") && open.contains("set admin.token"),
+        "{open}"
+    );
+    let empty = error("[admin]\ntoken = \"\"\n");
+    assert!(empty.contains("admin.token"), "{empty}");
+    for fine in [
+        "listen = \"0.0.0.0:10090\"\ntoken = \"t\"",
+        "listen = \"0.0.0.0:10090\"\nenabled = false",
+        "listen = \"[::1]:10090\"",
+    ] {
+        Config::from_toml(&format!("[admin]\n{fine}\n"), "imd.toml").unwrap();
+    }
+}
+
+#[test]
+fn a_token_is_never_printed_by_debug() {
+    let config = Config::from_toml("[admin]\ntoken = \"hush\"\n", "imd.toml").unwrap();
+    assert!(!format!("{config:?}").contains("hush"));
 }

@@ -14,6 +14,7 @@ const TIERS: &[&[&str]] = &[
     &["listener", "notify"],
     &["service"],
     &["gateway", "access", "http"],
+    &["admin"],
     &["daemon"],
 ];
 

@@ -1,6 +1,8 @@
 use std::io;
 use std::net::SocketAddr;
 
+use crate::config::ConfigError;
+
 /// Why an access server does not serve again.
 #[derive(Debug, thiserror::Error)]
 pub enum RestartError {
@@ -20,4 +22,21 @@ pub enum RestartError {
         /// Its name.
         name: String,
     },
+}
+
+/// Why there is no access server more.
+#[derive(Debug, thiserror::Error)]
+pub enum AddError {
+    /// There is one of that name, whatever its state.
+    #[error("there is an access server {name} already: give another name")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// That can't be a name.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// No port can be had.
+    #[error("no port can be had: {0}")]
+    System(#[from] io::Error),
 }

@@ -23,6 +23,18 @@ pub enum State {
     Killed,
 }
 
+impl State {
+    /// What it is called outside Rust.
+    pub const fn name(self) -> &'static str {
+        match self {
+            State::Running => "running",
+            State::Paused => "paused",
+            State::Stopped => "stopped",
+            State::Killed => "killed",
+        }
+    }
+}
+
 /// What changes with the state.
 #[derive(Debug)]
 pub(super) struct Life {

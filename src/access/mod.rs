@@ -4,10 +4,12 @@ mod error;
 mod handler;
 mod life;
 mod membership;
+mod servers;
 
-pub use error::RestartError;
+pub use error::{AddError, RestartError};
 pub use handler::AccessHandler;
 pub use life::State;
+pub use servers::AccessServers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -19,13 +19,17 @@ pub fn banner(imd: &Imd, public_salt: bool, ready_in: Duration) -> String {
         "imd {version}   store {store}\n\
          Gateway    {gateway}\n\
          Access     {access}\n\
-         User API   {user_api:<24}   Group API http://{group_api}\n\
+         User API   {user_api:<24}   Group API http://{group_api}{admin}\n\
          Ready in {ready} ms. For development: {salt}no TLS.\n",
         version = env!("CARGO_PKG_VERSION"),
         store = imd.store_name(),
         gateway = imd.gateway_addr(),
         access = access(imd),
         group_api = imd.group_api_addr(),
+        admin = match imd.admin_addr() {
+            Some(addr) => format!("   Admin http://{addr}"),
+            None => String::new(),
+        },
         ready = ready_in.as_millis(),
     )
 }

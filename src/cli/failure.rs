@@ -33,6 +33,9 @@ pub enum Failure {
     /// It did not work out.
     #[error("{0}")]
     Failed(String),
+    /// A command that was run here ended with this code, and has said why itself.
+    #[error("the command ended with {0}")]
+    Exit(u8),
     /// Nobody reads stdout any more: not worth a word.
     #[error("stdout is closed")]
     OutputClosed,
@@ -44,13 +47,14 @@ impl Failure {
         match self {
             Failure::Usage(_) | Failure::Config(_) | Failure::Start(_) => USAGE,
             Failure::Store(_) | Failure::Failed(_) => FAILED,
+            Failure::Exit(code) => *code,
             Failure::OutputClosed => 0,
         }
     }
 
     /// Says it on stderr.
     pub fn report(&self) {
-        if !matches!(self, Failure::OutputClosed) {
+        if !matches!(self, Failure::OutputClosed | Failure::Exit(_)) {
             warn(&self.to_string());
         }
     }

@@ -9,6 +9,7 @@ mod chat;
 mod escape;
 pub mod failure;
 mod inbox;
+mod lab;
 mod link;
 mod log;
 pub mod output;
@@ -29,6 +30,7 @@ use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
 
 use bench::BenchArgs;
 use failure::Failure;
+use lab::{AccessCommand, AdminArgs, ClockCommand, ExecArgs, FaultCommand, TailArgs};
 
 /// A whole instant-messaging stack in one process, for the developers of its clients.
 ///
@@ -116,6 +118,26 @@ pub enum Command {
     Store(StoreCommand),
     /// Put load on a stack, measure it, and check that every message arrived exactly once
     Bench(BenchArgs),
+    /// Run a command beside a private stack, and end with its code
+    ///
+    /// The command finds the stack by IMD_GATEWAY, IMD_USER_API, IMD_GROUP_API and IMD_ADMIN; so do imd's own commands
+    /// that ask the admin API.
+    Exec(ExecArgs),
+    /// Kill, stop, pause, resume, restart or add an access server
+    #[command(subcommand)]
+    Access(AccessCommand),
+    /// Put faults in force, list them, end them
+    #[command(subcommand)]
+    Fault(FaultCommand),
+    /// Move the time
+    #[command(subcommand)]
+    Clock(ClockCommand),
+    /// Print everything at a glance, as JSON
+    State(AdminArgs),
+    /// Print frames as they pass, decoded
+    Tail(TailArgs),
+    /// Exit with 0 if the stack serves
+    Ready(AdminArgs),
 }
 
 #[derive(Subcommand)]
@@ -313,6 +335,13 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Chat(args) => chat::run(&args).await,
         Command::Store(command) => store::run(&command),
         Command::Bench(args) => bench::run(&args).await,
+        Command::Exec(args) => lab::exec(&args).await,
+        Command::Access(command) => lab::access(&command).await,
+        Command::Fault(command) => lab::fault(&command).await,
+        Command::Clock(command) => lab::clock(&command).await,
+        Command::State(args) => lab::state(&args).await,
+        Command::Tail(args) => lab::tail(&args).await,
+        Command::Ready(args) => lab::ready(&args).await,
     }
 }
 

@@ -51,11 +51,24 @@ impl Signals {
     /// Waits for the next one.
     #[cfg(unix)]
     pub async fn next(&mut self) {
+        self.next_kind().await;
+    }
+
+    /// The same, and says which it was.
+    #[cfg(unix)]
+    pub async fn next_kind(&mut self) -> nix::sys::signal::Signal {
+        use nix::sys::signal::Signal::{SIGHUP, SIGINT, SIGTERM};
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hang_up.recv() => {}
+            _ = self.interrupt.recv() => SIGINT,
+            _ = self.terminate.recv() => SIGTERM,
+            _ = self.hang_up.recv() => SIGHUP,
         }
+    }
+
+    /// The same: there is one kind only.
+    #[cfg(windows)]
+    pub async fn next_kind(&mut self) {
+        self.next().await;
     }
 
     /// Waits for the next one.

@@ -126,6 +126,10 @@ impl Clock for ManualClock {
         state.skew_ms = state.skew_ms.saturating_add(by_ms);
     }
 
+    fn is_manual(&self) -> bool {
+        true
+    }
+
     async fn advance(&self, by: Duration) {
         let _moving = self.shared.moving.lock().await;
         let end = self.now() + by;

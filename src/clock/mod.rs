@@ -32,6 +32,11 @@ pub trait Clock: Send + Sync + fmt::Debug {
     /// Moves the wall clock alone, by milliseconds, either way: skews add up. Leases and deadlines do not notice.
     fn skew(&self, by_ms: i64);
 
+    /// Whether it moves only when it is told to.
+    fn is_manual(&self) -> bool {
+        false
+    }
+
     /// Returns when at least `by` has passed and the work of every tick due by then is done.
     ///
     /// The real clock can only wait for it; the manual one moves, from tick to tick.

@@ -1,5 +1,6 @@
 //! The model of imd.toml: every key with its default, what is allowed, and errors that name key and line.
 
+mod admin;
 mod defaults;
 mod error;
 mod form;
@@ -7,6 +8,7 @@ mod host;
 mod quirks;
 mod validate;
 
+pub use admin::{Admin, Secret};
 pub use error::ConfigError;
 pub use host::Host;
 pub use quirks::Quirks;
@@ -55,6 +57,8 @@ pub struct Config {
     pub idgen: Idgen,
     /// `[shutdown]`
     pub shutdown: Shutdown,
+    /// `[admin]`
+    pub admin: Admin,
     /// `[journal]`
     pub journal: Journal,
     /// `[[fault]]`, one table for each fault that is in force from the start.
@@ -62,8 +66,7 @@ pub struct Config {
     pub fault: Vec<Fault>,
     /// `[quirks]`
     pub quirks: Quirks,
-    /// Which clock; only a program that embeds `imd` can choose.
-    #[serde(skip)]
+    /// `[clock]`
     pub clock: ClockKind,
 }
 
@@ -301,14 +304,15 @@ impl Journal {
     }
 }
 
-/// Which clock an `imd` runs on.
-#[derive(Debug, Clone, Default)]
+/// `[clock]`: which one an `imd` runs on.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
 pub enum ClockKind {
     /// The machine's.
     #[default]
     Real,
     /// One that moves only when told to.
-    Manual(ManualClock),
+    Manual(#[serde(skip)] ManualClock),
 }
 
 impl PartialEq for ClockKind {
@@ -361,6 +365,7 @@ impl Config {
         self.gateway.listen.set_port(0);
         self.http.user_listen.set_port(0);
         self.http.group_listen.set_port(0);
+        self.admin.listen.set_port(0);
         for server in &mut self.access.0 {
             server.listen.set_port(0);
         }

@@ -34,6 +34,7 @@ impl Config {
         self.check_listeners()?;
         self.check_store()?;
         self.check_faults()?;
+        self.check_admin()?;
         self.check_quirks()?;
         ensure(
             self.registry.heartbeat < self.registry.lease,
@@ -47,6 +48,23 @@ impl Config {
         )?;
         ensure(self.idgen.machine <= MAX_MACHINE, "idgen.machine", || {
             format!("{} is more than {MAX_MACHINE}", self.idgen.machine)
+        })
+    }
+
+    fn check_admin(&self) -> Result<(), Invalid> {
+        let token = self.admin.token.as_ref();
+        ensure(
+            token.is_none_or(|token| !token.expose().is_empty()),
+            "admin.token",
+            || "is empty: set one that nobody guesses, or leave the key out".into(),
+        )?;
+        let is_open = self.admin.enabled && !self.admin.listen.ip().is_loopback();
+        ensure(token.is_some() || !is_open, "admin.listen", || {
+            format!(
+                "{} can be reached from other machines, and the admin API can stop servers: set admin.token, or listen on \
+                 loopback",
+                self.admin.listen
+            )
         })
     }
 
@@ -223,6 +241,9 @@ impl Config {
             ("http.user_listen".to_owned(), self.http.user_listen),
             ("http.group_listen".to_owned(), self.http.group_listen),
         ];
+        if self.admin.enabled {
+            listeners.push(("admin.listen".to_owned(), self.admin.listen));
+        }
         for (index, server) in self.access.0.iter().enumerate() {
             listeners.push((format!("access.{index}.listen"), server.listen));
         }

@@ -13,6 +13,9 @@ pub struct Addresses {
     pub user_api: String,
     /// The group API's URL, without a path.
     pub group_api: String,
+    /// The admin API's URL, without a path; none where it is off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin: Option<String>,
 }
 
 /// Where a client finds an access server.

@@ -1,6 +1,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use crate::access::AddError;
 use crate::config::ConfigError;
 use crate::lab::FaultError;
 use crate::store::{OpenError, StoreFailed};
@@ -29,12 +30,9 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
-    /// Another access server has this name.
-    #[error("there is an access server {name} already: give another name")]
-    NameTaken {
-        /// The name.
-        name: String,
-    },
+    /// There is no access server more.
+    #[error(transparent)]
+    Access(#[from] AddError),
     /// A listener was lost right after it was bound, or no thread could be had.
     #[error("the system refuses: {0}")]
     System(#[from] io::Error),

@@ -1,6 +1,5 @@
 //! One `imd`: the only place that wires the parts together.
 
-mod access_servers;
 mod addresses;
 mod cleaning;
 mod error;
@@ -8,7 +7,6 @@ mod lab;
 mod report;
 mod runtime;
 
-use access_servers::AccessServers;
 pub use addresses::{AccessAddress, Addresses, dialable};
 pub use error::StartError;
 pub use lab::NotSeen;
@@ -25,7 +23,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use crate::access::{AccessServer, Shared};
+use crate::access::{AccessServer, AccessServers, Shared};
+use crate::admin;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::gateway::{Directory, GatewayHandler};
@@ -46,9 +45,10 @@ use crate::store::{DurableStore, MemoryStore, Retention, Store, StoreFailed};
 pub struct Imd {
     gateway_addr: SocketAddr,
     gateway: Arc<Manager>,
-    access: AccessServers,
+    access: Arc<AccessServers>,
     user_api: SocketAddr,
     group_api: SocketAddr,
+    admin: Option<SocketAddr>,
     http: Shutdown,
     cleaning: Shutdown,
     services: Arc<Services>,
@@ -65,6 +65,7 @@ struct Listeners {
     access: Vec<TcpListener>,
     user_api: TcpListener,
     group_api: TcpListener,
+    admin: Option<TcpListener>,
 }
 
 impl Listeners {
@@ -78,6 +79,10 @@ impl Listeners {
                 .collect::<Result<_, _>>()?,
             user_api: open("http.user_listen", config.http.user_listen)?,
             group_api: open("http.group_listen", config.http.group_listen)?,
+            admin: match config.admin.enabled {
+                true => Some(open("admin.listen", config.admin.listen)?),
+                false => None,
+            },
         })
     }
 }
@@ -139,6 +144,7 @@ impl Imd {
         };
 
         let access = AccessServers::start(config.clone(), listeners.access, shared.clone()).await?;
+        let access = Arc::new(access);
         let gateway_addr = listeners.gateway.local_addr()?;
         let gateway = start_gateway(listeners.gateway, &config, &shared).await;
         let http = Shutdown::default();
@@ -156,12 +162,27 @@ impl Imd {
         };
         let user_router = http::user_router(Arc::clone(&services), &config.http);
         let group_router = http::group_router(Arc::clone(&services), &config.http);
+        let parts = admin::Parts {
+            gateway: Arc::clone(&gateway),
+            access: Arc::clone(&access),
+            registry: Arc::clone(&registry),
+            services: Arc::clone(&services),
+            lab: Arc::clone(&shared.lab),
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(&shared.metrics),
+            quirks: config.quirks,
+        };
+        let admin_router = admin::router(parts, &config.admin);
         let imd = Imd {
             gateway_addr,
             gateway,
             access,
             user_api: serve(listeners.user_api, user_router)?,
             group_api: serve(listeners.group_api, group_router)?,
+            admin: match listeners.admin {
+                Some(listener) => Some(serve(listener, admin_router)?),
+                None => None,
+            },
             http,
             cleaning: Shutdown::default(),
             services,
@@ -215,7 +236,7 @@ impl Imd {
     ///
     /// When there is one of this name already, whatever its state, when it can't be a name, or when no port can be had.
     pub async fn add_access(&self, name: &str) -> Result<Arc<AccessServer>, StartError> {
-        self.access.add(name).await
+        Ok(self.access.add(name).await?)
     }
 
     /// Where the user API listens.
@@ -226,6 +247,11 @@ impl Imd {
     /// Where the group API listens.
     pub fn group_api_addr(&self) -> SocketAddr {
         self.group_api
+    }
+
+    /// Where the admin API listens, unless it is off.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin
     }
 
     /// Where clients on this machine find everything.
@@ -246,6 +272,9 @@ impl Imd {
             access: access.collect(),
             user_api: format!("http://{}", addresses::dialable(self.user_api)),
             group_api: format!("http://{}", addresses::dialable(self.group_api)),
+            admin: self
+                .admin
+                .map(|addr| format!("http://{}", addresses::dialable(addr))),
         }
     }
 

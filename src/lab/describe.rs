@@ -12,12 +12,10 @@ use crate::proto::{
 
 /// An event as JSON. Tokens are left out; what can't be decoded is told by its length.
 pub fn describe(event: &Event) -> Value {
-    let (what, detail) = match &event.what {
-        What::Frame(Direction::In) => ("in", Value::Null),
-        What::Frame(Direction::Out) => ("out", Value::Null),
-        What::Opened => ("opened", Value::Null),
-        What::Closed(reason) => ("closed", json!(reason)),
-        What::Fault(name, action) => ("fault", json!({ "name": name, "action": action })),
+    let detail = match &event.what {
+        What::Frame(_) | What::Opened => Value::Null,
+        What::Closed(reason) => json!(reason),
+        What::Fault(name, action) => json!({ "name": name, "action": action }),
     };
     let direction = match event.what {
         What::Frame(direction) => Some(direction),
@@ -26,7 +24,7 @@ pub fn describe(event: &Event) -> Value {
     json!({
         "seq": event.seq,
         "ms": event.unix_ms,
-        "what": what,
+        "what": event.what.name(),
         "detail": detail,
         "server": *event.server,
         "session": event.session,

@@ -18,6 +18,7 @@ pub struct Fault {
     pub(super) at: Site,
     pub(super) uid: Option<i64>,
     pub(super) access: Option<String>,
+    pub(super) session: Option<u64>,
     pub(super) cmd: Option<Cmd>,
     pub(super) direction: Option<Direction>,
     pub(super) after: u64,
@@ -81,6 +82,7 @@ impl Fault {
             at,
             uid: None,
             access: None,
+            session: None,
             cmd: None,
             direction: None,
             after: 0,
@@ -114,6 +116,13 @@ impl Fault {
     #[must_use]
     pub fn access(mut self, name: impl Into<String>) -> Fault {
         self.access = Some(name.into());
+        self
+    }
+
+    /// Only on this session.
+    #[must_use]
+    pub fn session(mut self, id: u64) -> Fault {
+        self.session = Some(id);
         self
     }
 
@@ -275,6 +284,10 @@ impl Fault {
         let with = at.name();
         if self.cmd.is_some() && !at.has_frames() {
             return Err(FaultError::Pointless { key: "cmd", with });
+        }
+        if self.session.is_some() && !at.has_frames() {
+            let key = "session";
+            return Err(FaultError::Pointless { key, with });
         }
         if self.direction.is_some() && self.direction != at.direction() {
             return Err(FaultError::Pointless {

@@ -31,6 +31,8 @@ pub struct Passing<'a> {
     pub uid: Option<i64>,
     /// The access server where it is, if it is at one.
     pub access: Option<&'a str>,
+    /// The session, if it is on one.
+    pub session: Option<u64>,
     /// Its command, if it is a frame of a known one.
     pub cmd: Option<Cmd>,
 }
@@ -79,6 +81,7 @@ impl Rule {
         fault.at == at
             && self.until.is_none_or(|until| now < until)
             && fault.uid.is_none_or(|uid| passing.uid == Some(uid))
+            && fault.session.is_none_or(|id| passing.session == Some(id))
             && fault.cmd.is_none_or(|cmd| passing.cmd == Some(cmd))
             && (fault.access.as_deref()).is_none_or(|name| passing.access == Some(name))
     }
@@ -268,6 +271,7 @@ mod tests {
     const REPLY: Passing<'static> = Passing {
         uid: Some(7),
         access: Some("access-1"),
+        session: Some(3),
         cmd: Some(Cmd::SendP2PMsg),
     };
 
@@ -283,6 +287,7 @@ mod tests {
         let fault = Fault::at(Site::AccessReply)
             .cmd(Cmd::SendP2PMsg)
             .uid(7)
+            .session(3)
             .access("access-1");
         let guard = faults.inject(fault).unwrap();
         let others = [

@@ -19,6 +19,8 @@ pub(super) struct Form {
     #[serde(skip_serializing_if = "Option::is_none")]
     access: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     cmd: Option<Named>,
     #[serde(skip_serializing_if = "Option::is_none")]
     direction: Option<Direction>,
@@ -137,6 +139,7 @@ impl TryFrom<Form> for Fault {
             name: form.name,
             uid: form.uid,
             access: form.access,
+            session: form.session,
             cmd: form.cmd.map(|cmd| cmd.cmd()).transpose()?,
             direction: form.direction,
             after: form.after.unwrap_or_default(),
@@ -167,6 +170,7 @@ impl From<Fault> for Form {
             at: fault.at.name().to_owned(),
             uid: fault.uid,
             access: fault.access,
+            session: fault.session,
             cmd: fault.cmd.map(|cmd| Named::Name(cmd.name().to_owned())),
             direction: fault.direction,
             after: (fault.after > 0).then_some(fault.after),

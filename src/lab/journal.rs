@@ -65,6 +65,19 @@ pub enum What {
     Fault(String, &'static str),
 }
 
+impl What {
+    /// What it is called outside Rust.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            What::Frame(Direction::In) => "in",
+            What::Frame(Direction::Out) => "out",
+            What::Opened => "opened",
+            What::Closed(_) => "closed",
+            What::Fault(..) => "fault",
+        }
+    }
+}
+
 /// A place in the journal: what comes next has this number or a higher one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark(pub u64);

@@ -76,6 +76,11 @@ impl MemoryRegistry {
         self.state.lock().frozen = None;
     }
 
+    /// Whether the list is frozen.
+    pub fn is_frozen(&self) -> bool {
+        self.state.lock().frozen.is_some()
+    }
+
     /// Ends the lease of an access server at once; says whether there was one. A server that runs learns it at its next
     /// heartbeat, and registers again.
     pub fn expire(&self, name: &str) -> bool {

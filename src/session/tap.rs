@@ -106,6 +106,7 @@ impl Tap {
         let passing = Passing {
             uid: session.uid(),
             access: (self.place == Place::Access).then_some(&*self.server),
+            session: Some(session.id().0),
             cmd,
         };
         let hit = self.lab.hit(site, &passing)?;

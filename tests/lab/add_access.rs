@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use imd::access::AddError;
 use imd::config::Strategy;
 use imd::{Config, StartError};
 
@@ -58,7 +59,10 @@ async fn a_name_that_is_taken_or_no_name_is_refused() {
     server(&imd, "access-2").kill().await;
     for taken in ["access-1", "access-2", "access-4"] {
         let error = imd.add_access(taken).await.unwrap_err();
-        assert!(matches!(error, StartError::NameTaken { .. }));
+        assert!(matches!(
+            error,
+            StartError::Access(AddError::NameTaken { .. })
+        ));
         assert_eq!(
             error.to_string(),
             format!("there is an access server {taken} already: give another name")
@@ -66,7 +70,10 @@ async fn a_name_that_is_taken_or_no_name_is_refused() {
     }
     for bad in ["", "a b", "a/b"] {
         let error = imd.add_access(bad).await.unwrap_err();
-        assert!(matches!(error, StartError::Config(_)), "{bad:?}: {error}");
+        assert!(
+            matches!(error, StartError::Access(AddError::Config(_))),
+            "{bad:?}: {error}"
+        );
     }
     let (one, other) = tokio::join!(imd.add_access("access-5"), imd.add_access("access-5"));
     assert!(one.is_ok() != other.is_ok());

@@ -17,6 +17,7 @@ async fn met(imd: &imd::Imd, fault: &FaultGuard) {
 }
 
 mod add_access;
+mod admin;
 mod journal;
 mod leases;
 mod life;

@@ -23,7 +23,12 @@ fn the_banner_says_what_listens_where() {
         ]
     );
     assert!(daemon.banner[3].starts_with(&format!("User API   {}   ", addresses.user_api)));
-    assert!(daemon.banner[3].ends_with(&format!("   Group API {}", addresses.group_api)));
+    let rest = format!(
+        "   Group API {}   Admin {}",
+        addresses.group_api,
+        addresses.admin.unwrap()
+    );
+    assert!(daemon.banner[3].ends_with(&rest));
     let ready = daemon.banner[4].strip_prefix("Ready in ").unwrap();
     let (ms, rest) = ready.split_once(' ').unwrap();
     assert!(ms.parse::<u32>().is_ok(), "{ready}");
@@ -50,8 +55,12 @@ fn the_addresses_file_is_one_line_of_json_and_is_gone_after_a_clean_stop() {
     let text = std::fs::read_to_string(daemon.addr_file()).unwrap();
     let a = daemon.addresses();
     let expected = format!(
-        "{{\"gateway\":\"{}\",\"access\":[{{\"name\":\"access-1\",\"addr\":\"{}\"}}],\"user_api\":\"{}\",\"group_api\":\"{}\"}}\n",
-        a.gateway, a.access[0].addr, a.user_api, a.group_api
+        "{{\"gateway\":\"{}\",\"access\":[{{\"name\":\"access-1\",\"addr\":\"{}\"}}],\"user_api\":\"{}\",\"group_api\":\"{}\",\"admin\":\"{}\"}}\n",
+        a.gateway,
+        a.access[0].addr,
+        a.user_api,
+        a.group_api,
+        a.admin.unwrap()
     );
     assert_eq!(text, expected);
     let files = std::fs::read_dir(daemon.folder.path()).unwrap().count();

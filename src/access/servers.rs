@@ -1,3 +1,4 @@
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -5,14 +6,13 @@ use parking_lot::RwLock;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 
-use super::StartError;
-use crate::access::{AccessServer, Shared};
+use super::{AccessServer, AddError, Shared};
 use crate::config::{self, Config, Host};
 use crate::listener::bind;
 
 /// The access servers of one `imd`. There may be more later, and never fewer.
 #[derive(Debug)]
-pub(super) struct AccessServers {
+pub struct AccessServers {
     list: RwLock<Vec<Arc<AccessServer>>>,
     config: Config,
     shared: Shared,
@@ -22,11 +22,15 @@ pub(super) struct AccessServers {
 
 impl AccessServers {
     /// Serves those of the config on their listeners.
+    ///
+    /// # Errors
+    ///
+    /// When a listener has no address.
     pub async fn start(
         config: Config,
         listeners: Vec<TcpListener>,
         shared: Shared,
-    ) -> Result<Self, StartError> {
+    ) -> io::Result<Self> {
         let mut list = Vec::new();
         for (server, listener) in config.access.0.iter().zip(listeners) {
             let advertise = server.advertise.as_deref().and_then(Host::parse);
@@ -42,21 +46,27 @@ impl AccessServers {
         })
     }
 
+    /// All of them as of now, whatever their state: those of the config in its order, then those that were added.
     pub fn all(&self) -> Vec<Arc<AccessServer>> {
         self.list.read().clone()
     }
 
+    /// The one of this name.
     pub fn get(&self, name: &str) -> Option<Arc<AccessServer>> {
         let list = self.list.read();
         list.iter().find(|server| server.name() == name).cloned()
     }
 
     /// One more on a free port of the first one's host, and advertised at the same host.
-    pub async fn add(&self, name: &str) -> Result<Arc<AccessServer>, StartError> {
+    ///
+    /// # Errors
+    ///
+    /// [`AddError`]
+    pub async fn add(&self, name: &str) -> Result<Arc<AccessServer>, AddError> {
         let _adding = self.adding.lock().await;
         if self.get(name).is_some() {
             let name = name.to_owned();
-            return Err(StartError::NameTaken { name });
+            return Err(AddError::NameTaken { name });
         }
         let first = self.config.access.0.first();
         let host = first.map_or([127, 0, 0, 1].into(), |first| first.listen.ip());
@@ -69,7 +79,7 @@ impl AccessServers {
         });
         // Checks the name.
         config.validate()?;
-        let listener = bind(listen).map_err(|error| StartError::bind(name, listen, error))?;
+        let listener = bind(listen)?;
         let advertise = first.and_then(|first| first.advertise.as_deref());
         let advertise = advertise
             .and_then(Host::parse)

@@ -1,0 +1,81 @@
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{FromRequest, Query, Request};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+/// Why a request was not done; `{"error": "..."}` with a status.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    status: StatusCode,
+    why: String,
+}
+
+impl Problem {
+    /// With this status.
+    pub fn new(status: StatusCode, why: impl Into<String>) -> Problem {
+        Problem {
+            status,
+            why: why.into(),
+        }
+    }
+
+    /// The request is at fault.
+    pub fn bad(why: impl ToString) -> Problem {
+        Problem::new(StatusCode::BAD_REQUEST, why.to_string())
+    }
+
+    /// What it names is not there.
+    pub fn missing(why: impl ToString) -> Problem {
+        Problem::new(StatusCode::NOT_FOUND, why.to_string())
+    }
+
+    /// What is there does not allow it.
+    pub fn conflict(why: impl ToString) -> Problem {
+        Problem::new(StatusCode::CONFLICT, why.to_string())
+    }
+
+    /// Its status.
+    #[cfg(test)]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        (self.status, Json(json!({ "error": self.why }))).into_response()
+    }
+}
+
+/// A request's body, as JSON, whatever its content type says.
+pub struct Body<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let bytes = axum::body::Bytes::from_request(request, state).await;
+        let bytes = bytes.map_err(|error| Problem::new(error.status(), error.body_text()))?;
+        let bytes = if bytes.is_empty() { "{}".into() } else { bytes };
+        let read: Result<Json<T>, JsonRejection> = Json::from_bytes(&bytes);
+        match read {
+            Ok(Json(body)) => Ok(Body(body)),
+            Err(error) => Err(Problem::bad(error.body_text())),
+        }
+    }
+}
+
+/// A request's query.
+///
+/// # Errors
+///
+/// When it can't be read as what is meant.
+pub fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
+    match query {
+        Ok(Query(query)) => Ok(query),
+        Err(error) => Err(Problem::bad(error.body_text())),
+    }
+}

@@ -1,0 +1,61 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Parts;
+use super::answer::{Body, Problem};
+use crate::clock::Clock;
+use crate::clock::written::duration;
+
+/// How far a clock is moved.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Advance {
+    #[serde(with = "duration")]
+    by: Duration,
+}
+
+/// How far a wall clock is moved.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Skew {
+    ms: i64,
+}
+
+/// The time.
+pub async fn show(State(parts): State<Arc<Parts>>) -> Json<Value> {
+    Json(clock(parts.clock.as_ref()))
+}
+
+/// The same as a value.
+pub fn clock(clock: &dyn Clock) -> Value {
+    json!({
+        "kind": if clock.is_manual() { "manual" } else { "real" },
+        "now_ms": u64::try_from(clock.now().as_millis()).unwrap_or(u64::MAX),
+        "unix_ms": clock.unix_ms(),
+    })
+}
+
+/// Moves it, and answers when the work of every tick on the way is done.
+pub async fn advance(
+    State(parts): State<Arc<Parts>>,
+    Body(Advance { by }): Body<Advance>,
+) -> Result<Json<Value>, Problem> {
+    if !parts.clock.is_manual() {
+        let why =
+            "the clock is the machine's, which nobody moves: start with [clock] kind = \"manual\"";
+        return Err(Problem::conflict(why));
+    }
+    parts.clock.advance(by).await;
+    Ok(Json(clock(parts.clock.as_ref())))
+}
+
+/// Moves the wall clock alone.
+pub async fn skew(State(parts): State<Arc<Parts>>, Body(Skew { ms }): Body<Skew>) -> Json<Value> {
+    parts.clock.skew(ms);
+    Json(clock(parts.clock.as_ref()))
+}

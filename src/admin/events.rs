@@ -1,0 +1,148 @@
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::sse::{self, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Parts;
+use super::answer::{Problem, query};
+use crate::lab::{Event, Mark, describe};
+use crate::proto::Cmd;
+
+/// A wait lasts so long, unless it is told otherwise.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The events that are meant.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Meant {
+    since: Option<u64>,
+    uid: Option<i64>,
+    cmd: Option<String>,
+    server: Option<String>,
+    session: Option<u64>,
+    what: Option<String>,
+    timeout: Option<String>,
+}
+
+/// The same, understood.
+struct Filter {
+    since: Option<Mark>,
+    uid: Option<i64>,
+    cmd: Option<Cmd>,
+    server: Option<String>,
+    session: Option<u64>,
+    what: Option<String>,
+}
+
+impl Meant {
+    fn filter(self) -> Result<Filter, Problem> {
+        let cmd = self.cmd.map(|cmd| {
+            let named = match cmd.parse() {
+                Ok(number) => Cmd::from_number(number),
+                Err(_) => Cmd::named(&cmd),
+            };
+            named.ok_or_else(|| Problem::bad(format!("{cmd:?} is no command")))
+        });
+        Ok(Filter {
+            since: self.since.map(Mark),
+            uid: self.uid,
+            cmd: cmd.transpose()?,
+            server: self.server,
+            session: self.session,
+            what: self.what,
+        })
+    }
+}
+
+impl Filter {
+    fn takes(&self, event: &Event) -> bool {
+        self.uid.is_none_or(|uid| event.uid == Some(uid))
+            && self.cmd.is_none_or(|cmd| event.cmd == Some(cmd))
+            && self
+                .session
+                .is_none_or(|session| event.session == Some(session))
+            && (self.server.as_deref()).is_none_or(|server| &*event.server == server)
+            && (self.what.as_deref()).is_none_or(|what| event.what.name() == what)
+    }
+}
+
+/// What has passed, or what passes.
+pub async fn journal(
+    State(parts): State<Arc<Parts>>,
+    meant: Result<Query<Meant>, axum::extract::rejection::QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let filter = query(meant)?.filter()?;
+    let journal = parts.lab.journal();
+    let accepts = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok());
+    if accepts.is_some_and(|accept| accept.contains("text/event-stream")) {
+        let mark = filter.since.unwrap_or_else(|| journal.mark());
+        let reader = (journal.read(mark), filter);
+        let events = stream::unfold(reader, |(mut reader, filter)| async {
+            loop {
+                let event = reader.next().await;
+                if filter.takes(&event) {
+                    let told = sse::Event::default()
+                        .id(event.seq.to_string())
+                        .data(describe(&event).to_string());
+                    return Some((Ok::<_, Infallible>(told), (reader, filter)));
+                }
+            }
+        });
+        let alive = sse::KeepAlive::default();
+        return Ok(Sse::new(events).keep_alive(alive).into_response());
+    }
+    let events = journal.since(filter.since.unwrap_or(Mark(0)));
+    let events: Vec<Value> = events
+        .iter()
+        .filter(|event| filter.takes(event))
+        .map(describe)
+        .collect();
+    let told = json!({
+        "mark": journal.mark().0,
+        "dropped": journal.dropped(),
+        "events": events,
+    });
+    Ok(Json(told).into_response())
+}
+
+/// Waits for one.
+pub async fn wait(
+    State(parts): State<Arc<Parts>>,
+    meant: Result<Query<Meant>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let mut meant = query(meant)?;
+    let timeout = match meant.timeout.take() {
+        None => PATIENCE,
+        Some(text) => humantime::parse_duration(&text)
+            .map_err(|error| Problem::bad(format!("timeout: {text:?} is no duration: {error}")))?,
+    };
+    let filter = meant.filter()?;
+    let journal = parts.lab.journal();
+    let mut reader = journal.read(filter.since.unwrap_or_else(|| journal.mark()));
+    let seen = async {
+        loop {
+            let event = reader.next().await;
+            if filter.takes(&event) {
+                return event;
+            }
+        }
+    };
+    match tokio::time::timeout(timeout, seen).await {
+        Ok(event) => Ok(Json(describe(&event))),
+        Err(_) => {
+            let why = format!("not seen within {}", humantime::format_duration(timeout));
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, why))
+        }
+    }
+}

@@ -1,0 +1,48 @@
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use super::Parts;
+use super::answer::{Body, Problem};
+use crate::lab::{Fault, FaultError, Listed};
+
+/// The faults in force.
+pub async fn list(State(parts): State<Arc<Parts>>) -> Json<Vec<Listed>> {
+    Json(parts.lab.faults().list())
+}
+
+/// One more.
+pub async fn add(
+    State(parts): State<Arc<Parts>>,
+    Body(fault): Body<Fault>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let injected = parts.lab.faults().inject(fault);
+    let guard = injected.map_err(|error| match error {
+        FaultError::NameTaken(_) => Problem::conflict(error),
+        _ => Problem::bad(error),
+    })?;
+    let name = guard.name().to_owned();
+    guard.keep();
+    Ok((StatusCode::CREATED, Json(json!({ "name": name }))))
+}
+
+/// Ends all.
+pub async fn clear(State(parts): State<Arc<Parts>>) -> Json<Value> {
+    parts.lab.faults().clear();
+    Json(json!({}))
+}
+
+/// Ends one.
+pub async fn remove(
+    State(parts): State<Arc<Parts>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    if parts.lab.faults().remove(&name) {
+        Ok(Json(json!({})))
+    } else {
+        Err(Problem::missing(format!("there is no fault {name:?}")))
+    }
+}

@@ -1,0 +1,62 @@
+//! The admin API: what a test does in Rust, over HTTP, for any language. JSON, versioned under `/v1`.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `guard` | who may ask |
+//! | `routes` | what can be asked: one table, from which the description is made too |
+//! | `state`, `servers`, `faults`, `clock`, `events` | the answers |
+//! | `answer` | how a refusal looks |
+
+mod answer;
+mod clock;
+mod events;
+mod faults;
+mod guard;
+mod routes;
+mod servers;
+mod state;
+
+use std::sync::Arc;
+
+use axum::Router;
+
+use crate::access::AccessServers;
+use crate::clock::Clock;
+use crate::config;
+use crate::lab::Lab;
+use crate::metrics::Metrics;
+use crate::registry::MemoryRegistry;
+use crate::service::Services;
+use crate::session::Manager;
+use guard::Guard;
+
+/// The parts of a stack that the API shows and moves.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// The gateway's sessions.
+    pub gateway: Arc<Manager>,
+    /// The access servers.
+    pub access: Arc<AccessServers>,
+    /// The registry.
+    pub registry: Arc<MemoryRegistry>,
+    /// What the commands do, and the store.
+    pub services: Arc<Services>,
+    /// Faults and journal.
+    pub lab: Arc<Lab>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What was counted.
+    pub metrics: Arc<Metrics>,
+    /// What the stack does as the original does.
+    pub quirks: config::Quirks,
+}
+
+/// The API over these parts.
+pub fn router(parts: Parts, config: &config::Admin) -> Router {
+    let guard = Arc::new(Guard::new(config));
+    let described = Arc::new(routes::description());
+    routes::router()
+        .with_state(Arc::new(parts))
+        .layer(axum::Extension(described))
+        .layer(axum::middleware::from_fn_with_state(guard, guard::guarded))
+}

@@ -1,0 +1,169 @@
+//! What can be asked. The router and its OpenAPI description are made from one table, so that neither knows more than
+//! the other.
+
+use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::http::{Method, StatusCode};
+use axum::routing::{MethodFilter, MethodRouter, on};
+use axum::{Extension, Json, Router};
+use serde_json::{Map, Value, json};
+
+use super::answer::Problem;
+use super::{Parts, clock, events, faults, servers, state};
+
+/// One thing that can be asked.
+struct Route {
+    method: Method,
+    path: &'static str,
+    /// What it does, for people.
+    about: &'static str,
+    /// The keys that may stand in its query.
+    query: &'static [&'static str],
+    /// An example of its body, where it takes one.
+    body: Option<&'static str>,
+    answer: MethodRouter<Arc<Parts>>,
+}
+
+impl Route {
+    fn query(mut self, query: &'static [&'static str]) -> Route {
+        self.query = query;
+        self
+    }
+
+    fn body(mut self, example: &'static str) -> Route {
+        self.body = Some(example);
+        self
+    }
+}
+
+/// `answer` is the handler.
+macro_rules! route {
+    ($method:ident $path:literal, $answer:expr, $about:literal) => {
+        Route {
+            method: Method::$method,
+            path: $path,
+            about: $about,
+            query: &[],
+            body: None,
+            answer: on(MethodFilter::$method, $answer),
+        }
+    };
+}
+
+/// By what events are chosen.
+const EVENTS: &[&str] = &["since", "uid", "cmd", "server", "session", "what"];
+
+#[rustfmt::skip]
+fn routes() -> Vec<Route> {
+    vec![
+        route!(GET "/healthz", state::health, "Whether the process answers"),
+        route!(GET "/readyz", state::ready, "Whether the stack serves: 503 when its store has failed"),
+        route!(GET "/version", state::version, "The version of imd"),
+        route!(GET "/v1/openapi.json", description_of, "This description"),
+        route!(GET "/v1/state", state::state, "Everything at a glance: servers, registry, faults, clock, ledger"),
+        route!(GET "/v1/fidelity", state::fidelity, "Which quirks of the original are on, and what is not emulated"),
+        route!(GET "/v1/sessions", servers::sessions, "The sessions, of the gateway too"),
+        route!(DELETE "/v1/sessions/{id}", servers::end_session, "Ends a session: fin closes it, rst resets it, halfopen leaves it unserved")
+            .query(&["how"]),
+        route!(POST "/v1/access", servers::add, "One more access server").body(r#"{"name": "access-4"}"#),
+        route!(POST "/v1/access/{name}/kill", servers::kill, "Resets its connections; its lease runs out"),
+        route!(POST "/v1/access/{name}/stop", servers::stop, "Deregisters it, tells and drains its sessions"),
+        route!(POST "/v1/access/{name}/pause", servers::pause, "It accepts and answers nothing; its sockets stay"),
+        route!(POST "/v1/access/{name}/resume", servers::resume, "It goes on after a pause"),
+        route!(POST "/v1/access/{name}/restart", servers::restart, "It serves again, under the same name and address"),
+        route!(GET "/v1/registry", servers::registry, "The records that the gateway is shown"),
+        route!(POST "/v1/registry/freeze", servers::freeze, "The gateway is shown what there is now, whatever becomes of it"),
+        route!(POST "/v1/registry/thaw", servers::thaw, "The gateway is shown what there is"),
+        route!(POST "/v1/registry/{name}/expire", servers::expire, "A lease runs out now"),
+        route!(POST "/v1/registry/{name}/advertise", servers::advertise, "Clients are told this address in place of the server's own; null for its own again")
+            .body(r#"{"addr": "127.0.0.1:1"}"#),
+        route!(GET "/v1/faults", faults::list, "The faults in force, with their hits"),
+        route!(POST "/v1/faults", faults::add, "A new fault")
+            .body(r#"{"at": "notify", "uid": 7, "drop": true, "times": 1}"#),
+        route!(DELETE "/v1/faults", faults::clear, "Ends all faults"),
+        route!(DELETE "/v1/faults/{name}", faults::remove, "Ends a fault"),
+        route!(GET "/v1/clock", clock::show, "The time by which the stack goes"),
+        route!(POST "/v1/clock/advance", clock::advance, "Moves a manual clock").body(r#"{"by": "15s"}"#),
+        route!(POST "/v1/clock/skew", clock::skew, "Moves the wall clock alone, either way").body(r#"{"ms": -3600000}"#),
+        route!(GET "/v1/journal", events::journal, "What has passed; as server-sent events with accept: text/event-stream")
+            .query(EVENTS),
+        route!(GET "/v1/wait", events::wait, "Waits for an event, also one that has passed since the mark; 408 when none came in time")
+            .query(&["since", "uid", "cmd", "server", "session", "what", "timeout"]),
+    ]
+}
+
+/// Answers all of it.
+pub fn router() -> Router<Arc<Parts>> {
+    let known = routes().into_iter();
+    known
+        .fold(Router::new(), |router, route| {
+            router.route(route.path, route.answer)
+        })
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+}
+
+async fn unknown(request: Request) -> Problem {
+    let path = request.uri().path();
+    Problem::missing(format!("no such path {path}: /v1/openapi.json has all"))
+}
+
+async fn wrong_method(request: Request) -> Problem {
+    let why = format!("{} is not for this path", request.method());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, why)
+}
+
+async fn description_of(Extension(description): Extension<Arc<Value>>) -> Json<Value> {
+    Json(description.as_ref().clone())
+}
+
+/// The OpenAPI description.
+pub fn description() -> Value {
+    let mut paths = Map::new();
+    for route in routes() {
+        let names = route.path.split('{').skip(1);
+        let names = names.filter_map(|rest| Some(rest.split_once('}')?.0));
+        let in_path = names.map(|name| {
+            json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } })
+        });
+        let in_query = route
+            .query
+            .iter()
+            .map(|name| json!({ "name": name, "in": "query", "schema": { "type": "string" } }));
+        let parameters: Vec<Value> = in_path.chain(in_query).collect();
+        let mut operation = json!({
+            "summary": route.about,
+            "parameters": parameters,
+            "responses": {
+                "200": { "description": "Done" },
+                "default": {
+                    "description": "Why it was not done",
+                    "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
+                },
+            },
+        });
+        let example = route.body.map(serde_json::from_str::<Value>);
+        if let (Some(Ok(example)), Some(operation)) = (example, operation.as_object_mut()) {
+            let content = json!({ "application/json": { "schema": { "type": "object" }, "example": example } });
+            operation.insert(
+                "requestBody".into(),
+                json!({ "required": true, "content": content }),
+            );
+        }
+        let methods = paths.entry(route.path).or_insert_with(|| json!({}));
+        if let Some(methods) = methods.as_object_mut() {
+            methods.insert(route.method.as_str().to_ascii_lowercase(), operation);
+        }
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": { "title": "imd", "version": env!("CARGO_PKG_VERSION") },
+        "paths": paths,
+        "components": { "schemas": { "Problem": {
+            "type": "object",
+            "required": ["error"],
+            "properties": { "error": { "type": "string" } },
+        } } },
+    })
+}

@@ -1,0 +1,242 @@
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Parts;
+use super::answer::{Body, Problem, query};
+use crate::access::AccessServer;
+use crate::lab::{Fault, Site};
+use crate::registry::Registry;
+use crate::session::{CloseReason, Session};
+
+/// The name of a new server.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct New {
+    name: String,
+}
+
+/// What clients are to be told.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Advertised {
+    addr: Option<String>,
+}
+
+/// How a session is to end.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct End {
+    #[serde(default)]
+    how: How,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum How {
+    #[default]
+    Fin,
+    Rst,
+    HalfOpen,
+}
+
+/// The access servers as values.
+pub fn listed(parts: &Parts) -> Vec<Value> {
+    parts
+        .access
+        .all()
+        .iter()
+        .map(|server| told(server))
+        .collect()
+}
+
+fn told(server: &AccessServer) -> Value {
+    json!({
+        "name": server.name(),
+        "state": server.state().name(),
+        "addr": server.addr().to_string(),
+        "advertised": server.advertised(),
+        "sessions": server.sessions().len(),
+    })
+}
+
+/// The registry's records as values.
+pub async fn records(parts: &Parts) -> Value {
+    let records = parts.registry.list().await;
+    json!({ "frozen": parts.registry.is_frozen(), "records": records })
+}
+
+/// The sessions.
+pub async fn sessions(State(parts): State<Arc<Parts>>) -> Json<Value> {
+    let mut all: Vec<Value> = Vec::new();
+    all.extend(
+        parts
+            .gateway
+            .sessions()
+            .map(|session| seen("gateway", &session)),
+    );
+    for server in parts.access.all() {
+        let sessions = server.sessions();
+        all.extend(
+            sessions
+                .sessions()
+                .map(|session| seen(server.name(), &session)),
+        );
+    }
+    Json(json!({ "sessions": all }))
+}
+
+fn seen(server: &str, session: &Session) -> Value {
+    json!({
+        "id": session.id().0,
+        "server": server,
+        "peer": session.peer().to_string(),
+        "uid": session.uid(),
+        "queued": session.queued(),
+    })
+}
+
+/// Ends one.
+pub async fn end_session(
+    State(parts): State<Arc<Parts>>,
+    Path(id): Path<u64>,
+    end: Result<Query<End>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let End { how } = query(end)?;
+    let servers = parts.access.all();
+    let managers = servers.iter().map(|server| server.sessions());
+    let found = std::iter::once(Arc::clone(&parts.gateway))
+        .chain(managers)
+        .find_map(|manager| manager.sessions().find(|session| session.id().0 == id));
+    let session = found.ok_or_else(|| Problem::missing(format!("there is no session {id}")))?;
+    match how {
+        How::Fin => session.close(CloseReason::Dropped),
+        How::Rst => session.close(CloseReason::Reset),
+        How::HalfOpen => {
+            for at in [Site::AccessRequest, Site::AccessReply, Site::Notify] {
+                let fault = Fault::at(at).session(id).half_open();
+                parts
+                    .lab
+                    .faults()
+                    .inject(fault)
+                    .map_err(Problem::bad)?
+                    .keep();
+            }
+        }
+    }
+    Ok(Json(json!({})))
+}
+
+/// One more access server.
+pub async fn add(
+    State(parts): State<Arc<Parts>>,
+    Body(New { name }): Body<New>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let added = parts.access.add(&name).await.map_err(Problem::conflict)?;
+    Ok((StatusCode::CREATED, Json(told(&added))))
+}
+
+fn server(parts: &Parts, name: &str) -> Result<Arc<AccessServer>, Problem> {
+    let found = parts.access.get(name);
+    found.ok_or_else(|| Problem::missing(format!("there is no access server {name:?}")))
+}
+
+/// Kills one.
+pub async fn kill(
+    State(parts): State<Arc<Parts>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let server = server(&parts, &name)?;
+    server.kill().await;
+    Ok(Json(told(&server)))
+}
+
+/// Stops one.
+pub async fn stop(
+    State(parts): State<Arc<Parts>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let server = server(&parts, &name)?;
+    server.stop().await;
+    Ok(Json(told(&server)))
+}
+
+/// Pauses one.
+pub async fn pause(
+    State(parts): State<Arc<Parts>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let server = server(&parts, &name)?;
+    server.pause().await;
+    Ok(Json(told(&server)))
+}
+
+/// Lets one go on.
+pub async fn resume(
+    State(parts): State<Arc<Parts>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let server = server(&parts, &name)?;
+    server.resume().await;
+    Ok(Json(told(&server)))
+}
+
+/// Lets one serve again.
+pub async fn restart(
+    State(parts): State<Arc<Parts>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let server = server(&parts, &name)?;
+    server.restart().await.map_err(Problem::conflict)?;
+    Ok(Json(told(&server)))
+}
+
+/// The records.
+pub async fn registry(State(parts): State<Arc<Parts>>) -> Json<Value> {
+    Json(records(&parts).await)
+}
+
+/// Holds the list still.
+pub async fn freeze(State(parts): State<Arc<Parts>>) -> Json<Value> {
+    parts.registry.freeze();
+    Json(records(&parts).await)
+}
+
+/// Lets it go.
+pub async fn thaw(State(parts): State<Arc<Parts>>) -> Json<Value> {
+    parts.registry.thaw();
+    Json(records(&parts).await)
+}
+
+/// Ends a lease.
+pub async fn expire(
+    State(parts): State<Arc<Parts>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    if parts.registry.expire(&name) {
+        Ok(Json(records(&parts).await))
+    } else {
+        Err(Problem::missing(format!(
+            "nothing is registered as {name:?}"
+        )))
+    }
+}
+
+/// Has clients told another address.
+pub async fn advertise(
+    State(parts): State<Arc<Parts>>,
+    Path(name): Path<String>,
+    Body(Advertised { addr }): Body<Advertised>,
+) -> Result<Json<Value>, Problem> {
+    server(&parts, &name)?;
+    match addr {
+        Some(addr) => parts.registry.advertise(&name, addr),
+        None => parts.registry.advertise_itself(&name),
+    }
+    Ok(Json(records(&parts).await))
+}

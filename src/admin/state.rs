@@ -1,0 +1,74 @@
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use super::answer::Problem;
+use super::{Parts, clock, servers};
+
+/// What is not as in the distributed stack, whatever the quirks.
+const NOT_EMULATED: [&str; 4] = [
+    "notifies that are lost because a queue between services is",
+    "messages stored under a version that another message took",
+    "services other than gateway and access server that fail by themselves",
+    "sessions that survive the access server that held them",
+];
+
+/// The process answers.
+pub async fn health() -> Json<Value> {
+    Json(json!({ "status": "ok" }))
+}
+
+/// The stack serves.
+pub async fn ready(State(parts): State<Arc<Parts>>) -> Result<Json<Value>, Problem> {
+    // It is told at once or not at all.
+    let failed = futures_util::FutureExt::now_or_never(parts.services.store().failed());
+    match failed {
+        None => Ok(Json(json!({ "status": "ready" }))),
+        Some(failed) => Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            failed.to_string(),
+        )),
+    }
+}
+
+/// Which imd this is.
+pub async fn version() -> Json<Value> {
+    Json(json!({ "name": "imd", "version": env!("CARGO_PKG_VERSION") }))
+}
+
+/// Everything at a glance.
+pub async fn state(State(parts): State<Arc<Parts>>) -> Json<Value> {
+    let store = parts.services.store();
+    let ledger = store.ledger();
+    let journal = parts.lab.journal();
+    Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "clock": clock::clock(parts.clock.as_ref()),
+        "store": store.describe(),
+        "gateway": { "sessions": parts.gateway.len() },
+        "access": servers::listed(&parts),
+        "registry": servers::records(&parts).await,
+        "faults": parts.lab.faults().list(),
+        "quirks": parts.quirks.on().collect::<Vec<_>>(),
+        "journal": {
+            "records": parts.lab.records(),
+            "mark": journal.mark().0,
+            "dropped": journal.dropped(),
+        },
+        "ledger": {
+            "stored": ledger.stored,
+            "delivered": ledger.delivered,
+            "removed": ledger.removed,
+            "refused": parts.services.refused(),
+        },
+        "frames": parts.metrics.frames(),
+    }))
+}
+
+/// What is as in the original, and what can't be.
+pub async fn fidelity(State(parts): State<Arc<Parts>>) -> Json<Value> {
+    Json(json!({ "quirks": parts.quirks.on().collect::<Vec<_>>(), "not_emulated": NOT_EMULATED }))
+}

@@ -1,0 +1,258 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+
+/// Where the admin API is. A URL of its own counts first, then the addresses file, then the config, then IMD_ADMIN.
+#[derive(Args)]
+#[command(next_help_heading = "Where the stack is")]
+pub struct AdminArgs {
+    /// The admin API [default: $IMD_ADMIN, or http://127.0.0.1:10090]
+    #[arg(long, value_name = "URL")]
+    pub admin: Option<String>,
+    /// Take its address from the file that a daemon wrote with its --addr-file
+    #[arg(long, value_name = "FILE")]
+    pub addr_file: Option<PathBuf>,
+    /// Take its address and token from the daemon's config
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub enum AccessCommand {
+    /// Reset every connection and close the listener; the lease stays until it runs out
+    Kill {
+        /// The access server
+        name: String,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Deregister, tell and drain the sessions, close the listener
+    Stop {
+        /// The access server
+        name: String,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Accept and answer nothing; the sockets stay open
+    Pause {
+        /// The access server
+        name: String,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Go on after a pause
+    Resume {
+        /// The access server
+        name: String,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Serve again, under the same name and address
+    Restart {
+        /// The access server
+        name: String,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Start one more, on a free port
+    Add {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum FaultCommand {
+    /// Put a fault in force, and print its name as JSON
+    Add(Box<FaultArgs>),
+    /// Print the faults in force, one JSON line each, with their hits
+    Ls {
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// End a fault, or all of them
+    Rm {
+        /// Its name [default: all]
+        name: Option<String>,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum ClockCommand {
+    /// Move a manual clock; what is due on the way is done when this returns
+    Advance {
+        /// How far, such as 15s
+        #[arg(value_parser = humantime::parse_duration)]
+        by: Duration,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Move the wall clock alone, either way
+    Skew {
+        /// By so many milliseconds
+        #[arg(allow_negative_numbers = true)]
+        ms: i64,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Print the time
+    Show {
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+}
+
+#[derive(Args)]
+pub struct TailArgs {
+    /// Only this user's frames
+    #[arg(long)]
+    pub uid: Option<i64>,
+    /// Only frames of this command, by number or name
+    #[arg(long)]
+    pub cmd: Option<String>,
+    /// Only at this access server, or at the gateway
+    #[arg(long)]
+    pub server: Option<String>,
+    /// One JSON line each
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+#[derive(Args)]
+pub struct FaultArgs {
+    #[command(flatten)]
+    pub fault: FaultFlags,
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+/// A fault, flag by flag as it stands in imd.toml. The admin API says what is wrong with it.
+#[derive(Args)]
+pub struct FaultFlags {
+    /// Where: gateway.reply, registry.lease, access.accept, access.login, access.request, access.reply, notify,
+    /// idgen.next, store.write or store.read
+    #[arg(long, value_name = "SITE")]
+    at: String,
+    /// What it is called
+    #[arg(long)]
+    name: Option<String>,
+    /// Only for this user
+    #[arg(long)]
+    uid: Option<i64>,
+    /// Only at this access server
+    #[arg(long, value_name = "NAME")]
+    access: Option<String>,
+    /// Only on this session
+    #[arg(long, value_name = "ID")]
+    session: Option<u64>,
+    /// Only frames of this command, by number or name
+    #[arg(long)]
+    cmd: Option<String>,
+    /// Only what goes this way: in or out
+    #[arg(long)]
+    direction: Option<String>,
+    /// Only the n-th that matches
+    #[arg(long, value_name = "N")]
+    nth: Option<u64>,
+    /// Not the first so many
+    #[arg(long, value_name = "N")]
+    after: Option<u64>,
+    /// At most so often
+    #[arg(long, value_name = "N")]
+    times: Option<u64>,
+    /// By chance, 0 to 1
+    #[arg(long, value_name = "P")]
+    probability: Option<f64>,
+    /// Only for so long, such as 10s
+    #[arg(long = "for", value_name = "TIME")]
+    lasting: Option<String>,
+    /// Wait so long
+    #[arg(long, value_name = "TIME", help_heading = "What it does")]
+    delay: Option<String>,
+    /// And up to so much longer
+    #[arg(long, value_name = "TIME", help_heading = "What it does")]
+    jitter: Option<String>,
+    /// It does not happen
+    #[arg(long, help_heading = "What it does")]
+    drop: bool,
+    /// It happens twice
+    #[arg(long, help_heading = "What it does")]
+    duplicate: bool,
+    /// It happens after the next one
+    #[arg(long, help_heading = "What it does")]
+    reorder: bool,
+    /// It fails with this code
+    #[arg(long, value_name = "CODE", help_heading = "What it does")]
+    error: Option<u32>,
+    /// The connection is reset
+    #[arg(long, help_heading = "What it does")]
+    reset: bool,
+    /// The connection stays open, and nothing more is read or written
+    #[arg(long, help_heading = "What it does")]
+    half_open: bool,
+    /// So many bytes a second leave
+    #[arg(long, value_name = "BYTES", help_heading = "What it does")]
+    throttle: Option<u64>,
+    /// So many bytes leave at a time
+    #[arg(long, value_name = "BYTES", help_heading = "What it does")]
+    slice: Option<u64>,
+    /// Half of the frame leaves, then the connection is closed
+    #[arg(long, help_heading = "What it does")]
+    truncate: bool,
+    /// What was true before
+    #[arg(long, help_heading = "What it does")]
+    stale: bool,
+    /// A version is left out
+    #[arg(long, help_heading = "What it does")]
+    gap: bool,
+}
+
+impl FaultFlags {
+    /// As the admin API takes it.
+    pub fn form(&self) -> Value {
+        let cmd = self.cmd.as_ref().map(|cmd| match cmd.parse::<u32>() {
+            Ok(number) => json!(number),
+            Err(_) => json!(cmd),
+        });
+        let yes = |given: bool| given.then_some(json!(true));
+        let keys = [
+            ("at", Some(json!(self.at))),
+            ("name", self.name.as_ref().map(|name| json!(name))),
+            ("uid", self.uid.map(|uid| json!(uid))),
+            ("access", self.access.as_ref().map(|name| json!(name))),
+            ("session", self.session.map(|id| json!(id))),
+            ("cmd", cmd),
+            ("direction", self.direction.as_ref().map(|way| json!(way))),
+            ("nth", self.nth.map(|n| json!(n))),
+            ("after", self.after.map(|n| json!(n))),
+            ("times", self.times.map(|n| json!(n))),
+            ("probability", self.probability.map(|chance| json!(chance))),
+            ("for", self.lasting.as_ref().map(|time| json!(time))),
+            ("delay", self.delay.as_ref().map(|time| json!(time))),
+            ("jitter", self.jitter.as_ref().map(|time| json!(time))),
+            ("drop", yes(self.drop)),
+            ("duplicate", yes(self.duplicate)),
+            ("reorder", yes(self.reorder)),
+            ("error", self.error.map(|code| json!(code))),
+            ("reset", yes(self.reset)),
+            ("half_open", yes(self.half_open)),
+            ("throttle", self.throttle.map(|rate| json!(rate))),
+            ("slice", self.slice.map(|bytes| json!(bytes))),
+            ("truncate", yes(self.truncate)),
+            ("stale", yes(self.stale)),
+            ("gap", yes(self.gap)),
+        ];
+        let given = keys
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        Value::Object(given.collect::<Map<_, _>>())
+    }
+}

@@ -1,0 +1,91 @@
+use hyper::Method;
+use imd::daemon::dialable;
+use serde_json::Value;
+
+use super::args::AdminArgs;
+use crate::cli::failure::Failure;
+use crate::cli::{addr_file, api, settings};
+
+/// Set by `imd exec`, and read by everything that needs an admin API.
+pub const VARIABLE: &str = "IMD_ADMIN";
+
+/// A stack's admin API.
+pub struct Admin {
+    base: String,
+    token: Option<String>,
+}
+
+impl Admin {
+    /// Finds it.
+    ///
+    /// # Errors
+    ///
+    /// When a file can't be read, or says that there is none.
+    pub fn find(args: &AdminArgs) -> Result<Admin, Failure> {
+        let config = settings::load(args.config.as_deref())?;
+        let from_env = std::env::var(VARIABLE).ok().filter(|url| !url.is_empty());
+        let base = match (&args.admin, &args.addr_file, from_env) {
+            (Some(url), ..) => url.clone(),
+            (None, Some(file), _) => addr_file::read(file)?.admin.ok_or_else(|| {
+                Failure::Usage(format!("{}: that daemon has no admin API", file.display()))
+            })?,
+            (None, None, Some(url)) if args.config.is_none() => url,
+            _ => format!("http://{}", dialable(config.admin.listen)),
+        };
+        Ok(Admin {
+            base,
+            token: config.admin.token.map(|token| token.expose().to_owned()),
+        })
+    }
+
+    /// Asks for something.
+    ///
+    /// # Errors
+    ///
+    /// What the API says.
+    pub async fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.call(Method::GET, path, None).await
+    }
+
+    /// Has something done.
+    ///
+    /// # Errors
+    ///
+    /// What the API says.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.call(Method::POST, path, Some(body)).await
+    }
+
+    /// Any call.
+    ///
+    /// # Errors
+    ///
+    /// What the API says.
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Failure> {
+        api::json(&self.base, method, path, self.token.as_deref(), body).await
+    }
+
+    /// The lines of server-sent events from a path: `each` is handed what comes after `data:`.
+    ///
+    /// # Errors
+    ///
+    /// What the API says, and what `each` says.
+    pub async fn follow(
+        &self,
+        path: &str,
+        each: impl FnMut(&str) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        api::follow(&self.base, path, self.token.as_deref(), each).await
+    }
+}
+
+/// A name as a part of a path.
+pub fn segment(name: &str) -> String {
+    let encoded: String = form_urlencoded::byte_serialize(name.as_bytes()).collect();
+    encoded.replace('+', "%20")
+}

@@ -1,0 +1,121 @@
+//! The commands that make a running stack fail, and look into it: each is a call of its admin API.
+
+mod args;
+mod call;
+mod exec;
+mod tail;
+
+pub use args::{AccessCommand, AdminArgs, ClockCommand, FaultCommand, TailArgs};
+pub use exec::{ExecArgs, run as exec};
+
+use hyper::Method;
+use serde_json::{Value, json};
+
+use super::failure::Failure;
+use super::output;
+use args::FaultArgs;
+use call::Admin;
+
+/// `imd access ...`
+///
+/// # Errors
+///
+/// What the admin API says.
+pub async fn access(command: &AccessCommand) -> Result<(), Failure> {
+    let (what, name, args) = match command {
+        AccessCommand::Kill { name, admin } => ("kill", name, admin),
+        AccessCommand::Stop { name, admin } => ("stop", name, admin),
+        AccessCommand::Pause { name, admin } => ("pause", name, admin),
+        AccessCommand::Resume { name, admin } => ("resume", name, admin),
+        AccessCommand::Restart { name, admin } => ("restart", name, admin),
+        AccessCommand::Add { name, admin } => {
+            let body = json!({ "name": name });
+            let added = Admin::find(admin)?.post("/v1/access", &body).await?;
+            return output::json(&added);
+        }
+    };
+    let path = format!("/v1/access/{}/{what}", call::segment(name));
+    output::json(&Admin::find(args)?.post(&path, &json!({})).await?)
+}
+
+/// `imd fault ...`
+///
+/// # Errors
+///
+/// What the admin API says.
+pub async fn fault(command: &FaultCommand) -> Result<(), Failure> {
+    match command {
+        FaultCommand::Add(args) => {
+            let FaultArgs { fault, admin } = &**args;
+            let added = Admin::find(admin)?
+                .post("/v1/faults", &fault.form())
+                .await?;
+            output::json(&added)
+        }
+        FaultCommand::Ls { admin } => {
+            let listed = Admin::find(admin)?.get("/v1/faults").await?;
+            let listed = listed.as_array().into_iter().flatten();
+            listed.into_iter().try_for_each(output::json)
+        }
+        FaultCommand::Rm { name, admin } => {
+            let path = match name {
+                Some(name) => format!("/v1/faults/{}", call::segment(name)),
+                None => "/v1/faults".to_owned(),
+            };
+            Admin::find(admin)?
+                .call(Method::DELETE, &path, None)
+                .await
+                .map(drop)
+        }
+    }
+}
+
+/// `imd clock ...`
+///
+/// # Errors
+///
+/// What the admin API says.
+pub async fn clock(command: &ClockCommand) -> Result<(), Failure> {
+    let told = match command {
+        ClockCommand::Advance { by, admin } => {
+            let by = humantime::format_duration(*by).to_string();
+            let body = json!({ "by": by });
+            Admin::find(admin)?.post("/v1/clock/advance", &body).await?
+        }
+        ClockCommand::Skew { ms, admin } => {
+            let body = json!({ "ms": ms });
+            Admin::find(admin)?.post("/v1/clock/skew", &body).await?
+        }
+        ClockCommand::Show { admin } => Admin::find(admin)?.get("/v1/clock").await?,
+    };
+    output::json(&told)
+}
+
+/// `imd state`
+///
+/// # Errors
+///
+/// What the admin API says.
+pub async fn state(args: &AdminArgs) -> Result<(), Failure> {
+    let state: Value = Admin::find(args)?.get("/v1/state").await?;
+    let text = serde_json::to_string_pretty(&state);
+    output::line(&text.map_err(|error| Failure::Failed(error.to_string()))?)
+}
+
+/// `imd ready`
+///
+/// # Errors
+///
+/// When it is not.
+pub async fn ready(args: &AdminArgs) -> Result<(), Failure> {
+    Admin::find(args)?.get("/readyz").await.map(drop)
+}
+
+/// `imd tail`
+///
+/// # Errors
+///
+/// What the admin API says.
+pub async fn tail(args: &TailArgs) -> Result<(), Failure> {
+    tail::run(args).await
+}

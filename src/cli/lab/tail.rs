@@ -1,0 +1,89 @@
+use serde_json::Value;
+
+use super::args::TailArgs;
+use super::call::Admin;
+use crate::cli::escape::escape;
+use crate::cli::failure::Failure;
+use crate::cli::output;
+
+/// Prints what passes, until a signal or until nobody reads stdout.
+pub async fn run(args: &TailArgs) -> Result<(), Failure> {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    let uid = args.uid.map(|uid| uid.to_string());
+    for (key, value) in [
+        ("uid", uid.as_deref()),
+        ("cmd", args.cmd.as_deref()),
+        ("server", args.server.as_deref()),
+    ] {
+        if let Some(value) = value {
+            query.append_pair(key, value);
+        }
+    }
+    let path = format!("/v1/journal?{}", query.finish());
+    let admin = Admin::find(&args.admin)?;
+    let follow = admin.follow(&path, |event| {
+        if args.json {
+            return output::line(event);
+        }
+        let event = serde_json::from_str(event).unwrap_or_default();
+        output::line(&line(&event))
+    });
+    tokio::select! {
+        followed = follow => followed,
+        () = output::closed() => Ok(()),
+    }
+}
+
+/// An event for people.
+fn line(event: &Value) -> String {
+    let of = |key: &str| event.get(key).unwrap_or(&Value::Null);
+    let text = |key: &str| of(key).as_str().unwrap_or("-").to_owned();
+    let number = |key: &str| {
+        of(key)
+            .as_i64()
+            .map_or("-".to_owned(), |number| number.to_string())
+    };
+    let arrow = match of("what").as_str() {
+        Some("in") => "<-",
+        Some("out") => "->",
+        Some(other) => other,
+        None => "?",
+    };
+    let rest = match (of("frame"), of("detail")) {
+        (Value::Null, Value::Null) => String::new(),
+        (Value::Null, detail) => detail.to_string(),
+        (frame, _) => frame.to_string(),
+    };
+    let line = format!(
+        "{} {} #{} uid {} {arrow} {} {rest}",
+        number("seq"),
+        text("server"),
+        number("session"),
+        number("uid"),
+        text("cmd"),
+    );
+    escape(line.trim_end()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_event_is_one_line() {
+        let event = json!({
+            "seq": 7, "server": "access-1", "session": 3, "uid": 1, "cmd": "SendP2PMsg",
+            "what": "in", "detail": null, "frame": { "msg": "hi\nthere" },
+        });
+        assert_eq!(
+            line(&event),
+            r#"7 access-1 #3 uid 1 <- SendP2PMsg {"msg":"hi\nthere"}"#
+        );
+        let event = json!({
+            "seq": 8, "server": "access-1", "session": 3, "uid": null, "cmd": null,
+            "what": "closed", "detail": "reset", "frame": null,
+        });
+        assert_eq!(line(&event), r#"8 access-1 #3 uid - closed - "reset""#);
+    }
+}

@@ -1,0 +1,370 @@
+//! The admin API: every route, and who may ask.
+
+use std::net::SocketAddr;
+
+use imd::{Config, Imd};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::{Wire, access, login, ping, soon, start, start_manual, user};
+
+/// What a request is answered with.
+async fn asked(addr: SocketAddr, head: &str, body: &str) -> (u16, Value) {
+    let mut stream = soon(TcpStream::connect(addr)).await.unwrap();
+    let request = format!(
+        "{head}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    soon(stream.write_all(request.as_bytes())).await.unwrap();
+    let mut answer = String::new();
+    soon(stream.read_to_string(&mut answer)).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a whole answer");
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, serde_json::from_str(body).expect(body))
+}
+
+async fn call(imd: &Imd, method: &str, path: &str, body: Value) -> (u16, Value) {
+    let addr = imd.admin_addr().unwrap();
+    let body = if body.is_null() {
+        String::new()
+    } else {
+        body.to_string()
+    };
+    asked(
+        addr,
+        &format!("{method} {path} HTTP/1.1\r\nhost: {addr}"),
+        &body,
+    )
+    .await
+}
+
+async fn get(imd: &Imd, path: &str) -> Value {
+    let (status, answer) = call(imd, "GET", path, Value::Null).await;
+    assert_eq!(status, 200, "{path}: {answer}");
+    answer
+}
+
+async fn post(imd: &Imd, path: &str, body: Value) -> Value {
+    let (status, answer) = call(imd, "POST", path, body).await;
+    assert!((200..300).contains(&status), "{path}: {status} {answer}");
+    answer
+}
+
+#[tokio::test]
+async fn the_description_has_every_route_and_no_other() {
+    let imd = start_manual().await;
+    let description = get(&imd, "/v1/openapi.json").await;
+    assert_eq!(description["openapi"], "3.1.0");
+    let paths = description["paths"].as_object().unwrap();
+    assert!(paths.len() > 20);
+    for (path, methods) in paths {
+        // What waits, waits for nothing.
+        let asked = path.replace("{id}", "999").replace("{name}", "nobody");
+        let asked = asked.replace("/v1/wait", "/v1/wait?timeout=0s");
+        for (method, operation) in methods.as_object().unwrap() {
+            let method = method.to_uppercase();
+            let example =
+                operation["requestBody"]["content"]["application/json"]["example"].clone();
+            let (status, answer) = call(&imd, &method, &asked, example).await;
+            let why = answer["error"].as_str().unwrap_or_default();
+            assert!(
+                status != 405 && status < 500,
+                "{method} {path}: {status} {why}"
+            );
+            assert!(!why.contains("no such path"), "{method} {path}: {why}");
+            let named = path.matches('{').count();
+            let parameters = operation["parameters"].as_array().unwrap();
+            let in_path = parameters.iter().filter(|p| p["in"] == "path").count();
+            assert_eq!(in_path, named, "{path}");
+        }
+        let (status, _) = call(&imd, "PATCH", &asked, Value::Null).await;
+        assert_eq!(status, 405, "{path}");
+    }
+    let (status, answer) = call(&imd, "GET", "/v1/nothing", Value::Null).await;
+    assert_eq!(status, 404);
+    assert!(
+        answer["error"]
+            .as_str()
+            .unwrap()
+            .contains("/v1/openapi.json")
+    );
+}
+
+#[tokio::test]
+async fn only_this_machine_may_ask_and_no_page_of_another_site() {
+    let imd = start_manual().await;
+    let addr = imd.admin_addr().unwrap();
+    for (headers, status) in [
+        (format!("host: {addr}"), 200),
+        ("host: localhost".to_owned(), 200),
+        ("host: evil.example".to_owned(), 403),
+        (format!("host: {addr}\r\nsec-fetch-site: cross-site"), 403),
+        (format!("host: {addr}\r\norigin: http://evil.example"), 403),
+        (format!("host: {addr}\r\norigin: http://{addr}"), 200),
+    ] {
+        let (got, answer) = asked(addr, &format!("GET /v1/state HTTP/1.1\r\n{headers}"), "").await;
+        assert_eq!(got, status, "{headers}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_asked_for() {
+    let mut config = Config::ephemeral();
+    config.admin.token = Some("hush".to_owned().into());
+    let imd = start(config).await;
+    let addr = imd.admin_addr().unwrap();
+    let with = |token: &str| {
+        let head =
+            format!("GET /v1/state HTTP/1.1\r\nhost: {addr}\r\nauthorization: Bearer {token}");
+        async move { asked(addr, &head, "").await.0 }
+    };
+    assert_eq!((with("hush").await, with("other").await), (200, 401));
+    assert_eq!(get(&imd, "/readyz").await["status"], "ready");
+}
+
+#[tokio::test]
+async fn it_can_be_left_out() {
+    let mut config = Config::ephemeral();
+    config.admin.enabled = false;
+    let imd = start(config).await;
+    assert_eq!((imd.admin_addr(), imd.addresses().admin), (None, None));
+}
+
+#[tokio::test]
+async fn access_servers_die_rest_and_serve_again() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let state = async |what: &str| {
+        let path = format!("/v1/access/access-1/{what}");
+        post(&imd, &path, Value::Null).await["state"].clone()
+    };
+    assert_eq!(state("pause").await, "paused");
+    ann.send(&ping()).await;
+    ann.hears_nothing(&imd).await;
+    assert_eq!(state("resume").await, "running");
+    ann.error(imd::proto::Cmd::Ping, 0).await;
+    assert_eq!(state("kill").await, "killed");
+    ann.reset().await;
+    assert_eq!(state("restart").await, "running");
+    let mut ann = user(&imd, 1).await;
+    assert_eq!(state("stop").await, "stopped");
+    ann.error(imd::proto::Cmd::ErrServer, 90001).await;
+    let added = post(&imd, "/v1/access", json!({ "name": "access-4" })).await;
+    assert_eq!(
+        (&added["name"], &added["state"]),
+        (&json!("access-4"), &json!("running"))
+    );
+    let (status, _) = call(&imd, "POST", "/v1/access", json!({ "name": "access-4" })).await;
+    assert_eq!(status, 409);
+    let (status, _) = call(&imd, "POST", "/v1/access/nobody/kill", Value::Null).await;
+    assert_eq!(status, 404);
+    let listed = &get(&imd, "/v1/state").await["access"];
+    assert_eq!(
+        (&listed[0]["state"], &listed[3]["name"]),
+        (&json!("stopped"), &json!("access-4"))
+    );
+}
+
+#[tokio::test]
+async fn the_registry_stands_still_and_lies() {
+    let imd = start_manual().await;
+    let names = |told: &Value| {
+        let records = told["records"].as_array().unwrap().clone();
+        records
+            .into_iter()
+            .map(|r| r["Name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    post(&imd, "/v1/registry/freeze", Value::Null).await;
+    let told = post(&imd, "/v1/registry/access-1/expire", Value::Null).await;
+    assert_eq!((&told["frozen"], names(&told).len()), (&json!(true), 3));
+    let told = post(&imd, "/v1/registry/thaw", Value::Null).await;
+    assert_eq!(names(&told), ["access-2", "access-3"]);
+    let elsewhere = json!({ "addr": "127.0.0.1:1" });
+    let told = post(&imd, "/v1/registry/access-2/advertise", elsewhere).await;
+    assert_eq!(told["records"][0]["IP"], "127.0.0.1:1");
+    let told = post(
+        &imd,
+        "/v1/registry/access-2/advertise",
+        json!({ "addr": null }),
+    )
+    .await;
+    assert_ne!(told["records"][0]["IP"], "127.0.0.1:1");
+    let (status, _) = call(&imd, "POST", "/v1/registry/nobody/expire", Value::Null).await;
+    assert_eq!(status, 404);
+    assert_eq!(get(&imd, "/v1/registry").await["frozen"], false);
+}
+
+#[tokio::test]
+async fn faults_come_and_go() {
+    let imd = start_manual().await;
+    let fault = json!({ "name": "f", "at": "access.request", "cmd": "Ping", "error": 90001 });
+    let added = post(&imd, "/v1/faults", fault.clone()).await;
+    assert_eq!(added["name"], "f");
+    let mut ann = user(&imd, 1).await;
+    ann.send(&ping()).await;
+    ann.error(imd::proto::Cmd::Ping, 90001).await;
+    let listed = get(&imd, "/v1/faults").await;
+    assert_eq!(
+        (&listed[0]["name"], &listed[0]["hits"]),
+        (&json!("f"), &json!(1))
+    );
+    assert_eq!(call(&imd, "POST", "/v1/faults", fault.clone()).await.0, 409);
+    let (status, why) = call(&imd, "POST", "/v1/faults", json!({ "at": "notify" })).await;
+    assert_eq!(status, 400);
+    assert!(
+        why["error"]
+            .as_str()
+            .unwrap()
+            .contains("a fault does one thing"),
+        "{why}"
+    );
+    assert_eq!(
+        call(&imd, "DELETE", "/v1/faults/f", Value::Null).await.0,
+        200
+    );
+    assert_eq!(
+        call(&imd, "DELETE", "/v1/faults/f", Value::Null).await.0,
+        404
+    );
+    ann.ping().await;
+    post(&imd, "/v1/faults", fault).await;
+    assert_eq!(call(&imd, "DELETE", "/v1/faults", Value::Null).await.0, 200);
+    ann.ping().await;
+}
+
+#[tokio::test]
+async fn time_is_moved_where_it_can_be() {
+    let imd = start_manual().await;
+    let before = get(&imd, "/v1/clock").await;
+    assert_eq!(before["kind"], "manual");
+    let after = post(&imd, "/v1/clock/advance", json!({ "by": "15s" })).await;
+    let passed = |key: &str| after[key].as_i64().unwrap() - before[key].as_i64().unwrap();
+    assert_eq!((passed("now_ms"), passed("unix_ms")), (15_000, 15_000));
+    let skewed = post(&imd, "/v1/clock/skew", json!({ "ms": -3_600_000 })).await;
+    assert_eq!(skewed["now_ms"], after["now_ms"]);
+    assert_eq!(
+        skewed["unix_ms"].as_i64().unwrap(),
+        after["unix_ms"].as_i64().unwrap() - 3_600_000
+    );
+    let (status, why) = call(&imd, "POST", "/v1/clock/advance", json!({ "by": "soon" })).await;
+    assert_eq!(status, 400, "{why}");
+
+    let real = start(Config::ephemeral()).await;
+    let (status, why) = call(&real, "POST", "/v1/clock/advance", json!({ "by": "1s" })).await;
+    assert_eq!(status, 409);
+    assert!(why["error"].as_str().unwrap().contains("manual"), "{why}");
+}
+
+#[tokio::test]
+async fn sessions_are_seen_and_ended() {
+    let imd = start_manual().await;
+    let mut wires = Vec::new();
+    for uid in 1..=3 {
+        wires.push(user(&imd, uid).await);
+    }
+    let mut gateway = Wire::connect(imd.gateway_addr()).await;
+    gateway.ask().await;
+    let sessions = get(&imd, "/v1/sessions").await["sessions"]
+        .as_array()
+        .unwrap()
+        .clone();
+    assert_eq!(sessions.len(), 4);
+    let of = |uid: i64| {
+        sessions.iter().find(|s| s["uid"] == uid).unwrap()["id"]
+            .as_u64()
+            .unwrap()
+    };
+    for (uid, how) in [(1, "fin"), (2, "rst"), (3, "halfopen")] {
+        let path = format!("/v1/sessions/{}?how={how}", of(uid));
+        assert_eq!(call(&imd, "DELETE", &path, Value::Null).await.0, 200);
+    }
+    wires[0].finished().await;
+    wires[1].reset().await;
+    wires[2].send(&ping()).await;
+    wires[2].hears_nothing(&imd).await;
+    let unknown = call(&imd, "DELETE", "/v1/sessions/999999", Value::Null).await;
+    assert_eq!(unknown.0, 404);
+    let path = format!("/v1/sessions/{}?how=gently", of(3));
+    assert_eq!(call(&imd, "DELETE", &path, Value::Null).await.0, 400);
+}
+
+#[tokio::test]
+async fn what_has_passed_is_told_and_waited_for() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let mark = get(&imd, "/v1/journal").await["mark"].as_u64().unwrap();
+    assert_eq!(ann.p2p(2, "an id", "a text").await.err_code, 0);
+    imd.settled().await;
+    let told = get(
+        &imd,
+        &format!("/v1/journal?since={mark}&uid=1&cmd=20003&what=in"),
+    )
+    .await;
+    let events = told["events"].as_array().unwrap();
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0]["frame"]["msg"], "a text");
+    let seen = get(&imd, &format!("/v1/wait?since={mark}&what=out&timeout=5s")).await;
+    assert_eq!(
+        (&seen["cmd"], &seen["uid"]),
+        (&json!("SendP2PMsg"), &json!(1))
+    );
+    let (status, _) = call(&imd, "GET", "/v1/wait?uid=7&timeout=1ms", Value::Null).await;
+    assert_eq!(status, 408);
+    for bad in ["cmd=Nothing", "since=x", "who=1"] {
+        let (status, why) = call(&imd, "GET", &format!("/v1/journal?{bad}"), Value::Null).await;
+        assert_eq!(status, 400, "{bad}: {why}");
+    }
+}
+
+#[tokio::test]
+async fn what_passes_is_told_as_it_passes() {
+    let imd = start_manual().await;
+    let addr = imd.admin_addr().unwrap();
+    let mut stream = soon(TcpStream::connect(addr)).await.unwrap();
+    let request = format!(
+        "GET /v1/journal?since=0&cmd=Login&what=in HTTP/1.1\r\nhost: {addr}\r\naccept: text/event-stream\r\n\r\n"
+    );
+    soon(stream.write_all(request.as_bytes())).await.unwrap();
+    let mut ann = Wire::connect(access(&imd)).await;
+    ann.send(&login(&imd, 5)).await;
+    let mut told = String::new();
+    let mut buffer = [0; 4096];
+    while !told.contains("\"UID\":5") {
+        let n = soon(stream.read(&mut buffer)).await.unwrap();
+        assert!(n > 0, "{told}");
+        told.push_str(std::str::from_utf8(&buffer[..n]).unwrap());
+    }
+    assert!(
+        told.contains("text/event-stream") && told.contains("data:"),
+        "{told}"
+    );
+    assert!(!told.contains(&imd.token(5)));
+}
+
+#[tokio::test]
+async fn it_says_how_it_is() {
+    let mut config = Config::ephemeral();
+    config.quirks.sync_inclusive = true;
+    let imd = start(config).await;
+    for path in ["/healthz", "/readyz"] {
+        assert!(get(&imd, path).await["status"].is_string());
+    }
+    assert_eq!(
+        get(&imd, "/version").await["version"],
+        env!("CARGO_PKG_VERSION")
+    );
+    let fidelity = get(&imd, "/v1/fidelity").await;
+    assert_eq!(fidelity["quirks"], json!(["sync_inclusive"]));
+    assert!(!fidelity["not_emulated"].as_array().unwrap().is_empty());
+    let mut ann = user(&imd, 1).await;
+    assert_eq!(ann.p2p(2, "a", "a").await.err_code, 0);
+    let state = get(&imd, "/v1/state").await;
+    assert_eq!(state["ledger"]["stored"], 1);
+    assert_eq!(state["clock"]["kind"], "real");
+    assert_eq!(state["access"].as_array().unwrap().len(), 3);
+    let addr = imd.admin_addr().unwrap();
+    soon(imd.shutdown()).await;
+    assert!(TcpStream::connect(addr).await.is_err());
+}
