@@ -61,7 +61,7 @@
 //!
 //! Around it: [`proto`] has the messages, [`config`] the model of imd.toml, [`clock`] the time, [`idgen`] the ids,
 //! [`metrics`] what is counted, [`lab`] what can be made to fail and what has passed, [`http`] the HTTP API, [`shutdown`]
-//! the end of tasks. [`daemon`] wires them together; [`client`] is the other side.
+//! the end of tasks, [`admin`] the API that moves all of it. [`daemon`] wires them together; [`client`] is the other side.
 //! Imports go downwards only, which `tests/layering.rs` checks.
 
 #![forbid(unsafe_code)]

@@ -43,6 +43,7 @@ pub async fn version() -> Json<Value> {
 pub async fn state(State(parts): State<Arc<Parts>>) -> Json<Value> {
     let store = parts.services.store();
     let ledger = store.ledger();
+    let audited = parts.services.audited();
     let journal = parts.lab.journal();
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -63,6 +64,9 @@ pub async fn state(State(parts): State<Arc<Parts>>) -> Json<Value> {
             "delivered": ledger.delivered,
             "removed": ledger.removed,
             "refused": parts.services.refused(),
+            "lost": audited.lost,
+            "repeated": audited.repeated,
+            "swapped": audited.swapped,
         },
         "frames": parts.metrics.frames(),
     }))

@@ -311,6 +311,7 @@ impl Imd {
     /// What became of the messages so far.
     pub fn report(&self) -> Report {
         let ledger = self.services.store().ledger();
+        let audited = self.services.audited();
         Report {
             stored: ledger.stored,
             delivered: ledger.delivered,
@@ -319,6 +320,9 @@ impl Imd {
                 .saturating_sub(ledger.delivered + ledger.removed),
             removed: ledger.removed,
             refused: self.services.refused(),
+            lost: audited.lost,
+            repeated: audited.repeated,
+            swapped: audited.swapped,
             unfinished: 0,
         }
     }

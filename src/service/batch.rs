@@ -182,10 +182,15 @@ impl Services {
         let committed = match self.meet(Site::StoreWrite, uid).await {
             Some(Action::Error(code)) => Err(Refusal::plain(code)),
             // They are told that it is stored, and it is not.
-            Some(Action::Drop) => Ok(Committed {
-                results: vec![Ok(()); writes.len()],
-                grown: Vec::new(),
-            }),
+            Some(Action::Drop) => {
+                let entrusted = |answer: &&Answer| matches!(answer, Answer::WhenStored(_));
+                self.audit
+                    .lost(answers.iter().filter(entrusted).count() as u64);
+                Ok(Committed {
+                    results: vec![Ok(()); writes.len()],
+                    grown: Vec::new(),
+                })
+            }
             _ => self.store.commit(writes).await.map_err(Refusal::from),
         };
         let (mut results, mut grown, failed) = match committed {

@@ -139,9 +139,13 @@ impl Services {
                 page.total = page.current;
                 page.entries.clear();
             }
-            Some(Action::Gap) if !page.entries.is_empty() => drop(page.entries.remove(0)),
+            Some(Action::Gap) if !page.entries.is_empty() => {
+                page.entries.remove(0);
+                self.audit.lost(1);
+            }
             _ => {}
         }
+        self.audit.page(request.current_id, &page);
         Ok(Synced { uid, page })
     }
 

@@ -2,6 +2,7 @@
 //! them holds a socket.
 
 mod account;
+mod audit;
 mod batch;
 mod group;
 mod login;
@@ -13,6 +14,7 @@ mod refusal;
 mod token;
 
 pub use account::{AuthError, RegisterError};
+pub use audit::Audited;
 pub use batch::{Answer, Batch, Entrusted};
 pub use group::GroupError;
 pub use message::Synced;
@@ -47,6 +49,7 @@ pub struct Services {
     waits: Shutdown,
     /// Messages that were not stored, and whose senders were told why.
     refused: AtomicU64,
+    audit: audit::Audit,
 }
 
 impl Services {
@@ -78,6 +81,7 @@ impl Services {
             quirks: config.quirks,
             waits: Shutdown::default(),
             refused: AtomicU64::new(0),
+            audit: audit::Audit::default(),
             store,
             clock,
             lab,
@@ -102,6 +106,11 @@ impl Services {
     /// Where everything is kept.
     pub fn store(&self) -> &dyn Store {
         self.store.as_ref()
+    }
+
+    /// What clients were told that was not so.
+    pub fn audited(&self) -> Audited {
+        self.audit.read()
     }
 
     /// How many messages were refused.

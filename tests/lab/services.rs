@@ -143,3 +143,45 @@ async fn what_a_fault_met_is_recorded_where_no_frame_passes() {
         .collect();
     assert_eq!(met, [("store.write".to_owned(), Some(1))]);
 }
+
+#[tokio::test]
+async fn the_report_tells_what_was_lost_and_only_that() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    for id in ["a", "b", "c"] {
+        assert_eq!(ann.p2p(2, id, id).await.err_code, 0);
+    }
+    let mut bob = user(&imd, 2).await;
+    assert_eq!(bob.notified().await, (0, 3));
+    assert_eq!(versions(&bob.sync(0, 2).await), [1, 2]);
+    assert_eq!(bob.notified().await, (2, 3));
+    // To ask again is no repetition.
+    assert_eq!(versions(&bob.sync(0, 2).await), [1, 2]);
+    imd.report().assert_no_loss();
+
+    let _lies = imd.fault(Fault::at(Site::StoreWrite).uid(1).drop_it());
+    assert_eq!(ann.p2p(2, "d", "d").await.err_code, 0);
+    let _gap = imd.fault(Fault::at(Site::StoreRead).uid(2).gap());
+    assert_eq!(bob.notified().await, (2, 3));
+    assert_eq!(versions(&bob.sync(0, 0).await), [2, 3]);
+    let report = imd.shutdown().await;
+    assert_eq!((report.lost, report.repeated, report.swapped), (2, 0, 0));
+    assert!(report.to_string().ends_with("   lost 2"), "{report}");
+    let told = std::panic::catch_unwind(|| report.assert_no_loss()).unwrap_err();
+    let told = told.downcast_ref::<String>().unwrap();
+    assert!(told.contains("lost 2"), "{told}");
+}
+
+#[tokio::test]
+async fn what_a_quirk_repeats_is_told() {
+    let mut config = imd::Config::ephemeral();
+    config.quirks.sync_inclusive = true;
+    let imd = crate::support::start(config).await;
+    let mut ann = user(&imd, 1).await;
+    for id in ["a", "b"] {
+        assert_eq!(ann.p2p(1, id, id).await.err_code, 0);
+        ann.notified().await;
+    }
+    assert_eq!(versions(&ann.sync(1, 0).await), [1, 2]);
+    assert_eq!(imd.report().repeated, 1);
+}
