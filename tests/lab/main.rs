@@ -27,6 +27,7 @@ mod registry;
 mod replies;
 mod requests;
 mod restart;
+mod scenarios;
 mod servers;
 mod services;
 mod wire;
