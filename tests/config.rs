@@ -244,3 +244,27 @@ fn a_token_is_never_printed_by_debug() {
     let config = Config::from_toml("[admin]\ntoken = \"hush\"\n", "imd.toml").unwrap();
     assert!(!format!("{config:?}").contains("hush"));
 }
+
+#[test]
+fn wrong_users_and_groups_are_told() {
+    for (toml, why) in [
+        ("[[user]]\nuid = 0\n", "user.uid"),
+        (
+            "[[user]]\nuid = 7\n[[user]]\nuid = 7\n",
+            "7 stands there twice",
+        ),
+        ("[[group]]\ngid = -1\nmembers = [1]\n", "group.gid"),
+        (
+            "[[group]]\ngid = 5\nmembers = []\n",
+            "a group has at least one",
+        ),
+        ("[[group]]\ngid = 5\nmembers = [0]\n", "0 is not positive"),
+        (
+            "[[group]]\ngid = 5\nmembers = [1, 2]\n[limits]\ngroup_members = 1\n",
+            "limits.group_members is 1",
+        ),
+    ] {
+        let error = error(toml);
+        assert!(error.contains(why), "{toml}: {error}");
+    }
+}

@@ -33,7 +33,7 @@ impl Default for Admin {
 }
 
 /// A text that reaches no log.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 

@@ -3,6 +3,7 @@
 mod admin;
 mod defaults;
 mod error;
+mod fixtures;
 mod form;
 mod host;
 mod quirks;
@@ -10,6 +11,7 @@ mod validate;
 
 pub use admin::{Admin, Secret};
 pub use error::ConfigError;
+pub use fixtures::{Group, User};
 pub use host::Host;
 pub use quirks::Quirks;
 
@@ -61,6 +63,12 @@ pub struct Config {
     pub admin: Admin,
     /// `[journal]`
     pub journal: Journal,
+    /// `[[user]]`, one table for each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub user: Vec<User>,
+    /// `[[group]]`, one table for each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub group: Vec<Group>,
     /// `[[fault]]`, one table for each fault that is in force from the start.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fault: Vec<Fault>,

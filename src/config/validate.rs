@@ -35,6 +35,7 @@ impl Config {
         self.check_store()?;
         self.check_faults()?;
         self.check_admin()?;
+        super::fixtures::check(&self.user, &self.group, self.limits.group_members)?;
         self.check_quirks()?;
         ensure(
             self.registry.heartbeat < self.registry.lease,
@@ -269,7 +270,11 @@ fn clash(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0 && one.port() == other.port() && (any || one.ip() == other.ip())
 }
 
-fn ensure(holds: bool, key: &str, message: impl FnOnce() -> String) -> Result<(), Invalid> {
+pub(super) fn ensure(
+    holds: bool,
+    key: &str,
+    message: impl FnOnce() -> String,
+) -> Result<(), Invalid> {
     if holds {
         Ok(())
     } else {

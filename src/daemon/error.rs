@@ -39,6 +39,16 @@ pub enum StartError {
     /// A fault of the config can't be.
     #[error(transparent)]
     Fault(#[from] FaultError),
+    /// A user or a group of the config can't be there.
+    #[error("[[{kind}]] {id}: {why}")]
+    Fixture {
+        /// `user` or `group`.
+        kind: &'static str,
+        /// Which.
+        id: i64,
+        /// Why.
+        why: String,
+    },
     /// The store's folder can't be used.
     #[error(transparent)]
     Folder(#[from] OpenError),
@@ -48,6 +58,11 @@ pub enum StartError {
 }
 
 impl StartError {
+    pub(super) fn fixture(kind: &'static str, id: i64, why: impl ToString) -> Self {
+        let why = why.to_string();
+        StartError::Fixture { kind, id, why }
+    }
+
     pub(super) fn bind(key: &str, addr: SocketAddr, source: io::Error) -> Self {
         let key = key.to_owned();
         if source.kind() == io::ErrorKind::AddrInUse {

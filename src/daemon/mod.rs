@@ -133,6 +133,7 @@ impl Imd {
         }
         let services = Services::new(&config, store, Arc::clone(&clock), Arc::clone(&lab)).await?;
         let services = Arc::new(services);
+        provide(&services, &config).await?;
         let shared = Shared {
             services: Arc::clone(&services),
             registry: registry.clone(),
@@ -376,6 +377,19 @@ impl Drop for Imd {
             server.abandon();
         }
     }
+}
+
+/// The users and groups of the config.
+async fn provide(services: &Services, config: &Config) -> Result<(), StartError> {
+    for user in &config.user {
+        let provided = services.provide_user(user).await;
+        provided.map_err(|error| StartError::fixture("user", user.uid, error))?;
+    }
+    for group in &config.group {
+        let provided = services.provide_group(group).await;
+        provided.map_err(|error| StartError::fixture("group", group.gid, error))?;
+    }
+    Ok(())
 }
 
 /// The store that the config names.

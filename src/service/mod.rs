@@ -4,6 +4,7 @@
 mod account;
 mod audit;
 mod batch;
+mod fixtures;
 mod group;
 mod login;
 mod message;

@@ -1,0 +1,58 @@
+//! Users and groups that are there from the start.
+
+use imd::Config;
+
+use crate::support::{post, start, user};
+
+const FIXTURES: &str = r#"
+[auth]
+auto_register = false
+[[user]]
+uid = 7
+name = "ann"
+pw = "a secret"
+[[user]]
+uid = 8
+[[group]]
+gid = 50
+members = [7, 8]
+"#;
+
+fn config() -> Config {
+    let mut config = Config::from_toml(FIXTURES, "imd.toml").unwrap();
+    config.any_port();
+    config
+}
+
+#[tokio::test]
+async fn they_log_in_and_talk_to_their_groups() {
+    let imd = start(config()).await;
+    let auth = post(imd.user_api_addr(), "/x/user/auth", "uid=7&pw=a+secret").await;
+    assert_eq!(auth.1["code"], 0);
+    let mut ann = user(&imd, 7).await;
+    let mut bob = user(&imd, 8).await;
+    assert_eq!(ann.group(50, "a", "hello").await.err_code, 0);
+    assert_eq!(bob.notified().await, (0, 1));
+}
+
+#[tokio::test]
+async fn what_the_store_knows_already_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config();
+    config.store.path = Some(folder.path().join("data"));
+    let imd = start(config.clone()).await;
+    let mut ann = user(&imd, 7).await;
+    assert_eq!(ann.group(50, "a", "hello").await.err_code, 0);
+    imd.shutdown().await;
+    let imd = start(config).await;
+    let mut ann = user(&imd, 7).await;
+    assert_eq!(ann.notified().await, (0, 1));
+}
+
+#[tokio::test]
+async fn a_member_who_is_not_registered_is_told() {
+    let mut config = config();
+    config.user.pop();
+    let error = imd::Imd::start(config).await.unwrap_err();
+    assert_eq!(error.to_string(), "[[group]] 50: 8 is not registered");
+}
