@@ -10,6 +10,7 @@ use super::Parts;
 use super::answer::{Body, Problem};
 use crate::clock::Clock;
 use crate::clock::written::duration;
+use crate::lab::LONGEST;
 
 /// How far a clock is moved.
 #[derive(Deserialize)]
@@ -49,6 +50,9 @@ pub async fn advance(
         let why =
             "the clock is the machine's, which nobody moves: start with [clock] kind = \"manual\"";
         return Err(Problem::conflict(why));
+    }
+    if by > LONGEST {
+        return Err(Problem::bad("by is longer than a year"));
     }
     parts.clock.advance(by).await;
     Ok(Json(clock(parts.clock.as_ref())))

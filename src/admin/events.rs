@@ -87,30 +87,33 @@ pub async fn journal(
         .and_then(|accept| accept.to_str().ok());
     if accepts.is_some_and(|accept| accept.contains("text/event-stream")) {
         let mark = filter.since.unwrap_or_else(|| journal.mark());
-        let reader = (journal.read(mark), filter);
-        let events = stream::unfold(reader, |(mut reader, filter)| async {
+        let reader = (journal.read(mark), filter, parts.ending.clone());
+        let events = stream::unfold(reader, |(mut reader, filter, ending)| async {
             loop {
-                let event = reader.next().await;
+                let event = tokio::select! {
+                    event = reader.next() => event,
+                    () = ending.begun() => return None,
+                };
                 if filter.takes(&event) {
                     let told = sse::Event::default()
                         .id(event.seq.to_string())
                         .data(describe(&event).to_string());
-                    return Some((Ok::<_, Infallible>(told), (reader, filter)));
+                    return Some((Ok::<_, Infallible>(told), (reader, filter, ending)));
                 }
             }
         });
         let alive = sse::KeepAlive::default();
         return Ok(Sse::new(events).keep_alive(alive).into_response());
     }
-    let events = journal.since(filter.since.unwrap_or(Mark(0)));
+    let (events, mark, dropped) = journal.read_on(filter.since.unwrap_or(Mark(0)));
     let events: Vec<Value> = events
         .iter()
         .filter(|event| filter.takes(event))
         .map(describe)
         .collect();
     let told = json!({
-        "mark": journal.mark().0,
-        "dropped": journal.dropped(),
+        "mark": mark.0,
+        "dropped": dropped,
         "events": events,
     });
     Ok(Json(told).into_response())
@@ -138,8 +141,18 @@ pub async fn wait(
             }
         }
     };
+    let seen = async {
+        tokio::select! {
+            event = seen => Some(event),
+            () = parts.ending.begun() => None,
+        }
+    };
     match tokio::time::timeout(timeout, seen).await {
-        Ok(event) => Ok(Json(describe(&event))),
+        Ok(None) => {
+            let why = "the stack ends";
+            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, why))
+        }
+        Ok(Some(event)) => Ok(Json(describe(&event))),
         Err(_) => {
             let why = format!("not seen within {}", humantime::format_duration(timeout));
             Err(Problem::new(StatusCode::REQUEST_TIMEOUT, why))

@@ -28,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::registry::MemoryRegistry;
 use crate::service::Services;
 use crate::session::Manager;
+use crate::shutdown::Shutdown;
 use guard::Guard;
 
 /// The parts of a stack that the API shows and moves.
@@ -49,6 +50,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// What the stack does as the original does.
     pub quirks: config::Quirks,
+    /// Told when the API is to end.
+    pub ending: Shutdown,
 }
 
 /// The API over these parts.

@@ -172,6 +172,7 @@ impl Imd {
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&shared.metrics),
             quirks: config.quirks,
+            ending: http.clone(),
         };
         let admin_router = admin::router(parts, &config.admin);
         let imd = Imd {

@@ -6,6 +6,9 @@ use super::form::Form;
 use super::{Action, Direction, Site};
 use crate::proto::{Cmd, Code};
 
+/// The longest time that a fault may take or last.
+pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// One rule: where something fails, for whom, when, and how.
 ///
 /// Whoever is not named is meant too: without a uid every user, without a command every command. Of what matches, the
@@ -65,6 +68,12 @@ pub enum FaultError {
         /// What it stands beside.
         with: &'static str,
     },
+    /// A time that is no test's.
+    #[error("{0} is longer than a year")]
+    TooLong(&'static str),
+    /// Its name is empty.
+    #[error("a fault's name must not be empty")]
+    NoName,
     /// The name stands for another rule.
     #[error("there is a fault of the name {0:?} already")]
     NameTaken(String),
@@ -273,7 +282,25 @@ impl Fault {
         if !(0.0..=1.0).contains(&self.probability) {
             return Err(FaultError::NoChance(self.probability));
         }
+        if self.name.as_deref() == Some("") {
+            return Err(FaultError::NoName);
+        }
+        let (by, jitter) = match self.action {
+            Action::Delay { by, jitter } => (by, jitter),
+            _ => (Duration::ZERO, Duration::ZERO),
+        };
+        let times = [
+            ("delay", by),
+            ("jitter", jitter),
+            ("for", self.lasting.unwrap_or_default()),
+        ];
+        if let Some((key, _)) = times.into_iter().find(|(_, time)| *time > LONGEST) {
+            return Err(FaultError::TooLong(key));
+        }
         match self.action {
+            Action::Delay { by, jitter } if by.is_zero() && jitter.is_zero() => {
+                return Err(FaultError::Zero("delay"));
+            }
             Action::Throttle(0) => return Err(FaultError::Zero("throttle")),
             Action::Slice(0) => return Err(FaultError::Zero("slice")),
             _ => {}

@@ -131,9 +131,7 @@ impl Faults {
     /// When it can't be, or its name is taken.
     pub fn inject(self: &Arc<Self>, fault: Fault) -> Result<FaultGuard, FaultError> {
         fault.check()?;
-        let number = self.ever.fetch_add(1, Ordering::Relaxed) + 1;
-        let name = fault.name.clone();
-        let name = name.unwrap_or_else(|| format!("fault-{number}"));
+        let name = fault.name.clone().unwrap_or_else(|| self.next_name());
         let seed = xxh3_64_with_seed(name.as_bytes(), self.seed);
         let rule = Arc::new(Rule {
             until: fault.lasting.map(|time| self.clock.now() + time),
@@ -156,6 +154,24 @@ impl Faults {
             rule,
             is_kept: false,
         })
+    }
+
+    /// A name that no rule in force has.
+    fn next_name(&self) -> String {
+        loop {
+            let number = self.ever.fetch_add(1, Ordering::Relaxed) + 1;
+            let name = format!("fault-{number}");
+            if self.rules.lock().iter().all(|rule| rule.name != name) {
+                return name;
+            }
+        }
+    }
+
+    /// Ends this rule, and not another of its name.
+    fn end(&self, ended: &Arc<Rule>) {
+        let mut rules = self.rules.lock();
+        rules.retain(|rule| !Arc::ptr_eq(rule, ended));
+        self.arm(&rules);
     }
 
     /// Ends a rule; says whether there was one of that name.
@@ -240,7 +256,7 @@ impl FaultGuard {
 impl Drop for FaultGuard {
     fn drop(&mut self) {
         if !self.is_kept {
-            self.faults.remove(&self.rule.name);
+            self.faults.end(&self.rule);
         }
     }
 }
@@ -427,6 +443,20 @@ mod tests {
         assert_eq!(faults.list().len(), 1);
         drop(guard);
         faults.inject(fault()).unwrap().keep();
+    }
+
+    #[test]
+    fn a_guard_ends_its_own_rule_and_names_are_found() {
+        let (faults, ..) = faults(0);
+        let fault = || Fault::at(Site::Notify);
+        let old = faults.inject(fault().named("n")).unwrap();
+        faults.clear();
+        let _new = faults.inject(fault().named("n")).unwrap();
+        drop(old);
+        assert_eq!(faults.list().len(), 1);
+        let _second = faults.inject(fault().named("fault-1")).unwrap();
+        let unnamed = faults.inject(fault()).unwrap();
+        assert_eq!(unnamed.name(), "fault-2");
     }
 
     #[test]

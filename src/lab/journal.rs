@@ -187,6 +187,13 @@ impl Journal {
         self.ring.lock().since(mark).cloned().collect()
     }
 
+    /// The same with the mark behind them, and how many are no longer there.
+    pub fn read_on(&self, mark: Mark) -> (Vec<Event>, Mark, u64) {
+        let ring = self.ring.lock();
+        let events = ring.since(mark).cloned().collect();
+        (events, Mark(ring.next), ring.dropped)
+    }
+
     /// The frames that are still there, all of them; the filters of what is returned narrow that.
     pub fn frames(&self) -> Frames {
         let events = self.since(Mark(0));

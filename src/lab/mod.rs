@@ -22,6 +22,7 @@ mod switches;
 
 pub use action::Action;
 pub use describe::describe;
+pub(crate) use fault::LONGEST;
 pub use fault::{Fault, FaultError};
 pub use faults::{FaultGuard, Faults, Hit, Listed, Passing};
 pub use journal::{Bounds, Capture, Event, Frames, Journal, Mark, Reader, Record, What};
@@ -43,11 +44,15 @@ pub struct Lab {
     addresses: Mutex<Addresses>,
 }
 
+/// So many addresses that were listed once are remembered.
+const MOST_GONE: usize = 64;
+
 /// What the gateway has on its list, and what was on it.
 #[derive(Debug, Default)]
 struct Addresses {
     listed: Vec<String>,
-    gone: Option<String>,
+    /// The newest last.
+    gone: Vec<String>,
 }
 
 impl Lab {
@@ -95,15 +100,15 @@ impl Lab {
     pub fn listed(&self, now: &[String]) {
         let mut addresses = self.addresses.lock();
         let known = std::mem::replace(&mut addresses.listed, now.to_vec());
-        let gone = known.into_iter().rfind(|addr| !now.contains(addr));
-        if gone.is_some() {
-            addresses.gone = gone;
-        }
+        addresses.gone.extend(known);
+        addresses.gone.retain(|addr| !now.contains(addr));
+        let many = addresses.gone.len().saturating_sub(MOST_GONE);
+        addresses.gone.drain(..many);
     }
 
     /// The address that went off the gateway's list last, if one ever did.
     pub fn gone_address(&self) -> Option<String> {
-        self.addresses.lock().gone.clone()
+        self.addresses.lock().gone.last().cloned()
     }
 
     /// Whether there is a rule for one of these sites. One relaxed load.

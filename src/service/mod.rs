@@ -128,7 +128,11 @@ impl Services {
             uid,
             ..Passing::default()
         };
-        self.lab.pass(at, &passing).await
+        tokio::select! {
+            action = self.lab.pass(at, &passing) => action,
+            // A shutdown has no time for delays.
+            () = self.waits.begun() => None,
+        }
     }
 
     /// The next snowflake.

@@ -1,11 +1,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use prost::Message;
+
 use super::Session;
 use crate::codec;
 use crate::command::Place;
 use crate::lab::{Direction, Hit, Lab, Passing, Record, Site, What};
-use crate::proto::{Cmd, first_number};
+use crate::proto::{Cmd, ReqLogin, first_number};
 
 /// Where the lab touches the sessions of one listener.
 #[derive(Clone)]
@@ -103,8 +105,13 @@ impl Tap {
     }
 
     fn meet(&self, site: Site, session: &Session, cmd: Option<Cmd>, message: &[u8]) -> Option<Hit> {
+        // Whose login it is stands in the frame.
+        let named = || match (cmd, site.direction()) {
+            (Some(Cmd::Login), Some(Direction::In)) => Some(ReqLogin::decode(message).ok()?.uid),
+            _ => None,
+        };
         let passing = Passing {
-            uid: session.uid(),
+            uid: session.uid().or_else(named),
             access: (self.place == Place::Access).then_some(&*self.server),
             session: Some(session.id().0),
             cmd,

@@ -368,3 +368,39 @@ async fn it_says_how_it_is() {
     soon(imd.shutdown()).await;
     assert!(TcpStream::connect(addr).await.is_err());
 }
+
+#[tokio::test]
+async fn who_follows_the_journal_keeps_no_stack_from_ending() {
+    let imd = start_manual().await;
+    let addr = imd.admin_addr().unwrap();
+    let mut stream = soon(TcpStream::connect(addr)).await.unwrap();
+    let request =
+        format!("GET /v1/journal HTTP/1.1\r\nhost: {addr}\r\naccept: text/event-stream\r\n\r\n");
+    soon(stream.write_all(request.as_bytes())).await.unwrap();
+    let mut head = [0; 12];
+    soon(stream.read_exact(&mut head)).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200");
+    let report = imd.shutdown().await;
+    assert_eq!(report.unfinished, 0);
+    let mut rest = Vec::new();
+    soon(stream.read_to_end(&mut rest)).await.unwrap();
+    // The whole answer was ended in good order: its last chunk is there.
+    assert!(rest.ends_with(b"0\r\n\r\n"));
+}
+
+#[tokio::test]
+async fn times_that_nobody_means_are_refused() {
+    let imd = start_manual().await;
+    let for_ever = "18446744073709551615s";
+    for body in [
+        json!({ "at": "notify", "drop": true, "for": for_ever }),
+        json!({ "at": "notify", "delay": for_ever }),
+        json!({ "at": "notify", "delay": "0s" }),
+        json!({ "at": "notify", "drop": true, "name": "" }),
+    ] {
+        let (status, why) = call(&imd, "POST", "/v1/faults", body).await;
+        assert_eq!(status, 400, "{why}");
+    }
+    let (status, _) = call(&imd, "POST", "/v1/clock/advance", json!({ "by": for_ever })).await;
+    assert_eq!(status, 400);
+}

@@ -69,3 +69,19 @@ async fn the_gateway_gives_out_an_address_that_is_listed_no_more() {
         assert_eq!(wire.ask().await.addr, gone);
     }
 }
+
+#[tokio::test]
+async fn what_is_listed_again_is_not_stale() {
+    let imd = start_manual().await;
+    let server = imd.access("access-2").unwrap();
+    server.stop().await;
+    imd.clock().advance(5 * SECOND).await;
+    server.restart().await.unwrap();
+    imd.clock().advance(5 * SECOND).await;
+    let dead = imd.access("access-1").unwrap();
+    dead.stop().await;
+    imd.clock().advance(5 * SECOND).await;
+    let _fault = imd.fault(Fault::at(Site::GatewayReply).stale());
+    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    assert_eq!(wire.ask().await.addr, dead.addr().to_string());
+}

@@ -301,3 +301,63 @@ async fn the_gateways_answer_fails_in_every_way() {
     user(&imd, 1).await.ping().await;
     assert!(access(&imd).port() > 0);
 }
+
+#[tokio::test]
+async fn answers_that_no_rule_is_about_are_not_lost_when_their_session_closes() {
+    let imd = start_manual().await;
+    let _other = imd.fault(Fault::at(Site::Notify).uid(999));
+    let mut ann = user(&imd, 1).await;
+    let logout = imd::proto::ReqLogout {
+        cmd: 20008,
+        ..Default::default()
+    };
+    ann.send(&logout).await;
+    let reply: imd::proto::ResLogout = ann.recv(Cmd::Logout).await;
+    assert_eq!(reply.err_code, 0);
+    ann.finished().await;
+    let mut long = Wire::connect(access(&imd)).await;
+    long.raw(&[0xff, 0xff]).await;
+    long.error(Cmd::ErrServer, 10001).await;
+    long.finished().await;
+}
+
+#[tokio::test]
+async fn a_frame_that_has_begun_to_leave_leaves_whole_before_the_last_word() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let fault = imd.fault(Fault::at(Site::AccessReply).cmd(Cmd::Ping).throttle(10));
+    ann.send(&ping()).await;
+    met(&imd, &fault).await;
+    imd.clock().advance(SECOND / 2).await;
+    imd.access("access-1").unwrap().stop().await;
+    ann.error(Cmd::Ping, 0).await;
+    ann.error(Cmd::ErrServer, 90001).await;
+    ann.finished().await;
+}
+
+#[tokio::test]
+async fn a_frame_that_was_held_back_leaves_also_when_its_fault_is_over() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let fault = imd.fault(reply().reorder());
+    ann.send(&p2p(2, "a", "a")).await;
+    met(&imd, &fault).await;
+    drop(fault);
+    ann.ping().await;
+    let late: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
+    assert_eq!(late.msg_id, "a");
+}
+
+#[tokio::test]
+async fn what_is_cut_ends_with_a_fin_also_when_more_was_asked() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let _fault = imd.fault(Fault::at(Site::AccessReply).cmd(Cmd::Ping).truncate());
+    ann.send_all(&[ping(), ping(), ping()]).await;
+    assert_eq!(ann.rest().await.len(), 5, "half of a frame, and no more");
+    let mut bob = user(&imd, 2).await;
+    let _drop = imd.fault(Fault::at(Site::AccessAccept).drop_it());
+    let mut none = Wire::connect(access(&imd)).await;
+    none.finished().await;
+    bob.end().await;
+}

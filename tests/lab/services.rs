@@ -185,3 +185,14 @@ async fn what_a_quirk_repeats_is_told() {
     assert_eq!(versions(&ann.sync(1, 0).await), [1, 2]);
     assert_eq!(imd.report().repeated, 1);
 }
+
+#[tokio::test]
+async fn a_shutdown_does_not_wait_for_a_delay() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let fault = imd.fault(Fault::at(Site::StoreWrite).delay(SECOND));
+    ann.send(&p2p(2, "a", "a")).await;
+    met(&imd, &fault).await;
+    let report = imd.shutdown().await;
+    assert_eq!((report.unfinished, report.stored), (0, 1));
+}

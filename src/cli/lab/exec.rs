@@ -2,6 +2,7 @@ use std::ffi::OsString;
 use std::process::{ExitStatus, Stdio};
 
 use clap::Args;
+use imd::lab::Capture;
 use imd::{Config, Imd};
 use tokio::process::Command;
 
@@ -32,6 +33,10 @@ pub async fn run(args: &ExecArgs) -> Result<(), Failure> {
     let mut config: Config = settings::load(args.config.as_deref())?;
     config.any_port();
     config.admin.enabled = true;
+    // It listens on loopback, and lives as long as the command; what has passed can be asked for afterwards too.
+    config.admin.listen = ([127, 0, 0, 1], 0).into();
+    config.admin.token = None;
+    config.journal.capture = Capture::Always;
     config.store.path.clone_from(&args.store);
     let mut signals = Signals::listen()?;
     let imd = Imd::start(config).await?;

@@ -143,7 +143,7 @@ impl<H: Handler> Connection<H> {
                 Event::Write => {
                     let unwritten = self.take_unwritten();
                     let counted = unwritten.len();
-                    if self.server.tap.writing_may_fail() {
+                    if self.writes_watched() {
                         Box::pin(self.write_watched(unwritten, counted)).await?;
                     } else {
                         self.write(unwritten, counted)?;
@@ -227,6 +227,17 @@ impl<H: Handler> Connection<H> {
         }
     }
 
+    /// Whether what is written may meet a fault, or one that it has met is not over.
+    fn writes_watched(&self) -> bool {
+        let holds = |rest: &Rest| !rest.held_reply.is_empty();
+        self.server.tap.writing_may_fail() || self.rest.as_deref().is_some_and(holds)
+    }
+
+    fn holds_request(&self) -> bool {
+        let holds = |rest: &Rest| !rest.held_request.is_empty();
+        self.rest.as_deref().is_some_and(holds)
+    }
+
     /// Past the high-water mark: no further request is taken before replies have left.
     fn is_congested(&self, unwritten: usize) -> bool {
         unwritten > self.session.outbound_limit / 2
@@ -251,7 +262,7 @@ impl<H: Handler> Connection<H> {
         let whole = input.get(..*taken.as_ref().unwrap_or(&0));
         metrics.came(whole.unwrap_or_default(), begun.elapsed());
         let kept = taken.map(|taken| self.keep(input, taken));
-        if self.server.tap.writing_may_fail() {
+        if self.writes_watched() {
             // Answers that meet a fault may never be written: nobody else waits for them.
             self.server.handler.answered(turn.open);
             kept?;
@@ -274,7 +285,7 @@ impl<H: Handler> Connection<H> {
             match codec::split(rest, self.max_frame()) {
                 Ok(Split::Frame { message, taken }) => {
                     self.session.timers.our_turn();
-                    if server.tap.is_quiet() {
+                    if server.tap.is_quiet() && !self.holds_request() {
                         manager
                             .alive(&self.session, pin!(handler.frame(turn, message)))
                             .await?;
@@ -336,7 +347,7 @@ impl<H: Handler> Connection<H> {
     async fn relieve(&mut self, turn: &mut Turn<H::Open>) -> io::Result<()> {
         loop {
             let out = std::mem::take(&mut turn.out);
-            if self.server.tap.writing_may_fail() {
+            if self.writes_watched() {
                 Box::pin(self.write_watched(out, turn.counted)).await?;
             } else {
                 self.write(out, turn.counted)?;
@@ -437,6 +448,13 @@ impl<H: Handler> Connection<H> {
         let closed = What::Closed(reason.label());
         self.server.tap.record(&self.session, closed, &[]);
         let is_mute = self.rest.as_ref().is_some_and(|rest| rest.is_mute);
+        if reason == CloseReason::Dropped && is_mute {
+            // A FIN alone; over unread input it would be a reset.
+            if self.stream.shutdown().await.is_ok() {
+                let _ = tokio::time::timeout(LINGER, drain(&self.stream)).await;
+            }
+            return;
+        }
         if reason.is_abrupt() || is_mute || self.server.manager.is_killed() {
             return;
         }

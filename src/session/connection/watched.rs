@@ -104,8 +104,8 @@ impl<H: Handler> Connection<H> {
             let held = take_filled(self.rest.as_mut().map(|rest| &mut rest.held_reply));
             let hit = self.server.tap.meet_reply(&self.session, message);
             self.pass(message, hit, &mut leaving).await?;
-            if self.session.close_reason().is_some() {
-                break;
+            if self.rest.as_ref().is_some_and(|rest| rest.is_mute) {
+                return Ok(());
             }
             if let Some(held) = held {
                 leaving.extend_from_slice(&held);
@@ -193,27 +193,31 @@ impl<H: Handler> Connection<H> {
         self.push(&frames).await
     }
 
-    /// Writes, and waits until the socket has taken it or the session closes.
+    /// Writes, and waits until the socket has taken it or the session closes: then what is left is kept for its end.
     async fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if bytes.is_empty() || self.session.close_reason().is_some() {
-            return Ok(());
+        let mut left = bytes;
+        while !left.is_empty() && self.session.close_reason().is_none() {
+            let (stream, session, manager) =
+                (&mut self.stream, &self.session, &self.server.manager);
+            // What rests writes nothing either.
+            poll_fn(|cx| match session.close_reason() {
+                None if manager.rests(session, cx) => Poll::Pending,
+                _ => Poll::Ready(()),
+            })
+            .await;
+            session.timers.write_stalled(manager.clock().now());
+            let written = tokio::select! {
+                biased;
+                () = poll_fn(|cx| session.poll_closed(cx)) => break,
+                written = stream.write(left) => written?,
+            };
+            session.timers.write_goes_on();
+            left = left.get(written..).unwrap_or_default();
         }
-        let (stream, session, manager) = (&mut self.stream, &self.session, &self.server.manager);
-        // What rests writes nothing either.
-        poll_fn(|cx| match session.close_reason() {
-            None if manager.rests(session, cx) => Poll::Pending,
-            _ => Poll::Ready(()),
-        })
-        .await;
-        session
-            .timers
-            .write_stalled(self.server.manager.clock().now());
-        tokio::select! {
-            biased;
-            written = stream.write_all(bytes) => written?,
-            () = poll_fn(|cx| session.poll_closed(cx)) => {}
+        if !left.is_empty() {
+            let rest = self.rest.get_or_insert_default();
+            rest.unwritten.extend_from_slice(left);
         }
-        session.timers.write_goes_on();
         Ok(())
     }
 
