@@ -1,5 +1,5 @@
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequest, Query, Request};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -59,12 +59,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let bytes = axum::body::Bytes::from_request(request, state).await;
         let bytes = bytes.map_err(|error| Problem::new(error.status(), error.body_text()))?;
-        let bytes = if bytes.is_empty() { "{}".into() } else { bytes };
-        let read: Result<Json<T>, JsonRejection> = Json::from_bytes(&bytes);
-        match read {
-            Ok(Json(body)) => Ok(Body(body)),
-            Err(error) => Err(Problem::bad(error.body_text())),
-        }
+        let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        serde_json::from_slice(text).map(Body).map_err(Problem::bad)
     }
 }
 
