@@ -40,6 +40,13 @@ async fn read(client: &mut Client, after: i64) -> (Vec<String>, i64) {
     }
 }
 
+/// However often it was sent, the message is there once.
+async fn ends_with_one(imd: Imd) {
+    let report = imd.shutdown().await;
+    report.assert_no_loss();
+    assert_eq!(report.stored, 1);
+}
+
 async fn notified(client: &mut Client) -> Event {
     soon(client.next_event()).await.unwrap()
 }
@@ -119,9 +126,7 @@ async fn a_request_is_lost_and_only_the_second_try_is_stored() {
     assert_eq!(imd.report().stored, 0);
     let mut ann = client(&imd, 1).await;
     ann.send_p2p_as(2, "once", "hello").await.unwrap();
-    let report = imd.shutdown().await;
-    report.assert_no_loss();
-    assert_eq!(report.stored, 1);
+    ends_with_one(imd).await;
 }
 
 #[tokio::test]
@@ -220,9 +225,7 @@ async fn an_access_server_dies_with_a_send_under_way() {
     drop(fault);
     let mut ann = at(&imd, "access-2", 1).await;
     ann.send_p2p_as(2, "once", "hello").await.unwrap();
-    let report = imd.shutdown().await;
-    report.assert_no_loss();
-    assert_eq!(report.stored, 1);
+    ends_with_one(imd).await;
 }
 
 #[tokio::test]
@@ -293,9 +296,7 @@ async fn a_hanging_server_is_left_for_another() {
     // What was sent to it is done when it goes on, and is the same message.
     imd.access("access-1").unwrap().resume().await;
     imd.settled().await;
-    let report = imd.shutdown().await;
-    report.assert_no_loss();
-    assert_eq!(report.stored, 1);
+    ends_with_one(imd).await;
 }
 
 #[tokio::test]
@@ -398,9 +399,7 @@ async fn an_answer_is_cut_and_the_connection_with_it() {
     assert!(ann.send_p2p_as(2, "once", "hello").await.is_err());
     let mut ann = client(&imd, 1).await;
     ann.send_p2p_as(2, "once", "hello").await.unwrap();
-    let report = imd.shutdown().await;
-    report.assert_no_loss();
-    assert_eq!(report.stored, 1);
+    ends_with_one(imd).await;
 }
 
 #[tokio::test]
