@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::Parts;
 use super::answer::{Problem, query};
-use crate::lab::{Event, Mark, describe};
+use crate::lab::{Event, Mark, What, describe};
 use crate::proto::Cmd;
 
 /// A wait lasts so long, unless it is told otherwise.
@@ -51,6 +51,11 @@ impl Meant {
             };
             named.ok_or_else(|| Problem::bad(format!("{cmd:?} is no command")))
         });
+        let is_known = |what: &String| What::NAMES.contains(&what.as_str());
+        if let Some(what) = self.what.as_ref().filter(|what| !is_known(what)) {
+            let all = What::NAMES.join(", ");
+            return Err(Problem::bad(format!("what: {what:?} is none of {all}")));
+        }
         Ok(Filter {
             since: self.since.map(Mark),
             uid: self.uid,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Parts;
 use super::answer::{Body, Problem, query};
-use crate::access::AccessServer;
+use crate::access::{AccessServer, AddError};
 use crate::lab::{Fault, Site};
 use crate::registry::Registry;
 use crate::session::{CloseReason, Session};
@@ -137,7 +137,10 @@ pub async fn add(
     State(parts): State<Arc<Parts>>,
     Body(New { name }): Body<New>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let added = parts.access.add(&name).await.map_err(Problem::conflict)?;
+    let added = parts.access.add(&name).await.map_err(|error| match error {
+        AddError::Config(_) => Problem::bad(error),
+        AddError::NameTaken { .. } | AddError::System(_) => Problem::conflict(error),
+    })?;
     Ok((StatusCode::CREATED, Json(told(&added))))
 }
 

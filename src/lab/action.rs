@@ -41,15 +41,17 @@ impl Action {
     pub(super) fn every(&self) -> Option<Duration> {
         match *self {
             Action::Delay { by, .. } => (!by.is_zero()).then_some(by),
-            Action::Throttle(rate) => Some(Duration::from_secs(1) / pieces(rate)),
+            Action::Throttle(rate) => {
+                let share = Action::piece(rate) as f64 / rate.max(1) as f64;
+                Some(Duration::from_secs_f64(share))
+            }
             _ => None,
         }
     }
 
-    /// How many bytes of what is throttled leave at a time.
+    /// How many bytes of what is throttled leave at a time: a tenth of what leaves in a second.
     pub fn piece(rate: u64) -> usize {
-        let piece = rate / u64::from(pieces(rate));
-        usize::try_from(piece).unwrap_or(usize::MAX)
+        usize::try_from(rate / 10).unwrap_or(usize::MAX).max(1)
     }
 
     /// What it is called outside Rust.
@@ -71,7 +73,19 @@ impl Action {
     }
 }
 
-/// In so many pieces a second it leaves: ten, or one for each byte.
-fn pieces(rate: u64) -> u32 {
-    u32::try_from(rate.clamp(1, 10)).unwrap_or(10)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_throttled_leaves_at_its_rate() {
+        for rate in [1, 9, 10, 11, 15, 19, 100, 12_345, 1_000_000] {
+            let every = Action::Throttle(rate).every().unwrap();
+            let per_second = Action::piece(rate) as f64 / every.as_secs_f64();
+            assert!(
+                (per_second / rate as f64 - 1.0).abs() < 0.001,
+                "{rate}: {per_second}"
+            );
+        }
+    }
 }

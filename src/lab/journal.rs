@@ -66,6 +66,9 @@ pub enum What {
 }
 
 impl What {
+    /// All that it is called outside Rust.
+    pub const NAMES: [&str; 5] = ["in", "out", "opened", "closed", "fault"];
+
     /// What it is called outside Rust.
     pub const fn name(&self) -> &'static str {
         match self {

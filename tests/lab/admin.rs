@@ -157,6 +157,8 @@ async fn access_servers_die_rest_and_serve_again() {
     );
     let (status, _) = call(&imd, "POST", "/v1/access", json!({ "name": "access-4" })).await;
     assert_eq!(status, 409);
+    let (status, _) = call(&imd, "POST", "/v1/access", json!({ "name": "" })).await;
+    assert_eq!(status, 400);
     let (status, _) = call(&imd, "POST", "/v1/access/nobody/kill", Value::Null).await;
     assert_eq!(status, 404);
     let listed = &get(&imd, "/v1/state").await["access"];
@@ -312,7 +314,7 @@ async fn what_has_passed_is_told_and_waited_for() {
     );
     let (status, _) = call(&imd, "GET", "/v1/wait?uid=7&timeout=1ms", Value::Null).await;
     assert_eq!(status, 408);
-    for bad in ["cmd=Nothing", "since=x", "who=1"] {
+    for bad in ["cmd=Nothing", "since=x", "who=1", "what=nothing"] {
         let (status, why) = call(&imd, "GET", &format!("/v1/journal?{bad}"), Value::Null).await;
         assert_eq!(status, 400, "{bad}: {why}");
     }
