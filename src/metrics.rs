@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::codec;
-use crate::proto::{Cmd, first_number};
+use crate::proto::Cmd;
 
 /// One place for each command, and one for what is none.
 const PLACES: usize = Cmd::ALL.len() + 1;
@@ -155,8 +155,7 @@ impl Counters {
 }
 
 fn place(message: &[u8]) -> usize {
-    let cmd = first_number(message).and_then(Cmd::from_number);
-    cmd.map_or(Cmd::ALL.len(), Cmd::index)
+    Cmd::of(message).map_or(Cmd::ALL.len(), Cmd::index)
 }
 
 fn bucket(micros: u64) -> usize {

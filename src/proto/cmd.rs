@@ -1,5 +1,7 @@
 use std::fmt;
 
+use super::first_number;
+
 /// A command of the wire contract (its table *Commands*).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u32)]
@@ -61,6 +63,11 @@ impl Cmd {
             90001 => Cmd::ErrServer,
             _ => return None,
         })
+    }
+
+    /// The command that a message begins with, if the contract knows it.
+    pub fn of(message: &[u8]) -> Option<Cmd> {
+        Cmd::from_number(first_number(message)?)
     }
 
     /// What the contract calls it.

@@ -7,7 +7,7 @@ use super::Session;
 use crate::codec;
 use crate::command::Place;
 use crate::lab::{Direction, Hit, Lab, Passing, Record, Site, What};
-use crate::proto::{Cmd, ReqLogin, first_number};
+use crate::proto::{Cmd, ReqLogin};
 
 /// Where the lab touches the sessions of one listener.
 #[derive(Clone)]
@@ -87,7 +87,7 @@ impl Tap {
         if self.place == Place::Gateway {
             return None;
         }
-        let cmd = cmd_of(message);
+        let cmd = Cmd::of(message);
         let login = (cmd == Some(Cmd::Login))
             .then(|| self.meet(Site::AccessLogin, session, cmd, message))
             .flatten();
@@ -96,7 +96,7 @@ impl Tap {
 
     /// What happens to a frame that is about to be written.
     pub(super) fn meet_reply(&self, session: &Session, message: &[u8]) -> Option<Hit> {
-        let cmd = cmd_of(message);
+        let cmd = Cmd::of(message);
         let site = match cmd {
             Some(Cmd::Notify) => Site::Notify,
             _ => self.reply_site(),
@@ -132,7 +132,7 @@ impl Tap {
             server: &self.server,
             session: Some(session.id().0),
             uid: session.uid(),
-            cmd: cmd_of(message),
+            cmd: Cmd::of(message),
             frame: message,
         });
     }
@@ -145,9 +145,4 @@ impl Tap {
             }
         }
     }
-}
-
-/// The command that a message begins with.
-fn cmd_of(message: &[u8]) -> Option<Cmd> {
-    Cmd::from_number(first_number(message)?)
 }

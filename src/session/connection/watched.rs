@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::BytesMut;
+use prost::Message;
 use tokio::io::AsyncWriteExt;
 
 use super::{Connection, Handler, take_filled};
@@ -133,9 +134,12 @@ impl<H: Handler> Connection<H> {
                 leaving.extend_from_slice(&frame);
             }
             Action::Reorder => self.rest.get_or_insert_default().held_reply = frame,
-            Action::Error(code) => leaving.extend_from_slice(&refused(message, code)),
-            Action::Gap => leaving.extend_from_slice(&ahead(message)),
-            Action::Stale => leaving.extend_from_slice(&self.stale(message)),
+            // What can't be changed so goes as it is.
+            Action::Error(code) => {
+                leaving.extend_from_slice(&refused(message, code).unwrap_or(frame));
+            }
+            Action::Gap => leaving.extend_from_slice(&ahead(message).unwrap_or(frame)),
+            Action::Stale => leaving.extend_from_slice(&self.stale(message).unwrap_or(frame)),
             // What takes its time, or ends it: what came before it has left.
             _ => {
                 self.leave(leaving).await?;
@@ -248,14 +252,13 @@ impl<H: Handler> Connection<H> {
     }
 
     /// The answer of the gateway with an address that is no longer good, if it ever listed one.
-    fn stale(&self, message: &[u8]) -> BytesMut {
-        let reply = Reply::decode(Cmd::ReqAccessServer, message);
-        match (reply, self.server.tap.gone_address()) {
-            (Some(Reply::SelectAccess(mut reply)), Some(addr)) => {
-                reply.addr = addr;
-                framed(&reply)
+    fn stale(&self, message: &[u8]) -> Option<BytesMut> {
+        match Reply::decode(Cmd::ReqAccessServer, message)? {
+            Reply::SelectAccess(mut reply) => {
+                reply.addr = self.server.tap.gone_address()?;
+                Some(framed(&reply))
             }
-            _ => framed(&Encoded(message)),
+            _ => None,
         }
     }
 }
@@ -275,22 +278,17 @@ fn framed(message: &impl Payload) -> BytesMut {
     frame
 }
 
-/// The same answer with another code. What has no code goes as it is.
-fn refused(message: &[u8], code: Code) -> BytesMut {
-    let cmd = crate::proto::first_number(message).and_then(Cmd::from_number);
-    match cmd.and_then(|cmd| Reply::decode(cmd, message)) {
-        Some(reply) => framed(&reply.refused(code)),
-        None => framed(&Encoded(message)),
-    }
+/// The same answer with another code, if it can have one.
+fn refused(message: &[u8], code: Code) -> Option<BytesMut> {
+    let reply = Reply::decode(Cmd::of(message)?, message)?;
+    Some(framed(&reply.refused(code)))
 }
 
 /// The same notify of one message more than there is.
-fn ahead(message: &[u8]) -> BytesMut {
-    match <ResNotify as prost::Message>::decode(message) {
-        Ok(notify) => framed(&ResNotify {
-            total_id: notify.total_id + 1,
-            ..notify
-        }),
-        Err(_) => framed(&Encoded(message)),
-    }
+fn ahead(message: &[u8]) -> Option<BytesMut> {
+    let notify = ResNotify::decode(message).ok()?;
+    Some(framed(&ResNotify {
+        total_id: notify.total_id + 1,
+        ..notify
+    }))
 }
