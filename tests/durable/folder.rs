@@ -3,7 +3,7 @@ use std::path::Path;
 
 use imd::store::{DurableStore, Inspection, OpenError, Store};
 
-use crate::fixture::{crashed, files, journal, one, open, open_small, p2p};
+use crate::fixture::{crashed, files, in_use, journal, one, open, open_small, p2p};
 
 fn refusal(path: &Path) -> OpenError {
     open(path).map(drop).unwrap_err()
@@ -74,6 +74,27 @@ async fn a_store_that_was_never_finished_is_made_anew() {
     let store = open(folder.path()).unwrap();
     one(&store, p2p(1, 2, "a")).await.unwrap();
     assert!(!folder.path().join("making").exists());
+}
+
+/// Else each sync has to write more than the commit.
+#[tokio::test]
+async fn in_a_new_store_the_journal_does_not_grow() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    let length = || fs::metadata(journal(folder.path())).unwrap().len();
+    let before = length();
+    one(&store, p2p(1, 2, "a")).await.unwrap();
+    assert_eq!(length(), before);
+    // As a crash leaves it, with the room.
+    let copy = crashed(folder.path());
+    let file = fs::File::options().write(true).open(journal(copy.path()));
+    file.unwrap().set_len(before).unwrap();
+    let survivor = open(copy.path()).unwrap();
+    one(&survivor, p2p(1, 2, "b")).await.unwrap();
+    assert_eq!(survivor.level(2).await.unwrap().total, 2);
+    // After a close there is nothing to be read in it.
+    store.close().await.unwrap();
+    assert_eq!(length(), 0);
 }
 
 #[tokio::test]
@@ -191,15 +212,15 @@ async fn an_acknowledged_commit_that_is_gone_is_noticed() {
     flipped[0] ^= 1;
     let copy = crashed(both.path());
     fs::write(journal(copy.path()), &flipped).unwrap();
-    let unchanged = files(copy.path());
+    let unchanged = in_use(copy.path());
     assert!(refusal(copy.path()).to_string().contains("is damaged"));
-    assert_eq!(files(copy.path()), unchanged);
+    assert_eq!(in_use(copy.path()), unchanged);
     for length in (0..after).step_by(7).chain([before]) {
         let copy = crashed(both.path());
         fs::write(journal(copy.path()), &whole[..length]).unwrap();
-        let before = files(copy.path());
+        let before = in_use(copy.path());
         let refused = refusal(copy.path()).to_string();
         assert!(refused.contains("is damaged"), "cut at {length}: {refused}");
-        assert_eq!(files(copy.path()), before, "cut at {length}");
+        assert_eq!(in_use(copy.path()), before, "cut at {length}");
     }
 }

@@ -103,8 +103,10 @@ pub struct Opened {
 /// When it can't be used, or is not in order.
 pub fn open(path: &Path, buffer: u64) -> Result<Opened, OpenError> {
     let lock = lock(path)?;
-    prepare(path, buffer)?;
-    let (engine, mark, state) = open_engine(path, buffer)?;
+    let (engine, mark, state) = match prepare(path, buffer)? {
+        Some(new) => new,
+        None => open_engine(path, buffer)?,
+    };
     Ok(Opened {
         lock,
         engine,
@@ -174,16 +176,20 @@ fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Brings the folder to the format of this `imd`.
-fn prepare(path: &Path, buffer: u64) -> Result<(), OpenError> {
-    match read_format(path)? {
-        Some(found) => migrate(path, found, MIGRATIONS)?,
+/// Brings the folder to the format of this `imd`. Where there was no store, the new one is open already.
+fn prepare(path: &Path, buffer: u64) -> Result<Option<(Engine, Mark, StateRecord)>, OpenError> {
+    let new = match read_format(path)? {
+        Some(found) => {
+            migrate(path, found, MIGRATIONS)?;
+            None
+        }
         None if path.join(mark::NAME).exists() && !path.join(MAKING).exists() => {
             return Err(damaged(path, "its file \"format\" is missing"));
         }
-        None => make(path, buffer)?,
-    }
-    remove_if_there(&path.join(MAKING)).map_err(unusable(path))
+        None => Some(make(path, buffer)?),
+    };
+    remove_if_there(&path.join(MAKING)).map_err(unusable(path))?;
+    Ok(new)
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {
@@ -254,28 +260,31 @@ fn migrate(path: &Path, found: u32, migrations: &[Migration]) -> Result<(), Open
 }
 
 /// Makes an empty store. The format is written last: what is there without it is from an earlier try.
-fn make(path: &Path, buffer: u64) -> Result<(), OpenError> {
+///
+/// Its engine stays open. In a journal that it has begun itself it has set room aside; one that it finds it lets grow, and
+/// then each sync has to write the file's length as well, which takes half as long again.
+fn make(path: &Path, buffer: u64) -> Result<(Engine, Mark, StateRecord), OpenError> {
     File::create(path.join(MAKING))
         .and_then(|file| file.sync_all())
         .and_then(|()| sync_folder(path))
         .map_err(unusable(path))?;
-    let engine = path.join(ENGINE);
-    match fs::remove_dir_all(&engine) {
+    let folder = path.join(ENGINE);
+    match fs::remove_dir_all(&folder) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(unusable(path)(error)),
         _ => {}
     }
-    drop(Engine::open(&engine, buffer).map_err(|error| engine_error(path, error))?);
-    // As after a clean end: what the engine has set aside for its journal need not be read.
-    empty_journals(path).map_err(unusable(path))?;
+    let engine = Engine::open(&folder, buffer).map_err(|error| engine_error(path, error))?;
     let mut mark = Mark::open(path).map_err(unusable(path))?;
     let mut begin = || {
+        fs::write(path.join(BOOT), boot())?;
         // Both slots, so that there is room for them from now on.
         mark.write(Reached::default())?;
         mark.write(Reached::default())?;
         mark.sync()?;
         write_format(path, MIGRATIONS.len() + 1)
     };
-    begin().map_err(unusable(path))
+    begin().map_err(unusable(path))?;
+    Ok((engine, mark, StateRecord::default()))
 }
 
 /// Opens the engine, after making sure that it will lose nothing.
