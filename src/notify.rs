@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use crate::clock::Clock;
 use crate::config::SecondLogin;
+use crate::metrics::Metrics;
 use crate::session::{Session, SessionId};
 use crate::store::Level;
 
@@ -20,6 +21,7 @@ pub struct Presence {
     clock: Arc<dyn Clock>,
     ttl: Duration,
     second_login: SecondLogin,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug)]
@@ -45,12 +47,18 @@ pub enum Entered {
 
 impl Presence {
     /// Nobody is there. A user counts as online for `ttl` after a login or ping.
-    pub fn new(clock: Arc<dyn Clock>, ttl: Duration, second_login: SecondLogin) -> Self {
+    pub fn new(
+        clock: Arc<dyn Clock>,
+        ttl: Duration,
+        second_login: SecondLogin,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Presence {
             shards: Default::default(),
             clock,
             ttl,
             second_login,
+            metrics,
         }
     }
 
@@ -127,8 +135,9 @@ impl Presence {
             .get(&level.uid)
             .map(|present| Arc::clone(&present.session));
         drop(shard);
-        if let Some(session) = &session {
-            session.notify(level.read, level.total);
+        let is_merged = |session: &Arc<Session>| session.notify(level.read, level.total);
+        if session.as_ref().is_some_and(is_merged) {
+            self.metrics.merged();
         }
         session.is_some()
     }

@@ -123,6 +123,7 @@ impl Settings {
         let server = Server {
             manager: Arc::clone(&manager),
             frame_limit: self.frame_before_login,
+            connections: shared.metrics.connections(name),
             metrics: Arc::clone(&shared.metrics),
             tap: Tap::access(Arc::clone(&shared.lab), name),
             handler: AccessHandler::new(Arc::clone(&shared.services)),

@@ -50,7 +50,7 @@ impl Guard {
         let given =
             text(header::AUTHORIZATION.as_str()).and_then(|text| text.strip_prefix("Bearer "));
         match &self.token {
-            Some(token) if path.starts_with("/v1/") => {
+            Some(token) if path.starts_with("/v1/") || path == "/metrics" => {
                 let given = given.unwrap_or_default().as_bytes();
                 if bool::from(given.ct_eq(token.expose().as_bytes())) {
                     Ok(())
@@ -164,6 +164,7 @@ mod tests {
         assert_eq!(with("Bearer secre"), 401);
         assert_eq!(with("Basic secret"), 401);
         assert_eq!(asked(&guard, "/v1/state", &[("host", "localhost")]), 401);
+        assert_eq!(asked(&guard, "/metrics", &[("host", "localhost")]), 401);
         assert_eq!(asked(&guard, "/healthz", &[("host", "localhost")]), 200);
     }
 }

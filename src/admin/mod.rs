@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `guard` | who may ask |
 //! | `routes` | what can be asked: one table, from which the description is made too |
-//! | `state`, `servers`, `faults`, `clock`, `events` | the answers |
+//! | `state`, `servers`, `faults`, `clock`, `events`, `metrics` | the answers |
 //! | `answer` | how a refusal looks |
 
 mod answer;
@@ -12,6 +12,7 @@ mod clock;
 mod events;
 mod faults;
 mod guard;
+mod metrics;
 mod routes;
 mod servers;
 mod state;

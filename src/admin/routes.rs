@@ -10,7 +10,7 @@ use axum::{Extension, Json, Router};
 use serde_json::{Map, Value, json};
 
 use super::answer::Problem;
-use super::{Parts, clock, events, faults, servers, state};
+use super::{Parts, clock, events, faults, metrics, servers, state};
 
 /// One thing that can be asked.
 struct Route {
@@ -60,6 +60,7 @@ fn routes() -> Vec<Route> {
         route!(GET "/healthz", state::health, "Whether the process answers"),
         route!(GET "/readyz", state::ready, "Whether the stack serves: 503 when its store has failed"),
         route!(GET "/version", state::version, "The version of imd"),
+        route!(GET "/metrics", metrics::metrics, "What is counted, in the text format of OpenMetrics"),
         route!(GET "/v1/openapi.json", description_of, "This description"),
         route!(GET "/v1/state", state::state, "Everything at a glance: servers, registry, faults, clock, ledger"),
         route!(GET "/v1/fidelity", state::fidelity, "Which quirks of the original are on, and what is not emulated"),

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -68,7 +69,13 @@ fn told(server: &AccessServer) -> Value {
 /// The registry's records as values.
 pub async fn records(parts: &Parts) -> Value {
     let records = parts.registry.list().await;
-    json!({ "frozen": parts.registry.is_frozen(), "records": records })
+    let leases = parts.registry.leases().into_iter();
+    let left = |(name, left): (String, Duration)| json!({ "name": name, "remaining_ms": u64::try_from(left.as_millis()).unwrap_or(u64::MAX) });
+    json!({
+        "frozen": parts.registry.is_frozen(),
+        "records": records,
+        "leases": leases.map(left).collect::<Vec<_>>(),
+    })
 }
 
 /// The sessions.

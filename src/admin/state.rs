@@ -68,7 +68,7 @@ pub async fn state(State(parts): State<Arc<Parts>>) -> Json<Value> {
             "repeated": audited.repeated,
             "swapped": audited.swapped,
         },
-        "frames": parts.metrics.frames(),
+        "frames": parts.metrics.traffic().frames(),
     }))
 }
 

@@ -82,7 +82,7 @@ impl Imd {
     pub async fn settled(&self) {
         let mut frames = None;
         loop {
-            let now = self.is_at_rest().then(|| self.metrics.frames());
+            let now = self.is_at_rest().then(|| self.metrics.traffic().frames());
             if now.is_some() && now == frames {
                 return;
             }

@@ -33,7 +33,7 @@ use crate::lab::Lab;
 use crate::listener::{Admission, bind, serve_sessions};
 use crate::metrics::Metrics;
 use crate::registry::MemoryRegistry;
-use crate::service::Services;
+use crate::service::{Around, Services};
 use crate::session::{Deadlines, Manager, Server, SessionIds, Tap};
 use crate::shutdown::Shutdown;
 use crate::store::{DurableStore, MemoryStore, Retention, Store, StoreFailed};
@@ -131,8 +131,13 @@ impl Imd {
         for fault in &config.fault {
             lab.faults().inject(fault.clone())?.keep();
         }
-        let services = Services::new(&config, store, Arc::clone(&clock), Arc::clone(&lab)).await?;
-        let services = Arc::new(services);
+        let metrics = Arc::<Metrics>::default();
+        let around = Around {
+            clock: Arc::clone(&clock),
+            lab: Arc::clone(&lab),
+            metrics: Arc::clone(&metrics),
+        };
+        let services = Arc::new(Services::new(&config, store, around).await?);
         provide(&services, &config).await?;
         let shared = Shared {
             services: Arc::clone(&services),
@@ -140,7 +145,7 @@ impl Imd {
             clock: Arc::clone(&clock),
             ids: SessionIds::default(),
             admission: admission.clone(),
-            metrics: Arc::default(),
+            metrics,
             lab,
         };
 
@@ -437,6 +442,7 @@ async fn start_gateway(listener: TcpListener, config: &Config, shared: &Shared) 
     let server = Server {
         manager: Arc::clone(&manager),
         frame_limit: config.limits.frame_before_login,
+        connections: shared.metrics.connections("gateway"),
         metrics: Arc::clone(&shared.metrics),
         tap: Tap::gateway(Arc::clone(&shared.lab)),
         handler: GatewayHandler::new(directory),

@@ -75,6 +75,13 @@ pub struct Listed {
     pub hits: u64,
 }
 
+impl Listed {
+    /// The rule's name.
+    pub fn name(&self) -> &str {
+        self.fault.name.as_deref().unwrap_or_default()
+    }
+}
+
 impl Rule {
     fn matches(&self, at: Site, passing: &Passing<'_>, now: Duration) -> bool {
         let fault = &self.fault;

@@ -89,6 +89,15 @@ impl MemoryRegistry {
         entry.is_some_and(|entry| now < entry.expires)
     }
 
+    /// The leases that have not run out, frozen or not: whose each is, and how long it has left.
+    pub fn leases(&self) -> Vec<(String, Duration)> {
+        let now = self.clock.now();
+        let state = self.state.lock();
+        let live = state.entries.values().filter(|entry| now < entry.expires);
+        live.map(|entry| (entry.record.name.clone(), entry.expires.saturating_sub(now)))
+            .collect()
+    }
+
     /// Tells clients to dial `addr` for an access server, whatever it says of itself, until
     /// [`advertise_itself`](Self::advertise_itself). It need not be registered yet, and may register again. The address
     /// is told as it is: nobody has to listen there.

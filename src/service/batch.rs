@@ -1,5 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use bytes::BytesMut;
 
@@ -8,7 +9,7 @@ use crate::clock::Clock;
 use crate::lab::{Action, Site};
 use crate::proto::fields::Fields;
 use crate::proto::{Cmd, Code, Payload, Reply};
-use crate::store::{Committed, Kind, Level, Message, Write};
+use crate::store::{Committed, Kind, Level, Message, StoreFailed, Write};
 
 /// What a service says to a request.
 #[derive(Debug)]
@@ -177,6 +178,7 @@ impl Services {
         } else {
             None
         };
+        let entrusted = writes.len();
         // Last, so that the results are those of the answers.
         writes.extend(read);
         let committed = match self.meet(Site::StoreWrite, uid).await {
@@ -191,7 +193,7 @@ impl Services {
                     grown: Vec::new(),
                 })
             }
-            _ => self.store.commit(writes).await.map_err(Refusal::from),
+            _ => self.commit(writes, entrusted).await.map_err(Refusal::from),
         };
         let (mut results, mut grown, failed) = match committed {
             Ok(Committed { results, grown }) => (results.into_iter(), grown, None),
@@ -213,6 +215,16 @@ impl Services {
             announced.take_from(&mut grown);
         }
         Settled { answers, grown }
+    }
+
+    /// Stores these, the first of which are `entrusted` messages.
+    async fn commit(&self, writes: Vec<Write>, entrusted: usize) -> Result<Committed, StoreFailed> {
+        let begun = Instant::now();
+        let committed = self.store.commit(writes).await?;
+        let stored = committed.results.iter().take(entrusted);
+        let stored = stored.filter(|result| result.is_ok());
+        self.metrics.committed(stored.count(), begun.elapsed());
+        Ok(committed)
     }
 
     /// Answers with a refusal, and counts it if a message was refused.

@@ -43,7 +43,9 @@ impl Services {
             Ok(()) => Reply::login(),
             Err(error) => {
                 tracing::debug!(session = %session.id(), uid = request.uid, %error, "login refused");
-                Refusal::from(error).into_reply(Reply::login())
+                let refusal = Refusal::from(error);
+                self.metrics.login_refused(refusal.code);
+                refusal.into_reply(Reply::login())
             }
         };
         self.reworded(reply)

@@ -145,6 +145,7 @@ impl Services {
             }
             _ => {}
         }
+        self.metrics.page();
         self.audit.page(request.current_id, &page);
         Ok(Synced { uid, page })
     }

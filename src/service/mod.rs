@@ -29,6 +29,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Limits, Quirks};
 use crate::idgen::Snowflake;
 use crate::lab::{Action, Lab, Passing, Site};
+use crate::metrics::Metrics;
 use crate::notify::Presence;
 use crate::shutdown::Shutdown;
 use crate::store::{Store, StoreFailed};
@@ -41,6 +42,7 @@ pub struct Services {
     ids: Snowflake,
     clock: Arc<dyn Clock>,
     lab: Arc<Lab>,
+    metrics: Arc<Metrics>,
     tokens: Tokens,
     passwords: password::Passwords,
     limits: Limits,
@@ -53,6 +55,17 @@ pub struct Services {
     audit: audit::Audit,
 }
 
+/// What the services have around them.
+#[derive(Debug, Clone)]
+pub struct Around {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What can fail.
+    pub lab: Arc<Lab>,
+    /// What counts.
+    pub metrics: Arc<Metrics>,
+}
+
 impl Services {
     /// The services over a store.
     ///
@@ -62,13 +75,18 @@ impl Services {
     pub async fn new(
         config: &Config,
         store: Arc<dyn Store>,
-        clock: Arc<dyn Clock>,
-        lab: Arc<Lab>,
+        around: Around,
     ) -> Result<Self, StoreFailed> {
+        let Around {
+            clock,
+            lab,
+            metrics,
+        } = around;
         let presence = Presence::new(
             Arc::clone(&clock),
             config.session.presence,
             config.second_login(),
+            Arc::clone(&metrics),
         );
         let key = store.signing_key().await?;
         let newest = store.newest().await?;
@@ -86,6 +104,7 @@ impl Services {
             store,
             clock,
             lab,
+            metrics,
         })
     }
 

@@ -146,9 +146,10 @@ impl Session {
         self.outbound.lock().page(end, total);
     }
 
-    /// Tells the client that there is something newer than `current`, up to `total`. Merges with one not yet written.
-    pub fn notify(&self, current: i64, total: i64) {
-        self.queue(|outbound| outbound.notify(current, total));
+    /// Tells the client that there is something newer than `current`, up to `total`. Whether one not yet written has taken
+    /// it up.
+    pub fn notify(&self, current: i64, total: i64) -> bool {
+        self.queue(|outbound| outbound.notify(current, total))
     }
 
     /// Changes what waits, and wakes the session's task.

@@ -58,8 +58,10 @@ impl Outbound {
         append(reply, &mut self.frames);
     }
 
-    /// Remembers that there is something newer than `current`, up to `total`. The newest counts.
-    pub fn notify(&mut self, current: i64, total: i64) {
+    /// Remembers that there is something newer than `current`, up to `total`. The newest counts. Whether another was waiting, with which it
+    /// is one now.
+    pub fn notify(&mut self, current: i64, total: i64) -> bool {
+        let is_merged = self.notify.is_some();
         self.notify = Some(match self.notify {
             None => Pending { current, total },
             Some(old) => Pending {
@@ -67,6 +69,7 @@ impl Outbound {
                 total: old.total.max(total),
             },
         });
+        is_merged
     }
 
     /// A page that ends at `end` of an inbox that goes to `total` is written. What it leaves behind is notified.

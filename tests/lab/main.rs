@@ -22,6 +22,7 @@ mod fixtures;
 mod journal;
 mod leases;
 mod life;
+mod metrics;
 mod pause;
 mod quirks;
 mod registry;

@@ -21,7 +21,7 @@ use super::manager::Manager;
 use super::{CloseReason, Session, Tap, Turn, Work, spare};
 use crate::codec::{self, MAX_FRAME, Split};
 use crate::lab::What;
-use crate::metrics::Metrics;
+use crate::metrics::{Connections, Metrics};
 use crate::proto::{Code, Reply};
 
 /// How much is read at once, in bytes.
@@ -52,8 +52,10 @@ pub struct Server<H> {
     pub manager: Arc<Manager>,
     /// How long a frame may be before the login, in bytes.
     pub frame_limit: usize,
-    /// What counts them.
+    /// What counts their frames.
     pub metrics: Arc<Metrics>,
+    /// What counts them.
+    pub connections: Connections,
     /// Where the lab touches them.
     pub tap: Tap,
     /// What answers them.
@@ -108,6 +110,8 @@ impl<H> Drop for Connection<H> {
             let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         }
         self.session.close(CloseReason::Broken);
+        let reason = self.session.close_reason().unwrap_or(CloseReason::Broken);
+        self.server.connections.closed(reason.label());
         self.server.manager.remove(self.session.id());
     }
 }
@@ -115,6 +119,7 @@ impl<H> Drop for Connection<H> {
 impl<H: Handler> Connection<H> {
     /// A connection of that session.
     pub fn new(stream: TcpStream, session: Arc<Session>, server: Arc<Server<H>>) -> Self {
+        server.connections.opened();
         Connection {
             stream,
             session,
@@ -260,7 +265,9 @@ impl<H: Handler> Connection<H> {
             .await;
         let taken = finished.and(taken);
         let whole = input.get(..*taken.as_ref().unwrap_or(&0));
-        metrics.came(whole.unwrap_or_default(), begun.elapsed());
+        metrics
+            .traffic()
+            .came(whole.unwrap_or_default(), begun.elapsed());
         let kept = taken.map(|taken| self.keep(input, taken));
         if self.writes_watched() {
             // Answers that meet a fault may never be written: nobody else waits for them.
@@ -430,7 +437,7 @@ impl<H: Handler> Connection<H> {
 
     /// Counts and records frames that are about to be written.
     fn went(&self, frames: &[u8]) {
-        self.server.metrics.went(frames);
+        self.server.metrics.traffic().went(frames);
         self.server.tap.went(&self.session, frames);
     }
 
@@ -549,6 +556,7 @@ mod tests {
         let server = Server {
             manager,
             frame_limit: MAX_FRAME,
+            connections: Metrics::default().connections("gateway"),
             metrics: Arc::default(),
             tap: Tap::gateway(Lab::idle()),
             handler: Mute,

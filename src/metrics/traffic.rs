@@ -1,10 +1,17 @@
-//! What passed through the sessions, counted: frames and bytes by command and direction, and how long answers took. That
-//! is real time always, and that of the whole read that a frame came in: a ping beside a send waits for the disk too.
+//! What passed through the sessions: frames and bytes by command and direction, and how long answers took. That is real
+//! time always, and that of the whole read that a frame came in: a ping beside a send waits for the disk too.
 //!
 //! A turn's frames are counted at once, in a part of its thread's own: counting costs no thread the time of another.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::registry::Unit;
 
 use crate::codec;
 use crate::proto::Cmd;
@@ -25,9 +32,9 @@ thread_local! {
     static PART: usize = THREADS.fetch_add(1, Ordering::Relaxed) % PARTS;
 }
 
-/// The counters of one `imd`.
+/// The counters of the sessions of one `imd`.
 #[derive(Debug, Default)]
-pub struct Metrics {
+pub struct Traffic {
     parts: [Part; PARTS],
 }
 
@@ -82,7 +89,7 @@ impl Sums {
     }
 }
 
-impl Metrics {
+impl Traffic {
     /// These frames came, and were answered after `took`.
     pub fn came(&self, frames: &[u8], took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -152,6 +159,80 @@ impl Counters {
             *sum += load(bucket);
         }
     }
+}
+
+impl Collector for Traffic {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let counted = self.read();
+        let directions = |of_in: fn(&Counted) -> u64, of_out: fn(&Counted) -> u64| {
+            counted.iter().flat_map(move |(cmd, counted)| {
+                [("in", of_in(counted)), ("out", of_out(counted))].map(|(direction, count)| {
+                    ([("direction", direction), ("cmd", name(*cmd))], count)
+                })
+            })
+        };
+        let frames = directions(|counted| counted.frames_in, |counted| counted.frames_out);
+        let about = "Frames that came from clients and went to them";
+        counters(&mut encoder, "imd_frames", about, frames)?;
+        let bytes = directions(|counted| counted.bytes_in, |counted| counted.bytes_out);
+        let about = "Their bytes, the lengths in front included";
+        counters(&mut encoder, "imd_frame_bytes", about, bytes)?;
+        let notifies = counted.iter().filter(|(cmd, _)| *cmd == Some(Cmd::Notify));
+        let sent: u64 = notifies.map(|(_, counted)| counted.frames_out).sum();
+        let about = "Notifies that were written";
+        let counter = MetricType::Counter;
+        let notifies = encoder.encode_descriptor("imd_notifies_sent", about, None, counter)?;
+        ConstCounter::new(sent).encode(notifies)?;
+
+        let mut times = encoder.encode_descriptor(
+            "imd_request",
+            "From the read that brought a request to its answer",
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
+        for (cmd, counted) in &counted {
+            let labels = [("cmd", name(*cmd))];
+            let buckets: Vec<_> = bounds().zip(counted.answered).collect();
+            #[allow(
+                clippy::cast_precision_loss,
+                reason = "a sum of times need not be exact"
+            )]
+            times.encode_family(&labels)?.encode_histogram::<NoLabels>(
+                counted.micros as f64 / 1e6,
+                counted.frames_in,
+                &buckets,
+                None,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// What has none.
+type NoLabels = [(&'static str, &'static str); 0];
+
+/// Up to which time each bucket goes, in seconds.
+fn bounds() -> impl Iterator<Item = f64> {
+    let bounds = (0..).map(|power| 2f64.powi(power) / 1e6);
+    bounds.take(BUCKETS - 1).chain([f64::INFINITY])
+}
+
+fn counters<L: EncodeLabelSet>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    about: &str,
+    counts: impl IntoIterator<Item = (L, u64)>,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, about, None, MetricType::Counter)?;
+    for (labels, count) in counts {
+        ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+/// What a command is called in a label.
+fn name(cmd: Option<Cmd>) -> &'static str {
+    cmd.map_or("none", Cmd::name)
 }
 
 fn place(message: &[u8]) -> usize {

@@ -1,0 +1,136 @@
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::Parts;
+use super::answer::Problem;
+use crate::metrics::At;
+
+/// What a scrape is answered with.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Named {
+    rule: String,
+}
+
+/// What is counted, and how things stand.
+pub async fn metrics(State(parts): State<Arc<Parts>>) -> Result<impl IntoResponse, Problem> {
+    let text = parts
+        .metrics
+        .text(&standing(&parts))
+        .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], text))
+}
+
+/// How things stand: what need not be counted, since it can be looked at.
+fn standing(parts: &Parts) -> Registry {
+    let mut registry = Registry::default();
+
+    let sessions = Family::<At, Gauge>::default();
+    let set = |server: &str, count: usize| {
+        let gauge = sessions.get_or_create_owned(&at(server));
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+    };
+    set("gateway", parts.gateway.len());
+    for server in parts.access.all() {
+        set(server.name(), server.sessions().len());
+    }
+    registry.register("imd_sessions", "Connections that are open", sessions);
+
+    let (leases, remaining) = (
+        Gauge::<i64>::default(),
+        Family::<At, Gauge<f64, AtomicU64>>::default(),
+    );
+    for (server, left) in parts.registry.leases() {
+        leases.inc();
+        remaining
+            .get_or_create(&at(&server))
+            .set(left.as_secs_f64());
+    }
+    registry.register("imd_leases", "Leases that have not run out", leases);
+    registry.register_with_unit(
+        "imd_lease_remaining",
+        "When a lease runs out, if it is not renewed",
+        Unit::Seconds,
+        remaining,
+    );
+
+    let hits = Family::<Named, Counter>::default();
+    for fault in parts.lab.faults().list() {
+        let rule = fault.name().to_owned();
+        hits.get_or_create(&Named { rule }).inc_by(fault.hits);
+    }
+    registry.register("imd_fault_hits", "How often each fault has fired", hits);
+
+    let dropped = Counter::<u64>::default();
+    dropped.inc_by(parts.lab.journal().dropped());
+    registry.register(
+        "imd_journal_dropped",
+        "What had to make room in the journal",
+        dropped,
+    );
+    process(&mut registry);
+    registry
+}
+
+fn at(server: &str) -> At {
+    At {
+        server: Arc::new(server.to_owned()),
+    }
+}
+
+/// What the process takes, as Linux says it; other systems say it elsewhere.
+fn process(registry: &mut Registry) {
+    let resident = std::fs::read_to_string("/proc/self/status").ok();
+    let resident = resident.as_deref().and_then(resident_bytes);
+    let files = std::fs::read_dir("/proc/self/fd").ok();
+    let told = [
+        (
+            "process_resident_memory_bytes",
+            "Memory that the process holds",
+            resident,
+        ),
+        (
+            "process_open_fds",
+            "Files that the process has open",
+            // One of them is the folder that is read here.
+            files.map(|files| files.count().saturating_sub(1) as u64),
+        ),
+    ];
+    for (name, about, value) in told {
+        if let Some(value) = value {
+            let gauge = Gauge::<i64>::default();
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+            registry.register(name, about, gauge);
+        }
+    }
+}
+
+fn resident_bytes(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_resident_memory_is_found() {
+        let status = "Name:\timd\nVmHWM:\t    9000 kB\nVmRSS:\t    4321 kB\n";
+        assert_eq!(resident_bytes(status), Some(4321 * 1024));
+        assert_eq!(resident_bytes("Name:\timd\n"), None);
+    }
+}

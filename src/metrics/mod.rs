@@ -1,0 +1,207 @@
+//! What is counted, for one `imd`. The README lists the names.
+
+mod traffic;
+
+pub use traffic::{BUCKETS, Counted, Traffic};
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::proto::{Cmd, Code};
+
+/// The counters of one `imd`.
+pub struct Metrics {
+    traffic: Arc<Traffic>,
+    accepts: Family<At, Counter>,
+    closes: Family<Closed, Counter>,
+    stored: Counter,
+    commit_messages: Histogram,
+    commit_seconds: Histogram,
+    notifies_merged: Counter,
+    pages: Counter,
+    refused_logins: Family<Refused, Counter>,
+    registry: Registry,
+}
+
+/// At which server: `gateway`, or the name of an access server.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct At {
+    /// Its name.
+    pub server: Arc<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Closed {
+    server: Arc<String>,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
+    code: u32,
+}
+
+/// Counts the connections of one server.
+#[derive(Debug, Clone)]
+pub struct Connections {
+    server: Arc<String>,
+    accepts: Counter,
+    closes: Family<Closed, Counter>,
+}
+
+impl Connections {
+    /// One was accepted.
+    pub fn opened(&self) {
+        self.accepts.inc();
+    }
+
+    /// One has ended, for this reason.
+    pub fn closed(&self, reason: &'static str) {
+        let server = Arc::clone(&self.server);
+        self.closes.get_or_create(&Closed { server, reason }).inc();
+    }
+}
+
+impl Metrics {
+    /// What passes through the sessions.
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// What was counted of the traffic so far: for each command, and for frames of none.
+    pub fn read(&self) -> Vec<(Option<Cmd>, Counted)> {
+        self.traffic.read()
+    }
+
+    /// What counts the connections of a server of that name.
+    pub fn connections(&self, server: &str) -> Connections {
+        let server = Arc::new(server.to_owned());
+        let at = At {
+            server: Arc::clone(&server),
+        };
+        Connections {
+            server,
+            accepts: self.accepts.get_or_create_owned(&at),
+            closes: self.closes.clone(),
+        }
+    }
+
+    /// A commit of so many messages, and how long the store took for it, in real time.
+    pub fn committed(&self, messages: usize, took: Duration) {
+        self.stored.inc_by(messages as u64);
+        #[allow(clippy::cast_precision_loss, reason = "a batch has a few hundred")]
+        self.commit_messages.observe(messages as f64);
+        self.commit_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A notify was taken up by one that had not been written yet.
+    pub fn merged(&self) {
+        self.notifies_merged.inc();
+    }
+
+    /// A page of an inbox was read.
+    pub fn page(&self) {
+        self.pages.inc();
+    }
+
+    /// A login was refused.
+    pub fn login_refused(&self, code: Code) {
+        let code = code.number();
+        self.refused_logins.get_or_create(&Refused { code }).inc();
+    }
+
+    /// All of it in the text format of OpenMetrics, followed by what stands in `state`.
+    ///
+    /// # Errors
+    ///
+    /// Never, for all that is known: what is written here fits the format.
+    pub fn text(&self, state: &Registry) -> Result<String, fmt::Error> {
+        let mut all = String::new();
+        text::encode_registry(&mut all, &self.registry)?;
+        text::encode(&mut all, state)?;
+        Ok(all)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Metrics {
+            traffic: Arc::default(),
+            accepts: Family::default(),
+            closes: Family::default(),
+            stored: Counter::default(),
+            // 1, 2, 4 ... 256: a batch has no more.
+            commit_messages: Histogram::new(exponential_buckets(1.0, 2.0, 9)),
+            // 1 us to 8 s, each twice the one before.
+            commit_seconds: Histogram::new(exponential_buckets(1e-6, 2.0, 24)),
+            notifies_merged: Counter::default(),
+            pages: Counter::default(),
+            refused_logins: Family::default(),
+            registry: Registry::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "imd_accepts",
+            "Connections that were accepted",
+            self.accepts.clone(),
+        );
+        registry.register(
+            "imd_closes",
+            "Connections that have ended, by the reason",
+            self.closes.clone(),
+        );
+        registry.register_collector(Box::new(Arc::clone(&self.traffic)));
+        registry.register(
+            "imd_messages_stored",
+            "Messages that the store has taken",
+            self.stored.clone(),
+        );
+        registry.register(
+            "imd_commit_messages",
+            "Messages in a commit",
+            self.commit_messages.clone(),
+        );
+        registry.register_with_unit(
+            "imd_commit",
+            "How long the store took for a commit",
+            Unit::Seconds,
+            self.commit_seconds.clone(),
+        );
+        registry.register(
+            "imd_notifies_merged",
+            "Notifies that one not written yet has taken up",
+            self.notifies_merged.clone(),
+        );
+        registry.register(
+            "imd_sync_pages",
+            "Pages of inboxes that were read",
+            self.pages.clone(),
+        );
+        registry.register(
+            "imd_login_failures",
+            "Logins that were refused, by the code",
+            self.refused_logins.clone(),
+        );
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}

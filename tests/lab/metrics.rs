@@ -1,0 +1,223 @@
+//! What is counted, and that the README lists it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use imd::lab::{Fault, Mark, Site, What};
+use imd::proto::{Cmd, ResSendP2pMsg};
+use imd::{Config, Imd};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::met;
+use crate::support::{PATIENCE, Wire, framed, login, p2p, soon, start, start_manual, user};
+
+/// A scrape: the text of it, and each sample's value.
+async fn scrape(imd: &Imd) -> (String, BTreeMap<String, f64>) {
+    let addr = imd.admin_addr().unwrap();
+    let mut stream = soon(TcpStream::connect(addr)).await.unwrap();
+    let request = format!("GET /metrics HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n\r\n");
+    soon(stream.write_all(request.as_bytes())).await.unwrap();
+    let mut answer = String::new();
+    soon(stream.read_to_string(&mut answer)).await.unwrap();
+    let (head, text) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert!(head.contains("application/openmetrics-text"), "{head}");
+    assert!(text.ends_with("\n# EOF\n"), "it is whole");
+    let samples = text.lines().filter(|line| !line.starts_with('#'));
+    let samples = samples.map(|line| {
+        let (name, value) = line.rsplit_once(' ').unwrap();
+        (name.to_owned(), value.parse().unwrap())
+    });
+    (text.to_owned(), samples.collect())
+}
+
+async fn samples(imd: &Imd) -> BTreeMap<String, f64> {
+    scrape(imd).await.1
+}
+
+/// What a sample says; one that is not there yet says 0.
+fn of(samples: &BTreeMap<String, f64>, name: &str) -> f64 {
+    samples.get(name).copied().unwrap_or_default()
+}
+
+/// Waits until a session has ended for that reason, and its task too.
+async fn closed(imd: &Imd, reason: &str) {
+    let is_meant = |what: &What| matches!(what, What::Closed(why) if *why == reason);
+    let closed = imd.wait_for(Mark(0), |event| is_meant(&event.what), PATIENCE);
+    closed.await.unwrap();
+    imd.settled().await;
+}
+
+#[tokio::test]
+async fn what_passes_is_counted() {
+    let imd = start_manual().await;
+    Wire::connect(imd.gateway_addr()).await.ask().await;
+    let mut ann = user(&imd, 1).await;
+    let mut bob = user(&imd, 2).await;
+    let sends = [p2p(2, "m-1", "hello"), p2p(2, "m-2", "hello")];
+    ann.send_all(&sends).await;
+    for _ in 0..2 {
+        ann.recv::<ResSendP2pMsg>(Cmd::SendP2PMsg).await;
+    }
+    bob.notified().await;
+    bob.sync(0, 0).await;
+    imd.settled().await;
+
+    let now = samples(&imd).await;
+    for (name, expected) in [
+        (r#"imd_frames_total{direction="in",cmd="SendP2PMsg"}"#, 2.0),
+        (r#"imd_frames_total{direction="out",cmd="SendP2PMsg"}"#, 2.0),
+        (r#"imd_request_seconds_count{cmd="SendP2PMsg"}"#, 2.0),
+        (
+            r#"imd_request_seconds_bucket{le="+Inf",cmd="SendP2PMsg"}"#,
+            2.0,
+        ),
+        ("imd_messages_stored_total", 2.0),
+        ("imd_commit_messages_sum", 2.0),
+        ("imd_sync_pages_total", 1.0),
+        (r#"imd_accepts_total{server="gateway"}"#, 1.0),
+    ] {
+        assert_eq!(of(&now, name), expected, "{name}: {now:#?}");
+    }
+    let commits = of(&now, "imd_commit_seconds_count");
+    assert!((1.0..=2.0).contains(&commits), "{commits}");
+    assert_eq!(of(&now, "imd_commit_messages_count"), commits);
+    assert!(of(&now, "imd_commit_seconds_sum") > 0.0);
+    let bytes = of(
+        &now,
+        r#"imd_frame_bytes_total{direction="in",cmd="SendP2PMsg"}"#,
+    );
+    let sent: usize = sends.iter().map(|send| framed(send).len()).sum();
+    assert_eq!(bytes, sent as f64);
+    assert!(of(&now, "imd_notifies_sent_total") >= 1.0);
+    let servers = imd.access_servers();
+    let accepts = servers.iter().map(|server| {
+        let name = server.name();
+        of(&now, &format!("imd_accepts_total{{server=\"{name}\"}}"))
+    });
+    assert_eq!(accepts.sum::<f64>(), 2.0);
+}
+
+#[tokio::test]
+async fn a_notify_that_could_not_be_written_takes_up_the_next() {
+    let imd = start_manual().await;
+    let servers = imd.access_servers();
+    let mut bob = Wire::connect(servers[0].addr()).await;
+    bob.login(&imd, 2).await;
+    let mut ann = Wire::connect(servers[1].addr()).await;
+    ann.login(&imd, 1).await;
+    servers[0].pause().await;
+    for id in ["a", "b", "c"] {
+        ann.p2p(2, id, "hello").await;
+    }
+    let merged = of(&samples(&imd).await, "imd_notifies_merged_total");
+    assert_eq!(merged, 2.0);
+    servers[0].resume().await;
+    assert_eq!(bob.notified().await, (0, 3));
+}
+
+#[tokio::test]
+async fn how_sessions_end_and_logins_fail_is_counted() {
+    let imd = start_manual().await;
+    let addr = imd.access_servers()[0].addr();
+    let mut ann = Wire::connect(addr).await;
+    ann.login(&imd, 1).await;
+    let mut other = Wire::connect(addr).await;
+    let mut wrong = login(&imd, 2);
+    wrong.token = "no token of theirs".into();
+    other.send(&wrong).await;
+    other.error(Cmd::Login, 93002).await;
+    let open = r#"imd_sessions{server="access-1"}"#;
+    assert_eq!(of(&samples(&imd).await, open), 2.0);
+    ann.end().await;
+    drop(ann);
+    closed(&imd, "peer_closed").await;
+    let now = samples(&imd).await;
+    assert_eq!(of(&now, open), 1.0);
+    let ended = r#"imd_closes_total{server="access-1",reason="peer_closed"}"#;
+    assert_eq!(of(&now, ended), 1.0);
+    assert_eq!(of(&now, r#"imd_login_failures_total{code="93002"}"#), 1.0);
+}
+
+#[tokio::test]
+async fn leases_faults_and_the_journal_are_shown_as_they_stand() {
+    let mut config = Config::ephemeral().manual_clock();
+    config.journal.events = 4;
+    let imd = start(config).await;
+    let fault = Fault::at(Site::Notify).drop_it().named("lose one");
+    let guard = imd.fault(fault);
+    let before = samples(&imd).await;
+    assert_eq!(of(&before, "imd_leases"), 3.0);
+    let left = r#"imd_lease_remaining_seconds{server="access-1"}"#;
+    assert_eq!(of(&before, left), 10.0);
+    imd.clock().advance(std::time::Duration::from_secs(3)).await;
+    imd.access("access-2").unwrap().stop().await;
+    let mut ann = user(&imd, 1).await;
+    let _bob = user(&imd, 2).await;
+    ann.p2p(2, "m", "hello").await;
+    met(&imd, &guard).await;
+    let now = samples(&imd).await;
+    assert_eq!(of(&now, "imd_leases"), 2.0);
+    assert_eq!(of(&now, left), 7.0);
+    assert_eq!(of(&now, r#"imd_fault_hits_total{rule="lose one"}"#), 1.0);
+    assert!(of(&now, "imd_journal_dropped_total") > 0.0);
+    if cfg!(target_os = "linux") {
+        assert!(of(&now, "process_resident_memory_bytes") > 1e6);
+        assert!(of(&now, "process_open_fds") > 5.0);
+    }
+}
+
+#[tokio::test]
+async fn the_readme_lists_all_of_it_and_nothing_else() {
+    let imd = start_manual().await;
+    // What is listed by name shows once there is one.
+    let _guard = imd.fault(Fault::at(Site::Notify).drop_it());
+    let mut ann = Wire::connect(imd.access_servers()[0].addr()).await;
+    let mut nobody = login(&imd, 1);
+    nobody.token.clear();
+    ann.send(&nobody).await;
+    ann.error(Cmd::Login, 93001).await;
+    drop(ann);
+    closed(&imd, "peer_closed").await;
+    let (text, _) = scrape(&imd).await;
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let served: BTreeSet<String> = types
+        .map(|line| {
+            let (name, kind) = line.split_once(' ').unwrap();
+            let end = if kind == "counter" { "_total" } else { "" };
+            format!("{name}{end}")
+        })
+        .collect();
+    let readme = include_str!("../../README.md");
+    let (_, section) = readme.split_once("\n## Metrics\n").unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let cells = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    let listed: BTreeSet<String> = cells
+        .map(|cell| cell.split(['`', '{']).next().unwrap().to_owned())
+        .collect();
+    assert_eq!(served, listed);
+}
+
+#[test]
+fn the_dashboard_asks_for_nothing_that_is_not_there() {
+    let readme = include_str!("../../README.md");
+    let dashboard = include_str!("../../docs/grafana.json");
+    let dashboard: serde_json::Value = serde_json::from_str(dashboard).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels
+        .iter()
+        .flat_map(|panel| panel["targets"].as_array().unwrap());
+    let mut asked = 0;
+    for target in targets {
+        let words = target["expr"].as_str().unwrap();
+        let words = words.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        for name in words.filter(|word| word.starts_with("imd_") || word.starts_with("process_")) {
+            let ends = ["_bucket", "_sum", "_count"];
+            let base = ends.iter().find_map(|end| name.strip_suffix(end));
+            let row = format!("| `{}", base.unwrap_or(name));
+            assert!(readme.contains(&row), "{name}");
+            asked += 1;
+        }
+    }
+    assert!(asked >= panels.len());
+}
