@@ -13,7 +13,7 @@ use crate::clock::Ticks;
 use crate::command::{Command, Place};
 use crate::config::Strategy;
 use crate::lab::Lab;
-use crate::proto::{Code, Reply};
+use crate::proto::{Cmd, Code, Reply};
 use crate::registry::{Record, Registry};
 use crate::session::{Frame, Handler, Turn};
 use crate::shutdown::Shutdown;
@@ -190,10 +190,18 @@ impl Handler for GatewayHandler {
     type Open = View;
 
     async fn frame(&self, turn: &mut Turn<View>, frame: &[u8]) {
-        match Command::decode(frame, Place::Gateway) {
+        let span = tracing::debug_span!(
+            "request",
+            session = %turn.session().id(),
+            cmd = Cmd::of(frame).map(Cmd::name),
+        );
+        span.in_scope(|| match Command::decode(frame, Place::Gateway) {
             Ok(_) => self.directory.answer(turn),
-            Err(bad) => turn.reply(&bad.reply()),
-        }
+            Err(bad) => {
+                tracing::debug!(error = %bad, "bad frame");
+                turn.reply(&bad.reply());
+            }
+        });
     }
 
     /// Every frame is answered at once.

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use tracing::Instrument;
+
 use crate::command::{Command, Place};
-use crate::proto::Code;
+use crate::proto::{Cmd, Code};
 use crate::service::{Answer, Batch, Refusal, Services};
 use crate::session::{CloseReason, Handler, Turn};
 use crate::store::Level;
@@ -50,20 +52,20 @@ impl AccessHandler {
                     turn.open.batch.mark_read(uid, request.current_id);
                 }
                 // A sync sees the sends before it.
-                self.finish(turn).await;
+                self.settle(turn).await;
                 match services.sync(uid, &request).await {
                     Ok(page) => turn.page(&page, page.end(), page.total()),
                     Err(refusal) => turn.reply(&refusal),
                 }
             }
             Command::Login(request) => {
-                self.finish(turn).await;
+                self.settle(turn).await;
                 // In a box: the turns that come after it should not carry the room for it.
                 let reply = Box::pin(services.login(turn.session(), request)).await;
                 turn.reply(&reply);
             }
             Command::Logout(request) => {
-                self.finish(turn).await;
+                self.settle(turn).await;
                 match services.logout(uid, &request) {
                     Ok(reply) => {
                         turn.reply(&reply);
@@ -87,7 +89,7 @@ impl AccessHandler {
         };
         match command {
             Command::Sync(request) => {
-                self.finish(turn).await;
+                self.settle(turn).await;
                 match services.sync(uid, &request).await {
                     Ok(page) => turn.reply(&page),
                     Err(refusal) => turn.reply(&refusal),
@@ -97,20 +99,11 @@ impl AccessHandler {
         }
     }
 
-    fn refuse(&self, turn: &mut Turn<Open>, command: &Command<'_>, refusal: Refusal) {
-        let reply = self.services.refuse(command.reply(), refusal);
-        turn.open.batch.push(Answer::now(reply));
-    }
-}
-
-impl Handler for AccessHandler {
-    type Open = Open;
-
-    async fn frame(&self, turn: &mut Turn<Open>, frame: &[u8]) {
+    async fn take(&self, turn: &mut Turn<Open>, frame: &[u8]) {
         let session = turn.session();
         match Command::decode(frame, Place::Access) {
             Err(bad) => {
-                tracing::debug!(session = %session.id(), uid = session.uid(), error = %bad, "bad frame");
+                tracing::debug!(error = %bad, "bad frame");
                 turn.open.batch.push(Answer::now(bad.reply()));
             }
             Ok((command, needs_login)) => match session.uid() {
@@ -126,11 +119,12 @@ impl Handler for AccessHandler {
             },
         }
         if turn.open.batch.len() >= MAX_BATCH {
-            self.finish(turn).await;
+            self.settle(turn).await;
         }
     }
 
-    async fn finish(&self, turn: &mut Turn<Open>) {
+    /// Stores what is open, and answers it.
+    async fn settle(&self, turn: &mut Turn<Open>) {
         if turn.open.batch.is_empty() {
             return;
         }
@@ -140,6 +134,32 @@ impl Handler for AccessHandler {
             turn.reply(answer);
         }
         turn.open.grown.extend(settled.grown);
+    }
+
+    fn refuse(&self, turn: &mut Turn<Open>, command: &Command<'_>, refusal: Refusal) {
+        let reply = self.services.refuse(command.reply(), refusal);
+        turn.open.batch.push(Answer::now(reply));
+    }
+}
+
+impl Handler for AccessHandler {
+    type Open = Open;
+
+    async fn frame(&self, turn: &mut Turn<Open>, frame: &[u8]) {
+        let session = turn.session();
+        let span = tracing::debug_span!(
+            "request",
+            session = %session.id(),
+            uid = session.uid(),
+            cmd = Cmd::of(frame).map(Cmd::name),
+        );
+        self.take(turn, frame).instrument(span).await;
+    }
+
+    async fn finish(&self, turn: &mut Turn<Open>) {
+        let session = turn.session();
+        let span = tracing::debug_span!("answers", session = %session.id(), uid = session.uid());
+        self.settle(turn).instrument(span).await;
     }
 
     /// Stored, acknowledged, notified: in this order.

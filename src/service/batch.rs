@@ -232,6 +232,7 @@ impl Services {
         if matches!(reply, Reply::P2p(_) | Reply::Group(_)) {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
+        tracing::debug!(code = refusal.code.number(), why = refusal.text, "refused");
         refusal.into_reply(reply)
     }
 }

@@ -42,7 +42,7 @@ impl Services {
         let reply = match self.try_login(session, &request).await {
             Ok(()) => Reply::login(),
             Err(error) => {
-                tracing::debug!(session = %session.id(), uid = request.uid, %error, "login refused");
+                tracing::debug!(uid = request.uid, %error, "login refused");
                 let refusal = Refusal::from(error);
                 self.metrics.login_refused(refusal.code);
                 refusal.into_reply(Reply::login())
@@ -86,7 +86,7 @@ impl Services {
             session.log_in(uid);
             let presence = Arc::clone(&self.presence);
             session.on_close(move |session| presence.leave(uid, session.id()));
-            tracing::debug!(session = %session.id(), uid, "logged in");
+            tracing::debug!(uid, "logged in");
         }
         if let Some(older) = older {
             older.close(CloseReason::LoggedInElsewhere);

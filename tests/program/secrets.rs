@@ -1,3 +1,6 @@
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use crate::process::{Daemon, Program, imd};
 
 #[test]
@@ -32,9 +35,20 @@ fn no_token_password_or_text_reaches_a_log() {
     chat.line_with("v1] you: canary-text");
     chat.write("/canary-text");
     logs.push(chat.end().failed(1));
+    let mut stranger = TcpStream::connect(daemon.addresses().gateway).unwrap();
+    stranger.write_all(&[0, 2, 8, 7]).unwrap();
+    stranger.read_exact(&mut [0; 2]).unwrap();
     daemon.program.signal("-TERM");
     let ended = daemon.program.end();
-    assert!(ended.err.contains("logged in"), "the logs are on");
+    for (event, span) in [
+        ("login refused", &["request{session=", "cmd=\"Login\"}"][..]),
+        ("refused code=95001", &["session=", "uid=1"]),
+        ("bad frame", &["request{session=", "}"]),
+    ] {
+        let mut lines = ended.err.lines();
+        let said = |line: &str| line.contains(event) && span.iter().all(|part| line.contains(part));
+        assert!(lines.any(said), "{event} in:\n{}", ended.err);
+    }
     logs.push(ended.err);
     for log in logs {
         for secret in ["canary-password", "canary-text", "canary-token", &token] {
