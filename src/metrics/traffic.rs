@@ -172,21 +172,21 @@ impl Collector for Traffic {
             })
         };
         let frames = directions(|counted| counted.frames_in, |counted| counted.frames_out);
-        let about = "Frames that came from clients and went to them";
+        let about = "Frames that came from clients and went to them.";
         counters(&mut encoder, "imd_frames", about, frames)?;
         let bytes = directions(|counted| counted.bytes_in, |counted| counted.bytes_out);
-        let about = "Their bytes, the lengths in front included";
+        let about = "Bytes of these frames, the lengths in front included.";
         counters(&mut encoder, "imd_frame_bytes", about, bytes)?;
         let notifies = counted.iter().filter(|(cmd, _)| *cmd == Some(Cmd::Notify));
         let sent: u64 = notifies.map(|(_, counted)| counted.frames_out).sum();
-        let about = "Notifies that were written";
+        let about = "Notifies that were written.";
         let counter = MetricType::Counter;
         let notifies = encoder.encode_descriptor("imd_notifies_sent", about, None, counter)?;
         ConstCounter::new(sent).encode(notifies)?;
 
         let mut times = encoder.encode_descriptor(
             "imd_request",
-            "From the read that brought a request to its answer",
+            "From the read that brought a request to its answer.",
             Some(&Unit::Seconds),
             MetricType::Histogram,
         )?;
