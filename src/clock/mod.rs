@@ -49,3 +49,16 @@ pub trait Ticks: Send {
     /// Resolves at the next tick.
     async fn tick(&mut self);
 }
+
+/// Does `work`, which is the work of no tick where it has to wait: `ticks` that come meanwhile are let pass, and who
+/// advances the clock does not wait for it.
+pub async fn beside<T>(ticks: &mut dyn Ticks, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            () = ticks.tick() => {}
+        }
+    }
+}

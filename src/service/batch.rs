@@ -173,7 +173,7 @@ impl Services {
             let grown = Vec::new();
             return Settled { answers, grown };
         }
-        let announced = if self.announces() {
+        let mut announced = if self.announces() {
             Some(Box::pin(self.announce(&answers)).await)
         } else {
             None
@@ -181,7 +181,12 @@ impl Services {
         let entrusted = writes.len();
         // Last, so that the results are those of the answers.
         writes.extend(read);
-        let committed = match self.meet(Site::StoreWrite, uid).await {
+        let met = self.meet(Site::StoreWrite, uid);
+        let met = match &mut announced {
+            Some(announced) => Box::pin(announced.beside(met)).await,
+            None => met.await,
+        };
+        let committed = match met {
             Some(Action::Error(code)) => Err(Refusal::plain(code)),
             // They are told that it is stored, and it is not.
             Some(Action::Drop) => {

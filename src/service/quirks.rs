@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::login::LoginError;
 use super::{Answer, Refusal, Services};
-use crate::clock::Ticks;
+use crate::clock::{Ticks, beside};
 use crate::command::Command;
 use crate::proto::{Code, Reply};
 use crate::store::{Kind, Level, Page, PageLimit, StoreFailed};
@@ -14,10 +14,18 @@ use crate::store::{Kind, Level, Page, PageLimit, StoreFailed};
 pub(super) struct Announced {
     levels: Vec<Level>,
     /// Kept until the store has answered: that is the work of its tick, and who moves the clock by hand waits for it.
-    _gap: Option<Box<dyn Ticks>>,
+    gap: Option<Box<dyn Ticks>>,
 }
 
 impl Announced {
+    /// Does what waits for the clock itself: whoever moves it can't wait for that.
+    pub(super) async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
+        match &mut self.gap {
+            Some(gap) => beside(gap.as_mut(), work).await,
+            None => work.await,
+        }
+    }
+
     /// Takes out what need not be notified any more.
     pub(super) fn take_from(self, grown: &mut Vec<Level>) {
         grown.retain(|level| {
@@ -62,7 +70,7 @@ impl Services {
                 () = self.waits.begun() => {}
             }
         }
-        Announced { levels, _gap: gap }
+        Announced { levels, gap }
     }
 
     /// Ends every gap, now and later: what waits in one is stored at once. A shutdown has no time for them.

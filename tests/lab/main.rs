@@ -18,6 +18,7 @@ async fn met(imd: &imd::Imd, fault: &FaultGuard) {
 
 mod add_access;
 mod admin;
+mod advance;
 mod fixtures;
 mod journal;
 mod leases;

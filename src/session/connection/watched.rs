@@ -10,12 +10,12 @@ use prost::Message;
 use tokio::io::AsyncWriteExt;
 
 use super::{Connection, Handler, take_filled};
-use crate::clock::Ticks;
+use crate::clock::{Ticks, beside};
 use crate::codec;
 use crate::command::Command;
 use crate::lab::{Action, Direction, Hit, What};
 use crate::proto::{Cmd, Code, Payload, Reply, ResNotify};
-use crate::session::{CloseReason, Turn, outbound};
+use crate::session::{CloseReason, Session, Turn, outbound};
 
 impl<H: Handler> Connection<H> {
     /// Does what a fault says to a connection that was just accepted.
@@ -24,7 +24,7 @@ impl<H: Handler> Connection<H> {
             return;
         };
         match hit.action {
-            Action::Delay { .. } => self.wait(hit.timer).await,
+            Action::Delay { .. } => wait(&self.session, hit.timer).await,
             Action::Drop => self.cut(CloseReason::Dropped),
             Action::Reset => self.cut(CloseReason::Reset),
             Action::HalfOpen => self.stand_still().await,
@@ -46,8 +46,9 @@ impl<H: Handler> Connection<H> {
         let (action, timer) = hit.map_or((None, None), |hit| (Some(hit.action), hit.timer));
         match action {
             Some(Action::Delay { .. }) => {
-                self.flush(turn).await?;
-                self.wait(timer).await;
+                let session = Arc::clone(&self.session);
+                let (flushed, ()) = tokio::join!(self.flush(turn), wait(&session, timer));
+                flushed?;
                 server.handler.frame(turn, message).await;
             }
             Some(Action::Drop) => {}
@@ -140,11 +141,41 @@ impl<H: Handler> Connection<H> {
             }
             Action::Gap => leaving.extend_from_slice(&ahead(message).unwrap_or(frame)),
             Action::Stale => leaving.extend_from_slice(&self.stale(message).unwrap_or(frame)),
-            // What takes its time, or ends it: what came before it has left.
+            // What takes its time, or ends it: what came before it has left. A timer runs already, and is looked at
+            // meanwhile: who moves the clock does not wait for what may rest.
+            Action::Delay { .. } => {
+                let session = Arc::clone(&self.session);
+                let (left, ()) = tokio::join!(self.leave(leaving), wait(&session, hit.timer));
+                left?;
+                leaving.extend_from_slice(&frame);
+            }
+            Action::Throttle(rate) => self.throttle(&frame, rate, hit.timer, leaving).await?,
             _ => {
                 self.leave(leaving).await?;
-                self.suffer(&frame, hit, leaving).await?;
+                self.suffer(&frame, hit.action, leaving).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Lets a frame leave at that rate.
+    async fn throttle(
+        &mut self,
+        frame: &[u8],
+        rate: u64,
+        timer: Option<Box<dyn Ticks>>,
+        leaving: &mut BytesMut,
+    ) -> io::Result<()> {
+        let session = Arc::clone(&self.session);
+        // Each one that takes time has a timer.
+        let Some(mut timer) = timer else {
+            return self.leave(leaving).await;
+        };
+        beside(timer.as_mut(), self.leave(leaving)).await?;
+        self.went(frame);
+        for piece in frame.chunks(Action::piece(rate)) {
+            or_closed(&session, timer.tick()).await;
+            beside(timer.as_mut(), self.push(piece)).await?;
         }
         Ok(())
     }
@@ -152,24 +183,10 @@ impl<H: Handler> Connection<H> {
     async fn suffer(
         &mut self,
         frame: &BytesMut,
-        hit: Hit,
+        action: Action,
         leaving: &mut BytesMut,
     ) -> io::Result<()> {
-        match hit.action {
-            Action::Delay { .. } => {
-                self.wait(hit.timer).await;
-                leaving.extend_from_slice(frame);
-            }
-            Action::Throttle(rate) => {
-                self.went(frame);
-                let mut timer = hit.timer;
-                for piece in frame.chunks(Action::piece(rate)) {
-                    if let Some(timer) = &mut timer {
-                        self.or_closed(timer.tick()).await;
-                    }
-                    self.push(piece).await?;
-                }
-            }
+        match action {
             Action::Slice(bytes) => {
                 self.went(frame);
                 for slice in frame.chunks(bytes) {
@@ -225,20 +242,6 @@ impl<H: Handler> Connection<H> {
         Ok(())
     }
 
-    /// Waits for a timer, at most until the session closes.
-    async fn wait(&self, timer: Option<Box<dyn Ticks>>) {
-        if let Some(mut timer) = timer {
-            self.or_closed(timer.tick()).await;
-        }
-    }
-
-    async fn or_closed(&self, what: impl Future<Output = ()>) {
-        tokio::select! {
-            () = what => {}
-            () = poll_fn(|cx| self.session.poll_closed(cx)) => {}
-        }
-    }
-
     /// Reads and writes nothing any more, until the session is closed: then it ends without a word.
     async fn stand_still(&mut self) {
         self.rest.get_or_insert_default().is_mute = true;
@@ -260,6 +263,20 @@ impl<H: Handler> Connection<H> {
             }
             _ => None,
         }
+    }
+}
+
+/// Waits for a timer, at most until the session closes.
+async fn wait(session: &Session, timer: Option<Box<dyn Ticks>>) {
+    if let Some(mut timer) = timer {
+        or_closed(session, timer.tick()).await;
+    }
+}
+
+async fn or_closed(session: &Session, what: impl Future<Output = ()>) {
+    tokio::select! {
+        () = what => {}
+        () = poll_fn(|cx| session.poll_closed(cx)) => {}
     }
 }
 

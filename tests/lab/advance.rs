@@ -1,0 +1,107 @@
+//! Whoever moves the clock gets it back, whatever a fault holds up.
+
+use std::time::Duration;
+
+use imd::lab::{Fault, Site};
+use imd::proto::{Cmd, ResSendP2pMsg};
+use imd::{Config, Imd};
+
+use crate::met;
+use crate::odd_store::start_odd;
+use crate::servers::server;
+use crate::support::{Wire, p2p, ping, soon, start, start_manual, user};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn advanced(imd: &Imd, by: Duration) {
+    soon(imd.clock().advance(by)).await;
+}
+
+fn late_pong() -> Fault {
+    Fault::at(Site::AccessReply).cmd(Cmd::Ping)
+}
+
+#[tokio::test]
+async fn also_when_what_is_throttled_rests() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let fault = imd.fault(late_pong().throttle(10));
+    ann.send(&ping()).await;
+    met(&imd, &fault).await;
+    server(&imd, "access-1").pause().await;
+    advanced(&imd, 5 * SECOND).await;
+    assert!(ann.is_silent());
+    server(&imd, "access-1").resume().await;
+    advanced(&imd, 2 * SECOND).await;
+    ann.error(Cmd::Ping, 0).await;
+}
+
+/// Its fault is met, and what has to leave before it can't.
+async fn held_up(fault: Fault) -> (Imd, Wire) {
+    let (imd, store) = start_odd(Config::ephemeral().manual_clock()).await;
+    let mut ann = user(&imd, 1).await;
+    let fault = imd.fault(fault);
+    store.commit.hold();
+    let mut bytes = crate::support::framed(&p2p(2, "a", "a"));
+    bytes.extend_from_slice(&crate::support::framed(&ping()));
+    ann.raw(&bytes).await;
+    store.commit.arrived().await;
+    server(&imd, "access-1").pause().await;
+    store.commit.let_through(1);
+    met(&imd, &fault).await;
+    fault.keep();
+    (imd, ann)
+}
+
+#[tokio::test]
+async fn also_when_what_is_before_a_late_frame_rests() {
+    for fault in [late_pong().delay(SECOND), late_pong().throttle(100)] {
+        let (imd, mut ann) = held_up(fault).await;
+        advanced(&imd, 5 * SECOND).await;
+        assert!(ann.is_silent());
+        server(&imd, "access-1").resume().await;
+        let reply: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
+        assert_eq!(reply.err_code, 0);
+        advanced(&imd, SECOND).await;
+        ann.error(Cmd::Ping, 0).await;
+    }
+}
+
+#[tokio::test]
+async fn also_when_what_is_before_a_late_request_is_late_itself() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let store = imd.fault(Fault::at(Site::StoreWrite).delay(3 * SECOND));
+    let request = Fault::at(Site::AccessRequest).cmd(Cmd::Ping).delay(SECOND);
+    let request = imd.fault(request);
+    let mut bytes = crate::support::framed(&p2p(2, "a", "a"));
+    bytes.extend_from_slice(&crate::support::framed(&ping()));
+    ann.raw(&bytes).await;
+    met(&imd, &store).await;
+    met(&imd, &request).await;
+    advanced(&imd, 2 * SECOND).await;
+    assert_eq!(imd.report().stored, 0);
+    advanced(&imd, SECOND).await;
+    let reply: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
+    assert_eq!(reply.err_code, 0);
+    ann.error(Cmd::Ping, 0).await;
+}
+
+#[tokio::test]
+async fn also_when_a_late_store_ends_the_gap_of_a_quirk() {
+    let mut config = Config::ephemeral().manual_clock();
+    config.quirks.notify_before_store = true;
+    config.quirks.notify_gap = SECOND;
+    let imd = start(config).await;
+    let (mut ann, mut bob) = (user(&imd, 1).await, user(&imd, 2).await);
+    let fault = imd.fault(Fault::at(Site::StoreWrite).delay(5 * SECOND));
+    ann.send(&p2p(2, "a", "a")).await;
+    assert_eq!(bob.notified().await, (0, 1));
+    advanced(&imd, SECOND).await;
+    met(&imd, &fault).await;
+    advanced(&imd, 4 * SECOND).await;
+    assert_eq!(imd.report().stored, 0);
+    advanced(&imd, SECOND).await;
+    let reply: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
+    assert_eq!(reply.err_code, 0);
+}
