@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use super::Parts;
 use super::answer::{Body, Problem, query};
 use crate::access::{AccessServer, AddError};
-use crate::lab::{Fault, Site};
 use crate::registry::Registry;
 use crate::session::{CloseReason, Session};
 
@@ -105,6 +104,7 @@ fn seen(server: &str, session: &Session) -> Value {
         "peer": session.peer().to_string(),
         "uid": session.uid(),
         "queued": session.queued(),
+        "half_open": session.is_half_open(),
     })
 }
 
@@ -124,17 +124,7 @@ pub async fn end_session(
     match how {
         How::Fin => session.close(CloseReason::Dropped),
         How::Rst => session.close(CloseReason::Reset),
-        How::HalfOpen => {
-            for at in [Site::AccessRequest, Site::AccessReply, Site::Notify] {
-                let fault = Fault::at(at).session(id).half_open();
-                parts
-                    .lab
-                    .faults()
-                    .inject(fault)
-                    .map_err(Problem::bad)?
-                    .keep();
-            }
-        }
+        How::HalfOpen => session.half_open(),
     }
     Ok(Json(json!({})))
 }

@@ -22,7 +22,7 @@ pub enum Action {
     Error(Code),
     /// The connection is reset.
     Reset,
-    /// From now on nothing is read from the connection and nothing written to it; it stays open.
+    /// The session is half-open from now on: see [`Session::half_open`](crate::session::Session::half_open).
     HalfOpen,
     /// So many bytes of it leave in a second, by `imd`'s clock.
     Throttle(u64),

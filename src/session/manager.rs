@@ -246,7 +246,7 @@ impl Manager {
                     continue;
                 }
                 let now = self.clock.now();
-                for session in self.sessions() {
+                for session in self.sessions().filter(|one| !one.is_half_open()) {
                     let logged_in = session.uid().is_some();
                     if let Some(reason) = self.deadlines.missed(&session.timers, logged_in, now) {
                         session.close(reason);

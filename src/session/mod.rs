@@ -24,7 +24,7 @@ pub use turn::{Frame, Turn};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -68,6 +68,7 @@ pub struct Session {
     timers: Timers,
     outbound_limit: usize,
     outbound: Mutex<Outbound>,
+    half_open: AtomicBool,
     closed: OnceLock<CloseReason>,
     /// Run once by the close; none afterwards.
     on_close: Mutex<Option<Vec<Callback>>>,
@@ -88,6 +89,7 @@ impl Session {
             timers: Timers::new(opened),
             outbound_limit,
             outbound: Mutex::default(),
+            half_open: AtomicBool::new(false),
             closed: OnceLock::new(),
             on_close: Mutex::new(Some(Vec::new())),
         }
@@ -121,7 +123,7 @@ impl Session {
         self.uid.store(uid, Ordering::Release);
     }
 
-    /// Queues a frame that is no answer. Never waits.
+    /// Queues a frame that is no answer. Never waits. On a session that is half-open it is lost.
     ///
     /// # Errors
     ///
@@ -129,6 +131,9 @@ impl Session {
     pub fn send(&self, reply: &Reply) -> Result<(), SendError> {
         if self.close_reason().is_some() {
             return Err(SendError::Closed);
+        }
+        if self.is_half_open() {
+            return Ok(());
         }
         let is_blocked = self.queue(|outbound| {
             outbound.push(reply);
@@ -177,6 +182,25 @@ impl Session {
         self.wake();
     }
 
+    /// From now on it is as if the peer were behind a dead link: what comes is taken and forgotten, nothing is written,
+    /// and no deadline is missed. It ends when the peer hangs up or this server ends, or is reset or dropped.
+    pub fn half_open(&self) {
+        self.half_open.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Whether it was left [half-open](Self::half_open).
+    #[inline]
+    pub fn is_half_open(&self) -> bool {
+        self.half_open.load(Ordering::Acquire)
+    }
+
+    /// Whether what comes is answered: it is neither closed nor half-open.
+    #[inline]
+    fn is_served(&self) -> bool {
+        self.close_reason().is_none() && !self.is_half_open()
+    }
+
     /// Lets the session's task look at what there is to do.
     fn wake(&self) {
         self.queue(|_| {});
@@ -198,9 +222,9 @@ impl Session {
         callback(self);
     }
 
-    /// Whether everything that has come is answered, and nothing waits to be written.
+    /// Whether everything that has come is answered, and nothing waits to be written; or it is half-open.
     pub fn is_at_rest(&self) -> bool {
-        self.timers.is_peers_turn() && self.outbound.lock().is_empty()
+        self.is_half_open() || self.timers.is_peers_turn() && self.outbound.lock().is_empty()
     }
 
     /// Bytes that the socket has not taken, and what others have queued.
@@ -211,6 +235,9 @@ impl Session {
     /// Whether there is something to do for the session's task, which is woken when there is.
     fn poll_work(&self, cx: &Context<'_>) -> Option<Work> {
         let mut outbound = self.outbound.lock();
+        if self.is_half_open() {
+            return Some(Work::HalfOpen);
+        }
         if self.close_reason().is_some() {
             return Some(Work::Close);
         }
@@ -221,14 +248,27 @@ impl Session {
         None
     }
 
-    /// Resolves when the session is closed; its task is woken then.
-    fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
+    /// Resolves when the session is closed, or half-open; its task is woken then.
+    fn poll_over(&self, cx: &Context<'_>) -> Poll<()> {
         let mut outbound = self.outbound.lock();
-        if self.close_reason().is_some() {
+        if !self.is_served() {
             return Poll::Ready(());
         }
         outbound.park(cx);
         Poll::Pending
+    }
+
+    /// Resolves when the session is to end although it is half-open; its task is woken then.
+    fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut outbound = self.outbound.lock();
+        match self.close_reason() {
+            Some(CloseReason::Dropped | CloseReason::Reset) => Poll::Ready(()),
+            // To be closed for anything else is nothing that the peer would see.
+            _ => {
+                outbound.park(cx);
+                Poll::Pending
+            }
+        }
     }
 
     /// Has the session's task woken by the next who queues something, closes the session or wakes it.
@@ -265,6 +305,7 @@ impl Session {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Work {
     Close,
+    HalfOpen,
     Write,
 }
 

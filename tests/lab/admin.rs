@@ -26,7 +26,7 @@ async fn asked(addr: SocketAddr, head: &str, body: &str) -> (u16, Value) {
     (status, body)
 }
 
-async fn call(imd: &Imd, method: &str, path: &str, body: Value) -> (u16, Value) {
+pub async fn call(imd: &Imd, method: &str, path: &str, body: Value) -> (u16, Value) {
     let addr = imd.admin_addr().unwrap();
     let body = if body.is_null() {
         String::new()
@@ -41,7 +41,7 @@ async fn call(imd: &Imd, method: &str, path: &str, body: Value) -> (u16, Value) 
     .await
 }
 
-async fn get(imd: &Imd, path: &str) -> Value {
+pub async fn get(imd: &Imd, path: &str) -> Value {
     let (status, answer) = call(imd, "GET", path, Value::Null).await;
     assert_eq!(status, 200, "{path}: {answer}");
     answer

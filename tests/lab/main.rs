@@ -20,6 +20,7 @@ mod add_access;
 mod admin;
 mod advance;
 mod fixtures;
+mod half_open;
 mod journal;
 mod leases;
 mod life;

@@ -97,6 +97,7 @@ impl Rest {
 
 enum Event {
     Close,
+    HalfOpen,
     Write,
     Read(BytesMut),
 }
@@ -145,6 +146,10 @@ impl<H: Handler> Connection<H> {
         loop {
             let input = match poll_fn(|cx| self.poll_event(cx)).await? {
                 Event::Close => return Ok(()),
+                Event::HalfOpen => {
+                    Box::pin(self.stand_still()).await;
+                    return Ok(());
+                }
                 Event::Write => {
                     let unwritten = self.take_unwritten();
                     let counted = unwritten.len();
@@ -172,8 +177,10 @@ impl<H: Handler> Connection<H> {
         if self.server.manager.rests(&self.session, cx) {
             return Poll::Pending;
         }
-        if work == Some(Work::Close) {
-            return Poll::Ready(Ok(Event::Close));
+        match work {
+            Some(Work::Close) => return Poll::Ready(Ok(Event::Close)),
+            Some(Work::HalfOpen) => return Poll::Ready(Ok(Event::HalfOpen)),
+            Some(Work::Write) | None => {}
         }
         let unwritten = self.rest.as_ref().map_or(0, |rest| rest.unwritten.len());
         if unwritten > 0
@@ -288,7 +295,7 @@ impl<H: Handler> Connection<H> {
             manager, handler, ..
         } = &*server;
         let mut rest = buffer;
-        while self.session.close_reason().is_none() {
+        while self.session.is_served() {
             match codec::split(rest, self.max_frame()) {
                 Ok(Split::Frame { message, taken }) => {
                     self.session.timers.our_turn();
@@ -365,7 +372,7 @@ impl<H: Handler> Connection<H> {
                 return Ok(());
             }
             let closed = poll_fn(|cx| {
-                if self.session.poll_work(cx) == Some(Work::Close) {
+                if self.session.poll_over(cx).is_ready() {
                     return Poll::Ready(Ok(true));
                 }
                 if self.server.manager.rests(&self.session, cx) {
@@ -388,6 +395,9 @@ impl<H: Handler> Connection<H> {
     /// Writes what the socket takes now, with what others have queued behind it, and keeps the rest. The first `counted`
     /// bytes were about to go out before.
     fn write(&mut self, mut out: BytesMut, mut counted: usize) -> io::Result<()> {
+        if self.session.is_half_open() {
+            return Ok(());
+        }
         let timers = &self.session.timers;
         // What others have queued waits while the socket takes nothing: notifies merge until they can be written.
         let mut takes_more = !timers.is_stalled();
@@ -454,7 +464,7 @@ impl<H: Handler> Connection<H> {
         );
         let closed = What::Closed(reason.label());
         self.server.tap.record(&self.session, closed, &[]);
-        let is_mute = self.rest.as_ref().is_some_and(|rest| rest.is_mute);
+        let is_mute = self.is_mute();
         if reason == CloseReason::Dropped && is_mute {
             // A FIN alone; over unread input it would be a reset.
             if self.stream.shutdown().await.is_ok() {
@@ -472,6 +482,11 @@ impl<H: Handler> Connection<H> {
             () = self.part(reason) => {}
             () = shutdown.hurried() => {}
         }
+    }
+
+    /// Whether the peer is told nothing more.
+    fn is_mute(&self) -> bool {
+        self.session.is_half_open() || self.rest.as_ref().is_some_and(|rest| rest.is_mute)
     }
 
     async fn part(&mut self, reason: CloseReason) {

@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use prost::Message;
 use tokio::io::AsyncWriteExt;
 
-use super::{Connection, Handler, take_filled};
+use super::{Connection, Handler, drain, take_filled};
 use crate::clock::{Ticks, beside};
 use crate::codec;
 use crate::command::Command;
@@ -27,7 +27,7 @@ impl<H: Handler> Connection<H> {
             Action::Delay { .. } => wait(&self.session, hit.timer).await,
             Action::Drop => self.cut(CloseReason::Dropped),
             Action::Reset => self.cut(CloseReason::Reset),
-            Action::HalfOpen => self.stand_still().await,
+            Action::HalfOpen => self.session.half_open(),
             _ => {}
         }
     }
@@ -70,7 +70,7 @@ impl<H: Handler> Connection<H> {
             Some(Action::Reset) => self.cut(CloseReason::Reset),
             Some(Action::HalfOpen) => {
                 self.flush(turn).await?;
-                self.stand_still().await;
+                self.session.half_open();
             }
             _ => server.handler.frame(turn, message).await,
         }
@@ -106,7 +106,7 @@ impl<H: Handler> Connection<H> {
             let held = take_filled(self.rest.as_mut().map(|rest| &mut rest.held_reply));
             let hit = self.server.tap.meet_reply(&self.session, message);
             self.pass(message, hit, &mut leaving).await?;
-            if self.rest.as_ref().is_some_and(|rest| rest.is_mute) {
+            if self.is_mute() {
                 return Ok(());
             }
             if let Some(held) = held {
@@ -174,7 +174,7 @@ impl<H: Handler> Connection<H> {
         beside(timer.as_mut(), self.leave(leaving)).await?;
         self.went(frame);
         for piece in frame.chunks(Action::piece(rate)) {
-            or_closed(&session, timer.tick()).await;
+            or_over(&session, timer.tick()).await;
             beside(timer.as_mut(), self.push(piece)).await?;
         }
         Ok(())
@@ -201,7 +201,7 @@ impl<H: Handler> Connection<H> {
                 self.cut(CloseReason::Dropped);
             }
             Action::Reset => self.cut(CloseReason::Reset),
-            Action::HalfOpen => self.stand_still().await,
+            Action::HalfOpen => self.session.half_open(),
             _ => leaving.extend_from_slice(frame),
         }
         Ok(())
@@ -214,22 +214,25 @@ impl<H: Handler> Connection<H> {
         self.push(&frames).await
     }
 
-    /// Writes, and waits until the socket has taken it or the session closes: then what is left is kept for its end.
+    /// Writes, and waits until the socket has taken it or the session closes: then what is left is kept for its end. On
+    /// one that is half-open it is lost.
     async fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut left = bytes;
-        while !left.is_empty() && self.session.close_reason().is_none() {
+        while !left.is_empty() && self.session.is_served() {
             let (stream, session, manager) =
                 (&mut self.stream, &self.session, &self.server.manager);
             // What rests writes nothing either.
-            poll_fn(|cx| match session.close_reason() {
-                None if manager.rests(session, cx) => Poll::Pending,
-                _ => Poll::Ready(()),
+            poll_fn(|cx| {
+                if session.is_served() && manager.rests(session, cx) {
+                    return Poll::Pending;
+                }
+                Poll::Ready(())
             })
             .await;
             session.timers.write_stalled(manager.clock().now());
             let written = tokio::select! {
                 biased;
-                () = poll_fn(|cx| session.poll_closed(cx)) => break,
+                () = poll_fn(|cx| session.poll_over(cx)) => break,
                 written = stream.write(left) => written?,
             };
             session.timers.write_goes_on();
@@ -242,10 +245,16 @@ impl<H: Handler> Connection<H> {
         Ok(())
     }
 
-    /// Reads and writes nothing any more, until the session is closed: then it ends without a word.
-    async fn stand_still(&mut self) {
-        self.rest.get_or_insert_default().is_mute = true;
-        poll_fn(|cx| self.session.poll_closed(cx)).await;
+    /// Forgets what comes and says nothing, until the peer hangs up, this server ends, or the session is cut.
+    pub(super) async fn stand_still(&mut self) {
+        self.rest = None;
+        let (session, shutdown) = (&self.session, self.server.manager.shutdown());
+        tokio::select! {
+            // However it ends.
+            _ = drain(&self.stream) => session.close(CloseReason::PeerClosed),
+            () = shutdown.begun() => {}
+            () = poll_fn(|cx| session.poll_cut(cx)) => {}
+        }
     }
 
     /// Ends the session without a word.
@@ -269,14 +278,14 @@ impl<H: Handler> Connection<H> {
 /// Waits for a timer, at most until the session closes.
 async fn wait(session: &Session, timer: Option<Box<dyn Ticks>>) {
     if let Some(mut timer) = timer {
-        or_closed(session, timer.tick()).await;
+        or_over(session, timer.tick()).await;
     }
 }
 
-async fn or_closed(session: &Session, what: impl Future<Output = ()>) {
+async fn or_over(session: &Session, what: impl Future<Output = ()>) {
     tokio::select! {
         () = what => {}
-        () = poll_fn(|cx| session.poll_closed(cx)) => {}
+        () = poll_fn(|cx| session.poll_over(cx)) => {}
     }
 }
 
