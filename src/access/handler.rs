@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tracing::Instrument;
 
 use crate::command::{Command, Place};
-use crate::proto::{Cmd, Code};
+use crate::proto::{Cmd, Code, Reply};
 use crate::service::{Answer, Batch, Refusal, Services};
 use crate::session::{CloseReason, Handler, Turn};
 use crate::store::Level;
@@ -160,6 +160,10 @@ impl Handler for AccessHandler {
         let session = turn.session();
         let span = tracing::debug_span!("answers", session = %session.id(), uid = session.uid());
         self.settle(turn).instrument(span).await;
+    }
+
+    fn reword(&self, refusal: Reply) -> Reply {
+        self.services.reworded(refusal)
     }
 
     /// Stored, acknowledged, notified: in this order.

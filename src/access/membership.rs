@@ -98,8 +98,11 @@ impl Membership {
                 self.manager.shutdown().spawn(async move {
                     let shutdown = late.manager.shutdown();
                     tokio::select! {
-                        () = shutdown.begun() => {}
-                        () = timer.tick() => late.renew().await,
+                        () = shutdown.begun() => return,
+                        () = timer.tick() => {}
+                    }
+                    if !late.manager.is_paused() {
+                        late.renew().await;
                     }
                 });
             }

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use super::{Direction, Event, What};
 use crate::proto::{
-    Cmd, Error, OffsetMsg, ReqAcceptP2pMsgAck, ReqAccessServer, ReqLogin, ReqLogout, ReqPing,
-    ReqSendGroupMsg, ReqSendP2pMsg, ReqSyncMsg, ResAcceptP2pMsgAck, ResLogout, ResNotify,
-    ResSelectAccessServerForClient, ResSendGroupMsg, ResSendP2pMsg, ResSyncMsg,
+    Cmd, Error, OffsetMsg, Reply, ReqAcceptP2pMsgAck, ReqAccessServer, ReqLogin, ReqLogout,
+    ReqPing, ReqSendGroupMsg, ReqSendP2pMsg, ReqSyncMsg, ResAcceptP2pMsgAck, ResLogin, ResLogout,
+    ResNotify,
 };
 
 /// An event as JSON. Tokens are left out; what can't be decoded is told by its length.
@@ -91,48 +91,40 @@ fn request(cmd: Cmd, bytes: &[u8]) -> Option<Value> {
 }
 
 fn reply(cmd: Cmd, bytes: &[u8]) -> Option<Value> {
-    Some(match cmd {
-        Cmd::ReqAccessServer => {
-            let reply = ResSelectAccessServerForClient::decode(bytes).ok()?;
+    if cmd == Cmd::Notify {
+        let notify = ResNotify::decode(bytes).ok()?;
+        return Some(json!({ "currentID": notify.current_id, "totalID": notify.total_id }));
+    }
+    Some(match Reply::decode(cmd, bytes)? {
+        Reply::Error(Error {
+            err_code, err_str, ..
+        })
+        | Reply::Login(ResLogin {
+            err_code, err_str, ..
+        })
+        | Reply::Ack(ResAcceptP2pMsgAck {
+            err_code, err_str, ..
+        })
+        | Reply::Logout(ResLogout {
+            err_code, err_str, ..
+        }) => json!({ "errCode": err_code, "errStr": err_str }),
+        Reply::SelectAccess(reply) => {
             json!({ "errCode": reply.err_code, "errStr": reply.err_str, "addr": reply.addr })
         }
-        Cmd::Login | Cmd::Ping | Cmd::ErrServer => {
-            let reply = Error::decode(bytes).ok()?;
-            json!({ "errCode": reply.err_code, "errStr": reply.err_str })
-        }
-        Cmd::SendP2PMsg => {
-            let reply = ResSendP2pMsg::decode(bytes).ok()?;
-            json!({
-                "errCode": reply.err_code, "errStr": reply.err_str, "sourceUID": reply.source_uid,
-                "targetUID": reply.target_uid, "msgID": reply.msg_id,
-            })
-        }
-        Cmd::AcceptP2PMsgAck => {
-            let reply = ResAcceptP2pMsgAck::decode(bytes).ok()?;
-            json!({ "errCode": reply.err_code, "errStr": reply.err_str })
-        }
-        Cmd::SendGroupMsg => {
-            let reply = ResSendGroupMsg::decode(bytes).ok()?;
-            json!({
-                "errCode": reply.err_code, "errStr": reply.err_str,
-                "groupID": reply.group_id.to_string(), "msgID": reply.msg_id,
-            })
-        }
-        Cmd::SyncMsg => {
-            let reply = ResSyncMsg::decode(bytes).ok()?;
+        Reply::P2p(reply) => json!({
+            "errCode": reply.err_code, "errStr": reply.err_str, "sourceUID": reply.source_uid,
+            "targetUID": reply.target_uid, "msgID": reply.msg_id,
+        }),
+        Reply::Group(reply) => json!({
+            "errCode": reply.err_code, "errStr": reply.err_str,
+            "groupID": reply.group_id.to_string(), "msgID": reply.msg_id,
+        }),
+        Reply::Sync(reply) => {
             let entries: Vec<Value> = reply.msgs.iter().map(entry).collect();
             json!({
                 "errCode": reply.err_code, "errStr": reply.err_str,
                 "currentID": reply.current_id, "totalID": reply.total_id, "Msgs": entries,
             })
-        }
-        Cmd::Notify => {
-            let reply = ResNotify::decode(bytes).ok()?;
-            json!({ "currentID": reply.current_id, "totalID": reply.total_id })
-        }
-        Cmd::Logout => {
-            let reply = ResLogout::decode(bytes).ok()?;
-            json!({ "errCode": reply.err_code, "errStr": reply.err_str })
         }
     })
 }

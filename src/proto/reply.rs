@@ -183,7 +183,11 @@ impl Reply {
     /// The reply of a command, from its message.
     pub fn decode(cmd: Cmd, message: &[u8]) -> Option<Reply> {
         let reply = match cmd {
-            Cmd::Login | Cmd::Ping | Cmd::ErrServer => Error::decode(message).map(Reply::Error),
+            // Neither can be taken for the other: each has a text where the other has a number.
+            Cmd::Login | Cmd::Ping => ResLogin::decode(message)
+                .map(Reply::Login)
+                .or_else(|_| Error::decode(message).map(Reply::Error)),
+            Cmd::ErrServer => Error::decode(message).map(Reply::Error),
             Cmd::ReqAccessServer => {
                 ResSelectAccessServerForClient::decode(message).map(Reply::SelectAccess)
             }

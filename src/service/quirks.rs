@@ -145,7 +145,7 @@ impl Services {
     }
 
     /// The same for one.
-    pub(super) fn reworded(&self, mut reply: Reply) -> Reply {
+    pub fn reworded(&self, mut reply: Reply) -> Reply {
         if self.quirks.no_msg_id_in_replies {
             reply = reply.without_ids();
         }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use imd::Config;
 use imd::lab::{Capture, Direction, What, describe};
-use imd::proto::Cmd;
+use imd::proto::{Cmd, ResLogin};
 
-use crate::support::{PATIENCE, Wire, start, start_manual, user};
+use crate::support::{PATIENCE, Wire, access, login, ping, start, start_manual, user};
 
 #[tokio::test]
 async fn every_frame_is_there_with_its_session_user_and_server() {
@@ -134,4 +134,25 @@ async fn without_a_reader_nothing_is_recorded() {
     let mut reader = imd.journal().read(imd.journal().mark());
     ann.ping().await;
     assert_eq!(reader.next().await.cmd, Some(Cmd::Ping));
+}
+
+#[tokio::test]
+async fn an_answer_in_the_form_of_the_schema_is_told_as_it_is() {
+    let mut config = Config::ephemeral();
+    config.quirks.replies_as_schema = true;
+    let imd = start(config).await;
+    let mut wire = Wire::connect(access(&imd)).await;
+    wire.send(&ping()).await;
+    let _: ResLogin = wire.recv(Cmd::Ping).await;
+    wire.send(&login(&imd, 1)).await;
+    let _: ResLogin = wire.recv(Cmd::Login).await;
+    imd.settled().await;
+    let answers = imd.journal().frames().direction(Direction::Out).collect();
+    let told = answers.iter().map(describe).map(|told| {
+        let code = told["frame"]["errCode"].as_u64();
+        (code, told["frame"]["errStr"].as_str().map(str::to_owned))
+    });
+    let expected = [(93003, "not logged in"), (0, "ok")];
+    let expected = expected.map(|(code, text)| (Some(code), Some(text.to_owned())));
+    assert_eq!(told.collect::<Vec<_>>(), expected);
 }

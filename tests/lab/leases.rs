@@ -56,6 +56,19 @@ async fn a_late_renewal_comes_after_the_lease_has_run_out() {
 }
 
 #[tokio::test]
+async fn a_late_renewal_is_none_of_a_server_that_rests() {
+    let imd = start_manual().await;
+    let fault = imd.fault(lease("access-3").delay(4 * SECOND).times(1));
+    imd.clock().advance(5 * SECOND).await;
+    met(&imd, &fault).await;
+    imd.access("access-3").unwrap().pause().await;
+    imd.clock().advance(5 * SECOND).await;
+    assert_eq!(names(&imd).await, ["access-1", "access-2"]);
+    imd.access("access-3").unwrap().resume().await;
+    assert_eq!(names(&imd).await.len(), 3);
+}
+
+#[tokio::test]
 async fn the_gateway_gives_out_an_address_that_is_listed_no_more() {
     let imd = start_manual().await;
     let gone = imd.access_servers()[1].addr().to_string();

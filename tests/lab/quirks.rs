@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use imd::config::{Quirks, SecondLogin};
+use imd::lab::{Fault, Site};
 use imd::proto::{
-    Cmd, Error, OffsetMsg, ReqAcceptP2pMsgAck, ReqLogin, ReqLogout, ReqPing, ReqSendGroupMsg,
+    Cmd, Code, Error, OffsetMsg, ReqAcceptP2pMsgAck, ReqLogin, ReqLogout, ReqPing, ReqSendGroupMsg,
     ReqSendP2pMsg, ReqSyncMsg, ResAcceptP2pMsgAck, ResLogin, ResLogout, ResSendGroupMsg,
     ResSendP2pMsg, ResSyncMsg,
 };
@@ -486,6 +487,55 @@ async fn replies_as_schema() {
         // What belongs to no request has no other form.
         wire.send(&imd::proto::Base { cmd: 7 }).await;
         wire.error(Cmd::ErrServer, 10001).await;
+    }
+}
+
+/// An error that a fault makes looks as one of the stack's own, whatever the quirks.
+#[tokio::test]
+async fn the_errors_of_faults_have_the_form_of_the_others() {
+    let imd = with(Quirks {
+        no_msg_id_in_replies: true,
+        replies_as_schema: true,
+        ..Quirks::default()
+    })
+    .await;
+    let refused = |cmd: Cmd| ResLogin {
+        cmd: cmd.number(),
+        err_code: 90001,
+        err_str: "server error".into(),
+        ..Default::default()
+    };
+    let mut wire = Wire::connect(access(&imd)).await;
+    let error = |at| Fault::at(at).error(Code::ServerError);
+    for (at, cmd) in [
+        (Site::AccessLogin, Cmd::Login),
+        (Site::AccessReply, Cmd::Login),
+        (Site::AccessRequest, Cmd::Ping),
+        (Site::AccessReply, Cmd::Ping),
+    ] {
+        let fault = imd.fault(error(at));
+        if cmd == Cmd::Login {
+            wire.send(&login(&imd, 1)).await;
+        } else {
+            wire.send(&ping()).await;
+        }
+        let reply: ResLogin = wire.recv(cmd).await;
+        assert_eq!((reply, fault.hits()), (refused(cmd), 1), "{at}");
+    }
+    let gid = group_of(&imd, &[1]).await;
+    for at in [Site::AccessRequest, Site::AccessReply, Site::StoreWrite] {
+        let fault = imd.fault(error(at));
+        wire.send(&p2p(2, "m", "x")).await;
+        let p2p: ResSendP2pMsg = wire.answer(Cmd::SendP2PMsg).await;
+        let ids = (p2p.source_uid, p2p.target_uid, p2p.msg_id.as_str());
+        assert_eq!((p2p.err_code, ids), (90001, (0, 0, "")), "{at}");
+        drop(fault);
+        let _fault = imd.fault(error(at));
+        // Where the answer alone is wrong, she is notified as a member.
+        wire.send(&crate::support::group_msg(gid, "g", "x")).await;
+        let group: ResSendGroupMsg = wire.answer(Cmd::SendGroupMsg).await;
+        let ids = (group.group_id, group.msg_id.as_str());
+        assert_eq!((group.err_code, ids), (90001, (0, "")), "{at}");
     }
 }
 

@@ -41,6 +41,11 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers all that is still open: every frame that one read brought has been taken.
     fn finish(&self, turn: &mut Turn<Self::Open>) -> impl Future<Output = ()> + Send;
 
+    /// A refusal in the form in which this handler would give it.
+    fn reword(&self, refusal: Reply) -> Reply {
+        refusal
+    }
+
     /// Does what comes after the answers: they are written, as far as the socket took them.
     fn answered(&self, open: Self::Open);
 }

@@ -65,7 +65,7 @@ impl<H: Handler> Connection<H> {
                     Ok((command, _)) => command.reply().with(code, code.text()),
                     Err(bad) => bad.reply(),
                 };
-                turn.reply(&reply);
+                turn.reply(&server.handler.reword(reply));
             }
             Some(Action::Reset) => self.cut(CloseReason::Reset),
             Some(Action::HalfOpen) => {
