@@ -21,13 +21,15 @@ const BACKLOG: u32 = 1024;
 const BACK_OFF: Duration = Duration::from_millis(10);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(1);
 
-/// How many files are kept free for other things than connections.
-const RESERVED_FILES: u64 = 64;
+/// How many files are kept free for other things than clients: the admin API's connections, and the store.
+const RESERVED_FILES: u64 = 128;
 
-/// What all listeners of one `imd` share.
+/// What the listeners of one `imd` share: all of them but the admin API's have their places together.
 #[derive(Debug, Clone)]
 pub struct Admission {
     places: Arc<Semaphore>,
+    /// What says how many places there are.
+    limit: &'static str,
     /// Whether the last connection had to wait for its place: said once, not for each.
     crowded: Arc<AtomicBool>,
     keepalive: Duration,
@@ -50,9 +52,21 @@ impl Admission {
         }
         Admission {
             places: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
+            limit: "limits.connections or the open-file limit",
             crowded: Arc::default(),
             keepalive: config.session.tcp_keepalive,
             user_timeout: config.session.tcp_user_timeout,
+        }
+    }
+
+    /// The same with so many places of its own: whoever has all the others keeps nobody from these.
+    #[must_use]
+    pub fn apart(&self, places: usize) -> Self {
+        Admission {
+            places: Arc::new(Semaphore::new(places)),
+            limit: "this listener's own limit",
+            crowded: Arc::default(),
+            ..self.clone()
         }
     }
 
@@ -66,7 +80,8 @@ impl Admission {
                 if !self.crowded.swap(true, Ordering::Relaxed) {
                     tracing::warn!(
                         listener = %addr,
-                        "as many connections as limits.connections or the open-file limit allow: new ones wait"
+                        limit = self.limit,
+                        "as many connections as there may be: new ones wait"
                     );
                 }
                 Arc::clone(&self.places).acquire_owned().await.ok()?

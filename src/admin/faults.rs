@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::Parts;
-use super::answer::{Body, Problem};
+use super::answer::{Body, InPath, Problem};
 use crate::lab::{Fault, FaultError, Listed};
 
 /// The faults in force.
@@ -38,7 +38,7 @@ pub async fn clear(State(parts): State<Arc<Parts>>) -> Json<Value> {
 /// Ends one.
 pub async fn remove(
     State(parts): State<Arc<Parts>>,
-    Path(name): Path<String>,
+    InPath(name): InPath<String>,
 ) -> Result<Json<Value>, Problem> {
     if parts.lab.faults().remove(&name) {
         Ok(Json(json!({})))

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `guard` | who may ask |
 //! | `routes` | what can be asked: one table, from which the description is made too |
+//! | `shape` | what an answer holds, for the description |
 //! | `state`, `servers`, `faults`, `clock`, `events`, `metrics` | the answers |
 //! | `answer` | how a refusal looks |
 
@@ -15,6 +16,7 @@ mod guard;
 mod metrics;
 mod routes;
 mod servers;
+mod shape;
 mod state;
 
 use std::sync::Arc;
@@ -31,6 +33,9 @@ use crate::service::Services;
 use crate::session::Manager;
 use crate::shutdown::Shutdown;
 use guard::Guard;
+
+/// How many connections it may have: its own, so that it answers whatever clients do.
+pub const CONNECTIONS: usize = 64;
 
 /// The parts of a stack that the API shows and moves.
 #[derive(Debug, Clone)]

@@ -10,7 +10,8 @@ use axum::{Extension, Json, Router};
 use serde_json::{Map, Value, json};
 
 use super::answer::Problem;
-use super::{Parts, clock, events, faults, metrics, servers, state};
+use super::servers::Change;
+use super::{Parts, clock, events, faults, metrics, servers, shape, state};
 
 /// One thing that can be asked.
 struct Route {
@@ -22,6 +23,11 @@ struct Route {
     query: &'static [&'static str],
     /// An example of its body, where it takes one.
     body: Option<&'static str>,
+    /// The status when it is done.
+    status: StatusCode,
+    /// What its answer is then, and what it holds, as [`shape::schema`] reads it.
+    media: &'static str,
+    gives: &'static str,
     answer: MethodRouter<Arc<Parts>>,
 }
 
@@ -35,6 +41,21 @@ impl Route {
         self.body = Some(example);
         self
     }
+
+    fn gives(mut self, fields: &'static str) -> Route {
+        self.gives = fields;
+        self
+    }
+
+    fn text(mut self, media: &'static str) -> Route {
+        self.media = media;
+        self.gives("text")
+    }
+
+    fn creates(mut self) -> Route {
+        self.status = StatusCode::CREATED;
+        self
+    }
 }
 
 /// `answer` is the handler.
@@ -46,6 +67,9 @@ macro_rules! route {
             about: $about,
             query: &[],
             body: None,
+            status: StatusCode::OK,
+            media: "application/json",
+            gives: "",
             answer: on(MethodFilter::$method, $answer),
         }
     };
@@ -54,43 +78,79 @@ macro_rules! route {
 /// By what events are chosen.
 const EVENTS: &[&str] = &["since", "uid", "cmd", "server", "session", "what"];
 
+/// What is told of an access server, the registry, the clock, everything, an event.
+const SERVER: &str =
+    "name: string, state: string, addr: string, advertised: string, sessions: integer";
+const REGISTRY: &str = "frozen: boolean, records: array, leases: array";
+const CLOCK: &str = "kind: string, now_ms: integer, unix_ms: integer";
+const STATE: &str = "version: string, clock: object, store: string, gateway: object, access: array, registry: object, \
+    faults: array, quirks: array, journal: object, ledger: object, frames: integer";
+const EVENT: &str = "seq: integer, ms: integer, what: string, detail: string|object|null, server: string, \
+    session: integer|null, uid: integer|null, cmd: string|null, frame: object|null";
+
 #[rustfmt::skip]
 fn routes() -> Vec<Route> {
     vec![
-        route!(GET "/healthz", state::health, "Whether the process answers"),
-        route!(GET "/readyz", state::ready, "Whether the stack serves: 503 when its store has failed"),
-        route!(GET "/version", state::version, "The version of imd"),
-        route!(GET "/metrics", metrics::metrics, "What is counted, in the text format of OpenMetrics"),
-        route!(GET "/v1/openapi.json", description_of, "This description"),
-        route!(GET "/v1/state", state::state, "Everything at a glance: servers, registry, faults, clock, ledger"),
-        route!(GET "/v1/fidelity", state::fidelity, "Which quirks of the original are on, and what is not emulated"),
-        route!(GET "/v1/sessions", servers::sessions, "The sessions, of the gateway too"),
+        route!(GET "/healthz", state::health, "Whether the process answers")
+            .gives("status: string"),
+        route!(GET "/readyz", state::ready, "Whether the stack serves: 503 when its store has failed")
+            .gives("status: string"),
+        route!(GET "/version", state::version, "The version of imd")
+            .gives("name: string, version: string"),
+        route!(GET "/metrics", metrics::metrics, "What is counted, in the text format of OpenMetrics")
+            .text("application/openmetrics-text"),
+        route!(GET "/v1/openapi.json", description_of, "This description")
+            .gives("openapi: string, info: object, paths: object, components: object"),
+        route!(GET "/v1/state", state::state, "Everything at a glance: servers, registry, faults, clock, ledger")
+            .gives(STATE),
+        route!(GET "/v1/fidelity", state::fidelity, "Which quirks of the original are on, and what is not emulated")
+            .gives("quirks: array, not_emulated: array"),
+        route!(GET "/v1/sessions", servers::sessions, "The sessions, of the gateway too")
+            .gives("sessions: array"),
         route!(DELETE "/v1/sessions/{id}", servers::end_session, "Ends a session: fin closes it, rst resets it, halfopen leaves it unserved")
             .query(&["how"]),
-        route!(POST "/v1/access", servers::add, "One more access server").body(r#"{"name": "access-4"}"#),
-        route!(POST "/v1/access/{name}/kill", servers::kill, "Resets its connections; its lease runs out"),
-        route!(POST "/v1/access/{name}/stop", servers::stop, "Deregisters it, tells and drains its sessions"),
-        route!(POST "/v1/access/{name}/pause", servers::pause, "It accepts and answers nothing; its sockets stay"),
-        route!(POST "/v1/access/{name}/resume", servers::resume, "It goes on after a pause"),
-        route!(POST "/v1/access/{name}/restart", servers::restart, "It serves again, under the same name and address"),
-        route!(GET "/v1/registry", servers::registry, "The records that the gateway is shown"),
-        route!(POST "/v1/registry/freeze", servers::freeze, "The gateway is shown what there is now, whatever becomes of it"),
-        route!(POST "/v1/registry/thaw", servers::thaw, "The gateway is shown what there is"),
-        route!(POST "/v1/registry/{name}/expire", servers::expire, "A lease runs out now"),
+        route!(POST "/v1/access", servers::add, "One more access server").body(r#"{"name": "access-4"}"#)
+            .creates().gives(SERVER),
+        route!(POST "/v1/access/{name}/kill", |parts, name| servers::change(parts, name, Change::Kill), "Resets its connections; its lease runs out")
+            .gives(SERVER),
+        route!(POST "/v1/access/{name}/stop", |parts, name| servers::change(parts, name, Change::Stop), "Deregisters it, tells and drains its sessions")
+            .gives(SERVER),
+        route!(POST "/v1/access/{name}/pause", |parts, name| servers::change(parts, name, Change::Pause), "It accepts and answers nothing; its sockets stay")
+            .gives(SERVER),
+        route!(POST "/v1/access/{name}/resume", |parts, name| servers::change(parts, name, Change::Resume), "It goes on after a pause")
+            .gives(SERVER),
+        route!(POST "/v1/access/{name}/restart", |parts, name| servers::change(parts, name, Change::Restart), "It serves again, under the same name and address")
+            .gives(SERVER),
+        route!(GET "/v1/registry", servers::registry, "The records that the gateway is shown")
+            .gives(REGISTRY),
+        route!(POST "/v1/registry/freeze", servers::freeze, "The gateway is shown what there is now, whatever becomes of it")
+            .gives(REGISTRY),
+        route!(POST "/v1/registry/thaw", servers::thaw, "The gateway is shown what there is")
+            .gives(REGISTRY),
+        route!(POST "/v1/registry/{name}/expire", servers::expire, "A lease runs out now")
+            .gives(REGISTRY),
         route!(POST "/v1/registry/{name}/advertise", servers::advertise, "Clients are told this address in place of the server's own; null for its own again")
-            .body(r#"{"addr": "127.0.0.1:1"}"#),
-        route!(GET "/v1/faults", faults::list, "The faults in force, with their hits"),
+            .body(r#"{"addr": "127.0.0.1:1"}"#)
+            .gives(REGISTRY),
+        route!(GET "/v1/faults", faults::list, "The faults in force, with their hits")
+            .gives("[name: string, at: string, hits: integer, ..]"),
         route!(POST "/v1/faults", faults::add, "A new fault")
-            .body(r#"{"at": "notify", "uid": 7, "drop": true, "times": 1}"#),
+            .body(r#"{"at": "notify", "uid": 7, "drop": true, "times": 1}"#)
+            .creates().gives("name: string"),
         route!(DELETE "/v1/faults", faults::clear, "Ends all faults"),
         route!(DELETE "/v1/faults/{name}", faults::remove, "Ends a fault"),
-        route!(GET "/v1/clock", clock::show, "The time by which the stack goes"),
-        route!(POST "/v1/clock/advance", clock::advance, "Moves a manual clock").body(r#"{"by": "15s"}"#),
-        route!(POST "/v1/clock/skew", clock::skew, "Moves the wall clock alone, either way").body(r#"{"ms": -3600000}"#),
+        route!(GET "/v1/clock", clock::show, "The time by which the stack goes")
+            .gives(CLOCK),
+        route!(POST "/v1/clock/advance", clock::advance, "Moves a manual clock").body(r#"{"by": "15s"}"#)
+            .gives(CLOCK),
+        route!(POST "/v1/clock/skew", clock::skew, "Moves the wall clock alone, either way").body(r#"{"ms": -3600000}"#)
+            .gives(CLOCK),
         route!(GET "/v1/journal", events::journal, "What has passed; as server-sent events with accept: text/event-stream")
-            .query(EVENTS),
+            .query(EVENTS)
+            .gives("mark: integer, dropped: integer, events: array"),
         route!(GET "/v1/wait", events::wait, "Waits for an event, also one that has passed since the mark; 408 when none came in time")
-            .query(&["since", "uid", "cmd", "server", "session", "what", "timeout"]),
+            .query(&["since", "uid", "cmd", "server", "session", "what", "timeout"])
+            .gives(EVENT),
     ]
 }
 
@@ -126,7 +186,12 @@ pub fn description() -> Value {
         let names = route.path.split('{').skip(1);
         let names = names.filter_map(|rest| Some(rest.split_once('}')?.0));
         let in_path = names.map(|name| {
-            json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } })
+            let kind = if ["id", "uid"].contains(&name) {
+                "integer"
+            } else {
+                "string"
+            };
+            json!({ "name": name, "in": "path", "required": true, "schema": { "type": kind } })
         });
         let in_query = route
             .query
@@ -137,7 +202,10 @@ pub fn description() -> Value {
             "summary": route.about,
             "parameters": parameters,
             "responses": {
-                "200": { "description": "Done" },
+                route.status.as_str(): {
+                    "description": "Done",
+                    "content": { route.media: { "schema": shape::schema(route.gives) } },
+                },
                 "default": {
                     "description": "Why it was not done",
                     "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Problem" } } },

@@ -3,13 +3,13 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Parts;
-use super::answer::{Body, Problem, query};
+use super::answer::{Body, InPath, Problem, query};
 use crate::access::{AccessServer, AddError};
 use crate::registry::Registry;
 use crate::session::{CloseReason, Session};
@@ -111,7 +111,7 @@ fn seen(server: &str, session: &Session) -> Value {
 /// Ends one.
 pub async fn end_session(
     State(parts): State<Arc<Parts>>,
-    Path(id): Path<u64>,
+    InPath(id): InPath<u64>,
     end: Result<Query<End>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let End { how } = query(end)?;
@@ -146,53 +146,35 @@ fn server(parts: &Parts, name: &str) -> Result<Arc<AccessServer>, Problem> {
     found.ok_or_else(|| Problem::missing(format!("there is no access server {name:?}")))
 }
 
-/// Kills one.
-pub async fn kill(
-    State(parts): State<Arc<Parts>>,
-    Path(name): Path<String>,
-) -> Result<Json<Value>, Problem> {
-    let server = server(&parts, &name)?;
-    server.kill().await;
-    Ok(Json(told(&server)))
+/// What can be done to an access server.
+#[derive(Clone, Copy)]
+pub enum Change {
+    /// [`AccessServer::kill`]
+    Kill,
+    /// [`AccessServer::stop`]
+    Stop,
+    /// [`AccessServer::pause`]
+    Pause,
+    /// [`AccessServer::resume`]
+    Resume,
+    /// [`AccessServer::restart`]
+    Restart,
 }
 
-/// Stops one.
-pub async fn stop(
+/// Does it to one of them.
+pub async fn change(
     State(parts): State<Arc<Parts>>,
-    Path(name): Path<String>,
+    InPath(name): InPath<String>,
+    change: Change,
 ) -> Result<Json<Value>, Problem> {
     let server = server(&parts, &name)?;
-    server.stop().await;
-    Ok(Json(told(&server)))
-}
-
-/// Pauses one.
-pub async fn pause(
-    State(parts): State<Arc<Parts>>,
-    Path(name): Path<String>,
-) -> Result<Json<Value>, Problem> {
-    let server = server(&parts, &name)?;
-    server.pause().await;
-    Ok(Json(told(&server)))
-}
-
-/// Lets one go on.
-pub async fn resume(
-    State(parts): State<Arc<Parts>>,
-    Path(name): Path<String>,
-) -> Result<Json<Value>, Problem> {
-    let server = server(&parts, &name)?;
-    server.resume().await;
-    Ok(Json(told(&server)))
-}
-
-/// Lets one serve again.
-pub async fn restart(
-    State(parts): State<Arc<Parts>>,
-    Path(name): Path<String>,
-) -> Result<Json<Value>, Problem> {
-    let server = server(&parts, &name)?;
-    server.restart().await.map_err(Problem::conflict)?;
+    match change {
+        Change::Kill => server.kill().await,
+        Change::Stop => server.stop().await,
+        Change::Pause => server.pause().await,
+        Change::Resume => server.resume().await,
+        Change::Restart => server.restart().await.map_err(Problem::conflict)?,
+    }
     Ok(Json(told(&server)))
 }
 
@@ -216,7 +198,7 @@ pub async fn thaw(State(parts): State<Arc<Parts>>) -> Json<Value> {
 /// Ends a lease.
 pub async fn expire(
     State(parts): State<Arc<Parts>>,
-    Path(name): Path<String>,
+    InPath(name): InPath<String>,
 ) -> Result<Json<Value>, Problem> {
     if parts.registry.expire(&name) {
         Ok(Json(records(&parts).await))
@@ -230,7 +212,7 @@ pub async fn expire(
 /// Has clients told another address.
 pub async fn advertise(
     State(parts): State<Arc<Parts>>,
-    Path(name): Path<String>,
+    InPath(name): InPath<String>,
     Body(Advertised { addr }): Body<Advertised>,
 ) -> Result<Json<Value>, Problem> {
     server(&parts, &name)?;

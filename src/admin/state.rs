@@ -8,13 +8,16 @@ use serde_json::{Value, json};
 use super::answer::Problem;
 use super::{Parts, clock, servers};
 
-/// What is not as in the distributed stack, whatever the quirks.
-const NOT_EMULATED: [&str; 4] = [
-    "notifies that are lost because a queue between services is",
-    "messages stored under a version that another message took",
-    "services other than gateway and access server that fail by themselves",
-    "sessions that survive the access server that held them",
-];
+/// What is not as in the original, whatever the quirks: the end of this document.
+const QUIRKS: &str = include_str!("../../docs/quirks.md");
+
+/// The items of its last list.
+fn not_emulated() -> Vec<String> {
+    let list = QUIRKS.split("\n## ").last().unwrap_or_default();
+    let items = list.split("\n- ").skip(1);
+    let in_one_line = |item: &str| item.split_whitespace().collect::<Vec<_>>().join(" ");
+    items.map(in_one_line).collect()
+}
 
 /// The process answers.
 pub async fn health() -> Json<Value> {
@@ -74,5 +77,5 @@ pub async fn state(State(parts): State<Arc<Parts>>) -> Json<Value> {
 
 /// What is as in the original, and what can't be.
 pub async fn fidelity(State(parts): State<Arc<Parts>>) -> Json<Value> {
-    Json(json!({ "quirks": parts.quirks.on().collect::<Vec<_>>(), "not_emulated": NOT_EMULATED }))
+    Json(json!({ "quirks": parts.quirks.on().collect::<Vec<_>>(), "not_emulated": not_emulated() }))
 }

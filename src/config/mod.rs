@@ -183,7 +183,7 @@ pub enum SecondLogin {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Connections in all, on every listener. The open-file limit may allow fewer.
+    /// Connections in all, on every listener but the admin API's. The open-file limit may allow fewer.
     pub connections: usize,
     /// Bytes of a frame before the login. After it, 65,535.
     pub frame_before_login: usize,

@@ -154,7 +154,7 @@ impl Imd {
         let gateway_addr = listeners.gateway.local_addr()?;
         let gateway = start_gateway(listeners.gateway, &config, &shared).await;
         let http = Shutdown::default();
-        let serve = |listener: TcpListener, router: Router| {
+        let serve = |listener: TcpListener, admission: &Admission, router: Router| {
             let addr = listener.local_addr()?;
             let timeout = config.http.timeout;
             http.spawn(http::serve(
@@ -184,10 +184,13 @@ impl Imd {
             gateway_addr,
             gateway,
             access,
-            user_api: serve(listeners.user_api, user_router)?,
-            group_api: serve(listeners.group_api, group_router)?,
+            user_api: serve(listeners.user_api, &admission, user_router)?,
+            group_api: serve(listeners.group_api, &admission, group_router)?,
             admin: match listeners.admin {
-                Some(listener) => Some(serve(listener, admin_router)?),
+                Some(listener) => {
+                    let admission = admission.apart(admin::CONNECTIONS);
+                    Some(serve(listener, &admission, admin_router)?)
+                }
                 None => None,
             },
             http,

@@ -45,8 +45,8 @@ use tally::{Counts, Tally};
 /// How often to look whether the run is over.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// How many files are kept free for other things than connections.
-const RESERVED_FILES: u64 = 64;
+/// How many files are kept free for other things than connections: as many as a stack keeps free.
+const RESERVED_FILES: u64 = 128;
 
 /// Runs a benchmark and prints what it has shown.
 ///

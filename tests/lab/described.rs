@@ -1,0 +1,247 @@
+//! The description of the admin API: what it says is served, what is served it says, and every answer is as it says.
+
+use std::collections::BTreeSet;
+
+use imd::Imd;
+use imd::lab::{Fault, Site, What};
+use imd::proto::{Cmd, Code};
+use serde_json::{Value, json};
+
+use crate::admin::{call, get};
+use crate::support::{ping, start_manual, user};
+
+const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
+
+/// Every operation: path, method, what is said of it.
+async fn operations() -> Vec<(String, String, Value)> {
+    let description = get(&start_manual().await, "/v1/openapi.json").await;
+    assert_eq!(description["openapi"], "3.1.0");
+    let mut all = Vec::new();
+    for (path, methods) in description["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            all.push((path.clone(), method.to_uppercase(), operation.clone()));
+        }
+    }
+    assert!(all.len() > 20);
+    all
+}
+
+/// The schema of an answer with this status. What is not described by its status is a refusal.
+fn described(operation: &Value, status: u16) -> Value {
+    let responses = &operation["responses"];
+    let by_status = &responses[status.to_string()];
+    if by_status.is_null() {
+        let refused = &responses["default"]["content"]["application/json"]["schema"];
+        assert_eq!(refused["$ref"], "#/components/schemas/Problem");
+        assert!(status >= 400, "{status} is no refusal");
+        return json!({
+            "type": "object",
+            "required": ["error"],
+            "properties": { "error": { "type": "string" } },
+            "additionalProperties": false,
+        });
+    }
+    let mut kinds = by_status["content"].as_object().unwrap().values();
+    kinds.next().unwrap()["schema"].clone()
+}
+
+/// Why a value is not as a schema says, if it is not. Knows what the description uses.
+fn differs(value: &Value, schema: &Value) -> Option<String> {
+    let kinds: Vec<&str> = match &schema["type"] {
+        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
+        kind => kind.as_str().into_iter().collect(),
+    };
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    if !kinds.contains(&kind) {
+        return Some(format!("{value} is no {kinds:?}"));
+    }
+    match value {
+        Value::Array(items) if !schema["items"].is_null() => items
+            .iter()
+            .find_map(|item| differs(item, &schema["items"])),
+        Value::Object(fields) if !schema["properties"].is_null() => {
+            let mut required = schema["required"].as_array().unwrap().iter();
+            if let Some(missing) = required.find(|key| !fields.contains_key(key.as_str().unwrap()))
+            {
+                return Some(format!("there is no {missing} in {value}"));
+            }
+            fields.iter().find_map(|(key, field)| {
+                let known = &schema["properties"][key];
+                if !known.is_null() {
+                    return differs(field, known).map(|why| format!("{key}: {why}"));
+                }
+                let is_closed = schema["additionalProperties"] == false;
+                is_closed.then(|| format!("{key} is not described"))
+            })
+        }
+        _ => None,
+    }
+}
+
+/// The path with what is there in place of its parameters.
+async fn with_what_is_there(imd: &Imd, path: &str) -> String {
+    let name = match path.split('/').nth(2) {
+        Some("faults") => "f",
+        _ => "access-1",
+    };
+    let sessions = get(imd, "/v1/sessions").await;
+    let id = sessions["sessions"][0]["id"].to_string();
+    let path = path.replace("{name}", name).replace("{id}", &id);
+    let path = path.replace("{uid}", "1");
+    assert!(!path.contains('{'), "say what stands for it: {path}");
+    path
+}
+
+fn example(operation: &Value) -> Value {
+    operation["requestBody"]["content"]["application/json"]["example"].clone()
+}
+
+/// Asks, and compares the answer with what is said of it.
+async fn asked(imd: &Imd, method: &str, path: &str, body: Value, operation: &Value) -> u16 {
+    let (status, answer) = call(imd, method, path, body).await;
+    let why = differs(&answer, &described(operation, status));
+    assert_eq!(why, None, "{method} {path}: {status} {answer}");
+    status
+}
+
+#[tokio::test]
+async fn every_operation_does_what_it_says() {
+    for (path, method, operation) in operations().await {
+        let imd = start_manual().await;
+        let mut ann = user(&imd, 1).await;
+        ann.ping().await;
+        imd.fault(Fault::at(Site::Notify).named("f")).keep();
+        let mut path = with_what_is_there(&imd, &path).await;
+        let parameters = operation["parameters"].as_array().unwrap();
+        if parameters.iter().any(|one| one["name"] == "since") {
+            path.push_str("?since=0");
+        }
+        let status = asked(&imd, &method, &path, example(&operation), &operation).await;
+        let responses = operation["responses"].as_object().unwrap();
+        let mut done = responses.keys().filter(|status| status.starts_with('2'));
+        let done = done.next().map(|status| status.parse().unwrap());
+        assert_eq!(Some(status), done, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn an_event_of_any_kind_is_as_it_says() {
+    let all = operations().await;
+    let wait = all.iter().find(|(path, ..)| path == "/v1/wait");
+    let (path, method, operation) = wait.unwrap();
+    let imd = start_manual().await;
+    let fault = Fault::at(Site::AccessRequest).cmd(Cmd::Ping);
+    let _fault = imd.fault(fault.error(Code::ServerError));
+    let mut ann = user(&imd, 1).await;
+    ann.send(&ping()).await;
+    ann.error(Cmd::Ping, 90001).await;
+    ann.end().await;
+    ann.finished().await;
+    for what in What::NAMES {
+        let path = format!("{path}?since=0&what={what}");
+        let status = asked(&imd, method, &path, Value::Null, operation).await;
+        assert_eq!(status, 200, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn every_refusal_is_one_that_it_says() {
+    let imd = start_manual().await;
+    for (path, method, operation) in operations().await {
+        let parameters = operation["parameters"].as_array().unwrap();
+        let named = path.matches('{').count();
+        let mut in_path = parameters.iter().filter(|one| one["in"] == "path");
+        assert_eq!(in_path.clone().count(), named, "{path}");
+        if path.contains("{name}") {
+            let nobody = path.replace("{name}", "nobody");
+            let body = example(&operation);
+            let status = asked(&imd, &method, &nobody, body.clone(), &operation).await;
+            assert_eq!(status, 404, "{nobody}");
+            let unreadable = path.replace("{name}", "%ff");
+            let status = asked(&imd, &method, &unreadable, body, &operation).await;
+            assert_eq!(status, 400, "{unreadable}");
+        }
+        if in_path.any(|one| one["schema"]["type"] == "integer") {
+            let unreadable = path.replace("{id}", "x").replace("{uid}", "x");
+            let status = asked(&imd, &method, &unreadable, Value::Null, &operation).await;
+            assert_eq!(status, 400, "{unreadable}");
+        }
+        let there = with_what_is_there(&imd, &path).await;
+        if !example(&operation).is_null() {
+            let wrong = json!(["no", "object"]);
+            assert_eq!(asked(&imd, &method, &there, wrong, &operation).await, 400);
+        }
+        if parameters.iter().any(|one| one["in"] == "query") {
+            let unknown = format!("{there}?nonsense=1");
+            let status = asked(&imd, &method, &unknown, Value::Null, &operation).await;
+            assert_eq!(status, 400, "{unknown}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_method_is_served_that_it_does_not_say() {
+    let imd = start_manual().await;
+    let all = operations().await;
+    for (path, _, operation) in &all {
+        let asked = with_what_is_there(&imd, path).await;
+        for method in METHODS {
+            let is_said =
+                |(one, other, _): &&(String, String, Value)| one == path && other == method;
+            if all.iter().any(|said| is_said(&said)) {
+                continue;
+            }
+            let (status, answer) = call(&imd, method, &asked, Value::Null).await;
+            assert_eq!(status, 405, "{method} {path}");
+            assert_eq!(differs(&answer, &described(operation, 405)), None);
+        }
+    }
+    let (status, answer) = call(&imd, "GET", "/v1/nothing", Value::Null).await;
+    assert_eq!(status, 404);
+    let why = answer["error"].as_str().unwrap();
+    assert!(why.contains("/v1/openapi.json"), "{why}");
+}
+
+/// The routes of the table in docs/admin.md: `GET, POST /path`, or a further path with the methods of the one before
+/// it; `a\|b` stands for either.
+fn documented() -> BTreeSet<(String, String)> {
+    let doc = include_str!("../../docs/admin.md");
+    let rows = doc.lines().skip_while(|line| !line.starts_with("|---"));
+    let rows = rows.skip(1).take_while(|line| line.starts_with('|'));
+    let mut found = BTreeSet::new();
+    for row in rows {
+        let cell = row.replace("\\|", "\u{1}");
+        let cell = cell.split('|').nth(1).unwrap().to_owned();
+        let mut methods: Vec<String> = Vec::new();
+        for span in cell.split('`').skip(1).step_by(2) {
+            let (before, path) = span.rsplit_once(' ').unwrap_or(("", span));
+            if !before.is_empty() {
+                methods = before.split(", ").map(str::to_owned).collect();
+            }
+            let path = path.split('?').next().unwrap();
+            let (stem, last) = path.rsplit_once('/').unwrap();
+            for last in last.split('\u{1}') {
+                let path = format!("{stem}/{last}");
+                found.extend(methods.iter().map(|method| (path.clone(), method.clone())));
+            }
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn the_document_has_every_operation_and_no_other() {
+    let all = operations().await.into_iter();
+    let mut said: BTreeSet<_> = all.map(|(path, method, _)| (path, method)).collect();
+    // Which the text above the table has.
+    assert!(said.remove(&("/v1/openapi.json".to_owned(), "GET".to_owned())));
+    assert_eq!(said, documented());
+}
