@@ -25,6 +25,7 @@ mod half_open;
 mod journal;
 mod leases;
 mod life;
+mod matrix;
 mod metrics;
 mod pause;
 mod quirks;
