@@ -12,7 +12,7 @@ use crate::Fault;
 use crate::lockstep::Pair;
 use crate::peers::is_installed;
 use crate::serve::Kind;
-use crate::server::{Server, Setup};
+use crate::server::{Server, Setup, executable};
 
 /// Before anything is counted: what is made once is there afterwards.
 const FIRST: usize = 200;
@@ -25,24 +25,31 @@ type Counts = BTreeMap<String, f64>;
 
 /// Prints a table for one message at a time, and one for 16.
 pub async fn print() -> Result<(), Fault> {
+    let mut counted = vec![
+        ("mock", Kind::Mock, false),
+        ("imd", Kind::Imd, false),
+        ("durable mock", Kind::Mock, true),
+        ("durable imd", Kind::Imd, true),
+    ];
+    if executable(Kind::WithoutLab)?.is_file() {
+        counted.insert(2, ("imd without the lab", Kind::WithoutLab, false));
+    }
     for messages in [1, 16] {
         let mut columns = Vec::new();
-        for is_durable in [false, true] {
-            for kind in [Kind::Mock, Kind::Imd] {
-                let setup = Setup {
-                    kind,
-                    is_durable,
-                    members: 0,
-                    stored: 0,
-                    idle: 0,
-                };
-                columns.push(count(setup, messages).await?);
-            }
+        for &(_, kind, is_durable) in &counted {
+            let setup = Setup {
+                kind,
+                is_durable,
+                members: 0,
+                stored: 0,
+                idle: 0,
+            };
+            columns.push(count(setup, messages).await?);
         }
-        println!(
-            "\n| per message, {messages} at a time | mock | imd | durable mock | durable imd |"
-        );
-        println!("|---|---|---|---|---|");
+        let heads: Vec<&str> = counted.iter().map(|(head, ..)| *head).collect();
+        let heads = heads.join(" | ");
+        println!("\n| per message, {messages} at a time | {heads} |");
+        println!("|---|{}", "---|".repeat(counted.len()));
         let mut names: Vec<&String> = columns.iter().flat_map(BTreeMap::keys).collect();
         names.sort_unstable();
         names.dedup();

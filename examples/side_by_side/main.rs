@@ -50,7 +50,8 @@ struct Args {
     #[command(subcommand)]
     command: Option<Command>,
     /// Only these rows: gateway, connect, p2p, p2p-durable, latency,
-    /// latency-durable, group, group-durable, idle, many, growth, nats, mosquitto
+    /// latency-durable, group, group-durable, idle, many, growth, lab, nats,
+    /// mosquitto
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
     /// How often each side of a row is measured; the median counts
@@ -108,6 +109,10 @@ async fn measure(args: &Args) -> Result<(), Fault> {
             && !peers::is_installed(program)
         {
             table.missing(&row, "not installed");
+            continue;
+        }
+        if !server::executable(row.baseline.kind)?.is_file() {
+            table.missing(&row, "not built: docs/performance.md");
             continue;
         }
         let (mut baseline, mut imd) = (Vec::new(), Vec::new());

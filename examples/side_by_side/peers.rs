@@ -13,7 +13,7 @@ pub fn program(kind: Kind) -> Option<&'static str> {
     match kind {
         Kind::Nats => Some("nats-server"),
         Kind::Mosquitto => Some("mosquitto"),
-        Kind::Echo | Kind::Mock | Kind::Imd => None,
+        Kind::Echo | Kind::Mock | Kind::Imd | Kind::WithoutLab => None,
     }
 }
 

@@ -225,6 +225,31 @@ pub fn all(is_full: bool) -> Vec<Row> {
             &[("CPU us each", Goal::AtMost(1.3))],
         ));
     }
+    for (work, load, unit) in [
+        (
+            format!("gateway, {ASKING} connections, 16 outstanding"),
+            Load::Requests(ASKING, 16),
+            "requests/s",
+        ),
+        (
+            "p2p, memory, 1 outstanding".into(),
+            Load::P2p(1),
+            "deliveries/s",
+        ),
+        (
+            "p2p, memory, 16 outstanding".into(),
+            Load::P2p(16),
+            "deliveries/s",
+        ),
+    ] {
+        rows.push(Row::new(
+            "lab",
+            work,
+            load,
+            beside(Kind::WithoutLab, false, 0),
+            &[(unit, Goal::AtLeast(0.97))],
+        ));
+    }
     for (name, peer) in [("nats", Kind::Nats), ("mosquitto", Kind::Mosquitto)] {
         for outstanding in [1, 16] {
             rows.push(Row::new(

@@ -34,6 +34,8 @@ pub enum Kind {
     Mock,
     /// The real thing; with a folder, over a store in it.
     Imd,
+    /// The same without the lab: another build of this program.
+    WithoutLab,
     /// `nats-server`, as it comes.
     Nats,
     /// `mosquitto`, without limits to what it queues.
@@ -54,7 +56,17 @@ pub struct Serve {
     stored: u64,
 }
 
+impl Kind {
+    /// Whether it is `imd`, however it is built.
+    pub fn is_imd(self) -> bool {
+        matches!(self, Kind::Imd | Kind::WithoutLab)
+    }
+}
+
 pub fn run(serve: &Serve) -> Result<(), Fault> {
+    if serve.kind.is_imd() && (serve.kind == Kind::WithoutLab) != cfg!(imd_without_lab) {
+        return Err(format!("this is no build for {:?}", serve.kind).into());
+    }
     affinity::pin(affinity::SERVER);
     if let Some(program) = peers::program(serve.kind) {
         let folder = serve.folder.as_deref().ok_or("no folder")?;
@@ -67,12 +79,12 @@ pub fn run(serve: &Serve) -> Result<(), Fault> {
     rlimit::increase_nofile_limit(u64::MAX)?;
     let runtime = match serve.kind {
         // What the real program does.
-        Kind::Imd => imd::daemon::runtime()?,
+        kind if kind.is_imd() => imd::daemon::runtime()?,
         _ => Builder::new_current_thread().enable_all().build()?,
     };
     runtime.block_on(async {
         let _imd = match serve.kind {
-            Kind::Imd => Some(start_imd(serve).await?),
+            kind if kind.is_imd() => Some(start_imd(serve).await?),
             _ => {
                 start_baseline(serve).await?;
                 None

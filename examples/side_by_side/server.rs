@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -27,6 +28,17 @@ pub struct Setup {
     pub idle: usize,
 }
 
+/// The program that serves it: this one, or its build without the lab, which has a target folder of its own.
+pub fn executable(kind: Kind) -> Result<PathBuf, Fault> {
+    let this = std::env::current_exe()?;
+    if kind != Kind::WithoutLab {
+        return Ok(this);
+    }
+    // target/release/examples/side_by_side
+    let target = this.ancestors().nth(3).ok_or("no target folder")?;
+    Ok(target.join("without-lab").join(this.strip_prefix(target)?))
+}
+
 /// It ends when this is dropped.
 pub struct Server {
     pub setup: Setup,
@@ -40,14 +52,14 @@ pub struct Server {
 impl Server {
     /// Returns when it serves.
     pub fn start(setup: Setup) -> Result<Server, Fault> {
-        Server::start_as(Command::new(std::env::current_exe()?), setup)
+        Server::start_as(Command::new(executable(setup.kind)?), setup)
     }
 
     /// The same under a tool that watches it, whose process is then what this knows of.
     pub fn start_under(tool: &[String], setup: Setup) -> Result<Server, Fault> {
         let (program, args) = tool.split_first().ok_or("no tool")?;
         let mut command = Command::new(program);
-        command.args(args).arg(std::env::current_exe()?);
+        command.args(args).arg(executable(setup.kind)?);
         Server::start_as(command, setup)
     }
 

@@ -35,6 +35,9 @@ use parking_lot::Mutex;
 use crate::clock::Clock;
 use switches::Switches;
 
+/// Whether the lab is compiled out: `RUSTFLAGS="--cfg imd_without_lab"`, for the benchmark that says what it costs.
+pub(crate) const IS_LEFT_OUT: bool = cfg!(imd_without_lab);
+
 /// The faults and the journal of one `imd`.
 #[derive(Debug)]
 pub struct Lab {

@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::Site;
+use super::{IS_LEFT_OUT, Site};
 
 /// Which sites have a rule, and whether frames are recorded: what every passing frame asks.
 #[derive(Debug, Default)]
@@ -10,23 +10,32 @@ pub struct Switches(AtomicU32);
 const RECORDS: u32 = 1 << 31;
 
 impl Switches {
+    /// The one load.
+    #[inline]
+    fn bits(&self) -> u32 {
+        if IS_LEFT_OUT {
+            return 0;
+        }
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// Whether there is neither a rule nor a record.
     #[inline]
     pub fn are_off(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+        self.bits() == 0
     }
 
     /// Whether one of these sites has a rule.
     #[inline]
     pub fn watches<const N: usize>(&self, sites: [Site; N]) -> bool {
         let wanted = sites.iter().fold(0, |all, site| all | site.bit());
-        self.0.load(Ordering::Relaxed) & wanted != 0
+        self.bits() & wanted != 0
     }
 
     /// Whether frames are recorded.
     #[inline]
     pub fn records(&self) -> bool {
-        self.0.load(Ordering::Relaxed) & RECORDS != 0
+        self.bits() & RECORDS != 0
     }
 
     /// From now on these sites have rules, and no others.
