@@ -30,6 +30,8 @@ pub struct Meant {
     session: Option<u64>,
     what: Option<String>,
     timeout: Option<String>,
+    /// Frames are told byte by byte too, tokens included.
+    bytes: bool,
 }
 
 /// The same, understood.
@@ -40,6 +42,7 @@ struct Filter {
     server: Option<String>,
     session: Option<u64>,
     what: Option<String>,
+    bytes: bool,
 }
 
 impl Meant {
@@ -63,6 +66,7 @@ impl Meant {
             server: self.server,
             session: self.session,
             what: self.what,
+            bytes: self.bytes,
         })
     }
 }
@@ -76,6 +80,17 @@ impl Filter {
                 .is_none_or(|session| event.session == Some(session))
             && (self.server.as_deref()).is_none_or(|server| &*event.server == server)
             && (self.what.as_deref()).is_none_or(|what| event.what.name() == what)
+    }
+
+    /// The event as it was asked for.
+    fn tell(&self, event: &Event) -> Value {
+        let mut told = describe(event);
+        if let (true, What::Frame(_), Some(told)) = (self.bytes, &event.what, told.as_object_mut())
+        {
+            let bytes = base16ct::lower::encode_string(&event.frame);
+            told.insert("bytes".into(), json!(bytes));
+        }
+        told
     }
 }
 
@@ -96,13 +111,15 @@ pub async fn journal(
         let events = stream::unfold(reader, |(mut reader, filter, ending)| async {
             loop {
                 let event = tokio::select! {
+                    // What has passed is told before the end.
+                    biased;
                     event = reader.next() => event,
                     () = ending.begun() => return None,
                 };
                 if filter.takes(&event) {
                     let told = sse::Event::default()
                         .id(event.seq.to_string())
-                        .data(describe(&event).to_string());
+                        .data(filter.tell(&event).to_string());
                     return Some((Ok::<_, Infallible>(told), (reader, filter, ending)));
                 }
             }
@@ -114,7 +131,7 @@ pub async fn journal(
     let events: Vec<Value> = events
         .iter()
         .filter(|event| filter.takes(event))
-        .map(describe)
+        .map(|event| filter.tell(event))
         .collect();
     let told = json!({
         "mark": mark.0,
@@ -157,7 +174,7 @@ pub async fn wait(
             let why = "the stack ends";
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, why))
         }
-        Ok(Some(event)) => Ok(Json(describe(&event))),
+        Ok(Some(event)) => Ok(Json(filter.tell(&event))),
         Err(_) => {
             let why = format!("not seen within {}", humantime::format_duration(timeout));
             Err(Problem::new(StatusCode::REQUEST_TIMEOUT, why))

@@ -76,7 +76,7 @@ macro_rules! route {
 }
 
 /// By what events are chosen.
-const EVENTS: &[&str] = &["since", "uid", "cmd", "server", "session", "what"];
+const EVENTS: &[&str] = &["since", "uid", "cmd", "server", "session", "what", "bytes"];
 
 /// What is told of an access server, the registry, the clock, everything, an event.
 const SERVER: &str =
@@ -85,8 +85,9 @@ const REGISTRY: &str = "frozen: boolean, records: array, leases: array";
 const CLOCK: &str = "kind: string, now_ms: integer, unix_ms: integer";
 const STATE: &str = "version: string, clock: object, store: string, gateway: object, access: array, registry: object, \
     faults: array, quirks: array, journal: object, ledger: object, frames: integer";
-const EVENT: &str = "seq: integer, ms: integer, what: string, detail: string|object|null, server: string, \
-    session: integer|null, uid: integer|null, cmd: string|null, frame: object|null";
+/// With `bytes=true` an event has one more.
+const EVENT: &str = "seq: integer, ms: integer, us: integer, what: string, detail: string|object|null, \
+    server: string, session: integer|null, uid: integer|null, cmd: string|null, frame: object|null, ..";
 
 #[rustfmt::skip]
 fn routes() -> Vec<Route> {
@@ -149,7 +150,7 @@ fn routes() -> Vec<Route> {
             .query(EVENTS)
             .gives("mark: integer, dropped: integer, events: array"),
         route!(GET "/v1/wait", events::wait, "Waits for an event, also one that has passed since the mark; 408 when none came in time")
-            .query(&["since", "uid", "cmd", "server", "session", "what", "timeout"])
+            .query(&["since", "uid", "cmd", "server", "session", "what", "bytes", "timeout"])
             .gives(EVENT),
     ]
 }

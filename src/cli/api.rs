@@ -22,6 +22,9 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// No answer of the API comes near it.
 const LONGEST_ANSWER: usize = 1 << 20;
 
+/// No event comes near it: the longest tells of a page with as many empty entries as fit a frame.
+const LONGEST_EVENT: usize = 16 << 20;
+
 const NOT_THE_API: &str = "the answer is not the API's: is something else there?";
 
 /// What every call is answered with.
@@ -54,6 +57,19 @@ pub async fn post(base: &str, path: &str, fields: &[(&str, &str)]) -> Result<Val
     } else {
         Err(failed(refusal::advise(answer.code, &answer.message)))
     }
+}
+
+/// The token that the user API at `base` gives for a password.
+///
+/// # Errors
+///
+/// As [`post`].
+pub async fn token(base: &str, uid: i64, pw: &str) -> Result<String, Failure> {
+    let uid = uid.to_string();
+    let data = post(base, "/x/user/auth", &[("uid", &uid), ("pw", pw)]).await?;
+    let token = data.get("token").and_then(Value::as_str);
+    let token = token.ok_or_else(|| Failure::Failed(format!("{base}: no token for {uid}")))?;
+    Ok(token.to_owned())
 }
 
 /// The host:port of a URL.
@@ -97,17 +113,20 @@ pub async fn json(
     Err(failed(problem(&answer)))
 }
 
-/// Follows server-sent events: `each` is handed what comes after `data:`.
+/// Server-sent events, as they come.
+pub struct Events {
+    /// Where from, for errors.
+    source: String,
+    body: Incoming,
+    unread: Vec<u8>,
+}
+
+/// Asks for server-sent events. When this returns, the server is sending them.
 ///
 /// # Errors
 ///
-/// When the server can't be reached, refuses, or ends it; and what `each` says.
-pub async fn follow(
-    base: &str,
-    path: &str,
-    token: Option<&str>,
-    mut each: impl FnMut(&str) -> Result<(), Failure>,
-) -> Result<(), Failure> {
+/// When the server can't be reached, or refuses.
+pub async fn events(base: &str, path: &str, token: Option<&str>) -> Result<Events, Failure> {
     let request = bearing(Request::get(path), token)
         .header(ACCEPT, "text/event-stream")
         .body(Full::new(Bytes::new()));
@@ -116,26 +135,50 @@ pub async fn follow(
         .await
         .map_err(|error| told(base, path, &*error))?;
     let status = response.status();
-    let mut body = response.into_body();
+    let body = response.into_body();
     if !status.is_success() {
         let answer = Limited::new(body, LONGEST_ANSWER).collect().await;
         let answer = answer.map(|answer| answer.to_bytes()).unwrap_or_default();
         let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
         return Err(failed(&problem(&answer)));
     }
-    let mut unread = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| failed(&error))?;
-        unread.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
-        while let Some(end) = unread.iter().position(|&byte| byte == b'\n') {
-            let line: Vec<u8> = unread.drain(..=end).collect();
-            let line = String::from_utf8_lossy(&line);
-            if let Some(data) = line.strip_prefix("data:") {
-                each(data.trim())?;
+    Ok(Events {
+        source: format!("{base}{path}"),
+        body,
+        unread: Vec::new(),
+    })
+}
+
+impl Events {
+    /// What comes after the next `data:`; `None` when the server has ended it. Nothing is lost when the wait is given up.
+    ///
+    /// # Errors
+    ///
+    /// When the connection breaks, or an event is too long.
+    pub async fn next(&mut self) -> Result<Option<String>, Failure> {
+        loop {
+            while let Some(end) = self.unread.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = self.unread.drain(..=end).collect();
+                let line = String::from_utf8_lossy(&line);
+                if let Some(data) = line.strip_prefix("data:") {
+                    return Ok(Some(data.trim().to_owned()));
+                }
             }
+            if self.unread.len() > LONGEST_EVENT {
+                return Err(self.failed("an event is too long"));
+            }
+            let Some(frame) = self.body.frame().await else {
+                return Ok(None);
+            };
+            let frame = frame.map_err(|error| self.failed(&error))?;
+            let data = frame.data_ref().map_or(&[][..], |data| data);
+            self.unread.extend_from_slice(data);
         }
     }
-    Err(failed(&"the stack has ended"))
+
+    fn failed(&self, why: &(impl std::fmt::Display + ?Sized)) -> Failure {
+        Failure::Failed(format!("{}: {why}", self.source))
+    }
 }
 
 /// What a JSON API says that it will not do.

@@ -33,7 +33,7 @@ pub enum Failure {
     /// It did not work out.
     #[error("{0}")]
     Failed(String),
-    /// A command that was run here ended with this code, and has said why itself.
+    /// Why is said already; this is the code to exit with.
     #[error("the command ended with {0}")]
     Exit(u8),
     /// Nobody reads stdout any more: not worth a word.

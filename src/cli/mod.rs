@@ -13,6 +13,7 @@ mod lab;
 mod link;
 mod log;
 pub mod output;
+mod recording;
 mod refusal;
 mod script;
 pub mod settings;
@@ -31,6 +32,7 @@ use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
 use bench::BenchArgs;
 use failure::Failure;
 use lab::{AccessCommand, AdminArgs, ClockCommand, ExecArgs, FaultCommand, TailArgs};
+use recording::{RecordArgs, ReplayArgs};
 
 /// A whole instant-messaging stack in one process, for the developers of its clients.
 ///
@@ -136,6 +138,12 @@ pub enum Command {
     State(AdminArgs),
     /// Print frames as they pass, decoded
     Tail(TailArgs),
+    /// Write frames down as they pass, to be replayed
+    Record(RecordArgs),
+    /// Say again what recorded clients said, to any stack, and tell which replies differ
+    ///
+    /// Users and groups have to be there, and their inboxes as they were. Exits with 1 when something differs.
+    Replay(Box<ReplayArgs>),
     /// Exit with 0 if the stack serves
     Ready(AdminArgs),
 }
@@ -341,6 +349,8 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Clock(command) => lab::clock(&command).await,
         Command::State(args) => lab::state(&args).await,
         Command::Tail(args) => lab::tail(&args).await,
+        Command::Record(args) => recording::record(&args).await,
+        Command::Replay(args) => recording::replay(&args).await,
         Command::Ready(args) => lab::ready(&args).await,
     }
 }

@@ -42,6 +42,11 @@ impl Target {
         })
     }
 
+    /// The token that the salt gives to a user.
+    pub fn token(&self, uid: i64) -> String {
+        salted_token(uid, &self.salt)
+    }
+
     /// The gateway's host:port.
     ///
     /// # Errors
@@ -89,7 +94,7 @@ pub fn account(uid: i64, args: &LoginArgs) -> Result<Account, Failure> {
     let target = Target::find(&args.target)?;
     let token = match &args.token {
         Some(token) => token.clone(),
-        None => salted_token(uid, &target.salt),
+        None => target.token(uid),
     };
     Ok(Account::new(uid, token, target.gateway()?.to_owned()))
 }

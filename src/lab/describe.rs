@@ -24,18 +24,20 @@ pub fn describe(event: &Event) -> Value {
     json!({
         "seq": event.seq,
         "ms": event.unix_ms,
+        "us": u64::try_from(event.time.as_micros()).unwrap_or(u64::MAX),
         "what": event.what.name(),
         "detail": detail,
         "server": *event.server,
         "session": event.session,
         "uid": event.uid,
         "cmd": event.cmd.map(Cmd::name),
-        "frame": direction.map(|direction| frame(direction, event.cmd, &event.frame)),
+        "frame": direction.map(|direction| describe_frame(direction, event.cmd, &event.frame)),
     })
 }
 
-/// A frame's message as JSON, with the contract's names.
-pub fn frame(direction: Direction, cmd: Option<Cmd>, bytes: &[u8]) -> Value {
+/// A frame's message as JSON, with the contract's names. Tokens are left out; what can't be decoded is told by its
+/// length.
+pub fn describe_frame(direction: Direction, cmd: Option<Cmd>, bytes: &[u8]) -> Value {
     let decoded = match direction {
         Direction::In => cmd.and_then(|cmd| request(cmd, bytes)),
         Direction::Out => cmd.and_then(|cmd| reply(cmd, bytes)),

@@ -21,7 +21,7 @@ mod site;
 mod switches;
 
 pub use action::Action;
-pub use describe::describe;
+pub use describe::{describe, describe_frame};
 pub(crate) use fault::LONGEST;
 pub use fault::{Fault, FaultError};
 pub use faults::{FaultGuard, Faults, Hit, Listed, Passing};

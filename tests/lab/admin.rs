@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use imd::proto::Cmd;
 use imd::{Config, Imd};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -276,7 +277,13 @@ async fn what_has_passed_is_told_and_waited_for() {
     );
     let (status, _) = call(&imd, "GET", "/v1/wait?uid=7&timeout=1ms", Value::Null).await;
     assert_eq!(status, 408);
-    for bad in ["cmd=Nothing", "since=x", "who=1", "what=nothing"] {
+    let path = format!("/v1/journal?since={mark}&uid=1&cmd=20003&what=in&bytes=true");
+    let told = get(&imd, &path).await;
+    let sent = imd.journal().frames().cmd(Cmd::SendP2PMsg).collect();
+    let bytes = base16ct::lower::encode_string(&sent[0].frame);
+    assert_eq!(told["events"][0]["bytes"], bytes);
+    assert!(!events[0].as_object().unwrap().contains_key("bytes"));
+    for bad in ["cmd=Nothing", "since=x", "who=1", "what=nothing", "bytes=x"] {
         let (status, why) = call(&imd, "GET", &format!("/v1/journal?{bad}"), Value::Null).await;
         assert_eq!(status, 400, "{bad}: {why}");
     }

@@ -123,6 +123,20 @@ async fn sessions_are_seen_to_open_and_close() {
 }
 
 #[tokio::test]
+async fn what_a_server_says_last_stands_before_the_close() {
+    let imd = start_manual().await;
+    let mut older = user(&imd, 1).await;
+    let _newer = user(&imd, 1).await;
+    older.error(Cmd::ErrServer, 93004).await;
+    let is_closed = |event: &imd::lab::Event| matches!(event.what, What::Closed(_));
+    let mark = imd::lab::Mark(0);
+    let closed = imd.wait_for(mark, is_closed, PATIENCE).await.unwrap();
+    let said = imd.journal().frames().cmd(Cmd::ErrServer).collect();
+    assert_eq!((said.len(), said[0].session), (1, closed.session));
+    assert!(said[0].seq < closed.seq);
+}
+
+#[tokio::test]
 async fn without_a_reader_nothing_is_recorded() {
     let mut config = Config::ephemeral();
     config.journal.capture = Capture::Auto;

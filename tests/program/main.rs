@@ -9,6 +9,7 @@ mod lab;
 mod limits;
 mod process;
 mod proxy;
+mod replay;
 mod script;
 mod secrets;
 mod store;

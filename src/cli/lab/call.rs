@@ -70,17 +70,13 @@ impl Admin {
         api::json(&self.base, method, path, self.token.as_deref(), body).await
     }
 
-    /// The lines of server-sent events from a path: `each` is handed what comes after `data:`.
+    /// Server-sent events from a path.
     ///
     /// # Errors
     ///
-    /// What the API says, and what `each` says.
-    pub async fn follow(
-        &self,
-        path: &str,
-        each: impl FnMut(&str) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
-        api::follow(&self.base, path, self.token.as_deref(), each).await
+    /// What the API says.
+    pub async fn events(&self, path: &str) -> Result<api::Events, Failure> {
+        api::events(&self.base, path, self.token.as_deref()).await
     }
 }
 

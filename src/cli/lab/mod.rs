@@ -6,6 +6,7 @@ mod exec;
 mod tail;
 
 pub use args::{AccessCommand, AdminArgs, ClockCommand, FaultCommand, TailArgs};
+pub use call::Admin;
 pub use exec::{ExecArgs, run as exec};
 
 use hyper::Method;
@@ -14,7 +15,6 @@ use serde_json::{Value, json};
 use super::failure::Failure;
 use super::output;
 use args::FaultArgs;
-use call::Admin;
 
 /// `imd access ...`
 ///

@@ -21,13 +21,18 @@ pub async fn run(args: &TailArgs) -> Result<(), Failure> {
     }
     let path = format!("/v1/journal?{}", query.finish());
     let admin = Admin::find(&args.admin)?;
-    let follow = admin.follow(&path, |event| {
-        if args.json {
-            return output::line(event);
+    let follow = async {
+        let mut events = admin.events(&path).await?;
+        while let Some(event) = events.next().await? {
+            if args.json {
+                output::line(&event)?;
+            } else {
+                let event = serde_json::from_str(&event).unwrap_or_default();
+                output::line(&line(&event))?;
+            }
         }
-        let event = serde_json::from_str(event).unwrap_or_default();
-        output::line(&line(&event))
-    });
+        Err(Failure::Failed("the stack has ended".into()))
+    };
     tokio::select! {
         followed = follow => followed,
         () = output::closed() => Ok(()),

@@ -467,9 +467,16 @@ impl<H: Handler> Connection<H> {
             reason = reason.label(),
             "session closed"
         );
+        let is_mute = self.is_mute();
+        let is_silent = reason.is_abrupt() || is_mute || self.server.manager.is_killed();
+        let last = if is_silent {
+            BytesMut::new()
+        } else {
+            self.take_last()
+        };
+        // What it says last goes before it.
         let closed = What::Closed(reason.label());
         self.server.tap.record(&self.session, closed, &[]);
-        let is_mute = self.is_mute();
         if reason == CloseReason::Dropped && is_mute {
             // A FIN alone; over unread input it would be a reset.
             if self.stream.shutdown().await.is_ok() {
@@ -477,14 +484,14 @@ impl<H: Handler> Connection<H> {
             }
             return;
         }
-        if reason.is_abrupt() || is_mute || self.server.manager.is_killed() {
+        if is_silent {
             return;
         }
         let shutdown = self.server.manager.shutdown().clone();
         // What the socket takes at once is said even in a hurry.
         tokio::select! {
             biased;
-            () = self.part(reason) => {}
+            () = self.part(reason, &last) => {}
             () = shutdown.hurried() => {}
         }
     }
@@ -494,13 +501,18 @@ impl<H: Handler> Connection<H> {
         self.session.is_half_open() || self.rest.as_ref().is_some_and(|rest| rest.is_mute)
     }
 
-    async fn part(&mut self, reason: CloseReason) {
+    /// What is left to say.
+    fn take_last(&mut self) -> BytesMut {
         let mut last = self.take_unwritten();
         let counted = last.len();
         self.session.take_last(&mut last);
         self.went(last.get(counted..).unwrap_or_default());
+        last
+    }
+
+    async fn part(&mut self, reason: CloseReason, last: &[u8]) {
         let said = async {
-            self.stream.write_all(&last).await?;
+            self.stream.write_all(last).await?;
             self.stream.shutdown().await
         };
         // A peer that is gone, or takes nothing, has missed its chance. At a shutdown the chance lasts as long as the

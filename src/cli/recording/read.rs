@@ -1,0 +1,217 @@
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use imd::proto::{Cmd, Code, Reply};
+
+use super::format::{FORMAT, Header, Line, VERSION, What};
+use crate::cli::failure::Failure;
+
+/// No line of a recorder comes near it: the longest has a page with as many empty entries as fit a frame.
+const LONGEST_LINE: u64 = 16 << 20;
+
+/// Reads a record, line by line.
+pub struct Lines {
+    file: BufReader<File>,
+    path: PathBuf,
+    /// The number of the line that was read last, from 1.
+    number: usize,
+}
+
+impl Lines {
+    /// Opens a record.
+    ///
+    /// # Errors
+    ///
+    /// When it can't be read, or is none of this version.
+    pub fn open(path: &Path) -> Result<Lines, Failure> {
+        let file = File::open(path)
+            .map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?;
+        let mut lines = Lines {
+            file: BufReader::new(file),
+            path: path.to_owned(),
+            number: 0,
+        };
+        let first = lines.read()?.unwrap_or_default();
+        let header = serde_json::from_slice::<Header>(&first).ok();
+        let Some(header) = header.filter(|header| header.format == FORMAT) else {
+            let why = "this is no record; imd record --to FILE writes one";
+            return Err(lines.damaged(why));
+        };
+        if header.version != VERSION {
+            let version = header.version;
+            return Err(lines.damaged(format!(
+                "a record of version {version}, and this imd knows {VERSION}"
+            )));
+        }
+        Ok(lines)
+    }
+
+    /// The next line, and its number.
+    ///
+    /// # Errors
+    ///
+    /// When it is damaged.
+    pub fn next(&mut self) -> Result<Option<(usize, Line)>, Failure> {
+        let Some(text) = self.read()? else {
+            return Ok(None);
+        };
+        let line: Line = serde_json::from_slice(&text).map_err(|error| self.damaged(error))?;
+        line.check().map_err(|why| self.damaged(why))?;
+        Ok(Some((self.number, line)))
+    }
+
+    fn read(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        let mut text = Vec::new();
+        self.number += 1;
+        let read = (&mut self.file)
+            .take(LONGEST_LINE)
+            .read_until(b'\n', &mut text);
+        match read {
+            Err(error) => Err(self.damaged(error)),
+            Ok(0) => Ok(None),
+            Ok(_) if text.len() as u64 == LONGEST_LINE => Err(self.damaged("it is too long")),
+            Ok(_) => Ok(Some(text)),
+        }
+    }
+
+    fn damaged(&self, why: impl std::fmt::Display) -> Failure {
+        let path = self.path.display();
+        Failure::Usage(format!("{path}: line {}: {why}", self.number))
+    }
+}
+
+/// How a login is answered whose token is at fault.
+const BAD_TOKEN: [u32; 2] = [Code::NoToken.number(), Code::CalcTokenFailed.number()];
+
+/// What has to be known before the first frame is sent.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// The lines of logins whose token was refused: it is sent as it was.
+    pub refused: HashSet<usize>,
+    /// Whether there are logins of more than one user.
+    pub has_many_users: bool,
+}
+
+impl Survey {
+    /// Reads all of a record.
+    ///
+    /// # Errors
+    ///
+    /// When a line is damaged.
+    pub fn of(path: &Path) -> Result<Survey, Failure> {
+        let mut survey = Survey::default();
+        let mut user = None;
+        // The logins of open sessions that have no answer yet.
+        let mut unanswered: HashMap<u64, VecDeque<usize>> = HashMap::new();
+        let mut lines = Lines::open(path)?;
+        while let Some((number, line)) = lines.next()? {
+            let login = line.login();
+            if login.is_some() {
+                let logins = unanswered.entry(line.session).or_default();
+                logins.push_back(number);
+            }
+            let uid = line.uid.or_else(|| Some(login?.uid));
+            survey.has_many_users |= uid.is_some_and(|uid| *user.get_or_insert(uid) != uid);
+            match line.what {
+                What::Out => {
+                    if let Some(code) = line.bytes.as_deref().and_then(login_code)
+                        && let Some(logins) = unanswered.get_mut(&line.session)
+                        && let Some(login) = logins.pop_front()
+                        && BAD_TOKEN.contains(&code)
+                    {
+                        survey.refused.insert(login);
+                    }
+                }
+                What::Closed => {
+                    unanswered.remove(&line.session);
+                }
+                What::Opened | What::In => {}
+            }
+        }
+        Ok(survey)
+    }
+}
+
+/// The code with which a frame answers a login, if it does.
+fn login_code(frame: &[u8]) -> Option<u32> {
+    if Cmd::of(frame) != Some(Cmd::Login) {
+        return None;
+    }
+    match Reply::decode(Cmd::Login, frame)? {
+        Reply::Error(answer) => Some(answer.err_code),
+        Reply::Login(answer) => Some(answer.err_code),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const HEADER: &str = r#"{"format":"imd-record","version":1}"#;
+
+    fn survey(text: &str) -> Result<Survey, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.rec");
+        fs::write(&path, text).unwrap();
+        Survey::of(&path).map_err(|error| {
+            assert!(matches!(error, Failure::Usage(_)));
+            error.to_string()
+        })
+    }
+
+    #[test]
+    fn a_damaged_line_is_named() {
+        let good = r#"{"us":0,"session":1,"server":"a","what":"opened"}"#;
+        let whole = format!("{HEADER}\n{good}\n");
+        survey(&whole).unwrap();
+        survey(whole.trim_end()).unwrap();
+        for (text, says) in [
+            ("".to_owned(), "line 1: this is no record"),
+            ("{}\n".to_owned(), "line 1: this is no record"),
+            (HEADER.replace('1', "2"), "line 1: a record of version 2"),
+            (format!("{whole}{good}x\n"), "line 3: trailing"),
+            (format!("{whole}\n{good}\n"), "line 3: EOF"),
+            (format!("{whole}{}", &good[..20]), "line 3: EOF"),
+            (format!("{whole}{{\"us\":-1"), "line 3: invalid value"),
+            (format!("{HEADER}\n\u{0}\u{fffd}\n"), "line 2: "),
+        ] {
+            let error = survey(&text).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_is_not_read_to_its_end() {
+        let endless = "x".repeat(usize::try_from(LONGEST_LINE).unwrap() + 10);
+        let error = survey(&format!("{HEADER}\n{endless}\n")).unwrap_err();
+        assert!(error.contains("line 2: it is too long"), "{error}");
+    }
+
+    #[test]
+    fn logins_with_a_wrong_token_are_known() {
+        let frame = |session: u64, what: &str, bytes: &str| {
+            format!(
+                "{{\"us\":0,\"session\":{session},\"server\":\"a\",\"what\":\"{what}\",\"bytes\":\"{bytes}\"}}\n"
+            )
+        };
+        let login = "08a19c011807";
+        // errCode 93002, 94002 and 0
+        let (wrong, unknown, ok) = ("08a19c0110cad605", "08a19c0110b2de05", "08a19c01");
+        let text = [
+            HEADER.to_owned() + "\n",
+            frame(1, "in", login),
+            frame(2, "in", login),
+            frame(1, "out", wrong),
+            frame(2, "out", unknown),
+            frame(1, "in", login),
+            frame(1, "out", ok),
+        ];
+        let survey = survey(&text.concat()).unwrap();
+        assert_eq!(survey.refused, HashSet::from([2]));
+        assert!(!survey.has_many_users);
+    }
+}

@@ -1,0 +1,229 @@
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use imd::client::ask_gateway;
+use imd::proto::{Cmd, Code, Error, ReqLogin};
+use prost::Message;
+use tokio::time::Instant;
+
+use super::args::ReplayArgs;
+use super::connection::{Connection, Push};
+use super::exchanges::Side;
+use super::format::{GATEWAY, Line, What};
+use super::read::{Lines, Survey};
+use super::renewal::Renewal;
+use super::report::{Place, Report};
+use crate::cli::failure::Failure;
+use crate::cli::target::Target;
+use crate::cli::{api, refusal};
+
+/// Why a server closes what a client does to it; the others are deadlines, or done to the server.
+const CLOSED_BY_SERVER: [&str; 4] = ["logout", "logged_in_elsewhere", "dropped", "reset"];
+
+/// Plays a record to a stack, line by line, and tells what the stack says otherwise.
+///
+/// # Errors
+///
+/// When the record is damaged, before anything is sent; when the stack can't be reached, or refuses the tokens; and when
+/// something differs.
+pub async fn run(args: &ReplayArgs) -> Result<(), Failure> {
+    let survey = Survey::of(&args.file)?;
+    if survey.has_many_users && args.login.token.is_some() {
+        let why = "--token is one user's, and the record has several: give --config FILE with the salt, or --pw";
+        return Err(Failure::Usage(why.into()));
+    }
+    let mut player = Player {
+        args,
+        target: Target::find(&args.login.target)?,
+        survey,
+        open: HashMap::new(),
+        renewal: Renewal::default(),
+        report: Report::new(args.json, args.ignore.clone()),
+        began: Instant::now(),
+    };
+    let mut lines = Lines::open(&args.file)?;
+    while let Some((number, line)) = lines.next()? {
+        player.play(number, line).await?;
+    }
+    let mut left: Vec<u64> = player.open.keys().copied().collect();
+    left.sort_unstable();
+    for session in left {
+        player.end(session).await?;
+    }
+    player.report.end()
+}
+
+struct Player<'a> {
+    args: &'a ReplayArgs,
+    target: Target,
+    survey: Survey,
+    open: HashMap<u64, Played>,
+    renewal: Renewal,
+    report: Report,
+    began: Instant,
+}
+
+/// A session that is played.
+struct Played {
+    connection: Connection,
+    place: Place,
+}
+
+impl Player<'_> {
+    async fn play(&mut self, number: usize, line: Line) -> Result<(), Failure> {
+        if line.server == GATEWAY && self.args.access.is_some() {
+            return Ok(());
+        }
+        if line.what != What::Out {
+            self.keep_time(number, &line).await?;
+        }
+        let session = line.session;
+        let mut played = match self.open.remove(&session) {
+            Some(played) => played,
+            // What was over before the recording began needs no connection.
+            None if line.what == What::Closed => return Ok(()),
+            None => self.connect(number, &line).await?,
+        };
+        if line.uid.is_some() {
+            played.place.uid = line.uid;
+        }
+        let Played { connection, place } = &mut played;
+        match (line.what, &line.bytes) {
+            (What::In, Some(recorded)) if connection.ended().is_none() => {
+                let message = self.renew(number, &line, recorded).await?;
+                self.report.totals.requests += 1;
+                connection.send(number, recorded.clone(), &message).await;
+            }
+            // It would not be heard; that its reply is missing is told.
+            (What::In, Some(recorded)) => connection.exchanges().asked(number, recorded.clone()),
+            (What::Out, Some(recorded)) => match Push::of(recorded) {
+                Some(push) => {
+                    let is_told = connection.expect_push(push).await;
+                    let got = connection.ended().unwrap_or("none");
+                    self.report.event(place, number, is_told, "a notify", got)?;
+                }
+                None => connection.expect(number, recorded.clone()).await,
+            },
+            _ => {}
+        }
+        self.settle(&mut played)?;
+        let is_over = line.what == What::Closed;
+        if is_over && let Some(reason) = line.reason.filter(|it| CLOSED_BY_SERVER.contains(&&**it))
+        {
+            let is_closed = played.connection.expect_end().await;
+            let recorded = format!("closed by the server: {reason}");
+            let got = "still open";
+            self.report
+                .event(&played.place, number, is_closed, &recorded, got)?;
+        }
+        self.open.insert(session, played);
+        if is_over {
+            self.end(session).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until it is time, where the recorded times count.
+    async fn keep_time(&self, number: usize, line: &Line) -> Result<(), Failure> {
+        let Some(speed) = self.args.speed else {
+            return Ok(());
+        };
+        let after = Duration::from_micros(line.us).as_secs_f64() / speed;
+        let after = Duration::try_from_secs_f64(after).ok();
+        let Some(due) = after.and_then(|after| self.began.checked_add(after)) else {
+            return Err(Failure::Usage(format!(
+                "line {number}: its time is out of range"
+            )));
+        };
+        tokio::time::sleep_until(due).await;
+        Ok(())
+    }
+
+    /// Connects, and logs in where the recording began after that.
+    async fn connect(&mut self, number: usize, line: &Line) -> Result<Played, Failure> {
+        let addr = match &self.args.access {
+            Some(addr) => addr.clone(),
+            None => {
+                let gateway = self.target.gateway()?;
+                if line.server == GATEWAY {
+                    gateway.to_owned()
+                } else {
+                    let asked = ask_gateway(gateway).await;
+                    asked.map_err(|error| {
+                        let why = refusal::explain(&error);
+                        Failure::Failed(format!("line {number}: gateway {gateway}: {why}"))
+                    })?
+                }
+            }
+        };
+        let mut connection = Connection::open(&addr, self.args.timeout)
+            .await
+            .map_err(|error| Failure::Failed(format!("line {number}: {addr}: {error}")))?;
+        if let Some(uid) = line.uid {
+            let login = ReqLogin {
+                cmd: Cmd::Login.number(),
+                uid,
+                token: self.token(uid).await?,
+                ..Default::default()
+            };
+            let request = Bytes::from(login.encode_to_vec());
+            connection.send(number, request.clone(), &request).await;
+            let ok = Error {
+                cmd: Cmd::Login.number(),
+                err_str: Code::Ok.text().into(),
+                ..Default::default()
+            };
+            connection.expect(number, ok.encode_to_vec().into()).await;
+        }
+        let place = Place::of(line);
+        Ok(Played { connection, place })
+    }
+
+    /// A request as it is sent this time.
+    async fn renew(&self, number: usize, line: &Line, request: &Bytes) -> Result<Bytes, Failure> {
+        match line.login() {
+            Some(mut login) if !self.survey.refused.contains(&number) => {
+                login.token = self.token(login.uid).await?;
+                Ok(login.encode_to_vec().into())
+            }
+            Some(_) => Ok(request.clone()),
+            None => Ok(self.renewal.renew(line.uid.unwrap_or_default(), request)),
+        }
+    }
+
+    async fn token(&self, uid: i64) -> Result<String, Failure> {
+        match (&self.args.login.token, &self.args.pw) {
+            (Some(token), _) => Ok(token.clone()),
+            (None, Some(pw)) => api::token(self.target.user_api()?, uid, pw).await,
+            (None, None) => Ok(self.target.token(uid)),
+        }
+    }
+
+    /// Compares what is over.
+    fn settle(&mut self, played: &mut Played) -> Result<(), Failure> {
+        let Played { connection, place } = played;
+        for exchange in connection.exchanges().over() {
+            if let (Side::Frame(recorded), Side::Frame(got)) = (&exchange.recorded, &exchange.got) {
+                self.renewal
+                    .learn(place.uid.unwrap_or_default(), recorded, got);
+            }
+            self.report.exchange(place, &exchange, connection.ended())?;
+        }
+        Ok(())
+    }
+
+    /// Ends a session, and compares what is left.
+    async fn end(&mut self, session: u64) -> Result<(), Failure> {
+        let Some(mut played) = self.open.remove(&session) else {
+            return Ok(());
+        };
+        played.connection.end().await;
+        self.settle(&mut played)?;
+        let Played { connection, place } = &mut played;
+        for exchange in connection.exchanges().unasked() {
+            self.report.exchange(place, &exchange, None)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,281 @@
+//! What clients said is recorded, and said again to another stack.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::process::{Daemon, Ended, imd, write_config};
+
+/// A record, and the folder that holds it.
+struct Recorded {
+    folder: TempDir,
+    path: String,
+}
+
+/// Two users talk, while someone records. What is there is complete when the stack has ended.
+fn recorded(flags: &[&str]) -> Recorded {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("talk.rec").to_str().unwrap().to_owned();
+    let daemon = Daemon::start(&[]);
+    let mut record = daemon.spawn(&[&["record", "--to", &path], flags].concat());
+    record.line_with("Recording to");
+    let mut bob = daemon.spawn(&["chat", "--uid", "2"]);
+    bob.line_with("You are 2");
+    let send = ["send", "--from", "1", "--to", "2", "hello"];
+    daemon.imd(&send).ok();
+    bob.line_with("hello");
+    let refused = daemon.imd(&[&send[..], &["--token", "wrong"]].concat());
+    refused.failed(1);
+    bob.write("/to 1 and you");
+    bob.line_with("stored");
+    bob.end().ok();
+    daemon.imd(&["sync", "--uid", "1"]).ok();
+    daemon.stop();
+    assert!(record.end().ok()[1].ends_with("frames are recorded."));
+    Recorded { folder, path }
+}
+
+impl Recorded {
+    fn lines(&self) -> Vec<Value> {
+        let text = fs::read_to_string(&self.path).unwrap();
+        assert!(text.ends_with('\n'));
+        let lines = text.lines();
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    /// Replays it.
+    fn to(&self, daemon: &Daemon, flags: &[&str]) -> Ended {
+        daemon.imd(&[&["replay", &self.path], flags].concat())
+    }
+}
+
+/// What it printed, after it found something different.
+fn different(ended: Ended) -> String {
+    assert_eq!(ended.code, Some(1), "{:?}\n{}", ended.out, ended.err);
+    ended.out.join("\n")
+}
+
+fn alike(ended: Ended) {
+    let out = ended.ok();
+    assert_eq!(out.len(), 1, "{out:?}");
+    assert!(out[0].ends_with(" alike, 0 different"), "{out:?}");
+    assert!(!out[0].starts_with("0 requests"), "{out:?}");
+}
+
+#[test]
+fn a_fresh_stack_says_the_same_again() {
+    let record = recorded(&[]);
+    let mode = fs::metadata(&record.path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "it holds tokens");
+    let lines = record.lines();
+    assert_eq!(
+        (&lines[0]["format"], &lines[0]["version"]),
+        (&"imd-record".into(), &1.into())
+    );
+    let sent = lines
+        .iter()
+        .find(|line| line["frame"]["msg"] == "hello")
+        .unwrap();
+    assert_eq!(
+        (&sent["what"], &sent["cmd"]),
+        (&"in".into(), &"SendP2PMsg".into())
+    );
+    assert!(sent["bytes"].as_str().unwrap().starts_with("08a39c01"));
+
+    alike(record.to(&Daemon::start(&[]), &[]));
+    alike(record.to(&Daemon::start(&[]), &["--speed", "100"]));
+    let daemon = Daemon::start(&[]);
+    let access = daemon.addresses().access[0].addr.clone();
+    alike(imd(&[
+        "replay",
+        &record.path,
+        "--access",
+        &access,
+        "--gateway",
+        "127.0.0.1:1",
+    ]));
+    // The same messages once more are stored only once.
+    let told = different(record.to(&daemon, &["--timeout", "1s"]));
+    assert!(
+        told.contains("recorded  \"a notify\"\n  got       \"none\""),
+        "{told}"
+    );
+}
+
+#[test]
+fn what_a_fault_changes_is_told() {
+    let record = recorded(&[]);
+    let token = imd(&["token", "1"]).ok().remove(0);
+    let told = |fault: &str| {
+        let daemon = Daemon::start(&[]);
+        let add = ["fault", "add", "--times", "1", "--at"];
+        let fault: Vec<&str> = add.into_iter().chain(fault.split(' ')).collect();
+        daemon.imd(&fault).ok();
+        let told = different(record.to(&daemon, &["--timeout", "1s"]));
+        assert!(!told.contains(&token), "{told}");
+        told
+    };
+    let refused = told("access.reply --uid 1 --cmd SendP2PMsg --error 90001");
+    assert!(
+        refused.contains(", uid 1: SendP2PMsg\n  request   {"),
+        "{refused}"
+    );
+    assert!(
+        refused.contains("differs   errCode: 0, got 90001"),
+        "{refused}"
+    );
+    assert!(refused.ends_with("alike, 1 different"), "{refused}");
+    let lost = told("access.reply --uid 1 --cmd SendP2PMsg --drop");
+    assert!(lost.contains("got       \"no reply\""), "{lost}");
+    let twice = told("access.reply --uid 1 --cmd SendP2PMsg --duplicate");
+    assert!(twice.contains("recorded  \"nothing\""), "{twice}");
+    let reset = told("access.reply --uid 1 --cmd SendP2PMsg --reset");
+    assert!(reset.contains(": SendP2PMsg\n"), "{reset}");
+    let silent = told("notify --uid 2 --drop");
+    assert!(
+        silent.contains("recorded  \"a notify\"\n  got       \"none\""),
+        "{silent}"
+    );
+    let gap = told("store.read --uid 2 --gap");
+    assert!(
+        gap.contains("differs   Msgs: \"1 entries\", got \"0 entries\""),
+        "{gap}"
+    );
+}
+
+#[test]
+fn what_a_quirk_changes_is_told_unless_it_is_ignored() {
+    let record = recorded(&[]);
+    let folder = TempDir::new().unwrap();
+    let config = write_config(folder.path(), "[quirks]\nno_msg_id_in_replies = true\n");
+    let start = || Daemon::start(&["--config", &config]);
+    let ended = record.to(&start(), &["--json"]);
+    let lines: Vec<Value> = different(ended)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let differ = lines[0]["differ"].as_array().unwrap();
+    assert!(
+        differ
+            .iter()
+            .any(|it| it["field"] == "msgID" && it["got"] == "")
+    );
+    assert_eq!(lines[0]["cmd"], "SendP2PMsg");
+    assert_eq!(lines.last().unwrap()["different"], 2);
+    let ids = "SendP2PMsg.msgID,SendP2PMsg.sourceUID,SendP2PMsg.targetUID";
+    alike(record.to(&start(), &["--ignore", ids]));
+}
+
+#[test]
+fn logins_get_fresh_tokens() {
+    let record = recorded(&[]);
+    let config = write_config(record.folder.path(), "[auth]\nsalt = \"another\"\n");
+    let start = || Daemon::start(&["--config", &config]);
+    let told = different(record.to(&start(), &["--timeout", "1s"]));
+    assert!(told.contains("differs   errCode: 0, got 93002"), "{told}");
+    alike(record.to(&start(), &["--config", &config]));
+    let daemon = start();
+    for uid in ["1", "2"] {
+        daemon
+            .imd(&["register", "--uid", uid, "--pw", "secret"])
+            .ok();
+    }
+    let wrong = record.to(&daemon, &["--pw", "wrong"]).failed(1);
+    assert!(wrong.contains("94003"), "{wrong}");
+    alike(record.to(&daemon, &["--pw", "secret"]));
+    let one = record.to(&daemon, &["--token", "x"]).failed(64);
+    assert!(one.contains("the record has several"), "{one}");
+}
+
+#[test]
+fn one_users_sessions_are_recorded_alone() {
+    let record = recorded(&["--uid", "1"]);
+    let lines = record.lines();
+    let cmds: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| line["cmd"].as_str())
+        .collect();
+    assert_eq!(cmds[..4], ["Login", "Login", "SendP2PMsg", "SendP2PMsg"]);
+    assert!(lines[1..].iter().all(|line| line["server"] != "gateway"));
+    assert!(lines.iter().all(|line| line["uid"] != 2));
+    let token = imd(&["token", "1"]).ok().remove(0);
+    // Its inbox is empty without the other one.
+    let daemon = Daemon::start(&[]);
+    let told = different(record.to(&daemon, &["--timeout", "1s", "--token", &token]));
+    assert!(told.contains("\"1 entries\", got \"0 entries\""), "{told}");
+}
+
+#[test]
+fn who_was_logged_in_before_the_recording_is_logged_in_first() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("late.rec").to_str().unwrap().to_owned();
+    let daemon = Daemon::start(&[]);
+    let mut bob = daemon.spawn(&["chat", "--uid", "2"]);
+    bob.line_with("You are 2");
+    let mut record = daemon.spawn(&["record", "--to", &path, "--uid", "2"]);
+    record.line_with("Recording to");
+    bob.write("/to 2 to myself");
+    bob.line_with("to myself");
+    bob.end().ok();
+    daemon.stop();
+    record.end().ok();
+    let record = Recorded { folder, path };
+    assert!(record.lines().iter().all(|line| line["cmd"] != "Login"));
+    alike(record.to(&Daemon::start(&[]), &["--speed", "10"]));
+}
+
+#[test]
+fn a_record_ends_on_a_signal_or_after_so_many_frames() {
+    let folder = TempDir::new().unwrap();
+    let daemon = Daemon::start(&[]);
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (one, few) = (path("one"), path("few"));
+    let mut record = daemon.spawn(&["record", "--to", &one]);
+    record.line_with("Recording to");
+    let mut counted = daemon.spawn(&["record", "--to", &few, "--count", "3"]);
+    counted.line_with("Recording to");
+    daemon.imd(&["send", "--from", "1", "--to", "2", "x"]).ok();
+    assert_eq!(counted.end().ok()[1], "3 frames are recorded.");
+    let frames = fs::read_to_string(&few).unwrap();
+    assert_eq!(frames.matches("\"bytes\"").count(), 3);
+    record.signal("-INT");
+    record.end().ok();
+    let again = daemon.imd(&["record", "--to", &few]).failed(64);
+    assert!(again.contains("few: File exists"), "{again}");
+    daemon
+        .imd(&["record", "--to", &path("none"), "--for", "1ms"])
+        .ok();
+    let config = write_config(folder.path(), "[journal]\ncapture = \"off\"\n");
+    let off = Daemon::start(&["--config", &config]);
+    let nothing = off.imd(&["record", "--to", &path("off")]).failed(64);
+    assert!(nothing.contains("this stack records nothing"), "{nothing}");
+}
+
+#[test]
+fn a_damaged_record_is_refused_before_anything_is_sent() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("bad.rec").to_str().unwrap().to_owned();
+    let replay = |text: &str| {
+        fs::write(&path, text).unwrap();
+        // Nobody is there to be asked.
+        imd(&["replay", &path, "--gateway", "127.0.0.1:1"])
+    };
+    let header = r#"{"format":"imd-record","version":1,"imd":"0.1.0"}"#;
+    let good = r#"{"us":0,"session":1,"server":"access-1","what":"opened"}"#;
+    for (text, says) in [
+        ("hello\n".to_owned(), "line 1: this is no record"),
+        (format!("{header}\n{good}\n{{\"us\":"), "line 3: EOF"),
+        (format!("{header}\n{good}\n\u{0}\n"), "line 3: "),
+    ] {
+        let error = replay(&text).failed(64);
+        assert!(error.contains(&path) && error.contains(says), "{error}");
+    }
+    let nowhere = replay(&format!("{header}\n{good}\n")).failed(1);
+    assert!(nowhere.contains("line 2: gateway 127.0.0.1:1"), "{nowhere}");
+    let missing = imd(&["replay", "no-such.rec"]).failed(64);
+    assert!(missing.contains("no-such.rec"), "{missing}");
+}
