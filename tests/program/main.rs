@@ -5,6 +5,7 @@ mod bench;
 mod chat;
 mod config;
 mod daemon;
+mod examples;
 mod lab;
 mod limits;
 mod process;
