@@ -5,9 +5,11 @@
 
 mod durable;
 mod memory;
+mod snapshot;
 
 pub use durable::{DurableStore, Findings, Inspection, Item, OpenError};
 pub use memory::MemoryStore;
+pub use snapshot::{FileError, LoadError, SNAPSHOT_LIMIT, SaveError, Snapshot};
 
 use std::fmt;
 use std::sync::Arc;
@@ -139,6 +141,19 @@ impl fmt::Debug for User {
     }
 }
 
+/// A group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Its id.
+    pub gid: i64,
+    /// Any text.
+    pub name: String,
+    /// Who made it, a member or not by now; 0 where that was not stored.
+    pub owner: i64,
+    /// Its members, by uid.
+    pub members: Vec<i64>,
+}
+
 /// One change.
 #[derive(Debug, Clone)]
 pub enum Write {
@@ -240,6 +255,17 @@ pub enum Rejected {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the store has failed: {0}")]
 pub struct StoreFailed(pub String);
+
+/// Why the contents of a store were not replaced. Nothing has changed then.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReplaceError {
+    /// There is no room for what should come.
+    #[error("the store has no room for it")]
+    Full,
+    /// The store has failed.
+    #[error(transparent)]
+    Store(#[from] StoreFailed),
+}
 
 /// How far an inbox goes and how far its user has read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -371,7 +397,8 @@ fn before(now: i64, by: Duration) -> i64 {
     now.saturating_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// What became of the messages of this run, one count for each receiver of each.
+/// What became of the messages of this run, one count for each receiver of each. It begins anew when the contents are
+/// [replaced](Store::replace).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ledger {
     /// Entries in inboxes.
@@ -383,11 +410,21 @@ pub struct Ledger {
     pub removed: u64,
 }
 
+impl Ledger {
+    /// Entries that are still to come.
+    pub fn pending(&self) -> u64 {
+        self.stored.saturating_sub(self.delivered + self.removed)
+    }
+}
+
 /// Where everything is kept. All that a write answers is true for every read after it.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug {
     /// What this store is, for people: `memory`.
     fn describe(&self) -> String;
+
+    /// Whether what it holds outlives the process.
+    fn is_durable(&self) -> bool;
 
     /// Does the writes in their order, and answers when all of them are stored.
     ///
@@ -423,6 +460,28 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// [`StoreFailed`]
     async fn user(&self, uid: i64) -> Result<Option<User>, StoreFailed>;
 
+    /// The same entries as a [`sync`](Self::sync) would answer, without a trace: no read mark moves, and nothing counts as
+    /// delivered.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreFailed`]
+    async fn peek(&self, uid: i64, after: i64, limit: PageLimit) -> Result<Page, StoreFailed>;
+
+    /// The registered users above uid `after`, by uid, at most so many.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreFailed`]
+    async fn users(&self, after: i64, most: usize) -> Result<Vec<(i64, User)>, StoreFailed>;
+
+    /// The groups above id `after`, by id, at most so many.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreFailed`]
+    async fn groups(&self, after: i64, most: usize) -> Result<Vec<Group>, StoreFailed>;
+
     /// The newest time at which a message was sent or a group was made: Unix time in milliseconds, 0 where there was
     /// none. Ids have to begin after it, also when the clock was set back.
     ///
@@ -440,6 +499,27 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// What became of the messages so far.
     fn ledger(&self) -> Ledger;
+
+    /// The same for the inboxes above uid `after`, by uid, at most so many. An inbox of which nothing is counted may stand
+    /// here or not.
+    fn ledgers(&self, after: i64, most: usize) -> Vec<(i64, Ledger)>;
+
+    /// Everything as of one moment, but for the signing key.
+    ///
+    /// # Errors
+    ///
+    /// When it would take more than about `limit` bytes, or can't be read.
+    async fn snapshot(&self, limit: usize) -> Result<Snapshot, SaveError>;
+
+    /// Replaces everything by a snapshot, as one commit: all of it, or nothing. What was committed before is gone, what
+    /// is committed afterwards is on top of it. An empty one is a store as new.
+    ///
+    /// What outlives it: the signing key, and [`newest`](Self::newest), which never goes back.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplaceError`]
+    async fn replace(&self, snapshot: Snapshot) -> Result<(), ReplaceError>;
 
     /// Removes what the store's [`Retention`] lets go at Unix time `now`, in milliseconds. Others are served meanwhile.
     ///
@@ -461,4 +541,19 @@ pub trait Store: Send + Sync + fmt::Debug {
     ///
     /// [`StoreFailed`]
     async fn close(&self) -> Result<(), StoreFailed>;
+}
+
+/// The smallest of `keys` above `after`, in their order, at most so many.
+fn smallest(keys: impl Iterator<Item = i64>, after: i64, most: usize) -> Vec<i64> {
+    let mut kept = std::collections::BinaryHeap::new();
+    for key in keys.filter(|&key| key > after) {
+        if kept.len() < most {
+            kept.push(key);
+        } else if let Some(mut largest) = kept.peek_mut()
+            && key < *largest
+        {
+            *largest = key;
+        }
+    }
+    kept.into_sorted_vec()
 }

@@ -1,4 +1,4 @@
-use imd::store::{DurableStore, Inspection, Kind, Level, Rejected, Store};
+use imd::store::{DurableStore, Inspection, Kind, Level, Rejected, Snapshot, Store};
 
 use crate::fixture::{
     ack, crashed, create, inbox, join, one, open, open_small, p2p, register, to_group,
@@ -167,4 +167,62 @@ async fn the_text_of_a_group_message_is_stored_once() {
     let findings = Inspection::open(folder.path()).unwrap().check();
     assert_eq!((findings.entries, findings.texts), (1_000, 1));
     assert_eq!(findings.problems, Vec::<String>::new());
+}
+
+/// The numbers of the commits go on, so that a folder which lost the newest ones is still found out.
+#[tokio::test]
+async fn what_was_replaced_is_there_after_a_crash_and_what_was_before_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    fill(&store).await;
+    let snapshot = store.snapshot(usize::MAX).await.unwrap();
+    store.replace(Snapshot::default()).await.unwrap();
+    one(&store, p2p(8, 9, "x")).await.unwrap();
+    let emptied = crashed(folder.path());
+    store.replace(snapshot.clone()).await.unwrap();
+    let loaded = crashed(folder.path());
+    store.close().await.unwrap();
+    let commits = |path| {
+        let findings = Inspection::open(path).unwrap().check();
+        assert_eq!(findings.problems, Vec::<String>::new());
+        findings.commits
+    };
+    let closed = commits(folder.path());
+    assert!(closed > commits(emptied.path()));
+    assert_eq!(closed, commits(loaded.path()));
+
+    let store = open(emptied.path()).unwrap();
+    assert_eq!(inbox(&store, 9).await.len(), 1);
+    assert!(inbox(&store, 2).await.is_empty());
+    assert_eq!(
+        one(&store, to_group(2, 9, "b")).await,
+        Err(Rejected::NoSuchGroup)
+    );
+    for path in [loaded.path(), folder.path()] {
+        let store = open(path).unwrap();
+        assert!(store.snapshot(usize::MAX).await.unwrap() == snapshot);
+        check(&store).await;
+        assert!(inbox(&store, 9).await.is_empty());
+    }
+}
+
+/// So much that the engine is made to forget it.
+#[tokio::test]
+async fn a_large_store_is_emptied_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open_small(folder.path());
+    for batch in 0..10 {
+        let sends = (0..1_000).map(|n| p2p(1, 2, &format!("{batch}-{n}")));
+        store.commit(sends.collect()).await.unwrap();
+    }
+    let snapshot = store.snapshot(usize::MAX).await.unwrap();
+    store.replace(Snapshot::default()).await.unwrap();
+    assert!(inbox(&store, 2).await.is_empty());
+    store.replace(snapshot).await.unwrap();
+    assert_eq!(inbox(&store, 2).await.len(), 10_000);
+    one(&store, p2p(1, 2, "0-0")).await.unwrap();
+    one(&store, p2p(1, 2, "new")).await.unwrap();
+    store.close().await.unwrap();
+    let findings = Inspection::open(folder.path()).unwrap().check();
+    assert_eq!((findings.entries, findings.wrong), (10_001, 0));
 }

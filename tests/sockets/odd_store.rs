@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use imd::store::{
-    Committed, Ledger, Level, MemoryStore, Page, PageLimit, Store, StoreFailed, User, Write,
+    Committed, Group, Ledger, Level, MemoryStore, Page, PageLimit, ReplaceError, SaveError,
+    Snapshot, Store, StoreFailed, User, Write,
 };
 use imd::{Config, Imd};
 use tokio::sync::Semaphore;
@@ -85,6 +86,7 @@ pub struct OddStore {
     pub synced: Gate,
     pub level: Gate,
     pub user: Gate,
+    pub replace: Gate,
     pub clean: Gate,
     /// How often it was asked to clean.
     pub cleanings: AtomicU32,
@@ -115,6 +117,7 @@ pub async fn start_odd(config: Config) -> (Imd, Arc<OddStore>) {
         synced: Gate::new(),
         level: Gate::new(),
         user: Gate::new(),
+        replace: Gate::new(),
         clean: Gate::new(),
         cleanings: AtomicU32::new(0),
         close: Gate::new(),
@@ -129,6 +132,10 @@ pub async fn start_odd(config: Config) -> (Imd, Arc<OddStore>) {
 impl Store for OddStore {
     fn describe(&self) -> String {
         "odd".into()
+    }
+
+    fn is_durable(&self) -> bool {
+        self.store.is_durable()
     }
 
     async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreFailed> {
@@ -153,6 +160,18 @@ impl Store for OddStore {
         self.store.user(uid).await
     }
 
+    async fn peek(&self, uid: i64, after: i64, limit: PageLimit) -> Result<Page, StoreFailed> {
+        self.store.peek(uid, after, limit).await
+    }
+
+    async fn users(&self, after: i64, most: usize) -> Result<Vec<(i64, User)>, StoreFailed> {
+        self.store.users(after, most).await
+    }
+
+    async fn groups(&self, after: i64, most: usize) -> Result<Vec<Group>, StoreFailed> {
+        self.store.groups(after, most).await
+    }
+
     async fn newest(&self) -> Result<i64, StoreFailed> {
         self.store.newest().await
     }
@@ -163,6 +182,19 @@ impl Store for OddStore {
 
     fn ledger(&self) -> Ledger {
         self.store.ledger()
+    }
+
+    fn ledgers(&self, after: i64, most: usize) -> Vec<(i64, Ledger)> {
+        self.store.ledgers(after, most)
+    }
+
+    async fn snapshot(&self, limit: usize) -> Result<Snapshot, SaveError> {
+        self.store.snapshot(limit).await
+    }
+
+    async fn replace(&self, snapshot: Snapshot) -> Result<(), ReplaceError> {
+        self.replace.pass().await?;
+        self.store.replace(snapshot).await
     }
 
     async fn clean(&self, now: i64) -> Result<u64, StoreFailed> {

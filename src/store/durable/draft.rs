@@ -219,7 +219,7 @@ impl<'a> Draft<'a> {
                     return Ok(Err(Rejected::GroupExists));
                 }
                 self.state.newest = self.state.newest.max(made_at);
-                self.put(record::group_key(group), &GroupRecord { name });
+                self.put(record::group_key(group), &GroupRecord { name, owner });
                 self.put(record::member_key(group, owner), &self.member_from_now());
                 self.members.insert(group, Arc::from([owner]));
                 Ok(Ok(()))
@@ -260,6 +260,7 @@ impl<'a> Draft<'a> {
             deliveries: self.deliveries,
             touched: self.touched,
             members: self.members,
+            is_all_new: false,
         }
     }
 
@@ -577,6 +578,8 @@ pub struct Finished {
     pub touched: HashMap<i64, Touched>,
     /// For [`Remembered::adopt`].
     pub members: HashMap<i64, Arc<[i64]>>,
+    /// Whether nothing is left of what was there before.
+    pub is_all_new: bool,
 }
 
 impl Remembered {

@@ -11,11 +11,13 @@
 //! | `reader` | pages, and those from the engine |
 //! | `recent` | the newest entries, for the pages that need no engine |
 //! | `retention` | removing what is old |
+//! | `contents` | everything as a snapshot, and from one |
 //! | `inspect` | looking into a folder that is not in use |
 //! | `record` | what is stored, and its check |
 //! | `engine` | the engine: an LSM tree with a journal |
 
 mod answers;
+mod contents;
 mod draft;
 mod engine;
 mod folder;
@@ -48,6 +50,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use self::answers::Answer;
+use self::contents::Contents;
 use self::engine::{Engine, EngineError, View};
 use self::folder::Opened;
 use self::mark::Mark;
@@ -56,7 +59,8 @@ use self::record::{StateRecord, UserRecord};
 use self::tally::Tally;
 use self::writer::{Job, QUEUE, Writer};
 use super::{
-    Committed, Ledger, Level, Page, PageLimit, Retention, Store, StoreFailed, User, Write,
+    Committed, Group, Ledger, Level, Page, PageLimit, ReplaceError, Retention, SaveError, Snapshot,
+    Store, StoreFailed, User, Write,
 };
 use crate::config::{self, SyncMode};
 
@@ -263,6 +267,10 @@ impl Store for DurableStore {
         format!("{}{synced}", self.shared.path.display())
     }
 
+    fn is_durable(&self) -> bool {
+        true
+    }
+
     async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreFailed> {
         self.ask(|answer| Job::Commit { batch, answer }).await?
     }
@@ -289,6 +297,18 @@ impl Store for DurableStore {
         Ok(page)
     }
 
+    async fn peek(&self, uid: i64, after: i64, limit: PageLimit) -> Result<Page, StoreFailed> {
+        self.shared.check()?;
+        let recent = self.shared.recent.lock().page(uid, after, limit);
+        match recent {
+            Some((page, _)) => Ok(page),
+            None => {
+                self.read(move |view| reader::page(view, uid, after, limit))
+                    .await
+            }
+        }
+    }
+
     async fn level(&self, uid: i64) -> Result<Level, StoreFailed> {
         self.shared.check()?;
         let recent = self.shared.recent.lock().level(uid);
@@ -308,6 +328,16 @@ impl Store for DurableStore {
         }))
     }
 
+    async fn users(&self, after: i64, most: usize) -> Result<Vec<(i64, User)>, StoreFailed> {
+        self.read(move |view| contents::users(view, after, most))
+            .await
+    }
+
+    async fn groups(&self, after: i64, most: usize) -> Result<Vec<Group>, StoreFailed> {
+        self.read(move |view| contents::groups(view, after, most))
+            .await
+    }
+
     async fn newest(&self) -> Result<i64, StoreFailed> {
         Ok(self.read(|view| view.state()).await?.newest)
     }
@@ -318,6 +348,22 @@ impl Store for DurableStore {
 
     fn ledger(&self) -> Ledger {
         self.shared.tally.lock().ledger()
+    }
+
+    fn ledgers(&self, after: i64, most: usize) -> Vec<(i64, Ledger)> {
+        self.shared.tally.lock().ledgers(after, most)
+    }
+
+    async fn snapshot(&self, limit: usize) -> Result<Snapshot, SaveError> {
+        self.read(move |view| Ok(contents::snapshot(view, limit)))
+            .await?
+    }
+
+    async fn replace(&self, snapshot: Snapshot) -> Result<(), ReplaceError> {
+        // It takes its time.
+        let contents = tokio::task::spawn_blocking(move || Contents::from(snapshot)).await;
+        let contents = contents.map_err(|error| StoreFailed(format!("it was cut off: {error}")))?;
+        self.ask(|answer| Job::Replace { contents, answer }).await?
     }
 
     async fn clean(&self, now: i64) -> Result<u64, StoreFailed> {

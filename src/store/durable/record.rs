@@ -148,6 +148,9 @@ pub struct UserRecord {
 pub struct GroupRecord {
     #[prost(string, tag = "1")]
     pub name: String,
+    /// Who made it; 0 where that was not stored yet.
+    #[prost(int64, tag = "2")]
+    pub owner: i64,
 }
 
 /// A member, or a former one: who got the group messages from a number on.
@@ -224,9 +227,7 @@ pub fn encode_own(message: &Message, out: &mut Vec<u8>) {
 impl MessageRecord {
     /// What it is, if that is known.
     pub fn kind(&self) -> Option<Kind> {
-        [Kind::P2p, Kind::Group, Kind::Ack]
-            .into_iter()
-            .find(|&kind| u32::from(kind_number(kind)) == self.kind)
+        kind_of(self.kind)
     }
 
     /// The message, if its kind is known.
@@ -236,6 +237,13 @@ impl MessageRecord {
         let message = Message::new(kind, self.source, self.group, msg_id, text, self.sent_at);
         Some(message)
     }
+}
+
+/// The kind that is stored so.
+fn kind_of(number: u32) -> Option<Kind> {
+    [Kind::P2p, Kind::Group, Kind::Ack]
+        .into_iter()
+        .find(|&kind| u32::from(kind_number(kind)) == number)
 }
 
 /// How a kind is stored.
@@ -262,6 +270,28 @@ fn key<const N: usize>(tag: u8, numbers: [i64; N]) -> Key {
     }
     let len = LONGEST - rest.len();
     Key::from(bytes.get(..len).unwrap_or_default())
+}
+
+/// The numbers of a key, if it has just so many.
+pub fn numbers<const N: usize>(key: &[u8]) -> Option<[i64; N]> {
+    let (numbers, rest) = key.get(1..)?.as_chunks::<8>();
+    let numbers: &[[u8; 8]; N] = numbers.try_into().ok().filter(|_| rest.is_empty())?;
+    Some(numbers.map(i64::from_be_bytes))
+}
+
+/// What is in an id's key: kind, sender, id of the message, and scope.
+pub fn id_parts(key: &[u8]) -> Option<(Kind, i64, &str, i64)> {
+    let [b'd', number, rest @ ..] = key else {
+        return None;
+    };
+    let kind = kind_of((*number).into())?;
+    let (source, rest) = rest.split_first_chunk()?;
+    let (length, rest) = rest.split_first_chunk()?;
+    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+    let (msg_id, scope) = rest.split_at_checked(length)?;
+    let msg_id = std::str::from_utf8(msg_id).ok()?;
+    let scope = i64::from_be_bytes(scope.try_into().ok()?);
+    Some((kind, i64::from_be_bytes(*source), msg_id, scope))
 }
 
 /// The last number of a key.
@@ -335,6 +365,27 @@ pub fn members_prefix(group: i64) -> Key {
 pub fn member_key(group: i64, uid: i64) -> Key {
     key(b'm', [group, uid])
 }
+
+/// All users.
+pub const USERS: &[u8] = b"u";
+
+/// All groups.
+pub const GROUPS: &[u8] = b"g";
+
+/// All memberships.
+pub const MEMBERS: &[u8] = b"m";
+
+/// All memberships that are over.
+pub const FORMER: &[u8] = b"f";
+
+/// All texts.
+pub const TEXTS: &[u8] = b"t";
+
+/// All entries of all inboxes.
+pub const INBOXES: &[u8] = b"i";
+
+/// All ends of inboxes from which something was removed.
+pub const CUTS: &[u8] = b"c";
 
 /// All times of `uid` in `group` that are over.
 pub fn former_prefix(uid: i64, group: i64) -> Key {

@@ -4,7 +4,7 @@ use hashbrown::HashMap;
 use quick_cache::unsync::Cache;
 
 use super::draft::Touched;
-use crate::store::{Ledger, Page};
+use crate::store::{Ledger, Page, smallest};
 
 /// Inboxes that are counted exactly. Of one that falls out, what is still to be delivered counts as never delivered.
 const INBOXES: usize = 1 << 18;
@@ -13,15 +13,22 @@ const INBOXES: usize = 1 << 18;
 #[derive(Debug)]
 pub struct Tally {
     ledger: Ledger,
+    inboxes: Cache<i64, Counted>,
+}
+
+/// An inbox that has grown in this run.
+#[derive(Debug, Clone, Copy)]
+struct Counted {
     /// The highest version that stood in a page or was removed, or the newest one before this run.
-    delivered: Cache<i64, i64>,
+    delivered: i64,
+    ledger: Ledger,
 }
 
 impl Default for Tally {
     fn default() -> Self {
         Tally {
             ledger: Ledger::default(),
-            delivered: Cache::new(INBOXES),
+            inboxes: Cache::new(INBOXES),
         }
     }
 }
@@ -31,10 +38,15 @@ impl Tally {
     pub fn committed(&mut self, touched: &HashMap<i64, Touched>) {
         for (&uid, &Touched { before, now }) in touched {
             if now.total > before.total {
-                self.ledger.stored += (now.total - before.total).unsigned_abs();
-                if !self.delivered.contains_key(&uid) {
-                    self.delivered.insert(uid, before.total);
-                }
+                let new = (now.total - before.total).unsigned_abs();
+                self.ledger.stored += new;
+                let counted = self.inboxes.get(&uid).copied();
+                let mut counted = counted.unwrap_or(Counted {
+                    delivered: before.total,
+                    ledger: Ledger::default(),
+                });
+                counted.ledger.stored += new;
+                self.inboxes.insert(uid, counted);
             }
             if now.cut > before.cut {
                 self.removed(uid, now.cut);
@@ -48,26 +60,37 @@ impl Tally {
             return;
         };
         // An inbox that has not grown in this run holds nothing that is counted.
-        let Some(mut delivered) = self.delivered.get_mut(&uid) else {
+        let Some(mut counted) = self.inboxes.get_mut(&uid) else {
             return;
         };
-        let before = (*delivered).max(first.version - 1);
+        let before = counted.delivered.max(first.version - 1);
         if page.current > before {
-            self.ledger.delivered += (page.current - before).unsigned_abs();
-            *delivered = page.current;
+            let new = (page.current - before).unsigned_abs();
+            self.ledger.delivered += new;
+            counted.ledger.delivered += new;
+            counted.delivered = page.current;
         }
     }
 
     /// Entries of an inbox were removed, up to version `cut`.
     fn removed(&mut self, uid: i64, cut: i64) {
         // An inbox that has not grown in this run holds nothing that is counted.
-        let Some(mut delivered) = self.delivered.get_mut(&uid) else {
+        let Some(mut counted) = self.inboxes.get_mut(&uid) else {
             return;
         };
-        if cut > *delivered {
-            self.ledger.removed += (cut - *delivered).unsigned_abs();
-            *delivered = cut;
+        if cut > counted.delivered {
+            let new = (cut - counted.delivered).unsigned_abs();
+            self.ledger.removed += new;
+            counted.ledger.removed += new;
+            counted.delivered = cut;
         }
+    }
+
+    /// The counts of the inboxes above uid `after`, by uid, at most so many.
+    pub fn ledgers(&self, after: i64, most: usize) -> Vec<(i64, Ledger)> {
+        let uids = smallest(self.inboxes.iter().map(|(&uid, _)| uid), after, most);
+        let ledger = |uid| Some((uid, self.inboxes.peek(&uid)?.ledger));
+        uids.into_iter().filter_map(ledger).collect()
     }
 
     /// The counts.

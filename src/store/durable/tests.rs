@@ -127,6 +127,30 @@ async fn without_room_nothing_is_stored_and_everything_is_read() {
 }
 
 #[tokio::test]
+async fn without_room_nothing_is_loaded_and_everything_can_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let room = Arc::new(AtomicU64::new(FLOOR));
+    let store = open(folder.path(), &room);
+    send(&store, "a").await.unwrap();
+    let snapshot = store.snapshot(usize::MAX).await.unwrap();
+    send(&store, "b").await.unwrap();
+    for free in [FLOOR - 1, 0] {
+        room.store(free, Ordering::SeqCst);
+        let refused = store.replace(snapshot.clone()).await;
+        assert_eq!(refused, Err(ReplaceError::Full));
+        assert_eq!(store.level(2).await.unwrap().total, 2);
+    }
+    let refused = store.replace(Snapshot::default()).await;
+    assert_eq!(refused, Err(ReplaceError::Full));
+    room.store(FLOOR - 1, Ordering::SeqCst);
+    store.replace(Snapshot::default()).await.unwrap();
+    assert_eq!(store.level(2).await.unwrap().total, 0);
+    room.store(FLOOR, Ordering::SeqCst);
+    store.replace(snapshot).await.unwrap();
+    assert_eq!(store.level(2).await.unwrap().total, 1);
+}
+
+#[tokio::test]
 async fn where_there_is_plenty_a_disk_that_fills_up_is_seen_soon() {
     const BIG: usize = 64 << 10;
     let folder = tempfile::tempdir().unwrap();

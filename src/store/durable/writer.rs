@@ -4,6 +4,7 @@
 //! ended, so a lone message waits for one sync, and a flood shares one.
 
 use std::io::ErrorKind;
+use std::mem;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,20 +14,25 @@ use parking_lot::MutexGuard;
 use tokio::sync::{mpsc, oneshot};
 
 use super::answers::{Answer, Answers, Open, Outcome, refused};
+use super::contents::Contents;
 use super::draft::{Draft, Finished, Remembered, Touched};
 use super::engine::{Engine, EngineError, Key, POLL, in_words};
 use super::mark::{Mark, Reached};
 use super::recent::Delivery;
 use super::record::StateRecord;
+use super::tally::Tally;
 use super::{Shared, folder};
 use crate::config::SyncMode;
-use crate::store::{Committed, Rejected, StoreFailed, Write};
+use crate::store::{Committed, Rejected, ReplaceError, StoreFailed, Write};
 
 /// Submissions that wait for the writer. Who submits more waits too, and reads no more from its client.
 pub const QUEUE: usize = 1_024;
 
 /// When a commit has so many bytes it is written, whatever else waits.
 const MOST_BYTES: usize = 4 << 20;
+
+/// When so many records are removed at once, the engine is made to forget them.
+const MOST_TRACES: usize = 16_384;
 
 /// With less room than this, in bytes, an engine that has given up has done so for want of it: it needs some to merge.
 const TIGHT: u64 = 64 << 20;
@@ -67,6 +73,11 @@ pub enum Job {
     Expire {
         keys: Vec<Key>,
         answer: Answer<Result<u64, StoreFailed>>,
+    },
+    /// Hold these contents, and nothing else.
+    Replace {
+        contents: Contents,
+        answer: Answer<Result<(), ReplaceError>>,
     },
     /// Bring everything to the disk, and let go of the folder.
     Close { answer: Closed },
@@ -125,12 +136,15 @@ impl Writer {
     /// Writes until the store is closed, or nobody holds it any more.
     pub fn run(mut self) {
         let _guard = SayIfGone(Arc::clone(&self.shared));
-        while let Some(job) = self.jobs.blocking_recv() {
-            if let Some(answer) = self.commit(job) {
-                let closed = self.close();
-                // Whoever asked may have gone.
-                let _ = answer.send(closed);
-                return;
+        let mut left = None;
+        while let Some(job) = left.take().or_else(|| self.jobs.blocking_recv()) {
+            match job {
+                // Whoever asked may have gone, here and below.
+                Job::Close { answer } => return drop(answer.send(self.close())),
+                Job::Replace { contents, answer } => {
+                    drop(answer.send((self.replace(contents), None)));
+                }
+                job => left = self.commit(job),
             }
         }
         if let Err(error) = self.close() {
@@ -138,11 +152,8 @@ impl Writer {
         }
     }
 
-    /// Makes one commit of `job` and of what else waits. Answers who asked to close the store meanwhile.
-    fn commit(&mut self, job: Job) -> Option<Closed> {
-        if let Job::Close { answer } = job {
-            return Some(answer);
-        }
+    /// Makes one commit of `job` and of what else waits, up to a job that can't be a part of one: that is answered.
+    fn commit(&mut self, job: Job) -> Option<Job> {
         let room = match self.shared.failure() {
             None => self.room(),
             Some(_) => Room::Nothing,
@@ -168,14 +179,14 @@ impl Writer {
             self.state,
         );
         let mut open = Vec::new();
-        let mut close = None;
+        let mut left = None;
         // Read marks alone don't wait for the disk: the operating system has them, and the next commit takes them along.
         let mut must_sync = false;
         let mut next = Some(job);
         while let Some(job) = next {
             match job {
-                Job::Close { answer } => {
-                    close = Some(answer);
+                job @ (Job::Close { .. } | Job::Replace { .. }) => {
+                    left = Some(job);
                     break;
                 }
                 job if room == Room::Nothing => job.answer_early(&Outcome::Full),
@@ -227,7 +238,36 @@ impl Writer {
             self.store(engine, finished, must_sync)
         };
         Answers::new(open, outcome).hand_over();
-        close
+        left
+    }
+
+    /// Makes one commit that removes everything and puts these contents in its place.
+    fn replace(&mut self, contents: Contents) -> Result<(), ReplaceError> {
+        if let Some(failed) = self.shared.failure() {
+            return Err(failed.into());
+        }
+        let fits = match self.room() {
+            Room::Anything => true,
+            Room::SmallThings => contents.records.is_empty(),
+            Room::Nothing => false,
+        };
+        let shared = Arc::clone(&self.shared);
+        let engine = shared.engine.read();
+        let engine = engine.as_ref().filter(|_| fits).ok_or(ReplaceError::Full)?;
+        let finished = contents.finish(engine, self.state);
+        let (finished, removed) = finished.map_err(StoreFailed::from)?;
+        match self.store(engine, finished, true) {
+            Outcome::Stored => {}
+            Outcome::Full => return Err(ReplaceError::Full),
+            Outcome::Failed(failed) => return Err(failed.into()),
+        }
+        if removed > MOST_TRACES {
+            // Else who reads has to pass over the traces of what is gone.
+            if let Err(error) = engine.compact() {
+                self.gave_up("what was replaced still takes room", &error);
+            }
+        }
+        Ok(())
     }
 
     /// Writes a commit, syncs it and shows it to readers, in this order.
@@ -258,9 +298,23 @@ impl Writer {
         if let Err(error) = self.mark.write(self.reached) {
             tracing::warn!(%error, "how far the commits have come was not noted");
         }
+        if finished.is_all_new {
+            self.remembered = Remembered::default();
+            *self.shared.tally.lock() = Tally::default();
+        }
         self.remembered.adopt(finished.members);
         self.shared.tally.lock().committed(&finished.touched);
-        self.publish(engine, &finished.touched, finished.deliveries);
+        if finished.is_all_new {
+            let gone = {
+                // As in `publish`.
+                let mut recent = self.shared.recent.lock();
+                engine.publish();
+                mem::take(&mut *recent)
+            };
+            drop(gone);
+        } else {
+            self.publish(engine, &finished.touched, finished.deliveries);
+        }
         if let Err(error) = engine.seal_if_full() {
             // This commit is stored; the next one meets it.
             self.gave_up("a table was not begun", &error);
@@ -484,13 +538,13 @@ fn is_full(error: &fjall::Error) -> bool {
 }
 
 impl Job {
-    /// Answers without doing anything. A close is not answered so.
+    /// Answers without doing anything. What is no part of a commit is not answered so.
     fn answer_early(self, outcome: &Outcome) {
         let open = match self {
             Job::Commit { batch, answer } => Open::Commit(answer, refused(batch.len())),
             Job::Read { answer, .. } => Open::Read(answer),
             Job::Trim { answer, .. } | Job::Expire { answer, .. } => Open::Removed(answer, 0),
-            Job::Close { .. } => return,
+            Job::Replace { .. } | Job::Close { .. } => return,
         };
         open.answer(outcome, None);
     }

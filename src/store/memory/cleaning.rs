@@ -61,6 +61,7 @@ impl State {
             let message = inbox.remove_oldest(too_many, cleaning.keep_from)?;
             if inbox.removed > inbox.delivered {
                 self.ledger.removed += 1;
+                inbox.ledger.removed += 1;
             }
             Some(message)
         });

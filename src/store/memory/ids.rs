@@ -100,6 +100,11 @@ impl<T> Ids<T> {
         }
     }
 
+    /// All of them, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Known<T>> {
+        self.known.iter()
+    }
+
     /// How many there are.
     #[cfg(test)]
     pub fn len(&self) -> usize {

@@ -1,8 +1,11 @@
 mod cleaning;
+mod contents;
 mod ids;
+mod inbox;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,11 +14,12 @@ use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 
 use super::{
-    Committed, Entry, Kind, Ledger, Level, Message, Page, PageLimit, Rejected, Retention, Store,
-    StoreFailed, User, Write,
+    self as store, Committed, Kind, Ledger, Level, Message, Page, PageLimit, Rejected,
+    ReplaceError, Retention, SaveError, Snapshot, Store, StoreFailed, User, Write,
 };
 use cleaning::Cleaning;
 use ids::Ids;
+use inbox::{Inbox, NO_PAGE};
 
 /// What a map entry or a shared allocation takes beside its contents, in bytes, roughly.
 const OVERHEAD: usize = 64;
@@ -28,9 +32,6 @@ const ENTRY: usize = 2 * size_of::<Arc<Message>>();
 
 /// What a user's first group takes more than a later one.
 const NEW_MEMBER: usize = 192;
-
-/// So many entries a page has mostly at the most.
-const USUAL_PAGE: usize = 64;
 
 /// After so many entries the lock is given to others, also in the middle of a batch.
 const TURN: u64 = 16_384;
@@ -60,6 +61,8 @@ impl fmt::Debug for MemoryStore {
 struct State {
     /// Counts the commits.
     commit: u64,
+    /// Counts how often all of it was replaced.
+    lives: u64,
     /// What may be held, in bytes, roughly.
     limit: usize,
     /// What is held.
@@ -82,8 +85,10 @@ struct State {
     remembered_ever: u64,
 }
 
-/// Its name is not kept: nothing asks for it.
 struct Group {
+    name: String,
+    /// Who made it.
+    owner: i64,
     /// Shared with the messages that went to just these members; replaced when one joins or quits.
     members: Members,
     /// Whether each of them has an inbox.
@@ -94,55 +99,11 @@ struct Group {
 /// Behind a pointer of one word: there is one for each group message.
 type Members = Arc<Vec<i64>>;
 
-#[derive(Default)]
-struct Inbox {
-    /// The last version that was removed, or 0.
-    removed: i64,
-    /// What is left: the entry of version n is at n - 1 - removed.
-    entries: VecDeque<Arc<Message>>,
-    /// The read mark. Never below what was removed.
-    read: i64,
-    /// The highest version that stood in a page.
-    delivered: i64,
-    /// The messages that were for this user alone.
-    ids: Ids<()>,
-    /// The last commit that it grew in, and its place among those that did.
-    grown_in: u64,
-    grown_at: usize,
-}
-
 /// Who got a group message.
 struct Receivers {
     members: Members,
     /// So many inboxes still hold it.
     left: u32,
-}
-
-impl Inbox {
-    fn total(&self) -> i64 {
-        self.removed + self.entries.len().cast_signed() as i64
-    }
-
-    fn level(&self, uid: i64) -> Level {
-        Level {
-            uid,
-            read: self.read,
-            total: self.total(),
-        }
-    }
-
-    /// Appends an entry; `grown` has one level for each inbox that grew in this commit.
-    fn append(&mut self, uid: i64, message: Arc<Message>, commit: u64, grown: &mut Vec<Level>) {
-        self.entries.push_back(message);
-        let level = self.level(uid);
-        match grown.get_mut(self.grown_at) {
-            Some(known) if self.grown_in == commit => *known = level,
-            _ => {
-                (self.grown_in, self.grown_at) = (commit, grown.len());
-                grown.push(level);
-            }
-        }
-    }
 }
 
 impl MemoryStore {
@@ -181,18 +142,20 @@ impl State {
             }
             Write::CreateGroup {
                 group,
+                name,
                 owner,
                 made_at,
-                ..
             } => {
                 if self.groups.contains_key(&group) {
                     return Err(Rejected::GroupExists);
                 }
-                self.take(2 * OVERHEAD + self.membership_size(owner))?;
+                self.take(2 * OVERHEAD + name.len() + self.membership_size(owner))?;
                 self.newest = self.newest.max(made_at);
                 self.groups.insert(
                     group,
                     Group {
+                        name,
+                        owner,
                         members: Arc::new(vec![owner]),
                         is_known: false,
                         ids: Ids::default(),
@@ -382,13 +345,22 @@ impl Store for MemoryStore {
         "memory".into()
     }
 
+    fn is_durable(&self) -> bool {
+        false
+    }
+
     async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreFailed> {
         let mut results = Vec::with_capacity(batch.len());
         let mut grown = Vec::new();
         let mut writes = batch.into_iter();
+        let mut life = None;
         loop {
             {
                 let mut state = self.state.lock();
+                if *life.get_or_insert(state.lives) != state.lives {
+                    // A part of it is gone: the rest must not be there alone.
+                    return Err(StoreFailed("everything was replaced meanwhile".into()));
+                }
                 state.commit += 1;
                 let start = state.ledger.stored;
                 for write in writes.by_ref() {
@@ -411,50 +383,26 @@ impl Store for MemoryStore {
             inboxes, ledger, ..
         } = &mut *state;
         let Some(inbox) = inboxes.get_mut(&uid) else {
-            return Ok(Page {
-                entries: Vec::new(),
-                current: 0,
-                total: 0,
-            });
+            return Ok(NO_PAGE);
         };
-        let total = inbox.total();
-        let mut current = inbox.removed;
-        if after <= total {
-            current = current.max(after);
-            inbox.read = inbox.read.max(current);
-        }
-        let most = if limit.entries == 0 {
-            usize::MAX
-        } else {
-            limit.entries
-        };
-        let mut room = limit.bytes;
-        let start = current;
-        let skipped = usize::try_from(start - inbox.removed).unwrap_or(usize::MAX);
-        let found = inbox.entries.iter().skip(skipped).take(most);
-        let mut entries = Vec::with_capacity(found.len().min(USUAL_PAGE));
-        for message in found {
-            let entry = Entry {
-                version: current + 1,
-                message: Arc::clone(message),
-            };
-            match room.checked_sub(entry.wire_len(uid)) {
-                Some(left) => room = left,
-                None => break,
-            }
-            current = entry.version;
-            entries.push(entry);
+        let (start, page) = inbox.page(uid, after, limit);
+        if after <= page.total {
+            inbox.read = inbox.read.max(start);
         }
         let delivered = inbox.delivered.max(start);
-        if current > delivered {
-            ledger.delivered += (current - delivered).unsigned_abs();
-            inbox.delivered = current;
+        if page.current > delivered {
+            let new = (page.current - delivered).unsigned_abs();
+            ledger.delivered += new;
+            inbox.ledger.delivered += new;
+            inbox.delivered = page.current;
         }
-        Ok(Page {
-            entries,
-            current,
-            total,
-        })
+        Ok(page)
+    }
+
+    async fn peek(&self, uid: i64, after: i64, limit: PageLimit) -> Result<Page, StoreFailed> {
+        let state = self.state.lock();
+        let page = |inbox: &Inbox| inbox.page(uid, after, limit).1;
+        Ok(state.inboxes.get(&uid).map_or(NO_PAGE, page))
     }
 
     async fn level(&self, uid: i64) -> Result<Level, StoreFailed> {
@@ -463,6 +411,20 @@ impl Store for MemoryStore {
 
     async fn user(&self, uid: i64) -> Result<Option<User>, StoreFailed> {
         Ok(self.state.lock().users.get(&uid).cloned())
+    }
+
+    async fn users(&self, after: i64, most: usize) -> Result<Vec<(i64, User)>, StoreFailed> {
+        let state = self.state.lock();
+        let uids = store::smallest(state.users.keys().copied(), after, most);
+        let user = |uid| Some((uid, state.users.get(&uid)?.clone()));
+        Ok(uids.into_iter().filter_map(user).collect())
+    }
+
+    async fn groups(&self, after: i64, most: usize) -> Result<Vec<store::Group>, StoreFailed> {
+        let state = self.state.lock();
+        let gids = store::smallest(state.groups.keys().copied(), after, most);
+        let group = |gid| Some(state.groups.get(&gid)?.told(gid));
+        Ok(gids.into_iter().filter_map(group).collect())
     }
 
     async fn newest(&self) -> Result<i64, StoreFailed> {
@@ -475,6 +437,37 @@ impl Store for MemoryStore {
 
     fn ledger(&self) -> Ledger {
         self.state.lock().ledger
+    }
+
+    fn ledgers(&self, after: i64, most: usize) -> Vec<(i64, Ledger)> {
+        let state = self.state.lock();
+        let uids = store::smallest(state.inboxes.keys().copied(), after, most);
+        let ledger = |uid| Some((uid, state.inboxes.get(&uid)?.ledger));
+        uids.into_iter().filter_map(ledger).collect()
+    }
+
+    async fn snapshot(&self, limit: usize) -> Result<Snapshot, SaveError> {
+        let draft = self.state.lock().contents(limit)?;
+        Ok(draft.finish())
+    }
+
+    async fn replace(&self, snapshot: Snapshot) -> Result<(), ReplaceError> {
+        let (limit, retention) = {
+            let state = self.state.lock();
+            (state.limit, state.retention)
+        };
+        let new = State::holding(snapshot, limit, retention);
+        let mut new = new.map_err(|_| ReplaceError::Full)?;
+        let old = {
+            let mut state = self.state.lock();
+            new.commit = state.commit;
+            new.lives = state.lives + 1;
+            new.newest = new.newest.max(state.newest);
+            mem::replace(&mut *state, new)
+        };
+        // Given back while others have the lock.
+        drop(old);
+        Ok(())
     }
 
     async fn clean(&self, now: i64) -> Result<u64, StoreFailed> {

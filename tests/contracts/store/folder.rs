@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use imd::config;
 use imd::store::{
-    Committed, DurableStore, Ledger, Level, Page, PageLimit, Retention, Store, StoreFailed, User,
-    Write,
+    Committed, DurableStore, Group, Ledger, Level, Page, PageLimit, ReplaceError, Retention,
+    SaveError, Snapshot, Store, StoreFailed, User, Write,
 };
 use tempfile::TempDir;
 
@@ -37,6 +37,10 @@ impl Store for InItsFolder {
         self.store.describe()
     }
 
+    fn is_durable(&self) -> bool {
+        self.store.is_durable()
+    }
+
     async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreFailed> {
         self.store.commit(batch).await
     }
@@ -53,6 +57,18 @@ impl Store for InItsFolder {
         self.store.user(uid).await
     }
 
+    async fn peek(&self, uid: i64, after: i64, limit: PageLimit) -> Result<Page, StoreFailed> {
+        self.store.peek(uid, after, limit).await
+    }
+
+    async fn users(&self, after: i64, most: usize) -> Result<Vec<(i64, User)>, StoreFailed> {
+        self.store.users(after, most).await
+    }
+
+    async fn groups(&self, after: i64, most: usize) -> Result<Vec<Group>, StoreFailed> {
+        self.store.groups(after, most).await
+    }
+
     async fn newest(&self) -> Result<i64, StoreFailed> {
         self.store.newest().await
     }
@@ -63,6 +79,18 @@ impl Store for InItsFolder {
 
     fn ledger(&self) -> Ledger {
         self.store.ledger()
+    }
+
+    fn ledgers(&self, after: i64, most: usize) -> Vec<(i64, Ledger)> {
+        self.store.ledgers(after, most)
+    }
+
+    async fn snapshot(&self, limit: usize) -> Result<Snapshot, SaveError> {
+        self.store.snapshot(limit).await
+    }
+
+    async fn replace(&self, snapshot: Snapshot) -> Result<(), ReplaceError> {
+        self.store.replace(snapshot).await
     }
 
     async fn clean(&self, now: i64) -> Result<u64, StoreFailed> {

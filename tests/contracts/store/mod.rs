@@ -1,15 +1,16 @@
-//! What every store promises. `retention` has what it promises of what is removed, `model` compares it with a few lines
-//! that are obviously right.
+//! What every store promises. `retention` has what it promises of what is removed, `snapshot` of what is looked at and
+//! replaced as a whole; `model` compares it with a few lines that are obviously right.
 
 mod folder;
 mod model;
 mod retention;
+mod snapshot;
 
 use std::sync::Arc;
 
 use imd::store::{
     Committed, Entry, Kind, Ledger, Level, MemoryStore, Message, PageLimit, Rejected, Retention,
-    Store, User, Write,
+    Snapshot, Store, User, Write,
 };
 
 const ALL: PageLimit = PageLimit {
@@ -135,6 +136,17 @@ macro_rules! suite {
                 concurrent_senders_leave_no_gap,
                 a_long_batch_and_another_beside_it_leave_no_gap,
             );
+            suite!(@snapshot $make;
+                a_peek_leaves_no_trace,
+                users_and_groups_are_told_page_by_page,
+                each_inbox_is_counted,
+                nothing_replaces_everything,
+                a_snapshot_goes_from_any_store_to_any_other,
+                clients_go_on_after_a_snapshot_was_loaded,
+                who_got_a_group_message_is_known_after_a_load,
+                a_snapshot_is_not_larger_than_it_may_be,
+                what_is_committed_while_all_is_replaced_is_there_whole_or_not,
+            );
             suite!(@retention $make;
                 without_limits_nothing_is_removed,
                 what_is_older_than_keep_is_removed,
@@ -163,6 +175,12 @@ macro_rules! suite {
         $(#[tokio::test(flavor = "multi_thread")]
         async fn $test() {
             super::$test($make(Retention::default()).await).await;
+        })*
+    };
+    (@snapshot $make:expr; $($test:ident,)*) => {
+        $(#[tokio::test(flavor = "multi_thread")]
+        async fn $test() {
+            super::snapshot::$test($make).await;
         })*
     };
     (@retention $make:expr; $($test:ident,)*) => {

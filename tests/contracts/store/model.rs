@@ -15,14 +15,37 @@ const USERS: std::ops::Range<i64> = 1..4;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Send { source: i64, target: i64, id: u8 },
-    Group { source: i64, id: u8 },
-    Ack { by: i64, target: i64, id: u8 },
-    Join { uid: i64 },
-    Quit { uid: i64 },
-    Sync { uid: i64, after: i64, count: usize },
-    Wait { minutes: i64 },
+    Send {
+        source: i64,
+        target: i64,
+        id: u8,
+    },
+    Group {
+        source: i64,
+        id: u8,
+    },
+    Ack {
+        by: i64,
+        target: i64,
+        id: u8,
+    },
+    Join {
+        uid: i64,
+    },
+    Quit {
+        uid: i64,
+    },
+    Sync {
+        uid: i64,
+        after: i64,
+        count: usize,
+    },
+    Wait {
+        minutes: i64,
+    },
     Clean,
+    /// Everything is saved, and loaded again.
+    Reload,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -38,6 +61,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(uid, after, count)| Step::Sync { uid, after, count }),
         3 => (0..900_i64).prop_map(|minutes| Step::Wait { minutes }),
         3 => Just(Step::Clean),
+        1 => Just(Step::Reload),
     ];
     prop::collection::vec(step, 1..80)
 }
@@ -269,6 +293,20 @@ async fn take(store: &dyn Store, model: &mut Model, step: Step) {
         }
         Step::Wait { minutes } => {
             model.now += minutes * MINUTE;
+            return;
+        }
+        Step::Reload => {
+            let mut file = Vec::new();
+            let saved = store.snapshot(usize::MAX).await.unwrap();
+            saved.write(&mut file).unwrap();
+            let read = Snapshot::read(&file).unwrap();
+            assert!(read == saved);
+            store.replace(read).await.unwrap();
+            assert!(store.snapshot(usize::MAX).await.unwrap() == saved);
+            model.ledger = Ledger::default();
+            for inbox in model.inboxes.values_mut() {
+                inbox.delivered = inbox.total;
+            }
             return;
         }
         Step::Clean => {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use imd::store::{
-    Committed, Entry, Kind, Ledger, Level, Page, PageLimit, Store, StoreFailed, User, Write,
+    Committed, Entry, Group, Kind, Ledger, Level, Page, PageLimit, ReplaceError, SaveError,
+    Snapshot, Store, StoreFailed, User, Write,
 };
 use parking_lot::Mutex;
 use rand::RngExt;
@@ -280,6 +281,10 @@ impl Store for SimStore {
         "simulated".into()
     }
 
+    fn is_durable(&self) -> bool {
+        true
+    }
+
     async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreFailed> {
         match self.do_commit(batch) {
             Outcome::Done(committed) => return Ok(committed),
@@ -311,6 +316,18 @@ impl Store for SimStore {
         Ok(self.inner.lock().live.users.get(&uid).cloned())
     }
 
+    async fn peek(&self, _: i64, _: i64, _: PageLimit) -> Result<Page, StoreFailed> {
+        Err(not_simulated())
+    }
+
+    async fn users(&self, _: i64, _: usize) -> Result<Vec<(i64, User)>, StoreFailed> {
+        Err(not_simulated())
+    }
+
+    async fn groups(&self, _: i64, _: usize) -> Result<Vec<Group>, StoreFailed> {
+        Err(not_simulated())
+    }
+
     async fn newest(&self) -> Result<i64, StoreFailed> {
         Ok(self.inner.lock().live.newest)
     }
@@ -321,6 +338,18 @@ impl Store for SimStore {
 
     fn ledger(&self) -> Ledger {
         Ledger::default()
+    }
+
+    fn ledgers(&self, _: i64, _: usize) -> Vec<(i64, Ledger)> {
+        Vec::new()
+    }
+
+    async fn snapshot(&self, _: usize) -> Result<Snapshot, SaveError> {
+        Err(not_simulated().into())
+    }
+
+    async fn replace(&self, _: Snapshot) -> Result<(), ReplaceError> {
+        Err(not_simulated().into())
     }
 
     async fn clean(&self, _now: i64) -> Result<u64, StoreFailed> {
@@ -334,4 +363,8 @@ impl Store for SimStore {
     async fn close(&self) -> Result<(), StoreFailed> {
         Ok(())
     }
+}
+
+fn not_simulated() -> StoreFailed {
+    StoreFailed("this is not simulated".into())
 }

@@ -1,0 +1,400 @@
+//! Everything as a snapshot, and the records of one.
+//!
+//! Who got a group message stands in no record of its own: whoever was a member when its text was numbered. So the times
+//! in a group are found again from the receivers of its messages.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::draft::{Finished, Head};
+use super::engine::{Engine, EngineError, Key, Value, View};
+use super::record::{
+    self, Damaged, EntryRecord, GroupRecord, IdRecord, MemberRecord, NumberRecord, Record,
+    SIGNING_KEY, STATE, StateRecord, TextRecord, UserRecord,
+};
+use crate::store::snapshot::{Draft, Ends, Stored};
+use crate::store::{Group, Kind, Message, SaveError, Snapshot, StoreFailed, User};
+
+/// The registered users above `after`.
+///
+/// # Errors
+///
+/// When one of them can't be read.
+pub fn users(view: &View<'_>, after: i64, most: usize) -> Result<Vec<(i64, User)>, EngineError> {
+    let Some(first) = after.checked_add(1).map(record::user_key) else {
+        return Ok(Vec::new());
+    };
+    let last = record::user_key(i64::MAX);
+    let found = view.range(&first, &last).take(most);
+    found
+        .map(|found| found.and_then(|(key, value)| user(&key, &value)))
+        .collect()
+}
+
+fn user(key: &[u8], value: &[u8]) -> Result<(i64, User), EngineError> {
+    let UserRecord {
+        name,
+        password_hash,
+    } = UserRecord::open(key, value)?;
+    let user = User {
+        name,
+        password_hash,
+    };
+    Ok((record::first_number(key), user))
+}
+
+/// The groups above `after`.
+///
+/// # Errors
+///
+/// When one of them can't be read.
+pub fn groups(view: &View<'_>, after: i64, most: usize) -> Result<Vec<Group>, EngineError> {
+    let Some(first) = after.checked_add(1).map(record::group_key) else {
+        return Ok(Vec::new());
+    };
+    let last = record::group_key(i64::MAX);
+    let found = view.range(&first, &last).take(most);
+    found
+        .map(|found| found.and_then(|(key, value)| group(view, &key, &value)))
+        .collect()
+}
+
+fn group(view: &View<'_>, key: &[u8], value: &[u8]) -> Result<Group, EngineError> {
+    let GroupRecord { name, owner } = GroupRecord::open(key, value)?;
+    let gid = record::first_number(key);
+    let members = view.prefix(&record::members_prefix(gid));
+    let members = members.map(|found| Ok(record::last_number(&found?.0)));
+    Ok(Group {
+        gid,
+        name,
+        owner,
+        members: members.collect::<Result<_, EngineError>>()?,
+    })
+}
+
+/// A time in a group: who, from which text on, and before which one it ended.
+struct Time {
+    uid: i64,
+    since: u64,
+    until: u64,
+}
+
+/// Everything that can be seen, as far as it fits `limit` bytes.
+///
+/// # Errors
+///
+/// [`SaveError`]
+pub fn snapshot(view: &View<'_>, limit: usize) -> Result<Snapshot, SaveError> {
+    let mut draft = Draft::new(limit, view.state().map_err(failed)?.newest);
+    for found in view.prefix(record::USERS) {
+        let (key, value) = found.map_err(failed)?;
+        let (uid, user) = user(&key, &value).map_err(failed)?;
+        draft.user(uid, user)?;
+    }
+    for found in view.prefix(record::GROUPS) {
+        let (key, value) = found.map_err(failed)?;
+        draft.group(group(view, &key, &value).map_err(failed)?)?;
+    }
+    let times = times(view).map_err(failed)?;
+    let receivers = |group: i64, text: u64| -> Vec<i64> {
+        let times = times.get(&group).into_iter().flatten();
+        let there = times.filter(|time| (time.since..time.until).contains(&text));
+        there.map(|time| time.uid).collect()
+    };
+    // Where a text's message stands in the draft.
+    let mut drafted = HashMap::new();
+    for found in view.prefix(record::TEXTS) {
+        let (key, value) = found.map_err(failed)?;
+        let message = text(&key, &value).map_err(failed)?;
+        let number = record::first_number(&key).cast_unsigned();
+        let receivers = receivers(message.group, number);
+        drafted.insert(number, draft.message(Arc::new(message), receivers)?);
+    }
+    entries(view, &mut draft, &drafted)?;
+    for found in view.prefix(record::EXPIRING) {
+        let (key, _) = found.map_err(failed)?;
+        let (message, scope) = expiring(&key).map_err(failed)?;
+        let receivers = match message.kind {
+            Kind::P2p | Kind::Ack => vec![scope],
+            Kind::Group => {
+                let (_, id) = record::expiring(&key).unwrap_or_default();
+                let id: Option<IdRecord> = view.get(id).map_err(failed)?;
+                receivers(scope, id.unwrap_or_default().text)
+            }
+        };
+        draft.message(Arc::new(message), receivers)?;
+    }
+    Ok(draft.finish())
+}
+
+fn failed(error: impl Into<EngineError>) -> SaveError {
+    StoreFailed::from(error.into()).into()
+}
+
+/// All times in all groups.
+fn times(view: &View<'_>) -> Result<HashMap<i64, Vec<Time>>, EngineError> {
+    let mut times: HashMap<i64, Vec<Time>> = HashMap::new();
+    for prefix in [record::MEMBERS, record::FORMER] {
+        for found in view.prefix(prefix) {
+            let (key, value) = found?;
+            let since = MemberRecord::open(&key, &value)?.since;
+            let (group, uid, until) = match (record::numbers(&key), record::numbers(&key)) {
+                (Some([group, uid]), _) => (group, uid, u64::MAX),
+                (_, Some([uid, group, until])) => (group, uid, until.cast_unsigned()),
+                _ => return Err(Damaged::at(&key).into()),
+            };
+            times
+                .entry(group)
+                .or_default()
+                .push(Time { uid, since, until });
+        }
+    }
+    Ok(times)
+}
+
+fn text(key: &[u8], value: &[u8]) -> Result<Message, EngineError> {
+    let message = TextRecord::open(key, value)?.message;
+    let message = message.and_then(|message| message.message());
+    Ok(message.ok_or(Damaged::at(key))?)
+}
+
+/// The inboxes, with the messages that stand in one alone.
+fn entries(
+    view: &View<'_>,
+    draft: &mut Draft,
+    drafted: &HashMap<u64, usize>,
+) -> Result<(), SaveError> {
+    let mut last = None;
+    for found in view.prefix(record::INBOXES) {
+        let (key, value) = found.map_err(failed)?;
+        let (uid, version) = (record::first_number(&key), record::last_number(&key));
+        if last != Some(uid) {
+            last = Some(uid);
+            inbox(view, draft, uid)?;
+        }
+        let entry = EntryRecord::open(&key, &value).map_err(failed)?;
+        let place = match entry.message {
+            Some(message) => {
+                let message = message.message().ok_or(Damaged::at(&key)).map_err(failed)?;
+                draft.message(Arc::new(message), vec![uid])?
+            }
+            None => {
+                let missing = EngineError::NoText(entry.text);
+                *drafted.get(&entry.text).ok_or(missing).map_err(failed)?
+            }
+        };
+        draft.place(place, uid, version)?;
+    }
+    // Those of which nothing is left.
+    for found in view.prefix(record::CUTS) {
+        let (key, _) = found.map_err(failed)?;
+        let uid = record::first_number(&key);
+        let head = Head::read(view, uid).map_err(failed)?;
+        if head.total == head.cut {
+            inbox(view, draft, uid)?;
+        }
+    }
+    Ok(())
+}
+
+fn inbox(view: &View<'_>, draft: &mut Draft, uid: i64) -> Result<(), SaveError> {
+    let head = Head::read(view, uid).map_err(failed)?;
+    let level = head.level(uid);
+    draft.inbox(Ends {
+        uid,
+        read: level.read,
+        removed: head.cut,
+        total: head.total,
+    })
+}
+
+/// A message that is gone, without its text, and its receiver or group.
+fn expiring(key: &[u8]) -> Result<(Message, i64), EngineError> {
+    let parts = record::expiring(key).and_then(|(at, id)| Some((at, record::id_parts(id)?)));
+    let (at, (kind, source, msg_id, scope)) = parts.ok_or(Damaged::at(key))?;
+    let group = if kind == Kind::Group { scope } else { 0 };
+    Ok((Message::new(kind, source, group, msg_id, "", at), scope))
+}
+
+/// What a store is to hold instead of everything.
+#[derive(Debug, Default)]
+pub struct Contents {
+    pub records: BTreeMap<Key, Value>,
+    /// The number of the newest text.
+    pub texts: u64,
+    /// As [`StateRecord`] has it.
+    pub newest: i64,
+    scratch: Vec<u8>,
+}
+
+impl From<Snapshot> for Contents {
+    fn from(snapshot: Snapshot) -> Self {
+        let mut contents = Contents {
+            newest: snapshot.newest,
+            ..Contents::default()
+        };
+        for (uid, user) in snapshot.users {
+            let user = UserRecord {
+                name: user.name,
+                password_hash: user.password_hash,
+            };
+            contents.put(record::user_key(uid), &user);
+        }
+        for Ends {
+            uid, read, removed, ..
+        } in snapshot.inboxes
+        {
+            contents.number(record::read_key(uid), read);
+            contents.number(record::cut_key(uid), removed);
+        }
+        let mut sent: HashMap<i64, Vec<(u64, Vec<i64>)>> = HashMap::new();
+        for stored in snapshot.messages {
+            contents.message(stored, &mut sent);
+        }
+        for group in snapshot.groups {
+            let sent = sent.remove(&group.gid).unwrap_or_default();
+            contents.group(group, &sent);
+        }
+        contents
+    }
+}
+
+impl Contents {
+    /// The commit that follows `state`, and leaves nothing but these and the key that signs tokens. Also says how many
+    /// records it removes.
+    ///
+    /// # Errors
+    ///
+    /// When it can't be read what there is to remove.
+    pub fn finish(
+        self,
+        engine: &Engine,
+        state: StateRecord,
+    ) -> Result<(Finished, usize), EngineError> {
+        let state = StateRecord {
+            commits: state.commits + 1,
+            texts: self.texts,
+            newest: state.newest.max(self.newest),
+        };
+        let mut changes = Vec::new();
+        for found in engine.view().prefix(&[]) {
+            let (key, _) = found?;
+            if *key != *SIGNING_KEY && *key != *STATE && !self.records.contains_key(&key) {
+                changes.push((key, None));
+            }
+        }
+        let removed = changes.len();
+        let records = self.records.into_iter();
+        changes.extend(records.map(|(key, value)| (key, Some(value))));
+        let sealed = state.seal(STATE, &mut Vec::new());
+        changes.push((STATE.into(), Some(sealed)));
+        let finished = Finished {
+            state,
+            changes,
+            deliveries: Vec::new(),
+            touched: HashMap::new(),
+            members: HashMap::new(),
+            is_all_new: true,
+        };
+        Ok((finished, removed))
+    }
+
+    fn put<R: Record>(&mut self, key: Key, record: &R) {
+        let value = record.seal(&key, &mut self.scratch);
+        self.records.insert(key, value);
+    }
+
+    /// 0 is not stored.
+    fn number(&mut self, key: Key, value: i64) {
+        if value != 0 {
+            self.put(key, &NumberRecord { value });
+        }
+    }
+
+    /// A message, its id and its entries; who got a group's is noted in `sent`, with the number of its text.
+    fn message(&mut self, stored: Stored, sent: &mut HashMap<i64, Vec<(u64, Vec<i64>)>>) {
+        let (kind, source, scope, msg_id) = stored.id();
+        let id = record::id_key(kind, source, msg_id, scope);
+        let Stored {
+            message,
+            receivers,
+            places,
+        } = stored;
+        if places.is_empty() {
+            let key = record::expiring_key(message.sent_at, &id);
+            self.put(key, &NumberRecord::default());
+        }
+        let mut text = 0;
+        if kind == Kind::Group {
+            self.texts += 1;
+            text = self.texts;
+            self.text(text, &message, receivers.len(), places.len());
+            sent.entry(scope).or_default().push((text, receivers));
+        }
+        self.put(id, &IdRecord { text });
+        let entry = EntryRecord {
+            message: (text == 0).then(|| message.as_ref().into()),
+            text,
+            text_sent_at: if text == 0 { 0 } else { message.sent_at },
+        };
+        for (uid, version) in places {
+            self.put(record::inbox_key(uid, version), &entry);
+        }
+    }
+
+    /// The text of a group message that so many have received, and so many still have.
+    fn text(&mut self, number: u64, message: &Message, receivers: usize, left: usize) {
+        if left == 0 {
+            return;
+        }
+        let receivers = receivers as u64;
+        let stored = TextRecord {
+            message: Some(message.into()),
+            receivers,
+        };
+        self.put(record::text_key(number), &stored);
+        let gone = receivers - left as u64;
+        self.number(record::removed_key(number), gone.cast_signed());
+    }
+
+    /// A group, whose messages were `sent` to these, in the order of their numbers.
+    fn group(&mut self, group: Group, sent: &[(u64, Vec<i64>)]) {
+        let Group {
+            gid,
+            name,
+            owner,
+            members,
+        } = group;
+        // Who is in the group, since which text.
+        let mut there: HashMap<i64, u64> = HashMap::new();
+        let mut before: &[i64] = &[];
+        for (text, receivers) in sent {
+            for uid in before
+                .iter()
+                .filter(|uid| receivers.binary_search(uid).is_err())
+            {
+                if let Some(since) = there.remove(uid) {
+                    self.put(
+                        record::former_key(*uid, gid, *text),
+                        &MemberRecord { since },
+                    );
+                }
+            }
+            for uid in receivers {
+                there.entry(*uid).or_insert(*text);
+            }
+            before = receivers;
+        }
+        let next = self.texts + 1;
+        for &uid in &members {
+            let since = there.remove(&uid).unwrap_or(next);
+            self.put(record::member_key(gid, uid), &MemberRecord { since });
+        }
+        for (uid, since) in there {
+            self.put(record::former_key(uid, gid, next), &MemberRecord { since });
+        }
+        self.put(record::group_key(gid), &GroupRecord { name, owner });
+    }
+}

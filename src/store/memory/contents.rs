@@ -1,0 +1,194 @@
+//! Everything as a snapshot, and from one.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::{ENTRY, Group, Ids, Inbox, NEW_INBOX, OVERHEAD, Receivers, State, body_size, id_size};
+use crate::store::snapshot::{Draft, Ends, Stored};
+use crate::store::{self, Kind, Message, Rejected, Retention, SaveError, Snapshot};
+
+impl Group {
+    /// As others see it.
+    pub(super) fn told(&self, gid: i64) -> store::Group {
+        let mut members = self.members.to_vec();
+        members.sort_unstable();
+        store::Group {
+            gid,
+            name: self.name.clone(),
+            owner: self.owner,
+            members,
+        }
+    }
+}
+
+impl State {
+    /// Everything, as far as it fits `limit` bytes.
+    pub(super) fn contents(&self, limit: usize) -> Result<Draft, SaveError> {
+        let mut draft = Draft::new(limit, self.newest);
+        for (&uid, user) in &self.users {
+            draft.user(uid, user.clone())?;
+        }
+        // Where a message stands in the draft. While it is in an inbox, it is the same one there and among the ids.
+        let mut drafted: HashMap<*const Message, usize> = HashMap::new();
+        for (&gid, group) in &self.groups {
+            draft.group(group.told(gid))?;
+            for known in group.ids.iter() {
+                let receivers = known.more.members.to_vec();
+                let place = draft.message(Arc::clone(&known.message), receivers)?;
+                drafted.insert(Arc::as_ptr(&known.message), place);
+            }
+        }
+        for (&uid, inbox) in &self.inboxes {
+            draft.inbox(Ends {
+                uid,
+                read: inbox.read,
+                removed: inbox.removed,
+                total: inbox.total(),
+            })?;
+            for known in inbox.ids.iter() {
+                let place = draft.message(Arc::clone(&known.message), vec![uid])?;
+                drafted.insert(Arc::as_ptr(&known.message), place);
+            }
+            for (version, message) in (inbox.removed + 1..).zip(&inbox.entries) {
+                if let Some(&place) = drafted.get(&Arc::as_ptr(message)) {
+                    draft.place(place, uid, version)?;
+                }
+            }
+        }
+        Ok(draft)
+    }
+
+    /// A state that holds all of a snapshot, of which nothing is counted yet.
+    ///
+    /// # Errors
+    ///
+    /// When it takes more than `limit` bytes.
+    pub(super) fn holding(
+        snapshot: Snapshot,
+        limit: usize,
+        retention: Retention,
+    ) -> Result<State, Rejected> {
+        let mut state = State {
+            limit,
+            retention,
+            newest: snapshot.newest,
+            ..State::default()
+        };
+        for (uid, user) in snapshot.users {
+            state.take(OVERHEAD + user.name.len() + user.password_hash.len())?;
+            state.users.insert(uid, user);
+        }
+        for group in snapshot.groups {
+            state.take(2 * OVERHEAD + group.name.len())?;
+            for &uid in &group.members {
+                state.belongs(uid, group.gid)?;
+            }
+            let made = Group {
+                name: group.name,
+                owner: group.owner,
+                members: Arc::new(group.members),
+                is_known: false,
+                ids: Ids::default(),
+            };
+            state.groups.insert(group.gid, made);
+        }
+        // The entries come in any order.
+        let mut entries: HashMap<i64, Vec<(i64, Arc<Message>)>> = HashMap::new();
+        for stored in snapshot.messages {
+            state.remembering(stored, &mut entries)?;
+        }
+        for ends in snapshot.inboxes {
+            let mut entries = entries.remove(&ends.uid).unwrap_or_default();
+            entries.sort_unstable_by_key(|(version, _)| *version);
+            state.inbox(ends, entries)?;
+        }
+        Ok(state)
+    }
+
+    /// Notes a group that a user is or was a member of.
+    fn belongs(&mut self, uid: i64, gid: i64) -> Result<(), Rejected> {
+        let groups = self.groups_of.get(&uid);
+        if groups.is_none_or(|groups| !groups.contains(&gid)) {
+            self.take(self.membership_size(uid))?;
+            self.groups_of.entry(uid).or_default().insert(gid);
+        }
+        Ok(())
+    }
+
+    /// Takes in a message, but for its entries.
+    fn remembering(
+        &mut self,
+        stored: Stored,
+        entries: &mut HashMap<i64, Vec<(i64, Arc<Message>)>>,
+    ) -> Result<(), Rejected> {
+        let (.., scope, _) = stored.id();
+        let Stored {
+            message,
+            receivers,
+            places,
+        } = stored;
+        let is_gone = places.is_empty();
+        let body = if is_gone { 0 } else { body_size(&message) };
+        self.take(body + id_size(message.msg_id()))?;
+        if message.kind == Kind::Group {
+            for &uid in &receivers {
+                self.belongs(uid, scope)?;
+            }
+        }
+        match message.kind {
+            Kind::P2p | Kind::Ack => {
+                let inbox = self.inboxes.entry(scope).or_default();
+                if let Some(place) = inbox.ids.place(&message) {
+                    place.note(Arc::clone(&message), ());
+                }
+            }
+            Kind::Group => {
+                let group = self.groups.get_mut(&scope).ok_or(Rejected::NoSuchGroup)?;
+                // Most messages went to all who are there now.
+                let members = if *group.members == receivers {
+                    Arc::clone(&group.members)
+                } else {
+                    Arc::new(receivers)
+                };
+                let left = u32::try_from(places.len()).unwrap_or(u32::MAX);
+                if let Some(place) = group.ids.place(&message) {
+                    place.note(Arc::clone(&message), Receivers { members, left });
+                }
+            }
+        }
+        if is_gone {
+            self.remembered_ever += 1;
+            let when = (message.sent_at, self.remembered_ever);
+            self.remembered.insert(when, (scope, message));
+            return Ok(());
+        }
+        for (uid, version) in places {
+            let inbox = entries.entry(uid).or_default();
+            inbox.push((version, Arc::clone(&message)));
+        }
+        Ok(())
+    }
+
+    fn inbox(&mut self, ends: Ends, entries: Vec<(i64, Arc<Message>)>) -> Result<(), Rejected> {
+        self.take(NEW_INBOX + entries.len() * ENTRY)?;
+        if !self.retention.is_off() && ends.total > 0 {
+            self.owners.push(ends.uid);
+        }
+        let known = self.inboxes.entry(ends.uid).or_default();
+        let ids = std::mem::take(&mut known.ids);
+        *known = Inbox {
+            removed: ends.removed,
+            entries: entries
+                .into_iter()
+                .map(|(_, message)| message)
+                .collect::<VecDeque<_>>(),
+            read: ends.read,
+            delivered: ends.total,
+            ids,
+            ..Inbox::default()
+        };
+        Ok(())
+    }
+}

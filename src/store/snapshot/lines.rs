@@ -1,0 +1,307 @@
+//! A snapshot as a file: JSON lines, one thing each. The first says the format, the last how many lines there are, and each
+//! ends with a check of what stands before it: a line that was altered is found. One that was written by hand has none.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::check::Checked;
+use super::{Ends, LoadError, Snapshot};
+use crate::store::{Group, Kind, Message, User};
+
+/// The format that is written, and the newest that is read.
+const FORMAT: u64 = 1;
+
+/// What stands between a line and its check.
+const CHECK: &str = ",\"check\":\"";
+
+/// A line.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum Line<'a> {
+    #[serde(rename = "imd_snapshot")]
+    Head {
+        format: u64,
+        newest: i64,
+    },
+    User(UserLine<'a>),
+    Group(GroupLine<'a>),
+    Inbox(InboxLine),
+    Message(Box<MessageLine<'a>>),
+    /// So many lines came before.
+    End {
+        lines: usize,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UserLine<'a> {
+    uid: i64,
+    name: Cow<'a, str>,
+    password_hash: Cow<'a, str>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GroupLine<'a> {
+    gid: i64,
+    name: Cow<'a, str>,
+    owner: i64,
+    members: Cow<'a, [i64]>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InboxLine {
+    uid: i64,
+    read: i64,
+    removed: i64,
+    total: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MessageLine<'a> {
+    kind: KindName,
+    source: i64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    group: i64,
+    msg_id: Cow<'a, str>,
+    text: Cow<'a, str>,
+    sent_at: i64,
+    receivers: Cow<'a, [i64]>,
+    places: Cow<'a, [(i64, i64)]>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &i64) -> bool {
+    *number == 0
+}
+
+/// [`Kind`], as it is written.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum KindName {
+    P2p,
+    Group,
+    Ack,
+}
+
+impl From<Kind> for KindName {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::P2p => KindName::P2p,
+            Kind::Group => KindName::Group,
+            Kind::Ack => KindName::Ack,
+        }
+    }
+}
+
+impl From<KindName> for Kind {
+    fn from(name: KindName) -> Self {
+        match name {
+            KindName::P2p => Kind::P2p,
+            KindName::Group => Kind::Group,
+            KindName::Ack => Kind::Ack,
+        }
+    }
+}
+
+impl Snapshot {
+    /// Writes it as a file. Whoever reads that reads password hashes and texts.
+    ///
+    /// # Errors
+    ///
+    /// What `out` says.
+    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        let mut lines = 0;
+        self.lines(|line| {
+            lines += 1;
+            write_line(out, line)
+        })?;
+        write_line(out, &Line::End { lines })
+    }
+
+    fn lines(&self, mut each: impl FnMut(&Line<'_>) -> io::Result<()>) -> io::Result<()> {
+        each(&Line::Head {
+            format: FORMAT,
+            newest: self.newest,
+        })?;
+        for (uid, user) in &self.users {
+            each(&Line::User(UserLine {
+                uid: *uid,
+                name: (&user.name).into(),
+                password_hash: (&user.password_hash).into(),
+            }))?;
+        }
+        for group in &self.groups {
+            each(&Line::Group(GroupLine {
+                gid: group.gid,
+                name: (&group.name).into(),
+                owner: group.owner,
+                members: (&group.members).into(),
+            }))?;
+        }
+        for &Ends {
+            uid,
+            read,
+            removed,
+            total,
+        } in &self.inboxes
+        {
+            each(&Line::Inbox(InboxLine {
+                uid,
+                read,
+                removed,
+                total,
+            }))?;
+        }
+        for stored in &self.messages {
+            let message = &stored.message;
+            each(&Line::Message(Box::new(MessageLine {
+                kind: message.kind.into(),
+                source: message.source,
+                group: message.group,
+                msg_id: message.msg_id().into(),
+                text: message.text().into(),
+                sent_at: message.sent_at,
+                receivers: (&stored.receivers).into(),
+                places: (&stored.places).into(),
+            })))?;
+        }
+        Ok(())
+    }
+
+    /// Reads a file. What it answers is whole, and fits together.
+    ///
+    /// # Errors
+    ///
+    /// When it is damaged, cut, of a newer `imd`, or no snapshot.
+    pub fn read(file: &[u8]) -> Result<Snapshot, LoadError> {
+        let mut checked = None;
+        let mut has_ended = false;
+        let mut count = 0;
+        let file = file.strip_suffix(b"\n").unwrap_or(file);
+        for line in file.split(|&byte| byte == b'\n') {
+            let wrong = |why: String| LoadError {
+                line: count + 1,
+                why,
+            };
+            if has_ended {
+                return Err(wrong("there is something behind the last line".into()));
+            }
+            let line = unchecked(line).map_err(wrong)?;
+            match &mut checked {
+                None => checked = Some(begin(&line).map_err(wrong)?),
+                Some(checked) => match read_line(&line).map_err(wrong)? {
+                    Line::End { lines } if lines == count => has_ended = true,
+                    Line::End { lines } => {
+                        let why = format!("{count} lines came before, and it says {lines}");
+                        return Err(wrong(why));
+                    }
+                    line => take(checked, line).map_err(wrong)?,
+                },
+            }
+            count += 1;
+        }
+        let line = count.max(1);
+        match checked {
+            Some(checked) if has_ended => checked.finish().map_err(|why| LoadError { line, why }),
+            _ => Err(LoadError {
+                line,
+                why: "the file ends here, before its last line, which says \"end\"".into(),
+            }),
+        }
+    }
+}
+
+fn write_line(out: &mut impl Write, line: &Line<'_>) -> io::Result<()> {
+    let mut text = serde_json::to_string(line)?;
+    // The brace that closes it comes behind the check.
+    text.pop();
+    let check = check(text.as_bytes());
+    writeln!(out, "{text}{CHECK}{check}\"}}")
+}
+
+fn check(text: &[u8]) -> String {
+    let [a, b, c, d, ..] = xxh3_64(text).to_be_bytes();
+    base16ct::lower::encode_string(&[a, b, c, d])
+}
+
+/// A line without its check, if that holds. One that has none is taken as it is.
+fn unchecked(line: &[u8]) -> Result<Cow<'_, str>, String> {
+    let line = std::str::from_utf8(line).map_err(|_| "it is not UTF-8".to_owned())?;
+    // No text within the line can look so: quotes in it have a backslash before them.
+    let Some((text, rest)) = line.rsplit_once(CHECK) else {
+        return Ok(line.into());
+    };
+    if rest.strip_suffix("\"}") != Some(&check(text.as_bytes())) {
+        return Err("it is damaged: its check does not fit it (a line that is changed by hand goes without)".into());
+    }
+    Ok(format!("{text}}}").into())
+}
+
+/// The first line.
+fn begin(line: &str) -> Result<Checked, String> {
+    let head: Option<Value> = serde_json::from_str(line).ok();
+    let format = head.and_then(|head| head.get("imd_snapshot")?.get("format")?.as_u64());
+    match format {
+        None => return Err("this is no snapshot of imd".into()),
+        Some(1..=FORMAT) => {}
+        Some(found) => {
+            return Err(format!(
+                "it has format {found}, and this imd knows formats up to {FORMAT}: use a newer imd"
+            ));
+        }
+    }
+    match read_line(line)? {
+        Line::Head { newest, .. } => Checked::new(newest),
+        _ => Err("this is no snapshot of imd".into()),
+    }
+}
+
+fn read_line(line: &str) -> Result<Line<'_>, String> {
+    // Where in the line it is, and not what stands there: texts do not belong into an error.
+    serde_json::from_str(line).map_err(|error| {
+        let column = error.column();
+        match error.classify() {
+            serde_json::error::Category::Eof => format!("it is cut at column {column}"),
+            _ => format!("it can't be read, at column {column}"),
+        }
+    })
+}
+
+fn take(checked: &mut Checked, line: Line<'_>) -> Result<(), String> {
+    match line {
+        Line::User(line) => {
+            let user = User {
+                name: line.name.into_owned(),
+                password_hash: line.password_hash.into_owned(),
+            };
+            checked.user(line.uid, user)
+        }
+        Line::Group(line) => checked.group(Group {
+            gid: line.gid,
+            name: line.name.into_owned(),
+            owner: line.owner,
+            members: line.members.into_owned(),
+        }),
+        Line::Inbox(line) => checked.inbox(Ends {
+            uid: line.uid,
+            read: line.read,
+            removed: line.removed,
+            total: line.total,
+        }),
+        Line::Message(line) => {
+            let kind = line.kind.into();
+            let (msg_id, text) = (&line.msg_id, &line.text);
+            let message = Message::new(kind, line.source, line.group, msg_id, text, line.sent_at);
+            checked.message(message, line.receivers.into_owned(), &line.places)
+        }
+        Line::Head { .. } | Line::End { .. } => Err("this line belongs elsewhere".into()),
+    }
+}

@@ -1,0 +1,217 @@
+use super::*;
+
+/// A small store's file, line by line, written by hand.
+const BY_HAND: [&str; 7] = [
+    r#"{"imd_snapshot":{"format":1,"newest":9}}"#,
+    r#"{"user":{"uid":1,"name":"ann","password_hash":"hash"}}"#,
+    r#"{"group":{"gid":50,"name":"team","owner":1,"members":[1,2]}}"#,
+    r#"{"inbox":{"uid":2,"read":1,"removed":0,"total":2}}"#,
+    r#"{"message":{"kind":"p2p","source":1,"msg_id":"a","text":"hi, \"check\":\"","sent_at":8,"receivers":[2],"places":[[2,1]]}}"#,
+    r#"{"message":{"kind":"group","source":1,"group":50,"msg_id":"a","text":"hi","sent_at":9,"receivers":[1,2],"places":[[2,2]]}}"#,
+    r#"{"end":{"lines":6}}"#,
+];
+
+fn by_hand(lines: &[&str]) -> Vec<u8> {
+    (lines.join("\n") + "\n").into_bytes()
+}
+
+fn file() -> Vec<u8> {
+    let mut file = Vec::new();
+    let snapshot = Snapshot::read(&by_hand(&BY_HAND)).unwrap();
+    snapshot.write(&mut file).unwrap();
+    file
+}
+
+/// What is said of the file where this line stands in place of another.
+fn refused(line: usize, text: &str) -> LoadError {
+    let mut lines = BY_HAND;
+    lines[line - 1] = text;
+    Snapshot::read(&by_hand(&lines)).unwrap_err()
+}
+
+#[test]
+fn what_is_written_reads_back_also_without_its_checks() {
+    let file = file();
+    let snapshot = Snapshot::read(&file).unwrap();
+    assert!(snapshot == Snapshot::read(&by_hand(&BY_HAND)).unwrap());
+    let text = String::from_utf8(file).unwrap();
+    assert!(
+        text.lines().all(|line| line.contains(r#","check":""#)),
+        "{text}"
+    );
+    // A last line without its end is whole.
+    assert!(Snapshot::read(text.trim_end().as_bytes()).unwrap() == snapshot);
+}
+
+#[test]
+fn an_empty_one_is_a_file_too() {
+    let mut file = Vec::new();
+    Snapshot::default().write(&mut file).unwrap();
+    assert!(Snapshot::read(&file).unwrap() == Snapshot::default());
+}
+
+#[test]
+fn a_file_that_is_cut_anywhere_is_refused_where_it_ends() {
+    let file = file();
+    for end in 0..file.len() - 1 {
+        let error = Snapshot::read(&file[..end]).unwrap_err();
+        let whole = file[..end].iter().filter(|&&byte| byte == b'\n').count();
+        assert!([whole, whole + 1].contains(&error.line), "{end}: {error}");
+    }
+}
+
+#[test]
+fn every_flipped_bit_shows_in_its_line() {
+    let file = file();
+    for bit in 0..file.len() * 8 {
+        let mut damaged = file.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        let error = Snapshot::read(&damaged).unwrap_err();
+        let line = 1 + file[..bit / 8]
+            .iter()
+            .filter(|&&byte| byte == b'\n')
+            .count();
+        assert!(
+            error.line == line || error.line == line + 1,
+            "{bit}: {error}"
+        );
+    }
+}
+
+#[test]
+fn what_an_error_says_holds_no_text() {
+    let error = refused(
+        2,
+        r#"{"user":{"uid":1,"name":"ann","password_hash":secret}}"#,
+    );
+    assert_eq!(error.to_string(), "line 2: it can't be read, at column 47");
+    let error = refused(
+        2,
+        r#"{"user":{"uid":1,"name":"ann","password_hash":"hush","salt":1}}"#,
+    );
+    assert!(!error.why.contains("hush"), "{error}");
+}
+
+#[test]
+fn another_file_and_a_newer_one_are_told_apart() {
+    for none in ["", "hello", "{}", "[1]", r#"{"user":{}}"#] {
+        let error = Snapshot::read(none.as_bytes()).unwrap_err();
+        assert_eq!(error.to_string(), "line 1: this is no snapshot of imd");
+    }
+    let newer = refused(1, r#"{"imd_snapshot":{"format":2,"newest":9,"more":[]}}"#);
+    assert!(
+        newer.why.contains("format 2") && newer.why.contains("use a newer imd"),
+        "{newer}"
+    );
+}
+
+#[test]
+fn what_does_not_fit_together_is_refused_with_its_line() {
+    let long = "x".repeat(70_000);
+    let message =
+        |fields: &str| format!(r#"{{"message":{{"kind":"p2p","source":1,"sent_at":8,{fields}}}}}"#);
+    let cases = [
+        (
+            1,
+            r#"{"imd_snapshot":{"format":1,"newest":9223372036854775807}}"#.into(),
+            "no time",
+        ),
+        (
+            1,
+            r#"{"imd_snapshot":{"format":1,"newest":2199023255551}}"#.into(),
+            "no time",
+        ),
+        (
+            2,
+            r#"{"user":{"uid":0,"name":"","password_hash":""}}"#.into(),
+            "uid 0 is not positive",
+        ),
+        (3, BY_HAND[1].into(), "user 1 is there twice"),
+        (
+            3,
+            r#"{"group":{"gid":50,"name":"","owner":1,"members":[1,1]}}"#.into(),
+            "1 stands there twice",
+        ),
+        (
+            4,
+            r#"{"inbox":{"uid":2,"read":3,"removed":0,"total":2}}"#.into(),
+            "do not fit together",
+        ),
+        (
+            4,
+            r#"{"inbox":{"uid":2,"read":1,"removed":-1,"total":2}}"#.into(),
+            "do not fit together",
+        ),
+        (
+            5,
+            message(r#""msg_id":"a","text":"","receivers":[2],"places":[[2,3]]"#),
+            "does not have version 3",
+        ),
+        (
+            5,
+            message(r#""msg_id":"a","text":"","receivers":[2],"places":[[3,1]]"#),
+            "3 did not receive it",
+        ),
+        (
+            5,
+            message(r#""msg_id":"a","text":"","receivers":[3],"places":[[3,1]]"#),
+            "no inbox of 3",
+        ),
+        (
+            5,
+            message(r#""msg_id":"a","text":"","receivers":[2,3],"places":[]"#),
+            "do not fit the kind",
+        ),
+        (
+            5,
+            message(r#""msg_id":"","text":"","receivers":[2],"places":[]"#),
+            "msg_id is empty",
+        ),
+        (
+            5,
+            message(r#""msg_id":"a","text":"hi","receivers":[2],"places":[]"#),
+            "has no text",
+        ),
+        (
+            5,
+            message(&format!(
+                r#""msg_id":"a","text":"{long}","receivers":[2],"places":[[2,1]]"#
+            )),
+            "fit no page",
+        ),
+        (6, BY_HAND[4].into(), "is there twice"),
+        (
+            6,
+            message(r#""msg_id":"b","text":"","receivers":[2],"places":[[2,1]]"#),
+            "version 1 of the inbox of 2 is there twice",
+        ),
+        (
+            3,
+            r#"{"group":{"gid":51,"name":"","owner":1,"members":[]}}"#.into(),
+            "there is no group 50",
+        ),
+        (
+            7,
+            r#"{"end":{"lines":5}}"#.into(),
+            "6 lines came before, and it says 5",
+        ),
+        (6, BY_HAND[0].into(), "belongs elsewhere"),
+    ];
+    for (line, text, expected) in cases {
+        let error = refused(line, &text);
+        assert!(error.why.contains(expected), "{text}: {error}");
+        let is_there = error.line == line || expected.contains("no group");
+        assert!(is_there, "{error}");
+    }
+    let mut lacking = BY_HAND.to_vec();
+    lacking.remove(5);
+    lacking[5] = r#"{"end":{"lines":5}}"#;
+    let error = Snapshot::read(&by_hand(&lacking)).unwrap_err();
+    assert_eq!(error.to_string(), "line 6: the inbox of 2 lacks 1 entries");
+    let behind = [&BY_HAND[..], &[BY_HAND[1]]].concat();
+    let error = Snapshot::read(&by_hand(&behind)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "line 8: there is something behind the last line"
+    );
+}
