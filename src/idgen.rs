@@ -7,6 +7,7 @@ use crate::clock::Clock;
 
 const SERIAL_BITS: u32 = 12;
 const MACHINE_BITS: u32 = 10;
+const SERIAL_MASK: u64 = (1 << SERIAL_BITS) - 1;
 const TIME_MASK: u64 = (1 << 41) - 1;
 
 /// So many milliseconds the ids of a busy life may have been ahead of its clock.
@@ -23,6 +24,8 @@ pub struct Snowflake {
     /// Milliseconds and serial of the last id as one number. Adding 1 to it carries from the serial into the
     /// milliseconds, which is all that a standing clock, one that steps back, or a full serial asks for.
     last: AtomicU64,
+    /// Where it began.
+    first: u64,
 }
 
 impl Snowflake {
@@ -30,11 +33,27 @@ impl Snowflake {
     /// milliseconds, or 0. Ids begin a second after it, also when the clock was set back meanwhile.
     pub fn new(machine: u16, clock: Arc<dyn Clock>, newest: i64) -> Self {
         let after = u64::try_from(newest).map_or(0, |newest| newest + AHEAD);
+        let first = after << SERIAL_BITS;
         Snowflake {
             clock,
             machine: u64::from(machine & MAX_MACHINE),
-            last: AtomicU64::new(after << SERIAL_BITS),
+            last: AtomicU64::new(first),
+            first,
         }
+    }
+
+    /// The millisecond of the last id; 0 where none was given out.
+    pub fn reached(&self) -> i64 {
+        match self.last.load(Ordering::Relaxed) {
+            last if last == self.first => 0,
+            last => (last >> SERIAL_BITS).cast_signed(),
+        }
+    }
+
+    /// From now on ids begin after a millisecond that other ids have [reached](Self::reached). They never go back.
+    pub fn go_beyond(&self, reached: i64) {
+        let end = u64::try_from(reached).map_or(0, |ms| (ms << SERIAL_BITS) | SERIAL_MASK);
+        self.last.fetch_max(end, Ordering::Relaxed);
     }
 
     /// The next id.
@@ -60,7 +79,7 @@ impl Snowflake {
 
     fn id(&self, stamp: u64) -> i64 {
         let time = (stamp >> SERIAL_BITS) & TIME_MASK;
-        let serial = stamp & ((1 << SERIAL_BITS) - 1);
+        let serial = stamp & SERIAL_MASK;
         let id = (time << (MACHINE_BITS + SERIAL_BITS)) | (self.machine << SERIAL_BITS) | serial;
         id.cast_signed()
     }
@@ -93,6 +112,23 @@ mod tests {
         clock.skew(-3_600_000);
         let after = Snowflake::new(0, Arc::new(clock.clone()), newest);
         assert!(after.next_id() > before);
+    }
+
+    #[test]
+    fn ids_go_beyond_another_life_and_never_back() {
+        let clock = ManualClock::default();
+        let [one, two] = [5, 5].map(|newest| Snowflake::new(0, Arc::new(clock.clone()), newest));
+        assert_eq!(two.reached(), 0);
+        let (first, ahead) = (one.next_id(), two.next_id());
+        one.go_beyond(clock.unix_ms() - 3_600_000);
+        let second = one.next_id();
+        assert!(second > first && second >> 22 == clock.unix_ms());
+        // Back and forth between two whose clock stands.
+        one.go_beyond(two.reached());
+        let third = one.next_id();
+        assert!(third > ahead);
+        two.go_beyond(one.reached());
+        assert!(two.next_id() > third);
     }
 
     #[test]

@@ -121,6 +121,24 @@ impl Presence {
             .is_some_and(|present| now.saturating_sub(present.renewed) < self.ttl)
     }
 
+    /// The session that is notified for the user, and for how long yet they count as online.
+    pub fn seen(&self, uid: i64) -> Option<(Arc<Session>, Duration)> {
+        let now = self.clock.now();
+        let shard = self.shard(uid).lock();
+        let Present { session, renewed } = shard.get(&uid)?;
+        let left = (*renewed + self.ttl).saturating_sub(now);
+        Some((Arc::clone(session), left))
+    }
+
+    /// The users above uid `after` who have a session, in no order.
+    pub fn uids(&self, after: i64) -> Vec<i64> {
+        let of = |shard: &Mutex<HashMap<i64, Present>>| -> Vec<i64> {
+            let shard = shard.lock();
+            shard.keys().copied().filter(|&uid| uid > after).collect()
+        };
+        self.shards.iter().flat_map(of).collect()
+    }
+
     /// Tells the sessions of these users how far their inboxes have grown. Whoever has no session learns it at login.
     pub fn notify(&self, grown: &[Level]) {
         for level in grown {

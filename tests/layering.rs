@@ -14,6 +14,7 @@ const TIERS: &[&[&str]] = &[
     &["listener", "notify"],
     &["service"],
     &["gateway", "access", "http"],
+    &["reset"],
     &["admin"],
     &["daemon"],
 ];

@@ -159,6 +159,25 @@ impl AccessServer {
         Ok(())
     }
 
+    /// Serves as after its start, whatever was done to it: goes on, serves again, or registers where its lease is lost.
+    ///
+    /// # Errors
+    ///
+    /// As [`restart`](Self::restart).
+    pub(crate) async fn revive(&self) -> Result<(), RestartError> {
+        match self.state() {
+            State::Running => {
+                let membership = self.life.lock().membership.clone();
+                if let Some(membership) = membership {
+                    membership.renew().await;
+                }
+            }
+            State::Paused => self.resume().await,
+            State::Stopped | State::Killed => self.restart().await?,
+        }
+        Ok(())
+    }
+
     fn serve_again(&self) -> Result<(), RestartError> {
         let mut life = self.life.lock();
         if life.has_ended {

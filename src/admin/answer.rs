@@ -7,6 +7,10 @@ use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use crate::proto::Code;
+use crate::service::Refusal;
+use crate::store::StoreFailed;
+
 /// Why a request was not done; `{"error": "..."}` with a status.
 #[derive(Debug, Clone)]
 pub struct Problem {
@@ -38,10 +42,34 @@ impl Problem {
         Problem::new(StatusCode::CONFLICT, why.to_string())
     }
 
+    /// It should have worked.
+    pub fn broken(why: impl ToString) -> Problem {
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, why.to_string())
+    }
+
     /// Its status.
     #[cfg(test)]
     pub fn status(&self) -> StatusCode {
         self.status
+    }
+}
+
+/// What a client of the stack would be refused with.
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let status = match refusal.code {
+            Code::NoSuchUser | Code::NoSuchGroup | Code::NoDataFound => StatusCode::NOT_FOUND,
+            Code::UserExists | Code::NotAMember => StatusCode::CONFLICT,
+            Code::ServerError => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Problem::new(status, refusal.text)
+    }
+}
+
+impl From<StoreFailed> for Problem {
+    fn from(failed: StoreFailed) -> Self {
+        Problem::broken(failed)
     }
 }
 

@@ -5,15 +5,17 @@
 //! | `guard` | who may ask |
 //! | `routes` | what can be asked: one table, from which the description is made too |
 //! | `shape` | what an answer holds, for the description |
-//! | `state`, `servers`, `faults`, `clock`, `events`, `metrics` | the answers |
+//! | `state`, `servers`, `faults`, `clock`, `events`, `metrics`, `contents`, `reset` | the answers |
 //! | `answer` | how a refusal looks |
 
 mod answer;
 mod clock;
+mod contents;
 mod events;
 mod faults;
 mod guard;
 mod metrics;
+mod reset;
 mod routes;
 mod servers;
 mod shape;
@@ -29,6 +31,7 @@ use crate::config;
 use crate::lab::Lab;
 use crate::metrics::Metrics;
 use crate::registry::MemoryRegistry;
+use crate::reset::Reset;
 use crate::service::Services;
 use crate::session::Manager;
 use crate::shutdown::Shutdown;
@@ -38,7 +41,7 @@ use guard::Guard;
 pub const CONNECTIONS: usize = 64;
 
 /// The parts of a stack that the API shows and moves.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Parts {
     /// The gateway's sessions.
     pub gateway: Arc<Manager>,
@@ -52,6 +55,8 @@ pub struct Parts {
     pub lab: Arc<Lab>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// What replaces everything.
+    pub reset: Arc<Reset>,
     /// What was counted.
     pub metrics: Arc<Metrics>,
     /// What the stack does as the original does.

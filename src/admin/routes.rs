@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::Request;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{Method, StatusCode};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use axum::{Extension, Json, Router};
@@ -11,7 +11,8 @@ use serde_json::{Map, Value, json};
 
 use super::answer::Problem;
 use super::servers::Change;
-use super::{Parts, clock, events, faults, metrics, servers, shape, state};
+use super::{Parts, clock, contents, events, faults, metrics, reset, servers, shape, state};
+use crate::store::SNAPSHOT_LIMIT;
 
 /// One thing that can be asked.
 struct Route {
@@ -23,6 +24,8 @@ struct Route {
     query: &'static [&'static str],
     /// An example of its body, where it takes one.
     body: Option<&'static str>,
+    /// Whether its body is a snapshot.
+    takes_lines: bool,
     /// The status when it is done.
     status: StatusCode,
     /// What its answer is then, and what it holds, as [`shape::schema`] reads it.
@@ -34,6 +37,13 @@ struct Route {
 impl Route {
     fn query(mut self, query: &'static [&'static str]) -> Route {
         self.query = query;
+        self
+    }
+
+    /// Takes a snapshot as its body.
+    fn lines(mut self) -> Route {
+        self.takes_lines = true;
+        self.answer = self.answer.layer(DefaultBodyLimit::max(SNAPSHOT_LIMIT));
         self
     }
 
@@ -67,6 +77,7 @@ macro_rules! route {
             about: $about,
             query: &[],
             body: None,
+            takes_lines: false,
             status: StatusCode::OK,
             media: "application/json",
             gives: "",
@@ -75,16 +86,24 @@ macro_rules! route {
     };
 }
 
+/// A snapshot of nothing.
+const EMPTY: &str = "{\"imd_snapshot\":{\"format\":1,\"newest\":0}}\n{\"end\":{\"lines\":1}}\n";
+
+/// By what a part of a list is chosen.
+const PART: &[&str] = &["after", "limit"];
+
 /// By what events are chosen.
 const EVENTS: &[&str] = &["since", "uid", "cmd", "server", "session", "what", "bytes"];
 
-/// What is told of an access server, the registry, the clock, everything, an event.
+/// What is told of an access server, the registry, the clock, everything, the messages, an event.
 const SERVER: &str =
     "name: string, state: string, addr: string, advertised: string, sessions: integer";
 const REGISTRY: &str = "frozen: boolean, records: array, leases: array";
 const CLOCK: &str = "kind: string, now_ms: integer, unix_ms: integer";
-const STATE: &str = "version: string, clock: object, store: string, gateway: object, access: array, registry: object, \
+const STATE: &str = "version: string, clock: object, store: string, durable: boolean, gateway: object, access: array, registry: object, \
     faults: array, quirks: array, journal: object, ledger: object, frames: integer";
+const REPORT: &str = "stored: integer, delivered: integer, pending: integer, removed: integer, refused: integer, \
+    lost: integer, repeated: integer, swapped: integer, unfinished: integer, inboxes: array, refusals: array";
 /// With `bytes=true` an event has one more.
 const EVENT: &str = "seq: integer, ms: integer, us: integer, what: string, detail: string|object|null, \
     server: string, session: integer|null, uid: integer|null, cmd: string|null, frame: object|null, ..";
@@ -104,6 +123,8 @@ fn routes() -> Vec<Route> {
             .gives("openapi: string, info: object, paths: object, components: object"),
         route!(GET "/v1/state", state::state, "Everything at a glance: servers, registry, faults, clock, ledger")
             .gives(STATE),
+        route!(GET "/v1/report", state::report, "What became of the messages, with each inbox and each kind of refusal")
+            .gives(REPORT),
         route!(GET "/v1/fidelity", state::fidelity, "Which quirks of the original are on, and what is not emulated")
             .gives("quirks: array, not_emulated: array"),
         route!(GET "/v1/sessions", servers::sessions, "The sessions, of the gateway too")
@@ -146,6 +167,26 @@ fn routes() -> Vec<Route> {
             .gives(CLOCK),
         route!(POST "/v1/clock/skew", clock::skew, "Moves the wall clock alone, either way").body(r#"{"ms": -3600000}"#)
             .gives(CLOCK),
+        route!(GET "/v1/users", contents::users, "The users, registered or there: where they are, and for how long they count as online")
+            .query(PART).gives("users: array, next: integer|null"),
+        route!(POST "/v1/users", contents::add_user, "Registers a user").body(r#"{"uid": 7, "name": "ann", "pw": "a secret"}"#)
+            .creates().gives("uid: integer"),
+        route!(GET "/v1/groups", contents::groups, "The groups, with their members")
+            .query(PART).gives("groups: array, next: integer|null"),
+        route!(POST "/v1/groups", contents::add_group, "A new group").body(r#"{"owner": 7, "name": "team", "members": [8]}"#)
+            .creates().gives("gid: integer, gid_str: string"),
+        route!(GET "/v1/inboxes", contents::inboxes, "What became of the messages, inbox by inbox")
+            .query(PART).gives("inboxes: array, next: integer|null"),
+        route!(GET "/v1/inboxes/{uid}", contents::inbox, "Looks into an inbox: no read mark moves")
+            .query(PART).gives("uid: integer, read: integer, total: integer, entries: array, next: integer|null"),
+        route!(POST "/v1/messages", contents::send, "Sends a message as a user, to a user or a group")
+            .body(r#"{"from": 7, "to": 8, "text": "hello"}"#)
+            .creates().gives("msg_id: string"),
+        route!(POST "/v1/reset", reset::reset, "Makes the stack as new, while it runs").body(r#"{"confirm": true}"#),
+        route!(GET "/v1/snapshot", reset::save, "Everything that the store holds, as JSON lines")
+            .text("application/jsonl"),
+        route!(PUT "/v1/snapshot", reset::load, "Replaces everything that the store holds by a snapshot")
+            .query(&["confirm"]).lines(),
         route!(GET "/v1/journal", events::journal, "What has passed; as server-sent events with accept: text/event-stream")
             .query(EVENTS)
             .gives("mark: integer, dropped: integer, events: array"),
@@ -216,6 +257,13 @@ pub fn description() -> Value {
         let example = route.body.map(serde_json::from_str::<Value>);
         if let (Some(Ok(example)), Some(operation)) = (example, operation.as_object_mut()) {
             let content = json!({ "application/json": { "schema": { "type": "object" }, "example": example } });
+            operation.insert(
+                "requestBody".into(),
+                json!({ "required": true, "content": content }),
+            );
+        }
+        if let (true, Some(operation)) = (route.takes_lines, operation.as_object_mut()) {
+            let content = json!({ "application/jsonl": { "schema": { "type": "string" }, "example": EMPTY } });
             operation.insert(
                 "requestBody".into(),
                 json!({ "required": true, "content": content }),

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::answer::Problem;
 use super::{Parts, clock, servers};
+use crate::service::Report;
 
 /// What is not as in the original, whatever the quirks: the end of this document.
 const QUIRKS: &str = include_str!("../../docs/quirks.md");
@@ -52,6 +53,7 @@ pub async fn state(State(parts): State<Arc<Parts>>) -> Json<Value> {
         "version": env!("CARGO_PKG_VERSION"),
         "clock": clock::clock(parts.clock.as_ref()),
         "store": store.describe(),
+        "durable": store.is_durable(),
         "gateway": { "sessions": parts.gateway.len() },
         "access": servers::listed(&parts),
         "registry": servers::records(&parts).await,
@@ -65,14 +67,20 @@ pub async fn state(State(parts): State<Arc<Parts>>) -> Json<Value> {
         "ledger": {
             "stored": ledger.stored,
             "delivered": ledger.delivered,
+            "pending": ledger.pending(),
             "removed": ledger.removed,
-            "refused": parts.services.refused(),
+            "refused": audited.refused,
             "lost": audited.lost,
             "repeated": audited.repeated,
             "swapped": audited.swapped,
         },
         "frames": parts.metrics.traffic().frames(),
     }))
+}
+
+/// What became of the messages, with each inbox and each kind of refusal.
+pub async fn report(State(parts): State<Arc<Parts>>) -> Json<Report> {
+    Json(parts.services.report())
 }
 
 /// What is as in the original, and what can't be.

@@ -9,6 +9,7 @@ use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::http::request::Builder;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use imd::store::SNAPSHOT_LIMIT;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -24,6 +25,9 @@ const LONGEST_ANSWER: usize = 1 << 20;
 
 /// No event comes near it: the longest tells of a page with as many empty entries as fit a frame.
 const LONGEST_EVENT: usize = 16 << 20;
+
+/// How long a snapshot may take on its way, and to be loaded.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(300);
 
 const NOT_THE_API: &str = "the answer is not the API's: is something else there?";
 
@@ -113,6 +117,31 @@ pub async fn json(
     Err(failed(problem(&answer)))
 }
 
+/// Sends a body to a path of a JSON API at `base`, or gets one, either as large as a snapshot.
+///
+/// # Errors
+///
+/// When the server can't be reached, or refuses.
+pub async fn exchange(
+    base: &str,
+    method: Method,
+    path: &str,
+    token: Option<&str>,
+    body: Bytes,
+) -> Result<Bytes, Failure> {
+    let request = bearing(Request::builder().method(method).uri(path), token)
+        .header(CONTENT_TYPE, "application/jsonl")
+        .body(Full::new(body));
+    let bounds = (SNAPSHOT_TIMEOUT, SNAPSHOT_LIMIT);
+    let (status, answer) = within(bounds, base, path, request).await?;
+    if status.is_success() {
+        return Ok(answer);
+    }
+    let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
+    let why = problem(&answer);
+    Err(Failure::Failed(format!("{base}{path}: {why}")))
+}
+
 /// Server-sent events, as they come.
 pub struct Events {
     /// Where from, for errors.
@@ -200,14 +229,24 @@ async fn whole(
     path: &str,
     request: Result<Request<Full<Bytes>>, hyper::http::Error>,
 ) -> Result<(StatusCode, Bytes), Failure> {
+    within((TIMEOUT, LONGEST_ANSWER), base, path, request).await
+}
+
+/// The whole answer to a request, within a time and a number of bytes.
+async fn within(
+    (time, most): (Duration, usize),
+    base: &str,
+    path: &str,
+    request: Result<Request<Full<Bytes>>, hyper::http::Error>,
+) -> Result<(StatusCode, Bytes), Failure> {
     let exchange = async {
         let response = ask(base, request).await?;
         let status = response.status();
-        let answer = Limited::new(response.into_body(), LONGEST_ANSWER);
+        let answer = Limited::new(response.into_body(), most);
         Ok::<_, Error>((status, answer.collect().await?.to_bytes()))
     };
     let failed = |why: &str| Failure::Failed(format!("{base}{path}: {why}"));
-    let answer = tokio::time::timeout(TIMEOUT, exchange).await;
+    let answer = tokio::time::timeout(time, exchange).await;
     let answer = answer.map_err(|_| failed("no answer in time"))?;
     answer.map_err(|error| told(base, path, &*error))
 }

@@ -31,7 +31,10 @@ use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
 
 use bench::BenchArgs;
 use failure::Failure;
-use lab::{AccessCommand, AdminArgs, ClockCommand, ExecArgs, FaultCommand, TailArgs};
+use lab::{
+    AccessCommand, AdminArgs, ClockCommand, ExecArgs, FaultCommand, ResetArgs, SnapshotCommand,
+    TailArgs,
+};
 use recording::{RecordArgs, ReplayArgs};
 
 /// A whole instant-messaging stack in one process, for the developers of its clients.
@@ -134,6 +137,11 @@ pub enum Command {
     /// Move the time
     #[command(subcommand)]
     Clock(ClockCommand),
+    /// Make a running stack as new: nothing is left in it but what the config has there from the start
+    Reset(ResetArgs),
+    /// Save all that a running stack's store holds, and load it again
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
     /// Print everything at a glance, as JSON
     State(AdminArgs),
     /// Print frames as they pass, decoded
@@ -347,6 +355,8 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Access(command) => lab::access(&command).await,
         Command::Fault(command) => lab::fault(&command).await,
         Command::Clock(command) => lab::clock(&command).await,
+        Command::Reset(args) => lab::reset(&args).await,
+        Command::Snapshot(command) => lab::snapshot(&command).await,
         Command::State(args) => lab::state(&args).await,
         Command::Tail(args) => lab::tail(&args).await,
         Command::Record(args) => recording::record(&args).await,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use crate::access::AddError;
 use crate::config::ConfigError;
 use crate::lab::FaultError;
+use crate::service::FixtureError;
 use crate::store::{OpenError, StoreFailed};
 
 /// Why an `imd` did not start. Its text says what to do.
@@ -40,15 +41,8 @@ pub enum StartError {
     #[error(transparent)]
     Fault(#[from] FaultError),
     /// A user or a group of the config can't be there.
-    #[error("[[{kind}]] {id}: {why}")]
-    Fixture {
-        /// `user` or `group`.
-        kind: &'static str,
-        /// Which.
-        id: i64,
-        /// Why.
-        why: String,
-    },
+    #[error(transparent)]
+    Fixture(#[from] FixtureError),
     /// The store's folder can't be used.
     #[error(transparent)]
     Folder(#[from] OpenError),
@@ -58,11 +52,6 @@ pub enum StartError {
 }
 
 impl StartError {
-    pub(super) fn fixture(kind: &'static str, id: i64, why: impl ToString) -> Self {
-        let why = why.to_string();
-        StartError::Fixture { kind, id, why }
-    }
-
     pub(super) fn bind(key: &str, addr: SocketAddr, source: io::Error) -> Self {
         let key = key.to_owned();
         if source.kind() == io::ErrorKind::AddrInUse {

@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::Imd;
 use crate::access::State;
 use crate::lab::{Event, Fault, FaultGuard, Faults, Journal, Mark};
+use crate::reset::{Confirmed, ResetError};
+use crate::store::{SaveError, Snapshot};
 
 /// Between two looks at whether everything is at rest. Real time: the sockets have to be looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(1);
@@ -89,6 +91,59 @@ impl Imd {
             frames = now;
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Makes the stack as new, while it runs: users, groups, inboxes, presence, faults, journal and counts are gone, every
+    /// session is ended, every access server of now serves, the registry tells what is so, and the users, groups and faults
+    /// of the config are back. The listeners stay. What is committed while this runs is before it and gone, or after it.
+    ///
+    /// Time goes on, and so do the numbers of sessions and events, and ids. Tokens that were issued stay good: the key that
+    /// signs them belongs to the store and not to what is in it.
+    ///
+    /// # Errors
+    ///
+    /// [`ResetError`]. Where the store keeps what it holds, this is refused: see [`reset_durable`](Self::reset_durable).
+    pub async fn reset(&self) -> Result<(), ResetError> {
+        self.reset.reset(Confirmed::No).await
+    }
+
+    /// The same also where the store keeps what it holds: all of it is gone for good.
+    ///
+    /// # Errors
+    ///
+    /// [`ResetError`]
+    pub async fn reset_durable(&self) -> Result<(), ResetError> {
+        self.reset.reset(Confirmed::Yes).await
+    }
+
+    /// Everything that the store holds at this moment, to be [loaded](Self::load) here or elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// When it is more than [`SNAPSHOT_LIMIT`](crate::store::SNAPSHOT_LIMIT), or the store has failed.
+    pub async fn snapshot(&self) -> Result<Snapshot, SaveError> {
+        self.services.snapshot().await
+    }
+
+    /// Replaces everything that the store holds by a snapshot, and ends every session: users, groups, messages, read marks
+    /// and versions are those of the snapshot, and counting begins anew. Faults, journal, access servers and registry stay
+    /// as they are.
+    ///
+    /// # Errors
+    ///
+    /// [`ResetError`]; the store is as it was then. Where it keeps what it holds, this is refused: see
+    /// [`load_durable`](Self::load_durable).
+    pub async fn load(&self, snapshot: Snapshot) -> Result<(), ResetError> {
+        self.reset.load(snapshot, Confirmed::No).await
+    }
+
+    /// The same also where the store keeps what it holds: all of it is gone for good.
+    ///
+    /// # Errors
+    ///
+    /// [`ResetError`]
+    pub async fn load_durable(&self, snapshot: Snapshot) -> Result<(), ResetError> {
+        self.reset.load(snapshot, Confirmed::Yes).await
     }
 
     fn is_at_rest(&self) -> bool {

@@ -4,14 +4,14 @@ mod addresses;
 mod cleaning;
 mod error;
 mod lab;
-mod report;
 mod runtime;
 
 pub use addresses::{AccessAddress, Addresses, dialable};
 pub use error::StartError;
 pub use lab::NotSeen;
-pub use report::Report;
 pub use runtime::runtime;
+
+pub use crate::service::Report;
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpListener;
+use tokio::sync;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
@@ -33,6 +34,7 @@ use crate::lab::Lab;
 use crate::listener::{Admission, bind, serve_sessions};
 use crate::metrics::Metrics;
 use crate::registry::MemoryRegistry;
+use crate::reset::{Origin, Reset};
 use crate::service::{Around, Services};
 use crate::session::{Deadlines, Manager, Server, SessionIds, Tap};
 use crate::shutdown::Shutdown;
@@ -56,6 +58,7 @@ pub struct Imd {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     lab: Arc<Lab>,
+    reset: Arc<Reset>,
     grace: Duration,
 }
 
@@ -138,7 +141,7 @@ impl Imd {
             metrics: Arc::clone(&metrics),
         };
         let services = Arc::new(Services::new(&config, store, around).await?);
-        provide(&services, &config).await?;
+        services.provide(&config.user, &config.group).await?;
         let shared = Shared {
             services: Arc::clone(&services),
             registry: registry.clone(),
@@ -152,7 +155,7 @@ impl Imd {
         let access = AccessServers::start(config.clone(), listeners.access, shared.clone()).await?;
         let access = Arc::new(access);
         let gateway_addr = listeners.gateway.local_addr()?;
-        let gateway = start_gateway(listeners.gateway, &config, &shared).await;
+        let (gateway, directory) = start_gateway(listeners.gateway, &config, &shared).await;
         let http = Shutdown::default();
         let serve = |listener: TcpListener, admission: &Admission, router: Router| {
             let addr = listener.local_addr()?;
@@ -168,7 +171,19 @@ impl Imd {
         };
         let user_router = http::user_router(Arc::clone(&services), &config.http);
         let group_router = http::group_router(Arc::clone(&services), &config.http);
+        let reset = Arc::new(Reset {
+            gateway: Arc::clone(&gateway),
+            directory,
+            access: Arc::clone(&access),
+            registry: Arc::clone(&registry),
+            services: Arc::clone(&services),
+            lab: Arc::clone(&shared.lab),
+            origin: Origin::from(&config),
+            turn: sync::Mutex::default(),
+            loading: sync::Mutex::default(),
+        });
         let parts = admin::Parts {
+            reset: Arc::clone(&reset),
             gateway: Arc::clone(&gateway),
             access: Arc::clone(&access),
             registry: Arc::clone(&registry),
@@ -200,6 +215,7 @@ impl Imd {
             clock,
             metrics: shared.metrics,
             lab: shared.lab,
+            reset,
             grace: config.shutdown.grace,
         };
         if !Retention::from(&config.store).is_off() {
@@ -320,21 +336,7 @@ impl Imd {
 
     /// What became of the messages so far.
     pub fn report(&self) -> Report {
-        let ledger = self.services.store().ledger();
-        let audited = self.services.audited();
-        Report {
-            stored: ledger.stored,
-            delivered: ledger.delivered,
-            pending: ledger
-                .stored
-                .saturating_sub(ledger.delivered + ledger.removed),
-            removed: ledger.removed,
-            refused: self.services.refused(),
-            lost: audited.lost,
-            repeated: audited.repeated,
-            swapped: audited.swapped,
-            unfinished: 0,
-        }
+        self.services.report()
     }
 
     /// Resolves when the store has failed for good, and says why. From then on everything that needs it is refused: all
@@ -388,19 +390,6 @@ impl Drop for Imd {
     }
 }
 
-/// The users and groups of the config.
-async fn provide(services: &Services, config: &Config) -> Result<(), StartError> {
-    for user in &config.user {
-        let provided = services.provide_user(user).await;
-        provided.map_err(|error| StartError::fixture("user", user.uid, error))?;
-    }
-    for group in &config.group {
-        let provided = services.provide_group(group).await;
-        provided.map_err(|error| StartError::fixture("group", group.gid, error))?;
-    }
-    Ok(())
-}
-
 /// The store that the config names.
 async fn open_store(config: &config::Store) -> Result<Arc<dyn Store>, StartError> {
     let Some(path) = config.path.clone() else {
@@ -416,7 +405,11 @@ async fn open_store(config: &config::Store) -> Result<Arc<dyn Store>, StartError
 }
 
 /// Serves the gateway, with its list read.
-async fn start_gateway(listener: TcpListener, config: &Config, shared: &Shared) -> Arc<Manager> {
+async fn start_gateway(
+    listener: TcpListener,
+    config: &Config,
+    shared: &Shared,
+) -> (Arc<Manager>, Arc<Directory>) {
     let deadlines = Deadlines {
         login: None,
         idle: config.gateway.idle,
@@ -448,8 +441,8 @@ async fn start_gateway(listener: TcpListener, config: &Config, shared: &Shared) 
         connections: shared.metrics.connections("gateway"),
         metrics: Arc::clone(&shared.metrics),
         tap: Tap::gateway(Arc::clone(&shared.lab)),
-        handler: GatewayHandler::new(directory),
+        handler: GatewayHandler::new(Arc::clone(&directory)),
     };
     serve_sessions(listener, shared.admission.clone(), server);
-    manager
+    (manager, directory)
 }

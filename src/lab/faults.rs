@@ -197,6 +197,12 @@ impl Faults {
         self.arm(&rules);
     }
 
+    /// Ends all rules, and begins anew with the names of those that come without one.
+    pub fn begin_anew(&self) {
+        self.clear();
+        self.ever.store(0, Ordering::Relaxed);
+    }
+
     /// The rules in force, in their order.
     pub fn list(&self) -> Vec<Listed> {
         let rules = self.rules.lock();

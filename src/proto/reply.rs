@@ -127,6 +127,35 @@ impl Reply {
         })
     }
 
+    /// What it answers; [`Cmd::ErrServer`] where that is no command in particular.
+    pub fn cmd(&self) -> Cmd {
+        let cmd = match self {
+            Reply::Error(m) => m.cmd,
+            Reply::SelectAccess(m) => m.cmd,
+            Reply::P2p(m) => m.cmd,
+            Reply::Ack(m) => m.cmd,
+            Reply::Group(m) => m.cmd,
+            Reply::Sync(m) => m.cmd,
+            Reply::Logout(m) => m.cmd,
+            Reply::Login(m) => m.cmd,
+        };
+        Cmd::from_number(cmd).unwrap_or(Cmd::ErrServer)
+    }
+
+    /// Its code and text.
+    pub fn verdict(&self) -> (u32, &str) {
+        match self {
+            Reply::Error(m) => (m.err_code, &m.err_str),
+            Reply::SelectAccess(m) => (m.err_code, &m.err_str),
+            Reply::P2p(m) => (m.err_code, &m.err_str),
+            Reply::Ack(m) => (m.err_code, &m.err_str),
+            Reply::Group(m) => (m.err_code, &m.err_str),
+            Reply::Sync(m) => (m.err_code, &m.err_str),
+            Reply::Logout(m) => (m.err_code, &m.err_str),
+            Reply::Login(m) => (m.err_code, &m.err_str),
+        }
+    }
+
     /// The same answer with another code and text. The ids stay.
     #[must_use]
     pub fn with(mut self, code: Code, text: impl Into<String>) -> Reply {

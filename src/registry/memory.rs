@@ -110,6 +110,13 @@ impl MemoryRegistry {
     pub fn advertise_itself(&self, name: &str) {
         self.state.lock().advertised.remove(&key(name));
     }
+
+    /// Tells what is so from now on: the end of every [`freeze`](Self::freeze) and [`advertise`](Self::advertise).
+    pub fn tell_the_truth(&self) {
+        let mut state = self.state.lock();
+        state.frozen = None;
+        state.advertised.clear();
+    }
 }
 
 #[async_trait]

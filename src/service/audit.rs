@@ -1,12 +1,22 @@
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use super::Refusal;
 use crate::lab;
+use crate::proto::{Cmd, Code, Reply};
 use crate::store::Page;
 
-/// What clients were told that was not so: nothing, unless a fault or a quirk wants it. Counts alone, whatever the number
-/// of messages.
+/// What clients were refused; and what they were told that was not so: nothing, unless a fault or a quirk wants it. Counts
+/// alone, whatever the number of messages.
 #[derive(Debug, Default)]
 pub struct Audit {
+    refused: AtomicU64,
+    /// By the numbers of command and code.
+    refusals: Mutex<BTreeMap<(u32, u32), Refused>>,
     lost: AtomicU64,
     repeated: AtomicU64,
     swapped: AtomicU64,
@@ -15,6 +25,8 @@ pub struct Audit {
 /// The counts so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Audited {
+    /// Messages that were not stored, and whose senders were told why.
+    pub refused: u64,
     /// Messages that were acknowledged and not stored, and entries that a page passed over.
     pub lost: u64,
     /// Entries of a page that its reader had asked to come after.
@@ -23,7 +35,74 @@ pub struct Audited {
     pub swapped: u64,
 }
 
+/// What was refused in one way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Refused {
+    /// The command, as the contract calls it.
+    #[serde(serialize_with = "by_name")]
+    pub cmd: Cmd,
+    /// The code.
+    #[serde(serialize_with = "by_number")]
+    pub code: Code,
+    /// How often.
+    pub count: u64,
+    /// What the last one was told.
+    pub reason: String,
+}
+
+fn by_name<S: serde::Serializer>(cmd: &Cmd, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(cmd.name())
+}
+
+fn by_number<S: serde::Serializer>(code: &Code, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u32(code.number())
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Refused {
+            cmd,
+            code,
+            count,
+            reason,
+        } = self;
+        write!(f, "refused {count} {cmd} with {}: {reason}", code.number())
+    }
+}
+
 impl Audit {
+    /// This answer becomes a refusal.
+    pub fn refused(&self, reply: &Reply, refusal: &Refusal) {
+        if matches!(reply, Reply::P2p(_) | Reply::Group(_)) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        let (cmd, code) = (reply.cmd(), refusal.code);
+        let mut refusals = self.refusals.lock();
+        let refused = refusals
+            .entry((cmd.number(), code.number()))
+            .or_insert_with(|| Refused {
+                cmd,
+                code,
+                count: 0,
+                reason: String::new(),
+            });
+        refused.count += 1;
+        refused.reason.clone_from(&refusal.text);
+    }
+
+    /// What was refused, by command and code.
+    pub fn refusals(&self) -> Vec<Refused> {
+        self.refusals.lock().values().cloned().collect()
+    }
+
+    /// Begins anew.
+    pub fn clear(&self) {
+        for count in [&self.refused, &self.lost, &self.repeated, &self.swapped] {
+            count.store(0, Ordering::Relaxed);
+        }
+        self.refusals.lock().clear();
+    }
+
     /// So many messages are lost, and nobody was told.
     pub fn lost(&self, messages: u64) {
         self.lost.fetch_add(messages, Ordering::Relaxed);
@@ -57,6 +136,7 @@ impl Audit {
     /// The counts.
     pub fn read(&self) -> Audited {
         Audited {
+            refused: self.refused.load(Ordering::Relaxed),
             lost: self.lost.load(Ordering::Relaxed),
             repeated: self.repeated.load(Ordering::Relaxed),
             swapped: self.swapped.load(Ordering::Relaxed),
@@ -86,6 +166,27 @@ mod tests {
             },
         );
         audit.read()
+    }
+
+    #[test]
+    fn refusals_are_counted_by_command_and_code() {
+        let audit = Audit::default();
+        let because = |why: &str| Refusal::because(Code::RequestErr, why);
+        audit.refused(&Reply::p2p(1, 2, "a"), &because("first"));
+        audit.refused(&Reply::p2p(1, 3, "b"), &because("second"));
+        audit.refused(&Reply::login(), &Refusal::plain(Code::NoToken));
+        let told: Vec<String> = audit.refusals().iter().map(Refused::to_string).collect();
+        let expected = [
+            "refused 1 Login with 93001: no token",
+            "refused 2 SendP2PMsg with 10001: request err: second",
+        ];
+        assert_eq!(told, expected);
+        assert_eq!(audit.read().refused, 2, "messages alone");
+        audit.clear();
+        assert_eq!(
+            (audit.read(), audit.refusals()),
+            (Audited::default(), vec![])
+        );
     }
 
     #[test]

@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::BytesMut;
@@ -163,7 +162,7 @@ impl Services {
         settled
     }
 
-    async fn store_batch(&self, uid: Option<i64>, batch: Batch) -> Settled {
+    pub(super) async fn store_batch(&self, uid: Option<i64>, batch: Batch) -> Settled {
         let Batch {
             mut answers, read, ..
         } = batch;
@@ -232,11 +231,10 @@ impl Services {
         Ok(committed)
     }
 
-    /// Answers with a refusal, and counts it if a message was refused.
-    pub fn refuse(&self, reply: Reply, refusal: Refusal) -> Reply {
-        if matches!(reply, Reply::P2p(_) | Reply::Group(_)) {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-        }
+    /// Answers with a refusal, and counts it.
+    pub fn refuse(&self, reply: Reply, refusal: impl Into<Refusal>) -> Reply {
+        let refusal = refusal.into();
+        self.audit.refused(&reply, &refusal);
         tracing::debug!(code = refusal.code.number(), why = refusal.text, "refused");
         refusal.into_reply(reply)
     }

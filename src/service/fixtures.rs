@@ -2,13 +2,45 @@ use super::{GroupError, RegisterError, Services};
 use crate::config::{Group, User};
 use crate::store::{Rejected, Write};
 
+/// Why a user or a group of the config can't be there.
+#[derive(Debug, thiserror::Error)]
+#[error("[[{kind}]] {id}: {why}")]
+pub struct FixtureError {
+    /// `user` or `group`.
+    kind: &'static str,
+    /// Which.
+    id: i64,
+    /// Why.
+    why: String,
+}
+
+impl FixtureError {
+    fn new(kind: &'static str, id: i64, why: impl ToString) -> Self {
+        let why = why.to_string();
+        FixtureError { kind, id, why }
+    }
+}
+
 impl Services {
-    /// `[[user]]`: registers someone, unless they are registered already.
+    /// The users and groups of the config.
     ///
     /// # Errors
     ///
-    /// [`RegisterError`]
-    pub async fn provide_user(&self, user: &User) -> Result<(), RegisterError> {
+    /// [`FixtureError`]; those before the one that can't be are there.
+    pub async fn provide(&self, users: &[User], groups: &[Group]) -> Result<(), FixtureError> {
+        for user in users {
+            let provided = self.provide_user(user).await;
+            provided.map_err(|error| FixtureError::new("user", user.uid, error))?;
+        }
+        for group in groups {
+            let provided = self.provide_group(group).await;
+            provided.map_err(|error| FixtureError::new("group", group.gid, error))?;
+        }
+        Ok(())
+    }
+
+    /// `[[user]]`: registers someone, unless they are registered already.
+    async fn provide_user(&self, user: &User) -> Result<(), RegisterError> {
         let (name, password) = (user.name.clone(), user.pw.expose().to_owned());
         match self.register(user.uid, name, password).await {
             Err(RegisterError::Rejected(Rejected::UserExists)) => Ok(()),
@@ -17,11 +49,7 @@ impl Services {
     }
 
     /// `[[group]]`: makes a group, unless it is there already, and has its members join.
-    ///
-    /// # Errors
-    ///
-    /// [`GroupError`]
-    pub async fn provide_group(&self, group: &Group) -> Result<(), GroupError> {
+    async fn provide_group(&self, group: &Group) -> Result<(), GroupError> {
         let Some(&owner) = group.members.first() else {
             return Ok(());
         };

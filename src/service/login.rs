@@ -45,7 +45,7 @@ impl Services {
                 tracing::debug!(uid = request.uid, %error, "login refused");
                 let refusal = Refusal::from(error);
                 self.metrics.login_refused(refusal.code);
-                refusal.into_reply(Reply::login())
+                self.refuse(Reply::login(), refusal)
             }
         };
         self.reworded(reply)
@@ -61,6 +61,11 @@ impl Services {
             (Some(bound), 0) => bound,
             (Some(bound), uid) if uid != bound => return Err(LoginError::OtherUser),
             (_, uid) => uid,
+        };
+        let _door = tokio::select! {
+            biased;
+            door = self.door.read() => door,
+            () = session.over() => return Err(LoginError::Closed),
         };
         if request.token.is_empty() {
             return Err(LoginError::NoToken);
@@ -107,7 +112,7 @@ impl Services {
     pub fn logout(&self, uid: i64, request: &ReqLogout) -> Result<Reply, Reply> {
         match check_uid(uid, request.uid) {
             Ok(()) => Ok(Reply::logout()),
-            Err(error) => Err(Refusal::from(error).into_reply(Reply::logout())),
+            Err(error) => Err(self.refuse(Reply::logout(), error)),
         }
     }
 }

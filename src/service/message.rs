@@ -88,7 +88,7 @@ impl Services {
         let Sending { source, target, .. } = *sending;
         if let Err(error) = self.check_p2p(uid, sending).await {
             let reply = Reply::p2p(source, target, &sending.msg_id);
-            return batch.push(Answer::now(self.refuse(reply, error.into())));
+            return batch.push(Answer::now(self.refuse(reply, error)));
         }
         self.entrust(batch, Kind::P2p, (uid, 0), sending);
     }
@@ -106,7 +106,7 @@ impl Services {
         let group = sending.target;
         if let Err(error) = self.check(uid, "groupID", sending) {
             let reply = Reply::group(group, &sending.msg_id);
-            return batch.push(Answer::now(self.refuse(reply, error.into())));
+            return batch.push(Answer::now(self.refuse(reply, error)));
         }
         self.entrust(batch, Kind::Group, (uid, group), sending);
     }
@@ -114,7 +114,7 @@ impl Services {
     /// 20004: `uid` accepts a message that it got.
     pub fn accept(&self, batch: &mut Batch, uid: i64, sending: &Sending<'_>) {
         if let Err(error) = self.check(uid, "sourceUID", sending) {
-            return batch.push(Answer::now(Refusal::from(error).into_reply(Reply::ack())));
+            return batch.push(Answer::now(self.refuse(Reply::ack(), error)));
         }
         self.entrust(batch, Kind::Ack, (uid, 0), sending);
     }
@@ -130,7 +130,7 @@ impl Services {
             Some(Action::Error(code)) => Err(Refusal::plain(code)),
             _ => self.page(uid, request).await.map_err(Refusal::from),
         };
-        let mut page = page.map_err(|refusal| refusal.into_reply(Reply::sync(request)))?;
+        let mut page = page.map_err(|refusal| self.refuse(Reply::sync(request), refusal))?;
         match met {
             // As it was before anything of this came.
             Some(Action::Stale) => {

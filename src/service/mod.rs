@@ -4,6 +4,7 @@
 mod account;
 mod audit;
 mod batch;
+mod direct;
 mod fixtures;
 mod group;
 mod login;
@@ -12,18 +13,24 @@ mod password;
 mod presence;
 mod quirks;
 mod refusal;
+mod report;
 mod token;
 
 pub use account::{AuthError, RegisterError};
-pub use audit::Audited;
+pub use audit::{Audited, Refused};
 pub use batch::{Answer, Batch, Entrusted};
+pub use direct::To;
+pub use fixtures::FixtureError;
 pub use group::GroupError;
 pub use message::Synced;
 pub use refusal::Refusal;
+pub use report::{InboxReport, Report};
 pub use token::{Tokens, salted_token};
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::{RwLock, RwLockWriteGuard};
 
 use crate::clock::Clock;
 use crate::config::{Config, Limits, Quirks};
@@ -32,7 +39,7 @@ use crate::lab::{Action, Lab, Passing, Site};
 use crate::metrics::Metrics;
 use crate::notify::Presence;
 use crate::shutdown::Shutdown;
-use crate::store::{Store, StoreFailed};
+use crate::store::{ReplaceError, SNAPSHOT_LIMIT, SaveError, Snapshot, Store, StoreFailed};
 
 /// The services of one `imd`, and what they work on.
 #[derive(Debug)]
@@ -48,10 +55,10 @@ pub struct Services {
     limits: Limits,
     auto_register: bool,
     quirks: Quirks,
-    /// Begun when nobody should wait any more for what a quirk holds up.
-    waits: Shutdown,
-    /// Messages that were not stored, and whose senders were told why.
-    refused: AtomicU64,
+    /// Begun when nobody should wait any more for what a quirk or a fault holds up. Cut off, it is another one.
+    waits: Mutex<Shutdown>,
+    /// Held by those who log in, and alone by who replaces everything.
+    door: RwLock<()>,
     audit: audit::Audit,
 }
 
@@ -98,8 +105,8 @@ impl Services {
             limits: config.limits.clone(),
             auto_register: config.auth.auto_register,
             quirks: config.quirks,
-            waits: Shutdown::default(),
-            refused: AtomicU64::new(0),
+            waits: Mutex::default(),
+            door: RwLock::default(),
             audit: audit::Audit::default(),
             store,
             clock,
@@ -118,6 +125,34 @@ impl Services {
         &self.presence
     }
 
+    /// Lets nobody log in until what this answers is dropped: who comes waits.
+    pub async fn close_door(&self) -> RwLockWriteGuard<'_, ()> {
+        self.door.write().await
+    }
+
+    /// Everything that the store holds, and how far ids have come.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError`]
+    pub async fn snapshot(&self) -> Result<Snapshot, SaveError> {
+        let snapshot = self.store.snapshot(SNAPSHOT_LIMIT).await?;
+        // Some of the ids may be in it, and on a clock that stands they run ahead of it.
+        Ok(snapshot.reaching(self.ids.reached()))
+    }
+
+    /// Replaces everything in the store, and begins to count anew. Ids go on, beyond those of the snapshot too.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplaceError`]; then nothing has changed.
+    pub async fn replace(&self, snapshot: Snapshot) -> Result<(), ReplaceError> {
+        self.store.replace(snapshot).await?;
+        self.ids.go_beyond(self.store.newest().await?);
+        self.audit.clear();
+        Ok(())
+    }
+
     /// Where they behave as the original does.
     pub fn quirks(&self) -> &Quirks {
         &self.quirks
@@ -128,14 +163,9 @@ impl Services {
         self.store.as_ref()
     }
 
-    /// What clients were told that was not so.
+    /// What clients were refused, and told that was not so.
     pub fn audited(&self) -> Audited {
         self.audit.read()
-    }
-
-    /// How many messages were refused.
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
     }
 
     /// What a fault does at a site that frames do not pass, after the wait that it may ask for; mostly nothing.
@@ -147,10 +177,11 @@ impl Services {
             uid,
             ..Passing::default()
         };
+        let waits = self.waits.lock().clone();
         tokio::select! {
             action = self.lab.pass(at, &passing) => action,
             // A shutdown has no time for delays.
-            () = self.waits.begun() => None,
+            () = waits.begun() => None,
         }
     }
 

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
+use super::Services;
 use super::message::check_uid;
-use super::{Refusal, Services};
 use crate::proto::{Reply, ReqPing};
 use crate::session::Session;
 
@@ -13,7 +13,7 @@ impl Services {
                 self.presence.renew(uid, session);
                 Reply::ping()
             }
-            Err(error) => Refusal::from(error).into_reply(Reply::ping()),
+            Err(error) => self.refuse(Reply::ping(), error),
         }
     }
 }

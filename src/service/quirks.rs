@@ -65,9 +65,10 @@ impl Services {
             gap = None;
         }
         if let Some(gap) = &mut gap {
+            let waits = self.waits.lock().clone();
             tokio::select! {
                 () = gap.tick() => {}
-                () = self.waits.begun() => {}
+                () = waits.begun() => {}
             }
         }
         Announced { levels, gap }
@@ -75,7 +76,13 @@ impl Services {
 
     /// Ends every gap, now and later: what waits in one is stored at once. A shutdown has no time for them.
     pub fn end_gaps(&self) {
-        self.waits.begin();
+        self.waits.lock().begin();
+    }
+
+    /// Ends those that are now. What comes later waits again.
+    pub fn cut_gaps(&self) {
+        let waits = std::mem::take(&mut *self.waits.lock());
+        waits.begin();
     }
 
     /// Quirks `sync_inclusive` and `sync_drops_group_id`.

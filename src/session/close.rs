@@ -23,6 +23,8 @@ pub enum CloseReason {
     SessionBlocked,
     /// A frame is longer than it may be before the login.
     FrameTooLong,
+    /// Everything that the stack holds was replaced: by a reset, or by a snapshot.
+    Replaced,
     /// A fault has closed the connection.
     Dropped,
     /// A fault has reset the connection.
@@ -47,6 +49,7 @@ impl CloseReason {
             CloseReason::WriteDeadline => "write_deadline",
             CloseReason::SessionBlocked => "session_blocked",
             CloseReason::FrameTooLong => "frame_too_long",
+            CloseReason::Replaced => "replaced",
             CloseReason::Dropped => "dropped",
             CloseReason::Reset => "reset",
             CloseReason::Shutdown => "shutdown",
@@ -61,6 +64,10 @@ impl CloseReason {
             CloseReason::LoggedInElsewhere => {
                 let code = Code::LoggedInElsewhere;
                 Some(Reply::server(code, code.text()))
+            }
+            CloseReason::Replaced => {
+                let code = Code::ServerError;
+                Some(Reply::server(code, code.because("everything was reset")))
             }
             CloseReason::Shutdown => {
                 let code = Code::ServerError;

@@ -92,6 +92,11 @@ impl Manager {
         }
     }
 
+    /// Whether this is one of them.
+    pub fn has(&self, id: SessionId) -> bool {
+        self.shard(id).lock().contains_key(&id)
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.count.load(Ordering::Relaxed)

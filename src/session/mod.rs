@@ -22,6 +22,7 @@ pub use tap::Tap;
 pub use turn::{Frame, Turn};
 
 use std::fmt;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -71,6 +72,8 @@ pub struct Session {
     outbound: Mutex<Outbound>,
     half_open: AtomicBool,
     closed: OnceLock<CloseReason>,
+    /// Whether nothing more comes of it.
+    is_done: AtomicBool,
     /// Run once by the close; none afterwards.
     on_close: Mutex<Option<Vec<Callback>>>,
 }
@@ -92,6 +95,7 @@ impl Session {
             outbound: Mutex::default(),
             half_open: AtomicBool::new(false),
             closed: OnceLock::new(),
+            is_done: AtomicBool::new(false),
             on_close: Mutex::new(Some(Vec::new())),
         }
     }
@@ -212,6 +216,16 @@ impl Session {
         self.closed.get().copied()
     }
 
+    /// Whether nothing more comes of it, also in the journal: it has done with the requests that it took, and what is left
+    /// is to wait for the peer to take its last word.
+    pub fn is_done(&self) -> bool {
+        self.is_done.load(Ordering::Acquire)
+    }
+
+    fn done(&self) {
+        self.is_done.store(true, Ordering::Release);
+    }
+
     /// Runs `callback` once when the session is closed: at once, if it is closed already.
     pub fn on_close(&self, callback: impl FnOnce(&Session) + Send + 'static) {
         if let Some(callbacks) = self.on_close.lock().as_mut() {
@@ -247,6 +261,11 @@ impl Session {
         }
         outbound.park(cx);
         None
+    }
+
+    /// Resolves when the session is closed, or half-open. For what its own task does: nobody else is woken.
+    pub async fn over(&self) {
+        poll_fn(|cx| self.poll_over(cx)).await;
     }
 
     /// Resolves when the session is closed, or half-open; its task is woken then.

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use crate::support::{Wire, access, login, ping, soon, start, start_manual, user};
 
 /// What a request is answered with.
-async fn asked(addr: SocketAddr, head: &str, body: &str) -> (u16, Value) {
+pub async fn asked(addr: SocketAddr, head: &str, body: &str) -> (u16, Value) {
     let mut stream = soon(TcpStream::connect(addr)).await.unwrap();
     let request = format!(
         "{head}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
@@ -22,17 +22,17 @@ async fn asked(addr: SocketAddr, head: &str, body: &str) -> (u16, Value) {
     soon(stream.read_to_string(&mut answer)).await.unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").expect("a whole answer");
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    // The metrics are text.
+    // Metrics and snapshots are text.
     let body = serde_json::from_str(body).unwrap_or_else(|_| body.into());
     (status, body)
 }
 
 pub async fn call(imd: &Imd, method: &str, path: &str, body: Value) -> (u16, Value) {
     let addr = imd.admin_addr().unwrap();
-    let body = if body.is_null() {
-        String::new()
-    } else {
-        body.to_string()
+    let body = match body {
+        Value::Null => String::new(),
+        Value::String(lines) => lines,
+        body => body.to_string(),
     };
     asked(
         addr,
@@ -48,7 +48,7 @@ pub async fn get(imd: &Imd, path: &str) -> Value {
     answer
 }
 
-async fn post(imd: &Imd, path: &str, body: Value) -> Value {
+pub async fn post(imd: &Imd, path: &str, body: Value) -> Value {
     let (status, answer) = call(imd, "POST", path, body).await;
     assert!((200..300).contains(&status), "{path}: {status} {answer}");
     answer

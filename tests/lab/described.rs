@@ -101,7 +101,9 @@ async fn with_what_is_there(imd: &Imd, path: &str) -> String {
 }
 
 fn example(operation: &Value) -> Value {
-    operation["requestBody"]["content"]["application/json"]["example"].clone()
+    let bodies = operation["requestBody"]["content"].as_object();
+    let body = bodies.and_then(|bodies| bodies.values().next());
+    body.map_or(Value::Null, |body| body["example"].clone())
 }
 
 /// Asks, and compares the answer with what is said of it.

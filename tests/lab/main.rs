@@ -19,6 +19,7 @@ async fn met(imd: &imd::Imd, fault: &FaultGuard) {
 mod add_access;
 mod admin;
 mod advance;
+mod contents;
 mod described;
 mod fixtures;
 mod half_open;
@@ -31,7 +32,9 @@ mod pause;
 mod quirks;
 mod registry;
 mod replies;
+mod report;
 mod requests;
+mod reset;
 mod restart;
 mod scenarios;
 mod servers;

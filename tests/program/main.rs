@@ -11,6 +11,7 @@ mod limits;
 mod process;
 mod proxy;
 mod replay;
+mod reset;
 mod script;
 mod secrets;
 mod store;

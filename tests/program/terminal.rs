@@ -1,4 +1,4 @@
-//! The chat in a terminal: a pseudo-terminal, of which the test is the screen and the keyboard.
+//! The program in a terminal: a pseudo-terminal, of which the test is the screen and the keyboard.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -22,6 +22,14 @@ struct Terminal {
 impl Terminal {
     /// A chat of this user.
     fn chat(daemon: &Daemon, uid: &str) -> Terminal {
+        let mut terminal = Terminal::start(daemon, &["chat", "--uid", uid]);
+        terminal.shows("/help shows");
+        terminal.shows("> ");
+        terminal
+    }
+
+    /// A command that finds this stack.
+    fn start(daemon: &Daemon, args: &[&str]) -> Terminal {
         let size = Winsize {
             ws_row: 24,
             ws_col: 80,
@@ -32,7 +40,8 @@ impl Terminal {
         let end = || Stdio::from(pty.slave.try_clone().unwrap());
         let mut command = Command::new(env!("CARGO_BIN_EXE_imd"));
         command
-            .args(["chat", "--uid", uid, "--addr-file"])
+            .args(args)
+            .arg("--addr-file")
             .arg(daemon.addr_file());
         command
             .env("TERM", "xterm")
@@ -53,15 +62,12 @@ impl Terminal {
                 }
             }
         });
-        let mut terminal = Terminal {
+        Terminal {
             child,
             keyboard,
             screen,
             seen: String::new(),
-        };
-        terminal.shows("/help shows");
-        terminal.shows("> ");
-        terminal
+        }
     }
 
     /// Waits until the screen has shown this.
@@ -78,7 +84,7 @@ impl Terminal {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits for the end of the chat: whether it was a good one.
+    /// Waits for the end: whether it was a good one.
     fn ends(mut self) -> bool {
         while let Ok(text) = self.screen.recv_timeout(DEADLINE) {
             self.seen.push_str(&text);
@@ -129,4 +135,22 @@ fn pasted_lines_are_all_sent() {
     // The end of the input, on an empty line.
     ann.types("\u{4}");
     assert!(ann.ends());
+}
+
+#[test]
+fn what_a_folder_keeps_is_asked_for_before_it_goes() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let store = folder.path().join("data");
+    let daemon = Daemon::start(&["--store", store.to_str().unwrap()]);
+    daemon
+        .imd(&["send", "--from", "1", "--to", "2", "hello"])
+        .ok();
+    for (answer, is_gone) in [("\r", false), ("n\r", false), ("y\r", true)] {
+        let mut reset = Terminal::start(&daemon, &["reset"]);
+        reset.shows("will be gone for good. Go on? [y/N]");
+        reset.types(answer);
+        assert_eq!(reset.ends(), is_gone);
+        let left = daemon.imd(&["sync", "--uid", "2"]).ok();
+        assert_eq!(left.is_empty(), is_gone);
+    }
 }

@@ -109,6 +109,36 @@ pub enum ClockCommand {
 }
 
 #[derive(Args)]
+pub struct ResetArgs {
+    /// Do not ask, also where the store is in a folder
+    #[arg(long)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+#[derive(Subcommand)]
+pub enum SnapshotCommand {
+    /// Write all that the store holds into a file, which its owner alone may read: it has password hashes and texts
+    Save {
+        /// The file
+        file: PathBuf,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Replace all that the store holds by such a file, and end every session
+    Load {
+        /// The file
+        file: PathBuf,
+        /// Do not ask, also where the store is in a folder
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+}
+
+#[derive(Args)]
 pub struct TailArgs {
     /// Only this user's frames
     #[arg(long)]

@@ -1,4 +1,5 @@
 use hyper::Method;
+use hyper::body::Bytes;
 use imd::daemon::dialable;
 use serde_json::Value;
 
@@ -68,6 +69,20 @@ impl Admin {
         body: Option<&Value>,
     ) -> Result<Value, Failure> {
         api::json(&self.base, method, path, self.token.as_deref(), body).await
+    }
+
+    /// A call with a snapshot: it has as long as that may take.
+    ///
+    /// # Errors
+    ///
+    /// What the API says.
+    pub async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Bytes, Failure> {
+        api::exchange(&self.base, method, path, self.token.as_deref(), body).await
     }
 
     /// Server-sent events from a path.

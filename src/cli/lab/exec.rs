@@ -69,7 +69,10 @@ pub async fn run(args: &ExecArgs) -> Result<(), Failure> {
     if status.success() {
         return Ok(());
     }
-    failure::warn(&format!("the command has failed. Its messages: {report}"));
+    failure::warn("the command has failed. Its messages:");
+    for line in report.lines() {
+        failure::warn(&format!("  {line}"));
+    }
     Err(Failure::Exit(code(status)))
 }
 

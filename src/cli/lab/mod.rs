@@ -3,9 +3,12 @@
 mod args;
 mod call;
 mod exec;
+mod replace;
 mod tail;
 
-pub use args::{AccessCommand, AdminArgs, ClockCommand, FaultCommand, TailArgs};
+pub use args::{
+    AccessCommand, AdminArgs, ClockCommand, FaultCommand, ResetArgs, SnapshotCommand, TailArgs,
+};
 pub use call::Admin;
 pub use exec::{ExecArgs, run as exec};
 
@@ -89,6 +92,24 @@ pub async fn clock(command: &ClockCommand) -> Result<(), Failure> {
         ClockCommand::Show { admin } => Admin::find(admin)?.get("/v1/clock").await?,
     };
     output::json(&told)
+}
+
+/// `imd reset`
+///
+/// # Errors
+///
+/// What the admin API says, and when it was not confirmed.
+pub async fn reset(args: &ResetArgs) -> Result<(), Failure> {
+    replace::reset(args).await
+}
+
+/// `imd snapshot ...`
+///
+/// # Errors
+///
+/// What the admin API says, what is wrong with the file, and when it was not confirmed.
+pub async fn snapshot(command: &SnapshotCommand) -> Result<(), Failure> {
+    replace::snapshot(command).await
 }
 
 /// `imd state`

@@ -116,6 +116,7 @@ impl<H> Drop for Connection<H> {
             let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         }
         self.session.close(CloseReason::Broken);
+        self.session.done();
         let reason = self.session.close_reason().unwrap_or(CloseReason::Broken);
         self.server.connections.closed(reason.label());
         self.server.manager.remove(self.session.id());
@@ -511,6 +512,7 @@ impl<H: Handler> Connection<H> {
     }
 
     async fn part(&mut self, reason: CloseReason, last: &[u8]) {
+        self.session.done();
         let said = async {
             self.stream.write_all(last).await?;
             self.stream.shutdown().await

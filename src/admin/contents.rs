@@ -1,0 +1,259 @@
+//! What the store holds, and putting something into it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Parts;
+use super::answer::{Body, InPath, Problem, query};
+use crate::config::Secret;
+use crate::service::{Refusal, To};
+use crate::store::{Entry, Group, PageLimit};
+
+/// So much of a list is answered, unless it is asked for less or more.
+const USUAL: usize = 100;
+
+/// So much at the most.
+const MOST: usize = 1_000;
+
+/// What entries may take in an answer, in bytes of the wire.
+const BYTES: usize = 1 << 20;
+
+/// Which part of a list is meant.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Part {
+    after: i64,
+    limit: Option<usize>,
+}
+
+impl Part {
+    /// After what, and how many.
+    fn read(part: Result<Query<Part>, QueryRejection>) -> Result<(i64, usize), Problem> {
+        let Part { after, limit } = query(part)?;
+        let limit = limit.unwrap_or(USUAL);
+        if !(1..=MOST).contains(&limit) {
+            return Err(Problem::bad(format!(
+                "limit: {limit} is not from 1 to {MOST}"
+            )));
+        }
+        Ok((after, limit))
+    }
+}
+
+/// A new user.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewUser {
+    uid: i64,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    pw: Secret,
+}
+
+/// A new group.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewGroup {
+    owner: i64,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    members: Vec<i64>,
+}
+
+/// A message.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewMessage {
+    from: i64,
+    to: Option<i64>,
+    group: Option<i64>,
+    #[serde(default)]
+    msg_id: String,
+    #[serde(default)]
+    text: String,
+}
+
+/// A list, and after what it goes on, if it does.
+fn list(what: &str, items: Vec<Value>, limit: usize, last: Option<i64>) -> Json<Value> {
+    let next = last.filter(|_| items.len() == limit);
+    Json(json!({ what: items, "next": next }))
+}
+
+/// The users: who is registered, and who is there.
+pub async fn users(
+    State(parts): State<Arc<Parts>>,
+    part: Result<Query<Part>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let (after, limit) = Part::read(part)?;
+    let services = &parts.services;
+    let registered = services.store().users(after, limit).await?;
+    let mut names: BTreeMap<i64, Option<String>> = BTreeMap::new();
+    names.extend(
+        services
+            .presence()
+            .uids(after)
+            .into_iter()
+            .map(|uid| (uid, None)),
+    );
+    names.extend(
+        registered
+            .into_iter()
+            .map(|(uid, user)| (uid, Some(user.name))),
+    );
+    let names: Vec<_> = names.into_iter().take(limit).collect();
+    let last = names.last().map(|(uid, _)| *uid);
+    let users = names.into_iter().map(|(uid, name)| user(&parts, uid, name));
+    Ok(list("users", users.collect(), limit, last))
+}
+
+fn user(parts: &Parts, uid: i64, name: Option<String>) -> Value {
+    let seen = parts.services.presence().seen(uid);
+    let access = seen.as_ref().and_then(|(session, _)| {
+        let servers = parts.access.all().into_iter();
+        let mut servers = servers.filter(|server| server.sessions().has(session.id()));
+        Some(servers.next()?.name().to_owned())
+    });
+    let left = seen.as_ref().map_or(0, |(_, left)| left.as_millis());
+    json!({
+        "uid": uid,
+        "registered": name.is_some(),
+        "name": name,
+        "online": left > 0,
+        "online_ms": u64::try_from(left).unwrap_or(u64::MAX),
+        "access": access,
+        "session": seen.map(|(session, _)| session.id().0),
+    })
+}
+
+/// Registers someone.
+pub async fn add_user(
+    State(parts): State<Arc<Parts>>,
+    Body(NewUser { uid, name, pw }): Body<NewUser>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let pw = pw.expose().to_owned();
+    let registered = parts.services.register(uid, name, pw).await;
+    registered.map_err(Refusal::from)?;
+    Ok((StatusCode::CREATED, Json(json!({ "uid": uid }))))
+}
+
+/// The groups.
+pub async fn groups(
+    State(parts): State<Arc<Parts>>,
+    part: Result<Query<Part>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let (after, limit) = Part::read(part)?;
+    let groups = parts.services.store().groups(after, limit).await?;
+    let last = groups.last().map(|group| group.gid);
+    let groups = groups.into_iter().map(|group| {
+        let Group {
+            gid,
+            name,
+            owner,
+            members,
+        } = group;
+        json!({
+            "gid": gid,
+            "gid_str": gid.to_string(),
+            "name": name,
+            "owner": (owner > 0).then_some(owner),
+            "members": members,
+        })
+    });
+    Ok(list("groups", groups.collect(), limit, last))
+}
+
+/// Makes a group.
+pub async fn add_group(
+    State(parts): State<Arc<Parts>>,
+    Body(NewGroup {
+        owner,
+        name,
+        members,
+    }): Body<NewGroup>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let services = &parts.services;
+    let gid = services
+        .create_group(owner, name)
+        .await
+        .map_err(Refusal::from)?;
+    for uid in members {
+        services.join_group(uid, gid).await.map_err(Refusal::from)?;
+    }
+    let made = json!({ "gid": gid, "gid_str": gid.to_string() });
+    Ok((StatusCode::CREATED, Json(made)))
+}
+
+/// What became of the messages, inbox by inbox.
+pub async fn inboxes(
+    State(parts): State<Arc<Parts>>,
+    part: Result<Query<Part>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let (after, limit) = Part::read(part)?;
+    let inboxes = parts.services.inboxes(after, limit);
+    let last = inboxes.last().map(|inbox| inbox.uid);
+    let inboxes = inboxes.iter().map(|inbox| json!(inbox)).collect();
+    Ok(list("inboxes", inboxes, limit, last))
+}
+
+/// An inbox: looking into it leaves no trace.
+pub async fn inbox(
+    State(parts): State<Arc<Parts>>,
+    InPath(uid): InPath<i64>,
+    part: Result<Query<Part>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let (after, entries) = Part::read(part)?;
+    let store = parts.services.store();
+    let level = store.level(uid).await?;
+    let limit = PageLimit {
+        entries,
+        bytes: BYTES,
+    };
+    let page = store.peek(uid, after, limit).await?;
+    Ok(Json(json!({
+        "uid": uid,
+        "read": level.read,
+        "total": page.total,
+        "entries": page.entries.iter().map(entry).collect::<Vec<_>>(),
+        "next": (page.current < page.total).then_some(page.current),
+    })))
+}
+
+/// With the names of the wire; a group's id as text, since it does not fit a JSON number everywhere.
+fn entry(entry: &Entry) -> Value {
+    let message = &entry.message;
+    json!({
+        "version": entry.version,
+        "msgType": message.kind.msg_type(),
+        "sourceUID": message.source,
+        "groupID": message.group.to_string(),
+        "msgID": message.msg_id(),
+        "msg": message.text(),
+        "sendTime": message.sent_at,
+    })
+}
+
+/// Sends a message as a user.
+pub async fn send(
+    State(parts): State<Arc<Parts>>,
+    Body(message): Body<NewMessage>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let to = match (message.to, message.group) {
+        (Some(uid), None) => To::User(uid),
+        (None, Some(gid)) => To::Group(gid),
+        _ => return Err(Problem::bad("a message has either to or group")),
+    };
+    let NewMessage {
+        from, msg_id, text, ..
+    } = &message;
+    let sent = parts.services.send_as(*from, to, msg_id, text).await?;
+    Ok((StatusCode::CREATED, Json(json!({ "msg_id": sent }))))
+}

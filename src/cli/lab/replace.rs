@@ -1,0 +1,83 @@
+//! Emptying a running stack, and filling it again.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+
+use hyper::Method;
+use hyper::body::Bytes;
+use imd::store::{FileError, LoadError, Snapshot};
+use serde_json::{Value, json};
+
+use super::args::{ResetArgs, SnapshotCommand};
+use super::call::Admin;
+use crate::cli::escape::escape;
+use crate::cli::failure::Failure;
+
+/// `imd reset`
+pub async fn reset(args: &ResetArgs) -> Result<(), Failure> {
+    let admin = Admin::find(&args.admin)?;
+    let confirm = confirmed(&admin, args.yes).await?;
+    let body = json!({ "confirm": confirm });
+    admin.post("/v1/reset", &body).await.map(drop)
+}
+
+/// `imd snapshot ...`
+pub async fn snapshot(command: &SnapshotCommand) -> Result<(), Failure> {
+    match command {
+        SnapshotCommand::Save { file, admin } => save(file, &Admin::find(admin)?).await,
+        SnapshotCommand::Load { file, yes, admin } => load(file, *yes, &Admin::find(admin)?).await,
+    }
+}
+
+async fn save(file: &Path, admin: &Admin) -> Result<(), Failure> {
+    let bytes = admin
+        .exchange(Method::GET, "/v1/snapshot", Bytes::new())
+        .await?;
+    // What was cut on its way is found here.
+    let came = Snapshot::read(&bytes).map_err(|error: LoadError| {
+        Failure::Failed(format!("what came is no whole snapshot: {error}"))
+    })?;
+    came.save(file).map_err(failed)
+}
+
+async fn load(file: &Path, yes: bool, admin: &Admin) -> Result<(), Failure> {
+    let mut bytes = Vec::new();
+    let snapshot = Snapshot::open(file).map_err(failed)?;
+    let written = snapshot.write(&mut bytes);
+    written.map_err(|error| Failure::Failed(error.to_string()))?;
+    let confirm = confirmed(admin, yes).await?;
+    let path = format!("/v1/snapshot?confirm={confirm}");
+    let loaded = admin.exchange(Method::PUT, &path, bytes.into()).await;
+    loaded.map(drop)
+}
+
+fn failed(error: FileError) -> Failure {
+    Failure::Failed(error.to_string())
+}
+
+/// Whether what the store keeps may go; asked on a terminal. A store that keeps nothing is no question.
+async fn confirmed(admin: &Admin, yes: bool) -> Result<bool, Failure> {
+    if yes {
+        return Ok(true);
+    }
+    let state = admin.get("/v1/state").await?;
+    if state.get("durable") != Some(&Value::Bool(true)) {
+        return Ok(false);
+    }
+    let store = state.get("store").and_then(Value::as_str).unwrap_or("?");
+    let question = format!("All that is kept in {store} will be gone for good");
+    if !io::stdin().is_terminal() {
+        return Err(Failure::Usage(format!(
+            "{question}: give --yes if that is meant"
+        )));
+    }
+    let mut answer = String::new();
+    let question = escape(&question);
+    let asked = write!(io::stderr(), "{question}. Go on? [y/N] ")
+        .and_then(|()| io::stdin().read_line(&mut answer));
+    asked.map_err(|error| Failure::Failed(format!("the terminal: {error}")))?;
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(true),
+        _ => Err(Failure::Failed("nothing was changed".into())),
+    }
+}

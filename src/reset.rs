@@ -1,0 +1,213 @@
+//! Replacing everything that a running stack holds.
+//!
+//! Nobody logs in meanwhile: who comes waits at the door. Those who are in are ended first, and what they have brought is
+//! stored or refused before anything is replaced: nothing of before reaches what comes after.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::access::{AccessServers, RestartError, State};
+use crate::config::{self, Config};
+use crate::gateway::Directory;
+use crate::lab::{Fault, FaultError, Lab};
+use crate::registry::MemoryRegistry;
+use crate::service::{FixtureError, Services};
+use crate::session::{CloseReason, Manager};
+use crate::store::{ReplaceError, Snapshot};
+
+/// Between two looks at whether the sessions have ended. Real time, as is the grace period.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// Whether it was said that what a store keeps may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confirmed {
+    /// It was said.
+    Yes,
+    /// It was not: only what is gone with the process anyway may go.
+    No,
+}
+
+/// Why everything was not replaced. The store is as it was, but for the last two.
+#[derive(Debug, thiserror::Error)]
+pub enum ResetError {
+    /// The store keeps what it holds, and nobody has said that it may go.
+    #[error("all that is kept in {store} would be gone for good: this has to be confirmed")]
+    NotConfirmed {
+        /// What the store is.
+        store: String,
+    },
+    /// An access server rests, and its sessions can't be ended.
+    #[error("access server {name} is paused: resume it first")]
+    Paused {
+        /// The access server.
+        name: String,
+    },
+    /// An access server does not serve again.
+    #[error(transparent)]
+    Restart(#[from] RestartError),
+    /// Sessions wait for something that does not come. They are closed.
+    #[error("{sessions} sessions have not ended within {}", humantime::format_duration(*.within))]
+    Busy {
+        /// How many.
+        sessions: usize,
+        /// How long they had: `shutdown.grace`.
+        within: Duration,
+    },
+    /// The store did not take it.
+    #[error(transparent)]
+    Replace(#[from] ReplaceError),
+    /// The store is empty, and a fault of the config can't be.
+    #[error(transparent)]
+    Fault(#[from] FaultError),
+    /// The store is empty, and a user or a group of the config can't be there.
+    #[error(transparent)]
+    Fixture(#[from] FixtureError),
+}
+
+/// What the config says of the start.
+pub struct Origin {
+    users: Vec<config::User>,
+    groups: Vec<config::Group>,
+    faults: Vec<Fault>,
+    gateway_starts_empty: bool,
+    grace: Duration,
+}
+
+impl From<&Config> for Origin {
+    fn from(config: &Config) -> Self {
+        Origin {
+            users: config.user.clone(),
+            groups: config.group.clone(),
+            faults: config.fault.clone(),
+            gateway_starts_empty: config.quirks.gateway_starts_empty,
+            grace: config.shutdown.grace,
+        }
+    }
+}
+
+/// Without the passwords.
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Origin").finish_non_exhaustive()
+    }
+}
+
+/// What has to do with it.
+#[derive(Debug)]
+pub struct Reset {
+    /// The gateway's sessions.
+    pub gateway: Arc<Manager>,
+    /// The gateway's list.
+    pub directory: Arc<Directory>,
+    /// The access servers.
+    pub access: Arc<AccessServers>,
+    /// The registry.
+    pub registry: Arc<MemoryRegistry>,
+    /// The store, and who is where.
+    pub services: Arc<Services>,
+    /// Faults and journal.
+    pub lab: Arc<Lab>,
+    /// What comes back.
+    pub origin: Origin,
+    /// One after the other.
+    pub turn: Mutex<()>,
+    /// Held by who brings a snapshot over HTTP.
+    pub loading: Mutex<()>,
+}
+
+impl Reset {
+    /// Makes the stack as new.
+    ///
+    /// # Errors
+    ///
+    /// [`ResetError`]
+    pub async fn reset(&self, confirmed: Confirmed) -> Result<(), ResetError> {
+        self.confirm(confirmed)?;
+        let _turn = self.turn.lock().await;
+        for server in self.access.all() {
+            server.revive().await?;
+        }
+        self.registry.tell_the_truth();
+        self.lab.faults().begin_anew();
+        let door = self.services.close_door().await;
+        self.end_sessions().await?;
+        self.services.replace(Snapshot::default()).await?;
+        self.lab.journal().clear();
+        if !self.origin.gateway_starts_empty {
+            self.directory.refresh().await;
+        }
+        // In the order of the start.
+        for fault in &self.origin.faults {
+            self.lab.faults().inject(fault.clone())?.keep();
+        }
+        let Origin { users, groups, .. } = &self.origin;
+        self.services.provide(users, groups).await?;
+        drop(door);
+        tracing::info!("everything was reset");
+        Ok(())
+    }
+
+    /// Replaces what the store holds.
+    ///
+    /// # Errors
+    ///
+    /// [`ResetError`]
+    pub async fn load(&self, snapshot: Snapshot, confirmed: Confirmed) -> Result<(), ResetError> {
+        self.confirm(confirmed)?;
+        let _turn = self.turn.lock().await;
+        let servers = self.access.all();
+        let paused = servers
+            .iter()
+            .find(|server| server.state() == State::Paused);
+        if let Some(server) = paused {
+            let name = server.name().to_owned();
+            return Err(ResetError::Paused { name });
+        }
+        let door = self.services.close_door().await;
+        self.end_sessions().await?;
+        self.services.replace(snapshot).await?;
+        drop(door);
+        tracing::info!("a snapshot was loaded");
+        Ok(())
+    }
+
+    fn confirm(&self, confirmed: Confirmed) -> Result<(), ResetError> {
+        let store = self.services.store();
+        if store.is_durable() && confirmed == Confirmed::No {
+            let store = store.describe();
+            return Err(ResetError::NotConfirmed { store });
+        }
+        Ok(())
+    }
+
+    /// Ends every session of now, and waits until they have done with what they have taken.
+    async fn end_sessions(&self) -> Result<(), ResetError> {
+        let servers = self.access.all();
+        let mut managers: Vec<_> = servers.iter().map(|server| server.sessions()).collect();
+        managers.push(Arc::clone(&self.gateway));
+        for manager in &managers {
+            manager.close_all(CloseReason::Replaced);
+        }
+        let within = self.origin.grace;
+        let end = Instant::now() + within;
+        loop {
+            // As at a shutdown, nobody has time for delays.
+            self.services.cut_gaps();
+            let sessions = managers.iter().flat_map(|manager| manager.sessions());
+            let at_work =
+                sessions.filter(|session| session.close_reason().is_some() && !session.is_done());
+            let sessions = at_work.count();
+            if sessions == 0 {
+                return Ok(());
+            }
+            if Instant::now() >= end {
+                return Err(ResetError::Busy { sessions, within });
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! What the store holds, looked at over HTTP, and put there.
+
+use imd::Config;
+use imd::lab::{Fault, Site};
+use serde_json::{Value, json};
+
+use crate::admin::{call, get, post};
+use crate::support::{group_of, start, start_manual, texts, user};
+
+/// A stack for each kind of store; the folder goes with the second.
+async fn both() -> Vec<(imd::Imd, Option<tempfile::TempDir>)> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut durable = Config::ephemeral().manual_clock();
+    durable.store.path = Some(folder.path().join("data"));
+    vec![
+        (start_manual().await, None),
+        (start(durable).await, Some(folder)),
+    ]
+}
+
+#[tokio::test]
+async fn users_are_registered_and_seen_where_they_are() {
+    for (imd, _folder) in both().await {
+        for uid in [7, 8] {
+            let new = json!({ "uid": uid, "name": format!("user {uid}"), "pw": "a secret" });
+            assert_eq!(post(&imd, "/v1/users", new).await["uid"], uid);
+        }
+        let session = user(&imd, 7).await;
+        let _unregistered = user(&imd, 9).await;
+        let told = get(&imd, "/v1/users").await;
+        let ann = json!({
+            "uid": 7, "registered": true, "name": "user 7", "online": true, "online_ms": 15_000,
+            "access": "access-1", "session": told["users"][0]["session"],
+        });
+        let bob = json!({
+            "uid": 8, "registered": true, "name": "user 8", "online": false, "online_ms": 0,
+            "access": null, "session": null,
+        });
+        assert_eq!((&told["users"][0], &told["users"][1]), (&ann, &bob));
+        assert_eq!(told["users"][2]["registered"], false);
+        assert!(!told.to_string().contains("argon2") && !told.to_string().contains("secret"));
+        let sessions = get(&imd, "/v1/sessions").await["sessions"].clone();
+        let id = &told["users"][0]["session"];
+        assert!(
+            sessions
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|s| &s["id"] == id && s["uid"] == 7)
+        );
+
+        let page = get(&imd, "/v1/users?after=7&limit=1").await;
+        assert_eq!(
+            (&page["users"][0]["uid"], &page["next"]),
+            (&json!(8), &json!(8))
+        );
+        assert_eq!(told["next"], Value::Null);
+        imd.clock()
+            .advance(std::time::Duration::from_secs(15))
+            .await;
+        let told = get(&imd, "/v1/users").await;
+        // No longer counted as online, and still connected.
+        assert_eq!(
+            (&told["users"][0]["online"], &told["users"][0]["session"]),
+            (&json!(false), id)
+        );
+        drop(session);
+
+        for (body, status) in [
+            (json!({ "uid": 7 }), 409),
+            (json!({ "uid": 0 }), 400),
+            (json!({ "name": "x" }), 400),
+        ] {
+            assert_eq!(call(&imd, "POST", "/v1/users", body).await.0, status);
+        }
+        for bad in ["limit=0", "limit=1001", "after=x", "who=1"] {
+            let (status, _) = call(&imd, "GET", &format!("/v1/users?{bad}"), Value::Null).await;
+            assert_eq!(status, 400, "{bad}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn groups_are_made_and_seen() {
+    for (imd, _folder) in both().await {
+        let first = group_of(&imd, &[1, 3, 2]).await;
+        let new = json!({ "owner": 5, "name": "crew", "members": [6, 4] });
+        let made = post(&imd, "/v1/groups", new).await;
+        let told = get(&imd, "/v1/groups").await;
+        let group = |gid: i64, name: &str, owner: i64, members: &[i64]| {
+            let gid_str = gid.to_string();
+            json!({ "gid": gid, "gid_str": gid_str, "name": name, "owner": owner, "members": members })
+        };
+        let second = made["gid"].as_i64().unwrap();
+        assert_eq!(
+            told["groups"],
+            json!([
+                group(first, "team", 1, &[1, 2, 3]),
+                group(second, "crew", 5, &[4, 5, 6])
+            ])
+        );
+        let rest = get(&imd, &format!("/v1/groups?after={first}")).await;
+        assert_eq!(rest["groups"].as_array().unwrap().len(), 1);
+        let (status, _) = call(&imd, "POST", "/v1/groups", json!({ "owner": -1 })).await;
+        assert_eq!(status, 400);
+    }
+}
+
+#[tokio::test]
+async fn an_inbox_is_looked_into_without_a_trace() {
+    for (imd, _folder) in both().await {
+        let mut ann = user(&imd, 1).await;
+        for id in ["a", "b", "c"] {
+            ann.p2p(2, id, &format!("text of {id}")).await;
+        }
+        let mut bob = user(&imd, 2).await;
+        assert_eq!(bob.notified().await, (0, 3));
+        bob.sync(1, 1).await;
+        let before = imd.report();
+        let told = get(&imd, "/v1/inboxes/2?limit=2").await;
+        assert_eq!(
+            (&told["read"], &told["total"], &told["next"]),
+            (&json!(1), &json!(3), &json!(2))
+        );
+        let entry = &told["entries"][0];
+        assert_eq!(
+            (
+                &entry["version"],
+                &entry["msgID"],
+                &entry["msg"],
+                &entry["sourceUID"],
+                &entry["msgType"]
+            ),
+            (
+                &json!(1),
+                &json!("a"),
+                &json!("text of a"),
+                &json!(1),
+                &json!("p2p")
+            )
+        );
+        let rest = get(&imd, "/v1/inboxes/2?after=2").await;
+        assert_eq!(
+            (&rest["entries"][0]["msgID"], &rest["next"]),
+            (&json!("c"), &Value::Null)
+        );
+        assert_eq!(imd.report(), before);
+        assert_eq!(get(&imd, "/v1/inboxes/2").await["read"], 1);
+
+        let nobody = get(&imd, "/v1/inboxes/99").await;
+        assert_eq!(
+            (&nobody["total"], &nobody["entries"]),
+            (&json!(0), &json!([]))
+        );
+        assert_eq!(
+            call(&imd, "GET", "/v1/inboxes/ann", Value::Null).await.0,
+            400
+        );
+        let counted = json!({ "uid": 2, "stored": 3, "delivered": 1, "pending": 2, "removed": 0 });
+        let all = get(&imd, "/v1/inboxes").await;
+        assert_eq!(all, json!({ "inboxes": [counted], "next": null }));
+    }
+}
+
+#[tokio::test]
+async fn a_message_goes_the_way_of_a_clients() {
+    for (imd, _folder) in both().await {
+        let mut bob = user(&imd, 2).await;
+        let hello = json!({ "from": 1, "to": 2, "text": "hello", "msg_id": "a" });
+        assert_eq!(
+            post(&imd, "/v1/messages", hello.clone()).await["msg_id"],
+            "a"
+        );
+        assert_eq!(bob.notified().await, (0, 1));
+        // Sent again it is stored once.
+        post(&imd, "/v1/messages", hello).await;
+        let page = bob.sync(0, 0).await;
+        assert_eq!(texts(&page.msgs), ["hello"]);
+        assert_eq!((page.msgs[0].source_uid, page.total_id), (1, 1));
+
+        let group = group_of(&imd, &[1, 2]).await;
+        let sent = json!({ "from": 1, "group": group, "text": "to all" });
+        let sent = post(&imd, "/v1/messages", sent).await;
+        assert!(sent["msg_id"].as_str().unwrap().parse::<i64>().unwrap() > 0);
+        assert_eq!(bob.notified().await, (1, 2));
+
+        for (body, status) in [
+            (json!({ "from": 3, "group": group, "text": "x" }), 409),
+            (json!({ "from": 1, "group": 5, "text": "x" }), 404),
+            (json!({ "from": 1, "to": -5, "text": "x" }), 400),
+            (json!({ "from": 0, "to": 2, "text": "x" }), 400),
+            (json!({ "from": 1, "text": "x" }), 400),
+            (
+                json!({ "from": 1, "to": 2, "group": group, "text": "x" }),
+                400,
+            ),
+            (
+                json!({ "from": 1, "to": 2, "text": "x".repeat(40_000) }),
+                400,
+            ),
+        ] {
+            let (got, why) = call(&imd, "POST", "/v1/messages", body).await;
+            assert_eq!(got, status, "{why}");
+            assert!(why["error"].is_string());
+        }
+        let fault = imd.fault(
+            Fault::at(Site::StoreWrite)
+                .uid(1)
+                .error(imd::proto::Code::ServerError),
+        );
+        let (status, _) = call(&imd, "POST", "/v1/messages", json!({ "from": 1, "to": 2 })).await;
+        assert_eq!((status, fault.hits()), (500, 1));
+    }
+}

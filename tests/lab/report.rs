@@ -1,0 +1,111 @@
+//! What became of the messages: by inbox, and by what was refused.
+
+use imd::Config;
+use imd::lab::{Fault, Site};
+use imd::proto::{Cmd, Code};
+use imd::service::{InboxReport, Refused};
+use serde_json::json;
+
+use crate::admin::get;
+use crate::support::{Wire, access, group_of, login, start, start_manual, user};
+
+fn refused(cmd: Cmd, code: Code, count: u64, reason: &str) -> Refused {
+    Refused {
+        cmd,
+        code,
+        count,
+        reason: reason.into(),
+    }
+}
+
+#[tokio::test]
+async fn each_inbox_is_told_and_what_was_refused_with_its_reason() {
+    for path in [None, Some(tempfile::tempdir().unwrap())] {
+        let mut config = Config::ephemeral();
+        config.store.path = path.as_ref().map(|folder| folder.path().join("data"));
+        let imd = start(config).await;
+        let group = group_of(&imd, &[1, 2]).await;
+        let mut ann = user(&imd, 1).await;
+        ann.p2p(3, "a", "x").await;
+        ann.group(group, "b", "x").await;
+        ann.answer::<imd::proto::ResNotify>(Cmd::Notify).await;
+        let page = ann.sync(0, 0).await;
+        assert_eq!(page.current_id, 1);
+        // Refused: twice to a group that is none, once to nobody, an ack of nothing.
+        for id in ["c", "d"] {
+            assert_eq!(ann.group(7, id, "x").await.err_code, 95001);
+        }
+        assert_eq!(ann.p2p(-1, "e", "x").await.err_code, 10001);
+        assert_eq!(ann.accept(2, "never").await.err_code, 91001);
+
+        let told = imd.report();
+        let inbox = |uid, stored, delivered| InboxReport {
+            uid,
+            stored,
+            delivered,
+            pending: stored - delivered,
+            removed: 0,
+        };
+        assert_eq!(
+            told.inboxes,
+            [inbox(1, 1, 1), inbox(2, 1, 0), inbox(3, 1, 0)]
+        );
+        assert_eq!(told.inbox(1), Some(&inbox(1, 1, 1)));
+        assert_eq!(
+            (told.stored, told.delivered, told.pending, told.refused),
+            (3, 1, 2, 3)
+        );
+        let bad = "request err: targetUID -1 is not positive";
+        assert_eq!(
+            told.refusals,
+            [
+                refused(Cmd::SendP2PMsg, Code::RequestErr, 1, bad),
+                refused(Cmd::AcceptP2PMsgAck, Code::NoDataFound, 1, "no data found"),
+                refused(Cmd::SendGroupMsg, Code::NoSuchGroup, 2, "no such group"),
+            ]
+        );
+        // The inboxes to which something is still to come stand first.
+        assert_eq!(
+            told.lines(),
+            [
+                "stored 3   delivered 1   pending 2   refused 3",
+                "inbox of 2: stored 1   delivered 0   pending 1",
+                "inbox of 3: stored 1   delivered 0   pending 1",
+                "inbox of 1: stored 1   delivered 1   pending 0",
+                &format!("refused 1 SendP2PMsg with 10001: {bad}"),
+                "refused 1 AcceptP2PMsgAck with 91001: no data found",
+                "refused 2 SendGroupMsg with 95001: no such group",
+            ]
+        );
+        let over_http = get(&imd, "/v1/report").await;
+        assert_eq!(over_http["inboxes"][1]["pending"], 1);
+        assert_eq!(
+            over_http["refusals"][1],
+            json!({ "cmd": "AcceptP2PMsgAck", "code": 91001, "count": 1, "reason": "no data found" })
+        );
+    }
+}
+
+#[tokio::test]
+async fn refused_logins_and_pages_are_told_too() {
+    let imd = start_manual().await;
+    let mut wire = Wire::connect(access(&imd)).await;
+    let mut wrong = login(&imd, 1);
+    wrong.token = "wrong".into();
+    wire.send(&wrong).await;
+    wire.error(Cmd::Login, 93002).await;
+    assert_eq!(wire.sync(0, 0).await.err_code, 93003);
+    wire.login(&imd, 1).await;
+    let _fault = imd.fault(Fault::at(Site::StoreRead).error(Code::ServerError));
+    assert_eq!(wire.sync(0, 0).await.err_code, 90001);
+    assert_eq!(
+        imd.report().refusals,
+        [
+            refused(Cmd::Login, Code::CalcTokenFailed, 1, "calc token failed"),
+            refused(Cmd::SyncMsg, Code::ServerError, 1, "server error"),
+            refused(Cmd::SyncMsg, Code::NotLoggedIn, 1, "not logged in"),
+        ]
+    );
+    // These were no messages.
+    assert_eq!(imd.report().refused, 0);
+}

@@ -1,0 +1,372 @@
+//! Everything is replaced while the stack runs: by nothing, or by a snapshot.
+
+use std::time::Duration;
+
+use imd::access::State;
+use imd::lab::{Capture, Fault, Mark, Site};
+use imd::proto::{Cmd, ResSendP2pMsg};
+use imd::reset::ResetError;
+use imd::store::{ReplaceError, Snapshot};
+use imd::{Config, Imd};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::admin::{call, get, post};
+use crate::odd_store::start_odd;
+use crate::support::{
+    Wire, access, group_of, login, p2p, post as stack_post, soon, start, start_manual, texts, user,
+};
+
+const ORIGIN: &str = r#"
+[[user]]
+uid = 7
+name = "ann"
+[[group]]
+gid = 50
+members = [7, 8]
+[[fault]]
+name = "mute"
+at = "access.reply"
+cmd = "Ping"
+uid = 99
+drop = true
+"#;
+
+fn durable(folder: &TempDir) -> Config {
+    let mut config = Config::ephemeral().manual_clock();
+    config.store.path = Some(folder.path().join("data"));
+    config
+}
+
+async fn register(imd: &Imd, uid: i64) -> u64 {
+    let form = format!("uid={uid}&pw=a+secret");
+    let (_, answer) = stack_post(imd.user_api_addr(), "/x/user/register", &form).await;
+    answer["code"].as_u64().unwrap()
+}
+
+async fn token(imd: &Imd, uid: i64) -> Option<String> {
+    let form = format!("uid={uid}&pw=a+secret");
+    let (_, answer) = stack_post(imd.user_api_addr(), "/x/user/auth", &form).await;
+    answer["data"]["token"].as_str().map(str::to_owned)
+}
+
+/// What the store holds, but for the passwords.
+async fn held(imd: &Imd) -> [Value; 3] {
+    let [users, groups, inboxes] = ["users", "groups", "inboxes"].map(|what| format!("/v1/{what}"));
+    [
+        get(imd, &users).await,
+        get(imd, &groups).await,
+        get(imd, &inboxes).await,
+    ]
+}
+
+/// The session is told, and ends.
+async fn ended(wire: &mut Wire) {
+    let why = wire.error(Cmd::ErrServer, 90001).await;
+    assert_eq!(why, "server error: everything was reset");
+    wire.finished().await;
+}
+
+#[tokio::test]
+async fn a_reset_stack_is_as_new_and_its_listeners_stay() {
+    let mut config = Config::from_toml(ORIGIN, "imd.toml")
+        .unwrap()
+        .manual_clock();
+    config.any_port();
+    config.journal.capture = Capture::Always;
+    let imd = start(config).await;
+    let fresh = held(&imd).await;
+    let (addresses, listed) = (imd.addresses(), imd.faults().list());
+    let mut ann = user(&imd, 1).await;
+    let mut gateway = Wire::connect(imd.gateway_addr()).await;
+    gateway.ask().await;
+    register(&imd, 5).await;
+    group_of(&imd, &[1, 2]).await;
+    ann.p2p(2, "a", "hello").await;
+    assert_eq!(ann.group(77, "b", "x").await.err_code, 95001);
+    imd.faults().clear();
+    imd.fault(Fault::at(Site::Notify)).keep();
+    imd.registry().advertise("access-1", "127.0.0.1:1");
+    imd.registry().freeze();
+    imd.registry().expire("access-2");
+    imd.access("access-2").unwrap().kill().await;
+    imd.access("access-3").unwrap().pause().await;
+    imd.settled().await;
+    let mark = imd.journal().mark();
+
+    soon(imd.reset()).await.unwrap();
+
+    ended(&mut ann).await;
+    gateway.error(Cmd::ErrServer, 90001).await;
+    gateway.finished().await;
+    assert!(!imd.is_online(1));
+    assert_eq!(held(&imd).await, fresh);
+    assert_eq!(imd.addresses(), addresses);
+    let told = imd.report();
+    assert_eq!(
+        (
+            told.stored,
+            told.refused,
+            told.inboxes.len(),
+            told.refusals.len()
+        ),
+        (0, 0, 0, 0)
+    );
+    assert_eq!(imd.faults().list(), listed);
+    assert!(imd.journal().since(Mark(0)).is_empty());
+    assert!(imd.journal().mark() > mark, "the numbers go on");
+    let states = imd
+        .access_servers()
+        .into_iter()
+        .map(|server| server.state());
+    assert!(states.into_iter().all(|state| state == State::Running));
+    let records = get(&imd, "/v1/registry").await;
+    assert_eq!(records["records"].as_array().unwrap().len(), 3);
+    assert_eq!(
+        (
+            &records["frozen"],
+            records["records"][0]["IP"] == "127.0.0.1:1"
+        ),
+        (&json!(false), false)
+    );
+    // The gateway knows it already, although its clock stands.
+    let mut gateway = Wire::connect(imd.gateway_addr()).await;
+    for _ in 0..50 {
+        assert_ne!(gateway.ask().await.addr, "127.0.0.1:1");
+    }
+    // And it works as on the first day.
+    let mut ann = user(&imd, 1).await;
+    let mut bob = user(&imd, 2).await;
+    assert_eq!(ann.p2p(2, "a", "again").await.err_code, 0);
+    assert_eq!(bob.notified().await, (0, 1));
+    assert_eq!(register(&imd, 7).await, 94001, "of the config");
+    let unnamed = imd.fault(Fault::at(Site::Notify));
+    assert_eq!(unnamed.name(), "fault-1");
+}
+
+#[tokio::test]
+async fn ids_and_tokens_outlive_a_reset() {
+    let imd = start_manual().await;
+    register(&imd, 1).await;
+    let token = token(&imd, 1).await.unwrap();
+    let before = group_of(&imd, &[1]).await;
+    // An hour back: only what is remembered keeps the ids from going back too.
+    imd.clock().skew(-3_600_000);
+    soon(imd.reset()).await.unwrap();
+    assert!(group_of(&imd, &[1]).await > before);
+    let mut wire = Wire::connect(access(&imd)).await;
+    let mut login = login(&imd, 1);
+    login.token = token;
+    wire.send(&login).await;
+    wire.error(Cmd::Login, 0).await;
+}
+
+#[tokio::test]
+async fn what_a_folder_keeps_goes_only_when_that_is_confirmed() {
+    let folder = tempfile::tempdir().unwrap();
+    let imd = start(durable(&folder)).await;
+    let mut ann = user(&imd, 1).await;
+    ann.p2p(2, "a", "hello").await;
+    let saved = imd.snapshot().await.unwrap();
+    for refused in [imd.reset().await, imd.load(Snapshot::default()).await] {
+        assert!(matches!(refused, Err(ResetError::NotConfirmed { .. })));
+    }
+    let (status, why) = call(&imd, "POST", "/v1/reset", Value::Null).await;
+    let why = why["error"].as_str().unwrap();
+    assert_eq!(status, 409);
+    assert!(
+        why.contains("data") && why.ends_with(r#"send {"confirm": true}"#),
+        "{why}"
+    );
+    let mut lines = Vec::new();
+    saved.write(&mut lines).unwrap();
+    let lines = Value::String(String::from_utf8(lines).unwrap());
+    let (status, why) = call(&imd, "PUT", "/v1/snapshot", lines.clone()).await;
+    assert_eq!(status, 409);
+    assert!(
+        why["error"].as_str().unwrap().ends_with("?confirm=true"),
+        "{why}"
+    );
+    // Nothing of it has touched anything.
+    ann.ping().await;
+    assert_eq!(imd.report().stored, 1);
+
+    post(&imd, "/v1/reset", json!({ "confirm": true })).await;
+    ended(&mut ann).await;
+    assert!(imd.snapshot().await.unwrap() != saved);
+    let (status, _) = call(&imd, "PUT", "/v1/snapshot?confirm=true", lines).await;
+    assert_eq!(status, 200);
+    soon(imd.reset_durable()).await.unwrap();
+    soon(imd.load_durable(saved.clone())).await.unwrap();
+    imd.shutdown().await;
+    let imd = start(durable(&folder)).await;
+    assert!(imd.snapshot().await.unwrap() == saved);
+}
+
+/// Both ways between memory and a folder, over HTTP too.
+#[tokio::test]
+async fn clients_go_on_from_a_snapshot_as_if_nothing_had_happened() {
+    let folder = tempfile::tempdir().unwrap();
+    let memory = start_manual().await;
+    let kept = start(durable(&folder)).await;
+    for (from, to) in [(&memory, &kept), (&kept, &memory)] {
+        soon(to.reset_durable()).await.unwrap();
+        soon(from.reset_durable()).await.unwrap();
+        register(from, 1).await;
+        let group = group_of(from, &[1, 2]).await;
+        let mut ann = user(from, 1).await;
+        ann.p2p(2, "a", "hello").await;
+        ann.p2p(2, "b", "hello again").await;
+        let mut bob = user(from, 2).await;
+        bob.notified().await;
+        bob.sync(1, 0).await;
+
+        let lines = get(from, "/v1/snapshot").await;
+        let mut there = user(to, 9).await;
+        let (status, why) = call(to, "PUT", "/v1/snapshot?confirm=true", lines.clone()).await;
+        assert_eq!(status, 200, "{why}");
+        ended(&mut there).await;
+        assert_eq!(get(to, "/v1/snapshot").await, lines);
+
+        assert!(token(to, 1).await.is_some(), "the password is the same");
+        let mut ann = user(to, 1).await;
+        // An answer was lost, and the message is sent again.
+        assert_eq!(ann.p2p(2, "b", "hello again").await.err_code, 0);
+        assert_eq!(ann.group(group, "c", "to all").await.err_code, 0);
+        assert_eq!(ann.notified().await, (0, 1));
+        let mut bob = Wire::connect(access(to)).await;
+        bob.login(to, 2).await;
+        assert_eq!(bob.notified().await, (1, 3));
+        let page = bob.sync(2, 0).await;
+        assert_eq!(texts(&page.msgs), ["to all"]);
+        assert_eq!(bob.accept(1, "a").await.err_code, 0);
+        assert!(group_of(to, &[1]).await > group, "ids go on");
+        // Counted is what came since: one to each member, and the ack.
+        assert_eq!(to.report().stored, 3);
+        to.report().assert_no_loss();
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_whole_changes_nothing() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    ann.p2p(2, "a", "hello").await;
+    let lines = get(&imd, "/v1/snapshot").await.as_str().unwrap().to_owned();
+    let newer = lines.replace("\"format\":1", "\"format\":2");
+    let last = lines.trim_end().rfind('\n').unwrap();
+    for (file, why) in [
+        (lines.replace("hello", "hallo"), "it is damaged"),
+        (lines[..last + 1].to_owned(), "the file ends here"),
+        (lines[..last - 9].to_owned(), "line"),
+        (newer, "line 1"),
+        ("hello".to_owned(), "line 1: this is no snapshot of imd"),
+    ] {
+        let (status, told) = call(&imd, "PUT", "/v1/snapshot", Value::String(file)).await;
+        let told = told["error"].as_str().unwrap();
+        assert_eq!(status, 400);
+        assert!(told.starts_with("line ") && told.contains(why), "{told}");
+        assert!(!told.contains("hallo"), "{told}");
+    }
+    let (status, _) = call(&imd, "PUT", "/v1/snapshot?sure=yes", Value::String(lines)).await;
+    assert_eq!(status, 400);
+    ann.ping().await;
+    assert_eq!(imd.report().stored, 1);
+}
+
+/// What a session has brought is decided before anything is replaced, and who comes meanwhile is after it.
+#[tokio::test]
+async fn what_is_in_flight_is_of_before_and_who_comes_waits() {
+    let (imd, store) = start_odd(Config::ephemeral().manual_clock()).await;
+    let mut ann = user(&imd, 1).await;
+    store.commit.hold();
+    store.replace.hold();
+    ann.send(&p2p(2, "a", "of before")).await;
+    store.commit.arrived().await;
+    let replaced = async {
+        store.commit.let_through(1);
+        store.replace.arrived().await;
+        // Everything is as it was, but for who was there.
+        let reply: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
+        assert_eq!(reply.err_code, 0);
+        ended(&mut ann).await;
+        store.commit.open();
+        let mut late = Wire::connect(access(&imd)).await;
+        late.send(&login(&imd, 1)).await;
+        late.hears_nothing(&imd).await;
+        store.replace.open();
+        store.replace.let_through(1);
+        late
+    };
+    let (reset, mut late) = soon(async { tokio::join!(imd.reset(), replaced) }).await;
+    reset.unwrap();
+    late.error(Cmd::Login, 0).await;
+    assert_eq!(imd.report().stored, 0);
+    assert_eq!(late.p2p(2, "a", "of after").await.err_code, 0);
+    assert_eq!(imd.report().stored, 1);
+}
+
+/// Half of it would be neither the old stack nor a new one.
+#[tokio::test]
+async fn a_reset_goes_to_its_end_when_who_asked_has_gone() {
+    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let mut ann = user(&imd, 1).await;
+    ann.p2p(2, "a", "x").await;
+    store.replace.hold();
+    {
+        let asked = call(&imd, "POST", "/v1/reset", Value::Null);
+        tokio::pin!(asked);
+        tokio::select! {
+            answer = &mut asked => panic!("it waits for the store: {answer:?}"),
+            () = store.replace.arrived() => {}
+        }
+    }
+    store.replace.let_through(1);
+    // Held at the door until it is over.
+    let mut ann = Wire::connect(access(&imd)).await;
+    ann.login(&imd, 1).await;
+    assert_eq!(imd.report().stored, 0);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_delay_is_not_waited_for() {
+    let imd = start_manual().await;
+    let hour = Duration::from_secs(3_600);
+    for site in [Site::StoreWrite, Site::AccessRequest, Site::AccessReply] {
+        let mut ann = user(&imd, 1).await;
+        let fault = imd.fault(Fault::at(site).uid(1).delay(hour));
+        ann.send(&p2p(2, "a", "x")).await;
+        crate::met(&imd, &fault).await;
+        soon(imd.load(Snapshot::default())).await.unwrap();
+        assert_eq!(get(&imd, "/v1/inboxes/2").await["total"], 0);
+        drop(fault);
+        imd.journal().clear();
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_fails_and_a_server_that_rests_leave_everything_there() {
+    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let mut ann = user(&imd, 1).await;
+    ann.p2p(2, "a", "x").await;
+    let paused = imd.access("access-2").unwrap();
+    paused.pause().await;
+    let refused = imd.load(Snapshot::default()).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "access server access-2 is paused: resume it first"
+    );
+    ann.ping().await;
+    paused.resume().await;
+    store.replace.fail();
+    let refused = soon(imd.load(Snapshot::default())).await;
+    assert!(matches!(
+        refused,
+        Err(ResetError::Replace(ReplaceError::Store(_)))
+    ));
+    assert_eq!(imd.report().stored, 1);
+    // The door is open again.
+    let mut bob = Wire::connect(access(&imd)).await;
+    bob.login(&imd, 2).await;
+    assert_eq!(bob.notified().await, (0, 1));
+}
