@@ -146,6 +146,9 @@ impl Handler for AccessHandler {
     type Open = Open;
 
     async fn frame(&self, turn: &mut Turn<Open>, frame: &[u8]) {
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return self.take(turn, frame).await;
+        }
         let session = turn.session();
         let span = tracing::debug_span!(
             "request",
@@ -153,13 +156,16 @@ impl Handler for AccessHandler {
             uid = session.uid(),
             cmd = Cmd::of(frame).map(Cmd::name),
         );
-        self.take(turn, frame).instrument(span).await;
+        Box::pin(self.take(turn, frame)).instrument(span).await;
     }
 
     async fn finish(&self, turn: &mut Turn<Open>) {
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return self.settle(turn).await;
+        }
         let session = turn.session();
         let span = tracing::debug_span!("answers", session = %session.id(), uid = session.uid());
-        self.settle(turn).instrument(span).await;
+        Box::pin(self.settle(turn)).instrument(span).await;
     }
 
     fn reword(&self, refusal: Reply) -> Reply {
