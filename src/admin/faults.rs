@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::Parts;
 use super::answer::{Body, InPath, Problem};
-use crate::lab::{Fault, FaultError, Listed};
+use crate::lab::{Fault, FaultError, Listed, Site};
+use crate::proto::{Cmd, Code};
 
 /// The faults in force.
 pub async fn list(State(parts): State<Arc<Parts>>) -> Json<Vec<Listed>> {
@@ -45,4 +46,20 @@ pub async fn remove(
     } else {
         Err(Problem::missing(format!("there is no fault {name:?}")))
     }
+}
+
+/// Of what a fault can be made.
+pub async fn menu() -> Json<Value> {
+    let sites = Site::ALL.map(|site| {
+        json!({
+            "name": site.name(),
+            "actions": site.actions(),
+            "has_user": site.has_user(),
+            "has_access": site.has_access(),
+            "has_frames": site.has_frames(),
+        })
+    });
+    let cmds = Cmd::ALL.map(|cmd| json!({ "number": cmd.number(), "name": cmd.name() }));
+    let codes = Code::ALL.map(|code| json!({ "number": code.number(), "text": code.text() }));
+    Json(json!({ "sites": sites, "cmds": cmds, "codes": codes }))
 }

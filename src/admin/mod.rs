@@ -7,9 +7,11 @@
 //! | `shape` | what an answer holds, for the description |
 //! | `state`, `servers`, `faults`, `clock`, `events`, `metrics`, `contents`, `reset` | the answers |
 //! | `answer` | how a refusal looks |
+//! | `console` | the page at `/` that shows all this to people |
 
 mod answer;
 mod clock;
+mod console;
 mod contents;
 mod events;
 mod faults;
@@ -21,6 +23,7 @@ mod servers;
 mod shape;
 mod state;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -43,6 +46,12 @@ pub const CONNECTIONS: usize = 64;
 /// The parts of a stack that the API shows and moves.
 #[derive(Debug)]
 pub struct Parts {
+    /// Where clients on this machine find the gateway.
+    pub gateway_addr: SocketAddr,
+    /// Where they find the user API.
+    pub user_api: SocketAddr,
+    /// Where they find the group API.
+    pub group_api: SocketAddr,
     /// The gateway's sessions.
     pub gateway: Arc<Manager>,
     /// The access servers.
@@ -70,6 +79,7 @@ pub fn router(parts: Parts, config: &config::Admin) -> Router {
     let guard = Arc::new(Guard::new(config));
     let described = Arc::new(routes::description());
     routes::router()
+        .merge(console::router())
         .with_state(Arc::new(parts))
         .layer(axum::Extension(described))
         .layer(axum::middleware::from_fn_with_state(guard, guard::guarded))

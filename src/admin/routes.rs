@@ -100,8 +100,8 @@ const SERVER: &str =
     "name: string, state: string, addr: string, advertised: string, sessions: integer";
 const REGISTRY: &str = "frozen: boolean, records: array, leases: array";
 const CLOCK: &str = "kind: string, now_ms: integer, unix_ms: integer";
-const STATE: &str = "version: string, clock: object, store: string, durable: boolean, gateway: object, access: array, registry: object, \
-    faults: array, quirks: array, journal: object, ledger: object, frames: integer";
+const STATE: &str = "version: string, clock: object, store: string, durable: boolean, gateway: object, http: object, \
+    access: array, registry: object, faults: array, quirks: array, journal: object, ledger: object, frames: integer";
 const REPORT: &str = "stored: integer, delivered: integer, pending: integer, removed: integer, refused: integer, \
     lost: integer, repeated: integer, swapped: integer, unfinished: integer, inboxes: array, refusals: array";
 /// With `bytes=true` an event has one more.
@@ -161,6 +161,10 @@ fn routes() -> Vec<Route> {
             .creates().gives("name: string"),
         route!(DELETE "/v1/faults", faults::clear, "Ends all faults"),
         route!(DELETE "/v1/faults/{name}", faults::remove, "Ends a fault"),
+        route!(GET "/v1/menu", faults::menu, "Of what a fault can be made: sites with their actions, commands, error codes")
+            .gives("sites: array, cmds: array, codes: array"),
+        route!(GET "/v1/users/{uid}/token", state::token, "The token that logs a user in")
+            .gives("uid: integer, token: string"),
         route!(GET "/v1/clock", clock::show, "The time by which the stack goes")
             .gives(CLOCK),
         route!(POST "/v1/clock/advance", clock::advance, "Moves a manual clock").body(r#"{"by": "15s"}"#)

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::answer::Problem;
+use super::answer::{InPath, Problem};
 use super::{Parts, clock, servers};
 use crate::service::Report;
 
@@ -54,7 +54,11 @@ pub async fn state(State(parts): State<Arc<Parts>>) -> Json<Value> {
         "clock": clock::clock(parts.clock.as_ref()),
         "store": store.describe(),
         "durable": store.is_durable(),
-        "gateway": { "sessions": parts.gateway.len() },
+        "gateway": { "addr": parts.gateway_addr.to_string(), "sessions": parts.gateway.len() },
+        "http": {
+            "user_api": format!("http://{}", parts.user_api),
+            "group_api": format!("http://{}", parts.group_api),
+        },
         "access": servers::listed(&parts),
         "registry": servers::records(&parts).await,
         "faults": parts.lab.faults().list(),
@@ -86,4 +90,16 @@ pub async fn report(State(parts): State<Arc<Parts>>) -> Json<Report> {
 /// What is as in the original, and what can't be.
 pub async fn fidelity(State(parts): State<Arc<Parts>>) -> Json<Value> {
     Json(json!({ "quirks": parts.quirks.on().collect::<Vec<_>>(), "not_emulated": not_emulated() }))
+}
+
+/// The token that logs a user in: what existing clients compute.
+pub async fn token(
+    State(parts): State<Arc<Parts>>,
+    InPath(uid): InPath<i64>,
+) -> Result<Json<Value>, Problem> {
+    if uid <= 0 {
+        return Err(Problem::bad("a uid is more than 0"));
+    }
+    let token = parts.services.tokens().salted(uid);
+    Ok(Json(json!({ "uid": uid, "token": token })))
 }

@@ -171,6 +171,8 @@ impl Imd {
         };
         let user_router = http::user_router(Arc::clone(&services), &config.http);
         let group_router = http::group_router(Arc::clone(&services), &config.http);
+        let user_api = serve(listeners.user_api, &admission, user_router)?;
+        let group_api = serve(listeners.group_api, &admission, group_router)?;
         let reset = Arc::new(Reset {
             gateway: Arc::clone(&gateway),
             directory,
@@ -183,6 +185,9 @@ impl Imd {
             loading: sync::Mutex::default(),
         });
         let parts = admin::Parts {
+            gateway_addr: addresses::dialable(gateway_addr),
+            user_api: addresses::dialable(user_api),
+            group_api: addresses::dialable(group_api),
             reset: Arc::clone(&reset),
             gateway: Arc::clone(&gateway),
             access: Arc::clone(&access),
@@ -199,8 +204,8 @@ impl Imd {
             gateway_addr,
             gateway,
             access,
-            user_api: serve(listeners.user_api, &admission, user_router)?,
-            group_api: serve(listeners.group_api, &admission, group_router)?,
+            user_api,
+            group_api,
             admin: match listeners.admin {
                 Some(listener) => {
                     let admission = admission.apart(admin::CONNECTIONS);

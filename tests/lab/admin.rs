@@ -391,3 +391,47 @@ async fn it_answers_also_when_clients_have_every_place() {
     assert_eq!(sessions["sessions"].as_array().unwrap().len(), 1);
     ann.ping().await;
 }
+
+#[tokio::test]
+async fn it_says_of_what_a_fault_is_made_and_where_everything_is() {
+    let imd = start_manual().await;
+    let menu = get(&imd, "/v1/menu").await;
+    let sites = menu["sites"].as_array().unwrap();
+    assert_eq!(sites.len(), 10);
+    let notify = sites.iter().find(|site| site["name"] == "notify").unwrap();
+    assert!(
+        notify["actions"]
+            .as_array()
+            .unwrap()
+            .contains(&json!("gap"))
+    );
+    assert_eq!(
+        (&notify["has_user"], &sites[0]["has_user"]),
+        (&json!(true), &json!(false))
+    );
+    assert!(
+        menu["cmds"]
+            .as_array()
+            .unwrap()
+            .contains(&json!({ "number": 20007, "name": "Notify" }))
+    );
+    assert!(
+        menu["codes"]
+            .as_array()
+            .unwrap()
+            .contains(&json!({ "number": 95001, "text": "no such group" }))
+    );
+    let state = get(&imd, "/v1/state").await;
+    let told = imd.addresses();
+    assert_eq!(state["gateway"]["addr"], told.gateway);
+    assert_eq!(
+        state["http"],
+        json!({ "user_api": told.user_api, "group_api": told.group_api })
+    );
+    let made = get(&imd, "/v1/users/321/token").await;
+    assert_eq!(made, json!({ "uid": 321, "token": imd.token(321) }));
+    for uid in ["0", "-1", "ann"] {
+        let (status, _) = call(&imd, "GET", &format!("/v1/users/{uid}/token"), Value::Null).await;
+        assert_eq!(status, 400, "{uid}");
+    }
+}

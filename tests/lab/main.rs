@@ -19,6 +19,7 @@ async fn met(imd: &imd::Imd, fault: &FaultGuard) {
 mod add_access;
 mod admin;
 mod advance;
+mod console;
 mod contents;
 mod described;
 mod fixtures;

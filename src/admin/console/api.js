@@ -1,0 +1,88 @@
+// Asks the admin API. Where it wants a token, it is asked for once and kept until the tab is closed.
+
+import { h } from "./dom.js";
+import { t } from "./words.js";
+
+const KEY = "imd.token";
+
+/** What the API refused, with its reason as text. */
+export class Refused extends Error {
+  constructor(status, why) {
+    super(why);
+    this.status = status;
+  }
+}
+
+/** Fetches, with the token; without one that fits, waits until there is one. */
+export async function request(path, options = {}) {
+  for (;;) {
+    const token = sessionStorage.getItem(KEY);
+    const headers = { ...options.headers };
+    if (token) headers.authorization = `Bearer ${token}`;
+    const response = await fetch(path, { ...options, headers, cache: "no-store" });
+    if (response.status !== 401) return response;
+    await askToken(token);
+  }
+}
+
+async function parsed(response) {
+  const text = await response.text();
+  let answer = {};
+  try {
+    answer = text ? JSON.parse(text) : {};
+  } catch {
+    throw new Refused(response.status, text);
+  }
+  if (!response.ok) throw new Refused(response.status, answer.error ?? `${response.status}`);
+  return answer;
+}
+
+/** GET, as JSON. */
+export async function get(path, options) {
+  return parsed(await request(path, options));
+}
+
+/** POST or DELETE of JSON, as JSON. A text is taken for JSON: what has numbers that JavaScript has not. */
+export async function send(method, path, body) {
+  const options = { method };
+  if (body !== undefined) {
+    options.body = typeof body === "string" ? body : JSON.stringify(body);
+    options.headers = { "content-type": "application/json" };
+  }
+  return parsed(await request(path, options));
+}
+
+export const post = (path, body) => send("POST", path, body);
+export const remove = (path) => send("DELETE", path);
+
+/** A part of a path. */
+export const part = encodeURIComponent;
+
+let asking = null;
+
+/** One dialog, however many wait for it. */
+function askToken(wrong) {
+  if (sessionStorage.getItem(KEY) !== wrong) return Promise.resolve();
+  asking ??= new Promise((resolve) => {
+    const input = h("input", { type: "password", id: "token-input", autocomplete: "off", required: true });
+    const dialog = h("dialog", { id: "token", "aria-labelledby": "token-title" });
+    const take = (event) => {
+      event.preventDefault();
+      sessionStorage.setItem(KEY, input.value);
+      asking = null;
+      dialog.close();
+      dialog.remove();
+      resolve();
+    };
+    dialog.append(h("form", { onsubmit: take },
+      h("h2", { id: "token-title" }, t("token.title")),
+      h("p", { class: "quiet" }, wrong ? t("token.wrong") : t("token.why")),
+      input,
+      h("div", { class: "actions" }, h("button", { class: "primary", type: "submit" }, t("token.go")))));
+    // Without it there is nothing to show.
+    dialog.addEventListener("cancel", (event) => event.preventDefault());
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+  return asking;
+}

@@ -1,0 +1,47 @@
+// A small chart of the last two minutes, one line for each series.
+
+import { h, s, write } from "./dom.js";
+
+const POINTS = 120;
+const [WIDE, HIGH] = [240, 56];
+
+export class Chart {
+  /** `series` are `{ name, label }`; `show` makes a value a text. */
+  constructor({ id, title, series, show }) {
+    this.show = show;
+    this.series = series.map(({ name, label }, index) => ({
+      name, values: [],
+      line: s("polyline", { class: `line line-${index}`, "vector-effect": "non-scaling-stroke" }),
+      area: index === 0 ? s("polygon", { class: "area" }) : null,
+      now: h("b", { class: "now", "data-series": name }, "–"), label, index,
+    }));
+    this.top = h("span", { class: "top" });
+    const drawn = this.series.map(({ area, line }) => [area, line]);
+    this.element = h("figure", { class: "chart", id: `chart-${id}` },
+      h("figcaption", {}, h("span", { class: "label" }, title), this.series.map(({ now, label, index }) =>
+        h("span", { class: "value" }, label ? h("i", { class: `key key-${index}`, "aria-hidden": true }) : null,
+          now, label ? h("small", {}, label) : null))),
+      s("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, preserveAspectRatio: "none", "aria-hidden": true }, drawn),
+      this.top);
+  }
+
+  /** One more look: a value for each series by its name; undefined where there is none. */
+  push(values) {
+    for (const one of this.series) {
+      one.values.push(values[one.name]);
+      if (one.values.length > POINTS) one.values.shift();
+      write(one.now, this.show(values[one.name]));
+    }
+    const most = Math.max(...this.series.flatMap(({ values }) => values.map((value) => value ?? 0)));
+    write(this.top, most > 0 ? this.show(most) : "");
+    const place = (value, index) =>
+      `${WIDE - (POINTS - 1 - index) * (WIDE / (POINTS - 1))},${HIGH - 2 - (most > 0 ? value / most : 0) * (HIGH - 6)}`;
+    for (const { values, line, area } of this.series) {
+      const from = POINTS - values.length;
+      const points = values.map((value, index) => place(value ?? 0, from + index));
+      line.setAttribute("points", points.join(" "));
+      const first = points[0]?.split(",")[0];
+      area?.setAttribute("points", `${first},${HIGH} ${points.join(" ")} ${WIDE},${HIGH}`);
+    }
+  }
+}

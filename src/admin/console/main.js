@@ -1,0 +1,120 @@
+// The frame around the pages: which one is shown, in which language and light, and how the stream does.
+
+import { h, set, write } from "./dom.js";
+import { language, languages, setLanguage, t } from "./words.js";
+import { follow, journal, listen } from "./journal.js";
+import { notices } from "./notice.js";
+import { get } from "./api.js";
+import * as faults from "./faults.js";
+import * as help from "./help.js";
+import * as stack from "./stack.js";
+import * as wire from "./wire.js";
+
+/** In the order of their keys 1 to 4. Each has `mount(place, path, query)`, which returns how to end it. */
+const PAGES = { stack, wire, faults, help };
+const THEMES = ["auto", "light", "dark"];
+const SIGNS = { auto: "◐", light: "☀", dark: "☾" };
+
+const app = document.getElementById("app");
+const main = h("main", { id: "main", tabindex: -1 });
+const themes = h("button", { id: "theme", class: "plain", onclick: nextTheme });
+let shown = null;
+let end = null;
+
+function theme() {
+  return document.documentElement.dataset.theme ?? "auto";
+}
+
+function setTheme(next) {
+  if (next === "auto") {
+    delete document.documentElement.dataset.theme;
+    localStorage.removeItem("imd.theme");
+  } else {
+    document.documentElement.dataset.theme = next;
+    localStorage.setItem("imd.theme", next);
+  }
+}
+
+function nextTheme() {
+  setTheme(THEMES[(THEMES.indexOf(theme()) + 1) % THEMES.length]);
+  showTheme();
+}
+
+function showTheme() {
+  set(themes, `${SIGNS[theme()]} `, h("span", { class: "wide" }, t(`theme.${theme()}`)));
+}
+
+/** `#/wire?uid=7` as page, rest of the path, and query. */
+function route() {
+  const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
+  const [name, ...rest] = path.split("/").map(decodeURIComponent);
+  return { name: PAGES[name] ? name : "stack", rest, query: new URLSearchParams(query) };
+}
+
+function open() {
+  const { name, rest, query } = route();
+  end?.();
+  shown = name;
+  main.className = `page-${name}`;
+  set(main);
+  end = PAGES[name].mount(main, rest, query);
+  document.title = `${t(`page.${name}`)} · imd`;
+  for (const link of app.querySelectorAll("nav a")) {
+    if (link.dataset.page === name) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+}
+
+/** Builds everything anew: at the start, and in another language or theme. */
+function frame() {
+  document.documentElement.lang = language();
+  const links = Object.keys(PAGES).map((name) =>
+    h("a", { href: `#/${name}`, "data-page": name }, t(`page.${name}`)));
+  const status = h("span", { id: "status", role: "status" }, h("i", { class: "dot" }), h("span", { class: "text" }));
+  const [code] = languages.filter((one) => one !== language());
+  set(app,
+    h("a", { class: "skip", href: "#main", onclick: (event) => {
+      event.preventDefault();
+      main.focus();
+    } }, t("skip")),
+    h("header", {},
+      h("a", { class: "brand", href: "#/stack" },
+        h("img", { src: "/console/icon.svg", alt: "", width: 24, height: 24 }), h("b", {}, "imd"),
+        h("small", { id: "version" })),
+      h("nav", { "aria-label": t("pages") }, links),
+      h("div", { class: "tools" }, status,
+        h("button", { id: "language", class: "plain", lang: code, onclick: () => {
+          setLanguage(code);
+          frame();
+        } }, t("language.other")),
+        themes)),
+    main, notices());
+  themes.title = t("theme.title");
+  showTheme();
+  showStatus();
+  get("/version").then(({ version }) => write(document.getElementById("version"), version), () => {});
+  open();
+}
+
+function showStatus() {
+  const status = document.getElementById("status");
+  if (!status || status.dataset.is === journal.status) return;
+  status.dataset.is = journal.status;
+  write(status.querySelector(".text"), t(`status.${journal.status}`));
+}
+
+function key(event) {
+  const typing = event.target.closest?.("input, select, textarea, dialog");
+  if (typing || event.altKey || event.ctrlKey || event.metaKey) return;
+  const name = Object.keys(PAGES)[Number(event.key) - 1];
+  if (name) location.hash = `#/${name}`;
+  else if (event.key === "?") location.hash = "#/help";
+  else if (event.key === "t") nextTheme();
+  else PAGES[shown].key?.(event);
+}
+
+addEventListener("hashchange", open);
+addEventListener("keydown", key);
+listen(showStatus);
+frame();
+follow();

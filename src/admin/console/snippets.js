@@ -1,0 +1,92 @@
+// How a client is written, in several languages. Each asks the gateway, logs in, and prints what it is answered.
+
+const length = "[length: u16 big-endian][protobuf message]";
+
+export function snippets({ gateway, user, admin, uid, token }) {
+  const [host, port] = [gateway.slice(0, gateway.lastIndexOf(":")), gateway.slice(gateway.lastIndexOf(":") + 1)];
+  return [
+    ["Shell", `imd chat --gateway ${gateway} --uid ${uid}
+imd send --gateway ${gateway} --from ${uid} --to ${uid + 1} "hello"
+imd sync --gateway ${gateway} --uid ${uid} --follow
+curl -s -d uid=${uid} -d name=ann -d pw=secret ${user}/x/user/register
+curl -s ${admin}/v1/state`],
+    ["Rust", `let mut client = imd::Client::connect("${gateway}").await?; // gateway -> access
+client.login(${uid}, "${token}").await?;
+client.send_p2p(${uid + 1}, "hello").await?;
+let page = client.sync(0, 0).await?;`],
+    ["Python", `# ${length}; pip install protobuf, protoc --python_out=. proto/external/*.proto
+import socket, struct
+from access_pb2 import ReqLogin
+from base_pb2 import Error
+from gateway_pb2 import ReqAccessServer, ResSelectAccessServerForClient
+
+def call(sock, message, reply):
+    data = message.SerializeToString()
+    sock.sendall(struct.pack(">H", len(data)) + data)
+    (size,) = struct.unpack(">H", sock.recv(2, socket.MSG_WAITALL))
+    reply.ParseFromString(sock.recv(size, socket.MSG_WAITALL))
+    return reply
+
+with socket.create_connection(("${host}", ${port})) as gateway:
+    found = call(gateway, ReqAccessServer(cmd=10001), ResSelectAccessServerForClient())
+host, port = found.addr.rsplit(":", 1)
+with socket.create_connection((host, int(port))) as access:
+    print(call(access, ReqLogin(cmd=20001, UID=${uid}, token="${token}"), Error()))`],
+    ["Node.js", `// ${length}; npm install protobufjs
+import net from "node:net";
+import protobuf from "protobufjs";
+const types = (await protobuf.load(["base", "gateway", "access"].map((name) => \`proto/external/\${name}.proto\`)))
+  .lookup("external");
+
+function call(address, request, fields, reply) {
+  const at = address.lastIndexOf(":");
+  const data = types.lookupType(request).encode(fields).finish();
+  return new Promise((resolve, reject) => {
+    let read = Buffer.alloc(0);
+    const socket = net.connect(Number(address.slice(at + 1)), address.slice(0, at), () => {
+      const head = Buffer.alloc(2);
+      head.writeUInt16BE(data.length);
+      socket.write(Buffer.concat([head, data]));
+    });
+    socket.on("error", reject).on("data", (chunk) => {
+      read = Buffer.concat([read, chunk]);
+      if (read.length < 2 || read.length < 2 + read.readUInt16BE()) return;
+      resolve(types.lookupType(reply).decode(read.subarray(2, 2 + read.readUInt16BE())));
+      socket.end();
+    });
+  });
+}
+const { addr } = await call("${gateway}", "ReqAccessServer", { cmd: 10001 }, "ResSelectAccessServerForClient");
+console.log(await call(addr, "ReqLogin", { cmd: 20001, UID: ${uid}, token: "${token}" }, "Error"));`],
+    ["Go", `// ${length}; protoc --go_out=. proto/external/*.proto
+func call(addr string, request, reply proto.Message) error {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	data, err := proto.Marshal(request)
+	if err != nil {
+		return err
+	}
+	frame := append(binary.BigEndian.AppendUint16(nil, uint16(len(data))), data...)
+	if _, err = conn.Write(frame); err != nil {
+		return err
+	}
+	var size uint16
+	if err = binary.Read(conn, binary.BigEndian, &size); err != nil {
+		return err
+	}
+	data = make([]byte, size)
+	if _, err = io.ReadFull(conn, data); err != nil {
+		return err
+	}
+	return proto.Unmarshal(data, reply)
+}
+
+found := &external.ResSelectAccessServerForClient{}
+err := call("${gateway}", &external.ReqAccessServer{Cmd: 10001}, found)
+answer := &external.Error{}
+err = call(found.Addr, &external.ReqLogin{Cmd: 20001, UID: ${uid}, Token: "${token}"}, answer)`],
+  ];
+}

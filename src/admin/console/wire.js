@@ -1,0 +1,232 @@
+// Wire: every frame as it passes. What is chosen stands in the address, so that a link shows the same.
+
+import { action, say } from "./notice.js";
+import { choice, h, set, write } from "./dom.js";
+import { clear, journal, listen } from "./journal.js";
+import { fields, hex, isError, summary, time } from "./frame.js";
+import { get } from "./api.js";
+import { List } from "./list.js";
+import { record } from "./record.js";
+import { Ring } from "./ring.js";
+import { t } from "./words.js";
+
+const WHATS = ["in", "out", "opened", "closed", "fault"];
+const ARROWS = { in: "→", out: "←", opened: "+", closed: "×", fault: "!" };
+/** The filters, as they stand in the address. */
+const NAMES = ["uid", "session", "cmd", "what", "server", "errors", "text"];
+
+/** Whether an event is one of those that are meant. */
+function taker(filter) {
+  const uid = filter.uid === undefined ? null : Number(filter.uid);
+  const session = filter.session === undefined ? null : Number(filter.session);
+  const text = filter.text?.toLowerCase();
+  return (event) =>
+    (uid === null || event.uid === uid)
+    && (session === null || event.session === session)
+    && (!filter.cmd || event.cmd === filter.cmd)
+    && (!filter.what || event.what === filter.what)
+    && (!filter.server || event.server === filter.server)
+    && (!filter.errors || isError(event))
+    && (!text || `${event.cmd} ${summary(event)} ${JSON.stringify(event.frame)}`.toLowerCase().includes(text));
+}
+
+function emptyRow() {
+  const cells = ["time", "arrow", "server", "session", "uid", "cmd", "summary"].map((name) =>
+    h("span", { class: `cell ${name}` }));
+  const row = h("div", {}, cells);
+  row.cells = cells;
+  return row;
+}
+
+function showRow(row, event) {
+  const texts = [time(event.ms), ARROWS[event.what], event.server, event.session ?? "", event.uid ?? "",
+    event.cmd ?? event.what, summary(event)];
+  texts.forEach((text, index) => write(row.cells[index], text));
+  row.dataset.what = event.what;
+  row.classList.toggle("error", isError(event));
+}
+
+export function mount(place, _, query) {
+  const filter = Object.fromEntries(NAMES.filter((name) => query.has(name)).map((name) => [name, query.get(name)]));
+  let takes = taker(filter);
+  let view = new Ring(journal.events.most);
+  let paused = false;
+  let waiting = 0;
+  let typed = null;
+
+  const counts = h("span", { id: "wire-count", class: "quiet" });
+  const missed = h("span", { id: "wire-missed", class: "badge warn", title: t("wire.missed.title") });
+  const details = h("aside", { id: "wire-details", hidden: true, "aria-label": t("wire.details") });
+  const list = new List({ label: t("page.wire"), make: emptyRow, show: showRow, open: show });
+  list.element.id = "wire-list";
+
+  function count() {
+    const texts = [t("wire.count", view.length.toLocaleString(), journal.events.length.toLocaleString())];
+    if (waiting > 0) texts.push(t("wire.waiting", waiting.toLocaleString()));
+    write(counts, texts.join(" · "));
+    missed.hidden = journal.missed === 0;
+    write(missed, t("wire.missed", journal.missed.toLocaleString()));
+    empty.hidden = view.length > 0;
+  }
+
+  function rebuild() {
+    view = new Ring(journal.events.most);
+    for (const event of journal.events) if (takes(event)) view.push(event);
+    waiting = 0;
+    list.update(view);
+    count();
+  }
+
+  function refilter() {
+    for (const name of NAMES) if (!filter[name]) delete filter[name];
+    takes = taker(filter);
+    const written = new URLSearchParams(filter).toString();
+    history.replaceState(null, "", `#/wire${written ? `?${written}` : ""}`);
+    rebuild();
+  }
+
+  /** An input that narrows what is shown. */
+  function narrows(name, input) {
+    input.id = `wire-${name}`;
+    input.setAttribute("aria-label", t(`wire.${name}`));
+    input.addEventListener(input.tagName === "SELECT" || input.type === "checkbox" ? "change" : "input", () => {
+      filter[name] = input.type === "checkbox" ? (input.checked ? "1" : "") : input.value.trim();
+      clearTimeout(typed);
+      typed = setTimeout(refilter, input.type === "search" ? 150 : 0);
+    });
+    return input;
+  }
+
+  const number = (name) => narrows(name, h("input", {
+    type: "search", inputmode: "numeric", placeholder: t(`wire.${name}`), class: "narrow", value: filter[name] ?? "",
+  }));
+  const cmds = choice([["", t("wire.cmd")]], "");
+  const servers = choice([["", t("wire.server")]], "");
+  const whats = choice([["", t("wire.what")], ...WHATS.map((what) => [what, t(`what.${what}`)])], filter.what ?? "");
+  const errors = h("input", { type: "checkbox", checked: Boolean(filter.errors) });
+  const search = h("input", { type: "search", placeholder: t("wire.text"), value: filter.text ?? "" });
+  const followed = h("input", { type: "checkbox", id: "wire-follow", checked: true,
+    onchange: () => list.follow(followed.checked) });
+  list.onfollow = (on) => {
+    followed.checked = on;
+  };
+  const pauses = h("button", { id: "wire-pause", type: "button", "aria-pressed": false, onclick: pause }, t("wire.pause"));
+  const empty = h("p", { class: "empty", id: "wire-empty" }, t("wire.empty"));
+
+  function pause() {
+    paused = !paused;
+    pauses.setAttribute("aria-pressed", paused);
+    write(pauses, paused ? t("wire.resume") : t("wire.pause"));
+    if (!paused) rebuild();
+  }
+
+  function show(event) {
+    details.hidden = !event;
+    if (!event) return set(details);
+    const session = h("dd", {}, event.session ?? "–");
+    set(details,
+      h("div", { class: "head" }, h("h2", {}, event.cmd ?? t(`what.${event.what}`)),
+        h("button", { class: "plain", id: "wire-close", "aria-label": t("close"), onclick: () => {
+          list.choose(null);
+          list.element.focus();
+        } }, "×")),
+      h("dl", { class: "fields" },
+        h("dt", {}, t("wire.number")), h("dd", {}, event.seq),
+        h("dt", {}, t("wire.time")), h("dd", {}, time(event.ms)),
+        h("dt", {}, t("wire.what")), h("dd", {}, t(`what.${event.what}`)),
+        h("dt", {}, t("wire.server")), h("dd", {}, event.server),
+        h("dt", {}, t("wire.session")), session,
+        h("dt", {}, "uid"), h("dd", {}, event.uid ?? "–")),
+      event.what === "in" || event.what === "out" ? null : h("p", {}, summary(event)),
+      h("h3", {}, t("wire.fields")), fields(event),
+      event.bytes ? [h("h3", {}, t("wire.hex", event.bytes.length / 2)), h("pre", { class: "hex", tabindex: 0 }, hex(event.bytes))] : null);
+    if (event.session !== null) describeSession(event, session);
+  }
+
+  async function describeSession(event, cell) {
+    const only = h("a", { href: `#/wire?session=${event.session}` }, t("wire.only", event.session));
+    set(cell, only);
+    try {
+      const { sessions } = await get("/v1/sessions");
+      const found = sessions.find((session) => session.id === event.session);
+      const about = found
+        ? t("wire.session.open", found.peer, found.uid ?? "–")
+        : t("wire.session.gone");
+      if (cell.isConnected) set(cell, only, h("small", { class: "quiet block" }, about));
+    } catch (error) {
+      say(error.message, "bad");
+    }
+  }
+
+  async function save() {
+    const { version } = await get("/version");
+    const url = URL.createObjectURL(new Blob(record(view, version), { type: "application/x-ndjson" }));
+    h("a", { href: url, download: "imd.rec" }).click();
+    // Once the browser has taken it.
+    setTimeout(() => URL.revokeObjectURL(url), 60_000);
+  }
+
+  place.append(
+    h("div", { class: "bar", role: "search" },
+      number("uid"), number("session"), narrows("cmd", cmds),
+      narrows("what", whats), narrows("server", servers), narrows("text", search),
+      h("label", { class: "check" }, narrows("errors", errors), t("wire.errors")),
+      h("span", { class: "space" }),
+      h("label", { class: "check" }, followed, t("wire.follow")),
+      pauses,
+      h("button", { id: "wire-clear", type: "button", onclick: clear }, t("wire.clear")),
+      action(t("wire.export"), save, { id: "wire-export", title: t("wire.export.title"), done: () => t("wire.exported") })),
+    h("div", { class: "split" }, h("div", { class: "table" }, list.element, empty), details),
+    h("div", { class: "foot" }, counts, missed));
+
+  get("/v1/menu").then(({ cmds: known }) => {
+    for (const { name, number: code } of known) cmds.append(h("option", { value: name }, `${name} ${code}`));
+    cmds.value = filter.cmd ?? "";
+  }, (error) => say(error.message, "bad"));
+  get("/v1/state").then(({ access }) => {
+    for (const name of ["gateway", ...access.map((server) => server.name)]) {
+      servers.append(h("option", { value: name }, name));
+    }
+    servers.value = filter.server ?? "";
+  }, () => {});
+
+  rebuild();
+  const unlisten = listen((added, fallen, cleared) => {
+    if (cleared) return rebuild();
+    if (paused) {
+      waiting += added.filter(takes).length;
+      return count();
+    }
+    const oldest = journal.events.at(0)?.seq ?? 0;
+    let gone = 0;
+    for (const event of added) if (takes(event) && view.push(event)) gone += 1;
+    if (fallen > 0) while (view.length > 0 && view.at(0).seq < oldest) {
+      view.shift();
+      gone += 1;
+    }
+    list.update(view, gone);
+    count();
+  });
+  keys = {
+    "/": () => search.focus(),
+    Escape: () => list.choose(null),
+    f: () => followed.click(),
+    p: pause,
+    c: clear,
+  };
+  return () => {
+    unlisten();
+    clearTimeout(typed);
+    list.end();
+    keys = {};
+  };
+}
+
+let keys = {};
+
+/** The page's own keys. */
+export function key(event) {
+  if (!keys[event.key]) return;
+  event.preventDefault();
+  keys[event.key]();
+}

@@ -1,0 +1,79 @@
+//! The page Help.
+
+use browser::on_console;
+use imd::Config;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_has_every_address_and_copies_them() {
+    on_console(Config::ephemeral(), async |page, imd| {
+        page.go("help").await;
+        let told = imd.addresses();
+        let admin = told.admin.unwrap();
+        for address in [
+            &told.gateway,
+            &told.user_api,
+            &told.group_api,
+            &admin,
+            &told.access[2].addr,
+        ] {
+            page.reads("#addresses code", address).await;
+        }
+        page.click("#addresses .copy").await;
+        page.is_told("Copied").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_makes_tokens_and_puts_them_in_the_snippets() {
+    on_console(Config::ephemeral(), async |page, imd| {
+        page.go("help").await;
+        page.reads("#token-made", &imd.token(321)).await;
+        page.fill("#token-uid", "7").await;
+        page.click("#token-make").await;
+        page.reads("#token-made", &imd.token(7)).await;
+        for (tab, has) in [
+            (0, "imd chat"),
+            (1, "imd::Client"),
+            (2, "import socket"),
+            (3, "protobufjs"),
+            (4, "proto.Marshal"),
+        ] {
+            page.click(&format!("#tab-{tab}")).await;
+            page.reads("#snippet", has).await;
+            page.reads("#snippet", &imd.gateway_addr().port().to_string())
+                .await;
+            if tab > 0 {
+                page.reads("#snippet", &imd.token(7)).await;
+            }
+        }
+        page.fill("#token-uid", "nobody").await;
+        page.click("#token-make").await;
+        page.is_told("Cannot parse").await;
+        page.is_forgiven("400").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_says_what_is_not_emulated_and_which_keys_there_are() {
+    on_console(Config::ephemeral(), async |page, _| {
+        page.go("help").await;
+        page.reads(
+            "#not-emulated li",
+            "It notifies only who has pinged within 15 s.",
+        )
+        .await;
+        for (key, name) in [
+            ("2", "wire"),
+            ("3", "faults"),
+            ("1", "stack"),
+            ("?", "help"),
+        ] {
+            page.press(key).await;
+            page.sees(&format!("main.page-{name}")).await;
+        }
+        page.reads(".keys", "the pages").await;
+    })
+    .await;
+}

@@ -1,0 +1,130 @@
+//! The page Stack.
+
+use browser::{on_console, user};
+use imd::access::State;
+use imd::{Config, Imd};
+
+fn state(imd: &Imd, name: &str) -> State {
+    imd.access(name).unwrap().state()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_shows_who_is_where_what_is_stored_and_how_long_leases_last() {
+    on_console(Config::ephemeral(), async |page, imd| {
+        page.reads("[data-part=gateway]", &imd.gateway_addr().to_string()).await;
+        let mut ann = user(imd, 1).await;
+        let _bob = user(imd, 2).await;
+        page.reads("[data-part=access-1] .link", "Sessions: 2").await;
+        page.reads("[data-part=clients]", "Connections2").await;
+        for n in 0..3 {
+            ann.send_p2p(2, &format!("message {n}")).await.unwrap();
+        }
+        page.reads("[data-part=store]", "Stored3").await;
+        page.reads("[data-part=store]", "Pending3").await;
+        page.reads("[data-part=registry]", "access-1, access-2, access-3").await;
+        let left = page.until("a lease", "return document.querySelector('[data-part=access-1] progress:not([hidden])')?.value").await;
+        assert!((0.0..=1.0).contains(&left.as_f64().unwrap()));
+        page.reads("[data-part=access-1] .left", "lease ").await;
+        // Each line of the drawing has its place.
+        assert_eq!(page.count(".edge").await, 2 + 3 * 3);
+        page.until("lines", "return [...document.querySelectorAll('.edge')].every((edge) => edge.getTotalLength() > 5)").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_passes_moves_and_is_charted() {
+    on_console(Config::ephemeral(), async |page, imd| {
+        let mut ann = user(imd, 1).await;
+        page.sees("#chart-messages").await;
+        let mut moved = false;
+        for _ in 0..1_000 {
+            user(imd, 3).await;
+            ann.send_p2p(2, "hello").await.unwrap();
+            moved |= page.count(".lines .dot.in").await > 0;
+            let charted = "return ['messages', 'frames', 'latency', 'commit', 'accepts', 'memory'].every((id) => document.querySelector(`#chart-${id} .top`).textContent)";
+            if moved && page.run(charted, &[]).await == true {
+                return;
+            }
+        }
+        panic!("moved: {moved}, and not all is charted");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn access_servers_are_killed_stopped_paused_resumed_and_restarted() {
+    on_console(Config::ephemeral(), async |page, imd| {
+        for (what, told, becomes) in [
+            ("pause", "access-1 is paused", State::Paused),
+            ("resume", "access-1 goes on", State::Running),
+            ("kill", "access-1 is killed", State::Killed),
+            ("restart", "access-1 serves again", State::Running),
+            ("stop", "access-1 is stopped", State::Stopped),
+            ("restart", "access-1 serves again", State::Running),
+        ] {
+            page.click(&format!("[data-part=access-1] [data-do={what}]"))
+                .await;
+            page.is_told(told).await;
+            assert_eq!(state(imd, "access-1"), becomes);
+            page.sees(&format!(
+                "[data-part=access-1] .state[data-is={}]",
+                becomes.name()
+            ))
+            .await;
+        }
+        // What can't be done is not offered.
+        page.misses("[data-part=access-1] [data-do=restart]").await;
+        assert_eq!(state(imd, "access-2"), State::Running);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn access_servers_are_added_and_a_refusal_is_said() {
+    on_console(Config::ephemeral(), async |page, imd| {
+        page.fill("#add-name", "access-4").await;
+        page.click(".add button").await;
+        page.is_told("access-4 serves").await;
+        page.sees("[data-part=access-4]").await;
+        assert_eq!(state(imd, "access-4"), State::Running);
+        page.fill("#add-name", "access-4").await;
+        page.click(".add button").await;
+        page.is_told("access-4").await;
+        page.is_forgiven("409").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_registry_is_frozen_and_thawed() {
+    on_console(Config::ephemeral(), async |page, imd| {
+        page.click("[data-do=freeze]").await;
+        page.reads("[data-part=registry]", "a frozen list").await;
+        assert!(imd.registry().is_frozen());
+        page.click("[data-do=thaw]").await;
+        page.sees("[data-do=freeze]").await;
+        assert!(!imd.registry().is_frozen());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_listed_and_ended() {
+    on_console(Config::ephemeral(), async |page, imd| {
+        let mut ann = user(imd, 77).await;
+        page.reads("[data-part=access-1] .link", "Sessions: 1")
+            .await;
+        page.click("[data-part=access-1] .link").await;
+        page.reads("[data-part=access-1] .seat", " 77 ").await;
+        page.click(".seat [title=\"Reset it\"]").await;
+        page.is_told("done").await;
+        assert!(ann.next_event().await.is_err());
+        page.reads(
+            "[data-part=access-1] .sessions",
+            "Nobody is connected here.",
+        )
+        .await;
+    })
+    .await;
+}

@@ -1,0 +1,242 @@
+//! The page Wire.
+
+use std::sync::Arc;
+
+use browser::{Page, on_console, user};
+use imd::lab::{Direction, Fault, Record, Site, What};
+use imd::proto::Cmd;
+use imd::{Config, Imd};
+use serde_json::{Value, json};
+
+const MARKUP: &str = "<img src=x onerror=alert(1)> 你好";
+
+/// Puts frames in the journal, as if they had passed.
+fn pass(imd: &Imd, count: usize, frame: &[u8]) {
+    let server: Arc<str> = "access-1".into();
+    for _ in 0..count {
+        imd.journal().push(Record {
+            what: What::Frame(Direction::In),
+            server: &server,
+            session: Some(1),
+            uid: Some(7),
+            cmd: Some(Cmd::Ping),
+            frame,
+        });
+    }
+}
+
+/// Waits until so many are shown, of so many that are kept.
+async fn counts(page: &Page<'_>, text: &str) {
+    page.until(
+        text,
+        &format!("return document.querySelector('#wire-count').textContent === '{text}'"),
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_are_shown_as_they_pass_with_fields_bytes_and_session() {
+    on_console(Config::ephemeral(), async |page, imd| {
+        page.go("wire").await;
+        page.sees("#wire-empty").await;
+        let mut ann = user(imd, 1).await;
+        ann.send_p2p(2, MARKUP).await.unwrap();
+        page.reads(".row[data-what=in] .summary", MARKUP).await;
+        page.reads(".row[data-what=out] .cmd", "SendP2PMsg").await;
+        page.run(
+            "[...document.querySelectorAll('.row[data-what=in]')].at(-1).click()",
+            &[],
+        )
+        .await;
+        page.reads("#wire-details .fields", MARKUP).await;
+        page.reads("#wire-details .hex", "0000  08 a3 9c 01").await;
+        page.reads("#wire-details", "uid 1").await;
+        assert_eq!(page.count("main img").await, 0);
+        page.click("#wire-close").await;
+        page.misses("#wire-details").await;
+        assert_eq!(page.text(".row[data-what=opened] .cmd").await, "opened");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn they_are_narrowed_down_and_a_link_shows_the_same_again() {
+    on_console(Config::ephemeral(), async |page, imd| {
+        let mut ann = user(imd, 1).await;
+        let mut bob = user(imd, 2).await;
+        ann.send_p2p(3, "to the third").await.unwrap();
+        ann.send_p2p(0, "to nobody").await.unwrap_err();
+        bob.ping().await.unwrap();
+        page.go("wire").await;
+        let shows = async |count: usize| counts(page, &format!("{count} of 12")).await;
+        shows(12).await;
+        page.fill("#wire-uid", "2").await;
+        // Its login's reply, the ping and its reply; the login itself has no user yet.
+        shows(3).await;
+        page.fill("#wire-uid", "1").await;
+        shows(5).await;
+        page.select("#wire-cmd", "SendP2PMsg").await;
+        shows(4).await;
+        page.select("#wire-what", "out").await;
+        shows(2).await;
+        page.click("#wire-errors").await;
+        shows(1).await;
+        page.reads(".row.error .summary", "errCode 10001").await;
+        let link = page.run("return location.hash", &[]).await;
+        assert_eq!(link, "#/wire?uid=1&cmd=SendP2PMsg&what=out&errors=1");
+        page.reload().await;
+        shows(1).await;
+        page.go("wire?text=third").await;
+        shows(1).await;
+        page.go("wire?server=access-2").await;
+        shows(0).await;
+        page.go("wire?session=2").await;
+        page.reads("#wire-count", " of 12").await;
+        assert!(page.count(".row").await > 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_pauses_goes_on_and_is_cleared() {
+    on_console(Config::ephemeral(), async |page, imd| {
+        page.go("wire").await;
+        pass(imd, 3, b"");
+        counts(page, "3 of 3").await;
+        page.click("#wire-pause").await;
+        pass(imd, 4, b"");
+        counts(page, "3 of 7 · paused, 4 wait").await;
+        page.click("#wire-pause").await;
+        counts(page, "7 of 7").await;
+        page.click("#wire-clear").await;
+        counts(page, "0 of 0").await;
+        pass(imd, 1, b"");
+        counts(page, "1 of 1").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_shown_is_exported_as_a_record() {
+    on_console(Config::ephemeral(), async |page, imd| {
+        let mut ann = user(imd, 1).await;
+        ann.send_p2p(2, MARKUP).await.unwrap();
+        page.go("wire").await;
+        counts(page, "5 of 5").await;
+        page.click("#wire-export").await;
+        page.is_told("Exported").await;
+        let text = page.gets("imd.rec").await;
+        let lines: Vec<Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(
+            lines[0],
+            json!({ "format": "imd-record", "version": 1, "imd": "0.1.0" })
+        );
+        let whats: Vec<_> = lines[1..].iter().map(|line| &line["what"]).collect();
+        assert_eq!(whats, ["opened", "in", "out", "in", "out"]);
+        assert_eq!(
+            (&lines[1]["us"], &lines[1]["server"]),
+            (&json!(0), &json!("access-1"))
+        );
+        assert_eq!(lines[4]["frame"]["msg"], MARKUP);
+        assert_eq!(
+            (&lines[4]["uid"], &lines[4]["cmd"]),
+            (&json!(1), &json!("SendP2PMsg"))
+        );
+        let bytes = lines[4]["bytes"].as_str().unwrap();
+        assert!(bytes.starts_with("08a39c01"), "{bytes}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_is_seen_where_it_hits() {
+    on_console(Config::ephemeral(), async |page, imd| {
+        let fault = imd.fault(Fault::at(Site::Notify).named("hush").drop_it());
+        page.go("wire?errors=1").await;
+        let _bob = user(imd, 2).await;
+        user(imd, 1).await.send_p2p(2, "hello").await.unwrap();
+        page.reads(".row[data-what=fault] .summary", "fault hush: drop")
+            .await;
+        assert_eq!(fault.hits(), 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_thousand_frames_are_kept_in_a_few_rows() {
+    on_console(Config::ephemeral(), async |page, imd| {
+        page.go("wire").await;
+        for round in 1..=6 {
+            // Fewer than the daemon keeps, so that none is missed.
+            pass(imd, 20_000, b"");
+            let kept = (round * 20_000).min(100_000);
+            let kept = format!("{},000", kept / 1_000);
+            counts(page, &format!("{kept} of {kept}")).await;
+        }
+        page.misses("#wire-missed").await;
+        let last = "return [...document.querySelectorAll('.row')].some((row) => row.item.seq === 119999 && row.checkVisibility())";
+        page.until("the newest", last).await;
+        for share in ["0", "0.5", "0.25", "1"] {
+            let scroll = format!("const list = document.querySelector('#wire-list'); list.scrollTop = list.scrollHeight * {share}");
+            page.run(&scroll, &[]).await;
+            let place = format!(
+                "const list = document.querySelector('#wire-list').getBoundingClientRect();
+                 return [...document.querySelectorAll('.row')].some((row) => {{
+                     const box = row.getBoundingClientRect();
+                     const is_seen = box.bottom > list.top && box.top < list.bottom;
+                     return is_seen && Math.abs(row.item.seq - (20000 + 99999 * {share})) < 40;
+                 }})"
+            );
+            page.until(&format!("frames at {share}"), &place).await;
+            assert!(page.count(".row").await < 80);
+        }
+        // From frame to frame by keys, and back to the newest.
+        page.run("document.querySelector('#wire-list').focus()", &[]).await;
+        page.press("\u{E011}").await;
+        page.reads("#wire-details .fields", "20000").await;
+        page.press("\u{E015}").await;
+        page.reads("#wire-details .fields", "20001").await;
+        page.press("\u{E00C}").await;
+        page.misses("#wire-details").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hidden_page_reads_nothing_and_says_what_it_missed() {
+    let mut config = Config::ephemeral();
+    config.journal.events = 100;
+    on_console(config, async |page, imd| {
+        page.go("wire").await;
+        pass(imd, 10, b"");
+        counts(page, "10 of 10").await;
+        page.hide().await;
+        // Far more than what sockets hold on the way.
+        pass(imd, 2_000, &[0; 30_000]);
+        let before = page
+            .run(
+                "return document.querySelector('#wire-count').textContent",
+                &[],
+            )
+            .await;
+        assert_eq!(before, "10 of 10");
+        page.show().await;
+        page.until(
+            "the newest",
+            "return [...document.querySelectorAll('.row')].some((row) => row.item.seq === 2009)",
+        )
+        .await;
+        page.reads("#wire-missed", " missed").await;
+        let sums = page.run(
+            "const [shown, missed] = ['#wire-count', '#wire-missed'].map((css) =>
+                 Number.parseInt(document.querySelector(css).textContent.replace(/,/g, ''), 10));
+             return shown + missed",
+            &[],
+        );
+        assert_eq!(sums.await, 2_010);
+    })
+    .await;
+}

@@ -1,0 +1,110 @@
+//! The console as it is served; what it does in a browser is in tests/browser.
+
+use imd::{Config, Imd};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::{soon, start, start_manual};
+
+/// The head and the body of what a GET is answered with.
+async fn got(imd: &Imd, path: &str, headers: &str) -> (String, String) {
+    let addr = imd.admin_addr().unwrap();
+    let mut stream = soon(TcpStream::connect(addr)).await.unwrap();
+    let request =
+        format!("GET {path} HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n{headers}\r\n");
+    soon(stream.write_all(request.as_bytes())).await.unwrap();
+    let mut answer = String::new();
+    soon(stream.read_to_string(&mut answer)).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a whole answer");
+    (head.to_owned(), body.to_owned())
+}
+
+/// The value of a header.
+fn header<'a>(head: &'a str, name: &str) -> &'a str {
+    let line = head
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("{name}: ")));
+    line.unwrap_or_else(|| panic!("no {name} in {head}"))
+}
+
+#[tokio::test]
+async fn it_comes_with_its_files_their_types_and_a_strict_policy() {
+    let imd = start_manual().await;
+    for (path, kind, has) in [
+        ("/", "text/html; charset=utf-8", "/console/main.js"),
+        (
+            "/console/main.js",
+            "text/javascript; charset=utf-8",
+            "from \"./wire.js\"",
+        ),
+        (
+            "/console/base.css",
+            "text/css; charset=utf-8",
+            "light-dark(",
+        ),
+        ("/console/icon.svg", "image/svg+xml", "<svg"),
+    ] {
+        let (head, body) = got(&imd, path, "").await;
+        assert!(head.starts_with("HTTP/1.1 200"), "{path}: {head}");
+        assert_eq!(header(&head, "content-type"), kind);
+        assert_eq!(header(&head, "x-content-type-options"), "nosniff");
+        let policy = header(&head, "content-security-policy");
+        assert!(policy.starts_with("default-src 'self';"), "{policy}");
+        assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
+        assert!(body.contains(has), "{path}");
+    }
+    for path in ["/console/other.js", "/console/..%2Fconsole.rs", "/console/"] {
+        let (head, _) = got(&imd, path, "").await;
+        assert!(head.starts_with("HTTP/1.1 404"), "{path}: {head}");
+    }
+}
+
+#[tokio::test]
+async fn a_browser_that_has_it_is_not_sent_it_again() {
+    let imd = start_manual().await;
+    let (head, _) = got(&imd, "/console/main.js", "").await;
+    assert_eq!(header(&head, "cache-control"), "no-cache");
+    let tag = header(&head, "etag").to_owned();
+    let (head, body) = got(
+        &imd,
+        "/console/main.js",
+        &format!("if-none-match: {tag}\r\n"),
+    )
+    .await;
+    assert!(head.starts_with("HTTP/1.1 304"), "{head}");
+    assert_eq!((header(&head, "etag"), body.as_str()), (tag.as_str(), ""));
+    let (head, _) = got(
+        &imd,
+        "/console/wire.js",
+        &format!("if-none-match: {tag}\r\n"),
+    )
+    .await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+}
+
+#[tokio::test]
+async fn it_opens_from_the_address_bar_without_a_token_and_from_no_other_site() {
+    let mut config = Config::ephemeral();
+    config.admin.token = Some("hush".to_owned().into());
+    let imd = start(config).await;
+    for (headers, status) in [
+        (
+            "sec-fetch-site: none\r\nsec-fetch-mode: navigate\r\n",
+            "200",
+        ),
+        ("sec-fetch-site: same-origin\r\n", "200"),
+        (
+            "sec-fetch-site: cross-site\r\nsec-fetch-mode: navigate\r\n",
+            "403",
+        ),
+        ("origin: http://evil.example\r\n", "403"),
+    ] {
+        let (head, _) = got(&imd, "/", headers).await;
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {status}")),
+            "{headers}: {head}"
+        );
+    }
+    let (head, _) = got(&imd, "/v1/menu", "").await;
+    assert!(head.starts_with("HTTP/1.1 401"), "{head}");
+}
