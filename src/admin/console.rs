@@ -63,6 +63,8 @@ const ASSETS: &[Asset] = &[
     asset!(SCRIPT "record.js"),
     asset!(SCRIPT "stack.js"),
     asset!(SCRIPT "wire.js"),
+    asset!(SCRIPT "users.js"),
+    asset!(SCRIPT "inbox.js"),
     asset!(SCRIPT "faults.js"),
     asset!(SCRIPT "quirks.js"),
     asset!(SCRIPT "help.js"),

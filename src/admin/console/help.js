@@ -6,7 +6,7 @@ import { get, part } from "./api.js";
 import { snippets } from "./snippets.js";
 import { t } from "./words.js";
 
-const KEYS = [["1 – 4", "keys.pages"], ["?", "keys.help"], ["t", "keys.theme"], ["/", "keys.search"], ["p", "keys.pause"],
+const KEYS = [["1 – 5", "keys.pages"], ["?", "keys.help"], ["t", "keys.theme"], ["/", "keys.search"], ["p", "keys.pause"],
   ["f", "keys.follow"], ["c", "keys.clear"], ["↑ ↓", "keys.move"], ["Esc", "keys.close"]];
 
 export function mount(place) {

@@ -8,10 +8,11 @@ import { get } from "./api.js";
 import * as faults from "./faults.js";
 import * as help from "./help.js";
 import * as stack from "./stack.js";
+import * as users from "./users.js";
 import * as wire from "./wire.js";
 
-/** In the order of their keys 1 to 4. Each has `mount(place, path, query)`, which returns how to end it. */
-const PAGES = { stack, wire, faults, help };
+/** In the order of their keys 1 to 5. Each has `mount(place, path, query)`, which returns how to end it. */
+const PAGES = { stack, wire, users, faults, help };
 const THEMES = ["auto", "light", "dark"];
 const SIGNS = { auto: "◐", light: "☀", dark: "☾" };
 

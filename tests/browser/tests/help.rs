@@ -66,7 +66,7 @@ async fn it_says_what_is_not_emulated_and_which_keys_there_are() {
         .await;
         for (key, name) in [
             ("2", "wire"),
-            ("3", "faults"),
+            ("4", "faults"),
             ("1", "stack"),
             ("?", "help"),
         ] {

@@ -47,11 +47,15 @@ async fn shoot(dark: bool, folder: PathBuf) {
         if dark {
             return;
         }
-        page.resize((1100, 640)).await;
+        page.resize((1280, 600)).await;
         page.go("wire").await;
         page.run("[...document.querySelectorAll('.row[data-what=in] .cmd')].findLast((one) => one.textContent === 'SendP2PMsg').click()", &[]).await;
         page.sees("#wire-details .hex").await;
         page.shoot(&shot("wire")).await;
+        page.resize((1200, 840)).await;
+        page.go("users/888").await;
+        page.sees("#entries .entry").await;
+        page.shoot(&shot("users")).await;
         page.go("faults").await;
         page.click("[data-preset=reply-lost]").await;
         page.fill("[name=uid]", "654").await;

@@ -1,0 +1,165 @@
+// Users: who is known and who is there, one of them opened, and what can be done in their place.
+
+import { attempt, say } from "./notice.js";
+import { field, h, set, write } from "./dom.js";
+import { get, post } from "./api.js";
+import { Inbox } from "./inbox.js";
+import { listen } from "./journal.js";
+import { t } from "./words.js";
+
+const EVERY_MS = 1000;
+/** So many are listed at a time. */
+const PAGE = 100;
+
+/** A number that may be more than JavaScript's go up to, as text; NaN is refused by the API in its own words. */
+const whole = (text) => (/^-?\d+$/.test(text.trim()) ? text.trim() : JSON.stringify(text.trim()));
+
+/** A body of JSON, of values that are JSON already. */
+const body = (fields) => `{${Object.entries(fields).map(([key, value]) => `"${key}":${value}`).join()}}`;
+
+export function mount(place, [chosen]) {
+  const people = h("div", { class: "people panel", id: "people" });
+  const more = h("button", { type: "button", id: "people-more", hidden: true }, t("users.more"));
+  const groups = h("div", { class: "panel groups", id: "groups" });
+  const open = h("div", { class: "opened", id: "opened" });
+  const inbox = chosen === undefined ? null : new Inbox(chosen);
+  let after = [0];
+  let timer = null;
+  let ended = false;
+  let moved = true;
+
+  const go = h("input", { id: "user-uid", inputmode: "numeric", placeholder: t("users.uid"), "aria-label": t("users.uid"), required: true });
+  place.append(h("div", { class: "users" },
+    h("div", { class: "side" },
+      h("form", { class: "inline", onsubmit: (event) => {
+        event.preventDefault();
+        location.hash = `#/users/${encodeURIComponent(go.value.trim())}`;
+      } }, go, h("button", { type: "submit", id: "user-open" }, t("users.open"))),
+      h("h2", {}, t("users.known")), people, more,
+      h("h2", {}, t("users.groups")), groups),
+    h("div", { class: "opened" }, open, h("h2", {}, t("users.do")), forms(chosen, look))));
+  set(open, inbox ? inbox.element : h("p", { class: "empty panel" }, t("users.none-open")));
+
+  /** The pages that are shown of the list, one after the other. */
+  async function listed() {
+    const users = [];
+    let next = null;
+    for (const from of after) {
+      const part = await get(`/v1/users?limit=${PAGE}&after=${from}`);
+      users.push(...part.users);
+      next = part.next;
+    }
+    more.hidden = next === null;
+    more.onclick = () => {
+      after = [...after, next];
+      attempt(more, look);
+    };
+    return users;
+  }
+
+  function person(user) {
+    return h("a", { class: "person", href: `#/users/${user.uid}`, "data-uid": user.uid,
+      "aria-current": String(user.uid) === chosen ? "true" : "false" },
+      h("i", { class: "online" }), h("b", {}, user.uid), h("span", { class: "who" }), h("span", { class: "where quiet" }),
+      h("progress", { max: 1, "aria-label": t("users.presence") }));
+  }
+
+  let shown = "";
+  let longest = 1;
+  function showPeople(users) {
+    const now = users.map(({ uid }) => uid).join();
+    if (now !== shown || users.length === 0) {
+      shown = now;
+      set(people, users.map(person), users.length === 0 ? h("p", { class: "empty" }, t("users.nobody")) : null);
+    }
+    longest = Math.max(longest, ...users.map(({ online_ms: left }) => left));
+    users.forEach((user, index) => {
+      const row = people.children[index];
+      const [dot, , who, where, left] = row.children;
+      dot.classList.toggle("is-on", user.online);
+      row.title = t(user.online ? "users.online" : user.session === null ? "users.away" : "users.silent");
+      write(who, user.name ?? t(user.registered ? "users.no-name" : "users.not-registered"));
+      write(where, user.access ?? "");
+      left.hidden = !user.online;
+      left.value = user.online_ms / longest;
+    });
+  }
+
+  let shownGroups = null;
+  function showGroups(all) {
+    const now = JSON.stringify(all);
+    if (now === shownGroups) return;
+    shownGroups = now;
+    set(groups, all.map((group) => h("div", { class: "group", "data-gid": group.gid_str },
+      h("b", {}, group.name || t("users.no-name")), h("code", {}, group.gid_str),
+      h("span", { class: "quiet" }, t("users.members", group.members.length)),
+      h("span", { class: "members" }, group.members.slice(0, 30).map((uid) => h("a", { href: `#/users/${uid}` }, uid))))),
+      all.length === 0 ? h("p", { class: "empty" }, t("users.no-groups")) : null);
+  }
+
+  async function look() {
+    clearTimeout(timer);
+    if (document.visibilityState === "visible") {
+      try {
+        const [users, { groups: all }] = await Promise.all([listed(), get("/v1/groups?limit=1000")]);
+        const one = users.find(({ uid }) => String(uid) === chosen);
+        if (inbox) await inbox.look(all, one, moved);
+        moved = false;
+        if (!ended) {
+          showPeople(users);
+          showGroups(all);
+        }
+      } catch (error) {
+        // What can't be is said once, not each second.
+        if (error.status < 500) ended = true;
+        if (!(error instanceof TypeError)) say(error.message, "bad");
+      }
+    }
+    clearTimeout(timer);
+    if (!ended) timer = setTimeout(look, EVERY_MS);
+  }
+
+  const unlisten = listen(() => {
+    moved = true;
+  });
+  look();
+  return () => {
+    ended = true;
+    clearTimeout(timer);
+    unlisten();
+  };
+}
+
+/** What can be done: send as someone, register, create a group. */
+function forms(chosen, look) {
+  const input = (id, props) => h("input", { id, autocomplete: "off", ...props });
+  const number = { inputmode: "numeric", required: true };
+  const form = (id, title, fields, act, done) => {
+    const button = h("button", { type: "submit", class: "primary" }, title);
+    return h("form", { id, class: "panel", onsubmit: (event) => {
+      event.preventDefault();
+      attempt(button, async () => {
+        const answer = await act();
+        await look();
+        return answer;
+      }, done);
+    } }, h("h3", {}, title), fields, h("div", { class: "actions" }, button));
+  };
+  const from = input("send-from", { ...number, value: chosen ?? "" });
+  const to = input("send-to", number);
+  const kind = h("select", { id: "send-kind" }, h("option", { value: "to" }, t("send.user")), h("option", { value: "group" }, t("send.group")));
+  const text = input("send-text", {});
+  const [uid, name, pw] = [input("register-uid", number), input("register-name", {}), input("register-pw", { type: "password", autocomplete: "new-password" })];
+  const [owner, title, members] = [input("group-owner", { ...number, value: chosen ?? "" }), input("group-name", {}), input("group-members", { placeholder: "8, 9" })];
+  return h("div", { class: "forms" },
+    form("send", t("send.title"), [field(t("send.from"), from), field(t("send.kind"), kind), field(t("send.to"), to), field(t("send.text"), text)],
+      () => post("/v1/messages", body({ from: whole(from.value), [kind.value]: whole(to.value), text: JSON.stringify(text.value) })),
+      ({ msg_id: id }) => t("send.done", id)),
+    form("register", t("register.title"), [field("uid", uid), field(t("register.name"), name), field(t("register.pw"), pw)],
+      () => post("/v1/users", body({ uid: whole(uid.value), name: JSON.stringify(name.value), pw: JSON.stringify(pw.value) })),
+      () => t("register.done", uid.value)),
+    form("group", t("group.title"), [field(t("group.owner"), owner), field(t("group.name"), title), field(t("group.members"), members)],
+      () => post("/v1/groups", body({ owner: whole(owner.value), name: JSON.stringify(title.value),
+        members: `[${members.value.split(/[,\s]+/).filter(Boolean).map(whole).join()}]` })),
+      ({ gid_str: gid }) => t("group.done", gid)));
+}

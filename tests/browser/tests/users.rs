@@ -1,0 +1,111 @@
+//! The page Users.
+
+use browser::{on_console, user};
+use imd::Config;
+
+const MARKUP: &str = "<b onclick=alert(1)>bold</b> & more";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_shows_who_is_where_and_for_how_long() {
+    on_console(Config::ephemeral().manual_clock(), async |page, imd| {
+        page.go("users").await;
+        page.reads("#people", "Nobody is registered").await;
+        let _ann = user(imd, 7).await;
+        page.sees("[data-uid=\"7\"] .online.is-on").await;
+        page.reads("[data-uid=\"7\"] .where", "access-1").await;
+        page.reads("[data-uid=\"7\"] .who", "not registered").await;
+        page.click("[data-uid=\"7\"]").await;
+        page.reads("#whereabouts", "online, for 15 s more").await;
+        imd.clock().advance(std::time::Duration::from_secs(5)).await;
+        page.reads("#whereabouts", "online, for 10 s more").await;
+        imd.clock()
+            .advance(std::time::Duration::from_secs(10))
+            .await;
+        page.reads("#whereabouts", "offline").await;
+        page.sees("[data-uid=\"7\"] .online:not(.is-on)").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_inbox_is_a_line_of_versions_with_the_read_mark() {
+    on_console(Config::ephemeral(), async |page, imd| {
+        let mut ann = user(imd, 1).await;
+        for n in 1..=3 {
+            ann.send_p2p(2, &format!("{n} {MARKUP}")).await.unwrap();
+        }
+        page.go("users/2").await;
+        page.reads("#level", "3 stored, read up to 0, 3 to come")
+            .await;
+        page.reads(
+            "#entries [data-version=\"3\"] .body",
+            &format!("3 {MARKUP}"),
+        )
+        .await;
+        assert_eq!(page.count("#entries b[onclick]").await, 0);
+        assert_eq!(page.count(".version.is-new").await, 3);
+        let mut bob = user(imd, 2).await;
+        bob.sync(0, 0).await.unwrap();
+        bob.sync(2, 0).await.unwrap();
+        page.reads("#level", "3 stored, read up to 2, 1 to come")
+            .await;
+        page.until(
+            "the mark behind 2",
+            "return document.querySelector('.mark').previousElementSibling.title.startsWith('2:')",
+        )
+        .await;
+        assert_eq!(page.count(".version.is-new").await, 1);
+        // A link keeps working.
+        page.reload().await;
+        page.reads("#level", "read up to 2").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_are_registered_groups_made_and_messages_sent_in_their_place() {
+    on_console(Config::ephemeral(), async |page, imd| {
+        page.go("users").await;
+        page.fill("#register-uid", "7").await;
+        page.fill("#register-name", MARKUP).await;
+        page.fill("#register-pw", "secret").await;
+        page.click("#register button").await;
+        page.is_told("7 is registered").await;
+        page.reads("[data-uid=\"7\"] .who", MARKUP).await;
+        page.fill("#register-uid", "7").await;
+        page.click("#register button").await;
+        page.is_told("user is already exist").await;
+        page.is_forgiven("40").await;
+
+        page.fill("#group-owner", "7").await;
+        page.fill("#group-name", "team").await;
+        page.fill("#group-members", "8, 9").await;
+        page.click("#group button").await;
+        page.is_told("is there").await;
+        page.reads("#groups .group", "3 members").await;
+        let gid = page.text("#groups .group code").await;
+
+        let mut bob = user(imd, 8).await;
+        page.fill("#send-from", "7").await;
+        page.fill("#send-to", "8").await;
+        page.fill("#send-text", MARKUP).await;
+        page.click("#send button").await;
+        page.is_told("Stored, as ").await;
+        assert_eq!(bob.sync(0, 0).await.unwrap().messages[0].text, MARKUP);
+        // A group's id is more than a number of JavaScript holds.
+        page.select("#send-kind", "group").await;
+        page.fill("#send-to", &gid).await;
+        page.fill("#send-text", "to all").await;
+        page.click("#send button").await;
+        page.is_told("Stored, as ").await;
+        let page_of_bob = bob.sync(1, 0).await.unwrap();
+        assert_eq!(
+            (
+                page_of_bob.messages[0].text.as_str(),
+                page_of_bob.messages[0].source
+            ),
+            ("to all", 7)
+        );
+    })
+    .await;
+}
