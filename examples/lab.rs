@@ -42,7 +42,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let told = imd
         .wait_for(
             mark,
-            |event| event.uid == Some(2) && event.cmd == Some(Cmd::Notify),
+            |event| event.uid == Some(2) && event.cmd == Cmd::Notify,
             Duration::from_secs(5),
         )
         .await?;

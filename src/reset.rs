@@ -1,7 +1,7 @@
 //! Replacing everything that a running stack holds.
 //!
-//! Nobody logs in meanwhile: who comes waits at the door. Those who are in are ended first, and what they have brought is
-//! stored or refused before anything is replaced: nothing of before reaches what comes after.
+//! Nobody logs in or asks the HTTP API meanwhile: who comes waits at the door. Those who are in are ended first, and what
+//! they have brought is stored or refused before anything is replaced: nothing of before reaches what comes after.
 
 use std::fmt;
 use std::sync::Arc;
@@ -134,20 +134,26 @@ impl Reset {
         self.registry.tell_the_truth();
         self.lab.faults().begin_anew();
         let door = self.services.close_door().await;
+        let emptied = self.empty().await;
+        // Also where that has failed: the others would be gone, and these too.
+        for fault in &self.origin.faults {
+            self.lab.faults().inject(fault.clone())?.keep();
+        }
+        emptied?;
+        let Origin { users, groups, .. } = &self.origin;
+        self.services.provide(users, groups).await?;
+        drop(door);
+        tracing::info!("everything was reset");
+        Ok(())
+    }
+
+    async fn empty(&self) -> Result<(), ResetError> {
         self.end_sessions().await?;
         self.services.replace(Snapshot::default()).await?;
         self.lab.journal().clear();
         if !self.origin.gateway_starts_empty {
             self.directory.refresh().await;
         }
-        // In the order of the start.
-        for fault in &self.origin.faults {
-            self.lab.faults().inject(fault.clone())?.keep();
-        }
-        let Origin { users, groups, .. } = &self.origin;
-        self.services.provide(users, groups).await?;
-        drop(door);
-        tracing::info!("everything was reset");
         Ok(())
     }
 

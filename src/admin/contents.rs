@@ -140,6 +140,7 @@ pub async fn add_user(
     Body(NewUser { uid, name, pw }): Body<NewUser>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let pw = pw.expose().to_owned();
+    let _inside = parts.services.enter().await;
     let registered = parts.services.register(uid, name, pw).await;
     registered.map_err(Refusal::from)?;
     Ok((StatusCode::CREATED, Json(json!({ "uid": uid }))))
@@ -181,6 +182,7 @@ pub async fn add_group(
     }): Body<NewGroup>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let services = &parts.services;
+    let _inside = services.enter().await;
     let gid = services
         .create_group(owner, name)
         .await
@@ -254,6 +256,7 @@ pub async fn send(
     let NewMessage {
         from, msg_id, text, ..
     } = &message;
+    let _inside = parts.services.enter().await;
     let sent = parts.services.send_as(*from, to, msg_id, text).await?;
     Ok((StatusCode::CREATED, Json(json!({ "msg_id": sent }))))
 }

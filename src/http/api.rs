@@ -144,7 +144,11 @@ impl Api {
             }
         };
         let fields = Fields::parse(head.uri.query().unwrap_or_default(), &body);
-        match tokio::time::timeout(self.timeout, work(&self.services, fields)).await {
+        let work = async {
+            let _inside = self.services.enter().await;
+            work(&self.services, fields).await
+        };
+        match tokio::time::timeout(self.timeout, work).await {
             Ok(Ok(data)) => envelope(&Refusal::plain(Code::Ok), data),
             Ok(Err(refusal)) => envelope(&refusal, Value::Null),
             Err(_) => envelope(&Refusal::because(Code::ServerError, "busy"), Value::Null),

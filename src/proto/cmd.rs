@@ -110,6 +110,13 @@ impl Cmd {
     }
 }
 
+/// So that a frame which may be of no command can be compared with one: `event.cmd == Cmd::Notify`.
+impl PartialEq<Cmd> for Option<Cmd> {
+    fn eq(&self, other: &Cmd) -> bool {
+        self.as_ref() == Some(other)
+    }
+}
+
 impl fmt::Display for Cmd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

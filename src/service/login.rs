@@ -64,7 +64,7 @@ impl Services {
         };
         let _door = tokio::select! {
             biased;
-            door = self.door.read() => door,
+            door = self.enter() => door,
             () = session.over() => return Err(LoginError::Closed),
         };
         if request.token.is_empty() {

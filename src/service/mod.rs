@@ -27,10 +27,12 @@ pub use refusal::Refusal;
 pub use report::{InboxReport, Report};
 pub use token::{Tokens, salted_token};
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{RwLock, RwLockWriteGuard};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::clock::Clock;
 use crate::config::{Config, Limits, Quirks};
@@ -61,6 +63,9 @@ pub struct Services {
     door: RwLock<()>,
     audit: audit::Audit,
 }
+
+/// Between two looks for delays that those who are in have met. Real time.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// What the services have around them.
 #[derive(Debug, Clone)]
@@ -125,9 +130,20 @@ impl Services {
         &self.presence
     }
 
-    /// Lets nobody log in until what this answers is dropped: who comes waits.
+    /// Goes in: what is done until this is dropped is done before everything is replaced, or after it.
+    pub async fn enter(&self) -> RwLockReadGuard<'_, ()> {
+        self.door.read().await
+    }
+
+    /// Lets nobody in until what this answers is dropped: who comes waits. Those who are in have no time for delays.
     pub async fn close_door(&self) -> RwLockWriteGuard<'_, ()> {
-        self.door.write().await
+        let mut closed = pin!(self.door.write());
+        loop {
+            self.cut_gaps();
+            if let Ok(closed) = tokio::time::timeout(LOOK, closed.as_mut()).await {
+                return closed;
+            }
+        }
     }
 
     /// Everything that the store holds, and how far ids have come.

@@ -77,6 +77,14 @@ impl CloseReason {
         }
     }
 
+    /// Whether it ends a session also where the peer sees nothing of a close: when it is half-open.
+    pub const fn cuts(self) -> bool {
+        matches!(
+            self,
+            CloseReason::Dropped | CloseReason::Reset | CloseReason::Replaced
+        )
+    }
+
     /// Whether the peer can't take another byte, or should not, so that the close needs no manners.
     pub(super) const fn is_abrupt(self) -> bool {
         matches!(

@@ -72,6 +72,8 @@ pub struct Session {
     outbound: Mutex<Outbound>,
     half_open: AtomicBool,
     closed: OnceLock<CloseReason>,
+    /// Ends it also where a close alone does not: when it is half-open.
+    cut: OnceLock<CloseReason>,
     /// Whether nothing more comes of it.
     is_done: AtomicBool,
     /// Run once by the close; none afterwards.
@@ -95,6 +97,7 @@ impl Session {
             outbound: Mutex::default(),
             half_open: AtomicBool::new(false),
             closed: OnceLock::new(),
+            cut: OnceLock::new(),
             is_done: AtomicBool::new(false),
             on_close: Mutex::new(Some(Vec::new())),
         }
@@ -175,9 +178,13 @@ impl Session {
     }
 
     /// Closes the session: its task says what this reason has to be told, as the last frame, and ends. Only the first
-    /// close counts; it runs the callbacks before it returns.
+    /// close counts, but for one that [cuts](CloseReason::cuts); it runs the callbacks before it returns.
     pub fn close(&self, reason: CloseReason) {
+        let is_cut = reason.cuts() && self.cut.set(reason).is_ok();
         if self.closed.set(reason).is_err() {
+            if is_cut {
+                self.wake();
+            }
             return;
         }
         let callbacks = self.on_close.lock().take();
@@ -188,7 +195,8 @@ impl Session {
     }
 
     /// From now on it is as if the peer were behind a dead link: what comes is taken and forgotten, nothing is written,
-    /// and no deadline is missed. It ends when the peer hangs up or this server ends, or is reset or dropped.
+    /// and no deadline is missed. It ends when the peer hangs up, when this server ends, or when it is
+    /// [cut](CloseReason::cuts).
     pub fn half_open(&self) {
         self.half_open.store(true, Ordering::Release);
         self.wake();
@@ -213,7 +221,7 @@ impl Session {
 
     /// Why it was closed, once it is.
     pub fn close_reason(&self) -> Option<CloseReason> {
-        self.closed.get().copied()
+        self.cut.get().or(self.closed.get()).copied()
     }
 
     /// Whether nothing more comes of it, also in the journal: it has done with the requests that it took, and what is left
@@ -281,14 +289,12 @@ impl Session {
     /// Resolves when the session is to end although it is half-open; its task is woken then.
     fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
         let mut outbound = self.outbound.lock();
-        match self.close_reason() {
-            Some(CloseReason::Dropped | CloseReason::Reset) => Poll::Ready(()),
-            // To be closed for anything else is nothing that the peer would see.
-            _ => {
-                outbound.park(cx);
-                Poll::Pending
-            }
+        if self.cut.get().is_some() {
+            return Poll::Ready(());
         }
+        // To be closed for anything else is nothing that the peer would see.
+        outbound.park(cx);
+        Poll::Pending
     }
 
     /// Has the session's task woken by the next who queues something, closes the session or wakes it.

@@ -186,3 +186,24 @@ async fn it_ends_with_its_stack_its_server_or_on_command() {
     assert_eq!(report.unfinished, 0);
     ended.finished().await;
 }
+
+#[tokio::test]
+async fn one_whose_user_is_elsewhere_by_now_can_be_ended() {
+    let imd = start_manual().await;
+    for how in ["fin", "rst"] {
+        let mut old = user(&imd, 1).await;
+        let sessions = get(&imd, "/v1/sessions").await;
+        let mine = sessions["sessions"].as_array().unwrap().iter();
+        let id = mine.map(|one| one["id"].as_u64().unwrap()).max().unwrap();
+        let end = async |how: &str| {
+            let path = format!("/v1/sessions/{id}?how={how}");
+            call(&imd, "DELETE", &path, serde_json::Value::Null).await
+        };
+        end("halfopen").await;
+        let _new = user(&imd, 1).await;
+        assert_eq!(half_open(&imd).await, [id], "it is told nothing");
+        assert_eq!(end(how).await.0, 200);
+        soon(async { while !half_open(&imd).await.is_empty() {} }).await;
+        assert_eq!(old.try_frame().await, None, "{how}");
+    }
+}

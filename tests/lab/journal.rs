@@ -94,8 +94,7 @@ async fn it_is_waited_for_from_a_mark_on() {
     let mut ann = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;
     let mark = imd.journal().mark();
-    let is_notify =
-        |event: &imd::lab::Event| event.uid == Some(2) && event.cmd == Some(Cmd::Notify);
+    let is_notify = |event: &imd::lab::Event| event.uid == Some(2) && event.cmd == Cmd::Notify;
     assert_eq!(ann.p2p(2, "a", "a").await.err_code, 0);
     bob.notified().await;
     // It has passed already.

@@ -370,3 +370,45 @@ async fn a_store_that_fails_and_a_server_that_rests_leave_everything_there() {
     bob.login(&imd, 2).await;
     assert_eq!(bob.notified().await, (0, 1));
 }
+
+#[tokio::test]
+async fn what_came_over_http_is_of_before_too() {
+    let imd = start_manual().await;
+    let fault = imd.fault(Fault::at(Site::StoreWrite).delay(Duration::from_secs(3_600)));
+    let message = json!({ "from": 3, "to": 4, "text": "of before" });
+    let loaded = async {
+        crate::met(&imd, &fault).await;
+        imd.load(Snapshot::default()).await
+    };
+    let sent = call(&imd, "POST", "/v1/messages", message);
+    let ((status, _), loaded) = soon(async { tokio::join!(sent, loaded) }).await;
+    loaded.unwrap();
+    assert_eq!(status, 201, "it was stored, and is gone with the rest");
+    assert_eq!(get(&imd, "/v1/inboxes/4").await["total"], 0);
+}
+
+#[tokio::test]
+async fn a_session_that_is_half_open_is_ended_too() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let sessions = get(&imd, "/v1/sessions").await;
+    let id = &sessions["sessions"][0]["id"];
+    let path = format!("/v1/sessions/{id}?how=halfopen");
+    call(&imd, "DELETE", &path, Value::Null).await;
+    soon(imd.reset()).await.unwrap();
+    assert_eq!(ann.try_frame().await, None);
+    let sessions = get(&imd, "/v1/sessions").await;
+    assert_eq!(sessions["sessions"], json!([]));
+}
+
+#[tokio::test]
+async fn where_a_reset_fails_the_faults_are_those_of_the_config() {
+    let mut config = Config::from_toml(ORIGIN, "imd.toml").unwrap();
+    config.any_port();
+    let (imd, store) = start_odd(config).await;
+    let listed = imd.faults().list();
+    imd.fault(Fault::at(Site::Notify)).keep();
+    store.replace.fail();
+    soon(imd.reset()).await.unwrap_err();
+    assert_eq!(imd.faults().list(), listed);
+}

@@ -412,7 +412,7 @@ async fn presence_runs_out_without_a_ping_and_notifies_go_on() {
     ann.send_p2p(2, "still there?").await.unwrap();
     notified(&mut bob).await;
     assert_eq!(read(&mut bob, 0).await.0, ["still there?"]);
-    let seen = |event: &imd::lab::Event| event.uid == Some(2) && event.cmd == Some(Cmd::Notify);
+    let seen = |event: &imd::lab::Event| event.uid == Some(2) && event.cmd == Cmd::Notify;
     imd.wait_for(imd::lab::Mark(0), seen, PATIENCE)
         .await
         .unwrap();
