@@ -524,7 +524,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Removes what the store's [`Retention`] lets go at Unix time `now`, in milliseconds. Others are served meanwhile.
     ///
     /// In each inbox it goes from the oldest entry on, and ends at the first that is young enough and not too many.
-    /// Answers how many entries it removed. Dropped midway, it has removed a part, and the next call goes on.
+    /// Answers how many entries it removed. Dropped midway, it has removed a part, and the next call goes on. It ends where
+    /// all is [replaced](Self::replace) meanwhile, and leaves the new contents to the next call.
     ///
     /// # Errors
     ///

@@ -43,6 +43,7 @@ use std::io;
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use async_trait::async_trait;
@@ -99,6 +100,8 @@ struct Shared {
     /// The newest of what is visible to readers. Locked before what the engine publishes.
     recent: Mutex<Recent>,
     tally: Mutex<Tally>,
+    /// Counts how often all of it was replaced.
+    lives: AtomicU64,
     /// Keeps others out, until the store and its writer are gone or it is closed.
     lock: Mutex<Option<File>>,
 }
@@ -137,6 +140,7 @@ impl DurableStore {
             failed: watch::Sender::new(None),
             recent: Mutex::default(),
             tally: Mutex::default(),
+            lives: AtomicU64::new(0),
             lock: Mutex::new(Some(lock)),
         });
         let (jobs, queue) = mpsc::channel(QUEUE);
@@ -222,6 +226,11 @@ impl Shared {
         tracing::error!(error = %failed, "the store answers nothing any more");
         self.failed.send_replace(Some(failed.clone()));
         failed
+    }
+
+    /// The life of the store: what was read in another one is not true any more.
+    fn life(&self) -> u64 {
+        self.lives.load(Ordering::Acquire)
     }
 
     /// Forgets the newest entries, all of them. They are dropped when the lock is free again: others wait for it.

@@ -36,18 +36,22 @@ pub async fn clean(store: &DurableStore, now: i64) -> Result<u64, StoreFailed> {
     if retention.is_off() {
         return Ok(0);
     }
+    // Asked before anything is read, so that nothing of an older life passes for a part of this one.
+    let life = store.shared.life();
     let mut removed = 0;
     let mut next = Some(0);
-    while let Some(uid) = next {
+    while let Some(uid) = next
+        && store.shared.life() == life
+    {
         let (old, following) = store
             .read(move |view| look(view, uid, retention, now))
             .await?;
         next = following;
         for mut old in old {
             loop {
-                let trimmed = trim(store, &old, now).await?;
+                let trimmed = trim(store, life, &old, now).await?;
                 removed += trimmed;
-                // Without room, or over damage, nothing is removed: then there is no sense in going on.
+                // Without room, over damage, or in another life, nothing is removed: then there is no sense in going on.
                 if trimmed == 0 || !old.is_more {
                     break;
                 }
@@ -62,13 +66,14 @@ pub async fn clean(store: &DurableStore, now: i64) -> Result<u64, StoreFailed> {
             }
         }
     }
-    expire(store, now).await?;
+    expire(store, life, now).await?;
     Ok(removed)
 }
 
-async fn trim(store: &DurableStore, old: &Old, now: i64) -> Result<u64, StoreFailed> {
+async fn trim(store: &DurableStore, life: u64, old: &Old, now: i64) -> Result<u64, StoreFailed> {
     let &Old { uid, through, .. } = old;
     let removed = store.ask(|answer| Job::Trim {
+        life,
         uid,
         through,
         now,
@@ -155,14 +160,14 @@ fn oldest(
 }
 
 /// Forgets the ids whose time has come.
-async fn expire(store: &DurableStore, now: i64) -> Result<(), StoreFailed> {
+async fn expire(store: &DurableStore, life: u64, now: i64) -> Result<(), StoreFailed> {
     loop {
         let keys = store.read(move |view| due(view, now)).await?;
         if keys.is_empty() {
             return Ok(());
         }
-        let forgotten = store.ask(|answer| Job::Expire { keys, answer }).await??;
-        if forgotten < IDS as u64 {
+        let forgotten = store.ask(|answer| Job::Expire { life, keys, answer });
+        if forgotten.await?? < IDS as u64 {
             return Ok(());
         }
     }

@@ -6,6 +6,7 @@
 use std::io::ErrorKind;
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -62,15 +63,18 @@ pub enum Job {
         read: i64,
         answer: Answer<()>,
     },
-    /// Remove old entries of an inbox; answers how many.
+    /// Remove old entries of an inbox; answers how many. In another life of the store it is left undone: `through` is
+    /// not true of the inbox then.
     Trim {
+        life: u64,
         uid: i64,
         through: i64,
         now: i64,
         answer: Answer<Result<u64, StoreFailed>>,
     },
-    /// Forget ids that have expired.
+    /// Forget ids that have expired. In another life of the store it is left undone: they may be in use then.
     Expire {
+        life: u64,
         keys: Vec<Key>,
         answer: Answer<Result<u64, StoreFailed>>,
     },
@@ -204,17 +208,23 @@ impl Writer {
                     let committed = apply(&mut draft, batch);
                     open.push(Open::Commit(answer, committed));
                 }
+                Job::Trim { life, answer, .. } | Job::Expire { life, answer, .. }
+                    if life != shared.life() =>
+                {
+                    open.push(Open::Removed(answer, 0));
+                }
                 Job::Trim {
                     uid,
                     through,
                     now,
                     answer,
+                    ..
                 } => match draft.trim(uid, through, now) {
                     Ok(removed) => open.push(Open::Removed(answer, removed)),
                     // Whoever asked may have gone.
                     Err(error) => drop(answer.send((Err(error.into()), None))),
                 },
-                Job::Expire { keys, answer } => {
+                Job::Expire { keys, answer, .. } => {
                     let count = keys.len() as u64;
                     keys.into_iter().for_each(|key| draft.expire(key));
                     open.push(Open::Removed(answer, count));
@@ -312,6 +322,8 @@ impl Writer {
                 mem::take(&mut *recent)
             };
             drop(gone);
+            // Not before it is visible, or who reads could take the old contents for those of the new life.
+            self.shared.lives.fetch_add(1, Ordering::Release);
         } else {
             self.publish(engine, &finished.touched, finished.deliveries);
         }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::{ENTRY, Inbox, State, body_size, id_size};
-use crate::store::{Kind, Message, Retention, keep_ids_from};
+use crate::store::{Kind, Message, keep_ids_from};
 
 /// After so many steps the lock is given to others. A step may look up and remove a text and an id, all of them cold:
 /// it takes longer than to append an entry.
@@ -9,6 +9,8 @@ const TURN: usize = 512;
 
 /// How far a cleaning has come: inbox by inbox, and then through the ids that outlived their messages.
 pub(super) struct Cleaning {
+    /// The life of the store that it began in. In another one, what it knows of the inboxes is not true.
+    life: u64,
     /// Entries sent before this are too old.
     keep_from: i64,
     /// Ids of messages sent before this are forgotten with their message.
@@ -26,9 +28,11 @@ pub(super) struct Cleaning {
 }
 
 impl Cleaning {
-    pub fn new(retention: Retention, now: i64) -> Self {
+    pub fn new(state: &State, now: i64) -> Self {
+        let retention = state.retention;
         let max_inbox = retention.max_inbox.map(i64::try_from);
         Cleaning {
+            life: state.lives,
             keep_from: retention.keep_from(now),
             keep_ids_from: keep_ids_from(now),
             max_inbox: max_inbox.and_then(Result::ok).unwrap_or(i64::MAX),
@@ -43,6 +47,9 @@ impl Cleaning {
 impl State {
     /// Does one turn of a cleaning. True when nothing is left to do.
     pub(super) fn clean(&mut self, cleaning: &mut Cleaning) -> bool {
+        if cleaning.life != self.lives {
+            return true;
+        }
         for _ in 0..TURN {
             match self.owners.get(cleaning.next).copied() {
                 Some(uid) => self.remove_oldest(uid, cleaning),
@@ -176,7 +183,7 @@ impl Inbox {
 mod tests {
     use super::*;
     use crate::store::memory::NEW_INBOX;
-    use crate::store::{KEEP_IDS, Write};
+    use crate::store::{KEEP_IDS, Retention, Write};
 
     fn message(kind: Kind, msg_id: &str) -> Arc<Message> {
         let group = if kind == Kind::Group { 50 } else { 0 };
@@ -204,7 +211,7 @@ mod tests {
     }
 
     fn clean(state: &mut State, now: i64) -> u64 {
-        let mut cleaning = Cleaning::new(state.retention, now);
+        let mut cleaning = Cleaning::new(state, now);
         while !state.clean(&mut cleaning) {}
         cleaning.removed
     }
@@ -275,7 +282,7 @@ mod tests {
         flood(&mut state);
         send(&mut state, 2, "a");
         send(&mut state, 2, "b");
-        let mut cleaning = Cleaning::new(state.retention, 0);
+        let mut cleaning = Cleaning::new(&state, 0);
         for _ in 0..4 {
             assert_eq!(state.inboxes[&2].entries.len(), 2);
             if state.clean(&mut cleaning) {

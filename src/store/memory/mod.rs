@@ -471,7 +471,7 @@ impl Store for MemoryStore {
     }
 
     async fn clean(&self, now: i64) -> Result<u64, StoreFailed> {
-        let mut cleaning = Cleaning::new(self.state.lock().retention, now);
+        let mut cleaning = Cleaning::new(&self.state.lock(), now);
         loop {
             let is_done = self.state.lock().clean(&mut cleaning);
             // The memory is given back while others have the lock.

@@ -163,6 +163,7 @@ macro_rules! suite {
                 what_was_removed_can_be_accepted_as_long_as_its_id_is_remembered,
                 what_is_removed_unread_is_no_longer_pending,
                 others_are_served_while_it_is_cleaned,
+                a_cleaning_leaves_alone_what_replaces_everything,
             );
 
             #[test]

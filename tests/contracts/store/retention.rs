@@ -1,6 +1,10 @@
 //! What is removed, what is left, and what is still known of it.
 
+use std::future::poll_fn;
+use std::mem;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use super::*;
@@ -411,6 +415,47 @@ pub async fn others_are_served_while_it_is_cleaned(
     assert!(versions(&*store, 2).await.into_iter().eq(total - 9..=total));
     assert_eq!(level(&*store, 1).await.1, total / 2);
     assert_eq!(versions(&*store, 1).await.len(), 10);
+}
+
+/// Wherever the cleaning is when that comes: what it knows of the old contents is not true of the new ones.
+pub async fn a_cleaning_leaves_alone_what_replaces_everything(
+    make: impl AsyncFn(Retention) -> Arc<dyn Store>,
+) {
+    let store = make(newest(3)).await;
+    filled(&*store, &[0; 3]).await;
+    let few = store.snapshot(usize::MAX).await.unwrap();
+    filled(&*store, &[0; 1_100]).await;
+    let many_entries = store.snapshot(usize::MAX).await.unwrap();
+    assert_eq!(clean(&*store, 0).await, 1_097);
+    let many_ids = store.snapshot(usize::MAX).await.unwrap();
+    for (old, after) in [(many_entries, 0), (many_ids, DAY + 1)] {
+        for steps in 1..=2 {
+            store.replace(old.clone()).await.unwrap();
+            let mut cleaning = store.clean(START + after);
+            for _ in 0..steps {
+                step(cleaning.as_mut()).await;
+            }
+            store.replace(few.clone()).await.unwrap();
+            cleaning.await.unwrap();
+            assert_eq!(versions(&*store, 2).await, [1, 2, 3], "{after} {steps}");
+            // Sent once more, they are known.
+            filled(&*store, &[0; 3]).await;
+            assert_eq!(versions(&*store, 2).await, [1, 2, 3], "{after} {steps}");
+        }
+    }
+}
+
+/// Goes on with something that is not over, until it could go on again.
+async fn step(mut going: Pin<&mut (impl Future + ?Sized)>) {
+    let mut has_begun = false;
+    poll_fn(|context| {
+        if mem::replace(&mut has_begun, true) {
+            return Poll::Ready(());
+        }
+        assert!(going.as_mut().poll(context).is_pending());
+        Poll::Pending
+    })
+    .await;
 }
 
 /// On one thread the others run only when the cleaning lets them.
