@@ -500,8 +500,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// What became of the messages so far.
     fn ledger(&self) -> Ledger;
 
-    /// The same for the inboxes above uid `after`, by uid, at most so many. An inbox of which nothing is counted may stand
-    /// here or not.
+    /// The same for the inboxes above uid `after`, by uid: the first so many of which something was counted. Nothing is of
+    /// an inbox that was loaded, until it grows.
     fn ledgers(&self, after: i64, most: usize) -> Vec<(i64, Ledger)>;
 
     /// Everything as of one moment, but for the signing key.

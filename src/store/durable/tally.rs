@@ -86,7 +86,7 @@ impl Tally {
         }
     }
 
-    /// The counts of the inboxes above uid `after`, by uid, at most so many.
+    /// The counts of the inboxes above uid `after`, by uid: the first so many. Each of them has grown.
     pub fn ledgers(&self, after: i64, most: usize) -> Vec<(i64, Ledger)> {
         let uids = smallest(self.inboxes.iter().map(|(&uid, _)| uid), after, most);
         let ledger = |uid| Some((uid, self.inboxes.peek(&uid)?.ledger));

@@ -441,7 +441,9 @@ impl Store for MemoryStore {
 
     fn ledgers(&self, after: i64, most: usize) -> Vec<(i64, Ledger)> {
         let state = self.state.lock();
-        let uids = store::smallest(state.inboxes.keys().copied(), after, most);
+        let inboxes = state.inboxes.iter();
+        let counted = inboxes.filter(|(_, inbox)| inbox.ledger.stored > 0);
+        let uids = store::smallest(counted.map(|(&uid, _)| uid), after, most);
         let ledger = |uid| Some((uid, state.inboxes.get(&uid)?.ledger));
         uids.into_iter().filter_map(ledger).collect()
     }

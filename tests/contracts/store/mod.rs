@@ -140,6 +140,7 @@ macro_rules! suite {
                 a_peek_leaves_no_trace,
                 users_and_groups_are_told_page_by_page,
                 each_inbox_is_counted,
+                an_inbox_of_which_nothing_is_counted_is_passed_over,
                 nothing_replaces_everything,
                 a_snapshot_goes_from_any_store_to_any_other,
                 clients_go_on_after_a_snapshot_was_loaded,

@@ -139,6 +139,22 @@ pub async fn each_inbox_is_counted(make: impl AsyncFn(Retention) -> Arc<dyn Stor
     assert_eq!(store.ledgers(2, 9), [(3, three)]);
 }
 
+/// Else who asks for some has to ask again and again where many inboxes were loaded.
+pub async fn an_inbox_of_which_nothing_is_counted_is_passed_over(
+    make: impl AsyncFn(Retention) -> Arc<dyn Store>,
+) {
+    let store = make(Retention::default()).await;
+    fill(&*store).await;
+    store.replace(saved(&*store).await).await.unwrap();
+    assert_eq!(store.ledgers(0, 9), []);
+    one(&*store, p2p(1, 9, "a")).await.unwrap();
+    let one_to_come = Ledger {
+        stored: 1,
+        ..Ledger::default()
+    };
+    assert_eq!(store.ledgers(0, 1), [(9, one_to_come)]);
+}
+
 pub async fn nothing_replaces_everything(make: impl AsyncFn(Retention) -> Arc<dyn Store>) {
     let store = make(Retention::default()).await;
     fill(&*store).await;
