@@ -98,7 +98,7 @@ impl Checked {
         ensure(at <= LATEST, || {
             format!("sent_at: {at} is no time in milliseconds")
         })?;
-        distinct("receivers", &receivers)?;
+        let got_it = distinct("receivers", &receivers)?;
         let group = message.group;
         let scope = match (message.kind, receivers.as_slice()) {
             (Kind::Group, [_, ..]) if self.gids.contains(&group) => group,
@@ -128,7 +128,7 @@ impl Checked {
             format!("it takes {len} bytes, which fit no page")
         })?;
         for &(uid, version) in places {
-            ensure(receivers.contains(&uid), || {
+            ensure(got_it.contains(&uid), || {
                 format!("{uid} did not receive it")
             })?;
             let Some((ends, filled)) = self.inboxes.get_mut(&uid) else {
@@ -166,13 +166,14 @@ fn positive(what: &str, number: i64) -> Result<(), Wrong> {
     ensure(number > 0, || format!("{what} {number} is not positive"))
 }
 
-fn distinct(what: &str, uids: &[i64]) -> Result<(), Wrong> {
-    let mut seen = HashSet::new();
+/// These as a set: each is positive, and stands there once.
+fn distinct(what: &str, uids: &[i64]) -> Result<HashSet<i64>, Wrong> {
+    let mut seen = HashSet::with_capacity(uids.len());
     for &uid in uids {
         positive(what, uid)?;
         ensure(seen.insert(uid), || {
             format!("{what}: {uid} stands there twice")
         })?;
     }
-    Ok(())
+    Ok(seen)
 }

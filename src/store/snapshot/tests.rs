@@ -1,3 +1,4 @@
+use super::check::Checked;
 use super::*;
 
 /// A small store's file, line by line, written by hand.
@@ -41,6 +42,33 @@ fn what_is_written_reads_back_also_without_its_checks() {
     );
     // A last line without its end is whole.
     assert!(Snapshot::read(text.trim_end().as_bytes()).unwrap() == snapshot);
+}
+
+/// Else this test does not come to its end: each place was looked up among all receivers.
+#[test]
+fn a_message_may_have_very_many_receivers() {
+    let uids: Vec<i64> = (1..=300_000).collect();
+    let mut checked = Checked::new(1).unwrap();
+    let group = Group {
+        gid: 50,
+        name: String::new(),
+        owner: 1,
+        members: uids.clone(),
+    };
+    checked.group(group).unwrap();
+    for &uid in &uids {
+        let ends = Ends {
+            uid,
+            read: 0,
+            removed: 0,
+            total: 1,
+        };
+        checked.inbox(ends).unwrap();
+    }
+    let message = Message::new(Kind::Group, 1, 50, "a", "hi", 1);
+    let places: Vec<_> = uids.iter().map(|&uid| (uid, 1)).collect();
+    checked.message(message, uids, &places).unwrap();
+    assert!(checked.finish().is_ok());
 }
 
 #[test]
