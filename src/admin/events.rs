@@ -10,14 +10,34 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Parts;
 use super::answer::{Problem, query};
+use super::{LISTENERS, Parts};
 use crate::lab::{Event, Mark, What, describe};
 use crate::proto::Cmd;
 
 /// A wait lasts so long, unless it is told otherwise.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Room for those who follow the journal or wait for an event: not all connections, so that others are answered too.
+#[derive(Debug, Clone)]
+pub struct Listeners(Arc<Semaphore>);
+
+impl Default for Listeners {
+    fn default() -> Self {
+        Listeners(Arc::new(Semaphore::new(LISTENERS)))
+    }
+}
+
+impl Listeners {
+    fn place(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        Arc::clone(&self.0).try_acquire_owned().map_err(|_| {
+            let why = format!("{LISTENERS} follow the journal or wait already: end one of them");
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, why)
+        })
+    }
+}
 
 /// The events that are meant.
 #[derive(Debug, Default, Deserialize)]
@@ -106,9 +126,10 @@ pub async fn journal(
         .get(header::ACCEPT)
         .and_then(|accept| accept.to_str().ok());
     if accepts.is_some_and(|accept| accept.contains("text/event-stream")) {
+        let place = parts.listeners.place()?;
         let mark = filter.since.unwrap_or_else(|| journal.mark());
-        let reader = (journal.read(mark), filter, parts.ending.clone());
-        let events = stream::unfold(reader, |(mut reader, filter, ending)| async {
+        let reader = (journal.read(mark), filter, parts.ending.clone(), place);
+        let events = stream::unfold(reader, |(mut reader, filter, ending, place)| async {
             loop {
                 let event = tokio::select! {
                     // What has passed is told before the end.
@@ -120,7 +141,7 @@ pub async fn journal(
                     let told = sse::Event::default()
                         .id(event.seq.to_string())
                         .data(filter.tell(&event).to_string());
-                    return Some((Ok::<_, Infallible>(told), (reader, filter, ending)));
+                    return Some((Ok::<_, Infallible>(told), (reader, filter, ending, place)));
                 }
             }
         });
@@ -153,6 +174,7 @@ pub async fn wait(
             .map_err(|error| Problem::bad(format!("timeout: {text:?} is no duration: {error}")))?,
     };
     let filter = meant.filter()?;
+    let _place = parts.listeners.place()?;
     let journal = parts.lab.journal();
     let mut reader = journal.read(filter.since.unwrap_or_else(|| journal.mark()));
     let seen = async {

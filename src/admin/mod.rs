@@ -25,6 +25,7 @@ mod state;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 
@@ -38,14 +39,22 @@ use crate::reset::Reset;
 use crate::service::Services;
 use crate::session::Manager;
 use crate::shutdown::Shutdown;
+pub use events::Listeners;
 use guard::Guard;
 
 /// How many connections it may have: its own, so that it answers whatever clients do.
 pub const CONNECTIONS: usize = 64;
 
+/// How many of them may be held by who follows the journal or waits for an event.
+const LISTENERS: usize = 32;
+
 /// The parts of a stack that the API shows and moves.
 #[derive(Debug)]
 pub struct Parts {
+    /// Tells this run from others at the same address.
+    pub instance: String,
+    /// How long a lease lasts that is not renewed.
+    pub lease: Duration,
     /// Where clients on this machine find the gateway.
     pub gateway_addr: SocketAddr,
     /// Where they find the user API.
@@ -68,6 +77,8 @@ pub struct Parts {
     pub reset: Arc<Reset>,
     /// What was counted.
     pub metrics: Arc<Metrics>,
+    /// Room for those who listen.
+    pub listeners: Listeners,
     /// What the stack does as the original does.
     pub quirks: config::Quirks,
     /// Told when the API is to end.

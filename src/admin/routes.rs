@@ -98,9 +98,9 @@ const EVENTS: &[&str] = &["since", "uid", "cmd", "server", "session", "what", "b
 /// What is told of an access server, the registry, the clock, everything, the messages, an event.
 const SERVER: &str =
     "name: string, state: string, addr: string, advertised: string, sessions: integer";
-const REGISTRY: &str = "frozen: boolean, records: array, leases: array";
+const REGISTRY: &str = "frozen: boolean, lease_ms: integer, records: array, leases: array";
 const CLOCK: &str = "kind: string, now_ms: integer, unix_ms: integer";
-const STATE: &str = "version: string, clock: object, store: string, durable: boolean, gateway: object, http: object, \
+const STATE: &str = "version: string, instance: string, clock: object, store: string, durable: boolean, gateway: object, http: object, \
     access: array, registry: object, faults: array, quirks: array, journal: object, ledger: object, frames: integer";
 const REPORT: &str = "stored: integer, delivered: integer, pending: integer, removed: integer, refused: integer, \
     lost: integer, repeated: integer, swapped: integer, unfinished: integer, inboxes: array, refusals: array";

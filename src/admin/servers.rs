@@ -69,12 +69,18 @@ fn told(server: &AccessServer) -> Value {
 pub async fn records(parts: &Parts) -> Value {
     let records = parts.registry.list().await;
     let leases = parts.registry.leases().into_iter();
-    let left = |(name, left): (String, Duration)| json!({ "name": name, "remaining_ms": u64::try_from(left.as_millis()).unwrap_or(u64::MAX) });
+    let left =
+        |(name, left): (String, Duration)| json!({ "name": name, "remaining_ms": millis(left) });
     json!({
         "frozen": parts.registry.is_frozen(),
+        "lease_ms": millis(parts.lease),
         "records": records,
         "leases": leases.map(left).collect::<Vec<_>>(),
     })
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The sessions.

@@ -51,6 +51,7 @@ pub async fn state(State(parts): State<Arc<Parts>>) -> Json<Value> {
     let journal = parts.lab.journal();
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "instance": parts.instance,
         "clock": clock::clock(parts.clock.as_ref()),
         "store": store.describe(),
         "durable": store.is_durable(),

@@ -185,6 +185,9 @@ impl Imd {
             loading: sync::Mutex::default(),
         });
         let parts = admin::Parts {
+            instance: format!("{:016x}", rand::random::<u64>()),
+            lease: config.registry.lease,
+            listeners: admin::Listeners::default(),
             gateway_addr: addresses::dialable(gateway_addr),
             user_api: addresses::dialable(user_api),
             group_api: addresses::dialable(group_api),

@@ -71,8 +71,8 @@ pub enum FaultError {
     /// A time that is no test's.
     #[error("{0} is longer than a year")]
     TooLong(&'static str),
-    /// Its name is empty.
-    #[error("a fault's name must not be empty")]
+    /// Its name is empty, or none that can stand in the path of a request.
+    #[error("a fault's name must not be empty, \".\" or \"..\"")]
     NoName,
     /// The name stands for another rule.
     #[error("there is a fault of the name {0:?} already")]
@@ -282,7 +282,7 @@ impl Fault {
         if !(0.0..=1.0).contains(&self.probability) {
             return Err(FaultError::NoChance(self.probability));
         }
-        if self.name.as_deref() == Some("") {
+        if matches!(self.name.as_deref(), Some("" | "." | "..")) {
             return Err(FaultError::NoName);
         }
         let (by, jitter) = match self.action {

@@ -227,6 +227,7 @@ impl Journal {
         Reader {
             journal: Arc::clone(self),
             at: from,
+            taken: VecDeque::new(),
         }
     }
 
@@ -262,23 +263,38 @@ impl Ring {
     }
 }
 
+/// A reader takes so many events at once: those who record wait for it.
+const TAKEN: usize = 64;
+
 /// Reads a journal event by event.
 #[derive(Debug)]
 pub struct Reader {
     journal: Arc<Journal>,
     at: Mark,
+    /// Taken out already, and not asked for yet.
+    taken: VecDeque<Event>,
 }
 
 impl Reader {
     /// The next event that is there or comes. What has fallen out meanwhile is passed over.
     pub async fn next(&mut self) -> Event {
         loop {
+            if let Some(event) = self.taken.pop_front() {
+                return event;
+            }
             let mut grown = std::pin::pin!(self.journal.grown.notified());
             grown.as_mut().enable();
-            let found = self.journal.ring.lock().since(self.at).next().cloned();
-            if let Some(event) = found {
-                self.at = Mark(event.seq + 1);
-                return event;
+            {
+                let ring = self.journal.ring.lock();
+                self.taken.extend(ring.since(self.at).take(TAKEN).cloned());
+            }
+            if let Some(newest) = self.taken.back() {
+                self.at = Mark(newest.seq + 1);
+                if self.taken.len() == TAKEN {
+                    // Who reads as fast as it can leaves the thread to those who are served.
+                    tokio::task::yield_now().await;
+                }
+                continue;
             }
             grown.await;
         }
