@@ -35,6 +35,43 @@ fn no_token_password_or_text_reaches_a_log() {
     chat.line_with("v1] you: canary-text");
     chat.write("/canary-text");
     logs.push(chat.end().failed(1));
+    let admin = daemon.addresses().admin.unwrap();
+    let admin = admin.trim_start_matches("http://");
+    for (method, path, body) in [
+        (
+            "POST",
+            "/v1/users",
+            r#"{"uid": 50, "pw": "canary-password"}"#,
+        ),
+        (
+            "POST",
+            "/v1/messages",
+            r#"{"from": 1, "to": 2, "text": "canary-text"}"#,
+        ),
+        ("GET", "/v1/inboxes/2", ""),
+        ("GET", "/v1/users/1/token", ""),
+        ("GET", "/v1/snapshot", ""),
+        ("GET", "/v1/journal?bytes=true", ""),
+        ("PUT", "/v1/snapshot", "canary-text"),
+    ] {
+        let mut stream = TcpStream::connect(admin).unwrap();
+        let length = body.len();
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: {admin}\r\nconnection: close");
+        let token = "authorization: Bearer canary-token";
+        write!(
+            stream,
+            "{head}\r\n{token}\r\ncontent-length: {length}\r\n\r\n{body}"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let expected = if method == "PUT" {
+            "HTTP/1.1 400"
+        } else {
+            "HTTP/1.1 20"
+        };
+        assert!(answer.starts_with(expected), "{path}: {answer}");
+    }
     let mut stranger = TcpStream::connect(daemon.addresses().gateway).unwrap();
     stranger.write_all(&[0, 2, 8, 7]).unwrap();
     stranger.read_exact(&mut [0; 2]).unwrap();
