@@ -43,7 +43,9 @@ impl Guard {
             // No browser.
             (None, None) => true,
         };
-        if !is_own {
+        // A link to the console: there is nothing in the page itself, and no frame shows it.
+        let is_link = path == "/" && text("sec-fetch-mode") == Some("navigate");
+        if !is_own && !is_link {
             let why = "a page of another site may not ask this";
             return Err(Problem::new(StatusCode::FORBIDDEN, why));
         }
@@ -148,6 +150,12 @@ mod tests {
         assert_eq!(from("origin", "http://localhost:2"), 403);
         assert_eq!(from("origin", "https://evil.example"), 403);
         assert_eq!(from("origin", "null"), 403);
+        let host = ("host", "localhost:1");
+        let site = ("sec-fetch-site", "cross-site");
+        let link = ("sec-fetch-mode", "navigate");
+        assert_eq!(asked(&guard, "/", &[host, site, link]), 200);
+        assert_eq!(asked(&guard, "/", &[host, site]), 403);
+        assert_eq!(asked(&guard, "/v1/state", &[host, site, link]), 403);
     }
 
     #[test]

@@ -83,7 +83,7 @@ async fn a_browser_that_has_it_is_not_sent_it_again() {
 }
 
 #[tokio::test]
-async fn it_opens_from_the_address_bar_without_a_token_and_from_no_other_site() {
+async fn it_opens_from_the_address_bar_and_from_a_link_and_no_other_site_fetches_it() {
     let mut config = Config::ephemeral();
     config.admin.token = Some("hush".to_owned().into());
     let imd = start(config).await;
@@ -95,6 +95,10 @@ async fn it_opens_from_the_address_bar_without_a_token_and_from_no_other_site() 
         ("sec-fetch-site: same-origin\r\n", "200"),
         (
             "sec-fetch-site: cross-site\r\nsec-fetch-mode: navigate\r\n",
+            "200",
+        ),
+        (
+            "sec-fetch-site: cross-site\r\nsec-fetch-mode: cors\r\n",
             "403",
         ),
         ("origin: http://evil.example\r\n", "403"),
