@@ -168,8 +168,9 @@ impl Handler for AccessHandler {
         Box::pin(self.settle(turn)).instrument(span).await;
     }
 
-    fn reword(&self, refusal: Reply) -> Reply {
-        self.services.reworded(refusal)
+    fn refuse(&self, reply: Reply, code: Code) -> Reply {
+        let services = &self.services;
+        services.reworded(services.refuse(reply, Refusal::by_fault(code)))
     }
 
     /// Stored, acknowledged, notified: in this order.

@@ -46,7 +46,7 @@ pub struct Refused {
     pub code: Code,
     /// How often.
     pub count: u64,
-    /// What the last one was told.
+    /// What the last one was told, and whether a fault did it.
     pub reason: String,
 }
 
@@ -88,6 +88,9 @@ impl Audit {
             });
         refused.count += 1;
         refused.reason.clone_from(&refusal.text);
+        if refusal.by_fault {
+            refused.reason += " (a fault)";
+        }
     }
 
     /// What was refused, by command and code.

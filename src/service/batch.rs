@@ -186,7 +186,7 @@ impl Services {
             None => met.await,
         };
         let committed = match met {
-            Some(Action::Error(code)) => Err(Refusal::plain(code)),
+            Some(Action::Error(code)) => Err(Refusal::by_fault(code)),
             // They are told that it is stored, and it is not.
             Some(Action::Drop) => {
                 let entrusted = |answer: &&Answer| matches!(answer, Answer::WhenStored(_));
@@ -235,6 +235,9 @@ impl Services {
     pub fn refuse(&self, reply: Reply, refusal: impl Into<Refusal>) -> Reply {
         let refusal = refusal.into();
         self.audit.refused(&reply, &refusal);
+        if reply.cmd() == Cmd::Login {
+            self.metrics.login_refused(refusal.code);
+        }
         tracing::debug!(code = refusal.code.number(), why = refusal.text, "refused");
         refusal.into_reply(reply)
     }

@@ -54,8 +54,7 @@ impl Services {
             Some(Answer::Now(reply)) => {
                 let (code, text) = reply.verdict();
                 let code = Code::from_number(code).unwrap_or(Code::ServerError);
-                let text = text.to_owned();
-                Err(Refusal { code, text })
+                Err(Refusal::saying(code, text))
             }
             None => Err(Refusal::plain(Code::ServerError)),
         }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
+use super::Services;
 use super::message::check_uid;
-use super::{Refusal, Services};
 use crate::notify::Entered;
 use crate::proto::{Reply, ReqLogin, ReqLogout};
 use crate::session::{CloseReason, Session};
@@ -43,9 +43,7 @@ impl Services {
             Ok(()) => Reply::login(),
             Err(error) => {
                 tracing::debug!(uid = request.uid, %error, "login refused");
-                let refusal = Refusal::from(error);
-                self.metrics.login_refused(refusal.code);
-                self.refuse(Reply::login(), refusal)
+                self.refuse(Reply::login(), error)
             }
         };
         self.reworded(reply)

@@ -127,7 +127,7 @@ impl Services {
     pub async fn sync(&self, uid: i64, request: &ReqSyncMsg) -> Result<Synced, Reply> {
         let met = self.meet(Site::StoreRead, Some(uid)).await;
         let page = match met {
-            Some(Action::Error(code)) => Err(Refusal::plain(code)),
+            Some(Action::Error(code)) => Err(Refusal::by_fault(code)),
             _ => self.page(uid, request).await.map_err(Refusal::from),
         };
         let mut page = page.map_err(|refusal| self.refuse(Reply::sync(request), refusal))?;

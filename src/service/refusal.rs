@@ -12,22 +12,35 @@ pub struct Refusal {
     pub code: Code,
     /// The text.
     pub text: String,
+    /// Whether a fault did it. The client is not told, the ledger is.
+    pub by_fault: bool,
 }
 
 impl Refusal {
     /// The standard text alone.
     pub fn plain(code: Code) -> Self {
+        Refusal::saying(code, code.text())
+    }
+
+    /// The same as a fault has it.
+    pub fn by_fault(code: Code) -> Self {
         Refusal {
-            code,
-            text: code.text().into(),
+            by_fault: true,
+            ..Refusal::plain(code)
         }
     }
 
     /// The standard text and what was wrong.
     pub fn because(code: Code, why: impl std::fmt::Display) -> Self {
+        Refusal::saying(code, code.because(why))
+    }
+
+    /// Another text.
+    pub(super) fn saying(code: Code, text: impl Into<String>) -> Self {
         Refusal {
             code,
-            text: code.because(why),
+            text: text.into(),
+            by_fault: false,
         }
     }
 

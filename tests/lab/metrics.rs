@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use imd::lab::{Fault, Mark, Site, What};
-use imd::proto::{Cmd, ResSendP2pMsg};
+use imd::proto::{Cmd, Code, ResSendP2pMsg};
 use imd::{Config, Imd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -127,6 +127,10 @@ async fn how_sessions_end_and_logins_fail_is_counted() {
     wrong.token = "no token of theirs".into();
     other.send(&wrong).await;
     other.error(Cmd::Login, 93002).await;
+    let fault = imd.fault(Fault::at(Site::AccessLogin).error(Code::CalcTokenFailed));
+    other.send(&login(&imd, 2)).await;
+    other.error(Cmd::Login, 93002).await;
+    drop(fault);
     let open = r#"imd_sessions{server="access-1"}"#;
     assert_eq!(of(&samples(&imd).await, open), 2.0);
     ann.end().await;
@@ -136,7 +140,7 @@ async fn how_sessions_end_and_logins_fail_is_counted() {
     assert_eq!(of(&now, open), 1.0);
     let ended = r#"imd_closes_total{server="access-1",reason="peer_closed"}"#;
     assert_eq!(of(&now, ended), 1.0);
-    assert_eq!(of(&now, r#"imd_login_failures_total{code="93002"}"#), 1.0);
+    assert_eq!(of(&now, r#"imd_login_failures_total{code="93002"}"#), 2.0);
 }
 
 #[tokio::test]

@@ -102,10 +102,42 @@ async fn refused_logins_and_pages_are_told_too() {
         imd.report().refusals,
         [
             refused(Cmd::Login, Code::CalcTokenFailed, 1, "calc token failed"),
-            refused(Cmd::SyncMsg, Code::ServerError, 1, "server error"),
+            refused(Cmd::SyncMsg, Code::ServerError, 1, "server error (a fault)"),
             refused(Cmd::SyncMsg, Code::NotLoggedIn, 1, "not logged in"),
         ]
     );
     // These were no messages.
     assert_eq!(imd.report().refused, 0);
+}
+
+#[tokio::test]
+async fn what_a_fault_refuses_is_told_as_that() {
+    let imd = start_manual().await;
+    let mut wire = Wire::connect(access(&imd)).await;
+    let at_login = Fault::at(Site::AccessLogin).error(Code::CalcTokenFailed);
+    let _login = imd.fault(at_login.times(1));
+    wire.send(&login(&imd, 1)).await;
+    // The client is not told who it was.
+    assert_eq!(wire.error(Cmd::Login, 93002).await, "calc token failed");
+    wire.login(&imd, 1).await;
+    let at = |site| Fault::at(site).cmd(Cmd::SendP2PMsg).times(1);
+    let _request = imd.fault(at(Site::AccessRequest).error(Code::TooManyRequests));
+    let refusal = wire.p2p(2, "a", "x").await;
+    assert_eq!(
+        (refusal.err_code, refusal.err_str.as_str()),
+        (93006, "too many requests")
+    );
+    let _store = imd.fault(Fault::at(Site::StoreWrite).error(Code::ServerError));
+    assert_eq!(wire.p2p(2, "b", "x").await.err_code, 90001);
+    let told = imd.report();
+    assert_eq!((told.stored, told.refused), (0, 2));
+    let by = |cmd, code: Code| refused(cmd, code, 1, &format!("{} (a fault)", code.text()));
+    assert_eq!(
+        told.refusals,
+        [
+            by(Cmd::Login, Code::CalcTokenFailed),
+            by(Cmd::SendP2PMsg, Code::ServerError),
+            by(Cmd::SendP2PMsg, Code::TooManyRequests),
+        ]
+    );
 }

@@ -41,9 +41,9 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers all that is still open: every frame that one read brought has been taken.
     fn finish(&self, turn: &mut Turn<Self::Open>) -> impl Future<Output = ()> + Send;
 
-    /// A refusal in the form in which this handler would give it.
-    fn reword(&self, refusal: Reply) -> Reply {
-        refusal
+    /// Refuses with this code, as a fault wants it, what `reply` would have answered.
+    fn refuse(&self, reply: Reply, code: Code) -> Reply {
+        reply.with(code, code.text())
     }
 
     /// Does what comes after the answers: they are written, as far as the socket took them.

@@ -62,10 +62,10 @@ impl<H: Handler> Connection<H> {
             Some(Action::Error(code)) => {
                 server.handler.finish(turn).await;
                 let reply = match Command::decode(message, server.tap.place()) {
-                    Ok((command, _)) => command.reply().with(code, code.text()),
+                    Ok((command, _)) => server.handler.refuse(command.reply(), code),
                     Err(bad) => bad.reply(),
                 };
-                turn.reply(&server.handler.reword(reply));
+                turn.reply(&reply);
             }
             Some(Action::Reset) => self.cut(CloseReason::Reset),
             Some(Action::HalfOpen) => {
