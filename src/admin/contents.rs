@@ -172,7 +172,7 @@ pub async fn groups(
     Ok(list("groups", groups.collect(), limit, last))
 }
 
-/// Makes a group.
+/// Makes a group with its members, or none at all.
 pub async fn add_group(
     State(parts): State<Arc<Parts>>,
     Body(NewGroup {
@@ -181,15 +181,9 @@ pub async fn add_group(
         members,
     }): Body<NewGroup>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let services = &parts.services;
-    let _inside = services.enter().await;
-    let gid = services
-        .create_group(owner, name)
-        .await
-        .map_err(Refusal::from)?;
-    for uid in members {
-        services.join_group(uid, gid).await.map_err(Refusal::from)?;
-    }
+    let _inside = parts.services.enter().await;
+    let created = parts.services.create_group(owner, name, &members).await;
+    let gid = created.map_err(Refusal::from)?;
     let made = json!({ "gid": gid, "gid_str": gid.to_string() });
     Ok((StatusCode::CREATED, Json(made)))
 }

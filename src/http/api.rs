@@ -80,7 +80,7 @@ async fn auth(State(api): State<Api>, request: Request) -> Response {
 async fn create(State(api): State<Api>, request: Request) -> Response {
     api.answer(request, async |services, fields| {
         let gid = services
-            .create_group(fields.id("uid")?, fields.text("name"))
+            .create_group(fields.id("uid")?, fields.text("name"), &[])
             .await?;
         Ok(json!({ "gid": gid, "gid_str": gid.to_string() }))
     })

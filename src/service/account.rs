@@ -93,13 +93,24 @@ impl Services {
         &self,
         write: Write,
     ) -> Result<Result<(), Rejected>, StoreFailed> {
+        self.store_together(vec![write]).await
+    }
+
+    /// The same for several that belong together: one commit. Says why the first of those that were rejected was.
+    pub(super) async fn store_together(
+        &self,
+        writes: Vec<Write>,
+    ) -> Result<Result<(), Rejected>, StoreFailed> {
         match self.meet(Site::StoreWrite, None).await {
             Some(Action::Error(code)) => return Err(StoreFailed(code.text().into())),
             Some(Action::Drop) => return Ok(Ok(())),
             _ => {}
         }
-        let committed = self.store.commit(vec![write]).await?;
-        let result = committed.results.into_iter().next();
-        result.ok_or_else(|| StoreFailed("a write was left unanswered".into()))
+        let asked = writes.len();
+        let results = self.store.commit(writes).await?.results;
+        if results.len() < asked {
+            return Err(StoreFailed("a write was left unanswered".into()));
+        }
+        Ok(results.into_iter().collect())
     }
 }

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::Services;
 use crate::store::{Rejected, StoreFailed, Write};
 
@@ -22,22 +24,38 @@ pub enum GroupError {
 }
 
 impl Services {
-    /// `/x/group/create`: a new group whose first member is `owner`. Returns its id, a snowflake.
+    /// `/x/group/create`: a new group whose first member is `owner`, with `members` beside it. Returns its id, a
+    /// snowflake.
     ///
     /// # Errors
     ///
-    /// [`GroupError`]
-    pub async fn create_group(&self, owner: i64, name: String) -> Result<i64, GroupError> {
-        self.check_member(owner).await?;
+    /// [`GroupError`]; when one of them may not take part, or they are too many, there is no group.
+    pub async fn create_group(
+        &self,
+        owner: i64,
+        name: String,
+        members: &[i64],
+    ) -> Result<i64, GroupError> {
+        let all: BTreeSet<i64> = members.iter().copied().chain([owner]).collect();
+        let most = self.limits.group_members;
+        if all.len() > most {
+            return Err(Rejected::GroupFull.into());
+        }
+        for &uid in &all {
+            self.check_member(uid).await?;
+        }
         let group = self.next_id(owner);
         let made_at = self.clock.unix_ms();
-        self.store_one(Write::CreateGroup {
+        let made = Write::CreateGroup {
             group,
             name,
             owner,
             made_at,
-        })
-        .await??;
+        };
+        let others = all.into_iter().filter(|uid| *uid != owner);
+        let joins = others.map(|uid| Write::Join { group, uid, most });
+        self.store_together([made].into_iter().chain(joins).collect())
+            .await??;
         Ok(group)
     }
 

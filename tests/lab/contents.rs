@@ -107,6 +107,43 @@ async fn groups_are_made_and_seen() {
 }
 
 #[tokio::test]
+async fn a_group_is_made_with_all_of_its_members_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    for path in [None, Some(folder.path().join("data"))] {
+        let mut config = Config::ephemeral().manual_clock();
+        config.store.path = path;
+        config.auth.auto_register = false;
+        config.limits.group_members = 3;
+        let imd = start(config).await;
+        for uid in 1..=4 {
+            post(&imd, "/v1/users", json!({ "uid": uid })).await;
+        }
+        let make = |members: Value| {
+            let new = json!({ "owner": 1, "members": members });
+            call(&imd, "POST", "/v1/groups", new)
+        };
+        for (members, status, says) in [
+            (json!([2, 0]), 400, "uid 0 is not positive"),
+            (json!([2, 9]), 404, "9 is not registered"),
+            (json!([2, 3, 4]), 400, "full"),
+        ] {
+            let (got, why) = make(members).await;
+            assert_eq!(got, status, "{why}");
+            assert!(why["error"].as_str().unwrap().contains(says), "{why}");
+        }
+        let fault = Fault::at(Site::StoreWrite).error(imd::proto::Code::ServerError);
+        let fault = imd.fault(fault.nth(2));
+        // It is one write.
+        assert_eq!(make(json!([3, 1, 2, 2])).await.0, 201);
+        assert_eq!(make(json!([4])).await.0, 500);
+        drop(fault);
+        let groups = get(&imd, "/v1/groups").await["groups"].clone();
+        assert_eq!(groups.as_array().unwrap().len(), 1, "{groups}");
+        assert_eq!(groups[0]["members"], json!([1, 2, 3]));
+    }
+}
+
+#[tokio::test]
 async fn an_inbox_is_looked_into_without_a_trace() {
     for (imd, _folder) in both().await {
         let mut ann = user(&imd, 1).await;
