@@ -255,6 +255,43 @@ fn a_record_ends_on_a_signal_or_after_so_many_frames() {
     assert!(nothing.contains("this stack records nothing"), "{nothing}");
 }
 
+/// A record of these: session, server, what, and the bytes of a frame.
+fn written(path: &str, lines: &[(u64, &str, &str, &str)]) {
+    let mut text = r#"{"format":"imd-record","version":1,"imd":"0.1.0"}"#.to_owned() + "\n";
+    for (session, server, what, bytes) in lines {
+        let frame = match *bytes {
+            "" => String::new(),
+            bytes => format!(r#","bytes":"{bytes}""#),
+        };
+        text += &format!(
+            r#"{{"us":0,"session":{session},"server":"{server}","what":"{what}"{frame}}}"#
+        );
+        text += "\n";
+    }
+    fs::write(path, text).unwrap();
+}
+
+/// A ping before the login, and its answer, without a text.
+const PING: &str = "08a29c01";
+const NOT_LOGGED_IN: &str = "08a29c0110cbd605";
+
+#[test]
+fn requests_that_were_sent_far_ahead_are_all_compared() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("ahead.rec").to_str().unwrap().to_owned();
+    let mut lines = vec![(1, "access-1", "opened", "")];
+    lines.extend([(1, "access-1", "in", PING); 3_000]);
+    lines.extend([(1, "access-1", "out", NOT_LOGGED_IN); 3_000]);
+    lines.push((1, "access-1", "closed", ""));
+    written(&path, &lines);
+    let replay = ["replay", &path, "--ignore", "errStr"];
+    let out = Daemon::start(&[]).imd(&replay).ok();
+    assert_eq!(
+        out,
+        ["3000 requests; of what the server said, 3000 alike, 0 different"]
+    );
+}
+
 #[test]
 fn a_damaged_record_is_refused_before_anything_is_sent() {
     let folder = TempDir::new().unwrap();

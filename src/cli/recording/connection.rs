@@ -202,6 +202,9 @@ impl Heard {
                     self.newest = self.newest.max(page.total_id);
                 }
                 self.exchanges.came(frame);
+                if self.exchanges.are_too_many() {
+                    self.end = Some("too much is open".into());
+                }
             }
         }
     }

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use imd::proto::{Cmd, ReqSendGroupMsg, ReqSendP2pMsg, ResSendGroupMsg, ResSendP2pMsg};
 use prost::Message;
 
-/// So many requests of one connection are waited for; of more, the oldest are forgotten.
-const MOST: usize = 1024;
+/// What one connection has open may take so much room, in bytes: a server may say more than is asked.
+pub const MOST: usize = 64 << 20;
 
 /// What one side has for a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,115 +34,169 @@ pub struct Exchange {
 /// The exchanges of one connection that are not over, oldest first.
 ///
 /// Replies leave in the order of their requests, so a reply belongs to the oldest request without one that it fits: of
-/// the same command and, where both name one, the same msgID. Those before it have got none.
+/// the same command and, where both name one, the same msgID. Those before it have got none. So on either side the
+/// requests that are settled stand before those that are not.
 #[derive(Debug, Default)]
 pub struct Exchanges {
-    open: VecDeque<Exchange>,
+    asked: VecDeque<Exchange>,
+    /// For so many of them the record has said all that it has.
+    recorded: usize,
+    /// For so many of them all has come that comes.
+    came: usize,
+    /// What either side has without a request.
+    unasked: Vec<Exchange>,
+    /// What all of it takes, in bytes.
+    size: usize,
+    /// Whether that was ever too much.
+    are_too_many: bool,
 }
 
 impl Exchanges {
     /// A request was sent.
     pub fn asked(&mut self, line: usize, request: Bytes) {
-        self.add(Exchange {
+        let exchange = Exchange {
             line,
             request: Some(request),
             recorded: Side::Open,
             got: Side::Open,
-        });
+        };
+        self.hold(exchange.size());
+        self.asked.push_back(exchange);
     }
 
     /// The record has this frame.
     pub fn recorded(&mut self, line: usize, frame: Bytes) {
-        let Some(at) = self.place(|it| it.recorded == Side::Open && it.fits(&it.got, &frame))
-        else {
-            return self.add(Exchange {
-                line,
-                request: None,
-                recorded: Side::Frame(frame),
-                got: Side::Open,
-            });
-        };
-        for earlier in self.open.iter_mut().take(at) {
-            if earlier.request.is_some() && earlier.recorded == Side::Open {
+        self.hold(frame.len());
+        if let Some(place) = place(&self.asked, self.recorded, &frame) {
+            for earlier in self.asked.range_mut(self.recorded..place) {
                 earlier.recorded = Side::Silent;
             }
+            if let Some(exchange) = self.asked.get_mut(place) {
+                exchange.recorded = Side::Frame(frame);
+            }
+            self.recorded = place + 1;
+            return;
         }
-        if let Some(exchange) = self.open.get_mut(at) {
-            exchange.recorded = Side::Frame(frame);
+        let mut unasked = self.unasked.iter_mut();
+        let same = unasked.find(|it| it.recorded == Side::Open && it.got.is_like(&frame));
+        match same {
+            Some(exchange) => exchange.recorded = Side::Frame(frame),
+            None => self.add_unasked(line, Side::Frame(frame), Side::Open),
         }
     }
 
     /// This frame came.
     pub fn came(&mut self, frame: Bytes) {
-        let Some(at) = self.place(|it| it.got == Side::Open && it.fits(&it.recorded, &frame))
-        else {
-            return self.add(Exchange {
-                line: 0,
-                request: None,
-                recorded: Side::Open,
-                got: Side::Frame(frame),
-            });
-        };
-        for earlier in self.open.iter_mut().take(at) {
-            if earlier.request.is_some() && earlier.got == Side::Open {
-                earlier.got = Side::Silent;
+        self.hold(frame.len());
+        if let Some(place) = place(&self.asked, self.came, &frame) {
+            self.settle_came(place);
+            if let Some(exchange) = self.asked.get_mut(place) {
+                exchange.got = Side::Frame(frame);
             }
+            self.came = place + 1;
+            return;
         }
-        if let Some(exchange) = self.open.get_mut(at) {
-            exchange.got = Side::Frame(frame);
+        let mut unasked = self.unasked.iter_mut();
+        let same = unasked.find(|it| it.got == Side::Open && it.recorded.is_like(&frame));
+        match same {
+            Some(exchange) => exchange.got = Side::Frame(frame),
+            None => self.add_unasked(0, Side::Open, Side::Frame(frame)),
         }
     }
 
     /// Whether the record has something that has not come.
     pub fn lack(&self) -> bool {
-        self.open.iter().any(Exchange::lacks)
+        // The last request that the record has settled is one that it has a reply to.
+        self.came < self.recorded || self.unasked.iter().any(Exchange::lacks)
     }
 
     /// What has not come does not come.
     pub fn give_up(&mut self) {
-        for exchange in self.open.iter_mut().filter(|exchange| exchange.lacks()) {
+        self.settle_came(self.recorded);
+        for exchange in self.unasked.iter_mut().filter(|it| it.lacks()) {
             exchange.got = Side::Silent;
         }
     }
 
+    /// Whether more was open than can be held: what is compared from then on says nothing.
+    pub fn are_too_many(&self) -> bool {
+        self.are_too_many
+    }
+
     /// Those that are over.
     pub fn over(&mut self) -> Vec<Exchange> {
-        let mut over = Vec::new();
-        for exchange in std::mem::take(&mut self.open) {
-            if exchange.recorded == Side::Open || exchange.got == Side::Open {
-                self.open.push_back(exchange);
-            } else {
-                over.push(exchange);
-            }
+        let settled = self.recorded.min(self.came);
+        let mut over: Vec<Exchange> = self.asked.drain(..settled).collect();
+        self.recorded -= settled;
+        self.came -= settled;
+        let is_over = |it: &Exchange| it.recorded != Side::Open && it.got != Side::Open;
+        if self.unasked.iter().any(is_over) {
+            let unasked = std::mem::take(&mut self.unasked).into_iter();
+            let (ended, open): (Vec<_>, Vec<_>) = unasked.partition(is_over);
+            over.extend(ended);
+            self.unasked = open;
         }
+        self.size -= over.iter().map(Exchange::size).sum::<usize>();
         over
     }
 
     /// What the server said on its own and the record does not have, at the end. Requests that were still on their way
     /// when the recording ended are not among it.
     pub fn unasked(&mut self) -> Vec<Exchange> {
-        let mut open = std::mem::take(&mut self.open);
-        open.retain(|exchange| exchange.request.is_none());
-        for exchange in &mut open {
+        let mut unasked = std::mem::take(self).unasked;
+        for exchange in &mut unasked {
             if exchange.recorded == Side::Open {
                 exchange.recorded = Side::Silent;
             }
         }
-        open.into()
+        unasked
     }
 
-    /// The oldest that is meant; one with a request before any without.
-    fn place(&self, is_meant: impl Fn(&Exchange) -> bool) -> Option<usize> {
-        let mut open = self.open.iter();
-        open.position(|it| it.request.is_some() && is_meant(it))
-            .or_else(|| self.open.iter().position(is_meant))
-    }
-
-    fn add(&mut self, exchange: Exchange) {
-        if self.open.len() == MOST {
-            self.open.pop_front();
+    /// What has not come to the first so many requests does not come.
+    fn settle_came(&mut self, place: usize) {
+        if self.came < place {
+            for earlier in self.asked.range_mut(self.came..place) {
+                earlier.got = Side::Silent;
+            }
+            self.came = place;
         }
-        self.open.push_back(exchange);
+    }
+
+    fn hold(&mut self, bytes: usize) {
+        self.size += bytes;
+        self.are_too_many |= self.size > MOST;
+    }
+
+    fn add_unasked(&mut self, line: usize, recorded: Side, got: Side) {
+        let exchange = Exchange {
+            line,
+            request: None,
+            recorded,
+            got,
+        };
+        // The frame is counted already.
+        self.hold(size_of::<Exchange>());
+        self.unasked.push(exchange);
+    }
+}
+
+/// The oldest request from the one at `from` on to which a frame can be the reply.
+fn place(asked: &VecDeque<Exchange>, from: usize, frame: &Bytes) -> Option<usize> {
+    let mut open = asked.range(from..);
+    Some(from + open.position(|it| it.fits(frame))?)
+}
+
+impl Side {
+    /// Whether it is a frame of the same kind.
+    fn is_like(&self, frame: &Bytes) -> bool {
+        matches!(self, Side::Frame(other) if Cmd::of(other) == Cmd::of(frame))
+    }
+
+    fn size(&self) -> usize {
+        match self {
+            Side::Frame(frame) => frame.len(),
+            Side::Open | Side::Silent => 0,
+        }
     }
 }
 
@@ -151,23 +205,28 @@ impl Exchange {
         matches!(self.recorded, Side::Frame(_)) && self.got == Side::Open
     }
 
-    /// Whether a frame can be its reply; without a request, what the `other` side has is of the same kind.
-    fn fits(&self, other: &Side, frame: &Bytes) -> bool {
+    /// Whether a frame can be the reply to its request.
+    fn fits(&self, frame: &Bytes) -> bool {
         let cmd = Cmd::of(frame);
-        match (&self.request, other) {
-            (Some(_), _) if cmd == Some(Cmd::ErrServer) => true,
-            (Some(request), _) => {
-                cmd == Cmd::of(request)
-                    && match (cmd.and_then(|cmd| asked_id(cmd, request)), cmd) {
-                        (Some(asked), Some(cmd)) => {
-                            answered_id(cmd, frame).is_none_or(|answered| answered == asked)
-                        }
-                        _ => true,
-                    }
-            }
-            (None, Side::Frame(other)) => cmd == Cmd::of(other),
-            (None, _) => false,
+        let Some(request) = &self.request else {
+            return false;
+        };
+        if cmd == Some(Cmd::ErrServer) {
+            return true;
         }
+        let Some(cmd) = cmd.filter(|cmd| Cmd::of(request) == Some(*cmd)) else {
+            return false;
+        };
+        match (asked_id(cmd, request), answered_id(cmd, frame)) {
+            (Some(asked), Some(answered)) => asked == answered,
+            _ => true,
+        }
+    }
+
+    /// What it takes, in bytes.
+    fn size(&self) -> usize {
+        let request = self.request.as_ref().map_or(0, Bytes::len);
+        size_of::<Exchange>() + request + self.recorded.size() + self.got.size()
     }
 }
 
@@ -322,13 +381,57 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_so_many_are_held() {
+    fn what_is_given_up_keeps_back_nothing_behind_it() {
+        let mut exchanges = asked(&["a", "b", "c"]);
+        exchanges.recorded(8, sent("a"));
+        exchanges.recorded(9, sent("c"));
+        exchanges.give_up();
+        let told = [(0, true, false), (1, false, false), (2, true, false)];
+        assert_eq!(over(&mut exchanges), told);
+        exchanges.came(sent("c"));
+        assert!(!exchanges.lack());
+        assert_eq!(exchanges.unasked().len(), 1);
+    }
+
+    #[test]
+    fn nothing_is_forgotten_however_many_are_open() {
         let mut exchanges = Exchanges::default();
-        for line in 0..2 * MOST {
-            exchanges.asked(line, send(""));
+        let many = 5_000;
+        for line in 0..many {
+            exchanges.asked(line, send(&line.to_string()));
         }
-        exchanges.came(sent(""));
-        exchanges.recorded(0, sent(""));
-        assert_eq!(over(&mut exchanges), [(MOST, true, true)]);
+        for line in 0..many {
+            exchanges.recorded(many + line, sent(&line.to_string()));
+            assert!(exchanges.lack());
+        }
+        for line in 0..many {
+            exchanges.came(sent(&line.to_string()));
+            assert_eq!(over(&mut exchanges), [(line, true, true)]);
+        }
+        assert_eq!(exchanges.size, 0);
+    }
+
+    #[test]
+    fn more_than_can_be_held_is_known() {
+        let message = ResSendP2pMsg {
+            cmd: Cmd::SendP2PMsg.number(),
+            err_str: "x".repeat(MOST / 4),
+            ..Default::default()
+        };
+        let long = Bytes::from(message.encode_to_vec());
+        let mut exchanges = Exchanges::default();
+        for line in 0..10 {
+            exchanges.came(long.clone());
+            exchanges.recorded(line, sent(""));
+            exchanges.over();
+        }
+        assert_eq!((exchanges.size, exchanges.are_too_many()), (0, false));
+        for _ in 0..4 {
+            assert!(!exchanges.are_too_many());
+            exchanges.came(long.clone());
+        }
+        exchanges.recorded(10, sent(""));
+        exchanges.over();
+        assert!(exchanges.size < MOST && exchanges.are_too_many());
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::args::ReplayArgs;
 use super::connection::{Connection, Push};
-use super::exchanges::Side;
+use super::exchanges::{MOST, Side};
 use super::format::{GATEWAY, Line, What};
 use super::read::{Lines, Survey};
 use super::renewal::Renewal;
@@ -209,6 +209,13 @@ impl Player<'_> {
                     .learn(place.uid.unwrap_or_default(), recorded, got);
             }
             self.report.exchange(place, &exchange, connection.ended())?;
+        }
+        if connection.exchanges().are_too_many() {
+            let session = place.session;
+            return Err(Failure::Failed(format!(
+                "session {session}: more than {} MiB of requests and replies are open at once, which is more than can be compared",
+                MOST >> 20
+            )));
         }
         Ok(())
     }
