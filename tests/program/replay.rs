@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -290,6 +291,49 @@ fn requests_that_were_sent_far_ahead_are_all_compared() {
         out,
         ["3000 requests; of what the server said, 3000 alike, 0 different"]
     );
+}
+
+#[test]
+fn the_totals_are_told_also_where_a_replay_can_not_go_on() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("two.rec").to_str().unwrap().to_owned();
+    let session = |id| {
+        [
+            (id, "access-1", "opened", ""),
+            (id, "access-1", "in", PING),
+            (id, "access-1", "out", NOT_LOGGED_IN),
+            (id, "access-1", "closed", ""),
+        ]
+    };
+    written(&path, &[session(1), session(2)].concat());
+    let daemon = Daemon::start(&[]);
+    let replay = |flags: &[&str]| {
+        let at = ["fault", "add", "--at", "gateway.reply", "--nth", "2"];
+        let refused = ["--error", "92001", "--name", "none"];
+        daemon.imd(&[&at[..], &refused].concat()).ok();
+        let replay = ["replay", &path, "--ignore", "errStr"];
+        let ended = daemon.imd(&[&replay[..], flags].concat());
+        assert_eq!(ended.code, Some(1), "{}", ended.err);
+        assert!(ended.err.contains("line 6: gateway"), "{}", ended.err);
+        daemon.imd(&["fault", "rm", "none"]).ok();
+        ended.out
+    };
+    let told = "1 requests; of what the server said, 1 alike, 0 different";
+    assert_eq!(replay(&[]), [told]);
+    let told: Value = serde_json::from_str(&replay(&["--json"])[0]).unwrap();
+    assert_eq!((&told["requests"], &told["alike"]), (&1.into(), &1.into()));
+    assert!(told["error"].as_str().unwrap().contains("line 6"), "{told}");
+}
+
+#[test]
+fn a_pipe_is_refused_as_one() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("pipe");
+    let made = Command::new("mkfifo").arg(&path).status().unwrap();
+    assert!(made.success());
+    // Nobody writes into it.
+    let refused = imd(&["replay", path.to_str().unwrap()]).failed(64);
+    assert!(refused.contains("no regular file"), "{refused}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::fs::File;
+use std::fmt;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -24,10 +25,17 @@ impl Lines {
     ///
     /// # Errors
     ///
-    /// When it can't be read, or is none of this version.
+    /// When it can't be read, is no regular file, or is no record of this version.
     pub fn open(path: &Path) -> Result<Lines, Failure> {
-        let file = File::open(path)
-            .map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?;
+        let unreadable =
+            |why: &dyn fmt::Display| Failure::Usage(format!("{}: {why}", path.display()));
+        // Before it is opened: a pipe would wait for who writes into it.
+        let found = fs::metadata(path).map_err(|error| unreadable(&error))?;
+        if !found.is_file() {
+            let why = "this is no regular file; a record is read twice, so write it to one first";
+            return Err(unreadable(&why));
+        }
+        let file = File::open(path).map_err(|error| unreadable(&error))?;
         let mut lines = Lines {
             file: BufReader::new(file),
             path: path.to_owned(),
@@ -149,7 +157,6 @@ fn login_code(frame: &[u8]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     const HEADER: &str = r#"{"format":"imd-record","version":1}"#;
 

@@ -42,16 +42,9 @@ pub async fn run(args: &ReplayArgs) -> Result<(), Failure> {
         report: Report::new(args.json, args.ignore.clone()),
         began: Instant::now(),
     };
-    let mut lines = Lines::open(&args.file)?;
-    while let Some((number, line)) = lines.next()? {
-        player.play(number, line).await?;
-    }
-    let mut left: Vec<u64> = player.open.keys().copied().collect();
-    left.sort_unstable();
-    for session in left {
-        player.end(session).await?;
-    }
-    player.report.end()
+    let lines = Lines::open(&args.file)?;
+    let played = player.play_all(lines).await;
+    player.report.end(played)
 }
 
 struct Player<'a> {
@@ -71,6 +64,18 @@ struct Played {
 }
 
 impl Player<'_> {
+    async fn play_all(&mut self, mut lines: Lines) -> Result<(), Failure> {
+        while let Some((number, line)) = lines.next()? {
+            self.play(number, line).await?;
+        }
+        let mut left: Vec<u64> = self.open.keys().copied().collect();
+        left.sort_unstable();
+        for session in left {
+            self.end(session).await?;
+        }
+        Ok(())
+    }
+
     async fn play(&mut self, number: usize, line: Line) -> Result<(), Failure> {
         if line.server == GATEWAY && self.args.access.is_some() {
             return Ok(());

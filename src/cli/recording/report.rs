@@ -46,6 +46,15 @@ pub struct Totals {
     pub different: u64,
 }
 
+/// The totals at the end, and why the replay came to none.
+#[derive(Serialize)]
+struct Ended<'a> {
+    #[serde(flatten)]
+    totals: &'a Totals,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
 /// Tells of what differs as it is found.
 pub struct Report {
     as_json: bool,
@@ -174,24 +183,32 @@ impl Report {
             .try_for_each(|line| output::line(&escape(line)))
     }
 
-    /// Tells of the totals.
+    /// Tells of the totals, also where the replay came to no end: `played` says why not.
     ///
     /// # Errors
     ///
-    /// When something differs, with that; and when nobody reads stdout any more.
-    pub fn end(self) -> Result<(), Failure> {
+    /// What `played` says; else when something differs, with that; and when nobody reads stdout any more.
+    pub fn end(self, played: Result<(), Failure>) -> Result<(), Failure> {
+        if matches!(played, Err(Failure::OutputClosed)) {
+            return played;
+        }
         let Totals {
             requests,
             alike,
             different,
         } = self.totals;
         if self.as_json {
-            output::json(&self.totals)?;
+            let error = played.as_ref().err().map(ToString::to_string);
+            output::json(&Ended {
+                totals: &self.totals,
+                error,
+            })?;
         } else {
             output::line(&format!(
                 "{requests} requests; of what the server said, {alike} alike, {different} different"
             ))?;
         }
+        played?;
         if different == 0 {
             return Ok(());
         }
