@@ -41,8 +41,14 @@ const MENU = [
 const PARAMETERS = { delay: "2s", error: "90001", throttle: "100", slice: "1" };
 const NUMBERS = ["uid", "session", "nth", "after", "times", "probability", "throttle", "slice", "error"];
 
+/** What is broken there, or not of this page, is passed over. */
 function kept() {
-  return JSON.parse(localStorage.getItem(OFF) ?? "[]");
+  try {
+    const rules = JSON.parse(localStorage.getItem(OFF) ?? "[]");
+    return Array.isArray(rules) ? rules.filter((rule) => typeof rule?.name === "string") : [];
+  } catch {
+    return [];
+  }
 }
 
 function keep(rules) {

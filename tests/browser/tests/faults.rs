@@ -142,3 +142,27 @@ async fn the_machine_s_clock_is_not_advanced_and_quirks_are_told() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_broken_in_the_browser_s_storage_is_passed_over() {
+    on_console(Config::ephemeral(), async |page, _| {
+        for broken in ["[{", "7", "[null, {}]"] {
+            page.run(
+                "localStorage.setItem('imd.faults.off', arguments[0]); location.hash = '#/help'",
+                &[broken.into()],
+            )
+            .await;
+            page.sees("main.page-help").await;
+            page.go("faults").await;
+            page.reads("#rules", "Nothing is made to fail").await;
+            page.click("[data-preset=notify-lost]").await;
+            page.fill("[name=name]", "lost").await;
+            page.click("#inject").await;
+            page.is_told("lost is in force").await;
+            page.click("[data-rule=lost] [role=switch]").await;
+            page.is_told("lost is off").await;
+            page.reads("[data-rule=lost] .hits", "off").await;
+        }
+    })
+    .await;
+}
