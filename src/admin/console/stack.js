@@ -120,7 +120,8 @@ export function mount(place) {
     }, { class: `small ${what === "kill" ? "danger" : ""}`, "data-do": what, title: t(`do.${what}.title`), done: t(`done.${what}`, server) });
   }
 
-  function showServer(server) {
+  /** A server's card; `lease` is how long one lasts, in seconds. */
+  function showServer(server, lease) {
     const made = card(server);
     if (made.state.dataset.is !== server.state) {
       made.state.dataset.is = server.state;
@@ -137,12 +138,11 @@ export function mount(place) {
     const left = leases.get(server.name);
     made.lease.hidden = left === undefined;
     if (left !== undefined) {
-      made.longest = Math.max(made.longest ?? 0, left);
-      made.lease.value = made.longest > 0 ? left / made.longest : 0;
+      made.lease.value = left / lease;
       if (made.before !== undefined && left > made.before + 0.5) drawing.move(server.name, "registry", "beat");
     }
     made.before = left;
-    made.element.classList.toggle("expiring", left !== undefined && left < 0.4 * made.longest);
+    made.element.classList.toggle("expiring", left !== undefined && left < 0.4 * lease);
     write(made.left, left === undefined ? t("stack.lease.none") : t("stack.lease.left", left.toFixed(1)));
   }
 
@@ -184,7 +184,14 @@ export function mount(place) {
     fill(store, t("stack.store"), [[t("stack.kind"), state.store], [t("stack.stored"), stored],
       [t("stack.delivered"), delivered], [t("stack.pending"), Math.max(0, stored - delivered - removed)],
       [t("stack.refused"), refused], [t("stack.lost"), lost]]);
-    for (const server of state.access) showServer(server);
+    for (const server of state.access) showServer(server, state.registry.lease_ms / 1000);
+    const names = new Set(state.access.map(({ name: server }) => server));
+    for (const [server, { element }] of cards) {
+      if (names.has(server)) continue;
+      // Another imd answers here now, with other servers.
+      cards.delete(server);
+      element.remove();
+    }
     drawing.join([["clients", "gateway", "main"], ["gateway", "registry", "dashed"],
       ...state.access.flatMap(({ name: server, state: is }) =>
         [["clients", server, is], [server, "registry", "dashed"], [server, "store", is]])]);

@@ -1,8 +1,12 @@
 //! The page Stack.
 
+use std::time::Duration;
+
 use browser::{on_console, user};
 use imd::access::State;
+use imd::client::ClientError;
 use imd::{Config, Imd};
+use serde_json::json;
 
 fn state(imd: &Imd, name: &str) -> State {
     imd.access(name).unwrap().state()
@@ -110,19 +114,88 @@ async fn the_registry_is_frozen_and_thawed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sessions_are_listed_and_ended() {
+async fn sessions_are_listed_and_closed_or_reset() {
+    on_console(Config::ephemeral(), async |page, imd| {
+        page.click("[data-part=access-1] .link").await;
+        for (uid, title) in [(77, "Close it"), (78, "Reset it")] {
+            let mut ann = user(imd, uid).await;
+            page.reads("[data-part=access-1] .link", "Sessions: 1")
+                .await;
+            page.reads("[data-part=access-1] .seat", &format!(" {uid} "))
+                .await;
+            page.click(&format!(".seat [title={title:?}]")).await;
+            page.is_told("done").await;
+            let closed = matches!(ann.next_event().await, Err(ClientError::Closed));
+            assert_eq!(closed, title == "Close it");
+            page.reads(
+                "[data-part=access-1] .sessions",
+                "Nobody is connected here.",
+            )
+            .await;
+            page.reads("[data-part=access-1] .link", "Sessions: 0")
+                .await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_left_half_open() {
     on_console(Config::ephemeral(), async |page, imd| {
         let mut ann = user(imd, 77).await;
         page.reads("[data-part=access-1] .link", "Sessions: 1")
             .await;
         page.click("[data-part=access-1] .link").await;
         page.reads("[data-part=access-1] .seat", " 77 ").await;
-        page.click(".seat [title=\"Reset it\"]").await;
+        page.click(".seat [title^=\"Leave it unserved\"]").await;
         page.is_told("done").await;
-        assert!(ann.next_event().await.is_err());
-        page.reads(
-            "[data-part=access-1] .sessions",
-            "Nobody is connected here.",
+        ann.set_timeout(Duration::from_millis(300));
+        assert!(matches!(ann.ping().await, Err(ClientError::Timeout)));
+        page.reads("[data-part=access-1] .seat", " 77 ").await;
+        assert_eq!(imd.access("access-1").unwrap().sessions().len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_is_shown_as_a_part_of_a_whole_one() {
+    on_console(Config::ephemeral().manual_clock(), async |page, imd| {
+        page.go("help").await;
+        imd.access("access-1").unwrap().kill().await;
+        imd.clock().advance(Duration::from_secs(7)).await;
+        // Nothing has been seen of it before.
+        page.go("stack").await;
+        page.reads("[data-part=access-1] .left", "lease 3.0 s")
+            .await;
+        let bar = "return document.querySelector('[data-part=access-1] progress').value";
+        assert_eq!(page.run(bar, &[]).await, json!(0.3));
+        page.sees("[data-part=access-1].expiring").await;
+        page.misses("[data-part=access-2].expiring").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_the_daemon_has_no_more_goes() {
+    on_console(Config::ephemeral(), async |page, _| {
+        page.sees("[data-part=access-3]").await;
+        page.run(
+            "const real = window.fetch;
+             window.fetch = async (path, options) => {
+               const response = await real(path, options);
+               if (path !== '/v1/state') return response;
+               const state = await response.json();
+               state.access.pop();
+               return Response.json(state);
+             }",
+            &[],
+        )
+        .await;
+        page.misses("[data-part=access-3]").await;
+        page.sees("[data-part=access-2]").await;
+        page.until(
+            "their lines",
+            "return document.querySelectorAll('.edge').length === 2 + 2 * 3",
         )
         .await;
     })
