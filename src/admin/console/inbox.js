@@ -31,10 +31,20 @@ export class Inbox {
       return;
     }
     this.looks = 4;
+    this.#show(await this.#newest());
+  }
+
+  /** The end of the inbox. Large messages come in several pages: they are followed up to what was there at first. */
+  async #newest() {
     const path = `/v1/inboxes/${part(this.uid)}`;
-    let inbox = await get(`${path}?limit=${NEWEST}`);
-    if (inbox.total > NEWEST) inbox = await get(`${path}?limit=${NEWEST}&after=${inbox.total - NEWEST}`);
-    this.#show(inbox);
+    const { total } = await get(`${path}?limit=1`);
+    const entries = [];
+    for (let after = Math.max(0, total - NEWEST); ;) {
+      const page = await get(`${path}?limit=${NEWEST}&after=${after}`);
+      entries.push(...page.entries);
+      if (page.next === null || page.next >= total || page.entries.length === 0) return { ...page, entries: entries.slice(-NEWEST) };
+      after = page.next;
+    }
   }
 
   #showWhere(user, groups) {
@@ -50,7 +60,8 @@ export class Inbox {
   }
 
   #show(inbox) {
-    const now = JSON.stringify([inbox.read, inbox.total, inbox.entries.length]);
+    // The same versions may be other messages, after a reset.
+    const now = JSON.stringify([inbox.read, inbox.total, inbox.entries.map(({ version, msgID, sendTime }) => [version, msgID, sendTime])]);
     if (this.shown === now) return;
     this.shown = now;
     const waiting = Math.max(0, inbox.total - inbox.read);

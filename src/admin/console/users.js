@@ -10,6 +10,8 @@ import { t } from "./words.js";
 const EVERY_MS = 1000;
 /** So many are listed at a time. */
 const PAGE = 100;
+/** Groups come with all their members, and nothing that passes on the wire changes them. */
+const GROUPS_EVERY_MS = 10_000;
 
 /** A number that may be more than JavaScript's go up to, as text; NaN is refused by the API in its own words. */
 const whole = (text) => (/^-?\d+$/.test(text.trim()) ? text.trim() : JSON.stringify(text.trim()));
@@ -23,10 +25,13 @@ export function mount(place, [chosen]) {
   const groups = h("div", { class: "panel groups", id: "groups" });
   const open = h("div", { class: "opened", id: "opened" });
   const inbox = chosen === undefined ? null : new Inbox(chosen);
+  const isChosen = ({ uid }) => uid === Number(chosen);
   let after = [0];
   let timer = null;
   let ended = false;
   let moved = true;
+  let refused = false;
+  let groupsDue = 0;
 
   const go = h("input", { id: "user-uid", inputmode: "numeric", placeholder: t("users.uid"), "aria-label": t("users.uid"), required: true });
   place.append(h("div", { class: "users" },
@@ -37,7 +42,10 @@ export function mount(place, [chosen]) {
       } }, go, h("button", { type: "submit", id: "user-open" }, t("users.open"))),
       h("h2", {}, t("users.known")), people, more,
       h("h2", {}, t("users.groups")), groups),
-    h("div", { class: "opened" }, open, h("h2", {}, t("users.do")), forms(chosen, look))));
+    h("div", { class: "opened" }, open, h("h2", {}, t("users.do")), forms(chosen, () => {
+      groupsDue = 0;
+      return look();
+    }))));
   set(open, inbox ? inbox.element : h("p", { class: "empty panel" }, t("users.none-open")));
 
   /** The pages that are shown of the list, one after the other. */
@@ -57,9 +65,25 @@ export function mount(place, [chosen]) {
     return users;
   }
 
+  /** The one who is open, also when not among those that are listed so far. */
+  async function opened(users) {
+    const listed = users.find(isChosen);
+    if (listed || more.hidden || !/^\d+$/.test(chosen)) return listed;
+    return (await get(`/v1/users?limit=1&after=${BigInt(chosen) - 1n}`)).users.find(isChosen);
+  }
+
+  let known = [];
+  async function grouped() {
+    if (performance.now() >= groupsDue) {
+      known = (await get("/v1/groups?limit=1000")).groups;
+      groupsDue = performance.now() + GROUPS_EVERY_MS;
+    }
+    return known;
+  }
+
   function person(user) {
     return h("a", { class: "person", href: `#/users/${user.uid}`, "data-uid": user.uid,
-      "aria-current": String(user.uid) === chosen ? "true" : "false" },
+      "aria-current": isChosen(user) },
       h("i", { class: "online" }), h("b", {}, user.uid), h("span", { class: "who" }), h("span", { class: "where quiet" }),
       h("progress", { max: 1, "aria-label": t("users.presence") }));
   }
@@ -101,22 +125,32 @@ export function mount(place, [chosen]) {
     clearTimeout(timer);
     if (document.visibilityState === "visible") {
       try {
-        const [users, { groups: all }] = await Promise.all([listed(), get("/v1/groups?limit=1000")]);
-        const one = users.find(({ uid }) => String(uid) === chosen);
-        if (inbox) await inbox.look(all, one, moved);
-        moved = false;
+        const [users, all] = await Promise.all([listed(), grouped()]);
         if (!ended) {
           showPeople(users);
           showGroups(all);
+          await lookInside(users, all);
         }
       } catch (error) {
-        // What can't be is said once, not each second.
-        if (error.status < 500) ended = true;
         if (!(error instanceof TypeError)) say(error.message, "bad");
       }
     }
     clearTimeout(timer);
     if (!ended) timer = setTimeout(look, EVERY_MS);
+  }
+
+  /** Looks at the one who is open. What can't be is said once, not each second. */
+  async function lookInside(users, all) {
+    if (!inbox || refused) return;
+    try {
+      const user = await opened(users);
+      const news = moved;
+      moved = false;
+      await inbox.look(all, user, news);
+    } catch (error) {
+      refused = error.status < 500;
+      throw error;
+    }
   }
 
   const unlisten = listen(() => {

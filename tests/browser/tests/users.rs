@@ -2,6 +2,7 @@
 
 use browser::{on_console, user};
 use imd::Config;
+use imd::config::User;
 
 const MARKUP: &str = "<b onclick=alert(1)>bold</b> & more";
 
@@ -106,6 +107,97 @@ async fn users_are_registered_groups_made_and_messages_sent_in_their_place() {
             ),
             ("to all", 7)
         );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_open_is_shown_also_when_not_among_those_that_are_listed() {
+    let mut config = Config::ephemeral().manual_clock();
+    config.user = vec![User {
+        uid: 150,
+        name: "Zoe".to_owned(),
+        pw: "secret".to_owned().into(),
+    }];
+    on_console(config, async |page, imd| {
+        let mut all = vec![user(imd, 150).await];
+        for uid in 1..=100 {
+            all.push(user(imd, uid).await);
+        }
+        page.go("users/150").await;
+        page.reads("#whereabouts", "online, for 15 s more").await;
+        page.reads("#whereabouts", "access-1").await;
+        page.reads("#opened .who", "Zoe").await;
+        page.misses("#people [data-uid=\"150\"]").await;
+        // Who is not there is not taken for the next one.
+        page.go("users/149").await;
+        page.reads("#opened h2", "149").await;
+        page.reads("#whereabouts", "offline").await;
+        assert_eq!(page.text("#opened .who").await, "");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_inbox_of_large_messages_shows_the_newest() {
+    on_console(Config::ephemeral(), async |page, imd| {
+        let mut ann = user(imd, 1).await;
+        let large = "x".repeat(30_000);
+        for _ in 0..40 {
+            ann.send_p2p(2, &large).await.unwrap();
+        }
+        page.go("users/2").await;
+        page.reads("#level", "40 stored").await;
+        page.sees("#entries [data-version=\"40\"]").await;
+        assert_eq!(page.count("#entries .entry").await, 40);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_inbox_is_shown_anew_after_a_reset_also_with_as_many_messages() {
+    on_console(Config::ephemeral(), async |page, imd| {
+        let mut ann = user(imd, 1).await;
+        ann.send_p2p(2, "before").await.unwrap();
+        page.go("users/2").await;
+        page.reads("#entries [data-version=\"1\"] .body", "before")
+            .await;
+        // What is there between is not seen.
+        page.hide().await;
+        imd.reset().await.unwrap();
+        let mut ann = user(imd, 1).await;
+        ann.send_p2p(2, "after").await.unwrap();
+        page.show().await;
+        page.reads("#entries [data-version=\"1\"] .body", "after")
+            .await;
+        assert_eq!(page.count("#entries .entry").await, 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_uid_that_is_none_stops_its_inbox_alone() {
+    on_console(Config::ephemeral(), async |page, imd| {
+        page.go("users/abc").await;
+        page.is_told("abc").await;
+        page.is_forgiven("40").await;
+        page.reads("#people", "Nobody is registered").await;
+        let _ann = user(imd, 7).await;
+        page.sees("[data-uid=\"7\"] .online.is-on").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_are_asked_for_less_often_than_people() {
+    on_console(Config::ephemeral(), async |page, _| {
+        page.go("users").await;
+        page.reads("#groups", "There are no groups").await;
+        let fewer = "
+            const loaded = performance.getEntriesByType('resource').map(({ name }) => name);
+            const asked = (path) => loaded.filter((name) => name.includes(path)).length;
+            return asked('/v1/users?') - asked('/v1/groups?') >= 3";
+        page.until("fewer groups", fewer).await;
     })
     .await;
 }
