@@ -1,9 +1,19 @@
 // Asks the admin API. Where it wants a token, it is asked for once and kept until the tab is closed.
 
-import { h } from "./dom.js";
+import { h, write } from "./dom.js";
 import { t } from "./words.js";
 
 const KEY = "imd.token";
+/** What a header can carry: a token of anything else is nobody's. */
+const CARRIED = /^[\x21-\x7e]+$/;
+
+/** The token that was given, if it can be sent. */
+function kept() {
+  const token = sessionStorage.getItem(KEY);
+  if (token === null || CARRIED.test(token)) return token;
+  sessionStorage.removeItem(KEY);
+  return null;
+}
 
 /** What the API refused, with its reason as text. */
 export class Refused extends Error {
@@ -16,7 +26,7 @@ export class Refused extends Error {
 /** Fetches, with the token; without one that fits, waits until there is one. */
 export async function request(path, options = {}) {
   for (;;) {
-    const token = sessionStorage.getItem(KEY);
+    const token = kept();
     const headers = { ...options.headers };
     if (token) headers.authorization = `Bearer ${token}`;
     const response = await fetch(path, { ...options, headers, cache: "no-store" });
@@ -62,12 +72,14 @@ let asking = null;
 
 /** One dialog, however many wait for it. */
 function askToken(wrong) {
-  if (sessionStorage.getItem(KEY) !== wrong) return Promise.resolve();
+  if (kept() !== wrong) return Promise.resolve();
   asking ??= new Promise((resolve) => {
     const input = h("input", { type: "password", id: "token-input", autocomplete: "off", required: true });
+    const why = h("p", { class: "quiet", role: "status" }, wrong ? t("token.wrong") : t("token.why"));
     const dialog = h("dialog", { id: "token", "aria-labelledby": "token-title" });
     const take = (event) => {
       event.preventDefault();
+      if (!CARRIED.test(input.value)) return write(why, t("token.unfit"));
       sessionStorage.setItem(KEY, input.value);
       asking = null;
       dialog.close();
@@ -76,11 +88,11 @@ function askToken(wrong) {
     };
     dialog.append(h("form", { onsubmit: take },
       h("h2", { id: "token-title" }, t("token.title")),
-      h("p", { class: "quiet" }, wrong ? t("token.wrong") : t("token.why")),
-      input,
+      why, input,
       h("div", { class: "actions" }, h("button", { class: "primary", type: "submit" }, t("token.go")))));
-    // Without it there is nothing to show.
+    // Without it there is nothing to show. Esc is only asked about once; a second one closes it.
     dialog.addEventListener("cancel", (event) => event.preventDefault());
+    dialog.addEventListener("close", () => dialog.isConnected && dialog.showModal());
     document.body.append(dialog);
     dialog.showModal();
   });

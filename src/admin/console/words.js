@@ -23,6 +23,7 @@ const WORDS = {
   "token.title": ["This imd wants a token", "此 imd 需要令牌"],
   "token.why": ["It stands in its config, as [admin] token. It is kept until this tab is closed.", "令牌即配置中的 [admin] token，只保存到关闭此标签页为止。"],
   "token.wrong": ["That was not the one. It stands in the config, as [admin] token.", "令牌不对。它是配置中的 [admin] token。"],
+  "token.unfit": ["No token has such characters: letters, digits and signs of ASCII only, no spaces.", "令牌不会含有这样的字符：只能是 ASCII 字母、数字和符号，不含空格。"],
   "token.go": ["Go on", "继续"],
 
   "stack.drawing": ["The parts of the process", "进程的各部分"],

@@ -128,6 +128,14 @@ async fn where_a_token_is_set_it_is_asked_for_once() {
         page.fill("#token-input", "wrong").await;
         page.click("#token button").await;
         page.reads("#token", "That was not the one").await;
+        // It can be neither put away nor answered by what no header carries.
+        for _ in 0..3 {
+            page.press("\u{E00C}").await;
+            page.sees("#token-input").await;
+        }
+        page.fill("#token-input", "schlüssel").await;
+        page.click("#token button").await;
+        page.reads("#token", "No token has such characters").await;
         page.fill("#token-input", "hush").await;
         page.click("#token button").await;
         page.misses("#token").await;
@@ -137,6 +145,12 @@ async fn where_a_token_is_set_it_is_asked_for_once() {
         page.reload().await;
         page.reads("#status", "Live").await;
         page.misses("#token").await;
+        page.run("sessionStorage.setItem('imd.token', '钥匙')", &[])
+            .await;
+        page.reload().await;
+        page.fill("#token-input", "hush").await;
+        page.click("#token button").await;
+        page.reads("#status", "Live").await;
         page.is_forgiven("401").await;
     })
     .await;
