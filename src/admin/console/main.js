@@ -45,11 +45,20 @@ function showTheme() {
   set(themes, `${SIGNS[theme()]} `, h("span", { class: "wide" }, t(`theme.${theme()}`)));
 }
 
+/** As it was before it was put in an address; what was not made that way stays as it is. */
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 /** `#/wire?uid=7` as page, rest of the path, and query. */
 function route() {
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
-  const [name, ...rest] = path.split("/").map(decodeURIComponent);
-  return { name: PAGES[name] ? name : "stack", rest, query: new URLSearchParams(query) };
+  const [name, ...rest] = path.split("/").map(decoded);
+  return { name: Object.hasOwn(PAGES, name) ? name : "stack", rest, query: new URLSearchParams(query) };
 }
 
 function open() {
@@ -117,5 +126,6 @@ function key(event) {
 addEventListener("hashchange", open);
 addEventListener("keydown", key);
 listen(showStatus);
-frame();
+// First the stream: it goes on whatever becomes of a page.
 follow();
+frame();

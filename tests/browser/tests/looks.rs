@@ -155,3 +155,19 @@ async fn where_a_token_is_set_it_is_asked_for_once() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_means_nothing_opens_the_stack() {
+    on_console(Config::ephemeral(), async |page, _| {
+        for place in ["constructor", "%E0%A4%A", "nothing/there?at=all"] {
+            page.run("location.hash = '#/' + arguments[0]", &[place.into()])
+                .await;
+            page.reload().await;
+            page.sees("main.page-stack [data-part=access-1]").await;
+            page.reads("#status", "Live").await;
+        }
+        page.go("wire/%E0%A4%A").await;
+        page.reads("#status", "Live").await;
+    })
+    .await;
+}
