@@ -30,6 +30,13 @@ function taker(filter) {
     && (!text || `${event.cmd} ${summary(event)} ${JSON.stringify(event.frame)}`.toLowerCase().includes(text));
 }
 
+/** Has a select offer a value once, under the last text that it was given. */
+function offer(select, value, text) {
+  const known = [...select.options].find((option) => option.value === value);
+  if (!known) select.append(h("option", { value }, text ?? value));
+  else if (text) write(known, text);
+}
+
 function emptyRow() {
   const cells = ["time", "arrow", "server", "session", "uid", "cmd", "summary"].map((name) =>
     h("span", { class: `cell ${name}` }));
@@ -50,7 +57,8 @@ export function mount(place, _, query) {
   const filter = Object.fromEntries(NAMES.filter((name) => query.has(name)).map((name) => [name, query.get(name)]));
   let takes = taker(filter);
   let view = new Ring(journal.events.most);
-  let paused = false;
+  /** The last that is shown while it is paused. */
+  let held = Infinity;
   let waiting = 0;
   let typed = null;
 
@@ -71,8 +79,12 @@ export function mount(place, _, query) {
 
   function rebuild() {
     view = new Ring(journal.events.most);
-    for (const event of journal.events) if (takes(event)) view.push(event);
     waiting = 0;
+    for (const event of journal.events) {
+      if (!takes(event)) continue;
+      if (event.seq > held) waiting += 1;
+      else view.push(event);
+    }
     list.update(view);
     count();
   }
@@ -102,7 +114,12 @@ export function mount(place, _, query) {
   }));
   const cmds = choice([["", t("wire.cmd")]], "");
   const servers = choice([["", t("wire.server")]], "");
-  const whats = choice([["", t("wire.what")], ...WHATS.map((what) => [what, t(`what.${what}`)])], filter.what ?? "");
+  const whats = choice([["", t("wire.what")], ...WHATS.map((what) => [what, t(`what.${what}`)])], "");
+  // What is chosen is seen to be, also when there is no such thing, or none any more.
+  for (const [select, value] of [[cmds, filter.cmd], [servers, filter.server], [whats, filter.what]]) {
+    offer(select, value ?? "");
+    select.value = value ?? "";
+  }
   const errors = h("input", { type: "checkbox", checked: Boolean(filter.errors) });
   const search = h("input", { type: "search", placeholder: t("wire.text"), value: filter.text ?? "" });
   const followed = h("input", { type: "checkbox", id: "wire-follow", checked: true,
@@ -114,7 +131,8 @@ export function mount(place, _, query) {
   const empty = h("p", { class: "empty", id: "wire-empty" }, t("wire.empty"));
 
   function pause() {
-    paused = !paused;
+    const paused = held === Infinity;
+    held = paused ? journal.events.at(journal.events.length - 1)?.seq ?? -1 : Infinity;
     pauses.setAttribute("aria-pressed", paused);
     write(pauses, paused ? t("wire.resume") : t("wire.pause"));
     if (!paused) rebuild();
@@ -180,20 +198,29 @@ export function mount(place, _, query) {
     h("div", { class: "foot" }, counts, missed));
 
   get("/v1/menu").then(({ cmds: known }) => {
-    for (const { name, number: code } of known) cmds.append(h("option", { value: name }, `${name} ${code}`));
-    cmds.value = filter.cmd ?? "";
+    for (const { name, number: code } of known) offer(cmds, name, `${name} ${code}`);
   }, (error) => say(error.message, "bad"));
   get("/v1/state").then(({ access }) => {
-    for (const name of ["gateway", ...access.map((server) => server.name)]) {
-      servers.append(h("option", { value: name }, name));
-    }
-    servers.value = filter.server ?? "";
+    for (const name of ["gateway", ...access.map((server) => server.name)]) offer(servers, name);
   }, () => {});
+  const met = new Set();
+  function meet(events) {
+    for (const { server } of events) {
+      if (met.has(server)) continue;
+      met.add(server);
+      offer(servers, server);
+    }
+  }
 
+  meet(journal.events);
   rebuild();
   const unlisten = listen((added, fallen, cleared) => {
-    if (cleared) return rebuild();
-    if (paused) {
+    meet(added);
+    if (cleared) {
+      if (held < Infinity) held = -1;
+      return rebuild();
+    }
+    if (held < Infinity) {
       waiting += added.filter(takes).length;
       return count();
     }

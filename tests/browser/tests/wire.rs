@@ -5,7 +5,7 @@ use std::sync::Arc;
 use browser::{Page, on_console, user};
 use imd::lab::{Direction, Fault, Record, Site, What};
 use imd::proto::Cmd;
-use imd::{Config, Imd};
+use imd::{Client, Config, Imd};
 use serde_json::{Value, json};
 
 const MARKUP: &str = "<img src=x onerror=alert(1)> 你好";
@@ -90,8 +90,23 @@ async fn they_are_narrowed_down_and_a_link_shows_the_same_again() {
         shows(1).await;
         page.go("wire?server=access-2").await;
         shows(0).await;
+        // What is chosen is seen, also when there is no such thing.
+        page.go("wire?server=access-9&what=bogus&cmd=Nothing").await;
+        shows(0).await;
+        let chosen = "return ['server', 'what', 'cmd'].map((name) =>
+            document.querySelector(`#wire-${name}`).selectedOptions[0].textContent).join()";
+        assert_eq!(page.run(chosen, &[]).await, "access-9,bogus,Nothing");
+        // A server that has come since the page was opened can be chosen.
+        let added = imd.add_access("access-4").await.unwrap();
+        let mut eve = Client::connect_to(added.addr()).await.unwrap();
+        eve.login(4, &imd.token(4)).await.unwrap();
+        page.select("#wire-what", "").await;
+        page.select("#wire-cmd", "").await;
+        page.select("#wire-server", "access-4").await;
+        let shows = async |count: usize| counts(page, &format!("{count} of 15")).await;
+        shows(3).await;
         page.go("wire?session=2").await;
-        page.reads("#wire-count", " of 12").await;
+        page.reads("#wire-count", " of 15").await;
         assert!(page.count(".row").await > 0);
     })
     .await;
@@ -105,6 +120,17 @@ async fn it_pauses_goes_on_and_is_cleared() {
         counts(page, "3 of 3").await;
         page.click("#wire-pause").await;
         pass(imd, 4, b"");
+        counts(page, "3 of 7 · paused, 4 wait").await;
+        // It holds, whatever is chosen meanwhile.
+        page.fill("#wire-uid", "7").await;
+        page.until("the filter", "return location.hash === '#/wire?uid=7'")
+            .await;
+        counts(page, "3 of 7 · paused, 4 wait").await;
+        page.fill("#wire-uid", "8").await;
+        counts(page, "0 of 7").await;
+        page.press("\u{E003}").await;
+        page.until("no filter", "return location.hash === '#/wire'")
+            .await;
         counts(page, "3 of 7 · paused, 4 wait").await;
         page.click("#wire-pause").await;
         counts(page, "7 of 7").await;
