@@ -98,6 +98,7 @@ impl Browser {
         browser.resize(look.size).await;
         let scheme = if look.dark { "dark" } else { "light" };
         let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
+        browser.remember().await;
         browser
             .devtools(
                 "Emulation.setEmulatedMedia",
@@ -113,6 +114,16 @@ impl Browser {
             json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
         self.devtools("Emulation.setDeviceMetricsOverride", metrics)
             .await;
+    }
+
+    /// Has each page remember all that it loads, for [`Page::is_clean`](crate::Page::is_clean): it keeps 250 by itself.
+    pub(crate) async fn remember(&self) {
+        let source = "performance.setResourceTimingBufferSize(1_000_000)";
+        self.devtools(
+            "Page.addScriptToEvaluateOnNewDocument",
+            json!({ "source": source }),
+        )
+        .await;
     }
 
     async fn devtools(&self, cmd: &str, params: Value) {

@@ -66,3 +66,16 @@ async fn a_ring_keeps_the_newest_in_their_order() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_a_page_loads_is_seen_by_the_check_for_other_hosts() {
+    on_console(Config::ephemeral(), async |page, _| {
+        // A browser keeps 250 by itself.
+        let script = "
+            return Promise.all(Array.from({ length: 300 }, () => fetch('/version').then((told) => told.text())))
+                .then(() => performance.getEntries().filter((one) => one.name.endsWith('/version')).length >= 300);
+        ";
+        page.until("300 entries", script).await;
+    })
+    .await;
+}
