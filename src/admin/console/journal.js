@@ -1,8 +1,9 @@
 // What passes, as the journal streams it: one reader for all pages.
 //
 // Both sides are bounded. The page keeps the newest FRAMES, and of those no more than BYTES. A hidden page stops
-// reading: what its socket does not take stays in the daemon's own ring, from which the oldest fall out. What was missed
-// that way shows as a gap in the events' numbers, and is counted.
+// reading, and soon lets its connection go: a browser has six for one host, and the pages that are seen need them. What
+// falls out of the daemon's ring meanwhile shows as a gap in the events' numbers. What nobody has recorded has no number,
+// and shows where more frames have passed than were recorded. Both are counted as missed.
 
 import { get, request } from "./api.js";
 import { Ring } from "./ring.js";
@@ -12,17 +13,26 @@ const BYTES = 64 * 1024 * 1024;
 /** So long the page reads at a time, before it lets the browser draw. */
 const SLICE_MS = 8;
 const RETRY_MS = 1000;
+/** So long a hidden page keeps its connection: who only looks elsewhere for a moment loses nothing. */
+const LET_GO_MS = 3000;
 
-/** What everyone looks at. `status`: connecting, live or lost. */
+/** What everyone looks at. `status`: connecting, live, hidden or lost. */
 export const journal = {
   events: new Ring(FRAMES),
-  /** Events that the daemon had no more when this page asked for them. */
+  /** Events that the daemon had no more, and frames that nobody recorded, while this page did not read. */
   missed: 0,
   status: "connecting",
 };
 
 let bytes = 0;
-let last = -1;
+/** The number that comes next, once that is known. */
+let next = null;
+/** What `/v1/state` said when the stream was last begun; from there on all was recorded until it ended. */
+let begun = null;
+/** How many events that are no frames came since then. */
+let others = 0;
+/** Ends the stream. */
+let stream = new AbortController();
 const listeners = new Set();
 
 /** Calls `listener` with the new events, those that fell out, and whether all is gone; returns how to end that. */
@@ -74,8 +84,9 @@ function take(lines) {
   for (const line of lines) {
     if (!line.startsWith("data:")) continue;
     const event = JSON.parse(line.slice(5));
-    if (last >= 0 && event.seq > last + 1) journal.missed += event.seq - last - 1;
-    last = event.seq;
+    if (next !== null && event.seq > next) journal.missed += event.seq - next;
+    next = event.seq + 1;
+    if (event.seq >= begun.journal.mark && event.what !== "in" && event.what !== "out") others += 1;
     event.size = line.length;
     bytes += event.size;
     added.push(event);
@@ -112,26 +123,57 @@ async function read(response) {
   }
 }
 
+/** Whether `state` is told by another imd than the one before: its numbers begin anew. */
+function isAnother(state) {
+  return state.instance !== begun.instance || state.journal.mark < (next ?? 0);
+}
+
+/** Counts what has passed since the stream before and has no number, now that everything is recorded again. */
+function count(state) {
+  const recorded = state.journal.mark - begun.journal.mark - others;
+  journal.missed += Math.max(0, state.frames - begun.frames - recorded);
+  // Of a stream that has told nothing, all is missed that came after it began.
+  next ??= begun.journal.mark;
+}
+
+let hiding = null;
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(hiding);
+  if (document.visibilityState === "visible") return;
+  hiding = setTimeout(() => {
+    stream.abort();
+    status("hidden");
+  }, LET_GO_MS);
+});
+
 /** Reads along as long as the page lives. */
 export async function follow() {
   for (;;) {
     await visible();
+    stream.abort();
+    stream = new AbortController();
+    const { signal } = stream;
     try {
-      const state = await get("/v1/state");
-      if (state.journal.mark <= last) {
-        // Another imd answers here now: its numbers begin anew.
-        last = -1;
-        clear();
-      }
-      const response = await request(`/v1/journal?since=${last + 1}&bytes=true`, {
-        headers: { accept: "text/event-stream" },
+      const response = await request(`/v1/journal?since=${next ?? 0}&bytes=true`, {
+        headers: { accept: "text/event-stream" }, signal,
       });
       if (!response.ok) throw new Error(await response.text());
+      const state = await get("/v1/state", { signal });
+      if (begun && isAnother(state)) {
+        begun = null;
+        next = null;
+        clear();
+        continue;
+      }
+      if (begun) count(state);
+      begun = state;
+      others = 0;
       status("live");
       await read(response);
     } catch (error) {
-      if (!(error instanceof TypeError)) console.warn(error.message);
+      if (!(error instanceof TypeError) && !signal.aborted) console.warn(error.message);
     }
+    if (signal.aborted) continue;
     status("lost");
     await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
   }

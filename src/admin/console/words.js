@@ -15,6 +15,7 @@ const WORDS = {
   "theme.dark": ["Dark", "深色"],
   "status.connecting": ["Connecting", "连接中"],
   "status.live": ["Live", "实时"],
+  "status.hidden": ["Hidden", "已隐藏"],
   "status.lost": ["No connection", "已断开"],
   "close": ["Close", "关闭"],
   "copy": ["Copy", "复制"],

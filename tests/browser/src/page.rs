@@ -40,6 +40,15 @@ impl<'a> Page<'a> {
         .await;
     }
 
+    /// Opens it in one more tab, and stays there; the others are left as they are.
+    pub async fn goes_on_in_a_new_tab(&self) {
+        let client = &self.browser.client;
+        let tab = client.new_window(true).await.unwrap();
+        client.switch_to_window(tab.handle).await.unwrap();
+        self.browser.remember().await;
+        client.goto(&format!("{}/", self.origin)).await.unwrap();
+    }
+
     /// Loads it anew.
     pub async fn reload(&self) {
         self.browser.client.refresh().await.unwrap();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use browser::{Page, on_console, user};
-use imd::lab::{Direction, Fault, Record, Site, What};
+use imd::lab::{Capture, Direction, Fault, Record, Site, What};
 use imd::proto::Cmd;
 use imd::{Client, Config, Imd};
 use serde_json::{Value, json};
@@ -231,10 +231,19 @@ async fn a_hundred_thousand_frames_are_kept_in_a_few_rows() {
     .await;
 }
 
+/// Hides the page until it has let its connection go, and nobody records.
+async fn hide_for_long(page: &Page<'_>) {
+    page.hide().await;
+    page.reads("#status", "Hidden").await;
+    let rests = "return fetch('/v1/state').then((told) => told.json()).then((state) => !state.journal.records)";
+    page.until("nobody records", rests).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hidden_page_reads_nothing_and_says_what_it_missed() {
     let mut config = Config::ephemeral();
     config.journal.events = 100;
+    config.journal.capture = Capture::Auto;
     on_console(config, async |page, imd| {
         page.go("wire").await;
         pass(imd, 10, b"");
@@ -242,13 +251,8 @@ async fn a_hidden_page_reads_nothing_and_says_what_it_missed() {
         page.hide().await;
         // Far more than what sockets hold on the way.
         pass(imd, 2_000, &[0; 30_000]);
-        let before = page
-            .run(
-                "return document.querySelector('#wire-count').textContent",
-                &[],
-            )
-            .await;
-        assert_eq!(before, "10 of 10");
+        hide_for_long(page).await;
+        assert_eq!(page.text("#wire-count").await, "10 of 10");
         page.show().await;
         page.until(
             "the newest",
@@ -263,6 +267,84 @@ async fn a_hidden_page_reads_nothing_and_says_what_it_missed() {
             &[],
         );
         assert_eq!(sums.await, 2_010);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_that_nobody_recorded_are_counted_as_missed() {
+    let mut config = Config::ephemeral();
+    config.journal.capture = Capture::Auto;
+    on_console(config, async |page, imd| {
+        page.go("wire").await;
+        page.reads("#status", "Live").await;
+        let mut ann = user(imd, 1).await;
+        counts(page, "3 of 3").await;
+        hide_for_long(page).await;
+        for _ in 0..5 {
+            ann.ping().await.unwrap();
+        }
+        page.show().await;
+        page.reads("#wire-missed", "10 missed").await;
+        ann.ping().await.unwrap();
+        counts(page, "5 of 5").await;
+        assert_eq!(page.text("#wire-missed").await, "10 missed");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_that_are_hidden_leave_the_connections_to_the_one_that_is_seen() {
+    on_console(Config::ephemeral(), async |page, _| {
+        for _ in 0..7 {
+            page.reads("#status", "Live").await;
+            page.hide().await;
+            page.goes_on_in_a_new_tab().await;
+        }
+        page.reads("#status", "Live").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_imd_at_the_same_address_is_read_from_its_beginning() {
+    let mut config = Config::ephemeral();
+    config.journal.capture = Capture::Auto;
+    on_console(config, async |page, imd| {
+        page.go("wire").await;
+        pass(imd, 3, b"");
+        counts(page, "3 of 3").await;
+        page.click("#wire-clear").await;
+        counts(page, "0 of 0").await;
+        hide_for_long(page).await;
+        // As if it had been started anew, and more had passed than before.
+        let script = "const real = window.fetch;
+            window.fetch = async (path, options) => {
+                const answer = await real(path, options);
+                if (path !== '/v1/state') return answer;
+                return Response.json({ ...await answer.json(), instance: 'another' });
+            }";
+        page.run(script, &[]).await;
+        page.show().await;
+        counts(page, "3 of 3").await;
+        page.misses("#wire-missed").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_was_hidden_before_anything_passed_says_what_it_missed() {
+    let mut config = Config::ephemeral();
+    config.journal.events = 100;
+    config.journal.capture = Capture::Auto;
+    on_console(config, async |page, imd| {
+        page.go("wire").await;
+        page.reads("#status", "Live").await;
+        hide_for_long(page).await;
+        pass(imd, 150, b"");
+        page.show().await;
+        counts(page, "100 of 100").await;
+        page.reads("#wire-missed", "50 missed").await;
     })
     .await;
 }
