@@ -43,29 +43,36 @@ impl WebDriverCompatibleCommand for Extra {
     }
 }
 
+/// Starts chromedriver; answers where it listens. None when it has ended at once: the free port that it chooses is
+/// another's now and then.
+async fn start_driver() -> Option<(Child, u16)> {
+    let mut driver = Command::new("chromedriver")
+        .arg("--port=0")
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("chromedriver: docs/console.md says how to install it");
+    let mut lines = BufReader::new(driver.stdout.take()?).lines();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        if let Some((_, port)) = line.rsplit_once("successfully on port ") {
+            return Some((driver, port.trim_end_matches('.').parse().unwrap()));
+        }
+    }
+    None
+}
+
 impl Browser {
     /// Starts both. chromedriver and Chromium are found on the path.
     pub async fn start(look: Look) -> Browser {
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("chromedriver: docs/console.md says how to install it");
-        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let port = async {
+        let started = async {
             loop {
-                let line = lines
-                    .next_line()
-                    .await
-                    .unwrap()
-                    .expect("a chromedriver that runs");
-                if let Some((_, port)) = line.rsplit_once("successfully on port ") {
-                    return port.trim_end_matches('.').parse::<u16>().unwrap();
+                if let Some(started) = start_driver().await {
+                    return started;
                 }
             }
         };
-        let port = timeout(PATIENCE, port).await.expect("chromedriver's port");
+        let started = timeout(PATIENCE, started).await;
+        let (driver, port) = started.expect("chromedriver's port");
         let folder = tempfile::tempdir().unwrap();
         let capabilities = json!({
             "goog:loggingPrefs": { "browser": "ALL" },
