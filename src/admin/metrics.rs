@@ -12,7 +12,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::Parts;
 use super::answer::Problem;
-use crate::metrics::At;
+use crate::metrics::{At, resident};
 
 /// What a scrape is answered with.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -90,14 +90,12 @@ fn at(server: &str) -> At {
 
 /// What the process takes, as Linux says it; other systems say it elsewhere.
 fn process(registry: &mut Registry) {
-    let resident = std::fs::read_to_string("/proc/self/status").ok();
-    let resident = resident.as_deref().and_then(resident_bytes);
     let files = std::fs::read_dir("/proc/self/fd").ok();
     let told = [
         (
             "process_resident_memory_bytes",
             "Memory that the process holds",
-            resident,
+            resident(std::process::id()),
         ),
         (
             "process_open_fds",
@@ -112,25 +110,5 @@ fn process(registry: &mut Registry) {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
             registry.register(name, about, gauge);
         }
-    }
-}
-
-fn resident_bytes(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
-    Some(kib * 1024)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_resident_memory_is_found() {
-        let status = "Name:\timd\nVmHWM:\t    9000 kB\nVmRSS:\t    4321 kB\n";
-        assert_eq!(resident_bytes(status), Some(4321 * 1024));
-        assert_eq!(resident_bytes("Name:\timd\n"), None);
     }
 }

@@ -1,7 +1,9 @@
 //! What is counted, for one `imd`. The README lists the names.
 
+mod process;
 mod traffic;
 
+pub use process::resident;
 pub use traffic::{BUCKETS, Counted, Traffic};
 
 use std::fmt;

@@ -28,6 +28,7 @@ pub use args::BenchArgs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use imd::metrics::resident;
 use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
@@ -243,7 +244,7 @@ impl Gauge {
         Gauge {
             pid,
             server: Server {
-                resident_before: usage::resident(pid),
+                resident_before: resident(pid),
                 ..Server::default()
             },
             cpu: None,
@@ -253,7 +254,7 @@ impl Gauge {
 
     /// The users are there, the run begins.
     fn connected(&mut self) {
-        self.server.resident_connected = usage::resident(self.pid);
+        self.server.resident_connected = resident(self.pid);
         self.cpu = usage::process_cpu(self.pid);
         self.begun = Instant::now();
     }
@@ -266,7 +267,7 @@ impl Gauge {
             let cores = now.saturating_sub(before).as_secs_f64() / time;
             (cores * 10_000.0).round() / 10_000.0
         });
-        self.server.resident_after = usage::resident(self.pid);
+        self.server.resident_after = resident(self.pid);
         let Server {
             resident_before,
             resident_connected,

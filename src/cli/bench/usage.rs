@@ -16,23 +16,6 @@ pub fn process_cpu(_pid: u32) -> Option<Duration> {
     None
 }
 
-/// The memory of a process that is in RAM, in bytes.
-#[cfg(target_os = "linux")]
-pub fn resident(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
-}
-
-/// The memory of a process that is in RAM, in bytes.
-#[cfg(not(target_os = "linux"))]
-pub fn resident(_pid: u32) -> Option<u64> {
-    None
-}
-
 /// The CPU time of the calling thread.
 #[cfg(unix)]
 pub fn thread_cpu() -> Option<Duration> {
@@ -67,7 +50,7 @@ mod tests {
     #[test]
     fn the_system_says_what_this_process_uses() {
         let pid = std::process::id();
-        assert!(resident(pid) > Some(100_000));
+        assert!(imd::metrics::resident(pid) > Some(100_000));
         assert!(process_cpu(pid) >= thread_cpu() && thread_cpu() > Some(Duration::ZERO));
         assert_eq!(process_cpu(u32::MAX), None);
     }
