@@ -6,7 +6,7 @@ use imd::lab::{Fault, Site, What};
 use imd::proto::{Cmd, Code, ResSendP2pMsg};
 
 use crate::met;
-use crate::support::{p2p, post, start_manual, sync, user, versions};
+use crate::support::{Wire, p2p, post, start_manual, sync, user, versions};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -73,15 +73,21 @@ async fn the_http_api_meets_the_stores_faults_too() {
     assert_eq!(fault.hits(), 1);
 }
 
-#[tokio::test]
-async fn a_page_is_refused_stale_or_has_a_gap() {
-    let imd = start_manual().await;
-    let mut ann = user(&imd, 1).await;
+/// Ann and Bob, who has been told of three messages from her.
+async fn three_to_bob(imd: &imd::Imd) -> (Wire, Wire) {
+    let mut ann = user(imd, 1).await;
     for id in ["a", "b", "c"] {
         assert_eq!(ann.p2p(2, id, id).await.err_code, 0);
     }
-    let mut bob = user(&imd, 2).await;
+    let mut bob = user(imd, 2).await;
     assert_eq!(bob.notified().await, (0, 3));
+    (ann, bob)
+}
+
+#[tokio::test]
+async fn a_page_is_refused_stale_or_has_a_gap() {
+    let imd = start_manual().await;
+    let (_ann, mut bob) = three_to_bob(&imd).await;
     let at = || Fault::at(Site::StoreRead).uid(2).times(1);
     let _fault = imd.fault(at().error(Code::ServerError));
     let refused = bob.sync(0, 0).await;
@@ -147,12 +153,7 @@ async fn what_a_fault_met_is_recorded_where_no_frame_passes() {
 #[tokio::test]
 async fn the_report_tells_what_was_lost_and_only_that() {
     let imd = start_manual().await;
-    let mut ann = user(&imd, 1).await;
-    for id in ["a", "b", "c"] {
-        assert_eq!(ann.p2p(2, id, id).await.err_code, 0);
-    }
-    let mut bob = user(&imd, 2).await;
-    assert_eq!(bob.notified().await, (0, 3));
+    let (mut ann, mut bob) = three_to_bob(&imd).await;
     assert_eq!(versions(&bob.sync(0, 2).await), [1, 2]);
     assert_eq!(bob.notified().await, (2, 3));
     // To ask again is no repetition.
