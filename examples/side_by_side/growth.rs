@@ -42,7 +42,7 @@ pub async fn run(
     settled(server).await?;
     let mut idle = Vec::new();
     for uid in (IDLE..).take(server.setup.idle) {
-        idle.push(log_in(server, uid).await?);
+        idle.push(log_in(&server.access, uid).await?);
     }
     let mut sample = messages::p2p(server, users, outstanding, secs).await?;
     sample.values = vec![sample.cpu];

@@ -3,50 +3,83 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
 use crate::Fault;
-use crate::load::{Crowd, Cue, Sample, Stopwatch, log_in};
+use crate::in_turn::InTurn;
+use crate::load::{Crowd, Cue, Sample, Spent, Stopwatch, log_in};
 use crate::messages::{Pace, Run, User, p2p_template, settle};
 use crate::server::Server;
 
 /// Messages per second, of all users together.
 const RATE: u32 = 2_000;
-/// The first messages are not counted.
-const WARM_UP: usize = 600;
+/// Messages of a slice, and how many of them are not timed, the first.
+const MESSAGES: usize = 1_200;
+const UNTIMED: usize = 200;
 
-/// Tells half of the messages' latency and that of the slowest percent, in microseconds from due to read.
-pub async fn run(server: &Server, users: i64, secs: f64) -> Result<Sample, Fault> {
-    let run = Run::new(1);
-    let mut crowd = Crowd::default();
-    let mut cues = Vec::new();
-    for uid in 1..=users {
-        let stream = log_in(server, uid).await?;
-        let cue = Arc::new(Cue::default());
-        let sends = (
-            p2p_template(uid, uid % users + 1),
-            Pace::Cued(Arc::clone(&cue)),
-        );
-        crowd.add(stream, User::new(uid, &run, Some(sends)));
-        cues.push(cue);
+/// Slices in a second of measuring: half a second of messages is timed in each. The slowest percent takes more of them than
+/// another figure.
+pub const SLICES: f64 = 10.0;
+
+/// Users who write at that rate. They tell half of the messages' latency and that of the slowest percent, in microseconds
+/// from due to read.
+pub struct Writers<'a> {
+    server: &'a Server,
+    run: Arc<Mutex<Run>>,
+    crowd: Crowd,
+    cues: Vec<Arc<Cue>>,
+    spent: Spent,
+}
+
+impl<'a> Writers<'a> {
+    pub async fn log_in(server: &'a Server, users: i64) -> Result<Self, Fault> {
+        let run = Run::new(1);
+        let mut crowd = Crowd::default();
+        let mut cues = Vec::new();
+        for uid in 1..=users {
+            let stream = log_in(&server.access, uid).await?;
+            let cue = Arc::new(Cue::default());
+            let sends = (
+                p2p_template(uid, uid % users + 1),
+                Pace::Cued(Arc::clone(&cue)),
+            );
+            crowd.add(stream, User::new(uid, &run, Some(sends)));
+            cues.push(cue);
+        }
+        Ok(Writers {
+            server,
+            run,
+            crowd,
+            cues,
+            spent: Spent::default(),
+        })
     }
-    let every = Duration::from_secs(1) / RATE;
-    let messages = WARM_UP + (secs * f64::from(RATE)) as usize;
-    let begun = Instant::now();
-    run.lock().time_from(begun, every);
-    let send = |n: usize| cues[n % cues.len()].give(1);
-    let watch = Stopwatch::start(server);
-    crowd.until(paced(begun, every, messages, send)).await?;
-    let mut sample = watch.stop(server, messages as f64);
-    settle(&mut crowd, &run).await?;
-    let mut latencies = run.lock().latencies(WARM_UP);
-    latencies.sort_unstable();
-    let at = |share: f64| {
-        let at = (latencies.len() as f64 * share) as usize;
-        latencies
-            .get(at)
-            .map_or(f64::NAN, |d| d.as_secs_f64() * 1e6)
-    };
-    sample.values = vec![at(0.5), at(0.99)];
-    Ok(sample)
+}
+
+impl InTurn for Writers<'_> {
+    async fn slice(&mut self) -> Result<(), Fault> {
+        let every = Duration::from_secs(1) / RATE;
+        let begun = Instant::now();
+        self.run.lock().due(begun, every, UNTIMED);
+        let send = |n: usize| self.cues[n % self.cues.len()].give(1);
+        let watch = Stopwatch::start(self.server);
+        self.crowd
+            .until(paced(begun, every, MESSAGES, send))
+            .await?;
+        self.spent.add(watch.stop(self.server, MESSAGES as f64));
+        settle(&mut self.crowd, &self.run).await
+    }
+
+    fn sample(&self) -> Sample {
+        let latencies = self.run.lock().latencies();
+        let at = |share: f64| {
+            let at = (latencies.len() as f64 * share) as usize;
+            latencies
+                .get(at)
+                .map_or(f64::NAN, |d| d.as_secs_f64() * 1e6)
+        };
+        self.spent.sample(vec![at(0.5), at(0.99)])
+    }
 }
 
 /// Does `work` with each number below `count` when it is due. It does not sleep in between, as the shortest sleep is

@@ -159,43 +159,76 @@ impl Sample {
         crowd.for_(WARM_UP).await?;
         let (counted, watch) = (count(), Stopwatch::start(server));
         crowd.for_(Duration::from_secs_f64(secs)).await?;
-        let counted = (count() - counted) as f64;
-        let mut sample = watch.stop(server, counted);
-        sample
-            .values
-            .push(counted / watch.begun.elapsed().as_secs_f64());
-        Ok(sample)
+        let spent = watch.stop(server, (count() - counted) as f64);
+        Ok(spent.sample(vec![spent.operations / spent.wall.as_secs_f64()]))
+    }
+}
+
+/// What was spent on operations, also in several pieces.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Spent {
+    operations: f64,
+    wall: Duration,
+    /// By the server, and by the load.
+    cpu: [Duration; 2],
+}
+
+impl Spent {
+    pub fn add(&mut self, other: Spent) {
+        self.operations += other.operations;
+        self.wall += other.wall;
+        for (sum, other) in self.cpu.iter_mut().zip(other.cpu) {
+            *sum += other;
+        }
+    }
+
+    /// The server's processor time for each operation, in microseconds.
+    pub fn cpu(&self) -> f64 {
+        self.cpu[0].as_secs_f64() / self.operations.max(1.0) * 1e6
+    }
+
+    /// What it shows, with these values of its row.
+    pub fn sample(&self, values: Vec<f64>) -> Sample {
+        Sample {
+            values,
+            cpu: self.cpu(),
+            busy: self
+                .cpu
+                .map(|cpu| cpu.as_secs_f64() / self.wall.as_secs_f64()),
+        }
     }
 }
 
 /// The time that something takes, of each kind.
 pub struct Stopwatch {
+    /// The process that is the load.
+    load: u32,
     begun: Instant,
     cpu: [Duration; 2],
 }
 
 impl Stopwatch {
+    /// Where this process is the load.
     pub fn start(server: &Server) -> Self {
+        Stopwatch::start_with(server, std::process::id())
+    }
+
+    pub fn start_with(server: &Server, load: u32) -> Self {
         Stopwatch {
-            cpu: Stopwatch::cpu(server),
+            load,
+            cpu: [server.cpu(), cpu(load)],
             begun: Instant::now(),
         }
     }
 
-    /// So many operations were done meanwhile. Adds no values of its own.
-    pub fn stop(&self, server: &Server, operations: f64) -> Sample {
-        let wall = self.begun.elapsed().as_secs_f64();
-        let [server, load] = Stopwatch::cpu(server);
-        let spent = [server - self.cpu[0], load - self.cpu[1]].map(|cpu| cpu.as_secs_f64());
-        Sample {
-            values: Vec::new(),
-            cpu: spent[0] / operations.max(1.0) * 1e6,
-            busy: spent.map(|cpu| cpu / wall),
+    /// So many operations were done meanwhile.
+    pub fn stop(&self, server: &Server, operations: f64) -> Spent {
+        let wall = self.begun.elapsed();
+        Spent {
+            operations,
+            wall,
+            cpu: [server.cpu() - self.cpu[0], cpu(self.load) - self.cpu[1]],
         }
-    }
-
-    fn cpu(server: &Server) -> [Duration; 2] {
-        [server.cpu(), cpu(std::process::id())]
     }
 }
 
@@ -217,10 +250,8 @@ pub async fn connect_late(addr: SocketAddr) -> Result<TcpStream, Fault> {
 }
 
 /// A connection on which `uid` is logged in.
-pub async fn log_in(server: &Server, uid: i64) -> Result<TcpStream, Fault> {
-    let servers = server.access.len();
-    let addr = server.access[uid as usize % servers];
-    let mut stream = connect(addr).await?;
+pub async fn log_in(access: &[SocketAddr], uid: i64) -> Result<TcpStream, Fault> {
+    let mut stream = connect(access[uid as usize % access.len()]).await?;
     let answer = ask(&mut stream, &wire::login(uid)).await?;
     let answer = Flat::read(&answer);
     // The echo says the login back, which has no code.

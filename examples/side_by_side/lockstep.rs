@@ -23,8 +23,8 @@ pub struct Pair {
 impl Pair {
     pub async fn log_in(server: &Server) -> Result<Pair, Fault> {
         Ok(Pair {
-            sender: log_in(server, 1).await?,
-            receiver: log_in(server, 2).await?,
+            sender: log_in(&server.access, 1).await?,
+            receiver: log_in(&server.access, 2).await?,
             template: p2p_template(1, 2),
             sent: 0,
         })

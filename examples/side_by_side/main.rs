@@ -11,11 +11,13 @@ mod echo;
 mod growth;
 mod hub;
 mod idle;
+mod in_turn;
 mod latency;
 mod link;
 mod load;
 mod lockstep;
 mod log;
+mod memory;
 mod messages;
 mod mock;
 mod mqtt;
@@ -33,10 +35,8 @@ use std::error::Error;
 use clap::{Parser, Subcommand};
 use tokio::runtime::Builder;
 
-use load::Sample;
-use rows::Row;
+use idle::Clients;
 use serve::Serve;
-use server::{Server, Setup};
 use table::Table;
 
 /// The real program's, for both sides.
@@ -73,14 +73,23 @@ struct Args {
 enum Command {
     /// One server, for the load in another process
     Serve(Serve),
+    /// The clients of an idle server, for the load in another process
+    Hearts(Clients),
+    /// Takes memory and gives it back
+    TakeMemory,
     /// Counts what one message costs, with strace and valgrind where they are installed
     Budget,
 }
 
 fn main() -> Result<(), Fault> {
     let args = Args::parse();
-    if let Some(Command::Serve(serve)) = &args.command {
-        return serve::run(serve);
+    match &args.command {
+        Some(Command::Serve(serve)) => return serve::run(serve),
+        Some(Command::TakeMemory) => {
+            memory::take();
+            return Ok(());
+        }
+        _ => {}
     }
     let is_pinned = affinity::pin(affinity::LOAD);
     if !is_pinned {
@@ -91,6 +100,7 @@ fn main() -> Result<(), Fault> {
     runtime.block_on(async {
         match args.command {
             Some(Command::Budget) => budget::print().await,
+            Some(Command::Hearts(clients)) => idle::serve(&clients).await,
             _ => measure(&args).await,
         }
     })
@@ -117,16 +127,11 @@ async fn measure(args: &Args) -> Result<(), Fault> {
         }
         let (mut baseline, mut imd) = (Vec::new(), Vec::new());
         for _ in 0..args.rounds {
-            baseline.push(once(&row, row.baseline, args.secs).await?);
-            imd.push(once(&row, row.imd, args.secs).await?);
+            let [base, ours] = row.round(args.secs).await?;
+            baseline.push(base);
+            imd.push(ours);
         }
         table.row(&row, &baseline, &imd);
     }
     Ok(())
-}
-
-async fn once(row: &Row, setup: Setup, secs: f64) -> Result<Sample, Fault> {
-    let server = Server::start(setup)?;
-    let sample = row.load.run(&server, secs).await;
-    sample.map_err(|fault| format!("{}, {:?}: {fault}", row.work, setup.kind).into())
 }

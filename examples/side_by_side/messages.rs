@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use crate::Fault;
 use crate::link::{Prefixed, messages};
 use crate::load::{Client, Crowd, Cue, Sample, log_in};
+use crate::memory;
 use crate::serve::GROUP;
 use crate::server::Server;
 use crate::wire::{self, Fields, Flat, ID_DIGITS, Template, Value};
@@ -30,10 +31,21 @@ pub struct Run {
     answered: usize,
     delivered: u64,
     is_over: bool,
-    /// When the first message was due, and how long after it the next; none if they are not timed.
-    due: Option<(Instant, Duration)>,
-    /// For each delivery: which message, and how long after it was due.
-    latencies: Vec<(usize, Duration)>,
+    /// None if the messages are not timed.
+    due: Option<Due>,
+    /// For each delivery that is timed: how long after it was due.
+    latencies: Vec<Duration>,
+}
+
+/// When messages are due.
+struct Due {
+    /// The number of the first, and its time.
+    first: usize,
+    at: Instant,
+    /// How long after it the next is due.
+    every: Duration,
+    /// From which on they are timed.
+    timed: usize,
 }
 
 impl Run {
@@ -49,15 +61,23 @@ impl Run {
         }))
     }
 
-    /// From now on it is taken down how long the messages take.
-    pub fn time_from(&mut self, first: Instant, every: Duration) {
-        self.due = Some((first, every));
+    /// The next message is due at this time, the others after it; it is taken down how long they take, but for the first
+    /// `untimed`.
+    pub fn due(&mut self, at: Instant, every: Duration, untimed: usize) {
+        let first = self.messages.len();
+        self.due = Some(Due {
+            first,
+            at,
+            every,
+            timed: first + untimed,
+        });
     }
 
-    /// How long the messages from that on have taken.
-    pub fn latencies(&self, first: usize) -> Vec<Duration> {
-        let counted = self.latencies.iter().filter(|(id, _)| *id >= first);
-        counted.map(|(_, latency)| *latency).collect()
+    /// How long the timed messages have taken, the shortest first.
+    pub fn latencies(&self) -> Vec<Duration> {
+        let mut latencies = self.latencies.clone();
+        latencies.sort_unstable();
+        latencies
     }
 
     /// Puts the next message, and says its number.
@@ -99,9 +119,9 @@ impl Run {
             return Err("a message arrived twice".into());
         }
         self.delivered += 1;
-        if let Some((first, every)) = self.due {
-            let due = first + every.mul_f64(id as f64);
-            self.latencies.push((id, due.elapsed()));
+        if let Some(due) = self.due.as_ref().filter(|due| id >= due.timed) {
+            let at = due.at + due.every.mul_f64((id - due.first) as f64);
+            self.latencies.push(at.elapsed());
         }
         Ok(())
     }
@@ -280,7 +300,7 @@ async fn run(
     let mut crowd = Crowd::default();
     // The readers first: whoever writes finds all of them there.
     for uid in (1..=users).rev() {
-        let stream = log_in(server, uid).await?;
+        let stream = log_in(&server.access, uid).await?;
         crowd.add(stream, User::new(uid, &run, sends(uid)));
     }
     measure(server, &mut crowd, &run, secs).await
@@ -293,6 +313,7 @@ pub async fn measure(
     run: &Mutex<Run>,
     secs: f64,
 ) -> Result<Sample, Fault> {
+    memory::warm()?;
     let sample = Sample::rate(server, crowd, secs, || run.lock().delivered).await?;
     run.lock().is_over = true;
     settle(crowd, run).await?;

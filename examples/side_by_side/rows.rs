@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use crate::Fault;
+use crate::idle::Hearts;
+use crate::latency::Writers;
 use crate::load::Sample;
 use crate::serve::Kind;
 use crate::server::{Server, Setup};
-use crate::{connects, growth, idle, latency, messages, mqtt, nats, requests};
+use crate::{connects, growth, idle, in_turn, latency, messages, mqtt, nats, requests};
 
 /// How many users write to one another.
 const USERS: i64 = 100;
@@ -46,9 +48,20 @@ pub enum Goal {
     Below(f64),
 }
 
-/// What the clients do.
+/// What the clients do, and how the two servers take turns.
 #[derive(Clone, Copy)]
 pub enum Load {
+    /// This, with one server, and then with the other.
+    OneByOne(Work),
+    /// A few messages, and how long they take. In slices.
+    Latency,
+    /// So many connections, each with one heartbeat in that time. In slices.
+    Idle(usize, Duration),
+}
+
+/// What is done with one server as a whole.
+#[derive(Clone, Copy)]
+pub enum Work {
     /// Connections that ask, with so many requests outstanding.
     Requests(usize, usize),
     /// The same; what each request costs.
@@ -59,43 +72,66 @@ pub enum Load {
     Connects,
     /// So many messages outstanding for each user.
     P2p(usize),
-    /// A few messages, and how long they take.
-    Latency,
     /// The same as `P2p`; what each delivery costs.
     Growth(usize),
     /// One who writes to all, with so many messages outstanding.
     Group(usize),
-    /// So many connections, each with one heartbeat in that time.
-    Idle(usize, Duration),
 }
 
 impl Load {
-    pub async fn run(self, server: &Server, secs: f64) -> Result<Sample, Fault> {
+    /// Measures both.
+    async fn run(self, setups: [Setup; 2], secs: f64) -> Result<[Sample; 2], Fault> {
+        let [baseline, imd] = setups;
         match self {
-            Load::Requests(connections, outstanding) => {
+            Load::OneByOne(work) => Ok([
+                work.run(&Server::start(baseline)?, secs).await?,
+                work.run(&Server::start(imd)?, secs).await?,
+            ]),
+            Load::Latency => {
+                let [baseline, imd] = [Server::start(baseline)?, Server::start(imd)?];
+                let both = [
+                    Writers::log_in(&baseline, USERS).await?,
+                    Writers::log_in(&imd, USERS).await?,
+                ];
+                in_turn::measure(both, (latency::SLICES * secs).ceil() as usize).await
+            }
+            Load::Idle(connections, every) => {
+                let [baseline, imd] = [Server::start(baseline)?, Server::start(imd)?];
+                let both = [
+                    Hearts::log_in(&baseline, connections, every)?,
+                    Hearts::log_in(&imd, connections, every)?,
+                ];
+                in_turn::measure(both, idle::SLICES).await
+            }
+        }
+    }
+}
+
+impl Work {
+    async fn run(self, server: &Server, secs: f64) -> Result<Sample, Fault> {
+        match self {
+            Work::Requests(connections, outstanding) => {
                 requests::closed_loop(server, connections, outstanding, secs).await
             }
-            Load::RequestCost(connections, outstanding) => {
+            Work::RequestCost(connections, outstanding) => {
                 let asked = requests::closed_loop(server, connections, outstanding, secs);
                 let mut sample = asked.await?;
                 sample.values = vec![sample.cpu];
                 Ok(sample)
             }
-            Load::Crowd(connections) => {
+            Work::Crowd(connections) => {
                 let mut sample = requests::closed_loop(server, connections, 1, secs).await?;
                 sample.values.remove(0);
                 Ok(sample)
             }
-            Load::Connects => connects::run(server, secs).await,
-            Load::Growth(outstanding) => growth::run(server, USERS, outstanding, secs).await,
-            Load::P2p(outstanding) => match server.setup.kind {
+            Work::Connects => connects::run(server, secs).await,
+            Work::Growth(outstanding) => growth::run(server, USERS, outstanding, secs).await,
+            Work::P2p(outstanding) => match server.setup.kind {
                 Kind::Nats => nats::p2p(server, USERS, outstanding, secs).await,
                 Kind::Mosquitto => mqtt::p2p(server, USERS, outstanding, secs).await,
                 _ => messages::p2p(server, USERS, outstanding, secs).await,
             },
-            Load::Latency => latency::run(server, USERS, secs).await,
-            Load::Group(outstanding) => messages::group(server, MEMBERS, outstanding, secs).await,
-            Load::Idle(connections, every) => idle::run(server, connections, every).await,
+            Work::Group(outstanding) => messages::group(server, MEMBERS, outstanding, secs).await,
         }
     }
 }
@@ -118,6 +154,12 @@ impl Row {
             lines: lines.collect(),
         }
     }
+
+    /// Measures the baseline and `imd` once each.
+    pub async fn round(&self, secs: f64) -> Result<[Sample; 2], Fault> {
+        let samples = self.load.run([self.baseline, self.imd], secs).await;
+        samples.map_err(|fault| format!("{}: {fault}", self.work).into())
+    }
 }
 
 fn beside(baseline: Kind, is_durable: bool, members: i64) -> [Setup; 2] {
@@ -138,7 +180,7 @@ pub fn all(is_full: bool) -> Vec<Row> {
         rows.push(Row::new(
             "gateway",
             format!("gateway, {ASKING} connections, {outstanding} outstanding"),
-            Load::Requests(ASKING, outstanding),
+            Load::OneByOne(Work::Requests(ASKING, outstanding)),
             echo,
             &[("requests/s", Goal::AtLeast(least))],
         ));
@@ -146,7 +188,7 @@ pub fn all(is_full: bool) -> Vec<Row> {
     rows.push(Row::new(
         "connect",
         "gateway, connect + ask + close".into(),
-        Load::Connects,
+        Load::OneByOne(Work::Connects),
         echo,
         &[("connects/s", Goal::AtLeast(0.9))],
     ));
@@ -156,7 +198,7 @@ pub fn all(is_full: bool) -> Vec<Row> {
             rows.push(Row::new(
                 named("p2p", "p2p-durable", is_durable),
                 format!("p2p, {}, {outstanding} outstanding", store(is_durable)),
-                Load::P2p(outstanding),
+                Load::OneByOne(Work::P2p(outstanding)),
                 beside(Kind::Mock, is_durable, 0),
                 &[("deliveries/s", Goal::AtLeast(0.85))],
             ));
@@ -175,7 +217,7 @@ pub fn all(is_full: bool) -> Vec<Row> {
         rows.push(Row::new(
             named("group", "group-durable", is_durable),
             format!("group of {MEMBERS}, {}", store(is_durable)),
-            Load::Group(16),
+            Load::OneByOne(Work::Group(16)),
             beside(Kind::Mock, is_durable, MEMBERS),
             &[("deliveries/s", Goal::AtLeast(0.8))],
         ));
@@ -194,7 +236,7 @@ pub fn all(is_full: bool) -> Vec<Row> {
     rows.push(Row::new(
         "many",
         format!("gateway, {MANY} connections at once"),
-        Load::Crowd(MANY),
+        Load::OneByOne(Work::Crowd(MANY)),
         echo,
         &[("p99 ms", Goal::AtMost(1.5))],
     ));
@@ -228,15 +270,24 @@ pub fn all(is_full: bool) -> Vec<Row> {
         rows.push(Row::new(
             "growth",
             format!("imd alone, {what}"),
-            Load::Growth(16),
+            Load::OneByOne(Work::Growth(16)),
             setups,
             &[("CPU us each", Goal::AtMost(1.3))],
         ));
     }
     let costs = [
-        ("gateway, 16 outstanding", Load::RequestCost(ASKING, 16)),
-        ("p2p, memory, 1 outstanding", Load::Growth(1)),
-        ("p2p, memory, 16 outstanding", Load::Growth(16)),
+        (
+            "gateway, 16 outstanding",
+            Load::OneByOne(Work::RequestCost(ASKING, 16)),
+        ),
+        (
+            "p2p, memory, 1 outstanding",
+            Load::OneByOne(Work::Growth(1)),
+        ),
+        (
+            "p2p, memory, 16 outstanding",
+            Load::OneByOne(Work::Growth(16)),
+        ),
     ];
     for (work, load) in costs {
         rows.push(Row::new(
@@ -252,7 +303,7 @@ pub fn all(is_full: bool) -> Vec<Row> {
             rows.push(Row::new(
                 name,
                 format!("p2p, beside {name}, {outstanding} outstanding"),
-                Load::P2p(outstanding),
+                Load::OneByOne(Work::P2p(outstanding)),
                 beside(peer, false, 0),
                 &[("deliveries/s", Goal::AtLeast(1.0))],
             ));
