@@ -60,8 +60,8 @@
 //! | [`registry`] | which access servers there are, under leases |
 //!
 //! Around it: [`proto`] has the messages, [`config`] the model of imd.toml, [`clock`] the time, [`idgen`] the ids,
-//! [`metrics`] what is counted, [`lab`] what can be made to fail and what has passed, [`reset`] how everything is replaced, [`http`] the HTTP API, [`shutdown`]
-//! the end of tasks, [`admin`] the API that moves all of it. [`daemon`] wires them together; [`client`] is the other side.
+//! [`metrics`] what is counted, [`lab`] what can be made to fail and what has passed, [`reset`] how everything is replaced, [`http`] the HTTP API,
+//! `sharded` maps with many locks, [`shutdown`] the end of tasks, [`admin`] the API that moves all of it. [`daemon`] wires them together; [`client`] is the other side.
 //! Imports go downwards only, which `tests/layering.rs` checks.
 
 #![forbid(unsafe_code)]
@@ -96,6 +96,7 @@ pub mod registry;
 pub mod reset;
 pub mod service;
 pub mod session;
+pub(crate) mod sharded;
 pub mod shutdown;
 pub mod store;
 

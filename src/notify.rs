@@ -3,21 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hashbrown::HashMap;
-use parking_lot::Mutex;
-
 use crate::clock::Clock;
 use crate::config::SecondLogin;
 use crate::metrics::Metrics;
 use crate::session::{Session, SessionId};
+use crate::sharded::Sharded;
 use crate::store::Level;
-
-const SHARDS: usize = 32;
 
 /// The sessions of the users who are logged in, on all access servers.
 #[derive(Debug)]
 pub struct Presence {
-    shards: [Mutex<HashMap<i64, Present>>; SHARDS],
+    shards: Sharded<i64, Present>,
     clock: Arc<dyn Clock>,
     ttl: Duration,
     second_login: SecondLogin,
@@ -64,7 +60,7 @@ impl Presence {
 
     /// From now on `session` is the one that is notified for `uid`, until it [leaves](Self::leave).
     pub fn enter(&self, uid: i64, session: &Arc<Session>) -> Entered {
-        let mut shard = self.shard(uid).lock();
+        let mut shard = self.shards.of(uid.unsigned_abs()).lock();
         // A session that is closed from here on leaves only after this lock is free.
         if session.close_reason().is_some() {
             return Entered::Closed;
@@ -89,7 +85,7 @@ impl Presence {
 
     /// The session leaves. One that has been replaced can't remove its successor.
     pub fn leave(&self, uid: i64, session: SessionId) {
-        let mut shard = self.shard(uid).lock();
+        let mut shard = self.shards.of(uid.unsigned_abs()).lock();
         if shard
             .get(&uid)
             .is_some_and(|present| present.session.id() == session)
@@ -101,7 +97,7 @@ impl Presence {
     /// The user has given a sign of life, on this session. If the one that had replaced it is gone, it is the one that
     /// is notified again.
     pub fn renew(&self, uid: i64, session: &Arc<Session>) {
-        let mut shard = self.shard(uid).lock();
+        let mut shard = self.shards.of(uid.unsigned_abs()).lock();
         match shard.get_mut(&uid) {
             Some(present) => present.renewed = self.clock.now(),
             // Not one that is logged in as nobody: nothing would take it off the list.
@@ -115,7 +111,7 @@ impl Presence {
     /// Whether the user counts as online: logged in, and heard of within the ttl.
     pub fn is_online(&self, uid: i64) -> bool {
         let now = self.clock.now();
-        let shard = self.shard(uid).lock();
+        let shard = self.shards.of(uid.unsigned_abs()).lock();
         shard
             .get(&uid)
             .is_some_and(|present| now.saturating_sub(present.renewed) < self.ttl)
@@ -124,7 +120,7 @@ impl Presence {
     /// The session that is notified for the user, and for how long yet they count as online.
     pub fn seen(&self, uid: i64) -> Option<(Arc<Session>, Duration)> {
         let now = self.clock.now();
-        let shard = self.shard(uid).lock();
+        let shard = self.shards.of(uid.unsigned_abs()).lock();
         let Present { session, renewed } = shard.get(&uid)?;
         let left = (*renewed + self.ttl).saturating_sub(now);
         Some((Arc::clone(session), left))
@@ -132,11 +128,13 @@ impl Presence {
 
     /// The users above uid `after` who have a session, in no order.
     pub fn uids(&self, after: i64) -> Vec<i64> {
-        let of = |shard: &Mutex<HashMap<i64, Present>>| -> Vec<i64> {
-            let shard = shard.lock();
-            shard.keys().copied().filter(|&uid| uid > after).collect()
-        };
-        self.shards.iter().flat_map(of).collect()
+        let shards = self.shards.iter().map(|shard| shard.lock());
+        shards
+            .flat_map(|shard| -> Vec<i64> {
+                let uids = shard.keys().copied();
+                uids.filter(|&uid| uid > after).collect()
+            })
+            .collect()
     }
 
     /// Tells the sessions of these users how far their inboxes have grown. Whoever has no session learns it at login.
@@ -148,7 +146,7 @@ impl Presence {
 
     /// Tells the session of one user; whether there is one.
     pub fn tell(&self, level: &Level) -> bool {
-        let shard = self.shard(level.uid).lock();
+        let shard = self.shards.of(level.uid.unsigned_abs()).lock();
         let session = shard
             .get(&level.uid)
             .map(|present| Arc::clone(&present.session));
@@ -158,11 +156,5 @@ impl Presence {
             self.metrics.merged();
         }
         session.is_some()
-    }
-
-    fn shard(&self, uid: i64) -> &Mutex<HashMap<i64, Present>> {
-        let index = usize::try_from(uid.unsigned_abs() % SHARDS as u64).unwrap_or_default();
-        #[allow(clippy::indexing_slicing, reason = "the index is less than SHARDS")]
-        &self.shards[index]
     }
 }

@@ -17,8 +17,8 @@ pub struct Deadlines {
 }
 
 impl Deadlines {
-    /// How often to look: a deadline is met at most a tenth of the shortest one late, and at most a second.
-    pub(super) fn sweep(&self) -> Duration {
+    /// How often to look for who has missed one: it is met at most a tenth of the shortest one late, and at most a second.
+    pub(super) fn tick(&self) -> Duration {
         let all = [self.idle, self.half_frame, self.write];
         let shortest = all.into_iter().chain(self.login).min().unwrap_or_default();
         (shortest / 10).clamp(Duration::from_millis(1), Duration::from_secs(1))
@@ -31,19 +31,44 @@ impl Deadlines {
         logged_in: bool,
         now: Duration,
     ) -> Option<CloseReason> {
-        let over = |since: Option<Duration>, limit| {
-            since.is_some_and(|since| now.saturating_sub(since) >= limit)
+        let mut ends = self.ends(timers, logged_in);
+        let missed = ends.find(|(end, _)| *end <= now);
+        missed.map(|(_, reason)| reason)
+    }
+
+    /// When a session has missed the first one, if nothing happens before.
+    pub(super) fn first(&self, timers: &Timers, logged_in: bool) -> Option<Duration> {
+        let ends = self.ends(timers, logged_in);
+        ends.map(|(end, _)| end).min()
+    }
+
+    /// When which one is over for a session, and what it is closed for then: what comes first here counts.
+    fn ends(
+        &self,
+        timers: &Timers,
+        logged_in: bool,
+    ) -> impl Iterator<Item = (Duration, CloseReason)> {
+        let end = |since: &Since, limit, reason| {
+            let since = since.get();
+            since.map(|since| (since.saturating_add(limit), reason))
         };
         let peers_turn = timers.peers_turn.load(Ordering::Acquire);
-        if over(timers.write_stalled_since.get(), self.write) {
-            Some(CloseReason::WriteDeadline)
-        } else if peers_turn && over(timers.half_frame_since.get(), self.half_frame) {
-            Some(CloseReason::HalfFrame)
-        } else if let Some(login) = self.login.filter(|_| !logged_in) {
-            over(timers.opened.get(), login).then_some(CloseReason::LoginDeadline)
-        } else {
-            (peers_turn && over(timers.last_frame.get(), self.idle)).then_some(CloseReason::Idle)
-        }
+        let of_peer = |since, limit, reason| peers_turn.then(|| end(since, limit, reason))?;
+        let last = match self.login.filter(|_| !logged_in) {
+            Some(login) => end(&timers.opened, login, CloseReason::LoginDeadline),
+            None => of_peer(&timers.last_frame, self.idle, CloseReason::Idle),
+        };
+        let write = end(
+            &timers.write_stalled_since,
+            self.write,
+            CloseReason::WriteDeadline,
+        );
+        let half_frame = of_peer(
+            &timers.half_frame_since,
+            self.half_frame,
+            CloseReason::HalfFrame,
+        );
+        [write, half_frame, last].into_iter().flatten()
     }
 }
 

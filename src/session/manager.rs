@@ -9,14 +9,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hashbrown::HashMap;
 use parking_lot::Mutex;
 
+use super::sweep::Sweep;
 use super::{CloseReason, Deadlines, Pause, Session, SessionId};
 use crate::clock::Clock;
+use crate::sharded::Sharded;
 use crate::shutdown::Shutdown;
 
-const SHARDS: usize = 32;
+/// Sessions by id.
+pub(super) type Sessions = Sharded<SessionId, Arc<Session>>;
 
 /// Gives out the session ids of one `imd`. Clones go on from the same number.
 #[derive(Debug, Clone, Default)]
@@ -31,7 +33,7 @@ impl SessionIds {
 /// The sessions of one listener, by id.
 #[derive(Debug)]
 pub struct Manager {
-    shards: [Mutex<HashMap<SessionId, Arc<Session>>>; SHARDS],
+    sessions: Sessions,
     count: AtomicUsize,
     ids: SessionIds,
     clock: Arc<dyn Clock>,
@@ -53,7 +55,7 @@ impl Manager {
         outbound_limit: usize,
     ) -> Arc<Self> {
         Arc::new(Manager {
-            shards: Default::default(),
+            sessions: Sessions::default(),
             count: AtomicUsize::new(0),
             ids,
             clock,
@@ -75,7 +77,10 @@ impl Manager {
             self.clock.now(),
             self.outbound_limit,
         ));
-        self.shard(id).lock().insert(id, Arc::clone(&session));
+        self.sessions
+            .of(id.0)
+            .lock()
+            .insert(id, Arc::clone(&session));
         self.count.fetch_add(1, Ordering::Relaxed);
         if self.is_killed() {
             session.close(CloseReason::Killed);
@@ -87,14 +92,14 @@ impl Manager {
 
     /// Forgets a session whose task has ended.
     pub fn remove(&self, id: SessionId) {
-        if self.shard(id).lock().remove(&id).is_some() {
+        if self.sessions.of(id.0).lock().remove(&id).is_some() {
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
     /// Whether this is one of them.
     pub fn has(&self, id: SessionId) -> bool {
-        self.shard(id).lock().contains_key(&id)
+        self.sessions.of(id.0).lock().contains_key(&id)
     }
 
     /// How many there are.
@@ -234,12 +239,13 @@ impl Manager {
         })
     }
 
-    /// Closes sessions that have missed a deadline, until the shutdown begins. One sweep looks at all of them, so that
+    /// Closes sessions that have missed a deadline, until the shutdown begins. One sweep looks after all of them, so that
     /// a session needs no timer of its own.
     ///
     /// Its time runs from this call, not from the future's first poll.
     pub fn sweep(self: Arc<Self>) -> impl Future<Output = ()> + Send + use<> {
-        let mut ticks = self.clock.ticks(self.deadlines.sweep());
+        let mut ticks = self.clock.ticks(self.deadlines.tick());
+        let mut sweep = Sweep::new(self.deadlines.clone(), self.clock.now());
         async move {
             loop {
                 tokio::select! {
@@ -250,26 +256,16 @@ impl Manager {
                 if self.paused_since.lock().is_some() {
                     continue;
                 }
-                let now = self.clock.now();
-                for session in self.sessions().filter(|one| !one.is_half_open()) {
-                    let logged_in = session.uid().is_some();
-                    if let Some(reason) = self.deadlines.missed(&session.timers, logged_in, now) {
-                        session.close(reason);
-                    }
+                for (session, reason) in sweep.tick(&self.sessions, self.clock.now()) {
+                    session.close(reason);
                 }
             }
         }
     }
 
-    fn shard(&self, id: SessionId) -> &Mutex<HashMap<SessionId, Arc<Session>>> {
-        let index = usize::try_from(id.0).unwrap_or_default() % SHARDS;
-        #[allow(clippy::indexing_slicing, reason = "the index is less than SHARDS")]
-        &self.shards[index]
-    }
-
     /// The sessions at this moment, shard by shard: no lock is held while the caller works on one.
     pub fn sessions(&self) -> impl Iterator<Item = Arc<Session>> {
-        self.shards
+        self.sessions
             .iter()
             .flat_map(|shard| shard.lock().values().cloned().collect::<Vec<_>>())
     }

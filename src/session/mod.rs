@@ -10,6 +10,7 @@ pub mod manager;
 mod outbound;
 mod pause;
 mod spare;
+mod sweep;
 mod tap;
 mod turn;
 

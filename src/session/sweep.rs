@@ -1,0 +1,234 @@
+//! Who has missed a deadline, found without a timer for each session, and without a look at every session each time.
+//!
+//! What a session does after a look at it can't be late before the shortest deadline has passed from then on. So it is
+//! enough to look at each session once in that time, if those are kept in mind whose deadline ends before the next look.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::manager::Sessions;
+use super::{CloseReason, Deadlines, Session, SessionId};
+use crate::sharded::SHARDS;
+
+/// A tick is a tenth of the shortest deadline at most.
+const TICKS_IN_A_ROUND: u32 = 10;
+
+/// Which sessions to look at, and when.
+pub(super) struct Sweep {
+    deadlines: Deadlines,
+    /// From one look at a session to the next.
+    round: Duration,
+    /// The rounds of each shard at its last look. They begin at different times, so that no tick has to look at all.
+    rounds: [u128; SHARDS],
+    /// Those whose deadline ends before the next look, by when.
+    soon: BTreeSet<(Duration, SessionId)>,
+}
+
+impl Sweep {
+    /// A sweep that begins now, to be told each of the deadlines' [ticks](Deadlines::tick).
+    pub fn new(deadlines: Deadlines, now: Duration) -> Self {
+        let round = deadlines.tick() * TICKS_IN_A_ROUND;
+        let mut sweep = Sweep {
+            deadlines,
+            round,
+            rounds: [0; SHARDS],
+            soon: BTreeSet::new(),
+        };
+        sweep.rounds = std::array::from_fn(|shard| sweep.rounds_until(shard, now));
+        sweep
+    }
+
+    /// The sessions that have missed a deadline by now, and which.
+    pub fn tick(&mut self, sessions: &Sessions, now: Duration) -> Vec<(Arc<Session>, CloseReason)> {
+        for (index, shard) in sessions.iter().enumerate() {
+            let rounds = self.rounds_until(index, now);
+            let looked = self.rounds.get_mut(index);
+            if looked.is_some_and(|looked| std::mem::replace(looked, rounds) != rounds) {
+                for session in shard.lock().values() {
+                    self.keep_in_mind(session, now);
+                }
+            }
+        }
+        let later = self.soon.split_off(&(now, SessionId(u64::MAX)));
+        let mut missed = Vec::new();
+        for (_, id) in std::mem::replace(&mut self.soon, later) {
+            let found = sessions.of(id.0).lock().get(&id).cloned();
+            let Some(session) = found.filter(|session| session.is_served()) else {
+                continue;
+            };
+            let logged_in = session.uid().is_some();
+            match self.deadlines.missed(&session.timers, logged_in, now) {
+                Some(reason) => missed.push((session, reason)),
+                None => self.keep_in_mind(&session, now),
+            }
+        }
+        missed
+    }
+
+    /// Notes a session whose deadline may end before the next look at it, which is at most a round and a tick away.
+    fn keep_in_mind(&mut self, session: &Session, now: Duration) {
+        let logged_in = session.uid().is_some();
+        let end = self.deadlines.first(&session.timers, logged_in);
+        let next = now + self.round + self.deadlines.tick();
+        if let Some(end) = end.filter(|end| *end <= next)
+            && session.is_served()
+        {
+            self.soon.insert((end, session.id()));
+        }
+    }
+
+    /// How many rounds of a shard have begun by now.
+    fn rounds_until(&self, shard: usize, now: Duration) -> u128 {
+        let round = self.round.as_nanos();
+        let ahead = round * shard as u128 / SHARDS as u128;
+        (now.as_nanos() + ahead) / round.max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const fn s(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    fn deadlines() -> Deadlines {
+        Deadlines {
+            login: Some(s(40)),
+            idle: s(30),
+            half_frame: s(10),
+            write: s(20),
+        }
+    }
+
+    fn open(sessions: &Sessions, id: u64, now: Duration) -> Arc<Session> {
+        let addr = ([127, 0, 0, 1], 1).into();
+        let session = Arc::new(Session::new(SessionId(id), (addr, addr), now, 1));
+        let shard = sessions.of(id);
+        shard.lock().insert(session.id(), Arc::clone(&session));
+        session
+    }
+
+    /// What may happen to a session.
+    #[derive(Debug, Clone)]
+    enum Event {
+        Open,
+        LogIn,
+        OurTurn,
+        PeersTurn,
+        HalfFrame,
+        WholeFrame,
+        Stall,
+        GoOn,
+        HalfOpen,
+        PutOff(u64),
+        Leave,
+    }
+
+    fn happens(sessions: &Sessions, id: u64, event: &Event, now: Duration) {
+        let found = sessions.of(id).lock().get(&SessionId(id)).cloned();
+        let Some(session) = found else {
+            if matches!(event, Event::Open) {
+                open(sessions, id, now);
+            }
+            return;
+        };
+        match event {
+            Event::Open => {}
+            Event::LogIn => {
+                session.timers.our_turn();
+                session.log_in(1);
+            }
+            Event::OurTurn => session.timers.our_turn(),
+            Event::PeersTurn => session.timers.peers_turn(|| now),
+            Event::HalfFrame => session.timers.half_frame(true, now),
+            Event::WholeFrame => session.timers.no_half_frame(),
+            Event::Stall => session.timers.write_stalled(now),
+            Event::GoOn => session.timers.write_goes_on(),
+            Event::HalfOpen => session.half_open(),
+            Event::PutOff(by) => session.timers.put_off(s(*by), now),
+            Event::Leave => drop(sessions.of(id).lock().remove(&SessionId(id))),
+        }
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            4 => Just(Event::Open),
+            2 => Just(Event::LogIn),
+            2 => Just(Event::OurTurn),
+            4 => Just(Event::PeersTurn),
+            2 => Just(Event::HalfFrame),
+            2 => Just(Event::WholeFrame),
+            1 => Just(Event::Stall),
+            1 => Just(Event::GoOn),
+            1 => Just(Event::HalfOpen),
+            1 => (0..20_u64).prop_map(Event::PutOff),
+            1 => Just(Event::Leave),
+        ]
+    }
+
+    proptest! {
+        /// Beside a look at every session at each tick.
+        #[test]
+        fn who_has_missed_a_deadline_is_found_at_the_next_tick_or_the_one_after_it(
+            steps in prop::collection::vec(
+                (prop::collection::vec((1..40_u64, event()), 0..6), 0..4_000_u64, 1..3_u64),
+                1..200,
+            ),
+        ) {
+            let deadlines = deadlines();
+            let sessions = Sessions::default();
+            let mut now = s(5);
+            let mut sweep = Sweep::new(deadlines.clone(), now);
+            let mut late = BTreeSet::new();
+            for (events, ms, jump) in steps {
+                // Between two ticks, some of which come late.
+                now += Duration::from_millis(ms % 500);
+                for (id, event) in &events {
+                    happens(&sessions, *id, event, now);
+                    // Whoever was late may not be any more.
+                    late.remove(&SessionId(*id));
+                }
+                now += Duration::from_millis(500) * u32::try_from(jump).unwrap();
+                for (session, reason) in sweep.tick(&sessions, now) {
+                    let logged_in = session.uid().is_some();
+                    prop_assert_eq!(deadlines.missed(&session.timers, logged_in, now), Some(reason));
+                    session.close(reason);
+                }
+                let is_late = |session: &Arc<Session>| {
+                    let logged_in = session.uid().is_some();
+                    session.is_served() && deadlines.missed(&session.timers, logged_in, now).is_some()
+                };
+                let mut still = BTreeSet::new();
+                for shard in sessions.iter() {
+                    let shard = shard.lock();
+                    still.extend(shard.values().filter(|one| is_late(one)).map(|one| one.id()));
+                }
+                prop_assert!(still.is_disjoint(&late), "{:?} were late before", still);
+                late = still;
+            }
+        }
+    }
+
+    #[test]
+    fn whoever_gives_signs_of_life_is_never_kept_in_mind() {
+        let sessions = Sessions::default();
+        let mut now = s(0);
+        let all: Vec<_> = (1..100).map(|id| open(&sessions, id, now)).collect();
+        let mut sweep = Sweep::new(deadlines(), now);
+        for _ in 0..60 {
+            now += s(1);
+            for session in &all {
+                session.log_in(1);
+                session.timers.our_turn();
+                session.timers.peers_turn(|| now);
+            }
+            assert!(sweep.tick(&sessions, now).is_empty());
+            assert!(sweep.soon.is_empty());
+        }
+    }
+}
