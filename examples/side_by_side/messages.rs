@@ -73,11 +73,9 @@ impl Run {
         });
     }
 
-    /// How long the timed messages have taken, the shortest first.
-    pub fn latencies(&self) -> Vec<Duration> {
-        let mut latencies = self.latencies.clone();
-        latencies.sort_unstable();
-        latencies
+    /// How long the timed messages have taken since this was last asked.
+    pub fn take_latencies(&mut self) -> Vec<Duration> {
+        std::mem::take(&mut self.latencies)
     }
 
     /// Puts the next message, and says its number.

@@ -35,12 +35,15 @@ impl Table {
     /// A line for each figure of a row: the medians of its rounds.
     pub fn row(self, row: &Row, baseline: &[Sample], imd: &[Sample]) {
         for (n, line) in row.lines.iter().enumerate() {
-            let value = |samples: &[Sample]| median(samples, |sample| sample.values[n]);
+            let of = |samples: &[Sample], value: &dyn Fn(&Sample) -> f64| {
+                at_share(samples.iter().map(value).collect(), 0.5)
+            };
+            let value = |samples| of(samples, &|sample| sample.values[n]);
             let (base, ours) = (value(baseline), value(imd));
             let ratio = ours / base;
-            let cpu = |samples| median(samples, |sample| sample.cpu);
+            let cpu = |samples| of(samples, &|sample| sample.cpu);
             let busy = |side: usize| {
-                let busy = |samples| median(samples, |s: &Sample| s.busy[side] * 100.0);
+                let busy = |samples| of(samples, &|sample| sample.busy[side] * 100.0);
                 format!("{:.0} / {:.0}", busy(baseline), busy(imd))
             };
             self.print(&[
@@ -118,8 +121,9 @@ fn number(value: f64) -> String {
     marked
 }
 
-pub fn median(samples: &[Sample], of: impl Fn(&Sample) -> f64) -> f64 {
-    let mut values: Vec<f64> = samples.iter().map(of).collect();
+/// The value that so great a share of them stays below.
+pub fn at_share(mut values: Vec<f64>, share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    let at = (values.len() as f64 * share) as usize;
+    values.get(at).copied().unwrap_or(f64::NAN)
 }
