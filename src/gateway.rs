@@ -184,24 +184,31 @@ impl GatewayHandler {
     pub fn new(directory: Arc<Directory>) -> Self {
         GatewayHandler { directory }
     }
+
+    fn take(&self, turn: &mut Turn<View>, frame: &[u8]) {
+        match Command::decode(frame, Place::Gateway) {
+            Ok(_) => self.directory.answer(turn),
+            Err(bad) => {
+                tracing::debug!(error = %bad, "bad frame");
+                turn.reply(&bad.reply());
+            }
+        }
+    }
 }
 
 impl Handler for GatewayHandler {
     type Open = View;
 
     async fn frame(&self, turn: &mut Turn<View>, frame: &[u8]) {
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return self.take(turn, frame);
+        }
         let span = tracing::debug_span!(
             "request",
             session = %turn.session().id(),
             cmd = Cmd::of(frame).map(Cmd::name),
         );
-        span.in_scope(|| match Command::decode(frame, Place::Gateway) {
-            Ok(_) => self.directory.answer(turn),
-            Err(bad) => {
-                tracing::debug!(error = %bad, "bad frame");
-                turn.reply(&bad.reply());
-            }
-        });
+        span.in_scope(|| self.take(turn, frame));
     }
 
     /// Every frame is answered at once.

@@ -116,10 +116,10 @@ impl Traffic {
     fn counters<'a>(&'a self, sums: &'a Sums) -> impl Iterator<Item = (&'a Counters, u64, u64)> {
         let part = self.parts.get(PART.with(|part| *part));
         let commands = part.map_or(&[][..], |part| &part.commands);
-        let counted = commands.iter().zip(sums.0);
+        let counted = commands.iter().zip(&sums.0);
         counted
             .filter(|(_, (frames, _))| *frames > 0)
-            .map(|(counters, (frames, bytes))| (counters, frames, bytes))
+            .map(|(counters, &(frames, bytes))| (counters, frames, bytes))
     }
 
     /// How many frames came and went.
