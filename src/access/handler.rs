@@ -146,6 +146,7 @@ impl Handler for AccessHandler {
     type Open = Open;
 
     async fn frame(&self, turn: &mut Turn<Open>, frame: &[u8]) {
+        // As at the gateway.
         if !tracing::enabled!(tracing::Level::DEBUG) {
             return self.take(turn, frame).await;
         }

@@ -19,9 +19,13 @@ pub struct Deadlines {
 impl Deadlines {
     /// How often to look for who has missed one: it is met at most a tenth of the shortest one late, and at most a second.
     pub(super) fn tick(&self) -> Duration {
+        (self.shortest() / 10).clamp(Duration::from_millis(1), Duration::from_secs(1))
+    }
+
+    /// Nothing that a session does from now on can be late before so long.
+    pub(super) fn shortest(&self) -> Duration {
         let all = [self.idle, self.half_frame, self.write];
-        let shortest = all.into_iter().chain(self.login).min().unwrap_or_default();
-        (shortest / 10).clamp(Duration::from_millis(1), Duration::from_secs(1))
+        all.into_iter().chain(self.login).min().unwrap_or_default()
     }
 
     /// What a session has missed at this time, if anything.

@@ -11,8 +11,8 @@ use super::manager::Sessions;
 use super::{CloseReason, Deadlines, Session, SessionId};
 use crate::sharded::SHARDS;
 
-/// A tick is a tenth of the shortest deadline at most.
-const TICKS_IN_A_ROUND: u32 = 10;
+/// A round has so many ticks at most: the work is spread over them.
+const TICKS: u32 = 10;
 
 /// Which sessions to look at, and when.
 pub(super) struct Sweep {
@@ -21,28 +21,28 @@ pub(super) struct Sweep {
     round: Duration,
     /// The rounds of each shard at its last look. They begin at different times, so that no tick has to look at all.
     rounds: [u128; SHARDS],
-    /// Those whose deadline ends before the next look, by when.
+    /// Those whose deadline ends before the next look, by when. One stands here several times when it was seen several times
+    /// with different ends, all of them before the look after the next.
     soon: BTreeSet<(Duration, SessionId)>,
 }
 
 impl Sweep {
     /// A sweep that begins now, to be told each of the deadlines' [ticks](Deadlines::tick).
     pub fn new(deadlines: Deadlines, now: Duration) -> Self {
-        let round = deadlines.tick() * TICKS_IN_A_ROUND;
-        let mut sweep = Sweep {
+        let tick = deadlines.tick();
+        let round = deadlines.shortest().clamp(tick, tick * TICKS);
+        Sweep {
             deadlines,
             round,
-            rounds: [0; SHARDS],
+            rounds: std::array::from_fn(|shard| rounds_until(round, shard, now)),
             soon: BTreeSet::new(),
-        };
-        sweep.rounds = std::array::from_fn(|shard| sweep.rounds_until(shard, now));
-        sweep
+        }
     }
 
     /// The sessions that have missed a deadline by now, and which.
     pub fn tick(&mut self, sessions: &Sessions, now: Duration) -> Vec<(Arc<Session>, CloseReason)> {
         for (index, shard) in sessions.iter().enumerate() {
-            let rounds = self.rounds_until(index, now);
+            let rounds = rounds_until(self.round, index, now);
             let looked = self.rounds.get_mut(index);
             if looked.is_some_and(|looked| std::mem::replace(looked, rounds) != rounds) {
                 for session in shard.lock().values() {
@@ -77,13 +77,13 @@ impl Sweep {
             self.soon.insert((end, session.id()));
         }
     }
+}
 
-    /// How many rounds of a shard have begun by now.
-    fn rounds_until(&self, shard: usize, now: Duration) -> u128 {
-        let round = self.round.as_nanos();
-        let ahead = round * shard as u128 / SHARDS as u128;
-        (now.as_nanos() + ahead) / round.max(1)
-    }
+/// How many rounds of a shard have begun by now.
+fn rounds_until(round: Duration, shard: usize, now: Duration) -> u128 {
+    let round = round.as_nanos();
+    let ahead = round * shard as u128 / SHARDS as u128;
+    (now.as_nanos() + ahead) / round.max(1)
 }
 
 #[cfg(test)]
@@ -96,12 +96,13 @@ mod tests {
         Duration::from_secs(n)
     }
 
-    fn deadlines() -> Deadlines {
+    /// Ten of these units are the shortest.
+    fn deadlines(unit: Duration) -> Deadlines {
         Deadlines {
-            login: Some(s(40)),
-            idle: s(30),
-            half_frame: s(10),
-            write: s(20),
+            login: Some(unit * 40),
+            idle: unit * 30,
+            half_frame: unit * 10,
+            write: unit * 20,
         }
     }
 
@@ -125,11 +126,11 @@ mod tests {
         Stall,
         GoOn,
         HalfOpen,
-        PutOff(u64),
+        PutOff(u32),
         Leave,
     }
 
-    fn happens(sessions: &Sessions, id: u64, event: &Event, now: Duration) {
+    fn happens(sessions: &Sessions, id: u64, event: &Event, now: Duration, unit: Duration) {
         let found = sessions.of(id).lock().get(&SessionId(id)).cloned();
         let Some(session) = found else {
             if matches!(event, Event::Open) {
@@ -150,7 +151,7 @@ mod tests {
             Event::Stall => session.timers.write_stalled(now),
             Event::GoOn => session.timers.write_goes_on(),
             Event::HalfOpen => session.half_open(),
-            Event::PutOff(by) => session.timers.put_off(s(*by), now),
+            Event::PutOff(by) => session.timers.put_off(unit * *by, now),
             Event::Leave => drop(sessions.of(id).lock().remove(&SessionId(id))),
         }
     }
@@ -166,7 +167,7 @@ mod tests {
             1 => Just(Event::Stall),
             1 => Just(Event::GoOn),
             1 => Just(Event::HalfOpen),
-            1 => (0..20_u64).prop_map(Event::PutOff),
+            1 => (0..20_u32).prop_map(Event::PutOff),
             1 => Just(Event::Leave),
         ]
     }
@@ -175,25 +176,27 @@ mod tests {
         /// Beside a look at every session at each tick.
         #[test]
         fn who_has_missed_a_deadline_is_found_at_the_next_tick_or_the_one_after_it(
+            // The shortest deadline is 10 s, 10 ms or 2 ms.
+            unit in prop::sample::select(vec![s(1), s(1) / 1_000, s(1) / 5_000]),
             steps in prop::collection::vec(
-                (prop::collection::vec((1..40_u64, event()), 0..6), 0..4_000_u64, 1..3_u64),
+                (prop::collection::vec((1..40_u64, event()), 0..6), 0..8_u32, 1..3_u32),
                 1..200,
             ),
         ) {
-            let deadlines = deadlines();
+            let deadlines = deadlines(unit);
             let sessions = Sessions::default();
             let mut now = s(5);
             let mut sweep = Sweep::new(deadlines.clone(), now);
             let mut late = BTreeSet::new();
-            for (events, ms, jump) in steps {
-                // Between two ticks, some of which come late.
-                now += Duration::from_millis(ms % 500);
+            for (events, eighths, jump) in steps {
+                // Between two ticks, some of which come late. Times are kept in milliseconds.
+                now += Duration::from_millis(u64::from((deadlines.tick() * eighths / 8).subsec_millis()));
                 for (id, event) in &events {
-                    happens(&sessions, *id, event, now);
+                    happens(&sessions, *id, event, now, unit);
                     // Whoever was late may not be any more.
                     late.remove(&SessionId(*id));
                 }
-                now += Duration::from_millis(500) * u32::try_from(jump).unwrap();
+                now += deadlines.tick() * jump;
                 for (session, reason) in sweep.tick(&sessions, now) {
                     let logged_in = session.uid().is_some();
                     prop_assert_eq!(deadlines.missed(&session.timers, logged_in, now), Some(reason));
@@ -219,7 +222,7 @@ mod tests {
         let sessions = Sessions::default();
         let mut now = s(0);
         let all: Vec<_> = (1..100).map(|id| open(&sessions, id, now)).collect();
-        let mut sweep = Sweep::new(deadlines(), now);
+        let mut sweep = Sweep::new(deadlines(s(1)), now);
         for _ in 0..60 {
             now += s(1);
             for session in &all {
