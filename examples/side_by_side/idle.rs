@@ -152,6 +152,10 @@ impl<'a> Hearts<'a> {
 }
 
 impl InTurn for Hearts<'_> {
+    fn server(&self) -> &Server {
+        self.server
+    }
+
     async fn slice(&mut self) -> Result<(), Fault> {
         let watch = Stopwatch::start_with(self.server, self.process.id());
         writeln!(self.stdin)?;

@@ -3,9 +3,12 @@
 
 use crate::Fault;
 use crate::load::Sample;
+use crate::server::Server;
 
 /// A server with its clients.
 pub trait InTurn {
+    fn server(&self) -> &Server;
+
     /// Measures one more slice.
     async fn slice(&mut self) -> Result<(), Fault>;
 
@@ -17,7 +20,8 @@ pub trait InTurn {
 pub async fn measure<T: InTurn>(mut both: [T; 2], slices: usize) -> Result<[Sample; 2], Fault> {
     for _ in 0..slices {
         for side in &mut both {
-            side.slice().await?;
+            let done = side.slice().await;
+            done.map_err(|fault| side.server().at_fault(fault))?;
         }
     }
     Ok(both.each_ref().map(T::sample))

@@ -20,7 +20,7 @@ const UNTIMED: usize = 200;
 
 /// Slices in a second of measuring: half a second of messages is timed in each. The slowest percent takes more of them than
 /// another figure.
-pub const SLICES: f64 = 10.0;
+pub const SLICES: f64 = 15.0;
 
 /// Users who write at that rate. They tell half of the messages' latency and that of the slowest percent, in microseconds
 /// from due to read: of each slice, and then what a quarter of the slices stays below. A virtual machine may stand still for
@@ -63,6 +63,10 @@ impl<'a> Writers<'a> {
 }
 
 impl InTurn for Writers<'_> {
+    fn server(&self) -> &Server {
+        self.server
+    }
+
     async fn slice(&mut self) -> Result<(), Fault> {
         let every = Duration::from_secs(1) / RATE;
         let begun = Instant::now();

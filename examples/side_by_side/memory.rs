@@ -1,8 +1,8 @@
 //! Memory that is at hand.
 //!
 //! A virtual machine may give back to its host what nobody uses, and get it anew page by page: then a store in memory waits
-//! for the host, by how long the machine has been at rest. So a process takes memory and gives it back right before
-//! something is measured, and every server finds the same.
+//! for the host, by how long the machine has been at rest. So a process takes memory and gives it back right before messages
+//! are measured, and every server finds the same.
 
 use std::hint::black_box;
 use std::process::Command;

@@ -83,10 +83,14 @@ impl Load {
     async fn run(self, setups: [Setup; 2], secs: f64) -> Result<[Sample; 2], Fault> {
         let [baseline, imd] = setups;
         match self {
-            Load::OneByOne(work) => Ok([
-                work.run(&Server::start(baseline)?, secs).await?,
-                work.run(&Server::start(imd)?, secs).await?,
-            ]),
+            Load::OneByOne(work) => {
+                let one = async |setup| {
+                    let server = Server::start(setup)?;
+                    let sample = work.run(&server, secs).await;
+                    sample.map_err(|fault| server.at_fault(fault))
+                };
+                Ok([one(baseline).await?, one(imd).await?])
+            }
             Load::Latency => {
                 let [baseline, imd] = [Server::start(baseline)?, Server::start(imd)?];
                 let both = [
@@ -207,7 +211,7 @@ pub fn all(is_full: bool) -> Vec<Row> {
     for is_durable in stores {
         rows.push(Row::new(
             named("latency", "latency-durable", is_durable),
-            format!("p2p, {}, 2,000 messages/s", store(is_durable)),
+            format!("p2p, {}, 2,000 messages/s, when calm", store(is_durable)),
             Load::Latency,
             beside(Kind::Mock, is_durable, 0),
             &[("p50 us", Goal::AtMost(1.3)), ("p99 us", Goal::AtMost(1.3))],

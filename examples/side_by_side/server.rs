@@ -92,6 +92,11 @@ impl Server {
         })
     }
 
+    /// Says of which server a fault is.
+    pub fn at_fault(&self, fault: Fault) -> Fault {
+        format!("{:?}: {fault}", self.setup.kind).into()
+    }
+
     /// The processor time that it has taken so far.
     pub fn cpu(&self) -> Duration {
         cpu(self.process.id())
