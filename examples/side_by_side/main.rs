@@ -50,8 +50,8 @@ struct Args {
     #[command(subcommand)]
     command: Option<Command>,
     /// Only these rows: gateway, connect, p2p, p2p-durable, latency,
-    /// latency-durable, group, group-durable, idle, many, growth, lab, nats,
-    /// mosquitto
+    /// latency-durable, group, group-durable, idle, many, growth,
+    /// growth-durable, lab, nats, mosquitto
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
     /// How often each side of a row is measured; the median counts

@@ -272,7 +272,7 @@ pub fn all(is_full: bool) -> Vec<Row> {
     ];
     for (what, setups) in grown {
         rows.push(Row::new(
-            "growth",
+            named("growth", "growth-durable", setups[0].is_durable),
             format!("imd alone, {what}"),
             Load::OneByOne(Work::Growth(16)),
             setups,
