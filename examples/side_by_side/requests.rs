@@ -12,6 +12,7 @@ use crate::Fault;
 use crate::link::{Prefixed, messages};
 use crate::load::{Client, Crowd, Sample, connect};
 use crate::server::Server;
+use crate::table::at_share;
 use crate::wire::{self, Flat};
 
 /// A request that is as long as the gateway's answer to it, so that the echo moves the same bytes.
@@ -96,10 +97,13 @@ pub async fn closed_loop(
     }
     let count = || answered.load(Ordering::Relaxed);
     let mut sample = Sample::rate(server, &mut crowd, secs, count).await?;
-    let mut latencies = std::mem::take(&mut *latencies.lock());
-    latencies.sort_unstable();
-    if let Some(&slow) = latencies.get(latencies.len() * 99 / 100) {
-        sample.values.push(f64::from(slow) / 1e3);
+    let millis = latencies
+        .lock()
+        .iter()
+        .map(|&micros| f64::from(micros) / 1e3)
+        .collect::<Vec<_>>();
+    if !millis.is_empty() {
+        sample.values.push(at_share(millis, 0.99));
     }
     Ok(sample)
 }
