@@ -76,6 +76,9 @@ pub struct DaemonArgs {
     /// Keep everything in memory, whatever the config says
     #[arg(long, conflicts_with = "store")]
     pub memory: bool,
+    /// Stop the stack's clock: it moves only by `imd clock advance` or the admin API
+    #[arg(long)]
+    pub manual_clock: bool,
 }
 
 impl DaemonArgs {
@@ -89,6 +92,7 @@ impl DaemonArgs {
             ("--access", self.access.is_some()),
             ("--store", self.store.is_some()),
             ("--memory", self.memory),
+            ("--manual-clock", self.manual_clock),
         ];
         flags
             .into_iter()

@@ -50,6 +50,9 @@ pub fn daemon(args: &DaemonArgs) -> Result<Config, Failure> {
     if args.memory {
         config.store.path = None;
     }
+    if args.manual_clock {
+        config = config.manual_clock();
+    }
     // The file was good, so a flag is at fault.
     config
         .validate()

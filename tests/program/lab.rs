@@ -68,6 +68,26 @@ fn a_fault_loses_a_message_until_it_is_ended() {
 }
 
 #[test]
+fn a_flag_stops_the_clock_of_a_daemon_and_of_a_private_stack() {
+    let daemon = Daemon::start(&["--manual-clock"]);
+    let now = || json(&daemon.imd(&["clock", "show"]).ok()[0])["now_ms"].as_u64();
+    let before = now().unwrap();
+    daemon.imd(&["clock", "advance", "15s"]).ok();
+    assert_eq!(now(), Some(before + 15_000));
+    let imd = env!("CARGO_BIN_EXE_imd");
+    let advance = [
+        "exec",
+        "--manual-clock",
+        "--",
+        imd,
+        "clock",
+        "advance",
+        "15s",
+    ];
+    Program::start(&advance).end().ok();
+}
+
+#[test]
 fn time_is_moved_where_the_config_has_it_stand() {
     let folder = TempDir::new().unwrap();
     let config = write_config(folder.path(), "[clock]\nkind = \"manual\"\n");

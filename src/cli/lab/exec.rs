@@ -19,6 +19,9 @@ pub struct ExecArgs {
     /// Keep everything in this folder [default: in memory, whatever the config says]
     #[arg(long, value_name = "DIR")]
     store: Option<std::path::PathBuf>,
+    /// Stop the private stack's clock: it moves only by `imd clock advance` or the admin API
+    #[arg(long)]
+    manual_clock: bool,
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -38,6 +41,9 @@ pub async fn run(args: &ExecArgs) -> Result<(), Failure> {
     config.admin.token = None;
     config.journal.capture = Capture::Always;
     config.store.path.clone_from(&args.store);
+    if args.manual_clock {
+        config = config.manual_clock();
+    }
     let mut signals = Signals::listen()?;
     let imd = Imd::start(config).await?;
     let addresses = imd.addresses();
