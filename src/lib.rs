@@ -100,6 +100,16 @@ pub(crate) mod sharded;
 pub mod shutdown;
 pub mod store;
 
+/// Compiles and runs the Rust snippets of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+/// Compiles and runs the Rust snippets of docs/lab.md.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/lab.md")]
+struct LabDocs;
+
 pub use client::Client;
 pub use config::Config;
 pub use daemon::{Imd, Report, StartError};
