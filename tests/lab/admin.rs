@@ -270,7 +270,7 @@ async fn what_has_passed_is_told_and_waited_for() {
     let events = told["events"].as_array().unwrap();
     assert_eq!(events.len(), 1);
     assert_eq!(events[0]["frame"]["msg"], "a text");
-    let seen = get(&imd, &format!("/v1/wait?since={mark}&what=out&timeout=5s")).await;
+    let seen = get(&imd, &format!("/v1/wait?since={mark}&what=out&timeout=30s")).await;
     assert_eq!(
         (&seen["cmd"], &seen["uid"]),
         (&json!("SendP2PMsg"), &json!(1))

@@ -3,6 +3,8 @@
 #[path = "../sockets/odd_store.rs"]
 #[allow(dead_code, reason = "what other tests use is not needed here")]
 mod odd_store;
+#[path = "../sockets/ports.rs"]
+mod ports;
 #[path = "../sockets/support.rs"]
 #[allow(dead_code, reason = "what other tests use is not needed here")]
 mod support;

@@ -104,7 +104,7 @@ async fn a_reply_is_lost_and_the_message_is_sent_again() {
             .drop_it(),
     );
     assert!(ann.send_p2p_as(2, "once", "hello").await.is_err());
-    assert_eq!(fault.hits(), 1);
+    met(&imd, &fault).await;
     // It is not known whether it was stored: so again, on a new connection, under the same id.
     let mut ann = client(&imd, 1).await;
     ann.send_p2p_as(2, "once", "hello").await.unwrap();
@@ -121,8 +121,9 @@ async fn a_request_is_lost_and_only_the_second_try_is_stored() {
     let mut ann = client(&imd, 1).await;
     ann.set_timeout(Duration::from_millis(50));
     let at = Fault::at(Site::AccessRequest).cmd(Cmd::SendP2PMsg).uid(1);
-    let _fault = imd.fault(at.times(1).drop_it());
+    let fault = imd.fault(at.times(1).drop_it());
     assert!(ann.send_p2p_as(2, "once", "hello").await.is_err());
+    met(&imd, &fault).await;
     assert_eq!(imd.report().stored, 0);
     let mut ann = client(&imd, 1).await;
     ann.send_p2p_as(2, "once", "hello").await.unwrap();

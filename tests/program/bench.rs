@@ -17,8 +17,13 @@ use tempfile::TempDir;
 use crate::process::{Daemon, Ended, Program, imd};
 use crate::proxy::{listening, stack_behind};
 
+/// Patient: everything comes, also on a busy machine.
 fn bench(args: &[&str]) -> Ended {
-    imd(&[&["bench", "--json"], args].concat())
+    bench_with("--patience=60", args)
+}
+
+fn bench_with(patience: &str, args: &[&str]) -> Ended {
+    imd(&[&["bench", "--json", patience], args].concat())
 }
 
 fn report(out: &[String]) -> Value {
@@ -280,8 +285,15 @@ fn gateway_of_private(folder: &TempDir) -> String {
     panic!("no private stack was started");
 }
 
+/// For frames that never come: all that is waited for, and more than a busy machine needs for the others.
+const SHORT: &str = "--patience=5";
+
+/// For runs that end by themselves.
+const LONG: &str = "--patience=60";
+
 /// Runs a benchmark on a stack of whose frames some are tampered with; returns what it says is wrong.
 fn tampered(
+    patience: &str,
     args: &[&str],
     tamper: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + Sync + 'static,
 ) -> String {
@@ -303,8 +315,8 @@ fn tampered(
         }
     });
     let gateway = daemon.addresses().gateway;
-    let all = [args, &["--addr", &gateway, "--patience=1"]].concat();
-    let ended = bench(&all);
+    let all = [args, &["--addr", &gateway]].concat();
+    let ended = bench_with(patience, &all);
     let report = report(&ended.out);
     assert_eq!(report["check"]["ok"], false, "{report}");
     ended.failed(1)
@@ -359,29 +371,30 @@ const P2P: [&str; 4] = ["p2p", "--users=3", "--outstanding=2", "--count=40"];
 
 #[test]
 fn a_message_that_is_missing_is_noticed() {
-    let wrong = tampered(&P2P, page(1, |page| drop(page.msgs.remove(0))));
+    let wrong = tampered(SHORT, &P2P, page(1, |page| drop(page.msgs.remove(0))));
     assert!(wrong.contains("1 acknowledged but missing"), "{wrong}");
 }
 
 #[test]
 fn a_message_that_comes_twice_is_noticed() {
-    let wrong = tampered(&P2P, page(1, |page| page.msgs.push(page.msgs[0].clone())));
+    let twice = page(1, |page| page.msgs.push(page.msgs[0].clone()));
+    let wrong = tampered(LONG, &P2P, twice);
     assert_eq!(wrong, "imd: 1 double");
 }
 
 #[test]
 fn a_message_that_is_altered_is_noticed() {
-    let wrong = tampered(&P2P, page(1, |page| page.msgs[0].msg.push('!')));
+    let wrong = tampered(SHORT, &P2P, page(1, |page| page.msgs[0].msg.push('!')));
     assert!(wrong.contains("1 altered"), "{wrong}");
 }
 
 #[test]
 fn an_answer_that_is_missing_or_comes_twice_is_noticed() {
     let any = |_: &[u8]| true;
-    let wrong = tampered(&P2P, once(Cmd::SendP2PMsg, any, |_| Vec::new()));
+    let wrong = tampered(SHORT, &P2P, once(Cmd::SendP2PMsg, any, |_| Vec::new()));
     assert!(wrong.contains("1 not answered"), "{wrong}");
     let twice = |frame: &[u8]| vec![frame.to_vec(), frame.to_vec()];
-    let wrong = tampered(&P2P, once(Cmd::SendP2PMsg, any, twice));
+    let wrong = tampered(LONG, &P2P, once(Cmd::SendP2PMsg, any, twice));
     assert!(
         wrong.contains("1 answered without being asked, or twice"),
         "{wrong}"
@@ -391,13 +404,13 @@ fn an_answer_that_is_missing_or_comes_twice_is_noticed() {
 #[test]
 fn a_page_that_leaves_something_out_is_noticed() {
     let args = ["sync", "--users=1", "--fill=50", "--count=3"];
-    let wrong = tampered(&args, page(3, |page| drop(page.msgs.remove(1))));
+    let wrong = tampered(LONG, &args, page(3, |page| drop(page.msgs.remove(1))));
     assert_eq!(wrong, "imd: 1 left out of a page");
 }
 
 #[test]
 fn a_connection_that_is_lost_ends_the_run() {
     let garbage = |_: &[u8]| vec![b"\x08\x91\xbf\x05\x10\x01\x1a\x03bye".to_vec()];
-    let wrong = tampered(&P2P, once(Cmd::SendP2PMsg, |_| true, garbage));
+    let wrong = tampered(LONG, &P2P, once(Cmd::SendP2PMsg, |_| true, garbage));
     assert!(wrong.contains("lost: bye (1)"), "{wrong}");
 }

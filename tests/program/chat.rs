@@ -1,9 +1,7 @@
-use std::net::TcpListener;
-use std::sync::atomic::{AtomicU16, Ordering};
-
-use imd::Client;
+use imd::{Client, Config};
 use tempfile::TempDir;
 
+use crate::ports::reserved;
 use crate::process::{Daemon, Program, write_config};
 use crate::proxy::{behind_a_proxy, direct};
 
@@ -202,12 +200,11 @@ async fn a_message_whose_answer_was_lost_is_stored_once() {
 #[test]
 fn a_chat_survives_a_restart_of_the_server() {
     let folder = TempDir::new().unwrap();
-    let [gateway, access, user, group] = fixed_ports();
-    let config = format!(
-        "[gateway]\nlisten = \"{gateway}\"\n[[access]]\nname = \"a\"\nlisten = \"{access}\"\n\
-         [http]\nuser_listen = \"{user}\"\ngroup_listen = \"{group}\"\n"
-    );
-    let config = write_config(folder.path(), &config);
+    let mut config = Config::ephemeral();
+    config.access.resize(1);
+    config.gateway.listen = reserved();
+    config.access.0[0].listen = reserved();
+    let config = write_config(folder.path(), &config.to_toml().unwrap());
     let start = || Daemon::start_with(&["--config", &config], Program::start);
     let daemon = start();
     let mut bob = chat(&daemon, "2");
@@ -226,18 +223,4 @@ fn a_chat_survives_a_restart_of_the_server() {
         .imd(&["send", "--from", "1", "--to", "2", "second life"])
         .ok();
     bob.line_with("v1] 1: second life");
-}
-
-/// Ports that stay free while nobody listens: below those that the system hands out by itself.
-fn fixed_ports() -> [String; 4] {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let begin = 20_000 + (std::process::id() % 1000) as u16 * 10;
-    std::array::from_fn(|_| {
-        loop {
-            let port = begin + NEXT.fetch_add(1, Ordering::Relaxed);
-            if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
-                return listener.local_addr().unwrap().to_string();
-            }
-        }
-    })
 }

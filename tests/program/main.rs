@@ -8,6 +8,8 @@ mod daemon;
 mod examples;
 mod lab;
 mod limits;
+#[path = "../sockets/ports.rs"]
+mod ports;
 mod process;
 mod proxy;
 mod replay;

@@ -68,7 +68,7 @@ pub struct Ended {
 impl Program {
     pub fn start(args: &[&str]) -> Program {
         let mut command = Command::new(env!("CARGO_BIN_EXE_imd"));
-        command.args(args).env_remove("RUST_LOG");
+        command.args(args);
         Program::run(command)
     }
 
@@ -78,7 +78,20 @@ impl Program {
         Program::run(command)
     }
 
+    /// Runs a command that sees no other stack and no other log setting than those it was given: `cargo test` may itself
+    /// run inside `imd exec`.
     pub fn run(mut command: Command) -> Program {
+        let given: Vec<_> = command
+            .get_envs()
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        let inherited = std::env::vars_os().map(|(name, _)| name);
+        for name in inherited.filter(|name| !given.contains(name)) {
+            let text = name.to_string_lossy();
+            if text.starts_with("IMD_") || text == "RUST_LOG" {
+                command.env_remove(&name);
+            }
+        }
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

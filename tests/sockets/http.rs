@@ -153,7 +153,7 @@ async fn wrong_methods_paths_and_sizes_have_their_status_and_a_json_body() {
 #[tokio::test]
 async fn a_body_that_does_not_arrive_is_answered_408() {
     let mut config = Config::ephemeral();
-    config.http.timeout = std::time::Duration::from_millis(50);
+    config.http.timeout = std::time::Duration::from_secs(1);
     let imd = start(config).await;
     let mut stream = tokio::net::TcpStream::connect(imd.user_api_addr())
         .await
@@ -173,7 +173,7 @@ async fn a_body_that_does_not_arrive_is_answered_408() {
 #[tokio::test]
 async fn a_kept_connection_without_a_request_does_not_hold_its_place() {
     let mut config = Config::ephemeral();
-    config.http.timeout = std::time::Duration::from_millis(50);
+    config.http.timeout = std::time::Duration::from_secs(1);
     let imd = start(config).await;
     let silent = tokio::net::TcpStream::connect(imd.user_api_addr())
         .await

@@ -1,6 +1,7 @@
 //! What clients see, through real sockets: one file for each behaviour.
 
 mod odd_store;
+mod ports;
 mod support;
 
 mod ack;

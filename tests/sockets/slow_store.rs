@@ -251,7 +251,7 @@ async fn a_request_under_way_is_answered_before_a_shutdown_ends() {
 #[tokio::test]
 async fn an_http_request_that_the_store_keeps_too_long_is_answered_busy() {
     let mut config = Config::ephemeral();
-    config.http.timeout = Duration::from_millis(50);
+    config.http.timeout = Duration::from_secs(1);
     let (imd, store) = start_odd(config).await;
     store.commit.hold();
     let (status, answer) = post(imd.group_api_addr(), "/x/group/create", "uid=1").await;

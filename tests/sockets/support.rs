@@ -1,7 +1,6 @@
 //! A client that sees frames, not meanings.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -18,6 +17,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_util::codec::FramedRead;
+
+use crate::ports::reserved;
 
 /// What should happen at once has not happened when this is over: the test fails instead of hanging.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -37,26 +38,16 @@ pub async fn start_manual() -> Imd {
     start(Config::ephemeral().manual_clock()).await
 }
 
-/// A config whose ports nobody else takes while nobody listens there: below those that the system hands out itself.
+/// A config whose ports nobody else takes while nobody listens there.
 pub fn quiet_ports() -> Config {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let begin = 30_000 + (std::process::id() % 130) as u16 * 20;
-    let quiet = || loop {
-        let port = begin + NEXT.fetch_add(1, Ordering::Relaxed);
-        let addr = SocketAddr::from(([127, 0, 0, 1], port));
-        if std::net::TcpListener::bind(addr).is_ok() {
-            return addr;
-        }
-    };
     let mut config = Config::ephemeral();
-    config.gateway.listen = quiet();
-    config.http.user_listen = quiet();
-    config.http.group_listen = quiet();
-    config
-        .access
-        .0
-        .iter_mut()
-        .for_each(|server| server.listen = quiet());
+    config.gateway.listen = reserved();
+    config.http.user_listen = reserved();
+    config.http.group_listen = reserved();
+    config.admin.listen = reserved();
+    for server in &mut config.access.0 {
+        server.listen = reserved();
+    }
     config
 }
 
