@@ -268,3 +268,29 @@ fn wrong_users_and_groups_are_told() {
         assert!(error.contains(why), "{toml}: {error}");
     }
 }
+
+#[test]
+fn a_file_from_another_system_is_read_or_named_as_such() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("imd.toml");
+    let read = |bytes: Vec<u8>| {
+        std::fs::write(&file, bytes).unwrap();
+        Config::from_file(&file).map_err(|error| error.to_string())
+    };
+    let text = "[idgen]\r\nmachine = 3\r\n";
+    for good in [text.to_owned(), format!("\u{feff}{text}")] {
+        assert_eq!(read(good.into_bytes()).unwrap().idgen.machine, 3);
+    }
+    for bom in ["", "\u{feff}"] {
+        let text = format!("{bom}{text}");
+        let little = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let big = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+        for (bytes, name) in [(little, "little"), (big, "big")] {
+            let error = read(bytes).unwrap_err();
+            let says = format!("imd.toml:1: this is UTF-16 ({name}-endian) text");
+            assert!(error.contains(&says), "{error}");
+        }
+    }
+    let error = read(text.replace('\n', "").into_bytes()).unwrap_err();
+    assert!(error.contains("CR alone"), "{error}");
+}

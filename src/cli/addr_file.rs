@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use imd::daemon::Addresses;
+use imd::text;
 
 use super::failure::Failure;
 
@@ -67,11 +68,12 @@ fn write_whole(temporary: &Path, path: &Path, text: &str) -> io::Result<()> {
 /// When the file is not there, or is another one.
 pub fn read(path: &Path) -> Result<Addresses, Failure> {
     let bad = |error: String| Failure::Usage(format!("--addr-file {}: {error}", path.display()));
-    let text = fs::read_to_string(path).map_err(|error| {
+    let bytes = fs::read(path).map_err(|error| {
         bad(format!(
             "{error} (a running daemon writes it with --addr-file)"
         ))
     })?;
-    serde_json::from_str(&text)
+    let text = text::read_lines(&bytes).map_err(|error| bad(error.to_string()))?;
+    serde_json::from_str(text)
         .map_err(|error| bad(format!("this is no file of a daemon's addresses: {error}")))
 }

@@ -5,6 +5,8 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::text::NotText;
+
 /// Why a config can't be used. Its text says where and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -115,17 +117,15 @@ impl ConfigError {
     }
 
     /// A file that is not text.
-    pub(super) fn not_utf8(error: &std::str::Utf8Error, bytes: &[u8], file: &str) -> Self {
-        let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
-        let line = good.iter().filter(|&&byte| byte == b'\n').count() + 1;
+    pub(super) fn no_text(error: NotText, file: &str) -> Self {
         let place = Place {
             file: file.into(),
-            line: Some(line),
+            line: Some(error.line()),
             ..Place::default()
         };
         ConfigError::Invalid {
             place,
-            message: "this is no UTF-8 text".into(),
+            message: error.to_string(),
         }
     }
 }

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{Clock, ManualClock, RealClock};
 use crate::lab::{Bounds, Capture, Fault};
+use crate::text;
 
 /// The imd.toml that `imd` is shipped with; it has every key with its default.
 pub const SHIPPED: &str = include_str!("../../imd.toml");
@@ -385,6 +386,7 @@ impl Config {
     ///
     /// What is wrong first, with key and line.
     pub fn from_toml(text: &str, name: &str) -> Result<Config, ConfigError> {
+        let text = text::without_mark(text);
         let config: Config =
             toml::from_str(text).map_err(|error| ConfigError::from_toml(&error, text, name))?;
         config
@@ -404,8 +406,7 @@ impl Config {
             name: name.clone(),
             source,
         })?;
-        let text = std::str::from_utf8(&bytes)
-            .map_err(|error| ConfigError::not_utf8(&error, &bytes, &name))?;
+        let text = text::read_lines(&bytes).map_err(|error| ConfigError::no_text(error, &name))?;
         Config::from_toml(text, &name)
     }
 

@@ -2,9 +2,11 @@ use std::collections::VecDeque;
 use std::io::{self, BufRead};
 use std::thread;
 
+use imd::text::{self, NotText};
 use tokio::sync::mpsc;
 
 use super::line::Line;
+use crate::cli::failure;
 
 /// So many lines may be read before they are carried out.
 const AHEAD: usize = 1024;
@@ -36,8 +38,18 @@ impl Input {
         thread::spawn(move || {
             let mut stdin = io::stdin().lock();
             let mut line = Vec::new();
+            let mut is_first = true;
             while let Ok(1..) = stdin.read_until(b'\n', &mut line) {
-                let text = String::from_utf8_lossy(&line).into_owned();
+                let text = String::from_utf8_lossy(&line);
+                let text = match (is_first, text::read(&line)) {
+                    (true, Ok(text)) => text.to_owned(),
+                    (true, Err(error @ NotText::Encoded(_))) => {
+                        failure::warn(&format!("stdin: {error}"));
+                        text.into_owned()
+                    }
+                    _ => text.into_owned(),
+                };
+                is_first = false;
                 line.clear();
                 if send.blocking_send(text).is_err() {
                     return;

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use imd::proto::{Cmd, Code, Reply};
+use imd::text;
 
 use super::format::{FORMAT, Header, Line, VERSION, What};
 use crate::cli::failure::Failure;
@@ -42,7 +43,8 @@ impl Lines {
             number: 0,
         };
         let first = lines.read()?.unwrap_or_default();
-        let header = serde_json::from_slice::<Header>(&first).ok();
+        let first = text::read_lines(&first).map_err(|error| lines.damaged(error))?;
+        let header = serde_json::from_str::<Header>(first).ok();
         let Some(header) = header.filter(|header| header.format == FORMAT) else {
             let why = "this is no record; imd record --to FILE writes one";
             return Err(lines.damaged(why));

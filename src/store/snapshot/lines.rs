@@ -11,6 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::check::Checked;
 use super::{Ends, LoadError, Snapshot};
 use crate::store::{Group, Kind, Message, User};
+use crate::text;
 
 /// The format that is written, and the newest that is read.
 const FORMAT: u64 = 1;
@@ -176,7 +177,8 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Reads a file. What it answers is whole, and fits together.
+    /// Reads a file. What it answers is whole, and fits together. Lines may end with CRLF, and a byte order mark may stand
+    /// before them.
     ///
     /// # Errors
     ///
@@ -185,8 +187,11 @@ impl Snapshot {
         let mut checked = None;
         let mut has_ended = false;
         let mut count = 0;
-        let file = file.strip_suffix(b"\n").unwrap_or(file);
-        for line in file.split(|&byte| byte == b'\n') {
+        let file = text::read_lines(file).map_err(|error| LoadError {
+            line: error.line(),
+            why: error.to_string(),
+        })?;
+        for line in file.strip_suffix('\n').unwrap_or(file).split('\n') {
             let wrong = |why: String| LoadError {
                 line: count + 1,
                 why,
@@ -194,7 +199,7 @@ impl Snapshot {
             if has_ended {
                 return Err(wrong("there is something behind the last line".into()));
             }
-            let line = unchecked(line).map_err(wrong)?;
+            let line = unchecked(text::without_return(line)).map_err(wrong)?;
             match &mut checked {
                 None => checked = Some(begin(&line).map_err(wrong)?),
                 Some(checked) => match read_line(&line).map_err(wrong)? {
@@ -233,8 +238,7 @@ fn check(text: &[u8]) -> String {
 }
 
 /// A line without its check, if that holds. One that has none is taken as it is.
-fn unchecked(line: &[u8]) -> Result<Cow<'_, str>, String> {
-    let line = std::str::from_utf8(line).map_err(|_| "it is not UTF-8".to_owned())?;
+fn unchecked(line: &str) -> Result<Cow<'_, str>, String> {
     // No text within the line can look so: quotes in it have a backslash before them.
     let Some((text, rest)) = line.rsplit_once(CHECK) else {
         return Ok(line.into());

@@ -1,0 +1,152 @@
+//! Files that people write or pass on: the config, snapshots, records and address files are all read through here.
+//!
+//! A text is UTF-8, with or without a byte order mark, and its lines end with LF or CRLF: what Windows' editors and shells
+//! make of a file is the same file. UTF-16, which some of them write by default, is refused by its name.
+
+/// The byte order mark, as editors on Windows write it at the start of UTF-8.
+const MARK: &str = "\u{feff}";
+
+/// How many bytes are looked at to tell UTF-16 without a byte order mark.
+const SAMPLE: usize = 64;
+
+/// Why bytes are no text that can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotText {
+    /// It is text in another encoding.
+    #[error("this is {0} text, and only UTF-8 is read: save it as UTF-8")]
+    Encoded(&'static str),
+    /// A line holds bytes that no UTF-8 text has.
+    #[error("this is no UTF-8 text")]
+    NotUtf8 {
+        /// The first such line, from 1.
+        line: usize,
+    },
+    /// Its lines end as on no system of today.
+    #[error("its lines end with CR alone, and only LF or CRLF is read: convert the line ends")]
+    CarriageReturns,
+}
+
+impl NotText {
+    /// The line that is wrong, from 1.
+    pub fn line(&self) -> usize {
+        match self {
+            NotText::NotUtf8 { line } => *line,
+            NotText::Encoded(_) | NotText::CarriageReturns => 1,
+        }
+    }
+}
+
+/// Returns a text without its byte order mark.
+///
+/// # Errors
+///
+/// [`NotText`]
+pub fn read(bytes: &[u8]) -> Result<&str, NotText> {
+    if let Some(name) = other_encoding(bytes) {
+        return Err(NotText::Encoded(name));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
+        let line = good.iter().filter(|&&byte| byte == b'\n').count() + 1;
+        NotText::NotUtf8 { line }
+    })?;
+    Ok(without_mark(text))
+}
+
+/// Returns a text that consists of lines, without its byte order mark.
+///
+/// # Errors
+///
+/// [`NotText`]
+pub fn read_lines(bytes: &[u8]) -> Result<&str, NotText> {
+    let text = read(bytes)?;
+    if !text.contains('\n') && text.trim_end().contains('\r') {
+        return Err(NotText::CarriageReturns);
+    }
+    Ok(text)
+}
+
+/// Returns a text without the byte order mark that it may begin with.
+pub fn without_mark(text: &str) -> &str {
+    text.strip_prefix(MARK).unwrap_or(text)
+}
+
+/// Returns a line without the CR that stands before its LF on Windows.
+pub fn without_return(line: &str) -> &str {
+    line.strip_suffix('\r').unwrap_or(line)
+}
+
+/// The name of an encoding with units of two or four bytes, by its byte order mark, or by the zeros between letters.
+fn other_encoding(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => return Some("UTF-32"),
+        [0xff, 0xfe, ..] => return Some("UTF-16 (little-endian)"),
+        [0xfe, 0xff, ..] => return Some("UTF-16 (big-endian)"),
+        _ => {}
+    }
+    let (units, _) = bytes.get(..SAMPLE).unwrap_or(bytes).as_chunks::<2>();
+    if units.len() < 2 {
+        return None;
+    }
+    let all = |is_half: fn(&[u8; 2]) -> bool| units.iter().all(is_half);
+    if all(|[low, high]| *low != 0 && *high == 0) {
+        Some("UTF-16 (little-endian)")
+    } else if all(|[high, low]| *high == 0 && *low != 0) {
+        Some("UTF-16 (big-endian)")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn utf16(text: &str, bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
+        text.encode_utf16().flat_map(bytes).collect()
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_text() {
+        assert_eq!(read(b"\xef\xbb\xbfone\r\ntwo"), Ok("one\r\ntwo"));
+        assert_eq!(read(b"\xef\xbb\xbf"), Ok(""));
+        assert_eq!(read("gr\u{fc}\u{df}".as_bytes()), Ok("gr\u{fc}\u{df}"));
+        assert_eq!(read(b""), Ok(""));
+        assert_eq!(read(b"\0a"), Ok("\0a"));
+    }
+
+    #[test]
+    fn other_encodings_are_named() {
+        for text in ["\u{feff}[store]\r\n", "[store]\r\n", "\u{feff}"] {
+            for (bytes, name) in [
+                (utf16(text, u16::to_le_bytes), "UTF-16 (little-endian)"),
+                (utf16(text, u16::to_be_bytes), "UTF-16 (big-endian)"),
+            ] {
+                let error = read(&bytes).unwrap_err();
+                assert_eq!((error, error.line()), (NotText::Encoded(name), 1));
+            }
+        }
+        let wide: Vec<u8> = "\u{feff}x"
+            .chars()
+            .flat_map(|c| u32::from(c).to_le_bytes())
+            .collect();
+        assert_eq!(read(&wide), Err(NotText::Encoded("UTF-32")));
+    }
+
+    #[test]
+    fn a_line_that_is_no_text_is_named() {
+        assert_eq!(
+            read(b"one\ntwo\nthr\xff"),
+            Err(NotText::NotUtf8 { line: 3 })
+        );
+    }
+
+    #[test]
+    fn lines_end_with_lf_or_crlf() {
+        assert_eq!(read_lines(b"one\r\ntwo\r\n"), Ok("one\r\ntwo\r\n"));
+        assert_eq!(read_lines(b"one"), Ok("one"));
+        assert_eq!(read_lines(b"one\r"), Ok("one\r"));
+        assert_eq!(read_lines(b"one\rtwo\r"), Err(NotText::CarriageReturns));
+        assert_eq!(without_return("one\r"), "one");
+    }
+}
