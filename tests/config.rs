@@ -294,3 +294,73 @@ fn a_file_from_another_system_is_read_or_named_as_such() {
     let error = read(text.replace('\n', "").into_bytes()).unwrap_err();
     assert!(error.contains("CR alone"), "{error}");
 }
+
+#[test]
+fn an_error_says_what_to_write_instead() {
+    for (toml, hint) in [
+        ("[access]\nname = \"a\"", ":1: access: "),
+        (
+            "[access]\nname = \"a\"",
+            "write [[access]], with two brackets",
+        ),
+        ("[user]\nuid = 1", "write [[user]]"),
+        ("[group]\ngid = 1", "write [[group]]"),
+        ("[fault]\nat = \"notify\"", "write [[fault]]"),
+        ("access = 3", "write [[access]]"),
+        (
+            "[[gateway]]\nrefresh = \"5s\"",
+            "write [gateway], with one bracket",
+        ),
+        ("gateway = \"x\"", "write [gateway], and its keys below"),
+        ("[gateway]\nrefresh = 5", "gateway.refresh: "),
+        ("[gateway]\nrefresh = 5", "write it as refresh = \"5s\""),
+        ("[gateway]\nrefresh = 5s", ":2: "),
+        ("[gateway]\nrefresh = 5s", "write it as refresh = \"5s\""),
+        ("gateway.refresh = 5s", "write it as refresh = \"5s\""),
+        (
+            "[gateway]\nlisten = 127.0.0.1:1",
+            "write it as listen = \"127.0.0.1:10000\"",
+        ),
+        ("[store]\nkeep = 30", "write it as keep = \"30s\""),
+        ("[gateway]\nlisten = 10000", "listen = \"127.0.0.1:10000\""),
+        (
+            "[[access]]\nname = 1\nlisten = \"127.0.0.1:0\"",
+            "name = \"access-1\"",
+        ),
+        (
+            "[[access]]\nname = \"a\"",
+            "write listen = \"127.0.0.1:11000\"",
+        ),
+        (
+            "[limits]\nconnections = \"9\"",
+            "write it as connections = 9",
+        ),
+        ("[auth]\nauto_register = \"yes\"", "auto_register = true"),
+        ("[admin]\nhosts = \"h\"", "hosts = [\"im.example.org\"]"),
+        ("[[group]]\ngid = 1\nmembers = 7", "members = [7, 8]"),
+        ("[[fault]]\nat = \"notify\"\ndelay = 2", "delay = \"2s\""),
+        ("[journal]\ncapture = true", "capture = \"auto\""),
+        ("[gateway]\nrefesh = \"5s\"", "did you mean refresh?"),
+        ("[gatway]\nrefresh = \"5s\"", "did you mean gateway?"),
+        ("[gateway]\nstrategy = \"randm\"", "did you mean random?"),
+        (
+            "[session]\nrefresh = \"5s\"",
+            "refresh belongs to [gateway]",
+        ),
+        ("keep = \"30d\"", "keep belongs to [store]"),
+    ] {
+        let error = error(toml);
+        assert!(error.contains(hint), "{toml:?}\n{hint}\n{error}");
+    }
+    for secret in [
+        "[[user]]\nuid = 1\npw = 8675309",
+        "[[user]]\nuid = 1\npw = s8675309",
+        "[admin]\ntoken = 8675309",
+    ] {
+        let error = error(secret);
+        assert!(
+            error.contains("write it as ") && !error.contains("8675309"),
+            "{error}"
+        );
+    }
+}

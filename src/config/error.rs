@@ -5,6 +5,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::hint;
 use crate::text::NotText;
 
 /// Why a config can't be used. Its text says where and what to do.
@@ -86,9 +87,18 @@ impl ConfigError {
         let line = error.span().map(|span| line_of(text, span.start));
         let key = error.span().and_then(|span| key_at(text, span));
         let mut message = error.message().replace('\n', " ");
-        // Where no key can be named, the line itself can.
-        if let (None, Some(source)) = (&key, line.and_then(|line| text.lines().nth(line - 1))) {
-            message = format!("{message}: {}", source.trim());
+        match (&key, line) {
+            (Some(key), _) => message = hint::explain(key, &message),
+            // Where no key can be named, the line itself can.
+            (None, Some(line)) => {
+                let source = text.lines().nth(line - 1).unwrap_or_default().trim();
+                let name = source.split('=').next().unwrap_or_default().trim();
+                let shown = if hint::is_secret(name) { name } else { source };
+                let hint = hint::of_line(text, line).filter(|_| message != "duplicate key");
+                let hint = hint.map_or(String::new(), |hint| format!(" ({hint})"));
+                message = format!("{message}: {shown}{hint}");
+            }
+            (None, None) => {}
         }
         let place = Place {
             file: file.into(),

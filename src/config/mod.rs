@@ -5,6 +5,7 @@ mod defaults;
 mod error;
 mod fixtures;
 mod form;
+mod hint;
 mod host;
 mod quirks;
 mod validate;
