@@ -107,13 +107,32 @@ pub enum CodecError {
     /// A frame is too long to be sent.
     #[error(transparent)]
     TooLong(#[from] FrameTooLong),
+    /// The connection ended within a frame.
+    #[error("the connection ended within a frame")]
+    Cut,
+    /// An HTTP server answers.
+    #[error("an HTTP server answers there")]
+    Http,
 }
+
+/// How an answer of an HTTP server begins. As a frame it would have 18,516 bytes, of which the first one begins no field.
+const HTTP: &[u8] = b"HTTP/";
 
 impl Decoder for FrameCodec {
     type Item = Bytes;
     type Error = CodecError;
 
+    fn decode_eof(&mut self, src: &mut BytesMut) -> Result<Option<Bytes>, CodecError> {
+        match self.decode(src)? {
+            None if !src.is_empty() => Err(CodecError::Cut),
+            frame => Ok(frame),
+        }
+    }
+
     fn decode(&mut self, src: &mut BytesMut) -> Result<Option<Bytes>, CodecError> {
+        if src.starts_with(HTTP) {
+            return Err(CodecError::Http);
+        }
         match split(src, MAX_FRAME)? {
             Split::Frame { message, .. } => {
                 let len = message.len();
@@ -164,6 +183,23 @@ mod tests {
             HEADER + MAX_FRAME,
             "nothing of the refused frame is left behind"
         );
+    }
+
+    #[test]
+    fn what_is_no_stream_of_frames_is_named() {
+        let decode = |bytes: &[u8]| FrameCodec.decode_eof(&mut BytesMut::from(bytes));
+        assert!(matches!(decode(b""), Ok(None)));
+        assert!(matches!(decode(&[0, 1, 8]), Ok(Some(_))));
+        assert!(matches!(decode(&[0, 2, 8]), Err(CodecError::Cut)));
+        assert!(matches!(
+            decode(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+            Err(CodecError::Http)
+        ));
+        let mut begun = BytesMut::from(&b"HTTP/1"[..]);
+        assert!(matches!(
+            FrameCodec.decode(&mut begun),
+            Err(CodecError::Http)
+        ));
     }
 
     #[test]

@@ -41,6 +41,9 @@
 //! # }
 //! ```
 //!
+//! Users and groups are made without HTTP ([`Imd::register`], [`Imd::create_group`]): the client speaks the wire protocol
+//! alone, which has no command for them.
+//!
 //! Access servers die, stop, rest and come back on command ([`Imd::access`], [`access::AccessServer`]), more can be added
 //! ([`Imd::add_access`]), and the registry can tell the gateway what is not so ([`Imd::registry`]).
 //!
@@ -114,3 +117,5 @@ struct LabDocs;
 pub use client::Client;
 pub use config::Config;
 pub use daemon::{Imd, Report, StartError};
+pub use service::{GroupError, RegisterError};
+pub use store::Rejected;

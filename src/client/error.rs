@@ -23,6 +23,12 @@ pub enum ClientError {
     /// A frame is too long to be sent.
     #[error(transparent)]
     TooLong(#[from] crate::codec::FrameTooLong),
+    /// The connection ended within a frame.
+    #[error("the connection ended within a frame")]
+    Cut,
+    /// An HTTP server answers at that address: the gateway and the access servers have others.
+    #[error("an HTTP server answers there, which speaks another protocol")]
+    Http,
     /// The server sent what the contract does not know.
     #[error("the server's frame can't be decoded: {0}")]
     Undecodable(#[from] prost::DecodeError),
@@ -43,6 +49,8 @@ impl From<CodecError> for ClientError {
         match error {
             CodecError::Io(error) => error.into(),
             CodecError::TooLong(error) => error.into(),
+            CodecError::Cut => ClientError::Cut,
+            CodecError::Http => ClientError::Http,
         }
     }
 }

@@ -4,6 +4,7 @@ mod addresses;
 mod cleaning;
 mod error;
 mod lab;
+mod people;
 mod runtime;
 
 pub use addresses::{AccessAddress, Addresses, dialable};

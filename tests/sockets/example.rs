@@ -154,3 +154,77 @@ async fn the_client_names_its_uid_in_every_request() {
     client.logout().await.unwrap();
     assert_eq!(soon(server).await.unwrap(), [321; 7]);
 }
+
+#[tokio::test]
+async fn users_and_groups_are_made_in_process() {
+    use imd::{GroupError, RegisterError, Rejected};
+
+    let mut config = Config::ephemeral();
+    config.auth.auto_register = false;
+    config.limits.group_members = 3;
+    let imd = start(config).await;
+    for (uid, name) in [(1, "ann"), (2, "bob"), (3, "")] {
+        imd.register(uid, name, "a secret").await.unwrap();
+    }
+    let refused = imd.register(1, "another", "").await;
+    assert!(matches!(
+        refused,
+        Err(RegisterError::Rejected(Rejected::UserExists))
+    ));
+    let refused = imd.register(0, "nobody", "").await;
+    assert!(matches!(refused, Err(RegisterError::BadUid(0))));
+
+    let team = imd.create_group(1, "team", &[2, 1]).await.unwrap();
+    let refused = imd.create_group(1, "team", &[9]).await;
+    assert!(matches!(refused, Err(GroupError::NoSuchUser(9))));
+    let refused = imd.create_group(1, "team", &[2, 3, 4]).await;
+    assert!(matches!(
+        refused,
+        Err(GroupError::Rejected(Rejected::GroupFull))
+    ));
+    imd.join_group(3, team).await.unwrap();
+    imd.join_group(3, team).await.unwrap();
+    imd.quit_group(2, team).await.unwrap();
+    imd.quit_group(2, team).await.unwrap();
+    let refused = imd.join_group(3, team + 1).await;
+    assert!(matches!(
+        refused,
+        Err(GroupError::Rejected(Rejected::NoSuchGroup))
+    ));
+    let refused = imd.quit_group(3, -1).await;
+    assert!(matches!(refused, Err(GroupError::BadGid(-1))));
+
+    // They are the users and the group that clients meet.
+    let mut ann = Client::connect(imd.gateway_addr()).await.unwrap();
+    ann.login(1, &imd.token(1)).await.unwrap();
+    ann.send_group(team, "hello").await.unwrap();
+    assert_eq!(imd.report().stored, 2);
+    let mut bob = Client::connect(imd.gateway_addr()).await.unwrap();
+    bob.login(2, &imd.token(2)).await.unwrap();
+    assert_eq!(
+        bob.send_group(team, "x").await.unwrap_err().code(),
+        Some(95002)
+    );
+}
+
+#[tokio::test]
+async fn the_client_names_what_it_meets_in_place_of_a_gateway() {
+    let imd = start(Config::ephemeral()).await;
+    for api in [
+        imd.user_api_addr(),
+        imd.group_api_addr(),
+        imd.admin_addr().unwrap(),
+    ] {
+        let error = soon(Client::connect(api)).await.unwrap_err();
+        assert!(matches!(error, ClientError::Http), "{error}");
+        let mut client = Client::connect_to(api).await.unwrap();
+        let error = soon(client.login(1, "x")).await.unwrap_err();
+        assert!(matches!(error, ClientError::Http), "{error}");
+    }
+    let access = imd.access_servers()[0].addr();
+    let error = soon(Client::connect(access)).await.unwrap_err();
+    assert!(
+        error.to_string().contains("unknown command 10001"),
+        "{error}"
+    );
+}

@@ -1,0 +1,91 @@
+//! Users and groups of a running stack, made by the program that runs it: what the HTTP API does, without HTTP.
+
+use super::Imd;
+use crate::service::{GroupError, RegisterError};
+
+impl Imd {
+    /// Registers a user, as `/x/user/register` does. Name and password may be empty.
+    ///
+    /// With `auth.auto_register`, the default, users who never registered take part too; a user has to be registered to
+    /// have a password.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use imd::{Config, Imd, RegisterError, Rejected};
+    ///
+    /// let imd = Imd::start(Config::ephemeral()).await?;
+    /// imd.register(7, "ann", "a secret").await?;
+    /// let again = imd.register(7, "ann", "another").await;
+    /// assert!(matches!(again, Err(RegisterError::Rejected(Rejected::UserExists))));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError`]; then nobody is registered.
+    pub async fn register(
+        &self,
+        uid: i64,
+        name: &str,
+        password: &str,
+    ) -> Result<(), RegisterError> {
+        let _inside = self.services.enter().await;
+        let (name, password) = (name.to_owned(), password.to_owned());
+        self.services.register(uid, name, password).await
+    }
+
+    /// Makes a group whose members are `owner` and `members`, and returns its id. `owner` may be among `members`.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use imd::{Client, Config, Imd};
+    ///
+    /// let imd = Imd::start(Config::ephemeral()).await?;
+    /// let team = imd.create_group(7, "team", &[8, 9]).await?;
+    /// imd.quit_group(9, team).await?;
+    ///
+    /// let mut ann = Client::connect(imd.gateway_addr()).await?;
+    /// ann.login(7, &imd.token(7)).await?;
+    /// ann.send_group(team, "hello all").await?;
+    /// assert_eq!(imd.report().stored, 2); // in the inboxes of 7 and 8
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`GroupError`]; then there is no group.
+    pub async fn create_group(
+        &self,
+        owner: i64,
+        name: &str,
+        members: &[i64],
+    ) -> Result<i64, GroupError> {
+        let _inside = self.services.enter().await;
+        let name = name.to_owned();
+        self.services.create_group(owner, name, members).await
+    }
+
+    /// Makes a user a member of a group, as `/x/group/join` does. Joining twice is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`GroupError`]; then nothing has changed.
+    pub async fn join_group(&self, uid: i64, group: i64) -> Result<(), GroupError> {
+        let _inside = self.services.enter().await;
+        self.services.join_group(uid, group).await
+    }
+
+    /// Ends the membership of a user in a group, as `/x/group/quit` does. Quitting twice is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`GroupError`]; then nothing has changed.
+    pub async fn quit_group(&self, uid: i64, group: i64) -> Result<(), GroupError> {
+        let _inside = self.services.enter().await;
+        self.services.quit_group(uid, group).await
+    }
+}
