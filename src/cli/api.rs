@@ -1,5 +1,6 @@
 //! Calls of the stack's HTTP API.
 
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -7,14 +8,16 @@ use hyper::body::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::http::request::Builder;
-use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use imd::store::SNAPSHOT_LIMIT;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
+use super::endpoint::authority;
 use super::failure::Failure;
+use super::peer::{self, Peer};
 use super::refusal;
 
 /// How long a call may take.
@@ -26,10 +29,49 @@ const LONGEST_ANSWER: usize = 1 << 20;
 /// No event comes near it: the longest tells of a page with as many empty entries as fit a frame.
 const LONGEST_EVENT: usize = 16 << 20;
 
+/// The media type of server-sent events.
+const EVENTS: &str = "text/event-stream";
+
 /// How long a snapshot may take on its way, and to be loaded.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(300);
 
-const NOT_THE_API: &str = "the answer is not the API's: is something else there?";
+/// Which API is called: for errors, which say how its address is given.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    User,
+    Group,
+    Admin,
+}
+
+impl Role {
+    /// The one that has this path.
+    fn of(path: &str) -> Role {
+        if path.starts_with("/x/user/") {
+            Role::User
+        } else if path.starts_with("/x/group/") {
+            Role::Group
+        } else {
+            Role::Admin
+        }
+    }
+
+    fn peer(self) -> Peer {
+        match self {
+            Role::User => Peer::UserApi,
+            Role::Group => Peer::GroupApi,
+            Role::Admin => Peer::AdminApi,
+        }
+    }
+
+    /// How to say where it is.
+    fn flags(self) -> &'static str {
+        match self {
+            Role::User => "--user-api URL, --addr-file FILE or --config FILE",
+            Role::Group => "--group-api URL, --addr-file FILE or --config FILE",
+            Role::Admin => "--admin URL, --addr-file FILE or --config FILE",
+        }
+    }
+}
 
 /// What every call is answered with.
 #[derive(Deserialize)]
@@ -41,25 +83,53 @@ struct Answer {
     data: Value,
 }
 
+/// What the stack says that it will not do.
+pub struct Refused {
+    /// The code of the contract.
+    pub code: u32,
+    /// Its text.
+    pub text: String,
+}
+
 /// Posts form fields to a path of the API at `base`, and returns the answer's data.
 ///
 /// # Errors
 ///
 /// When the server can't be reached, or refuses.
 pub async fn post(base: &str, path: &str, fields: &[(&str, &str)]) -> Result<Value, Failure> {
+    ask_form(base, path, fields).await?.map_err(|refused| {
+        let what = path.trim_start_matches("/x/").replace('/', " ");
+        let why = refusal::advise(refused.code, &refused.text);
+        Failure::Failed(format!("{what}: {why}"))
+    })
+}
+
+/// Does what [`post`] does, and leaves it to the caller what a refusal means.
+///
+/// # Errors
+///
+/// When the server can't be reached, or something else answers.
+pub async fn ask_form(
+    base: &str,
+    path: &str,
+    fields: &[(&str, &str)],
+) -> Result<Result<Value, Refused>, Failure> {
     let body = form_urlencoded::Serializer::new(String::new())
         .extend_pairs(fields)
         .finish();
     let request = Request::post(path)
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         .body(Full::new(Bytes::from(body)));
-    let failed = |why: String| Failure::Failed(format!("{base}{path}: {why}"));
-    let (_, answer) = whole(base, path, request).await?;
-    let answer: Answer = serde_json::from_slice(&answer).map_err(|_| failed(NOT_THE_API.into()))?;
-    if answer.code == 0 {
-        Ok(answer.data)
-    } else {
-        Err(failed(refusal::advise(answer.code, &answer.message)))
+    let (status, answer) = whole(base, path, request).await?;
+    let answer = serde_json::from_slice::<Answer>(&answer);
+    match answer {
+        Ok(Answer { code: 0, data, .. }) => Ok(Ok(data)),
+        // The user API does not have the paths of the group API, and the other way round.
+        Ok(Answer { code, message, .. }) if status != StatusCode::NOT_FOUND => {
+            let text = message;
+            Ok(Err(Refused { code, text }))
+        }
+        _ => Err(somebody_else(base, path).await),
     }
 }
 
@@ -76,22 +146,6 @@ pub async fn token(base: &str, uid: i64, pw: &str) -> Result<String, Failure> {
     Ok(token.to_owned())
 }
 
-/// The host:port of a URL.
-fn authority(base: &str) -> Result<String, BadBase> {
-    let bad = || {
-        BadBase(format!(
-            "{base:?} is no URL such as http://127.0.0.1:6001 (host and port alone, no TLS)"
-        ))
-    };
-    let url: Uri = base.parse().map_err(|_| bad())?;
-    let is_plain = url.scheme_str() == Some("http") && url.path() == "/" && url.query().is_none();
-    match url.authority() {
-        Some(authority) if is_plain && authority.port().is_some() => Ok(authority.to_string()),
-        Some(authority) if is_plain => Ok(format!("{authority}:80")),
-        _ => Err(bad()),
-    }
-}
-
 /// Calls a path of a JSON API at `base`, and returns its answer.
 ///
 /// # Errors
@@ -104,17 +158,32 @@ pub async fn json(
     token: Option<&str>,
     body: Option<&Value>,
 ) -> Result<Value, Failure> {
+    json_within(Duration::ZERO, base, method, path, token, body).await
+}
+
+/// Does what [`json`] does with a call that may itself take so long.
+///
+/// # Errors
+///
+/// When the server can't be reached, or refuses.
+pub async fn json_within(
+    time: Duration,
+    base: &str,
+    method: Method,
+    path: &str,
+    token: Option<&str>,
+    body: Option<&Value>,
+) -> Result<Value, Failure> {
     let body = body.map(Value::to_string).unwrap_or_default();
     let request = bearing(Request::builder().method(method).uri(path), token)
         .header(CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from(body)));
-    let (status, answer) = whole(base, path, request).await?;
-    let failed = |why: &str| Failure::Failed(format!("{base}{path}: {why}"));
-    let answer: Value = serde_json::from_slice(&answer).map_err(|_| failed(NOT_THE_API))?;
-    if status.is_success() {
-        return Ok(answer);
+    let bounds = (time + TIMEOUT, LONGEST_ANSWER);
+    let (status, answer) = within(bounds, base, path, request).await?;
+    match serde_json::from_slice::<Value>(&answer) {
+        Ok(answer) if status.is_success() => Ok(answer),
+        answer => Err(refused(base, path, &answer.unwrap_or_default()).await),
     }
-    Err(failed(problem(&answer)))
 }
 
 /// Sends a body to a path of a JSON API at `base`, or gets one, either as large as a snapshot.
@@ -138,8 +207,7 @@ pub async fn exchange(
         return Ok(answer);
     }
     let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
-    let why = problem(&answer);
-    Err(Failure::Failed(format!("{base}{path}: {why}")))
+    Err(refused(base, path, &answer).await)
 }
 
 /// Server-sent events, as they come.
@@ -157,19 +225,25 @@ pub struct Events {
 /// When the server can't be reached, or refuses.
 pub async fn events(base: &str, path: &str, token: Option<&str>) -> Result<Events, Failure> {
     let request = bearing(Request::get(path), token)
-        .header(ACCEPT, "text/event-stream")
+        .header(ACCEPT, EVENTS)
         .body(Full::new(Bytes::new()));
-    let failed = |why: &dyn std::fmt::Display| Failure::Failed(format!("{base}{path}: {why}"));
-    let response = ask(base, request)
-        .await
-        .map_err(|error| told(base, path, &*error))?;
+    let response = match tokio::time::timeout(TIMEOUT, ask(base, request)).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => return Err(told(base, path, &*error).await),
+        Err(_) => return Err(silent(base, path, TIMEOUT)),
+    };
     let status = response.status();
+    let media = response.headers().get(CONTENT_TYPE);
+    let is_stream = media.is_some_and(|media| media.as_bytes().starts_with(EVENTS.as_bytes()));
     let body = response.into_body();
     if !status.is_success() {
         let answer = Limited::new(body, LONGEST_ANSWER).collect().await;
         let answer = answer.map(|answer| answer.to_bytes()).unwrap_or_default();
         let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
-        return Err(failed(&problem(&answer)));
+        return Err(refused(base, path, &answer).await);
+    }
+    if !is_stream {
+        return Err(somebody_else(base, path).await);
     }
     Ok(Events {
         source: format!("{base}{path}"),
@@ -210,10 +284,28 @@ impl Events {
     }
 }
 
-/// What a JSON API says that it will not do.
-fn problem(answer: &Value) -> &str {
-    let said = answer.get("error").and_then(Value::as_str);
-    said.unwrap_or(NOT_THE_API)
+/// What the admin API says that it will not do; what else an answer means that is not the API's.
+async fn refused(base: &str, path: &str, answer: &Value) -> Failure {
+    match answer.get("error").and_then(Value::as_str) {
+        Some(why) => Failure::Failed(why.to_owned()),
+        None => somebody_else(base, path).await,
+    }
+}
+
+/// Who answers in place of the API that was called, and what to do.
+pub async fn somebody_else(base: &str, path: &str) -> Failure {
+    let role = Role::of(path);
+    let found = match authority(base) {
+        Ok(addr) => peer::look(&addr).await,
+        Err(_) => Peer::Unknown,
+    };
+    let (wanted, flags) = (role.peer(), role.flags());
+    let why = if found == wanted {
+        format!("the answer is not what this imd knows of {wanted}: is it another version?")
+    } else {
+        format!("this is {found}; say where {wanted} is, with {flags}")
+    };
+    Failure::Failed(format!("{base}{path}: {why}"))
 }
 
 fn bearing(request: Builder, token: Option<&str>) -> Builder {
@@ -245,28 +337,71 @@ async fn within(
         let answer = Limited::new(response.into_body(), most);
         Ok::<_, Error>((status, answer.collect().await?.to_bytes()))
     };
-    let failed = |why: &str| Failure::Failed(format!("{base}{path}: {why}"));
-    let answer = tokio::time::timeout(time, exchange).await;
-    let answer = answer.map_err(|_| failed("no answer in time"))?;
-    answer.map_err(|error| told(base, path, &*error))
+    match tokio::time::timeout(time, exchange).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(told(base, path, &*error).await),
+        Err(_) => Err(silent(base, path, time)),
+    }
 }
 
-type Error = Box<dyn std::error::Error + Send + Sync>;
+/// What to say where no answer came.
+fn silent(base: &str, path: &str, time: Duration) -> Failure {
+    let time = humantime::format_duration(time);
+    let (wanted, flags) = (Role::of(path).peer(), Role::of(path).flags());
+    Failure::Failed(format!(
+        "{base}{path}: no answer within {time}. The stack hangs, or something else listens there: then say where {wanted} \
+         is, with {flags}"
+    ))
+}
+
+/// Why a call came to nothing, before it is told.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// What went wrong, for people.
-fn told(
+async fn told(
     base: &str,
     path: &str,
     error: &(dyn std::error::Error + Send + Sync + 'static),
 ) -> Failure {
+    let role = Role::of(path);
     if let Some(BadBase(why)) = error.downcast_ref() {
-        return Failure::Usage(why.clone());
+        let flag = role.flags().split(' ').next().unwrap_or_default();
+        return Failure::Usage(format!("{flag} {base}: {why}"));
     }
-    let why = match error.downcast_ref::<hyper::Error>() {
-        Some(error) if error.is_parse() => NOT_THE_API.to_owned(),
-        _ => error.to_string(),
+    if let Some(error) = error.downcast_ref::<hyper::Error>() {
+        if error.is_parse() {
+            return somebody_else(base, path).await;
+        }
+        if error.is_incomplete_message() {
+            let why = "the connection was closed before the answer";
+            return Failure::Failed(format!("{base}{path}: {why}"));
+        }
+    }
+    let why = match error.downcast_ref::<io::Error>() {
+        Some(error) => unreachable(error, role.flags()),
+        None => error.to_string(),
     };
     Failure::Failed(format!("{base}{path}: {why}"))
+}
+
+/// Why nobody could be reached, and what to do: `flags` say where else to look.
+pub fn unreachable(error: &io::Error, flags: &str) -> String {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => {
+            format!("{error}. Nothing listens there: start imd, or say where it is with {flags}.")
+        }
+        ErrorKind::TimedOut
+        | ErrorKind::HostUnreachable
+        | ErrorKind::NetworkUnreachable
+        | ErrorKind::NetworkDown => {
+            format!("{error}. Is the address right, and the network up? It is set with {flags}.")
+        }
+        // The system has no kind of its own for it.
+        _ if error.to_string().contains("lookup") => {
+            format!("{error}. Is the name of the host right? It is set with {flags}.")
+        }
+        _ => error.to_string(),
+    }
 }
 
 /// A base that is none.
@@ -278,7 +413,7 @@ async fn ask(
     base: &str,
     request: Result<Request<Full<Bytes>>, hyper::http::Error>,
 ) -> Result<Response<Incoming>, Error> {
-    let authority = authority(base)?;
+    let authority = authority(base).map_err(BadBase)?;
     let stream = TcpStream::connect(&authority).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -290,27 +425,19 @@ async fn ask(
     Ok(sender.send_request(request).await?)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_base_is_a_host_and_a_port() {
-        let read = |base| authority(base).ok();
-        assert_eq!(
-            read("http://127.0.0.1:6001").as_deref(),
-            Some("127.0.0.1:6001")
-        );
-        assert_eq!(read("http://[::1]:6001/").as_deref(), Some("[::1]:6001"));
-        assert_eq!(read("http://im.example").as_deref(), Some("im.example:80"));
-        for bad in [
-            "127.0.0.1:6001",
-            "https://im.example",
-            "http://im.example/x",
-            "",
-            "http://",
-        ] {
-            assert_eq!(read(bad), None, "{bad}");
-        }
-    }
+/// Asks for something without a body, and looks at the answer no further.
+///
+/// # Errors
+///
+/// When there is none.
+pub async fn bare(
+    authority: &str,
+    method: Method,
+    path: &str,
+) -> Result<(StatusCode, Bytes), Error> {
+    let request = Request::builder().method(method).uri(path);
+    let response = ask(authority, request.body(Full::new(Bytes::new()))).await?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), LONGEST_ANSWER);
+    Ok((status, body.collect().await?.to_bytes()))
 }

@@ -1,34 +1,80 @@
-//! What others wrote, made harmless for a terminal.
+//! Text that others wrote, made harmless for a terminal.
+//!
+//! Everything that the program prints passes one of these functions: stdout in [`output`](super::output), stderr in
+//! [`failure`](super::failure).
 
 use std::borrow::Cow;
+use std::fmt::Write;
 
-/// The text with its control characters written out, so that it can't move the cursor, change a title or pretend to be
-/// another line.
+/// Returns the text as one line: every character that could move the cursor, change a title, turn the direction of
+/// writing, or hide or fake a part of the line is written out, as in `\u{1b}` and `\n`.
 pub fn escape(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(is_unsafe) {
-        return Cow::Borrowed(text);
-    }
-    let mut escaped = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        if is_unsafe(c) {
-            escaped.extend(c.escape_default());
-        } else {
-            escaped.push(c);
-        }
-    }
-    Cow::Owned(escaped)
+    replace(text, is_unsafe, |c, out| out.extend(c.escape_default()))
 }
 
-/// Control characters, line separators, and the marks that turn the direction of writing.
+/// Does what [`escape`] does, but keeps the line feeds of a text of several lines.
+pub fn escape_lines(text: &str) -> Cow<'_, str> {
+    let is_replaced = |c| c != '\n' && is_unsafe(c);
+    replace(text, is_replaced, |c, out| out.extend(c.escape_default()))
+}
+
+/// Returns a JSON text of the same value, in which those characters are written as `\u` escapes.
+pub fn escape_json(json: &str) -> Cow<'_, str> {
+    // A control character below the space is whitespace between two tokens: within a string it is escaped already.
+    let is_replaced = |c| c > ' ' && is_unsafe(c);
+    replace(json, is_replaced, |c, out| {
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            // Writing to a String can't fail.
+            let _ = write!(out, "\\u{unit:04x}");
+        }
+    })
+}
+
+fn replace(
+    text: &str,
+    is_replaced: impl Fn(char) -> bool,
+    replacement: impl Fn(char, &mut String),
+) -> Cow<'_, str> {
+    if !text.chars().any(&is_replaced) {
+        return Cow::Borrowed(text);
+    }
+    let mut replaced = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if is_replaced(c) {
+            replacement(c, &mut replaced);
+        } else {
+            replaced.push(c);
+        }
+    }
+    Cow::Owned(replaced)
+}
+
+/// Whether a terminal could be controlled by the character, or a reader misled.
+///
+/// The zero-width joiner and non-joiner are left alone: emoji and several scripts are written with them, and they only join
+/// what stands beside them.
 fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}')
-        || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    matches!(c,
+        // C0, DEL, C1
+        '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}'
+        // The direction of writing
+        | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        // The ends of lines and paragraphs
+        | '\u{2028}' | '\u{2029}'
+        // Invisible: separators, operators, the byte order mark, annotations, tags
+        | '\u{180e}' | '\u{200b}' | '\u{2060}'..='\u{2065}' | '\u{206a}'..='\u{206f}' | '\u{feff}'
+        | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One of each kind, and the first and the last of each range.
+    const UNSAFE: &str = "\0\u{1b}\u{1f}\u{7f}\u{80}\u{85}\u{9b}\u{9f}\u{61c}\u{180e}\u{200b}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\
+        \u{202e}\u{2060}\u{2064}\u{2066}\u{2069}\u{206f}\u{feff}\u{fff9}\u{e0001}\u{e007f}";
+
+    const SAFE: &str = "grüß dich, 世界 👋 👩\u{200d}🚀 نامه\u{200c}ای e\u{301} \u{a0} \\n \\u{1b}";
 
     #[test]
     fn what_could_control_a_terminal_is_written_out() {
@@ -38,10 +84,40 @@ mod tests {
             escape("\u{9b}1m\u{7f}\u{202e}"),
             "\\u{9b}1m\\u{7f}\\u{202e}"
         );
+        for c in UNSAFE.chars() {
+            assert!(escape(&c.to_string()).is_ascii(), "{:x}", u32::from(c));
+        }
+    }
+
+    #[test]
+    fn a_text_of_several_lines_keeps_them() {
+        assert_eq!(escape_lines("one\r\ntwo\u{85}\n"), "one\\r\ntwo\\u{85}\n");
+    }
+
+    #[test]
+    fn json_stays_the_same_value() {
+        let value = serde_json::json!({ UNSAFE: [UNSAFE, SAFE, "\n\t\""] });
+        for json in [
+            serde_json::to_string(&value).unwrap(),
+            serde_json::to_string_pretty(&value).unwrap(),
+        ] {
+            let escaped = escape_json(&json);
+            assert!(!escaped.chars().any(|c| c != '\n' && is_unsafe(c)));
+            assert_eq!(
+                serde_json::from_str::<serde_json::Value>(&escaped).unwrap(),
+                value
+            );
+        }
+        assert_eq!(
+            escape_json("\"\u{e0001}\u{85}\""),
+            "\"\\udb40\\udc01\\u0085\""
+        );
     }
 
     #[test]
     fn other_text_is_left_alone() {
-        assert_eq!(escape("grüß dich, 世界 👋 \\n"), "grüß dich, 世界 👋 \\n");
+        for text in [escape(SAFE), escape_lines(SAFE), escape_json(SAFE)] {
+            assert_eq!(text, SAFE);
+        }
     }
 }

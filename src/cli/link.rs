@@ -7,6 +7,9 @@ use imd::proto::Code;
 use super::failure::Failure;
 use super::refusal;
 
+/// How to say where the gateway is.
+pub const FLAGS: &str = "--gateway HOST:PORT, --addr-file FILE or --config FILE";
+
 /// Who logs in, and where. No `Debug`: it holds the token.
 pub struct Account {
     uid: i64,
@@ -14,56 +17,55 @@ pub struct Account {
     gateway: String,
 }
 
-/// At which step a login failed.
+/// A login that failed: at which step, and what to do about it.
 #[derive(Debug, thiserror::Error)]
-pub enum LinkError {
-    /// The gateway gave no address.
-    #[error("gateway {addr}: {source}")]
-    Gateway {
-        /// Its address.
-        addr: String,
-        /// Why.
-        source: ClientError,
-    },
-    /// The access server can't be reached.
-    #[error("access server {addr}: {source}")]
-    Access {
-        /// Its address.
-        addr: String,
-        /// Why.
-        source: ClientError,
-    },
-    /// The login failed.
-    #[error("login of {uid}: {source}")]
-    Login {
-        /// Who.
-        uid: i64,
-        /// Why.
-        source: ClientError,
-    },
+#[error("{step}: {why}")]
+pub struct LinkError {
+    step: String,
+    why: String,
+    is_final: bool,
 }
 
 impl LinkError {
+    /// The gateway gave no address. `flags` say how to give another one.
+    pub async fn at_gateway(addr: &str, flags: &str, error: &ClientError) -> LinkError {
+        LinkError {
+            step: format!("gateway {addr}"),
+            why: refusal::at_gateway(addr, flags, error).await,
+            is_final: false,
+        }
+    }
+
+    /// The access server can't be reached, or is none.
+    pub async fn at_access(addr: &str, error: &ClientError) -> LinkError {
+        LinkError {
+            step: format!("access server {addr}"),
+            why: refusal::at_access(addr, error).await,
+            is_final: false,
+        }
+    }
+
+    /// The login itself.
+    async fn at_login(uid: i64, addr: &str, error: &ClientError) -> LinkError {
+        if !matches!(error, ClientError::Refused { .. }) {
+            return LinkError::at_access(addr, error).await;
+        }
+        LinkError {
+            step: format!("login of {uid}"),
+            why: refusal::explain(error),
+            is_final: error.code() != Some(Code::ServerError.number()),
+        }
+    }
+
     /// Whether another try would fail in the same way.
     pub fn is_final(&self) -> bool {
-        match self {
-            LinkError::Login { source, .. } => source
-                .code()
-                .is_some_and(|code| code != Code::ServerError.number()),
-            LinkError::Gateway { .. } | LinkError::Access { .. } => false,
-        }
+        self.is_final
     }
 }
 
-/// With what to do about it.
 impl From<LinkError> for Failure {
     fn from(error: LinkError) -> Self {
-        let (step, source) = match error {
-            LinkError::Gateway { addr, source } => (format!("gateway {addr}"), source),
-            LinkError::Access { addr, source } => (format!("access server {addr}"), source),
-            LinkError::Login { uid, source } => (format!("login of {uid}"), source),
-        };
-        Failure::Failed(format!("{step}: {}", refusal::explain(&source)))
+        Failure::Failed(error.to_string())
     }
 }
 
@@ -89,21 +91,17 @@ impl Account {
     /// At which step it failed, and why.
     pub async fn log_in(&self) -> Result<Client, LinkError> {
         let gateway = self.gateway.as_str();
-        let addr = ask_gateway(gateway)
-            .await
-            .map_err(|source| LinkError::Gateway {
-                addr: gateway.to_owned(),
-                source,
-            })?;
+        let addr = match ask_gateway(gateway).await {
+            Ok(addr) => addr,
+            Err(error) => return Err(LinkError::at_gateway(gateway, FLAGS, &error).await),
+        };
         let mut client = match Client::connect_to(addr.as_str()).await {
             Ok(client) => client,
-            Err(source) => return Err(LinkError::Access { addr, source }),
+            Err(error) => return Err(LinkError::at_access(&addr, &error).await),
         };
-        let uid = self.uid;
-        client
-            .login(uid, &self.token)
-            .await
-            .map_err(|source| LinkError::Login { uid, source })?;
-        Ok(client)
+        match client.login(self.uid, &self.token).await {
+            Ok(()) => Ok(client),
+            Err(error) => Err(LinkError::at_login(self.uid, &addr, &error).await),
+        }
     }
 }

@@ -6,13 +6,17 @@ mod backoff;
 pub mod banner;
 mod bench;
 mod chat;
+mod duration;
+mod endpoint;
 mod escape;
+mod existing;
 pub mod failure;
 mod inbox;
 mod lab;
 mod link;
 mod log;
 pub mod output;
+mod peer;
 mod recording;
 mod refusal;
 mod script;
@@ -24,22 +28,29 @@ mod target;
 
 pub use log::{LogFormat, init as init_log};
 
+use std::any::TypeId;
+use std::borrow::Cow;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
+use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use bench::BenchArgs;
+use escape::escape_lines;
 use failure::Failure;
 use lab::{
-    AccessCommand, AdminArgs, ClockCommand, ExecArgs, FaultCommand, ResetArgs, SnapshotCommand,
-    TailArgs,
+    AccessCommand, AdminArgs, ClockCommand, ExecArgs, FaultCommand, InboxesArgs, ReadyArgs,
+    ResetArgs, SnapshotCommand, TailArgs, WaitArgs,
 };
 use recording::{RecordArgs, ReplayArgs};
 
 /// A whole instant-messaging stack in one process, for the developers of its clients.
 ///
 /// Without a command it runs the stack: gateway, access servers and HTTP API.
+///
+/// The word after an option that takes a text or a number is its value, also where it begins with a hyphen. Times have a
+/// unit: 500ms, 15s, 1h.
 #[derive(Parser)]
 #[command(name = "imd", version)]
 pub struct Cli {
@@ -132,7 +143,7 @@ pub enum Command {
     /// The command finds the stack by IMD_GATEWAY, IMD_USER_API, IMD_GROUP_API and IMD_ADMIN; so do imd's own commands
     /// that ask the admin API.
     Exec(ExecArgs),
-    /// Kill, stop, pause, resume, restart or add an access server
+    /// List the access servers; kill, stop, pause, resume, restart or add one
     #[command(subcommand)]
     Access(AccessCommand),
     /// Put faults in force, list them, end them
@@ -148,6 +159,18 @@ pub enum Command {
     Snapshot(SnapshotCommand),
     /// Print everything at a glance, as JSON
     State(AdminArgs),
+    /// Print who is registered or online, one JSON line each
+    Users(AdminArgs),
+    /// Print the groups and their members, one JSON line each
+    Groups(AdminArgs),
+    /// Print what became of the messages of each inbox, or what is in one, one JSON line each
+    Inboxes(InboxesArgs),
+    /// Print the sessions, one JSON line each
+    Sessions(AdminArgs),
+    /// Wait for an event and print it as JSON; also for one that has passed since --since
+    ///
+    /// Exits with 1 when it does not come in time.
+    Wait(WaitArgs),
     /// Print frames as they pass, decoded
     Tail(TailArgs),
     /// Write frames down as they pass, to be replayed
@@ -157,7 +180,7 @@ pub enum Command {
     /// Users and groups have to be there, and their inboxes as they were. Exits with 1 when something differs.
     Replay(Box<ReplayArgs>),
     /// Exit with 0 if the stack serves
-    Ready(AdminArgs),
+    Ready(ReadyArgs),
 }
 
 #[derive(Subcommand)]
@@ -192,7 +215,7 @@ pub struct ConfigArgs {
 #[derive(Args)]
 pub struct TokenArgs {
     /// The user
-    #[arg(value_parser = id())]
+    #[arg(value_parser = id(), allow_negative_numbers = true)]
     pub uid: i64,
     #[command(flatten)]
     pub config: ConfigArgs,
@@ -287,8 +310,14 @@ pub struct SendArgs {
     /// The group that receives it
     #[arg(long, value_name = "GID", value_parser = id(), group = "receiver")]
     pub group: Option<i64>,
-    /// The message
+    /// The message; - reads it from stdin, without the end of its last line
+    ///
+    /// It may begin with a hyphen. Only where it is one of the options listed here, such as --token, write -- before it.
+    #[arg(allow_hyphen_values = true)]
     pub text: String,
+    /// The id of the message: one that is sent again under its id is stored once [default: a new one]
+    #[arg(long, value_name = "ID")]
+    pub msg_id: Option<String>,
     #[command(flatten)]
     pub login: LoginArgs,
 }
@@ -298,7 +327,7 @@ pub struct SyncArgs {
     /// The user
     #[arg(long, value_parser = id())]
     pub uid: i64,
-    /// Begin after this version
+    /// Begin after this version; where the inbox does not reach so far, nothing is printed
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
     pub after: i64,
     /// Go on with what arrives, until a signal or until nobody reads stdout
@@ -329,13 +358,56 @@ impl Cli {
     ///
     /// Also for --help and --version, as clap has it.
     pub fn read() -> Result<Cli, clap::Error> {
-        let cli = Cli::try_parse()?;
+        Cli::parse_args(std::env::args_os()).map_err(harmless)
+    }
+
+    fn parse_args(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+        let mut matches = command().try_get_matches_from(args)?;
+        let cli = Cli::from_arg_matches_mut(&mut matches)?;
         if let (Some(flag), Some(_)) = (cli.daemon.given(), &cli.command) {
             let why =
                 format!("{flag} before a command is the daemon's: write it after the command");
             return Err(Cli::command().error(ErrorKind::ArgumentConflict, why));
         }
         Ok(cli)
+    }
+}
+
+/// The command line, with one rule for all that takes a text: the word after an option is the option's value, also where it
+/// begins with a hyphen.
+///
+/// Left out are options that take a file or a folder (what begins so was meant as another option), and those whose value is
+/// optional.
+fn command() -> clap::Command {
+    fn taking_hyphens(command: clap::Command) -> clap::Command {
+        let takes_text = |arg: &clap::Arg| {
+            let is_path = arg.get_value_parser().type_id() == TypeId::of::<PathBuf>();
+            let is_optional = arg.get_num_args().is_some_and(|n| n.min_values() == 0);
+            arg.get_action().takes_values() && !arg.is_positional() && !is_path && !is_optional
+        };
+        command
+            .mut_args(|arg| {
+                let takes_text = takes_text(&arg);
+                if takes_text {
+                    arg.allow_hyphen_values(true)
+                } else {
+                    arg
+                }
+            })
+            .mut_subcommands(taking_hyphens)
+    }
+    taking_hyphens(Cli::command())
+}
+
+/// An error that repeats what stood on the command line, without the characters that a terminal would obey.
+fn harmless(error: clap::Error) -> clap::Error {
+    let text = error.render().to_string();
+    match escape_lines(&text) {
+        Cow::Borrowed(_) => error,
+        Cow::Owned(text) => {
+            let text = text.strip_prefix("error: ").unwrap_or(&text);
+            clap::Error::raw(error.kind(), text)
+        }
     }
 }
 
@@ -362,6 +434,11 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Reset(args) => lab::reset(&args).await,
         Command::Snapshot(command) => lab::snapshot(&command).await,
         Command::State(args) => lab::state(&args).await,
+        Command::Users(args) => lab::users(&args).await,
+        Command::Groups(args) => lab::groups(&args).await,
+        Command::Inboxes(args) => lab::inboxes(&args).await,
+        Command::Sessions(args) => lab::sessions(&args).await,
+        Command::Wait(args) => lab::wait(&args).await,
         Command::Tail(args) => lab::tail(&args).await,
         Command::Record(args) => recording::record(&args).await,
         Command::Replay(args) => recording::replay(&args).await,
@@ -375,6 +452,6 @@ mod tests {
 
     #[test]
     fn the_definitions_hold_together() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 }

@@ -3,14 +3,16 @@
 use std::io::{self, ErrorKind, Write};
 use std::time::Duration;
 
+use super::escape::{escape_json, escape_lines};
 use super::failure::Failure;
 
-/// Writes text and flushes it.
+/// Writes text and flushes it. Its lines stay lines; other characters that a terminal would obey are written out.
 ///
 /// # Errors
 ///
 /// [`Failure::OutputClosed`] when nobody reads it any more.
 pub fn write(text: &str) -> Result<(), Failure> {
+    let text = escape_lines(text);
     let mut stdout = io::stdout().lock();
     let written = stdout
         .write_all(text.as_bytes())
@@ -37,7 +39,26 @@ pub fn line(text: &str) -> Result<(), Failure> {
 /// As [`write`].
 pub fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string(value).map_err(|error| Failure::Failed(error.to_string()))?;
-    line(&text)
+    json_text(&text)
+}
+
+/// Writes a value as JSON of several lines, for people.
+///
+/// # Errors
+///
+/// As [`write`].
+pub fn json_pretty(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value);
+    json_text(&text.map_err(|error| Failure::Failed(error.to_string()))?)
+}
+
+/// Writes what is JSON already.
+///
+/// # Errors
+///
+/// As [`write`].
+pub fn json_text(text: &str) -> Result<(), Failure> {
+    line(&escape_json(text))
 }
 
 /// How often to look whether stdout is still read.

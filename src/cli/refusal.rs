@@ -5,6 +5,8 @@ use std::io::ErrorKind;
 use imd::client::ClientError;
 use imd::proto::Code;
 
+use super::{api, peer};
+
 /// What a person can do about each code. The others speak for themselves.
 const ADVICE: [(Code, &str); 11] = [
     (
@@ -63,11 +65,58 @@ pub fn advise(code: u32, text: &str) -> String {
 pub fn explain(error: &ClientError) -> String {
     match error {
         ClientError::Refused { code, text } => advise(*code, text),
-        ClientError::Io(io) if io.kind() == ErrorKind::ConnectionRefused => {
-            format!(
-                "{error}. Nothing listens there: start imd, or give its address with --gateway or --addr-file."
-            )
-        }
         _ => error.to_string(),
     }
+}
+
+/// Why a gateway gave no address, and what to do about it. `flags` say how to give another one.
+pub async fn at_gateway(addr: &str, flags: &str, error: &ClientError) -> String {
+    let elsewhere = format!("say where the gateway is, with {flags}");
+    match error {
+        ClientError::Io(error) => api::unreachable(error, flags),
+        ClientError::Http => {
+            let found = peer::look(addr).await;
+            format!("this is {found}, which speaks HTTP; {elsewhere}")
+        }
+        // What is no command of a gateway's is one of an access server's, and the other way round.
+        ClientError::Refused { code, text } if is_unknown_command(*code, text) => {
+            format!("this is an access server; {elsewhere}")
+        }
+        ClientError::Cut | ClientError::Undecodable(_) => {
+            format!("{error}. Is this the gateway of an imd? If not, {elsewhere}.")
+        }
+        ClientError::Timeout => {
+            format!(
+                "{error}. The gateway hangs, or something else listens there: then {elsewhere}."
+            )
+        }
+        _ => explain(error),
+    }
+}
+
+/// Why an access server that the gateway hands out could not be used, and what to do about it.
+pub async fn at_access(addr: &str, error: &ClientError) -> String {
+    let lease = "it is listed until its lease has run out, so try again later; imd access ls says which servers run";
+    match error {
+        ClientError::Io(io) if io.kind() == ErrorKind::ConnectionRefused => {
+            format!("{error}. The gateway hands it out, but it is dead: {lease}.")
+        }
+        ClientError::Io(_) => format!(
+            "{error}. The gateway hands it out, but it can't be reached from here: see advertise of [[access]] in the config."
+        ),
+        ClientError::Timeout => {
+            format!("{error}. The gateway hands it out, but it is paused or hangs: {lease}.")
+        }
+        ClientError::Http | ClientError::Cut | ClientError::Undecodable(_) => {
+            let found = peer::look(addr).await;
+            format!(
+                "{error}. The gateway hands it out, but this is {found}: see advertise of [[access]] in the config."
+            )
+        }
+        _ => explain(error),
+    }
+}
+
+fn is_unknown_command(code: u32, text: &str) -> bool {
+    code == Code::RequestErr.number() && text.contains("unknown command")
 }

@@ -1,10 +1,17 @@
 //! One action each, for scripts.
 
+use std::borrow::Cow;
+use std::io::{self, Read};
+
+use imd::client::new_msg_id;
 use serde_json::json;
 
 use super::failure::Failure;
 use super::target::{Target, account};
 use super::{GroupCommand, RegisterArgs, SendArgs, api, output, refusal};
+
+/// No text that fits a frame comes near it.
+const LONGEST_TEXT: u64 = 1 << 20;
 
 /// Registers a user. Says nothing when it is done.
 ///
@@ -57,13 +64,21 @@ pub async fn group(command: &GroupCommand) -> Result<(), Failure> {
 ///
 /// When the server can't be reached, or refuses.
 pub async fn send(args: &SendArgs) -> Result<(), Failure> {
+    let text = match args.text.as_str() {
+        "-" => Cow::Owned(read_stdin()?),
+        text => Cow::Borrowed(text),
+    };
     let mut client = account(args.from, &args.login)?.log_in().await?;
+    let msg_id = args.msg_id.clone().unwrap_or_else(new_msg_id);
     let (to, sent) = match (args.to, args.group) {
-        (Some(uid), _) => (format!("{uid}"), client.send_p2p(uid, &args.text).await),
-        (None, Some(gid)) => (
-            format!("group {gid}"),
-            client.send_group(gid, &args.text).await,
-        ),
+        (Some(uid), _) => {
+            let sent = client.send_p2p_as(uid, &msg_id, &text).await;
+            (format!("{uid}"), sent)
+        }
+        (None, Some(gid)) => {
+            let sent = client.send_group_as(gid, &msg_id, &text).await;
+            (format!("group {gid}"), sent)
+        }
         (None, None) => return Err(Failure::Usage("give --to UID or --group GID".into())),
     };
     let sent = sent.map_err(|error| {
@@ -73,4 +88,18 @@ pub async fn send(args: &SendArgs) -> Result<(), Failure> {
     // The message is stored, whatever becomes of the goodbye.
     let _ = client.logout().await;
     Ok(())
+}
+
+/// All of stdin as a text, without the end of its last line.
+fn read_stdin() -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    let read = io::stdin()
+        .lock()
+        .take(LONGEST_TEXT)
+        .read_to_end(&mut bytes);
+    read.map_err(|error| Failure::Failed(format!("stdin: {error}")))?;
+    let text =
+        imd::text::read(&bytes).map_err(|error| Failure::Usage(format!("stdin: {error}")))?;
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
 }

@@ -82,9 +82,26 @@ fn size(dir: &Path) -> u64 {
     sizes.sum()
 }
 
+/// Without the advice that is the daemon's: these commands have no other folder to take.
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
-        Failure::Usage(error.to_string())
+        Failure::Usage(match error {
+            OpenError::InUse(path) => format!(
+                "{} is in use by another imd: stop that first, or look into a copy of the folder",
+                path.display()
+            ),
+            OpenError::Unusable { path, source } => format!("{}: {source}", path.display()),
+            OpenError::NotAStore { path, .. } => OpenError::NoStore(path).to_string(),
+            OpenError::Newer { path, found, known } => format!(
+                "{} has format {found}, and this imd knows formats up to {known}: use a newer imd",
+                path.display()
+            ),
+            OpenError::Damaged { path, why } => format!(
+                "{} is damaged: {why}. Nothing was changed. Bring back a copy of the folder",
+                path.display()
+            ),
+            other => other.to_string(),
+        })
     }
 }
 

@@ -47,12 +47,16 @@ pub async fn run(args: &SyncArgs) -> Result<(), Failure> {
     let account = account(args.uid, &args.login)?;
     if !args.follow {
         let (mut client, mut after) = (account.log_in().await?, args.after);
-        read_on(&mut client, &mut after, print)
-            .await
-            .map_err(|error| match error {
-                ReadError::Client(error) => failed(&account, &error),
-                ReadError::Show(failure) => failure,
-            })?;
+        let read = async {
+            if begin(&mut client, &mut after).await? {
+                read_on(&mut client, &mut after, print).await?;
+            }
+            Ok(())
+        };
+        read.await.map_err(|error| match error {
+            ReadError::Client(error) => failed(&account, &error),
+            ReadError::Show(failure) => failure,
+        })?;
         // Everything is printed, whatever becomes of the goodbye.
         let _ = client.logout().await;
         return Ok(());
@@ -66,6 +70,28 @@ pub async fn run(args: &SyncArgs) -> Result<(), Failure> {
     }
 }
 
+/// Prints the first page. False where the inbox does not reach as far as `after`, which is then moved back to its end.
+///
+/// The server answers such a request from the first message, for clients that were with another life of it. Whoever says
+/// on the command line where to begin has not forgotten a life.
+async fn begin(client: &mut Client, after: &mut i64) -> Result<bool, ReadError> {
+    let page = client.sync(*after, 0).await.map_err(ReadError::Client)?;
+    if page.current < *after {
+        let end = match page.total {
+            0 => "the inbox is empty".to_owned(),
+            total => format!("the inbox ends at version {total}"),
+        };
+        warn(&format!("{end}: there is nothing after {after}"));
+        *after = page.total;
+        return Ok(false);
+    }
+    for message in &page.messages {
+        print(message).map_err(ReadError::Show)?;
+    }
+    *after = page.current;
+    Ok(true)
+}
+
 fn failed(account: &Account, error: &ClientError) -> Failure {
     let (uid, why) = (account.uid(), refusal::explain(error));
     Failure::Failed(format!("messages of {uid}: {why}"))
@@ -74,8 +100,13 @@ fn failed(account: &Account, error: &ClientError) -> Failure {
 /// Ends only by a failure: the caller drops it when a signal comes.
 async fn follow(account: &Account, mut after: i64) -> Result<(), Failure> {
     let mut client = account.log_in().await?;
+    let mut begun = begin(&mut client, &mut after).await;
     loop {
-        let lost = match listen(&mut client, &mut after).await {
+        let lost = match begun {
+            Ok(goes_on) => listen(&mut client, &mut after, goes_on).await,
+            Err(error) => error,
+        };
+        let lost = match lost {
             ReadError::Show(failure) => return Err(failure),
             ReadError::Client(error) => error,
         };
@@ -84,15 +115,16 @@ async fn follow(account: &Account, mut after: i64) -> Result<(), Failure> {
         }
         warn(&format!("connection lost: {lost}; connecting again"));
         client = log_in_again(account).await?;
+        begun = Ok(true);
         warn("connected again");
     }
 }
 
-/// Prints until something fails.
-async fn listen(client: &mut Client, after: &mut i64) -> ReadError {
+/// Prints until something fails: what is there, where `goes_on` says so, and what comes.
+async fn listen(client: &mut Client, after: &mut i64, goes_on: bool) -> ReadError {
     let mut pings = interval(PING_EVERY);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    if let Err(error) = read_on(client, after, print).await {
+    if goes_on && let Err(error) = read_on(client, after, print).await {
         return error;
     }
     loop {

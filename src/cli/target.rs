@@ -5,7 +5,7 @@ use imd::service::salted_token;
 
 use super::failure::Failure;
 use super::link::Account;
-use super::{LoginArgs, TargetArgs, addr_file, settings};
+use super::{LoginArgs, TargetArgs, addr_file, endpoint, settings};
 
 /// Where a stack is, and what its tokens are made with.
 pub struct Target {
@@ -51,9 +51,12 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// When the config leaves the port open.
+    /// When the config leaves the port open, or it is no host:port.
     pub fn gateway(&self) -> Result<&str, Failure> {
-        known(&self.gateway, "gateway")
+        let addr = known(&self.gateway, "gateway")?;
+        let wrong = |why| Failure::Usage(format!("--gateway {addr}: {why}"));
+        endpoint::host_and_port(addr).map_err(wrong)?;
+        Ok(addr)
     }
 
     /// The user API's URL.

@@ -19,7 +19,7 @@ use crate::proxy::{listening, stack_behind};
 
 /// Patient: everything comes, also on a busy machine.
 fn bench(args: &[&str]) -> Ended {
-    bench_with("--patience=60", args)
+    bench_with("--patience=60s", args)
 }
 
 fn bench_with(patience: &str, args: &[&str]) -> Ended {
@@ -234,12 +234,13 @@ fn people_get_a_summary() {
 
 #[test]
 fn flags_that_do_not_go_together_are_refused() {
-    let refused: [(&[&str], &str); 6] = [
+    let refused: [(&[&str], &str); 7] = [
         (&["--rate=5", "--outstanding=2"], "cannot be used with"),
         (&["connect", "--outstanding=2"], "raise --users instead"),
         (&["group", "--addr", "127.0.0.1:1"], "--group-api"),
         (&["--users=1000000"], "the open-file limit"),
-        (&["--secs=0"], "a number over 0"),
+        (&["--for=0s"], "a time above 0"),
+        (&["--for=2"], "such as 2s"),
         (&["--addr=127.0.0.1:1", "--store=x"], "cannot be used with"),
     ];
     for (args, why) in refused {
@@ -257,7 +258,7 @@ fn flags_that_do_not_go_together_are_refused() {
 fn a_signal_ends_it_and_leaves_nothing_behind() {
     let folder = TempDir::new().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_imd"));
-    command.args(["bench", "--secs=600", "--users=2"]);
+    command.args(["bench", "--for=600s", "--users=2"]);
     command.env("TMPDIR", folder.path()).env_remove("RUST_LOG");
     let program = Program::run(command);
     let gateway = gateway_of_private(&folder);
@@ -286,10 +287,10 @@ fn gateway_of_private(folder: &TempDir) -> String {
 }
 
 /// For frames that never come: all that is waited for, and more than a busy machine needs for the others.
-const SHORT: &str = "--patience=5";
+const SHORT: &str = "--patience=5s";
 
 /// For runs that end by themselves.
-const LONG: &str = "--patience=60";
+const LONG: &str = "--patience=60s";
 
 /// Runs a benchmark on a stack of whose frames some are tampered with; returns what it says is wrong.
 fn tampered(

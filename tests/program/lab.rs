@@ -64,7 +64,13 @@ fn a_fault_loses_a_message_until_it_is_ended() {
     daemon.imd(&send).ok();
     let wrong = daemon.imd(&["fault", "add", "--at", "notify"]).failed(1);
     assert!(wrong.contains("a fault does one thing"), "{wrong}");
-    daemon.imd(&["fault", "rm"]).ok();
+    let all = daemon.imd(&["fault", "rm"]).failed(64);
+    assert!(all.contains("--all"), "{all}");
+    daemon
+        .imd(&["fault", "add", "--at", "notify", "--drop"])
+        .ok();
+    daemon.imd(&["fault", "rm", "--all"]).ok();
+    assert!(daemon.imd(&["fault", "ls"]).ok().is_empty());
 }
 
 #[test]
@@ -95,7 +101,20 @@ fn time_is_moved_where_the_config_has_it_stand() {
     let now = |args: &[&str]| json(&daemon.imd(args).ok()[0])["now_ms"].as_u64().unwrap();
     let before = now(&["clock", "show"]);
     assert_eq!(now(&["clock", "advance", "15s"]), before + 15_000);
-    assert_eq!(now(&["clock", "skew", "-1000"]), before + 15_000);
+    let unix = |args: &[&str]| json(&daemon.imd(args).ok()[0])["unix_ms"].as_i64().unwrap();
+    let wall = unix(&["clock", "show"]);
+    assert_eq!(unix(&["clock", "skew", "-5s"]), wall - 5_000);
+    assert_eq!(unix(&["clock", "skew", "1h"]), wall - 5_000 + 3_600_000);
+    assert_eq!(now(&["clock", "show"]), before + 15_000);
+    for (args, says) in [
+        (["clock", "skew", "1000"], "such as 1000s or 1000ms"),
+        (["clock", "skew", "-1000"], "such as 1000s or 1000ms"),
+        (["clock", "advance", "15"], "such as 15s"),
+        (["clock", "advance", "-15s"], "negative"),
+    ] {
+        let refused = daemon.imd(&args).failed(64);
+        assert!(refused.contains(says), "{refused}");
+    }
     let real = Daemon::start(&[]);
     let refused = real.imd(&["clock", "advance", "1s"]).failed(1);
     assert!(refused.contains("kind = \"manual\""), "{refused}");

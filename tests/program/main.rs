@@ -5,9 +5,11 @@ mod bench;
 mod chat;
 mod config;
 mod daemon;
+mod errors;
 mod examples;
 mod lab;
 mod limits;
+mod lists;
 #[path = "../sockets/ports.rs"]
 mod ports;
 mod process;
@@ -18,3 +20,4 @@ mod script;
 mod secrets;
 mod store;
 mod terminal;
+mod text;

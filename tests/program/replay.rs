@@ -256,7 +256,14 @@ fn a_record_ends_on_a_signal_or_after_so_many_frames() {
     record.signal("-INT");
     record.end().ok();
     let again = daemon.imd(&["record", "--to", &few]).failed(64);
-    assert!(again.contains("few: File exists"), "{again}");
+    assert!(
+        again.contains("few is there already") && again.contains("--force"),
+        "{again}"
+    );
+    daemon
+        .imd(&["record", "--to", &few, "--force", "--for", "1ms"])
+        .ok();
+    assert!(!fs::read_to_string(&few).unwrap().contains("\"bytes\""));
     daemon
         .imd(&["record", "--to", &path("none"), "--for", "1ms"])
         .ok();

@@ -69,7 +69,13 @@ fn a_snapshots_file_is_its_owners_alone_and_comes_whole_or_not() {
         .imd(&["register", "--uid", "1", "--pw", "a secret"])
         .ok();
     fs::write(&path, "an older one").unwrap();
-    daemon.imd(&["snapshot", "save", file]).ok();
+    let refused = daemon.imd(&["snapshot", "save", file]).failed(64);
+    assert!(
+        refused.contains("is there already") && refused.contains("--force"),
+        "{refused}"
+    );
+    assert_eq!(fs::read_to_string(&path).unwrap(), "an older one");
+    daemon.imd(&["snapshot", "save", file, "--force"]).ok();
     let saved = fs::read_to_string(&path).unwrap();
     assert!(
         saved.contains("argon2") && !saved.contains("a secret"),

@@ -6,10 +6,14 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use crate::cli::duration::some_time;
 use crate::cli::failure::Failure;
 
-/// Heartbeats of an idle user come so far apart.
+/// Heartbeats of an idle user come so far apart, in seconds.
 const HEARTBEAT: f64 = 10.0;
+
+/// How long requests are made, unless it is said otherwise.
+const TIME: Duration = Duration::from_secs(5);
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -64,8 +68,11 @@ pub struct BenchArgs {
     /// Messages or requests per second in all, on schedule: latencies count from the scheduled time
     #[arg(long, value_name = "R", value_parser = positive)]
     pub rate: Option<f64>,
-    /// How long requests are made [default: 5, or without end with --count]
-    #[arg(long, value_name = "S", value_parser = positive)]
+    /// How long requests are made [default: 5s, or without end with --count]
+    #[arg(long = "for", value_name = "TIME", value_parser = some_time)]
+    pub lasting: Option<Duration>,
+    /// As --for, in seconds: for scripts of before
+    #[arg(long, value_name = "S", hide = true, value_parser = positive, conflicts_with = "lasting")]
     pub secs: Option<f64>,
     /// How many requests are made
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -76,9 +83,9 @@ pub struct BenchArgs {
     /// Threads of the load generator
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub threads: u16,
-    /// Give up when nothing has come for so many seconds
-    #[arg(long, value_name = "S", default_value_t = 5.0, value_parser = positive)]
-    pub patience: f64,
+    /// Give up when nothing has come for so long
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = some_time)]
+    pub patience: Duration,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -151,10 +158,7 @@ impl Plan {
             (None, Kind::Idle) => Pace::Open(f64::from(users) / HEARTBEAT),
             (None, _) => Pace::Closed(outstanding as usize),
         };
-        let secs = match (args.secs, args.count) {
-            (None, None) => Some(5.0),
-            (secs, _) => secs,
-        };
+        let time = args.secs.map(Duration::from_secs_f64).or(args.lasting);
         let users = users as usize;
         Ok(Plan {
             kind: args.kind,
@@ -163,11 +167,12 @@ impl Plan {
             first_uid: args.first_uid,
             pace,
             size: args.size.into(),
-            time: secs.map(Duration::from_secs_f64),
+            // Either it ends after a time, or after so many.
+            time: time.or(args.count.is_none().then_some(TIME)),
             count: args.count,
             fill: args.fill,
             threads: usize::from(args.threads).min(users),
-            patience: Duration::from_secs_f64(args.patience),
+            patience: args.patience,
         })
     }
 

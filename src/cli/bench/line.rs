@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::fields::{command, verdict};
+use crate::cli::refusal;
 
 /// How long connecting and one answer may take before the run has begun.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -27,7 +28,7 @@ pub enum Broken {
     #[error("no answer in time")]
     Silent,
     /// The server says no to what the run needs, or takes its leave.
-    #[error("{text} ({code})")]
+    #[error("{}", refusal::advise(*code, text))]
     Told { code: u32, text: String },
     #[error(transparent)]
     TooLong(#[from] FrameTooLong),

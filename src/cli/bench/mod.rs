@@ -28,12 +28,15 @@ pub use args::BenchArgs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use imd::Client;
+use imd::client::ask_gateway;
 use imd::metrics::resident;
 use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
+use super::link::LinkError;
 use super::signals::Signals;
-use super::{api, output, settings};
+use super::{api, endpoint, output, refusal, settings};
 use args::{Kind, Plan};
 use crew::{Crew, Outcome};
 use floor::{Run, nanos};
@@ -60,7 +63,10 @@ pub async fn run(args: &BenchArgs) -> Result<(), Failure> {
     let salt = settings::load(args.config.as_deref())?.auth.salt;
     let mut signals = Signals::listen()?;
     let private = match &args.addr {
-        Some(_) => None,
+        Some(addr) => {
+            check_stack(addr).await?;
+            None
+        }
         None => Some(Private::start(
             args.config.as_deref(),
             args.store.as_deref(),
@@ -85,6 +91,23 @@ pub async fn run(args: &BenchArgs) -> Result<(), Failure> {
     match report.wrong() {
         Some(wrong) => Err(Failure::Failed(wrong)),
         None => Ok(()),
+    }
+}
+
+/// Before anything is measured: whether the gateway of a running stack is one, and where it leads to.
+async fn check_stack(addr: &str) -> Result<(), Failure> {
+    let wrong = |why| Failure::Usage(format!("--addr {addr}: {why}"));
+    endpoint::host_and_port(addr).map_err(wrong)?;
+    let access = match ask_gateway(addr).await {
+        Ok(access) => access,
+        Err(error) => {
+            let flags = "--addr HOST:PORT";
+            return Err(LinkError::at_gateway(addr, flags, &error).await.into());
+        }
+    };
+    match Client::connect_to(&*access).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(LinkError::at_access(&access, &error).await.into()),
     }
 }
 
@@ -224,7 +247,15 @@ async fn make_group(plan: &Plan, group_api: &str) -> Result<i64, Failure> {
     for user in 1..plan.users {
         let uid = plan.uid(user).to_string();
         let fields = [("uid", uid.as_str()), ("gid", group.as_str())];
-        api::post(group_api, "/x/group/join", &fields).await?;
+        let joined = api::ask_form(group_api, "/x/group/join", &fields).await?;
+        joined.map_err(|refused| {
+            let (users, why) = (plan.users, refusal::advise(refused.code, &refused.text));
+            Failure::Failed(format!(
+                "a group of {users} users: number {} is refused: {why}. Give fewer --users, or raise \
+                 limits.group_members in the config of the stack",
+                user + 1
+            ))
+        })?;
     }
     Ok(gid)
 }

@@ -1,8 +1,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Map, Value, json};
+
+use crate::cli::duration::{duration, signed_ms};
+use crate::cli::id;
 
 /// Where the admin API is. A URL of its own counts first, then the addresses file, then the config, then IMD_ADMIN.
 #[derive(Args)]
@@ -21,9 +24,15 @@ pub struct AdminArgs {
 
 #[derive(Subcommand)]
 pub enum AccessCommand {
+    /// Print the access servers, one JSON line each
+    Ls {
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
     /// Reset every connection and close the listener; the lease stays until it runs out
     Kill {
         /// The access server
+        #[arg(allow_hyphen_values = true)]
         name: String,
         #[command(flatten)]
         admin: AdminArgs,
@@ -31,6 +40,7 @@ pub enum AccessCommand {
     /// Deregister, tell and drain the sessions, close the listener
     Stop {
         /// The access server
+        #[arg(allow_hyphen_values = true)]
         name: String,
         #[command(flatten)]
         admin: AdminArgs,
@@ -38,6 +48,7 @@ pub enum AccessCommand {
     /// Accept and answer nothing; the sockets stay open
     Pause {
         /// The access server
+        #[arg(allow_hyphen_values = true)]
         name: String,
         #[command(flatten)]
         admin: AdminArgs,
@@ -45,6 +56,7 @@ pub enum AccessCommand {
     /// Go on after a pause
     Resume {
         /// The access server
+        #[arg(allow_hyphen_values = true)]
         name: String,
         #[command(flatten)]
         admin: AdminArgs,
@@ -52,6 +64,7 @@ pub enum AccessCommand {
     /// Serve again, under the same name and address
     Restart {
         /// The access server
+        #[arg(allow_hyphen_values = true)]
         name: String,
         #[command(flatten)]
         admin: AdminArgs,
@@ -59,6 +72,7 @@ pub enum AccessCommand {
     /// Start one more, on a free port
     Add {
         /// Its name
+        #[arg(allow_hyphen_values = true)]
         name: String,
         #[command(flatten)]
         admin: AdminArgs,
@@ -75,9 +89,14 @@ pub enum FaultCommand {
         admin: AdminArgs,
     },
     /// End a fault, or all of them
+    #[command(group = ArgGroup::new("which").required(true))]
     Rm {
-        /// Its name [default: all]
+        /// Its name
+        #[arg(allow_hyphen_values = true, group = "which")]
         name: Option<String>,
+        /// End all of them
+        #[arg(long, group = "which")]
+        all: bool,
         #[command(flatten)]
         admin: AdminArgs,
     },
@@ -88,15 +107,15 @@ pub enum ClockCommand {
     /// Move a manual clock; what is due on the way is done when this returns
     Advance {
         /// How far, such as 15s
-        #[arg(value_parser = humantime::parse_duration)]
+        #[arg(value_name = "TIME", allow_hyphen_values = true, value_parser = duration)]
         by: Duration,
         #[command(flatten)]
         admin: AdminArgs,
     },
     /// Move the wall clock alone, either way
     Skew {
-        /// By so many milliseconds
-        #[arg(allow_negative_numbers = true)]
+        /// How far, such as 15s or -1h
+        #[arg(value_name = "TIME", allow_hyphen_values = true, value_parser = signed_ms)]
         ms: i64,
         #[command(flatten)]
         admin: AdminArgs,
@@ -121,8 +140,11 @@ pub struct ResetArgs {
 pub enum SnapshotCommand {
     /// Write all that the store holds into a file, which its owner alone may read: it has password hashes and texts
     Save {
-        /// The file
+        /// The file; where there is one already, it is left alone
         file: PathBuf,
+        /// Replace a file that is there already
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         admin: AdminArgs,
     },
@@ -152,6 +174,54 @@ pub struct TailArgs {
     /// One JSON line each
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+#[derive(Args)]
+pub struct ReadyArgs {
+    /// Wait until it serves, at most so long
+    #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "30s", value_parser = duration)]
+    pub wait: Option<Duration>,
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+#[derive(Args)]
+pub struct InboxesArgs {
+    /// Print what is in the inbox of this user; no read mark moves [default: count the messages of every inbox]
+    #[arg(value_parser = id(), allow_negative_numbers = true)]
+    pub uid: Option<i64>,
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+#[derive(Args)]
+pub struct WaitArgs {
+    /// Look at what has passed since this mark too, as `imd state` prints it
+    #[arg(long, value_name = "MARK")]
+    pub since: Option<u64>,
+    /// Only events of this user
+    #[arg(long)]
+    pub uid: Option<i64>,
+    /// Only frames of this command, by number or name
+    #[arg(long)]
+    pub cmd: Option<String>,
+    /// Only at this access server, or at the gateway
+    #[arg(long)]
+    pub server: Option<String>,
+    /// Only on this session
+    #[arg(long, value_name = "ID")]
+    pub session: Option<u64>,
+    /// Only events of this kind: in, out, opened, closed or fault
+    #[arg(long)]
+    pub what: Option<String>,
+    /// Print the bytes of the frame too, tokens included
+    #[arg(long)]
+    pub bytes: bool,
+    /// How long to wait
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub timeout: Duration,
     #[command(flatten)]
     pub admin: AdminArgs,
 }

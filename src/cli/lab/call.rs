@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use hyper::Method;
 use hyper::body::Bytes;
 use imd::daemon::dialable;
@@ -48,6 +50,23 @@ impl Admin {
         self.call(Method::GET, path, None).await
     }
 
+    /// Asks for something that the API may take so long for.
+    ///
+    /// # Errors
+    ///
+    /// What the API says.
+    pub async fn get_within(&self, time: Duration, path: &str) -> Result<Value, Failure> {
+        api::json_within(
+            time,
+            &self.base,
+            Method::GET,
+            path,
+            self.token.as_deref(),
+            None,
+        )
+        .await
+    }
+
     /// Has something done.
     ///
     /// # Errors
@@ -83,6 +102,11 @@ impl Admin {
         body: Bytes,
     ) -> Result<Bytes, Failure> {
         api::exchange(&self.base, method, path, self.token.as_deref(), body).await
+    }
+
+    /// What to say of an answer that is not the API's.
+    pub async fn somebody_else(&self, path: &str) -> Failure {
+        api::somebody_else(&self.base, path).await
     }
 
     /// Server-sent events from a path.

@@ -3,14 +3,19 @@
 mod args;
 mod call;
 mod exec;
+mod lists;
 mod replace;
 mod tail;
 
 pub use args::{
-    AccessCommand, AdminArgs, ClockCommand, FaultCommand, ResetArgs, SnapshotCommand, TailArgs,
+    AccessCommand, AdminArgs, ClockCommand, FaultCommand, InboxesArgs, ReadyArgs, ResetArgs,
+    SnapshotCommand, TailArgs, WaitArgs,
 };
 pub use call::Admin;
 pub use exec::{ExecArgs, run as exec};
+pub use lists::{groups, inboxes, sessions, users, wait};
+
+use std::time::Duration;
 
 use hyper::Method;
 use serde_json::{Value, json};
@@ -19,6 +24,9 @@ use super::failure::Failure;
 use super::output;
 use args::FaultArgs;
 
+/// How long to wait before a stack is asked again whether it serves.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+
 /// `imd access ...`
 ///
 /// # Errors
@@ -26,6 +34,7 @@ use args::FaultArgs;
 /// What the admin API says.
 pub async fn access(command: &AccessCommand) -> Result<(), Failure> {
     let (what, name, args) = match command {
+        AccessCommand::Ls { admin } => return lists::access(admin).await,
         AccessCommand::Kill { name, admin } => ("kill", name, admin),
         AccessCommand::Stop { name, admin } => ("stop", name, admin),
         AccessCommand::Pause { name, admin } => ("pause", name, admin),
@@ -60,7 +69,8 @@ pub async fn fault(command: &FaultCommand) -> Result<(), Failure> {
             let listed = listed.as_array().into_iter().flatten();
             listed.into_iter().try_for_each(output::json)
         }
-        FaultCommand::Rm { name, admin } => {
+        FaultCommand::Rm { name, admin, .. } => {
+            // Without a name it is all of them: the flags say so.
             let path = match name {
                 Some(name) => format!("/v1/faults/{}", call::segment(name)),
                 None => "/v1/faults".to_owned(),
@@ -119,17 +129,51 @@ pub async fn snapshot(command: &SnapshotCommand) -> Result<(), Failure> {
 /// What the admin API says.
 pub async fn state(args: &AdminArgs) -> Result<(), Failure> {
     let state: Value = Admin::find(args)?.get("/v1/state").await?;
-    let text = serde_json::to_string_pretty(&state);
-    output::line(&text.map_err(|error| Failure::Failed(error.to_string()))?)
+    output::json_pretty(&state)
 }
 
 /// `imd ready`
 ///
 /// # Errors
 ///
-/// When it is not.
-pub async fn ready(args: &AdminArgs) -> Result<(), Failure> {
-    Admin::find(args)?.get("/readyz").await.map(drop)
+/// When it is not, or not in time.
+pub async fn ready(args: &ReadyArgs) -> Result<(), Failure> {
+    match args.wait {
+        None => is_ready(&args.admin).await,
+        Some(time) => wait_until_ready(&args.admin, time).await,
+    }
+}
+
+async fn is_ready(args: &AdminArgs) -> Result<(), Failure> {
+    let (admin, path) = (Admin::find(args)?, "/readyz");
+    match admin.get(path).await?.get("status") {
+        Some(status) if status == "ready" => Ok(()),
+        _ => Err(admin.somebody_else(path).await),
+    }
+}
+
+async fn wait_until_ready(args: &AdminArgs, time: Duration) -> Result<(), Failure> {
+    let mut last = Failure::Failed("no answer".into());
+    let ready = async {
+        loop {
+            // The addresses file is not there before the stack serves.
+            let is_started = args.addr_file.as_ref().is_none_or(|file| file.exists());
+            match is_ready(args).await {
+                Ok(()) => return Ok(()),
+                Err(Failure::Usage(_)) if !is_started => {
+                    last = Failure::Failed("the addresses file is not there".into());
+                }
+                Err(wrong @ (Failure::Usage(_) | Failure::Config(_))) => return Err(wrong),
+                Err(failure) => last = failure,
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    };
+    let ready = tokio::time::timeout(time, ready).await;
+    ready.unwrap_or_else(|_| {
+        let time = humantime::format_duration(time);
+        Err(Failure::Failed(format!("not ready within {time}: {last}")))
+    })
 }
 
 /// `imd tail`

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::args::{ResetArgs, SnapshotCommand};
 use super::call::Admin;
 use crate::cli::escape::escape;
+use crate::cli::existing;
 use crate::cli::failure::Failure;
 
 /// `imd reset`
@@ -24,15 +25,20 @@ pub async fn reset(args: &ResetArgs) -> Result<(), Failure> {
 /// `imd snapshot ...`
 pub async fn snapshot(command: &SnapshotCommand) -> Result<(), Failure> {
     match command {
-        SnapshotCommand::Save { file, admin } => save(file, &Admin::find(admin)?).await,
+        SnapshotCommand::Save { file, force, admin } => {
+            existing::check(file, *force)?;
+            save(file, &Admin::find(admin)?).await
+        }
         SnapshotCommand::Load { file, yes, admin } => load(file, *yes, &Admin::find(admin)?).await,
     }
 }
 
 async fn save(file: &Path, admin: &Admin) -> Result<(), Failure> {
-    let bytes = admin
-        .exchange(Method::GET, "/v1/snapshot", Bytes::new())
-        .await?;
+    let path = "/v1/snapshot";
+    let bytes = admin.exchange(Method::GET, path, Bytes::new()).await?;
+    if !bytes.starts_with(b"{") {
+        return Err(admin.somebody_else(path).await);
+    }
     // What was cut on its way is found here.
     let came = Snapshot::read(&bytes).map_err(|error: LoadError| {
         Failure::Failed(format!("what came is no whole snapshot: {error}"))

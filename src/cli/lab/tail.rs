@@ -25,7 +25,7 @@ pub async fn run(args: &TailArgs) -> Result<(), Failure> {
         let mut events = admin.events(&path).await?;
         while let Some(event) = events.next().await? {
             if args.json {
-                output::line(&event)?;
+                output::json_text(&event)?;
             } else {
                 let event = serde_json::from_str(&event).unwrap_or_default();
                 output::line(&line(&event))?;

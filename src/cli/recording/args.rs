@@ -4,13 +4,18 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::LoginArgs;
+use crate::cli::duration::{duration, some_time};
 use crate::cli::lab::AdminArgs;
 
 #[derive(Args)]
 pub struct RecordArgs {
-    /// The file to write; it must not exist. It holds the tokens of logins, so only its owner may read it
+    /// The file to write; where there is one already, it is left alone. It holds the tokens of logins, so only its owner
+    /// may read it
     #[arg(long, value_name = "FILE")]
     pub to: PathBuf,
+    /// Replace a file that is there already
+    #[arg(long)]
+    pub force: bool,
     /// Only this user's sessions, each from its login on; may be given more than once
     #[arg(long)]
     pub uid: Vec<i64>,
@@ -21,7 +26,7 @@ pub struct RecordArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
     /// End after this time, such as 30s
-    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     pub lasting: Option<Duration>,
     #[command(flatten)]
     pub admin: AdminArgs,
@@ -42,7 +47,7 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "FACTOR", value_parser = factor)]
     pub speed: Option<f64>,
     /// How long to wait for each reply and notify
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = some_time)]
     pub timeout: Duration,
     /// Fields that are not compared, such as totalID or SendP2PMsg.msgID
     #[arg(long, value_name = "FIELDS", value_delimiter = ',')]

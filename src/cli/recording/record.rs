@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::args::RecordArgs;
 use super::format::{Header, Line, What};
+use crate::cli::existing;
 use crate::cli::failure::Failure;
 use crate::cli::lab::Admin;
 use crate::cli::output;
@@ -20,6 +21,7 @@ use crate::cli::signals::Signals;
 /// When there is no admin API, it records nothing, or it lost events that were not read in time; and when the file can't
 /// be written. What stands in it then is whole lines all the same.
 pub async fn run(args: &RecordArgs) -> Result<(), Failure> {
+    existing::check(&args.to, args.force)?;
     let mut signals = Signals::listen()?;
     let admin = Admin::find(&args.admin)?;
     let mut events = admin.events("/v1/journal?bytes=true").await?;
@@ -27,6 +29,9 @@ pub async fn run(args: &RecordArgs) -> Result<(), Failure> {
     if state.pointer("/journal/records") == Some(&json!(false)) {
         let why = "this stack records nothing: [journal] capture is \"off\" in its config";
         return Err(Failure::Usage(why.into()));
+    }
+    if args.force {
+        existing::clear(&args.to)?;
     }
     let mut file = Writer::create(&args.to)?;
     let path = args.to.display();

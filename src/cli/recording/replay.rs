@@ -15,8 +15,10 @@ use super::read::{Lines, Survey};
 use super::renewal::Renewal;
 use super::report::{Place, Report};
 use crate::cli::failure::Failure;
+use crate::cli::link::{FLAGS, LinkError};
+use crate::cli::peer::{self, Peer};
 use crate::cli::target::Target;
-use crate::cli::{api, refusal};
+use crate::cli::{api, endpoint};
 
 /// Why a server closes what a client does to it; the others are deadlines, or done to the server.
 const CLOSED_BY_SERVER: [&str; 4] = ["logout", "logged_in_elsewhere", "dropped", "reset"];
@@ -33,6 +35,10 @@ pub async fn run(args: &ReplayArgs) -> Result<(), Failure> {
         let why = "--token is one user's, and the record has several: give --config FILE with the salt, or --pw";
         return Err(Failure::Usage(why.into()));
     }
+    if let Some(addr) = &args.access {
+        let wrong = |why| Failure::Usage(format!("--access {addr}: {why}"));
+        endpoint::host_and_port(addr).map_err(wrong)?;
+    }
     let mut player = Player {
         args,
         target: Target::find(&args.login.target)?,
@@ -43,7 +49,10 @@ pub async fn run(args: &ReplayArgs) -> Result<(), Failure> {
         began: Instant::now(),
     };
     let lines = Lines::open(&args.file)?;
-    let played = player.play_all(lines).await;
+    let mut played = player.play_all(lines).await;
+    if played.is_ok() && player.report.totals.alike == 0 {
+        played = player.check_access().await;
+    }
     player.report.end(played)
 }
 
@@ -64,6 +73,20 @@ struct Played {
 }
 
 impl Player<'_> {
+    /// Where nothing was alike, whether --access leads to an access server at all.
+    async fn check_access(&self) -> Result<(), Failure> {
+        let Some(addr) = &self.args.access else {
+            return Ok(());
+        };
+        match peer::look(addr).await {
+            // Another stack may answer otherwise than imd.
+            Peer::Access | Peer::Unknown => Ok(()),
+            found => Err(Failure::Failed(format!(
+                "--access {addr}: this is {found}, and no access server"
+            ))),
+        }
+    }
+
     async fn play_all(&mut self, mut lines: Lines) -> Result<(), Failure> {
         while let Some((number, line)) = lines.next()? {
             self.play(number, line).await?;
@@ -154,11 +177,13 @@ impl Player<'_> {
                 if line.server == GATEWAY {
                     gateway.to_owned()
                 } else {
-                    let asked = ask_gateway(gateway).await;
-                    asked.map_err(|error| {
-                        let why = refusal::explain(&error);
-                        Failure::Failed(format!("line {number}: gateway {gateway}: {why}"))
-                    })?
+                    match ask_gateway(gateway).await {
+                        Ok(addr) => addr,
+                        Err(error) => {
+                            let why = LinkError::at_gateway(gateway, FLAGS, &error).await;
+                            return Err(Failure::Failed(format!("line {number}: {why}")));
+                        }
+                    }
                 }
             }
         };

@@ -1,0 +1,92 @@
+//! How spans of time are written on the command line: a number with its unit, everywhere.
+
+use std::time::Duration;
+
+/// Well inside of what timers can add up.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// Reads `15s`, `500ms`, `1h 30m`.
+///
+/// # Errors
+///
+/// What to write instead, also for a number without its unit.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = humantime::parse_duration(text).map_err(|error| {
+        if text.trim_start().starts_with('-') {
+            return "a time can't be negative here".to_owned();
+        }
+        match text.trim().parse::<f64>() {
+            Ok(_) => format!("write the unit too, such as {0}s or {0}ms", text.trim()),
+            Err(_) => format!("write a number with its unit, such as 500ms, 15s or 1h: {error}"),
+        }
+    })?;
+    if parsed > LONGEST {
+        return Err("at most 100 years".into());
+    }
+    Ok(parsed)
+}
+
+/// Reads a [`duration`] that is not 0.
+///
+/// # Errors
+///
+/// As [`duration`].
+pub fn some_time(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("give a time above 0, such as 5s".into()),
+        time => Ok(time),
+    }
+}
+
+/// Reads a [`duration`] with or without a sign, in whole milliseconds.
+///
+/// # Errors
+///
+/// As [`duration`].
+pub fn signed_ms(text: &str) -> Result<i64, String> {
+    let (sign, rest) = match text.strip_prefix('-') {
+        Some(rest) => (-1, rest),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let time = duration(rest)?;
+    if time.subsec_nanos() % 1_000_000 != 0 {
+        return Err("whole milliseconds, such as 15s or -500ms".into());
+    }
+    let ms = i64::try_from(time.as_millis()).map_err(|_| "at most 100 years".to_owned())?;
+    Ok(sign * ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_its_unit() {
+        assert_eq!(duration("15s"), Ok(Duration::from_secs(15)));
+        assert_eq!(duration("1m 500ms"), Ok(Duration::from_millis(60_500)));
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        for (text, says) in [
+            ("15", "such as 15s or 15ms"),
+            ("0.5", "such as 0.5s"),
+            ("", "such as 500ms, 15s or 1h"),
+            ("soon", "such as 500ms, 15s or 1h"),
+            ("5x", "such as 500ms, 15s or 1h"),
+            ("-5s", "negative"),
+            ("1000years", "at most 100 years"),
+        ] {
+            let error = duration(text).unwrap_err();
+            assert!(error.contains(says), "{text}: {error}");
+        }
+        some_time("0ms").unwrap_err();
+    }
+
+    #[test]
+    fn a_skew_has_a_sign() {
+        assert_eq!(signed_ms("-1h"), Ok(-3_600_000));
+        assert_eq!(signed_ms("+5s"), Ok(5_000));
+        assert_eq!(signed_ms("500ms"), Ok(500));
+        for bad in ["1000", "-1000", "--5s", "-", "5us", ""] {
+            signed_ms(bad).unwrap_err();
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Addresses as flags and files give them: host:port for what speaks the wire protocol, a URL for an HTTP API.
+
+use imd::config::Host;
+
+/// Reads a host and its port, as in `127.0.0.1:10000`, `[::1]:10000` or `im.example:10000`.
+///
+/// # Errors
+///
+/// What is wrong with it, and what to write instead.
+pub fn host_and_port(text: &str) -> Result<(), String> {
+    if let Some((scheme, rest)) = text.split_once("://") {
+        let rest = rest.split('/').next().unwrap_or_default();
+        return Err(format!(
+            "this is a URL, and here the wire protocol is spoken, not {scheme}: write host:port, such as {}",
+            example(rest)
+        ));
+    }
+    parts(text).map(drop)
+}
+
+/// Returns the host:port of the URL of an HTTP API. The scheme may be left out.
+///
+/// # Errors
+///
+/// What is wrong with it, and what to write instead.
+pub fn authority(url: &str) -> Result<String, String> {
+    let (has_scheme, rest) = match url.split_once("://") {
+        None => (false, url),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (true, rest),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => {
+            return Err(format!(
+                "this is no URL of imd, which has no TLS: write http://{}",
+                rest.trim_end_matches('/')
+            ));
+        }
+        Some((scheme, _)) => {
+            return Err(format!(
+                "{scheme} is no scheme of an HTTP API: write http://host:port"
+            ));
+        }
+    };
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    if rest.contains(['/', '?', '#', '@']) {
+        return Err("write host and port alone, such as http://127.0.0.1:10090".into());
+    }
+    // A URL has a port of its own where none is written.
+    let has_port = Host::parse(rest).is_none_or(|host| host.port.is_some());
+    if has_scheme && !has_port && !rest.is_empty() {
+        let with_port = format!("{rest}:80");
+        return parts(&with_port).map(|_| with_port.clone());
+    }
+    let (host, port) = parts(rest)?;
+    Ok(format!("{host}:{port}"))
+}
+
+/// The host as it is dialled, with brackets where it needs them, and the port.
+fn parts(text: &str) -> Result<(&str, u16), String> {
+    let such_as = || format!("write host:port, such as {}", example(text));
+    if text.is_empty() || text.contains(char::is_whitespace) {
+        return Err(such_as());
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        // The last colon is one of the address, not of a port.
+        Some(_) if text.ends_with(']') => return Err(format!("it has no port: {}", such_as())),
+        Some((host, port)) => (host, port),
+        None => return Err(format!("it has no port: {}", such_as())),
+    };
+    let in_brackets = host.starts_with('[') && host.ends_with(']');
+    if host.contains(':') && !in_brackets {
+        return Err(format!(
+            "write an IPv6 address in brackets, such as [::1]:{}",
+            port.parse().unwrap_or(EXAMPLE_PORT)
+        ));
+    }
+    if host.is_empty() {
+        return Err(format!("it has no host: {}", such_as()));
+    }
+    match port.parse() {
+        Ok(port @ 1..) => Ok((host, port)),
+        _ => Err(format!(
+            "{port:?} is no port from 1 to 65535: {}",
+            such_as()
+        )),
+    }
+}
+
+const EXAMPLE_PORT: u16 = 10_000;
+
+/// A host:port that is near to what was written.
+fn example(text: &str) -> String {
+    match Host::parse(text) {
+        Some(host) => host.at(host.port.filter(|&port| port > 0).unwrap_or(EXAMPLE_PORT)),
+        None => format!("127.0.0.1:{EXAMPLE_PORT}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wire_protocol_is_dialled_by_host_and_port() {
+        for good in [
+            "127.0.0.1:1",
+            "[::1]:10000",
+            "im.example:65535",
+            "localhost:1",
+        ] {
+            assert_eq!(host_and_port(good), Ok(()), "{good}");
+        }
+        for (bad, says) in [
+            ("http://127.0.0.1:7", "write host:port, such as 127.0.0.1:7"),
+            ("tcp://h:7/", "such as h:7"),
+            (
+                "127.0.0.1",
+                "no port: write host:port, such as 127.0.0.1:10000",
+            ),
+            ("[::1]", "such as [::1]:10000"),
+            ("::1", "in brackets"),
+            ("fe80::1:7", "in brackets, such as [::1]:7"),
+            (":10000", "no host"),
+            ("h:", "is no port"),
+            ("h:70000", "is no port from 1 to 65535"),
+            ("h:http", "is no port"),
+            ("h :1", "write host:port"),
+            ("", "write host:port"),
+        ] {
+            let error = host_and_port(bad).unwrap_err();
+            assert!(error.contains(says), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_api_is_called_by_its_url_or_by_host_and_port() {
+        for (good, dialled) in [
+            ("http://127.0.0.1:6001", "127.0.0.1:6001"),
+            ("HTTP://127.0.0.1:6001/", "127.0.0.1:6001"),
+            ("127.0.0.1:10090", "127.0.0.1:10090"),
+            ("http://[::1]:6001/", "[::1]:6001"),
+            ("[::1]:6001", "[::1]:6001"),
+            ("http://im.example", "im.example:80"),
+            ("http://[::1]", "[::1]:80"),
+        ] {
+            assert_eq!(authority(good).as_deref(), Ok(dialled), "{good}");
+        }
+        for (bad, says) in [
+            ("https://im.example:1", "no TLS: write http://im.example:1"),
+            ("ftp://im.example", "no scheme of an HTTP API"),
+            ("http://im.example/x", "host and port alone"),
+            ("http://u@im.example", "host and port alone"),
+            ("im.example", "no port"),
+            ("http://::1:80", "in brackets"),
+            ("http://h:x", "is no port"),
+            ("http://", "write host:port"),
+            ("", "write host:port"),
+        ] {
+            let error = authority(bad).unwrap_err();
+            assert!(error.contains(says), "{bad}: {error}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What is in a running stack, list by list: each item is a line of JSON.
+
+use serde_json::Value;
+
+use super::args::{AdminArgs, InboxesArgs, WaitArgs};
+use super::call::Admin;
+use crate::cli::failure::Failure;
+use crate::cli::output;
+
+/// How many items are asked for at a time: as many as the admin API gives.
+const PAGE: usize = 1_000;
+
+/// `imd users`
+///
+/// # Errors
+///
+/// What the admin API says.
+pub async fn users(args: &AdminArgs) -> Result<(), Failure> {
+    print_all(args, "/v1/users", "users").await
+}
+
+/// `imd groups`
+///
+/// # Errors
+///
+/// What the admin API says.
+pub async fn groups(args: &AdminArgs) -> Result<(), Failure> {
+    print_all(args, "/v1/groups", "groups").await
+}
+
+/// `imd inboxes`
+///
+/// # Errors
+///
+/// What the admin API says.
+pub async fn inboxes(args: &InboxesArgs) -> Result<(), Failure> {
+    match args.uid {
+        None => print_all(&args.admin, "/v1/inboxes", "inboxes").await,
+        Some(uid) => print_all(&args.admin, &format!("/v1/inboxes/{uid}"), "entries").await,
+    }
+}
+
+/// `imd sessions`
+///
+/// # Errors
+///
+/// What the admin API says.
+pub async fn sessions(args: &AdminArgs) -> Result<(), Failure> {
+    print_one(args, "/v1/sessions", "sessions").await
+}
+
+/// `imd access ls`
+///
+/// # Errors
+///
+/// What the admin API says.
+pub async fn access(args: &AdminArgs) -> Result<(), Failure> {
+    print_one(args, "/v1/state", "access").await
+}
+
+/// `imd wait`
+///
+/// # Errors
+///
+/// What the admin API says, also that the event has not come in time.
+pub async fn wait(args: &WaitArgs) -> Result<(), Failure> {
+    let text = |number: Option<u64>| number.map(|number| number.to_string());
+    let (since, session) = (text(args.since), text(args.session));
+    let uid = args.uid.map(|uid| uid.to_string());
+    let timeout = humantime::format_duration(args.timeout).to_string();
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    for (key, value) in [
+        ("since", since.as_deref()),
+        ("uid", uid.as_deref()),
+        ("cmd", args.cmd.as_deref()),
+        ("server", args.server.as_deref()),
+        ("session", session.as_deref()),
+        ("what", args.what.as_deref()),
+        ("bytes", args.bytes.then_some("true")),
+        ("timeout", Some(timeout.as_str())),
+    ] {
+        if let Some(value) = value {
+            query.append_pair(key, value);
+        }
+    }
+    let path = format!("/v1/wait?{}", query.finish());
+    let admin = Admin::find(&args.admin)?;
+    output::json(&admin.get_within(args.timeout, &path).await?)
+}
+
+/// Prints a list that comes as a whole.
+async fn print_one(args: &AdminArgs, path: &str, key: &str) -> Result<(), Failure> {
+    let admin = Admin::find(args)?;
+    let answer = admin.get(path).await?;
+    print(&admin, path, &answer, key).await
+}
+
+/// Prints a list that comes in parts.
+async fn print_all(args: &AdminArgs, path: &str, key: &str) -> Result<(), Failure> {
+    let admin = Admin::find(args)?;
+    let mut after = "0".to_owned();
+    loop {
+        let part = format!("{path}?after={after}&limit={PAGE}");
+        let answer = admin.get(&part).await?;
+        print(&admin, path, &answer, key).await?;
+        match next(&answer) {
+            // One that stays where it is would be asked for without end.
+            Some(next) if next != after => after = next,
+            _ => return Ok(()),
+        }
+    }
+}
+
+async fn print(admin: &Admin, path: &str, answer: &Value, key: &str) -> Result<(), Failure> {
+    match answer.get(key).and_then(Value::as_array) {
+        Some(items) => items.iter().try_for_each(output::json),
+        None => Err(admin.somebody_else(path).await),
+    }
+}
+
+/// After what a list goes on. It is written as a number or, so that JavaScript keeps its digits, as a string.
+fn next(part: &Value) -> Option<String> {
+    match part.get("next")? {
+        Value::Number(number) => Some(number.to_string()),
+        Value::String(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Some(text.clone()).filter(|text| !text.is_empty())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_list_goes_on_after_a_number_or_a_string() {
+        let of = |value: Value| next(&json!({ "next": value }));
+        assert_eq!(of(json!(7)).as_deref(), Some("7"));
+        assert_eq!(
+            of(json!("9223372036854775807")).as_deref(),
+            Some("9223372036854775807")
+        );
+        for end in [json!(null), json!(""), json!("x"), json!(true)] {
+            assert_eq!(of(end), None);
+        }
+        assert_eq!(next(&json!({})), None);
+    }
+}

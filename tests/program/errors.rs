@@ -1,0 +1,379 @@
+//! What is said where a command does not find what it is for: what is wrong, where, and what to do.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
+
+use imd::daemon::Addresses;
+use tempfile::TempDir;
+
+use crate::ports::reserved;
+use crate::process::{Daemon, imd, write_config};
+
+/// A command, and the flag that says where what it asks is.
+struct Asking {
+    args: Vec<String>,
+    flag: &'static str,
+    /// What it asks.
+    wanted: &'static str,
+}
+
+fn asking(flag: &'static str, wanted: &'static str, args: &str) -> Asking {
+    let args = args.split(' ').map(str::to_owned).collect();
+    Asking { args, flag, wanted }
+}
+
+/// Every command that is a client.
+fn all(record: &str, snapshot: &str) -> Vec<Asking> {
+    let gateway = |args: &str| asking("--gateway", "the gateway", args);
+    let user = |args: &str| asking("--user-api", "the user API", args);
+    let group = |args: &str| asking("--group-api", "the group API", args);
+    let admin = |args: &str| asking("--admin", "the admin API", args);
+    vec![
+        gateway("send --from 1 --to 2 x"),
+        gateway("sync --uid 1"),
+        gateway("sync --uid 1 --follow"),
+        gateway("chat --uid 1"),
+        gateway(&format!("replay {record}")),
+        asking("--addr", "the gateway", "bench p2p --users=2 --count=2"),
+        asking("--addr", "the gateway", "bench gateway --users=2 --count=2"),
+        asking("--addr", "the gateway", "bench connect --users=2 --count=2"),
+        user("register --uid 1"),
+        group("group create --uid 1"),
+        group("group join --uid 1 --gid 1"),
+        group("group quit --uid 1 --gid 1"),
+        admin("access ls"),
+        admin("access kill access-1"),
+        admin("access add access-9"),
+        admin("fault add --at notify --drop"),
+        admin("fault ls"),
+        admin("fault rm --all"),
+        admin("clock show"),
+        admin("clock skew 1s"),
+        admin("reset"),
+        admin("snapshot save no-such-file.jsonl"),
+        admin(&format!("snapshot load {snapshot}")),
+        admin("state"),
+        admin("users"),
+        admin("groups"),
+        admin("inboxes"),
+        admin("inboxes 1"),
+        admin("sessions"),
+        admin("wait --timeout 1ms"),
+        admin("tail"),
+        admin("record --to no-such-file.rec"),
+        admin("ready"),
+    ]
+}
+
+impl Asking {
+    /// What it says when it is led there.
+    #[track_caller]
+    fn at(&self, place: &str, code: i32) -> String {
+        let mut args: Vec<&str> = self.args.iter().map(String::as_str).collect();
+        args.extend([self.flag, place]);
+        imd(&args).failed(code)
+    }
+}
+
+/// A record and a snapshot that can be read.
+fn files() -> (TempDir, String, String) {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (record, snapshot) = (path("a.rec"), path("a.jsonl"));
+    let opened = r#"{"us":0,"session":1,"server":"access-1","what":"opened"}"#;
+    let header = r#"{"format":"imd-record","version":1,"imd":"0.1.0"}"#;
+    std::fs::write(&record, format!("{header}\n{opened}\n")).unwrap();
+    let head = r#"{"imd_snapshot":{"format":1,"newest":0}}"#;
+    std::fs::write(&snapshot, format!("{head}\n{{\"end\":{{\"lines\":1}}}}\n")).unwrap();
+    (folder, record, snapshot)
+}
+
+#[test]
+fn where_nobody_listens_it_is_said_how_to_start_one_or_find_another() {
+    let (_folder, record, snapshot) = files();
+    let nowhere = reserved().to_string();
+    for asking in all(&record, &snapshot) {
+        let told = asking.at(&nowhere, 1);
+        for part in [&nowhere, "Nothing listens there", "start imd", asking.flag] {
+            assert!(
+                told.contains(part),
+                "{:?}: no {part} in: {told}",
+                asking.args
+            );
+        }
+    }
+}
+
+/// Every part of a stack, by what it is.
+fn parts(addresses: &Addresses) -> Vec<(&'static str, String)> {
+    let plain = |url: &str| url.strip_prefix("http://").unwrap().to_owned();
+    vec![
+        ("the gateway", addresses.gateway.clone()),
+        ("an access server", addresses.access[0].addr.clone()),
+        ("the user API", plain(&addresses.user_api)),
+        ("the group API", plain(&addresses.group_api)),
+        ("the admin API", plain(addresses.admin.as_ref().unwrap())),
+    ]
+}
+
+#[test]
+fn what_is_another_part_of_the_stack_is_called_by_its_name() {
+    let (_folder, record, snapshot) = files();
+    let daemon = Daemon::start(&[]);
+    for asking in all(&record, &snapshot) {
+        for (name, addr) in parts(&daemon.addresses()) {
+            if name == asking.wanted {
+                continue;
+            }
+            let told = asking.at(&addr, 1);
+            for part in [
+                &addr,
+                &format!("this is {name}"),
+                asking.wanted.trim_start_matches("the "),
+                asking.flag,
+            ] {
+                assert!(
+                    told.contains(part),
+                    "{:?}: no {part:?} in: {told}",
+                    asking.args
+                );
+            }
+        }
+    }
+    let replay = [
+        "replay",
+        record.as_str(),
+        "--access",
+        &daemon.addresses().gateway,
+    ];
+    let told = imd(&replay).err;
+    assert!(
+        told.is_empty() || told.contains("this is the gateway"),
+        "{told}"
+    );
+}
+
+/// A server that answers every connection with these bytes.
+fn stranger(says: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || {
+                let _ = stream.read(&mut [0; 1024]);
+                let _ = stream.write_all(says);
+            });
+        }
+    });
+    addr
+}
+
+#[test]
+fn what_is_no_imd_is_said_to_be_none() {
+    let (_folder, record, snapshot) = files();
+    let web = stranger(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello");
+    let json = stranger(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}");
+    let ssh = stranger(b"SSH-2.0-OpenSSH_9.2\r\n");
+    for asking in all(&record, &snapshot) {
+        let told = asking.at(&web, 1);
+        assert!(
+            told.contains(&web) && told.contains("not imd's"),
+            "{:?}: {told}",
+            asking.args
+        );
+        let told = asking.at(&ssh, 1);
+        let says = ["not imd", "Is this the gateway of an imd?"];
+        assert!(
+            told.contains(&ssh) && says.iter().any(|part| told.contains(part)),
+            "{:?}: {told}",
+            asking.args
+        );
+    }
+    let told = imd(&["register", "--uid", "1", "--user-api", &json]).failed(1);
+    assert!(told.contains("not imd's"), "{told}");
+}
+
+#[test]
+fn an_address_that_is_none_says_how_it_is_written() {
+    let (_folder, record, snapshot) = files();
+    for asking in all(&record, &snapshot) {
+        let is_http = asking.flag.ends_with("api") || asking.flag == "--admin";
+        for (wrong, says) in [
+            ("127.0.0.1", "no port"),
+            ("::1", "in brackets"),
+            (":10000", "no host"),
+            ("127.0.0.1:70000", "no port from 1 to 65535"),
+            ("", "write host:port"),
+        ] {
+            let told = asking.at(wrong, 64);
+            assert!(
+                told.contains(asking.flag) && told.contains(says),
+                "{:?}: {told}",
+                asking.args
+            );
+        }
+        for (wrong, says) in match is_http {
+            true => [
+                ("https://127.0.0.1:1", "no TLS"),
+                ("http://h:1/x", "host and port alone"),
+            ],
+            false => [
+                ("http://127.0.0.1:1", "write host:port"),
+                ("tcp://h:1", "such as h:1"),
+            ],
+        } {
+            let told = asking.at(wrong, 64);
+            assert!(
+                told.contains(asking.flag) && told.contains(says),
+                "{:?}: {told}",
+                asking.args
+            );
+        }
+    }
+    for (args, flag) in [
+        (&["sync", "--uid", "1"][..], "--gateway"),
+        (&["register", "--uid", "1"], "--user-api"),
+        (&["tail"], "--admin"),
+    ] {
+        let told = imd(&[args, &[flag, "no-such-host.invalid:1"]].concat()).failed(1);
+        assert!(
+            told.contains("Is the name of the host right?") && told.contains(flag),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn an_api_is_found_without_its_scheme() {
+    let daemon = Daemon::start(&[]);
+    let plain = |url: &str| url.strip_prefix("http://").unwrap().to_owned();
+    let addresses = daemon.addresses();
+    imd(&[
+        "ready",
+        "--admin",
+        &plain(addresses.admin.as_ref().unwrap()),
+    ])
+    .ok();
+    imd(&[
+        "register",
+        "--uid",
+        "1",
+        "--user-api",
+        &plain(&addresses.user_api),
+    ])
+    .ok();
+    imd(&[
+        "group",
+        "create",
+        "--uid",
+        "1",
+        "--group-api",
+        &plain(&addresses.group_api),
+    ])
+    .ok();
+}
+
+#[test]
+fn a_dead_access_server_is_not_taken_for_a_stack_that_is_not_running() {
+    let daemon = Daemon::start(&["--access", "1"]);
+    daemon.imd(&["access", "kill", "access-1"]).ok();
+    let (_folder, record, _) = files();
+    let addr = daemon.addresses().access[0].addr.clone();
+    let gateway = daemon.addresses().gateway;
+    for args in [
+        &[
+            "send",
+            "--from",
+            "1",
+            "--to",
+            "2",
+            "x",
+            "--gateway",
+            &gateway,
+        ][..],
+        &["sync", "--uid", "1", "--gateway", &gateway],
+        &["chat", "--uid", "1", "--gateway", &gateway],
+        &["bench", "--users=2", "--count=2", "--addr", &gateway],
+    ] {
+        let told = imd(args).failed(1);
+        for part in [
+            &addr,
+            "The gateway hands it out, but it is dead",
+            "imd access ls",
+        ] {
+            assert!(told.contains(part), "{args:?}: no {part:?} in: {told}");
+        }
+        assert!(!told.contains("start imd"), "{told}");
+    }
+    let told = daemon.imd(&["replay", &record]).failed(1);
+    assert!(told.contains(&addr), "{told}");
+}
+
+#[test]
+fn a_refusal_says_what_was_asked_and_not_where() {
+    let folder = TempDir::new().unwrap();
+    let config = write_config(folder.path(), "[limits]\ngroup_members = 3\n");
+    let daemon = Daemon::start(&["--config", &config]);
+    let addresses = daemon.addresses();
+    let group = [
+        "bench",
+        "group",
+        "--users=5",
+        "--count=2",
+        "--addr",
+        &addresses.gateway,
+    ];
+    let told = imd(&[&group[..], &["--group-api", &addresses.group_api]].concat()).failed(1);
+    for part in [
+        "group of 5 users",
+        "number 4",
+        "--users",
+        "limits.group_members",
+    ] {
+        assert!(told.contains(part), "no {part:?} in: {told}");
+    }
+    let private = imd(&[
+        "bench",
+        "group",
+        "--users=5",
+        "--count=2",
+        "--config",
+        &config,
+    ])
+    .failed(1);
+    daemon.imd(&["register", "--uid", "1"]).ok();
+    for told in [
+        told,
+        private,
+        daemon.imd(&["register", "--uid", "1"]).failed(1),
+        daemon
+            .imd(&["group", "join", "--uid", "1", "--gid", "9"])
+            .failed(1),
+        daemon.imd(&["access", "kill", "nobody"]).failed(1),
+        daemon.imd(&["fault", "rm", "nobody"]).failed(1),
+    ] {
+        assert!(
+            !told.contains("http://") && !told.contains("/v1/"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn a_folder_in_use_is_told_without_flags_that_are_not_there() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data").to_str().unwrap().to_owned();
+    let _daemon = Daemon::start(&["--store", &data]);
+    for command in ["check", "dump", "compact"] {
+        let told = imd(&["store", command, &data]).failed(64);
+        assert!(
+            told.contains("in use by another imd: stop that first"),
+            "{told}"
+        );
+        assert!(
+            !told.contains("--store") && !told.contains("--memory"),
+            "{told}"
+        );
+    }
+}

@@ -1,0 +1,375 @@
+//! Texts as shells, editors and other people write them: hyphens, control characters, byte order marks, line ends.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::process::{Daemon, Ended, Program, imd, write_config};
+
+fn json(ended: Ended) -> Vec<Value> {
+    let lines = ended.ok();
+    let parse = |line: &String| serde_json::from_str(line).unwrap();
+    lines.iter().map(parse).collect()
+}
+
+/// The texts in the inbox of user 2.
+fn texts(daemon: &Daemon) -> Vec<String> {
+    let lines = json(daemon.imd(&["sync", "--uid", "2"]));
+    let text = |line: &Value| line["text"].as_str().unwrap().to_owned();
+    lines.iter().map(text).collect()
+}
+
+const SEND: [&str; 5] = ["send", "--from", "1", "--to", "2"];
+
+#[test]
+fn a_message_may_begin_with_a_hyphen() {
+    let daemon = Daemon::start(&[]);
+    let all = [
+        "-1",
+        "-",
+        "--",
+        "-x",
+        "--x=y",
+        "--help me",
+        "-help",
+        "-secret",
+        "--tokens",
+        "-h me",
+        "—",
+    ];
+    let sent = all.iter().filter(|text| !["-", "--"].contains(*text));
+    for text in sent.clone() {
+        daemon.imd(&[&SEND[..], &[text]].concat()).ok();
+    }
+    // What is an option of the command itself is text behind two hyphens, and two hyphens are text behind two others.
+    let file = daemon.addr_file();
+    let at = ["--addr-file", file.to_str().unwrap(), "--"];
+    for text in ["--help", "-h", "--token", "--token=x", "--"] {
+        imd(&[&SEND[..], &at, &[text]].concat()).ok();
+    }
+    let mut expected: Vec<&str> = sent.copied().collect();
+    expected.extend(["--help", "-h", "--token", "--token=x", "--"]);
+    assert_eq!(texts(&daemon), expected);
+    // Before the text, where people look for them, options are options.
+    assert!(
+        imd(&["send", "--help"])
+            .ok()
+            .iter()
+            .any(|line| line.contains("--msg-id"))
+    );
+    let two = daemon
+        .imd(&[&SEND[..], &["one", "-two"]].concat())
+        .failed(64);
+    assert!(two.contains("unexpected argument"), "{two}");
+}
+
+#[test]
+fn the_value_of_an_option_may_begin_with_a_hyphen() {
+    let daemon = Daemon::start(&[]);
+    for (uid, name, pw) in [
+        ("1", "-x", "-secret"),
+        ("2", "--name", "--pw"),
+        ("3", "-", "--"),
+    ] {
+        let register = ["register", "--uid", uid, "--name", name, "--pw", pw];
+        daemon.imd(&register).ok();
+    }
+    let names: Vec<Value> = json(daemon.imd(&["users"]));
+    let names: Vec<&str> = names
+        .iter()
+        .map(|user| user["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["-x", "--name", "-"]);
+    daemon
+        .imd(&["group", "create", "--uid", "1", "--name", "-team"])
+        .ok();
+    assert_eq!(json(daemon.imd(&["groups"]))[0]["name"], "-team");
+
+    let token = ["send", "--from", "1", "--to", "2", "x", "--token", "-wrong"];
+    assert!(daemon.imd(&token).failed(1).contains("93002"));
+    daemon
+        .imd(&[&SEND[..], &["once", "--msg-id", "-id"]].concat())
+        .ok();
+    daemon
+        .imd(&[&SEND[..], &["twice", "--msg-id", "-id"]].concat())
+        .ok();
+    assert_eq!(texts(&daemon), ["once"]);
+
+    let add = [
+        "fault", "add", "--at", "notify", "--drop", "--name", "-lost",
+    ];
+    daemon.imd(&add).ok();
+    daemon.imd(&["fault", "rm", "-lost"]).ok();
+    assert!(daemon.imd(&["fault", "ls"]).ok().is_empty());
+    daemon.imd(&["access", "add", "-four"]).ok();
+    assert_eq!(
+        json(daemon.imd(&["access", "kill", "-four"]))[0]["state"],
+        "killed"
+    );
+    // A number that can't be is called one.
+    for args in [
+        &["sync", "--uid", "-5"][..],
+        &["token", "-5"],
+        &["inboxes", "-5"],
+    ] {
+        let refused = imd(args).failed(64);
+        assert!(refused.contains("-5 is not in 1.."), "{refused}");
+    }
+}
+
+#[test]
+fn a_text_comes_from_stdin() {
+    let daemon = Daemon::start(&[]);
+    let send = |bytes: &[u8]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imd"));
+        command
+            .args(SEND)
+            .args(["-", "--addr-file"])
+            .arg(daemon.addr_file());
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(bytes).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    for bytes in [
+        &b"one\n"[..],
+        b"two\r\n",
+        b"--three",
+        b"four\n\n",
+        b"\xef\xbb\xbffive\n",
+        b"",
+    ] {
+        assert!(send(bytes).status.success(), "{bytes:?}");
+    }
+    assert_eq!(
+        texts(&daemon),
+        ["one", "two", "--three", "four\n", "five", ""]
+    );
+    let refused = send(&utf16("six\n"));
+    assert_eq!(refused.status.code(), Some(64));
+    let refused = String::from_utf8(refused.stderr).unwrap();
+    assert!(refused.contains("stdin: this is UTF-16"), "{refused}");
+}
+
+/// One of each kind that a terminal obeys, or that misleads who reads it.
+const UNSAFE: &str =
+    "\u{1b}]0;x\u{7}\u{7f}\u{85}\u{9b}\u{200e}\u{202e}\u{2028}\u{2066}\u{feff}\u{e0041}";
+
+/// Nothing but text, and the ends of lines.
+#[track_caller]
+fn assert_harmless(printed: &str) {
+    let is_harmless =
+        |c: char| c == '\n' || !(c.is_control() || (!c.is_ascii() && UNSAFE.contains(c)));
+    assert!(printed.chars().all(is_harmless), "{printed:?}");
+    assert!(printed.contains("canary"), "{printed}");
+}
+
+#[test]
+fn nothing_that_others_wrote_controls_the_terminal() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (data, record) = (path("data"), path("talk.rec"));
+    let daemon = Daemon::start(&["--store", &data]);
+    let text = format!("canary{UNSAFE}");
+    let send = [&SEND[..], &[&text, "--msg-id", &text]].concat();
+    for args in [&["tail"][..], &["tail", "--json"]] {
+        let mut tail = daemon.spawn(args);
+        until_recording(&daemon, true);
+        daemon.imd(&send).ok();
+        assert_harmless(&tail.line_with("canary"));
+        tail.signal("-KILL");
+        tail.end();
+        until_recording(&daemon, false);
+    }
+    let mut recorder = daemon.spawn(&["record", "--to", &record]);
+    recorder.line_with("Recording to");
+    daemon
+        .imd(&["register", "--uid", "1", "--name", &text])
+        .ok();
+    daemon
+        .imd(&["group", "create", "--uid", "1", "--name", &text])
+        .ok();
+    daemon.imd(&send).ok();
+    recorder.signal("-INT");
+    recorder.end().ok();
+    // So that a replay has something to tell.
+    let refusal = ["--cmd", "SendP2PMsg", "--error", "90001"];
+    daemon
+        .imd(&[&["fault", "add", "--at", "access.reply"], &refusal[..]].concat())
+        .ok();
+    let fault = [
+        "fault", "add", "--at", "notify", "--uid", "99", "--drop", "--name", &text,
+    ];
+    let mut shown = vec![daemon.imd(&fault)];
+    for args in [
+        &["sync", "--uid", "2"][..],
+        &["users"],
+        &["groups"],
+        &["inboxes", "2"],
+        &["fault", "ls"],
+        &["state"],
+        &["wait", "--since", "0", "--cmd", "SendP2PMsg"],
+        &["replay", &record, "--timeout", "10s"],
+        &["replay", &record, "--timeout", "10s", "--json"],
+    ] {
+        shown.push(daemon.imd(args));
+    }
+    let failed = [
+        daemon.imd(&["fault", "rm", &format!("{text}!")]),
+        daemon.imd(&["access", "kill", &text]),
+        daemon.imd(&["snapshot", "load", &text]),
+        imd(&["check", "--config", &text]),
+        imd(&[&text]),
+        imd(&["send", "--from", &text]),
+        imd(&["ready", "--admin", &text]),
+        imd(&["sync", "--uid", "1", "--gateway", &text]),
+    ];
+    assert!(failed.iter().all(|ended| ended.code != Some(0)));
+    shown.extend(failed);
+    daemon.stop();
+    shown.push(imd(&["store", "dump", &data]));
+    let toml = format!(
+        "[[user]]\nuid = 7\nname = \"{}\"\n",
+        text.replace(|c: char| c.is_ascii_control(), "")
+    );
+    let config = write_config(folder.path(), &toml);
+    shown.push(imd(&["check", "--config", &config]));
+    for ended in shown {
+        assert_harmless(&format!("{}\n{}", ended.out.join("\n"), ended.err));
+    }
+}
+
+/// Frames are recorded as soon as somebody reads them.
+fn until_recording(daemon: &Daemon, expected: bool) {
+    let records = || {
+        let state = daemon.imd(&["state"]).ok().join("\n");
+        let state: Value = serde_json::from_str(&state).unwrap();
+        state["journal"]["records"] == expected
+    };
+    assert!((0..1_000).any(|_| records()));
+}
+
+fn utf16(text: &str) -> Vec<u8> {
+    let text = format!("\u{feff}{text}");
+    text.encode_utf16().flat_map(u16::to_le_bytes).collect()
+}
+
+/// A file as other systems have it, each with its name; and whether it can be read.
+fn as_elsewhere(text: &str) -> Vec<(&'static str, Vec<u8>, bool)> {
+    let crlf = text.replace('\n', "\r\n");
+    let big_endian = text.encode_utf16().flat_map(u16::to_be_bytes);
+    vec![
+        ("CRLF", crlf.clone().into_bytes(), true),
+        (
+            "a byte order mark",
+            format!("\u{feff}{text}").into_bytes(),
+            true,
+        ),
+        ("both", format!("\u{feff}{crlf}").into_bytes(), true),
+        ("UTF-16", utf16(&crlf), false),
+        ("UTF-16", big_endian.collect(), false),
+        // A single line is the same line.
+        (
+            "CR",
+            text.replace('\n', "\r").into_bytes(),
+            text.lines().count() == 1,
+        ),
+    ]
+}
+
+/// Rewrites a file in each of these ways, and tries it.
+fn try_elsewhere(file: &Path, attempt: impl Fn() -> Ended) {
+    let text = fs::read_to_string(file).unwrap();
+    for (name, bytes, is_read) in as_elsewhere(&text) {
+        fs::write(file, bytes).unwrap();
+        let ended = attempt();
+        if is_read {
+            assert_eq!(ended.code, Some(0), "{name}: {}", ended.err);
+        } else {
+            assert_ne!(ended.code, Some(0), "{name}");
+            assert!(ended.err.contains(name), "{name}: {}", ended.err);
+        }
+    }
+    fs::write(file, text).unwrap();
+}
+
+#[test]
+fn files_from_other_systems_are_read_or_named_as_such() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let config = write_config(
+        folder.path(),
+        "[session]\nidle = \"90s\"\n[idgen]\nmachine = 3\n",
+    );
+    try_elsewhere(&path("imd.toml"), || {
+        let checked = imd(&["check", "--config", &config]);
+        assert!(checked.code != Some(0) || checked.out.contains(&"machine = 3".to_owned()));
+        checked
+    });
+
+    let daemon = Daemon::start(&[]);
+    let record = path("talk.rec");
+    let mut recorder = daemon.spawn(&["record", "--to", record.to_str().unwrap()]);
+    recorder.line_with("Recording to");
+    daemon.imd(&["register", "--uid", "1", "--pw", "x"]).ok();
+    daemon.imd(&[&SEND[..], &["hello"]].concat()).ok();
+    recorder.signal("-INT");
+    recorder.end().ok();
+    try_elsewhere(&record, || {
+        daemon.imd(&["replay", record.to_str().unwrap()])
+    });
+
+    let snapshot = path("saved.jsonl");
+    let file = snapshot.to_str().unwrap();
+    daemon.imd(&["snapshot", "save", file]).ok();
+    try_elsewhere(&snapshot, || daemon.imd(&["snapshot", "load", file]));
+    assert_eq!(texts(&daemon), ["hello"]);
+
+    try_elsewhere(&daemon.addr_file(), || daemon.imd(&["ready"]));
+}
+
+#[test]
+fn a_script_for_the_chat_may_come_from_windows() {
+    let daemon = Daemon::start(&[]);
+    let chat = |script: &[u8]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imd"));
+        command
+            .args(["chat", "--uid", "1", "--addr-file"])
+            .arg(daemon.addr_file());
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(script).unwrap();
+        std::io::Seek::rewind(&mut file).unwrap();
+        let output = command.stdin(file).output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (code, told) = chat(b"\xef\xbb\xbf/to 2 one\r\ntwo\r\n");
+    assert_eq!(code, Some(0), "{told}");
+    assert_eq!(texts(&daemon), ["one", "two"]);
+    let (code, told) = chat(&utf16("/to 2 three\r\n"));
+    assert_eq!(code, Some(1));
+    assert!(told.contains("stdin: this is UTF-16"), "{told}");
+}
+
+#[test]
+fn a_clap_error_keeps_its_form() {
+    let plain = Program::start(&["bogus"]).end().failed(64);
+    let told = Program::start(&["bogus\u{1b}[1m"]).end().failed(64);
+    for error in [plain, told] {
+        assert!(
+            error.starts_with("error: unrecognized subcommand 'bogus"),
+            "{error}"
+        );
+        assert!(error.contains("\nUsage: imd"), "{error}");
+    }
+}
