@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 use crate::clock::Ticks;
-use crate::lab::{Action, Hit, Lab, Passing, Site};
+use crate::lab::{Action, Lab, Passing, Site};
 use crate::registry::{Lease, Record, Registry};
 use crate::session::Manager;
 
@@ -87,19 +87,18 @@ impl Membership {
         if !self.lab.watches([at]) {
             return self.renew().await;
         }
-        match self.lab.meet(at, &passing) {
-            None => self.renew().await,
+        let Some(mut hit) = self.lab.meet(at, &passing, |_| true) else {
+            return self.renew().await;
+        };
+        match hit.action {
             // A task of its own waits: the clock moves on only when the heartbeat is over.
-            Some(Hit {
-                timer: Some(mut timer),
-                ..
-            }) => {
+            Action::Delay { .. } => {
                 let late = Arc::clone(self);
                 self.manager.shutdown().spawn(async move {
                     let shutdown = late.manager.shutdown();
                     tokio::select! {
                         () = shutdown.begun() => return,
-                        () = timer.tick() => {}
+                        () = hit.hold.wait() => {}
                     }
                     if !late.manager.is_paused() {
                         late.renew().await;
@@ -107,11 +106,8 @@ impl Membership {
                 });
             }
             // The next heartbeat registers again.
-            Some(Hit {
-                action: Action::Error(_),
-                ..
-            }) => self.leave().await,
-            Some(_) => {}
+            Action::Error(_) => self.leave().await,
+            _ => {}
         }
     }
 

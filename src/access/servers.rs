@@ -87,6 +87,7 @@ impl AccessServers {
         let server =
             AccessServer::start(name, advertise, listener, &self.config, &self.shared).await?;
         self.list.write().push(Arc::clone(&server));
+        self.shared.lab.faults().add_server(name);
         Ok(server)
     }
 }

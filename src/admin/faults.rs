@@ -51,9 +51,12 @@ pub async fn remove(
 /// Of what a fault can be made.
 pub async fn menu() -> Json<Value> {
     let sites = Site::ALL.map(|site| {
+        let cmds: Vec<&str> = site.cmds().iter().map(|cmd| cmd.name()).collect();
         json!({
             "name": site.name(),
             "actions": site.actions(),
+            "filters": site.filters(),
+            "cmds": cmds,
             "has_user": site.has_user(),
             "has_access": site.has_access(),
             "has_frames": site.has_frames(),

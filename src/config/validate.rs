@@ -7,6 +7,7 @@ use super::error::Invalid;
 use super::{Config, ConfigError, Host, SecondLogin};
 use crate::codec::MAX_FRAME;
 use crate::idgen::MAX_MACHINE;
+use crate::lab::{GATEWAY, Site};
 
 /// What a `ResSyncMsg` with one message takes beside its text and msgID, in bytes, at the most.
 const PAGE_OVERHEAD: usize = 256;
@@ -71,8 +72,11 @@ impl Config {
 
     fn check_faults(&self) -> Result<(), Invalid> {
         let mut names = HashSet::new();
+        let servers = self.access.0.iter().map(|server| server.name.clone());
+        let servers: Vec<String> = servers.collect();
         for fault in &self.fault {
-            let wrong = fault.check().err();
+            let wrong = fault.check().and_then(|()| fault.check_access(&servers));
+            let wrong = wrong.err();
             ensure(wrong.is_none(), "fault", || {
                 wrong.map(|error| error.to_string()).unwrap_or_default()
             })?;
@@ -159,6 +163,11 @@ impl Config {
             "quirks.notify_gap",
             || "must be at most 100 years".into(),
         )?;
+        ensure(
+            quirks.notify_gap.is_zero() || quirks.notify_before_store,
+            "quirks.notify_gap",
+            || "does nothing without quirks.notify_before_store = true".into(),
+        )?;
         // `close` is the default: nobody has asked for it.
         let refuses = self.session.second_login == SecondLogin::Refuse;
         ensure(
@@ -177,10 +186,7 @@ impl Config {
         for (index, server) in servers.iter().enumerate() {
             let name = &server.name;
             let key = format!("access.{index}.name");
-            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-            ensure(!name.is_empty() && name.chars().all(plain), &key, || {
-                format!("{name:?} must be letters, digits, '-', '_' and '.' only")
-            })?;
+            check_server_name(name, &key)?;
             ensure(names.insert(name), &key, || {
                 format!("{name:?} is there twice")
             })?;
@@ -262,6 +268,33 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// The longest name of an access server, in bytes: it stands in labels, paths and lines of a terminal.
+const LONGEST_NAME: usize = 64;
+
+/// Whether an access server can be called that. Its name is a segment of paths, and stands beside what is no access server
+/// wherever it is said where something happened: the gateway, and the sites of faults.
+fn check_server_name(name: &str, key: &str) -> Result<(), Invalid> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    ensure(!name.is_empty() && name.chars().all(plain), key, || {
+        format!("{name:?} must be letters, digits, '-', '_' and '.' only")
+    })?;
+    ensure(name.len() <= LONGEST_NAME, key, || {
+        format!("{name:?} has {} bytes, at most {LONGEST_NAME}", name.len())
+    })?;
+    ensure(
+        name.starts_with(|c: char| c.is_ascii_alphanumeric()),
+        key,
+        || format!("{name:?} must begin with a letter or a digit"),
+    )?;
+    let reserved = Site::ALL.map(Site::name);
+    let mut reserved = reserved.iter().chain([&GATEWAY]);
+    ensure(
+        !reserved.any(|reserved| name.eq_ignore_ascii_case(reserved)),
+        key,
+        || format!("{name:?} stands for a part of imd that is no access server: give another name"),
+    )
 }
 
 /// Whether two listeners can't have these addresses both.

@@ -132,6 +132,9 @@ impl Imd {
             config.journal.capture,
             config.journal.bounds(),
         );
+        for server in &config.access.0 {
+            lab.faults().add_server(&server.name);
+        }
         for fault in &config.fault {
             lab.faults().inject(fault.clone())?.keep();
         }

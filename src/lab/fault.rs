@@ -1,3 +1,5 @@
+//! One rule, as it is said in Rust.
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -5,9 +7,6 @@ use serde::{Deserialize, Serialize};
 use super::form::Form;
 use super::{Action, Direction, Site};
 use crate::proto::{Cmd, Code};
-
-/// The longest time that a fault may take or last.
-pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// One rule: where something fails, for whom, when, and how.
 ///
@@ -29,58 +28,6 @@ pub struct Fault {
     pub(super) probability: f64,
     pub(super) lasting: Option<Duration>,
     pub(super) action: Action,
-}
-
-/// Why a rule can't be.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum FaultError {
-    /// There is no such site.
-    #[error("{0:?} is no site: {all}", all = names(&Site::ALL.map(Site::name)))]
-    NoSuchSite(String),
-    /// There is no such command.
-    #[error("{0} is no command: {all}", all = names(&Cmd::ALL.map(Cmd::name)))]
-    NoSuchCmd(String),
-    /// There is no such error code.
-    #[error("{0} is no error code of the contract")]
-    NoSuchCode(u32),
-    /// It says nothing of what is to be done, or too much.
-    #[error("a fault does one thing: {given}", given = if .0.is_empty() { "say which".into() } else { names(.0) })]
-    NotOneAction(Vec<&'static str>),
-    /// That does not happen there.
-    #[error("{action} can't be at {at}: {all}", all = names(.at.actions()))]
-    NotThere {
-        /// The site.
-        at: Site,
-        /// The action.
-        action: &'static str,
-    },
-    /// A chance is between 0 and 1.
-    #[error("a probability of {0} is not between 0 and 1")]
-    NoChance(f64),
-    /// A number that has to be more than 0.
-    #[error("{0} must be more than 0")]
-    Zero(&'static str),
-    /// What a rule is told that its action or its site has nothing to do with.
-    #[error("{key} means nothing with {with}")]
-    Pointless {
-        /// The key.
-        key: &'static str,
-        /// What it stands beside.
-        with: &'static str,
-    },
-    /// A time that is no test's.
-    #[error("{0} is longer than a year")]
-    TooLong(&'static str),
-    /// Its name is empty, or none that can stand in the path of a request.
-    #[error("a fault's name must not be empty, \".\" or \"..\"")]
-    NoName,
-    /// The name stands for another rule.
-    #[error("there is a fault of the name {0:?} already")]
-    NameTaken(String),
-}
-
-fn names(names: &[&str]) -> String {
-    names.join(", ")
 }
 
 impl Fault {
@@ -149,10 +96,11 @@ impl Fault {
         self
     }
 
-    /// Only the `n`th that matches, from 1.
+    /// Only the `n`th that matches, from 1: the same as to say [`after`](Self::after) `n - 1` and [`times`](Self::times) 1.
+    /// A 0 is refused where the rule is put in force.
     #[must_use]
     pub fn nth(self, n: u64) -> Fault {
-        self.after(n.saturating_sub(1)).times(1)
+        self.after(n.saturating_sub(1)).times(n.min(1))
     }
 
     /// Not the first `n` that match.
@@ -267,70 +215,5 @@ impl Fault {
     #[must_use]
     pub fn gap(self) -> Fault {
         self.doing(Action::Gap)
-    }
-
-    /// Whether it can be.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with it first.
-    pub fn check(&self) -> Result<(), FaultError> {
-        let (at, action) = (self.at, self.action.name());
-        if !at.allows(&self.action) {
-            return Err(FaultError::NotThere { at, action });
-        }
-        if !(0.0..=1.0).contains(&self.probability) {
-            return Err(FaultError::NoChance(self.probability));
-        }
-        if matches!(self.name.as_deref(), Some("" | "." | "..")) {
-            return Err(FaultError::NoName);
-        }
-        let (by, jitter) = match self.action {
-            Action::Delay { by, jitter } => (by, jitter),
-            _ => (Duration::ZERO, Duration::ZERO),
-        };
-        let times = [
-            ("delay", by),
-            ("jitter", jitter),
-            ("for", self.lasting.unwrap_or_default()),
-        ];
-        if let Some((key, _)) = times.into_iter().find(|(_, time)| *time > LONGEST) {
-            return Err(FaultError::TooLong(key));
-        }
-        match self.action {
-            Action::Delay { by, jitter } if by.is_zero() && jitter.is_zero() => {
-                return Err(FaultError::Zero("delay"));
-            }
-            Action::Throttle(0) => return Err(FaultError::Zero("throttle")),
-            Action::Slice(0) => return Err(FaultError::Zero("slice")),
-            _ => {}
-        }
-        if self.times == Some(0) {
-            return Err(FaultError::Zero("times"));
-        }
-        let with = at.name();
-        if self.cmd.is_some() && !at.has_frames() {
-            return Err(FaultError::Pointless { key: "cmd", with });
-        }
-        if self.session.is_some() && !at.has_frames() {
-            let key = "session";
-            return Err(FaultError::Pointless { key, with });
-        }
-        if self.direction.is_some() && self.direction != at.direction() {
-            return Err(FaultError::Pointless {
-                key: "direction",
-                with,
-            });
-        }
-        if self.uid.is_some() && !at.has_user() {
-            return Err(FaultError::Pointless { key: "uid", with });
-        }
-        if self.access.is_some() && !at.has_access() {
-            return Err(FaultError::Pointless {
-                key: "access",
-                with,
-            });
-        }
-        Ok(())
     }
 }

@@ -1,16 +1,16 @@
+//! The rules in force: they are put in force, listed and ended here, and asked about everything that passes a site.
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use parking_lot::Mutex;
-use rand::rngs::SmallRng;
-use rand::{RngExt, SeedableRng};
+use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{Action, Fault, FaultError, Site, Switches};
-use crate::clock::{Clock, Ticks};
+use super::rule::Rule;
+use super::{Action, Fault, FaultError, Hold, Site, Switches};
+use crate::clock::Clock;
 use crate::proto::Cmd;
 
 /// The rules that are in force.
@@ -22,6 +22,8 @@ pub struct Faults {
     seed: u64,
     /// How many there ever were, for their names.
     ever: AtomicU64,
+    /// The names of the access servers: a rule for another one could never fire.
+    servers: RwLock<Vec<String>>,
 }
 
 /// What passes a site.
@@ -37,32 +39,14 @@ pub struct Passing<'a> {
     pub cmd: Option<Cmd>,
 }
 
-/// A rule in force, and what it has done so far.
-#[derive(Debug)]
-struct Rule {
-    name: String,
-    fault: Fault,
-    /// None if it has no end.
-    until: Option<Duration>,
-    state: Mutex<State>,
-    hits: AtomicU64,
-}
-
-#[derive(Debug)]
-struct State {
-    seen: u64,
-    chance: SmallRng,
-}
-
 /// What a rule does to what has passed.
 pub struct Hit {
     /// The rule's name.
     pub name: String,
     /// What it does; a delay is without jitter, as it was chosen.
     pub action: Action,
-    /// What a delay waits for once, and what is throttled for each of its pieces. It runs from now: who has seen the hit
-    /// can move the clock.
-    pub timer: Option<Box<dyn Ticks>>,
+    /// What a delay waits for once, what is throttled for each of its pieces, and what is held for its release.
+    pub hold: Hold,
 }
 
 /// A rule as it is listed.
@@ -71,7 +55,7 @@ pub struct Listed {
     /// The rule, by its name.
     #[serde(flatten)]
     pub fault: Fault,
-    /// How often it has fired.
+    /// How often it has done something.
     pub hits: u64,
 }
 
@@ -79,43 +63,6 @@ impl Listed {
     /// The rule's name.
     pub fn name(&self) -> &str {
         self.fault.name.as_deref().unwrap_or_default()
-    }
-}
-
-impl Rule {
-    fn matches(&self, at: Site, passing: &Passing<'_>, now: Duration) -> bool {
-        let fault = &self.fault;
-        fault.at == at
-            && self.until.is_none_or(|until| now < until)
-            && fault.uid.is_none_or(|uid| passing.uid == Some(uid))
-            && fault.session.is_none_or(|id| passing.session == Some(id))
-            && fault.cmd.is_none_or(|cmd| passing.cmd == Some(cmd))
-            && (fault.access.as_deref()).is_none_or(|name| passing.access == Some(name))
-    }
-
-    /// Counts what matches, and says whether this is one of those that are hit.
-    fn fires(&self) -> Option<Action> {
-        let mut state = self.state.lock();
-        state.seen += 1;
-        if state.seen <= self.fault.after {
-            return None;
-        }
-        let hits = self.hits.load(Ordering::Relaxed);
-        if self.fault.times.is_some_and(|times| hits >= times) {
-            return None;
-        }
-        if self.fault.probability < 1.0 && !state.chance.random_bool(self.fault.probability) {
-            return None;
-        }
-        let action = match self.fault.action {
-            Action::Delay { by, jitter } if !jitter.is_zero() => Action::Delay {
-                by: by + jitter.mul_f64(state.chance.random::<f64>()),
-                jitter: Duration::ZERO,
-            },
-            action => action,
-        };
-        self.hits.fetch_add(1, Ordering::Relaxed);
-        Some(action)
     }
 }
 
@@ -128,28 +75,26 @@ impl Faults {
             clock,
             seed,
             ever: AtomicU64::new(0),
+            servers: RwLock::default(),
         }
+    }
+
+    /// There is an access server of this name: rules can be for it from now on.
+    pub(crate) fn add_server(&self, name: &str) {
+        self.servers.write().push(name.to_owned());
     }
 
     /// Puts a rule in force, behind those that are: where several match, the first that fires counts.
     ///
     /// # Errors
     ///
-    /// When it can't be, or its name is taken.
+    /// When it can't be, when it is for an access server that is not there, or when its name is taken.
     pub fn inject(self: &Arc<Self>, fault: Fault) -> Result<FaultGuard, FaultError> {
         fault.check()?;
+        fault.check_access(&self.servers.read())?;
         let name = fault.name.clone().unwrap_or_else(|| self.next_name());
         let seed = xxh3_64_with_seed(name.as_bytes(), self.seed);
-        let rule = Arc::new(Rule {
-            until: fault.lasting.map(|time| self.clock.now() + time),
-            fault: fault.named(&name),
-            state: Mutex::new(State {
-                seen: 0,
-                chance: SmallRng::seed_from_u64(seed),
-            }),
-            hits: AtomicU64::new(0),
-            name,
-        });
+        let rule = Arc::new(Rule::new(name, fault, self.clock.now(), seed));
         let mut rules = self.rules.lock();
         if rules.iter().any(|known| known.name == rule.name) {
             return Err(FaultError::NameTaken(rule.name.clone()));
@@ -176,25 +121,29 @@ impl Faults {
 
     /// Ends this rule, and not another of its name.
     fn end(&self, ended: &Arc<Rule>) {
-        let mut rules = self.rules.lock();
-        rules.retain(|rule| !Arc::ptr_eq(rule, ended));
-        self.arm(&rules);
+        self.end_those(|rule| Arc::ptr_eq(rule, ended));
     }
 
-    /// Ends a rule; says whether there was one of that name.
+    /// Ends a rule, and releases what it holds; says whether there was one of that name.
     pub fn remove(&self, name: &str) -> bool {
-        let mut rules = self.rules.lock();
-        let before = rules.len();
-        rules.retain(|rule| rule.name != name);
-        self.arm(&rules);
-        rules.len() < before
+        self.end_those(|rule| rule.name == name) > 0
     }
 
-    /// Ends all rules.
+    /// Ends all rules, and releases what they hold.
     pub fn clear(&self) {
+        self.end_those(|_| true);
+    }
+
+    /// Ends the rules that are meant, and releases what they hold. Returns how many there were.
+    fn end_those(&self, is_meant: impl Fn(&Arc<Rule>) -> bool) -> usize {
         let mut rules = self.rules.lock();
-        rules.clear();
+        let (ended, left): (Vec<_>, Vec<_>) = rules.drain(..).partition(|rule| is_meant(rule));
+        *rules = left;
         self.arm(&rules);
+        drop(rules);
+        // What is released goes on at once, and meets no rule of these any more.
+        ended.iter().for_each(|rule| rule.ended.cancel());
+        ended.len()
     }
 
     /// Ends all rules, and begins anew with the names of those that come without one.
@@ -208,7 +157,7 @@ impl Faults {
         let rules = self.rules.lock();
         let listed = rules.iter().map(|rule| Listed {
             fault: rule.fault.clone(),
-            hits: rule.hits.load(Ordering::Relaxed),
+            hits: rule.hits(),
         });
         listed.collect()
     }
@@ -218,12 +167,25 @@ impl Faults {
         self.switches.arm(sites.fold(0, |all, site| all | site));
     }
 
-    /// What happens to what passes a site; mostly nothing.
-    pub(super) fn at(&self, at: Site, passing: &Passing<'_>) -> Option<Hit> {
+    /// What happens to what passes a site; mostly nothing. Every rule that matches counts it, and the first that fires and
+    /// that `can` do something to it is hit.
+    pub(super) fn at(
+        &self,
+        at: Site,
+        passing: &Passing<'_>,
+        can: &dyn Fn(&Action) -> bool,
+    ) -> Option<Hit> {
         let now = self.clock.now();
         let rules = self.rules.lock();
-        let mut matching = rules.iter().filter(|rule| rule.matches(at, passing, now));
-        let (rule, action) = matching.find_map(|rule| Some((rule, rule.fires()?)))?;
+        let mut hit = None;
+        for rule in rules.iter().filter(|rule| rule.matches(at, passing, now)) {
+            let action = rule.counts();
+            if hit.is_none() {
+                hit = action.filter(can).map(|action| (rule, action));
+            }
+        }
+        let (rule, action) = hit?;
+        rule.hit();
         tracing::info!(
             fault = rule.name,
             %at,
@@ -233,15 +195,16 @@ impl Faults {
             cmd = passing.cmd.map(Cmd::name),
             "fault"
         );
+        let timer = action.every().map(|every| self.clock.ticks(every));
         Some(Hit {
             name: rule.name.clone(),
-            timer: action.every().map(|every| self.clock.ticks(every)),
             action,
+            hold: Hold::new(timer, rule.ended.clone()),
         })
     }
 }
 
-/// A rule in force. To drop this ends it.
+/// A rule in force. Dropping this ends the rule, and releases what it holds.
 #[must_use = "the fault ends when this is dropped"]
 pub struct FaultGuard {
     faults: Arc<Faults>,
@@ -250,9 +213,9 @@ pub struct FaultGuard {
 }
 
 impl FaultGuard {
-    /// How often it has fired.
+    /// How often it has done something.
     pub fn hits(&self) -> u64 {
-        self.rule.hits.load(Ordering::Relaxed)
+        self.rule.hits()
     }
 
     /// What it is called.
@@ -289,12 +252,19 @@ mod tests {
     use crate::clock::ManualClock;
     use crate::lab::Switches;
     use crate::proto::Code;
+    use std::time::Duration;
 
     fn faults(seed: u64) -> (Arc<Faults>, Arc<Switches>, ManualClock) {
         let (switches, clock) = (Arc::new(Switches::default()), ManualClock::default());
         let shared = Arc::new(clock.clone());
         let faults = Faults::new(Arc::clone(&switches), shared, seed);
+        faults.add_server("access-1");
+        faults.add_server("access-2");
         (Arc::new(faults), switches, clock)
+    }
+
+    fn hit(faults: &Faults, at: Site, passing: &Passing<'_>) -> Option<Hit> {
+        faults.at(at, passing, &|_| true)
     }
 
     const REPLY: Passing<'static> = Passing {
@@ -306,7 +276,7 @@ mod tests {
 
     /// Which of ten that pass are hit.
     fn fired(faults: &Faults) -> Vec<usize> {
-        let fires = |_: &usize| faults.at(Site::AccessReply, &REPLY).is_some();
+        let fires = |_: &usize| hit(faults, Site::AccessReply, &REPLY).is_some();
         (1..=10).filter(fires).collect()
     }
 
@@ -345,10 +315,10 @@ mod tests {
             ),
         ];
         for (site, passing) in others {
-            assert!(faults.at(site, &passing).is_none());
+            assert!(hit(&faults, site, &passing).is_none());
         }
         assert_eq!(guard.hits(), 0);
-        let hit = faults.at(Site::AccessReply, &REPLY).unwrap();
+        let hit = hit(&faults, Site::AccessReply, &REPLY).unwrap();
         assert_eq!((hit.action, guard.hits()), (Action::Drop, 1));
     }
 
@@ -392,7 +362,7 @@ mod tests {
             .inject(Fault::at(Site::AccessReply).jitter(by, jitter))
             .unwrap();
         let delays: Vec<Duration> = (0..50)
-            .filter_map(|_| match faults.at(Site::AccessReply, &REPLY)?.action {
+            .filter_map(|_| match hit(&faults, Site::AccessReply, &REPLY)?.action {
                 Action::Delay { by, .. } => Some(by),
                 _ => None,
             })
@@ -412,9 +382,9 @@ mod tests {
         let fault = Fault::at(Site::AccessReply).lasting(Duration::from_secs(5));
         let _guard = faults.inject(fault).unwrap();
         clock.advance(Duration::from_millis(4_999)).await;
-        assert!(faults.at(Site::AccessReply, &REPLY).is_some());
+        assert!(hit(&faults, Site::AccessReply, &REPLY).is_some());
         clock.advance(Duration::from_millis(1)).await;
-        assert!(faults.at(Site::AccessReply, &REPLY).is_none());
+        assert!(hit(&faults, Site::AccessReply, &REPLY).is_none());
     }
 
     #[test]
@@ -478,30 +448,32 @@ mod tests {
         let refused = |fault: Fault| faults.inject(fault).map(drop).unwrap_err().to_string();
         let there = refused(Fault::at(Site::IdgenNext));
         assert_eq!(there, "drop can't be at idgen.next: duplicate, stale");
-        let chance = refused(Fault::at(Site::Notify).probability(1.5));
-        assert_eq!(chance, "a probability of 1.5 is not between 0 and 1");
         for (fault, why) in [
             (
+                Fault::at(Site::Notify).probability(1.5),
+                "probability: 1.5 must be more than 0 and at most 1",
+            ),
+            (
                 Fault::at(Site::Notify).times(0),
-                "times must be more than 0",
+                "times: 0 must be a whole number from 1 to 9007199254740991",
             ),
             (
                 Fault::at(Site::Notify).slice(0),
-                "slice must be more than 0",
+                "slice: 0 must be a whole number from 1 to 65536",
             ),
             (
                 Fault::at(Site::StoreWrite).cmd(Cmd::Ping),
-                "cmd means nothing with store.write",
+                "cmd means nothing with store.write: only uid narrows it down there",
             ),
             (
                 Fault::at(Site::AccessAccept).uid(1),
-                "uid means nothing with access.accept",
+                "uid means nothing with access.accept: only access narrows it down there",
             ),
             (
                 Fault::at(Site::StoreRead)
                     .access("a")
                     .error(Code::ServerError),
-                "access means nothing with store.read",
+                "access means nothing with store.read: only uid narrows it down there",
             ),
         ] {
             assert_eq!(refused(fault), why);

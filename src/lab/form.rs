@@ -1,12 +1,11 @@
 //! How a fault is written in imd.toml and in JSON: flat, with one key for its action.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
+use super::check::{LARGEST, whole_number};
+use super::written::Written;
 use super::{Action, Direction, Fault, FaultError, Site};
-use crate::clock::written::optional_duration;
-use crate::proto::{Cmd, Code};
+use crate::proto::Code;
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -15,33 +14,29 @@ pub(super) struct Form {
     name: Option<String>,
     at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    uid: Option<i64>,
+    uid: Option<Written>,
     #[serde(skip_serializing_if = "Option::is_none")]
     access: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    session: Option<u64>,
+    session: Option<Written>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    cmd: Option<Named>,
+    cmd: Option<Written>,
     #[serde(skip_serializing_if = "Option::is_none")]
     direction: Option<Direction>,
     #[serde(skip_serializing)]
-    nth: Option<u64>,
+    nth: Option<Written>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    after: Option<u64>,
+    after: Option<Written>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    times: Option<u64>,
+    times: Option<Written>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    probability: Option<f64>,
-    #[serde(
-        rename = "for",
-        with = "optional_duration",
-        skip_serializing_if = "Option::is_none"
-    )]
-    lasting: Option<Duration>,
-    #[serde(with = "optional_duration", skip_serializing_if = "Option::is_none")]
-    delay: Option<Duration>,
-    #[serde(with = "optional_duration", skip_serializing_if = "Option::is_none")]
-    jitter: Option<Duration>,
+    probability: Option<Written>,
+    #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
+    lasting: Option<Written>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delay: Option<Written>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jitter: Option<Written>,
     #[serde(skip_serializing_if = "is_false")]
     drop: bool,
     #[serde(skip_serializing_if = "is_false")]
@@ -49,15 +44,15 @@ pub(super) struct Form {
     #[serde(skip_serializing_if = "is_false")]
     reorder: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<u32>,
+    error: Option<Written>,
     #[serde(skip_serializing_if = "is_false")]
     reset: bool,
     #[serde(skip_serializing_if = "is_false")]
     half_open: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    throttle: Option<u64>,
+    throttle: Option<Written>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    slice: Option<usize>,
+    slice: Option<Written>,
     #[serde(skip_serializing_if = "is_false")]
     truncate: bool,
     #[serde(skip_serializing_if = "is_false")]
@@ -66,49 +61,47 @@ pub(super) struct Form {
     gap: bool,
 }
 
-/// A command, by its number or its name.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(untagged)]
-enum Named {
-    Number(u32),
-    Name(String),
-}
-
-impl Named {
-    fn cmd(&self) -> Result<Cmd, FaultError> {
-        match self {
-            Named::Number(number) => {
-                Cmd::from_number(*number).ok_or_else(|| FaultError::NoSuchCmd(number.to_string()))
-            }
-            Named::Name(name) => {
-                Cmd::named(name).ok_or_else(|| FaultError::NoSuchCmd(name.clone()))
-            }
-        }
-    }
-}
-
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+/// The number behind a key, where it is given: from `least` on.
+fn count(
+    key: &'static str,
+    written: Option<&Written>,
+    least: u64,
+) -> Result<Option<u64>, FaultError> {
+    written
+        .map(|written| written.whole(key, (least, LARGEST)))
+        .transpose()
 }
 
 impl Form {
     /// The one action that it names.
     fn action(&self) -> Result<Action, FaultError> {
-        let code = |number| Code::from_number(number).ok_or(FaultError::NoSuchCode(number));
+        let time = |key, written: Option<&Written>| written.map(|time| time.time(key)).transpose();
+        let jitter = time("jitter", self.jitter.as_ref())?;
         let delay = |by| Action::Delay {
             by,
-            jitter: self.jitter.unwrap_or_default(),
+            jitter: jitter.unwrap_or_default(),
         };
+        let slice = count("slice", self.slice.as_ref(), 1)?;
+        // One that does not fit is more than every bound.
+        let slice = slice.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         let given = [
-            self.delay.map(delay),
+            time("delay", self.delay.as_ref())?.map(delay),
             self.drop.then_some(Action::Drop),
             self.duplicate.then_some(Action::Duplicate),
             self.reorder.then_some(Action::Reorder),
-            self.error.map(code).transpose()?.map(Action::Error),
+            self.error
+                .as_ref()
+                .map(code)
+                .transpose()?
+                .map(Action::Error),
             self.reset.then_some(Action::Reset),
             self.half_open.then_some(Action::HalfOpen),
-            self.throttle.map(Action::Throttle),
-            self.slice.map(Action::Slice),
+            count("throttle", self.throttle.as_ref(), 1)?.map(Action::Throttle),
+            slice.map(Action::Slice),
             self.truncate.then_some(Action::Truncate),
             self.stale.then_some(Action::Stale),
             self.gap.then_some(Action::Gap),
@@ -129,28 +122,38 @@ impl Form {
     }
 }
 
+fn code(written: &Written) -> Result<Code, FaultError> {
+    let number = written.whole("error", (0, 0)).ok();
+    let code = number.and_then(Code::from_number);
+    code.ok_or_else(|| FaultError::no_code(written))
+}
+
 impl TryFrom<Form> for Fault {
     type Error = FaultError;
 
     fn try_from(form: Form) -> Result<Fault, FaultError> {
         let action = form.action()?;
         let at = Site::named(&form.at).ok_or_else(|| FaultError::NoSuchSite(form.at.clone()))?;
+        let most_uid = i64::MAX.unsigned_abs();
+        let uid = form.uid.map(|uid| uid.whole("uid", (1, most_uid)));
+        let chance = form.probability.map(|chance| chance.chance());
         let mut fault = Fault {
             name: form.name,
-            uid: form.uid,
+            uid: uid.transpose()?,
             access: form.access,
-            session: form.session,
+            session: count("session", form.session.as_ref(), 1)?,
             cmd: form.cmd.map(|cmd| cmd.cmd()).transpose()?,
             direction: form.direction,
-            after: form.after.unwrap_or_default(),
-            times: form.times,
-            probability: form.probability.unwrap_or(1.0),
-            lasting: form.lasting,
+            after: count("after", form.after.as_ref(), 0)?.unwrap_or_default(),
+            times: count("times", form.times.as_ref(), 1)?,
+            probability: chance.transpose()?.unwrap_or(1.0),
+            lasting: form.lasting.map(|time| time.time("for")).transpose()?,
             ..Fault::at(at).doing(action)
         };
-        if let Some(nth) = form.nth {
-            if nth == 0 {
-                return Err(FaultError::Zero("nth"));
+        if let Some(nth) = count("nth", form.nth.as_ref(), 1)? {
+            if !(1..=LARGEST).contains(&nth) {
+                let bounds = whole_number(1, LARGEST);
+                return Err(FaultError::out_of_bounds("nth", nth, bounds));
             }
             if form.after.is_some() || form.times.is_some() {
                 let with = "after and times, which it stands for";
@@ -168,30 +171,30 @@ impl From<Fault> for Form {
         let mut form = Form {
             name: fault.name,
             at: fault.at.name().to_owned(),
-            uid: fault.uid,
+            uid: fault.uid.map(Written::number),
             access: fault.access,
-            session: fault.session,
-            cmd: fault.cmd.map(|cmd| Named::Name(cmd.name().to_owned())),
+            session: fault.session.map(Written::number),
+            cmd: fault.cmd.map(|cmd| Written::Text(cmd.name().to_owned())),
             direction: fault.direction,
-            after: (fault.after > 0).then_some(fault.after),
-            times: fault.times,
-            probability: (fault.probability < 1.0).then_some(fault.probability),
-            lasting: fault.lasting,
+            after: (fault.after > 0).then_some(Written::number(fault.after)),
+            times: fault.times.map(Written::number),
+            probability: (fault.probability < 1.0).then_some(Written::Fraction(fault.probability)),
+            lasting: fault.lasting.map(Written::duration),
             ..Form::default()
         };
         match fault.action {
             Action::Delay { by, jitter } => {
-                form.delay = Some(by);
-                form.jitter = (!jitter.is_zero()).then_some(jitter);
+                form.delay = Some(Written::duration(by));
+                form.jitter = (!jitter.is_zero()).then_some(Written::duration(jitter));
             }
             Action::Drop => form.drop = true,
             Action::Duplicate => form.duplicate = true,
             Action::Reorder => form.reorder = true,
-            Action::Error(code) => form.error = Some(code.number()),
+            Action::Error(code) => form.error = Some(Written::number(code.number())),
             Action::Reset => form.reset = true,
             Action::HalfOpen => form.half_open = true,
-            Action::Throttle(bytes) => form.throttle = Some(bytes),
-            Action::Slice(bytes) => form.slice = Some(bytes),
+            Action::Throttle(bytes) => form.throttle = Some(Written::number(bytes)),
+            Action::Slice(bytes) => form.slice = Some(Written::number(bytes as u64)),
             Action::Truncate => form.truncate = true,
             Action::Stale => form.stale = true,
             Action::Gap => form.gap = true,
@@ -202,7 +205,10 @@ impl From<Fault> for Form {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::proto::Cmd;
 
     fn from_json(json: &str) -> Result<Fault, String> {
         serde_json::from_str(json).map_err(|error| error.to_string())
@@ -275,14 +281,21 @@ mod tests {
                 r#"{"at": "notify", "drop": true, "cmd": 1}"#,
                 "1 is no command",
             ),
-            (r#"{"at": "store.write", "error": 7}"#, "7 is no error code"),
+            (
+                r#"{"at": "store.write", "error": 7}"#,
+                "error: 7 must be an error code of the contract: 10001, 90001, ",
+            ),
+            (
+                r#"{"at": "store.write", "error": 0}"#,
+                "error: 0 must be an error code",
+            ),
             (
                 r#"{"at": "notify", "drop": true, "jitter": "1s"}"#,
                 "jitter means nothing with drop",
             ),
             (
                 r#"{"at": "notify", "drop": true, "nth": 0}"#,
-                "nth must be more than 0",
+                "nth: 0 must be a whole number from 1 to 9007199254740991",
             ),
             (
                 r#"{"at": "notify", "drop": true, "nth": 1, "times": 1}"#,
@@ -292,7 +305,14 @@ mod tests {
                 r#"{"at": "notify", "drop": true, "who": 1}"#,
                 "unknown field `who`",
             ),
-            (r#"{"at": "notify", "delay": "soon"}"#, "is no duration"),
+            (
+                r#"{"at": "notify", "delay": "soon"}"#,
+                r#"delay: "soon" must be a duration such as "10s" or "5m", at most 365 days"#,
+            ),
+            (
+                r#"{"at": "notify", "delay": 5}"#,
+                r#"delay: 5 must be a duration such as "10s""#,
+            ),
         ] {
             let error = from_json(json).unwrap_err();
             assert!(error.contains(why), "{json}: {error}");

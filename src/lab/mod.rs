@@ -6,25 +6,32 @@
 //! | file | what it does |
 //! |---|---|
 //! | `site`, `action` | where a fault can be, and what it does there |
-//! | `fault`, `form` | one rule, and how it is written |
-//! | `faults` | the rules in force |
+//! | `fault`, `form`, `written`, `check` | one rule, how it is written, and whether it can be |
+//! | `faults`, `rule` | the rules in force, and what each of them counts |
+//! | `hold` | what a rule holds back, and its release |
 //! | `journal`, `describe` | what has passed, and how it is told |
 //! | `switches` | the one load |
 
 mod action;
+mod check;
 mod describe;
 mod fault;
 mod faults;
 mod form;
+mod hold;
 mod journal;
+mod rule;
 mod site;
 mod switches;
+mod written;
 
 pub use action::Action;
+pub use check::FaultError;
+pub(crate) use check::LONGEST;
 pub use describe::{describe, describe_frame};
-pub(crate) use fault::LONGEST;
-pub use fault::{Fault, FaultError};
+pub use fault::Fault;
 pub use faults::{FaultGuard, Faults, Hit, Listed, Passing};
+pub use hold::{Held, Hold};
 pub use journal::{Bounds, Capture, Event, Frames, Journal, Mark, Reader, Record, What};
 pub use site::{Direction, Site};
 
@@ -37,6 +44,9 @@ use switches::Switches;
 
 /// Whether the lab is compiled out: `RUSTFLAGS="--cfg imd_without_lab"`, for the benchmark that says what it costs.
 pub(crate) const IS_LEFT_OUT: bool = cfg!(imd_without_lab);
+
+/// What stands for the gateway wherever access servers stand by their names. None of them may be called that.
+pub const GATEWAY: &str = "gateway";
 
 /// The faults and the journal of one `imd`.
 #[derive(Debug)]
@@ -109,6 +119,11 @@ impl Lab {
         addresses.gone.drain(..many);
     }
 
+    /// The gateway's list begins anew: nothing was ever on it.
+    pub fn forget_addresses(&self) {
+        *self.addresses.lock() = Addresses::default();
+    }
+
     /// The address that went off the gateway's list last, if one ever did.
     pub fn gone_address(&self) -> Option<String> {
         self.addresses.lock().gone.last().cloned()
@@ -126,15 +141,28 @@ impl Lab {
         self.switches.records()
     }
 
-    /// What happens to what passes a site: mostly nothing. Who asks has asked [`watches`](Self::watches) before, and
-    /// records it.
-    pub fn hit(&self, at: Site, passing: &Passing<'_>) -> Option<Hit> {
-        self.faults.at(at, passing)
+    /// What happens to what passes a site: mostly nothing. A rule is hit only where its action `can` do something to what
+    /// passes. The caller records the hit.
+    pub fn hit(
+        &self,
+        at: Site,
+        passing: &Passing<'_>,
+        can: impl Fn(&Action) -> bool,
+    ) -> Option<Hit> {
+        if !self.watches([at]) {
+            return None;
+        }
+        self.faults.at(at, passing, &can)
     }
 
-    /// The same where no frame passes, recorded.
-    pub fn meet(&self, at: Site, passing: &Passing<'_>) -> Option<Hit> {
-        let hit = self.hit(at, passing)?;
+    /// As [`hit`](Self::hit) where no frame passes, recorded.
+    pub fn meet(
+        &self,
+        at: Site,
+        passing: &Passing<'_>,
+        can: impl Fn(&Action) -> bool,
+    ) -> Option<Hit> {
+        let hit = self.hit(at, passing, can)?;
         if self.records() {
             self.journal.push(Record {
                 what: What::Fault(hit.name.clone(), hit.action.name()),
@@ -148,12 +176,15 @@ impl Lab {
         Some(hit)
     }
 
-    /// The same after the wait that a delay asks for: what is left to be done.
-    pub async fn pass(&self, at: Site, passing: &Passing<'_>) -> Option<Action> {
-        let hit = self.meet(at, passing)?;
-        if let Some(mut timer) = hit.timer {
-            timer.tick().await;
-        }
+    /// As [`meet`](Self::meet), after the wait that a delay asks for: what is left to be done.
+    pub async fn pass(
+        &self,
+        at: Site,
+        passing: &Passing<'_>,
+        can: impl Fn(&Action) -> bool,
+    ) -> Option<Action> {
+        let mut hit = self.meet(at, passing, can)?;
+        hit.hold.wait().await;
         Some(hit.action)
     }
 }

@@ -1,8 +1,11 @@
+//! Where faults can be, and what fits there.
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use super::Action;
+use crate::proto::Cmd;
 
 /// Where a fault can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -138,6 +141,47 @@ impl Site {
         self.actions().contains(&action.name())
     }
 
+    /// The commands of the frames that pass here; none where no frames pass.
+    pub const fn cmds(self) -> &'static [Cmd] {
+        match self {
+            Site::GatewayReply => &[Cmd::ReqAccessServer, Cmd::ErrServer],
+            Site::AccessLogin => &[Cmd::Login],
+            Site::AccessRequest => &[
+                Cmd::Login,
+                Cmd::Ping,
+                Cmd::SendP2PMsg,
+                Cmd::AcceptP2PMsgAck,
+                Cmd::SendGroupMsg,
+                Cmd::SyncMsg,
+                Cmd::Logout,
+            ],
+            Site::AccessReply => &[
+                Cmd::Login,
+                Cmd::Ping,
+                Cmd::SendP2PMsg,
+                Cmd::AcceptP2PMsgAck,
+                Cmd::SendGroupMsg,
+                Cmd::SyncMsg,
+                Cmd::Logout,
+                Cmd::ErrServer,
+            ],
+            Site::Notify => &[Cmd::Notify],
+            _ => &[],
+        }
+    }
+
+    /// The keys by which a rule can be narrowed down here: what passes has each of them.
+    pub const fn filters(self) -> &'static [&'static str] {
+        match self {
+            Site::GatewayReply => &["session", "cmd", "direction"],
+            Site::RegistryLease | Site::AccessAccept => &["access"],
+            Site::AccessLogin | Site::AccessRequest | Site::AccessReply | Site::Notify => {
+                &["uid", "access", "session", "cmd", "direction"]
+            }
+            Site::IdgenNext | Site::StoreWrite | Site::StoreRead => &["uid"],
+        }
+    }
+
     /// Whether frames pass here, each with its command.
     pub const fn has_frames(self) -> bool {
         self.direction().is_some()
@@ -153,19 +197,13 @@ impl Site {
     }
 
     /// Whether what passes here belongs to a user.
-    pub const fn has_user(self) -> bool {
-        !matches!(
-            self,
-            Site::GatewayReply | Site::RegistryLease | Site::AccessAccept
-        )
+    pub fn has_user(self) -> bool {
+        self.filters().contains(&"uid")
     }
 
     /// Whether what passes here does so at one of the access servers.
-    pub const fn has_access(self) -> bool {
-        !matches!(
-            self,
-            Site::GatewayReply | Site::IdgenNext | Site::StoreWrite | Site::StoreRead
-        )
+    pub fn has_access(self) -> bool {
+        self.filters().contains(&"access")
     }
 
     pub(super) const fn bit(self) -> u32 {

@@ -1,11 +1,14 @@
-//! What passed through the sessions: frames and bytes by command and direction, and how long answers took. That is real
-//! time always, and that of the whole read that a frame came in: a ping beside a send waits for the disk too.
+//! What passed through the sessions: frames and bytes by command and direction, and how long answers took.
+//!
+//! How long an answer took is what its client sees: from the read that brought the request until the answer is written,
+//! with all that a fault has delayed, throttled or held back on the way. It is real time always. A ping that was read
+//! together with a send waits for the disk too.
 //!
 //! A turn's frames are counted at once, in a part of its thread's own: counting costs no thread the time of another.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
@@ -66,9 +69,9 @@ pub struct Counted {
     pub frames_out: u64,
     /// Their bytes, the lengths in front included.
     pub bytes_out: u64,
-    /// How many of `frames_in` were answered within 2^n microseconds and not within 2^(n-1); in the last, all beyond.
+    /// How many answers of this command took at most 2^n microseconds and more than 2^(n-1); in the last, all beyond.
     pub answered: [u64; BUCKETS],
-    /// How long the answers took, summed over the frames, in microseconds.
+    /// How long these answers took, summed, in microseconds.
     pub micros: u64,
 }
 
@@ -87,28 +90,52 @@ impl Sums {
         }
         sums
     }
+
+    /// Takes out those of a command.
+    fn forget(&mut self, cmd: Cmd) {
+        if let Some(sum) = self.0.get_mut(cmd.index()) {
+            *sum = (0, 0);
+        }
+    }
 }
 
 impl Traffic {
-    /// These frames came, and were answered after `took`.
-    pub fn came(&self, frames: &[u8], took: Duration) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    /// These frames came.
+    pub fn came(&self, frames: &[u8]) {
         for (counters, frames, bytes) in self.counters(&Sums::of(frames)) {
             counters.frames_in.fetch_add(frames, Ordering::Relaxed);
             counters.bytes_in.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// These frames go out. The answers among them, all but notifies, are to requests that were read then.
+    pub fn went(&self, frames: &[u8], read_at: Option<Instant>) {
+        let took = read_at.map(|read_at| read_at.elapsed());
+        let mut sums = Sums::of(frames);
+        for (counters, frames, bytes) in self.counters(&sums) {
+            counters.frames_out.fetch_add(frames, Ordering::Relaxed);
+            counters.bytes_out.fetch_add(bytes, Ordering::Relaxed);
+        }
+        if let Some(took) = took {
+            sums.forget(Cmd::Notify);
+            self.took(&sums, took);
+        }
+    }
+
+    /// This frame is an answer that goes out so long after its request was read. The frame itself is counted by
+    /// [`went`](Self::went).
+    pub fn answered(&self, frame: &[u8], took: Duration) {
+        self.took(&Sums::of(frame), took);
+    }
+
+    fn took(&self, answers: &Sums, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        for (counters, frames, _) in self.counters(answers) {
             let sum = frames.saturating_mul(micros);
             counters.micros.fetch_add(sum, Ordering::Relaxed);
             if let Some(bucket) = counters.buckets.get(bucket(micros)) {
                 bucket.fetch_add(frames, Ordering::Relaxed);
             }
-        }
-    }
-
-    /// These frames go out.
-    pub fn went(&self, frames: &[u8]) {
-        for (counters, frames, bytes) in self.counters(&Sums::of(frames)) {
-            counters.frames_out.fetch_add(frames, Ordering::Relaxed);
-            counters.bytes_out.fetch_add(bytes, Ordering::Relaxed);
         }
     }
 
@@ -186,7 +213,7 @@ impl Collector for Traffic {
 
         let mut times = encoder.encode_descriptor(
             "imd_request",
-            "From the read that brought a request to its answer.",
+            "From the read that brought a request until its answer is written.",
             Some(&Unit::Seconds),
             MetricType::Histogram,
         )?;
@@ -199,7 +226,7 @@ impl Collector for Traffic {
             )]
             times.encode_family(&labels)?.encode_histogram::<NoLabels>(
                 counted.micros as f64 / 1e6,
-                counted.frames_in,
+                counted.answered.iter().sum(),
                 &buckets,
                 None,
             )?;

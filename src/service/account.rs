@@ -1,6 +1,7 @@
 use super::Services;
 use super::password::HashingFailed;
 use crate::lab::{Action, Site};
+use crate::proto::Code;
 use crate::store::{Rejected, StoreFailed, User, Write};
 
 /// Why a user could not be registered.
@@ -15,6 +16,20 @@ pub enum RegisterError {
     /// The password could not be hashed.
     #[error(transparent)]
     Hashing(#[from] HashingFailed),
+    /// The user was not stored.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The store has failed.
+    #[error(transparent)]
+    Store(#[from] StoreFailed),
+}
+
+/// Why something was not stored that the store did not reject.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// A fault wants this code.
+    #[error("{text}", text = .0.text())]
+    Fault(Code),
     /// The store has failed.
     #[error(transparent)]
     Store(#[from] StoreFailed),
@@ -52,6 +67,17 @@ impl Services {
         name: String,
         password: String,
     ) -> Result<(), RegisterError> {
+        let write = self.registration(uid, name, password).await?;
+        Ok(self.store_for(uid, vec![write]).await??)
+    }
+
+    /// What has to be stored for a new user.
+    pub(super) async fn registration(
+        &self,
+        uid: i64,
+        name: String,
+        password: String,
+    ) -> Result<Write, RegisterError> {
         if uid <= 0 {
             return Err(RegisterError::BadUid(uid));
         }
@@ -60,15 +86,11 @@ impl Services {
             return Err(Rejected::UserExists.into());
         }
         let password_hash = self.passwords.hash(password).await?;
-        Ok(self
-            .store_one(Write::Register {
-                uid,
-                user: User {
-                    name,
-                    password_hash,
-                },
-            })
-            .await??)
+        let user = User {
+            name,
+            password_hash,
+        };
+        Ok(Write::Register { uid, user })
     }
 
     /// `/x/user/auth`: a token for a registered user.
@@ -88,24 +110,25 @@ impl Services {
         }
     }
 
-    /// Commits a batch of one.
-    pub(super) async fn store_one(
+    /// Commits what the HTTP API or the admin API has brought for a user, as one commit: it meets the faults of the store.
+    /// Says why the first write that was rejected was.
+    pub(super) async fn store_for(
         &self,
-        write: Write,
-    ) -> Result<Result<(), Rejected>, StoreFailed> {
-        self.store_together(vec![write]).await
+        uid: i64,
+        writes: Vec<Write>,
+    ) -> Result<Result<(), Rejected>, WriteError> {
+        match self.meet(Site::StoreWrite, Some(uid), |_| true).await {
+            Some(Action::Error(code)) => Err(WriteError::Fault(code)),
+            Some(Action::Drop) => Ok(Ok(())),
+            _ => Ok(self.store_together(writes).await?),
+        }
     }
 
-    /// The same for several that belong together: one commit. Says why the first of those that were rejected was.
+    /// Commits writes that belong together, as one commit. Says why the first of those that were rejected was.
     pub(super) async fn store_together(
         &self,
         writes: Vec<Write>,
     ) -> Result<Result<(), Rejected>, StoreFailed> {
-        match self.meet(Site::StoreWrite, None).await {
-            Some(Action::Error(code)) => return Err(StoreFailed(code.text().into())),
-            Some(Action::Drop) => return Ok(Ok(())),
-            _ => {}
-        }
         let asked = writes.len();
         let results = self.store.commit(writes).await?.results;
         if results.len() < asked {

@@ -22,7 +22,7 @@ impl FixtureError {
 }
 
 impl Services {
-    /// The users and groups of the config.
+    /// The users and groups of the config. They meet no fault: nobody has brought them.
     ///
     /// # Errors
     ///
@@ -42,10 +42,11 @@ impl Services {
     /// `[[user]]`: registers someone, unless they are registered already.
     async fn provide_user(&self, user: &User) -> Result<(), RegisterError> {
         let (name, password) = (user.name.clone(), user.pw.expose().to_owned());
-        match self.register(user.uid, name, password).await {
-            Err(RegisterError::Rejected(Rejected::UserExists)) => Ok(()),
-            registered => registered,
-        }
+        let write = match self.registration(user.uid, name, password).await {
+            Err(RegisterError::Rejected(Rejected::UserExists)) => return Ok(()),
+            write => write?,
+        };
+        Ok(self.store_together(vec![write]).await??)
     }
 
     /// `[[group]]`: makes a group, unless it is there already, and has its members join.
@@ -53,18 +54,19 @@ impl Services {
         let Some(&owner) = group.members.first() else {
             return Ok(());
         };
-        let made = self.store_one(Write::CreateGroup {
+        let made = self.store_together(vec![Write::CreateGroup {
             group: group.gid,
             name: group.name.clone(),
             owner,
             made_at: self.clock.unix_ms(),
-        });
+        }]);
         match made.await? {
             Ok(()) | Err(Rejected::GroupExists) => {}
             Err(rejected) => return Err(rejected.into()),
         }
         for &uid in &group.members {
-            self.join_group(uid, group.gid).await?;
+            let write = self.joining(uid, group.gid).await?;
+            self.store_together(vec![write]).await??;
         }
         Ok(())
     }

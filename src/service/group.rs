@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::Services;
+use super::account::WriteError;
 use crate::store::{Rejected, StoreFailed, Write};
 
 /// Why a group was not changed.
@@ -18,6 +19,9 @@ pub enum GroupError {
     /// The store knows why not.
     #[error(transparent)]
     Rejected(#[from] Rejected),
+    /// The change was not stored.
+    #[error(transparent)]
+    Write(#[from] WriteError),
     /// The store has failed.
     #[error(transparent)]
     Store(#[from] StoreFailed),
@@ -54,8 +58,8 @@ impl Services {
         };
         let others = all.into_iter().filter(|uid| *uid != owner);
         let joins = others.map(|uid| Write::Join { group, uid, most });
-        self.store_together([made].into_iter().chain(joins).collect())
-            .await??;
+        let writes = [made].into_iter().chain(joins).collect();
+        self.store_for(owner, writes).await??;
         Ok(group)
     }
 
@@ -65,10 +69,16 @@ impl Services {
     ///
     /// [`GroupError`]
     pub async fn join_group(&self, uid: i64, group: i64) -> Result<(), GroupError> {
+        let write = self.joining(uid, group).await?;
+        Ok(self.store_for(uid, vec![write]).await??)
+    }
+
+    /// What has to be stored for a new member.
+    pub(super) async fn joining(&self, uid: i64, group: i64) -> Result<Write, GroupError> {
         self.check_member(uid).await?;
         check_gid(group)?;
         let most = self.limits.group_members;
-        Ok(self.store_one(Write::Join { group, uid, most }).await??)
+        Ok(Write::Join { group, uid, most })
     }
 
     /// `/x/group/quit`: one member fewer. Quitting twice is no error.
@@ -79,7 +89,8 @@ impl Services {
     pub async fn quit_group(&self, uid: i64, group: i64) -> Result<(), GroupError> {
         self.check_member(uid).await?;
         check_gid(group)?;
-        Ok(self.store_one(Write::Quit { group, uid }).await??)
+        let write = Write::Quit { group, uid };
+        Ok(self.store_for(uid, vec![write]).await??)
     }
 
     async fn check_member(&self, uid: i64) -> Result<(), GroupError> {

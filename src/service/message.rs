@@ -125,7 +125,11 @@ impl Services {
     ///
     /// The refusal.
     pub async fn sync(&self, uid: i64, request: &ReqSyncMsg) -> Result<Synced, Reply> {
-        let met = self.meet(Site::StoreRead, Some(uid)).await;
+        // Such a request asks for nothing that is read.
+        if let Err(error) = check_uid(uid, request.uid) {
+            return Err(self.refuse(Reply::sync(request), error));
+        }
+        let met = self.meet_read(uid, request.current_id).await;
         let page = match met {
             Some(Action::Error(code)) => Err(Refusal::by_fault(code)),
             _ => self.page(uid, request).await.map_err(Refusal::from),
@@ -150,8 +154,23 @@ impl Services {
         Ok(Synced { uid, page })
     }
 
-    async fn page(&self, uid: i64, request: &ReqSyncMsg) -> Result<Page, MessageError> {
-        check_uid(uid, request.uid)?;
+    /// What a fault does to a page. Only one with entries can be stale or have a gap: who asks for nothing new is told no
+    /// lie, and that is no hit.
+    async fn meet_read(&self, uid: i64, after: i64) -> Option<Action> {
+        if !self.lab.watches([Site::StoreRead]) {
+            return None;
+        }
+        let limit = PageLimit {
+            entries: 1,
+            bytes: MAX_FRAME - PAGE_HEADER,
+        };
+        let peeked = self.store.peek(uid, after, limit).await;
+        let has_entries = peeked.is_ok_and(|page| !page.entries.is_empty());
+        let can = |action: &Action| has_entries || !matches!(action, Action::Stale | Action::Gap);
+        self.meet(Site::StoreRead, Some(uid), can).await
+    }
+
+    async fn page(&self, uid: i64, request: &ReqSyncMsg) -> Result<Page, StoreFailed> {
         let entries = usize::try_from(request.limit).unwrap_or(usize::MAX);
         let limit = PageLimit {
             entries,

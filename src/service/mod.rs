@@ -16,7 +16,7 @@ mod refusal;
 mod report;
 mod token;
 
-pub use account::{AuthError, RegisterError};
+pub use account::{AuthError, RegisterError, WriteError};
 pub use audit::{Audited, Refused};
 pub use batch::{Answer, Batch, Entrusted};
 pub use direct::To;
@@ -184,8 +184,14 @@ impl Services {
         self.audit.read()
     }
 
-    /// What a fault does at a site that frames do not pass, after the wait that it may ask for; mostly nothing.
-    async fn meet(&self, at: Site, uid: Option<i64>) -> Option<Action> {
+    /// What a fault does at a site that frames do not pass, of what it `can` do, after the wait that it may ask for; mostly
+    /// nothing.
+    async fn meet(
+        &self,
+        at: Site,
+        uid: Option<i64>,
+        can: impl Fn(&Action) -> bool,
+    ) -> Option<Action> {
         if !self.lab.watches([at]) {
             return None;
         }
@@ -195,7 +201,7 @@ impl Services {
         };
         let waits = self.waits.lock().clone();
         tokio::select! {
-            action = self.lab.pass(at, &passing) => action,
+            action = self.lab.pass(at, &passing, can) => action,
             // A shutdown has no time for delays.
             () = waits.begun() => None,
         }
@@ -210,7 +216,10 @@ impl Services {
             uid: Some(uid),
             ..Passing::default()
         };
-        let hit = self.lab.meet(Site::IdgenNext, &passing);
+        // Before the first id there is none to be repeated.
+        let is_first = self.ids.reached() == 0;
+        let can = |action: &Action| !(is_first && *action == Action::Duplicate);
+        let hit = self.lab.meet(Site::IdgenNext, &passing, can);
         match hit.map(|hit| hit.action) {
             Some(Action::Duplicate) => self.ids.last_id(),
             Some(Action::Stale) => self.ids.stale_id(),

@@ -1,4 +1,4 @@
-use super::account::{AuthError, RegisterError};
+use super::account::{AuthError, RegisterError, WriteError};
 use super::group::GroupError;
 use super::login::LoginError;
 use super::message::MessageError;
@@ -84,6 +84,7 @@ impl From<RegisterError> for Refusal {
             RegisterError::BadUid(_) => Refusal::because(Code::RequestErr, error),
             RegisterError::Hashing(_) => Refusal::plain(Code::ServerError),
             RegisterError::Rejected(rejected) => rejected.into(),
+            RegisterError::Write(failed) => failed.into(),
             RegisterError::Store(failed) => failed.into(),
         }
     }
@@ -109,6 +110,7 @@ impl From<GroupError> for Refusal {
             }
             GroupError::NoSuchUser(_) => Refusal::because(Code::NoSuchUser, error),
             GroupError::Rejected(rejected) => rejected.into(),
+            GroupError::Write(failed) => failed.into(),
             GroupError::Store(failed) => failed.into(),
         }
     }
@@ -125,6 +127,15 @@ impl From<Rejected> for Refusal {
             Rejected::GroupExists | Rejected::Full | Rejected::Unreadable => {
                 Refusal::because(Code::ServerError, rejected)
             }
+        }
+    }
+}
+
+impl From<WriteError> for Refusal {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Fault(code) => Refusal::by_fault(code),
+            WriteError::Store(failed) => failed.into(),
         }
     }
 }

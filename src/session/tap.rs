@@ -6,7 +6,7 @@ use prost::Message;
 use super::Session;
 use crate::codec;
 use crate::command::Place;
-use crate::lab::{Direction, Hit, Lab, Passing, Record, Site, What};
+use crate::lab::{Action, Direction, GATEWAY, Hit, Lab, Passing, Record, Site, What};
 use crate::proto::{Cmd, ReqLogin};
 
 /// Where the lab touches the sessions of one listener.
@@ -29,7 +29,7 @@ impl Tap {
     pub fn gateway(lab: Arc<Lab>) -> Tap {
         Tap {
             lab,
-            server: "gateway".into(),
+            server: GATEWAY.into(),
             place: Place::Gateway,
         }
     }
@@ -79,32 +79,56 @@ impl Tap {
 
     /// What happens to a connection that was accepted.
     pub(super) fn meet_accept(&self, session: &Session) -> Option<Hit> {
-        self.meet(Site::AccessAccept, session, None, &[])
+        self.meet(Site::AccessAccept, session, (None, &[]), |_| true)
     }
 
-    /// What happens to a request; its site is a login's too.
-    pub(super) fn meet_request(&self, session: &Session, message: &[u8]) -> Option<Hit> {
+    /// What happens to a request, of what `can` happen to it; its site is a login's too.
+    pub(super) fn meet_request(
+        &self,
+        session: &Session,
+        message: &[u8],
+        can: impl Fn(&Action) -> bool,
+    ) -> Option<Hit> {
         if self.place == Place::Gateway {
             return None;
         }
         let cmd = Cmd::of(message);
         let login = (cmd == Some(Cmd::Login))
-            .then(|| self.meet(Site::AccessLogin, session, cmd, message))
+            .then(|| self.meet(Site::AccessLogin, session, (cmd, message), &can))
             .flatten();
-        login.or_else(|| self.meet(Site::AccessRequest, session, cmd, message))
+        // A login passes here too, and is counted, also where it has met a rule already.
+        let is_free = login.is_none();
+        let request = self.meet(Site::AccessRequest, session, (cmd, message), |action| {
+            is_free && can(action)
+        });
+        login.or(request)
     }
 
-    /// What happens to a frame that is about to be written.
-    pub(super) fn meet_reply(&self, session: &Session, message: &[u8]) -> Option<Hit> {
+    /// What happens to a frame that is about to be written, of what `can` happen to it.
+    pub(super) fn meet_reply(
+        &self,
+        session: &Session,
+        message: &[u8],
+        can: impl Fn(&Action) -> bool,
+    ) -> Option<Hit> {
         let cmd = Cmd::of(message);
         let site = match cmd {
             Some(Cmd::Notify) => Site::Notify,
             _ => self.reply_site(),
         };
-        self.meet(site, session, cmd, message)
+        self.meet(site, session, (cmd, message), can)
     }
 
-    fn meet(&self, site: Site, session: &Session, cmd: Option<Cmd>, message: &[u8]) -> Option<Hit> {
+    fn meet(
+        &self,
+        site: Site,
+        session: &Session,
+        (cmd, message): (Option<Cmd>, &[u8]),
+        can: impl Fn(&Action) -> bool,
+    ) -> Option<Hit> {
+        if !self.lab.watches([site]) {
+            return None;
+        }
         // Whose login it is stands in the frame.
         let named = || match (cmd, site.direction()) {
             (Some(Cmd::Login), Some(Direction::In)) => Some(ReqLogin::decode(message).ok()?.uid),
@@ -116,7 +140,7 @@ impl Tap {
             session: Some(session.id().0),
             cmd,
         };
-        let hit = self.lab.hit(site, &passing)?;
+        let hit = self.lab.hit(site, &passing, can)?;
         let what = What::Fault(hit.name.clone(), hit.action.name());
         self.record(session, what, message);
         Some(hit)

@@ -1,6 +1,7 @@
 //! A turn of a session: the frames that one read brought, and the answers to them.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::BytesMut;
 
@@ -16,6 +17,8 @@ pub struct Turn<O> {
     pub(super) out: BytesMut,
     /// So many bytes of these were counted before.
     pub(super) counted: usize,
+    /// When the requests were read that are being answered.
+    pub(super) read_at: Instant,
 }
 
 /// An answer that is written many times.
@@ -39,6 +42,7 @@ impl<O: Default> Turn<O> {
             open: O::default(),
             counted: out.len(),
             out,
+            read_at: Instant::now(),
         }
     }
 

@@ -18,7 +18,7 @@ use crate::support::{Wire, access, login, p2p, ping, soon, start_manual, sync};
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Each action, and how it is written.
-fn actions() -> [(Action, Value); 12] {
+pub fn actions() -> [(Action, Value); 12] {
     let delay = Action::Delay {
         by: SECOND,
         jitter: Duration::ZERO,
@@ -50,7 +50,7 @@ fn documented() -> BTreeMap<String, String> {
 }
 
 /// Sends what passes this site. `ann` is logged in at the first access server, `bob` at the second.
-async fn pass(imd: &Imd, at: Site, ann: &mut Wire, bob: &mut Wire) -> Option<Wire> {
+pub async fn pass(imd: &Imd, at: Site, ann: &mut Wire, bob: &mut Wire) -> Option<Wire> {
     match at {
         Site::GatewayReply => {
             let mut wire = Wire::connect(imd.gateway_addr()).await;
@@ -77,18 +77,37 @@ async fn pass(imd: &Imd, at: Site, ann: &mut Wire, bob: &mut Wire) -> Option<Wir
     None
 }
 
+/// What has to be there for this action to do anything at this site.
+async fn provide(imd: &Imd, at: Site, action: Action, ann: &mut Wire) {
+    match (at, action) {
+        (Site::GatewayReply, Action::Stale) => {
+            server(imd, "access-3").stop().await;
+            soon(imd.clock().advance(5 * SECOND)).await;
+        }
+        (Site::IdgenNext, Action::Duplicate) => {
+            assert_eq!(ann.p2p(2, "", "the first id").await.err_code, 0);
+        }
+        (Site::StoreRead, Action::Stale | Action::Gap) => {
+            assert_eq!(ann.p2p(1, "a", "to herself").await.err_code, 0);
+            ann.notified().await;
+        }
+        _ => {}
+    }
+}
+
 /// Once, and then the clock moves, everything settles, others are served, and the stack ends in good order.
 async fn is_met(at: Site, action: Action) {
     let imd = start_manual().await;
     let mut ann = user_at(&imd, "access-1", 1).await;
     let mut bob = user_at(&imd, "access-2", 2).await;
+    provide(&imd, at, action, &mut ann).await;
     let fault = imd.fault(Fault::at(at).times(1).doing(action));
     let _open = pass(&imd, at, &mut ann, &mut bob).await;
     met(&imd, &fault).await;
     assert_eq!(fault.hits(), 1);
     soon(imd.clock().advance(10 * SECOND)).await;
     soon(imd.settled()).await;
-    user_at(&imd, "access-3", 4).await.ping().await;
+    user_at(&imd, "access-1", 4).await.ping().await;
     assert_eq!(server(&imd, "access-1").state().name(), "running");
     assert_eq!(soon(imd.shutdown()).await.unfinished, 0);
 }

@@ -1,6 +1,7 @@
 //! What is counted, and that the README lists it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use imd::lab::{Fault, Mark, Site, What};
 use imd::proto::{Cmd, Code, ResSendP2pMsg};
@@ -9,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::met;
-use crate::support::{PATIENCE, Wire, framed, login, p2p, soon, start, start_manual, user};
+use crate::support::{PATIENCE, Wire, framed, login, p2p, ping, soon, start, start_manual, user};
 
 /// A scrape: the text of it, and each sample's value.
 async fn scrape(imd: &Imd) -> (String, BTreeMap<String, f64>) {
@@ -98,6 +99,95 @@ async fn what_passes_is_counted() {
     assert_eq!(accepts.sum::<f64>(), 2.0);
 }
 
+/// How many answers to pings took at least so long, and how many there were, both since `before`.
+fn slow(
+    before: &BTreeMap<String, f64>,
+    now: &BTreeMap<String, f64>,
+    least: Duration,
+) -> (f64, f64) {
+    let since = |name: &str| of(now, name) - of(before, name);
+    let all = since(r#"imd_request_seconds_count{cmd="Ping"}"#);
+    // The bounds are powers of two: the greatest that is not more than `least`.
+    let micros = 1_u64 << least.as_micros().ilog2();
+    let bound = micros as f64 / 1e6;
+    let quick = format!(r#"imd_request_seconds_bucket{{le="{bound}",cmd="Ping"}}"#);
+    (all - since(&quick), all)
+}
+
+/// What each of these rules makes of the second of three pings that one read brought, and for how long: by the clock of
+/// the machine, which is that of the answers.
+#[tokio::test]
+async fn an_answer_takes_as_long_as_its_client_waits_for_it() {
+    let wait = Duration::from_millis(300);
+    let at = |site| Fault::at(site).cmd(Cmd::Ping);
+    for (fault, slow_ones) in [
+        // What stands behind waits too.
+        (at(Site::AccessRequest).nth(2).delay(wait), 2.0),
+        (at(Site::AccessReply).nth(2).delay(wait), 2.0),
+        // Eleven bytes, ten at a time.
+        (at(Site::AccessReply).nth(2).throttle(30), 2.0),
+        // The last ones, until the rule ends.
+        (at(Site::AccessReply).nth(3).reorder(), 1.0),
+        (at(Site::AccessRequest).nth(3).reorder(), 1.0),
+        (at(Site::AccessReply).nth(1).slice(2), 0.0),
+    ] {
+        let imd = start(Config::ephemeral()).await;
+        let mut ann = user(&imd, 1).await;
+        let before = samples(&imd).await;
+        let guard = imd.fault(fault.clone());
+        ann.send_all(&[ping(), ping(), ping()]).await;
+        met(&imd, &guard).await;
+        if matches!(slow_ones, 1.0) {
+            // It waits for nothing: this is how long the frame is held.
+            tokio::time::sleep(wait).await;
+        }
+        if !matches!(slow_ones, 2.0) {
+            drop(guard);
+        }
+        for _ in 0..3 {
+            ann.error(Cmd::Ping, 0).await;
+        }
+        let now = samples(&imd).await;
+        let (slow, all) = slow(&before, &now, wait);
+        assert_eq!(all, 3.0, "{fault:?}");
+        // A machine with other work may make more of them slow.
+        assert!(slow >= slow_ones, "{fault:?}: {slow}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_answered_takes_no_time_and_what_is_answered_twice_takes_it_once() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let lost = imd.fault(
+        Fault::at(Site::AccessRequest)
+            .cmd(Cmd::Ping)
+            .nth(1)
+            .drop_it(),
+    );
+    let muted = imd.fault(Fault::at(Site::AccessReply).cmd(Cmd::Ping).nth(1).drop_it());
+    let twice = imd.fault(
+        Fault::at(Site::AccessReply)
+            .cmd(Cmd::Ping)
+            .nth(2)
+            .duplicate(),
+    );
+    ann.send_all(&[ping(), ping(), ping(), ping()]).await;
+    for _ in 0..3 {
+        ann.error(Cmd::Ping, 0).await;
+    }
+    assert_eq!((lost.hits(), muted.hits(), twice.hits()), (1, 1, 1));
+    let now = samples(&imd).await;
+    let count = |name: &str| of(&now, name);
+    assert_eq!(count(r#"imd_frames_total{direction="in",cmd="Ping"}"#), 4.0);
+    assert_eq!(
+        count(r#"imd_frames_total{direction="out",cmd="Ping"}"#),
+        3.0
+    );
+    assert_eq!(count(r#"imd_request_seconds_count{cmd="Ping"}"#), 2.0);
+    assert_eq!(count(r#"imd_request_seconds_count{cmd="Notify"}"#), 0.0);
+}
+
 #[tokio::test]
 async fn a_notify_that_could_not_be_written_takes_up_the_next() {
     let imd = start_manual().await;
@@ -154,7 +244,7 @@ async fn leases_faults_and_the_journal_are_shown_as_they_stand() {
     assert_eq!(of(&before, "imd_leases"), 3.0);
     let left = r#"imd_lease_remaining_seconds{server="access-1"}"#;
     assert_eq!(of(&before, left), 10.0);
-    imd.clock().advance(std::time::Duration::from_secs(3)).await;
+    imd.clock().advance(Duration::from_secs(3)).await;
     imd.access("access-2").unwrap().stop().await;
     let mut ann = user(&imd, 1).await;
     let _bob = user(&imd, 2).await;

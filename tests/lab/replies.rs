@@ -336,19 +336,6 @@ async fn a_frame_that_has_begun_to_leave_leaves_whole_before_the_last_word() {
 }
 
 #[tokio::test]
-async fn a_frame_that_was_held_back_leaves_also_when_its_fault_is_over() {
-    let imd = start_manual().await;
-    let mut ann = user(&imd, 1).await;
-    let fault = imd.fault(reply().reorder());
-    ann.send(&p2p(2, "a", "a")).await;
-    met(&imd, &fault).await;
-    drop(fault);
-    ann.ping().await;
-    let late: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
-    assert_eq!(late.msg_id, "a");
-}
-
-#[tokio::test]
 async fn what_is_cut_ends_with_a_fin_also_when_more_was_asked() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;

@@ -224,24 +224,3 @@ async fn a_login_is_met_by_the_user_whom_it_names() {
     ann.error(Cmd::Login, 93002).await;
     assert_eq!(fault.hits(), 1);
 }
-
-#[tokio::test]
-async fn a_request_that_was_held_back_is_done_also_when_its_fault_is_over() {
-    let mut config = imd::Config::ephemeral().manual_clock();
-    config.journal.capture = imd::lab::Capture::Auto;
-    let imd = crate::support::start(config).await;
-    let mut ann = user(&imd, 1).await;
-    let fault = imd.fault(
-        Fault::at(Site::AccessRequest)
-            .cmd(Cmd::SendP2PMsg)
-            .reorder(),
-    );
-    ann.send(&p2p(2, "a", "a")).await;
-    imd.settled().await;
-    assert_eq!(fault.hits(), 1);
-    drop(fault);
-    ann.ping().await;
-    let late: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
-    assert_eq!(late.msg_id, "a");
-    assert_eq!(imd.report().stored, 1);
-}

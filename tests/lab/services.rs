@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use imd::lab::{Fault, Site, What};
 use imd::proto::{Cmd, Code, ResSendP2pMsg};
+use serde_json::{Value, json};
 
+use crate::admin::call;
 use crate::met;
 use crate::support::{Wire, p2p, post, start_manual, sync, user, versions};
 
@@ -71,6 +73,117 @@ async fn the_http_api_meets_the_stores_faults_too() {
     assert_eq!(register().await.1["code"], 90001);
     assert_eq!(register().await.1["code"], 0);
     assert_eq!(fault.hits(), 1);
+}
+
+/// Every write of a user, a group or a membership, as it comes over HTTP; all are of user 7.
+async fn written_over_http(imd: &imd::Imd, gid: i64) -> Vec<(&'static str, Value)> {
+    let (users, groups) = (imd.user_api_addr(), imd.group_api_addr());
+    let mut said = Vec::new();
+    for (addr, path, form) in [
+        (users, "/x/user/register", "uid=7&pw=x".to_owned()),
+        (groups, "/x/group/create", "uid=7&name=n".to_owned()),
+        (groups, "/x/group/join", format!("uid=7&gid={gid}")),
+        (groups, "/x/group/quit", format!("uid=7&gid={gid}")),
+    ] {
+        let (_, answer) = post(addr, path, &form).await;
+        said.push((path, answer));
+    }
+    said
+}
+
+#[tokio::test]
+async fn a_code_of_a_fault_is_the_code_of_every_write_and_no_failure_of_the_store() {
+    let imd = start_manual().await;
+    let gid = crate::support::group_of(&imd, &[1]).await;
+    for code in [Code::RequestErr, Code::NoSuchGroup, Code::UserExists] {
+        let fault = imd.fault(Fault::at(Site::StoreWrite).uid(7).error(code));
+        for (path, answer) in written_over_http(&imd, gid).await {
+            let (number, text) = (code.number(), code.text());
+            assert_eq!(
+                (&answer["code"], &answer["message"]),
+                (&json!(number), &json!(text)),
+                "{path}"
+            );
+        }
+        assert_eq!(fault.hits(), 4);
+        let users = json!({ "uid": 7, "name": "n" });
+        let groups = json!({ "owner": 7, "members": [8] });
+        let message = json!({ "from": 7, "to": 8, "text": "x" });
+        for (path, body) in [
+            ("/v1/users", users),
+            ("/v1/groups", groups),
+            ("/v1/messages", message),
+        ] {
+            let (status, answer) = call(&imd, "POST", path, body).await;
+            assert_eq!(answer["error"], code.text(), "{path}");
+            assert!((400..500).contains(&status), "{path}: {status}");
+        }
+        assert_eq!(fault.hits(), 7);
+        // Others are no part of it.
+        let (_, other) = post(imd.group_api_addr(), "/x/group/create", "uid=9&name=n").await;
+        assert_eq!((&other["code"], fault.hits()), (&json!(0), 7));
+    }
+    // Nothing of it was stored, and the store is well.
+    for (path, answer) in written_over_http(&imd, gid).await {
+        assert_eq!(answer["code"], 0, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_write_over_http_that_is_dropped_is_answered_as_stored_and_is_not() {
+    let imd = start_manual().await;
+    let gid = crate::support::group_of(&imd, &[1]).await;
+    let fault = imd.fault(Fault::at(Site::StoreWrite).uid(7).drop_it());
+    for (path, answer) in written_over_http(&imd, gid).await {
+        assert_eq!(answer["code"], 0, "{path}");
+    }
+    assert_eq!(fault.hits(), 4);
+    let users = crate::admin::get(&imd, "/v1/users").await;
+    assert_eq!(users["users"], json!([]));
+    let groups = crate::admin::get(&imd, "/v1/groups").await;
+    let groups = groups["groups"].as_array().unwrap();
+    assert_eq!((groups.len(), &groups[0]["members"]), (1, &json!([1])));
+}
+
+#[tokio::test]
+async fn a_fault_of_the_config_meets_what_is_brought_and_not_what_the_config_has() {
+    let toml = r#"
+[[user]]
+uid = 7
+[[group]]
+gid = 50
+members = [7, 8]
+[[fault]]
+at = "store.write"
+name = "full"
+error = 90001
+"#;
+    let mut config = imd::Config::from_toml(toml, "imd.toml").unwrap();
+    config.any_port();
+    let imd = crate::support::start(config).await;
+    assert_eq!(imd.faults().list()[0].hits, 0);
+    imd.reset().await.unwrap();
+    let groups = crate::admin::get(&imd, "/v1/groups").await;
+    assert_eq!(groups["groups"][0]["members"], json!([7, 8]));
+    assert_eq!(imd.faults().list()[0].hits, 0);
+    let (_, refused) = post(imd.user_api_addr(), "/x/user/register", "uid=9&pw=x").await;
+    assert_eq!(refused["code"], 90001);
+}
+
+#[tokio::test]
+async fn what_a_session_without_login_brings_is_its_senders() {
+    let mut config = imd::Config::ephemeral().manual_clock();
+    config.quirks.login_not_required = true;
+    let imd = crate::support::start(config).await;
+    let _fault = imd.fault(Fault::at(Site::StoreWrite).uid(7).error(Code::NoDataFound));
+    let mut nobody = Wire::connect(crate::support::access(&imd)).await;
+    for (source, code) in [(7, 91001), (8, 0)] {
+        let mut message = p2p(2, "a", "a");
+        message.source_uid = source;
+        nobody.send(&message).await;
+        let answer: ResSendP2pMsg = nobody.recv(Cmd::SendP2PMsg).await;
+        assert_eq!(answer.err_code, code);
+    }
 }
 
 /// Ann and Bob, who has been told of three messages from her.

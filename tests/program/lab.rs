@@ -3,10 +3,16 @@
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{Daemon, Program, imd, write_config};
+use crate::process::{Daemon, Ended, Program, imd, write_config};
 
 fn json(line: &str) -> Value {
     serde_json::from_str(line).expect(line)
+}
+
+/// What a command says that the stack does not do.
+fn refused(ended: Ended) -> String {
+    assert_ne!(ended.code, Some(0), "{}", ended.err);
+    ended.err
 }
 
 #[test]
@@ -22,6 +28,10 @@ fn access_servers_die_and_serve_again() {
     ] {
         assert_eq!(told(what)["state"], state);
     }
+    let again = refused(daemon.imd(&["access", "stop", "access-1"]));
+    assert!(again.contains("access-1 is stopped"), "{again}");
+    let reserved = refused(daemon.imd(&["access", "add", "gateway"]));
+    assert!(reserved.contains("\"gateway\""), "{reserved}");
     let added = daemon.imd(&["access", "add", "access-9"]).ok();
     assert_eq!(json(&added[0])["name"], "access-9");
     let missing = daemon.imd(&["access", "kill", "nobody"]).failed(1);
@@ -62,7 +72,7 @@ fn a_fault_loses_a_message_until_it_is_ended() {
     assert!(again.contains("there is a fault of the name"), "{again}");
     daemon.imd(&["fault", "rm", "full"]).ok();
     daemon.imd(&send).ok();
-    let wrong = daemon.imd(&["fault", "add", "--at", "notify"]).failed(1);
+    let wrong = daemon.imd(&["fault", "add", "--at", "notify"]).failed(64);
     assert!(wrong.contains("a fault does one thing"), "{wrong}");
     let all = daemon.imd(&["fault", "rm"]).failed(64);
     assert!(all.contains("--all"), "{all}");
@@ -91,6 +101,85 @@ fn a_flag_stops_the_clock_of_a_daemon_and_of_a_private_stack() {
         "15s",
     ];
     Program::start(&advance).end().ok();
+}
+
+/// What is wrong with a rule whatever the stack is said without one.
+#[test]
+fn a_number_of_a_fault_that_is_out_of_bounds_is_refused_with_the_bounds() {
+    for (flags, why) in [
+        (
+            "--drop --probability NaN",
+            "probability: NaN must be more than 0 and at most 1",
+        ),
+        (
+            "--drop --probability inf",
+            "probability: inf must be more than 0 and at most 1",
+        ),
+        (
+            "--drop --probability -0.1",
+            "probability: -0.1 must be more than 0 and at most 1",
+        ),
+        (
+            "--drop --probability 2",
+            "probability: 2 must be more than 0 and at most 1",
+        ),
+        (
+            "--drop --times 0",
+            "times: 0 must be a whole number from 1 to",
+        ),
+        (
+            "--drop --times -1",
+            "times: -1 must be a whole number from 1 to",
+        ),
+        ("--drop --nth 0", "nth: 0 must be a whole number from 1 to"),
+        (
+            "--drop --after 1e3",
+            "after: 1e3 must be a whole number from 0 to",
+        ),
+        (
+            "--drop --uid -1",
+            "uid: -1 must be a whole number from 1 to",
+        ),
+        (
+            "--drop --session x",
+            "session: \"x\" must be a whole number from 1 to",
+        ),
+        (
+            "--drop --for 0s",
+            "for: 0s must be more than 0s and at most 365 days",
+        ),
+        ("--delay -1s", "delay: \"-1s\" must be a duration such as"),
+        ("--delay 400d", "must be more than 0s and at most 365 days"),
+        ("--delay 5", "delay: 5 must be a duration such as"),
+        (
+            "--throttle 0",
+            "throttle: 0 must be a whole number from 1 to",
+        ),
+        (
+            "--slice 99999999999999999999",
+            "must be a whole number from 1 to",
+        ),
+        ("--error 0", "must be an error code of the contract"),
+        (
+            "--drop --cmd Notify",
+            "cmd: Notify never passes access.reply",
+        ),
+        (
+            "--drop --direction in",
+            "direction: in never passes access.reply",
+        ),
+    ] {
+        let all = format!("fault add --at access.reply {flags}");
+        let all: Vec<&str> = all.split(' ').collect();
+        let told = imd(&all).failed(64);
+        assert!(told.contains(why), "{flags}: {told}");
+    }
+    let daemon = Daemon::start(&[]);
+    let add = [
+        "fault", "add", "--at", "notify", "--drop", "--access", "acess-1",
+    ];
+    let told = refused(daemon.imd(&add));
+    assert!(told.contains("did you mean \"access-1\"?"), "{told}");
 }
 
 #[test]

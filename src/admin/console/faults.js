@@ -149,7 +149,8 @@ export function mount(place) {
       throttle: () => text("throttle", "", { required: true, inputmode: "numeric", value: fault.throttle ?? PARAMETERS.throttle }),
       slice: () => text("slice", "", { required: true, inputmode: "numeric", value: fault.slice ?? PARAMETERS.slice }),
     }[chosen];
-    const cmds = () => choice([["", t("fault.any")], ...menu.cmds.map((cmd) => [cmd.name, `${cmd.name} ${cmd.number}`])],
+    const passing = menu.cmds.filter(({ name }) => site.cmds.includes(name));
+    const cmds = () => choice([["", t("fault.any")], ...passing.map((cmd) => [cmd.name, `${cmd.name} ${cmd.number}`])],
       fault.cmd ?? "", { name: "cmd" });
     set(form,
       h("fieldset", {}, h("legend", {}, t("faults.what")), field(t("fault.at"), sites), field(t("fault.action"), does), parameter?.()),

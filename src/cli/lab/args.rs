@@ -2,9 +2,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, Subcommand};
+use imd::lab::Fault;
 use serde_json::{Map, Value, json};
 
 use crate::cli::duration::{duration, signed_ms};
+use crate::cli::failure::Failure;
 use crate::cli::id;
 
 /// Where the admin API is. A URL of its own counts first, then the addresses file, then the config, then IMD_ADMIN.
@@ -234,7 +236,8 @@ pub struct FaultArgs {
     pub admin: AdminArgs,
 }
 
-/// A fault, flag by flag as it stands in imd.toml. The admin API says what is wrong with it.
+/// A fault, flag by flag as it stands in imd.toml. Its values are text here: what is wrong with one is said in one place,
+/// whether it came by a flag, by HTTP or by imd.toml.
 #[derive(Args)]
 pub struct FaultFlags {
     /// Where: gateway.reply, registry.lease, access.accept, access.login, access.request, access.reply, notify,
@@ -245,14 +248,14 @@ pub struct FaultFlags {
     #[arg(long)]
     name: Option<String>,
     /// Only for this user
-    #[arg(long)]
-    uid: Option<i64>,
+    #[arg(long, allow_hyphen_values = true)]
+    uid: Option<String>,
     /// Only at this access server
     #[arg(long, value_name = "NAME")]
     access: Option<String>,
     /// Only on this session
-    #[arg(long, value_name = "ID")]
-    session: Option<u64>,
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
+    session: Option<String>,
     /// Only frames of this command, by number or name
     #[arg(long)]
     cmd: Option<String>,
@@ -260,25 +263,35 @@ pub struct FaultFlags {
     #[arg(long)]
     direction: Option<String>,
     /// Only the n-th that matches
-    #[arg(long, value_name = "N")]
-    nth: Option<u64>,
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    nth: Option<String>,
     /// Not the first so many
-    #[arg(long, value_name = "N")]
-    after: Option<u64>,
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    after: Option<String>,
     /// At most so often
-    #[arg(long, value_name = "N")]
-    times: Option<u64>,
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    times: Option<String>,
     /// By chance, 0 to 1
-    #[arg(long, value_name = "P")]
-    probability: Option<f64>,
+    #[arg(long, value_name = "P", allow_hyphen_values = true)]
+    probability: Option<String>,
     /// Only for so long, such as 10s
-    #[arg(long = "for", value_name = "TIME")]
+    #[arg(long = "for", value_name = "TIME", allow_hyphen_values = true)]
     lasting: Option<String>,
     /// Wait so long
-    #[arg(long, value_name = "TIME", help_heading = "What it does")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        allow_hyphen_values = true,
+        help_heading = "What it does"
+    )]
     delay: Option<String>,
     /// And up to so much longer
-    #[arg(long, value_name = "TIME", help_heading = "What it does")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        allow_hyphen_values = true,
+        help_heading = "What it does"
+    )]
     jitter: Option<String>,
     /// It does not happen
     #[arg(long, help_heading = "What it does")]
@@ -290,8 +303,13 @@ pub struct FaultFlags {
     #[arg(long, help_heading = "What it does")]
     reorder: bool,
     /// It fails with this code
-    #[arg(long, value_name = "CODE", help_heading = "What it does")]
-    error: Option<u32>,
+    #[arg(
+        long,
+        value_name = "CODE",
+        allow_hyphen_values = true,
+        help_heading = "What it does"
+    )]
+    error: Option<String>,
     /// The connection is reset
     #[arg(long, help_heading = "What it does")]
     reset: bool,
@@ -299,11 +317,21 @@ pub struct FaultFlags {
     #[arg(long, help_heading = "What it does")]
     half_open: bool,
     /// So many bytes a second leave
-    #[arg(long, value_name = "BYTES", help_heading = "What it does")]
-    throttle: Option<u64>,
+    #[arg(
+        long,
+        value_name = "BYTES",
+        allow_hyphen_values = true,
+        help_heading = "What it does"
+    )]
+    throttle: Option<String>,
     /// So many bytes leave at a time
-    #[arg(long, value_name = "BYTES", help_heading = "What it does")]
-    slice: Option<u64>,
+    #[arg(
+        long,
+        value_name = "BYTES",
+        allow_hyphen_values = true,
+        help_heading = "What it does"
+    )]
+    slice: Option<String>,
     /// Half of the frame leaves, then the connection is closed
     #[arg(long, help_heading = "What it does")]
     truncate: bool,
@@ -317,35 +345,36 @@ pub struct FaultFlags {
 
 impl FaultFlags {
     /// As the admin API takes it.
-    pub fn form(&self) -> Value {
-        let cmd = self.cmd.as_ref().map(|cmd| match cmd.parse::<u32>() {
-            Ok(number) => json!(number),
-            Err(_) => json!(cmd),
-        });
+    ///
+    /// # Errors
+    ///
+    /// When it can't be a rule, whatever the stack: what is wrong with it.
+    pub fn form(&self) -> Result<Value, Failure> {
         let yes = |given: bool| given.then_some(json!(true));
+        let text = |given: &Option<String>| given.as_ref().map(|text| json!(text));
         let keys = [
             ("at", Some(json!(self.at))),
-            ("name", self.name.as_ref().map(|name| json!(name))),
-            ("uid", self.uid.map(|uid| json!(uid))),
-            ("access", self.access.as_ref().map(|name| json!(name))),
-            ("session", self.session.map(|id| json!(id))),
-            ("cmd", cmd),
-            ("direction", self.direction.as_ref().map(|way| json!(way))),
-            ("nth", self.nth.map(|n| json!(n))),
-            ("after", self.after.map(|n| json!(n))),
-            ("times", self.times.map(|n| json!(n))),
-            ("probability", self.probability.map(|chance| json!(chance))),
-            ("for", self.lasting.as_ref().map(|time| json!(time))),
-            ("delay", self.delay.as_ref().map(|time| json!(time))),
-            ("jitter", self.jitter.as_ref().map(|time| json!(time))),
+            ("name", text(&self.name)),
+            ("uid", text(&self.uid)),
+            ("access", text(&self.access)),
+            ("session", text(&self.session)),
+            ("cmd", text(&self.cmd)),
+            ("direction", text(&self.direction)),
+            ("nth", text(&self.nth)),
+            ("after", text(&self.after)),
+            ("times", text(&self.times)),
+            ("probability", text(&self.probability)),
+            ("for", text(&self.lasting)),
+            ("delay", text(&self.delay)),
+            ("jitter", text(&self.jitter)),
             ("drop", yes(self.drop)),
             ("duplicate", yes(self.duplicate)),
             ("reorder", yes(self.reorder)),
-            ("error", self.error.map(|code| json!(code))),
+            ("error", text(&self.error)),
             ("reset", yes(self.reset)),
             ("half_open", yes(self.half_open)),
-            ("throttle", self.throttle.map(|rate| json!(rate))),
-            ("slice", self.slice.map(|bytes| json!(bytes))),
+            ("throttle", text(&self.throttle)),
+            ("slice", text(&self.slice)),
             ("truncate", yes(self.truncate)),
             ("stale", yes(self.stale)),
             ("gap", yes(self.gap)),
@@ -353,6 +382,10 @@ impl FaultFlags {
         let given = keys
             .into_iter()
             .filter_map(|(key, value)| Some((key.to_owned(), value?)));
-        Value::Object(given.collect::<Map<_, _>>())
+        let form = Value::Object(given.collect::<Map<_, _>>());
+        let fault = serde_json::from_value::<Fault>(form);
+        fault
+            .and_then(serde_json::to_value)
+            .map_err(|wrong| Failure::Usage(wrong.to_string()))
     }
 }

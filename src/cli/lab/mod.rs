@@ -59,9 +59,8 @@ pub async fn fault(command: &FaultCommand) -> Result<(), Failure> {
     match command {
         FaultCommand::Add(args) => {
             let FaultArgs { fault, admin } = &**args;
-            let added = Admin::find(admin)?
-                .post("/v1/faults", &fault.form())
-                .await?;
+            let form = fault.form()?;
+            let added = Admin::find(admin)?.post("/v1/faults", &form).await?;
             output::json(&added)
         }
         FaultCommand::Ls { admin } => {

@@ -2,6 +2,7 @@
 //!
 //! Every frame of every client passes through here, in `Connection::turn` and `Connection::write`.
 
+mod held;
 mod watched;
 
 use std::future::{Future, poll_fn};
@@ -23,6 +24,7 @@ use crate::codec::{self, MAX_FRAME, Split};
 use crate::lab::What;
 use crate::metrics::{Connections, Metrics};
 use crate::proto::{Code, Reply};
+use held::HeldFrame;
 
 /// How much is read at once, in bytes.
 const READ: usize = 16 * 1024;
@@ -83,9 +85,9 @@ struct Rest {
     unread: BytesMut,
     /// What the socket has not taken.
     unwritten: BytesMut,
-    /// A frame that a fault lets pass after the next one, each way.
-    held_request: BytesMut,
-    held_reply: BytesMut,
+    /// What a fault lets pass after the next frame, each way.
+    held_request: Option<Box<HeldFrame>>,
+    held_reply: Option<Box<HeldFrame>>,
     /// The peer is told nothing more.
     is_mute: bool,
 }
@@ -94,8 +96,8 @@ impl Rest {
     /// Whether there is nothing in it but what was not written.
     fn is_spent(&self) -> bool {
         self.unread.is_empty()
-            && self.held_request.is_empty()
-            && self.held_reply.is_empty()
+            && self.held_request.is_none()
+            && self.held_reply.is_none()
             && !self.is_mute
     }
 }
@@ -103,6 +105,7 @@ impl Rest {
 enum Event {
     Close,
     HalfOpen,
+    Released,
     Write,
     Read(BytesMut),
 }
@@ -156,13 +159,17 @@ impl<H: Handler> Connection<H> {
                     Box::pin(self.stand_still()).await;
                     return Ok(());
                 }
+                Event::Released => {
+                    Box::pin(self.let_go()).await?;
+                    continue;
+                }
                 Event::Write => {
                     let unwritten = self.take_unwritten();
                     let counted = unwritten.len();
                     if self.writes_watched() {
-                        Box::pin(self.write_watched(unwritten, counted)).await?;
+                        Box::pin(self.write_watched(unwritten, counted, None)).await?;
                     } else {
-                        self.write(unwritten, counted)?;
+                        self.write(unwritten, counted, None)?;
                     }
                     continue;
                 }
@@ -183,10 +190,16 @@ impl<H: Handler> Connection<H> {
         if self.server.manager.rests(&self.session, cx) {
             return Poll::Pending;
         }
-        match work {
-            Some(Work::Close) => return Poll::Ready(Ok(Event::Close)),
-            Some(Work::HalfOpen) => return Poll::Ready(Ok(Event::HalfOpen)),
-            Some(Work::Write) | None => {}
+        if work == Some(Work::HalfOpen) {
+            return Poll::Ready(Ok(Event::HalfOpen));
+        }
+        // Before a close and before the next frame: what was held stands in front of both.
+        let is_released = |rest: &mut Box<Rest>| rest.poll_released(cx);
+        if self.rest.as_mut().is_some_and(is_released) {
+            return Poll::Ready(Ok(Event::Released));
+        }
+        if work == Some(Work::Close) {
+            return Poll::Ready(Ok(Event::Close));
         }
         let unwritten = self.rest.as_ref().map_or(0, |rest| rest.unwritten.len());
         if unwritten > 0
@@ -247,12 +260,12 @@ impl<H: Handler> Connection<H> {
 
     /// Whether what is written may meet a fault, or one that it has met is not over.
     fn writes_watched(&self) -> bool {
-        let holds = |rest: &Rest| !rest.held_reply.is_empty();
+        let holds = |rest: &Rest| rest.held_reply.is_some();
         self.server.tap.writing_may_fail() || self.rest.as_deref().is_some_and(holds)
     }
 
     fn holds_request(&self) -> bool {
-        let holds = |rest: &Rest| !rest.held_request.is_empty();
+        let holds = |rest: &Rest| rest.held_request.is_some();
         self.rest.as_deref().is_some_and(holds)
     }
 
@@ -263,32 +276,45 @@ impl<H: Handler> Connection<H> {
 
     /// Handles every whole frame that was read, writes the answers, and keeps the beginning of the next frame.
     async fn turn(&mut self, input: BytesMut) -> io::Result<()> {
-        let begun = Instant::now();
         let unwritten = self.take_unwritten();
         let mut turn = Turn::new(&self.session, unwritten);
         let taken = self.handle(&input, &mut turn).await;
-        let Server {
-            manager,
-            metrics,
-            handler,
-            ..
-        } = &*self.server;
-        let finished = manager
-            .alive(&self.session, pin!(handler.finish(&mut turn)))
-            .await;
+        let finished = self.finish(&mut turn).await;
         let taken = finished.and(taken);
         let whole = input.get(..*taken.as_ref().unwrap_or(&0));
-        metrics
-            .traffic()
-            .came(whole.unwrap_or_default(), begun.elapsed());
+        let traffic = self.server.metrics.traffic();
+        traffic.came(whole.unwrap_or_default());
         let kept = taken.map(|taken| self.keep(input, taken));
+        self.answer(turn, kept).await
+    }
+
+    /// Answers all that is still open, but not past a kill.
+    async fn finish(&mut self, turn: &mut Turn<H::Open>) -> io::Result<()> {
+        let Server {
+            manager, handler, ..
+        } = &*self.server;
+        manager
+            .alive(&self.session, pin!(handler.finish(turn)))
+            .await
+    }
+
+    /// Writes the answers of a turn, and tells those whom it concerns. Nothing is written where the turn has failed.
+    async fn answer(&mut self, mut turn: Turn<H::Open>, done: io::Result<()>) -> io::Result<()> {
+        let read_at = Some(turn.read_at);
+        // What a flush in the middle of the turn could not write stands in front.
+        if let Some(mut unwritten) = take_filled(self.rest.as_mut().map(|rest| &mut rest.unwritten))
+        {
+            turn.counted += unwritten.len();
+            unwritten.unsplit(turn.out);
+            turn.out = unwritten;
+        }
         if self.writes_watched() {
             // Answers that meet a fault may never be written: nobody else waits for them.
             self.server.handler.answered(turn.open);
-            kept?;
-            return Box::pin(self.write_watched(turn.out, turn.counted)).await;
+            done?;
+            return Box::pin(self.write_watched(turn.out, turn.counted, read_at)).await;
         }
-        let written = kept.and_then(|()| self.write(turn.out, turn.counted));
+        let written = done.and_then(|()| self.write(turn.out, turn.counted, read_at));
         // Also when this connection is broken: what was stored for others is theirs.
         self.server.handler.answered(turn.open);
         written
@@ -319,18 +345,14 @@ impl<H: Handler> Connection<H> {
                 }
                 Ok(Split::Needs(_)) => break,
                 Err(error) => {
-                    manager
-                        .alive(&self.session, pin!(handler.finish(turn)))
-                        .await?;
+                    self.finish(turn).await?;
                     let code = Code::RequestErr;
                     turn.reply(&Reply::server(code, code.because(error)));
                     self.session.close(CloseReason::FrameTooLong);
                 }
             }
             if self.is_congested(turn.out.len()) {
-                manager
-                    .alive(&self.session, pin!(handler.finish(turn)))
-                    .await?;
+                self.finish(turn).await?;
                 self.relieve(turn).await?;
             }
         }
@@ -367,10 +389,11 @@ impl<H: Handler> Connection<H> {
     async fn relieve(&mut self, turn: &mut Turn<H::Open>) -> io::Result<()> {
         loop {
             let out = std::mem::take(&mut turn.out);
+            let read_at = Some(turn.read_at);
             if self.writes_watched() {
-                Box::pin(self.write_watched(out, turn.counted)).await?;
+                Box::pin(self.write_watched(out, turn.counted, read_at)).await?;
             } else {
-                self.write(out, turn.counted)?;
+                self.write(out, turn.counted, read_at)?;
             }
             turn.out = self.take_unwritten();
             turn.counted = turn.out.len();
@@ -399,8 +422,13 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Writes what the socket takes now, with what others have queued behind it, and keeps the rest. The first `counted`
-    /// bytes were about to go out before.
-    fn write(&mut self, mut out: BytesMut, mut counted: usize) -> io::Result<()> {
+    /// bytes were about to go out before. What stands behind them answers requests that were read at `read_at`.
+    fn write(
+        &mut self,
+        mut out: BytesMut,
+        mut counted: usize,
+        mut read_at: Option<Instant>,
+    ) -> io::Result<()> {
         if self.session.is_half_open() {
             return Ok(());
         }
@@ -414,7 +442,7 @@ impl<H: Handler> Connection<H> {
             if out.is_empty() {
                 break;
             }
-            self.went(out.get(counted..).unwrap_or_default());
+            self.went(out.get(counted..).unwrap_or_default(), read_at.take());
             let written = if self.server.manager.is_paused() {
                 // As if the socket were full.
                 Err(io::ErrorKind::WouldBlock.into())
@@ -451,9 +479,10 @@ impl<H: Handler> Connection<H> {
         Ok(())
     }
 
-    /// Counts and records frames that are about to be written.
-    fn went(&self, frames: &[u8]) {
-        self.server.metrics.traffic().went(frames);
+    /// Counts and records frames that are about to be written; the answers among them are to requests that were read at
+    /// `read_at`.
+    fn went(&self, frames: &[u8], read_at: Option<Instant>) {
+        self.server.metrics.traffic().went(frames, read_at);
         self.server.tap.went(&self.session, frames);
     }
 
@@ -506,8 +535,12 @@ impl<H: Handler> Connection<H> {
     fn take_last(&mut self) -> BytesMut {
         let mut last = self.take_unwritten();
         let counted = last.len();
+        // What a rule holds that has ended is said before the last word.
+        if let Some(held) = self.released_reply() {
+            last.extend_from_slice(&held.frame);
+        }
         self.session.take_last(&mut last);
-        self.went(last.get(counted..).unwrap_or_default());
+        self.went(last.get(counted..).unwrap_or_default(), None);
         last
     }
 

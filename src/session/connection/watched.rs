@@ -2,18 +2,20 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Instant;
 
 use bytes::BytesMut;
 use prost::Message;
 use tokio::io::AsyncWriteExt;
 
-use super::{Connection, Handler, drain, take_filled};
-use crate::clock::{Ticks, beside};
+use super::held::HeldFrame;
+use super::{Connection, Handler, drain};
 use crate::codec;
 use crate::command::Command;
-use crate::lab::{Action, Direction, Hit, What};
+use crate::lab::{Action, Direction, Hit, Hold, What};
 use crate::proto::{Cmd, Code, Payload, Reply, ResNotify};
 use crate::session::{CloseReason, Session, Turn, outbound};
 
@@ -24,7 +26,7 @@ impl<H: Handler> Connection<H> {
             return;
         };
         match hit.action {
-            Action::Delay { .. } => wait(&self.session, hit.timer).await,
+            Action::Delay { .. } => wait(&self.session, hit.hold).await,
             Action::Drop => self.cut(CloseReason::Dropped),
             Action::Reset => self.cut(CloseReason::Reset),
             Action::HalfOpen => self.session.half_open(),
@@ -41,25 +43,51 @@ impl<H: Handler> Connection<H> {
         let server = Arc::clone(&self.server);
         let what = What::Frame(Direction::In);
         server.tap.record(&self.session, what, message);
-        let held = take_filled(self.rest.as_mut().map(|rest| &mut rest.held_request));
-        let hit = server.tap.meet_request(&self.session, message);
-        let (action, timer) = hit.map_or((None, None), |hit| (Some(hit.action), hit.timer));
-        match action {
-            Some(Action::Delay { .. }) => {
+        self.take_released(turn).await?;
+        let held = self.rest.as_mut().and_then(|rest| rest.held_request.take());
+        let place = server.tap.place();
+        let can = |action: &Action| match action {
+            // This frame is the one that overtakes.
+            Action::Reorder => held.is_none(),
+            // What can't be read is refused anyway.
+            Action::Error(_) => Command::decode(message, place).is_ok(),
+            _ => true,
+        };
+        match server.tap.meet_request(&self.session, message, can) {
+            Some(hit) => self.suffer_request(turn, message, hit).await?,
+            None => server.handler.frame(turn, message).await,
+        }
+        if let Some(held) = held {
+            self.take_held(turn, *held).await?;
+        }
+        Ok(())
+    }
+
+    /// Does with a request what a fault says.
+    async fn suffer_request(
+        &mut self,
+        turn: &mut Turn<H::Open>,
+        message: &[u8],
+        hit: Hit,
+    ) -> io::Result<()> {
+        let server = Arc::clone(&self.server);
+        match hit.action {
+            Action::Delay { .. } => {
                 let session = Arc::clone(&self.session);
-                let (flushed, ()) = tokio::join!(self.flush(turn), wait(&session, timer));
+                let (flushed, ()) = tokio::join!(self.flush(turn), wait(&session, hit.hold));
                 flushed?;
                 server.handler.frame(turn, message).await;
             }
-            Some(Action::Drop) => {}
-            Some(Action::Duplicate) => {
+            Action::Drop => {}
+            Action::Duplicate => {
                 server.handler.frame(turn, message).await;
                 server.handler.frame(turn, message).await;
             }
-            Some(Action::Reorder) => {
-                self.rest.get_or_insert_default().held_request = message.into();
+            Action::Reorder => {
+                let held = HeldFrame::new(message.into(), Some(turn.read_at), hit.hold);
+                self.rest.get_or_insert_default().held_request = Some(held);
             }
-            Some(Action::Error(code)) => {
+            Action::Error(code) => {
                 server.handler.finish(turn).await;
                 let reply = match Command::decode(message, server.tap.place()) {
                     Ok((command, _)) => server.handler.refuse(command.reply(), code),
@@ -67,26 +95,23 @@ impl<H: Handler> Connection<H> {
                 };
                 turn.reply(&reply);
             }
-            Some(Action::Reset) => self.cut(CloseReason::Reset),
-            Some(Action::HalfOpen) => {
+            Action::Reset => self.cut(CloseReason::Reset),
+            Action::HalfOpen => {
                 self.flush(turn).await?;
                 self.session.half_open();
             }
             _ => server.handler.frame(turn, message).await,
         }
-        if let Some(held) = held {
-            server.handler.frame(turn, &held).await;
-        }
         Ok(())
     }
 
     /// Writes what the turn has answered so far, and tells whom it concerns: a fault may take its time.
-    async fn flush(&mut self, turn: &mut Turn<H::Open>) -> io::Result<()> {
+    pub(super) async fn flush(&mut self, turn: &mut Turn<H::Open>) -> io::Result<()> {
         let server = Arc::clone(&self.server);
         server.handler.finish(turn).await;
         server.handler.answered(std::mem::take(&mut turn.open));
-        self.write_watched(std::mem::take(&mut turn.out), turn.counted)
-            .await?;
+        let (out, read_at) = (std::mem::take(&mut turn.out), Some(turn.read_at));
+        self.write_watched(out, turn.counted, read_at).await?;
         turn.counted = 0;
         Ok(())
     }
@@ -96,21 +121,38 @@ impl<H: Handler> Connection<H> {
         &mut self,
         mut out: BytesMut,
         counted: usize,
+        read_at: Option<Instant>,
     ) -> io::Result<()> {
+        let answers_end = out.len();
         self.session.take_outbound(&mut out);
         let fresh = out.split_off(counted.min(out.len()));
         // The rest of frames that have met theirs.
         self.push(&out).await?;
-        let mut leaving = BytesMut::new();
-        for (message, _) in codec::frames(&fresh) {
-            let held = take_filled(self.rest.as_mut().map(|rest| &mut rest.held_reply));
-            let hit = self.server.tap.meet_reply(&self.session, message);
-            self.pass(message, hit, &mut leaving).await?;
+        let mut leaving = Leaving::default();
+        if let Some(held) = self.released_reply() {
+            leaving.add(&held.frame, held.read_at);
+        }
+        let mut end = counted;
+        for (message, taken) in codec::frames(&fresh) {
+            end += taken;
+            let read_at = read_at.filter(|_| end <= answers_end);
+            let held = self.rest.as_mut().and_then(|rest| rest.held_reply.take());
+            let can = |action: &Action| match *action {
+                // This frame is the one that overtakes.
+                Action::Reorder => held.is_none(),
+                Action::Slice(bytes) => bytes < taken,
+                Action::Error(_) | Action::Gap | Action::Stale => {
+                    self.changed(message, *action).is_some()
+                }
+                _ => true,
+            };
+            let hit = self.server.tap.meet_reply(&self.session, message, can);
+            self.pass(message, read_at, hit, &mut leaving).await?;
             if self.is_mute() {
                 return Ok(());
             }
             if let Some(held) = held {
-                leaving.extend_from_slice(&held);
+                leaving.add(&held.frame, held.read_at);
             }
         }
         self.leave(&mut leaving).await
@@ -120,62 +162,87 @@ impl<H: Handler> Connection<H> {
     async fn pass(
         &mut self,
         message: &[u8],
+        read_at: Option<Instant>,
         hit: Option<Hit>,
-        leaving: &mut BytesMut,
+        leaving: &mut Leaving,
     ) -> io::Result<()> {
         let frame = framed(&Encoded(message));
         let Some(hit) = hit else {
-            leaving.extend_from_slice(&frame);
+            leaving.add(&frame, read_at);
             return Ok(());
         };
         match hit.action {
             Action::Drop => {}
             Action::Duplicate => {
-                leaving.extend_from_slice(&frame);
-                leaving.extend_from_slice(&frame);
+                leaving.add(&frame, read_at);
+                leaving.add(&frame, None);
             }
-            Action::Reorder => self.rest.get_or_insert_default().held_reply = frame,
-            // What can't be changed so goes as it is.
-            Action::Error(code) => {
-                leaving.extend_from_slice(&refused(message, code).unwrap_or(frame));
+            Action::Reorder => {
+                let held = HeldFrame::new(frame, read_at, hit.hold);
+                self.rest.get_or_insert_default().held_reply = Some(held);
             }
-            Action::Gap => leaving.extend_from_slice(&ahead(message).unwrap_or(frame)),
-            Action::Stale => leaving.extend_from_slice(&self.stale(message).unwrap_or(frame)),
+            Action::Error(_) | Action::Gap | Action::Stale => {
+                let changed = self.changed(message, hit.action);
+                leaving.add(&changed.unwrap_or(frame), read_at);
+            }
             // What takes its time, or ends it: what came before it has left. A timer runs already, and is looked at
             // meanwhile: who moves the clock does not wait for what may rest.
             Action::Delay { .. } => {
                 let session = Arc::clone(&self.session);
-                let (left, ()) = tokio::join!(self.leave(leaving), wait(&session, hit.timer));
+                let (left, ()) = tokio::join!(self.leave(leaving), wait(&session, hit.hold));
                 left?;
-                leaving.extend_from_slice(&frame);
+                leaving.add(&frame, read_at);
             }
-            Action::Throttle(rate) => self.throttle(&frame, rate, hit.timer, leaving).await?,
+            Action::Throttle(rate) => {
+                let hold = hit.hold;
+                self.throttle(&frame, read_at, (rate, hold), leaving)
+                    .await?;
+            }
             _ => {
                 self.leave(leaving).await?;
-                self.suffer(&frame, hit.action, leaving).await?;
+                self.suffer(&frame, read_at, hit.action, leaving).await?;
             }
         }
         Ok(())
     }
 
-    /// Lets a frame leave at that rate.
+    /// What an action makes of a frame whose contents it changes; none where it changes nothing.
+    fn changed(&self, message: &[u8], action: Action) -> Option<BytesMut> {
+        let changed = match action {
+            Action::Error(code) => refused(message, code),
+            Action::Gap => ahead(message),
+            Action::Stale => self.stale(message),
+            _ => None,
+        };
+        changed.filter(|changed| *changed != framed(&Encoded(message)))
+    }
+
+    /// Lets a frame leave at that rate; what is left of it when the rule ends leaves at once.
     async fn throttle(
         &mut self,
         frame: &[u8],
-        rate: u64,
-        timer: Option<Box<dyn Ticks>>,
-        leaving: &mut BytesMut,
+        read_at: Option<Instant>,
+        (rate, mut hold): (u64, Hold),
+        leaving: &mut Leaving,
     ) -> io::Result<()> {
         let session = Arc::clone(&self.session);
-        // Each one that takes time has a timer.
-        let Some(mut timer) = timer else {
-            return self.leave(leaving).await;
-        };
-        beside(timer.as_mut(), self.leave(leaving)).await?;
-        self.went(frame);
-        for piece in frame.chunks(Action::piece(rate)) {
-            or_over(&session, timer.tick()).await;
-            beside(timer.as_mut(), self.push(piece)).await?;
+        hold.beside(self.leave(leaving)).await?;
+        self.went(frame, None);
+        let mut left = frame;
+        while !left.is_empty() {
+            or_over(&session, hold.wait()).await;
+            let is_over = hold.is_released() || !session.is_served();
+            let size = if is_over {
+                left.len()
+            } else {
+                Action::piece(rate)
+            };
+            let (piece, rest) = left.split_at(size.min(left.len()));
+            left = rest;
+            if left.is_empty() {
+                self.answered(frame, read_at);
+            }
+            hold.beside(self.push(piece)).await?;
         }
         Ok(())
     }
@@ -183,12 +250,13 @@ impl<H: Handler> Connection<H> {
     async fn suffer(
         &mut self,
         frame: &BytesMut,
+        read_at: Option<Instant>,
         action: Action,
-        leaving: &mut BytesMut,
+        leaving: &mut Leaving,
     ) -> io::Result<()> {
         match action {
             Action::Slice(bytes) => {
-                self.went(frame);
+                self.went(frame, read_at);
                 for slice in frame.chunks(bytes) {
                     self.push(slice).await?;
                     // Else the network may put them together again.
@@ -202,16 +270,28 @@ impl<H: Handler> Connection<H> {
             }
             Action::Reset => self.cut(CloseReason::Reset),
             Action::HalfOpen => self.session.half_open(),
-            _ => leaving.extend_from_slice(frame),
+            _ => leaving.add(frame, read_at),
         }
         Ok(())
     }
 
     /// Writes whole frames that have met no fault, or have survived it.
-    async fn leave(&mut self, leaving: &mut BytesMut) -> io::Result<()> {
-        let frames = std::mem::take(leaving);
-        self.went(&frames);
+    async fn leave(&mut self, leaving: &mut Leaving) -> io::Result<()> {
+        let Leaving { frames, answers } = std::mem::take(leaving);
+        self.went(&frames, None);
+        for (frame, read_at) in answers {
+            let frame = frames.get(frame).unwrap_or_default();
+            self.answered(frame, Some(read_at));
+        }
         self.push(&frames).await
+    }
+
+    /// An answer is about to be written, or the last piece of it.
+    fn answered(&self, frame: &[u8], read_at: Option<Instant>) {
+        if let Some(read_at) = read_at {
+            let traffic = self.server.metrics.traffic();
+            traffic.answered(frame, read_at.elapsed());
+        }
     }
 
     /// Writes, and waits until the socket has taken it or the session closes: then what is left is kept for its end. On
@@ -266,20 +346,36 @@ impl<H: Handler> Connection<H> {
     /// The answer of the gateway with an address that is no longer good, if it ever listed one.
     fn stale(&self, message: &[u8]) -> Option<BytesMut> {
         match Reply::decode(Cmd::ReqAccessServer, message)? {
-            Reply::SelectAccess(mut reply) => {
-                reply.addr = self.server.tap.gone_address()?;
-                Some(framed(&reply))
+            // As long as it stood on the list, there was an access server.
+            Reply::SelectAccess(reply) if reply.cmd == Cmd::ReqAccessServer.number() => {
+                let gone = self.server.tap.gone_address()?;
+                Some(framed(&Reply::select_access(gone)))
             }
             _ => None,
         }
     }
 }
 
-/// Waits for a timer, at most until the session closes.
-async fn wait(session: &Session, timer: Option<Box<dyn Ticks>>) {
-    if let Some(mut timer) = timer {
-        or_over(session, timer.tick()).await;
+/// Whole frames that are about to be written.
+#[derive(Default)]
+struct Leaving {
+    frames: BytesMut,
+    /// Which of them answer requests, and when these were read.
+    answers: Vec<(Range<usize>, Instant)>,
+}
+
+impl Leaving {
+    fn add(&mut self, frame: &[u8], read_at: Option<Instant>) {
+        let start = self.frames.len();
+        self.frames.extend_from_slice(frame);
+        let answer = read_at.map(|read_at| (start..self.frames.len(), read_at));
+        self.answers.extend(answer);
     }
+}
+
+/// Waits until something is held no more, at most until the session closes.
+async fn wait(session: &Session, mut hold: Hold) {
+    or_over(session, hold.wait()).await;
 }
 
 async fn or_over(session: &Session, what: impl Future<Output = ()>) {
@@ -314,7 +410,7 @@ fn refused(message: &[u8], code: Code) -> Option<BytesMut> {
 fn ahead(message: &[u8]) -> Option<BytesMut> {
     let notify = ResNotify::decode(message).ok()?;
     Some(framed(&ResNotify {
-        total_id: notify.total_id + 1,
+        total_id: notify.total_id.saturating_add(1),
         ..notify
     }))
 }

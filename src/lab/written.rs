@@ -1,0 +1,144 @@
+//! A number, a time or a command as a rule's keys have it.
+//!
+//! All of them are taken as numbers and as text, and read in one place: the command line has text alone, JSON has no NaN,
+//! TOML has one, and a 64-bit id does not fit the numbers of every JSON reader.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::de::{Deserialize, Deserializer, Visitor};
+use serde::ser::{Serialize, Serializer};
+
+use super::FaultError;
+use super::check::whole_number;
+use crate::proto::Cmd;
+
+/// What stands behind a key.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Written {
+    Whole(i128),
+    Fraction(f64),
+    Text(String),
+}
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Written::Whole(number) => number.fmt(f),
+            Written::Fraction(number) => number.fmt(f),
+            // As it would stand as a number.
+            Written::Text(text) if text.parse::<f64>().is_ok() => f.write_str(text),
+            Written::Text(text) => write!(f, "{text:?}"),
+        }
+    }
+}
+
+impl Written {
+    pub fn number(number: impl Into<i128>) -> Written {
+        Written::Whole(number.into())
+    }
+
+    pub fn duration(time: Duration) -> Written {
+        Written::Text(humantime::format_duration(time).to_string())
+    }
+
+    /// A whole number that fits `N`. What is wrong with it otherwise is told with the bounds that it would have to keep.
+    pub fn whole<N: TryFrom<i128>>(
+        &self,
+        key: &'static str,
+        (least, most): (u64, u64),
+    ) -> Result<N, FaultError> {
+        let number = match self {
+            Written::Whole(number) => Some(*number),
+            Written::Fraction(_) => None,
+            Written::Text(text) => text.parse().ok(),
+        };
+        let number = number.and_then(|number| N::try_from(number).ok());
+        number.ok_or_else(|| FaultError::out_of_bounds(key, self, whole_number(least, most)))
+    }
+
+    /// Any number, also one that can be no chance: the check of the rule says so.
+    pub fn chance(&self) -> Result<f64, FaultError> {
+        let number = match self {
+            #[allow(
+                clippy::cast_precision_loss,
+                reason = "what loses any is far from 0 and 1"
+            )]
+            Written::Whole(number) => Some(*number as f64),
+            Written::Fraction(number) => Some(*number),
+            Written::Text(text) => text.parse().ok(),
+        };
+        let bounds = "more than 0 and at most 1";
+        number.ok_or_else(|| FaultError::out_of_bounds("probability", self, bounds))
+    }
+
+    /// A time with its unit.
+    pub fn time(&self, key: &'static str) -> Result<Duration, FaultError> {
+        let time = match self {
+            Written::Text(text) => humantime::parse_duration(text).ok(),
+            _ => None,
+        };
+        let bounds = r#"a duration such as "10s" or "5m", at most 365 days"#;
+        time.ok_or_else(|| FaultError::out_of_bounds(key, self, bounds))
+    }
+
+    /// A command by its number or its name.
+    pub fn cmd(&self) -> Result<Cmd, FaultError> {
+        let by_number = |number: i128| Cmd::from_number(u32::try_from(number).ok()?);
+        let cmd = match self {
+            Written::Whole(number) => by_number(*number),
+            Written::Fraction(_) => None,
+            Written::Text(text) => match text.parse() {
+                Ok(number) => by_number(number),
+                Err(_) => Cmd::named(text),
+            },
+        };
+        cmd.ok_or_else(|| FaultError::NoSuchCmd(self.to_string()))
+    }
+}
+
+impl Serialize for Written {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Written::Whole(number) => match (u64::try_from(*number), i64::try_from(*number)) {
+                (Ok(number), _) => to.serialize_u64(number),
+                (_, Ok(number)) => to.serialize_i64(number),
+                _ => to.collect_str(number),
+            },
+            Written::Fraction(number) => to.serialize_f64(*number),
+            Written::Text(text) => to.serialize_str(text),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Written {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(AnyOfThem)
+    }
+}
+
+struct AnyOfThem;
+
+impl Visitor<'_> for AnyOfThem {
+    type Value = Written;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number or a text")
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Written, E> {
+        Ok(Written::number(number))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Written, E> {
+        Ok(Written::number(number))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Written, E> {
+        Ok(Written::Fraction(number))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Written, E> {
+        Ok(Written::Text(text.to_owned()))
+    }
+}

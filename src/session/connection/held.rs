@@ -1,0 +1,88 @@
+//! A frame that a fault holds back until the next one has passed, and its release when the rule ends before.
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::BytesMut;
+
+use super::{Connection, Handler, Rest};
+use crate::lab::{Held, Hold};
+use crate::session::Turn;
+
+/// A frame that waits for the next one.
+pub(super) struct HeldFrame {
+    /// A request's message, or a whole frame of the server's.
+    pub frame: BytesMut,
+    /// When the request was read; none for a frame that answers nothing.
+    pub read_at: Option<Instant>,
+    held: Held,
+}
+
+impl HeldFrame {
+    pub fn new(frame: BytesMut, read_at: Option<Instant>, hold: Hold) -> Box<HeldFrame> {
+        Box::new(HeldFrame {
+            frame,
+            read_at,
+            held: hold.until_release(),
+        })
+    }
+}
+
+impl Rest {
+    /// Whether something in it is held no more. If not, the task is woken when it is.
+    pub(super) fn poll_released(&mut self, cx: &mut Context<'_>) -> bool {
+        let both = [&mut self.held_request, &mut self.held_reply];
+        let mut held = both.into_iter().flatten();
+        held.any(|frame| frame.held.poll_released(cx) == Poll::Ready(()))
+    }
+}
+
+impl<H: Handler> Connection<H> {
+    /// Takes the request that was held back, and writes the reply that was, where the rule has ended.
+    pub(super) async fn let_go(&mut self) -> io::Result<()> {
+        self.session.timers.our_turn();
+        let unwritten = self.take_unwritten();
+        let mut turn = Turn::new(&self.session, unwritten);
+        let session = Arc::clone(&self.session);
+        let server = Arc::clone(&self.server);
+        let taken = Box::pin(self.take_released(&mut turn));
+        let done = server.manager.alive(&session, pin!(taken)).await.flatten();
+        self.answer(turn, done).await
+    }
+
+    /// Takes the request that was held back, if the rule has ended.
+    pub(super) async fn take_released(&mut self, turn: &mut Turn<H::Open>) -> io::Result<()> {
+        let request = self.rest.as_mut().map(|rest| &mut rest.held_request);
+        match request.and_then(|request| request.take_if(|frame| frame.held.is_released())) {
+            Some(frame) => self.take_held(turn, *frame).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The reply that was held back, if the rule has ended.
+    pub(super) fn released_reply(&mut self) -> Option<Box<HeldFrame>> {
+        let reply = &mut self.rest.as_mut()?.held_reply;
+        reply.take_if(|frame| frame.held.is_released())
+    }
+
+    /// Takes a request that was held back, and answers it. What was answered before it leaves before it: those requests
+    /// were read at another time.
+    pub(super) async fn take_held(
+        &mut self,
+        turn: &mut Turn<H::Open>,
+        held: HeldFrame,
+    ) -> io::Result<()> {
+        let HeldFrame { frame, read_at, .. } = held;
+        self.flush(turn).await?;
+        let read_now = turn.read_at;
+        turn.read_at = read_at.unwrap_or(read_now);
+        let server = Arc::clone(&self.server);
+        server.handler.frame(turn, &frame).await;
+        let flushed = self.flush(turn).await;
+        turn.read_at = read_now;
+        flushed
+    }
+}
