@@ -103,6 +103,17 @@ impl Directory {
         *self.list.write() = list;
     }
 
+    /// Becomes as after the start: nobody was handed out, no server has ever left the list, and the list is read from the
+    /// registry, or empty until the next [`refresh`](Self::refresh).
+    pub async fn begin_anew(&self, starts_empty: bool) {
+        *self.list.write() = Arc::default();
+        self.turn.store(0, Ordering::Relaxed);
+        self.lab.forget_addresses();
+        if !starts_empty {
+            self.refresh().await;
+        }
+    }
+
     /// Reads the list again at every tick, until the shutdown begins.
     pub async fn keep_fresh(self: Arc<Self>, mut ticks: Box<dyn Ticks>, shutdown: Shutdown) {
         loop {

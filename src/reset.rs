@@ -151,9 +151,13 @@ impl Reset {
         self.end_sessions().await?;
         self.services.replace(Snapshot::default()).await?;
         self.lab.journal().clear();
-        if !self.origin.gateway_starts_empty {
-            self.directory.refresh().await;
+        // Without the sessions that have just ended: whoever chooses by them begins with none.
+        for server in self.access.all() {
+            server.register_anew().await;
         }
+        self.directory
+            .begin_anew(self.origin.gateway_starts_empty)
+            .await;
         Ok(())
     }
 
@@ -208,6 +212,7 @@ impl Reset {
                 sessions.filter(|session| session.close_reason().is_some() && !session.is_done());
             let sessions = at_work.count();
             if sessions == 0 {
+                managers.iter().for_each(|manager| manager.forget_done());
                 return Ok(());
             }
             if Instant::now() >= end {

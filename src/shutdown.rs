@@ -48,6 +48,11 @@ impl Shutdown {
         self.now.cancelled().await;
     }
 
+    /// Whether every task has ended, so that there is nothing to wait for any more.
+    pub fn has_ended(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
     /// Resolves when every task has ended. Call after [`begin`](Self::begin).
     pub async fn ended(&self) {
         self.tasks.close();

@@ -1,7 +1,22 @@
 use std::io;
 use std::net::SocketAddr;
 
+use super::State;
 use crate::config::ConfigError;
+
+/// Why something was not done to an access server: it is in no state for it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("access server {name} is {}: {what} needs one that is {needs}", .state.name())]
+pub struct WrongState {
+    /// Its name.
+    pub name: String,
+    /// What it does at the moment.
+    pub state: State,
+    /// What was to be done.
+    pub what: &'static str,
+    /// The states in which it could be done.
+    pub needs: &'static str,
+}
 
 /// Why an access server does not serve again.
 #[derive(Debug, thiserror::Error)]

@@ -1,12 +1,13 @@
 //! How an access server dies, stops, rests and serves again.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::net::TcpSocket;
 
 use super::membership::Membership;
-use super::{AccessServer, RestartError};
+use super::{AccessServer, RestartError, WrongState};
 use crate::listener::{listen, reserve};
 use crate::session::Manager;
 
@@ -84,63 +85,130 @@ impl AccessServer {
     ///
     /// A request that was read before may have been carried out or not. It is not answered, and those for whom it stored
     /// something may have to sync to learn of it. Everything is closed when this returns. It cuts short a
-    /// [`stop`](Self::stop) that is under way; nothing else happens to a server that is stopped or killed already.
+    /// [`stop`](Self::stop) that is under way; nothing else happens to a server that is stopped or killed already:
+    /// [`try_kill`](Self::try_kill) says so.
     pub async fn kill(&self) {
+        let manager = self.sessions();
+        if self.try_kill().await.is_err() {
+            // Somebody else has killed it: this waits for the same end.
+            self.warn_of(manager.shutdown().ended_within(Duration::ZERO).await);
+        }
+    }
+
+    /// As [`kill`](Self::kill), where it is a mistake if the server is down already.
+    ///
+    /// # Errors
+    ///
+    /// When it is killed already, or stopped, and its sessions have ended. Nothing has happened then.
+    pub async fn try_kill(&self) -> Result<(), WrongState> {
         let manager = {
             let mut life = self.life.lock();
-            life.change(&[State::Running, State::Paused], State::Killed);
+            let dies = life.change(&[State::Running, State::Paused], State::Killed);
+            let drains = life.state == State::Stopped && !life.manager.shutdown().has_ended();
+            if !dies && !drains {
+                return Err(self.wrong_state(&life, "kill", "running, paused or draining"));
+            }
             Arc::clone(&life.manager)
         };
         manager.kill();
         self.warn_of(manager.shutdown().ended_within(Duration::ZERO).await);
         self.keep_address();
+        Ok(())
     }
 
     /// Stops in an orderly way: deregisters, accepts nothing more, tells its sessions `Error` 90001 'shutting down', and
     /// gives them `shutdown.grace` to take what was written to them. Requests that were read are answered. All of it is
     /// done when this returns.
     ///
-    /// One that is paused goes on with it. Nothing happens to a server that is stopped or killed already; the lease of a
-    /// killed one goes on running out.
+    /// One that is paused goes on with it. Nothing happens to a server that is stopped or killed already, but that this
+    /// waits for the end of a stop that is under way: [`try_stop`](Self::try_stop) says so. The lease of a killed one goes
+    /// on running out.
     pub async fn stop(&self) {
+        let manager = self.sessions();
+        if self.try_stop().await.is_err() {
+            self.warn_of(manager.dispose(self.settings.grace).await);
+            self.keep_address();
+        }
+    }
+
+    /// As [`stop`](Self::stop), where it is a mistake if the server is down already.
+    ///
+    /// # Errors
+    ///
+    /// When it is stopped or killed already, at once. Nothing has happened then.
+    pub async fn try_stop(&self) -> Result<(), WrongState> {
         let manager = {
             let mut life = self.life.lock();
-            life.change(&[State::Running, State::Paused], State::Stopped);
+            if !life.change(&[State::Running, State::Paused], State::Stopped) {
+                return Err(self.wrong_state(&life, "stop", "running or paused"));
+            }
             Arc::clone(&life.manager)
         };
-        // Also for a call that comes second: it waits for the same.
         self.warn_of(manager.dispose(self.settings.grace).await);
         self.keep_address();
+        Ok(())
     }
 
     /// Rests, as a process does that hangs: it accepts, reads, answers and renews nothing, and its sockets stay open. A
     /// client that connects is taken by the system's queue and hears nothing. Answers to what was read before wait.
     ///
     /// Its sessions miss no deadline: theirs stand still. It loses its lease when that runs out. Nothing happens unless
-    /// it is running.
+    /// it is running: [`try_pause`](Self::try_pause) says so.
     // Async like the others, and so that a server in another process can stand behind it.
     pub async fn pause(&self) {
+        // One that rests, or is down, answers nothing either.
+        let _ = self.try_pause().await;
+    }
+
+    /// As [`pause`](Self::pause), where it is a mistake if the server does not run.
+    ///
+    /// # Errors
+    ///
+    /// When it is not running. Nothing has happened then.
+    pub async fn try_pause(&self) -> Result<(), WrongState> {
         let mut life = self.life.lock();
-        if life.change(&[State::Running], State::Paused) {
-            life.manager.pause();
+        if !life.change(&[State::Running], State::Paused) {
+            return Err(self.wrong_state(&life, "pause", "running"));
         }
+        life.manager.pause();
+        Ok(())
     }
 
     /// Goes on after a [`pause`](Self::pause), with the sessions that are left: answers what has come meanwhile, and
     /// accepts who has connected. It is registered when this returns, under a new lease if it has lost the old one.
     ///
-    /// Nothing happens unless it is paused.
+    /// Nothing happens unless it is paused: [`try_resume`](Self::try_resume) says so.
     pub async fn resume(&self) {
+        // One that does not rest need not go on.
+        let _ = self.try_resume().await;
+    }
+
+    /// As [`resume`](Self::resume), where it is a mistake if the server does not rest.
+    ///
+    /// # Errors
+    ///
+    /// When it is not paused. Nothing has happened then.
+    pub async fn try_resume(&self) -> Result<(), WrongState> {
         let membership = {
             let mut life = self.life.lock();
             if !life.change(&[State::Paused], State::Running) {
-                return;
+                return Err(self.wrong_state(&life, "resume", "paused"));
             }
             life.manager.resume();
             life.membership.clone()
         };
         if let Some(membership) = membership {
             membership.renew().await;
+        }
+        Ok(())
+    }
+
+    fn wrong_state(&self, life: &Life, what: &'static str, needs: &'static str) -> WrongState {
+        WrongState {
+            name: self.name.clone(),
+            state: life.state,
+            what,
+            needs,
         }
     }
 
@@ -176,6 +244,15 @@ impl AccessServer {
             State::Stopped | State::Killed => self.restart().await?,
         }
         Ok(())
+    }
+
+    /// Registers as after its start: with the sessions that it has now, and as one that has renewed nothing yet.
+    pub(crate) async fn register_anew(&self) {
+        self.renewals.store(0, Ordering::Relaxed);
+        let membership = self.life.lock().membership.clone();
+        if let Some(membership) = membership {
+            membership.renew().await;
+        }
     }
 
     fn serve_again(&self) -> Result<(), RestartError> {

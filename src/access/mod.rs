@@ -6,7 +6,7 @@ mod life;
 mod membership;
 mod servers;
 
-pub use error::{AddError, RestartError};
+pub use error::{AddError, RestartError, WrongState};
 pub use handler::AccessHandler;
 pub use life::State;
 pub use servers::AccessServers;

@@ -155,13 +155,13 @@ fn server(parts: &Parts, name: &str) -> Result<Arc<AccessServer>, Problem> {
 /// What can be done to an access server.
 #[derive(Clone, Copy)]
 pub enum Change {
-    /// [`AccessServer::kill`]
+    /// [`AccessServer::try_kill`]
     Kill,
-    /// [`AccessServer::stop`]
+    /// [`AccessServer::try_stop`]
     Stop,
-    /// [`AccessServer::pause`]
+    /// [`AccessServer::try_pause`]
     Pause,
-    /// [`AccessServer::resume`]
+    /// [`AccessServer::try_resume`]
     Resume,
     /// [`AccessServer::restart`]
     Restart,
@@ -175,10 +175,11 @@ pub async fn change(
 ) -> Result<Json<Value>, Problem> {
     let server = server(&parts, &name)?;
     match change {
-        Change::Kill => server.kill().await,
-        Change::Stop => server.stop().await,
-        Change::Pause => server.pause().await,
-        Change::Resume => server.resume().await,
+        Change::Kill => server.try_kill().await.map_err(Problem::conflict)?,
+        Change::Stop => server.try_stop().await.map_err(Problem::conflict)?,
+        Change::Pause => server.try_pause().await.map_err(Problem::conflict)?,
+        Change::Resume => server.try_resume().await.map_err(Problem::conflict)?,
+        // In any state: one that runs or rests is stopped first.
         Change::Restart => server.restart().await.map_err(Problem::conflict)?,
     }
     Ok(Json(told(&server)))

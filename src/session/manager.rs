@@ -97,6 +97,13 @@ impl Manager {
         }
     }
 
+    /// Forgets the sessions that are over but for the last word to their peers. Their tasks go on to say it.
+    pub fn forget_done(&self) {
+        for session in self.sessions().filter(|session| session.is_done()) {
+            self.remove(session.id());
+        }
+    }
+
     /// Whether this is one of them.
     pub fn has(&self, id: SessionId) -> bool {
         self.sessions.of(id.0).lock().contains_key(&id)

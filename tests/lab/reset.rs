@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use imd::access::State;
+use imd::config::Strategy;
 use imd::lab::{Capture, Fault, Mark, Site};
 use imd::proto::{Cmd, ResSendP2pMsg};
 use imd::reset::ResetError;
@@ -411,4 +412,83 @@ async fn where_a_reset_fails_the_faults_are_those_of_the_config() {
     store.replace.fail();
     soon(imd.reset()).await.unwrap_err();
     assert_eq!(imd.faults().list(), listed);
+}
+
+/// What the registry says, what the gateway hands out to so many, and which sessions there are.
+async fn seen_first(imd: &Imd) -> (Vec<Value>, Vec<String>, Value) {
+    let records = get(imd, "/v1/registry").await["records"].clone();
+    let records = records.as_array().unwrap().clone();
+    let sessions = get(imd, "/v1/sessions").await["sessions"].clone();
+    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    let mut addrs = Vec::new();
+    for _ in 0..7 {
+        addrs.push(wire.ask().await.addr);
+    }
+    (records, addrs, sessions)
+}
+
+/// Also while the clients of before have not closed their sides yet, and although no heartbeat has come.
+#[tokio::test]
+async fn after_a_reset_the_first_hand_outs_are_those_of_a_fresh_stack() {
+    for strategy in [Strategy::LeastSessions, Strategy::RoundRobin] {
+        let mut config = Config::ephemeral().manual_clock();
+        config.gateway.strategy = strategy;
+        let imd = start(config).await;
+        let fresh = seen_first(&imd).await;
+        assert_eq!(fresh.0[0]["Sessions"], 0);
+        assert_eq!(fresh.2, json!([]));
+        let mut wires = Vec::new();
+        for uid in 1..=5 {
+            wires.push(user(&imd, uid).await);
+        }
+        // So that their records have the sessions, and one address has left the list.
+        imd.access("access-3").unwrap().kill().await;
+        imd.clock().advance(Duration::from_secs(20)).await;
+        let before = get(&imd, "/v1/registry").await;
+        assert_eq!(before["records"][0]["Sessions"], 5);
+        imd.registry().advertise("access-2", "127.0.0.1:1");
+        soon(imd.reset()).await.unwrap();
+        assert_eq!(seen_first(&imd).await, fresh, "{strategy:?}");
+        let state = get(&imd, "/v1/state").await;
+        assert!(
+            state["access"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|one| one["sessions"] == 0)
+        );
+        // No address has ever left the list.
+        let stale = imd.fault(Fault::at(Site::GatewayReply).stale());
+        let mut asking = Wire::connect(imd.gateway_addr()).await;
+        let addrs = [1, 2, 3].map(|n| {
+            imd.access(&format!("access-{n}"))
+                .unwrap()
+                .addr()
+                .to_string()
+        });
+        assert!(addrs.contains(&asking.ask().await.addr));
+        assert_eq!(stale.hits(), 0);
+        // Who was there is told, and no sooner gone.
+        for wire in &mut wires {
+            ended(wire).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn after_a_reset_a_gateway_that_starts_empty_is_empty_again() {
+    let mut config = Config::ephemeral().manual_clock();
+    config.quirks.gateway_starts_empty = true;
+    let imd = start(config).await;
+    let asked = async || {
+        let mut wire = Wire::connect(imd.gateway_addr()).await;
+        wire.ask().await.err_code
+    };
+    assert_eq!(asked().await, 92001);
+    imd.clock().advance(Duration::from_secs(5)).await;
+    assert_eq!(asked().await, 0);
+    soon(imd.reset()).await.unwrap();
+    assert_eq!(asked().await, 92001);
+    imd.clock().advance(Duration::from_secs(5)).await;
+    assert_eq!(asked().await, 0);
 }

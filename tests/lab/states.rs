@@ -1,0 +1,152 @@
+//! What can be done to an access server in which state, and how one may be called.
+
+use std::sync::Arc;
+
+use imd::access::{AccessServer, State, WrongState};
+use imd::lab::Site;
+use imd::{Config, Imd};
+use serde_json::{Value, json};
+
+use crate::admin::{call, get};
+use crate::servers::server;
+use crate::support::{soon, start, start_manual, user};
+
+const CHANGES: [&str; 5] = ["pause", "resume", "stop", "kill", "restart"];
+
+/// Brings access-1 into this state.
+async fn brought(imd: &Imd, state: State) -> Arc<AccessServer> {
+    let access = server(imd, "access-1");
+    soon(access.restart()).await.unwrap();
+    match state {
+        State::Running => {}
+        State::Paused => access.pause().await,
+        State::Stopped => soon(access.stop()).await,
+        State::Killed => soon(access.kill()).await,
+    }
+    assert_eq!(access.state(), state);
+    access
+}
+
+/// The state that follows, if that can be done.
+fn follows(state: State, change: &str) -> Option<State> {
+    match (state, change) {
+        (_, "restart") => Some(State::Running),
+        (State::Running, "pause") => Some(State::Paused),
+        (State::Paused, "resume") => Some(State::Running),
+        (State::Running | State::Paused, "stop") => Some(State::Stopped),
+        (State::Running | State::Paused, "kill") => Some(State::Killed),
+        _ => None,
+    }
+}
+
+const STATES: [State; 4] = [State::Running, State::Paused, State::Stopped, State::Killed];
+
+#[tokio::test]
+async fn what_a_server_is_in_no_state_for_is_refused_with_its_state_and_changes_nothing() {
+    let imd = start_manual().await;
+    for state in STATES {
+        for change in CHANGES {
+            let access = brought(&imd, state).await;
+            let path = format!("/v1/access/access-1/{change}");
+            let (status, answer) = call(&imd, "POST", &path, Value::Null).await;
+            let Some(next) = follows(state, change) else {
+                assert_eq!(status, 409, "{change} when {}", state.name());
+                let why = answer["error"].as_str().unwrap();
+                let is = format!("access server access-1 is {}: {change} needs", state.name());
+                assert!(why.starts_with(&is), "{why}");
+                assert_eq!(access.state(), state);
+                continue;
+            };
+            assert_eq!(
+                (status, &answer["state"]),
+                (200, &json!(next.name())),
+                "{change}"
+            );
+            assert_eq!(access.state(), next);
+        }
+    }
+}
+
+#[tokio::test]
+async fn in_process_it_is_an_error_to_try_and_nothing_to_ask_again() {
+    let imd = start_manual().await;
+    for state in STATES {
+        for change in CHANGES {
+            if change == "restart" || follows(state, change).is_some() {
+                continue;
+            }
+            let access = brought(&imd, state).await;
+            let tried = match change {
+                "pause" => access.try_pause().await,
+                "resume" => access.try_resume().await,
+                "stop" => access.try_stop().await,
+                _ => access.try_kill().await,
+            };
+            let WrongState {
+                state: told, what, ..
+            } = tried.unwrap_err();
+            assert_eq!((told, what), (state, change));
+            match change {
+                "pause" => access.pause().await,
+                "resume" => access.resume().await,
+                "stop" => soon(access.stop()).await,
+                _ => soon(access.kill()).await,
+            }
+            assert_eq!(access.state(), state);
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_two_who_do_the_same_at_once_one_has_done_it() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let kill = || call(&imd, "POST", "/v1/access/access-1/kill", Value::Null);
+    let (one, other) = soon(async { tokio::join!(kill(), kill()) }).await;
+    let mut statuses = [one.0, other.0];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 409]);
+    ann.reset().await;
+}
+
+/// Names that stand for something else, are no segment of a path, or are too long.
+fn bad_names() -> Vec<String> {
+    let mut names: Vec<String> = [
+        "", " ", "a b", "a/b", ".", "..", ".hidden", "-x", "gateway", "Gateway", "GATEWAY", "a\n",
+        "ä", "%2e",
+    ]
+    .map(str::to_owned)
+    .into();
+    names.extend(Site::ALL.map(|site| site.name().to_owned()));
+    names.push("x".repeat(65));
+    names
+}
+
+#[tokio::test]
+async fn a_server_has_a_name_that_stands_for_nothing_else() {
+    let imd = start_manual().await;
+    for name in bad_names() {
+        let (status, answer) = call(&imd, "POST", "/v1/access", json!({ "name": name })).await;
+        assert_eq!(status, 400, "{name:?}: {answer}");
+        let why = imd.add_access(&name).await.unwrap_err().to_string();
+        assert!(why.contains(&format!("{name:?}")), "{why}");
+        let mut config = Config::ephemeral();
+        config.access.0[1].name = name.clone();
+        let why = config.validate().unwrap_err().to_string();
+        assert!(
+            why.contains("access.1.name") && why.contains(&format!("{name:?}")),
+            "{why}"
+        );
+    }
+    assert_eq!(imd.access_servers().len(), 3);
+    let (status, _) = call(&imd, "POST", "/v1/access", json!({ "name": "access-1" })).await;
+    assert_eq!(status, 409);
+    let mut config = Config::ephemeral();
+    config.access.0[1].name = "x".repeat(64);
+    config.access.0[2].name = "0.gateway_2".to_owned();
+    let imd = start(config).await;
+    assert_eq!(
+        get(&imd, "/v1/state").await["access"][2]["name"],
+        "0.gateway_2"
+    );
+}
