@@ -17,12 +17,14 @@ pub struct Account {
     gateway: String,
 }
 
-/// A login that failed: at which step, and what to do about it.
+/// A login that failed: at which step. As a [`Failure`] it also says what to do.
 #[derive(Debug, thiserror::Error)]
-#[error("{step}: {why}")]
+#[error("{step}: {error}")]
 pub struct LinkError {
     step: String,
-    why: String,
+    error: String,
+    /// The error, and what to do about it.
+    advice: String,
     is_final: bool,
 }
 
@@ -31,7 +33,8 @@ impl LinkError {
     pub async fn at_gateway(addr: &str, flags: &str, error: &ClientError) -> LinkError {
         LinkError {
             step: format!("gateway {addr}"),
-            why: refusal::at_gateway(addr, flags, error).await,
+            error: error.to_string(),
+            advice: refusal::at_gateway(addr, flags, error).await,
             is_final: false,
         }
     }
@@ -40,7 +43,8 @@ impl LinkError {
     pub async fn at_access(addr: &str, error: &ClientError) -> LinkError {
         LinkError {
             step: format!("access server {addr}"),
-            why: refusal::at_access(addr, error).await,
+            error: error.to_string(),
+            advice: refusal::at_access(addr, error).await,
             is_final: false,
         }
     }
@@ -52,9 +56,15 @@ impl LinkError {
         }
         LinkError {
             step: format!("login of {uid}"),
-            why: refusal::explain(error),
+            error: error.to_string(),
+            advice: refusal::explain(error),
             is_final: error.code() != Some(Code::ServerError.number()),
         }
+    }
+
+    /// What went wrong, and what to do about it.
+    pub fn advise(&self) -> String {
+        format!("{}: {}", self.step, self.advice)
     }
 
     /// Whether another try would fail in the same way.
@@ -65,7 +75,7 @@ impl LinkError {
 
 impl From<LinkError> for Failure {
     fn from(error: LinkError) -> Self {
-        Failure::Failed(error.to_string())
+        Failure::Failed(error.advise())
     }
 }
 

@@ -107,7 +107,7 @@ pub async fn at_access(addr: &str, error: &ClientError) -> String {
         ClientError::Timeout => {
             format!("{error}. The gateway hands it out, but it is paused or hangs: {lease}.")
         }
-        ClientError::Http | ClientError::Cut | ClientError::Undecodable(_) => {
+        ClientError::Http => {
             let found = peer::look(addr).await;
             format!(
                 "{error}. The gateway hands it out, but this is {found}: see advertise of [[access]] in the config."

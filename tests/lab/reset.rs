@@ -492,3 +492,24 @@ async fn after_a_reset_a_gateway_that_starts_empty_is_empty_again() {
     imd.clock().advance(Duration::from_secs(5)).await;
     assert_eq!(asked().await, 0);
 }
+
+#[tokio::test]
+async fn a_file_from_another_system_is_loaded_or_named_as_such() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    ann.p2p(2, "a", "hello").await;
+    let saved = imd.snapshot().await.unwrap();
+    let lines = get(&imd, "/v1/snapshot").await;
+    let lines = lines.as_str().unwrap().replace('\n', "\r\n");
+    for same in [lines.clone(), format!("\u{feff}{lines}")] {
+        imd.reset().await.unwrap();
+        let (status, told) = call(&imd, "PUT", "/v1/snapshot", Value::String(same)).await;
+        assert_eq!(status, 200, "{told}");
+        assert!(imd.snapshot().await.unwrap() == saved);
+    }
+    let wide: String = lines.chars().flat_map(|c| [c, '\0']).collect();
+    let (status, told) = call(&imd, "PUT", "/v1/snapshot", Value::String(wide)).await;
+    assert_eq!(status, 400);
+    let told = told["error"].as_str().unwrap();
+    assert!(told.contains("UTF-16"), "{told}");
+}

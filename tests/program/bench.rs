@@ -270,7 +270,7 @@ fn a_signal_ends_it_and_leaves_nothing_behind() {
 
 /// Waits until the private stack has written its addresses.
 fn gateway_of_private(folder: &TempDir) -> String {
-    let until = Instant::now() + Duration::from_secs(30);
+    let until = Instant::now() + Duration::from_secs(120);
     while Instant::now() < until {
         let inside = folder.path().read_dir().unwrap().flatten();
         let files = inside.map(|folder| folder.path().join("addr.json"));

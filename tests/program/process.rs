@@ -10,7 +10,7 @@ use imd::daemon::Addresses;
 use tempfile::TempDir;
 
 /// Generous: it is only ever used up by a failure.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// One output stream, read by a thread of its own.
 struct Lines {

@@ -10,7 +10,7 @@ use nix::pty::{Winsize, openpty};
 
 use crate::process::Daemon;
 
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 struct Terminal {
     child: Child,

@@ -21,7 +21,7 @@ use tokio_util::codec::FramedRead;
 use crate::ports::reserved;
 
 /// What should happen at once has not happened when this is over: the test fails instead of hanging.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what)

@@ -181,6 +181,7 @@ impl Player<'_> {
                         Ok(addr) => addr,
                         Err(error) => {
                             let why = LinkError::at_gateway(gateway, FLAGS, &error).await;
+                            let why = why.advise();
                             return Err(Failure::Failed(format!("line {number}: {why}")));
                         }
                     }

@@ -13,6 +13,9 @@ use crate::store::{Kind, Message, Rejected};
 
 const FLOOR: u64 = 1_000;
 
+/// Generous: it is only ever used up by a failure.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 fn message(source: i64, id: &str) -> Message {
     Message::new(Kind::P2p, source, 0, id, "hello", 1)
 }
@@ -67,7 +70,7 @@ impl Gate {
 
     /// Waits until the writer stands at the gate: then it has answered whatever it did before.
     fn wait(&self) {
-        self.asks.recv_timeout(Duration::from_secs(20)).unwrap();
+        self.asks.recv_timeout(PATIENCE).unwrap();
     }
 
     /// Two commits that the writer does as one; it answers the second, which holds the answer of the first.
@@ -190,7 +193,7 @@ async fn where_there_is_plenty_a_disk_that_fills_up_is_seen_soon() {
             }
         }
     };
-    let refused = tokio::time::timeout(Duration::from_secs(20), refused).await;
+    let refused = tokio::time::timeout(PATIENCE, refused).await;
     assert_eq!(refused, Ok(Rejected::Full));
     store.close().await.unwrap();
 }
@@ -202,7 +205,7 @@ async fn who_holds_the_answer_of_another_may_go_before_the_commit() {
     let [one, holder] = gate.hold_two(&store).await;
     drop(holder);
     gate.let_go();
-    let answered = tokio::time::timeout(Duration::from_secs(20), one).await;
+    let answered = tokio::time::timeout(PATIENCE, one).await;
     assert_eq!(answered.unwrap().unwrap().grown[0].total, 1);
     // What was submitted is done, whoever waits for it.
     assert_eq!(store.level(2).await.unwrap().total, 2);
@@ -226,7 +229,7 @@ async fn who_holds_the_answer_of_another_may_go_before_taking_it() {
     // Both are done; the one that was told has not looked yet.
     assert!(futures_util::poll!(&mut one).is_pending());
     drop(holder);
-    let answered = tokio::time::timeout(Duration::from_secs(20), one).await;
+    let answered = tokio::time::timeout(PATIENCE, one).await;
     assert_eq!(answered.unwrap().unwrap().grown[0].total, 1);
     gate.let_go();
     assert_eq!(next.await.unwrap().grown[0].total, 3);
@@ -283,7 +286,7 @@ async fn a_store_that_is_dropped_lets_its_folder_go() {
     let gone = Arc::downgrade(&store.shared);
     drop(store);
     // Nobody waits for the writer; this does, and it has an end.
-    tokio::time::timeout(Duration::from_secs(20), async {
+    tokio::time::timeout(PATIENCE, async {
         while gone.strong_count() > 0 {
             tokio::task::yield_now().await;
         }

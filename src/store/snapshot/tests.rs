@@ -243,3 +243,27 @@ fn what_does_not_fit_together_is_refused_with_its_line() {
         "line 8: there is something behind the last line"
     );
 }
+
+#[test]
+fn a_file_from_another_system_is_the_same_snapshot() {
+    let file = by_hand(&BY_HAND);
+    let snapshot = Snapshot::read(&file).unwrap();
+    let mut with_checks = Vec::new();
+    snapshot.write(&mut with_checks).unwrap();
+    for file in [file, with_checks] {
+        let text = String::from_utf8(file).unwrap();
+        let crlf = text.replace('\n', "\r\n");
+        for same in [
+            format!("\u{feff}{text}"),
+            crlf.clone(),
+            format!("\u{feff}{crlf}"),
+        ] {
+            assert!(Snapshot::read(same.as_bytes()).unwrap() == snapshot);
+        }
+        let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let error = Snapshot::read(&utf16).unwrap_err().to_string();
+        assert!(error.starts_with("line 1: this is UTF-16"), "{error}");
+        let error = Snapshot::read(text.replace('\n', "\r").as_bytes()).unwrap_err();
+        assert!(error.why.contains("CR alone"), "{error}");
+    }
+}
