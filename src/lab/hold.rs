@@ -32,7 +32,7 @@ impl Hold {
             biased;
             // Without the timer nobody who moves the clock waits for this any more.
             () = self.ended.cancelled() => self.timer = None,
-            () = timer.tick() => {}
+            _ = timer.tick() => {}
         }
     }
 

@@ -113,13 +113,13 @@ impl Serialize for Written {
 
 impl<'de> Deserialize<'de> for Written {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(AnyOfThem)
+        from.deserialize_any(WrittenVisitor)
     }
 }
 
-struct AnyOfThem;
+struct WrittenVisitor;
 
-impl Visitor<'_> for AnyOfThem {
+impl Visitor<'_> for WrittenVisitor {
     type Value = Written;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

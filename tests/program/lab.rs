@@ -103,6 +103,20 @@ fn a_flag_stops_the_clock_of_a_daemon_and_of_a_private_stack() {
     Program::start(&advance).end().ok();
 }
 
+#[test]
+fn a_write_that_a_fault_refuses_is_no_failure_of_the_store_in_the_log() {
+    let daemon = Daemon::start_with(&["--any-port"], |args| Program::start_logging(args, "info"));
+    let fault = "fault add --name full --at store.write --uid 7 --error 94001";
+    let fault: Vec<&str> = fault.split(' ').collect();
+    daemon.imd(&fault).ok();
+    let told = refused(daemon.imd(&["register", "--uid", "7", "--pw", "x"]));
+    assert!(told.contains("94001"), "{told}");
+    daemon.program.signal("-TERM");
+    let log = daemon.program.end().err;
+    assert!(log.contains("full") && log.contains("store.write"), "{log}");
+    assert!(!log.contains("the store has failed"), "{log}");
+}
+
 /// What is wrong with a rule whatever the stack is said without one.
 #[test]
 fn a_number_of_a_fault_that_is_out_of_bounds_is_refused_with_the_bounds() {

@@ -54,7 +54,7 @@ impl<H: Handler> Connection<H> {
             _ => true,
         };
         match server.tap.meet_request(&self.session, message, can) {
-            Some(hit) => self.suffer_request(turn, message, hit).await?,
+            Some(hit) => self.apply_to_request(turn, message, hit).await?,
             None => server.handler.frame(turn, message).await,
         }
         if let Some(held) = held {
@@ -64,7 +64,7 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Does with a request what a fault says.
-    async fn suffer_request(
+    async fn apply_to_request(
         &mut self,
         turn: &mut Turn<H::Open>,
         message: &[u8],
