@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -11,11 +11,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Parts;
+use super::accept::Format;
 use super::answer::Problem;
-use crate::metrics::{At, resident};
-
-/// What a scrape is answered with.
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+use crate::metrics::{At, classic, resident};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Named {
@@ -23,12 +21,24 @@ struct Named {
 }
 
 /// What is counted, and how things stand.
-pub async fn metrics(State(parts): State<Arc<Parts>>) -> Result<impl IntoResponse, Problem> {
+pub async fn metrics(
+    State(parts): State<Arc<Parts>>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, Problem> {
     let text = parts
         .metrics
         .text(&standing(&parts))
-        .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-    Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], text))
+        .map_err(Problem::broken)?;
+    let format = Format::wanted(&headers);
+    let text = match format {
+        Format::OpenMetrics => text,
+        Format::Classic => classic(&text),
+    };
+    let about = [
+        (header::CONTENT_TYPE, format.content_type()),
+        (header::VARY, "accept"),
+    ];
+    Ok((about, text))
 }
 
 /// How things stand: what need not be counted, since it can be looked at.

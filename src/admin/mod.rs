@@ -6,9 +6,11 @@
 //! | `routes` | what can be asked: one table, from which the description is made too |
 //! | `shape` | what an answer holds, for the description |
 //! | `state`, `servers`, `faults`, `clock`, `events`, `metrics`, `contents`, `reset` | the answers |
+//! | `accept` | which format of metrics is wanted |
 //! | `answer` | how a refusal looks |
 //! | `console` | the page at `/` that shows all this to people |
 
+mod accept;
 mod answer;
 mod clock;
 mod console;

@@ -1,8 +1,10 @@
 //! What is counted, for one `imd`. The README lists the names.
 
+mod classic;
 mod process;
 mod traffic;
 
+pub use classic::classic;
 pub use process::resident;
 pub use traffic::{BUCKETS, Counted, Traffic};
 

@@ -12,16 +12,25 @@ use tokio::net::TcpStream;
 use crate::met;
 use crate::support::{PATIENCE, Wire, framed, login, p2p, ping, soon, start, start_manual, user};
 
-/// A scrape: the text of it, and each sample's value.
-async fn scrape(imd: &Imd) -> (String, BTreeMap<String, f64>) {
+/// What a scrape with these headers is answered with: the head and the text.
+async fn scraped(imd: &Imd, headers: &str) -> (String, String) {
     let addr = imd.admin_addr().unwrap();
     let mut stream = soon(TcpStream::connect(addr)).await.unwrap();
-    let request = format!("GET /metrics HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n\r\n");
+    let request =
+        format!("GET /metrics HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n{headers}\r\n");
     soon(stream.write_all(request.as_bytes())).await.unwrap();
     let mut answer = String::new();
     soon(stream.read_to_string(&mut answer)).await.unwrap();
     let (head, text) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    (head.to_owned(), text.to_owned())
+}
+
+const OPEN_METRICS: &str = "accept: application/openmetrics-text\r\n";
+
+/// A scrape: the text of it, and each sample's value.
+async fn scrape(imd: &Imd) -> (String, BTreeMap<String, f64>) {
+    let (head, text) = scraped(imd, OPEN_METRICS).await;
     assert!(head.contains("application/openmetrics-text"), "{head}");
     assert!(text.ends_with("\n# EOF\n"), "it is whole");
     let samples = text.lines().filter(|line| !line.starts_with('#'));
@@ -29,7 +38,8 @@ async fn scrape(imd: &Imd) -> (String, BTreeMap<String, f64>) {
         let (name, value) = line.rsplit_once(' ').unwrap();
         (name.to_owned(), value.parse().unwrap())
     });
-    (text.to_owned(), samples.collect())
+    let samples = samples.collect();
+    (text, samples)
 }
 
 async fn samples(imd: &Imd) -> BTreeMap<String, f64> {
@@ -261,11 +271,11 @@ async fn leases_faults_and_the_journal_are_shown_as_they_stand() {
     }
 }
 
-#[tokio::test]
-async fn the_readme_lists_all_of_it_and_nothing_else() {
+/// All of it: what is listed by name shows once there is one.
+async fn with_all_of_it() -> Imd {
     let imd = start_manual().await;
-    // What is listed by name shows once there is one.
-    let _guard = imd.fault(Fault::at(Site::Notify).drop_it());
+    imd.fault(Fault::at(Site::Notify).named("a \"b\" \\ c").drop_it())
+        .keep();
     let mut ann = Wire::connect(imd.access_servers()[0].addr()).await;
     let mut nobody = login(&imd, 1);
     nobody.token.clear();
@@ -273,6 +283,89 @@ async fn the_readme_lists_all_of_it_and_nothing_else() {
     ann.error(Cmd::Login, 93001).await;
     drop(ann);
     closed(&imd, "peer_closed").await;
+    imd
+}
+
+/// The family that a sample of the older format belongs to.
+fn family<'a>(sample: &'a str, kinds: &BTreeMap<String, String>) -> &'a str {
+    let name = sample.split(['{', ' ']).next().unwrap();
+    let parts = ["_bucket", "_sum", "_count"];
+    let base = parts.iter().find_map(|part| name.strip_suffix(part));
+    let is_part = |base: &&str| kinds.get(*base).is_some_and(|kind| kind == "histogram");
+    base.filter(is_part).unwrap_or(name)
+}
+
+#[tokio::test]
+async fn in_the_older_format_every_family_is_described_once_and_named_as_its_kind_is() {
+    let imd = with_all_of_it().await;
+    let (head, text) = scraped(&imd, "").await;
+    assert!(
+        head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"),
+        "{head}"
+    );
+    assert!(head.contains("vary: accept"), "{head}");
+    assert!(text.ends_with('\n'));
+    let mut kinds = BTreeMap::new();
+    let mut samples = BTreeSet::new();
+    let mut current = String::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if let Some(about) = line.strip_prefix("# HELP ") {
+            let (name, help) = about.split_once(' ').unwrap();
+            assert!(!help.trim().is_empty(), "{name} has no help");
+            let kind = lines.next().unwrap();
+            let kind = kind.strip_prefix(&format!("# TYPE {name} ")).unwrap();
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{name}");
+            for other in ["milliseconds", "micros", "_ms", "_kb", "_kib"] {
+                assert!(!name.contains(other), "{name} is in no base unit");
+            }
+            let before = kinds.insert(name.to_owned(), kind.to_owned());
+            assert_eq!(before, None, "{name} is described twice");
+            current = name.to_owned();
+            continue;
+        }
+        assert!(!line.starts_with('#'), "{line}");
+        let (sample, value) = line.rsplit_once(' ').unwrap();
+        value.parse::<f64>().unwrap();
+        assert_eq!(family(sample, &kinds), current, "{line}");
+        assert!(samples.insert(sample.to_owned()), "{sample} is there twice");
+    }
+    assert!(kinds.len() > 15, "{kinds:?}");
+    // The samples are those of the newer format.
+    let open: BTreeSet<String> = self::samples(&imd).await.into_keys().collect();
+    assert_eq!(samples, open);
+}
+
+#[tokio::test]
+async fn a_scrape_is_answered_in_the_format_that_it_asks_for() {
+    let imd = start_manual().await;
+    for (accept, is_open) in [
+        ("", false),
+        ("accept: text/plain\r\n", false),
+        ("accept: */*\r\n", false),
+        (OPEN_METRICS, true),
+        (
+            "accept: application/openmetrics-text;q=0.2, text/plain;q=0.3\r\n",
+            false,
+        ),
+        (
+            "accept: text/plain;q=0.3\r\naccept: application/openmetrics-text;q=0.4\r\n",
+            true,
+        ),
+    ] {
+        let (head, text) = scraped(&imd, accept).await;
+        assert_eq!(
+            head.contains("application/openmetrics-text"),
+            is_open,
+            "{accept}"
+        );
+        assert_eq!(text.ends_with("# EOF\n"), is_open, "{accept}");
+    }
+}
+
+#[tokio::test]
+async fn the_readme_lists_all_of_it_and_nothing_else() {
+    let imd = with_all_of_it().await;
     let (text, _) = scrape(&imd).await;
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let served: BTreeSet<String> = types

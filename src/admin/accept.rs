@@ -1,0 +1,173 @@
+//! In which format a scrape is answered: what its `Accept` headers ask for.
+
+use axum::http::{HeaderMap, header};
+
+/// A text format of metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// OpenMetrics 1.0.0, where it is asked for by its name.
+    OpenMetrics,
+    /// The format of Prometheus before it, which every scraper reads.
+    Classic,
+}
+
+impl Format {
+    /// What an answer in this format says of itself.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Format::Classic => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+
+    /// The format that a request wants more. Nothing is refused: who asks for neither is given the older one.
+    pub fn wanted(headers: &HeaderMap) -> Format {
+        let accepts = headers.get_all(header::ACCEPT).iter();
+        let accepts = accepts.filter_map(|accept| accept.to_str().ok());
+        let ranges: Vec<Range> = accepts
+            .flat_map(|accept| accept.split(','))
+            .filter_map(Range::read)
+            .collect();
+        let open = weight(&ranges, "application", "openmetrics-text");
+        let classic = weight(&ranges, "text", "plain");
+        let is_named = open.exactness == EXACT;
+        if open.q > classic.q || (open.q > 0.0 && open.q == classic.q && is_named) {
+            Format::OpenMetrics
+        } else {
+            Format::Classic
+        }
+    }
+}
+
+/// One part of an `Accept` header.
+#[derive(Debug, Clone, Copy)]
+struct Range<'a> {
+    kind: &'a str,
+    subkind: &'a str,
+    q: f32,
+}
+
+impl<'a> Range<'a> {
+    /// What can't be read, or asks for a version that there is not, is passed over.
+    fn read(text: &'a str) -> Option<Range<'a>> {
+        let mut parts = text.split(';').map(str::trim);
+        let (kind, subkind) = parts.next()?.split_once('/')?;
+        let mut q = 1.0;
+        for part in parts {
+            let (key, value) = part.split_once('=').unwrap_or((part, ""));
+            let value = value.trim().trim_matches('"');
+            match key.trim() {
+                "q" | "Q" => q = value.parse().ok().filter(|q| (0.0..=1.0).contains(q))?,
+                "version" if subkind.eq_ignore_ascii_case("openmetrics-text") => {
+                    // 0.0.1 is what 1.0.0 was called as a draft.
+                    ["0.0.1", "1.0.0"].contains(&value).then_some(())?;
+                }
+                _ => {}
+            }
+        }
+        Some(Range { kind, subkind, q })
+    }
+
+    /// How exactly it names a media type; `None` where it is another.
+    fn names(&self, kind: &str, subkind: &str) -> Option<u8> {
+        match (self.kind, self.subkind) {
+            ("*", "*") => Some(0),
+            (own, "*") if own.eq_ignore_ascii_case(kind) => Some(1),
+            (own, sub) if own.eq_ignore_ascii_case(kind) && sub.eq_ignore_ascii_case(subkind) => {
+                Some(EXACT)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The media type itself.
+const EXACT: u8 = 2;
+
+/// How much a media type is wanted.
+#[derive(Debug, Clone, Copy)]
+struct Weight {
+    exactness: u8,
+    q: f32,
+}
+
+/// The most exact range counts; of several, the one that wants it most.
+fn weight(ranges: &[Range<'_>], kind: &str, subkind: &str) -> Weight {
+    let weights = ranges.iter().filter_map(|range| {
+        let exactness = range.names(kind, subkind)?;
+        let q = range.q;
+        Some(Weight { exactness, q })
+    });
+    let none = Weight {
+        exactness: 0,
+        q: 0.0,
+    };
+    weights.fold(none, |best, weight| {
+        let is_better = (weight.exactness, weight.q) > (best.exactness, best.q);
+        if is_better { weight } else { best }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    fn wanted(accepts: &[&'static str]) -> Format {
+        let accepts = accepts.iter();
+        let accepts = accepts.map(|&accept| (header::ACCEPT, HeaderValue::from_static(accept)));
+        let mut headers = HeaderMap::new();
+        for (name, value) in accepts {
+            headers.append(name, value);
+        }
+        Format::wanted(&headers)
+    }
+
+    #[test]
+    fn who_does_not_name_openmetrics_is_given_the_older_format() {
+        for accept in [
+            "text/plain",
+            "text/plain; version=0.0.4",
+            "text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+            "*/*",
+            "text/*",
+            "text/html,application/xhtml+xml,*/*;q=0.8",
+            "application/json",
+            "application/openmetrics-text;q=0",
+            "application/openmetrics-text;q=0, */*",
+            "application/openmetrics-text;q=0.4, text/plain;q=0.6",
+            "application/openmetrics-text; version=2.0.0, text/plain",
+            "application/openmetrics-text; q=x",
+            "application/openmetrics-text; q=NaN",
+            "nonsense",
+            "",
+        ] {
+            assert_eq!(wanted(&[accept]), Format::Classic, "{accept}");
+        }
+        assert_eq!(wanted(&[]), Format::Classic);
+    }
+
+    #[test]
+    fn who_asks_for_openmetrics_is_given_it() {
+        for accept in [
+            "application/openmetrics-text",
+            "Application/OpenMetrics-Text; version=1.0.0",
+            "application/openmetrics-text; version=0.0.1; charset=utf-8",
+            "application/openmetrics-text; version=\"1.0.0\"",
+            "application/openmetrics-text, text/plain",
+            "text/plain, application/openmetrics-text",
+            "application/openmetrics-text, */*",
+            "application/*",
+            "text/plain;q=0.5, application/openmetrics-text;q=0.75",
+            "text/plain;q=0, */*",
+            // As Prometheus asks.
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+             application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
+             text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+        ] {
+            assert_eq!(wanted(&[accept]), Format::OpenMetrics, "{accept}");
+        }
+        let two = ["text/plain;q=0.1", "application/openmetrics-text;q=0.2"];
+        assert_eq!(wanted(&two), Format::OpenMetrics);
+    }
+}
