@@ -94,6 +94,7 @@ pub mod lab;
 pub mod listener;
 pub mod metrics;
 pub mod notify;
+pub mod number;
 pub mod proto;
 pub mod registry;
 pub mod reset;

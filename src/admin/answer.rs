@@ -1,12 +1,13 @@
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use super::exact;
 use crate::proto::Code;
 use crate::service::Refusal;
 use crate::store::StoreFailed;
@@ -53,6 +54,29 @@ impl Problem {
         self.status
     }
 }
+
+/// An answer as JSON, with a text beside each id: see [`exact`].
+#[derive(Debug)]
+pub struct Json<T>(pub T);
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        let answer = serde_json::to_value(self.0).map(|mut answer| {
+            exact::spell(&mut answer);
+            answer.to_string()
+        });
+        match answer {
+            Ok(answer) => ([(header::CONTENT_TYPE, "application/json")], answer).into_response(),
+            Err(error) => Problem::broken(error).into_response(),
+        }
+    }
+}
+
+/// Stands on an answer that is sent bit by bit, or that is large: no proxy keeps it back, and no cache keeps it.
+pub const STREAMED: [(header::HeaderName, &str); 2] = [
+    (header::CACHE_CONTROL, "no-cache"),
+    (header::HeaderName::from_static("x-accel-buffering"), "no"),
+];
 
 /// What a client of the stack would be refused with.
 impl From<Refusal> for Problem {

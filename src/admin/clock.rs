@@ -1,13 +1,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Parts;
-use super::answer::{Body, Problem};
+use super::answer::{Body, Json, Problem};
 use crate::clock::Clock;
 use crate::clock::written::duration;
 use crate::lab::LONGEST;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -11,8 +10,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Parts;
-use super::answer::{Body, InPath, Problem, query};
+use super::answer::{Body, InPath, Json, Problem, query};
 use crate::config::Secret;
+use crate::number::{Id, Whole};
 use crate::service::{Refusal, To};
 use crate::store::{Entry, Group, PageLimit};
 
@@ -51,7 +51,7 @@ impl Part {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewUser {
-    uid: i64,
+    uid: Id,
     #[serde(default)]
     name: String,
     #[serde(default)]
@@ -62,30 +62,39 @@ pub struct NewUser {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewGroup {
-    owner: i64,
+    owner: Id,
     #[serde(default)]
     name: String,
     #[serde(default)]
-    members: Vec<i64>,
+    members: Vec<Id>,
 }
 
 /// A message.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewMessage {
-    from: i64,
-    to: Option<i64>,
-    group: Option<i64>,
+    from: Id,
+    to: Option<Id>,
+    group: Option<Id>,
     #[serde(default)]
     msg_id: String,
     #[serde(default)]
     text: String,
 }
 
-/// A list, and after what it goes on, if it does.
-fn list(what: &str, items: Vec<Value>, limit: usize, last: Option<i64>) -> Json<Value> {
-    let next = last.filter(|_| items.len() == limit);
-    Json(json!({ what: items, "next": next }))
+/// One part of a list, of which one item more than `limit` was asked for: `id` says after which it goes on, if it does.
+fn list<T>(
+    what: &str,
+    mut items: Vec<T>,
+    limit: usize,
+    id: impl Fn(&T) -> i64,
+    tell: impl Fn(T) -> Value,
+) -> Json<Value> {
+    let has_more = items.len() > limit;
+    items.truncate(limit);
+    let last = items.last().filter(|_| has_more).map(id);
+    let items: Vec<Value> = items.into_iter().map(tell).collect();
+    Json(json!({ what: items, "next": last.map(|last| last.to_string()) }))
 }
 
 /// The users: who is registered, and who is there.
@@ -95,7 +104,7 @@ pub async fn users(
 ) -> Result<Json<Value>, Problem> {
     let (after, limit) = Part::read(part)?;
     let services = &parts.services;
-    let registered = services.store().users(after, limit).await?;
+    let registered = services.store().users(after, limit + 1).await?;
     let mut names: BTreeMap<i64, Option<String>> = BTreeMap::new();
     names.extend(
         services
@@ -109,10 +118,9 @@ pub async fn users(
             .into_iter()
             .map(|(uid, user)| (uid, Some(user.name))),
     );
-    let names: Vec<_> = names.into_iter().take(limit).collect();
-    let last = names.last().map(|(uid, _)| *uid);
-    let users = names.into_iter().map(|(uid, name)| user(&parts, uid, name));
-    Ok(list("users", users.collect(), limit, last))
+    let names: Vec<_> = names.into_iter().take(limit + 1).collect();
+    let tell = |(uid, name)| user(&parts, uid, name);
+    Ok(list("users", names, limit, |(uid, _)| *uid, tell))
 }
 
 fn user(parts: &Parts, uid: i64, name: Option<String>) -> Value {
@@ -137,7 +145,11 @@ fn user(parts: &Parts, uid: i64, name: Option<String>) -> Value {
 /// Registers someone.
 pub async fn add_user(
     State(parts): State<Arc<Parts>>,
-    Body(NewUser { uid, name, pw }): Body<NewUser>,
+    Body(NewUser {
+        uid: Whole(uid),
+        name,
+        pw,
+    }): Body<NewUser>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let pw = pw.expose().to_owned();
     let _inside = parts.services.enter().await;
@@ -152,9 +164,8 @@ pub async fn groups(
     part: Result<Query<Part>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let (after, limit) = Part::read(part)?;
-    let groups = parts.services.store().groups(after, limit).await?;
-    let last = groups.last().map(|group| group.gid);
-    let groups = groups.into_iter().map(|group| {
+    let groups = parts.services.store().groups(after, limit + 1).await?;
+    let tell = |group| {
         let Group {
             gid,
             name,
@@ -163,29 +174,28 @@ pub async fn groups(
         } = group;
         json!({
             "gid": gid,
-            "gid_str": gid.to_string(),
             "name": name,
             "owner": (owner > 0).then_some(owner),
             "members": members,
         })
-    });
-    Ok(list("groups", groups.collect(), limit, last))
+    };
+    Ok(list("groups", groups, limit, |group| group.gid, tell))
 }
 
 /// Makes a group with its members, or none at all.
 pub async fn add_group(
     State(parts): State<Arc<Parts>>,
     Body(NewGroup {
-        owner,
+        owner: Whole(owner),
         name,
         members,
     }): Body<NewGroup>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let _inside = parts.services.enter().await;
+    let members: Vec<i64> = members.into_iter().map(|Whole(uid)| uid).collect();
     let created = parts.services.create_group(owner, name, &members).await;
     let gid = created.map_err(Refusal::from)?;
-    let made = json!({ "gid": gid, "gid_str": gid.to_string() });
-    Ok((StatusCode::CREATED, Json(made)))
+    Ok((StatusCode::CREATED, Json(json!({ "gid": gid }))))
 }
 
 /// What became of the messages, inbox by inbox.
@@ -194,10 +204,9 @@ pub async fn inboxes(
     part: Result<Query<Part>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let (after, limit) = Part::read(part)?;
-    let inboxes = parts.services.inboxes(after, limit);
-    let last = inboxes.last().map(|inbox| inbox.uid);
-    let inboxes = inboxes.iter().map(|inbox| json!(inbox)).collect();
-    Ok(list("inboxes", inboxes, limit, last))
+    let inboxes = parts.services.inboxes(after, limit + 1);
+    let tell = |inbox| json!(inbox);
+    Ok(list("inboxes", inboxes, limit, |inbox| inbox.uid, tell))
 }
 
 /// An inbox: looking into it leaves no trace.
@@ -219,7 +228,7 @@ pub async fn inbox(
         "read": level.read,
         "total": page.total,
         "entries": page.entries.iter().map(entry).collect::<Vec<_>>(),
-        "next": (page.current < page.total).then_some(page.current),
+        "next": (page.current < page.total).then(|| page.current.to_string()),
     })))
 }
 
@@ -243,12 +252,15 @@ pub async fn send(
     Body(message): Body<NewMessage>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let to = match (message.to, message.group) {
-        (Some(uid), None) => To::User(uid),
-        (None, Some(gid)) => To::Group(gid),
+        (Some(Whole(uid)), None) => To::User(uid),
+        (None, Some(Whole(gid))) => To::Group(gid),
         _ => return Err(Problem::bad("a message has either to or group")),
     };
     let NewMessage {
-        from, msg_id, text, ..
+        from: Whole(from),
+        msg_id,
+        text,
+        ..
     } = &message;
     let _inside = parts.services.enter().await;
     let sent = parts.services.send_as(*from, to, msg_id, text).await?;

@@ -1,12 +1,11 @@
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::Parts;
-use super::answer::{Body, InPath, Problem};
+use super::answer::{Body, InPath, Json, Problem};
 use crate::lab::{Fault, FaultError, Listed, Site};
 use crate::proto::{Cmd, Code};
 

@@ -7,7 +7,8 @@
 //! | `shape` | what an answer holds, for the description |
 //! | `state`, `servers`, `faults`, `clock`, `events`, `metrics`, `contents`, `reset` | the answers |
 //! | `accept` | which format of metrics is wanted |
-//! | `answer` | how a refusal looks |
+//! | `answer` | how an answer and a refusal look |
+//! | `exact` | ids as JavaScript can read them |
 //! | `console` | the page at `/` that shows all this to people |
 
 mod accept;
@@ -16,6 +17,7 @@ mod clock;
 mod console;
 mod contents;
 mod events;
+mod exact;
 mod faults;
 mod guard;
 mod metrics;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequest, Query, Request, State};
@@ -13,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::Parts;
-use super::answer::{Body, Problem, query};
+use super::answer::{Body, Json, Problem, STREAMED, query};
 use crate::reset::{Confirmed, ResetError};
 use crate::store::{SNAPSHOT_LIMIT, SaveError, Snapshot};
 
@@ -65,7 +64,8 @@ pub async fn save(State(parts): State<Arc<Parts>>) -> Result<impl IntoResponse, 
         let limit = SNAPSHOT_LIMIT;
         return Err(Problem::conflict(SaveError::TooLarge { limit }));
     }
-    Ok(([(header::CONTENT_TYPE, "application/jsonl")], file))
+    let kind = [(header::CONTENT_TYPE, "application/jsonl")];
+    Ok((STREAMED, kind, file))
 }
 
 /// Replaces everything that the store holds.

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::answer::Problem;
 use super::servers::Change;
+use super::shape::Way;
 use super::{Parts, clock, contents, events, faults, metrics, reset, servers, shape, state};
 use crate::store::SNAPSHOT_LIMIT;
 
@@ -24,6 +25,8 @@ struct Route {
     query: &'static [&'static str],
     /// An example of its body, where it takes one.
     body: Option<&'static str>,
+    /// What its body holds, as [`shape::schema`] reads it.
+    takes: &'static str,
     /// Whether its body is a snapshot.
     takes_lines: bool,
     /// The status when it is done.
@@ -47,7 +50,9 @@ impl Route {
         self
     }
 
-    fn body(mut self, example: &'static str) -> Route {
+    /// Takes a body of this shape.
+    fn body(mut self, takes: &'static str, example: &'static str) -> Route {
+        self.takes = takes;
         self.body = Some(example);
         self
     }
@@ -77,6 +82,7 @@ macro_rules! route {
             about: $about,
             query: &[],
             body: None,
+            takes: "",
             takes_lines: false,
             status: StatusCode::OK,
             media: "application/json",
@@ -93,20 +99,20 @@ const EMPTY: &str = "{\"imd_snapshot\":{\"format\":1,\"newest\":0}}\n{\"end\":{\
 const PART: &[&str] = &["after", "limit"];
 
 /// By what events are chosen.
-const EVENTS: &[&str] = &["since", "uid", "cmd", "server", "session", "what", "bytes"];
+const EVENTS: &[&str] = &[
+    "since", "instance", "uid", "cmd", "server", "session", "what", "bytes",
+];
 
-/// What is told of an access server, the registry, the clock, everything, the messages, an event.
-const SERVER: &str =
-    "name: string, state: string, addr: string, advertised: string, sessions: integer";
+/// The keys of a path or a query that are whole numbers.
+const NUMBERS: &[&str] = &["id", "uid", "session", "since", "after"];
+
+/// What is told of the registry, the clock, everything, the messages.
 const REGISTRY: &str = "frozen: boolean, lease_ms: integer, records: array, leases: array";
 const CLOCK: &str = "kind: string, now_ms: integer, unix_ms: integer";
 const STATE: &str = "version: string, instance: string, clock: object, store: string, durable: boolean, gateway: object, http: object, \
-    access: array, registry: object, faults: array, quirks: array, journal: object, ledger: object, frames: integer";
+    access: [Server], registry: object, faults: [Fault], quirks: array, journal: object, ledger: object, frames: integer";
 const REPORT: &str = "stored: integer, delivered: integer, pending: integer, removed: integer, refused: integer, \
-    lost: integer, repeated: integer, swapped: integer, unfinished: integer, inboxes: array, refusals: array";
-/// With `bytes=true` an event has one more.
-const EVENT: &str = "seq: integer, ms: integer, us: integer, what: string, detail: string|object|null, \
-    server: string, session: integer|null, uid: integer|null, cmd: string|null, frame: object|null, ..";
+    lost: integer, repeated: integer, swapped: integer, unfinished: integer, inboxes: [Inbox], refusals: [Refused]";
 
 #[rustfmt::skip]
 fn routes() -> Vec<Route> {
@@ -117,8 +123,8 @@ fn routes() -> Vec<Route> {
             .gives("status: string"),
         route!(GET "/version", state::version, "The version of imd")
             .gives("name: string, version: string"),
-        route!(GET "/metrics", metrics::metrics, "What is counted, in the text format of OpenMetrics")
-            .text("application/openmetrics-text"),
+        route!(GET "/metrics", metrics::metrics, "What is counted: OpenMetrics where accept asks for it, else the text format 0.0.4 of Prometheus")
+            .text("text/plain"),
         route!(GET "/v1/openapi.json", description_of, "This description")
             .gives("openapi: string, info: object, paths: object, components: object"),
         route!(GET "/v1/state", state::state, "Everything at a glance: servers, registry, faults, clock, ledger")
@@ -128,21 +134,21 @@ fn routes() -> Vec<Route> {
         route!(GET "/v1/fidelity", state::fidelity, "Which quirks of the original are on, and what is not emulated")
             .gives("quirks: array, not_emulated: array"),
         route!(GET "/v1/sessions", servers::sessions, "The sessions, of the gateway too")
-            .gives("sessions: array"),
+            .gives("sessions: [Session]"),
         route!(DELETE "/v1/sessions/{id}", servers::end_session, "Ends a session: fin closes it, rst resets it, halfopen leaves it unserved")
             .query(&["how"]),
-        route!(POST "/v1/access", servers::add, "One more access server").body(r#"{"name": "access-4"}"#)
-            .creates().gives(SERVER),
+        route!(POST "/v1/access", servers::add, "One more access server").body("name: string", r#"{"name": "access-4"}"#)
+            .creates().gives("Server"),
         route!(POST "/v1/access/{name}/kill", |parts, name| servers::change(parts, name, Change::Kill), "Resets its connections; its lease runs out")
-            .gives(SERVER),
+            .gives("Server"),
         route!(POST "/v1/access/{name}/stop", |parts, name| servers::change(parts, name, Change::Stop), "Deregisters it, tells and drains its sessions")
-            .gives(SERVER),
+            .gives("Server"),
         route!(POST "/v1/access/{name}/pause", |parts, name| servers::change(parts, name, Change::Pause), "It accepts and answers nothing; its sockets stay")
-            .gives(SERVER),
+            .gives("Server"),
         route!(POST "/v1/access/{name}/resume", |parts, name| servers::change(parts, name, Change::Resume), "It goes on after a pause")
-            .gives(SERVER),
+            .gives("Server"),
         route!(POST "/v1/access/{name}/restart", |parts, name| servers::change(parts, name, Change::Restart), "It serves again, under the same name and address")
-            .gives(SERVER),
+            .gives("Server"),
         route!(GET "/v1/registry", servers::registry, "The records that the gateway is shown")
             .gives(REGISTRY),
         route!(POST "/v1/registry/freeze", servers::freeze, "The gateway is shown what there is now, whatever becomes of it")
@@ -152,51 +158,53 @@ fn routes() -> Vec<Route> {
         route!(POST "/v1/registry/{name}/expire", servers::expire, "A lease runs out now")
             .gives(REGISTRY),
         route!(POST "/v1/registry/{name}/advertise", servers::advertise, "Clients are told this address in place of the server's own; null for its own again")
-            .body(r#"{"addr": "127.0.0.1:1"}"#)
+            .body("addr?: string|null", r#"{"addr": "127.0.0.1:1"}"#)
             .gives(REGISTRY),
         route!(GET "/v1/faults", faults::list, "The faults in force, with their hits")
-            .gives("[name: string, at: string, hits: integer, ..]"),
+            .gives("[Fault]"),
         route!(POST "/v1/faults", faults::add, "A new fault")
-            .body(r#"{"at": "notify", "uid": 7, "drop": true, "times": 1}"#)
+            .body("at: string, uid?: id, session?: id, nth?: id, after?: id, times?: id, throttle?: id, ..", r#"{"at": "notify", "uid": 7, "drop": true, "times": 1}"#)
             .creates().gives("name: string"),
         route!(DELETE "/v1/faults", faults::clear, "Ends all faults"),
         route!(DELETE "/v1/faults/{name}", faults::remove, "Ends a fault"),
         route!(GET "/v1/menu", faults::menu, "Of what a fault can be made: sites with their actions, commands, error codes")
             .gives("sites: array, cmds: array, codes: array"),
         route!(GET "/v1/users/{uid}/token", state::token, "The token that logs a user in")
-            .gives("uid: integer, token: string"),
+            .gives("uid: id, token: string"),
         route!(GET "/v1/clock", clock::show, "The time by which the stack goes")
             .gives(CLOCK),
-        route!(POST "/v1/clock/advance", clock::advance, "Moves a manual clock").body(r#"{"by": "15s"}"#)
+        route!(POST "/v1/clock/advance", clock::advance, "Moves a manual clock").body("by: string", r#"{"by": "15s"}"#)
             .gives(CLOCK),
-        route!(POST "/v1/clock/skew", clock::skew, "Moves the wall clock alone, either way").body(r#"{"ms": -3600000}"#)
+        route!(POST "/v1/clock/skew", clock::skew, "Moves the wall clock alone, either way").body("ms: integer", r#"{"ms": -3600000}"#)
             .gives(CLOCK),
         route!(GET "/v1/users", contents::users, "The users, registered or there: where they are, and for how long they count as online")
-            .query(PART).gives("users: array, next: integer|null"),
-        route!(POST "/v1/users", contents::add_user, "Registers a user").body(r#"{"uid": 7, "name": "ann", "pw": "a secret"}"#)
-            .creates().gives("uid: integer"),
+            .query(PART).gives("users: [User], next: string|null"),
+        route!(POST "/v1/users", contents::add_user, "Registers a user").body("uid: id, name?: string, pw?: string", r#"{"uid": 7, "name": "ann", "pw": "a secret"}"#)
+            .creates().gives("uid: id"),
         route!(GET "/v1/groups", contents::groups, "The groups, with their members")
-            .query(PART).gives("groups: array, next: integer|null"),
-        route!(POST "/v1/groups", contents::add_group, "A new group").body(r#"{"owner": 7, "name": "team", "members": [8]}"#)
-            .creates().gives("gid: integer, gid_str: string"),
+            .query(PART).gives("groups: [Group], next: string|null"),
+        route!(POST "/v1/groups", contents::add_group, "A new group").body("owner: id, name?: string, members?: [id]", r#"{"owner": 7, "name": "team", "members": [8]}"#)
+            .creates().gives("gid: id"),
         route!(GET "/v1/inboxes", contents::inboxes, "What became of the messages, inbox by inbox")
-            .query(PART).gives("inboxes: array, next: integer|null"),
+            .query(PART).gives("inboxes: [Inbox], next: string|null"),
         route!(GET "/v1/inboxes/{uid}", contents::inbox, "Looks into an inbox: no read mark moves")
-            .query(PART).gives("uid: integer, read: integer, total: integer, entries: array, next: integer|null"),
+            .query(PART).gives("uid: id, read: integer, total: integer, entries: [Entry], next: string|null"),
         route!(POST "/v1/messages", contents::send, "Sends a message as a user, to a user or a group")
-            .body(r#"{"from": 7, "to": 8, "text": "hello"}"#)
+            .body("from: id, to?: id, group?: id, msg_id?: string, text?: string", r#"{"from": 7, "to": 8, "text": "hello"}"#)
             .creates().gives("msg_id: string"),
-        route!(POST "/v1/reset", reset::reset, "Makes the stack as new, while it runs").body(r#"{"confirm": true}"#),
+        route!(POST "/v1/reset", reset::reset, "Makes the stack as new, while it runs").body("confirm?: boolean", r#"{"confirm": true}"#),
         route!(GET "/v1/snapshot", reset::save, "Everything that the store holds, as JSON lines")
             .text("application/jsonl"),
         route!(PUT "/v1/snapshot", reset::load, "Replaces everything that the store holds by a snapshot")
             .query(&["confirm"]).lines(),
-        route!(GET "/v1/journal", events::journal, "What has passed; as server-sent events with accept: text/event-stream")
+        route!(GET "/v1/mark", events::mark, "A mark: what passes after it is recorded, for five minutes at least, and can be waited for")
+            .gives("instance: string, mark: integer, recorded_ms: integer|null"),
+        route!(GET "/v1/journal", events::journal, "What has passed; as server-sent events with accept: text/event-stream. 409 for a mark of another run")
             .query(EVENTS)
-            .gives("mark: integer, dropped: integer, events: array"),
-        route!(GET "/v1/wait", events::wait, "Waits for an event, also one that has passed since the mark; 408 when none came in time")
-            .query(&["since", "uid", "cmd", "server", "session", "what", "bytes", "timeout"])
-            .gives(EVENT),
+            .gives("instance: string, mark: integer, dropped: integer, missed: integer, unrecorded: integer, events: [Event]"),
+        route!(GET "/v1/wait", events::wait, "Waits for an event, also one that has passed since the mark; 408 when none came in time, 409 when that can't be known")
+            .query(&["since", "instance", "uid", "cmd", "server", "session", "what", "bytes", "timeout"])
+            .gives("Event"),
     ]
 }
 
@@ -225,6 +233,15 @@ async fn description_of(Extension(description): Extension<Arc<Value>>) -> Json<V
     Json(description.as_ref().clone())
 }
 
+/// The schema of a part of a path or a query.
+fn parameter(name: &str) -> Value {
+    if NUMBERS.contains(&name) {
+        shape::id(Way::In, false)
+    } else {
+        json!({ "type": "string" })
+    }
+}
+
 /// The OpenAPI description.
 pub fn description() -> Value {
     let mut paths = Map::new();
@@ -232,17 +249,12 @@ pub fn description() -> Value {
         let names = route.path.split('{').skip(1);
         let names = names.filter_map(|rest| Some(rest.split_once('}')?.0));
         let in_path = names.map(|name| {
-            let kind = if ["id", "uid"].contains(&name) {
-                "integer"
-            } else {
-                "string"
-            };
-            json!({ "name": name, "in": "path", "required": true, "schema": { "type": kind } })
+            json!({ "name": name, "in": "path", "required": true, "schema": parameter(name) })
         });
         let in_query = route
             .query
             .iter()
-            .map(|name| json!({ "name": name, "in": "query", "schema": { "type": "string" } }));
+            .map(|name| json!({ "name": name, "in": "query", "schema": parameter(name) }));
         let parameters: Vec<Value> = in_path.chain(in_query).collect();
         let mut operation = json!({
             "summary": route.about,
@@ -250,7 +262,7 @@ pub fn description() -> Value {
             "responses": {
                 route.status.as_str(): {
                     "description": "Done",
-                    "content": { route.media: { "schema": shape::schema(route.gives) } },
+                    "content": { route.media: { "schema": shape::schema(route.gives, Way::Out) } },
                 },
                 "default": {
                     "description": "Why it was not done",
@@ -260,7 +272,8 @@ pub fn description() -> Value {
         });
         let example = route.body.map(serde_json::from_str::<Value>);
         if let (Some(Ok(example)), Some(operation)) = (example, operation.as_object_mut()) {
-            let content = json!({ "application/json": { "schema": { "type": "object" }, "example": example } });
+            let schema = shape::schema(route.takes, Way::In);
+            let content = json!({ "application/json": { "schema": schema, "example": example } });
             operation.insert(
                 "requestBody".into(),
                 json!({ "required": true, "content": content }),
@@ -282,10 +295,21 @@ pub fn description() -> Value {
         "openapi": "3.1.0",
         "info": { "title": "imd", "version": env!("CARGO_PKG_VERSION") },
         "paths": paths,
-        "components": { "schemas": { "Problem": {
-            "type": "object",
-            "required": ["error"],
-            "properties": { "error": { "type": "string" } },
-        } } },
+        "components": { "schemas": schemas() },
     })
+}
+
+/// The schemas that others name.
+fn schemas() -> Map<String, Value> {
+    let mut schemas: Map<String, Value> = shape::SHAPES
+        .iter()
+        .map(|&(name, shape)| (name.to_owned(), shape::schema(shape, Way::Out)))
+        .collect();
+    let problem = json!({
+        "type": "object",
+        "required": ["error"],
+        "properties": { "error": { "type": "string" } },
+    });
+    schemas.insert("Problem".into(), problem);
+    schemas
 }

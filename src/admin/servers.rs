@@ -1,7 +1,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -9,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Parts;
-use super::answer::{Body, InPath, Problem, query};
+use super::answer::{Body, InPath, Json, Problem, query};
 use crate::access::{AccessServer, AddError};
 use crate::registry::Registry;
 use crate::session::{CloseReason, Session};

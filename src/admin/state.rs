@@ -1,11 +1,10 @@
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::answer::{InPath, Problem};
+use super::answer::{InPath, Json, Problem};
 use super::{Parts, clock, servers};
 use crate::service::Report;
 
@@ -65,8 +64,8 @@ pub async fn state(State(parts): State<Arc<Parts>>) -> Json<Value> {
         "faults": parts.lab.faults().list(),
         "quirks": parts.quirks.on().collect::<Vec<_>>(),
         "journal": {
-            "records": parts.lab.records(),
-            "mark": journal.mark().0,
+            "records": journal.is_recording(),
+            "mark": journal.end().0,
             "dropped": journal.dropped(),
         },
         "ledger": {

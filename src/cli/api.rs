@@ -216,6 +216,8 @@ pub struct Events {
     source: String,
     body: Incoming,
     unread: Vec<u8>,
+    /// Whether the event that is being read says that others are missing.
+    is_gap: bool,
 }
 
 /// Asks for server-sent events. When this returns, the server is sending them.
@@ -249,22 +251,37 @@ pub async fn events(base: &str, path: &str, token: Option<&str>) -> Result<Event
         source: format!("{base}{path}"),
         body,
         unread: Vec::new(),
+        is_gap: false,
     })
 }
 
+/// One of them.
+pub enum Sent {
+    /// An event, as JSON.
+    Event(String),
+    /// Events are missing here; JSON says how many.
+    Gap(String),
+}
+
 impl Events {
-    /// What comes after the next `data:`; `None` when the server has ended it. Nothing is lost when the wait is given up.
+    /// The next one; `None` when the server has ended it. Nothing is lost when the wait is given up.
     ///
     /// # Errors
     ///
     /// When the connection breaks, or an event is too long.
-    pub async fn next(&mut self) -> Result<Option<String>, Failure> {
+    pub async fn next(&mut self) -> Result<Option<Sent>, Failure> {
         loop {
             while let Some(end) = self.unread.iter().position(|&byte| byte == b'\n') {
                 let line: Vec<u8> = self.unread.drain(..=end).collect();
                 let line = String::from_utf8_lossy(&line);
-                if let Some(data) = line.strip_prefix("data:") {
-                    return Ok(Some(data.trim().to_owned()));
+                if let Some(kind) = line.strip_prefix("event:") {
+                    self.is_gap = kind.trim() == "gap";
+                } else if let Some(data) = line.strip_prefix("data:") {
+                    let data = data.trim().to_owned();
+                    // The server says the kind of an event before its data.
+                    let is_gap = std::mem::take(&mut self.is_gap);
+                    let sent = if is_gap { Sent::Gap } else { Sent::Event };
+                    return Ok(Some(sent(data)));
                 }
             }
             if self.unread.len() > LONGEST_EVENT {

@@ -5,21 +5,38 @@ use std::time::Duration;
 
 use super::Imd;
 use crate::access::State;
-use crate::lab::{Event, Fault, FaultGuard, Faults, Journal, Mark};
+use crate::lab::{Event, Fault, FaultGuard, Faults, Journal, Mark, Unknowable};
 use crate::reset::{Confirmed, ResetError};
 use crate::store::{SaveError, Snapshot};
 
 /// Between two looks at whether everything is at rest. Real time: the sockets have to be looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// What was waited for was not seen in time.
+/// What was waited for was not seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not seen within {}: {passed} other events have passed", humantime::format_duration(*.within))]
+#[error("{}", told(self))]
 pub struct NotSeen {
-    /// How long it was waited for, in real time.
+    /// How long it was waited for, in real time; 0 where it was not worth waiting.
     pub within: Duration,
     /// How many events were looked at.
     pub passed: u64,
+    /// Why it was not waited for, if it was not.
+    pub unknowable: Option<Unknowable>,
+}
+
+fn told(not_seen: &NotSeen) -> String {
+    let NotSeen {
+        within,
+        passed,
+        unknowable,
+    } = not_seen;
+    match unknowable {
+        Some(why) => format!("not waited for: {why}"),
+        None => {
+            let within = humantime::format_duration(*within);
+            format!("not seen within {within}: {passed} other events have passed")
+        }
+    }
 }
 
 impl Imd {
@@ -50,18 +67,30 @@ impl Imd {
         self.lab.journal()
     }
 
+    /// Takes a mark: what passes from now on comes after it. With [`Capture::Auto`](crate::lab::Capture::Auto) everything is
+    /// recorded for [`MARKED`](crate::lab::MARKED) from now on, so that [`wait_for`](Self::wait_for) finds it.
+    pub fn mark(&self) -> Mark {
+        self.journal().mark()
+    }
+
     /// Waits for an event from `mark` on, also one that has passed already. `within` is real time.
     ///
     /// # Errors
     ///
-    /// [`NotSeen`], also where nothing is recorded.
+    /// [`NotSeen`]. It comes at once when the event is not there and may have passed unrecorded, when nothing is recorded
+    /// at all, and when the mark lies beyond the journal, since another `imd` has given it out.
     pub async fn wait_for(
         &self,
         mark: Mark,
         is_meant: impl Fn(&Event) -> bool,
         within: Duration,
     ) -> Result<Event, NotSeen> {
-        let mut reader = self.journal().read(mark);
+        let reader = self.journal().read_for(mark, &is_meant);
+        let mut reader = reader.map_err(|why| NotSeen {
+            within: Duration::ZERO,
+            passed: 0,
+            unknowable: Some(why),
+        })?;
         let mut passed = 0;
         let seen = async {
             loop {
@@ -73,7 +102,11 @@ impl Imd {
             }
         };
         let seen = tokio::time::timeout(within, seen).await;
-        seen.map_err(|_| NotSeen { within, passed })
+        seen.map_err(|_| NotSeen {
+            within,
+            passed,
+            unknowable: None,
+        })
     }
 
     /// Waits until nothing is in flight: every frame that has come is answered, what it stored is stored, and what was to

@@ -139,6 +139,9 @@ impl Imd {
             lab.faults().inject(fault.clone())?.keep();
         }
         let metrics = Arc::<Metrics>::default();
+        let counted = Arc::clone(&metrics);
+        lab.journal()
+            .count_frames_by(move || counted.traffic().frames());
         let around = Around {
             clock: Arc::clone(&clock),
             lab: Arc::clone(&lab),

@@ -32,7 +32,10 @@ pub use describe::{describe, describe_frame};
 pub use fault::Fault;
 pub use faults::{FaultGuard, Faults, Hit, Listed, Passing};
 pub use hold::{Held, Hold};
-pub use journal::{Bounds, Capture, Event, Frames, Journal, Mark, Reader, Record, What};
+pub use journal::{
+    Bounds, Capture, Event, Frames, Journal, MARKED, Mark, Missed, Page, Reader, Record, Step,
+    Unknowable, What,
+};
 pub use site::{Direction, Site};
 
 use std::sync::Arc;
@@ -172,6 +175,8 @@ impl Lab {
                 cmd: None,
                 frame: &[],
             });
+        } else {
+            self.journal.passed_unrecorded();
         }
         Some(hit)
     }

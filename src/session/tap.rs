@@ -149,6 +149,10 @@ impl Tap {
     /// Records something, if something is recorded.
     pub(super) fn record(&self, session: &Session, what: What, message: &[u8]) {
         if !self.lab.records() {
+            // Frames are counted as traffic.
+            if !matches!(what, What::Frame(_)) {
+                self.lab.journal().passed_unrecorded();
+            }
             return;
         }
         self.lab.journal().push(Record {

@@ -429,7 +429,10 @@ async fn it_says_of_what_a_fault_is_made_and_where_everything_is() {
         json!({ "user_api": told.user_api, "group_api": told.group_api })
     );
     let made = get(&imd, "/v1/users/321/token").await;
-    assert_eq!(made, json!({ "uid": 321, "token": imd.token(321) }));
+    assert_eq!(
+        made,
+        json!({ "uid": 321, "uid_str": "321", "token": imd.token(321) })
+    );
     for uid in ["0", "-1", "ann"] {
         let (status, _) = call(&imd, "GET", &format!("/v1/users/{uid}/token"), Value::Null).await;
         assert_eq!(status, 400, "{uid}");

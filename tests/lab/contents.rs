@@ -29,12 +29,13 @@ async fn users_are_registered_and_seen_where_they_are() {
         let _unregistered = user(&imd, 9).await;
         let told = get(&imd, "/v1/users").await;
         let ann = json!({
-            "uid": 7, "registered": true, "name": "user 7", "online": true, "online_ms": 15_000,
+            "uid": 7, "uid_str": "7", "registered": true, "name": "user 7", "online": true, "online_ms": 15_000,
             "access": "access-1", "session": told["users"][0]["session"],
+            "session_str": told["users"][0]["session"].to_string(),
         });
         let bob = json!({
-            "uid": 8, "registered": true, "name": "user 8", "online": false, "online_ms": 0,
-            "access": null, "session": null,
+            "uid": 8, "uid_str": "8", "registered": true, "name": "user 8", "online": false, "online_ms": 0,
+            "access": null, "session": null, "session_str": null,
         });
         assert_eq!((&told["users"][0], &told["users"][1]), (&ann, &bob));
         assert_eq!(told["users"][2]["registered"], false);
@@ -52,7 +53,7 @@ async fn users_are_registered_and_seen_where_they_are() {
         let page = get(&imd, "/v1/users?after=7&limit=1").await;
         assert_eq!(
             (&page["users"][0]["uid"], &page["next"]),
-            (&json!(8), &json!(8))
+            (&json!(8), &json!("8"))
         );
         assert_eq!(told["next"], Value::Null);
         imd.clock()
@@ -89,7 +90,11 @@ async fn groups_are_made_and_seen() {
         let told = get(&imd, "/v1/groups").await;
         let group = |gid: i64, name: &str, owner: i64, members: &[i64]| {
             let gid_str = gid.to_string();
-            json!({ "gid": gid, "gid_str": gid_str, "name": name, "owner": owner, "members": members })
+            let members_str: Vec<String> = members.iter().map(i64::to_string).collect();
+            json!({
+                "gid": gid, "gid_str": gid_str, "name": name, "owner": owner, "owner_str": owner.to_string(),
+                "members": members, "members_str": members_str,
+            })
         };
         let second = made["gid"].as_i64().unwrap();
         assert_eq!(
@@ -157,7 +162,7 @@ async fn an_inbox_is_looked_into_without_a_trace() {
         let told = get(&imd, "/v1/inboxes/2?limit=2").await;
         assert_eq!(
             (&told["read"], &told["total"], &told["next"]),
-            (&json!(1), &json!(3), &json!(2))
+            (&json!(1), &json!(3), &json!("2"))
         );
         let entry = &told["entries"][0];
         assert_eq!(
@@ -193,7 +198,7 @@ async fn an_inbox_is_looked_into_without_a_trace() {
             call(&imd, "GET", "/v1/inboxes/ann", Value::Null).await.0,
             400
         );
-        let counted = json!({ "uid": 2, "stored": 3, "delivered": 1, "pending": 2, "removed": 0 });
+        let counted = json!({ "uid": 2, "uid_str": "2", "stored": 3, "delivered": 1, "pending": 2, "removed": 0 });
         let all = get(&imd, "/v1/inboxes").await;
         assert_eq!(all, json!({ "inboxes": [counted], "next": null }));
     }

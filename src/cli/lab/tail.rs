@@ -2,6 +2,7 @@ use serde_json::Value;
 
 use super::args::TailArgs;
 use super::call::Admin;
+use crate::cli::api::Sent;
 use crate::cli::escape::escape;
 use crate::cli::failure::Failure;
 use crate::cli::output;
@@ -23,12 +24,15 @@ pub async fn run(args: &TailArgs) -> Result<(), Failure> {
     let admin = Admin::find(&args.admin)?;
     let follow = async {
         let mut events = admin.events(&path).await?;
-        while let Some(event) = events.next().await? {
+        while let Some(sent) = events.next().await? {
+            let (text, tell): (_, fn(&Value) -> String) = match sent {
+                Sent::Event(text) => (text, line),
+                Sent::Gap(text) => (text, gap),
+            };
             if args.json {
-                output::json_text(&event)?;
+                output::json_text(&text)?;
             } else {
-                let event = serde_json::from_str(&event).unwrap_or_default();
-                output::line(&line(&event))?;
+                output::line(&tell(&serde_json::from_str(&text).unwrap_or_default()))?;
             }
         }
         Err(Failure::Failed("the stack has ended".into()))
@@ -37,6 +41,13 @@ pub async fn run(args: &TailArgs) -> Result<(), Failure> {
         followed = follow => followed,
         () = output::closed() => Ok(()),
     }
+}
+
+/// What is missing, for people.
+fn gap(told: &Value) -> String {
+    let count = told.get("count").and_then(Value::as_u64);
+    let count = count.unwrap_or_default();
+    format!("-- {count} events are missing here: they passed faster than they were read")
 }
 
 /// An event for people.

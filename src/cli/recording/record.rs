@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::args::RecordArgs;
 use super::format::{Header, Line, What};
+use crate::cli::api::Sent;
 use crate::cli::existing;
 use crate::cli::failure::Failure;
 use crate::cli::lab::Admin;
@@ -51,11 +52,17 @@ pub async fn run(args: &RecordArgs) -> Result<(), Failure> {
             () = &mut over => break,
             event = events.next() => event?,
         };
-        let Some(event) = event else {
-            break;
-        };
-        if let Some(line) = recorder.take(&event)? {
-            file.line(&line)?;
+        match event {
+            Some(Sent::Event(event)) => {
+                if let Some(line) = recorder.take(&event)? {
+                    file.line(&line)?;
+                }
+            }
+            Some(Sent::Gap(told)) => {
+                let told: Value = serde_json::from_str(&told).unwrap_or_default();
+                return Err(lost(told.get("count").unwrap_or(&Value::Null)));
+            }
+            None => break,
         }
     }
     let frames = recorder.frames;
@@ -106,10 +113,7 @@ impl<'a> Recorder<'a> {
         if let Some(lost) = self.next.map(|next| told.seq.saturating_sub(next))
             && lost > 0
         {
-            return Err(Failure::Failed(format!(
-                "{lost} events fell out of the journal before they were read; the record ends before them. Make \
-                 [journal] events and bytes larger"
-            )));
+            return Err(self::lost(&lost));
         }
         self.next = Some(told.seq + 1);
         let what = match told.what.as_str() {
@@ -133,7 +137,7 @@ impl<'a> Recorder<'a> {
             reason: told.detail.as_str().map(str::to_owned),
             cmd: told.cmd,
             bytes: bytes.map(Into::into),
-            frame: told.frame,
+            frame: told.frame.map(without_texts),
         };
         line.check().map_err(bad)?;
         if !self.is_meant(&line) {
@@ -164,6 +168,27 @@ impl<'a> Recorder<'a> {
             _ => self.theirs.contains(&line.session),
         };
         is_theirs || session.contains(&line.session)
+    }
+}
+
+/// Why a record ends early.
+fn lost(count: &dyn std::fmt::Display) -> Failure {
+    Failure::Failed(format!(
+        "{count} events fell out of the journal before they were read; the record ends before them. Make [journal] \
+         events and bytes larger"
+    ))
+}
+
+/// A frame without the texts of its ids, which the admin API adds for clients in JavaScript.
+fn without_texts(frame: Value) -> Value {
+    match frame {
+        Value::Object(fields) => fields
+            .into_iter()
+            .filter(|(key, _)| !key.ends_with("_str"))
+            .map(|(key, value)| (key, without_texts(value)))
+            .collect(),
+        Value::Array(items) => items.into_iter().map(without_texts).collect(),
+        other => other,
     }
 }
 
