@@ -29,6 +29,8 @@ mod half_open;
 mod journal;
 mod leases;
 mod life;
+mod lists;
+mod marks;
 mod matrix;
 mod metrics;
 mod pause;

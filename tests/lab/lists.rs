@@ -1,0 +1,257 @@
+//! Lists come in parts, and ids of 64 bits come and go unchanged.
+
+use imd::lab::{Fault, Site};
+use imd::proto::{Cmd, ResSendP2pMsg};
+use imd::{Config, Imd};
+use serde_json::{Value, json};
+
+use crate::admin::{call, get, post};
+use crate::support::{p2p, start, start_manual, user};
+
+/// Numbers around those that JavaScript holds, and the largest.
+const LARGE: [i64; 4] = [1 << 53, (1 << 53) + 1, i64::MAX - 1, i64::MAX];
+
+/// A stack for each kind of store; the folder goes with the second.
+async fn both() -> Vec<(Imd, Option<tempfile::TempDir>)> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut durable = Config::ephemeral().manual_clock();
+    durable.store.path = Some(folder.path().join("data"));
+    vec![
+        (start_manual().await, None),
+        (start(durable).await, Some(folder)),
+    ]
+}
+
+/// Reads a list part by part, and makes sure that it says where it ends.
+async fn in_parts(imd: &Imd, path: &str, what: &str, limit: usize) -> Vec<Value> {
+    let mut all = Vec::new();
+    let mut after = "0".to_owned();
+    loop {
+        let part = get(imd, &format!("{path}?limit={limit}&after={after}")).await;
+        let items = part[what].as_array().unwrap();
+        assert!(items.len() <= limit);
+        all.extend(items.iter().cloned());
+        match &part["next"] {
+            Value::Null => return all,
+            Value::String(next) => {
+                assert_eq!(items.len(), limit, "{path} goes on, and was not full");
+                assert_ne!(next, &after, "{path} stands still");
+                after.clone_from(next);
+            }
+            other => panic!("next: {other}"),
+        }
+        // What is said to go on does so.
+        let more = get(imd, &format!("{path}?limit=1&after={after}")).await;
+        assert_eq!(more[what].as_array().unwrap().len(), 1, "{path} {limit}");
+    }
+}
+
+async fn has(imd: &Imd, path: &str, what: &str, count: usize) {
+    let whole = get(imd, &format!("{path}?limit=1000")).await;
+    assert_eq!(whole["next"], Value::Null);
+    assert_eq!(whole[what].as_array().unwrap().len(), count, "{path}");
+    for limit in [1, 2, 3, 5, 6, 7, 1_000] {
+        let parts = in_parts(imd, path, what, limit).await;
+        assert_eq!(Value::from(parts), whole[what], "{path} by {limit}");
+    }
+}
+
+#[tokio::test]
+async fn the_last_part_of_a_list_says_that_it_is_the_last() {
+    for (imd, _folder) in both().await {
+        for (path, what) in [
+            ("/v1/users", "users"),
+            ("/v1/groups", "groups"),
+            ("/v1/inboxes", "inboxes"),
+            ("/v1/inboxes/1", "entries"),
+        ] {
+            has(&imd, path, what, 0).await;
+        }
+        // Registered, connected, or both.
+        for uid in [1, 2, 3, i64::MAX] {
+            post(&imd, "/v1/users", json!({ "uid": uid })).await;
+        }
+        let _there = (
+            user(&imd, 3).await,
+            user(&imd, 4).await,
+            user(&imd, 5).await,
+        );
+        has(&imd, "/v1/users", "users", 6).await;
+        for _ in 0..6 {
+            post(&imd, "/v1/groups", json!({ "owner": 1 })).await;
+        }
+        has(&imd, "/v1/groups", "groups", 6).await;
+        for uid in 1..=5 {
+            post(&imd, "/v1/messages", json!({ "from": 9, "to": uid })).await;
+        }
+        post(&imd, "/v1/messages", json!({ "from": 9, "to": i64::MAX })).await;
+        has(&imd, "/v1/inboxes", "inboxes", 6).await;
+        for _ in 0..5 {
+            post(&imd, "/v1/messages", json!({ "from": 9, "to": 1 })).await;
+        }
+        has(&imd, "/v1/inboxes/1", "entries", 6).await;
+        let end = get(&imd, &format!("/v1/users?after={}", i64::MAX)).await;
+        assert_eq!(end, json!({ "users": [], "next": null }));
+    }
+}
+
+#[tokio::test]
+async fn a_list_as_long_as_the_longest_part_is_one_part() {
+    let imd = start_manual().await;
+    for uid in 1..=1_000 {
+        post(&imd, "/v1/messages", json!({ "from": 9, "to": uid })).await;
+    }
+    let whole = get(&imd, "/v1/inboxes?limit=1000").await;
+    assert_eq!(whole["next"], Value::Null);
+    post(&imd, "/v1/messages", json!({ "from": 9, "to": 1_001 })).await;
+    let part = get(&imd, "/v1/inboxes?limit=1000").await;
+    assert_eq!(part["next"], "1000");
+    let usual = get(&imd, "/v1/inboxes").await;
+    assert_eq!(usual["next"], "100");
+}
+
+/// A JSON object with this under `key`, as a number or as a text.
+fn with(mut fields: Value, key: &str, number: i64, as_text: bool) -> Value {
+    fields[key] = if as_text {
+        number.to_string().into()
+    } else {
+        number.into()
+    };
+    fields
+}
+
+/// Fails unless `object` has `id` under `key`, and its text beside it.
+fn is(object: &Value, key: &str, id: i64) {
+    assert_eq!(object[key], id, "{object}");
+    assert_eq!(object[format!("{key}_str")], id.to_string(), "{object}");
+}
+
+#[tokio::test]
+async fn ids_of_any_size_come_as_numbers_and_texts_and_are_given_as_both() {
+    for as_text in [false, true] {
+        let imd = start_manual().await;
+        for uid in LARGE {
+            let new = with(json!({}), "uid", uid, as_text);
+            is(&post(&imd, "/v1/users", new).await, "uid", uid);
+            is(
+                &get(&imd, &format!("/v1/users/{uid}/token")).await,
+                "uid",
+                uid,
+            );
+        }
+        let [a, b, c, d] = LARGE;
+        let mut ann = user(&imd, b).await;
+        let listed = in_parts(&imd, "/v1/users", "users", 1).await;
+        for (user, uid) in listed.iter().zip(LARGE) {
+            is(user, "uid", uid);
+        }
+        assert_eq!(
+            listed[1]["session"].to_string(),
+            listed[1]["session_str"].as_str().unwrap()
+        );
+        assert_eq!(listed.len(), 4);
+
+        let members = if as_text {
+            json!([b.to_string(), d.to_string()])
+        } else {
+            json!([b, d])
+        };
+        let new = with(json!({ "members": members }), "owner", c, as_text);
+        let made = post(&imd, "/v1/groups", new).await;
+        let gid = made["gid"].as_i64().unwrap();
+        is(&made, "gid", gid);
+        let group = get(&imd, "/v1/groups").await["groups"][0].clone();
+        is(&group, "gid", gid);
+        is(&group, "owner", c);
+        assert_eq!(group["members"], json!([b, c, d]));
+        let texts = [b, c, d].map(|uid| uid.to_string());
+        assert_eq!(group["members_str"], json!(texts));
+
+        let message = with(json!({}), "from", b, as_text);
+        post(
+            &imd,
+            "/v1/messages",
+            with(message.clone(), "to", a, as_text),
+        )
+        .await;
+        post(&imd, "/v1/messages", with(message, "group", gid, as_text)).await;
+        let inbox = get(&imd, &format!("/v1/inboxes/{a}")).await;
+        is(&inbox, "uid", a);
+        is(&inbox["entries"][0], "sourceUID", b);
+        let inbox = get(&imd, &format!("/v1/inboxes/{d}")).await;
+        assert_eq!(inbox["entries"][0]["groupID"], gid.to_string());
+        assert_eq!(inbox["entries"][0]["groupID_str"], gid.to_string());
+        let inboxes = in_parts(&imd, "/v1/inboxes", "inboxes", 1).await;
+        for (inbox, uid) in inboxes.iter().zip(LARGE) {
+            is(inbox, "uid", uid);
+        }
+        is(&get(&imd, "/v1/report").await["inboxes"][3], "uid", d);
+
+        let mark = get(&imd, "/v1/mark").await["mark"].clone();
+        ann.send(&p2p(d, "m", "hello")).await;
+        // Notifies come between.
+        ann.answer::<ResSendP2pMsg>(Cmd::SendP2PMsg).await;
+        let path = format!("/v1/wait?since={mark}&uid={b}&cmd=SendP2PMsg&what=in");
+        let event = get(&imd, &path).await;
+        is(&event, "uid", b);
+        is(&event["frame"], "targetUID", d);
+        // Whoever compares as JavaScript does takes them for one.
+        let path = format!("/v1/wait?since={mark}&uid={a}&timeout=1ms");
+        assert_eq!(call(&imd, "GET", &path, Value::Null).await.0, 408);
+        let sessions = get(&imd, "/v1/sessions").await["sessions"].clone();
+        is(&sessions[0], "uid", b);
+        is(&sessions[0], "id", sessions[0]["id"].as_i64().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_fault_is_for_the_user_whose_id_it_has_as_text() {
+    let imd = start_manual().await;
+    let [_, uid, ..] = LARGE;
+    let fault = json!({ "name": "f", "at": "store.write", "uid": uid.to_string(), "error": 90001 });
+    post(&imd, "/v1/faults", fault).await;
+    for path in ["/v1/faults", "/v1/state"] {
+        let told = get(&imd, path).await;
+        let listed = if told.is_array() {
+            &told
+        } else {
+            &told["faults"]
+        };
+        is(&listed[0], "uid", uid);
+    }
+    let send = |from: i64| {
+        call(
+            &imd,
+            "POST",
+            "/v1/messages",
+            json!({ "from": from, "to": 1 }),
+        )
+    };
+    assert_eq!(send(uid - 1).await.0, 201);
+    assert_eq!(send(uid).await.0, 500);
+    // A number that is no id has a text where it would be misread.
+    let fault = Fault::at(Site::Notify).named("g").times(u64::MAX);
+    imd.fault(fault).keep();
+    let listed = get(&imd, "/v1/faults").await;
+    let g = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|one| one["name"] == "g");
+    assert_eq!(g.unwrap()["times_str"], u64::MAX.to_string());
+}
+
+#[tokio::test]
+async fn what_a_client_says_of_any_size_is_told_exactly() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    ann.sync(i64::MAX, 0).await;
+    let seen = get(&imd, "/v1/wait?since=0&cmd=SyncMsg&what=in").await;
+    assert_eq!(seen["frame"]["currentID_str"], i64::MAX.to_string());
+    // Of a small one there is no more than the number.
+    ann.sync(0, 0).await;
+    imd.settled().await;
+    let told = get(&imd, "/v1/journal?cmd=SyncMsg&what=in").await;
+    let frame = told["events"][1]["frame"].as_object().unwrap();
+    assert!(!frame.contains_key("currentID_str"), "{frame:?}");
+}

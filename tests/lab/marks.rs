@@ -1,0 +1,353 @@
+//! Marks, and streams of events that go on where they were.
+
+use imd::lab::{Capture, Event, Mark, Unknowable};
+use imd::proto::Cmd;
+use imd::{Config, Imd};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::admin::{asked, call, get};
+use crate::support::{PATIENCE, soon, start, start_manual, user};
+
+/// A stream of server-sent events.
+struct Events {
+    stream: TcpStream,
+    head: String,
+    unread: String,
+}
+
+/// One of them.
+#[derive(Debug, PartialEq)]
+struct Sent {
+    kind: String,
+    id: u64,
+    data: Value,
+}
+
+impl Events {
+    /// Follows the journal.
+    async fn follow(imd: &Imd, query: &str, headers: &str) -> Events {
+        let addr = imd.admin_addr().unwrap();
+        let mut stream = soon(TcpStream::connect(addr)).await.unwrap();
+        // In this version the body comes without lengths in it.
+        let request = format!(
+            "GET /v1/journal?{query} HTTP/1.0\r\nhost: {addr}\r\naccept: text/event-stream\r\n{headers}\r\n"
+        );
+        soon(stream.write_all(request.as_bytes())).await.unwrap();
+        let mut events = Events {
+            stream,
+            head: String::new(),
+            unread: String::new(),
+        };
+        events.head = events.until("\r\n\r\n").await;
+        assert!(events.head.contains(" 200 "), "{}", events.head);
+        events
+    }
+
+    async fn until(&mut self, end: &str) -> String {
+        let mut buffer = [0; 4096];
+        loop {
+            if let Some((text, rest)) = self.unread.split_once(end) {
+                let text = text.to_owned();
+                self.unread = rest.to_owned();
+                return text;
+            }
+            let n = soon(self.stream.read(&mut buffer)).await.unwrap();
+            assert!(n > 0, "it has ended: {}", self.unread);
+            self.unread
+                .push_str(std::str::from_utf8(&buffer[..n]).unwrap());
+        }
+    }
+
+    async fn next(&mut self) -> Sent {
+        loop {
+            let block = self.until("\n\n").await;
+            let field = |name: &str| {
+                let mut lines = block.lines();
+                lines.find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()))
+            };
+            if let Some(data) = field("data:") {
+                return Sent {
+                    kind: field("event:").unwrap_or_default(),
+                    id: field("id:").expect("each has an id").parse().unwrap(),
+                    data: serde_json::from_str(&data).unwrap(),
+                };
+            }
+        }
+    }
+
+    /// The next ones that are no gaps.
+    async fn numbers(&mut self, count: usize) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        while numbers.len() < count {
+            let sent = self.next().await;
+            assert_eq!(
+                (sent.kind.as_str(), &sent.data["seq"]),
+                ("", &sent.id.into())
+            );
+            numbers.push(sent.id);
+        }
+        numbers
+    }
+}
+
+/// A stack that records while somebody wants to know.
+async fn start_auto() -> Imd {
+    let mut config = Config::ephemeral().manual_clock();
+    config.journal.capture = Capture::Auto;
+    start(config).await
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_after_the_event_that_its_client_got_last() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let mut events = Events::follow(&imd, "since=0", "").await;
+    assert_eq!(events.numbers(2).await, [0, 1]);
+    drop(events);
+    ann.ping().await;
+    imd.settled().await;
+    let newest = imd.journal().end().0 - 1;
+    // A client that comes back asks as it did at first.
+    let headers = "last-event-id: 1\r\n";
+    let mut events = Events::follow(&imd, "since=0", headers).await;
+    let rest: Vec<u64> = (2..=newest).collect();
+    assert_eq!(events.numbers(rest.len()).await, rest);
+    // After the newest comes what passes next, and an empty id is none.
+    let headers = format!("last-event-id: {newest}\r\n");
+    for headers in [headers.as_str(), "last-event-id:\r\n"] {
+        let next = imd.journal().end().0;
+        let mut events = Events::follow(&imd, "", headers).await;
+        ann.ping().await;
+        let first = events.next().await.id;
+        assert!(first == next || first == newest + 1, "{headers}: {first}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_says_how_many_events_the_journal_no_longer_has() {
+    let mut config = Config::ephemeral().manual_clock();
+    config.journal.events = 4;
+    let imd = start(config).await;
+    let mut ann = user(&imd, 1).await;
+    for _ in 0..5 {
+        ann.ping().await;
+    }
+    imd.settled().await;
+    let end = imd.journal().end().0;
+    for (query, headers, from) in [
+        ("since=0", "", 0),
+        ("", "last-event-id: 2\r\n", 3),
+        // Also when nothing of what is left is meant.
+        ("since=0&uid=9", "", 0),
+    ] {
+        let mut events = Events::follow(&imd, query, headers).await;
+        let gap = events.next().await;
+        let first = end - 4;
+        let expected = Sent {
+            kind: "gap".to_owned(),
+            id: first - 1,
+            data: json!({ "count": first - from, "unrecorded": 0 }),
+        };
+        assert_eq!(gap, expected, "{query} {headers}");
+        // A client that comes back after the gap is not told of it again.
+        let headers = format!("last-event-id: {}\r\n", gap.id);
+        let mut events = Events::follow(&imd, "", &headers).await;
+        assert_eq!(events.numbers(4).await, Vec::from_iter(first..end));
+    }
+    let told = get(&imd, "/v1/journal?since=2").await;
+    assert_eq!(
+        (&told["missed"], &told["mark"]),
+        (&json!(end - 4 - 2), &json!(end))
+    );
+}
+
+#[tokio::test]
+async fn what_passes_while_a_client_comes_back_comes_late_or_is_counted() {
+    let imd = start_auto().await;
+    let mut events = Events::follow(&imd, "what=in", "").await;
+    let mut ann = user(&imd, 1).await;
+    let last = events.next().await.id;
+    drop(events);
+    for _ in 0..10 {
+        ann.ping().await;
+    }
+    imd.settled().await;
+    let headers = format!("last-event-id: {last}\r\n");
+    let mut events = Events::follow(&imd, "cmd=Ping&what=in", &headers).await;
+    let mut seen = 0;
+    while seen < 10 {
+        let sent = events.next().await;
+        match sent.kind.as_str() {
+            // Answers were missed too.
+            "gap" => seen += sent.data["unrecorded"].as_u64().unwrap().div_ceil(2),
+            _ => seen += 1,
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_proxy_keeps_a_stream_back() {
+    let imd = start_manual().await;
+    let events = Events::follow(&imd, "", "").await;
+    let head = events.head.to_lowercase();
+    for line in ["cache-control: no-cache", "x-accel-buffering: no"] {
+        assert_eq!(head.matches(line).count(), 1, "{head}");
+    }
+    assert_eq!(head.matches("cache-control").count(), 1, "{head}");
+    // Something comes at once, and says when to come back.
+    let mut events = events;
+    assert_eq!(events.until("\n\n").await, "retry: 1000");
+}
+
+#[tokio::test]
+async fn a_mark_of_another_run_is_refused_wherever_it_stands() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    ann.ping().await;
+    imd.settled().await;
+    let end = imd.journal().end().0;
+    let addr = imd.admin_addr().unwrap();
+    let beyond = format!("is beyond the newest event, which is {}", end - 1);
+    for mark in [end + 1, end + 1_000, u64::MAX] {
+        for path in ["/v1/journal", "/v1/wait"] {
+            let path = format!("{path}?since={mark}");
+            let (status, why) = call(&imd, "GET", &path, Value::Null).await;
+            assert_eq!(status, 409, "{path}: {why}");
+            let why = why["error"].as_str().unwrap();
+            assert!(why.contains(&format!("since: {mark} {beyond}")), "{why}");
+        }
+    }
+    let follow = async |query: &str, id: &str| {
+        let head = format!(
+            "GET /v1/journal?{query} HTTP/1.1\r\nhost: {addr}\r\naccept: text/event-stream{id}"
+        );
+        asked(addr, &head, "").await
+    };
+    let (status, why) = follow(&format!("since={}", end + 1), "").await;
+    assert_eq!(status, 409, "{why}");
+    for last in [end, u64::MAX] {
+        let (status, why) = follow("", &format!("\r\nlast-event-id: {last}")).await;
+        assert_eq!(status, 409, "{why}");
+        let why = why["error"].as_str().unwrap();
+        assert!(
+            why.contains(&format!("Last-Event-ID: {last} {beyond}")),
+            "{why}"
+        );
+    }
+    for id in ["x", "-1", "1.5", "18446744073709551616", "1 2"] {
+        let (status, why) = follow("", &format!("\r\nlast-event-id: {id}")).await;
+        assert_eq!(status, 400, "{id}: {why}");
+        assert!(
+            why["error"].as_str().unwrap().contains("Last-Event-ID"),
+            "{why}"
+        );
+    }
+    // Where a client says whose mark it has, it is refused also when there are as many events.
+    let instance = get(&imd, "/v1/mark").await["instance"].clone();
+    let instance = instance.as_str().unwrap();
+    assert_eq!(get(&imd, "/v1/journal").await["instance"], instance);
+    assert_eq!(get(&imd, "/v1/state").await["instance"], instance);
+    for path in ["/v1/journal", "/v1/wait"] {
+        get(&imd, &format!("{path}?since=0&instance={instance}")).await;
+        let other = format!("{path}?since=0&instance=other");
+        let (status, why) = call(&imd, "GET", &other, Value::Null).await;
+        assert_eq!(status, 409, "{why}");
+        assert!(why["error"].as_str().unwrap().contains(instance), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn what_passes_after_a_mark_is_found() {
+    for taken_from in ["/v1/mark", "/v1/journal"] {
+        let imd = start_auto().await;
+        let mut ann = user(&imd, 1).await;
+        let mark = get(&imd, taken_from).await["mark"].clone();
+        ann.ping().await;
+        let path = format!("/v1/wait?since={mark}&cmd=Ping&what=in&timeout=1m");
+        let seen = get(&imd, &path).await;
+        assert_eq!(seen["uid"], 1, "{taken_from}");
+        let told = get(&imd, &format!("/v1/journal?since={mark}&cmd=Ping")).await;
+        assert_eq!(told["unrecorded"], 0);
+        assert_eq!(told["events"].as_array().unwrap().len(), 2, "{told}");
+    }
+    let told = get(&start_auto().await, "/v1/mark").await;
+    assert_eq!(told["recorded_ms"], 300_000);
+    let told = get(&start_manual().await, "/v1/mark").await;
+    assert_eq!(told["recorded_ms"], Value::Null);
+}
+
+#[tokio::test]
+async fn who_waits_for_what_nobody_recorded_is_told_at_once() {
+    let imd = start_auto().await;
+    let mark = get(&imd, "/v1/state").await["journal"]["mark"].clone();
+    let mut ann = user(&imd, 1).await;
+    ann.ping().await;
+    imd.settled().await;
+    let wait = format!("/v1/wait?since={mark}&cmd=Ping&timeout=1h");
+    let (status, why) = call(&imd, "GET", &wait, Value::Null).await;
+    assert_eq!(status, 409, "{why}");
+    let why = why["error"].as_str().unwrap();
+    // Login, ping, their answers, and the connection.
+    assert!(why.contains("since: 5 frames and other events"), "{why}");
+    assert!(why.contains("/v1/mark"), "{why}");
+    let told = get(&imd, &format!("/v1/journal?since={mark}")).await;
+    assert_eq!(
+        (&told["unrecorded"], &told["missed"]),
+        (&json!(5), &json!(0))
+    );
+    // That was a look, and from now on it is recorded: a ping is there, and was perhaps not the first.
+    ann.ping().await;
+    imd.settled().await;
+    get(&imd, &wait).await;
+    // What has not passed at all is waited for.
+    let imd = start_auto().await;
+    let (status, _) = call(&imd, "GET", "/v1/wait?since=0&timeout=1ms", Value::Null).await;
+    assert_eq!(status, 408);
+    let (status, _) = call(&imd, "GET", "/v1/wait?timeout=1ms", Value::Null).await;
+    assert_eq!(status, 408);
+}
+
+#[tokio::test]
+async fn where_nothing_is_recorded_nobody_waits() {
+    let mut config = Config::ephemeral();
+    config.journal.capture = Capture::Off;
+    let imd = start(config).await;
+    for path in ["/v1/mark", "/v1/wait", "/v1/wait?since=0"] {
+        let (status, why) = call(&imd, "GET", path, Value::Null).await;
+        assert_eq!(status, 409, "{path}: {why}");
+        assert!(
+            why["error"]
+                .as_str()
+                .unwrap()
+                .contains("capture is \"off\"")
+        );
+    }
+    assert_eq!(get(&imd, "/v1/journal").await["events"], json!([]));
+    let none = imd.wait_for(imd.mark(), |_| true, PATIENCE).await;
+    assert_eq!(none.unwrap_err().unknowable, Some(Unknowable::Off));
+}
+
+#[tokio::test]
+async fn in_process_a_mark_does_the_same() {
+    let imd = start_auto().await;
+    let before = imd.journal().end();
+    let mut ann = user(&imd, 1).await;
+    imd.settled().await;
+    let is_ping = |event: &Event| event.cmd == Cmd::Ping;
+    let is_login = |event: &Event| event.cmd == Cmd::Login;
+    let mark = imd.mark();
+    ann.ping().await;
+    imd.wait_for(mark, is_ping, PATIENCE).await.unwrap();
+    let none = imd.wait_for(before, is_login, PATIENCE).await;
+    let count = 3;
+    let why = none.unwrap_err();
+    assert_eq!(why.unknowable, Some(Unknowable::Unrecorded { count }));
+    assert!(why.to_string().contains("imd.mark()"), "{why}");
+    // A mark of another one, which has seen more.
+    let (mark, next) = (1_000, imd.journal().end().0);
+    let none = imd.wait_for(Mark(mark), is_ping, PATIENCE).await;
+    let beyond = Unknowable::Beyond { mark, next };
+    assert_eq!(none.unwrap_err().unknowable, Some(beyond));
+}
