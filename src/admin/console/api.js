@@ -35,11 +35,36 @@ export async function request(path, options = {}) {
   }
 }
 
+/** Stands behind the key of a number's text. */
+const TEXT = "_str";
+
+/**
+ * An answer of the API with texts in place of those numbers that have one beside them. An id has 64 bits, more than a
+ * number of JavaScript holds: here it is a text from the first to the last.
+ */
+export function exact(value) {
+  if (Array.isArray(value)) return value.map(exact);
+  if (value === null || typeof value !== "object") return value;
+  const told = {};
+  for (const key of Object.keys(value)) {
+    if (key.endsWith(TEXT) && key.slice(0, -TEXT.length) in value) continue;
+    const text = value[key + TEXT];
+    told[key] = text === undefined ? exact(value[key]) : text;
+  }
+  return told;
+}
+
+/** An id that was typed, as the API writes it; what is no number stays as it is. */
+export function typedId(text) {
+  const trimmed = text.trim();
+  return /^-?\d+$/.test(trimmed) ? BigInt(trimmed).toString() : trimmed;
+}
+
 async function parsed(response) {
   const text = await response.text();
   let answer = {};
   try {
-    answer = text ? JSON.parse(text) : {};
+    answer = text ? exact(JSON.parse(text)) : {};
   } catch {
     throw new Refused(response.status, text);
   }
@@ -52,11 +77,11 @@ export async function get(path, options) {
   return parsed(await request(path, options));
 }
 
-/** POST or DELETE of JSON, as JSON. A text is taken for JSON: what has numbers that JavaScript has not. */
+/** POST or DELETE of JSON, as JSON. */
 export async function send(method, path, body) {
   const options = { method };
   if (body !== undefined) {
-    options.body = typeof body === "string" ? body : JSON.stringify(body);
+    options.body = JSON.stringify(body);
     options.headers = { "content-type": "application/json" };
   }
   return parsed(await request(path, options));

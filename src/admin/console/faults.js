@@ -39,7 +39,8 @@ const MENU = [
 
 /** What actions take, with what they begin with. The others take nothing. */
 const PARAMETERS = { delay: "2s", error: "90001", throttle: "100", slice: "1" };
-const NUMBERS = ["uid", "session", "nth", "after", "times", "probability", "throttle", "slice", "error"];
+/** What the API takes as a number only; the others it takes as texts too, of any size. */
+const NUMBERS = ["probability", "slice", "error"];
 
 /** What is broken there, or not of this page, is passed over. */
 function kept() {
@@ -55,10 +56,15 @@ function keep(rules) {
   localStorage.setItem(OFF, JSON.stringify(rules));
 }
 
+/** What a rule says of where, for whom and when, in the order in which people read it; what it does comes last. */
+const ORDER = ["at", "uid", "access", "session", "cmd", "direction", "after", "times", "probability", "for"];
+
 /** A rule as people read it, without its name and its hits. */
 function told(rule) {
   const { name, hits, ...rest } = rule;
-  return Object.entries(rest).map(([key, value]) => (value === true ? key : `${key} ${value}`)).join("  ");
+  const place = (key) => (ORDER.includes(key) ? ORDER.indexOf(key) : ORDER.length);
+  const entries = Object.entries(rest).sort(([one], [other]) => place(one) - place(other));
+  return entries.map(([key, value]) => (value === true ? key : `${key} ${value}`)).join("  ");
 }
 
 export function mount(place) {

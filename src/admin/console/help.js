@@ -2,7 +2,7 @@
 
 import { attempt, copier } from "./notice.js";
 import { h, set, write } from "./dom.js";
-import { get, part } from "./api.js";
+import { get, part, typedId } from "./api.js";
 import { snippets } from "./snippets.js";
 import { t } from "./words.js";
 
@@ -19,6 +19,8 @@ export function mount(place) {
   const not = h("ul", { id: "not-emulated" });
   let state = null;
   let chosen = 0;
+  /** Whose token is shown. */
+  let whose = uid.value;
 
   place.append(
     h("section", {}, h("h2", {}, t("help.addresses")), addresses),
@@ -33,14 +35,15 @@ export function mount(place) {
     h("section", {}, h("h2", {}, t("help.not")), h("p", { class: "quiet" }, t("help.not.why")), not));
 
   async function renew() {
-    const made = await get(`/v1/users/${part(uid.value.trim())}/token`);
+    const made = await get(`/v1/users/${part(typedId(uid.value))}/token`);
     write(token, made.token);
+    whose = made.uid;
     show();
   }
 
   function show() {
     const all = snippets({ gateway: state.gateway.addr, user: state.http.user_api, admin: location.origin,
-      uid: Number(uid.value), token: token.textContent });
+      uid: whose, token: token.textContent });
     set(languages, all.map(([name], index) => h("button", {
       type: "button", role: "tab", id: `tab-${index}`, "aria-selected": index === chosen, tabindex: index === chosen ? 0 : -1,
       onclick: () => choose(index),

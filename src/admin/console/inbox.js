@@ -25,7 +25,7 @@ export class Inbox {
   /** What there is now; the inbox itself only when something may have `moved`, or when it is older than it looks. */
   async look(groups, user, moved) {
     write(this.who, user?.name ?? "");
-    this.#showWhere(user, groups.filter((group) => group.members.includes(Number(this.uid))));
+    this.#showWhere(user, groups.filter((group) => group.members.includes(this.uid)));
     if (!moved && this.looks > 0) {
       this.looks -= 1;
       return;
@@ -42,21 +42,22 @@ export class Inbox {
     for (let after = Math.max(0, total - NEWEST); ;) {
       const page = await get(`${path}?limit=${NEWEST}&after=${after}`);
       entries.push(...page.entries);
-      if (page.next === null || page.next >= total || page.entries.length === 0) return { ...page, entries: entries.slice(-NEWEST) };
+      const last = page.entries.at(-1)?.version ?? total;
+      if (page.next === null || last >= total) return { ...page, entries: entries.slice(-NEWEST) };
       after = page.next;
     }
   }
 
   #showWhere(user, groups) {
     const session = user?.session ?? null;
-    const now = JSON.stringify([user?.access, session, user?.online, user && Math.ceil(user.online_ms / 1000), groups.map(({ gid_str: gid, name }) => [gid, name])]);
+    const now = JSON.stringify([user?.access, session, user?.online, user && Math.ceil(user.online_ms / 1000), groups.map(({ gid, name }) => [gid, name])]);
     if (this.now === now) return;
     this.now = now;
     set(this.where,
       h("dt", {}, t("inbox.presence")), h("dd", {}, user?.online ? t("inbox.online", Math.ceil(user.online_ms / 1000)) : t("inbox.offline")),
       h("dt", {}, t("wire.session")), h("dd", {}, session === null ? t("inbox.no-session")
         : [h("a", { href: `#/wire?session=${session}` }, `#${session}`), ` ${user.access ?? ""}`]),
-      h("dt", {}, t("users.groups")), h("dd", {}, groups.length === 0 ? "–" : groups.map(({ gid_str: gid, name }) => `${name || "–"} (${gid})`).join(", ")));
+      h("dt", {}, t("users.groups")), h("dd", {}, groups.length === 0 ? "–" : groups.map(({ gid, name }) => `${name || "–"} (${gid})`).join(", ")));
   }
 
   #show(inbox) {

@@ -2,10 +2,10 @@
 //
 // Both sides are bounded. The page keeps the newest FRAMES, and of those no more than BYTES. A hidden page stops
 // reading, and soon lets its connection go: a browser has six for one host, and the pages that are seen need them. What
-// falls out of the daemon's ring meanwhile shows as a gap in the events' numbers. What nobody has recorded has no number,
-// and shows where more frames have passed than were recorded. Both are counted as missed.
+// falls out of the daemon's ring meanwhile, and what passes while nobody records, the daemon counts, and says where it is
+// missing. That is shown as missed.
 
-import { get, request } from "./api.js";
+import { exact, get, request } from "./api.js";
 import { Ring } from "./ring.js";
 
 const FRAMES = 100_000;
@@ -27,10 +27,12 @@ export const journal = {
 let bytes = 0;
 /** The number that comes next, once that is known. */
 let next = null;
-/** What `/v1/state` said when the stream was last begun; from there on all was recorded until it ended. */
+/** What `/v1/state` said when the stream was first begun: what is missing of before then, this page has not missed. */
 let begun = null;
-/** How many events that are no frames came since then. */
-let others = 0;
+/** Of which kind the event is that is being read: a gap, if it says so. */
+let kind = "";
+/** The number that it has. */
+let id = null;
 /** Ends the stream. */
 let stream = new AbortController();
 const listeners = new Set();
@@ -78,15 +80,28 @@ const drawn = () => new Promise((resolve) => {
   });
 });
 
+/** Events are missing, up to the one of the number `last`. */
+function missing({ count, unrecorded }, last) {
+  next = last + 1;
+  const since = next - begun.journal.mark;
+  if (since > 0) journal.missed += unrecorded + Math.min(count - unrecorded, since);
+}
+
 function take(lines) {
   const added = [];
   let fallen = 0;
+  const before = journal.missed;
   for (const line of lines) {
+    if (line.startsWith("event:")) kind = line.slice(6).trim();
+    else if (line.startsWith("id:")) id = Number(line.slice(3));
     if (!line.startsWith("data:")) continue;
-    const event = JSON.parse(line.slice(5));
-    if (next !== null && event.seq > next) journal.missed += event.seq - next;
+    const event = exact(JSON.parse(line.slice(5)));
+    if (kind === "gap") {
+      kind = "";
+      missing(event, id);
+      continue;
+    }
     next = event.seq + 1;
-    if (event.seq >= begun.journal.mark && event.what !== "in" && event.what !== "out") others += 1;
     event.size = line.length;
     bytes += event.size;
     added.push(event);
@@ -100,7 +115,7 @@ function take(lines) {
       fallen += 1;
     }
   }
-  if (added.length > 0) tell(added, fallen);
+  if (added.length > 0 || journal.missed > before) tell(added, fallen);
 }
 
 async function read(response) {
@@ -123,17 +138,11 @@ async function read(response) {
   }
 }
 
-/** Whether `state` is told by another imd than the one before: its numbers begin anew. */
-function isAnother(state) {
-  return state.instance !== begun.instance || state.journal.mark < (next ?? 0);
-}
-
-/** Counts what has passed since the stream before and has no number, now that everything is recorded again. */
-function count(state) {
-  const recorded = state.journal.mark - begun.journal.mark - others;
-  journal.missed += Math.max(0, state.frames - begun.frames - recorded);
-  // Of a stream that has told nothing, all is missed that came after it began.
-  next ??= begun.journal.mark;
+/** Another imd answers here than before: its numbers begin anew. */
+function beginAnew() {
+  begun = null;
+  next = null;
+  clear();
 }
 
 let hiding = null;
@@ -157,17 +166,19 @@ export async function follow() {
       const response = await request(`/v1/journal?since=${next ?? 0}&bytes=true`, {
         headers: { accept: "text/event-stream" }, signal,
       });
-      if (!response.ok) throw new Error(await response.text());
-      const state = await get("/v1/state", { signal });
-      if (begun && isAnother(state)) {
-        begun = null;
-        next = null;
-        clear();
+      if (response.status === 409 && begun) {
+        // It has never given out such a number.
+        beginAnew();
         continue;
       }
-      if (begun) count(state);
-      begun = state;
-      others = 0;
+      if (!response.ok) throw new Error(await response.text());
+      const state = await get("/v1/state", { signal });
+      if (begun && state.instance !== begun.instance) {
+        beginAnew();
+        continue;
+      }
+      begun ??= state;
+      [kind, id] = ["", null];
       status("live");
       await read(response);
     } catch (error) {

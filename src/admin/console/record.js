@@ -2,6 +2,19 @@
 
 const WHATS = ["opened", "in", "out", "closed"];
 
+/** Fields that a record has as numbers. Here they may be texts: see `exact` in api.js. */
+const NUMBERS = new Set(["session", "uid", "UID", "sourceUID", "targetUID", "currentID", "totalID", "incrementID",
+  "sendTime"]);
+
+/** A value as JSON, `key` being where it stands. */
+function json(value, key) {
+  if (Array.isArray(value)) return `[${value.map((one) => json(one)).join()}]`;
+  if (value !== null && typeof value === "object") {
+    return `{${Object.entries(value).map(([name, inner]) => `${JSON.stringify(name)}:${json(inner, name)}`).join()}}`;
+  }
+  return typeof value === "string" && NUMBERS.has(key) ? value : JSON.stringify(value);
+}
+
 /** The lines of a record, the first of them its header. */
 export function record(events, imd) {
   const lines = [{ format: "imd-record", version: 1, imd }];
@@ -17,5 +30,5 @@ export function record(events, imd) {
     if (bytes !== undefined) Object.assign(line, { bytes, frame });
     lines.push(line);
   }
-  return lines.map((line) => `${JSON.stringify(line)}\n`);
+  return lines.map((line) => `${json(line)}\n`);
 }

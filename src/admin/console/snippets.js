@@ -2,17 +2,26 @@
 
 const length = "[length: u16 big-endian][protobuf message]";
 
+/** The largest id. */
+const LARGEST = "9223372036854775807";
+
+/** The uid of somebody else, to send to. */
+const other = (uid) => (uid === LARGEST ? "1" : (BigInt(uid) + 1n).toString());
+
 export function snippets({ gateway, user, admin, uid, token }) {
+  const to = other(uid);
+  // A number of JavaScript holds fifteen digits for certain.
+  const literal = uid.length > 15 ? `"${uid}"` : uid;
   const [host, port] = [gateway.slice(0, gateway.lastIndexOf(":")), gateway.slice(gateway.lastIndexOf(":") + 1)];
   return [
     ["Shell", `imd chat --gateway ${gateway} --uid ${uid}
-imd send --gateway ${gateway} --from ${uid} --to ${uid + 1} "hello"
+imd send --gateway ${gateway} --from ${uid} --to ${to} "hello"
 imd sync --gateway ${gateway} --uid ${uid} --follow
 curl -s -d uid=${uid} -d name=ann -d pw=secret ${user}/x/user/register
 curl -s ${admin}/v1/state`],
     ["Rust", `let mut client = imd::Client::connect("${gateway}").await?; // gateway -> access
 client.login(${uid}, "${token}").await?;
-client.send_p2p(${uid + 1}, "hello").await?;
+client.send_p2p(${to}, "hello").await?;
 let page = client.sync(0, 0).await?;`],
     ["Python", `# ${length}; pip install protobuf, protoc --python_out=. proto/external/*.proto
 import socket, struct
@@ -57,7 +66,7 @@ function call(address, request, fields, reply) {
   });
 }
 const { addr } = await call("${gateway}", "ReqAccessServer", { cmd: 10001 }, "ResSelectAccessServerForClient");
-console.log(await call(addr, "ReqLogin", { cmd: 20001, UID: ${uid}, token: "${token}" }, "Error"));`],
+console.log(await call(addr, "ReqLogin", { cmd: 20001, UID: ${literal}, token: "${token}" }, "Error"));`],
     ["Go", `// ${length}; protoc --go_out=. proto/external/*.proto
 func call(addr string, request, reply proto.Message) error {
 	conn, err := net.Dial("tcp", addr)

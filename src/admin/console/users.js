@@ -2,7 +2,7 @@
 
 import { attempt, say } from "./notice.js";
 import { field, h, set, write } from "./dom.js";
-import { get, post } from "./api.js";
+import { get, post, typedId } from "./api.js";
 import { Inbox } from "./inbox.js";
 import { listen } from "./journal.js";
 import { t } from "./words.js";
@@ -13,20 +13,15 @@ const PAGE = 100;
 /** Groups come with all their members, and nothing that passes on the wire changes them. */
 const GROUPS_EVERY_MS = 10_000;
 
-/** A number that may be more than JavaScript's go up to, as text; NaN is refused by the API in its own words. */
-const whole = (text) => (/^-?\d+$/.test(text.trim()) ? text.trim() : JSON.stringify(text.trim()));
-
-/** A body of JSON, of values that are JSON already. */
-const body = (fields) => `{${Object.entries(fields).map(([key, value]) => `"${key}":${value}`).join()}}`;
-
-export function mount(place, [chosen]) {
+export function mount(place, [asked]) {
+  const chosen = asked === undefined ? undefined : typedId(asked);
   const people = h("div", { class: "people panel", id: "people" });
   const more = h("button", { type: "button", id: "people-more", hidden: true }, t("users.more"));
   const groups = h("div", { class: "panel groups", id: "groups" });
   const open = h("div", { class: "opened", id: "opened" });
   const inbox = chosen === undefined ? null : new Inbox(chosen);
-  const isChosen = ({ uid }) => uid === Number(chosen);
-  let after = [0];
+  const isChosen = ({ uid }) => uid === chosen;
+  let after = ["0"];
   let timer = null;
   let ended = false;
   let moved = true;
@@ -114,8 +109,8 @@ export function mount(place, [chosen]) {
     const now = JSON.stringify(all);
     if (now === shownGroups) return;
     shownGroups = now;
-    set(groups, all.map((group) => h("div", { class: "group", "data-gid": group.gid_str },
-      h("b", {}, group.name || t("users.no-name")), h("code", {}, group.gid_str),
+    set(groups, all.map((group) => h("div", { class: "group", "data-gid": group.gid },
+      h("b", {}, group.name || t("users.no-name")), h("code", {}, group.gid),
       h("span", { class: "quiet" }, t("users.members", group.members.length)),
       h("span", { class: "members" }, group.members.slice(0, 30).map((uid) => h("a", { href: `#/users/${uid}` }, uid))))),
       all.length === 0 ? h("p", { class: "empty" }, t("users.no-groups")) : null);
@@ -187,13 +182,13 @@ function forms(chosen, look) {
   const [owner, title, members] = [input("group-owner", { ...number, value: chosen ?? "" }), input("group-name", {}), input("group-members", { placeholder: "8, 9" })];
   return h("div", { class: "forms" },
     form("send", t("send.title"), [field(t("send.from"), from), field(t("send.kind"), kind), field(t("send.to"), to), field(t("send.text"), text)],
-      () => post("/v1/messages", body({ from: whole(from.value), [kind.value]: whole(to.value), text: JSON.stringify(text.value) })),
+      () => post("/v1/messages", { from: typedId(from.value), [kind.value]: typedId(to.value), text: text.value }),
       ({ msg_id: id }) => t("send.done", id)),
     form("register", t("register.title"), [field("uid", uid), field(t("register.name"), name), field(t("register.pw"), pw)],
-      () => post("/v1/users", body({ uid: whole(uid.value), name: JSON.stringify(name.value), pw: JSON.stringify(pw.value) })),
+      () => post("/v1/users", { uid: typedId(uid.value), name: name.value, pw: pw.value }),
       () => t("register.done", uid.value)),
     form("group", t("group.title"), [field(t("group.owner"), owner), field(t("group.name"), title), field(t("group.members"), members)],
-      () => post("/v1/groups", body({ owner: whole(owner.value), name: JSON.stringify(title.value),
-        members: `[${members.value.split(/[,\s]+/).filter(Boolean).map(whole).join()}]` })),
-      ({ gid_str: gid }) => t("group.done", gid)));
+      () => post("/v1/groups", { owner: typedId(owner.value), name: title.value,
+        members: members.value.split(/[,\s]+/).filter(Boolean).map(typedId) }),
+      ({ gid }) => t("group.done", gid)));
 }

@@ -4,7 +4,7 @@ import { action, say } from "./notice.js";
 import { choice, h, set, write } from "./dom.js";
 import { clear, journal, listen } from "./journal.js";
 import { fields, hex, isError, summary, time } from "./frame.js";
-import { get } from "./api.js";
+import { get, typedId } from "./api.js";
 import { List } from "./list.js";
 import { record } from "./record.js";
 import { Ring } from "./ring.js";
@@ -17,8 +17,8 @@ const NAMES = ["uid", "session", "cmd", "what", "server", "errors", "text"];
 
 /** Whether an event is one of those that are meant. */
 function taker(filter) {
-  const uid = filter.uid === undefined ? null : Number(filter.uid);
-  const session = filter.session === undefined ? null : Number(filter.session);
+  const uid = filter.uid === undefined ? null : typedId(filter.uid);
+  const session = filter.session === undefined ? null : typedId(filter.session);
   const text = filter.text?.toLowerCase();
   return (event) =>
     (uid === null || event.uid === uid)

@@ -166,3 +166,31 @@ async fn what_is_broken_in_the_browser_s_storage_is_passed_over() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_for_an_id_of_any_size_is_made_switched_off_and_on_unchanged() {
+    on_console(Config::ephemeral(), async |page, imd| {
+        let uid = i64::MAX;
+        page.go("faults").await;
+        page.click("[data-preset=\"store-full\"]").await;
+        page.fill("[name=uid]", &uid.to_string()).await;
+        page.fill("[name=name]", "large").await;
+        page.click("#inject").await;
+        page.is_told("large is in force").await;
+        let told = format!("uid {uid}");
+        page.reads("[data-rule=large] code", &told).await;
+        let is_meant = || {
+            let listed = imd.faults().list();
+            let text = serde_json::to_string(&listed).unwrap();
+            text.contains(&format!("\"uid\":{uid},"))
+        };
+        assert!(is_meant());
+        page.click("[data-rule=large] input").await;
+        page.is_told("large is off").await;
+        page.reads("[data-rule=large] code", &told).await;
+        page.click("[data-rule=large] input").await;
+        page.is_told("large is on").await;
+        assert!(is_meant());
+    })
+    .await;
+}

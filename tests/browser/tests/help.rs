@@ -77,3 +77,18 @@ async fn it_says_what_is_not_emulated_and_which_keys_there_are() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_and_its_snippets_are_for_an_id_of_any_size() {
+    on_console(Config::ephemeral(), async |page, imd| {
+        page.go("help").await;
+        page.reads("#snippet", "--uid 321").await;
+        for uid in [(1i64 << 53) + 1, i64::MAX] {
+            page.fill("#token-uid", &uid.to_string()).await;
+            page.click("#token-make").await;
+            page.reads("#token-made", &imd.token(uid)).await;
+            page.reads("#snippet", &format!("--uid {uid}")).await;
+        }
+    })
+    .await;
+}

@@ -201,3 +201,63 @@ async fn groups_are_asked_for_less_often_than_people() {
     })
     .await;
 }
+
+/// Two that a number of JavaScript takes for one, and the largest.
+const LARGE: [i64; 3] = [1 << 53, (1 << 53) + 1, i64::MAX];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_of_any_size_are_shown_as_they_are_and_told_apart() {
+    on_console(Config::ephemeral().manual_clock(), async |page, imd| {
+        let [even, odd, largest] = LARGE;
+        page.go("users").await;
+        for uid in LARGE {
+            page.fill("#register-uid", &uid.to_string()).await;
+            page.fill("#register-name", &format!("name of {uid}")).await;
+            page.click("#register button").await;
+            page.is_told(&format!("{uid} is registered")).await;
+        }
+        for uid in LARGE {
+            let row = format!("[data-uid=\"{uid}\"]");
+            page.reads(&format!("{row} b"), &uid.to_string()).await;
+            page.reads(&format!("{row} .who"), &format!("name of {uid}"))
+                .await;
+        }
+        let _there = user(imd, odd).await;
+        page.sees(&format!("[data-uid=\"{odd}\"] .online.is-on"))
+            .await;
+        page.sees(&format!("[data-uid=\"{even}\"] .online:not(.is-on)"))
+            .await;
+
+        page.fill("#group-owner", &odd.to_string()).await;
+        page.fill("#group-members", &largest.to_string()).await;
+        page.click("#group button").await;
+        page.is_told("is there").await;
+        page.reads("#groups .members", &largest.to_string()).await;
+        let gid = page.text("#groups .group code").await;
+        page.fill("#send-from", &odd.to_string()).await;
+        page.fill("#send-to", &largest.to_string()).await;
+        page.fill("#send-text", "hello").await;
+        page.click("#send button").await;
+        page.is_told("Stored, as ").await;
+
+        page.click(&format!("[data-uid=\"{largest}\"]")).await;
+        assert_eq!(
+            page.run("return location.hash", &[]).await,
+            format!("#/users/{largest}")
+        );
+        page.reads("#opened .who", &format!("name of {largest}"))
+            .await;
+        page.reads("#entries b", &odd.to_string()).await;
+        page.reads("#whereabouts", &gid).await;
+        page.sees(&format!("[data-uid=\"{largest}\"][aria-current=\"true\"]"))
+            .await;
+        assert_eq!(page.count(".person[aria-current=\"true\"]").await, 1);
+        page.go(&format!("users/{even}")).await;
+        page.reads("#whereabouts", "offline").await;
+        assert_eq!(page.text("#opened .who").await, format!("name of {even}"));
+        // One that is typed with blanks or noughts before it is the same one.
+        page.go(&format!("users/00{odd}")).await;
+        page.reads("#whereabouts", "online").await;
+    })
+    .await;
+}

@@ -348,3 +348,44 @@ async fn a_page_that_was_hidden_before_anything_passed_says_what_it_missed() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_of_ids_of_any_size_are_told_apart_and_exported_as_they_are() {
+    on_console(Config::ephemeral(), async |page, imd| {
+        let [even, odd, largest] = [1 << 53, (1 << 53) + 1, i64::MAX];
+        let mut one = user(imd, even).await;
+        let mut other = user(imd, odd).await;
+        one.ping().await.unwrap();
+        other.send_p2p(largest, "hello").await.unwrap();
+        page.go(&format!("wire?uid={odd}")).await;
+        // The answer to the login, the message and its answer.
+        counts(page, "3 of 10").await;
+        page.reads(".row .uid", &odd.to_string()).await;
+        page.reads(".row .summary", &format!("targetUID {largest}"))
+            .await;
+        page.fill("#wire-uid", &even.to_string()).await;
+        counts(page, "3 of 10").await;
+        page.reads(".row .uid", &even.to_string()).await;
+        page.fill("#wire-uid", &format!("{}", even + 2)).await;
+        counts(page, "0 of 10").await;
+        page.go("wire?cmd=SendP2PMsg&what=in").await;
+        page.click(".row").await;
+        page.reads("#wire-details .fields", &largest.to_string())
+            .await;
+        let written = page
+            .run(
+                "return Promise.all([import('/console/record.js'), import('/console/journal.js')]).then(([{ record }, { journal }]) =>
+                     record([...journal.events].filter(({ cmd, what }) => cmd === 'SendP2PMsg' && what === 'in'), 'x')[1])",
+                &[],
+            )
+            .await;
+        let line: Value = serde_json::from_str(written.as_str().unwrap()).unwrap();
+        assert_eq!(
+            (&line["uid"], &line["frame"]["targetUID"]),
+            (&json!(odd), &json!(largest))
+        );
+        assert!(line["session"].is_u64(), "{line}");
+        assert!(!written.as_str().unwrap().contains("_str"), "{written}");
+    })
+    .await;
+}
