@@ -27,7 +27,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .times(1)
             .drop_it(),
     );
-    let mark = imd.journal().mark();
+    let mark = imd.mark();
     let mut alice = log_in(&imd, 1).await?;
     alice.set_timeout(Duration::from_millis(200));
     let unsure = alice.send_p2p_as(2, "an id", "are you there?").await;
