@@ -1,13 +1,16 @@
+use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::exact;
+use crate::http;
 use crate::proto::Code;
 use crate::service::Refusal;
 use crate::store::StoreFailed;
@@ -103,17 +106,37 @@ impl IntoResponse for Problem {
     }
 }
 
+/// How long a body may be that is JSON, in bytes.
+const JSON_LIMIT: usize = 2 << 20;
+
 /// A request's body, as JSON, whatever its content type says.
 pub struct Body<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let bytes = axum::body::Bytes::from_request(request, state).await;
-        let bytes = bytes.map_err(|error| Problem::new(error.status(), error.body_text()))?;
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let bytes = whole_body(request, JSON_LIMIT).await?;
         let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
         serde_json::from_slice(text).map(Body).map_err(Problem::bad)
+    }
+}
+
+/// The whole body of a request.
+///
+/// # Errors
+///
+/// 413 when it has more than `limit` bytes, at once where its head says so; 400 when it does not come to its end.
+pub async fn whole_body(request: Request, limit: usize) -> Result<Bytes, Problem> {
+    let too_long = || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, http::too_long(limit));
+    let body = request.into_body();
+    if http::announces_more(&body, limit) {
+        return Err(too_long());
+    }
+    match Limited::new(body, limit).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_long()),
+        Err(error) => Err(Problem::bad(error)),
     }
 }
 

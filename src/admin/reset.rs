@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{FromRequest, Query, Request, State};
+use axum::extract::{Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use serde::Deserialize;
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::Parts;
-use super::answer::{Body, Json, Problem, STREAMED, query};
+use super::answer::{Body, Json, Problem, STREAMED, query, whole_body};
 use crate::reset::{Confirmed, ResetError};
 use crate::store::{SNAPSHOT_LIMIT, SaveError, Snapshot};
 
@@ -79,8 +78,7 @@ pub async fn load(
     let Ok(_loading) = parts.reset.loading.try_lock() else {
         return Err(Problem::conflict("another snapshot is being loaded"));
     };
-    let file = Bytes::from_request(request, &()).await;
-    let file = file.map_err(|error| Problem::new(error.status(), error.body_text()))?;
+    let file = whole_body(request, SNAPSHOT_LIMIT).await?;
     let read = tokio::task::spawn_blocking(move || Snapshot::read(&file));
     let snapshot = read.await.map_err(Problem::broken)?.map_err(Problem::bad)?;
     let reset = Arc::clone(&parts.reset);

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::Request;
 use axum::http::{Method, StatusCode};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use axum::{Extension, Json, Router};
@@ -13,7 +13,6 @@ use super::answer::Problem;
 use super::servers::Change;
 use super::shape::Way;
 use super::{Parts, clock, contents, events, faults, metrics, reset, servers, shape, state};
-use crate::store::SNAPSHOT_LIMIT;
 
 /// One thing that can be asked.
 struct Route {
@@ -46,7 +45,6 @@ impl Route {
     /// Takes a snapshot as its body.
     fn lines(mut self) -> Route {
         self.takes_lines = true;
-        self.answer = self.answer.layer(DefaultBodyLimit::max(SNAPSHOT_LIMIT));
         self
     }
 

@@ -1,4 +1,5 @@
-use std::collections::HashMap;
+//! What the paths of the user API and the group API do: fields in, an answer in JSON out.
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use axum::routing::post;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Value, json};
 
+use super::form::Fields;
+use super::{announces_more, too_long};
 use crate::config::Http;
 use crate::proto::Code;
 use crate::service::{Refusal, Services};
@@ -108,14 +111,17 @@ async fn quit(State(api): State<Api>, request: Request) -> Response {
 }
 
 async fn unknown_path(uri: Uri) -> Response {
-    let refusal = Refusal::because(Code::RequestErr, format!("no such path {}", uri.path()));
-    (StatusCode::NOT_FOUND, envelope(&refusal, Value::Null)).into_response()
+    refused(
+        StatusCode::NOT_FOUND,
+        format!("no such path {}", uri.path()),
+    )
 }
 
 async fn wrong_method(method: Method) -> Response {
-    let refusal = Refusal::because(Code::RequestErr, format!("{method} is not POST"));
-    let mut response = envelope(&refusal, Value::Null);
-    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    let mut response = refused(
+        StatusCode::METHOD_NOT_ALLOWED,
+        format!("{method} is not POST"),
+    );
     response
         .headers_mut()
         .insert(header::ALLOW, HeaderValue::from_static("POST"));
@@ -134,16 +140,12 @@ impl Api {
             Ok(Ok(body)) => body,
             Ok(Err(response)) => return response,
             Err(_) => {
-                let why = format!(
-                    "no whole body within {}",
-                    humantime::format_duration(self.timeout)
-                );
-                let refusal = Refusal::because(Code::RequestErr, why);
-                let status = StatusCode::REQUEST_TIMEOUT;
-                return (status, envelope(&refusal, Value::Null)).into_response();
+                let limit = humantime::format_duration(self.timeout);
+                let why = format!("no whole body within {limit}");
+                return refused(StatusCode::REQUEST_TIMEOUT, why);
             }
         };
-        let fields = Fields::parse(head.uri.query().unwrap_or_default(), &body);
+        let fields = Fields::of(&head.headers, head.uri.query().unwrap_or_default(), &body);
         let work = async {
             let _inside = self.services.enter().await;
             work(&self.services, fields).await
@@ -156,57 +158,31 @@ impl Api {
     }
 
     async fn read(&self, body: Body) -> Result<Bytes, Response> {
-        match Limited::new(body, self.body_limit).collect().await {
+        let limit = self.body_limit;
+        let too_long = || refused(StatusCode::PAYLOAD_TOO_LARGE, too_long(limit));
+        if announces_more(&body, limit) {
+            return Err(too_long());
+        }
+        match Limited::new(body, limit).collect().await {
             Ok(body) => Ok(body.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => {
-                let why = format!("the body has more than {} bytes", self.body_limit);
-                let refusal = Refusal::because(Code::RequestErr, why);
-                let status = StatusCode::PAYLOAD_TOO_LARGE;
-                Err((status, envelope(&refusal, Value::Null)).into_response())
-            }
-            Err(error) => {
-                let refusal = Refusal::because(Code::RequestErr, error);
-                Err((StatusCode::BAD_REQUEST, envelope(&refusal, Value::Null)).into_response())
-            }
+            Err(error) if error.is::<LengthLimitError>() => Err(too_long()),
+            Err(error) => Err(refused(StatusCode::BAD_REQUEST, error)),
         }
     }
 }
 
-/// `{"code": N, "message": "...", "data": ...}`
+/// A request that is at fault as HTTP, not as what it asks for: the status says so too.
+fn refused(status: StatusCode, why: impl std::fmt::Display) -> Response {
+    let refusal = Refusal::because(Code::RequestErr, why);
+    (status, envelope(&refusal, Value::Null)).into_response()
+}
+
+/// `{"code": N, "message": "...", "data": ...}`, without `data` where there is none.
 fn envelope(refusal: &Refusal, data: Value) -> Response {
-    let body = json!({ "code": refusal.code.number(), "message": refusal.text, "data": data });
+    let mut body = json!({ "code": refusal.code.number(), "message": refusal.text });
+    if let (false, Some(body)) = (data.is_null(), body.as_object_mut()) {
+        body.insert("data".into(), data);
+    }
     let json = HeaderValue::from_static("application/json;charset=utf-8");
     ([(header::CONTENT_TYPE, json)], body.to_string()).into_response()
-}
-
-/// The form fields of a request. One in the body counts before one in the query; of several, the first.
-struct Fields(HashMap<String, String>);
-
-impl Fields {
-    fn parse(query: &str, body: &[u8]) -> Self {
-        let mut fields = HashMap::new();
-        let body = form_urlencoded::parse(body);
-        for (name, value) in body.chain(form_urlencoded::parse(query.as_bytes())) {
-            fields
-                .entry(name.into_owned())
-                .or_insert_with(|| value.into_owned());
-        }
-        Fields(fields)
-    }
-
-    fn text(&self, name: &str) -> String {
-        self.0.get(name).cloned().unwrap_or_default()
-    }
-
-    fn id(&self, name: &str) -> Result<i64, Refusal> {
-        let value = self.0.get(name).map(|value| value.trim());
-        let parsed = value.unwrap_or_default().parse().ok().filter(|&id| id > 0);
-        parsed.ok_or_else(|| {
-            let why = match value {
-                None => format!("{name} is missing"),
-                Some(_) => format!("{name} is no positive number"),
-            };
-            Refusal::because(Code::RequestErr, why)
-        })
-    }
 }

@@ -1,19 +1,31 @@
+//! Serves the HTTP of every listener: the user API, the group API and the admin API.
+
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::HeaderValue;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::exchange::{Answering, Exchange, Socket};
 use crate::listener::{Admission, accept};
 use crate::session::Pause;
 use crate::shutdown::Shutdown;
 
+/// A client that writes nothing for so long has stopped writing a request that was answered early. Real time.
+const STILL: Duration = Duration::from_secs(2);
+
+/// A kept connection stays open for so much longer than is announced: a request that leaves at the last moment arrives.
+const MARGIN: Duration = Duration::from_secs(1);
+
 /// Serves HTTP/1.1 until the shutdown begins; requests that are under way are answered.
 ///
-/// `timeout` is how long the head of a request may take to arrive.
+/// `timeout` is how long the head of a request may take to arrive, how long a kept connection waits for the next
+/// request, and how long a client that has closed its writing side is waited for.
 pub async fn serve(
     listener: TcpListener,
     admission: Admission,
@@ -33,23 +45,55 @@ pub async fn serve(
 }
 
 async fn connection(stream: TcpStream, router: Router, until: Shutdown, timeout: Duration) {
+    let exchange = Arc::<Exchange>::default();
+    let socket = Socket::new(stream, Arc::clone(&exchange), timeout);
+    let service = Answering::new(router, Arc::clone(&exchange), kept(timeout));
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(timeout);
-    let connection =
-        server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        result = connection.as_mut() => return log(result),
-        () = until.begun() => connection.as_mut().graceful_shutdown(),
+    let mut connection = server.serve_connection(TokioIo::new(socket), service);
+    let served = tokio::select! {
+        served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => served,
+        () = until.begun() => {
+            std::pin::Pin::new(&mut connection).graceful_shutdown();
+            tokio::select! {
+                served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => served,
+                () = until.hurried() => return,
+            }
+        }
+    };
+    let is_unreadable = served.as_ref().is_err_and(hyper::Error::is_parse);
+    if let Err(error) = served {
+        tracing::debug!(%error, "http connection ended");
     }
-    tokio::select! {
-        result = connection => log(result),
-        () = until.hurried() => {}
+    if exchange.has_unread() || is_unreadable {
+        let stream = connection.into_parts().io.into_inner().into_stream();
+        tokio::select! {
+            () = until.begun() => {}
+            () = linger(stream, timeout) => {}
+        }
     }
 }
 
-fn log(result: hyper::Result<()>) {
-    if let Err(error) = result {
-        tracing::debug!(%error, "http connection ended");
+/// What a kept connection is announced with.
+fn kept(timeout: Duration) -> Option<HeaderValue> {
+    let seconds = timeout.saturating_sub(MARGIN).as_secs();
+    let announced = format!("timeout={seconds}");
+    HeaderValue::try_from(announced)
+        .ok()
+        .filter(|_| seconds > 0)
+}
+
+/// Ends a connection whose client may still be writing. Closing it at once would reset it, and the client would lose
+/// the answer that it has not read yet. So the writing side alone is closed, and what comes is read and forgotten: until
+/// the client closes too, writes nothing more, or `limit` is over.
+async fn linger(mut stream: TcpStream, limit: Duration) {
+    if stream.shutdown().await.is_err() {
+        return;
     }
+    let forget = async {
+        let mut waste = vec![0; 64 * 1024];
+        while let Ok(Ok(1..)) = tokio::time::timeout(STILL, stream.read(&mut waste)).await {}
+    };
+    // However it ends, the client has had its chance.
+    let _ = tokio::time::timeout(limit, forget).await;
 }

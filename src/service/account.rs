@@ -41,7 +41,7 @@ pub enum AuthError {
     /// UIDs are positive.
     #[error("uid {0} is not positive")]
     BadUid(i64),
-    /// Nobody has registered under this uid.
+    /// Nobody has registered under this uid, and only registered users get a token.
     #[error("no such user")]
     NoSuchUser,
     /// The password is another one.
@@ -93,7 +93,8 @@ impl Services {
         Ok(Write::Register { uid, user })
     }
 
-    /// `/x/user/auth`: a token for a registered user.
+    /// `/x/user/auth`: a token for a registered user with the right password. Where users need not register, one who has
+    /// not gets a token too, with any password.
     ///
     /// # Errors
     ///
@@ -102,7 +103,13 @@ impl Services {
         if uid <= 0 {
             return Err(AuthError::BadUid(uid));
         }
-        let user = self.store.user(uid).await?.ok_or(AuthError::NoSuchUser)?;
+        let Some(user) = self.store.user(uid).await? else {
+            return if self.auto_register {
+                Ok(self.tokens.issue(uid))
+            } else {
+                Err(AuthError::NoSuchUser)
+            };
+        };
         if self.passwords.matches(password, user.password_hash).await? {
             Ok(self.tokens.issue(uid))
         } else {

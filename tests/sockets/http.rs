@@ -1,28 +1,22 @@
 use imd::Config;
-use serde_json::{Value, json};
+use imd::proto::{Cmd, ReqLogin};
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{group_of, http, post, soon, start, user};
+use crate::support::{Wire, access, group_of, http, login, post, soon, start, user};
 
 #[tokio::test]
 async fn register_and_auth() {
     let imd = start(Config::ephemeral()).await;
     let api = imd.user_api_addr();
     let (status, answer) = post(api, "/x/user/register", "uid=7&name=ann&pw=secret").await;
-    assert_eq!(
-        (status, answer),
-        (200, json!({"code": 0, "message": "ok", "data": null}))
-    );
+    assert_eq!((status, answer), (200, json!({"code": 0, "message": "ok"})));
     let (status, answer) = post(api, "/x/user/register", "uid=7&name=eve&pw=other").await;
-    let exists = json!({"code": 94001, "message": "user is already exist", "data": null});
+    let exists = json!({"code": 94001, "message": "user is already exist"});
     assert_eq!((status, answer), (200, exists));
     let (_, answer) = post(api, "/x/user/auth", "uid=7&pw=other").await;
-    assert_eq!(
-        (&answer["code"], &answer["data"]),
-        (&json!(94003), &Value::Null)
-    );
-    let (_, answer) = post(api, "/x/user/auth", "uid=8&pw=secret").await;
-    assert_eq!(answer["code"], 94002);
+    let wrong = json!({"code": 94003, "message": "wrong password"});
+    assert_eq!(answer, wrong, "there is no data, so no key for it");
     let (_, answer) = post(api, "/x/user/auth", "uid=7&pw=secret").await;
     assert_eq!(answer["code"], 0);
     assert!(
@@ -31,6 +25,72 @@ async fn register_and_auth() {
             .unwrap()
             .starts_with("imd1.7.")
     );
+}
+
+#[tokio::test]
+async fn who_never_registered_gets_a_token_where_nobody_has_to() {
+    let imd = start(Config::ephemeral()).await;
+    let (_, answer) = post(imd.user_api_addr(), "/x/user/auth", "uid=8&pw=any").await;
+    let token = answer["data"]["token"].as_str().unwrap().to_owned();
+    let mut wire = Wire::connect(access(&imd)).await;
+    let request = ReqLogin {
+        token,
+        ..login(&imd, 8)
+    };
+    wire.send(&request).await;
+    assert_eq!(wire.error(Cmd::Login, 0).await, "ok");
+    // A password that was set counts from then on.
+    let (_, answer) = post(imd.user_api_addr(), "/x/user/register", "uid=8&pw=a").await;
+    assert_eq!(answer["code"], 0);
+    let (_, answer) = post(imd.user_api_addr(), "/x/user/auth", "uid=8&pw=any").await;
+    assert_eq!(answer["code"], 94003);
+
+    let mut config = Config::ephemeral();
+    config.auth.auto_register = false;
+    let imd = start(config).await;
+    let (_, answer) = post(imd.user_api_addr(), "/x/user/auth", "uid=8&pw=any").await;
+    assert_eq!(answer, json!({"code": 94002, "message": "no such user"}));
+}
+
+#[tokio::test]
+async fn a_body_without_the_content_type_of_a_form_has_no_fields() {
+    let imd = start(Config::ephemeral()).await;
+    let api = imd.group_api_addr();
+    let multipart = "--b\r\ncontent-disposition: form-data; name=\"uid\"\r\n\r\n7\r\n--b--\r\n";
+    for (kind, body, code) in [
+        (
+            "content-type: application/x-www-form-urlencoded; charset=utf-8",
+            "uid=7",
+            0,
+        ),
+        (
+            "content-type: APPLICATION/X-WWW-FORM-URLENCODED",
+            "uid=7",
+            0,
+        ),
+        ("content-type: text/plain", "uid=7", 10001),
+        ("content-type: application/json", r#"{"uid": 7}"#, 10001),
+        (
+            "content-type: multipart/form-data; boundary=b",
+            multipart,
+            10001,
+        ),
+        ("x-nothing: 1", "uid=7", 10001),
+    ] {
+        for (query, code) in [("", code), ("?uid=7", 0)] {
+            let request = format!(
+                "POST /x/group/create{query} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{kind}\r\n\
+                 content-length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            let (status, answer) = http(api, request.as_bytes()).await;
+            assert_eq!(
+                (status, &answer["code"]),
+                (200, &json!(code)),
+                "{kind} {query}: {answer}"
+            );
+        }
+    }
 }
 
 #[tokio::test]
@@ -72,6 +132,9 @@ async fn a_missing_or_unreadable_id_is_a_bad_request() {
         (users, "/x/user/register", "uid=0"),
         (users, "/x/user/register", "uid=-1"),
         (users, "/x/user/auth", "uid=abc"),
+        (users, "/x/user/auth", "uid=%208"),
+        (users, "/x/user/auth", "uid=8+"),
+        (groups, "/x/group/join", "uid=1&gid=%205"),
         (users, "/x/user/auth", "uid=99999999999999999999"),
         (groups, "/x/group/create", "name=x"),
         (groups, "/x/group/join", "uid=1"),

@@ -1,0 +1,279 @@
+//! What a connection knows of the request that it is answering: whether all of it was read, and whether its client may
+//! have closed the writing side already.
+//!
+//! The service sees requests and answers, the socket sees bytes. [`Exchange`] is what the two of them share.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, HeaderValue, Request, Response, Version, header};
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+/// Whether a request says of itself that its body has more than `limit` bytes. Such a body need not be waited for, and
+/// its client should not be told to go on (`100 Continue`).
+pub fn announces_more(body: &Body, limit: usize) -> bool {
+    usize::try_from(body.size_hint().lower()).map_or(true, |len| len > limit)
+}
+
+/// What a client is told whose body has more than `limit` bytes.
+pub fn too_long(limit: usize) -> String {
+    format!("the body has more than {limit} bytes")
+}
+
+/// Where one connection stands.
+#[derive(Debug, Default)]
+pub(super) struct Exchange {
+    /// All of a request has come, and its answer has not been handed over yet.
+    is_answering: AtomicBool,
+    /// An answer was given before all of its request was read.
+    has_unread: AtomicBool,
+}
+
+impl Exchange {
+    /// Whether the client may still be writing a request that is answered already.
+    pub(super) fn has_unread(&self) -> bool {
+        self.has_unread.load(Ordering::Relaxed)
+    }
+}
+
+/// Answers the requests of one connection, and says in each answer what becomes of the connection.
+pub(super) struct Answering {
+    router: TowerToHyperService<Router>,
+    exchange: Arc<Exchange>,
+    /// `Keep-Alive`, where there is something to promise.
+    kept: Option<HeaderValue>,
+}
+
+impl Answering {
+    pub(super) fn new(
+        router: Router,
+        exchange: Arc<Exchange>,
+        kept: Option<HeaderValue>,
+    ) -> Answering {
+        Answering {
+            router: TowerToHyperService::new(router),
+            exchange,
+            kept,
+        }
+    }
+}
+
+type Answer = Response<AnswerBody>;
+type AnswerFuture = Pin<Box<dyn Future<Output = Result<Answer, std::convert::Infallible>> + Send>>;
+
+impl Service<Request<Incoming>> for Answering {
+    type Response = Answer;
+    type Error = std::convert::Infallible;
+    type Future = AnswerFuture;
+
+    fn call(&self, request: Request<Incoming>) -> AnswerFuture {
+        let kept = self.kept.clone().filter(|_| asks_to_keep(&request));
+        let exchange = Arc::clone(&self.exchange);
+        let answering = self.router.call(request.map(|body| {
+            let body = RequestBody { body, exchange };
+            body.look_for_the_end();
+            Body::new(body)
+        }));
+        let exchange = Arc::clone(&self.exchange);
+        Box::pin(async move {
+            let mut answer = answering.await?;
+            say_what_becomes(answer.headers_mut(), &exchange, kept);
+            Ok(answer.map(|body| AnswerBody { body, exchange }))
+        })
+    }
+}
+
+/// Whether the client would send another request on this connection.
+fn asks_to_keep<B>(request: &Request<B>) -> bool {
+    let says = |word: &str| {
+        let values = request.headers().get_all(header::CONNECTION).iter();
+        let words = values.filter_map(|value| value.to_str().ok());
+        words
+            .flat_map(|words| words.split(','))
+            .any(|one| one.trim().eq_ignore_ascii_case(word))
+    };
+    match request.version() {
+        Version::HTTP_11 => !says("close"),
+        _ => says("keep-alive"),
+    }
+}
+
+/// A connection whose request was not read to its end is closed. Any other one is kept, for as long as is said here.
+fn say_what_becomes(headers: &mut HeaderMap, exchange: &Exchange, kept: Option<HeaderValue>) {
+    if !exchange.is_answering.load(Ordering::Relaxed) {
+        exchange.has_unread.store(true, Ordering::Relaxed);
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    } else if let Some(kept) = kept {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
+        headers.insert("keep-alive", kept);
+    }
+}
+
+/// The body of a request. Its end is noted, since from there on the client may close its writing side.
+struct RequestBody {
+    body: Incoming,
+    exchange: Arc<Exchange>,
+}
+
+impl RequestBody {
+    fn look_for_the_end(&self) {
+        if self.body.is_end_stream() {
+            self.ended();
+        }
+    }
+
+    fn ended(&self) {
+        self.exchange.is_answering.store(true, Ordering::Relaxed);
+    }
+}
+
+impl hyper::body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        match &frame {
+            None => this.ended(),
+            Some(_) => this.look_for_the_end(),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The body of an answer. When it is dropped, the answer has been handed over.
+pub(super) struct AnswerBody {
+    body: Body,
+    exchange: Arc<Exchange>,
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        self.exchange.is_answering.store(false, Ordering::Relaxed);
+    }
+}
+
+impl hyper::body::Body for AnswerBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A connection's socket. A client that has closed its writing side after a whole request may be gone, or may wait for
+/// the answer: it counts as gone when `patience` is over.
+pub(super) struct Socket {
+    stream: TcpStream,
+    exchange: Arc<Exchange>,
+    patience: Duration,
+    /// Runs from the end of what the client has written.
+    closing: Option<Pin<Box<Sleep>>>,
+}
+
+impl Socket {
+    pub(super) fn new(stream: TcpStream, exchange: Arc<Exchange>, patience: Duration) -> Socket {
+        Socket {
+            stream,
+            exchange,
+            patience,
+            closing: None,
+        }
+    }
+
+    /// The connection itself.
+    pub(super) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.closing.is_none() {
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+            if buf.filled().len() > before || buf.remaining() == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        if !this.exchange.is_answering.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
+        let patience = this.patience;
+        let closing = this
+            .closing
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        closing.as_mut().poll(cx).map(Ok)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}

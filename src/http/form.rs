@@ -1,0 +1,195 @@
+//! The fields of a request, read as the stack reads them: with the rules of `ParseForm` and `ParseInt` of Go's library.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use axum::http::{HeaderMap, header};
+
+use crate::proto::Code;
+use crate::service::Refusal;
+
+/// The one content type whose body has fields.
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// The fields of a request. One in the body counts before one in the query; of several, the first.
+#[derive(Debug)]
+pub(super) struct Fields {
+    values: HashMap<String, String>,
+    /// Why the body was not read, where there is one that was not.
+    unread: Option<String>,
+}
+
+impl Fields {
+    /// The fields of a query and of a body, if the headers say that the body is a form.
+    pub(super) fn of(headers: &HeaderMap, query: &str, body: &[u8]) -> Self {
+        let kind = headers.get(header::CONTENT_TYPE);
+        let is_form = kind.is_some_and(|kind| is_form(kind.as_bytes()));
+        let mut values = HashMap::new();
+        let pairs = is_form.then(|| pairs(body)).into_iter().flatten();
+        for (name, value) in pairs.chain(self::pairs(query.as_bytes())) {
+            values
+                .entry(name.into_owned())
+                .or_insert_with(|| value.into_owned());
+        }
+        let unread = (!is_form && !body.is_empty()).then(|| match kind {
+            None => format!("its body has no content-type, and {FORM} was expected"),
+            Some(_) => format!("its body has another content-type than {FORM}"),
+        });
+        Fields { values, unread }
+    }
+
+    /// A text, empty where it is left out.
+    pub(super) fn text(&self, name: &str) -> String {
+        self.values.get(name).cloned().unwrap_or_default()
+    }
+
+    /// A positive number.
+    ///
+    /// # Errors
+    ///
+    /// 10001, when it is missing or no such number.
+    pub(super) fn id(&self, name: &str) -> Result<i64, Refusal> {
+        let value = self.values.get(name);
+        let parsed = value.and_then(|value| value.parse().ok());
+        parsed.filter(|&id| id > 0).ok_or_else(|| {
+            let why = match (value, &self.unread) {
+                (None, Some(unread)) => format!("{name} is missing: {unread}"),
+                (None, None) => format!("{name} is missing"),
+                (Some(_), _) => format!("{name} is no positive number"),
+            };
+            Refusal::because(Code::RequestErr, why)
+        })
+    }
+}
+
+/// Whether a content type is that of a form, whatever its parameters are.
+fn is_form(kind: &[u8]) -> bool {
+    let kind = kind.split(|&byte| byte == b';').next().unwrap_or_default();
+    kind.trim_ascii().eq_ignore_ascii_case(FORM.as_bytes())
+}
+
+/// The pairs of an encoded form. One that has a semicolon or a broken escape is passed over.
+fn pairs(form: &[u8]) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    let good = |pair: &&[u8]| !pair.contains(&b';') && has_whole_escapes(pair);
+    form.split(|&byte| byte == b'&')
+        .filter(good)
+        .flat_map(form_urlencoded::parse)
+}
+
+/// Whether each `%` has two hexadecimal digits behind it.
+fn has_whole_escapes(text: &[u8]) -> bool {
+    let mut escapes = text.split(|&byte| byte == b'%').skip(1);
+    escapes.all(|rest| {
+        let digits = rest.first_chunk::<2>();
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    fn fields(kind: Option<&'static str>, query: &str, body: &str) -> Fields {
+        let mut headers = HeaderMap::new();
+        if let Some(kind) = kind {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        }
+        Fields::of(&headers, query, body.as_bytes())
+    }
+
+    #[test]
+    fn a_body_is_a_form_only_with_the_content_type_of_one() {
+        for kind in [
+            "application/x-www-form-urlencoded",
+            "application/x-www-form-urlencoded; charset=UTF-8",
+            "application/x-www-form-urlencoded;",
+            " Application/X-WWW-Form-Urlencoded ;a=b",
+        ] {
+            assert_eq!(fields(Some(kind), "", "uid=7").id("uid"), Ok(7), "{kind}");
+        }
+        for kind in [
+            None,
+            Some(""),
+            Some("text/plain"),
+            Some("application/json"),
+            Some("multipart/form-data; boundary=x"),
+            Some("application/x-www-form-urlencoded2"),
+            Some("application/octet-stream, application/x-www-form-urlencoded"),
+        ] {
+            let fields = fields(kind, "pw=x", "uid=7&pw=y");
+            let refusal = fields.id("uid").unwrap_err();
+            assert_eq!(refusal.code, Code::RequestErr, "{kind:?}");
+            assert!(refusal.text.contains("content-type"), "{}", refusal.text);
+            assert_eq!(fields.text("pw"), "x", "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn the_body_counts_before_the_query_and_the_first_of_several() {
+        let fields = fields(Some(FORM), "uid=1&pw=q&name=n", "uid=2&uid=3&pw=");
+        assert_eq!(fields.id("uid"), Ok(2));
+        assert_eq!(
+            (fields.text("pw"), fields.text("name")),
+            (String::new(), "n".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_number_is_read_as_go_reads_it() {
+        for (text, id) in [
+            ("8", 8),
+            ("%2B8", 8),
+            ("0008", 8),
+            ("%38", 8),
+            ("9223372036854775807", i64::MAX),
+        ] {
+            let read = fields(None, &format!("uid={text}"), "").id("uid");
+            assert_eq!(read, Ok(id), "{text}");
+        }
+        for text in [
+            "",
+            "0",
+            "-1",
+            "-0",
+            "+8",
+            "%208",
+            "8%20",
+            "8+",
+            "%098",
+            "8%0A",
+            "1_000",
+            "0x8",
+            "8.0",
+            "8e0",
+            "a",
+            "%D9%A8",
+            "9223372036854775808",
+            "%2B",
+            "%2B%2B8",
+            "8%00",
+        ] {
+            let read = fields(None, &format!("uid={text}"), "").id("uid");
+            let refusal = read.expect_err(text);
+            assert_eq!(refusal.code, Code::RequestErr, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_pair_that_is_malformed_is_passed_over_and_the_others_count() {
+        for query in [
+            "uid=%zz&uid=7",
+            "uid=1%&uid=7",
+            "uid=1%2&uid=7",
+            "uid=1;a=b&uid=7",
+            "u%69d=7&%zz=1",
+            "&&uid=7&",
+            "=1&uid=7",
+        ] {
+            assert_eq!(fields(None, query, "").id("uid"), Ok(7), "{query}");
+        }
+        assert!(fields(None, "uid=7;pw=x", "").id("uid").is_err());
+        assert_eq!(fields(None, "pw=a%3Bb+c%26", "").text("pw"), "a;b c&");
+        assert_eq!(fields(None, "pw=%FFx", "").text("pw"), "\u{fffd}x");
+    }
+}
