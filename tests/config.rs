@@ -240,6 +240,78 @@ fn an_admin_api_that_others_can_reach_needs_a_token() {
 }
 
 #[test]
+fn hosts_of_the_admin_api_are_hosts() {
+    for fine in [
+        "imd.test",
+        "IMD.test:8080",
+        "10.0.0.1",
+        "::1",
+        "[::1]:9",
+        "0.0.0.0",
+        "im_d",
+    ] {
+        Config::from_toml(&format!("[admin]\nhosts = [\"{fine}\"]\n"), "imd.toml").unwrap();
+    }
+    for bad in [
+        "",
+        " ",
+        "*",
+        "*.test",
+        "http://imd.test",
+        "imd.test/",
+        "10.0.0.0/8",
+        "imd.test:0",
+        "imd.test:x",
+        "a b",
+        "imd.test:",
+        "https://imd.test:1/x",
+        "imd.test:70000",
+        "[imd.test]",
+        "me@imd.test",
+    ] {
+        let error = error(&format!("[admin]\nhosts = [\"imd.test\",\n\"{bad}\"]\n"));
+        let expected = format!("imd.toml:3: admin.hosts.1: {bad:?} is no host or host:port: ");
+        assert!(error.starts_with(&expected), "{bad}: {error}");
+    }
+}
+
+#[test]
+fn an_advertised_address_is_one_that_can_be_dialled() {
+    let advertising = |host: &str| {
+        format!("[[access]]\nname = \"a\"\nlisten = \"127.0.0.1:1\"\nadvertise = \"{host}\"\n")
+    };
+    for fine in [
+        "im.example.org",
+        "im.example.org:443",
+        "10.0.0.1",
+        "::1",
+        "[::1]:9",
+        "fe80::1%eth0",
+    ] {
+        Config::from_toml(&advertising(fine), "imd.toml").unwrap();
+    }
+    for bad in [
+        "",
+        " ",
+        "a b:1",
+        "a:0",
+        "a:65536",
+        "0.0.0.0",
+        "[::]:1",
+        "fe80::1",
+        "http://a",
+        &"a".repeat(70_000),
+    ] {
+        let error = error(&advertising(bad));
+        assert!(
+            error.starts_with("imd.toml:4: access.0.advertise: "),
+            "{error}"
+        );
+        assert!(error.len() < 300, "{}", error.len());
+    }
+}
+
+#[test]
 fn a_token_is_never_printed_by_debug() {
     let config = Config::from_toml("[admin]\ntoken = \"hush\"\n", "imd.toml").unwrap();
     assert!(!format!("{config:?}").contains("hush"));

@@ -33,7 +33,9 @@ impl AccessServers {
     ) -> io::Result<Self> {
         let mut list = Vec::new();
         for (server, listener) in config.access.0.iter().zip(listeners) {
-            let advertise = server.advertise.as_deref().and_then(Host::parse);
+            let advertise = server.advertise.as_deref().map(Host::dialable);
+            // The config was checked.
+            let advertise = advertise.and_then(Result::ok);
             let server =
                 AccessServer::start(&server.name, advertise, listener, &config, &shared).await?;
             list.push(server);
@@ -82,8 +84,8 @@ impl AccessServers {
         let listener = bind(listen)?;
         let advertise = first.and_then(|first| first.advertise.as_deref());
         let advertise = advertise
-            .and_then(Host::parse)
-            .map(|host| Host { port: None, ..host });
+            .and_then(|host| Host::dialable(host).ok())
+            .map(Host::without_port);
         let server =
             AccessServer::start(name, advertise, listener, &self.config, &self.shared).await?;
         self.list.write().push(Arc::clone(&server));

@@ -1,87 +1,219 @@
 //! Who may ask: the admin API can kill servers, and any page that a browser shows could reach a port of this machine.
 
-use std::net::IpAddr;
+use std::fmt;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::uri::Authority;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
 
 use super::answer::Problem;
-use crate::config;
+use crate::config::{self, Host};
+
+/// What a probe asks, by whatever name it knows this machine. There is no secret in it.
+const PROBES: [&str; 2] = ["/healthz", "/readyz"];
+
+/// What a scraper asks, by whatever name it knows this machine. It has no secret either, but may need the token.
+const METRICS: &str = "/metrics";
 
 /// The rules of one admin API.
 #[derive(Debug)]
 pub struct Guard {
-    hosts: Vec<String>,
+    /// Hosts beside the loopback ones.
+    hosts: Vec<Host>,
     token: Option<config::Secret>,
+}
+
+/// A header that has to be there once at most.
+enum Header<'a> {
+    Absent,
+    Is(&'a str),
+    /// There are several, or it is no text.
+    Unreadable,
+}
+
+impl Header<'_> {
+    fn of(headers: &HeaderMap, name: impl header::AsHeaderName) -> Header<'_> {
+        let mut values = headers.get_all(name).iter();
+        match (values.next().map(|value| value.to_str()), values.next()) {
+            (None, _) => Header::Absent,
+            (Some(Ok(text)), None) => Header::Is(text),
+            _ => Header::Unreadable,
+        }
+    }
 }
 
 impl Guard {
     /// The rules that the config sets.
     pub fn new(config: &config::Admin) -> Guard {
+        let hosts = config.hosts.iter().map(|host| Host::parse(host));
         Guard {
-            hosts: config.hosts.clone(),
+            // The config was checked.
+            hosts: hosts.filter_map(Result::ok).collect(),
             token: config.token.clone(),
         }
     }
 
-    fn check(&self, headers: &HeaderMap, path: &str) -> Result<(), Problem> {
-        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        let host = text(header::HOST.as_str());
-        if !host.is_some_and(|host| self.knows(host)) {
-            // Else a page of anybody could come by a name of its own that points here.
-            let why = "this host is not known: ask by a loopback address, or add it to admin.hosts";
-            return Err(Problem::new(StatusCode::FORBIDDEN, why));
+    fn check(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), Problem> {
+        let path = uri.path();
+        if PROBES.contains(&path) {
+            return Ok(());
         }
-        let is_own = match (text("sec-fetch-site"), text(header::ORIGIN.as_str())) {
-            (Some(site), _) => ["same-origin", "none"].contains(&site),
-            (None, Some(origin)) => origin.split_once("://").map(|(_, rest)| rest) == host,
-            // No browser.
-            (None, None) => true,
-        };
-        // A link to the console: there is nothing in the page itself, and no frame shows it.
-        let is_link = path == "/" && text("sec-fetch-mode") == Some("navigate");
-        if !is_own && !is_link {
-            let why = "a page of another site may not ask this";
-            return Err(Problem::new(StatusCode::FORBIDDEN, why));
+        let host = asked_host(headers, uri);
+        if path != METRICS {
+            self.check_host(&host)?;
         }
-        let given =
-            text(header::AUTHORIZATION.as_str()).and_then(|text| text.strip_prefix("Bearer "));
-        match &self.token {
-            Some(token) if path.starts_with("/v1/") || path == "/metrics" => {
-                let given = given.unwrap_or_default().as_bytes();
-                if bool::from(given.ct_eq(token.expose().as_bytes())) {
-                    Ok(())
-                } else {
-                    let why =
-                        "wrong or no token: send the header authorization: Bearer with admin.token";
-                    Err(Problem::new(StatusCode::UNAUTHORIZED, why))
-                }
+        self.check_page(headers, path, host.ok().as_ref())?;
+        self.check_token(headers, path)
+    }
+
+    /// Refuses a host that is not this machine's. Else a page of anybody could come by a name of its own that points here.
+    fn check_host(&self, host: &Result<Host, String>) -> Result<(), Problem> {
+        let why = match host {
+            Ok(host) if host.is_loopback() || self.lists(host) => return Ok(()),
+            Ok(host) => {
+                let name = host.name();
+                format!(
+                    "the host {name} is not known here: ask by a loopback address, or add {name:?} to admin.hosts in the \
+                     config"
+                )
             }
-            _ => Ok(()),
+            Err(why) => {
+                format!(
+                    "{why}: ask by a loopback address, or by a host of admin.hosts in the config"
+                )
+            }
+        };
+        Err(forbidden(why))
+    }
+
+    /// Whether the config lists a host. Where it lists one with a port, another port is another host; a proxy may have
+    /// left the port out.
+    fn lists(&self, asked: &Host) -> bool {
+        let fits = |listed: &Host| {
+            let same_port = match (listed.port(), asked.port()) {
+                (Some(listed), Some(asked)) => listed == asked,
+                _ => true,
+            };
+            same_port && listed.name() == asked.name()
+        };
+        self.hosts.iter().any(fits)
+    }
+
+    /// Refuses a page of another site, which a browser would let ask in its user's place.
+    fn check_page(
+        &self,
+        headers: &HeaderMap,
+        path: &str,
+        host: Option<&Host>,
+    ) -> Result<(), Problem> {
+        // A link to the console: there is nothing in the page itself, and no frame shows it.
+        let navigates = matches!(
+            Header::of(headers, "sec-fetch-mode"),
+            Header::Is("navigate")
+        );
+        if path == "/" && navigates {
+            return Ok(());
+        }
+        match Header::of(headers, "sec-fetch-site") {
+            Header::Is("same-origin" | "none") => return Ok(()),
+            Header::Absent => {}
+            Header::Is(_) | Header::Unreadable => {
+                return Err(forbidden(
+                    "a page of another site may not ask this, whatever admin.hosts lists: open the console itself",
+                ));
+            }
+        }
+        let origin = match Header::of(headers, header::ORIGIN) {
+            // No browser.
+            Header::Absent => return Ok(()),
+            Header::Is(origin) => Origin::parse(origin),
+            Header::Unreadable => None,
+        };
+        match origin {
+            Some(origin) if origin.is_of(host) || self.lists(&origin.host) => Ok(()),
+            Some(Origin { host, .. }) => {
+                let name = host.name();
+                Err(forbidden(format!(
+                    "a page of {name} may not ask this: if it is the console behind a proxy, add {name:?} to admin.hosts in \
+                     the config"
+                )))
+            }
+            None => Err(forbidden(
+                "a page without a host may not ask this: open the console by a loopback address or a host of admin.hosts",
+            )),
         }
     }
 
-    /// Whether a `Host` header names this machine's loopback, or a host of the config.
-    fn knows(&self, host: &str) -> bool {
-        let Ok(authority) = host.parse::<Authority>() else {
-            return false;
+    fn check_token(&self, headers: &HeaderMap, path: &str) -> Result<(), Problem> {
+        let Some(token) = &self.token else {
+            return Ok(());
         };
-        let name = authority.host();
-        let bare = name.trim_start_matches('[').trim_end_matches(']');
-        let is_loopback = bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        let is_named = |known: &String| known.eq_ignore_ascii_case(name) || known == host;
-        is_loopback || name.eq_ignore_ascii_case("localhost") || self.hosts.iter().any(is_named)
+        if !path.starts_with("/v1/") && path != METRICS {
+            return Ok(());
+        }
+        let given = match Header::of(headers, header::AUTHORIZATION) {
+            Header::Is(text) => text.strip_prefix("Bearer ").unwrap_or_default(),
+            Header::Absent | Header::Unreadable => "",
+        };
+        if bool::from(given.as_bytes().ct_eq(token.expose().as_bytes())) {
+            return Ok(());
+        }
+        let why = "wrong or no token: send the header authorization: Bearer with admin.token";
+        Err(Problem::new(StatusCode::UNAUTHORIZED, why))
+    }
+}
+
+fn forbidden(why: impl fmt::Display) -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, why.to_string())
+}
+
+/// By what host a request comes: that of its target, where the target is a whole URL, else that of its `Host`.
+fn asked_host(headers: &HeaderMap, uri: &Uri) -> Result<Host, String> {
+    let text = match (uri.authority(), Header::of(headers, header::HOST)) {
+        (Some(authority), _) => authority.as_str(),
+        (None, Header::Is(host)) => host,
+        (None, Header::Absent) => return Err("the request names no host".to_owned()),
+        (None, Header::Unreadable) => return Err("the request has no readable host".to_owned()),
+    };
+    Host::parse(text).map_err(|bad| bad.to_string())
+}
+
+/// What a browser says of the page that asks.
+struct Origin {
+    /// With its port, also where the scheme says it.
+    host: Host,
+    default_port: u16,
+}
+
+impl Origin {
+    fn parse(text: &str) -> Option<Origin> {
+        let (scheme, host) = text.split_once("://")?;
+        let default_port = match scheme {
+            "http" => 80,
+            "https" => 443,
+            _ => return None,
+        };
+        let host = Host::parse(host).ok()?;
+        let host = Host::parse(&host.at(default_port)).ok()?;
+        Some(Origin { host, default_port })
+    }
+
+    /// Whether the page came from the host that it asks.
+    fn is_of(&self, asked: Option<&Host>) -> bool {
+        let is_same = |asked: &Host| {
+            let port = asked.port().unwrap_or(self.default_port);
+            self.host.port() == Some(port) && self.host.name() == asked.name()
+        };
+        asked.is_some_and(is_same)
     }
 }
 
 /// Lets pass what the guard allows.
 pub async fn guarded(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    match guard.check(request.headers(), request.uri().path()) {
+    match guard.check(request.headers(), request.uri()) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
@@ -97,27 +229,47 @@ mod tests {
             let name = HeaderName::from_static(name);
             (name, HeaderValue::from_static(value))
         });
-        let checked = guard.check(&headers.collect(), path);
+        let headers: Vec<_> = headers.collect();
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(name, value);
+        }
+        let checked = guard.check(&map, &path.parse().unwrap());
         checked.map_or_else(|problem| problem.status().as_u16(), |()| 200)
     }
 
     fn guard(hosts: &[&str], token: Option<&str>) -> Guard {
         Guard {
-            hosts: hosts.iter().map(|&host| host.to_owned()).collect(),
+            hosts: hosts
+                .iter()
+                .map(|host| Host::parse(host).unwrap())
+                .collect(),
             token: token.map(|token| token.to_owned().into()),
         }
     }
 
     #[test]
     fn the_host_must_be_this_machine_or_configured() {
-        let guard = guard(&["imd.test"], None);
+        let guard = guard(&["imd.test", "Proxied.TEST:8080", "fd00::1"], None);
         for (host, status) in [
             ("127.0.0.1:10090", 200),
             ("127.9.9.9", 200),
             ("localhost:10090", 200),
             ("LOCALHOST", 200),
+            ("localhost.", 200),
+            ("imd.localhost:10090", 200),
             ("[::1]:10090", 200),
+            ("[::ffff:127.0.0.1]:10090", 200),
+            ("imd.test", 200),
             ("imd.test:10090", 200),
+            ("IMD.Test.:1", 200),
+            ("proxied.test:8080", 200),
+            ("proxied.test", 200),
+            ("proxied.test:8081", 403),
+            ("[fd00::1]:10090", 200),
+            ("[FD00:0::1]", 200),
+            ("localhost@evil.example", 403),
+            ("localhost, evil.example", 403),
             ("evil.example:10090", 403),
             ("127.0.0.1.evil.example", 403),
             ("192.168.1.9:10090", 403),
@@ -129,7 +281,71 @@ mod tests {
                 "{host}"
             );
         }
-        assert_eq!(asked(&guard, "/healthz", &[]), 403);
+        assert_eq!(asked(&guard, "/v1/state", &[]), 403);
+        let two = [("host", "localhost"), ("host", "evil.example")];
+        assert_eq!(asked(&guard, "/v1/state", &two), 403);
+    }
+
+    #[test]
+    fn the_host_of_a_whole_url_counts_before_the_header() {
+        let guard = guard(&[], None);
+        let evil = [("host", "evil.example")];
+        let local = [("host", "localhost:1")];
+        let asked = |url, headers| asked(&guard, url, headers);
+        assert_eq!(asked("http://localhost:1/v1/state", &evil), 200);
+        assert_eq!(asked("http://localhost/v1/state", &[]), 200);
+        assert_eq!(asked("http://evil.example/v1/state", &local), 403);
+    }
+
+    #[test]
+    fn probes_and_scrapers_may_come_by_any_host_or_by_none() {
+        for guard in [guard(&[], None), guard(&["imd.test"], Some("secret"))] {
+            for path in ["/healthz", "/readyz"] {
+                assert_eq!(asked(&guard, path, &[]), 200);
+                assert_eq!(asked(&guard, path, &[("host", "10.1.2.3:10090")]), 200);
+                assert_eq!(asked(&guard, path, &[("host", "")]), 200);
+            }
+        }
+        let open = guard(&[], None);
+        assert_eq!(asked(&open, "/metrics", &[]), 200);
+        let pod = ("host", "10.1.2.3:10090");
+        assert_eq!(asked(&open, "/metrics", &[pod]), 200);
+        let site = ("sec-fetch-site", "cross-site");
+        assert_eq!(asked(&open, "/metrics", &[pod, site]), 403);
+        let shut = guard(&[], Some("secret"));
+        assert_eq!(asked(&shut, "/metrics", &[pod]), 401);
+        let token = ("authorization", "Bearer secret");
+        assert_eq!(asked(&shut, "/metrics", &[pod, token]), 200);
+        for path in ["/", "/version", "/console/main.js", "/healthz/x"] {
+            assert_eq!(asked(&open, path, &[pod]), 403, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_page_of_a_listed_host_may_ask_through_a_proxy_that_keeps_no_host() {
+        let guard = guard(&["imd.test", "other.test:8443"], None);
+        for (origin, status) in [
+            ("http://imd.test", 200),
+            ("http://imd.test:8080", 200),
+            ("https://IMD.test", 200),
+            ("https://other.test:8443", 200),
+            ("https://other.test", 403),
+            ("http://evil.example", 403),
+            ("http://imd.test.evil.example", 403),
+            ("imd.test", 403),
+            ("ftp://imd.test", 403),
+            ("null", 403),
+            ("", 403),
+        ] {
+            let headers = [("host", "127.0.0.1:10090"), ("origin", origin)];
+            assert_eq!(asked(&guard, "/v1/reset", &headers), status, "{origin}");
+        }
+        let cross = [
+            ("host", "127.0.0.1:10090"),
+            ("origin", "http://imd.test"),
+            ("sec-fetch-site", "cross-site"),
+        ];
+        assert_eq!(asked(&guard, "/v1/reset", &cross), 403);
     }
 
     #[test]
@@ -150,6 +366,18 @@ mod tests {
         assert_eq!(from("origin", "http://localhost:2"), 403);
         assert_eq!(from("origin", "https://evil.example"), 403);
         assert_eq!(from("origin", "null"), 403);
+        assert_eq!(from("origin", "HTTP://localhost:1"), 403);
+        let plain = |origin| {
+            asked(
+                &guard,
+                "/v1/state",
+                &[("host", "localhost"), ("origin", origin)],
+            )
+        };
+        assert_eq!(plain("http://localhost"), 200);
+        assert_eq!(plain("http://localhost:80"), 200);
+        assert_eq!(plain("https://localhost"), 200);
+        assert_eq!(plain("http://localhost:81"), 403);
         let host = ("host", "localhost:1");
         let site = ("sec-fetch-site", "cross-site");
         let link = ("sec-fetch-mode", "navigate");

@@ -62,7 +62,7 @@ pub fn daemon(args: &DaemonArgs) -> Result<Config, Failure> {
 
 /// One port for several access servers would be wrong for all but one.
 fn check_host(host: &str) -> Result<(), Failure> {
-    let is_alone = Host::parse(host).is_some_and(|host| host.port.is_none());
+    let is_alone = Host::parse(host).is_ok_and(|host| host.port().is_none());
     // What has no colon has no port; whether it is a host is the config's to say.
     if is_alone || !host.contains(':') {
         return Ok(());

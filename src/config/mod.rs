@@ -13,7 +13,7 @@ mod validate;
 pub use admin::{Admin, Secret};
 pub use error::ConfigError;
 pub use fixtures::{Group, User};
-pub use host::Host;
+pub use host::{BadHost, Host};
 pub use quirks::Quirks;
 
 use std::fmt;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::Invalid;
-use super::{Config, ConfigError, Host, SecondLogin};
+use super::{BadHost, Config, ConfigError, Host, SecondLogin};
 use crate::codec::MAX_FRAME;
 use crate::idgen::MAX_MACHINE;
 use crate::lab::{GATEWAY, Site};
@@ -54,6 +54,9 @@ impl Config {
     }
 
     fn check_admin(&self) -> Result<(), Invalid> {
+        for (index, host) in self.admin.hosts.iter().enumerate() {
+            check_host(Host::parse(host), &format!("admin.hosts.{index}"))?;
+        }
         let token = self.admin.token.as_ref();
         ensure(
             token.is_none_or(|token| !token.expose().is_empty()),
@@ -191,10 +194,9 @@ impl Config {
                 format!("{name:?} is there twice")
             })?;
             if let Some(advertise) = &server.advertise {
-                ensure(
-                    Host::parse(advertise).is_some(),
+                check_host(
+                    Host::dialable(advertise),
                     &format!("access.{index}.advertise"),
-                    || format!("{advertise:?} is no host or host:port that a client can dial"),
                 )?;
             }
         }
@@ -301,6 +303,11 @@ fn check_server_name(name: &str, key: &str) -> Result<(), Invalid> {
 fn clash(one: SocketAddr, other: SocketAddr) -> bool {
     let any = one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() != 0 && one.port() == other.port() && (any || one.ip() == other.ip())
+}
+
+fn check_host(read: Result<Host, BadHost>, key: &str) -> Result<(), Invalid> {
+    let why = read.err().map(|bad| bad.to_string());
+    ensure(why.is_none(), key, || why.unwrap_or_default())
 }
 
 pub(super) fn ensure(

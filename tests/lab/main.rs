@@ -20,6 +20,7 @@ async fn met(imd: &imd::Imd, fault: &FaultGuard) {
 
 mod add_access;
 mod admin;
+mod admin_hosts;
 mod advance;
 mod console;
 mod contents;
