@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::Parts;
 use super::answer::{Body, InPath, Json, Problem, query};
 use crate::access::{AccessServer, AddError};
+use crate::config::Host;
 use crate::registry::Registry;
 use crate::session::{CloseReason, Session};
 
@@ -221,9 +222,16 @@ pub async fn advertise(
     InPath(name): InPath<String>,
     Body(Advertised { addr }): Body<Advertised>,
 ) -> Result<Json<Value>, Problem> {
-    server(&parts, &name)?;
+    let server = server(&parts, &name)?;
     match addr {
-        Some(addr) => parts.registry.advertise(&name, addr),
+        Some(addr) => {
+            let host = Host::dialable(&addr).map_err(|bad| Problem::bad(format!("addr: {bad}")))?;
+            let addr = host.at(server.addr().port());
+            parts
+                .registry
+                .advertise(&name, addr)
+                .map_err(Problem::bad)?;
+        }
         None => parts.registry.advertise_itself(&name),
     }
     Ok(Json(records(&parts).await))

@@ -110,6 +110,21 @@ impl Host {
         Err(BadHost { text, why })
     }
 
+    /// Reads a host:port to which clients can be sent.
+    ///
+    /// # Errors
+    ///
+    /// As [`dialable`](Self::dialable), and where the port is left out.
+    pub fn address(text: &str) -> Result<Host, BadHost> {
+        let host = Host::dialable(text)?;
+        let why = "its port is missing";
+        let text = text.to_owned();
+        host.port
+            .is_some()
+            .then_some(host)
+            .ok_or(BadHost { text, why })
+    }
+
     /// host:port, with this port where none was given.
     pub fn at(&self, port: u16) -> String {
         format!("{}:{}", self.host, self.port.unwrap_or(port))

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::{Lease, LeaseLost, Record, Registry, key};
 use crate::clock::Clock;
+use crate::config::{BadHost, Host};
 
 /// The registry of one process. Leases run out by the clock when someone looks: no task watches them.
 ///
@@ -98,12 +99,18 @@ impl MemoryRegistry {
             .collect()
     }
 
-    /// Tells clients to dial `addr` for an access server, whatever it says of itself, until
-    /// [`advertise_itself`](Self::advertise_itself). It need not be registered yet, and may register again. The address
-    /// is told as it is: nobody has to listen there.
-    pub fn advertise(&self, name: &str, addr: impl fmt::Display) {
-        let advertised = (key(name), addr.to_string());
-        self.state.lock().advertised.extend([advertised]);
+    /// Tells clients to dial `addr`, a host:port, for an access server, whatever it says of itself, until
+    /// [`advertise_itself`](Self::advertise_itself). It need not be registered yet, and may register again. Nobody has to
+    /// listen at the address.
+    ///
+    /// # Errors
+    ///
+    /// When nobody can dial that. Then nothing has changed.
+    pub fn advertise(&self, name: &str, addr: impl fmt::Display) -> Result<(), BadHost> {
+        let addr = addr.to_string();
+        Host::address(&addr)?;
+        self.state.lock().advertised.insert(key(name), addr);
+        Ok(())
     }
 
     /// Tells clients to dial what the access server says of itself: the end of [`advertise`](Self::advertise).

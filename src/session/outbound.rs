@@ -119,22 +119,40 @@ impl Payload for Pending {
     }
 }
 
-/// Appends a frame. One that does not fit is a fault of this server, and answered as that.
-pub(super) fn append(message: &impl Payload, out: &mut BytesMut) {
-    if let Err(error) = codec::encode(message, out) {
-        tracing::error!(%error, "a frame was not sent");
-        let sorry = Reply::server(Code::ServerError, Code::ServerError.text());
+/// Appends a frame. One that does not fit is a fault of this server: in its place the same command is answered 90001.
+/// Whether the message itself was appended.
+pub(super) fn append(message: &impl Payload, out: &mut BytesMut) -> bool {
+    let Err(error) = codec::encode(message, out) else {
+        return true;
+    };
+    tracing::error!(%error, "an answer fits no frame: it is refused instead");
+    let (code, text) = (Code::ServerError, Code::ServerError.because(&error));
+    let refused = refusal_of(message).map(|reply| reply.with(code, text));
+    let refused = refused.is_some_and(|reply| codec::encode(&reply, out).is_ok());
+    if !refused {
+        let sorry = Reply::server(code, code.text());
         if let Err(error) = codec::encode(&sorry, out) {
             tracing::error!(%error, "nor was the error in its place");
         }
     }
+    false
+}
+
+/// The refusal of the command that a message answers.
+fn refusal_of(message: &impl Payload) -> Option<Reply> {
+    let mut encoded = BytesMut::new();
+    message.encode_payload(&mut encoded);
+    let reply = Reply::decode(Cmd::of(&encoded)?, &encoded)?;
+    Some(reply.refused(Code::ServerError))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::codec::MAX_FRAME;
-    use crate::proto::{Base, Error, ResNotify};
+    use crate::proto::{
+        Base, OffsetMsg, ReqSyncMsg, ResNotify, ResSelectAccessServerForClient, ResSyncMsg,
+    };
     use prost::Message;
 
     /// The frames that would be written: their commands, and of notifies (currentID, totalID).
@@ -208,10 +226,67 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_that_fits_no_frame_is_answered_all_the_same() {
+    fn a_reply_that_fits_no_frame_is_refused_as_the_command_that_it_answers() {
+        let long = || "x".repeat(MAX_FRAME);
+        let request = ReqSyncMsg {
+            current_id: 5,
+            ..Default::default()
+        };
+        for reply in [
+            Reply::login(),
+            Reply::ping(),
+            Reply::login().as_schema(),
+            Reply::select_access(String::new()),
+            Reply::p2p(1, 2, "an id"),
+            Reply::group(3, "an id"),
+            Reply::ack(),
+            Reply::sync(&request),
+            Reply::logout(),
+            Reply::server(Code::Ok, "any"),
+        ] {
+            let mut bytes = BytesMut::new();
+            assert!(!append(&reply.clone().with(Code::Ok, long()), &mut bytes));
+            let [(message, taken)] = codec::frames(&bytes).collect::<Vec<_>>()[..] else {
+                panic!("not one frame for {:?}", reply.cmd());
+            };
+            assert_eq!(taken, bytes.len());
+            let refused = Reply::decode(reply.cmd(), message).unwrap();
+            let (code, text) = refused.verdict();
+            assert_eq!(code, 90001, "{:?}", reply.cmd());
+            assert!(text.starts_with("server error: "), "{text}");
+            // The ids of the request stay.
+            assert_eq!(refused.with(Code::Ok, "ok"), reply.with(Code::Ok, "ok"));
+        }
+    }
+
+    #[test]
+    fn an_address_and_a_page_that_fit_no_frame_are_refused_without_them() {
         let mut bytes = BytesMut::new();
-        append(&Reply::server(Code::Ok, "x".repeat(MAX_FRAME)), &mut bytes);
-        let error = Error::decode(&bytes[2..]).unwrap();
-        assert_eq!((error.cmd, error.err_code), (90001, 90001));
+        append(&Reply::select_access("x".repeat(70_000)), &mut bytes);
+        let reply = ResSelectAccessServerForClient::decode(&bytes[2..]).unwrap();
+        assert_eq!(
+            (reply.cmd, reply.err_code, &*reply.addr),
+            (10001, 90001, "")
+        );
+        let entry = |version| OffsetMsg {
+            msg: "x".repeat(32_768),
+            increment_id: version,
+            ..Default::default()
+        };
+        let page = ResSyncMsg {
+            cmd: 20006,
+            current_id: 9,
+            total_id: 9,
+            msgs: (6..=9).map(entry).collect(),
+            ..Default::default()
+        };
+        let mut bytes = BytesMut::new();
+        append(&page, &mut bytes);
+        let page = ResSyncMsg::decode(&bytes[2..]).unwrap();
+        assert_eq!(
+            (page.cmd, page.err_code, page.current_id),
+            (20006, 90001, 5)
+        );
+        assert!(page.msgs.is_empty());
     }
 }

@@ -64,7 +64,9 @@ impl<O: Default> Turn<O> {
     /// Answers with a page that ends at `end` of an inbox that goes to `total`. It moves this reader to `end`; when it
     /// leaves something behind, a notify follows.
     pub fn page(&mut self, page: &impl Payload, end: i64, total: i64) {
-        self.reply(page);
-        self.session.page(end, total);
+        // Who gets no page has not moved.
+        if outbound::append(page, &mut self.out) {
+            self.session.page(end, total);
+        }
     }
 }

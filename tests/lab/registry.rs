@@ -5,6 +5,7 @@ use std::time::Duration;
 use imd::config::Strategy;
 use imd::{Config, Imd};
 
+use crate::admin::call;
 use crate::servers::{addrs, handed_out, registered, server, user_at};
 use crate::support::start;
 
@@ -91,7 +92,9 @@ async fn another_address_is_told_until_the_server_speaks_for_itself() {
     let imd = reading_every(SECOND * 5).await;
     let own = server(&imd, "access-2").addr().to_string();
     let rest = addrs(&imd, &["access-1", "access-3"]);
-    imd.registry().advertise("access-2", "198.51.100.7:11000");
+    imd.registry()
+        .advertise("access-2", "198.51.100.7:11000")
+        .unwrap();
     imd.clock().advance(SECOND * 5).await;
     let is_told = async |addr: &str| {
         let told = handed_out(&imd).await;
@@ -108,7 +111,7 @@ async fn another_address_is_told_until_the_server_speaks_for_itself() {
     imd.clock().advance(SECOND * 10).await;
     assert!(is_told("198.51.100.7:11000").await);
     let another = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-    imd.registry().advertise("access-2", another);
+    imd.registry().advertise("access-2", another).unwrap();
     imd.clock().advance(SECOND * 5).await;
     assert!(is_told("127.0.0.1:1").await);
 
@@ -121,7 +124,9 @@ async fn another_address_is_told_until_the_server_speaks_for_itself() {
 #[tokio::test]
 async fn an_address_can_be_told_for_a_server_that_is_still_to_come() {
     let imd = reading_every(SECOND * 5).await;
-    imd.registry().advertise("access-4", "198.51.100.7:11000");
+    imd.registry()
+        .advertise("access-4", "198.51.100.7:11000")
+        .unwrap();
     imd.clock().advance(SECOND * 5).await;
     assert_eq!(handed_out(&imd).await.len(), 3, "it is not registered");
     imd.add_access("access-4").await.unwrap();
@@ -145,4 +150,40 @@ async fn a_skew_moves_the_times_of_messages_and_no_lease() {
     imd.clock().skew(7_200_000);
     imd.clock().advance(SECOND * 15).await;
     assert_eq!(registered(&imd).await, ALL);
+}
+
+#[tokio::test]
+async fn only_an_address_that_can_be_dialled_is_told() {
+    let imd = reading_every(SECOND * 5).await;
+    let before = handed_out(&imd).await;
+    let long = "x".repeat(70_000);
+    for bad in [
+        "",
+        "a b:1",
+        "a",
+        "a:0",
+        "a:65536",
+        "0.0.0.0:1",
+        "[::]:1",
+        "[fe80::1]:1",
+        "http://a:1",
+        "a:1\n",
+        &long,
+    ] {
+        let error = imd.registry().advertise("access-2", bad).unwrap_err();
+        assert!(error.to_string().len() < 300);
+        let body = serde_json::json!({ "addr": bad });
+        let path = "/v1/registry/access-2/advertise";
+        let (status, why) = call(&imd, "POST", path, body).await;
+        // The server's own port is added to a host alone.
+        assert_eq!(status, if bad == "a" { 200 } else { 400 }, "{bad}: {why}");
+        imd.registry().advertise_itself("access-2");
+    }
+    imd.clock().advance(SECOND * 5).await;
+    assert_eq!(handed_out(&imd).await, before);
+    for good in ["im.example.org:443", "[::1]:9", "[fe80::1%eth0]:9"] {
+        imd.registry().advertise("access-2", good).unwrap();
+        imd.clock().advance(SECOND * 5).await;
+        assert!(handed_out(&imd).await.contains(&good.to_owned()), "{good}");
+    }
 }

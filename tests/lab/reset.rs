@@ -87,7 +87,7 @@ async fn a_reset_stack_is_as_new_and_its_listeners_stay() {
     assert_eq!(ann.group(77, "b", "x").await.err_code, 95001);
     imd.faults().clear();
     imd.fault(Fault::at(Site::Notify)).keep();
-    imd.registry().advertise("access-1", "127.0.0.1:1");
+    imd.registry().advertise("access-1", "127.0.0.1:1").unwrap();
     imd.registry().freeze();
     imd.registry().expire("access-2");
     imd.access("access-2").unwrap().kill().await;

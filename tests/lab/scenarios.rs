@@ -79,7 +79,7 @@ async fn the_gateway_hands_out_a_dead_server_until_its_lease_is_over() {
 async fn a_client_dials_an_address_where_nobody_listens() {
     let imd = start_manual().await;
     for name in ["access-1", "access-2", "access-3"] {
-        imd.registry().advertise(name, "127.0.0.1:1");
+        imd.registry().advertise(name, "127.0.0.1:1").unwrap();
     }
     imd.clock().advance(5 * SECOND).await;
     assert!(Client::connect(imd.gateway_addr()).await.is_err());

@@ -215,3 +215,18 @@ async fn an_access_server_that_lost_its_lease_registers_again() {
     let now = listed().await;
     assert!(now.contains(&ours) && now.len() == 3, "{now:?}");
 }
+
+#[tokio::test]
+async fn an_address_that_fits_no_frame_is_refused_as_the_command_has_it() {
+    let mut config = with(Strategy::RoundRobin);
+    config.access.resize(1);
+    let imd = start(config).await;
+    imd.registry()
+        .register(record("long", &"x".repeat(70_000)), SECOND * 100)
+        .await;
+    imd.clock().advance(SECOND * 5).await;
+    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    let mut codes = vec![wire.ask().await.err_code, wire.ask().await.err_code];
+    codes.sort_unstable();
+    assert_eq!(codes, [0, 90001]);
+}

@@ -1,7 +1,7 @@
 //! A store whose answers a test decides: they fail, or wait until they are let through, or never come.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use imd::store::{
@@ -84,6 +84,8 @@ pub struct OddStore {
     pub sync: Gate,
     /// After a page was read, and before it is answered.
     pub synced: Gate,
+    /// Whether its pages are as long as they can be, whatever is asked for.
+    pub overfills: AtomicBool,
     pub level: Gate,
     pub user: Gate,
     pub replace: Gate,
@@ -115,6 +117,7 @@ pub async fn start_odd(config: Config) -> (Imd, Arc<OddStore>) {
         commit: Gate::new(),
         sync: Gate::new(),
         synced: Gate::new(),
+        overfills: AtomicBool::new(false),
         level: Gate::new(),
         user: Gate::new(),
         replace: Gate::new(),
@@ -145,6 +148,13 @@ impl Store for OddStore {
 
     async fn sync(&self, uid: i64, after: i64, limit: PageLimit) -> Result<Page, StoreFailed> {
         self.sync.pass().await?;
+        let limit = match self.overfills.load(Ordering::SeqCst) {
+            true => PageLimit {
+                entries: usize::MAX,
+                bytes: usize::MAX,
+            },
+            false => limit,
+        };
         let page = self.store.sync(uid, after, limit).await;
         self.synced.pass().await?;
         page

@@ -1,7 +1,10 @@
+use std::sync::atomic::Ordering;
+
 use imd::Config;
 use imd::proto::{Cmd, ReqSyncMsg, ResSendP2pMsg, ResSyncMsg};
 use prost::Message;
 
+use crate::odd_store::start_odd;
 use crate::support::{Wire, access, framed, p2p, start, sync, texts, user, versions};
 
 /// Ann sends `count` messages of `size` bytes to Bob, who is not there yet.
@@ -261,4 +264,27 @@ async fn a_sync_behind_a_send_in_one_segment_moves_the_read_mark() {
         bob.login(&imd, 2).await;
         assert_eq!(bob.notified().await, (read, 4));
     }
+}
+
+#[tokio::test]
+async fn a_page_that_fits_no_frame_is_refused_as_the_command_has_it() {
+    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let mut ann = user(&imd, 1).await;
+    for n in 0..3 {
+        let sent = ann.p2p(2, &format!("{n}"), &"x".repeat(32_000)).await;
+        assert_eq!(sent.err_code, 0);
+    }
+    store.overfills.store(true, Ordering::SeqCst);
+    let mut bob = Wire::connect(access(&imd)).await;
+    bob.login(&imd, 2).await;
+    assert_eq!(bob.notified().await, (0, 3));
+    let refused = bob.sync(0, 0).await;
+    assert_eq!(
+        (refused.err_code, refused.current_id, refused.msgs.len()),
+        (90001, 0, 0)
+    );
+    // No notify says that this reader is further than that.
+    bob.ping().await;
+    store.overfills.store(false, Ordering::SeqCst);
+    assert_eq!(versions(&bob.sync(0, 0).await), [1, 2]);
 }
