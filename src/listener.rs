@@ -1,16 +1,17 @@
 //! The accept loop that gateway, access servers and HTTP share: limits, back-off, socket options.
 
+mod admission;
+
+pub use admission::{Admission, Place, Room, TooFewFiles};
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::config::Config;
 use crate::session::{Connection, Handler, Pause, Server};
 use crate::shutdown::Shutdown;
 
@@ -20,83 +21,6 @@ const BACKLOG: u32 = 1024;
 /// The wait after the first failed accept, doubled up to the longest. Real time: it waits for the operating system.
 const BACK_OFF: Duration = Duration::from_millis(10);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(1);
-
-/// How many files are kept free for other things than clients: the admin API's connections, and the store.
-const RESERVED_FILES: u64 = 128;
-
-/// What the listeners of one `imd` share: all of them but the admin API's have their places together.
-#[derive(Debug, Clone)]
-pub struct Admission {
-    places: Arc<Semaphore>,
-    /// What says how many places there are.
-    limit: &'static str,
-    /// Whether the last connection had to wait for its place: said once, not for each.
-    crowded: Arc<AtomicBool>,
-    keepalive: Duration,
-    user_timeout: Duration,
-}
-
-impl Admission {
-    /// Raises the open-file limit to what the system allows, and takes the number of connections from it.
-    pub fn new(config: &Config) -> Self {
-        let files = raise_file_limit();
-        let from_files =
-            usize::try_from(files.saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX);
-        let most = config.limits.connections.min(from_files.max(1));
-        if most < config.limits.connections {
-            tracing::info!(
-                connections = most,
-                files,
-                "the open-file limit allows fewer connections"
-            );
-        }
-        Admission {
-            places: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
-            limit: "limits.connections or the open-file limit",
-            crowded: Arc::default(),
-            keepalive: config.session.tcp_keepalive,
-            user_timeout: config.session.tcp_user_timeout,
-        }
-    }
-
-    /// The same with so many places of its own: whoever has all the others keeps nobody from these.
-    #[must_use]
-    pub fn apart(&self, places: usize) -> Self {
-        Admission {
-            places: Arc::new(Semaphore::new(places)),
-            limit: "this listener's own limit",
-            crowded: Arc::default(),
-            ..self.clone()
-        }
-    }
-
-    async fn place(&self, addr: SocketAddr) -> Option<Place> {
-        let permit = match Arc::clone(&self.places).try_acquire_owned() {
-            Ok(permit) => {
-                self.crowded.store(false, Ordering::Relaxed);
-                permit
-            }
-            Err(_) => {
-                if !self.crowded.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(
-                        listener = %addr,
-                        limit = self.limit,
-                        "as many connections as there may be: new ones wait"
-                    );
-                }
-                Arc::clone(&self.places).acquire_owned().await.ok()?
-            }
-        };
-        Some(Place { _permit: permit })
-    }
-
-    fn prepare(&self, stream: &TcpStream) -> io::Result<()> {
-        stream.set_nodelay(true)?;
-        let socket = SockRef::from(stream);
-        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(self.keepalive))?;
-        set_user_timeout(&socket, self.user_timeout)
-    }
-}
 
 #[cfg(target_os = "linux")]
 fn set_user_timeout(socket: &SockRef<'_>, timeout: Duration) -> io::Result<()> {
@@ -121,12 +45,6 @@ fn raise_file_limit() -> u64 {
         tracing::warn!(%error, "the open-file limit can't be raised");
         1024
     })
-}
-
-/// The right to hold one connection.
-#[derive(Debug)]
-pub struct Place {
-    _permit: OwnedSemaphorePermit,
 }
 
 /// Binds a listener that is ready to accept.
@@ -263,13 +181,13 @@ mod tests {
 
     #[tokio::test]
     async fn an_accepted_socket_has_its_options() {
-        let config = Config::default();
+        let config = crate::config::Config::default();
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap())
             .await
             .unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        Admission::new(&config).prepare(&stream).unwrap();
+        Admission::new(&config).unwrap().prepare(&stream).unwrap();
         assert!(stream.nodelay().unwrap());
         let socket = SockRef::from(&stream);
         assert!(socket.keepalive().unwrap());

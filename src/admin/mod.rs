@@ -37,6 +37,7 @@ use crate::access::AccessServers;
 use crate::clock::Clock;
 use crate::config;
 use crate::lab::Lab;
+use crate::listener::Admission;
 use crate::metrics::Metrics;
 use crate::registry::MemoryRegistry;
 use crate::reset::Reset;
@@ -46,10 +47,7 @@ use crate::shutdown::Shutdown;
 pub use events::Listeners;
 use guard::Guard;
 
-/// How many connections it may have: its own, so that it answers whatever clients do.
-pub const CONNECTIONS: usize = 64;
-
-/// How many of them may be held by who follows the journal or waits for an event.
+/// How many of its connections may be held by who follows the journal or waits for an event.
 const LISTENERS: usize = 32;
 
 /// The parts of a stack that the API shows and moves.
@@ -83,6 +81,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Room for those who listen.
     pub listeners: Listeners,
+    /// Who may connect.
+    pub admission: Admission,
     /// What the stack does as the original does.
     pub quirks: config::Quirks,
     /// Told when the API is to end.

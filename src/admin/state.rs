@@ -28,13 +28,20 @@ pub async fn health() -> Json<Value> {
 pub async fn ready(State(parts): State<Arc<Parts>>) -> Result<Json<Value>, Problem> {
     // It is told at once or not at all.
     let failed = futures_util::FutureExt::now_or_never(parts.services.store().failed());
-    match failed {
-        None => Ok(Json(json!({ "status": "ready" }))),
-        Some(failed) => Err(Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            failed.to_string(),
-        )),
+    if let Some(failed) = failed {
+        return Err(not_ready(failed));
     }
+    let room = parts.admission.room();
+    if room.is_full() {
+        return Err(not_ready(format!(
+            "every place is taken, so who connects now has to wait: {room}"
+        )));
+    }
+    Ok(Json(json!({ "status": "ready" })))
+}
+
+fn not_ready(why: impl std::fmt::Display) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, why.to_string())
 }
 
 /// Which imd this is.

@@ -20,7 +20,7 @@ pub fn banner(imd: &Imd, public_salt: bool, ready_in: Duration) -> String {
          Gateway    {gateway}\n\
          Access     {access}\n\
          User API   {user_api:<24}   Group API http://{group_api}{admin}\n\
-         Ready in {ready} ms. For development: {salt}no TLS.\n",
+         {places}Ready in {ready} ms. For development: {salt}no TLS.\n",
         version = env!("CARGO_PKG_VERSION"),
         store = imd.store_name(),
         gateway = imd.gateway_addr(),
@@ -30,8 +30,19 @@ pub fn banner(imd: &Imd, public_salt: bool, ready_in: Duration) -> String {
             Some(addr) => format!("   Admin http://{addr}"),
             None => String::new(),
         },
+        places = places(imd),
         ready = ready_in.as_millis(),
     )
+}
+
+/// A line, where there are few places for connections.
+fn places(imd: &Imd) -> String {
+    let room = imd.room();
+    if room.is_small() {
+        format!("Places     {room}\n")
+    } else {
+        String::new()
+    }
 }
 
 fn access(imd: &Imd) -> String {

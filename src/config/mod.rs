@@ -15,6 +15,7 @@ pub use error::ConfigError;
 pub use fixtures::{Group, User};
 pub use host::{BadHost, Host};
 pub use quirks::Quirks;
+pub use validate::FEWEST_CONNECTIONS;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -185,7 +186,8 @@ pub enum SecondLogin {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Connections in all, on every listener but the admin API's. The open-file limit may allow fewer.
+    /// Connections in all, on every listener but the admin API's. The HTTP API has some more of its own. The open-file
+    /// limit may allow fewer.
     pub connections: usize,
     /// Bytes of a frame before the login. After it, 65,535.
     pub frame_before_login: usize,

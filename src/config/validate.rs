@@ -12,6 +12,9 @@ use crate::lab::{GATEWAY, Site};
 /// What a `ResSyncMsg` with one message takes beside its text and msgID, in bytes, at the most.
 const PAGE_OVERHEAD: usize = 256;
 
+/// Fewer connections serve nobody: a client keeps one at the gateway and one at an access server, and asks the HTTP API.
+pub const FEWEST_CONNECTIONS: usize = 3;
+
 /// The longest duration that can be set: well inside what timers and Unix milliseconds can add up.
 const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
@@ -230,6 +233,17 @@ impl Config {
                 format!("{value} must be from {least} to {most}")
             })?;
         }
+        ensure(
+            limits.connections >= FEWEST_CONNECTIONS,
+            "limits.connections",
+            || {
+                format!(
+                    "{} is too few: at least {FEWEST_CONNECTIONS} are needed, for the gateway, an access server and the HTTP \
+                     API",
+                    limits.connections
+                )
+            },
+        )?;
         ensure(
             limits.message + limits.msg_id + PAGE_OVERHEAD <= MAX_FRAME,
             "limits.message",

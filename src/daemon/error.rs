@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use crate::access::AddError;
 use crate::config::ConfigError;
 use crate::lab::FaultError;
+use crate::listener::TooFewFiles;
 use crate::service::FixtureError;
 use crate::store::{OpenError, StoreFailed};
 
@@ -34,6 +35,9 @@ pub enum StartError {
     /// There is no access server more.
     #[error(transparent)]
     Access(#[from] AddError),
+    /// The open-file limit leaves too few connections to serve anybody.
+    #[error(transparent)]
+    TooFewFiles(#[from] TooFewFiles),
     /// A listener was lost right after it was bound, or no thread could be had.
     #[error("the system refuses: {0}")]
     System(#[from] io::Error),

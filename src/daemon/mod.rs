@@ -32,7 +32,7 @@ use crate::config::{self, Config};
 use crate::gateway::{Directory, GatewayHandler};
 use crate::http;
 use crate::lab::Lab;
-use crate::listener::{Admission, bind, serve_sessions};
+use crate::listener::{Admission, Room, bind, serve_sessions};
 use crate::metrics::Metrics;
 use crate::registry::MemoryRegistry;
 use crate::reset::{Origin, Reset};
@@ -46,6 +46,7 @@ use crate::store::{DurableStore, MemoryStore, Retention, Store, StoreFailed};
 /// Dropping it closes the listeners and the sessions; [`shutdown`](Imd::shutdown) also waits for that.
 #[derive(Debug)]
 pub struct Imd {
+    admission: Admission,
     gateway_addr: SocketAddr,
     gateway: Arc<Manager>,
     access: Arc<AccessServers>,
@@ -102,8 +103,9 @@ impl Imd {
     pub async fn start(config: Config) -> Result<Imd, StartError> {
         // Before anything is made on the disk.
         config.validate()?;
+        let admission = Admission::new(&config)?;
         let store = open_store(&config.store).await?;
-        let started = Imd::start_with_store(config, Arc::clone(&store)).await;
+        let started = Imd::serve(config, Arc::clone(&store), admission).await;
         if started.is_err()
             && let Err(error) = store.close().await
         {
@@ -122,7 +124,16 @@ impl Imd {
         store: Arc<dyn Store>,
     ) -> Result<Imd, StartError> {
         config.validate()?;
-        let admission = Admission::new(&config);
+        let admission = Admission::new(&config)?;
+        Imd::serve(config, store, admission).await
+    }
+
+    /// Starts a stack with a config that was checked.
+    async fn serve(
+        config: Config,
+        store: Arc<dyn Store>,
+        admission: Admission,
+    ) -> Result<Imd, StartError> {
         let listeners = Listeners::bind(&config)?;
         let clock = config.clock.build();
         let registry = Arc::new(MemoryRegistry::new(Arc::clone(&clock)));
@@ -178,8 +189,9 @@ impl Imd {
         };
         let user_router = http::user_router(Arc::clone(&services), &config.http);
         let group_router = http::group_router(Arc::clone(&services), &config.http);
-        let user_api = serve(listeners.user_api, &admission, user_router)?;
-        let group_api = serve(listeners.group_api, &admission, group_router)?;
+        let for_http = admission.for_http();
+        let user_api = serve(listeners.user_api, &for_http, user_router)?;
+        let group_api = serve(listeners.group_api, &for_http, group_router)?;
         let reset = Arc::new(Reset {
             gateway: Arc::clone(&gateway),
             directory,
@@ -207,20 +219,19 @@ impl Imd {
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&shared.metrics),
             quirks: config.quirks,
+            admission: admission.clone(),
             ending: http.clone(),
         };
         let admin_router = admin::router(parts, &config.admin);
         let imd = Imd {
+            admission: admission.clone(),
             gateway_addr,
             gateway,
             access,
             user_api,
             group_api,
             admin: match listeners.admin {
-                Some(listener) => {
-                    let admission = admission.apart(admin::CONNECTIONS);
-                    Some(serve(listener, &admission, admin_router)?)
-                }
+                Some(listener) => Some(serve(listener, &admission.for_admin(), admin_router)?),
                 None => None,
             },
             http,
@@ -337,6 +348,11 @@ impl Imd {
     /// The time that this stack goes by.
     pub fn clock(&self) -> &dyn Clock {
         self.clock.as_ref()
+    }
+
+    /// How many connections there may be on gateway, access servers and HTTP API, and how many there are.
+    pub fn room(&self) -> Room {
+        self.admission.room()
     }
 
     /// What has passed through its sessions so far.

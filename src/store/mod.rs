@@ -4,10 +4,12 @@
 //! read of a socket brought, so that a durable store can write and sync many batches as one.
 
 mod durable;
+mod files;
 mod memory;
 mod snapshot;
 
 pub use durable::{DurableStore, Findings, Inspection, Item, OpenError};
+pub use files::files;
 pub use memory::MemoryStore;
 pub use snapshot::{FileError, LoadError, SNAPSHOT_LIMIT, SaveError, Snapshot};
 

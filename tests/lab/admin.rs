@@ -381,15 +381,32 @@ async fn times_that_nobody_means_are_refused() {
 }
 
 #[tokio::test]
-async fn it_answers_also_when_clients_have_every_place() {
+async fn it_answers_also_when_clients_have_every_place_and_says_so() {
     let mut config = Config::ephemeral();
-    config.limits.connections = 1;
+    config.limits.connections = 3;
     let imd = start(config).await;
     let mut ann = user(&imd, 1).await;
+    let mut bob = user(&imd, 2).await;
     assert_eq!(get(&imd, "/readyz").await["status"], "ready");
+    let mut cora = user(&imd, 3).await;
+    assert_eq!(imd.room().taken, 3);
+    let (status, why) = call(&imd, "GET", "/readyz", Value::Null).await;
+    assert_eq!(status, 503);
+    let why = why["error"].as_str().unwrap();
+    assert!(
+        why.contains("every place is taken") && why.contains("limits.connections"),
+        "{why}"
+    );
     let sessions = get(&imd, "/v1/sessions").await;
-    assert_eq!(sessions["sessions"].as_array().unwrap().len(), 1);
+    assert_eq!(sessions["sessions"].as_array().unwrap().len(), 3);
     ann.ping().await;
+    bob.ping().await;
+    cora.end().await;
+    cora.finished().await;
+    // Its place is given back when its task is done.
+    while call(&imd, "GET", "/readyz", Value::Null).await.0 != 200 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

@@ -1,43 +1,159 @@
-use std::net::TcpStream;
-use std::process::Command;
+//! What a stack does with few files, few places, and more clients than there are places for.
 
-use crate::process::{Daemon, Program};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use imd::daemon::AccessAddress;
+use tempfile::TempDir;
+
+use crate::process::{Daemon, Program, imd, write_config};
+
+/// Runs the binary where so many files may be open.
+fn with_files(limit: u32, args: &[&str]) -> Program {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")])
+        .arg(env!("CARGO_BIN_EXE_imd"))
+        .args(args)
+        .env_remove("RUST_LOG");
+    Program::run(command)
+}
+
+/// Connections to the access servers, in turn. Nothing is said on them.
+fn idle(access: &[AccessAddress], count: usize) -> Vec<TcpStream> {
+    let servers = access.iter().cycle().take(count);
+    servers
+        .map(|server| TcpStream::connect(&server.addr).unwrap())
+        .collect()
+}
+
+/// The status and the body of a `GET` of the admin API.
+fn get(daemon: &Daemon, path: &str) -> (String, String) {
+    let base = daemon.addresses().admin.unwrap();
+    let mut stream = TcpStream::connect(base.strip_prefix("http://").unwrap()).unwrap();
+    let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap();
+    (status.to_owned(), body.to_owned())
+}
 
 #[test]
-fn it_survives_having_no_files_left_and_accepts_again() {
-    let mut daemon = Daemon::start_with(&["--any-port", "--access", "30"], |args| {
-        let mut command = Command::new("sh");
-        command
-            .args(["-c", "ulimit -n 64; exec \"$0\" \"$@\""])
-            .arg(env!("CARGO_BIN_EXE_imd"))
-            .args(args)
-            .env_remove("RUST_LOG");
-        Program::run(command)
-    });
-    let access = daemon.addresses().access;
-    let connections: Vec<TcpStream> = access
-        .iter()
-        .cycle()
-        .take(90)
-        .map(|server| TcpStream::connect(&server.addr).unwrap())
-        .collect();
-    // EMFILE: each listener holds a connection that waits for its place
-    daemon.program.log_with("can't accept, trying again");
-    assert!(daemon.program.is_running());
-    drop(connections);
-    daemon
-        .imd(&["send", "--from", "1", "--to", "2", "still here"])
-        .ok();
-    assert!(daemon.imd(&["sync", "--uid", "2"]).ok()[0].contains("still here"));
-    assert!(daemon.stop().starts_with("Stopped.  stored 1"));
+fn too_few_files_are_refused_with_the_number_that_is_needed() {
+    let folder = TempDir::new().unwrap();
+    let store = folder.path().join("store");
+    let store = store.to_str().unwrap();
+    for (limit, args) in [
+        (40, &[][..]),
+        (64, &["--access", "1"]),
+        (128, &[]),
+        (128, &["--access", "30"]),
+        (160, &["--store", store]),
+    ] {
+        let why = with_files(limit, &[&["--any-port"], args].concat())
+            .end()
+            .failed(64);
+        assert!(
+            why.contains(&format!("the open-file limit is {limit}")),
+            "{why}"
+        );
+        assert!(why.contains("ulimit -n"), "{why}");
+        let needed = why.split("needs ").nth(1).unwrap();
+        let needed: u32 = needed.split(' ').next().unwrap().parse().unwrap();
+        assert!(!Path::new(store).exists(), "nothing was made");
+        // So many are enough.
+        let args = [&["--any-port"], args].concat();
+        let daemon = Daemon::start_with(&args, |args| with_files(needed, args));
+        daemon
+            .imd(&["send", "--from", "1", "--to", "2", "hello"])
+            .ok();
+        daemon.stop();
+    }
+}
+
+#[test]
+fn too_few_connections_are_refused_with_the_key() {
+    let folder = TempDir::new().unwrap();
+    for connections in [0, 1, 2] {
+        let config = write_config(
+            folder.path(),
+            &format!("[limits]\nconnections = {connections}\n"),
+        );
+        let why = imd(&["--any-port", "--config", &config]).failed(64);
+        assert!(why.contains("imd.toml:2: limits.connections: "), "{why}");
+    }
+}
+
+#[test]
+fn few_places_are_told_at_the_start() {
+    let folder = TempDir::new().unwrap();
+    let config = write_config(folder.path(), "[limits]\nconnections = 3\n");
+    let small = Daemon::start(&["--config", &config]);
+    let cramped = Daemon::start_with(&["--any-port"], |args| with_files(140, args));
+    for (mut daemon, why) in [
+        (small, "limits.connections"),
+        (cramped, "open-file limit is 140"),
+    ] {
+        let told = daemon
+            .banner
+            .iter()
+            .find(|line| line.starts_with("Places "));
+        assert!(told.unwrap().contains(why), "{:?}", daemon.banner);
+        assert!(daemon.program.log_with("connections at most").contains(why));
+        daemon
+            .imd(&["send", "--from", "1", "--to", "2", "hello"])
+            .ok();
+        daemon.imd(&["register", "--uid", "1"]).ok();
+        daemon.stop();
+    }
+    let roomy = Daemon::start_with(&["--any-port"], |args| with_files(512, args));
+    assert!(!roomy.banner.iter().any(|line| line.starts_with("Places ")));
+    roomy.stop();
+}
+
+#[test]
+fn with_every_place_taken_no_file_is_missing_and_the_http_api_answers() {
+    let folder = TempDir::new().unwrap();
+    let store = folder.path().join("store");
+    for limit in [256, 300, 512] {
+        let args = ["--any-port", "--store", store.to_str().unwrap()];
+        let daemon = Daemon::start_with(&args, |args| with_files(limit, args));
+        assert_eq!(get(&daemon, "/readyz").0, "200");
+        let addresses = daemon.addresses();
+        let connections = idle(&addresses.access, 500);
+        let begun = Instant::now();
+        while get(&daemon, "/readyz").0 == "200" {
+            assert!(begun.elapsed() < Duration::from_secs(30));
+            std::thread::yield_now();
+        }
+        let (status, why) = get(&daemon, "/readyz");
+        assert!(
+            status == "503" && why.contains("every place is taken"),
+            "{why}"
+        );
+        daemon.imd(&["ready"]).failed(1);
+        let uid = limit.to_string();
+        daemon.imd(&["register", "--uid", &uid]).ok();
+        drop(connections);
+        daemon
+            .imd(&["send", "--from", "1", "--to", "2", "hello"])
+            .ok();
+        assert_eq!(get(&daemon, "/readyz").0, "200");
+        daemon.program.signal("-TERM");
+        let ended = daemon.program.end();
+        assert!(!ended.err.contains("can't accept"), "{}", ended.err);
+        ended.ok();
+    }
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn a_thousand_clients_who_have_left_leave_no_open_file() {
-    use std::io::{Read, Write};
-    use std::time::{Duration, Instant};
-
     let daemon = Daemon::start(&[]);
     let files = || {
         let folder = format!("/proc/{}/fd", daemon.program.pid());

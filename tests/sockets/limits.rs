@@ -20,6 +20,21 @@ async fn past_the_connection_limit_the_next_one_waits_for_a_place() {
 }
 
 #[tokio::test]
+async fn sessions_that_have_every_place_keep_nobody_from_the_http_api() {
+    let mut config = Config::ephemeral();
+    config.limits.connections = 3;
+    let imd = start(config).await;
+    let mut users = Vec::new();
+    for uid in 1..=3 {
+        users.push(user(&imd, uid).await);
+    }
+    let (_, answer) = post(imd.user_api_addr(), "/x/user/register", "uid=4").await;
+    assert_eq!(answer["code"], 0);
+    let gid = crate::support::group_of(&imd, &[1, 2]).await;
+    assert_eq!(users[0].group(gid, "m", "x").await.err_code, 0);
+}
+
+#[tokio::test]
 async fn a_group_has_a_limit_of_members() {
     let mut config = Config::ephemeral();
     config.limits.group_members = 2;

@@ -14,6 +14,7 @@ use fjall::{
 use parking_lot::RwLock;
 
 use super::record::{Damaged, Record, STATE, StateRecord};
+use crate::store::files;
 
 /// Sealed tables that wait to be written. At 4 the engine itself would wait, for ever if the disk is full.
 const MOST_SEALED: usize = 2;
@@ -95,6 +96,7 @@ impl Engine {
             .cache_size(CACHE)
             .manual_journal_persist(true)
             .worker_threads(2)
+            .max_cached_files(Some(files::tables(files::limit())))
             .open()?;
         let records = db.keyspace("records", options)?;
         Ok(Engine {

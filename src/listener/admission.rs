@@ -1,0 +1,264 @@
+//! How many connections there may be, and which one is next.
+//!
+//! A connection takes an open file, and so do listeners, the admin API and the store. What they need is set aside
+//! first, so that a stack that starts can serve: it never finds out by an error that no file is left.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use std::{fmt, io};
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{raise_file_limit, set_user_timeout};
+use crate::config::Config;
+use crate::store;
+
+/// How many connections the admin API may have: its own, so that it answers whatever clients do.
+pub const ADMIN_CONNECTIONS: usize = 64;
+
+/// How many connections the HTTP API may have beside those that it shares with the sessions.
+const HTTP_CONNECTIONS: usize = 16;
+
+/// Files that are open whatever is served: stdin, stdout and stderr, the runtime's, those that are read or written for
+/// a moment.
+const OTHER_FILES: u64 = 32;
+
+/// A listener, and the connection that it has accepted while no place is free.
+const FILES_OF_LISTENER: u64 = 2;
+
+/// Fewer serve nobody: a client keeps one at the gateway and one at an access server, and asks the HTTP API.
+const FEWEST: usize = crate::config::FEWEST_CONNECTIONS;
+
+/// Fewer are worth a warning: a few clients have them all.
+const USEFUL: usize = 64;
+
+/// The open-file limit leaves too few connections.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the open-file limit is {limit}, and this stack needs {needed} at least: {kept} files for listeners, admin API and store, \
+     and {FEWEST} connections (gateway, access server, HTTP API). Raise it: ulimit -n {useful}, LimitNOFILE={useful} (systemd) \
+     or --ulimit nofile={useful} (docker)"
+)]
+pub struct TooFewFiles {
+    /// The limit, raised as far as the system allows.
+    pub limit: u64,
+    /// The lowest limit with which the stack would start.
+    pub needed: u64,
+    kept: u64,
+    useful: u64,
+}
+
+/// How many connections there may be, and how many there are: those of gateway, access servers and HTTP API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// So many at once.
+    pub places: usize,
+    /// So many of them are taken.
+    pub taken: usize,
+    /// The open-file limit, where that is what allows no more.
+    pub file_limit: Option<u64>,
+}
+
+impl Room {
+    /// Whether whoever connects now has to wait for somebody else to leave.
+    pub fn is_full(&self) -> bool {
+        self.taken >= self.places
+    }
+
+    /// Whether a few clients take all of it.
+    pub fn is_small(&self) -> bool {
+        self.places < USEFUL
+    }
+}
+
+/// How many there may be, why, and what to do.
+impl fmt::Display for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let places = self.places;
+        match self.file_limit {
+            Some(limit) => {
+                let more = USEFUL.saturating_sub(places);
+                let useful = limit.saturating_add(u64::try_from(more).unwrap_or_default());
+                write!(
+                    f,
+                    "{places} connections at most, since the open-file limit is {limit}: raise it (ulimit -n {useful} or more)"
+                )
+            }
+            None => write!(
+                f,
+                "{places} connections at most: limits.connections allows no more"
+            ),
+        }
+    }
+}
+
+/// The places of connections.
+#[derive(Debug)]
+struct Places {
+    free: Arc<Semaphore>,
+    total: usize,
+    file_limit: Option<u64>,
+}
+
+/// What the listeners of one `imd` share: all of them but the admin API's have their places together.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    places: Arc<Places>,
+    /// Places that are taken when the others are: this listener's own.
+    spare: Option<Arc<Semaphore>>,
+    /// Whether the last connection had to wait for its place: said once, not for each.
+    crowded: Arc<AtomicBool>,
+    keepalive: Duration,
+    user_timeout: Duration,
+}
+
+impl Admission {
+    /// Raises the open-file limit to what the system allows, and takes the number of connections from it.
+    ///
+    /// # Errors
+    ///
+    /// When that leaves too few to serve anybody.
+    pub fn new(config: &Config) -> Result<Self, TooFewFiles> {
+        let limit = raise_file_limit();
+        let kept = kept_files(config, limit);
+        let from_files = usize::try_from(limit.saturating_sub(kept)).unwrap_or(usize::MAX);
+        if from_files < FEWEST {
+            return Err(too_few(limit, kept));
+        }
+        let total = config.limits.connections.min(from_files);
+        let total = total.min(Semaphore::MAX_PERMITS);
+        let file_limit = (total < config.limits.connections).then_some(limit);
+        let admission = Admission {
+            places: Arc::new(Places {
+                free: Arc::new(Semaphore::new(total)),
+                total,
+                file_limit,
+            }),
+            spare: None,
+            crowded: Arc::default(),
+            keepalive: config.session.tcp_keepalive,
+            user_timeout: config.session.tcp_user_timeout,
+        };
+        let room = admission.room();
+        if room.is_small() {
+            tracing::warn!("{room}");
+        } else if file_limit.is_some() {
+            tracing::info!("{room}");
+        }
+        Ok(admission)
+    }
+
+    /// The same for the HTTP API: sessions that have all the other places keep nobody from some of its own.
+    #[must_use]
+    pub fn for_http(&self) -> Self {
+        Admission {
+            spare: Some(Arc::new(Semaphore::new(HTTP_CONNECTIONS))),
+            crowded: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// The same for the admin API, which shares no places.
+    #[must_use]
+    pub fn for_admin(&self) -> Self {
+        let total = ADMIN_CONNECTIONS;
+        Admission {
+            places: Arc::new(Places {
+                free: Arc::new(Semaphore::new(total)),
+                total,
+                file_limit: None,
+            }),
+            spare: None,
+            crowded: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// How many connections there may be, and how many there are.
+    pub fn room(&self) -> Room {
+        let Places {
+            free,
+            total,
+            file_limit,
+        } = &*self.places;
+        Room {
+            places: *total,
+            taken: total.saturating_sub(free.available_permits()),
+            file_limit: *file_limit,
+        }
+    }
+
+    /// Waits for a place.
+    pub(super) async fn place(&self, addr: SocketAddr) -> Option<Place> {
+        let shared = &self.places.free;
+        let spare = self.spare.as_ref();
+        let at_once = std::iter::once(shared)
+            .chain(spare)
+            .find_map(|places| Arc::clone(places).try_acquire_owned().ok());
+        if let Some(permit) = at_once {
+            self.crowded.store(false, Ordering::Relaxed);
+            return Some(Place { _permit: permit });
+        }
+        if !self.crowded.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                listener = %addr,
+                places = self.places.total,
+                "as many connections as there may be: new ones wait"
+            );
+        }
+        let permit = match spare {
+            None => Arc::clone(shared).acquire_owned().await,
+            Some(spare) => tokio::select! {
+                permit = Arc::clone(shared).acquire_owned() => permit,
+                permit = Arc::clone(spare).acquire_owned() => permit,
+            },
+        };
+        Some(Place {
+            _permit: permit.ok()?,
+        })
+    }
+
+    /// Sets what every connection has.
+    pub(super) fn prepare(&self, stream: &TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let socket = SockRef::from(stream);
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(self.keepalive))?;
+        set_user_timeout(&socket, self.user_timeout)
+    }
+}
+
+/// The right to hold one connection.
+#[derive(Debug)]
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
+}
+
+/// How many files are not there for the connections of clients.
+fn kept_files(config: &Config, limit: u64) -> u64 {
+    let count = |files: usize| u64::try_from(files).unwrap_or(u64::MAX);
+    let (admin, admin_listeners) = match config.admin.enabled {
+        true => (count(ADMIN_CONNECTIONS), 1),
+        false => (0, 0),
+    };
+    // Gateway, user API, group API.
+    let listeners = 3 + admin_listeners + count(config.access.0.len());
+    let store = match config.store.path {
+        Some(_) => store::files(limit),
+        None => 0,
+    };
+    OTHER_FILES + FILES_OF_LISTENER * listeners + admin + count(HTTP_CONNECTIONS) + store
+}
+
+fn too_few(limit: u64, kept: u64) -> TooFewFiles {
+    let with = |places: usize| kept.saturating_add(u64::try_from(places).unwrap_or_default());
+    TooFewFiles {
+        limit,
+        needed: with(FEWEST),
+        kept,
+        useful: with(USEFUL).next_power_of_two(),
+    }
+}

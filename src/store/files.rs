@@ -1,0 +1,33 @@
+//! How many files a store in a folder has open: a part of what the process may have, since its connections need the rest.
+
+/// The most tables that are held open between reads, however many files there may be.
+const MOST_TABLES: usize = 900;
+
+/// The fewest.
+const FEWEST_TABLES: usize = 24;
+
+/// Beside the tables that are held open: journals, locks, and the tables that are being merged or written.
+const OTHERS: u64 = 40;
+
+/// How many tables are held open when the process may have `limit` files.
+pub(super) fn tables(limit: u64) -> usize {
+    let part = usize::try_from(limit / 16).unwrap_or(usize::MAX);
+    part.clamp(FEWEST_TABLES, MOST_TABLES)
+}
+
+/// How many files a store in a folder may have open at once, when the process may have `limit` of them.
+pub fn files(limit: u64) -> u64 {
+    u64::try_from(tables(limit)).map_or(u64::MAX, |tables| tables + OTHERS)
+}
+
+/// How many files the process may have open now.
+#[cfg(not(windows))]
+pub(super) fn limit() -> u64 {
+    rlimit::Resource::NOFILE.get_soft().unwrap_or(1024)
+}
+
+/// How many files the process may have open now.
+#[cfg(windows)]
+pub(super) fn limit() -> u64 {
+    u64::MAX
+}
