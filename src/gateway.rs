@@ -1,7 +1,7 @@
 //! The gateway: it tells clients which access server to use, from its own copy of the registry's list.
 
 use std::cell::RefCell;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -144,8 +144,15 @@ impl Directory {
         match &listed.answer {
             Answer::Common(frame) => turn.frame(frame),
             Answer::Own(addr) => {
-                let addr = dialable(*addr, turn.session().local());
-                turn.reply(&Reply::select_access(addr.to_string()));
+                let reply = match dialable(*addr, turn.session().local()) {
+                    Some(addr) => Reply::select_access(addr.to_string()),
+                    None => {
+                        let code = Code::NoAccessServer;
+                        let why = "it listens on IPv4 alone, and you came by IPv6: set advertise";
+                        Reply::select_access(String::new()).with(code, code.because(why))
+                    }
+                };
+                turn.reply(&reply);
             }
         }
     }
@@ -171,17 +178,28 @@ impl Directory {
     }
 }
 
-/// An unspecified host means every address of this machine: the client knows one that works.
-fn dialable(listening: SocketAddr, local: SocketAddr) -> SocketAddr {
-    let host = match (listening.ip(), local.ip().to_canonical()) {
-        // Who came by the one loopback address can take the other.
-        (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::LOCALHOST)) => {
-            IpAddr::V4(Ipv4Addr::LOCALHOST)
+/// The address to dial for one that listens on an unspecified host: every address of this machine, of which the client
+/// knows one that works. None where it can't work there: an address of IPv6 for who listens on IPv4 alone.
+fn dialable(listening: SocketAddr, local: SocketAddr) -> Option<SocketAddr> {
+    let port = listening.port();
+    match (listening, local) {
+        (listening, _) if !listening.ip().is_unspecified() => Some(listening),
+        (SocketAddr::V4(_), SocketAddr::V6(local)) => {
+            let ip = match local.ip().to_canonical() {
+                IpAddr::V4(ip) => ip,
+                // Who came by the one loopback address can take the other.
+                IpAddr::V6(Ipv6Addr::LOCALHOST) => Ipv4Addr::LOCALHOST,
+                IpAddr::V6(_) => return None,
+            };
+            Some(SocketAddr::from((ip, port)))
         }
-        (ip, local) if ip.is_unspecified() => local,
-        (ip, _) => ip,
-    };
-    SocketAddr::new(host, listening.port())
+        (_, SocketAddr::V6(local)) => Some(match local.ip().to_canonical() {
+            // With its zone, without which nobody can dial a link-local address.
+            IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, local.scope_id()).into(),
+            ip => SocketAddr::new(ip, port),
+        }),
+        (_, SocketAddr::V4(local)) => Some(SocketAddr::new((*local.ip()).into(), port)),
+    }
 }
 
 /// Answers the frames that come to the gateway.
@@ -237,7 +255,8 @@ mod tests {
     #[test]
     fn an_unspecified_host_becomes_the_one_by_which_the_client_came() {
         let dialable = |listening: &str, local: SocketAddr| {
-            dialable(listening.parse().unwrap(), local).to_string()
+            let addr = dialable(listening.parse().unwrap(), local);
+            addr.map_or_else(|| "none".to_owned(), |addr| addr.to_string())
         };
         let local = "192.168.1.9:10000".parse().unwrap();
         assert_eq!(dialable("0.0.0.0:11000", local), "192.168.1.9:11000");
@@ -249,7 +268,19 @@ mod tests {
             dialable("0.0.0.0:11000", "[::1]:10000".parse().unwrap()),
             "127.0.0.1:11000"
         );
-        let v6 = "[fe80::1]:10000".parse().unwrap();
-        assert_eq!(dialable("[::]:11000", v6), "[fe80::1]:11000");
+        assert_eq!(dialable("[::]:11000", mapped), "10.0.0.2:11000");
+        let v6 = "[fd00::1]:10000".parse().unwrap();
+        assert_eq!(dialable("[::]:11000", v6), "[fd00::1]:11000");
+        assert_eq!(dialable("0.0.0.0:11000", v6), "none");
+        assert_eq!(dialable("[fd00::2]:11000", v6), "[fd00::2]:11000");
+    }
+
+    #[test]
+    fn a_link_local_address_is_told_with_its_zone() {
+        let local: SocketAddr = "[fe80::1%3]:10000".parse().unwrap();
+        let told = dialable("[::]:11000".parse().unwrap(), local).unwrap();
+        assert_eq!(told.to_string(), "[fe80::1%3]:11000");
+        let listening: SocketAddr = "[fe80::2%4]:11000".parse().unwrap();
+        assert_eq!(dialable(listening, local), Some(listening));
     }
 }

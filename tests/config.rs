@@ -156,6 +156,14 @@ fn errors_name_file_line_key_and_what_is_wrong() {
             "imd.toml:2: http.user_listen: 0.0.0.0:10000 is also taken by gateway.listen",
         ),
         (
+            "[gateway]\nlisten = \"[fe80::1]:10000\"",
+            "imd.toml:2: gateway.listen: [fe80::1]:10000 is link-local and needs its zone",
+        ),
+        (
+            "[limits]\nconnections = 2",
+            "imd.toml:2: limits.connections: 2 is too few: at least 3",
+        ),
+        (
             "[quirks]\nsync_inclusiv = true",
             "imd.toml:2: quirks.sync_inclusiv: unknown field",
         ),

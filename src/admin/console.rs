@@ -143,12 +143,36 @@ mod tests {
         let mut named = 0;
         for asset in ASSETS.iter().chain([&INDEX]) {
             let text = text(asset);
-            for name in quoted(text, "from \"./").chain(quoted(text, "\"/console/")) {
+            for name in quoted(text, "from \"./").chain(quoted(text, "\"./console/")) {
                 assert!(served.contains(name), "{} names {name}", asset.name);
                 named += 1;
             }
         }
         assert!(named > 20, "{named}");
+    }
+
+    #[test]
+    fn every_address_is_told_from_where_the_page_is() {
+        for asset in ASSETS.iter().chain([&INDEX]) {
+            let text = text(asset);
+            for absolute in [
+                "href=\"/",
+                "src=\"/",
+                "href: \"/",
+                "src: \"/",
+                "fetch(\"",
+                "fetch(`",
+                "fetch(path",
+                "url(/",
+            ] {
+                assert!(!text.contains(absolute), "{} has {absolute}", asset.name);
+            }
+        }
+        let fetched = ASSETS
+            .iter()
+            .map(|asset| text(asset).matches("fetch(").count());
+        // All that is asked for goes through one place, which knows where the page is.
+        assert_eq!(fetched.sum::<usize>(), 1);
     }
 
     #[test]

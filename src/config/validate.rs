@@ -271,6 +271,13 @@ impl Config {
             listeners.push((format!("access.{index}.listen"), server.listen));
         }
         for (index, (key, addr)) in listeners.iter().enumerate() {
+            ensure(!lacks_zone(*addr), key, || {
+                format!(
+                    "{addr} is link-local and needs its zone, the number of the interface: [{}%2]:{}",
+                    addr.ip(),
+                    addr.port()
+                )
+            })?;
             let before = listeners.iter().take(index);
             if let Some((rival, _)) = before.into_iter().find(|(_, other)| clash(*addr, *other)) {
                 let message = format!("{addr} is also taken by");
@@ -311,6 +318,14 @@ fn check_server_name(name: &str, key: &str) -> Result<(), Invalid> {
         key,
         || format!("{name:?} stands for a part of imd that is no access server: give another name"),
     )
+}
+
+/// Whether it is an address that means something only on one of the machine's links, and does not say on which.
+fn lacks_zone(addr: SocketAddr) -> bool {
+    match addr {
+        SocketAddr::V6(addr) => addr.ip().is_unicast_link_local() && addr.scope_id() == 0,
+        SocketAddr::V4(_) => false,
+    }
 }
 
 /// Whether two listeners can't have these addresses both.

@@ -1,8 +1,11 @@
 //! The console as it is served; what it does in a browser is in tests/browser.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
 use imd::{Config, Imd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::{soon, start, start_manual};
 
@@ -111,4 +114,75 @@ async fn it_opens_from_the_address_bar_and_from_a_link_and_no_other_site_fetches
     }
     let (head, _) = got(&imd, "/v1/menu", "").await;
     assert!(head.starts_with("HTTP/1.1 401"), "{head}");
+}
+
+/// A proxy in front of `to` that serves it under `/imd` and tells it nothing of that, as nginx does by default.
+async fn proxy(to: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut head = String::new();
+                while !head.ends_with("\r\n\r\n") {
+                    head.push(client.read_u8().await.unwrap().into());
+                }
+                let head = head
+                    .replacen(" /imd/", " /", 1)
+                    .replacen("HTTP/1.1", "HTTP/1.0", 1);
+                let host = head
+                    .lines()
+                    .find(|line| line.starts_with("host: "))
+                    .unwrap();
+                let head = head.replacen(host, &format!("host: {to}"), 1);
+                let mut server = TcpStream::connect(to).await.unwrap();
+                server.write_all(head.as_bytes()).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    addr
+}
+
+#[tokio::test]
+async fn all_that_it_names_is_found_behind_a_proxy_that_takes_a_path_off() {
+    let mut config = Config::ephemeral();
+    config.admin.hosts = vec!["imd.example".into()];
+    let imd = start(config).await;
+    let addr = proxy(imd.admin_addr().unwrap()).await;
+    let ask = async |method: &str, path: &str| {
+        let mut stream = soon(TcpStream::connect(addr)).await.unwrap();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: imd.example\r\norigin: http://imd.example\r\nconnection: close\r\n\r\n"
+        );
+        soon(stream.write_all(request.as_bytes())).await.unwrap();
+        let mut answer = String::new();
+        soon(stream.read_to_string(&mut answer)).await.unwrap();
+        assert!(answer.contains(" 200 OK\r\n"), "{path}: {answer}");
+        answer
+    };
+    // As a browser does, from the page to all that it loads: each name is one beside the file that has it.
+    let mut left = vec!["/imd/".to_owned()];
+    let mut seen = BTreeSet::new();
+    while let Some(path) = left.pop() {
+        let answer = ask("GET", &path).await;
+        let folder = &path[..=path.rfind('/').unwrap()];
+        let named = answer.split("\"./").skip(1);
+        let named = named.filter_map(|rest| rest.split('"').next());
+        for name in named {
+            // The page shows what a script names as an attribute; a script loads what it names as a module.
+            let from = if name.starts_with("console/") {
+                "/imd/"
+            } else {
+                folder
+            };
+            let path = format!("{from}{name}");
+            if seen.insert(path.clone()) {
+                left.push(path);
+            }
+        }
+    }
+    assert!(seen.len() > 15, "{seen:?}");
+    ask("GET", "/imd/v1/state").await;
+    ask("POST", "/imd/v1/registry/freeze").await;
 }

@@ -3,6 +3,9 @@
 import { h, write } from "./dom.js";
 import { t } from "./words.js";
 
+/** Where the console is, without a slash at the end: behind a proxy it may be under a path. */
+export const base = location.origin + location.pathname.replace(/\/[^/]*$/, "");
+
 const KEY = "imd.token";
 /** What a header can carry: a token of anything else is nobody's. */
 const CARRIED = /^[\x21-\x7e]+$/;
@@ -23,13 +26,13 @@ export class Refused extends Error {
   }
 }
 
-/** Fetches, with the token; without one that fits, waits until there is one. */
+/** Fetches a path of the API, with the token; without one that fits, waits until there is one. */
 export async function request(path, options = {}) {
   for (;;) {
     const token = kept();
     const headers = { ...options.headers };
     if (token) headers.authorization = `Bearer ${token}`;
-    const response = await fetch(path, { ...options, headers, cache: "no-store" });
+    const response = await fetch(base + path, { ...options, headers, cache: "no-store" });
     if (response.status !== 401) return response;
     await askToken(token);
   }

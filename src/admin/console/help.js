@@ -2,7 +2,7 @@
 
 import { attempt, copier } from "./notice.js";
 import { h, set, write } from "./dom.js";
-import { get, part, typedId } from "./api.js";
+import { base, get, part, typedId } from "./api.js";
 import { snippets } from "./snippets.js";
 import { t } from "./words.js";
 
@@ -42,7 +42,7 @@ export function mount(place) {
   }
 
   function show() {
-    const all = snippets({ gateway: state.gateway.addr, user: state.http.user_api, admin: location.origin,
+    const all = snippets({ gateway: state.gateway.addr, user: state.http.user_api, admin: base,
       uid: whose, token: token.textContent });
     set(languages, all.map(([name], index) => h("button", {
       type: "button", role: "tab", id: `tab-${index}`, "aria-selected": index === chosen, tabindex: index === chosen ? 0 : -1,
@@ -65,8 +65,8 @@ export function mount(place) {
   attempt(null, async () => {
     state = await get("/v1/state");
     const rows = [[t("stack.gateway"), state.gateway.addr], ...state.access.map((server) => [server.name, server.advertised]),
-      [t("help.user-api"), state.http.user_api], [t("help.group-api"), state.http.group_api], [t("help.admin"), location.origin],
-      [t("help.metrics"), `${location.origin}/metrics`], ["OpenAPI", `${location.origin}/v1/openapi.json`]];
+      [t("help.user-api"), state.http.user_api], [t("help.group-api"), state.http.group_api], [t("help.admin"), base],
+      [t("help.metrics"), `${base}/metrics`], ["OpenAPI", `${base}/v1/openapi.json`]];
     set(addresses, rows.map(([name, address]) => [h("dt", {}, name), h("dd", { class: "copyable" }, h("code", {}, address), copier(address))]));
     await renew();
     const { not_emulated: missing } = await get("/v1/fidelity");

@@ -89,7 +89,7 @@ function frame() {
     } }, t("skip")),
     h("header", {},
       h("a", { class: "brand", href: "#/stack" },
-        h("img", { src: "/console/icon.svg", alt: "", width: 24, height: 24 }), h("b", {}, "imd"),
+        h("img", { src: "./console/icon.svg", alt: "", width: 24, height: 24 }), h("b", {}, "imd"),
         h("small", { id: "version" })),
       h("nav", { "aria-label": t("pages") }, links),
       h("div", { class: "tools" }, status,

@@ -8,17 +8,26 @@ const LARGEST = "9223372036854775807";
 /** The uid of somebody else, to send to. */
 const other = (uid) => (uid === LARGEST ? "1" : (BigInt(uid) + 1n).toString());
 
+/** A word of a command line. Brackets, as around an IPv6 address, would be a pattern of files to the shell. */
+const word = (text) => (/[^\w.:/@%+-]/.test(text) ? `'${text}'` : text);
+
+/** Host and port of host:port. An IPv6 address has brackets only in front of a port. */
+function parts(address) {
+  const at = address.lastIndexOf(":");
+  return [address.slice(0, at).replace(/^\[|\]$/g, ""), address.slice(at + 1)];
+}
+
 export function snippets({ gateway, user, admin, uid, token }) {
   const to = other(uid);
   // A number of JavaScript holds fifteen digits for certain.
   const literal = uid.length > 15 ? `"${uid}"` : uid;
-  const [host, port] = [gateway.slice(0, gateway.lastIndexOf(":")), gateway.slice(gateway.lastIndexOf(":") + 1)];
+  const [host, port] = parts(gateway);
   return [
-    ["Shell", `imd chat --gateway ${gateway} --uid ${uid}
-imd send --gateway ${gateway} --from ${uid} --to ${to} "hello"
-imd sync --gateway ${gateway} --uid ${uid} --follow
-curl -s -d uid=${uid} -d name=ann -d pw=secret ${user}/x/user/register
-curl -s ${admin}/v1/state`],
+    ["Shell", `imd chat --gateway ${word(gateway)} --uid ${uid}
+imd send --gateway ${word(gateway)} --from ${uid} --to ${to} "hello"
+imd sync --gateway ${word(gateway)} --uid ${uid} --follow
+curl -s -d uid=${uid} -d name=ann -d pw=secret ${word(`${user}/x/user/register`)}
+curl -s ${word(`${admin}/v1/state`)}`],
     ["Rust", `let mut client = imd::Client::connect("${gateway}").await?; // gateway -> access
 client.login(${uid}, "${token}").await?;
 client.send_p2p(${to}, "hello").await?;
@@ -39,7 +48,7 @@ def call(sock, message, reply):
 with socket.create_connection(("${host}", ${port})) as gateway:
     found = call(gateway, ReqAccessServer(cmd=10001), ResSelectAccessServerForClient())
 host, port = found.addr.rsplit(":", 1)
-with socket.create_connection((host, int(port))) as access:
+with socket.create_connection((host.strip("[]"), int(port))) as access:
     print(call(access, ReqLogin(cmd=20001, UID=${uid}, token="${token}"), Error()))`],
     ["Node.js", `// ${length}; npm install protobufjs
 import net from "node:net";
@@ -52,7 +61,7 @@ function call(address, request, fields, reply) {
   const data = types.lookupType(request).encode(fields).finish();
   return new Promise((resolve, reject) => {
     let read = Buffer.alloc(0);
-    const socket = net.connect(Number(address.slice(at + 1)), address.slice(0, at), () => {
+    const socket = net.connect(Number(address.slice(at + 1)), address.slice(0, at).replace(/[[\\]]/g, ""), () => {
       const head = Buffer.alloc(2);
       head.writeUInt16BE(data.length);
       socket.write(Buffer.concat([head, data]));

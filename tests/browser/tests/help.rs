@@ -56,6 +56,30 @@ async fn it_makes_tokens_and_puts_them_in_the_snippets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn its_snippets_dial_an_address_of_ipv6_as_each_language_wants_it() {
+    let mut config = Config::ephemeral();
+    config.gateway.listen = "[::1]:0".parse().unwrap();
+    config.http.user_listen = "[::1]:0".parse().unwrap();
+    on_console(config, async |page, imd| {
+        page.go("help").await;
+        let (gateway, user_api) = (imd.gateway_addr(), imd.user_api_addr());
+        for (tab, has) in [
+            (0, format!("imd chat --gateway '{gateway}'")),
+            (0, format!("'http://{user_api}/x/user/register'")),
+            (1, format!("connect(\"{gateway}\")")),
+            (2, format!("create_connection((\"::1\", {}))", gateway.port())),
+            (2, "host.strip(\"[]\")".to_owned()),
+            (3, "replace(/[[\\]]/g, \"\")".to_owned()),
+            (4, format!("call(\"{gateway}\"")),
+        ] {
+            page.click(&format!("#tab-{tab}")).await;
+            page.reads("#snippet", &has).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn it_says_what_is_not_emulated_and_which_keys_there_are() {
     on_console(Config::ephemeral(), async |page, _| {
         page.go("help").await;
