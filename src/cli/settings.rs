@@ -41,8 +41,9 @@ pub fn daemon(args: &DaemonArgs) -> Result<Config, Failure> {
         for server in &mut config.access.0 {
             server.advertise = Some(host.clone());
         }
-        // The error repeats as much of it as is fit to print.
-        flags.push("--advertise".to_owned());
+        // What is too long to be a host is too long to be read.
+        let shown: String = host.chars().take(60).collect();
+        flags.push(format!("--advertise {shown}"));
     }
     if let Some(folder) = &args.store {
         config.store.path = Some(folder.clone());
