@@ -44,7 +44,7 @@ pub fn authority(url: &str) -> Result<String, String> {
         return Err("write host and port alone, such as http://127.0.0.1:10090".into());
     }
     // A URL has a port of its own where none is written.
-    let has_port = Host::parse(rest).is_none_or(|host| host.port.is_some());
+    let has_port = Host::parse(rest).map_or(true, |host| host.port().is_some());
     if has_scheme && !has_port && !rest.is_empty() {
         let with_port = format!("{rest}:80");
         return parts(&with_port).map(|_| with_port.clone());
@@ -89,8 +89,8 @@ const EXAMPLE_PORT: u16 = 10_000;
 /// A host:port that is near to what was written.
 fn example(text: &str) -> String {
     match Host::parse(text) {
-        Some(host) => host.at(host.port.filter(|&port| port > 0).unwrap_or(EXAMPLE_PORT)),
-        None => format!("127.0.0.1:{EXAMPLE_PORT}"),
+        Ok(host) => host.at(EXAMPLE_PORT),
+        Err(_) => format!("127.0.0.1:{EXAMPLE_PORT}"),
     }
 }
 

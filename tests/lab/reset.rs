@@ -446,7 +446,7 @@ async fn after_a_reset_the_first_hand_outs_are_those_of_a_fresh_stack() {
         imd.clock().advance(Duration::from_secs(20)).await;
         let before = get(&imd, "/v1/registry").await;
         assert_eq!(before["records"][0]["Sessions"], 5);
-        imd.registry().advertise("access-2", "127.0.0.1:1");
+        imd.registry().advertise("access-2", "127.0.0.1:1").unwrap();
         soon(imd.reset()).await.unwrap();
         assert_eq!(seen_first(&imd).await, fresh, "{strategy:?}");
         let state = get(&imd, "/v1/state").await;
