@@ -119,7 +119,7 @@ impl Directory {
         loop {
             tokio::select! {
                 () = shutdown.begun() => return,
-                () = ticks.tick() => self.refresh().await,
+                _ = ticks.tick() => self.refresh().await,
             }
         }
     }

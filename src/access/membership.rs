@@ -19,6 +19,8 @@ pub(super) struct Membership {
     pub advertised: String,
     pub manager: Arc<Manager>,
     pub ttl: Duration,
+    /// The time between two heartbeats.
+    pub every: Duration,
     /// How many records were written, also before the last restart.
     pub renewals: Arc<AtomicU64>,
     /// None before the first registration and after the last word. Held over a call of the registry: two who renew do so
@@ -39,15 +41,19 @@ impl Membership {
 
     /// Renews the lease, or registers where there is none.
     pub async fn renew(&self) {
+        self.renew_for(self.ttl).await;
+    }
+
+    async fn renew_for(&self, ttl: Duration) {
         let mut lease = self.lease.lock().await;
         if let Some(held) = &*lease {
-            let renewed = self.registry.renew(held, self.record(), self.ttl).await;
+            let renewed = self.registry.renew(held, self.record(), ttl).await;
             if renewed.is_ok() {
                 return;
             }
             tracing::warn!(access = self.name, "the lease was lost: registering again");
         }
-        *lease = Some(self.registry.register(self.record(), self.ttl).await);
+        *lease = Some(self.registry.register(self.record(), ttl).await);
     }
 
     /// Renews the lease at every tick until the shutdown begins, then gives it back at once. A server that rests renews
@@ -55,16 +61,18 @@ impl Membership {
     pub async fn keep(self: Arc<Self>, mut ticks: Box<dyn Ticks>) {
         let shutdown = self.manager.shutdown();
         loop {
-            tokio::select! {
+            let apart = tokio::select! {
                 () = shutdown.begun() => break,
-                () = ticks.tick() => {}
-            }
+                apart = ticks.tick() => apart,
+            };
             if self.manager.is_paused() {
                 continue;
             }
+            // A clock that leaves heartbeats out does not let the lease run out meanwhile.
+            let ttl = self.ttl + apart.saturating_sub(self.every);
             tokio::select! {
                 () = shutdown.begun() => break,
-                () = self.beat() => {}
+                () = self.beat(ttl) => {}
             }
         }
         if self.manager.is_killed() {
@@ -78,17 +86,17 @@ impl Membership {
     }
 
     /// One heartbeat, or what a fault makes of it.
-    async fn beat(self: &Arc<Self>) {
+    async fn beat(self: &Arc<Self>, ttl: Duration) {
         let passing = Passing {
             access: Some(&self.name),
             ..Passing::default()
         };
         let at = Site::RegistryLease;
         if !self.lab.watches([at]) {
-            return self.renew().await;
+            return self.renew_for(ttl).await;
         }
         let Some(mut hit) = self.lab.meet(at, &passing, |_| true) else {
-            return self.renew().await;
+            return self.renew_for(ttl).await;
         };
         match hit.action {
             // A task of its own waits: the clock moves on only when the heartbeat is over.
@@ -101,7 +109,7 @@ impl Membership {
                         () = hit.hold.wait() => {}
                     }
                     if !late.manager.is_paused() {
-                        late.renew().await;
+                        late.renew_for(ttl).await;
                     }
                 });
             }

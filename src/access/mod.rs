@@ -179,12 +179,13 @@ impl AccessServer {
             advertised: self.advertised.clone(),
             manager: Arc::clone(&manager),
             ttl: self.settings.lease,
+            every: self.settings.heartbeat,
             renewals: Arc::clone(&self.renewals),
             lease: sync::Mutex::default(),
         });
         membership.renew().await;
         self.life.lock().membership = Some(Arc::clone(&membership));
-        let ticks = self.shared.clock.ticks(self.settings.heartbeat);
+        let ticks = self.shared.clock.rounds(self.settings.heartbeat);
         manager.shutdown().spawn(membership.keep(ticks));
     }
 

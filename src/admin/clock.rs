@@ -9,7 +9,6 @@ use super::Parts;
 use super::answer::{Body, Json, Problem};
 use crate::clock::Clock;
 use crate::clock::written::duration;
-use crate::lab::LONGEST;
 
 /// How far a clock is moved.
 #[derive(Deserialize)]
@@ -40,7 +39,8 @@ pub fn clock(clock: &dyn Clock) -> Value {
     })
 }
 
-/// Moves it, and answers when the work of every tick on the way is done.
+/// Moves it, and answers when the work of every tick on the way is done. It goes all the way also when whoever asked has
+/// gone.
 pub async fn advance(
     State(parts): State<Arc<Parts>>,
     Body(Advance { by }): Body<Advance>,
@@ -50,15 +50,17 @@ pub async fn advance(
             "the clock is the machine's, which nobody moves: start with [clock] kind = \"manual\"";
         return Err(Problem::conflict(why));
     }
-    if by > LONGEST {
-        return Err(Problem::bad("by is longer than a year"));
-    }
-    parts.clock.advance(by).await;
+    let gone = parts.clock.try_advance(by).await;
+    gone.map_err(|error| Problem::bad(format!("by: {error}")))?;
     Ok(Json(clock(parts.clock.as_ref())))
 }
 
 /// Moves the wall clock alone.
-pub async fn skew(State(parts): State<Arc<Parts>>, Body(Skew { ms }): Body<Skew>) -> Json<Value> {
-    parts.clock.skew(ms);
-    Json(clock(parts.clock.as_ref()))
+pub async fn skew(
+    State(parts): State<Arc<Parts>>,
+    Body(Skew { ms }): Body<Skew>,
+) -> Result<Json<Value>, Problem> {
+    let skewed = parts.clock.skew(ms);
+    skewed.map_err(|error| Problem::bad(format!("ms: {error}")))?;
+    Ok(Json(clock(parts.clock.as_ref())))
 }

@@ -2,15 +2,21 @@
 //!
 //! Every lease, deadline, expiry and id asks a [`Clock`]. Only waits for the operating system are real time always: the
 //! back-off of a failing accept, the bounds on teardown, and the HTTP server's timeouts.
+//!
+//! The wall clock stays between two bounds: [`EARLIEST_MS`] and [`LATEST_MS`]. Ids have room for the times between them,
+//! and so has whatever a client computes with a sendTime.
 
 mod manual;
 mod real;
+mod wall;
 pub(crate) mod written;
 
 pub use manual::ManualClock;
 pub use real::RealClock;
+pub use wall::{EARLIEST_MS, LATEST_MS, OutOfBounds};
 
 use std::fmt;
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,7 +27,8 @@ pub trait Clock: Send + Sync + fmt::Debug {
     /// Time since this clock was made. Never goes back.
     fn now(&self) -> Duration;
 
-    /// The wall clock: Unix time in milliseconds. May go back.
+    /// The wall clock: Unix time in milliseconds. May go back, but stays from [`EARLIEST_MS`] to [`LATEST_MS`]: a machine
+    /// whose time is not between them counts as the nearer one.
     fn unix_ms(&self) -> i64;
 
     /// Ticks at `every`, 2 `every`, ... from this call on. A tick that comes late moves the later ones.
@@ -29,8 +36,18 @@ pub trait Clock: Send + Sync + fmt::Debug {
     /// `every` must be more than zero.
     fn ticks(&self, every: Duration) -> Box<dyn Ticks>;
 
+    /// The same for housekeeping: work that looks at the time itself, and so makes up for ticks that did not come. A clock
+    /// that is moved far leaves most of them out, and says so: see [`Ticks::tick`].
+    fn rounds(&self, every: Duration) -> Box<dyn Ticks> {
+        self.ticks(every)
+    }
+
     /// Moves the wall clock alone, by milliseconds, either way: skews add up. Leases and deadlines do not notice.
-    fn skew(&self, by_ms: i64);
+    ///
+    /// # Errors
+    ///
+    /// When the wall clock would leave its bounds. Then it has not moved.
+    fn skew(&self, by_ms: i64) -> Result<(), OutOfBounds>;
 
     /// Whether it moves only when it is told to.
     fn is_manual(&self) -> bool {
@@ -39,26 +56,44 @@ pub trait Clock: Send + Sync + fmt::Debug {
 
     /// Returns when at least `by` has passed and the work of every tick due by then is done.
     ///
-    /// The real clock can only wait for it; the manual one moves, from tick to tick.
-    async fn advance(&self, by: Duration);
+    /// The real clock can only wait for it. The manual one moves, as [`ManualClock`] says, and goes all the way also when
+    /// nobody waits for it any more.
+    ///
+    /// # Errors
+    ///
+    /// When the wall clock would leave its bounds. Then no time has passed.
+    async fn try_advance(&self, by: Duration) -> Result<(), OutOfBounds>;
+
+    /// Does the same as [`try_advance`](Self::try_advance), where it is known that `by` is not too far. A time that is too
+    /// far is refused all the same: no time passes, which is logged as an error.
+    async fn advance(&self, by: Duration) {
+        if let Err(error) = self.try_advance(by).await {
+            tracing::error!(%error, "the clock was not moved");
+        }
+    }
 }
 
-/// A periodic timer. The work of a tick is what its owner does until it asks for the next one.
+/// A periodic timer. The work of a tick is what its owner does until it asks for the next one, or [rests](Self::rest).
 #[async_trait]
 pub trait Ticks: Send {
-    /// Resolves at the next tick.
-    async fn tick(&mut self);
+    /// Resolves at the next tick; answers how long it is from this tick to the one after it.
+    ///
+    /// That is the period, but for [`Clock::rounds`] of a clock that is about to leave ticks out.
+    async fn tick(&mut self) -> Duration;
+
+    /// Ends the work of a tick without a wait for the next one: ticks that come before that wait are let pass.
+    fn rest(&mut self);
 }
 
 /// Does `work`, which is the work of no tick where it has to wait: `ticks` that come meanwhile are let pass, and who
 /// advances the clock does not wait for it.
 pub async fn beside<T>(ticks: &mut dyn Ticks, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
-    loop {
-        tokio::select! {
-            biased;
-            done = &mut work => return done,
-            () = ticks.tick() => {}
-        }
+    // What is done at once is still the work of the tick.
+    let first = std::future::poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await;
+    if let Poll::Ready(done) = first {
+        return done;
     }
+    ticks.rest();
+    work.await
 }

@@ -1,10 +1,12 @@
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use tokio::time::{Interval, MissedTickBehavior, interval_at};
 
-use super::{Clock, Ticks};
+use super::{Clock, OutOfBounds, Ticks, wall};
 
 /// The machine's clocks.
 #[derive(Debug)]
@@ -22,6 +24,14 @@ impl Default for RealClock {
     }
 }
 
+/// What the machine's wall clock shows, before 1970 as 1970.
+fn machine_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    })
+}
+
 #[async_trait]
 impl Clock for RealClock {
     fn now(&self) -> Duration {
@@ -29,37 +39,55 @@ impl Clock for RealClock {
     }
 
     fn unix_ms(&self) -> i64 {
-        // A machine whose clock stands before 1970, or after the year 292 million, has other worries.
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        let ms = since.map_or(0, |since| {
-            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-        });
-        ms.saturating_add(self.skew_ms.load(Ordering::Relaxed))
+        wall::within(machine_ms().saturating_add(self.skew_ms.load(Ordering::Relaxed)))
     }
 
-    fn skew(&self, by_ms: i64) {
-        let add = |skew: i64| Some(skew.saturating_add(by_ms));
-        let _ = self
-            .skew_ms
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+    fn skew(&self, by_ms: i64) -> Result<(), OutOfBounds> {
+        let machine = machine_ms();
+        let mut skew = self.skew_ms.load(Ordering::Relaxed);
+        loop {
+            let moved = wall::skewed(machine, skew, by_ms)?;
+            let order = Ordering::Relaxed;
+            match self.skew_ms.compare_exchange(skew, moved, order, order) {
+                Ok(_) => return Ok(()),
+                Err(other) => skew = other,
+            }
+        }
     }
 
     fn ticks(&self, every: Duration) -> Box<dyn Ticks> {
         let mut interval = interval_at(tokio::time::Instant::now() + every, every);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Box::new(RealTicks(interval))
+        Box::new(RealTicks {
+            interval,
+            has_rested: false,
+        })
     }
 
-    async fn advance(&self, by: Duration) {
+    async fn try_advance(&self, by: Duration) -> Result<(), OutOfBounds> {
+        wall::can_go_on(self.unix_ms(), by)?;
         tokio::time::sleep(by).await;
+        Ok(())
     }
 }
 
-struct RealTicks(Interval);
+struct RealTicks {
+    interval: Interval,
+    has_rested: bool,
+}
 
 #[async_trait]
 impl Ticks for RealTicks {
-    async fn tick(&mut self) {
-        self.0.tick().await;
+    async fn tick(&mut self) -> Duration {
+        if std::mem::take(&mut self.has_rested) {
+            // One that has come meanwhile is let pass: the next is a period away.
+            let _ = poll_fn(|cx| Poll::Ready(self.interval.poll_tick(cx))).await;
+        }
+        self.interval.tick().await;
+        self.interval.period()
+    }
+
+    fn rest(&mut self) {
+        self.has_rested = true;
     }
 }

@@ -19,7 +19,7 @@ pub(super) async fn keep_clean(
     loop {
         tokio::select! {
             () = shutdown.begun() => return,
-            () = ticks.tick() => {}
+            _ = ticks.tick() => {}
         }
         let cleaned = tokio::select! {
             () = shutdown.hurried() => return,

@@ -258,7 +258,7 @@ impl Imd {
     }
 
     fn keep_clean(&self) {
-        let ticks = self.clock.ticks(cleaning::EVERY);
+        let ticks = self.clock.rounds(cleaning::EVERY);
         let (services, clock) = (Arc::clone(&self.services), Arc::clone(&self.clock));
         let shutdown = self.cleaning.clone();
         self.cleaning
@@ -463,7 +463,7 @@ async fn start_gateway(
     if !config.quirks.gateway_starts_empty {
         directory.refresh().await;
     }
-    let ticks = shared.clock.ticks(config.gateway.refresh);
+    let ticks = shared.clock.rounds(config.gateway.refresh);
     let shutdown = manager.shutdown();
     shutdown.spawn(Arc::clone(&directory).keep_fresh(ticks, shutdown.clone()));
     let server = Server {

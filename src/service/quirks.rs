@@ -67,7 +67,7 @@ impl Services {
         if let Some(gap) = &mut gap {
             let waits = self.waits.lock().clone();
             tokio::select! {
-                () = gap.tick() => {}
+                _ = gap.tick() => {}
                 () = waits.begun() => {}
             }
         }

@@ -251,13 +251,13 @@ impl Manager {
     ///
     /// Its time runs from this call, not from the future's first poll.
     pub fn sweep(self: Arc<Self>) -> impl Future<Output = ()> + Send + use<> {
-        let mut ticks = self.clock.ticks(self.deadlines.tick());
+        let mut ticks = self.clock.rounds(self.deadlines.tick());
         let mut sweep = Sweep::new(self.deadlines.clone(), self.clock.now());
         async move {
             loop {
                 tokio::select! {
                     () = self.shutdown.begun() => return,
-                    () = ticks.tick() => {}
+                    _ = ticks.tick() => {}
                 }
                 // By the lock: with the end of a pause come the deadlines that it has put off.
                 if self.paused_since.lock().is_some() {

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use imd::clock::{Clock, ManualClock, RealClock};
+use imd::clock::{Clock, EARLIEST_MS, LATEST_MS, ManualClock, RealClock, Ticks, beside};
 
 /// Short enough for the real clock to wait for it.
 const STEP: Duration = Duration::from_millis(5);
@@ -11,6 +11,9 @@ async fn suite(clock: Arc<dyn Clock>) {
     time_passes_with_advance(clock.as_ref()).await;
     every_tick_due_is_worked_off(Arc::clone(&clock)).await;
     a_skew_moves_the_wall_clock_alone(clock.as_ref());
+    the_wall_clock_stays_within_its_bounds(clock.as_ref()).await;
+    rounds_come_like_ticks(clock.as_ref()).await;
+    ticks_that_come_while_their_owner_rests_are_let_pass(clock).await;
 }
 
 async fn time_passes_with_advance(clock: &dyn Clock) {
@@ -46,17 +49,92 @@ async fn every_tick_due_is_worked_off(clock: Arc<dyn Clock>) {
 fn a_skew_moves_the_wall_clock_alone(clock: &dyn Clock) {
     const HOUR: i64 = 3_600_000;
     let (now, unix) = (clock.now(), clock.unix_ms());
-    clock.skew(-HOUR);
-    clock.skew(-HOUR);
+    clock.skew(-HOUR).unwrap();
+    clock.skew(-HOUR).unwrap();
     // The real one goes on meanwhile.
     let gone = clock.unix_ms() - (unix - 2 * HOUR);
     assert!((0..HOUR).contains(&gone), "{gone}");
     assert!(clock.now() - now < Duration::from_secs(3_600));
-    clock.skew(2 * HOUR);
+    clock.skew(2 * HOUR).unwrap();
     assert!((0..HOUR).contains(&(clock.unix_ms() - unix)));
-    clock.skew(i64::MAX);
-    clock.skew(i64::MAX);
-    assert_eq!(clock.unix_ms(), i64::MAX);
+}
+
+async fn the_wall_clock_stays_within_its_bounds(clock: &dyn Clock) {
+    let now = clock.unix_ms();
+    let (back, forward) = (EARLIEST_MS - now, LATEST_MS - now);
+    // The real one goes on meanwhile.
+    for by in [i64::MAX, i64::MIN, forward + 1, back - 60_000] {
+        let refused = clock.skew(by).unwrap_err().to_string();
+        assert!(
+            refused.contains("from 1970-01-01T00:00:00Z to 2038-01-01T00:00:00Z"),
+            "{refused}"
+        );
+        assert!(
+            (0..60_000).contains(&(clock.unix_ms() - now)),
+            "it has moved by {by}"
+        );
+    }
+    for by in [
+        Duration::MAX,
+        Duration::from_millis(forward.unsigned_abs() + 1),
+    ] {
+        let before = clock.now();
+        assert!(clock.try_advance(by).await.is_err());
+        clock.advance(by).await;
+        assert!(
+            clock.now() - before < Duration::from_secs(60),
+            "it has moved by {by:?}"
+        );
+    }
+    // As far as it goes, either way, and back.
+    let there_and_back = [back, -back, forward - 60_000, 60_000 - forward];
+    let mut moved = 0;
+    for by in there_and_back {
+        clock.skew(by).unwrap();
+        moved += by;
+        assert!((0..60_000).contains(&(clock.unix_ms() - now - moved)));
+    }
+    assert!(clock.skew(i64::MAX).is_err() && clock.skew(i64::MIN).is_err());
+}
+
+async fn rounds_come_like_ticks(clock: &dyn Clock) {
+    let mut rounds = clock.rounds(STEP);
+    let ((), apart) = tokio::join!(clock.advance(STEP * 2), async {
+        let apart = [rounds.tick().await, rounds.tick().await];
+        rounds.rest();
+        apart
+    });
+    assert_eq!(apart, [STEP; 2]);
+}
+
+async fn ticks_that_come_while_their_owner_rests_are_let_pass(clock: Arc<dyn Clock>) {
+    let mut ticks = clock.ticks(STEP);
+    let (begun, is_begun) = tokio::sync::oneshot::channel();
+    let (end, ended) = tokio::sync::oneshot::channel();
+    let working = tokio::spawn({
+        let clock = Arc::clone(&clock);
+        async move {
+            ticks.tick().await;
+            begun.send(()).unwrap();
+            // It ends when the clock has been moved: it can't be the work of a tick.
+            beside(ticks.as_mut(), ended).await.unwrap();
+            let now = clock.now();
+            ticks.tick().await;
+            clock.now() - now
+        }
+    });
+    clock.advance(STEP).await;
+    is_begun.await.unwrap();
+    clock.advance(STEP * 7).await;
+    end.send(()).unwrap();
+    while !working.is_finished() {
+        clock.advance(STEP).await;
+        tokio::task::yield_now().await;
+    }
+    assert!(
+        working.await.unwrap() > Duration::ZERO,
+        "one that was let pass has come"
+    );
 }
 
 #[tokio::test]
@@ -110,4 +188,116 @@ async fn a_dropped_ticker_holds_nobody_up() {
     drop(clock.ticks(Duration::from_secs(1)));
     clock.advance(Duration::from_secs(5)).await;
     assert_eq!(clock.now(), Duration::from_secs(5));
+}
+
+/// Who is told of the ticks of a ticker, and works for no time.
+fn told(mut ticks: Box<dyn Ticks>, mut each: impl FnMut(Duration) + Send + 'static) {
+    tokio::spawn(async move {
+        loop {
+            let apart = ticks.tick().await;
+            each(apart);
+        }
+    });
+}
+
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3_600);
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn ten_years_pass_in_less_than_the_blink_of_an_eye_and_every_tick_that_counts_comes() {
+    let clock = ManualClock::default();
+    let (seen, mut times) = tokio::sync::mpsc::unbounded_channel();
+    let month = 30 * 24 * 3_600 * SECOND;
+    told(clock.ticks(month), {
+        let clock = clock.clone();
+        move |_| seen.send(clock.now()).unwrap()
+    });
+    let rounds = Arc::new(AtomicU32::new(0));
+    for every in [SECOND, 5 * SECOND, 60 * SECOND] {
+        let rounds = Arc::clone(&rounds);
+        told(clock.rounds(every), move |_| {
+            rounds.fetch_add(1, Ordering::Relaxed);
+        });
+    }
+    clock.advance(10 * YEAR).await;
+    for n in 1..=121 {
+        assert_eq!(times.try_recv(), Ok(month * n));
+    }
+    assert!(times.try_recv().is_err());
+    assert_eq!(clock.now(), 10 * YEAR);
+    // It is not the speed of this machine that shows that it has leapt.
+    assert!(rounds.load(Ordering::Relaxed) < 100_000);
+}
+
+#[tokio::test]
+async fn an_advance_that_is_not_far_leaves_nothing_out() {
+    let clock = ManualClock::default();
+    let rounds = Arc::new(AtomicU32::new(0));
+    told(clock.rounds(SECOND), {
+        let rounds = Arc::clone(&rounds);
+        move |apart| {
+            assert_eq!(apart, SECOND);
+            rounds.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    clock.advance(3_600 * SECOND).await;
+    assert_eq!(rounds.load(Ordering::Relaxed), 3_600);
+}
+
+#[tokio::test]
+async fn a_leap_ends_step_by_step_before_whatever_comes_next_and_says_how_long_it_is() {
+    let clock = ManualClock::default();
+    let events = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let note = |what: &'static str| {
+        let (clock, events) = (clock.clone(), Arc::clone(&events));
+        move |apart: Duration| events.lock().unwrap().push((clock.now(), what, apart))
+    };
+    told(clock.rounds(SECOND), note("second"));
+    told(clock.rounds(7 * SECOND), note("week"));
+    let (one, two) = (YEAR + SECOND / 2, 2 * YEAR + 3 * SECOND);
+    told(clock.ticks(one), note("once"));
+    told(clock.ticks(two), note("twice"));
+    clock.advance(3 * YEAR).await;
+    let events = std::mem::take(&mut *events.lock().unwrap());
+    assert!(events.is_sorted_by_key(|(at, ..)| *at));
+    for (what, every) in [("second", SECOND), ("week", 7 * SECOND)] {
+        let ticks: Vec<_> = events.iter().filter(|event| event.1 == what).collect();
+        for pair in ticks.windows(2) {
+            // What a tick says of the next one is so, and the next stands where it would without a leap.
+            assert_eq!(pair[0].0 + pair[0].2, pair[1].0);
+            assert_eq!(pair[1].0.as_nanos() % every.as_nanos(), 0);
+        }
+        for end in [one, 2 * one, two, 3 * YEAR] {
+            let last = ticks.iter().rev().filter(|(at, ..)| *at <= end).take(3);
+            let last: Vec<_> = last
+                .map(|(at, ..)| (end - *at).as_nanos() / every.as_nanos())
+                .collect();
+            assert_eq!(last, [0, 1, 2], "{what} before {end:?}");
+        }
+    }
+    let counted = events
+        .iter()
+        .filter(|event| event.1 == "once" || event.1 == "twice");
+    let counted: Vec<_> = counted.map(|(at, what, _)| (*at, *what)).collect();
+    assert_eq!(counted, [(one, "once"), (2 * one, "once"), (two, "twice")]);
+}
+
+#[tokio::test]
+async fn an_advance_goes_all_the_way_though_nobody_waits_for_it_and_the_next_one_after_it() {
+    let clock = ManualClock::default();
+    let mut ticks = clock.ticks(SECOND);
+    let mut first = Box::pin(clock.advance(3 * SECOND));
+    assert!(futures_util::poll!(&mut first).is_pending());
+    drop(first);
+    let second = tokio::spawn({
+        let clock = clock.clone();
+        async move { clock.advance(2 * SECOND).await }
+    });
+    for n in 1..=5 {
+        ticks.tick().await;
+        assert_eq!(clock.now(), n * SECOND);
+    }
+    ticks.rest();
+    second.await.unwrap();
+    assert_eq!(clock.now(), 5 * SECOND);
 }

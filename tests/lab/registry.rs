@@ -141,13 +141,13 @@ async fn a_skew_moves_the_times_of_messages_and_no_lease() {
     let mut ann = user_at(&imd, "access-1", 1).await;
     ann.p2p(1, "a", "x").await;
     assert_eq!(ann.notified().await, (0, 1));
-    imd.clock().skew(-3_600_000);
+    imd.clock().skew(-3_600_000).unwrap();
     ann.p2p(1, "b", "x").await;
     assert_eq!(ann.notified().await, (0, 2));
     let page = ann.sync(0, 0).await;
     let times: Vec<_> = page.msgs.iter().map(|entry| entry.send_time).collect();
     assert_eq!(times[0] - times[1], 3_600_000);
-    imd.clock().skew(7_200_000);
+    imd.clock().skew(7_200_000).unwrap();
     imd.clock().advance(SECOND * 15).await;
     assert_eq!(registered(&imd).await, ALL);
 }

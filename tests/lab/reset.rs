@@ -152,7 +152,7 @@ async fn ids_and_tokens_outlive_a_reset() {
     let token = token(&imd, 1).await.unwrap();
     let before = group_of(&imd, &[1]).await;
     // An hour back: only what is remembered keeps the ids from going back too.
-    imd.clock().skew(-3_600_000);
+    imd.clock().skew(-3_600_000).unwrap();
     soon(imd.reset()).await.unwrap();
     assert!(group_of(&imd, &[1]).await > before);
     let mut wire = Wire::connect(access(&imd)).await;

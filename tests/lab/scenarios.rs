@@ -256,7 +256,7 @@ async fn the_clock_goes_back_by_an_hour() {
     let imd = start_manual().await;
     let mut ann = client(&imd, 1).await;
     let before = ann.send_p2p_as(2, "", "before").await.unwrap();
-    imd.clock().skew(-3_600_000);
+    imd.clock().skew(-3_600_000).unwrap();
     let after = ann.send_p2p_as(2, "", "after").await.unwrap();
     let id = |sent: &imd::client::Sent| sent.msg_id.parse::<i64>().unwrap();
     assert!(id(&after) > id(&before), "ids go on");

@@ -378,9 +378,9 @@ async fn wait(session: &Session, mut hold: Hold) {
     or_over(session, hold.wait()).await;
 }
 
-async fn or_over(session: &Session, what: impl Future<Output = ()>) {
+async fn or_over<T>(session: &Session, what: impl Future<Output = T>) {
     tokio::select! {
-        () = what => {}
+        _ = what => {}
         () = poll_fn(|cx| session.poll_over(cx)) => {}
     }
 }
