@@ -81,11 +81,12 @@ impl Bench {
             group: GROUP,
             name: String::new(),
             owner: RECEIVER,
+            members: Vec::new(),
             made_at: 0,
         };
         let join = |uid| Write::Join {
             group: GROUP,
-            uid,
+            uids: vec![uid],
             most: MEMBERS as usize,
         };
         let joins = (1..=MEMBERS).map(join);

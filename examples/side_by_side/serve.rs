@@ -145,11 +145,12 @@ async fn fill_group(store: &dyn Store, members: i64) -> Result<(), Fault> {
         group: GROUP,
         name: String::new(),
         owner: 1,
+        members: Vec::new(),
         made_at: 0,
     };
     let join = |uid| Write::Join {
         group: GROUP,
-        uid,
+        uids: vec![uid],
         most: members as usize,
     };
     let writes = std::iter::once(create).chain((2..=members).map(join));

@@ -68,7 +68,7 @@ impl Services {
         password: String,
     ) -> Result<(), RegisterError> {
         let write = self.registration(uid, name, password).await?;
-        Ok(self.store_for(uid, vec![write]).await??)
+        Ok(self.store_for(uid, write).await??)
     }
 
     /// What has to be stored for a new user.
@@ -117,30 +117,25 @@ impl Services {
         }
     }
 
-    /// Commits what the HTTP API or the admin API has brought for a user, as one commit: it meets the faults of the store.
-    /// Says why the first write that was rejected was.
+    /// Commits what the HTTP API or the admin API has brought for a user. It meets the faults of the store.
     pub(super) async fn store_for(
         &self,
         uid: i64,
-        writes: Vec<Write>,
+        write: Write,
     ) -> Result<Result<(), Rejected>, WriteError> {
         match self.meet(Site::StoreWrite, Some(uid), |_| true).await {
             Some(Action::Error(code)) => Err(WriteError::Fault(code)),
             Some(Action::Drop) => Ok(Ok(())),
-            _ => Ok(self.store_together(writes).await?),
+            _ => Ok(self.store_one(write).await?),
         }
     }
 
-    /// Commits writes that belong together, as one commit. Says why the first of those that were rejected was.
-    pub(super) async fn store_together(
+    /// Commits a write by itself.
+    pub(super) async fn store_one(
         &self,
-        writes: Vec<Write>,
+        write: Write,
     ) -> Result<Result<(), Rejected>, StoreFailed> {
-        let asked = writes.len();
-        let results = self.store.commit(writes).await?.results;
-        if results.len() < asked {
-            return Err(StoreFailed("a write was left unanswered".into()));
-        }
-        Ok(results.into_iter().collect())
+        let result = self.store.commit(vec![write]).await?.results.pop();
+        result.ok_or_else(|| StoreFailed("a write was left unanswered".into()))
     }
 }

@@ -61,6 +61,8 @@ pub struct Batch {
     answers: Vec<Answer>,
     /// A read mark that the next request is about to set.
     read: Option<Write>,
+    /// How far ids have come, where one was given to a message of this batch.
+    ids: Option<Write>,
     /// When its first message was taken in; the others were there too.
     sent_at: Option<i64>,
 }
@@ -83,6 +85,11 @@ impl Batch {
     /// Stores a read mark together with what has to be stored anyway: the sync that follows need not.
     pub fn mark_read(&mut self, uid: i64, after: i64) {
         self.read = (after > 0).then_some(Write::Read { uid, after });
+    }
+
+    /// Stores how far ids have come together with the messages that they are given to.
+    pub(super) fn ids_reached(&mut self, reached: i64) {
+        self.ids = Some(Write::Ids { reached });
     }
 
     /// When its messages are sent: Unix time in milliseconds.
@@ -164,9 +171,12 @@ impl Services {
 
     pub(super) async fn store_batch(&self, uid: Option<i64>, batch: Batch) -> Settled {
         let Batch {
-            mut answers, read, ..
+            mut answers,
+            read,
+            ids,
+            ..
         } = batch;
-        let mut writes = Vec::with_capacity(answers.len() + 1);
+        let mut writes = Vec::with_capacity(answers.len() + 2);
         writes.extend(answers.iter().filter_map(Answer::write));
         if writes.is_empty() {
             let grown = Vec::new();
@@ -180,6 +190,7 @@ impl Services {
         let entrusted = writes.len();
         // Last, so that the results are those of the answers.
         writes.extend(read);
+        writes.extend(ids);
         // Quirk `login_not_required`: the session is nobody's, and what it brought is somebody's.
         let source = |answer: &Answer| Some(answer.entrusted()?.message.source);
         let uid = uid.or_else(|| answers.iter().find_map(source));

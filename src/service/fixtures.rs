@@ -46,28 +46,34 @@ impl Services {
             Err(RegisterError::Rejected(Rejected::UserExists)) => return Ok(()),
             write => write?,
         };
-        Ok(self.store_together(vec![write]).await??)
+        Ok(self.store_one(write).await??)
     }
 
-    /// `[[group]]`: makes a group, unless it is there already, and has its members join.
+    /// `[[group]]`: makes a group with all its members; where it is there already, has those join who are missing, all of
+    /// them or none.
     async fn provide_group(&self, group: &Group) -> Result<(), GroupError> {
         let Some(&owner) = group.members.first() else {
             return Ok(());
         };
-        let made = self.store_together(vec![Write::CreateGroup {
+        for &uid in &group.members {
+            self.check_member(uid).await?;
+        }
+        let made = self.store_one(Write::CreateGroup {
             group: group.gid,
             name: group.name.clone(),
             owner,
+            members: group.members.clone(),
             made_at: self.clock.unix_ms(),
-        }]);
+        });
         match made.await? {
-            Ok(()) | Err(Rejected::GroupExists) => {}
-            Err(rejected) => return Err(rejected.into()),
+            Err(Rejected::GroupExists) => {}
+            made => return Ok(made?),
         }
-        for &uid in &group.members {
-            let write = self.joining(uid, group.gid).await?;
-            self.store_together(vec![write]).await??;
-        }
-        Ok(())
+        let join = self.store_one(Write::Join {
+            group: group.gid,
+            uids: group.members.clone(),
+            most: self.limits.group_members,
+        });
+        Ok(join.await??)
     }
 }

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
-use super::Services;
 use super::account::WriteError;
+use super::{Drawn, Services};
 use crate::store::{Rejected, StoreFailed, Write};
 
 /// Why a group was not changed.
@@ -33,7 +33,8 @@ impl Services {
     ///
     /// # Errors
     ///
-    /// [`GroupError`]; when one of them may not take part, or they are too many, there is no group.
+    /// [`GroupError`]; when one of them may not take part, or they are too many, or there is no room for all of them, there
+    /// is no group. So it is too where a fault has repeated the id of another group, which stays as it is.
     pub async fn create_group(
         &self,
         owner: i64,
@@ -48,19 +49,23 @@ impl Services {
         for &uid in &all {
             self.check_member(uid).await?;
         }
-        let group = self.next_id(owner);
-        let made_at = self.clock.unix_ms();
-        let made = Write::CreateGroup {
-            group,
-            name,
-            owner,
-            made_at,
-        };
-        let others = all.into_iter().filter(|uid| *uid != owner);
-        let joins = others.map(|uid| Write::Join { group, uid, most });
-        let writes = [made].into_iter().chain(joins).collect();
-        self.store_for(owner, writes).await??;
-        Ok(group)
+        let members: Vec<i64> = all.into_iter().collect();
+        loop {
+            let Drawn { id, is_bent } = self.draw_id(owner);
+            let made = Write::CreateGroup {
+                group: id,
+                name: name.clone(),
+                owner,
+                members: members.clone(),
+                made_at: self.clock.unix_ms().max(self.ids.reached()),
+            };
+            match self.store_for(owner, made).await? {
+                Ok(()) => return Ok(id),
+                // A group of the config or of a snapshot has the id: the next one is free, sooner or later.
+                Err(Rejected::GroupExists) if !is_bent => {}
+                Err(rejected) => return Err(rejected.into()),
+            }
+        }
     }
 
     /// `/x/group/join`: a new member. Joining twice is no error.
@@ -69,16 +74,14 @@ impl Services {
     ///
     /// [`GroupError`]
     pub async fn join_group(&self, uid: i64, group: i64) -> Result<(), GroupError> {
-        let write = self.joining(uid, group).await?;
-        Ok(self.store_for(uid, vec![write]).await??)
-    }
-
-    /// What has to be stored for a new member.
-    pub(super) async fn joining(&self, uid: i64, group: i64) -> Result<Write, GroupError> {
         self.check_member(uid).await?;
         check_gid(group)?;
-        let most = self.limits.group_members;
-        Ok(Write::Join { group, uid, most })
+        let write = Write::Join {
+            group,
+            uids: vec![uid],
+            most: self.limits.group_members,
+        };
+        Ok(self.store_for(uid, write).await??)
     }
 
     /// `/x/group/quit`: one member fewer. Quitting twice is no error.
@@ -90,10 +93,10 @@ impl Services {
         self.check_member(uid).await?;
         check_gid(group)?;
         let write = Write::Quit { group, uid };
-        Ok(self.store_for(uid, vec![write]).await??)
+        Ok(self.store_for(uid, write).await??)
     }
 
-    async fn check_member(&self, uid: i64) -> Result<(), GroupError> {
+    pub(super) async fn check_member(&self, uid: i64) -> Result<(), GroupError> {
         if uid <= 0 {
             return Err(GroupError::BadUid(uid));
         }

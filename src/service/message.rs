@@ -219,6 +219,7 @@ impl Services {
         let mut msg_id = Cow::Borrowed(&*sending.msg_id);
         if msg_id.is_empty() {
             msg_id = self.next_id(source).to_string().into();
+            batch.ids_reached(self.ids.reached());
         }
         let sent_at = batch.sent_at(&*self.clock);
         let message = Message::new(kind, source, group, &msg_id, &sending.text, sent_at);

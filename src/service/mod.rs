@@ -64,6 +64,14 @@ pub struct Services {
     audit: audit::Audit,
 }
 
+/// A snowflake that was given out.
+#[derive(Debug, Clone, Copy)]
+struct Drawn {
+    id: i64,
+    /// Whether a fault has met it: then it may not be new.
+    is_bent: bool,
+}
+
 /// Between two looks for delays that those who are in have met. Real time.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -209,8 +217,16 @@ impl Services {
 
     /// The next snowflake.
     fn next_id(&self, uid: i64) -> i64 {
+        self.draw_id(uid).id
+    }
+
+    /// The next snowflake, or what a fault makes of it.
+    fn draw_id(&self, uid: i64) -> Drawn {
         if !self.lab.watches([Site::IdgenNext]) {
-            return self.ids.next_id();
+            return Drawn {
+                id: self.ids.next_id(),
+                is_bent: false,
+            };
         }
         let passing = Passing {
             uid: Some(uid),
@@ -220,11 +236,13 @@ impl Services {
         let is_first = self.ids.reached() == 0;
         let can = |action: &Action| !(is_first && *action == Action::Duplicate);
         let hit = self.lab.meet(Site::IdgenNext, &passing, can);
-        match hit.map(|hit| hit.action) {
+        let is_bent = hit.is_some();
+        let id = match hit.map(|hit| hit.action) {
             Some(Action::Duplicate) => self.ids.last_id(),
             Some(Action::Stale) => self.ids.stale_id(),
             _ => self.ids.next_id(),
-        }
+        };
+        Drawn { id, is_bent }
     }
 
     /// Whether `uid` may take part: everyone, unless only registered users may.

@@ -187,7 +187,7 @@ pub enum Write {
         /// What is known of them.
         user: User,
     },
-    /// A new group with its first member.
+    /// A new group with all its members, or no group.
     CreateGroup {
         /// The group's id, not used before.
         group: i64,
@@ -195,15 +195,17 @@ pub enum Write {
         name: String,
         /// The first member.
         owner: i64,
+        /// The other members. One that stands here twice, or is the owner, is a member once.
+        members: Vec<i64>,
         /// When it was made: Unix time in milliseconds.
         made_at: i64,
     },
-    /// A new member. Joining twice is no error.
+    /// New members: all of them, or none. Joining twice is no error.
     Join {
         /// The group.
         group: i64,
         /// Who joins.
-        uid: i64,
+        uids: Vec<i64>,
         /// How many members the group may have.
         most: usize,
     },
@@ -222,6 +224,43 @@ pub enum Write {
         /// The version that was read last.
         after: i64,
     },
+    /// Ids were given out up to this time, also where the clock is behind it: what [`Store::newest`] has to know.
+    Ids {
+        /// Unix time in milliseconds.
+        reached: i64,
+    },
+}
+
+/// The members that a group gets, in their order: `owner` first, and each once.
+fn members_of(owner: i64, members: &[i64]) -> Vec<i64> {
+    let mut all = Vec::with_capacity(members.len() + 1);
+    let mut seen = hashbrown::HashSet::with_capacity(members.len() + 1);
+    let members = members.iter().copied();
+    all.extend(
+        [owner]
+            .into_iter()
+            .chain(members)
+            .filter(|uid| seen.insert(*uid)),
+    );
+    all
+}
+
+/// Those of `uids` who are no members yet, each once.
+///
+/// # Errors
+///
+/// When the group would have more than `most` members.
+fn joining(members: &[i64], uids: &[i64], most: usize) -> Result<Vec<i64>, Rejected> {
+    let mut seen: hashbrown::HashSet<i64> = members.iter().copied().collect();
+    let new: Vec<i64> = uids
+        .iter()
+        .copied()
+        .filter(|uid| seen.insert(*uid))
+        .collect();
+    if !new.is_empty() && seen.len() > most {
+        return Err(Rejected::GroupFull);
+    }
+    Ok(new)
 }
 
 /// Why one write of a batch was not done. The others of the batch are.
@@ -484,8 +523,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// [`StoreFailed`]
     async fn groups(&self, after: i64, most: usize) -> Result<Vec<Group>, StoreFailed>;
 
-    /// The newest time at which a message was sent or a group was made: Unix time in milliseconds, 0 where there was
-    /// none. Ids have to begin after it, also when the clock was set back.
+    /// The newest time at which a message was sent or a group was made, or that [ids](Write::Ids) have reached: Unix time in
+    /// milliseconds, 0 where there was none. Ids have to begin after it, also when the clock was set back.
     ///
     /// # Errors
     ///

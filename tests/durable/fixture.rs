@@ -65,6 +65,7 @@ pub fn create(group: i64, owner: i64) -> Write {
         group,
         name: "team".into(),
         owner,
+        members: Vec::new(),
         made_at: 1,
     }
 }
@@ -72,7 +73,7 @@ pub fn create(group: i64, owner: i64) -> Write {
 pub fn join(group: i64, uid: i64) -> Write {
     Write::Join {
         group,
-        uid,
+        uids: vec![uid],
         most: 2_000,
     }
 }

@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::Path;
 
-use imd::store::{DurableStore, Inspection, OpenError, Store};
+use imd::store::{DurableStore, Inspection, OpenError, Store, Write};
 
 use crate::fixture::{crashed, files, in_use, journal, one, open, open_small, p2p};
 
@@ -200,6 +200,39 @@ async fn a_commit_that_was_cut_short_is_cut_off() {
         assert_eq!(store.level(2).await.unwrap().total, 1, "cut at {length}");
         one(&store, p2p(1, 2, "b")).await.unwrap();
         assert_eq!(store.level(2).await.unwrap().total, 2);
+    }
+}
+
+#[tokio::test]
+async fn a_group_that_a_crash_cut_short_has_all_its_members_or_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    one(&store, p2p(1, 2, "a")).await.unwrap();
+    let before = crashed(folder.path());
+    let make = Write::CreateGroup {
+        group: 9,
+        name: "team".into(),
+        owner: 1,
+        members: (2..=5).collect(),
+        made_at: 1,
+    };
+    one(&store, make).await.unwrap();
+    let after = crashed(folder.path());
+    let whole = fs::read(journal(after.path())).unwrap();
+    let begin = fs::read(journal(before.path())).unwrap().len();
+    for length in (begin..whole.len()).step_by(11).chain([whole.len()]) {
+        let copy = crashed(before.path());
+        fs::write(journal(copy.path()), &whole[..length]).unwrap();
+        let store = open(copy.path()).unwrap();
+        let groups = store.groups(0, 10).await.unwrap();
+        let members: Vec<_> = groups.into_iter().map(|group| group.members).collect();
+        let all = vec![vec![1, 2, 3, 4, 5]];
+        let expected = if length < whole.len() {
+            Vec::new()
+        } else {
+            all
+        };
+        assert_eq!(members, expected, "cut at {length}");
     }
 }
 

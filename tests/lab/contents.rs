@@ -254,3 +254,71 @@ async fn a_message_goes_the_way_of_a_clients() {
         assert_eq!((status, fault.hits()), (500, 1));
     }
 }
+
+/// The groups as they are listed: owner and members.
+async fn groups(imd: &imd::Imd) -> Vec<(Value, Value)> {
+    let told = get(imd, "/v1/groups").await;
+    let groups = told["groups"].as_array().unwrap().iter();
+    let groups = groups.map(|group| (group["owner"].clone(), group["members"].clone()));
+    groups.collect()
+}
+
+#[tokio::test]
+async fn a_group_is_made_whole_or_not_whatever_is_wrong_with_its_id() {
+    for (imd, _folder) in both().await {
+        let first = post(&imd, "/v1/groups", json!({ "owner": 1, "members": [2, 3] })).await;
+        let one = (json!(1), json!([1, 2, 3]));
+        assert_eq!(groups(&imd).await, [one.clone()]);
+        let twice = imd.fault(Fault::at(Site::IdgenNext).times(1).duplicate());
+        let another = json!({ "owner": 7, "members": [8, 9] });
+        let (status, why) = call(&imd, "POST", "/v1/groups", another.clone()).await;
+        assert_eq!(status, 500, "{why}");
+        assert!(
+            why["error"].as_str().unwrap().contains("exists already"),
+            "{why}"
+        );
+        assert_eq!(twice.hits(), 1);
+        assert_eq!(groups(&imd).await, [one.clone()]);
+        let made = post(&imd, "/v1/groups", another).await;
+        assert!(made["gid"].as_i64() > first["gid"].as_i64());
+        assert_eq!(groups(&imd).await, [one, (json!(7), json!([7, 8, 9]))]);
+    }
+}
+
+#[tokio::test]
+async fn a_new_group_passes_over_the_ids_of_those_that_are_there() {
+    let imd = start_manual().await;
+    let first = group_of(&imd, &[1]).await;
+    let mut config = Config::ephemeral().manual_clock();
+    // The ids that the stack would give out next, at its clock's time.
+    let taken = first..first + 3;
+    config.group = taken
+        .map(|gid| imd::config::Group {
+            gid,
+            name: "of the config".into(),
+            members: vec![5],
+        })
+        .collect();
+    let imd = start(config).await;
+    let made = post(&imd, "/v1/groups", json!({ "owner": 7, "members": [8] })).await;
+    let gid = made["gid"].as_i64().unwrap();
+    assert!(gid >= first + 3, "{gid}");
+    assert_eq!(groups(&imd).await.len(), 4);
+}
+
+#[tokio::test]
+async fn a_group_for_which_there_is_no_room_has_no_members_either() {
+    let mut config = Config::ephemeral().manual_clock();
+    config.store.memory_limit = 1 << 16;
+    let imd = start(config).await;
+    let many: Vec<i64> = (1..=500).collect();
+    for _ in 0..3 {
+        let new = json!({ "owner": 1, "members": many });
+        let (status, why) = call(&imd, "POST", "/v1/groups", new).await;
+        assert_eq!(status, 500, "{why}");
+        assert!(why["error"].as_str().unwrap().contains("full"), "{why}");
+    }
+    assert!(groups(&imd).await.is_empty());
+    post(&imd, "/v1/groups", json!({ "owner": 1, "members": [2, 3] })).await;
+    assert_eq!(groups(&imd).await, [(json!(1), json!([1, 2, 3]))]);
+}

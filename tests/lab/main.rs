@@ -28,6 +28,7 @@ mod described;
 mod fixtures;
 mod half_open;
 mod journal;
+mod leaps;
 mod leases;
 mod life;
 mod lists;

@@ -18,7 +18,7 @@ use super::record::{
     self, Damaged, EntryRecord, GroupRecord, IdRecord, MemberRecord, MessageRecord, NumberRecord,
     Record, STATE, StateRecord, TextRecord, UserRecord,
 };
-use crate::store::{Kind, Level, Message, Rejected, Write, keep_ids_from};
+use crate::store::{Kind, Level, Message, Rejected, Write, joining, keep_ids_from, members_of};
 
 /// Groups whose members are remembered, as a guess.
 const GROUPS: usize = 65_536;
@@ -105,6 +105,8 @@ pub struct Draft<'a> {
     recent: &'a Mutex<Recent>,
     remembered: &'a mut Remembered,
     state: StateRecord,
+    /// The state that the last commit has left.
+    before: StateRecord,
     /// What is looked up again while this draft is made.
     changes: BTreeMap<Key, Option<Value>>,
     /// What it puts into inboxes, and that is not.
@@ -153,6 +155,7 @@ impl<'a> Draft<'a> {
             recent,
             remembered,
             state,
+            before: state,
             changes: BTreeMap::new(),
             entries: Vec::new(),
             deliveries: Vec::new(),
@@ -170,7 +173,7 @@ impl<'a> Draft<'a> {
 
     /// Whether it changes nothing.
     pub fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.entries.is_empty()
+        self.changes.is_empty() && self.entries.is_empty() && self.state == self.before
     }
 
     /// How far an inbox goes now.
@@ -213,6 +216,7 @@ impl<'a> Draft<'a> {
                 group,
                 name,
                 owner,
+                members,
                 made_at,
             } => {
                 if self.members(group)?.is_some() {
@@ -220,13 +224,16 @@ impl<'a> Draft<'a> {
                 }
                 self.state.newest = self.state.newest.max(made_at);
                 self.put(record::group_key(group), &GroupRecord { name, owner });
-                self.put(record::member_key(group, owner), &self.member_from_now());
-                self.members.insert(group, Arc::from([owner]));
+                self.enter(group, members_of(owner, &members), &[]);
                 Ok(Ok(()))
             }
-            Write::Join { group, uid, most } => self.join(group, uid, most),
+            Write::Join { group, uids, most } => self.join(group, &uids, most),
             Write::Quit { group, uid } => self.quit(group, uid),
             Write::Read { uid, after } => Ok(Ok(self.mark_read(uid, after)?)),
+            Write::Ids { reached } => {
+                self.state.newest = self.state.newest.max(reached);
+                Ok(Ok(()))
+            }
         }
     }
 
@@ -337,20 +344,27 @@ impl<'a> Draft<'a> {
         self.entries.push((key, Some(value)));
     }
 
-    fn join(&mut self, group: i64, uid: i64, most: usize) -> Applied {
+    fn join(&mut self, group: i64, uids: &[i64], most: usize) -> Applied {
         let Some(members) = self.members(group)? else {
             return Ok(Err(Rejected::NoSuchGroup));
         };
-        if members.contains(&uid) {
-            return Ok(Ok(()));
+        Ok(match joining(&members, uids, most) {
+            Ok(new) if new.is_empty() => Ok(()),
+            Ok(new) => {
+                self.enter(group, new, &members);
+                Ok(())
+            }
+            Err(rejected) => Err(rejected),
+        })
+    }
+
+    /// Makes these members of a group, beside those who are.
+    fn enter(&mut self, group: i64, new: Vec<i64>, members: &[i64]) {
+        for &uid in &new {
+            self.put(record::member_key(group, uid), &self.member_from_now());
         }
-        if members.len() >= most {
-            return Ok(Err(Rejected::GroupFull));
-        }
-        self.put(record::member_key(group, uid), &self.member_from_now());
-        let members = members.iter().copied().chain([uid]).collect();
+        let members = members.iter().copied().chain(new).collect();
         self.members.insert(group, members);
-        Ok(Ok(()))
     }
 
     fn quit(&mut self, group: i64, uid: i64) -> Applied {

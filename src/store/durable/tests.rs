@@ -331,11 +331,12 @@ async fn a_flood_leaves_the_pages_right_and_later_ones_in_memory() {
         group: 9,
         name: "team".into(),
         owner: 1,
+        members: Vec::new(),
         made_at: 1,
     };
     let join = |uid| Write::Join {
         group: 9,
-        uid,
+        uids: vec![uid],
         most: 1_000,
     };
     let to_group = |id: &str| {
@@ -434,11 +435,12 @@ fn a_page_from_memory_is_the_one_of_the_engine() {
                 group: 9,
                 name: "team".into(),
                 owner: 1,
+                members: Vec::new(),
                 made_at: 1,
             };
             let join = |uid| Write::Join {
                 group: 9,
-                uid,
+                uids: vec![uid],
                 most: 9,
             };
             store.commit(vec![create, join(2), join(4)]).await.unwrap();

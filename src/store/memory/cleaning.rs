@@ -224,11 +224,12 @@ mod tests {
             group: 50,
             name: String::new(),
             owner: 1,
+            members: Vec::new(),
             made_at: 1,
         });
         apply(Write::Join {
             group: 50,
-            uid: 2,
+            uids: vec![2],
             most: 9,
         });
         let empty = state.used;

@@ -144,27 +144,31 @@ impl State {
                 group,
                 name,
                 owner,
+                members,
                 made_at,
             } => {
                 if self.groups.contains_key(&group) {
                     return Err(Rejected::GroupExists);
                 }
-                self.take(2 * OVERHEAD + name.len() + self.membership_size(owner))?;
+                let members = store::members_of(owner, &members);
+                self.take(2 * OVERHEAD + name.len() + self.new_members(group, &members))?;
                 self.newest = self.newest.max(made_at);
+                for &uid in &members {
+                    self.groups_of.entry(uid).or_default().insert(group);
+                }
                 self.groups.insert(
                     group,
                     Group {
                         name,
                         owner,
-                        members: Arc::new(vec![owner]),
+                        members: Arc::new(members),
                         is_known: false,
                         ids: Ids::default(),
                     },
                 );
-                self.groups_of.entry(owner).or_default().insert(group);
                 Ok(())
             }
-            Write::Join { group, uid, most } => self.join(group, uid, most),
+            Write::Join { group, uids, most } => self.join(group, &uids, most),
             Write::Quit { group, uid } => {
                 let group = self.groups.get_mut(&group).ok_or(Rejected::NoSuchGroup)?;
                 if group.members.contains(&uid) {
@@ -179,6 +183,10 @@ impl State {
                 {
                     inbox.read = inbox.read.max(after);
                 }
+                Ok(())
+            }
+            Write::Ids { reached } => {
+                self.newest = self.newest.max(reached);
                 Ok(())
             }
         }
@@ -282,28 +290,32 @@ impl State {
         inbox.map_or(nothing, |inbox| inbox.level(uid))
     }
 
-    fn join(&mut self, gid: i64, uid: i64, most: usize) -> Result<(), Rejected> {
+    /// What it takes that these become members of a group. Who joins again takes nothing new.
+    fn new_members(&self, gid: i64, uids: &[i64]) -> usize {
+        let belongs = |uid: &i64| {
+            self.groups_of
+                .get(uid)
+                .is_some_and(|groups| groups.contains(&gid))
+        };
+        let new = uids.iter().filter(|uid| !belongs(uid));
+        new.map(|&uid| self.membership_size(uid)).sum()
+    }
+
+    fn join(&mut self, gid: i64, uids: &[i64], most: usize) -> Result<(), Rejected> {
         let members = &self.groups.get(&gid).ok_or(Rejected::NoSuchGroup)?.members;
-        if members.contains(&uid) {
+        let new = store::joining(members, uids, most)?;
+        if new.is_empty() {
             return Ok(());
         }
-        if members.len() >= most {
-            return Err(Rejected::GroupFull);
-        }
-        let members = Arc::new(members.iter().copied().chain([uid]).collect());
-        // Who joins again takes nothing new.
-        if self
-            .groups_of
-            .get(&uid)
-            .is_none_or(|groups| !groups.contains(&gid))
-        {
-            self.take(self.membership_size(uid))?;
-        }
+        let members = Arc::new(members.iter().chain(&new).copied().collect());
+        self.take(self.new_members(gid, &new))?;
         if let Some(group) = self.groups.get_mut(&gid) {
             group.members = members;
             group.is_known = false;
         }
-        self.groups_of.entry(uid).or_default().insert(gid);
+        for uid in new {
+            self.groups_of.entry(uid).or_default().insert(gid);
+        }
         Ok(())
     }
 
@@ -527,11 +539,12 @@ mod tests {
             group: 9,
             name: "team".into(),
             owner: 1,
+            members: Vec::new(),
             made_at: 1,
         };
         let join = || Write::Join {
             group: 9,
-            uid: 2,
+            uids: vec![2],
             most: 2,
         };
         let p2p = |target| Write::P2p {

@@ -56,6 +56,7 @@ fn create(group: i64, owner: i64) -> Write {
         group,
         name: "team".into(),
         owner,
+        members: Vec::new(),
         made_at: 1,
     }
 }
@@ -63,7 +64,7 @@ fn create(group: i64, owner: i64) -> Write {
 fn join(group: i64, uid: i64) -> Write {
     Write::Join {
         group,
-        uid,
+        uids: vec![uid],
         most: MOST,
     }
 }
@@ -119,7 +120,10 @@ macro_rules! suite {
                 only_members_send_to_a_group,
                 joining_and_quitting,
                 a_group_is_made_once,
+                a_group_is_made_with_all_its_members_or_not_at_all,
+                who_joins_together_joins_together_or_not_at_all,
                 the_newest_time_never_goes_back,
+                how_far_ids_have_come_is_known,
                 an_ack_needs_a_message_and_is_stored_once,
                 a_group_message_can_be_accepted_by_who_got_it,
                 pages_end_by_count,
@@ -379,6 +383,73 @@ async fn a_group_is_made_once(store: Arc<dyn Store>) {
     );
 }
 
+fn create_with(group: i64, owner: i64, members: &[i64]) -> Write {
+    Write::CreateGroup {
+        group,
+        name: "team".into(),
+        owner,
+        members: members.to_vec(),
+        made_at: 1,
+    }
+}
+
+fn join_all(group: i64, uids: &[i64], most: usize) -> Write {
+    let uids = uids.to_vec();
+    Write::Join { group, uids, most }
+}
+
+/// The members of each group.
+async fn members(store: &dyn Store) -> Vec<(i64, Vec<i64>)> {
+    let groups = store.groups(0, MOST).await.unwrap();
+    let members = groups.into_iter().map(|group| (group.gid, group.members));
+    members.collect()
+}
+
+async fn a_group_is_made_with_all_its_members_or_not_at_all(store: Arc<dyn Store>) {
+    let store = &*store;
+    one(store, create_with(9, 7, &[8, 7, 8, 3])).await.unwrap();
+    assert_eq!(members(store).await, [(9, vec![3, 7, 8])]);
+    // The id of another group: nobody gets into it.
+    let again = commit(store, vec![create_with(9, 1, &[2, 4]), to_group(7, 9, "a")]).await;
+    assert_eq!(again.results, [Err(Rejected::GroupExists), Ok(())]);
+    assert_eq!(members(store).await, [(9, vec![3, 7, 8])]);
+    for uid in [3, 7, 8] {
+        assert_eq!(ids(store, uid).await, ["a"]);
+    }
+    for uid in [1, 2, 4] {
+        assert_eq!(ids(store, uid).await.len(), 0);
+    }
+}
+
+async fn who_joins_together_joins_together_or_not_at_all(store: Arc<dyn Store>) {
+    let store = &*store;
+    one(store, create_with(9, 1, &[2])).await.unwrap();
+    let full = one(store, join_all(9, &[2, 3, 4, 5], 4)).await;
+    assert_eq!(full, Err(Rejected::GroupFull));
+    assert_eq!(
+        one(store, join_all(8, &[2], 4)).await,
+        Err(Rejected::NoSuchGroup)
+    );
+    assert_eq!(members(store).await, [(9, vec![1, 2])]);
+    one(store, join_all(9, &[2, 3, 3, 4, 1], 4)).await.unwrap();
+    // Who is there joins also where it is full, or over what is allowed by now.
+    one(store, join_all(9, &[4, 1], 2)).await.unwrap();
+    assert_eq!(members(store).await, [(9, vec![1, 2, 3, 4])]);
+    one(store, to_group(4, 9, "a")).await.unwrap();
+    assert_eq!(ids(store, 3).await, ["a"]);
+}
+
+async fn how_far_ids_have_come_is_known(store: Arc<dyn Store>) {
+    let store = &*store;
+    let reached = |reached| Write::Ids { reached };
+    let committed = commit(store, vec![p2p(1, 2, "a"), reached(50)]).await;
+    assert_eq!(committed.results, [Ok(()), Ok(())]);
+    assert_eq!(store.newest().await.unwrap(), 50);
+    one(store, reached(40)).await.unwrap();
+    one(store, reached(60)).await.unwrap();
+    assert_eq!(store.newest().await.unwrap(), 60);
+}
+
 async fn the_newest_time_never_goes_back(store: Arc<dyn Store>) {
     let store = &*store;
     assert_eq!(store.newest().await.unwrap(), 0);
@@ -428,13 +499,13 @@ async fn joining_and_quitting(store: Arc<dyn Store>) {
     assert_eq!(ids(&*store, 2).await, ["a"], "what was received stays");
     let third = Write::Join {
         group: 50,
-        uid: 3,
+        uids: vec![3],
         most: 1,
     };
     assert_eq!(one(&*store, third).await, Err(Rejected::GroupFull));
     let again = Write::Join {
         group: 50,
-        uid: 1,
+        uids: vec![1],
         most: 1,
     };
     assert_eq!(
@@ -879,4 +950,42 @@ async fn a_full_memory_store_refuses_and_still_serves() {
     // And what needs no room is still done.
     assert_eq!(one(&store, Write::Quit { group: 50, uid: 2 }).await, Ok(()));
     assert_eq!(ids(&store, 3).await, ["first"]);
+}
+
+/// A memory store that is full up to the last bytes, with a group 9 of user 1.
+async fn nearly_full() -> MemoryStore {
+    let store = memory_store(1 << 16);
+    one(&store, create(9, 1)).await.unwrap();
+    for n in 10.. {
+        let user = User {
+            name: "x".repeat(if n == 10 { 60_000 } else { 1 }),
+            password_hash: String::new(),
+        };
+        let uid = n;
+        if one(&store, Write::Register { uid, user }).await.is_err() {
+            return store;
+        }
+    }
+    unreachable!()
+}
+
+#[tokio::test]
+async fn where_there_is_no_room_nothing_is_half_made() {
+    let store = nearly_full().await;
+    let before = store.snapshot(usize::MAX).await.unwrap();
+    let many: Vec<i64> = (100..120).collect();
+    let refused = vec![
+        create_with(10, 1, &many),
+        create(11, 2),
+        join_all(9, &many, MOST),
+        join(9, 2),
+        register(2),
+        p2p(1, 2, "a"),
+        to_group(1, 9, "a"),
+    ];
+    let results = commit(&store, refused).await.results;
+    assert_eq!(results, [Err(Rejected::Full); 7]);
+    assert_eq!(store.snapshot(usize::MAX).await.unwrap(), before);
+    // What takes nothing is done.
+    one(&store, join(9, 1)).await.unwrap();
 }

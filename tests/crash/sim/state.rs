@@ -151,17 +151,22 @@ impl State {
             Write::CreateGroup {
                 group,
                 owner,
+                members,
                 made_at,
                 ..
             } => {
-                let (group, uid) = (*group, *owner);
-                vec![Record::Member { group, uid }, Record::Made(*made_at)]
+                let group = *group;
+                let others = members.iter().filter(|uid| *uid != owner);
+                let all = [owner].into_iter().chain(others);
+                let members = all.map(|&uid| Record::Member { group, uid });
+                members.chain([Record::Made(*made_at)]).collect()
             }
-            Write::Join { group, uid, .. } if members(*group)?.contains(uid) => Vec::new(),
-            Write::Join { group, uid, .. } => {
-                let (group, uid) = (*group, *uid);
-                vec![Record::Member { group, uid }]
+            Write::Join { group, uids, .. } => {
+                let (group, there) = (*group, members(*group)?);
+                let new = uids.iter().filter(|uid| !there.contains(uid));
+                new.map(|&uid| Record::Member { group, uid }).collect()
             }
+            Write::Ids { reached } => vec![Record::Made(*reached)],
             Write::Quit { group, uid } => {
                 members(*group)?;
                 let (group, uid) = (*group, *uid);
