@@ -66,7 +66,9 @@ async fn daemon(args: &DaemonArgs, begun: Instant) -> Result<(), Failure> {
     let config = settings::daemon(args)?;
     let public_salt = config.auth.salt == PUBLIC_SALT;
     let mut signals = Signals::listen()?;
-    let imd = Imd::start(config).await?;
+    let started = Imd::start(config).await;
+    let imd = started
+        .map_err(|error| settings::blame(args.store.as_deref(), args.config.as_deref(), error))?;
     let addr_file = match &args.addr_file {
         Some(path) => Some(AddrFile::write(path, &imd.addresses())?),
         None => None,

@@ -117,7 +117,7 @@ fn routes() -> Vec<Route> {
     vec![
         route!(GET "/healthz", state::health, "Whether the process answers")
             .gives("status: string"),
-        route!(GET "/readyz", state::ready, "Whether the stack serves: 503 when its store has failed, or every place for a connection is taken")
+        route!(GET "/readyz", state::ready, "Whether the stack serves: 503 when its store has failed or has no room, or every place for a connection is taken")
             .gives("status: string"),
         route!(GET "/version", state::version, "The version of imd")
             .gives("name: string, version: string"),

@@ -24,12 +24,13 @@ pub async fn health() -> Json<Value> {
     Json(json!({ "status": "ok" }))
 }
 
-/// The stack serves.
+/// The stack serves, sends too: its store has not failed, and has room.
 pub async fn ready(State(parts): State<Arc<Parts>>) -> Result<Json<Value>, Problem> {
     // It is told at once or not at all.
     let failed = futures_util::FutureExt::now_or_never(parts.services.store().failed());
-    if let Some(failed) = failed {
-        return Err(not_ready(failed));
+    let failed = failed.map(|failed| failed.to_string());
+    if let Some(why) = failed.or_else(|| parts.services.store().shortage()) {
+        return Err(not_ready(why));
     }
     let room = parts.admission.room();
     if room.is_full() {

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use imd::Config;
-use imd::config::Host;
+use imd::config::{ConfigError, Host};
 use imd::service::salted_token;
+use imd::{Config, StartError};
 
 use super::failure::Failure;
 use super::{ConfigArgs, DaemonArgs, TokenArgs, output};
@@ -60,6 +60,19 @@ pub fn daemon(args: &DaemonArgs) -> Result<Config, Failure> {
         .validate()
         .map_err(|error| Failure::Usage(format!("{error} (with {})", flags.join(" "))))?;
     Ok(config)
+}
+
+/// Why a stack did not start, with the place where its folder was asked for: a flag, or a line of the config.
+pub fn blame(flag: Option<&Path>, file: Option<&Path>, error: StartError) -> Failure {
+    match (error, flag, file) {
+        (StartError::Folder(error), Some(folder), _) => {
+            Failure::Usage(format!("--store {}: {error}", folder.display()))
+        }
+        (StartError::Folder(error), None, Some(file)) => {
+            ConfigError::unusable(file, "store.path", error).into()
+        }
+        (error, ..) => error.into(),
+    }
 }
 
 /// One port for several access servers would be wrong for all but one.

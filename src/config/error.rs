@@ -126,6 +126,17 @@ impl ConfigError {
         ConfigError::Invalid { place, message }
     }
 
+    /// The value of a key of this file can't be used, for a reason that shows only when it is used.
+    pub fn unusable(file: &std::path::Path, key: &str, why: impl ToString) -> Self {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let invalid = Invalid {
+            key: key.into(),
+            message: why.to_string(),
+            rival: None,
+        };
+        ConfigError::invalid(invalid, &text, &file.display().to_string())
+    }
+
     /// A file that is not text.
     pub(super) fn no_text(error: NotText, file: &str) -> Self {
         let place = Place {

@@ -4,6 +4,7 @@ mod admin;
 mod defaults;
 mod error;
 mod fixtures;
+mod folder;
 mod form;
 mod hint;
 mod host;

@@ -1,6 +1,5 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::Invalid;
@@ -136,12 +135,8 @@ impl Config {
 
     fn check_store(&self) -> Result<(), Invalid> {
         let store = &self.store;
-        let has_name = |path: &PathBuf| !path.as_os_str().is_empty();
-        ensure(
-            store.path.as_ref().is_none_or(has_name),
-            "store.path",
-            || "names no folder: leave the key out to keep everything in memory".into(),
-        )?;
+        let wrong = store.folder().err();
+        ensure(wrong.is_none(), "store.path", || wrong.unwrap_or_default())?;
         ensure(
             (1 << 16..=1 << 30).contains(&store.buffer),
             "store.buffer",

@@ -48,7 +48,7 @@ pub enum StartError {
     #[error(transparent)]
     Fixture(#[from] FixtureError),
     /// The store's folder can't be used.
-    #[error(transparent)]
+    #[error("store.path: {0}")]
     Folder(#[from] OpenError),
     /// The store does not answer.
     #[error("the store does not answer: {0}")]

@@ -39,7 +39,7 @@ use crate::reset::{Origin, Reset};
 use crate::service::{Around, Services};
 use crate::session::{Deadlines, Manager, Server, SessionIds, Tap};
 use crate::shutdown::Shutdown;
-use crate::store::{DurableStore, MemoryStore, Retention, Store, StoreFailed};
+use crate::store::{DurableStore, MemoryStore, OpenError, Retention, Store, StoreFailed};
 
 /// A running stack: gateway, access servers, registry, store and HTTP API as tasks of the current runtime.
 ///
@@ -365,6 +365,11 @@ impl Imd {
         self.services.store().describe()
     }
 
+    /// What the store has too little of to take messages now, in words that name the limit; none where it has enough.
+    pub fn shortage(&self) -> Option<String> {
+        self.services.store().shortage()
+    }
+
     /// What became of the messages so far.
     pub fn report(&self) -> Report {
         self.services.report()
@@ -423,7 +428,8 @@ impl Drop for Imd {
 
 /// The store that the config names.
 async fn open_store(config: &config::Store) -> Result<Arc<dyn Store>, StartError> {
-    let Some(path) = config.path.clone() else {
+    let folder = config.folder().map_err(OpenError::BadPath)?;
+    let Some(path) = folder else {
         return Ok(Arc::new(MemoryStore::new(
             config.memory_limit,
             config.into(),

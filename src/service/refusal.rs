@@ -124,7 +124,7 @@ impl From<Rejected> for Refusal {
             Rejected::NotAMember => Refusal::plain(Code::NotAMember),
             Rejected::GroupFull => Refusal::because(Code::RequestErr, rejected),
             Rejected::NoSuchMessage => Refusal::plain(Code::NoDataFound),
-            Rejected::GroupExists | Rejected::Full | Rejected::Unreadable => {
+            Rejected::GroupExists | Rejected::Full | Rejected::DiskFull | Rejected::Unreadable => {
                 Refusal::because(Code::ServerError, rejected)
             }
         }

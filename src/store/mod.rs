@@ -284,9 +284,12 @@ pub enum Rejected {
     /// The receiver never got this message.
     #[error("there is no such message")]
     NoSuchMessage,
-    /// There is no room left.
-    #[error("the store is full")]
+    /// There is no room left in memory.
+    #[error("the store is full: there is no room for this below store.memory_limit")]
     Full,
+    /// There is no room left on the disk.
+    #[error("the store is full: its disk has less room left than store.min_free asks for")]
+    DiskFull,
     /// What the write depends on can't be read: it is damaged, or the disk does not give it.
     #[error("what is stored can't be read")]
     Unreadable,
@@ -466,6 +469,12 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Whether what it holds outlives the process.
     fn is_durable(&self) -> bool;
+
+    /// What there is too little of to store messages now, in words that name the limit; none where there is enough. Asks
+    /// the system where it has to.
+    fn shortage(&self) -> Option<String> {
+        None
+    }
 
     /// Does the writes in their order, and answers when all of them are stored.
     ///

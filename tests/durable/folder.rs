@@ -50,6 +50,64 @@ fn what_is_not_a_store_is_left_alone() {
 }
 
 #[tokio::test]
+async fn what_systems_and_tools_leave_in_a_folder_is_nobodys_work() {
+    let litter = [
+        "lost+found/",
+        ".gitkeep",
+        ".gitignore",
+        ".keep",
+        ".DS_Store",
+        "._data",
+        "Thumbs.db",
+        "desktop.ini",
+        ".nfs0000000000000001",
+        ".Trash-1000/",
+        ".directory",
+        "$RECYCLE.BIN/",
+    ];
+    let leave = |folder: &Path| {
+        for name in litter {
+            match name.strip_suffix('/') {
+                Some(name) => fs::create_dir_all(folder.join(name)).unwrap(),
+                None => fs::write(folder.join(name), "").unwrap(),
+            }
+        }
+    };
+    let folder = tempfile::tempdir().unwrap();
+    leave(folder.path());
+    let store = open_small(folder.path());
+    for n in 0..500 {
+        one(&store, p2p(1, 2, &n.to_string())).await.unwrap();
+    }
+    store.close().await.unwrap();
+    // A file manager has been there meanwhile.
+    for within in [
+        "",
+        "engine",
+        "engine/keyspaces",
+        "engine/keyspaces/1",
+        "engine/keyspaces/1/tables",
+    ] {
+        fs::write(folder.path().join(within).join(".DS_Store"), "").unwrap();
+        fs::write(folder.path().join(within).join("._x"), "").unwrap();
+    }
+    let store = open(folder.path()).unwrap();
+    assert_eq!(store.level(2).await.unwrap().total, 500);
+    store.close().await.unwrap();
+    assert_eq!(Inspection::open(folder.path()).unwrap().check().wrong, 0);
+
+    let foreign = tempfile::tempdir().unwrap();
+    leave(foreign.path());
+    fs::write(foreign.path().join("notes.txt"), "mine").unwrap();
+    assert!(
+        refusal(foreign.path())
+            .to_string()
+            .contains("\"notes.txt\"")
+    );
+    assert!(!foreign.path().join("engine").exists());
+}
+
+#[tokio::test]
 async fn a_newer_format_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     open(folder.path()).unwrap().close().await.unwrap();

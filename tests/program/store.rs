@@ -1,6 +1,8 @@
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
-use crate::process::{Daemon, imd, write_config};
+use crate::process::{Daemon, Program, imd, write_config};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -18,7 +20,7 @@ fn what_was_sent_is_there_after_a_kill_and_after_a_stop() {
     let folder = TempDir::new().unwrap();
     let data = path(&folder);
     let daemon = Daemon::start(&["--store", &data]);
-    assert!(daemon.banner[0].ends_with(&format!("store {data}")));
+    assert!(daemon.banner[0].ends_with(&format!("store {data} (new)")));
     daemon
         .imd(&["register", "--uid", "1", "--name", "ann"])
         .ok();
@@ -29,6 +31,7 @@ fn what_was_sent_is_there_after_a_kill_and_after_a_stop() {
     assert_eq!(daemon.program.end().code, None);
 
     let daemon = Daemon::start(&["--store", &data]);
+    assert!(daemon.banner[0].ends_with(&format!("store {data}")));
     let again = daemon.imd(&["register", "--uid", "1"]);
     assert!(again.failed(1).contains("94001"));
     daemon
@@ -186,4 +189,148 @@ fn a_damaged_folder_is_refused_and_left_alone() {
     assert!(fs::read(&journal).unwrap() == bytes, "nothing was changed");
     let checked = imd(&["store", "check", &data]).failed(64);
     assert!(checked.contains("is damaged"), "{checked}");
+}
+
+/// Starts the program in `cwd`, with this as its home, and leaves it to be ended.
+fn start_in(cwd: &Path, home: Option<&Path>, args: &[&str]) -> Program {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_imd"));
+    command.args(["--any-port"]).args(args).current_dir(cwd);
+    command.env_remove("RUST_LOG").env_remove("HOME");
+    if let Some(home) = home {
+        command.env("HOME", home);
+    }
+    Program::run(command)
+}
+
+/// The banner's first line, of a start that is stopped again.
+fn store_line(mut program: Program) -> String {
+    let line = program.line_with("imd ");
+    program.line_with("Ready in");
+    program.signal("-TERM");
+    assert_eq!(program.end().code, Some(0));
+    line
+}
+
+#[test]
+fn the_home_folder_is_found_and_the_banner_says_where_all_of_it_is() {
+    let folder = TempDir::new().unwrap();
+    let (home, cwd) = (folder.path().join("home"), folder.path().join("cwd"));
+    fs::create_dir_all(&home).unwrap();
+    fs::create_dir_all(&cwd).unwrap();
+    let cwd = cwd.canonicalize().unwrap();
+    let config = |path: &str| write_config(folder.path(), &format!("[store]\npath = {path:?}\n"));
+    let said = |args: &[&str]| store_line(start_in(&cwd, Some(&home), args));
+    let data = home.join("data");
+    let line = said(&["--config", &config("~/data")]);
+    assert!(
+        line.ends_with(&format!("store {} (new)", data.display())),
+        "{line}"
+    );
+    let line = said(&["--store", "~/data"]);
+    assert!(
+        line.ends_with(&format!("store {}", data.display())),
+        "{line}"
+    );
+    let line = said(&["--store", "./~"]);
+    assert!(
+        line.ends_with(&format!("store {} (new)", cwd.join("~").display())),
+        "{line}"
+    );
+    fs::remove_dir_all(cwd.join("~")).unwrap();
+    let all = fs::read_dir(&home).unwrap().count();
+    assert_eq!((all, fs::read_dir(&cwd).unwrap().count()), (1, 0));
+
+    let config = config("~bob/data");
+    let refused = start_in(&cwd, Some(&home), &["--config", &config]).end();
+    let refused = refused.failed(64);
+    assert!(
+        refused.contains(&format!("{config}:2: store.path: ~bob/data")),
+        "{refused}"
+    );
+    let refused = start_in(&cwd, Some(&home), &["--store", "~bob/data"]).end();
+    assert!(refused.failed(64).contains("--store ~bob/data"));
+    let refused = start_in(&cwd, Some(Path::new("relative")), &["--store", "~/data"]).end();
+    let refused = refused.failed(64);
+    assert!(
+        refused.contains("HOME") && refused.contains("--store"),
+        "{refused}"
+    );
+    assert_eq!(fs::read_dir(&cwd).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_wrong_with_the_folder_is_said_with_where_it_was_asked_for() {
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    fs::write(at("file"), "").unwrap();
+    fs::create_dir(at("foreign")).unwrap();
+    fs::write(at("foreign/notes.txt"), "mine").unwrap();
+    let mut wrong = vec![
+        (at("file"), "it is no folder"),
+        (at("no/such/parent"), "No such file"),
+        (at("foreign"), "\"notes.txt\""),
+        (String::new(), "names no folder"),
+        ("  ".to_owned(), "blank"),
+    ];
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(at("gone"), at("link")).unwrap();
+        wrong.push((at("link"), "a link to"));
+    }
+    for (path, why) in wrong {
+        let config = write_config(
+            folder.path(),
+            &format!("seed = 1\n[store]\npath = {path:?}\n"),
+        );
+        let refused = imd(&["--any-port", "--config", &config]).failed(64);
+        let place = format!("{config}:3: store.path: ");
+        assert!(
+            refused.contains(&place) && refused.contains(why),
+            "{refused}"
+        );
+        if path.is_empty() {
+            // The command line itself refuses that.
+            continue;
+        }
+        let refused = imd(&["--any-port", "--store", &path]).failed(64);
+        assert!(
+            refused.contains("--store") && refused.contains(why),
+            "{refused}"
+        );
+        // The flag counts, whatever the config says.
+        let other = format!("[store]\npath = {:?}\n", at("other"));
+        let config = write_config(folder.path(), &other);
+        let refused = imd(&["--any-port", "--config", &config, "--store", &path]).failed(64);
+        assert!(
+            !refused.contains(&config) && refused.contains(why),
+            "{refused}"
+        );
+    }
+    assert_eq!(fs::read_to_string(at("foreign/notes.txt")).unwrap(), "mine");
+}
+
+#[test]
+fn a_disk_with_less_room_than_it_should_have_is_said_wherever_one_looks() {
+    let folder = TempDir::new().unwrap();
+    let data = path(&folder);
+    let config = format!("[store]\npath = {data:?}\nmin_free = {}\n", u64::MAX / 4);
+    let config = write_config(folder.path(), &config);
+    let daemon = Daemon::start(&["--config", &config]);
+    let says = |text: &str| text.contains("store.min_free");
+    assert!(
+        daemon.banner.iter().any(|line| says(line)),
+        "{:?}",
+        daemon.banner
+    );
+    let ready = daemon.imd(&["ready"]).failed(1);
+    assert!(says(&ready), "{ready}");
+    let refused = daemon
+        .imd(&["send", "--from", "1", "--to", "2", "a"])
+        .failed(1);
+    assert!(refused.contains("90001") && says(&refused), "{refused}");
+    let refused = daemon.imd(&["register", "--uid", "1"]).failed(1);
+    assert!(says(&refused), "{refused}");
+    daemon.program.signal("-TERM");
+    let log = daemon.program.end().err;
+    assert!(says(&log), "{log}");
 }

@@ -45,7 +45,8 @@ pub async fn run(args: &ExecArgs) -> Result<(), Failure> {
         config = config.manual_clock();
     }
     let mut signals = Signals::listen()?;
-    let imd = Imd::start(config).await?;
+    let started = Imd::start(config).await;
+    let imd = started.map_err(|error| settings::blame(args.store.as_deref(), None, error))?;
     let addresses = imd.addresses();
     let (program, rest) = match args.command.split_first() {
         Some((program, rest)) => (program, rest),

@@ -90,7 +90,7 @@ impl Drop for Answers {
 /// A batch that was refused for want of room.
 pub fn refused(writes: usize) -> Committed {
     Committed {
-        results: vec![Err(Rejected::Full); writes],
+        results: vec![Err(Rejected::DiskFull); writes],
         grown: Vec::new(),
     }
 }

@@ -14,6 +14,7 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use super::engine::{Engine, EngineError};
+use super::errors::OpenError;
 use super::journal::{self, JournalError, Torn};
 use super::manifest::{self, ManifestError};
 use super::mark::{self, Found, Mark, Reached};
@@ -38,51 +39,6 @@ pub type Migration = fn(&Path) -> io::Result<()>;
 /// From format 1 to 2, from 2 to 3, and so on.
 const MIGRATIONS: &[Migration] = &[];
 
-/// Why a store's folder can't be used. Its text says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process, or another store of this one, has it.
-    #[error("{} is in use by another imd: stop it, or use another folder (--store DIR) or none (--memory)", .0.display())]
-    InUse(PathBuf),
-    /// The system does not let it be made or used.
-    #[error("{}: {source}: make sure that its parent is there, that it may be written and that there is room, or use another folder (--store DIR) or none (--memory)", .path.display())]
-    Unusable {
-        /// What was asked for.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// There is something else in it.
-    #[error("{} is no store of imd, and not empty (there is {found:?}): use another folder (--store DIR) or none (--memory)", .path.display())]
-    NotAStore {
-        /// The folder.
-        path: PathBuf,
-        /// One of the things in it.
-        found: String,
-    },
-    /// There is no store in it.
-    #[error("{} is no store of imd: name the folder that a config has as store.path", .0.display())]
-    NoStore(PathBuf),
-    /// It was written by a newer `imd`.
-    #[error("{} has format {found}, and this imd knows formats up to {known}: use a newer imd, or another folder (--store DIR)", .path.display())]
-    Newer {
-        /// The folder.
-        path: PathBuf,
-        /// Its format.
-        found: u32,
-        /// The newest that is known.
-        known: u32,
-    },
-    /// Something in it is not what was written.
-    #[error("{} is damaged: {why}. Nothing was changed. Bring back a copy of the folder, or start with another one (--store DIR)", .path.display())]
-    Damaged {
-        /// The folder.
-        path: PathBuf,
-        /// What is wrong.
-        why: String,
-    },
-}
-
 /// A folder that was found to be in order, with its engine.
 #[derive(Debug)]
 pub struct Opened {
@@ -94,6 +50,8 @@ pub struct Opened {
     pub mark: Mark,
     /// What the last commit has left.
     pub state: StateRecord,
+    /// Whether the store was made just now.
+    pub is_new: bool,
 }
 
 /// Opens a folder, or makes a new one.
@@ -103,7 +61,9 @@ pub struct Opened {
 /// When it can't be used, or is not in order.
 pub fn open(path: &Path, buffer: u64) -> Result<Opened, OpenError> {
     let lock = lock(path)?;
-    let (engine, mark, state) = match prepare(path, buffer)? {
+    let new = prepare(path, buffer)?;
+    let is_new = new.is_some();
+    let (engine, mark, state) = match new {
         Some(new) => new,
         None => open_engine(path, buffer)?,
     };
@@ -112,6 +72,7 @@ pub fn open(path: &Path, buffer: u64) -> Result<Opened, OpenError> {
         engine,
         mark,
         state,
+        is_new,
     })
 }
 
@@ -145,7 +106,10 @@ fn damaged(path: &Path, why: impl ToString) -> OpenError {
 fn lock(path: &Path) -> Result<File, OpenError> {
     match fs::create_dir(path) {
         Ok(()) => sync_parent(path).map_err(unusable(path))?,
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => refuse_foreign(path)?,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            check_is_folder(path).map_err(unusable(path))?;
+            refuse_foreign(path)?;
+        }
         Err(error) => return Err(unusable(path)(error)),
     }
     let mut options = OpenOptions::new();
@@ -158,6 +122,49 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     }
 }
 
+/// What can't be a folder is named as what it is.
+fn check_is_folder(path: &Path) -> io::Result<()> {
+    let error = match fs::metadata(path) {
+        Ok(found) if found.is_dir() => return Ok(()),
+        Ok(_) => io::Error::new(ErrorKind::NotADirectory, "it is no folder"),
+        Err(error) if error.kind() == ErrorKind::NotFound => match fs::read_link(path) {
+            Ok(to) => {
+                let why = format!("it is a link to {}, which is not there", to.display());
+                io::Error::new(ErrorKind::NotFound, why)
+            }
+            Err(_) => error,
+        },
+        Err(error) => error,
+    };
+    Err(error)
+}
+
+/// What systems and tools leave in a folder without being asked, and what is nobody's work.
+pub fn is_litter(name: &std::ffi::OsStr) -> bool {
+    const NAMES: [&str; 17] = [
+        "lost+found",
+        ".keep",
+        ".gitkeep",
+        ".gitignore",
+        ".gitattributes",
+        ".placeholder",
+        ".ds_store",
+        ".localized",
+        ".directory",
+        ".fseventsd",
+        ".spotlight-v100",
+        ".snapshot",
+        ".zfs",
+        "thumbs.db",
+        "desktop.ini",
+        "system volume information",
+        "$recycle.bin",
+    ];
+    const BEGINNINGS: [&str; 3] = [".nfs", "._", ".trash"];
+    let name = name.to_string_lossy().to_lowercase();
+    NAMES.contains(&&*name) || BEGINNINGS.iter().any(|begins| name.starts_with(begins))
+}
+
 /// Nothing is put into a folder that holds something else.
 fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
     if path.join(FORMAT).exists() {
@@ -166,7 +173,7 @@ fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
     let is_ours = path.join(MAKING).exists() || path.join(mark::NAME).exists();
     for entry in fs::read_dir(path).map_err(unusable(path))? {
         let name = entry.map_err(unusable(path))?.file_name();
-        if name != LOCK && !is_ours {
+        if name != LOCK && !is_ours && !is_litter(&name) {
             return Err(OpenError::NotAStore {
                 path: path.to_owned(),
                 found: name.to_string_lossy().into_owned(),

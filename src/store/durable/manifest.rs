@@ -3,10 +3,12 @@
 //! A list has a check beside it that the engine does not look at: it panics over some of what it finds, and takes a
 //! missing list for a space that was never in use, whose tables it removes.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
+use super::folder::is_litter;
 use xxhash_rust::xxh3::xxh3_128;
 
 /// Why the lists can't be what the engine wrote.
@@ -25,14 +27,27 @@ pub enum ManifestError {
 /// When one can't be read, or is not; and when there is something that is not the engine's.
 pub fn check(folder: &Path) -> Result<(), ManifestError> {
     for entry in fs::read_dir(folder.join("keyspaces"))? {
-        let path = entry?.path();
+        let entry = entry?;
+        let path = entry.path();
+        // The engine passes over files there.
+        if entry.file_type()?.is_file() && is_litter(&entry.file_name()) {
+            continue;
+        }
         expect_number(&path)?;
         check_list(&path)?;
         for table in fs::read_dir(path.join("tables"))? {
-            expect_number(&table?.path())?;
+            let table = table?;
+            if !is_finders(&table.file_name()) {
+                expect_number(&table.path())?;
+            }
         }
     }
     Ok(())
+}
+
+/// What the engine itself passes over among the tables.
+fn is_finders(name: &OsStr) -> bool {
+    name == ".DS_Store" || name.as_encoded_bytes().starts_with(b"._")
 }
 
 fn expect_number(path: &Path) -> Result<(), ManifestError> {

@@ -3,6 +3,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
+//! | `errors` | why a folder can't be used |
 //! | `folder` | who may use it, its format, what a crash has left |
 //! | `journal`, `manifest`, `mark` | make sure that the engine loses nothing when it opens |
 //! | `writer` | the one thread that commits |
@@ -20,6 +21,7 @@ mod answers;
 mod contents;
 mod draft;
 mod engine;
+mod errors;
 mod folder;
 mod inspect;
 mod journal;
@@ -34,7 +36,7 @@ mod tally;
 mod tests;
 mod writer;
 
-pub use folder::OpenError;
+pub use errors::OpenError;
 pub use inspect::{Findings, Inspection, Item};
 
 use std::fmt;
@@ -89,6 +91,8 @@ impl fmt::Debug for DurableStore {
 /// What the writer and the readers share.
 struct Shared {
     path: PathBuf,
+    /// Whether there was no store in it before.
+    is_new: bool,
     sync: SyncMode,
     buffer: u64,
     min_free: u64,
@@ -128,10 +132,12 @@ impl DurableStore {
             engine,
             mark,
             state,
+            is_new,
         } = folder::open(path, config.buffer)?;
         let (state, signing_key) = folder::signing_key(path, &engine, state)?;
         let shared = Arc::new(Shared {
             path: path.to_owned(),
+            is_new,
             sync: config.sync,
             buffer: config.buffer,
             min_free: config.min_free,
@@ -143,6 +149,9 @@ impl DurableStore {
             lives: AtomicU64::new(0),
             lock: Mutex::new(Some(lock)),
         });
+        if let Some(shortage) = shared.shortage() {
+            tracing::warn!("{shortage}");
+        }
         let (jobs, queue) = mpsc::channel(QUEUE);
         let writer = Writer::new(Arc::clone(&shared), queue, mark, state);
         thread::Builder::new()
@@ -244,6 +253,18 @@ impl Shared {
         (self.room)(&self.path)
     }
 
+    /// What is said of a disk that has less room than it should.
+    fn shortage(&self) -> Option<String> {
+        let (free, floor) = (self.free_space().ok()?, self.min_free);
+        (free < floor).then(|| {
+            let path = self.path.display();
+            format!(
+                "the disk of {path} has {free} bytes of room left, less than store.min_free ({floor}): sends, registers and \
+                 joins are refused until there is more, or min_free is less"
+            )
+        })
+    }
+
     /// Opens an engine again that takes nothing more; `commits` is the last that was acknowledged.
     fn reopen(&self, commits: u64) -> Result<(Mark, StateRecord), OpenError> {
         let mut slot = self.engine.write();
@@ -273,11 +294,16 @@ impl Store for DurableStore {
             SyncMode::Always => "",
             SyncMode::Os => " (not synced)",
         };
-        format!("{}{synced}", self.shared.path.display())
+        let new = if self.shared.is_new { " (new)" } else { "" };
+        format!("{}{synced}{new}", self.shared.path.display())
     }
 
     fn is_durable(&self) -> bool {
         true
+    }
+
+    fn shortage(&self) -> Option<String> {
+        self.shared.shortage()
     }
 
     async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreFailed> {

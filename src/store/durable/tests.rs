@@ -109,7 +109,7 @@ async fn without_room_nothing_is_stored_and_everything_is_read() {
     assert_eq!(send(&store, "b").await, Ok(()));
 
     room.store(FLOOR - 1, Ordering::SeqCst);
-    assert_eq!(send(&store, "c").await, Err(Rejected::Full));
+    assert_eq!(send(&store, "c").await, Err(Rejected::DiskFull));
     // Read marks are small, and the room below the floor is for them.
     assert_eq!(store.sync(2, 1, ALL).await.unwrap().entries.len(), 1);
     assert_eq!(store.level(2).await.unwrap().read, 1);
@@ -179,7 +179,7 @@ async fn where_there_is_plenty_a_disk_that_fills_up_is_seen_soon() {
             }
             assert!(stored <= ASK_AFTER / BIG + 1);
         };
-        assert_eq!(refused, Rejected::Full);
+        assert_eq!(refused, Rejected::DiskFull);
     }
     // However little is written, it is looked again after a while.
     room.store(FLOOR + PLENTY, Ordering::SeqCst);
@@ -194,7 +194,7 @@ async fn where_there_is_plenty_a_disk_that_fills_up_is_seen_soon() {
         }
     };
     let refused = tokio::time::timeout(PATIENCE, refused).await;
-    assert_eq!(refused, Ok(Rejected::Full));
+    assert_eq!(refused, Ok(Rejected::DiskFull));
     store.close().await.unwrap();
 }
 

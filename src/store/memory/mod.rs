@@ -33,6 +33,9 @@ const ENTRY: usize = 2 * size_of::<Arc<Message>>();
 /// What a user's first group takes more than a later one.
 const NEW_MEMBER: usize = 192;
 
+/// What a short message to a new user takes, at least.
+const ONE_MORE: usize = 512;
+
 /// After so many entries the lock is given to others, also in the middle of a batch.
 const TURN: u64 = 16_384;
 
@@ -359,6 +362,17 @@ impl Store for MemoryStore {
 
     fn is_durable(&self) -> bool {
         false
+    }
+
+    fn shortage(&self) -> Option<String> {
+        let (used, limit) = {
+            let state = self.state.lock();
+            (state.used, state.limit)
+        };
+        with_room(used, ONE_MORE, limit).err()?;
+        Some(format!(
+            "the store is full: {used} bytes of store.memory_limit ({limit}) are in use, and what needs more is refused"
+        ))
     }
 
     async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreFailed> {

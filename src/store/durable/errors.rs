@@ -1,0 +1,88 @@
+//! Why a store's folder can't be used, and what to do about it.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a store's folder can't be used. Its text says what whoever starts a stack can do.
+#[derive(Debug, thiserror::Error)]
+#[error("{}{}", self.reason(), self.advice())]
+pub enum OpenError {
+    /// The path can't be that of a folder; the text says why.
+    BadPath(String),
+    /// Another process, or another store of this one, has it.
+    InUse(PathBuf),
+    /// The system does not let it be made or used.
+    Unusable {
+        /// What was asked for.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// There is something else in it.
+    NotAStore {
+        /// The folder.
+        path: PathBuf,
+        /// One of the things in it.
+        found: String,
+    },
+    /// There is no store in it.
+    NoStore(PathBuf),
+    /// It was written by a newer `imd`.
+    Newer {
+        /// The folder.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest that is known.
+        known: u32,
+    },
+    /// Something in it is not what was written.
+    Damaged {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+impl OpenError {
+    /// What is wrong, without a word on what to do: that depends on what the folder was wanted for.
+    pub fn reason(&self) -> String {
+        match self {
+            OpenError::BadPath(why) => why.clone(),
+            OpenError::InUse(path) => format!("{} is in use by another imd", path.display()),
+            OpenError::Unusable { path, source } => format!("{}: {source}", path.display()),
+            OpenError::NotAStore { path, found } => format!(
+                "{} is no store of imd, and not empty (there is {found:?})",
+                path.display()
+            ),
+            OpenError::NoStore(path) => format!("{} is no store of imd", path.display()),
+            OpenError::Newer { path, found, known } => format!(
+                "{} has format {found}, and this imd knows formats up to {known}",
+                path.display()
+            ),
+            OpenError::Damaged { path, why } => {
+                format!("{} is damaged: {why}. Nothing was changed", path.display())
+            }
+        }
+    }
+
+    fn advice(&self) -> &'static str {
+        match self {
+            OpenError::BadPath(_) => "",
+            OpenError::InUse(_) => {
+                ": stop it, or use another folder (--store DIR) or none (--memory)"
+            }
+            OpenError::Unusable { .. } => {
+                ": make sure that its parent is there, that it may be written and that there is room, or use another \
+                 folder (--store DIR) or none (--memory)"
+            }
+            OpenError::NotAStore { .. } => ": use another folder (--store DIR) or none (--memory)",
+            OpenError::NoStore(_) => ": name the folder that a config has as store.path",
+            OpenError::Newer { .. } => ": use a newer imd, or another folder (--store DIR)",
+            OpenError::Damaged { .. } => {
+                ". Bring back a copy of the folder, or start with another one (--store DIR)"
+            }
+        }
+    }
+}
