@@ -425,7 +425,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Send(args) => script::send(&args).await,
         Command::Sync(args) => sync::run(&args).await,
         Command::Chat(args) => chat::run(&args).await,
-        Command::Store(command) => store::run(&command),
+        Command::Store(command) => store::run(command).await,
         Command::Bench(args) => bench::run(&args).await,
         Command::Exec(args) => lab::exec(&args).await,
         Command::Access(command) => lab::access(&command).await,

@@ -1,26 +1,104 @@
 //! `imd store`: looking into a store's folder.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use imd::store::{Findings, Inspection, OpenError, StoreFailed};
+use imd::store::{CompactError, Findings, Inspection, OpenError, StoreFailed};
 
 use super::failure::{Failure, warn};
+use super::signals::Signals;
 use super::{StoreCommand, output};
 
-/// Runs one of the commands. They wait for the disk and for nothing else.
+/// How long a command that a signal has ended may take to end by itself.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// A look into a folder, as whoever may have to end it sees it.
+#[derive(Default)]
+struct Look {
+    is_stopped: AtomicBool,
+    /// The private copy that it looks into.
+    copy: OnceLock<PathBuf>,
+}
+
+/// Runs one of the commands.
 ///
 /// # Errors
 ///
 /// What is wrong with the folder, or with what is in it.
-pub fn run(command: &StoreCommand) -> Result<(), Failure> {
+pub async fn run(command: StoreCommand) -> Result<(), Failure> {
     match command {
-        StoreCommand::Check { dir } => check(dir),
-        StoreCommand::Dump { dir, uid } => dump(dir, *uid),
-        StoreCommand::Compact { dir } => compact(dir),
+        StoreCommand::Check { dir } => until_a_signal(move |look| check(&dir, look)).await,
+        StoreCommand::Dump { dir, uid } => until_a_signal(move |look| dump(&dir, uid, look)).await,
+        // It writes: a signal ends it as it ends any process, and the folder is as after a crash.
+        StoreCommand::Compact { dir } => compact(&dir),
     }
 }
 
-fn check(dir: &Path) -> Result<(), Failure> {
+/// Does `work`, or what there is time for until a signal comes. Its copy of the folder is gone afterwards.
+async fn until_a_signal(
+    work: impl FnOnce(&Look) -> Result<(), Failure> + Send + 'static,
+) -> Result<(), Failure> {
+    let mut signals = Signals::listen()?;
+    let look = Arc::new(Look::default());
+    // It waits for the disk, and for whoever reads what it prints.
+    let mut looking = tokio::task::spawn_blocking({
+        let look = Arc::clone(&look);
+        move || work(&look)
+    });
+    tokio::select! {
+        done = &mut looking => {
+            return done.unwrap_or_else(|error| Err(Failure::Failed(error.to_string())));
+        }
+        () = signals.next() => look.is_stopped.store(true, Ordering::Relaxed),
+    }
+    let ended = tokio::time::timeout(GRACE, looking).await;
+    if let (Err(_), Some(copy)) = (ended, look.copy.get()) {
+        // Nobody reads on, perhaps.
+        let _ = std::fs::remove_dir_all(copy);
+    }
+    Err(stopped())
+}
+
+fn stopped() -> Failure {
+    Failure::Failed("a signal has ended it".into())
+}
+
+impl Look {
+    fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Relaxed)
+    }
+
+    /// Opens a folder.
+    fn into(&self, dir: &Path) -> Result<Inspection, Failure> {
+        const NEEDS: &str = "to be looked into, a folder has to be readable, with all that is in it, and there has to be \
+                             room for a copy of its journals where temporary files are (TMPDIR)";
+        let inspection = Inspection::open(dir).map_err(|error| refusal(&error, NEEDS))?;
+        // There is one.
+        let _ = self.copy.set(inspection.copy().to_owned());
+        Ok(inspection)
+    }
+}
+
+/// Why a folder can't be used by a command that `needs` this of it.
+fn refusal(error: &OpenError, needs: &str) -> Failure {
+    let advice = match error {
+        OpenError::InUse(_) => {
+            "stop it first, or let it write down what it holds: imd snapshot save FILE"
+        }
+        OpenError::Unusable { .. } => needs,
+        OpenError::Newer { .. } => "use a newer imd",
+        OpenError::Damaged { .. } => "bring back a copy of the folder",
+        OpenError::NoStore(_) | OpenError::NotAStore { .. } | OpenError::BadPath(_) => {
+            "name the folder that a config has as store.path"
+        }
+    };
+    Failure::Usage(format!("{}: {advice}", error.reason()))
+}
+
+fn check(dir: &Path, look: &Look) -> Result<(), Failure> {
+    let findings = look.into(dir)?.check_until(|| look.is_stopped());
     let Findings {
         users,
         groups,
@@ -32,7 +110,7 @@ fn check(dir: &Path) -> Result<(), Failure> {
         commits,
         problems,
         wrong,
-    } = Inspection::open(dir)?.check();
+    } = findings.ok_or_else(stopped)?;
     output::line(&format!(
         "{}   commits {commits}\n\
          users {users}   groups {groups}   members {members}\n\
@@ -51,8 +129,13 @@ fn check(dir: &Path) -> Result<(), Failure> {
     )))
 }
 
-fn dump(dir: &Path, uid: Option<i64>) -> Result<(), Failure> {
-    let problems = Inspection::open(dir)?.dump(uid, |item| output::json(&item))?;
+fn dump(dir: &Path, uid: Option<i64>, look: &Look) -> Result<(), Failure> {
+    let problems = look.into(dir)?.dump(uid, |item| {
+        if look.is_stopped() {
+            return Err(stopped());
+        }
+        output::json(&item)
+    })?;
     if problems.is_empty() {
         return Ok(());
     }
@@ -67,7 +150,11 @@ fn dump(dir: &Path, uid: Option<i64>) -> Result<(), Failure> {
 
 fn compact(dir: &Path) -> Result<(), Failure> {
     let before = size(dir);
-    Inspection::open(dir)?.compact()?;
+    const NEEDS: &str = "to be compacted, a folder has to be writable, with all that is in it";
+    Inspection::compact(dir).map_err(|error| match error {
+        CompactError::Open(error) => refusal(&error, NEEDS),
+        CompactError::Failed(error) => error.into(),
+    })?;
     output::line(&format!("{before} bytes before, {} now", size(dir)))
 }
 
@@ -80,29 +167,6 @@ fn size(dir: &Path) -> u64 {
         Err(_) => 0,
     });
     sizes.sum()
-}
-
-/// Without the advice that is the daemon's: these commands have no other folder to take.
-impl From<OpenError> for Failure {
-    fn from(error: OpenError) -> Self {
-        Failure::Usage(match error {
-            OpenError::InUse(path) => format!(
-                "{} is in use by another imd: stop that first, or look into a copy of the folder",
-                path.display()
-            ),
-            OpenError::Unusable { path, source } => format!("{}: {source}", path.display()),
-            OpenError::NotAStore { path, .. } => OpenError::NoStore(path).to_string(),
-            OpenError::Newer { path, found, known } => format!(
-                "{} has format {found}, and this imd knows formats up to {known}: use a newer imd",
-                path.display()
-            ),
-            OpenError::Damaged { path, why } => format!(
-                "{} is damaged: {why}. Nothing was changed. Bring back a copy of the folder",
-                path.display()
-            ),
-            other => other.to_string(),
-        })
-    }
 }
 
 impl From<StoreFailed> for Failure {

@@ -1,8 +1,9 @@
 use std::fs;
-use std::path::Path;
-use std::process::Command;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use crate::process::{Daemon, Program, imd, write_config};
+use crate::process::{Daemon, Ended, Program, imd, write_config};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -333,4 +334,217 @@ fn a_disk_with_less_room_than_it_should_have_is_said_wherever_one_looks() {
     daemon.program.signal("-TERM");
     let log = daemon.program.end().err;
     assert!(says(&log), "{log}");
+}
+
+/// Every file of a folder: its name, what it holds, when it was changed, and who may write it.
+fn fingerprint(folder: &Path) -> Vec<(PathBuf, Vec<u8>, std::time::SystemTime, bool)> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let data = fs::metadata(&path).unwrap();
+            let bytes = if data.is_dir() {
+                folders.push(path.clone());
+                Vec::new()
+            } else {
+                fs::read(&path).unwrap()
+            };
+            found.push((
+                path,
+                bytes,
+                data.modified().unwrap(),
+                data.permissions().readonly(),
+            ));
+        }
+    }
+    found.sort();
+    found
+}
+
+fn set_writable(folder: &Path, writable: bool) {
+    let paths = fingerprint(folder).into_iter().map(|(path, ..)| path);
+    for path in paths.chain([folder.to_owned()]) {
+        let is_dir = path.is_dir();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = match (is_dir, writable) {
+                (true, true) => 0o755,
+                (true, false) => 0o555,
+                (false, true) => 0o644,
+                (false, false) => 0o444,
+            };
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+    }
+}
+
+/// Runs a command with temporary files in this folder, which is empty afterwards.
+fn with_temp(temp: &Path, args: &[&str]) -> Ended {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_imd"));
+    command
+        .args(args)
+        .env("TMPDIR", temp)
+        .env_remove("RUST_LOG");
+    let ended = Program::run(command).end();
+    assert_eq!(fs::read_dir(temp).unwrap().count(), 0, "its copy is left");
+    ended
+}
+
+#[test]
+fn to_look_into_a_folder_changes_not_a_byte_of_it() {
+    let folder = TempDir::new().unwrap();
+    let (data, temp) = (path(&folder), folder.path().join("temp"));
+    fs::create_dir(&temp).unwrap();
+    // A store with a table, whose last run was killed.
+    let daemon = Daemon::start(&["--store", &data]);
+    daemon
+        .imd(&["send", "--from", "1", "--to", "2", "one"])
+        .ok();
+    daemon.stop();
+    let daemon = Daemon::start(&["--store", &data]);
+    daemon
+        .imd(&["send", "--from", "1", "--to", "2", "two"])
+        .ok();
+    daemon.program.signal("-KILL");
+    daemon.program.end();
+    let data = Path::new(&data);
+    let mut journals: Vec<_> = fingerprint(data)
+        .into_iter()
+        .map(|(path, ..)| path)
+        .collect();
+    journals.retain(|path| path.extension().is_some_and(|ext| ext == "jnl"));
+    let journal = journals.pop().unwrap();
+    let tables = data.join("engine/keyspaces/1/tables");
+    let table = fs::read_dir(&tables)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let damages: [(&str, &dyn Fn()); 4] = [
+        ("as it is", &|| ()),
+        ("without its lock", &|| {
+            fs::remove_file(data.join("lock")).unwrap()
+        }),
+        ("with a journal that is torn", &|| {
+            let mut bytes = fs::read(&journal).unwrap();
+            let end = bytes.iter().rposition(|&byte| byte != 0).unwrap();
+            bytes.truncate(end + 1);
+            bytes.extend([1, 5, 0, 0]);
+            fs::write(&journal, bytes).unwrap();
+        }),
+        ("with a table that is left over", &|| {
+            drop(fs::copy(&table, tables.join("99999")).unwrap());
+        }),
+    ];
+    for (how, damage) in damages {
+        damage();
+        for writable in [true, false] {
+            set_writable(data, writable);
+            let before = fingerprint(data);
+            let dir = data.to_str().unwrap();
+            let checked = with_temp(&temp, &["store", "check", dir]).ok();
+            assert_eq!(
+                checked[2], "inboxes 1   entries 2   group texts 0   message ids 2",
+                "{how}"
+            );
+            let all = with_temp(&temp, &["store", "dump", dir]).ok();
+            assert!(all.concat().contains("two"), "{how}: {all:?}");
+            assert!(
+                fingerprint(data) == before,
+                "{how}, writable {writable}: it was changed"
+            );
+            set_writable(data, true);
+        }
+    }
+}
+
+#[test]
+fn what_a_look_into_a_folder_needs_is_said() {
+    let folder = TempDir::new().unwrap();
+    let data = path(&folder);
+    let daemon = Daemon::start(&["--store", &data]);
+    let commands = [&["check"][..], &["dump"], &["compact"]];
+    let run =
+        |command: &[&str], data: &str| imd(&[&["store"], command, &[data]].concat()).failed(64);
+    for command in commands {
+        let refused = run(command, &data);
+        assert!(
+            refused.contains("in use") && refused.contains("snapshot save"),
+            "{refused}"
+        );
+        assert!(!refused.contains("--memory"), "{refused}");
+    }
+    daemon
+        .imd(&["send", "--from", "1", "--to", "2", "one"])
+        .ok();
+    daemon.stop();
+    for command in commands {
+        for wrong in [
+            format!("{data}/format"),
+            format!("{data}-not"),
+            folder.path().to_str().unwrap().into(),
+        ] {
+            let refused = run(command, &wrong);
+            assert!(
+                refused.contains(&wrong) && !refused.contains("--memory"),
+                "{refused}"
+            );
+        }
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_imd"));
+    command
+        .args(["store", "check", &data])
+        .env("TMPDIR", folder.path().join("no/such"));
+    let refused = Program::run(command).end().failed(64);
+    assert!(
+        refused.contains("TMPDIR") && refused.contains("no/such"),
+        "{refused}"
+    );
+    // A bit of it flipped: the folder is named, and not the copy.
+    let mark = folder.path().join("data/mark");
+    let mut bytes = fs::read(&mark).unwrap();
+    bytes[0] ^= 1;
+    bytes[4_096] ^= 1;
+    fs::write(&mark, bytes).unwrap();
+    let refused = run(&["check"], &data);
+    assert!(refused.contains(&format!("{data} is damaged")), "{refused}");
+}
+
+#[test]
+fn a_dump_that_nobody_reads_takes_its_copy_along_when_a_signal_ends_it() {
+    let folder = TempDir::new().unwrap();
+    let (data, temp) = (path(&folder), folder.path().join("temp"));
+    fs::create_dir(&temp).unwrap();
+    let daemon = Daemon::start(&["--store", &data]);
+    // More than a pipe takes.
+    let text = "x".repeat(30_000);
+    for _ in 0..10 {
+        daemon
+            .imd(&["send", "--from", "1", "--to", "2", &text])
+            .ok();
+    }
+    daemon.stop();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_imd"));
+    command.args(["store", "dump", &data]).env("TMPDIR", &temp);
+    let mut dump = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = [0];
+    dump.stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut first)
+        .unwrap();
+    assert_eq!(fs::read_dir(&temp).unwrap().count(), 1);
+    let pid = dump.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(dump.wait().unwrap().code(), Some(1));
+    assert_eq!(fs::read_dir(&temp).unwrap().count(), 0);
 }

@@ -1,7 +1,7 @@
 //! Why a store's folder can't be used, and what to do about it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a store's folder can't be used. Its text says what whoever starts a stack can do.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +64,41 @@ impl OpenError {
             OpenError::Damaged { path, why } => {
                 format!("{} is damaged: {why}. Nothing was changed", path.display())
             }
+        }
+    }
+
+    /// The same error of a folder of which `copy` is one: wherever the copy is named, the folder is meant.
+    pub(super) fn instead_of(self, copy: &Path, folder: &Path) -> Self {
+        let moved = |path: PathBuf| match path.strip_prefix(copy) {
+            Ok(rest) if rest.as_os_str().is_empty() => folder.to_owned(),
+            Ok(rest) => folder.join(rest),
+            Err(_) => path,
+        };
+        let renamed = |text: &str| {
+            let (copy, folder) = (copy.display().to_string(), folder.display().to_string());
+            text.replace(&copy, &folder)
+        };
+        match self {
+            OpenError::BadPath(why) => OpenError::BadPath(why),
+            OpenError::InUse(path) => OpenError::InUse(moved(path)),
+            OpenError::Unusable { path, source } => OpenError::Unusable {
+                path: moved(path),
+                source: io::Error::new(source.kind(), renamed(&source.to_string())),
+            },
+            OpenError::NotAStore { path, found } => OpenError::NotAStore {
+                path: moved(path),
+                found,
+            },
+            OpenError::NoStore(path) => OpenError::NoStore(moved(path)),
+            OpenError::Newer { path, found, known } => OpenError::Newer {
+                path: moved(path),
+                found,
+                known,
+            },
+            OpenError::Damaged { path, why } => OpenError::Damaged {
+                path: moved(path),
+                why: renamed(&why),
+            },
         }
     }
 

@@ -9,6 +9,7 @@
 //! engine/   the engine's own files
 //! ```
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ use super::manifest::{self, ManifestError};
 use super::mark::{self, Found, Mark, Reached};
 use super::record::{Record, SIGNING_KEY, STATE, SecretRecord, StateRecord};
 
-const LOCK: &str = "lock";
+pub const LOCK: &str = "lock";
 const MAKING: &str = "making";
 const BOOT: &str = "boot";
 const FORMAT: &str = "format";
@@ -140,7 +141,7 @@ fn check_is_folder(path: &Path) -> io::Result<()> {
 }
 
 /// What systems and tools leave in a folder without being asked, and what is nobody's work.
-pub fn is_litter(name: &std::ffi::OsStr) -> bool {
+pub fn is_litter(name: &OsStr) -> bool {
     const NAMES: [&str; 17] = [
         "lost+found",
         ".keep",
@@ -206,8 +207,23 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Whether a name in a store's folder is that of one of its parts, but for the lock.
+pub fn is_part(name: &OsStr) -> bool {
+    let is_kept = Path::new(name)
+        .extension()
+        .is_some_and(|extension| extension == KEPT);
+    is_kept
+        || [MAKING, BOOT, FORMAT, ENGINE, mark::NAME]
+            .iter()
+            .any(|part| name == *part)
+}
+
 /// The format that the folder has, if it is a store.
-fn read_format(path: &Path) -> Result<Option<u32>, OpenError> {
+///
+/// # Errors
+///
+/// When that can't be read.
+pub fn read_format(path: &Path) -> Result<Option<u32>, OpenError> {
     let text = match fs::read_to_string(path.join(FORMAT)) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -351,9 +367,9 @@ pub fn open_engine(path: &Path, buffer: u64) -> Result<(Engine, Mark, StateRecor
     let (engine, state) = opened?;
     for torn in &journals.torn {
         tracing::warn!(
-            journal = %torn.path.display(),
+            journal = %torn.path.strip_prefix(path).unwrap_or(&torn.path).display(),
             at = torn.at,
-            "the end of a journal was cut off: a commit there was not complete, and never acknowledged"
+            "a journal ends with a commit that is not complete, and was never acknowledged: it is left out"
         );
     }
     if state.commits < reached.written {

@@ -1,12 +1,12 @@
 //! Looking into a folder that no `imd` has open.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 
-use super::engine::{Engine, EngineError, Key, Value, View};
+use super::copy::{self, Copied};
+use super::engine::{EngineError, Key, Value, View};
 use super::folder::{self, Opened};
 use super::reader;
 use super::record::{
@@ -19,13 +19,21 @@ use crate::store::{OpenError, StoreFailed};
 /// So many problems are kept word for word.
 const TOLD: usize = 20;
 
-/// A store's folder, open to be looked at.
+/// A store's folder, to be looked at: nothing in it is changed.
 #[derive(Debug)]
 pub struct Inspection {
-    path: PathBuf,
-    engine: Engine,
-    /// Keeps others out.
-    _lock: File,
+    copied: Copied,
+}
+
+/// Why a folder was not compacted.
+#[derive(Debug, thiserror::Error)]
+pub enum CompactError {
+    /// It can't be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The engine could not write.
+    #[error(transparent)]
+    Failed(#[from] StoreFailed),
 }
 
 /// What a folder holds.
@@ -124,24 +132,37 @@ pub enum Item {
 }
 
 impl Inspection {
-    /// Opens a store's folder. Nobody else may have it open.
+    /// Opens a store's folder. No `imd` may have it open, and none can as long as this is there; others may look.
+    ///
+    /// It has to be readable, and need not be writable. The journals are copied to the system's folder for temporary
+    /// files, as long as this is there.
     ///
     /// # Errors
     ///
-    /// When it is none, or not in order.
+    /// When it is none, or not in order, or when there is no room for the copy.
     pub fn open(path: &Path) -> Result<Inspection, OpenError> {
-        let Opened { lock, engine, .. } =
-            folder::open_existing(path, config::Store::default().buffer)?;
         Ok(Inspection {
-            path: path.to_owned(),
-            engine,
-            _lock: lock,
+            copied: copy::open(path, config::Store::default().buffer)?,
         })
+    }
+
+    /// The folder of the copy that is looked into. It goes when this is dropped.
+    pub fn copy(&self) -> &Path {
+        self.copied.path()
+    }
+
+    fn view(&self) -> View<'_> {
+        self.copied.opened.engine.view()
     }
 
     /// Reads every record, and makes sure that they fit one another.
     pub fn check(&self) -> Findings {
-        let view = self.engine.view();
+        self.check_until(|| false).unwrap_or_default()
+    }
+
+    /// Does the same until it `is_stopped`, which it asks before each record; none where it was.
+    pub fn check_until(&self, is_stopped: impl Fn() -> bool) -> Option<Findings> {
+        let view = self.view();
         let mut findings = Findings::default();
         // The end of each inbox as far as it was read; the order of the keys lets one number do.
         let mut inbox = (0, 0);
@@ -149,6 +170,9 @@ impl Inspection {
         let mut found: HashMap<u64, u64> = HashMap::new();
         let walk = Walk::new(&view, Key::from([]));
         for step in walk {
+            if is_stopped() {
+                return None;
+            }
             let (key, value) = match step {
                 Ok(record) => record,
                 Err(error) => {
@@ -184,7 +208,7 @@ impl Inspection {
             }
         }
         check_texts(&view, &found, &mut findings);
-        findings
+        Some(findings)
     }
 
     /// Gives everything to `item`, or what belongs to one user. What is damaged is left out, and said in the answer.
@@ -197,7 +221,7 @@ impl Inspection {
         only: Option<i64>,
         mut item: impl FnMut(Item) -> Result<(), E>,
     ) -> Result<Vec<String>, E> {
-        let view = self.engine.view();
+        let view = self.view();
         let prefixes = match only {
             None => vec![Key::from([])],
             Some(uid) => vec![record::inbox_prefix(uid), record::user_key(uid)],
@@ -237,21 +261,20 @@ impl Inspection {
         Ok(problems)
     }
 
-    /// Merges everything, so that what was removed takes no room any more.
+    /// Merges everything in a folder, so that what was removed takes no room any more. This one writes.
     ///
     /// # Errors
     ///
-    /// When the engine can't write.
-    pub fn compact(self) -> Result<(), StoreFailed> {
+    /// When the folder can't be used, and when the engine can't write.
+    pub fn compact(path: &Path) -> Result<(), CompactError> {
         let failed = |error: fjall::Error| StoreFailed::from(EngineError::from(error));
-        self.engine.compact().map_err(failed)?;
-        let Inspection {
-            path,
-            engine,
-            _lock,
-        } = self;
+        let Opened { lock, engine, .. } =
+            folder::open_existing(path, config::Store::default().buffer)?;
+        engine.compact().map_err(failed)?;
         drop(engine);
-        folder::empty_journals(&path).map_err(|error| failed(error.into()))
+        folder::empty_journals(path).map_err(|error| failed(error.into()))?;
+        drop(lock);
+        Ok(())
     }
 }
 

@@ -13,12 +13,14 @@
 //! | `recent` | the newest entries, for the pages that need no engine |
 //! | `retention` | removing what is old |
 //! | `contents` | everything as a snapshot, and from one |
+//! | `copy` | a private copy, for those who only look |
 //! | `inspect` | looking into a folder that is not in use |
 //! | `record` | what is stored, and its check |
 //! | `engine` | the engine: an LSM tree with a journal |
 
 mod answers;
 mod contents;
+mod copy;
 mod draft;
 mod engine;
 mod errors;
@@ -37,7 +39,7 @@ mod tests;
 mod writer;
 
 pub use errors::OpenError;
-pub use inspect::{Findings, Inspection, Item};
+pub use inspect::{CompactError, Findings, Inspection, Item};
 
 use std::fmt;
 use std::fs::File;
