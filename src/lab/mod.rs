@@ -27,7 +27,6 @@ mod written;
 
 pub use action::Action;
 pub use check::FaultError;
-pub(crate) use check::LONGEST;
 pub use describe::{describe, describe_frame};
 pub use fault::Fault;
 pub use faults::{FaultGuard, Faults, Hit, Listed, Passing};

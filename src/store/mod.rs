@@ -8,8 +8,8 @@ mod files;
 mod memory;
 mod snapshot;
 
-pub use files::files;
 pub use durable::{CompactError, DurableStore, Findings, Inspection, Item, OpenError};
+pub use files::files;
 pub use memory::MemoryStore;
 pub use snapshot::{FileError, LoadError, SNAPSHOT_LIMIT, SaveError, Snapshot};
 
