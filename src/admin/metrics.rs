@@ -56,6 +56,20 @@ fn standing(parts: &Parts) -> Registry {
     }
     registry.register("imd_sessions", "Connections that are open", sessions);
 
+    let room = parts.admission.room();
+    for (name, about, value) in [
+        ("imd_places", "Connections that there may be", room.places),
+        (
+            "imd_places_taken",
+            "Connections that hold a place",
+            room.taken,
+        ),
+    ] {
+        let gauge = Gauge::<i64>::default();
+        gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        registry.register(name, about, gauge);
+    }
+
     let (leases, remaining) = (
         Gauge::<i64>::default(),
         Family::<At, Gauge<f64, AtomicU64>>::default(),
