@@ -43,6 +43,15 @@ fn get(daemon: &Daemon, path: &str) -> (String, String) {
     (status.to_owned(), body.to_owned())
 }
 
+/// Waits until `/readyz` answers with a status.
+fn becomes(daemon: &Daemon, status: &str) {
+    let begun = Instant::now();
+    while get(daemon, "/readyz").0 != status {
+        assert!(begun.elapsed() < Duration::from_secs(30), "not {status}");
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn too_few_files_are_refused_with_the_number_that_is_needed() {
     let folder = TempDir::new().unwrap();
@@ -126,11 +135,7 @@ fn with_every_place_taken_no_file_is_missing_and_the_http_api_answers() {
         assert_eq!(get(&daemon, "/readyz").0, "200");
         let addresses = daemon.addresses();
         let connections = idle(&addresses.access, 500);
-        let begun = Instant::now();
-        while get(&daemon, "/readyz").0 == "200" {
-            assert!(begun.elapsed() < Duration::from_secs(30));
-            std::thread::yield_now();
-        }
+        becomes(&daemon, "503");
         let (status, why) = get(&daemon, "/readyz");
         assert!(
             status == "503" && why.contains("every place is taken"),
@@ -143,7 +148,7 @@ fn with_every_place_taken_no_file_is_missing_and_the_http_api_answers() {
         daemon
             .imd(&["send", "--from", "1", "--to", "2", "hello"])
             .ok();
-        assert_eq!(get(&daemon, "/readyz").0, "200");
+        becomes(&daemon, "200");
         daemon.program.signal("-TERM");
         let ended = daemon.program.end();
         assert!(!ended.err.contains("can't accept"), "{}", ended.err);
