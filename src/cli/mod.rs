@@ -6,6 +6,7 @@ mod backoff;
 pub mod banner;
 mod bench;
 mod chat;
+mod environment;
 mod escape;
 pub mod failure;
 mod inbox;
@@ -125,8 +126,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Run a command beside a private stack, and end with its code
     ///
-    /// The command finds the stack by IMD_GATEWAY, IMD_USER_API, IMD_GROUP_API and IMD_ADMIN; so do imd's own commands
-    /// that ask the admin API.
+    /// The command finds the stack by IMD_GATEWAY, IMD_USER_API, IMD_GROUP_API, IMD_ADMIN and IMD_SALT; so do imd's own
+    /// commands.
     Exec(ExecArgs),
     /// Kill, stop, pause, resume, restart or add an access server
     #[command(subcommand)]
@@ -194,17 +195,18 @@ pub struct TokenArgs {
     pub config: ConfigArgs,
 }
 
-/// Where the stack is. An address of its own counts first, then the addresses file, then the config.
+/// Where the stack is. An address of its own counts first, then the addresses file, then the config, then what
+/// `imd exec` has set in the environment.
 #[derive(Args)]
 #[command(next_help_heading = "Where the stack is")]
 pub struct TargetArgs {
-    /// The gateway [default: 127.0.0.1:10000]
+    /// The gateway [default: $IMD_GATEWAY, or 127.0.0.1:10000]
     #[arg(long, value_name = "ADDR")]
     pub gateway: Option<String>,
-    /// The user API [default: http://127.0.0.1:6001]
+    /// The user API [default: $IMD_USER_API, or http://127.0.0.1:6001]
     #[arg(long, value_name = "URL")]
     pub user_api: Option<String>,
-    /// The group API [default: http://127.0.0.1:7001]
+    /// The group API [default: $IMD_GROUP_API, or http://127.0.0.1:7001]
     #[arg(long, value_name = "URL")]
     pub group_api: Option<String>,
     /// Take the addresses from the file that a daemon wrote with its --addr-file
@@ -220,7 +222,7 @@ pub struct TargetArgs {
 pub struct LoginArgs {
     #[command(flatten)]
     pub target: TargetArgs,
-    /// Log in with this token [default: computed from the user and the salt]
+    /// Log in with this token [default: computed from the user and the salt: the config's, or $IMD_SALT]
     #[arg(long)]
     pub token: Option<String>,
 }

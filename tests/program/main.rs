@@ -6,6 +6,7 @@ mod chat;
 mod config;
 mod daemon;
 mod examples;
+mod exec;
 mod lab;
 mod limits;
 mod process;

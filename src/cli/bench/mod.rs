@@ -57,7 +57,10 @@ const RESERVED_FILES: u64 = 128;
 pub async fn run(args: &BenchArgs) -> Result<(), Failure> {
     let plan = Plan::new(args)?;
     check_file_limit(&plan)?;
-    let salt = settings::load(args.config.as_deref())?.auth.salt;
+    let salt = match &args.addr {
+        Some(_) => settings::salt(args.config.as_deref())?,
+        None => settings::load(args.config.as_deref())?.auth.salt,
+    };
     let mut signals = Signals::listen()?;
     let private = match &args.addr {
         Some(_) => None,

@@ -6,10 +6,9 @@ use imd::lab::Capture;
 use imd::{Config, Imd};
 use tokio::process::Command;
 
-use super::call::VARIABLE;
 use crate::cli::failure::{self, Failure};
-use crate::cli::settings;
 use crate::cli::signals::Signals;
+use crate::cli::{environment, settings};
 
 #[derive(Args)]
 pub struct ExecArgs {
@@ -38,6 +37,7 @@ pub async fn run(args: &ExecArgs) -> Result<(), Failure> {
     config.admin.token = None;
     config.journal.capture = Capture::Always;
     config.store.path.clone_from(&args.store);
+    let salt = config.auth.salt.clone();
     let mut signals = Signals::listen()?;
     let imd = Imd::start(config).await?;
     let addresses = imd.addresses();
@@ -47,10 +47,11 @@ pub async fn run(args: &ExecArgs) -> Result<(), Failure> {
     };
     let child = Command::new(program)
         .args(rest)
-        .env("IMD_GATEWAY", &addresses.gateway)
-        .env("IMD_USER_API", &addresses.user_api)
-        .env("IMD_GROUP_API", &addresses.group_api)
-        .env(VARIABLE, addresses.admin.unwrap_or_default())
+        .env(environment::GATEWAY, &addresses.gateway)
+        .env(environment::USER_API, &addresses.user_api)
+        .env(environment::GROUP_API, &addresses.group_api)
+        .env(environment::ADMIN, addresses.admin.unwrap_or_default())
+        .env(environment::SALT, &salt)
         .stdin(Stdio::inherit())
         .kill_on_drop(true)
         .spawn();
