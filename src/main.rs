@@ -21,8 +21,9 @@ use imd::daemon::runtime;
 
 use cli::addr_file::AddrFile;
 use cli::failure::{Failure, USAGE};
+use cli::output::Said;
 use cli::signals::Signals;
-use cli::{Cli, DaemonArgs, banner, output, settings};
+use cli::{Cli, Command, DaemonArgs, banner, launch, settings, stderr};
 
 /// The messages of all sessions come and go on all threads. The system's allocator on Linux spends a tenth of the time of
 /// a store's message on putting free pieces together again, and gives a connection a third more memory.
@@ -39,16 +40,22 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
         }
     };
-    match run(cli, begun) {
-        Ok(()) => ExitCode::SUCCESS,
+    let code = match run(cli, begun) {
+        Ok(()) => 0,
         Err(failure) => {
             failure.report();
-            ExitCode::from(failure.exit_code())
+            failure.exit_code()
         }
-    }
+    };
+    stderr::finish();
+    ExitCode::from(code)
 }
 
 fn run(cli: Cli, begun: Instant) -> Result<(), Failure> {
+    // Before there are threads and open files that the program would have to do with.
+    if let Some(Command::Launch(args)) = &cli.command {
+        return Err(launch::run(args));
+    }
     cli::init_log(cli.log_format)?;
     let runtime = runtime().map_err(|error| Failure::Failed(format!("no runtime: {error}")))?;
     let result = runtime.block_on(async {
@@ -67,15 +74,13 @@ async fn daemon(args: &DaemonArgs, begun: Instant) -> Result<(), Failure> {
     let public_salt = config.auth.salt == PUBLIC_SALT;
     let mut signals = Signals::listen()?;
     let imd = Imd::start(config).await?;
+    stderr::count_dropped(imd.metrics().lost_logs());
     let addr_file = match &args.addr_file {
         Some(path) => Some(AddrFile::write(path, &imd.addresses())?),
         None => None,
     };
-    let banner = banner::banner(&imd, public_salt, begun.elapsed());
-    if let Err(error) = output::write(&banner) {
-        // Whoever started it may look at the addresses file alone.
-        tracing::warn!(%error, "nobody reads what listens where");
-    }
+    // Whoever started it may look at the addresses file alone.
+    let said = Said::begin(banner::banner(&imd, public_salt, begun.elapsed()));
 
     let failed = tokio::select! {
         biased;
@@ -98,7 +103,7 @@ async fn daemon(args: &DaemonArgs, begun: Instant) -> Result<(), Failure> {
         }
         report = imd.shutdown() => report,
     };
-    let said = output::line(&format!("Stopped.  {report}"));
+    let said = said.end(format!("Stopped.  {report}")).await;
     match failed {
         None => said,
         Some(failed) => Err(Failure::Store(failed)),

@@ -1,17 +1,21 @@
 //! Why a command failed, and what the process then exits with.
 
-use std::io::{self, Write};
-
 use imd::StartError;
 use imd::config::ConfigError;
 use imd::store::StoreFailed;
 
 use super::escape::escape;
+use super::stderr;
 
 /// An operation failed at run time.
 pub const FAILED: u8 = 1;
 /// The command line or the config is wrong, or a port is taken (sysexits' EX_USAGE).
 pub const USAGE: u8 = 64;
+
+/// A program that is to be run can't be run, as a shell says it.
+pub const NOT_EXECUTABLE: u8 = 126;
+/// A program that is to be run is not there, as a shell says it.
+pub const NOT_FOUND: u8 = 127;
 
 /// Why a command failed. Its text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +37,12 @@ pub enum Failure {
     /// It did not work out.
     #[error("{0}")]
     Failed(String),
+    /// A program that is to be run is there and can't be run.
+    #[error("{0}")]
+    NotExecutable(String),
+    /// A program that is to be run is not there.
+    #[error("{0}")]
+    NotFound(String),
     /// Why is said already; this is the code to exit with.
     #[error("the command ended with {0}")]
     Exit(u8),
@@ -47,6 +57,8 @@ impl Failure {
         match self {
             Failure::Usage(_) | Failure::Config(_) | Failure::Start(_) => USAGE,
             Failure::Store(_) | Failure::Failed(_) => FAILED,
+            Failure::NotExecutable(_) => NOT_EXECUTABLE,
+            Failure::NotFound(_) => NOT_FOUND,
             Failure::Exit(code) => *code,
             Failure::OutputClosed => 0,
         }
@@ -62,8 +74,7 @@ impl Failure {
 
 /// A line on stderr. It may hold a server's text, so it is escaped.
 pub fn warn(text: &str) {
-    // With stderr closed there is nobody left to tell.
-    let _ = writeln!(io::stderr().lock(), "imd: {}", escape(text));
+    stderr::say(&format!("imd: {}\n", escape(text)));
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod escape;
 pub mod failure;
 mod inbox;
 mod lab;
+pub mod launch;
 mod link;
 mod log;
 pub mod output;
@@ -19,6 +20,7 @@ mod refusal;
 mod script;
 pub mod settings;
 pub mod signals;
+pub mod stderr;
 mod store;
 mod sync;
 mod target;
@@ -36,6 +38,7 @@ use lab::{
     AccessCommand, AdminArgs, ClockCommand, ExecArgs, FaultCommand, ResetArgs, SnapshotCommand,
     TailArgs,
 };
+use launch::LaunchArgs;
 use recording::{RecordArgs, ReplayArgs};
 
 /// A whole instant-messaging stack in one process, for the developers of its clients.
@@ -155,6 +158,9 @@ pub enum Command {
     Replay(Box<ReplayArgs>),
     /// Exit with 0 if the stack serves
     Ready(AdminArgs),
+    /// What a child of imd runs first
+    #[command(name = launch::NAME, hide = true)]
+    Launch(LaunchArgs),
 }
 
 #[derive(Subcommand)]
@@ -364,6 +370,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Record(args) => recording::record(&args).await,
         Command::Replay(args) => recording::replay(&args).await,
         Command::Ready(args) => lab::ready(&args).await,
+        Command::Launch(args) => Err(launch::run(&args)),
     }
 }
 

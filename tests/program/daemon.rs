@@ -1,5 +1,4 @@
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::process::Command;
 
 use crate::process::{Daemon, Program, imd, write_config};
@@ -111,27 +110,6 @@ fn sigterm_sigint_and_sighup_stop_it_with_a_report() {
             "{signal}: {out:?}"
         );
     }
-}
-
-#[test]
-fn a_second_signal_stops_it_at_once() {
-    let folder = TempDir::new().unwrap();
-    let config = write_config(folder.path(), "[shutdown]\ngrace = \"1h\"\n");
-    let mut daemon = Daemon::start_with(&["--any-port", "--config", &config], |args| {
-        Program::start_logging(args, "info")
-    });
-    // a request that never ends keeps the shutdown waiting
-    let user_api = daemon.addresses().user_api;
-    let mut stuck = TcpStream::connect(user_api.strip_prefix("http://").unwrap()).unwrap();
-    let head = b"POST /x/user/register HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
-    stuck.write_all(head).unwrap();
-    // the server's "100 Continue" says that it has begun
-    stuck.read_exact(&mut [0; 12]).unwrap();
-    daemon.program.signal("-TERM");
-    daemon.program.log_with("stopping");
-    assert!(daemon.program.is_running());
-    daemon.program.signal("-INT");
-    assert!(daemon.program.end().failed(1).contains("second signal"));
 }
 
 #[test]

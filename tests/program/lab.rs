@@ -123,7 +123,7 @@ fn a_command_beside_a_private_stack_finds_it_and_gives_its_code() {
         told.contains("stored 1   delivered 0   pending 1"),
         "{told}"
     );
-    let missing = imd(&["exec", "--", "no-such-command"]).failed(64);
+    let missing = imd(&["exec", "--", "no-such-command"]).failed(127);
     assert!(missing.contains("no-such-command"), "{missing}");
 }
 

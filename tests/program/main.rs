@@ -15,5 +15,7 @@ mod replay;
 mod reset;
 mod script;
 mod secrets;
+mod signals;
 mod store;
 mod terminal;
+mod unread;

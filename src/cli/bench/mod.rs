@@ -71,24 +71,43 @@ pub async fn run(args: &BenchArgs) -> Result<(), Failure> {
     };
     let measured = tokio::select! {
         biased;
-        () = signals.next() => Err(Failure::Failed("stopped by a signal".into())),
+        () = signals.next() => Err(by_a_signal()),
         report = measure(args, plan, salt, private.as_ref()) => report,
     };
-    let stopped = match private {
-        Some(private) => private.stop().await,
-        None => Ok(()),
+    let stop = async {
+        match private {
+            Some(private) => private.stop().await,
+            None => Ok(()),
+        }
+    };
+    // A private imd that is not waited for is killed.
+    let stopped = tokio::select! {
+        biased;
+        () = signals.next() => Err(by_a_signal()),
+        stopped = stop => stopped,
     };
     let report = measured?;
-    if args.json {
-        output::json(&report)?;
-    } else {
-        output::write(&report.text())?;
-    }
+    let print = async {
+        match args.json {
+            true => output::print_json(&report).await,
+            false => output::print(report.text().trim_end()).await,
+        }
+    };
+    let printed = tokio::select! {
+        biased;
+        () = signals.next() => Err(by_a_signal()),
+        printed = print => printed,
+    };
+    // Who reads no more learns by the code how it went.
     stopped?;
     match report.wrong() {
         Some(wrong) => Err(Failure::Failed(wrong)),
-        None => Ok(()),
+        None => printed,
     }
+}
+
+fn by_a_signal() -> Failure {
+    Failure::Failed("stopped by a signal".into())
 }
 
 /// Each user takes a file here.

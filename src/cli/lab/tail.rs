@@ -5,6 +5,7 @@ use super::call::Admin;
 use crate::cli::escape::escape;
 use crate::cli::failure::Failure;
 use crate::cli::output;
+use crate::cli::signals::Signals;
 
 /// Prints what passes, until a signal or until nobody reads stdout.
 pub async fn run(args: &TailArgs) -> Result<(), Failure> {
@@ -20,20 +21,23 @@ pub async fn run(args: &TailArgs) -> Result<(), Failure> {
         }
     }
     let path = format!("/v1/journal?{}", query.finish());
+    let mut signals = Signals::listen()?;
     let admin = Admin::find(&args.admin)?;
     let follow = async {
         let mut events = admin.events(&path).await?;
         while let Some(event) = events.next().await? {
             if args.json {
-                output::line(&event)?;
+                output::print(event).await?;
             } else {
                 let event = serde_json::from_str(&event).unwrap_or_default();
-                output::line(&line(&event))?;
+                output::print(line(&event)).await?;
             }
         }
         Err(Failure::Failed("the stack has ended".into()))
     };
     tokio::select! {
+        biased;
+        () = signals.next() => Ok(()),
         followed = follow => followed,
         () = output::closed() => Ok(()),
     }

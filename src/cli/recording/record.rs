@@ -10,7 +10,7 @@ use super::args::RecordArgs;
 use super::format::{Header, Line, What};
 use crate::cli::failure::Failure;
 use crate::cli::lab::Admin;
-use crate::cli::output;
+use crate::cli::output::Said;
 use crate::cli::signals::Signals;
 
 /// Writes down what passes, until a signal, the count, the time, or the stack's end.
@@ -30,7 +30,7 @@ pub async fn run(args: &RecordArgs) -> Result<(), Failure> {
     }
     let mut file = Writer::create(&args.to)?;
     let path = args.to.display();
-    output::line(&format!("Recording to {path}. Ctrl-C ends it."))?;
+    let said = Said::begin(format!("Recording to {path}. Ctrl-C ends it."));
     let mut recorder = Recorder::new(args);
     let over = async {
         match args.lasting {
@@ -54,7 +54,7 @@ pub async fn run(args: &RecordArgs) -> Result<(), Failure> {
         }
     }
     let frames = recorder.frames;
-    output::line(&format!("{frames} frames are recorded."))
+    said.end(format!("{frames} frames are recorded.")).await
 }
 
 /// An event, as the admin API tells it.
