@@ -12,6 +12,7 @@
 
 mod cli;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -23,7 +24,7 @@ use cli::addr_file::AddrFile;
 use cli::failure::{Failure, USAGE};
 use cli::output::Said;
 use cli::signals::Signals;
-use cli::{Cli, Command, DaemonArgs, banner, launch, settings, stderr};
+use cli::{Cli, Command, DaemonArgs, banner, launch, output, settings, stderr};
 
 /// The messages of all sessions come and go on all threads. The system's allocator on Linux spends a tenth of the time of
 /// a store's message on putting free pieces together again, and gives a connection a third more memory.
@@ -34,11 +35,12 @@ fn main() -> ExitCode {
     let begun = Instant::now();
     let cli = match Cli::read() {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(error) if error.use_stderr() => {
             // Nobody may be reading it; the code says it too.
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+            return ExitCode::from(USAGE);
         }
+        Err(help) => return ExitCode::from(show(&help)),
     };
     let code = match run(cli, begun) {
         Ok(()) => 0,
@@ -49,6 +51,18 @@ fn main() -> ExitCode {
     };
     stderr::finish();
     ExitCode::from(code)
+}
+
+/// Prints what was asked for by --help or --version, as every command prints.
+fn show(help: &clap::Error) -> u8 {
+    let printed = help.print().and_then(|()| io::stdout().flush());
+    match printed.map_err(output::failed) {
+        Ok(()) => 0,
+        Err(failure) => {
+            failure.report();
+            failure.exit_code()
+        }
+    }
 }
 
 fn run(cli: Cli, begun: Instant) -> Result<(), Failure> {
@@ -70,22 +84,27 @@ fn run(cli: Cli, begun: Instant) -> Result<(), Failure> {
 }
 
 async fn daemon(args: &DaemonArgs, begun: Instant) -> Result<(), Failure> {
+    // First of all: whatever fails from here on, no file of an earlier daemon is left.
+    let mut addr_file = match &args.addr_file {
+        Some(path) => Some(AddrFile::claim(path)?),
+        None => None,
+    };
     let config = settings::daemon(args)?;
     let public_salt = config.auth.salt == PUBLIC_SALT;
     let mut signals = Signals::listen()?;
     let imd = Imd::start(config).await?;
     stderr::count_dropped(imd.metrics().lost_logs());
-    let addr_file = match &args.addr_file {
-        Some(path) => Some(AddrFile::write(path, &imd.addresses())?),
-        None => None,
-    };
+    if let Some(file) = &mut addr_file {
+        file.write(&imd.addresses())?;
+    }
     // Whoever started it may look at the addresses file alone.
     let said = Said::begin(banner::banner(&imd, public_salt, begun.elapsed()));
 
     let failed = tokio::select! {
         biased;
         () = signals.next() => None,
-        failed = imd.failed() => Some(failed),
+        failed = imd.failed() => Some(Failure::Store(failed)),
+        failed = unwritten(&mut addr_file) => Some(failed),
     };
     match &failed {
         None => tracing::info!("stopping"),
@@ -93,9 +112,7 @@ async fn daemon(args: &DaemonArgs, begun: Instant) -> Result<(), Failure> {
         Some(error) => tracing::error!(%error, "stopping"),
     }
     // Nobody new should come.
-    if let Some(file) = addr_file {
-        file.remove();
-    }
+    drop(addr_file);
     let report = tokio::select! {
         biased;
         () = signals.next() => {
@@ -106,6 +123,14 @@ async fn daemon(args: &DaemonArgs, begun: Instant) -> Result<(), Failure> {
     let said = said.end(format!("Stopped.  {report}")).await;
     match failed {
         None => said,
-        Some(failed) => Err(Failure::Store(failed)),
+        Some(failed) => Err(failed),
+    }
+}
+
+/// Resolves when a file could not be written.
+async fn unwritten(file: &mut Option<AddrFile>) -> Failure {
+    match file {
+        Some(file) => file.failed().await,
+        None => std::future::pending().await,
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// From the bottom to the top. Modules of one tier do not use each other.
 const TIERS: &[&[&str]] = &[
-    &["proto", "clock", "sharded", "shutdown"],
+    &["proto", "clock", "sharded", "shutdown", "file_target"],
     &["codec"],
     &["idgen", "client", "metrics", "command", "lab"],
     &["config"],

@@ -1,7 +1,10 @@
 //! Why a command failed, and what the process then exits with.
 
+use std::io::ErrorKind;
+
 use imd::StartError;
 use imd::config::ConfigError;
+use imd::file_target::TargetError;
 use imd::store::StoreFailed;
 
 use super::escape::escape;
@@ -52,6 +55,38 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// A file could not be read or written: the caller has named the wrong one, or it has failed. `what` says what it is
+    /// for.
+    pub fn of_file(what: &str, path: &std::path::Path, error: &std::io::Error) -> Failure {
+        let text = format!("{what}{}: {error}", path.display());
+        let is_wrong = matches!(
+            error.kind(),
+            ErrorKind::NotFound
+                | ErrorKind::PermissionDenied
+                | ErrorKind::AlreadyExists
+                | ErrorKind::IsADirectory
+                | ErrorKind::NotADirectory
+                | ErrorKind::ReadOnlyFilesystem
+                | ErrorKind::InvalidFilename
+                | ErrorKind::InvalidInput
+                | ErrorKind::InvalidData
+        );
+        match is_wrong {
+            true => Failure::Usage(format!(
+                "{text}: name another file, or make this one usable"
+            )),
+            false => Failure::Failed(text),
+        }
+    }
+
+    /// A file could not be written; see [`of_file`](Self::of_file).
+    pub fn of_target(what: &str, error: TargetError) -> Failure {
+        match error {
+            TargetError::Io { path, source } => Failure::of_file(what, &path, &source),
+            unfit @ TargetError::Unfit { .. } => Failure::Usage(format!("{what}{unfit}")),
+        }
+    }
+
     /// What the process exits with.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -66,9 +101,14 @@ impl Failure {
 
     /// Says it on stderr.
     pub fn report(&self) {
-        if !matches!(self, Failure::OutputClosed | Failure::Exit(_)) {
+        if self.is_worth_a_word() {
             warn(&self.to_string());
         }
+    }
+
+    /// Whether there is something to say that was not said already.
+    pub fn is_worth_a_word(&self) -> bool {
+        !matches!(self, Failure::OutputClosed | Failure::Exit(_))
     }
 }
 

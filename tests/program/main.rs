@@ -7,6 +7,7 @@ mod config;
 mod daemon;
 mod examples;
 mod exec;
+mod files;
 mod lab;
 mod limits;
 mod process;

@@ -93,6 +93,21 @@ impl Program {
         }
     }
 
+    /// A program whose stdout is somebody else's.
+    pub fn run_unread(mut command: Command) -> Program {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Program {
+            stdin: child.stdin.take(),
+            out: Lines::of(std::io::empty()),
+            err: Lines::of(child.stderr.take().unwrap()),
+            child,
+        }
+    }
+
     fn fail(&mut self, what: &str) -> ! {
         while self.out.next(Instant::now()).is_ok() {}
         while self.err.next(Instant::now()).is_ok() {}

@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -177,9 +177,13 @@ impl Writer {
         options.write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options
-            .open(path)
-            .map_err(|error| Failure::Usage(format!("--to {}: {error}", path.display())))?;
+        let file = options.open(path).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => Failure::Usage(format!(
+                "--to {}: it is there already, and a record is not written over: name a new file",
+                path.display()
+            )),
+            _ => Failure::of_file("--to ", path, &error),
+        })?;
         let mut writer = Writer {
             file,
             path: path.to_owned(),
