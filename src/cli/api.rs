@@ -114,7 +114,7 @@ pub async fn json(
     if status.is_success() {
         return Ok(answer);
     }
-    Err(failed(problem(&answer)))
+    Err(refused(status, &answer, failed(problem(&answer))))
 }
 
 /// Sends a body to a path of a JSON API at `base`, or gets one, either as large as a snapshot.
@@ -139,7 +139,8 @@ pub async fn exchange(
     }
     let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
     let why = problem(&answer);
-    Err(Failure::Failed(format!("{base}{path}: {why}")))
+    let failed = Failure::Failed(format!("{base}{path}: {why}"));
+    Err(refused(status, &answer, failed))
 }
 
 /// Server-sent events, as they come.
@@ -169,7 +170,7 @@ pub async fn events(base: &str, path: &str, token: Option<&str>) -> Result<Event
         let answer = Limited::new(body, LONGEST_ANSWER).collect().await;
         let answer = answer.map(|answer| answer.to_bytes()).unwrap_or_default();
         let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
-        return Err(failed(&problem(&answer)));
+        return Err(refused(status, &answer, failed(&problem(&answer))));
     }
     Ok(Events {
         source: format!("{base}{path}"),
@@ -214,6 +215,23 @@ impl Events {
 fn problem(answer: &Value) -> &str {
     let said = answer.get("error").and_then(Value::as_str);
     said.unwrap_or(NOT_THE_API)
+}
+
+/// A refusal of the admin API: of what the caller wrote, or of what can't be done now.
+fn refused(status: StatusCode, answer: &Value, failed: Failure) -> Failure {
+    let is_of_now = matches!(
+        status,
+        StatusCode::CONFLICT | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
+    );
+    match failed {
+        // What another server says there tells nothing of what the caller wrote.
+        Failure::Failed(why)
+            if status.is_client_error() && !is_of_now && answer.get("error").is_some() =>
+        {
+            Failure::Usage(why)
+        }
+        failed => failed,
+    }
 }
 
 fn bearing(request: Builder, token: Option<&str>) -> Builder {

@@ -65,8 +65,10 @@ impl Said {
     pub fn begin(lines: String) -> Said {
         Said(tokio::spawn(async move {
             let said = print(lines).await;
-            if let Err(error) = &said {
-                tracing::warn!(%error, "the first lines were not printed");
+            match &said {
+                Err(Failure::OutputClosed) => tracing::info!("nobody reads stdout"),
+                Err(error) => tracing::warn!(%error, "the first lines were not printed"),
+                Ok(()) => {}
             }
             said
         }))

@@ -1,5 +1,6 @@
 //! One action each, for scripts.
 
+use imd::client::ClientError;
 use serde_json::json;
 
 use super::failure::Failure;
@@ -67,7 +68,11 @@ pub async fn send(args: &SendArgs) -> Result<(), Failure> {
         (None, None) => return Err(Failure::Usage("give --to UID or --group GID".into())),
     };
     let sent = sent.map_err(|error| {
-        Failure::Failed(format!("message to {to}: {}", refusal::explain(&error)))
+        let why = format!("message to {to}: {}", refusal::explain(&error));
+        match error {
+            ClientError::TooLong(_) => Failure::Usage(why),
+            _ => Failure::Failed(why),
+        }
     })?;
     output::json(&json!({ "msg_id": sent.msg_id }))?;
     // The message is stored, whatever becomes of the goodbye.

@@ -58,7 +58,9 @@ impl Target {
     ///
     /// When the config leaves the port open.
     pub fn gateway(&self) -> Result<&str, Failure> {
-        known(&self.gateway, "gateway")
+        let addr = known(&self.gateway, "gateway")?;
+        host_and_port(addr).map_err(|why| Failure::Usage(format!("--gateway {addr}: {why}")))?;
+        Ok(addr)
     }
 
     /// The user API's URL.
@@ -77,6 +79,25 @@ impl Target {
     /// When the config leaves the port open.
     pub fn group_api(&self) -> Result<&str, Failure> {
         known(&self.group_api, "group-api")
+    }
+}
+
+/// Makes sure that an address could be dialled, whether or not something listens there.
+///
+/// # Errors
+///
+/// What it should look like.
+pub fn host_and_port(addr: &str) -> Result<String, String> {
+    let is_odd = |it: char| it.is_whitespace() || it.is_control() || "/@?#".contains(it);
+    match addr.rsplit_once(':') {
+        Some((host, port))
+            if !host.is_empty()
+                && !host.contains(is_odd)
+                && port.parse::<u16>().is_ok_and(|it| it > 0) =>
+        {
+            Ok(addr.to_owned())
+        }
+        _ => Err("give host:port, such as 127.0.0.1:10000".into()),
     }
 }
 
@@ -102,4 +123,28 @@ pub fn account(uid: i64, args: &LoginArgs) -> Result<Account, Failure> {
         None => target.token(uid),
     };
     Ok(Account::new(uid, token, target.gateway()?.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_host_and_a_port() {
+        for good in ["127.0.0.1:1", "[::1]:65535", "im.example:10000"] {
+            host_and_port(good).unwrap();
+        }
+        for bad in [
+            "",
+            "host",
+            ":1",
+            "host:",
+            "host:0",
+            "host:65536",
+            "http://host:1",
+            "a b:1",
+        ] {
+            host_and_port(bad).unwrap_err();
+        }
+    }
 }

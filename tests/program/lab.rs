@@ -24,7 +24,7 @@ fn access_servers_die_and_serve_again() {
     }
     let added = daemon.imd(&["access", "add", "access-9"]).ok();
     assert_eq!(json(&added[0])["name"], "access-9");
-    let missing = daemon.imd(&["access", "kill", "nobody"]).failed(1);
+    let missing = daemon.imd(&["access", "kill", "nobody"]).failed(64);
     assert!(
         missing.contains("there is no access server \"nobody\""),
         "{missing}"
@@ -62,7 +62,7 @@ fn a_fault_loses_a_message_until_it_is_ended() {
     assert!(again.contains("there is a fault of the name"), "{again}");
     daemon.imd(&["fault", "rm", "full"]).ok();
     daemon.imd(&send).ok();
-    let wrong = daemon.imd(&["fault", "add", "--at", "notify"]).failed(1);
+    let wrong = daemon.imd(&["fault", "add", "--at", "notify"]).failed(64);
     assert!(wrong.contains("a fault does one thing"), "{wrong}");
     daemon.imd(&["fault", "rm"]).ok();
 }

@@ -3,6 +3,7 @@
 
 mod bench;
 mod chat;
+mod codes;
 mod config;
 mod daemon;
 mod examples;

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::cli::failure::Failure;
+use crate::cli::target::host_and_port;
 
 /// Heartbeats of an idle user come so far apart.
 const HEARTBEAT: f64 = 10.0;
@@ -38,7 +39,7 @@ pub struct BenchArgs {
     /// The gateway of a running stack [default: a private imd in a process of its own]
     ///
     /// The users' inboxes on it get the messages, and other sessions of these users are closed.
-    #[arg(long, value_name = "GATEWAY")]
+    #[arg(long, value_name = "GATEWAY", value_parser = host_and_port)]
     pub addr: Option<String>,
     /// The group API of the stack at --addr; a group is made on it
     #[arg(long, value_name = "URL", requires = "addr")]

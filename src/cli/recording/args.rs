@@ -5,6 +5,7 @@ use clap::Args;
 
 use crate::cli::LoginArgs;
 use crate::cli::lab::AdminArgs;
+use crate::cli::target::host_and_port;
 
 #[derive(Args)]
 pub struct RecordArgs {
@@ -33,7 +34,7 @@ pub struct ReplayArgs {
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// Connect to this access server; the gateway is not asked, and what was said to it is left out
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = host_and_port)]
     pub access: Option<String>,
     /// Log in with tokens that the user API gives for this password
     #[arg(long, value_name = "PASSWORD", conflicts_with = "token")]
