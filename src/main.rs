@@ -12,6 +12,7 @@
 
 mod cli;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -21,8 +22,9 @@ use imd::daemon::runtime;
 
 use cli::addr_file::AddrFile;
 use cli::failure::{Failure, USAGE};
+use cli::output::Said;
 use cli::signals::Signals;
-use cli::{Cli, DaemonArgs, banner, output, settings};
+use cli::{Cli, Command, DaemonArgs, banner, launch, output, settings, stderr};
 
 /// The messages of all sessions come and go on all threads. The system's allocator on Linux spends a tenth of the time of
 /// a store's message on putting free pieces together again, and gives a connection a third more memory.
@@ -33,22 +35,41 @@ fn main() -> ExitCode {
     let begun = Instant::now();
     let cli = match Cli::read() {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(error) if error.use_stderr() => {
             // Nobody may be reading it; the code says it too.
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+            return ExitCode::from(USAGE);
         }
+        Err(help) => return ExitCode::from(show(&help)),
     };
-    match run(cli, begun) {
-        Ok(()) => ExitCode::SUCCESS,
+    let code = match run(cli, begun) {
+        Ok(()) => 0,
         Err(failure) => {
             failure.report();
-            ExitCode::from(failure.exit_code())
+            failure.exit_code()
+        }
+    };
+    stderr::finish();
+    ExitCode::from(code)
+}
+
+/// Prints what was asked for by --help or --version, as every command prints.
+fn show(help: &clap::Error) -> u8 {
+    let printed = help.print().and_then(|()| io::stdout().flush());
+    match printed.map_err(output::failed) {
+        Ok(()) => 0,
+        Err(failure) => {
+            failure.report();
+            failure.exit_code()
         }
     }
 }
 
 fn run(cli: Cli, begun: Instant) -> Result<(), Failure> {
+    // Before there are threads and open files that the program would have to do with.
+    if let Some(Command::Launch(args)) = &cli.command {
+        return Err(launch::run(args));
+    }
     cli::init_log(cli.log_format)?;
     let runtime = runtime().map_err(|error| Failure::Failed(format!("no runtime: {error}")))?;
     let result = runtime.block_on(async {
@@ -63,26 +84,29 @@ fn run(cli: Cli, begun: Instant) -> Result<(), Failure> {
 }
 
 async fn daemon(args: &DaemonArgs, begun: Instant) -> Result<(), Failure> {
+    // First of all: whatever fails from here on, no file of an earlier daemon is left.
+    let mut addr_file = match &args.addr_file {
+        Some(path) => Some(AddrFile::claim(path)?),
+        None => None,
+    };
     let config = settings::daemon(args)?;
     let public_salt = config.auth.salt == PUBLIC_SALT;
     let mut signals = Signals::listen()?;
     let started = Imd::start(config).await;
     let imd = started
         .map_err(|error| settings::blame(args.store.as_deref(), args.config.as_deref(), error))?;
-    let addr_file = match &args.addr_file {
-        Some(path) => Some(AddrFile::write(path, &imd.addresses())?),
-        None => None,
-    };
-    let banner = banner::banner(&imd, public_salt, begun.elapsed());
-    if let Err(error) = output::write(&banner) {
-        // Whoever started it may look at the addresses file alone.
-        tracing::warn!(%error, "nobody reads what listens where");
+    stderr::count_dropped(imd.metrics().lost_logs());
+    if let Some(file) = &mut addr_file {
+        file.write(&imd.addresses())?;
     }
+    // Whoever started it may look at the addresses file alone.
+    let said = Said::begin(banner::banner(&imd, public_salt, begun.elapsed()));
 
     let failed = tokio::select! {
         biased;
         () = signals.next() => None,
-        failed = imd.failed() => Some(failed),
+        failed = imd.failed() => Some(Failure::Store(failed)),
+        failed = unwritten(&mut addr_file) => Some(failed),
     };
     match &failed {
         None => tracing::info!("stopping"),
@@ -90,9 +114,7 @@ async fn daemon(args: &DaemonArgs, begun: Instant) -> Result<(), Failure> {
         Some(error) => tracing::error!(%error, "stopping"),
     }
     // Nobody new should come.
-    if let Some(file) = addr_file {
-        file.remove();
-    }
+    drop(addr_file);
     let report = tokio::select! {
         biased;
         () = signals.next() => {
@@ -100,9 +122,17 @@ async fn daemon(args: &DaemonArgs, begun: Instant) -> Result<(), Failure> {
         }
         report = imd.shutdown() => report,
     };
-    let said = output::line(&format!("Stopped.  {report}"));
+    let said = said.end(format!("Stopped.  {report}")).await;
     match failed {
         None => said,
-        Some(failed) => Err(Failure::Store(failed)),
+        Some(failed) => Err(failed),
+    }
+}
+
+/// Resolves when a file could not be written.
+async fn unwritten(file: &mut Option<AddrFile>) -> Failure {
+    match file {
+        Some(file) => file.failed().await,
+        None => std::future::pending().await,
     }
 }

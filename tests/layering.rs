@@ -5,7 +5,15 @@ use std::path::{Path, PathBuf};
 
 /// From the bottom to the top. Modules of one tier do not use each other.
 const TIERS: &[&[&str]] = &[
-    &["proto", "clock", "number", "sharded", "shutdown", "text"],
+    &[
+        "proto",
+        "clock",
+        "number",
+        "sharded",
+        "shutdown",
+        "text",
+        "file_target",
+    ],
     &["codec"],
     &["idgen", "client", "metrics", "command", "lab"],
     &["config"],

@@ -182,7 +182,7 @@ pub async fn json_within(
     let (status, answer) = within(bounds, base, path, request).await?;
     match serde_json::from_slice::<Value>(&answer) {
         Ok(answer) if status.is_success() => Ok(answer),
-        answer => Err(refused(base, path, &answer.unwrap_or_default()).await),
+        answer => Err(refused(base, path, status, &answer.unwrap_or_default()).await),
     }
 }
 
@@ -207,7 +207,7 @@ pub async fn exchange(
         return Ok(answer);
     }
     let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
-    Err(refused(base, path, &answer).await)
+    Err(refused(base, path, status, &answer).await)
 }
 
 /// Server-sent events, as they come.
@@ -242,7 +242,7 @@ pub async fn events(base: &str, path: &str, token: Option<&str>) -> Result<Event
         let answer = Limited::new(body, LONGEST_ANSWER).collect().await;
         let answer = answer.map(|answer| answer.to_bytes()).unwrap_or_default();
         let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
-        return Err(refused(base, path, &answer).await);
+        return Err(refused(base, path, status, &answer).await);
     }
     if !is_stream {
         return Err(somebody_else(base, path).await);
@@ -301,11 +301,20 @@ impl Events {
     }
 }
 
-/// What the admin API says that it will not do; what else an answer means that is not the API's.
-async fn refused(base: &str, path: &str, answer: &Value) -> Failure {
-    match answer.get("error").and_then(Value::as_str) {
-        Some(why) => Failure::Failed(why.to_owned()),
-        None => somebody_else(base, path).await,
+/// What the admin API says that it will not do, because of what the caller wrote or because it can't be done now; what else
+/// an answer means that is not the API's.
+async fn refused(base: &str, path: &str, status: StatusCode, answer: &Value) -> Failure {
+    let Some(why) = answer.get("error").and_then(Value::as_str) else {
+        return somebody_else(base, path).await;
+    };
+    let is_of_now = matches!(
+        status,
+        StatusCode::CONFLICT | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
+    );
+    if status.is_client_error() && !is_of_now {
+        Failure::Usage(why.to_owned())
+    } else {
+        Failure::Failed(why.to_owned())
     }
 }
 

@@ -20,7 +20,7 @@ pub fn banner(imd: &Imd, public_salt: bool, ready_in: Duration) -> String {
          Gateway    {gateway}\n\
          Access     {access}\n\
          User API   {user_api:<24}   Group API http://{group_api}{admin}\n\
-         {places}{shortage}Ready in {ready} ms. For development: {salt}no TLS.\n",
+         {places}{shortage}Ready in {ready} ms. For development: {salt}no TLS.",
         version = env!("CARGO_PKG_VERSION"),
         store = imd.store_name(),
         gateway = imd.gateway_addr(),

@@ -28,13 +28,13 @@ pub enum ReadError {
 pub async fn read_on(
     client: &mut Client,
     after: &mut i64,
-    mut show: impl FnMut(&Message) -> Result<(), Failure>,
+    mut show: impl AsyncFnMut(&Message) -> Result<(), Failure>,
 ) -> Result<usize, ReadError> {
     let mut shown = 0;
     loop {
         let page = client.sync(*after, 0).await.map_err(ReadError::Client)?;
         for message in &page.messages {
-            show(message).map_err(ReadError::Show)?;
+            show(message).await.map_err(ReadError::Show)?;
         }
         shown += page.messages.len();
         // The original's pages may hold nothing new and yet go on.

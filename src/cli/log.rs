@@ -1,12 +1,15 @@
-//! Logs go to stderr.
+//! Logs go to stderr, by way of the queue that keeps them from blocking anybody.
 
 use std::io::{self, IsTerminal};
+use std::time::SystemTime;
 
 use clap::ValueEnum;
+use serde_json::json;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::failure::Failure;
+use super::stderr;
 
 /// How logs are written.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -33,9 +36,14 @@ pub fn init(format: LogFormat) -> Result<(), Failure> {
     let quiet = "rustyline=off"
         .parse()
         .map_err(|error| bad(format!("{error}")))?;
+    let tell_dropped = match format {
+        LogFormat::Pretty => dropped_as_text,
+        LogFormat::Json => dropped_as_json,
+    };
+    stderr::start(tell_dropped).map_err(|error| Failure::Failed(format!("no logs: {error}")))?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter.add_directive(quiet))
-        .with_writer(io::stderr)
+        .with_writer(|| stderr::Logs)
         .with_ansi(io::stderr().is_terminal())
         // These would be printed by a macro that panics when stderr is closed.
         .log_internal_errors(false);
@@ -44,4 +52,18 @@ pub fn init(format: LogFormat) -> Result<(), Failure> {
         LogFormat::Json => log.json().try_init(),
     };
     started.map_err(|error| Failure::Failed(format!("no logs: {error}")))
+}
+
+const DROPPED: &str = "lines of log were dropped here: stderr was not read";
+
+fn dropped_as_text(lines: u64) -> String {
+    format!("imd: {lines} {DROPPED}\n")
+}
+
+fn dropped_as_json(lines: u64) -> String {
+    let now = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
+    let event = json!({
+        "timestamp": now, "level": "WARN", "fields": { "message": DROPPED, "lines": lines }, "target": "imd",
+    });
+    format!("{event}\n")
 }

@@ -8,11 +8,13 @@ mod bench;
 mod chat;
 mod duration;
 mod endpoint;
+mod environment;
 mod escape;
 mod existing;
 pub mod failure;
 mod inbox;
 mod lab;
+pub mod launch;
 mod link;
 mod log;
 pub mod output;
@@ -22,6 +24,7 @@ mod refusal;
 mod script;
 pub mod settings;
 pub mod signals;
+pub mod stderr;
 mod store;
 mod sync;
 mod target;
@@ -43,6 +46,7 @@ use lab::{
     AccessCommand, AdminArgs, ClockCommand, ExecArgs, FaultCommand, InboxesArgs, ReadyArgs,
     ResetArgs, SnapshotCommand, TailArgs, WaitArgs,
 };
+use launch::LaunchArgs;
 use recording::{RecordArgs, ReplayArgs};
 
 /// A whole instant-messaging stack in one process, for the developers of its clients.
@@ -140,8 +144,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Run a command beside a private stack, and end with its code
     ///
-    /// The command finds the stack by IMD_GATEWAY, IMD_USER_API, IMD_GROUP_API and IMD_ADMIN; so do imd's own commands
-    /// that ask the admin API.
+    /// The command finds the stack by IMD_GATEWAY, IMD_USER_API, IMD_GROUP_API, IMD_ADMIN and IMD_SALT; so do imd's own
+    /// commands.
     Exec(ExecArgs),
     /// List the access servers; kill, stop, pause, resume, restart or add one
     #[command(subcommand)]
@@ -181,6 +185,9 @@ pub enum Command {
     Replay(Box<ReplayArgs>),
     /// Exit with 0 if the stack serves
     Ready(ReadyArgs),
+    /// What a child of imd runs first
+    #[command(name = launch::NAME, hide = true)]
+    Launch(LaunchArgs),
 }
 
 #[derive(Subcommand)]
@@ -221,17 +228,18 @@ pub struct TokenArgs {
     pub config: ConfigArgs,
 }
 
-/// Where the stack is. An address of its own counts first, then the addresses file, then the config.
+/// Where the stack is. An address of its own counts first, then the addresses file, then the config, then what
+/// `imd exec` has set in the environment.
 #[derive(Args)]
 #[command(next_help_heading = "Where the stack is")]
 pub struct TargetArgs {
-    /// The gateway [default: 127.0.0.1:10000]
+    /// The gateway [default: $IMD_GATEWAY, or 127.0.0.1:10000]
     #[arg(long, value_name = "ADDR")]
     pub gateway: Option<String>,
-    /// The user API [default: http://127.0.0.1:6001]
+    /// The user API [default: $IMD_USER_API, or http://127.0.0.1:6001]
     #[arg(long, value_name = "URL")]
     pub user_api: Option<String>,
-    /// The group API [default: http://127.0.0.1:7001]
+    /// The group API [default: $IMD_GROUP_API, or http://127.0.0.1:7001]
     #[arg(long, value_name = "URL")]
     pub group_api: Option<String>,
     /// Take the addresses from the file that a daemon wrote with its --addr-file
@@ -247,7 +255,7 @@ pub struct TargetArgs {
 pub struct LoginArgs {
     #[command(flatten)]
     pub target: TargetArgs,
-    /// Log in with this token [default: computed from the user and the salt]
+    /// Log in with this token [default: computed from the user and the salt: the config's, or $IMD_SALT]
     #[arg(long)]
     pub token: Option<String>,
 }
@@ -443,6 +451,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Record(args) => recording::record(&args).await,
         Command::Replay(args) => recording::replay(&args).await,
         Command::Ready(args) => lab::ready(&args).await,
+        Command::Launch(args) => Err(launch::run(&args)),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io::{self, Read};
 
-use imd::client::new_msg_id;
+use imd::client::{ClientError, new_msg_id};
 use serde_json::json;
 
 use super::failure::Failure;
@@ -82,7 +82,11 @@ pub async fn send(args: &SendArgs) -> Result<(), Failure> {
         (None, None) => return Err(Failure::Usage("give --to UID or --group GID".into())),
     };
     let sent = sent.map_err(|error| {
-        Failure::Failed(format!("message to {to}: {}", refusal::explain(&error)))
+        let why = format!("message to {to}: {}", refusal::explain(&error));
+        match error {
+            ClientError::TooLong(_) => Failure::Usage(why),
+            _ => Failure::Failed(why),
+        }
     })?;
     output::json(&json!({ "msg_id": sent.msg_id }))?;
     // The message is stored, whatever becomes of the goodbye.

@@ -7,7 +7,7 @@ use imd::service::salted_token;
 use imd::{Config, StartError};
 
 use super::failure::Failure;
-use super::{ConfigArgs, DaemonArgs, TokenArgs, output};
+use super::{ConfigArgs, DaemonArgs, TokenArgs, environment, output};
 
 /// The file, or the defaults.
 ///
@@ -101,12 +101,25 @@ pub fn check(args: &ConfigArgs) -> Result<(), Failure> {
     output::write(&text)
 }
 
-/// Prints the token that the config's salt gives to a user.
+/// The salt of a stack's tokens: the config's when one is named, else the environment's, else the default.
+///
+/// # Errors
+///
+/// What is wrong with the file.
+pub fn salt(file: Option<&Path>) -> Result<String, Failure> {
+    let from_env = environment::read(environment::SALT).filter(|_| file.is_none());
+    match from_env {
+        Some(salt) => Ok(salt),
+        None => Ok(load(file)?.auth.salt),
+    }
+}
+
+/// Prints the token that the salt gives to a user.
 ///
 /// # Errors
 ///
 /// What is wrong with the config.
 pub fn token(args: &TokenArgs) -> Result<(), Failure> {
-    let config = load(args.config.config.as_deref())?;
-    output::line(&salted_token(args.uid, &config.auth.salt))
+    let salt = salt(args.config.config.as_deref())?;
+    output::line(&salted_token(args.uid, &salt))
 }

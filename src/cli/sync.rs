@@ -26,8 +26,8 @@ struct Line<'a> {
     sent_at: i64,
 }
 
-fn print(message: &Message) -> Result<(), Failure> {
-    output::json(&Line {
+async fn print(message: &Message) -> Result<(), Failure> {
+    let line = Line {
         version: message.version,
         kind: message.kind.as_str(),
         from: message.source,
@@ -35,7 +35,8 @@ fn print(message: &Message) -> Result<(), Failure> {
         msg_id: &message.msg_id,
         text: &message.text,
         sent_at: message.sent_at,
-    })
+    };
+    output::print_json(&line).await
 }
 
 /// Prints what there is, and with `--follow` also what comes.
@@ -86,7 +87,7 @@ async fn begin(client: &mut Client, after: &mut i64) -> Result<bool, ReadError> 
         return Ok(false);
     }
     for message in &page.messages {
-        print(message).map_err(ReadError::Show)?;
+        print(message).await.map_err(ReadError::Show)?;
     }
     *after = page.current;
     Ok(true)
@@ -135,7 +136,7 @@ async fn listen(client: &mut Client, after: &mut i64, goes_on: bool) -> ReadErro
         let done = match event {
             None => client.ping().await.map_err(ReadError::Client),
             Some(Err(error)) => Err(ReadError::Client(error)),
-            Some(Ok(Event::Message(message))) => print(&message).map_err(ReadError::Show),
+            Some(Ok(Event::Message(message))) => print(&message).await.map_err(ReadError::Show),
             Some(Ok(Event::Notify { .. })) => read_on(client, after, print).await.map(drop),
         };
         if let Err(error) = done {

@@ -1,11 +1,12 @@
-//! Where the stack is: a flag of its own, else the addresses file, else the config, else the defaults.
+//! Where the stack is: a flag of its own, else the addresses file, else the config, else the environment, else the
+//! defaults.
 
 use imd::daemon::dialable;
 use imd::service::salted_token;
 
 use super::failure::Failure;
 use super::link::Account;
-use super::{LoginArgs, TargetArgs, addr_file, endpoint, settings};
+use super::{LoginArgs, TargetArgs, addr_file, endpoint, environment, settings};
 
 /// Where a stack is, and what its tokens are made with.
 pub struct Target {
@@ -23,22 +24,26 @@ impl Target {
     /// When a file can't be read.
     pub fn find(args: &TargetArgs) -> Result<Target, Failure> {
         let config = settings::load(args.config.as_deref())?;
+        // A file that was named says where that stack is, whatever the environment says.
+        let from_env = |name| environment::read(name).filter(|_| args.config.is_none());
+        let url = |addr| format!("http://{}", dialable(addr));
         let (gateway, user_api, group_api) = match &args.addr_file {
             Some(file) => {
                 let addresses = addr_file::read(file)?;
                 (addresses.gateway, addresses.user_api, addresses.group_api)
             }
             None => (
-                dialable(config.gateway.listen).to_string(),
-                format!("http://{}", dialable(config.http.user_listen)),
-                format!("http://{}", dialable(config.http.group_listen)),
+                from_env(environment::GATEWAY)
+                    .unwrap_or_else(|| dialable(config.gateway.listen).to_string()),
+                from_env(environment::USER_API).unwrap_or_else(|| url(config.http.user_listen)),
+                from_env(environment::GROUP_API).unwrap_or_else(|| url(config.http.group_listen)),
             ),
         };
         Ok(Target {
             gateway: args.gateway.clone().unwrap_or(gateway),
             user_api: args.user_api.clone().unwrap_or(user_api),
             group_api: args.group_api.clone().unwrap_or(group_api),
-            salt: config.auth.salt,
+            salt: settings::salt(args.config.as_deref())?,
         })
     }
 

@@ -32,6 +32,7 @@ pub struct Metrics {
     notifies_merged: Counter,
     pages: Counter,
     refused_logins: Family<Refused, Counter>,
+    lost_logs: LostLogs,
     registry: Registry,
 }
 
@@ -71,6 +72,17 @@ impl Connections {
     pub fn closed(&self, reason: &'static str) {
         let server = Arc::clone(&self.server);
         self.closes.get_or_create(&Closed { server, reason }).inc();
+    }
+}
+
+/// Counts lines of log that nobody read in time. Clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct LostLogs(Counter);
+
+impl LostLogs {
+    /// So many more were dropped.
+    pub fn add(&self, lines: u64) {
+        self.0.inc_by(lines);
     }
 }
 
@@ -122,6 +134,11 @@ impl Metrics {
         self.refused_logins.get_or_create(&Refused { code }).inc();
     }
 
+    /// The counter of dropped lines of log, for whoever writes them: `imd` itself only hands events to `tracing`.
+    pub fn lost_logs(&self) -> LostLogs {
+        self.lost_logs.clone()
+    }
+
     /// All of it in the text format of OpenMetrics, followed by what stands in `state`.
     ///
     /// # Errors
@@ -149,6 +166,7 @@ impl Default for Metrics {
             notifies_merged: Counter::default(),
             pages: Counter::default(),
             refused_logins: Family::default(),
+            lost_logs: LostLogs::default(),
             registry: Registry::default(),
         };
         metrics.register();
@@ -200,6 +218,11 @@ impl Metrics {
             "imd_login_failures",
             "Logins that were refused, by the code",
             self.refused_logins.clone(),
+        );
+        registry.register(
+            "imd_log_lines_dropped",
+            "Lines of log that were dropped, because stderr was not read",
+            self.lost_logs.0.clone(),
         );
     }
 }

@@ -114,27 +114,6 @@ fn sigterm_sigint_and_sighup_stop_it_with_a_report() {
 }
 
 #[test]
-fn a_second_signal_stops_it_at_once() {
-    let folder = TempDir::new().unwrap();
-    let config = write_config(folder.path(), "[shutdown]\ngrace = \"1h\"\n");
-    let mut daemon = Daemon::start_with(&["--any-port", "--config", &config], |args| {
-        Program::start_logging(args, "info")
-    });
-    // a request that never ends keeps the shutdown waiting
-    let user_api = daemon.addresses().user_api;
-    let mut stuck = TcpStream::connect(user_api.strip_prefix("http://").unwrap()).unwrap();
-    let head = b"POST /x/user/register HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
-    stuck.write_all(head).unwrap();
-    // the server's "100 Continue" says that it has begun
-    stuck.read_exact(&mut [0; 12]).unwrap();
-    daemon.program.signal("-TERM");
-    daemon.program.log_with("stopping");
-    assert!(daemon.program.is_running());
-    daemon.program.signal("-INT");
-    assert!(daemon.program.end().failed(1).contains("second signal"));
-}
-
-#[test]
 fn a_port_in_use_names_the_key_and_the_way_out() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap();

@@ -34,7 +34,7 @@ fn access_servers_die_and_serve_again() {
     assert!(reserved.contains("\"gateway\""), "{reserved}");
     let added = daemon.imd(&["access", "add", "access-9"]).ok();
     assert_eq!(json(&added[0])["name"], "access-9");
-    let missing = daemon.imd(&["access", "kill", "nobody"]).failed(1);
+    let missing = daemon.imd(&["access", "kill", "nobody"]).failed(64);
     assert!(
         missing.contains("there is no access server \"nobody\""),
         "{missing}"
@@ -265,7 +265,7 @@ fn a_command_beside_a_private_stack_finds_it_and_gives_its_code() {
         told.contains("stored 1   delivered 0   pending 1"),
         "{told}"
     );
-    let missing = imd(&["exec", "--", "no-such-command"]).failed(64);
+    let missing = imd(&["exec", "--", "no-such-command"]).failed(127);
     assert!(missing.contains("no-such-command"), "{missing}");
 }
 

@@ -3,10 +3,13 @@
 
 mod bench;
 mod chat;
+mod codes;
 mod config;
 mod daemon;
 mod errors;
 mod examples;
+mod exec;
+mod files;
 mod lab;
 mod limits;
 mod lists;
@@ -18,6 +21,8 @@ mod replay;
 mod reset;
 mod script;
 mod secrets;
+mod signals;
 mod store;
 mod terminal;
 mod text;
+mod unread;

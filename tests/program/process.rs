@@ -10,7 +10,7 @@ use imd::daemon::Addresses;
 use tempfile::TempDir;
 
 /// Generous: it is only ever used up by a failure.
-const DEADLINE: Duration = Duration::from_secs(120);
+pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// One output stream, read by a thread of its own.
 struct Lines {
@@ -106,6 +106,21 @@ impl Program {
         }
     }
 
+    /// A program whose stdout is somebody else's.
+    pub fn run_unread(mut command: Command) -> Program {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Program {
+            stdin: child.stdin.take(),
+            out: Lines::of(std::io::empty()),
+            err: Lines::of(child.stderr.take().unwrap()),
+            child,
+        }
+    }
+
     fn fail(&mut self, what: &str) -> ! {
         while self.out.next(Instant::now()).is_ok() {}
         while self.err.next(Instant::now()).is_ok() {}
@@ -122,6 +137,11 @@ impl Program {
             Ok(line) => line,
             Err(error) => self.fail(&format!("no line on stdout: {error}")),
         }
+    }
+
+    /// The next line of stdout, if it comes within this time.
+    pub fn line_within(&mut self, time: Duration) -> Option<String> {
+        self.out.next(Instant::now() + time).ok()
     }
 
     /// The next line of stdout that contains `what`.
@@ -182,6 +202,11 @@ impl Program {
         }
     }
 
+    /// Waits until its signals are handled: before that they kill.
+    pub fn wait_until_it_handles_signals(&self) {
+        wait_until_it_handles_signals(self.pid());
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
@@ -191,6 +216,22 @@ impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Waits until a process handles SIGTERM: before that it is killed by it. Only Linux says so.
+pub fn wait_until_it_handles_signals(pid: u32) {
+    let status = format!("/proc/{pid}/status");
+    let begun = Instant::now();
+    let handles = || {
+        let status = std::fs::read_to_string(&status).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = u64::from_str_radix(caught.unwrap().trim(), 16).unwrap();
+        caught >> (15 - 1) & 1 == 1
+    };
+    while !handles() {
+        assert!(begun.elapsed() < DEADLINE, "it handles no signals");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -246,7 +287,7 @@ impl Daemon {
     }
 
     pub fn addresses(&self) -> Addresses {
-        serde_json::from_str(&std::fs::read_to_string(self.addr_file()).unwrap()).unwrap()
+        read_addresses(self.addr_file())
     }
 
     /// Starts a command that finds this stack.
@@ -266,6 +307,11 @@ impl Daemon {
         let out = self.program.end().ok();
         out.last().unwrap().clone()
     }
+}
+
+/// What a daemon has written into its file.
+pub fn read_addresses(file: impl AsRef<Path>) -> Addresses {
+    serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
 }
 
 /// Writes a config and returns its path.

@@ -97,7 +97,7 @@ fn a_snapshots_file_is_its_owners_alone_and_comes_whole_or_not() {
     let nowhere = folder.path().join("none").join("saved.jsonl");
     let nowhere = daemon
         .imd(&["snapshot", "save", nowhere.to_str().unwrap()])
-        .failed(1);
+        .failed(64);
     assert!(nowhere.contains("saved.jsonl"), "{nowhere}");
 
     for (damaged, why) in [
@@ -112,10 +112,12 @@ fn a_snapshots_file_is_its_owners_alone_and_comes_whole_or_not() {
         ),
     ] {
         fs::write(&path, damaged).unwrap();
-        let refused = daemon.imd(&["snapshot", "load", file]).failed(1);
+        let refused = daemon.imd(&["snapshot", "load", file]).failed(64);
         assert!(refused.contains(why), "{refused}");
     }
-    let missing = daemon.imd(&["snapshot", "load", "/no/such/file"]).failed(1);
+    let missing = daemon
+        .imd(&["snapshot", "load", "/no/such/file"])
+        .failed(64);
     assert!(missing.contains("/no/such/file"), "{missing}");
     // They are still there.
     let again = daemon.imd(&["register", "--uid", "1"]).failed(1);

@@ -12,7 +12,7 @@ use crate::process::Daemon;
 
 const DEADLINE: Duration = Duration::from_secs(120);
 
-struct Terminal {
+pub struct Terminal {
     child: Child,
     keyboard: File,
     screen: Receiver<String>,
@@ -30,6 +30,16 @@ impl Terminal {
 
     /// A command that finds this stack.
     fn start(daemon: &Daemon, args: &[&str]) -> Terminal {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imd"));
+        command
+            .args(args)
+            .arg("--addr-file")
+            .arg(daemon.addr_file());
+        Terminal::run(command)
+    }
+
+    /// A program with the terminal at all its ends.
+    pub fn run(mut command: Command) -> Terminal {
         let size = Winsize {
             ws_row: 24,
             ws_col: 80,
@@ -38,11 +48,6 @@ impl Terminal {
         };
         let pty = openpty(Some(&size), None).unwrap();
         let end = || Stdio::from(pty.slave.try_clone().unwrap());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_imd"));
-        command
-            .args(args)
-            .arg("--addr-file")
-            .arg(daemon.addr_file());
         command
             .env("TERM", "xterm")
             .stdin(end())
@@ -71,7 +76,7 @@ impl Terminal {
     }
 
     /// Waits until the screen has shown this.
-    fn shows(&mut self, what: &str) {
+    pub fn shows(&mut self, what: &str) {
         while !self.seen.contains(what) {
             match self.screen.recv_timeout(DEADLINE) {
                 Ok(text) => self.seen.push_str(&text),
@@ -80,16 +85,22 @@ impl Terminal {
         }
     }
 
-    fn types(&mut self, keys: &str) {
+    pub fn types(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
 
     /// Waits for the end: whether it was a good one.
-    fn ends(mut self) -> bool {
+    fn ends(self) -> bool {
+        self.ended().0
+    }
+
+    /// The same, and all that the screen has shown.
+    pub fn ended(mut self) -> (bool, String) {
         while let Ok(text) = self.screen.recv_timeout(DEADLINE) {
             self.seen.push_str(&text);
         }
-        self.child.wait().unwrap().success()
+        let is_good = self.child.wait().unwrap().success();
+        (is_good, std::mem::take(&mut self.seen))
     }
 }
 

@@ -60,7 +60,10 @@ const RESERVED_FILES: u64 = 128;
 pub async fn run(args: &BenchArgs) -> Result<(), Failure> {
     let plan = Plan::new(args)?;
     check_file_limit(&plan)?;
-    let salt = settings::load(args.config.as_deref())?.auth.salt;
+    let salt = match &args.addr {
+        Some(_) => settings::salt(args.config.as_deref())?,
+        None => settings::load(args.config.as_deref())?.auth.salt,
+    };
     let mut signals = Signals::listen()?;
     let private = match &args.addr {
         Some(addr) => {
@@ -74,23 +77,38 @@ pub async fn run(args: &BenchArgs) -> Result<(), Failure> {
     };
     let measured = tokio::select! {
         biased;
-        () = signals.next() => Err(Failure::Failed("stopped by a signal".into())),
+        () = signals.next() => Err(by_a_signal()),
         report = measure(args, plan, salt, private.as_ref()) => report,
     };
-    let stopped = match private {
-        Some(private) => private.stop().await,
-        None => Ok(()),
+    let stop = async {
+        match private {
+            Some(private) => private.stop().await,
+            None => Ok(()),
+        }
+    };
+    // A private imd that is not waited for is killed.
+    let stopped = tokio::select! {
+        biased;
+        () = signals.next() => Err(by_a_signal()),
+        stopped = stop => stopped,
     };
     let report = measured?;
-    if args.json {
-        output::json(&report)?;
-    } else {
-        output::write(&report.text())?;
-    }
+    let print = async {
+        match args.json {
+            true => output::print_json(&report).await,
+            false => output::print(report.text().trim_end()).await,
+        }
+    };
+    let printed = tokio::select! {
+        biased;
+        () = signals.next() => Err(by_a_signal()),
+        printed = print => printed,
+    };
+    // Who reads no more learns by the code how it went.
     stopped?;
     match report.wrong() {
         Some(wrong) => Err(Failure::Failed(wrong)),
-        None => Ok(()),
+        None => printed,
     }
 }
 
@@ -109,6 +127,10 @@ async fn check_stack(addr: &str) -> Result<(), Failure> {
         Ok(_) => Ok(()),
         Err(error) => Err(LinkError::at_access(&access, &error).await.into()),
     }
+}
+
+fn by_a_signal() -> Failure {
+    Failure::Failed("stopped by a signal".into())
 }
 
 /// Each user takes a file here.

@@ -3,14 +3,14 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use imd::Config;
 use imd::daemon::Addresses;
 
-use crate::cli::addr_file;
 use crate::cli::failure::Failure;
+use crate::cli::{addr_file, launch};
 
 /// How long it gets to stop by itself.
 const GRACE: Duration = Duration::from_secs(10);
@@ -59,7 +59,8 @@ impl Private {
         };
         let addresses = folder.0.join("addr.json");
         let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
-        let mut command = Command::new(program);
+        let mut command = launch::command(program.as_os_str(), None)
+            .map_err(|error| failed(error.to_string()))?;
         command.arg("--config").arg(config);
         command.arg("--addr-file").arg(&addresses).arg("--any-port");
         match store {

@@ -1,7 +1,8 @@
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 use super::report::grouped;
 use super::tally::Counts;
+use crate::cli::stderr;
 
 /// A new line so often, in nanoseconds.
 const EVERY: u64 = 250_000_000;
@@ -56,7 +57,5 @@ impl Drop for Progress {
 
 /// Writes over what stands in the line.
 fn write(line: &str) {
-    let mut stderr = io::stderr().lock();
-    // With stderr closed there is nobody left to tell.
-    let _ = write!(stderr, "\r\x1b[K{line}").and_then(|()| stderr.flush());
+    stderr::say(&format!("\r\x1b[K{line}"));
 }

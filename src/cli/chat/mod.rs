@@ -140,11 +140,13 @@ enum Next {
 
 impl Chat {
     async fn talk(mut self) -> Result<(), Trouble> {
-        self.screen.say(&format!(
-            "You are {}, connected to {}. /help shows what you can write.",
-            self.account.uid(),
-            self.client.peer()
-        ))?;
+        self.screen
+            .say(&format!(
+                "You are {}, connected to {}. /help shows what you can write.",
+                self.account.uid(),
+                self.client.peer()
+            ))
+            .await?;
         let mut pings = interval(PING_EVERY);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -184,21 +186,24 @@ impl Chat {
             Line::Empty | Line::Quit => {}
             Line::Help => {
                 for line in HELP {
-                    self.screen.say(line)?;
+                    self.screen.say(line).await?;
                 }
             }
-            Line::Bad(why) => self.refuse(&why)?,
+            Line::Bad(why) => self.refuse(&why).await?,
             Line::Say(to, text) => match to.or(self.written_to).or(self.heard_from) {
                 Some(to) => self.deliver(to, text).await?,
-                None => self.refuse("to whom? Write /to UID TEXT or /group GID TEXT")?,
+                None => {
+                    self.refuse("to whom? Write /to UID TEXT or /group GID TEXT")
+                        .await?
+                }
             },
         }
         Ok(())
     }
 
-    fn refuse(&mut self, why: &str) -> Result<(), Trouble> {
+    async fn refuse(&mut self, why: &str) -> Result<(), Trouble> {
         self.refused += 1;
-        Ok(self.screen.say(&format!("refused: {why}"))?)
+        Ok(self.screen.say(&format!("refused: {why}")).await?)
     }
 
     /// Sends until the server has answered, over as many connections as that takes.
@@ -212,13 +217,15 @@ impl Chat {
             match self.send(&outgoing).await {
                 Ok(()) => {
                     self.written_to = Some(to);
-                    return Ok(self.screen.say(&format!("to {to}: stored"))?);
+                    return Ok(self.screen.say(&format!("to {to}: stored")).await?);
                 }
                 Err(Trouble::Lost(error)) => {
                     self.come_back(error).await?;
-                    self.screen.say("Sending your last message again.")?;
+                    self.screen.say("Sending your last message again.").await?;
                 }
-                Err(Trouble::Refused(error)) => return self.refuse(&refusal::explain(&error)),
+                Err(Trouble::Refused(error)) => {
+                    return self.refuse(&refusal::explain(&error)).await;
+                }
                 Err(other) => return Err(other),
             }
         }
@@ -251,7 +258,7 @@ impl Chat {
             Event::Message(message) => {
                 let me = self.account.uid();
                 self.heard_from = show::partner(&message, me).or(self.heard_from);
-                self.screen.say(&show::show(&message, me))?;
+                self.screen.say(&show::show(&message, me)).await?;
             }
             Event::Notify { current, .. } => {
                 self.version.get_or_insert(current);
@@ -267,9 +274,9 @@ impl Chat {
             return Ok(0);
         };
         let (me, screen, heard_from) = (self.account.uid(), &self.screen, &mut self.heard_from);
-        let shown = read_on(&mut self.client, version, |message| {
+        let shown = read_on(&mut self.client, version, async |message| {
             *heard_from = show::partner(message, me).or(*heard_from);
-            screen.say(&show::show(message, me))
+            screen.say(&show::show(message, me)).await
         });
         Ok(shown.await?)
     }
@@ -277,7 +284,8 @@ impl Chat {
     /// Connects again through the gateway, and catches up.
     async fn come_back(&mut self, lost: ClientError) -> Result<(), Trouble> {
         self.screen
-            .say(&format!("Connection lost: {lost}. Connecting again ..."))?;
+            .say(&format!("Connection lost: {lost}. Connecting again ..."))
+            .await?;
         let mut backoff = Backoff::default();
         for tries in 0_usize.. {
             if tries >= TRIES_AT_END && self.input.has_ended() {
@@ -295,7 +303,7 @@ impl Chat {
                 Err(error) if error.is_final() => return Err(Trouble::Failed(error.into())),
                 Err(error) => error.to_string(),
             };
-            self.screen.say(&format!("Not yet: {trouble}"))?;
+            self.screen.say(&format!("Not yet: {trouble}")).await?;
         }
         let why = "the server did not come back; what you wrote last may not be stored";
         Err(Trouble::Failed(Failure::Failed(why.into())))
@@ -303,7 +311,8 @@ impl Chat {
 
     async fn catch_up(&mut self) -> Result<(), Trouble> {
         self.screen
-            .say(&format!("Connected again, to {}.", self.client.peer()))?;
+            .say(&format!("Connected again, to {}.", self.client.peer()))
+            .await?;
         // Without a version the server's notify says where to begin.
         if self.version.is_some() {
             let text = match self.read().await? {
@@ -311,7 +320,7 @@ impl Chat {
                 1 => "You missed 1 message.".to_owned(),
                 missed => format!("You missed {missed} messages."),
             };
-            self.screen.say(&text)?;
+            self.screen.say(&text).await?;
         }
         Ok(())
     }

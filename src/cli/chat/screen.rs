@@ -31,14 +31,14 @@ impl Screen {
     /// # Errors
     ///
     /// When nobody can see it any more.
-    pub fn say(&self, line: &str) -> Result<(), Failure> {
+    pub async fn say(&self, line: &str) -> Result<(), Failure> {
         let line = escape(line);
         match self {
             Screen::Terminal(terminal) => {
                 terminal.say(&line);
                 Ok(())
             }
-            Screen::Plain => output::line(&line),
+            Screen::Plain => output::print(line).await,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The terminal: lines are edited below, what arrives is printed above.
 
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc as std_mpsc;
@@ -76,9 +77,16 @@ impl Drop for Terminal {
         self.to_print = None;
         let _ = self.printed.recv_timeout(LAST_WORDS);
         if self.editing.load(Ordering::Acquire) {
-            self.found.restore();
-            // The shell's prompt begins on a line of its own.
-            let _ = output::line("");
+            let found = mem::replace(&mut self.found, Mode::none());
+            let (done, restored) = std_mpsc::channel();
+            // A terminal that was stopped blocks this thread alone.
+            thread::spawn(move || {
+                found.restore();
+                // The shell's prompt begins on a line of its own.
+                let _ = output::line("");
+                let _ = done.send(());
+            });
+            let _ = restored.recv_timeout(output::LAST_WORDS);
         }
     }
 }
@@ -120,6 +128,10 @@ struct Mode(Option<nix::sys::termios::Termios>);
 
 #[cfg(unix)]
 impl Mode {
+    fn none() -> Self {
+        Mode(None)
+    }
+
     fn read() -> Self {
         Mode(nix::sys::termios::tcgetattr(std::io::stdin()).ok())
     }
@@ -139,6 +151,10 @@ struct Mode;
 
 #[cfg(not(unix))]
 impl Mode {
+    fn none() -> Self {
+        Mode
+    }
+
     fn read() -> Self {
         Mode
     }

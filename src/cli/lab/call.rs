@@ -7,10 +7,7 @@ use serde_json::Value;
 
 use super::args::AdminArgs;
 use crate::cli::failure::Failure;
-use crate::cli::{addr_file, api, settings};
-
-/// Set by `imd exec`, and read by everything that needs an admin API.
-pub const VARIABLE: &str = "IMD_ADMIN";
+use crate::cli::{addr_file, api, environment, settings};
 
 /// A stack's admin API.
 pub struct Admin {
@@ -26,7 +23,7 @@ impl Admin {
     /// When a file can't be read, or says that there is none.
     pub fn find(args: &AdminArgs) -> Result<Admin, Failure> {
         let config = settings::load(args.config.as_deref())?;
-        let from_env = std::env::var(VARIABLE).ok().filter(|url| !url.is_empty());
+        let from_env = environment::read(environment::ADMIN);
         let base = match (&args.admin, &args.addr_file, from_env) {
             (Some(url), ..) => url.clone(),
             (None, Some(file), _) => addr_file::read(file)?.admin.ok_or_else(|| {

@@ -1,15 +1,16 @@
+mod program;
+#[cfg_attr(not(unix), path = "exec/elsewhere.rs")]
+mod running;
+
 use std::ffi::OsString;
-use std::process::{ExitStatus, Stdio};
 
 use clap::Args;
 use imd::lab::Capture;
 use imd::{Config, Imd};
-use tokio::process::Command;
 
-use super::call::VARIABLE;
 use crate::cli::failure::{self, Failure};
-use crate::cli::settings;
-use crate::cli::signals::Signals;
+use crate::cli::{environment, launch, settings, stderr};
+use running::{Running, Signals};
 
 #[derive(Args)]
 pub struct ExecArgs {
@@ -33,6 +34,49 @@ pub struct ExecArgs {
 ///
 /// When the stack does not start, the command can't be run, or the command has failed.
 pub async fn run(args: &ExecArgs) -> Result<(), Failure> {
+    let Some((program, rest)) = args.command.split_first() else {
+        return Err(Failure::Usage("exec: there is no command".into()));
+    };
+    let config = config(args)?;
+    program::check(program)?;
+    let failed = |error: std::io::Error| Failure::Failed(format!("exec: {error}"));
+    // The stack raises it for itself.
+    let files = launch::file_limit();
+    let mut signals = Signals::listen().map_err(failed)?;
+    let salt = config.auth.salt.clone();
+    let started = Imd::start(config).await;
+    let imd = started.map_err(|error| settings::blame(args.store.as_deref(), None, error))?;
+    stderr::count_dropped(imd.metrics().lost_logs());
+    let addresses = imd.addresses();
+    let mut command = launch::command(program, files).map_err(failed)?;
+    command
+        .args(rest)
+        .env(environment::GATEWAY, &addresses.gateway)
+        .env(environment::USER_API, &addresses.user_api)
+        .env(environment::GROUP_API, &addresses.group_api)
+        .env(environment::ADMIN, addresses.admin.unwrap_or_default())
+        .env(environment::SALT, &salt);
+    let mut running = Running::start(command).map_err(failed)?;
+    let code = running.ended(&mut signals).await.map_err(failed)?;
+    let report = tokio::select! {
+        biased;
+        () = signals.ending() => None,
+        report = imd.shutdown() => Some(report),
+    };
+    if code == 0 {
+        return Ok(());
+    }
+    if let Some(report) = report {
+        failure::warn("the command has failed. Its messages:");
+        for line in report.lines() {
+            failure::warn(&format!("  {line}"));
+        }
+    }
+    Err(Failure::Exit(code))
+}
+
+/// The private stack's config.
+fn config(args: &ExecArgs) -> Result<Config, Failure> {
     let mut config: Config = settings::load(args.config.as_deref())?;
     config.any_port();
     config.admin.enabled = true;
@@ -44,72 +88,5 @@ pub async fn run(args: &ExecArgs) -> Result<(), Failure> {
     if args.manual_clock {
         config = config.manual_clock();
     }
-    let mut signals = Signals::listen()?;
-    let started = Imd::start(config).await;
-    let imd = started.map_err(|error| settings::blame(args.store.as_deref(), None, error))?;
-    let addresses = imd.addresses();
-    let (program, rest) = match args.command.split_first() {
-        Some((program, rest)) => (program, rest),
-        None => return Err(Failure::Usage("exec: there is no command".into())),
-    };
-    let child = Command::new(program)
-        .args(rest)
-        .env("IMD_GATEWAY", &addresses.gateway)
-        .env("IMD_USER_API", &addresses.user_api)
-        .env("IMD_GROUP_API", &addresses.group_api)
-        .env(VARIABLE, addresses.admin.unwrap_or_default())
-        .stdin(Stdio::inherit())
-        .kill_on_drop(true)
-        .spawn();
-    let mut child = child.map_err(|error| {
-        let program = program.to_string_lossy();
-        Failure::Usage(format!("exec: {program}: {error}"))
-    })?;
-    let status = loop {
-        tokio::select! {
-            status = child.wait() => break status,
-            signal = signals.next_kind() => pass_on(&child, signal),
-        }
-    };
-    let status = status.map_err(|error| Failure::Failed(format!("exec: {error}")))?;
-    let report = imd.shutdown().await;
-    if status.success() {
-        return Ok(());
-    }
-    failure::warn("the command has failed. Its messages:");
-    for line in report.lines() {
-        failure::warn(&format!("  {line}"));
-    }
-    Err(Failure::Exit(code(status)))
+    Ok(config)
 }
-
-/// What a shell would say of it.
-fn code(status: ExitStatus) -> u8 {
-    #[cfg(unix)]
-    {
-        use std::os::unix::process::ExitStatusExt;
-        if let Some(signal) = status.signal() {
-            return u8::try_from(128 + signal).unwrap_or(failure::FAILED);
-        }
-    }
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    code.unwrap_or(failure::FAILED)
-}
-
-/// Hands a signal to the command. What a terminal sends at Ctrl-C has reached it already.
-#[cfg(unix)]
-fn pass_on(child: &tokio::process::Child, signal: nix::sys::signal::Signal) {
-    use std::io::IsTerminal;
-    if signal == nix::sys::signal::Signal::SIGINT && std::io::stdin().is_terminal() {
-        return;
-    }
-    let id = child.id().and_then(|id| i32::try_from(id).ok());
-    if let Some(id) = id {
-        // It may have ended just now.
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), signal);
-    }
-}
-
-/// There the console tells every process itself.
-#[cfg(not(unix))]
-fn pass_on(_: &tokio::process::Child, (): ()) {}

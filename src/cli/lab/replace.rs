@@ -5,6 +5,7 @@ use std::path::Path;
 
 use hyper::Method;
 use hyper::body::Bytes;
+use imd::file_target::FileTarget;
 use imd::store::{FileError, LoadError, Snapshot};
 use serde_json::{Value, json};
 
@@ -34,6 +35,8 @@ pub async fn snapshot(command: &SnapshotCommand) -> Result<(), Failure> {
 }
 
 async fn save(file: &Path, admin: &Admin) -> Result<(), Failure> {
+    // Before it is asked for.
+    FileTarget::at(file).map_err(|error| Failure::of_target("", error))?;
     let path = "/v1/snapshot";
     let bytes = admin.exchange(Method::GET, path, Bytes::new()).await?;
     if !bytes.starts_with(b"{") {
@@ -58,7 +61,12 @@ async fn load(file: &Path, yes: bool, admin: &Admin) -> Result<(), Failure> {
 }
 
 fn failed(error: FileError) -> Failure {
-    Failure::Failed(error.to_string())
+    match error {
+        FileError::Io { path, source } => Failure::of_file("", &path, &source),
+        FileError::Damaged { .. } | FileError::TooLarge(_) | FileError::Unfit { .. } => {
+            Failure::Usage(error.to_string())
+        }
+    }
 }
 
 /// Whether what the store keeps may go; asked on a terminal. A store that keeps nothing is no question.

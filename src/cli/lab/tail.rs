@@ -6,6 +6,7 @@ use crate::cli::api::Sent;
 use crate::cli::escape::escape;
 use crate::cli::failure::Failure;
 use crate::cli::output;
+use crate::cli::signals::Signals;
 
 /// Prints what passes, until a signal or until nobody reads stdout.
 pub async fn run(args: &TailArgs) -> Result<(), Failure> {
@@ -21,6 +22,7 @@ pub async fn run(args: &TailArgs) -> Result<(), Failure> {
         }
     }
     let path = format!("/v1/journal?{}", query.finish());
+    let mut signals = Signals::listen()?;
     let admin = Admin::find(&args.admin)?;
     let follow = async {
         let mut events = admin.events(&path).await?;
@@ -30,14 +32,16 @@ pub async fn run(args: &TailArgs) -> Result<(), Failure> {
                 Sent::Gap(text) => (text, gap),
             };
             if args.json {
-                output::json_text(&text)?;
+                output::print_json_text(&text).await?;
             } else {
-                output::line(&tell(&serde_json::from_str(&text).unwrap_or_default()))?;
+                output::print(tell(&serde_json::from_str(&text).unwrap_or_default())).await?;
             }
         }
         Err(Failure::Failed("the stack has ended".into()))
     };
     tokio::select! {
+        biased;
+        () = signals.next() => Ok(()),
         followed = follow => followed,
         () = output::closed() => Ok(()),
     }

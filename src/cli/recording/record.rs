@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -12,7 +12,7 @@ use crate::cli::api::Sent;
 use crate::cli::existing;
 use crate::cli::failure::Failure;
 use crate::cli::lab::Admin;
-use crate::cli::output;
+use crate::cli::output::Said;
 use crate::cli::signals::Signals;
 
 /// Writes down what passes, until a signal, the count, the time, or the stack's end.
@@ -36,7 +36,7 @@ pub async fn run(args: &RecordArgs) -> Result<(), Failure> {
     }
     let mut file = Writer::create(&args.to)?;
     let path = args.to.display();
-    output::line(&format!("Recording to {path}. Ctrl-C ends it."))?;
+    let said = Said::begin(format!("Recording to {path}. Ctrl-C ends it."));
     let mut recorder = Recorder::new(args);
     let over = async {
         match args.lasting {
@@ -66,7 +66,7 @@ pub async fn run(args: &RecordArgs) -> Result<(), Failure> {
         }
     }
     let frames = recorder.frames;
-    output::line(&format!("{frames} frames are recorded."))
+    said.end(format!("{frames} frames are recorded.")).await
 }
 
 /// An event, as the admin API tells it.
@@ -207,9 +207,13 @@ impl Writer {
         options.write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options
-            .open(path)
-            .map_err(|error| Failure::Usage(format!("--to {}: {error}", path.display())))?;
+        let file = options.open(path).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => Failure::Usage(format!(
+                "--to {}: it is there already, and a record is not written over: name a new file",
+                path.display()
+            )),
+            _ => Failure::of_file("--to ", path, &error),
+        })?;
         let mut writer = Writer {
             file,
             path: path.to_owned(),

@@ -7,7 +7,7 @@ use super::compare::{Difference, differences, fields};
 use super::exchanges::{Exchange, Side};
 use super::format::Line;
 use crate::cli::escape::escape;
-use crate::cli::failure::Failure;
+use crate::cli::failure::{FAILED, Failure};
 use crate::cli::output;
 
 /// So many fields of one reply are told.
@@ -190,29 +190,34 @@ impl Report {
     /// What `played` says; else when something differs, with that; and when nobody reads stdout any more.
     pub fn end(self, played: Result<(), Failure>) -> Result<(), Failure> {
         if matches!(played, Err(Failure::OutputClosed)) {
-            return played;
+            // Nobody reads on. Something was to be told, and that is a difference.
+            return Err(Failure::Exit(FAILED));
         }
         let Totals {
             requests,
             alike,
             different,
         } = self.totals;
-        if self.as_json {
+        let said = if self.as_json {
             let error = played.as_ref().err().map(ToString::to_string);
             output::json(&Ended {
                 totals: &self.totals,
                 error,
-            })?;
+            })
         } else {
             output::line(&format!(
                 "{requests} requests; of what the server said, {alike} alike, {different} different"
-            ))?;
-        }
+            ))
+        };
+        // Who does not read the totals learns by the code how it went.
         played?;
-        if different == 0 {
-            return Ok(());
+        match different {
+            0 => said,
+            _ => Err(said
+                .err()
+                .filter(Failure::is_worth_a_word)
+                .unwrap_or(Failure::Exit(FAILED))),
         }
-        Err(Failure::Exit(crate::cli::failure::FAILED))
     }
 }
 

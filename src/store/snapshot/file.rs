@@ -1,9 +1,13 @@
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Read};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{LoadError, SNAPSHOT_LIMIT, Snapshot};
+use crate::file_target::{FileTarget, TargetError};
+
+/// How long somebody has to open a pipe for reading.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a snapshot's file was not written or read.
 #[derive(Debug, thiserror::Error)]
@@ -27,43 +31,37 @@ pub enum FileError {
     /// It is larger than a snapshot may be.
     #[error("{}: it is larger than a snapshot may be, {SNAPSHOT_LIMIT} bytes", .0.display())]
     TooLarge(PathBuf),
+    /// What stands at its place is not written to.
+    #[error("{}: {why}", .path.display())]
+    Unfit {
+        /// The place.
+        path: PathBuf,
+        /// What stands there, and what to do.
+        why: &'static str,
+    },
+}
+
+impl From<TargetError> for FileError {
+    fn from(error: TargetError) -> Self {
+        match error {
+            TargetError::Unfit { path, why } => FileError::Unfit { path, why },
+            TargetError::Io { path, source } => FileError::Io { path, source },
+        }
+    }
 }
 
 impl Snapshot {
     /// Writes a file that its owner alone may read: it holds password hashes and texts. It appears whole, by rename, in
-    /// place of an older one. Takes as long as the disk takes.
+    /// place of an older one. A pipe or a device is written through; see [`FileTarget`]. Takes as long as the disk or the
+    /// reader takes.
     ///
     /// # Errors
     ///
     /// When it can't be written; nothing is left behind then.
     pub fn save(&self, path: &Path) -> Result<(), FileError> {
-        let failed = |source| FileError::Io {
-            path: path.to_owned(),
-            source,
-        };
-        let name = path.file_name();
-        let name = name.ok_or_else(|| failed(io::ErrorKind::InvalidFilename.into()))?;
-        let mut temporary = OsString::from(".");
-        temporary.push(name);
-        temporary.push(format!(".{}.tmp", std::process::id()));
-        let temporary = path.with_file_name(temporary);
-        self.write_to(&temporary)
-            .and_then(|()| fs::rename(&temporary, path))
-            .map_err(|error| {
-                // It may not be there at all.
-                let _ = fs::remove_file(&temporary);
-                failed(error)
-            })
-    }
-
-    fn write_to(&self, path: &Path) -> io::Result<()> {
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut out = BufWriter::new(options.open(path)?);
-        self.write(&mut out)?;
-        out.into_inner()?.sync_all()
+        let target = FileTarget::at(path)?.private();
+        let write = |mut out: &mut dyn Write| self.write(&mut out);
+        Ok(target.write(PATIENCE, write)?)
     }
 
     /// Reads a file. Takes as long as the disk takes.

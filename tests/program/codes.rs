@@ -1,0 +1,386 @@
+//! What every command exits with: the table and the rule for stdout in docs/command-line.md.
+
+use std::collections::BTreeSet;
+use std::io::pipe;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::process::{Daemon, Ended, Program, imd};
+
+const IMD: &str = env!("CARGO_BIN_EXE_imd");
+
+/// What stdout is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Stdout {
+    /// Fails as a full disk does. Only Linux has such a device.
+    #[cfg(target_os = "linux")]
+    Full,
+    /// A pipe whose reader has gone.
+    Gone,
+    /// Closed from the start.
+    Closed,
+}
+
+const STDOUTS: &[Stdout] = &[
+    #[cfg(target_os = "linux")]
+    Stdout::Full,
+    Stdout::Gone,
+    Stdout::Closed,
+];
+
+fn start(args: &[String], stdout: Stdout) -> Program {
+    let redirect = match stdout {
+        #[cfg(target_os = "linux")]
+        Stdout::Full => "> /dev/full",
+        Stdout::Closed => ">&-",
+        Stdout::Gone => {
+            let mut command = Command::new(IMD);
+            let (reader, writer) = pipe().unwrap();
+            drop(reader);
+            command.args(args).env_remove("RUST_LOG").stdout(writer);
+            return Program::run_unread(command);
+        }
+    };
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &format!("exec \"$0\" \"$@\" {redirect}"), IMD])
+        .args(args)
+        .env_remove("RUST_LOG");
+    Program::run(command)
+}
+
+/// A stack with something in each corner, and the files that commands take.
+struct World {
+    daemon: Daemon,
+    store: TempDir,
+}
+
+impl World {
+    fn new() -> World {
+        let store = TempDir::new().unwrap();
+        let folder = store.path().join("data");
+        Daemon::start(&["--store", folder.to_str().unwrap()]).stop();
+        let daemon = Daemon::start(&[]);
+        for uid in ["1", "2"] {
+            daemon.imd(&["register", "--uid", uid]).ok();
+        }
+        daemon.imd(&["send", "--from", "1", "--to", "2", "x"]).ok();
+        daemon
+            .imd(&[
+                "fault", "add", "--name", "kept", "--at", "notify", "--drop", "--uid", "99",
+            ])
+            .ok();
+        let world = World { daemon, store };
+        let world_snapshot = world.path("snapshot");
+        world
+            .daemon
+            .imd(&["snapshot", "save", &world_snapshot])
+            .ok();
+        let record = ["exec", "--", "sh", "-c"];
+        let script = format!(
+            "{IMD} record --to {} --count 6 & until {IMD} state | grep -q '\"records\": true'; do :; done; \
+             {IMD} send --from 1 --to 2 x; wait",
+            world.path("record")
+        );
+        imd(&[&record[..], &[&script]].concat()).ok();
+        world
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.store.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// The words of a command line, with this world's places in it.
+    fn args(&self, line: &str) -> Vec<String> {
+        let addresses = self.daemon.addresses();
+        let file = self.daemon.addr_file().to_str().unwrap().to_owned();
+        let words = line.split_whitespace().map(|word| {
+            word.replace("@FILE", &file)
+                .replace("@GATEWAY", &addresses.gateway)
+                .replace("@DIR", self.store.path().to_str().unwrap())
+        });
+        words.collect()
+    }
+}
+
+/// Commands that print, and those that have nothing to print; each ends with 0 when all is well.
+const PRINTING: [&str; 21] = [
+    "--help",
+    "--version",
+    "help",
+    "send --help",
+    "fault add --help",
+    "check",
+    "token 1",
+    "group create --uid 1 --addr-file @FILE",
+    "send --from 1 --to 2 x --addr-file @FILE",
+    "sync --uid 2 --addr-file @FILE",
+    "store check @DIR/data",
+    "store compact @DIR/data",
+    "bench gateway --users=1 --count=1",
+    "bench --addr @GATEWAY gateway --users=1 --count=1 --json",
+    "access pause access-1 --addr-file @FILE",
+    "access resume access-1 --addr-file @FILE",
+    "fault ls --addr-file @FILE",
+    "fault add --at notify --drop --addr-file @FILE",
+    "clock show --addr-file @FILE",
+    "state --addr-file @FILE",
+    "record --to @DIR/STDOUT --for 1ms --addr-file @FILE",
+];
+
+const SILENT: [&str; 7] = [
+    "group join --uid 2 --gid 1 --addr-file @FILE",
+    "snapshot save @DIR/again --addr-file @FILE",
+    "snapshot load @DIR/again --addr-file @FILE",
+    "ready --addr-file @FILE",
+    "fault rm kept --addr-file @FILE",
+    "reset --addr-file @FILE",
+    "exec -- true",
+];
+
+#[test]
+fn a_failing_stdout_is_a_failure_and_a_reader_who_has_gone_is_none() {
+    let world = World::new();
+    for &stdout in STDOUTS {
+        for line in PRINTING {
+            let line = line.replace("STDOUT", &format!("{stdout:?}"));
+            let ended = start(&world.args(&line), stdout).end();
+            let is_full = format!("{stdout:?}") == "Full";
+            let expected = i32::from(is_full);
+            assert_eq!(
+                ended.code,
+                Some(expected),
+                "{line} {stdout:?}: {}",
+                ended.err
+            );
+            if is_full {
+                let said = "imd: stdout: No space left on device";
+                assert!(ended.err.contains(said), "{line}: {}", ended.err);
+            } else {
+                assert_eq!(ended.err, "", "{line} {stdout:?}");
+            }
+        }
+    }
+    for line in SILENT {
+        for &stdout in STDOUTS {
+            // What can be done once is done with the first.
+            if line.contains("--gid") || (line.contains("kept") && stdout != STDOUTS[0]) {
+                continue;
+            }
+            let ended = start(&world.args(line), stdout).end();
+            assert_eq!(
+                (ended.code, ended.err.as_str()),
+                (Some(0), ""),
+                "{line} {stdout:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn commands_that_run_until_a_signal_keep_the_rule_for_stdout() {
+    let world = World::new();
+    for &stdout in STDOUTS {
+        let is_full = format!("{stdout:?}") == "Full";
+        // A daemon serves, whoever reads its banner.
+        let file = world.path(&format!("addr-{stdout:?}"));
+        let daemon = start(
+            &world.args(&format!("--any-port --addr-file {file}")),
+            stdout,
+        );
+        while !std::fs::exists(&file).unwrap() {
+            std::thread::yield_now();
+        }
+        imd(&["ready", "--addr-file", &file]).ok();
+        daemon.signal("-TERM");
+        let ended = daemon.end();
+        assert_eq!(
+            ended.code,
+            Some(i32::from(is_full)),
+            "{stdout:?}: {}",
+            ended.err
+        );
+
+        for line in [
+            "tail --addr-file @FILE",
+            "sync --uid 2 --follow --addr-file @FILE",
+        ] {
+            let running = start(&world.args(line), stdout);
+            running.wait_until_it_handles_signals();
+            if stdout == Stdout::Closed {
+                running.signal("-TERM");
+            } else if is_full && line.starts_with("tail") {
+                // It has to have something to print; that nobody reads is seen by itself.
+                while !records(&world) {}
+                world
+                    .daemon
+                    .imd(&["send", "--from", "1", "--to", "3", "x"])
+                    .ok();
+            }
+            let ended = running.end();
+            assert_eq!(
+                ended.code,
+                Some(i32::from(is_full)),
+                "{line} {stdout:?}: {}",
+                ended.err
+            );
+        }
+        // A script's lines that were not carried out are a failure.
+        let mut chat = start(&world.args("chat --uid 1 --addr-file @FILE"), stdout);
+        chat.close_stdin();
+        let ended = chat.end();
+        let expected = i32::from(stdout != Stdout::Closed);
+        assert_eq!(ended.code, Some(expected), "{stdout:?}: {}", ended.err);
+    }
+}
+
+fn records(world: &World) -> bool {
+    let state = world.daemon.imd(&["state"]).ok().join("\n");
+    state.contains("\"records\": true")
+}
+
+#[test]
+fn who_reads_no_more_learns_by_the_code_how_the_work_went() {
+    let world = World::new();
+    let add = "fault add --at access.request --cmd SendP2PMsg --error 90001 --addr-file @FILE";
+    start(&world.args(add), Stdout::Closed).end().ok();
+    let replay = "replay @DIR/record --addr-file @FILE";
+    for stdout in [Stdout::Gone, Stdout::Closed] {
+        let ended = start(&world.args(replay), stdout).end();
+        assert_eq!(ended.code, Some(1), "{stdout:?}: {}", ended.err);
+    }
+    assert_eq!(
+        start(&world.args("exec -- false"), Stdout::Gone).end().code,
+        Some(1)
+    );
+}
+
+/// What the caller wrote wrongly, for each command.
+const WRONG: [&str; 58] = [
+    "--no-such-flag",
+    "no-such-command",
+    "--config @DIR/missing",
+    "--config @DIR",
+    "--access 0",
+    "--log-format xml check",
+    "--addr-file @DIR",
+    "--addr-file @DIR/no/folder",
+    "--any-port --store @DIR/no/folder",
+    "check --config @DIR/missing",
+    "check --config @DIR/record",
+    "token",
+    "token x",
+    "token 1 --config @DIR/missing",
+    "register --uid 0",
+    "register --uid 1 --user-api 127.0.0.1:1",
+    "register --uid 1 --addr-file @DIR/missing",
+    "group create",
+    "group join --uid 1",
+    "group quit --uid 1 --gid x",
+    "send --from 1 x",
+    "send --from 1 --to 2 x --gateway nowhere",
+    "send --from 1 --to 2 x --gateway http://127.0.0.1:1/",
+    "send --from 1 --to 2 x --gateway 127.0.0.1:99999",
+    "send --from 1 --to 2 x --addr-file @DIR/record",
+    "sync --uid x",
+    "sync --uid 1 --after -1",
+    "chat",
+    "chat --uid 1 --gateway :1",
+    "store check @DIR/missing",
+    "store dump @DIR/record",
+    "store compact @DIR",
+    "bench nothing",
+    "bench --users 0",
+    "bench --addr nowhere",
+    "bench --config @DIR/missing",
+    "exec",
+    "exec --config @DIR/missing -- true",
+    "exec --store @DIR/no/folder -- true",
+    "access kill",
+    "access kill nobody --addr-file @FILE",
+    "access add gate/way --addr-file @FILE",
+    "fault add",
+    "fault add --at nowhere --drop --addr-file @FILE",
+    "fault add --at notify --addr-file @FILE",
+    "fault add --at notify --drop --cmd nothing --addr-file @FILE",
+    "fault add --at notify --delay soon --addr-file @FILE",
+    "fault rm nothing --addr-file @FILE",
+    "clock advance soon",
+    "clock skew x",
+    "snapshot load @DIR/missing --addr-file @FILE",
+    "snapshot load @DIR/record --addr-file @FILE",
+    "snapshot save @DIR/no/folder --addr-file @FILE",
+    "tail --cmd nothing --addr-file @FILE",
+    "record --addr-file @FILE",
+    "record --to @DIR/record --addr-file @FILE",
+    "replay @DIR/missing",
+    "state --admin nowhere",
+];
+
+/// What fails although it is written well: nobody listens on port 1.
+const FAILING: [&str; 20] = [
+    "register --uid 1 --addr-file @FILE",
+    "register --uid 1 --user-api http://127.0.0.1:1",
+    "group create --uid 1 --group-api http://127.0.0.1:1",
+    "group join --uid 1 --gid 9 --addr-file @FILE",
+    "group quit --uid 1 --gid 9 --addr-file @FILE",
+    "send --from 1 --to 2 x --gateway 127.0.0.1:1",
+    "send --from 1 --to 2 x --token wrong --addr-file @FILE",
+    "sync --uid 1 --gateway 127.0.0.1:1",
+    "chat --uid 1 --gateway 127.0.0.1:1",
+    "bench gateway --addr 127.0.0.1:1 --users=1 --count=1",
+    "access kill access-1 --admin http://127.0.0.1:1",
+    "fault add --name kept --at notify --drop --uid 99 --addr-file @FILE",
+    "fault ls --admin http://127.0.0.1:1",
+    "clock advance 1s --addr-file @FILE",
+    "reset --admin http://127.0.0.1:1",
+    "snapshot save @DIR/x --admin http://127.0.0.1:1",
+    "state --admin http://127.0.0.1:1",
+    "tail --admin http://127.0.0.1:1",
+    "record --to @DIR/x --admin http://127.0.0.1:1",
+    "ready --admin http://127.0.0.1:1",
+];
+
+#[test]
+fn what_the_caller_wrote_wrongly_is_64_and_what_failed_is_1() {
+    let world = World::new();
+    let run = |line: &str| {
+        let args = world.args(line);
+        imd(&args.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    for (lines, code) in [(&WRONG[..], 64), (&FAILING, 1)] {
+        for line in lines {
+            let Ended {
+                code: found, err, ..
+            } = run(line);
+            assert_eq!(found, Some(code), "{line}: {err}");
+            assert!(!err.is_empty(), "{line}");
+        }
+    }
+    let long = "x".repeat(70_000);
+    let send = ["send", "--from", "1", "--to", "2", &long];
+    world.daemon.imd(&send).failed(64);
+    let replay = ["replay", &world.path("record"), "--gateway", "127.0.0.1:1"];
+    imd(&replay).failed(1);
+}
+
+#[test]
+fn every_command_is_in_the_table() {
+    let help = imd(&["--help"]).ok();
+    let commands = help.iter().skip_while(|line| *line != "Commands:").skip(1);
+    let commands = commands.take_while(|line| !line.is_empty());
+    let commands: BTreeSet<&str> = commands
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|command| *command != "help")
+        .collect();
+    assert!(commands.len() > 15, "{commands:?}");
+    let lines = WRONG
+        .iter()
+        .filter_map(|line| line.split_whitespace().next());
+    let lines: BTreeSet<&str> = lines.collect();
+    let missing: Vec<_> = commands.difference(&lines).collect();
+    // `ready` has nothing to be written wrongly but the place of the stack, and so has `reset`.
+    assert_eq!(missing, [&"ready", &"reset"]);
+}

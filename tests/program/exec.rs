@@ -1,0 +1,305 @@
+//! `imd exec`: a command beside a private stack.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use tempfile::TempDir;
+
+use crate::process::{DEADLINE, Daemon, Ended, Program, imd, write_config};
+use crate::terminal::Terminal;
+
+const IMD: &str = env!("CARGO_BIN_EXE_imd");
+
+#[test]
+fn every_client_command_inside_finds_the_private_stack_and_its_salt() {
+    let folder = TempDir::new().unwrap();
+    let config = write_config(folder.path(), "[auth]\nsalt = \"mine\"\n");
+    let script = format!(
+        "set -e; {IMD} register --uid 1; gid=$({IMD} group create --uid 1 | tr -dc 0-9); \
+         {IMD} group join --uid 2 --gid $gid; {IMD} group quit --uid 2 --gid $gid; \
+         {IMD} send --from 1 --to 2 hello; {IMD} sync --uid 2; echo '/to 2 again' | {IMD} chat --uid 1; \
+         {IMD} token 1; {IMD} ready; {IMD} fault ls; {IMD} clock show; {IMD} state; \
+         {IMD} bench --addr $IMD_GATEWAY --users 2 --count 4 --json"
+    );
+    let out = imd(&["exec", "--config", &config, "--", "sh", "-c", &script]).ok();
+    let out = out.join("\n");
+    assert!(
+        out.contains("\"text\":\"hello\"") && out.contains("to 2: stored"),
+        "{out}"
+    );
+    let token = imd(&["token", "1", "--config", &config]).ok().remove(0);
+    assert!(out.contains(&token), "{token} is not in: {out}");
+}
+
+#[test]
+fn a_flag_counts_more_than_the_environment_of_exec() {
+    let other = Daemon::start(&[]);
+    let file = other.addr_file();
+    let gateway = other.addresses().gateway;
+    let config = write_config(
+        other.folder.path(),
+        &format!("[gateway]\nlisten = \"{gateway}\"\n"),
+    );
+    let script = format!(
+        "set -e; {IMD} send --from 1 --to 2 a --addr-file $1; {IMD} send --from 1 --to 2 b --gateway $2; \
+         {IMD} send --from 1 --to 2 c --config $3"
+    );
+    let file = file.to_str().unwrap();
+    imd(&[
+        "exec", "--", "sh", "-c", &script, "sh", file, &gateway, &config,
+    ])
+    .ok();
+    assert!(fs::exists(file).unwrap());
+    assert!(other.stop().starts_with("Stopped.  stored 3 "));
+}
+
+#[test]
+fn a_program_that_is_missing_or_cant_be_run_is_127_or_126_and_nothing_is_made() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    fs::write(path("plain"), "no program").unwrap();
+    fs::write(path("script"), "#!/no/such/interpreter\n").unwrap();
+    fs::set_permissions(path("script"), fs::Permissions::from_mode(0o755)).unwrap();
+    let store = path("store");
+    let cases = [
+        ("no-such-command", 127, "PATH"),
+        ("./no-such-command", 127, "no such program"),
+        (&path("plain/below"), 127, "no such program"),
+        ("", 127, "no such program"),
+        (&path("plain"), 126, "chmod +x"),
+        (&path("script"), 126, "/no/such/interpreter"),
+        (&path(""), 126, "folder"),
+        ("/dev/null", 126, "no file"),
+    ];
+    for (program, code, part) in cases {
+        let error = imd(&["exec", "--store", &store, "--", program]).failed(code);
+        assert!(error.contains(part), "{program}: no {part} in: {error}");
+        assert!(!fs::exists(&store).unwrap(), "{program}");
+    }
+    let mut command = Command::new(IMD);
+    let folders = format!("{}:/bin:/usr/bin", folder.path().display());
+    command
+        .args(["exec", "--", "plain"])
+        .env("PATH", folders)
+        .env_remove("RUST_LOG");
+    assert!(Program::run(command).end().failed(126).contains("chmod +x"));
+}
+
+#[test]
+fn the_code_is_what_a_shell_would_say_of_the_command() {
+    for (script, code) in [("exit 5", 5), ("kill -TERM $$", 143), ("kill -9 $$", 137)] {
+        imd(&["exec", "--", "sh", "-c", script]).failed(code);
+    }
+    // What is no program for the system is a script for the shell.
+    let folder = TempDir::new().unwrap();
+    let script = folder.path().join("script");
+    fs::write(&script, "echo run by a shell\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let out = imd(&["exec", "--", script.to_str().unwrap()]).ok();
+    assert_eq!(out, ["run by a shell"]);
+}
+
+#[test]
+fn the_command_has_the_open_file_limit_that_was_there_before() {
+    let mut command = Command::new("sh");
+    let script =
+        "ulimit -Sn 200; ulimit -Sn; ulimit -Hn; \"$0\" exec -- sh -c 'ulimit -Sn; ulimit -Hn'";
+    command.args(["-c", script, IMD]);
+    let out = Program::run(command).end().ok();
+    assert_eq!(out[..2], out[2..], "{out:?}");
+    assert_eq!(out[0], "200");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_that_was_ignored_at_the_start_is_ignored_by_the_command_too() {
+    let mut command = Command::new("sh");
+    let script = "trap '' HUP INT USR1; grep SigIgn /proc/self/status; exec \"$0\" exec -- grep SigIgn /proc/self/status";
+    command.args(["-c", script, IMD]);
+    let out = Program::run(command).end().ok();
+    assert_eq!(out[0], out[1]);
+    let plain = imd(&["exec", "--", "grep", "SigIgn", "/proc/self/status"]).ok();
+    assert_ne!(plain[0], out[0]);
+}
+
+/// A command that says "got" for each SIGINT, and ends by SIGTERM. It waits on a pipe, so that no two become one.
+struct Counting {
+    folder: TempDir,
+}
+
+impl Counting {
+    const SCRIPT: &str = "trap 'echo got' INT; trap 'exit 0' TERM; exec 3<>\"$1\"; echo ready; \
+                          while :; do read -r x <&3; done";
+
+    fn new() -> Counting {
+        let folder = TempDir::new().unwrap();
+        mkfifo(&folder.path().join("pipe"), Mode::S_IRWXU).unwrap();
+        Counting { folder }
+    }
+
+    fn args(&self) -> [String; 7] {
+        let pipe = self.folder.path().join("pipe");
+        let pipe = pipe.to_str().unwrap();
+        ["exec", "--", "sh", "-c", Self::SCRIPT, "sh", pipe].map(str::to_owned)
+    }
+
+    /// Sends SIGTERM to the imd that runs it.
+    fn end_imd(&self) {
+        let pipe = self.folder.path().to_str().unwrap();
+        for process in fs::read_dir("/proc").unwrap().flatten() {
+            let line = fs::read_to_string(process.path().join("cmdline")).unwrap_or_default();
+            if line.starts_with(IMD) && line.contains(pipe) {
+                let pid = process.file_name();
+                let kill = Command::new("kill").arg("-TERM").arg(pid).status();
+                assert!(kill.unwrap().success());
+            }
+        }
+    }
+
+    fn start(&self) -> Program {
+        let mut command = Command::new(IMD);
+        command
+            .args(self.args())
+            .env_remove("RUST_LOG")
+            .process_group(0);
+        let mut exec = Program::run(command);
+        assert_eq!(exec.line(), "ready");
+        exec
+    }
+}
+
+fn count(ended: Ended) -> usize {
+    let out = ended.ok();
+    out.iter().filter(|line| line.contains("got")).count()
+}
+
+#[test]
+fn an_interrupt_reaches_the_command_exactly_once_without_a_terminal() {
+    let counting = Counting::new();
+    // To imd alone; to its group, as test runners do; and both at once, as package managers do.
+    for targets in [&[""][..], &["-"], &["-", ""], &["", "", "-"]] {
+        let mut exec = counting.start();
+        for target in targets {
+            let target = format!("{target}{}", exec.pid());
+            let kill = Command::new("kill").args(["-INT", "--", &target]).status();
+            assert!(kill.unwrap().success());
+        }
+        exec.line_with("got");
+        exec.signal("-TERM");
+        assert_eq!(count(exec.end()), 1, "{targets:?}");
+    }
+}
+
+#[test]
+fn an_interrupt_half_a_second_after_the_first_is_another_one() {
+    let mut exec = Counting::new().start();
+    exec.signal("-INT");
+    exec.line_with("got");
+    let first = Instant::now();
+    let mut second = None;
+    while second.is_none() {
+        exec.signal("-INT");
+        assert!(first.elapsed() < DEADLINE);
+        second = exec.line_within(Duration::from_millis(20));
+    }
+    assert!(first.elapsed() > Duration::from_millis(400));
+    exec.signal("-TERM");
+    exec.end().ok();
+}
+
+/// `setsid` gives a process a terminal of its own.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_ctrl_c_reaches_the_command_exactly_once_wherever_its_input_comes_from() {
+    let counting = Counting::new();
+    let shells = [
+        // First in its session, as in a container with a terminal.
+        "exec \"$@\" < /dev/null",
+        "exec \"$@\"",
+        // Behind a shell, as in a script.
+        "trap : INT; \"$@\" < /dev/null; exit $?",
+        "trap : INT; \"$@\" < /dev/null | (trap '' INT; cat)",
+    ];
+    for shell in shells {
+        let mut command = Command::new("setsid");
+        command
+            .args(["-c", "-w", "sh", "-c", shell, "sh", IMD])
+            .args(counting.args());
+        let mut terminal = Terminal::run(command);
+        terminal.shows("ready");
+        terminal.types("\u{3}");
+        terminal.shows("got");
+        // It is sent to imd alone, and passed on after whatever came before.
+        counting.end_imd();
+        let (is_good, seen) = terminal.ended();
+        assert!(is_good, "{shell}: {seen}");
+        assert_eq!(seen.matches("got").count(), 1, "{shell}: {seen}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_killed_exec_or_bench_leaves_nothing_running() {
+    let mut exec = Program::start(&["exec", "--", "sh", "-c", "echo $$; exec sleep 1000"]);
+    let command = exec.line();
+    let bench = Program::start(&["bench", "idle", "--users=1", "--secs=1000"]);
+    let children = format!("/proc/{0}/task/{0}/children", bench.pid());
+    let begun = Instant::now();
+    let private = loop {
+        let children = fs::read_to_string(&children).unwrap();
+        // Its private imd, and no more what it is before that.
+        let is_daemon = |pid: &str| {
+            fs::read_to_string(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|line| line.contains("--addr-file") && !line.contains("launch"))
+        };
+        if is_daemon(children.trim()) {
+            break children.trim().to_owned();
+        }
+        assert!(begun.elapsed() < DEADLINE);
+    };
+    for (program, child) in [(exec, command), (bench, private)] {
+        program.signal("-KILL");
+        let stat = format!("/proc/{child}/stat");
+        // Gone, or waiting for whoever is its parent now.
+        let has_ended = || fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z"));
+        while !has_ended() {
+            assert!(begun.elapsed() < DEADLINE);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn as_the_first_process_of_a_container_it_leaves_no_zombies() {
+    let unshare = [
+        "--user",
+        "--map-root-user",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+    ];
+    let runs = |program: &mut Command| program.output().is_ok_and(|out| out.status.success());
+    if !runs(Command::new("unshare").args(unshare).arg("true")) {
+        eprintln!("skipped: this system lets nobody have processes of their own");
+        return;
+    }
+    // The inner shell is gone before its child, which is then a child of imd.
+    let script = "mkfifo $1/gone; sh -c 'sh -c \"exec 3<$1/gone\" sh $1 &' sh $1; : > $1/gone; \
+                  i=0; while grep -qs '^State:.Z' /proc/[0-9]*/status; do i=$((i+1)); [ $i -lt 300 ] || exit 9; sleep 0.1; done; \
+                  ls -d /proc/[0-9]*; exit 3";
+    let folder = TempDir::new().unwrap();
+    let mut command = Command::new("unshare");
+    command
+        .args(unshare)
+        .args([IMD, "exec", "--", "sh", "-c", script, "sh"])
+        .arg(folder.path());
+    let ended = Program::run(command).end();
+    assert_eq!(ended.code, Some(3), "{:?}\n{}", ended.out, ended.err);
+    assert!(ended.out.contains(&"/proc/1".to_owned()), "{:?}", ended.out);
+}

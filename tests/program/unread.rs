@@ -1,0 +1,220 @@
+//! Pipes that nobody reads, and are full: they stop neither who serves nor who is told to end.
+
+use std::io::{PipeReader, Read, Write, pipe};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::process::{DEADLINE, Daemon, imd, wait_until_it_handles_signals};
+
+/// A program whose stdout is full from the start, and whose stderr is not read.
+struct Unread {
+    child: Child,
+    /// Never read, but open: nobody has gone.
+    _stdout: PipeReader,
+}
+
+impl Unread {
+    fn start(args: &[&str], rust_log: &str) -> Unread {
+        let (reader, writer) = pipe().unwrap();
+        let mut filler = writer.try_clone().unwrap();
+        // It fills the pipe and waits for a reader, until that one is dropped.
+        thread::spawn(move || filler.write_all(&vec![b'.'; 1 << 20]));
+        let full = Instant::now();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imd"));
+        command.args(args).env("RUST_LOG", rust_log);
+        command.stdin(Stdio::piped()).stderr(Stdio::piped());
+        while !is_full(&writer) {
+            assert!(full.elapsed() < DEADLINE);
+            thread::yield_now();
+        }
+        Unread {
+            child: command.stdout(writer).spawn().unwrap(),
+            _stdout: reader,
+        }
+    }
+
+    /// Asks it to end, and returns its code.
+    fn told_to_end(&mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        self.end()
+    }
+
+    fn end(&mut self) -> Option<i32> {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(begun.elapsed() < DEADLINE, "it does not end");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// What it has said in the end.
+    fn stderr(mut self) -> String {
+        let mut text = Vec::new();
+        let stderr = self.child.stderr.take();
+        stderr.unwrap().read_to_end(&mut text).unwrap();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Whether nothing more can be written without a wait.
+fn is_full(writer: &std::io::PipeWriter) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd;
+    let mut fds = [PollFd::new(writer.as_fd(), PollFlags::POLLOUT)];
+    poll(&mut fds, PollTimeout::ZERO).unwrap() == 0
+}
+
+/// Waits until it serves: it says so in the file alone.
+fn addresses(folder: &TempDir) -> String {
+    let file = folder.path().join("addr.json");
+    let begun = Instant::now();
+    while !file.exists() {
+        assert!(begun.elapsed() < DEADLINE, "it does not start");
+        thread::sleep(Duration::from_millis(5));
+    }
+    file.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_daemon_whose_log_nobody_reads_serves_counts_what_is_dropped_and_stops() {
+    for format in ["pretty", "json"] {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("addr.json");
+        let args = ["--any-port", "--log-format", format, "--addr-file"];
+        let args = [&args[..], &[file.to_str().unwrap()]].concat();
+        let mut daemon = Unread::start(&args, "imd=info");
+        let file = addresses(&folder);
+        let file = ["--addr-file", &file];
+        let gateway = crate::process::read_addresses(file[1]).gateway;
+        // Each firing is a line: far more than the pipe and the queue behind it take.
+        let add = ["fault", "add", "--at", "access.request", "--delay", "1us"];
+        imd(&[&add[..], &file[..]].concat()).ok();
+        for _ in 0..50 {
+            imd(&["bench", "--addr", &gateway, "--users=8", "--count=4000"]).ok();
+            if dropped(&file) > 0 {
+                break;
+            }
+        }
+        assert!(dropped(&file) > 0);
+        imd(&[&["ready"], &file[..]].concat()).ok();
+        imd(&[&["send", "--from", "1", "--to", "2", "x"], &file[..]].concat()).ok();
+        assert_eq!(daemon.told_to_end(), Some(0));
+        assert!(!folder.path().join("addr.json").exists());
+    }
+}
+
+/// How many lines of log were dropped, as the metrics say.
+fn dropped(file: &[&str]) -> u64 {
+    let admin = crate::process::read_addresses(file[1]).admin.unwrap();
+    let admin = admin.trim_start_matches("http://").to_owned();
+    let mut stream = std::net::TcpStream::connect(&admin).unwrap();
+    let request = format!("GET /metrics HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let line = answer
+        .lines()
+        .find_map(|line| line.strip_prefix("imd_log_lines_dropped_total "));
+    line.unwrap().trim().parse().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn commands_that_run_until_a_signal_end_by_it_though_nobody_reads_them() {
+    let daemon = Daemon::start(&[]);
+    let file = daemon.addr_file();
+    let file = file.to_str().unwrap();
+    let record = daemon.folder.path().join("a.rec");
+    for _ in 0..20 {
+        daemon.imd(&["send", "--from", "1", "--to", "2", "x"]).ok();
+    }
+    let commands: [(&[&str], i32); 6] = [
+        (&["tail"], 0),
+        (&["tail", "--json"], 0),
+        (&["sync", "--uid", "2", "--follow"], 0),
+        (&["chat", "--uid", "3"], 0),
+        (&["record", "--to", record.to_str().unwrap()], 0),
+        (&["bench", "--users=2", "--secs=1000000", "--rate=1"], 1),
+    ];
+    let mut running = Vec::new();
+    for (args, code) in commands {
+        let with_file = [args, &["--addr-file", file]].concat();
+        let args = if args[0] == "bench" { args } else { &with_file };
+        running.push((Unread::start(args, "trace"), args.concat(), code));
+    }
+    // Those that show what passes have something to show.
+    for uid in ["2", "3"] {
+        daemon.imd(&["send", "--from", "1", "--to", uid, "x"]).ok();
+    }
+    daemon.imd(&["ready"]).ok();
+    for (mut command, args, code) in running {
+        wait_until_it_handles_signals(command.child.id());
+        assert_eq!(command.told_to_end(), Some(code), "{args}");
+    }
+    daemon.stop();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_finished_bench_that_nobody_reads_is_ended_by_a_signal() {
+    let mut bench = Unread::start(&["bench", "gateway", "--users=1", "--count=1"], "warn");
+    let children = format!("/proc/{0}/task/{0}/children", bench.child.id());
+    let has_child = || !std::fs::read_to_string(&children).unwrap().is_empty();
+    let begun = Instant::now();
+    while !has_child() {
+        assert!(begun.elapsed() < DEADLINE);
+    }
+    // Its own imd is gone, so it prints.
+    while has_child() {
+        assert!(begun.elapsed() < DEADLINE);
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(bench.told_to_end(), Some(1));
+}
+
+#[test]
+fn a_command_beside_a_stack_that_nobody_reads_gives_its_code() {
+    let script = format!(
+        "{0} bench --addr $IMD_GATEWAY --users=4 --count=3000 > /dev/null 2>&1; exit 3",
+        env!("CARGO_BIN_EXE_imd")
+    );
+    let mut exec = Unread::start(&["exec", "--", "sh", "-c", &script], "trace");
+    assert_eq!(exec.end(), Some(3));
+    assert!(!exec.stderr().is_empty());
+}
+
+#[test]
+fn followers_of_the_journal_who_read_nothing_stop_nobody() {
+    let daemon = Daemon::start(&[]);
+    let addresses = daemon.addresses();
+    let admin = addresses.admin.unwrap();
+    let admin = admin.trim_start_matches("http://");
+    let followers: Vec<_> = (0..10)
+        .map(|_| {
+            let mut stream = std::net::TcpStream::connect(admin).unwrap();
+            let head = "GET /v1/journal?bytes=true HTTP/1.1\r\naccept: text/event-stream";
+            write!(stream, "{head}\r\nhost: {admin}\r\n\r\n").unwrap();
+            stream.read_exact(&mut [0; 15]).unwrap();
+            stream
+        })
+        .collect();
+    let bench = ["bench", "--users=4", "--count=5000", "--addr"];
+    imd(&[&bench[..], &[&addresses.gateway]].concat()).ok();
+    daemon.imd(&["ready"]).ok();
+    assert!(daemon.stop().starts_with("Stopped.  stored 5000"));
+    drop(followers);
+}
