@@ -12,9 +12,6 @@ use crate::Browser;
 /// What should be seen soon has not been seen when this is over: the test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Between two looks at the page.
-const BETWEEN: Duration = Duration::from_millis(25);
-
 /// The console.
 pub struct Page<'a> {
     browser: &'a Browser,
@@ -96,8 +93,14 @@ impl<'a> Page<'a> {
                 let text = self.run("return document.body.innerText", &[]).await;
                 panic!("not seen: {what}\n{}", text.as_str().unwrap_or_default());
             }
-            tokio::time::sleep(BETWEEN).await;
+            self.next_frame().await;
         }
+    }
+
+    /// Waits until the page is drawn once more. Where it goes away meanwhile, there is nothing to wait for.
+    pub async fn next_frame(&self) {
+        let script = "requestAnimationFrame(() => arguments[0]())";
+        let _ = self.browser.client.execute_async(script, Vec::new()).await;
     }
 
     /// Waits until an element is seen.
@@ -244,7 +247,7 @@ impl<'a> Page<'a> {
             match std::fs::read_to_string(&file) {
                 Ok(text) => return text,
                 Err(error) if Instant::now() > end => panic!("{name}: {error}"),
-                Err(_) => tokio::time::sleep(BETWEEN).await,
+                Err(_) => self.next_frame().await,
             }
         }
     }

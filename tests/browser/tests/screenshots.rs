@@ -9,6 +9,8 @@ use imd::{Client, Config};
 
 /// So many rounds of traffic, so that the charts have something to show.
 const ROUNDS: usize = 150;
+/// How many times the page is drawn in one of them.
+const FRAMES: usize = 9;
 
 async fn shoot(dark: bool, folder: PathBuf) {
     let look = Look {
@@ -41,7 +43,10 @@ async fn shoot(dark: bool, folder: PathBuf) {
             far.sync(i64::try_from(round).unwrap(), 0).await.unwrap();
             let _ = imd::client::ask_gateway(imd.gateway_addr()).await;
             page.count(".dot").await;
-            tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+            // So that there is something to be seen in the charts: they go by the browser's time.
+            for _ in 0..FRAMES {
+                page.next_frame().await;
+            }
         }
         page.shoot(&shot(if dark { "stack-dark" } else { "stack" })).await;
         if dark {

@@ -25,7 +25,7 @@ const BUDGET: std::ops::Range<u32> = 100..1_500;
 /// The smallest tables: they are written and merged all the time.
 const SMALL_BUFFER: u32 = 65_536;
 
-/// And then so many microseconds later, at most.
+/// And then so many turns of the clients' runtime later, at most.
 const SPREAD: u64 = 20_000;
 
 /// The store's folder, in that of the torture.
@@ -239,7 +239,7 @@ impl Folder {
 
     /// Lets everybody talk until the server is gone, or so much was acknowledged that it is to be killed: true then.
     fn load(&mut self, daemon: &mut Daemon, budget: u32) -> Result<bool, Failure> {
-        let later = Duration::from_micros(self.rng.random_range(0..SPREAD));
+        let later = self.rng.random_range(0..SPREAD);
         let begun = Instant::now();
         let before = self.checker.acknowledged();
         let (events, is_by_hand) = self.clients.block_on(async {
@@ -252,7 +252,9 @@ impl Folder {
                 events = &mut end => (events, false),
                 () = shared.acknowledged(budget) => {
                     // Not in step with the answers: the moment has to be any.
-                    tokio::time::sleep(later).await;
+                    for _ in 0..later {
+                        tokio::task::yield_now().await;
+                    }
                     daemon.kill();
                     (end.await, true)
                 }
