@@ -106,13 +106,14 @@ impl Snowflake {
     }
 }
 
-/// A time of ids. One that no id can have says nothing of ids: they had come as far as a clock can go, at the most.
+/// A time of ids. One that no id can have says nothing of ids: they had come as far as a clock can go, and a little further
+/// under load, at the most.
 fn in_ids(ms: i64) -> u64 {
     let ms = u64::try_from(ms).unwrap_or(0);
     if ms < LAST_MS - AHEAD {
         ms
     } else {
-        clock::LATEST_MS.unsigned_abs()
+        clock::LATEST_MS.unsigned_abs() + AHEAD
     }
 }
 
