@@ -267,8 +267,8 @@ async fn groups(imd: &imd::Imd) -> Vec<(Value, Value)> {
 async fn a_group_is_made_whole_or_not_whatever_is_wrong_with_its_id() {
     for (imd, _folder) in both().await {
         let first = post(&imd, "/v1/groups", json!({ "owner": 1, "members": [2, 3] })).await;
-        let one = (json!(1), json!([1, 2, 3]));
-        assert_eq!(groups(&imd).await, [one.clone()]);
+        let one = [(json!(1), json!([1, 2, 3]))];
+        assert_eq!(groups(&imd).await, one);
         let twice = imd.fault(Fault::at(Site::IdgenNext).times(1).duplicate());
         let another = json!({ "owner": 7, "members": [8, 9] });
         let (status, why) = call(&imd, "POST", "/v1/groups", another.clone()).await;
@@ -278,10 +278,10 @@ async fn a_group_is_made_whole_or_not_whatever_is_wrong_with_its_id() {
             "{why}"
         );
         assert_eq!(twice.hits(), 1);
-        assert_eq!(groups(&imd).await, [one.clone()]);
+        assert_eq!(groups(&imd).await, one);
         let made = post(&imd, "/v1/groups", another).await;
         assert!(made["gid"].as_i64() > first["gid"].as_i64());
-        assert_eq!(groups(&imd).await, [one, (json!(7), json!([7, 8, 9]))]);
+        assert_eq!(groups(&imd).await[1..], [(json!(7), json!([7, 8, 9]))]);
     }
 }
 

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use super::errors::OpenError;
 use super::folder::{self, Opened};
+use super::litter::is_litter;
 
 /// How much is copied at a time, in bytes.
 const CHUNK: usize = 64 << 10;
@@ -121,7 +122,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let is_of_tables = from.file_name().is_some_and(|name| name == "tables");
     for entry in fs::read_dir(from).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        if folder::is_litter(&entry.file_name()) {
+        if is_litter(&entry.file_name()) {
             continue;
         }
         let (from, to) = (entry.path(), to.join(entry.file_name()));

@@ -12,11 +12,13 @@
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use super::engine::{Engine, EngineError};
 use super::errors::OpenError;
 use super::journal::{self, JournalError, Torn};
+use super::litter::is_litter;
 use super::manifest::{self, ManifestError};
 use super::mark::{self, Found, Mark, Reached};
 use super::record::{Record, SIGNING_KEY, STATE, SecretRecord, StateRecord};
@@ -138,32 +140,6 @@ fn check_is_folder(path: &Path) -> io::Result<()> {
         Err(error) => error,
     };
     Err(error)
-}
-
-/// What systems and tools leave in a folder without being asked, and what is nobody's work.
-pub fn is_litter(name: &OsStr) -> bool {
-    const NAMES: [&str; 17] = [
-        "lost+found",
-        ".keep",
-        ".gitkeep",
-        ".gitignore",
-        ".gitattributes",
-        ".placeholder",
-        ".ds_store",
-        ".localized",
-        ".directory",
-        ".fseventsd",
-        ".spotlight-v100",
-        ".snapshot",
-        ".zfs",
-        "thumbs.db",
-        "desktop.ini",
-        "system volume information",
-        "$recycle.bin",
-    ];
-    const BEGINNINGS: [&str; 3] = [".nfs", "._", ".trash"];
-    let name = name.to_string_lossy().to_lowercase();
-    NAMES.contains(&&*name) || BEGINNINGS.iter().any(|begins| name.starts_with(begins))
 }
 
 /// Nothing is put into a folder that holds something else.
@@ -351,16 +327,13 @@ pub fn open_engine(path: &Path, buffer: u64) -> Result<(Engine, Mark, StateRecor
     for torn in &journals.torn {
         journal::cut(torn).map_err(unusable(path))?;
     }
-    let opened = Engine::open(&folder, buffer)
-        .map_err(|error| engine_error(path, error))
-        .and_then(|engine| {
-            let state = engine
-                .view()
-                .state()
-                .map_err(|error| damaged(path, error))?;
-            check_reached(path, expected, state.commits)?;
-            Ok((engine, state))
-        });
+    let opened = surviving(path, || {
+        let engine = Engine::open(&folder, buffer).map_err(|error| engine_error(path, error))?;
+        let state = engine.view().state();
+        let state = state.map_err(|error| damaged(path, error))?;
+        check_reached(path, expected, state.commits)?;
+        Ok((engine, state))
+    });
     if opened.is_err() {
         restore(path).map_err(unusable(path))?;
     }
@@ -394,6 +367,22 @@ pub fn open_engine(path: &Path, buffer: u64) -> Result<(Engine, Mark, StateRecor
         Ok(mark)
     };
     Ok((engine, begin().map_err(unusable(path))?, state))
+}
+
+/// Opens an engine, and takes a panic of it for what it is: damage that no check before has found. A build with the
+/// engine's debug assertions panics where others report an error.
+///
+/// Nothing that the panic has left half done is seen: all that `open` makes goes with it.
+fn surviving<T>(path: &Path, open: impl FnOnce() -> Result<T, OpenError>) -> Result<T, OpenError> {
+    catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        let why = text.unwrap_or("it does not say why");
+        Err(damaged(
+            path,
+            format!("the engine has given up over it ({why})"),
+        ))
+    })
 }
 
 /// Which start of the machine this is, where the system says it.
@@ -558,6 +547,19 @@ mod tests {
         assert!(
             refused.contains("has format 3") && refused.contains("up to 2"),
             "{refused}"
+        );
+    }
+
+    #[test]
+    fn a_panic_of_the_engine_is_damage() {
+        let opened = surviving(Path::new("data"), || {
+            assert_eq!(1, 2, "a check of the engine");
+            Ok(())
+        });
+        let why = opened.unwrap_err().to_string();
+        assert!(
+            why.starts_with("data is damaged") && why.contains("a check of the engine"),
+            "{why}"
         );
     }
 

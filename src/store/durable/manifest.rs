@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use super::folder::is_litter;
+use super::litter::is_litter;
 use xxhash_rust::xxh3::xxh3_128;
 
 /// Why the lists can't be what the engine wrote.

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `errors` | why a folder can't be used |
 //! | `folder` | who may use it, its format, what a crash has left |
+//! | `litter` | what may lie there and is nobody's |
 //! | `journal`, `manifest`, `mark` | make sure that the engine loses nothing when it opens |
 //! | `writer` | the one thread that commits |
 //! | `answers` | how those who asked are told |
@@ -27,6 +28,7 @@ mod errors;
 mod folder;
 mod inspect;
 mod journal;
+mod litter;
 mod manifest;
 mod mark;
 mod reader;

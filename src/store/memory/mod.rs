@@ -13,6 +13,7 @@ use hashbrown::hash_map::Entry as Slot;
 use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 
+use super::members::{joining, members_of};
 use super::{
     self as store, Committed, Kind, Ledger, Level, Message, Page, PageLimit, Rejected,
     ReplaceError, Retention, SaveError, Snapshot, Store, StoreFailed, User, Write,
@@ -153,7 +154,7 @@ impl State {
                 if self.groups.contains_key(&group) {
                     return Err(Rejected::GroupExists);
                 }
-                let members = store::members_of(owner, &members);
+                let members = members_of(owner, &members);
                 self.take(2 * OVERHEAD + name.len() + self.new_members(group, &members))?;
                 self.newest = self.newest.max(made_at);
                 for &uid in &members {
@@ -306,7 +307,7 @@ impl State {
 
     fn join(&mut self, gid: i64, uids: &[i64], most: usize) -> Result<(), Rejected> {
         let members = &self.groups.get(&gid).ok_or(Rejected::NoSuchGroup)?.members;
-        let new = store::joining(members, uids, most)?;
+        let new = joining(members, uids, most)?;
         if new.is_empty() {
             return Ok(());
         }

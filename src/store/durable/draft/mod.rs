@@ -1,6 +1,8 @@
 //! What one commit will change: the writes are done here, on the last state and what the draft has changed already, and
 //! become one batch of the engine.
 
+mod groups;
+
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -18,7 +20,8 @@ use super::record::{
     self, Damaged, EntryRecord, GroupRecord, IdRecord, MemberRecord, MessageRecord, NumberRecord,
     Record, STATE, StateRecord, TextRecord, UserRecord,
 };
-use crate::store::{Kind, Level, Message, Rejected, Write, joining, keep_ids_from, members_of};
+use crate::store::members::members_of;
+use crate::store::{Kind, Level, Message, Rejected, Write, keep_ids_from};
 
 /// Groups whose members are remembered, as a guess.
 const GROUPS: usize = 65_536;
@@ -344,53 +347,6 @@ impl<'a> Draft<'a> {
         self.entries.push((key, Some(value)));
     }
 
-    fn join(&mut self, group: i64, uids: &[i64], most: usize) -> Applied {
-        let Some(members) = self.members(group)? else {
-            return Ok(Err(Rejected::NoSuchGroup));
-        };
-        Ok(match joining(&members, uids, most) {
-            Ok(new) if new.is_empty() => Ok(()),
-            Ok(new) => {
-                self.enter(group, new, &members);
-                Ok(())
-            }
-            Err(rejected) => Err(rejected),
-        })
-    }
-
-    /// Makes these members of a group, beside those who are.
-    fn enter(&mut self, group: i64, new: Vec<i64>, members: &[i64]) {
-        for &uid in &new {
-            self.put(record::member_key(group, uid), &self.member_from_now());
-        }
-        let members = members.iter().copied().chain(new).collect();
-        self.members.insert(group, members);
-    }
-
-    fn quit(&mut self, group: i64, uid: i64) -> Applied {
-        let Some(members) = self.members(group)? else {
-            return Ok(Err(Rejected::NoSuchGroup));
-        };
-        let key = record::member_key(group, uid);
-        let Some(member) = self.get::<MemberRecord>(&key)? else {
-            return Ok(Ok(()));
-        };
-        let until = self.state.texts + 1;
-        if member.since < until {
-            self.put(record::former_key(uid, group, until), &member);
-        }
-        self.remove(key);
-        let members = members.iter().copied().filter(|&m| m != uid).collect();
-        self.members.insert(group, members);
-        Ok(Ok(()))
-    }
-
-    fn member_from_now(&self) -> MemberRecord {
-        MemberRecord {
-            since: self.state.texts + 1,
-        }
-    }
-
     /// Whether `uid` got a message of that id from `source`, alone or as a member of a group.
     fn has_received(&self, uid: i64, source: i64, msg_id: &str) -> Result<bool, EngineError> {
         if self.has::<IdRecord>(&record::id_key(Kind::P2p, source, msg_id, uid))? {
@@ -522,25 +478,6 @@ impl<'a> Draft<'a> {
                 Ok(untouched.insert(Touched { before, now }))
             }
         }
-    }
-
-    /// The members of a group, if there is one.
-    fn members(&mut self, group: i64) -> Result<Option<Arc<[i64]>>, EngineError> {
-        if let Some(members) = self.members.get(&group) {
-            return Ok(Some(Arc::clone(members)));
-        }
-        if let Some(members) = self.remembered.members.get(&group) {
-            return Ok(Some(Arc::clone(members)));
-        }
-        if !self.has::<GroupRecord>(&record::group_key(group))? {
-            return Ok(None);
-        }
-        let members = self.view.prefix(&record::members_prefix(group));
-        let members: Arc<[i64]> = members
-            .map(|found| Ok(record::last_number(&found?.0)))
-            .collect::<Result<_, EngineError>>()?;
-        self.remembered.members.insert(group, Arc::clone(&members));
-        Ok(Some(members))
     }
 
     fn put<R: Record>(&mut self, key: Key, record: &R) {

@@ -1,0 +1,77 @@
+//! Who is in a group, was, and will be.
+
+use std::sync::Arc;
+
+use super::super::engine::EngineError;
+use super::super::record::{self, GroupRecord, MemberRecord};
+use super::{Applied, Draft};
+use crate::store::Rejected;
+use crate::store::members::joining;
+
+impl Draft<'_> {
+    pub(super) fn join(&mut self, group: i64, uids: &[i64], most: usize) -> Applied {
+        let Some(members) = self.members(group)? else {
+            return Ok(Err(Rejected::NoSuchGroup));
+        };
+        Ok(match joining(&members, uids, most) {
+            Ok(new) if new.is_empty() => Ok(()),
+            Ok(new) => {
+                self.enter(group, new, &members);
+                Ok(())
+            }
+            Err(rejected) => Err(rejected),
+        })
+    }
+
+    /// Makes these members of a group, beside those who are.
+    pub(super) fn enter(&mut self, group: i64, new: Vec<i64>, members: &[i64]) {
+        for &uid in &new {
+            self.put(record::member_key(group, uid), &self.member_from_now());
+        }
+        let members = members.iter().copied().chain(new).collect();
+        self.members.insert(group, members);
+    }
+
+    pub(super) fn quit(&mut self, group: i64, uid: i64) -> Applied {
+        let Some(members) = self.members(group)? else {
+            return Ok(Err(Rejected::NoSuchGroup));
+        };
+        let key = record::member_key(group, uid);
+        let Some(member) = self.get::<MemberRecord>(&key)? else {
+            return Ok(Ok(()));
+        };
+        let until = self.state.texts + 1;
+        if member.since < until {
+            self.put(record::former_key(uid, group, until), &member);
+        }
+        self.remove(key);
+        let members = members.iter().copied().filter(|&m| m != uid).collect();
+        self.members.insert(group, members);
+        Ok(Ok(()))
+    }
+
+    fn member_from_now(&self) -> MemberRecord {
+        MemberRecord {
+            since: self.state.texts + 1,
+        }
+    }
+
+    /// The members of a group, if there is one.
+    pub(super) fn members(&mut self, group: i64) -> Result<Option<Arc<[i64]>>, EngineError> {
+        if let Some(members) = self.members.get(&group) {
+            return Ok(Some(Arc::clone(members)));
+        }
+        if let Some(members) = self.remembered.members.get(&group) {
+            return Ok(Some(Arc::clone(members)));
+        }
+        if !self.has::<GroupRecord>(&record::group_key(group))? {
+            return Ok(None);
+        }
+        let members = self.view.prefix(&record::members_prefix(group));
+        let members: Arc<[i64]> = members
+            .map(|found| Ok(record::last_number(&found?.0)))
+            .collect::<Result<_, EngineError>>()?;
+        self.remembered.members.insert(group, Arc::clone(&members));
+        Ok(Some(members))
+    }
+}
