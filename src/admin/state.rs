@@ -11,10 +11,12 @@ use crate::service::Report;
 /// What is not as in the original, whatever the quirks: the end of this document.
 const QUIRKS: &str = include_str!("../../docs/quirks.md");
 
-/// The items of its last list.
+/// The items of the lists in its last section.
 fn not_emulated() -> Vec<String> {
-    let list = QUIRKS.split("\n## ").last().unwrap_or_default();
-    let items = list.split("\n- ").skip(1);
+    let section = QUIRKS.split("\n## ").last().unwrap_or_default();
+    let items = section.split("\n- ").skip(1);
+    // What follows a blank line is the title of the next list.
+    let items = items.filter_map(|item| item.split("\n\n").next());
     let in_one_line = |item: &str| item.split_whitespace().collect::<Vec<_>>().join(" ");
     items.map(in_one_line).collect()
 }
