@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// So long everything is still recorded for a client whose stream has ended: it comes back within this time.
-const RETURN: Duration = Duration::from_secs(5);
+const RETURN: Duration = Duration::from_secs(3);
 
 /// Says in a request which event its client got last.
 const LAST_EVENT_ID: &str = "last-event-id";

@@ -171,6 +171,10 @@ pub enum Command {
     Inboxes(InboxesArgs),
     /// Print the sessions, one JSON line each
     Sessions(AdminArgs),
+    /// Print a mark in the journal: a number for wait --since
+    ///
+    /// What passes after it is recorded for five minutes, so that it can be waited for later.
+    Mark(AdminArgs),
     /// Wait for an event and print it as JSON; also for one that has passed since --since
     ///
     /// Exits with 1 when it does not come in time.
@@ -446,6 +450,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Groups(args) => lab::groups(&args).await,
         Command::Inboxes(args) => lab::inboxes(&args).await,
         Command::Sessions(args) => lab::sessions(&args).await,
+        Command::Mark(args) => lab::mark(&args).await,
         Command::Wait(args) => lab::wait(&args).await,
         Command::Tail(args) => lab::tail(&args).await,
         Command::Record(args) => recording::record(&args).await,

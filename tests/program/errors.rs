@@ -59,6 +59,7 @@ fn all(record: &str, snapshot: &str) -> Vec<Asking> {
         admin("inboxes"),
         admin("inboxes 1"),
         admin("sessions"),
+        admin("mark"),
         admin("wait --timeout 1ms"),
         admin("tail"),
         admin("record --to no-such-file.rec"),

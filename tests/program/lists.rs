@@ -122,36 +122,24 @@ fn a_list_goes_on_after_a_number_or_a_string() {
 #[test]
 fn an_event_is_waited_for_also_when_it_has_passed() {
     let daemon = Daemon::start(&[]);
-    let wait = [
-        "wait",
-        "--since",
-        "0",
-        "--uid",
-        "7",
-        "--cmd",
-        "SendP2PMsg",
-        "--what",
-        "in",
-        "--timeout",
-        "60s",
-    ];
-    let waiting = daemon.spawn(&wait);
-    // The message is repeated until the wait has begun to record it.
-    let mut messages = 0;
-    let mut waiting = Some(waiting);
-    while waiting.as_mut().is_some_and(Program::is_running) {
-        messages += 1;
-        assert!(messages < 1_000, "it does not end");
-        daemon
-            .imd(&["send", "--from", "7", "--to", "2", "hello"])
-            .ok();
-    }
-    let seen = json(waiting.take().unwrap().end());
+    let mark = daemon.imd(&["mark"]).ok();
+    daemon
+        .imd(&["send", "--from", "7", "--to", "2", "hello"])
+        .ok();
+    let wait = ["wait", "--uid", "7", "--cmd", "SendP2PMsg", "--what", "in"];
+    let since = ["--since", mark[0].as_str(), "--timeout", "60s"];
+    let seen = json(daemon.imd(&[&wait[..], &since].concat()));
     assert_eq!(seen[0]["frame"]["msg"], "hello");
     let late = daemon
         .imd(&["wait", "--uid", "99", "--timeout", "10ms"])
         .failed(1);
     assert!(late.contains("not seen within 10ms"), "{late}");
+    // A mark of a daemon that has seen more.
+    let other = daemon.imd(&["wait", "--since", "1000"]).failed(1);
+    assert!(
+        other.contains("since: 1000 is beyond the newest event"),
+        "{other}"
+    );
     let bare = daemon.imd(&["wait", "--timeout", "5"]).failed(64);
     assert!(bare.contains("such as 5s"), "{bare}");
 }

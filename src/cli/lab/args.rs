@@ -200,7 +200,7 @@ pub struct InboxesArgs {
 
 #[derive(Args)]
 pub struct WaitArgs {
-    /// Look at what has passed since this mark too, as `imd state` prints it
+    /// Look at what has passed since this mark too, as `imd mark` prints it
     #[arg(long, value_name = "MARK")]
     pub since: Option<u64>,
     /// Only events of this user

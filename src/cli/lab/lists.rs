@@ -58,6 +58,21 @@ pub async fn access(args: &AdminArgs) -> Result<(), Failure> {
     print_one(args, "/v1/state", "access").await
 }
 
+/// `imd mark`
+///
+/// # Errors
+///
+/// What the admin API says, also that nothing is ever recorded.
+pub async fn mark(args: &AdminArgs) -> Result<(), Failure> {
+    const PATH: &str = "/v1/mark";
+    let admin = Admin::find(args)?;
+    let answer = admin.get(PATH).await?;
+    match answer.get("mark") {
+        Some(mark) => output::json(mark),
+        None => Err(admin.somebody_else(PATH).await),
+    }
+}
+
 /// `imd wait`
 ///
 /// # Errors

@@ -13,7 +13,7 @@ pub use args::{
 };
 pub use call::Admin;
 pub use exec::{ExecArgs, run as exec};
-pub use lists::{groups, inboxes, sessions, users, wait};
+pub use lists::{groups, inboxes, mark, sessions, users, wait};
 
 use std::time::Duration;
 
