@@ -418,7 +418,7 @@ fn an_error_says_what_to_write_instead() {
         ("[auth]\nauto_register = \"yes\"", "auto_register = true"),
         ("[admin]\nhosts = \"h\"", "hosts = [\"im.example.org\"]"),
         ("[[group]]\ngid = 1\nmembers = 7", "members = [7, 8]"),
-        ("[[fault]]\nat = \"notify\"\ndelay = 2", "delay = \"2s\""),
+        ("[[fault]]\nat = \"notify\"\ndelay = 2", "such as \"10s\""),
         ("[journal]\ncapture = true", "capture = \"auto\""),
         ("[gateway]\nrefesh = \"5s\"", "did you mean refresh?"),
         ("[gatway]\nrefresh = \"5s\"", "did you mean gateway?"),

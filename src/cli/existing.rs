@@ -9,13 +9,13 @@ use super::failure::Failure;
 ///
 /// # Errors
 ///
-/// When there is a file already and it is not to be replaced.
-pub fn check(path: &Path, force: bool) -> Result<(), Failure> {
-    if force || !fs::metadata(path).is_ok_and(|found| found.is_file()) {
+/// When there is a file already and it is not to be replaced. The text begins with `flag`, which named the file.
+pub fn check(flag: &str, path: &Path, force: bool) -> Result<(), Failure> {
+    if force || !fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
         return Ok(());
     }
     Err(Failure::Usage(format!(
-        "{} is there already: give another name, or --force to replace it",
+        "{flag}{} is there already: give another name, or --force to replace it",
         path.display()
     )))
 }

@@ -351,8 +351,8 @@ fn a_refusal_says_what_was_asked_and_not_where() {
         daemon
             .imd(&["group", "join", "--uid", "1", "--gid", "9"])
             .failed(1),
-        daemon.imd(&["access", "kill", "nobody"]).failed(1),
-        daemon.imd(&["fault", "rm", "nobody"]).failed(1),
+        daemon.imd(&["access", "kill", "nobody"]).failed(64),
+        daemon.imd(&["fault", "rm", "nobody"]).failed(64),
     ] {
         assert!(
             !told.contains("http://") && !told.contains("/v1/"),
@@ -369,7 +369,7 @@ fn a_folder_in_use_is_told_without_flags_that_are_not_there() {
     for command in ["check", "dump", "compact"] {
         let told = imd(&["store", command, &data]).failed(64);
         assert!(
-            told.contains("in use by another imd: stop that first"),
+            told.contains("in use by another imd: stop it first"),
             "{told}"
         );
         assert!(

@@ -27,7 +27,7 @@ pub async fn reset(args: &ResetArgs) -> Result<(), Failure> {
 pub async fn snapshot(command: &SnapshotCommand) -> Result<(), Failure> {
     match command {
         SnapshotCommand::Save { file, force, admin } => {
-            existing::check(file, *force)?;
+            existing::check("", file, *force)?;
             save(file, &Admin::find(admin)?).await
         }
         SnapshotCommand::Load { file, yes, admin } => load(file, *yes, &Admin::find(admin)?).await,

@@ -22,7 +22,7 @@ use crate::cli::signals::Signals;
 /// When there is no admin API, it records nothing, or it lost events that were not read in time; and when the file can't
 /// be written. What stands in it then is whole lines all the same.
 pub async fn run(args: &RecordArgs) -> Result<(), Failure> {
-    existing::check(&args.to, args.force)?;
+    existing::check("--to ", &args.to, args.force)?;
     let mut signals = Signals::listen()?;
     let admin = Admin::find(&args.admin)?;
     let mut events = admin.events("/v1/journal?bytes=true").await?;
