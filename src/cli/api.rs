@@ -248,7 +248,7 @@ pub async fn events(base: &str, path: &str, token: Option<&str>) -> Result<Event
         return Err(somebody_else(base, path).await);
     }
     Ok(Events {
-        source: format!("{base}{path}"),
+        source: place(base, path),
         body,
         unread: Vec::new(),
         is_gap: false,
@@ -331,7 +331,7 @@ pub async fn somebody_else(base: &str, path: &str) -> Failure {
     } else {
         format!("this is {found}; say where {wanted} is, with {flags}")
     };
-    Failure::Failed(format!("{base}{path}: {why}"))
+    Failure::Failed(format!("{}: {why}", place(base, path)))
 }
 
 fn bearing(request: Builder, token: Option<&str>) -> Builder {
@@ -370,12 +370,19 @@ async fn within(
     }
 }
 
+/// What was called, without what it was asked for.
+fn place(base: &str, path: &str) -> String {
+    let path = path.split('?').next().unwrap_or_default();
+    format!("{base}{path}")
+}
+
 /// What to say where no answer came.
 fn silent(base: &str, path: &str, time: Duration) -> Failure {
     let time = humantime::format_duration(time);
     let (wanted, flags) = (Role::of(path).peer(), Role::of(path).flags());
+    let place = place(base, path);
     Failure::Failed(format!(
-        "{base}{path}: no answer within {time}. The stack hangs, or something else listens there: then say where {wanted} \
+        "{place}: no answer within {time}. The stack hangs, or something else listens there: then say where {wanted} \
          is, with {flags}"
     ))
 }
@@ -400,14 +407,14 @@ async fn told(
         }
         if error.is_incomplete_message() {
             let why = "the connection was closed before the answer";
-            return Failure::Failed(format!("{base}{path}: {why}"));
+            return Failure::Failed(format!("{}: {why}", place(base, path)));
         }
     }
     let why = match error.downcast_ref::<io::Error>() {
         Some(error) => unreachable(error, role.flags()),
         None => error.to_string(),
     };
-    Failure::Failed(format!("{base}{path}: {why}"))
+    Failure::Failed(format!("{}: {why}", place(base, path)))
 }
 
 /// Why nobody could be reached, and what to do: `flags` say where else to look.

@@ -15,7 +15,8 @@ pub fn host_and_port(text: &str) -> Result<(), String> {
             example(rest)
         ));
     }
-    parts(text).map(drop)
+    let such_as = || format!("write host:port, such as {}", example(text));
+    parts(text, such_as).map(drop)
 }
 
 /// Returns the host:port of the URL of an HTTP API. The scheme may be left out.
@@ -47,15 +48,18 @@ pub fn authority(url: &str) -> Result<String, String> {
     let has_port = Host::parse(rest).map_or(true, |host| host.port().is_some());
     if has_scheme && !has_port && !rest.is_empty() {
         let with_port = format!("{rest}:80");
-        return parts(&with_port).map(|_| with_port.clone());
+        return parts(&with_port, as_url).map(|_| with_port.clone());
     }
-    let (host, port) = parts(rest)?;
+    let (host, port) = parts(rest, as_url)?;
     Ok(format!("{host}:{port}"))
 }
 
-/// The host as it is dialled, with brackets where it needs them, and the port.
-fn parts(text: &str) -> Result<(&str, u16), String> {
-    let such_as = || format!("write host:port, such as {}", example(text));
+fn as_url() -> String {
+    "write http://host:port, as imd prints it when it starts".into()
+}
+
+/// The host as it is dialled, with brackets where it needs them, and the port. `such_as` says what to write instead.
+fn parts(text: &str, such_as: impl Fn() -> String) -> Result<(&str, u16), String> {
     if text.is_empty() || text.contains(char::is_whitespace) {
         return Err(such_as());
     }
@@ -151,8 +155,8 @@ mod tests {
             ("im.example", "no port"),
             ("http://::1:80", "in brackets"),
             ("http://h:x", "is no port"),
-            ("http://", "write host:port"),
-            ("", "write host:port"),
+            ("http://", "write http://host:port"),
+            ("", "write http://host:port"),
         ] {
             let error = authority(bad).unwrap_err();
             assert!(error.contains(says), "{bad}: {error}");

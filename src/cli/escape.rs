@@ -30,6 +30,18 @@ pub fn escape_json(json: &str) -> Cow<'_, str> {
     })
 }
 
+/// Returns TOML in which those characters are written as escapes, as they stand in a text between double quotes.
+pub fn escape_toml(toml: &str) -> Cow<'_, str> {
+    let is_replaced = |c| c > ' ' && is_unsafe(c);
+    replace(toml, is_replaced, |c, out| {
+        // Writing to a String can't fail.
+        let _ = match u32::from(c) {
+            code @ ..=0xffff => write!(out, "\\u{code:04X}"),
+            code => write!(out, "\\U{code:08X}"),
+        };
+    })
+}
+
 fn replace(
     text: &str,
     is_replaced: impl Fn(char) -> bool,
@@ -115,8 +127,23 @@ mod tests {
     }
 
     #[test]
+    fn toml_stays_the_same_value() {
+        let text = format!("{UNSAFE}{SAFE}").replace('\\', "");
+        let value = toml::Table::from_iter([("x".to_owned(), toml::Value::from(text))]);
+        let toml = toml::to_string(&value).unwrap();
+        let escaped = escape_toml(&toml);
+        assert!(!escaped.chars().any(|c| c != '\n' && is_unsafe(c)));
+        assert_eq!(toml::from_str::<toml::Table>(&escaped).unwrap(), value);
+    }
+
+    #[test]
     fn other_text_is_left_alone() {
-        for text in [escape(SAFE), escape_lines(SAFE), escape_json(SAFE)] {
+        for text in [
+            escape(SAFE),
+            escape_lines(SAFE),
+            escape_json(SAFE),
+            escape_toml(SAFE),
+        ] {
             assert_eq!(text, SAFE);
         }
     }

@@ -6,6 +6,7 @@ use imd::config::{ConfigError, Host};
 use imd::service::salted_token;
 use imd::{Config, StartError};
 
+use super::escape::escape_toml;
 use super::failure::Failure;
 use super::{ConfigArgs, DaemonArgs, TokenArgs, environment, output};
 
@@ -98,7 +99,7 @@ pub fn check(args: &ConfigArgs) -> Result<(), Failure> {
     let text = config
         .to_toml()
         .map_err(|error| Failure::Failed(format!("the config can't be written: {error}")))?;
-    output::write(&text)
+    output::write(&escape_toml(&text))
 }
 
 /// The salt of a stack's tokens: the config's when one is named, else the environment's, else the default.

@@ -205,7 +205,7 @@ fn an_address_that_is_none_says_how_it_is_written() {
             ("::1", "in brackets"),
             (":10000", "no host"),
             ("127.0.0.1:70000", "no port from 1 to 65535"),
-            ("", "write host:port"),
+            ("", "host:port"),
         ] {
             let told = asking.at(wrong, 64);
             assert!(

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use imd::Config;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -240,7 +241,13 @@ fn nothing_that_others_wrote_controls_the_terminal() {
         text.replace(|c: char| c.is_ascii_control(), "")
     );
     let config = write_config(folder.path(), &toml);
-    shown.push(imd(&["check", "--config", &config]));
+    let checked = imd(&["check", "--config", &config]);
+    let printed = checked.out.join("\n");
+    assert_eq!(
+        Config::from_toml(&printed, "").unwrap(),
+        Config::from_toml(&toml, "").unwrap()
+    );
+    shown.push(checked);
     for ended in shown {
         assert_harmless(&format!("{}\n{}", ended.out.join("\n"), ended.err));
     }
