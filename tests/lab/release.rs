@@ -218,6 +218,28 @@ async fn only_what_the_rule_holds_itself_is_released() {
 }
 
 #[tokio::test]
+async fn what_waits_for_a_frame_that_another_rule_delays_is_released_before_it() {
+    let imd = start_manual().await;
+    for at in [Site::AccessRequest, Site::AccessReply] {
+        let mut ann = user(&imd, 1).await;
+        let first = imd.fault(Fault::at(at).cmd(Cmd::SendP2PMsg).uid(1).reorder());
+        let second = imd.fault(Fault::at(at).cmd(Cmd::Ping).uid(1).delay(HOUR));
+        ann.send(&p2p(2, at.name(), "a")).await;
+        met(&imd, &first).await;
+        ann.send(&ping()).await;
+        met(&imd, &second).await;
+        ann.hears_nothing(&imd).await;
+        drop(first);
+        let answer: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
+        assert_eq!(answer.msg_id, at.name());
+        ann.hears_nothing(&imd).await;
+        drop(second);
+        ann.error(Cmd::Ping, 0).await;
+        imd.journal().clear();
+    }
+}
+
+#[tokio::test]
 async fn a_rule_that_takes_nothing_more_holds_what_it_has_to_the_end() {
     let imd = start_manual().await;
     let second = Duration::from_secs(1);

@@ -1,5 +1,6 @@
 //! A frame that a fault holds back until the next one has passed, and its release when the rule ends before.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -28,6 +29,11 @@ impl HeldFrame {
             read_at,
             held: hold.until_release(),
         })
+    }
+
+    /// Resolves when the rule that holds it ends.
+    pub async fn released(&mut self) {
+        poll_fn(|cx| self.held.poll_released(cx)).await;
     }
 }
 

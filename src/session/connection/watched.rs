@@ -44,7 +44,7 @@ impl<H: Handler> Connection<H> {
         let what = What::Frame(Direction::In);
         server.tap.record(&self.session, what, message);
         self.take_released(turn).await?;
-        let held = self.rest.as_mut().and_then(|rest| rest.held_request.take());
+        let mut held = self.rest.as_mut().and_then(|rest| rest.held_request.take());
         let place = server.tap.place();
         let can = |action: &Action| match action {
             // This frame is the one that overtakes.
@@ -54,7 +54,9 @@ impl<H: Handler> Connection<H> {
             _ => true,
         };
         match server.tap.meet_request(&self.session, message, can) {
-            Some(hit) => self.apply_to_request(turn, message, hit).await?,
+            Some(hit) => {
+                self.apply_to_request(turn, message, hit, &mut held).await?;
+            }
             None => server.handler.frame(turn, message).await,
         }
         if let Some(held) = held {
@@ -63,19 +65,24 @@ impl<H: Handler> Connection<H> {
         Ok(())
     }
 
-    /// Does with a request what a fault says.
+    /// Does with a request what a fault says. `held` is the request that waits for this one.
     async fn apply_to_request(
         &mut self,
         turn: &mut Turn<H::Open>,
         message: &[u8],
         hit: Hit,
+        held: &mut Option<Box<HeldFrame>>,
     ) -> io::Result<()> {
         let server = Arc::clone(&self.server);
         match hit.action {
             Action::Delay { .. } => {
                 let session = Arc::clone(&self.session);
-                let (flushed, ()) = tokio::join!(self.flush(turn), wait(&session, hit.hold));
+                let waited = wait_beside(&session, hit.hold, held);
+                let (flushed, released) = tokio::join!(self.flush(turn), waited);
                 flushed?;
+                if let Some((held, hold)) = released {
+                    tokio::join!(self.take_held(turn, *held), wait(&session, hold)).0?;
+                }
                 server.handler.frame(turn, message).await;
             }
             Action::Drop => {}
@@ -136,7 +143,7 @@ impl<H: Handler> Connection<H> {
         for (message, taken) in codec::frames(&fresh) {
             end += taken;
             let read_at = read_at.filter(|_| end <= answers_end);
-            let held = self.rest.as_mut().and_then(|rest| rest.held_reply.take());
+            let mut held = self.rest.as_mut().and_then(|rest| rest.held_reply.take());
             let can = |action: &Action| match *action {
                 // This frame is the one that overtakes.
                 Action::Reorder => held.is_none(),
@@ -147,7 +154,8 @@ impl<H: Handler> Connection<H> {
                 _ => true,
             };
             let hit = self.server.tap.meet_reply(&self.session, message, can);
-            self.pass(message, read_at, hit, &mut leaving).await?;
+            self.pass((message, read_at), hit, &mut held, &mut leaving)
+                .await?;
             if self.is_mute() {
                 return Ok(());
             }
@@ -158,12 +166,13 @@ impl<H: Handler> Connection<H> {
         self.leave(&mut leaving).await
     }
 
-    /// Lets a frame leave behind those in `leaving`, or does with it what a fault says.
+    /// Lets a frame leave behind those in `leaving`, or does with it what a fault says. `held` is the frame that waits for
+    /// this one.
     async fn pass(
         &mut self,
-        message: &[u8],
-        read_at: Option<Instant>,
+        (message, read_at): (&[u8], Option<Instant>),
         hit: Option<Hit>,
+        held: &mut Option<Box<HeldFrame>>,
         leaving: &mut Leaving,
     ) -> io::Result<()> {
         let frame = framed(&Encoded(message));
@@ -189,8 +198,13 @@ impl<H: Handler> Connection<H> {
             // meanwhile: who moves the clock does not wait for what may rest.
             Action::Delay { .. } => {
                 let session = Arc::clone(&self.session);
-                let (left, ()) = tokio::join!(self.leave(leaving), wait(&session, hit.hold));
+                let waited = wait_beside(&session, hit.hold, held);
+                let (left, released) = tokio::join!(self.leave(leaving), waited);
                 left?;
+                if let Some((held, hold)) = released {
+                    leaving.add(&held.frame, held.read_at);
+                    tokio::join!(self.leave(leaving), wait(&session, hold)).0?;
+                }
                 leaving.add(&frame, read_at);
             }
             Action::Throttle(rate) => {
@@ -376,6 +390,27 @@ impl Leaving {
 /// Waits until something is held no more, at most until the session closes.
 async fn wait(session: &Session, mut hold: Hold) {
     or_over(session, hold.wait()).await;
+}
+
+/// As [`wait`]. Where the rule ends before that holds back a frame for this one, that frame is returned at once, with what
+/// is left to be waited for. The timer is given up with the wait: else whoever moves the clock would wait for it.
+async fn wait_beside(
+    session: &Session,
+    mut hold: Hold,
+    held: &mut Option<Box<HeldFrame>>,
+) -> Option<(Box<HeldFrame>, Hold)> {
+    let released = async {
+        match held.as_mut() {
+            Some(held) => held.released().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = released => {}
+        () = or_over(session, hold.wait()) => return None,
+    }
+    Some((held.take()?, hold))
 }
 
 async fn or_over<T>(session: &Session, what: impl Future<Output = T>) {
