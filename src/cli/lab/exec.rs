@@ -1,3 +1,5 @@
+//! `imd exec`: a private stack, and a command beside it.
+
 mod program;
 #[cfg_attr(not(unix), path = "exec/elsewhere.rs")]
 mod running;

@@ -209,7 +209,7 @@ impl Writer {
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let file = options.open(path).map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists => Failure::Usage(format!(
-                "--to {}: it is there already, and a record is not written over: name a new file",
+                "--to {}: File exists, and a record is not written over: name a new file",
                 path.display()
             )),
             _ => Failure::of_file("--to ", path, &error),
