@@ -106,8 +106,8 @@ impl Snowflake {
     }
 }
 
-/// A time of ids. One that no id can have says nothing of ids: they had come as far as a clock can go, and a little further
-/// under load, at the most.
+/// A time of ids. One that no id can have says nothing of ids: they had come as far as a clock can go, and no further than
+/// the ids of a run may be ahead of it.
 fn in_ids(ms: i64) -> u64 {
     let ms = u64::try_from(ms).unwrap_or(0);
     if ms < LAST_MS - AHEAD {

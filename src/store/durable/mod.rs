@@ -123,7 +123,11 @@ impl DurableStore {
     ///
     /// When the folder can't be used, or what is in it is not in order.
     pub fn open(path: &Path, config: &config::Store) -> Result<DurableStore, OpenError> {
-        Self::open_with(path, config, Box::new(|path| fs4::available_space(path)))
+        let store = Self::open_with(path, config, Box::new(|path| fs4::available_space(path)))?;
+        if let Some(shortage) = store.shared.shortage() {
+            tracing::warn!("{shortage}");
+        }
+        Ok(store)
     }
 
     fn open_with(
@@ -153,9 +157,6 @@ impl DurableStore {
             lives: AtomicU64::new(0),
             lock: Mutex::new(Some(lock)),
         });
-        if let Some(shortage) = shared.shortage() {
-            tracing::warn!("{shortage}");
-        }
         let (jobs, queue) = mpsc::channel(QUEUE);
         let writer = Writer::new(Arc::clone(&shared), queue, mark, state);
         thread::Builder::new()
