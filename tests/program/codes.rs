@@ -212,7 +212,7 @@ fn commands_that_run_until_a_signal_keep_the_rule_for_stdout() {
                 running.signal("-TERM");
             } else if is_full && line.starts_with("tail") {
                 // It has to have something to print; that nobody reads is seen by itself.
-                while !records(&world) {}
+                world.daemon.until_recording(true);
                 world
                     .daemon
                     .imd(&["send", "--from", "1", "--to", "3", "x"])
@@ -233,11 +233,6 @@ fn commands_that_run_until_a_signal_keep_the_rule_for_stdout() {
         let expected = i32::from(stdout != Stdout::Closed);
         assert_eq!(ended.code, Some(expected), "{stdout:?}: {}", ended.err);
     }
-}
-
-fn records(world: &World) -> bool {
-    let state = world.daemon.imd(&["state"]).ok().join("\n");
-    state.contains("\"records\": true")
 }
 
 #[test]

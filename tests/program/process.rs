@@ -301,6 +301,17 @@ impl Daemon {
         self.spawn(args).end()
     }
 
+    /// Waits until frames are recorded, which is as soon as somebody reads them, or until they are not, which is a few
+    /// seconds after the last reader has gone.
+    #[track_caller]
+    pub fn until_recording(&self, expected: bool) {
+        let deadline = Instant::now() + DEADLINE;
+        let records = format!("\"records\": {expected}");
+        while !self.imd(&["state"]).ok().join("\n").contains(&records) {
+            assert!(Instant::now() < deadline, "recording is not {expected}");
+        }
+    }
+
     /// Ends it with manners, and returns what it said last.
     pub fn stop(self) -> String {
         self.program.signal("-TERM");

@@ -64,10 +64,7 @@ impl Gate {
             min_free: FLOOR,
             ..config::Store::default()
         };
-        // The room is looked at once before the writer begins.
-        go.send(()).unwrap();
         let store = DurableStore::open_with(path, &config, Box::new(room)).unwrap();
-        asks.recv().unwrap();
         (store, Gate { asks, go })
     }
 
