@@ -58,6 +58,18 @@ struct Counters {
     micros: AtomicU64,
 }
 
+impl Counters {
+    /// So many answers took this long.
+    fn took(&self, answers: u64, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.micros
+            .fetch_add(answers.saturating_mul(micros), Ordering::Relaxed);
+        if let Some(bucket) = self.buckets.get(bucket(micros)) {
+            bucket.fetch_add(answers, Ordering::Relaxed);
+        }
+    }
+}
+
 /// What was counted for one command.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counted {
@@ -90,19 +102,12 @@ impl Sums {
         }
         sums
     }
-
-    /// Takes out those of a command.
-    fn forget(&mut self, cmd: Cmd) {
-        if let Some(sum) = self.0.get_mut(cmd.index()) {
-            *sum = (0, 0);
-        }
-    }
 }
 
 impl Traffic {
     /// These frames came.
     pub fn came(&self, frames: &[u8]) {
-        for (counters, frames, bytes) in self.counters(&Sums::of(frames)) {
+        for (_, counters, frames, bytes) in self.counters(&Sums::of(frames)) {
             counters.frames_in.fetch_add(frames, Ordering::Relaxed);
             counters.bytes_in.fetch_add(bytes, Ordering::Relaxed);
         }
@@ -111,42 +116,36 @@ impl Traffic {
     /// These frames go out. The answers among them, all but notifies, are to requests that were read then.
     pub fn went(&self, frames: &[u8], read_at: Option<Instant>) {
         let took = read_at.map(|read_at| read_at.elapsed());
-        let mut sums = Sums::of(frames);
-        for (counters, frames, bytes) in self.counters(&sums) {
+        for (place, counters, frames, bytes) in self.counters(&Sums::of(frames)) {
             counters.frames_out.fetch_add(frames, Ordering::Relaxed);
             counters.bytes_out.fetch_add(bytes, Ordering::Relaxed);
-        }
-        if let Some(took) = took {
-            sums.forget(Cmd::Notify);
-            self.took(&sums, took);
+            if let Some(took) = took
+                && place != Cmd::Notify.index()
+            {
+                counters.took(frames, took);
+            }
         }
     }
 
     /// This frame is an answer that goes out so long after its request was read. The frame itself is counted by
     /// [`went`](Self::went).
     pub fn answered(&self, frame: &[u8], took: Duration) {
-        self.took(&Sums::of(frame), took);
-    }
-
-    fn took(&self, answers: &Sums, took: Duration) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        for (counters, frames, _) in self.counters(answers) {
-            let sum = frames.saturating_mul(micros);
-            counters.micros.fetch_add(sum, Ordering::Relaxed);
-            if let Some(bucket) = counters.buckets.get(bucket(micros)) {
-                bucket.fetch_add(frames, Ordering::Relaxed);
-            }
+        for (_, counters, frames, _) in self.counters(&Sums::of(frame)) {
+            counters.took(frames, took);
         }
     }
 
-    /// Where to add what is not 0.
-    fn counters<'a>(&'a self, sums: &'a Sums) -> impl Iterator<Item = (&'a Counters, u64, u64)> {
+    /// Where to add what is not 0: the place of each command, its counters, and what to add.
+    fn counters<'a>(
+        &'a self,
+        sums: &'a Sums,
+    ) -> impl Iterator<Item = (usize, &'a Counters, u64, u64)> {
         let part = self.parts.get(PART.with(|part| *part));
         let commands = part.map_or(&[][..], |part| &part.commands);
-        let counted = commands.iter().zip(&sums.0);
+        let counted = commands.iter().zip(&sums.0).enumerate();
         counted
-            .filter(|(_, (frames, _))| *frames > 0)
-            .map(|(counters, &(frames, bytes))| (counters, frames, bytes))
+            .filter(|(_, (_, (frames, _)))| *frames > 0)
+            .map(|(place, (counters, &(frames, bytes)))| (place, counters, frames, bytes))
     }
 
     /// How many frames came and went.
