@@ -80,6 +80,20 @@ async fn a_server_whose_renewals_are_lost_falls_off_the_list_in_a_leap_too() {
 }
 
 #[tokio::test]
+async fn heartbeats_that_are_always_late_do_not_hold_up_an_advance() {
+    let imd = start_manual().await;
+    let lease = Fault::at(Site::RegistryLease).access("access-2");
+    // Longer than the time between two heartbeats: there is always one that is late.
+    for late in [9 * SECOND, HOUR, 60 * DAY] {
+        let fault = imd.fault(lease.clone().delay(late));
+        advanced(&imd, YEAR).await;
+        // It is not the speed of this machine that shows that it has leapt: a year has 6,307,200 heartbeats.
+        assert!(fault.hits() < 10_000, "{}", fault.hits());
+        assert_eq!(registered(&imd).await.len(), 3, "late by {late:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_late_by_months_comes_in_its_turn() {
     let mut config = Config::ephemeral().manual_clock();
     config.store.keep = Some(100 * DAY);
