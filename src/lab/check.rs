@@ -21,6 +21,10 @@ const LONGEST_NAME: usize = 128;
 /// A piece of this size still cuts the largest frame with its length.
 const LARGEST_SLICE: u64 = MAX_FRAME as u64 + 1;
 
+/// A piece of this size still cuts the largest notify: its length takes 2 bytes, its command and `ok` 4 each, and each of
+/// its two numbers at most 10.
+const LARGEST_SLICE_OF_NOTIFY: u64 = 29;
+
 /// Why a rule can't be.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum FaultError {
@@ -224,7 +228,13 @@ impl Fault {
                 some_time("delay", by.max(Duration::from_nanos(1)))
             }
             Action::Throttle(rate) => within("throttle", rate, 1, LARGEST),
-            Action::Slice(bytes) => within("slice", bytes as u64, 1, LARGEST_SLICE),
+            Action::Slice(bytes) => {
+                let largest = match self.at {
+                    Site::Notify => LARGEST_SLICE_OF_NOTIFY,
+                    _ => LARGEST_SLICE,
+                };
+                within("slice", bytes as u64, 1, largest)
+            }
             Action::Error(Code::Ok) => Err(FaultError::no_code(Code::Ok.number())),
             _ => Ok(()),
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use imd::Config;
 use imd::lab::{Action, Direction, Fault, Site};
-use imd::proto::{Cmd, Code, ResSendP2pMsg};
+use imd::proto::{Cmd, Code, ResNotify, ResSendP2pMsg};
 use serde_json::{Value, json};
 
 use crate::admin::call;
@@ -342,6 +342,23 @@ fn the_bounds_of_every_number_hold_in_process_too() {
     ] {
         assert_eq!(fault.check(), Ok(()));
     }
+}
+
+#[test]
+fn a_slice_is_shorter_than_the_longest_frame_of_its_site() {
+    let longest = ResNotify {
+        cmd: Cmd::Notify.number(),
+        err_str: "ok".into(),
+        current_id: i64::MAX - 1,
+        total_id: i64::MAX,
+        ..ResNotify::default()
+    };
+    let longest = framed(&longest).len();
+    let cut_at = |bytes| Fault::at(Site::Notify).slice(bytes).check();
+    assert_eq!(cut_at(longest - 1), Ok(()));
+    let never = cut_at(longest).unwrap_err().to_string();
+    let why = "slice: 30 must be a whole number from 1 to 29";
+    assert_eq!(never, why, "no notify is longer than {longest} bytes");
 }
 
 /// Which of the pings of one connection were answered late, refused, or as usual.
