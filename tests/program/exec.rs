@@ -64,7 +64,10 @@ fn a_program_that_is_missing_or_cant_be_run_is_127_or_126_and_nothing_is_made() 
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     fs::write(path("plain"), "no program").unwrap();
     fs::write(path("script"), "#!/no/such/interpreter\n").unwrap();
-    fs::set_permissions(path("script"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(path("dos"), "#! /bin/sh\r\nexit 0\r\n").unwrap();
+    for script in ["script", "dos"] {
+        fs::set_permissions(path(script), fs::Permissions::from_mode(0o755)).unwrap();
+    }
     let store = path("store");
     let cases = [
         ("no-such-command", 127, "PATH"),
@@ -73,6 +76,7 @@ fn a_program_that_is_missing_or_cant_be_run_is_127_or_126_and_nothing_is_made() 
         ("", 127, "no such program"),
         (&path("plain"), 126, "chmod +x"),
         (&path("script"), 126, "/no/such/interpreter"),
+        (&path("dos"), 126, "CRLF"),
         (&path(""), 126, "folder"),
         ("/dev/null", 126, "no file"),
     ];

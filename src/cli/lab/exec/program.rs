@@ -71,6 +71,9 @@ fn kind(path: &std::path::Path) -> Kind {
         return Kind::Unfit(format!("{}: chmod +x makes it a program", error.desc()));
     }
     match interpreter(path) {
+        Some(missing) if missing.ends_with('\r') => Kind::Unfit(format!(
+            "its interpreter {missing} is not there: its lines end with CRLF, and have to end with LF"
+        )),
         Some(missing) => Kind::Unfit(format!("its interpreter {missing} is not there")),
         None => Kind::Runs,
     }
@@ -89,7 +92,8 @@ fn interpreter(path: &std::path::Path) -> Option<String> {
         .split(|&byte| byte == b'\n')
         .next()?;
     let line = String::from_utf8_lossy(line).into_owned();
-    let named = line.split_ascii_whitespace().next()?;
+    // As the system splits it: a CR at its end belongs to the name.
+    let named = line.split([' ', '\t']).find(|word| !word.is_empty())?;
     (!std::fs::exists(named).ok()?).then(|| named.to_owned())
 }
 
