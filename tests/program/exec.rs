@@ -200,6 +200,24 @@ fn an_interrupt_reaches_the_command_exactly_once_without_a_terminal() {
 }
 
 #[test]
+fn a_signal_to_end_reaches_what_the_command_has_started_too() {
+    // The shell waits for the other one, which a signal to the shell alone would leave behind.
+    let script = "sh -c 'echo started; sleep 600'; echo over";
+    for (signal, code) in [("-TERM", 143), ("-INT", 130)] {
+        let mut command = Command::new(IMD);
+        command
+            .args(["exec", "--", "sh", "-c", script])
+            .process_group(0)
+            .env_remove("RUST_LOG");
+        let mut exec = Program::run(command);
+        exec.line_with("started");
+        exec.signal(signal);
+        // Its output ends when nobody holds it any more.
+        exec.end().failed(code);
+    }
+}
+
+#[test]
 fn an_interrupt_half_a_second_after_the_first_is_another_one() {
     let mut exec = Counting::new().start();
     exec.signal("-INT");

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Instant;
 
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpgrp, getpid, getsid, tcgetpgrp};
 use signal_hook::iterator::SignalsInfo;
@@ -171,8 +171,11 @@ impl Running {
     fn pass_on(&self, came: Came) {
         // When a terminal is gone, only the leader of its session is told.
         let is_for_leader = came.signal == Signal::SIGHUP && getsid(None) == Ok(getpid());
-        if came.is_sent || self.has_own_group || is_for_leader {
-            // It may have ended just now.
+        // It may have ended just now.
+        if self.has_own_group && ENDING.contains(&came.signal) {
+            // As if it had stayed in the group of imd: what it has started ends too.
+            let _ = killpg(self.pid, came.signal);
+        } else if self.has_own_group || came.is_sent || is_for_leader {
             let _ = kill(self.pid, came.signal);
         }
     }
