@@ -31,6 +31,9 @@ use cli::{Cli, Command, DaemonArgs, banner, launch, output, settings, stderr};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// An open-file limit with which every command works.
+const FILES: u64 = 256;
+
 fn main() -> ExitCode {
     let begun = Instant::now();
     let cli = match Cli::read() {
@@ -70,11 +73,16 @@ fn run(cli: Cli, begun: Instant) -> Result<(), Failure> {
     if let Some(Command::Launch(args)) = &cli.command {
         return Err(launch::run(args));
     }
+    // Before anything can fail: no file of an earlier daemon is left.
+    let addr_file = match (&cli.command, &cli.daemon.addr_file) {
+        (None, Some(path)) => Some(AddrFile::claim(path)?),
+        _ => None,
+    };
     cli::init_log(cli.log_format)?;
-    let runtime = runtime().map_err(|error| Failure::Failed(format!("no runtime: {error}")))?;
+    let runtime = runtime().map_err(no_runtime)?;
     let result = runtime.block_on(async {
         match cli.command {
-            None => daemon(&cli.daemon, begun).await,
+            None => daemon(&cli.daemon, addr_file, begun).await,
             Some(command) => cli::run(command).await,
         }
     });
@@ -83,12 +91,22 @@ fn run(cli: Cli, begun: Instant) -> Result<(), Failure> {
     result
 }
 
-async fn daemon(args: &DaemonArgs, begun: Instant) -> Result<(), Failure> {
-    // First of all: whatever fails from here on, no file of an earlier daemon is left.
-    let mut addr_file = match &args.addr_file {
-        Some(path) => Some(AddrFile::claim(path)?),
-        None => None,
-    };
+/// The runtime needs a few open files, and is made before the limit of them is raised.
+fn no_runtime(error: io::Error) -> Failure {
+    let why = format!("no runtime: {error}");
+    match launch::file_limit() {
+        Some(limit) if limit < FILES => Failure::Usage(format!(
+            "{why}: the open-file limit is {limit}. Raise it: ulimit -n {FILES} or more"
+        )),
+        _ => Failure::Failed(why),
+    }
+}
+
+async fn daemon(
+    args: &DaemonArgs,
+    mut addr_file: Option<AddrFile>,
+    begun: Instant,
+) -> Result<(), Failure> {
     let config = settings::daemon(args)?;
     let public_salt = config.auth.salt == PUBLIC_SALT;
     let mut signals = Signals::listen()?;

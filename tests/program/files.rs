@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -54,6 +55,23 @@ fn a_stale_addresses_file_is_gone_after_a_failed_start() {
             imd(&[args, &["--addr-file", text(&file)]].concat()).failed(64);
             assert!(!file.exists(), "{args:?}");
         }
+    }
+    // Neither a wrong RUST_LOG nor too few files for anything at all come before it.
+    for script in [
+        "RUST_LOG=[[[ exec \"$0\" --any-port --addr-file \"$1\"",
+        "ulimit -n 8; exec \"$0\" --any-port --addr-file \"$1\"",
+    ] {
+        fs::write(&file, STALE).unwrap();
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", script, env!("CARGO_BIN_EXE_imd"), text(&file)])
+            .env_remove("RUST_LOG");
+        let told = Program::run(command).end().failed(64);
+        assert!(
+            told.contains("RUST_LOG") || told.contains("limit is 8"),
+            "{told}"
+        );
+        assert!(!file.exists(), "{script}");
     }
 }
 
