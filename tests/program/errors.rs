@@ -308,7 +308,38 @@ fn a_dead_access_server_is_not_taken_for_a_stack_that_is_not_running() {
         assert!(!told.contains("start imd"), "{told}");
     }
     let told = daemon.imd(&["replay", &record]).failed(1);
-    assert!(told.contains(&addr), "{told}");
+    assert!(
+        told.contains(&addr) && told.contains("it is dead"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_replay_that_reaches_nobody_says_what_to_do_wherever_its_record_begins() {
+    let (_folder, record, _) = files();
+    let closed = reserved().to_string();
+    let at_gateway = std::fs::read_to_string(&record)
+        .unwrap()
+        .replace("access-1", "gateway");
+    for (text, flag, said) in [
+        (&at_gateway, "--gateway", "start imd"),
+        (
+            &at_gateway.replace("gateway", "access-1"),
+            "--gateway",
+            "start imd",
+        ),
+        (
+            &at_gateway.replace("gateway", "access-1"),
+            "--access",
+            "--access HOST:PORT",
+        ),
+    ] {
+        std::fs::write(&record, text).unwrap();
+        let told = imd(&["replay", &record, flag, &closed]).failed(1);
+        for part in [&closed, said, "Nothing listens there"] {
+            assert!(told.contains(part), "{flag}: no {part:?} in: {told}");
+        }
+    }
 }
 
 #[test]

@@ -1,8 +1,9 @@
 use std::collections::HashMap;
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use imd::client::ask_gateway;
+use imd::client::{ClientError, ask_gateway};
 use imd::proto::{Cmd, Code, Error, ReqLogin};
 use prost::Message;
 use tokio::time::Instant;
@@ -188,9 +189,10 @@ impl Player<'_> {
                 }
             }
         };
-        let mut connection = Connection::open(&addr, self.args.timeout)
-            .await
-            .map_err(|error| Failure::Failed(format!("line {number}: {addr}: {error}")))?;
+        let mut connection = match Connection::open(&addr, self.args.timeout).await {
+            Ok(connection) => connection,
+            Err(error) => return Err(self.unreachable(number, line, &addr, error).await),
+        };
         if let Some(uid) = line.uid {
             let login = ReqLogin {
                 cmd: Cmd::Login.number(),
@@ -209,6 +211,31 @@ impl Player<'_> {
         }
         let place = Place::of(line);
         Ok(Played { connection, place })
+    }
+
+    /// Why nobody could be reached at an address, and what to do about it.
+    async fn unreachable(
+        &self,
+        number: usize,
+        line: &Line,
+        addr: &str,
+        error: io::Error,
+    ) -> Failure {
+        let why = match &self.args.access {
+            Some(_) => format!(
+                "access server {addr}: {}",
+                api::unreachable(&error, "--access HOST:PORT")
+            ),
+            None if line.server == GATEWAY => {
+                let error = ClientError::Io(error);
+                LinkError::at_gateway(addr, FLAGS, &error).await.advise()
+            }
+            None => {
+                let error = ClientError::Io(error);
+                LinkError::at_access(addr, &error).await.advise()
+            }
+        };
+        Failure::Failed(format!("line {number}: {why}"))
     }
 
     /// A request as it is sent this time.
