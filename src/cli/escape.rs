@@ -73,7 +73,8 @@ fn is_unsafe(c: char) -> bool {
         | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
         // The ends of lines and paragraphs
         | '\u{2028}' | '\u{2029}'
-        // Invisible: separators, operators, the byte order mark, annotations, tags
+        // Invisible: hyphens, fillers, separators, operators, the byte order mark, annotations, notes, tags
+        | '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' | '\u{1d173}'..='\u{1d17a}'
         | '\u{180e}' | '\u{200b}' | '\u{2060}'..='\u{2065}' | '\u{206a}'..='\u{206f}' | '\u{feff}'
         | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
@@ -83,7 +84,7 @@ mod tests {
     use super::*;
 
     /// One of each kind, and the first and the last of each range.
-    const UNSAFE: &str = "\0\u{1b}\u{1f}\u{7f}\u{80}\u{85}\u{9b}\u{9f}\u{61c}\u{180e}\u{200b}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\
+    const UNSAFE: &str = "\0\u{1b}\u{1f}\u{7f}\u{80}\u{85}\u{9b}\u{9f}\u{ad}\u{34f}\u{115f}\u{1160}\u{3164}\u{ffa0}\u{1d173}\u{1d17a}\u{61c}\u{180e}\u{200b}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\
         \u{202e}\u{2060}\u{2064}\u{2066}\u{2069}\u{206f}\u{feff}\u{fff9}\u{e0001}\u{e007f}";
 
     const SAFE: &str = "grüß dich, 世界 👋 👩\u{200d}🚀 نامه\u{200c}ای e\u{301} \u{a0} \\n \\u{1b}";
