@@ -14,7 +14,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::answer::{Json, Problem, STREAMED, query};
 use super::{LISTENERS, Parts, exact};
-use crate::lab::{Capture, Event, Journal, MARKED, Mark, Missed, Page, Reader, Step, Unknowable};
+use crate::lab::{
+    Capture, Event, GATEWAY, Journal, MARKED, Mark, Missed, Page, Reader, Site, Step, Unknowable,
+};
 use crate::lab::{What, describe};
 use crate::proto::Cmd;
 use crate::shutdown::Shutdown;
@@ -111,6 +113,32 @@ impl Meant {
 }
 
 impl Filter {
+    /// Refuses a server that no event can be of: whoever waits for it would wait for ever.
+    fn check_server(&self, parts: &Parts) -> Result<(), Problem> {
+        let Some(server) = self.server.as_deref() else {
+            return Ok(());
+        };
+        // What a fault does elsewhere than at a server is told under the name of its site.
+        if server == GATEWAY || Site::ALL.iter().any(|site| site.name() == server) {
+            return Ok(());
+        }
+        if parts.access.get(server).is_some() {
+            return Ok(());
+        }
+        let mut known = vec![GATEWAY.to_owned()];
+        known.extend(
+            parts
+                .access
+                .all()
+                .iter()
+                .map(|server| server.name().to_owned()),
+        );
+        let known = known.join(", ");
+        Err(Problem::bad(format!(
+            "server: {server:?} is none of {known}"
+        )))
+    }
+
     fn takes(&self, event: &Event) -> bool {
         self.uid.is_none_or(|uid| event.uid == Some(uid))
             && self.cmd.is_none_or(|cmd| event.cmd == Some(cmd))
@@ -184,6 +212,7 @@ pub async fn journal(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let filter = query(meant)?.filter(&parts.instance)?;
+    filter.check_server(&parts)?;
     let journal = parts.lab.journal();
     let accepts = headers
         .get(header::ACCEPT)
@@ -293,6 +322,7 @@ pub async fn wait(
             .map_err(|error| Problem::bad(format!("timeout: {text:?} is no duration: {error}")))?,
     };
     let filter = meant.filter(&parts.instance)?;
+    filter.check_server(&parts)?;
     let _place = parts.listeners.place()?;
     let journal = parts.lab.journal();
     let mut reader = match filter.since {

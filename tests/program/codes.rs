@@ -252,7 +252,7 @@ fn who_reads_no_more_learns_by_the_code_how_the_work_went() {
 }
 
 /// What the caller wrote wrongly, for each command.
-const WRONG: [&str; 67] = [
+const WRONG: [&str; 69] = [
     "--no-such-flag",
     "no-such-command",
     "--config @DIR/missing",
@@ -307,6 +307,7 @@ const WRONG: [&str; 67] = [
     "snapshot load @DIR/record --addr-file @FILE",
     "snapshot save @DIR/no/folder --addr-file @FILE",
     "tail --cmd nothing --addr-file @FILE",
+    "tail --server nothing --addr-file @FILE",
     "record --addr-file @FILE",
     "record --to @DIR/record --addr-file @FILE",
     "replay @DIR/missing",
@@ -318,6 +319,7 @@ const WRONG: [&str; 67] = [
     "sessions --admin nowhere",
     "wait --timeout soon",
     "wait --cmd nothing --addr-file @FILE",
+    "wait --server nothing --addr-file @FILE",
     "ready --wait soon",
     "reset --admin nowhere",
 ];
@@ -365,6 +367,10 @@ fn what_the_caller_wrote_wrongly_is_64_and_what_failed_is_1() {
     let long = "x".repeat(70_000);
     let send = ["send", "--from", "1", "--to", "2", &long];
     world.daemon.imd(&send).failed(64);
+    let told = imd(&["fault", "rm", ""]).failed(64);
+    assert!(told.contains("a value is required"), "{told}");
+    let told = imd(&["bench", "--secs", "2s"]).failed(64);
+    assert!(told.contains("--for 2s"), "{told}");
     let replay = ["replay", &world.path("record"), "--gateway", "127.0.0.1:1"];
     imd(&replay).failed(1);
 }

@@ -72,7 +72,7 @@ pub struct BenchArgs {
     #[arg(long = "for", value_name = "TIME", value_parser = some_time)]
     pub lasting: Option<Duration>,
     /// As --for, in seconds: for scripts of before
-    #[arg(long, value_name = "S", hide = true, value_parser = positive, conflicts_with = "lasting")]
+    #[arg(long, value_name = "S", hide = true, value_parser = seconds, conflicts_with = "lasting")]
     pub secs: Option<f64>,
     /// How many requests are made
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -89,6 +89,11 @@ pub struct BenchArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// Without a unit, as nowhere else.
+fn seconds(text: &str) -> Result<f64, String> {
+    positive(text).map_err(|_| "write --for, and a time with its unit, such as --for 2s".into())
 }
 
 fn positive(text: &str) -> Result<f64, String> {

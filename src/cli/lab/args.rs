@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, Subcommand};
 use imd::lab::Fault;
 use serde_json::{Map, Value, json};
@@ -94,7 +95,7 @@ pub enum FaultCommand {
     #[command(group = ArgGroup::new("which").required(true))]
     Rm {
         /// Its name
-        #[arg(allow_hyphen_values = true, group = "which")]
+        #[arg(allow_hyphen_values = true, group = "which", value_parser = NonEmptyStringValueParser::new())]
         name: Option<String>,
         /// End all of them
         #[arg(long, group = "which")]
