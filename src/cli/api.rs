@@ -16,6 +16,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 
 use super::endpoint::authority;
+use super::environment;
 use super::failure::Failure;
 use super::peer::{self, Peer};
 use super::refusal;
@@ -61,6 +62,16 @@ impl Role {
             Role::Group => Peer::GroupApi,
             Role::Admin => Peer::AdminApi,
         }
+    }
+
+    /// What has set its address.
+    fn source(self, addr: &str) -> &'static str {
+        let (variable, flag) = match self {
+            Role::User => (environment::USER_API, "--user-api"),
+            Role::Group => (environment::GROUP_API, "--group-api"),
+            Role::Admin => (environment::ADMIN, "--admin"),
+        };
+        environment::source(variable, flag, addr)
     }
 
     /// How to say where it is.
@@ -398,8 +409,8 @@ async fn told(
 ) -> Failure {
     let role = Role::of(path);
     if let Some(BadBase(why)) = error.downcast_ref() {
-        let flag = role.flags().split(' ').next().unwrap_or_default();
-        return Failure::Usage(format!("{flag} {base}: {why}"));
+        let source = role.source(base);
+        return Failure::Usage(format!("{source} {base}: {why}"));
     }
     if let Some(error) = error.downcast_ref::<hyper::Error>() {
         if error.is_parse() {

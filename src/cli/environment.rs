@@ -11,6 +11,14 @@ pub const ADMIN: &str = "IMD_ADMIN";
 /// The salt of the stack's tokens.
 pub const SALT: &str = "IMD_SALT";
 
+/// What has set an address: the variable, where it holds that address, else the flag.
+pub fn source(variable: &'static str, flag: &'static str, addr: &str) -> &'static str {
+    match read(variable).is_some_and(|value| value == addr) {
+        true => variable,
+        false => flag,
+    }
+}
+
 /// The value of a variable. A variable that is set to nothing counts as not set.
 pub fn read(name: &str) -> Option<String> {
     // A value that is not UTF-8 is shown in the error that it leads to.

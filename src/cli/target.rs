@@ -59,7 +59,8 @@ impl Target {
     /// When the config leaves the port open, or it is no host:port.
     pub fn gateway(&self) -> Result<&str, Failure> {
         let addr = known(&self.gateway, "gateway")?;
-        let wrong = |why| Failure::Usage(format!("--gateway {addr}: {why}"));
+        let source = environment::source(environment::GATEWAY, "--gateway", addr);
+        let wrong = |why| Failure::Usage(format!("{source} {addr}: {why}"));
         endpoint::host_and_port(addr).map_err(wrong)?;
         Ok(addr)
     }

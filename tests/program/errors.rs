@@ -2,13 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::process::Command;
 use std::thread;
 
 use imd::daemon::Addresses;
 use tempfile::TempDir;
 
 use crate::ports::reserved;
-use crate::process::{Daemon, imd, write_config};
+use crate::process::{Daemon, Program, imd, write_config};
 
 /// A command, and the flag that says where what it asks is.
 struct Asking {
@@ -242,6 +243,30 @@ fn an_address_that_is_none_says_how_it_is_written() {
             told.contains("Is the name of the host right?") && told.contains(flag),
             "{told}"
         );
+    }
+}
+
+#[test]
+fn an_address_that_is_none_is_called_by_what_has_set_it() {
+    for (variable, flag, args) in [
+        ("IMD_GATEWAY", "--gateway", "send --from 1 --to 2 x"),
+        ("IMD_USER_API", "--user-api", "register --uid 1"),
+        ("IMD_GROUP_API", "--group-api", "group create --uid 1"),
+        ("IMD_ADMIN", "--admin", "state"),
+    ] {
+        let run = |flags: &[&str]| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_imd"));
+            let args = args.split(' ').chain(flags.iter().copied());
+            command
+                .args(args)
+                .env(variable, "nowhere")
+                .env_remove("RUST_LOG");
+            Program::run(command).end().failed(64)
+        };
+        let told = run(&[]);
+        assert!(told.contains(&format!("{variable} nowhere: ")), "{told}");
+        let told = run(&[flag, "elsewhere"]);
+        assert!(told.contains(&format!("{flag} elsewhere: ")), "{told}");
     }
 }
 
