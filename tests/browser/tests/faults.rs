@@ -100,7 +100,7 @@ async fn what_the_api_refuses_is_said_in_its_words() {
         page.go("faults").await;
         page.fill("[name=for]", "soon").await;
         page.click("#inject").await;
-        page.is_told("\"soon\" is no duration").await;
+        page.is_told("\"soon\" must be a duration").await;
         page.is_forgiven("400").await;
         assert_eq!(hits(imd), []);
     })

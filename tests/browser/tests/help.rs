@@ -85,7 +85,7 @@ async fn it_says_what_is_not_emulated_and_which_keys_there_are() {
         page.go("help").await;
         page.reads(
             "#not-emulated li",
-            "It notifies only who has pinged within 15 s.",
+            "Only a user who has pinged within 15 s is notified.",
         )
         .await;
         for (key, name) in [

@@ -183,7 +183,7 @@ async fn a_server_that_the_daemon_has_no_more_goes() {
             "const real = window.fetch;
              window.fetch = async (path, options) => {
                const response = await real(path, options);
-               if (path !== '/v1/state') return response;
+               if (new URL(path).pathname !== '/v1/state') return response;
                const state = await response.json();
                state.access.pop();
                return Response.json(state);

@@ -321,7 +321,7 @@ async fn another_imd_at_the_same_address_is_read_from_its_beginning() {
         let script = "const real = window.fetch;
             window.fetch = async (path, options) => {
                 const answer = await real(path, options);
-                if (path !== '/v1/state') return answer;
+                if (new URL(path).pathname !== '/v1/state') return answer;
                 return Response.json({ ...await answer.json(), instance: 'another' });
             }";
         page.run(script, &[]).await;
