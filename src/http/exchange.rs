@@ -1,5 +1,5 @@
 //! What a connection knows of the request that it is answering: whether all of it was read, and whether its client may
-//! have closed the writing side already.
+//! close the writing side meanwhile.
 //!
 //! The service sees requests and answers, the socket sees bytes. [`Exchange`] is what the two of them share.
 
@@ -35,13 +35,22 @@ pub fn too_long(limit: usize) -> String {
 /// Where one connection stands.
 #[derive(Debug, Default)]
 pub(super) struct Exchange {
-    /// All of a request has come, and its answer has not been handed over yet.
+    /// A request is being answered, and the answer has not been handed over yet. False while the rest of a body is waited
+    /// for: a client that closes its writing side then has not said all.
     is_answering: AtomicBool,
+    /// All of that request has come.
+    is_whole: AtomicBool,
     /// An answer was given before all of its request was read.
     has_unread: AtomicBool,
 }
 
 impl Exchange {
+    /// A request's head has come. Most requests are answered without a look at a body.
+    fn begin(&self) {
+        self.is_whole.store(false, Ordering::Relaxed);
+        self.is_answering.store(true, Ordering::Relaxed);
+    }
+
     /// Whether the client may still be writing a request that is answered already.
     pub(super) fn has_unread(&self) -> bool {
         self.has_unread.load(Ordering::Relaxed)
@@ -80,6 +89,7 @@ impl Service<Request<Incoming>> for Answering {
 
     fn call(&self, request: Request<Incoming>) -> AnswerFuture {
         let kept = self.kept.clone().filter(|_| asks_to_keep(&request));
+        self.exchange.begin();
         let exchange = Arc::clone(&self.exchange);
         let answering = self.router.call(request.map(|body| {
             let body = RequestBody { body, exchange };
@@ -112,7 +122,7 @@ fn asks_to_keep<B>(request: &Request<B>) -> bool {
 
 /// A connection whose request was not read to its end is closed. Any other one is kept, for as long as is said here.
 fn say_what_becomes(headers: &mut HeaderMap, exchange: &Exchange, kept: Option<HeaderValue>) {
-    if !exchange.is_answering.load(Ordering::Relaxed) {
+    if !exchange.is_whole.load(Ordering::Relaxed) {
         exchange.has_unread.store(true, Ordering::Relaxed);
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     } else if let Some(kept) = kept {
@@ -121,7 +131,7 @@ fn say_what_becomes(headers: &mut HeaderMap, exchange: &Exchange, kept: Option<H
     }
 }
 
-/// The body of a request. Its end is noted, since from there on the client may close its writing side.
+/// The body of a request. It notes its end, and when more of it is waited for.
 struct RequestBody {
     body: Incoming,
     exchange: Arc<Exchange>,
@@ -135,7 +145,19 @@ impl RequestBody {
     }
 
     fn ended(&self) {
-        self.exchange.is_answering.store(true, Ordering::Relaxed);
+        self.exchange.is_whole.store(true, Ordering::Relaxed);
+    }
+
+    fn is_waited_for(&self, waited_for: bool) {
+        self.exchange
+            .is_answering
+            .store(!waited_for, Ordering::Relaxed);
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        self.is_waited_for(false);
     }
 }
 
@@ -148,7 +170,9 @@ impl hyper::body::Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
-        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        this.is_waited_for(polled.is_pending());
+        let frame = ready!(polled);
         match &frame {
             None => this.ended(),
             Some(_) => this.look_for_the_end(),
@@ -203,7 +227,9 @@ pub(super) struct Socket {
     stream: TcpStream,
     exchange: Arc<Exchange>,
     patience: Duration,
-    /// Runs from the end of what the client has written.
+    /// The client has closed its writing side.
+    has_ended: bool,
+    /// Runs from there on, where the client may wait for an answer.
     closing: Option<Pin<Box<Sleep>>>,
 }
 
@@ -213,6 +239,7 @@ impl Socket {
             stream,
             exchange,
             patience,
+            has_ended: false,
             closing: None,
         }
     }
@@ -230,12 +257,17 @@ impl AsyncRead for Socket {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.closing.is_none() {
+        if !this.has_ended {
             let before = buf.filled().len();
             ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
             if buf.filled().len() > before || buf.remaining() == 0 {
                 return Poll::Ready(Ok(()));
             }
+            this.has_ended = true;
+            // What came right before the end may not have been handed to the request yet. It has been when this is polled
+            // again.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         if !this.exchange.is_answering.load(Ordering::Relaxed) {
             return Poll::Ready(Ok(()));

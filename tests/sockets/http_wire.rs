@@ -189,6 +189,10 @@ async fn a_request_whose_client_closes_its_writing_side_is_answered() {
         (admin, get("/healthz"), "HTTP/1.1 200 "),
         (admin, get("/v1/state"), "HTTP/1.1 200 "),
         (admin, get("/v1/wait?timeout=100ms"), "HTTP/1.1 408 "),
+        // Nobody reads these bodies.
+        (admin, whole("/v1/nowhere"), "HTTP/1.1 404 "),
+        (admin, whole("/v1/access/access-1/pause"), "HTTP/1.1 200 "),
+        (admin, whole("/v1/registry/freeze"), "HTTP/1.1 200 "),
         (
             admin,
             "GET /healthz HTTP/1.0\r\n\r\n".into(),
@@ -200,6 +204,29 @@ async fn a_request_whose_client_closes_its_writing_side_is_answered() {
         soon(stream.shutdown()).await.unwrap();
         let answer = rest(&mut stream).await;
         assert!(answer.starts_with(begin), "{request}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_writing_side_right_behind_a_body_that_was_waited_for_is_answered() {
+    let imd = start(Config::ephemeral()).await;
+    let bodies = [
+        ("content-length: 5\r\n", "uid=7"),
+        ("transfer-encoding: chunked\r\n", "5\r\nuid=7\r\n0\r\n\r\n"),
+    ];
+    for (addr, path) in listeners(&imd) {
+        for (length, body) in bodies.iter().cycle().take(20) {
+            let mut stream = connect(addr).await;
+            let head = head(path, &format!("{length}expect: 100-continue\r\n"));
+            soon(stream.write_all(head.as_bytes())).await.unwrap();
+            // From here on the body is waited for.
+            let mut go_on = [0; "HTTP/1.1 100 Continue\r\n\r\n".len()];
+            soon(stream.read_exact(&mut go_on)).await.unwrap();
+            soon(stream.write_all(body.as_bytes())).await.unwrap();
+            soon(stream.shutdown()).await.unwrap();
+            let answer = rest(&mut stream).await;
+            assert!(answer.starts_with("HTTP/1.1 "), "{path} {length}: {answer}");
+        }
     }
 }
 
