@@ -29,7 +29,7 @@ const BYTES: usize = 1 << 20;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Part {
-    after: i64,
+    after: Option<Id>,
     limit: Option<usize>,
 }
 
@@ -43,7 +43,7 @@ impl Part {
                 "limit: {limit} is not from 1 to {MOST}"
             )));
         }
-        Ok((after, limit))
+        Ok((after.map_or(0, |Whole(after)| after), limit))
     }
 }
 
@@ -212,7 +212,7 @@ pub async fn inboxes(
 /// An inbox: looking into it leaves no trace.
 pub async fn inbox(
     State(parts): State<Arc<Parts>>,
-    InPath(uid): InPath<i64>,
+    InPath(Whole(uid)): InPath<Id>,
     part: Result<Query<Part>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let (after, entries) = Part::read(part)?;

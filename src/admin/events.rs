@@ -18,6 +18,7 @@ use crate::lab::{
     Capture, Event, GATEWAY, Journal, MARKED, Mark, Missed, Page, Reader, Site, Step, Unknowable,
 };
 use crate::lab::{What, describe};
+use crate::number::{Id, Whole};
 use crate::proto::Cmd;
 use crate::shutdown::Shutdown;
 
@@ -56,13 +57,13 @@ impl Listeners {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Meant {
-    since: Option<u64>,
+    since: Option<Whole<u64>>,
     /// The run of imd that has given out `since`.
     instance: Option<String>,
-    uid: Option<i64>,
+    uid: Option<Id>,
     cmd: Option<String>,
     server: Option<String>,
-    session: Option<u64>,
+    session: Option<Whole<u64>>,
     what: Option<String>,
     timeout: Option<String>,
     /// Frames are told byte by byte too, tokens included.
@@ -101,11 +102,11 @@ impl Meant {
             return Err(Problem::bad(format!("what: {what:?} is none of {all}")));
         }
         Ok(Filter {
-            since: self.since.map(Mark),
-            uid: self.uid,
+            since: self.since.map(|Whole(since)| Mark(since)),
+            uid: self.uid.map(|Whole(uid)| uid),
             cmd: cmd.transpose()?,
             server: self.server,
-            session: self.session,
+            session: self.session.map(|Whole(session)| session),
             what: self.what,
             bytes: self.bytes,
         })

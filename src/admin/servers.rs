@@ -11,6 +11,7 @@ use super::Parts;
 use super::answer::{Body, InPath, Json, Problem, query};
 use crate::access::{AccessServer, AddError};
 use crate::config::Host;
+use crate::number::Whole;
 use crate::registry::Registry;
 use crate::session::{CloseReason, Session};
 
@@ -117,7 +118,7 @@ fn seen(server: &str, session: &Session) -> Value {
 /// Ends one.
 pub async fn end_session(
     State(parts): State<Arc<Parts>>,
-    InPath(id): InPath<u64>,
+    InPath(Whole(id)): InPath<Whole<u64>>,
     end: Result<Query<End>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let End { how } = query(end)?;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::answer::{InPath, Json, Problem};
 use super::{Parts, clock, servers};
+use crate::number::{Id, Whole};
 use crate::service::Report;
 
 /// What is not as in the original, whatever the quirks: the end of this document.
@@ -105,7 +106,7 @@ pub async fn fidelity(State(parts): State<Arc<Parts>>) -> Json<Value> {
 /// The token that logs a user in: what existing clients compute.
 pub async fn token(
     State(parts): State<Arc<Parts>>,
-    InPath(uid): InPath<i64>,
+    InPath(Whole(uid)): InPath<Id>,
 ) -> Result<Json<Value>, Problem> {
     if uid <= 0 {
         return Err(Problem::bad("a uid is more than 0"));

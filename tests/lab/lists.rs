@@ -204,6 +204,46 @@ async fn ids_of_any_size_come_as_numbers_and_texts_and_are_given_as_both() {
 }
 
 #[tokio::test]
+async fn what_is_no_id_is_refused_in_paths_and_queries_as_in_bodies() {
+    let imd = start_manual().await;
+    for (text, in_json) in [
+        ("%2B7", "+7"),
+        ("%207", " 7"),
+        ("7%20", "7 "),
+        ("7.0", "7.0"),
+        ("7e0", "7e0"),
+        ("0x7", "0x7"),
+        ("-", "-"),
+        ("%D9%A7", "\u{667}"),
+        ("99999999999999999999", "99999999999999999999"),
+    ] {
+        for (method, path) in [
+            ("GET", format!("/v1/users/{text}/token")),
+            ("GET", format!("/v1/inboxes/{text}")),
+            ("GET", format!("/v1/inboxes/7?after={text}")),
+            ("GET", format!("/v1/users?after={text}")),
+            ("GET", format!("/v1/journal?uid={text}")),
+            ("GET", format!("/v1/journal?since={text}")),
+            ("GET", format!("/v1/wait?session={text}&timeout=1ms")),
+            ("DELETE", format!("/v1/sessions/{text}")),
+        ] {
+            let (status, why) = call(&imd, method, &path, Value::Null).await;
+            assert_eq!(status, 400, "{path}");
+            assert!(
+                why["error"].to_string().contains("64 bits"),
+                "{path}: {why}"
+            );
+        }
+        let new = json!({ "uid": in_json });
+        assert_eq!(
+            call(&imd, "POST", "/v1/users", new).await.0,
+            400,
+            "{in_json}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_fault_is_for_the_user_whose_id_it_has_as_text() {
     let imd = start_manual().await;
     let [_, uid, ..] = LARGE;

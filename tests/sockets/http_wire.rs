@@ -208,7 +208,8 @@ async fn a_request_whose_client_closes_its_writing_side_is_answered() {
 }
 
 #[tokio::test]
-async fn a_client_that_closes_its_writing_side_right_behind_a_body_that_was_waited_for_is_answered() {
+async fn a_client_that_closes_its_writing_side_right_behind_a_body_that_was_waited_for_is_answered()
+{
     let imd = start(Config::ephemeral()).await;
     let bodies = [
         ("content-length: 5\r\n", "uid=7"),

@@ -49,7 +49,7 @@ async fn it_makes_tokens_and_puts_them_in_the_snippets() {
         }
         page.fill("#token-uid", "nobody").await;
         page.click("#token-make").await;
-        page.is_told("Cannot parse").await;
+        page.is_told("a whole number of 64 bits").await;
         page.is_forgiven("400").await;
     })
     .await;
