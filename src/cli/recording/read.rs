@@ -67,9 +67,27 @@ impl Lines {
         let Some(text) = self.read()? else {
             return Ok(None);
         };
-        let line: Line = serde_json::from_slice(&text).map_err(|error| self.damaged(error))?;
+        if text.trim_ascii().is_empty() {
+            return self.end();
+        }
+        let line: Line = serde_json::from_slice(text.trim_ascii_end()).map_err(|error| {
+            // The line is named already, by its number in the file.
+            let why = error.to_string();
+            self.damaged(why.replace(" at line 1 column ", " at column "))
+        })?;
         line.check().map_err(|why| self.damaged(why))?;
         Ok(Some((self.number, line)))
+    }
+
+    /// Passes over the empty lines that an editor may have left at the end.
+    fn end(&mut self) -> Result<Option<(usize, Line)>, Failure> {
+        let empty = self.damaged("it is empty, and not the last line");
+        while let Some(text) = self.read()? {
+            if !text.trim_ascii().is_empty() {
+                return Err(empty);
+            }
+        }
+        Ok(None)
     }
 
     fn read(&mut self) -> Result<Option<Vec<u8>>, Failure> {
@@ -178,13 +196,17 @@ mod tests {
         let whole = format!("{HEADER}\n{good}\n");
         survey(&whole).unwrap();
         survey(whole.trim_end()).unwrap();
+        survey(&format!("{whole}\r\n\n")).unwrap();
         for (text, says) in [
             ("".to_owned(), "line 1: this is no record"),
             ("{}\n".to_owned(), "line 1: this is no record"),
             (HEADER.replace('1', "2"), "line 1: a record of version 2"),
             (format!("{whole}{good}x\n"), "line 3: trailing"),
-            (format!("{whole}\n{good}\n"), "line 3: EOF"),
-            (format!("{whole}{}", &good[..20]), "line 3: EOF"),
+            (format!("{whole}\n{good}\n"), "line 3: it is empty"),
+            (
+                format!("{whole}{}", &good[..20]),
+                "line 3: EOF while parsing a value at column 20",
+            ),
             (format!("{whole}{{\"us\":-1"), "line 3: invalid value"),
             (format!("{HEADER}\n\u{0}\u{fffd}\n"), "line 2: "),
         ] {
