@@ -65,13 +65,13 @@ mod tests {
     #[test]
     fn a_tilde_at_the_beginning_is_the_home_folder_or_refused() {
         let said = |path: &str| {
-            let expanded = expanded(Path::new(path), Some("/home/ann".into()));
+            let expanded = expanded(Path::new(path), Some("/users/ann".into()));
             expanded.map(|path| path.to_str().unwrap().to_owned())
         };
         for (path, folder) in [
-            ("~", "/home/ann"),
-            ("~/", "/home/ann/"),
-            ("~/imd/data", "/home/ann/imd/data"),
+            ("~", "/users/ann"),
+            ("~/", "/users/ann/"),
+            ("~/imd/data", "/users/ann/imd/data"),
             ("./~", "./~"),
             ("data/~", "data/~"),
             ("/~", "/~"),
