@@ -46,8 +46,7 @@ pub async fn advance(
     Body(Advance { by }): Body<Advance>,
 ) -> Result<Json<Value>, Problem> {
     if !parts.clock.is_manual() {
-        let why =
-            "the clock is the machine's, which nobody moves: start with --manual-clock or [clock] kind = \"manual\"";
+        let why = "the clock is the machine's, which nobody moves: start with --manual-clock or [clock] kind = \"manual\"";
         return Err(Problem::conflict(why));
     }
     let gone = parts.clock.try_advance(by).await;

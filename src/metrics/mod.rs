@@ -1,4 +1,4 @@
-//! What is counted, for one `imd`. The README lists the names.
+//! What is counted, for one `imd`. docs/metrics.md lists the names.
 
 mod classic;
 mod process;

@@ -1,4 +1,4 @@
-//! What is counted, and that the README lists it.
+//! What is counted, and that docs/metrics.md lists it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -364,7 +364,7 @@ async fn a_scrape_is_answered_in_the_format_that_it_asks_for() {
 }
 
 #[tokio::test]
-async fn the_readme_lists_all_of_it_and_nothing_else() {
+async fn the_docs_list_all_of_it_and_nothing_else() {
     let imd = with_all_of_it().await;
     let (text, _) = scrape(&imd).await;
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
@@ -375,10 +375,8 @@ async fn the_readme_lists_all_of_it_and_nothing_else() {
             format!("{name}{end}")
         })
         .collect();
-    let readme = include_str!("../../README.md");
-    let (_, section) = readme.split_once("\n## Metrics\n").unwrap();
-    let section = section.split("\n## ").next().unwrap();
-    let cells = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    let page = include_str!("../../docs/metrics.md");
+    let cells = page.lines().filter_map(|line| line.strip_prefix("| `"));
     let listed: BTreeSet<String> = cells
         .map(|cell| cell.split(['`', '{']).next().unwrap().to_owned())
         .collect();
@@ -387,7 +385,7 @@ async fn the_readme_lists_all_of_it_and_nothing_else() {
 
 #[test]
 fn the_dashboard_asks_for_nothing_that_is_not_there() {
-    let readme = include_str!("../../README.md");
+    let page = include_str!("../../docs/metrics.md");
     let dashboard = include_str!("../../docs/grafana.json");
     let dashboard: serde_json::Value = serde_json::from_str(dashboard).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
@@ -402,7 +400,7 @@ fn the_dashboard_asks_for_nothing_that_is_not_there() {
             let ends = ["_bucket", "_sum", "_count"];
             let base = ends.iter().find_map(|end| name.strip_suffix(end));
             let row = format!("| `{}", base.unwrap_or(name));
-            assert!(readme.contains(&row), "{name}");
+            assert!(page.contains(&row), "{name}");
             asked += 1;
         }
     }
