@@ -464,7 +464,7 @@ mod tests {
             ),
             (
                 Fault::at(Site::Notify).slice(0),
-                "slice: 0 must be a whole number from 1 to 65536",
+                "slice: 0 must be a whole number from 1 to 29",
             ),
             (
                 Fault::at(Site::StoreWrite).cmd(Cmd::Ping),
