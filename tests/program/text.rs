@@ -4,12 +4,13 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use imd::Config;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{Daemon, Ended, Program, imd, write_config};
+use crate::process::{DEADLINE, Daemon, Ended, Program, imd, write_config};
 
 fn json(ended: Ended) -> Vec<Value> {
     let lines = ended.ok();
@@ -197,6 +198,12 @@ fn nothing_that_others_wrote_controls_the_terminal() {
         .imd(&["group", "create", "--uid", "1", "--name", &text])
         .ok();
     daemon.imd(&send).ok();
+    // Both of its frames are in the record: it is told of them a little later than the sender.
+    let deadline = Instant::now() + DEADLINE;
+    let recorded = || fs::read_to_string(&record).unwrap();
+    while recorded().matches("SendP2PMsg").count() < 2 {
+        assert!(Instant::now() < deadline, "{}", recorded());
+    }
     recorder.signal("-INT");
     recorder.end().ok();
     // So that a replay has something to tell.
