@@ -67,7 +67,10 @@ async fn its_snippets_dial_an_address_of_ipv6_as_each_language_wants_it() {
             (0, format!("imd chat --gateway '{gateway}'")),
             (0, format!("'http://{user_api}/x/user/register'")),
             (1, format!("connect(\"{gateway}\")")),
-            (2, format!("create_connection((\"::1\", {}))", gateway.port())),
+            (
+                2,
+                format!("create_connection((\"::1\", {}))", gateway.port()),
+            ),
             (2, "host.strip(\"[]\")".to_owned()),
             (3, "replace(/[[\\]]/g, \"\")".to_owned()),
             (4, format!("call(\"{gateway}\"")),
