@@ -8,7 +8,7 @@ use crate::admin::{call, get, post};
 use crate::support::{group_of, start, start_manual, texts, user};
 
 /// A stack for each kind of store; the folder goes with the second.
-async fn both() -> Vec<(imd::Imd, Option<tempfile::TempDir>)> {
+pub async fn both() -> Vec<(imd::Imd, Option<tempfile::TempDir>)> {
     let folder = tempfile::tempdir().unwrap();
     let mut durable = Config::ephemeral().manual_clock();
     durable.store.path = Some(folder.path().join("data"));

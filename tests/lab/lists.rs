@@ -1,25 +1,15 @@
 //! Lists come in parts, and ids of 64 bits come and go unchanged.
 
+use imd::Imd;
 use imd::proto::{Cmd, ResSendP2pMsg};
-use imd::{Config, Imd};
 use serde_json::{Value, json};
 
 use crate::admin::{call, get, post};
-use crate::support::{p2p, start, start_manual, user};
+use crate::contents::both;
+use crate::support::{p2p, start_manual, user};
 
 /// Numbers around those that JavaScript holds, and the largest.
 const LARGE: [i64; 4] = [1 << 53, (1 << 53) + 1, i64::MAX - 1, i64::MAX];
-
-/// A stack for each kind of store; the folder goes with the second.
-async fn both() -> Vec<(Imd, Option<tempfile::TempDir>)> {
-    let folder = tempfile::tempdir().unwrap();
-    let mut durable = Config::ephemeral().manual_clock();
-    durable.store.path = Some(folder.path().join("data"));
-    vec![
-        (start_manual().await, None),
-        (start(durable).await, Some(folder)),
-    ]
-}
 
 /// Reads a list part by part, and makes sure that it says where it ends.
 async fn in_parts(imd: &Imd, path: &str, what: &str, limit: usize) -> Vec<Value> {
