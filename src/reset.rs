@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 
 use crate::access::{AccessServers, RestartError, State};
+use crate::clock::running;
 use crate::config::{self, Config};
 use crate::gateway::Directory;
 use crate::lab::{Fault, FaultError, Lab};
@@ -203,22 +203,23 @@ impl Reset {
             manager.close_all(CloseReason::Replaced);
         }
         let within = self.origin.grace;
-        let end = Instant::now() + within;
-        loop {
-            // As at a shutdown, nobody has time for delays.
-            self.services.cut_gaps();
-            let sessions = managers.iter().flat_map(|manager| manager.sessions());
-            let at_work =
-                sessions.filter(|session| session.close_reason().is_some() && !session.is_done());
-            let sessions = at_work.count();
-            if sessions == 0 {
-                managers.iter().for_each(|manager| manager.forget_done());
-                return Ok(());
+        let mut sessions = 0;
+        let ended = async {
+            loop {
+                // As at a shutdown, nobody has time for delays.
+                self.services.cut_gaps();
+                let all = managers.iter().flat_map(|manager| manager.sessions());
+                let at_work =
+                    all.filter(|session| session.close_reason().is_some() && !session.is_done());
+                sessions = at_work.count();
+                if sessions == 0 {
+                    managers.iter().for_each(|manager| manager.forget_done());
+                    return;
+                }
+                tokio::time::sleep(LOOK).await;
             }
-            if Instant::now() >= end {
-                return Err(ResetError::Busy { sessions, within });
-            }
-            tokio::time::sleep(LOOK).await;
-        }
+        };
+        let ended = running::timeout(within, ended).await;
+        ended.map_err(|_| ResetError::Busy { sessions, within })
     }
 }

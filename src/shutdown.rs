@@ -6,6 +6,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::clock::running::timeout;
+
 /// What every task of an owner holds: told once to stop, and once more to stop at once.
 ///
 /// Clones share the same state.
@@ -63,12 +65,13 @@ impl Shutdown {
     ///
     /// Returns how many are still running: each waits for something outside this process's control.
     ///
-    /// The grace period is real time: a test that has stopped its clock must still be able to stop its daemon.
+    /// The grace period is real time in which the process ran: a test that has stopped its clock must still be able to
+    /// stop its daemon.
     pub async fn ended_within(&self, grace: Duration) -> usize {
-        if tokio::time::timeout(grace, self.ended()).await.is_err() {
+        if timeout(grace, self.ended()).await.is_err() {
             self.hurry();
             // Whether they made it is what len() says.
-            let _ = tokio::time::timeout(Duration::from_secs(1), self.ended()).await;
+            let _ = timeout(Duration::from_secs(1), self.ended()).await;
         }
         self.tasks.len()
     }

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 /// From the bottom to the top. Modules of one tier do not use each other.
 const TIERS: &[&[&str]] = &[
+    &["clock"],
     &[
         "proto",
-        "clock",
         "number",
         "sharded",
         "shutdown",

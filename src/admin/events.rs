@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::answer::{Json, Problem, STREAMED, query};
 use super::{LISTENERS, Parts, exact};
+use crate::clock::running;
 use crate::lab::{
     Capture, Event, GATEWAY, Journal, MARKED, Mark, Missed, Page, Reader, Site, Step, Unknowable,
 };
@@ -352,7 +353,7 @@ pub async fn wait(
             () = parts.ending.begun() => None,
         }
     };
-    match tokio::time::timeout(timeout, seen).await {
+    match running::timeout(timeout, seen).await {
         Ok(None) => {
             let why = "the stack ends";
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, why))

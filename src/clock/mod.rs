@@ -3,11 +3,15 @@
 //! Every lease, deadline, expiry and id asks a [`Clock`]. Only waits for the operating system are real time always: the
 //! back-off of a failing accept, the bounds on teardown, and the HTTP server's timeouts.
 //!
+//! Time in which the process did not run, because it or its machine was stopped, is no time of [`Clock::now`], and of
+//! none of the waits in [`running`]: nobody could do anything that a deadline asks for. The wall clock shows it.
+//!
 //! The wall clock stays between two bounds: [`EARLIEST_MS`] and [`LATEST_MS`]. Ids have room for the times between them,
 //! and so has whatever a client computes with a sendTime.
 
 mod manual;
 mod real;
+pub(crate) mod running;
 mod wall;
 pub(crate) mod written;
 
@@ -24,7 +28,7 @@ use async_trait::async_trait;
 /// Where the time comes from.
 #[async_trait]
 pub trait Clock: Send + Sync + fmt::Debug {
-    /// Time since this clock was made. Never goes back.
+    /// Time since this clock was made, without the stops of the process. Never goes back.
     fn now(&self) -> Duration;
 
     /// The wall clock: Unix time in milliseconds. May go back, but stays from [`EARLIEST_MS`] to [`LATEST_MS`]: a machine

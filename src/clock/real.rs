@@ -1,25 +1,89 @@
-use std::future::poll_fn;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::task::Poll;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Weak};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use tokio::time::{Interval, MissedTickBehavior, interval_at};
 
+use super::running::{PULSE, RunTime};
 use super::{Clock, OutOfBounds, Ticks, wall};
 
+/// A tick that comes this much late moves the later ones.
+const LATE: Duration = Duration::from_millis(5);
+
 /// The machine's clocks.
+///
+/// [`now`](Clock::now) leaves out the time in which the process did not run, but for half a second of each stop. So
+/// nothing runs out while nobody can do anything about it. The wall clock shows what the machine's shows, always.
+///
+/// A thread gives signs that the process runs, as long as this clock or one of its tickers is there. A runtime that is
+/// busy, or blocked, is therefore no stop.
 #[derive(Debug)]
 pub struct RealClock {
-    start: Instant,
+    running: Arc<Running>,
     skew_ms: AtomicI64,
 }
 
 impl Default for RealClock {
     fn default() -> Self {
         RealClock {
-            start: Instant::now(),
+            running: Running::watched(),
             skew_ms: AtomicI64::new(0),
+        }
+    }
+}
+
+/// How long the process has run.
+#[derive(Debug)]
+struct Running {
+    start: Instant,
+    time: RunTime,
+    /// The thread that gives signs ends with this.
+    _ends: mpsc::Sender<()>,
+}
+
+impl Running {
+    fn watched() -> Arc<Running> {
+        let (ends, is_over) = mpsc::channel();
+        let running = Arc::new(Running {
+            start: Instant::now(),
+            time: RunTime::default(),
+            _ends: ends,
+        });
+        let watched = Arc::downgrade(&running);
+        let thread = thread::Builder::new()
+            .name("clock".to_owned())
+            .stack_size(64 * 1024);
+        if let Err(error) = thread.spawn(move || Running::watch(&watched, &is_over)) {
+            tracing::warn!(%error, "stops of the process count as time: no thread can watch for them");
+            running.time.watch_no_more();
+        }
+        running
+    }
+
+    fn watch(watched: &Weak<Running>, is_over: &mpsc::Receiver<()>) {
+        while let Some(running) = watched.upgrade() {
+            running.time.see(running.start.elapsed());
+            drop(running);
+            if is_over.recv_timeout(PULSE) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.time.now(|| self.start.elapsed())
+    }
+
+    /// Waits until the process has run so long.
+    async fn until(&self, due: Duration) {
+        loop {
+            // The runtime's timers know nothing of stops.
+            match due.saturating_sub(self.now()) {
+                Duration::ZERO => return,
+                left => tokio::time::sleep(left).await,
+            }
         }
     }
 }
@@ -35,7 +99,7 @@ fn machine_ms() -> i64 {
 #[async_trait]
 impl Clock for RealClock {
     fn now(&self) -> Duration {
-        self.start.elapsed()
+        self.running.now()
     }
 
     fn unix_ms(&self) -> i64 {
@@ -56,23 +120,27 @@ impl Clock for RealClock {
     }
 
     fn ticks(&self, every: Duration) -> Box<dyn Ticks> {
-        let mut interval = interval_at(tokio::time::Instant::now() + every, every);
-        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Box::new(RealTicks {
-            interval,
+            due: self.running.now().saturating_add(every),
+            running: Arc::clone(&self.running),
+            every,
             has_rested: false,
         })
     }
 
     async fn try_advance(&self, by: Duration) -> Result<(), OutOfBounds> {
         wall::can_go_on(self.unix_ms(), by)?;
-        tokio::time::sleep(by).await;
+        let due = self.running.now().saturating_add(by);
+        self.running.until(due).await;
         Ok(())
     }
 }
 
 struct RealTicks {
-    interval: Interval,
+    running: Arc<Running>,
+    every: Duration,
+    /// When the next tick comes.
+    due: Duration,
     has_rested: bool,
 }
 
@@ -81,10 +149,17 @@ impl Ticks for RealTicks {
     async fn tick(&mut self) -> Duration {
         if std::mem::take(&mut self.has_rested) {
             // One that has come meanwhile is let pass: the next is a period away.
-            let _ = poll_fn(|cx| Poll::Ready(self.interval.poll_tick(cx))).await;
+            let now = self.running.now();
+            if self.due <= now {
+                self.due = now.saturating_add(self.every);
+            }
         }
-        self.interval.tick().await;
-        self.interval.period()
+        self.running.until(self.due).await;
+        let now = self.running.now();
+        let is_late = now.saturating_sub(self.due) > LATE;
+        let from = if is_late { now } else { self.due };
+        self.due = from.saturating_add(self.every);
+        self.every
     }
 
     fn rest(&mut self) {

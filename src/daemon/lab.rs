@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Imd;
 use crate::access::State;
+use crate::clock::running;
 use crate::lab::{Event, Fault, FaultGuard, Faults, Journal, Mark, Unknowable};
 use crate::reset::{Confirmed, ResetError};
 use crate::store::{SaveError, Snapshot};
@@ -101,7 +102,7 @@ impl Imd {
                 passed += 1;
             }
         };
-        let seen = tokio::time::timeout(within, seen).await;
+        let seen = running::timeout(within, seen).await;
         seen.map_err(|_| NotSeen {
             within,
             passed,

@@ -16,18 +16,19 @@ pub use crate::service::Report;
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use futures_util::FutureExt;
 use tokio::net::TcpListener;
 use tokio::sync;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
 
 use crate::access::{AccessServer, AccessServers, Shared};
 use crate::admin;
-use crate::clock::Clock;
+use crate::clock::{Clock, running};
 use crate::config::{self, Config};
 use crate::gateway::{Directory, GatewayHandler};
 use crate::http;
@@ -386,7 +387,7 @@ impl Imd {
     pub async fn shutdown(self) -> Report {
         self.services.end_gaps();
         let grace = self.grace;
-        let end = Instant::now() + grace + Duration::from_secs(1);
+        let time = running::sleep(grace + Duration::from_secs(1)).shared();
         let mut ending = JoinSet::new();
         let gateway = Arc::clone(&self.gateway);
         ending.spawn(async move { gateway.dispose(grace).await });
@@ -400,14 +401,22 @@ impl Imd {
                 shutdown.ended_within(grace).await
             });
         }
-        let unfinished = ending.join_all().await.into_iter().sum();
-        match timeout_at(end, self.services.store().close()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "the store was not closed"),
-            Err(_) => tracing::error!("the store was not closed in time"),
+        let mut ended = pin!(ending.join_all());
+        // The time of the store runs already.
+        let unfinished = tokio::select! {
+            biased;
+            unfinished = &mut ended => unfinished,
+            () = time.clone() => ended.await,
+        };
+        tokio::select! {
+            biased;
+            closed = self.services.store().close() => if let Err(error) = closed {
+                tracing::error!(%error, "the store was not closed");
+            },
+            () = time => tracing::error!("the store was not closed in time"),
         }
         Report {
-            unfinished,
+            unfinished: unfinished.into_iter().sum(),
             ..self.report()
         }
     }

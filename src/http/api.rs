@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::form::Fields;
 use super::{announces_more, too_long};
+use crate::clock::running;
 use crate::config::Http;
 use crate::proto::Code;
 use crate::service::{Refusal, Services};
@@ -136,7 +137,7 @@ impl Api {
         work: impl AsyncFnOnce(&Services, Fields) -> Result<Value, Refusal>,
     ) -> Response {
         let (head, body) = request.into_parts();
-        let body = match tokio::time::timeout(self.timeout, self.read(body)).await {
+        let body = match running::timeout(self.timeout, self.read(body)).await {
             Ok(Ok(body)) => body,
             Ok(Err(response)) => return response,
             Err(_) => {
@@ -150,7 +151,7 @@ impl Api {
             let _inside = self.services.enter().await;
             work(&self.services, fields).await
         };
-        match tokio::time::timeout(self.timeout, work).await {
+        match running::timeout(self.timeout, work).await {
             Ok(Ok(data)) => envelope(&Refusal::plain(Code::Ok), data),
             Ok(Err(refusal)) => envelope(&refusal, Value::Null),
             Err(_) => envelope(&Refusal::because(Code::ServerError, "busy"), Value::Null),

@@ -19,7 +19,8 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::Sleep;
+
+use crate::clock::running;
 
 /// Whether a request says of itself that its body has more than `limit` bytes. Such a body need not be waited for, and
 /// its client should not be told to go on (`100 Continue`).
@@ -230,7 +231,7 @@ pub(super) struct Socket {
     /// The client has closed its writing side.
     has_ended: bool,
     /// Runs from there on, where the client may wait for an answer.
-    closing: Option<Pin<Box<Sleep>>>,
+    closing: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Socket {
@@ -275,7 +276,7 @@ impl AsyncRead for Socket {
         let patience = this.patience;
         let closing = this
             .closing
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+            .get_or_insert_with(|| Box::pin(running::sleep(patience)));
         closing.as_mut().poll(cx).map(Ok)
     }
 }

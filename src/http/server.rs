@@ -1,17 +1,21 @@
 //! Serves the HTTP of every listener: the user API, the group API and the admin API.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::http::HeaderValue;
+use hyper::rt;
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::exchange::{Answering, Exchange, Socket};
+use crate::clock::running;
 use crate::listener::{Admission, accept};
 use crate::session::Pause;
 use crate::shutdown::Shutdown;
@@ -44,12 +48,38 @@ pub async fn serve(
     accept(listener, admission, shutdown.clone(), never, serve).await;
 }
 
+/// Counts the deadline of a request's head: without the stops of the process.
+#[derive(Debug, Clone, Copy)]
+struct Timer;
+
+impl rt::Timer for Timer {
+    fn sleep(&self, time: Duration) -> Pin<Box<dyn rt::Sleep>> {
+        Box::pin(Sleep(Box::pin(running::sleep(time))))
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn rt::Sleep>> {
+        self.sleep(deadline.saturating_duration_since(Instant::now()))
+    }
+}
+
+struct Sleep(Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
+
+impl rt::Sleep for Sleep {}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
 async fn connection(stream: TcpStream, router: Router, until: Shutdown, timeout: Duration) {
     let exchange = Arc::<Exchange>::default();
     let socket = Socket::new(stream, Arc::clone(&exchange), timeout);
     let service = Answering::new(router, Arc::clone(&exchange), kept(timeout));
     let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(timeout);
+    server.timer(Timer).header_read_timeout(timeout);
     let mut connection = server.serve_connection(TokioIo::new(socket), service);
     let served = tokio::select! {
         served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => served,
@@ -92,8 +122,8 @@ async fn linger(mut stream: TcpStream, limit: Duration) {
     }
     let forget = async {
         let mut waste = vec![0; 64 * 1024];
-        while let Ok(Ok(1..)) = tokio::time::timeout(STILL, stream.read(&mut waste)).await {}
+        while let Ok(Ok(1..)) = running::timeout(STILL, stream.read(&mut waste)).await {}
     };
     // However it ends, the client has had its chance.
-    let _ = tokio::time::timeout(limit, forget).await;
+    let _ = running::timeout(limit, forget).await;
 }

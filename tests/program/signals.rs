@@ -126,3 +126,48 @@ fn nohup_and_a_background_job_of_a_script_keep_a_daemon_running() {
     kill("-TERM");
     assert_eq!(shell.line_with("code"), "code 0");
 }
+
+/// Sends a frame and returns the message that answers it.
+fn exchange(stream: &mut TcpStream, frame: &[u8]) -> Vec<u8> {
+    stream.write_all(frame).unwrap();
+    let mut header = [0; 2];
+    stream.read_exact(&mut header).unwrap();
+    let mut message = vec![0; usize::from(u16::from_be_bytes(header))];
+    stream.read_exact(&mut message).unwrap();
+    message
+}
+
+#[test]
+fn nothing_runs_out_while_the_process_is_stopped_and_everything_does_after_that() {
+    let folder = TempDir::new().unwrap();
+    let config = "[registry]\nlease = \"2s\"\nheartbeat = \"500ms\"\n[gateway]\nrefresh = \"500ms\"\n\
+        [session]\nhalf_frame = \"2s\"\nlogin_deadline = \"2s\"\n";
+    let config = write_config(folder.path(), config);
+    let daemon = Daemon::start(&["--config", &config]);
+    let addresses = daemon.addresses();
+    let connect = |addr: &str| {
+        let stream = TcpStream::connect(addr).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream
+    };
+    let ask_gateway = || {
+        let mut gateway = connect(&addresses.gateway);
+        let answer = exchange(&mut gateway, &[0, 3, 0x08, 0x91, 0x4e]);
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    assert!(ask_gateway().contains("127.0.0.1:"));
+    let mut half = connect(&addresses.access[0].addr);
+    // A sync without a login, up to its last byte.
+    half.write_all(&[0, 4, 0x08, 0xa6, 0x9c]).unwrap();
+    daemon.program.signal("-STOP");
+    // All that is to run out would have.
+    thread::sleep(Duration::from_secs(3));
+    daemon.program.signal("-CONT");
+    let answer = ask_gateway();
+    assert!(answer.contains("127.0.0.1:"), "{answer:?}");
+    let refused = exchange(&mut half, &[0x01]);
+    assert!(refused.starts_with(&[0x08]), "{refused:?}");
+    assert_eq!(half.read(&mut [0; 64]).unwrap(), 0, "the login's deadline");
+    daemon.program.signal("-TERM");
+    daemon.program.end().ok();
+}

@@ -20,6 +20,7 @@ use tokio_util::io::poll_read_buf;
 
 use super::manager::Manager;
 use super::{CloseReason, Session, Tap, Turn, Work, spare};
+use crate::clock::running;
 use crate::codec::{self, MAX_FRAME, Split};
 use crate::lab::What;
 use crate::metrics::{Connections, Metrics};
@@ -510,7 +511,7 @@ impl<H: Handler> Connection<H> {
         if reason == CloseReason::Dropped && is_mute {
             // A FIN alone; over unread input it would be a reset.
             if self.stream.shutdown().await.is_ok() {
-                let _ = tokio::time::timeout(LINGER, drain(&self.stream)).await;
+                let _ = running::timeout(LINGER, drain(&self.stream)).await;
             }
             return;
         }
@@ -555,10 +556,10 @@ impl<H: Handler> Connection<H> {
         let is_said = if reason == CloseReason::Shutdown {
             said.await.is_ok()
         } else {
-            matches!(tokio::time::timeout(LINGER, said).await, Ok(Ok(())))
+            matches!(running::timeout(LINGER, said).await, Ok(Ok(())))
         };
         if is_said {
-            let _ = tokio::time::timeout(LINGER, drain(&self.stream)).await;
+            let _ = running::timeout(LINGER, drain(&self.stream)).await;
         }
     }
 }
