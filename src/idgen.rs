@@ -21,6 +21,10 @@ const LAST_STAMP: u64 = (LAST_MS << SERIAL_BITS) | SERIAL_MASK;
 /// How many milliseconds the ids of a run may have been ahead of what its store knew of them.
 const AHEAD: u64 = 1_000;
 
+/// A time of ids this close to their end, in milliseconds, leaves no room for the ids of another run. No run has come
+/// there: its clock ends long before.
+const ROOM: u64 = 24 * 3_600_000;
+
 /// An hour, in stamps.
 const HOUR: u64 = 3_600_000 << SERIAL_BITS;
 
@@ -58,7 +62,7 @@ impl Snowflake {
     pub fn reached(&self) -> i64 {
         match self.last.load(Ordering::Relaxed) {
             last if last == self.first => 0,
-            last => (last >> SERIAL_BITS).cast_signed(),
+            last => (last.min(LAST_STAMP) >> SERIAL_BITS).cast_signed(),
         }
     }
 
@@ -71,7 +75,8 @@ impl Snowflake {
     /// Returns the next id.
     pub fn next_id(&self) -> i64 {
         let now = self.now();
-        let step = |last: u64| now.max(last + 1).min(LAST_STAMP);
+        let end = LAST_STAMP + ((u64::from(MAX_MACHINE) - self.machine) << SERIAL_BITS);
+        let step = |last: u64| now.max(last + 1).min(end);
         let last = self
             .last
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |l| Some(step(l)));
@@ -98,11 +103,14 @@ impl Snowflake {
         now.unsigned_abs() << SERIAL_BITS
     }
 
+    /// The id of a stamp. Behind the last one the serial runs over into the machine, up to the largest id that there is.
     fn id(&self, stamp: u64) -> i64 {
+        let beyond = stamp.saturating_sub(LAST_STAMP);
+        let stamp = stamp.min(LAST_STAMP);
         let time = stamp >> SERIAL_BITS;
         let serial = stamp & SERIAL_MASK;
         let id = (time << (MACHINE_BITS + SERIAL_BITS)) | (self.machine << SERIAL_BITS) | serial;
-        id.cast_signed()
+        (id + beyond).cast_signed()
     }
 }
 
@@ -110,7 +118,7 @@ impl Snowflake {
 /// the ids of a run may be ahead of it.
 fn in_ids(ms: i64) -> u64 {
     let ms = u64::try_from(ms).unwrap_or(0);
-    if ms < LAST_MS - AHEAD {
+    if ms < LAST_MS - ROOM {
         ms
     } else {
         clock::LATEST_MS.unsigned_abs() + AHEAD
@@ -286,6 +294,29 @@ mod tests {
                 let third = Snowflake::new(0, Says::new(after), 0);
                 third.go_beyond(newest);
                 assert!(third.next_id() > last);
+            }
+        }
+    }
+
+    #[test]
+    fn ids_go_on_behind_the_last_millisecond() {
+        let ids = Snowflake::new(3, Says::new(clock::LATEST_MS), 0);
+        ids.last.store(LAST_STAMP - 5_000, Ordering::Relaxed);
+        let all: Vec<i64> = (0..100_000).map(|_| ids.next_id()).collect();
+        assert!(all.is_sorted_by(|a, b| a < b) && all[0] > 0);
+        assert_eq!(ids.reached(), LAST_MS.cast_signed());
+        assert_eq!(ids.last_id(), all[99_999]);
+    }
+
+    #[test]
+    fn whatever_a_store_says_of_its_ids_leaves_room_for_more() {
+        let last = LAST_MS.cast_signed();
+        let edge = last - ROOM.cast_signed();
+        for newest in [edge - 1, edge, edge + 1, last - 1_001, last - 1_000, last] {
+            for machine in [0, MAX_MACHINE] {
+                let ids = Snowflake::new(machine, Says::new(clock::LATEST_MS), newest);
+                let all: Vec<i64> = (0..50_000).map(|_| ids.next_id()).collect();
+                assert!(all.is_sorted_by(|a, b| a < b) && all[0] > 0, "{newest}");
             }
         }
     }
