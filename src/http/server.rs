@@ -11,13 +11,13 @@ use axum::http::HeaderValue;
 use hyper::rt;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::exchange::{Answering, Exchange, Socket};
 use crate::clock::running;
 use crate::listener::{Admission, accept};
-use crate::session::Pause;
+use crate::session::{Pause, forget};
 use crate::shutdown::Shutdown;
 
 /// A client that writes nothing for so long has stopped writing a request that was answered early. Real time.
@@ -120,10 +120,11 @@ async fn linger(mut stream: TcpStream, limit: Duration) {
     if stream.shutdown().await.is_err() {
         return;
     }
-    let forget = async {
-        let mut waste = vec![0; 64 * 1024];
-        while let Ok(Ok(1..)) = running::timeout(STILL, stream.read(&mut waste)).await {}
+    let drained = async {
+        while let Ok(Ok(1..)) = running::timeout(STILL, forget(&stream)).await {
+            tokio::task::yield_now().await;
+        }
     };
     // However it ends, the client has had its chance.
-    let _ = running::timeout(limit, forget).await;
+    let _ = running::timeout(limit, drained).await;
 }

@@ -15,7 +15,7 @@ mod tap;
 mod turn;
 
 pub use close::CloseReason;
-pub use connection::{Connection, Handler, Server};
+pub use connection::{Connection, Handler, Server, forget};
 pub use deadlines::Deadlines;
 pub use manager::{Manager, SessionIds};
 pub use pause::Pause;

@@ -67,3 +67,14 @@ async fn who_waits_in_the_middle_of_a_frame_holds_its_bytes_and_no_buffer() {
         "nothing is left of a whole frame"
     );
 }
+
+#[tokio::test]
+async fn a_connection_that_waits_for_its_end_holds_no_buffer() {
+    let (connection, mut client) = connected().await;
+    let draining = drain(&connection.stream);
+    let size = size_of_val(&draining);
+    assert!(size < 512, "{size} bytes");
+    client.write_all(&[7; 100_000]).await.unwrap();
+    client.shutdown().await.unwrap();
+    draining.await.unwrap();
+}
