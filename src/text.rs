@@ -3,11 +3,16 @@
 //! A text is UTF-8, with or without a byte order mark, and its lines end with LF or CRLF: what Windows' editors and shells
 //! make of a file is the same file. UTF-16, which some of them write by default, is refused by its name.
 
+use std::io::{self, BufRead, Read};
+
 /// The byte order mark, as editors on Windows write it at the start of UTF-8.
 const MARK: &str = "\u{feff}";
 
 /// How many bytes are looked at to tell UTF-16 without a byte order mark.
 const SAMPLE: usize = 64;
+
+/// How many bytes of a line are read before it is known how long the line may be.
+const BEGINNING: u64 = 1 << 10;
 
 /// Why bytes are no text that can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -64,6 +69,91 @@ pub fn read_lines(bytes: &[u8]) -> Result<&str, NotText> {
         return Err(NotText::CarriageReturns);
     }
     Ok(text)
+}
+
+/// Reads a text line by line. It holds one line at a time, and none that is longer than its caller allows.
+#[derive(Debug)]
+pub struct LineReader<R> {
+    input: R,
+    line: Vec<u8>,
+    /// The number of the line that was read last, from 1.
+    number: usize,
+}
+
+/// Why there is no next line.
+#[derive(Debug, thiserror::Error)]
+pub enum LineError {
+    /// The input can't be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The line is no text.
+    #[error(transparent)]
+    NotText(#[from] NotText),
+    /// The line is longer than a line may be there.
+    #[error("it is longer than {limit} bytes, the limit for this line")]
+    TooLong {
+        /// The limit in bytes.
+        limit: usize,
+    },
+}
+
+impl<R: BufRead> LineReader<R> {
+    /// Creates a reader that begins with the first line.
+    pub fn new(input: R) -> Self {
+        LineReader {
+            input,
+            line: Vec::new(),
+            number: 0,
+        }
+    }
+
+    /// Returns the number of the line that was read last, from 1; 0 before the first.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Reads the next line, and returns it without its end. The first line loses its byte order mark. `limit` says how
+    /// many bytes a line that begins so may have. No more than that is read of a longer one.
+    ///
+    /// # Errors
+    ///
+    /// [`LineError`]. What comes next is not the beginning of a line then.
+    pub fn next(&mut self, limit: impl Fn(&[u8]) -> usize) -> Result<Option<&str>, LineError> {
+        self.line.clear();
+        let mut begun = (&mut self.input).take(BEGINNING);
+        if begun.read_until(b'\n', &mut self.line)? == 0 {
+            return Ok(None);
+        }
+        let limit = limit(&self.line);
+        if begun.limit() == 0 && !self.line.ends_with(b"\n") {
+            // With room for CRLF.
+            let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(2);
+            let mut rest = (&mut self.input).take(most.saturating_sub(BEGINNING));
+            rest.read_until(b'\n', &mut self.line)?;
+        }
+        self.number += 1;
+        let line = self.line.strip_suffix(b"\n");
+        let is_cut = line.is_none();
+        let line = line.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        let line = line.unwrap_or(&self.line);
+        if self.number == 1 {
+            if let Some(name) = other_encoding(line) {
+                return Err(NotText::Encoded(name).into());
+            }
+            if is_cut && line.trim_ascii_end().contains(&b'\r') {
+                return Err(NotText::CarriageReturns.into());
+            }
+        }
+        if line.len() > limit {
+            return Err(LineError::TooLong { limit });
+        }
+        let line = std::str::from_utf8(line);
+        let line = line.map_err(|_| NotText::NotUtf8 { line: self.number })?;
+        Ok(Some(match self.number {
+            1 => without_mark(line),
+            _ => line,
+        }))
+    }
 }
 
 /// Returns a text without the byte order mark that it may begin with.
@@ -139,6 +229,49 @@ mod tests {
             read(b"one\ntwo\nthr\xff"),
             Err(NotText::NotUtf8 { line: 3 })
         );
+    }
+
+    /// An input that counts what is read of it, and never ends.
+    struct Endless(usize);
+
+    impl Read for Endless {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            into.fill(b'x');
+            self.0 += into.len();
+            Ok(into.len())
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_is_refused_at_its_limit() {
+        let mut input = Endless(0);
+        let mut lines = LineReader::new(io::BufReader::with_capacity(1_000, &mut input));
+        let error = lines.next(|_| 5_000).unwrap_err().to_string();
+        assert!(error.contains("longer than 5000 bytes"), "{error}");
+        assert!(input.0 <= 7_000, "{} bytes were read", input.0);
+    }
+
+    #[test]
+    fn lines_are_read_one_by_one() {
+        let text: &[u8] = b"\xef\xbb\xbfone\r\n\ntwo\nthr\xff\n";
+        let mut lines = LineReader::new(text);
+        assert_eq!(lines.next(|_| 6).unwrap(), Some("one"));
+        assert_eq!(lines.next(|_| 0).unwrap(), Some(""));
+        assert_eq!(lines.next(|_| 3).unwrap(), Some("two"));
+        let error = lines.next(|_| 9).unwrap_err();
+        assert!(matches!(
+            error,
+            LineError::NotText(NotText::NotUtf8 { line: 4 })
+        ));
+        assert_eq!(lines.next(|_| 9).unwrap(), None);
+        let error = LineReader::new(&b"one\rtwo\r"[..]).next(|_| 3).unwrap_err();
+        assert!(matches!(
+            error,
+            LineError::NotText(NotText::CarriageReturns)
+        ));
+        let mut last = LineReader::new(&b"one"[..]);
+        assert_eq!(last.next(|_| 3).unwrap(), Some("one"));
+        assert_eq!(last.next(|_| 3).unwrap(), None);
     }
 
     #[test]

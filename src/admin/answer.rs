@@ -1,13 +1,17 @@
+use std::io::{self, BufRead, Read};
+
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Buf;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tokio::sync::mpsc;
 
 use super::exact;
 use crate::http;
@@ -137,6 +141,80 @@ pub async fn whole_body(request: Request, limit: usize) -> Result<Bytes, Problem
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(too_long()),
         Err(error) => Err(Problem::bad(error)),
+    }
+}
+
+/// Passes the body of a request on piece by piece, so that it is never in memory as a whole. Ends without an error where
+/// nobody takes the pieces any more.
+///
+/// # Errors
+///
+/// As [`whole_body`].
+pub async fn pass_body(
+    request: Request,
+    limit: usize,
+    pieces: mpsc::Sender<Bytes>,
+) -> Result<(), Problem> {
+    let too_long = || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, http::too_long(limit));
+    let body = request.into_body();
+    if http::announces_more(&body, limit) {
+        return Err(too_long());
+    }
+    let mut body = Limited::new(body, limit);
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => {
+                let Ok(piece) = frame.into_data() else {
+                    continue;
+                };
+                if pieces.send(piece).await.is_err() {
+                    return Ok(());
+                }
+            }
+            Err(error) if error.is::<LengthLimitError>() => return Err(too_long()),
+            Err(error) => return Err(Problem::bad(error)),
+        }
+    }
+    Ok(())
+}
+
+/// The pieces of a body, to be read by a thread that may wait for them.
+pub struct Pieces {
+    pieces: mpsc::Receiver<Bytes>,
+    /// What is left of the piece that came last.
+    current: Bytes,
+}
+
+impl Pieces {
+    /// Returns the reader, and where to put the pieces. A few of them may wait to be read.
+    pub fn channel() -> (mpsc::Sender<Bytes>, Pieces) {
+        let (sender, pieces) = mpsc::channel(4);
+        let current = Bytes::new();
+        (sender, Pieces { pieces, current })
+    }
+}
+
+impl BufRead for Pieces {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.current.is_empty() {
+            let Some(piece) = self.pieces.blocking_recv() else {
+                break;
+            };
+            self.current = piece;
+        }
+        Ok(&self.current)
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.current.advance(amount.min(self.current.len()));
+    }
+}
+
+impl Read for Pieces {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.fill_buf()?.read(into)?;
+        self.consume(read);
+        Ok(read)
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::Parts;
-use super::answer::{Body, Json, Problem, STREAMED, query, whole_body};
+use super::answer::{Body, Json, Pieces, Problem, STREAMED, pass_body, query};
 use crate::reset::{Confirmed, ResetError};
 use crate::store::{SNAPSHOT_LIMIT, SaveError, Snapshot};
 
@@ -78,8 +78,10 @@ pub async fn load(
     let Ok(_loading) = parts.reset.loading.try_lock() else {
         return Err(Problem::conflict("another snapshot is being loaded"));
     };
-    let file = whole_body(request, SNAPSHOT_LIMIT).await?;
-    let read = tokio::task::spawn_blocking(move || Snapshot::read(&file));
+    let (pieces, file) = Pieces::channel();
+    // The thread ends with the body, also where this request is given up: then the pieces end.
+    let read = tokio::task::spawn_blocking(move || Snapshot::read_from(file));
+    pass_body(request, SNAPSHOT_LIMIT, pieces).await?;
     let snapshot = read.await.map_err(Problem::broken)?.map_err(Problem::bad)?;
     let reset = Arc::clone(&parts.reset);
     let load = async move { reset.load(snapshot, confirm.into()).await };

@@ -1,5 +1,5 @@
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -74,14 +74,22 @@ impl Snapshot {
             path: path.to_owned(),
             source,
         };
-        let mut bytes = Vec::new();
         let most = SNAPSHOT_LIMIT as u64 + 1;
         let file = File::open(path).map_err(failed)?;
-        file.take(most).read_to_end(&mut bytes).map_err(failed)?;
-        if bytes.len() > SNAPSHOT_LIMIT {
+        // A folder can be opened, and not be read.
+        let found = file.metadata().map_err(failed)?;
+        if found.is_dir() {
+            return Err(failed(io::ErrorKind::IsADirectory.into()));
+        }
+        if found.len() > SNAPSHOT_LIMIT as u64 {
             return Err(FileError::TooLarge(path.to_owned()));
         }
-        Snapshot::read(&bytes).map_err(|source| FileError::Damaged {
+        let mut file = BufReader::new(file.take(most));
+        let read = Snapshot::read_from(&mut file);
+        if file.get_ref().limit() == 0 {
+            return Err(FileError::TooLarge(path.to_owned()));
+        }
+        read.map_err(|source| FileError::Damaged {
             path: path.to_owned(),
             source,
         })

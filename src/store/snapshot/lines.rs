@@ -2,19 +2,39 @@
 //! ends with a check of what stands before it: a line that was altered is found. One that was written by hand has none.
 
 use std::borrow::Cow;
-use std::io::{self, Write};
+use std::fmt;
+use std::io::{self, BufRead, Write};
+use std::marker::PhantomData;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::check::Checked;
 use super::{Ends, LoadError, Snapshot};
 use crate::store::{Group, Kind, Message, User};
-use crate::text;
+use crate::text::{LineError, LineReader};
 
 /// The format that is written, and the newest that is read.
 const FORMAT: u64 = 1;
+
+/// The longest first line, in bytes.
+const LONGEST_HEAD: usize = 64 << 10;
+
+/// The longest line with lists, in bytes: a message to a group of [`MOST_MEMBERS`].
+const LONGEST_LIST: usize = 64 << 20;
+
+/// The longest other line, in bytes.
+const LONGEST_LINE: usize = 16 << 20;
+
+/// The most members of a group that a config allows.
+const MOST_MEMBERS: usize = 1 << 20;
+
+const NO_SNAPSHOT: &str = "this is no snapshot of imd";
+
+/// What the reader of a list says, within this file, of a list with too many items.
+const TOO_MANY: &str = "too many items";
 
 /// What stands between a line and its check.
 const CHECK: &str = ",\"check\":\"";
@@ -52,6 +72,7 @@ struct GroupLine<'a> {
     gid: i64,
     name: Cow<'a, str>,
     owner: i64,
+    #[serde(deserialize_with = "list")]
     members: Cow<'a, [i64]>,
 }
 
@@ -74,7 +95,9 @@ struct MessageLine<'a> {
     msg_id: Cow<'a, str>,
     text: Cow<'a, str>,
     sent_at: i64,
+    #[serde(deserialize_with = "list")]
     receivers: Cow<'a, [i64]>,
+    #[serde(deserialize_with = "list")]
     places: Cow<'a, [(i64, i64)]>,
 }
 
@@ -184,22 +207,33 @@ impl Snapshot {
     ///
     /// When it is damaged, cut, of a newer `imd`, or no snapshot.
     pub fn read(file: &[u8]) -> Result<Snapshot, LoadError> {
+        Snapshot::read_from(file)
+    }
+
+    /// Reads a file line by line: beside what the snapshot holds, one line of it is in memory at a time.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read), and when `file` can't be read, a line is too long, or is no text.
+    pub fn read_from(file: impl BufRead) -> Result<Snapshot, LoadError> {
         let mut checked = None;
         let mut has_ended = false;
         let mut count = 0;
-        let file = text::read_lines(file).map_err(|error| LoadError {
-            line: error.line(),
-            why: error.to_string(),
-        })?;
-        for line in file.strip_suffix('\n').unwrap_or(file).split('\n') {
+        let mut lines = LineReader::new(file);
+        loop {
             let wrong = |why: String| LoadError {
                 line: count + 1,
                 why,
             };
+            let limit = |line: &[u8]| longest(count, line);
+            let line = lines
+                .next(limit)
+                .map_err(|error: LineError| wrong(error.to_string()))?;
+            let Some(line) = line else { break };
             if has_ended {
                 return Err(wrong("there is something behind the last line".into()));
             }
-            let line = unchecked(text::without_return(line)).map_err(wrong)?;
+            let line = unchecked(line).map_err(wrong)?;
             match &mut checked {
                 None => checked = Some(begin(&line).map_err(wrong)?),
                 Some(checked) => match read_line(&line).map_err(wrong)? {
@@ -214,6 +248,10 @@ impl Snapshot {
             count += 1;
         }
         let line = count.max(1);
+        if checked.is_none() {
+            let why = NO_SNAPSHOT.into();
+            return Err(LoadError { line, why });
+        }
         match checked {
             Some(checked) if has_ended => checked.finish().map_err(|why| LoadError { line, why }),
             _ => Err(LoadError {
@@ -222,6 +260,48 @@ impl Snapshot {
             }),
         }
     }
+}
+
+/// How long a line may be that begins so, with `count` lines before it.
+fn longest(count: usize, line: &[u8]) -> usize {
+    let line = line.trim_ascii_start();
+    if count == 0 {
+        LONGEST_HEAD
+    } else if line.starts_with(b"{\"message\"") || line.starts_with(b"{\"group\"") {
+        LONGEST_LIST
+    } else {
+        LONGEST_LINE
+    }
+}
+
+/// Reads a list that has no more items than a group has members: a longer one is not read to its end.
+fn list<'de, 'a, D, T>(from: D) -> Result<Cow<'a, [T]>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Clone,
+{
+    struct Items<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Items<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Vec<T>, A::Error> {
+            let mut items = Vec::new();
+            while let Some(item) = from.next_element()? {
+                if items.len() == MOST_MEMBERS {
+                    return Err(A::Error::custom(TOO_MANY));
+                }
+                items.push(item);
+            }
+            Ok(items)
+        }
+    }
+
+    from.deserialize_seq(Items(PhantomData)).map(Cow::Owned)
 }
 
 fn write_line(out: &mut impl Write, line: &Line<'_>) -> io::Result<()> {
@@ -254,7 +334,7 @@ fn begin(line: &str) -> Result<Checked, String> {
     let head: Option<Value> = serde_json::from_str(line).ok();
     let format = head.and_then(|head| head.get("imd_snapshot")?.get("format")?.as_u64());
     match format {
-        None => return Err("this is no snapshot of imd".into()),
+        None => return Err(NO_SNAPSHOT.into()),
         Some(1..=FORMAT) => {}
         Some(found) => {
             return Err(format!(
@@ -264,7 +344,7 @@ fn begin(line: &str) -> Result<Checked, String> {
     }
     match read_line(line)? {
         Line::Head { newest, .. } => Checked::new(newest),
-        _ => Err("this is no snapshot of imd".into()),
+        _ => Err(NO_SNAPSHOT.into()),
     }
 }
 
@@ -274,6 +354,9 @@ fn read_line(line: &str) -> Result<Line<'_>, String> {
         let column = error.column();
         match error.classify() {
             serde_json::error::Category::Eof => format!("it is cut at column {column}"),
+            _ if error.to_string().starts_with(TOO_MANY) => {
+                format!("a list has more than {MOST_MEMBERS} items, at column {column}")
+            }
             _ => format!("it can't be read, at column {column}"),
         }
     })

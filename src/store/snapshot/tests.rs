@@ -1,5 +1,6 @@
 use super::check::Checked;
 use super::*;
+use std::io::Read;
 
 /// A small store's file, line by line, written by hand.
 const BY_HAND: [&str; 7] = [
@@ -266,4 +267,34 @@ fn a_file_from_another_system_is_the_same_snapshot() {
         let error = Snapshot::read(text.replace('\n', "\r").as_bytes()).unwrap_err();
         assert!(error.why.contains("CR alone"), "{error}");
     }
+}
+
+#[test]
+fn a_line_that_is_too_long_is_refused_by_its_number_before_it_is_read() {
+    let endless = || std::io::repeat(b'x').take(1 << 30);
+    for (before, line) in [(String::new(), 1), (format!("{}\n", BY_HAND[0]), 2)] {
+        let mut file = std::io::BufReader::new(before.as_bytes().chain(endless()));
+        let error = Snapshot::read_from(&mut file).unwrap_err();
+        assert_eq!(error.line, line);
+        assert!(error.why.contains("longer than"), "{error}");
+        let unread = file.get_ref().get_ref().1.limit();
+        assert!(unread > 1_000_000_000, "{unread} of {} are left", 1 << 30);
+    }
+}
+
+#[test]
+fn a_list_that_is_too_long_is_not_read_to_its_end() {
+    let members = vec!["7"; (1 << 20) + 1].join(",");
+    let line =
+        format!(r#"{{"group":{{"gid":50,"name":"","owner":1,"members":[{members},"end"]}}}}"#);
+    let why = refused(3, &line).why;
+    assert!(why.contains("a list has more than 1048576 items"), "{why}");
+    // Not the item of another type behind them.
+    let column = why
+        .rsplit_once(' ')
+        .and_then(|(_, column)| column.parse().ok());
+    assert!(
+        column.is_some_and(|column: usize| column <= line.len() - 8),
+        "{why}"
+    );
 }
