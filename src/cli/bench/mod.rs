@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 use super::failure::Failure;
 use super::link::LinkError;
 use super::signals::Signals;
-use super::{api, endpoint, output, refusal, settings};
+use super::{api, endpoint, launch, output, refusal, settings};
 use args::{Kind, Plan};
 use crew::{Crew, Outcome};
 use floor::{Run, nanos};
@@ -135,7 +135,7 @@ fn by_a_signal() -> Failure {
 
 /// Each user takes a file here.
 fn check_file_limit(plan: &Plan) -> Result<(), Failure> {
-    let files = raise_file_limit();
+    let files = launch::raise_file_limit();
     if plan.users as u64 + RESERVED_FILES > files {
         return Err(Failure::Usage(format!(
             "--users {}: the open-file limit of {files} allows {}. Raise it (ulimit -n), or take fewer",
@@ -144,18 +144,6 @@ fn check_file_limit(plan: &Plan) -> Result<(), Failure> {
         )));
     }
     Ok(())
-}
-
-#[cfg(windows)]
-fn raise_file_limit() -> u64 {
-    // Sockets are not counted as files there.
-    u64::MAX
-}
-
-#[cfg(not(windows))]
-fn raise_file_limit() -> u64 {
-    // What can't be raised is what it was.
-    rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024)
 }
 
 async fn measure(

@@ -7,11 +7,14 @@ use std::path::{Path, PathBuf};
 use imd::proto::{Cmd, Code, Reply};
 use imd::text;
 
-use super::format::{FORMAT, Header, Line, VERSION, What};
+use super::format::{FORMAT, GATEWAY, Header, Line, VERSION, What};
 use crate::cli::failure::Failure;
 
 /// No line of a recorder comes near it: the longest has a page with as many empty entries as fit a frame.
 const LONGEST_LINE: u64 = 16 << 20;
+
+/// How many connections a replay has at most: as many as a stack takes, unless its config says otherwise.
+pub const MOST_CONNECTIONS: usize = 65_536;
 
 /// Reads a record, line by line.
 pub struct Lines {
@@ -122,19 +125,55 @@ pub struct Survey {
     pub has_many_users: bool,
 }
 
+/// How many sessions of a record may be open at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// How many connections the replay can have.
+    pub connections: usize,
+    /// Whether the sessions at the gateway are left out.
+    pub without_gateway: bool,
+}
+
+impl Room {
+    /// Counts a line's session among those that are open, or no longer.
+    ///
+    /// # Errors
+    ///
+    /// When more are open than there may be.
+    fn count(self, open: &mut HashSet<u64>, line: &Line) -> Result<(), String> {
+        if line.what == What::Closed {
+            open.remove(&line.session);
+        } else if !(self.without_gateway && line.server == GATEWAY) {
+            open.insert(line.session);
+        }
+        let Room { connections, .. } = self;
+        if open.len() > connections {
+            return Err(format!(
+                "more than {connections} sessions are open at once here, and each takes a connection. A replay has at most \
+                 {MOST_CONNECTIONS}, and fewer where the open-file limit allows no more (ulimit -n): record for a shorter \
+                 time, or fewer users (--uid)"
+            ));
+        }
+        Ok(())
+    }
+}
+
 impl Survey {
     /// Reads all of a record.
     ///
     /// # Errors
     ///
-    /// When a line is damaged.
-    pub fn of(path: &Path) -> Result<Survey, Failure> {
+    /// When a line is damaged, or more sessions are open at once than there is room for.
+    pub fn of(path: &Path, room: Room) -> Result<Survey, Failure> {
         let mut survey = Survey::default();
         let mut user = None;
         // The logins of open sessions that have no answer yet.
         let mut unanswered: HashMap<u64, VecDeque<usize>> = HashMap::new();
+        let mut open = HashSet::new();
         let mut lines = Lines::open(path)?;
         while let Some((number, line)) = lines.next()? {
+            room.count(&mut open, &line)
+                .map_err(|why| lines.damaged(why))?;
             let login = line.login();
             if login.is_some() {
                 let logins = unanswered.entry(line.session).or_default();
@@ -184,7 +223,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.rec");
         fs::write(&path, text).unwrap();
-        Survey::of(&path).map_err(|error| {
+        let room = Room {
+            connections: 3,
+            without_gateway: true,
+        };
+        Survey::of(&path, room).map_err(|error| {
             assert!(matches!(error, Failure::Usage(_)));
             error.to_string()
         })
@@ -213,6 +256,27 @@ mod tests {
             let error = survey(&text).unwrap_err();
             assert!(error.contains(says), "{error}");
         }
+    }
+
+    #[test]
+    fn a_record_with_more_open_sessions_than_connections_is_refused_by_its_line() {
+        let line = |session: u64, server: &str, what: &str| {
+            format!(
+                "{{\"us\":0,\"session\":{session},\"server\":\"{server}\",\"what\":\"{what}\"}}\n"
+            )
+        };
+        let mut text = format!("{HEADER}\n");
+        for session in 1..=100 {
+            text += &line(session, "gateway", "opened");
+            text += &line(1_000 + session, "a", "opened");
+            text += &line(1_000 + session, "a", "closed");
+        }
+        for session in 1..=3 {
+            text += &line(2_000 + session, "a", "opened");
+        }
+        survey(&text).unwrap();
+        let error = survey(&format!("{text}{}", line(3_000, "a", "opened"))).unwrap_err();
+        assert!(error.contains("line 305: more than 3 sessions"), "{error}");
     }
 
     #[test]

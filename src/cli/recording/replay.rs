@@ -12,17 +12,20 @@ use super::args::ReplayArgs;
 use super::connection::{Connection, Push};
 use super::exchanges::{MOST, Side};
 use super::format::{GATEWAY, Line, What};
-use super::read::{Lines, Survey};
+use super::read::{Lines, MOST_CONNECTIONS, Room, Survey};
 use super::renewal::Renewal;
 use super::report::{Place, Report};
 use crate::cli::failure::Failure;
 use crate::cli::link::{FLAGS, LinkError};
 use crate::cli::peer::{self, Peer};
 use crate::cli::target::Target;
-use crate::cli::{api, endpoint};
+use crate::cli::{api, endpoint, launch};
 
 /// Why a server closes what a client does to it; the others are deadlines, or done to the server.
 const CLOSED_BY_SERVER: [&str; 4] = ["logout", "logged_in_elsewhere", "dropped", "reset"];
+
+/// Files that a replay opens beside its connections.
+const RESERVED_FILES: u64 = 64;
 
 /// Plays a record to a stack, line by line, and tells what the stack says otherwise.
 ///
@@ -31,7 +34,12 @@ const CLOSED_BY_SERVER: [&str; 4] = ["logout", "logged_in_elsewhere", "dropped",
 /// When the record is damaged, before anything is sent; when the stack can't be reached, or refuses the tokens; and when
 /// something differs.
 pub async fn run(args: &ReplayArgs) -> Result<(), Failure> {
-    let survey = Survey::of(&args.file)?;
+    let files = launch::raise_file_limit().saturating_sub(RESERVED_FILES);
+    let room = Room {
+        connections: usize::try_from(files).map_or(MOST_CONNECTIONS, |it| it.min(MOST_CONNECTIONS)),
+        without_gateway: args.access.is_some(),
+    };
+    let survey = Survey::of(&args.file, room)?;
     if survey.has_many_users && args.login.token.is_some() {
         let why = "--token is one user's, and the record has several: give --config FILE with the salt, or --pw";
         return Err(Failure::Usage(why.into()));
@@ -183,7 +191,9 @@ impl Player<'_> {
                         Err(error) => {
                             let why = LinkError::at_gateway(gateway, FLAGS, &error).await;
                             let why = why.advise();
-                            return Err(Failure::Failed(format!("line {number}: {why}")));
+                            let is_late = matches!(error, ClientError::Timeout);
+                            let full = self.may_be_full(is_late);
+                            return Err(Failure::Failed(format!("line {number}: {why}{full}")));
                         }
                     }
                 }
@@ -221,6 +231,7 @@ impl Player<'_> {
         addr: &str,
         error: io::Error,
     ) -> Failure {
+        let full = self.may_be_full(error.kind() == io::ErrorKind::TimedOut);
         let why = match &self.args.access {
             Some(_) => format!(
                 "access server {addr}: {}",
@@ -235,7 +246,19 @@ impl Player<'_> {
                 LinkError::at_access(addr, &error).await.advise()
             }
         };
-        Failure::Failed(format!("line {number}: {why}"))
+        Failure::Failed(format!("line {number}: {why}{full}"))
+    }
+
+    /// What else may be the reason why nobody answers, where this replay holds connections already.
+    fn may_be_full(&self, is_late: bool) -> String {
+        match self.open.len() {
+            0 => String::new(),
+            _ if !is_late => String::new(),
+            open => format!(
+                " Or the stack is full: {open} sessions of the record are open at once, and limits.connections in its config \
+                 says how many it takes."
+            ),
+        }
     }
 
     /// A request as it is sent this time.
