@@ -1,5 +1,5 @@
 use std::collections::VecDeque;
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read};
 use std::thread;
 
 use imd::text::{self, NotText};
@@ -7,6 +7,9 @@ use tokio::sync::mpsc;
 
 use super::line::Line;
 use crate::cli::failure;
+
+/// How many bytes of a line of a script are kept: more than any frame has.
+const LONGEST_LINE: u64 = 128 << 10;
 
 /// So many lines may be read before they are carried out.
 const AHEAD: usize = 1024;
@@ -39,7 +42,7 @@ impl Input {
             let mut stdin = io::stdin().lock();
             let mut line = Vec::new();
             let mut is_first = true;
-            while let Ok(1..) = stdin.read_until(b'\n', &mut line) {
+            while let Ok(1..) = read_line(&mut stdin, &mut line) {
                 let text = String::from_utf8_lossy(&line);
                 let text = match (is_first, text::read(&line)) {
                     (true, Ok(text)) => text.to_owned(),
@@ -97,5 +100,36 @@ impl Input {
         if !(self.ended && self.by_hand) {
             std::future::pending::<()>().await;
         }
+    }
+}
+
+/// Reads a line, of which it keeps [`LONGEST_LINE`] bytes: what is left is still too long to be sent. Returns how many bytes
+/// it keeps; 0 at the end.
+fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<usize> {
+    let kept = (&mut *input).take(LONGEST_LINE).read_until(b'\n', line)?;
+    if kept as u64 == LONGEST_LINE && !line.ends_with(b"\n") {
+        input.skip_until(b'\n')?;
+    }
+    Ok(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_line_that_is_too_long_the_beginning_is_kept_and_the_rest_passed_over() {
+        let long = io::repeat(b'x').take(10 * LONGEST_LINE);
+        let mut input = io::BufReader::new(long.chain(&b"\nnext\nlast"[..]));
+        let mut lines = Vec::new();
+        loop {
+            let mut line = Vec::new();
+            if read_line(&mut input, &mut line).unwrap() == 0 {
+                break;
+            }
+            lines.push(line);
+        }
+        assert_eq!(lines[0].len() as u64, LONGEST_LINE);
+        assert_eq!(lines[1..], [&b"next\n"[..], b"last"]);
     }
 }
