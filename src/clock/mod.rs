@@ -4,7 +4,7 @@
 //! back-off of a failing accept, the bounds on teardown, and the HTTP server's timeouts.
 //!
 //! Time in which the process did not run, because it or its machine was stopped, is no time of [`Clock::now`], and of
-//! none of the waits in [`running`]: nobody could do anything that a deadline asks for. The wall clock shows it.
+//! none of the waits in `running`: nobody could do anything that a deadline asks for. The wall clock shows it.
 //!
 //! The wall clock stays between two bounds: [`EARLIEST_MS`] and [`LATEST_MS`]. Ids have room for the times between them,
 //! and so has whatever a client computes with a sendTime.
