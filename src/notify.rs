@@ -35,7 +35,7 @@ pub enum Entered {
     Alone,
     /// An older session, which has to be closed.
     InPlaceOf(Arc<Session>),
-    /// An older session, which stays: this login is refused.
+    /// Another session, which stays: this login is refused.
     Refused,
     /// The session has been closed meanwhile. Nothing has changed.
     Closed,
@@ -69,6 +69,11 @@ impl Presence {
         let older = older.filter(|older| older.id() != session.id());
         let entered = match (older, self.second_login) {
             (Some(_), SecondLogin::Refuse) => return Entered::Refused,
+            // A session that was logged in has been replaced and is about to be closed. Were it to take over in its turn,
+            // each of the two would close the other, and the user would have no session.
+            (Some(_), SecondLogin::Close) if session.uid() == Some(uid) => {
+                return Entered::Refused;
+            }
             (Some(older), SecondLogin::Close) => Entered::InPlaceOf(Arc::clone(older)),
             (Some(_), SecondLogin::Demote) | (None, _) => Entered::Alone,
         };

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use imd::clock::ManualClock;
+use imd::config::SecondLogin;
+use imd::notify::{Entered, Presence};
 use imd::proto::{Code, Reply};
 use imd::session::{CloseReason, Deadlines, Manager, SendError, Session, SessionIds};
 
@@ -117,4 +119,24 @@ fn ids_are_never_used_twice_also_across_managers() {
     seen.sort_unstable();
     seen.dedup();
     assert_eq!(seen.len(), 100);
+}
+
+/// A user whose older session logs in once more, between being replaced and being closed, keeps the newer one.
+#[test]
+fn a_session_that_was_replaced_does_not_take_its_user_back() {
+    let manager = manager(1 << 20);
+    let clock = Arc::new(ManualClock::default());
+    let ttl = Duration::from_secs(15);
+    let presence = Presence::new(clock, ttl, SecondLogin::Close, Arc::default());
+    let [older, newer] = [open(&manager), open(&manager)];
+    assert!(matches!(presence.enter(1, &older), Entered::Alone));
+    older.log_in(1);
+    // To log in again is nothing new.
+    assert!(matches!(presence.enter(1, &older), Entered::Alone));
+    let replaced = presence.enter(1, &newer);
+    assert!(matches!(replaced, Entered::InPlaceOf(session) if session.id() == older.id()));
+    newer.log_in(1);
+    assert!(matches!(presence.enter(1, &older), Entered::Refused));
+    let (present, _) = presence.seen(1).unwrap();
+    assert_eq!(present.id(), newer.id());
 }
