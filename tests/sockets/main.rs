@@ -18,6 +18,7 @@ mod limits;
 mod login;
 mod malformed;
 mod metrics;
+mod mutated;
 mod notify;
 mod offline;
 mod order;
