@@ -136,16 +136,86 @@ mod tests {
         let token = tokens.issue(7);
         let other_key = Tokens::new(&Auth::default(), [8; 32], Arc::new(clock.clone()));
         assert!(!other_key.is_valid(7, &token));
-        for at in 0..token.len() {
-            let mut bytes = token.clone().into_bytes();
-            bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
-            assert!(
-                !tokens.is_valid(7, std::str::from_utf8(&bytes).unwrap()),
-                "byte {at} changed"
-            );
+        for token in [&token, &tokens.salted(7)] {
+            assert!(tokens.is_valid(7, token));
+            for at in 0..token.len() {
+                // A token comes as text, so a byte may become any other of ASCII.
+                for byte in 0..128 {
+                    let mut bytes = token.clone().into_bytes();
+                    if std::mem::replace(&mut bytes[at], byte) == byte {
+                        continue;
+                    }
+                    let forged = String::from_utf8(bytes).unwrap();
+                    assert!(!tokens.is_valid(7, &forged), "{forged:?} for {token:?}");
+                }
+                let (head, tail) = token.split_at(at);
+                let without = &tail[1..];
+                for forged in [
+                    head.to_owned(),
+                    tail[1..].to_owned(),
+                    format!("{head}{without}"),
+                    format!("{head}0{tail}"),
+                    format!("{head}.{tail}"),
+                    format!("{head}\u{fffd}{without}"),
+                ] {
+                    assert!(!tokens.is_valid(7, &forged), "{forged:?} for {token:?}");
+                }
+            }
         }
-        for wrong in ["imd1.", "imd1.7", "imd1..", "imd1.7.9", "x"] {
-            assert!(!tokens.is_valid(7, wrong));
+    }
+
+    #[test]
+    fn a_token_that_is_put_together_from_others_is_worth_nothing() {
+        let clock = ManualClock::default();
+        let tokens = tokens(&clock);
+        let (of_7, of_8) = (tokens.issue(7), tokens.issue(8));
+        let (claim, signature) = of_7.rsplit_once('.').unwrap();
+        let (others_claim, others_signature) = of_8.rsplit_once('.').unwrap();
+        let expires = claim.rsplit_once('.').unwrap().1;
+        let unsigned = base16ct::lower::encode_string(&Sha256::digest(claim));
+        let salted = tokens.salted(7);
+        for forged in [
+            format!("{claim}.{others_signature}"),
+            format!("{others_claim}.{signature}"),
+            format!("imd1.7.{}.{signature}", i64::MAX),
+            format!("imd1.+7.{expires}.{signature}"),
+            format!("imd1.07.{expires}.{signature}"),
+            format!("imd1.7.{expires}.{}", signature.to_uppercase()),
+            format!("imd1.7.{expires}.{}", &signature[..62]),
+            format!("imd1.7.{expires}.{signature}{signature}"),
+            format!("imd1.7.{expires}.{}", "0".repeat(64)),
+            format!("imd1.7.{expires}.{unsigned}"),
+            format!("imd1.7.{expires}.{salted}"),
+            format!("imd1.7.{expires}."),
+            format!("imd1.7.{expires}"),
+            format!("imd1.7..{signature}"),
+            format!("imd1..{expires}.{signature}"),
+            format!("imd1.7.{expires}.none.{signature}"),
+            format!("imd0.7.{expires}.{signature}"),
+            format!("IMD1.7.{expires}.{signature}"),
+            format!("{of_7}\0"),
+            format!(" {of_7}"),
+            format!("{of_7}\n"),
+            format!("Bearer {of_7}"),
+            salted.to_uppercase(),
+            tokens.salted(8),
+            tokens.salted(70),
+            salted_token(7, ""),
+            salted_token(0, &tokens.salt),
+            "eyJhbGciOiJub25lIn0.eyJ1aWQiOjd9.".to_owned(),
+            "imd1.".to_owned(),
+            "imd1...".to_owned(),
+            "none".to_owned(),
+            String::new(),
+        ] {
+            assert!(!tokens.is_valid(7, &forged), "{forged:?}");
+        }
+        // Nor is one of this user for another whose id begins or ends like it.
+        for uid in [0, -7, 17, 70, 77, i64::MAX, i64::MIN] {
+            assert!(
+                !tokens.is_valid(uid, &of_7) && !tokens.is_valid(uid, &salted),
+                "{uid}"
+            );
         }
     }
 }

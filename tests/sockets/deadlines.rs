@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use imd::Config;
-use imd::proto::{Cmd, ReqSyncMsg};
+use imd::proto::{Cmd, Error, ReqSyncMsg};
+use tokio::runtime::Handle;
 
 use crate::support::{Wire, access, framed, ping, soon, start_manual, sync, user};
 
@@ -74,6 +75,61 @@ async fn a_frame_that_is_completed_in_time_starts_no_deadline() {
     wire.error(imd::proto::Cmd::Ping, 0).await;
     imd.clock().advance(SECOND * 50).await;
     wire.ping().await;
+}
+
+/// Half frames before and after the login, whose lengths promise as much as may come.
+#[tokio::test]
+async fn hundreds_of_half_frames_keep_nobody_waiting_and_end_at_their_deadline() {
+    const CLIENTS: i64 = 400;
+    let imd = start_manual().await;
+    let mut bob = user(&imd, 1_000).await;
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    // What is no protobuf is answered 90001, once it is whole.
+    let whole = |len: u16| {
+        let mut frame = len.to_be_bytes().to_vec();
+        frame.resize(2 + usize::from(len), 0xff);
+        frame
+    };
+    let mut clients = Vec::new();
+    for uid in 1..=CLIENTS {
+        let mut wire = Wire::connect(access(&imd)).await;
+        let (frame, code) = if uid % 2 == 0 {
+            wire.login(&imd, uid).await;
+            (whole(u16::MAX), 0)
+        } else {
+            (whole(4_096), 93003)
+        };
+        // One byte of a length, a length, or a frame without its last byte.
+        let cut = [1, 2, 3, 1_000, frame.len() - 1][usize::try_from(uid % 5).unwrap()];
+        wire.raw(&[&framed(&ping())[..], &frame[..cut]].concat())
+            .await;
+        wire.error(Cmd::Ping, code).await;
+        clients.push((wire, frame, cut));
+    }
+    imd.clock().advance(SECOND * 9).await;
+    bob.ping().await;
+    let late = clients.split_off(clients.len() / 2);
+    for (wire, frame, cut) in &mut clients {
+        wire.raw(&frame[*cut..]).await;
+        wire.error(Cmd::ErrServer, 90001).await;
+    }
+    imd.clock().advance(SECOND * 2).await;
+    for (mut wire, ..) in late {
+        wire.finished().await;
+    }
+    for (wire, ..) in &mut clients {
+        wire.send(&ping()).await;
+        let _: Error = wire.recv(Cmd::Ping).await;
+    }
+    bob.ping().await;
+    drop(clients);
+    soon(async {
+        while tasks() > before {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 /// A peer that sends without reading: the server stops reading it, keeps a bounded backlog, and gives it up.

@@ -119,3 +119,40 @@ async fn a_token_of_the_http_api_runs_out() {
     wire.send(&with_token(7, &token)).await;
     wire.error(Cmd::Login, 93002).await;
 }
+
+/// Whether before the login or after it, and however many come: none binds anybody, and the connection stays usable.
+#[tokio::test]
+async fn thousands_of_forged_tokens_are_refused_one_by_one() {
+    let imd = start(Config::ephemeral()).await;
+    let (_, answer) = post(imd.user_api_addr(), "/x/user/auth", "uid=7").await;
+    let issued = answer["data"]["token"].as_str().unwrap().to_owned();
+    let mut forged = Vec::new();
+    for token in [&issued, &imd.token(7)] {
+        for at in 0..token.len() {
+            let (head, tail) = token.split_at(at);
+            let others = "0123456789abcdef.".chars().map(String::from);
+            let others = others.filter(|other| !tail.starts_with(other.as_str()));
+            forged.extend(others.map(|other| format!("{head}{other}{}", &tail[1..])));
+            forged.push(format!("{head}0{tail}"));
+            forged.push(format!("{head}{}", &tail[1..]));
+        }
+        forged.push(format!("{token}0"));
+    }
+    // A digit before a token's end may be the one that follows: then nothing was forged.
+    forged.retain(|token| *token != issued && *token != imd.token(7));
+    assert!(forged.len() > 2_000);
+    let requests: Vec<_> = forged.iter().map(|token| with_token(7, token)).collect();
+    let mut wire = Wire::connect(access(&imd)).await;
+    for is_bound in [false, true] {
+        for requests in requests.chunks(200) {
+            wire.send_all(requests).await;
+            for request in requests {
+                let text = wire.error(Cmd::Login, 93002).await;
+                assert_eq!(text, "calc token failed", "{}", request.token);
+            }
+        }
+        assert_eq!(imd.is_online(7), is_bound);
+        wire.send(&with_token(7, &issued)).await;
+        wire.error(Cmd::Login, 0).await;
+    }
+}

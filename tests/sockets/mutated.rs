@@ -6,8 +6,8 @@ use imd::proto::{
 };
 use imd::{Config, Imd};
 use prost::Message;
-use rand::rngs::StdRng;
 use rand::RngExt;
+use rand::rngs::StdRng;
 
 use crate::seed::chance;
 use crate::support::{Wire, access, ack, group_msg, group_of, login, p2p, ping, start, sync};

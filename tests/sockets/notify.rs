@@ -1,8 +1,9 @@
 use imd::Config;
-use imd::proto::{Base, Cmd, ReqSendP2pMsg, ReqSyncMsg, ResNotify, ResSyncMsg};
+use imd::proto::{Base, Cmd, ReqSendP2pMsg, ReqSyncMsg, ResNotify, ResSendGroupMsg, ResSyncMsg};
 use prost::Message;
+use tokio::net::TcpSocket;
 
-use crate::support::{p2p, ping, soon, start, sync, user};
+use crate::support::{Wire, access, group_msg, group_of, p2p, ping, post, soon, start, sync, user};
 
 #[tokio::test]
 async fn the_notifies_of_one_read_are_one_frame_after_the_replies() {
@@ -79,4 +80,87 @@ async fn a_notify_says_how_far_this_reader_is() {
     ann.p2p(2, "b", "x").await;
     // Not 0, although no request has said 1 yet: a client that syncs from here would get message 1 twice.
     assert_eq!(bob.notified().await, (1, 2));
+}
+
+/// Readers who ask for page after page and read nothing, while their inboxes grow: each costs what may wait for one session
+/// and no more, everybody else is served, and whoever reads in the end gets everything.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_readers_who_do_not_read_cost_a_bounded_amount_each() {
+    const READERS: i64 = 20;
+    const PAGES: usize = 80;
+    const SENT: i64 = 250;
+    let config = Config::ephemeral().manual_clock();
+    let most = config.limits.outbound / 2 + 2 * 65_537;
+    let imd = start(config).await;
+    let uids: Vec<i64> = (1..=READERS).collect();
+    let group = group_of(&imd, &uids).await;
+    let mut ann = user(&imd, READERS + 1).await;
+    let joined = format!("uid={}&gid={group}", READERS + 1);
+    post(imd.group_api_addr(), "/x/group/join", &joined).await;
+    let send = |n: i64, text: &str| group_msg(group, &n.to_string(), text);
+    let sent = |wire: Wire, messages: Vec<_>| async move {
+        let mut wire = wire;
+        wire.send_all(&messages).await;
+        for _ in &messages {
+            let reply: ResSendGroupMsg = wire.answer(Cmd::SendGroupMsg).await;
+            assert_eq!(reply.err_code, 0);
+        }
+        wire
+    };
+    ann = sent(ann, (0..2).map(|n| send(n, &"x".repeat(32_000))).collect()).await;
+    let mut readers = Vec::new();
+    for uid in uids {
+        // A small window, so that the server's side fills up at once.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4_096).unwrap();
+        let stream = soon(socket.connect(access(&imd))).await.unwrap();
+        let mut reader = Wire::over(stream);
+        reader.login(&imd, uid).await;
+        let requests: Vec<_> = (0..PAGES).map(|_| sync(0, 2)).collect();
+        reader.send_all(&requests).await;
+        readers.push(reader);
+    }
+    let servers = imd.access_servers();
+    let queued = || -> Vec<usize> {
+        let manager = servers[0].sessions();
+        let sessions = manager.sessions();
+        sessions.map(|session| session.queued()).collect()
+    };
+    let high_water = most - 2 * 65_537;
+    let congested = || {
+        queued()
+            .iter()
+            .filter(|queued| **queued > high_water)
+            .count()
+    };
+    soon(async {
+        while congested() < readers.len() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    for first in (2..SENT).step_by(31) {
+        ann = sent(ann, (first..first + 31).map(|n| send(n, "y")).collect()).await;
+        let queued = queued();
+        assert!(queued.iter().all(|queued| *queued <= most), "{queued:?}");
+    }
+    ann.send(&ping()).await;
+    let _: imd::proto::Error = ann.answer(Cmd::Ping).await;
+    for mut reader in readers {
+        let (mut pages, mut newest, mut notifies) = (0, 0, 0);
+        while pages < PAGES || newest < SENT {
+            let frame = reader.frame().await;
+            if Cmd::of(&frame) == Some(Cmd::SyncMsg) {
+                assert_eq!(ResSyncMsg::decode(frame).unwrap().msgs.len(), 2);
+                pages += 1;
+                continue;
+            }
+            let notify = ResNotify::decode(frame).unwrap();
+            assert_eq!(notify.cmd, Cmd::Notify.number());
+            assert!(notify.total_id >= newest, "a level never sinks");
+            newest = notify.total_id;
+            notifies += 1;
+        }
+        assert!(notifies <= PAGES + 1, "{notifies} notifies");
+    }
 }

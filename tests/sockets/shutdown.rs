@@ -123,6 +123,79 @@ async fn under_load_every_acknowledged_message_is_in_the_report() {
     assert_eq!(report.unfinished, 0);
 }
 
+/// What was answered is stored, what was not is stored in order or not at all, and the client reads why it ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_the_middle_of_three_thousand_sends_all_that_was_answered_is_stored() {
+    const SENDS: usize = 3_000;
+    for kind in ["memory", "folder"] {
+        for answered_first in [1, 300, 2_000] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut config = Config::ephemeral();
+            if kind == "folder" {
+                config.store.path = Some(folder.path().join("data"));
+            }
+            let imd = start(config.clone()).await;
+            let ann = user(&imd, 1).await;
+            let messages: Vec<_> = (0..SENDS).map(|n| p2p(2, &n.to_string(), "x")).collect();
+            let mut pipeline = bytes::BytesMut::new();
+            for message in &messages {
+                imd::codec::encode(message, &mut pipeline).unwrap();
+            }
+            let (mut answers, mut sending) = (ann.frames, ann.out);
+            let sender = tokio::spawn(async move {
+                // The server may have closed before all of it was taken.
+                let _ = tokio::io::AsyncWriteExt::write_all(&mut sending, &pipeline).await;
+                sending
+            });
+            let mut next = async || futures_util::StreamExt::next(&mut answers).await;
+            let mut answered = 0;
+            let mut take = |frame: bytes::Bytes| {
+                let reply = imd::proto::ResSendP2pMsg::decode(frame).unwrap();
+                assert_eq!((reply.err_code, reply.msg_id), (0, answered.to_string()));
+                answered += 1;
+                answered
+            };
+            while take(soon(next()).await.unwrap().unwrap()) < answered_first {}
+            let shutdown = tokio::spawn(imd.shutdown());
+            let last = loop {
+                let frame = soon(next()).await.expect("no last word").unwrap();
+                match imd::proto::Cmd::of(&frame) {
+                    Some(Cmd::SendP2PMsg) => drop(take(frame)),
+                    _ => break Error::decode(frame).unwrap(),
+                }
+            };
+            assert_eq!((last.cmd, last.err_code), (90001, 90001), "{last:?}");
+            assert!(soon(next()).await.is_none());
+            drop(soon(sender).await.unwrap());
+            let report = soon(shutdown).await.unwrap();
+            assert_eq!(report.unfinished, 0);
+            assert_eq!(
+                report.stored, answered,
+                "{kind}: what is stored is answered"
+            );
+            if kind == "folder" {
+                let imd = start(config).await;
+                let mut bob = user(&imd, 2).await;
+                let told = i64::try_from(answered).unwrap();
+                assert_eq!(bob.notified().await, (0, told));
+                let mut read = 0;
+                while read < told {
+                    let page = {
+                        bob.send(&crate::support::sync(read, 0)).await;
+                        bob.answer::<imd::proto::ResSyncMsg>(Cmd::SyncMsg).await
+                    };
+                    for entry in &page.msgs {
+                        assert_eq!(entry.msg_id, read.to_string());
+                        read += 1;
+                        assert_eq!(entry.increment_id, read);
+                    }
+                    assert_eq!(page.total_id, told);
+                }
+            }
+        }
+    }
+}
+
 /// A peer that does not read its replies has the grace period to take them, and no longer.
 #[tokio::test]
 async fn a_peer_that_reads_late_is_told_within_the_grace_and_cut_off_after_it() {

@@ -70,7 +70,11 @@ pub struct Wire {
 
 impl Wire {
     pub async fn connect(addr: SocketAddr) -> Wire {
-        let stream = soon(TcpStream::connect(addr)).await.unwrap();
+        Wire::over(soon(TcpStream::connect(addr)).await.unwrap())
+    }
+
+    /// Over a connection that is there already.
+    pub fn over(stream: TcpStream) -> Wire {
         stream.set_nodelay(true).unwrap();
         let (read, out) = stream.into_split();
         Wire {

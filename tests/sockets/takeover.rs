@@ -1,8 +1,10 @@
 use imd::Config;
 use imd::config::SecondLogin;
-use imd::proto::Cmd;
+use imd::proto::{Base, Cmd, Error, ReqLogout};
+use prost::Message;
+use tokio::runtime::Handle;
 
-use crate::support::{Wire, access, login, start, user};
+use crate::support::{Wire, access, login, ping, soon, start, user};
 
 fn with(second_login: SecondLogin) -> Config {
     let mut config = Config::ephemeral();
@@ -126,4 +128,107 @@ async fn of_many_logins_at_once_one_session_remains() {
     let mut bob = user(&imd, 2).await;
     bob.p2p(1, "m", "x").await;
     assert_eq!(survivors[0].notified().await, (0, 1));
+}
+
+/// The code of the last frame on a connection; the server closes it.
+async fn last_word(wire: &mut Wire) -> u32 {
+    let mut last = None;
+    while let Some(frame) = wire.try_frame().await {
+        last = Some(frame);
+    }
+    let last = last.expect("nothing came before the end");
+    let is_error = Base::decode(last.clone()).unwrap().cmd == Cmd::ErrServer.number();
+    assert!(is_error, "{last:02x?}");
+    Error::decode(last).unwrap().err_code
+}
+
+/// Logins of the same few users from everywhere, some of which hang up, some log out, and some stay until they are taken
+/// over.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_storm_of_logins_each_user_keeps_one_session_and_nothing_else_is_left() {
+    const USERS: i64 = 6;
+    let imd = start(with(SecondLogin::Close)).await;
+    let mut bob = user(&imd, 100).await;
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    let addrs: Vec<_> = imd
+        .access_servers()
+        .iter()
+        .map(|server| server.addr())
+        .collect();
+    let clients: Vec<_> = (0..48)
+        .map(|client| {
+            let login = login(&imd, 1 + client % USERS);
+            let addrs = addrs.clone();
+            tokio::spawn(async move {
+                let mut held = Vec::new();
+                for n in 0..25 {
+                    let at = usize::try_from(client).unwrap() + n;
+                    let mut wire = Wire::connect(addrs[at % addrs.len()]).await;
+                    wire.send(&login).await;
+                    assert_eq!(wire.error(Cmd::Login, 0).await, "ok");
+                    match at % 5 {
+                        0 => drop(wire),
+                        1 => {
+                            let logout = ReqLogout {
+                                cmd: 20008,
+                                ..Default::default()
+                            };
+                            wire.try_raw(&crate::support::framed(&logout)).await;
+                            // It is answered, or was too late.
+                            let frame = wire.try_frame().await.unwrap();
+                            let reply = Error::decode(frame).unwrap_or_default();
+                            assert!([0, 93004].contains(&reply.err_code));
+                        }
+                        _ => held.push(wire),
+                    }
+                }
+                held
+            })
+        })
+        .collect();
+    let mut held = Vec::new();
+    for client in clients {
+        held.extend(soon(client).await.unwrap());
+    }
+    let mut last = Vec::new();
+    for uid in 1..=USERS {
+        last.push(user(&imd, uid).await);
+    }
+    for wire in &mut held {
+        assert_eq!(last_word(wire).await, 93004);
+    }
+    drop(held);
+    soon(async {
+        while tasks() > before + last.len() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let mut uids = Vec::new();
+    for server in imd.access_servers() {
+        uids.extend(
+            server
+                .sessions()
+                .sessions()
+                .filter_map(|session| session.uid()),
+        );
+    }
+    uids.sort_unstable();
+    assert_eq!(uids, [1, 2, 3, 4, 5, 6, 100], "each is there once");
+    for (uid, wire) in (1..).zip(&mut last) {
+        assert!(imd.is_online(uid));
+        bob.p2p(uid, "m", "x").await;
+        assert_eq!(wire.notified().await, (0, 1));
+        wire.send(&ping()).await;
+        wire.error(Cmd::Ping, 0).await;
+    }
+    drop(last);
+    soon(async {
+        while tasks() > before {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!((1..=USERS).all(|uid| !imd.is_online(uid)));
 }
