@@ -12,6 +12,7 @@ mod example;
 mod gateway;
 mod group;
 mod http;
+mod http_forms;
 mod http_wire;
 mod left;
 mod limits;
