@@ -11,13 +11,16 @@ use tokio::net::TcpStream;
 use crate::support::{Wire, access, login, ping, soon, start, start_manual, user};
 
 /// What a request is answered with.
-pub async fn asked(addr: SocketAddr, head: &str, body: &str) -> (u16, Value) {
+pub async fn asked(addr: SocketAddr, head: &str, body: impl AsRef<[u8]>) -> (u16, Value) {
+    let body = body.as_ref();
     let mut stream = soon(TcpStream::connect(addr)).await.unwrap();
-    let request = format!(
-        "{head}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+    let head = format!(
+        "{head}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
-    soon(stream.write_all(request.as_bytes())).await.unwrap();
+    soon(stream.write_all(&[head.as_bytes(), body].concat()))
+        .await
+        .unwrap();
     let mut answer = String::new();
     soon(stream.read_to_string(&mut answer)).await.unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").expect("a whole answer");

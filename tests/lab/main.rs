@@ -22,6 +22,7 @@ mod add_access;
 mod admin;
 mod admin_hosts;
 mod advance;
+mod bad_snapshots;
 mod console;
 mod contents;
 mod described;
