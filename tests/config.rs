@@ -444,3 +444,135 @@ fn an_error_says_what_to_write_instead() {
         );
     }
 }
+
+/// The line of a key in the shipped file, with the table in which it stands, as errors name it.
+fn shipped_keys() -> Vec<(String, String)> {
+    let mut table = String::new();
+    let mut keys = Vec::new();
+    for line in SHIPPED.lines() {
+        // Keys without a default stand there as comments, and only they have no blank before "=".
+        let line = line
+            .strip_prefix("# ")
+            .filter(|line| line.contains(" = "))
+            .unwrap_or(line);
+        if let Some(name) = line.strip_prefix('[') {
+            table = name.trim_matches(['[', ']']).to_owned();
+        } else if let Some((key, _)) = line.split_once(" = ")
+            && key.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+        {
+            keys.push((table.clone(), key.to_owned()));
+        }
+    }
+    keys
+}
+
+/// Every key with every kind of odd value: it is taken, or the error names the file, the line and the key, and is short.
+#[test]
+fn every_key_takes_an_odd_value_or_is_named_with_its_line() {
+    let long = format!("\"{}\"", "x".repeat(5_000));
+    let deep = format!("{}{}", "[".repeat(60), "]".repeat(60));
+    let odd = [
+        "\"\"",
+        "\" \"",
+        "\"\\u0000\"",
+        "\"x\"",
+        "\"-1s\"",
+        "\"0s\"",
+        "\"99999999999999999999s\"",
+        "\"127.0.0.1:65536\"",
+        "-1",
+        "1",
+        "1.5",
+        "nan",
+        "9223372036854775807",
+        "true",
+        "[[]]",
+        "{ x = 1 }",
+        "1979-05-27",
+        &long,
+        &deep,
+    ];
+    let keys = shipped_keys();
+    assert!(keys.len() > 40, "{keys:?}");
+    let mut refused = 0;
+    for (table, key) in &keys {
+        for value in odd {
+            let is_array = matches!(table.as_str(), "access" | "user" | "group" | "fault");
+            let (open, close) = if is_array { ("[[", "]]") } else { ("[", "]") };
+            let toml = format!("# a comment\n\n{open}{table}{close}\n{key} = {value}\n");
+            let Err(error) = Config::from_toml(&toml, "imd.toml") else {
+                continue;
+            };
+            refused += 1;
+            let error = error.to_string();
+            let line = error
+                .strip_prefix("imd.toml:")
+                .and_then(|rest| rest.split(':').next());
+            let line: usize = line
+                .unwrap_or_else(|| panic!("{toml:.200}{error:.500}"))
+                .parse()
+                .unwrap();
+            assert!(error.len() < 1_000, "{toml:.200}{error:.500}");
+            // Of an array of tables what is missing may be said first, and of two keys that do not go together either.
+            assert!(
+                (3..=4).contains(&line) && error.contains(table.as_str()),
+                "{toml:.200}{error}"
+            );
+        }
+    }
+    assert!(refused > 500, "{refused}");
+}
+
+/// What is no config in other ways than by a value.
+#[test]
+fn a_file_that_is_no_config_is_named_with_its_line() {
+    for (line, toml) in [
+        (1, "\0"),
+        (1, "]"),
+        (1, "[]"),
+        (1, "[[]]"),
+        (1, "[gateway"),
+        (1, "[gateway]]"),
+        (1, "[gate way]"),
+        (1, "gateway"),
+        (1, "= 1"),
+        (1, "gateway = "),
+        (1, "gateway.refresh ="),
+        (1, "{\"gateway\": {\"refresh\": \"5s\"}}"),
+        (1, "gateway:\n  refresh: 5s\n"),
+        (1, "<gateway refresh=\"5s\"/>"),
+        (1, "#!/bin/sh\u{0}\n"),
+        (2, "[gateway]\nrefresh"),
+        (2, "[gateway]\nrefresh = \"5s"),
+        (2, "[gateway]\nrefresh = '5s\n"),
+        (2, "[gateway]\nrefresh = \"5s\" x\n"),
+        (2, "[gateway]\nrefresh = \"\\q\"\n"),
+        (2, "[gateway]\nrefresh : \"5s\"\n"),
+        (2, "[gateway]\nRefresh = \"5s\"\n"),
+        (2, "[gateway]\n\"\" = 1\n"),
+        (2, "[gateway]\nrefresh.a = 1\n"),
+        (2, "[gateway]\nrefresh\u{a0}= \"5s\"\n"),
+        (3, "[gateway]\n[session]\n[gateway]\n"),
+        (3, "[gateway]\nrefresh = \"5s\"\n[gateway.refresh]\n"),
+        (2, "[gateway]\n[[gateway]]\n"),
+        (1, "[Gateway]\n"),
+        (1, "[\"gateway \"]\n"),
+        (1, "[gateway.more]\n"),
+        (1, "[[quirks]]\n"),
+        (1, "[table.of.tables]\n"),
+    ] {
+        let error = error(toml);
+        assert!(
+            error.starts_with(&format!("imd.toml:{line}: ")),
+            "{toml:?}: {error}"
+        );
+        assert!(
+            error.len() < 1_000 && !error.contains('\0'),
+            "{toml:?}: {error}"
+        );
+    }
+    let deep = format!("a = {}", "[".repeat(100_000));
+    assert!(error(&deep).len() < 1_000);
+    let dotted = "a.".repeat(50_000) + "a = 1";
+    assert!(error(&dotted).len() < 1_000);
+}

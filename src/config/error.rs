@@ -20,7 +20,7 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// Something in it is wrong.
-    #[error("{place}{message}")]
+    #[error("{place}{}", Shown(message))]
     Invalid {
         /// File, line and key, as far as they are known.
         place: Place,
@@ -47,7 +47,33 @@ impl fmt::Display for Place {
             f.write_str(" ")?;
         }
         if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
+            write!(f, "{}: ", Shown(&self.key))?;
+        }
+        Ok(())
+    }
+}
+
+/// The longest text of a file that an error repeats as a whole, in characters.
+const SHOWN: usize = 800;
+
+/// A text that may repeat what stands in a file, as a line for people: control characters are escaped, and the middle of a
+/// text that is too long is left out. Its end says what to write instead.
+struct Shown<'a>(&'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.0.chars().count();
+        let left_out = SHOWN / 2..count.saturating_sub(SHOWN / 2);
+        for (at, char) in self.0.chars().enumerate() {
+            if left_out.contains(&at) {
+                if at == left_out.start {
+                    f.write_str(" ... ")?;
+                }
+            } else if char.is_control() {
+                write!(f, "{}", char.escape_default())?;
+            } else {
+                write!(f, "{char}")?;
+            }
         }
         Ok(())
     }
