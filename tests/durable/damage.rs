@@ -6,12 +6,12 @@ use std::path::Path;
 
 use imd::config;
 use imd::store::{DurableStore, Entry, Inspection, Item, Level, Store, StoreFailed, Write};
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
+use rand::RngExt;
 
 use crate::fixture::{
     ALL, copy_into, crashed, create, files, join, one, open_small, p2p, to_group,
 };
+use crate::seed::chance;
 
 const USERS: i64 = 8;
 const GROUP: i64 = 77;
@@ -114,22 +114,13 @@ async fn flip(
     served.map_err(|wrong| format!("bit {bit} of {}: {wrong}", file.display()))
 }
 
-/// What chance is made from: another each time, or that of a run which is to be repeated.
-fn seed() -> u64 {
-    match std::env::var("IMD_SEED") {
-        Ok(seed) => seed.parse().expect("IMD_SEED is a number"),
-        Err(_) => rand::random(),
-    }
-}
-
 #[tokio::test]
 async fn a_flipped_bit_is_noticed_or_harmless() {
     let (pristine, expected) = folder().await;
     serves_nothing_wrong(crashed(pristine.path()).path(), &expected)
         .await
         .unwrap();
-    let seed = seed();
-    let mut random = StdRng::seed_from_u64(seed);
+    let mut random = chance();
     let mut tables = 0;
     let mut wrong = Vec::new();
     for (path, bytes) in files(pristine.path()) {
@@ -143,11 +134,7 @@ async fn a_flipped_bit_is_noticed_or_harmless() {
             wrong.extend(flip(pristine.path(), &expected, file, bit).await.err());
         }
     }
-    assert_eq!(
-        wrong,
-        Vec::<String>::new(),
-        "once more with the same bits: IMD_SEED={seed} cargo test --test durable a_flipped_bit"
-    );
+    assert_eq!(wrong, Vec::<String>::new());
     assert!(tables >= 2, "there were tables to flip bits in");
 }
 

@@ -4,3 +4,5 @@ mod damage;
 mod fixture;
 mod folder;
 mod reopen;
+#[path = "../sockets/seed.rs"]
+mod seed;

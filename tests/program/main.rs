@@ -21,6 +21,8 @@ mod replay;
 mod reset;
 mod script;
 mod secrets;
+#[path = "../sockets/seed.rs"]
+mod seed;
 mod signals;
 mod store;
 mod terminal;

@@ -4,10 +4,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+use rand::RngExt;
+use rand::rngs::StdRng;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::process::{Daemon, Ended, imd, write_config};
+use crate::seed::chance;
 
 /// A record, and the folder that holds it.
 struct Recorded {
@@ -376,4 +379,79 @@ fn a_damaged_record_is_refused_before_anything_is_sent() {
     assert!(nowhere.contains("line 2: gateway 127.0.0.1:1"), "{nowhere}");
     let missing = imd(&["replay", "no-such.rec"]).failed(64);
     assert!(missing.contains("no-such.rec"), "{missing}");
+}
+
+/// Damages a record as a disk, an editor or a person with ill will does.
+fn damage(text: &str, chance: &mut StdRng) -> Vec<u8> {
+    let mut lines: Vec<Vec<u8>> = text.lines().map(|line| line.as_bytes().to_vec()).collect();
+    for _ in 0..chance.random_range(1..=3) {
+        let at = chance.random_range(0..lines.len());
+        let other = chance.random_range(0..lines.len());
+        match chance.random_range(0..8) {
+            0 => drop(lines.remove(at)),
+            1 => lines.swap(at, other),
+            2 => lines.insert(at, lines[other].clone()),
+            3 => lines.truncate(at.max(1)),
+            4 => {
+                let half = lines[at].len() / 2;
+                lines[at].truncate(half);
+            }
+            // A digit of a time, an id or a frame.
+            5 | 6 => {
+                let digits: Vec<_> = (0..lines[at].len())
+                    .filter(|&place| lines[at][place].is_ascii_digit())
+                    .collect();
+                if let Some(&place) = digits.get(chance.random_range(0..digits.len().max(1))) {
+                    lines[at][place] = chance.random_range(b'0'..=b'9');
+                }
+            }
+            _ => {
+                let place = chance.random_range(0..lines[at].len().max(1));
+                if let Some(byte) = lines[at].get_mut(place) {
+                    *byte ^= 1 << chance.random_range(0..8);
+                }
+            }
+        }
+        if lines.is_empty() {
+            break;
+        }
+    }
+    lines.join(&b'\n')
+}
+
+#[test]
+fn a_record_that_is_damaged_anywhere_is_replayed_or_refused_with_its_line() {
+    let record = recorded(&[]);
+    let text = fs::read_to_string(&record.path).unwrap();
+    let daemon = Daemon::start(&[]);
+    let mut chance = chance();
+    for round in 0..6 {
+        let running: Vec<_> = (0..6)
+            .map(|n| {
+                let path = record.folder.path().join(format!("{round}-{n}.rec"));
+                fs::write(&path, damage(&text, &mut chance)).unwrap();
+                let path = path.to_str().unwrap().to_owned();
+                let speed = ["--timeout", "100ms", "--speed", "1000000"];
+                let replay = daemon.spawn(&[&["replay", &path][..], &speed].concat());
+                (path, replay)
+            })
+            .collect();
+        for (path, replay) in running {
+            let Ended { code, out, err } = replay.end();
+            let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
+            let told = format!("{code:?}\n{out:?}\n{err}\n--- of\n{text}");
+            assert!(!err.contains("panicked"), "{told}");
+            match code {
+                Some(0) => assert!(out[0].contains("0 different"), "{told}"),
+                // It says what is different, or where it could not go on.
+                Some(1) => assert!(!out.is_empty() || err.contains("line "), "{told}"),
+                Some(64) => assert!(err.contains(&path) && err.contains("line "), "{told}"),
+                _ => panic!("{told}"),
+            }
+        }
+    }
+    // The stack serves as before.
+    daemon.imd(&["send", "--from", "8", "--to", "9", "x"]).ok();
+    daemon.imd(&["reset"]).ok();
+    alike(record.to(&daemon, &[]));
 }

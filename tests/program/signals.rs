@@ -171,3 +171,59 @@ fn nothing_runs_out_while_the_process_is_stopped_and_everything_does_after_that(
     daemon.program.signal("-TERM");
     daemon.program.end().ok();
 }
+
+/// Connections that were answered once, on each access server.
+fn answered(daemon: &Daemon) -> Vec<TcpStream> {
+    let servers = daemon.addresses().access;
+    let connect = |server: &imd::daemon::AccessAddress| {
+        let mut stream = TcpStream::connect(&server.addr).unwrap();
+        // An unknown command.
+        stream.write_all(&[0, 2, 8, 7]).unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+        stream
+    };
+    servers.iter().map(connect).collect()
+}
+
+#[test]
+fn one_signal_ends_a_daemon_whose_servers_are_paused_long_before_the_grace_period_does() {
+    let folder = TempDir::new().unwrap();
+    let config = write_config(folder.path(), "[shutdown]\ngrace = \"1h\"\n");
+    let daemon = Daemon::start(&["--config", &config]);
+    let mut clients = answered(&daemon);
+    for server in daemon.addresses().access {
+        daemon.imd(&["access", "pause", &server.name]).ok();
+    }
+    for client in &mut clients {
+        client.write_all(&[0, 2, 8, 7, 0]).unwrap();
+    }
+    assert!(daemon.stop().starts_with("Stopped.  stored 0"));
+    for mut client in clients {
+        let mut last = Vec::new();
+        let _ = client.read_to_end(&mut last);
+        let last = String::from_utf8_lossy(&last);
+        assert!(last.contains("shutting down"), "{last:?}");
+    }
+}
+
+#[test]
+fn one_signal_ends_a_daemon_whose_clients_do_not_read_when_the_grace_period_does() {
+    let folder = TempDir::new().unwrap();
+    let config = write_config(folder.path(), "[shutdown]\ngrace = \"300ms\"\n");
+    let daemon = Daemon::start(&["--config", &config]);
+    let writers: Vec<_> = answered(&daemon)
+        .into_iter()
+        .map(|mut client| {
+            thread::spawn(move || {
+                // Until it is cut off: the answers to so many are never read.
+                while client.write_all(&[0, 2, 8, 7].repeat(10_000)).is_ok() {}
+            })
+        })
+        .collect();
+    // Others are served meanwhile.
+    daemon.imd(&["send", "--from", "1", "--to", "2", "x"]).ok();
+    assert!(daemon.stop().starts_with("Stopped.  stored 1"));
+    for writer in writers {
+        writer.join().unwrap();
+    }
+}
