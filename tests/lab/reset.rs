@@ -513,3 +513,74 @@ async fn a_file_from_another_system_is_loaded_or_named_as_such() {
     let told = told["error"].as_str().unwrap();
     assert!(told.contains("UTF-16"), "{told}");
 }
+
+/// Again and again, with senders on every access server and a kill in between: what is acknowledged between two resets is
+/// stored between them, and nothing is left of anybody.
+#[tokio::test(flavor = "multi_thread")]
+async fn under_load_a_stack_can_be_reset_again_and_again() {
+    let imd = start(Config::ephemeral()).await;
+    let tasks = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    let before = tasks();
+    let servers = imd.access_servers();
+    for round in 0..15 {
+        let (first, mut under_way) = tokio::sync::mpsc::channel(64);
+        let mut senders = Vec::new();
+        for uid in 1..=9 {
+            let name = format!("access-{}", 1 + uid % 3);
+            let mut wire = crate::servers::user_at(&imd, &name, uid).await;
+            let first = first.clone();
+            senders.push(tokio::spawn(async move {
+                for n in 0_u64.. {
+                    let message = crate::support::framed(&p2p(1000, &n.to_string(), "x"));
+                    if !wire.try_raw(&message).await {
+                        return n;
+                    }
+                    match wire.try_frame().await {
+                        Some(frame) if Cmd::of(&frame) == Some(Cmd::SendP2PMsg) => {}
+                        _ => return n,
+                    }
+                    let _ = first.try_send(());
+                }
+                0
+            }));
+        }
+        for _ in 0..18 {
+            soon(under_way.recv()).await.unwrap();
+        }
+        if round % 3 == 0 {
+            soon(servers[0].kill()).await;
+        }
+        soon(imd.reset()).await.unwrap();
+        let mut acknowledged = 0;
+        for sender in senders {
+            acknowledged += soon(sender).await.unwrap();
+        }
+        assert!(acknowledged >= 18, "{acknowledged}");
+        let told = imd.report();
+        assert_eq!((told.stored, told.inboxes.len()), (0, 0), "round {round}");
+        assert!((1..=9).all(|uid| !imd.is_online(uid)), "round {round}");
+        assert!(
+            servers
+                .iter()
+                .all(|server| server.state() == State::Running)
+        );
+        // Nobody is stuck: the same users talk at once.
+        let mut ann = user(&imd, 1).await;
+        let mut bob = user(&imd, 2).await;
+        assert_eq!(ann.p2p(2, "m", "x").await.err_code, 0);
+        assert_eq!(bob.notified().await, (0, 1));
+    }
+    soon(async {
+        while tasks() > before {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(servers.iter().all(|server| server.sessions().is_empty()));
+    let report = soon(imd.shutdown()).await;
+    assert_eq!((report.stored, report.unfinished), (1, 0));
+}
