@@ -53,6 +53,9 @@ pub struct Entrusted {
     pub target: i64,
     /// The message, of any kind.
     pub message: Arc<Message>,
+    /// Whether the request has brought no id, so that the server gave the message one. Only a message that is stored has
+    /// it: a refusal names the ids of the request.
+    pub has_made_id: bool,
 }
 
 /// The answers to the requests of one read, in their order, and all that has to be stored for them.
@@ -119,12 +122,24 @@ impl Entrusted {
         }
     }
 
-    /// The same answer as a message of its own, for another code to be put into.
+    /// The same answer as a message of its own.
     fn reply(&self) -> Reply {
+        self.reply_with(self.message.msg_id())
+    }
+
+    /// The answer for the code of a refusal to be put into.
+    fn unstored(&self) -> Reply {
+        self.reply_with(match self.has_made_id {
+            true => "",
+            false => self.message.msg_id(),
+        })
+    }
+
+    fn reply_with(&self, msg_id: &str) -> Reply {
         let message = &self.message;
         match message.kind {
-            Kind::P2p => Reply::p2p(message.source, self.target, message.msg_id()),
-            Kind::Group => Reply::group(self.target, message.msg_id()),
+            Kind::P2p => Reply::p2p(message.source, self.target, msg_id),
+            Kind::Group => Reply::group(self.target, msg_id),
             Kind::Ack => Reply::ack(),
         }
     }
@@ -227,7 +242,7 @@ impl Services {
                 (None, Some(failed)) => failed.clone(),
                 (None, None) => Refusal::plain(Code::ServerError),
             };
-            *answer = Answer::now(self.refuse(entrusted.reply(), refusal));
+            *answer = Answer::now(self.refuse(entrusted.unstored(), refusal));
         }
         if let Some(announced) = announced {
             announced.take_from(&mut grown);
@@ -266,6 +281,7 @@ mod tests {
         let all = [Kind::P2p, Kind::Group, Kind::Ack].map(|kind| Entrusted {
             target: 50,
             message: Arc::new(Message::new(kind, 1, 50, "an id", "a text", 7)),
+            has_made_id: false,
         });
         for entrusted in all {
             let (mut short, mut long) = (BytesMut::new(), BytesMut::new());

@@ -217,7 +217,8 @@ impl Services {
         sending: &Sending<'_>,
     ) {
         let mut msg_id = Cow::Borrowed(&*sending.msg_id);
-        if msg_id.is_empty() {
+        let has_made_id = msg_id.is_empty();
+        if has_made_id {
             msg_id = self.next_id(source).to_string().into();
             batch.ids_reached(self.ids.reached());
         }
@@ -226,6 +227,7 @@ impl Services {
         batch.push(Answer::WhenStored(Entrusted {
             target: sending.target,
             message: Arc::new(message),
+            has_made_id,
         }));
     }
 }

@@ -114,3 +114,17 @@ async fn members_on_other_access_servers_are_notified_too() {
         assert_eq!(wire.notified().await, (0, 1));
     }
 }
+
+/// The id that the server gives a message without one belongs to what is stored.
+#[tokio::test]
+async fn a_refused_message_without_an_id_is_answered_without_one() {
+    let imd = start(Config::ephemeral()).await;
+    let mut ann = user(&imd, 1).await;
+    let team = group_of(&imd, &[2]).await;
+    for (group, code) in [(93, 95001), (team, 95002)] {
+        let reply = ann.group(group, "", "x").await;
+        assert_eq!((reply.err_code, reply.group_id), (code, group));
+        assert_eq!(reply.msg_id, "");
+        assert_eq!(ann.group(group, "an id", "x").await.msg_id, "an id");
+    }
+}

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use imd::Config;
-use imd::proto::{Base, Cmd, ResSendP2pMsg, ResSyncMsg};
+use imd::lab::{Fault, Site};
+use imd::proto::{Base, Cmd, Code, ResSendP2pMsg, ResSyncMsg};
 use prost::Message;
 
 use crate::odd_store::start_odd;
@@ -258,4 +259,28 @@ async fn an_http_request_that_the_store_keeps_too_long_is_answered_busy() {
     assert_eq!(status, 200);
     assert_eq!(answer["message"], "server error: busy");
     assert_eq!(answer["code"], 90001);
+}
+
+#[tokio::test]
+async fn what_was_not_stored_is_answered_without_an_id_that_nobody_gave_it() {
+    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let mut ann = user(&imd, 1).await;
+    let refusing = Fault::at(Site::StoreWrite).error(Code::ServerError);
+    let refusing = imd.fault(refusing);
+    for is_failing in [false, true] {
+        if is_failing {
+            imd.faults().clear();
+            store.commit.fail();
+        }
+        let reply = ann.p2p(2, "", "x").await;
+        assert_eq!((reply.err_code, reply.msg_id.as_str()), (90001, ""));
+        assert_eq!((reply.source_uid, reply.target_uid), (1, 2));
+        let reply = ann.group(2, "", "x").await;
+        assert_eq!((reply.err_code, reply.msg_id.as_str()), (90001, ""));
+        let reply = ann.p2p(2, "an id", "x").await;
+        assert_eq!((reply.err_code, reply.msg_id.as_str()), (90001, "an id"));
+    }
+    drop(refusing);
+    store.commit.open();
+    assert_ne!(ann.p2p(2, "", "x").await.msg_id, "");
 }
