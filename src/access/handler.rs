@@ -48,12 +48,10 @@ impl AccessHandler {
             }
             Command::Ack(sending) => services.accept(&mut turn.open.batch, uid, &sending),
             Command::Sync(request) => {
-                if !turn.open.batch.is_empty() && [0, uid].contains(&request.uid) {
-                    turn.open.batch.mark_read(uid, request.current_id);
-                }
+                let is_marked = services.mark_read(&mut turn.open.batch, uid, &request);
                 // A sync sees the sends before it.
                 self.settle(turn).await;
-                match services.sync(uid, &request).await {
+                match services.sync(uid, &request, is_marked).await {
                     Ok(page) => turn.page(&page, page.end(), page.total()),
                     Err(refusal) => turn.reply(&refusal),
                 }
@@ -90,7 +88,7 @@ impl AccessHandler {
         match command {
             Command::Sync(request) => {
                 self.settle(turn).await;
-                match services.sync(uid, &request).await {
+                match services.sync(uid, &request, false).await {
                     Ok(page) => turn.reply(&page),
                     Err(refusal) => turn.reply(&refusal),
                 }

@@ -86,7 +86,7 @@ impl Batch {
     }
 
     /// Stores a read mark together with what has to be stored anyway: the sync that follows need not.
-    pub fn mark_read(&mut self, uid: i64, after: i64) {
+    pub(super) fn mark_read(&mut self, uid: i64, after: i64) {
         self.read = (after > 0).then_some(Write::Read { uid, after });
     }
 

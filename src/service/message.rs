@@ -119,17 +119,35 @@ impl Services {
         self.entrust(batch, Kind::Ack, (uid, 0), sending);
     }
 
-    /// 20006: what is newer than `currentID` in the inbox of `uid`.
+    /// Stores the read mark of a sync that is about to be done together with the messages before it, and returns whether it
+    /// does so. It does not where the sync may still be refused, since a refused sync moves no mark.
+    pub fn mark_read(&self, batch: &mut Batch, uid: i64, request: &ReqSyncMsg) -> bool {
+        let can_mark = !batch.is_empty()
+            && check_uid(uid, request.uid).is_ok()
+            && !self.lab.watches([Site::StoreRead]);
+        if can_mark {
+            batch.mark_read(uid, request.current_id);
+        }
+        can_mark
+    }
+
+    /// 20006: what is newer than `currentID` in the inbox of `uid`. Where its read `is_marked` already, no fault refuses it:
+    /// a rule that was put in force since then begins with the next one.
     ///
     /// # Errors
     ///
     /// The refusal.
-    pub async fn sync(&self, uid: i64, request: &ReqSyncMsg) -> Result<Synced, Reply> {
+    pub async fn sync(
+        &self,
+        uid: i64,
+        request: &ReqSyncMsg,
+        is_marked: bool,
+    ) -> Result<Synced, Reply> {
         // Such a request asks for nothing that is read.
         if let Err(error) = check_uid(uid, request.uid) {
             return Err(self.refuse(Reply::sync(request), error));
         }
-        let met = self.meet_read(uid, request.current_id).await;
+        let met = self.meet_read(uid, request.current_id, is_marked).await;
         let page = match met {
             Some(Action::Error(code)) => Err(Refusal::by_fault(code)),
             _ => self.page(uid, request).await.map_err(Refusal::from),
@@ -156,7 +174,7 @@ impl Services {
 
     /// What a fault does to a page. Only one with entries can be stale or have a gap: who asks for nothing new is told no
     /// lie, and that is no hit.
-    async fn meet_read(&self, uid: i64, after: i64) -> Option<Action> {
+    async fn meet_read(&self, uid: i64, after: i64, is_marked: bool) -> Option<Action> {
         if !self.lab.watches([Site::StoreRead]) {
             return None;
         }
@@ -166,7 +184,11 @@ impl Services {
         };
         let peeked = self.store.peek(uid, after, limit).await;
         let has_entries = peeked.is_ok_and(|page| !page.entries.is_empty());
-        let can = |action: &Action| has_entries || !matches!(action, Action::Stale | Action::Gap);
+        let can = |action: &Action| match action {
+            Action::Stale | Action::Gap => has_entries,
+            Action::Error(_) => !is_marked,
+            _ => true,
+        };
         self.meet(Site::StoreRead, Some(uid), can).await
     }
 

@@ -38,6 +38,7 @@ mod matrix;
 mod metrics;
 mod pause;
 mod quirks;
+mod refused;
 mod registry;
 mod release;
 mod replies;
