@@ -211,7 +211,8 @@ impl Reset {
                 let all = managers.iter().flat_map(|manager| manager.sessions());
                 let at_work =
                     all.filter(|session| session.close_reason().is_some() && !session.is_done());
-                sessions = at_work.count();
+                // A commit whose session has gone already stores into what is about to be replaced, too.
+                sessions = at_work.count() + self.services.unfinished_commits();
                 if sessions == 0 {
                     managers.iter().for_each(|manager| manager.forget_done());
                     return;

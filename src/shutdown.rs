@@ -55,6 +55,11 @@ impl Shutdown {
         self.tasks.is_empty()
     }
 
+    /// How many tasks have not ended.
+    pub fn unfinished(&self) -> usize {
+        self.tasks.len()
+    }
+
     /// Resolves when every task has ended. Call after [`begin`](Self::begin).
     pub async fn ended(&self) {
         self.tasks.close();

@@ -6,9 +6,8 @@ use tracing::Instrument;
 
 use crate::command::{Command, Place};
 use crate::proto::{Cmd, Code, Reply};
-use crate::service::{Answer, Batch, Refusal, Services};
+use crate::service::{Answer, Batch, OwedNotifies, Refusal, Services};
 use crate::session::{CloseReason, Handler, Turn};
-use crate::store::Level;
 
 /// A batch is stored when it holds so many answers, also when the read brought more.
 const MAX_BATCH: usize = 256;
@@ -23,8 +22,8 @@ pub struct AccessHandler {
 #[derive(Debug, Default)]
 pub struct Open {
     batch: Batch,
-    /// The inboxes that have grown.
-    grown: Vec<Level>,
+    /// What the receivers of what is stored are told, after the answers or with the end of the turn.
+    notifies: Option<OwedNotifies>,
 }
 
 impl AccessHandler {
@@ -131,7 +130,10 @@ impl AccessHandler {
         for answer in &settled.answers {
             turn.reply(answer);
         }
-        turn.open.grown.extend(settled.grown);
+        match (&mut turn.open.notifies, settled.notifies) {
+            (Some(earlier), Some(later)) => earlier.append(later),
+            (none, later) => *none = none.take().or(later),
+        }
     }
 
     fn refuse(&self, turn: &mut Turn<Open>, command: &Command<'_>, refusal: Refusal) {
@@ -174,6 +176,6 @@ impl Handler for AccessHandler {
 
     /// Stored, acknowledged, notified: in this order.
     fn answered(&self, open: Open) {
-        self.services.presence().notify(&open.grown);
+        drop(open.notifies);
     }
 }

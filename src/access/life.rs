@@ -83,8 +83,8 @@ impl AccessServer {
     /// are refused, and nothing is renewed. The lease stays in the registry until it runs out, so that the gateway
     /// still hands out this address.
     ///
-    /// A request that was read before may have been carried out or not. It is not answered, and those for whom it stored
-    /// something may have to sync to learn of it. Everything is closed when this returns. It cuts short a
+    /// A request that was read before may have been carried out or not. It is not answered; those for whom it stored
+    /// something are notified. Every connection is closed when this returns. It cuts short a
     /// [`stop`](Self::stop) that is under way; nothing else happens to a server that is stopped or killed already:
     /// [`try_kill`](Self::try_kill) says so.
     pub async fn kill(&self) {

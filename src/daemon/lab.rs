@@ -187,6 +187,7 @@ impl Imd {
             .filter(|server| server.state() != State::Paused);
         let managers = serving.map(|server| server.sessions());
         let mut managers = managers.chain([Arc::clone(&self.gateway)]);
-        managers.all(|manager| manager.sessions().all(|session| session.is_at_rest()))
+        self.services.unfinished_commits() == 0
+            && managers.all(|manager| manager.sessions().all(|session| session.is_at_rest()))
     }
 }

@@ -408,6 +408,13 @@ impl Imd {
             unfinished = &mut ended => unfinished,
             () = time.clone() => ended.await,
         };
+        // What has ended early may have left commits behind, which the store has to take before it is closed.
+        tokio::select! {
+            biased;
+            () = self.services.finished_commits() => {}
+            () = time.clone() => {}
+        }
+        let unfinished = unfinished.into_iter().sum::<usize>() + self.services.unfinished_commits();
         tokio::select! {
             biased;
             closed = self.services.store().close() => if let Err(error) = closed {
@@ -416,7 +423,7 @@ impl Imd {
             () = time => tracing::error!("the store was not closed in time"),
         }
         Report {
-            unfinished: unfinished.into_iter().sum(),
+            unfinished,
             ..self.report()
         }
     }

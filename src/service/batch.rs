@@ -1,14 +1,14 @@
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::BytesMut;
 
-use super::{Refusal, Services};
+use super::commit::Stored;
+use super::{OwedNotifies, Refusal, Services};
 use crate::clock::Clock;
 use crate::lab::{Action, Site};
 use crate::proto::fields::Fields;
 use crate::proto::{Cmd, Code, Payload, Reply};
-use crate::store::{Committed, Kind, Level, Message, StoreFailed, Write};
+use crate::store::{Kind, Message, Write};
 
 /// What a service says to a request.
 #[derive(Debug)]
@@ -75,8 +75,8 @@ pub struct Batch {
 pub struct Settled {
     /// The answers, in the order of the requests.
     pub answers: Vec<Answer>,
-    /// The inboxes that have grown: their users are to be notified after the answers were queued.
-    pub grown: Vec<Level>,
+    /// What the receivers are told. It is dropped, and so sent, after the answers were queued.
+    pub notifies: Option<OwedNotifies>,
 }
 
 impl Batch {
@@ -194,8 +194,10 @@ impl Services {
         let mut writes = Vec::with_capacity(answers.len() + 2);
         writes.extend(answers.iter().filter_map(Answer::write));
         if writes.is_empty() {
-            let grown = Vec::new();
-            return Settled { answers, grown };
+            return Settled {
+                answers,
+                notifies: None,
+            };
         }
         let mut announced = if self.announces() {
             Some(Box::pin(self.announce(&answers)).await)
@@ -221,16 +223,19 @@ impl Services {
                 let entrusted = |answer: &&Answer| matches!(answer, Answer::WhenStored(_));
                 self.audit
                     .lost(answers.iter().filter(entrusted).count() as u64);
-                Ok(Committed {
+                Ok(Stored {
                     results: vec![Ok(()); writes.len()],
-                    grown: Vec::new(),
+                    notifies: None,
                 })
             }
-            _ => self.commit(writes, entrusted).await.map_err(Refusal::from),
+            _ => {
+                let commit = self.committer.commit(writes, entrusted, announced);
+                commit.await.map_err(Refusal::from)
+            }
         };
-        let (mut results, mut grown, failed) = match committed {
-            Ok(Committed { results, grown }) => (results.into_iter(), grown, None),
-            Err(failed) => (Vec::new().into_iter(), Vec::new(), Some(failed)),
+        let (mut results, notifies, failed) = match committed {
+            Ok(Stored { results, notifies }) => (results.into_iter(), notifies, None),
+            Err(failed) => (Vec::new().into_iter(), None, Some(failed)),
         };
         for answer in &mut answers {
             let Answer::WhenStored(entrusted) = answer else {
@@ -244,20 +249,7 @@ impl Services {
             };
             *answer = Answer::now(self.refuse(entrusted.unstored(), refusal));
         }
-        if let Some(announced) = announced {
-            announced.take_from(&mut grown);
-        }
-        Settled { answers, grown }
-    }
-
-    /// Stores these, the first of which are `entrusted` messages.
-    async fn commit(&self, writes: Vec<Write>, entrusted: usize) -> Result<Committed, StoreFailed> {
-        let begun = Instant::now();
-        let committed = self.store.commit(writes).await?;
-        let stored = committed.results.iter().take(entrusted);
-        let stored = stored.filter(|result| result.is_ok());
-        self.metrics.committed(stored.count(), begun.elapsed());
-        Ok(committed)
+        Settled { answers, notifies }
     }
 
     /// Answers with a refusal, and counts it.

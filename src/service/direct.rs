@@ -48,7 +48,6 @@ impl Services {
             To::Group(_) => self.send_group(&mut batch, from, &sending),
         }
         let settled = self.store_batch(Some(from), batch).await;
-        self.presence.notify(&settled.grown);
         match settled.answers.into_iter().next() {
             Some(Answer::WhenStored(entrusted)) => Ok(entrusted.message.msg_id().to_owned()),
             Some(Answer::Now(reply)) => {

@@ -4,6 +4,7 @@
 mod account;
 mod audit;
 mod batch;
+mod commit;
 mod direct;
 mod fixtures;
 mod group;
@@ -19,6 +20,7 @@ mod token;
 pub use account::{AuthError, RegisterError, WriteError};
 pub use audit::{Audited, Refused};
 pub use batch::{Answer, Batch, Entrusted};
+pub use commit::OwedNotifies;
 pub use direct::To;
 pub use fixtures::FixtureError;
 pub use group::GroupError;
@@ -48,6 +50,7 @@ use crate::store::{ReplaceError, SNAPSHOT_LIMIT, SaveError, Snapshot, Store, Sto
 pub struct Services {
     store: Arc<dyn Store>,
     presence: Arc<Presence>,
+    committer: Arc<commit::Committer>,
     ids: Snowflake,
     clock: Arc<dyn Clock>,
     lab: Arc<Lab>,
@@ -102,16 +105,21 @@ impl Services {
             lab,
             metrics,
         } = around;
-        let presence = Presence::new(
+        let presence = Arc::new(Presence::new(
             Arc::clone(&clock),
             config.session.presence,
             config.second_login(),
             Arc::clone(&metrics),
-        );
+        ));
         let key = store.signing_key().await?;
         let newest = store.newest().await?;
         Ok(Services {
-            presence: Arc::new(presence),
+            committer: commit::Committer::new(
+                Arc::clone(&store),
+                Arc::clone(&presence),
+                Arc::clone(&metrics),
+            ),
+            presence,
             ids: Snowflake::new(config.idgen.machine, Arc::clone(&clock), newest),
             tokens: Tokens::new(&config.auth, key, Arc::clone(&clock)),
             passwords: password::Passwords::default(),
@@ -185,6 +193,16 @@ impl Services {
     /// Where everything is kept.
     pub fn store(&self) -> &dyn Store {
         self.store.as_ref()
+    }
+
+    /// How many commits go on whose caller has gone: what they store is notified when they are finished.
+    pub fn unfinished_commits(&self) -> usize {
+        self.committer.unfinished()
+    }
+
+    /// Resolves when every commit whose caller has gone is stored and notified.
+    pub async fn finished_commits(&self) {
+        self.committer.finished().await;
     }
 
     /// What clients were refused, and told that was not so.

@@ -36,6 +36,7 @@ mod lists;
 mod marks;
 mod matrix;
 mod metrics;
+mod notified;
 mod pause;
 mod quirks;
 mod refused;

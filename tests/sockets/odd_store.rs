@@ -79,7 +79,10 @@ impl Gate {
 #[derive(Debug)]
 pub struct OddStore {
     store: MemoryStore,
+    /// Before a batch is stored.
     pub commit: Gate,
+    /// After a batch was stored, and before it is answered.
+    pub committed: Gate,
     /// Before a page is read.
     pub sync: Gate,
     /// After a page was read, and before it is answered.
@@ -115,6 +118,7 @@ pub async fn start_odd(config: Config) -> (Imd, Arc<OddStore>) {
     let store = Arc::new(OddStore {
         store: MemoryStore::new(1 << 26, (&config.store).into()),
         commit: Gate::new(),
+        committed: Gate::new(),
         sync: Gate::new(),
         synced: Gate::new(),
         overfills: AtomicBool::new(false),
@@ -143,7 +147,9 @@ impl Store for OddStore {
 
     async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreFailed> {
         self.commit.pass().await?;
-        self.store.commit(batch).await
+        let committed = self.store.commit(batch).await;
+        self.committed.pass().await?;
+        committed
     }
 
     async fn sync(&self, uid: i64, after: i64, limit: PageLimit) -> Result<Page, StoreFailed> {

@@ -391,10 +391,13 @@ impl<H: Handler> Connection<H> {
         loop {
             let out = std::mem::take(&mut turn.out);
             let read_at = Some(turn.read_at);
+            // Whom the answers concern need not wait until this peer takes them.
             if self.writes_watched() {
+                self.server.handler.answered(std::mem::take(&mut turn.open));
                 Box::pin(self.write_watched(out, turn.counted, read_at)).await?;
             } else {
                 self.write(out, turn.counted, read_at)?;
+                self.server.handler.answered(std::mem::take(&mut turn.open));
             }
             turn.out = self.take_unwritten();
             turn.counted = turn.out.len();

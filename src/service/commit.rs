@@ -1,0 +1,231 @@
+//! Commits that are finished although their caller goes away, and the notifies that follow them.
+//!
+//! A message that is stored is notified: that is a duty of the commit, not of the task that asked for it. The task of a
+//! session or of an HTTP request can end at any await, for example when its access server is killed or its handler panics.
+//! So a commit that has begun belongs to the services from then on, and its notifies to a value that sends them when it is
+//! dropped.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use tokio::runtime::Handle;
+
+use super::quirks::Announced;
+use crate::metrics::Metrics;
+use crate::notify::Presence;
+use crate::shutdown::Shutdown;
+use crate::store::{Committed, Level, Rejected, Store, StoreFailed, Write};
+
+/// Commits batches, and finishes those whose caller has gone.
+#[derive(Debug)]
+pub(super) struct Committer {
+    store: Arc<dyn Store>,
+    presence: Arc<Presence>,
+    metrics: Arc<Metrics>,
+    /// The commits whose caller has gone.
+    abandoned: Shutdown,
+}
+
+/// What became of a batch that was committed.
+#[derive(Debug)]
+pub(super) struct Stored {
+    /// The result of each write, in the order of the batch.
+    pub results: Vec<Result<(), Rejected>>,
+    /// What the receivers are still to be told.
+    pub notifies: Option<OwedNotifies>,
+}
+
+/// Notifies for what a commit has stored. They are sent when this is dropped, however that comes about: after the answers
+/// were queued, or because the task that held it has ended early.
+pub struct OwedNotifies {
+    presence: Arc<Presence>,
+    levels: Vec<Level>,
+}
+
+impl OwedNotifies {
+    /// Takes over the notifies of a later commit.
+    pub fn append(&mut self, mut later: OwedNotifies) {
+        self.levels.append(&mut later.levels);
+    }
+}
+
+impl Drop for OwedNotifies {
+    fn drop(&mut self) {
+        self.presence.notify(&self.levels);
+    }
+}
+
+impl fmt::Debug for OwedNotifies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OwedNotifies").field(&self.levels).finish()
+    }
+}
+
+impl Committer {
+    pub fn new(store: Arc<dyn Store>, presence: Arc<Presence>, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Committer {
+            store,
+            presence,
+            metrics,
+            abandoned: Shutdown::default(),
+        })
+    }
+
+    /// Stores a batch, the first writes of which are `messages` messages. What was `announced` before is not notified
+    /// again.
+    ///
+    /// From its first poll on, the commit is finished also where the future is dropped.
+    pub fn commit(
+        self: &Arc<Self>,
+        batch: Vec<Write>,
+        messages: usize,
+        announced: Option<Announced>,
+    ) -> Commit {
+        let committer = Arc::clone(self);
+        Commit {
+            work: Some(Box::pin(async move {
+                let begun = Instant::now();
+                let Committed { results, grown } = committer.store.commit(batch).await?;
+                let mut notifies = (!grown.is_empty()).then(|| OwedNotifies {
+                    presence: Arc::clone(&committer.presence),
+                    levels: grown,
+                });
+                let stored = results.iter().take(messages);
+                let stored = stored.filter(|result| result.is_ok()).count();
+                committer.metrics.committed(stored, begun.elapsed());
+                if let (Some(announced), Some(notifies)) = (announced, &mut notifies) {
+                    announced.take_from(&mut notifies.levels);
+                }
+                Ok(Stored { results, notifies })
+            })),
+            has_begun: false,
+            abandoned: self.abandoned.clone(),
+        }
+    }
+
+    /// How many commits go on whose caller has gone.
+    pub fn unfinished(&self) -> usize {
+        self.abandoned.unfinished()
+    }
+
+    /// Resolves when every commit whose caller has gone is finished.
+    pub async fn finished(&self) {
+        self.abandoned.ended().await;
+    }
+}
+
+type Work = Pin<Box<dyn Future<Output = Result<Stored, StoreFailed>> + Send>>;
+
+/// A commit. Where it is dropped before its end, a task of its own finishes it.
+pub(super) struct Commit {
+    /// None while it is polled, so that work which panics is not polled again, and after its end.
+    work: Option<Work>,
+    has_begun: bool,
+    abandoned: Shutdown,
+}
+
+impl Future for Commit {
+    type Output = Result<Stored, StoreFailed>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.has_begun = true;
+        let Some(mut work) = self.work.take() else {
+            return Poll::Pending;
+        };
+        let polled = work.as_mut().poll(cx);
+        if polled.is_pending() {
+            self.work = Some(work);
+        }
+        polled
+    }
+}
+
+impl Drop for Commit {
+    fn drop(&mut self) {
+        // Where the runtime ends, the sessions end too, and nobody is left to be notified.
+        if let Some(work) = self.work.take().filter(|_| self.has_begun)
+            && Handle::try_current().is_ok()
+        {
+            // What it resolves to holds the notifies, and is dropped.
+            self.abandoned.spawn(async { drop(work.await) });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::config::SecondLogin;
+    use crate::store::{Kind, MemoryStore, Message, Retention};
+    use std::time::Duration;
+
+    fn committer() -> (Arc<Committer>, Arc<MemoryStore>) {
+        let (clock, metrics) = (Arc::new(ManualClock::default()), Arc::default());
+        let second = SecondLogin::Close;
+        let presence = Presence::new(clock, Duration::ZERO, second, Arc::clone(&metrics));
+        let store = Arc::new(MemoryStore::new(1 << 30, Retention::default()));
+        let committer = Committer::new(store.clone(), Arc::new(presence), metrics);
+        (committer, store)
+    }
+
+    /// So many messages to a group of a thousand.
+    async fn to_group(store: &MemoryStore, count: usize) -> Vec<Write> {
+        let made = Write::CreateGroup {
+            group: 9,
+            name: "team".into(),
+            owner: 1,
+            members: (1..=1_000).collect(),
+            made_at: 1,
+        };
+        store.commit(vec![made]).await.unwrap();
+        let message = |id: usize| Message::new(Kind::Group, 1, 9, &id.to_string(), "x", 1);
+        let write = |id| Write::Group {
+            message: Arc::new(message(id)),
+        };
+        (0..count).map(write).collect()
+    }
+
+    /// The store in memory lets others have a turn in the middle of so large a batch.
+    #[tokio::test]
+    async fn a_commit_that_is_dropped_midway_is_finished_as_a_whole() {
+        let (committer, store) = committer();
+        let batch = to_group(&store, 50).await;
+        let mut commit = committer.commit(batch, 50, None);
+        let begun = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut commit).poll(cx))).await;
+        assert!(begun.is_pending() && store.ledger().stored < 50_000);
+        assert_eq!(committer.unfinished(), 0);
+        drop(commit);
+        assert_eq!(committer.unfinished(), 1);
+        committer.finished().await;
+        assert_eq!(store.ledger().stored, 50_000);
+    }
+
+    #[tokio::test]
+    async fn a_commit_that_has_not_begun_is_not_made() {
+        let (committer, store) = committer();
+        let batch = to_group(&store, 1).await;
+        drop(committer.commit(batch, 1, None));
+        committer.finished().await;
+        assert_eq!(store.ledger().stored, 0);
+    }
+
+    #[test]
+    fn without_a_runtime_a_commit_ends_with_its_caller() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.unwrap();
+        let (committer, store) = committer();
+        let commit = runtime.block_on(async {
+            let mut commit = committer.commit(to_group(&store, 50).await, 50, None);
+            let begun = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut commit).poll(cx)));
+            assert!(begun.await.is_pending());
+            commit
+        });
+        drop(runtime);
+        drop(commit);
+        assert_eq!(committer.unfinished(), 0);
+    }
+}

@@ -1,0 +1,261 @@
+//! What is stored is notified, however the task of its sender ends; what is not stored is not.
+
+use std::time::Duration;
+
+use imd::lab::{Fault, Site};
+use imd::{Config, Imd};
+use serde_json::json;
+use socket2::SockRef;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::admin::call;
+use crate::met;
+use crate::odd_store::start_odd;
+use crate::servers::{server, user_at};
+use crate::support::{Wire, ack, framed, group_msg, group_of, p2p, soon, start, sync};
+
+/// How the task of a sender ends while its message is stored.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Killed,
+    KilledAfterStop,
+    Stopped,
+    Restarted,
+    HungUp,
+    Closed,
+    Reset,
+    TakenOver,
+}
+
+const ENDS: [End; 8] = [
+    End::Killed,
+    End::KilledAfterStop,
+    End::Stopped,
+    End::Restarted,
+    End::HungUp,
+    End::Closed,
+    End::Reset,
+    End::TakenOver,
+];
+
+/// A stack whose servers do not wait long for their sessions.
+fn hasty() -> Config {
+    let mut config = Config::ephemeral();
+    config.shutdown.grace = Duration::from_millis(10);
+    config
+}
+
+async fn end(imd: &Imd, mut sender: Wire, how: End) -> Option<Wire> {
+    let one = server(imd, "access-1");
+    let id = one.sessions().sessions().next().unwrap().id();
+    let close = async |how: &str| {
+        let path = format!("/v1/sessions/{id}?how={how}");
+        assert_eq!(call(imd, "DELETE", &path, json!(null)).await.0, 200);
+    };
+    match how {
+        End::Killed => one.kill().await,
+        End::KilledAfterStop => {
+            one.stop().await;
+            one.kill().await;
+        }
+        End::Stopped => one.stop().await,
+        End::Restarted => one.restart().await.unwrap(),
+        End::HungUp => {
+            sender.end().await;
+            drop(sender);
+            return None;
+        }
+        End::Closed => close("fin").await,
+        End::Reset => close("rst").await,
+        End::TakenOver => return Some(user_at(imd, "access-2", 1).await),
+    }
+    Some(sender)
+}
+
+#[tokio::test]
+async fn what_is_stored_is_notified_however_its_senders_task_ends() {
+    for how in ENDS {
+        let (imd, store) = start_odd(hasty()).await;
+        let team = group_of(&imd, &[3, 1]).await;
+        let mut bob = user_at(&imd, "access-2", 2).await;
+        let mut cid = user_at(&imd, "access-2", 3).await;
+        bob.p2p(1, "earlier", "x").await;
+        let mut ann = Wire::connect(server(&imd, "access-1").addr()).await;
+        ann.login(&imd, 1).await;
+        assert_eq!(ann.notified().await, (0, 1));
+        store.committed.hold();
+        let mut bytes = framed(&p2p(2, "m", "x"));
+        bytes.extend_from_slice(&framed(&group_msg(team, "g", "x")));
+        bytes.extend_from_slice(&framed(&ack(2, "earlier")));
+        ann.raw(&bytes).await;
+        store.committed.arrived().await;
+        let _left = end(&imd, ann, how).await;
+        store.committed.let_through(1);
+        assert_eq!(bob.notified().await, (0, 2), "{how:?}");
+        assert_eq!(cid.notified().await, (0, 1), "{how:?}");
+        store.committed.open();
+        soon(imd.settled()).await;
+        bob.hears_nothing(&imd).await;
+        cid.hears_nothing(&imd).await;
+        let counted = call(&imd, "GET", "/v1/report", json!(null)).await.1;
+        assert_eq!(counted["stored"], 1 + 2 + 2, "{how:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_stored_before_a_panic_is_notified() {
+    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let mut bob = user_at(&imd, "access-2", 2).await;
+    let mut ann = user_at(&imd, "access-1", 1).await;
+    store.committed.hold();
+    // The sync has the first message stored; the second is stored after it.
+    let mut bytes = framed(&p2p(2, "a", "x"));
+    bytes.extend_from_slice(&framed(&sync(0, 0)));
+    bytes.extend_from_slice(&framed(&p2p(2, "b", "x")));
+    ann.raw(&bytes).await;
+    store.committed.arrived().await;
+    store.commit.panic();
+    store.committed.let_through(1);
+    assert_eq!(bob.notified().await, (0, 1));
+    assert!(ann.try_frame().await.is_none());
+}
+
+/// The answers to a client that does not read wait; whom they concern does not.
+#[tokio::test]
+async fn receivers_do_not_wait_for_a_sender_who_does_not_read() {
+    let mut config = Config::ephemeral().manual_clock();
+    config.limits.outbound = 131_070;
+    let imd = start(config).await;
+    let mut bob = user_at(&imd, "access-2", 2).await;
+    let mut ann = user_at(&imd, "access-1", 1).await;
+    SockRef::from(ann.out.as_ref())
+        .set_recv_buffer_size(4_096)
+        .unwrap();
+    ann.p2p(2, "first", "x").await;
+    assert_eq!(bob.notified().await, (0, 1));
+    // So many answers that they fit no socket: from some read on, they are not taken.
+    let id = "i".repeat(128);
+    let mut sent = 1;
+    let mut heard = 1;
+    let is_stuck = |imd: &Imd| {
+        let manager = server(imd, "access-1").sessions();
+        manager
+            .sessions()
+            .any(|session| session.queued() > 131_070 / 2)
+    };
+    while !is_stuck(&imd) {
+        let mut bytes = bytes::BytesMut::new();
+        for n in 0..100 {
+            bytes.extend_from_slice(&framed(&p2p(2, &format!("{sent}-{n}-{}", &id[..100]), "x")));
+        }
+        sent += 100;
+        let write = ann.raw(&bytes);
+        let hear = async {
+            while heard < sent {
+                heard = bob.notified().await.1;
+                if is_stuck(&imd) {
+                    break;
+                }
+            }
+        };
+        tokio::join!(write, hear);
+    }
+    let stored = || i64::try_from(imd.report().stored).unwrap();
+    while heard < stored() {
+        heard = bob.notified().await.1;
+    }
+    assert_eq!(heard, stored());
+}
+
+#[tokio::test]
+async fn what_an_http_client_has_sent_before_it_hung_up_is_notified() {
+    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let mut bob = user_at(&imd, "access-2", 2).await;
+    store.committed.hold();
+    let mut client = TcpStream::connect(imd.admin_addr().unwrap()).await.unwrap();
+    let body = json!({ "from": 1, "to": 2, "msg_id": "m", "text": "x" }).to_string();
+    let head = format!(
+        "POST /v1/messages HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        imd.admin_addr().unwrap(),
+        body.len()
+    );
+    client.write_all(head.as_bytes()).await.unwrap();
+    store.committed.arrived().await;
+    // A reset, so that the request is given up at once.
+    SockRef::from(&client)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+    drop(client);
+    store.committed.let_through(1);
+    assert_eq!(bob.notified().await, (0, 1));
+}
+
+#[tokio::test]
+async fn what_a_fault_holds_before_it_is_stored_is_not_notified_when_the_sender_is_killed() {
+    let imd = start(Config::ephemeral().manual_clock()).await;
+    let mut bob = user_at(&imd, "access-2", 2).await;
+    let mut ann = user_at(&imd, "access-1", 1).await;
+    let fault = Fault::at(Site::StoreWrite).delay(Duration::from_secs(60));
+    let fault = imd.fault(fault);
+    ann.send(&p2p(2, "m", "x")).await;
+    met(&imd, &fault).await;
+    server(&imd, "access-1").kill().await;
+    drop(fault);
+    soon(imd.settled()).await;
+    bob.hears_nothing(&imd).await;
+    assert_eq!(imd.report().stored, 0);
+    assert_eq!(bob.p2p(2, "own", "x").await.err_code, 0);
+    assert_eq!(bob.notified().await, (0, 1));
+}
+
+#[tokio::test]
+async fn a_reset_waits_for_what_a_killed_server_has_left_and_nobody_hears_of_it() {
+    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let mut ann = user_at(&imd, "access-1", 1).await;
+    store.committed.hold();
+    ann.send(&p2p(2, "m", "x")).await;
+    store.committed.arrived().await;
+    server(&imd, "access-1").kill().await;
+    store.committed.open();
+    let (reset, ()) = tokio::join!(imd.reset(), async {
+        tokio::task::yield_now().await;
+        store.committed.let_through(1);
+    });
+    reset.unwrap();
+    let mut bob = user_at(&imd, "access-2", 2).await;
+    bob.hears_nothing(&imd).await;
+    assert_eq!(imd.report().stored, 0);
+}
+
+/// With a real folder: whatever a killed server has stored last is notified, wherever the kill met it.
+#[tokio::test]
+async fn what_a_killed_server_has_stored_in_a_folder_is_notified() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = Config::ephemeral();
+    config.store.path = Some(folder.path().join("data"));
+    let imd = start(config).await;
+    let mut bob = user_at(&imd, "access-2", 2).await;
+    let mut heard = 0;
+    for round in 0..20 {
+        let mut ann = user_at(&imd, "access-1", 1).await;
+        ann.send(&p2p(2, &round.to_string(), "x")).await;
+        // Until it was read; the kill comes while it is stored, or right before or after that.
+        let id = server(&imd, "access-1").sessions().sessions().next();
+        let session = id.unwrap();
+        soon(async {
+            while session.is_at_rest() && imd.report().stored == heard {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        server(&imd, "access-1").kill().await;
+        soon(imd.settled()).await;
+        let stored = imd.report().stored;
+        while heard < stored {
+            heard = u64::try_from(bob.notified().await.1).unwrap();
+        }
+        assert_eq!(heard, stored);
+        server(&imd, "access-1").restart().await.unwrap();
+    }
+}
