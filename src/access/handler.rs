@@ -50,7 +50,10 @@ impl AccessHandler {
                 let is_marked = services.mark_read(&mut turn.open.batch, uid, &request);
                 // A sync sees the sends before it.
                 self.settle(turn).await;
-                match services.sync(uid, &request, is_marked).await {
+                match services
+                    .sync(turn.session(), uid, &request, is_marked)
+                    .await
+                {
                     Ok(page) => turn.page(&page, page.end(), page.total()),
                     Err(refusal) => turn.reply(&refusal),
                 }
@@ -87,7 +90,7 @@ impl AccessHandler {
         match command {
             Command::Sync(request) => {
                 self.settle(turn).await;
-                match services.sync(uid, &request, false).await {
+                match services.sync(turn.session(), uid, &request, false).await {
                     Ok(page) => turn.reply(&page),
                     Err(refusal) => turn.reply(&refusal),
                 }
@@ -126,7 +129,7 @@ impl AccessHandler {
             return;
         }
         let batch = std::mem::take(&mut turn.open.batch);
-        let settled = self.services.settle(turn.session().uid(), batch).await;
+        let settled = self.services.settle(turn.session(), batch).await;
         for answer in &settled.answers {
             turn.reply(answer);
         }

@@ -179,16 +179,4 @@ impl Lab {
         }
         Some(hit)
     }
-
-    /// As [`meet`](Self::meet), after the wait that a delay asks for: what is left to be done.
-    pub async fn pass(
-        &self,
-        at: Site,
-        passing: &Passing<'_>,
-        can: impl Fn(&Action) -> bool,
-    ) -> Option<Action> {
-        let mut hit = self.meet(at, passing, can)?;
-        hit.hold.wait().await;
-        Some(hit.action)
-    }
 }

@@ -123,7 +123,10 @@ impl Services {
         uid: i64,
         write: Write,
     ) -> Result<Result<(), Rejected>, WriteError> {
-        match self.meet(Site::StoreWrite, Some(uid), |_| true).await {
+        match self
+            .meet(Site::StoreWrite, (Some(uid), None), |_| true)
+            .await
+        {
             Some(Action::Error(code)) => Err(WriteError::Fault(code)),
             Some(Action::Drop) => Ok(Ok(())),
             _ => Ok(self.store_one(write).await?),

@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::lab::{Action, Site};
 use crate::proto::fields::Fields;
 use crate::proto::{Cmd, Code, Payload, Reply};
+use crate::session::Session;
 use crate::store::{Kind, Message, Write};
 
 /// What a service says to a request.
@@ -176,15 +177,21 @@ impl Payload for Answer {
 
 impl Services {
     /// Stores what a batch has to store, as one commit, and says how to answer.
-    pub async fn settle(&self, uid: Option<i64>, batch: Batch) -> Settled {
-        let mut settled = self.store_batch(uid, batch).await;
+    pub async fn settle(&self, session: &Session, batch: Batch) -> Settled {
+        let from = (session.uid(), Some(session));
+        let mut settled = self.store_batch(from, batch).await;
         if self.has_odd_replies() {
             self.reword(&mut settled.answers);
         }
         settled
     }
 
-    pub(super) async fn store_batch(&self, uid: Option<i64>, batch: Batch) -> Settled {
+    /// Stores what a batch of this user has to store, on this session if it came on one.
+    pub(super) async fn store_batch(
+        &self,
+        (uid, session): (Option<i64>, Option<&Session>),
+        batch: Batch,
+    ) -> Settled {
         let Batch {
             mut answers,
             read,
@@ -211,7 +218,7 @@ impl Services {
         // Quirk `login_not_required`: the session is nobody's, and what it brought is somebody's.
         let source = |answer: &Answer| Some(answer.entrusted()?.message.source);
         let uid = uid.or_else(|| answers.iter().find_map(source));
-        let met = self.meet(Site::StoreWrite, uid, |_| true);
+        let met = self.meet(Site::StoreWrite, (uid, session), |_| true);
         let met = match &mut announced {
             Some(announced) => Box::pin(announced.beside(met)).await,
             None => met.await,

@@ -47,7 +47,7 @@ impl Services {
             To::User(_) => self.send_p2p(&mut batch, from, &sending).await,
             To::Group(_) => self.send_group(&mut batch, from, &sending),
         }
-        let settled = self.store_batch(Some(from), batch).await;
+        let settled = self.store_batch((Some(from), None), batch).await;
         match settled.answers.into_iter().next() {
             Some(Answer::WhenStored(entrusted)) => Ok(entrusted.message.msg_id().to_owned()),
             Some(Answer::Now(reply)) => {

@@ -9,6 +9,7 @@ use crate::command::Sending;
 use crate::lab::{Action, Site};
 use crate::proto::fields::Fields;
 use crate::proto::{Cmd, Payload, Reply, ReqSyncMsg};
+use crate::session::Session;
 use crate::store::{Kind, Message, Page, PageLimit, StoreFailed};
 
 /// What a `ResSyncMsg` takes beside its entries, in bytes, at the most: cmd 4, errStr 4, currentID and totalID 11 each.
@@ -131,7 +132,7 @@ impl Services {
         can_mark
     }
 
-    /// 20006: what is newer than `currentID` in the inbox of `uid`. Where its read `is_marked` already, no fault refuses it:
+    /// 20006: what is newer than `currentID` in the inbox of `uid`, for whom `session` asks. Where its read `is_marked` already, no fault refuses it:
     /// a rule that was put in force since then begins with the next one.
     ///
     /// # Errors
@@ -139,6 +140,7 @@ impl Services {
     /// The refusal.
     pub async fn sync(
         &self,
+        session: &Session,
         uid: i64,
         request: &ReqSyncMsg,
         is_marked: bool,
@@ -147,7 +149,8 @@ impl Services {
         if let Err(error) = check_uid(uid, request.uid) {
             return Err(self.refuse(Reply::sync(request), error));
         }
-        let met = self.meet_read(uid, request.current_id, is_marked).await;
+        let met = self.meet_read(session, uid, request.current_id, is_marked);
+        let met = met.await;
         let page = match met {
             Some(Action::Error(code)) => Err(Refusal::by_fault(code)),
             _ => self.page(uid, request).await.map_err(Refusal::from),
@@ -174,7 +177,13 @@ impl Services {
 
     /// What a fault does to a page. Only one with entries can be stale or have a gap: who asks for nothing new is told no
     /// lie, and that is no hit.
-    async fn meet_read(&self, uid: i64, after: i64, is_marked: bool) -> Option<Action> {
+    async fn meet_read(
+        &self,
+        session: &Session,
+        uid: i64,
+        after: i64,
+        is_marked: bool,
+    ) -> Option<Action> {
         if !self.lab.watches([Site::StoreRead]) {
             return None;
         }
@@ -189,7 +198,8 @@ impl Services {
             Action::Error(_) => !is_marked,
             _ => true,
         };
-        self.meet(Site::StoreRead, Some(uid), can).await
+        let of = (Some(uid), Some(session));
+        self.meet(Site::StoreRead, of, can).await
     }
 
     async fn page(&self, uid: i64, request: &ReqSyncMsg) -> Result<Page, StoreFailed> {

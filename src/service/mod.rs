@@ -42,6 +42,7 @@ use crate::idgen::Snowflake;
 use crate::lab::{Action, Lab, Passing, Site};
 use crate::metrics::Metrics;
 use crate::notify::Presence;
+use crate::session::Session;
 use crate::shutdown::Shutdown;
 use crate::store::{ReplaceError, SNAPSHOT_LIMIT, SaveError, Snapshot, Store, StoreFailed};
 
@@ -211,11 +212,12 @@ impl Services {
     }
 
     /// What a fault does at a site that frames do not pass, of what it `can` do, after the wait that it may ask for; mostly
-    /// nothing.
+    /// nothing. The wait ends early when the `session` that it is done for, if there is one, is closed or its peer has hung
+    /// up.
     async fn meet(
         &self,
         at: Site,
-        uid: Option<i64>,
+        (uid, session): (Option<i64>, Option<&Session>),
         can: impl Fn(&Action) -> bool,
     ) -> Option<Action> {
         if !self.lab.watches([at]) {
@@ -225,12 +227,16 @@ impl Services {
             uid,
             ..Passing::default()
         };
+        let mut hit = self.lab.meet(at, &passing, can)?;
         let waits = self.waits.lock().clone();
         tokio::select! {
-            action = self.lab.pass(at, &passing, can) => action,
+            biased;
+            () = hit.hold.wait() => {}
             // A shutdown has no time for delays.
-            () = waits.begun() => None,
+            () = waits.begun() => {}
+            () = left(session) => {}
         }
+        Some(hit.action)
     }
 
     /// The next snowflake.
@@ -266,5 +272,13 @@ impl Services {
     /// Whether `uid` may take part: everyone, unless only registered users may.
     async fn is_admitted(&self, uid: i64) -> Result<bool, StoreFailed> {
         Ok(self.auto_register || self.store.user(uid).await?.is_some())
+    }
+}
+
+/// Resolves when nothing need wait for this session any more; never without one.
+async fn left(session: Option<&Session>) {
+    match session {
+        Some(session) => session.left().await,
+        None => std::future::pending().await,
     }
 }

@@ -233,7 +233,10 @@ impl Manager {
         mut work: Pin<&mut F>,
     ) -> impl Future<Output = io::Result<F::Output>> {
         poll_fn(move |cx| {
-            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            // What is dead does nothing more, also what a fault no longer holds.
+            if !self.is_killed()
+                && let Poll::Ready(done) = work.as_mut().poll(cx)
+            {
                 return Poll::Ready(Ok(done));
             }
             // In this order, as in `rests`.

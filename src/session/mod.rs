@@ -72,6 +72,8 @@ pub struct Session {
     outbound_limit: usize,
     outbound: Mutex<Outbound>,
     half_open: AtomicBool,
+    /// Whether the peer was seen to have closed its writing side, or the connection, while a fault held something.
+    hung_up: AtomicBool,
     closed: OnceLock<CloseReason>,
     /// Ends it also where a close alone does not: when it is half-open.
     cut: OnceLock<CloseReason>,
@@ -97,6 +99,7 @@ impl Session {
             outbound_limit,
             outbound: Mutex::default(),
             half_open: AtomicBool::new(false),
+            hung_up: AtomicBool::new(false),
             closed: OnceLock::new(),
             cut: OnceLock::new(),
             is_done: AtomicBool::new(false),
@@ -215,6 +218,18 @@ impl Session {
         self.close_reason().is_none() && !self.is_half_open()
     }
 
+    /// The peer has hung up while a fault held something. From now on no fault holds anything for this session: its task
+    /// does at once what is left to be done, and comes to the end of what the peer has sent.
+    fn hang_up(&self) {
+        self.hung_up.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Whether a fault need not hold anything for this session any more: its peer has hung up, or it is closed or half-open.
+    fn is_left(&self) -> bool {
+        !self.is_served() || self.hung_up.load(Ordering::Acquire)
+    }
+
     /// Lets the session's task look at what there is to do.
     fn wake(&self) {
         self.queue(|_| {});
@@ -275,6 +290,20 @@ impl Session {
     /// Resolves when the session is closed, or half-open. For what its own task does: nobody else is woken.
     pub async fn over(&self) {
         poll_fn(|cx| self.poll_over(cx)).await;
+    }
+
+    /// Resolves when no fault need hold anything for this session any more: its peer has hung up, or it is closed or
+    /// half-open. For what its own task does: nobody else is woken.
+    pub async fn left(&self) {
+        poll_fn(|cx| {
+            let mut outbound = self.outbound.lock();
+            if self.is_left() {
+                return Poll::Ready(());
+            }
+            outbound.park(cx);
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Resolves when the session is closed, or half-open; its task is woken then.

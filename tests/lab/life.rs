@@ -77,6 +77,8 @@ async fn a_kill_does_not_wait_for_requests_under_way() {
     bob.reset().await;
     store.commit.open();
     store.level.open();
+    // The commit had begun, and the store goes on with it.
+    store.commit.let_through(1);
     let mut ann = user_at(&imd, "access-2", 1).await;
     assert_eq!(ann.p2p(2, "m", "x").await.err_code, 0, "sent again");
     assert_eq!(imd.report().stored, 1);

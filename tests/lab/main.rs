@@ -28,6 +28,7 @@ mod contents;
 mod described;
 mod fixtures;
 mod half_open;
+mod hung_up;
 mod journal;
 mod leaps;
 mod leases;

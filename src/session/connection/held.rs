@@ -86,7 +86,7 @@ impl<H: Handler> Connection<H> {
         let read_now = turn.read_at;
         turn.read_at = read_at.unwrap_or(read_now);
         let server = Arc::clone(&self.server);
-        server.handler.frame(turn, &frame).await;
+        self.attended(server.handler.frame(turn, &frame)).await;
         let flushed = self.flush(turn).await;
         turn.read_at = read_now;
         flushed

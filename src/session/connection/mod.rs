@@ -2,6 +2,7 @@
 //!
 //! Every frame of every client passes through here, in `Connection::turn` and `Connection::write`.
 
+mod attended;
 mod held;
 mod watched;
 
@@ -294,9 +295,8 @@ impl<H: Handler> Connection<H> {
         let Server {
             manager, handler, ..
         } = &*self.server;
-        manager
-            .alive(&self.session, pin!(handler.finish(turn)))
-            .await
+        let finished = self.attended(handler.finish(turn));
+        manager.alive(&self.session, pin!(finished)).await
     }
 
     /// Writes the answers of a turn, and tells those whom it concerns. Nothing is written where the turn has failed.
@@ -333,9 +333,8 @@ impl<H: Handler> Connection<H> {
                 Ok(Split::Frame { message, taken }) => {
                     self.session.timers.our_turn();
                     if server.tap.is_quiet() && !self.holds_request() {
-                        manager
-                            .alive(&self.session, pin!(handler.frame(turn, message)))
-                            .await?;
+                        let taken = self.attended(handler.frame(turn, message));
+                        manager.alive(&self.session, pin!(taken)).await?;
                     } else {
                         let session = Arc::clone(&self.session);
                         manager

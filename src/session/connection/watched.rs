@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
@@ -11,6 +12,7 @@ use bytes::BytesMut;
 use prost::Message;
 use tokio::io::AsyncWriteExt;
 
+use super::attended::beside_wait;
 use super::held::HeldFrame;
 use super::{Connection, Handler, drain};
 use crate::codec;
@@ -26,7 +28,7 @@ impl<H: Handler> Connection<H> {
             return;
         };
         match hit.action {
-            Action::Delay { .. } => wait(&self.session, hit.hold).await,
+            Action::Delay { .. } => self.attended(wait(&self.session, hit.hold)).await,
             Action::Drop => self.cut(CloseReason::Dropped),
             Action::Reset => self.cut(CloseReason::Reset),
             Action::HalfOpen => self.session.half_open(),
@@ -57,7 +59,7 @@ impl<H: Handler> Connection<H> {
             Some(hit) => {
                 self.apply_to_request(turn, message, hit, &mut held).await?;
             }
-            None => server.handler.frame(turn, message).await,
+            None => self.attended(server.handler.frame(turn, message)).await,
         }
         if let Some(held) = held {
             self.take_held(turn, *held).await?;
@@ -77,25 +79,29 @@ impl<H: Handler> Connection<H> {
         match hit.action {
             Action::Delay { .. } => {
                 let session = Arc::clone(&self.session);
-                let waited = wait_beside(&session, hit.hold, held);
-                let (flushed, released) = tokio::join!(self.flush(turn), waited);
+                let mut waited = pin!(wait_beside(&session, hit.hold, held));
+                let (flushed, ended) = beside_wait(self.flush(turn), waited.as_mut()).await;
                 flushed?;
-                if let Some((held, hold)) = released {
-                    tokio::join!(self.take_held(turn, *held), wait(&session, hold)).0?;
+                if let Some((held, hold)) = self.rest_of(ended, waited).await {
+                    let mut waited = pin!(wait(&session, hold));
+                    let taken = self.take_held(turn, *held);
+                    let (taken, ended) = beside_wait(taken, waited.as_mut()).await;
+                    taken?;
+                    self.rest_of(ended, waited).await;
                 }
-                server.handler.frame(turn, message).await;
+                self.attended(server.handler.frame(turn, message)).await;
             }
             Action::Drop => {}
             Action::Duplicate => {
-                server.handler.frame(turn, message).await;
-                server.handler.frame(turn, message).await;
+                self.attended(server.handler.frame(turn, message)).await;
+                self.attended(server.handler.frame(turn, message)).await;
             }
             Action::Reorder => {
                 let held = HeldFrame::new(message.into(), Some(turn.read_at), hit.hold);
                 self.rest.get_or_insert_default().held_request = Some(held);
             }
             Action::Error(code) => {
-                server.handler.finish(turn).await;
+                self.attended(server.handler.finish(turn)).await;
                 let reply = match Command::decode(message, server.tap.place()) {
                     Ok((command, _)) => server.handler.refuse(command.reply(), code),
                     Err(bad) => bad.reply(),
@@ -107,7 +113,7 @@ impl<H: Handler> Connection<H> {
                 self.flush(turn).await?;
                 self.session.half_open();
             }
-            _ => server.handler.frame(turn, message).await,
+            _ => self.attended(server.handler.frame(turn, message)).await,
         }
         Ok(())
     }
@@ -115,7 +121,7 @@ impl<H: Handler> Connection<H> {
     /// Writes what the turn has answered so far, and tells whom it concerns: a fault may take its time.
     pub(super) async fn flush(&mut self, turn: &mut Turn<H::Open>) -> io::Result<()> {
         let server = Arc::clone(&self.server);
-        server.handler.finish(turn).await;
+        self.attended(server.handler.finish(turn)).await;
         server.handler.answered(std::mem::take(&mut turn.open));
         let (out, read_at) = (std::mem::take(&mut turn.out), Some(turn.read_at));
         self.write_watched(out, turn.counted, read_at).await?;
@@ -198,12 +204,15 @@ impl<H: Handler> Connection<H> {
             // meanwhile: who moves the clock does not wait for what may rest.
             Action::Delay { .. } => {
                 let session = Arc::clone(&self.session);
-                let waited = wait_beside(&session, hit.hold, held);
-                let (left, released) = tokio::join!(self.leave(leaving), waited);
+                let mut waited = pin!(wait_beside(&session, hit.hold, held));
+                let (left, ended) = beside_wait(self.leave(leaving), waited.as_mut()).await;
                 left?;
-                if let Some((held, hold)) = released {
+                if let Some((held, hold)) = self.rest_of(ended, waited).await {
                     leaving.add(&held.frame, held.read_at);
-                    tokio::join!(self.leave(leaving), wait(&session, hold)).0?;
+                    let mut waited = pin!(wait(&session, hold));
+                    let (left, ended) = beside_wait(self.leave(leaving), waited.as_mut()).await;
+                    left?;
+                    self.rest_of(ended, waited).await;
                 }
                 leaving.add(&frame, read_at);
             }
@@ -244,8 +253,8 @@ impl<H: Handler> Connection<H> {
         self.went(frame, None);
         let mut left = frame;
         while !left.is_empty() {
-            or_over(&session, hold.wait()).await;
-            let is_over = hold.is_released() || !session.is_served();
+            self.attended(or_left(&session, hold.wait())).await;
+            let is_over = hold.is_released() || session.is_left();
             let size = if is_over {
                 left.len()
             } else {
@@ -387,9 +396,9 @@ impl Leaving {
     }
 }
 
-/// Waits until something is held no more, at most until the session closes.
+/// Waits until something is held no more, at most until the session closes or its peer has hung up.
 async fn wait(session: &Session, mut hold: Hold) {
-    or_over(session, hold.wait()).await;
+    or_left(session, hold.wait()).await;
 }
 
 /// As [`wait`]. Where the rule ends before that holds back a frame for this one, that frame is returned at once, with what
@@ -408,15 +417,15 @@ async fn wait_beside(
     tokio::select! {
         biased;
         () = released => {}
-        () = or_over(session, hold.wait()) => return None,
+        () = or_left(session, hold.wait()) => return None,
     }
     Some((held.take()?, hold))
 }
 
-async fn or_over<T>(session: &Session, what: impl Future<Output = T>) {
+async fn or_left<T>(session: &Session, what: impl Future<Output = T>) {
     tokio::select! {
         _ = what => {}
-        () = poll_fn(|cx| session.poll_over(cx)) => {}
+        () = session.left() => {}
     }
 }
 

@@ -1,0 +1,82 @@
+//! Notices a peer that hangs up while a fault holds what is done for it.
+//!
+//! Nothing is read from a connection while its task waits for a fault, so the end of what the peer has sent would be seen
+//! only after the wait, and the connection would keep its place until then.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+
+use tokio::net::TcpStream;
+
+use super::Connection;
+
+impl<H: Send + Sync> Connection<H> {
+    /// Does `work`. If the peer hangs up meanwhile, faults hold nothing for it any more.
+    ///
+    /// The socket is watched only while there are rules or something is recorded.
+    pub(super) async fn attended<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        let mut end: Option<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = None;
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(done);
+            }
+            if self.server.tap.is_quiet() || self.session.is_left() {
+                return Poll::Pending;
+            }
+            let end = end.get_or_insert_with(|| Box::pin(hung_up(&self.stream)));
+            if end.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.session.hang_up();
+            work.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// Waits for what is `left` of a wait that has not ended before.
+    pub(super) async fn rest_of<T>(&self, ended: Option<T>, left: impl Future<Output = T>) -> T {
+        match ended {
+            Some(result) => result,
+            None => self.attended(left).await,
+        }
+    }
+}
+
+/// Does `work`, and looks at a `wait` meanwhile. The second value is its result, where it has ended: then it must not be
+/// polled again.
+pub(super) async fn beside_wait<T, W>(
+    work: impl Future<Output = T>,
+    mut wait: Pin<&mut impl Future<Output = W>>,
+) -> (T, Option<W>) {
+    let mut work = pin!(work);
+    let mut ended = None;
+    let done = poll_fn(|cx| {
+        if ended.is_none()
+            && let Poll::Ready(result) = wait.as_mut().poll(cx)
+        {
+            ended = Some(result);
+        }
+        work.as_mut().poll(cx)
+    })
+    .await;
+    (done, ended)
+}
+
+/// Resolves when the peer has closed its writing side or the connection, also where there is something to be read before
+/// that.
+#[cfg(target_os = "linux")]
+async fn hung_up(stream: &TcpStream) {
+    // No socket is registered for urgent data, so this is ready when the reading side is closed, and not before. An error
+    // comes only from a runtime that ends.
+    let _ = stream.ready(tokio::io::Interest::PRIORITY).await;
+}
+
+/// The same on other systems, where it is not seen behind data that has not been read.
+#[cfg(not(target_os = "linux"))]
+async fn hung_up(stream: &TcpStream) {
+    if let Ok(1..) = stream.peek(&mut [0]).await {
+        std::future::pending().await
+    }
+}

@@ -1,0 +1,191 @@
+//! A peer that hangs up while a fault holds something for it is noticed at once, though the clock stands.
+
+use std::time::Duration;
+
+use imd::Imd;
+use imd::lab::{Action, Fault, Site};
+use imd::proto::{Cmd, ResSendP2pMsg};
+use socket2::SockRef;
+
+use crate::matrix::pass;
+use crate::met;
+use crate::servers::{server, user_at};
+use crate::support::{Wire, framed, p2p, ping, soon, start, start_manual, sync};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const DELAY: Action = Action::Delay {
+    by: HOUR,
+    jitter: Duration::ZERO,
+};
+
+/// How a client goes.
+#[derive(Clone, Copy, Debug)]
+enum Going {
+    /// With a FIN.
+    Closed,
+    /// With a reset.
+    Reset,
+    /// With a FIN behind requests that nobody has read.
+    Pipelined,
+}
+
+const GOINGS: [Going; 3] = [Going::Closed, Going::Reset, Going::Pipelined];
+
+async fn go(mut wire: Wire, how: Going) {
+    match how {
+        Going::Closed => {}
+        Going::Reset => SockRef::from(wire.out.as_ref())
+            .set_linger(Some(Duration::ZERO))
+            .unwrap(),
+        // More than one read.
+        Going::Pipelined => {
+            for n in 0..200 {
+                wire.send(&p2p(9, &n.to_string(), &"x".repeat(200))).await;
+            }
+        }
+    }
+    drop(wire);
+}
+
+/// All sessions of the gateway and of the first access server have ended, but for those.
+async fn are_left(imd: &Imd, sessions: usize) {
+    soon(async {
+        while imd.room().taken > sessions {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    assert_eq!(imd.room().taken, sessions);
+}
+
+/// Every site with every action that holds something there for a client.
+fn holding() -> Vec<(Site, Action)> {
+    let all = [DELAY, Action::Throttle(1), Action::Reorder];
+    let pairs = Site::ALL
+        .into_iter()
+        .flat_map(|at| all.map(|action| (at, action)));
+    let pairs = pairs.filter(|(at, action)| at.allows(action));
+    pairs.filter(|(at, _)| *at != Site::RegistryLease).collect()
+}
+
+#[tokio::test]
+async fn who_hangs_up_is_noticed_while_a_fault_holds_something_at_every_site() {
+    let holding = holding();
+    assert_eq!(holding.len(), 8 + 3 + 4, "delay, throttle, reorder");
+    for (at, action) in holding {
+        for how in GOINGS {
+            let imd = start_manual().await;
+            let mut ann = user_at(&imd, "access-1", 1).await;
+            let mut bob = user_at(&imd, "access-2", 2).await;
+            let fault = imd.fault(Fault::at(at).times(1).doing(action));
+            let other = pass(&imd, at, &mut ann, &mut bob).await;
+            met(&imd, &fault).await;
+            let held = match (at, other) {
+                (_, Some(other)) => {
+                    go(other, how).await;
+                    2
+                }
+                (Site::Notify, None) | (_, None) => {
+                    go(ann, how).await;
+                    ann = user_at(&imd, "access-2", 5).await;
+                    2
+                }
+            };
+            are_left(&imd, held).await;
+            assert_eq!(imd.faults().list().len(), 1);
+            drop((ann, bob));
+        }
+    }
+}
+
+/// What a client has sent before it hung up is done as without the fault, and one that only ends its writing side gets
+/// its answers.
+#[tokio::test]
+async fn a_fault_loses_nothing_of_a_client_that_hangs_up() {
+    for at in [Site::AccessRequest, Site::AccessReply, Site::StoreWrite] {
+        let imd = start_manual().await;
+        let mut bob = user_at(&imd, "access-2", 2).await;
+        let mut ann = user_at(&imd, "access-1", 1).await;
+        let fault = imd.fault(Fault::at(at).uid(1).doing(DELAY));
+        ann.send(&p2p(2, "a", "x")).await;
+        met(&imd, &fault).await;
+        ann.send(&p2p(2, "b", "x")).await;
+        ann.send(&p2p(2, "c", "x")).await;
+        ann.end().await;
+        for id in ["a", "b", "c"] {
+            let answer: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
+            assert_eq!((answer.err_code, answer.msg_id.as_str()), (0, id));
+        }
+        ann.finished().await;
+        soon(async { while bob.notified().await != (0, 3) {} }).await;
+        assert_eq!(imd.report().stored, 3);
+        assert!(!imd.is_online(1));
+    }
+}
+
+#[tokio::test]
+async fn many_who_hang_up_under_a_fault_leave_their_places_to_others() {
+    let mut config = imd::Config::ephemeral().manual_clock();
+    config.limits.connections = 16;
+    let imd = start(config).await;
+    let _fault = imd.fault(Fault::at(Site::AccessReply).cmd(Cmd::Ping).doing(DELAY));
+    for uid in 1..=100 {
+        let mut wire = user_at(&imd, "access-1", uid).await;
+        wire.send(&ping()).await;
+    }
+    are_left(&imd, 0).await;
+}
+
+#[tokio::test]
+async fn who_hangs_up_while_a_server_is_paused_is_noticed_when_it_goes_on() {
+    let imd = start_manual().await;
+    let mut ann = user_at(&imd, "access-1", 1).await;
+    let mut bob = user_at(&imd, "access-1", 2).await;
+    let fault = imd.fault(Fault::at(Site::AccessReply).uid(1).doing(DELAY));
+    ann.send(&ping()).await;
+    met(&imd, &fault).await;
+    server(&imd, "access-1").pause().await;
+    bob.send(&ping()).await;
+    drop((ann, bob));
+    server(&imd, "access-1").resume().await;
+    are_left(&imd, 0).await;
+}
+
+/// The rule may be put in force after the request was read.
+#[tokio::test]
+async fn who_hangs_up_is_noticed_also_under_a_rule_that_came_later() {
+    let mut config = imd::Config::ephemeral().manual_clock();
+    config.journal.capture = imd::lab::Capture::Off;
+    let (imd, store) = crate::odd_store::start_odd(config).await;
+    let mut ann = user_at(&imd, "access-1", 1).await;
+    store.commit.hold();
+    let mut bytes = framed(&p2p(2, "a", "x"));
+    bytes.extend_from_slice(&framed(&sync(0, 0)));
+    ann.raw(&bytes).await;
+    store.commit.arrived().await;
+    let fault = imd.fault(Fault::at(Site::StoreRead).doing(DELAY));
+    store.commit.open();
+    store.commit.let_through(1);
+    soon(async {
+        while fault.hits() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    drop(ann);
+    are_left(&imd, 0).await;
+}
+
+/// To be half-open is the fault: the session is there until the peer hangs up, and that is seen.
+#[tokio::test]
+async fn a_live_client_that_a_fault_holds_misses_no_deadline() {
+    let imd = start_manual().await;
+    let mut ann = user_at(&imd, "access-1", 1).await;
+    let fault = imd.fault(Fault::at(Site::AccessReply).cmd(Cmd::Ping).doing(DELAY));
+    ann.send(&ping()).await;
+    met(&imd, &fault).await;
+    imd.clock().advance(HOUR - Duration::from_secs(1)).await;
+    ann.hears_nothing(&imd).await;
+    imd.clock().advance(Duration::from_secs(1)).await;
+    ann.error(Cmd::Ping, 0).await;
+}
