@@ -218,12 +218,10 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         let runtime = runtime.unwrap();
         let (committer, store) = committer();
-        let commit = runtime.block_on(async {
-            let mut commit = committer.commit(to_group(&store, 50).await, 50, None);
-            let begun = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut commit).poll(cx)));
-            assert!(begun.await.is_pending());
-            commit
-        });
+        let batch = runtime.block_on(to_group(&store, 50));
+        let mut commit = committer.commit(batch, 50, None);
+        let begun = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut commit).poll(cx)));
+        assert!(runtime.block_on(begun).is_pending());
         drop(runtime);
         drop(commit);
         assert_eq!(committer.unfinished(), 0);
