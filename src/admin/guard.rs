@@ -1,6 +1,5 @@
 //! Who may ask: the admin API can kill servers, and any page that a browser shows could reach a port of this machine.
 
-use std::fmt;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -10,7 +9,8 @@ use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
 
 use super::answer::Problem;
-use crate::config::{self, Host};
+use crate::config;
+use crate::http::{self, Header};
 
 /// What a probe asks, by whatever name it knows this machine. There is no secret in it.
 const PROBES: [&str; 2] = ["/healthz", "/readyz"];
@@ -21,37 +21,15 @@ const METRICS: &str = "/metrics";
 /// The rules of one admin API.
 #[derive(Debug)]
 pub struct Guard {
-    /// Hosts beside the loopback ones.
-    hosts: Vec<Host>,
+    sites: http::Guard,
     token: Option<config::Secret>,
-}
-
-/// A header that has to be there once at most.
-enum Header<'a> {
-    Absent,
-    Is(&'a str),
-    /// There are several, or it is no text.
-    Unreadable,
-}
-
-impl Header<'_> {
-    fn of(headers: &HeaderMap, name: impl header::AsHeaderName) -> Header<'_> {
-        let mut values = headers.get_all(name).iter();
-        match (values.next().map(|value| value.to_str()), values.next()) {
-            (None, _) => Header::Absent,
-            (Some(Ok(text)), None) => Header::Is(text),
-            _ => Header::Unreadable,
-        }
-    }
 }
 
 impl Guard {
     /// The rules that the config sets.
     pub fn new(config: &config::Admin) -> Guard {
-        let hosts = config.hosts.iter().map(|host| Host::parse(host));
         Guard {
-            // The config was checked.
-            hosts: hosts.filter_map(Result::ok).collect(),
+            sites: http::Guard::new("admin.hosts", &config.hosts),
             token: config.token.clone(),
         }
     }
@@ -61,90 +39,18 @@ impl Guard {
         if PROBES.contains(&path) {
             return Ok(());
         }
-        let host = asked_host(headers, uri);
         if path != METRICS {
-            self.check_host(&host)?;
+            self.sites.check_host(headers, uri).map_err(forbidden)?;
         }
-        self.check_page(headers, path, host.ok().as_ref())?;
-        self.check_token(headers, path)
-    }
-
-    /// Refuses a host that is not this machine's. Else a page of anybody could come by a name of its own that points here.
-    fn check_host(&self, host: &Result<Host, String>) -> Result<(), Problem> {
-        let why = match host {
-            Ok(host) if host.is_loopback() || self.lists(host) => return Ok(()),
-            Ok(host) => {
-                let name = host.name();
-                format!(
-                    "the host {name} is not known here: ask by a loopback address, or add {name:?} to admin.hosts in the \
-                     config"
-                )
-            }
-            Err(why) => {
-                format!(
-                    "{why}: ask by a loopback address, or by a host of admin.hosts in the config"
-                )
-            }
-        };
-        Err(forbidden(why))
-    }
-
-    /// Whether the config lists a host. Where it lists one with a port, another port is another host; a proxy may have
-    /// left the port out.
-    fn lists(&self, asked: &Host) -> bool {
-        let fits = |listed: &Host| {
-            let same_port = match (listed.port(), asked.port()) {
-                (Some(listed), Some(asked)) => listed == asked,
-                _ => true,
-            };
-            same_port && listed.name() == asked.name()
-        };
-        self.hosts.iter().any(fits)
-    }
-
-    /// Refuses a page of another site, which a browser would let ask in its user's place.
-    fn check_page(
-        &self,
-        headers: &HeaderMap,
-        path: &str,
-        host: Option<&Host>,
-    ) -> Result<(), Problem> {
         // A link to the console: there is nothing in the page itself, and no frame shows it.
         let navigates = matches!(
             Header::of(headers, "sec-fetch-mode"),
             Header::Is("navigate")
         );
-        if path == "/" && navigates {
-            return Ok(());
+        if path != "/" || !navigates {
+            self.sites.check_page(headers, uri).map_err(forbidden)?;
         }
-        match Header::of(headers, "sec-fetch-site") {
-            Header::Is("same-origin" | "none") => return Ok(()),
-            Header::Absent => {}
-            Header::Is(_) | Header::Unreadable => {
-                return Err(forbidden(
-                    "a page of another site may not ask this, whatever admin.hosts lists: open the console itself",
-                ));
-            }
-        }
-        let origin = match Header::of(headers, header::ORIGIN) {
-            // No browser.
-            Header::Absent => return Ok(()),
-            Header::Is(origin) => Origin::parse(origin),
-            Header::Unreadable => None,
-        };
-        match origin {
-            Some(origin) if origin.is_of(host) || self.lists(&origin.host) => Ok(()),
-            Some(Origin { host, .. }) => {
-                let name = host.name();
-                Err(forbidden(format!(
-                    "a page of {name} may not ask this: if it is the console behind a proxy, add {name:?} to admin.hosts in \
-                     the config"
-                )))
-            }
-            None => Err(forbidden(
-                "a page without a host may not ask this: open the console by a loopback address or a host of admin.hosts",
-            )),
-        }
+        self.check_token(headers, path)
     }
 
     fn check_token(&self, headers: &HeaderMap, path: &str) -> Result<(), Problem> {
@@ -166,49 +72,8 @@ impl Guard {
     }
 }
 
-fn forbidden(why: impl fmt::Display) -> Problem {
-    Problem::new(StatusCode::FORBIDDEN, why.to_string())
-}
-
-/// By what host a request comes: that of its target, where the target is a whole URL, else that of its `Host`.
-fn asked_host(headers: &HeaderMap, uri: &Uri) -> Result<Host, String> {
-    let text = match (uri.authority(), Header::of(headers, header::HOST)) {
-        (Some(authority), _) => authority.as_str(),
-        (None, Header::Is(host)) => host,
-        (None, Header::Absent) => return Err("the request names no host".to_owned()),
-        (None, Header::Unreadable) => return Err("the request has no readable host".to_owned()),
-    };
-    Host::parse(text).map_err(|bad| bad.to_string())
-}
-
-/// What a browser says of the page that asks.
-struct Origin {
-    /// With its port, also where the scheme says it.
-    host: Host,
-    default_port: u16,
-}
-
-impl Origin {
-    fn parse(text: &str) -> Option<Origin> {
-        let (scheme, host) = text.split_once("://")?;
-        let default_port = match scheme {
-            "http" => 80,
-            "https" => 443,
-            _ => return None,
-        };
-        let host = Host::parse(host).ok()?;
-        let host = Host::parse(&host.at(default_port)).ok()?;
-        Some(Origin { host, default_port })
-    }
-
-    /// Whether the page came from the host that it asks.
-    fn is_of(&self, asked: Option<&Host>) -> bool {
-        let is_same = |asked: &Host| {
-            let port = asked.port().unwrap_or(self.default_port);
-            self.host.port() == Some(port) && self.host.name() == asked.name()
-        };
-        asked.is_some_and(is_same)
-    }
+fn forbidden(why: String) -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, why)
 }
 
 /// Lets pass what the guard allows.
@@ -239,11 +104,9 @@ mod tests {
     }
 
     fn guard(hosts: &[&str], token: Option<&str>) -> Guard {
+        let hosts: Vec<String> = hosts.iter().map(|&host| host.to_owned()).collect();
         Guard {
-            hosts: hosts
-                .iter()
-                .map(|host| Host::parse(host).unwrap())
-                .collect(),
+            sites: http::Guard::new("admin.hosts", &hosts),
             token: token.map(|token| token.to_owned().into()),
         }
     }
@@ -271,6 +134,10 @@ mod tests {
             ("localhost@evil.example", 403),
             ("localhost, evil.example", 403),
             ("evil.example:10090", 403),
+            ("evil.example@127.0.0.1:10090", 403),
+            ("127.0.0.1:99999", 403),
+            ("127.0.0.1:0", 403),
+            ("127.0.0.1:", 403),
             ("127.0.0.1.evil.example", 403),
             ("192.168.1.9:10090", 403),
             ("", 403),
@@ -282,8 +149,11 @@ mod tests {
             );
         }
         assert_eq!(asked(&guard, "/v1/state", &[]), 403);
-        let two = [("host", "localhost"), ("host", "evil.example")];
-        assert_eq!(asked(&guard, "/v1/state", &two), 403);
+        for second in ["evil.example", "localhost"] {
+            let two = [("host", "localhost"), ("host", second)];
+            assert_eq!(asked(&guard, "/v1/state", &two), 403);
+            assert_eq!(asked(&guard, "http://localhost/v1/state", &two), 403);
+        }
     }
 
     #[test]

@@ -138,6 +138,7 @@ impl Default for Http {
         Http {
             user_listen: local(6001),
             group_listen: local(7001),
+            hosts: Vec::new(),
             body: 65_536,
             timeout: seconds(10),
         }

@@ -1,12 +1,17 @@
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::ops::Range;
+use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::hint;
 use crate::text::NotText;
+
+/// The longest file that is read as a config, in bytes. Users and groups for a longer one belong into a snapshot.
+const LONGEST: u64 = 16 << 20;
 
 /// Why a config can't be used. Its text says where and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +23,14 @@ pub enum ConfigError {
         name: String,
         /// Why.
         source: io::Error,
+    },
+    /// The file is longer than any config, or has no end.
+    #[error(
+        "{name}: it has more than {LONGEST} bytes, so it is no config (give another file with --config FILE)"
+    )]
+    TooLong {
+        /// The file.
+        name: String,
     },
     /// Something in it is wrong.
     #[error("{place}{}", Shown(message))]
@@ -109,6 +122,18 @@ impl From<Invalid> for ConfigError {
 }
 
 impl ConfigError {
+    /// Reads a file that is to be a config.
+    pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, ConfigError> {
+        let name = path.display().to_string();
+        let mut bytes = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes));
+        match read {
+            Ok(read) if read as u64 > LONGEST => Err(ConfigError::TooLong { name }),
+            Ok(_) => Ok(bytes),
+            Err(source) => Err(ConfigError::Unreadable { name, source }),
+        }
+    }
+
     pub(super) fn from_toml(error: &toml::de::Error, text: &str, file: &str) -> Self {
         let line = error.span().map(|span| line_of(text, span.start));
         let key = error.span().and_then(|span| key_at(text, span));
@@ -153,8 +178,9 @@ impl ConfigError {
     }
 
     /// The value of a key of this file can't be used, for a reason that shows only when it is used.
-    pub fn unusable(file: &std::path::Path, key: &str, why: impl ToString) -> Self {
-        let text = std::fs::read_to_string(file).unwrap_or_default();
+    pub fn unusable(file: &Path, key: &str, why: impl ToString) -> Self {
+        let bytes = ConfigError::read_file(file).unwrap_or_default();
+        let text = String::from_utf8(bytes).unwrap_or_default();
         let invalid = Invalid {
             key: key.into(),
             message: why.to_string(),

@@ -33,8 +33,18 @@ pub struct Group {
     pub members: Vec<i64>,
 }
 
-/// Checks both.
-pub(super) fn check(users: &[User], groups: &[Group], most: usize) -> Result<(), Invalid> {
+/// Checks both. A group has at most `most` members, a name or a password at most `text` bytes.
+pub(super) fn check(
+    users: &[User],
+    groups: &[Group],
+    most: usize,
+    text: usize,
+) -> Result<(), Invalid> {
+    let check_text = |key: &str, found: &str| {
+        ensure(found.len() <= text, key, || {
+            format!("has {} bytes, and http.body is {text}", found.len())
+        })
+    };
     let mut uids = HashSet::new();
     for user in users {
         let uid = user.uid;
@@ -42,6 +52,8 @@ pub(super) fn check(users: &[User], groups: &[Group], most: usize) -> Result<(),
         ensure(uids.insert(uid), "user.uid", || {
             format!("{uid} stands there twice")
         })?;
+        check_text("user.name", &user.name)?;
+        check_text("user.pw", user.pw.expose())?;
     }
     let mut gids = HashSet::new();
     for group in groups {
@@ -50,6 +62,7 @@ pub(super) fn check(users: &[User], groups: &[Group], most: usize) -> Result<(),
         ensure(gids.insert(gid), "group.gid", || {
             format!("{gid} stands there twice")
         })?;
+        check_text("group.name", &group.name)?;
         let wrong = group.members.iter().find(|&&uid| uid <= 0);
         ensure(wrong.is_none(), "group.members", || {
             format!("{} is not positive", wrong.copied().unwrap_or_default())

@@ -8,8 +8,9 @@ use super::SHIPPED;
 const LISTS: [&str; 4] = ["access", "user", "group", "fault"];
 
 /// Values that the shipped imd.toml has no example of.
-const MORE: [(&str, &str, &str); 15] = [
+const MORE: [(&str, &str, &str); 16] = [
     ("admin", "hosts", "[\"im.example.org\"]"),
+    ("http", "hosts", "[\"im.example.org\"]"),
     ("fault", "name", "\"lost\""),
     ("fault", "uid", "7"),
     ("fault", "access", "\"access-1\""),

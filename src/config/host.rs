@@ -150,6 +150,12 @@ impl Host {
         }
     }
 
+    /// Whether it may be a name of the public DNS, which its owner can make point anywhere: not an IP address, and not a
+    /// name without a dot.
+    pub fn is_public_name(&self) -> bool {
+        self.ip.is_none() && self.name().contains('.')
+    }
+
     /// Whether it is this machine, for everybody on this machine and for nobody else: a loopback address, `localhost`, or
     /// a name under `localhost`.
     pub fn is_loopback(&self) -> bool {

@@ -19,7 +19,6 @@ pub use quirks::Quirks;
 pub use validate::FEWEST_CONNECTIONS;
 
 use std::fmt;
-use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,9 +32,6 @@ use crate::text;
 
 /// The imd.toml that `imd` is shipped with; it has every key with its default.
 pub const SHIPPED: &str = include_str!("../../imd.toml");
-
-/// The largest config file, in bytes: users and groups for a larger one belong into a snapshot.
-const LARGEST: usize = 16 << 20;
 
 /// The salt that existing clients of the stack compute their tokens with.
 pub const PUBLIC_SALT: &str = "!0h#?123(ABM";
@@ -275,6 +271,9 @@ pub struct Http {
     /// Where the group API listens.
     #[serde(with = "form::address")]
     pub group_listen: SocketAddr,
+    /// By what names the user API and the group API may be asked, as host or host:port. IP addresses, names
+    /// without a dot and names under `localhost` need no listing.
+    pub hosts: Vec<String>,
     /// Bytes of a request's body.
     pub body: usize,
     /// A request must have arrived, and be answered, in this time.
@@ -410,18 +409,7 @@ impl Config {
     /// When it can't be read, or as [`from_toml`](Self::from_toml).
     pub fn from_file(path: &Path) -> Result<Config, ConfigError> {
         let name = path.display().to_string();
-        let unreadable = |source| ConfigError::Unreadable {
-            name: name.clone(),
-            source,
-        };
-        let file = std::fs::File::open(path).map_err(unreadable)?;
-        let mut bytes = Vec::new();
-        let read = file.take(LARGEST as u64 + 1).read_to_end(&mut bytes);
-        read.map_err(unreadable)?;
-        if bytes.len() > LARGEST {
-            let why = format!("it is larger than a config may be, {LARGEST} bytes");
-            return Err(unreadable(io::Error::new(io::ErrorKind::FileTooLarge, why)));
-        }
+        let bytes = ConfigError::read_file(path)?;
         let text = text::read_lines(&bytes).map_err(|error| ConfigError::no_text(error, &name))?;
         Config::from_toml(text, &name)
     }

@@ -38,7 +38,12 @@ impl Config {
         self.check_store()?;
         self.check_faults()?;
         self.check_admin()?;
-        super::fixtures::check(&self.user, &self.group, self.limits.group_members)?;
+        super::fixtures::check(
+            &self.user,
+            &self.group,
+            self.limits.group_members,
+            self.http.body,
+        )?;
         self.check_quirks()?;
         ensure(
             self.registry.heartbeat < self.registry.lease,
@@ -56,14 +61,29 @@ impl Config {
     }
 
     fn check_admin(&self) -> Result<(), Invalid> {
-        for (index, host) in self.admin.hosts.iter().enumerate() {
-            check_host(Host::parse(host), &format!("admin.hosts.{index}"))?;
+        let lists = [
+            ("admin.hosts", &self.admin.hosts),
+            ("http.hosts", &self.http.hosts),
+        ];
+        for (key, hosts) in lists {
+            for (index, host) in hosts.iter().enumerate() {
+                check_host(Host::parse(host), &format!("{key}.{index}"))?;
+            }
         }
         let token = self.admin.token.as_ref();
         ensure(
             token.is_none_or(|token| !token.expose().is_empty()),
             "admin.token",
             || "is empty: set one that nobody guesses, or leave the key out".into(),
+        )?;
+        // It has to fit the header of a request.
+        let is_visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+        ensure(
+            token.is_none_or(|token| is_visible(token.expose())),
+            "admin.token",
+            || {
+                "has a blank, a control character or a letter that is not ASCII: no request could bear it".into()
+            },
         )?;
         let is_open = self.admin.enabled && !self.admin.listen.ip().is_loopback();
         ensure(token.is_some() || !is_open, "admin.listen", || {

@@ -7,13 +7,14 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Value, json};
 
 use super::form::Fields;
-use super::{announces_more, too_long};
+use super::{Guard, announces_more, too_long};
 use crate::clock::running;
 use crate::config::Http;
 use crate::proto::Code;
@@ -56,10 +57,22 @@ fn router(
         body_limit: config.body,
         timeout: config.timeout,
     };
+    let guard = Guard::new("http.hosts", &config.hosts).for_public_names();
     routes(Router::new())
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .with_state(api)
+        .layer(middleware::from_fn_with_state(Arc::new(guard), guarded))
+}
+
+/// Answers the requests that come from no page of another site.
+async fn guarded(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    let (headers, uri) = (request.headers(), request.uri());
+    let checked = guard.check_host(headers, uri);
+    match checked.and_then(|()| guard.check_page(headers, uri)) {
+        Ok(()) => next.run(request).await,
+        Err(why) => refused(StatusCode::FORBIDDEN, why),
+    }
 }
 
 async fn register(State(api): State<Api>, request: Request) -> Response {

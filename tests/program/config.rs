@@ -69,6 +69,28 @@ fn a_bad_config_names_file_line_and_key() {
 }
 
 #[test]
+fn a_file_without_an_end_is_no_config() {
+    for args in [
+        &["check", "--config", "/dev/zero"][..],
+        &["--config", "/dev/zero"],
+    ] {
+        let error = imd(args).failed(64);
+        assert!(error.contains("/dev/zero: it has more than"), "{error}");
+    }
+}
+
+#[test]
+fn a_token_that_no_request_can_bear_is_refused() {
+    let folder = TempDir::new().unwrap();
+    for token in ["", " ", "a b", "\\t", "\\u00A0", "g\u{fc}te", "x\\r\\ny: z"] {
+        let text = format!("[admin]\nlisten = \"0.0.0.0:0\"\ntoken = \"{token}\"\n");
+        let file = write_config(folder.path(), &text);
+        let error = imd(&["check", "--config", &file]).failed(64);
+        assert!(error.contains(":3: admin.token: "), "{token:?}: {error}");
+    }
+}
+
+#[test]
 fn the_token_is_the_one_that_existing_clients_compute() {
     let token = imd(&["token", "321"]).ok();
     assert_eq!(token, ["69338d7366e3a53668cbd23dfedee4cd"]);

@@ -53,6 +53,55 @@ async fn who_never_registered_gets_a_token_where_nobody_has_to() {
 }
 
 #[tokio::test]
+async fn a_page_whose_name_was_made_to_point_here_can_register_nobody() {
+    let mut config = Config::ephemeral();
+    config.http.hosts = vec!["im.example".into()];
+    let imd = start(config).await;
+    let same = ["origin: http://evil.example", "sec-fetch-site: same-origin"];
+    for (api, path) in [
+        (imd.user_api_addr(), "/x/user/register"),
+        (imd.user_api_addr(), "/x/user/auth"),
+        (imd.group_api_addr(), "/x/group/create"),
+        (imd.group_api_addr(), "/x/nothing"),
+    ] {
+        let own = format!("origin: http://{api}");
+        for (headers, lets_in) in [
+            (vec!["host: evil.example"], false),
+            ([&["host: evil.example"], &same[..]].concat(), false),
+            (vec!["host: evil.example@127.0.0.1"], false),
+            (vec!["host: 127.0.0.1:99999"], false),
+            (vec!["host: 127.0.0.1", "host: 127.0.0.1"], false),
+            (vec!["host: 127.0.0.1", same[0]], false),
+            (vec!["host: 127.0.0.1", "sec-fetch-site: cross-site"], false),
+            (vec!["host: im.example:6001"], true),
+            (vec!["host: 10.1.2.3:6001"], true),
+            (vec!["host: localhost"], true),
+            (vec!["host: imd:6001"], true),
+            (vec![&*format!("host: {api}"), &own], true),
+        ] {
+            let request = format!(
+                "POST {path} HTTP/1.1\r\n{}\r\nconnection: close\r\n\
+                 content-type: application/x-www-form-urlencoded\r\ncontent-length: 7\r\n\r\nuid=5&x",
+                headers.join("\r\n")
+            );
+            let (status, answer) = http(api, request.as_bytes()).await;
+            assert_eq!(status != 403, lets_in, "{path} {headers:?}: {answer}");
+            if !lets_in {
+                assert_eq!(answer["code"], 10001, "{answer}");
+                let why = answer["message"].as_str().unwrap();
+                assert!(why.contains("http.hosts"), "{why}");
+            }
+        }
+    }
+    let (status, _) = http(
+        imd.user_api_addr(),
+        b"POST /x/user/auth?uid=8 HTTP/1.0\r\n\r\n",
+    )
+    .await;
+    assert_eq!(status, 200, "a client without a host is no browser");
+}
+
+#[tokio::test]
 async fn a_body_without_the_content_type_of_a_form_has_no_fields() {
     let imd = start(Config::ephemeral()).await;
     let api = imd.group_api_addr();
