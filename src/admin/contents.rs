@@ -37,13 +37,22 @@ impl Part {
     /// After what, and how many.
     fn read(part: Result<Query<Part>, QueryRejection>) -> Result<(i64, usize), Problem> {
         let Part { after, limit } = query(part)?;
-        let limit = limit.unwrap_or(USUAL);
-        if !(1..=MOST).contains(&limit) {
-            return Err(Problem::bad(format!(
-                "limit: {limit} is not from 1 to {MOST}"
-            )));
-        }
-        Ok((after.map_or(0, |Whole(after)| after), limit))
+        Ok((after.map_or(0, |Whole(after)| after), self::limit(limit)?))
+    }
+}
+
+/// How many items of a list are answered, where so many are asked for.
+///
+/// # Errors
+///
+/// When they are none, or too many for one answer.
+pub fn limit(asked: Option<usize>) -> Result<usize, Problem> {
+    let limit = asked.unwrap_or(USUAL);
+    if (1..=MOST).contains(&limit) {
+        Ok(limit)
+    } else {
+        let why = format!("limit: {limit} is not from 1 to {MOST}");
+        Err(Problem::bad(why))
     }
 }
 

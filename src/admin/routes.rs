@@ -131,8 +131,8 @@ fn routes() -> Vec<Route> {
             .gives(REPORT),
         route!(GET "/v1/fidelity", state::fidelity, "Which quirks of the original are on, and what is not emulated")
             .gives("quirks: array, not_emulated: array"),
-        route!(GET "/v1/sessions", servers::sessions, "The sessions, of the gateway too")
-            .gives("sessions: [Session]"),
+        route!(GET "/v1/sessions", servers::sessions, "The sessions, of the gateway too, in the order in which they were opened")
+            .query(&["after", "limit", "server", "uid"]).gives("sessions: [Session], next: string|null"),
         route!(DELETE "/v1/sessions/{id}", servers::end_session, "Ends a session: fin closes it, rst resets it, halfopen leaves it unserved")
             .query(&["how"]),
         route!(POST "/v1/access", servers::add, "One more access server").body("name: string", r#"{"name": "access-4"}"#)

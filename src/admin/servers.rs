@@ -9,9 +9,11 @@ use serde_json::{Value, json};
 
 use super::Parts;
 use super::answer::{Body, InPath, Json, Problem, query};
+use super::contents;
 use crate::access::{AccessServer, AddError};
 use crate::config::Host;
-use crate::number::Whole;
+use crate::lab::GATEWAY;
+use crate::number::{Id, Whole};
 use crate::registry::Registry;
 use crate::session::{CloseReason, Session};
 
@@ -84,24 +86,54 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The sessions.
-pub async fn sessions(State(parts): State<Arc<Parts>>) -> Json<Value> {
-    let mut all: Vec<Value> = Vec::new();
-    all.extend(
-        parts
-            .gateway
-            .sessions()
-            .map(|session| seen("gateway", &session)),
-    );
-    for server in parts.access.all() {
-        let sessions = server.sessions();
-        all.extend(
-            sessions
-                .sessions()
-                .map(|session| seen(server.name(), &session)),
-        );
+/// Which sessions are meant.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Which {
+    after: Option<Whole<u64>>,
+    limit: Option<usize>,
+    server: Option<String>,
+    uid: Option<Id>,
+}
+
+/// The sessions, in the order in which they were opened.
+pub async fn sessions(
+    State(parts): State<Arc<Parts>>,
+    which: Result<Query<Which>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let which = query(which)?;
+    let limit = contents::limit(which.limit)?;
+    let after = which.after.map_or(0, |Whole(after)| after);
+    let servers = parts.access.all();
+    let servers = servers
+        .iter()
+        .map(|server| (server.name(), server.sessions()));
+    let all = std::iter::once((GATEWAY, Arc::clone(&parts.gateway))).chain(servers);
+    let mut found = Vec::new();
+    let mut is_known = false;
+    for (name, manager) in all {
+        if which.server.as_deref().is_none_or(|server| server == name) {
+            is_known = true;
+            let sessions = manager.sessions().filter(|session| {
+                let uid = which.uid.as_ref();
+                session.id().0 > after && uid.is_none_or(|&Whole(uid)| session.uid() == Some(uid))
+            });
+            found.extend(sessions.map(|session| (name, session)));
+        }
     }
-    Json(json!({ "sessions": all }))
+    if let (false, Some(server)) = (is_known, &which.server) {
+        let why = format!("server: {server:?} is neither {GATEWAY} nor an access server");
+        return Err(Problem::bad(why));
+    }
+    found.sort_unstable_by_key(|(_, session)| session.id().0);
+    let has_more = found.len() > limit;
+    found.truncate(limit);
+    let last = found.last().filter(|_| has_more);
+    let next = last.map(|(_, session)| session.id().0.to_string());
+    let sessions = found.iter().map(|(name, session)| seen(name, session));
+    Ok(Json(
+        json!({ "sessions": sessions.collect::<Vec<_>>(), "next": next }),
+    ))
 }
 
 fn seen(server: &str, session: &Session) -> Value {

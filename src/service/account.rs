@@ -1,5 +1,5 @@
-use super::Services;
 use super::password::HashingFailed;
+use super::{Services, TextTooLong};
 use crate::lab::{Action, Site};
 use crate::proto::Code;
 use crate::store::{Rejected, StoreFailed, User, Write};
@@ -10,6 +10,9 @@ pub enum RegisterError {
     /// UIDs are positive.
     #[error("uid {0} is not positive")]
     BadUid(i64),
+    /// The name or the password is too long.
+    #[error(transparent)]
+    TooLong(#[from] TextTooLong),
     /// The uid is taken, or there is no room.
     #[error(transparent)]
     Rejected(#[from] Rejected),
@@ -81,6 +84,8 @@ impl Services {
         if uid <= 0 {
             return Err(RegisterError::BadUid(uid));
         }
+        self.check_text("name", &name)?;
+        self.check_text("pw", &password)?;
         // A hash is dear: none for a uid that is taken. The commit looks again.
         if self.store.user(uid).await?.is_some() {
             return Err(Rejected::UserExists.into());

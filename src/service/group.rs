@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::account::WriteError;
-use super::{Drawn, Services};
+use super::{Drawn, Services, TextTooLong};
 use crate::store::{Rejected, StoreFailed, Write};
 
 /// Why a group was not changed.
@@ -13,6 +13,9 @@ pub enum GroupError {
     /// Group ids are positive.
     #[error("gid {0} is not positive")]
     BadGid(i64),
+    /// The name is too long.
+    #[error(transparent)]
+    TooLong(#[from] TextTooLong),
     /// Only registered users may, and this one is none.
     #[error("{0} is not registered")]
     NoSuchUser(i64),
@@ -41,6 +44,7 @@ impl Services {
         name: String,
         members: &[i64],
     ) -> Result<i64, GroupError> {
+        self.check_text("name", &name)?;
         let all: BTreeSet<i64> = members.iter().copied().chain([owner]).collect();
         let most = self.limits.group_members;
         if all.len() > most {

@@ -59,6 +59,8 @@ pub struct Services {
     tokens: Tokens,
     passwords: password::Passwords,
     limits: Limits,
+    /// The longest name or password, in bytes: what fits the body of a request to the HTTP API.
+    text_limit: usize,
     auto_register: bool,
     quirks: Quirks,
     /// Begun when nobody should wait any more for what a quirk or a fault holds up. Cut off, it is another one.
@@ -88,6 +90,18 @@ pub struct Around {
     pub lab: Arc<Lab>,
     /// What counts.
     pub metrics: Arc<Metrics>,
+}
+
+/// A name or a password that is too long, whichever way it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{field} has {len} bytes, at most {max}")]
+pub struct TextTooLong {
+    /// The field of the request.
+    pub field: &'static str,
+    /// Its length in bytes.
+    pub len: usize,
+    /// The limit in bytes: `http.body`.
+    pub max: usize,
 }
 
 impl Services {
@@ -125,6 +139,7 @@ impl Services {
             tokens: Tokens::new(&config.auth, key, Arc::clone(&clock)),
             passwords: password::Passwords::default(),
             limits: config.limits.clone(),
+            text_limit: config.http.body,
             auto_register: config.auth.auto_register,
             quirks: config.quirks,
             waits: Mutex::default(),
@@ -135,6 +150,15 @@ impl Services {
             lab,
             metrics,
         })
+    }
+
+    /// Makes sure that a name or a password is none that the HTTP API could not take.
+    fn check_text(&self, field: &'static str, text: &str) -> Result<(), TextTooLong> {
+        let (len, max) = (text.len(), self.text_limit);
+        if len > max {
+            return Err(TextTooLong { field, len, max });
+        }
+        Ok(())
     }
 
     /// The tokens that log users in.

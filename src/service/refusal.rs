@@ -81,7 +81,9 @@ impl From<MessageError> for Refusal {
 impl From<RegisterError> for Refusal {
     fn from(error: RegisterError) -> Self {
         match error {
-            RegisterError::BadUid(_) => Refusal::because(Code::RequestErr, error),
+            RegisterError::BadUid(_) | RegisterError::TooLong(_) => {
+                Refusal::because(Code::RequestErr, error)
+            }
             RegisterError::Hashing(_) => Refusal::plain(Code::ServerError),
             RegisterError::Rejected(rejected) => rejected.into(),
             RegisterError::Write(failed) => failed.into(),
@@ -105,7 +107,7 @@ impl From<AuthError> for Refusal {
 impl From<GroupError> for Refusal {
     fn from(error: GroupError) -> Self {
         match error {
-            GroupError::BadUid(_) | GroupError::BadGid(_) => {
+            GroupError::BadUid(_) | GroupError::BadGid(_) | GroupError::TooLong(_) => {
                 Refusal::because(Code::RequestErr, error)
             }
             GroupError::NoSuchUser(_) => Refusal::because(Code::NoSuchUser, error),

@@ -322,3 +322,27 @@ async fn a_group_for_which_there_is_no_room_has_no_members_either() {
     post(&imd, "/v1/groups", json!({ "owner": 1, "members": [2, 3] })).await;
     assert_eq!(groups(&imd).await, [(json!(1), json!([1, 2, 3]))]);
 }
+
+#[tokio::test]
+async fn a_name_or_a_password_is_as_long_as_the_http_api_takes_it_at_most() {
+    let mut config = Config::ephemeral();
+    config.http.body = 1_000;
+    let imd = start(config).await;
+    let (fits, long) = ("x".repeat(1_000), "x".repeat(1_001));
+    for (path, body, field) in [
+        ("/v1/users", json!({ "uid": 1, "name": long }), "name"),
+        ("/v1/users", json!({ "uid": 1, "pw": long }), "pw"),
+        ("/v1/groups", json!({ "owner": 1, "name": long }), "name"),
+    ] {
+        let (status, answer) = call(&imd, "POST", path, body).await;
+        let why = answer["error"].as_str().unwrap();
+        assert_eq!(status, 400, "{why}");
+        let text = format!("{field} has 1001 bytes, at most 1000");
+        assert!(why.contains(&text), "{why}");
+    }
+    assert_eq!(get(&imd, "/v1/users").await["users"], json!([]));
+    let user = json!({ "uid": 1, "name": fits, "pw": fits });
+    assert_eq!(call(&imd, "POST", "/v1/users", user).await.0, 201);
+    let group = json!({ "owner": 1, "name": fits });
+    assert_eq!(call(&imd, "POST", "/v1/groups", group).await.0, 201);
+}

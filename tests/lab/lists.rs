@@ -66,6 +66,7 @@ async fn the_last_part_of_a_list_says_that_it_is_the_last() {
             user(&imd, 5).await,
         );
         has(&imd, "/v1/users", "users", 6).await;
+        has(&imd, "/v1/sessions", "sessions", 3).await;
         for _ in 0..6 {
             post(&imd, "/v1/groups", json!({ "owner": 1 })).await;
         }
@@ -194,6 +195,28 @@ async fn ids_of_any_size_come_as_numbers_and_texts_and_are_given_as_both() {
 }
 
 #[tokio::test]
+async fn sessions_are_listed_by_server_and_by_user() {
+    let imd = start_manual().await;
+    let _there = (user(&imd, 3).await, user(&imd, 4).await);
+    let all = get(&imd, "/v1/sessions").await;
+    let all = all["sessions"].as_array().unwrap();
+    assert_eq!(all.len(), 2);
+    for session in all {
+        let (server, uid) = (session["server"].as_str().unwrap(), &session["uid"]);
+        let of_user = get(&imd, &format!("/v1/sessions?uid={uid}")).await;
+        assert_eq!(of_user["sessions"], json!([session]));
+        let path = format!("/v1/sessions?server={server}&uid={uid}");
+        assert_eq!(get(&imd, &path).await["sessions"], json!([session]));
+    }
+    let of_gateway = get(&imd, "/v1/sessions?server=gateway").await;
+    assert_eq!(of_gateway["sessions"], json!([]));
+    for bad in ["limit=0", "limit=1001", "server=nobody", "uid=x", "since=1"] {
+        let path = format!("/v1/sessions?{bad}");
+        assert_eq!(call(&imd, "GET", &path, Value::Null).await.0, 400, "{bad}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_id_is_refused_in_paths_and_queries_as_in_bodies() {
     let imd = start_manual().await;
     for (text, in_json) in [
@@ -215,6 +238,7 @@ async fn what_is_no_id_is_refused_in_paths_and_queries_as_in_bodies() {
             ("GET", format!("/v1/journal?uid={text}")),
             ("GET", format!("/v1/journal?since={text}")),
             ("GET", format!("/v1/wait?session={text}&timeout=1ms")),
+            ("GET", format!("/v1/sessions?after={text}")),
             ("DELETE", format!("/v1/sessions/{text}")),
         ] {
             let (status, why) = call(&imd, method, &path, Value::Null).await;

@@ -154,19 +154,18 @@ export function mount(place) {
   }
 
   async function showSessions(made) {
-    const { sessions } = await get("/v1/sessions");
-    const own = sessions.filter((session) => session.server === made.name);
+    const { sessions: own } = await get(`/v1/sessions?server=${part(made.name)}&limit=${SESSIONS}`);
     const ending = (session, how) => action(t(`end.${how}`), async () => {
       await remove(`/v1/sessions/${session.id}?how=${how}`);
       await showSessions(made);
     }, { class: "small", title: t(`end.${how}.title`), done: t("done.end", session.id) });
     set(made.sessions,
       own.length === 0 ? h("p", { class: "quiet" }, t("stack.sessions.none")) : null,
-      own.slice(0, SESSIONS).map((session) => h("div", { class: "seat" },
+      own.map((session) => h("div", { class: "seat" },
         h("a", { href: `#/wire?session=${session.id}` }, `#${session.id}`), ` ${session.uid ?? "–"} `,
         h("span", { class: "quiet" }, session.peer),
         h("span", { class: "actions" }, ["fin", "rst", "halfopen"].map((how) => ending(session, how))))),
-      own.length > SESSIONS ? h("p", { class: "quiet" }, t("stack.sessions.more", own.length - SESSIONS)) : null);
+      made.count > SESSIONS ? h("p", { class: "quiet" }, t("stack.sessions.more", made.count - SESSIONS)) : null);
   }
 
   function show(state) {

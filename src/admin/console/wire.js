@@ -165,8 +165,8 @@ export function mount(place, _, query) {
     const only = h("a", { href: `#/wire?session=${event.session}` }, t("wire.only", event.session));
     set(cell, only);
     try {
-      const { sessions } = await get("/v1/sessions");
-      const found = sessions.find((session) => session.id === event.session);
+      const { sessions: [first] } = await get(`/v1/sessions?after=${event.session - 1}&limit=1`);
+      const found = first?.id === event.session ? first : null;
       const about = found
         ? t("wire.session.open", found.peer, found.uid ?? "–")
         : t("wire.session.gone");

@@ -46,7 +46,7 @@ pub async fn inboxes(args: &InboxesArgs) -> Result<(), Failure> {
 ///
 /// What the admin API says.
 pub async fn sessions(args: &AdminArgs) -> Result<(), Failure> {
-    print_one(args, "/v1/sessions", "sessions").await
+    print_all(args, "/v1/sessions", "sessions").await
 }
 
 /// `imd access ls`
