@@ -1,7 +1,8 @@
 //! A file that somebody has named to be written: the addresses of a daemon, a snapshot.
 //!
 //! Only a regular file is ever replaced or removed. A pipe or a character device is written through, and stays. Anything
-//! else is refused: who named it meant something else.
+//! else is refused: who named it meant something else. A symbolic link is followed only to a pipe or a character device
+//! (`/dev/stdout` is one); a file is never written through a link, and a new one is for its owner alone.
 
 use std::ffi::OsString;
 use std::fs::{self, File, FileType, OpenOptions};
@@ -17,7 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub struct FileTarget {
     path: PathBuf,
     kind: Kind,
-    is_private: bool,
+    is_synced: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,17 +71,17 @@ impl FileTarget {
             Ok(kind) => Ok(FileTarget {
                 path,
                 kind,
-                is_private: false,
+                is_synced: false,
             }),
             Err(why) => Err(TargetError::Unfit { path, why }),
         }
     }
 
-    /// The same, for what its owner alone may read, and what must be on the disk when it is written.
+    /// The same, for what must be on the disk when it is written.
     #[must_use]
-    pub fn private(self) -> FileTarget {
+    pub fn synced(self) -> FileTarget {
         FileTarget {
-            is_private: true,
+            is_synced: true,
             ..self
         }
     }
@@ -152,13 +153,11 @@ impl FileTarget {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
         #[cfg(unix)]
-        if self.is_private {
-            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        }
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut out = BufWriter::new(options.open(path)?);
         write(&mut out)?;
         let file = out.into_inner()?;
-        match self.is_private {
+        match self.is_synced {
             true => file.sync_all(),
             false => Ok(()),
         }
@@ -187,6 +186,14 @@ impl FileTarget {
         loop {
             match options.open(&self.path) {
                 Ok(stream) => {
+                    // What was put there meanwhile is not to be written to.
+                    let is_still = stream
+                        .metadata()
+                        .is_ok_and(|found| is_stream(found.file_type()));
+                    if !is_still {
+                        let why = "this was replaced while it was opened";
+                        return Err(TargetError::Unfit { path: path(), why });
+                    }
                     // A reader who is slow is waited for.
                     fcntl(&stream, FcntlArg::F_SETFL(OFlag::empty())).map_err(|error| {
                         TargetError::Io {
@@ -279,7 +286,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         for text in ["one", "another"] {
-            say(&FileTarget::at(&path).unwrap().private(), text).unwrap();
+            say(&FileTarget::at(&path).unwrap(), text).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
         let mode = fs::metadata(&path).unwrap().permissions().mode();

@@ -59,7 +59,7 @@ impl Snapshot {
     ///
     /// When it can't be written; nothing is left behind then.
     pub fn save(&self, path: &Path) -> Result<(), FileError> {
-        let target = FileTarget::at(path)?.private();
+        let target = FileTarget::at(path)?.synced();
         let write = |mut out: &mut dyn Write| self.write(&mut out);
         Ok(target.write(PATIENCE, write)?)
     }
