@@ -107,6 +107,7 @@ async fn daemon(
     mut addr_file: Option<AddrFile>,
     begun: Instant,
 ) -> Result<(), Failure> {
+    launch::make_files_private();
     let config = settings::daemon(args)?;
     let public_salt = config.auth.salt == PUBLIC_SALT;
     let mut signals = Signals::listen()?;

@@ -4,6 +4,7 @@
 //!
 //! - On Linux the child asks to be killed when its parent dies, however that dies.
 //! - The limit of open files, which `imd` raises for its own sake, is again what it was.
+//! - The permissions that new files get, which `imd` restricts for the sake of its store, are again what they were.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -24,19 +25,28 @@ pub struct LaunchArgs {
     /// The soft limit of open files
     #[arg(long)]
     files: Option<u64>,
+    /// The permissions that new files do not get
+    #[arg(long)]
+    umask: Option<Umask>,
     /// The program and its arguments
     #[arg(last = true, required = true)]
     command: Vec<OsString>,
 }
 
-/// A command that becomes `program`, with the soft limit of open files set to `files`. On Linux it is killed when the
+/// The permissions that new files do not get.
+#[cfg(unix)]
+pub type Umask = nix::libc::mode_t;
+#[cfg(not(unix))]
+pub type Umask = u32;
+
+/// A command that becomes `program`, with the soft limit of open files set to `files`, and with this `umask`. On Linux it is killed when the
 /// thread that spawns it ends: spawn it from the main thread.
 ///
 /// # Errors
 ///
 /// When the system does not say where `imd` itself is.
 #[cfg(unix)]
-pub fn command(program: &OsStr, files: Option<u64>) -> io::Result<Command> {
+pub fn command(program: &OsStr, files: Option<u64>, umask: Option<Umask>) -> io::Result<Command> {
     // Also right when the file was replaced meanwhile.
     let itself = match cfg!(target_os = "linux") {
         true => "/proc/self/exe".into(),
@@ -50,14 +60,31 @@ pub fn command(program: &OsStr, files: Option<u64>) -> io::Result<Command> {
     if let Some(files) = files {
         command.arg("--files").arg(files.to_string());
     }
+    if let Some(umask) = umask {
+        command.arg("--umask").arg(umask.to_string());
+    }
     command.arg("--").arg(program);
     Ok(command)
 }
 
 /// Windows has no such limit, and no exec.
 #[cfg(not(unix))]
-pub fn command(program: &OsStr, _: Option<u64>) -> io::Result<Command> {
+pub fn command(program: &OsStr, _: Option<u64>, _: Option<Umask>) -> io::Result<Command> {
     Ok(Command::new(program))
+}
+
+/// Lets the files and folders that this process makes from now on be for its user alone. The store's engine makes its files
+/// without a word on permissions. Answers what it was before, for [`command`].
+#[cfg(unix)]
+pub fn make_files_private() -> Option<Umask> {
+    use nix::sys::stat::{Mode, umask};
+    Some(umask(Mode::S_IRWXG | Mode::S_IRWXO).bits())
+}
+
+/// Windows has no such mask.
+#[cfg(not(unix))]
+pub fn make_files_private() -> Option<Umask> {
+    None
 }
 
 /// The soft limit of open files, before it is raised.
@@ -102,6 +129,9 @@ pub fn run(args: &LaunchArgs) -> Failure {
         && let Err(error) = rlimit::setrlimit(rlimit::Resource::NOFILE, soft, hard)
     {
         return Failure::Failed(format!("{NAME}: the limit of open files: {error}"));
+    }
+    if let Some(umask) = args.umask {
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
     }
     let error = Command::new(program).args(rest).exec();
     let text = format!("{}: {error}", program.to_string_lossy());

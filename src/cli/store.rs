@@ -9,7 +9,7 @@ use imd::store::{CompactError, Findings, Inspection, OpenError, StoreFailed};
 
 use super::failure::{Failure, warn};
 use super::signals::Signals;
-use super::{StoreCommand, output};
+use super::{StoreCommand, launch, output};
 
 /// How long a command that a signal has ended may take to end by itself.
 const GRACE: Duration = Duration::from_secs(1);
@@ -28,6 +28,7 @@ struct Look {
 ///
 /// What is wrong with the folder, or with what is in it.
 pub async fn run(command: StoreCommand) -> Result<(), Failure> {
+    launch::make_files_private();
     match command {
         StoreCommand::Check { dir } => until_a_signal(move |look| check(&dir, look)).await,
         StoreCommand::Dump { dir, uid } => until_a_signal(move |look| dump(&dir, uid, look)).await,
@@ -90,6 +91,10 @@ fn refusal(error: &OpenError, needs: &str) -> Failure {
         OpenError::Unusable { .. } => needs,
         OpenError::Newer { .. } => "use a newer imd",
         OpenError::Damaged { .. } => "bring back a copy of the folder",
+        OpenError::Planted { .. } => "remove it, or put a copy of the file there",
+        OpenError::Foreign { .. } => {
+            "bring back the one that belongs there, or a copy of the whole folder"
+        }
         OpenError::NoStore(_) | OpenError::NotAStore { .. } | OpenError::BadPath(_) => {
             "name the folder that a config has as store.path"
         }
@@ -130,21 +135,30 @@ fn check(dir: &Path, look: &Look) -> Result<(), Failure> {
 }
 
 fn dump(dir: &Path, uid: Option<i64>, look: &Look) -> Result<(), Failure> {
-    let problems = look.into(dir)?.dump(uid, |item| {
+    let inspection = look.into(dir)?;
+    let mut problems = inspection.dump(uid, |item| {
         if look.is_stopped() {
             return Err(stopped());
         }
         output::json(&item)
     })?;
-    if problems.is_empty() {
+    let mut wrong = problems.len() as u64;
+    if uid.is_none() {
+        // What is missing altogether only shows in how the records fit one another.
+        let is_stopped = || look.is_stopped();
+        let findings = inspection.check_until(is_stopped).ok_or_else(stopped)?;
+        if findings.wrong > 0 {
+            (problems, wrong) = (findings.problems, findings.wrong);
+        }
+    }
+    if wrong == 0 {
         return Ok(());
     }
     for problem in &problems {
         warn(problem);
     }
     Err(Failure::Failed(format!(
-        "{} things could not be read, and are not in what was printed",
-        problems.len()
+        "{wrong} things are wrong. Bring back a copy of the folder; what can be read was printed"
     )))
 }
 

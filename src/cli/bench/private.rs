@@ -59,7 +59,7 @@ impl Private {
         };
         let addresses = folder.0.join("addr.json");
         let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
-        let mut command = launch::command(program.as_os_str(), None)
+        let mut command = launch::command(program.as_os_str(), None, None)
             .map_err(|error| failed(error.to_string()))?;
         command.arg("--config").arg(config);
         command.arg("--addr-file").arg(&addresses).arg("--any-port");
@@ -135,7 +135,11 @@ impl Folder {
     fn new() -> std::io::Result<Folder> {
         let name = format!("imd-bench-{:016x}", rand::random::<u64>());
         let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path)?;
+        let mut folder = fs::DirBuilder::new();
+        folder.recursive(false);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut folder, 0o700);
+        folder.create(&path)?;
         Ok(Folder(path))
     }
 

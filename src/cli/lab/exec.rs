@@ -44,13 +44,14 @@ pub async fn run(args: &ExecArgs) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::Failed(format!("exec: {error}"));
     // The stack raises it for itself.
     let files = launch::file_limit();
+    let umask = launch::make_files_private();
     let mut signals = Signals::listen().map_err(failed)?;
     let salt = config.auth.salt.clone();
     let started = Imd::start(config).await;
     let imd = started.map_err(|error| settings::blame(args.store.as_deref(), None, error))?;
     stderr::count_dropped(imd.metrics().lost_logs());
     let addresses = imd.addresses();
-    let mut command = launch::command(program, files).map_err(failed)?;
+    let mut command = launch::command(program, files, umask).map_err(failed)?;
     command
         .args(rest)
         .env(environment::GATEWAY, &addresses.gateway)

@@ -277,6 +277,7 @@ impl Contents {
             commits: state.commits + 1,
             texts: self.texts,
             newest: state.newest.max(self.newest),
+            store: state.store,
         };
         let mut changes = Vec::new();
         for found in engine.view().prefix(&[]) {

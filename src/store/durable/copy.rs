@@ -5,7 +5,7 @@
 //! The tables are most of a store, and the engine writes none of them twice: they are links to the originals. Everything
 //! else is copied.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf, absolute};
 
@@ -14,6 +14,8 @@ use tempfile::TempDir;
 use super::errors::OpenError;
 use super::folder::{self, Opened};
 use super::litter::is_litter;
+use super::regular;
+use super::survey::{self, TABLES, Tables};
 
 /// How much is copied at a time, in bytes.
 const CHUNK: usize = 64 << 10;
@@ -25,7 +27,7 @@ pub struct Copied {
     pub opened: Opened,
     copy: TempDir,
     /// Keeps those out who would change the original: the tables are still there. Others may look too.
-    _original: Option<File>,
+    _original: [Option<File>; 2],
 }
 
 impl Copied {
@@ -48,6 +50,7 @@ pub fn open(path: &Path, buffer: u64) -> Result<Copied, OpenError> {
     if folder::read_format(path)?.is_none() {
         return Err(OpenError::NoStore(path.to_owned()));
     }
+    survey::check(path, Tables::Own)?;
     let original = lock_out_writers(path)?;
     let copy = tempfile::Builder::new().prefix("imd-store-").tempdir();
     let copy = copy.map_err(|error| {
@@ -59,7 +62,7 @@ pub fn open(path: &Path, buffer: u64) -> Result<Copied, OpenError> {
     })?;
     let from = absolute(path).map_err(unusable)?;
     copy_store(&from, copy.path()).map_err(unusable)?;
-    let opened = folder::open(copy.path(), buffer);
+    let opened = folder::open_copy(copy.path(), buffer);
     let opened = opened.map_err(|error| error.instead_of(copy.path(), path))?;
     Ok(Copied {
         opened,
@@ -70,20 +73,24 @@ pub fn open(path: &Path, buffer: u64) -> Result<Copied, OpenError> {
 
 /// Makes sure that no `imd` has the folder, and keeps it so. Where nobody ever had it, or where the file system knows no
 /// locks, there is nothing to hold.
-fn lock_out_writers(path: &Path) -> Result<Option<File>, OpenError> {
+fn lock_out_writers(path: &Path) -> Result<[Option<File>; 2], OpenError> {
     let unusable = |source| OpenError::Unusable {
         path: path.to_owned(),
         source,
     };
-    let lock = match File::open(path.join(folder::LOCK)) {
+    let folder = folder::lock_folder(path, File::try_lock_shared)?;
+    let lock = regular::open(&path.join(folder::LOCK), OpenOptions::new().read(true));
+    let lock = match lock {
         Ok(lock) => lock,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok([folder, None]),
         Err(error) => return Err(unusable(saying(&error, "its lock can't be read"))),
     };
     match lock.try_lock_shared() {
-        Ok(()) => Ok(Some(lock)),
+        Ok(()) => Ok([folder, Some(lock)]),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
-        Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => Ok(None),
+        Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {
+            Ok([folder, None])
+        }
         Err(TryLockError::Error(error)) => Err(unusable(error)),
     }
 }
@@ -115,11 +122,11 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
             format!("{} can't be copied to {}", from.display(), to.display()),
         )
     };
-    if !fs::metadata(from).map_err(failed)?.is_dir() {
+    if !fs::symlink_metadata(from).map_err(failed)?.is_dir() {
         return copy_file(from, to).map_err(failed);
     }
     fs::create_dir(to).map_err(failed)?;
-    let is_of_tables = from.file_name().is_some_and(|name| name == "tables");
+    let is_of_tables = from.file_name().is_some_and(|name| name == TABLES);
     for entry in fs::read_dir(from).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         if is_litter(&entry.file_name()) {
@@ -148,7 +155,8 @@ fn link(from: &Path, to: &PathBuf) -> io::Result<()> {
 
 /// Copies what a file holds, and not who may write it. What is zero takes no room: a journal sets much of it aside.
 fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
-    let (mut from, mut to) = (File::open(from)?, File::create_new(to)?);
+    let mut from = regular::open(from, OpenOptions::new().read(true))?;
+    let mut to = regular::create_new(to)?;
     let mut chunk = vec![0; CHUNK];
     let mut len = 0;
     loop {

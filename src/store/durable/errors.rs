@@ -36,6 +36,26 @@ pub enum OpenError {
         /// The newest that is known.
         known: u32,
     },
+    /// An entry of it is not what a store has there: a symbolic link, a pipe, a folder in the place of a file.
+    Planted {
+        /// The folder.
+        path: PathBuf,
+        /// The entry's path in it.
+        entry: PathBuf,
+        /// What it is, after its name in a sentence.
+        why: String,
+    },
+    /// A file in it was written for another store.
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// The file's path in it.
+        entry: PathBuf,
+        /// The id of the folder's store.
+        id: u64,
+        /// The id in the file; 0 where it has none.
+        found: u64,
+    },
     /// Something in it is not what was written.
     Damaged {
         /// The folder.
@@ -60,6 +80,21 @@ impl OpenError {
             OpenError::Newer { path, found, known } => format!(
                 "{} has format {found}, and this imd knows formats up to {known}",
                 path.display()
+            ),
+            OpenError::Planted { path, entry, why } => format!(
+                "{}: {} {why}. Nothing was opened or changed",
+                path.display(),
+                path.join(entry).display()
+            ),
+            OpenError::Foreign {
+                path,
+                entry,
+                id,
+                found,
+            } => format!(
+                "{}: {} is of another store: it has the id {found:016x}, and this store {id:016x}. Nothing was changed",
+                path.display(),
+                path.join(entry).display()
             ),
             OpenError::Damaged { path, why } => {
                 format!("{} is damaged: {why}. Nothing was changed", path.display())
@@ -95,6 +130,22 @@ impl OpenError {
                 found,
                 known,
             },
+            OpenError::Planted { path, entry, why } => OpenError::Planted {
+                path: moved(path),
+                entry,
+                why,
+            },
+            OpenError::Foreign {
+                path,
+                entry,
+                id,
+                found,
+            } => OpenError::Foreign {
+                path: moved(path),
+                entry,
+                id,
+                found,
+            },
             OpenError::Damaged { path, why } => OpenError::Damaged {
                 path: moved(path),
                 why: renamed(&why),
@@ -115,6 +166,13 @@ impl OpenError {
             OpenError::NotAStore { .. } => ": use another folder (--store DIR) or none (--memory)",
             OpenError::NoStore(_) => ": name the folder that a config has as store.path",
             OpenError::Newer { .. } => ": use a newer imd, or another folder (--store DIR)",
+            OpenError::Planted { .. } => {
+                ". Remove it, or put a copy of the file there; or start with another folder (--store DIR)"
+            }
+            OpenError::Foreign { .. } => {
+                ". Bring back the one that belongs there, or a copy of the whole folder, or start with another folder \
+                 (--store DIR)"
+            }
             OpenError::Damaged { .. } => {
                 ". Bring back a copy of the folder, or start with another one (--store DIR)"
             }

@@ -4,14 +4,18 @@
 //! lock      held for as long as the store is open
 //! making    there while a new store is made
 //! format    which format the rest has
+//! id        which store it is: what every commit carries
 //! mark      how far the commits have come
 //! boot      which start of the machine the last commits are from
 //! engine/   the engine's own files
 //! ```
+//!
+//! All of it is for its owner alone: folders have the permissions 0700 and files 0600. The folder itself may be reached
+//! through a symbolic link, to another disk for example; what is in it may not, see [`survey`].
 
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Write};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -22,13 +26,16 @@ use super::litter::is_litter;
 use super::manifest::{self, ManifestError};
 use super::mark::{self, Found, Mark, Reached};
 use super::record::{Record, SIGNING_KEY, STATE, SecretRecord, StateRecord};
+use super::regular;
+use super::survey::{self, Tables};
+use crate::config;
 
 pub const LOCK: &str = "lock";
 const MAKING: &str = "making";
 const BOOT: &str = "boot";
-const FORMAT: &str = "format";
-const NEW_FORMAT: &str = "format.new";
-const ENGINE: &str = "engine";
+pub const FORMAT: &str = "format";
+pub const ID: &str = "id";
+pub const ENGINE: &str = "engine";
 
 /// What is added to the name of a journal that is kept until it is known that its end can go.
 const KEPT: &str = "kept";
@@ -36,17 +43,20 @@ const KEPT: &str = "kept";
 /// What the format file says before its number.
 const HEADLINE: &str = "imd store, format ";
 
+/// What the id file says before the id.
+const ID_HEADLINE: &str = "imd store, id ";
+
 /// Brings a folder to the next format.
-pub type Migration = fn(&Path) -> io::Result<()>;
+pub type Migration = fn(&Path) -> Result<(), OpenError>;
 
 /// From format 1 to 2, from 2 to 3, and so on.
-const MIGRATIONS: &[Migration] = &[];
+const MIGRATIONS: &[Migration] = &[give_id];
 
 /// A folder that was found to be in order, with its engine.
 #[derive(Debug)]
 pub struct Opened {
-    /// Held until it is dropped.
-    pub lock: File,
+    /// Keeps others out until it is dropped.
+    pub hold: Hold,
     /// The engine.
     pub engine: Engine,
     /// Where the commits are noted.
@@ -57,21 +67,45 @@ pub struct Opened {
     pub is_new: bool,
 }
 
+/// What keeps others out of a folder.
+#[derive(Debug)]
+pub struct Hold {
+    /// The lock file, with its lock.
+    pub lock: File,
+    /// The folder itself, with a lock where the system locks folders: it also holds when somebody removes the lock file.
+    _folder: Option<File>,
+}
+
 /// Opens a folder, or makes a new one.
 ///
 /// # Errors
 ///
 /// When it can't be used, or is not in order.
 pub fn open(path: &Path, buffer: u64) -> Result<Opened, OpenError> {
-    let lock = lock(path)?;
-    let new = prepare(path, buffer)?;
+    open_with(path, buffer, Tables::Own)
+}
+
+/// Does the same with a private copy, in which tables are links.
+///
+/// # Errors
+///
+/// As [`open`].
+pub fn open_copy(path: &Path, buffer: u64) -> Result<Opened, OpenError> {
+    open_with(path, buffer, Tables::Linked)
+}
+
+fn open_with(path: &Path, buffer: u64, tables: Tables) -> Result<Opened, OpenError> {
+    let hold = lock(path, tables)?;
+    let new = prepare(path, buffer, tables)?;
     let is_new = new.is_some();
     let (engine, mark, state) = match new {
         Some(new) => new,
-        None => open_engine(path, buffer)?,
+        None => open_engine(path, buffer, Some(read_id(path)?))?,
     };
+    // What the engine has made has the permissions that the process gives to new files.
+    let _ = survey::tighten(path);
     Ok(Opened {
-        lock,
+        hold,
         engine,
         mark,
         state,
@@ -105,9 +139,10 @@ fn damaged(path: &Path, why: impl ToString) -> OpenError {
     }
 }
 
-/// Makes the folder where it is missing, and takes it for this process.
-fn lock(path: &Path) -> Result<File, OpenError> {
-    match fs::create_dir(path) {
+/// Makes the folder where it is missing, and takes it for this process. Everything in it has been looked at afterwards,
+/// and is for its owner alone.
+fn lock(path: &Path, tables: Tables) -> Result<Hold, OpenError> {
+    match private_folder().create(path) {
         Ok(()) => sync_parent(path).map_err(unusable(path))?,
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             check_is_folder(path).map_err(unusable(path))?;
@@ -115,13 +150,63 @@ fn lock(path: &Path) -> Result<File, OpenError> {
         }
         Err(error) => return Err(unusable(path)(error)),
     }
+    survey::check(path, tables)?;
+    let folder = lock_folder(path, File::try_lock)?;
     let mut options = OpenOptions::new();
-    let lock = options.write(true).create(true).truncate(false);
-    let lock = lock.open(path.join(LOCK)).map_err(unusable(path))?;
+    let options = options.write(true).create(true).truncate(false);
+    let lock = regular::open(&path.join(LOCK), options).map_err(unusable(path))?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(path.to_owned())),
+        Err(TryLockError::Error(error)) => return Err(unusable(path)(error)),
+    }
+    match survey::tighten(path) {
+        Ok(0) => {}
+        Ok(entries) => tracing::warn!(
+            folder = %path.display(),
+            entries,
+            "other users of the machine could read the store: its folder and files are now for their owner alone"
+        ),
+        // On a file system without permissions, or in a folder of another user.
+        Err(error) => tracing::warn!(
+            folder = %path.display(),
+            %error,
+            "other users of the machine may be able to read the store, and that can't be changed"
+        ),
+    }
+    Ok(Hold {
+        lock,
+        _folder: folder,
+    })
+}
+
+/// What makes folders that are for their owner alone.
+fn private_folder() -> DirBuilder {
+    let mut builder = DirBuilder::new();
+    builder.recursive(false);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+}
+
+/// Locks the folder itself, where the system can.
+///
+/// # Errors
+///
+/// [`OpenError::InUse`] when another process has locked it.
+pub fn lock_folder(
+    path: &Path,
+    lock: impl FnOnce(&File) -> Result<(), TryLockError>,
+) -> Result<Option<File>, OpenError> {
+    if !cfg!(unix) {
+        return Ok(None);
+    }
+    let folder = File::open(path).map_err(unusable(path))?;
+    match lock(&folder) {
+        Ok(()) => Ok(Some(folder)),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
-        Err(TryLockError::Error(error)) => Err(unusable(path)(error)),
+        // Some network file systems lock files alone.
+        Err(TryLockError::Error(_)) => Ok(None),
     }
 }
 
@@ -142,12 +227,17 @@ fn check_is_folder(path: &Path) -> io::Result<()> {
     Err(error)
 }
 
+/// Whether there is anything of that name, also a link that leads nowhere.
+fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
 /// Nothing is put into a folder that holds something else.
 fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
-    if path.join(FORMAT).exists() {
+    if is_there(&path.join(FORMAT)) {
         return Ok(());
     }
-    let is_ours = path.join(MAKING).exists() || path.join(mark::NAME).exists();
+    let is_ours = is_there(&path.join(MAKING)) || is_there(&mark::path(path));
     for entry in fs::read_dir(path).map_err(unusable(path))? {
         let name = entry.map_err(unusable(path))?.file_name();
         if name != LOCK && !is_ours && !is_litter(&name) {
@@ -161,26 +251,28 @@ fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
 }
 
 /// Brings the folder to the format of this `imd`. Where there was no store, the new one is open already.
-fn prepare(path: &Path, buffer: u64) -> Result<Option<(Engine, Mark, StateRecord)>, OpenError> {
+fn prepare(
+    path: &Path,
+    buffer: u64,
+    tables: Tables,
+) -> Result<Option<(Engine, Mark, StateRecord)>, OpenError> {
     let new = match read_format(path)? {
         Some(found) => {
+            let known = MIGRATIONS.len() + 1;
+            // Of a private copy nobody wants to know.
+            if (found as usize) < known && tables == Tables::Own {
+                tracing::warn!(folder = %path.display(), from = found, to = known, "the store is brought to a newer format");
+            }
             migrate(path, found, MIGRATIONS)?;
             None
         }
-        None if path.join(mark::NAME).exists() && !path.join(MAKING).exists() => {
+        None if is_there(&mark::path(path)) && !is_there(&path.join(MAKING)) => {
             return Err(damaged(path, "its file \"format\" is missing"));
         }
         None => Some(make(path, buffer)?),
     };
-    remove_if_there(&path.join(MAKING)).map_err(unusable(path))?;
+    regular::remove_if_there(&path.join(MAKING)).map_err(unusable(path))?;
     Ok(new)
-}
-
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 /// Whether a name in a store's folder is that of one of its parts, but for the lock.
@@ -189,9 +281,14 @@ pub fn is_part(name: &OsStr) -> bool {
         .extension()
         .is_some_and(|extension| extension == KEPT);
     is_kept
-        || [MAKING, BOOT, FORMAT, ENGINE, mark::NAME]
+        || [MAKING, BOOT, FORMAT, ID, ENGINE, mark::NAME]
             .iter()
             .any(|part| name == *part)
+}
+
+/// Whether a name in a store's folder is that of one of its parts, or of the lock.
+pub fn is_part_or_lock(name: &OsStr) -> bool {
+    name == LOCK || is_part(name)
 }
 
 /// The format that the folder has, if it is a store.
@@ -200,11 +297,13 @@ pub fn is_part(name: &OsStr) -> bool {
 ///
 /// When that can't be read.
 pub fn read_format(path: &Path) -> Result<Option<u32>, OpenError> {
-    let text = match fs::read_to_string(path.join(FORMAT)) {
-        Ok(text) => text,
+    let text = match regular::read(&path.join(FORMAT)) {
+        Ok(bytes) => String::from_utf8(bytes).unwrap_or_default(),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) if error.kind() == ErrorKind::InvalidData => String::new(),
-        Err(error) => return Err(unusable(path)(error)),
+        Err(error) => {
+            survey::check(path, Tables::Linked)?;
+            return Err(unusable(path)(error));
+        }
     };
     let number = text
         .strip_prefix(HEADLINE)
@@ -216,12 +315,61 @@ pub fn read_format(path: &Path) -> Result<Option<u32>, OpenError> {
 }
 
 fn write_format(path: &Path, number: usize) -> io::Result<()> {
-    let new = path.join(NEW_FORMAT);
-    let mut file = File::create(&new)?;
-    writeln!(file, "{HEADLINE}{number}")?;
-    file.sync_all()?;
-    fs::rename(new, path.join(FORMAT))?;
+    let text = format!("{HEADLINE}{number}\n");
+    regular::replace_synced(&path.join(FORMAT), text.as_bytes())?;
     sync_folder(path)
+}
+
+/// The id of the store in a folder.
+fn read_id(path: &Path) -> Result<u64, OpenError> {
+    let bytes = match regular::read(&path.join(ID)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        bytes => bytes.map_err(unusable(path))?,
+    };
+    let text = std::str::from_utf8(&bytes).ok();
+    let id = text.and_then(|text| text.strip_prefix(ID_HEADLINE)?.strip_suffix('\n'));
+    let id = id.and_then(|id| u64::from_str_radix(id, 16).ok());
+    // None is 0, which commits of format 1 have.
+    id.filter(|&id| id != 0)
+        .ok_or_else(|| damaged(path, "its file \"id\" can't be read"))
+}
+
+fn write_id(path: &Path, id: u64) -> io::Result<()> {
+    let text = format!("{ID_HEADLINE}{id:016x}\n");
+    regular::replace_synced(&path.join(ID), text.as_bytes())?;
+    sync_folder(path)
+}
+
+/// An id that no other store has.
+fn new_id() -> u64 {
+    rand::random_range(1..=u64::MAX)
+}
+
+/// From format 1 to 2: gives the store its id. Afterwards no commit without it is in any journal, so each that is found
+/// there without the id is from elsewhere. A crash on the way leaves format 1, whose commits are taken with any id.
+fn give_id(path: &Path) -> Result<(), OpenError> {
+    let (engine, mut mark, state) = open_engine(path, config::Store::default().buffer, None)?;
+    let state = StateRecord {
+        commits: state.commits + 1,
+        store: new_id(),
+        ..state
+    };
+    let change = (STATE.into(), Some(state.seal(STATE, &mut Vec::new())));
+    let written = engine
+        .write(vec![change])
+        .and_then(|()| engine.sync())
+        .and_then(|()| engine.write_tables());
+    written.map_err(|error| engine_error(path, error))?;
+    drop(engine);
+    let mut finish = || {
+        let reached = Reached::all(state);
+        mark.write(reached)?;
+        mark.write(reached)?;
+        mark.sync()?;
+        empty_journals(path)?;
+        write_id(path, state.store)
+    };
+    finish().map_err(unusable(path))
 }
 
 /// Makes the names in a folder last, where the system can.
@@ -251,8 +399,7 @@ fn migrate(path: &Path, found: u32, migrations: &[Migration]) -> Result<(), Open
         });
     };
     for (number, step) in (done + 2..).zip(steps) {
-        tracing::warn!(folder = %path.display(), format = number, "the store is brought to a newer format");
-        step(path).map_err(unusable(path))?;
+        step(path)?;
         write_format(path, number).map_err(unusable(path))?;
     }
     Ok(())
@@ -263,8 +410,7 @@ fn migrate(path: &Path, found: u32, migrations: &[Migration]) -> Result<(), Open
 /// Its engine stays open. In a journal that it has begun itself it has set room aside; one that it finds it lets grow, and
 /// then each sync has to write the file's length as well, which takes half as long again.
 fn make(path: &Path, buffer: u64) -> Result<(Engine, Mark, StateRecord), OpenError> {
-    File::create(path.join(MAKING))
-        .and_then(|file| file.sync_all())
+    regular::replace_synced(&path.join(MAKING), &[])
         .and_then(|()| sync_folder(path))
         .map_err(unusable(path))?;
     let folder = path.join(ENGINE);
@@ -274,24 +420,34 @@ fn make(path: &Path, buffer: u64) -> Result<(Engine, Mark, StateRecord), OpenErr
     }
     let engine = Engine::open(&folder, buffer).map_err(|error| engine_error(path, error))?;
     let mut mark = Mark::open(path).map_err(unusable(path))?;
+    let state = StateRecord {
+        store: new_id(),
+        ..StateRecord::default()
+    };
     let mut begin = || {
-        fs::write(path.join(BOOT), boot())?;
+        regular::replace(&path.join(BOOT), boot().as_bytes())?;
         // Both slots, so that there is room for them from now on.
-        mark.write(Reached::default())?;
-        mark.write(Reached::default())?;
+        mark.write(Reached::all(state))?;
+        mark.write(Reached::all(state))?;
         mark.sync()?;
+        write_id(path, state.store)?;
         write_format(path, MIGRATIONS.len() + 1)
     };
     begin().map_err(unusable(path))?;
-    Ok((engine, mark, StateRecord::default()))
+    Ok((engine, mark, state))
 }
 
-/// Opens the engine, after making sure that it will lose nothing.
+/// Opens the engine, after making sure that it will lose nothing, and that its files are those of the store with this
+/// `id`. Without an id it takes those of any.
 ///
 /// # Errors
 ///
-/// When it would, or has.
-pub fn open_engine(path: &Path, buffer: u64) -> Result<(Engine, Mark, StateRecord), OpenError> {
+/// When it would lose something, or has; and when a file is of another store.
+pub fn open_engine(
+    path: &Path,
+    buffer: u64,
+    id: Option<u64>,
+) -> Result<(Engine, Mark, StateRecord), OpenError> {
     let folder = path.join(ENGINE);
     let reached = match mark::read(path).map_err(unusable(path))? {
         Found::Reached(reached) => reached,
@@ -299,6 +455,15 @@ pub fn open_engine(path: &Path, buffer: u64) -> Result<(Engine, Mark, StateRecor
             return Err(damaged(path, "its file \"mark\" can't be read"));
         }
     };
+    if let Some(id) = id.filter(|&id| reached.store != id) {
+        // Two of three tell which one is the stranger.
+        let rest = journal::scan(&folder, Some(reached.store));
+        let entry = match rest {
+            Ok(journals) if journals.commits.is_some() => ID,
+            _ => mark::NAME,
+        };
+        return Err(foreign(path, Path::new(entry), id, reached.store));
+    }
     // What was only written is gone when the machine stops, and only then.
     let expected = if is_same_boot(path) {
         reached.written
@@ -310,8 +475,12 @@ pub fn open_engine(path: &Path, buffer: u64) -> Result<(Engine, Mark, StateRecor
         ManifestError::Io(error) => unusable(path)(error),
         error => damaged(path, error),
     })?;
-    let journals = journal::scan(&folder).map_err(|error| match error {
+    let journals = journal::scan(&folder, id).map_err(|error| match error {
         JournalError::Io(error) => unusable(path)(error),
+        JournalError::Foreign { path: at, found } => {
+            let entry = at.strip_prefix(path).unwrap_or(&at);
+            foreign(path, entry, id.unwrap_or_default(), found)
+        }
         error => damaged(path, error),
     })?;
     let mut kept = Vec::new();
@@ -332,6 +501,16 @@ pub fn open_engine(path: &Path, buffer: u64) -> Result<(Engine, Mark, StateRecor
         let state = engine.view().state();
         let state = state.map_err(|error| damaged(path, error))?;
         check_reached(path, expected, state.commits)?;
+        match id {
+            // Before the first commit there is none that could carry it.
+            Some(id) if state.commits == 0 => {
+                return Ok((engine, StateRecord { store: id, ..state }));
+            }
+            Some(id) if state.store != id => {
+                return Err(foreign(path, Path::new(ENGINE), id, state.store));
+            }
+            _ => {}
+        }
         Ok((engine, state))
     });
     if opened.is_err() {
@@ -355,13 +534,10 @@ pub fn open_engine(path: &Path, buffer: u64) -> Result<(Engine, Mark, StateRecor
         for kept in kept {
             fs::remove_file(kept)?;
         }
-        fs::write(path.join(BOOT), boot())?;
+        regular::replace(&path.join(BOOT), boot().as_bytes())?;
         let mut mark = Mark::open(path)?;
         // The engine has synced what it found. Both slots, so that none says more than there is.
-        let reached = Reached {
-            synced: state.commits,
-            written: state.commits,
-        };
+        let reached = Reached::all(state);
         mark.write(reached)?;
         mark.write(reached)?;
         Ok(mark)
@@ -392,8 +568,17 @@ fn boot() -> String {
 
 /// Whether the machine runs on since the store was opened last.
 fn is_same_boot(path: &Path) -> bool {
-    let then = fs::read_to_string(path.join(BOOT)).unwrap_or_default();
-    !then.is_empty() && then == boot()
+    let then = regular::read(&path.join(BOOT)).unwrap_or_default();
+    !then.is_empty() && then == boot().as_bytes()
+}
+
+fn foreign(path: &Path, entry: &Path, id: u64, found: u64) -> OpenError {
+    OpenError::Foreign {
+        path: path.to_owned(),
+        entry: entry.to_owned(),
+        id,
+        found,
+    }
 }
 
 fn check_reached(path: &Path, expected: u64, commits: u64) -> Result<(), OpenError> {
@@ -408,9 +593,12 @@ fn check_reached(path: &Path, expected: u64, commits: u64) -> Result<(), OpenErr
 fn keep(path: &Path, torn: &Torn) -> io::Result<PathBuf> {
     let name = torn.path.file_name().unwrap_or_default();
     let kept = path.join(name).with_added_extension(KEPT);
-    let copy = kept.with_added_extension("new");
-    fs::copy(&torn.path, &copy)?;
-    File::open(&copy)?.sync_all()?;
+    let copy = regular::unfinished(&kept);
+    regular::remove_if_there(&copy)?;
+    let mut from = regular::open(&torn.path, OpenOptions::new().read(true))?;
+    let mut to = regular::create_new(&copy)?;
+    io::copy(&mut from, &mut to)?;
+    to.sync_all()?;
     fs::rename(copy, &kept)?;
     sync_folder(path)?;
     Ok(kept)
@@ -487,7 +675,7 @@ pub fn cut_after(path: &Path, commit: u64) -> Result<(), OpenError> {
 /// What the system says.
 pub fn empty_journals(path: &Path) -> io::Result<()> {
     for (_, journal) in journal::paths(&path.join(ENGINE))? {
-        let file = OpenOptions::new().write(true).open(journal)?;
+        let file = regular::open(&journal, OpenOptions::new().write(true))?;
         file.set_len(0)?;
         file.sync_all()?;
     }
@@ -504,6 +692,8 @@ fn engine_error(path: &Path, error: fjall::Error) -> OpenError {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     fn note(path: &Path, line: &str) -> io::Result<()> {
@@ -514,16 +704,16 @@ mod tests {
         writeln!(notes, "{line}")
     }
 
-    fn first(path: &Path) -> io::Result<()> {
-        note(path, "1 to 2")
+    fn first(path: &Path) -> Result<(), OpenError> {
+        note(path, "1 to 2").map_err(unusable(path))
     }
 
-    fn second(path: &Path) -> io::Result<()> {
-        note(path, "2 to 3")
+    fn second(path: &Path) -> Result<(), OpenError> {
+        note(path, "2 to 3").map_err(unusable(path))
     }
 
-    fn failing(_: &Path) -> io::Result<()> {
-        Err(io::Error::other("on purpose"))
+    fn failing(path: &Path) -> Result<(), OpenError> {
+        Err(unusable(path)(io::Error::other("on purpose")))
     }
 
     #[test]

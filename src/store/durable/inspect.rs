@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::copy::{self, Copied};
+use super::draft;
 use super::engine::{EngineError, Key, Value, View};
 use super::folder::{self, Opened};
 use super::reader;
@@ -211,7 +212,8 @@ impl Inspection {
         Some(findings)
     }
 
-    /// Gives everything to `item`, or what belongs to one user. What is damaged is left out, and said in the answer.
+    /// Gives everything to `item`, or what belongs to one user. What is damaged or missing is left out, and said in the
+    /// answer.
     ///
     /// # Errors
     ///
@@ -227,6 +229,7 @@ impl Inspection {
             Some(uid) => vec![record::inbox_prefix(uid), record::user_key(uid)],
         };
         let mut problems = Vec::new();
+        // Whose inbox it is, and the end of it as far as it was printed.
         let mut inbox = None;
         let walks = prefixes.into_iter().map(|prefix| Walk::new(&view, prefix));
         for step in walks.flatten() {
@@ -242,13 +245,25 @@ impl Inspection {
                 Some(b'u') => user(&key, &value, uid),
                 Some(b'g') => group(&view, &key, &value, uid),
                 Some(b'i') => {
-                    if inbox != Some(uid) {
-                        inbox = Some(uid);
-                        match ends(&view, uid) {
-                            Ok(ends) => item(ends)?,
-                            Err(error) => problems.push(error.to_string()),
-                        }
+                    let version = record::last_number(&key);
+                    let last = match inbox {
+                        Some((whose, last)) if whose == uid => last,
+                        _ => match draft::Head::read(&view, uid) {
+                            Ok(head) => {
+                                item(ends(uid, &head))?;
+                                head.cut
+                            }
+                            Err(error) => {
+                                problems.push(error.to_string());
+                                version - 1
+                            }
+                        },
+                    };
+                    if version != last + 1 {
+                        let version = last + 1;
+                        problems.push(EngineError::Missing { uid, version }.to_string());
                     }
+                    inbox = Some((uid, version));
                     entry(&view, &key, &value, uid)
                 }
                 _ => continue,
@@ -268,12 +283,12 @@ impl Inspection {
     /// When the folder can't be used, and when the engine can't write.
     pub fn compact(path: &Path) -> Result<(), CompactError> {
         let failed = |error: fjall::Error| StoreFailed::from(EngineError::from(error));
-        let Opened { lock, engine, .. } =
+        let Opened { hold, engine, .. } =
             folder::open_existing(path, config::Store::default().buffer)?;
         engine.compact().map_err(failed)?;
         drop(engine);
         folder::empty_journals(path).map_err(|error| failed(error.into()))?;
-        drop(lock);
+        drop(hold);
         Ok(())
     }
 }
@@ -378,14 +393,13 @@ fn group(view: &View<'_>, key: &[u8], value: &[u8], gid: i64) -> Result<Item, En
     })
 }
 
-fn ends(view: &View<'_>, uid: i64) -> Result<Item, EngineError> {
-    let head = super::draft::Head::read(view, uid)?;
-    Ok(Item::Inbox {
+fn ends(uid: i64, head: &draft::Head) -> Item {
+    Item::Inbox {
         uid,
         read: head.read,
         removed: head.cut,
         total: head.total,
-    })
+    }
 }
 
 fn entry(view: &View<'_>, key: &[u8], value: &[u8], uid: i64) -> Result<Item, EngineError> {

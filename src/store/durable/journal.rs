@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::record::{Record, STATE, StateRecord};
+use super::regular;
 
 const START: u8 = 1;
 const ITEM: u8 = 2;
@@ -48,16 +49,18 @@ pub struct Torn {
 pub enum JournalError {
     #[error("{0}")]
     Io(#[from] io::Error),
+    #[error("{} is of the store {found:016x}", .path.display())]
+    Foreign { path: PathBuf, found: u64 },
     #[error("in {}, at byte {at}, {why}", .path.display())]
     Damaged { path: PathBuf, at: u64, why: String },
 }
 
-/// Reads all journals in the engine's folder.
+/// Reads all journals in the engine's folder, whose commits have to carry this `id`. Without one they may carry any.
 ///
 /// # Errors
 ///
-/// When they can't be read, or their commits do not follow one another.
-pub fn scan(folder: &Path) -> Result<Journals, JournalError> {
+/// When they can't be read, are of another store, or their commits do not follow one another.
+pub fn scan(folder: &Path, id: Option<u64>) -> Result<Journals, JournalError> {
     let mut journals = Journals::default();
     let mut sequence = None;
     for (_, path) in paths(folder)? {
@@ -69,12 +72,19 @@ pub fn scan(folder: &Path) -> Result<Journals, JournalError> {
         };
         while let Some(batch) = file.next()? {
             let at = file.whole;
+            // Before all else: the numbers of another store's commits mean nothing here.
+            if let (Some(id), Some(state)) = (id, batch.state)
+                && state.store != id
+            {
+                let (path, found) = (path.clone(), state.store);
+                return Err(JournalError::Foreign { path, found });
+            }
             // An engine that finds a number it has passed already skips the batch.
             if sequence.is_some_and(|last| batch.sequence <= last) {
                 return Err(damaged(at, "its batches are out of order".into()));
             }
             sequence = Some(batch.sequence);
-            let Some(commit) = batch.commit else {
+            let Some(commit) = batch.commit() else {
                 return Err(damaged(at, "a batch has no number".into()));
             };
             let (first, last) = journals.commits.unwrap_or((commit, commit.wrapping_sub(1)));
@@ -105,7 +115,7 @@ pub fn cut_after(folder: &Path, commit: u64) -> io::Result<()> {
         let end = loop {
             let whole = file.whole;
             match file.next()? {
-                Some(batch) if batch.commit > Some(commit) => break Some(whole),
+                Some(batch) if batch.commit() > Some(commit) => break Some(whole),
                 Some(_) => {}
                 None if file.is_torn => break Some(whole),
                 None => break None,
@@ -124,7 +134,7 @@ pub fn cut_after(folder: &Path, commit: u64) -> io::Result<()> {
 ///
 /// What the system says.
 pub fn cut(torn: &Torn) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).open(&torn.path)?;
+    let file = regular::open(&torn.path, OpenOptions::new().write(true))?;
     file.set_len(torn.at)?;
     file.sync_all()
 }
@@ -151,7 +161,15 @@ pub fn paths(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
 
 struct Batch {
     sequence: u64,
-    commit: Option<u64>,
+    /// What its commit has left.
+    state: Option<StateRecord>,
+}
+
+impl Batch {
+    /// The number of its commit.
+    fn commit(&self) -> Option<u64> {
+        self.state.map(|state| state.commits)
+    }
 }
 
 /// The batches of one journal.
@@ -170,7 +188,7 @@ struct Batches {
 
 impl Batches {
     fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
+        let file = regular::open(path, OpenOptions::new().read(true))?;
         Ok(Batches {
             len: file.metadata()?.len(),
             reader: BufReader::with_capacity(1 << 16, file),
@@ -226,7 +244,7 @@ impl Batches {
         let items = u32::from_le_bytes(self.take()?);
         let mut batch = Batch {
             sequence: u64::from_le_bytes(self.take()?),
-            commit: None,
+            state: None,
         };
         let mut check = Xxh3::new();
         for _ in 0..items {
@@ -275,9 +293,7 @@ impl Batches {
             check.update(&header);
             check.update(&self.item);
             if let Some((STATE, value)) = self.item.split_at_checked(key) {
-                batch.commit = StateRecord::open(STATE, value)
-                    .ok()
-                    .map(|state| state.commits);
+                batch.state = StateRecord::open(STATE, value).ok();
             }
         }
         let [END] = self.take()? else { return Ok(None) };

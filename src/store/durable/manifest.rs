@@ -9,6 +9,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use super::litter::is_litter;
+use super::regular;
 use xxhash_rust::xxh3::xxh3_128;
 
 /// Why the lists can't be what the engine wrote.
@@ -63,7 +64,7 @@ fn expect_number(path: &Path) -> Result<(), ManifestError> {
 fn check_list(folder: &Path) -> Result<(), ManifestError> {
     let current = folder.join("current");
     let damaged = || ManifestError::Damaged(format!("{} can't be read", current.display()));
-    let bytes = match fs::read(&current) {
+    let bytes = match regular::read(&current) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Err(damaged()),
         bytes => bytes?,
     };
@@ -73,7 +74,7 @@ fn check_list(folder: &Path) -> Result<(), ManifestError> {
         return Err(damaged());
     }
     let list = folder.join(format!("v{}", u64::from_le_bytes(*number)));
-    let found = match fs::read(&list) {
+    let found = match regular::read(&list) {
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         bytes => Some(xxh3_128(&bytes?)),
     };

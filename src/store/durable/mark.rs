@@ -9,13 +9,18 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::record::StateRecord;
+use super::regular;
+
 /// The file's name.
 pub const NAME: &str = "mark";
 
 /// Two slots, written in turn: one of them is whole whatever happens to the other. Each is in a page of its own.
 const SLOTS: u64 = 2;
 const SLOT: u64 = 4_096;
-const LEN: usize = 24;
+/// The two numbers of commits and their check; then the store's id and a check over all that is before.
+const NUMBERS: usize = 24;
+const LEN: usize = NUMBERS + 16;
 
 /// How far the commits have come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,28 +29,54 @@ pub struct Reached {
     pub synced: u64,
     /// Commits that the operating system had.
     pub written: u64,
+    /// The id of the store; 0 in format 1, which had none.
+    pub store: u64,
 }
 
 impl Reached {
+    /// That the disk has every commit up to this state.
+    pub fn all(state: StateRecord) -> Self {
+        Reached {
+            synced: state.commits,
+            written: state.commits,
+            store: state.store,
+        }
+    }
+
     fn to_slot(self) -> [u8; LEN] {
-        let mut slot = [0; LEN];
-        let (numbers, check) = slot.split_at_mut(16);
-        let (synced, written) = numbers.split_at_mut(8);
-        synced.copy_from_slice(&self.synced.to_le_bytes());
-        written.copy_from_slice(&self.written.to_le_bytes());
-        check.copy_from_slice(&xxh3_64(numbers).to_le_bytes());
-        slot
+        let mut slot = Vec::with_capacity(LEN);
+        slot.extend(self.synced.to_le_bytes());
+        slot.extend(self.written.to_le_bytes());
+        slot.extend(xxh3_64(&slot).to_le_bytes());
+        if self.store != 0 {
+            slot.extend(self.store.to_le_bytes());
+            slot.extend(xxh3_64(&slot).to_le_bytes());
+        }
+        let mut whole = [0; LEN];
+        whole.iter_mut().zip(slot).for_each(|(to, byte)| *to = byte);
+        whole
     }
 
     fn from_slot(slot: &[u8]) -> Option<Self> {
-        let (numbers, rest) = slot.split_first_chunk::<16>()?;
-        let check = rest.first_chunk()?;
-        let (synced, written) = numbers.split_at(8);
+        let (numbers, rest) = slot.split_first_chunk::<NUMBERS>()?;
+        let (commits, check) = numbers.split_last_chunk()?;
+        let (synced, written) = commits.split_at(8);
+        // In format 1 nothing followed.
+        let (id, id_check) = match rest.split_first_chunk::<16>() {
+            Some((rest, _)) => (rest.first_chunk()?, rest.last_chunk()?),
+            None => (&[0; 8], &[0; 8]),
+        };
         let reached = Reached {
             synced: u64::from_le_bytes(synced.try_into().ok()?),
             written: u64::from_le_bytes(written.try_into().ok()?),
+            store: u64::from_le_bytes(*id),
         };
-        (u64::from_le_bytes(*check) == xxh3_64(numbers)).then_some(reached)
+        let is_whole = u64::from_le_bytes(*check) == xxh3_64(commits)
+            && match reached.store {
+                0 => *id_check == [0; 8],
+                _ => u64::from_le_bytes(*id_check) == xxh3_64(slot.get(..LEN - 8)?),
+            };
+        is_whole.then_some(reached)
     }
 }
 
@@ -68,11 +99,9 @@ impl Mark {
     ///
     /// What the system says.
     pub fn open(folder: &Path) -> io::Result<Mark> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path(folder))?;
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create(true).truncate(false);
+        let file = regular::open(&path(folder), options)?;
         Ok(Mark { file, next_slot: 0 })
     }
 
@@ -128,7 +157,7 @@ pub enum Found {
 /// What the system says.
 pub fn read(folder: &Path) -> io::Result<Found> {
     let mut bytes = Vec::new();
-    match File::open(path(folder)) {
+    match regular::open(&path(folder), OpenOptions::new().read(true)) {
         Ok(file) => file.take(SLOTS * SLOT).read_to_end(&mut bytes)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Missing),
         Err(error) => return Err(error),
@@ -154,6 +183,8 @@ mod tests {
             let reached = Reached {
                 synced: written / 2,
                 written,
+                // The first is one of format 1.
+                store: written - 1,
             };
             mark.write(reached).unwrap();
             assert_eq!(read(folder.path()).unwrap(), Found::Reached(reached));
@@ -168,6 +199,7 @@ mod tests {
             mark.write(Reached {
                 synced: written,
                 written,
+                store: 7,
             })
             .unwrap();
         }
@@ -179,6 +211,7 @@ mod tests {
             let left = Reached {
                 synced: 3,
                 written: 3,
+                store: 7,
             };
             assert_eq!(read(folder.path()).unwrap(), Found::Reached(left));
             bytes[bit / 8] ^= 1 << (bit % 8);

@@ -5,6 +5,8 @@
 //! |---|---|
 //! | `errors` | why a folder can't be used |
 //! | `folder` | who may use it, its format, what a crash has left |
+//! | `survey`, `regular` | make sure that everything in it is what a store has there, and is for its owner alone |
+//! | `watchdog` | notices that it is not there any more |
 //! | `litter` | what may lie there and is nobody's |
 //! | `journal`, `manifest`, `mark` | make sure that the engine loses nothing when it opens |
 //! | `writer` | the one thread that commits |
@@ -34,17 +36,19 @@ mod mark;
 mod reader;
 mod recent;
 mod record;
+mod regular;
 mod retention;
+mod survey;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod watchdog;
 mod writer;
 
 pub use errors::OpenError;
 pub use inspect::{CompactError, Findings, Inspection, Item};
 
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::mem;
 use std::path::{Path, PathBuf};
@@ -59,11 +63,12 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use self::answers::Answer;
 use self::contents::Contents;
 use self::engine::{Engine, EngineError, View};
-use self::folder::Opened;
+use self::folder::{Hold, Opened};
 use self::mark::Mark;
 use self::recent::Recent;
 use self::record::{StateRecord, UserRecord};
 use self::tally::Tally;
+use self::watchdog::Watchdog;
 use self::writer::{Job, QUEUE, Writer};
 use super::{
     Committed, Group, Ledger, Level, Page, PageLimit, ReplaceError, Retention, SaveError, Snapshot,
@@ -111,7 +116,7 @@ struct Shared {
     /// Counts how often all of it was replaced.
     lives: AtomicU64,
     /// Keeps others out, until the store and its writer are gone or it is closed.
-    lock: Mutex<Option<File>>,
+    hold: Mutex<Option<Hold>>,
 }
 
 type Room = Box<dyn Fn(&Path) -> io::Result<u64> + Send + Sync>;
@@ -136,13 +141,17 @@ impl DurableStore {
         room: Room,
     ) -> Result<DurableStore, OpenError> {
         let Opened {
-            lock,
+            hold,
             engine,
             mark,
             state,
             is_new,
         } = folder::open(path, config.buffer)?;
         let (state, signing_key) = folder::signing_key(path, &engine, state)?;
+        let watchdog = Watchdog::begin(path, &hold.lock).map_err(|source| OpenError::Unusable {
+            path: path.to_owned(),
+            source,
+        })?;
         let shared = Arc::new(Shared {
             path: path.to_owned(),
             is_new,
@@ -155,10 +164,10 @@ impl DurableStore {
             recent: Mutex::default(),
             tally: Mutex::default(),
             lives: AtomicU64::new(0),
-            lock: Mutex::new(Some(lock)),
+            hold: Mutex::new(Some(hold)),
         });
         let (jobs, queue) = mpsc::channel(QUEUE);
-        let writer = Writer::new(Arc::clone(&shared), queue, mark, state);
+        let writer = Writer::new(Arc::clone(&shared), queue, mark, state, watchdog);
         thread::Builder::new()
             .name("imd-store".into())
             .spawn(|| writer.run())
@@ -260,9 +269,18 @@ impl Shared {
 
     /// What is said of a disk that has less room than it should.
     fn shortage(&self) -> Option<String> {
-        let (free, floor) = (self.free_space().ok()?, self.min_free);
+        let path = self.path.display();
+        let free = match self.free_space() {
+            Ok(free) => free,
+            Err(error) => {
+                return Some(format!(
+                    "how much room the disk of {path} has is not known ({error}): sends, registers and joins are refused \
+                     until it is"
+                ));
+            }
+        };
+        let floor = self.min_free;
         (free < floor).then(|| {
-            let path = self.path.display();
             format!(
                 "the disk of {path} has {free} bytes of room left, less than store.min_free ({floor}): sends, registers and \
                  joins are refused until there is more, or min_free is less"
@@ -270,13 +288,13 @@ impl Shared {
         })
     }
 
-    /// Opens an engine again that takes nothing more; `commits` is the last that was acknowledged.
-    fn reopen(&self, commits: u64) -> Result<(Mark, StateRecord), OpenError> {
+    /// Opens an engine again that takes nothing more; `last` is what the last commit that was acknowledged has left.
+    fn reopen(&self, last: StateRecord) -> Result<(Mark, StateRecord), OpenError> {
         let mut slot = self.engine.write();
         // The folder can be opened once at a time.
         *slot = None;
-        folder::cut_after(&self.path, commits)?;
-        let (engine, mark, state) = folder::open_engine(&self.path, self.buffer)?;
+        folder::cut_after(&self.path, last.commits)?;
+        let (engine, mark, state) = folder::open_engine(&self.path, self.buffer, Some(last.store))?;
         *slot = Some(engine);
         Ok((mark, state))
     }

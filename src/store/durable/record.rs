@@ -187,6 +187,9 @@ pub struct StateRecord {
     /// The newest time at which a message was sent or a group was made: Unix time in milliseconds.
     #[prost(int64, tag = "3")]
     pub newest: i64,
+    /// The id of the store that the commit is of; 0 in format 1, which had none.
+    #[prost(fixed64, tag = "4")]
+    pub store: u64,
 }
 
 impl From<&Message> for MessageRecord {

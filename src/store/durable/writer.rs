@@ -22,6 +22,7 @@ use super::mark::{Mark, Reached};
 use super::recent::Delivery;
 use super::record::StateRecord;
 use super::tally::Tally;
+use super::watchdog::Watchdog;
 use super::{Shared, folder};
 use crate::config::SyncMode;
 use crate::store::{Committed, Rejected, ReplaceError, StoreFailed, Write};
@@ -96,6 +97,8 @@ pub struct Writer {
     state: StateRecord,
     reached: Reached,
     remembered: Remembered,
+    /// Notices that the folder is not there any more.
+    watchdog: Watchdog,
     /// Whether the engine takes nothing more until it is opened again.
     is_broken: bool,
     /// Whether there was less room than the floor when it was looked last.
@@ -120,17 +123,16 @@ impl Writer {
         jobs: mpsc::Receiver<Job>,
         mark: Mark,
         state: StateRecord,
+        watchdog: Watchdog,
     ) -> Self {
         Writer {
             shared,
             jobs,
             mark,
             state,
-            reached: Reached {
-                synced: state.commits,
-                written: state.commits,
-            },
+            reached: Reached::all(state),
             remembered: Remembered::default(),
+            watchdog,
             is_broken: false,
             is_short: false,
             plenty: None,
@@ -300,6 +302,10 @@ impl Writer {
                 }
             }
         }
+        // What nobody can find again was not stored.
+        if let Err(why) = self.watchdog.check_commit() {
+            return Outcome::Failed(self.shared.fail(why));
+        }
         self.state = finished.state;
         self.reached.written = self.state.commits;
         if must_sync {
@@ -358,6 +364,9 @@ impl Writer {
     fn gave_up(&mut self, what: &str, error: &fjall::Error) -> Outcome {
         self.remembered = Remembered::default();
         self.shared.forget_recent();
+        if let Err(why) = self.watchdog.check_all() {
+            return Outcome::Failed(self.shared.fail(why));
+        }
         let error_text = in_words(error);
         let is_tight = || self.free() < self.shared.min_free.max(TIGHT);
         if is_full(error) || self.is_short || is_tight() {
@@ -373,6 +382,10 @@ impl Writer {
         self.wait_for_engine();
         if self.has_plenty() {
             return Room::Anything;
+        }
+        if let Err(why) = self.watchdog.check_all() {
+            self.shared.fail(why);
+            return Room::Nothing;
         }
         let free = self.free();
         let floor = self.shared.min_free;
@@ -410,18 +423,19 @@ impl Writer {
         has_plenty
     }
 
-    /// Bytes that the disk has left.
+    /// Bytes that the disk has left; none where that is not known, because then nothing is known of the disk.
     fn free(&self) -> u64 {
         self.shared.free_space().unwrap_or_else(|error| {
-            tracing::warn!(%error, "how much room the disk has is not known");
-            u64::MAX
+            tracing::warn!(%error, "how much room the disk has is not known, and taken for none");
+            0
         })
     }
 
     /// Opens an engine again that has given up for want of room.
     fn reopen(&mut self) {
-        match self.shared.reopen(self.state.commits) {
+        match self.shared.reopen(self.state) {
             Ok((mark, state)) => {
+                self.watchdog.renew();
                 self.mark = mark;
                 self.state = state;
                 self.is_broken = false;
@@ -463,7 +477,7 @@ impl Writer {
         let engine = self.shared.engine.write().take();
         let closed = self.close_into(engine);
         // Now that nothing is open any more, others may have the folder.
-        self.shared.lock.lock().take();
+        self.shared.hold.lock().take();
         closed
     }
 
@@ -471,6 +485,8 @@ impl Writer {
         if let Some(failed) = self.shared.failure() {
             return Err(failed);
         }
+        // Another folder in its place must not be written to.
+        self.check_folder()?;
         let path = &self.shared.path;
         match engine {
             Some(engine) if !self.is_broken => self.close_engine(engine),
@@ -481,6 +497,11 @@ impl Writer {
                 cut.map_err(|error| StoreFailed(error.to_string()))
             }
         }
+    }
+
+    /// An error if the folder is not there any more.
+    fn check_folder(&mut self) -> Result<(), StoreFailed> {
+        self.watchdog.check_all().map_err(StoreFailed)
     }
 
     fn close_engine(&mut self, engine: Engine) -> Result<(), StoreFailed> {
@@ -494,6 +515,7 @@ impl Writer {
         // The rest only saves the next start from doing it.
         let written = engine.write_tables();
         drop(engine);
+        self.check_folder()?;
         let emptied = match written {
             Ok(()) => folder::empty_journals(&self.shared.path).map_err(fjall::Error::from),
             Err(error) => Err(error),

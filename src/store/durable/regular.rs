@@ -1,0 +1,134 @@
+//! Opens the files of a store's folder: regular files only, never through a symbolic link, readable by their owner alone.
+//!
+//! Somebody else may have put a link, a pipe or a device in the place of a file. Through a link `imd` would overwrite the
+//! file that the link points to, and opening a pipe would wait for ever.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// What is added to the name of a file that is being written, before it takes the name.
+const NEW: &str = "new";
+
+/// Opens a regular file with `options`. A file that this creates has the permissions 0600.
+///
+/// # Errors
+///
+/// What the system says, and an error that names the file when it is not a regular one.
+pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    no_follow(options);
+    let file = match options.open(path) {
+        Ok(file) => file,
+        // What stands there explains the error better than the system does: ELOOP for a link, ENXIO for a pipe.
+        Err(error) => {
+            return Err(match fs::symlink_metadata(path) {
+                Ok(found) if !found.is_file() => not_regular(path, &found),
+                _ => error,
+            });
+        }
+    };
+    let found = file.metadata()?;
+    if found.is_file() {
+        Ok(file)
+    } else {
+        Err(not_regular(path, &found))
+    }
+}
+
+/// The whole of a regular file.
+///
+/// # Errors
+///
+/// As [`open`].
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path, OpenOptions::new().read(true))?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Creates a file that is not there.
+///
+/// # Errors
+///
+/// What the system says. Something that stands there is an error, a link too.
+pub fn create_new(path: &Path) -> io::Result<File> {
+    open(path, OpenOptions::new().write(true).create_new(true))
+}
+
+/// The name that a file has while it is written.
+pub fn unfinished(path: &Path) -> PathBuf {
+    path.with_added_extension(NEW)
+}
+
+/// Whether a name is that of a file that was being written.
+pub fn is_unfinished(name: &Path) -> bool {
+    name.extension().is_some_and(|extension| extension == NEW)
+}
+
+/// Puts a file with these bytes in the place of an older one, or of none. What the older file holds is never written
+/// over, so that another name of it keeps what it has.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = unfinished(path);
+    remove_if_there(&new)?;
+    create_new(&new)?.write_all(bytes)?;
+    fs::rename(new, path)
+}
+
+/// Does what [`replace`] does, and brings the bytes to the disk before they get the name.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn replace_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = unfinished(path);
+    remove_if_there(&new)?;
+    let mut file = create_new(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(new, path)
+}
+
+/// Removes a file, or a link and not what it points to.
+///
+/// # Errors
+///
+/// What the system says, but not that there is none.
+pub fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// What stands in the place of a regular file, for people.
+pub fn describe(found: &Metadata) -> &'static str {
+    if found.is_symlink() {
+        "a symbolic link"
+    } else if found.is_dir() {
+        "a folder"
+    } else {
+        "a pipe, a socket or a device"
+    }
+}
+
+fn not_regular(path: &Path, found: &Metadata) -> io::Error {
+    let what = describe(found);
+    let why = format!("{} is {what}, and no regular file", path.display());
+    io::Error::new(ErrorKind::InvalidInput, why)
+}
+
+/// With `O_NONBLOCK` a pipe is opened, or refused, without waiting; a regular file knows no difference.
+#[cfg(unix)]
+fn no_follow(options: &mut OpenOptions) {
+    use nix::fcntl::OFlag;
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    options.custom_flags(flags.bits()).mode(0o600);
+}
+
+#[cfg(not(unix))]
+fn no_follow(_: &mut OpenOptions) {}

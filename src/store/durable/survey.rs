@@ -1,0 +1,232 @@
+//! Looks at everything in a store's folder before anything of it is opened: what each entry is, whose, and who else may
+//! read it.
+//!
+//! The engine opens its files by path, and follows links. So every entry is looked at first: a regular file where the
+//! store has a file, a folder where it has a folder, and nothing else. What remains is a race: whoever may write to the
+//! folder can put a link there after the look and before the engine opens the file. A folder that was closed to others
+//! first (see [`tighten`]) can be written to by its owner, whose files `imd` could not protect anyway, and by root.
+
+use std::ffi::OsStr;
+use std::fs::{self, Metadata};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use super::errors::OpenError;
+use super::folder::{self, ENGINE};
+use super::litter::is_litter;
+use super::regular;
+
+/// Where the engine has its tables, in the folder of each of its keyspaces.
+pub const TABLES: &str = "tables";
+const BLOBS: &str = "blobs";
+const KEYSPACES: &str = "keyspaces";
+
+/// Whether symbolic links may stand for the engine's tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tables {
+    /// They are files of the folder.
+    Own,
+    /// They may be links: the folder is a private copy that `imd` has made.
+    Linked,
+}
+
+/// Makes sure that every entry is what a store has there. Changes nothing.
+///
+/// # Errors
+///
+/// [`OpenError::Planted`] with the name of the first entry that is something else, belongs to another user, or has a
+/// second name outside; and what the system says.
+pub fn check(path: &Path, tables: Tables) -> Result<(), OpenError> {
+    let unusable = |source| OpenError::Unusable {
+        path: path.to_owned(),
+        source,
+    };
+    let owner = Owner::of(&fs::metadata(path).map_err(unusable)?);
+    let mut planted = None;
+    walk(path, |entry, found| {
+        let why = entry.strangeness(found, tables);
+        let why = why.or_else(|| {
+            let stranger = owner.stranger(found)?;
+            Some(format!("belongs to another user ({stranger})"))
+        });
+        planted = why.map(|why| OpenError::Planted {
+            path: path.to_owned(),
+            entry: entry.name.clone(),
+            why,
+        });
+        Ok(planted.is_none())
+    })
+    .map_err(unusable)?;
+    planted.map_or(Ok(()), Err)
+}
+
+/// Takes the permissions of everybody but the owner from the folder and all that is in it, and answers how many entries
+/// had some. Nothing is done through a link.
+///
+/// # Errors
+///
+/// What the system says. A file system without permissions may refuse.
+pub fn tighten(path: &Path) -> io::Result<u64> {
+    // The folder first: then nobody else can reach the rest.
+    let mut tightened = tighten_one(path, &fs::metadata(path)?, true)?;
+    walk(path, |entry, found| {
+        if found.is_dir() || found.is_file() {
+            tightened += tighten_one(&entry.path, found, false)?;
+        }
+        Ok(true)
+    })?;
+    Ok(tightened)
+}
+
+/// An entry of the store in its folder.
+struct Entry {
+    path: PathBuf,
+    /// Its path in the folder.
+    name: PathBuf,
+}
+
+impl Entry {
+    /// What it is instead of what the store has there, if it is something else.
+    fn strangeness(&self, found: &Metadata, tables: Tables) -> Option<String> {
+        let parts: Vec<&OsStr> = self.name.iter().collect();
+        let (is_folder, is_table) = match parts.as_slice() {
+            [engine] => (*engine == ENGINE, false),
+            [_, keyspaces] => (*keyspaces == KEYSPACES, false),
+            [_, keyspaces, _] => (*keyspaces == KEYSPACES, false),
+            [_, _, _, part] => (*part == TABLES || *part == BLOBS, false),
+            [_, _, _, part, ..] => (false, *part == TABLES),
+            [] => (true, false),
+        };
+        if is_folder {
+            return (!found.is_dir()).then(|| {
+                let what = match found.is_file() {
+                    true => "a file",
+                    false => regular::describe(found),
+                };
+                format!("is {what}, where a store has a folder")
+            });
+        }
+        if is_table && found.is_symlink() && tables == Tables::Linked {
+            return None;
+        }
+        if !found.is_file() {
+            let what = regular::describe(found);
+            return Some(format!("is {what}, where a store has a file"));
+        }
+        // A table is never written over, so a backup may share it. Any other file may be.
+        (!is_table && names(found) > 1).then(|| {
+            "has another name elsewhere (a hard link), and what is written to it would be written there".into()
+        })
+    }
+}
+
+/// Gives every entry of the store to `look`, a folder before what is in it, until that answers false. What is nobody's is
+/// left out, and so is what goes meanwhile.
+fn walk(
+    path: &Path,
+    mut look: impl FnMut(&Entry, &Metadata) -> io::Result<bool>,
+) -> io::Result<()> {
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(path.join(&folder))? {
+            let name = entry?.file_name();
+            let is_ours = match folder.as_os_str().is_empty() {
+                true => folder::is_part_or_lock(&name) || regular::is_unfinished(Path::new(&name)),
+                false => !is_litter(&name),
+            };
+            if !is_ours {
+                continue;
+            }
+            let name = folder.join(name);
+            let entry = Entry {
+                path: path.join(&name),
+                name,
+            };
+            let found = match fs::symlink_metadata(&entry.path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                found => found?,
+            };
+            if !look(&entry, &found)? {
+                return Ok(());
+            }
+            if found.is_dir() {
+                folders.push(entry.name);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Who may own what is in the folder.
+struct Owner {
+    #[cfg(unix)]
+    allowed: [u32; 3],
+}
+
+#[cfg(unix)]
+impl Owner {
+    /// This process's user, root, and who owns the folder: that user can replace every file of it anyway.
+    fn of(folder: &Metadata) -> Owner {
+        use std::os::unix::fs::MetadataExt;
+        Owner {
+            allowed: [0, nix::unistd::geteuid().as_raw(), folder.uid()],
+        }
+    }
+
+    /// The user whom `found` belongs to, if that is somebody else.
+    fn stranger(&self, found: &Metadata) -> Option<u32> {
+        use std::os::unix::fs::MetadataExt;
+        let uid = found.uid();
+        (!self.allowed.contains(&uid)).then_some(uid)
+    }
+}
+
+#[cfg(not(unix))]
+impl Owner {
+    fn of(_: &Metadata) -> Owner {
+        Owner {}
+    }
+
+    fn stranger(&self, _: &Metadata) -> Option<u32> {
+        None
+    }
+}
+
+/// How many names a file has.
+#[cfg(unix)]
+fn names(found: &Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::nlink(found)
+}
+
+#[cfg(not(unix))]
+fn names(_: &Metadata) -> u64 {
+    1
+}
+
+/// Takes the permissions of others from one entry, and answers how many entries had some: one or none. `may_be_link` is
+/// for the store's folder, which may be reached through a link.
+#[cfg(unix)]
+fn tighten_one(path: &Path, found: &Metadata, may_be_link: bool) -> io::Result<u64> {
+    use nix::fcntl::OFlag;
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let mode = found.permissions().mode();
+    if mode & 0o077 == 0 {
+        return Ok(0);
+    }
+    let mut flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    flags.set(OFlag::O_NOFOLLOW, !may_be_link);
+    let mut options = fs::OpenOptions::new();
+    let options = options.read(true).custom_flags(flags.bits());
+    // The handle is of what was opened, whatever takes the name meanwhile.
+    let file = match options.open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+        file => file?,
+    };
+    file.set_permissions(fs::Permissions::from_mode(mode & 0o7700))?;
+    Ok(1)
+}
+
+#[cfg(not(unix))]
+fn tighten_one(_: &Path, _: &Metadata, _: bool) -> io::Result<u64> {
+    Ok(0)
+}

@@ -1,0 +1,166 @@
+//! Notices that a store's folder is not there any more: removed, moved away, replaced by another, or unmounted.
+//!
+//! The engine writes to files that are open, and these take what is written also when they have no name any more. So a
+//! commit is acknowledged only after the folder was found where it was opened, with the lock file and the journal that
+//! were opened: two `stat` calls a commit. What is removed between that look and the acknowledgement, or later, nobody can
+//! protect.
+
+use std::fs::{self, File, Metadata};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use super::folder::{ENGINE, FORMAT, ID, LOCK};
+use super::{journal, mark};
+
+/// What a folder has to have, as long as its store is open.
+#[derive(Debug)]
+pub struct Watchdog {
+    folder: Known,
+    lock: Known,
+    /// The newest journal: it has the next commit.
+    journal: Option<(u64, Known)>,
+    /// Files without which the store can't be opened again, whichever they are now.
+    needed: Vec<PathBuf>,
+}
+
+/// What a path led to when the store was opened.
+#[derive(Debug)]
+struct Known {
+    path: PathBuf,
+    identity: Identity,
+}
+
+impl Watchdog {
+    /// Begins to watch a folder whose engine is open, by its locked file `lock`.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn begin(folder: &Path, lock: &File) -> io::Result<Watchdog> {
+        let engine = folder.join(ENGINE);
+        let mut needed = vec![
+            folder.join(FORMAT),
+            folder.join(ID),
+            mark::path(folder),
+            engine.join("version"),
+        ];
+        for keyspace in fs::read_dir(engine.join("keyspaces"))? {
+            let keyspace = keyspace?;
+            if keyspace.file_type()?.is_dir() {
+                needed.push(keyspace.path().join("current"));
+            }
+        }
+        let mut watch = Watchdog {
+            folder: Known {
+                path: folder.to_owned(),
+                identity: identity(&fs::metadata(folder)?),
+            },
+            lock: Known {
+                path: folder.join(LOCK),
+                identity: identity(&lock.metadata()?),
+            },
+            journal: None,
+            needed,
+        };
+        watch.renew();
+        Ok(watch)
+    }
+
+    /// Takes the newest journal that there is now for the one that has the next commit.
+    pub fn renew(&mut self) {
+        self.journal = newest_journal(&self.folder.path);
+    }
+
+    /// Makes sure that what was written is where the next start looks for it.
+    ///
+    /// # Errors
+    ///
+    /// What is not there any more, for people.
+    pub fn check_commit(&mut self) -> Result<(), String> {
+        // In another folder, or in none, it is not this file.
+        if let Err(why) = self.lock.check() {
+            let folder = self.folder.check();
+            return Err(folder.map_or_else(|why| why, |()| why));
+        }
+        match &self.journal {
+            Some((_, journal)) if journal.check().is_ok() => Ok(()),
+            _ => self.check_journal(),
+        }
+    }
+
+    /// Makes sure of all that the next start needs, but for the tables.
+    ///
+    /// # Errors
+    ///
+    /// As [`check_commit`](Self::check_commit).
+    pub fn check_all(&mut self) -> Result<(), String> {
+        self.check_commit()?;
+        self.check_journal()?;
+        for path in &self.needed {
+            fs::symlink_metadata(path).map_err(|error| gone(path, &error))?;
+        }
+        Ok(())
+    }
+
+    /// The engine begins a new journal now and then, and removes the older one later.
+    fn check_journal(&mut self) -> Result<(), String> {
+        let found = newest_journal(&self.folder.path);
+        match (&self.journal, &found) {
+            (Some((last, journal)), Some((number, _))) if number <= last => journal.check(),
+            (Some((_, journal)), None) => journal.check(),
+            (None, None) => Err(format!(
+                "{} has no journal any more",
+                self.folder.path.display()
+            )),
+            (_, Some(_)) => {
+                self.journal = found;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Known {
+    /// Makes sure that the path leads to the same thing.
+    fn check(&self) -> Result<(), String> {
+        let found = fs::metadata(&self.path).map_err(|error| gone(&self.path, &error))?;
+        if identity(&found) == self.identity {
+            return Ok(());
+        }
+        let path = self.path.display();
+        Err(format!(
+            "{path} is not the one that was opened any more: something else is in its place"
+        ))
+    }
+}
+
+fn gone(path: &Path, error: &io::Error) -> String {
+    let path = path.display();
+    match error.kind() {
+        ErrorKind::NotFound => format!("{path} is gone: it was removed or moved away"),
+        _ => format!("{path} can't be reached any more: {error}"),
+    }
+}
+
+fn newest_journal(folder: &Path) -> Option<(u64, Known)> {
+    let (number, path) = journal::paths(&folder.join(ENGINE)).ok()?.pop()?;
+    let identity = identity(&fs::metadata(&path).ok()?);
+    Some((number, Known { path, identity }))
+}
+
+/// What tells a file from every other one that is there at the same time: its file system and its number in that.
+#[cfg(unix)]
+type Identity = (u64, u64);
+
+#[cfg(unix)]
+fn identity(found: &Metadata) -> Identity {
+    use std::os::unix::fs::MetadataExt;
+    (found.dev(), found.ino())
+}
+
+/// Elsewhere a file that is open can't be removed.
+#[cfg(not(unix))]
+type Identity = ();
+
+#[cfg(not(unix))]
+fn identity(_: &Metadata) -> Identity {}
