@@ -34,7 +34,7 @@ pub enum Failure {
     Start(#[from] StartError),
     /// The stack ran, until its store failed.
     #[error(
-        "{0}: imd has stopped. What was acknowledged is on the disk. See what the system says of the disk, then start imd again"
+        "{0}: imd has stopped. See what the system says of the disk and of the folder, then start imd again"
     )]
     Store(StoreFailed),
     /// It did not work out.

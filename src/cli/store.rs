@@ -143,13 +143,11 @@ fn dump(dir: &Path, uid: Option<i64>, look: &Look) -> Result<(), Failure> {
         output::json(&item)
     })?;
     let mut wrong = problems.len() as u64;
-    if uid.is_none() {
-        // What is missing altogether only shows in how the records fit one another.
-        let is_stopped = || look.is_stopped();
-        let findings = inspection.check_until(is_stopped).ok_or_else(stopped)?;
-        if findings.wrong > 0 {
-            (problems, wrong) = (findings.problems, findings.wrong);
-        }
+    // What is missing altogether only shows in how the records fit one another.
+    let findings = inspection.check_until(|| look.is_stopped());
+    let findings = findings.ok_or_else(stopped)?;
+    if findings.wrong > 0 {
+        (problems, wrong) = (findings.problems, findings.wrong);
     }
     if wrong == 0 {
         return Ok(());

@@ -3,6 +3,12 @@
 mod damage;
 mod fixture;
 mod folder;
+#[cfg(unix)]
+mod foreign;
+#[cfg(unix)]
+mod gone;
+#[cfg(unix)]
+mod planted;
 mod reopen;
 #[path = "../sockets/seed.rs"]
 mod seed;

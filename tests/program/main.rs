@@ -15,6 +15,7 @@ mod limits;
 mod lists;
 #[path = "../sockets/ports.rs"]
 mod ports;
+mod private;
 mod process;
 mod proxy;
 mod replay;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use proptest::prelude::*;
 
+use super::record::Record;
 use super::writer::{ASK_AFTER, PLENTY};
 use super::*;
 use crate::store::{Kind, Message, Rejected};
@@ -320,6 +321,107 @@ async fn an_inbox_that_lacks_an_entry_is_an_error_and_no_other_is() {
     }
     assert_eq!(store.sync(2, 2, ALL).await.unwrap().entries.len(), 1);
     assert_eq!(store.sync(3, 0, ALL).await.unwrap().entries.len(), 1);
+    store.close().await.unwrap();
+
+    // Who looks into the folder is told, also by what is printed.
+    let inspection = Inspection::open(folder.path()).unwrap();
+    let findings = inspection.check();
+    assert_eq!(findings.problems, ["the inbox of 2 lacks version 2"]);
+    for (uid, problems) in [(None, 1), (Some(2), 1), (Some(3), 0)] {
+        let found = inspection.dump(uid, |_| Ok::<_, ()>(())).unwrap();
+        assert_eq!(found, findings.problems[..problems], "{uid:?}");
+    }
+}
+
+/// Writes a folder as format 1 had it: commits, mark and folder without an id.
+fn write_format_1(path: &Path, commits: u64) {
+    let engine = Engine::open(&path.join("engine"), config::Store::default().buffer).unwrap();
+    let user = UserRecord {
+        name: "ann".into(),
+        password_hash: "hash".into(),
+    };
+    for commits in 1..=commits {
+        let uid = i64::try_from(commits).unwrap();
+        let state = StateRecord {
+            commits,
+            ..StateRecord::default()
+        };
+        let (key, mut scratch) = (record::user_key(uid), Vec::new());
+        let changes = vec![
+            (key.clone(), Some(user.seal(&key, &mut scratch))),
+            (
+                record::STATE.into(),
+                Some(state.seal(record::STATE, &mut scratch)),
+            ),
+        ];
+        engine.write(changes).unwrap();
+    }
+    engine.sync().unwrap();
+    let mut mark = Mark::open(path).unwrap();
+    let reached = mark::Reached {
+        synced: commits,
+        written: commits,
+        store: 0,
+    };
+    mark.write(reached).unwrap();
+    mark.write(reached).unwrap();
+    std::fs::write(path.join("format"), "imd store, format 1\n").unwrap();
+}
+
+#[tokio::test]
+async fn a_folder_of_format_1_gets_an_id_and_keeps_what_it_has() {
+    let folder = tempfile::tempdir().unwrap();
+    write_format_1(folder.path(), 3);
+    // To look at it changes nothing.
+    assert_eq!(Inspection::open(folder.path()).unwrap().check().users, 3);
+    assert!(!folder.path().join("id").exists());
+
+    let store = DurableStore::open(folder.path(), &config::Store::default()).unwrap();
+    assert_eq!(store.users(0, 10).await.unwrap().len(), 3);
+    assert_eq!(send(&store, "a").await, Ok(()));
+    store.close().await.unwrap();
+    let format = std::fs::read_to_string(folder.path().join("format")).unwrap();
+    assert_eq!(format, "imd store, format 2\n");
+    let store = DurableStore::open(folder.path(), &config::Store::default()).unwrap();
+    assert_eq!(store.users(0, 10).await.unwrap().len(), 3);
+    store.close().await.unwrap();
+
+    // From here on a journal without an id is a stranger.
+    let older = tempfile::tempdir().unwrap();
+    write_format_1(older.path(), 9);
+    let journal = Path::new("engine").join("0.jnl");
+    std::fs::copy(older.path().join(&journal), folder.path().join(&journal)).unwrap();
+    let refused = DurableStore::open(folder.path(), &config::Store::default()).map(drop);
+    assert!(
+        matches!(&refused, Err(OpenError::Foreign { entry, found: 0, .. }) if *entry == journal),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_disk_whose_room_is_not_known_has_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let is_known = Arc::new(AtomicU64::new(1));
+    let room = {
+        let is_known = Arc::clone(&is_known);
+        move |_: &Path| match is_known.load(Ordering::SeqCst) {
+            0 => Err(io::ErrorKind::PermissionDenied.into()),
+            _ => Ok(FLOOR),
+        }
+    };
+    let config = config::Store {
+        min_free: FLOOR,
+        ..config::Store::default()
+    };
+    let store = DurableStore::open_with(folder.path(), &config, Box::new(room)).unwrap();
+    assert_eq!(send(&store, "a").await, Ok(()));
+    assert_eq!(store.shortage(), None);
+    is_known.store(0, Ordering::SeqCst);
+    assert_eq!(send(&store, "b").await, Err(Rejected::DiskFull));
+    let shortage = store.shortage().unwrap();
+    assert!(shortage.contains("is not known"), "{shortage}");
+    is_known.store(1, Ordering::SeqCst);
+    assert_eq!(send(&store, "b").await, Ok(()));
     store.close().await.unwrap();
 }
 

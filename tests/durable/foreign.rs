@@ -1,0 +1,111 @@
+//! Files of another store in the place of a store's own.
+
+use std::fs;
+use std::path::Path;
+
+use imd::store::{CompactError, Inspection, OpenError, Store};
+use tempfile::TempDir;
+
+use crate::fixture::{copy_into, crashed, in_use, inbox, one, open, p2p};
+
+/// A store with so many commits of its own.
+async fn store(commits: usize) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    for n in 0..commits {
+        one(&store, p2p(1, 2, &format!("{commits}-{n}")))
+            .await
+            .unwrap();
+    }
+    crashed(folder.path())
+}
+
+/// Puts `part` of one folder in the place of that of another.
+fn transplant(from: &Path, to: &Path, part: &str) {
+    let (from, to) = (from.join(part), to.join(part));
+    if from.is_dir() {
+        fs::remove_dir_all(&to).unwrap();
+        copy_into(&from, &to).unwrap();
+    } else {
+        fs::copy(from, to).unwrap();
+    }
+}
+
+fn refused(folder: &Path, part: &str) {
+    let by_name = |error: OpenError| {
+        let text = error.to_string();
+        assert!(matches!(error, OpenError::Foreign { .. }), "{part}: {text}");
+        assert!(
+            text.contains(folder.join(part).to_str().unwrap()),
+            "{part}: {text}"
+        );
+    };
+    let before = in_use(folder);
+    by_name(open(folder).map(drop).unwrap_err());
+    by_name(Inspection::open(folder).map(drop).unwrap_err());
+    match Inspection::compact(folder) {
+        Err(CompactError::Open(error)) => by_name(error),
+        compacted => panic!("{part}: {compacted:?}"),
+    }
+    assert_eq!(in_use(folder), before, "{part}");
+}
+
+#[tokio::test]
+async fn a_file_of_another_store_is_refused_by_name() {
+    // Smaller, of the same size, and larger.
+    for commits in [2, 5, 9] {
+        let (own, other) = (store(5).await, store(commits).await);
+        for part in ["engine/0.jnl", "mark", "id"] {
+            let copy = crashed(own.path());
+            transplant(other.path(), copy.path(), part);
+            refused(copy.path(), part);
+        }
+        let copy = crashed(own.path());
+        transplant(other.path(), copy.path(), "engine");
+        refused(copy.path(), "engine/0.jnl");
+    }
+}
+
+#[tokio::test]
+async fn tables_of_another_store_are_refused_where_there_is_no_journal() {
+    let (own, other) = (store(5).await, store(9).await);
+    for folder in [&own, &other] {
+        open(folder.path()).unwrap().close().await.unwrap();
+    }
+    transplant(other.path(), own.path(), "engine");
+    refused(own.path(), "engine");
+}
+
+#[tokio::test]
+async fn a_copy_of_a_whole_folder_is_a_store() {
+    let own = store(5).await;
+    let copy = tempfile::tempdir().unwrap();
+    copy_into(own.path(), copy.path()).unwrap();
+    let store = open(copy.path()).unwrap();
+    assert_eq!(inbox(&store, 2).await.len(), 5);
+    one(&store, p2p(1, 2, "more")).await.unwrap();
+    store.close().await.unwrap();
+    assert_eq!(Inspection::open(copy.path()).unwrap().check().wrong, 0);
+}
+
+#[tokio::test]
+async fn without_its_id_a_folder_is_refused() {
+    let own = store(5).await;
+    for text in [
+        None,
+        Some(""),
+        Some("imd store, id 0\n"),
+        Some("imd store, id 12"),
+    ] {
+        let copy = crashed(own.path());
+        match text {
+            None => fs::remove_file(copy.path().join("id")).unwrap(),
+            Some(text) => fs::write(copy.path().join("id"), text).unwrap(),
+        }
+        let refused = open(copy.path()).map(drop).unwrap_err().to_string();
+        assert!(
+            refused.contains("\"id\" can't be read"),
+            "{text:?}: {refused}"
+        );
+    }
+}
