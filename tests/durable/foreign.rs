@@ -109,3 +109,48 @@ async fn without_its_id_a_folder_is_refused() {
         );
     }
 }
+
+/// A folder with tables, and behind them commits in its journal; and how it was before each of two closes.
+async fn with_tables_and_journal() -> [TempDir; 2] {
+    let folder = store(5).await;
+    let mut closed = Vec::new();
+    for life in ["a", "b"] {
+        let store = open(folder.path()).unwrap();
+        one(&store, p2p(1, 2, life)).await.unwrap();
+        store.close().await.unwrap();
+        closed.push(crashed(folder.path()));
+    }
+    let store = open(folder.path()).unwrap();
+    one(&store, p2p(1, 2, "c")).await.unwrap();
+    [closed.swap_remove(0), crashed(folder.path())]
+}
+
+#[tokio::test]
+async fn tables_of_another_store_or_time_are_refused_beside_a_journal_too() {
+    let ([older, own], [_, other]) = (
+        with_tables_and_journal().await,
+        with_tables_and_journal().await,
+    );
+    let part = "engine/keyspaces";
+
+    let copy = crashed(own.path());
+    transplant(other.path(), copy.path(), part);
+    refused(copy.path(), part);
+
+    let copy = crashed(own.path());
+    transplant(older.path(), copy.path(), part);
+    let refused = open(copy.path()).map(drop).unwrap_err().to_string();
+    assert!(refused.contains("its tables end with commit"), "{refused}");
+
+    // The mark is newer than the journal, which ends earlier.
+    for part in ["engine/0.jnl", "engine"] {
+        let copy = crashed(own.path());
+        transplant(older.path(), copy.path(), part);
+        let refused = open(copy.path()).map(drop).unwrap_err().to_string();
+        assert!(
+            refused.contains("commits, and") && refused.contains("are left"),
+            "{part}: {refused}"
+        );
+    }
+    assert_eq!(inbox(&open(own.path()).unwrap(), 2).await.len(), 8);
+}

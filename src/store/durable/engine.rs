@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use fjall::config::PartitioningPolicy;
 use fjall::{
-    Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable, Snapshot,
+    AbstractTree, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode,
+    Readable, Snapshot,
 };
 use parking_lot::RwLock;
 
@@ -174,6 +175,23 @@ impl Engine {
     /// What the engine says. It must not be asked again: what was lost is not known.
     pub fn sync(&self) -> Result<(), fjall::Error> {
         self.db.persist(PersistMode::SyncData)
+    }
+
+    /// What the newest commit in the tables has left, as far as that can be told: what is in memory is from the journals.
+    ///
+    /// # Errors
+    ///
+    /// When it can't be read, or is damaged.
+    pub fn state_in_tables(&self) -> Result<Option<StateRecord>, EngineError> {
+        let tree = &self.records.tree;
+        let Some(newest) = tree.get_highest_persisted_seqno() else {
+            return Ok(Some(StateRecord::default()));
+        };
+        // What is in memory has higher numbers: the engine leaves out of its journals what the tables have.
+        let found = tree.get(STATE, newest + 1).map_err(fjall::Error::from)?;
+        Ok(found
+            .map(|value| StateRecord::open(STATE, &value))
+            .transpose()?)
     }
 
     /// Whether the engine has given up on itself.

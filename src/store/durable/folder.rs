@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use super::engine::{Engine, EngineError};
 use super::errors::OpenError;
-use super::journal::{self, JournalError, Torn};
+use super::journal::{self, JournalError, Journals, Torn};
 use super::litter::is_litter;
 use super::manifest::{self, ManifestError};
 use super::mark::{self, Found, Mark, Reached};
@@ -511,6 +511,7 @@ pub fn open_engine(
             }
             _ => {}
         }
+        check_tables(path, &engine, id, &journals)?;
         Ok((engine, state))
     });
     if opened.is_err() {
@@ -570,6 +571,33 @@ fn boot() -> String {
 fn is_same_boot(path: &Path) -> bool {
     let then = regular::read(&path.join(BOOT)).unwrap_or_default();
     !then.is_empty() && then == boot().as_bytes()
+}
+
+/// Makes sure that the tables are of this store, and that the commits in the journals follow theirs: else the tables are
+/// of another time, or the journals are.
+fn check_tables(
+    path: &Path,
+    engine: &Engine,
+    id: Option<u64>,
+    journals: &Journals,
+) -> Result<(), OpenError> {
+    let found = engine.state_in_tables();
+    let Some(found) = found.map_err(|error| damaged(path, error))? else {
+        return Ok(());
+    };
+    if let Some(id) = id.filter(|&id| found.commits > 0 && found.store != id) {
+        let entry = Path::new(ENGINE).join(survey::KEYSPACES);
+        return Err(foreign(path, &entry, id, found.store));
+    }
+    match journals.commits {
+        Some((first, _)) if first > found.commits + 1 => {
+            let last = found.commits;
+            let why =
+                format!("its tables end with commit {last}, and its journals begin with {first}");
+            Err(damaged(path, why))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn foreign(path: &Path, entry: &Path, id: u64, found: u64) -> OpenError {

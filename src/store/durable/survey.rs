@@ -16,10 +16,11 @@ use super::folder::{self, ENGINE};
 use super::litter::is_litter;
 use super::regular;
 
+/// Where the engine has a folder for each of its keyspaces.
+pub const KEYSPACES: &str = "keyspaces";
 /// Where the engine has its tables, in the folder of each of its keyspaces.
 pub const TABLES: &str = "tables";
 const BLOBS: &str = "blobs";
-const KEYSPACES: &str = "keyspaces";
 
 /// Whether symbolic links may stand for the engine's tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
