@@ -154,3 +154,35 @@ async fn tables_of_another_store_or_time_are_refused_beside_a_journal_too() {
     }
     assert_eq!(inbox(&open(own.path()).unwrap(), 2).await.len(), 8);
 }
+
+#[tokio::test]
+async fn one_table_of_another_store_is_refused_by_name() {
+    let ([_, own], [_, other]) = (
+        with_tables_and_journal().await,
+        with_tables_and_journal().await,
+    );
+    let tables = "engine/keyspaces/1/tables";
+    let mut tried = 0;
+    for entry in fs::read_dir(own.path().join(tables)).unwrap() {
+        let part = Path::new(tables).join(entry.unwrap().file_name());
+        if !other.path().join(&part).exists() {
+            continue;
+        }
+        tried += 1;
+        let copy = crashed(own.path());
+        // As it is after another start: only what has changed since is read.
+        open(copy.path()).unwrap().close().await.unwrap();
+        transplant(other.path(), copy.path(), part.to_str().unwrap());
+        let name = copy.path().join(&part).display().to_string();
+        let refused = open(copy.path()).map(drop).unwrap_err().to_string();
+        assert!(
+            refused.contains(&name) && refused.contains("of another store"),
+            "{refused}"
+        );
+        // Who looks is told, and sees the rest.
+        let inspection = Inspection::open(copy.path()).unwrap();
+        let problems = inspection.check().problems.join("\n");
+        assert!(problems.contains(&name), "{problems}");
+    }
+    assert!(tried > 0);
+}

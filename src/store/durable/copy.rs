@@ -26,6 +26,8 @@ pub struct Copied {
     /// The copy, open. Dropped first.
     pub opened: Opened,
     copy: TempDir,
+    /// The folder that it is a copy of.
+    original: PathBuf,
     /// Keeps those out who would change the original: the tables are still there. Others may look too.
     _original: [Option<File>; 2],
 }
@@ -34,6 +36,11 @@ impl Copied {
     /// Where it is.
     pub fn path(&self) -> &Path {
         self.copy.path()
+    }
+
+    /// The folder that it is a copy of.
+    pub fn original(&self) -> &Path {
+        &self.original
     }
 }
 
@@ -67,6 +74,7 @@ pub fn open(path: &Path, buffer: u64) -> Result<Copied, OpenError> {
     Ok(Copied {
         opened,
         copy,
+        original: path.to_owned(),
         _original: original,
     })
 }

@@ -475,6 +475,7 @@ pub fn open_engine(
         ManifestError::Io(error) => unusable(path)(error),
         error => damaged(path, error),
     })?;
+    check_changed_tables(path, &folder)?;
     let journals = journal::scan(&folder, id).map_err(|error| match error {
         JournalError::Io(error) => unusable(path)(error),
         JournalError::Foreign { path: at, found } => {
@@ -571,6 +572,29 @@ fn boot() -> String {
 fn is_same_boot(path: &Path) -> bool {
     let then = regular::read(&path.join(BOOT)).unwrap_or_default();
     !then.is_empty() && then == boot().as_bytes()
+}
+
+/// Makes sure that no table was put in the place of another since the mark was written last. In a private copy the mark is
+/// newer than every table, and whoever looks into it reads them all.
+fn check_changed_tables(path: &Path, engine: &Path) -> Result<(), OpenError> {
+    let mark = fs::metadata(mark::path(path)).and_then(|mark| mark.modified());
+    let altered = manifest::altered_tables(engine, Some(mark.map_err(unusable(path))?));
+    let altered = altered.map_err(|error| match error {
+        ManifestError::Io(error) => unusable(path)(error),
+        error => damaged(path, error),
+    })?;
+    match altered.first() {
+        None => Ok(()),
+        Some(table) => Err(damaged(path, not_what_was_written(table))),
+    }
+}
+
+/// What is said of a table that is not the one in the engine's list.
+pub fn not_what_was_written(table: &Path) -> String {
+    format!(
+        "{} is not what was written: it is damaged, or of another store",
+        table.display()
+    )
 }
 
 /// Makes sure that the tables are of this store, and that the commits in the journals follow theirs: else the tables are

@@ -9,6 +9,7 @@ use super::copy::{self, Copied};
 use super::draft;
 use super::engine::{EngineError, Key, Value, View};
 use super::folder::{self, Opened};
+use super::manifest;
 use super::reader;
 use super::record::{
     self, Damaged, EntryRecord, GroupRecord, IdRecord, MemberRecord, MessageRecord, NumberRecord,
@@ -165,6 +166,13 @@ impl Inspection {
     pub fn check_until(&self, is_stopped: impl Fn() -> bool) -> Option<Findings> {
         let view = self.view();
         let mut findings = Findings::default();
+        let engine = self.copied.original().join(folder::ENGINE);
+        match manifest::altered_tables(&engine, None) {
+            Ok(tables) => tables
+                .iter()
+                .for_each(|table| findings.wrong(folder::not_what_was_written(table))),
+            Err(error) => findings.wrong(error),
+        }
         // The end of each inbox as far as it was read; the order of the keys lets one number do.
         let mut inbox = (0, 0);
         // In how many inboxes each text was found.
