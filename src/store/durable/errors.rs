@@ -92,7 +92,7 @@ impl OpenError {
                 id,
                 found,
             } => format!(
-                "{}: {} is of another store: it has the id {found:016x}, and this store {id:016x}. Nothing was changed",
+                "{}: {} is of another store: it has the id {found:016x}, and this store {id:016x}",
                 path.display(),
                 path.join(entry).display()
             ),

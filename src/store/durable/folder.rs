@@ -501,17 +501,20 @@ pub fn open_engine(
         let engine = Engine::open(&folder, buffer).map_err(|error| engine_error(path, error))?;
         let state = engine.view().state();
         let state = state.map_err(|error| damaged(path, error))?;
-        check_reached(path, expected, state.commits)?;
         match id {
             // Before the first commit there is none that could carry it.
             Some(id) if state.commits == 0 => {
+                check_reached(path, expected, 0)?;
                 return Ok((engine, StateRecord { store: id, ..state }));
             }
+            // The journals were looked at above, so it is from the tables.
             Some(id) if state.store != id => {
-                return Err(foreign(path, Path::new(ENGINE), id, state.store));
+                let entry = Path::new(ENGINE).join(survey::KEYSPACES);
+                return Err(foreign(path, &entry, id, state.store));
             }
             _ => {}
         }
+        check_reached(path, expected, state.commits)?;
         check_tables(path, &engine, id, &journals)?;
         Ok((engine, state))
     });
