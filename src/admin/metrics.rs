@@ -14,10 +14,16 @@ use super::Parts;
 use super::accept::Format;
 use super::answer::Problem;
 use crate::metrics::{At, classic, resident};
+use crate::store::{Doing, Reclaim};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Named {
     rule: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Step {
+    step: &'static str,
 }
 
 /// What is counted, and how things stand.
@@ -102,8 +108,44 @@ fn standing(parts: &Parts) -> Registry {
         "What had to make room in the journal",
         dropped,
     );
+    if let Some(reclaim) = parts.services.store().reclaim() {
+        given_back(reclaim, &mut registry);
+    }
     process(&mut registry);
     registry
+}
+
+/// What the store does to give room back to the disk.
+fn given_back(reclaim: Reclaim, registry: &mut Registry) {
+    let reclaimable = Gauge::<i64>::default();
+    reclaimable.set(i64::try_from(reclaim.reclaimable).unwrap_or(i64::MAX));
+    registry.register_with_unit(
+        "imd_store_reclaimable",
+        "What the store can give back to the disk, as an estimate",
+        Unit::Bytes,
+        reclaimable,
+    );
+    let reclaimed = Counter::<u64>::default();
+    reclaimed.inc_by(reclaim.reclaimed);
+    registry.register_with_unit(
+        "imd_store_reclaimed",
+        "What the store has given back to the disk",
+        Unit::Bytes,
+        reclaimed,
+    );
+    let doing = Family::<Step, Gauge>::default();
+    for step in Doing::ALL {
+        let label = Step {
+            step: step.as_str(),
+        };
+        let is_now = step == reclaim.doing;
+        doing.get_or_create_owned(&label).set(is_now.into());
+    }
+    registry.register(
+        "imd_store_reclaiming",
+        "1 for what the store does now to give room back to the disk",
+        doing,
+    );
 }
 
 fn at(server: &str) -> At {

@@ -31,9 +31,16 @@ pub async fn health() -> Json<Value> {
 pub async fn ready(State(parts): State<Arc<Parts>>) -> Result<Json<Value>, Problem> {
     // It is told at once or not at all.
     let failed = futures_util::FutureExt::now_or_never(parts.services.store().failed());
-    let failed = failed.map(|failed| failed.to_string());
-    if let Some(why) = failed.or_else(|| parts.services.store().shortage()) {
-        return Err(not_ready(why));
+    if let Some(failed) = failed {
+        return Err(not_ready(failed));
+    }
+    let reclaim = parts.services.store().reclaim();
+    if let Some(why) = parts.services.store().shortage() {
+        let given_back = reclaim.map(|reclaim| {
+            let (bytes, doing) = (reclaim.reclaimable, reclaim.doing.as_str());
+            format!("; about {bytes} bytes of removed data can be given back to the disk ({doing})")
+        });
+        return Err(not_ready(why + &given_back.unwrap_or_default()));
     }
     let room = parts.admission.room();
     if room.is_full() {
@@ -41,7 +48,15 @@ pub async fn ready(State(parts): State<Arc<Parts>>) -> Result<Json<Value>, Probl
             "every place is taken, so who connects now has to wait: {room}"
         )));
     }
-    Ok(Json(json!({ "status": "ready" })))
+    let mut ready = json!({ "status": "ready" });
+    if let Some(reclaim) = reclaim {
+        ready["reclaim"] = json!({
+            "doing": reclaim.doing.as_str(),
+            "reclaimable": reclaim.reclaimable,
+            "reclaimed": reclaim.reclaimed,
+        });
+    }
+    Ok(Json(ready))
 }
 
 fn not_ready(why: impl std::fmt::Display) -> Problem {

@@ -8,7 +8,7 @@ use crate::shutdown::Shutdown;
 /// How often the store is cleaned.
 pub(super) const EVERY: Duration = Duration::from_secs(60);
 
-/// Removes at each tick what the store's retention lets go, until the shutdown begins. A cleaning that is under way
+/// Removes at each tick, and when the store has too little room, what its retention lets go, until the shutdown begins. A cleaning that is under way
 /// then has the grace period to end: the store is closed after it.
 pub(super) async fn keep_clean(
     services: Arc<Services>,
@@ -20,6 +20,7 @@ pub(super) async fn keep_clean(
         tokio::select! {
             () = shutdown.begun() => return,
             _ = ticks.tick() => {}
+            () = services.store().short() => {}
         }
         let cleaned = tokio::select! {
             () = shutdown.hurried() => return,

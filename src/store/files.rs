@@ -31,3 +31,27 @@ pub(super) fn limit() -> u64 {
 pub(super) fn limit() -> u64 {
     u64::MAX
 }
+
+/// Bytes of all files in a folder, without its folders; 0 where it can't be read.
+pub(super) fn size_of(folder: &std::path::Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return 0;
+    };
+    let files = entries.filter_map(|entry| entry.ok()?.metadata().ok());
+    files
+        .filter(|file| file.is_file())
+        .map(|file| room_of(&file))
+        .sum()
+}
+
+/// Bytes of the disk that a file takes: less than its length where room was set aside and not written yet.
+#[cfg(unix)]
+pub(super) fn room_of(file: &std::fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::blocks(file) * 512
+}
+
+/// Bytes of the disk that a file takes.
+#[cfg(not(unix))]
+pub(super) fn room_of(file: &std::fs::Metadata) -> u64 {
+    file.len()
+}

@@ -430,6 +430,52 @@ impl Ledger {
     }
 }
 
+/// What a store does to give the room of removed records back to the disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reclaim {
+    /// What is being done now.
+    pub doing: Doing,
+    /// Bytes that can be given back, as an estimate of the last look. A look follows each cleaning, and the moment in which
+    /// room gets short.
+    pub reclaimable: u64,
+    /// Bytes that were given back since the store was opened.
+    pub reclaimed: u64,
+}
+
+/// A step of giving room back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Doing {
+    /// There is nothing that is worth the effort.
+    #[default]
+    Idle,
+    /// What is in memory is written, so that its journal can go.
+    Sealing,
+    /// Tables are merged, without what was removed.
+    Compacting,
+    /// It can be given back, but not now: a merge needs more room than there is, or has failed, or the engine has given up.
+    Waiting,
+}
+
+impl Doing {
+    /// All of them.
+    pub const ALL: [Doing; 4] = [
+        Doing::Idle,
+        Doing::Sealing,
+        Doing::Compacting,
+        Doing::Waiting,
+    ];
+
+    /// Its name in `/readyz`, in metrics and in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Doing::Idle => "idle",
+            Doing::Sealing => "sealing",
+            Doing::Compacting => "compacting",
+            Doing::Waiting => "waiting",
+        }
+    }
+}
+
 /// Where everything is kept. All that a write answers is true for every read after it.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug {
@@ -443,6 +489,17 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// the system where it has to.
     fn shortage(&self) -> Option<String> {
         None
+    }
+
+    /// What is being done to give room back to the disk; none where removing gives it back at once.
+    fn reclaim(&self) -> Option<Reclaim> {
+        None
+    }
+
+    /// Resolves when the store has come to have too little room, once each time: then it should be
+    /// [cleaned](Self::clean) soon.
+    async fn short(&self) {
+        std::future::pending().await
     }
 
     /// Does the writes in their order, and answers when all of them are stored.

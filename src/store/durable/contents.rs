@@ -280,9 +280,11 @@ impl Contents {
             store: state.store,
         };
         let mut changes = Vec::new();
+        let mut freed = 0;
         for found in engine.view().prefix(&[]) {
-            let (key, _) = found?;
+            let (key, value) = found?;
             if *key != *SIGNING_KEY && *key != *STATE && !self.records.contains_key(&key) {
+                freed += value.len();
                 changes.push((key, None));
             }
         }
@@ -297,6 +299,7 @@ impl Contents {
             deliveries: Vec::new(),
             touched: HashMap::new(),
             members: HashMap::new(),
+            freed,
             is_all_new: true,
         };
         Ok((finished, removed))

@@ -1,7 +1,7 @@
 //! The engine under the folder: the only file that speaks to fjall.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -14,6 +14,7 @@ use fjall::{
 };
 use parking_lot::RwLock;
 
+use super::brake::{Brake, GoOn};
 use super::record::{Damaged, Record, STATE, StateRecord};
 use crate::store::files;
 
@@ -70,6 +71,7 @@ pub type Change = (Key, Option<Value>);
 
 /// An open engine.
 pub struct Engine {
+    folder: PathBuf,
     db: Database,
     records: Keyspace,
     /// What is visible to readers: everything up to the last commit that was published.
@@ -78,6 +80,28 @@ pub struct Engine {
     collected: AtomicU64,
     /// So many are collected.
     buffer: u64,
+    /// Records that were removed since the table in memory was last sealed.
+    removed: AtomicU64,
+    /// All records that were removed since the engine was opened.
+    all_removed: AtomicU64,
+    /// Their bytes, as far as they are known.
+    freed: AtomicU64,
+    /// Holds merges back where there is too little room for them.
+    brake: Brake,
+}
+
+/// The sizes of the engine's tables, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TableSizes {
+    /// All tables that are in use.
+    pub used: u64,
+    /// The part of `used` that removed records take, as an estimate: a merge of all tables gives it back.
+    pub dead: u64,
+    /// Files of tables that are no longer in use: the engine deletes them when no snapshot needs them any more, and the
+    /// remains of a merge that failed when it is opened again.
+    pub stale: u64,
+    /// What is in memory, and becomes a table when it is sealed.
+    pub in_memory: u64,
 }
 
 impl fmt::Debug for Engine {
@@ -93,7 +117,10 @@ impl Engine {
     ///
     /// What the engine says.
     pub fn open(folder: &Path, buffer: u64) -> Result<Engine, fjall::Error> {
+        let brake = Brake::default();
+        let factory = Arc::new(brake.clone());
         let db = Database::builder(folder)
+            .with_compaction_filter_factories(Arc::new(move |_| Some(factory.clone())))
             .cache_size(CACHE)
             .manual_journal_persist(true)
             .worker_threads(2)
@@ -101,12 +128,28 @@ impl Engine {
             .open()?;
         let records = db.keyspace("records", options)?;
         Ok(Engine {
+            folder: folder.to_owned(),
             published: RwLock::new(Arc::new(db.snapshot())),
+            // What the journals have brought back is in memory too.
+            collected: AtomicU64::new(db.write_buffer_size()),
             db,
             records,
-            collected: AtomicU64::new(0),
             buffer,
+            removed: AtomicU64::new(0),
+            all_removed: AtomicU64::new(0),
+            freed: AtomicU64::new(0),
+            brake,
         })
+    }
+
+    /// Lets merges of the engine's own threads wait whenever `has_room` says no.
+    pub fn mind_room(&self, has_room: Arc<GoOn>) {
+        self.brake.slow_others(has_room);
+    }
+
+    /// Ends the merges of the engine's own threads. It takes no more commits then, if there was one.
+    pub fn stop_merges(&self) {
+        self.brake.stop_others();
     }
 
     /// What is visible to readers.
@@ -122,6 +165,11 @@ impl Engine {
         *self.published.write() = Arc::new(self.db.snapshot());
     }
 
+    /// Notes the bytes of what a commit has removed.
+    pub fn freed(&self, bytes: u64) {
+        self.freed.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// Writes changes as one: all of them or none. The operating system has them afterwards.
     ///
     /// # Errors
@@ -131,14 +179,20 @@ impl Engine {
         let batch = OwnedWriteBatch::with_capacity(self.db.clone(), changes.len());
         let mut batch = batch.durability(Some(PersistMode::Buffer));
         let mut bytes = 0;
+        let mut removed = 0;
         for (key, value) in changes {
             bytes += key.len() + value.as_ref().map_or(0, |value| value.len());
             match value {
                 Some(value) => batch.insert(&self.records, key, value),
-                None => batch.remove(&self.records, key),
+                None => {
+                    removed += 1;
+                    batch.remove(&self.records, key);
+                }
             }
         }
         batch.commit()?;
+        self.removed.fetch_add(removed, Ordering::Relaxed);
+        self.all_removed.fetch_add(removed, Ordering::Relaxed);
         self.collected.fetch_add(bytes as u64, Ordering::Relaxed);
         Ok(())
     }
@@ -155,9 +209,15 @@ impl Engine {
         self.seal()
     }
 
-    /// Lets the table in memory be written, and begins another.
-    fn seal(&self) -> Result<(), fjall::Error> {
+    /// Lets the table in memory be written, and begins another. Files of tables that neither the last published snapshot
+    /// nor an older one needs are deleted.
+    ///
+    /// # Errors
+    ///
+    /// What the engine says.
+    pub fn seal(&self) -> Result<(), fjall::Error> {
         self.collected.store(0, Ordering::Relaxed);
+        self.removed.store(0, Ordering::Relaxed);
         self.records.rotate_memtable()?;
         Ok(())
     }
@@ -209,13 +269,66 @@ impl Engine {
     /// What the engine says, and when it gives up meanwhile.
     pub fn write_tables(&self) -> Result<(), fjall::Error> {
         self.seal()?;
-        while self.records.sealed_memtable_count() > 0 {
+        self.wait_for_tables(&|| true)
+    }
+
+    /// Waits until all sealed tables are written, or `go_on` says no.
+    fn wait_for_tables(&self, go_on: &GoOn) -> Result<(), fjall::Error> {
+        while self.records.sealed_memtable_count() > 0 && go_on() {
             if self.has_given_up() {
                 return Err(fjall::Error::Poisoned);
             }
             thread::sleep(POLL);
         }
         Ok(())
+    }
+
+    /// Merges all tables, sealed ones too, which makes the files of removed records stale. Others may read and write
+    /// meanwhile; the engine's own merges wait.
+    ///
+    /// `go_on` is asked every few records. When it says no, the merge ends with an error. The engine works on then, and the
+    /// files that the merge has begun are stale. With `is_alone`, merges of the engine's own threads are stopped, since they
+    /// may wait for the room that this one gives back; if there is one, the engine takes no more commits, and has to be
+    /// opened again.
+    ///
+    /// # Errors
+    ///
+    /// What the engine says, and that it was stopped.
+    pub fn merge(&self, is_alone: bool, go_on: Arc<GoOn>) -> Result<(), fjall::Error> {
+        self.wait_for_tables(&*go_on)?;
+        if is_alone {
+            self.brake.stop_others();
+        }
+        let _braked = self.brake.watch(go_on);
+        self.records.major_compact()
+    }
+
+    /// Bytes of the disk that the journals take. They are given back when the engine is closed and opened again.
+    pub fn journal_bytes(&self) -> u64 {
+        files::size_of(&self.folder)
+    }
+
+    /// How large the tables are, and how much of them a merge would give back.
+    pub fn table_sizes(&self) -> TableSizes {
+        let tree = &self.records.tree;
+        let used = tree.disk_space();
+        let in_tables = tree.approximate_len() - tree.active_memtable().len();
+        let traces = tree.tombstone_count();
+        // Each trace of a removal hides one record: of the size of those that were removed in this run, or of the average one.
+        let values = (in_tables as u64).saturating_sub(traces).max(1);
+        let removed = traces + self.removed.load(Ordering::Relaxed);
+        let all_removed = self.all_removed.load(Ordering::Relaxed);
+        let average = u128::from(used) / u128::from(values);
+        let of_removed = u128::from(self.freed.load(Ordering::Relaxed))
+            .checked_div(u128::from(all_removed))
+            .unwrap_or_default();
+        let dead = u128::from(removed) * average.max(of_removed);
+        TableSizes {
+            used,
+            dead: u64::try_from(dead).unwrap_or(used).min(used),
+            stale: files::size_of(&self.records.path().join("tables")).saturating_sub(used),
+            in_memory: self.collected.load(Ordering::Relaxed),
+        }
     }
 
     /// Merges all tables, which gives the room of what was removed back.
@@ -226,6 +339,13 @@ impl Engine {
     pub fn compact(&self) -> Result<(), fjall::Error> {
         self.write_tables()?;
         self.records.major_compact()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // The engine waits for its own threads, and one may wait for room.
+        self.brake.close();
     }
 }
 

@@ -15,6 +15,8 @@
 //! | `reader` | pages, and those from the engine |
 //! | `recent` | the newest entries, for the pages that need no engine |
 //! | `retention` | removing what is old |
+//! | `writer::reclaim` | giving the room of what was removed back to the disk |
+//! | `brake` | stopping a merge of the engine early |
 //! | `contents` | everything as a snapshot, and from one |
 //! | `copy` | a private copy, for those who only look |
 //! | `inspect` | looking into a folder that is not in use |
@@ -22,6 +24,7 @@
 //! | `engine` | the engine: an LSM tree with a journal |
 
 mod answers;
+mod brake;
 mod contents;
 mod copy;
 mod draft;
@@ -58,7 +61,7 @@ use std::thread;
 
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
 use self::answers::Answer;
 use self::contents::Contents;
@@ -71,8 +74,8 @@ use self::tally::Tally;
 use self::watchdog::Watchdog;
 use self::writer::{Job, QUEUE, Writer};
 use super::{
-    Committed, Group, Ledger, Level, Page, PageLimit, ReplaceError, Retention, SaveError, Snapshot,
-    Store, StoreFailed, User, Write,
+    Committed, Group, Ledger, Level, Page, PageLimit, Reclaim, ReplaceError, Retention, SaveError,
+    Snapshot, Store, StoreFailed, User, Write,
 };
 use crate::config::{self, SyncMode};
 
@@ -113,13 +116,17 @@ struct Shared {
     /// The newest of what is visible to readers. Locked before what the engine publishes.
     recent: Mutex<Recent>,
     tally: Mutex<Tally>,
+    /// What is being done to give room back to the disk.
+    reclaim: Mutex<Reclaim>,
+    /// Notified when room gets short.
+    short: Notify,
     /// Counts how often all of it was replaced.
     lives: AtomicU64,
     /// Keeps others out, until the store and its writer are gone or it is closed.
     hold: Mutex<Option<Hold>>,
 }
 
-type Room = Box<dyn Fn(&Path) -> io::Result<u64> + Send + Sync>;
+type Room = Arc<dyn Fn(&Path) -> io::Result<u64> + Send + Sync>;
 
 impl DurableStore {
     /// Opens the store in a folder, and makes one where there is none. Takes as long as the disk takes.
@@ -128,7 +135,7 @@ impl DurableStore {
     ///
     /// When the folder can't be used, or what is in it is not in order.
     pub fn open(path: &Path, config: &config::Store) -> Result<DurableStore, OpenError> {
-        let store = Self::open_with(path, config, Box::new(|path| fs4::available_space(path)))?;
+        let store = Self::open_with(path, config, Arc::new(|path| fs4::available_space(path)))?;
         if let Some(shortage) = store.shared.shortage() {
             tracing::warn!("{shortage}");
         }
@@ -163,10 +170,16 @@ impl DurableStore {
             failed: watch::Sender::new(None),
             recent: Mutex::default(),
             tally: Mutex::default(),
+            reclaim: Mutex::default(),
+            short: Notify::new(),
             lives: AtomicU64::new(0),
             hold: Mutex::new(Some(hold)),
         });
+        if let Some(engine) = shared.engine.read().as_ref() {
+            engine.mind_room(shared.has_room_to_merge());
+        }
         let (jobs, queue) = mpsc::channel(QUEUE);
+        let queue = (jobs.downgrade(), queue);
         let writer = Writer::new(Arc::clone(&shared), queue, mark, state, watchdog);
         thread::Builder::new()
             .name("imd-store".into())
@@ -295,6 +308,7 @@ impl Shared {
         *slot = None;
         folder::cut_after(&self.path, last.commits)?;
         let (engine, mark, state) = folder::open_engine(&self.path, self.buffer, Some(last.store))?;
+        engine.mind_room(self.has_room_to_merge());
         *slot = Some(engine);
         Ok((mark, state))
     }
@@ -327,6 +341,14 @@ impl Store for DurableStore {
 
     fn shortage(&self) -> Option<String> {
         self.shared.shortage()
+    }
+
+    fn reclaim(&self) -> Option<Reclaim> {
+        Some(self.shared.reclaim())
+    }
+
+    async fn short(&self) {
+        self.shared.short.notified().await;
     }
 
     async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreFailed> {
@@ -425,7 +447,10 @@ impl Store for DurableStore {
     }
 
     async fn clean(&self, now: i64) -> Result<u64, StoreFailed> {
-        retention::clean(self, now).await
+        let cleaned = retention::clean(self, now).await;
+        // Also where nothing was removed now: it may be left from earlier. The writer may have gone with the store.
+        drop(self.jobs.send(Job::Reclaim).await);
+        cleaned
     }
 
     async fn failed(&self) -> StoreFailed {

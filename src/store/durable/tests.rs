@@ -39,7 +39,7 @@ fn open(path: &Path, room: &Arc<AtomicU64>) -> DurableStore {
     DurableStore::open_with(
         path,
         &config,
-        Box::new(move |_| Ok(room.load(Ordering::SeqCst))),
+        Arc::new(move |_| Ok(room.load(Ordering::SeqCst))),
     )
     .unwrap()
 }
@@ -65,7 +65,7 @@ impl Gate {
             min_free: FLOOR,
             ..config::Store::default()
         };
-        let store = DurableStore::open_with(path, &config, Box::new(room)).unwrap();
+        let store = DurableStore::open_with(path, &config, Arc::new(room)).unwrap();
         (store, Gate { asks, go })
     }
 

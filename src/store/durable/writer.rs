@@ -3,6 +3,8 @@
 //! It has a thread of its own, because it waits for the disk. There is no timer: a commit begins when the last one has
 //! ended, so a lone message waits for one sync, and a flood shares one.
 
+mod reclaim;
+
 use std::io::ErrorKind;
 use std::mem;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use hashbrown::HashMap;
 use parking_lot::MutexGuard;
 use tokio::sync::{mpsc, oneshot};
 
+use self::reclaim::Reclaimer;
 use super::answers::{Answer, Answers, Open, Outcome, refused};
 use super::contents::Contents;
 use super::draft::{Draft, Finished, Remembered, Touched};
@@ -33,7 +36,7 @@ pub const QUEUE: usize = 1_024;
 /// When a commit has so many bytes it is written, whatever else waits.
 const MOST_BYTES: usize = 4 << 20;
 
-/// When so many records are removed at once, the engine is made to forget them.
+/// When so many records are removed at once, their room is given back however little it is.
 const MOST_TRACES: usize = 16_384;
 
 /// With less room than this, in bytes, an engine that has given up has done so for want of it: it needs some to merge.
@@ -84,6 +87,8 @@ pub enum Job {
         contents: Contents,
         answer: Answer<Result<(), ReplaceError>>,
     },
+    /// Look at what can be given back to the disk.
+    Reclaim,
     /// Bring everything to the disk, and let go of the folder.
     Close { answer: Closed },
 }
@@ -105,6 +110,7 @@ pub struct Writer {
     is_short: bool,
     /// When there was plenty, and how many bytes may be written before it is looked again.
     plenty: Option<(Instant, usize)>,
+    reclaimer: Reclaimer,
 }
 
 /// What can be stored now.
@@ -113,6 +119,8 @@ enum Room {
     Anything,
     /// What is small, or gives room in the end: read marks, and removing what is old.
     SmallThings,
+    /// Only what gives room in the end.
+    Removals,
     Nothing,
 }
 
@@ -120,11 +128,12 @@ impl Writer {
     /// A writer over an open engine, in the state that it was found in.
     pub fn new(
         shared: Arc<Shared>,
-        jobs: mpsc::Receiver<Job>,
+        jobs: (mpsc::WeakSender<Job>, mpsc::Receiver<Job>),
         mark: Mark,
         state: StateRecord,
         watchdog: Watchdog,
     ) -> Self {
+        let (submit, jobs) = jobs;
         Writer {
             shared,
             jobs,
@@ -136,6 +145,7 @@ impl Writer {
             is_broken: false,
             is_short: false,
             plenty: None,
+            reclaimer: Reclaimer::new(submit),
         }
     }
 
@@ -150,7 +160,11 @@ impl Writer {
                 Job::Replace { contents, answer } => {
                     drop(answer.send((self.replace(contents), None)));
                 }
+                Job::Reclaim => self.reclaimer.is_wanted = true,
                 job => left = self.commit(job),
+            }
+            if self.reclaimer.is_due() {
+                self.reclaim();
             }
         }
         if let Err(error) = self.close() {
@@ -191,11 +205,14 @@ impl Writer {
         let mut next = Some(job);
         while let Some(job) = next {
             match job {
-                job @ (Job::Close { .. } | Job::Replace { .. }) => {
+                job @ (Job::Close { .. } | Job::Replace { .. } | Job::Reclaim) => {
                     left = Some(job);
                     break;
                 }
                 job if room == Room::Nothing => job.answer_early(&Outcome::Full),
+                job @ (Job::Commit { .. } | Job::Read { .. }) if room == Room::Removals => {
+                    job.answer_early(&Outcome::Full);
+                }
                 Job::Read { uid, read, answer } => {
                     if let Err(error) = draft.mark_read(uid, read) {
                         tracing::error!(%error, "a read mark was not moved");
@@ -261,7 +278,7 @@ impl Writer {
         let fits = match self.room() {
             Room::Anything => true,
             Room::SmallThings => contents.records.is_empty(),
-            Room::Nothing => false,
+            Room::Removals | Room::Nothing => false,
         };
         let shared = Arc::clone(&self.shared);
         let engine = shared.engine.read();
@@ -275,9 +292,8 @@ impl Writer {
         }
         if removed > MOST_TRACES {
             // Else who reads has to pass over the traces of what is gone.
-            if let Err(error) = engine.compact() {
-                self.gave_up("what was replaced still takes room", &error);
-            }
+            self.reclaimer.is_forced = true;
+            self.reclaimer.is_wanted = true;
         }
         Ok(())
     }
@@ -306,6 +322,7 @@ impl Writer {
         if let Err(why) = self.watchdog.check_commit() {
             return Outcome::Failed(self.shared.fail(why));
         }
+        engine.freed(finished.freed as u64);
         self.state = finished.state;
         self.reached.written = self.state.commits;
         if must_sync {
@@ -369,7 +386,8 @@ impl Writer {
         }
         let error_text = in_words(error);
         let is_tight = || self.free() < self.shared.min_free.max(TIGHT);
-        if is_full(error) || self.is_short || is_tight() {
+        let is_ours = self.reclaimer.has_stopped_engine();
+        if is_full(error) || self.is_short || is_ours || is_tight() {
             tracing::warn!(error = error_text, "{what}: there is no room");
             self.is_broken = true;
             return Outcome::Full;
@@ -393,18 +411,27 @@ impl Writer {
             self.is_short = !self.is_short;
             if self.is_short {
                 tracing::warn!(free, floor, "the disk is full: sends are refused");
+                self.reclaimer.is_wanted = true;
+                self.shared.short.notify_one();
             } else {
+                self.reclaimer.has_room();
                 tracing::warn!(free, floor, "there is room again");
             }
         }
         if free >= floor.saturating_add(PLENTY) {
             self.plenty = Some((Instant::now(), ASK_AFTER));
         }
-        if self.is_broken && free >= floor.max(TIGHT) {
+        if self.is_broken
+            && !self.reclaimer.is_merging()
+            && (free >= floor.max(TIGHT) || self.reclaimer.may_retry(free))
+        {
             self.reopen();
         }
-        if self.is_broken || free < floor / 2 {
+        // The last of the room is for merging what is removed.
+        if self.is_broken || free < floor / 8 {
             Room::Nothing
+        } else if free < floor / 2 {
+            Room::Removals
         } else if self.is_short {
             Room::SmallThings
         } else {
@@ -461,6 +488,12 @@ impl Writer {
             return;
         };
         while !self.is_broken && engine.is_behind() {
+            // The engine's own merges wait for it.
+            self.reclaimer.stop();
+            // They wait for room too, and what is written then gives room.
+            if self.free() < self.shared.min_free / 2 {
+                return;
+            }
             if engine.has_given_up() {
                 self.gave_up("tables were not written", &fjall::Error::Poisoned);
                 return;
@@ -473,6 +506,7 @@ impl Writer {
     fn close(&mut self) -> Result<(), StoreFailed> {
         // What is submitted from here on is not answered.
         self.jobs.close();
+        self.stop_merge();
         self.shared.forget_recent();
         let engine = self.shared.engine.write().take();
         let closed = self.close_into(engine);
@@ -489,7 +523,7 @@ impl Writer {
         self.check_folder()?;
         let path = &self.shared.path;
         match engine {
-            Some(engine) if !self.is_broken => self.close_engine(engine),
+            Some(engine) if !self.is_broken && !engine.has_given_up() => self.close_engine(engine),
             // Everything that was acknowledged is on the disk; what was refused must not come back.
             engine => {
                 drop(engine);
@@ -514,6 +548,8 @@ impl Writer {
         noted.map_err(|error| StoreFailed(error.to_string()))?;
         // The rest only saves the next start from doing it.
         let written = engine.write_tables();
+        // The next start does them; here they would take their time, and room.
+        engine.stop_merges();
         drop(engine);
         self.check_folder()?;
         let emptied = match written {
@@ -578,7 +614,7 @@ impl Job {
             Job::Commit { batch, answer } => Open::Commit(answer, refused(batch.len())),
             Job::Read { answer, .. } => Open::Read(answer),
             Job::Trim { answer, .. } | Job::Expire { answer, .. } => Open::Removed(answer, 0),
-            Job::Replace { .. } | Job::Close { .. } => return,
+            Job::Replace { .. } | Job::Reclaim | Job::Close { .. } => return,
         };
         open.answer(outcome, None);
     }

@@ -124,6 +124,8 @@ pub struct Draft<'a> {
     scratch: Vec<u8>,
     /// Bytes of keys and values.
     bytes: usize,
+    /// Bytes of the values that it removes, as far as they were read for it.
+    freed: usize,
 }
 
 /// Where the message of an entry that goes stands.
@@ -166,6 +168,7 @@ impl<'a> Draft<'a> {
             members: HashMap::new(),
             scratch: Vec::new(),
             bytes: 0,
+            freed: 0,
         }
     }
 
@@ -270,6 +273,7 @@ impl<'a> Draft<'a> {
             deliveries: self.deliveries,
             touched: self.touched,
             members: self.members,
+            freed: self.freed,
             is_all_new: false,
         }
     }
@@ -392,6 +396,7 @@ impl<'a> Draft<'a> {
             let key = record::inbox_key(uid, version);
             let missing = EngineError::Missing { uid, version };
             let entry: EntryRecord = self.get(&key)?.ok_or(missing)?;
+            self.freed += entry.encoded_len();
             let body = match entry.message {
                 Some(message) => Body::Own(message),
                 None => self.share_of(entry.text)?,
@@ -408,6 +413,7 @@ impl<'a> Draft<'a> {
                     self.put(record::removed_key(number), &count);
                 }
                 Body::Last { number, message } => {
+                    self.freed += message.encoded_len();
                     self.forget(&message, message.group, now);
                     self.remove(record::text_key(number));
                     self.remove(record::removed_key(number));
@@ -529,6 +535,8 @@ pub struct Finished {
     pub touched: HashMap<i64, Touched>,
     /// For [`Remembered::adopt`].
     pub members: HashMap<i64, Arc<[i64]>>,
+    /// Bytes of the values that it removes, as far as they were read for it: what tells how much a merge gives back.
+    pub freed: usize,
     /// Whether nothing is left of what was there before.
     pub is_all_new: bool,
 }

@@ -1,0 +1,150 @@
+//! Pauses and stops merges of the engine. The engine has no switch for it, but it shows each record of a merge to a filter,
+//! and a filter may wait or fail.
+//!
+//! The engine's own threads merge whenever they see fit, and end for good when a merge fails. On a disk that is nearly full
+//! their merges wait: else they would use up the room that the removal of old messages needs. A merge of the store's own,
+//! which gives room back, may fail without harm, and is stopped where it would need too much.
+
+use std::fmt;
+use std::io;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+
+use fjall::LsmError;
+use fjall::compaction::filter::{
+    CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict,
+};
+use parking_lot::Mutex;
+
+/// Says whether a merge may go on now.
+pub type GoOn = dyn Fn() -> bool + Send + Sync;
+
+/// Records between two questions. Asking may cost a system call.
+const ASK_AFTER: u32 = 64;
+
+/// How often a merge that waits looks whether it may go on.
+const WAIT: Duration = Duration::from_millis(10);
+
+/// The brake of one engine. A clone is the same brake.
+#[derive(Clone, Default)]
+pub struct Brake(Arc<AssertUnwindSafe<Inner>>);
+
+/// Nothing that can panic is done under these locks, so a panic elsewhere leaves them usable.
+#[derive(Default)]
+struct Inner {
+    /// The thread whose merges may be stopped, and what it asks.
+    own: Mutex<Option<(ThreadId, Arc<GoOn>)>>,
+    /// What merges of other threads ask, and wait for.
+    others: Mutex<Option<Arc<GoOn>>>,
+    /// Whether merges of other threads end with an error.
+    are_others_stopped: AtomicBool,
+    /// Whether they end so where they would wait.
+    is_closing: AtomicBool,
+}
+
+impl fmt::Debug for Brake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Brake").finish_non_exhaustive()
+    }
+}
+
+impl Brake {
+    /// Lets merges of the calling thread end with an error as soon as `go_on` says no, until the guard is dropped.
+    pub fn watch(&self, go_on: Arc<GoOn>) -> Watching<'_> {
+        *self.0.own.lock() = Some((thread::current().id(), go_on));
+        Watching(self)
+    }
+
+    /// Lets merges of all other threads wait whenever `go_on` says no.
+    pub fn slow_others(&self, go_on: Arc<GoOn>) {
+        *self.0.others.lock() = Some(go_on);
+    }
+
+    /// Ends the merges of all other threads with an error, after which the engine takes no more commits.
+    pub fn stop_others(&self) {
+        self.0.are_others_stopped.store(true, Ordering::Release);
+    }
+
+    /// Ends the merges of other threads that wait, or would, with an error. All others go on.
+    pub fn close(&self) {
+        self.0.is_closing.store(true, Ordering::Release);
+    }
+
+    /// Returns once a merge of the engine's own threads may go on.
+    fn wait(&self) -> io::Result<()> {
+        loop {
+            if self.0.are_others_stopped.load(Ordering::Acquire) {
+                return Err(stopped());
+            }
+            let go_on = self.0.others.lock().clone();
+            if go_on.is_none_or(|go_on| go_on()) {
+                return Ok(());
+            }
+            if self.0.is_closing.load(Ordering::Acquire) {
+                return Err(stopped());
+            }
+            thread::sleep(WAIT);
+        }
+    }
+}
+
+/// What a merge ends with. The engine logs it as an error of its own.
+fn stopped() -> io::Error {
+    io::Error::other("imd has stopped this merge, since others need the room: nothing is lost")
+}
+
+/// Ends the watch when it is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Watching<'a>(&'a Brake);
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        *self.0.0.own.lock() = None;
+    }
+}
+
+impl Factory for Brake {
+    fn name(&self) -> &'static str {
+        "brake"
+    }
+
+    fn make_filter(&self, _: &Context) -> Box<dyn CompactionFilter> {
+        let own = self.0.own.lock();
+        let mine = own
+            .as_ref()
+            .filter(|(thread, _)| *thread == thread::current().id());
+        Box::new(Filter {
+            brake: self.clone(),
+            own: mine.map(|(_, go_on)| Arc::clone(go_on)),
+            seen: 0,
+        })
+    }
+}
+
+/// Looks on at one merge, and changes nothing in it.
+struct Filter {
+    brake: Brake,
+    /// What the merge asks, if it is one of the store's own.
+    own: Option<Arc<GoOn>>,
+    seen: u32,
+}
+
+impl CompactionFilter for Filter {
+    fn filter_item(&mut self, _: ItemAccessor<'_>, _: &Context) -> CompactionFilterResult {
+        self.seen = self.seen.wrapping_add(1);
+        if self.seen % ASK_AFTER != 1 {
+            return Ok(Verdict::Keep);
+        }
+        let may_go_on = match &self.own {
+            Some(go_on) if !go_on() => Err(stopped()),
+            Some(_) => Ok(()),
+            None => self.brake.wait(),
+        };
+        may_go_on.map_err(LsmError::Io)?;
+        Ok(Verdict::Keep)
+    }
+}

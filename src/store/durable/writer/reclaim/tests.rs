@@ -1,0 +1,270 @@
+//! What was removed goes back to the disk while the store is in use. The disk is as full as a number says, or as the name of
+//! the thread that asks.
+
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::channel;
+
+use parking_lot::Mutex;
+
+use super::*;
+use crate::config;
+use crate::store::durable::{DurableStore, Room};
+use crate::store::{Kind, Message, PageLimit, Rejected, Snapshot, Store, Write, files};
+
+const FLOOR: u64 = 8 << 20;
+
+/// Generous: it is only ever used up by a failure.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Bytes of a text.
+const TEXT: usize = 4_096;
+
+/// A store that keeps one message of each user, and seals a table after each 64 KiB.
+fn open(path: &Path, room: Room) -> DurableStore {
+    let config = config::Store {
+        min_free: FLOOR,
+        max_inbox: Some(1),
+        buffer: 1 << 16,
+        ..config::Store::default()
+    };
+    DurableStore::open_with(path, &config, room).unwrap()
+}
+
+fn room_of(bytes: &Arc<AtomicU64>) -> Room {
+    let bytes = Arc::clone(bytes);
+    Arc::new(move |_| Ok(bytes.load(Ordering::SeqCst)))
+}
+
+fn write(id: usize) -> Write {
+    let message = Message::new(Kind::P2p, 1, 0, &id.to_string(), &"x".repeat(TEXT), 1);
+    Write::P2p {
+        target: 2,
+        message: message.into(),
+    }
+}
+
+async fn send(store: &DurableStore, id: usize) -> Result<(), Rejected> {
+    store.commit(vec![write(id)]).await.unwrap().results[0]
+}
+
+async fn fill(store: &DurableStore, messages: usize) {
+    let ids: Vec<_> = (0..messages).collect();
+    for ids in ids.chunks(20) {
+        let writes = ids.iter().map(|&id| write(id)).collect();
+        let committed = store.commit(writes).await.unwrap();
+        assert!(committed.results.iter().all(|stored| stored == &Ok(())));
+    }
+}
+
+/// Bytes that the engine takes on the disk.
+fn on_disk(path: &Path) -> u64 {
+    let engine = path.join("engine");
+    files::size_of(&engine) + files::size_of(&engine.join("keyspaces/1/tables"))
+}
+
+/// Waits until the store does this, and `and` is true of it too.
+async fn until(store: &DurableStore, doing: Doing, and: impl Fn(Reclaim) -> bool) -> Reclaim {
+    tokio::time::timeout(PATIENCE, async {
+        loop {
+            let reclaim = store.reclaim().unwrap();
+            if reclaim.doing == doing && and(reclaim) {
+                return reclaim;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("{doing:?} expected: {:?}", store.reclaim()))
+}
+
+/// The newest message is there, and takes the number that follows.
+async fn check(store: &DurableStore, sent: usize) {
+    let all = PageLimit {
+        entries: 0,
+        bytes: usize::MAX,
+    };
+    let page = store.peek(2, 0, all).await.unwrap();
+    assert_eq!((page.entries.len(), page.total), (1, sent as i64));
+    assert_eq!(send(store, sent).await, Ok(()));
+    assert_eq!(store.level(2).await.unwrap().total, sent as i64 + 1);
+}
+
+#[tokio::test]
+async fn below_the_floor_what_was_removed_goes_back_to_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let room = Arc::new(AtomicU64::new(FLOOR));
+    let store = open(folder.path(), room_of(&room));
+    fill(&store, 1_000).await;
+    let before = on_disk(folder.path());
+    // Below half of the floor nothing is taken but what gives room.
+    room.store(FLOOR / 2 - 1, Ordering::SeqCst);
+    assert_eq!(send(&store, 1_000).await, Err(Rejected::DiskFull));
+    assert_eq!(store.clean(2).await.unwrap(), 999);
+    until(&store, Doing::Idle, |reclaim| {
+        reclaim.reclaimed > before / 2 && on_disk(folder.path()) < before / 10
+    })
+    .await;
+    room.store(FLOOR, Ordering::SeqCst);
+    check(&store, 1_000).await;
+    store.close().await.unwrap();
+    // And it is the same when it is opened again.
+    let store = open(folder.path(), room_of(&room));
+    assert_eq!(store.level(2).await.unwrap().total, 1_001);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn with_room_too_what_was_removed_goes_back_to_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let room = Arc::new(AtomicU64::new(u64::MAX));
+    let store = open(folder.path(), room_of(&room));
+    fill(&store, 1_000).await;
+    let tables = folder.path().join("engine/keyspaces/1/tables");
+    let before = files::size_of(&tables);
+    assert_eq!(store.clean(2).await.unwrap(), 999);
+    // The engine may merge by itself in between, and a snapshot may keep files for a while: the next cleaning lets them go.
+    tokio::time::timeout(PATIENCE, async {
+        while files::size_of(&tables) > before / 4 {
+            store.clean(2).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    check(&store, 1_000).await;
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_reset_gives_its_room_back_beside_the_writer() {
+    let folder = tempfile::tempdir().unwrap();
+    let room = Arc::new(AtomicU64::new(FLOOR));
+    let store = open(folder.path(), room_of(&room));
+    fill(&store, 1_000).await;
+    let before = on_disk(folder.path());
+    room.store(FLOOR - 1, Ordering::SeqCst);
+    store.replace(Snapshot::default()).await.unwrap();
+    store.clean(2).await.unwrap();
+    until(&store, Doing::Idle, |_| {
+        on_disk(folder.path()) < before / 10
+    })
+    .await;
+    room.store(FLOOR, Ordering::SeqCst);
+    assert_eq!(send(&store, 1).await, Ok(()));
+    assert_eq!(store.level(2).await.unwrap().total, 1);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn without_any_room_it_waits_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let room = Arc::new(AtomicU64::new(FLOOR));
+    let store = open(folder.path(), room_of(&room));
+    // More than is worth the effort, and some of it in memory.
+    fill(&store, 100).await;
+    room.store(0, Ordering::SeqCst);
+    assert_eq!(store.clean(2).await.unwrap(), 0);
+    let waiting = until(&store, Doing::Waiting, |_| true).await;
+    assert!(waiting.reclaimable > 0, "{waiting:?}");
+    room.store(FLOOR - 1, Ordering::SeqCst);
+    assert_eq!(store.clean(2).await.unwrap(), 99);
+    until(&store, Doing::Idle, |reclaim| reclaim.reclaimed > 0).await;
+    room.store(FLOOR, Ordering::SeqCst);
+    check(&store, 100).await;
+    store.close().await.unwrap();
+}
+
+/// The room is `FLOOR - 1`, but for the thread of a merge, which first waits until it may go on.
+fn held_merge() -> (
+    Room,
+    std::sync::mpsc::Receiver<()>,
+    std::sync::mpsc::Sender<u64>,
+) {
+    let (asking, asks) = channel();
+    let (go, goes) = channel();
+    let goes = Mutex::new(goes);
+    let room: Room = Arc::new(move |_: &Path| {
+        if thread::current().name() != Some("imd-reclaim") {
+            return Ok(FLOOR - 1);
+        }
+        let _ = asking.send(());
+        Ok(goes.lock().recv().unwrap_or(FLOOR - 1))
+    });
+    (room, asks, go)
+}
+
+/// A folder with what can go.
+async fn filled(path: &Path) {
+    let room = Arc::new(AtomicU64::new(FLOOR));
+    let store = open(path, room_of(&room));
+    fill(&store, 1_000).await;
+    store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merge_that_lacks_room_ends_and_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    filled(folder.path()).await;
+    let before = on_disk(folder.path());
+    let (room, asks, go) = held_merge();
+    let store = open(folder.path(), room);
+    assert_eq!(store.clean(2).await.unwrap(), 999);
+    asks.recv_timeout(PATIENCE).unwrap();
+    // Pages and read marks go on beside a merge.
+    assert_eq!(store.level(2).await.unwrap().total, 1_000);
+    go.send(0).unwrap();
+    drop(go);
+    // The engine, opened anew, may find the room by itself.
+    tokio::time::timeout(PATIENCE, async {
+        while store.reclaim().unwrap().doing == Doing::Compacting {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    assert!(on_disk(folder.path()) <= before + before / 4);
+    store.close().await.unwrap();
+    let room = Arc::new(AtomicU64::new(FLOOR));
+    let store = open(folder.path(), room_of(&room));
+    check(&store, 1_000).await;
+    store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_is_closed_while_it_merges() {
+    let folder = tempfile::tempdir().unwrap();
+    filled(folder.path()).await;
+    let (room, asks, go) = held_merge();
+    let store = Arc::new(open(folder.path(), room));
+    assert_eq!(store.clean(2).await.unwrap(), 999);
+    asks.recv_timeout(PATIENCE).unwrap();
+    let closing = Arc::clone(&store);
+    let closed = tokio::spawn(async move { closing.close().await });
+    drop(go);
+    closed.await.unwrap().unwrap();
+    let room = Arc::new(AtomicU64::new(FLOOR));
+    let store = open(folder.path(), room_of(&room));
+    check(&store, 1_000).await;
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_merge_of_the_engine_that_waits_for_room_is_not_in_the_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let room = Arc::new(AtomicU64::new(FLOOR));
+    let for_others = room_of(&room);
+    let room_by_thread: Room = Arc::new(move |path| match thread::current().name() {
+        Some("fjall:worker") => Ok(0),
+        _ => for_others(path),
+    });
+    let store = open(folder.path(), room_by_thread);
+    // Enough tables that the engine wants to merge them, and too few for commits to wait for it.
+    fill(&store, 120).await;
+    room.store(FLOOR / 4, Ordering::SeqCst);
+    assert_eq!(store.clean(2).await.unwrap(), 119);
+    until(&store, Doing::Idle, |reclaim| reclaim.reclaimed > 0).await;
+    room.store(FLOOR, Ordering::SeqCst);
+    check(&store, 120).await;
+    store.close().await.unwrap();
+}
