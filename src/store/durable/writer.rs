@@ -209,7 +209,10 @@ impl Writer {
                     left = Some(job);
                     break;
                 }
-                job if room == Room::Nothing => job.answer_early(&Outcome::Full),
+                job if room == Room::Nothing => {
+                    self.reclaimer.has_refused |= matches!(job, Job::Trim { .. });
+                    job.answer_early(&Outcome::Full);
+                }
                 job @ (Job::Commit { .. } | Job::Read { .. }) if room == Room::Removals => {
                     job.answer_early(&Outcome::Full);
                 }

@@ -53,6 +53,8 @@ pub struct Reclaimer {
     jobs: mpsc::WeakSender<Job>,
     /// Whether the writer has a reason to look.
     pub is_wanted: bool,
+    /// Whether a removal was refused, and should be tried again once the engine is open.
+    pub has_refused: bool,
     /// Whether the next look merges even where little was removed.
     pub is_forced: bool,
     merge: Option<Merge>,
@@ -87,6 +89,7 @@ impl Reclaimer {
         Reclaimer {
             jobs,
             is_wanted: false,
+            has_refused: false,
             is_forced: false,
             merge: None,
             has_remains: false,
@@ -293,7 +296,9 @@ impl Writer {
         }
         if merge.is_alone {
             let in_memory = self.sizes().map_or(0, |(sizes, ..)| sizes.in_memory);
-            self.open_anew(in_memory);
+            if self.open_anew(in_memory) && std::mem::take(&mut self.reclaimer.has_refused) {
+                self.shared.short.notify_one();
+            }
         } else if merged.is_ok() {
             self.let_go();
         }
