@@ -48,15 +48,17 @@ pub async fn ready(State(parts): State<Arc<Parts>>) -> Result<Json<Value>, Probl
             "every place is taken, so who connects now has to wait: {room}"
         )));
     }
-    let mut ready = json!({ "status": "ready" });
-    if let Some(reclaim) = reclaim {
-        ready["reclaim"] = json!({
+    let Some(reclaim) = reclaim else {
+        return Ok(Json(json!({ "status": "ready" })));
+    };
+    Ok(Json(json!({
+        "status": "ready",
+        "reclaim": {
             "doing": reclaim.doing.as_str(),
             "reclaimable": reclaim.reclaimable,
             "reclaimed": reclaim.reclaimed,
-        });
-    }
-    Ok(Json(ready))
+        },
+    })))
 }
 
 fn not_ready(why: impl std::fmt::Display) -> Problem {
