@@ -231,7 +231,9 @@ impl Writer {
         if is_too_soon || self.free() < needed {
             return self.note(Doing::Waiting, reclaimable);
         }
-        self.merge(is_short, reserve, reclaimable);
+        // Where opening the engine anew has given enough room, sends are taken again, and have to go on beside the merge.
+        let is_alone = self.free() < floor;
+        self.merge(is_alone, reserve, reclaimable);
     }
 
     /// Seals what is in memory, and merges it with all tables in a thread of its own.
