@@ -413,7 +413,7 @@ async fn a_disk_whose_room_is_not_known_has_none() {
         min_free: FLOOR,
         ..config::Store::default()
     };
-    let store = DurableStore::open_with(folder.path(), &config, Box::new(room)).unwrap();
+    let store = DurableStore::open_with(folder.path(), &config, std::sync::Arc::new(room)).unwrap();
     assert_eq!(send(&store, "a").await, Ok(()));
     assert_eq!(store.shortage(), None);
     is_known.store(0, Ordering::SeqCst);
