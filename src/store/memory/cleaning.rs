@@ -167,9 +167,7 @@ impl Inbox {
         let is_too_old = |message: &Arc<Message>| message.sent_at < keep_from;
         if self.removed >= too_many && !self.entries.front().is_some_and(is_too_old) {
             // An entry is counted with room for as many again; what stands empty beyond that is given back.
-            if self.entries.capacity() / 4 > self.entries.len() {
-                self.entries.shrink_to(2 * self.entries.len());
-            }
+            self.entries.shrink();
             return None;
         }
         let message = self.entries.pop_front()?;

@@ -1,6 +1,5 @@
 //! Everything as a snapshot, and from one.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -51,7 +50,7 @@ impl State {
                 let place = draft.message(Arc::clone(&known.message), vec![uid])?;
                 drafted.insert(Arc::as_ptr(&known.message), place);
             }
-            for (version, message) in (inbox.removed + 1..).zip(&inbox.entries) {
+            for (version, message) in (inbox.removed + 1..).zip(inbox.entries.after(0)) {
                 if let Some(&place) = drafted.get(&Arc::as_ptr(message)) {
                     draft.place(place, uid, version)?;
                 }
@@ -180,10 +179,7 @@ impl State {
         let ids = std::mem::take(&mut known.ids);
         *known = Inbox {
             removed: ends.removed,
-            entries: entries
-                .into_iter()
-                .map(|(_, message)| message)
-                .collect::<VecDeque<_>>(),
+            entries: entries.into_iter().map(|(_, message)| message).collect(),
             read: ends.read,
             delivered: ends.total,
             ids,

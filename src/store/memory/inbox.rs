@@ -1,6 +1,6 @@
-use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::entries::Entries;
 use super::ids::Ids;
 use crate::store::{Entry, Ledger, Level, Message, Page, PageLimit};
 
@@ -20,7 +20,7 @@ pub(super) struct Inbox {
     /// The last version that was removed, or 0.
     pub removed: i64,
     /// What is left: the entry of version n is at n - 1 - removed.
-    pub entries: VecDeque<Arc<Message>>,
+    pub entries: Entries,
     /// The read mark. Never below what was removed.
     pub read: i64,
     /// The highest version that stood in a page, or was there before what is counted.
@@ -77,9 +77,9 @@ impl Inbox {
         let mut room = limit.bytes;
         let mut current = start;
         let skipped = usize::try_from(start - self.removed).unwrap_or(usize::MAX);
-        let found = self.entries.iter().skip(skipped).take(most);
-        let mut entries = Vec::with_capacity(found.len().min(USUAL_PAGE));
-        for message in found {
+        let found = self.entries.len().saturating_sub(skipped).min(most);
+        let mut entries = Vec::with_capacity(found.min(USUAL_PAGE));
+        for message in self.entries.after(skipped).take(most) {
             let entry = Entry {
                 version: current + 1,
                 message: Arc::clone(message),

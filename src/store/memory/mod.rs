@@ -1,5 +1,6 @@
 mod cleaning;
 mod contents;
+mod entries;
 mod ids;
 mod inbox;
 
@@ -38,7 +39,7 @@ const NEW_MEMBER: usize = 192;
 const ONE_MORE: usize = 512;
 
 /// After so many entries the lock is given to others, also in the middle of a batch.
-const TURN: u64 = 16_384;
+const TURN: u64 = 2_048;
 
 /// Everything in memory, up to a limit; gone with the process.
 pub struct MemoryStore {
@@ -64,6 +65,8 @@ impl fmt::Debug for MemoryStore {
 #[derive(Default)]
 struct State {
     /// Counts the commits.
+    commits: u64,
+    /// The commit that is at it.
     commit: u64,
     /// Counts how often all of it was replaced.
     lives: u64,
@@ -380,7 +383,7 @@ impl Store for MemoryStore {
         let mut results = Vec::with_capacity(batch.len());
         let mut grown = Vec::new();
         let mut writes = batch.into_iter();
-        let mut life = None;
+        let (mut life, mut commit) = (None, None);
         loop {
             {
                 let mut state = self.state.lock();
@@ -388,7 +391,9 @@ impl Store for MemoryStore {
                     // A part of it is gone: the rest must not be there alone.
                     return Err(StoreFailed("everything was replaced meanwhile".into()));
                 }
-                state.commit += 1;
+                // One number for all its turns: an inbox that grows in each of them is told of once.
+                state.commit = *commit.get_or_insert(state.commits + 1);
+                state.commits = state.commits.max(state.commit);
                 let start = state.ledger.stored;
                 for write in writes.by_ref() {
                     results.push(state.apply(write, &mut grown));
@@ -489,7 +494,7 @@ impl Store for MemoryStore {
         let mut new = new.map_err(|_| ReplaceError::Full)?;
         let old = {
             let mut state = self.state.lock();
-            new.commit = state.commit;
+            new.commits = state.commits;
             new.lives = state.lives + 1;
             new.newest = new.newest.max(state.newest);
             mem::replace(&mut *state, new)
@@ -524,6 +529,42 @@ impl Store for MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn who_sends_to_many_holds_up_nobody_and_tells_each_of_them_once() {
+        const MESSAGES: u32 = 20;
+        let store = MemoryStore::new(usize::MAX, Retention::default());
+        let members = 1..1_001;
+        let create = Write::CreateGroup {
+            group: 9,
+            name: "many".into(),
+            owner: 1,
+            members: members.clone().collect(),
+            made_at: 1,
+        };
+        store.commit(vec![create]).await.unwrap();
+        let batch = (0..MESSAGES).map(|n| to_group(&n.to_string())).collect();
+        let mut many = store.commit(batch);
+        let turn = i64::try_from(TURN).unwrap() / 1_000 + 1;
+        for turns in 1..=3 {
+            assert!(futures_util::poll!(&mut many).is_pending());
+            assert_eq!(store.level(2).await.unwrap().total, turns * turn);
+            let small = Write::P2p {
+                target: 5_000,
+                message: message(Kind::P2p, &turns.to_string()),
+            };
+            assert!(futures_util::poll!(store.commit(vec![small])).is_ready());
+        }
+        let Committed { results, mut grown } = many.await.unwrap();
+        assert_eq!(results, [Ok(()); MESSAGES as usize]);
+        grown.sort_unstable_by_key(|level| level.uid);
+        let level = |uid| Level {
+            uid,
+            read: 0,
+            total: MESSAGES.into(),
+        };
+        assert!(grown.into_iter().eq(members.map(level)));
+    }
 
     /// What a message to a group of two takes, after these writes.
     fn size_after(writes: Vec<Write>) -> usize {
