@@ -401,6 +401,8 @@ impl<H: Handler> Connection<H> {
             turn.out = self.take_unwritten();
             turn.counted = turn.out.len();
             if !self.is_congested(turn.out.len()) {
+                // So many answers took their time, and a peer that reads them as fast never makes this task wait.
+                tokio::task::yield_now().await;
                 return Ok(());
             }
             let closed = poll_fn(|cx| {
