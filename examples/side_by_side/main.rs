@@ -8,6 +8,7 @@ mod affinity;
 mod budget;
 mod connects;
 mod echo;
+mod fair;
 mod growth;
 mod hub;
 mod idle;
@@ -50,8 +51,8 @@ struct Args {
     #[command(subcommand)]
     command: Option<Command>,
     /// Only these rows: gateway, connect, p2p, p2p-durable, latency,
-    /// latency-durable, group, group-durable, idle, many, growth,
-    /// growth-durable, lab, nats, mosquitto
+    /// latency-durable, group, group-durable, fair, fair-durable, idle, many,
+    /// growth, growth-durable, lab, nats, mosquitto
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
     /// How often each side of a row is measured; the median counts

@@ -252,7 +252,7 @@ pub fn p2p_template(source_uid: i64, target_uid: i64) -> Template {
     })
 }
 
-fn group_template(source_uid: i64) -> Template {
+pub fn group_template(source_uid: i64) -> Template {
     Template::new(&ReqSendGroupMsg {
         cmd: Cmd::SendGroupMsg.number(),
         source_uid,

@@ -8,7 +8,7 @@ use crate::latency::Writers;
 use crate::load::Sample;
 use crate::serve::Kind;
 use crate::server::{Server, Setup};
-use crate::{connects, growth, idle, in_turn, latency, messages, mqtt, nats, requests};
+use crate::{connects, fair, growth, idle, in_turn, latency, messages, mqtt, nats, requests};
 
 /// How many users write to one another.
 const USERS: i64 = 100;
@@ -18,6 +18,9 @@ const ASKING: usize = 50;
 const MANY: usize = 2_000;
 /// How many users are in the group.
 const MEMBERS: i64 = 1_000;
+/// How many are in the largest group that the default config allows, and how many messages one of them has outstanding.
+const MOST_MEMBERS: i64 = 2_000;
+const FLOOD: usize = 300;
 
 /// One kind of work, on the baseline and on `imd`.
 pub struct Row {
@@ -76,6 +79,8 @@ pub enum Work {
     Growth(usize),
     /// One who writes to all, with so many messages outstanding.
     Group(usize),
+    /// One who writes to all, with so many messages outstanding; how long another waits for an answer.
+    Fair(usize),
 }
 
 impl Load {
@@ -136,6 +141,7 @@ impl Work {
                 _ => messages::p2p(server, USERS, outstanding, secs).await,
             },
             Work::Group(outstanding) => messages::group(server, MEMBERS, outstanding, secs).await,
+            Work::Fair(outstanding) => fair::run(server, MOST_MEMBERS, outstanding, secs).await,
         }
     }
 }
@@ -224,6 +230,18 @@ pub fn all(is_full: bool) -> Vec<Row> {
             Load::OneByOne(Work::Group(16)),
             beside(Kind::Mock, is_durable, MEMBERS),
             &[("deliveries/s", Goal::AtLeast(0.8))],
+        ));
+    }
+    for is_durable in stores {
+        rows.push(Row::new(
+            named("fair", "fair-durable", is_durable),
+            format!(
+                "p2p beside a flood to {MOST_MEMBERS}, {}",
+                store(is_durable)
+            ),
+            Load::OneByOne(Work::Fair(FLOOD)),
+            beside(Kind::Mock, is_durable, MOST_MEMBERS),
+            &[("p99 ms", Goal::Below(50.0))],
         ));
     }
     let (connections, every) = if is_full { (18_000, 10) } else { (2_000, 2) };
