@@ -21,8 +21,8 @@ pub enum Outcome {
 /// Answers that are given once the commit is stored. Whoever asked may have gone; then nobody is told.
 #[derive(Debug)]
 pub enum Open {
-    /// To [`Job::Commit`](super::writer::Job::Commit).
-    Commit(Answer<Result<Committed, StoreFailed>>, Committed),
+    /// To [`Job::Commit`](super::writer::Job::Commit); how many of its results stand already, by earlier commits.
+    Commit(Answer<Result<Committed, StoreFailed>>, Committed, usize),
     /// To a read mark that was to be moved.
     Read(Answer<()>),
     /// To what removes: how many.
@@ -33,10 +33,15 @@ impl Open {
     /// Answers, and hands on the other answers of the commit.
     pub fn answer(self, outcome: &Outcome, others: Option<Answers>) {
         match self {
-            Open::Commit(answer, committed) => {
+            Open::Commit(answer, mut committed, stored) => {
                 let committed = match outcome {
                     Outcome::Stored => Ok(committed),
-                    Outcome::Full => Ok(refused(committed.results.len())),
+                    Outcome::Full if stored == 0 => Ok(refused(committed.results.len())),
+                    Outcome::Full => {
+                        let open = committed.results.iter_mut().skip(stored);
+                        open.for_each(|result| *result = Err(Rejected::DiskFull));
+                        Ok(committed)
+                    }
                     Outcome::Failed(failed) => Err(failed.clone()),
                 };
                 drop(answer.send((committed, others)));

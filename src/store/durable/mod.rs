@@ -10,6 +10,7 @@
 //! | `litter` | what may lie there and is nobody's |
 //! | `journal`, `manifest`, `mark` | make sure that the engine loses nothing when it opens |
 //! | `writer` | the one thread that commits |
+//! | `begun` | a batch that takes several commits |
 //! | `answers` | how those who asked are told |
 //! | `draft` | what a commit changes |
 //! | `reader` | pages, and those from the engine |
@@ -24,6 +25,7 @@
 //! | `engine` | the engine: an LSM tree with a journal |
 
 mod answers;
+mod begun;
 mod brake;
 mod contents;
 mod copy;

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use proptest::prelude::*;
 
 use super::record::Record;
-use super::writer::{ASK_AFTER, PLENTY};
+use super::writer::{ASK_AFTER, MOST_COST, PLENTY};
 use super::*;
 use crate::store::{Kind, Message, Rejected};
 
@@ -453,24 +453,34 @@ async fn a_flood_leaves_the_pages_right_and_later_ones_in_memory() {
         .await
         .unwrap();
     store.commit(vec![to_group("before")]).await.unwrap();
-    let flood = (0..17).map(|n| to_group(&n.to_string()));
-    store.commit(flood.collect()).await.unwrap();
+    // One message to so many is never divided.
+    let create = Write::CreateGroup {
+        group: 10,
+        name: "all".into(),
+        owner: 1,
+        members: (2..=17_000).collect(),
+        made_at: 1,
+    };
+    let flood = Write::Group {
+        message: Message::new(Kind::Group, 1, 10, "flood", "hello", 1).into(),
+    };
+    store.commit(vec![create, flood]).await.unwrap();
     compare_pages(&store);
     let from_memory = |uid, after| store.shared.recent.lock().page(uid, after, ALL);
     for uid in [1, 2, 1_000] {
         assert_eq!(from_memory(uid, 0), None);
         let page = store.sync(uid, 0, ALL).await.unwrap();
-        assert_eq!((page.entries.len(), page.current, page.total), (18, 18, 18));
+        assert_eq!((page.entries.len(), page.current, page.total), (2, 2, 2));
     }
     store.commit(vec![p2p(1, 2, "after")]).await.unwrap();
     store.commit(vec![to_group("after")]).await.unwrap();
     compare_pages(&store);
     for (uid, entries) in [(1, 1), (2, 2), (1_000, 1)] {
-        let (page, _) = from_memory(uid, 18).unwrap();
+        let (page, _) = from_memory(uid, 2).unwrap();
         assert_eq!(page.entries.len(), entries);
-        assert_eq!(page, store.sync(uid, 18, ALL).await.unwrap());
+        assert_eq!(page, store.sync(uid, 2, ALL).await.unwrap());
         let page = store.sync(uid, 0, ALL).await.unwrap();
-        assert_eq!(page.entries.len(), 18 + entries);
+        assert_eq!(page.entries.len(), 2 + entries);
     }
     store.close().await.unwrap();
 }
@@ -566,4 +576,103 @@ fn a_page_from_memory_is_the_one_of_the_engine() {
         Ok(())
     });
     compared.unwrap();
+}
+
+/// Members of a group that is large for these tests.
+const MANY: i64 = 1_000;
+
+/// So many messages to them are in one commit.
+const IN_ONE: usize = MOST_COST.div_ceil(MANY as usize + 1);
+
+fn create(group: i64) -> Write {
+    Write::CreateGroup {
+        group,
+        name: "many".into(),
+        owner: group,
+        members: (group + 1..group + MANY).collect(),
+        made_at: 1,
+    }
+}
+
+fn to_group(group: i64, messages: usize) -> Vec<Write> {
+    let write = |n: usize| Write::Group {
+        message: Message::new(Kind::Group, group, group, &n.to_string(), "hello", 1).into(),
+    };
+    (0..messages).map(write).collect()
+}
+
+#[tokio::test]
+async fn who_sends_to_many_holds_up_neither_the_others_nor_one_of_their_kind() {
+    const MESSAGES: usize = 20;
+    let folder = tempfile::tempdir().unwrap();
+    let (store, gate) = Gate::open(folder.path());
+    let groups = [10_000, 20_000];
+    for group in groups {
+        let mut created = store.commit(vec![create(group)]);
+        assert!(futures_util::poll!(&mut created).is_pending());
+        gate.wait();
+        gate.let_go();
+        assert_eq!(created.await.unwrap().results, [Ok(())]);
+    }
+    let [mut one, mut other] = groups.map(|group| store.commit(to_group(group, MESSAGES)));
+    assert!(futures_util::poll!(&mut one).is_pending());
+    assert!(futures_util::poll!(&mut other).is_pending());
+    gate.wait();
+    for commits in 1..=3 {
+        let id = commits.to_string();
+        let mut small = store.commit(vec![p2p(1, 2, &id)]);
+        assert!(futures_util::poll!(&mut small).is_pending());
+        gate.let_go();
+        // The writer stands before the next commit.
+        gate.wait();
+        assert_eq!(small.await.unwrap().results, [Ok(())]);
+        assert!(futures_util::poll!(&mut one).is_pending());
+        assert!(futures_util::poll!(&mut other).is_pending());
+        let mut stored = [0; 2];
+        for (stored, group) in stored.iter_mut().zip(groups) {
+            *stored = store.level(group + 1).await.unwrap().total;
+        }
+        let [one, other] = stored;
+        assert!(one + other <= (commits * IN_ONE) as i64);
+        assert!((one - other).abs() <= 1 && other > 0);
+    }
+    // What was there before is done before the end.
+    let mut closed = store.close();
+    assert!(futures_util::poll!(&mut closed).is_pending());
+    drop(gate);
+    let (one, other, closed) = tokio::join!(one, other, closed);
+    closed.unwrap();
+    for (committed, group) in [one, other].into_iter().zip(groups) {
+        let Committed { results, grown } = committed.unwrap();
+        assert_eq!(results, [Ok(()); MESSAGES]);
+        let levels = (group..group + MANY).map(|uid| Level {
+            uid,
+            read: 0,
+            total: MESSAGES as i64,
+        });
+        assert!(grown.into_iter().eq(levels));
+    }
+}
+
+#[tokio::test]
+async fn what_was_stored_of_a_batch_is_told_also_when_the_rest_finds_no_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let commits = AtomicU64::new(0);
+    let config = config::Store {
+        min_free: FLOOR,
+        ..config::Store::default()
+    };
+    // For the group, and for a piece of the batch.
+    let room = move |_: &Path| Ok(FLOOR * u64::from(commits.fetch_add(1, Ordering::SeqCst) < 2));
+    let store = DurableStore::open_with(folder.path(), &config, Arc::new(room)).unwrap();
+    store.commit(vec![create(10_000)]).await.unwrap();
+    let committed = store.commit(to_group(10_000, IN_ONE + 2)).await.unwrap();
+    let (stored, refused) = committed.results.split_at(IN_ONE);
+    assert_eq!(stored, [Ok(()); IN_ONE]);
+    assert_eq!(refused, [Err(Rejected::DiskFull); 2]);
+    assert_eq!(committed.grown.len(), MANY as usize);
+    for level in committed.grown {
+        assert_eq!(level.total, IN_ONE as i64);
+        assert_eq!(level, store.level(level.uid).await.unwrap());
+    }
 }

@@ -5,6 +5,7 @@
 
 mod reclaim;
 
+use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::mem;
 use std::sync::Arc;
@@ -18,8 +19,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::reclaim::Reclaimer;
 use super::answers::{Answer, Answers, Open, Outcome, refused};
+use super::begun::Begun;
 use super::contents::Contents;
-use super::draft::{Draft, Finished, Remembered, Touched};
+use super::draft::{Draft, Finished, Head, Remembered, Touched};
 use super::engine::{Engine, EngineError, Key, POLL, in_words};
 use super::mark::{Mark, Reached};
 use super::recent::Delivery;
@@ -28,13 +30,17 @@ use super::tally::Tally;
 use super::watchdog::Watchdog;
 use super::{Shared, folder};
 use crate::config::SyncMode;
-use crate::store::{Committed, Rejected, ReplaceError, StoreFailed, Write};
+use crate::store::{Committed, Level, ReplaceError, StoreFailed, Write};
 
 /// Submissions that wait for the writer. Who submits more waits too, and reads no more from its client.
 pub const QUEUE: usize = 1_024;
 
 /// When a commit has so many bytes it is written, whatever else waits.
 const MOST_BYTES: usize = 4 << 20;
+
+/// When the writes of a commit cost so much it is written, whatever else waits, as [`Begun::go_on`] counts. So much takes some
+/// ten milliseconds, and who comes after the commit has begun waits for the rest of it and for the next one.
+pub const MOST_COST: usize = 4_096;
 
 /// When so many records are removed at once, their room is given back however little it is.
 const MOST_TRACES: usize = 16_384;
@@ -104,6 +110,10 @@ pub struct Writer {
     remembered: Remembered,
     /// Notices that the folder is not there any more.
     watchdog: Watchdog,
+    /// Batches that are done in part, in the order of their next turns.
+    begun: VecDeque<Begun>,
+    /// What has to wait until everything before it is done.
+    left: Option<Job>,
     /// Whether the engine takes nothing more until it is opened again.
     is_broken: bool,
     /// Whether there was less room than the floor when it was looked last.
@@ -142,6 +152,8 @@ impl Writer {
             reached: Reached::all(state),
             remembered: Remembered::default(),
             watchdog,
+            begun: VecDeque::new(),
+            left: None,
             is_broken: false,
             is_short: false,
             plenty: None,
@@ -152,16 +164,22 @@ impl Writer {
     /// Writes until the store is closed, or nobody holds it any more.
     pub fn run(mut self) {
         let _guard = SayIfGone(Arc::clone(&self.shared));
-        let mut left = None;
-        while let Some(job) = left.take().or_else(|| self.jobs.blocking_recv()) {
+        loop {
+            let job = if self.begun.is_empty() {
+                let next = self.left.take().or_else(|| self.jobs.blocking_recv());
+                let Some(job) = next else { break };
+                Some(job)
+            } else {
+                None
+            };
             match job {
                 // Whoever asked may have gone, here and below.
-                Job::Close { answer } => return drop(answer.send(self.close())),
-                Job::Replace { contents, answer } => {
+                Some(Job::Close { answer }) => return drop(answer.send(self.close())),
+                Some(Job::Replace { contents, answer }) => {
                     drop(answer.send((self.replace(contents), None)));
                 }
-                Job::Reclaim => self.reclaimer.is_wanted = true,
-                job => left = self.commit(job),
+                Some(Job::Reclaim) => self.reclaimer.is_wanted = true,
+                job => self.commit(job),
             }
             if self.reclaimer.is_due() {
                 self.reclaim();
@@ -172,8 +190,11 @@ impl Writer {
         }
     }
 
-    /// Makes one commit of `job` and of what else waits, up to a job that can't be a part of one: that is answered.
-    fn commit(&mut self, job: Job) -> Option<Job> {
+    /// Makes one commit of `job` and of what else waits, up to a job that can't be a part of one: that is left.
+    ///
+    /// Whatever has just come is done first, as far as it costs little. Batches that cost more are done in turn, a piece of
+    /// each, in as many commits as it takes: so one that is small need not wait for those that are large.
+    fn commit(&mut self, job: Option<Job>) {
         let room = match self.shared.failure() {
             None => self.room(),
             Some(_) => Room::Nothing,
@@ -183,15 +204,12 @@ impl Writer {
         let (engine, failed) = (engine.as_ref(), shared.failure());
         let engine = match (engine, failed) {
             (Some(engine), None) => engine,
-            (_, Some(failed)) => {
-                job.answer_early(&Outcome::Failed(failed));
-                return None;
-            }
-            (None, None) => {
-                job.answer_early(&Outcome::Full);
-                return None;
-            }
+            (_, Some(failed)) => return self.give_back(job, None, &Outcome::Failed(failed)),
+            (None, None) => return self.give_back(job, None, &Outcome::Full),
         };
+        if room != Room::Anything {
+            self.give_back(None, Some(engine), &Outcome::Full);
+        }
         let mut draft = Draft::new(
             engine.view(),
             &shared.recent,
@@ -199,16 +217,35 @@ impl Writer {
             self.state,
         );
         let mut open = Vec::new();
-        let mut left = None;
+        let (mut cost, mut has_gone_on) = (0, false);
         // Read marks alone don't wait for the disk: the operating system has them, and the next commit takes them along.
         let mut must_sync = false;
-        let mut next = Some(job);
-        while let Some(job) = next {
-            match job {
-                job @ (Job::Close { .. } | Job::Replace { .. } | Job::Reclaim) => {
-                    left = Some(job);
-                    break;
+        let mut next = job;
+        loop {
+            // What is refused fills nothing, and without this a flood of it would go on for ever, with room or without.
+            let has_room = room == Room::Anything
+                && draft.bytes() < MOST_BYTES
+                && cost < MOST_COST
+                && open.len() < QUEUE;
+            if next.is_none() && has_room && self.left.is_none() {
+                next = self.jobs.try_recv().ok();
+            }
+            let Some(job) = next.take() else {
+                // Also when what is small fills every commit, the others get on.
+                let goes_on = has_room || !has_gone_on;
+                let begun = goes_on.then(|| self.begun.pop_front()).flatten();
+                let Some(mut begun) = begun else { break };
+                (must_sync, has_gone_on) = (true, true);
+                cost += begun.go_on(&mut draft, true);
+                match begun.end(&mut draft) {
+                    Ok(done) => open.push(done),
+                    Err(begun) => self.begun.push_back(begun),
                 }
+                continue;
+            };
+            match job {
+                job @ (Job::Close { .. } | Job::Replace { .. }) => self.left = Some(job),
+                Job::Reclaim => self.reclaimer.is_wanted = true,
                 job if room == Room::Nothing => {
                     self.reclaimer.has_refused |= matches!(job, Job::Trim { .. });
                     job.answer_early(&Outcome::Full);
@@ -227,8 +264,12 @@ impl Writer {
                 }
                 Job::Commit { batch, answer } => {
                     must_sync = true;
-                    let committed = apply(&mut draft, batch);
-                    open.push(Open::Commit(answer, committed));
+                    let mut begun = Begun::new(batch, answer);
+                    cost += begun.go_on(&mut draft, false);
+                    match begun.end(&mut draft) {
+                        Ok(done) => open.push(done),
+                        Err(begun) => self.begun.push_back(begun),
+                    }
                 }
                 Job::Trim { life, answer, .. } | Job::Expire { life, answer, .. }
                     if life != shared.life() =>
@@ -252,13 +293,6 @@ impl Writer {
                     open.push(Open::Removed(answer, count));
                 }
             }
-            // What is refused fills nothing, and without this a flood of it would go on for ever, with room or without.
-            let has_room = room == Room::Anything;
-            next = if has_room && draft.bytes() < MOST_BYTES && open.len() < QUEUE {
-                self.jobs.try_recv().ok()
-            } else {
-                None
-            };
         }
         let outcome = if draft.is_empty() {
             Outcome::Stored
@@ -269,8 +303,28 @@ impl Writer {
             let finished = draft.finish();
             self.store(engine, finished, must_sync)
         };
+        if let Outcome::Stored = outcome {
+            self.begun.iter_mut().for_each(Begun::stored);
+        } else {
+            // What was done of them in this commit is not stored either.
+            let begun = mem::take(&mut self.begun).into_iter();
+            open.extend(begun.map(|begun| begun.give_up(|uid| level(engine, uid))));
+        }
         Answers::new(open, outcome).hand_over();
-        left
+    }
+
+    /// Answers without doing anything more: `job`, and the batches that have begun.
+    fn give_back(&mut self, job: Option<Job>, engine: Option<&Engine>, outcome: &Outcome) {
+        for begun in self.begun.drain(..) {
+            let level = |uid| level(engine?, uid);
+            begun.give_up(level).answer(outcome, None);
+        }
+        match job {
+            // In their time, also now.
+            Some(job @ (Job::Close { .. } | Job::Replace { .. })) => self.left = Some(job),
+            Some(job) => job.answer_early(outcome),
+            None => {}
+        }
     }
 
     /// Makes one commit that removes everything and puts these contents in its place.
@@ -579,23 +633,10 @@ impl Drop for SayIfGone {
     }
 }
 
-/// Does the writes of one batch.
-fn apply(draft: &mut Draft<'_>, batch: Vec<Write>) -> Committed {
-    let mut grown = Vec::new();
-    let results = batch.into_iter().map(|write| {
-        draft.apply(write, &mut grown).unwrap_or_else(|error| {
-            tracing::error!(%error, "a write was refused");
-            Err(Rejected::Unreadable)
-        })
-    });
-    let results = results.collect();
-    grown.sort_unstable();
-    grown.dedup();
-    let levels = grown.into_iter().filter_map(|uid| draft.level(uid).ok());
-    Committed {
-        results,
-        grown: levels.collect(),
-    }
+/// How far an inbox goes, by what is stored.
+fn level(engine: &Engine, uid: i64) -> Option<Level> {
+    let head = Head::read(&engine.view(), uid).ok()?;
+    Some(head.level(uid))
 }
 
 /// Whether the engine failed for want of room. What was not written can be written later; what was not synced can't.
@@ -614,7 +655,7 @@ impl Job {
     /// Answers without doing anything. What is no part of a commit is not answered so.
     fn answer_early(self, outcome: &Outcome) {
         let open = match self {
-            Job::Commit { batch, answer } => Open::Commit(answer, refused(batch.len())),
+            Job::Commit { batch, answer } => Open::Commit(answer, refused(batch.len()), 0),
             Job::Read { answer, .. } => Open::Read(answer),
             Job::Trim { answer, .. } | Job::Expire { answer, .. } => Open::Removed(answer, 0),
             Job::Replace { .. } | Job::Reclaim | Job::Close { .. } => return,

@@ -56,6 +56,12 @@ impl Draft<'_> {
         }
     }
 
+    /// How many get a message to a group; none where that can't be known.
+    pub fn receivers(&mut self, group: i64) -> usize {
+        let members = self.members(group).ok().flatten();
+        members.map_or(0, |members| members.len())
+    }
+
     /// The members of a group, if there is one.
     pub(super) fn members(&mut self, group: i64) -> Result<Option<Arc<[i64]>>, EngineError> {
         if let Some(members) = self.members.get(&group) {
