@@ -2,7 +2,7 @@
 
 mod admission;
 
-pub use admission::{Admission, Place, Room, TooFewFiles};
+pub use admission::{ADMIN_CONNECTIONS, Admission, Place, Room, TooFewFiles};
 
 use std::io;
 use std::net::SocketAddr;

@@ -7,7 +7,6 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Buf;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -120,62 +119,16 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        let bytes = whole_body(request, JSON_LIMIT).await?;
+        let bytes = http::whole_body(request.into_body(), JSON_LIMIT).await?;
         let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
         serde_json::from_slice(text).map(Body).map_err(Problem::bad)
     }
 }
 
-/// The whole body of a request.
-///
-/// # Errors
-///
-/// 413 when it has more than `limit` bytes, at once where its head says so; 400 when it does not come to its end.
-pub async fn whole_body(request: Request, limit: usize) -> Result<Bytes, Problem> {
-    let too_long = || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, http::too_long(limit));
-    let body = request.into_body();
-    if http::announces_more(&body, limit) {
-        return Err(too_long());
+impl From<http::BodyError> for Problem {
+    fn from(error: http::BodyError) -> Self {
+        Problem::new(error.status(), error.to_string())
     }
-    match Limited::new(body, limit).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_long()),
-        Err(error) => Err(Problem::bad(error)),
-    }
-}
-
-/// Passes the body of a request on piece by piece, so that it is never in memory as a whole. Ends without an error where
-/// nobody takes the pieces any more.
-///
-/// # Errors
-///
-/// As [`whole_body`].
-pub async fn pass_body(
-    request: Request,
-    limit: usize,
-    pieces: mpsc::Sender<Bytes>,
-) -> Result<(), Problem> {
-    let too_long = || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, http::too_long(limit));
-    let body = request.into_body();
-    if http::announces_more(&body, limit) {
-        return Err(too_long());
-    }
-    let mut body = Limited::new(body, limit);
-    while let Some(frame) = body.frame().await {
-        match frame {
-            Ok(frame) => {
-                let Ok(piece) = frame.into_data() else {
-                    continue;
-                };
-                if pieces.send(piece).await.is_err() {
-                    return Ok(());
-                }
-            }
-            Err(error) if error.is::<LengthLimitError>() => return Err(too_long()),
-            Err(error) => return Err(Problem::bad(error)),
-        }
-    }
-    Ok(())
 }
 
 /// The pieces of a body, to be read by a thread that may wait for them.

@@ -3,6 +3,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `guard` | who may ask |
+//! | `reserve` | what is answered when all connections are in use |
 //! | `routes` | what can be asked: one table, from which the description is made too |
 //! | `shape` | what an answer holds, for the description |
 //! | `state`, `servers`, `faults`, `clock`, `events`, `metrics`, `contents`, `reset` | the answers |
@@ -21,6 +22,7 @@ mod exact;
 mod faults;
 mod guard;
 mod metrics;
+mod reserve;
 mod reset;
 mod routes;
 mod servers;
@@ -98,4 +100,5 @@ pub fn router(parts: Parts, config: &config::Admin) -> Router {
         .with_state(Arc::new(parts))
         .layer(axum::Extension(described))
         .layer(axum::middleware::from_fn_with_state(guard, guard::guarded))
+        .layer(axum::middleware::from_fn(reserve::probes_only))
 }

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::Parts;
-use super::answer::{Body, Json, Pieces, Problem, STREAMED, pass_body, query};
+use super::answer::{Body, Json, Pieces, Problem, STREAMED, query};
+use crate::http::pass_body;
 use crate::reset::{Confirmed, ResetError};
 use crate::store::{SNAPSHOT_LIMIT, SaveError, Snapshot};
 
@@ -81,7 +82,7 @@ pub async fn load(
     let (pieces, file) = Pieces::channel();
     // The thread ends with the body, also where this request is given up: then the pieces end.
     let read = tokio::task::spawn_blocking(move || Snapshot::read_from(file));
-    pass_body(request, SNAPSHOT_LIMIT, pieces).await?;
+    pass_body(request.into_body(), SNAPSHOT_LIMIT, pieces).await?;
     let snapshot = read.await.map_err(Problem::broken)?.map_err(Problem::bad)?;
     let reset = Arc::clone(&parts.reset);
     let load = async move { reset.load(snapshot, confirm.into()).await };

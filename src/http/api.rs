@@ -4,17 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Value, json};
 
+use super::Guard;
+use super::body::whole_body;
 use super::form::Fields;
-use super::{Guard, announces_more, too_long};
 use crate::clock::running;
 use crate::config::Http;
 use crate::proto::Code;
@@ -143,21 +142,16 @@ async fn wrong_method(method: Method) -> Response {
 }
 
 impl Api {
-    /// Reads the fields, lets `work` answer, and writes the answer: all inside the timeout.
+    /// Reads the fields, lets `work` answer within the timeout, and writes the answer.
     async fn answer(
         &self,
         request: Request,
         work: impl AsyncFnOnce(&Services, Fields) -> Result<Value, Refusal>,
     ) -> Response {
         let (head, body) = request.into_parts();
-        let body = match running::timeout(self.timeout, self.read(body)).await {
-            Ok(Ok(body)) => body,
-            Ok(Err(response)) => return response,
-            Err(_) => {
-                let limit = humantime::format_duration(self.timeout);
-                let why = format!("no whole body within {limit}");
-                return refused(StatusCode::REQUEST_TIMEOUT, why);
-            }
+        let body = match whole_body(body, self.body_limit).await {
+            Ok(body) => body,
+            Err(error) => return refused(error.status(), error),
         };
         let fields = Fields::of(&head.headers, head.uri.query().unwrap_or_default(), &body);
         let work = async {
@@ -168,19 +162,6 @@ impl Api {
             Ok(Ok(data)) => envelope(&Refusal::plain(Code::Ok), data),
             Ok(Err(refusal)) => envelope(&refusal, Value::Null),
             Err(_) => envelope(&Refusal::because(Code::ServerError, "busy"), Value::Null),
-        }
-    }
-
-    async fn read(&self, body: Body) -> Result<Bytes, Response> {
-        let limit = self.body_limit;
-        let too_long = || refused(StatusCode::PAYLOAD_TOO_LARGE, too_long(limit));
-        if announces_more(&body, limit) {
-            return Err(too_long());
-        }
-        match Limited::new(body, limit).collect().await {
-            Ok(body) => Ok(body.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => Err(too_long()),
-            Err(error) => Err(refused(StatusCode::BAD_REQUEST, error)),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What a connection knows of the request that it is answering: whether all of it was read, and whether its client may
-//! close the writing side meanwhile.
+//! What a connection knows of the request that it is answering: whether all of it was read, whether its client may
+//! close the writing side meanwhile, and whether the client is too slow.
 //!
 //! The service sees requests and answers, the socket sees bytes. [`Exchange`] is what the two of them share.
 
@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, Request, Response, Version, header};
+use axum::{BoxError, Router};
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
@@ -22,16 +22,8 @@ use tokio::net::TcpStream;
 
 use crate::clock::running;
 
-/// Whether a request says of itself that its body has more than `limit` bytes. Such a body need not be waited for, and
-/// its client should not be told to go on (`100 Continue`).
-pub fn announces_more(body: &Body, limit: usize) -> bool {
-    usize::try_from(body.size_hint().lower()).map_or(true, |len| len > limit)
-}
-
-/// What a client is told whose body has more than `limit` bytes.
-pub fn too_long(limit: usize) -> String {
-    format!("the body has more than {limit} bytes")
-}
+use super::body::TooSlow;
+use super::pace::Pace;
 
 /// Where one connection stands.
 #[derive(Debug, Default)]
@@ -52,6 +44,11 @@ impl Exchange {
         self.is_answering.store(true, Ordering::Relaxed);
     }
 
+    /// Whether a request is being answered whose answer has not been handed over yet.
+    pub(super) fn is_answering(&self) -> bool {
+        self.is_answering.load(Ordering::Relaxed)
+    }
+
     /// Whether the client may still be writing a request that is answered already.
     pub(super) fn has_unread(&self) -> bool {
         self.has_unread.load(Ordering::Relaxed)
@@ -64,6 +61,8 @@ pub(super) struct Answering {
     exchange: Arc<Exchange>,
     /// `Keep-Alive`, where there is something to promise.
     kept: Option<HeaderValue>,
+    /// The deadline of each body.
+    timeout: Duration,
 }
 
 impl Answering {
@@ -71,11 +70,13 @@ impl Answering {
         router: Router,
         exchange: Arc<Exchange>,
         kept: Option<HeaderValue>,
+        timeout: Duration,
     ) -> Answering {
         Answering {
             router: TowerToHyperService::new(router),
             exchange,
             kept,
+            timeout,
         }
     }
 }
@@ -91,9 +92,14 @@ impl Service<Request<Incoming>> for Answering {
     fn call(&self, request: Request<Incoming>) -> AnswerFuture {
         let kept = self.kept.clone().filter(|_| asks_to_keep(&request));
         self.exchange.begin();
-        let exchange = Arc::clone(&self.exchange);
+        let (exchange, timeout) = (Arc::clone(&self.exchange), self.timeout);
         let answering = self.router.call(request.map(|body| {
-            let body = RequestBody { body, exchange };
+            let body = RequestBody {
+                body,
+                exchange,
+                timeout,
+                pace: Pace::new(timeout),
+            };
             body.look_for_the_end();
             Body::new(body)
         }));
@@ -132,10 +138,13 @@ fn say_what_becomes(headers: &mut HeaderMap, exchange: &Exchange, kept: Option<H
     }
 }
 
-/// The body of a request. It notes its end, and when more of it is waited for.
+/// The body of a request. It notes its end, and when more of it is waited for; it fails with [`TooSlow`] when that takes
+/// too long, whatever reads it.
 struct RequestBody {
     body: Incoming,
     exchange: Arc<Exchange>,
+    timeout: Duration,
+    pace: Pace,
 }
 
 impl RequestBody {
@@ -164,21 +173,28 @@ impl Drop for RequestBody {
 
 impl hyper::body::Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.body).poll_frame(cx);
-        this.is_waited_for(polled.is_pending());
-        let frame = ready!(polled);
+        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+            let overdue = this.pace.poll_overdue(cx);
+            this.is_waited_for(overdue.is_pending());
+            return overdue.map(|()| Some(Err(TooSlow(this.timeout).into())));
+        };
+        this.is_waited_for(false);
         match &frame {
             None => this.ended(),
-            Some(_) => this.look_for_the_end(),
+            Some(frame) => {
+                let data = frame.as_ref().ok().and_then(Frame::data_ref);
+                this.pace.moved(data.map_or(0, Bytes::len));
+                this.look_for_the_end();
+            }
         }
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -223,11 +239,13 @@ impl hyper::body::Body for AnswerBody {
 }
 
 /// A connection's socket. A client that has closed its writing side after a whole request may be gone, or may wait for
-/// the answer: it counts as gone when `patience` is over.
+/// the answer: it counts as gone when `patience` is over. So does a client that reads its answers too slowly, or never.
 pub(super) struct Socket {
     stream: TcpStream,
     exchange: Arc<Exchange>,
     patience: Duration,
+    /// The deadline of what is written.
+    pace: Pace,
     /// The client has closed its writing side.
     has_ended: bool,
     /// Runs from there on, where the client may wait for an answer.
@@ -240,6 +258,7 @@ impl Socket {
             stream,
             exchange,
             patience,
+            pace: Pace::new(patience),
             has_ended: false,
             closing: None,
         }
@@ -248,6 +267,20 @@ impl Socket {
     /// The connection itself.
     pub(super) fn into_stream(self) -> TcpStream {
         self.stream
+    }
+
+    /// Notes what came of a write. One that can't go on fails when the client is too slow.
+    fn wrote(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let Poll::Ready(written) = written else {
+            let overdue = self.pace.poll_overdue(cx);
+            return overdue.map(|()| Err(io::ErrorKind::TimedOut.into()));
+        };
+        self.pace.moved(*written.as_ref().unwrap_or(&0));
+        Poll::Ready(written)
     }
 }
 
@@ -270,7 +303,7 @@ impl AsyncRead for Socket {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if !this.exchange.is_answering.load(Ordering::Relaxed) {
+        if !this.exchange.is_answering() {
             return Poll::Ready(Ok(()));
         }
         let patience = this.patience;
@@ -287,7 +320,9 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.wrote(cx, written)
     }
 
     fn poll_write_vectored(
@@ -295,7 +330,9 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.wrote(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -303,7 +340,10 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        // Called when everything has been written: until there is more, nothing is expected of the client.
+        let this = self.get_mut();
+        this.pace.restart();
+        Pin::new(&mut this.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

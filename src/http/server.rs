@@ -1,35 +1,49 @@
 //! Serves the HTTP of every listener: the user API, the group API and the admin API.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::http::HeaderValue;
+use axum::{Extension, Router};
 use hyper::rt;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::exchange::{Answering, Exchange, Socket};
 use crate::clock::running;
-use crate::listener::{Admission, accept};
+use crate::listener::{Admission, Place, accept};
 use crate::session::{Pause, forget};
 use crate::shutdown::Shutdown;
 
+/// Bytes of an answer that the system may hold for a client, half or all of what it takes for them.
+const SEND_BUFFER: usize = 256 * 1024;
+
 /// A client that writes nothing for so long has stopped writing a request that was answered early. Real time.
 const STILL: Duration = Duration::from_secs(2);
+
+/// How long a client on a reserved connection has for the head of its request, for a part of the answer, and for its
+/// end. Short, since there are few of these connections. Real time.
+const RESERVED_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Stands in the extensions of a request that came on a [reserved](Place::is_reserved) connection. Such a connection
+/// takes one request.
+#[derive(Debug, Clone, Copy)]
+pub struct Reserved;
 
 /// A kept connection stays open for so much longer than is announced: a request that leaves at the last moment arrives.
 const MARGIN: Duration = Duration::from_secs(1);
 
 /// Serves HTTP/1.1 until the shutdown begins; requests that are under way are answered.
 ///
-/// `timeout` is how long the head of a request may take to arrive, how long a kept connection waits for the next
-/// request, and how long a client that has closed its writing side is waited for.
+/// `timeout` is how long the head of a request may take to arrive, how long each part of its body may take and each part
+/// of the answer, how long a kept connection waits for the next request, and how long a client that has closed its writing
+/// side is waited for.
 pub async fn serve(
     listener: TcpListener,
     admission: Admission,
@@ -37,10 +51,17 @@ pub async fn serve(
     timeout: Duration,
     router: Router,
 ) {
-    let serve = |stream, _, place| {
+    let serve = |stream, _, place: Place| {
         let (router, until) = (router.clone(), shutdown.clone());
         shutdown.spawn(async move {
-            connection(stream, router, until, timeout).await;
+            let (router, timeout) = match place.is_reserved() {
+                true => (
+                    router.layer(Extension(Reserved)),
+                    timeout.min(RESERVED_TIMEOUT),
+                ),
+                false => (router, timeout),
+            };
+            connection(stream, router, until, timeout, &place).await;
             drop(place);
         });
     };
@@ -74,15 +95,34 @@ impl Future for Sleep {
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, until: Shutdown, timeout: Duration) {
+async fn connection(
+    stream: TcpStream,
+    router: Router,
+    until: Shutdown,
+    timeout: Duration,
+    place: &Place,
+) {
+    // A large answer waits in `imd`: a full send buffer of the system's usual size hides for minutes whether a slow client
+    // reads at all.
+    if let Err(error) = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER) {
+        tracing::debug!(%error, "the send buffer keeps its size");
+    }
+    let keeps = !place.is_reserved();
     let exchange = Arc::<Exchange>::default();
     let socket = Socket::new(stream, Arc::clone(&exchange), timeout);
-    let service = Answering::new(router, Arc::clone(&exchange), kept(timeout));
+    let kept = kept(timeout).filter(|_| keeps);
+    let service = Answering::new(router, Arc::clone(&exchange), kept, timeout);
     let mut server = http1::Builder::new();
-    server.timer(Timer).header_read_timeout(timeout);
+    server
+        .timer(Timer)
+        .header_read_timeout(timeout)
+        .keep_alive(keeps);
     let mut connection = server.serve_connection(TokioIo::new(socket), service);
     let served = tokio::select! {
+        // A request that is there is answered first.
+        biased;
         served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => served,
+        () = make_room(place, &exchange) => return,
         () = until.begun() => {
             std::pin::Pin::new(&mut connection).graceful_shutdown();
             tokio::select! {
@@ -99,8 +139,17 @@ async fn connection(stream: TcpStream, router: Router, until: Shutdown, timeout:
         let stream = connection.into_parts().io.into_inner().into_stream();
         tokio::select! {
             () = until.begun() => {}
+            () = place.wanted() => {}
             () = linger(stream, timeout) => {}
         }
+    }
+}
+
+/// Resolves when a connection has to make room for another one, unless it is being answered: then it ends by itself.
+async fn make_room(place: &Place, exchange: &Exchange) {
+    place.wanted().await;
+    if exchange.is_answering() {
+        pending().await
     }
 }
 

@@ -3,6 +3,7 @@
 //! A connection takes an open file, and so do listeners, the admin API and the store. What they need is set aside
 //! first, so that a stack that starts can serve: it never finds out by an error that no file is left.
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +12,7 @@ use std::{fmt, io};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::{raise_file_limit, set_user_timeout};
 use crate::config::Config;
@@ -19,6 +20,14 @@ use crate::store;
 
 /// How many connections the admin API may have: its own, so that it answers whatever clients do.
 pub const ADMIN_CONNECTIONS: usize = 64;
+
+/// How many more it may have that are reserved for probes, so that clients which hold all others keep no probe from its
+/// answer.
+const RESERVED_CONNECTIONS: usize = 8;
+
+/// A reserved connection keeps its place for at least so long: a request that has arrived with it is read in this time.
+/// Real time.
+const RESERVED_FOR: Duration = Duration::from_millis(20);
 
 /// How many connections the HTTP API may have beside those that it shares with the sessions.
 const HTTP_CONNECTIONS: usize = 16;
@@ -110,6 +119,8 @@ pub struct Admission {
     places: Arc<Places>,
     /// Places that are taken when the others are: this listener's own.
     spare: Option<Arc<Semaphore>>,
+    /// Places for probes, taken when all others are.
+    reserve: Option<Reserve>,
     /// Whether the last connection had to wait for its place: said once, not for each.
     crowded: Arc<AtomicBool>,
     keepalive: Duration,
@@ -139,6 +150,7 @@ impl Admission {
                 file_limit,
             }),
             spare: None,
+            reserve: None,
             crowded: Arc::default(),
             keepalive: config.session.tcp_keepalive,
             user_timeout: config.session.tcp_user_timeout,
@@ -162,7 +174,7 @@ impl Admission {
         }
     }
 
-    /// The same for the admin API, which shares no places.
+    /// The same for the admin API, which shares no places, and has some that are reserved for probes.
     #[must_use]
     pub fn for_admin(&self) -> Self {
         let total = ADMIN_CONNECTIONS;
@@ -173,6 +185,7 @@ impl Admission {
                 file_limit: None,
             }),
             spare: None,
+            reserve: Some(Reserve::default()),
             crowded: Arc::default(),
             ..self.clone()
         }
@@ -201,25 +214,24 @@ impl Admission {
             .find_map(|places| Arc::clone(places).try_acquire_owned().ok());
         if let Some(permit) = at_once {
             self.crowded.store(false, Ordering::Relaxed);
-            return Some(Place { _permit: permit });
+            return Some(Place::new(permit));
         }
         if !self.crowded.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 listener = %addr,
                 places = self.places.total,
-                "as many connections as there may be: new ones wait"
+                "as many connections as there may be: new ones {}",
+                match self.reserve {
+                    Some(_) => "are answered probes only",
+                    None => "wait",
+                }
             );
         }
-        let permit = match spare {
-            None => Arc::clone(shared).acquire_owned().await,
-            Some(spare) => tokio::select! {
-                permit = Arc::clone(shared).acquire_owned() => permit,
-                permit = Arc::clone(spare).acquire_owned() => permit,
-            },
-        };
-        Some(Place {
-            _permit: permit.ok()?,
-        })
+        tokio::select! {
+            permit = Arc::clone(shared).acquire_owned() => permit.ok().map(Place::new),
+            Some(permit) = acquire(spare) => Some(Place::new(permit)),
+            Some(place) = reserved(self.reserve.as_ref()) => Some(place),
+        }
     }
 
     /// Sets what every connection has.
@@ -231,17 +243,81 @@ impl Admission {
     }
 }
 
+/// A few places that nobody can hold against newer connections.
+#[derive(Debug, Clone)]
+struct Reserve {
+    free: Arc<Semaphore>,
+    /// Tells the connection that has had its place for the longest that a newer one waits for it.
+    wanted: Arc<Notify>,
+}
+
+impl Default for Reserve {
+    fn default() -> Self {
+        Reserve {
+            free: Arc::new(Semaphore::new(RESERVED_CONNECTIONS)),
+            wanted: Arc::default(),
+        }
+    }
+}
+
+async fn acquire(places: Option<&Arc<Semaphore>>) -> Option<OwnedSemaphorePermit> {
+    Arc::clone(places?).acquire_owned().await.ok()
+}
+
+/// Waits for a place of the reserve, after having asked for one where none is free.
+async fn reserved(reserve: Option<&Reserve>) -> Option<Place> {
+    let Reserve { free, wanted } = reserve?;
+    let at_once = Arc::clone(free).try_acquire_owned().ok();
+    let permit = match at_once {
+        Some(permit) => permit,
+        None => {
+            wanted.notify_one();
+            acquire(Some(free)).await?
+        }
+    };
+    Some(Place {
+        wanted: Some(Arc::clone(wanted)),
+        ..Place::new(permit)
+    })
+}
+
 /// The right to hold one connection.
 #[derive(Debug)]
 pub struct Place {
     _permit: OwnedSemaphorePermit,
+    /// Set for a place of the reserve.
+    wanted: Option<Arc<Notify>>,
+}
+
+impl Place {
+    fn new(permit: OwnedSemaphorePermit) -> Place {
+        Place {
+            _permit: permit,
+            wanted: None,
+        }
+    }
+
+    /// Whether this is a place for a probe, which all other connections have left no other place.
+    pub fn is_reserved(&self) -> bool {
+        self.wanted.is_some()
+    }
+
+    /// Resolves when another connection waits for this place and no other one has had its place for longer. Only places
+    /// that are [reserved](Self::is_reserved) are ever wanted.
+    pub async fn wanted(&self) {
+        let Some(wanted) = &self.wanted else {
+            return pending().await;
+        };
+        tokio::time::sleep(RESERVED_FOR).await;
+        wanted.notified().await;
+    }
 }
 
 /// How many files are not there for the connections of clients.
 fn kept_files(config: &Config, limit: u64) -> u64 {
     let count = |files: usize| u64::try_from(files).unwrap_or(u64::MAX);
     let (admin, admin_listeners) = match config.admin.enabled {
-        true => (count(ADMIN_CONNECTIONS), 1),
+        true => (count(ADMIN_CONNECTIONS + RESERVED_CONNECTIONS), 1),
         false => (0, 0),
     };
     // Gateway, user API, group API.
@@ -260,5 +336,42 @@ fn too_few(limit: u64, kept: u64) -> TooFewFiles {
         needed: with(FEWEST),
         kept,
         useful: with(USEFUL).next_power_of_two(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    const ADDR: SocketAddr =
+        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
+
+    #[tokio::test]
+    async fn a_reserved_place_goes_to_a_newer_connection() {
+        let admission = Admission::new(&Config::default()).unwrap().for_admin();
+        let mut held = Vec::new();
+        for _ in 0..ADMIN_CONNECTIONS {
+            held.push(admission.place(ADDR).await.unwrap());
+        }
+        assert!(!held.iter().any(Place::is_reserved));
+        let mut reserved = std::collections::VecDeque::new();
+        for _ in 0..RESERVED_CONNECTIONS {
+            reserved.push_back(admission.place(ADDR).await.unwrap());
+        }
+        assert!(reserved.iter().all(Place::is_reserved));
+        let oldest = reserved.pop_front().unwrap();
+        let mut wanted = Box::pin(oldest.wanted());
+        assert!((&mut wanted).now_or_never().is_none(), "nobody waits");
+        let mut newer = Box::pin(admission.place(ADDR));
+        assert!((&mut newer).now_or_never().is_none(), "no place is free");
+        wanted.await;
+        drop(oldest);
+        assert!(newer.await.unwrap().is_reserved());
+        // Whoever comes when a usual place is free has that one.
+        held.pop();
+        assert!(!admission.place(ADDR).await.unwrap().is_reserved());
+        assert!(held[0].wanted().now_or_never().is_none());
     }
 }

@@ -28,6 +28,7 @@ mod presence;
 mod retention;
 mod seed;
 mod shutdown;
+mod slow_clients;
 mod slow_store;
 mod states;
 mod sync;

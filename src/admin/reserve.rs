@@ -1,0 +1,27 @@
+//! The reserved connections, which answer probes when clients hold all other connections of the admin API.
+
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::answer::Problem;
+use crate::http::Reserved;
+use crate::listener::ADMIN_CONNECTIONS;
+
+/// What tells whether the process and the stack are well. They are answered at once, and read no body.
+const PROBES: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
+/// Refuses everything but probes on a [`Reserved`] connection.
+pub async fn probes_only(request: Request, next: Next) -> Response {
+    let is_reserved = request.extensions().get::<Reserved>().is_some();
+    if is_reserved && !PROBES.contains(&request.uri().path()) {
+        let why = format!(
+            "all {ADMIN_CONNECTIONS} connections of the admin API are in use: end one of them, or try again; until then \
+             only {} are answered",
+            PROBES.join(", ")
+        );
+        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    }
+    next.run(request).await
+}

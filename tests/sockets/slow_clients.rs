@@ -1,0 +1,228 @@
+//! HTTP clients that write their requests slowly, never read their answers, or hold every connection of a listener.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use imd::{Config, Imd};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::{soon, start};
+
+/// Connections of the admin API, without those that are reserved for probes.
+const CONNECTIONS: usize = 64;
+
+const PROBES: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
+/// A request of each kind that has a body.
+fn with_bodies(imd: &Imd) -> [(SocketAddr, &'static str); 4] {
+    let admin = imd.admin_addr().unwrap();
+    [
+        (imd.user_api_addr(), "POST /x/user/register"),
+        (imd.group_api_addr(), "POST /x/group/create"),
+        (admin, "POST /v1/users"),
+        (admin, "PUT /v1/snapshot"),
+    ]
+}
+
+fn head(request: &str, more: &str) -> String {
+    format!("{request} HTTP/1.1\r\nhost: localhost\r\n{more}\r\n")
+}
+
+/// Sends some bytes on a new connection.
+async fn sent(addr: SocketAddr, bytes: &str) -> TcpStream {
+    let mut stream = soon(TcpStream::connect(addr)).await.unwrap();
+    soon(stream.write_all(bytes.as_bytes())).await.unwrap();
+    stream
+}
+
+/// Reads until the server closes.
+async fn rest(stream: &mut TcpStream) -> String {
+    let mut answer = String::new();
+    soon(stream.read_to_string(&mut answer)).await.unwrap();
+    answer
+}
+
+/// A request of the admin API and its answer.
+async fn asked(imd: &Imd, request: &str) -> String {
+    let request = head(request, "connection: close\r\n");
+    rest(&mut sent(imd.admin_addr().unwrap(), &request).await).await
+}
+
+/// Begins a body that does not go on. It is waited for when this returns.
+async fn stuck(addr: SocketAddr, request: &str) -> TcpStream {
+    let head = head(request, "expect: 100-continue\r\ncontent-length: 1000\r\n");
+    let mut stream = sent(addr, &head).await;
+    let mut go_on = [0; "HTTP/1.1 100 Continue\r\n\r\n".len()];
+    soon(stream.read_exact(&mut go_on)).await.unwrap();
+    soon(stream.write_all(b"{")).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn a_body_that_stops_is_answered_408() {
+    let mut config = Config::ephemeral();
+    config.http.timeout = Duration::from_millis(500);
+    let imd = start(config).await;
+    for (addr, request) in with_bodies(&imd) {
+        let mut stream = stuck(addr, request).await;
+        let answer = rest(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{request}: {answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+        assert!(answer.contains("no whole body within 500ms"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_comes_byte_by_byte_is_answered_408() {
+    let mut config = Config::ephemeral();
+    config.http.timeout = Duration::from_millis(500);
+    let imd = start(config).await;
+    for (addr, request) in with_bodies(&imd) {
+        for length in [
+            "content-length: 60000\r\n",
+            "transfer-encoding: chunked\r\n",
+        ] {
+            let mut stream = sent(addr, &head(request, length)).await;
+            let (mut read, mut write) = stream.split();
+            let dribble = async {
+                let mut pause = tokio::time::interval(Duration::from_millis(5));
+                // As a chunk, and as bytes of a body that has a length.
+                while write.write_all(b"1\r\n \r\n").await.is_ok() {
+                    pause.tick().await;
+                }
+                std::future::pending::<()>().await;
+            };
+            let mut answer = vec![0; 12];
+            tokio::select! {
+                read = soon(read.read_exact(&mut answer)) => drop(read.unwrap()),
+                () = dribble => {}
+            }
+            let answer = String::from_utf8(answer).unwrap();
+            assert_eq!(answer, "HTTP/1.1 408", "{request} {length}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_long_body_may_take_longer_than_the_deadline() {
+    let mut config = Config::ephemeral();
+    config.http.timeout = Duration::from_secs(2);
+    let imd = start(config).await;
+    let length = 1 << 20;
+    let head = head(
+        "PUT /v1/snapshot",
+        &format!("content-length: {length}\r\nconnection: close\r\n"),
+    );
+    let mut stream = sent(imd.admin_addr().unwrap(), &head).await;
+    let mut pause = tokio::time::interval(Duration::from_millis(40));
+    for _ in 0..64 {
+        pause.tick().await;
+        let part = vec![b' '; length / 64];
+        soon(stream.write_all(&part)).await.unwrap();
+    }
+    let answer = rest(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_its_answers_is_cut_off() {
+    let mut config = Config::ephemeral();
+    config.http.timeout = Duration::from_millis(200);
+    let imd = start(config).await;
+    let admin = imd.admin_addr().unwrap();
+    for (addr, path) in [
+        (imd.user_api_addr(), "/nowhere"),
+        (imd.group_api_addr(), "/nowhere"),
+        (admin, "/v1/openapi.json"),
+    ] {
+        let mut stream = soon(TcpStream::connect(addr)).await.unwrap();
+        let requests = head(&format!("GET {path}"), "").repeat(100);
+        let write = async { while stream.write_all(requests.as_bytes()).await.is_ok() {} };
+        soon(write).await;
+    }
+}
+
+#[tokio::test]
+async fn probes_are_answered_while_clients_hold_every_connection_of_the_admin_api() {
+    let mut config = Config::ephemeral();
+    // Nobody is cut off while this test runs.
+    config.http.timeout = Duration::from_secs(3_600);
+    let imd = start(config).await;
+    let admin = imd.admin_addr().unwrap();
+    let mut held = Vec::with_capacity(CONNECTIONS);
+    for _ in 0..CONNECTIONS {
+        held.push(stuck(admin, "POST /v1/users").await);
+    }
+    for path in PROBES {
+        let request = head(&format!("GET {path}"), "");
+        // It is not kept, although the client does not ask for that.
+        let answer = rest(&mut sent(admin, &request).await).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+        assert!(!answer.contains("keep-alive"), "{answer}");
+    }
+    for request in ["GET /v1/state", "GET /", "POST /v1/reset", "GET /healthz/"] {
+        let answer = asked(&imd, request).await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{request}: {answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+        assert!(answer.contains("/healthz, /readyz, /metrics"), "{answer}");
+    }
+    // The places for probes can't be held either: not by silence, nor by half a head, nor by a body.
+    for begun in [
+        "",
+        "GET /healthz HT",
+        "POST /v1/users HTTP/1.1\r\ncontent-length: 9\r\n\r\n{",
+    ] {
+        for _ in 0..CONNECTIONS {
+            held.push(sent(admin, begun).await);
+        }
+        for path in PROBES {
+            let answer = asked(&imd, &format!("GET {path}")).await;
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+        }
+    }
+    // All at once, and more than there are places for.
+    let mut probes = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let request = head("GET /healthz", "");
+        probes.push(sent(admin, &request).await);
+    }
+    for probe in &mut probes {
+        let answer = rest(probe).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    // Once a connection is free, everything is answered again.
+    drop(held);
+    let free = async {
+        while !asked(&imd, "GET /v1/state")
+            .await
+            .starts_with("HTTP/1.1 200 ")
+        {}
+    };
+    soon(free).await;
+}
+
+#[tokio::test]
+async fn slow_bodies_give_their_connections_back() {
+    let mut config = Config::ephemeral();
+    config.http.timeout = Duration::from_millis(500);
+    let imd = start(config).await;
+    let admin = imd.admin_addr().unwrap();
+    let body = head("POST /v1/users", "content-length: 1000\r\n") + "{";
+    let mut held = Vec::new();
+    for _ in 0..CONNECTIONS {
+        held.push(sent(admin, &body).await);
+    }
+    let free = async {
+        while !asked(&imd, "GET /v1/state")
+            .await
+            .starts_with("HTTP/1.1 200 ")
+        {}
+    };
+    soon(free).await;
+    for stream in &mut held {
+        let answer = rest(stream).await;
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    }
+}
