@@ -64,7 +64,7 @@
 //!
 //! Around it: [`proto`] has the messages, [`config`] the model of imd.toml, [`clock`] the time, [`idgen`] the ids,
 //! [`metrics`] what is counted, [`lab`] what can be made to fail and what has passed, [`reset`] how everything is replaced, [`http`] the HTTP API,
-//! `sharded` maps with many locks, [`text`] how files are read, [`file_target`] the files that somebody names to be written, [`shutdown`] the end of tasks, [`admin`] the API that moves all of it. [`daemon`] wires them together; [`client`] is the other side.
+//! `sharded` maps with many locks, `phc` the hashes of passwords, [`text`] how files are read, [`file_target`] the files that somebody names to be written, [`shutdown`] the end of tasks, [`admin`] the API that moves all of it. [`daemon`] wires them together; [`client`] is the other side.
 //! Imports go downwards only, which `tests/layering.rs` checks.
 
 #![forbid(unsafe_code)]
@@ -96,6 +96,7 @@ pub mod listener;
 pub mod metrics;
 pub mod notify;
 pub mod number;
+pub(crate) mod phc;
 pub mod proto;
 pub mod registry;
 pub mod reset;

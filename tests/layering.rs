@@ -9,6 +9,7 @@ const TIERS: &[&[&str]] = &[
     &[
         "proto",
         "number",
+        "phc",
         "sharded",
         "shutdown",
         "text",

@@ -115,7 +115,8 @@ impl Services {
                 Err(AuthError::NoSuchUser)
             };
         };
-        if self.passwords.matches(password, user.password_hash).await? {
+        let matched = self.passwords.matches(uid, password, &user.password_hash);
+        if matched.await? {
             Ok(self.tokens.issue(uid))
         } else {
             Err(AuthError::WrongPassword)

@@ -1,11 +1,15 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-/// How many hashes are computed at once: each takes 19 MiB and a processor.
+use crate::phc::StoredHash;
+
+/// How many hashes are computed at once. Each takes a processor and 19 MiB; a hash that was loaded may take 64 MiB, so all
+/// of them take 256 MiB at most.
 const AT_ONCE: usize = 4;
 
 /// The hashing itself has failed.
@@ -26,6 +30,8 @@ pub(super) struct Passwords {
     /// The memory of computations that are over. Allocating it anew for each leaves holes of its size on the heap of
     /// every thread, which add up to a gigabyte.
     memory: Arc<Mutex<Vec<Vec<Block>>>>,
+    /// Whether a stored hash was refused: said once, not each time that somebody tries its password.
+    has_refused: AtomicBool,
 }
 
 impl Default for Passwords {
@@ -33,6 +39,7 @@ impl Default for Passwords {
         Passwords {
             places: Arc::new(Semaphore::new(AT_ONCE)),
             memory: Arc::default(),
+            has_refused: AtomicBool::new(false),
         }
     }
 }
@@ -55,16 +62,27 @@ impl Passwords {
         .await?
     }
 
-    /// Whether the password has this hash.
-    pub async fn matches(&self, password: String, hash: String) -> Result<bool, HashingFailed> {
+    /// Whether the password has this hash, which is stored for `uid`.
+    ///
+    /// # Errors
+    ///
+    /// When the hash can't be checked, or only with too much work: a store's folder may hold any. None is begun then.
+    pub async fn matches(
+        &self,
+        uid: i64,
+        password: String,
+        hash: &str,
+    ) -> Result<bool, HashingFailed> {
+        let stored = StoredHash::parse(hash).map_err(|refused| {
+            if !self.has_refused.swap(true, Ordering::Relaxed) {
+                tracing::error!(uid, "no password is checked for this user: {refused}");
+            }
+            HashingFailed::because(refused)
+        })?;
         self.run(move |memory| {
-            let hash = PasswordHash::new(&hash).map_err(HashingFailed::because)?;
-            let (Some(salt), Some(expected)) = (&hash.salt, &hash.hash) else {
-                return Err(HashingFailed("the stored hash is not whole".into()));
-            };
-            let params = Params::try_from(&hash).map_err(HashingFailed::because)?;
+            let output = compute(&password, &stored.salt, &stored.params, memory)?;
             // Outputs are compared in constant time.
-            Ok(compute(&password, salt, &params, memory)? == *expected)
+            Ok(output == stored.output)
         })
         .await?
     }
@@ -83,7 +101,10 @@ impl Passwords {
             let _place = place;
             let mut blocks = memory.lock().pop().unwrap_or_default();
             let result = work(&mut blocks);
-            memory.lock().push(blocks);
+            // The memory of a hash that takes more than usual is given back.
+            if blocks.len() <= Params::DEFAULT.block_count() {
+                memory.lock().push(blocks);
+            }
             result
         })
         .await
@@ -98,8 +119,10 @@ fn compute(
     memory: &mut Vec<Block>,
 ) -> Result<Output, HashingFailed> {
     memory.resize(params.block_count().max(memory.len()), Block::default());
-    let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone())
+    let length = params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN);
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
+    let mut output = vec![0; length];
+    argon2
         .hash_password_into_with_memory(
             password.as_bytes(),
             salt,
@@ -114,7 +137,7 @@ fn compute(
 mod tests {
     use super::*;
     use std::sync::Barrier;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     #[tokio::test]
     async fn a_password_matches_its_own_hash_alone() {
@@ -126,13 +149,8 @@ mod tests {
             passwords.hash("secret".into()).await.unwrap(),
             "each has its own salt"
         );
-        assert!(
-            passwords
-                .matches("secret".into(), hash.clone())
-                .await
-                .unwrap()
-        );
-        assert!(!passwords.matches("Secret".into(), hash).await.unwrap());
+        assert!(passwords.matches(7, "secret".into(), &hash).await.unwrap());
+        assert!(!passwords.matches(7, "Secret".into(), &hash).await.unwrap());
         assert_eq!(
             passwords.memory.lock().len(),
             1,
@@ -158,11 +176,44 @@ mod tests {
             .to_string();
         assert!(
             passwords
-                .matches("secret".into(), theirs.clone())
+                .matches(7, "secret".into(), &theirs)
                 .await
                 .unwrap()
         );
-        assert!(!passwords.matches("other".into(), theirs).await.unwrap());
+        assert!(!passwords.matches(7, "other".into(), &theirs).await.unwrap());
+        // Of another length, and with more memory.
+        let params = Params::new(20 * 1024, 1, 2, Some(16)).unwrap();
+        let theirs = Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+            .hash_password(b"secret")
+            .unwrap()
+            .to_string();
+        assert!(
+            passwords
+                .matches(7, "secret".into(), &theirs)
+                .await
+                .unwrap()
+        );
+        assert!(passwords.memory.lock().len() <= 1, "what is large is freed");
+        let kept = passwords.memory.lock().iter().map(Vec::len).max();
+        assert!(kept <= Some(Params::DEFAULT.block_count()));
+    }
+
+    #[tokio::test]
+    async fn a_hash_that_would_take_too_much_is_refused_without_any_work() {
+        let passwords = Passwords::default();
+        // No computation could begin.
+        passwords.places.close();
+        for hash in [
+            "$argon2id$v=19$m=4194304,t=50,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+            "$argon2d$v=19$m=8,t=1,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+            "hash",
+            "",
+        ] {
+            let failed = passwords.matches(7, "secret".into(), hash).await;
+            let why = failed.unwrap_err().to_string();
+            assert!(why.contains("it has to be argon2id"), "{why}");
+        }
+        assert!(passwords.memory.lock().is_empty());
     }
 
     #[tokio::test]

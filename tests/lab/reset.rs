@@ -206,6 +206,26 @@ async fn what_a_folder_keeps_goes_only_when_that_is_confirmed() {
 
 /// Both ways between memory and a folder, over HTTP too.
 #[tokio::test]
+async fn a_snapshot_with_a_hash_that_would_take_too_much_is_refused_by_its_line() {
+    let imd = start(Config::ephemeral()).await;
+    let (salt, output) = ("A".repeat(22), "B".repeat(42) + "A");
+    for params in ["m=4194304,t=50,p=1", "m=8,t=4294967295,p=1"] {
+        let lines = format!(
+            r#"{{"imd_snapshot":{{"format":1,"newest":0}}}}
+{{"user":{{"uid":9,"name":"","password_hash":"$argon2id$v=19${params}${salt}${output}"}}}}
+{{"end":{{"lines":2}}}}
+"#
+        );
+        let (status, why) = call(&imd, "PUT", "/v1/snapshot", lines.into()).await;
+        let why = why["error"].as_str().unwrap();
+        assert_eq!(status, 400, "{why}");
+        assert!(why.starts_with("line 2: the password hash has "), "{why}");
+        assert!(why.contains("m up to 65536 (KiB), t up to 10"), "{why}");
+        assert!(!why.contains(&output), "{why}");
+    }
+}
+
+#[tokio::test]
 async fn clients_go_on_from_a_snapshot_as_if_nothing_had_happened() {
     let folder = tempfile::tempdir().unwrap();
     let memory = start_manual().await;

@@ -1,5 +1,8 @@
-use imd::Config;
+use std::sync::Arc;
+
 use imd::proto::{Cmd, ReqLogin};
+use imd::store::{MemoryStore, Store, User, Write};
+use imd::{Config, Imd};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -50,6 +53,33 @@ async fn who_never_registered_gets_a_token_where_nobody_has_to() {
     let imd = start(config).await;
     let (_, answer) = post(imd.user_api_addr(), "/x/user/auth", "uid=8&pw=any").await;
     assert_eq!(answer, json!({"code": 94002, "message": "no such user"}));
+}
+
+/// A check that took what these hashes say would not end before the test does.
+#[tokio::test]
+async fn a_stored_hash_that_would_take_too_much_is_not_checked() {
+    let (salt, output) = ("A".repeat(22), "A".repeat(43));
+    let hashes = [
+        format!("$argon2id$v=19$m=4194304,t=50,p=1${salt}${output}"),
+        format!("$argon2id$v=19$m=65536,t=4294967295,p=1${salt}${output}"),
+        format!("$argon2d$v=19$m=4194304,t=50,p=1${salt}${output}"),
+    ];
+    let config = Config::ephemeral();
+    let store = Arc::new(MemoryStore::new(1 << 26, (&config.store).into()));
+    let users = hashes.iter().zip(1..).map(|(hash, uid)| Write::Register {
+        uid,
+        user: User {
+            name: "ann".into(),
+            password_hash: hash.clone(),
+        },
+    });
+    store.commit(users.collect()).await.unwrap();
+    let imd = Imd::start_with_store(config, store).await.unwrap();
+    for uid in 1..=hashes.len() {
+        let auth = format!("uid={uid}&pw=secret");
+        let (_, answer) = post(imd.user_api_addr(), "/x/user/auth", &auth).await;
+        assert_eq!(answer, json!({"code": 90001, "message": "server error"}));
+    }
 }
 
 #[tokio::test]

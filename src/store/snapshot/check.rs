@@ -2,6 +2,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::{Draft, Ends, SaveError, Snapshot};
 use crate::codec::MAX_FRAME;
+use crate::phc;
 use crate::store::{Entry, Group, Kind, Message, User};
 use std::sync::Arc;
 
@@ -53,6 +54,7 @@ impl Checked {
         ensure(self.uids.insert(uid), || {
             format!("user {uid} is there twice")
         })?;
+        phc::check(&user.password_hash).map_err(|refused| refused.to_string())?;
         fits(self.draft.user(uid, user))
     }
 

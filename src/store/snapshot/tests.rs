@@ -157,6 +157,24 @@ fn what_does_not_fit_together_is_refused_with_its_line() {
         ),
         (3, BY_HAND[1].into(), "user 1 is there twice"),
         (
+            2,
+            r#"{"user":{"uid":1,"name":"","password_hash":"$argon2id$v=19$m=4194304,t=50,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}}"#.into(),
+            "has m=4194304",
+        ),
+        (
+            2,
+            r#"{"user":{"uid":1,"name":"","password_hash":"$2b$31$AAAAAAAAAAAAAAAAAAAAAA"}}"#.into(),
+            "argon2id in PHC form",
+        ),
+        (
+            2,
+            format!(
+                r#"{{"user":{{"uid":1,"name":"","password_hash":"{}"}}}}"#,
+                "x".repeat(1 << 20)
+            ),
+            "has 1048576 bytes",
+        ),
+        (
             3,
             r#"{"group":{"gid":50,"name":"","owner":1,"members":[1,1]}}"#.into(),
             "1 stands there twice",

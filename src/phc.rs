@@ -1,0 +1,198 @@
+//! Stored password hashes: argon2id in PHC form, `$argon2id$v=19$m=19456,t=2,p=1$SALT$HASH`.
+//!
+//! The hash itself says how much memory and time its check takes, and it may come from outside: from a snapshot, or from
+//! a store's folder. So it is bounded here, before any work is done: where a snapshot is read, and where a password is
+//! checked.
+
+use argon2::password_hash::phc::{Output, PasswordHash, Salt};
+use argon2::{Algorithm, Params, Version};
+
+/// Length of the text, in bytes. The longest hash within the other bounds has fewer.
+const MAX_LENGTH: usize = 256;
+
+/// Memory of one check, in KiB. RFC 9106 recommends as much where memory is scarce.
+const MAX_MEMORY: u32 = 64 * 1024;
+
+/// Passes over that memory.
+const MAX_PASSES: u32 = 10;
+
+/// Lanes that the memory is divided into.
+const MAX_LANES: u32 = 16;
+
+/// Why a password hash is not taken. Nothing of the hash stands in it but its numbers.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the password hash {0}: it has to be argon2id in PHC form, $argon2id$v=19$m=19456,t=2,p=1$SALT$HASH, with m up to \
+     {MAX_MEMORY} (KiB), t up to {MAX_PASSES}, p up to {MAX_LANES}, a salt of {salt_min} to {salt_max} bytes and a hash of \
+     {min} to {max} bytes, within {MAX_LENGTH} characters",
+    salt_min = Salt::MIN_LENGTH,
+    salt_max = Salt::MAX_LENGTH,
+    min = Output::MIN_LENGTH,
+    max = Output::MAX_LENGTH
+)]
+pub struct Refused(String);
+
+fn ensure(holds: bool, why: impl FnOnce() -> String) -> Result<(), Refused> {
+    if holds { Ok(()) } else { Err(Refused(why())) }
+}
+
+/// A hash against which a password can be checked with bounded work.
+#[derive(Debug, Clone)]
+pub struct StoredHash {
+    /// What the check takes. The length of the output is that of `output`.
+    pub params: Params,
+    /// The salt.
+    pub salt: Salt,
+    /// What the right password is hashed to.
+    pub output: Output,
+}
+
+impl StoredHash {
+    /// Reads a hash. This takes next to no time, whatever the text is.
+    ///
+    /// # Errors
+    ///
+    /// When it is no hash of argon2id in PHC form, or when its check would take too much.
+    pub fn parse(text: &str) -> Result<StoredHash, Refused> {
+        check_length(text)?;
+        let unreadable = || Refused("is in another form".into());
+        let hash = PasswordHash::new(text).map_err(|_| unreadable())?;
+        let is_argon2id = hash.algorithm == Algorithm::Argon2id.ident();
+        ensure(is_argon2id, || "is of another algorithm".into())?;
+        let is_known = hash.version == Some(Version::V0x13.into());
+        ensure(is_known, || "has no version, or another one".into())?;
+        let params = Params::try_from(&hash).map_err(|_| unreadable())?;
+        for (name, value, limit) in [
+            ("m", params.m_cost(), MAX_MEMORY),
+            ("t", params.t_cost(), MAX_PASSES),
+            ("p", params.p_cost(), MAX_LANES),
+        ] {
+            ensure(value <= limit, || format!("has {name}={value}"))?;
+        }
+        match (hash.salt, hash.hash) {
+            (Some(salt), Some(output)) => Ok(StoredHash {
+                params,
+                salt,
+                output,
+            }),
+            _ => Err(Refused("lacks its salt or its output".into())),
+        }
+    }
+}
+
+/// Checks a hash that comes from outside. A text without `$` is no hash in any form: it may be stored, since it makes no
+/// work, but no password fits it.
+///
+/// # Errors
+///
+/// As [`StoredHash::parse`].
+pub fn check(text: &str) -> Result<(), Refused> {
+    if text.contains('$') {
+        StoredHash::parse(text).map(drop)
+    } else {
+        check_length(text)
+    }
+}
+
+fn check_length(text: &str) -> Result<(), Refused> {
+    let length = text.len();
+    ensure(length <= MAX_LENGTH, || format!("has {length} bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SALT: &str = "AAAAAAAAAAAAAAAAAAAAAA";
+    const HASH: &str = "BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA";
+
+    fn with(params: &str) -> String {
+        format!("$argon2id$v=19${params}${SALT}${HASH}")
+    }
+
+    #[test]
+    fn what_is_within_the_bounds_is_taken() {
+        for params in [
+            "m=19456,t=2,p=1",
+            "m=65536,t=3,p=4",
+            "m=65536,t=10,p=16",
+            "m=8,t=1,p=1",
+        ] {
+            StoredHash::parse(&with(params)).expect(params);
+        }
+        let longest = format!(
+            "$argon2id$v=19$m=65536,t=10,p=16${}${}",
+            "A".repeat(64),
+            "A".repeat(86)
+        );
+        StoredHash::parse(&longest).unwrap();
+    }
+
+    #[test]
+    fn what_would_take_too_much_is_refused_with_the_number_and_the_bounds() {
+        for (params, why) in [
+            ("m=4194304,t=50,p=1", "has m=4194304:"),
+            ("m=65537,t=1,p=1", "has m=65537:"),
+            ("m=8,t=11,p=1", "has t=11:"),
+            ("m=8,t=4294967295,p=1", "has t=4294967295:"),
+            ("m=65536,t=1,p=17", "has p=17:"),
+            ("m=8,m=4294967295,t=1,p=1", "has m=4294967295:"),
+        ] {
+            let refused = check(&with(params)).unwrap_err().to_string();
+            assert!(refused.contains(why), "{refused}");
+            assert!(refused.contains("m up to 65536 (KiB), t up to 10, p up to 16"));
+            assert!(!refused.contains(HASH) && !refused.contains(SALT));
+        }
+    }
+
+    #[test]
+    fn what_is_no_whole_hash_of_argon2id_is_refused() {
+        for text in [
+            "$",
+            "$$",
+            "$argon2id",
+            "$argon2id$v=19$m=8,t=1,p=1",
+            &format!("$argon2id$v=19$m=8,t=1,p=1${SALT}"),
+            // Other algorithms and versions.
+            &format!("$argon2i$v=19$m=8,t=1,p=1${SALT}${HASH}"),
+            &format!("$argon2d$v=19$m=8,t=1,p=1${SALT}${HASH}"),
+            &format!("$argon2id$v=16$m=8,t=1,p=1${SALT}${HASH}"),
+            &format!("$argon2id$m=8,t=1,p=1${SALT}${HASH}"),
+            &format!("$scrypt$ln=31,r=8,p=1${SALT}${HASH}"),
+            &format!("$pbkdf2-sha256$i=4294967295${SALT}${HASH}"),
+            "$2b$31$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+            "$6$rounds=999999999$salt$hash",
+            // Other parameters.
+            &with("m=4294967296,t=1,p=1"),
+            &with("m=-1,t=1,p=1"),
+            &with("m=,t=1,p=1"),
+            &with("m=8,t=0,p=1"),
+            &with("m=8,t=1,p=0"),
+            &with("m=8,t=1,p=4294967295"),
+            &with("m=16,t=1,p=16"),
+            &with("m=8,t=1,p=1,x=1"),
+            // Lengths.
+            &format!("$argon2id$v=19$m=8,t=1,p=1$AAAA${HASH}"),
+            &format!("$argon2id$v=19$m=8,t=1,p=1${}${HASH}", "A".repeat(68)),
+            &format!("$argon2id$v=19$m=8,t=1,p=1${SALT}$AAAA"),
+            &format!("$argon2id$v=19$m=8,t=1,p=1${SALT}${}", "A".repeat(88)),
+            &format!("$argon2id${}", "A".repeat(1 << 20)),
+            // Around it.
+            &format!(" {}", with("m=8,t=1,p=1")),
+            &format!("{}\n", with("m=8,t=1,p=1")),
+            &format!("{}$", with("m=8,t=1,p=1")),
+        ] {
+            assert!(StoredHash::parse(text).is_err(), "{text}");
+            assert!(check(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_no_hash_may_be_stored_but_fits_no_password() {
+        for text in ["", "hash", "!", "argon2id"] {
+            assert_eq!(check(text), Ok(()), "{text}");
+            assert!(StoredHash::parse(text).is_err(), "{text}");
+        }
+        assert!(check(&"x".repeat(MAX_LENGTH + 1)).is_err());
+    }
+}
