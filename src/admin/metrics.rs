@@ -108,9 +108,9 @@ fn standing(parts: &Parts) -> Registry {
         "What had to make room in the journal",
         dropped,
     );
-    if let Some(reclaim) = parts.services.store().reclaim() {
-        given_back(reclaim, &mut registry);
-    }
+    // A store in memory has nothing to give back.
+    let reclaim = parts.services.store().reclaim().unwrap_or_default();
+    given_back(reclaim, &mut registry);
     process(&mut registry);
     registry
 }

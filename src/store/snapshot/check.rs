@@ -108,10 +108,6 @@ impl Checked {
             (Kind::P2p | Kind::Ack, &[receiver]) if group == 0 => receiver,
             _ => return Err("receivers and group do not fit the kind".into()),
         };
-        ensure(
-            message.kind != Kind::Ack || message.text().is_empty(),
-            || "an ack has no text".into(),
-        )?;
         let id = (
             message.kind,
             message.source,
