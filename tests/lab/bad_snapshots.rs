@@ -112,7 +112,6 @@ fn files() -> Vec<(usize, Vec<u8>)> {
         (5, with(4, &format!("{}\n{}", GOOD[3], GOOD[3]))),
         // Messages.
         (5, changed(5, "p2p", "shout")),
-        (5, changed(5, "p2p", "ack")),
         (5, changed(5, "p2p", "group")),
         (5, changed(5, "\"source\":1", "\"source\":0")),
         (5, changed(5, "\"source\":1", "\"source\":1,\"group\":50")),

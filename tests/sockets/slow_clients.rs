@@ -87,8 +87,12 @@ async fn a_body_that_comes_byte_by_byte_is_answered_408() {
             let (mut read, mut write) = stream.split();
             let dribble = async {
                 let mut pause = tokio::time::interval(Duration::from_millis(5));
-                // As a chunk, and as bytes of a body that has a length.
-                while write.write_all(b"1\r\n \r\n").await.is_ok() {
+                // Blanks alone: a line of a snapshot would be refused before the body is too slow.
+                let piece: &[u8] = match length.starts_with("transfer") {
+                    true => b"1\r\n \r\n",
+                    false => b" ",
+                };
+                while write.write_all(piece).await.is_ok() {
                     pause.tick().await;
                 }
                 std::future::pending::<()>().await;
@@ -111,7 +115,7 @@ async fn a_long_body_may_take_longer_than_the_deadline() {
     let imd = start(config).await;
     let length = 1 << 20;
     let head = head(
-        "PUT /v1/snapshot",
+        "POST /v1/users",
         &format!("content-length: {length}\r\nconnection: close\r\n"),
     );
     let mut stream = sent(imd.admin_addr().unwrap(), &head).await;
