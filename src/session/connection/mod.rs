@@ -295,7 +295,9 @@ impl<H: Handler> Connection<H> {
         let Server {
             manager, handler, ..
         } = &*self.server;
-        let finished = self.attended(handler.finish(turn));
+        // In its place: moved into the other future, it would be copied each time, and it is large.
+        let finishing = pin!(handler.finish(turn));
+        let finished = self.attended(finishing);
         manager.alive(&self.session, pin!(finished)).await
     }
 
@@ -333,7 +335,9 @@ impl<H: Handler> Connection<H> {
                 Ok(Split::Frame { message, taken }) => {
                     self.session.timers.our_turn();
                     if server.tap.is_quiet() && !self.holds_request() {
-                        let taken = self.attended(handler.frame(turn, message));
+                        // In its place, as in `finish`.
+                        let taking = pin!(handler.frame(turn, message));
+                        let taken = self.attended(taking);
                         manager.alive(&self.session, pin!(taken)).await?;
                     } else {
                         let session = Arc::clone(&self.session);
