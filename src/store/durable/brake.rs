@@ -43,6 +43,8 @@ struct Inner {
     are_others_stopped: AtomicBool,
     /// Whether they end so where they would wait.
     is_closing: AtomicBool,
+    /// Whether one of them waits. The engine has two threads, and needs the other one to write its tables.
+    is_one_waiting: AtomicBool,
 }
 
 impl fmt::Debug for Brake {
@@ -58,7 +60,8 @@ impl Brake {
         Watching(self)
     }
 
-    /// Lets merges of all other threads wait whenever `go_on` says no.
+    /// Lets merges of all other threads wait whenever `go_on` says no. One waits; where a second one would, it ends with an
+    /// error, after which the engine takes no more commits: nothing would be written any more, and no end be in sight.
     pub fn slow_others(&self, go_on: Arc<GoOn>) {
         *self.0.others.lock() = Some(go_on);
     }
@@ -75,18 +78,35 @@ impl Brake {
 
     /// Returns once a merge of the engine's own threads may go on.
     fn wait(&self) -> io::Result<()> {
-        loop {
-            if self.0.are_others_stopped.load(Ordering::Acquire) {
-                return Err(stopped());
-            }
-            let go_on = self.0.others.lock().clone();
-            if go_on.is_none_or(|go_on| go_on()) {
-                return Ok(());
-            }
-            if self.0.is_closing.load(Ordering::Acquire) {
-                return Err(stopped());
-            }
+        if self.may_go_on()? {
+            return Ok(());
+        }
+        if self.0.is_one_waiting.swap(true, Ordering::AcqRel) {
+            return Err(stopped());
+        }
+        let waited = loop {
             thread::sleep(WAIT);
+            match self.may_go_on() {
+                Ok(false) => {}
+                waited => break waited.map(drop),
+            }
+        };
+        self.0.is_one_waiting.store(false, Ordering::Release);
+        waited
+    }
+
+    /// Whether a merge of the engine's own threads may go on, or has to wait.
+    fn may_go_on(&self) -> io::Result<bool> {
+        if self.0.are_others_stopped.load(Ordering::Acquire) {
+            return Err(stopped());
+        }
+        let go_on = self.0.others.lock().clone();
+        if go_on.is_none_or(|go_on| go_on()) {
+            return Ok(true);
+        }
+        match self.0.is_closing.load(Ordering::Acquire) {
+            true => Err(stopped()),
+            false => Ok(false),
         }
     }
 }

@@ -475,6 +475,9 @@ impl Writer {
                 tracing::warn!(free, floor, "there is room again");
             }
         }
+        if self.is_short {
+            self.hurry_merge();
+        }
         if free >= floor.saturating_add(PLENTY) {
             self.plenty = Some((Instant::now(), ASK_AFTER));
         }

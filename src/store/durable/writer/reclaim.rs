@@ -73,6 +73,8 @@ struct Merge {
     is_over: Arc<AtomicBool>,
     /// Whether merges of the engine's own threads were stopped for it.
     is_alone: bool,
+    /// Whether that was done after it had begun.
+    is_hurried: bool,
     /// Bytes that the folder had on the disk before.
     before: u64,
 }
@@ -151,7 +153,11 @@ impl Writer {
             return;
         }
         match self.reclaimer.merge.take() {
-            Some(merge) if !merge.is_over() => self.reclaimer.merge = Some(merge),
+            Some(merge) if !merge.is_over() => {
+                self.reclaimer.merge = Some(merge);
+                // Looks whether there is room beside it.
+                self.room();
+            }
             Some(merge) => {
                 self.end(merge);
                 self.begin();
@@ -160,10 +166,27 @@ impl Writer {
         }
     }
 
+    /// Stops the merges of the engine's own threads for one that was begun beside them, when room has become short: they wait
+    /// for the room that it gives back, and it waits for their end.
+    pub(super) fn hurry_merge(&mut self) {
+        let merge = self.reclaimer.merge.as_mut();
+        let Some(merge) = merge.filter(|merge| !merge.is_alone && !merge.is_over()) else {
+            return;
+        };
+        if let Some(engine) = self.shared.engine.read().as_ref() {
+            engine.stop_merges();
+            (merge.is_alone, merge.is_hurried) = (true, true);
+        }
+    }
+
     /// Stops a merge and waits for its end, which is near. It leaves files behind, which go when the engine is opened.
     pub(super) fn stop_merge(&mut self) {
         if let Some(merge) = self.reclaimer.merge.take() {
             merge.stop.store(true, Ordering::Release);
+            // It may wait for one that waits for room.
+            if let Some(engine) = self.shared.engine.read().as_ref() {
+                engine.stop_waiting_merges();
+            }
             self.reclaimer.has_remains = true;
             // Whether it came through is of no use any more.
             drop(merge.thread.join());
@@ -271,6 +294,7 @@ impl Writer {
                     stop,
                     is_over,
                     is_alone,
+                    is_hurried: false,
                     before,
                 });
                 self.note(Doing::Compacting, reclaimable);
@@ -288,7 +312,10 @@ impl Writer {
         let merged = merge.thread.join().unwrap_or(Err(fjall::Error::Poisoned));
         if let Err(error) = &merged {
             self.reclaimer.has_remains = true;
-            self.reclaimer.not_before = Some(Instant::now() + AFTER_FAILURE);
+            // One that was hurried may have failed because of that.
+            if !merge.is_hurried {
+                self.reclaimer.not_before = Some(Instant::now() + AFTER_FAILURE);
+            }
             let error = in_words(error);
             if is_stopped {
                 tracing::debug!("a merge that gives room back was stopped: commits waited for it");

@@ -287,3 +287,56 @@ async fn a_merge_of_the_engine_that_waits_for_room_is_not_in_the_way() {
     check(&store, 120).await;
     store.close().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merge_that_was_begun_with_room_ends_when_room_gets_short() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = Arc::new(AtomicU64::new(FLOOR * 16));
+    let store = open(folder.path(), merges_without_room(&bytes));
+    removed_beside_a_waiting_merge(&store).await;
+    // The store's merge waits for that of the engine, which waits for the room that the store's gives back.
+    bytes.store(FLOOR / 4, Ordering::SeqCst);
+    tokio::time::timeout(PATIENCE, async {
+        while store.reclaim().unwrap().doing == Doing::Compacting {
+            store.clean(2).await.unwrap();
+        }
+    })
+    .await
+    .unwrap();
+    until(&store, Doing::Idle, |reclaim| reclaim.reclaimed > 0).await;
+    bytes.store(FLOOR * 16, Ordering::SeqCst);
+    check(&store, 120).await;
+    store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_is_closed_while_its_merge_waits_for_one_of_the_engine() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = Arc::new(AtomicU64::new(FLOOR * 16));
+    let store = open(folder.path(), merges_without_room(&bytes));
+    removed_beside_a_waiting_merge(&store).await;
+    tokio::time::timeout(PATIENCE, store.close())
+        .await
+        .unwrap()
+        .unwrap();
+    let store = open(folder.path(), room_of(&bytes));
+    check(&store, 120).await;
+    store.close().await.unwrap();
+}
+
+/// What goes by the number, but for the engine's own merges: they have no room.
+fn merges_without_room(bytes: &Arc<AtomicU64>) -> Room {
+    let others = room_of(bytes);
+    Arc::new(move |path: &Path| match thread::current().name() {
+        Some("fjall:worker") => Ok(0),
+        _ => others(path),
+    })
+}
+
+/// Has the store begin a merge with room, while one of the engine waits for it.
+async fn removed_beside_a_waiting_merge(store: &DurableStore) {
+    // Enough tables that the engine wants to merge them, and too few for commits to wait for it.
+    fill(store, 120).await;
+    clean_all(store, 119).await;
+    until(store, Doing::Compacting, |_| true).await;
+}
