@@ -152,11 +152,6 @@ impl Engine {
         self.brake.stop_others();
     }
 
-    /// Ends those of them that wait for room, also from now on. The engine takes no more commits then, if there was one.
-    pub fn stop_waiting_merges(&self) {
-        self.brake.close();
-    }
-
     /// What is visible to readers.
     pub fn view(&self) -> View<'_> {
         View {
@@ -350,7 +345,7 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         // The engine waits for its own threads, and one may wait for room.
-        self.stop_waiting_merges();
+        self.brake.close();
     }
 }
 

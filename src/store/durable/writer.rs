@@ -566,10 +566,11 @@ impl Writer {
     fn close(&mut self) -> Result<(), StoreFailed> {
         // What is submitted from here on is not answered.
         self.jobs.close();
-        self.stop_merge();
+        let synced = self.stop_merge();
         self.shared.forget_recent();
         let engine = self.shared.engine.write().take();
         let closed = self.close_into(engine);
+        let closed = closed.and(synced.map_err(|error| EngineError::from(error).into()));
         // Now that nothing is open any more, others may have the folder.
         self.shared.hold.lock().take();
         closed

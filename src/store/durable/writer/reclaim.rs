@@ -179,17 +179,33 @@ impl Writer {
         }
     }
 
-    /// Stops a merge and waits for its end, which is near. It leaves files behind, which go when the engine is opened.
-    pub(super) fn stop_merge(&mut self) {
-        if let Some(merge) = self.reclaimer.merge.take() {
-            merge.stop.store(true, Ordering::Release);
-            // It may wait for one that waits for room.
-            if let Some(engine) = self.shared.engine.read().as_ref() {
-                engine.stop_waiting_merges();
+    /// Stops a merge before the engine is closed, and waits for its end, which is near. It leaves files behind, which go when
+    /// the engine is opened.
+    ///
+    /// # Errors
+    ///
+    /// When what was written can't be brought to the disk before.
+    pub(super) fn stop_merge(&mut self) -> Result<(), fjall::Error> {
+        let Some(merge) = self.reclaimer.merge.take() else {
+            return Ok(());
+        };
+        merge.stop.store(true, Ordering::Release);
+        let synced = match self.shared.engine.read().as_ref() {
+            Some(engine) if !self.is_broken => {
+                let synced = engine.sync();
+                // It may wait for the end of one of the engine's own, which may take long or wait for room.
+                engine.stop_merges();
+                synced
             }
-            self.reclaimer.has_remains = true;
-            // Whether it came through is of no use any more.
-            drop(merge.thread.join());
+            _ => Ok(()),
+        };
+        // The engine may have given up over it.
+        self.is_broken = true;
+        // Whether it came through is of no use any more.
+        drop(merge.thread.join());
+        match synced {
+            Err(fjall::Error::Poisoned) => Ok(()),
+            synced => synced,
         }
     }
 
