@@ -62,10 +62,20 @@ pub enum OpenError {
         path: PathBuf,
         /// What is wrong.
         why: String,
+        /// Whether that was found by opening the engine, which removes, writes and merges files of its own then.
+        is_tidied: bool,
     },
 }
 
 impl OpenError {
+    /// The same error, found after the engine was opened.
+    pub(super) fn of_engine(mut self) -> Self {
+        if let OpenError::Damaged { is_tidied, .. } = &mut self {
+            *is_tidied = true;
+        }
+        self
+    }
+
     /// What is wrong, without a word on what to do: that depends on what the folder was wanted for.
     pub fn reason(&self) -> String {
         match self {
@@ -96,8 +106,16 @@ impl OpenError {
                 path.display(),
                 path.join(entry).display()
             ),
-            OpenError::Damaged { path, why } => {
-                format!("{} is damaged: {why}. Nothing was changed", path.display())
+            OpenError::Damaged {
+                path,
+                why,
+                is_tidied,
+            } => {
+                let changed = match is_tidied {
+                    true => "The engine may have merged its files: what they hold was not changed",
+                    false => "Nothing was changed",
+                };
+                format!("{} is damaged: {why}. {changed}", path.display())
             }
         }
     }
@@ -146,9 +164,11 @@ impl OpenError {
                 id,
                 found,
             },
-            OpenError::Damaged { path, why } => OpenError::Damaged {
+            // Only the copy was opened.
+            OpenError::Damaged { path, why, .. } => OpenError::Damaged {
                 path: moved(path),
                 why: renamed(&why),
+                is_tidied: false,
             },
         }
     }

@@ -19,7 +19,7 @@ use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use super::engine::{Engine, EngineError};
+use super::engine::{Engine, EngineError, in_words};
 use super::errors::OpenError;
 use super::journal::{self, JournalError, Journals, Torn};
 use super::litter::is_litter;
@@ -136,6 +136,7 @@ fn damaged(path: &Path, why: impl ToString) -> OpenError {
     OpenError::Damaged {
         path: path.to_owned(),
         why: why.to_string(),
+        is_tidied: false,
     }
 }
 
@@ -521,7 +522,7 @@ pub fn open_engine(
     if opened.is_err() {
         restore(path).map_err(unusable(path))?;
     }
-    let (engine, state) = opened?;
+    let (engine, state) = opened.map_err(OpenError::of_engine)?;
     for torn in &journals.torn {
         tracing::warn!(
             journal = %torn.path.strip_prefix(path).unwrap_or(&torn.path).display(),
@@ -684,10 +685,11 @@ pub fn signing_key(
     let found: Option<SecretRecord> = engine
         .view()
         .get(SIGNING_KEY)
-        .map_err(|error| damaged(path, error))?;
+        .map_err(|error| damaged(path, error).of_engine())?;
     if let Some(found) = found {
         let key = found.secret.try_into();
-        let key = key.map_err(|_| damaged(path, "its signing key has a wrong length"))?;
+        let key =
+            key.map_err(|_| damaged(path, "its signing key has a wrong length").of_engine())?;
         return Ok((state, key));
     }
     let key: [u8; 32] = rand::random();
@@ -741,6 +743,8 @@ fn engine_error(path: &Path, error: fjall::Error) -> OpenError {
     match error {
         fjall::Error::Locked => OpenError::InUse(path.to_owned()),
         fjall::Error::Io(error) => unusable(path)(error),
+        // It does so for want of room too, for example while the folder is brought to a newer format.
+        fjall::Error::Poisoned => unusable(path)(io::Error::other(in_words(&error))),
         error => damaged(path, EngineError::from(error)),
     }
 }
