@@ -48,6 +48,7 @@ use crate::session::Manager;
 use crate::shutdown::Shutdown;
 pub use events::Listeners;
 use guard::Guard;
+pub use reset::Saves;
 
 /// How many of its connections may be held by who follows the journal or waits for an event.
 const LISTENERS: usize = 32;
@@ -83,6 +84,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Room for those who listen.
     pub listeners: Listeners,
+    /// Room for the snapshots that clients read.
+    pub saves: Saves,
     /// Who may connect.
     pub admission: Admission,
     /// What the stack does as the original does.

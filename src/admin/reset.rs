@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use axum::body::{Body as AnswerBody, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::Parts;
 use super::answer::{Body, Json, Pieces, Problem, STREAMED, query};
@@ -33,6 +34,55 @@ impl From<Confirm> for Confirmed {
     }
 }
 
+/// Bounds the memory of the snapshots that are given out.
+///
+/// Each file stays in memory until its client has read it, so all files together may take as much as one file may. The
+/// snapshots are made one after another, because one in the making is in memory too.
+#[derive(Debug, Clone)]
+pub struct Saves {
+    making: Arc<Semaphore>,
+    /// One permit stands for one byte of a file.
+    room: Arc<Semaphore>,
+}
+
+impl Default for Saves {
+    fn default() -> Self {
+        Saves {
+            making: Arc::new(Semaphore::new(1)),
+            room: Arc::new(Semaphore::new(SNAPSHOT_LIMIT)),
+        }
+    }
+}
+
+impl Saves {
+    /// Takes the room of a file. It is given back when the last of the bytes is dropped.
+    fn hold(&self, file: Vec<u8>) -> Result<Bytes, Problem> {
+        let bytes = u32::try_from(file.len()).map_err(Problem::broken)?;
+        let room = Arc::clone(&self.room).try_acquire_many_owned(bytes);
+        let _room = room.map_err(|_| {
+            let held = SNAPSHOT_LIMIT.saturating_sub(self.room.available_permits());
+            let why = format!(
+                "clients are still reading {held} bytes of other snapshots, and with this one it would be more than \
+                 {SNAPSHOT_LIMIT}: ask again when they are done"
+            );
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, why)
+        })?;
+        Ok(Bytes::from_owner(Given { file, _room }))
+    }
+}
+
+/// A file that is being sent.
+struct Given {
+    file: Vec<u8>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Given {
+    fn as_ref(&self) -> &[u8] {
+        &self.file
+    }
+}
+
 /// Makes the stack as new.
 pub async fn reset(
     State(parts): State<Arc<Parts>>,
@@ -46,6 +96,9 @@ pub async fn reset(
 
 /// Everything that the store holds, as a file.
 pub async fn save(State(parts): State<Arc<Parts>>) -> Result<impl IntoResponse, Problem> {
+    let saves = &parts.saves;
+    let making = Arc::clone(&saves.making).acquire_owned().await;
+    let making = making.map_err(Problem::broken)?;
     let snapshot = parts.services.snapshot().await;
     let snapshot = snapshot.map_err(|error| match error {
         SaveError::TooLarge { .. } => Problem::conflict(error),
@@ -54,9 +107,12 @@ pub async fn save(State(parts): State<Arc<Parts>>) -> Result<impl IntoResponse, 
     // It takes its time.
     let file = tokio::task::spawn_blocking(move || {
         let mut file = Vec::new();
-        snapshot.write(&mut file).map(|()| file)
+        let written = snapshot.write(&mut file);
+        file.shrink_to_fit();
+        // Here, so that a request which is given up does not let the next one begin before the end of this work.
+        written.map(|()| (file, making))
     });
-    let file = file
+    let (file, _making) = file
         .await
         .map_err(Problem::broken)?
         .map_err(Problem::broken)?;
@@ -65,7 +121,7 @@ pub async fn save(State(parts): State<Arc<Parts>>) -> Result<impl IntoResponse, 
         return Err(Problem::conflict(SaveError::TooLarge { limit }));
     }
     let kind = [(header::CONTENT_TYPE, "application/jsonl")];
-    Ok((STREAMED, kind, file))
+    Ok((STREAMED, kind, AnswerBody::from(saves.hold(file)?)))
 }
 
 /// Replaces everything that the store holds.
@@ -109,5 +165,29 @@ fn refused(error: ResetError, how: &str) -> Problem {
         ResetError::NotConfirmed { .. } => Problem::conflict(format!("{error}: {how}")),
         ResetError::Busy { .. } => Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
         _ => Problem::conflict(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_are_being_read_have_room_for_one_of_the_largest() {
+        let saves = Saves {
+            room: Arc::new(Semaphore::new(10)),
+            ..Saves::default()
+        };
+        let first = saves.hold(vec![1; 6]).unwrap();
+        let second = saves.hold(vec![2; 4]).unwrap();
+        let refused = saves.hold(vec![3; 1]).unwrap_err();
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        // A part of it is sent already: the memory is still there.
+        let part = first.slice(3..);
+        drop(first);
+        saves.hold(vec![3; 1]).unwrap_err();
+        drop(part);
+        let third = saves.hold(vec![3; 6]).unwrap();
+        assert_eq!((&*second, &*third), (&[2; 4][..], &[3; 6][..]));
     }
 }

@@ -191,7 +191,7 @@ fn routes() -> Vec<Route> {
             .body("from: id, to?: id, group?: id, msg_id?: string, text?: string", r#"{"from": 7, "to": 8, "text": "hello"}"#)
             .creates().gives("msg_id: string"),
         route!(POST "/v1/reset", reset::reset, "Makes the stack as new, while it runs").body("confirm?: boolean", r#"{"confirm": true}"#),
-        route!(GET "/v1/snapshot", reset::save, "Everything that the store holds, as JSON lines")
+        route!(GET "/v1/snapshot", reset::save, "Everything that the store holds, as JSON lines; 503 while clients read others that are large")
             .text("application/jsonl"),
         route!(PUT "/v1/snapshot", reset::load, "Replaces everything that the store holds by a snapshot")
             .query(&["confirm"]).lines(),

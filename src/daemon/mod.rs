@@ -208,6 +208,7 @@ impl Imd {
             instance: format!("{:016x}", rand::random::<u64>()),
             lease: config.registry.lease,
             listeners: admin::Listeners::default(),
+            saves: admin::Saves::default(),
             gateway_addr: addresses::dialable(gateway_addr),
             user_api: addresses::dialable(user_api),
             group_api: addresses::dialable(group_api),
