@@ -163,6 +163,11 @@ impl Session {
         self.outbound.lock().page(end, total);
     }
 
+    /// The page from `begin` to `end` does not reach the peer: a fault keeps it.
+    fn page_lost(&self, begin: i64, end: i64) {
+        self.outbound.lock().page_lost(begin, end);
+    }
+
     /// Tells the client that there is something newer than `current`, up to `total`. Whether one not yet written has taken
     /// it up.
     pub fn notify(&self, current: i64, total: i64) -> bool {

@@ -58,8 +58,8 @@ impl Outbound {
         append(reply, &mut self.frames);
     }
 
-    /// Remembers that there is something newer than `current`, up to `total`. The newest counts. Whether another was waiting, with which it
-    /// is one now.
+    /// Remembers that there is something newer than `current`, up to `total`. The newest counts. Returns whether another
+    /// notify was waiting, with which it is one now.
     pub fn notify(&mut self, current: i64, total: i64) -> bool {
         let is_merged = self.notify.is_some();
         self.notify = Some(match self.notify {
@@ -75,7 +75,17 @@ impl Outbound {
     /// A page that ends at `end` of an inbox that goes to `total` is written. What it leaves behind is notified.
     pub fn page(&mut self, end: i64, total: i64) {
         self.page_end = Some(end);
-        self.notify(end, total);
+        if end < total || self.notify.is_some() {
+            self.notify(end, total);
+        }
+    }
+
+    /// The page from `begin` to `end` does not reach the peer, so this reader is still where the page began.
+    pub fn page_lost(&mut self, begin: i64, end: i64) {
+        // Unless a later page has moved it.
+        if self.page_end == Some(end) {
+            self.page_end = Some(begin);
+        }
     }
 
     /// Appends what waits to `out`, with the notify as it is now at its end.
@@ -213,6 +223,27 @@ mod tests {
         outbound.page(10, 120);
         outbound.notify(50, 121);
         assert_eq!(taken(&mut outbound), [(20007, Some((10, 121)))]);
+    }
+
+    #[test]
+    fn after_a_page_that_is_lost_the_reader_is_where_it_began() {
+        let mut outbound = Outbound::default();
+        outbound.page(10, 12);
+        outbound.page_lost(4, 10);
+        assert_eq!(taken(&mut outbound), [(20007, Some((4, 12)))]);
+        // Nobody was told of 13 yet.
+        outbound.notify(4, 13);
+        outbound.page(13, 13);
+        outbound.page_lost(4, 13);
+        assert_eq!(taken(&mut outbound), [(20007, Some((4, 13)))]);
+        outbound.page(13, 13);
+        outbound.page_lost(4, 13);
+        assert_eq!(taken(&mut outbound), [], "of these, it was told already");
+        outbound.page(8, 13);
+        outbound.page(13, 13);
+        outbound.page_lost(4, 8);
+        outbound.notify(4, 14);
+        assert_eq!(taken(&mut outbound), [(20007, Some((13, 14)))]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use imd::lab::{Fault, Site};
 use imd::proto::{Cmd, Code, ResSendP2pMsg};
 
 use crate::met;
-use crate::support::{Wire, access, p2p, ping, start_manual, texts, user, versions};
+use crate::support::{Wire, access, p2p, ping, start_manual, sync, texts, user, versions};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -110,6 +110,43 @@ async fn a_page_that_is_refused_moves_no_reader() {
     assert_eq!((refused.err_code, refused.current_id), (90001, 1));
     assert!(refused.msgs.is_empty());
     assert_eq!(versions(&bob.sync(refused.current_id, 0).await), [2]);
+}
+
+#[tokio::test]
+async fn after_a_page_that_is_lost_or_refused_a_notify_says_where_the_reader_really_is() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    let mut bob = user(&imd, 2).await;
+    for (id, total) in [("a", 1), ("b", 2), ("c", 3)] {
+        assert_eq!(ann.p2p(2, id, id).await.err_code, 0);
+        assert_eq!(bob.notified().await, (0, total));
+    }
+    assert_eq!(versions(&bob.sync(0, 1).await), [1]);
+    assert_eq!(bob.notified().await, (1, 3));
+    let at = || {
+        Fault::at(Site::AccessReply)
+            .cmd(Cmd::SyncMsg)
+            .uid(2)
+            .times(1)
+    };
+    // Clients copy this number and ask for what comes after it.
+    let _fault = imd.fault(at().drop_it());
+    bob.send(&sync(1, 1)).await;
+    assert_eq!(bob.notified().await, (1, 3));
+    let _fault = imd.fault(at().error(Code::ServerError));
+    assert_eq!(bob.sync(1, 1).await.err_code, 90001);
+    assert_eq!(bob.notified().await, (1, 3));
+    // Nothing is left behind these pages, so the next notify comes with the next message.
+    let fault = imd.fault(at().drop_it());
+    bob.send(&sync(1, 0)).await;
+    imd.settled().await;
+    assert_eq!(fault.hits(), 1);
+    bob.hears_nothing(&imd).await;
+    assert_eq!(ann.p2p(2, "d", "d").await.err_code, 0);
+    assert_eq!(bob.notified().await, (1, 4));
+    assert_eq!(versions(&bob.sync(1, 0).await), [2, 3, 4]);
+    assert_eq!(ann.p2p(2, "e", "e").await.err_code, 0);
+    assert_eq!(bob.notified().await, (4, 5));
 }
 
 #[tokio::test]

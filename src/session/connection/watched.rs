@@ -136,19 +136,37 @@ impl<H: Handler> Connection<H> {
         counted: usize,
         read_at: Option<Instant>,
     ) -> io::Result<()> {
-        let answers_end = out.len();
-        self.session.take_outbound(&mut out);
-        let fresh = out.split_off(counted.min(out.len()));
+        let answers = out.split_off(counted.min(out.len()));
         // The rest of frames that have met theirs.
         self.push(&out).await?;
+        self.session.stall(0);
         let mut leaving = Leaving::default();
         if let Some(held) = self.released_reply() {
             leaving.add(&held.frame, held.read_at);
         }
-        let mut end = counted;
-        for (message, taken) in codec::frames(&fresh) {
-            end += taken;
-            let read_at = read_at.filter(|_| end <= answers_end);
+        self.pass_all(&answers, read_at, &mut leaving).await?;
+        if self.is_mute() {
+            return Ok(());
+        }
+        // Behind them, so that a notify says where a page has left this reader that met a fault.
+        let mut queued = BytesMut::new();
+        self.session.take_outbound(&mut queued);
+        self.pass_all(&queued, None, &mut leaving).await?;
+        if self.is_mute() {
+            return Ok(());
+        }
+        self.leave(&mut leaving).await
+    }
+
+    /// Lets whole frames leave behind those in `leaving`, as far as faults let them. They answer requests that were read at
+    /// `read_at`, if any.
+    async fn pass_all(
+        &mut self,
+        frames: &[u8],
+        read_at: Option<Instant>,
+        leaving: &mut Leaving,
+    ) -> io::Result<()> {
+        for (message, taken) in codec::frames(frames) {
             let mut held = self.rest.as_mut().and_then(|rest| rest.held_reply.take());
             let can = |action: &Action| match *action {
                 // This frame is the one that overtakes.
@@ -160,7 +178,7 @@ impl<H: Handler> Connection<H> {
                 _ => true,
             };
             let hit = self.server.tap.meet_reply(&self.session, message, can);
-            self.pass((message, read_at), hit, &mut held, &mut leaving)
+            self.pass((message, read_at), hit, &mut held, leaving)
                 .await?;
             if self.is_mute() {
                 return Ok(());
@@ -169,7 +187,7 @@ impl<H: Handler> Connection<H> {
                 leaving.add(&held.frame, held.read_at);
             }
         }
-        self.leave(&mut leaving).await
+        Ok(())
     }
 
     /// Lets a frame leave behind those in `leaving`, or does with it what a fault says. `held` is the frame that waits for
@@ -187,7 +205,7 @@ impl<H: Handler> Connection<H> {
             return Ok(());
         };
         match hit.action {
-            Action::Drop => {}
+            Action::Drop => self.page_lost(message),
             Action::Duplicate => {
                 leaving.add(&frame, read_at);
                 leaving.add(&frame, None);
@@ -198,6 +216,9 @@ impl<H: Handler> Connection<H> {
             }
             Action::Error(_) | Action::Gap | Action::Stale => {
                 let changed = self.changed(message, hit.action);
+                if matches!(hit.action, Action::Error(_)) {
+                    self.page_lost(message);
+                }
                 leaving.add(&changed.unwrap_or(frame), read_at);
             }
             // What takes its time, or ends it: what came before it has left. A timer runs already, and is looked at
@@ -227,6 +248,16 @@ impl<H: Handler> Connection<H> {
             }
         }
         Ok(())
+    }
+
+    /// If this answer is a page, the peer does not get it.
+    fn page_lost(&self, message: &[u8]) {
+        let reply = Cmd::of(message).and_then(|cmd| Reply::decode(cmd, message));
+        if let Some(Reply::Sync(page)) = reply {
+            let before = page.msgs.first().map(|first| first.increment_id - 1);
+            let begin = before.unwrap_or(page.current_id);
+            self.session.page_lost(begin, page.current_id);
+        }
     }
 
     /// What an action makes of a frame whose contents it changes; none where it changes nothing.
