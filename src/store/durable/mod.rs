@@ -368,11 +368,12 @@ impl Store for DurableStore {
                 page
             }
             None => {
-                // Both at once: the writer knows by itself whether the mark moves.
                 let page = self.read(move |view| reader::page(view, uid, after, limit));
-                let (marked, page) = tokio::join!(self.mark_read(uid, after), page);
-                marked?;
-                page?
+                // Where it can't be read, the mark stays too.
+                let page = page.await?;
+                // The writer knows by itself whether the mark moves.
+                self.mark_read(uid, after).await?;
+                page
             }
         };
         self.shared.tally.lock().paged(uid, &page);
