@@ -35,6 +35,12 @@ pub trait Clock: Send + Sync + fmt::Debug {
     /// whose time is not between them counts as the nearer one.
     fn unix_ms(&self) -> i64;
 
+    /// How far the wall clock of the machine has gone on, since this clock was made, while the process did not run. Only
+    /// roughly: also when that clock is set, this changes. A manual clock knows no stops.
+    fn stopped(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Ticks at `every`, 2 `every`, ... from this call on. A tick that comes late moves the later ones.
     ///
     /// `every` must be more than zero.

@@ -22,6 +22,8 @@ const LATE: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub struct RealClock {
     running: Arc<Running>,
+    /// What the machine's wall clock showed when this clock was made.
+    start_ms: i64,
     skew_ms: AtomicI64,
 }
 
@@ -29,6 +31,7 @@ impl Default for RealClock {
     fn default() -> Self {
         RealClock {
             running: Running::watched(),
+            start_ms: machine_ms(),
             skew_ms: AtomicI64::new(0),
         }
     }
@@ -104,6 +107,13 @@ impl Clock for RealClock {
 
     fn unix_ms(&self) -> i64 {
         wall::within(machine_ms().saturating_add(self.skew_ms.load(Ordering::Relaxed)))
+    }
+
+    fn stopped(&self) -> Duration {
+        // Not the stops that are counted: on Linux the time of a suspended machine is not in an `Instant`.
+        let passed = machine_ms().saturating_sub(self.start_ms);
+        let passed = Duration::from_millis(u64::try_from(passed).unwrap_or(0));
+        passed.saturating_sub(self.now())
     }
 
     fn skew(&self, by_ms: i64) -> Result<(), OutOfBounds> {

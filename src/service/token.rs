@@ -1,7 +1,10 @@
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
 use md5::{Digest, Md5};
+use parking_lot::Mutex;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
@@ -27,6 +30,46 @@ pub struct Tokens {
     hmac: Hmac<Sha256>,
     lifetime_ms: i64,
     clock: Arc<dyn Clock>,
+    stops: Mutex<Stops>,
+}
+
+/// The stops of the process between the tokens that were issued, so that no token loses the time of one.
+#[derive(Debug, Default)]
+struct Stops {
+    /// The first token after each stop: when it was issued, in Unix milliseconds, and how long the process had been stopped
+    /// until then.
+    first: VecDeque<(i64, Duration)>,
+    /// How long the process had been stopped before older tokens.
+    before: Duration,
+}
+
+impl Stops {
+    /// So many stops are known apart from each other.
+    const MOST: usize = 64;
+    /// What is shorter is none: clocks are adjusted all the time.
+    const LEAST: Duration = Duration::from_secs(1);
+
+    /// A token is issued.
+    fn issued(&mut self, at: i64, stopped: Duration) {
+        let known = self.first.back().map_or(self.before, |(_, known)| *known);
+        if stopped.abs_diff(known) < Self::LEAST {
+            return;
+        }
+        if self.first.len() == Self::MOST {
+            self.before = self
+                .first
+                .pop_front()
+                .map_or(self.before, |(_, known)| known);
+        }
+        self.first.push_back((at, stopped));
+    }
+
+    /// How much of the time since then the process was stopped, where it was stopped for `stopped` in all.
+    fn since(&self, issued: i64, stopped: Duration) -> Duration {
+        let mut first = self.first.iter().rev();
+        let before = first.find(|(at, _)| *at <= issued);
+        stopped.saturating_sub(before.map_or(self.before, |(_, before)| *before))
+    }
 }
 
 /// Without the secrets.
@@ -48,6 +91,7 @@ impl Tokens {
             hmac,
             lifetime_ms,
             clock,
+            stops: Mutex::default(),
         }
     }
 
@@ -58,7 +102,9 @@ impl Tokens {
 
     /// A signed token that runs out: `imd1.<uid>.<Unix ms>.<HMAC-SHA256 over what stands before it>`.
     pub fn issue(&self, uid: i64) -> String {
-        let expires = self.clock.unix_ms().saturating_add(self.lifetime_ms);
+        let now = self.clock.unix_ms();
+        self.stops.lock().issued(now, self.clock.stopped());
+        let expires = now.saturating_add(self.lifetime_ms);
         let claim = format!("{ISSUED}{uid}.{expires}");
         let signature = base16ct::lower::encode_string(&self.sign(&claim).finalize().into_bytes());
         format!("{claim}.{signature}")
@@ -86,10 +132,18 @@ impl Tokens {
         let Some((of, expires)) = claim.strip_prefix(ISSUED).and_then(|c| c.split_once('.')) else {
             return false;
         };
-        of.parse() == Ok(uid)
-            && expires
-                .parse()
-                .is_ok_and(|at: i64| self.clock.unix_ms() < at)
+        of.parse() == Ok(uid) && expires.parse().is_ok_and(|at| self.lasts(at))
+    }
+
+    /// Whether a token that runs out then is still good. Time in which this process was stopped is not counted.
+    fn lasts(&self, expires: i64) -> bool {
+        let now = self.clock.unix_ms();
+        now < expires || {
+            let issued = expires.saturating_sub(self.lifetime_ms);
+            let stopped = self.stops.lock().since(issued, self.clock.stopped());
+            now.saturating_sub_unsigned(u64::try_from(stopped.as_millis()).unwrap_or(u64::MAX))
+                < expires
+        }
     }
 
     fn sign(&self, claim: &str) -> Hmac<Sha256> {
@@ -127,6 +181,25 @@ mod tests {
         assert!(tokens.is_valid(7, &token));
         clock.advance(Duration::from_secs(1)).await;
         assert!(!tokens.is_valid(7, &token));
+    }
+
+    #[test]
+    fn only_stops_in_the_time_of_a_token_make_it_last_longer() {
+        let secs = Duration::from_secs;
+        let mut stops = Stops::default();
+        stops.issued(1_000, secs(0));
+        assert_eq!(stops.since(1_000, secs(12)), secs(12));
+        stops.issued(20_000, secs(12));
+        assert_eq!(stops.since(1_000, secs(12)), secs(12));
+        assert_eq!(stops.since(20_000, secs(12)), secs(0));
+        assert_eq!(stops.since(20_000, secs(72)), secs(60));
+        // Of the oldest it is not known any more.
+        for n in 1..=64 {
+            stops.issued(20_000 + n * 10_000, secs(12 + n.unsigned_abs() * 2));
+        }
+        assert_eq!(stops.first.len(), 64);
+        assert_eq!(stops.since(1_000, secs(140)), secs(128));
+        assert_eq!(stops.since(660_000, secs(141)), secs(1));
     }
 
     #[test]
