@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 /// What is added to the name of a file that is being written, before it takes the name.
 const NEW: &str = "new";
 
+/// How many bytes a file may have that is read as a whole. The longest is the engine's list of tables: 33 bytes for each.
+const LONGEST: u64 = 64 << 20;
+
 /// Opens a regular file with `options`. A file that this creates has the permissions 0600.
 ///
 /// # Errors
@@ -39,10 +42,16 @@ pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
 ///
 /// # Errors
 ///
-/// As [`open`].
+/// As [`open`], and when the file is longer than any that `imd` or the engine writes.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open(path, OpenOptions::new().read(true))?.read_to_end(&mut bytes)?;
+    let file = open(path, OpenOptions::new().read(true))?;
+    let read = file.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    if u64::try_from(read).is_ok_and(|read| read > LONGEST) {
+        let name = path.display();
+        let why = format!("{name} has more than {LONGEST} bytes, so it is not what was written");
+        return Err(io::Error::new(ErrorKind::InvalidData, why));
+    }
     Ok(bytes)
 }
 
@@ -132,3 +141,20 @@ fn no_follow(options: &mut OpenOptions) {
 
 #[cfg(not(unix))]
 fn no_follow(_: &mut OpenOptions) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_too_long_is_refused_by_name_before_it_is_in_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("boot");
+        let file = create_new(&path).unwrap();
+        file.set_len(1 << 40).unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        assert!(error.contains("boot has more than"), "{error}");
+        file.set_len(3).unwrap();
+        assert_eq!(read(&path).unwrap(), [0; 3]);
+    }
+}
