@@ -25,6 +25,62 @@ fn texts(daemon: &Daemon) -> Vec<String> {
     lines.iter().map(text).collect()
 }
 
+/// A rule that can't be named can't be ended.
+#[test]
+fn whatever_name_a_fault_may_have_it_is_listed_and_ended_by_it() {
+    let daemon = Daemon::start(&["--manual-clock"]);
+    let admin = daemon.addresses().admin.unwrap();
+    let longest = "\u{e9}".repeat(64);
+    for name in [
+        "/",
+        "//",
+        "a/b",
+        "../x",
+        "/..",
+        "...",
+        "%",
+        "%2F",
+        "%2e%2e",
+        "%00",
+        "?",
+        "#",
+        "&",
+        "+",
+        " ",
+        " a ",
+        ";",
+        "\\",
+        "\"",
+        "{name}",
+        "*",
+        "-",
+        "-x",
+        "--",
+        "--all",
+        "--help",
+        "-h",
+        "null",
+        "\u{65e5}\u{672c}",
+        "\u{202e}",
+        "\u{a0}",
+        &longest,
+    ] {
+        let given = format!("--name={name}");
+        let add = ["fault", "add", "--at", "notify", "--drop", &given];
+        assert_eq!(json(daemon.imd(&add))[0]["name"], name);
+        assert_eq!(json(daemon.imd(&["fault", "ls"]))[0]["name"], name);
+        imd(&["fault", "rm", "--admin", &admin, "--", name]).ok();
+        assert!(daemon.imd(&["fault", "ls"]).ok().is_empty(), "{name}");
+    }
+    let longer = "x".repeat(129);
+    for name in ["", ".", "..", "\n", "\u{85}", &longer] {
+        let given = format!("--name={name}");
+        let add = ["fault", "add", "--at", "notify", "--drop", &given];
+        let told = daemon.imd(&add).failed(64);
+        assert!(told.contains("name"), "{name:?}: {told}");
+    }
+}
+
 const SEND: [&str; 5] = ["send", "--from", "1", "--to", "2"];
 
 #[test]
