@@ -92,11 +92,11 @@ pub struct NewMessage {
 }
 
 /// One part of a list, of which one item more than `limit` was asked for: `id` says after which it goes on, if it does.
-fn list<T>(
+pub fn list<T, I: ToString>(
     what: &str,
     mut items: Vec<T>,
     limit: usize,
-    id: impl Fn(&T) -> i64,
+    id: impl Fn(&T) -> I,
     tell: impl Fn(T) -> Value,
 ) -> Json<Value> {
     let has_more = items.len() > limit;

@@ -12,11 +12,12 @@ use super::answer::Problem;
 use crate::config;
 use crate::http::{self, Header};
 
-/// What a probe asks, by whatever name it knows this machine. There is no secret in it.
-const PROBES: [&str; 2] = ["/healthz", "/readyz"];
-
-/// What a scraper asks, by whatever name it knows this machine. It has no secret either, but may need the token.
+/// What a scraper asks, by whatever name it knows this machine. There is no secret in it, but it may need the token.
 const METRICS: &str = "/metrics";
+
+/// What tells whether the process and the stack are well, by whatever name the machine is known. It has no secret, is
+/// answered at once, and reads no body.
+pub const PROBES: [&str; 3] = ["/healthz", "/readyz", METRICS];
 
 /// The rules of one admin API.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ impl Guard {
 
     fn check(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), Problem> {
         let path = uri.path();
-        if PROBES.contains(&path) {
+        if PROBES.contains(&path) && path != METRICS {
             return Ok(());
         }
         if path != METRICS {

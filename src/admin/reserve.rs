@@ -6,11 +6,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::answer::Problem;
+use super::guard::PROBES;
 use crate::http::Reserved;
 use crate::listener::ADMIN_CONNECTIONS;
-
-/// What tells whether the process and the stack are well. They are answered at once, and read no body.
-const PROBES: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 /// Refuses everything but probes on a [`Reserved`] connection.
 pub async fn probes_only(request: Request, next: Next) -> Response {

@@ -125,15 +125,10 @@ pub async fn sessions(
         let why = format!("server: {server:?} is neither {GATEWAY} nor an access server");
         return Err(Problem::bad(why));
     }
-    found.sort_unstable_by_key(|(_, session)| session.id().0);
-    let has_more = found.len() > limit;
-    found.truncate(limit);
-    let last = found.last().filter(|_| has_more);
-    let next = last.map(|(_, session)| session.id().0.to_string());
-    let sessions = found.iter().map(|(name, session)| seen(name, session));
-    Ok(Json(
-        json!({ "sessions": sessions.collect::<Vec<_>>(), "next": next }),
-    ))
+    let id = |(_, session): &(&str, Arc<Session>)| session.id().0;
+    found.sort_unstable_by_key(id);
+    let tell = |(name, session): (&str, Arc<Session>)| seen(name, &session);
+    Ok(contents::list("sessions", found, limit, id, tell))
 }
 
 fn seen(server: &str, session: &Session) -> Value {
