@@ -7,6 +7,7 @@
 //! [`RunTime`] is what the real clock counts by. [`sleep`] and [`timeout`] are for the few waits that are real time
 //! although a test may have a clock of its own.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -71,6 +72,9 @@ impl RunTime {
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
+
+/// A [`sleep`] that is kept in a place of its own, and polled now and then.
+pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
 /// Sleeps for `time`. A stop of the process shortens the sleep by an eighth of `time` at most, by half of a short `time`.
 pub async fn sleep(time: Duration) {

@@ -97,7 +97,6 @@ impl Service<Request<Incoming>> for Answering {
             let body = RequestBody {
                 body,
                 exchange,
-                timeout,
                 pace: Pace::new(timeout),
             };
             body.look_for_the_end();
@@ -143,7 +142,6 @@ fn say_what_becomes(headers: &mut HeaderMap, exchange: &Exchange, kept: Option<H
 struct RequestBody {
     body: Incoming,
     exchange: Arc<Exchange>,
-    timeout: Duration,
     pace: Pace,
 }
 
@@ -183,7 +181,7 @@ impl hyper::body::Body for RequestBody {
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
             let overdue = this.pace.poll_overdue(cx);
             this.is_waited_for(overdue.is_pending());
-            return overdue.map(|()| Some(Err(TooSlow(this.timeout).into())));
+            return overdue.map(|()| Some(Err(TooSlow(this.pace.limit()).into())));
         };
         this.is_waited_for(false);
         match &frame {
@@ -239,17 +237,16 @@ impl hyper::body::Body for AnswerBody {
 }
 
 /// A connection's socket. A client that has closed its writing side after a whole request may be gone, or may wait for
-/// the answer: it counts as gone when `patience` is over. So does a client that reads its answers too slowly, or never.
+/// the answer: it counts as gone when the time of its pace is over. So does a client that reads its answers too slowly, or never.
 pub(super) struct Socket {
     stream: TcpStream,
     exchange: Arc<Exchange>,
-    patience: Duration,
     /// The deadline of what is written.
     pace: Pace,
     /// The client has closed its writing side.
     has_ended: bool,
     /// Runs from there on, where the client may wait for an answer.
-    closing: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    closing: Option<running::Sleep>,
 }
 
 impl Socket {
@@ -257,7 +254,6 @@ impl Socket {
         Socket {
             stream,
             exchange,
-            patience,
             pace: Pace::new(patience),
             has_ended: false,
             closing: None,
@@ -306,7 +302,7 @@ impl AsyncRead for Socket {
         if !this.exchange.is_answering() {
             return Poll::Ready(Ok(()));
         }
-        let patience = this.patience;
+        let patience = this.pace.limit();
         let closing = this
             .closing
             .get_or_insert_with(|| Box::pin(running::sleep(patience)));

@@ -1,8 +1,6 @@
 //! How fast a client has to send its bodies and to read its answers. A client that does neither would hold its
 //! connection for ever, and connections are limited.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,9 +8,6 @@ use crate::clock::running;
 
 /// The slowest client that is served, in bytes per millisecond: 64 kB a second.
 const RATE: usize = 64;
-
-/// A wait that is under way.
-type Wait = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
 /// The deadline of one body or of the answers on one connection.
 ///
@@ -24,7 +19,7 @@ pub(super) struct Pace {
     /// Bytes of the current portion that have not been moved yet.
     left: usize,
     /// Runs while the client is waited for.
-    deadline: Option<Wait>,
+    deadline: Option<running::Sleep>,
 }
 
 impl Pace {
@@ -35,6 +30,11 @@ impl Pace {
             left: portion(limit),
             deadline: None,
         }
+    }
+
+    /// The time for each portion.
+    pub fn limit(&self) -> Duration {
+        self.limit
     }
 
     /// Notes that the client has sent or taken this many bytes.

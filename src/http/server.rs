@@ -83,7 +83,7 @@ impl rt::Timer for Timer {
     }
 }
 
-struct Sleep(Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
+struct Sleep(running::Sleep);
 
 impl rt::Sleep for Sleep {}
 
