@@ -71,6 +71,19 @@ pub fn read_lines(bytes: &[u8]) -> Result<&str, NotText> {
     Ok(text)
 }
 
+/// Reads everything, unless that is more than `limit` bytes: then nothing is returned, and the rest is not read.
+///
+/// # Errors
+///
+/// When the input can't be read.
+pub fn read_within(limit: u64, input: impl Read) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    let read = input
+        .take(limit.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    Ok((read as u64 <= limit).then_some(bytes))
+}
+
 /// Reads a text line by line. It holds one line at a time, and none that is longer than its caller allows.
 #[derive(Debug)]
 pub struct LineReader<R> {

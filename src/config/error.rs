@@ -1,6 +1,6 @@
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::hint;
-use crate::text::NotText;
+use crate::text::{self, NotText};
 
 /// The longest file that is read as a config, in bytes. Users and groups for a longer one belong into a snapshot.
 const LONGEST: u64 = 16 << 20;
@@ -125,11 +125,8 @@ impl ConfigError {
     /// Reads a file that is to be a config.
     pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, ConfigError> {
         let name = path.display().to_string();
-        let mut bytes = Vec::new();
-        let read = File::open(path).and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes));
-        match read {
-            Ok(read) if read as u64 > LONGEST => Err(ConfigError::TooLong { name }),
-            Ok(_) => Ok(bytes),
+        match File::open(path).and_then(|file| text::read_within(LONGEST, file)) {
+            Ok(bytes) => bytes.ok_or(ConfigError::TooLong { name }),
             Err(source) => Err(ConfigError::Unreadable { name, source }),
         }
     }

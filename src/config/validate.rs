@@ -37,6 +37,7 @@ impl Config {
         self.check_listeners()?;
         self.check_store()?;
         self.check_faults()?;
+        self.check_hosts()?;
         self.check_admin()?;
         super::fixtures::check(
             &self.user,
@@ -60,7 +61,7 @@ impl Config {
         })
     }
 
-    fn check_admin(&self) -> Result<(), Invalid> {
+    fn check_hosts(&self) -> Result<(), Invalid> {
         let lists = [
             ("admin.hosts", &self.admin.hosts),
             ("http.hosts", &self.http.hosts),
@@ -70,6 +71,10 @@ impl Config {
                 check_host(Host::parse(host), &format!("{key}.{index}"))?;
             }
         }
+        Ok(())
+    }
+
+    fn check_admin(&self) -> Result<(), Invalid> {
         let token = self.admin.token.as_ref();
         ensure(
             token.is_none_or(|token| !token.expose().is_empty()),

@@ -4,8 +4,10 @@
 //! file that the link points to, and opening a pipe would wait for ever.
 
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+
+use crate::text;
 
 /// What is added to the name of a file that is being written, before it takes the name.
 const NEW: &str = "new";
@@ -44,15 +46,12 @@ pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
 ///
 /// As [`open`], and when the file is longer than any that `imd` or the engine writes.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
     let file = open(path, OpenOptions::new().read(true))?;
-    let read = file.take(LONGEST + 1).read_to_end(&mut bytes)?;
-    if u64::try_from(read).is_ok_and(|read| read > LONGEST) {
+    text::read_within(LONGEST, file)?.ok_or_else(|| {
         let name = path.display();
         let why = format!("{name} has more than {LONGEST} bytes, so it is not what was written");
-        return Err(io::Error::new(ErrorKind::InvalidData, why));
-    }
-    Ok(bytes)
+        io::Error::new(ErrorKind::InvalidData, why)
+    })
 }
 
 /// Creates a file that is not there.
@@ -81,10 +80,7 @@ pub fn is_unfinished(name: &Path) -> bool {
 ///
 /// What the system says.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = unfinished(path);
-    remove_if_there(&new)?;
-    create_new(&new)?.write_all(bytes)?;
-    fs::rename(new, path)
+    replace_with(path, bytes, |_| Ok(()))
 }
 
 /// Does what [`replace`] does, and brings the bytes to the disk before they get the name.
@@ -93,11 +89,19 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 ///
 /// What the system says.
 pub fn replace_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_with(path, bytes, File::sync_all)
+}
+
+fn replace_with(
+    path: &Path,
+    bytes: &[u8],
+    finish: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<()> {
     let new = unfinished(path);
     remove_if_there(&new)?;
     let mut file = create_new(&new)?;
     file.write_all(bytes)?;
-    file.sync_all()?;
+    finish(&file)?;
     fs::rename(new, path)
 }
 
