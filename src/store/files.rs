@@ -46,12 +46,12 @@ pub(super) fn size_of(folder: &std::path::Path) -> u64 {
 
 /// Bytes of the disk that a file takes: less than its length where room was set aside and not written yet.
 #[cfg(unix)]
-pub(super) fn room_of(file: &std::fs::Metadata) -> u64 {
+fn room_of(file: &std::fs::Metadata) -> u64 {
     std::os::unix::fs::MetadataExt::blocks(file) * 512
 }
 
 /// Bytes of the disk that a file takes.
 #[cfg(not(unix))]
-pub(super) fn room_of(file: &std::fs::Metadata) -> u64 {
+fn room_of(file: &std::fs::Metadata) -> u64 {
     file.len()
 }

@@ -49,6 +49,14 @@ async fn asked(imd: &Imd, request: &str) -> String {
     rest(&mut sent(imd.admin_addr().unwrap(), &request).await).await
 }
 
+/// Returns once a connection is free for any request.
+async fn free(imd: &Imd) {
+    while !asked(imd, "GET /v1/state")
+        .await
+        .starts_with("HTTP/1.1 200 ")
+    {}
+}
+
 /// Begins a body that does not go on. It is waited for when this returns.
 async fn stuck(addr: SocketAddr, request: &str) -> TcpStream {
     let head = head(request, "expect: 100-continue\r\ncontent-length: 1000\r\n");
@@ -198,13 +206,7 @@ async fn probes_are_answered_while_clients_hold_every_connection_of_the_admin_ap
     }
     // Once a connection is free, everything is answered again.
     drop(held);
-    let free = async {
-        while !asked(&imd, "GET /v1/state")
-            .await
-            .starts_with("HTTP/1.1 200 ")
-        {}
-    };
-    soon(free).await;
+    soon(free(&imd)).await;
 }
 
 #[tokio::test]
@@ -218,13 +220,7 @@ async fn slow_bodies_give_their_connections_back() {
     for _ in 0..CONNECTIONS {
         held.push(sent(admin, &body).await);
     }
-    let free = async {
-        while !asked(&imd, "GET /v1/state")
-            .await
-            .starts_with("HTTP/1.1 200 ")
-        {}
-    };
-    soon(free).await;
+    soon(free(&imd)).await;
     for stream in &mut held {
         let answer = rest(stream).await;
         assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");

@@ -36,10 +36,12 @@ impl Open {
             Open::Commit(answer, mut committed, stored) => {
                 let committed = match outcome {
                     Outcome::Stored => Ok(committed),
-                    Outcome::Full if stored == 0 => Ok(refused(committed.results.len())),
                     Outcome::Full => {
                         let open = committed.results.iter_mut().skip(stored);
                         open.for_each(|result| *result = Err(Rejected::DiskFull));
+                        if stored == 0 {
+                            committed.grown.clear();
+                        }
                         Ok(committed)
                     }
                     Outcome::Failed(failed) => Err(failed.clone()),

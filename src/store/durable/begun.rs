@@ -89,9 +89,6 @@ impl Begun {
     /// Its answer, where the rest is not done any more: of the results, those count that are stored. `level` says how far an
     /// inbox goes by then.
     pub fn give_up(mut self, level: impl Fn(i64) -> Option<Level>) -> Open {
-        if self.stored == 0 {
-            self.grown.clear();
-        }
         self.results
             .extend(self.writes.map(|_| Err(Rejected::DiskFull)));
         let committed = Committed {

@@ -291,8 +291,7 @@ impl Contents {
         let removed = changes.len();
         let records = self.records.into_iter();
         changes.extend(records.map(|(key, value)| (key, Some(value))));
-        let sealed = state.seal(STATE, &mut Vec::new());
-        changes.push((STATE.into(), Some(sealed)));
+        changes.push(state.change());
         let finished = Finished {
             state,
             changes,

@@ -16,6 +16,7 @@ use parking_lot::RwLock;
 
 use super::brake::{Brake, GoOn};
 use super::record::{Damaged, Record, STATE, StateRecord};
+use super::survey::TABLES;
 use crate::store::files;
 
 /// Sealed tables that wait to be written. At 4 the engine itself would wait, for ever if the disk is full.
@@ -326,7 +327,7 @@ impl Engine {
         TableSizes {
             used,
             dead: u64::try_from(dead).unwrap_or(used).min(used),
-            stale: files::size_of(&self.records.path().join("tables")).saturating_sub(used),
+            stale: files::size_of(&self.records.path().join(TABLES)).saturating_sub(used),
             in_memory: self.collected.load(Ordering::Relaxed),
         }
     }

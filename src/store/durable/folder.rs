@@ -25,7 +25,7 @@ use super::journal::{self, JournalError, Journals, Torn};
 use super::litter::is_litter;
 use super::manifest::{self, ManifestError};
 use super::mark::{self, Found, Mark, Reached};
-use super::record::{Record, SIGNING_KEY, STATE, SecretRecord, StateRecord};
+use super::record::{Record, SIGNING_KEY, SecretRecord, StateRecord};
 use super::regular;
 use super::survey::{self, Tables};
 use crate::config;
@@ -351,13 +351,11 @@ fn new_id() -> u64 {
 fn give_id(path: &Path) -> Result<(), OpenError> {
     let (engine, mut mark, state) = open_engine(path, config::Store::default().buffer, None)?;
     let state = StateRecord {
-        commits: state.commits + 1,
         store: new_id(),
-        ..state
+        ..state.next()
     };
-    let change = (STATE.into(), Some(state.seal(STATE, &mut Vec::new())));
     let written = engine
-        .write(vec![change])
+        .write(vec![state.change()])
         .and_then(|()| engine.sync())
         .and_then(|()| engine.write_tables());
     written.map_err(|error| engine_error(path, error))?;
@@ -696,19 +694,9 @@ pub fn signing_key(
     let secret = SecretRecord {
         secret: key.to_vec(),
     };
-    let state = StateRecord {
-        commits: state.commits + 1,
-        ..state
-    };
-    let mut scratch = Vec::new();
-    let changes = vec![
-        (
-            SIGNING_KEY.into(),
-            Some(secret.seal(SIGNING_KEY, &mut scratch)),
-        ),
-        (STATE.into(), Some(state.seal(STATE, &mut scratch))),
-    ];
-    let written = engine.write(changes);
+    let state = state.next();
+    let sealed = secret.seal(SIGNING_KEY, &mut Vec::new());
+    let written = engine.write(vec![(SIGNING_KEY.into(), Some(sealed)), state.change()]);
     let synced = written.and_then(|()| engine.sync());
     synced.map_err(|error| engine_error(path, error))?;
     engine.publish();

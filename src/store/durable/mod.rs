@@ -309,6 +309,15 @@ impl Shared {
         // The folder can be opened once at a time.
         *slot = None;
         folder::cut_after(&self.path, last.commits)?;
+        self.open_engine(&mut slot, last)
+    }
+
+    /// Opens the engine of the folder, in which `last` was the last commit, into an empty slot.
+    fn open_engine(
+        &self,
+        slot: &mut Option<Engine>,
+        last: StateRecord,
+    ) -> Result<(Mark, StateRecord), OpenError> {
         let (engine, mark, state) = folder::open_engine(&self.path, self.buffer, Some(last.store))?;
         engine.mind_room(self.has_room_to_merge());
         *slot = Some(engine);

@@ -192,6 +192,22 @@ pub struct StateRecord {
     pub store: u64,
 }
 
+impl StateRecord {
+    /// What a commit after this one leaves that changes nothing else.
+    #[must_use]
+    pub fn next(self) -> StateRecord {
+        StateRecord {
+            commits: self.commits + 1,
+            ..self
+        }
+    }
+
+    /// The change that every commit has in it.
+    pub fn change(&self) -> (Key, Option<Value>) {
+        (STATE.into(), Some(self.seal(STATE, &mut Vec::new())))
+    }
+}
+
 impl From<&Message> for MessageRecord {
     fn from(message: &Message) -> Self {
         MessageRecord {

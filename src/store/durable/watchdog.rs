@@ -10,6 +10,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::folder::{ENGINE, FORMAT, ID, LOCK};
+use super::survey::KEYSPACES;
 use super::{journal, mark};
 
 /// What a folder has to have, as long as its store is open.
@@ -44,7 +45,7 @@ impl Watchdog {
             mark::path(folder),
             engine.join("version"),
         ];
-        for keyspace in fs::read_dir(engine.join("keyspaces"))? {
+        for keyspace in fs::read_dir(engine.join(KEYSPACES))? {
             let keyspace = keyspace?;
             if keyspace.file_type()?.is_dir() {
                 needed.push(keyspace.path().join("current"));

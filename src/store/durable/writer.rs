@@ -518,13 +518,17 @@ impl Writer {
         })
     }
 
+    /// Goes on with an engine that was opened anew, in the state that it was found in.
+    fn adopt(&mut self, mark: Mark, state: StateRecord) {
+        self.watchdog.renew();
+        (self.mark, self.state) = (mark, state);
+    }
+
     /// Opens an engine again that has given up for want of room.
     fn reopen(&mut self) {
         match self.shared.reopen(self.state) {
             Ok((mark, state)) => {
-                self.watchdog.renew();
-                self.mark = mark;
-                self.state = state;
+                self.adopt(mark, state);
                 self.is_broken = false;
                 tracing::warn!("the engine works again");
             }

@@ -18,7 +18,7 @@ use super::engine::{Change, EngineError, Key, Value, View};
 use super::recent::{Delivery, Receivers, Recent};
 use super::record::{
     self, Damaged, EntryRecord, GroupRecord, IdRecord, MemberRecord, MessageRecord, NumberRecord,
-    Record, STATE, StateRecord, TextRecord, UserRecord,
+    Record, StateRecord, TextRecord, UserRecord,
 };
 use crate::store::members::members_of;
 use crate::store::{Kind, Level, Message, Rejected, Write, keep_ids_from};
@@ -259,14 +259,10 @@ impl<'a> Draft<'a> {
 
     /// The changes as the engine takes them, with the commit's number.
     pub fn finish(self) -> Finished {
-        let state = StateRecord {
-            commits: self.state.commits + 1,
-            ..self.state
-        };
+        let state = self.state.next();
         let mut changes = self.entries;
         changes.extend(self.changes);
-        let sealed = state.seal(STATE, &mut Vec::new());
-        changes.push((STATE.into(), Some(sealed)));
+        changes.push(state.change());
         Finished {
             state,
             changes,

@@ -18,15 +18,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use hashbrown::HashMap;
 use tokio::sync::mpsc;
 
 use super::{Job, Outcome, Writer};
+use crate::store::durable::Shared;
 use crate::store::durable::brake::GoOn;
-use crate::store::durable::draft::Finished;
+use crate::store::durable::draft::Draft;
 use crate::store::durable::engine::{Engine, TableSizes, in_words};
-use crate::store::durable::record::{Record, STATE, StateRecord};
-use crate::store::durable::{Shared, folder};
 use crate::store::{Doing, Reclaim};
 
 /// While room is short, less than this share of the floor is not worth the effort.
@@ -377,7 +375,11 @@ impl Writer {
         let Some(engine) = engine.as_ref() else {
             return;
         };
-        let outcome = self.store(engine, nothing_after(self.state), false);
+        // One that changes nothing but its own number.
+        let remembered = &mut self.remembered;
+        let draft = Draft::new(engine.view(), &shared.recent, remembered, self.state);
+        let finished = draft.finish();
+        let outcome = self.store(engine, finished, false);
         if matches!(outcome, Outcome::Stored)
             && let Err(error) = engine.seal()
         {
@@ -407,12 +409,9 @@ impl Writer {
             shared.fail(error.0);
             return false;
         }
-        match folder::open_engine(&shared.path, shared.buffer, Some(self.state.store)) {
-            Ok((engine, mark, state)) => {
-                engine.mind_room(shared.has_room_to_merge());
-                *slot = Some(engine);
-                (self.mark, self.state) = (mark, state);
-                self.watchdog.renew();
+        match shared.open_engine(&mut slot, self.state) {
+            Ok((mark, state)) => {
+                self.adopt(mark, state);
                 self.reclaimer.has_remains = false;
                 true
             }
@@ -468,23 +467,6 @@ fn merge(
         is_alone,
         Arc::new(move || !stopped.load(Ordering::Acquire) && has_room()),
     )
-}
-
-/// A commit that changes nothing but its own number.
-fn nothing_after(state: StateRecord) -> Finished {
-    let state = StateRecord {
-        commits: state.commits + 1,
-        ..state
-    };
-    Finished {
-        state,
-        changes: vec![(STATE.into(), Some(state.seal(STATE, &mut Vec::new())))],
-        deliveries: Vec::new(),
-        touched: HashMap::new(),
-        members: HashMap::new(),
-        freed: 0,
-        is_all_new: false,
-    }
 }
 
 impl Shared {

@@ -272,12 +272,7 @@ async fn a_store_is_closed_while_it_merges() {
 async fn a_merge_of_the_engine_that_waits_for_room_is_not_in_the_way() {
     let folder = tempfile::tempdir().unwrap();
     let room = Arc::new(AtomicU64::new(FLOOR));
-    let for_others = room_of(&room);
-    let room_by_thread: Room = Arc::new(move |path| match thread::current().name() {
-        Some("fjall:worker") => Ok(0),
-        _ => for_others(path),
-    });
-    let store = open(folder.path(), room_by_thread);
+    let store = open(folder.path(), merges_without_room(&room));
     // Enough tables that the engine wants to merge them, and too few for commits to wait for it.
     fill(&store, 120).await;
     room.store(FLOOR / 4, Ordering::SeqCst);
