@@ -39,8 +39,8 @@ pub type Umask = nix::libc::mode_t;
 #[cfg(not(unix))]
 pub type Umask = u32;
 
-/// A command that becomes `program`, with the soft limit of open files set to `files`, and with this `umask`. On Linux it is killed when the
-/// thread that spawns it ends: spawn it from the main thread.
+/// A command that becomes `program`, with the soft limit of open files set to `files`, and with this `umask`. On Linux
+/// it is killed when the thread that spawns it ends: spawn it from the main thread.
 ///
 /// # Errors
 ///

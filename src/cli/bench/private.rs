@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use imd::Config;
 use imd::daemon::Addresses;
+use tempfile::TempDir;
 
 use crate::cli::failure::Failure;
 use crate::cli::{addr_file, launch};
@@ -27,7 +28,8 @@ pub struct Private {
     /// Held open, so that it can say its last line.
     _stdout: BufReader<ChildStdout>,
     pub addresses: Addresses,
-    _folder: Folder,
+    /// For config and addresses. Removed when dropped.
+    _folder: TempDir,
 }
 
 /// A process that is killed when dropped.
@@ -41,9 +43,6 @@ impl Drop for Running {
     }
 }
 
-/// A folder of its own, for config and addresses. Removed when dropped.
-struct Folder(PathBuf);
-
 impl Private {
     /// Starts it and waits until it serves.
     ///
@@ -52,12 +51,13 @@ impl Private {
     /// When it does not start; it has said why on stderr.
     pub fn start(config: Option<&Path>, store: Option<&Path>) -> Result<Private, Failure> {
         let failed = |error: String| Failure::Failed(format!("a private imd: {error}"));
-        let folder = Folder::new().map_err(|error| failed(error.to_string()))?;
+        let folder = tempfile::Builder::new().prefix("imd-bench-").tempdir();
+        let folder = folder.map_err(|error| failed(error.to_string()))?;
         let config = match config {
             Some(config) => config.to_owned(),
-            None => folder.write_config().map_err(failed)?,
+            None => write_config(folder.path()).map_err(failed)?,
         };
-        let addresses = folder.0.join("addr.json");
+        let addresses = folder.path().join("addr.json");
         let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
         let mut command = launch::command(program.as_os_str(), None, None)
             .map_err(|error| failed(error.to_string()))?;
@@ -131,32 +131,12 @@ impl Private {
     }
 }
 
-impl Folder {
-    fn new() -> std::io::Result<Folder> {
-        let name = format!("imd-bench-{:016x}", rand::random::<u64>());
-        let path = std::env::temp_dir().join(name);
-        let mut folder = fs::DirBuilder::new();
-        folder.recursive(false);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut folder, 0o700);
-        folder.create(&path)?;
-        Ok(Folder(path))
-    }
-
-    /// The defaults, with room for many messages.
-    fn write_config(&self) -> Result<PathBuf, String> {
-        let mut config = Config::default();
-        config.store.memory_limit = usize::try_from(MEMORY_LIMIT).unwrap_or(usize::MAX);
-        let text = config.to_toml().map_err(|error| error.to_string())?;
-        let path = self.0.join("imd.toml");
-        fs::write(&path, text).map_err(|error| error.to_string())?;
-        Ok(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // In the folder for what is temporary, where what stays is removed in time.
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// Writes the defaults, with room for many messages, into a folder.
+fn write_config(folder: &Path) -> Result<PathBuf, String> {
+    let mut config = Config::default();
+    config.store.memory_limit = usize::try_from(MEMORY_LIMIT).unwrap_or(usize::MAX);
+    let text = config.to_toml().map_err(|error| error.to_string())?;
+    let path = folder.join("imd.toml");
+    fs::write(&path, text).map_err(|error| error.to_string())?;
+    Ok(path)
 }
