@@ -78,6 +78,6 @@ impl Shutdown {
             // Whether they made it is what len() says.
             let _ = timeout(Duration::from_secs(1), self.ended()).await;
         }
-        self.tasks.len()
+        self.unfinished()
     }
 }

@@ -135,7 +135,8 @@ impl AccessHandler {
         }
         match (&mut turn.open.notifies, settled.notifies) {
             (Some(earlier), Some(later)) => earlier.append(later),
-            (none, later) => *none = none.take().or(later),
+            (Some(_), None) => {}
+            (none, later) => *none = later,
         }
     }
 

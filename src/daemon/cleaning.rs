@@ -8,8 +8,8 @@ use crate::shutdown::Shutdown;
 /// How often the store is cleaned.
 pub(super) const EVERY: Duration = Duration::from_secs(60);
 
-/// Removes at each tick, and when the store has too little room, what its retention lets go, until the shutdown begins. A cleaning that is under way
-/// then has the grace period to end: the store is closed after it.
+/// Removes at each tick, and when the store has too little room, what its retention lets go, until the shutdown begins. A
+/// cleaning that is under way then has the grace period to end: the store is closed after it.
 pub(super) async fn keep_clean(
     services: Arc<Services>,
     clock: Arc<dyn Clock>,

@@ -132,8 +132,8 @@ impl Services {
         can_mark
     }
 
-    /// 20006: what is newer than `currentID` in the inbox of `uid`, for whom `session` asks. Where its read `is_marked` already, no fault refuses it:
-    /// a rule that was put in force since then begins with the next one.
+    /// 20006: what is newer than `currentID` in the inbox of `uid`, for whom `session` asks. Where its read `is_marked`
+    /// already, no fault refuses it: a rule that was put in force since then begins with the next one.
     ///
     /// # Errors
     ///
