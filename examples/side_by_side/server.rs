@@ -1,8 +1,10 @@
 //! A serving process, from the outside.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::net::SocketAddr;
+#[cfg(unix)]
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -39,6 +41,14 @@ pub fn executable(kind: Kind) -> Result<PathBuf, Fault> {
     Ok(target.join("without-lab").join(this.strip_prefix(target)?))
 }
 
+/// A new folder that only its owner can read, as the store wants it.
+fn private_folder() -> io::Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(fs::Permissions::from_mode(0o700));
+    builder.tempdir()
+}
+
 /// It ends when this is dropped.
 pub struct Server {
     pub setup: Setup,
@@ -69,7 +79,7 @@ impl Server {
         command.arg("--members").arg(setup.members.to_string());
         command.arg("--stored").arg(setup.stored.to_string());
         let needs_folder = setup.is_durable || program(setup.kind).is_some();
-        let folder = needs_folder.then(tempfile::tempdir).transpose()?;
+        let folder = needs_folder.then(private_folder).transpose()?;
         if let Some(folder) = &folder {
             command.arg("--folder").arg(folder.path());
         }
