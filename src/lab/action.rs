@@ -1,43 +1,45 @@
+//! The actions: what a fault does to the frame or the call that it hits.
+
 use std::time::Duration;
 
 use crate::proto::Code;
 
-/// What a fault does. What that means at each site stands in docs/lab.md.
+/// What a fault does. docs/lab.md describes the effect of each action at each site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Waits, by `imd`'s clock; what comes behind waits too.
+    /// Waits before the frame or call goes on, by `imd`'s clock. Later frames of the session wait behind it.
     Delay {
-        /// So long at least.
+        /// The shortest delay.
         by: Duration,
-        /// And so much more at the most.
+        /// Upper bound of a random addition to `by`.
         jitter: Duration,
     },
-    /// It does not happen.
+    /// Discards the frame or skips the call.
     Drop,
-    /// It happens twice.
+    /// Sends the frame or does the call twice.
     Duplicate,
-    /// It happens after the next one.
+    /// Lets the next frame of the session overtake this one.
     Reorder,
-    /// It fails with this code.
+    /// Fails with this code of the contract.
     Error(Code),
-    /// The connection is reset.
+    /// Resets the connection (RST).
     Reset,
-    /// The session is half-open from now on: see [`Session::half_open`](crate::session::Session::half_open).
+    /// Makes the session half-open: see [`Session::half_open`](crate::session::Session::half_open).
     HalfOpen,
-    /// So many bytes of it leave in a second, by `imd`'s clock.
+    /// Writes the frame at this rate, in bytes per second of `imd`'s clock.
     Throttle(u64),
-    /// So many bytes of it leave at a time.
+    /// Writes the frame in pieces of this many bytes, each with a write of its own.
     Slice(usize),
-    /// Half of it leaves, then the connection is closed.
+    /// Writes the first half of the frame, then closes the connection.
     Truncate,
-    /// What was true before.
+    /// Answers with an earlier state: a page or an address that is no longer current.
     Stale,
-    /// A version is left out.
+    /// Leaves a version out, as if an entry were missing.
     Gap,
 }
 
 impl Action {
-    /// What a timer for it ticks by, if it takes time.
+    /// Returns the period of the timer that the action needs, or `None` for an action that takes no time.
     pub(super) fn every(&self) -> Option<Duration> {
         match *self {
             Action::Delay { by, .. } => (!by.is_zero()).then_some(by),
@@ -49,12 +51,12 @@ impl Action {
         }
     }
 
-    /// How many bytes of what is throttled leave at a time: a tenth of what leaves in a second.
+    /// Returns how many bytes of a throttled frame are written at a time: a tenth of `rate`, which is in bytes per second.
     pub fn piece(rate: u64) -> usize {
         usize::try_from(rate / 10).unwrap_or(usize::MAX).max(1)
     }
 
-    /// What it is called outside Rust.
+    /// Returns the name of the action in imd.toml, JSON and on the command line.
     pub const fn name(&self) -> &'static str {
         match self {
             Action::Delay { .. } => "delay",
@@ -78,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_throttled_leaves_at_its_rate() {
+    fn pieces_of_a_throttled_frame_add_up_to_its_rate() {
         for rate in [1, 9, 10, 11, 15, 19, 100, 12_345, 1_000_000] {
             let every = Action::Throttle(rate).every().unwrap();
             let per_second = Action::piece(rate) as f64 / every.as_secs_f64();

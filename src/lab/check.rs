@@ -1,6 +1,6 @@
-//! Whether a rule can be: the bounds of its numbers, and whether it could ever fire.
+//! Validation of a rule: the bounds of its numbers, and whether it could ever fire.
 //!
-//! Every rule passes here, whether it came by Rust, imd.toml, the admin API or the command line.
+//! Every rule is checked here, whether it comes from Rust, imd.toml, the admin API or the command line.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -9,103 +9,104 @@ use super::{Action, Direction, Fault, Site};
 use crate::codec::MAX_FRAME;
 use crate::proto::{Cmd, Code};
 
-/// The longest time that a fault may take or last.
-pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Upper bound of a delay, of its jitter, and of the time that a rule is in force.
+pub(crate) const MAX_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// The largest number that a rule may count up to, or of a session: JSON readers hold every number up to it exactly.
-pub(super) const LARGEST: u64 = (1 << 53) - 1;
+/// Upper bound of the counts and the session id of a rule. Every JSON reader represents numbers up to it exactly.
+pub(super) const MAX_NUMBER: u64 = (1 << 53) - 1;
 
-/// The longest name, in bytes.
-const LONGEST_NAME: usize = 128;
+/// Longest name of a rule, in bytes.
+const MAX_NAME: usize = 128;
 
-/// A piece of this size still cuts the largest frame with its length.
-const LARGEST_SLICE: u64 = MAX_FRAME as u64 + 1;
+/// Largest piece that still splits the longest frame: a frame is its message plus 2 bytes of length.
+const MAX_SLICE: u64 = MAX_FRAME as u64 + 1;
 
-/// A piece of this size still cuts the largest notify: its length takes 2 bytes, its command and `ok` 4 each, and each of
-/// its two numbers at most 10.
-const LARGEST_SLICE_OF_NOTIFY: u64 = 29;
+/// Largest piece that still splits the longest notify: 2 bytes of length, 4 each for the command and `ok`, and at most 10
+/// for each of its two numbers.
+const MAX_SLICE_OF_NOTIFY: u64 = 29;
 
-/// Why a rule can't be.
+/// Why a rule is refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum FaultError {
-    /// There is no such site.
+    /// No site has this name.
     #[error("{0:?} is no site: {all}", all = names(&Site::ALL.map(Site::name)))]
     NoSuchSite(String),
-    /// There is no such command.
+    /// The contract has no command of this name or number.
     #[error("{0} is no command: {all}", all = names(&Cmd::ALL.map(Cmd::name)))]
     NoSuchCmd(String),
-    /// It says nothing of what is to be done, or too much.
+    /// The rule names no action, or several: their names.
     #[error("a fault does one thing: {given}", given = if .0.is_empty() { "say which".into() } else { names(.0) })]
     NotOneAction(Vec<&'static str>),
-    /// That does not happen there.
+    /// The site does not allow the action.
     #[error("{action} can't be at {at}: {all}", all = names(.at.actions()))]
     NotThere {
-        /// The site.
+        /// The site of the rule.
         at: Site,
-        /// The action.
+        /// Name of the action.
         action: &'static str,
     },
-    /// A number, a time or a code outside its bounds.
+    /// A number, a time or a code is outside its bounds.
     #[error("{key}: {value} must be {bounds}")]
     OutOfBounds {
-        /// The key.
+        /// The key of the rule.
         key: &'static str,
-        /// What was given.
+        /// The given value.
         value: String,
-        /// What can be given.
+        /// The allowed values, as text for people.
         bounds: String,
     },
-    /// What a rule is told that its action or another key has nothing to do with.
+    /// The key has no meaning beside the action or another key of the rule.
     #[error("{key} means nothing with {with}")]
     Pointless {
-        /// The key.
+        /// The key that has no meaning.
         key: &'static str,
-        /// What it stands beside.
+        /// The action or key that it was combined with.
         with: &'static str,
     },
-    /// The rule is narrowed down by what its site does not know, so that it could never fire.
+    /// The rule filters by a key that the site does not have, so that it could never fire.
     #[error("{key} means nothing with {at}: {fits}", fits = fitting(.at.filters()))]
     NoSuchFilter {
-        /// The site.
+        /// The site of the rule.
         at: Site,
-        /// The key.
+        /// The filter key.
         key: &'static str,
     },
-    /// The rule is for what never passes its site, so that it could never fire.
+    /// The rule filters by a value that never occurs at the site, so that it could never fire.
     #[error("{key}: {value} never passes {at}: {fits} does")]
     NeverPasses {
-        /// The site.
+        /// The site of the rule.
         at: Site,
-        /// The key.
+        /// The filter key.
         key: &'static str,
-        /// What was given.
+        /// The given value.
         value: &'static str,
-        /// What passes instead.
+        /// The values that do occur there, as text for people.
         fits: String,
     },
-    /// The rule is for an access server that is not there, so that it could never fire.
+    /// The rule is limited to an access server that does not exist, so that it could never fire.
     #[error("access: there is no access server {name:?}: {known}", known = known(.name, .servers))]
     NoSuchServer {
-        /// What was given.
+        /// The given name.
         name: String,
-        /// Those that are there.
+        /// The names of all access servers.
         servers: Vec<String>,
     },
-    /// Its name is none that can stand in the path of a request and in a line of a log.
+    /// The name can't be part of a request path or of a log line.
     #[error(
-        "name: a fault's name must not be empty, \".\" or \"..\", has no control characters, and at most {LONGEST_NAME} bytes"
+        "name: a fault's name must not be empty, \".\" or \"..\", has no control characters, and at most {MAX_NAME} bytes"
     )]
     BadName,
-    /// The name stands for another rule.
+    /// Another rule in force has this name.
     #[error("there is a fault of the name {0:?} already")]
     NameTaken(String),
 }
 
+/// Joins names for a message to people.
 pub(super) fn names(names: &[&str]) -> String {
     names.join(", ")
 }
 
-/// What narrows a rule down at a site.
+/// Returns the part of a message that lists the filter keys of a site.
 fn fitting(filters: &[&str]) -> String {
     match filters {
         [] => "every one that passes there is meant".to_owned(),
@@ -113,7 +114,7 @@ fn fitting(filters: &[&str]) -> String {
     }
 }
 
-/// Which access servers there are, and which of them was probably meant.
+/// Returns the part of a message that lists the access servers, with a suggestion if one of them is similar to `name`.
 fn known(name: &str, servers: &[String]) -> String {
     let alike = servers.iter().map(|server| {
         let likeness = strsim::jaro_winkler(name, server);
@@ -128,6 +129,7 @@ fn known(name: &str, servers: &[String]) -> String {
 }
 
 impl FaultError {
+    /// Creates [`FaultError::OutOfBounds`].
     pub(super) fn out_of_bounds(
         key: &'static str,
         value: impl Display,
@@ -141,17 +143,17 @@ impl FaultError {
     }
 }
 
-/// What a whole number must be.
+/// Returns the bounds of a whole number as text for people.
 pub(super) fn whole_number(least: u64, most: u64) -> String {
     format!("a whole number from {least} to {most}")
 }
 
 impl Fault {
-    /// Whether it can be. Whether there is an access server of the name that it gives is not looked at here.
+    /// Checks everything about the rule but whether its access server exists, since the config is read before there are any.
     ///
     /// # Errors
     ///
-    /// What is wrong with it first.
+    /// [`FaultError`] for the first thing that is wrong.
     pub fn check(&self) -> Result<(), FaultError> {
         self.check_name()?;
         if !self.at.allows(&self.action) {
@@ -164,7 +166,7 @@ impl Fault {
         self.check_cmd()
     }
 
-    /// Whether the access server that it is for is one of these.
+    /// Checks that the rule's access server, if it names one, is one of `servers`.
     pub(crate) fn check_access(&self, servers: &[String]) -> Result<(), FaultError> {
         match &self.access {
             Some(name) if !servers.contains(name) => Err(FaultError::NoSuchServer {
@@ -180,7 +182,7 @@ impl Fault {
             return Ok(());
         };
         let is_bad = matches!(name, "" | "." | "..")
-            || name.len() > LONGEST_NAME
+            || name.len() > MAX_NAME
             || name.chars().any(char::is_control);
         if is_bad {
             return Err(FaultError::BadName);
@@ -189,7 +191,7 @@ impl Fault {
     }
 
     fn check_numbers(&self) -> Result<(), FaultError> {
-        // Comparisons with NaN are false.
+        // Negated as a whole, so that it is true for NaN too.
         if !(self.probability > 0.0 && self.probability <= 1.0) {
             let bounds = "more than 0 and at most 1";
             return Err(FaultError::out_of_bounds(
@@ -210,7 +212,7 @@ impl Fault {
         ];
         for (key, value, least) in counts {
             if let Some(value) = value {
-                within(key, value, least, LARGEST)?;
+                within(key, value, least, MAX_NUMBER)?;
             }
         }
         match self.lasting {
@@ -224,14 +226,14 @@ impl Fault {
             Action::Delay { by, jitter } if jitter.is_zero() => some_time("delay", by),
             Action::Delay { by, jitter } => {
                 some_time("jitter", jitter)?;
-                // All of it may be by chance.
+                // With jitter, the fixed part may be 0.
                 some_time("delay", by.max(Duration::from_nanos(1)))
             }
-            Action::Throttle(rate) => within("throttle", rate, 1, LARGEST),
+            Action::Throttle(rate) => within("throttle", rate, 1, MAX_NUMBER),
             Action::Slice(bytes) => {
                 let largest = match self.at {
-                    Site::Notify => LARGEST_SLICE_OF_NOTIFY,
-                    _ => LARGEST_SLICE,
+                    Site::Notify => MAX_SLICE_OF_NOTIFY,
+                    _ => MAX_SLICE,
                 };
                 within("slice", bytes as u64, 1, largest)
             }
@@ -270,7 +272,7 @@ impl Fault {
             return Ok(());
         };
         let at = self.at;
-        // Only an answer that names an address can name another one.
+        // A stale frame is an answer with an old address, and only one command answers with an address.
         let fits: &[Cmd] = match self.action {
             Action::Stale => &[Cmd::ReqAccessServer],
             _ => at.cmds(),
@@ -289,6 +291,7 @@ impl Fault {
 }
 
 impl FaultError {
+    /// Creates the error for a code that is no error code of the contract.
     pub(super) fn no_code(code: impl Display) -> Self {
         let codes = Code::ALL.iter().filter(|code| **code != Code::Ok);
         let codes: Vec<String> = codes.map(|code| code.number().to_string()).collect();
@@ -313,7 +316,7 @@ fn within(key: &'static str, value: u64, least: u64, most: u64) -> Result<(), Fa
 }
 
 fn some_time(key: &'static str, time: Duration) -> Result<(), FaultError> {
-    if !time.is_zero() && time <= LONGEST {
+    if !time.is_zero() && time <= MAX_TIME {
         return Ok(());
     }
     let value = humantime::format_duration(time);

@@ -1,4 +1,7 @@
-//! Frames for people: what the contract calls their fields.
+//! Events and frames as JSON for people, with the field names of the contract.
+//!
+//! `imd tail`, the admin API and the console show them. Tokens never appear; texts of messages do, since the journal exists
+//! to show them.
 
 use prost::Message;
 use serde_json::{Value, json};
@@ -10,7 +13,7 @@ use crate::proto::{
     ResNotify,
 };
 
-/// An event as JSON. Tokens are left out; what can't be decoded is told by its length.
+/// Returns an event as JSON. Tokens are left out; of a frame that can't be decoded only the length is given.
 pub fn describe(event: &Event) -> Value {
     let detail = match &event.what {
         What::Frame(_) | What::Opened => Value::Null,
@@ -35,8 +38,8 @@ pub fn describe(event: &Event) -> Value {
     })
 }
 
-/// A frame's message as JSON, with the contract's names. Tokens are left out; what can't be decoded is told by its
-/// length.
+/// Returns the message of a frame as JSON, with the field names of the contract. Tokens are left out; of a frame that can't
+/// be decoded only the length is given.
 pub fn describe_frame(direction: Direction, cmd: Option<Cmd>, bytes: &[u8]) -> Value {
     let decoded = match direction {
         Direction::In => cmd.and_then(|cmd| request(cmd, bytes)),

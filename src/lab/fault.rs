@@ -1,4 +1,4 @@
-//! One rule, as it is said in Rust.
+//! One fault rule, and the builder that Rust code makes it with.
 
 use std::time::Duration;
 
@@ -8,11 +8,12 @@ use super::form::Form;
 use super::{Action, Direction, Site};
 use crate::proto::{Cmd, Code};
 
-/// One rule: where something fails, for whom, when, and how.
+/// One fault rule: the site, the filters, how often it fires, and the action.
 ///
-/// Whoever is not named is meant too: without a uid every user, without a command every command. Of what matches, the
-/// rule takes all, unless [`after`](Self::after), [`times`](Self::times), [`probability`](Self::probability) or
-/// [`lasting`](Self::lasting) say otherwise.
+/// A filter that is not set matches everything: without a uid every user, without a command every command. The rule fires
+/// for every match, unless [`after`](Self::after), [`times`](Self::times), [`probability`](Self::probability) or
+/// [`lasting`](Self::lasting) limit it. Whether a rule is valid is checked when it is
+/// [injected](super::Faults::inject).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Form", into = "Form")]
 pub struct Fault {
@@ -31,7 +32,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// A rule for that site, which drops: what else it may do is said next.
+    /// Creates a rule for a site. Its action is [`Action::Drop`] until another one is set.
     pub fn at(at: Site) -> Fault {
         Fault {
             name: None,
@@ -49,169 +50,169 @@ impl Fault {
         }
     }
 
-    /// What it is called in logs and lists, and what its random choices are made from beside the seed.
+    /// Sets the name in logs and lists. The random choices of the rule depend on its name and on the seed of the stack.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> Fault {
         self.name = Some(name.into());
         self
     }
 
-    /// What it was called, if it was.
+    /// Returns the name, if one was set.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// Only for this user: whose session it is, or whose store is asked.
+    /// Limits the rule to one user: to their sessions, and to calls of the store on their behalf.
     #[must_use]
     pub fn uid(mut self, uid: i64) -> Fault {
         self.uid = Some(uid);
         self
     }
 
-    /// Only at the access server of this name.
+    /// Limits the rule to the access server with this name.
     #[must_use]
     pub fn access(mut self, name: impl Into<String>) -> Fault {
         self.access = Some(name.into());
         self
     }
 
-    /// Only on this session.
+    /// Limits the rule to the session with this id.
     #[must_use]
     pub fn session(mut self, id: u64) -> Fault {
         self.session = Some(id);
         self
     }
 
-    /// Only frames of this command.
+    /// Limits the rule to frames of this command.
     #[must_use]
     pub fn cmd(mut self, cmd: Cmd) -> Fault {
         self.cmd = Some(cmd);
         self
     }
 
-    /// Only what goes this way.
+    /// Limits the rule to frames of this direction.
     #[must_use]
     pub fn direction(mut self, direction: Direction) -> Fault {
         self.direction = Some(direction);
         self
     }
 
-    /// Only the `n`th that matches, from 1: the same as to say [`after`](Self::after) `n - 1` and [`times`](Self::times) 1.
-    /// A 0 is refused where the rule is put in force.
+    /// Fires for the `n`th match alone, counted from 1: short for [`after`](Self::after)`(n - 1)` and
+    /// [`times`](Self::times)`(1)`. A rule with `n` = 0 is refused when it is injected.
     #[must_use]
     pub fn nth(self, n: u64) -> Fault {
         self.after(n.saturating_sub(1)).times(n.min(1))
     }
 
-    /// Not the first `n` that match.
+    /// Does not fire for the first `n` matches.
     #[must_use]
     pub fn after(mut self, n: u64) -> Fault {
         self.after = n;
         self
     }
 
-    /// At most `n` times.
+    /// Fires at most `n` times.
     #[must_use]
     pub fn times(mut self, n: u64) -> Fault {
         self.times = Some(n);
         self
     }
 
-    /// By chance, 0 to 1, which the seed decides.
+    /// Fires for each match with this probability: more than 0, at most 1. The seed of the stack determines the choices.
     #[must_use]
     pub fn probability(mut self, chance: f64) -> Fault {
         self.probability = chance;
         self
     }
 
-    /// Only for so long after it was injected, by `imd`'s clock.
+    /// Limits the rule to this time after it was injected, by `imd`'s clock.
     #[must_use]
     pub fn lasting(mut self, time: Duration) -> Fault {
         self.lasting = Some(time);
         self
     }
 
-    /// Does this.
+    /// Sets the action.
     #[must_use]
     pub fn doing(mut self, action: Action) -> Fault {
         self.action = action;
         self
     }
 
-    /// [`Action::Drop`]
+    /// Sets the action to [`Action::Drop`].
     #[must_use]
     pub fn drop_it(self) -> Fault {
         self.doing(Action::Drop)
     }
 
-    /// [`Action::Delay`], always as long.
+    /// Sets the action to [`Action::Delay`] by a fixed time.
     #[must_use]
     pub fn delay(self, by: Duration) -> Fault {
         let jitter = Duration::ZERO;
         self.doing(Action::Delay { by, jitter })
     }
 
-    /// [`Action::Delay`], of `by` to `by + jitter`.
+    /// Sets the action to [`Action::Delay`] by a random time from `by` to `by + jitter`.
     #[must_use]
     pub fn jitter(self, by: Duration, jitter: Duration) -> Fault {
         self.doing(Action::Delay { by, jitter })
     }
 
-    /// [`Action::Duplicate`]
+    /// Sets the action to [`Action::Duplicate`].
     #[must_use]
     pub fn duplicate(self) -> Fault {
         self.doing(Action::Duplicate)
     }
 
-    /// [`Action::Reorder`]
+    /// Sets the action to [`Action::Reorder`].
     #[must_use]
     pub fn reorder(self) -> Fault {
         self.doing(Action::Reorder)
     }
 
-    /// [`Action::Error`]
+    /// Sets the action to [`Action::Error`].
     #[must_use]
     pub fn error(self, code: Code) -> Fault {
         self.doing(Action::Error(code))
     }
 
-    /// [`Action::Reset`]
+    /// Sets the action to [`Action::Reset`].
     #[must_use]
     pub fn reset(self) -> Fault {
         self.doing(Action::Reset)
     }
 
-    /// [`Action::HalfOpen`]
+    /// Sets the action to [`Action::HalfOpen`].
     #[must_use]
     pub fn half_open(self) -> Fault {
         self.doing(Action::HalfOpen)
     }
 
-    /// [`Action::Throttle`]
+    /// Sets the action to [`Action::Throttle`].
     #[must_use]
     pub fn throttle(self, bytes_per_second: u64) -> Fault {
         self.doing(Action::Throttle(bytes_per_second))
     }
 
-    /// [`Action::Slice`]
+    /// Sets the action to [`Action::Slice`].
     #[must_use]
     pub fn slice(self, bytes: usize) -> Fault {
         self.doing(Action::Slice(bytes))
     }
 
-    /// [`Action::Truncate`]
+    /// Sets the action to [`Action::Truncate`].
     #[must_use]
     pub fn truncate(self) -> Fault {
         self.doing(Action::Truncate)
     }
 
-    /// [`Action::Stale`]
+    /// Sets the action to [`Action::Stale`].
     #[must_use]
     pub fn stale(self) -> Fault {
         self.doing(Action::Stale)
     }
 
-    /// [`Action::Gap`]
+    /// Sets the action to [`Action::Gap`].
     #[must_use]
     pub fn gap(self) -> Fault {
         self.doing(Action::Gap)

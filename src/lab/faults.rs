@@ -1,4 +1,4 @@
-//! The rules in force: they are put in force, listed and ended here, and asked about everything that passes a site.
+//! The rules in force: injecting, listing and removing them, and the search for the rule that a frame or call hits.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,75 +20,75 @@ pub struct Faults {
     switches: Arc<Switches>,
     clock: Arc<dyn Clock>,
     seed: u64,
-    /// How many there ever were, for their names.
-    ever: AtomicU64,
-    /// The names of the access servers: a rule for another one could never fire.
+    /// Number of rules that were ever injected without a name, from which the next default name is made.
+    unnamed: AtomicU64,
+    /// Names of all access servers. A rule for any other name could never fire, and is refused.
     servers: RwLock<Vec<String>>,
 }
 
-/// What passes a site.
+/// The frame or call at a site, as far as the filters of rules can see it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Passing<'a> {
-    /// The user that it belongs to, if one is known.
+    /// The user of the session or of the store call; `None` before the login.
     pub uid: Option<i64>,
-    /// The access server where it is, if it is at one.
+    /// Name of the access server; `None` at sites that belong to no access server.
     pub access: Option<&'a str>,
-    /// The session, if it is on one.
+    /// Id of the session; `None` at sites without a session.
     pub session: Option<u64>,
-    /// Its command, if it is a frame of a known one.
+    /// Command of the frame; `None` for a frame of an unknown command and at sites without frames.
     pub cmd: Option<Cmd>,
 }
 
-/// What a rule does to what has passed.
+/// A rule that fires for a frame or a call.
 pub struct Hit {
-    /// The rule's name.
+    /// Name of the rule, unique among the rules in force.
     pub name: String,
-    /// What it does; a delay is without jitter, as it was chosen.
+    /// The action to apply. The jitter of a delay has been drawn already and is part of `by`.
     pub action: Action,
-    /// What a delay waits for once, what is throttled for each of its pieces, and what is held for its release.
+    /// A delay waits for it once, a throttled frame before each piece, and a reordered frame until its release.
     pub hold: Hold,
 }
 
-/// A rule as it is listed.
+/// A rule in force as `imd fault list` and the admin API show it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Listed {
-    /// The rule, by its name.
+    /// The rule, always with a name.
     #[serde(flatten)]
     pub fault: Fault,
-    /// How often it has done something.
+    /// How often its action was applied.
     pub hits: u64,
 }
 
 impl Listed {
-    /// The rule's name.
+    /// Returns the name of the rule.
     pub fn name(&self) -> &str {
         self.fault.name.as_deref().unwrap_or_default()
     }
 }
 
 impl Faults {
-    /// No rules yet.
+    /// Creates an empty set of rules.
     pub(super) fn new(switches: Arc<Switches>, clock: Arc<dyn Clock>, seed: u64) -> Faults {
         Faults {
             rules: Mutex::default(),
             switches,
             clock,
             seed,
-            ever: AtomicU64::new(0),
+            unnamed: AtomicU64::new(0),
             servers: RwLock::default(),
         }
     }
 
-    /// There is an access server of this name: rules can be for it from now on.
+    /// Makes the name of an access server known, so that rules can be limited to it.
     pub(crate) fn add_server(&self, name: &str) {
         self.servers.write().push(name.to_owned());
     }
 
-    /// Puts a rule in force, behind those that are: where several match, the first that fires counts.
+    /// Puts a rule in force, behind the existing ones. Of several rules that match a frame, the first that fires is applied.
     ///
     /// # Errors
     ///
-    /// When it can't be, when it is for an access server that is not there, or when its name is taken.
+    /// [`FaultError`] if the rule is invalid, is limited to an unknown access server, or has the name of another rule.
     pub fn inject(self: &Arc<Self>, fault: Fault) -> Result<FaultGuard, FaultError> {
         fault.check()?;
         fault.check_access(&self.servers.read())?;
@@ -108,10 +108,10 @@ impl Faults {
         })
     }
 
-    /// A name that no rule in force has.
+    /// Returns the next default name, `fault-1` and so on, that no rule in force has.
     fn next_name(&self) -> String {
         loop {
-            let number = self.ever.fetch_add(1, Ordering::Relaxed) + 1;
+            let number = self.unnamed.fetch_add(1, Ordering::Relaxed) + 1;
             let name = format!("fault-{number}");
             if self.rules.lock().iter().all(|rule| rule.name != name) {
                 return name;
@@ -119,40 +119,35 @@ impl Faults {
         }
     }
 
-    /// Ends this rule, and not another of its name.
-    fn end(&self, ended: &Arc<Rule>) {
-        self.end_those(|rule| Arc::ptr_eq(rule, ended));
-    }
-
-    /// Ends a rule, and releases what it holds; says whether there was one of that name.
+    /// Removes the rule with this name and releases what it holds back. Returns whether there was one.
     pub fn remove(&self, name: &str) -> bool {
-        self.end_those(|rule| rule.name == name) > 0
+        self.remove_matching(|rule| rule.name == name) > 0
     }
 
-    /// Ends all rules, and releases what they hold.
+    /// Removes all rules and releases what they hold back.
     pub fn clear(&self) {
-        self.end_those(|_| true);
+        self.remove_matching(|_| true);
     }
 
-    /// Ends the rules that are meant, and releases what they hold. Returns how many there were.
-    fn end_those(&self, is_meant: impl Fn(&Arc<Rule>) -> bool) -> usize {
+    /// Removes the rules for which `is_removed` is true, and releases what they hold back. Returns their number.
+    fn remove_matching(&self, is_removed: impl Fn(&Arc<Rule>) -> bool) -> usize {
         let mut rules = self.rules.lock();
-        let (ended, left): (Vec<_>, Vec<_>) = rules.drain(..).partition(|rule| is_meant(rule));
-        *rules = left;
+        let (removed, kept): (Vec<_>, Vec<_>) = rules.drain(..).partition(|rule| is_removed(rule));
+        *rules = kept;
         self.arm(&rules);
         drop(rules);
-        // What is released goes on at once, and meets no rule of these any more.
-        ended.iter().for_each(|rule| rule.ended.cancel());
-        ended.len()
+        // After the lock is released: the frames that go on now may be checked against the remaining rules at once.
+        removed.iter().for_each(|rule| rule.ended.cancel());
+        removed.len()
     }
 
-    /// Ends all rules, and begins anew with the names of those that come without one.
+    /// Removes all rules, and numbers the default names from 1 again.
     pub fn begin_anew(&self) {
         self.clear();
-        self.ever.store(0, Ordering::Relaxed);
+        self.unnamed.store(0, Ordering::Relaxed);
     }
 
-    /// The rules in force, in their order.
+    /// Returns the rules in force, in the order in which they were injected.
     pub fn list(&self) -> Vec<Listed> {
         let rules = self.rules.lock();
         let listed = rules.iter().map(|rule| Listed {
@@ -162,13 +157,14 @@ impl Faults {
         listed.collect()
     }
 
+    /// Sets the switches of exactly those sites that have a rule.
     fn arm(&self, rules: &[Arc<Rule>]) {
         let sites = rules.iter().map(|rule| rule.fault.at.bit());
         self.switches.arm(sites.fold(0, |all, site| all | site));
     }
 
-    /// What happens to what passes a site; mostly nothing. Every rule that matches counts it, and the first that fires and
-    /// that `can` do something to it is hit.
+    /// Returns the fault to inject at a site, if any. Every rule that matches counts the match; the first that fires and
+    /// whose action passes `can` is hit.
     pub(super) fn at(
         &self,
         at: Site,
@@ -179,7 +175,7 @@ impl Faults {
         let rules = self.rules.lock();
         let mut hit = None;
         for rule in rules.iter().filter(|rule| rule.matches(at, passing, now)) {
-            let action = rule.counts();
+            let action = rule.count_match();
             if hit.is_none() {
                 hit = action.filter(can).map(|action| (rule, action));
             }
@@ -196,8 +192,8 @@ impl Faults {
             "fault"
         );
         let timer = action.every().map(|every| match at {
-            // A late heartbeat is housekeeping as one in time is: a clock that is moved far does not go step by step
-            // because there is always one that is late.
+            // Heartbeats recur for ever. With `ticks`, a manual clock would stop at each delayed one while it is moved
+            // far; with `rounds` it leaps over them.
             Site::RegistryLease => self.clock.rounds(every),
             _ => self.clock.ticks(every),
         });
@@ -209,7 +205,7 @@ impl Faults {
     }
 }
 
-/// A rule in force. Dropping this ends the rule, and releases what it holds.
+/// Keeps a rule in force. Dropping it removes the rule and releases the frames that the rule holds back.
 #[must_use = "the fault ends when this is dropped"]
 pub struct FaultGuard {
     faults: Arc<Faults>,
@@ -218,17 +214,17 @@ pub struct FaultGuard {
 }
 
 impl FaultGuard {
-    /// How often it has done something.
+    /// Returns how often the rule's action was applied.
     pub fn hits(&self) -> u64 {
         self.rule.hits()
     }
 
-    /// What it is called.
+    /// Returns the name of the rule.
     pub fn name(&self) -> &str {
         &self.rule.name
     }
 
-    /// Lets it stay in force, until it is removed by its name.
+    /// Leaves the rule in force until it is removed by its name or with all rules.
     pub fn keep(mut self) {
         self.is_kept = true;
     }
@@ -237,7 +233,8 @@ impl FaultGuard {
 impl Drop for FaultGuard {
     fn drop(&mut self) {
         if !self.is_kept {
-            self.faults.end(&self.rule);
+            // By identity: after this rule was removed by name, another may have taken the name.
+            (self.faults).remove_matching(|rule| Arc::ptr_eq(rule, &self.rule));
         }
     }
 }
@@ -279,14 +276,14 @@ mod tests {
         cmd: Some(Cmd::SendP2PMsg),
     };
 
-    /// Which of ten that pass are hit.
+    /// Checks ten replies, and returns the numbers of those that were hit, from 1.
     fn fired(faults: &Faults) -> Vec<usize> {
         let fires = |_: &usize| hit(faults, Site::AccessReply, &REPLY).is_some();
         (1..=10).filter(fires).collect()
     }
 
     #[test]
-    fn a_rule_takes_what_it_names_and_nothing_else() {
+    fn a_rule_hits_only_what_all_of_its_filters_match() {
         let (faults, ..) = faults(0);
         let fault = Fault::at(Site::AccessReply)
             .cmd(Cmd::SendP2PMsg)
@@ -328,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn it_fires_after_so_many_and_so_often() {
+    fn after_and_times_bound_the_matches_that_fire() {
         let (faults, ..) = faults(0);
         let at = || Fault::at(Site::AccessReply);
         for (fault, expected) in [
@@ -345,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn chance_is_the_seeds_and_the_names_alone() {
+    fn random_choices_depend_on_seed_and_name_alone() {
         let by_chance = |seed, name: &str| {
             let (faults, ..) = faults(seed);
             let fault = Fault::at(Site::AccessReply).named(name).probability(0.5);
@@ -382,7 +379,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_lasts_as_long_as_it_is_to() {
+    async fn a_rule_matches_nothing_after_its_duration() {
         let (faults, _, clock) = faults(0);
         let fault = Fault::at(Site::AccessReply).lasting(Duration::from_secs(5));
         let _guard = faults.inject(fault).unwrap();
@@ -393,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_the_first_that_fires_counts() {
+    fn of_several_rules_the_first_that_fires_is_applied() {
         let (faults, ..) = faults(0);
         let first = faults
             .inject(Fault::at(Site::AccessReply).times(1).duplicate())
@@ -422,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_stands_for_one_rule() {
+    fn the_name_of_a_rule_in_force_is_taken() {
         let (faults, ..) = faults(0);
         let fault = || Fault::at(Site::Notify).named("n");
         let guard = faults.inject(fault()).unwrap();
@@ -434,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guard_ends_its_own_rule_and_names_are_found() {
+    fn a_guard_removes_its_own_rule_and_default_names_avoid_those_in_use() {
         let (faults, ..) = faults(0);
         let fault = || Fault::at(Site::Notify);
         let old = faults.inject(fault().named("n")).unwrap();
@@ -448,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused() {
+    fn a_rule_that_could_never_fire_is_refused() {
         let (faults, ..) = faults(0);
         let refused = |fault: Fault| faults.inject(fault).map(drop).unwrap_err().to_string();
         let there = refused(Fault::at(Site::IdgenNext));

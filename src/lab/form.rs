@@ -1,12 +1,15 @@
-//! How a fault is written in imd.toml and in JSON: flat, with one key for its action.
+//! A rule as imd.toml and JSON write it: one flat table with one key for the action.
+//!
+//! [`Fault`] is serialized and deserialized by way of [`Form`].
 
 use serde::{Deserialize, Serialize};
 
-use super::check::{LARGEST, whole_number};
+use super::check::{MAX_NUMBER, whole_number};
 use super::written::Written;
 use super::{Action, Direction, Fault, FaultError, Site};
 use crate::proto::Code;
 
+/// The keys of a rule. Exactly one of the action keys is given, `delay` to `gap`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Form {
@@ -65,19 +68,23 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// The number behind a key, where it is given: from `least` on.
+/// Parses an optional whole number. `least` stands only in the message; the rule as a whole is checked later.
 fn count(
     key: &'static str,
     written: Option<&Written>,
     least: u64,
 ) -> Result<Option<u64>, FaultError> {
     written
-        .map(|written| written.whole(key, (least, LARGEST)))
+        .map(|written| written.whole(key, (least, MAX_NUMBER)))
         .transpose()
 }
 
 impl Form {
-    /// The one action that it names.
+    /// Returns the action.
+    ///
+    /// # Errors
+    ///
+    /// [`FaultError`] if none or several are given, or the value of one can't be parsed.
     fn action(&self) -> Result<Action, FaultError> {
         let time = |key, written: Option<&Written>| written.map(|time| time.time(key)).transpose();
         let jitter = time("jitter", self.jitter.as_ref())?;
@@ -86,7 +93,7 @@ impl Form {
             jitter: jitter.unwrap_or_default(),
         };
         let slice = count("slice", self.slice.as_ref(), 1)?;
-        // One that does not fit is more than every bound.
+        // On a machine with 32 bits a number may not fit; the largest one is refused as well as any beyond it.
         let slice = slice.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         let given = [
             time("delay", self.delay.as_ref())?.map(delay),
@@ -151,8 +158,8 @@ impl TryFrom<Form> for Fault {
             ..Fault::at(at).doing(action)
         };
         if let Some(nth) = count("nth", form.nth.as_ref(), 1)? {
-            if !(1..=LARGEST).contains(&nth) {
-                let bounds = whole_number(1, LARGEST);
+            if !(1..=MAX_NUMBER).contains(&nth) {
+                let bounds = whole_number(1, MAX_NUMBER);
                 return Err(FaultError::out_of_bounds("nth", nth, bounds));
             }
             if form.after.is_some() || form.times.is_some() {
@@ -252,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_read_as_people_write_it() {
+    fn numbers_and_durations_are_read_as_people_write_them() {
         let json = r#"{"at": "notify", "uid": 7, "drop": true, "times": 1}"#;
         let expected = Fault::at(Site::Notify).uid(7).drop_it().times(1);
         assert_eq!(from_json(json), Ok(expected));
@@ -265,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn errors_say_what_is_wrong() {
         for (json, why) in [
             (r#"{"at": "notify"}"#, "a fault does one thing: say which"),
             (

@@ -1,4 +1,4 @@
-//! What holds something back at a site until its time has come, or until the rule that holds it ends.
+//! Holding a frame or a call back: until a timer has ticked, or until the rule that holds it ends.
 
 use std::fmt;
 use std::pin::Pin;
@@ -8,12 +8,13 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::clock::{Ticks, beside};
 
-/// Holds back what a rule has hit. It runs from the hit on: whoever has seen the hit can move the clock.
+/// Holds back the frame or call that a rule has hit. Its timer runs from the hit on, so that a test which has seen the hit
+/// can move the clock.
 ///
-/// The end of the rule releases it at once: its removal by name, the drop of its guard, the removal of all rules, or a
-/// reset. A rule whose `times` are used up or whose `for` is over does not end: what it has hit is held to its end.
+/// The end of the rule releases it at once: removal by name, drop of the guard, removal of all rules, or a reset. A rule
+/// that has used up its `times` or outlived its `for` has not ended in this sense, and goes on holding what it has hit.
 pub struct Hold {
-    /// None where no time has to pass, and after the release.
+    /// `None` for an action that takes no time, and after the release.
     timer: Option<Box<dyn Ticks>>,
     ended: CancellationToken,
 }
@@ -23,20 +24,20 @@ impl Hold {
         Hold { timer, ended }
     }
 
-    /// Waits for the next tick of the timer, or until the rule ends. From then on it does not wait any more.
+    /// Waits for the next tick of the timer or the end of the rule. Returns at once after the rule has ended.
     pub async fn wait(&mut self) {
         let Some(timer) = &mut self.timer else {
             return;
         };
         tokio::select! {
             biased;
-            // Without the timer nobody who moves the clock waits for this any more.
+            // A manual clock waits for every live timer when it is moved, so the timer has to go.
             () = self.ended.cancelled() => self.timer = None,
             _ = timer.tick() => {}
         }
     }
 
-    /// Does `work`, which is the work of no tick where it has to wait for a peer.
+    /// Runs `work`, which may wait for a peer. A manual clock that is moved meanwhile does not wait for it.
     pub async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
         match &mut self.timer {
             Some(timer) => beside(timer.as_mut(), work).await,
@@ -44,35 +45,35 @@ impl Hold {
         }
     }
 
-    /// Whether the rule has ended, so that nothing is held any more.
+    /// Returns whether the rule has ended.
     pub fn is_released(&self) -> bool {
         self.ended.is_cancelled()
     }
 
-    /// What is held until the rule ends, and no shorter: by no time.
+    /// Gives up the timer: the frame is held until the rule ends.
     pub fn until_release(self) -> Held {
         Held {
-            over: Box::pin(self.ended.clone().cancelled_owned()),
+            released: Box::pin(self.ended.clone().cancelled_owned()),
             ended: self.ended,
         }
     }
 }
 
-/// Held back until the rule ends: see [`Hold::until_release`].
+/// Resolves at the end of the rule that holds a frame back. Made by [`Hold::until_release`].
 pub struct Held {
     ended: CancellationToken,
-    over: Pin<Box<WaitForCancellationFutureOwned>>,
+    released: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl Held {
-    /// Whether the rule has ended.
+    /// Returns whether the rule has ended.
     pub fn is_released(&self) -> bool {
         self.ended.is_cancelled()
     }
 
-    /// Resolves when the rule ends.
+    /// Polls for the end of the rule.
     pub fn poll_released(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.over.as_mut().poll(cx)
+        self.released.as_mut().poll(cx)
     }
 }
 

@@ -1,16 +1,16 @@
-//! The lab: failures on command, and what has passed, to look at.
+//! Fault injection, and the journal of frames and events.
 //!
-//! Nothing is paid for it while nothing is injected and nobody records: each place that could fail asks one relaxed load,
-//! [`Lab::watches`] or [`Lab::records`], and goes on.
+//! Sessions, services and the registry ask this module at every point where a fault can be injected. While no rule is in
+//! force and nothing is recorded, each of these checks is one relaxed atomic load ([`Lab::watches`], [`Lab::records`]).
 //!
-//! | file | what it does |
+//! | file | content |
 //! |---|---|
-//! | `site`, `action` | where a fault can be, and what it does there |
-//! | `fault`, `form`, `written`, `check` | one rule, how it is written, and whether it can be |
-//! | `faults`, `rule` | the rules in force, and what each of them counts |
-//! | `hold` | what a rule holds back, and its release |
-//! | `journal`, `describe` | what has passed, and how it is told |
-//! | `switches` | the one load |
+//! | `site`, `action` | the points where faults can be injected, and what a fault does there |
+//! | `fault`, `form`, `written`, `check` | one rule: as Rust builds it, as TOML and JSON write it, and its validation |
+//! | `faults`, `rule` | the rules in force, and the counters of each |
+//! | `hold` | frames and calls that a rule holds back, and their release |
+//! | `journal`, `describe` | recorded events, and their text for people |
+//! | `switches` | the atomic word behind the relaxed load |
 
 mod action;
 mod check;
@@ -44,13 +44,14 @@ use parking_lot::Mutex;
 use crate::clock::Clock;
 use switches::Switches;
 
-/// Whether the lab is compiled out: `RUSTFLAGS="--cfg imd_without_lab"`, for the benchmark that says what it costs.
+/// Whether the lab is compiled out. `RUSTFLAGS="--cfg imd_without_lab"` does so, for the benchmark that measures what the
+/// checks cost.
 pub(crate) const IS_LEFT_OUT: bool = cfg!(imd_without_lab);
 
-/// What stands for the gateway wherever access servers stand by their names. None of them may be called that.
+/// Name of the gateway wherever servers are listed by name. The config refuses an access server of this name.
 pub const GATEWAY: &str = "gateway";
 
-/// The faults and the journal of one `imd`.
+/// The fault rules and the journal of one `imd`.
 #[derive(Debug)]
 pub struct Lab {
     switches: Arc<Switches>,
@@ -59,19 +60,19 @@ pub struct Lab {
     addresses: Mutex<Addresses>,
 }
 
-/// So many addresses that were listed once are remembered.
-const MOST_GONE: usize = 64;
+/// How many addresses that left the gateway's list are remembered.
+const MAX_GONE: usize = 64;
 
-/// What the gateway has on its list, and what was on it.
+/// The addresses on the gateway's list, and those that were on it before. [`Action::Stale`] answers with one of the latter.
 #[derive(Debug, Default)]
 struct Addresses {
     listed: Vec<String>,
-    /// The newest last.
+    /// Addresses that left the list, oldest first, at most [`MAX_GONE`].
     gone: Vec<String>,
 }
 
 impl Lab {
-    /// A lab in which nothing fails. `seed` decides what faults choose by chance.
+    /// Creates a lab without rules. `seed` determines every random choice of the rules.
     pub fn new(clock: Arc<dyn Clock>, seed: u64, capture: Capture, bounds: Bounds) -> Arc<Lab> {
         let switches = Arc::new(Switches::default());
         let faults = Faults::new(Arc::clone(&switches), Arc::clone(&clock), seed);
@@ -84,7 +85,7 @@ impl Lab {
         })
     }
 
-    /// One that is not used.
+    /// Creates a lab that injects and records nothing, for unit tests of other modules.
     #[cfg(test)]
     pub fn idle() -> Arc<Lab> {
         let bounds = Bounds {
@@ -95,56 +96,58 @@ impl Lab {
         Lab::new(clock, 0, Capture::Off, bounds)
     }
 
-    /// The rules.
+    /// Returns the fault rules.
     pub fn faults(&self) -> &Arc<Faults> {
         &self.faults
     }
 
-    /// What has passed.
+    /// Returns the journal.
     pub fn journal(&self) -> &Arc<Journal> {
         &self.journal
     }
 
-    /// Whether there are no rules and nothing is recorded. One relaxed load.
+    /// Returns whether no rule is in force and nothing is recorded. Costs one relaxed load.
     #[inline]
     pub fn is_quiet(&self) -> bool {
         self.switches.are_off()
     }
 
-    /// The gateway's list has changed: for faults that give out what is on it no longer.
+    /// Notes the gateway's new list of addresses, so that [`Action::Stale`] can answer with one that has left it.
     pub fn listed(&self, now: &[String]) {
         let mut addresses = self.addresses.lock();
         let known = std::mem::replace(&mut addresses.listed, now.to_vec());
         addresses.gone.extend(known);
         addresses.gone.retain(|addr| !now.contains(addr));
-        let many = addresses.gone.len().saturating_sub(MOST_GONE);
-        addresses.gone.drain(..many);
+        let excess = addresses.gone.len().saturating_sub(MAX_GONE);
+        addresses.gone.drain(..excess);
     }
 
-    /// The gateway's list begins anew: nothing was ever on it.
+    /// Forgets every address that the gateway has ever listed, as a reset of the stack does.
     pub fn forget_addresses(&self) {
         *self.addresses.lock() = Addresses::default();
     }
 
-    /// The address that went off the gateway's list last, if one ever did.
+    /// Returns the address that left the gateway's list most recently, or `None` if none ever did.
     pub fn gone_address(&self) -> Option<String> {
         self.addresses.lock().gone.last().cloned()
     }
 
-    /// Whether there is a rule for one of these sites. One relaxed load.
+    /// Returns whether a rule is in force at one of these sites. Costs one relaxed load.
     #[inline]
     pub fn watches<const N: usize>(&self, sites: [Site; N]) -> bool {
         self.switches.watches(sites)
     }
 
-    /// Whether what passes is recorded. One relaxed load.
+    /// Returns whether the journal records frames and events. Costs one relaxed load.
     #[inline]
     pub fn records(&self) -> bool {
         self.switches.records()
     }
 
-    /// What happens to what passes a site: mostly nothing. A rule is hit only where its action `can` do something to what
-    /// passes. The caller records the hit.
+    /// Returns the fault to inject at a site, or `None`, which is the common case.
+    ///
+    /// A rule whose action `can` is false for has no effect on this frame or call, and is not hit. The caller records the
+    /// hit in the journal.
     pub fn hit(
         &self,
         at: Site,
@@ -157,7 +160,7 @@ impl Lab {
         self.faults.at(at, passing, &can)
     }
 
-    /// As [`hit`](Self::hit) where no frame passes, recorded.
+    /// Does what [`hit`](Self::hit) does at a site without frames, and records the hit in the journal.
     pub fn meet(
         &self,
         at: Site,
@@ -175,7 +178,7 @@ impl Lab {
                 frame: &[],
             });
         } else {
-            self.journal.passed_unrecorded();
+            self.journal.count_unrecorded();
         }
         Some(hit)
     }

@@ -1,4 +1,4 @@
-//! One rule in force: what it counts, and when it fires.
+//! A rule in force: which frames and calls it matches, its counters, and when it fires.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,34 +10,36 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Action, Fault, Passing, Site};
 
-/// A rule in force, and what it has done so far.
+/// A rule in force with its counters.
 #[derive(Debug)]
 pub(super) struct Rule {
     pub name: String,
     pub fault: Fault,
-    /// None if it has no end.
+    /// Time of `imd`'s clock from which the rule matches nothing; `None` for a rule without a duration.
     until: Option<Duration>,
-    state: Mutex<State>,
+    draws: Mutex<Draws>,
     hits: AtomicU64,
-    /// Cancelled when the rule is no longer in force: what it holds is released.
+    /// Cancelled when the rule is removed, which releases every frame and call that it holds back.
     pub ended: CancellationToken,
 }
 
+/// What decides whether the next match fires.
 #[derive(Debug)]
-struct State {
+struct Draws {
+    /// Number of matches so far.
     seen: u64,
-    chance: SmallRng,
+    random: SmallRng,
 }
 
 impl Rule {
-    /// A rule that has seen nothing. `seed` decides what it chooses by chance.
+    /// Creates a rule that has matched nothing yet. `seed` determines its random choices.
     pub fn new(name: String, fault: Fault, now: Duration, seed: u64) -> Rule {
         Rule {
             until: fault.lasting.map(|time| now + time),
             fault: fault.named(&name),
-            state: Mutex::new(State {
+            draws: Mutex::new(Draws {
                 seen: 0,
-                chance: SmallRng::seed_from_u64(seed),
+                random: SmallRng::seed_from_u64(seed),
             }),
             hits: AtomicU64::new(0),
             ended: CancellationToken::new(),
@@ -45,7 +47,7 @@ impl Rule {
         }
     }
 
-    /// Whether what passes is what the rule is about.
+    /// Returns whether the rule's site and filters match.
     pub fn matches(&self, at: Site, passing: &Passing<'_>, now: Duration) -> bool {
         let fault = &self.fault;
         fault.at == at
@@ -56,20 +58,22 @@ impl Rule {
             && (fault.access.as_deref()).is_none_or(|name| passing.access == Some(name))
     }
 
-    /// Counts what matches, and says what the rule would do to it. Called for everything that matches, also where another
-    /// rule comes first: so what a rule counts and draws depends on nothing but its seed and on what matches.
-    pub fn counts(&self) -> Option<Action> {
-        let mut state = self.state.lock();
-        state.seen += 1;
-        if state.seen <= self.fault.after || self.is_spent() {
+    /// Counts a match, and returns the action if the rule fires for it.
+    ///
+    /// This is called for every match, also when an earlier rule has fired for the same frame. So the counters and random
+    /// choices of a rule depend on its seed and its matches alone, and not on the other rules.
+    pub fn count_match(&self) -> Option<Action> {
+        let mut draws = self.draws.lock();
+        draws.seen += 1;
+        if draws.seen <= self.fault.after || self.is_spent() {
             return None;
         }
-        if self.fault.probability < 1.0 && !state.chance.random_bool(self.fault.probability) {
+        if self.fault.probability < 1.0 && !draws.random.random_bool(self.fault.probability) {
             return None;
         }
         Some(match self.fault.action {
             Action::Delay { by, jitter } if !jitter.is_zero() => Action::Delay {
-                by: by + jitter.mul_f64(state.chance.random::<f64>()),
+                by: by + jitter.mul_f64(draws.random.random::<f64>()),
                 jitter: Duration::ZERO,
             },
             action => action,
@@ -80,12 +84,12 @@ impl Rule {
         self.fault.times.is_some_and(|times| self.hits() >= times)
     }
 
-    /// It has done something.
+    /// Counts a hit: the action is about to be applied.
     pub fn hit(&self) {
         self.hits.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often it has done something.
+    /// Returns how often the rule's action was applied.
     pub fn hits(&self) -> u64 {
         self.hits.load(Ordering::Relaxed)
     }

@@ -1,4 +1,6 @@
-//! Where faults can be, and what fits there.
+//! The sites: the points in the stack where a fault can be injected, and the actions and filters that each allows.
+//!
+//! This is the one table behind validation, the admin API's list of sites and the console. docs/lab.md explains every site.
 
 use std::fmt;
 
@@ -7,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::Action;
 use crate::proto::Cmd;
 
-/// Where a fault can be.
+/// A point in the stack where a fault can be injected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Site {
-    /// A frame that the gateway sends.
+    /// The gateway sends a frame.
     #[serde(rename = "gateway.reply")]
     GatewayReply,
     /// An access server renews its lease.
@@ -19,31 +21,31 @@ pub enum Site {
     /// An access server has accepted a connection.
     #[serde(rename = "access.accept")]
     AccessAccept,
-    /// A login comes to an access server.
+    /// An access server has received a login request.
     #[serde(rename = "access.login")]
     AccessLogin,
-    /// Any request comes to an access server.
+    /// An access server has received a request of any command.
     #[serde(rename = "access.request")]
     AccessRequest,
-    /// An answer leaves an access server.
+    /// An access server sends the reply to a request.
     #[serde(rename = "access.reply")]
     AccessReply,
-    /// A notify leaves an access server.
+    /// An access server sends a notify.
     #[serde(rename = "notify")]
     Notify,
-    /// A snowflake is made, for a message without an id or a group.
+    /// A snowflake id is generated, for a message without an id or for a new group.
     #[serde(rename = "idgen.next")]
     IdgenNext,
-    /// What a client or the HTTP API has brought is stored.
+    /// A message, user or group from a client or the HTTP API is about to be stored.
     #[serde(rename = "store.write")]
     StoreWrite,
-    /// A page is read.
+    /// A page of an inbox is read from the store.
     #[serde(rename = "store.read")]
     StoreRead,
 }
 
 impl Site {
-    /// All of them.
+    /// All sites, in the order in which they are listed for people.
     pub const ALL: [Site; 10] = [
         Site::GatewayReply,
         Site::RegistryLease,
@@ -57,7 +59,7 @@ impl Site {
         Site::StoreRead,
     ];
 
-    /// What it is called outside Rust.
+    /// Returns the name of the site in imd.toml, JSON and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Site::GatewayReply => "gateway.reply",
@@ -73,12 +75,12 @@ impl Site {
         }
     }
 
-    /// The site of that name.
+    /// Returns the site with this [`name`](Self::name).
     pub fn named(name: &str) -> Option<Site> {
         Site::ALL.into_iter().find(|site| site.name() == name)
     }
 
-    /// What can happen here, by the names of the actions.
+    /// Returns the names of the actions that are allowed at this site.
     pub const fn actions(self) -> &'static [&'static str] {
         match self {
             Site::GatewayReply => &[
@@ -136,12 +138,12 @@ impl Site {
         }
     }
 
-    /// Whether `action` can happen here.
+    /// Returns whether `action` is allowed at this site.
     pub fn allows(self, action: &Action) -> bool {
         self.actions().contains(&action.name())
     }
 
-    /// The commands of the frames that pass here; none where no frames pass.
+    /// Returns the commands of the frames at this site; empty for a site without frames.
     pub const fn cmds(self) -> &'static [Cmd] {
         match self {
             Site::GatewayReply => &[Cmd::ReqAccessServer, Cmd::ErrServer],
@@ -170,7 +172,7 @@ impl Site {
         }
     }
 
-    /// The keys by which a rule can be narrowed down here: what passes has each of them.
+    /// Returns the filter keys that a rule at this site may use.
     pub const fn filters(self) -> &'static [&'static str] {
         match self {
             Site::GatewayReply => &["session", "cmd", "direction"],
@@ -182,12 +184,12 @@ impl Site {
         }
     }
 
-    /// Whether frames pass here, each with its command.
+    /// Returns whether faults at this site are injected into frames.
     pub const fn has_frames(self) -> bool {
         self.direction().is_some()
     }
 
-    /// Which way the frames go that pass here.
+    /// Returns the direction of the frames at this site, or `None` for a site without frames.
     pub const fn direction(self) -> Option<Direction> {
         match self {
             Site::AccessLogin | Site::AccessRequest => Some(Direction::In),
@@ -196,22 +198,23 @@ impl Site {
         }
     }
 
-    /// Whether what passes here belongs to a user.
+    /// Returns whether a rule at this site can be limited to one user.
     pub fn has_user(self) -> bool {
         self.filters().contains(&"uid")
     }
 
-    /// Whether what passes here does so at one of the access servers.
+    /// Returns whether a rule at this site can be limited to one access server.
     pub fn has_access(self) -> bool {
         self.filters().contains(&"access")
     }
 
+    /// Returns the bit of this site in the word of [`Switches`](super::Switches).
     pub(super) const fn bit(self) -> u32 {
         1 << self as u32
     }
 }
 
-/// Which way a frame goes.
+/// The direction of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {

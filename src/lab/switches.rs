@@ -1,16 +1,19 @@
+//! The one atomic word that every frame is checked against: which sites have a rule, and whether the journal records.
+//!
+//! It keeps the cost of an idle lab to one relaxed load for each check.
+
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{IS_LEFT_OUT, Site};
 
-/// Which sites have a rule, and whether frames are recorded: what every passing frame asks.
+/// One bit for each [`Site`] that has a rule, and one for the journal.
 #[derive(Debug, Default)]
 pub struct Switches(AtomicU32);
 
-/// Beside the sites, whose bits are the lowest.
+/// Bit that is set while the journal records. The bits of the sites are the lowest ones.
 const RECORDS: u32 = 1 << 31;
 
 impl Switches {
-    /// The one load.
     #[inline]
     fn bits(&self) -> u32 {
         if IS_LEFT_OUT {
@@ -19,31 +22,31 @@ impl Switches {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Whether there is neither a rule nor a record.
+    /// Returns whether no site has a rule and the journal does not record.
     #[inline]
     pub fn are_off(&self) -> bool {
         self.bits() == 0
     }
 
-    /// Whether one of these sites has a rule.
+    /// Returns whether one of these sites has a rule.
     #[inline]
     pub fn watches<const N: usize>(&self, sites: [Site; N]) -> bool {
         let wanted = sites.iter().fold(0, |all, site| all | site.bit());
         self.bits() & wanted != 0
     }
 
-    /// Whether frames are recorded.
+    /// Returns whether the journal records.
     #[inline]
     pub fn records(&self) -> bool {
         self.bits() & RECORDS != 0
     }
 
-    /// From now on these sites have rules, and no others.
+    /// Marks exactly the sites in `sites`, a union of [`Site::bit`], as having rules.
     pub fn arm(&self, sites: u32) {
         self.change(|bits| bits & RECORDS | sites);
     }
 
-    /// Whether frames are recorded from now on.
+    /// Switches recording on or off.
     pub fn record(&self, is_on: bool) {
         self.change(|bits| {
             if is_on {
@@ -55,7 +58,7 @@ impl Switches {
     }
 
     fn change(&self, change: impl Fn(u32) -> u32) {
-        // It always has a value to change to.
+        // The closure always returns a new value, so this can't fail.
         let _ = self
             .0
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |bits| {

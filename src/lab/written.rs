@@ -1,7 +1,7 @@
-//! A number, a time or a command as a rule's keys have it.
+//! The value of one key of a rule, as TOML, JSON or the command line write it, before it is parsed.
 //!
-//! All of them are taken as numbers and as text, and read in one place: the command line has text alone, JSON has no NaN,
-//! TOML has one, and a 64-bit id does not fit the numbers of every JSON reader.
+//! Each value may be a number or a text, and all of them are parsed here: the command line has texts only, JSON has no NaN
+//! while TOML has one, and many JSON readers can't represent a 64-bit id as a number.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::FaultError;
 use super::check::whole_number;
 use crate::proto::Cmd;
 
-/// What stands behind a key.
+/// An unparsed value.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Written {
     Whole(i128),
@@ -26,7 +26,7 @@ impl fmt::Display for Written {
         match self {
             Written::Whole(number) => number.fmt(f),
             Written::Fraction(number) => number.fmt(f),
-            // As it would stand as a number.
+            // A numeric text is shown without quotes, like the number that was meant.
             Written::Text(text) if text.parse::<f64>().is_ok() => f.write_str(text),
             Written::Text(text) => write!(f, "{text:?}"),
         }
@@ -34,15 +34,21 @@ impl fmt::Display for Written {
 }
 
 impl Written {
+    /// Returns the value that stands for a whole number.
     pub fn number(number: impl Into<i128>) -> Written {
         Written::Whole(number.into())
     }
 
+    /// Returns the value that stands for a duration, as text with units.
     pub fn duration(time: Duration) -> Written {
         Written::Text(humantime::format_duration(time).to_string())
     }
 
-    /// A whole number that fits `N`. What is wrong with it otherwise is told with the bounds that it would have to keep.
+    /// Parses a whole number of type `N`.
+    ///
+    /// # Errors
+    ///
+    /// [`FaultError`] that names the bounds `least` and `most`, if the value is no whole number or does not fit `N`.
     pub fn whole<N: TryFrom<i128>>(
         &self,
         key: &'static str,
@@ -57,7 +63,7 @@ impl Written {
         number.ok_or_else(|| FaultError::out_of_bounds(key, self, whole_number(least, most)))
     }
 
-    /// Any number, also one that can be no chance: the check of the rule says so.
+    /// Parses a number. Whether it is a valid probability is checked with the rule as a whole.
     pub fn chance(&self) -> Result<f64, FaultError> {
         let number = match self {
             #[allow(
@@ -72,7 +78,7 @@ impl Written {
         number.ok_or_else(|| FaultError::out_of_bounds("probability", self, bounds))
     }
 
-    /// A time with its unit.
+    /// Parses a duration with a unit.
     pub fn time(&self, key: &'static str) -> Result<Duration, FaultError> {
         let time = match self {
             Written::Text(text) => humantime::parse_duration(text).ok(),
@@ -82,7 +88,7 @@ impl Written {
         time.ok_or_else(|| FaultError::out_of_bounds(key, self, bounds))
     }
 
-    /// A command by its number or its name.
+    /// Parses a command, given by its number or its name.
     pub fn cmd(&self) -> Result<Cmd, FaultError> {
         let by_number = |number: i128| Cmd::from_number(u32::try_from(number).ok()?);
         let cmd = match self {

@@ -151,7 +151,7 @@ impl Tap {
         if !self.lab.records() {
             // Frames are counted as traffic.
             if !matches!(what, What::Frame(_)) {
-                self.lab.journal().passed_unrecorded();
+                self.lab.journal().count_unrecorded();
             }
             return;
         }

@@ -1,4 +1,4 @@
-//! Recorded frames, and those of them that are meant.
+//! Recorded frames, with filters for tests that look for certain ones.
 
 use super::{Event, Mark, What};
 use crate::lab::Direction;
@@ -11,42 +11,42 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Only those from a mark on.
+    /// Keeps only frames from a mark on.
     #[must_use]
     pub fn since(self, mark: Mark) -> Frames {
         self.only(|event| event.seq >= mark.0)
     }
 
-    /// Only those of this user's sessions, after their logins.
+    /// Keeps only frames of this user's sessions, after their logins.
     #[must_use]
     pub fn uid(self, uid: i64) -> Frames {
         self.only(|event| event.uid == Some(uid))
     }
 
-    /// Only those of this command.
+    /// Keeps only frames of this command.
     #[must_use]
     pub fn cmd(self, cmd: Cmd) -> Frames {
         self.only(|event| event.cmd == Some(cmd))
     }
 
-    /// Only those at this access server, or at the `gateway`.
+    /// Keeps only frames at the access server with this name, or at the `gateway`.
     #[must_use]
     pub fn server(self, name: &str) -> Frames {
         self.only(|event| &*event.server == name)
     }
 
-    /// Only those that went this way.
+    /// Keeps only frames of this direction.
     #[must_use]
     pub fn direction(self, direction: Direction) -> Frames {
         self.only(|event| event.what == What::Frame(direction))
     }
 
-    fn only(mut self, is_meant: impl Fn(&Event) -> bool) -> Frames {
-        self.events.retain(is_meant);
+    fn only(mut self, is_kept: impl Fn(&Event) -> bool) -> Frames {
+        self.events.retain(is_kept);
         self
     }
 
-    /// The frames.
+    /// Returns the frames.
     pub fn collect(self) -> Vec<Event> {
         self.events
     }

@@ -1,11 +1,11 @@
-//! What passed, newest last: a ring that is bounded by count and by bytes.
+//! The journal: frames, connections, closes and injected faults, in a ring buffer that is bounded by count and by bytes.
 //!
-//! | file | what it does |
+//! | file | content |
 //! |---|---|
-//! | `ring` | the events |
-//! | `recording` | when they are recorded, and how much passed while they were not |
-//! | `reader` | reading them one by one |
-//! | `frames` | choosing from them |
+//! | `ring` | the ring buffer of events |
+//! | `recording` | when events are recorded, and how many were not |
+//! | `reader` | reading events one by one as they come |
+//! | `frames` | filters over recorded frames |
 
 mod frames;
 mod reader;
@@ -34,48 +34,49 @@ use crate::proto::Cmd;
 use recording::Recording;
 use ring::Ring;
 
-/// Something that happened.
+/// A recorded event.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// Its number, from 0. Each is one more than the one before; one number is left out where something passed while
-    /// nothing was recorded.
+    /// Sequence number, from 0. Numbers are consecutive, except that each interval in which events happened while nothing
+    /// was recorded takes one number of its own.
     pub seq: u64,
-    /// When, by `imd`'s clock: since its start.
+    /// Time since the start of `imd`, by its clock.
     pub time: Duration,
-    /// When, by its wall clock: Unix time in milliseconds.
+    /// Unix time in milliseconds, by `imd`'s wall clock.
     pub unix_ms: i64,
-    /// What.
+    /// What happened.
     pub what: What,
-    /// Where: the name of an access server, or `gateway`.
+    /// Name of the access server, or `gateway`.
     pub server: Arc<str>,
-    /// On which session.
+    /// Id of the session; `None` for a fault at a site without sessions.
     pub session: Option<u64>,
-    /// Whose session it is, after the login.
+    /// User of the session; `None` before the login.
     pub uid: Option<i64>,
-    /// The command of the frame.
+    /// Command of the frame; `None` for other events and for frames of an unknown command.
     pub cmd: Option<Cmd>,
-    /// The frame's message, without its length. Tokens stand in it: print it with [`describe`](super::describe).
+    /// Message of the frame, without its length prefix; empty for other events. It may contain a token: show it with
+    /// [`describe`](super::describe).
     pub frame: Bytes,
 }
 
-/// What happened.
+/// The kind of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
-    /// A frame came or went.
+    /// A frame was received or sent.
     Frame(Direction),
     /// A connection was accepted.
     Opened,
     /// A session was closed, for this reason.
     Closed(&'static str),
-    /// A fault has fired: its name and its action. The frame is the one that it met, if it met one.
+    /// A fault was injected: name of the rule and of the action. At a site with frames, the event has the frame.
     Fault(String, &'static str),
 }
 
 impl What {
-    /// All that it is called outside Rust.
+    /// Every value of [`name`](Self::name).
     pub const NAMES: [&str; 5] = ["in", "out", "opened", "closed", "fault"];
 
-    /// What it is called outside Rust.
+    /// Returns the name of the kind in JSON and on the command line.
     pub const fn name(&self) -> &'static str {
         match self {
             What::Frame(Direction::In) => "in",
@@ -87,43 +88,43 @@ impl What {
     }
 }
 
-/// A place in the journal: what comes next has this number or a higher one.
+/// A position in the journal: later events have this sequence number or a higher one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark(pub u64);
 
-/// How many events are held at the most, and their bytes.
+/// Upper bounds of the journal. The oldest events are dropped beyond them.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Events.
+    /// Number of events.
     pub events: usize,
-    /// Bytes, roughly.
+    /// Memory of all events in bytes, estimated.
     pub bytes: usize,
 }
 
-/// Why it can't be known whether an event has passed since a mark.
+/// Why the journal can't tell whether an event has happened since a mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unknowable {
-    /// The mark lies beyond the journal.
+    /// The mark is higher than any that this run of `imd` has given out.
     #[error(
         "{mark} is beyond the newest event, {}: it was given out by another run of imd; take a new mark",
         newest(*next)
     )]
     Beyond {
-        /// The mark.
+        /// The given mark.
         mark: u64,
-        /// The number that the next event has.
+        /// Sequence number of the next event.
         next: u64,
     },
-    /// Something passed while nothing was recorded, and the event may have been among it.
+    /// Events happened while nothing was recorded, and the wanted one may be among them.
     #[error(
         "{count} frames and other events have passed since the mark and were not recorded, since nobody read the journal: \
          take the mark with GET /v1/mark or imd.mark(), which turns the recording on, or set [journal] capture = \"always\""
     )]
     Unrecorded {
-        /// How much has passed.
+        /// Number of events that were not recorded.
         count: u64,
     },
-    /// Nothing is ever recorded.
+    /// The config has turned the journal off.
     #[error("nothing is recorded: [journal] capture is \"off\"")]
     Off,
 }
@@ -135,41 +136,42 @@ fn newest(next: u64) -> String {
     }
 }
 
-/// Counts what has passed so far, recorded or not.
-type Passed = Box<dyn Fn() -> u64 + Send + Sync>;
+/// Returns the number of all frames so far, recorded or not.
+type FrameCount = Box<dyn Fn() -> u64 + Send + Sync>;
 
-/// The events, as far back as the bounds allow.
+/// The newest events, as many as the bounds allow.
 pub struct Journal {
-    state: Mutex<State>,
+    contents: Mutex<Contents>,
     bounds: Bounds,
-    /// Counts the frames that have passed; unset in tests of parts alone.
-    frames: OnceLock<Passed>,
-    /// What else has passed while nothing was recorded.
-    others: AtomicU64,
+    /// Counts the frames; unset in unit tests without sessions.
+    frame_count: OnceLock<FrameCount>,
+    /// Number of events other than frames that were not recorded.
+    unrecorded_others: AtomicU64,
     clock: Arc<dyn Clock>,
-    grown: Notify,
+    /// Wakes the readers after each event.
+    appended: Notify,
 }
 
 #[derive(Debug)]
-struct State {
+struct Contents {
     ring: Ring,
     recording: Recording,
 }
 
-/// What is recorded; the journal adds number and time.
+/// An event to be appended. The journal adds sequence number and time.
 #[derive(Debug)]
 pub struct Record<'a> {
-    /// See [`Event`].
+    /// See [`Event::what`].
     pub what: What,
-    /// See [`Event`].
+    /// See [`Event::server`].
     pub server: &'a Arc<str>,
-    /// See [`Event`].
+    /// See [`Event::session`].
     pub session: Option<u64>,
-    /// See [`Event`].
+    /// See [`Event::uid`].
     pub uid: Option<i64>,
-    /// See [`Event`].
+    /// See [`Event::cmd`].
     pub cmd: Option<Cmd>,
-    /// See [`Event`].
+    /// See [`Event::frame`].
     pub frame: &'a [u8],
 }
 
@@ -181,41 +183,43 @@ impl Journal {
         bounds: Bounds,
     ) -> Journal {
         Journal {
-            state: Mutex::new(State {
+            contents: Mutex::new(Contents {
                 ring: Ring::default(),
                 recording: Recording::new(capture, switches),
             }),
             bounds,
-            frames: OnceLock::new(),
-            others: AtomicU64::new(0),
+            frame_count: OnceLock::new(),
+            unrecorded_others: AtomicU64::new(0),
             clock,
-            grown: Notify::new(),
+            appended: Notify::new(),
         }
     }
 
-    /// Says where the frames are counted that have passed, recorded or not. Only the first call counts.
+    /// Sets the function that returns the number of all frames so far, recorded or not. Calls after the first are ignored.
     pub fn count_frames_by(&self, frames: impl Fn() -> u64 + Send + Sync + 'static) {
-        let _ = self.frames.set(Box::new(frames));
+        let _ = self.frame_count.set(Box::new(frames));
     }
 
-    /// Something other than a frame has passed while nothing was recorded.
-    pub fn passed_unrecorded(&self) {
-        self.others.fetch_add(1, Ordering::Relaxed);
+    /// Counts an event other than a frame that happened while nothing was recorded.
+    pub fn count_unrecorded(&self) {
+        self.unrecorded_others.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn passed(&self) -> u64 {
-        let frames = self.frames.get().map_or(0, |frames| frames());
-        frames.saturating_add(self.others.load(Ordering::Relaxed))
+    /// Returns a count that grows with every event that is not recorded. It also grows with recorded frames, so only its
+    /// difference over an interval without recording has a meaning.
+    fn event_count(&self) -> u64 {
+        let frames = self.frame_count.get().map_or(0, |frames| frames());
+        frames.saturating_add(self.unrecorded_others.load(Ordering::Relaxed))
     }
 
-    /// Turns the recording on or off as is wanted now.
-    fn settle(&self, State { ring, recording }: &mut State) {
-        if recording.settle(Instant::now(), ring.next, || self.passed()) {
+    /// Turns the recording on or off, depending on readers, marks and config.
+    fn update_recording(&self, Contents { ring, recording }: &mut Contents) {
+        if recording.update(Instant::now(), ring.next, || self.event_count()) {
             ring.next += 1;
         }
     }
 
-    /// Appends an event. Whether that is wanted is the caller's to ask: see [`Lab::records`](super::Lab::records).
+    /// Appends an event. The caller has checked [`Lab::records`](super::Lab::records).
     pub fn push(&self, record: Record<'_>) {
         let event = Event {
             seq: 0,
@@ -229,70 +233,73 @@ impl Journal {
             frame: Bytes::copy_from_slice(record.frame),
         };
         {
-            let mut state = self.state.lock();
-            state.ring.push(event, self.bounds);
-            if state.recording.has_lapsed(Instant::now) {
-                self.settle(&mut state);
+            let mut contents = self.contents.lock();
+            contents.ring.push(event, self.bounds);
+            if contents.recording.has_lapsed(Instant::now) {
+                self.update_recording(&mut contents);
             }
         }
-        self.grown.notify_waiters();
+        self.appended.notify_waiters();
     }
 
-    /// Takes a mark: events that come from now on have its number or a higher one. With [`Capture::Auto`] this turns the
-    /// recording on for [`MARKED`], so that what passes after the mark can be found.
+    /// Takes a mark: later events have its number or a higher one. With [`Capture::Auto`] this turns the recording on for
+    /// [`MARKED`], so that a wait for an event after the mark can find it.
     pub fn mark(&self) -> Mark {
-        let mut state = self.state.lock();
-        state.recording.stay_on(Instant::now() + MARKED);
-        self.settle(&mut state);
-        Mark(state.ring.next)
+        let mut contents = self.contents.lock();
+        contents.recording.stay_on(Instant::now() + MARKED);
+        self.update_recording(&mut contents);
+        Mark(contents.ring.next)
     }
 
-    /// Where the journal ends now, without turning anything on.
+    /// Returns the position behind the newest event, without turning the recording on.
     pub fn end(&self) -> Mark {
-        Mark(self.state.lock().ring.next)
+        Mark(self.contents.lock().ring.next)
     }
 
-    /// When frames are recorded.
+    /// Returns the config of when events are recorded.
     pub fn capture(&self) -> Capture {
-        self.state.lock().recording.capture()
+        self.contents.lock().recording.capture()
     }
 
-    /// Whether what passes now is recorded.
+    /// Returns whether events are recorded at the moment.
     pub fn is_recording(&self) -> bool {
-        let mut state = self.state.lock();
-        self.settle(&mut state);
-        state.recording.is_on()
+        let mut contents = self.contents.lock();
+        self.update_recording(&mut contents);
+        contents.recording.is_on()
     }
 
-    /// Keeps the recording on for so long, if it is on.
+    /// Keeps the recording on for this time of the system's clock at least, if it is on.
     pub fn stay_on(&self, time: Duration) {
-        self.state.lock().recording.stay_on(Instant::now() + time);
+        self.contents
+            .lock()
+            .recording
+            .stay_on(Instant::now() + time);
     }
 
-    /// Makes sure that this journal can have given out a mark.
+    /// Checks that this journal can have given out a mark.
     ///
     /// # Errors
     ///
-    /// [`Unknowable::Beyond`]
+    /// [`Unknowable::Beyond`] if the mark is higher than the position behind the newest event.
     pub fn check(&self, mark: Mark) -> Result<(), Unknowable> {
-        let mut state = self.state.lock();
-        self.settle(&mut state);
-        let (mark, next) = (mark.0, state.ring.next);
+        let mut contents = self.contents.lock();
+        self.update_recording(&mut contents);
+        let (mark, next) = (mark.0, contents.ring.next);
         if mark > next {
             return Err(Unknowable::Beyond { mark, next });
         }
         Ok(())
     }
 
-    /// The events from a mark on, as far as they are still there.
+    /// Returns the events from a mark on. Those that were dropped or not recorded are left out.
     pub fn since(&self, mark: Mark) -> Vec<Event> {
-        self.state.lock().ring.since(mark).cloned().collect()
+        self.contents.lock().ring.since(mark).cloned().collect()
     }
 
-    /// The events from a mark on, as far as they are still there, with a mark behind them, and what is missing.
+    /// Returns the events from a mark on, the mark to go on from, and the number of missing events.
     pub fn read_on(&self, mark: Mark) -> Page {
-        let state = self.state.lock();
-        let State { ring, recording } = &*state;
+        let contents = self.contents.lock();
+        let Contents { ring, recording } = &*contents;
         Page {
             events: ring.since(mark).cloned().collect(),
             mark: Mark(ring.next),
@@ -304,7 +311,7 @@ impl Journal {
         }
     }
 
-    /// The frames that are still there, all of them; the filters of what is returned narrow that.
+    /// Returns all frames that are still recorded, for the caller to filter.
     pub fn frames(&self) -> Frames {
         let events = self.since(Mark(0));
         Frames {
@@ -315,71 +322,63 @@ impl Journal {
         }
     }
 
-    /// How many events are no longer there.
+    /// Returns how many recorded events were dropped or cleared since the start.
     pub fn dropped(&self) -> u64 {
-        self.state.lock().ring.dropped
+        self.contents.lock().ring.dropped
     }
 
-    /// Forgets all events. Their numbers are not used again.
+    /// Removes all events. Their sequence numbers are not used again.
     pub fn clear(&self) {
-        let ring = &mut self.state.lock().ring;
+        let ring = &mut self.contents.lock().ring;
         ring.dropped += ring.events.len() as u64;
         ring.events.clear();
         ring.bytes = 0;
     }
 
-    /// Reads along: while the reader is held, everything is recorded, unless the capture is off.
+    /// Returns a reader of the events from a mark on. While it exists everything is recorded, unless the config says never.
     pub fn read(self: &Arc<Self>, from: Mark) -> Reader {
         let mut reader = self.read_new();
-        reader.at = from;
+        reader.next = from;
         reader
     }
 
-    /// Reads along from now on.
+    /// Returns a reader of the events from now on. While it exists everything is recorded, unless the config says never.
     pub fn read_new(self: &Arc<Self>) -> Reader {
-        let mut state = self.state.lock();
-        state.recording.reader_came();
-        self.settle(&mut state);
+        let mut contents = self.contents.lock();
+        contents.recording.add_reader();
+        self.update_recording(&mut contents);
         Reader {
             journal: Arc::clone(self),
-            at: Mark(state.ring.next),
-            taken: VecDeque::new(),
+            next: Mark(contents.ring.next),
+            buffered: VecDeque::new(),
         }
     }
 
-    /// Reads along for one who waits for an event from a mark on.
+    /// Returns a reader of the events from a mark on, for a caller that waits for one that `is_wanted`.
     ///
     /// # Errors
     ///
-    /// [`Unknowable`] when the event is not there, and may have passed all the same.
+    /// [`Unknowable`] if the event is not recorded but may have happened.
     pub fn read_for(
         self: &Arc<Self>,
         from: Mark,
-        is_meant: impl Fn(&Event) -> bool,
+        is_wanted: impl Fn(&Event) -> bool,
     ) -> Result<Reader, Unknowable> {
         self.check(from)?;
         let reader = self.read(from);
-        let state = self.state.lock();
-        let count = state.recording.unrecorded(from.0);
-        let why = match state.recording.capture() {
-            Capture::Off => Unknowable::Off,
-            _ if count > 0 => Unknowable::Unrecorded { count },
-            _ => {
-                return Ok({
-                    drop(state);
-                    reader
-                });
-            }
-        };
-        let is_there = state.ring.since(from).any(is_meant);
-        drop(state);
-        if is_there { Ok(reader) } else { Err(why) }
+        // The guard is a temporary of this statement: the reader's drop takes the same lock.
+        let unknowable = self.contents.lock().unknowable(from, is_wanted);
+        match unknowable {
+            None => Ok(reader),
+            Some(why) => Err(why),
+        }
     }
 
-    fn reader_left(&self) {
-        let mut state = self.state.lock();
-        state.recording.reader_left();
-        self.settle(&mut state);
+    /// Counts a reader less.
+    fn remove_reader(&self) {
+        let mut contents = self.contents.lock();
+        contents.recording.remove_reader();
+        self.update_recording(&mut contents);
     }
 }
 
@@ -389,15 +388,30 @@ impl fmt::Debug for Journal {
     }
 }
 
+impl Contents {
+    /// Returns why it can't be known whether a wanted event has happened since `from`; `None` if it is recorded, or if all
+    /// events since then are.
+    fn unknowable(&self, from: Mark, is_wanted: impl Fn(&Event) -> bool) -> Option<Unknowable> {
+        let count = self.recording.unrecorded(from.0);
+        let why = match self.recording.capture() {
+            Capture::Off => Unknowable::Off,
+            Capture::Auto | Capture::Always if count > 0 => Unknowable::Unrecorded { count },
+            Capture::Auto | Capture::Always => return None,
+        };
+        let is_recorded = self.ring.since(from).any(is_wanted);
+        (!is_recorded).then_some(why)
+    }
+}
+
 /// The events from a mark on.
 #[derive(Debug)]
 pub struct Page {
-    /// Those that are still there, oldest first.
+    /// The events that are still recorded, oldest first.
     pub events: Vec<Event>,
-    /// Where to go on.
+    /// The mark to read on from.
     pub mark: Mark,
-    /// What is missing of those since the mark.
+    /// The events since the mark that are missing in `events`.
     pub missed: Missed,
-    /// How many events the journal has dropped since its start, whatever the mark.
+    /// Number of events that the journal has dropped since its start.
     pub dropped: u64,
 }

@@ -1,38 +1,39 @@
-//! Reading a journal event by event, and being told what is missing.
+//! Reads the journal event by event, and reports where events are missing.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Event, Journal, Mark, Missed, State};
+use super::{Contents, Event, Journal, Mark, Missed};
 
-/// A reader takes so many events at once: those who record wait for it.
-const TAKEN: usize = 64;
+/// How many events a reader copies while it holds the journal's lock, which sessions that record wait for.
+const MAX_BUFFERED: usize = 64;
 
-/// Reads a journal event by event.
+/// Reads a journal event by event. While it exists, everything is recorded, unless the config says never.
 #[derive(Debug)]
 pub struct Reader {
     pub(super) journal: Arc<Journal>,
-    pub(super) at: Mark,
-    /// Taken out already, and not asked for yet.
-    pub(super) taken: VecDeque<Event>,
+    /// Position behind the buffered events.
+    pub(super) next: Mark,
+    /// Events that were copied from the journal and not returned yet.
+    pub(super) buffered: VecDeque<Event>,
 }
 
-/// What a reader comes to next.
+/// What a reader returns next.
 #[derive(Debug)]
 pub enum Step {
-    /// An event.
+    /// The next event.
     Event(Event),
-    /// Events are missing here.
+    /// One or more events are missing here.
     Gap {
-        /// How many.
+        /// How many are missing, and why.
         missed: Missed,
-        /// The number of the last of them.
+        /// Sequence number of the last missing event.
         last: u64,
     },
 }
 
 impl Reader {
-    /// The next event that is there or comes. What is missing is passed over.
+    /// Returns the next event, and waits for it if there is none yet. Missing events are skipped without a word.
     pub async fn next(&mut self) -> Event {
         loop {
             if let Step::Event(event) = self.step().await {
@@ -41,45 +42,46 @@ impl Reader {
         }
     }
 
-    /// The next event that is there or comes, or what is missing before it.
+    /// Returns the next event or the gap before it, and waits if there is neither yet.
     pub async fn step(&mut self) -> Step {
         loop {
-            if let Some(event) = self.taken.pop_front() {
+            if let Some(event) = self.buffered.pop_front() {
                 return Step::Event(event);
             }
             let journal = Arc::clone(&self.journal);
-            let mut grown = std::pin::pin!(journal.grown.notified());
-            grown.as_mut().enable();
-            if let Some(gap) = self.take() {
+            // Before the look at the journal, so that an event in between is not overlooked.
+            let mut appended = std::pin::pin!(journal.appended.notified());
+            appended.as_mut().enable();
+            if let Some(gap) = self.fill_buffer() {
                 return gap;
             }
-            if self.taken.len() == TAKEN {
-                // Who reads as fast as it can leaves the thread to those who are served.
+            if self.buffered.len() == MAX_BUFFERED {
+                // There may be more: a reader that is far behind must not keep the thread from the sessions.
                 tokio::task::yield_now().await;
             }
-            if self.taken.is_empty() {
-                grown.await;
+            if self.buffered.is_empty() {
+                appended.await;
             }
         }
     }
 
-    /// Takes out the events that are there, up to where some are missing; or says what is missing before them.
-    fn take(&mut self) -> Option<Step> {
-        let state = self.journal.state.lock();
-        let State { ring, recording } = &*state;
-        let (from, first) = (self.at.0, ring.first(self.at));
+    /// Copies the next events from the journal, up to the next gap. Returns the gap if there is one before them.
+    fn fill_buffer(&mut self) -> Option<Step> {
+        let contents = self.journal.contents.lock();
+        let Contents { ring, recording } = &*contents;
+        let (from, first) = (self.next.0, ring.first(self.next));
         if first > from {
-            self.at = Mark(first);
+            self.next = Mark(first);
             let missed = recording.missed(from, first);
             let last = first - 1;
             return Some(Step::Gap { missed, last });
         }
-        for event in ring.since(self.at).take(TAKEN) {
-            if event.seq != self.at.0 {
+        for event in ring.since(self.next).take(MAX_BUFFERED) {
+            if event.seq != self.next.0 {
                 break;
             }
-            self.at = Mark(event.seq + 1);
-            self.taken.push_back(event.clone());
+            self.next = Mark(event.seq + 1);
+            self.buffered.push_back(event.clone());
         }
         None
     }
@@ -87,6 +89,6 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.journal.reader_left();
+        self.journal.remove_reader();
     }
 }

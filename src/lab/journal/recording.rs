@@ -1,8 +1,7 @@
-//! When frames are recorded, and how much has passed while they were not. Serves the journal, which holds it under its
-//! lock.
+//! When events are recorded, and how many were not. The journal holds this under its lock.
 //!
-//! A hole is a time in which nothing was recorded and something has passed. Each hole takes one event number, so that a
-//! mark says whether it was taken before the hole or after it.
+//! A hole is an interval in which events happened and were not recorded. Each hole takes one sequence number, so that a
+//! mark is either before the hole or after it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,10 +13,10 @@ use crate::lab::Switches;
 /// How long a mark keeps the recording on when `capture` is `auto`. Real time: a manual clock may stand still.
 pub const MARKED: Duration = Duration::from_secs(300);
 
-/// Older holes are merged when there are more than this.
-const MOST_HOLES: usize = 256;
+/// How many holes are remembered one by one. The oldest two are merged beyond that.
+const MAX_HOLES: usize = 256;
 
-/// When frames are recorded.
+/// When events are recorded: `[journal] capture`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Capture {
@@ -30,46 +29,47 @@ pub enum Capture {
     Off,
 }
 
-/// What a reader does not get of the events behind a mark.
+/// The events that a reader does not get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Missed {
-    /// Events that were recorded and that the journal no longer has.
+    /// Number of events that were recorded, and dropped when the journal was full or cleared.
     pub dropped: u64,
-    /// Frames, connections, closes and hits of faults that passed while nothing was recorded.
+    /// Number of events that happened while nothing was recorded.
     pub unrecorded: u64,
 }
 
 impl Missed {
-    /// Both together.
+    /// Returns the number of all missing events.
     pub fn total(&self) -> u64 {
         self.dropped.saturating_add(self.unrecorded)
     }
 }
 
-/// Something passed here and was not recorded.
+/// An interval in which events happened and were not recorded.
 #[derive(Debug, Clone, Copy)]
 struct Hole {
-    /// The event number that the hole takes.
-    at: u64,
-    /// How much has passed.
-    passed: u64,
+    /// The sequence number that the hole takes.
+    seq: u64,
+    /// Number of events in it.
+    events: u64,
 }
 
-/// Turns the recording on and off.
+/// Decides whether events are recorded, and keeps account of those that are not.
 #[derive(Debug)]
 pub(super) struct Recording {
     capture: Capture,
     switches: Arc<Switches>,
     readers: usize,
-    /// Until when it stays on although nobody reads.
+    /// Time until which the recording stays on without readers.
     until: Option<Instant>,
-    /// How much had passed when it was turned off; `None` while it is on.
+    /// The count of events at the moment in which the recording was turned off; `None` while it is on.
     off_since: Option<u64>,
-    /// The oldest first.
+    /// Oldest first, at most [`MAX_HOLES`].
     holes: Vec<Hole>,
 }
 
 impl Recording {
+    /// Creates the state at the start of `imd`.
     pub(super) fn new(capture: Capture, switches: Arc<Switches>) -> Recording {
         let is_on = capture == Capture::Always;
         switches.record(is_on);
@@ -83,35 +83,44 @@ impl Recording {
         }
     }
 
+    /// Returns the config of when events are recorded.
     pub(super) fn capture(&self) -> Capture {
         self.capture
     }
 
+    /// Returns whether events are recorded at the moment.
     pub(super) fn is_on(&self) -> bool {
         self.off_since.is_none()
     }
 
-    pub(super) fn reader_came(&mut self) {
+    /// Counts a reader. The recording is turned on by the next [`update`](Self::update).
+    pub(super) fn add_reader(&mut self) {
         self.readers += 1;
     }
 
-    pub(super) fn reader_left(&mut self) {
+    /// Counts a reader less. The recording is turned off by the next [`update`](Self::update).
+    pub(super) fn remove_reader(&mut self) {
         self.readers = self.readers.saturating_sub(1);
     }
 
-    /// Stays on until `end` at least, if it is on at all.
+    /// Keeps the recording on until `end` at least.
     pub(super) fn stay_on(&mut self, end: Instant) {
         self.until = self.until.max(Some(end));
     }
 
-    /// Whether it is on only for a time, which is over.
+    /// Returns whether the recording is on although its time is over and nobody reads.
     pub(super) fn has_lapsed(&self, now: impl FnOnce() -> Instant) -> bool {
         self.is_on() && self.readers == 0 && self.until.is_some_and(|until| until <= now())
     }
 
-    /// Turns it on or off, as is wanted at `now`. `passed` counts what has passed so far, recorded or not. Returns
-    /// whether a hole ends here, which takes the event number `next`.
-    pub(super) fn settle(&mut self, now: Instant, next: u64, passed: impl Fn() -> u64) -> bool {
+    /// Turns the recording on or off, depending on config, readers and time. `event_count` returns the number of all events
+    /// so far. Returns whether a hole ends here, which then takes the sequence number `next`.
+    pub(super) fn update(
+        &mut self,
+        now: Instant,
+        next: u64,
+        event_count: impl Fn() -> u64,
+    ) -> bool {
         let is_wanted = match self.capture {
             Capture::Always => true,
             Capture::Off => false,
@@ -121,38 +130,39 @@ impl Recording {
             (true, Some(before)) => {
                 self.switches.record(true);
                 self.off_since = None;
-                let passed = passed().saturating_sub(before);
-                if passed > 0 {
-                    self.remember(Hole { at: next, passed });
+                let events = event_count().saturating_sub(before);
+                if events > 0 {
+                    self.add_hole(Hole { seq: next, events });
                 }
-                passed > 0
+                events > 0
             }
             (false, None) => {
                 self.switches.record(false);
                 self.until = None;
-                self.off_since = Some(passed());
+                self.off_since = Some(event_count());
                 false
             }
             _ => false,
         }
     }
 
-    fn remember(&mut self, hole: Hole) {
+    fn add_hole(&mut self, hole: Hole) {
         self.holes.push(hole);
-        if self.holes.len() > MOST_HOLES {
+        if self.holes.len() > MAX_HOLES {
             let oldest = self.holes.remove(0);
             if let Some(second) = self.holes.first_mut() {
-                second.passed = second.passed.saturating_add(oldest.passed);
+                second.events = second.events.saturating_add(oldest.events);
             }
         }
     }
 
-    /// What a reader misses who wants the events from `from` on, and is given none before `to`.
+    /// Returns the events from the sequence number `from` up to `to` as missing: those in holes as unrecorded, the others as
+    /// dropped.
     pub(super) fn missed(&self, from: u64, to: u64) -> Missed {
         let holes = self.holes.iter();
-        let holes = holes.filter(|hole| (from..to).contains(&hole.at));
+        let holes = holes.filter(|hole| (from..to).contains(&hole.seq));
         let (numbers, unrecorded) = holes.fold((0u64, 0u64), |(numbers, unrecorded), hole| {
-            (numbers + 1, unrecorded.saturating_add(hole.passed))
+            (numbers + 1, unrecorded.saturating_add(hole.events))
         });
         Missed {
             dropped: to.saturating_sub(from).saturating_sub(numbers),
@@ -160,7 +170,7 @@ impl Recording {
         }
     }
 
-    /// How much has passed unrecorded from the event number `from` on.
+    /// Returns how many events from the sequence number `from` on were not recorded.
     pub(super) fn unrecorded(&self, from: u64) -> u64 {
         self.missed(from, u64::MAX).unrecorded
     }
@@ -178,11 +188,11 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_keeps_it_on_for_a_while_without_a_reader() {
+    fn a_mark_keeps_the_recording_on_for_a_while_without_a_reader() {
         let (mut recording, switches) = recording(Capture::Auto);
         let start = Instant::now();
         recording.stay_on(start + MARKED);
-        recording.settle(start, 0, || 0);
+        recording.update(start, 0, || 0);
         assert!(switches.records());
         let before = start + MARKED - SECOND;
         assert!(!recording.has_lapsed(|| before));
@@ -192,40 +202,40 @@ mod tests {
         assert!(!recording.has_lapsed(|| start + MARKED));
         let end = start + MARKED + SECOND;
         assert!(recording.has_lapsed(|| end));
-        recording.settle(end, 0, || 0);
+        recording.update(end, 0, || 0);
         assert!(!switches.records());
     }
 
     #[test]
-    fn neither_marks_nor_readers_turn_it_on_where_it_is_off_or_off_where_it_is_always_on() {
+    fn marks_and_readers_change_nothing_with_capture_off_or_always() {
         let start = Instant::now();
         for (capture, is_on) in [(Capture::Off, false), (Capture::Always, true)] {
             let (mut recording, switches) = recording(capture);
-            recording.reader_came();
+            recording.add_reader();
             recording.stay_on(start + MARKED);
-            recording.settle(start, 0, || 9);
+            recording.update(start, 0, || 9);
             assert_eq!(switches.records(), is_on);
-            recording.reader_left();
-            recording.settle(start + 2 * MARKED, 0, || 9);
+            recording.remove_reader();
+            recording.update(start + 2 * MARKED, 0, || 9);
             assert_eq!((switches.records(), recording.unrecorded(0)), (is_on, 0));
         }
     }
 
     #[test]
-    fn what_passes_while_it_is_off_is_counted_behind_the_marks_of_before() {
+    fn a_mark_from_before_a_hole_misses_its_events_and_a_later_mark_does_not() {
         let (mut recording, _) = recording(Capture::Auto);
         let start = Instant::now();
-        recording.reader_came();
+        recording.add_reader();
         // Nothing has passed: no hole.
-        assert!(!recording.settle(start, 0, || 0));
-        recording.reader_left();
-        recording.settle(start, 5, || 5);
-        recording.reader_came();
-        assert!(recording.settle(start, 5, || 8));
+        assert!(!recording.update(start, 0, || 0));
+        recording.remove_reader();
+        recording.update(start, 5, || 5);
+        recording.add_reader();
+        assert!(recording.update(start, 5, || 8));
         assert_eq!(
             (recording.unrecorded(5), recording.unrecorded(6)),
             (3, 0),
-            "a mark of before knows of it, a mark of after does not"
+            "the hole is after the first mark and before the second"
         );
         let missed = recording.missed(2, 8);
         assert_eq!((missed.dropped, missed.unrecorded), (5, 3));
@@ -233,17 +243,17 @@ mod tests {
     }
 
     #[test]
-    fn many_holes_are_merged_and_none_is_forgotten() {
+    fn the_oldest_holes_are_merged_and_their_events_still_counted() {
         let (mut recording, _) = recording(Capture::Auto);
         let start = Instant::now();
-        let holes = 2 * MOST_HOLES as u64;
+        let holes = 2 * MAX_HOLES as u64;
         for n in 0..holes {
-            recording.reader_came();
-            recording.settle(start, n, || 2 * n + 1);
-            recording.reader_left();
-            recording.settle(start, n, || 2 * n + 1);
+            recording.add_reader();
+            recording.update(start, n, || 2 * n + 1);
+            recording.remove_reader();
+            recording.update(start, n, || 2 * n + 1);
         }
-        assert_eq!(recording.holes.len(), MOST_HOLES);
+        assert_eq!(recording.holes.len(), MAX_HOLES);
         assert_eq!(recording.unrecorded(0), 2 * holes - 1);
         assert_eq!(recording.unrecorded(holes - 1), 2);
     }

@@ -1,23 +1,26 @@
-//! The events themselves, bounded by count and by bytes.
+//! The ring buffer of events, bounded by count and by bytes.
 
 use std::collections::VecDeque;
 
 use super::{Bounds, Event, Mark, What};
 
-/// What an event takes beside its frame and its detail, in bytes, roughly.
+/// Estimated memory of an event without its frame and its name, in bytes.
 pub(super) const OVERHEAD: usize = size_of::<Event>() + 32;
 
+/// The recorded events, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Ring {
     pub(super) events: VecDeque<Event>,
+    /// Estimated memory of all events, in bytes.
     pub(super) bytes: usize,
-    /// The number of the next event.
+    /// Sequence number of the next event.
     pub(super) next: u64,
-    /// How many have fallen out, or were cleared.
+    /// Number of events that were dropped or cleared since the start.
     pub(super) dropped: u64,
 }
 
 impl Event {
+    /// Returns the estimated memory of the event, in bytes.
     fn size(&self) -> usize {
         let detail = match &self.what {
             What::Fault(name, _) => name.len(),
@@ -28,6 +31,7 @@ impl Event {
 }
 
 impl Ring {
+    /// Appends an event under the next sequence number, and drops the oldest ones beyond the bounds.
     pub(super) fn push(&mut self, mut event: Event, bounds: Bounds) {
         event.seq = self.next;
         self.next += 1;
@@ -42,12 +46,13 @@ impl Ring {
         }
     }
 
+    /// Returns the events from a mark on.
     pub(super) fn since(&self, Mark(from): Mark) -> impl Iterator<Item = &Event> {
         let first = self.events.partition_point(|event| event.seq < from);
         self.events.iter().skip(first)
     }
 
-    /// The number of the first event from a mark on that is there or comes.
+    /// Returns the sequence number of the first event from a mark on, or of the next event if there is none.
     pub(super) fn first(&self, mark: Mark) -> u64 {
         let first = self.since(mark).next();
         first.map_or(self.next, |event| event.seq)

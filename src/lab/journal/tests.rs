@@ -1,3 +1,5 @@
+//! Tests of the journal as a whole: bounds, filters, marks, readers and gaps.
+
 use super::ring::OVERHEAD;
 use super::*;
 use crate::clock::ManualClock;
@@ -31,7 +33,7 @@ fn seqs(events: &[Event]) -> Vec<u64> {
 }
 
 #[test]
-fn the_oldest_fall_out_and_are_counted() {
+fn the_oldest_events_are_dropped_and_counted() {
     let (journal, _) = journal(Capture::Always, FEW);
     for uid in 0..5 {
         push(&journal, uid, b"x");
@@ -46,7 +48,7 @@ fn the_oldest_fall_out_and_are_counted() {
 }
 
 #[test]
-fn bytes_bound_it_too() {
+fn the_memory_of_the_events_is_bounded() {
     let bounds = Bounds {
         events: 100,
         bytes: 3 * (OVERHEAD + 1_000),
@@ -59,7 +61,7 @@ fn bytes_bound_it_too() {
 }
 
 #[test]
-fn frames_are_found_by_what_they_are() {
+fn filters_keep_the_frames_that_match() {
     let (journal, _) = journal(Capture::Always, FEW);
     push(&journal, 7, b"a");
     push(&journal, 8, b"b");
@@ -78,7 +80,7 @@ fn frames_are_found_by_what_they_are() {
 }
 
 #[test]
-fn by_itself_it_records_while_someone_reads() {
+fn with_capture_auto_it_records_while_a_reader_exists() {
     let (journal, switches) = journal(Capture::Auto, FEW);
     assert!(!switches.records());
     let one = journal.read(journal.end());
@@ -93,7 +95,7 @@ fn by_itself_it_records_while_someone_reads() {
 }
 
 #[test]
-fn by_itself_it_records_after_a_mark() {
+fn with_capture_auto_it_records_after_a_mark() {
     let (journal, switches) = journal(Capture::Auto, FEW);
     let mark = journal.mark();
     assert!(switches.records() && journal.is_recording());
@@ -104,7 +106,7 @@ fn by_itself_it_records_after_a_mark() {
 }
 
 #[test]
-fn a_mark_that_was_never_given_out_is_known() {
+fn a_mark_beyond_the_newest_event_is_refused() {
     let (journal, _) = journal(Capture::Always, FEW);
     let beyond = |mark| journal.check(Mark(mark)).unwrap_err().to_string();
     assert!(beyond(1).contains("of which there is none yet"));
@@ -120,7 +122,7 @@ fn a_mark_that_was_never_given_out_is_known() {
 }
 
 #[test]
-fn who_waits_for_what_may_have_passed_unrecorded_is_told() {
+fn a_wait_for_an_event_that_may_not_be_recorded_is_refused() {
     let (journal, _) = journal(Capture::Auto, FEW);
     let unknown = |from, uid: i64| {
         let reader = journal.read_for(from, |event| event.uid == Some(uid));
@@ -128,7 +130,7 @@ fn who_waits_for_what_may_have_passed_unrecorded_is_told() {
     };
     let start = journal.end();
     assert_eq!(unknown(start, 1), None, "nothing has passed");
-    journal.passed_unrecorded();
+    journal.count_unrecorded();
     let count = 1;
     assert_eq!(unknown(start, 1), Some(Unknowable::Unrecorded { count }));
     let mut reader = journal.read_new();
@@ -147,9 +149,9 @@ fn who_waits_for_what_may_have_passed_unrecorded_is_told() {
 }
 
 #[tokio::test]
-async fn a_reader_is_told_what_is_missing_where_it_is_missing() {
+async fn a_reader_returns_gaps_in_their_place() {
     let (journal, _) = journal(Capture::Auto, FEW);
-    journal.passed_unrecorded();
+    journal.count_unrecorded();
     let mut reader = journal.read(Mark(0));
     let mut gap = async || match reader.step().await {
         Step::Gap { missed, last } => (missed.dropped, missed.unrecorded, last),
@@ -174,7 +176,7 @@ async fn a_reader_is_told_what_is_missing_where_it_is_missing() {
 }
 
 #[tokio::test]
-async fn a_reader_gets_what_is_there_and_what_comes() {
+async fn a_reader_returns_recorded_and_later_events() {
     let (journal, _) = journal(Capture::Always, FEW);
     push(&journal, 1, b"a");
     let mut reader = journal.read(Mark(0));
