@@ -1,8 +1,8 @@
-//! A file that somebody has named to be written: the addresses of a daemon, a snapshot.
+//! Writes a file that a user has named, such as an address file, a snapshot or a record.
 //!
-//! Only a regular file is ever replaced or removed. A pipe or a character device is written through, and stays. Anything
-//! else is refused: who named it meant something else. A symbolic link is followed only to a pipe or a character device
-//! (`/dev/stdout` is one); a file is never written through a link, and a new one is for its owner alone.
+//! Only a regular file is ever replaced or removed. A pipe or a character device is written to and stays. Anything else is
+//! refused, since the user probably meant something else. A symbolic link is followed only to a pipe or a character device
+//! (`/dev/stdout` is one). A regular file is never written through a link, and only its owner can read it.
 
 use std::ffi::OsString;
 use std::fs::{self, File, FileType, OpenOptions};
@@ -10,10 +10,10 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How often to look whether somebody reads a pipe.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Interval between attempts to open a pipe that has no reader yet. The system offers no event for it.
+const RETRY_EVERY: Duration = Duration::from_millis(20);
 
-/// A place that can be written to.
+/// A path that can be written to.
 #[derive(Debug, Clone)]
 pub struct FileTarget {
     path: PathBuf,
@@ -23,39 +23,40 @@ pub struct FileTarget {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// A regular file, or a free name for one.
+    /// A regular file that exists, or a path at which one can be created.
     Regular,
     /// A pipe or a character device.
     Stream,
 }
 
-/// Why a place is refused.
+/// Why a path can't be written to.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    /// What stands there is not written to.
+    /// The path is of a kind that is never written to, such as a folder.
     #[error("{}: {why}", .path.display())]
     Unfit {
-        /// The place.
+        /// The path that the user named.
         path: PathBuf,
-        /// What stands there, and what to do.
+        /// What is at the path, and what to do instead, as text for people.
         why: &'static str,
     },
-    /// The system does not let it.
+    /// A system call failed.
     #[error("{}: {source}", .path.display())]
     Io {
-        /// The place.
+        /// The path that the user named.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system call.
         source: io::Error,
     },
 }
 
 impl FileTarget {
-    /// Looks at what stands at `path`, and changes nothing.
+    /// Examines `path` without changing anything.
     ///
     /// # Errors
     ///
-    /// When that is a folder, a socket, a block device, or a symbolic link to anything but a pipe or a character device.
+    /// [`TargetError::Unfit`] if the path is a folder, a socket, a block device, or a symbolic link to anything but a pipe or
+    /// a character device; [`TargetError::Io`] if it can't be examined or its folder does not exist.
     pub fn at(path: &Path) -> Result<FileTarget, TargetError> {
         let path = path.to_owned();
         if path.file_name().is_none() {
@@ -77,7 +78,7 @@ impl FileTarget {
         }
     }
 
-    /// The same, for what must be on the disk when it is written.
+    /// Syncs a regular file to the disk before it replaces the older one.
     #[must_use]
     pub fn synced(self) -> FileTarget {
         FileTarget {
@@ -86,21 +87,21 @@ impl FileTarget {
         }
     }
 
-    /// Where it is.
+    /// Returns the path that the user named.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether it is a pipe or a character device: what is written to it goes on to somebody, who may not read it now.
+    /// Returns whether the path is a pipe or a character device. Writing to it may wait for a reader.
     pub fn is_stream(&self) -> bool {
         self.kind == Kind::Stream
     }
 
-    /// Removes a regular file that stands there.
+    /// Removes the regular file at the path. Does nothing if there is none, or if the path is a pipe or a character device.
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// The error of the system call.
     pub fn remove(&self) -> io::Result<()> {
         if self.is_stream() {
             return Ok(());
@@ -111,13 +112,15 @@ impl FileTarget {
         }
     }
 
-    /// Has `write` write it. A regular file appears whole, by rename, in place of an older one; when that fails, nothing is
-    /// left behind. A pipe that nobody reads is waited for as long as `patience`, and then refused. Takes as long as the
-    /// disk or the reader takes.
+    /// Writes the file with `write`. Blocks the thread for as long as the disk or the reader of a pipe takes.
+    ///
+    /// A regular file is written under a temporary name and renamed, so that readers see the old or the new contents and
+    /// nothing in between; on an error nothing is left behind. A pipe without a reader is tried for the time `patience`.
     ///
     /// # Errors
     ///
-    /// What the system says, and what [`at`](Self::at) says of what stands there now.
+    /// [`TargetError`] if a system call or `write` fails, if nobody reads the pipe, or if the path has become unfit since
+    /// [`at`](Self::at) examined it.
     pub fn write(
         &self,
         patience: Duration,
@@ -133,13 +136,13 @@ impl FileTarget {
         }
         let temporary = self.temporary();
         let written = self.write_whole(&temporary, write).map_err(failed);
-        // What was put there meanwhile is not to be replaced either.
+        // Examined once more, since the rename would replace whatever is at the path by now.
         let written = written.and_then(|()| match FileTarget::at(&self.path)?.kind {
             Kind::Regular => fs::rename(&temporary, &self.path).map_err(failed),
             Kind::Stream => Err(failed(io::ErrorKind::AlreadyExists.into())),
         });
         if written.is_err() {
-            // It may not be there at all.
+            // It fails where the file was never created.
             let _ = fs::remove_file(&temporary);
         }
         written
@@ -163,7 +166,7 @@ impl FileTarget {
         }
     }
 
-    /// A name beside it that nobody else uses.
+    /// Returns an unused path in the same folder, since a rename must not cross file systems.
     fn temporary(&self) -> PathBuf {
         let mut name = OsString::from(".");
         name.push(self.path.file_name().unwrap_or_default());
@@ -179,14 +182,14 @@ impl FileTarget {
         let path = || self.path.clone();
         let begun = Instant::now();
         let mut options = OpenOptions::new();
-        // A pipe without a reader would keep the opening waiting.
+        // Otherwise the open call would block until the pipe has a reader.
         options
             .write(true)
             .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits());
         loop {
             match options.open(&self.path) {
                 Ok(stream) => {
-                    // What was put there meanwhile is not to be written to.
+                    // The path may have been replaced since it was examined.
                     let is_still = stream
                         .metadata()
                         .is_ok_and(|found| is_stream(found.file_type()));
@@ -194,7 +197,7 @@ impl FileTarget {
                         let why = "this was replaced while it was opened";
                         return Err(TargetError::Unfit { path: path(), why });
                     }
-                    // A reader who is slow is waited for.
+                    // From here on, writes wait for a slow reader.
                     fcntl(&stream, FcntlArg::F_SETFL(OFlag::empty())).map_err(|error| {
                         TargetError::Io {
                             path: path(),
@@ -208,7 +211,7 @@ impl FileTarget {
                         let why = "nobody reads this pipe: open it for reading first";
                         return Err(TargetError::Unfit { path: path(), why });
                     }
-                    std::thread::sleep(LOOK_EVERY);
+                    std::thread::sleep(RETRY_EVERY);
                 }
                 Err(source) => {
                     return Err(TargetError::Io {
@@ -230,13 +233,17 @@ impl FileTarget {
     }
 }
 
-/// Whether there is a folder that a new file can be made in.
+/// Returns whether the folder of a path exists.
 fn has_folder(path: &Path) -> bool {
     let folder = path.parent().filter(|folder| folder != &Path::new(""));
     folder.is_none_or(Path::is_dir)
 }
 
-/// How that which stands at a path is written, or why it is not.
+/// Returns how a path of this type is written to.
+///
+/// # Errors
+///
+/// Why it is not, as text for people.
 fn fit(path: &Path, found: FileType) -> Result<Kind, &'static str> {
     if found.is_file() {
         return Ok(Kind::Regular);

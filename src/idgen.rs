@@ -1,7 +1,7 @@
 //! Snowflake ids: 1 bit zero, 41 bits Unix milliseconds, 10 bits machine, 12 bits serial (the contract's *Identifiers*).
 //!
-//! Ids always increase and never repeat, whatever the clock says. The clock can only pull them forward, and no further
-//! than [`clock::LATEST_MS`]. From there to the end of the 41 bits there is room for 10^14 ids of a clock that stands.
+//! Ids always increase and never repeat, whatever the clock says. The clock can only move them forward, and no further than
+//! [`clock::LATEST_MS`]. Between that time and the end of the 41 bits, 10^14 more ids fit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,23 +12,23 @@ const SERIAL_BITS: u32 = 12;
 const MACHINE_BITS: u32 = 10;
 const SERIAL_MASK: u64 = (1 << SERIAL_BITS) - 1;
 
-/// The last millisecond that fits an id: in September 2039.
+/// The last millisecond that an id can represent: in September 2039.
 const LAST_MS: u64 = (1 << 41) - 1;
 
-/// The last stamp that fits an id.
+/// The last stamp that an id can represent: see [`Snowflake::last`].
 const LAST_STAMP: u64 = (LAST_MS << SERIAL_BITS) | SERIAL_MASK;
 
-/// How many milliseconds the ids of a run may have been ahead of what its store knew of them.
+/// How many milliseconds the ids of a run may be ahead of what its store has recorded of them.
 const AHEAD: u64 = 1_000;
 
-/// A time of ids this close to their end, in milliseconds, leaves no room for the ids of another run. No run has come
-/// there: its clock ends long before.
+/// Distance from [`LAST_MS`], in milliseconds, within which a recorded time is not believed. No clock gets there, and ids
+/// that began there would soon be at their end.
 const ROOM: u64 = 24 * 3_600_000;
 
-/// An hour, in stamps.
+/// One hour, in stamps.
 const HOUR: u64 = 3_600_000 << SERIAL_BITS;
 
-/// The largest machine number.
+/// The largest machine number of the contract.
 pub const MAX_MACHINE: u16 = (1 << MACHINE_BITS) - 1;
 
 /// A source of ids that never repeat, always increase, and never wait.
@@ -36,18 +36,18 @@ pub const MAX_MACHINE: u16 = (1 << MACHINE_BITS) - 1;
 pub struct Snowflake {
     clock: Arc<dyn Clock>,
     machine: u64,
-    /// Milliseconds and serial of the last id as one number, the stamp. Adding 1 to it carries from the serial into the
-    /// milliseconds, which is all that a standing clock, one that steps back, or a full serial asks for.
+    /// The stamp of the last id: its milliseconds and its serial as one number. Adding 1 carries from the serial into the
+    /// milliseconds, which is what a stopped clock, a clock that was set back, and a full serial need.
     last: AtomicU64,
-    /// The stamp that it began with. No id has it.
+    /// The initial stamp, which no id has.
     first: u64,
 }
 
 impl Snowflake {
-    /// Creates a source whose ids begin a second after `newest`, also when the clock was set back meanwhile.
+    /// Creates a source whose ids begin one second after `newest`, also if the clock is behind that.
     ///
-    /// `newest` is when ids were given out last, in an earlier run too: Unix milliseconds, or 0. `machine` is cut to its
-    /// 10 bits.
+    /// `newest` is the time of the last id of an earlier run, in Unix milliseconds, or 0. Only the 10 lowest bits of
+    /// `machine` are used.
     pub fn new(machine: u16, clock: Arc<dyn Clock>, newest: i64) -> Self {
         let first = (in_ids(newest) + AHEAD).min(LAST_MS) << SERIAL_BITS;
         Snowflake {
@@ -58,7 +58,7 @@ impl Snowflake {
         }
     }
 
-    /// Returns the millisecond of the last id; 0 where none was given out.
+    /// Returns the millisecond of the last id, or 0 if none was given out yet.
     pub fn reached(&self) -> i64 {
         match self.last.load(Ordering::Relaxed) {
             last if last == self.first => 0,
@@ -66,7 +66,7 @@ impl Snowflake {
         }
     }
 
-    /// Lets ids begin after a millisecond that other ids have [reached](Self::reached). They never go back.
+    /// Makes all later ids greater than those that another source has given out up to the millisecond `reached`.
     pub fn go_beyond(&self, reached: i64) {
         let end = (in_ids(reached) << SERIAL_BITS) | SERIAL_MASK;
         self.last.fetch_max(end, Ordering::Relaxed);
@@ -83,7 +83,7 @@ impl Snowflake {
         self.id(step(last.unwrap_or_else(|last| last)))
     }
 
-    /// Returns the last id once more, for a fault; where there is none yet, the next one.
+    /// Returns the last id once more, for an injected fault; the next one if none was given out yet.
     pub fn last_id(&self) -> i64 {
         match self.last.load(Ordering::Relaxed) {
             last if last == self.first => self.next_id(),
@@ -91,19 +91,19 @@ impl Snowflake {
         }
     }
 
-    /// Returns an id of an hour ago, as if the clock had been set back: for a fault.
+    /// Returns an id from one hour ago, for an injected fault: as if the clock had been set back.
     pub fn stale_id(&self) -> i64 {
         let last = self.last.load(Ordering::Relaxed).max(self.now());
         self.id(last.saturating_sub(HOUR))
     }
 
-    /// The stamp of the clock's time.
+    /// Returns the stamp of the clock's time.
     fn now(&self) -> u64 {
         let now = self.clock.unix_ms().clamp(0, clock::LATEST_MS);
         now.unsigned_abs() << SERIAL_BITS
     }
 
-    /// The id of a stamp. Behind the last one the serial runs over into the machine, up to the largest id that there is.
+    /// Returns the id of a stamp. Beyond the last stamp, ids go on by counting up in the bits of the machine and the serial.
     fn id(&self, stamp: u64) -> i64 {
         let beyond = stamp.saturating_sub(LAST_STAMP);
         let stamp = stamp.min(LAST_STAMP);
@@ -114,8 +114,8 @@ impl Snowflake {
     }
 }
 
-/// A time of ids. One that no id can have says nothing of ids: they had come as far as a clock can go, and no further than
-/// the ids of a run may be ahead of it.
+/// Converts a recorded time to the milliseconds of ids. A time that no id can have reached is replaced by the latest one
+/// that a run can have: that of the latest clock, plus what its ids may be [`AHEAD`].
 fn in_ids(ms: i64) -> u64 {
     let ms = u64::try_from(ms).unwrap_or(0);
     if ms < LAST_MS - ROOM {
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_life_after_the_clock_was_set_back_goes_on_after_the_one_before() {
+    fn after_a_restart_with_the_clock_set_back_ids_go_on() {
         let clock = ManualClock::default();
         let before = Snowflake::new(0, Arc::new(clock.clone()), 0).next_id();
         let newest = clock.unix_ms();
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_go_beyond_another_life_and_never_back() {
+    fn ids_go_beyond_those_of_another_source_and_never_back() {
         let clock = ManualClock::default();
         let [one, two] = [5, 5].map(|newest| Snowflake::new(0, Arc::new(clock.clone()), newest));
         assert_eq!(two.reached(), 0);
@@ -163,7 +163,7 @@ mod tests {
         one.go_beyond(clock.unix_ms() - 3_600_000);
         let second = one.next_id();
         assert!(second > first && second >> 22 == clock.unix_ms());
-        // Back and forth between two whose clock stands.
+        // Back and forth between two sources with a stopped clock.
         one.go_beyond(two.reached());
         let third = one.next_id();
         assert!(third > ahead);
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_standing_clock_and_one_that_steps_back_still_give_increasing_ids() {
+    fn ids_increase_with_a_stopped_clock_and_one_that_is_set_back() {
         let clock = ManualClock::default();
         let ids = Snowflake::new(0, Arc::new(clock.clone()), 0);
         let start = clock.unix_ms();
@@ -208,22 +208,22 @@ mod tests {
         assert_eq!(all.len(), 20_000);
     }
 
-    /// A clock that says what it is told.
+    /// A clock with a wall time that the test sets.
     #[derive(Debug)]
-    struct Says(std::sync::atomic::AtomicI64);
+    struct SetClock(std::sync::atomic::AtomicI64);
 
-    impl Says {
+    impl SetClock {
         fn new(ms: i64) -> Arc<Self> {
-            Arc::new(Says(ms.into()))
+            Arc::new(SetClock(ms.into()))
         }
 
-        fn say(&self, ms: i64) {
+        fn set(&self, ms: i64) {
             self.0.store(ms, Ordering::Relaxed);
         }
     }
 
     #[async_trait::async_trait]
-    impl Clock for Says {
+    impl Clock for SetClock {
         fn now(&self) -> Duration {
             Duration::ZERO
         }
@@ -247,7 +247,7 @@ mod tests {
 
     const YEAR: i64 = 366 * 24 * 3_600_000;
 
-    /// What a clock may say at the worst.
+    /// The worst times that a clock may have.
     const EXTREMES: [i64; 12] = [
         0,
         i64::MAX,
@@ -266,12 +266,12 @@ mod tests {
     #[test]
     fn ids_increase_and_are_positive_whatever_the_clock_says() {
         for first in EXTREMES {
-            let clock = Says::new(first);
-            let ids = Snowflake::new(0, Arc::<Says>::clone(&clock), 0);
+            let clock = SetClock::new(first);
+            let ids = Snowflake::new(0, Arc::<SetClock>::clone(&clock), 0);
             let mut last = 0;
             for now in EXTREMES.into_iter().chain(EXTREMES) {
-                clock.say(now);
-                // More than a millisecond has of them.
+                clock.set(now);
+                // More ids than one millisecond has.
                 for _ in 0..10_000 {
                     let id = ids.next_id();
                     assert!(id > last, "{id} follows {last} at {now}, after {first}");
@@ -284,14 +284,14 @@ mod tests {
     #[test]
     fn ids_go_on_after_a_restart_whatever_the_clocks_say() {
         for (before, after) in EXTREMES.into_iter().flat_map(|b| EXTREMES.map(|a| (b, a))) {
-            let first = Snowflake::new(MAX_MACHINE, Says::new(before), 0);
+            let first = Snowflake::new(MAX_MACHINE, SetClock::new(before), 0);
             let last = (0..5_000).map(|_| first.next_id()).max().unwrap();
-            // What a store knows is how far they have come, or a time that its messages were sent at.
+            // A store records how far ids have come, and the times at which its messages were sent.
             for newest in [first.reached(), first.reached().max(before)] {
-                let second = Snowflake::new(0, Says::new(after), newest);
+                let second = Snowflake::new(0, SetClock::new(after), newest);
                 let ids: Vec<i64> = (0..5_000).map(|_| second.next_id()).collect();
                 assert!(ids[0] > last && ids.is_sorted_by(|a, b| a < b));
-                let third = Snowflake::new(0, Says::new(after), 0);
+                let third = Snowflake::new(0, SetClock::new(after), 0);
                 third.go_beyond(newest);
                 assert!(third.next_id() > last);
             }
@@ -299,8 +299,8 @@ mod tests {
     }
 
     #[test]
-    fn ids_go_on_behind_the_last_millisecond() {
-        let ids = Snowflake::new(3, Says::new(clock::LATEST_MS), 0);
+    fn ids_go_on_beyond_the_last_millisecond() {
+        let ids = Snowflake::new(3, SetClock::new(clock::LATEST_MS), 0);
         ids.last.store(LAST_STAMP - 5_000, Ordering::Relaxed);
         let all: Vec<i64> = (0..100_000).map(|_| ids.next_id()).collect();
         assert!(all.is_sorted_by(|a, b| a < b) && all[0] > 0);
@@ -309,12 +309,12 @@ mod tests {
     }
 
     #[test]
-    fn whatever_a_store_says_of_its_ids_leaves_room_for_more() {
+    fn every_recorded_time_leaves_room_for_more_ids() {
         let last = LAST_MS.cast_signed();
         let edge = last - ROOM.cast_signed();
         for newest in [edge - 1, edge, edge + 1, last - 1_001, last - 1_000, last] {
             for machine in [0, MAX_MACHINE] {
-                let ids = Snowflake::new(machine, Says::new(clock::LATEST_MS), newest);
+                let ids = Snowflake::new(machine, SetClock::new(clock::LATEST_MS), newest);
                 let all: Vec<i64> = (0..50_000).map(|_| ids.next_id()).collect();
                 assert!(all.is_sorted_by(|a, b| a < b) && all[0] > 0, "{newest}");
             }
@@ -322,12 +322,12 @@ mod tests {
     }
 
     #[test]
-    fn the_faults_of_a_source_that_gave_out_none_are_ids_too() {
+    fn the_faults_of_a_new_source_give_valid_ids() {
         let clock = ManualClock::default();
         let ids = || Snowflake::new(0, Arc::new(clock.clone()), 0);
         let hour_ago = clock.unix_ms() - 3_600_000;
         assert_eq!(ids().stale_id() >> 22, hour_ago);
         assert_eq!(ids().last_id() >> 22, clock.unix_ms());
-        assert_eq!(Snowflake::new(0, Says::new(0), 0).stale_id() >> 22, 0);
+        assert_eq!(Snowflake::new(0, SetClock::new(0), 0).stale_id() >> 22, 0);
     }
 }

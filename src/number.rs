@@ -1,7 +1,7 @@
-//! How whole numbers of 64 bits are written in JSON and in imd.toml: as a number, or as a text of its digits.
+//! Whole numbers of 64 bits in JSON and in imd.toml, written as a number or as a text of its digits.
 //!
-//! JavaScript and others read a JSON number as a double, which holds every whole number up to 2^53 and not all beyond.
-//! Ids have 64 bits, so whoever can't write one as a number writes it as a text.
+//! JavaScript and others read a JSON number as a double, which can't represent every whole number beyond 2^53. Ids have 64
+//! bits, so clients in these languages write them as texts.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// A whole number, as `7` or as `"7"`. It is written as a number.
+/// A whole number that is read from `7` or `"7"`, and written as `7`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Whole<T>(pub T);
@@ -23,9 +23,11 @@ impl<'de, T: TryFrom<i128>> Deserialize<'de> for Whole<T> {
     }
 }
 
+/// Reads a [`Whole`].
 struct Digits<T>(PhantomData<T>);
 
 impl<T: TryFrom<i128>> Digits<T> {
+    /// Converts a number, or refuses one that `T` can't represent.
     fn fit<E: Error>(&self, number: i128) -> Result<Whole<T>, E> {
         let number = T::try_from(number).map_err(|_| {
             let text = number.to_string();
@@ -76,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn every_number_of_64_bits_is_read_from_a_number_and_from_a_text() {
+    fn every_number_of_64_bits_is_read_from_number_and_text() {
         for number in [i64::MIN, -1, 0, 7, (1 << 53) + 1, i64::MAX] {
             assert_eq!(read(&number.to_string()), Ok(number));
             assert_eq!(read(&format!("\"{number}\"")), Ok(number));
@@ -86,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_number_is_refused_with_what_one_is() {
+    fn errors_say_what_a_valid_number_is() {
         for json in [
             "9223372036854775808",
             "\"9223372036854775808\"",
@@ -114,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_written_as_a_number() {
+    fn a_number_is_written_as_a_number() {
         let written = serde_json::to_string(&Whole(i64::MAX)).unwrap();
         assert_eq!(written, "9223372036854775807");
     }

@@ -1,25 +1,25 @@
 //! Stored password hashes: argon2id in PHC form, `$argon2id$v=19$m=19456,t=2,p=1$SALT$HASH`.
 //!
-//! The hash itself says how much memory and time its check takes, and it may come from outside: from a snapshot, or from
-//! a store's folder. So it is bounded here, before any work is done: where a snapshot is read, and where a password is
-//! checked.
+//! The parameters in a hash determine how much memory and time it takes to verify a password, and a hash may come from
+//! outside: from a snapshot or from a store folder. So they are checked against bounds when a snapshot is read, and again
+//! before a password is verified.
 
 use argon2::password_hash::phc::{Output, PasswordHash, Salt};
 use argon2::{Algorithm, Params, Version};
 
-/// Length of the text, in bytes. The longest hash within the other bounds has fewer.
+/// Upper bound of the length of a hash as text, in bytes. Every hash within the other bounds is shorter.
 const MAX_LENGTH: usize = 256;
 
-/// Memory of one check, in KiB. RFC 9106 recommends as much where memory is scarce.
+/// Upper bound of `m`, the memory of one verification in KiB: what RFC 9106 recommends for machines with little memory.
 const MAX_MEMORY: u32 = 64 * 1024;
 
-/// Passes over that memory.
+/// Upper bound of `t`, the passes over that memory.
 const MAX_PASSES: u32 = 10;
 
-/// Lanes that the memory is divided into.
+/// Upper bound of `p`, the lanes that the memory is divided into.
 const MAX_LANES: u32 = 16;
 
-/// Why a password hash is not taken. Nothing of the hash stands in it but its numbers.
+/// Why a password hash is refused. The text contains the hash's parameters, but neither its salt nor its output.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the password hash {0}: it has to be argon2id in PHC form, $argon2id$v=19$m=19456,t=2,p=1$SALT$HASH, with m up to \
@@ -32,27 +32,28 @@ const MAX_LANES: u32 = 16;
 )]
 pub struct Refused(String);
 
+/// Returns an error unless `holds`.
 fn ensure(holds: bool, why: impl FnOnce() -> String) -> Result<(), Refused> {
     if holds { Ok(()) } else { Err(Refused(why())) }
 }
 
-/// A hash against which a password can be checked with bounded work.
+/// A hash with which a password can be verified in bounded time and memory.
 #[derive(Debug, Clone)]
 pub struct StoredHash {
-    /// What the check takes. The length of the output is that of `output`.
+    /// Memory, passes and lanes of the verification. Its output length is the length of `output`.
     pub params: Params,
-    /// The salt.
+    /// The salt of the hash.
     pub salt: Salt,
-    /// What the right password is hashed to.
+    /// The output for the right password.
     pub output: Output,
 }
 
 impl StoredHash {
-    /// Reads a hash. This takes next to no time, whatever the text is.
+    /// Parses a hash, in time linear in the bounded length of the text.
     ///
     /// # Errors
     ///
-    /// When it is no hash of argon2id in PHC form, or when its check would take too much.
+    /// [`Refused`] if the text is no argon2id hash in PHC form, or if its parameters are out of bounds.
     pub fn parse(text: &str) -> Result<StoredHash, Refused> {
         check_length(text)?;
         let unreadable = || Refused("is in another form".into());
@@ -80,12 +81,12 @@ impl StoredHash {
     }
 }
 
-/// Checks a hash that comes from outside. A text without `$` is no hash in any form: it may be stored, since it makes no
-/// work, but no password fits it.
+/// Checks a hash from outside before it is stored. A text without `$` is no hash of any form: it is accepted, since it is
+/// never computed with, and no password matches it.
 ///
 /// # Errors
 ///
-/// As [`StoredHash::parse`].
+/// Those of [`StoredHash::parse`].
 pub fn check(text: &str) -> Result<(), Refused> {
     if text.contains('$') {
         StoredHash::parse(text).map(drop)
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_within_the_bounds_is_taken() {
+    fn hashes_within_the_bounds_are_accepted() {
         for params in [
             "m=19456,t=2,p=1",
             "m=65536,t=3,p=4",
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_take_too_much_is_refused_with_the_number_and_the_bounds() {
+    fn a_parameter_out_of_bounds_is_refused_with_its_value_and_the_bounds() {
         for (params, why) in [
             ("m=4194304,t=50,p=1", "has m=4194304:"),
             ("m=65537,t=1,p=1", "has m=65537:"),
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_whole_hash_of_argon2id_is_refused() {
+    fn anything_but_a_complete_argon2id_hash_is_refused() {
         for text in [
             "$",
             "$$",
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_no_hash_may_be_stored_but_fits_no_password() {
+    fn a_text_that_is_no_hash_may_be_stored_but_no_password_matches_it() {
         for text in ["", "hash", "!", "argon2id"] {
             assert_eq!(check(text), Ok(()), "{text}");
             assert!(StoredHash::parse(text).is_err(), "{text}");

@@ -1,12 +1,12 @@
-//! A map in parts, each with a lock of its own: for what all threads look up, but seldom in the same part.
+//! A map in shards, each with a lock of its own, for lookups by all threads that rarely meet in one shard.
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
-/// How many parts there are.
+/// Number of shards of each map.
 pub const SHARDS: usize = 32;
 
-/// A map in parts. Which one a key is in comes from a number that its owner derives from it.
+/// A map in shards. The caller derives a number from the key, which determines the shard.
 #[derive(Debug)]
 pub struct Sharded<K, V>([Mutex<HashMap<K, V>>; SHARDS]);
 
@@ -17,14 +17,14 @@ impl<K, V> Default for Sharded<K, V> {
 }
 
 impl<K, V> Sharded<K, V> {
-    /// The part of the keys with this number.
+    /// Returns the shard of the keys with this number.
     pub fn of(&self, number: u64) -> &Mutex<HashMap<K, V>> {
         let index = usize::try_from(number % SHARDS as u64).unwrap_or_default();
         #[allow(clippy::indexing_slicing, reason = "the index is less than SHARDS")]
         &self.0[index]
     }
 
-    /// All parts.
+    /// Returns all shards.
     pub fn iter(&self) -> impl Iterator<Item = &Mutex<HashMap<K, V>>> {
         self.0.iter()
     }

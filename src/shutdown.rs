@@ -1,4 +1,4 @@
-//! The end of things: a request to stop, the tasks that must have ended, and a grace period for them.
+//! Graceful shutdown of a group of tasks: a request to stop, a grace period, and a request to stop at once.
 
 use std::future::Future;
 use std::time::Duration;
@@ -8,9 +8,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::running::timeout;
 
-/// What every task of an owner holds: told once to stop, and once more to stop at once.
+/// Stops a group of tasks, in two steps: [`begin`](Self::begin) asks them to finish what they have begun, and
+/// [`hurry`](Self::hurry) to end at once.
 ///
-/// Clones share the same state.
+/// Every task holds a clone, and all clones share the same state.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     stop: CancellationToken,
@@ -19,63 +20,62 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Spawns a task that this owner waits for.
+    /// Spawns a task that [`ended`](Self::ended) waits for.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task);
     }
 
-    /// Asks the tasks to finish what they have begun.
+    /// Asks the tasks to finish what they have begun, and to begin nothing new.
     pub fn begin(&self) {
         self.stop.cancel();
     }
 
-    /// Asks them to finish at once.
+    /// Asks the tasks to end at once.
     pub fn hurry(&self) {
         self.stop.cancel();
         self.now.cancel();
     }
 
-    /// Whether [`begin`](Self::begin) was called.
+    /// Returns whether [`begin`](Self::begin) or [`hurry`](Self::hurry) was called.
     pub fn has_begun(&self) -> bool {
         self.stop.is_cancelled()
     }
 
-    /// Resolves when the tasks are asked to finish.
+    /// Resolves when the tasks are asked to finish what they have begun.
     pub async fn begun(&self) {
         self.stop.cancelled().await;
     }
 
-    /// Resolves when no time is left for manners.
+    /// Resolves when the tasks are asked to end at once.
     pub async fn hurried(&self) {
         self.now.cancelled().await;
     }
 
-    /// Whether every task has ended, so that there is nothing to wait for any more.
+    /// Returns whether every task has ended.
     pub fn has_ended(&self) -> bool {
         self.tasks.is_empty()
     }
 
-    /// How many tasks have not ended.
+    /// Returns the number of tasks that have not ended.
     pub fn unfinished(&self) -> usize {
         self.tasks.len()
     }
 
-    /// Resolves when every task has ended. Call after [`begin`](Self::begin).
+    /// Resolves when every task has ended. A task that is spawned after this call is not waited for.
     pub async fn ended(&self) {
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    /// Waits for the tasks, at most for the grace period; then hurries them, and waits a second more.
+    /// Waits for the end of the tasks for the grace period, then asks them to end at once and waits one more second.
+    /// Returns how many are still running then: each of them waits for something outside the control of the process.
     ///
-    /// Returns how many are still running: each waits for something outside this process's control.
-    ///
-    /// The grace period is real time in which the process ran: a test that has stopped its clock must still be able to
-    /// stop its daemon.
+    /// The grace period is real time during which the process was running. A test with a stopped clock must still be able
+    /// to stop its stack, and a suspended machine must not use the period up.
     pub async fn ended_within(&self, grace: Duration) -> usize {
         if timeout(grace, self.ended()).await.is_err() {
             self.hurry();
-            // Whether they made it is what len() says.
+            // Whether this timed out as well is known from the number of unfinished tasks.
             let _ = timeout(Duration::from_secs(1), self.ended()).await;
         }
         self.unfinished()

@@ -1,38 +1,39 @@
-//! Files that people write or pass on: the config, snapshots, records and address files are all read through here.
+//! Reads text files that people write or pass on: the config, snapshots, records and address files.
 //!
-//! A text is UTF-8, with or without a byte order mark, and its lines end with LF or CRLF: what Windows' editors and shells
-//! make of a file is the same file. UTF-16, which some of them write by default, is refused by its name.
+//! A text is UTF-8, with or without a byte order mark, and its lines end with LF or CRLF, so that a file that was edited or
+//! piped on Windows is read as the same file. Text in UTF-16, the default of some Windows tools, is refused with the name
+//! of its encoding.
 
 use std::io::{self, BufRead, Read};
 
 /// The byte order mark, as editors on Windows write it at the start of UTF-8.
 const MARK: &str = "\u{feff}";
 
-/// How many bytes are looked at to tell UTF-16 without a byte order mark.
+/// How many bytes are examined to detect UTF-16 without a byte order mark.
 const SAMPLE: usize = 64;
 
-/// How many bytes of a line are read before it is known how long the line may be.
+/// How many bytes of a line are read before its limit is asked for, since the limit depends on how the line begins.
 const BEGINNING: u64 = 1 << 10;
 
-/// Why bytes are no text that can be read.
+/// Why bytes are refused as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotText {
-    /// It is text in another encoding.
+    /// The text has another encoding: its name.
     #[error("this is {0} text, and only UTF-8 is read: save it as UTF-8")]
     Encoded(&'static str),
-    /// A line holds bytes that no UTF-8 text has.
+    /// A line is not valid UTF-8.
     #[error("this is no UTF-8 text")]
     NotUtf8 {
-        /// The first such line, from 1.
+        /// Number of the first such line, from 1.
         line: usize,
     },
-    /// Its lines end as on no system of today.
+    /// The lines end with CR alone.
     #[error("its lines end with CR alone, and only LF or CRLF is read: convert the line ends")]
     CarriageReturns,
 }
 
 impl NotText {
-    /// The line that is wrong, from 1.
+    /// Returns the number of the line that is wrong, from 1.
     pub fn line(&self) -> usize {
         match self {
             NotText::NotUtf8 { line } => *line,
@@ -45,7 +46,7 @@ impl NotText {
 ///
 /// # Errors
 ///
-/// [`NotText`]
+/// [`NotText`] if the bytes are no UTF-8.
 pub fn read(bytes: &[u8]) -> Result<&str, NotText> {
     if let Some(name) = other_encoding(bytes) {
         return Err(NotText::Encoded(name));
@@ -62,7 +63,7 @@ pub fn read(bytes: &[u8]) -> Result<&str, NotText> {
 ///
 /// # Errors
 ///
-/// [`NotText`]
+/// [`NotText`] if the bytes are no UTF-8, or if the lines end with CR alone.
 pub fn read_lines(bytes: &[u8]) -> Result<&str, NotText> {
     let text = read(bytes)?;
     if !text.contains('\n') && text.trim_end().contains('\r') {
@@ -71,11 +72,11 @@ pub fn read_lines(bytes: &[u8]) -> Result<&str, NotText> {
     Ok(text)
 }
 
-/// Reads everything, unless that is more than `limit` bytes: then nothing is returned, and the rest is not read.
+/// Reads an input to its end. Returns `None` if it has more than `limit` bytes, and leaves the rest unread.
 ///
 /// # Errors
 ///
-/// When the input can't be read.
+/// The error of the input.
 pub fn read_within(limit: u64, input: impl Read) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     let read = input
@@ -84,28 +85,28 @@ pub fn read_within(limit: u64, input: impl Read) -> io::Result<Option<Vec<u8>>> 
     Ok((read as u64 <= limit).then_some(bytes))
 }
 
-/// Reads a text line by line. It holds one line at a time, and none that is longer than its caller allows.
+/// Reads a text line by line. Holds one line in memory at a time, and never one beyond the limit of its caller.
 #[derive(Debug)]
 pub struct LineReader<R> {
     input: R,
     line: Vec<u8>,
-    /// The number of the line that was read last, from 1.
+    /// Number of the line that was read last, from 1.
     number: usize,
 }
 
-/// Why there is no next line.
+/// Why a line can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LineError {
-    /// The input can't be read.
+    /// The input failed.
     #[error(transparent)]
     Io(#[from] io::Error),
     /// The line is no text.
     #[error(transparent)]
     NotText(#[from] NotText),
-    /// The line is longer than a line may be there.
+    /// The line is longer than its limit.
     #[error("it is longer than {limit} bytes, the limit for this line")]
     TooLong {
-        /// The limit in bytes.
+        /// The limit of this line, in bytes.
         limit: usize,
     },
 }
@@ -125,12 +126,15 @@ impl<R: BufRead> LineReader<R> {
         self.number
     }
 
-    /// Reads the next line, and returns it without its end. The first line loses its byte order mark. `limit` says how
-    /// many bytes a line that begins so may have. No more than that is read of a longer one.
+    /// Returns the next line without its line end, or `None` at the end of the input. The byte order mark of the first line
+    /// is removed.
+    ///
+    /// `limit` gets the beginning of the line and returns how many bytes a line that begins like this may have. Of a longer
+    /// line, no more than that is read.
     ///
     /// # Errors
     ///
-    /// [`LineError`]. What comes next is not the beginning of a line then.
+    /// [`LineError`]. After that the reader may be in the middle of a line, and should not be used any more.
     pub fn next(&mut self, limit: impl Fn(&[u8]) -> usize) -> Result<Option<&str>, LineError> {
         self.line.clear();
         let mut begun = (&mut self.input).take(BEGINNING);
@@ -139,9 +143,9 @@ impl<R: BufRead> LineReader<R> {
         }
         let limit = limit(&self.line);
         if begun.limit() == 0 && !self.line.ends_with(b"\n") {
-            // With room for CRLF.
-            let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(2);
-            let mut rest = (&mut self.input).take(most.saturating_sub(BEGINNING));
+            // CRLF comes on top of the limit.
+            let max = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(2);
+            let mut rest = (&mut self.input).take(max.saturating_sub(BEGINNING));
             rest.read_until(b'\n', &mut self.line)?;
         }
         self.number += 1;
@@ -169,17 +173,17 @@ impl<R: BufRead> LineReader<R> {
     }
 }
 
-/// Returns a text without the byte order mark that it may begin with.
+/// Removes the byte order mark at the beginning of a text, if it has one.
 pub fn without_mark(text: &str) -> &str {
     text.strip_prefix(MARK).unwrap_or(text)
 }
 
-/// Returns a line without the CR that stands before its LF on Windows.
+/// Removes the CR at the end of a line, which precedes the LF in files of Windows.
 pub fn without_return(line: &str) -> &str {
     line.strip_suffix('\r').unwrap_or(line)
 }
 
-/// The name of an encoding with units of two or four bytes, by its byte order mark, or by the zeros between letters.
+/// Returns the name of UTF-16 or UTF-32, which are detected by the byte order mark or by the zero bytes between letters.
 fn other_encoding(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => return Some("UTF-32"),
@@ -244,7 +248,7 @@ mod tests {
         );
     }
 
-    /// An input that counts what is read of it, and never ends.
+    /// An input without end that counts the bytes read from it.
     struct Endless(usize);
 
     impl Read for Endless {

@@ -1,14 +1,14 @@
-//! The text format of Prometheus, version 0.0.4, made from OpenMetrics text. Scrapers that do not know OpenMetrics read it.
+//! Rewrites OpenMetrics text in the older text format of Prometheus, version 0.0.4, for scrapers that ask for that one.
 
 use std::fmt::Write;
 
-/// Rewrites OpenMetrics text.
+/// Returns OpenMetrics text in the older format.
 ///
-/// In the older format a counter's family is called as its samples are, with `_total`, and there are no units and no end
-/// mark. Samples are written alike in both.
+/// There, the family of a counter has the name of its samples, with `_total`, and there are neither units nor an end mark.
+/// Sample lines are the same in both formats.
 pub fn classic(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
-    // The line about the help comes before the one that says the type.
+    // OpenMetrics writes the HELP line of a family before its TYPE line.
     let mut help = None;
     for line in open_metrics.lines() {
         if let Some(rest) = line.strip_prefix("# HELP ") {
@@ -17,7 +17,7 @@ pub fn classic(open_metrics: &str) -> String {
             let (name, kind) = rest.split_once(' ').unwrap_or((rest, "untyped"));
             let end = if kind == "counter" { "_total" } else { "" };
             let help = help.take().unwrap_or_default();
-            // Writing to a text does not fail.
+            // Writing to a String does not fail.
             let _ = writeln!(text, "# HELP {name}{end} {help}\n# TYPE {name}{end} {kind}");
         } else if !line.starts_with('#') {
             text.push_str(line);
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counters_are_called_as_their_samples_are_and_units_and_the_end_are_left_out() {
+    fn counter_families_end_in_total_and_units_and_the_end_mark_are_left_out() {
         let open_metrics = "# HELP imd_a Help of a.\n# TYPE imd_a counter\nimd_a_total{x=\"# TYPE\"} 1\n\
              # HELP imd_b_seconds Help of b.\n# TYPE imd_b_seconds histogram\n# UNIT imd_b_seconds seconds\n\
              imd_b_seconds_bucket{le=\"+Inf\"} 2\n# HELP imd_c Help of c.\n# TYPE imd_c gauge\nimd_c 1.5\n# EOF\n";

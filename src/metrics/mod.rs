@@ -1,4 +1,6 @@
-//! What is counted, for one `imd`. docs/metrics.md lists the names.
+//! The metrics of one `imd`: counters that every module adds to, and their text for `/metrics`.
+//!
+//! docs/metrics.md lists all names; a test compares it with what is served.
 
 mod classic;
 mod process;
@@ -36,10 +38,10 @@ pub struct Metrics {
     registry: Registry,
 }
 
-/// At which server: `gateway`, or the name of an access server.
+/// The label `server`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct At {
-    /// Its name.
+    /// `gateway`, or the name of an access server.
     pub server: Arc<String>,
 }
 
@@ -54,7 +56,7 @@ struct Refused {
     code: u32,
 }
 
-/// Counts the connections of one server.
+/// The counters of the connections of one server.
 #[derive(Debug, Clone)]
 pub struct Connections {
     server: Arc<String>,
@@ -63,41 +65,41 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// One was accepted.
+    /// Counts an accepted connection.
     pub fn opened(&self) {
         self.accepts.inc();
     }
 
-    /// One has ended, for this reason.
+    /// Counts a closed connection, by the reason.
     pub fn closed(&self, reason: &'static str) {
         let server = Arc::clone(&self.server);
         self.closes.get_or_create(&Closed { server, reason }).inc();
     }
 }
 
-/// Counts lines of log that nobody read in time. Clones count together.
+/// Counts log lines that were dropped because stderr was not read in time. Clones share one counter.
 #[derive(Debug, Clone, Default)]
 pub struct LostLogs(Counter);
 
 impl LostLogs {
-    /// So many more were dropped.
+    /// Counts dropped lines.
     pub fn add(&self, lines: u64) {
         self.0.inc_by(lines);
     }
 }
 
 impl Metrics {
-    /// What passes through the sessions.
+    /// Returns the counters of frames and answers.
     pub fn traffic(&self) -> &Traffic {
         &self.traffic
     }
 
-    /// What was counted of the traffic so far: for each command, and for frames of none.
+    /// Returns the sums of the traffic so far for each command, and for frames without a known command.
     pub fn read(&self) -> Vec<(Option<Cmd>, Counted)> {
         self.traffic.read()
     }
 
-    /// What counts the connections of a server of that name.
+    /// Returns the counters of the connections of the server with this name.
     pub fn connections(&self, server: &str) -> Connections {
         let server = Arc::new(server.to_owned());
         let at = At {
@@ -110,7 +112,7 @@ impl Metrics {
         }
     }
 
-    /// A commit of so many messages, and how long the store took for it, in real time.
+    /// Counts a commit of `messages` messages that took the store this long in real time.
     pub fn committed(&self, messages: usize, took: Duration) {
         self.stored.inc_by(messages as u64);
         #[allow(clippy::cast_precision_loss, reason = "a batch has a few hundred")]
@@ -118,32 +120,33 @@ impl Metrics {
         self.commit_seconds.observe(took.as_secs_f64());
     }
 
-    /// A notify was taken up by one that had not been written yet.
+    /// Counts a notify that was merged with one that had not been written yet.
     pub fn merged(&self) {
         self.notifies_merged.inc();
     }
 
-    /// A page of an inbox was read.
+    /// Counts a page of an inbox that was read.
     pub fn page(&self) {
         self.pages.inc();
     }
 
-    /// A login was refused.
+    /// Counts a refused login, by the code.
     pub fn login_refused(&self, code: Code) {
         let code = code.number();
         self.refused_logins.get_or_create(&Refused { code }).inc();
     }
 
-    /// The counter of dropped lines of log, for whoever writes them: `imd` itself only hands events to `tracing`.
+    /// Returns the counter of dropped log lines, for the program that writes the log: the library only emits `tracing`
+    /// events.
     pub fn lost_logs(&self) -> LostLogs {
         self.lost_logs.clone()
     }
 
-    /// All of it in the text format of OpenMetrics, followed by what stands in `state`.
+    /// Returns all metrics in the text format of OpenMetrics, followed by those of `state`.
     ///
     /// # Errors
     ///
-    /// Never, for all that is known: what is written here fits the format.
+    /// An error of the encoder, which none of these metrics causes.
     pub fn text(&self, state: &Registry) -> Result<String, fmt::Error> {
         let mut all = String::new();
         text::encode_registry(&mut all, &self.registry)?;
@@ -159,9 +162,9 @@ impl Default for Metrics {
             accepts: Family::default(),
             closes: Family::default(),
             stored: Counter::default(),
-            // 1, 2, 4 ... 256: a batch has no more.
+            // 1, 2, 4 ... 256: the largest batch.
             commit_messages: Histogram::new(exponential_buckets(1.0, 2.0, 9)),
-            // 1 us to 8 s, each twice the one before.
+            // 1 us, 2 us ... 8 s.
             commit_seconds: Histogram::new(exponential_buckets(1e-6, 2.0, 24)),
             notifies_merged: Counter::default(),
             pages: Counter::default(),

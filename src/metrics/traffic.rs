@@ -1,10 +1,11 @@
-//! What passed through the sessions: frames and bytes by command and direction, and how long answers took.
+//! The counters of the sessions: frames and bytes by command and direction, and how long answers took.
 //!
-//! How long an answer took is what its client sees: from the read that brought the request until the answer is written,
-//! with all that a fault has delayed, throttled or held back on the way. It is real time always. A ping that was read
-//! together with a send waits for the disk too.
+//! The time of an answer is what its client sees, in real time: from the read that brought the request to the write of the
+//! answer, including what faults delayed, throttled or held back. A ping that was read together with a message waits for
+//! the disk as well, since both are answered in one write.
 //!
-//! A turn's frames are counted at once, in a part of its thread's own: counting costs no thread the time of another.
+//! All frames of one read are counted together. Each thread adds to a shard of its own, so that threads do not contend for
+//! cache lines.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -19,33 +20,35 @@ use prometheus_client::registry::Unit;
 use crate::codec;
 use crate::proto::Cmd;
 
-/// One place for each command, and one for what is none.
-const PLACES: usize = Cmd::ALL.len() + 1;
+/// Number of slots: one for each command, and a last one for frames without a known command.
+const SLOTS: usize = Cmd::ALL.len() + 1;
 
-/// Times are counted by their power of two in microseconds: up to 1, up to 2, ... and beyond 2^24, about 17 s.
+/// Number of buckets of the histogram. Bucket n counts times up to 2^n microseconds; the last one all beyond 2^24, about
+/// 17 s.
 pub const BUCKETS: usize = 26;
 
-/// So many parts; more threads than that share them.
-const PARTS: usize = 16;
+/// Number of shards. More threads than that share them.
+const SHARDS: usize = 16;
 
-/// Numbers the threads of this process, which may hold several `imd`: it says nothing of any of them.
+/// Numbers the threads of the process. All `imd` of a process use the same numbers, for counters of their own.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    static PART: usize = THREADS.fetch_add(1, Ordering::Relaxed) % PARTS;
+    /// Index of the shard that this thread adds to.
+    static SHARD: usize = THREADS.fetch_add(1, Ordering::Relaxed) % SHARDS;
 }
 
 /// The counters of the sessions of one `imd`.
 #[derive(Debug, Default)]
 pub struct Traffic {
-    parts: [Part; PARTS],
+    shards: [Shard; SHARDS],
 }
 
-/// Alone on its cache lines.
+/// The counters of some threads, on cache lines that no other shard shares.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Part {
-    commands: [Counters; PLACES],
+struct Shard {
+    commands: [Counters; SLOTS],
 }
 
 #[derive(Debug, Default)]
@@ -59,8 +62,8 @@ struct Counters {
 }
 
 impl Counters {
-    /// So many answers took this long.
-    fn took(&self, answers: u64, took: Duration) {
+    /// Counts answers that took this long each.
+    fn add_times(&self, answers: u64, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.micros
             .fetch_add(answers.saturating_mul(micros), Ordering::Relaxed);
@@ -70,32 +73,33 @@ impl Counters {
     }
 }
 
-/// What was counted for one command.
+/// The sums for one command.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counted {
-    /// Frames that came from clients.
+    /// Number of frames that were received.
     pub frames_in: u64,
-    /// Their bytes, the lengths in front included.
+    /// Bytes of these frames, length prefixes included.
     pub bytes_in: u64,
-    /// Frames that went to clients, or were about to.
+    /// Number of frames that were sent, or were about to be when their connection failed.
     pub frames_out: u64,
-    /// Their bytes, the lengths in front included.
+    /// Bytes of these frames, length prefixes included.
     pub bytes_out: u64,
-    /// How many answers of this command took at most 2^n microseconds and more than 2^(n-1); in the last, all beyond.
+    /// Histogram of the times of answers: entry n counts those of more than 2^(n-1) and at most 2^n microseconds, the last
+    /// one all beyond.
     pub answered: [u64; BUCKETS],
-    /// How long these answers took, summed, in microseconds.
+    /// Sum of the times of answers, in microseconds.
     pub micros: u64,
 }
 
-/// The frames in a run of them, and their bytes, by command.
+/// The number of frames and their bytes for each command, of one buffer of frames.
 #[derive(Debug, Default)]
-struct Sums([(u64, u64); PLACES]);
+struct Sums([(u64, u64); SLOTS]);
 
 impl Sums {
     fn of(frames: &[u8]) -> Self {
         let mut sums = Sums::default();
         for (message, taken) in codec::frames(frames) {
-            if let Some((count, bytes)) = sums.0.get_mut(place(message)) {
+            if let Some((count, bytes)) = sums.0.get_mut(slot(message)) {
                 *count += 1;
                 *bytes += taken as u64;
             }
@@ -105,65 +109,66 @@ impl Sums {
 }
 
 impl Traffic {
-    /// These frames came.
-    pub fn came(&self, frames: &[u8]) {
+    /// Counts received frames: whole ones, one behind the other.
+    pub fn received(&self, frames: &[u8]) {
         for (_, counters, frames, bytes) in self.counters(&Sums::of(frames)) {
             counters.frames_in.fetch_add(frames, Ordering::Relaxed);
             counters.bytes_in.fetch_add(bytes, Ordering::Relaxed);
         }
     }
 
-    /// These frames go out. The answers among them, all but notifies, are to requests that were read then.
-    pub fn went(&self, frames: &[u8], read_at: Option<Instant>) {
+    /// Counts frames that are about to be sent. With `read_at`, all of them but notifies also count as answers to requests
+    /// that were read then.
+    pub fn sent(&self, frames: &[u8], read_at: Option<Instant>) {
         let took = read_at.map(|read_at| read_at.elapsed());
-        for (place, counters, frames, bytes) in self.counters(&Sums::of(frames)) {
+        for (slot, counters, frames, bytes) in self.counters(&Sums::of(frames)) {
             counters.frames_out.fetch_add(frames, Ordering::Relaxed);
             counters.bytes_out.fetch_add(bytes, Ordering::Relaxed);
             if let Some(took) = took
-                && place != Cmd::Notify.index()
+                && slot != Cmd::Notify.index()
             {
-                counters.took(frames, took);
+                counters.add_times(frames, took);
             }
         }
     }
 
-    /// This frame is an answer that goes out so long after its request was read. The frame itself is counted by
-    /// [`went`](Self::went).
+    /// Counts the time of one answer. The frame itself is counted by [`sent`](Self::sent).
     pub fn answered(&self, frame: &[u8], took: Duration) {
         for (_, counters, frames, _) in self.counters(&Sums::of(frame)) {
-            counters.took(frames, took);
+            counters.add_times(frames, took);
         }
     }
 
-    /// Where to add what is not 0: the place of each command, its counters, and what to add.
+    /// Returns, for each command that occurs in `sums`: its slot, its counters in this thread's shard, and the numbers of
+    /// frames and bytes to add.
     fn counters<'a>(
         &'a self,
         sums: &'a Sums,
     ) -> impl Iterator<Item = (usize, &'a Counters, u64, u64)> {
-        let part = self.parts.get(PART.with(|part| *part));
-        let commands = part.map_or(&[][..], |part| &part.commands);
+        let shard = self.shards.get(SHARD.with(|shard| *shard));
+        let commands = shard.map_or(&[][..], |shard| &shard.commands);
         let counted = commands.iter().zip(&sums.0).enumerate();
         counted
             .filter(|(_, (_, (frames, _)))| *frames > 0)
-            .map(|(place, (counters, &(frames, bytes)))| (place, counters, frames, bytes))
+            .map(|(slot, (counters, &(frames, bytes)))| (slot, counters, frames, bytes))
     }
 
-    /// How many frames came and went.
+    /// Returns the number of all frames, received and sent.
     pub fn frames(&self) -> u64 {
         let counted = self.read();
         let both = |(_, counted): &(Option<Cmd>, Counted)| counted.frames_in + counted.frames_out;
         counted.iter().map(both).sum()
     }
 
-    /// What was counted so far: for each command, and for frames of none.
+    /// Returns the sums so far for each command, and for frames without a known command.
     pub fn read(&self) -> Vec<(Option<Cmd>, Counted)> {
         let commands = Cmd::ALL.into_iter().map(Some).chain([None]);
-        let counted = (0..PLACES).map(|place| {
+        let counted = (0..SLOTS).map(|slot| {
             let mut sum = Counted::default();
             for counters in self
-                .parts
+                .shards
                 .iter()
-                .filter_map(|part| part.commands.get(place))
+                .filter_map(|shard| shard.commands.get(slot))
             {
                 counters.add_to(&mut sum);
             }
@@ -234,15 +239,16 @@ impl Collector for Traffic {
     }
 }
 
-/// What has none.
+/// The labels of a histogram bucket that has no exemplar.
 type NoLabels = [(&'static str, &'static str); 0];
 
-/// Up to which time each bucket goes, in seconds.
+/// Returns the upper bound of each bucket, in seconds.
 fn bounds() -> impl Iterator<Item = f64> {
     let bounds = (0..).map(|power| 2f64.powi(power) / 1e6);
     bounds.take(BUCKETS - 1).chain([f64::INFINITY])
 }
 
+/// Encodes one family of counters.
 fn counters<L: EncodeLabelSet>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
@@ -256,15 +262,17 @@ fn counters<L: EncodeLabelSet>(
     Ok(())
 }
 
-/// What a command is called in a label.
+/// Returns the value of the label `cmd`.
 fn name(cmd: Option<Cmd>) -> &'static str {
     cmd.map_or("none", Cmd::name)
 }
 
-fn place(message: &[u8]) -> usize {
+/// Returns the slot of the command of a message.
+fn slot(message: &[u8]) -> usize {
     Cmd::of(message).map_or(Cmd::ALL.len(), Cmd::index)
 }
 
+/// Returns the bucket of a time.
 fn bucket(micros: u64) -> usize {
     let power = micros.max(1).next_power_of_two().trailing_zeros();
     usize::try_from(power).map_or(BUCKETS - 1, |power| power.min(BUCKETS - 1))

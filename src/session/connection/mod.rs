@@ -285,7 +285,7 @@ impl<H: Handler> Connection<H> {
         let taken = finished.and(taken);
         let whole = input.get(..*taken.as_ref().unwrap_or(&0));
         let traffic = self.server.metrics.traffic();
-        traffic.came(whole.unwrap_or_default());
+        traffic.received(whole.unwrap_or_default());
         let kept = taken.map(|taken| self.keep(input, taken));
         self.answer(turn, kept).await
     }
@@ -491,7 +491,7 @@ impl<H: Handler> Connection<H> {
     /// Counts and records frames that are about to be written; the answers among them are to requests that were read at
     /// `read_at`.
     fn went(&self, frames: &[u8], read_at: Option<Instant>) {
-        self.server.metrics.traffic().went(frames, read_at);
+        self.server.metrics.traffic().sent(frames, read_at);
         self.server.tap.went(&self.session, frames);
     }
 
