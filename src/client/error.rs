@@ -1,41 +1,43 @@
+//! The errors of a client.
+
 use crate::codec::CodecError;
 
 /// Why a request of a client failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The server says no. The connection stays usable, unless the server closes it.
+    /// The server refused the request. The connection stays usable, unless the server closes it.
     #[error("{text} ({code})")]
     Refused {
-        /// The contract's code.
+        /// The error code of the contract.
         code: u32,
-        /// What the server says.
+        /// The server's text for people.
         text: String,
     },
     /// The server has closed the connection.
     #[error("the server has closed the connection")]
     Closed,
-    /// No answer in time.
+    /// The connect or the reply took longer than the timeout.
     #[error("no answer in time")]
     Timeout,
     /// The connection failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// A frame is too long to be sent.
+    /// The request is too long for a frame, and was not sent.
     #[error(transparent)]
     TooLong(#[from] crate::codec::FrameTooLong),
-    /// The connection ended within a frame.
+    /// The connection ended in the middle of a frame.
     #[error("the connection ended within a frame")]
     Cut,
-    /// An HTTP server answers at that address: the gateway and the access servers have others.
+    /// The address belongs to an HTTP server, such as the user API. Gateway and access servers have other ports.
     #[error("an HTTP server answers there, which speaks another protocol")]
     Http,
-    /// The server sent what the contract does not know.
+    /// The server sent a frame that is no message of the contract.
     #[error("the server's frame can't be decoded: {0}")]
     Undecodable(#[from] prost::DecodeError),
 }
 
 impl ClientError {
-    /// The contract's code, when the server has said no.
+    /// Returns the error code of the contract if the server refused the request.
     pub fn code(&self) -> Option<u32> {
         match self {
             ClientError::Refused { code, .. } => Some(*code),

@@ -1,4 +1,6 @@
-//! An async client. It uses the wire contract alone, so that it also works against the stack itself.
+//! An async client of the wire contract, for tests and for the commands of `imd`.
+//!
+//! It uses nothing of `imd` but the codec and the messages, so it also works against the distributed stack.
 
 mod error;
 mod page;
@@ -25,45 +27,45 @@ use crate::proto::{
 };
 use page::Seen;
 
-/// How long a connect and an answer may take, unless [`Client::set_timeout`] says otherwise.
+/// How long a connect and an answer may take, unless [`Client::set_timeout`] changes it.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How many events that nobody asked for are kept; notifies are merged into one.
+/// How many pushed messages are kept for [`Client::next_event`]. Pending notifies are merged into one.
 const MAX_EVENTS: usize = 1024;
 
 /// A connection to an access server.
 ///
-/// One request at a time: each method sends and waits for its answer. What the server pushes meanwhile is kept for
-/// [`next_event`](Client::next_event).
+/// It has one request in progress at a time: each method sends a request and waits for its reply. Notifies and messages
+/// that the server pushes meanwhile are kept for [`next_event`](Client::next_event).
 #[derive(Debug)]
 pub struct Client {
     frames: Framed<TcpStream, FrameCodec>,
     peer: SocketAddr,
-    /// Who is logged in; 0 before. The original wants it in every request.
+    /// The user who is logged in, or 0 before the login. The original stack requires it in every request.
     uid: i64,
     timeout: Duration,
     events: VecDeque<Event>,
     seen: Seen,
 }
 
-/// What the server says on its own.
+/// A frame that the server pushes without a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// There is something newer than version `current`, up to version `total` (0 when the server does not say).
+    /// The inbox has messages newer than version `current`, up to version `total`.
     Notify {
-        /// How far this reader is.
+        /// The version up to which this user has read.
         current: i64,
-        /// The newest version.
+        /// The newest version; 0 if the server does not say it.
         total: i64,
     },
-    /// A message that came by itself, as the original server may send it.
+    /// A message, which the original stack pushes in some cases instead of a notify.
     Message(Message),
 }
 
 /// A message that the server has stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sent {
-    /// Its id: send it again under the same one, and it is stored only once.
+    /// The id of the message. A message that is sent again under the same id is stored only once.
     pub msg_id: String,
 }
 
@@ -71,8 +73,8 @@ pub struct Sent {
 ///
 /// # Errors
 ///
-/// [`ClientError::Refused`] with code 92001 when it knows none; otherwise when the gateway can't be reached or does not
-/// answer.
+/// [`ClientError::Refused`] with code 92001 if no access server is available; other errors if the gateway can't be reached
+/// or does not answer in 10 s.
 pub async fn ask_gateway(gateway: impl ToSocketAddrs) -> Result<String, ClientError> {
     let (mut frames, _) = open(gateway, TIMEOUT).await?;
     let request = ReqAccessServer {
@@ -95,11 +97,11 @@ pub async fn ask_gateway(gateway: impl ToSocketAddrs) -> Result<String, ClientEr
 }
 
 impl Client {
-    /// Asks the gateway for an access server, and connects to that.
+    /// Asks a gateway for an access server, and connects to it.
     ///
     /// # Errors
     ///
-    /// As [`ask_gateway`], and when the access server can't be reached.
+    /// Those of [`ask_gateway`] and [`connect_to`](Self::connect_to).
     pub async fn connect(gateway: impl ToSocketAddrs) -> Result<Client, ClientError> {
         Client::connect_to(ask_gateway(gateway).await?).await
     }
@@ -108,7 +110,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When it can't be reached.
+    /// [`ClientError::Io`] or [`ClientError::Timeout`] if it can't be reached in 10 s.
     pub async fn connect_to(access: impl ToSocketAddrs) -> Result<Client, ClientError> {
         let (frames, peer) = open(access, TIMEOUT).await?;
         let (events, seen) = (VecDeque::new(), Seen::default());
@@ -122,22 +124,22 @@ impl Client {
         })
     }
 
-    /// The access server's address.
+    /// Returns the address of the access server.
     pub fn peer(&self) -> SocketAddr {
         self.peer
     }
 
-    /// How long an answer may take from now on. Past it, the connection is of no more use: a late answer would be taken
-    /// for the next one's.
+    /// Sets how long a reply may take. After a [`ClientError::Timeout`] the client should be dropped: a late reply would be
+    /// taken for that of the next request.
     pub fn set_timeout(&mut self, timeout: Duration) {
         self.timeout = timeout;
     }
 
-    /// 20001: logs `uid` in.
+    /// Logs a user in (command 20001).
     ///
     /// # Errors
     ///
-    /// [`ClientError::Refused`], and when the connection fails.
+    /// [`ClientError::Refused`] if the server refuses the token or the user; other errors if the connection fails.
     pub async fn login(&mut self, uid: i64, token: &str) -> Result<(), ClientError> {
         let request = ReqLogin {
             cmd: Cmd::Login.number(),
@@ -151,11 +153,11 @@ impl Client {
         Ok(())
     }
 
-    /// 20002: renews the user's presence.
+    /// Renews the user's presence (command 20002).
     ///
     /// # Errors
     ///
-    /// [`ClientError::Refused`], and when the connection fails.
+    /// [`ClientError::Refused`] if the server refuses it; other errors if the connection fails.
     pub async fn ping(&mut self) -> Result<(), ClientError> {
         let request = ReqPing {
             cmd: Cmd::Ping.number(),
@@ -166,20 +168,22 @@ impl Client {
         check(reply.err_code, reply.err_str)
     }
 
-    /// 20003: sends a message to a user, under a new id. When this returns, it is stored.
+    /// Sends a message to a user under a new id (command 20003). The message is stored when this returns.
     ///
     /// # Errors
     ///
-    /// [`ClientError::Refused`], and when the connection fails: then it is not known whether it was stored.
+    /// [`ClientError::Refused`] if the message was not stored. After any other error the caller can't know whether it was
+    /// stored, and can send it again by [`send_p2p_as`](Self::send_p2p_as) under the same id.
     pub async fn send_p2p(&mut self, to: i64, text: &str) -> Result<Sent, ClientError> {
         self.send_p2p_as(to, &new_msg_id(), text).await
     }
 
-    /// 20003 under an id of the caller's: what to use for sending again what may or may not have been stored.
+    /// Sends a message to a user under the caller's id (command 20003). A message that was stored under this id before is
+    /// not stored again, so this is the way to repeat a request with an unknown outcome.
     ///
     /// # Errors
     ///
-    /// As [`send_p2p`](Self::send_p2p).
+    /// Those of [`send_p2p`](Self::send_p2p).
     pub async fn send_p2p_as(
         &mut self,
         to: i64,
@@ -201,20 +205,21 @@ impl Client {
         })
     }
 
-    /// 20005: sends a message to every member of a group, under a new id. When this returns, it is stored.
+    /// Sends a message to every member of a group under a new id (command 20005). The message is stored when this returns.
     ///
     /// # Errors
     ///
-    /// As [`send_p2p`](Self::send_p2p).
+    /// Those of [`send_p2p`](Self::send_p2p).
     pub async fn send_group(&mut self, group: i64, text: &str) -> Result<Sent, ClientError> {
         self.send_group_as(group, &new_msg_id(), text).await
     }
 
-    /// 20005 under an id of the caller's.
+    /// Sends a message to every member of a group under the caller's id (command 20005), as
+    /// [`send_p2p_as`](Self::send_p2p_as) does to a user.
     ///
     /// # Errors
     ///
-    /// As [`send_p2p`](Self::send_p2p).
+    /// Those of [`send_p2p`](Self::send_p2p).
     pub async fn send_group_as(
         &mut self,
         group: i64,
@@ -236,11 +241,11 @@ impl Client {
         })
     }
 
-    /// 20004: accepts a message, which its sender then finds in their inbox.
+    /// Accepts a message (command 20004). Its sender gets an entry of kind [`MessageKind::Ack`] in their inbox.
     ///
     /// # Errors
     ///
-    /// [`ClientError::Refused`], and when the connection fails.
+    /// [`ClientError::Refused`] if this user never got such a message; other errors if the connection fails.
     pub async fn accept(&mut self, source: i64, msg_id: &str) -> Result<(), ClientError> {
         let request = ReqAcceptP2pMsgAck {
             cmd: Cmd::AcceptP2PMsgAck.number(),
@@ -253,13 +258,13 @@ impl Client {
         check(reply.err_code, reply.err_str)
     }
 
-    /// 20006: the messages after version `after`; at most `limit`, or as many as fit when that is 0.
+    /// Returns the messages after version `after` (command 20006): at most `limit`, or as many as fit in a frame if that is 0.
     ///
-    /// Also tells the server that this user has read up to `after`.
+    /// This also tells the server that the user has read up to `after`.
     ///
     /// # Errors
     ///
-    /// [`ClientError::Refused`], and when the connection fails.
+    /// [`ClientError::Refused`] if the server refuses the request; other errors if the connection fails.
     pub async fn sync(&mut self, after: i64, limit: u32) -> Result<Page, ClientError> {
         let request = ReqSyncMsg {
             cmd: Cmd::SyncMsg.number(),
@@ -273,11 +278,11 @@ impl Client {
         Ok(self.seen.page(after, reply))
     }
 
-    /// 20008: ends the login and the connection.
+    /// Logs the user out and closes the connection (command 20008).
     ///
     /// # Errors
     ///
-    /// [`ClientError::Refused`], and when the connection fails.
+    /// [`ClientError::Refused`] if the server refuses it; other errors if the connection fails.
     pub async fn logout(mut self) -> Result<(), ClientError> {
         let request = ReqLogout {
             cmd: Cmd::Logout.number(),
@@ -288,11 +293,12 @@ impl Client {
         check(reply.err_code, reply.err_str)
     }
 
-    /// Waits for what the server says on its own. Nothing is lost when the wait is given up.
+    /// Waits for the next notify or pushed message. Cancel safe: a dropped call loses no event.
     ///
     /// # Errors
     ///
-    /// [`ClientError::Refused`] when the server says why it closes, [`ClientError::Closed`] when it just does.
+    /// [`ClientError::Refused`] if the server says why it closes the connection, [`ClientError::Closed`] if it closes it
+    /// without a word.
     pub async fn next_event(&mut self) -> Result<Event, ClientError> {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -303,6 +309,7 @@ impl Client {
         }
     }
 
+    /// Sends a request and waits for its reply, which is the next frame of the same command.
     async fn request<R: prost::Message + Default>(
         &mut self,
         cmd: Cmd,
@@ -324,7 +331,11 @@ impl Client {
             .map_err(|_| ClientError::Timeout)?
     }
 
-    /// Takes a frame that is no answer.
+    /// Queues the event of a frame that is no reply.
+    ///
+    /// # Errors
+    ///
+    /// The error that the frame itself is, or that it can't be decoded.
     fn push(&mut self, frame: Bytes) -> Result<(), ClientError> {
         match Cmd::from_number(Base::decode(frame.clone())?.cmd) {
             Some(Cmd::Notify) => {
@@ -341,7 +352,7 @@ impl Client {
                 }
             }
             Some(Cmd::ErrServer) => return Err(told(&frame)?),
-            // An answer to nothing: of a server that says more than this client knows.
+            // A reply without a request, or a command that this client does not know.
             _ => {}
         }
         Ok(())
@@ -361,7 +372,8 @@ async fn open(
     Ok((Framed::new(stream, FrameCodec), peer))
 }
 
-/// The original sends messages to their receivers as 20003 frames with a text, which replies never have.
+/// Returns whether a frame of the command 20003 is a pushed message and not a reply. The original stack pushes messages as
+/// such frames with a text, which replies never have.
 fn is_incoming(cmd: Cmd, frame: &Bytes) -> bool {
     cmd == Cmd::SendP2PMsg
         && ResSendP2pMsg::decode(frame.clone()).is_ok_and(|message| !message.msg.is_empty())
@@ -375,7 +387,7 @@ fn check(code: u32, text: String) -> Result<(), ClientError> {
     }
 }
 
-/// What the server says about a frame, or before it closes.
+/// Decodes an `Error` of the server, which refuses a frame or announces a close.
 fn told(frame: &Bytes) -> Result<ClientError, ClientError> {
     let error = Error::decode(frame.clone())?;
     Ok(ClientError::Refused {
@@ -384,7 +396,7 @@ fn told(frame: &Bytes) -> Result<ClientError, ClientError> {
     })
 }
 
-/// The original's replies carry no ids.
+/// Returns the id in a reply, or the id of the request: replies of the original stack have none.
 fn stored_id(replied: String, sent: &str) -> String {
     if replied.is_empty() {
         sent.to_owned()
@@ -393,7 +405,7 @@ fn stored_id(replied: String, sent: &str) -> String {
     }
 }
 
-/// An id that no other message of this or another client has.
+/// Returns a random message id of 128 bits, which no other message of any client has.
 pub fn new_msg_id() -> String {
     format!("{:032x}", rand::random::<u128>())
 }

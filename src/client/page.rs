@@ -1,41 +1,43 @@
+//! The pages that a client gets from its inbox, whichever stack serves them.
+
 use std::collections::HashSet;
 
 use crate::proto::{OffsetMsg, ResSendP2pMsg, ResSyncMsg};
 
-/// A message as its receiver gets it.
+/// A message in an inbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Its place in the receiver's inbox; 0 from a server that does not say.
+    /// Position in the receiver's inbox, from 1; 0 if the server does not say it.
     pub version: i64,
-    /// Who sent it; of an ack, who accepted.
+    /// The user who sent the message, or who accepted one in the case of an ack.
     pub source: i64,
-    /// The group it was sent to, or 0.
+    /// The group that the message was sent to, or 0.
     pub group: i64,
-    /// What it is.
+    /// Whether the message is to a user, to a group, or an ack.
     pub kind: MessageKind,
-    /// The sender's id for it; of an ack, the id of what was accepted.
+    /// Id that the sender gave the message; in an ack, the id of the accepted message.
     pub msg_id: String,
-    /// Its text.
+    /// The text; empty in an ack.
     pub text: String,
-    /// When it was sent, as Unix time in milliseconds; 0 from a server that does not say.
+    /// When the message was sent, as Unix time in milliseconds; 0 if the server does not say it.
     pub sent_at: i64,
 }
 
-/// What a message is.
+/// The kind of a message: `msgType` on the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MessageKind {
-    /// From one user to another.
+    /// A message from one user to another.
     P2p,
-    /// To a group.
+    /// A message to a group.
     Group,
-    /// A receiver has accepted a message.
+    /// The receiver of a message has accepted it.
     Ack,
-    /// Something that this client does not know.
+    /// A kind that this client does not know: its name on the wire.
     Other(String),
 }
 
 impl MessageKind {
-    /// The msgType on the wire.
+    /// Returns the name of the kind on the wire.
     pub fn as_str(&self) -> &str {
         match self {
             MessageKind::P2p => "p2p",
@@ -46,14 +48,14 @@ impl MessageKind {
     }
 }
 
-/// A piece of an inbox.
+/// Consecutive messages of an inbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// Its messages, oldest first.
+    /// The messages, oldest first.
     pub messages: Vec<Message>,
-    /// How far the reader is after it: what to ask from next.
+    /// The version to continue from: pass it to the next [`sync`](super::Client::sync).
     pub current: i64,
-    /// The newest version; 0 from a server that does not say.
+    /// The newest version of the inbox; 0 if the server does not say it.
     pub total: i64,
 }
 
@@ -63,7 +65,7 @@ impl From<OffsetMsg> for Message {
             "p2p" => MessageKind::P2p,
             "group" => MessageKind::Group,
             "ack" => MessageKind::Ack,
-            // The original leaves it out.
+            // The original stack leaves the kind out.
             "" if entry.group_id != 0 => MessageKind::Group,
             "" => MessageKind::P2p,
             _ => MessageKind::Other(entry.msg_type),
@@ -94,17 +96,19 @@ impl From<ResSendP2pMsg> for Message {
     }
 }
 
-/// What the last page held, for a server whose pages begin with the message that was asked from.
+/// The messages of the last page. The pages of the original stack begin with the last message of the page before.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
+    /// Source, group and message id of each message that has no version.
     last: HashSet<(i64, i64, String)>,
 }
 
 impl Seen {
-    /// The page as the contract means it: without blank entries, and without what the reader had already.
+    /// Converts a reply to the page that the contract describes: without blank entries, and without messages of the page
+    /// before.
     pub fn page(&mut self, after: i64, reply: ResSyncMsg) -> Page {
         let (current, total) = (reply.current_id, reply.total_id);
-        // A server that does not know the reader's version starts again from the first one.
+        // A server that was reset may know only lower versions than the reader, and starts again from the first one.
         let restarted = current < after;
         let mut messages: Vec<Message> = Vec::new();
         let mut last = HashSet::new();
@@ -165,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn an_inclusive_page_of_the_original_shows_each_message_once() {
+    fn pages_of_the_original_stack_show_each_message_once() {
         let mut seen = Seen::default();
         let first = seen.page(0, reply(2, vec![entry("a", 0), entry("b", 0)]));
         let second = seen.page(2, reply(3, vec![entry("b", 0), entry("c", 0)]));
@@ -174,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn blank_entries_and_versions_already_read_are_left_out() {
+    fn blank_entries_and_earlier_versions_are_left_out() {
         let mut seen = Seen::default();
         let page = seen.page(
             4,
@@ -184,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_starts_again_is_believed() {
+    fn the_page_of_a_server_that_starts_again_is_kept() {
         let mut seen = Seen::default();
         let page = seen.page(40, reply(1, vec![entry("new", 1)]));
         assert_eq!(ids(&page), ["new"]);
