@@ -1,3 +1,5 @@
+//! The errors of a config, and where in its file each of them stands: file, line and dotted key.
+
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -99,6 +101,22 @@ pub struct Invalid {
     pub message: String,
     /// Another key that is as much to blame; it ends the message.
     pub rival: Option<String>,
+}
+
+/// Passes where a value `holds` what its key demands.
+///
+/// # Errors
+///
+/// The key, with the message.
+pub fn ensure(holds: bool, key: &str, message: impl FnOnce() -> String) -> Result<(), Invalid> {
+    if holds {
+        return Ok(());
+    }
+    Err(Invalid {
+        key: key.into(),
+        message: message(),
+        rival: None,
+    })
 }
 
 impl Invalid {

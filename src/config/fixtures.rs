@@ -1,50 +1,62 @@
+//! `[[user]]` and `[[group]]`: the users and groups that a stack starts with.
+
 use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
 use super::Secret;
-use super::error::Invalid;
-use super::validate::ensure;
+use super::error::{Invalid, ensure};
 
-/// `[[user]]`: someone who is registered at the start, unless the store knows them already.
+/// `[[user]]`: a user who is registered at the start, unless the store has that user already.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct User {
-    /// The UID.
+    /// The UID, more than 0; no two tables have the same.
     pub uid: i64,
-    /// Any text.
+    /// The name that the HTTP API shows. It may be empty, and need not be unique.
     #[serde(default)]
     pub name: String,
-    /// The password; may be empty.
+    /// The password that the user logs in with over HTTP. It may be empty.
     #[serde(default)]
     pub pw: Secret,
 }
 
-/// `[[group]]`: a group that is there at the start, with at least these members.
+/// `[[group]]`: a group that exists at the start, with at least these members.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Group {
-    /// Its id.
+    /// The group's id, more than 0; no two tables have the same.
     pub gid: i64,
-    /// Any text.
+    /// The name that the HTTP API shows. It may be empty, and need not be unique.
     #[serde(default)]
     pub name: String,
-    /// Its members; the first one has made it.
+    /// The UIDs of the members. The first one counts as the group's creator.
     pub members: Vec<i64>,
 }
 
-/// Checks both. A group has at most `most` members, a name or a password at most `text` bytes.
+/// Checks the users and groups of a config. A group may have `max_members` members, and a name or a password `max_text`
+/// bytes.
+///
+/// # Errors
+///
+/// The first wrong value, with its key.
 pub(super) fn check(
     users: &[User],
     groups: &[Group],
-    most: usize,
-    text: usize,
+    max_members: usize,
+    max_text: usize,
 ) -> Result<(), Invalid> {
-    let check_text = |key: &str, found: &str| {
-        ensure(found.len() <= text, key, || {
-            format!("has {} bytes, and http.body is {text}", found.len())
-        })
-    };
+    check_users(users, max_text)?;
+    check_groups(groups, max_members, max_text)
+}
+
+fn check_text(key: &str, text: &str, limit: usize) -> Result<(), Invalid> {
+    ensure(text.len() <= limit, key, || {
+        format!("has {} bytes, and http.body is {limit}", text.len())
+    })
+}
+
+fn check_users(users: &[User], max_text: usize) -> Result<(), Invalid> {
     let mut uids = HashSet::new();
     for user in users {
         let uid = user.uid;
@@ -52,9 +64,13 @@ pub(super) fn check(
         ensure(uids.insert(uid), "user.uid", || {
             format!("{uid} stands there twice")
         })?;
-        check_text("user.name", &user.name)?;
-        check_text("user.pw", user.pw.expose())?;
+        check_text("user.name", &user.name, max_text)?;
+        check_text("user.pw", user.pw.expose(), max_text)?;
     }
+    Ok(())
+}
+
+fn check_groups(groups: &[Group], max_members: usize, max_text: usize) -> Result<(), Invalid> {
     let mut gids = HashSet::new();
     for group in groups {
         let gid = group.gid;
@@ -62,7 +78,7 @@ pub(super) fn check(
         ensure(gids.insert(gid), "group.gid", || {
             format!("{gid} stands there twice")
         })?;
-        check_text("group.name", &group.name)?;
+        check_text("group.name", &group.name, max_text)?;
         let wrong = group.members.iter().find(|&&uid| uid <= 0);
         ensure(wrong.is_none(), "group.members", || {
             format!("{} is not positive", wrong.copied().unwrap_or_default())
@@ -71,8 +87,8 @@ pub(super) fn check(
         ensure(count > 0, "group.members", || {
             "a group has at least one".into()
         })?;
-        ensure(count <= most, "group.members", || {
-            format!("has {count}, and limits.group_members is {most}")
+        ensure(count <= max_members, "group.members", || {
+            format!("has {count}, and limits.group_members is {max_members}")
         })?;
     }
     Ok(())

@@ -1,8 +1,12 @@
+//! Checks the values of a [`Config`], those of a file and those that a program or a flag has set.
+//!
+//! Each check reports the first wrong value, with its dotted key and a sentence that says what to write instead.
+
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::error::Invalid;
+use super::error::{Invalid, ensure};
 use super::{BadHost, Config, ConfigError, Host, SecondLogin};
 use crate::codec::MAX_FRAME;
 use crate::idgen::MAX_MACHINE;
@@ -357,20 +361,4 @@ fn clash(one: SocketAddr, other: SocketAddr) -> bool {
 fn check_host(read: Result<Host, BadHost>, key: &str) -> Result<(), Invalid> {
     let why = read.err().map(|bad| bad.to_string());
     ensure(why.is_none(), key, || why.unwrap_or_default())
-}
-
-pub(super) fn ensure(
-    holds: bool,
-    key: &str,
-    message: impl FnOnce() -> String,
-) -> Result<(), Invalid> {
-    if holds {
-        Ok(())
-    } else {
-        Err(Invalid {
-            key: key.into(),
-            message: message(),
-            rival: None,
-        })
-    }
 }
