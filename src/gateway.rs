@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 use rand::rngs::SmallRng;
@@ -32,6 +32,8 @@ pub struct Directory {
     lab: Arc<Lab>,
     /// How many were handed out, for taking turns.
     turn: AtomicUsize,
+    /// Whether the last reading of the registry has failed: only the first failure of a series is logged.
+    is_cut_off: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -75,12 +77,30 @@ impl Directory {
             list,
             lab,
             turn: AtomicUsize::new(0),
+            is_cut_off: AtomicBool::new(false),
         }
     }
 
-    /// Reads the list from the registry.
+    /// Reads the list from the registry. If the registry can't be reached, the gateway goes on with the list that it has.
     pub async fn refresh(&self) {
-        let records = self.registry.list().await;
+        let read = self.registry.list().await;
+        let was_cut_off = self.is_cut_off.swap(read.is_err(), Ordering::Relaxed);
+        match read {
+            Ok(records) => {
+                if was_cut_off {
+                    tracing::info!("the registry can be reached again");
+                }
+                self.replace(records);
+            }
+            Err(error) if !was_cut_off => {
+                tracing::warn!(%error, "the gateway keeps its list of access servers");
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Replaces the list.
+    fn replace(&self, records: Vec<Record>) {
         let addresses: Vec<String> = records.iter().map(|record| record.addr.clone()).collect();
         self.lab.listed(&addresses);
         let old = Arc::clone(&self.list.read());

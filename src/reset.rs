@@ -14,7 +14,7 @@ use crate::clock::running;
 use crate::config::{self, Config};
 use crate::gateway::Directory;
 use crate::lab::{Fault, FaultError, Lab};
-use crate::registry::MemoryRegistry;
+use crate::registry::FaultyRegistry;
 use crate::service::{FixtureError, Services};
 use crate::session::{CloseReason, Manager};
 use crate::store::{ReplaceError, Snapshot};
@@ -106,7 +106,7 @@ pub struct Reset {
     /// The access servers.
     pub access: Arc<AccessServers>,
     /// The registry.
-    pub registry: Arc<MemoryRegistry>,
+    pub registry: Arc<FaultyRegistry>,
     /// The store, and who is where.
     pub services: Arc<Services>,
     /// Faults and journal.

@@ -13,7 +13,7 @@ pub use servers::AccessServers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -179,9 +179,10 @@ impl AccessServer {
             advertised: self.advertised.clone(),
             manager: Arc::clone(&manager),
             ttl: self.settings.lease,
-            every: self.settings.heartbeat,
+            heartbeat: self.settings.heartbeat,
             renewals: Arc::clone(&self.renewals),
             lease: sync::Mutex::default(),
+            is_cut_off: AtomicBool::new(false),
         });
         membership.renew().await;
         self.life.lock().membership = Some(Arc::clone(&membership));

@@ -41,7 +41,7 @@ use crate::config;
 use crate::lab::Lab;
 use crate::listener::Admission;
 use crate::metrics::Metrics;
-use crate::registry::MemoryRegistry;
+use crate::registry::FaultyRegistry;
 use crate::reset::Reset;
 use crate::service::Services;
 use crate::session::Manager;
@@ -71,7 +71,7 @@ pub struct Parts {
     /// The access servers.
     pub access: Arc<AccessServers>,
     /// The registry.
-    pub registry: Arc<MemoryRegistry>,
+    pub registry: Arc<FaultyRegistry>,
     /// What the commands do, and the store.
     pub services: Arc<Services>,
     /// Faults and journal.

@@ -14,7 +14,6 @@ use crate::access::{AccessServer, AddError};
 use crate::config::Host;
 use crate::lab::GATEWAY;
 use crate::number::{Id, Whole};
-use crate::registry::Registry;
 use crate::session::{CloseReason, Session};
 
 /// The name of a new server.

@@ -35,7 +35,7 @@ use crate::http;
 use crate::lab::Lab;
 use crate::listener::{Admission, Room, bind, serve_sessions};
 use crate::metrics::Metrics;
-use crate::registry::MemoryRegistry;
+use crate::registry::{FaultyRegistry, MemoryRegistry, Registry};
 use crate::reset::{Origin, Reset};
 use crate::service::{Around, Services};
 use crate::session::{Deadlines, Manager, Server, SessionIds, Tap};
@@ -57,7 +57,7 @@ pub struct Imd {
     http: Shutdown,
     cleaning: Shutdown,
     services: Arc<Services>,
-    registry: Arc<MemoryRegistry>,
+    registry: Arc<FaultyRegistry>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     lab: Arc<Lab>,
@@ -102,11 +102,32 @@ impl Imd {
     ///
     /// When the config is wrong, or a port can't be had; then nothing runs.
     pub async fn start(config: Config) -> Result<Imd, StartError> {
+        Imd::start_in_store(config, None).await
+    }
+
+    /// Starts a stack whose access servers register in a registry of the caller's own, from which its gateway reads them.
+    /// Several stacks can share a registry: then each gateway hands out the access servers of all.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start). A registry that can't be reached is no error: the stack goes on trying.
+    pub async fn start_with_registry(
+        config: Config,
+        registry: Arc<dyn Registry>,
+    ) -> Result<Imd, StartError> {
+        Imd::start_in_store(config, Some(registry)).await
+    }
+
+    /// Starts a stack with the store that the config names.
+    async fn start_in_store(
+        config: Config,
+        registry: Option<Arc<dyn Registry>>,
+    ) -> Result<Imd, StartError> {
         // Before anything is made on the disk.
         config.validate()?;
         let admission = Admission::new(&config)?;
         let store = open_store(&config.store).await?;
-        let started = Imd::serve(config, Arc::clone(&store), admission).await;
+        let started = Imd::serve(config, Arc::clone(&store), registry, admission).await;
         if started.is_err()
             && let Err(error) = store.close().await
         {
@@ -126,18 +147,21 @@ impl Imd {
     ) -> Result<Imd, StartError> {
         config.validate()?;
         let admission = Admission::new(&config)?;
-        Imd::serve(config, store, admission).await
+        Imd::serve(config, store, None, admission).await
     }
 
     /// Starts a stack with a config that was checked.
     async fn serve(
         config: Config,
         store: Arc<dyn Store>,
+        registry: Option<Arc<dyn Registry>>,
         admission: Admission,
     ) -> Result<Imd, StartError> {
         let listeners = Listeners::bind(&config)?;
         let clock = config.clock.build();
-        let registry = Arc::new(MemoryRegistry::new(Arc::clone(&clock)));
+        let registry =
+            registry.unwrap_or_else(|| Arc::new(MemoryRegistry::new(Arc::clone(&clock))));
+        let registry = Arc::new(FaultyRegistry::new(registry, Arc::clone(&clock)));
         let lab = Lab::new(
             Arc::clone(&clock),
             config.seed,
@@ -342,8 +366,8 @@ impl Imd {
         self.services.presence().is_online(uid)
     }
 
-    /// Who is listed as an access server, and what the gateway is told of it.
-    pub fn registry(&self) -> &MemoryRegistry {
+    /// Returns the registry of the access servers, which can be made to mislead the gateway.
+    pub fn registry(&self) -> &FaultyRegistry {
         &self.registry
     }
 

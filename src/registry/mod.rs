@@ -1,37 +1,48 @@
-//! Which access servers there are: records under leases, in place of the stack's etcd (the contract's *Registry record*).
+//! Which access servers exist: records under leases, in place of the stack's etcd (the contract's *Registry record*).
+//!
+//! Access servers register and renew their records here, and the gateway reads the list. Both speak to the [`Registry`]
+//! trait alone, so that a registry in another process can stand behind it: every call can fail because the registry is
+//! [`Unreachable`], which says nothing about the leases in it.
+//!
+//! [`MemoryRegistry`] keeps the records of one process. [`FaultyRegistry`] stands in front of any registry, and misleads
+//! its users where a test asks for it.
 
+mod faulty;
 mod memory;
 
+pub use faulty::FaultyRegistry;
 pub use memory::MemoryRegistry;
 
+use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-/// What an access server says of itself.
+/// What an access server tells the registry about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// Its name; one record each.
+    /// The name of the access server. A registry lists at most one record of each name.
     #[serde(rename = "Name")]
     pub name: String,
-    /// host:port where clients find it. The host may be unspecified (0.0.0.0): then the gateway fills it in.
+    /// host:port where clients find the server. The host may be unspecified (0.0.0.0): then the gateway fills it in.
     #[serde(rename = "IP")]
     pub addr: String,
-    /// How many processors it has.
+    /// How many processors the server has.
     #[serde(rename = "CPU")]
     pub cpu: usize,
-    /// Added by imd: how many sessions it holds.
+    /// How many sessions the server held when it wrote the record. Added by imd.
     #[serde(rename = "Sessions", default)]
     pub sessions: usize,
-    /// Added by imd: how often it has renewed its lease, which tells an old count of sessions from a new one.
+    /// How many records the server has written before this one, which tells an old count of sessions from a new one. Added
+    /// by imd.
     #[serde(rename = "Renewals", default)]
     pub renewals: u64,
 }
 
 impl Record {
-    /// Under which key it is registered.
+    /// Returns the key under which the record is registered.
     pub fn key(&self) -> String {
         key(&self.name)
     }
@@ -41,36 +52,67 @@ fn key(name: &str) -> String {
     format!("/server/access_server_gateway/{name}")
 }
 
-/// The right to keep one record alive.
+/// The right to keep one record listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// The record's key.
     pub key: String,
-    /// A later registration under the same key has another one.
+    /// Tells this lease from others under its key: each registration gives out a new one.
     pub id: u64,
 }
 
-/// The lease has run out, was revoked, or its key was registered again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the lease is no longer held")]
-pub struct LeaseLost;
+/// The registry gave no answer. Whether it has done what was asked of it is unknown, and the leases in it run on.
+#[derive(Debug, thiserror::Error)]
+#[error("the registry can't be reached: {0}")]
+pub struct Unreachable(#[source] Box<dyn Error + Send + Sync>);
 
-/// Records under leases. A record is listed until it is revoked or its lease runs out.
+impl Unreachable {
+    /// Creates the error from its cause.
+    pub fn new(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Unreachable(cause.into())
+    }
+}
+
+/// Why a lease was not renewed.
+#[derive(Debug, thiserror::Error)]
+pub enum RenewError {
+    /// The lease has run out, was revoked, or its key was registered again. Its holder has to register anew.
+    #[error("the lease is no longer held")]
+    LeaseLost,
+    /// The lease may still be held. Its holder should try to renew it again.
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+}
+
+/// Records under leases. A record is listed until its lease is revoked or runs out.
 #[async_trait]
 pub trait Registry: Send + Sync + fmt::Debug {
-    /// Lists a record for `ttl`, in place of an older one under its key.
-    async fn register(&self, record: Record, ttl: Duration) -> Lease;
-
-    /// Replaces the record and lists it for `ttl` from now.
+    /// Lists a record for `ttl`, in place of an older record under the same key.
     ///
     /// # Errors
     ///
-    /// [`LeaseLost`]; then nothing has changed.
-    async fn renew(&self, lease: &Lease, record: Record, ttl: Duration) -> Result<(), LeaseLost>;
+    /// [`Unreachable`]. The record may be listed nonetheless; another registration replaces it.
+    async fn register(&self, record: Record, ttl: Duration) -> Result<Lease, Unreachable>;
 
-    /// Takes the record off the list. A lost lease is left as it is.
-    async fn revoke(&self, lease: &Lease);
+    /// Replaces the record of a lease, and lists it for `ttl` from now.
+    ///
+    /// # Errors
+    ///
+    /// [`RenewError::LeaseLost`], when the lease is not held any more: the list is unchanged. [`RenewError::Unreachable`],
+    /// when nothing is known about the lease.
+    async fn renew(&self, lease: &Lease, record: Record, ttl: Duration) -> Result<(), RenewError>;
 
-    /// The records whose leases hold, by key.
-    async fn list(&self) -> Vec<Record>;
+    /// Takes the record of a lease off the list. A lease that is lost already is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`Unreachable`]. The record then stays listed until its lease runs out.
+    async fn revoke(&self, lease: &Lease) -> Result<(), Unreachable>;
+
+    /// Returns the records whose leases are held, in the order of their keys.
+    ///
+    /// # Errors
+    ///
+    /// [`Unreachable`]. A caller that has an older list should go on with it.
+    async fn list(&self) -> Result<Vec<Record>, Unreachable>;
 }

@@ -1,8 +1,12 @@
+//! What every registry promises: records under leases.
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use imd::clock::{Clock, ManualClock};
-use imd::registry::{LeaseLost, MemoryRegistry, Record, Registry};
+use imd::registry::{
+    FaultyRegistry, Lease, MemoryRegistry, Record, Registry, RenewError, Unreachable,
+};
 
 const TTL: Duration = Duration::from_secs(10);
 
@@ -16,13 +20,26 @@ fn record(name: &str, sessions: usize) -> Record {
     }
 }
 
+async fn list(registry: &dyn Registry) -> Vec<Record> {
+    registry.list().await.unwrap()
+}
+
 async fn names(registry: &dyn Registry) -> Vec<String> {
-    registry
-        .list()
-        .await
-        .into_iter()
-        .map(|record| record.name)
-        .collect()
+    let records = list(registry).await.into_iter();
+    records.map(|record| record.name).collect()
+}
+
+async fn register(registry: &dyn Registry, record: Record) -> Lease {
+    registry.register(record, TTL).await.unwrap()
+}
+
+/// Renews a lease, and returns whether it was held.
+async fn renew(registry: &dyn Registry, lease: &Lease, record: Record) -> bool {
+    match registry.renew(lease, record, TTL).await {
+        Ok(()) => true,
+        Err(RenewError::LeaseLost) => false,
+        Err(RenewError::Unreachable(error)) => panic!("{error}"),
+    }
 }
 
 /// `make` gives an empty registry that goes by the clock.
@@ -34,59 +51,138 @@ async fn suite<R: Registry>(make: impl Fn(Arc<ManualClock>) -> R) {
 
     // Records are listed by name.
     let (registry, _) = fresh();
-    assert_eq!(registry.list().await, []);
-    registry.register(record("b", 1), TTL).await;
-    registry.register(record("a", 2), TTL).await;
-    assert_eq!(registry.list().await, [record("a", 2), record("b", 1)]);
+    assert_eq!(list(&registry).await, []);
+    register(&registry, record("b", 1)).await;
+    register(&registry, record("a", 2)).await;
+    assert_eq!(list(&registry).await, [record("a", 2), record("b", 1)]);
 
     // A record is listed until its lease has run out, and not longer.
     let (registry, clock) = fresh();
-    let lease = registry.register(record("a", 0), TTL).await;
+    let lease = register(&registry, record("a", 0)).await;
     clock.advance(TTL - Duration::from_millis(1)).await;
     assert_eq!(names(&registry).await, ["a"]);
     clock.advance(Duration::from_millis(1)).await;
-    assert_eq!(registry.list().await, []);
+    assert_eq!(list(&registry).await, []);
+    assert!(!renew(&registry, &lease, record("a", 0)).await);
     assert_eq!(
-        registry.renew(&lease, record("a", 0), TTL).await,
-        Err(LeaseLost)
-    );
-    assert_eq!(
-        registry.list().await,
+        list(&registry).await,
         [],
         "a lost lease brings nothing back"
     );
 
     // Renewing counts from now, and replaces the record.
     let (registry, clock) = fresh();
-    let lease = registry.register(record("a", 0), TTL).await;
+    let lease = register(&registry, record("a", 0)).await;
     clock.advance(Duration::from_secs(9)).await;
-    assert_eq!(registry.renew(&lease, record("a", 7), TTL).await, Ok(()));
+    assert!(renew(&registry, &lease, record("a", 7)).await);
     clock.advance(Duration::from_secs(9)).await;
-    assert_eq!(registry.list().await, [record("a", 7)]);
+    assert_eq!(list(&registry).await, [record("a", 7)]);
 
     // Revoking takes it off at once; doing it again is nothing.
     let (registry, _) = fresh();
-    let lease = registry.register(record("a", 0), TTL).await;
-    registry.revoke(&lease).await;
-    registry.revoke(&lease).await;
-    assert_eq!(registry.list().await, []);
+    let lease = register(&registry, record("a", 0)).await;
+    registry.revoke(&lease).await.unwrap();
+    registry.revoke(&lease).await.unwrap();
+    assert_eq!(list(&registry).await, []);
 
     // A name that is registered again belongs to the newer lease.
     let (registry, _) = fresh();
-    let old = registry.register(record("a", 1), TTL).await;
-    let new = registry.register(record("a", 2), TTL).await;
-    assert_eq!(
-        registry.renew(&old, record("a", 9), TTL).await,
-        Err(LeaseLost)
-    );
-    registry.revoke(&old).await;
-    assert_eq!(registry.list().await, [record("a", 2)]);
-    assert_eq!(registry.renew(&new, record("a", 3), TTL).await, Ok(()));
+    let old = register(&registry, record("a", 1)).await;
+    let new = register(&registry, record("a", 2)).await;
+    assert!(!renew(&registry, &old, record("a", 9)).await);
+    registry.revoke(&old).await.unwrap();
+    assert_eq!(list(&registry).await, [record("a", 2)]);
+    assert!(renew(&registry, &new, record("a", 3)).await);
 }
 
 #[tokio::test]
 async fn the_memory_registry_keeps_the_contract() {
     suite(|clock| MemoryRegistry::new(clock)).await;
+}
+
+/// A truthful registry in front of one in memory.
+fn faulty(clock: Arc<ManualClock>) -> FaultyRegistry {
+    let memory = Arc::new(MemoryRegistry::new(clock.clone()));
+    FaultyRegistry::new(memory, clock)
+}
+
+#[tokio::test]
+async fn the_faulty_registry_keeps_the_contract_while_it_tells_the_truth() {
+    suite(faulty).await;
+}
+
+#[tokio::test]
+async fn a_lease_is_not_lost_because_the_registry_is_unreachable() {
+    let registry = faulty(Arc::default());
+    let lease = register(&registry, record("a", 0)).await;
+    registry.disconnect();
+    assert!(Registry::list(&registry).await.is_err());
+    let error = registry.register(record("b", 0), TTL).await.unwrap_err();
+    assert!(error.to_string().contains("can't be reached"), "{error}");
+    assert!(registry.revoke(&lease).await.is_err());
+    let renewed = registry.renew(&lease, record("a", 1), TTL).await;
+    assert!(matches!(renewed, Err(RenewError::Unreachable(_))));
+    registry.reconnect();
+    assert!(renew(&registry, &lease, record("a", 2)).await);
+    assert_eq!(list(&registry).await, [record("a", 2)]);
+}
+
+/// A registry in another process, whose answers take their time; also one that is never there.
+#[derive(Debug)]
+struct Remote(Option<MemoryRegistry>);
+
+impl Remote {
+    async fn reached(&self) -> Result<&MemoryRegistry, Unreachable> {
+        tokio::task::yield_now().await;
+        self.0.as_ref().ok_or(Unreachable::new("no route to host"))
+    }
+}
+
+#[async_trait::async_trait]
+impl Registry for Remote {
+    async fn register(&self, record: Record, ttl: Duration) -> Result<Lease, Unreachable> {
+        self.reached().await?.register(record, ttl).await
+    }
+
+    async fn renew(&self, lease: &Lease, record: Record, ttl: Duration) -> Result<(), RenewError> {
+        self.reached().await?.renew(lease, record, ttl).await
+    }
+
+    async fn revoke(&self, lease: &Lease) -> Result<(), Unreachable> {
+        self.reached().await?.revoke(lease).await
+    }
+
+    async fn list(&self) -> Result<Vec<Record>, Unreachable> {
+        self.reached().await?.list().await
+    }
+}
+
+#[tokio::test]
+async fn in_front_of_a_registry_elsewhere_the_last_list_is_frozen_and_leases_are_lost_here() {
+    let clock = Arc::new(ManualClock::default());
+    let remote = Remote(Some(MemoryRegistry::new(clock.clone())));
+    let registry = FaultyRegistry::new(Arc::new(remote), clock);
+    let lease = register(&registry, record("a", 0)).await;
+    let listed = list(&registry).await;
+    register(&registry, record("b", 0)).await;
+    registry.freeze();
+    assert_eq!(list(&registry).await, listed);
+    registry.thaw();
+    assert!(registry.expire("a"));
+    assert_eq!(names(&registry).await, ["b"]);
+    assert!(!renew(&registry, &lease, record("a", 0)).await);
+    register(&registry, record("a", 0)).await;
+    assert_eq!(names(&registry).await, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn an_unreachable_registry_behind_a_truthful_one_is_unreachable() {
+    let registry = FaultyRegistry::new(Arc::new(Remote(None)), Arc::new(ManualClock::default()));
+    assert!(registry.register(record("a", 0), TTL).await.is_err());
+    let error = Registry::list(&registry).await.unwrap_err();
+    assert!(error.to_string().ends_with("no route to host"), "{error}");
+    registry.freeze();
+    assert_eq!(list(&registry).await, []);
 }
 
 #[test]

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use imd::lab::{Fault, Site};
 use imd::proto::Code;
-use imd::registry::Registry;
 
 use crate::met;
 use crate::support::{Wire, start_manual};

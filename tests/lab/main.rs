@@ -53,4 +53,5 @@ mod scenarios;
 mod servers;
 mod services;
 mod states;
+mod unreachable;
 mod wire;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use imd::Imd;
 use imd::access::AccessServer;
-use imd::registry::Registry;
 use tokio::net::TcpStream;
 
 use crate::support::{Wire, soon};

@@ -94,7 +94,7 @@ async fn least_sessions_fills_up_the_emptier_ones() {
 async fn a_dead_access_server_is_handed_out_until_its_lease_has_run_out_and_the_list_was_read() {
     let imd = start_manual().await;
     let dead = record("dead", "127.0.0.1:1");
-    imd.registry().register(dead, SECOND * 10).await;
+    imd.registry().register(dead, SECOND * 10).await.unwrap();
     let mut wire = Wire::connect(imd.gateway_addr()).await;
     let is_listed = async |wire: &mut Wire| ask(wire, 200).await.contains_key("127.0.0.1:1");
     assert!(
@@ -201,7 +201,8 @@ async fn an_access_server_that_lost_its_lease_registers_again() {
     let ours = imd.access_servers()[0].addr().to_string();
     imd.registry()
         .register(record("access-1", "127.0.0.1:1"), SECOND * 100)
-        .await;
+        .await
+        .unwrap();
     let listed = async || {
         imd.registry()
             .list()
@@ -223,7 +224,8 @@ async fn an_address_that_fits_no_frame_is_refused_as_the_command_has_it() {
     let imd = start(config).await;
     imd.registry()
         .register(record("long", &"x".repeat(70_000)), SECOND * 100)
-        .await;
+        .await
+        .unwrap();
     imd.clock().advance(SECOND * 5).await;
     let mut wire = Wire::connect(imd.gateway_addr()).await;
     let mut codes = vec![wire.ask().await.err_code, wire.ask().await.err_code];
