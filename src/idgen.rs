@@ -128,7 +128,7 @@ fn in_ids(ms: i64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::ManualClock;
+    use crate::clock::{ClockControl, ManualClock};
     use std::collections::HashSet;
     use std::time::Duration;
 
@@ -222,7 +222,6 @@ mod tests {
         }
     }
 
-    #[async_trait::async_trait]
     impl Clock for SetClock {
         fn now(&self) -> Duration {
             Duration::ZERO
@@ -233,14 +232,6 @@ mod tests {
         }
 
         fn ticks(&self, _: Duration) -> Box<dyn clock::Ticks> {
-            unreachable!()
-        }
-
-        fn skew(&self, _: i64) -> Result<(), clock::OutOfBounds> {
-            unreachable!()
-        }
-
-        async fn try_advance(&self, _: Duration) -> Result<(), clock::OutOfBounds> {
             unreachable!()
         }
     }

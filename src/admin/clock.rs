@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Parts;
 use super::answer::{Body, Json, Problem};
-use crate::clock::Clock;
+use crate::clock::ClockControl;
 use crate::clock::written::duration;
 
 /// How far a clock is moved.
@@ -31,7 +31,7 @@ pub async fn show(State(parts): State<Arc<Parts>>) -> Json<Value> {
 }
 
 /// The same as a value.
-pub fn clock(clock: &dyn Clock) -> Value {
+pub fn clock(clock: &dyn ClockControl) -> Value {
     json!({
         "kind": if clock.is_manual() { "manual" } else { "real" },
         "now_ms": u64::try_from(clock.now().as_millis()).unwrap_or(u64::MAX),

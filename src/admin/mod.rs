@@ -36,7 +36,7 @@ use std::time::Duration;
 use axum::Router;
 
 use crate::access::AccessServers;
-use crate::clock::Clock;
+use crate::clock::ClockControl;
 use crate::config;
 use crate::lab::Lab;
 use crate::listener::Admission;
@@ -77,7 +77,7 @@ pub struct Parts {
     /// Faults and journal.
     pub lab: Arc<Lab>,
     /// The time.
-    pub clock: Arc<dyn Clock>,
+    pub clock: Arc<dyn ClockControl>,
     /// What replaces everything.
     pub reset: Arc<Reset>,
     /// What was counted.

@@ -1,3 +1,5 @@
+//! A clock that a test moves.
+
 use std::collections::{BTreeSet, HashMap};
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -9,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use super::{Clock, OutOfBounds, Ticks, wall};
+use super::{Clock, ClockControl, OutOfBounds, Ticks, wall};
 
 /// Where the wall clock of a manual clock starts: 2020-01-01T00:00:00Z, in Unix milliseconds.
 const EPOCH_MS: i64 = 1_577_836_800_000;
@@ -24,7 +26,7 @@ const ROUNDS: u32 = 3;
 /// But of the faster housekeeping, so many rounds at the most.
 const MOST_ROUNDS: u32 = 500;
 
-/// A clock that stands still until it is told to [`advance`](Clock::advance).
+/// A clock that stands still until it is told to [`advance`](ClockControl::advance).
 ///
 /// It steps from tick to tick and lets the work of each be done before the next, so that one jump over several periods
 /// is the same as many small ones. The work of a tick must not advance the clock itself: it would wait for its own end.
@@ -214,7 +216,6 @@ impl ManualClock {
     }
 }
 
-#[async_trait]
 impl Clock for ManualClock {
     fn now(&self) -> Duration {
         self.shared.state.lock().now
@@ -231,7 +232,10 @@ impl Clock for ManualClock {
     fn rounds(&self, every: Duration) -> Box<dyn Ticks> {
         self.ticker(every, true)
     }
+}
 
+#[async_trait]
+impl ClockControl for ManualClock {
     fn skew(&self, by_ms: i64) -> Result<(), OutOfBounds> {
         let mut state = self.shared.state.lock();
         state.skew_ms = wall::skewed(state.unskewed(), state.skew_ms, by_ms)?;

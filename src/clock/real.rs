@@ -1,3 +1,5 @@
+//! The clock of the machine, without the stops of the process.
+
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Weak};
@@ -7,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 
 use super::running::{PULSE, RunTime};
-use super::{Clock, OutOfBounds, Ticks, wall};
+use super::{Clock, ClockControl, OutOfBounds, Ticks, wall};
 
 /// A tick that comes this much late moves the later ones.
 const LATE: Duration = Duration::from_millis(5);
@@ -99,7 +101,6 @@ fn machine_ms() -> i64 {
     })
 }
 
-#[async_trait]
 impl Clock for RealClock {
     fn now(&self) -> Duration {
         self.running.now()
@@ -116,6 +117,22 @@ impl Clock for RealClock {
         passed.saturating_sub(self.now())
     }
 
+    fn ticks(&self, every: Duration) -> Box<dyn Ticks> {
+        Box::new(RealTicks {
+            due: self.running.now().saturating_add(every),
+            running: Arc::clone(&self.running),
+            every,
+            has_rested: false,
+        })
+    }
+}
+
+#[async_trait]
+impl ClockControl for RealClock {
+    fn is_manual(&self) -> bool {
+        false
+    }
+
     fn skew(&self, by_ms: i64) -> Result<(), OutOfBounds> {
         let machine = machine_ms();
         let mut skew = self.skew_ms.load(Ordering::Relaxed);
@@ -127,15 +144,6 @@ impl Clock for RealClock {
                 Err(other) => skew = other,
             }
         }
-    }
-
-    fn ticks(&self, every: Duration) -> Box<dyn Ticks> {
-        Box::new(RealTicks {
-            due: self.running.now().saturating_add(every),
-            running: Arc::clone(&self.running),
-            every,
-            has_rested: false,
-        })
     }
 
     async fn try_advance(&self, by: Duration) -> Result<(), OutOfBounds> {

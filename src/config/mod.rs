@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::{Clock, ManualClock, RealClock};
+use crate::clock::{ClockControl, ManualClock, RealClock};
 use crate::lab::{Bounds, Capture, Fault};
 use crate::text;
 
@@ -320,29 +320,23 @@ impl Journal {
     }
 }
 
-/// `[clock]`: which one an `imd` runs on.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+/// `[clock]`: which kind of clock an `imd` makes at its start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
 pub enum ClockKind {
-    /// The machine's.
+    /// The machine's clock.
     #[default]
     Real,
-    /// One that moves only when told to.
-    Manual(#[serde(skip)] ManualClock),
-}
-
-impl PartialEq for ClockKind {
-    fn eq(&self, other: &Self) -> bool {
-        std::mem::discriminant(self) == std::mem::discriminant(other)
-    }
+    /// A clock that moves only when it is told to.
+    Manual,
 }
 
 impl ClockKind {
-    /// The clock itself.
-    pub fn build(&self) -> Arc<dyn Clock> {
+    /// Makes a new clock of this kind.
+    pub fn build(self) -> Arc<dyn ClockControl> {
         match self {
             ClockKind::Real => Arc::new(RealClock::default()),
-            ClockKind::Manual(clock) => Arc::new(clock.clone()),
+            ClockKind::Manual => Arc::new(ManualClock::default()),
         }
     }
 }
@@ -363,16 +357,11 @@ impl Config {
         self
     }
 
-    /// Moves time to a [`ManualClock`], which `Imd::clock` advances.
+    /// Has the stack make a [`ManualClock`] at its start, which stands still until [`Imd::clock`](crate::Imd::clock) is
+    /// advanced.
     #[must_use]
-    pub fn manual_clock(self) -> Self {
-        self.with_clock(ManualClock::default())
-    }
-
-    /// The same with a clock that the caller keeps a handle of, for [`ManualClock::skew`].
-    #[must_use]
-    pub fn with_clock(mut self, clock: ManualClock) -> Self {
-        self.clock = ClockKind::Manual(clock);
+    pub fn manual_clock(mut self) -> Self {
+        self.clock = ClockKind::Manual;
         self
     }
 

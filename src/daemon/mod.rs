@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 
 use crate::access::{AccessServer, AccessServers, Shared};
 use crate::admin;
-use crate::clock::{Clock, running};
+use crate::clock::{Clock, ClockControl, running};
 use crate::config::{self, Config};
 use crate::gateway::{Directory, GatewayHandler};
 use crate::http;
@@ -58,7 +58,7 @@ pub struct Imd {
     cleaning: Shutdown,
     services: Arc<Services>,
     registry: Arc<FaultyRegistry>,
-    clock: Arc<dyn Clock>,
+    clock: Arc<dyn ClockControl>,
     metrics: Arc<Metrics>,
     lab: Arc<Lab>,
     reset: Arc<Reset>,
@@ -158,7 +158,8 @@ impl Imd {
         admission: Admission,
     ) -> Result<Imd, StartError> {
         let listeners = Listeners::bind(&config)?;
-        let clock = config.clock.build();
+        let control = config.clock.build();
+        let clock: Arc<dyn Clock> = control.clone();
         let registry =
             registry.unwrap_or_else(|| Arc::new(MemoryRegistry::new(Arc::clone(&clock))));
         let registry = Arc::new(FaultyRegistry::new(registry, Arc::clone(&clock)));
@@ -242,7 +243,7 @@ impl Imd {
             registry: Arc::clone(&registry),
             services: Arc::clone(&services),
             lab: Arc::clone(&shared.lab),
-            clock: Arc::clone(&clock),
+            clock: Arc::clone(&control),
             metrics: Arc::clone(&shared.metrics),
             quirks: config.quirks,
             admission: admission.clone(),
@@ -264,7 +265,7 @@ impl Imd {
             cleaning: Shutdown::default(),
             services,
             registry,
-            clock,
+            clock: control,
             metrics: shared.metrics,
             lab: shared.lab,
             reset,
@@ -285,7 +286,8 @@ impl Imd {
 
     fn keep_clean(&self) {
         let ticks = self.clock.rounds(cleaning::EVERY);
-        let (services, clock) = (Arc::clone(&self.services), Arc::clone(&self.clock));
+        let services = Arc::clone(&self.services);
+        let clock: Arc<dyn Clock> = self.clock.clone();
         let shutdown = self.cleaning.clone();
         self.cleaning
             .spawn(cleaning::keep_clean(services, clock, ticks, shutdown));
@@ -371,9 +373,9 @@ impl Imd {
         &self.registry
     }
 
-    /// The time that this stack goes by.
-    pub fn clock(&self) -> &dyn Clock {
-        self.clock.as_ref()
+    /// Returns the clock of this stack, to read and to move it.
+    pub fn clock(&self) -> &Arc<dyn ClockControl> {
+        &self.clock
     }
 
     /// How many connections there may be on gateway, access servers and HTTP API, and how many there are.

@@ -251,7 +251,7 @@ impl fmt::Debug for FaultGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::ManualClock;
+    use crate::clock::{ClockControl, ManualClock};
     use crate::lab::Switches;
     use crate::proto::Code;
     use std::time::Duration;

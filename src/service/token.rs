@@ -154,7 +154,7 @@ impl Tokens {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::ManualClock;
+    use crate::clock::{ClockControl, ManualClock};
     use std::time::Duration;
 
     fn tokens(clock: &ManualClock) -> Tokens {

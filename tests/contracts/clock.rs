@@ -1,13 +1,17 @@
+//! What every clock promises to those who read it and to those who move it.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use imd::clock::{Clock, EARLIEST_MS, LATEST_MS, ManualClock, RealClock, Ticks, beside};
+use imd::clock::{
+    Clock, ClockControl, EARLIEST_MS, LATEST_MS, ManualClock, RealClock, Ticks, beside,
+};
 
 /// Short enough for the real clock to wait for it.
 const STEP: Duration = Duration::from_millis(5);
 
-async fn suite(clock: Arc<dyn Clock>) {
+async fn suite(clock: Arc<dyn ClockControl>) {
     time_passes_with_advance(clock.as_ref()).await;
     every_tick_due_is_worked_off(Arc::clone(&clock)).await;
     a_skew_moves_the_wall_clock_alone(clock.as_ref());
@@ -16,14 +20,14 @@ async fn suite(clock: Arc<dyn Clock>) {
     ticks_that_come_while_their_owner_rests_are_let_pass(clock).await;
 }
 
-async fn time_passes_with_advance(clock: &dyn Clock) {
+async fn time_passes_with_advance(clock: &dyn ClockControl) {
     let (now, unix) = (clock.now(), clock.unix_ms());
     clock.advance(STEP).await;
     assert!(clock.now() >= now + STEP);
     assert!(clock.unix_ms() >= unix + 4, "the wall clock moves too");
 }
 
-async fn every_tick_due_is_worked_off(clock: Arc<dyn Clock>) {
+async fn every_tick_due_is_worked_off(clock: Arc<dyn ClockControl>) {
     let count = Arc::new(AtomicU32::new(0));
     let (done, mut finished) = tokio::sync::mpsc::channel(1);
     let ticking = tokio::spawn({
@@ -46,7 +50,7 @@ async fn every_tick_due_is_worked_off(clock: Arc<dyn Clock>) {
     assert_eq!(count.load(Ordering::SeqCst), 4);
 }
 
-fn a_skew_moves_the_wall_clock_alone(clock: &dyn Clock) {
+fn a_skew_moves_the_wall_clock_alone(clock: &dyn ClockControl) {
     const HOUR: i64 = 3_600_000;
     let (now, unix) = (clock.now(), clock.unix_ms());
     clock.skew(-HOUR).unwrap();
@@ -59,7 +63,7 @@ fn a_skew_moves_the_wall_clock_alone(clock: &dyn Clock) {
     assert!((0..HOUR).contains(&(clock.unix_ms() - unix)));
 }
 
-async fn the_wall_clock_stays_within_its_bounds(clock: &dyn Clock) {
+async fn the_wall_clock_stays_within_its_bounds(clock: &dyn ClockControl) {
     let now = clock.unix_ms();
     let (back, forward) = (EARLIEST_MS - now, LATEST_MS - now);
     // The real one goes on meanwhile.
@@ -97,7 +101,7 @@ async fn the_wall_clock_stays_within_its_bounds(clock: &dyn Clock) {
     assert!(clock.skew(i64::MAX).is_err() && clock.skew(i64::MIN).is_err());
 }
 
-async fn rounds_come_like_ticks(clock: &dyn Clock) {
+async fn rounds_come_like_ticks(clock: &dyn ClockControl) {
     let mut rounds = clock.rounds(STEP);
     let ((), apart) = tokio::join!(clock.advance(STEP * 2), async {
         let apart = [rounds.tick().await, rounds.tick().await];
@@ -107,7 +111,7 @@ async fn rounds_come_like_ticks(clock: &dyn Clock) {
     assert_eq!(apart, [STEP; 2]);
 }
 
-async fn ticks_that_come_while_their_owner_rests_are_let_pass(clock: Arc<dyn Clock>) {
+async fn ticks_that_come_while_their_owner_rests_are_let_pass(clock: Arc<dyn ClockControl>) {
     let mut ticks = clock.ticks(STEP);
     let (begun, is_begun) = tokio::sync::oneshot::channel();
     let (end, ended) = tokio::sync::oneshot::channel();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use imd::clock::{Clock, ManualClock};
+use imd::clock::{ClockControl, ManualClock};
 use imd::registry::{
     FaultyRegistry, Lease, MemoryRegistry, Record, Registry, RenewError, Unreachable,
 };

@@ -3,7 +3,6 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use imd::clock::{Clock, ManualClock};
 use imd::{Config, Imd};
 
 use crate::odd_store::start_odd;
@@ -138,10 +137,10 @@ async fn a_cleaning_that_fails_is_tried_again_at_the_next_minute() {
 
 /// An `imd` whose cleaning is held.
 async fn start_cleaning(mut config: Config) -> (Imd, std::sync::Arc<crate::odd_store::OddStore>) {
-    let clock = ManualClock::default();
-    config = config.with_clock(clock.clone());
+    config = config.manual_clock();
     config.store.max_inbox = Some(1);
     let (imd, store) = start_odd(config).await;
+    let clock = std::sync::Arc::clone(imd.clock());
     store.clean.hold();
     // It returns when the cleaning is over.
     tokio::spawn(async move { clock.advance(MINUTE).await });
