@@ -1,6 +1,9 @@
 //! The gateway: it tells clients which access server to use, from its own copy of the registry's list.
+//!
+//! [`Gateway`] is the server, [`Directory`] its list, and [`GatewayHandler`] answers the frames of its sessions.
 
 use std::cell::RefCell;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,19 +11,104 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::RwLock;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
+use tokio::net::TcpListener;
 
 use crate::clock::Ticks;
 use crate::command::{Command, Place};
-use crate::config::Strategy;
+use crate::config::{Config, Strategy};
+use crate::core::Core;
 use crate::lab::Lab;
+use crate::listener::serve_sessions;
 use crate::proto::{Cmd, Code, Reply};
 use crate::registry::{Record, Registry};
-use crate::session::{Frame, Handler, Turn};
+use crate::session::{Deadlines, Frame, Handler, Manager, Server, Tap, Turn};
 use crate::shutdown::Shutdown;
 
 thread_local! {
     /// A generator that is cheap: which server a client gets is no secret.
     static CHOICES: RefCell<SmallRng> = RefCell::new(SmallRng::from_rng(&mut rand::rng()));
+}
+
+/// The gateway of one `imd`: its listener's sessions, and the list that they are answered from.
+#[derive(Debug)]
+pub struct Gateway {
+    addr: SocketAddr,
+    sessions: Arc<Manager>,
+    directory: Arc<Directory>,
+}
+
+impl Gateway {
+    /// Serves on a bound listener. The list has been read from the registry when this returns, except with the quirk
+    /// `gateway_starts_empty`.
+    ///
+    /// # Errors
+    ///
+    /// When the listener has no address.
+    pub async fn start(listener: TcpListener, config: &Config, core: &Core) -> io::Result<Self> {
+        let gateway = Gateway::new(listener.local_addr()?, config, core);
+        let Gateway {
+            sessions,
+            directory,
+            ..
+        } = &gateway;
+        // With the quirk, the first reading is that of the first tick.
+        if !config.quirks.gateway_starts_empty {
+            directory.refresh().await;
+        }
+        let ticks = core.clock.rounds(config.gateway.refresh);
+        let shutdown = sessions.shutdown();
+        shutdown.spawn(Arc::clone(directory).keep_fresh(ticks, shutdown.clone()));
+        let server = Server {
+            manager: Arc::clone(sessions),
+            frame_limit: config.limits.frame_before_login,
+            connections: core.metrics.connections("gateway"),
+            metrics: Arc::clone(&core.metrics),
+            tap: Tap::gateway(Arc::clone(&core.lab)),
+            handler: GatewayHandler::new(Arc::clone(directory)),
+        };
+        serve_sessions(listener, core.admission.clone(), server);
+        Ok(gateway)
+    }
+
+    fn new(addr: SocketAddr, config: &Config, core: &Core) -> Self {
+        let deadlines = Deadlines {
+            login: None,
+            idle: config.gateway.idle,
+            half_frame: config.session.half_frame,
+            write: config.session.write_deadline,
+        };
+        let sessions = Manager::new(
+            core.session_ids.clone(),
+            Arc::clone(&core.clock),
+            deadlines,
+            config.limits.outbound,
+        );
+        let directory = Directory::new(
+            core.registry.clone(),
+            config.gateway.strategy,
+            Arc::clone(&core.lab),
+        );
+        Gateway {
+            addr,
+            sessions,
+            directory: Arc::new(directory),
+        }
+    }
+
+    /// Returns the address that clients ask for an access server.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Returns the gateway's sessions.
+    pub fn sessions(&self) -> &Arc<Manager> {
+        &self.sessions
+    }
+
+    /// Makes the list as it is after a start: see [`Directory::begin_anew`].
+    pub async fn begin_anew(&self, starts_empty: bool) {
+        self.directory.begin_anew(starts_empty).await;
+    }
 }
 
 /// The gateway's list of access servers, and how it chooses from it.

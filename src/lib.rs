@@ -63,8 +63,13 @@
 //! | [`registry`] | which access servers there are, under leases |
 //!
 //! Around it: [`proto`] has the messages, [`config`] the model of imd.toml, [`clock`] the time, [`idgen`] the ids,
-//! [`metrics`] what is counted, [`lab`] what can be made to fail and what has passed, [`reset`] how everything is replaced, [`http`] the HTTP API,
-//! `sharded` maps with many locks, `phc` the hashes of passwords, [`text`] how files are read, [`file_target`] the files that somebody names to be written, [`shutdown`] the end of tasks, [`admin`] the API that moves all of it. [`daemon`] wires them together; [`client`] is the other side.
+//! [`metrics`] what is counted, [`lab`] what can be made to fail and what has passed, [`reset`] how everything is replaced,
+//! [`http`] the HTTP API, `sharded` maps with many locks, `phc` the hashes of passwords, [`text`] how files are read,
+//! [`file_target`] the files that somebody names to be written, [`shutdown`] the end of tasks, [`admin`] the API that moves
+//! all of it.
+//!
+//! [`core`](mod@core) is what all servers share, [`stack`] the servers themselves, and [`daemon`] wires them together;
+//! [`client`] is the other side.
 //! Imports go downwards only, which `tests/layering.rs` checks.
 
 #![forbid(unsafe_code)]
@@ -86,6 +91,7 @@ pub mod clock;
 pub mod codec;
 pub mod command;
 pub mod config;
+pub mod core;
 pub mod daemon;
 pub mod file_target;
 pub mod gateway;
@@ -104,6 +110,7 @@ pub mod service;
 pub mod session;
 pub(crate) mod sharded;
 pub mod shutdown;
+pub mod stack;
 pub mod store;
 pub mod text;
 

@@ -9,14 +9,13 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
-use crate::access::{AccessServers, RestartError, State};
+use crate::access::{RestartError, State};
 use crate::clock::running;
 use crate::config::{self, Config};
-use crate::gateway::Directory;
-use crate::lab::{Fault, FaultError, Lab};
-use crate::registry::FaultyRegistry;
+use crate::lab::{Fault, FaultError};
 use crate::service::{FixtureError, Services};
-use crate::session::{CloseReason, Manager};
+use crate::session::CloseReason;
+use crate::stack::Stack;
 use crate::store::{ReplaceError, Snapshot};
 
 /// Between two looks at whether the sessions have ended. Real time, as is the grace period.
@@ -96,30 +95,32 @@ impl fmt::Debug for Origin {
     }
 }
 
-/// What has to do with it.
+/// Resets a running stack, and loads snapshots into it.
 #[derive(Debug)]
 pub struct Reset {
-    /// The gateway's sessions.
-    pub gateway: Arc<Manager>,
-    /// The gateway's list.
-    pub directory: Arc<Directory>,
-    /// The access servers.
-    pub access: Arc<AccessServers>,
-    /// The registry.
-    pub registry: Arc<FaultyRegistry>,
-    /// The store, and who is where.
-    pub services: Arc<Services>,
-    /// Faults and journal.
-    pub lab: Arc<Lab>,
-    /// What comes back.
-    pub origin: Origin,
-    /// One after the other.
-    pub turn: Mutex<()>,
-    /// Held by who brings a snapshot over HTTP.
+    stack: Arc<Stack>,
+    origin: Origin,
+    /// Held over a reset or a load, so that they do not overlap.
+    turn: Mutex<()>,
+    /// Held while a snapshot is read that comes over HTTP: each may be large, so only one is in memory.
     pub loading: Mutex<()>,
 }
 
 impl Reset {
+    /// Creates the reset of a stack that was started with `config`.
+    pub fn new(stack: Arc<Stack>, config: &Config) -> Self {
+        Reset {
+            stack,
+            origin: Origin::from(config),
+            turn: Mutex::default(),
+            loading: Mutex::default(),
+        }
+    }
+
+    fn services(&self) -> &Services {
+        &self.stack.core.services
+    }
+
     /// Makes the stack as new.
     ///
     /// # Errors
@@ -128,20 +129,20 @@ impl Reset {
     pub async fn reset(&self, confirmed: Confirmed) -> Result<(), ResetError> {
         self.confirm(confirmed)?;
         let _turn = self.turn.lock().await;
-        for server in self.access.all() {
+        for server in self.stack.access.all() {
             server.revive().await?;
         }
-        self.registry.tell_the_truth();
-        self.lab.faults().begin_anew();
-        let door = self.services.close_door().await;
+        self.stack.core.registry.tell_the_truth();
+        self.stack.core.lab.faults().begin_anew();
+        let door = self.services().close_door().await;
         let emptied = self.empty().await;
         // Also where that has failed: the others would be gone, and these too.
         for fault in &self.origin.faults {
-            self.lab.faults().inject(fault.clone())?.keep();
+            self.stack.core.lab.faults().inject(fault.clone())?.keep();
         }
         emptied?;
         let Origin { users, groups, .. } = &self.origin;
-        self.services.provide(users, groups).await?;
+        self.services().provide(users, groups).await?;
         drop(door);
         tracing::info!("everything was reset");
         Ok(())
@@ -149,13 +150,14 @@ impl Reset {
 
     async fn empty(&self) -> Result<(), ResetError> {
         self.end_sessions().await?;
-        self.services.replace(Snapshot::default()).await?;
-        self.lab.journal().clear();
+        self.services().replace(Snapshot::default()).await?;
+        self.stack.core.lab.journal().clear();
         // Without the sessions that have just ended: whoever chooses by them begins with none.
-        for server in self.access.all() {
+        for server in self.stack.access.all() {
             server.register_anew().await;
         }
-        self.directory
+        self.stack
+            .gateway
             .begin_anew(self.origin.gateway_starts_empty)
             .await;
         Ok(())
@@ -169,7 +171,7 @@ impl Reset {
     pub async fn load(&self, snapshot: Snapshot, confirmed: Confirmed) -> Result<(), ResetError> {
         self.confirm(confirmed)?;
         let _turn = self.turn.lock().await;
-        let servers = self.access.all();
+        let servers = self.stack.access.all();
         let paused = servers
             .iter()
             .find(|server| server.state() == State::Paused);
@@ -177,16 +179,16 @@ impl Reset {
             let name = server.name().to_owned();
             return Err(ResetError::Paused { name });
         }
-        let door = self.services.close_door().await;
+        let door = self.services().close_door().await;
         self.end_sessions().await?;
-        self.services.replace(snapshot).await?;
+        self.services().replace(snapshot).await?;
         drop(door);
         tracing::info!("a snapshot was loaded");
         Ok(())
     }
 
     fn confirm(&self, confirmed: Confirmed) -> Result<(), ResetError> {
-        let store = self.services.store();
+        let store = self.services().store();
         if store.is_durable() && confirmed == Confirmed::No {
             let store = store.describe();
             return Err(ResetError::NotConfirmed { store });
@@ -196,9 +198,7 @@ impl Reset {
 
     /// Ends every session of now, and waits until they have done with what they have taken.
     async fn end_sessions(&self) -> Result<(), ResetError> {
-        let servers = self.access.all();
-        let mut managers: Vec<_> = servers.iter().map(|server| server.sessions()).collect();
-        managers.push(Arc::clone(&self.gateway));
+        let managers = self.stack.sessions();
         for manager in &managers {
             manager.close_all(CloseReason::Replaced);
         }
@@ -207,12 +207,12 @@ impl Reset {
         let ended = async {
             loop {
                 // As at a shutdown, nobody has time for delays.
-                self.services.cut_gaps();
+                self.services().cut_gaps();
                 let all = managers.iter().flat_map(|manager| manager.sessions());
                 let at_work =
                     all.filter(|session| session.close_reason().is_some() && !session.is_done());
                 // A commit whose session has gone already stores into what is about to be replaced, too.
-                sessions = at_work.count() + self.services.unfinished_commits();
+                sessions = at_work.count() + self.services().unfinished_commits();
                 if sessions == 0 {
                     managers.iter().for_each(|manager| manager.forget_done());
                     return;

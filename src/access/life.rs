@@ -273,7 +273,7 @@ impl AccessServer {
                 addr: self.addr,
                 source,
             })?;
-        *life = Life::new(self.settings.serve(&self.name, listener, &self.shared));
+        *life = Life::new(self.settings.serve(&self.name, listener, &self.core));
         Ok(())
     }
 

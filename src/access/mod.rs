@@ -20,14 +20,10 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync;
 
-use crate::clock::Clock;
 use crate::config::{Config, Host};
-use crate::lab::Lab;
-use crate::listener::{Admission, serve_sessions};
-use crate::metrics::Metrics;
-use crate::registry::Registry;
-use crate::service::Services;
-use crate::session::{Deadlines, Manager, Server, SessionIds, Tap};
+use crate::core::Core;
+use crate::listener::serve_sessions;
+use crate::session::{Deadlines, Manager, Server, Tap};
 use life::Life;
 use membership::Membership;
 
@@ -54,32 +50,13 @@ pub struct AccessServer {
     addr: SocketAddr,
     advertised: String,
     settings: Settings,
-    shared: Shared,
+    core: Arc<Core>,
     /// How many records it has written to the registry.
     renewals: Arc<AtomicU64>,
     /// Held over a restart: two who restart it do so one after the other.
     restarting: sync::Mutex<()>,
     /// Never held over an await. The locks of its sessions are taken inside it.
     life: Mutex<Life>,
-}
-
-/// What the access servers of one `imd` share.
-#[derive(Debug, Clone)]
-pub struct Shared {
-    /// The commands.
-    pub services: Arc<Services>,
-    /// Where they register.
-    pub registry: Arc<dyn Registry>,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// Their session ids.
-    pub ids: SessionIds,
-    /// Their connections.
-    pub admission: Admission,
-    /// What counts their frames.
-    pub metrics: Arc<Metrics>,
-    /// What can fail, and what is recorded.
-    pub lab: Arc<Lab>,
 }
 
 /// What it needs of the config for every start.
@@ -113,22 +90,22 @@ impl From<&Config> for Settings {
 
 impl Settings {
     /// Serves sessions on a listener.
-    fn serve(&self, name: &str, listener: TcpListener, shared: &Shared) -> Arc<Manager> {
+    fn serve(&self, name: &str, listener: TcpListener, core: &Core) -> Arc<Manager> {
         let manager = Manager::new(
-            shared.ids.clone(),
-            Arc::clone(&shared.clock),
+            core.session_ids.clone(),
+            Arc::clone(&core.clock),
             self.deadlines.clone(),
             self.outbound,
         );
         let server = Server {
             manager: Arc::clone(&manager),
             frame_limit: self.frame_before_login,
-            connections: shared.metrics.connections(name),
-            metrics: Arc::clone(&shared.metrics),
-            tap: Tap::access(Arc::clone(&shared.lab), name),
-            handler: AccessHandler::new(Arc::clone(&shared.services)),
+            connections: core.metrics.connections(name),
+            metrics: Arc::clone(&core.metrics),
+            tap: Tap::access(Arc::clone(&core.lab), name),
+            handler: AccessHandler::new(Arc::clone(&core.services)),
         };
-        serve_sessions(listener, shared.admission.clone(), server);
+        serve_sessions(listener, core.admission.clone(), server);
         manager
     }
 }
@@ -147,11 +124,11 @@ impl AccessServer {
         advertise: Option<Host>,
         listener: TcpListener,
         config: &Config,
-        shared: &Shared,
+        core: Arc<Core>,
     ) -> std::io::Result<Arc<AccessServer>> {
         let addr = listener.local_addr()?;
         let settings = Settings::from(config);
-        let manager = settings.serve(name, listener, shared);
+        let manager = settings.serve(name, listener, &core);
         let server = Arc::new(AccessServer {
             name: name.to_owned(),
             addr,
@@ -160,7 +137,7 @@ impl AccessServer {
                 None => addr.to_string(),
             },
             settings,
-            shared: shared.clone(),
+            core,
             renewals: Arc::default(),
             restarting: sync::Mutex::default(),
             life: Mutex::new(Life::new(manager)),
@@ -173,8 +150,8 @@ impl AccessServer {
     async fn join(&self) {
         let manager = self.sessions();
         let membership = Arc::new(Membership {
-            registry: Arc::clone(&self.shared.registry),
-            lab: Arc::clone(&self.shared.lab),
+            registry: self.core.registry.clone(),
+            lab: Arc::clone(&self.core.lab),
             name: self.name.clone(),
             advertised: self.advertised.clone(),
             manager: Arc::clone(&manager),
@@ -186,7 +163,7 @@ impl AccessServer {
         });
         membership.renew().await;
         self.life.lock().membership = Some(Arc::clone(&membership));
-        let ticks = self.shared.clock.rounds(self.settings.heartbeat);
+        let ticks = self.core.clock.rounds(self.settings.heartbeat);
         manager.shutdown().spawn(membership.keep(ticks));
     }
 

@@ -6,8 +6,9 @@ use parking_lot::RwLock;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 
-use super::{AccessServer, AddError, Shared};
+use super::{AccessServer, AddError};
 use crate::config::{self, Config, Host};
+use crate::core::Core;
 use crate::listener::bind;
 
 /// The access servers of one `imd`. There may be more later, and never fewer.
@@ -15,7 +16,7 @@ use crate::listener::bind;
 pub struct AccessServers {
     list: RwLock<Vec<Arc<AccessServer>>>,
     config: Config,
-    shared: Shared,
+    core: Arc<Core>,
     /// Held while one is added: of two of the same name, the second is refused.
     adding: Mutex<()>,
 }
@@ -29,21 +30,27 @@ impl AccessServers {
     pub async fn start(
         config: Config,
         listeners: Vec<TcpListener>,
-        shared: Shared,
+        core: Arc<Core>,
     ) -> io::Result<Self> {
         let mut list = Vec::new();
         for (server, listener) in config.access.0.iter().zip(listeners) {
             let advertise = server.advertise.as_deref().map(Host::dialable);
             // The config was checked.
             let advertise = advertise.and_then(Result::ok);
-            let server =
-                AccessServer::start(&server.name, advertise, listener, &config, &shared).await?;
+            let server = AccessServer::start(
+                &server.name,
+                advertise,
+                listener,
+                &config,
+                Arc::clone(&core),
+            )
+            .await?;
             list.push(server);
         }
         Ok(AccessServers {
             list: RwLock::new(list),
             config,
-            shared,
+            core,
             adding: Mutex::default(),
         })
     }
@@ -86,10 +93,16 @@ impl AccessServers {
         let advertise = advertise
             .and_then(|host| Host::dialable(host).ok())
             .map(Host::without_port);
-        let server =
-            AccessServer::start(name, advertise, listener, &self.config, &self.shared).await?;
+        let server = AccessServer::start(
+            name,
+            advertise,
+            listener,
+            &self.config,
+            Arc::clone(&self.core),
+        )
+        .await?;
         self.list.write().push(Arc::clone(&server));
-        self.shared.lab.faults().add_server(name);
+        self.core.lab.faults().add_server(name);
         Ok(server)
     }
 }

@@ -27,7 +27,7 @@ pub struct Skew {
 
 /// The time.
 pub async fn show(State(parts): State<Arc<Parts>>) -> Json<Value> {
-    Json(clock(parts.clock.as_ref()))
+    Json(clock(parts.core.clock_control.as_ref()))
 }
 
 /// The same as a value.
@@ -45,13 +45,13 @@ pub async fn advance(
     State(parts): State<Arc<Parts>>,
     Body(Advance { by }): Body<Advance>,
 ) -> Result<Json<Value>, Problem> {
-    if !parts.clock.is_manual() {
+    if !parts.core.clock_control.is_manual() {
         let why = "the clock is the machine's, which nobody moves: start with --manual-clock or [clock] kind = \"manual\"";
         return Err(Problem::conflict(why));
     }
-    let gone = parts.clock.try_advance(by).await;
+    let gone = parts.core.clock_control.try_advance(by).await;
     gone.map_err(|error| Problem::bad(format!("by: {error}")))?;
-    Ok(Json(clock(parts.clock.as_ref())))
+    Ok(Json(clock(parts.core.clock_control.as_ref())))
 }
 
 /// Moves the wall clock alone.
@@ -59,7 +59,7 @@ pub async fn skew(
     State(parts): State<Arc<Parts>>,
     Body(Skew { ms }): Body<Skew>,
 ) -> Result<Json<Value>, Problem> {
-    let skewed = parts.clock.skew(ms);
+    let skewed = parts.core.clock_control.skew(ms);
     skewed.map_err(|error| Problem::bad(format!("ms: {error}")))?;
-    Ok(Json(clock(parts.clock.as_ref())))
+    Ok(Json(clock(parts.core.clock_control.as_ref())))
 }

@@ -112,7 +112,7 @@ pub async fn users(
     part: Result<Query<Part>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let (after, limit) = Part::read(part)?;
-    let services = &parts.services;
+    let services = &parts.core.services;
     let registered = services.store().users(after, limit + 1).await?;
     let mut names: BTreeMap<i64, Option<String>> = BTreeMap::new();
     names.extend(
@@ -133,9 +133,9 @@ pub async fn users(
 }
 
 fn user(parts: &Parts, uid: i64, name: Option<String>) -> Value {
-    let seen = parts.services.presence().seen(uid);
+    let seen = parts.core.services.presence().seen(uid);
     let access = seen.as_ref().and_then(|(session, _)| {
-        let servers = parts.access.all().into_iter();
+        let servers = parts.stack.access.all().into_iter();
         let mut servers = servers.filter(|server| server.sessions().has(session.id()));
         Some(servers.next()?.name().to_owned())
     });
@@ -161,8 +161,8 @@ pub async fn add_user(
     }): Body<NewUser>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let pw = pw.expose().to_owned();
-    let _inside = parts.services.enter().await;
-    let registered = parts.services.register(uid, name, pw).await;
+    let _inside = parts.core.services.enter().await;
+    let registered = parts.core.services.register(uid, name, pw).await;
     registered.map_err(Refusal::from)?;
     Ok((StatusCode::CREATED, Json(json!({ "uid": uid }))))
 }
@@ -173,7 +173,7 @@ pub async fn groups(
     part: Result<Query<Part>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let (after, limit) = Part::read(part)?;
-    let groups = parts.services.store().groups(after, limit + 1).await?;
+    let groups = parts.core.services.store().groups(after, limit + 1).await?;
     let tell = |group| {
         let Group {
             gid,
@@ -200,9 +200,13 @@ pub async fn add_group(
         members,
     }): Body<NewGroup>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let _inside = parts.services.enter().await;
+    let _inside = parts.core.services.enter().await;
     let members: Vec<i64> = members.into_iter().map(|Whole(uid)| uid).collect();
-    let created = parts.services.create_group(owner, name, &members).await;
+    let created = parts
+        .core
+        .services
+        .create_group(owner, name, &members)
+        .await;
     let gid = created.map_err(Refusal::from)?;
     Ok((StatusCode::CREATED, Json(json!({ "gid": gid }))))
 }
@@ -213,7 +217,7 @@ pub async fn inboxes(
     part: Result<Query<Part>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let (after, limit) = Part::read(part)?;
-    let inboxes = parts.services.inboxes(after, limit + 1);
+    let inboxes = parts.core.services.inboxes(after, limit + 1);
     let tell = |inbox| json!(inbox);
     Ok(list("inboxes", inboxes, limit, |inbox| inbox.uid, tell))
 }
@@ -225,7 +229,7 @@ pub async fn inbox(
     part: Result<Query<Part>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let (after, entries) = Part::read(part)?;
-    let store = parts.services.store();
+    let store = parts.core.services.store();
     let level = store.level(uid).await?;
     let limit = PageLimit {
         entries,
@@ -271,7 +275,7 @@ pub async fn send(
         text,
         ..
     } = &message;
-    let _inside = parts.services.enter().await;
-    let sent = parts.services.send_as(*from, to, msg_id, text).await?;
+    let _inside = parts.core.services.enter().await;
+    let sent = parts.core.services.send_as(*from, to, msg_id, text).await?;
     Ok((StatusCode::CREATED, Json(json!({ "msg_id": sent }))))
 }

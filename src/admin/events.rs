@@ -124,12 +124,13 @@ impl Filter {
         if server == GATEWAY || Site::ALL.iter().any(|site| site.name() == server) {
             return Ok(());
         }
-        if parts.access.get(server).is_some() {
+        if parts.stack.access.get(server).is_some() {
             return Ok(());
         }
         let mut known = vec![GATEWAY.to_owned()];
         known.extend(
             parts
+                .stack
                 .access
                 .all()
                 .iter()
@@ -194,7 +195,7 @@ fn not_ours(place: &str) -> impl Fn(Unknowable) -> Problem {
 
 /// A mark, after which everything is recorded for a while.
 pub async fn mark(State(parts): State<Arc<Parts>>) -> Result<Json<Value>, Problem> {
-    let journal = parts.lab.journal();
+    let journal = parts.core.lab.journal();
     let recorded = match journal.capture() {
         Capture::Off => return Err(Problem::conflict(Unknowable::Off)),
         Capture::Auto => Some(u64::try_from(MARKED.as_millis()).unwrap_or(u64::MAX)),
@@ -215,7 +216,7 @@ pub async fn journal(
 ) -> Result<Response, Problem> {
     let filter = query(meant)?.filter(&parts.instance)?;
     filter.check_server(&parts)?;
-    let journal = parts.lab.journal();
+    let journal = parts.core.lab.journal();
     let accepts = headers
         .get(header::ACCEPT)
         .and_then(|accept| accept.to_str().ok());
@@ -245,7 +246,7 @@ pub async fn journal(
 
 /// Sends events as they pass, until the client or the stack ends it.
 fn follow(parts: &Parts, filter: Filter, headers: &HeaderMap) -> Result<Response, Problem> {
-    let journal = parts.lab.journal();
+    let journal = parts.core.lab.journal();
     let place = parts.listeners.place()?;
     let mark = filter.from(headers, journal)?;
     let follower = Follower {
@@ -326,7 +327,7 @@ pub async fn wait(
     let filter = meant.filter(&parts.instance)?;
     filter.check_server(&parts)?;
     let _place = parts.listeners.place()?;
-    let journal = parts.lab.journal();
+    let journal = parts.core.lab.journal();
     let mut reader = match filter.since {
         Some(since) => {
             let reader = journal.read_for(since, |event| filter.takes(event));

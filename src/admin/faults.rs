@@ -11,7 +11,7 @@ use crate::proto::{Cmd, Code};
 
 /// The faults in force.
 pub async fn list(State(parts): State<Arc<Parts>>) -> Json<Vec<Listed>> {
-    Json(parts.lab.faults().list())
+    Json(parts.core.lab.faults().list())
 }
 
 /// One more.
@@ -19,7 +19,7 @@ pub async fn add(
     State(parts): State<Arc<Parts>>,
     Body(fault): Body<Fault>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let injected = parts.lab.faults().inject(fault);
+    let injected = parts.core.lab.faults().inject(fault);
     let guard = injected.map_err(|error| match error {
         FaultError::NameTaken(_) => Problem::conflict(error),
         _ => Problem::bad(error),
@@ -31,7 +31,7 @@ pub async fn add(
 
 /// Ends all.
 pub async fn clear(State(parts): State<Arc<Parts>>) -> Json<Value> {
-    parts.lab.faults().clear();
+    parts.core.lab.faults().clear();
     Json(json!({}))
 }
 
@@ -40,7 +40,7 @@ pub async fn remove(
     State(parts): State<Arc<Parts>>,
     InPath(name): InPath<String>,
 ) -> Result<Json<Value>, Problem> {
-    if parts.lab.faults().remove(&name) {
+    if parts.core.lab.faults().remove(&name) {
         Ok(Json(json!({})))
     } else {
         Err(Problem::missing(format!("there is no fault {name:?}")))

@@ -32,6 +32,7 @@ pub async fn metrics(
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, Problem> {
     let text = parts
+        .core
         .metrics
         .text(&standing(&parts))
         .map_err(Problem::broken)?;
@@ -56,13 +57,13 @@ fn standing(parts: &Parts) -> Registry {
         let gauge = sessions.get_or_create_owned(&at(server));
         gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
     };
-    set("gateway", parts.gateway.len());
-    for server in parts.access.all() {
+    set("gateway", parts.stack.gateway.sessions().len());
+    for server in parts.stack.access.all() {
         set(server.name(), server.sessions().len());
     }
     registry.register("imd_sessions", "Connections that are open", sessions);
 
-    let room = parts.admission.room();
+    let room = parts.core.admission.room();
     for (name, about, value) in [
         ("imd_places", "Connections that there may be", room.places),
         (
@@ -80,7 +81,7 @@ fn standing(parts: &Parts) -> Registry {
         Gauge::<i64>::default(),
         Family::<At, Gauge<f64, AtomicU64>>::default(),
     );
-    for (server, left) in parts.registry.leases() {
+    for (server, left) in parts.core.registry.leases() {
         leases.inc();
         remaining
             .get_or_create(&at(&server))
@@ -95,21 +96,21 @@ fn standing(parts: &Parts) -> Registry {
     );
 
     let hits = Family::<Named, Counter>::default();
-    for fault in parts.lab.faults().list() {
+    for fault in parts.core.lab.faults().list() {
         let rule = fault.name().to_owned();
         hits.get_or_create(&Named { rule }).inc_by(fault.hits);
     }
     registry.register("imd_fault_hits", "How often each fault has fired", hits);
 
     let dropped = Counter::<u64>::default();
-    dropped.inc_by(parts.lab.journal().dropped());
+    dropped.inc_by(parts.core.lab.journal().dropped());
     registry.register(
         "imd_journal_dropped",
         "What had to make room in the journal",
         dropped,
     );
     // A store in memory has nothing to give back.
-    let reclaim = parts.services.store().reclaim().unwrap_or_default();
+    let reclaim = parts.core.services.store().reclaim().unwrap_or_default();
     given_back(reclaim, &mut registry);
     process(&mut registry);
     registry

@@ -35,17 +35,11 @@ use std::time::Duration;
 
 use axum::Router;
 
-use crate::access::AccessServers;
-use crate::clock::ClockControl;
 use crate::config;
-use crate::lab::Lab;
-use crate::listener::Admission;
-use crate::metrics::Metrics;
-use crate::registry::FaultyRegistry;
+use crate::core::Core;
 use crate::reset::Reset;
-use crate::service::Services;
-use crate::session::Manager;
 use crate::shutdown::Shutdown;
+use crate::stack::Stack;
 pub use events::Listeners;
 use guard::Guard;
 pub use reset::Saves;
@@ -66,28 +60,16 @@ pub struct Parts {
     pub user_api: SocketAddr,
     /// Where they find the group API.
     pub group_api: SocketAddr,
-    /// The gateway's sessions.
-    pub gateway: Arc<Manager>,
-    /// The access servers.
-    pub access: Arc<AccessServers>,
-    /// The registry.
-    pub registry: Arc<FaultyRegistry>,
-    /// What the commands do, and the store.
-    pub services: Arc<Services>,
-    /// Faults and journal.
-    pub lab: Arc<Lab>,
-    /// The time.
-    pub clock: Arc<dyn ClockControl>,
+    /// What the servers share.
+    pub core: Arc<Core>,
+    /// The servers.
+    pub stack: Arc<Stack>,
     /// What replaces everything.
     pub reset: Arc<Reset>,
-    /// What was counted.
-    pub metrics: Arc<Metrics>,
     /// Room for those who listen.
     pub listeners: Listeners,
     /// Room for the snapshots that clients read.
     pub saves: Saves,
-    /// Who may connect.
-    pub admission: Admission,
     /// What the stack does as the original does.
     pub quirks: config::Quirks,
     /// Told when the API is to end.

@@ -99,7 +99,7 @@ pub async fn save(State(parts): State<Arc<Parts>>) -> Result<impl IntoResponse, 
     let saves = &parts.saves;
     let making = Arc::clone(&saves.making).acquire_owned().await;
     let making = making.map_err(Problem::broken)?;
-    let snapshot = parts.services.snapshot().await;
+    let snapshot = parts.core.services.snapshot().await;
     let snapshot = snapshot.map_err(|error| match error {
         SaveError::TooLarge { .. } => Problem::conflict(error),
         SaveError::Store(failed) => failed.into(),

@@ -50,6 +50,7 @@ enum How {
 /// The access servers as values.
 pub fn listed(parts: &Parts) -> Vec<Value> {
     parts
+        .stack
         .access
         .all()
         .iter()
@@ -69,12 +70,12 @@ fn told(server: &AccessServer) -> Value {
 
 /// The registry's records as values.
 pub async fn records(parts: &Parts) -> Value {
-    let records = parts.registry.list().await;
-    let leases = parts.registry.leases().into_iter();
+    let records = parts.core.registry.list().await;
+    let leases = parts.core.registry.leases().into_iter();
     let left =
         |(name, left): (String, Duration)| json!({ "name": name, "remaining_ms": millis(left) });
     json!({
-        "frozen": parts.registry.is_frozen(),
+        "frozen": parts.core.registry.is_frozen(),
         "lease_ms": millis(parts.lease),
         "records": records,
         "leases": leases.map(left).collect::<Vec<_>>(),
@@ -103,11 +104,11 @@ pub async fn sessions(
     let which = query(which)?;
     let limit = contents::limit(which.limit)?;
     let after = which.after.map_or(0, |Whole(after)| after);
-    let servers = parts.access.all();
+    let servers = parts.stack.access.all();
     let servers = servers
         .iter()
         .map(|server| (server.name(), server.sessions()));
-    let all = std::iter::once((GATEWAY, Arc::clone(&parts.gateway))).chain(servers);
+    let all = std::iter::once((GATEWAY, Arc::clone(parts.stack.gateway.sessions()))).chain(servers);
     let mut found = Vec::new();
     let mut is_known = false;
     for (name, manager) in all {
@@ -148,9 +149,9 @@ pub async fn end_session(
     end: Result<Query<End>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let End { how } = query(end)?;
-    let servers = parts.access.all();
+    let servers = parts.stack.access.all();
     let managers = servers.iter().map(|server| server.sessions());
-    let found = std::iter::once(Arc::clone(&parts.gateway))
+    let found = std::iter::once(Arc::clone(parts.stack.gateway.sessions()))
         .chain(managers)
         .find_map(|manager| manager.sessions().find(|session| session.id().0 == id));
     let session = found.ok_or_else(|| Problem::missing(format!("there is no session {id}")))?;
@@ -167,15 +168,20 @@ pub async fn add(
     State(parts): State<Arc<Parts>>,
     Body(New { name }): Body<New>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let added = parts.access.add(&name).await.map_err(|error| match error {
-        AddError::Config(_) => Problem::bad(error),
-        AddError::NameTaken { .. } | AddError::System(_) => Problem::conflict(error),
-    })?;
+    let added = parts
+        .stack
+        .access
+        .add(&name)
+        .await
+        .map_err(|error| match error {
+            AddError::Config(_) => Problem::bad(error),
+            AddError::NameTaken { .. } | AddError::System(_) => Problem::conflict(error),
+        })?;
     Ok((StatusCode::CREATED, Json(told(&added))))
 }
 
 fn server(parts: &Parts, name: &str) -> Result<Arc<AccessServer>, Problem> {
-    let found = parts.access.get(name);
+    let found = parts.stack.access.get(name);
     found.ok_or_else(|| Problem::missing(format!("there is no access server {name:?}")))
 }
 
@@ -219,13 +225,13 @@ pub async fn registry(State(parts): State<Arc<Parts>>) -> Json<Value> {
 
 /// Holds the list still.
 pub async fn freeze(State(parts): State<Arc<Parts>>) -> Json<Value> {
-    parts.registry.freeze();
+    parts.core.registry.freeze();
     Json(records(&parts).await)
 }
 
 /// Lets it go.
 pub async fn thaw(State(parts): State<Arc<Parts>>) -> Json<Value> {
-    parts.registry.thaw();
+    parts.core.registry.thaw();
     Json(records(&parts).await)
 }
 
@@ -234,7 +240,7 @@ pub async fn expire(
     State(parts): State<Arc<Parts>>,
     InPath(name): InPath<String>,
 ) -> Result<Json<Value>, Problem> {
-    if parts.registry.expire(&name) {
+    if parts.core.registry.expire(&name) {
         Ok(Json(records(&parts).await))
     } else {
         Err(Problem::missing(format!(
@@ -255,11 +261,12 @@ pub async fn advertise(
             let host = Host::dialable(&addr).map_err(|bad| Problem::bad(format!("addr: {bad}")))?;
             let addr = host.at(server.addr().port());
             parts
+                .core
                 .registry
                 .advertise(&name, addr)
                 .map_err(Problem::bad)?;
         }
-        None => parts.registry.advertise_itself(&name),
+        None => parts.core.registry.advertise_itself(&name),
     }
     Ok(Json(records(&parts).await))
 }

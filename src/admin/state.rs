@@ -30,19 +30,19 @@ pub async fn health() -> Json<Value> {
 /// The stack serves, sends too: its store has not failed, and has room.
 pub async fn ready(State(parts): State<Arc<Parts>>) -> Result<Json<Value>, Problem> {
     // It is told at once or not at all.
-    let failed = futures_util::FutureExt::now_or_never(parts.services.store().failed());
+    let failed = futures_util::FutureExt::now_or_never(parts.core.services.store().failed());
     if let Some(failed) = failed {
         return Err(not_ready(failed));
     }
-    let reclaim = parts.services.store().reclaim();
-    if let Some(why) = parts.services.store().shortage() {
+    let reclaim = parts.core.services.store().reclaim();
+    if let Some(why) = parts.core.services.store().shortage() {
         let given_back = reclaim.map(|reclaim| {
             let (bytes, doing) = (reclaim.reclaimable, reclaim.doing.as_str());
             format!("; about {bytes} bytes of removed data can be given back to the disk ({doing})")
         });
         return Err(not_ready(why + &given_back.unwrap_or_default()));
     }
-    let room = parts.admission.room();
+    let room = parts.core.admission.room();
     if room.is_full() {
         return Err(not_ready(format!(
             "every place is taken, so who connects now has to wait: {room}"
@@ -72,24 +72,24 @@ pub async fn version() -> Json<Value> {
 
 /// Everything at a glance.
 pub async fn state(State(parts): State<Arc<Parts>>) -> Json<Value> {
-    let store = parts.services.store();
+    let store = parts.core.services.store();
     let ledger = store.ledger();
-    let audited = parts.services.audited();
-    let journal = parts.lab.journal();
+    let audited = parts.core.services.audited();
+    let journal = parts.core.lab.journal();
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "instance": parts.instance,
-        "clock": clock::clock(parts.clock.as_ref()),
+        "clock": clock::clock(parts.core.clock_control.as_ref()),
         "store": store.describe(),
         "durable": store.is_durable(),
-        "gateway": { "addr": parts.gateway_addr.to_string(), "sessions": parts.gateway.len() },
+        "gateway": { "addr": parts.gateway_addr.to_string(), "sessions": parts.stack.gateway.sessions().len() },
         "http": {
             "user_api": format!("http://{}", parts.user_api),
             "group_api": format!("http://{}", parts.group_api),
         },
         "access": servers::listed(&parts),
         "registry": servers::records(&parts).await,
-        "faults": parts.lab.faults().list(),
+        "faults": parts.core.lab.faults().list(),
         "quirks": parts.quirks.on().collect::<Vec<_>>(),
         "journal": {
             "records": journal.is_recording(),
@@ -106,13 +106,13 @@ pub async fn state(State(parts): State<Arc<Parts>>) -> Json<Value> {
             "repeated": audited.repeated,
             "swapped": audited.swapped,
         },
-        "frames": parts.metrics.traffic().frames(),
+        "frames": parts.core.metrics.traffic().frames(),
     }))
 }
 
 /// What became of the messages, with each inbox and each kind of refusal.
 pub async fn report(State(parts): State<Arc<Parts>>) -> Json<Report> {
-    Json(parts.services.report())
+    Json(parts.core.services.report())
 }
 
 /// What is as in the original, and what can't be.
@@ -128,6 +128,6 @@ pub async fn token(
     if uid <= 0 {
         return Err(Problem::bad("a uid is more than 0"));
     }
-    let token = parts.services.tokens().salted(uid);
+    let token = parts.core.services.tokens().salted(uid);
     Ok(Json(json!({ "uid": uid, "token": token })))
 }

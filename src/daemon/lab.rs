@@ -60,12 +60,12 @@ impl Imd {
 
     /// The faults in force.
     pub fn faults(&self) -> &Arc<Faults> {
-        self.lab.faults()
+        self.stack.core.lab.faults()
     }
 
     /// What has passed.
     pub fn journal(&self) -> &Arc<Journal> {
-        self.lab.journal()
+        self.stack.core.lab.journal()
     }
 
     /// Takes a mark: what passes from now on comes after it. With [`Capture::Auto`](crate::lab::Capture::Auto) everything is
@@ -118,7 +118,9 @@ impl Imd {
     pub async fn settled(&self) {
         let mut frames = None;
         loop {
-            let now = self.is_at_rest().then(|| self.metrics.traffic().frames());
+            let now = self
+                .is_at_rest()
+                .then(|| self.stack.core.metrics.traffic().frames());
             if now.is_some() && now == frames {
                 return;
             }
@@ -156,7 +158,7 @@ impl Imd {
     ///
     /// When it is more than [`SNAPSHOT_LIMIT`](crate::store::SNAPSHOT_LIMIT), or the store has failed.
     pub async fn snapshot(&self) -> Result<Snapshot, SaveError> {
-        self.services.snapshot().await
+        self.services().snapshot().await
     }
 
     /// Replaces everything that the store holds by a snapshot, and ends every session: users, groups, messages, read marks
@@ -181,13 +183,13 @@ impl Imd {
     }
 
     fn is_at_rest(&self) -> bool {
-        let access = self.access.all();
+        let access = self.stack.access.all();
         let serving = access
             .iter()
             .filter(|server| server.state() != State::Paused);
         let managers = serving.map(|server| server.sessions());
-        let mut managers = managers.chain([Arc::clone(&self.gateway)]);
-        self.services.unfinished_commits() == 0
+        let mut managers = managers.chain([Arc::clone(self.stack.gateway.sessions())]);
+        self.services().unfinished_commits() == 0
             && managers.all(|manager| manager.sessions().all(|session| session.is_at_rest()))
     }
 }

@@ -31,9 +31,9 @@ impl Imd {
         name: &str,
         password: &str,
     ) -> Result<(), RegisterError> {
-        let _inside = self.services.enter().await;
+        let _inside = self.services().enter().await;
         let (name, password) = (name.to_owned(), password.to_owned());
-        self.services.register(uid, name, password).await
+        self.services().register(uid, name, password).await
     }
 
     /// Makes a group whose members are `owner` and `members`, and returns its id. `owner` may be among `members`.
@@ -64,9 +64,9 @@ impl Imd {
         name: &str,
         members: &[i64],
     ) -> Result<i64, GroupError> {
-        let _inside = self.services.enter().await;
+        let _inside = self.services().enter().await;
         let name = name.to_owned();
-        self.services.create_group(owner, name, members).await
+        self.services().create_group(owner, name, members).await
     }
 
     /// Makes a user a member of a group, as `/x/group/join` does. Joining twice is no error.
@@ -75,8 +75,8 @@ impl Imd {
     ///
     /// [`GroupError`]; then nothing has changed.
     pub async fn join_group(&self, uid: i64, group: i64) -> Result<(), GroupError> {
-        let _inside = self.services.enter().await;
-        self.services.join_group(uid, group).await
+        let _inside = self.services().enter().await;
+        self.services().join_group(uid, group).await
     }
 
     /// Ends the membership of a user in a group, as `/x/group/quit` does. Quitting twice is no error.
@@ -85,7 +85,7 @@ impl Imd {
     ///
     /// [`GroupError`]; then nothing has changed.
     pub async fn quit_group(&self, uid: i64, group: i64) -> Result<(), GroupError> {
-        let _inside = self.services.enter().await;
-        self.services.quit_group(uid, group).await
+        let _inside = self.services().enter().await;
+        self.services().quit_group(uid, group).await
     }
 }

@@ -81,17 +81,6 @@ struct Drawn {
 /// Between two looks for delays that those who are in have met. Real time.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// What the services have around them.
-#[derive(Debug, Clone)]
-pub struct Around {
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// What can fail.
-    pub lab: Arc<Lab>,
-    /// What counts.
-    pub metrics: Arc<Metrics>,
-}
-
 /// A name or a password that is too long, whichever way it came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{field} has {len} bytes, at most {max}")]
@@ -105,7 +94,7 @@ pub struct TextTooLong {
 }
 
 impl Services {
-    /// The services over a store.
+    /// Creates the services over a store.
     ///
     /// # Errors
     ///
@@ -113,13 +102,10 @@ impl Services {
     pub async fn new(
         config: &Config,
         store: Arc<dyn Store>,
-        around: Around,
+        clock: Arc<dyn Clock>,
+        lab: Arc<Lab>,
+        metrics: Arc<Metrics>,
     ) -> Result<Self, StoreFailed> {
-        let Around {
-            clock,
-            lab,
-            metrics,
-        } = around;
         let presence = Arc::new(Presence::new(
             Arc::clone(&clock),
             config.session.presence,

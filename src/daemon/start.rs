@@ -1,0 +1,279 @@
+//! How a stack is started: listeners, core, servers, fronts, in this order. Nothing serves before every port is bound.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use tokio::net::TcpListener;
+
+use super::{Imd, StartError, addresses, cleaning};
+use crate::access::AccessServers;
+use crate::admin;
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::core::Core;
+use crate::gateway::Gateway;
+use crate::http;
+use crate::lab::Lab;
+use crate::listener::{Admission, bind};
+use crate::metrics::Metrics;
+use crate::registry::{FaultyRegistry, MemoryRegistry, Registry};
+use crate::reset::Reset;
+use crate::service::Services;
+use crate::session::SessionIds;
+use crate::shutdown::Shutdown;
+use crate::stack::Stack;
+use crate::store::{DurableStore, MemoryStore, OpenError, Retention, Store};
+
+/// Starts a stack with the store that its config names, and closes the store again where that fails.
+pub(super) async fn start(
+    config: Config,
+    registry: Option<Arc<dyn Registry>>,
+) -> Result<Imd, StartError> {
+    // Before anything is made on the disk.
+    config.validate()?;
+    let admission = Admission::new(&config)?;
+    let store = open_store(&config.store).await?;
+    let started = serve(config, Arc::clone(&store), registry, admission).await;
+    if started.is_err()
+        && let Err(error) = store.close().await
+    {
+        tracing::error!(%error, "the store was not closed");
+    }
+    started
+}
+
+/// Starts a stack over a store of the caller's.
+pub(super) async fn start_with_store(
+    config: Config,
+    store: Arc<dyn Store>,
+) -> Result<Imd, StartError> {
+    config.validate()?;
+    let admission = Admission::new(&config)?;
+    serve(config, store, None, admission).await
+}
+
+/// Starts a stack with a valid config. Without a registry of the caller's, the stack has one of its own.
+async fn serve(
+    config: Config,
+    store: Arc<dyn Store>,
+    registry: Option<Arc<dyn Registry>>,
+    admission: Admission,
+) -> Result<Imd, StartError> {
+    let listeners = Listeners::bind(&config)?;
+    let core = Arc::new(make_core(&config, store, registry, admission).await?);
+    core.services.provide(&config.user, &config.group).await?;
+    let access = AccessServers::start(config.clone(), listeners.access, Arc::clone(&core)).await?;
+    let gateway = Gateway::start(listeners.gateway, &config, &core).await?;
+    let stack = Arc::new(Stack {
+        core,
+        gateway,
+        access,
+    });
+    let reset = Arc::new(Reset::new(Arc::clone(&stack), &config));
+    let fronts = Fronts::start(listeners.fronts, &config, &stack, &reset)?;
+    let cleaning = Shutdown::default();
+    if !Retention::from(&config.store).is_off() {
+        keep_clean(&stack.core, &cleaning);
+    }
+    log_quirks(&config.quirks);
+    Ok(Imd {
+        stack,
+        fronts,
+        reset,
+        cleaning,
+        grace: config.shutdown.grace,
+    })
+}
+
+/// The bound listeners of one `imd`.
+struct Listeners {
+    gateway: TcpListener,
+    access: Vec<TcpListener>,
+    fronts: FrontListeners,
+}
+
+/// The bound listeners of the HTTP servers.
+struct FrontListeners {
+    user_api: TcpListener,
+    group_api: TcpListener,
+    /// None when the admin API is off.
+    admin: Option<TcpListener>,
+}
+
+impl Listeners {
+    fn bind(config: &Config) -> Result<Self, StartError> {
+        let open = |key: &str, addr| bind(addr).map_err(|e| StartError::bind(key, addr, e));
+        let access = config.access.0.iter().enumerate();
+        Ok(Listeners {
+            gateway: open("gateway.listen", config.gateway.listen)?,
+            access: access
+                .map(|(index, server)| open(&format!("access.{index}.listen"), server.listen))
+                .collect::<Result<_, _>>()?,
+            fronts: FrontListeners {
+                user_api: open("http.user_listen", config.http.user_listen)?,
+                group_api: open("http.group_listen", config.http.group_listen)?,
+                admin: match config.admin.enabled {
+                    true => Some(open("admin.listen", config.admin.listen)?),
+                    false => None,
+                },
+            },
+        })
+    }
+}
+
+/// Opens the store that the config names.
+async fn open_store(config: &config::Store) -> Result<Arc<dyn Store>, StartError> {
+    let folder = config.folder().map_err(OpenError::BadPath)?;
+    let Some(path) = folder else {
+        return Ok(Arc::new(MemoryStore::new(
+            config.memory_limit,
+            config.into(),
+        )));
+    };
+    let config = config.clone();
+    // Opening a folder waits for the disk.
+    let opened = tokio::task::spawn_blocking(move || DurableStore::open(&path, &config)).await;
+    Ok(Arc::new(opened.map_err(io::Error::from)??))
+}
+
+/// Makes what the servers share. The faults of the config are in force from here on.
+async fn make_core(
+    config: &Config,
+    store: Arc<dyn Store>,
+    registry: Option<Arc<dyn Registry>>,
+    admission: Admission,
+) -> Result<Core, StartError> {
+    let clock_control = config.clock.build();
+    let clock: Arc<dyn Clock> = clock_control.clone();
+    let registry = registry.unwrap_or_else(|| Arc::new(MemoryRegistry::new(Arc::clone(&clock))));
+    let metrics = Arc::<Metrics>::default();
+    let lab = make_lab(config, &clock, &metrics)?;
+    let services = Services::new(
+        config,
+        store,
+        Arc::clone(&clock),
+        Arc::clone(&lab),
+        Arc::clone(&metrics),
+    );
+    Ok(Core {
+        services: Arc::new(services.await?),
+        registry: Arc::new(FaultyRegistry::new(registry, Arc::clone(&clock))),
+        session_ids: SessionIds::default(),
+        admission,
+        clock,
+        clock_control,
+        lab,
+        metrics,
+    })
+}
+
+/// Makes the lab, with the faults of the config.
+fn make_lab(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+) -> Result<Arc<Lab>, StartError> {
+    let lab = Lab::new(
+        Arc::clone(clock),
+        config.seed,
+        config.journal.capture,
+        config.journal.bounds(),
+    );
+    for server in &config.access.0 {
+        lab.faults().add_server(&server.name);
+    }
+    for fault in &config.fault {
+        lab.faults().inject(fault.clone())?.keep();
+    }
+    let counted = Arc::clone(metrics);
+    lab.journal()
+        .count_frames_by(move || counted.traffic().frames());
+    Ok(lab)
+}
+
+/// The HTTP servers of one `imd`: the stack's two APIs, and the admin API.
+#[derive(Debug)]
+pub(super) struct Fronts {
+    pub user_api: SocketAddr,
+    pub group_api: SocketAddr,
+    /// None when the admin API is off.
+    pub admin: Option<SocketAddr>,
+    /// Ends all of them.
+    pub shutdown: Shutdown,
+}
+
+impl Fronts {
+    fn start(
+        listeners: FrontListeners,
+        config: &Config,
+        stack: &Arc<Stack>,
+        reset: &Arc<Reset>,
+    ) -> io::Result<Self> {
+        let core = &stack.core;
+        let mut fronts = Fronts {
+            user_api: listeners.user_api.local_addr()?,
+            group_api: listeners.group_api.local_addr()?,
+            admin: None,
+            shutdown: Shutdown::default(),
+        };
+        let serve = |listener: TcpListener, admission: Admission, router: Router| {
+            let (shutdown, timeout) = (fronts.shutdown.clone(), config.http.timeout);
+            let serving = http::serve(listener, admission, shutdown, timeout, router);
+            fronts.shutdown.spawn(serving);
+        };
+        let user_router = http::user_router(Arc::clone(&core.services), &config.http);
+        let group_router = http::group_router(Arc::clone(&core.services), &config.http);
+        let admission = core.admission.for_http();
+        serve(listeners.user_api, admission.clone(), user_router);
+        serve(listeners.group_api, admission, group_router);
+        if let Some(listener) = listeners.admin {
+            let addr = listener.local_addr()?;
+            let parts = fronts.admin_parts(config, stack, reset);
+            let router = admin::router(parts, &config.admin);
+            serve(listener, core.admission.for_admin(), router);
+            fronts.admin = Some(addr);
+        }
+        Ok(fronts)
+    }
+
+    fn admin_parts(&self, config: &Config, stack: &Arc<Stack>, reset: &Arc<Reset>) -> admin::Parts {
+        admin::Parts {
+            instance: format!("{:016x}", rand::random::<u64>()),
+            lease: config.registry.lease,
+            listeners: admin::Listeners::default(),
+            saves: admin::Saves::default(),
+            gateway_addr: addresses::dialable(stack.gateway.addr()),
+            user_api: addresses::dialable(self.user_api),
+            group_api: addresses::dialable(self.group_api),
+            core: Arc::clone(&stack.core),
+            stack: Arc::clone(stack),
+            reset: Arc::clone(reset),
+            quirks: config.quirks,
+            ending: self.shutdown.clone(),
+        }
+    }
+}
+
+/// Has old messages removed, until the shutdown begins.
+fn keep_clean(core: &Core, shutdown: &Shutdown) {
+    let ticks = core.clock.rounds(cleaning::EVERY);
+    let (services, clock) = (Arc::clone(&core.services), Arc::clone(&core.clock));
+    shutdown.spawn(cleaning::keep_clean(
+        services,
+        clock,
+        ticks,
+        shutdown.clone(),
+    ));
+}
+
+fn log_quirks(quirks: &config::Quirks) {
+    let quirks: Vec<_> = quirks.on().collect();
+    if !quirks.is_empty() {
+        tracing::info!(
+            quirks = quirks.join(", "),
+            "some of the original's quirks are on"
+        );
+    }
+}
