@@ -29,7 +29,8 @@ thread_local! {
     static CHOICES: RefCell<SmallRng> = RefCell::new(SmallRng::from_rng(&mut rand::rng()));
 }
 
-/// The gateway of one `imd`: its listener's sessions, and the list that they are answered from.
+/// The gateway of one `imd`: its listener's sessions, and the list that they are answered from. An `imd` without the role
+/// has a gateway that serves nobody.
 #[derive(Debug)]
 pub struct Gateway {
     addr: SocketAddr,
@@ -70,6 +71,11 @@ impl Gateway {
         Ok(gateway)
     }
 
+    /// Creates a gateway that serves nobody, for an `imd` whose gateway is another process, at the address of the config.
+    pub fn elsewhere(config: &Config, core: &Core) -> Self {
+        Gateway::new(config.gateway.listen, config, core)
+    }
+
     fn new(addr: SocketAddr, config: &Config, core: &Core) -> Self {
         let deadlines = Deadlines {
             login: None,
@@ -95,7 +101,7 @@ impl Gateway {
         }
     }
 
-    /// Returns the address that clients ask for an access server.
+    /// Returns the address that clients ask for an access server: that of the listener, or of the gateway elsewhere.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }

@@ -56,6 +56,13 @@ fn the_shipped_file_has_every_key() {
 }
 
 #[test]
+fn a_gateway_alone_needs_no_access_server() {
+    use imd::config::Role;
+    let config = Config::from_toml("access = []\nroles = [\"gateway\"]", "imd.toml").unwrap();
+    assert!(config.has_role(Role::Gateway) && !config.has_role(Role::Access));
+}
+
+#[test]
 fn an_empty_file_means_the_defaults() {
     assert_eq!(
         Config::from_toml("", "imd.toml").unwrap(),
@@ -113,6 +120,19 @@ fn errors_name_file_line_key_and_what_is_wrong() {
         (
             "[registry]\nlease = \"2s\"",
             "imd.toml:1: registry.heartbeat: must be less than",
+        ),
+        ("roles = []", "imd.toml:1: roles: names none"),
+        (
+            "seed = 1\nroles = [\"access\", \"access\"]",
+            "imd.toml:2: roles: names one twice",
+        ),
+        (
+            "roles = [\"gateways\"]",
+            "imd.toml:1: roles.0: unknown variant `gateways`, expected `gateway` or `access`",
+        ),
+        (
+            "access = []\nroles = [\"access\"]",
+            "imd.toml:1: access: at least one [[access]] is needed",
         ),
         (
             "[idgen]\nmachine = 1024",

@@ -39,9 +39,12 @@ pub enum RestartError {
     },
 }
 
-/// Why there is no access server more.
+/// Why no access server was added.
 #[derive(Debug, thiserror::Error)]
 pub enum AddError {
+    /// The `imd` runs without the role `access`.
+    #[error("roles: this imd has no access servers: add the role \"access\"")]
+    NoRole,
     /// There is one of that name, whatever its state.
     #[error("there is an access server {name} already: give another name")]
     NameTaken {

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 
 use super::{AccessServer, AddError};
-use crate::config::{self, Config, Host};
+use crate::config::{self, Config, Host, Role};
 use crate::core::Core;
 use crate::listener::bind;
 
@@ -72,6 +72,9 @@ impl AccessServers {
     ///
     /// [`AddError`]
     pub async fn add(&self, name: &str) -> Result<Arc<AccessServer>, AddError> {
+        if !self.config.has_role(Role::Access) {
+            return Err(AddError::NoRole);
+        }
         let _adding = self.adding.lock().await;
         if self.get(name).is_some() {
             let name = name.to_owned();

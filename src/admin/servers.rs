@@ -175,7 +175,9 @@ pub async fn add(
         .await
         .map_err(|error| match error {
             AddError::Config(_) => Problem::bad(error),
-            AddError::NameTaken { .. } | AddError::System(_) => Problem::conflict(error),
+            AddError::NoRole | AddError::NameTaken { .. } | AddError::System(_) => {
+                Problem::conflict(error)
+            }
         })?;
     Ok((StatusCode::CREATED, Json(told(&added))))
 }

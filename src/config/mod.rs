@@ -9,6 +9,7 @@ mod form;
 mod hint;
 mod host;
 mod quirks;
+mod roles;
 mod validate;
 
 pub use admin::{Admin, Secret};
@@ -16,6 +17,7 @@ pub use error::ConfigError;
 pub use fixtures::{Group, User};
 pub use host::{BadHost, Host};
 pub use quirks::Quirks;
+pub use roles::{Role, Roles};
 pub use validate::FEWEST_CONNECTIONS;
 
 use std::fmt;
@@ -43,6 +45,8 @@ pub const PUBLIC_SALT: &str = "!0h#?123(ABM";
 pub struct Config {
     /// What the lab's choices by chance are made from, together with a fault's name.
     pub seed: u64,
+    /// Which servers run.
+    pub roles: Roles,
     /// `[gateway]`
     pub gateway: Gateway,
     /// `[[access]]`, one table for each access server.

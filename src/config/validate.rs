@@ -36,6 +36,7 @@ impl Config {
 
     pub(super) fn check(&self) -> Result<(), Invalid> {
         self.check_durations()?;
+        self.check_roles()?;
         self.check_access()?;
         self.check_limits()?;
         self.check_listeners()?;
@@ -209,9 +210,6 @@ impl Config {
 
     fn check_access(&self) -> Result<(), Invalid> {
         let servers = &self.access.0;
-        ensure(!servers.is_empty(), "access", || {
-            "at least one [[access]] is needed".into()
-        })?;
         let mut names = HashSet::new();
         for (index, server) in servers.iter().enumerate() {
             let name = &server.name;

@@ -51,7 +51,8 @@ pub struct Imd {
 }
 
 impl Imd {
-    /// Starts a stack with the store that the config names. Every listener is bound and serving when this returns.
+    /// Starts a stack with the store that the config names. Every listener of its [roles](crate::config::Roles) is bound and
+    /// serving when this returns.
     ///
     /// Also raises the process's open-file limit to what the system allows.
     ///
@@ -91,7 +92,7 @@ impl Imd {
         &self.stack.core.services
     }
 
-    /// Where the gateway listens.
+    /// Returns where the gateway listens; without the role `gateway`, where the config says that another process does.
     pub fn gateway_addr(&self) -> SocketAddr {
         self.stack.gateway.addr()
     }
@@ -112,17 +113,18 @@ impl Imd {
     ///
     /// # Errors
     ///
-    /// When there is one of this name already, whatever its state, when it can't be a name, or when no port can be had.
+    /// When there is one of this name already, whatever its state, when it can't be a name, when no port can be had, or when
+    /// this `imd` has not the role `access`.
     pub async fn add_access(&self, name: &str) -> Result<Arc<AccessServer>, StartError> {
         Ok(self.stack.access.add(name).await?)
     }
 
-    /// Where the user API listens.
+    /// Returns where the user API listens; without the role `access`, where the config says that another process does.
     pub fn user_api_addr(&self) -> SocketAddr {
         self.fronts.user_api
     }
 
-    /// Where the group API listens.
+    /// Returns where the group API listens; without the role `access`, where the config says that another process does.
     pub fn group_api_addr(&self) -> SocketAddr {
         self.fronts.group_api
     }

@@ -1,4 +1,7 @@
 //! How a stack is started: listeners, core, servers, fronts, in this order. Nothing serves before every port is bound.
+//!
+//! What the config's roles leave out is neither bound nor started. A gateway alone has an empty store in memory, which
+//! nobody reaches.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,7 +14,7 @@ use super::{Imd, StartError, addresses, cleaning};
 use crate::access::AccessServers;
 use crate::admin;
 use crate::clock::Clock;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Role};
 use crate::core::Core;
 use crate::gateway::Gateway;
 use crate::http;
@@ -34,7 +37,10 @@ pub(super) async fn start(
     // Before anything is made on the disk.
     config.validate()?;
     let admission = Admission::new(&config)?;
-    let store = open_store(&config.store).await?;
+    let store = match config.has_role(Role::Access) {
+        true => open_store(&config.store).await?,
+        false => memory_store(&config.store),
+    };
     let started = serve(config, Arc::clone(&store), registry, admission).await;
     if started.is_err()
         && let Err(error) = store.close().await
@@ -62,10 +68,16 @@ async fn serve(
     admission: Admission,
 ) -> Result<Imd, StartError> {
     let listeners = Listeners::bind(&config)?;
+    if registry.is_none() {
+        warn_of_lone_role(&config);
+    }
     let core = Arc::new(make_core(&config, store, registry, admission).await?);
     core.services.provide(&config.user, &config.group).await?;
     let access = AccessServers::start(config.clone(), listeners.access, Arc::clone(&core)).await?;
-    let gateway = Gateway::start(listeners.gateway, &config, &core).await?;
+    let gateway = match listeners.gateway {
+        Some(listener) => Gateway::start(listener, &config, &core).await?,
+        None => Gateway::elsewhere(&config, &core),
+    };
     let stack = Arc::new(Stack {
         core,
         gateway,
@@ -87,17 +99,32 @@ async fn serve(
     })
 }
 
-/// The bound listeners of one `imd`.
+/// Warns of a role that is of no use by itself. The registry of a process is in its memory, so no other process reads it.
+fn warn_of_lone_role(config: &Config) {
+    if !config.has_role(Role::Access) {
+        tracing::warn!(
+            "roles: no access server can register in this process's own registry, so the gateway has none to hand out: add the \
+             role \"access\""
+        );
+    } else if !config.has_role(Role::Gateway) {
+        tracing::warn!(
+            "roles: no gateway can read this process's own registry, so clients have to be told an access server's address: \
+             add the role \"gateway\""
+        );
+    }
+}
+
+/// The bound listeners of one `imd`. A listener is left out where the `imd` has not its role.
 struct Listeners {
-    gateway: TcpListener,
+    gateway: Option<TcpListener>,
     access: Vec<TcpListener>,
     fronts: FrontListeners,
 }
 
 /// The bound listeners of the HTTP servers.
 struct FrontListeners {
-    user_api: TcpListener,
-    group_api: TcpListener,
+    user_api: Option<TcpListener>,
+    group_api: Option<TcpListener>,
     /// None when the admin API is off.
     admin: Option<TcpListener>,
 }
@@ -105,19 +132,20 @@ struct FrontListeners {
 impl Listeners {
     fn bind(config: &Config) -> Result<Self, StartError> {
         let open = |key: &str, addr| bind(addr).map_err(|e| StartError::bind(key, addr, e));
+        let open_if = |wanted: bool, key: &str, addr| wanted.then(|| open(key, addr)).transpose();
+        let is_gateway = config.has_role(Role::Gateway);
+        let is_access = config.has_role(Role::Access);
         let access = config.access.0.iter().enumerate();
         Ok(Listeners {
-            gateway: open("gateway.listen", config.gateway.listen)?,
+            gateway: open_if(is_gateway, "gateway.listen", config.gateway.listen)?,
             access: access
+                .filter(|_| is_access)
                 .map(|(index, server)| open(&format!("access.{index}.listen"), server.listen))
                 .collect::<Result<_, _>>()?,
             fronts: FrontListeners {
-                user_api: open("http.user_listen", config.http.user_listen)?,
-                group_api: open("http.group_listen", config.http.group_listen)?,
-                admin: match config.admin.enabled {
-                    true => Some(open("admin.listen", config.admin.listen)?),
-                    false => None,
-                },
+                user_api: open_if(is_access, "http.user_listen", config.http.user_listen)?,
+                group_api: open_if(is_access, "http.group_listen", config.http.group_listen)?,
+                admin: open_if(config.admin.enabled, "admin.listen", config.admin.listen)?,
             },
         })
     }
@@ -127,15 +155,16 @@ impl Listeners {
 async fn open_store(config: &config::Store) -> Result<Arc<dyn Store>, StartError> {
     let folder = config.folder().map_err(OpenError::BadPath)?;
     let Some(path) = folder else {
-        return Ok(Arc::new(MemoryStore::new(
-            config.memory_limit,
-            config.into(),
-        )));
+        return Ok(memory_store(config));
     };
     let config = config.clone();
     // Opening a folder waits for the disk.
     let opened = tokio::task::spawn_blocking(move || DurableStore::open(&path, &config)).await;
     Ok(Arc::new(opened.map_err(io::Error::from)??))
+}
+
+fn memory_store(config: &config::Store) -> Arc<dyn Store> {
+    Arc::new(MemoryStore::new(config.memory_limit, config.into()))
 }
 
 /// Makes what the servers share. The faults of the config are in force from here on.
@@ -196,7 +225,9 @@ fn make_lab(
 /// The HTTP servers of one `imd`: the stack's two APIs, and the admin API.
 #[derive(Debug)]
 pub(super) struct Fronts {
+    /// Where the user API listens; without the role `access`, where the config says that it does.
     pub user_api: SocketAddr,
+    /// Where the group API listens; without the role `access`, where the config says that it does.
     pub group_api: SocketAddr,
     /// None when the admin API is off.
     pub admin: Option<SocketAddr>,
@@ -213,8 +244,8 @@ impl Fronts {
     ) -> io::Result<Self> {
         let core = &stack.core;
         let mut fronts = Fronts {
-            user_api: listeners.user_api.local_addr()?,
-            group_api: listeners.group_api.local_addr()?,
+            user_api: addr_or(listeners.user_api.as_ref(), config.http.user_listen)?,
+            group_api: addr_or(listeners.group_api.as_ref(), config.http.group_listen)?,
             admin: None,
             shutdown: Shutdown::default(),
         };
@@ -223,11 +254,15 @@ impl Fronts {
             let serving = http::serve(listener, admission, shutdown, timeout, router);
             fronts.shutdown.spawn(serving);
         };
-        let user_router = http::user_router(Arc::clone(&core.services), &config.http);
-        let group_router = http::group_router(Arc::clone(&core.services), &config.http);
         let admission = core.admission.for_http();
-        serve(listeners.user_api, admission.clone(), user_router);
-        serve(listeners.group_api, admission, group_router);
+        if let Some(listener) = listeners.user_api {
+            let router = http::user_router(Arc::clone(&core.services), &config.http);
+            serve(listener, admission.clone(), router);
+        }
+        if let Some(listener) = listeners.group_api {
+            let router = http::group_router(Arc::clone(&core.services), &config.http);
+            serve(listener, admission, router);
+        }
         if let Some(listener) = listeners.admin {
             let addr = listener.local_addr()?;
             let parts = fronts.admin_parts(config, stack, reset);
@@ -254,6 +289,11 @@ impl Fronts {
             ending: self.shutdown.clone(),
         }
     }
+}
+
+/// Returns the address of a listener, or `addr` where there is none.
+fn addr_or(listener: Option<&TcpListener>, addr: SocketAddr) -> io::Result<SocketAddr> {
+    listener.map_or(Ok(addr), TcpListener::local_addr)
 }
 
 /// Has old messages removed, until the shutdown begins.

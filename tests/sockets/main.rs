@@ -26,6 +26,7 @@ mod order;
 mod p2p;
 mod presence;
 mod retention;
+mod roles;
 mod seed;
 mod shutdown;
 mod slow_clients;
