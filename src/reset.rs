@@ -14,12 +14,9 @@ use crate::clock::running;
 use crate::config::{self, Config};
 use crate::lab::{Fault, FaultError};
 use crate::service::{FixtureError, Services};
-use crate::session::CloseReason;
+use crate::session::{CloseReason, Manager};
 use crate::stack::Stack;
 use crate::store::{ReplaceError, Snapshot};
-
-/// Between two looks at whether the sessions have ended. Real time, as is the grace period.
-const LOOK: Duration = Duration::from_millis(1);
 
 /// Whether it was said that what a store keeps may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,31 +193,42 @@ impl Reset {
         Ok(())
     }
 
-    /// Ends every session of now, and waits until they have done with what they have taken.
+    /// Closes all sessions, and waits until they have done with the requests that they took. What is left of a session
+    /// then is to have its peer take the last word.
     async fn end_sessions(&self) -> Result<(), ResetError> {
         let managers = self.stack.sessions();
         for manager in &managers {
             manager.close_all(CloseReason::Replaced);
         }
+        let _suspended = self.services().suspend_delays();
         let within = self.origin.grace;
-        let mut sessions = 0;
-        let ended = async {
-            loop {
-                // As at a shutdown, nobody has time for delays.
-                self.services().cut_gaps();
-                let all = managers.iter().flat_map(|manager| manager.sessions());
-                let at_work =
-                    all.filter(|session| session.close_reason().is_some() && !session.is_done());
-                // A commit whose session has gone already stores into what is about to be replaced, too.
-                sessions = at_work.count() + self.services().unfinished_commits();
-                if sessions == 0 {
-                    managers.iter().for_each(|manager| manager.forget_done());
-                    return;
-                }
-                tokio::time::sleep(LOOK).await;
+        let ended = running::timeout(within, self.sessions_ended(&managers)).await;
+        if ended.is_err() {
+            let sessions = self.at_work(&managers);
+            return Err(ResetError::Busy { sessions, within });
+        }
+        for manager in &managers {
+            manager.forget_done();
+        }
+        Ok(())
+    }
+
+    async fn sessions_ended(&self, managers: &[Arc<Manager>]) {
+        while self.at_work(managers) > 0 {
+            for manager in managers {
+                manager.closed_are_done().await;
             }
-        };
-        let ended = running::timeout(within, ended).await;
-        ended.map_err(|_| ResetError::Busy { sessions, within })
+            self.services().finished_commits().await;
+        }
+    }
+
+    /// Returns how many closed sessions are still at work. A commit whose session has gone already counts as one: it too
+    /// stores into what is about to be replaced.
+    fn at_work(&self, managers: &[Arc<Manager>]) -> usize {
+        let closing = managers
+            .iter()
+            .map(|manager| manager.closing())
+            .sum::<usize>();
+        closing + self.services().unfinished_commits()
     }
 }

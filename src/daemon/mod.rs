@@ -213,7 +213,7 @@ impl Imd {
     /// Stops: accepts nothing more, deregisters, tells and drains the sessions, closes the store. All within
     /// `shutdown.grace`, and a second more for what has to be cut off. The ports are free when this returns.
     pub async fn shutdown(self) -> Report {
-        self.services().end_gaps();
+        self.services().end_delays();
         let grace = self.grace;
         let time = running::sleep(grace + Duration::from_secs(1)).shared();
         let mut ending = JoinSet::new();
@@ -260,8 +260,8 @@ impl Imd {
 
 impl Drop for Imd {
     fn drop(&mut self) {
-        // Nobody waits for the tasks any more, so they have no time.
-        self.services().end_gaps();
+        // Nobody waits for the tasks any more, so none of them may be delayed.
+        self.services().end_delays();
         self.fronts.shutdown.hurry();
         self.cleaning.hurry();
         self.stack.gateway.sessions().abandon();

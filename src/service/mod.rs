@@ -5,6 +5,7 @@ mod account;
 mod audit;
 mod batch;
 mod commit;
+mod delays;
 mod direct;
 mod fixtures;
 mod group;
@@ -21,6 +22,7 @@ pub use account::{AuthError, RegisterError, WriteError};
 pub use audit::{Audited, Refused};
 pub use batch::{Answer, Batch, Entrusted};
 pub use commit::OwedNotifies;
+pub use delays::Suspended;
 pub use direct::To;
 pub use fixtures::FixtureError;
 pub use group::GroupError;
@@ -29,11 +31,8 @@ pub use refusal::Refusal;
 pub use report::{InboxReport, Report};
 pub use token::{Tokens, salted_token};
 
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::clock::Clock;
@@ -43,7 +42,6 @@ use crate::lab::{Action, Lab, Passing, Site};
 use crate::metrics::Metrics;
 use crate::notify::Presence;
 use crate::session::Session;
-use crate::shutdown::Shutdown;
 use crate::store::{ReplaceError, SNAPSHOT_LIMIT, SaveError, Snapshot, Store, StoreFailed};
 
 /// The services of one `imd`, and what they work on.
@@ -63,8 +61,8 @@ pub struct Services {
     text_limit: usize,
     auto_register: bool,
     quirks: Quirks,
-    /// Begun when nobody should wait any more for what a quirk or a fault holds up. Cut off, it is another one.
-    waits: Mutex<Shutdown>,
+    /// Cuts short what a quirk or a fault holds up.
+    delays: delays::Delays,
     /// Held by those who log in, and alone by who replaces everything.
     door: RwLock<()>,
     audit: audit::Audit,
@@ -77,9 +75,6 @@ struct Drawn {
     /// Whether a fault has met it: then it may not be new.
     is_bent: bool,
 }
-
-/// Between two looks for delays that those who are in have met. Real time.
-const LOOK: Duration = Duration::from_millis(1);
 
 /// A name or a password that is too long, whichever way it came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -128,7 +123,7 @@ impl Services {
             text_limit: config.http.body,
             auto_register: config.auth.auto_register,
             quirks: config.quirks,
-            waits: Mutex::default(),
+            delays: delays::Delays::default(),
             door: RwLock::default(),
             audit: audit::Audit::default(),
             store,
@@ -162,15 +157,11 @@ impl Services {
         self.door.read().await
     }
 
-    /// Lets nobody in until what this answers is dropped: who comes waits. Those who are in have no time for delays.
+    /// Waits until nobody is inside, and keeps everybody out until the guard is dropped: logins and requests to the HTTP
+    /// API wait. Those that are inside are not delayed meanwhile.
     pub async fn close_door(&self) -> RwLockWriteGuard<'_, ()> {
-        let mut closed = pin!(self.door.write());
-        loop {
-            self.cut_gaps();
-            if let Ok(closed) = tokio::time::timeout(LOOK, closed.as_mut()).await {
-                return closed;
-            }
-        }
+        let _suspended = self.delays.suspend();
+        self.door.write().await
     }
 
     /// Everything that the store holds, and how far ids have come.
@@ -238,12 +229,10 @@ impl Services {
             ..Passing::default()
         };
         let mut hit = self.lab.meet(at, &passing, can)?;
-        let waits = self.waits.lock().clone();
         tokio::select! {
             biased;
             () = hit.hold.wait() => {}
-            // A shutdown has no time for delays.
-            () = waits.begun() => {}
+            () = self.delays.cancelled() => {}
             () = left(session) => {}
         }
         Some(hit.action)

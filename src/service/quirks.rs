@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::login::LoginError;
-use super::{Answer, Refusal, Services};
+use super::{Answer, Refusal, Services, Suspended};
 use crate::clock::{Ticks, beside};
 use crate::command::Command;
 use crate::proto::{Code, Reply};
@@ -65,24 +65,22 @@ impl Services {
             gap = None;
         }
         if let Some(gap) = &mut gap {
-            let waits = self.waits.lock().clone();
             tokio::select! {
                 _ = gap.tick() => {}
-                () = waits.begun() => {}
+                () = self.delays.cancelled() => {}
             }
         }
         Announced { levels, gap }
     }
 
-    /// Ends every gap, now and later: what waits in one is stored at once. A shutdown has no time for them.
-    pub fn end_gaps(&self) {
-        self.waits.lock().begin();
+    /// Cancels the delays of all requests, now and from now on, for a shutdown: what waits in a gap is stored at once.
+    pub fn end_delays(&self) {
+        self.delays.end();
     }
 
-    /// Ends those that are now. What comes later waits again.
-    pub fn cut_gaps(&self) {
-        let waits = std::mem::take(&mut *self.waits.lock());
-        waits.begin();
+    /// Cancels the delays of all requests, now and until the guard is dropped.
+    pub fn suspend_delays(&self) -> Suspended<'_> {
+        self.delays.suspend()
     }
 
     /// Quirks `sync_inclusive` and `sync_drops_group_id`.

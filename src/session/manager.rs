@@ -3,13 +3,14 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::sweep::Sweep;
 use super::{CloseReason, Deadlines, Pause, Session, SessionId};
@@ -44,6 +45,8 @@ pub struct Manager {
     /// Since when it rests. Held while that changes; a session's locks are taken inside it.
     paused_since: Mutex<Option<Duration>>,
     killed: AtomicBool,
+    /// Notified whenever a session is done.
+    session_done: Notify,
 }
 
 impl Manager {
@@ -65,6 +68,7 @@ impl Manager {
             pause: Arc::default(),
             paused_since: Mutex::default(),
             killed: AtomicBool::new(false),
+            session_done: Notify::new(),
         })
     }
 
@@ -94,6 +98,38 @@ impl Manager {
     pub fn remove(&self, id: SessionId) {
         if self.sessions.of(id.0).lock().remove(&id).is_some() {
             self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that nothing more comes of a session.
+    pub(super) fn done(&self, session: &Session) {
+        session.done();
+        self.session_done.notify_waiters();
+    }
+
+    /// Returns how many sessions are closed and not done.
+    pub fn closing(&self) -> usize {
+        let closed = self
+            .sessions()
+            .filter(|session| session.close_reason().is_some());
+        closed.filter(|session| !session.is_done()).count()
+    }
+
+    /// Waits until each session that is closed is done.
+    pub async fn closed_are_done(&self) {
+        for session in self.sessions() {
+            if session.close_reason().is_none() {
+                continue;
+            }
+            loop {
+                let mut done = pin!(self.session_done.notified());
+                // Before the check, so that what happens right after it is noticed.
+                done.as_mut().enable();
+                if session.is_done() {
+                    break;
+                }
+                done.await;
+            }
         }
     }
 

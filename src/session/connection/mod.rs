@@ -121,7 +121,7 @@ impl<H> Drop for Connection<H> {
             let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         }
         self.session.close(CloseReason::Broken);
-        self.session.done();
+        self.server.manager.done(&self.session);
         let reason = self.session.close_reason().unwrap_or(CloseReason::Broken);
         self.server.connections.closed(reason.label());
         self.server.manager.remove(self.session.id());
@@ -554,7 +554,7 @@ impl<H: Handler> Connection<H> {
     }
 
     async fn part(&mut self, reason: CloseReason, last: &[u8]) {
-        self.session.done();
+        self.server.manager.done(&self.session);
         let said = async {
             self.stream.write_all(last).await?;
             self.stream.shutdown().await

@@ -1,0 +1,91 @@
+//! The waits that faults and quirks impose on requests, and how they are cut short.
+//!
+//! A shutdown, and a reset that replaces everything, can't wait for them.
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+/// Says to the requests of one `imd` whether they may be delayed.
+#[derive(Debug, Default)]
+pub(super) struct Delays {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Ends the delays of the requests in progress, and of those that come while it is cancelled. A new one replaces it when
+    /// requests may be delayed again.
+    cancelled: CancellationToken,
+    has_ended: bool,
+}
+
+impl Delays {
+    /// Resolves when a request must not be delayed any longer.
+    pub async fn cancelled(&self) {
+        let cancelled = self.state.lock().cancelled.clone();
+        cancelled.cancelled().await;
+    }
+
+    /// Cancels every delay, now and from now on.
+    pub fn end(&self) {
+        let mut state = self.state.lock();
+        state.has_ended = true;
+        state.cancelled.cancel();
+    }
+
+    /// Cancels every delay, now and until the guard is dropped. There is one guard at a time, that of a reset.
+    pub fn suspend(&self) -> Suspended<'_> {
+        self.state.lock().cancelled.cancel();
+        Suspended { delays: self }
+    }
+}
+
+/// As long as it is there, no request is delayed.
+#[derive(Debug)]
+pub struct Suspended<'a> {
+    delays: &'a Delays,
+}
+
+impl Drop for Suspended<'_> {
+    fn drop(&mut self) {
+        let mut state = self.delays.state.lock();
+        if !state.has_ended {
+            state.cancelled = CancellationToken::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn is_cancelled(delays: &Delays) -> bool {
+        delays.cancelled().now_or_never().is_some()
+    }
+
+    #[test]
+    fn delays_are_cancelled_while_they_are_suspended_and_after_their_end() {
+        let delays = Delays::default();
+        assert!(!is_cancelled(&delays));
+        let suspended = delays.suspend();
+        assert!(is_cancelled(&delays) && is_cancelled(&delays));
+        drop(suspended);
+        assert!(!is_cancelled(&delays));
+        // A shutdown may come in the middle of a reset.
+        let suspended = delays.suspend();
+        delays.end();
+        drop(suspended);
+        assert!(is_cancelled(&delays));
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_delayed_already_is_let_go() {
+        let delays = Delays::default();
+        let mut delayed = Box::pin(delays.cancelled());
+        assert!(futures_util::poll!(&mut delayed).is_pending());
+        drop(delays.suspend());
+        delayed.await;
+    }
+}
