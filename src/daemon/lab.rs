@@ -1,4 +1,5 @@
-//! What a test does with a stack beside using it: make it fail, and see what has passed.
+//! What a test does with a running stack besides using it: make it fail, see what has passed, wait until nothing is in
+//! flight, and replace all that it holds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,9 +9,10 @@ use crate::access::State;
 use crate::clock::running;
 use crate::lab::{Event, Fault, FaultGuard, Faults, Journal, Mark, Unknowable};
 use crate::reset::{Confirmed, ResetError};
+use crate::session::Manager;
 use crate::store::{SaveError, Snapshot};
 
-/// Between two looks at whether everything is at rest. Real time: the sockets have to be looked at meanwhile.
+/// How long nothing may happen before a stack counts as settled, in real time.
 const LOOK: Duration = Duration::from_millis(1);
 
 /// What was waited for was not seen.
@@ -116,16 +118,14 @@ impl Imd {
     /// What a client has sent is seen when it has come. While a fault holds something back, or a peer does not take what
     /// is written to it, this waits. What a paused access server holds is not waited for.
     pub async fn settled(&self) {
-        let mut frames = None;
         loop {
-            let now = self
-                .is_at_rest()
-                .then(|| self.stack.core.metrics.traffic().frames());
-            if now.is_some() && now == frames {
+            self.at_rest().await;
+            let frames = self.frames();
+            // No event says that there is nothing in a socket. So the runtime gets time to look at them.
+            tokio::time::sleep(LOOK).await;
+            if self.is_at_rest() && self.frames() == frames {
                 return;
             }
-            frames = now;
-            tokio::time::sleep(LOOK).await;
         }
     }
 
@@ -182,14 +182,37 @@ impl Imd {
         self.reset.load(snapshot, Confirmed::Yes).await
     }
 
+    /// Waits until everything is at rest, as far as the runtime knows.
+    async fn at_rest(&self) {
+        while !self.is_at_rest() {
+            for manager in self.serving() {
+                manager.at_rest().await;
+            }
+            self.services().finished_commits().await;
+        }
+    }
+
     fn is_at_rest(&self) -> bool {
-        let access = self.stack.access.all();
-        let serving = access
+        let managers = self.serving();
+        let mut sessions = managers.iter().flat_map(|manager| manager.sessions());
+        self.services().unfinished_commits() == 0 && sessions.all(|session| session.is_at_rest())
+    }
+
+    /// The sessions of the gateway, and of each access server that is not paused.
+    fn serving(&self) -> Vec<Arc<Manager>> {
+        let servers = self.stack.access.all();
+        let serving = servers
             .iter()
             .filter(|server| server.state() != State::Paused);
-        let managers = serving.map(|server| server.sessions());
-        let mut managers = managers.chain([Arc::clone(self.stack.gateway.sessions())]);
-        self.services().unfinished_commits() == 0
-            && managers.all(|manager| manager.sessions().all(|session| session.is_at_rest()))
+        let gateway = Arc::clone(self.stack.gateway.sessions());
+        serving
+            .map(|server| server.sessions())
+            .chain([gateway])
+            .collect()
+    }
+
+    /// How many frames have passed so far.
+    fn frames(&self) -> u64 {
+        self.stack.core.metrics.traffic().frames()
     }
 }

@@ -47,6 +47,10 @@ pub struct Manager {
     killed: AtomicBool,
     /// Notified whenever a session is done.
     session_done: Notify,
+    /// How many callers wait in [`at_rest`](Manager::at_rest). While there are none, no session notifies `parked`.
+    watchers: AtomicUsize,
+    /// Notified when a session may have come to rest.
+    parked: Notify,
 }
 
 impl Manager {
@@ -69,6 +73,8 @@ impl Manager {
             paused_since: Mutex::default(),
             killed: AtomicBool::new(false),
             session_done: Notify::new(),
+            watchers: AtomicUsize::new(0),
+            parked: Notify::new(),
         })
     }
 
@@ -98,6 +104,38 @@ impl Manager {
     pub fn remove(&self, id: SessionId) {
         if self.sessions.of(id.0).lock().remove(&id).is_some() {
             self.count.fetch_sub(1, Ordering::Relaxed);
+            self.parked();
+        }
+    }
+
+    /// Notes that a session's task waits for its peer, or has ended. One relaxed load, as long as nobody watches.
+    #[inline]
+    pub(super) fn parked(&self) {
+        if self.watchers.load(Ordering::Relaxed) > 0 {
+            self.parked.notify_waiters();
+        }
+    }
+
+    /// Waits until each session has been at rest at some moment, or has ended. Ends early when the sessions are paused.
+    pub async fn at_rest(&self) {
+        self.watchers.fetch_add(1, Ordering::Relaxed);
+        let _watching = Watching(&self.watchers);
+        for session in self.sessions() {
+            let mut is_woken = false;
+            loop {
+                let mut parked = pin!(self.parked.notified());
+                // Before the check, so that what happens right after it is noticed.
+                parked.as_mut().enable();
+                if session.is_at_rest() || !self.has(session.id()) || self.is_paused() {
+                    break;
+                }
+                // Takes the lock that the session's task takes before it parks. So a task that does not see the watcher
+                // yet has parked before this, and is woken: when it parks again, it sees it.
+                if !std::mem::replace(&mut is_woken, true) {
+                    session.wake();
+                }
+                parked.await;
+            }
         }
     }
 
@@ -218,6 +256,7 @@ impl Manager {
         if since.is_none() {
             *since = Some(self.clock.now());
             self.pause.set(true);
+            self.parked.notify_waiters();
         }
     }
 
@@ -277,6 +316,8 @@ impl Manager {
             }
             // In this order, as in `rests`.
             session.park(cx);
+            // One that was left half-open is at rest wherever its task waits.
+            self.parked();
             if self.is_killed() {
                 Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
             } else {
@@ -314,5 +355,14 @@ impl Manager {
         self.sessions
             .iter()
             .flat_map(|shard| shard.lock().values().cloned().collect::<Vec<_>>())
+    }
+}
+
+/// Counts one watcher less when it is dropped.
+struct Watching<'a>(&'a AtomicUsize);
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -193,6 +193,7 @@ impl<H: Handler> Connection<H> {
             return Poll::Pending;
         }
         if work == Some(Work::HalfOpen) {
+            self.server.manager.parked();
             return Poll::Ready(Ok(Event::HalfOpen));
         }
         // Before a close and before the next frame: what was held stands in front of both.
@@ -217,6 +218,9 @@ impl<H: Handler> Connection<H> {
         let read = self.poll_read(cx);
         if read.is_pending() && work == Some(Work::Write) {
             return Poll::Ready(Ok(Event::Write));
+        }
+        if read.is_pending() {
+            self.server.manager.parked();
         }
         read
     }
