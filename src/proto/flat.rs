@@ -1,95 +1,89 @@
+//! Requests of the contract, read in one pass. [`Command`](crate::command::Command) is made of them.
+
 use std::borrow::Cow;
 
-use prost::DecodeError;
-use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+use prost::encoding::decode_varint;
 
-/// The fields that any request has, and the unused 0.
+use super::{FieldReader, FieldValue};
+
+/// The number of fields that the longest request has, and the unused field 0.
 const FIELDS: usize = 7;
 
-/// What a field holds.
+/// The type of a request's field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// A number.
+    /// Any integer of the contract.
     Number,
-    /// A text.
+    /// A string, which need not be UTF-8.
     Text,
 }
 
-/// The number in field 1, where a frame begins with it: mostly its command. One that comes later would count instead.
+/// Returns the number in field 1 if the frame begins with it: in nearly every frame this is the command. If field 1 is
+/// repeated, a later value counts instead, so check the command again after decoding the whole frame.
 pub fn first_number(frame: &[u8]) -> Option<u32> {
     let mut value = frame.strip_prefix(&[1 << 3])?;
     u32::try_from(decode_varint(&mut value).ok()?).ok()
 }
 
-/// A request, whose fields are all numbers and texts: read in one pass, its texts still where they came in.
+/// A request whose fields are all numbers and texts. Its texts are borrowed from the frame.
 #[derive(Debug, Default)]
 pub struct Flat<'a> {
     numbers: [u64; FIELDS],
     texts: [&'a [u8]; FIELDS],
 }
 
-/// A frame that is not protobuf, or not the message that it should be.
+/// The error for a frame that is not protobuf, or not the message that its command calls for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the frame can't be decoded")]
 pub struct Undecodable;
 
-impl From<DecodeError> for Undecodable {
-    fn from(_: DecodeError) -> Self {
-        Undecodable
-    }
-}
-
 impl<'a> Flat<'a> {
-    /// Reads a message whose fields 1, 2, ... have these forms; at most six. Of a field that comes twice the last counts,
-    /// and one that is not known is passed over.
+    /// Reads a message whose fields 1, 2, ... have these forms; at most six. Of a repeated field the last value counts,
+    /// and unknown fields are skipped.
     ///
     /// # Errors
     ///
-    /// When it is no such message.
-    pub fn read(mut frame: &'a [u8], forms: &[Form]) -> Result<Self, Undecodable> {
+    /// When a field can't be decoded, or has another form.
+    pub fn read(frame: &'a [u8], forms: &[Form]) -> Result<Self, Undecodable> {
         let mut flat = Flat::default();
-        while !frame.is_empty() {
-            let (tag, wire_type) = decode_key(&mut frame)?;
+        for field in FieldReader::new(frame) {
+            let (tag, value) = field?;
             let field = usize::try_from(tag).map_err(|_| Undecodable)?;
-            match (forms.get(field - 1), wire_type) {
-                (Some(Form::Number), WireType::Varint) => {
-                    let number = decode_varint(&mut frame)?;
+            match (forms.get(field - 1), value) {
+                (Some(Form::Number), FieldValue::Number(number)) => {
                     if let Some(place) = flat.numbers.get_mut(field) {
                         *place = number;
                     }
                 }
-                (Some(Form::Text), WireType::LengthDelimited) => {
-                    let len = decode_varint(&mut frame)?;
-                    let len = usize::try_from(len).map_err(|_| Undecodable)?;
-                    let (text, rest) = frame.split_at_checked(len).ok_or(Undecodable)?;
+                (Some(Form::Text), FieldValue::Bytes(text)) => {
                     if let Some(place) = flat.texts.get_mut(field) {
                         *place = text;
                     }
-                    frame = rest;
                 }
                 (Some(_), _) => return Err(Undecodable),
-                (None, _) => skip_field(wire_type, tag, &mut frame, DecodeContext::default())?,
+                (None, _) => {}
             }
         }
         Ok(flat)
     }
 
-    /// The number in a field, 0 where there is none.
+    /// Returns the number in a field, or 0 if the field is absent.
     pub fn number(&self, field: usize) -> i64 {
         let number = self.numbers.get(field).copied();
         number.unwrap_or_default().cast_signed()
     }
 
-    /// The same of a field that has 32 bits; what is beyond them is cut off, as prost does.
+    /// Returns the number in a 32-bit field. Higher bits are discarded, as prost does.
     pub fn small(&self, field: usize) -> u32 {
         let [a, b, c, d, ..] = self.number(field).to_le_bytes();
         u32::from_le_bytes([a, b, c, d])
     }
 
-    /// The text in a field. Each sequence in it that is not UTF-8 becomes U+FFFD, as the stack's JSON hop does.
+    /// Returns the text in a field. Each sequence in it that is not UTF-8 becomes U+FFFD, as in the JSON that the
+    /// distributed stack passes between its servers.
     pub fn text(&self, field: usize) -> Cow<'a, str> {
         let text = self.texts.get(field).copied().unwrap_or_default();
-        // Nearly every text is UTF-8, which is told faster by itself.
+        // Nearly every text is UTF-8, and checking for that alone is faster than the lossy conversion.
         std::str::from_utf8(text).map_or_else(|_| String::from_utf8_lossy(text), Cow::Borrowed)
     }
 }
@@ -109,7 +103,7 @@ mod tests {
         Form::Text,
     ];
 
-    /// The same to prost, which takes bytes of any kind for what is not declared to be text.
+    /// The same message for prost. Its texts are declared as bytes, for prost refuses strings that are not UTF-8.
     #[derive(Clone, PartialEq, prost::Message)]
     struct Known {
         #[prost(uint32, tag = "1")]

@@ -5,14 +5,16 @@
 
 mod cmd;
 mod code;
+mod field_reader;
 pub mod fields;
 mod flat;
 mod reply;
 
 pub use cmd::Cmd;
 pub use code::Code;
+pub use field_reader::{FieldReader, FieldValue};
 pub use flat::{Flat, Form, Undecodable, first_number};
-pub use reply::{Payload, Reply};
+pub use reply::{Encoded, Payload, Reply};
 
 mod external {
     #![allow(missing_docs, reason = "the fields are described in the .proto files")]

@@ -4,7 +4,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use imd::codec::{FrameCodec, encode};
-use imd::proto::{Cmd, Payload, ResNotify, ResSendP2pMsg, ResSyncMsg};
+use imd::proto::{Cmd, Encoded, ResNotify, ResSendP2pMsg, ResSyncMsg};
 use prost::Message;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -207,15 +207,6 @@ impl Heard {
                 }
             }
         }
-    }
-}
-
-/// A message that is encoded already.
-struct Encoded<'a>(&'a [u8]);
-
-impl Payload for Encoded<'_> {
-    fn encode_payload(&self, dst: &mut BytesMut) {
-        dst.extend_from_slice(self.0);
     }
 }
 
