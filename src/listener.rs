@@ -33,14 +33,16 @@ fn set_user_timeout(_: &SockRef<'_>, _: Duration) -> io::Result<()> {
     Ok(())
 }
 
+/// Returns the limit of open files: none, because Windows does not count sockets as files.
 #[cfg(windows)]
-fn raise_file_limit() -> u64 {
-    // Sockets are not counted as files there.
+pub fn raise_file_limit() -> u64 {
     u64::MAX
 }
 
+/// Raises the open-file limit of this process as far as the system allows, and returns the new limit. If it can't be
+/// raised, that is logged, and the lowest usual limit is returned.
 #[cfg(not(windows))]
-fn raise_file_limit() -> u64 {
+pub fn raise_file_limit() -> u64 {
     rlimit::increase_nofile_limit(u64::MAX).unwrap_or_else(|error| {
         tracing::warn!(%error, "the open-file limit can't be raised");
         1024

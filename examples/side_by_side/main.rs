@@ -94,7 +94,7 @@ fn main() -> Result<(), Fault> {
         _ => {}
     }
     let is_pinned = affinity::pin(affinity::LOAD);
-    rlimit::increase_nofile_limit(u64::MAX)?;
+    imd::listener::raise_file_limit();
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         match args.command {

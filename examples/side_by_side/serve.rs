@@ -76,7 +76,7 @@ pub fn run(serve: &Serve) -> Result<(), Fault> {
         // It takes the place of this process, on its core.
         return Err(command.exec().into());
     }
-    rlimit::increase_nofile_limit(u64::MAX)?;
+    imd::listener::raise_file_limit();
     let runtime = match serve.kind {
         // What the real program does.
         kind if kind.is_imd() => imd::daemon::runtime()?,

@@ -101,19 +101,6 @@ pub fn file_limit() -> Option<u64> {
     None
 }
 
-/// Raises this process's limit of open files as far as the system allows, and returns it.
-#[cfg(not(windows))]
-pub fn raise_file_limit() -> u64 {
-    // What can't be raised is what it was.
-    rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024)
-}
-
-/// Windows does not count sockets as files.
-#[cfg(windows)]
-pub fn raise_file_limit() -> u64 {
-    u64::MAX
-}
-
 /// Becomes the program. Returns only when that fails, as a shell would say it.
 #[cfg(unix)]
 pub fn run(args: &LaunchArgs) -> Failure {

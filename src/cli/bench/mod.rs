@@ -30,13 +30,14 @@ use std::time::{Duration, Instant};
 
 use imd::Client;
 use imd::client::ask_gateway;
+use imd::listener::raise_file_limit;
 use imd::metrics::resident;
 use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
 use super::link::LinkError;
 use super::signals::Signals;
-use super::{api, endpoint, launch, output, refusal, settings};
+use super::{api, endpoint, output, refusal, settings};
 use args::{Kind, Plan};
 use crew::{Crew, Outcome};
 use floor::{Run, nanos};
@@ -135,7 +136,7 @@ fn by_a_signal() -> Failure {
 
 /// Each user takes a file here.
 fn check_file_limit(plan: &Plan) -> Result<(), Failure> {
-    let files = launch::raise_file_limit();
+    let files = raise_file_limit();
     if plan.users as u64 + RESERVED_FILES > files {
         return Err(Failure::Usage(format!(
             "--users {}: the open-file limit of {files} allows {}. Raise it (ulimit -n), or take fewer",

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use imd::client::{ClientError, ask_gateway};
+use imd::listener::raise_file_limit;
 use imd::proto::{Cmd, Code, Error, ReqLogin};
 use prost::Message;
 use tokio::time::Instant;
@@ -19,7 +20,7 @@ use crate::cli::failure::Failure;
 use crate::cli::link::{FLAGS, LinkError};
 use crate::cli::peer::{self, Peer};
 use crate::cli::target::Target;
-use crate::cli::{api, endpoint, launch};
+use crate::cli::{api, endpoint};
 
 /// Why a server closes what a client does to it; the others are deadlines, or done to the server.
 const CLOSED_BY_SERVER: [&str; 4] = ["logout", "logged_in_elsewhere", "dropped", "reset"];
@@ -34,7 +35,7 @@ const RESERVED_FILES: u64 = 64;
 /// When the record is damaged, before anything is sent; when the stack can't be reached, or refuses the tokens; and when
 /// something differs.
 pub async fn run(args: &ReplayArgs) -> Result<(), Failure> {
-    let files = launch::raise_file_limit().saturating_sub(RESERVED_FILES);
+    let files = raise_file_limit().saturating_sub(RESERVED_FILES);
     let room = Room {
         connections: usize::try_from(files).map_or(MOST_CONNECTIONS, |it| it.min(MOST_CONNECTIONS)),
         without_gateway: args.access.is_some(),
