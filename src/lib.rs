@@ -69,7 +69,7 @@
 //! all of it.
 //!
 //! [`core`](mod@core) is what all servers share, [`stack`] the servers themselves, and [`daemon`] wires them together;
-//! [`client`] is the other side.
+//! [`client`] is the other side, and [`load`] what `imd bench` is made of.
 //! Imports go downwards only, which `tests/layering.rs` checks.
 
 #![forbid(unsafe_code)]
@@ -99,6 +99,7 @@ pub mod http;
 pub mod idgen;
 pub mod lab;
 pub mod listener;
+pub mod load;
 pub mod metrics;
 pub mod notify;
 pub mod number;

@@ -17,7 +17,7 @@ const TIERS: &[&[&str]] = &[
     ],
     &["codec"],
     &["idgen", "client", "metrics", "command", "lab"],
-    &["config"],
+    &["config", "load"],
     &["registry", "store"],
     &["session"],
     &["listener", "notify"],

@@ -1,18 +1,20 @@
-//! Connect, ask, close, over and over: what it costs a server to get to know somebody.
+//! Connect, ask, close, again and again: what a new connection costs a server.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use imd::load::Connection;
+
 use crate::Fault;
-use crate::load::{Crowd, Sample, ask, connect};
+use crate::load::{Crowd, Sample};
 use crate::requests::{check, request};
 use crate::server::Server;
 
-/// So many do it at the same time.
+/// How many connections there are at the same time.
 const WORKERS: usize = 32;
 
-/// Tells connections per second.
+/// Connects, asks and closes. The figure is connections per second.
 pub async fn run(server: &Server, secs: f64) -> Result<Sample, Fault> {
     let made = Arc::new(AtomicU64::new(0));
     let mut crowd = Crowd::default();
@@ -31,6 +33,6 @@ pub async fn run(server: &Server, secs: f64) -> Result<Sample, Fault> {
 }
 
 async fn once(addr: SocketAddr) -> Result<(), Fault> {
-    let mut stream = connect(addr).await?;
-    check(&ask(&mut stream, &request()).await?)
+    let mut connection: Connection = Connection::connect(addr).await?;
+    check(&connection.ask(&request()).await?)
 }

@@ -1,12 +1,12 @@
-//! The least that a server can do: it sends back whole frames.
+//! The least that a server can do: it sends whole frames back.
 
 use std::future::poll_fn;
 use std::io;
 
+use imd::load::Connection;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::link::Link;
-
+/// Serves connections until accepting fails.
 pub async fn serve(listener: TcpListener) -> io::Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
@@ -16,10 +16,16 @@ pub async fn serve(listener: TcpListener) -> io::Result<()> {
 }
 
 async fn echo(stream: TcpStream) {
-    let mut link: Link = Link::new(stream);
-    // Whoever breaks the connection has heard enough.
-    while let Ok(true) =
-        poll_fn(|cx| link.poll_turn(cx, true, |frames, out| out.extend_from_slice(frames))).await
-    {
-    }
+    let mut connection: Connection = Connection::new(stream);
+    let mut turn = async || {
+        poll_fn(|cx| {
+            connection.poll_turn(cx, true, |_, frames, out| {
+                out.extend_from_slice(frames);
+                Ok::<_, io::Error>(())
+            })
+        })
+        .await
+    };
+    // It fails when the peer closes or breaks the connection.
+    while turn().await.is_ok() {}
 }

@@ -1,37 +1,39 @@
-//! Many who are logged in and say nothing but that they are still there.
+//! Many users who are logged in and send only heartbeats.
 //!
-//! The clients of each server are a process of their own: a process may open too few files for those of two.
+//! The clients of each server have a process of their own, because one process may not open enough files for those of two.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Waker;
+use std::task::Context;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use imd::codec;
+use imd::load::{Client, Frames, Mailbox, request};
 
 use crate::Fault;
 use crate::in_turn::InTurn;
-use crate::latency::paced;
-use crate::link::{Prefixed, messages};
-use crate::load::{Client, Crowd, Cue, Sample, Spent, Stopwatch, log_in};
+use crate::latency::sleepless;
+use crate::load::{Crowd, Sample, Spent, Stopwatch, log_in};
 use crate::server::Server;
 use crate::wire;
 
-/// Slices in which each client gives one heartbeat.
+/// In how many slices each client sends one heartbeat.
 pub const SLICES: usize = 10;
 
-/// For memory to be given back, and answers to come.
+/// How long memory may take to be given back, and answers to arrive.
 const REST: Duration = Duration::from_millis(500);
 
-/// What the process of the clients is told.
+/// The arguments of the clients' process.
 #[derive(Debug, clap::Args)]
 pub struct Clients {
-    /// How many there are
+    /// How many clients there are
     connections: usize,
-    /// In how many milliseconds all of them have given a heartbeat
+    /// In how many milliseconds each of them sends a heartbeat
     every_ms: u64,
     /// The access servers
     access: Vec<SocketAddr>,
@@ -39,58 +41,61 @@ pub struct Clients {
 
 struct Heart {
     uid: i64,
-    beat: Arc<Cue>,
-    /// By all hearts.
+    mailbox: Arc<Mailbox>,
+    /// When the heartbeats were due that are to be sent.
+    due: VecDeque<u64>,
+    /// How many heartbeats of all clients were answered.
     answered: Arc<AtomicUsize>,
 }
 
 impl Client for Heart {
-    type Framing = Prefixed;
+    type Framing = Frames;
+    type Error = Fault;
 
-    fn begin(&mut self, task: &Waker) {
-        self.beat.wakes(task);
-    }
-
-    fn turn(&mut self, frames: &[u8], out: &mut BytesMut) -> Result<(), Fault> {
-        for _ in 0..self.beat.take() {
-            wire::put_ping(self.uid, out);
+    fn turn(&mut self, cx: &Context<'_>, frames: &[u8], out: &mut BytesMut) -> Result<(), Fault> {
+        self.mailbox.take(cx, &mut self.due);
+        for _ in self.due.drain(..) {
+            wire::put(&request::ping(self.uid), out);
         }
-        let answers = messages(frames).count();
+        let answers = codec::frames(frames).count();
         self.answered.fetch_add(answers, Ordering::Relaxed);
         Ok(())
     }
 }
 
-/// What that process does: it says a line when all are logged in, and one when a slice is over for each that it is told.
+/// The clients' process. It prints a line when all clients are logged in. For each line that it reads it does one slice,
+/// printing a line when all heartbeats were sent, and one when they were answered.
 pub async fn serve(clients: &Clients) -> Result<(), Fault> {
     let answered = Arc::new(AtomicUsize::new(0));
     let mut crowd = Crowd::default();
-    let mut beats = Vec::new();
+    let mut mailboxes = Vec::new();
     for uid in 1..=clients.connections as i64 {
-        let stream = log_in(&clients.access, uid).await?;
-        let beat = Arc::new(Cue::default());
-        beats.push(Arc::clone(&beat));
-        let answered = Arc::clone(&answered);
-        crowd.add(
-            stream,
-            Heart {
-                uid,
-                beat,
-                answered,
-            },
-        );
+        let connection = log_in(&clients.access, uid).await?;
+        let mailbox = Arc::<Mailbox>::default();
+        mailboxes.push(Arc::clone(&mailbox));
+        let heart = Heart {
+            uid,
+            mailbox,
+            due: VecDeque::new(),
+            answered: Arc::clone(&answered),
+        };
+        crowd.add(connection, heart);
     }
     crowd.for_(REST).await?;
     println!("logged in");
-    let pace = Duration::from_millis(clients.every_ms) / clients.connections as u32;
+    let rate = clients.connections as f64 * 1e3 / clients.every_ms as f64;
     let mut given = 0;
+    let mut mailboxes = mailboxes.iter().cycle();
     for line in std::io::stdin().lines() {
         line?;
         let slice = clients.connections / SLICES;
-        let beat = |n: usize| beats[(given + n) % beats.len()].give(1);
-        crowd
-            .until(paced(Instant::now(), pace, slice, beat))
-            .await?;
+        let beat = |due| {
+            if let Some(mailbox) = mailboxes.next() {
+                mailbox.push(due);
+            }
+        };
+        let schedule = sleepless(Instant::now(), rate, slice);
+        crowd.until(schedule.run(beat)).await?;
         println!("given");
         crowd.for_(REST).await?;
         given += slice;
@@ -102,8 +107,8 @@ pub async fn serve(clients: &Clients) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The clients of a server. They tell its memory for each of them in bytes, and its processor time for each heartbeat in
-/// microseconds.
+/// The clients of a server. The figures are the server's memory for each of them in bytes, and its processor time for each
+/// heartbeat in microseconds.
 pub struct Hearts<'a> {
     server: &'a Server,
     connections: usize,
@@ -115,6 +120,7 @@ pub struct Hearts<'a> {
 }
 
 impl<'a> Hearts<'a> {
+    /// Starts the clients' process, and returns when all are logged in.
     pub fn log_in(server: &'a Server, connections: usize, every: Duration) -> Result<Self, Fault> {
         let before = server.resident()?;
         let mut process = Command::new(std::env::current_exe()?)
@@ -173,7 +179,7 @@ impl InTurn for Hearts<'_> {
 
 impl Drop for Hearts<'_> {
     fn drop(&mut self) {
-        // They may have ended by themselves; then there is nothing to kill.
+        // If the process has ended by itself, there is nothing to kill.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -1,20 +1,21 @@
-//! Messages at a fixed rate, whatever becomes of them, each timed from the moment it was due.
+//! Messages at a fixed rate, whatever becomes of them, each timed from the moment when it was due.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use imd::load::{Mailbox, Schedule};
 use parking_lot::Mutex;
 
 use crate::Fault;
 use crate::in_turn::InTurn;
-use crate::load::{Crowd, Cue, Sample, Spent, Stopwatch, log_in};
+use crate::load::{Crowd, Sample, Spent, Stopwatch, log_in};
 use crate::messages::{Pace, Run, User, p2p_template, settle};
 use crate::server::Server;
 use crate::table::at_share;
 
 /// Messages per second, of all users together.
 const RATE: u32 = 2_000;
-/// Messages of a slice, and how many of them are not timed, the first.
+/// Messages of a slice, and how many of them, the first, are not timed.
 const MESSAGES: usize = 1_200;
 const UNTIMED: usize = 200;
 
@@ -22,39 +23,41 @@ const UNTIMED: usize = 200;
 /// another figure.
 pub const SLICES: f64 = 15.0;
 
-/// Users who write at that rate. They tell half of the messages' latency and that of the slowest percent, in microseconds
-/// from due to read: of each slice, and then what a quarter of the slices stays below. A virtual machine may stand still for
-/// milliseconds several times a second: that is a percent of the messages in most of the slices, whoever serves them.
+/// Users who send messages at that rate. The figures are the latencies below which 50 and 99 percent of a slice's messages
+/// stay, in microseconds from due to read, and of all slices the value below which a quarter of them is. A virtual machine
+/// may stand still for milliseconds several times a second: in most slices that delays a percent of the messages, whichever
+/// server is measured.
 pub struct Writers<'a> {
     server: &'a Server,
     run: Arc<Mutex<Run>>,
     crowd: Crowd,
-    cues: Vec<Arc<Cue>>,
+    mailboxes: Vec<Arc<Mailbox>>,
     spent: Spent,
     halves: Vec<f64>,
     slowest: Vec<f64>,
 }
 
 impl<'a> Writers<'a> {
+    /// Logs users in, who send nothing yet.
     pub async fn log_in(server: &'a Server, users: i64) -> Result<Self, Fault> {
         let run = Run::new(1);
         let mut crowd = Crowd::default();
-        let mut cues = Vec::new();
+        let mut mailboxes = Vec::new();
         for uid in 1..=users {
-            let stream = log_in(&server.access, uid).await?;
-            let cue = Arc::new(Cue::default());
+            let connection = log_in(&server.access, uid).await?;
+            let mailbox = Arc::<Mailbox>::default();
             let sends = (
                 p2p_template(uid, uid % users + 1),
-                Pace::Cued(Arc::clone(&cue)),
+                Pace::Scheduled(Arc::clone(&mailbox)),
             );
-            crowd.add(stream, User::new(uid, &run, Some(sends)));
-            cues.push(cue);
+            crowd.add(connection, User::new(uid, &run, Some(sends)));
+            mailboxes.push(mailbox);
         }
         Ok(Writers {
             server,
             run,
             crowd,
-            cues,
+            mailboxes,
             spent: Spent::default(),
             halves: Vec::new(),
             slowest: Vec::new(),
@@ -71,18 +74,21 @@ impl InTurn for Writers<'_> {
         let every = Duration::from_secs(1) / RATE;
         let begun = Instant::now();
         self.run.lock().due(begun, every, UNTIMED);
-        let send = |n: usize| self.cues[n % self.cues.len()].give(1);
+        let mut mailboxes = self.mailboxes.iter().cycle();
+        let send = |due| {
+            if let Some(mailbox) = mailboxes.next() {
+                mailbox.push(due);
+            }
+        };
         let watch = Stopwatch::start(self.server);
-        self.crowd
-            .until(paced(begun, every, MESSAGES, send))
-            .await?;
+        let schedule = sleepless(begun, f64::from(RATE), MESSAGES);
+        self.crowd.until(schedule.run(send)).await?;
         self.spent.add(watch.stop(self.server, MESSAGES as f64));
         settle(&mut self.crowd, &self.run).await?;
-        let latencies = self.run.lock().take_latencies();
-        let micros = latencies.iter().map(|latency| latency.as_secs_f64() * 1e6);
-        let micros: Vec<f64> = micros.collect();
-        self.halves.push(at_share(micros.clone(), 0.5));
-        self.slowest.push(at_share(micros, 0.99));
+        let latencies = self.run.lock().take_latencies().percentiles();
+        let latencies = latencies.ok_or("nothing was delivered")?;
+        self.halves.push(latencies.p50);
+        self.slowest.push(latencies.p99);
         Ok(())
     }
 
@@ -93,14 +99,14 @@ impl InTurn for Writers<'_> {
     }
 }
 
-/// Does `work` with each number below `count` when it is due. It does not sleep in between, as the shortest sleep is
-/// longer than what is measured.
-pub async fn paced(begun: Instant, every: Duration, count: usize, mut work: impl FnMut(usize)) {
-    for n in 0..count {
-        let due = begun + every.mul_f64(n as f64);
-        while Instant::now() < due {
-            tokio::task::yield_now().await;
-        }
-        work(n);
+/// A schedule of that many requests. It does not sleep in between, because waking up takes longer than what is measured.
+pub fn sleepless(begun: Instant, rate: f64, requests: usize) -> Schedule {
+    Schedule {
+        begun,
+        rate,
+        first: 0,
+        step: 1,
+        end: requests as u64,
+        watch: u64::MAX,
     }
 }

@@ -1,26 +1,25 @@
-//! One sender and one receiver who wait for each other, so that nothing merges by chance: what they cause is always the
-//! same.
+//! One sender and one receiver who wait for each other. No notifies merge by chance, so a server always does the same work.
 
 use bytes::BytesMut;
+use imd::load::{Connection, FieldTable, Template, request};
 use imd::proto::Cmd;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::Fault;
 use crate::load::log_in;
 use crate::messages::p2p_template;
 use crate::server::Server;
-use crate::wire::{self, Flat, Template};
+use crate::wire;
 
-/// Two users and what they have done.
+/// Two users, and how many messages they have exchanged.
 pub struct Pair {
-    sender: TcpStream,
-    receiver: TcpStream,
+    sender: Connection,
+    receiver: Connection,
     template: Template,
     sent: usize,
 }
 
 impl Pair {
+    /// Logs both users in.
     pub async fn log_in(server: &Server) -> Result<Pair, Fault> {
         Ok(Pair {
             sender: log_in(&server.access, 1).await?,
@@ -30,32 +29,30 @@ impl Pair {
         })
     }
 
-    /// Sends so many messages in one write, and lets the receiver read them: so many times, one after the other.
+    /// Sends that many messages in one write and lets the receiver read them, that many times, one after the other.
     pub async fn exchange(&mut self, messages: usize, times: usize) -> Result<(), Fault> {
         let mut out = BytesMut::new();
         for _ in 0..times {
             out.clear();
             let read = self.sent as i64;
             for _ in 0..messages {
-                self.template.put(self.sent, &mut out);
+                self.template.put(&wire::id(self.sent), &mut out);
                 self.sent += 1;
             }
-            self.sender.write_all(&out).await?;
+            self.sender.send(&out).await?;
             for _ in 0..messages {
-                let answer = frame(&mut self.sender).await?;
-                let answer = Flat::read(&answer);
-                if !answer.is(Cmd::SendP2PMsg) || answer.number(3) != 0 {
+                let answer = self.sender.next().await?;
+                let answer = FieldTable::read(&answer);
+                if answer.cmd() != Some(Cmd::SendP2PMsg) || answer.number(3) != 0 {
                     return Err("a message was refused".into());
                 }
             }
             let sent = self.sent as i64;
-            while notified(&frame(&mut self.receiver).await?)? < sent {}
-            out.clear();
-            wire::put_sync(2, read, &mut out);
-            self.receiver.write_all(&out).await?;
-            let page = frame(&mut self.receiver).await?;
-            let page = Flat::read(&page);
-            if !page.is(Cmd::SyncMsg) || page.number(5) != sent {
+            while notified(&self.receiver.next().await?)? < sent {}
+            let sync = wire::frame(&request::sync(2, read));
+            let page = self.receiver.ask(&sync).await?;
+            let page = FieldTable::read(&page);
+            if page.cmd() != Some(Cmd::SyncMsg) || page.number(5) != sent {
                 return Err("a page is not what was sent".into());
             }
         }
@@ -63,17 +60,11 @@ impl Pair {
     }
 }
 
-/// How far a notify goes.
+/// Returns the newest version that a notify announces.
 fn notified(message: &[u8]) -> Result<i64, Fault> {
-    let notify = Flat::read(message);
-    if !notify.is(Cmd::Notify) {
+    let notify = FieldTable::read(message);
+    if notify.cmd() != Some(Cmd::Notify) {
         return Err("not a notify".into());
     }
     Ok(notify.number(6))
-}
-
-async fn frame(stream: &mut TcpStream) -> Result<Vec<u8>, Fault> {
-    let mut message = vec![0; stream.read_u16().await?.into()];
-    stream.read_exact(&mut message).await?;
-    Ok(message)
 }

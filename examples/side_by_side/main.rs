@@ -14,7 +14,6 @@ mod hub;
 mod idle;
 mod in_turn;
 mod latency;
-mod link;
 mod load;
 mod lockstep;
 mod log;

@@ -1,54 +1,57 @@
-//! Users who write to one another as fast as they are answered, and read what they are notified of.
+//! Users who send messages to each other as fast as they are answered, and read what they are notified of.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::Context;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use imd::proto::{Cmd, ReqSendGroupMsg, ReqSendP2pMsg};
+use imd::codec;
+use imd::load::{Client, FieldTable, Frames, Latency, Mailbox, Template, request};
+use imd::proto::Cmd;
 use parking_lot::Mutex;
 
 use crate::Fault;
-use crate::link::{Prefixed, messages};
-use crate::load::{Client, Crowd, Cue, Sample, log_in};
+use crate::load::{Crowd, Sample, log_in};
 use crate::memory;
 use crate::serve::GROUP;
 use crate::server::Server;
-use crate::wire::{self, Fields, Flat, ID_DIGITS, Template, Value};
+use crate::wire::{self, NO_ID};
 
-/// Bytes of a message.
+/// The length of a message's text, in bytes.
 pub const TEXT: usize = 32;
 
-/// After the last message was sent, the rest must arrive in this time.
+/// How long messages may take to arrive after the last one was sent.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Every message of a run.
+/// All messages of a run.
 pub struct Run {
-    /// For each message: how many have received it, and whether it was answered.
+    /// How many users have received each message, and whether it was answered.
     messages: Vec<(u16, bool)>,
-    /// In how many inboxes each is put.
+    /// How many inboxes each message is put into.
     receivers: u16,
     answered: usize,
     delivered: u64,
     is_over: bool,
-    /// None if the messages are not timed.
+    /// Absent if the messages are not timed.
     due: Option<Due>,
-    /// For each delivery that is timed: how long after it was due.
-    latencies: Vec<Duration>,
+    /// How long after it was due each timed message was delivered.
+    latencies: Latency,
 }
 
 /// When messages are due.
 struct Due {
-    /// The number of the first, and its time.
+    /// The number of the first message of the schedule, and when it is due.
     first: usize,
     at: Instant,
-    /// How long after it the next is due.
+    /// How long after a message the next one is due.
     every: Duration,
-    /// From which on they are timed.
+    /// The number of the first message that is timed.
     timed: usize,
 }
 
 impl Run {
+    /// Creates a run without messages. Each message goes into that many inboxes.
     pub fn new(receivers: u16) -> Arc<Mutex<Run>> {
         Arc::new(Mutex::new(Run {
             messages: Vec::new(),
@@ -57,12 +60,12 @@ impl Run {
             delivered: 0,
             is_over: false,
             due: None,
-            latencies: Vec::new(),
+            latencies: Latency::default(),
         }))
     }
 
-    /// The next message is due at this time, the others after it; it is taken down how long they take, but for the first
-    /// `untimed`.
+    /// Begins a schedule: the next message is due at this time, and each other one `every` later. All but the first
+    /// `untimed` are timed.
     pub fn due(&mut self, at: Instant, every: Duration, untimed: usize) {
         let first = self.messages.len();
         self.due = Some(Due {
@@ -73,20 +76,20 @@ impl Run {
         });
     }
 
-    /// How long the timed messages have taken since this was last asked.
-    pub fn take_latencies(&mut self) -> Vec<Duration> {
+    /// Returns how long the messages have taken that were timed since the last call.
+    pub fn take_latencies(&mut self) -> Latency {
         std::mem::take(&mut self.latencies)
     }
 
-    /// Puts the next message, and says its number.
+    /// Appends the next message, and returns its number.
     pub fn send(&mut self, template: &Template, out: &mut BytesMut) -> usize {
-        let id = self.messages.len();
-        template.put(id, out);
+        let number = self.messages.len();
+        template.put(&wire::id(number), out);
         self.messages.push((0, false));
-        id
+        number
     }
 
-    /// Whether nothing more is to be sent.
+    /// Whether no more messages are to be sent.
     pub fn is_over(&self) -> bool {
         self.is_over
     }
@@ -96,10 +99,12 @@ impl Run {
         found.ok_or_else(|| "an unknown message".into())
     }
 
+    /// Counts the answer to the message with this id.
     pub fn answer(&mut self, id: &[u8]) -> Result<(), Fault> {
-        self.answer_to(wire::id(id)?)
+        self.answer_to(wire::number(id)?)
     }
 
+    /// Counts the answer to the message with this number.
     pub fn answer_to(&mut self, id: usize) -> Result<(), Fault> {
         let (_, is_answered) = self.find(id)?;
         if std::mem::replace(is_answered, true) {
@@ -109,8 +114,9 @@ impl Run {
         Ok(())
     }
 
+    /// Counts the arrival of the message with this id.
     pub fn arrive(&mut self, id: &[u8]) -> Result<(), Fault> {
-        let (id, most) = (wire::id(id)?, self.receivers);
+        let (id, most) = (wire::number(id)?, self.receivers);
         let (received, _) = self.find(id)?;
         *received += 1;
         if *received > most {
@@ -119,7 +125,7 @@ impl Run {
         self.delivered += 1;
         if let Some(due) = self.due.as_ref().filter(|due| id >= due.timed) {
             let at = due.at + due.every.mul_f64((id - due.first) as f64);
-            self.latencies.push(at.elapsed());
+            self.latencies.record_duration(at.elapsed());
         }
         Ok(())
     }
@@ -130,31 +136,37 @@ impl Run {
     }
 }
 
-/// When a user sends.
+/// When a user sends a message.
 pub enum Pace {
-    /// The next message whenever one is answered, with so many outstanding.
+    /// Whenever one is answered, with that many unanswered.
     Outstanding(usize),
-    /// Whenever told to.
-    Cued(Arc<Cue>),
+    /// When the mailbox says so.
+    Scheduled(Arc<Mailbox>),
 }
 
 /// One user.
 pub struct User {
     uid: i64,
     run: Arc<Mutex<Run>>,
-    /// What is sent, and when; none for one who only reads.
+    /// What the user sends, and when; absent for users who only read.
     sends: Option<(Template, Pace)>,
     /// The last version that was read.
     current: i64,
-    /// The newest version that is known of.
+    /// The newest version that the server has told of.
     total: i64,
-    /// Whether a page is under way.
+    /// Whether a page was asked for and has not arrived.
     is_syncing: bool,
-    has_begun: bool,
+    /// When the messages were due that are to be sent; a number without meaning if nothing is timed.
+    due: VecDeque<u64>,
 }
 
 impl User {
+    /// Creates a user who has read nothing.
     pub fn new(uid: i64, run: &Arc<Mutex<Run>>, sends: Option<(Template, Pace)>) -> Self {
+        let first = match &sends {
+            Some((_, Pace::Outstanding(messages))) => *messages,
+            _ => 0,
+        };
         User {
             uid,
             run: Arc::clone(run),
@@ -162,108 +174,97 @@ impl User {
             current: 0,
             total: 0,
             is_syncing: false,
-            has_begun: false,
+            due: std::iter::repeat_n(0, first).collect(),
         }
     }
 
-    fn frame(&mut self, run: &mut Run, message: &[u8], out: &mut BytesMut) -> Result<(), Fault> {
-        let reply = Flat::read(message);
-        if reply.number(3) != 0 {
-            return Err(String::from_utf8_lossy(reply.text(4)).into());
+    fn receive(
+        &mut self,
+        run: &mut Run,
+        message: &FieldTable<'_>,
+        out: &mut BytesMut,
+    ) -> Result<(), Fault> {
+        if message.number(3) != 0 {
+            return Err(String::from_utf8_lossy(message.text(4)).into());
         }
-        if reply.is(Cmd::SyncMsg) {
-            self.page(run, message)?;
-            if self.current != reply.number(5) {
-                return Err("a page is not as long as it says".into());
+        match message.cmd() {
+            Some(Cmd::SyncMsg) => self.page(run, message),
+            Some(Cmd::Notify) => {
+                self.total = self.total.max(message.number(6));
+                Ok(())
             }
-            self.total = self.total.max(reply.number(7));
-            self.is_syncing = false;
-        } else if reply.is(Cmd::Notify) {
-            self.total = self.total.max(reply.number(6));
-        } else if reply.is(Cmd::SendP2PMsg) || reply.is(Cmd::SendGroupMsg) {
-            let id = if reply.is(Cmd::SendP2PMsg) { 7 } else { 6 };
-            run.answer(reply.text(id))?;
-            if let (Some((template, Pace::Outstanding(_))), false) = (&self.sends, run.is_over) {
-                run.send(template, out);
-            }
-        } else {
-            return Err("an unexpected frame".into());
+            Some(Cmd::SendP2PMsg) => self.answer(run, message.text(7), out),
+            Some(Cmd::SendGroupMsg) => self.answer(run, message.text(6), out),
+            _ => Err("an unexpected frame".into()),
+        }
+    }
+
+    fn answer(&mut self, run: &mut Run, id: &[u8], out: &mut BytesMut) -> Result<(), Fault> {
+        run.answer(id)?;
+        if let (Some((template, Pace::Outstanding(_))), false) = (&self.sends, run.is_over) {
+            run.send(template, out);
         }
         Ok(())
     }
 
-    fn page(&mut self, run: &mut Run, page: &[u8]) -> Result<(), Fault> {
-        for (field, value) in Fields(page) {
-            if let (6, Value::Bytes(entry)) = (field, value) {
-                let entry = Flat::read(entry);
-                self.current += 1;
-                if entry.number(7) != self.current {
-                    return Err("a version is missing".into());
-                }
-                run.arrive(entry.text(5))?;
+    fn page(&mut self, run: &mut Run, page: &FieldTable<'_>) -> Result<(), Fault> {
+        for entry in page.entries() {
+            self.current += 1;
+            if entry.number(7) != self.current {
+                return Err("a version is missing".into());
             }
+            run.arrive(entry.text(5))?;
         }
+        if self.current != page.number(5) {
+            return Err("a page is not as long as it says".into());
+        }
+        self.total = self.total.max(page.number(7));
+        self.is_syncing = false;
         Ok(())
     }
 }
 
 impl Client for User {
-    type Framing = Prefixed;
+    type Framing = Frames;
+    type Error = Fault;
 
-    fn begin(&mut self, task: &Waker) {
-        if let Some((_, Pace::Cued(cue))) = &self.sends {
-            cue.wakes(task);
-        }
-    }
-
-    fn turn(&mut self, frames: &[u8], out: &mut BytesMut) -> Result<(), Fault> {
+    fn turn(&mut self, cx: &Context<'_>, frames: &[u8], out: &mut BytesMut) -> Result<(), Fault> {
         let shared = Arc::clone(&self.run);
         let mut run = shared.lock();
-        let has_begun = std::mem::replace(&mut self.has_begun, true);
         if let Some((template, pace)) = &self.sends {
-            let due = match pace {
-                Pace::Outstanding(messages) if !has_begun => *messages,
-                Pace::Outstanding(_) => 0,
-                Pace::Cued(cue) => cue.take(),
-            };
-            for _ in 0..due {
+            if let Pace::Scheduled(mailbox) = pace {
+                mailbox.take(cx, &mut self.due);
+            }
+            for _ in self.due.drain(..) {
                 run.send(template, out);
             }
         }
-        for message in messages(frames) {
-            self.frame(&mut run, message, out)?;
+        for (message, _) in codec::frames(frames) {
+            self.receive(&mut run, &FieldTable::read(message), out)?;
         }
         if !self.is_syncing && self.total > self.current {
             self.is_syncing = true;
-            wire::put_sync(self.uid, self.current, out);
+            wire::put(&request::sync(self.uid, self.current), out);
         }
         Ok(())
     }
 }
 
-pub fn p2p_template(source_uid: i64, target_uid: i64) -> Template {
-    Template::new(&ReqSendP2pMsg {
-        cmd: Cmd::SendP2PMsg.number(),
-        source_uid,
-        target_uid,
-        msg_id: "0".repeat(ID_DIGITS),
-        msg: "x".repeat(TEXT),
-        ..Default::default()
-    })
+/// Makes a template of the messages from one user to another.
+pub fn p2p_template(source: i64, target: i64) -> Template {
+    wire::template(&wire::frame(&request::p2p(source, target, NO_ID, &text())))
 }
 
-pub fn group_template(source_uid: i64) -> Template {
-    Template::new(&ReqSendGroupMsg {
-        cmd: Cmd::SendGroupMsg.number(),
-        source_uid,
-        group_id: GROUP,
-        msg_id: "0".repeat(ID_DIGITS),
-        msg: "x".repeat(TEXT),
-        ..Default::default()
-    })
+/// Makes a template of the messages from one user to the group.
+pub fn group_template(source: i64) -> Template {
+    wire::template(&wire::frame(&request::group(source, GROUP, NO_ID, &text())))
 }
 
-/// Users in a ring: each writes to the next. Tells deliveries per second.
+fn text() -> String {
+    "x".repeat(TEXT)
+}
+
+/// Lets users send messages in a ring, each to the next one. The figure is deliveries per second.
 pub async fn p2p(
     server: &Server,
     users: i64,
@@ -277,7 +278,7 @@ pub async fn p2p(
     run(server, users, Run::new(1), sends, secs).await
 }
 
-/// The first of a group writes to all. Tells deliveries per second.
+/// Lets the first user of a group send to all. The figure is deliveries per second.
 pub async fn group(
     server: &Server,
     members: i64,
@@ -296,7 +297,7 @@ async fn run(
     secs: f64,
 ) -> Result<Sample, Fault> {
     let mut crowd = Crowd::default();
-    // The readers first: whoever writes finds all of them there.
+    // In a group the sender comes last, when all readers are logged in.
     for uid in (1..=users).rev() {
         let stream = log_in(&server.access, uid).await?;
         crowd.add(stream, User::new(uid, &run, sends(uid)));
@@ -304,7 +305,7 @@ async fn run(
     measure(server, &mut crowd, &run, secs).await
 }
 
-/// Counts what a crowd delivers for a while, and then lets it come to its end.
+/// Counts what a crowd delivers for a while, and then waits until everything has arrived.
 pub async fn measure(
     server: &Server,
     crowd: &mut Crowd,
@@ -318,7 +319,7 @@ pub async fn measure(
     Ok(sample)
 }
 
-/// Waits until every message was answered and has arrived, and a moment longer for one too many.
+/// Waits until every message was answered and has arrived, and a moment longer, in case one arrives twice.
 pub async fn settle(crowd: &mut Crowd, run: &Mutex<Run>) -> Result<(), Fault> {
     let begun = Instant::now();
     while !run.lock().is_done() {

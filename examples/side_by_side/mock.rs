@@ -1,34 +1,37 @@
-//! The message path and nothing else: send, answer, notify, sync, page, on one thread. No limits, no deadlines, no logs,
-//! no tokens. With a log beneath, a message is synced before it is answered.
+//! A server that has the message path and nothing else: send, answer, notify, sync, page, on one thread. It has no limits,
+//! deadlines, logs or tokens. With a log, a message is synced before it is answered.
 
 use std::future::poll_fn;
 use std::io;
 
+use imd::codec;
+use imd::load::Connection;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::hub::{self, Request};
-use crate::link::{Link, messages};
 use crate::log::Log;
 
+/// Serves connections until accepting fails.
 pub async fn serve(listener: TcpListener, log: Option<Log>) -> io::Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        tokio::spawn(connection(stream, log.clone()));
+        tokio::spawn(serve_one(stream, log.clone()));
     }
 }
 
-async fn connection(stream: TcpStream, log: Option<Log>) {
-    let mut link: Link = Link::new(stream);
+async fn serve_one(stream: TcpStream, log: Option<Log>) {
+    let mut connection: Connection = Connection::new(stream);
     let mut uid = 0;
     loop {
         let turn = poll_fn(|cx| {
             let may_read = hub::with(|hub| hub.begin_turn(uid, cx));
-            link.poll_turn(cx, may_read, |frames, out| {
+            connection.poll_turn(cx, may_read, |_, frames, out| {
                 hub::with(|hub| {
                     let now = if frames.is_empty() { 0 } else { hub::now() };
                     let mut late = Vec::new();
-                    for request in messages(frames).filter_map(Request::decode) {
+                    let messages = codec::frames(frames).map(|(message, _)| message);
+                    for request in messages.filter_map(Request::decode) {
                         match (&log, request) {
                             (_, Request::Login(login)) => {
                                 uid = login.uid;
@@ -43,12 +46,12 @@ async fn connection(stream: TcpStream, log: Option<Log>) {
                     }
                     hub.end_turn(uid, out);
                 });
+                Ok::<_, io::Error>(())
             })
         });
-        match turn.await {
-            Ok(true) => {}
-            // Whoever breaks the connection has heard enough.
-            _ => return,
+        // It fails when the peer closes or breaks the connection.
+        if turn.await.is_err() {
+            return;
         }
     }
 }

@@ -1,39 +1,40 @@
 //! The messages of a ring of users over MQTT 3.1.1 with QoS 1: both sides acknowledge.
 
 use std::collections::HashMap;
-use std::io;
 use std::sync::Arc;
+use std::task::Context;
 
 use bytes::{BufMut, BytesMut};
+use imd::load::{Client, Connection, Framing, Template};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::Fault;
-use crate::link::Framing;
-use crate::load::{Client, Crowd, Sample, connect_late};
+use crate::load::{Crowd, Sample, connect_late};
 use crate::messages::{Run, TEXT, measure};
 use crate::server::Server;
-use crate::wire::{ID_DIGITS, Template};
+use crate::wire::{self, ID_DIGITS, NO_ID};
 
 const PUBLISH: u8 = 0x30;
 const PUBACK: u8 = 0x40;
 const QOS_1: u8 = 0x02;
 
-/// Packets: a byte, a length, and that many bytes.
+/// The framing of MQTT: packets of a byte, a length, and that many bytes.
 pub struct Packets;
 
 impl Framing for Packets {
-    fn whole(bytes: &[u8]) -> io::Result<usize> {
+    fn whole(bytes: &[u8]) -> usize {
         let mut end = 0;
         while let Some((_, body)) = one(&bytes[end..]) {
             end += 2 + body.len();
         }
-        Ok(end)
+        end
     }
 }
 
-/// The first packet, if it is all there. All are shorter than 128 bytes here, so their length is one byte.
+/// Returns the type and the body of the first packet, if it is all there. Here all packets are shorter than 128 bytes, so
+/// their length is one byte.
 fn one(bytes: &[u8]) -> Option<(u8, &[u8])> {
     let (&[kind, len], rest) = bytes.split_first_chunk()?;
     Some((kind, rest.get(..len.into())?))
@@ -53,10 +54,10 @@ fn text(text: &str) -> Vec<u8> {
 
 struct User {
     run: Arc<Mutex<Run>>,
-    /// The packet's number stands before the text.
+    /// The packet. Its number is in front of the text.
     publish: Template,
     outstanding: usize,
-    /// The messages that are not acknowledged, by their packets' numbers.
+    /// The messages that are not acknowledged yet, by the numbers of their packets.
     open: HashMap<u16, usize>,
     last: u16,
     has_begun: bool,
@@ -75,8 +76,14 @@ impl User {
 
 impl Client for User {
     type Framing = Packets;
+    type Error = Fault;
 
-    fn turn(&mut self, mut packets: &[u8], out: &mut BytesMut) -> Result<(), Fault> {
+    fn turn(
+        &mut self,
+        _: &Context<'_>,
+        mut packets: &[u8],
+        out: &mut BytesMut,
+    ) -> Result<(), Fault> {
         let shared = Arc::clone(&self.run);
         let mut run = shared.lock();
         if !std::mem::replace(&mut self.has_begun, true) {
@@ -108,7 +115,7 @@ impl Client for User {
     }
 }
 
-/// Tells deliveries per second.
+/// Lets users send messages in a ring, each to the next one. The figure is deliveries per second.
 pub async fn p2p(
     server: &Server,
     users: i64,
@@ -124,17 +131,17 @@ pub async fn p2p(
     for (uid, stream) in subscribed {
         let mut body = text(&format!("user/{}", uid % users + 1));
         body.extend_from_slice(&[0, 0]);
-        body.extend_from_slice(&[b'0'; ID_DIGITS]);
+        body.extend_from_slice(NO_ID.as_bytes());
         body.extend_from_slice(&[b'x'; TEXT - ID_DIGITS]);
         let user = User {
             run: Arc::clone(&run),
-            publish: Template::of(&packet(PUBLISH | QOS_1, &body)),
+            publish: wire::template(&packet(PUBLISH | QOS_1, &body)),
             outstanding,
             open: HashMap::new(),
             last: 0,
             has_begun: false,
         };
-        crowd.add(stream, user);
+        crowd.add(Connection::new(stream), user);
     }
     measure(server, &mut crowd, &run, secs).await
 }

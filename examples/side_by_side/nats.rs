@@ -1,36 +1,36 @@
-//! The messages of a ring of users over NATS: nothing is stored, and nothing answered. So a message that has arrived lets
-//! its sender send the next one.
+//! The messages of a ring of users over NATS, which stores nothing and answers nothing. So the arrival of a message lets its
+//! sender send the next one.
 
-use std::io;
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::Context;
 
 use bytes::BytesMut;
+use imd::load::{Client, Connection, Framing, Mailbox, Template};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::Fault;
-use crate::link::Framing;
-use crate::load::{Client, Crowd, Cue, Sample, connect_late};
+use crate::load::{Crowd, Sample, connect_late};
 use crate::messages::{Run, TEXT, measure};
 use crate::server::Server;
-use crate::wire::{ID_DIGITS, Template};
+use crate::wire::{self, ID_DIGITS, NO_ID};
 
-/// Lines; a message has a second one of a given length.
+/// The framing of NATS: lines. The line of a message is followed by its text.
 pub struct Lines;
 
 impl Framing for Lines {
-    fn whole(bytes: &[u8]) -> io::Result<usize> {
+    fn whole(bytes: &[u8]) -> usize {
         let mut end = 0;
         while let Some(taken) = one(&bytes[end..]) {
             end += taken;
         }
-        Ok(end)
+        end
     }
 }
 
-/// How many bytes the first thing that the server says takes, if it is all there.
+/// Returns how many bytes the first line takes, with its text if it is a message; nothing if not all of it is there.
 fn one(bytes: &[u8]) -> Option<usize> {
     let line = bytes.iter().position(|&byte| byte == b'\n')? + 1;
     let Some(head) = bytes[..line].strip_prefix(b"MSG ") else {
@@ -45,20 +45,18 @@ fn one(bytes: &[u8]) -> Option<usize> {
 struct User {
     run: Arc<Mutex<Run>>,
     publish: Template,
-    /// To send the next message.
-    cue: Arc<Cue>,
-    /// The same of the user who writes to this one.
-    senders: Arc<Cue>,
+    mailbox: Arc<Mailbox>,
+    /// The mailbox of the user who sends to this one.
+    sender: Arc<Mailbox>,
+    /// The messages that are to be sent. They are not timed.
+    due: VecDeque<u64>,
 }
 
 impl Client for User {
     type Framing = Lines;
+    type Error = Fault;
 
-    fn begin(&mut self, task: &Waker) {
-        self.cue.wakes(task);
-    }
-
-    fn turn(&mut self, mut said: &[u8], out: &mut BytesMut) -> Result<(), Fault> {
+    fn turn(&mut self, cx: &Context<'_>, mut said: &[u8], out: &mut BytesMut) -> Result<(), Fault> {
         let mut run = self.run.lock();
         while let Some(taken) = one(said) {
             let (thing, rest) = said.split_at(taken);
@@ -66,18 +64,19 @@ impl Client for User {
             if thing.starts_with(b"MSG ") {
                 let text = taken - 2 - TEXT;
                 let id = &thing[text..text + ID_DIGITS];
-                // To arrive is all the answer there is.
+                // There is no other answer.
                 run.arrive(id)?;
                 run.answer(id)?;
-                self.senders.give(1);
+                self.sender.push(0);
             } else if thing.starts_with(b"PING") {
                 out.extend_from_slice(b"PONG\r\n");
             } else if thing.starts_with(b"-ERR") {
                 return Err(String::from_utf8_lossy(thing).into());
             }
         }
+        self.mailbox.take(cx, &mut self.due);
         if !run.is_over() {
-            for _ in 0..self.cue.take() {
+            for _ in self.due.drain(..) {
                 run.send(&self.publish, out);
             }
         }
@@ -85,7 +84,7 @@ impl Client for User {
     }
 }
 
-/// Tells deliveries per second.
+/// Lets users send messages in a ring, each to the next one. The figure is deliveries per second.
 pub async fn p2p(
     server: &Server,
     users: i64,
@@ -93,23 +92,23 @@ pub async fn p2p(
     secs: f64,
 ) -> Result<Sample, Fault> {
     let run = Run::new(1);
-    let cues: Vec<Arc<Cue>> = (0..users).map(|_| Arc::default()).collect();
+    let mailboxes: Vec<Arc<Mailbox>> = (0..users).map(|_| Arc::default()).collect();
     let mut subscribed = Vec::new();
     for uid in 1..=users {
         subscribed.push((uid, subscribe(server, uid).await?));
     }
     let mut crowd = Crowd::default();
     for (this, (uid, stream)) in subscribed.into_iter().enumerate() {
-        let text = "0".repeat(ID_DIGITS) + &"x".repeat(TEXT - ID_DIGITS);
+        let text = NO_ID.to_owned() + &"x".repeat(TEXT - ID_DIGITS);
         let publish = format!("PUB user.{} {TEXT}\r\n{text}\r\n", uid % users + 1);
         let user = User {
             run: Arc::clone(&run),
-            publish: Template::of(publish.as_bytes()),
-            cue: Arc::clone(&cues[this]),
-            senders: Arc::clone(&cues[this.checked_sub(1).unwrap_or(cues.len() - 1)]),
+            publish: wire::template(publish.as_bytes()),
+            mailbox: Arc::clone(&mailboxes[this]),
+            sender: Arc::clone(&mailboxes[this.checked_sub(1).unwrap_or(mailboxes.len() - 1)]),
+            due: std::iter::repeat_n(0, outstanding).collect(),
         };
-        user.cue.give(outstanding);
-        crowd.add(stream, user);
+        crowd.add(Connection::new(stream), user);
     }
     measure(server, &mut crowd, &run, secs).await
 }

@@ -1,21 +1,22 @@
-//! Requests for an address, each answered by one frame: gateway and echo.
+//! Requests for the address of an access server, each answered by one frame: by the gateway, or by the echo.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Context;
 use std::time::Instant;
 
 use bytes::BytesMut;
+use imd::codec;
+use imd::load::{Client, Connection, FieldTable, Frames, Latency};
 use imd::proto::{Cmd, ReqAccessServer};
 use parking_lot::Mutex;
 
 use crate::Fault;
-use crate::link::{Prefixed, messages};
-use crate::load::{Client, Crowd, Sample, connect};
+use crate::load::{Crowd, Sample};
 use crate::server::Server;
-use crate::table::at_share;
-use crate::wire::{self, Flat};
+use crate::wire;
 
-/// A request that is as long as the gateway's answer to it, so that the echo moves the same bytes.
+/// Returns a request that is as long as the gateway's answer to it, so that the echo moves the same bytes.
 pub fn request() -> BytesMut {
     let addr = "127.0.0.1:65535";
     wire::frame(&ReqAccessServer {
@@ -25,10 +26,10 @@ pub fn request() -> BytesMut {
     })
 }
 
-/// Whether a request was answered well, or sent back.
+/// Makes sure that a request was answered with an address, or sent back.
 pub fn check(answer: &[u8]) -> Result<(), Fault> {
-    let answer = Flat::read(answer);
-    if !answer.is(Cmd::ReqAccessServer) || answer.number(3) != 0 {
+    let answer = FieldTable::read(answer);
+    if answer.cmd() != Some(Cmd::ReqAccessServer) || answer.number(3) != 0 {
         return Err("a request was refused".into());
     }
     Ok(())
@@ -39,23 +40,23 @@ struct Asker {
     outstanding: usize,
     asked: Option<Instant>,
     answered: Arc<AtomicU64>,
-    latencies: Arc<Mutex<Vec<u32>>>,
+    latencies: Arc<Mutex<Latency>>,
 }
 
 impl Client for Asker {
-    type Framing = Prefixed;
+    type Framing = Frames;
+    type Error = Fault;
 
-    fn turn(&mut self, frames: &[u8], out: &mut BytesMut) -> Result<(), Fault> {
+    fn turn(&mut self, _: &Context<'_>, frames: &[u8], out: &mut BytesMut) -> Result<(), Fault> {
         let mut answers = 0;
-        for message in messages(frames) {
+        for (message, _) in codec::frames(frames) {
             check(message)?;
             answers += 1;
         }
         match self.asked {
             None => answers = self.outstanding,
             Some(asked) if self.outstanding == 1 && answers > 0 => {
-                let micros = asked.elapsed().as_micros();
-                self.latencies.lock().push(micros as u32);
+                self.latencies.lock().record_duration(asked.elapsed());
             }
             Some(_) => {}
         }
@@ -70,8 +71,8 @@ impl Client for Asker {
     }
 }
 
-/// Each connection keeps so many requests under way. Tells the rate, and with one outstanding the slowest percent in
-/// milliseconds.
+/// Keeps `outstanding` requests of each connection unanswered. The figures are requests per second, and with one outstanding
+/// the latency below which 99 percent stay, in milliseconds.
 pub async fn closed_loop(
     server: &Server,
     connections: usize,
@@ -79,13 +80,13 @@ pub async fn closed_loop(
     secs: f64,
 ) -> Result<Sample, Fault> {
     let answered = Arc::new(AtomicU64::new(0));
-    let latencies = Arc::new(Mutex::new(Vec::new()));
-    let mut streams = Vec::new();
+    let latencies = Arc::<Mutex<Latency>>::default();
+    let mut connected = Vec::new();
     for _ in 0..connections {
-        streams.push(connect(server.gateway).await?);
+        connected.push(Connection::connect(server.gateway).await?);
     }
     let mut crowd = Crowd::default();
-    for stream in streams {
+    for connection in connected {
         let asker = Asker {
             request: request(),
             outstanding,
@@ -93,17 +94,11 @@ pub async fn closed_loop(
             answered: Arc::clone(&answered),
             latencies: Arc::clone(&latencies),
         };
-        crowd.add(stream, asker);
+        crowd.add(connection, asker);
     }
     let count = || answered.load(Ordering::Relaxed);
     let mut sample = Sample::rate(server, &mut crowd, secs, count).await?;
-    let millis = latencies
-        .lock()
-        .iter()
-        .map(|&micros| f64::from(micros) / 1e3)
-        .collect::<Vec<_>>();
-    if !millis.is_empty() {
-        sample.values.push(at_share(millis, 0.99));
-    }
+    let latencies = latencies.lock().percentiles();
+    sample.values.extend(latencies.map(|it| it.p99 / 1e3));
     Ok(sample)
 }

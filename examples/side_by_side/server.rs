@@ -1,4 +1,4 @@
-//! A serving process, from the outside.
+//! A server under measurement, which is a process of its own.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader};
@@ -10,27 +10,28 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use clap::ValueEnum;
+use imd::load::usage;
 use tempfile::TempDir;
 
 use crate::Fault;
 use crate::peers::program;
 use crate::serve::Kind;
 
-/// What is to be served, and on what.
+/// Which server is started, and what it holds when it begins to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setup {
     pub kind: Kind,
-    /// Whether messages are kept in a folder, and synced.
+    /// Whether messages are kept in a folder and synced.
     pub is_durable: bool,
-    /// So many users are in the group.
+    /// How many users are in the group.
     pub members: i64,
-    /// So many messages are stored already, for users who are not there.
+    /// How many messages are stored, for users who never log in.
     pub stored: u64,
-    /// So many users are there who say nothing.
+    /// How many users are logged in and send nothing.
     pub idle: usize,
 }
 
-/// The program that serves it: this one, or its build without the lab, which has a target folder of its own.
+/// Returns the program that serves this kind: this one, or its build without the lab, which has a target folder of its own.
 pub fn executable(kind: Kind) -> Result<PathBuf, Fault> {
     let this = std::env::current_exe()?;
     if kind != Kind::WithoutLab {
@@ -41,7 +42,7 @@ pub fn executable(kind: Kind) -> Result<PathBuf, Fault> {
     Ok(target.join("without-lab").join(this.strip_prefix(target)?))
 }
 
-/// A new folder that only its owner can read, as the store wants it.
+/// Creates a folder that only its owner can read, as the store requires it.
 fn private_folder() -> io::Result<TempDir> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
@@ -49,23 +50,23 @@ fn private_folder() -> io::Result<TempDir> {
     builder.tempdir()
 }
 
-/// It ends when this is dropped.
+/// A serving process. Dropping it kills the process.
 pub struct Server {
     pub setup: Setup,
     process: Child,
     pub gateway: SocketAddr,
     pub access: Vec<SocketAddr>,
-    /// Held for as long as the process may write to it.
+    /// Removed when the process has ended.
     _folder: Option<TempDir>,
 }
 
 impl Server {
-    /// Returns when it serves.
+    /// Starts a server, and returns when it serves.
     pub fn start(setup: Setup) -> Result<Server, Fault> {
         Server::start_as(Command::new(executable(setup.kind)?), setup)
     }
 
-    /// The same under a tool that watches it, whose process is then what this knows of.
+    /// Starts a server under a tool that watches it. The process is then the tool's.
     pub fn start_under(tool: &[String], setup: Setup) -> Result<Server, Fault> {
         let (program, args) = tool.split_first().ok_or("no tool")?;
         let mut command = Command::new(program);
@@ -102,34 +103,38 @@ impl Server {
         })
     }
 
-    /// Says of which server a fault is.
+    /// Adds to a fault with which server it occurred.
     pub fn at_fault(&self, fault: Fault) -> Fault {
         format!("{:?}: {fault}", self.setup.kind).into()
     }
 
-    /// The processor time that it has taken so far.
+    /// Returns the processor time that the server has taken so far.
     pub fn cpu(&self) -> Duration {
         cpu(self.process.id())
     }
 
-    /// Lets it end by itself, so that whoever watches it can say what it has seen.
+    /// Lets the server end by itself, so that the tool that watches it writes its report.
     pub fn end(mut self) -> Result<(), Fault> {
         drop(self.process.stdin.take());
         self.process.wait()?;
         Ok(())
     }
 
-    /// How often one of its threads has gone to sleep so far.
+    /// Returns how often its threads have gone to sleep so far.
     pub fn sleeps(&self) -> u64 {
-        threads(self.process.id(), "status", |status| {
-            let sleeps = status
-                .lines()
-                .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-            sleeps?.trim().parse().ok()
-        })
+        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.process.id())) else {
+            return 0;
+        };
+        let sleeps = threads.flatten().filter_map(|thread| {
+            let status = fs::read_to_string(thread.path().join("status")).ok()?;
+            let mut lines = status.lines();
+            let sleeps = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+            sleeps.trim().parse::<u64>().ok()
+        });
+        sleeps.sum()
     }
 
-    /// What it has in memory, in bytes.
+    /// Returns the resident memory of the server, in bytes.
     pub fn resident(&self) -> Result<u64, Fault> {
         let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.process.id()))?;
         let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:"));
@@ -140,27 +145,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to kill.
+        // If it has ended by itself, there is nothing to kill.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// The processor time that a process's threads have taken so far; zero where the system does not say.
+/// Returns the processor time that a process has taken so far; zero where the system does not tell it.
 pub fn cpu(process: u32) -> Duration {
-    let nanos = threads(process, "schedstat", |stat| {
-        stat.split_whitespace().next()?.parse().ok()
-    });
-    Duration::from_nanos(nanos)
-}
-
-/// The sum of what the system says of a process's threads.
-fn threads(process: u32, file: &str, read: impl Fn(&str) -> Option<u64>) -> u64 {
-    let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else {
-        return 0;
-    };
-    let said = threads
-        .flatten()
-        .filter_map(|thread| fs::read_to_string(thread.path().join(file)).ok());
-    said.filter_map(|text| read(&text)).sum()
+    usage::process_cpu(process).unwrap_or_default()
 }

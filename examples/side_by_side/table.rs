@@ -1,6 +1,8 @@
-//! What the rounds of a row come to.
+//! The table of results: the medians of each row's rounds.
 
 use std::io::Write as _;
+
+use imd::load::grouped;
 
 use crate::load::Sample;
 use crate::rows::{Goal, Line, Row};
@@ -25,6 +27,7 @@ const HEAD: [&str; 10] = [
 ];
 
 impl Table {
+    /// Prints the heads of the columns.
     pub fn head(self) {
         self.print(&HEAD.map(str::to_owned));
         if self.is_markdown {
@@ -32,7 +35,7 @@ impl Table {
         }
     }
 
-    /// A line for each figure of a row: the medians of its rounds.
+    /// Prints a line for each figure of a row, with the medians of its rounds.
     pub fn row(self, row: &Row, baseline: &[Sample], imd: &[Sample]) {
         for (n, line) in row.lines.iter().enumerate() {
             let of = |samples: &[Sample], value: &dyn Fn(&Sample) -> f64| {
@@ -61,7 +64,7 @@ impl Table {
         }
     }
 
-    /// A row that could not be measured.
+    /// Prints a row that could not be measured.
     pub fn missing(self, row: &Row, why: &str) {
         let mut cells = HEAD.map(|_| String::new());
         cells[0] = row.name.to_owned();
@@ -91,7 +94,7 @@ impl Table {
                  {cpu:>15} {server:>13} {load:>13}"
             );
         }
-        // A row takes a while: it is shown when it is there. Who does not read it does not want it.
+        // Each row takes a while, so it is shown as soon as it is measured. If nobody reads stdout, that is no error.
         let _ = std::io::stdout().flush();
     }
 }
@@ -105,23 +108,16 @@ fn goal(line: &Line, ours: f64, ratio: f64) -> String {
     format!("{wanted} {}", if is_met { "met" } else { "missed" })
 }
 
-/// Three digits that count, with a mark at the thousands.
+/// Formats a figure with at least three significant digits.
 fn number(value: f64) -> String {
     if value < 1_000.0 {
-        return format!("{value:.1}");
+        format!("{value:.1}")
+    } else {
+        grouped(value)
     }
-    let digits = format!("{value:.0}");
-    let mut marked = String::new();
-    for (n, digit) in digits.chars().enumerate() {
-        if n > 0 && (digits.len() - n).is_multiple_of(3) {
-            marked.push(',');
-        }
-        marked.push(digit);
-    }
-    marked
 }
 
-/// The value that so great a share of them stays below.
+/// Returns the value below which that share of the values is.
 pub fn at_share(mut values: Vec<f64>, share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let at = (values.len() as f64 * share) as usize;

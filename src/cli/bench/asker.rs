@@ -1,69 +1,53 @@
+//! The role of users who make one request again and again: 10001 at the gateway, or heartbeats.
+
 use bytes::BytesMut;
-use imd::codec;
+use imd::load::{FieldTable, request};
 use imd::proto::{Cmd, Payload};
 
-use super::driver::{Heard, Record, Role};
-use super::fields::{command, verdict};
-use super::line::Broken;
-use super::tally::Tally;
+use super::connection::ConnectionError;
+use super::tally::{Received, Tally};
+use super::user::Role;
 
-/// Makes the same request again and again: 10001 at the gateway, or heartbeats.
+/// Makes one request again and again.
 pub struct Asker {
-    cmd: u32,
-    /// The request as a frame.
+    cmd: Cmd,
+    /// The request.
     frame: BytesMut,
     /// The field of the answer that holds its code.
-    code: u32,
+    code: usize,
 }
 
 impl Asker {
-    /// A user who makes this request, whose answer has its code in that field.
+    /// Creates a user who makes this request. Its answers have their code in the field `code`.
     ///
     /// # Errors
     ///
-    /// When it fits no frame.
-    pub fn new(cmd: Cmd, request: &impl Payload, code: u32) -> Result<Self, Broken> {
-        let mut frame = BytesMut::new();
-        codec::encode(request, &mut frame)?;
-        Ok(Asker {
-            cmd: cmd.number(),
-            frame,
-            code,
-        })
+    /// When the request is too long for a frame.
+    pub fn new(cmd: Cmd, message: &impl Payload, code: usize) -> Result<Self, ConnectionError> {
+        let frame = request::frame(message)?;
+        Ok(Asker { cmd, frame, code })
     }
 }
 
 impl Role for Asker {
-    fn asks(&self) -> bool {
-        true
-    }
-
-    fn ask(&mut self, _due: u64, out: &mut BytesMut) -> Result<(), Broken> {
+    fn ask(&mut self, _due: u64, out: &mut BytesMut) -> Result<(), ConnectionError> {
         out.extend_from_slice(&self.frame);
         Ok(())
     }
 
-    fn hear(
+    fn receive(
         &mut self,
-        frame: &[u8],
+        message: &FieldTable<'_>,
         _now: u64,
         tally: &mut Tally,
         _out: &mut BytesMut,
-    ) -> Result<Heard, Broken> {
-        let cmd = command(frame);
-        if cmd == Cmd::ErrServer.number() {
-            return Err(Broken::told(verdict(frame, 2)));
+    ) -> Result<Received, ConnectionError> {
+        if message.cmd() != Some(self.cmd) {
+            return Ok(Received::Other);
         }
-        if cmd != self.cmd {
-            return Ok(Heard::Other);
-        }
-        match verdict(frame, self.code) {
-            (0, _) => Ok(Heard::Answer),
-            refusal => Ok(tally.refuse(refusal)),
-        }
-    }
-
-    fn record(self) -> Record {
-        Record::default()
+        Ok(match message.status(self.code) {
+            (0, _) => Received::Answer,
+            refusal => tally.refuse(refusal),
+        })
     }
 }

@@ -1,17 +1,19 @@
+//! The verdict of `imd bench`: whether every message arrived exactly once.
+
 use serde::Serialize;
 
-use super::driver::Record;
 use super::tally::Tally;
+use super::user::Record;
 
-/// Whether everything arrived, and exactly once.
+/// Whether every request was answered once and every message arrived exactly once, with the numbers of what went wrong.
 #[derive(Debug, Default, Serialize)]
 pub struct Check {
     pub ok: bool,
     refused: u64,
     unanswered: u64,
-    /// Answers to what was answered already, or never asked.
+    /// Answers to requests that were answered before, or never made.
     unasked: u64,
-    /// Messages that were acknowledged and are in no page of one of their receivers.
+    /// Acknowledged messages that a receiver did not find in any page, counted for each receiver.
     missing: u64,
     double: u64,
     altered: u64,
@@ -19,21 +21,21 @@ pub struct Check {
     gaps: u64,
     /// The first refusal.
     refusal: Option<String>,
-    /// The first connection that was lost, and why.
+    /// Why the first of the lost connections was lost.
     lost: Option<String>,
 }
 
 impl Check {
-    /// Compares what was acknowledged with what was found.
+    /// Compares the messages that were acknowledged with those that were found.
     pub fn new(tally: &Tally, mut records: Vec<Record>) -> Check {
         let counts = &tally.counts;
         records.sort_by_key(|record| record.user);
         let missing = records.iter().map(|record| {
-            let heard = record.hears.and_then(|user| {
+            let sender = record.receives_from.and_then(|user| {
                 let at = records.binary_search_by_key(&user, |record| record.user);
                 records.get(at.ok()?)
             });
-            heard.map_or(0, |sender| sender.acknowledged.missing_in(&record.found))
+            sender.map_or(0, |sender| sender.acknowledged.missing_in(&record.found))
         });
         let mut check = Check {
             ok: false,
@@ -51,7 +53,7 @@ impl Check {
         check
     }
 
-    /// What was wrong, each with its number.
+    /// Describes what went wrong, each kind with its number.
     pub fn wrong(&self) -> Vec<String> {
         let counted = [
             (self.refused, "refused"),
@@ -77,10 +79,10 @@ impl Check {
 mod tests {
     use super::*;
 
-    fn record(user: usize, hears: usize, acknowledged: u64, found: &[u64]) -> Record {
+    fn record(user: usize, receives_from: usize, acknowledged: u64, found: &[u64]) -> Record {
         let mut record = Record {
             user,
-            hears: Some(hears),
+            receives_from: Some(receives_from),
             ..Default::default()
         };
         for number in 0..acknowledged {

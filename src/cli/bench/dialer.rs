@@ -1,77 +1,68 @@
+//! Users of `imd bench connect`, who open a connection for each request.
+
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use imd::proto::{Cmd, ReqAccessServer};
+use imd::load::{Connection, FieldTable, Mailbox, request};
+use imd::proto::Cmd;
 use tokio::net::TcpSocket;
 
-use super::driver::Record;
-use super::feed::Feed;
-use super::fields::verdict;
-use super::floor::Floor;
-use super::line::{Broken, Line};
+use super::connection::{ConnectionError, ask};
+use super::run::WorkerState;
+use super::tally::Received;
+use super::user::Record;
 
-/// Connects to the gateway, asks, closes; and again.
+/// Connects to the gateway, asks for an access server, and closes the connection, again and again.
 pub struct Dialer {
     pub gateway: SocketAddr,
-    /// Counts the connections, from a number of its own on.
+    /// Counts the connections, from a number of the user's own on.
     pub dialled: u16,
-    pub feed: Arc<Feed>,
-    pub floor: Floor,
+    pub mailbox: Arc<Mailbox>,
+    pub worker: WorkerState,
 }
 
 impl Dialer {
-    /// Runs to the end.
+    /// Makes requests until the run ends or one fails.
     pub async fn run(mut self) -> Record {
-        if let Err(broken) = self.work().await {
-            let mut desk = self.floor.desk.lock();
-            desk.tally.lost.get_or_insert_with(|| broken.to_string());
+        if let Err(error) = self.dial_all().await {
+            self.worker.tally.lock().lose(&error);
         }
         Record::default()
     }
 
-    async fn work(&mut self) -> Result<(), Broken> {
+    async fn dial_all(&mut self) -> Result<(), ConnectionError> {
         while let Some(due) = self.next().await {
             let socket = self.socket()?;
-            let asked = tokio::select! {
+            let answer = tokio::select! {
                 biased;
-                asked = dial(socket, self.gateway) => asked,
-                () = self.feed.ended() => return Ok(()),
+                answer = dial(socket, self.gateway) => answer?,
+                () = self.mailbox.ended() => return Ok(()),
             };
-            let verdict = asked?;
-            let now = self.floor.now();
-            let tally = &mut self.floor.desk.lock().tally;
-            tally.acknowledgement.record(now.saturating_sub(due));
-            tally.counts.answered += 1;
-            tally.counts.last_answer = now;
-            if let Some(refusal) = verdict {
-                tally.counts.refused += 1;
-                tally.refusal.get_or_insert(refusal);
-            }
+            let now = self.worker.now();
+            let mut tally = self.worker.tally.lock();
+            let received = match FieldTable::read(&answer).status(3) {
+                (0, _) => Received::Answer,
+                refusal => tally.refuse(refusal),
+            };
+            tally.answer(Some(due), received, now);
         }
         Ok(())
     }
 
-    /// Waits for when the next request is due.
+    /// Waits until the next request is due, counts it, and returns when it was due; nothing at the end of the run.
     async fn next(&self) -> Option<u64> {
-        {
-            let mut desk = self.floor.desk.lock();
-            let now = self.floor.now();
-            if self.floor.allows(0, now) {
-                desk.tally.counts.send(now);
-                return Some(now);
-            }
-        }
-        let due = self.feed.next().await?;
-        let now = self.floor.now();
-        let tally = &mut self.floor.desk.lock().tally;
-        tally.counts.send(now);
-        tally.lateness.record(now.saturating_sub(due));
+        let now = self.worker.now();
+        let due = match self.worker.allows(0, now) {
+            true => now,
+            false => self.mailbox.next().await?,
+        };
+        self.worker.tally.lock().send(due, self.worker.now());
         Some(due)
     }
 
-    /// A port that a connection was closed on is taken for a minute. On the loopback interface, each time another
-    /// source address is taken, so that ports neither run out nor are long to be searched for.
+    /// Creates a socket to connect from. The port of a closed connection can't be used for a minute, so on the loopback
+    /// interface each connection has another source address: ports do not run out, and the system finds one quickly.
     fn socket(&mut self) -> io::Result<TcpSocket> {
         let socket = match self.gateway {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
@@ -79,7 +70,7 @@ impl Dialer {
         };
         self.dialled = self.dialled.wrapping_add(1);
         let [high, low] = self.dialled.to_be_bytes();
-        // Elsewhere the interface has one address only.
+        // On other systems the interface has only one address.
         if cfg!(target_os = "linux") && self.gateway.ip() == Ipv4Addr::LOCALHOST {
             let source = [127, 1, high % 4, low];
             socket.bind(SocketAddr::from((source, 0)))?;
@@ -88,14 +79,8 @@ impl Dialer {
     }
 }
 
-/// The refusal, if it is one.
-async fn dial(socket: TcpSocket, gateway: SocketAddr) -> Result<Option<String>, Broken> {
-    let mut line = Line::open_from(socket, gateway).await?;
-    let request = ReqAccessServer {
-        cmd: Cmd::ReqAccessServer.number(),
-        ..Default::default()
-    };
-    let answer = line.ask(Cmd::ReqAccessServer, &request).await?;
-    let verdict = verdict(&answer, 3);
-    Ok((verdict.0 != 0).then(|| Broken::told(verdict).to_string()))
+async fn dial(socket: TcpSocket, gateway: SocketAddr) -> Result<Vec<u8>, ConnectionError> {
+    let mut connection = Connection::open(socket.connect(gateway)).await?;
+    let cmd = Cmd::ReqAccessServer;
+    ask(&mut connection, cmd, &request::access_server()).await
 }

@@ -1,28 +1,67 @@
-use std::time::Duration;
+//! What the load generator itself has used, and whether it was what limited a run of `imd bench`.
 
+use std::time::{Duration, Instant};
+
+use imd::load::{Percentiles, usage};
 use serde::Serialize;
 
-use super::crew::Effort;
-use super::tally::Percentiles;
-
-/// A thread that is at work for so much of the time has nothing left to give.
+/// A thread that is busy for this part of the time can't make more requests.
 const BUSY: f64 = 0.9;
 
-/// What the load generator has used, and whether that was all it could.
+/// Reads the clocks of a thread when the run begins.
+pub struct Watch {
+    begun: Instant,
+    cpu: Option<Duration>,
+    waited: Option<Duration>,
+}
+
+impl Watch {
+    /// Starts to measure the calling thread.
+    pub fn start() -> Watch {
+        Watch {
+            begun: Instant::now(),
+            cpu: usage::thread_cpu(),
+            waited: usage::thread_waited(),
+        }
+    }
+
+    /// Returns what the calling thread, the one that started the watch, has used since.
+    pub fn stop(&self) -> Effort {
+        let since = |now: Option<Duration>, before: Option<Duration>| now?.checked_sub(before?);
+        Effort {
+            time: self.begun.elapsed(),
+            busy: since(usage::thread_cpu(), self.cpu),
+            waited: since(usage::thread_waited(), self.waited),
+        }
+    }
+}
+
+/// What a thread has used during the run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Effort {
+    /// How long the run took.
+    pub time: Duration,
+    /// How long the thread was running on a core.
+    pub busy: Option<Duration>,
+    /// How long the thread could run and waited for a core.
+    pub waited: Option<Duration>,
+}
+
+/// The report on the load generator.
 #[derive(Debug, Serialize)]
 pub struct Generator {
     threads: usize,
-    /// Of its busiest thread: which part of the time it was at work. Unknown on a schedule, where it looks at the clock
-    /// while it has nothing to do.
+    /// The part of the time in which the busiest thread was at work. Unknown on a schedule, where a thread watches the
+    /// clock while it has nothing to do.
     busy: Option<f64>,
-    /// Of the same thread: which part of the time it waited for a core.
+    /// The part of the time in which the busiest thread waited for a core.
     waited: Option<f64>,
-    /// Why the figures say more about the generator or the machine than about the server.
+    /// Why the figures say more about the generator or the machine than about the server, if they do.
     limit: Option<String>,
 }
 
 impl Generator {
-    /// What the threads have used in a closed loop.
+    /// Reports on the threads of a closed loop.
     pub fn closed(efforts: &[Effort]) -> Generator {
         let busiest = efforts
             .iter()
@@ -50,7 +89,7 @@ impl Generator {
         }
     }
 
-    /// How threads kept to a schedule: how late they were themselves, and what latencies they saw.
+    /// Reports on the threads of a schedule, by how late they made their requests and the latencies that they measured.
     pub fn open(threads: usize, latencies: Option<(Percentiles, Percentiles)>) -> Generator {
         let limit = match latencies {
             Some((late, seen)) if late.p99 * 2.0 > seen.p99 => Some(format!(
@@ -68,7 +107,7 @@ impl Generator {
         }
     }
 
-    /// For people: what it has to say, if anything.
+    /// Returns the report as a sentence, if there is something to report.
     pub fn text(&self) -> Option<String> {
         let busy = self.busy.map(|busy| {
             let percent = busy * 100.0;

@@ -1,27 +1,26 @@
 //! `imd bench`: puts load on a stack, measures, and checks that every message arrived exactly once.
+//!
+//! The connections, schedules and statistics are those of [`imd::load`]. This module adds what the users do, the report, and
+//! the private stack.
 
 mod args;
 mod asker;
 mod check;
-mod crew;
+mod connection;
 mod dialer;
-mod driver;
-mod feed;
-mod fields;
-mod floor;
 mod generator;
-mod line;
-mod pacer;
 mod private;
 mod progress;
 mod reader;
 mod report;
+mod run;
+mod sender;
 mod seqs;
 mod setup;
 mod stamp;
-mod talker;
 mod tally;
-mod usage;
+mod user;
+mod worker;
 
 pub use args::BenchArgs;
 
@@ -31,6 +30,7 @@ use std::time::{Duration, Instant};
 use imd::Client;
 use imd::client::ask_gateway;
 use imd::listener::raise_file_limit;
+use imd::load::{nanos, usage};
 use imd::metrics::resident;
 use tokio_util::sync::CancellationToken;
 
@@ -39,25 +39,25 @@ use super::link::LinkError;
 use super::signals::Signals;
 use super::{api, endpoint, output, refusal, settings};
 use args::{Kind, Plan};
-use crew::{Crew, Outcome};
-use floor::{Run, nanos};
 use private::Private;
 use progress::Progress;
 use report::{Findings, Report, Server};
+use run::Run;
 use setup::Site;
 use tally::{Counts, Tally};
+use worker::Worker;
 
-/// How often to look whether the run is over.
+/// How often to check whether the run is over.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// How many files are kept free for other things than connections: as many as a stack keeps free.
+/// How many files are reserved for other things than connections: as many as a stack reserves.
 const RESERVED_FILES: u64 = 128;
 
-/// Runs a benchmark and prints what it has shown.
+/// Runs a benchmark and prints its report.
 ///
 /// # Errors
 ///
-/// When it can't be run, and when a message did not arrive exactly once.
+/// When the benchmark can't be run, and when a message did not arrive exactly once.
 pub async fn run(args: &BenchArgs) -> Result<(), Failure> {
     let plan = Plan::new(args)?;
     check_file_limit(&plan)?;
@@ -87,7 +87,7 @@ pub async fn run(args: &BenchArgs) -> Result<(), Failure> {
             None => Ok(()),
         }
     };
-    // A private imd that is not waited for is killed.
+    // Dropping a private imd that has not ended kills it.
     let stopped = tokio::select! {
         biased;
         () = signals.next() => Err(by_a_signal()),
@@ -105,7 +105,7 @@ pub async fn run(args: &BenchArgs) -> Result<(), Failure> {
         () = signals.next() => Err(by_a_signal()),
         printed = print => printed,
     };
-    // Who reads no more learns by the code how it went.
+    // Even if nobody reads stdout any more, the exit code says how the run went.
     stopped?;
     match report.wrong() {
         Some(wrong) => Err(Failure::Failed(wrong)),
@@ -113,7 +113,7 @@ pub async fn run(args: &BenchArgs) -> Result<(), Failure> {
     }
 }
 
-/// Before anything is measured: whether the gateway of a running stack is one, and where it leads to.
+/// Makes sure that there is a gateway at the address, and that the access server it returns can be reached.
 async fn check_stack(addr: &str) -> Result<(), Failure> {
     let wrong = |why| Failure::Usage(format!("--addr {addr}: {why}"));
     endpoint::host_and_port(addr).map_err(wrong)?;
@@ -134,7 +134,7 @@ fn by_a_signal() -> Failure {
     Failure::Failed("stopped by a signal".into())
 }
 
-/// Each user takes a file here.
+/// Makes sure that this process may open a file for each user.
 fn check_file_limit(plan: &Plan) -> Result<(), Failure> {
     let files = raise_file_limit();
     if plan.users as u64 + RESERVED_FILES > files {
@@ -168,49 +168,52 @@ async fn measure(
     };
     let run = Arc::new(Run::new(plan));
     let end = CancellationToken::new();
-    // Whatever happens, the threads end.
+    // Ends the threads also when this function returns early.
     let _guard = end.clone().drop_guard();
 
     let mut gauge = private.map(|private| Gauge::new(private.pid()));
-    let mut crews = Vec::new();
+    let mut workers = Vec::new();
     for number in 0..run.plan.threads {
-        let crew = Crew::start(&run, &site, number, &end);
-        crews.push(crew.map_err(|error| Failure::Failed(format!("load generator: {error}")))?);
+        let worker = Worker::start(&run, &site, number, &end);
+        workers.push(worker.map_err(|error| Failure::Failed(format!("load generator: {error}")))?);
     }
-    for crew in &mut crews {
-        let ready = (&mut crew.ready).await.map_err(|_| gone())?;
+    for worker in &mut workers {
+        let ready = (&mut worker.ready).await.map_err(|_| gone())?;
         ready.map_err(|error| Failure::Failed(error.to_string()))?;
     }
     if let Some(gauge) = &mut gauge {
         gauge.connected();
     }
     let begun = Instant::now();
-    let (mut desks, mut outcomes) = (Vec::new(), Vec::new());
-    for crew in crews {
+    let (mut tallies, mut outcomes) = (Vec::new(), Vec::new());
+    for worker in workers {
         // A thread that has ended is noticed below.
-        let _ = crew.begin.send(begun);
-        desks.push(crew.desk);
-        outcomes.push(crew.outcome);
+        let _ = worker.begin.send(begun);
+        tallies.push(worker.tally);
+        outcomes.push(worker.outcome);
     }
-    let counts = || desks.iter().map(|desk| desk.lock().tally.counts).sum();
-    let is_lost = || desks.iter().any(|desk| desk.lock().tally.lost.is_some());
+    let counts = || tallies.iter().map(|tally| tally.lock().counts).sum();
+    let is_lost = || tallies.iter().any(|tally| tally.lock().lost.is_some());
     watch(&run, begun, counts, is_lost).await;
     let server = gauge.map(|gauge| gauge.read(run.plan.users));
     end.cancel();
 
-    let mut done: Vec<Outcome> = Vec::new();
+    let (mut records, mut efforts) = (Vec::new(), Vec::new());
     for outcome in outcomes {
-        done.push(outcome.await.map_err(|_| gone())?);
+        let outcome = outcome.await.map_err(|_| gone())?;
+        records.extend(outcome.records);
+        efforts.push(outcome.effort);
     }
-    let mut tally = Tally::default();
-    for desk in &desks {
-        tally.add(&desk.lock().tally);
+    let mut sum = Tally::default();
+    for tally in &tallies {
+        sum.add(&tally.lock());
     }
     let findings = Findings {
         addr: args.addr.clone(),
         store: args.store.as_ref().map(|dir| dir.display().to_string()),
-        tally,
-        outcomes: done,
+        tally: sum,
+        records,
+        efforts,
         server,
     };
     Ok(Report::new(&run.plan, findings))
@@ -220,7 +223,8 @@ fn gone() -> Failure {
     Failure::Failed("a thread of the load generator has ended early".into())
 }
 
-/// Waits until everything was sent, answered and delivered; or until nothing comes any more.
+/// Waits until everything was sent, answered and delivered, until a connection was lost, or until nothing has arrived for as
+/// long as the plan is patient.
 async fn watch(run: &Run, begun: Instant, counts: impl Fn() -> Counts, is_lost: impl Fn() -> bool) {
     let mut progress = Progress::new(run.plan.fan_out() > 0);
     let mut ticks = tokio::time::interval(LOOK_EVERY);
@@ -236,7 +240,7 @@ async fn watch(run: &Run, begun: Instant, counts: impl Fn() -> Counts, is_lost: 
         if is_sent && is_answered && counts.delivered >= expected {
             return;
         }
-        // Between two requests of a slow schedule nothing has to come.
+        // Between two requests of a slow schedule nothing is expected.
         let is_waiting = is_sent || !is_answered;
         if counts != last || !is_waiting {
             (last, changed) = (counts, Instant::now());
@@ -246,7 +250,7 @@ async fn watch(run: &Run, begun: Instant, counts: impl Fn() -> Counts, is_lost: 
     }
 }
 
-/// Makes a group of all users.
+/// Creates a group of all users, and returns its id.
 async fn make_group(plan: &Plan, group_api: &str) -> Result<i64, Failure> {
     let owner = plan.uid(0).to_string();
     let fields = [("uid", owner.as_str()), ("name", "imd bench")];
@@ -271,17 +275,17 @@ async fn make_group(plan: &Plan, group_api: &str) -> Result<i64, Failure> {
     Ok(gid)
 }
 
-/// Reads what the private imd uses.
+/// Measures the CPU time and the memory of the private imd.
 struct Gauge {
     pid: u32,
     server: Server,
-    /// Its CPU time when the run began, and when that was.
+    /// The CPU time when the run began.
     cpu: Option<Duration>,
     begun: Instant,
 }
 
 impl Gauge {
-    /// Before the users come.
+    /// Starts to measure, before the users connect.
     fn new(pid: u32) -> Self {
         Gauge {
             pid,
@@ -294,14 +298,14 @@ impl Gauge {
         }
     }
 
-    /// The users are there, the run begins.
+    /// Takes the measurements of the beginning of the run, with all users connected.
     fn connected(&mut self) {
         self.server.resident_connected = resident(self.pid);
         self.cpu = usage::process_cpu(self.pid);
         self.begun = Instant::now();
     }
 
-    /// The run is over.
+    /// Takes the measurements of the end of the run.
     fn read(mut self, users: usize) -> Server {
         let used = usage::process_cpu(self.pid).zip(self.cpu);
         let time = self.begun.elapsed().as_secs_f64();

@@ -1,22 +1,26 @@
+//! The line on stderr that shows how far a run of `imd bench` is.
+
 use std::io::{self, IsTerminal};
 
-use super::report::grouped;
+use imd::load::grouped;
+
 use super::tally::Counts;
 use crate::cli::stderr;
 
-/// A new line so often, in nanoseconds.
+/// How often the line is written anew, in nanoseconds.
 const EVERY: u64 = 250_000_000;
 
-/// A line on stderr that says how the run goes on; only on a terminal. Wiped off when dropped.
+/// Shows the line if stderr is a terminal. Dropping it removes the line.
 pub struct Progress {
     is_on: bool,
     /// Whether messages are delivered in this run.
     delivers: bool,
-    /// When the line was written, and what the counts were then.
+    /// When the line was written last, in nanoseconds since the run began, and the counts at that time.
     last: (u64, Counts),
 }
 
 impl Progress {
+    /// Creates a line that was not shown yet. `delivers` says whether the run has messages to be delivered.
     pub fn new(delivers: bool) -> Self {
         Progress {
             is_on: io::stderr().is_terminal(),
@@ -25,7 +29,7 @@ impl Progress {
         }
     }
 
-    /// Says how far the run is, at times.
+    /// Writes the line anew, if it is old enough.
     pub fn show(&mut self, now: u64, counts: &Counts) {
         let (before, last) = self.last;
         if !self.is_on || now < before + EVERY {
@@ -55,7 +59,7 @@ impl Drop for Progress {
     }
 }
 
-/// Writes over what stands in the line.
+/// Replaces the contents of the terminal's line.
 fn write(line: &str) {
     stderr::say(&format!("\r\x1b[K{line}"));
 }

@@ -1,26 +1,28 @@
+//! The role of users who read their inboxes again and again.
+
 use std::collections::VecDeque;
 
 use bytes::BytesMut;
 use imd::codec;
+use imd::load::FieldTable;
 use imd::proto::{Cmd, ReqSyncMsg};
 
-use super::driver::{Heard, Record, Role};
-use super::fields::{Fields, Value, command, verdict};
-use super::line::Broken;
-use super::tally::Tally;
+use super::connection::ConnectionError;
+use super::tally::{Received, Tally};
+use super::user::Role;
 
 /// Reads an inbox from its beginning to its end, again and again.
 pub struct Reader {
     /// Asks for a page.
     sync: ReqSyncMsg,
-    /// Where the pages begin that were asked for.
+    /// After which version each page begins that was asked for, oldest request first.
     asked: VecDeque<i64>,
-    /// Where the next pages begin; at 0, when there is none.
+    /// After which versions the next pages begin. When there is none, the inbox is read from its beginning.
     cursors: Vec<i64>,
 }
 
 impl Reader {
-    /// A reader who asks in this way.
+    /// Creates a user who asks for pages with this request.
     pub fn new(sync: ReqSyncMsg) -> Self {
         Reader {
             sync,
@@ -29,37 +31,30 @@ impl Reader {
         }
     }
 
-    /// Makes sure that a page goes on from where it was asked for, without a gap or a repetition.
-    fn page(&mut self, frame: &[u8], now: u64, tally: &mut Tally) {
+    /// Checks that a page begins where it was asked for, without a gap or a repetition.
+    fn page(&mut self, page: &FieldTable<'_>, now: u64, tally: &mut Tally) {
         let Some(after) = self.asked.pop_front() else {
             return;
         };
-        let (mut version, mut end, mut total) = (after, after, 0);
-        for field in Fields::of(frame) {
-            match field {
-                (5, current) => end = current.int(),
-                (6, Value::Bytes(entry)) => {
-                    let found = Fields::of(entry).find(|(tag, _)| *tag == 7);
-                    let found = found.map_or(0, |(_, version)| version.int());
-                    // Old messages may have been removed.
-                    let is_next = found == version + 1 || after == 0 && version == 0;
-                    let counts = &mut tally.counts;
-                    if is_next {
-                        counts.delivered += 1;
-                        counts.last_delivery = now;
-                    } else if found > version {
-                        counts.gaps += 1;
-                    } else {
-                        counts.double += 1;
-                    }
-                    version = version.max(found);
-                }
-                (7, newest) => total = newest.int(),
-                _ => {}
+        let counts = &mut tally.counts;
+        let mut version = after;
+        for entry in page.entries() {
+            let found = entry.number(7);
+            // The oldest messages may have been removed.
+            let is_next = found == version + 1 || after == 0 && version == 0;
+            if is_next {
+                counts.delivered += 1;
+                counts.last_delivery = now;
+            } else if found > version {
+                counts.gaps += 1;
+            } else {
+                counts.double += 1;
             }
+            version = version.max(found);
         }
+        let (end, total) = (page.number(5), page.number(7));
         if end != version {
-            tally.counts.gaps += 1;
+            counts.gaps += 1;
         }
         let goes_on = end > after && end < total;
         self.cursors.push(if goes_on { end } else { 0 });
@@ -67,39 +62,29 @@ impl Reader {
 }
 
 impl Role for Reader {
-    fn asks(&self) -> bool {
-        true
-    }
-
-    fn ask(&mut self, _due: u64, out: &mut BytesMut) -> Result<(), Broken> {
+    fn ask(&mut self, _due: u64, out: &mut BytesMut) -> Result<(), ConnectionError> {
         let cursor = self.cursors.pop().unwrap_or_default();
         self.asked.push_back(cursor);
         self.sync.current_id = cursor;
         Ok(codec::encode(&self.sync, out)?)
     }
 
-    fn hear(
+    fn receive(
         &mut self,
-        frame: &[u8],
+        message: &FieldTable<'_>,
         now: u64,
         tally: &mut Tally,
         _out: &mut BytesMut,
-    ) -> Result<Heard, Broken> {
-        match Cmd::from_number(command(frame)) {
-            Some(Cmd::SyncMsg) => {}
-            Some(Cmd::ErrServer) => return Err(Broken::told(verdict(frame, 2))),
-            _ => return Ok(Heard::Other),
+    ) -> Result<Received, ConnectionError> {
+        if message.cmd() != Some(Cmd::SyncMsg) {
+            return Ok(Received::Other);
         }
-        let verdict = verdict(frame, 3);
-        if verdict.0 != 0 {
+        let status = message.status(3);
+        if status.0 != 0 {
             self.cursors.extend(self.asked.pop_front());
-            return Ok(tally.refuse(verdict));
+            return Ok(tally.refuse(status));
         }
-        self.page(frame, now, tally);
-        Ok(Heard::Answer)
-    }
-
-    fn record(self) -> Record {
-        Record::default()
+        self.page(message, now, tally);
+        Ok(Received::Answer)
     }
 }

@@ -1,23 +1,23 @@
-//! What a run has shown, for people and as JSON.
+//! The results of a run of `imd bench`, as text and as JSON.
 
 use std::fmt::Write as _;
 
+use imd::load::{Percentiles, grouped};
 use serde::Serialize;
 
 use super::args::{Kind, Pace, Plan};
 use super::check::Check;
-use super::crew::{Effort, Outcome};
-use super::driver::Record;
-use super::generator::Generator;
-use super::tally::{Percentiles, Tally};
+use super::generator::{Effort, Generator};
+use super::tally::Tally;
+use super::user::Record;
 
-/// What a run has shown.
+/// The results of a run.
 #[derive(Debug, Serialize)]
 pub struct Report {
     kind: Kind,
-    /// Where the stack is; nothing when it is a private one.
+    /// The gateway of the stack; absent when the stack is a private one.
     addr: Option<String>,
-    /// Where the private imd keeps its messages.
+    /// The folder of the private imd; absent when it keeps its messages in memory.
     store: Option<String>,
     users: usize,
     outstanding: Option<usize>,
@@ -32,52 +32,55 @@ pub struct Report {
     delivered_per_sec: f64,
     acknowledgement_us: Option<Percentiles>,
     delivery_us: Option<Percentiles>,
-    /// How much later than planned the generator made its requests.
+    /// How much later than scheduled the load generator made its requests.
     late_us: Option<Percentiles>,
     check: Check,
     generator: Generator,
-    /// What the private imd has used, where the system says it.
+    /// What the private imd has used, where the system tells it.
     server: Option<Server>,
 }
 
 /// What the private imd has used.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Server {
-    /// Cores, on average.
+    /// How many cores were in use on average.
     pub cores: Option<f64>,
-    /// Memory in RAM, in bytes: before the users came, when they were there, and at the end.
+    /// Resident memory in bytes, before the users connected.
     pub resident_before: Option<u64>,
+    /// Resident memory in bytes, with all users connected.
     pub resident_connected: Option<u64>,
+    /// Resident memory in bytes, at the end of the run.
     pub resident_after: Option<u64>,
-    /// What the connections took, each.
+    /// By how much each connection has increased the resident memory.
     pub bytes_per_connection: Option<f64>,
 }
 
-/// What a report is made of.
+/// The measurements of which a report is made.
 pub struct Findings {
     pub addr: Option<String>,
     pub store: Option<String>,
     pub tally: Tally,
-    pub outcomes: Vec<Outcome>,
+    pub records: Vec<Record>,
+    /// What each thread of the load generator has used.
+    pub efforts: Vec<Effort>,
     pub server: Option<Server>,
 }
 
 impl Report {
-    /// Puts together what was found, and checks that every acknowledged message arrived exactly once.
+    /// Makes the report, and checks that every acknowledged message arrived exactly once.
     pub fn new(plan: &Plan, findings: Findings) -> Report {
         let Findings {
             addr,
             store,
             tally,
-            outcomes,
+            records,
+            efforts,
             server,
         } = findings;
         let counts = &tally.counts;
         let late = tally.lateness.percentiles();
         let acknowledgement = tally.acknowledgement.percentiles();
         let is_open = matches!(plan.pace, Pace::Open(_));
-        let efforts: Vec<Effort> = outcomes.iter().map(|outcome| outcome.effort).collect();
-        let records: Vec<Record> = outcomes.into_iter().flat_map(|o| o.records).collect();
         Report {
             kind: plan.kind,
             addr,
@@ -112,13 +115,13 @@ impl Report {
         }
     }
 
-    /// What was wrong, if anything was.
+    /// Describes what went wrong, if anything did.
     pub fn wrong(&self) -> Option<String> {
         let wrong = self.check.wrong();
         (!wrong.is_empty()).then(|| wrong.join("; "))
     }
 
-    /// For people.
+    /// Returns the report as text.
     pub fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a String can't fail.
@@ -249,28 +252,4 @@ fn rate(count: u64, nanoseconds: u64) -> f64 {
         return 0.0;
     }
     (count as f64 * 1e10 / nanoseconds as f64).round() / 10.0
-}
-
-/// A whole number, its digits in threes.
-pub fn grouped(number: f64) -> String {
-    let digits = format!("{number:.0}");
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn digits_stand_in_threes() {
-        let numbers = [0.0, 999.4, 1000.0, 123_456.0, 1_234_567.0].map(grouped);
-        assert_eq!(numbers, ["0", "999", "1,000", "123,456", "1,234,567"]);
-    }
 }

@@ -1,16 +1,18 @@
+//! Sets of message numbers that take little memory.
+
 use std::collections::BTreeSet;
 
-/// A set of numbers that come from 0 upwards, mostly in order: then it takes no room.
+/// A set of numbers from 0 upwards. Numbers that are added in order take no memory.
 #[derive(Debug, Default)]
 pub struct Seqs {
     /// Every number below is in the set.
     next: u64,
-    /// Those above it.
+    /// The numbers of the set above `next`.
     ahead: BTreeSet<u64>,
 }
 
 impl Seqs {
-    /// Adds a number; false when it was there.
+    /// Adds a number. Returns false if the set holds it already.
     pub fn insert(&mut self, number: u64) -> bool {
         if number != self.next {
             return number > self.next && self.ahead.insert(number);
@@ -22,7 +24,7 @@ impl Seqs {
         true
     }
 
-    /// How many of these numbers another set lacks.
+    /// Returns how many numbers of this set another one lacks.
     pub fn missing_in(&self, other: &Seqs) -> u64 {
         let lacks = |number: &&u64| **number >= other.next && !other.ahead.contains(number);
         let below = match self.next.checked_sub(other.next) {

@@ -1,14 +1,11 @@
-//! What has to be there before a run begins: connections, logins, filled inboxes.
+//! What has to be there before a run of `imd bench` begins: connections, logins, filled inboxes.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::BytesMut;
-use imd::codec;
-use imd::proto::{
-    Cmd, ReqAccessServer, ReqLogin, ReqPing, ReqSendGroupMsg, ReqSendP2pMsg, ReqSyncMsg,
-    ResSelectAccessServerForClient,
-};
+use imd::load::{Connection, FieldTable, Template, request};
+use imd::proto::{Cmd, ReqSendP2pMsg, ResSelectAccessServerForClient};
 use imd::service::salted_token;
 use prost::Message as _;
 use tokio::net::lookup_host;
@@ -16,25 +13,25 @@ use tokio::task::JoinSet;
 
 use super::args::{Kind, Plan};
 use super::asker::Asker;
-use super::driver::Record;
-use super::fields::{Fields, verdict};
-use super::floor::Run;
-use super::line::{Broken, Line};
+use super::connection::{ConnectionError, answer, ask, check};
 use super::reader::Reader;
-use super::talker::{Leaving, Letter, Talker};
+use super::run::Run;
+use super::sender::{Leaving, Sender};
+use super::stamp;
+use super::user::{Record, Role};
 
-/// So many users log in at once.
-const AT_ONCE: usize = 64;
+/// How many users log in at the same time.
+const LOGINS: usize = 64;
 
-/// So many messages of a filling are open at once.
+/// How many messages are unanswered at the same time while an inbox is filled.
 const FILLING: u32 = 128;
 
-/// Where a run takes place.
+/// The stack on which a run takes place.
 #[derive(Debug, Clone)]
 pub struct Site {
     pub gateway: Arc<str>,
     pub salt: Arc<str>,
-    /// The group that messages go to, where they go to one.
+    /// The group that gets the messages; 0 in runs without a group.
     pub group: i64,
 }
 
@@ -43,16 +40,14 @@ pub struct Site {
 #[error("{step}: {source}")]
 pub struct SetupError {
     step: String,
-    source: Broken,
+    source: ConnectionError,
 }
 
-/// What the users of one thread do, and their connections.
-pub enum Hands {
-    Askers(Vec<(Asker, Line)>),
-    Talkers(Vec<(Talker, Line)>),
-    Readers(Vec<(Reader, Line)>),
-    /// So many, who make their connections themselves.
-    Dialers(usize, SocketAddr),
+/// The users of one thread.
+pub enum Users {
+    Connected(Vec<(Box<dyn Role>, Connection)>),
+    /// That many users, who connect to the gateway for each request.
+    Dialing(usize, SocketAddr),
 }
 
 /// Sets up the users of these numbers.
@@ -60,247 +55,195 @@ pub enum Hands {
 /// # Errors
 ///
 /// Which step failed, and why.
-pub async fn set_up(run: &Run, site: &Site, users: Vec<usize>) -> Result<Hands, SetupError> {
+pub async fn set_up(run: &Run, site: &Site, numbers: Vec<usize>) -> Result<Users, SetupError> {
     let plan = &run.plan;
-    Ok(match plan.kind {
-        Kind::Connect => Hands::Dialers(users.len(), resolve(site).await?),
+    let mut users: Vec<(Box<dyn Role>, Connection)> = Vec::new();
+    match plan.kind {
+        Kind::Connect => return Ok(Users::Dialing(numbers.len(), resolve(site).await?)),
         Kind::Gateway => {
-            let mut askers = Vec::new();
-            for _ in users {
-                let line = open_gateway(site).await?;
-                let cmd = Cmd::ReqAccessServer;
-                let asker = Asker::new(cmd, &ask_gateway(), 3).map_err(at("request"))?;
-                askers.push((asker, line));
+            for _ in numbers {
+                let asker = Asker::new(Cmd::ReqAccessServer, &request::access_server(), 3);
+                users.push((
+                    Box::new(asker.map_err(at("request"))?),
+                    open_gateway(site).await?,
+                ));
             }
-            Hands::Askers(askers)
         }
         Kind::Idle => {
-            let lines = log_in_all(plan, site, users).await?;
-            let pinging = lines.into_iter().map(|(user, line)| {
-                let ping = ReqPing {
-                    cmd: Cmd::Ping.number(),
-                    uid: plan.uid(user),
-                    ..Default::default()
-                };
-                Ok((Asker::new(Cmd::Ping, &ping, 2)?, line))
-            });
-            let pinging: Result<_, Broken> = pinging.collect();
-            Hands::Askers(pinging.map_err(at("request"))?)
+            for (user, connection) in log_in_all(plan, site, numbers).await? {
+                let asker = Asker::new(Cmd::Ping, &request::ping(plan.uid(user)), 2);
+                users.push((Box::new(asker.map_err(at("request"))?), connection));
+            }
         }
         Kind::Sync => {
-            fill(plan, site, &users).await?;
-            let lines = log_in_all(plan, site, users).await?;
-            let readers = lines.into_iter().map(|(user, line)| {
-                let reader = Reader::new(sync(plan.uid(user), 0));
-                (reader, line)
-            });
-            Hands::Readers(readers.collect())
+            fill(plan, site, &numbers).await?;
+            for (user, connection) in log_in_all(plan, site, numbers).await? {
+                let reader = Reader::new(request::sync(plan.uid(user), 0));
+                users.push((Box::new(reader), connection));
+            }
         }
         Kind::P2p | Kind::Group => {
-            let mut talkers = Vec::new();
-            for (user, mut line) in log_in_all(plan, site, users).await? {
-                let read = read_so_far(plan.uid(user), &mut line).await;
+            for (user, mut connection) in log_in_all(plan, site, numbers).await? {
+                let read = newest_version(plan.uid(user), &mut connection).await;
                 let read = read.map_err(at("first page"))?;
-                talkers.push((talker(run, site, user, read), line));
+                let sender = sender(run, site, user, read).map_err(at("request"))?;
+                users.push((Box::new(sender), connection));
             }
-            Hands::Talkers(talkers)
         }
-    })
+    }
+    Ok(Users::Connected(users))
 }
 
-/// In a ring, each writes to the next one; in a group, the first one writes to all.
-fn talker(run: &Run, site: &Site, user: usize, read: i64) -> Talker {
+/// Creates a user who has read the inbox up to the version `read`. In a ring each user sends to the next one; in a group
+/// the first user sends to all.
+fn sender(run: &Run, site: &Site, user: usize, read: i64) -> Result<Sender, ConnectionError> {
     let plan = &run.plan;
     let text = "m".repeat(plan.size);
-    let (hears, letter) = match (plan.kind, user) {
+    let (uid, id) = (plan.uid(user), "0".repeat(stamp::LEN));
+    let (receives_from, frame) = match (plan.kind, user) {
         (Kind::Group, 0) => {
-            let request = ReqSendGroupMsg {
-                cmd: Cmd::SendGroupMsg.number(),
-                source_uid: plan.uid(user),
-                group_id: site.group,
-                msg: text.clone(),
-                ..Default::default()
-            };
-            (0, Letter::Group(request))
+            let message = request::group(uid, site.group, &id, &text);
+            (0, Some(request::frame(&message)?))
         }
-        (Kind::Group, _) => (0, Letter::None),
+        (Kind::Group, _) => (0, None),
         _ => {
-            let request = ReqSendP2pMsg {
-                cmd: Cmd::SendP2PMsg.number(),
-                source_uid: plan.uid(user),
-                target_uid: plan.uid((user + 1) % plan.users),
-                msg: text.clone(),
-                ..Default::default()
-            };
+            let next = plan.uid((user + 1) % plan.users);
+            let message = request::p2p(uid, next, &id, &text);
             let before = (user + plan.users - 1) % plan.users;
-            (before, Letter::P2p(request))
+            (before, Some(request::frame(&message)?))
         }
     };
-    Talker {
+    let request = frame.map(|frame| Template::new(&frame, id.as_bytes()));
+    Ok(Sender {
         run: run.id,
-        letter,
-        hears: plan.uid(hears),
+        request: request.transpose()?,
+        receives_from: plan.uid(receives_from),
         text,
-        sync: sync(plan.uid(user), read),
+        sync: request::sync(uid, read),
         record: Record {
             user,
-            hears: Some(hears),
+            receives_from: Some(receives_from),
             ..Default::default()
         },
         next: 0,
         known: read,
         is_syncing: false,
         leaving: Leaving::default(),
-    }
+    })
 }
 
-fn ask_gateway() -> ReqAccessServer {
-    ReqAccessServer {
-        cmd: Cmd::ReqAccessServer.number(),
-        ..Default::default()
-    }
-}
-
-fn sync(uid: i64, after: i64) -> ReqSyncMsg {
-    ReqSyncMsg {
-        cmd: Cmd::SyncMsg.number(),
-        uid,
-        current_id: after,
-        ..Default::default()
-    }
-}
-
-/// The newest version of an inbox, which may hold messages of others.
-async fn read_so_far(uid: i64, line: &mut Line) -> Result<i64, Broken> {
-    let request = ReqSyncMsg {
-        limit: 1,
-        ..sync(uid, 0)
-    };
-    let page = line.ask(Cmd::SyncMsg, &request).await?;
+/// Returns the newest version of an inbox, which may hold messages of other runs.
+async fn newest_version(uid: i64, connection: &mut Connection) -> Result<i64, ConnectionError> {
+    let mut sync = request::sync(uid, 0);
+    sync.limit = 1;
+    let page = ask(connection, Cmd::SyncMsg, &sync).await?;
     check(&page, 3)?;
-    let total = Fields::of(&page).find(|(tag, _)| *tag == 7);
-    Ok(total.map_or(0, |(_, total)| total.int()))
+    Ok(FieldTable::read(&page).number(7))
 }
 
-/// Logs users in, some at a time. They come back in their order.
+/// Logs users in, several at the same time. Returns their connections in the order of the users.
 async fn log_in_all(
     plan: &Plan,
     site: &Site,
-    users: Vec<usize>,
-) -> Result<Vec<(usize, Line)>, SetupError> {
+    numbers: Vec<usize>,
+) -> Result<Vec<(usize, Connection)>, SetupError> {
     let mut gateway = open_gateway(site).await?;
-    let mut lines = Vec::new();
+    let mut connections = Vec::new();
     let mut logins = JoinSet::new();
-    let mut users = users.into_iter();
+    let mut numbers = numbers.into_iter();
     loop {
-        while logins.len() < AT_ONCE
-            && let Some(user) = users.next()
+        while logins.len() < LOGINS
+            && let Some(user) = numbers.next()
         {
             let addr = access(&mut gateway, site).await?;
             let (uid, salt) = (plan.uid(user), Arc::clone(&site.salt));
             logins.spawn(async move { (user, log_in(addr, uid, &salt).await) });
         }
         match logins.join_next().await {
-            Some(Ok((user, line))) => lines.push((user, line?)),
-            // Its task was given up with the runtime.
+            Some(Ok((user, connection))) => connections.push((user, connection?)),
+            // The runtime is shutting down.
             Some(Err(_)) => {}
             None => break,
         }
     }
-    lines.sort_by_key(|(user, _)| *user);
-    Ok(lines)
+    connections.sort_by_key(|(user, _)| *user);
+    Ok(connections)
 }
 
 async fn resolve(site: &Site) -> Result<SocketAddr, SetupError> {
     let found = lookup_host(&*site.gateway).await.map(|mut all| all.next());
-    let none = || std::io::Error::other("the name has no address");
+    let none = || io::Error::other("the name has no address");
     let found = found.and_then(|first| first.ok_or_else(none));
     found.map_err(|error| at(&format!("gateway {}", site.gateway))(error.into()))
 }
 
-async fn open_gateway(site: &Site) -> Result<Line, SetupError> {
-    let addr = &site.gateway;
-    Line::open(addr)
-        .await
-        .map_err(at(&format!("gateway {addr}")))
+async fn open_gateway(site: &Site) -> Result<Connection, SetupError> {
+    let connection = Connection::connect(&*site.gateway).await;
+    connection.map_err(|error| at(&format!("gateway {}", site.gateway))(error.into()))
 }
 
-/// The address of an access server.
-async fn access(gateway: &mut Line, site: &Site) -> Result<String, SetupError> {
+/// Asks for the address of an access server.
+async fn access(gateway: &mut Connection, site: &Site) -> Result<String, SetupError> {
     let asked = async {
-        let answer = gateway.ask(Cmd::ReqAccessServer, &ask_gateway()).await?;
+        let answer = ask(gateway, Cmd::ReqAccessServer, &request::access_server()).await?;
         check(&answer, 3)?;
-        let answer = ResSelectAccessServerForClient::decode(answer).map_err(std::io::Error::other);
+        let answer = ResSelectAccessServerForClient::decode(&*answer).map_err(io::Error::other);
         Ok(answer?.addr)
     };
-    let addr = &site.gateway;
-    asked.await.map_err(at(&format!("gateway {addr}")))
+    asked
+        .await
+        .map_err(at(&format!("gateway {}", site.gateway)))
 }
 
-async fn log_in(addr: String, uid: i64, salt: &str) -> Result<Line, SetupError> {
-    let line = Line::open(&addr).await;
-    let mut line = line.map_err(at(&format!("access server {addr}")))?;
-    let request = ReqLogin {
-        cmd: Cmd::Login.number(),
-        uid,
-        token: salted_token(uid, salt),
-        ..Default::default()
-    };
-    let answer = line.ask(Cmd::Login, &request).await;
+async fn log_in(addr: String, uid: i64, salt: &str) -> Result<Connection, SetupError> {
+    let connection = Connection::connect(&addr).await;
+    let mut connection =
+        connection.map_err(|error| at(&format!("access server {addr}"))(error.into()))?;
+    let login = request::login(uid, salted_token(uid, salt));
+    let answer = ask(&mut connection, Cmd::Login, &login).await;
     let answer = answer.and_then(|answer| check(&answer, 2));
     answer.map_err(at(&format!("login of {uid}")))?;
-    Ok(line)
+    Ok(connection)
 }
 
-/// Fills the inboxes of these users, from a user behind all others.
-async fn fill(plan: &Plan, site: &Site, users: &[usize]) -> Result<(), SetupError> {
-    let Some(first) = users.first() else {
+/// Fills the inboxes of these users. The messages come from a user who does not take part in the run.
+async fn fill(plan: &Plan, site: &Site, numbers: &[usize]) -> Result<(), SetupError> {
+    let Some(first) = numbers.first() else {
         return Ok(());
     };
     let sender = plan.uid(plan.users + first);
     let addr = access(&mut open_gateway(site).await?, site).await?;
-    let mut line = log_in(addr, sender, &site.salt).await?;
+    let mut connection = log_in(addr, sender, &site.salt).await?;
     let text = "m".repeat(plan.size);
-    for user in users {
-        let request = ReqSendP2pMsg {
-            cmd: Cmd::SendP2PMsg.number(),
-            source_uid: sender,
-            target_uid: plan.uid(*user),
-            msg: text.clone(),
-            ..Default::default()
-        };
-        let filled = send_many(&mut line, &request, plan.fill).await;
-        filled.map_err(at(&format!("filling the inbox of {}", request.target_uid)))?;
+    for number in numbers {
+        let target = plan.uid(*number);
+        // Without an id of its own, each of them is a new message.
+        let message = request::p2p(sender, target, "", &text);
+        let filled = send_many(&mut connection, &message, plan.fill).await;
+        filled.map_err(at(&format!("filling the inbox of {target}")))?;
     }
     Ok(())
 }
 
-async fn send_many(line: &mut Line, request: &ReqSendP2pMsg, count: u32) -> Result<(), Broken> {
-    let mut one = BytesMut::new();
-    codec::encode(request, &mut one)?;
+async fn send_many(
+    connection: &mut Connection,
+    message: &ReqSendP2pMsg,
+    count: u32,
+) -> Result<(), ConnectionError> {
+    let frame = request::frame(message)?;
     let mut left = count;
     while left > 0 {
         let now = left.min(FILLING);
         left -= now;
+        connection.send(&frame.repeat(now as usize)).await?;
         for _ in 0..now {
-            line.out.extend_from_slice(&one);
-        }
-        line.send().await?;
-        for _ in 0..now {
-            check(&line.answer(Cmd::SendP2PMsg).await?, 3)?;
+            check(&answer(connection, Cmd::SendP2PMsg).await?, 3)?;
         }
     }
     Ok(())
 }
 
-fn check(answer: &[u8], code: u32) -> Result<(), Broken> {
-    match verdict(answer, code) {
-        (0, _) => Ok(()),
-        refusal => Err(Broken::told(refusal)),
-    }
-}
-
-fn at(step: &str) -> impl FnOnce(Broken) -> SetupError + use<'_> {
+fn at(step: &str) -> impl FnOnce(ConnectionError) -> SetupError + use<'_> {
     move |source| SetupError {
         step: step.to_owned(),
         source,

@@ -1,29 +1,30 @@
-/// A stamp as text, in bytes: as long as the ids that `imd`'s client makes.
-const LEN: usize = 32;
+//! The ids of the messages of `imd bench`.
 
-/// What a message's id says, so that nothing has to be kept about a message under way.
+/// The length of a stamp as text, in bytes: as long as the ids that `imd`'s client makes.
+pub const LEN: usize = 32;
+
+/// What a message id says about its message, so that the load generator keeps nothing about a message on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
-    /// Which run it belongs to: inboxes may hold messages of others.
+    /// The id of the run: inboxes may hold messages of other runs.
     pub run: u32,
-    /// The sender's number for it, from 0; 40 bits.
+    /// The number that the sender gave the message, from 0 upwards; 40 bits.
     pub seq: u64,
-    /// When it was due, in nanoseconds since the run began; 56 bits, which are two years.
+    /// When the message was due, in nanoseconds since the run began; 56 bits, which are two years.
     pub due: u64,
 }
 
 impl Stamp {
-    /// Writes it as hex digits in place of what `id` holds.
-    pub fn write(self, id: &mut String) {
+    /// Returns the stamp as hex digits.
+    pub fn digits(self) -> [u8; LEN] {
         let bits = u128::from(self.run) << 96 | u128::from(self.seq) << 56 | u128::from(self.due);
         let mut digits = [0; LEN];
-        id.clear();
-        if let Ok(digits) = base16ct::lower::encode_str(&bits.to_be_bytes(), &mut digits) {
-            id.push_str(digits);
-        }
+        // There is room for all digits, so it can't fail.
+        let _ = base16ct::lower::encode(&bits.to_be_bytes(), &mut digits);
+        digits
     }
 
-    /// Reads an id; nothing when it is no stamp.
+    /// Reads a message id. Returns nothing if it is no stamp.
     pub fn read(id: &[u8]) -> Option<Stamp> {
         let mut bytes = [0; LEN / 2];
         if id.len() != LEN || base16ct::lower::decode(id, &mut bytes).is_err() {
@@ -44,16 +45,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_and_other_ids_are_none() {
+    fn a_stamp_is_read_again_and_other_ids_are_none() {
         let stamp = Stamp {
             run: u32::MAX,
             seq: (1 << 40) - 1,
             due: 77,
         };
-        let mut id = "before".to_owned();
-        stamp.write(&mut id);
-        assert_eq!(id, "ffffffffffffffffff0000000000004d");
-        assert_eq!(Stamp::read(id.as_bytes()), Some(stamp));
+        let id = stamp.digits();
+        assert_eq!(&id, b"ffffffffffffffffff0000000000004d");
+        assert_eq!(Stamp::read(&id), Some(stamp));
         for other in ["", "1", "zfffffffffffffffff0000000000004d"] {
             assert_eq!(Stamp::read(other.as_bytes()), None);
         }

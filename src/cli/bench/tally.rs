@@ -1,49 +1,49 @@
-use hdrhistogram::Histogram;
-use serde::Serialize;
+//! What one thread of `imd bench` counts while a run goes on. The connections of the thread share it.
 
-use super::driver::Heard;
-use super::line::Broken;
+use imd::load::Latency;
 
-/// The longest latency that is told apart, in nanoseconds.
-const LONGEST: u64 = 60_000_000_000;
+use super::connection::ConnectionError;
 
-/// How many of what there were.
+/// What a frame from the server is to the user who receives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received {
+    /// The answer to the oldest open request.
+    Answer,
+    /// The refusal of the oldest open request.
+    Refusal,
+    /// Anything else.
+    Other,
+}
+
+/// Counts of requests and messages. Times are in nanoseconds since the run began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Requests that the schedule has brought so far.
+    /// Requests that were due so far, on a schedule.
     pub scheduled: u64,
-    /// Requests made.
     pub sent: u64,
-    /// Requests answered, refusals among them.
+    /// Answered requests, refused ones included.
     pub answered: u64,
-    /// Requests refused.
     pub refused: u64,
-    /// Messages found in pages, each counted once.
+    /// Messages found in pages, each counted once per receiver.
     pub delivered: u64,
     /// Places where a page leaves messages out.
     pub gaps: u64,
-    /// Messages found once more.
+    /// Messages that were found before.
     pub double: u64,
-    /// Messages with another text than was sent, or that nobody sent.
+    /// Messages of this run whose text or sender differs from what was sent.
     pub altered: u64,
-    /// Answers to what was answered already, or never asked.
+    /// Answers to requests that were answered before, or never made.
     pub unasked: u64,
-    /// When the last request was made, in nanoseconds since the run began.
+    /// When the last request was made.
     pub last_request: u64,
-    /// When the last answer came, likewise.
+    /// When the last answer arrived.
     pub last_answer: u64,
-    /// When the last message came, likewise.
+    /// When the last message arrived.
     pub last_delivery: u64,
 }
 
 impl Counts {
-    /// A request is made.
-    pub fn send(&mut self, now: u64) {
-        self.sent += 1;
-        self.last_request = now;
-    }
-
-    /// Requests answered with 0.
+    /// Returns how many requests were answered and not refused.
     pub fn acknowledged(&self) -> u64 {
         self.answered.saturating_sub(self.refused)
     }
@@ -64,85 +64,55 @@ impl Counts {
     }
 }
 
-/// Latencies, in nanoseconds.
-#[derive(Debug, Clone)]
-pub struct Latency(Option<Histogram<u64>>);
-
-impl Latency {
-    pub fn record(&mut self, nanoseconds: u64) {
-        if let Some(histogram) = &mut self.0 {
-            histogram.saturating_record(nanoseconds);
-        }
-    }
-
-    /// The percentiles; nothing when nothing was recorded.
-    pub fn percentiles(&self) -> Option<Percentiles> {
-        let histogram = self.0.as_ref().filter(|histogram| !histogram.is_empty())?;
-        let at = |quantile| micros(histogram.value_at_quantile(quantile));
-        Some(Percentiles {
-            p50: at(0.5),
-            p90: at(0.9),
-            p99: at(0.99),
-            p999: at(0.999),
-            max: micros(histogram.max()),
-        })
-    }
-
-    fn add(&mut self, other: &Latency) {
-        if let (Some(histogram), Some(other)) = (&mut self.0, &other.0) {
-            // Both have the same bounds.
-            let _ = histogram.add(other);
-        }
-    }
-}
-
-impl Default for Latency {
-    fn default() -> Self {
-        // Three digits: the figures are good to a thousandth. These bounds are good ones.
-        Latency(Histogram::new_with_bounds(1, LONGEST, 3).ok())
-    }
-}
-
-fn micros(nanoseconds: u64) -> f64 {
-    (nanoseconds as f64 / 100.0).round() / 10.0
-}
-
-/// What is said about latencies, in microseconds.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct Percentiles {
-    pub p50: f64,
-    pub p90: f64,
-    pub p99: f64,
-    #[serde(rename = "p99.9")]
-    pub p999: f64,
-    pub max: f64,
-}
-
-/// What one thread of the generator has counted.
+/// What one thread of the load generator has counted.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
     pub counts: Counts,
-    /// From when a request was due to its answer.
+    /// From the time when a request was due to its answer.
     pub acknowledgement: Latency,
-    /// From when a message was due to the page that has it.
+    /// From the time when a message was due to the page that holds it.
     pub delivery: Latency,
-    /// From when a request was due to when the generator made it.
+    /// From the time when a request was due to the time when it was made.
     pub lateness: Latency,
-    /// The first refusal, in the server's words.
+    /// The first refusal, in the words of the server.
     pub refusal: Option<String>,
-    /// The first connection that was lost, and why.
+    /// Why the first of the lost connections was lost.
     pub lost: Option<String>,
 }
 
 impl Tally {
-    /// Keeps the first refusal.
-    pub fn refuse(&mut self, refusal: (u32, &[u8])) -> Heard {
-        self.refusal
-            .get_or_insert_with(|| Broken::told(refusal).to_string());
-        Heard::Refusal
+    /// Counts a request that was due at this time and is made now.
+    pub fn send(&mut self, due: u64, now: u64) {
+        self.counts.sent += 1;
+        self.counts.last_request = now;
+        self.lateness.record(now.saturating_sub(due));
     }
 
-    /// Takes the counts of another thread in.
+    /// Counts the answer to a request that was due at this time; without one, the answer to no request.
+    pub fn answer(&mut self, due: Option<u64>, received: Received, now: u64) {
+        let Some(due) = due else {
+            self.counts.unasked += 1;
+            return;
+        };
+        self.counts.answered += 1;
+        self.counts.refused += u64::from(received == Received::Refusal);
+        self.counts.last_answer = now;
+        self.acknowledgement.record(now.saturating_sub(due));
+    }
+
+    /// Keeps the code and text of a refusal if it is the first one.
+    pub fn refuse(&mut self, refusal: (u32, &[u8])) -> Received {
+        self.refusal
+            .get_or_insert_with(|| ConnectionError::refused(refusal).to_string());
+        Received::Refusal
+    }
+
+    /// Keeps why a connection was lost if it is the first one.
+    pub fn lose(&mut self, error: &ConnectionError) {
+        self.lost.get_or_insert_with(|| error.to_string());
+    }
+
+    /// Adds what another thread has counted.
     pub fn add(&mut self, other: &Tally) {
         self.counts.add(&other.counts);
         self.acknowledgement.add(&other.acknowledgement);

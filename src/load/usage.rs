@@ -1,8 +1,8 @@
-//! What a process or a thread has used, as the system says. Where it does not say, nothing is known.
+//! The CPU time of processes and threads, for the reports. Nothing is returned where the system does not tell it.
 
 use std::time::Duration;
 
-/// The CPU time of a process.
+/// Returns the CPU time that a process has used so far.
 #[cfg(target_os = "linux")]
 pub fn process_cpu(pid: u32) -> Option<Duration> {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).ok()?);
@@ -10,26 +10,26 @@ pub fn process_cpu(pid: u32) -> Option<Duration> {
     Some(clock.now().ok()?.into())
 }
 
-/// The CPU time of a process.
+/// Returns the CPU time that a process has used so far.
 #[cfg(not(target_os = "linux"))]
 pub fn process_cpu(_pid: u32) -> Option<Duration> {
     None
 }
 
-/// The CPU time of the calling thread.
+/// Returns the CPU time that the calling thread has used so far.
 #[cfg(unix)]
 pub fn thread_cpu() -> Option<Duration> {
     let clock = nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID;
     Some(clock.now().ok()?.into())
 }
 
-/// The CPU time of the calling thread.
+/// Returns the CPU time that the calling thread has used so far.
 #[cfg(not(unix))]
 pub fn thread_cpu() -> Option<Duration> {
     None
 }
 
-/// How long the calling thread has waited for a core while it had something to do.
+/// Returns how long the calling thread has waited for a core so far while it could run.
 #[cfg(target_os = "linux")]
 pub fn thread_waited() -> Option<Duration> {
     let figures = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
@@ -37,7 +37,7 @@ pub fn thread_waited() -> Option<Duration> {
     Some(Duration::from_nanos(waited))
 }
 
-/// How long the calling thread has waited for a core while it had something to do.
+/// Returns how long the calling thread has waited for a core so far while it could run.
 #[cfg(not(target_os = "linux"))]
 pub fn thread_waited() -> Option<Duration> {
     None
@@ -50,7 +50,7 @@ mod tests {
     #[test]
     fn the_system_says_what_this_process_uses() {
         let pid = std::process::id();
-        assert!(imd::metrics::resident(pid) > Some(100_000));
+        assert!(crate::metrics::resident(pid) > Some(100_000));
         assert!(process_cpu(pid) >= thread_cpu() && thread_cpu() > Some(Duration::ZERO));
         assert_eq!(process_cpu(u32::MAX), None);
     }

@@ -1,0 +1,182 @@
+//! The role of users who send messages and receive those of others.
+
+use bytes::BytesMut;
+use imd::codec;
+use imd::load::{FieldTable, Template};
+use imd::proto::{Cmd, ReqSyncMsg};
+
+use super::connection::ConnectionError;
+use super::stamp::Stamp;
+use super::tally::{Received, Tally};
+use super::user::{Record, Role};
+
+/// Sends messages, and asks for a page whenever a notify announces messages of others.
+pub struct Sender {
+    /// The run's id.
+    pub run: u32,
+    /// The message; absent for users who only receive.
+    pub request: Option<Template>,
+    /// The UID of the user whose messages this one receives.
+    pub receives_from: i64,
+    /// The text of every message of the run.
+    pub text: String,
+    /// Asks for the next page. Its currentID is the last version that this user has read.
+    pub sync: ReqSyncMsg,
+    pub record: Record,
+    /// The number of the next message.
+    pub next: u64,
+    /// The newest version that the server has told of.
+    pub known: i64,
+    /// Whether a page was asked for and has not arrived.
+    pub is_syncing: bool,
+    pub leaving: Leaving,
+}
+
+/// How far a user is with its last page, which shows whether any message is left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Leaving {
+    /// The run goes on.
+    #[default]
+    No,
+    /// The page is to be asked for when the one before it has arrived.
+    Wanted,
+    /// The page was asked for.
+    Asked,
+    /// Everything was read.
+    Done,
+}
+
+impl Sender {
+    fn ask_page(&mut self, out: &mut BytesMut) -> Result<(), ConnectionError> {
+        codec::encode(&self.sync, out)?;
+        self.is_syncing = true;
+        if self.leaving == Leaving::Wanted {
+            self.leaving = Leaving::Asked;
+        }
+        Ok(())
+    }
+
+    /// Takes the answer to a message, which has its code in field 3 and the message id in the field `id`.
+    fn answer(&mut self, answer: &FieldTable<'_>, id: usize, tally: &mut Tally) -> Received {
+        let status = answer.status(3);
+        if status.0 != 0 {
+            return tally.refuse(status);
+        }
+        let is_asked = Stamp::read(answer.text(id)).is_some_and(|id| {
+            id.run == self.run && id.seq < self.next && self.record.acknowledged.insert(id.seq)
+        });
+        if is_asked {
+            return Received::Answer;
+        }
+        tally.counts.unasked += 1;
+        Received::Other
+    }
+
+    fn notify(
+        &mut self,
+        notify: &FieldTable<'_>,
+        out: &mut BytesMut,
+    ) -> Result<(), ConnectionError> {
+        self.known = self.known.max(notify.number(6));
+        if self.known > self.sync.current_id && !self.is_syncing {
+            self.ask_page(out)?;
+        }
+        Ok(())
+    }
+
+    fn page(
+        &mut self,
+        page: &FieldTable<'_>,
+        now: u64,
+        tally: &mut Tally,
+        out: &mut BytesMut,
+    ) -> Result<(), ConnectionError> {
+        let status = page.status(3);
+        if status.0 != 0 {
+            return Err(ConnectionError::refused(status));
+        }
+        for entry in page.entries() {
+            self.entry(&entry, now, tally);
+        }
+        let (before, read) = (self.sync.current_id, page.number(5));
+        self.sync.current_id = read;
+        self.known = self.known.max(page.number(7));
+        self.is_syncing = false;
+        if self.leaving == Leaving::Asked && read >= self.known {
+            self.leaving = Leaving::Done;
+        // An empty page is not asked for again: it would be as empty.
+        } else if self.leaving == Leaving::Wanted || read > before && read < self.known {
+            self.ask_page(out)?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, entry: &FieldTable<'_>, now: u64, tally: &mut Tally) {
+        let stamp = Stamp::read(entry.text(5));
+        let Some(stamp) = stamp.filter(|stamp| stamp.run == self.run) else {
+            return;
+        };
+        let (source, text) = (entry.number(1), entry.text(6));
+        if source != self.receives_from || text != self.text.as_bytes() {
+            tally.counts.altered += 1;
+        } else if self.record.found.insert(stamp.seq) {
+            tally.counts.delivered += 1;
+            tally.counts.last_delivery = now;
+            tally.delivery.record(now.saturating_sub(stamp.due));
+        } else {
+            tally.counts.double += 1;
+        }
+    }
+}
+
+impl Role for Sender {
+    fn asks(&self) -> bool {
+        self.request.is_some()
+    }
+
+    fn ask(&mut self, due: u64, out: &mut BytesMut) -> Result<(), ConnectionError> {
+        let stamp = Stamp {
+            run: self.run,
+            seq: self.next,
+            due,
+        };
+        self.next += 1;
+        if let Some(request) = &self.request {
+            request.put(&stamp.digits(), out);
+        }
+        Ok(())
+    }
+
+    fn receive(
+        &mut self,
+        message: &FieldTable<'_>,
+        now: u64,
+        tally: &mut Tally,
+        out: &mut BytesMut,
+    ) -> Result<Received, ConnectionError> {
+        match message.cmd() {
+            Some(Cmd::SendP2PMsg) => return Ok(self.answer(message, 7, tally)),
+            Some(Cmd::SendGroupMsg) => return Ok(self.answer(message, 6, tally)),
+            Some(Cmd::SyncMsg) => self.page(message, now, tally, out)?,
+            Some(Cmd::Notify) => self.notify(message, out)?,
+            _ => {}
+        }
+        Ok(Received::Other)
+    }
+
+    fn leave(&mut self, out: &mut BytesMut) -> Result<(), ConnectionError> {
+        self.leaving = Leaving::Wanted;
+        if !self.is_syncing {
+            self.ask_page(out)?;
+        }
+        Ok(())
+    }
+
+    fn has_left(&self) -> bool {
+        self.leaving == Leaving::Done
+    }
+
+    fn record(&mut self) -> Record {
+        std::mem::take(&mut self.record)
+    }
+}

@@ -1,0 +1,113 @@
+//! The fields of an answer, a notify or an entry of a page, as far as a load generator looks at them.
+
+use crate::proto::{Cmd, FieldReader, FieldValue};
+
+/// One more than the highest field number of these messages.
+const FIELDS: usize = 9;
+
+/// The numbers and texts of a message by field number. Of a repeated field the last value counts.
+///
+/// A generated message would copy every text of a page.
+#[derive(Debug, Default)]
+pub struct FieldTable<'a> {
+    message: &'a [u8],
+    numbers: [u64; FIELDS],
+    texts: [&'a [u8]; FIELDS],
+}
+
+impl<'a> FieldTable<'a> {
+    /// Reads a message, as far as it can be decoded.
+    pub fn read(message: &'a [u8]) -> Self {
+        let mut table = FieldTable {
+            message,
+            ..Default::default()
+        };
+        for (tag, value) in fields(message) {
+            let field = usize::try_from(tag).unwrap_or(FIELDS);
+            match value {
+                FieldValue::Number(number) => {
+                    if let Some(place) = table.numbers.get_mut(field) {
+                        *place = number;
+                    }
+                }
+                FieldValue::Bytes(text) => {
+                    if let Some(place) = table.texts.get_mut(field) {
+                        *place = text;
+                    }
+                }
+                FieldValue::Other => {}
+            }
+        }
+        table
+    }
+
+    /// Returns the command, if it is one of the contract.
+    pub fn cmd(&self) -> Option<Cmd> {
+        Cmd::from_number(u32::try_from(self.number(1)).ok()?)
+    }
+
+    /// Returns the number in a field, or 0 if the field is absent.
+    pub fn number(&self, field: usize) -> i64 {
+        let number = self.numbers.get(field).copied();
+        number.unwrap_or_default().cast_signed()
+    }
+
+    /// Returns the text in a field, or nothing if the field is absent.
+    pub fn text(&self, field: usize) -> &'a [u8] {
+        self.texts.get(field).copied().unwrap_or_default()
+    }
+
+    /// Returns the error code in the field `code`, which is 0 when all went well, and the text in the field after it.
+    pub fn status(&self, code: usize) -> (u32, &'a [u8]) {
+        let number = u32::try_from(self.number(code)).unwrap_or(u32::MAX);
+        (number, self.text(code + 1))
+    }
+
+    /// Returns the entries of a page.
+    pub fn entries(&self) -> impl Iterator<Item = FieldTable<'a>> + use<'a> {
+        fields(self.message).filter_map(|field| match field {
+            (6, FieldValue::Bytes(entry)) => Some(FieldTable::read(entry)),
+            _ => None,
+        })
+    }
+}
+
+fn fields(message: &[u8]) -> impl Iterator<Item = (u32, FieldValue<'_>)> {
+    FieldReader::new(message).map_while(Result::ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::{OffsetMsg, ResSyncMsg};
+    use prost::Message;
+
+    #[test]
+    fn a_page_is_read_with_its_entries() {
+        let entry = |text: &str, version| OffsetMsg {
+            msg: text.into(),
+            increment_id: version,
+            ..Default::default()
+        };
+        let page = ResSyncMsg {
+            cmd: Cmd::SyncMsg.number(),
+            err_code: 3,
+            err_str: "why".into(),
+            current_id: -1,
+            msgs: vec![entry("hello", 7), entry("", 8)],
+            ..Default::default()
+        };
+        let page = page.encode_to_vec();
+        let page = FieldTable::read(&page);
+        assert_eq!(page.cmd(), Some(Cmd::SyncMsg));
+        assert_eq!((page.status(3), page.number(5)), ((3, &b"why"[..]), -1));
+        let entries = page.entries().map(|entry| (entry.text(6), entry.number(7)));
+        assert_eq!(entries.collect::<Vec<_>>(), [(&b"hello"[..], 7), (b"", 8)]);
+    }
+
+    #[test]
+    fn bytes_that_are_no_protobuf_have_no_fields() {
+        let table = FieldTable::read(&[0xff]);
+        assert_eq!((table.cmd(), table.text(9)), (None, &b""[..]));
+    }
+}
