@@ -4,18 +4,37 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::{ENTRY, Group, Ids, Inbox, NEW_INBOX, OVERHEAD, Receivers, State, body_size, id_size};
+use super::{
+    ENTRY, Group, Ids, Inbox, Members, NEW_INBOX, OVERHEAD, Receivers, State, body_size, id_size,
+};
 use crate::store::snapshot::{Draft, Ends, Stored};
 use crate::store::{self, Kind, Message, Rejected, Retention, SaveError, Snapshot};
 
+/// What others are told of a group, as of one moment. Cheap to make, whatever the number of members.
+pub(super) struct Summary {
+    name: String,
+    owner: i64,
+    members: Members,
+}
+
 impl Group {
-    /// As others see it.
-    pub(super) fn told(&self, gid: i64) -> store::Group {
+    pub(super) fn summary(&self) -> Summary {
+        Summary {
+            name: self.name.clone(),
+            owner: self.owner,
+            members: Arc::clone(&self.members),
+        }
+    }
+}
+
+impl Summary {
+    /// The group as others see it.
+    pub(super) fn told(self, gid: i64) -> store::Group {
         let mut members = self.members.to_vec();
         members.sort_unstable();
         store::Group {
             gid,
-            name: self.name.clone(),
+            name: self.name,
             owner: self.owner,
             members,
         }
@@ -32,7 +51,7 @@ impl State {
         // Where a message stands in the draft. While it is in an inbox, it is the same one there and among the ids.
         let mut drafted: HashMap<*const Message, usize> = HashMap::new();
         for (&gid, group) in &self.groups {
-            draft.group(group.told(gid))?;
+            draft.group(group.summary().told(gid))?;
             for known in group.ids.iter() {
                 let receivers = known.more.members.to_vec();
                 let place = draft.message(Arc::clone(&known.message), receivers)?;
@@ -139,6 +158,7 @@ impl State {
         match message.kind {
             Kind::P2p | Kind::Ack => {
                 let inbox = self.inboxes.entry(scope).or_default();
+                self.inbox_uids.insert(scope);
                 if let Some(place) = inbox.ids.place(&message) {
                     place.note(Arc::clone(&message), ());
                 }
@@ -175,6 +195,7 @@ impl State {
         if !self.retention.is_off() && ends.total > 0 {
             self.owners.push(ends.uid);
         }
+        self.inbox_uids.insert(ends.uid);
         let known = self.inboxes.entry(ends.uid).or_default();
         let ids = std::mem::take(&mut known.ids);
         *known = Inbox {

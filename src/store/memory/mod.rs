@@ -4,15 +4,16 @@ mod entries;
 mod ids;
 mod inbox;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::mem;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use hashbrown::hash_map::Entry as Slot;
 use hashbrown::{HashMap, HashSet};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::members::{joining, members_of};
 use super::{
@@ -20,6 +21,7 @@ use super::{
     ReplaceError, Retention, SaveError, Snapshot, Store, StoreFailed, User, Write,
 };
 use cleaning::Cleaning;
+use contents::Summary;
 use ids::Ids;
 use inbox::{Inbox, NO_PAGE};
 
@@ -38,8 +40,12 @@ const NEW_MEMBER: usize = 192;
 /// What a short message to a new user takes, at least.
 const ONE_MORE: usize = 512;
 
-/// After so many entries the lock is given to others, also in the middle of a batch.
-const TURN: u64 = 2_048;
+/// After this much work the lock is given to others, also in the middle of a batch or of a list. Work is counted in
+/// entries of inboxes, and what takes as long as an entry roughly: a request that stores nothing works too.
+const TURN: usize = 2_048;
+
+/// How many members of a group are passed over in the time that an entry takes, roughly.
+const PASSED: usize = 256;
 
 /// Everything in memory, up to a limit; gone with the process.
 pub struct MemoryStore {
@@ -74,14 +80,18 @@ struct State {
     limit: usize,
     /// What is held.
     used: usize,
+    /// All work so far, as [`TURN`] counts it.
+    work: usize,
     ledger: Ledger,
     /// The newest time at which a message was sent or a group was made.
     newest: i64,
-    users: HashMap<i64, User>,
-    groups: HashMap<i64, Group>,
+    users: BTreeMap<i64, User>,
+    groups: BTreeMap<i64, Group>,
     /// The groups that each user is or was a member of.
     groups_of: HashMap<i64, HashSet<i64>>,
     inboxes: HashMap<i64, Inbox>,
+    /// Whose inboxes there are, in order: a list of some of them does not look at all of them.
+    inbox_uids: BTreeSet<i64>,
     retention: Retention,
     /// Whose inboxes there are, so that a cleaning finds back to where it was. Empty when nothing is ever removed.
     owners: Vec<i64>,
@@ -130,6 +140,7 @@ impl MemoryStore {
 
 impl State {
     fn apply(&mut self, write: Write, grown: &mut Vec<Level>) -> Result<(), Rejected> {
+        self.work += 1;
         match write {
             Write::P2p { target, message } => self.deliver(target, message, grown),
             Write::Ack { target, message } => {
@@ -158,6 +169,7 @@ impl State {
                     return Err(Rejected::GroupExists);
                 }
                 let members = members_of(owner, &members);
+                self.work += members.len();
                 self.take(2 * OVERHEAD + name.len() + self.new_members(group, &members))?;
                 self.newest = self.newest.max(made_at);
                 for &uid in &members {
@@ -178,6 +190,7 @@ impl State {
             Write::Join { group, uids, most } => self.join(group, &uids, most),
             Write::Quit { group, uid } => {
                 let group = self.groups.get_mut(&group).ok_or(Rejected::NoSuchGroup)?;
+                self.work += group.members.len() / PASSED;
                 if group.members.contains(&uid) {
                     let others = group.members.iter().copied().filter(|&m| m != uid);
                     group.members = Arc::new(others.collect());
@@ -218,6 +231,7 @@ impl State {
                 // Who is refused leaves no inbox behind.
                 with_room(self.used, size + NEW_INBOX, self.limit)?;
                 self.used += NEW_INBOX;
+                self.inbox_uids.insert(target);
                 place.insert(Inbox::default())
             }
         };
@@ -241,11 +255,16 @@ impl State {
         grown: &mut Vec<Level>,
     ) -> Result<(), Rejected> {
         let State {
-            groups, inboxes, ..
+            groups,
+            inboxes,
+            inbox_uids,
+            work,
+            ..
         } = self;
         let group = groups
             .get_mut(&message.group)
             .ok_or(Rejected::NoSuchGroup)?;
+        *work += group.members.len() / PASSED;
         if !group.members.contains(&message.source) {
             return Err(Rejected::NotAMember);
         }
@@ -266,8 +285,12 @@ impl State {
         let members = Arc::clone(&group.members);
         let left = u32::try_from(members.len()).unwrap_or(u32::MAX);
         self.ledger.stored += members.len() as u64;
+        *work += members.len();
         for &uid in members.iter() {
-            let inbox = inboxes.entry(uid).or_default();
+            let inbox = inboxes.entry(uid).or_insert_with(|| {
+                inbox_uids.insert(uid);
+                Inbox::default()
+            });
             if !self.retention.is_off() && inbox.total() == 0 {
                 self.owners.push(uid);
             }
@@ -310,6 +333,7 @@ impl State {
 
     fn join(&mut self, gid: i64, uids: &[i64], most: usize) -> Result<(), Rejected> {
         let members = &self.groups.get(&gid).ok_or(Rejected::NoSuchGroup)?.members;
+        self.work += uids.len() + members.len() / PASSED;
         let new = joining(members, uids, most)?;
         if new.is_empty() {
             return Ok(());
@@ -326,17 +350,45 @@ impl State {
         Ok(())
     }
 
+    /// Adds the counts of the inboxes above uid `last` of which something is counted, up to `limit` of them in all, and
+    /// moves `last` on. Looks at [`TURN`] inboxes at most, and returns how many they were.
+    fn ledgers(&self, last: &mut i64, limit: usize, ledgers: &mut Vec<(i64, Ledger)>) -> usize {
+        let mut seen = 0;
+        for &uid in self.inbox_uids.range(above(*last)).take(TURN) {
+            if ledgers.len() >= limit {
+                break;
+            }
+            (*last, seen) = (uid, seen + 1);
+            let ledger = self.inboxes.get(&uid).map(|inbox| inbox.ledger);
+            ledgers.extend(ledger.filter(|l| l.stored > 0).map(|ledger| (uid, ledger)));
+        }
+        seen
+    }
+
     /// Whether `uid` got a message of that id from `source`, alone or as a member of a group.
-    fn has_received(&self, uid: i64, source: i64, msg_id: &str) -> bool {
+    fn has_received(&mut self, uid: i64, source: i64, msg_id: &str) -> bool {
         let inbox = self.inboxes.get(&uid);
         if inbox.is_some_and(|inbox| inbox.ids.get(Kind::P2p, source, msg_id).is_some()) {
             return true;
         }
         let groups = self.groups_of.get(&uid).into_iter().flatten();
-        groups
-            .filter_map(|group| self.groups.get(group)?.ids.get(Kind::Group, source, msg_id))
-            .any(|known| known.more.members.contains(&uid))
+        let (mut work, mut passed) = (0, 0);
+        let has_received = groups
+            .filter_map(|group| {
+                work += 1;
+                self.groups.get(group)?.ids.get(Kind::Group, source, msg_id)
+            })
+            .map(|known| &known.more.members)
+            .inspect(|members| passed += members.len())
+            .any(|members| members.contains(&uid));
+        self.work += work + passed / PASSED;
+        has_received
     }
+}
+
+/// The keys above `after`.
+fn above(after: i64) -> (Bound<i64>, Bound<i64>) {
+    (Bound::Excluded(after), Bound::Unbounded)
 }
 
 /// What is used with `bytes` more, if there is room for them.
@@ -394,10 +446,10 @@ impl Store for MemoryStore {
                 // One number for all its turns: an inbox that grows in each of them is told of once.
                 state.commit = *commit.get_or_insert(state.commits + 1);
                 state.commits = state.commits.max(state.commit);
-                let start = state.ledger.stored;
+                let start = state.work;
                 for write in writes.by_ref() {
                     results.push(state.apply(write, &mut grown));
-                    if state.ledger.stored - start >= TURN {
+                    if state.work - start >= TURN {
                         break;
                     }
                 }
@@ -447,16 +499,19 @@ impl Store for MemoryStore {
 
     async fn users(&self, after: i64, most: usize) -> Result<Vec<(i64, User)>, StoreFailed> {
         let state = self.state.lock();
-        let uids = store::smallest(state.users.keys().copied(), after, most);
-        let user = |uid| Some((uid, state.users.get(&uid)?.clone()));
-        Ok(uids.into_iter().filter_map(user).collect())
+        let users = state.users.range(above(after)).take(most);
+        Ok(users.map(|(&uid, user)| (uid, user.clone())).collect())
     }
 
     async fn groups(&self, after: i64, most: usize) -> Result<Vec<store::Group>, StoreFailed> {
-        let state = self.state.lock();
-        let gids = store::smallest(state.groups.keys().copied(), after, most);
-        let group = |gid| Some(state.groups.get(&gid)?.told(gid));
-        Ok(gids.into_iter().filter_map(group).collect())
+        // Under the lock their members are shared; what is told of them is made without it.
+        let groups: Vec<_> = {
+            let state = self.state.lock();
+            let groups = state.groups.range(above(after)).take(most);
+            groups.map(|(&gid, group)| (gid, group.summary())).collect()
+        };
+        let told = |(gid, summary): (i64, Summary)| summary.told(gid);
+        Ok(groups.into_iter().map(told).collect())
     }
 
     async fn newest(&self) -> Result<i64, StoreFailed> {
@@ -472,12 +527,15 @@ impl Store for MemoryStore {
     }
 
     fn ledgers(&self, after: i64, most: usize) -> Vec<(i64, Ledger)> {
-        let state = self.state.lock();
-        let inboxes = state.inboxes.iter();
-        let counted = inboxes.filter(|(_, inbox)| inbox.ledger.stored > 0);
-        let uids = store::smallest(counted.map(|(&uid, _)| uid), after, most);
-        let ledger = |uid| Some((uid, state.inboxes.get(&uid)?.ledger));
-        uids.into_iter().filter_map(ledger).collect()
+        let (mut ledgers, mut last) = (Vec::new(), after);
+        loop {
+            let state = self.state.lock();
+            let seen = state.ledgers(&mut last, most, &mut ledgers);
+            MutexGuard::unlock_fair(state);
+            if seen < TURN || ledgers.len() >= most {
+                return ledgers;
+            }
+        }
     }
 
     async fn snapshot(&self, limit: usize) -> Result<Snapshot, SaveError> {
@@ -564,6 +622,66 @@ mod tests {
             total: MESSAGES.into(),
         };
         assert!(grown.into_iter().eq(members.map(level)));
+    }
+
+    #[tokio::test]
+    async fn acks_that_store_nothing_hold_up_nobody_either() {
+        const GROUPS: i64 = 1_000;
+        let store = MemoryStore::new(usize::MAX, Retention::default());
+        let create = |group| Write::CreateGroup {
+            group,
+            name: String::new(),
+            owner: 2,
+            members: Vec::new(),
+            made_at: 1,
+        };
+        let created = store.commit((1..=GROUPS).map(create).collect());
+        created.await.unwrap();
+        // Each of them looks in every group of user 2, so three of them are as much as one turn may do.
+        let ack = |_| Write::Ack {
+            target: 1,
+            message: Arc::new(Message::new(Kind::Ack, 2, 0, "unknown", "", 1)),
+        };
+        let mut acks = store.commit((0..9).map(ack).collect());
+        for turns in 1..=2 {
+            assert!(futures_util::poll!(&mut acks).is_pending());
+            let small = Write::P2p {
+                target: 5_000,
+                message: message(Kind::P2p, &turns.to_string()),
+            };
+            assert!(futures_util::poll!(store.commit(vec![small])).is_ready());
+        }
+        let acks = futures_util::poll!(&mut acks);
+        assert!(
+            matches!(acks, std::task::Poll::Ready(Ok(Committed { results, .. }))
+            if results == [Err(Rejected::NoSuchMessage); 9])
+        );
+    }
+
+    #[tokio::test]
+    async fn a_list_of_inboxes_gives_the_lock_to_others_while_it_looks() {
+        let store = MemoryStore::new(usize::MAX, Retention::default());
+        let count = TURN as i64 + 2;
+        let send = |target| Write::P2p {
+            target,
+            message: message(Kind::P2p, "m"),
+        };
+        // The highest first: the list is in order all the same.
+        let sent = store.commit((1..=count).rev().map(send).collect());
+        sent.await.unwrap();
+        for uid in 1..=TURN as i64 {
+            let mut state = store.state.lock();
+            state.inboxes.get_mut(&uid).unwrap().ledger = Ledger::default();
+        }
+        let (mut last, mut found) = (0, Vec::new());
+        let seen = store.state.lock().ledgers(&mut last, 1, &mut found);
+        assert_eq!((seen, last, found.len()), (TURN, TURN as i64, 0));
+        let uids = |limit| -> Vec<i64> {
+            let ledgers = store.ledgers(0, limit);
+            ledgers.into_iter().map(|(uid, _)| uid).collect()
+        };
+        assert_eq!(uids(9), [count - 1, count]);
+        assert_eq!(uids(1), [count - 1]);
     }
 
     /// What a message to a group of two takes, after these writes.
