@@ -1,5 +1,6 @@
 //! A batch on its way through the writer: in one commit where it costs little, else in a piece of each of several.
 
+use std::collections::BTreeMap;
 use std::vec;
 
 use super::answers::{Answer, Open};
@@ -13,7 +14,8 @@ pub const PIECE: usize = 64;
 /// So many bytes of text cost as much as an entry of an inbox, roughly.
 const BYTES: usize = 512;
 
-/// To look for a message that was accepted costs as much as so many entries, roughly.
+/// What it costs to look for a message that is accepted, in entries of an inbox, roughly. A message to a group can be one
+/// of many with its id: what these cost more is known only after they were looked at.
 const LOOK: usize = 4;
 
 /// A batch, and how far it has come.
@@ -23,8 +25,9 @@ pub struct Begun {
     results: Vec<Result<(), Rejected>>,
     /// How many of the results earlier commits have stored.
     stored: usize,
-    /// The inboxes that have grown.
-    grown: Vec<i64>,
+    /// How far each inbox reached that has grown, when it grew last. Noted piece by piece: a batch may have hundreds of
+    /// thousands of inboxes, and to look them all up at its end would hold up every commit that waits.
+    grown: BTreeMap<i64, Level>,
     answer: Answer<Result<Committed, StoreFailed>>,
 }
 
@@ -35,7 +38,7 @@ impl Begun {
             results: Vec::with_capacity(batch.len()),
             writes: batch.into_iter(),
             stored: 0,
-            grown: Vec::new(),
+            grown: BTreeMap::new(),
             answer,
         }
     }
@@ -43,7 +46,7 @@ impl Begun {
     /// Does a piece of it, and says what that has cost: an entry of an inbox costs 1. In its turn it does one write at
     /// least; before, only what costs little.
     pub fn go_on(&mut self, draft: &mut Draft<'_>, is_its_turn: bool) -> usize {
-        let mut spent = 0;
+        let (mut spent, mut grown) = (0, Vec::new());
         while let Some(write) = self.writes.as_slice().first() {
             let cost = cost(draft, write);
             let must = is_its_turn && spent == 0;
@@ -54,15 +57,25 @@ impl Begun {
             let Some(write) = self.writes.next() else {
                 break;
             };
-            let done = draft.apply(write, &mut self.grown);
+            let done = draft.apply(write, &mut grown);
+            spent += draft.take_looked();
             self.results.push(done.unwrap_or_else(|error| {
                 tracing::error!(%error, "a write was refused");
                 Err(Rejected::Unreadable)
             }));
         }
-        self.grown.sort_unstable();
-        self.grown.dedup();
+        for uid in grown {
+            if let Ok(level) = draft.level(uid) {
+                self.grown.insert(uid, level);
+            }
+        }
         spent
+    }
+
+    /// Returns what its next write costs, as [`go_on`](Self::go_on) counts; 0 if none is left.
+    pub fn next_cost(&self, draft: &mut Draft<'_>) -> usize {
+        let next = self.writes.as_slice().first();
+        next.map_or(0, |write| cost(draft, write))
     }
 
     /// Its answer, if all of it is done.
@@ -70,14 +83,14 @@ impl Begun {
     /// # Errors
     ///
     /// The batch, if something is left.
-    pub fn end(self, draft: &mut Draft<'_>) -> Result<Open, Begun> {
+    pub fn end(self) -> Result<Open, Begun> {
         if self.writes.len() > 0 {
             return Err(self);
         }
-        let levels = self.grown.iter();
-        let grown: Vec<Level> = levels.filter_map(|&uid| draft.level(uid).ok()).collect();
-        let results = self.results;
-        let committed = Committed { results, grown };
+        let committed = Committed {
+            results: self.results,
+            grown: self.grown.into_values().collect(),
+        };
         Ok(Open::Commit(self.answer, committed, self.stored))
     }
 
@@ -93,7 +106,7 @@ impl Begun {
             .extend(self.writes.map(|_| Err(Rejected::DiskFull)));
         let committed = Committed {
             results: self.results,
-            grown: self.grown.into_iter().filter_map(level).collect(),
+            grown: self.grown.into_keys().filter_map(level).collect(),
         };
         Open::Commit(self.answer, committed, self.stored)
     }

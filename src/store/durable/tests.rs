@@ -654,6 +654,90 @@ async fn who_sends_to_many_holds_up_neither_the_others_nor_one_of_their_kind() {
     }
 }
 
+/// A message to others is stored without the large one that waits, and the large one gets on all the same.
+#[tokio::test]
+async fn a_write_that_is_large_by_itself_is_in_every_second_commit() {
+    const MESSAGES: usize = 3;
+    let folder = tempfile::tempdir().unwrap();
+    let group = 10_000;
+    let members = group + 1..group + 2 * MOST_COST as i64;
+    {
+        let store = open(folder.path(), &Arc::new(AtomicU64::new(FLOOR)));
+        let create = Write::CreateGroup {
+            group,
+            name: "large".into(),
+            owner: group,
+            members: members.collect(),
+            made_at: 1,
+        };
+        store.commit(vec![create]).await.unwrap();
+        store.close().await.unwrap();
+    }
+    let (store, gate) = Gate::open(folder.path());
+    let mut large = store.commit(to_group(group, MESSAGES));
+    assert!(futures_util::poll!(&mut large).is_pending());
+    gate.wait();
+    for (commit, stored) in [0, 1, 1, 2].into_iter().enumerate() {
+        let mut small = store.commit(vec![p2p(1, 2, &commit.to_string())]);
+        assert!(futures_util::poll!(&mut small).is_pending());
+        gate.let_go();
+        gate.wait();
+        assert_eq!(small.await.unwrap().results, [Ok(())]);
+        assert_eq!(store.level(group).await.unwrap().total, stored);
+        assert!(futures_util::poll!(&mut large).is_pending());
+    }
+    drop(gate);
+    assert_eq!(large.await.unwrap().results, [Ok(()); MESSAGES]);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn acks_of_an_id_that_many_groups_know_take_a_commit_each() {
+    const GROUPS: i64 = 600;
+    const ACKS: usize = 5;
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let store = open(folder.path(), &Arc::new(AtomicU64::new(FLOOR)));
+        let create = |group| Write::CreateGroup {
+            group,
+            name: String::new(),
+            owner: 1,
+            members: Vec::new(),
+            made_at: 1,
+        };
+        let send = |group| Write::Group {
+            message: Message::new(Kind::Group, 1, group, "same", "hello", 1).into(),
+        };
+        let writes = (1..=GROUPS).flat_map(|group| [create(group), send(group)]);
+        store.commit(writes.collect()).await.unwrap();
+        store.close().await.unwrap();
+    }
+    let (store, gate) = Gate::open(folder.path());
+    // User 2 is in none of the groups, so each of them is looked at.
+    let ack = |_| Write::Ack {
+        target: 1,
+        message: Message::new(Kind::Ack, 2, 0, "same", "", 1).into(),
+    };
+    let mut acks = store.commit((0..ACKS).map(ack).collect());
+    assert!(futures_util::poll!(&mut acks).is_pending());
+    gate.wait();
+    // What an ack costs is known only after it was done: the first commit does two, and nothing else.
+    gate.let_go();
+    gate.wait();
+    for commits in 2..ACKS - 1 {
+        let mut small = store.commit(vec![p2p(1, 2, &commits.to_string())]);
+        assert!(futures_util::poll!(&mut small).is_pending());
+        gate.let_go();
+        gate.wait();
+        assert_eq!(small.await.unwrap().results, [Ok(())]);
+        assert!(futures_util::poll!(&mut acks).is_pending());
+    }
+    drop(gate);
+    let results = acks.await.unwrap().results;
+    assert_eq!(results, [Err(Rejected::NoSuchMessage); ACKS]);
+    store.close().await.unwrap();
+}
+
 #[tokio::test]
 async fn what_was_stored_of_a_batch_is_told_also_when_the_rest_finds_no_room() {
     let folder = tempfile::tempdir().unwrap();

@@ -113,6 +113,8 @@ pub struct Writer {
     watchdog: Watchdog,
     /// Batches that are done in part, in the order of their next turns.
     begun: VecDeque<Begun>,
+    /// Whether the last commit left out a large write, so that small ones were stored sooner. The next one takes it.
+    has_put_off: bool,
     /// What has to wait until everything before it is done.
     left: Option<Job>,
     /// Whether the engine takes nothing more until it is opened again.
@@ -154,6 +156,7 @@ impl Writer {
             remembered: Remembered::default(),
             watchdog,
             begun: VecDeque::new(),
+            has_put_off: false,
             left: None,
             is_broken: false,
             is_short: false,
@@ -194,7 +197,8 @@ impl Writer {
     /// Makes one commit of `job` and of what else waits, up to a job that can't be a part of one: that is left.
     ///
     /// Whatever has just come is done first, as far as it costs little. Batches that cost more are done in turn, a piece of
-    /// each, in as many commits as it takes: so one that is small need not wait for those that are large.
+    /// each, in as many commits as it takes: so one that is small need not wait for those that are large. A write that is
+    /// more than a commit should hold is in every second commit at most, while there is something small to be stored.
     fn commit(&mut self, job: Option<Job>) {
         let room = match self.shared.failure() {
             None => self.room(),
@@ -232,13 +236,18 @@ impl Writer {
                 next = self.jobs.try_recv().ok();
             }
             let Some(job) = next.take() else {
+                let may_put_off = !self.has_put_off && !has_gone_on && !open.is_empty();
+                self.has_put_off = may_put_off && is_next_large(&self.begun, &mut draft);
+                if self.has_put_off {
+                    break;
+                }
                 // Also when what is small fills every commit, the others get on.
                 let goes_on = has_room || !has_gone_on;
                 let begun = goes_on.then(|| self.begun.pop_front()).flatten();
                 let Some(mut begun) = begun else { break };
                 (must_sync, has_gone_on) = (true, true);
                 cost += begun.go_on(&mut draft, true);
-                match begun.end(&mut draft) {
+                match begun.end() {
                     Ok(done) => open.push(done),
                     Err(begun) => self.begun.push_back(begun),
                 }
@@ -267,7 +276,7 @@ impl Writer {
                     must_sync = true;
                     let mut begun = Begun::new(batch, answer);
                     cost += begun.go_on(&mut draft, false);
-                    match begun.end(&mut draft) {
+                    match begun.end() {
                         Ok(done) => open.push(done),
                         Err(begun) => self.begun.push_back(begun),
                     }
@@ -640,6 +649,12 @@ impl Drop for SayIfGone {
                 .fail("its writer has ended, perhaps over damaged data".into());
         }
     }
+}
+
+/// Whether the next write of the batch whose turn it is costs more than a commit should.
+fn is_next_large(begun: &VecDeque<Begun>, draft: &mut Draft<'_>) -> bool {
+    let next = begun.front();
+    next.is_some_and(|begun| begun.next_cost(draft) > MOST_COST)
 }
 
 /// How far an inbox goes, by what is stored.

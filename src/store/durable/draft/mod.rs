@@ -4,6 +4,7 @@
 mod groups;
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -126,6 +127,8 @@ pub struct Draft<'a> {
     bytes: usize,
     /// Bytes of the values that it removes, as far as they were read for it.
     freed: usize,
+    /// Records that were read to find accepted messages, since somebody asked last.
+    looked: usize,
 }
 
 /// Where the message of an entry that goes stands.
@@ -169,12 +172,18 @@ impl<'a> Draft<'a> {
             scratch: Vec::new(),
             bytes: 0,
             freed: 0,
+            looked: 0,
         }
     }
 
     /// How much it changes, in bytes of keys and values.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Returns how many records were read to find accepted messages since the last call.
+    pub fn take_looked(&mut self) -> usize {
+        mem::take(&mut self.looked)
     }
 
     /// Whether it changes nothing.
@@ -348,12 +357,14 @@ impl<'a> Draft<'a> {
     }
 
     /// Whether `uid` got a message of that id from `source`, alone or as a member of a group.
-    fn has_received(&self, uid: i64, source: i64, msg_id: &str) -> Result<bool, EngineError> {
+    fn has_received(&mut self, uid: i64, source: i64, msg_id: &str) -> Result<bool, EngineError> {
         if self.has::<IdRecord>(&record::id_key(Kind::P2p, source, msg_id, uid))? {
             return Ok(true);
         }
         let prefix = record::id_prefix(Kind::Group, source, msg_id);
-        for (key, value) in self.prefix(&prefix)? {
+        let known = self.prefix(&prefix)?;
+        self.looked += known.len();
+        for (key, value) in known {
             let text = IdRecord::open(&key, &value)?.text;
             if self.was_member(record::last_number(&key), uid, text)? {
                 return Ok(true);
@@ -363,12 +374,16 @@ impl<'a> Draft<'a> {
     }
 
     /// Whether `uid` was in `group` when the text was sent to it.
-    fn was_member(&self, group: i64, uid: i64, text: u64) -> Result<bool, EngineError> {
+    fn was_member(&mut self, group: i64, uid: i64, text: u64) -> Result<bool, EngineError> {
+        // The record of a member, and at least one step of the search for those of former times.
+        self.looked += 2;
         let member: Option<MemberRecord> = self.get(&record::member_key(group, uid))?;
         if member.is_some_and(|member| member.since <= text) {
             return Ok(true);
         }
-        for (key, value) in self.prefix(&record::former_prefix(uid, group))? {
+        let former = self.prefix(&record::former_prefix(uid, group))?;
+        self.looked += former.len();
+        for (key, value) in former {
             let until = record::last_number(&key).cast_unsigned();
             if (MemberRecord::open(&key, &value)?.since..until).contains(&text) {
                 return Ok(true);
