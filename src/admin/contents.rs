@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
+use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -171,7 +172,7 @@ pub async fn add_user(
 pub async fn groups(
     State(parts): State<Arc<Parts>>,
     part: Result<Query<Part>, QueryRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let (after, limit) = Part::read(part)?;
     let groups = parts.core.services.store().groups(after, limit + 1).await?;
     let tell = |group| {
@@ -188,7 +189,9 @@ pub async fn groups(
             "members": members,
         })
     };
-    Ok(list("groups", groups, limit, |group| group.gid, tell))
+    // All of them together may have millions of members.
+    let answer = move || list("groups", groups, limit, |group| group.gid, tell);
+    parts.large_answers.make(answer).await
 }
 
 /// Makes a group with its members, or none at all.

@@ -224,6 +224,14 @@ pub async fn journal(
         return follow(&parts, filter, &headers);
     }
     let since = filter.from(&HeaderMap::new(), journal)?;
+    let (large_answers, told) = (parts.large_answers.clone(), Arc::clone(&parts));
+    let told = move || Json(past(&told, &filter, since.unwrap_or(Mark(0))));
+    large_answers.make(told).await
+}
+
+/// Returns the events that the filter takes, from a mark on.
+fn past(parts: &Parts, filter: &Filter, since: Mark) -> Value {
+    let journal = parts.core.lab.journal();
     // It answers a mark too.
     journal.mark();
     let Page {
@@ -231,17 +239,16 @@ pub async fn journal(
         mark,
         missed,
         dropped,
-    } = journal.read_on(since.unwrap_or(Mark(0)));
+    } = journal.read_on(since);
     let events = events.iter().filter(|event| filter.takes(event));
-    let told = json!({
+    json!({
         "instance": parts.instance,
         "mark": mark.0,
         "dropped": dropped,
         "missed": missed.dropped,
         "unrecorded": missed.unrecorded,
         "events": events.map(|event| filter.tell(event)).collect::<Vec<_>>(),
-    });
-    Ok(Json(told).into_response())
+    })
 }
 
 /// Sends events as they pass, until the client or the stack ends it.

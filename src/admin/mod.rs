@@ -21,6 +21,7 @@ mod events;
 mod exact;
 mod faults;
 mod guard;
+mod large;
 mod metrics;
 mod reserve;
 mod reset;
@@ -42,6 +43,7 @@ use crate::shutdown::Shutdown;
 use crate::stack::Stack;
 pub use events::Listeners;
 use guard::Guard;
+pub use large::LargeAnswers;
 pub use reset::Saves;
 
 /// How many of its connections may be held by who follows the journal or waits for an event.
@@ -68,6 +70,8 @@ pub struct Parts {
     pub reset: Arc<Reset>,
     /// Room for those who listen.
     pub listeners: Listeners,
+    /// Makes the answers that take long.
+    pub large_answers: LargeAnswers,
     /// Room for the snapshots that clients read.
     pub saves: Saves,
     /// What the stack does as the original does.

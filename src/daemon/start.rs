@@ -278,6 +278,7 @@ impl Fronts {
             instance: format!("{:016x}", rand::random::<u64>()),
             lease: config.registry.lease,
             listeners: admin::Listeners::default(),
+            large_answers: admin::LargeAnswers::default(),
             saves: admin::Saves::default(),
             gateway_addr: addresses::dialable(stack.gateway.addr()),
             user_api: addresses::dialable(self.user_api),

@@ -1,0 +1,73 @@
+//! Answers of the admin API that take long to make: the journal, and lists of groups with all their members.
+//!
+//! On a thread of the runtime, such an answer would keep clients of the stack waiting for as long as it takes. Each is made on
+//! a thread for blocking work, one after another, so that many requests at once take no more than one processor.
+
+use std::sync::Arc;
+
+use axum::response::{IntoResponse, Response};
+use tokio::sync::Semaphore;
+
+use super::answer::Problem;
+
+/// Makes large answers one after another. A clone shares the turn.
+#[derive(Debug, Clone)]
+pub struct LargeAnswers(Arc<Semaphore>);
+
+impl Default for LargeAnswers {
+    fn default() -> Self {
+        LargeAnswers(Arc::new(Semaphore::new(1)))
+    }
+}
+
+impl LargeAnswers {
+    /// Makes an answer when it is its turn.
+    ///
+    /// # Errors
+    ///
+    /// When the runtime ends meanwhile, or `make` panics.
+    pub async fn make<R: IntoResponse>(
+        &self,
+        make: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<Response, Problem> {
+        let turn = Arc::clone(&self.0).acquire_owned().await;
+        let turn = turn.map_err(Problem::broken)?;
+        let made = tokio::task::spawn_blocking(move || {
+            // Held here, so that a request which is given up does not let the next one begin before the end of this work.
+            let _turn = turn;
+            make().into_response()
+        });
+        made.await.map_err(Problem::broken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    /// The runtime of this test has one thread: were it kept, the test would not end.
+    #[tokio::test]
+    async fn answers_are_made_one_after_another_and_keep_no_thread_of_the_runtime() {
+        let answers = LargeAnswers::default();
+        let (go, goes) = channel::<()>();
+        let (began, begins) = channel();
+        let first = {
+            let began = began.clone();
+            answers.make(move || {
+                began.send(1).unwrap();
+                goes.recv().unwrap();
+            })
+        };
+        let second = answers.make(move || began.send(2).unwrap());
+        let (mut first, mut second) = (Box::pin(first), Box::pin(second));
+        assert!(futures_util::poll!(&mut first).is_pending());
+        assert_eq!(begins.recv(), Ok(1));
+        assert!(futures_util::poll!(&mut second).is_pending());
+        begins.try_recv().unwrap_err();
+        go.send(()).unwrap();
+        first.await.unwrap();
+        second.await.unwrap();
+        assert_eq!(begins.recv(), Ok(2));
+    }
+}
