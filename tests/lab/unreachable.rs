@@ -92,6 +92,16 @@ impl Registry for Failing {
 struct Warnings(Arc<Mutex<Vec<String>>>);
 
 impl Warnings {
+    /// Keeps those of this thread, as long as the guard is there.
+    fn kept(&self) -> (tracing::Dispatch, tracing::subscriber::DefaultGuard) {
+        // With one subscriber alone, a thread that is the first to log a message asks its own subscriber whether anybody
+        // wants it, and the answer counts for all threads. Other tests have none. With two, all subscribers are asked.
+        let other = tracing::Dispatch::new(Warnings::default());
+        let kept = tracing::subscriber::set_default(self.clone());
+        tracing::callsite::rebuild_interest_cache();
+        (other, kept)
+    }
+
     fn with(&self, part: &str) -> usize {
         let warnings = self.0.lock().unwrap();
         warnings.iter().filter(|line| line.contains(part)).count()
@@ -132,7 +142,7 @@ impl tracing::Subscriber for Warnings {
 #[tokio::test]
 async fn the_gateway_keeps_its_last_list_and_says_so_once() {
     let warnings = Warnings::default();
-    let _logged = tracing::subscriber::set_default(warnings.clone());
+    let _kept = warnings.kept();
     let registry = Failing::new();
     let imd = Imd::start_with_registry(config(), registry.clone()).await;
     let imd = imd.unwrap();
