@@ -25,7 +25,7 @@ use crate::session::{Deadlines, Frame, Handler, Manager, Server, Tap, Turn};
 use crate::shutdown::Shutdown;
 
 thread_local! {
-    /// A generator that is cheap: which server a client gets is no secret.
+    /// A cheap generator, since which server a client gets is no secret.
     static CHOICES: RefCell<SmallRng> = RefCell::new(SmallRng::from_rng(&mut rand::rng()));
 }
 
@@ -124,7 +124,7 @@ pub struct Directory {
     strategy: Strategy,
     list: RwLock<Arc<[Listed]>>,
     lab: Arc<Lab>,
-    /// How many were handed out, for taking turns.
+    /// How many servers were handed out, for the strategy `round_robin`.
     turn: AtomicUsize,
     /// Whether the last reading of the registry has failed: only the first failure of a series is logged.
     is_cut_off: AtomicBool,
@@ -133,22 +133,22 @@ pub struct Directory {
 #[derive(Debug)]
 struct Listed {
     record: Record,
-    /// How often it was handed out since the record was renewed: these clients are not yet in its sessions. Counted where
-    /// that is what is chosen by.
+    /// How often the server was handed out since it wrote the record: these clients are not yet among the sessions in it.
+    /// Counted only with the strategy `least_sessions`.
     handed_out: AtomicUsize,
     answer: Answer,
 }
 
-/// The list, as it was when the first frame of a turn was answered.
+/// The list as it was when the first frame of a read was answered, so that all frames of a read see the same list.
 #[derive(Debug, Default)]
 pub struct View(Option<Arc<[Listed]>>);
 
-/// What a client is told.
+/// How a client is told the address of an access server.
 #[derive(Debug)]
 enum Answer {
-    /// The same frame as every client.
+    /// By a frame that is the same for every client.
     Common(Frame),
-    /// This address, with a host by which the client can come.
+    /// By an address made for the client: this one has an unspecified host, which the client can't dial.
     Own(SocketAddr),
 }
 
@@ -162,7 +162,7 @@ impl Answer {
 }
 
 impl Directory {
-    /// A directory whose list is empty until the first [`refresh`](Self::refresh).
+    /// Creates a directory whose list is empty until the first [`refresh`](Self::refresh).
     pub fn new(registry: Arc<dyn Registry>, strategy: Strategy, lab: Arc<Lab>) -> Self {
         let list = RwLock::new(Arc::default());
         Directory {
@@ -202,7 +202,7 @@ impl Directory {
             let same = |old: &&Listed| {
                 old.record.name == record.name && old.record.renewals == record.renewals
             };
-            // Whoever was sent there since the record was written is still not in its count.
+            // The clients that were sent there since the record was written are still not in its count.
             let handed_out = old
                 .iter()
                 .find(same)
@@ -217,8 +217,8 @@ impl Directory {
         *self.list.write() = list;
     }
 
-    /// Becomes as after the start: nobody was handed out, no server has ever left the list, and the list is read from the
-    /// registry, or empty until the next [`refresh`](Self::refresh).
+    /// Makes the directory as it is after a start: no server was handed out, none has ever left the list, and the list is read
+    /// from the registry, or empty until the next [`refresh`](Self::refresh) if it `starts_empty`.
     pub async fn begin_anew(&self, starts_empty: bool) {
         *self.list.write() = Arc::default();
         self.turn.store(0, Ordering::Relaxed);
@@ -292,8 +292,9 @@ impl Directory {
     }
 }
 
-/// The address to dial for one that listens on an unspecified host: every address of this machine, of which the client
-/// knows one that works. None where it can't work there: an address of IPv6 for who listens on IPv4 alone.
+/// Returns the address to dial for a server that listens on `listening`. Where its host is unspecified, the server has every
+/// address of this machine, and the client is told `local`, by which it has reached the gateway. None, where the client came
+/// by IPv6 and the server listens on IPv4 alone.
 fn dialable(listening: SocketAddr, local: SocketAddr) -> Option<SocketAddr> {
     let port = listening.port();
     match (listening, local) {
@@ -301,14 +302,14 @@ fn dialable(listening: SocketAddr, local: SocketAddr) -> Option<SocketAddr> {
         (SocketAddr::V4(_), SocketAddr::V6(local)) => {
             let ip = match local.ip().to_canonical() {
                 IpAddr::V4(ip) => ip,
-                // Who came by the one loopback address can take the other.
+                // A client that came by the one loopback address can take the other.
                 IpAddr::V6(Ipv6Addr::LOCALHOST) => Ipv4Addr::LOCALHOST,
                 IpAddr::V6(_) => return None,
             };
             Some(SocketAddr::from((ip, port)))
         }
         (_, SocketAddr::V6(local)) => Some(match local.ip().to_canonical() {
-            // With its zone, without which nobody can dial a link-local address.
+            // With the zone, without which a link-local address can't be dialled.
             IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, local.scope_id()).into(),
             ip => SocketAddr::new(ip, port),
         }),
@@ -323,7 +324,7 @@ pub struct GatewayHandler {
 }
 
 impl GatewayHandler {
-    /// A handler with that list.
+    /// Creates a handler that answers from a directory.
     pub fn new(directory: Arc<Directory>) -> Self {
         GatewayHandler { directory }
     }

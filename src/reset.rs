@@ -1,7 +1,7 @@
 //! Replacing everything that a running stack holds.
 //!
-//! Nobody logs in or asks the HTTP API meanwhile: who comes waits at the door. Those who are in are ended first, and what
-//! they have brought is stored or refused before anything is replaced: nothing of before reaches what comes after.
+//! Logins and requests to the HTTP API wait meanwhile. All sessions are ended first, and what they have sent is stored or
+//! refused before anything is replaced: no message from before is stored into what comes after.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,53 +18,53 @@ use crate::session::{CloseReason, Manager};
 use crate::stack::Stack;
 use crate::store::{ReplaceError, Snapshot};
 
-/// Whether it was said that what a store keeps may go.
+/// Whether the caller confirms that what a durable store holds may be lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confirmed {
-    /// It was said.
+    /// The caller confirms it.
     Yes,
-    /// It was not: only what is gone with the process anyway may go.
+    /// The caller does not: only a store in memory may be replaced.
     No,
 }
 
-/// Why everything was not replaced. The store is as it was, but for the last two.
+/// Why a reset or a load failed. The store is unchanged, except after [`Fault`](Self::Fault) and [`Fixture`](Self::Fixture).
 #[derive(Debug, thiserror::Error)]
 pub enum ResetError {
-    /// The store keeps what it holds, and nobody has said that it may go.
+    /// The store is durable, and the caller has not confirmed.
     #[error("all that is kept in {store} would be gone for good: this has to be confirmed")]
     NotConfirmed {
-        /// What the store is.
+        /// The store, in words.
         store: String,
     },
-    /// An access server rests, and its sessions can't be ended.
+    /// An access server is paused, so its sessions can't be ended.
     #[error("access server {name} is paused: resume it first")]
     Paused {
-        /// The access server.
+        /// The server's name in the registry.
         name: String,
     },
-    /// An access server does not serve again.
+    /// An access server could not be restarted.
     #[error(transparent)]
     Restart(#[from] RestartError),
-    /// Sessions wait for something that does not come. They are closed.
+    /// Closed sessions did not come to an end in time.
     #[error("{sessions} sessions have not ended within {}", humantime::format_duration(*.within))]
     Busy {
-        /// How many.
+        /// How many sessions, and commits of ended sessions, were left.
         sessions: usize,
-        /// How long they had: `shutdown.grace`.
+        /// The time that they had: `shutdown.grace`.
         within: Duration,
     },
-    /// The store did not take it.
+    /// The store refused the replacement.
     #[error(transparent)]
     Replace(#[from] ReplaceError),
-    /// The store is empty, and a fault of the config can't be.
+    /// A fault of the config is not valid. The store is empty.
     #[error(transparent)]
     Fault(#[from] FaultError),
-    /// The store is empty, and a user or a group of the config can't be there.
+    /// A user or a group of the config could not be made. The store has none of the config's.
     #[error(transparent)]
     Fixture(#[from] FixtureError),
 }
 
-/// What the config says of the start.
+/// What the config has a stack start with, and so what a reset restores.
 pub struct Origin {
     users: Vec<config::User>,
     groups: Vec<config::Group>,
@@ -85,7 +85,7 @@ impl From<&Config> for Origin {
     }
 }
 
-/// Without the passwords.
+/// Omits the users, whose passwords must not reach a log.
 impl fmt::Debug for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Origin").finish_non_exhaustive()
@@ -133,7 +133,7 @@ impl Reset {
         self.stack.core.lab.faults().begin_anew();
         let door = self.services().close_door().await;
         let emptied = self.empty().await;
-        // Also where that has failed: the others would be gone, and these too.
+        // Also where emptying has failed: all faults were removed above, and those of the config must be back.
         for fault in &self.origin.faults {
             self.stack.core.lab.faults().inject(fault.clone())?.keep();
         }
@@ -149,7 +149,7 @@ impl Reset {
         self.end_sessions().await?;
         self.services().replace(Snapshot::default()).await?;
         self.stack.core.lab.journal().clear();
-        // Without the sessions that have just ended: whoever chooses by them begins with none.
+        // The records must not count the sessions that have just ended, since the gateway may choose by their number.
         for server in self.stack.access.all() {
             server.register_anew().await;
         }
@@ -160,7 +160,7 @@ impl Reset {
         Ok(())
     }
 
-    /// Replaces what the store holds.
+    /// Ends all sessions, and replaces what the store holds.
     ///
     /// # Errors
     ///

@@ -1,40 +1,42 @@
+//! The errors of starting, stopping and adding access servers.
+
 use std::io;
 use std::net::SocketAddr;
 
 use super::State;
 use crate::config::ConfigError;
 
-/// Why something was not done to an access server: it is in no state for it.
+/// The state of an access server does not allow what was asked of it. Nothing was done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("access server {name} is {}: {what} needs one that is {needs}", .state.name())]
 pub struct WrongState {
-    /// Its name.
+    /// The server's name in the registry.
     pub name: String,
-    /// What it does at the moment.
+    /// The state that it is in.
     pub state: State,
-    /// What was to be done.
+    /// What was asked of it, as a verb: `stop`.
     pub what: &'static str,
-    /// The states in which it could be done.
+    /// The states that allow it, in words: `running or paused`.
     pub needs: &'static str,
 }
 
-/// Why an access server does not serve again.
+/// Why an access server was not restarted. It does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum RestartError {
-    /// Its address can't be had any more.
+    /// Another process listens at its address by now, or the system refuses the address.
     #[error("{name}: can't listen on {addr} again: {source}")]
     Bind {
-        /// Its name.
+        /// The server's name in the registry.
         name: String,
-        /// Where it has listened before.
+        /// The address that it listened at before.
         addr: SocketAddr,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
     /// The stack that it belongs to has been shut down.
     #[error("{name}: its stack has been shut down")]
     Ended {
-        /// Its name.
+        /// The server's name in the registry.
         name: String,
     },
 }
@@ -45,16 +47,16 @@ pub enum AddError {
     /// The `imd` runs without the role `access`.
     #[error("roles: this imd has no access servers: add the role \"access\"")]
     NoRole,
-    /// There is one of that name, whatever its state.
+    /// Another access server has the name, whatever its state.
     #[error("there is an access server {name} already: give another name")]
     NameTaken {
-        /// The name.
+        /// The name that was asked for.
         name: String,
     },
-    /// That can't be a name.
+    /// The name is not valid: see `access.name` in imd.toml.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// No port can be had.
+    /// The system has no free port, or refuses it.
     #[error("no port can be had: {0}")]
     System(#[from] io::Error),
 }

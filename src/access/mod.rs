@@ -1,4 +1,7 @@
-//! An access server: it holds the clients' sessions, and a lease in the registry for as long as it lives.
+//! An access server: it holds the clients' sessions, and a lease in the registry for as long as it runs.
+//!
+//! `life` is what can be done to one: kill, stop, pause, resume, restart. `membership` keeps its record in the registry, and
+//! `handler` answers the frames of its sessions. `servers` is the list of all.
 
 mod error;
 mod handler;
@@ -27,7 +30,7 @@ use crate::session::{Deadlines, Manager, Server, Tap};
 use life::Life;
 use membership::Membership;
 
-/// An access server, which can be made to die, stop, rest and serve again.
+/// An access server, which can be killed, stopped, paused and restarted.
 ///
 /// ```
 /// # #[tokio::main]
@@ -51,15 +54,15 @@ pub struct AccessServer {
     advertised: String,
     settings: Settings,
     core: Arc<Core>,
-    /// How many records it has written to the registry.
+    /// How many records it has made for the registry, also before its last restart.
     renewals: Arc<AtomicU64>,
-    /// Held over a restart: two who restart it do so one after the other.
+    /// Held over a restart, so that restarts do not overlap.
     restarting: sync::Mutex<()>,
-    /// Never held over an await. The locks of its sessions are taken inside it.
+    /// Never held over an await. The locks of the server's sessions are taken inside it.
     life: Mutex<Life>,
 }
 
-/// What it needs of the config for every start.
+/// The settings that every start of an access server uses.
 #[derive(Debug)]
 struct Settings {
     deadlines: Deadlines,
@@ -111,10 +114,11 @@ impl Settings {
 }
 
 impl AccessServer {
-    /// Serves on a bound listener and registers; both have happened when this returns.
+    /// Serves on a bound listener and registers; both have happened when this returns, unless the registry can't be reached:
+    /// then each heartbeat tries to register.
     ///
-    /// `advertise` is what clients are told to dial, where that is not the listening address. Dropping it ends what it
-    /// serves.
+    /// `advertise` is what clients are told to dial, where that is not the listening address. Dropping the server ends its
+    /// sessions.
     ///
     /// # Errors
     ///
@@ -146,7 +150,7 @@ impl AccessServer {
         Ok(server)
     }
 
-    /// Registers, and keeps the lease.
+    /// Registers, and has heartbeats keep the lease from now on.
     async fn join(&self) {
         let manager = self.sessions();
         let membership = Arc::new(Membership {
@@ -167,22 +171,22 @@ impl AccessServer {
         manager.shutdown().spawn(membership.keep(ticks));
     }
 
-    /// Its name in the registry.
+    /// Returns the server's name in the registry.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where it listens, or did; a restart keeps it.
+    /// Returns the address that the server listens at, or did when it last ran: a restart keeps it.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// What it tells the registry that clients should dial; the host may be unspecified.
+    /// Returns the address that the server registers, as host:port; the host may be unspecified.
     pub fn advertised(&self) -> &str {
         &self.advertised
     }
 
-    /// Its sessions since it was last started: a restart begins with none, and others than these.
+    /// Returns the sessions since the last start. A restart begins with a new, empty manager.
     pub fn sessions(&self) -> Arc<Manager> {
         Arc::clone(&self.life.lock().manager)
     }

@@ -1,3 +1,5 @@
+//! The list of an `imd`'s access servers.
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,18 +13,19 @@ use crate::config::{self, Config, Host, Role};
 use crate::core::Core;
 use crate::listener::bind;
 
-/// The access servers of one `imd`. There may be more later, and never fewer.
+/// The access servers of one `imd`. Servers can be added, and none is ever removed: one that is down can be restarted.
 #[derive(Debug)]
 pub struct AccessServers {
     list: RwLock<Vec<Arc<AccessServer>>>,
     config: Config,
     core: Arc<Core>,
-    /// Held while one is added: of two of the same name, the second is refused.
+    /// Held while a server is added, so that no two servers get the same name.
     adding: Mutex<()>,
 }
 
 impl AccessServers {
-    /// Serves those of the config on their listeners.
+    /// Starts the access servers of the config on their listeners, which are in the same order. Without listeners, for an
+    /// `imd` without the role `access`, there are none.
     ///
     /// # Errors
     ///
@@ -35,7 +38,7 @@ impl AccessServers {
         let mut list = Vec::new();
         for (server, listener) in config.access.0.iter().zip(listeners) {
             let advertise = server.advertise.as_deref().map(Host::dialable);
-            // The config was checked.
+            // The config was validated, so there is no error to report here.
             let advertise = advertise.and_then(Result::ok);
             let server = AccessServer::start(
                 &server.name,
@@ -55,22 +58,23 @@ impl AccessServers {
         })
     }
 
-    /// All of them as of now, whatever their state: those of the config in its order, then those that were added.
+    /// Returns all access servers, whatever their state: those of the config in its order, then those that were added.
     pub fn all(&self) -> Vec<Arc<AccessServer>> {
         self.list.read().clone()
     }
 
-    /// The one of this name.
+    /// Returns the access server of this name.
     pub fn get(&self, name: &str) -> Option<Arc<AccessServer>> {
         let list = self.list.read();
         list.iter().find(|server| server.name() == name).cloned()
     }
 
-    /// One more on a free port of the first one's host, and advertised at the same host.
+    /// Starts one more access server, on a free port of the first server's host, and advertised at the same host as the
+    /// first.
     ///
     /// # Errors
     ///
-    /// [`AddError`]
+    /// [`AddError`]. No server was added then.
     pub async fn add(&self, name: &str) -> Result<Arc<AccessServer>, AddError> {
         if !self.config.has_role(Role::Access) {
             return Err(AddError::NoRole);
@@ -89,7 +93,7 @@ impl AccessServers {
             listen,
             advertise: None,
         });
-        // Checks the name.
+        // Validates the name as that of a server in imd.toml.
         config.validate()?;
         let listener = bind(listen)?;
         let advertise = first.and_then(|first| first.advertise.as_deref());

@@ -1,3 +1,5 @@
+//! Where clients on this machine find an `imd`: what the banner, the file of `--addr-file` and the admin API say.
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};

@@ -1,3 +1,5 @@
+//! The removal of old messages from the store.
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -5,7 +7,7 @@ use crate::clock::{Clock, Ticks};
 use crate::service::Services;
 use crate::shutdown::Shutdown;
 
-/// How often the store is cleaned.
+/// The time between two cleanings of the store.
 pub(super) const EVERY: Duration = Duration::from_secs(60);
 
 /// Removes at each tick, and when the store has too little room, what its retention lets go, until the shutdown begins. A

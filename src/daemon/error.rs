@@ -1,3 +1,5 @@
+//! The errors of a start.
+
 use std::io;
 use std::net::SocketAddr;
 

@@ -1,3 +1,5 @@
+//! The runtime of an `imd` process.
+
 use std::io;
 use std::thread::available_parallelism;
 
