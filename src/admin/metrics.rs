@@ -13,7 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::Parts;
 use super::accept::Format;
 use super::answer::Problem;
-use crate::metrics::{At, classic, resident};
+use crate::metrics::{At, classic, open_files, resident};
 use crate::store::{Doing, Reclaim};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -155,9 +155,8 @@ fn at(server: &str) -> At {
     }
 }
 
-/// What the process takes, as Linux says it; other systems say it elsewhere.
+/// Adds what this process holds, where the system tells it.
 fn process(registry: &mut Registry) {
-    let files = std::fs::read_dir("/proc/self/fd").ok();
     let told = [
         (
             "process_resident_memory_bytes",
@@ -167,8 +166,7 @@ fn process(registry: &mut Registry) {
         (
             "process_open_fds",
             "Files that the process has open",
-            // One of them is the folder that is read here.
-            files.map(|files| files.count().saturating_sub(1) as u64),
+            open_files().map(|files| files as u64),
         ),
     ];
     for (name, about, value) in told {

@@ -7,7 +7,7 @@ mod process;
 mod traffic;
 
 pub use classic::classic;
-pub use process::resident;
+pub use process::{open_files, resident};
 pub use traffic::{BUCKETS, Counted, Traffic};
 
 use std::fmt;
