@@ -64,8 +64,8 @@
 //!
 //! Around it: [`proto`] has the messages, [`config`] the model of imd.toml, [`clock`] the time, [`idgen`] the ids,
 //! [`metrics`] what is counted, [`lab`] what can be made to fail and what has passed, [`reset`] how everything is replaced,
-//! [`http`] the HTTP API, `sharded` maps with many locks, `phc` the hashes of passwords, [`text`] how files are read,
-//! [`file_target`] the files that somebody names to be written, [`shutdown`] the end of tasks, [`admin`] the API that moves
+//! [`http`] the HTTP API, [`byte_size`] sizes with their units, `sharded` maps with many locks, `phc` the hashes of
+//! passwords, [`text`] how files are read, [`file_target`] the files that somebody names to be written, [`shutdown`] the end of tasks, [`admin`] the API that moves
 //! all of it.
 //!
 //! [`core`](mod@core) is what all servers share, [`stack`] the servers themselves, and [`daemon`] wires them together;
@@ -86,6 +86,7 @@
 
 pub mod access;
 pub mod admin;
+pub mod byte_size;
 pub mod client;
 pub mod clock;
 pub mod codec;

@@ -211,6 +211,69 @@ fn errors_name_file_line_key_and_what_is_wrong() {
 }
 
 #[test]
+fn a_size_is_a_number_of_bytes_or_a_text_with_a_unit() {
+    let toml = "[limits]\nframe_before_login = \"2KiB\"\nmessage = \"16 KiB\"\nmsg_id = \"64\"\noutbound = \"1MiB\"\n\
+        [store]\nbuffer = \"32MiB\"\nmin_free = \"1GB\"\nmemory_limit = \"4GiB\"\n\
+        [http]\nbody = \"128KiB\"\n[journal]\nbytes = 4_096\n";
+    let config = Config::from_toml(toml, "imd.toml").unwrap();
+    let limits = &config.limits;
+    assert_eq!((limits.frame_before_login, limits.message), (2_048, 16_384));
+    assert_eq!((limits.msg_id, limits.outbound), (64, 1 << 20));
+    let store = &config.store;
+    assert_eq!((store.buffer, store.min_free), (32 << 20, 1_000_000_000));
+    assert_eq!((store.memory_limit, config.http.body), (4 << 30, 128 << 10));
+    assert_eq!(config.journal.bytes, 4_096);
+    let printed = config.to_toml().unwrap();
+    assert!(printed.contains("buffer = 33554432\n"), "{printed}");
+    assert_eq!(Config::from_toml(&printed, "printed").unwrap(), config);
+}
+
+#[test]
+fn a_size_that_is_none_is_told_with_what_to_write() {
+    for (value, expected) in [
+        (
+            "\"16MX\"",
+            "\"16MX\" is no size in bytes such as 65536 or \"64KiB\": write a number, and behind it B, KiB",
+        ),
+        (
+            "\"\"",
+            "\"\" is no size in bytes such as 65536 or \"64KiB\": write a number",
+        ),
+        (
+            "\"1.5MiB\"",
+            "\"1.5MiB\" is no size in bytes such as 65536 or \"64KiB\": write a whole number, with a smaller",
+        ),
+        (
+            "1.5",
+            "invalid type: floating point `1.5`, expected a number of bytes such as 65536 or \"64KiB\": write it as buffer",
+        ),
+        (
+            "\"-1MiB\"",
+            "\"-1MiB\" is no size in bytes such as 65536 or \"64KiB\": a size can't be negative",
+        ),
+        (
+            "-1",
+            "invalid value: integer `-1`, expected a number of bytes such as 65536",
+        ),
+        (
+            "\"16EiB\"",
+            "\"16EiB\" is no size in bytes such as 65536 or \"64KiB\": a size is less than 16EiB",
+        ),
+        ("\"2GiB\"", "2147483648 must be from 65536 to 1073741824"),
+        (
+            "true",
+            "invalid type: boolean `true`, expected a number of bytes",
+        ),
+        ("16MiB", "imd.toml:2: "),
+        ("16MiB # more", "write it as buffer = \"16MiB\""),
+    ] {
+        let error = error(&format!("[store]\nbuffer = {value}"));
+        assert!(error.contains(expected), "{value}\n{expected}\n{error}");
+        assert!(error.starts_with("imd.toml:2: "), "{error}");
+    }
+}
+
+#[test]
 fn a_file_that_is_not_there_is_named() {
     let error = Config::from_file("no/such/imd.toml".as_ref()).unwrap_err();
     assert!(matches!(error, ConfigError::Unreadable { .. }));

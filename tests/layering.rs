@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 const TIERS: &[&[&str]] = &[
     &["clock"],
     &[
+        "byte_size",
         "proto",
         "number",
         "phc",

@@ -54,7 +54,7 @@ use recording::{RecordArgs, ReplayArgs};
 /// Without a command it runs the stack: gateway, access servers and HTTP API.
 ///
 /// The word after an option that takes a text or a number is its value, also where it begins with a hyphen. Times have a
-/// unit: 500ms, 15s, 1h.
+/// unit: 500ms, 15s, 1h. Sizes in bytes may have one: 64KiB, 16MiB.
 #[derive(Parser)]
 #[command(name = "imd", version)]
 pub struct Cli {

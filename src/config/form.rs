@@ -1,5 +1,11 @@
 //! How values are written in imd.toml.
 
+use std::fmt;
+
+use serde::Deserializer;
+use serde::de::{Error, Unexpected, Visitor};
+
+use crate::byte_size;
 pub(crate) use crate::clock::written::{duration, optional_duration};
 
 /// `"127.0.0.1:10000"`, `"[::1]:10000"`.
@@ -18,6 +24,39 @@ pub mod address {
         text.parse().map_err(|_| {
             D::Error::custom(format!(
                 "{text:?} is no address such as \"127.0.0.1:10000\" (an IP address and a port, 0 for a free one)"
+            ))
+        })
+    }
+}
+
+/// Reads a number of bytes: `65536`, or `"64KiB"`. It is written as a number.
+pub fn bytes<'de, D: Deserializer<'de>, T: TryFrom<u64>>(from: D) -> Result<T, D::Error> {
+    let bytes = from.deserialize_any(Bytes)?;
+    T::try_from(bytes).map_err(|_| D::Error::invalid_value(Unexpected::Unsigned(bytes), &Bytes))
+}
+
+struct Bytes;
+
+impl Visitor<'_> for Bytes {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number of bytes such as 65536 or \"64KiB\"")
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<u64, E> {
+        let invalid = |_| E::invalid_value(Unexpected::Signed(number), &self);
+        u64::try_from(number).map_err(invalid)
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<u64, E> {
+        Ok(number)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<u64, E> {
+        byte_size::parse(text).map_err(|error| {
+            E::custom(format!(
+                "{text:?} is no size in bytes such as 65536 or \"64KiB\": {error}"
             ))
         })
     }

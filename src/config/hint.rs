@@ -3,6 +3,7 @@
 //! The examples are those of the shipped imd.toml, also of the keys that stand there in comments.
 
 use super::SHIPPED;
+use crate::byte_size;
 
 /// Sections of which there may be several.
 const LISTS: [&str; 4] = ["access", "user", "group", "fault"];
@@ -58,7 +59,7 @@ pub fn is_secret(name: &str) -> bool {
 
 /// Returns how a value is written that stands without quotes, or is no value at all, in a line of a section.
 pub fn of_line(text: &str, line: usize) -> Option<String> {
-    let (name, _) = text.lines().nth(line - 1)?.split_once('=')?;
+    let (name, value) = text.lines().nth(line - 1)?.split_once('=')?;
     let name = name.trim();
     let before = text.lines().take(line);
     let header = before
@@ -68,7 +69,14 @@ pub fn of_line(text: &str, line: usize) -> Option<String> {
         (None, Some((section, name))) => (section, name),
         _ => (header.map_or("", name_of_header), name),
     };
-    example(section, name).map(|value| format!("write it as {name} = {value}"))
+    let example = example(section, name)?;
+    // A size is a text where it has a unit.
+    let size = without_comment(value.trim());
+    let example = match byte_size::parse(size) {
+        Ok(_) if is_number(&example) => format!("\"{size}\""),
+        _ => example,
+    };
+    Some(format!("write it as {name} = {example}"))
 }
 
 fn name_of_header(header: &str) -> &str {
@@ -124,7 +132,6 @@ fn near(found: &str, example: &str) -> Option<String> {
             .map(|(it, _)| it)
     };
     let is_time = humantime::parse_duration(example.trim_matches('"')).is_ok();
-    let is_number = example.replace('_', "").parse::<f64>().is_ok();
     match (within("`", "`"), within("\"", "\"")) {
         // Seconds are what is mostly meant.
         (Some(number), _)
@@ -137,9 +144,15 @@ fn near(found: &str, example: &str) -> Option<String> {
                 Err(_) => example.to_owned(),
             })
         }
-        (_, Some(text)) if is_number && text.parse::<u64>().is_ok() => Some(text.to_owned()),
+        (_, Some(text)) if is_number(example) && text.parse::<u64>().is_ok() => {
+            Some(text.to_owned())
+        }
         _ => None,
     }
+}
+
+fn is_number(example: &str) -> bool {
+    example.replace('_', "").parse::<f64>().is_ok()
 }
 
 /// What a name that is not known may have been meant as.

@@ -195,14 +195,18 @@ pub struct Limits {
     /// limit may allow fewer.
     pub connections: usize,
     /// Bytes of a frame before the login. After it, 65,535.
+    #[serde(deserialize_with = "form::bytes")]
     pub frame_before_login: usize,
     /// Bytes of a message's text.
+    #[serde(deserialize_with = "form::bytes")]
     pub message: usize,
     /// Bytes of a msgID.
+    #[serde(deserialize_with = "form::bytes")]
     pub msg_id: usize,
     /// Members of a group.
     pub group_members: usize,
     /// Bytes that may wait to be written to one session.
+    #[serde(deserialize_with = "form::bytes")]
     pub outbound: usize,
 }
 
@@ -239,8 +243,10 @@ pub struct Store {
     /// When a message counts as stored.
     pub sync: SyncMode,
     /// Bytes of each kind of record that the folder's engine collects in memory before it writes a table.
+    #[serde(deserialize_with = "form::bytes")]
     pub buffer: u64,
     /// With less room on the disk than so many bytes, sends are refused with 90001.
+    #[serde(deserialize_with = "form::bytes")]
     pub min_free: u64,
     /// Entries older than this are removed.
     #[serde(
@@ -252,6 +258,7 @@ pub struct Store {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_inbox: Option<u64>,
     /// Bytes that the memory store may hold; past it sends are refused with 90001.
+    #[serde(deserialize_with = "form::bytes")]
     pub memory_limit: usize,
 }
 
@@ -279,6 +286,7 @@ pub struct Http {
     /// without a dot and names under `localhost` need no listing.
     pub hosts: Vec<String>,
     /// Bytes of a request's body.
+    #[serde(deserialize_with = "form::bytes")]
     pub body: usize,
     /// A request must have arrived, and be answered, in this time.
     #[serde(with = "form::duration")]
@@ -311,6 +319,7 @@ pub struct Journal {
     /// So many events are kept, the newest.
     pub events: usize,
     /// Bytes that they may take, roughly.
+    #[serde(deserialize_with = "form::bytes")]
     pub bytes: usize,
 }
 

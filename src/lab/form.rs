@@ -79,6 +79,12 @@ fn count(
         .transpose()
 }
 
+/// Parses an optional number of bytes, which is at least 1.
+fn bytes(key: &'static str, written: Option<&Written>) -> Result<Option<u64>, FaultError> {
+    let bytes = written.map(|written| written.bytes(key, (1, LARGEST)));
+    bytes.transpose()
+}
+
 impl Form {
     /// Returns the action.
     ///
@@ -92,7 +98,7 @@ impl Form {
             by,
             jitter: jitter.unwrap_or_default(),
         };
-        let slice = count("slice", self.slice.as_ref(), 1)?;
+        let slice = bytes("slice", self.slice.as_ref())?;
         // On a machine with 32 bits a number may not fit; the largest one is refused as well as any beyond it.
         let slice = slice.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         let given = [
@@ -107,7 +113,7 @@ impl Form {
                 .map(Action::Error),
             self.reset.then_some(Action::Reset),
             self.half_open.then_some(Action::HalfOpen),
-            count("throttle", self.throttle.as_ref(), 1)?.map(Action::Throttle),
+            bytes("throttle", self.throttle.as_ref())?.map(Action::Throttle),
             slice.map(Action::Slice),
             self.truncate.then_some(Action::Truncate),
             self.stale.then_some(Action::Stale),
@@ -263,6 +269,9 @@ mod tests {
         let json = r#"{"at": "notify", "uid": 7, "drop": true, "times": 1}"#;
         let expected = Fault::at(Site::Notify).uid(7).drop_it().times(1);
         assert_eq!(from_json(json), Ok(expected));
+        let json = r#"{"at": "gateway.reply", "throttle": "16KiB"}"#;
+        let expected = Fault::at(Site::GatewayReply).throttle(16 << 10);
+        assert_eq!(from_json(json), Ok(expected));
         let json = r#"{"at": "access.reply", "cmd": 20003, "delay": "1m 5s", "for": "1h"}"#;
         let expected = Fault::at(Site::AccessReply)
             .cmd(Cmd::SendP2PMsg)
@@ -311,6 +320,18 @@ mod tests {
             (
                 r#"{"at": "notify", "drop": true, "who": 1}"#,
                 "unknown field `who`",
+            ),
+            (
+                r#"{"at": "gateway.reply", "throttle": "1.5KiB"}"#,
+                r#"throttle: "1.5KiB" must be a whole number from 1 to 9007199254740991, or a size such as "16KiB" (write a whole"#,
+            ),
+            (
+                r#"{"at": "gateway.reply", "slice": "2MX"}"#,
+                r#"or a size such as "16KiB" (write a number, and behind it B, KiB"#,
+            ),
+            (
+                r#"{"at": "gateway.reply", "slice": "1MiB"}"#,
+                "slice: 1048576 must be a whole number from 1 to 65536",
             ),
             (
                 r#"{"at": "notify", "delay": "soon"}"#,

@@ -11,6 +11,7 @@ use serde::ser::{Serialize, Serializer};
 
 use super::FaultError;
 use super::check::whole_number;
+use crate::byte_size;
 use crate::proto::Cmd;
 
 /// An unparsed value.
@@ -61,6 +62,18 @@ impl Written {
         };
         let number = number.and_then(|number| N::try_from(number).ok());
         number.ok_or_else(|| FaultError::out_of_bounds(key, self, whole_number(least, most)))
+    }
+
+    /// Parses a number of bytes: as [`whole`](Self::whole) does, or from a text with a unit such as `16KiB`.
+    pub fn bytes(&self, key: &'static str, bounds: (u64, u64)) -> Result<u64, FaultError> {
+        let Written::Text(text) = self else {
+            return self.whole(key, bounds);
+        };
+        byte_size::parse(text).map_err(|error| {
+            let number = whole_number(bounds.0, bounds.1);
+            let bounds = format!("{number}, or a size such as \"16KiB\" ({error})");
+            FaultError::out_of_bounds(key, self, bounds)
+        })
     }
 
     /// Parses a number. Whether it is a valid probability is checked with the rule as a whole.

@@ -117,6 +117,37 @@ fn a_write_that_a_fault_refuses_is_no_failure_of_the_store_in_the_log() {
     assert!(!log.contains("the store has failed"), "{log}");
 }
 
+#[test]
+fn a_size_on_the_command_line_may_have_a_unit() {
+    let daemon = Daemon::start(&[]);
+    let add = |size: &str| {
+        let at = ["fault", "add", "--at", "gateway.reply", "--throttle", size];
+        daemon.imd(&at)
+    };
+    add("16KiB").ok();
+    let listed = daemon.imd(&["fault", "ls"]).ok();
+    assert_eq!(json(&listed[0])["throttle"], 16_384);
+    for (size, says) in [
+        ("16Kbit", "write a number, and behind it B, KiB"),
+        ("1.5KiB", "write a whole number"),
+        ("-1KiB", "a size can't be negative"),
+        ("16EiB", "a size is less than 16EiB"),
+    ] {
+        let told = add(size).failed(64);
+        let places = ["throttle: ", size, says];
+        assert!(places.iter().all(|part| told.contains(part)), "{told}");
+    }
+    let bench = |size: &str| imd(&["bench", "p2p", "--users=2", "--count=2", "--size", size]);
+    bench("1KiB").ok();
+    for (size, says) in [
+        ("33KiB", "33792 is more than 32768, or 32KiB"),
+        ("1MX", "write a number, and behind it B, KiB"),
+    ] {
+        let told = bench(size).failed(64);
+        assert!(told.contains("--size") && told.contains(says), "{told}");
+    }
+}
+
 /// What is wrong with a rule whatever the stack is said without one.
 #[test]
 fn a_number_of_a_fault_that_is_out_of_bounds_is_refused_with_the_bounds() {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use imd::byte_size;
 use serde::Serialize;
 
 use crate::cli::duration::some_time;
@@ -11,6 +12,9 @@ use crate::cli::failure::Failure;
 
 /// Heartbeats of an idle user come so far apart, in seconds.
 const HEARTBEAT: f64 = 10.0;
+
+/// The longest text of a message, in bytes.
+const LONGEST_TEXT: u16 = 32_768;
 
 /// How long requests are made, unless it is said otherwise.
 const TIME: Duration = Duration::from_secs(5);
@@ -62,8 +66,8 @@ pub struct BenchArgs {
     /// Requests that each sender has open [default: p2p and group 16, others 1]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=100_000), conflicts_with = "rate")]
     pub outstanding: Option<u32>,
-    /// Bytes of a message's text
-    #[arg(long, value_name = "BYTES", default_value_t = 32, value_parser = clap::value_parser!(u16).range(..=32_768))]
+    /// Bytes of a message's text, such as 100 or 4KiB
+    #[arg(long, value_name = "BYTES", default_value_t = 32, value_parser = size)]
     pub size: u16,
     /// Messages or requests per second in all, on schedule: latencies count from the scheduled time
     #[arg(long, value_name = "R", value_parser = positive)]
@@ -89,6 +93,15 @@ pub struct BenchArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// Reads the size of a message's text.
+fn size(text: &str) -> Result<u16, String> {
+    let bytes = byte_size::parse(text).map_err(|error| error.to_string())?;
+    let size = u16::try_from(bytes)
+        .ok()
+        .filter(|&size| size <= LONGEST_TEXT);
+    size.ok_or_else(|| format!("{bytes} is more than {LONGEST_TEXT}, or 32KiB"))
 }
 
 /// Without a unit, as nowhere else.

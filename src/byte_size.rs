@@ -1,0 +1,90 @@
+//! Sizes in bytes as people write them, in imd.toml, in JSON and on the command line: `65536`, or `64KiB`.
+
+use bytesize::ByteSize;
+
+/// Why a text is no size. It says what to write instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SizeError {
+    /// It begins with a minus.
+    #[error("a size can't be negative")]
+    Negative,
+    /// It has a decimal point.
+    #[error("write a whole number, with a smaller unit if need be")]
+    Fraction,
+    /// It is more than 64 bits can count.
+    #[error("a size is less than 16EiB")]
+    TooLarge,
+    /// It is no number, or its unit is none of bytes.
+    #[error(
+        "write a number, and behind it B, KiB, MiB, GiB, TiB, or kB, MB, GB, TB for powers of 1000"
+    )]
+    Unknown,
+}
+
+/// Reads `65536`, `64KiB` or `64 kB`.
+///
+/// # Errors
+///
+/// What is wrong with the text: see [`SizeError`].
+pub fn parse(text: &str) -> Result<u64, SizeError> {
+    let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse::<ByteSize>() {
+        _ if text.starts_with('-') => Err(SizeError::Negative),
+        _ if text.contains('.') => Err(SizeError::Fraction),
+        // What does not fit is cut to this.
+        Ok(ByteSize(u64::MAX)) => Err(SizeError::TooLarge),
+        Ok(ByteSize(bytes)) => Ok(bytes),
+        Err(_) if !text.is_empty() && is_digits(text) => Err(SizeError::TooLarge),
+        Err(_) => Err(SizeError::Unknown),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_a_number_with_or_without_a_unit() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("65536", 65_536),
+            ("7B", 7),
+            ("64KiB", 65_536),
+            ("64kib", 65_536),
+            ("16MiB", 16 << 20),
+            ("16 MiB", 16 << 20),
+            ("1GiB", 1 << 30),
+            ("15EiB", 15 << 60),
+            ("64kB", 64_000),
+            ("2M", 2_000_000),
+        ] {
+            assert_eq!(parse(text), Ok(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_size_is_told_apart() {
+        for (text, error) in [
+            ("-1", SizeError::Negative),
+            ("-1MiB", SizeError::Negative),
+            ("-x", SizeError::Negative),
+            ("1.5MiB", SizeError::Fraction),
+            ("16EiB", SizeError::TooLarge),
+            ("99999999999999999999", SizeError::TooLarge),
+            ("99999999999999999999KiB", SizeError::TooLarge),
+            ("1.5", SizeError::Fraction),
+            ("16MX", SizeError::Unknown),
+            ("16Mbit", SizeError::Unknown),
+            ("MiB", SizeError::Unknown),
+            ("1e3", SizeError::Unknown),
+            ("0x10", SizeError::Unknown),
+            ("1_000", SizeError::Unknown),
+            (" 8", SizeError::Unknown),
+            ("8 ", SizeError::Unknown),
+            ("٧", SizeError::Unknown),
+            ("", SizeError::Unknown),
+        ] {
+            assert_eq!(parse(text), Err(error), "{text}");
+        }
+    }
+}
