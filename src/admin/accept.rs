@@ -1,18 +1,18 @@
-//! In which format a scrape is answered: what its `Accept` headers ask for.
+//! The choice of the text format of `/metrics`, by the `Accept` headers of the request.
 
 use axum::http::{HeaderMap, header};
 
 /// A text format of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// OpenMetrics 1.0.0, where it is asked for by its name.
+    /// OpenMetrics 1.0.0, served to clients that ask for it.
     OpenMetrics,
-    /// The format of Prometheus before it, which every scraper reads.
+    /// Version 0.0.4 of the Prometheus format, which every scraper reads.
     Classic,
 }
 
 impl Format {
-    /// What an answer in this format says of itself.
+    /// Returns the value of the `content-type` header.
     pub fn content_type(self) -> &'static str {
         match self {
             Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -20,8 +20,8 @@ impl Format {
         }
     }
 
-    /// The format that a request wants more. Nothing is refused: who asks for neither is given the older one.
-    pub fn wanted(headers: &HeaderMap) -> Format {
+    /// Returns the format that a request prefers; [`Format::Classic`] if it asks for neither.
+    pub fn preferred(headers: &HeaderMap) -> Format {
         let accepts = headers.get_all(header::ACCEPT).iter();
         let accepts = accepts.filter_map(|accept| accept.to_str().ok());
         let ranges: Vec<Range> = accepts
@@ -39,7 +39,7 @@ impl Format {
     }
 }
 
-/// One part of an `Accept` header.
+/// One media range of an `Accept` header, such as `text/*;q=0.5`.
 #[derive(Debug, Clone, Copy)]
 struct Range<'a> {
     kind: &'a str,
@@ -48,7 +48,7 @@ struct Range<'a> {
 }
 
 impl<'a> Range<'a> {
-    /// What can't be read, or asks for a version that there is not, is passed over.
+    /// Parses a range; `None` if it is malformed or asks for a version that `imd` does not write.
     fn read(text: &'a str) -> Option<Range<'a>> {
         let mut parts = text.split(';').map(str::trim);
         let (kind, subkind) = parts.next()?.split_once('/')?;
@@ -68,7 +68,7 @@ impl<'a> Range<'a> {
         Some(Range { kind, subkind, q })
     }
 
-    /// How exactly it names a media type; `None` where it is another.
+    /// Returns how exactly the range names a media type; `None` if it does not cover it.
     fn names(&self, kind: &str, subkind: &str) -> Option<u8> {
         match (self.kind, self.subkind) {
             ("*", "*") => Some(0),
@@ -81,17 +81,17 @@ impl<'a> Range<'a> {
     }
 }
 
-/// The media type itself.
+/// The exactness of a range that names the media type itself, without a `*`.
 const EXACT: u8 = 2;
 
-/// How much a media type is wanted.
+/// How much a request wants a media type: the exactness of the range that covers it, and its `q`.
 #[derive(Debug, Clone, Copy)]
 struct Weight {
     exactness: u8,
     q: f32,
 }
 
-/// The most exact range counts; of several, the one that wants it most.
+/// Returns the weight of a media type: the most exact range counts and, of several such, the one with the highest `q`.
 fn weight(ranges: &[Range<'_>], kind: &str, subkind: &str) -> Weight {
     let weights = ranges.iter().filter_map(|range| {
         let exactness = range.names(kind, subkind)?;
@@ -113,14 +113,14 @@ mod tests {
     use super::*;
     use axum::http::HeaderValue;
 
-    fn wanted(accepts: &[&'static str]) -> Format {
+    fn preferred(accepts: &[&'static str]) -> Format {
         let accepts = accepts.iter();
         let accepts = accepts.map(|&accept| (header::ACCEPT, HeaderValue::from_static(accept)));
         let mut headers = HeaderMap::new();
         for (name, value) in accepts {
             headers.append(name, value);
         }
-        Format::wanted(&headers)
+        Format::preferred(&headers)
     }
 
     #[test]
@@ -142,9 +142,9 @@ mod tests {
             "nonsense",
             "",
         ] {
-            assert_eq!(wanted(&[accept]), Format::Classic, "{accept}");
+            assert_eq!(preferred(&[accept]), Format::Classic, "{accept}");
         }
-        assert_eq!(wanted(&[]), Format::Classic);
+        assert_eq!(preferred(&[]), Format::Classic);
     }
 
     #[test]
@@ -165,9 +165,9 @@ mod tests {
              application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
              text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
         ] {
-            assert_eq!(wanted(&[accept]), Format::OpenMetrics, "{accept}");
+            assert_eq!(preferred(&[accept]), Format::OpenMetrics, "{accept}");
         }
         let two = ["text/plain;q=0.1", "application/openmetrics-text;q=0.2"];
-        assert_eq!(wanted(&two), Format::OpenMetrics);
+        assert_eq!(preferred(&two), Format::OpenMetrics);
     }
 }

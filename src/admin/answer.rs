@@ -1,7 +1,8 @@
+//! The forms that the handlers share: answers and errors as JSON, and extractors whose rejections are [`Problem`]s.
+
 use std::io::{self, BufRead, Read};
 
 use axum::body::Bytes;
-use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
@@ -18,7 +19,7 @@ use crate::proto::Code;
 use crate::service::Refusal;
 use crate::store::StoreFailed;
 
-/// Why a request was not done; `{"error": "..."}` with a status.
+/// The answer to a request that was not done: a status, and `{"error": "..."}` as its body.
 #[derive(Debug, Clone)]
 pub struct Problem {
     status: StatusCode,
@@ -26,7 +27,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// With this status.
+    /// Creates a problem with a status of its own.
     pub fn new(status: StatusCode, why: impl Into<String>) -> Problem {
         Problem {
             status,
@@ -34,34 +35,34 @@ impl Problem {
         }
     }
 
-    /// The request is at fault.
+    /// 400: the request is wrong.
     pub fn bad(why: impl ToString) -> Problem {
         Problem::new(StatusCode::BAD_REQUEST, why.to_string())
     }
 
-    /// What it names is not there.
+    /// 404: something that the request names does not exist.
     pub fn missing(why: impl ToString) -> Problem {
         Problem::new(StatusCode::NOT_FOUND, why.to_string())
     }
 
-    /// What is there does not allow it.
+    /// 409: the state of the stack does not allow the request.
     pub fn conflict(why: impl ToString) -> Problem {
         Problem::new(StatusCode::CONFLICT, why.to_string())
     }
 
-    /// It should have worked.
+    /// 500: the request was right, and `imd` failed.
     pub fn broken(why: impl ToString) -> Problem {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, why.to_string())
     }
 
-    /// Its status.
+    /// Returns its status.
     #[cfg(test)]
     pub fn status(&self) -> StatusCode {
         self.status
     }
 }
 
-/// An answer as JSON, with a text beside each id: see [`exact`].
+/// An answer as JSON, with a text beside each id (see [`exact`]).
 #[derive(Debug)]
 pub struct Json<T>(pub T);
 
@@ -78,13 +79,13 @@ impl<T: Serialize> IntoResponse for Json<T> {
     }
 }
 
-/// Stands on an answer that is sent bit by bit, or that is large: no proxy keeps it back, and no cache keeps it.
+/// The headers of an answer that is streamed or large: they keep proxies from buffering it, and caches from storing it.
 pub const STREAMED: [(header::HeaderName, &str); 2] = [
     (header::CACHE_CONTROL, "no-cache"),
     (header::HeaderName::from_static("x-accel-buffering"), "no"),
 ];
 
-/// What a client of the stack would be refused with.
+/// Maps the codes of the wire contract to HTTP statuses.
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let status = match refusal.code {
@@ -109,19 +110,21 @@ impl IntoResponse for Problem {
     }
 }
 
-/// How long a body may be that is JSON, in bytes.
-const JSON_LIMIT: usize = 2 << 20;
+/// The longest JSON body of a request, in bytes.
+const MAX_JSON: usize = 2 << 20;
 
-/// A request's body, as JSON, whatever its content type says.
-pub struct Body<T>(pub T);
+/// The body of a request as JSON, whatever its content type says. An empty body counts as `{}`.
+pub struct JsonBody<T>(pub T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        let bytes = http::whole_body(request.into_body(), JSON_LIMIT).await?;
+        let bytes = http::whole_body(request.into_body(), MAX_JSON).await?;
         let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
-        serde_json::from_slice(text).map(Body).map_err(Problem::bad)
+        serde_json::from_slice(text)
+            .map(JsonBody)
+            .map_err(Problem::bad)
     }
 }
 
@@ -131,29 +134,29 @@ impl From<http::BodyError> for Problem {
     }
 }
 
-/// The pieces of a body, to be read by a thread that may wait for them.
-pub struct Pieces {
-    pieces: mpsc::Receiver<Bytes>,
-    /// What is left of the piece that came last.
+/// A reader over the chunks of a body, for a blocking thread. The body ends when the sender of the chunks is dropped.
+pub struct ChunkReader {
+    chunks: mpsc::Receiver<Bytes>,
+    /// The unread rest of the newest chunk.
     current: Bytes,
 }
 
-impl Pieces {
-    /// Returns the reader, and where to put the pieces. A few of them may wait to be read.
-    pub fn channel() -> (mpsc::Sender<Bytes>, Pieces) {
-        let (sender, pieces) = mpsc::channel(4);
+impl ChunkReader {
+    /// Returns the reader, and the sender of its chunks. The sender waits while four chunks are unread.
+    pub fn channel() -> (mpsc::Sender<Bytes>, ChunkReader) {
+        let (sender, chunks) = mpsc::channel(4);
         let current = Bytes::new();
-        (sender, Pieces { pieces, current })
+        (sender, ChunkReader { chunks, current })
     }
 }
 
-impl BufRead for Pieces {
+impl BufRead for ChunkReader {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.current.is_empty() {
-            let Some(piece) = self.pieces.blocking_recv() else {
+            let Some(chunk) = self.chunks.blocking_recv() else {
                 break;
             };
-            self.current = piece;
+            self.current = chunk;
         }
         Ok(&self.current)
     }
@@ -163,7 +166,7 @@ impl BufRead for Pieces {
     }
 }
 
-impl Read for Pieces {
+impl Read for ChunkReader {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let read = self.fill_buf()?.read(into)?;
         self.consume(read);
@@ -171,28 +174,30 @@ impl Read for Pieces {
     }
 }
 
-/// What stands for the parameters of a request's path.
-pub struct InPath<T>(pub T);
+/// The parameters of a request's path.
+pub struct PathParams<T>(pub T);
 
-impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for InPath<T> {
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for PathParams<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         match Path::from_request_parts(parts, state).await {
-            Ok(Path(value)) => Ok(InPath(value)),
+            Ok(Path(value)) => Ok(PathParams(value)),
             Err(error) => Err(Problem::new(error.status(), error.body_text())),
         }
     }
 }
 
-/// A request's query.
-///
-/// # Errors
-///
-/// When it can't be read as what is meant.
-pub fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
-    match query {
-        Ok(Query(query)) => Ok(query),
-        Err(error) => Err(Problem::bad(error.body_text())),
+/// The parameters of a request's query.
+pub struct QueryParams<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for QueryParams<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Query::from_request_parts(parts, state).await {
+            Ok(Query(value)) => Ok(QueryParams(value)),
+            Err(error) => Err(Problem::bad(error.body_text())),
+        }
     }
 }

@@ -1,3 +1,5 @@
+//! The handlers that show the clock of the stack, and move it.
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -5,12 +7,12 @@ use axum::extract::State;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Parts;
-use super::answer::{Body, Json, Problem};
+use super::Deps;
+use super::answer::{Json, JsonBody, Problem};
 use crate::clock::ClockControl;
 use crate::clock::written::duration;
 
-/// How far a clock is moved.
+/// The body of a request that moves a manual clock.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Advance {
@@ -18,20 +20,20 @@ pub struct Advance {
     by: Duration,
 }
 
-/// How far a wall clock is moved.
+/// The body of a request that moves the wall clock alone, by a number of milliseconds of either sign.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Skew {
     ms: i64,
 }
 
-/// The time.
-pub async fn show(State(parts): State<Arc<Parts>>) -> Json<Value> {
-    Json(clock(parts.core.clock_control.as_ref()))
+/// Answers the time.
+pub async fn show(State(deps): State<Arc<Deps>>) -> Json<Value> {
+    Json(clock_json(deps.core.clock_control.as_ref()))
 }
 
-/// The same as a value.
-pub fn clock(clock: &dyn ClockControl) -> Value {
+/// Returns the time of a clock as JSON.
+pub fn clock_json(clock: &dyn ClockControl) -> Value {
     json!({
         "kind": if clock.is_manual() { "manual" } else { "real" },
         "now_ms": u64::try_from(clock.now().as_millis()).unwrap_or(u64::MAX),
@@ -39,27 +41,27 @@ pub fn clock(clock: &dyn ClockControl) -> Value {
     })
 }
 
-/// Moves it, and answers when the work of every tick on the way is done. It goes all the way also when whoever asked has
-/// gone.
+/// Advances a manual clock, and answers when everything that was due on the way is done. The clock advances all the way
+/// even if the client disconnects.
 pub async fn advance(
-    State(parts): State<Arc<Parts>>,
-    Body(Advance { by }): Body<Advance>,
+    State(deps): State<Arc<Deps>>,
+    JsonBody(Advance { by }): JsonBody<Advance>,
 ) -> Result<Json<Value>, Problem> {
-    if !parts.core.clock_control.is_manual() {
+    if !deps.core.clock_control.is_manual() {
         let why = "the clock is the machine's, which nobody moves: start with --manual-clock or [clock] kind = \"manual\"";
         return Err(Problem::conflict(why));
     }
-    let gone = parts.core.clock_control.try_advance(by).await;
-    gone.map_err(|error| Problem::bad(format!("by: {error}")))?;
-    Ok(Json(clock(parts.core.clock_control.as_ref())))
+    let advanced = deps.core.clock_control.try_advance(by).await;
+    advanced.map_err(|error| Problem::bad(format!("by: {error}")))?;
+    Ok(Json(clock_json(deps.core.clock_control.as_ref())))
 }
 
-/// Moves the wall clock alone.
+/// Moves the wall clock alone: timers and leases are not touched.
 pub async fn skew(
-    State(parts): State<Arc<Parts>>,
-    Body(Skew { ms }): Body<Skew>,
+    State(deps): State<Arc<Deps>>,
+    JsonBody(Skew { ms }): JsonBody<Skew>,
 ) -> Result<Json<Value>, Problem> {
-    let skewed = parts.core.clock_control.skew(ms);
+    let skewed = deps.core.clock_control.skew(ms);
     skewed.map_err(|error| Problem::bad(format!("ms: {error}")))?;
-    Ok(Json(clock(parts.core.clock_control.as_ref())))
+    Ok(Json(clock_json(deps.core.clock_control.as_ref())))
 }

@@ -1,5 +1,5 @@
-//! The console: a page that shows what goes on and moves it, made of plain files that are part of the program. It asks
-//! nothing but this API.
+//! The console: a page for people that shows what happens in the stack, and controls it. Its files are part of the program;
+//! it uses nothing but this API.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::Parts;
+use super::Deps;
 use super::answer::Problem;
 
-/// Nothing from elsewhere, nothing inline, and in no frame.
+/// The content security policy: nothing is loaded from other sites, nothing is inline, and no frame shows the page.
 const POLICY: &str =
     "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -22,7 +22,7 @@ const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const IMAGE: &str = "image/svg+xml";
 
-/// One file of the page.
+/// A file of the page.
 struct Asset {
     name: &'static str,
     kind: &'static str,
@@ -39,10 +39,10 @@ macro_rules! asset {
     };
 }
 
-/// What `/` answers.
+/// The file under `/`.
 const INDEX: Asset = asset!(HTML "index.html");
 
-/// What stands under `/console/`.
+/// The files under `/console/`.
 const ASSETS: &[Asset] = &[
     asset!(IMAGE "icon.svg"),
     asset!(CSS "base.css"),
@@ -72,7 +72,7 @@ const ASSETS: &[Asset] = &[
 ];
 
 impl Asset {
-    /// The file, or that the browser has it.
+    /// Returns the file, or 304 if the browser has this version of it.
     fn answer(&self, headers: &HeaderMap) -> Response {
         let tag = format!("\"{:016x}\"", xxh3_64(self.bytes));
         let known = headers.get(header::IF_NONE_MATCH);
@@ -81,7 +81,7 @@ impl Asset {
             (header::CONTENT_SECURITY_POLICY, POLICY),
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
             (header::REFERRER_POLICY, "no-referrer"),
-            // It is kept, and asked about each time: the next imd on this port may be another.
+            // The browser keeps the file and revalidates it each time: another version of imd may use this port next.
             (header::CACHE_CONTROL, "no-cache"),
             (header::ETAG, tag.as_str()),
             (header::CONTENT_TYPE, self.kind),
@@ -103,8 +103,8 @@ async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Result<Response,
     Ok(found.answer(&headers))
 }
 
-/// Answers `/` and what it loads.
-pub fn router() -> Router<Arc<Parts>> {
+/// Returns the router of `/` and of the files that it loads.
+pub fn router() -> Router<Arc<Deps>> {
     Router::new()
         .route("/", get(index))
         .route("/console/{name}", get(asset))

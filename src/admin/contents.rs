@@ -1,63 +1,62 @@
-//! What the store holds, and putting something into it.
+//! The handlers that list what the store holds (users, groups, inboxes), and that add to it as clients would.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Parts;
-use super::answer::{Body, InPath, Json, Problem, query};
+use super::Deps;
+use super::answer::{Json, JsonBody, PathParams, Problem, QueryParams};
 use crate::config::Secret;
 use crate::number::{Id, Whole};
 use crate::service::{Refusal, To};
 use crate::store::{Entry, Group, PageLimit};
 
-/// So much of a list is answered, unless it is asked for less or more.
-const USUAL: usize = 100;
+/// The items of a page, if the request sets no limit.
+const DEFAULT_LIMIT: usize = 100;
 
-/// So much at the most.
-const MOST: usize = 1_000;
+/// The items of the largest page.
+const MAX_LIMIT: usize = 1_000;
 
-/// What entries may take in an answer, in bytes of the wire.
-const BYTES: usize = 1 << 20;
+/// The entries of a page of an inbox take at most this many bytes, as they are encoded on the wire.
+const MAX_PAGE_BYTES: usize = 1 << 20;
 
-/// Which part of a list is meant.
+/// The query of a request for a page of a list: at most `limit` items, with ids above `after`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Part {
+pub struct PageQuery {
     after: Option<Id>,
     limit: Option<usize>,
 }
 
-impl Part {
-    /// After what, and how many.
-    fn read(part: Result<Query<Part>, QueryRejection>) -> Result<(i64, usize), Problem> {
-        let Part { after, limit } = query(part)?;
+impl PageQuery {
+    /// Returns `after` and `limit`, with their defaults.
+    fn bounds(self) -> Result<(i64, usize), Problem> {
+        let PageQuery { after, limit } = self;
         Ok((after.map_or(0, |Whole(after)| after), self::limit(limit)?))
     }
 }
 
-/// How many items of a list are answered, where so many are asked for.
+/// Returns the size of a page, in items, for the limit that a request sets.
 ///
 /// # Errors
 ///
-/// When they are none, or too many for one answer.
-pub fn limit(asked: Option<usize>) -> Result<usize, Problem> {
-    let limit = asked.unwrap_or(USUAL);
-    if (1..=MOST).contains(&limit) {
+/// 400 if the limit is 0 or more than [`MAX_LIMIT`].
+pub fn limit(requested: Option<usize>) -> Result<usize, Problem> {
+    let limit = requested.unwrap_or(DEFAULT_LIMIT);
+    if (1..=MAX_LIMIT).contains(&limit) {
         Ok(limit)
     } else {
-        let why = format!("limit: {limit} is not from 1 to {MOST}");
+        let why = format!("limit: {limit} is not from 1 to {MAX_LIMIT}");
         Err(Problem::bad(why))
     }
 }
 
-/// A new user.
+/// The body of a request that registers a user.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewUser {
@@ -68,7 +67,7 @@ pub struct NewUser {
     pw: Secret,
 }
 
-/// A new group.
+/// The body of a request that creates a group.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewGroup {
@@ -79,7 +78,7 @@ pub struct NewGroup {
     members: Vec<Id>,
 }
 
-/// A message.
+/// The body of a request that sends a message to either a user (`to`) or a group.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewMessage {
@@ -92,28 +91,31 @@ pub struct NewMessage {
     text: String,
 }
 
-/// One part of a list, of which one item more than `limit` was asked for: `id` says after which it goes on, if it does.
-pub fn list<T, I: ToString>(
-    what: &str,
+/// Returns the answer for a page of a list, under the key `name`, with the id after which the next page begins.
+///
+/// The caller passes up to `limit + 1` items: if one is too many for the page, there is a next page. `id` returns the id
+/// of an item.
+pub fn page<T, I: ToString>(
+    name: &str,
     mut items: Vec<T>,
     limit: usize,
     id: impl Fn(&T) -> I,
-    tell: impl Fn(T) -> Value,
+    to_json: impl Fn(T) -> Value,
 ) -> Json<Value> {
     let has_more = items.len() > limit;
     items.truncate(limit);
     let last = items.last().filter(|_| has_more).map(id);
-    let items: Vec<Value> = items.into_iter().map(tell).collect();
-    Json(json!({ what: items, "next": last.map(|last| last.to_string()) }))
+    let items: Vec<Value> = items.into_iter().map(to_json).collect();
+    Json(json!({ name: items, "next": last.map(|last| last.to_string()) }))
 }
 
-/// The users: who is registered, and who is there.
+/// Answers a page of the users: those who are registered, and those who are online without being registered.
 pub async fn users(
-    State(parts): State<Arc<Parts>>,
-    part: Result<Query<Part>, QueryRejection>,
+    State(deps): State<Arc<Deps>>,
+    QueryParams(query): QueryParams<PageQuery>,
 ) -> Result<Json<Value>, Problem> {
-    let (after, limit) = Part::read(part)?;
-    let services = &parts.core.services;
+    let (after, limit) = query.bounds()?;
+    let services = &deps.core.services;
     let registered = services.store().users(after, limit + 1).await?;
     let mut names: BTreeMap<i64, Option<String>> = BTreeMap::new();
     names.extend(
@@ -129,14 +131,15 @@ pub async fn users(
             .map(|(uid, user)| (uid, Some(user.name))),
     );
     let names: Vec<_> = names.into_iter().take(limit + 1).collect();
-    let tell = |(uid, name)| user(&parts, uid, name);
-    Ok(list("users", names, limit, |(uid, _)| *uid, tell))
+    let to_json = |(uid, name)| user_json(&deps, uid, name);
+    Ok(page("users", names, limit, |(uid, _)| *uid, to_json))
 }
 
-fn user(parts: &Parts, uid: i64, name: Option<String>) -> Value {
-    let seen = parts.core.services.presence().seen(uid);
+/// `name` is that of a registered user.
+fn user_json(deps: &Deps, uid: i64, name: Option<String>) -> Value {
+    let seen = deps.core.services.presence().seen(uid);
     let access = seen.as_ref().and_then(|(session, _)| {
-        let servers = parts.stack.access.all().into_iter();
+        let servers = deps.stack.access.all().into_iter();
         let mut servers = servers.filter(|server| server.sessions().has(session.id()));
         Some(servers.next()?.name().to_owned())
     });
@@ -152,30 +155,30 @@ fn user(parts: &Parts, uid: i64, name: Option<String>) -> Value {
     })
 }
 
-/// Registers someone.
+/// Registers a user.
 pub async fn add_user(
-    State(parts): State<Arc<Parts>>,
-    Body(NewUser {
+    State(deps): State<Arc<Deps>>,
+    JsonBody(NewUser {
         uid: Whole(uid),
         name,
         pw,
-    }): Body<NewUser>,
+    }): JsonBody<NewUser>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let pw = pw.expose().to_owned();
-    let _inside = parts.core.services.enter().await;
-    let registered = parts.core.services.register(uid, name, pw).await;
+    let _inside = deps.core.services.enter().await;
+    let registered = deps.core.services.register(uid, name, pw).await;
     registered.map_err(Refusal::from)?;
     Ok((StatusCode::CREATED, Json(json!({ "uid": uid }))))
 }
 
-/// The groups.
+/// Answers a page of the groups, with their members.
 pub async fn groups(
-    State(parts): State<Arc<Parts>>,
-    part: Result<Query<Part>, QueryRejection>,
+    State(deps): State<Arc<Deps>>,
+    QueryParams(query): QueryParams<PageQuery>,
 ) -> Result<Response, Problem> {
-    let (after, limit) = Part::read(part)?;
-    let groups = parts.core.services.store().groups(after, limit + 1).await?;
-    let tell = |group| {
+    let (after, limit) = query.bounds()?;
+    let groups = deps.core.services.store().groups(after, limit + 1).await?;
+    let to_json = |group| {
         let Group {
             gid,
             name,
@@ -189,67 +192,63 @@ pub async fn groups(
             "members": members,
         })
     };
-    // All of them together may have millions of members.
-    let answer = move || list("groups", groups, limit, |group| group.gid, tell);
-    parts.large_answers.make(answer).await
+    // The groups of one page may have millions of members together.
+    let answer = move || page("groups", groups, limit, |group| group.gid, to_json);
+    deps.large_answers.make(answer).await
 }
 
-/// Makes a group with its members, or none at all.
+/// Creates a group with all its members, or nothing if one of them can't be a member.
 pub async fn add_group(
-    State(parts): State<Arc<Parts>>,
-    Body(NewGroup {
+    State(deps): State<Arc<Deps>>,
+    JsonBody(NewGroup {
         owner: Whole(owner),
         name,
         members,
-    }): Body<NewGroup>,
+    }): JsonBody<NewGroup>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let _inside = parts.core.services.enter().await;
+    let _inside = deps.core.services.enter().await;
     let members: Vec<i64> = members.into_iter().map(|Whole(uid)| uid).collect();
-    let created = parts
-        .core
-        .services
-        .create_group(owner, name, &members)
-        .await;
+    let created = deps.core.services.create_group(owner, name, &members).await;
     let gid = created.map_err(Refusal::from)?;
     Ok((StatusCode::CREATED, Json(json!({ "gid": gid }))))
 }
 
-/// What became of the messages, inbox by inbox.
+/// Answers a page of the inboxes: what became of the messages in each.
 pub async fn inboxes(
-    State(parts): State<Arc<Parts>>,
-    part: Result<Query<Part>, QueryRejection>,
+    State(deps): State<Arc<Deps>>,
+    QueryParams(query): QueryParams<PageQuery>,
 ) -> Result<Json<Value>, Problem> {
-    let (after, limit) = Part::read(part)?;
-    let inboxes = parts.core.services.inboxes(after, limit + 1);
-    let tell = |inbox| json!(inbox);
-    Ok(list("inboxes", inboxes, limit, |inbox| inbox.uid, tell))
+    let (after, limit) = query.bounds()?;
+    let inboxes = deps.core.services.inboxes(after, limit + 1);
+    let to_json = |inbox| json!(inbox);
+    Ok(page("inboxes", inboxes, limit, |inbox| inbox.uid, to_json))
 }
 
-/// An inbox: looking into it leaves no trace.
+/// Answers a page of an inbox. No read mark moves, and nothing counts as delivered.
 pub async fn inbox(
-    State(parts): State<Arc<Parts>>,
-    InPath(Whole(uid)): InPath<Id>,
-    part: Result<Query<Part>, QueryRejection>,
+    State(deps): State<Arc<Deps>>,
+    PathParams(Whole(uid)): PathParams<Id>,
+    QueryParams(query): QueryParams<PageQuery>,
 ) -> Result<Json<Value>, Problem> {
-    let (after, entries) = Part::read(part)?;
-    let store = parts.core.services.store();
+    let (after, entries) = query.bounds()?;
+    let store = deps.core.services.store();
     let level = store.level(uid).await?;
     let limit = PageLimit {
         entries,
-        bytes: BYTES,
+        bytes: MAX_PAGE_BYTES,
     };
     let page = store.peek(uid, after, limit).await?;
     Ok(Json(json!({
         "uid": uid,
         "read": level.read,
         "total": page.total,
-        "entries": page.entries.iter().map(entry).collect::<Vec<_>>(),
+        "entries": page.entries.iter().map(entry_json).collect::<Vec<_>>(),
         "next": (page.current < page.total).then(|| page.current.to_string()),
     })))
 }
 
-/// With the names of the wire; a group's id as text, since it does not fit a JSON number everywhere.
-fn entry(entry: &Entry) -> Value {
+/// The keys are those of the wire contract. The group's id is a text, because not every JSON reader can hold the number.
+fn entry_json(entry: &Entry) -> Value {
     let message = &entry.message;
     json!({
         "version": entry.version,
@@ -264,8 +263,8 @@ fn entry(entry: &Entry) -> Value {
 
 /// Sends a message as a user.
 pub async fn send(
-    State(parts): State<Arc<Parts>>,
-    Body(message): Body<NewMessage>,
+    State(deps): State<Arc<Deps>>,
+    JsonBody(message): JsonBody<NewMessage>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let to = match (message.to, message.group) {
         (Some(Whole(uid)), None) => To::User(uid),
@@ -278,7 +277,7 @@ pub async fn send(
         text,
         ..
     } = &message;
-    let _inside = parts.core.services.enter().await;
-    let sent = parts.core.services.send_as(*from, to, msg_id, text).await?;
+    let _inside = deps.core.services.enter().await;
+    let sent = deps.core.services.send_as(*from, to, msg_id, text).await?;
     Ok((StatusCode::CREATED, Json(json!({ "msg_id": sent }))))
 }

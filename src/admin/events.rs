@@ -1,9 +1,10 @@
+//! The handlers of marks, of the journal (as one answer, or streamed as server-sent events), and of waiting for an event.
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{self, Sse};
 use axum::response::{IntoResponse, Response};
@@ -12,8 +13,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::answer::{Json, Problem, STREAMED, query};
-use super::{LISTENERS, Parts, exact};
+use super::answer::{Json, Problem, QueryParams, STREAMED};
+use super::{Deps, exact};
 use crate::clock::running;
 use crate::lab::{
     Capture, Event, GATEWAY, Journal, MARKED, Mark, Missed, Page, Reader, Site, Step, Unknowable,
@@ -23,55 +24,62 @@ use crate::number::{Id, Whole};
 use crate::proto::Cmd;
 use crate::shutdown::Shutdown;
 
-/// A wait lasts so long, unless it is told otherwise.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long `/v1/wait` waits, if the request sets no timeout.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A client whose stream has ended comes back after this time.
-const RETRY: Duration = Duration::from_secs(1);
+/// The time after which a client is told to reconnect when its stream has ended.
+const RECONNECT_AFTER: Duration = Duration::from_secs(1);
 
-/// So long everything is still recorded for a client whose stream has ended: it comes back within this time.
-const RETURN: Duration = Duration::from_secs(3);
+/// How long everything is still recorded after a stream has ended. It is longer than [`RECONNECT_AFTER`], so that a client
+/// that reconnects misses nothing.
+const RECORD_AFTER_STREAM: Duration = Duration::from_secs(3);
 
-/// Says in a request which event its client got last.
+/// The header in which a client that reconnects names the last event that it received.
 const LAST_EVENT_ID: &str = "last-event-id";
 
-/// Room for those who follow the journal or wait for an event: not all connections, so that others are answered too.
-#[derive(Debug, Clone)]
-pub struct Listeners(Arc<Semaphore>);
+/// How many requests may follow the journal or wait for an event at a time.
+const MAX_FOLLOWERS: usize = 32;
 
-impl Default for Listeners {
+/// Limits the requests that follow the journal or wait for an event to fewer than there are connections, so that other
+/// requests are still answered.
+#[derive(Debug, Clone)]
+pub struct Followers(Arc<Semaphore>);
+
+impl Default for Followers {
     fn default() -> Self {
-        Listeners(Arc::new(Semaphore::new(LISTENERS)))
+        Followers(Arc::new(Semaphore::new(MAX_FOLLOWERS)))
     }
 }
 
-impl Listeners {
-    fn place(&self) -> Result<OwnedSemaphorePermit, Problem> {
+impl Followers {
+    fn acquire(&self) -> Result<OwnedSemaphorePermit, Problem> {
         Arc::clone(&self.0).try_acquire_owned().map_err(|_| {
-            let why = format!("{LISTENERS} follow the journal or wait already: end one of them");
+            let why =
+                format!("{MAX_FOLLOWERS} follow the journal or wait already: end one of them");
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, why)
         })
     }
 }
 
-/// The events that are meant.
+/// The query of a request for events: conditions that each of them meets.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Meant {
+pub struct EventQuery {
     since: Option<Whole<u64>>,
-    /// The run of imd that has given out `since`.
+    /// The run of `imd` that returned the mark in `since`.
     instance: Option<String>,
     uid: Option<Id>,
     cmd: Option<String>,
     server: Option<String>,
     session: Option<Whole<u64>>,
     what: Option<String>,
+    /// How long `/v1/wait` waits; ignored elsewhere.
     timeout: Option<String>,
-    /// Frames are told byte by byte too, tokens included.
+    /// Whether the bytes of frames are answered too, tokens included.
     bytes: bool,
 }
 
-/// The same, understood.
+/// An [`EventQuery`] whose values have been checked.
 struct Filter {
     since: Option<Mark>,
     uid: Option<i64>,
@@ -82,8 +90,8 @@ struct Filter {
     bytes: bool,
 }
 
-impl Meant {
-    /// Understands it, for the run of imd that is called `instance`.
+impl EventQuery {
+    /// Checks the values, for the run of `imd` that is called `instance`.
     fn filter(self, instance: &str) -> Result<Filter, Problem> {
         if let Some(other) = self.instance.filter(|other| other != instance) {
             return Err(Problem::conflict(format!(
@@ -115,22 +123,21 @@ impl Meant {
 }
 
 impl Filter {
-    /// Refuses a server that no event can be of: whoever waits for it would wait for ever.
-    fn check_server(&self, parts: &Parts) -> Result<(), Problem> {
+    /// Refuses a server that does not exist, because no event of it would ever come.
+    fn check_server(&self, deps: &Deps) -> Result<(), Problem> {
         let Some(server) = self.server.as_deref() else {
             return Ok(());
         };
-        // What a fault does elsewhere than at a server is told under the name of its site.
+        // The events of a fault that is not at a server have the name of the fault's site in place of a server's.
         if server == GATEWAY || Site::ALL.iter().any(|site| site.name() == server) {
             return Ok(());
         }
-        if parts.stack.access.get(server).is_some() {
+        if deps.stack.access.get(server).is_some() {
             return Ok(());
         }
         let mut known = vec![GATEWAY.to_owned()];
         known.extend(
-            parts
-                .stack
+            deps.stack
                 .access
                 .all()
                 .iter()
@@ -142,7 +149,7 @@ impl Filter {
         )))
     }
 
-    fn takes(&self, event: &Event) -> bool {
+    fn matches(&self, event: &Event) -> bool {
         self.uid.is_none_or(|uid| event.uid == Some(uid))
             && self.cmd.is_none_or(|cmd| event.cmd == Some(cmd))
             && self
@@ -152,24 +159,26 @@ impl Filter {
             && (self.what.as_deref()).is_none_or(|what| event.what.name() == what)
     }
 
-    /// The event as it was asked for.
-    fn tell(&self, event: &Event) -> Value {
-        let mut told = describe(event);
-        if let (true, What::Frame(_), Some(told)) = (self.bytes, &event.what, told.as_object_mut())
+    /// Returns an event as JSON, with the bytes of its frame if they are wanted.
+    fn to_json(&self, event: &Event) -> Value {
+        let mut described = describe(event);
+        if let (true, What::Frame(_), Some(fields)) =
+            (self.bytes, &event.what, described.as_object_mut())
         {
             let bytes = base16ct::lower::encode_string(&event.frame);
-            told.insert("bytes".into(), json!(bytes));
+            fields.insert("bytes".into(), json!(bytes));
         }
-        exact::spell(&mut told);
-        told
+        exact::spell(&mut described);
+        described
     }
 
-    /// From where events are asked for: by the client's header if it comes back to a stream, else by its query.
-    fn from(&self, headers: &HeaderMap, journal: &Journal) -> Result<Option<Mark>, Problem> {
+    /// Returns the mark at which a stream begins: after the event in the header of a client that reconnects, else at the
+    /// mark of the query. `None` is the present.
+    fn start(&self, headers: &HeaderMap, journal: &Journal) -> Result<Option<Mark>, Problem> {
         let header = headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty());
         let Some(id) = header else {
             let checked = self.since.map(|since| journal.check(since).map(|()| since));
-            return checked.transpose().map_err(not_ours("since"));
+            return checked.transpose().map_err(unknown_mark("since"));
         };
         let id = String::from_utf8_lossy(id.as_bytes());
         let Ok(last) = id.parse::<u64>() else {
@@ -181,58 +190,58 @@ impl Filter {
             Ok(()) => Ok(Some(mark)),
             Err(Unknowable::Beyond { next, .. }) => {
                 let why = Unknowable::Beyond { mark: last, next };
-                Err(not_ours("Last-Event-ID")(why))
+                Err(unknown_mark("Last-Event-ID")(why))
             }
             Err(why) => Err(Problem::conflict(why)),
         }
     }
 }
 
-/// The refusal of a mark, which stands at `place` in the request.
-fn not_ours(place: &str) -> impl Fn(Unknowable) -> Problem {
+/// Returns the refusal of a mark, which stands at `place` in the request.
+fn unknown_mark(place: &str) -> impl Fn(Unknowable) -> Problem {
     move |why| Problem::conflict(format!("{place}: {why}"))
 }
 
-/// A mark, after which everything is recorded for a while.
-pub async fn mark(State(parts): State<Arc<Parts>>) -> Result<Json<Value>, Problem> {
-    let journal = parts.core.lab.journal();
+/// Answers a new mark, after which everything is recorded for a while.
+pub async fn mark(State(deps): State<Arc<Deps>>) -> Result<Json<Value>, Problem> {
+    let journal = deps.core.lab.journal();
     let recorded = match journal.capture() {
         Capture::Off => return Err(Problem::conflict(Unknowable::Off)),
         Capture::Auto => Some(u64::try_from(MARKED.as_millis()).unwrap_or(u64::MAX)),
         Capture::Always => None,
     };
     Ok(Json(json!({
-        "instance": parts.instance,
+        "instance": deps.instance,
         "mark": journal.mark().0,
         "recorded_ms": recorded,
     })))
 }
 
-/// What has passed, or what passes.
+/// Answers the events since a mark; with `accept: text/event-stream`, streams the events as they happen.
 pub async fn journal(
-    State(parts): State<Arc<Parts>>,
-    meant: Result<Query<Meant>, QueryRejection>,
+    State(deps): State<Arc<Deps>>,
+    QueryParams(query): QueryParams<EventQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let filter = query(meant)?.filter(&parts.instance)?;
-    filter.check_server(&parts)?;
-    let journal = parts.core.lab.journal();
+    let filter = query.filter(&deps.instance)?;
+    filter.check_server(&deps)?;
+    let journal = deps.core.lab.journal();
     let accepts = headers
         .get(header::ACCEPT)
         .and_then(|accept| accept.to_str().ok());
     if accepts.is_some_and(|accept| accept.contains("text/event-stream")) {
-        return follow(&parts, filter, &headers);
+        return follow(&deps, filter, &headers);
     }
-    let since = filter.from(&HeaderMap::new(), journal)?;
-    let (large_answers, told) = (parts.large_answers.clone(), Arc::clone(&parts));
-    let told = move || Json(past(&told, &filter, since.unwrap_or(Mark(0))));
-    large_answers.make(told).await
+    let since = filter.start(&HeaderMap::new(), journal)?;
+    let (large_answers, deps) = (deps.large_answers.clone(), Arc::clone(&deps));
+    let answer = move || Json(recorded(&deps, &filter, since.unwrap_or(Mark(0))));
+    large_answers.make(answer).await
 }
 
-/// Returns the events that the filter takes, from a mark on.
-fn past(parts: &Parts, filter: &Filter, since: Mark) -> Value {
-    let journal = parts.core.lab.journal();
-    // It answers a mark too.
+/// Returns the recorded events that match the filter, from a mark on.
+fn recorded(deps: &Deps, filter: &Filter, since: Mark) -> Value {
+    let journal = deps.core.lab.journal();
+    // The answer has a mark, so what follows is recorded as after any other mark.
     journal.mark();
     let Page {
         events,
@@ -240,65 +249,65 @@ fn past(parts: &Parts, filter: &Filter, since: Mark) -> Value {
         missed,
         dropped,
     } = journal.read_on(since);
-    let events = events.iter().filter(|event| filter.takes(event));
+    let events = events.iter().filter(|event| filter.matches(event));
     json!({
-        "instance": parts.instance,
+        "instance": deps.instance,
         "mark": mark.0,
         "dropped": dropped,
         "missed": missed.dropped,
         "unrecorded": missed.unrecorded,
-        "events": events.map(|event| filter.tell(event)).collect::<Vec<_>>(),
+        "events": events.map(|event| filter.to_json(event)).collect::<Vec<_>>(),
     })
 }
 
-/// Sends events as they pass, until the client or the stack ends it.
-fn follow(parts: &Parts, filter: Filter, headers: &HeaderMap) -> Result<Response, Problem> {
-    let journal = parts.core.lab.journal();
-    let place = parts.listeners.place()?;
-    let mark = filter.from(headers, journal)?;
+/// Streams events as they happen, until the client disconnects or the stack shuts down.
+fn follow(deps: &Deps, filter: Filter, headers: &HeaderMap) -> Result<Response, Problem> {
+    let journal = deps.core.lab.journal();
+    let permit = deps.followers.acquire()?;
+    let mark = filter.start(headers, journal)?;
     let follower = Follower {
         reader: mark.map_or_else(|| journal.read_new(), |mark| journal.read(mark)),
         journal: Arc::clone(journal),
         filter,
-        ending: parts.ending.clone(),
-        _place: place,
+        shutdown: deps.shutdown.clone(),
+        _permit: permit,
     };
     let events = stream::unfold(follower, async |mut follower| {
         let event = follower.next().await?;
         Some((event, follower))
     });
-    // Its head alone would be kept back by some proxies.
-    let first = stream::iter([sse::Event::default().retry(RETRY)]);
+    // Some proxies hold back the head of an answer until the first bytes of its body.
+    let first = stream::iter([sse::Event::default().retry(RECONNECT_AFTER)]);
     let events = first.chain(events).map(Ok::<_, Infallible>);
     let events = Sse::new(events).keep_alive(sse::KeepAlive::default());
     Ok((STREAMED, events).into_response())
 }
 
-/// One who follows the journal.
+/// The state of a stream: a position in the journal, and the filter of its events.
 struct Follower {
     reader: Reader,
     journal: Arc<Journal>,
     filter: Filter,
-    ending: Shutdown,
-    _place: OwnedSemaphorePermit,
+    shutdown: Shutdown,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Follower {
-    /// The next event that is meant, or what is missing before it; `None` when the stack ends.
+    /// Returns the next event that matches, or the gap before it; `None` when the stack shuts down.
     async fn next(&mut self) -> Option<sse::Event> {
         loop {
             let step = tokio::select! {
-                // What has passed is told before the end.
+                // Events that have already happened are sent before the stream ends.
                 biased;
                 step = self.reader.step() => step,
-                () = self.ending.begun() => return None,
+                () = self.shutdown.begun() => return None,
             };
             match step {
                 Step::Gap { missed, last } => return Some(gap(missed, last)),
-                Step::Event(event) if self.filter.takes(&event) => {
-                    let told = self.filter.tell(&event).to_string();
+                Step::Event(event) if self.filter.matches(&event) => {
+                    let data = self.filter.to_json(&event).to_string();
                     let id = event.seq.to_string();
-                    return Some(sse::Event::default().id(id).data(told));
+                    return Some(sse::Event::default().id(id).data(data));
                 }
                 Step::Event(_) => {}
             }
@@ -308,37 +317,37 @@ impl Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        // A client whose connection broke comes back, and misses nothing.
-        self.journal.stay_on(RETURN);
+        // A client whose connection broke reconnects, and must not miss anything.
+        self.journal.stay_on(RECORD_AFTER_STREAM);
     }
 }
 
-/// Says that events are missing. A client that comes back after it is not told again: it has the number of the `last`.
+/// Returns the event that reports missing events. It has the number of the `last` of them as its id, so that a client that
+/// reconnects does not get it again.
 fn gap(missed: Missed, last: u64) -> sse::Event {
-    let told = json!({ "count": missed.total(), "unrecorded": missed.unrecorded });
+    let data = json!({ "count": missed.total(), "unrecorded": missed.unrecorded });
     let event = sse::Event::default().event("gap").id(last.to_string());
-    event.data(told.to_string())
+    event.data(data.to_string())
 }
 
-/// Waits for one.
+/// Waits for an event that matches, and answers it: 408 when none came in time.
 pub async fn wait(
-    State(parts): State<Arc<Parts>>,
-    meant: Result<Query<Meant>, QueryRejection>,
+    State(deps): State<Arc<Deps>>,
+    QueryParams(mut query): QueryParams<EventQuery>,
 ) -> Result<Json<Value>, Problem> {
-    let mut meant = query(meant)?;
-    let timeout = match meant.timeout.take() {
-        None => PATIENCE,
+    let timeout = match query.timeout.take() {
+        None => DEFAULT_TIMEOUT,
         Some(text) => humantime::parse_duration(&text)
             .map_err(|error| Problem::bad(format!("timeout: {text:?} is no duration: {error}")))?,
     };
-    let filter = meant.filter(&parts.instance)?;
-    filter.check_server(&parts)?;
-    let _place = parts.listeners.place()?;
-    let journal = parts.core.lab.journal();
+    let filter = query.filter(&deps.instance)?;
+    filter.check_server(&deps)?;
+    let _permit = deps.followers.acquire()?;
+    let journal = deps.core.lab.journal();
     let mut reader = match filter.since {
         Some(since) => {
-            let reader = journal.read_for(since, |event| filter.takes(event));
-            reader.map_err(not_ours("since"))?
+            let reader = journal.read_for(since, |event| filter.matches(event));
+            reader.map_err(unknown_mark("since"))?
         }
         None if journal.capture() == Capture::Off => {
             return Err(Problem::conflict(Unknowable::Off));
@@ -349,7 +358,7 @@ pub async fn wait(
     let seen = async {
         loop {
             match reader.step().await {
-                Step::Event(event) if filter.takes(&event) => return event,
+                Step::Event(event) if filter.matches(&event) => return event,
                 Step::Event(_) => {}
                 Step::Gap { missed: more, .. } => missed += more.total(),
             }
@@ -358,7 +367,7 @@ pub async fn wait(
     let seen = async {
         tokio::select! {
             event = seen => Some(event),
-            () = parts.ending.begun() => None,
+            () = deps.shutdown.begun() => None,
         }
     };
     match running::timeout(timeout, seen).await {
@@ -366,7 +375,7 @@ pub async fn wait(
             let why = "the stack ends";
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, why))
         }
-        Ok(Some(event)) => Ok(Json(filter.tell(&event))),
+        Ok(Some(event)) => Ok(Json(filter.to_json(&event))),
         Err(_) => {
             let mut why = format!("not seen within {}", humantime::format_duration(timeout));
             if missed > 0 {

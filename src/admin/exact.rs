@@ -1,4 +1,4 @@
-//! Numbers that JavaScript reads exactly. Every JSON answer of the API passes through here.
+//! Numbers that JavaScript reads exactly: every JSON answer of the API passes through [`spell`].
 //!
 //! An id has 64 bits, and a JavaScript number holds whole numbers up to 2^53 only. So each id is given twice: as a number,
 //! and as a text under its key with `_str` behind it. Other numbers (event numbers, versions, times, counts) stay below
@@ -6,10 +6,10 @@
 
 use serde_json::Value;
 
-/// What stands behind the key of a text.
+/// The end of the key under which the text of a number stands.
 pub const SUFFIX: &str = "_str";
 
-/// The keys of ids. Those of the wire contract are written as there.
+/// The keys whose values are ids. Some are names of the wire contract, which has a spelling of its own.
 const IDS: [&str; 10] = [
     "uid",
     "gid",
@@ -24,9 +24,9 @@ const IDS: [&str; 10] = [
 ];
 
 /// JavaScript's `Number.MAX_SAFE_INTEGER`.
-const SAFE: u64 = (1 << 53) - 1;
+const MAX_SAFE: u64 = (1 << 53) - 1;
 
-/// Adds the texts to all objects in an answer.
+/// Adds to every object of an answer the texts of its ids, and of its other numbers beyond 2^53.
 pub fn spell(answer: &mut Value) {
     match answer {
         Value::Array(items) => items.iter_mut().for_each(spell),
@@ -46,10 +46,10 @@ pub fn spell(answer: &mut Value) {
 fn is_unsafe(value: &Value) -> bool {
     let unsigned = value.as_u64();
     let size = unsigned.or_else(|| Some(value.as_i64()?.unsigned_abs()));
-    size.is_some_and(|size| size > SAFE)
+    size.is_some_and(|size| size > MAX_SAFE)
 }
 
-/// An id or a list of them as text; no id is no text.
+/// Returns an id or a list of ids as text, null as null, and nothing for any other value.
 fn text(value: &Value) -> Option<Value> {
     Some(match value {
         Value::Null => Value::Null,
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn other_numbers_have_a_text_where_javascript_would_misread_them() {
         let mut answer = json!({
-            "seq": SAFE, "times": SAFE + 1, "low": i64::MIN, "most": u64::MAX, "share": 1e300,
+            "seq": MAX_SAFE, "times": MAX_SAFE + 1, "low": i64::MIN, "most": u64::MAX, "share": 1e300,
         });
         spell(&mut answer);
         assert_eq!(answer["times_str"], "9007199254740992");

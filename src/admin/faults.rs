@@ -1,25 +1,27 @@
+//! The handlers that list, add and end faults.
+
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::Parts;
-use super::answer::{Body, InPath, Json, Problem};
+use super::Deps;
+use super::answer::{Json, JsonBody, PathParams, Problem};
 use crate::lab::{Fault, FaultError, Listed, Site};
 use crate::proto::{Cmd, Code};
 
-/// The faults in force.
-pub async fn list(State(parts): State<Arc<Parts>>) -> Json<Vec<Listed>> {
-    Json(parts.core.lab.faults().list())
+/// Answers the faults in force, with their hits.
+pub async fn list(State(deps): State<Arc<Deps>>) -> Json<Vec<Listed>> {
+    Json(deps.core.lab.faults().list())
 }
 
-/// One more.
+/// Puts a fault in force, and answers its name.
 pub async fn add(
-    State(parts): State<Arc<Parts>>,
-    Body(fault): Body<Fault>,
+    State(deps): State<Arc<Deps>>,
+    JsonBody(fault): JsonBody<Fault>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let injected = parts.core.lab.faults().inject(fault);
+    let injected = deps.core.lab.faults().inject(fault);
     let guard = injected.map_err(|error| match error {
         FaultError::NameTaken(_) => Problem::conflict(error),
         _ => Problem::bad(error),
@@ -29,25 +31,25 @@ pub async fn add(
     Ok((StatusCode::CREATED, Json(json!({ "name": name }))))
 }
 
-/// Ends all.
-pub async fn clear(State(parts): State<Arc<Parts>>) -> Json<Value> {
-    parts.core.lab.faults().clear();
+/// Ends all faults.
+pub async fn clear(State(deps): State<Arc<Deps>>) -> Json<Value> {
+    deps.core.lab.faults().clear();
     Json(json!({}))
 }
 
-/// Ends one.
+/// Ends a fault.
 pub async fn remove(
-    State(parts): State<Arc<Parts>>,
-    InPath(name): InPath<String>,
+    State(deps): State<Arc<Deps>>,
+    PathParams(name): PathParams<String>,
 ) -> Result<Json<Value>, Problem> {
-    if parts.core.lab.faults().remove(&name) {
+    if deps.core.lab.faults().remove(&name) {
         Ok(Json(json!({})))
     } else {
         Err(Problem::missing(format!("there is no fault {name:?}")))
     }
 }
 
-/// Of what a fault can be made.
+/// Answers what a fault can be made of: sites with their actions and filters, commands, error codes.
 pub async fn menu() -> Json<Value> {
     let sites = Site::ALL.map(|site| {
         let cmds: Vec<&str> = site.cmds().iter().map(|cmd| cmd.name()).collect();

@@ -1,4 +1,5 @@
-//! Who may ask: the admin API can kill servers, and any page that a browser shows could reach a port of this machine.
+//! The rules on which requests are allowed. They are needed on loopback too: the admin API can kill servers, and any page
+//! that a browser shows can send requests to a port of this machine.
 
 use std::sync::Arc;
 
@@ -12,14 +13,13 @@ use super::answer::Problem;
 use crate::config;
 use crate::http::{self, Header};
 
-/// What a scraper asks, by whatever name it knows this machine. There is no secret in it, but it may need the token.
+/// The path of the metrics. A scraper may ask by any host name, because they hold no secret; it needs the token if one is set.
 const METRICS: &str = "/metrics";
 
-/// What tells whether the process and the stack are well, by whatever name the machine is known. It has no secret, is
-/// answered at once, and reads no body.
+/// The paths of health checks and of the metrics: they hold no secret, are answered at once, and read no body.
 pub const PROBES: [&str; 3] = ["/healthz", "/readyz", METRICS];
 
-/// The rules of one admin API.
+/// The rules of an admin API, from its config.
 #[derive(Debug)]
 pub struct Guard {
     sites: http::Guard,
@@ -27,7 +27,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// The rules that the config sets.
+    /// Creates the guard that a config describes.
     pub fn new(config: &config::Admin) -> Guard {
         Guard {
             sites: http::Guard::new("admin.hosts", &config.hosts),
@@ -43,7 +43,7 @@ impl Guard {
         if path != METRICS {
             self.sites.check_host(headers, uri).map_err(forbidden)?;
         }
-        // A link to the console: there is nothing in the page itself, and no frame shows it.
+        // A link on a page of any site may lead to the console: the page itself holds nothing, and can't be framed.
         let navigates = matches!(
             Header::of(headers, "sec-fetch-mode"),
             Header::Is("navigate")
@@ -77,7 +77,7 @@ fn forbidden(why: String) -> Problem {
     Problem::new(StatusCode::FORBIDDEN, why)
 }
 
-/// Lets pass what the guard allows.
+/// Passes the requests that the guard allows on to the handlers.
 pub async fn guarded(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     match guard.check(request.headers(), request.uri()) {
         Ok(()) => next.run(request).await,

@@ -1,3 +1,5 @@
+//! The handler of `/metrics`: the counters of the stack, and gauges that are read when they are asked for.
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -10,33 +12,33 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::Parts;
+use super::Deps;
 use super::accept::Format;
 use super::answer::Problem;
 use crate::metrics::{At, classic, open_files, resident};
 use crate::store::{Doing, Reclaim};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Named {
+struct FaultLabel {
     rule: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Step {
+struct StepLabel {
     step: &'static str,
 }
 
-/// What is counted, and how things stand.
+/// Answers all metrics in the format that the request prefers.
 pub async fn metrics(
-    State(parts): State<Arc<Parts>>,
+    State(deps): State<Arc<Deps>>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, Problem> {
-    let text = parts
+    let text = deps
         .core
         .metrics
-        .text(&standing(&parts))
+        .text(&gauges(&deps))
         .map_err(Problem::broken)?;
-    let format = Format::wanted(&headers);
+    let format = Format::preferred(&headers);
     let text = match format {
         Format::OpenMetrics => text,
         Format::Classic => classic(&text),
@@ -48,8 +50,8 @@ pub async fn metrics(
     Ok((about, text))
 }
 
-/// How things stand: what need not be counted, since it can be looked at.
-fn standing(parts: &Parts) -> Registry {
+/// Reads everything that needs no counter, because the stack holds its value anyway.
+fn gauges(deps: &Deps) -> Registry {
     let mut registry = Registry::default();
 
     let sessions = Family::<At, Gauge>::default();
@@ -57,13 +59,13 @@ fn standing(parts: &Parts) -> Registry {
         let gauge = sessions.get_or_create_owned(&at(server));
         gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
     };
-    set("gateway", parts.stack.gateway.sessions().len());
-    for server in parts.stack.access.all() {
+    set("gateway", deps.stack.gateway.sessions().len());
+    for server in deps.stack.access.all() {
         set(server.name(), server.sessions().len());
     }
     registry.register("imd_sessions", "Connections that are open", sessions);
 
-    let room = parts.core.admission.room();
+    let room = deps.core.admission.room();
     for (name, about, value) in [
         ("imd_places", "Connections that there may be", room.places),
         (
@@ -81,7 +83,7 @@ fn standing(parts: &Parts) -> Registry {
         Gauge::<i64>::default(),
         Family::<At, Gauge<f64, AtomicU64>>::default(),
     );
-    for (server, left) in parts.core.registry.leases() {
+    for (server, left) in deps.core.registry.leases() {
         leases.inc();
         remaining
             .get_or_create(&at(&server))
@@ -95,29 +97,29 @@ fn standing(parts: &Parts) -> Registry {
         remaining,
     );
 
-    let hits = Family::<Named, Counter>::default();
-    for fault in parts.core.lab.faults().list() {
+    let hits = Family::<FaultLabel, Counter>::default();
+    for fault in deps.core.lab.faults().list() {
         let rule = fault.name().to_owned();
-        hits.get_or_create(&Named { rule }).inc_by(fault.hits);
+        hits.get_or_create(&FaultLabel { rule }).inc_by(fault.hits);
     }
     registry.register("imd_fault_hits", "How often each fault has fired", hits);
 
     let dropped = Counter::<u64>::default();
-    dropped.inc_by(parts.core.lab.journal().dropped());
+    dropped.inc_by(deps.core.lab.journal().dropped());
     registry.register(
         "imd_journal_dropped",
         "What had to make room in the journal",
         dropped,
     );
-    // A store in memory has nothing to give back.
-    let reclaim = parts.core.services.store().reclaim().unwrap_or_default();
-    given_back(reclaim, &mut registry);
+    // A store in memory has no disk space to reclaim.
+    let reclaim = deps.core.services.store().reclaim().unwrap_or_default();
+    reclaimed_space(reclaim, &mut registry);
     process(&mut registry);
     registry
 }
 
-/// What the store does to give room back to the disk.
-fn given_back(reclaim: Reclaim, registry: &mut Registry) {
+/// Adds what the store does to give disk space back.
+fn reclaimed_space(reclaim: Reclaim, registry: &mut Registry) {
     let reclaimable = Gauge::<i64>::default();
     reclaimable.set(i64::try_from(reclaim.reclaimable).unwrap_or(i64::MAX));
     registry.register_with_unit(
@@ -134,9 +136,9 @@ fn given_back(reclaim: Reclaim, registry: &mut Registry) {
         Unit::Bytes,
         reclaimed,
     );
-    let doing = Family::<Step, Gauge>::default();
+    let doing = Family::<StepLabel, Gauge>::default();
     for step in Doing::ALL {
-        let label = Step {
+        let label = StepLabel {
             step: step.as_str(),
         };
         let is_now = step == reclaim.doing;

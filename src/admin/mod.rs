@@ -1,16 +1,19 @@
-//! The admin API: what a test does in Rust, over HTTP, for any language. JSON, versioned under `/v1`.
+//! The admin API: everything that a test can do to a stack in Rust, over HTTP for any language. JSON, versioned under `/v1`.
 //!
-//! | file | what it does |
+//! The daemon builds its [`Deps`] and serves its [`router`]; nothing else in the crate uses it. A request passes the
+//! guard, then the reserve, then the handler that the table of routes names.
+//!
+//! | file | what it holds |
 //! |---|---|
-//! | `guard` | who may ask |
-//! | `reserve` | what is answered when all connections are in use |
-//! | `routes` | what can be asked: one table, from which the description is made too |
-//! | `shape` | what an answer holds, for the description |
-//! | `state`, `servers`, `faults`, `clock`, `events`, `metrics`, `contents`, `reset` | the answers |
-//! | `accept` | which format of metrics is wanted |
-//! | `answer` | how an answer and a refusal look |
-//! | `exact` | ids as JavaScript can read them |
-//! | `console` | the page at `/` that shows all this to people |
+//! | `guard` | which requests are allowed: hosts, origins, the token |
+//! | `reserve` | the refusal of everything but probes while clients hold all connections |
+//! | `routes` | the table of all operations, from which router and OpenAPI description are made |
+//! | `shape` | the notation in which the table describes JSON |
+//! | `state`, `servers`, `faults`, `clock`, `events`, `metrics`, `contents`, `reset` | the handlers |
+//! | `answer` | the forms of requests, answers and errors that handlers share |
+//! | `exact` | ids that JavaScript reads exactly |
+//! | `accept` | the choice between the two text formats of metrics |
+//! | `console` | the page at `/`, a client of this API for people |
 
 mod accept;
 mod answer;
@@ -41,53 +44,50 @@ use crate::core::Core;
 use crate::reset::Reset;
 use crate::shutdown::Shutdown;
 use crate::stack::Stack;
-pub use events::Listeners;
+pub use events::Followers;
 use guard::Guard;
 pub use large::LargeAnswers;
-pub use reset::Saves;
+pub use reset::Downloads;
 
-/// How many of its connections may be held by who follows the journal or waits for an event.
-const LISTENERS: usize = 32;
-
-/// The parts of a stack that the API shows and moves.
+/// The parts of a stack that the handlers read and change. They are shared with the daemon, which owns them.
 #[derive(Debug)]
-pub struct Parts {
-    /// Tells this run from others at the same address.
+pub struct Deps {
+    /// A random text that tells this run of `imd` from others at the same address.
     pub instance: String,
-    /// How long a lease lasts that is not renewed.
+    /// How long a lease lasts after its last renewal.
     pub lease: Duration,
-    /// Where clients on this machine find the gateway.
+    /// The address at which clients on this machine reach the gateway.
     pub gateway_addr: SocketAddr,
-    /// Where they find the user API.
+    /// The address at which they reach the user API.
     pub user_api: SocketAddr,
-    /// Where they find the group API.
+    /// The address at which they reach the group API.
     pub group_api: SocketAddr,
-    /// What the servers share.
+    /// What the servers share: services with the store, lab, registry, clock, metrics.
     pub core: Arc<Core>,
-    /// The servers.
+    /// The gateway and the access servers, with their sessions.
     pub stack: Arc<Stack>,
-    /// What replaces everything.
+    /// Empties the stack, or fills it from a snapshot, while it runs.
     pub reset: Arc<Reset>,
-    /// Room for those who listen.
-    pub listeners: Listeners,
-    /// Makes the answers that take long.
+    /// Limits the requests that follow the journal or wait for an event.
+    pub followers: Followers,
+    /// Makes large answers outside the threads of the runtime, one at a time.
     pub large_answers: LargeAnswers,
-    /// Room for the snapshots that clients read.
-    pub saves: Saves,
-    /// What the stack does as the original does.
+    /// Limits the memory of the snapshots that clients download.
+    pub downloads: Downloads,
+    /// The behaviours of the original stack that are switched on.
     pub quirks: config::Quirks,
-    /// Told when the API is to end.
-    pub ending: Shutdown,
+    /// Begins when the API shuts down; it tracks work that must outlive its request.
+    pub shutdown: Shutdown,
 }
 
-/// The API over these parts.
-pub fn router(parts: Parts, config: &config::Admin) -> Router {
+/// Returns the router of the whole API, guarded by the hosts and the token of the config.
+pub fn router(deps: Deps, config: &config::Admin) -> Router {
     let guard = Arc::new(Guard::new(config));
-    let described = Arc::new(routes::description());
+    let description = Arc::new(routes::description());
     routes::router()
         .merge(console::router())
-        .with_state(Arc::new(parts))
-        .layer(axum::Extension(described))
+        .with_state(Arc::new(deps))
+        .layer(axum::Extension(description))
         .layer(axum::middleware::from_fn_with_state(guard, guard::guarded))
         .layer(axum::middleware::from_fn(reserve::probes_only))
 }

@@ -1,4 +1,4 @@
-//! The reserved connections, which answer probes when clients hold all other connections of the admin API.
+//! The reserved connections: they answer probes while clients hold all other connections of the admin API.
 
 use axum::extract::Request;
 use axum::http::StatusCode;
@@ -10,7 +10,7 @@ use super::guard::PROBES;
 use crate::http::Reserved;
 use crate::listener::ADMIN_CONNECTIONS;
 
-/// Refuses everything but probes on a [`Reserved`] connection.
+/// Refuses every request on a [`Reserved`] connection but those for [`PROBES`].
 pub async fn probes_only(request: Request, next: Next) -> Response {
     let is_reserved = request.extensions().get::<Reserved>().is_some();
     if is_reserved && !PROBES.contains(&request.uri().path()) {

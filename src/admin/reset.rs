@@ -1,23 +1,23 @@
-//! Emptying the stack, and filling it again.
+//! The handlers that empty the stack, and that save and load snapshots of what the store holds.
 
 use std::sync::Arc;
 
-use axum::body::{Body as AnswerBody, Bytes};
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, Request, State};
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::Parts;
-use super::answer::{Body, Json, Pieces, Problem, STREAMED, query};
+use super::Deps;
+use super::answer::{ChunkReader, Json, JsonBody, Problem, QueryParams, STREAMED};
 use crate::http::pass_body;
 use crate::reset::{Confirmed, ResetError};
 use crate::store::{SNAPSHOT_LIMIT, SaveError, Snapshot};
 
-/// Whether what the store keeps may go.
+/// The confirmation that a store which keeps its data across restarts may lose it: in the body of a reset, and in the
+/// query of a load.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Confirm {
@@ -34,85 +34,91 @@ impl From<Confirm> for Confirmed {
     }
 }
 
-/// Bounds the memory of the snapshots that are given out.
+/// Limits the memory of the snapshots that clients download.
 ///
-/// Each file stays in memory until its client has read it, so all files together may take as much as one file may. The
-/// snapshots are made one after another, because one in the making is in memory too.
+/// Each file stays in memory until its client has read it. All files together may take as much memory as the largest
+/// possible file. Snapshots are made one after another, because each is in memory while it is made.
 #[derive(Debug, Clone)]
-pub struct Saves {
-    making: Arc<Semaphore>,
-    /// One permit stands for one byte of a file.
-    room: Arc<Semaphore>,
+pub struct Downloads {
+    /// The turn to make a snapshot.
+    turn: Arc<Semaphore>,
+    /// The free memory: one permit for each byte.
+    memory: Arc<Semaphore>,
 }
 
-impl Default for Saves {
+impl Default for Downloads {
     fn default() -> Self {
-        Saves {
-            making: Arc::new(Semaphore::new(1)),
-            room: Arc::new(Semaphore::new(SNAPSHOT_LIMIT)),
+        Downloads {
+            turn: Arc::new(Semaphore::new(1)),
+            memory: Arc::new(Semaphore::new(SNAPSHOT_LIMIT)),
         }
     }
 }
 
-impl Saves {
-    /// Takes the room of a file. It is given back when the last of the bytes is dropped.
+impl Downloads {
+    /// Reserves the memory of a file. It is free again when the last of the returned bytes is dropped.
+    ///
+    /// # Errors
+    ///
+    /// 503 if the other downloads leave too little memory.
     fn hold(&self, file: Vec<u8>) -> Result<Bytes, Problem> {
         let bytes = u32::try_from(file.len()).map_err(Problem::broken)?;
-        let room = Arc::clone(&self.room).try_acquire_many_owned(bytes);
-        let _room = room.map_err(|_| {
-            let held = SNAPSHOT_LIMIT.saturating_sub(self.room.available_permits());
+        let memory = Arc::clone(&self.memory).try_acquire_many_owned(bytes);
+        let _memory = memory.map_err(|_| {
+            let held = SNAPSHOT_LIMIT.saturating_sub(self.memory.available_permits());
             let why = format!(
                 "clients are still reading {held} bytes of other snapshots, and with this one it would be more than \
                  {SNAPSHOT_LIMIT}: ask again when they are done"
             );
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, why)
         })?;
-        Ok(Bytes::from_owner(Given { file, _room }))
+        Ok(Bytes::from_owner(HeldFile { file, _memory }))
     }
 }
 
-/// A file that is being sent.
-struct Given {
+/// A file that is being sent, with the memory that is reserved for it.
+struct HeldFile {
     file: Vec<u8>,
-    _room: OwnedSemaphorePermit,
+    _memory: OwnedSemaphorePermit,
 }
 
-impl AsRef<[u8]> for Given {
+impl AsRef<[u8]> for HeldFile {
     fn as_ref(&self) -> &[u8] {
         &self.file
     }
 }
 
-/// Makes the stack as new.
+/// Empties the stack, as if it had just started with an empty store.
 pub async fn reset(
-    State(parts): State<Arc<Parts>>,
-    Body(confirm): Body<Confirm>,
+    State(deps): State<Arc<Deps>>,
+    JsonBody(confirm): JsonBody<Confirm>,
 ) -> Result<Json<Value>, Problem> {
-    let reset = Arc::clone(&parts.reset);
-    let done = to_its_end(&parts, async move { reset.reset(confirm.into()).await }).await?;
+    let reset = Arc::clone(&deps.reset);
+    let done = run_to_completion(&deps, async move { reset.reset(confirm.into()).await }).await?;
     done.map_err(|error| refused(error, r#"send {"confirm": true}"#))?;
     Ok(Json(json!({})))
 }
 
-/// Everything that the store holds, as a file.
-pub async fn save(State(parts): State<Arc<Parts>>) -> Result<impl IntoResponse, Problem> {
-    let saves = &parts.saves;
-    let making = Arc::clone(&saves.making).acquire_owned().await;
-    let making = making.map_err(Problem::broken)?;
-    let snapshot = parts.core.services.snapshot().await;
+/// Answers a snapshot of everything that the store holds.
+pub async fn save(State(deps): State<Arc<Deps>>) -> Result<impl IntoResponse, Problem> {
+    let downloads = &deps.downloads;
+    let turn = Arc::clone(&downloads.turn).acquire_owned().await;
+    let turn = turn.map_err(Problem::broken)?;
+    let snapshot = deps.core.services.snapshot().await;
     let snapshot = snapshot.map_err(|error| match error {
         SaveError::TooLarge { .. } => Problem::conflict(error),
         SaveError::Store(failed) => failed.into(),
     })?;
-    // It takes its time.
+    // A large snapshot takes seconds to write, which would block the other tasks of a runtime thread.
     let file = tokio::task::spawn_blocking(move || {
         let mut file = Vec::new();
         let written = snapshot.write(&mut file);
         file.shrink_to_fit();
-        // Here, so that a request which is given up does not let the next one begin before the end of this work.
-        written.map(|()| (file, making))
+        // The turn is passed through, because this thread goes on when its request is cancelled: the next snapshot must
+        // not be made beside it.
+        written.map(|()| (file, turn))
     });
-    let (file, _making) = file
+    let (file, _turn) = file
         .await
         .map_err(Problem::broken)?
         .map_err(Problem::broken)?;
@@ -121,45 +127,44 @@ pub async fn save(State(parts): State<Arc<Parts>>) -> Result<impl IntoResponse, 
         return Err(Problem::conflict(SaveError::TooLarge { limit }));
     }
     let kind = [(header::CONTENT_TYPE, "application/jsonl")];
-    Ok((STREAMED, kind, AnswerBody::from(saves.hold(file)?)))
+    Ok((STREAMED, kind, Body::from(downloads.hold(file)?)))
 }
 
-/// Replaces everything that the store holds.
+/// Replaces everything that the store holds by the snapshot in the body of the request.
 pub async fn load(
-    State(parts): State<Arc<Parts>>,
-    confirm: Result<Query<Confirm>, QueryRejection>,
+    State(deps): State<Arc<Deps>>,
+    QueryParams(confirm): QueryParams<Confirm>,
     request: Request,
 ) -> Result<Json<Value>, Problem> {
-    let confirm = query(confirm)?;
-    // Each may be large.
-    let Ok(_loading) = parts.reset.loading.try_lock() else {
+    // A snapshot may be large, so only one is in memory at a time.
+    let Ok(_loading) = deps.reset.loading.try_lock() else {
         return Err(Problem::conflict("another snapshot is being loaded"));
     };
-    let (pieces, file) = Pieces::channel();
-    // The thread ends with the body, also where this request is given up: then the pieces end.
+    let (chunks, file) = ChunkReader::channel();
+    // The thread ends with the body. It ends too when this request is cancelled, because that drops the sender.
     let read = tokio::task::spawn_blocking(move || Snapshot::read_from(file));
-    pass_body(request.into_body(), SNAPSHOT_LIMIT, pieces).await?;
+    pass_body(request.into_body(), SNAPSHOT_LIMIT, chunks).await?;
     let snapshot = read.await.map_err(Problem::broken)?.map_err(Problem::bad)?;
-    let reset = Arc::clone(&parts.reset);
+    let reset = Arc::clone(&deps.reset);
     let load = async move { reset.load(snapshot, confirm.into()).await };
-    let done = to_its_end(&parts, load).await?;
+    let done = run_to_completion(&deps, load).await?;
     done.map_err(|error| refused(error, "ask with ?confirm=true"))?;
     Ok(Json(json!({})))
 }
 
-/// Does it also when who has asked goes away: half of it would be neither the one nor the other.
-async fn to_its_end<T: Send + 'static>(
-    parts: &Parts,
+/// Runs work to its end even if the client disconnects, because half a reset would leave a stack that nobody wants.
+async fn run_to_completion<T: Send + 'static>(
+    deps: &Deps,
     work: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, Problem> {
     let (answer, answered) = oneshot::channel();
-    // Who has asked may have gone.
+    // Without a client nobody receives the result.
     let work = async { drop(answer.send(work.await)) };
-    parts.ending.spawn(work);
+    deps.shutdown.spawn(work);
     answered.await.map_err(Problem::broken)
 }
 
-/// Why it was not done; `how` it is confirmed.
+/// Returns the answer to a reset or a load that failed; `how` says how the client confirms it.
 fn refused(error: ResetError, how: &str) -> Problem {
     match error {
         ResetError::NotConfirmed { .. } => Problem::conflict(format!("{error}: {how}")),
@@ -173,21 +178,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_that_are_being_read_have_room_for_one_of_the_largest() {
-        let saves = Saves {
-            room: Arc::new(Semaphore::new(10)),
-            ..Saves::default()
+    fn downloads_take_no_more_memory_together_than_the_limit() {
+        let downloads = Downloads {
+            memory: Arc::new(Semaphore::new(10)),
+            ..Downloads::default()
         };
-        let first = saves.hold(vec![1; 6]).unwrap();
-        let second = saves.hold(vec![2; 4]).unwrap();
-        let refused = saves.hold(vec![3; 1]).unwrap_err();
+        let first = downloads.hold(vec![1; 6]).unwrap();
+        let second = downloads.hold(vec![2; 4]).unwrap();
+        let refused = downloads.hold(vec![3; 1]).unwrap_err();
         assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
-        // A part of it is sent already: the memory is still there.
+        // A part of the first file is still to be sent, and keeps its memory reserved.
         let part = first.slice(3..);
         drop(first);
-        saves.hold(vec![3; 1]).unwrap_err();
+        downloads.hold(vec![3; 1]).unwrap_err();
         drop(part);
-        let third = saves.hold(vec![3; 6]).unwrap();
+        let third = downloads.hold(vec![3; 6]).unwrap();
         assert_eq!((&*second, &*third), (&[2; 4][..], &[3; 6][..]));
     }
 }

@@ -1,14 +1,15 @@
+//! The handlers of access servers, of their sessions, and of the registry.
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Parts;
-use super::answer::{Body, InPath, Json, Problem, query};
+use super::Deps;
+use super::answer::{Json, JsonBody, PathParams, Problem, QueryParams};
 use super::contents;
 use crate::access::{AccessServer, AddError};
 use crate::config::Host;
@@ -16,49 +17,51 @@ use crate::lab::GATEWAY;
 use crate::number::{Id, Whole};
 use crate::session::{CloseReason, Session};
 
-/// The name of a new server.
+/// The body of a request for a new access server.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct New {
+pub struct NewServer {
     name: String,
 }
 
-/// What clients are to be told.
+/// The address that clients are sent to; without one, the server's own.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Advertised {
+pub struct AdvertisedAddress {
     addr: Option<String>,
 }
 
-/// How a session is to end.
+/// The query of a request to end a session.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct End {
+pub struct EndQuery {
     #[serde(default)]
-    how: How,
+    how: EndKind,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum How {
+enum EndKind {
+    /// The connection is closed.
     #[default]
     Fin,
+    /// The connection is reset.
     Rst,
+    /// The connection stays open, and nothing more is read from it or written to it.
     HalfOpen,
 }
 
-/// The access servers as values.
-pub fn listed(parts: &Parts) -> Vec<Value> {
-    parts
-        .stack
+/// Returns all access servers as JSON.
+pub fn servers_json(deps: &Deps) -> Vec<Value> {
+    deps.stack
         .access
         .all()
         .iter()
-        .map(|server| told(server))
+        .map(|server| server_json(server))
         .collect()
 }
 
-fn told(server: &AccessServer) -> Value {
+fn server_json(server: &AccessServer) -> Value {
     json!({
         "name": server.name(),
         "state": server.state().name(),
@@ -68,17 +71,17 @@ fn told(server: &AccessServer) -> Value {
     })
 }
 
-/// The registry's records as values.
-pub async fn records(parts: &Parts) -> Value {
-    let records = parts.core.registry.list().await;
-    let leases = parts.core.registry.leases().into_iter();
-    let left =
-        |(name, left): (String, Duration)| json!({ "name": name, "remaining_ms": millis(left) });
+/// Returns the registry as JSON: the records that the gateway sees, and the leases.
+pub async fn registry_json(deps: &Deps) -> Value {
+    let records = deps.core.registry.list().await;
+    let leases = deps.core.registry.leases().into_iter();
+    let leases =
+        leases.map(|(name, remaining)| json!({ "name": name, "remaining_ms": millis(remaining) }));
     json!({
-        "frozen": parts.core.registry.is_frozen(),
-        "lease_ms": millis(parts.lease),
+        "frozen": deps.core.registry.is_frozen(),
+        "lease_ms": millis(deps.lease),
         "records": records,
-        "leases": leases.map(left).collect::<Vec<_>>(),
+        "leases": leases.collect::<Vec<_>>(),
     })
 }
 
@@ -86,52 +89,51 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Which sessions are meant.
+/// The query of a request for sessions: a page, and conditions that each of its sessions meets.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Which {
+pub struct SessionQuery {
     after: Option<Whole<u64>>,
     limit: Option<usize>,
     server: Option<String>,
     uid: Option<Id>,
 }
 
-/// The sessions, in the order in which they were opened.
+/// Answers a page of the sessions, the gateway's too, in the order in which they were opened.
 pub async fn sessions(
-    State(parts): State<Arc<Parts>>,
-    which: Result<Query<Which>, QueryRejection>,
+    State(deps): State<Arc<Deps>>,
+    QueryParams(wanted): QueryParams<SessionQuery>,
 ) -> Result<Json<Value>, Problem> {
-    let which = query(which)?;
-    let limit = contents::limit(which.limit)?;
-    let after = which.after.map_or(0, |Whole(after)| after);
-    let servers = parts.stack.access.all();
+    let limit = contents::limit(wanted.limit)?;
+    let after = wanted.after.map_or(0, |Whole(after)| after);
+    let servers = deps.stack.access.all();
     let servers = servers
         .iter()
         .map(|server| (server.name(), server.sessions()));
-    let all = std::iter::once((GATEWAY, Arc::clone(parts.stack.gateway.sessions()))).chain(servers);
+    let all = std::iter::once((GATEWAY, Arc::clone(deps.stack.gateway.sessions()))).chain(servers);
     let mut found = Vec::new();
     let mut is_known = false;
     for (name, manager) in all {
-        if which.server.as_deref().is_none_or(|server| server == name) {
+        if wanted.server.as_deref().is_none_or(|server| server == name) {
             is_known = true;
             let sessions = manager.sessions().filter(|session| {
-                let uid = which.uid.as_ref();
+                let uid = wanted.uid.as_ref();
                 session.id().0 > after && uid.is_none_or(|&Whole(uid)| session.uid() == Some(uid))
             });
             found.extend(sessions.map(|session| (name, session)));
         }
     }
-    if let (false, Some(server)) = (is_known, &which.server) {
+    if let (false, Some(server)) = (is_known, &wanted.server) {
         let why = format!("server: {server:?} is neither {GATEWAY} nor an access server");
         return Err(Problem::bad(why));
     }
     let id = |(_, session): &(&str, Arc<Session>)| session.id().0;
     found.sort_unstable_by_key(id);
-    let tell = |(name, session): (&str, Arc<Session>)| seen(name, &session);
-    Ok(contents::list("sessions", found, limit, id, tell))
+    let to_json = |(name, session): (&str, Arc<Session>)| session_json(name, &session);
+    Ok(contents::page("sessions", found, limit, id, to_json))
 }
 
-fn seen(server: &str, session: &Session) -> Value {
+fn session_json(server: &str, session: &Session) -> Value {
     json!({
         "id": session.id().0,
         "server": server,
@@ -142,33 +144,32 @@ fn seen(server: &str, session: &Session) -> Value {
     })
 }
 
-/// Ends one.
+/// Ends a session of any server.
 pub async fn end_session(
-    State(parts): State<Arc<Parts>>,
-    InPath(Whole(id)): InPath<Whole<u64>>,
-    end: Result<Query<End>, QueryRejection>,
+    State(deps): State<Arc<Deps>>,
+    PathParams(Whole(id)): PathParams<Whole<u64>>,
+    QueryParams(EndQuery { how }): QueryParams<EndQuery>,
 ) -> Result<Json<Value>, Problem> {
-    let End { how } = query(end)?;
-    let servers = parts.stack.access.all();
+    let servers = deps.stack.access.all();
     let managers = servers.iter().map(|server| server.sessions());
-    let found = std::iter::once(Arc::clone(parts.stack.gateway.sessions()))
+    let found = std::iter::once(Arc::clone(deps.stack.gateway.sessions()))
         .chain(managers)
         .find_map(|manager| manager.sessions().find(|session| session.id().0 == id));
     let session = found.ok_or_else(|| Problem::missing(format!("there is no session {id}")))?;
     match how {
-        How::Fin => session.close(CloseReason::Dropped),
-        How::Rst => session.close(CloseReason::Reset),
-        How::HalfOpen => session.half_open(),
+        EndKind::Fin => session.close(CloseReason::Dropped),
+        EndKind::Rst => session.close(CloseReason::Reset),
+        EndKind::HalfOpen => session.half_open(),
     }
     Ok(Json(json!({})))
 }
 
-/// One more access server.
+/// Starts one more access server.
 pub async fn add(
-    State(parts): State<Arc<Parts>>,
-    Body(New { name }): Body<New>,
+    State(deps): State<Arc<Deps>>,
+    JsonBody(NewServer { name }): JsonBody<NewServer>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let added = parts
+    let added = deps
         .stack
         .access
         .add(&name)
@@ -179,15 +180,15 @@ pub async fn add(
                 Problem::conflict(error)
             }
         })?;
-    Ok((StatusCode::CREATED, Json(told(&added))))
+    Ok((StatusCode::CREATED, Json(server_json(&added))))
 }
 
-fn server(parts: &Parts, name: &str) -> Result<Arc<AccessServer>, Problem> {
-    let found = parts.stack.access.get(name);
+fn server(deps: &Deps, name: &str) -> Result<Arc<AccessServer>, Problem> {
+    let found = deps.stack.access.get(name);
     found.ok_or_else(|| Problem::missing(format!("there is no access server {name:?}")))
 }
 
-/// What can be done to an access server.
+/// A change to the state of an access server.
 #[derive(Clone, Copy)]
 pub enum Change {
     /// [`AccessServer::try_kill`]
@@ -202,48 +203,48 @@ pub enum Change {
     Restart,
 }
 
-/// Does it to one of them.
+/// Makes a change to an access server, and answers its new state.
 pub async fn change(
-    State(parts): State<Arc<Parts>>,
-    InPath(name): InPath<String>,
+    State(deps): State<Arc<Deps>>,
+    PathParams(name): PathParams<String>,
     change: Change,
 ) -> Result<Json<Value>, Problem> {
-    let server = server(&parts, &name)?;
+    let server = server(&deps, &name)?;
     match change {
         Change::Kill => server.try_kill().await.map_err(Problem::conflict)?,
         Change::Stop => server.try_stop().await.map_err(Problem::conflict)?,
         Change::Pause => server.try_pause().await.map_err(Problem::conflict)?,
         Change::Resume => server.try_resume().await.map_err(Problem::conflict)?,
-        // In any state: one that runs or rests is stopped first.
+        // It is allowed in any state: a server that runs or is paused is stopped first.
         Change::Restart => server.restart().await.map_err(Problem::conflict)?,
     }
-    Ok(Json(told(&server)))
+    Ok(Json(server_json(&server)))
 }
 
-/// The records.
-pub async fn registry(State(parts): State<Arc<Parts>>) -> Json<Value> {
-    Json(records(&parts).await)
+/// Answers the registry.
+pub async fn registry(State(deps): State<Arc<Deps>>) -> Json<Value> {
+    Json(registry_json(&deps).await)
 }
 
-/// Holds the list still.
-pub async fn freeze(State(parts): State<Arc<Parts>>) -> Json<Value> {
-    parts.core.registry.freeze();
-    Json(records(&parts).await)
+/// Freezes the list that the gateway sees.
+pub async fn freeze(State(deps): State<Arc<Deps>>) -> Json<Value> {
+    deps.core.registry.freeze();
+    Json(registry_json(&deps).await)
 }
 
-/// Lets it go.
-pub async fn thaw(State(parts): State<Arc<Parts>>) -> Json<Value> {
-    parts.core.registry.thaw();
-    Json(records(&parts).await)
+/// Ends a freeze.
+pub async fn thaw(State(deps): State<Arc<Deps>>) -> Json<Value> {
+    deps.core.registry.thaw();
+    Json(registry_json(&deps).await)
 }
 
-/// Ends a lease.
+/// Ends a lease before its time.
 pub async fn expire(
-    State(parts): State<Arc<Parts>>,
-    InPath(name): InPath<String>,
+    State(deps): State<Arc<Deps>>,
+    PathParams(name): PathParams<String>,
 ) -> Result<Json<Value>, Problem> {
-    if parts.core.registry.expire(&name) {
-        Ok(Json(records(&parts).await))
+    if deps.core.registry.expire(&name) {
+        Ok(Json(registry_json(&deps).await))
     } else {
         Err(Problem::missing(format!(
             "nothing is registered as {name:?}"
@@ -251,24 +252,23 @@ pub async fn expire(
     }
 }
 
-/// Has clients told another address.
+/// Sends clients to another address than the server's own, or to its own again.
 pub async fn advertise(
-    State(parts): State<Arc<Parts>>,
-    InPath(name): InPath<String>,
-    Body(Advertised { addr }): Body<Advertised>,
+    State(deps): State<Arc<Deps>>,
+    PathParams(name): PathParams<String>,
+    JsonBody(AdvertisedAddress { addr }): JsonBody<AdvertisedAddress>,
 ) -> Result<Json<Value>, Problem> {
-    let server = server(&parts, &name)?;
+    let server = server(&deps, &name)?;
     match addr {
         Some(addr) => {
             let host = Host::dialable(&addr).map_err(|bad| Problem::bad(format!("addr: {bad}")))?;
             let addr = host.at(server.addr().port());
-            parts
-                .core
+            deps.core
                 .registry
                 .advertise(&name, addr)
                 .map_err(Problem::bad)?;
         }
-        None => parts.core.registry.advertise_itself(&name),
+        None => deps.core.registry.advertise_itself(&name),
     }
-    Ok(Json(records(&parts).await))
+    Ok(Json(registry_json(&deps).await))
 }

@@ -1,12 +1,22 @@
-//! What bodies and answers hold, for the description. A shape is written as its fields: `name: string, uid: id|null`. With
-//! `?` behind its name a field may be left out, with `..` at the end there may be others. `[..]` is a list, a name with a
-//! capital one of [`SHAPES`], and `id` an id: see [`Way`].
+//! A short notation for JSON objects, and the JSON schemas that it stands for: the description of the API is written in it.
+//!
+//! An object is written as its fields: `name: string, uid: id|null`.
+//!
+//! | notation | meaning |
+//! |---|---|
+//! | `string`, `integer`, `number`, `boolean`, `object`, `array`, `null` | a JSON type; `string\|null` is either |
+//! | `name?: string` | a field that may be absent |
+//! | `..` at the end | an object with further fields |
+//! | `[..]` | a list |
+//! | `Server` | one of [`SHAPES`] |
+//! | `id` | a 64-bit id, which differs between requests and answers: see [`Way`] |
+//! | `size` | a number of bytes in a request, as a number or as a text such as `16KiB` |
 
 use serde_json::{Map, Value, json};
 
 use super::exact::SUFFIX;
 
-/// Which way a shape goes.
+/// The direction in which a shape is sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     /// In a request. An id may be written as a number and as a text.
@@ -15,7 +25,7 @@ pub enum Way {
     Out,
 }
 
-/// Shapes that stand in others, by their names.
+/// The shapes that have a name, under which others refer to them.
 pub const SHAPES: &[(&str, &str)] = &[
     (
         "User",
@@ -47,7 +57,7 @@ pub const SHAPES: &[(&str, &str)] = &[
         "Refused",
         "cmd: string, code: integer, count: integer, reason: string",
     ),
-    // With `bytes=true` an event has these too.
+    // `bytes` is there if the request has `bytes=true`.
     (
         "Event",
         "seq: integer, ms: integer, us: integer, what: string, detail: string|object|null, server: string, \
@@ -57,26 +67,27 @@ pub const SHAPES: &[(&str, &str)] = &[
         "Fault",
         "name: string, at: string, uid?: id, session?: id, hits: integer, ..",
     ),
+    ("Problem", "error: string"),
 ];
 
-/// The JSON schema of a shape; `text` is none.
+/// Returns the JSON schema of a shape.
 pub fn schema(shape: &str, way: Way) -> Value {
-    if shape == "text" {
-        return json!({ "type": "string" });
-    }
-    let shape = shape.trim();
-    if shape.contains(": ") || shape.is_empty() || shape == ".." {
-        return object(shape, way);
-    }
     if let Some(items) = within_brackets(shape) {
         return json!({ "type": "array", "items": schema(items, way) });
     }
-    match shape {
-        "id" => id(way, false),
-        name if name.starts_with(|c: char| c.is_ascii_uppercase()) => {
+    if shape.contains(": ") || shape.is_empty() {
+        return object(shape, way);
+    }
+    match (shape, way) {
+        ("id" | "id|null", Way::In) => number_or_text("^-?[0-9]+$"),
+        ("id" | "id|null", Way::Out) => {
+            json!({ "type": types(&shape.replace("id", "integer")), "format": "int64" })
+        }
+        ("size", _) => number_or_text("^[0-9]+ *([kKMGTPE]i?)?[bB]?$"),
+        (name, _) if name.starts_with(|c: char| c.is_ascii_uppercase()) => {
             json!({ "$ref": format!("#/components/schemas/{name}") })
         }
-        kinds => json!({ "type": kinds.split('|').collect::<Vec<_>>() }),
+        (names, _) => json!({ "type": types(names) }),
     }
 }
 
@@ -84,20 +95,31 @@ fn within_brackets(shape: &str) -> Option<&str> {
     shape.strip_prefix('[')?.strip_suffix(']')
 }
 
+fn types(names: &str) -> Vec<&str> {
+    names.split('|').collect()
+}
+
+fn number_or_text(pattern: &str) -> Value {
+    json!({ "oneOf": [
+        { "type": "integer", "format": "int64" },
+        { "type": "string", "pattern": pattern },
+    ] })
+}
+
 fn object(shape: &str, way: Way) -> Value {
     let mut properties = Map::new();
     let mut required = Vec::new();
-    for (name, kind) in shape.split(", ").filter_map(|field| field.split_once(": ")) {
-        let (name, may_lack) = match name.strip_suffix('?') {
-            Some(name) => (name, true),
-            None => (name, false),
-        };
-        for (name, schema) in field(name, kind, way) {
-            if !may_lack {
-                required.push(name.clone());
-            }
-            properties.insert(name, schema);
+    for (key, kind) in shape.split(", ").filter_map(|field| field.split_once(": ")) {
+        let name = key.trim_end_matches('?');
+        let mut fields = vec![(name.to_owned(), schema(kind, way))];
+        if way == Way::Out && types(kind.trim_matches(['[', ']'])).contains(&"id") {
+            let text = schema(&kind.replace("id", "string"), way);
+            fields.push((format!("{name}{SUFFIX}"), text));
         }
+        if name == key {
+            required.extend(fields.iter().map(|(name, _)| name.clone()));
+        }
+        properties.extend(fields);
     }
     let mut schema = json!({
         "type": "object",
@@ -113,40 +135,4 @@ fn object(shape: &str, way: Way) -> Value {
         schema.insert("patternProperties".into(), texts);
     }
     schema
-}
-
-/// A field, and the text beside it.
-fn field(name: &str, kind: &str, way: Way) -> Vec<(String, Value)> {
-    let is_nullable = kind.ends_with("|null");
-    let (schema, text) = match kind.trim_end_matches("|null") {
-        "id" => {
-            let text = match is_nullable {
-                true => json!({ "type": ["string", "null"] }),
-                false => json!({ "type": "string" }),
-            };
-            (id(way, is_nullable), Some(text))
-        }
-        "[id]" => {
-            let text = json!({ "type": "array", "items": { "type": "string" } });
-            (schema(kind, way), Some(text))
-        }
-        _ => (schema(kind, way), None),
-    };
-    let mut fields = vec![(name.to_owned(), schema)];
-    if let (Way::Out, Some(text)) = (way, text) {
-        fields.push((format!("{name}{SUFFIX}"), text));
-    }
-    fields
-}
-
-/// The schema of an id.
-pub fn id(way: Way, is_nullable: bool) -> Value {
-    match (way, is_nullable) {
-        (Way::Out, false) => json!({ "type": "integer", "format": "int64" }),
-        (Way::Out, true) => json!({ "type": ["integer", "null"], "format": "int64" }),
-        (Way::In, _) => json!({ "oneOf": [
-            { "type": "integer", "format": "int64" },
-            { "type": "string", "pattern": "^-?[0-9]+$" },
-        ] }),
-    }
 }

@@ -1,18 +1,20 @@
+//! The handlers that show the stack as a whole: health, version, state, report, fidelity, tokens.
+
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::answer::{InPath, Json, Problem};
-use super::{Parts, clock, servers};
+use super::answer::{Json, PathParams, Problem};
+use super::{Deps, clock, servers};
 use crate::number::{Id, Whole};
 use crate::service::Report;
 
-/// What is not as in the original, whatever the quirks: the end of this document.
+/// The document whose last section lists the differences from the original stack that no quirk removes.
 const QUIRKS: &str = include_str!("../../docs/quirks.md");
 
-/// The items of the lists in its last section.
+/// Returns the list items of the last section of [`QUIRKS`], each in one line.
 fn not_emulated() -> Vec<String> {
     let section = QUIRKS.split("\n## ").last().unwrap_or_default();
     let items = section.split("\n- ").skip(1);
@@ -22,27 +24,27 @@ fn not_emulated() -> Vec<String> {
     items.map(in_one_line).collect()
 }
 
-/// The process answers.
+/// Answers whenever the process runs.
 pub async fn health() -> Json<Value> {
     Json(json!({ "status": "ok" }))
 }
 
-/// The stack serves, sends too: its store has not failed, and has room.
-pub async fn ready(State(parts): State<Arc<Parts>>) -> Result<Json<Value>, Problem> {
-    // It is told at once or not at all.
-    let failed = futures_util::FutureExt::now_or_never(parts.core.services.store().failed());
+/// Answers whether the stack serves: 503 if its store has failed or has no room, or if every connection is taken.
+pub async fn ready(State(deps): State<Arc<Deps>>) -> Result<Json<Value>, Problem> {
+    // The future is ready at once if the store has failed, and pending for as long as it works.
+    let failed = futures_util::FutureExt::now_or_never(deps.core.services.store().failed());
     if let Some(failed) = failed {
         return Err(not_ready(failed));
     }
-    let reclaim = parts.core.services.store().reclaim();
-    if let Some(why) = parts.core.services.store().shortage() {
-        let given_back = reclaim.map(|reclaim| {
+    let reclaim = deps.core.services.store().reclaim();
+    if let Some(why) = deps.core.services.store().shortage() {
+        let reclaimable = reclaim.map(|reclaim| {
             let (bytes, doing) = (reclaim.reclaimable, reclaim.doing.as_str());
             format!("; about {bytes} bytes of removed data can be given back to the disk ({doing})")
         });
-        return Err(not_ready(why + &given_back.unwrap_or_default()));
+        return Err(not_ready(why + &reclaimable.unwrap_or_default()));
     }
-    let room = parts.core.admission.room();
+    let room = deps.core.admission.room();
     if room.is_full() {
         return Err(not_ready(format!(
             "every place is taken, so who connects now has to wait: {room}"
@@ -65,32 +67,32 @@ fn not_ready(why: impl std::fmt::Display) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, why.to_string())
 }
 
-/// Which imd this is.
+/// Answers the version of this program.
 pub async fn version() -> Json<Value> {
     Json(json!({ "name": "imd", "version": env!("CARGO_PKG_VERSION") }))
 }
 
-/// Everything at a glance.
-pub async fn state(State(parts): State<Arc<Parts>>) -> Json<Value> {
-    let store = parts.core.services.store();
+/// Answers an overview of servers, registry, faults, clock, journal and ledger.
+pub async fn state(State(deps): State<Arc<Deps>>) -> Json<Value> {
+    let store = deps.core.services.store();
     let ledger = store.ledger();
-    let audited = parts.core.services.audited();
-    let journal = parts.core.lab.journal();
+    let audited = deps.core.services.audited();
+    let journal = deps.core.lab.journal();
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "instance": parts.instance,
-        "clock": clock::clock(parts.core.clock_control.as_ref()),
+        "instance": deps.instance,
+        "clock": clock::clock_json(deps.core.clock_control.as_ref()),
         "store": store.describe(),
         "durable": store.is_durable(),
-        "gateway": { "addr": parts.gateway_addr.to_string(), "sessions": parts.stack.gateway.sessions().len() },
+        "gateway": { "addr": deps.gateway_addr.to_string(), "sessions": deps.stack.gateway.sessions().len() },
         "http": {
-            "user_api": format!("http://{}", parts.user_api),
-            "group_api": format!("http://{}", parts.group_api),
+            "user_api": format!("http://{}", deps.user_api),
+            "group_api": format!("http://{}", deps.group_api),
         },
-        "access": servers::listed(&parts),
-        "registry": servers::records(&parts).await,
-        "faults": parts.core.lab.faults().list(),
-        "quirks": parts.quirks.on().collect::<Vec<_>>(),
+        "access": servers::servers_json(&deps),
+        "registry": servers::registry_json(&deps).await,
+        "faults": deps.core.lab.faults().list(),
+        "quirks": deps.quirks.on().collect::<Vec<_>>(),
         "journal": {
             "records": journal.is_recording(),
             "mark": journal.end().0,
@@ -106,28 +108,28 @@ pub async fn state(State(parts): State<Arc<Parts>>) -> Json<Value> {
             "repeated": audited.repeated,
             "swapped": audited.swapped,
         },
-        "frames": parts.core.metrics.traffic().frames(),
+        "frames": deps.core.metrics.traffic().frames(),
     }))
 }
 
-/// What became of the messages, with each inbox and each kind of refusal.
-pub async fn report(State(parts): State<Arc<Parts>>) -> Json<Report> {
-    Json(parts.core.services.report())
+/// Answers what became of the messages, with each inbox and each kind of refusal.
+pub async fn report(State(deps): State<Arc<Deps>>) -> Json<Report> {
+    Json(deps.core.services.report())
 }
 
-/// What is as in the original, and what can't be.
-pub async fn fidelity(State(parts): State<Arc<Parts>>) -> Json<Value> {
-    Json(json!({ "quirks": parts.quirks.on().collect::<Vec<_>>(), "not_emulated": not_emulated() }))
+/// Answers which quirks are on, and which behaviours of the original stack are not emulated.
+pub async fn fidelity(State(deps): State<Arc<Deps>>) -> Json<Value> {
+    Json(json!({ "quirks": deps.quirks.on().collect::<Vec<_>>(), "not_emulated": not_emulated() }))
 }
 
-/// The token that logs a user in: what existing clients compute.
+/// Answers the token of a user, as existing clients compute it.
 pub async fn token(
-    State(parts): State<Arc<Parts>>,
-    InPath(Whole(uid)): InPath<Id>,
+    State(deps): State<Arc<Deps>>,
+    PathParams(Whole(uid)): PathParams<Id>,
 ) -> Result<Json<Value>, Problem> {
     if uid <= 0 {
         return Err(Problem::bad("a uid is more than 0"));
     }
-    let token = parts.core.services.tokens().salted(uid);
+    let token = deps.core.services.tokens().salted(uid);
     Ok(Json(json!({ "uid": uid, "token": token })))
 }

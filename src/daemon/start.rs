@@ -265,21 +265,21 @@ impl Fronts {
         }
         if let Some(listener) = listeners.admin {
             let addr = listener.local_addr()?;
-            let parts = fronts.admin_parts(config, stack, reset);
-            let router = admin::router(parts, &config.admin);
+            let deps = fronts.admin_deps(config, stack, reset);
+            let router = admin::router(deps, &config.admin);
             serve(listener, core.admission.for_admin(), router);
             fronts.admin = Some(addr);
         }
         Ok(fronts)
     }
 
-    fn admin_parts(&self, config: &Config, stack: &Arc<Stack>, reset: &Arc<Reset>) -> admin::Parts {
-        admin::Parts {
+    fn admin_deps(&self, config: &Config, stack: &Arc<Stack>, reset: &Arc<Reset>) -> admin::Deps {
+        admin::Deps {
             instance: format!("{:016x}", rand::random::<u64>()),
             lease: config.registry.lease,
-            listeners: admin::Listeners::default(),
+            followers: admin::Followers::default(),
             large_answers: admin::LargeAnswers::default(),
-            saves: admin::Saves::default(),
+            downloads: admin::Downloads::default(),
             gateway_addr: addresses::dialable(stack.gateway.addr()),
             user_api: addresses::dialable(self.user_api),
             group_api: addresses::dialable(self.group_api),
@@ -287,7 +287,7 @@ impl Fronts {
             stack: Arc::clone(stack),
             reset: Arc::clone(reset),
             quirks: config.quirks,
-            ending: self.shutdown.clone(),
+            shutdown: self.shutdown.clone(),
         }
     }
 }

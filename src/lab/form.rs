@@ -81,7 +81,7 @@ fn count(
 
 /// Parses an optional number of bytes, which is at least 1.
 fn bytes(key: &'static str, written: Option<&Written>) -> Result<Option<u64>, FaultError> {
-    let bytes = written.map(|written| written.bytes(key, (1, LARGEST)));
+    let bytes = written.map(|written| written.bytes(key, (1, MAX_NUMBER)));
     bytes.transpose()
 }
 

@@ -219,6 +219,49 @@ async fn every_refusal_is_one_that_it_says() {
     }
 }
 
+/// The keys that serde says it knows, in the refusal of an unknown one: those between backticks after "expected".
+fn known_keys(answer: &Value) -> BTreeSet<String> {
+    let error = answer["error"].as_str().unwrap();
+    let (_, known) = error.split_once("expected ").expect(error);
+    let known = known.split('`').skip(1).step_by(2);
+    known.map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn every_request_takes_the_keys_that_it_says_and_no_others() {
+    let imd = start_manual().await;
+    let mut ann = user(&imd, 1).await;
+    ann.ping().await;
+    let (mut queries, mut bodies) = (0, 0);
+    for (path, method, operation) in operations().await {
+        let there = with_what_is_there(&imd, &path).await;
+        let parameters = operation["parameters"].as_array().unwrap().iter();
+        let in_query = parameters.filter(|one| one["in"] == "query");
+        let said: BTreeSet<_> = in_query
+            .map(|one| one["name"].as_str().unwrap().to_owned())
+            .collect();
+        if !said.is_empty() {
+            let unknown = format!("{there}?nonsense=1");
+            let (_, answer) = call(&imd, &method, &unknown, Value::Null).await;
+            let mut known = known_keys(&answer);
+            // The journal shares its keys with the wait, and ignores this one.
+            if path == "/v1/journal" {
+                assert!(known.remove("timeout"));
+            }
+            assert_eq!(known, said, "{method} {path}");
+            queries += 1;
+        }
+        let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+        if let Some(properties) = schema["properties"].as_object() {
+            let (_, answer) = call(&imd, &method, &there, json!({ "nonsense": 1 })).await;
+            let said: BTreeSet<_> = properties.keys().cloned().collect();
+            assert_eq!(known_keys(&answer), said, "{method} {path}");
+            bodies += 1;
+        }
+    }
+    assert!(queries >= 8 && bodies >= 8, "{queries} {bodies}");
+}
+
 /// Asks on a stack of its own, and answers the status.
 async fn asked_anew(method: &str, path: &str, body: Value, operation: &Value) -> u16 {
     let imd = start_manual().await;
