@@ -1,13 +1,16 @@
-//! Calls of the stack's HTTP API.
+//! Calls of the stack's HTTP APIs, for the commands that are their clients. Each call has a connection of its own.
+//!
+//! A [`Call`] says what is asked, and ends in one of the forms of answer: JSON, a form's data, a snapshot, events. Its errors
+//! say what was called, what went wrong, and what to do about it.
 
-use std::io::{self, ErrorKind};
+mod events;
+mod failure;
+
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
-use hyper::body::Incoming;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
-use hyper::http::request::Builder;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use imd::store::SNAPSHOT_LIMIT;
@@ -16,77 +19,44 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 
 use super::endpoint::authority;
-use super::environment;
 use super::failure::Failure;
-use super::peer::{self, Peer};
 use super::refusal;
+pub use events::{Events, StreamItem};
+use failure::BadBase;
+pub use failure::unreachable;
 
 /// How long a call may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// No answer of the API comes near it.
-const LONGEST_ANSWER: usize = 1 << 20;
-
-/// No event comes near it: the longest tells of a page with as many empty entries as fit a frame.
-const LONGEST_EVENT: usize = 16 << 20;
-
-/// The media type of server-sent events.
-const EVENTS: &str = "text/event-stream";
-
-/// How long a snapshot may take on its way, and to be loaded.
+/// How long a snapshot may take on its way, and to be made or loaded.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Which API is called: for errors, which say how its address is given.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Role {
-    User,
-    Group,
-    Admin,
+/// The longest answer that is read, in bytes, unless it is a snapshot. The longest answers of `imd` are far shorter.
+const MAX_ANSWER: usize = 1 << 20;
+
+/// The media type of server-sent events.
+const EVENT_STREAM: &str = "text/event-stream";
+
+/// Why no answer came, before it is explained to people.
+type CallError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A call of a path of the API at a base URL.
+#[derive(Debug, Clone)]
+pub struct Call<'a> {
+    base: &'a str,
+    method: Method,
+    /// The path with its query. The API that it belongs to is told by its beginning.
+    path: &'a str,
+    token: Option<&'a str>,
+    /// How long it may take until the whole answer has arrived.
+    timeout: Duration,
+    /// The longest answer that is read, in bytes.
+    max_answer: usize,
 }
 
-impl Role {
-    /// The one that has this path.
-    fn of(path: &str) -> Role {
-        if path.starts_with("/x/user/") {
-            Role::User
-        } else if path.starts_with("/x/group/") {
-            Role::Group
-        } else {
-            Role::Admin
-        }
-    }
-
-    fn peer(self) -> Peer {
-        match self {
-            Role::User => Peer::UserApi,
-            Role::Group => Peer::GroupApi,
-            Role::Admin => Peer::AdminApi,
-        }
-    }
-
-    /// What has set its address.
-    fn source(self, addr: &str) -> &'static str {
-        let (variable, flag) = match self {
-            Role::User => (environment::USER_API, "--user-api"),
-            Role::Group => (environment::GROUP_API, "--group-api"),
-            Role::Admin => (environment::ADMIN, "--admin"),
-        };
-        environment::source(variable, flag, addr)
-    }
-
-    /// How to say where it is.
-    fn flags(self) -> &'static str {
-        match self {
-            Role::User => "--user-api URL, --addr-file FILE or --config FILE",
-            Role::Group => "--group-api URL, --addr-file FILE or --config FILE",
-            Role::Admin => "--admin URL, --addr-file FILE or --config FILE",
-        }
-    }
-}
-
-/// What every call is answered with.
+/// What the user API and the group API answer to every call.
 #[derive(Deserialize)]
-struct Answer {
+struct FormAnswer {
     code: u32,
     #[serde(default)]
     message: String,
@@ -94,15 +64,174 @@ struct Answer {
     data: Value,
 }
 
-/// What the stack says that it will not do.
+/// A refusal by the user API or the group API.
 pub struct Refused {
-    /// The code of the contract.
+    /// The error code of the wire contract.
     pub code: u32,
-    /// Its text.
+    /// What the API says about it.
     pub text: String,
 }
 
-/// Posts form fields to a path of the API at `base`, and returns the answer's data.
+impl<'a> Call<'a> {
+    /// Creates a call of the API at `base`, which is written as a URL or as host:port.
+    pub fn new(base: &'a str, method: Method, path: &'a str) -> Call<'a> {
+        Call {
+            base,
+            method,
+            path,
+            token: None,
+            timeout: TIMEOUT,
+            max_answer: MAX_ANSWER,
+        }
+    }
+
+    /// Sends a bearer token with the call.
+    pub fn token(mut self, token: Option<&'a str>) -> Call<'a> {
+        self.token = token;
+        self
+    }
+
+    /// Gives the API more time, for work that takes as long by itself.
+    pub fn taking(mut self, time: Duration) -> Call<'a> {
+        self.timeout += time;
+        self
+    }
+
+    /// Sends JSON, or an empty body, and returns the answer.
+    ///
+    /// # Errors
+    ///
+    /// When the server can't be reached, or refuses.
+    pub async fn json(&self, body: Option<&Value>) -> Result<Value, Failure> {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let form = (CONTENT_TYPE, "application/json");
+        let (status, answer) = self.answer(form, body.into()).await?;
+        match serde_json::from_slice(&answer) {
+            Ok(answer) if status.is_success() => Ok(answer),
+            _ => Err(self.refused(status, &answer).await),
+        }
+    }
+
+    /// Sends a snapshot, or an empty body, and returns the answer, which may be a snapshot.
+    ///
+    /// # Errors
+    ///
+    /// When the server can't be reached, or refuses.
+    pub async fn snapshot(mut self, body: Bytes) -> Result<Bytes, Failure> {
+        self.timeout = SNAPSHOT_TIMEOUT;
+        self.max_answer = SNAPSHOT_LIMIT;
+        let form = (CONTENT_TYPE, "application/jsonl");
+        let (status, answer) = self.answer(form, body).await?;
+        match status.is_success() {
+            true => Ok(answer),
+            false => Err(self.refused(status, &answer).await),
+        }
+    }
+
+    /// Sends the fields of a form to the user API or the group API, and returns the data of the answer.
+    ///
+    /// # Errors
+    ///
+    /// When the server can't be reached, or something else answers. A refusal is no error here.
+    pub async fn form(&self, fields: &[(&str, &str)]) -> Result<Result<Value, Refused>, Failure> {
+        let body = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(fields)
+            .finish();
+        let form = (CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let (status, answer) = self.answer(form, body.into()).await?;
+        match serde_json::from_slice(&answer) {
+            Ok(FormAnswer { code: 0, data, .. }) => Ok(Ok(data)),
+            // The user API does not have the paths of the group API, and the other way round.
+            Ok(FormAnswer { code, message, .. }) if status != StatusCode::NOT_FOUND => {
+                let text = message;
+                Ok(Err(Refused { code, text }))
+            }
+            _ => Err(self.somebody_else().await),
+        }
+    }
+
+    /// Asks for server-sent events. The server is sending them when this returns.
+    ///
+    /// # Errors
+    ///
+    /// When the server can't be reached, or refuses.
+    pub async fn events(&self) -> Result<Events, Failure> {
+        let response = self.send((ACCEPT, EVENT_STREAM), Bytes::new());
+        let response = self.in_time(response).await?;
+        let status = response.status();
+        let media = response.headers().get(CONTENT_TYPE);
+        let is_stream =
+            media.is_some_and(|media| media.as_bytes().starts_with(EVENT_STREAM.as_bytes()));
+        let body = response.into_body();
+        if !status.is_success() {
+            let answer = Limited::new(body, MAX_ANSWER).collect().await;
+            let answer = answer.map(|answer| answer.to_bytes()).unwrap_or_default();
+            return Err(self.refused(status, &answer).await);
+        }
+        if !is_stream {
+            return Err(self.somebody_else().await);
+        }
+        Ok(Events::new(self.place(), body))
+    }
+
+    /// Returns the status and the whole body of the answer to a request with this header and this body.
+    async fn answer(
+        &self,
+        header: (HeaderName, &str),
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), Failure> {
+        self.in_time(async {
+            let response = self.send(header, body).await?;
+            whole(response, self.max_answer).await
+        })
+        .await
+    }
+
+    /// Connects, sends the request, and returns the head of the answer.
+    async fn send(
+        &self,
+        (name, value): (HeaderName, &str),
+        body: Bytes,
+    ) -> Result<Response<Incoming>, CallError> {
+        let mut request = Request::builder()
+            .method(self.method.clone())
+            .uri(self.path)
+            .header(name, value);
+        if let Some(token) = self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let authority = authority(self.base).map_err(BadBase)?;
+        let stream = TcpStream::connect(&authority).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        // The task ends when the sender and the answer are dropped. Its errors reach the request too.
+        tokio::spawn(connection);
+        let request = request.header(HOST, HeaderValue::from_str(&authority)?);
+        Ok(sender.send_request(request.body(Full::new(body))?).await?)
+    }
+
+    async fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, Failure> {
+        match tokio::time::timeout(self.timeout, work).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) => Err(self.failed(&*error).await),
+            Err(_) => Err(self.timed_out()),
+        }
+    }
+}
+
+async fn whole(
+    response: Response<Incoming>,
+    limit: usize,
+) -> Result<(StatusCode, Bytes), CallError> {
+    let status = response.status();
+    let body = Limited::new(response.into_body(), limit);
+    Ok((status, body.collect().await?.to_bytes()))
+}
+
+/// Posts the fields of a form to a path of the API at `base`, and returns the answer's data.
 ///
 /// # Errors
 ///
@@ -125,26 +254,10 @@ pub async fn ask_form(
     path: &str,
     fields: &[(&str, &str)],
 ) -> Result<Result<Value, Refused>, Failure> {
-    let body = form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(fields)
-        .finish();
-    let request = Request::post(path)
-        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-        .body(Full::new(Bytes::from(body)));
-    let (status, answer) = whole(base, path, request).await?;
-    let answer = serde_json::from_slice::<Answer>(&answer);
-    match answer {
-        Ok(Answer { code: 0, data, .. }) => Ok(Ok(data)),
-        // The user API does not have the paths of the group API, and the other way round.
-        Ok(Answer { code, message, .. }) if status != StatusCode::NOT_FOUND => {
-            let text = message;
-            Ok(Err(Refused { code, text }))
-        }
-        _ => Err(somebody_else(base, path).await),
-    }
+    Call::new(base, Method::POST, path).form(fields).await
 }
 
-/// The token that the user API at `base` gives for a password.
+/// Returns the token that the user API at `base` gives out for a password.
 ///
 /// # Errors
 ///
@@ -157,331 +270,9 @@ pub async fn token(base: &str, uid: i64, pw: &str) -> Result<String, Failure> {
     Ok(token.to_owned())
 }
 
-/// Calls a path of a JSON API at `base`, and returns its answer.
-///
-/// # Errors
-///
-/// When the server can't be reached, or refuses.
-pub async fn json(
-    base: &str,
-    method: Method,
-    path: &str,
-    token: Option<&str>,
-    body: Option<&Value>,
-) -> Result<Value, Failure> {
-    json_within(Duration::ZERO, base, method, path, token, body).await
-}
-
-/// Does what [`json`] does with a call that may itself take so long.
-///
-/// # Errors
-///
-/// When the server can't be reached, or refuses.
-pub async fn json_within(
-    time: Duration,
-    base: &str,
-    method: Method,
-    path: &str,
-    token: Option<&str>,
-    body: Option<&Value>,
-) -> Result<Value, Failure> {
-    let body = body.map(Value::to_string).unwrap_or_default();
-    let request = bearing(Request::builder().method(method).uri(path), token)
-        .header(CONTENT_TYPE, "application/json")
-        .body(Full::new(Bytes::from(body)));
-    let bounds = (time + TIMEOUT, LONGEST_ANSWER);
-    let (status, answer) = within(bounds, base, path, request).await?;
-    match serde_json::from_slice::<Value>(&answer) {
-        Ok(answer) if status.is_success() => Ok(answer),
-        answer => Err(refused(base, path, status, &answer.unwrap_or_default()).await),
-    }
-}
-
-/// Sends a body to a path of a JSON API at `base`, or gets one, either as large as a snapshot.
-///
-/// # Errors
-///
-/// When the server can't be reached, or refuses.
-pub async fn exchange(
-    base: &str,
-    method: Method,
-    path: &str,
-    token: Option<&str>,
-    body: Bytes,
-) -> Result<Bytes, Failure> {
-    let request = bearing(Request::builder().method(method).uri(path), token)
-        .header(CONTENT_TYPE, "application/jsonl")
-        .body(Full::new(body));
-    let bounds = (SNAPSHOT_TIMEOUT, SNAPSHOT_LIMIT);
-    let (status, answer) = within(bounds, base, path, request).await?;
-    if status.is_success() {
-        return Ok(answer);
-    }
-    let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
-    Err(refused(base, path, status, &answer).await)
-}
-
-/// Server-sent events, as they come.
-pub struct Events {
-    /// Where from, for errors.
-    source: String,
-    body: Incoming,
-    unread: Vec<u8>,
-    /// Whether the event that is being read says that others are missing.
-    is_gap: bool,
-}
-
-/// Asks for server-sent events. When this returns, the server is sending them.
-///
-/// # Errors
-///
-/// When the server can't be reached, or refuses.
-pub async fn events(base: &str, path: &str, token: Option<&str>) -> Result<Events, Failure> {
-    let request = bearing(Request::get(path), token)
-        .header(ACCEPT, EVENTS)
-        .body(Full::new(Bytes::new()));
-    let response = match tokio::time::timeout(TIMEOUT, ask(base, request)).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(error)) => return Err(told(base, path, &*error).await),
-        Err(_) => return Err(silent(base, path, TIMEOUT)),
-    };
-    let status = response.status();
-    let media = response.headers().get(CONTENT_TYPE);
-    let is_stream = media.is_some_and(|media| media.as_bytes().starts_with(EVENTS.as_bytes()));
-    let body = response.into_body();
-    if !status.is_success() {
-        let answer = Limited::new(body, LONGEST_ANSWER).collect().await;
-        let answer = answer.map(|answer| answer.to_bytes()).unwrap_or_default();
-        let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
-        return Err(refused(base, path, status, &answer).await);
-    }
-    if !is_stream {
-        return Err(somebody_else(base, path).await);
-    }
-    Ok(Events {
-        source: place(base, path),
-        body,
-        unread: Vec::new(),
-        is_gap: false,
-    })
-}
-
-/// One of them.
-pub enum Sent {
-    /// An event, as JSON.
-    Event(String),
-    /// Events are missing here; JSON says how many.
-    Gap(String),
-}
-
-impl Events {
-    /// The next one; `None` when the server has ended it. Nothing is lost when the wait is given up.
-    ///
-    /// # Errors
-    ///
-    /// When the connection breaks, or an event is too long.
-    pub async fn next(&mut self) -> Result<Option<Sent>, Failure> {
-        loop {
-            while let Some(end) = self.unread.iter().position(|&byte| byte == b'\n') {
-                let line: Vec<u8> = self.unread.drain(..=end).collect();
-                let line = String::from_utf8_lossy(&line);
-                if let Some(kind) = line.strip_prefix("event:") {
-                    self.is_gap = kind.trim() == "gap";
-                } else if let Some(data) = line.strip_prefix("data:") {
-                    let data = data.trim().to_owned();
-                    // The server says the kind of an event before its data.
-                    let is_gap = std::mem::take(&mut self.is_gap);
-                    let sent = if is_gap { Sent::Gap } else { Sent::Event };
-                    return Ok(Some(sent(data)));
-                }
-            }
-            if self.unread.len() > LONGEST_EVENT {
-                return Err(self.failed("an event is too long"));
-            }
-            let Some(frame) = self.body.frame().await else {
-                return Ok(None);
-            };
-            let frame = frame.map_err(|error| self.failed(&error))?;
-            let data = frame.data_ref().map_or(&[][..], |data| data);
-            self.unread.extend_from_slice(data);
-        }
-    }
-
-    fn failed(&self, why: &(impl std::fmt::Display + ?Sized)) -> Failure {
-        Failure::Failed(format!("{}: {why}", self.source))
-    }
-}
-
-/// What the admin API says that it will not do, because of what the caller wrote or because it can't be done now; what else
-/// an answer means that is not the API's.
-async fn refused(base: &str, path: &str, status: StatusCode, answer: &Value) -> Failure {
-    let Some(why) = answer.get("error").and_then(Value::as_str) else {
-        return somebody_else(base, path).await;
-    };
-    let is_of_now = matches!(
-        status,
-        StatusCode::CONFLICT | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
-    );
-    if status.is_client_error() && !is_of_now {
-        Failure::Usage(why.to_owned())
-    } else {
-        Failure::Failed(why.to_owned())
-    }
-}
-
-/// Who answers in place of the API that was called, and what to do.
-pub async fn somebody_else(base: &str, path: &str) -> Failure {
-    let role = Role::of(path);
-    let found = match authority(base) {
-        Ok(addr) => peer::look(&addr).await,
-        Err(_) => Peer::Unknown,
-    };
-    let (wanted, flags) = (role.peer(), role.flags());
-    let why = if found == wanted {
-        format!("the answer is not what this imd knows of {wanted}: is it another version?")
-    } else {
-        format!("this is {found}; say where {wanted} is, with {flags}")
-    };
-    Failure::Failed(format!("{}: {why}", place(base, path)))
-}
-
-fn bearing(request: Builder, token: Option<&str>) -> Builder {
-    match token {
-        Some(token) => request.header(AUTHORIZATION, format!("Bearer {token}")),
-        None => request,
-    }
-}
-
-/// The whole answer to a request, in time.
-async fn whole(
-    base: &str,
-    path: &str,
-    request: Result<Request<Full<Bytes>>, hyper::http::Error>,
-) -> Result<(StatusCode, Bytes), Failure> {
-    within((TIMEOUT, LONGEST_ANSWER), base, path, request).await
-}
-
-/// The whole answer to a request, within a time and a number of bytes.
-async fn within(
-    (time, most): (Duration, usize),
-    base: &str,
-    path: &str,
-    request: Result<Request<Full<Bytes>>, hyper::http::Error>,
-) -> Result<(StatusCode, Bytes), Failure> {
-    let exchange = async {
-        let response = ask(base, request).await?;
-        let status = response.status();
-        let answer = Limited::new(response.into_body(), most);
-        Ok::<_, Error>((status, answer.collect().await?.to_bytes()))
-    };
-    match tokio::time::timeout(time, exchange).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(told(base, path, &*error).await),
-        Err(_) => Err(silent(base, path, time)),
-    }
-}
-
-/// What was called, without what it was asked for.
-fn place(base: &str, path: &str) -> String {
-    let path = path.split('?').next().unwrap_or_default();
-    format!("{base}{path}")
-}
-
-/// What to say where no answer came.
-fn silent(base: &str, path: &str, time: Duration) -> Failure {
-    let time = humantime::format_duration(time);
-    let (wanted, flags) = (Role::of(path).peer(), Role::of(path).flags());
-    let place = place(base, path);
-    Failure::Failed(format!(
-        "{place}: no answer within {time}. The stack hangs, or something else listens there: then say where {wanted} \
-         is, with {flags}"
-    ))
-}
-
-/// Why a call came to nothing, before it is told.
-pub type Error = Box<dyn std::error::Error + Send + Sync>;
-
-/// What went wrong, for people.
-async fn told(
-    base: &str,
-    path: &str,
-    error: &(dyn std::error::Error + Send + Sync + 'static),
-) -> Failure {
-    let role = Role::of(path);
-    if let Some(BadBase(why)) = error.downcast_ref() {
-        let source = role.source(base);
-        return Failure::Usage(format!("{source} {base}: {why}"));
-    }
-    if let Some(error) = error.downcast_ref::<hyper::Error>() {
-        if error.is_parse() {
-            return somebody_else(base, path).await;
-        }
-        if error.is_incomplete_message() {
-            let why = "the connection was closed before the answer";
-            return Failure::Failed(format!("{}: {why}", place(base, path)));
-        }
-    }
-    let why = match error.downcast_ref::<io::Error>() {
-        Some(error) => unreachable(error, role.flags()),
-        None => error.to_string(),
-    };
-    Failure::Failed(format!("{}: {why}", place(base, path)))
-}
-
-/// Why nobody could be reached, and what to do: `flags` say where else to look.
-pub fn unreachable(error: &io::Error, flags: &str) -> String {
-    match error.kind() {
-        ErrorKind::ConnectionRefused => {
-            format!("{error}. Nothing listens there: start imd, or say where it is with {flags}.")
-        }
-        ErrorKind::TimedOut
-        | ErrorKind::HostUnreachable
-        | ErrorKind::NetworkUnreachable
-        | ErrorKind::NetworkDown => {
-            format!("{error}. Is the address right, and the network up? It is set with {flags}.")
-        }
-        // The system has no kind of its own for it.
-        _ if error.to_string().contains("lookup") => {
-            format!("{error}. Is the name of the host right? It is set with {flags}.")
-        }
-        _ => error.to_string(),
-    }
-}
-
-/// A base that is none.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct BadBase(String);
-
-async fn ask(
-    base: &str,
-    request: Result<Request<Full<Bytes>>, hyper::http::Error>,
-) -> Result<Response<Incoming>, Error> {
-    let authority = authority(base).map_err(BadBase)?;
-    let stream = TcpStream::connect(&authority).await?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    // Ends with the sender; what goes wrong is told to the request too.
-    tokio::spawn(connection);
-    let mut request = request?;
-    let host = HeaderValue::from_str(&authority)?;
-    request.headers_mut().insert(HOST, host);
-    Ok(sender.send_request(request).await?)
-}
-
-/// Asks for something without a body, and looks at the answer no further.
-///
-/// # Errors
-///
-/// When there is none.
-pub async fn bare(
-    authority: &str,
-    method: Method,
-    path: &str,
-) -> Result<(StatusCode, Bytes), Error> {
-    let request = Request::builder().method(method).uri(path);
-    let response = ask(authority, request.body(Full::new(Bytes::new()))).await?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), LONGEST_ANSWER);
-    Ok((status, body.collect().await?.to_bytes()))
+/// Sends a request without a body, and returns whatever answers, also what is no API of `imd`; `None` if nothing does.
+pub async fn probe(addr: &str, method: Method, path: &str) -> Option<(StatusCode, Bytes)> {
+    let call = Call::new(addr, method, path);
+    let response = call.send((ACCEPT, "*/*"), Bytes::new()).await.ok()?;
+    whole(response, MAX_ANSWER).await.ok()
 }

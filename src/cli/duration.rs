@@ -1,15 +1,15 @@
-//! How spans of time are written on the command line: a number with its unit, everywhere.
+//! Durations on the command line: every flag takes a number with its unit, such as `15s`.
 
 use std::time::Duration;
 
-/// Well inside of what timers can add up.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+/// The longest duration that a flag takes. Timers can still add it to the present.
+const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// Reads `15s`, `500ms`, `1h 30m`.
+/// Parses a duration such as `15s`, `500ms` or `1h 30m`.
 ///
 /// # Errors
 ///
-/// What to write instead, also for a number without its unit.
+/// What to write instead, with a text of its own for a number without a unit.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let parsed = humantime::parse_duration(text).map_err(|error| {
         if text.trim_start().starts_with('-') {
@@ -20,13 +20,13 @@ pub fn duration(text: &str) -> Result<Duration, String> {
             Err(_) => format!("write a number with its unit, such as 500ms, 15s or 1h: {error}"),
         }
     })?;
-    if parsed > LONGEST {
+    if parsed > MAX_DURATION {
         return Err("at most 100 years".into());
     }
     Ok(parsed)
 }
 
-/// Reads a [`duration`] that is not 0.
+/// Parses a [`duration`] that is not 0.
 ///
 /// # Errors
 ///
@@ -38,7 +38,7 @@ pub fn some_time(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Reads a [`duration`] with or without a sign, in whole milliseconds.
+/// Parses a [`duration`] with or without a sign, and returns it in whole milliseconds.
 ///
 /// # Errors
 ///

@@ -1,8 +1,8 @@
-//! Addresses as flags and files give them: host:port for what speaks the wire protocol, a URL for an HTTP API.
+//! Addresses on the command line and in address files: host:port of a server of the wire protocol, and URLs of HTTP APIs.
 
 use imd::config::Host;
 
-/// Reads a host and its port, as in `127.0.0.1:10000`, `[::1]:10000` or `im.example:10000`.
+/// Checks that a text is a host with its port, as in `127.0.0.1:10000`, `[::1]:10000` or `im.example:10000`.
 ///
 /// # Errors
 ///
@@ -44,7 +44,7 @@ pub fn authority(url: &str) -> Result<String, String> {
     if rest.contains(['/', '?', '#', '@']) {
         return Err("write host and port alone, such as http://127.0.0.1:10090".into());
     }
-    // A URL has a port of its own where none is written.
+    // The port of a URL without one is 80.
     let has_port = Host::parse(rest).map_or(true, |host| host.port().is_some());
     if has_scheme && !has_port && !rest.is_empty() {
         let with_port = format!("{rest}:80");
@@ -58,13 +58,13 @@ fn as_url() -> String {
     "write http://host:port, as imd prints it when it starts".into()
 }
 
-/// The host as it is dialled, with brackets where it needs them, and the port. `such_as` says what to write instead.
+/// Splits an address into its host, which keeps its brackets, and its port. `such_as` returns the advice for an error.
 fn parts(text: &str, such_as: impl Fn() -> String) -> Result<(&str, u16), String> {
     if text.is_empty() || text.contains(char::is_whitespace) {
         return Err(such_as());
     }
     let (host, port) = match text.rsplit_once(':') {
-        // The last colon is one of the address, not of a port.
+        // The last colon belongs to an IPv6 address, not to a port.
         Some(_) if text.ends_with(']') => return Err(format!("it has no port: {}", such_as())),
         Some((host, port)) => (host, port),
         None => return Err(format!("it has no port: {}", such_as())),
@@ -88,9 +88,10 @@ fn parts(text: &str, such_as: impl Fn() -> String) -> Result<(&str, u16), String
     }
 }
 
+/// The port in examples: the gateway's default.
 const EXAMPLE_PORT: u16 = 10_000;
 
-/// A host:port that is near to what was written.
+/// Returns an example of host:port with the host of what was written, where it has one.
 fn example(text: &str) -> String {
     match Host::parse(text) {
         Ok(host) => host.at(EXAMPLE_PORT),

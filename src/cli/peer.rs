@@ -1,4 +1,4 @@
-//! Who answers at an address: looked up when what came from there was not what was asked for.
+//! The identification of whatever answers at an address, for errors about an answer that makes no sense.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use tokio_util::codec::Decoder;
 
 use super::api;
 
-/// How long the look may take.
-const TIME: Duration = Duration::from_secs(10);
+/// How long the identification may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// No answer to a ping is longer.
-const LONGEST: u16 = 1024;
+/// The longest answer to a ping, in bytes.
+const MAX_ANSWER: u16 = 1024;
 
-/// Who answers.
+/// What answers at an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
     Gateway,
@@ -35,7 +35,7 @@ pub enum Peer {
     Unknown,
 }
 
-/// As it stands behind "this is".
+/// The words that follow "this is" in an error.
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -50,9 +50,9 @@ impl fmt::Display for Peer {
     }
 }
 
-/// Asks who answers at a host:port. That leaves a refused ping or a request behind.
+/// Identifies what answers at a host:port. That leaves a refused ping or a request in the log of the other side.
 pub async fn look(addr: &str) -> Peer {
-    let looked = tokio::time::timeout(TIME, ask(addr)).await;
+    let looked = tokio::time::timeout(TIMEOUT, ask(addr)).await;
     looked.ok().flatten().unwrap_or(Peer::Unknown)
 }
 
@@ -79,9 +79,9 @@ async fn ask(addr: &str) -> Option<Peer> {
                 _ => Peer::Unknown,
             });
         }
-        // It is not waited for what a stranger may never send.
+        // A stranger may never send the rest of what its length announces.
         let length = bytes.first_chunk().map(|bytes| u16::from_be_bytes(*bytes));
-        if length.is_some_and(|length| length > LONGEST) && bytes.len() >= b"HTTP/".len() {
+        if length.is_some_and(|length| length > MAX_ANSWER) && bytes.len() >= b"HTTP/".len() {
             return None;
         }
         if stream.read_buf(&mut bytes).await.ok()? == 0 {
@@ -92,19 +92,19 @@ async fn ask(addr: &str) -> Option<Peer> {
 
 async fn which_api(addr: &str) -> Peer {
     let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap_or_default();
-    let Ok((_, version)) = api::bare(addr, Method::GET, "/version").await else {
+    let Some((_, version)) = api::probe(addr, Method::GET, "/version").await else {
         return Peer::OtherHttp;
     };
     let version = json(&version);
-    // A stranger's host is refused there, with a text like all others of the admin API.
+    // The admin API refuses a host name that it does not know, in the form of all its errors.
     if version.get("name") == Some(&Value::from("imd")) || version.get("error").is_some() {
         return Peer::AdminApi;
     }
     if version.get("code").is_none() {
         return Peer::OtherHttp;
     }
-    match api::bare(addr, Method::POST, "/x/user/auth").await {
-        Ok((status, _)) if status != StatusCode::NOT_FOUND => Peer::UserApi,
+    match api::probe(addr, Method::POST, "/x/user/auth").await {
+        Some((status, _)) if status != StatusCode::NOT_FOUND => Peer::UserApi,
         _ => Peer::GroupApi,
     }
 }

@@ -196,6 +196,30 @@ fn what_is_no_imd_is_said_to_be_none() {
     assert!(told.contains("not imd's"), "{told}");
 }
 
+/// A stream as another server, or a proxy, may write it: with comments, with CRLF, cut anywhere.
+#[test]
+fn events_are_read_however_their_lines_end_and_a_gap_is_told_as_one() {
+    let streaming = stranger(
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n\
+          f\r\nretry: 1000\n\n:\n\r\n12\r\nid: 7\ndata: {\"seq\"\r\n\
+          2d\r\n:7}\n\nevent: gap\r\ndata:{\"count\":2}\r\n\r\ndata:{}\n\r\n0\r\n\r\n",
+    );
+    let ended = imd(&["tail", "--json", "--admin", &streaming]);
+    assert_eq!(ended.out, [r#"{"seq":7}"#, r#"{"count":2}"#, "{}"]);
+    assert!(ended.failed(1).contains("the stack has ended"));
+    let endless: &'static [u8] = Box::leak(
+        [
+            &b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: "[..],
+            &vec![b'x'; 17 << 20],
+        ]
+        .concat()
+        .into_boxed_slice(),
+    );
+    let endless = stranger(endless);
+    let told = imd(&["tail", "--admin", &endless]).failed(1);
+    assert!(told.contains("/v1/journal: an event is too long"), "{told}");
+}
+
 #[test]
 fn an_address_that_is_none_says_how_it_is_written() {
     let (_folder, record, snapshot) = files();

@@ -1,3 +1,5 @@
+//! The flags of the commands that control and inspect a running stack.
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use crate::cli::duration::{duration, signed_ms};
 use crate::cli::failure::Failure;
 use crate::cli::id;
 
-/// Where the admin API is. A URL of its own counts first, then the addresses file, then the config, then IMD_ADMIN.
+/// The flags that name the admin API. A URL counts first, then the addresses file, then the config, then IMD_ADMIN.
 #[derive(Args)]
 #[command(next_help_heading = "Where the stack is")]
 pub struct AdminArgs {
@@ -237,8 +239,8 @@ pub struct FaultArgs {
     pub admin: AdminArgs,
 }
 
-/// A fault, flag by flag as it stands in imd.toml. Its values are text here: what is wrong with one is said in one place,
-/// whether it came by a flag, by HTTP or by imd.toml.
+/// A fault, with a flag for each of its keys in imd.toml. The values are texts here, because one place checks them, whether
+/// they come from a flag, by HTTP or from imd.toml.
 #[derive(Args)]
 pub struct FaultFlags {
     /// Where: gateway.reply, registry.lease, access.accept, access.login, access.request, access.reply, notify,
@@ -317,7 +319,7 @@ pub struct FaultFlags {
     /// The connection stays open, and nothing more is read or written
     #[arg(long, help_heading = "What it does")]
     half_open: bool,
-    /// So many bytes a second leave
+    /// So many bytes a second leave, such as 1000 or 16KiB
     #[arg(
         long,
         value_name = "BYTES",

@@ -1,3 +1,5 @@
+//! The admin API of the stack that the flags of a command name.
+
 use std::time::Duration;
 
 use hyper::Method;
@@ -6,21 +8,24 @@ use imd::daemon::dialable;
 use serde_json::Value;
 
 use super::args::AdminArgs;
+use crate::cli::api::{Call, Events};
 use crate::cli::failure::Failure;
-use crate::cli::{addr_file, api, environment, settings};
+use crate::cli::{addr_file, environment, settings};
 
-/// A stack's admin API.
+/// The admin API of a stack.
 pub struct Admin {
+    /// Its URL.
     base: String,
+    /// The token of its config, where it needs one.
     token: Option<String>,
 }
 
 impl Admin {
-    /// Finds it.
+    /// Finds it by the flags of a command and by the environment: see [`AdminArgs`].
     ///
     /// # Errors
     ///
-    /// When a file can't be read, or says that there is none.
+    /// When a file can't be read, or says that the stack has no admin API.
     pub fn find(args: &AdminArgs) -> Result<Admin, Failure> {
         let config = settings::load(args.config.as_deref())?;
         let from_env = environment::read(environment::ADMIN);
@@ -38,85 +43,82 @@ impl Admin {
         })
     }
 
-    /// Asks for something.
+    /// Gets a path.
     ///
     /// # Errors
     ///
-    /// What the API says.
+    /// When the API can't be reached, or refuses.
     pub async fn get(&self, path: &str) -> Result<Value, Failure> {
         self.call(Method::GET, path, None).await
     }
 
-    /// Asks for something that the API may take so long for.
+    /// Gets a path whose answer the API may hold back for some time.
     ///
     /// # Errors
     ///
-    /// What the API says.
+    /// When the API can't be reached, or refuses.
     pub async fn get_within(&self, time: Duration, path: &str) -> Result<Value, Failure> {
-        api::json_within(
-            time,
-            &self.base,
-            Method::GET,
-            path,
-            self.token.as_deref(),
-            None,
-        )
-        .await
+        let call = self.to(Method::GET, path).taking(time);
+        call.json(None).await
     }
 
-    /// Has something done.
+    /// Posts JSON to a path.
     ///
     /// # Errors
     ///
-    /// What the API says.
+    /// When the API can't be reached, or refuses.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         self.call(Method::POST, path, Some(body)).await
     }
 
-    /// Any call.
+    /// Makes a call with any method.
     ///
     /// # Errors
     ///
-    /// What the API says.
+    /// When the API can't be reached, or refuses.
     pub async fn call(
         &self,
         method: Method,
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, Failure> {
-        api::json(&self.base, method, path, self.token.as_deref(), body).await
+        self.to(method, path).json(body).await
     }
 
-    /// A call with a snapshot: it has as long as that may take.
+    /// Makes a call that sends or gets a snapshot, and has as long as that may take.
     ///
     /// # Errors
     ///
-    /// What the API says.
-    pub async fn exchange(
+    /// When the API can't be reached, or refuses.
+    pub async fn snapshot(
         &self,
         method: Method,
         path: &str,
         body: Bytes,
     ) -> Result<Bytes, Failure> {
-        api::exchange(&self.base, method, path, self.token.as_deref(), body).await
+        self.to(method, path).snapshot(body).await
     }
 
-    /// What to say of an answer that is not the API's.
-    pub async fn somebody_else(&self, path: &str) -> Failure {
-        api::somebody_else(&self.base, path).await
-    }
-
-    /// Server-sent events from a path.
+    /// Gets the server-sent events of a path.
     ///
     /// # Errors
     ///
-    /// What the API says.
-    pub async fn events(&self, path: &str) -> Result<api::Events, Failure> {
-        api::events(&self.base, path, self.token.as_deref()).await
+    /// When the API can't be reached, or refuses.
+    pub async fn events(&self, path: &str) -> Result<Events, Failure> {
+        self.to(Method::GET, path).events().await
+    }
+
+    /// Returns the failure for an answer that is not the API's.
+    pub async fn somebody_else(&self, path: &str) -> Failure {
+        self.to(Method::GET, path).somebody_else().await
+    }
+
+    fn to<'a>(&'a self, method: Method, path: &'a str) -> Call<'a> {
+        Call::new(&self.base, method, path).token(self.token.as_deref())
     }
 }
 
-/// A name as a part of a path.
+/// Encodes a name as one segment of a path.
 pub fn segment(name: &str) -> String {
     let encoded: String = form_urlencoded::byte_serialize(name.as_bytes()).collect();
     encoded.replace('+', "%20")

@@ -1,4 +1,4 @@
-//! What is in a running stack, list by list: each item is a line of JSON.
+//! The commands that print a list of what is in a running stack, each item as a line of JSON, and `imd mark` and `imd wait`.
 
 use serde_json::Value;
 
@@ -7,32 +7,32 @@ use super::call::Admin;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 
-/// How many items are asked for at a time: as many as the admin API gives.
-const PAGE: usize = 1_000;
+/// The items of a page: as many as the admin API allows.
+const PAGE_SIZE: usize = 1_000;
 
-/// `imd users`
+/// Runs `imd users`.
 ///
 /// # Errors
 ///
-/// What the admin API says.
+/// When the admin API can't be reached, or refuses.
 pub async fn users(args: &AdminArgs) -> Result<(), Failure> {
     print_all(args, "/v1/users", "users").await
 }
 
-/// `imd groups`
+/// Runs `imd groups`.
 ///
 /// # Errors
 ///
-/// What the admin API says.
+/// When the admin API can't be reached, or refuses.
 pub async fn groups(args: &AdminArgs) -> Result<(), Failure> {
     print_all(args, "/v1/groups", "groups").await
 }
 
-/// `imd inboxes`
+/// Runs `imd inboxes`.
 ///
 /// # Errors
 ///
-/// What the admin API says.
+/// When the admin API can't be reached, or refuses.
 pub async fn inboxes(args: &InboxesArgs) -> Result<(), Failure> {
     match args.uid {
         None => print_all(&args.admin, "/v1/inboxes", "inboxes").await,
@@ -40,29 +40,29 @@ pub async fn inboxes(args: &InboxesArgs) -> Result<(), Failure> {
     }
 }
 
-/// `imd sessions`
+/// Runs `imd sessions`.
 ///
 /// # Errors
 ///
-/// What the admin API says.
+/// When the admin API can't be reached, or refuses.
 pub async fn sessions(args: &AdminArgs) -> Result<(), Failure> {
     print_all(args, "/v1/sessions", "sessions").await
 }
 
-/// `imd access ls`
+/// Runs `imd access ls`.
 ///
 /// # Errors
 ///
-/// What the admin API says.
+/// When the admin API can't be reached, or refuses.
 pub async fn access(args: &AdminArgs) -> Result<(), Failure> {
     print_one(args, "/v1/state", "access").await
 }
 
-/// `imd mark`
+/// Runs `imd mark`.
 ///
 /// # Errors
 ///
-/// What the admin API says, also that nothing is ever recorded.
+/// When the admin API can't be reached, or the stack never records anything.
 pub async fn mark(args: &AdminArgs) -> Result<(), Failure> {
     const PATH: &str = "/v1/mark";
     let admin = Admin::find(args)?;
@@ -73,11 +73,11 @@ pub async fn mark(args: &AdminArgs) -> Result<(), Failure> {
     }
 }
 
-/// `imd wait`
+/// Runs `imd wait`.
 ///
 /// # Errors
 ///
-/// What the admin API says, also that the event has not come in time.
+/// When the admin API can't be reached or refuses, and when no event came in time.
 pub async fn wait(args: &WaitArgs) -> Result<(), Failure> {
     let text = |number: Option<u64>| number.map(|number| number.to_string());
     let (since, session) = (text(args.since), text(args.session));
@@ -103,23 +103,23 @@ pub async fn wait(args: &WaitArgs) -> Result<(), Failure> {
     output::json(&admin.get_within(args.timeout, &path).await?)
 }
 
-/// Prints a list that comes as a whole.
+/// Prints a list that the API answers as a whole.
 async fn print_one(args: &AdminArgs, path: &str, key: &str) -> Result<(), Failure> {
     let admin = Admin::find(args)?;
     let answer = admin.get(path).await?;
     print(&admin, path, &answer, key).await
 }
 
-/// Prints a list that comes in parts.
+/// Prints a list that the API answers in pages.
 async fn print_all(args: &AdminArgs, path: &str, key: &str) -> Result<(), Failure> {
     let admin = Admin::find(args)?;
     let mut after = "0".to_owned();
     loop {
-        let part = format!("{path}?after={after}&limit={PAGE}");
-        let answer = admin.get(&part).await?;
+        let page = format!("{path}?after={after}&limit={PAGE_SIZE}");
+        let answer = admin.get(&page).await?;
         print(&admin, path, &answer, key).await?;
         match next(&answer) {
-            // One that stays where it is would be asked for without end.
+            // A page that names itself as the next one would be asked for without end.
             Some(next) if next != after => after = next,
             _ => return Ok(()),
         }
@@ -133,9 +133,9 @@ async fn print(admin: &Admin, path: &str, answer: &Value, key: &str) -> Result<(
     }
 }
 
-/// After what a list goes on. It is written as a number or, so that JavaScript keeps its digits, as a string.
-fn next(part: &Value) -> Option<String> {
-    match part.get("next")? {
+/// Returns the id after which the next page begins. It may be a number or, so that JavaScript keeps its digits, a string.
+fn next(page: &Value) -> Option<String> {
+    match page.get("next")? {
         Value::Number(number) => Some(number.to_string()),
         Value::String(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
             Some(text.clone()).filter(|text| !text.is_empty())

@@ -1,4 +1,4 @@
-//! The commands that make a running stack fail, and look into it: each is a call of its admin API.
+//! The commands that control and inspect a running stack: each is a client of its admin API.
 
 mod args;
 mod call;
@@ -24,14 +24,14 @@ use super::failure::Failure;
 use super::output;
 use args::FaultArgs;
 
-/// How long to wait before a stack is asked again whether it serves.
-const ASK_AGAIN: Duration = Duration::from_millis(50);
+/// The pause between two attempts of `imd ready --wait`.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
 
-/// `imd access ...`
+/// Runs `imd access`.
 ///
 /// # Errors
 ///
-/// What the admin API says.
+/// When the admin API can't be reached, or refuses.
 pub async fn access(command: &AccessCommand) -> Result<(), Failure> {
     let (what, name, args) = match command {
         AccessCommand::Ls { admin } => return lists::access(admin).await,
@@ -50,11 +50,11 @@ pub async fn access(command: &AccessCommand) -> Result<(), Failure> {
     output::json(&Admin::find(args)?.post(&path, &json!({})).await?)
 }
 
-/// `imd fault ...`
+/// Runs `imd fault`.
 ///
 /// # Errors
 ///
-/// What the admin API says.
+/// When the admin API can't be reached, or refuses.
 pub async fn fault(command: &FaultCommand) -> Result<(), Failure> {
     match command {
         FaultCommand::Add(args) => {
@@ -69,7 +69,7 @@ pub async fn fault(command: &FaultCommand) -> Result<(), Failure> {
             listed.into_iter().try_for_each(output::json)
         }
         FaultCommand::Rm { name, admin, .. } => {
-            // Without a name it is all of them: the flags say so.
+            // The flags allow no name only with --all.
             let path = match name {
                 Some(name) => format!("/v1/faults/{}", call::segment(name)),
                 None => "/v1/faults".to_owned(),
@@ -82,11 +82,11 @@ pub async fn fault(command: &FaultCommand) -> Result<(), Failure> {
     }
 }
 
-/// `imd clock ...`
+/// Runs `imd clock`.
 ///
 /// # Errors
 ///
-/// What the admin API says.
+/// When the admin API can't be reached, or refuses.
 pub async fn clock(command: &ClockCommand) -> Result<(), Failure> {
     let told = match command {
         ClockCommand::Advance { by, admin } => {
@@ -103,39 +103,39 @@ pub async fn clock(command: &ClockCommand) -> Result<(), Failure> {
     output::json(&told)
 }
 
-/// `imd reset`
+/// Runs `imd reset`.
 ///
 /// # Errors
 ///
-/// What the admin API says, and when it was not confirmed.
+/// When the admin API can't be reached or refuses, and when the loss of data was not confirmed.
 pub async fn reset(args: &ResetArgs) -> Result<(), Failure> {
     replace::reset(args).await
 }
 
-/// `imd snapshot ...`
+/// Runs `imd snapshot`.
 ///
 /// # Errors
 ///
-/// What the admin API says, what is wrong with the file, and when it was not confirmed.
+/// When the admin API can't be reached or refuses, when the file can't be used, and when the loss of data was not confirmed.
 pub async fn snapshot(command: &SnapshotCommand) -> Result<(), Failure> {
     replace::snapshot(command).await
 }
 
-/// `imd state`
+/// Runs `imd state`.
 ///
 /// # Errors
 ///
-/// What the admin API says.
+/// When the admin API can't be reached, or refuses.
 pub async fn state(args: &AdminArgs) -> Result<(), Failure> {
     let state: Value = Admin::find(args)?.get("/v1/state").await?;
     output::json_pretty(&state)
 }
 
-/// `imd ready`
+/// Runs `imd ready`.
 ///
 /// # Errors
 ///
-/// When it is not, or not in time.
+/// When the stack is not ready, or not in time.
 pub async fn ready(args: &ReadyArgs) -> Result<(), Failure> {
     match args.wait {
         None => is_ready(&args.admin).await,
@@ -155,7 +155,7 @@ async fn wait_until_ready(args: &AdminArgs, time: Duration) -> Result<(), Failur
     let mut last = Failure::Failed("no answer".into());
     let ready = async {
         loop {
-            // The addresses file is not there before the stack serves.
+            // The daemon writes the addresses file when it begins to serve.
             let is_started = args.addr_file.as_ref().is_none_or(|file| file.exists());
             match is_ready(args).await {
                 Ok(()) => return Ok(()),
@@ -165,7 +165,7 @@ async fn wait_until_ready(args: &AdminArgs, time: Duration) -> Result<(), Failur
                 Err(wrong @ (Failure::Usage(_) | Failure::Config(_))) => return Err(wrong),
                 Err(failure) => last = failure,
             }
-            tokio::time::sleep(ASK_AGAIN).await;
+            tokio::time::sleep(RETRY_AFTER).await;
         }
     };
     let ready = tokio::time::timeout(time, ready).await;
@@ -175,11 +175,11 @@ async fn wait_until_ready(args: &AdminArgs, time: Duration) -> Result<(), Failur
     })
 }
 
-/// `imd tail`
+/// Runs `imd tail`.
 ///
 /// # Errors
 ///
-/// What the admin API says.
+/// When the admin API can't be reached, or refuses.
 pub async fn tail(args: &TailArgs) -> Result<(), Failure> {
     tail::run(args).await
 }

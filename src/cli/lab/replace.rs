@@ -1,4 +1,4 @@
-//! Emptying a running stack, and filling it again.
+//! `imd reset` and `imd snapshot`: a running stack is emptied, saved to a file, or filled from one.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::cli::escape::escape;
 use crate::cli::existing;
 use crate::cli::failure::Failure;
 
-/// `imd reset`
+/// Runs `imd reset`.
 pub async fn reset(args: &ResetArgs) -> Result<(), Failure> {
     let admin = Admin::find(&args.admin)?;
     let confirm = confirmed(&admin, args.yes).await?;
@@ -23,7 +23,7 @@ pub async fn reset(args: &ResetArgs) -> Result<(), Failure> {
     admin.post("/v1/reset", &body).await.map(drop)
 }
 
-/// `imd snapshot ...`
+/// Runs `imd snapshot`.
 pub async fn snapshot(command: &SnapshotCommand) -> Result<(), Failure> {
     match command {
         SnapshotCommand::Save { file, force, admin } => {
@@ -35,18 +35,18 @@ pub async fn snapshot(command: &SnapshotCommand) -> Result<(), Failure> {
 }
 
 async fn save(file: &Path, admin: &Admin) -> Result<(), Failure> {
-    // Before it is asked for.
+    // A file that can't be written is told before the stack makes a snapshot.
     FileTarget::at(file).map_err(|error| Failure::of_target("", error))?;
     let path = "/v1/snapshot";
-    let bytes = admin.exchange(Method::GET, path, Bytes::new()).await?;
+    let bytes = admin.snapshot(Method::GET, path, Bytes::new()).await?;
     if !bytes.starts_with(b"{") {
         return Err(admin.somebody_else(path).await);
     }
-    // What was cut on its way is found here.
-    let came = Snapshot::read(&bytes).map_err(|error: LoadError| {
+    // Reading it finds a snapshot that was cut off on its way.
+    let snapshot = Snapshot::read(&bytes).map_err(|error: LoadError| {
         Failure::Failed(format!("what came is no whole snapshot: {error}"))
     })?;
-    came.save(file).map_err(failed)
+    snapshot.save(file).map_err(failed)
 }
 
 async fn load(file: &Path, yes: bool, admin: &Admin) -> Result<(), Failure> {
@@ -56,7 +56,7 @@ async fn load(file: &Path, yes: bool, admin: &Admin) -> Result<(), Failure> {
     written.map_err(|error| Failure::Failed(error.to_string()))?;
     let confirm = confirmed(admin, yes).await?;
     let path = format!("/v1/snapshot?confirm={confirm}");
-    let loaded = admin.exchange(Method::PUT, &path, bytes.into()).await;
+    let loaded = admin.snapshot(Method::PUT, &path, bytes.into()).await;
     loaded.map(drop)
 }
 
@@ -69,7 +69,8 @@ fn failed(error: FileError) -> Failure {
     }
 }
 
-/// Whether what the store keeps may go; asked on a terminal. A store that keeps nothing is no question.
+/// Returns whether the user confirms that the kept data is lost: by a flag, or by an answer on the terminal. A store in
+/// memory keeps nothing, and needs no confirmation.
 async fn confirmed(admin: &Admin, yes: bool) -> Result<bool, Failure> {
     if yes {
         return Ok(true);

@@ -1,14 +1,16 @@
+//! `imd tail`: the journal of a running stack, event by event, until a signal.
+
 use serde_json::Value;
 
 use super::args::TailArgs;
 use super::call::Admin;
-use crate::cli::api::Sent;
+use crate::cli::api::StreamItem;
 use crate::cli::escape::escape;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::signals::Signals;
 
-/// Prints what passes, until a signal or until nobody reads stdout.
+/// Prints the events as they happen, until a signal or until nobody reads stdout.
 pub async fn run(args: &TailArgs) -> Result<(), Failure> {
     let mut query = form_urlencoded::Serializer::new(String::new());
     let uid = args.uid.map(|uid| uid.to_string());
@@ -26,15 +28,15 @@ pub async fn run(args: &TailArgs) -> Result<(), Failure> {
     let admin = Admin::find(&args.admin)?;
     let follow = async {
         let mut events = admin.events(&path).await?;
-        while let Some(sent) = events.next().await? {
-            let (text, tell): (_, fn(&Value) -> String) = match sent {
-                Sent::Event(text) => (text, line),
-                Sent::Gap(text) => (text, gap),
+        while let Some(item) = events.next().await? {
+            let (text, to_line): (_, fn(&Value) -> String) = match item {
+                StreamItem::Event(text) => (text, event_line),
+                StreamItem::Gap(text) => (text, gap_line),
             };
             if args.json {
                 output::print_json_text(&text).await?;
             } else {
-                output::print(tell(&serde_json::from_str(&text).unwrap_or_default())).await?;
+                output::print(to_line(&serde_json::from_str(&text).unwrap_or_default())).await?;
             }
         }
         Err(Failure::Failed("the stack has ended".into()))
@@ -47,15 +49,15 @@ pub async fn run(args: &TailArgs) -> Result<(), Failure> {
     }
 }
 
-/// What is missing, for people.
-fn gap(told: &Value) -> String {
-    let count = told.get("count").and_then(Value::as_u64);
+/// Returns the line that tells people of a gap.
+fn gap_line(gap: &Value) -> String {
+    let count = gap.get("count").and_then(Value::as_u64);
     let count = count.unwrap_or_default();
     format!("-- {count} events are missing here: they passed faster than they were read")
 }
 
-/// An event for people.
-fn line(event: &Value) -> String {
+/// Returns an event as a line for people.
+fn event_line(event: &Value) -> String {
     let of = |key: &str| event.get(key).unwrap_or(&Value::Null);
     let text = |key: &str| of(key).as_str().unwrap_or("-").to_owned();
     let number = |key: &str| {
@@ -97,13 +99,16 @@ mod tests {
             "what": "in", "detail": null, "frame": { "msg": "hi\nthere" },
         });
         assert_eq!(
-            line(&event),
+            event_line(&event),
             r#"7 access-1 #3 uid 1 <- SendP2PMsg {"msg":"hi\nthere"}"#
         );
         let event = json!({
             "seq": 8, "server": "access-1", "session": 3, "uid": null, "cmd": null,
             "what": "closed", "detail": "reset", "frame": null,
         });
-        assert_eq!(line(&event), r#"8 access-1 #3 uid - closed - "reset""#);
+        assert_eq!(
+            event_line(&event),
+            r#"8 access-1 #3 uid - closed - "reset""#
+        );
     }
 }

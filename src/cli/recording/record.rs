@@ -1,3 +1,5 @@
+//! `imd record`: the frames of a running stack, written to a file that `imd replay` reads.
+
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -8,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::args::RecordArgs;
 use super::format::{Header, Line, What};
-use crate::cli::api::Sent;
+use crate::cli::api::StreamItem;
 use crate::cli::existing;
 use crate::cli::failure::Failure;
 use crate::cli::lab::Admin;
@@ -53,12 +55,12 @@ pub async fn run(args: &RecordArgs) -> Result<(), Failure> {
             event = events.next() => event?,
         };
         match event {
-            Some(Sent::Event(event)) => {
+            Some(StreamItem::Event(event)) => {
                 if let Some(line) = recorder.take(&event)? {
                     file.line(&line)?;
                 }
             }
-            Some(Sent::Gap(told)) => {
+            Some(StreamItem::Gap(told)) => {
                 let told: Value = serde_json::from_str(&told).unwrap_or_default();
                 return Err(lost(told.get("count").unwrap_or(&Value::Null)));
             }
