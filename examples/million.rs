@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use imd::config;
+use imd::id::{MsgId, Uid, Version};
 use imd::store::{DurableStore, Kind, Message, PageLimit, Store, Write};
 use tokio::task::JoinSet;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-const RECEIVER: i64 = 1;
+const RECEIVER: Uid = Uid(1);
 const SENDERS: usize = 64;
 /// What one read of a socket brings.
 const BATCH: usize = 16;
@@ -44,7 +45,7 @@ async fn main() -> Result<()> {
     println!("open again after the kill    {took:>9.0?}");
     let total = store.level(RECEIVER).await?.total;
     assert_eq!(total, messages);
-    pages(&store, total).await?;
+    pages(&store, messages).await?;
     println!("memory after the pages       {:>9}", memory());
     store.close().await?;
     drop(store);
@@ -86,7 +87,7 @@ async fn fill(folder: &Path, messages: usize) -> Result<()> {
 }
 
 async fn send(store: Arc<DurableStore>, sender: usize, ids: Vec<usize>) -> Result<()> {
-    let source = i64::try_from(sender)? + 2;
+    let source = Uid(i64::try_from(sender)? + 2);
     for batch in ids.chunks(BATCH) {
         let text = "x".repeat(TEXT);
         let write = |id: &usize| Write::P2p {
@@ -94,8 +95,8 @@ async fn send(store: Arc<DurableStore>, sender: usize, ids: Vec<usize>) -> Resul
             message: Arc::new(Message::new(
                 Kind::P2p,
                 source,
-                0,
-                &id.to_string(),
+                None,
+                MsgId(&id.to_string()),
                 &text,
                 1,
             )),
@@ -115,7 +116,7 @@ async fn pages(store: &DurableStore, total: i64) -> Result<()> {
     let begun = Instant::now();
     for n in 0..PAGES {
         let after = n * 7_919 % (total - i64::try_from(PAGE)?);
-        let page = store.sync(RECEIVER, after, limit).await?;
+        let page = store.sync(RECEIVER, Version(after), limit).await?;
         assert_eq!(page.entries.len(), PAGE);
     }
     let each = begun.elapsed() / u32::try_from(PAGES)?;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::id::{GroupId, Uid};
 use crate::proto::{
     Cmd, Code, Flat, Form, Reply, ReqAccessServer, ReqLogin, ReqLogout, ReqPing, ReqSyncMsg,
     Undecodable, first_number,
@@ -16,23 +17,23 @@ pub enum Command<'a> {
     /// 20002
     Ping(ReqPing),
     /// 20003
-    P2p(Sending<'a>),
+    P2p(Sending<'a, Uid>),
     /// 20004
-    Ack(Sending<'a>),
+    Ack(Sending<'a, Uid>),
     /// 20005
-    Group(Sending<'a>),
+    Group(Sending<'a, GroupId>),
     /// 20006
     Sync(ReqSyncMsg),
     /// 20008
     Logout(ReqLogout),
 }
 
-/// What is to be stored, with its texts where they came in.
-pub struct Sending<'a> {
+/// What is to be stored, with its texts where they came in. `T` is the id of a user or of a group.
+pub struct Sending<'a, T> {
     /// Who sends or accepts, as the frame has it.
-    pub source: i64,
+    pub source: Uid,
     /// The user or the group that it is for; whose message is accepted.
-    pub target: i64,
+    pub target: T,
     /// The sender's id for the message.
     pub msg_id: Cow<'a, str>,
     /// Its text; empty where one is accepted.
@@ -120,8 +121,8 @@ fn p2p<'a>(fields: &Flat<'a>) -> Command<'a> {
 fn ack<'a>(fields: &Flat<'a>) -> Command<'a> {
     // Here the source is who sent the message that is accepted.
     Command::Ack(Sending {
-        source: fields.number(4),
-        target: fields.number(3),
+        source: fields.number(4).into(),
+        target: fields.number(3).into(),
         ..sending(fields)
     })
 }
@@ -130,10 +131,10 @@ fn group<'a>(fields: &Flat<'a>) -> Command<'a> {
     Command::Group(sending(fields))
 }
 
-fn sending<'a>(fields: &Flat<'a>) -> Sending<'a> {
+fn sending<'a, T: From<i64>>(fields: &Flat<'a>) -> Sending<'a, T> {
     Sending {
-        source: fields.number(3),
-        target: fields.number(4),
+        source: fields.number(3).into(),
+        target: fields.number(4).into(),
         msg_id: fields.text(5),
         text: fields.text(6),
     }
@@ -211,9 +212,11 @@ impl<'a> Command<'a> {
             Command::SelectAccess(_) => Reply::select_access(String::new()),
             Command::Login(_) => Reply::login(),
             Command::Ping(_) => Reply::ping(),
-            Command::P2p(sending) => Reply::p2p(sending.source, sending.target, &sending.msg_id),
+            Command::P2p(sending) => {
+                Reply::p2p(sending.source.0, sending.target.0, &sending.msg_id)
+            }
             Command::Ack(_) => Reply::ack(),
-            Command::Group(sending) => Reply::group(sending.target, &sending.msg_id),
+            Command::Group(sending) => Reply::group(sending.target.0, &sending.msg_id),
             Command::Sync(request) => Reply::sync(request),
             Command::Logout(_) => Reply::logout(),
         }
@@ -292,10 +295,10 @@ mod tests {
             target_uid: 3,
             msg_id,
         };
-        let read = |sending: &Sending<'_>| {
+        fn read<T: Copy + Into<i64>>(sending: &Sending<'_, T>) -> (i64, i64, (String, String)) {
             let texts = (sending.msg_id.to_string(), sending.text.to_string());
-            (sending.source, sending.target, texts)
-        };
+            (sending.source.0, sending.target.into(), texts)
+        }
         let expected = |text: &str| (3, i64::MAX, ("an id".into(), text.into()));
         let frames = [
             p2p.encode_to_vec(),

@@ -62,7 +62,7 @@
 //! | [`notify`] | who is where, and telling them |
 //! | [`registry`] | which access servers there are, under leases |
 //!
-//! Around it: [`proto`] has the messages, [`config`] the model of imd.toml, [`clock`] the time, [`idgen`] the ids,
+//! Around it: [`id`] has the ids of users, groups, versions and messages, [`proto`] the messages, [`config`] the model of imd.toml, [`clock`] the time, [`idgen`] the ids,
 //! [`metrics`] what is counted, [`lab`] what can be made to fail and what has passed, [`reset`] how everything is replaced,
 //! [`http`] the HTTP API, [`byte_size`] sizes with their units, `sharded` maps with many locks, `phc` the hashes of
 //! passwords, [`text`] how files are read, [`file_target`] the files that somebody names to be written, [`shutdown`] the end of tasks, [`admin`] the API that moves
@@ -97,6 +97,7 @@ pub mod daemon;
 pub mod file_target;
 pub mod gateway;
 pub mod http;
+pub mod id;
 pub mod idgen;
 pub mod lab;
 pub mod listener;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::config::SecondLogin;
+use crate::id::Uid;
 use crate::metrics::Metrics;
 use crate::session::{Session, SessionId};
 use crate::sharded::Sharded;
@@ -13,7 +14,7 @@ use crate::store::Level;
 /// The sessions of the users who are logged in, on all access servers.
 #[derive(Debug)]
 pub struct Presence {
-    shards: Sharded<i64, Present>,
+    shards: Sharded<Uid, Present>,
     clock: Arc<dyn Clock>,
     ttl: Duration,
     second_login: SecondLogin,
@@ -59,8 +60,8 @@ impl Presence {
     }
 
     /// From now on `session` is the one that is notified for `uid`, until it [leaves](Self::leave).
-    pub fn enter(&self, uid: i64, session: &Arc<Session>) -> Entered {
-        let mut shard = self.shards.of(uid.unsigned_abs()).lock();
+    pub fn enter(&self, uid: Uid, session: &Arc<Session>) -> Entered {
+        let mut shard = self.shards.of(uid.0.unsigned_abs()).lock();
         // A session that is closed from here on leaves only after this lock is free.
         if session.close_reason().is_some() {
             return Entered::Closed;
@@ -89,8 +90,8 @@ impl Presence {
     }
 
     /// The session leaves. One that has been replaced can't remove its successor.
-    pub fn leave(&self, uid: i64, session: SessionId) {
-        let mut shard = self.shards.of(uid.unsigned_abs()).lock();
+    pub fn leave(&self, uid: Uid, session: SessionId) {
+        let mut shard = self.shards.of(uid.0.unsigned_abs()).lock();
         if shard
             .get(&uid)
             .is_some_and(|present| present.session.id() == session)
@@ -101,8 +102,8 @@ impl Presence {
 
     /// The user has given a sign of life, on this session. If the one that had replaced it is gone, it is the one that
     /// is notified again.
-    pub fn renew(&self, uid: i64, session: &Arc<Session>) {
-        let mut shard = self.shards.of(uid.unsigned_abs()).lock();
+    pub fn renew(&self, uid: Uid, session: &Arc<Session>) {
+        let mut shard = self.shards.of(uid.0.unsigned_abs()).lock();
         match shard.get_mut(&uid) {
             Some(present) => present.renewed = self.clock.now(),
             // Not one that is logged in as nobody: nothing would take it off the list.
@@ -114,28 +115,28 @@ impl Presence {
     }
 
     /// Whether the user counts as online: logged in, and heard of within the ttl.
-    pub fn is_online(&self, uid: i64) -> bool {
+    pub fn is_online(&self, uid: Uid) -> bool {
         let now = self.clock.now();
-        let shard = self.shards.of(uid.unsigned_abs()).lock();
+        let shard = self.shards.of(uid.0.unsigned_abs()).lock();
         shard
             .get(&uid)
             .is_some_and(|present| now.saturating_sub(present.renewed) < self.ttl)
     }
 
     /// The session that is notified for the user, and for how long yet they count as online.
-    pub fn seen(&self, uid: i64) -> Option<(Arc<Session>, Duration)> {
+    pub fn seen(&self, uid: Uid) -> Option<(Arc<Session>, Duration)> {
         let now = self.clock.now();
-        let shard = self.shards.of(uid.unsigned_abs()).lock();
+        let shard = self.shards.of(uid.0.unsigned_abs()).lock();
         let Present { session, renewed } = shard.get(&uid)?;
         let left = (*renewed + self.ttl).saturating_sub(now);
         Some((Arc::clone(session), left))
     }
 
     /// The users above uid `after` who have a session, in no order.
-    pub fn uids(&self, after: i64) -> Vec<i64> {
+    pub fn uids(&self, after: Uid) -> Vec<Uid> {
         let shards = self.shards.iter().map(|shard| shard.lock());
         shards
-            .flat_map(|shard| -> Vec<i64> {
+            .flat_map(|shard| -> Vec<Uid> {
                 let uids = shard.keys().copied();
                 uids.filter(|&uid| uid > after).collect()
             })
@@ -151,7 +152,7 @@ impl Presence {
 
     /// Tells the session of one user; whether there is one.
     pub fn tell(&self, level: &Level) -> bool {
-        let shard = self.shards.of(level.uid.unsigned_abs()).lock();
+        let shard = self.shards.of(level.uid.0.unsigned_abs()).lock();
         let session = shard
             .get(&level.uid)
             .map(|present| Arc::clone(&present.session));

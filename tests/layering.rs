@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// From the bottom to the top. Modules of one tier do not use each other.
 const TIERS: &[&[&str]] = &[
-    &["clock"],
+    &["clock", "id"],
     &[
         "byte_size",
         "proto",
@@ -32,7 +32,7 @@ const TIERS: &[&[&str]] = &[
 ];
 
 /// What a module may use of the crate although a tier would allow more.
-const CLIENT_MAY_USE: [&str; 2] = ["codec", "proto"];
+const CLIENT_MAY_USE: [&str; 3] = ["codec", "id", "proto"];
 
 fn tier(module: &str) -> usize {
     let found = TIERS.iter().position(|tier| tier.contains(&module));

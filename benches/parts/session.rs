@@ -7,6 +7,7 @@ use std::time::Duration;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use imd::clock::RealClock;
+use imd::id::Version;
 use imd::session::{Deadlines, Manager, Session, SessionIds};
 
 use crate::command::answer;
@@ -51,6 +52,6 @@ fn queue_pushes(bencher: Bencher) {
 #[divan::bench]
 fn queue_notifies(bencher: Bencher) {
     queue(bencher, |session| {
-        let _ = session.notify(1, 2);
+        let _ = session.notify(Version(1), Version(2));
     });
 }

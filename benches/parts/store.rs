@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use imd::config;
+use imd::id::{GroupId, MsgId, Uid, Version};
 use imd::store::{DurableStore, Kind, MemoryStore, Message, PageLimit, Retention, Store, Write};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::TEXT;
 
-const RECEIVER: i64 = 1;
-const GROUP: i64 = 1;
+const RECEIVER: Uid = Uid(1);
+const GROUP: GroupId = GroupId(1);
 const MEMBERS: i64 = 1_000;
 
 /// A store with a runtime to ask it on.
@@ -49,17 +50,24 @@ impl Bench {
         }
     }
 
-    fn message(&self, kind: Kind, group: i64) -> Arc<Message> {
+    fn message(&self, kind: Kind, group: Option<GroupId>) -> Arc<Message> {
         let msg_id = format!("{:010}", self.next.fetch_add(1, Ordering::Relaxed));
         let text = "x".repeat(TEXT);
-        let message = Message::new(kind, RECEIVER, group, &msg_id, &text, 1_700_000_000_000);
+        let message = Message::new(
+            kind,
+            RECEIVER,
+            group,
+            MsgId(&msg_id),
+            &text,
+            1_700_000_000_000,
+        );
         Arc::new(message)
     }
 
     fn p2p(&self) -> Write {
         Write::P2p {
             target: RECEIVER,
-            message: self.message(Kind::P2p, 0),
+            message: self.message(Kind::P2p, None),
         }
     }
 
@@ -89,12 +97,12 @@ impl Bench {
             uids: vec![uid],
             most: MEMBERS as usize,
         };
-        let joins = (1..=MEMBERS).map(join);
+        let joins = (1..=MEMBERS).map(Uid).map(join);
         self.commit(std::iter::once(create).chain(joins).collect());
         bencher
             .counter(ItemsCount::new(MEMBERS as usize))
             .with_inputs(|| {
-                let message = self.message(Kind::Group, GROUP);
+                let message = self.message(Kind::Group, Some(GROUP));
                 vec![Write::Group { message }]
             })
             .bench_local_values(|batch| self.commit(batch));
@@ -109,7 +117,7 @@ impl Bench {
             entries,
             bytes: usize::from(u16::MAX),
         };
-        let after = stored - entries as i64;
+        let after = Version(stored - entries as i64);
         bencher.counter(ItemsCount::new(entries)).bench_local(|| {
             let page = self
                 .runtime

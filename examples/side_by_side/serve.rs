@@ -10,6 +10,7 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use imd::Imd;
 use imd::config::Config;
+use imd::id::{GroupId, MsgId, Uid};
 use imd::store::{DurableStore, MemoryStore, Message, Retention, Store, Write};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
@@ -142,18 +143,18 @@ fn open(config: &Config, folder: Option<&Path>) -> Result<Arc<dyn Store>, Fault>
 
 async fn fill_group(store: &dyn Store, members: i64) -> Result<(), Fault> {
     let create = Write::CreateGroup {
-        group: GROUP,
+        group: GroupId(GROUP),
         name: String::new(),
-        owner: 1,
+        owner: Uid(1),
         members: Vec::new(),
         made_at: 0,
     };
     let join = |uid| Write::Join {
-        group: GROUP,
+        group: GroupId(GROUP),
         uids: vec![uid],
         most: members as usize,
     };
-    let writes = std::iter::once(create).chain((2..=members).map(join));
+    let writes = std::iter::once(create).chain((2..=members).map(Uid).map(join));
     for result in store.commit(writes.collect()).await?.results {
         result?;
     }
@@ -164,9 +165,16 @@ async fn fill_group(store: &dyn Store, members: i64) -> Result<(), Fault> {
 async fn fill_inboxes(store: &dyn Store, messages: u64) -> Result<(), Fault> {
     let text = "x".repeat(32);
     let write = |n: u64| {
-        let message = Message::new(imd::store::Kind::P2p, 1, 0, &n.to_string(), &text, 1);
+        let message = Message::new(
+            imd::store::Kind::P2p,
+            Uid(1),
+            None,
+            MsgId(&n.to_string()),
+            &text,
+            1,
+        );
         Write::P2p {
-            target: ABSENT + (n % 100) as i64,
+            target: Uid(ABSENT + (n % 100) as i64),
             message: Arc::new(message),
         }
     };

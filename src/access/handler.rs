@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tracing::Instrument;
 
 use crate::command::{Command, Place};
+use crate::id::Uid;
 use crate::proto::{Cmd, Code, Reply};
 use crate::service::{Answer, Batch, OwedNotifies, Refusal, Services};
 use crate::session::{CloseReason, Handler, Turn};
@@ -32,7 +33,7 @@ impl AccessHandler {
         AccessHandler { services }
     }
 
-    async fn execute(&self, turn: &mut Turn<Open>, command: Command<'_>, uid: i64) {
+    async fn execute(&self, turn: &mut Turn<Open>, command: Command<'_>, uid: Uid) {
         let services = &self.services;
         match command {
             Command::Ping(request) => {
@@ -158,7 +159,7 @@ impl Handler for AccessHandler {
         let span = tracing::debug_span!(
             "request",
             session = %session.id(),
-            uid = session.uid(),
+            uid = session.uid().map(i64::from),
             cmd = Cmd::of(frame).map(Cmd::name),
         );
         Box::pin(self.take(turn, frame)).instrument(span).await;
@@ -169,7 +170,8 @@ impl Handler for AccessHandler {
             return self.settle(turn).await;
         }
         let session = turn.session();
-        let span = tracing::debug_span!("answers", session = %session.id(), uid = session.uid());
+        let uid = session.uid().map(i64::from);
+        let span = tracing::debug_span!("answers", session = %session.id(), uid);
         Box::pin(self.settle(turn)).instrument(span).await;
     }
 

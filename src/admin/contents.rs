@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::Deps;
 use super::answer::{Json, JsonBody, PathParams, Problem, QueryParams};
 use crate::config::Secret;
+use crate::id::{GroupId, MsgId, Uid, Version};
 use crate::number::{Id, Whole};
 use crate::service::{Refusal, To};
 use crate::store::{Entry, Group, PageLimit};
@@ -116,8 +117,9 @@ pub async fn users(
 ) -> Result<Json<Value>, Problem> {
     let (after, limit) = query.bounds()?;
     let services = &deps.core.services;
+    let after = Uid(after);
     let registered = services.store().users(after, limit + 1).await?;
-    let mut names: BTreeMap<i64, Option<String>> = BTreeMap::new();
+    let mut names: BTreeMap<Uid, Option<String>> = BTreeMap::new();
     names.extend(
         services
             .presence()
@@ -136,7 +138,7 @@ pub async fn users(
 }
 
 /// `name` is that of a registered user.
-fn user_json(deps: &Deps, uid: i64, name: Option<String>) -> Value {
+fn user_json(deps: &Deps, uid: Uid, name: Option<String>) -> Value {
     let seen = deps.core.services.presence().seen(uid);
     let access = seen.as_ref().and_then(|(session, _)| {
         let servers = deps.stack.access.all().into_iter();
@@ -166,7 +168,7 @@ pub async fn add_user(
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let pw = pw.expose().to_owned();
     let _inside = deps.core.services.enter().await;
-    let registered = deps.core.services.register(uid, name, pw).await;
+    let registered = deps.core.services.register(Uid(uid), name, pw).await;
     registered.map_err(Refusal::from)?;
     Ok((StatusCode::CREATED, Json(json!({ "uid": uid }))))
 }
@@ -177,7 +179,12 @@ pub async fn groups(
     QueryParams(query): QueryParams<PageQuery>,
 ) -> Result<Response, Problem> {
     let (after, limit) = query.bounds()?;
-    let groups = deps.core.services.store().groups(after, limit + 1).await?;
+    let groups = deps
+        .core
+        .services
+        .store()
+        .groups(GroupId(after), limit + 1)
+        .await?;
     let to_json = |group| {
         let Group {
             gid,
@@ -188,7 +195,7 @@ pub async fn groups(
         json!({
             "gid": gid,
             "name": name,
-            "owner": (owner > 0).then_some(owner),
+            "owner": owner,
             "members": members,
         })
     };
@@ -207,8 +214,12 @@ pub async fn add_group(
     }): JsonBody<NewGroup>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let _inside = deps.core.services.enter().await;
-    let members: Vec<i64> = members.into_iter().map(|Whole(uid)| uid).collect();
-    let created = deps.core.services.create_group(owner, name, &members).await;
+    let members: Vec<Uid> = members.into_iter().map(|Whole(uid)| Uid(uid)).collect();
+    let created = deps
+        .core
+        .services
+        .create_group(Uid(owner), name, &members)
+        .await;
     let gid = created.map_err(Refusal::from)?;
     Ok((StatusCode::CREATED, Json(json!({ "gid": gid }))))
 }
@@ -219,7 +230,7 @@ pub async fn inboxes(
     QueryParams(query): QueryParams<PageQuery>,
 ) -> Result<Json<Value>, Problem> {
     let (after, limit) = query.bounds()?;
-    let inboxes = deps.core.services.inboxes(after, limit + 1);
+    let inboxes = deps.core.services.inboxes(Uid(after), limit + 1);
     let to_json = |inbox| json!(inbox);
     Ok(page("inboxes", inboxes, limit, |inbox| inbox.uid, to_json))
 }
@@ -232,12 +243,12 @@ pub async fn inbox(
 ) -> Result<Json<Value>, Problem> {
     let (after, entries) = query.bounds()?;
     let store = deps.core.services.store();
-    let level = store.level(uid).await?;
+    let level = store.level(Uid(uid)).await?;
     let limit = PageLimit {
         entries,
         bytes: MAX_PAGE_BYTES,
     };
-    let page = store.peek(uid, after, limit).await?;
+    let page = store.peek(Uid(uid), Version(after), limit).await?;
     Ok(Json(json!({
         "uid": uid,
         "read": level.read,
@@ -254,8 +265,8 @@ fn entry_json(entry: &Entry) -> Value {
         "version": entry.version,
         "msgType": message.kind.msg_type(),
         "sourceUID": message.source,
-        "groupID": message.group.to_string(),
-        "msgID": message.msg_id(),
+        "groupID": GroupId::or_zero(message.group()).to_string(),
+        "msgID": message.msg_id().as_str(),
         "msg": message.text(),
         "sendTime": message.sent_at,
     })
@@ -267,8 +278,8 @@ pub async fn send(
     JsonBody(message): JsonBody<NewMessage>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let to = match (message.to, message.group) {
-        (Some(Whole(uid)), None) => To::User(uid),
-        (None, Some(Whole(gid))) => To::Group(gid),
+        (Some(Whole(uid)), None) => To::User(Uid(uid)),
+        (None, Some(Whole(gid))) => To::Group(GroupId(gid)),
         _ => return Err(Problem::bad("a message has either to or group")),
     };
     let NewMessage {
@@ -278,6 +289,10 @@ pub async fn send(
         ..
     } = &message;
     let _inside = deps.core.services.enter().await;
-    let sent = deps.core.services.send_as(*from, to, msg_id, text).await?;
+    let sent = deps
+        .core
+        .services
+        .send_as(Uid(*from), to, MsgId(msg_id), text)
+        .await?;
     Ok((StatusCode::CREATED, Json(json!({ "msg_id": sent }))))
 }

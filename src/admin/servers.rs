@@ -13,6 +13,7 @@ use super::answer::{Json, JsonBody, PathParams, Problem, QueryParams};
 use super::contents;
 use crate::access::{AccessServer, AddError};
 use crate::config::Host;
+use crate::id::Uid;
 use crate::lab::GATEWAY;
 use crate::number::{Id, Whole};
 use crate::session::{CloseReason, Session};
@@ -118,7 +119,8 @@ pub async fn sessions(
             is_known = true;
             let sessions = manager.sessions().filter(|session| {
                 let uid = wanted.uid.as_ref();
-                session.id().0 > after && uid.is_none_or(|&Whole(uid)| session.uid() == Some(uid))
+                session.id().0 > after
+                    && uid.is_none_or(|&Whole(uid)| session.uid() == Some(Uid(uid)))
             });
             found.extend(sessions.map(|session| (name, session)));
         }

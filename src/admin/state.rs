@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Json, PathParams, Problem};
 use super::{Deps, clock, servers};
+use crate::id::Uid;
 use crate::number::{Id, Whole};
 use crate::service::Report;
 
@@ -130,6 +131,6 @@ pub async fn token(
     if uid <= 0 {
         return Err(Problem::bad("a uid is more than 0"));
     }
-    let token = deps.core.services.tokens().salted(uid);
+    let token = deps.core.services.tokens().salted(Uid(uid));
     Ok(Json(json!({ "uid": uid, "token": token })))
 }

@@ -2,6 +2,7 @@
 
 use imd::Client;
 use imd::client::{ClientError, ask_gateway};
+use imd::id::Uid;
 use imd::proto::Code;
 
 use super::failure::Failure;
@@ -12,7 +13,7 @@ pub const FLAGS: &str = "--gateway HOST:PORT, --addr-file FILE or --config FILE"
 
 /// Who logs in, and where. No `Debug`: it holds the token.
 pub struct Account {
-    uid: i64,
+    uid: Uid,
     token: String,
     gateway: String,
 }
@@ -50,7 +51,7 @@ impl LinkError {
     }
 
     /// The login itself.
-    async fn at_login(uid: i64, addr: &str, error: &ClientError) -> LinkError {
+    async fn at_login(uid: Uid, addr: &str, error: &ClientError) -> LinkError {
         if !matches!(error, ClientError::Refused { .. }) {
             return LinkError::at_access(addr, error).await;
         }
@@ -81,7 +82,7 @@ impl From<LinkError> for Failure {
 
 impl Account {
     /// The account of a user at a gateway.
-    pub fn new(uid: i64, token: String, gateway: String) -> Self {
+    pub fn new(uid: Uid, token: String, gateway: String) -> Self {
         Account {
             uid,
             token,
@@ -90,7 +91,7 @@ impl Account {
     }
 
     /// Whose it is.
-    pub fn uid(&self) -> i64 {
+    pub fn uid(&self) -> Uid {
         self.uid
     }
 

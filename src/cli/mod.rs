@@ -36,12 +36,14 @@ use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use bench::BenchArgs;
 use escape::escape_lines;
 use failure::Failure;
+use imd::id::{GroupId, Uid};
 use lab::{
     AccessCommand, AdminArgs, ClockCommand, ExecArgs, FaultCommand, InboxesArgs, ReadyArgs,
     ResetArgs, SnapshotCommand, TailArgs, WaitArgs,
@@ -206,8 +208,8 @@ pub enum StoreCommand {
         /// The folder
         dir: PathBuf,
         /// Only what belongs to this user
-        #[arg(long, value_parser = id())]
-        uid: Option<i64>,
+        #[arg(long, value_parser = id::<Uid>())]
+        uid: Option<Uid>,
     },
     /// Give back the room of what was removed
     Compact {
@@ -226,8 +228,8 @@ pub struct ConfigArgs {
 #[derive(Args)]
 pub struct TokenArgs {
     /// The user
-    #[arg(value_parser = id(), allow_negative_numbers = true)]
-    pub uid: i64,
+    #[arg(value_parser = id::<Uid>(), allow_negative_numbers = true)]
+    pub uid: Uid,
     #[command(flatten)]
     pub config: ConfigArgs,
 }
@@ -267,8 +269,8 @@ pub struct LoginArgs {
 #[derive(Args)]
 pub struct RegisterArgs {
     /// The new user
-    #[arg(long, value_parser = id())]
-    pub uid: i64,
+    #[arg(long, value_parser = id::<Uid>())]
+    pub uid: Uid,
     /// The user's name
     #[arg(long, default_value = "")]
     pub name: String,
@@ -284,8 +286,8 @@ pub enum GroupCommand {
     /// Create a group and print {"gid":"..."}: a string, because 64 bits do not fit a JSON number everywhere
     Create {
         /// Who creates it: the first member
-        #[arg(long, value_parser = id())]
-        uid: i64,
+        #[arg(long, value_parser = id::<Uid>())]
+        uid: Uid,
         /// The group's name
         #[arg(long, default_value = "")]
         name: String,
@@ -301,11 +303,11 @@ pub enum GroupCommand {
 #[derive(Args)]
 pub struct MemberArgs {
     /// The user
-    #[arg(long, value_parser = id())]
-    pub uid: i64,
+    #[arg(long, value_parser = id::<Uid>())]
+    pub uid: Uid,
     /// The group
-    #[arg(long, value_parser = id())]
-    pub gid: i64,
+    #[arg(long, value_parser = id::<GroupId>())]
+    pub gid: GroupId,
     #[command(flatten)]
     pub target: TargetArgs,
 }
@@ -314,14 +316,14 @@ pub struct MemberArgs {
 #[command(group = ArgGroup::new("receiver").required(true))]
 pub struct SendArgs {
     /// The sender
-    #[arg(long, value_name = "UID", value_parser = id())]
-    pub from: i64,
+    #[arg(long, value_name = "UID", value_parser = id::<Uid>())]
+    pub from: Uid,
     /// The receiver
-    #[arg(long, value_name = "UID", value_parser = id(), group = "receiver")]
-    pub to: Option<i64>,
+    #[arg(long, value_name = "UID", value_parser = id::<Uid>(), group = "receiver")]
+    pub to: Option<Uid>,
     /// The group that receives it
-    #[arg(long, value_name = "GID", value_parser = id(), group = "receiver")]
-    pub group: Option<i64>,
+    #[arg(long, value_name = "GID", value_parser = id::<GroupId>(), group = "receiver")]
+    pub group: Option<GroupId>,
     /// The message; - reads it from stdin, without the end of its last line
     ///
     /// It may begin with a hyphen. Only where it is one of the options listed here, such as --token, write -- before it.
@@ -337,8 +339,8 @@ pub struct SendArgs {
 #[derive(Args)]
 pub struct SyncArgs {
     /// The user
-    #[arg(long, value_parser = id())]
-    pub uid: i64,
+    #[arg(long, value_parser = id::<Uid>())]
+    pub uid: Uid,
     /// Begin after this version; where the inbox does not reach so far, nothing is printed
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
     pub after: i64,
@@ -352,15 +354,18 @@ pub struct SyncArgs {
 #[derive(Args)]
 pub struct ChatArgs {
     /// Who you are
-    #[arg(long, value_parser = id())]
-    pub uid: i64,
+    #[arg(long, value_parser = id::<Uid>())]
+    pub uid: Uid,
     #[command(flatten)]
     pub login: LoginArgs,
 }
 
 /// Users and groups are numbered from 1.
-fn id() -> clap::builder::RangedI64ValueParser<i64> {
-    clap::value_parser!(i64).range(1..)
+fn id<T>() -> impl TypedValueParser<Value = T>
+where
+    T: From<i64> + Clone + Send + Sync + 'static,
+{
+    clap::value_parser!(i64).range(1..).map(T::from)
 }
 
 impl Cli {

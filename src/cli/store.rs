@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use imd::id::Uid;
 use imd::store::{CompactError, Findings, Inspection, OpenError, StoreFailed};
 
 use super::failure::{Failure, warn};
@@ -134,7 +135,7 @@ fn check(dir: &Path, look: &Look) -> Result<(), Failure> {
     )))
 }
 
-fn dump(dir: &Path, uid: Option<i64>, look: &Look) -> Result<(), Failure> {
+fn dump(dir: &Path, uid: Option<Uid>, look: &Look) -> Result<(), Failure> {
     let inspection = look.into(dir)?;
     let mut problems = inspection.dump(uid, |item| {
         if look.is_stopped() {

@@ -2,6 +2,7 @@
 //! defaults.
 
 use imd::daemon::dialable;
+use imd::id::Uid;
 use imd::service::salted_token;
 
 use super::failure::Failure;
@@ -48,7 +49,7 @@ impl Target {
     }
 
     /// The token that the salt gives to a user.
-    pub fn token(&self, uid: i64) -> String {
+    pub fn token(&self, uid: Uid) -> String {
         salted_token(uid, &self.salt)
     }
 
@@ -99,7 +100,7 @@ fn known<'a>(addr: &'a str, flag: &str) -> Result<&'a str, Failure> {
 /// # Errors
 ///
 /// As [`Target::find`] and [`Target::gateway`].
-pub fn account(uid: i64, args: &LoginArgs) -> Result<Account, Failure> {
+pub fn account(uid: Uid, args: &LoginArgs) -> Result<Account, Failure> {
     let target = Target::find(&args.target)?;
     let token = match &args.token {
         Some(token) => token.clone(),

@@ -20,6 +20,7 @@ use tokio::net::{TcpStream, ToSocketAddrs};
 use tokio_util::codec::Framed;
 
 use crate::codec::FrameCodec;
+use crate::id::{GroupId, MsgId, Uid, Version};
 use crate::proto::{
     Base, Cmd, Code, Error, Payload, ReqAcceptP2pMsgAck, ReqAccessServer, ReqLogin, ReqLogout,
     ReqPing, ReqSendGroupMsg, ReqSendP2pMsg, ReqSyncMsg, ResAcceptP2pMsgAck, ResLogout, ResNotify,
@@ -41,8 +42,8 @@ const MAX_EVENTS: usize = 1024;
 pub struct Client {
     frames: Framed<TcpStream, FrameCodec>,
     peer: SocketAddr,
-    /// The user who is logged in, or 0 before the login. The original stack requires it in every request.
-    uid: i64,
+    /// The user who is logged in; `None` before the login. The original stack requires it in every request.
+    uid: Option<Uid>,
     timeout: Duration,
     events: VecDeque<Event>,
     seen: Seen,
@@ -117,7 +118,7 @@ impl Client {
         Ok(Client {
             frames,
             peer,
-            uid: 0,
+            uid: None,
             timeout: TIMEOUT,
             events,
             seen,
@@ -140,16 +141,17 @@ impl Client {
     /// # Errors
     ///
     /// [`ClientError::Refused`] if the server refuses the token or the user; other errors if the connection fails.
-    pub async fn login(&mut self, uid: i64, token: &str) -> Result<(), ClientError> {
+    pub async fn login(&mut self, uid: impl Into<Uid>, token: &str) -> Result<(), ClientError> {
+        let uid = uid.into();
         let request = ReqLogin {
             cmd: Cmd::Login.number(),
-            uid,
+            uid: uid.0,
             token: token.to_owned(),
             ..Default::default()
         };
         let reply: Error = self.request(Cmd::Login, &request).await?;
         check(reply.err_code, reply.err_str)?;
-        self.uid = uid;
+        self.uid = Some(uid);
         Ok(())
     }
 
@@ -161,7 +163,7 @@ impl Client {
     pub async fn ping(&mut self) -> Result<(), ClientError> {
         let request = ReqPing {
             cmd: Cmd::Ping.number(),
-            uid: self.uid,
+            uid: Uid::or_zero(self.uid),
             ..Default::default()
         };
         let reply: Error = self.request(Cmd::Ping, &request).await?;
@@ -174,7 +176,7 @@ impl Client {
     ///
     /// [`ClientError::Refused`] if the message was not stored. After any other error the caller can't know whether it was
     /// stored, and can send it again by [`send_p2p_as`](Self::send_p2p_as) under the same id.
-    pub async fn send_p2p(&mut self, to: i64, text: &str) -> Result<Sent, ClientError> {
+    pub async fn send_p2p(&mut self, to: impl Into<Uid>, text: &str) -> Result<Sent, ClientError> {
         self.send_p2p_as(to, &new_msg_id(), text).await
     }
 
@@ -186,14 +188,15 @@ impl Client {
     /// Those of [`send_p2p`](Self::send_p2p).
     pub async fn send_p2p_as(
         &mut self,
-        to: i64,
-        msg_id: &str,
+        to: impl Into<Uid>,
+        msg_id: impl Into<MsgId<'_>>,
         text: &str,
     ) -> Result<Sent, ClientError> {
+        let msg_id = msg_id.into().as_str();
         let request = ReqSendP2pMsg {
             cmd: Cmd::SendP2PMsg.number(),
-            source_uid: self.uid,
-            target_uid: to,
+            source_uid: Uid::or_zero(self.uid),
+            target_uid: to.into().0,
             msg_id: msg_id.to_owned(),
             msg: text.to_owned(),
             ..Default::default()
@@ -210,7 +213,11 @@ impl Client {
     /// # Errors
     ///
     /// Those of [`send_p2p`](Self::send_p2p).
-    pub async fn send_group(&mut self, group: i64, text: &str) -> Result<Sent, ClientError> {
+    pub async fn send_group(
+        &mut self,
+        group: impl Into<GroupId>,
+        text: &str,
+    ) -> Result<Sent, ClientError> {
         self.send_group_as(group, &new_msg_id(), text).await
     }
 
@@ -222,14 +229,15 @@ impl Client {
     /// Those of [`send_p2p`](Self::send_p2p).
     pub async fn send_group_as(
         &mut self,
-        group: i64,
-        msg_id: &str,
+        group: impl Into<GroupId>,
+        msg_id: impl Into<MsgId<'_>>,
         text: &str,
     ) -> Result<Sent, ClientError> {
+        let msg_id = msg_id.into().as_str();
         let request = ReqSendGroupMsg {
             cmd: Cmd::SendGroupMsg.number(),
-            source_uid: self.uid,
-            group_id: group,
+            source_uid: Uid::or_zero(self.uid),
+            group_id: group.into().0,
             msg_id: msg_id.to_owned(),
             msg: text.to_owned(),
             ..Default::default()
@@ -246,12 +254,16 @@ impl Client {
     /// # Errors
     ///
     /// [`ClientError::Refused`] if this user never got such a message; other errors if the connection fails.
-    pub async fn accept(&mut self, source: i64, msg_id: &str) -> Result<(), ClientError> {
+    pub async fn accept(
+        &mut self,
+        source: impl Into<Uid>,
+        msg_id: impl Into<MsgId<'_>>,
+    ) -> Result<(), ClientError> {
         let request = ReqAcceptP2pMsgAck {
             cmd: Cmd::AcceptP2PMsgAck.number(),
-            source_uid: source,
-            target_uid: self.uid,
-            msg_id: msg_id.to_owned(),
+            source_uid: source.into().0,
+            target_uid: Uid::or_zero(self.uid),
+            msg_id: msg_id.into().as_str().to_owned(),
             ..Default::default()
         };
         let reply: ResAcceptP2pMsgAck = self.request(Cmd::AcceptP2PMsgAck, &request).await?;
@@ -265,11 +277,16 @@ impl Client {
     /// # Errors
     ///
     /// [`ClientError::Refused`] if the server refuses the request; other errors if the connection fails.
-    pub async fn sync(&mut self, after: i64, limit: u32) -> Result<Page, ClientError> {
+    pub async fn sync(
+        &mut self,
+        after: impl Into<Version>,
+        limit: u32,
+    ) -> Result<Page, ClientError> {
+        let after = after.into();
         let request = ReqSyncMsg {
             cmd: Cmd::SyncMsg.number(),
-            uid: self.uid,
-            current_id: after,
+            uid: Uid::or_zero(self.uid),
+            current_id: after.0,
             limit,
             ..Default::default()
         };
@@ -286,7 +303,7 @@ impl Client {
     pub async fn logout(mut self) -> Result<(), ClientError> {
         let request = ReqLogout {
             cmd: Cmd::Logout.number(),
-            uid: self.uid,
+            uid: Uid::or_zero(self.uid),
             ..Default::default()
         };
         let reply: ResLogout = self.request(Cmd::Logout, &request).await?;

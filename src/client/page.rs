@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use crate::id::Version;
 use crate::proto::{OffsetMsg, ResSendP2pMsg, ResSyncMsg};
 
 /// A message in an inbox.
@@ -106,10 +107,10 @@ pub(super) struct Seen {
 impl Seen {
     /// Converts a reply to the page that the contract describes: without blank entries, and without messages of the page
     /// before.
-    pub fn page(&mut self, after: i64, reply: ResSyncMsg) -> Page {
+    pub fn page(&mut self, after: Version, reply: ResSyncMsg) -> Page {
         let (current, total) = (reply.current_id, reply.total_id);
         // A server that was reset may know only lower versions than the reader, and starts again from the first one.
-        let restarted = current < after;
+        let restarted = current < after.0;
         let mut messages: Vec<Message> = Vec::new();
         let mut last = HashSet::new();
         for entry in reply.msgs {
@@ -118,7 +119,7 @@ impl Seen {
             }
             let message = Message::from(entry);
             let known = if message.version > 0 {
-                message.version <= after && !restarted
+                message.version <= after.0 && !restarted
             } else {
                 let id = (message.source, message.group, message.msg_id.clone());
                 let known = !message.msg_id.is_empty() && self.last.contains(&id);
@@ -171,8 +172,8 @@ mod tests {
     #[test]
     fn pages_of_the_original_stack_show_each_message_once() {
         let mut seen = Seen::default();
-        let first = seen.page(0, reply(2, vec![entry("a", 0), entry("b", 0)]));
-        let second = seen.page(2, reply(3, vec![entry("b", 0), entry("c", 0)]));
+        let first = seen.page(Version(0), reply(2, vec![entry("a", 0), entry("b", 0)]));
+        let second = seen.page(Version(2), reply(3, vec![entry("b", 0), entry("c", 0)]));
         assert_eq!(ids(&first), ["a", "b"]);
         assert_eq!(ids(&second), ["c"]);
     }
@@ -181,7 +182,7 @@ mod tests {
     fn blank_entries_and_earlier_versions_are_left_out() {
         let mut seen = Seen::default();
         let page = seen.page(
-            4,
+            Version(4),
             reply(6, vec![OffsetMsg::default(), entry("d", 4), entry("e", 5)]),
         );
         assert_eq!(ids(&page), ["e"]);
@@ -190,7 +191,7 @@ mod tests {
     #[test]
     fn the_page_of_a_server_that_starts_again_is_kept() {
         let mut seen = Seen::default();
-        let page = seen.page(40, reply(1, vec![entry("new", 1)]));
+        let page = seen.page(Version(40), reply(1, vec![entry("new", 1)]));
         assert_eq!(ids(&page), ["new"]);
         assert_eq!(page.current, 1);
     }

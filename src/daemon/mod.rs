@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 use crate::access::AccessServer;
 use crate::clock::{ClockControl, running};
 use crate::config::Config;
+use crate::id::Uid;
 use crate::listener::Room;
 use crate::metrics::Metrics;
 use crate::registry::{FaultyRegistry, Registry};
@@ -160,13 +161,13 @@ impl Imd {
     }
 
     /// The token that logs `uid` in: what existing clients compute from the salt.
-    pub fn token(&self, uid: i64) -> String {
-        self.services().tokens().salted(uid)
+    pub fn token(&self, uid: impl Into<Uid>) -> String {
+        self.services().tokens().salted(uid.into())
     }
 
     /// Whether `uid` counts as online: logged in, and heard of within `session.presence`.
-    pub fn is_online(&self, uid: i64) -> bool {
-        self.services().presence().is_online(uid)
+    pub fn is_online(&self, uid: impl Into<Uid>) -> bool {
+        self.services().presence().is_online(uid.into())
     }
 
     /// Returns the registry of the access servers, which can be made to mislead the gateway.

@@ -1,6 +1,7 @@
 //! Users and groups of a running stack, made by the program that runs it: what the HTTP API does, without HTTP.
 
 use super::Imd;
+use crate::id::{GroupId, Uid};
 use crate::service::{GroupError, RegisterError};
 
 impl Imd {
@@ -27,13 +28,13 @@ impl Imd {
     /// [`RegisterError`]; then nobody is registered.
     pub async fn register(
         &self,
-        uid: i64,
+        uid: impl Into<Uid>,
         name: &str,
         password: &str,
     ) -> Result<(), RegisterError> {
         let _inside = self.services().enter().await;
         let (name, password) = (name.to_owned(), password.to_owned());
-        self.services().register(uid, name, password).await
+        self.services().register(uid.into(), name, password).await
     }
 
     /// Makes a group whose members are `owner` and `members`, and returns its id. `owner` may be among `members`.
@@ -60,13 +61,15 @@ impl Imd {
     /// [`GroupError`]; then there is no group.
     pub async fn create_group(
         &self,
-        owner: i64,
+        owner: impl Into<Uid>,
         name: &str,
         members: &[i64],
     ) -> Result<i64, GroupError> {
         let _inside = self.services().enter().await;
         let name = name.to_owned();
-        self.services().create_group(owner, name, members).await
+        let members: Vec<Uid> = members.iter().copied().map(Uid).collect();
+        let created = self.services().create_group(owner.into(), name, &members);
+        created.await.map(i64::from)
     }
 
     /// Makes a user a member of a group, as `/x/group/join` does. Joining twice is no error.
@@ -74,9 +77,13 @@ impl Imd {
     /// # Errors
     ///
     /// [`GroupError`]; then nothing has changed.
-    pub async fn join_group(&self, uid: i64, group: i64) -> Result<(), GroupError> {
+    pub async fn join_group(
+        &self,
+        uid: impl Into<Uid>,
+        group: impl Into<GroupId>,
+    ) -> Result<(), GroupError> {
         let _inside = self.services().enter().await;
-        self.services().join_group(uid, group).await
+        self.services().join_group(uid.into(), group.into()).await
     }
 
     /// Ends the membership of a user in a group, as `/x/group/quit` does. Quitting twice is no error.
@@ -84,8 +91,12 @@ impl Imd {
     /// # Errors
     ///
     /// [`GroupError`]; then nothing has changed.
-    pub async fn quit_group(&self, uid: i64, group: i64) -> Result<(), GroupError> {
+    pub async fn quit_group(
+        &self,
+        uid: impl Into<Uid>,
+        group: impl Into<GroupId>,
+    ) -> Result<(), GroupError> {
         let _inside = self.services().enter().await;
-        self.services().quit_group(uid, group).await
+        self.services().quit_group(uid.into(), group.into()).await
     }
 }

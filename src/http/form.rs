@@ -48,10 +48,11 @@ impl Fields {
     /// # Errors
     ///
     /// 10001, when it is missing or no such number.
-    pub(super) fn id(&self, name: &str) -> Result<i64, Refusal> {
+    pub(super) fn id<T: From<i64>>(&self, name: &str) -> Result<T, Refusal> {
         let value = self.values.get(name);
         let parsed = value.and_then(|value| value.parse().ok());
-        parsed.filter(|&id| id > 0).ok_or_else(|| {
+        let positive = parsed.filter(|&id: &i64| id > 0);
+        positive.map(T::from).ok_or_else(|| {
             let why = match (value, &self.unread) {
                 (None, Some(unread)) => format!("{name} is missing: {unread}"),
                 (None, None) => format!("{name} is missing"),
@@ -106,7 +107,11 @@ mod tests {
             "application/x-www-form-urlencoded;",
             " Application/X-WWW-Form-Urlencoded ;a=b",
         ] {
-            assert_eq!(fields(Some(kind), "", "uid=7").id("uid"), Ok(7), "{kind}");
+            assert_eq!(
+                fields(Some(kind), "", "uid=7").id::<i64>("uid"),
+                Ok(7),
+                "{kind}"
+            );
         }
         for kind in [
             None,
@@ -118,7 +123,7 @@ mod tests {
             Some("application/octet-stream, application/x-www-form-urlencoded"),
         ] {
             let fields = fields(kind, "pw=x", "uid=7&pw=y");
-            let refusal = fields.id("uid").unwrap_err();
+            let refusal = fields.id::<i64>("uid").unwrap_err();
             assert_eq!(refusal.code, Code::RequestErr, "{kind:?}");
             assert!(refusal.text.contains("content-type"), "{}", refusal.text);
             assert_eq!(fields.text("pw"), "x", "{kind:?}");
@@ -128,7 +133,7 @@ mod tests {
     #[test]
     fn the_body_counts_before_the_query_and_the_first_of_several() {
         let fields = fields(Some(FORM), "uid=1&pw=q&name=n", "uid=2&uid=3&pw=");
-        assert_eq!(fields.id("uid"), Ok(2));
+        assert_eq!(fields.id::<i64>("uid"), Ok(2));
         assert_eq!(
             (fields.text("pw"), fields.text("name")),
             (String::new(), "n".to_owned())
@@ -144,7 +149,7 @@ mod tests {
             ("%38", 8),
             ("9223372036854775807", i64::MAX),
         ] {
-            let read = fields(None, &format!("uid={text}"), "").id("uid");
+            let read = fields(None, &format!("uid={text}"), "").id::<i64>("uid");
             assert_eq!(read, Ok(id), "{text}");
         }
         for text in [
@@ -169,7 +174,7 @@ mod tests {
             "%2B%2B8",
             "8%00",
         ] {
-            let read = fields(None, &format!("uid={text}"), "").id("uid");
+            let read = fields(None, &format!("uid={text}"), "").id::<i64>("uid");
             let refusal = read.expect_err(text);
             assert_eq!(refusal.code, Code::RequestErr, "{text}");
         }
@@ -186,9 +191,9 @@ mod tests {
             "&&uid=7&",
             "=1&uid=7",
         ] {
-            assert_eq!(fields(None, query, "").id("uid"), Ok(7), "{query}");
+            assert_eq!(fields(None, query, "").id::<i64>("uid"), Ok(7), "{query}");
         }
-        assert!(fields(None, "uid=7;pw=x", "").id("uid").is_err());
+        assert!(fields(None, "uid=7;pw=x", "").id::<i64>("uid").is_err());
         assert_eq!(fields(None, "pw=a%3Bb+c%26", "").text("pw"), "a;b c&");
         assert_eq!(fields(None, "pw=%FFx", "").text("pw"), "\u{fffd}x");
     }

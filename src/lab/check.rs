@@ -201,7 +201,7 @@ impl Fault {
             ));
         }
         let most_uid = i64::MAX.unsigned_abs();
-        if let Some(uid) = self.uid.filter(|uid| *uid <= 0) {
+        if let Some(uid) = self.uid.filter(|uid| !uid.is_positive()) {
             let bounds = whole_number(1, most_uid);
             return Err(FaultError::out_of_bounds("uid", uid, bounds));
         }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::form::Form;
 use super::{Action, Direction, Site};
+use crate::id::Uid;
 use crate::proto::{Cmd, Code};
 
 /// One fault rule: the site, the filters, how often it fires, and the action.
@@ -19,7 +20,7 @@ use crate::proto::{Cmd, Code};
 pub struct Fault {
     pub(super) name: Option<String>,
     pub(super) at: Site,
-    pub(super) uid: Option<i64>,
+    pub(super) uid: Option<Uid>,
     pub(super) access: Option<String>,
     pub(super) session: Option<u64>,
     pub(super) cmd: Option<Cmd>,
@@ -64,8 +65,8 @@ impl Fault {
 
     /// Limits the rule to one user: to their sessions, and to calls of the store on their behalf.
     #[must_use]
-    pub fn uid(mut self, uid: i64) -> Fault {
-        self.uid = Some(uid);
+    pub fn uid(mut self, uid: impl Into<Uid>) -> Fault {
+        self.uid = Some(uid.into());
         self
     }
 

@@ -11,6 +11,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::rule::Rule;
 use super::{Action, Fault, FaultError, Hold, Site, Switches};
 use crate::clock::Clock;
+use crate::id::Uid;
 use crate::proto::Cmd;
 
 /// The rules that are in force.
@@ -30,7 +31,7 @@ pub struct Faults {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Passing<'a> {
     /// The user of the session or of the store call; `None` before the login.
-    pub uid: Option<i64>,
+    pub uid: Option<Uid>,
     /// Name of the access server; `None` at sites that belong to no access server.
     pub access: Option<&'a str>,
     /// Id of the session; `None` at sites without a session.
@@ -186,7 +187,7 @@ impl Faults {
             fault = rule.name,
             %at,
             action = action.name(),
-            uid = passing.uid,
+            uid = passing.uid.map(i64::from),
             access = passing.access,
             cmd = passing.cmd.map(Cmd::name),
             "fault"
@@ -270,7 +271,7 @@ mod tests {
     }
 
     const REPLY: Passing<'static> = Passing {
-        uid: Some(7),
+        uid: Some(Uid(7)),
         access: Some("access-1"),
         session: Some(3),
         cmd: Some(Cmd::SendP2PMsg),
@@ -296,7 +297,7 @@ mod tests {
             (
                 Site::AccessReply,
                 Passing {
-                    uid: Some(8),
+                    uid: Some(Uid(8)),
                     ..REPLY
                 },
             ),

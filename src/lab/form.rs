@@ -184,7 +184,7 @@ impl From<Fault> for Form {
         let mut form = Form {
             name: fault.name,
             at: fault.at.name().to_owned(),
-            uid: fault.uid.map(Written::number),
+            uid: fault.uid.map(|uid| Written::number(uid.0)),
             access: fault.access,
             session: fault.session.map(Written::number),
             cmd: fault.cmd.map(|cmd| Written::Text(cmd.name().to_owned())),

@@ -1,5 +1,6 @@
 use super::password::HashingFailed;
 use super::{Services, TextTooLong};
+use crate::id::Uid;
 use crate::lab::{Action, Site};
 use crate::proto::Code;
 use crate::store::{Rejected, StoreFailed, User, Write};
@@ -66,7 +67,7 @@ impl Services {
     /// [`RegisterError`]
     pub async fn register(
         &self,
-        uid: i64,
+        uid: Uid,
         name: String,
         password: String,
     ) -> Result<(), RegisterError> {
@@ -77,12 +78,12 @@ impl Services {
     /// What has to be stored for a new user.
     pub(super) async fn registration(
         &self,
-        uid: i64,
+        uid: Uid,
         name: String,
         password: String,
     ) -> Result<Write, RegisterError> {
-        if uid <= 0 {
-            return Err(RegisterError::BadUid(uid));
+        if !uid.is_positive() {
+            return Err(RegisterError::BadUid(uid.0));
         }
         self.check_text("name", &name)?;
         self.check_text("pw", &password)?;
@@ -104,9 +105,9 @@ impl Services {
     /// # Errors
     ///
     /// [`AuthError`]
-    pub async fn authenticate(&self, uid: i64, password: String) -> Result<String, AuthError> {
-        if uid <= 0 {
-            return Err(AuthError::BadUid(uid));
+    pub async fn authenticate(&self, uid: Uid, password: String) -> Result<String, AuthError> {
+        if !uid.is_positive() {
+            return Err(AuthError::BadUid(uid.0));
         }
         let Some(user) = self.store.user(uid).await? else {
             return if self.auto_register {
@@ -126,7 +127,7 @@ impl Services {
     /// Commits what the HTTP API or the admin API has brought for a user. It meets the faults of the store.
     pub(super) async fn store_for(
         &self,
-        uid: i64,
+        uid: Uid,
         write: Write,
     ) -> Result<Result<(), Rejected>, WriteError> {
         match self

@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::Refusal;
+use crate::id::Version;
 use crate::lab;
 use crate::proto::{Cmd, Code, Reply};
 use crate::store::Page;
@@ -112,12 +113,16 @@ impl Audit {
     }
 
     /// A page goes to who has asked for what comes after version `after`.
-    pub fn page(&self, after: i64, page: &Page) {
+    pub fn page(&self, after: Version, page: &Page) {
         if lab::IS_LEFT_OUT {
             return;
         }
         // Beyond the inbox: it was answered from the beginning.
-        let after = if after > page.total { 0 } else { after };
+        let after = if after > page.total {
+            Version::START
+        } else {
+            after
+        };
         let mut found = Audited::default();
         let mut last = None;
         for entry in &page.entries {
@@ -150,22 +155,30 @@ impl Audit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::{MsgId, Uid};
     use crate::store::{Entry, Kind, Message};
     use std::sync::Arc;
 
     fn audited(after: i64, versions: &[i64]) -> Audited {
-        let message = Arc::new(Message::new(Kind::P2p, 1, 0, "id", "text", 1));
+        let message = Arc::new(Message::new(
+            Kind::P2p,
+            Uid(1),
+            None,
+            MsgId("id"),
+            "text",
+            1,
+        ));
         let entry = |&version: &i64| Entry {
-            version,
+            version: Version(version),
             message: Arc::clone(&message),
         };
         let audit = Audit::default();
         audit.page(
-            after,
+            Version(after),
             &Page {
                 entries: versions.iter().map(entry).collect(),
-                current: 0,
-                total: 9,
+                current: Version::START,
+                total: Version(9),
             },
         );
         audit.read()

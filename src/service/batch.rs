@@ -5,6 +5,7 @@ use bytes::BytesMut;
 use super::commit::Stored;
 use super::{OwedNotifies, Refusal, Services};
 use crate::clock::Clock;
+use crate::id::{Uid, Version};
 use crate::lab::{Action, Site};
 use crate::proto::fields::Fields;
 use crate::proto::{Cmd, Code, Payload, Reply};
@@ -87,8 +88,8 @@ impl Batch {
     }
 
     /// Stores a read mark together with what has to be stored anyway: the sync that follows need not.
-    pub(super) fn mark_read(&mut self, uid: i64, after: i64) {
-        self.read = (after > 0).then_some(Write::Read { uid, after });
+    pub(super) fn mark_read(&mut self, uid: Uid, after: Version) {
+        self.read = (after > Version::START).then_some(Write::Read { uid, after });
     }
 
     /// Stores how far ids have come together with the messages that they are given to.
@@ -117,29 +118,35 @@ impl Entrusted {
         let target = self.target;
         let message = Arc::clone(&self.message);
         match message.kind {
-            Kind::P2p => Write::P2p { target, message },
+            Kind::P2p => Write::P2p {
+                target: Uid(target),
+                message,
+            },
             Kind::Group => Write::Group { message },
-            Kind::Ack => Write::Ack { target, message },
+            Kind::Ack => Write::Ack {
+                target: Uid(target),
+                message,
+            },
         }
     }
 
     /// The same answer as a message of its own.
     fn reply(&self) -> Reply {
-        self.reply_with(self.message.msg_id())
+        self.reply_with(self.message.msg_id().as_str())
     }
 
     /// The answer for the code of a refusal to be put into.
     fn unstored(&self) -> Reply {
         self.reply_with(match self.has_made_id {
             true => "",
-            false => self.message.msg_id(),
+            false => self.message.msg_id().as_str(),
         })
     }
 
     fn reply_with(&self, msg_id: &str) -> Reply {
         let message = &self.message;
         match message.kind {
-            Kind::P2p => Reply::p2p(message.source, self.target, msg_id),
+            Kind::P2p => Reply::p2p(message.source.0, self.target, msg_id),
             Kind::Group => Reply::group(self.target, msg_id),
             Kind::Ack => Reply::ack(),
         }
@@ -152,14 +159,14 @@ impl Payload for Entrusted {
         match message.kind {
             Kind::P2p => {
                 let mut fields = Fields::done(Cmd::SendP2PMsg, dst);
-                fields.number(5, message.source);
+                fields.number(5, message.source.0);
                 fields.number(6, self.target);
-                fields.text(7, message.msg_id());
+                fields.text(7, message.msg_id().as_str());
             }
             Kind::Group => {
                 let mut fields = Fields::done(Cmd::SendGroupMsg, dst);
                 fields.number(5, self.target);
-                fields.text(6, message.msg_id());
+                fields.text(6, message.msg_id().as_str());
             }
             Kind::Ack => drop(Fields::done(Cmd::AcceptP2PMsgAck, dst)),
         }
@@ -189,7 +196,7 @@ impl Services {
     /// Stores what a batch of this user has to store, on this session if it came on one.
     pub(super) async fn store_batch(
         &self,
-        (uid, session): (Option<i64>, Option<&Session>),
+        (uid, session): (Option<Uid>, Option<&Session>),
         batch: Batch,
     ) -> Settled {
         let Batch {
@@ -274,12 +281,20 @@ impl Services {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::{GroupId, MsgId};
 
     #[test]
     fn what_was_stored_is_answered_byte_for_byte_as_the_contract_has_it() {
         let all = [Kind::P2p, Kind::Group, Kind::Ack].map(|kind| Entrusted {
             target: 50,
-            message: Arc::new(Message::new(kind, 1, 50, "an id", "a text", 7)),
+            message: Arc::new(Message::new(
+                kind,
+                Uid(1),
+                Some(GroupId(50)),
+                MsgId("an id"),
+                "a text",
+                7,
+            )),
             has_made_id: false,
         });
         for entrusted in all {

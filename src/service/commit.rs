@@ -160,6 +160,7 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
     use crate::config::SecondLogin;
+    use crate::id::{GroupId, MsgId, Uid};
     use crate::store::{Kind, MemoryStore, Message, Retention};
     use std::time::Duration;
 
@@ -175,14 +176,23 @@ mod tests {
     /// So many messages to a group of a thousand.
     async fn to_group(store: &MemoryStore, count: usize) -> Vec<Write> {
         let made = Write::CreateGroup {
-            group: 9,
+            group: GroupId(9),
             name: "team".into(),
-            owner: 1,
-            members: (1..=1_000).collect(),
+            owner: Uid(1),
+            members: (1..=1_000).map(Uid).collect(),
             made_at: 1,
         };
         store.commit(vec![made]).await.unwrap();
-        let message = |id: usize| Message::new(Kind::Group, 1, 9, &id.to_string(), "x", 1);
+        let message = |id: usize| {
+            Message::new(
+                Kind::Group,
+                Uid(1),
+                Some(GroupId(9)),
+                MsgId(&id.to_string()),
+                "x",
+                1,
+            )
+        };
         let write = |id| Write::Group {
             message: Arc::new(message(id)),
         };

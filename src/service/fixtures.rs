@@ -1,5 +1,6 @@
 use super::{GroupError, RegisterError, Services};
 use crate::config::{Group, User};
+use crate::id::{GroupId, Uid};
 use crate::store::{Rejected, Write};
 
 /// Why a user or a group of the config can't be there.
@@ -42,7 +43,7 @@ impl Services {
     /// `[[user]]`: registers someone, unless they are registered already.
     async fn provide_user(&self, user: &User) -> Result<(), RegisterError> {
         let (name, password) = (user.name.clone(), user.pw.expose().to_owned());
-        let write = match self.registration(user.uid, name, password).await {
+        let write = match self.registration(Uid(user.uid), name, password).await {
             Err(RegisterError::Rejected(Rejected::UserExists)) => return Ok(()),
             write => write?,
         };
@@ -52,17 +53,18 @@ impl Services {
     /// `[[group]]`: makes a group with all its members; where it is there already, has those join who are missing, all of
     /// them or none.
     async fn provide_group(&self, group: &Group) -> Result<(), GroupError> {
-        let Some(&owner) = group.members.first() else {
+        let members: Vec<Uid> = group.members.iter().copied().map(Uid).collect();
+        let Some(&owner) = members.first() else {
             return Ok(());
         };
-        for &uid in &group.members {
+        for &uid in &members {
             self.check_member(uid).await?;
         }
         let made = self.store_one(Write::CreateGroup {
-            group: group.gid,
+            group: GroupId(group.gid),
             name: group.name.clone(),
             owner,
-            members: group.members.clone(),
+            members: members.clone(),
             made_at: self.clock.unix_ms(),
         });
         match made.await? {
@@ -70,8 +72,8 @@ impl Services {
             made => return Ok(made?),
         }
         let join = self.store_one(Write::Join {
-            group: group.gid,
-            uids: group.members.clone(),
+            group: GroupId(group.gid),
+            uids: members,
             most: self.limits.group_members,
         });
         Ok(join.await??)

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use super::account::WriteError;
 use super::{Drawn, Services, TextTooLong};
+use crate::id::{GroupId, Uid};
 use crate::store::{Rejected, StoreFailed, Write};
 
 /// Why a group was not changed.
@@ -40,12 +41,12 @@ impl Services {
     /// is no group. So it is too where a fault has repeated the id of another group, which stays as it is.
     pub async fn create_group(
         &self,
-        owner: i64,
+        owner: Uid,
         name: String,
-        members: &[i64],
-    ) -> Result<i64, GroupError> {
+        members: &[Uid],
+    ) -> Result<GroupId, GroupError> {
         self.check_text("name", &name)?;
-        let all: BTreeSet<i64> = members.iter().copied().chain([owner]).collect();
+        let all: BTreeSet<Uid> = members.iter().copied().chain([owner]).collect();
         let most = self.limits.group_members;
         if all.len() > most {
             return Err(Rejected::GroupFull.into());
@@ -53,9 +54,10 @@ impl Services {
         for &uid in &all {
             self.check_member(uid).await?;
         }
-        let members: Vec<i64> = all.into_iter().collect();
+        let members: Vec<Uid> = all.into_iter().collect();
         loop {
             let Drawn { id, is_bent } = self.draw_id(owner);
+            let id = GroupId(id);
             let made = Write::CreateGroup {
                 group: id,
                 name: name.clone(),
@@ -77,7 +79,7 @@ impl Services {
     /// # Errors
     ///
     /// [`GroupError`]
-    pub async fn join_group(&self, uid: i64, group: i64) -> Result<(), GroupError> {
+    pub async fn join_group(&self, uid: Uid, group: GroupId) -> Result<(), GroupError> {
         self.check_member(uid).await?;
         check_gid(group)?;
         let write = Write::Join {
@@ -93,28 +95,28 @@ impl Services {
     /// # Errors
     ///
     /// [`GroupError`]
-    pub async fn quit_group(&self, uid: i64, group: i64) -> Result<(), GroupError> {
+    pub async fn quit_group(&self, uid: Uid, group: GroupId) -> Result<(), GroupError> {
         self.check_member(uid).await?;
         check_gid(group)?;
         let write = Write::Quit { group, uid };
         Ok(self.store_for(uid, write).await??)
     }
 
-    pub(super) async fn check_member(&self, uid: i64) -> Result<(), GroupError> {
-        if uid <= 0 {
-            return Err(GroupError::BadUid(uid));
+    pub(super) async fn check_member(&self, uid: Uid) -> Result<(), GroupError> {
+        if !uid.is_positive() {
+            return Err(GroupError::BadUid(uid.0));
         }
         if !self.is_admitted(uid).await? {
-            return Err(GroupError::NoSuchUser(uid));
+            return Err(GroupError::NoSuchUser(uid.0));
         }
         Ok(())
     }
 }
 
-fn check_gid(group: i64) -> Result<(), GroupError> {
-    if group > 0 {
+fn check_gid(group: GroupId) -> Result<(), GroupError> {
+    if group.is_positive() {
         Ok(())
     } else {
-        Err(GroupError::BadGid(group))
+        Err(GroupError::BadGid(group.0))
     }
 }

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use super::Services;
 use super::message::check_uid;
+use crate::id::Uid;
 use crate::notify::Entered;
 use crate::proto::{Reply, ReqLogin, ReqLogout};
 use crate::session::{CloseReason, Session};
@@ -55,8 +56,8 @@ impl Services {
         request: &ReqLogin,
     ) -> Result<(), LoginError> {
         let bound = session.uid();
-        let uid = match (bound, request.uid) {
-            (Some(bound), 0) => bound,
+        let uid = match (bound, Uid(request.uid)) {
+            (Some(bound), Uid(0)) => bound,
             (Some(bound), uid) if uid != bound => return Err(LoginError::OtherUser),
             (_, uid) => uid,
         };
@@ -68,8 +69,8 @@ impl Services {
         if request.token.is_empty() {
             return Err(LoginError::NoToken);
         }
-        if uid <= 0 {
-            return Err(LoginError::BadUid(uid));
+        if !uid.is_positive() {
+            return Err(LoginError::BadUid(uid.0));
         }
         if !self.tokens.is_valid(uid, &request.token) {
             return Err(LoginError::WrongToken);
@@ -89,7 +90,7 @@ impl Services {
             session.log_in(uid);
             let presence = Arc::clone(&self.presence);
             session.on_close(move |session| presence.leave(uid, session.id()));
-            tracing::debug!(uid, "logged in");
+            tracing::debug!(uid = uid.0, "logged in");
         }
         if let Some(older) = older {
             older.close(CloseReason::LoggedInElsewhere);
@@ -107,7 +108,7 @@ impl Services {
     /// # Errors
     ///
     /// The refusal; then the session goes on.
-    pub fn logout(&self, uid: i64, request: &ReqLogout) -> Result<Reply, Reply> {
+    pub fn logout(&self, uid: Uid, request: &ReqLogout) -> Result<Reply, Reply> {
         match check_uid(uid, request.uid) {
             Ok(()) => Ok(Reply::logout()),
             Err(error) => Err(self.refuse(Reply::logout(), error)),

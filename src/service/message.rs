@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use super::{Answer, Batch, Entrusted, Refusal, Services};
 use crate::codec::MAX_FRAME;
 use crate::command::Sending;
+use crate::id::{GroupId, MsgId, Uid, Version};
 use crate::lab::{Action, Site};
 use crate::proto::fields::Fields;
 use crate::proto::{Cmd, Payload, Reply, ReqSyncMsg};
@@ -47,7 +48,7 @@ pub enum MessageError {
     },
     /// Only registered users receive, and this one is none.
     #[error("{0} is not registered")]
-    NoSuchUser(i64),
+    NoSuchUser(Uid),
     /// The store has failed.
     #[error(transparent)]
     Store(#[from] StoreFailed),
@@ -56,18 +57,18 @@ pub enum MessageError {
 /// A page of the inbox of `uid`; as an answer, a `ResSyncMsg`.
 #[derive(Debug)]
 pub struct Synced {
-    uid: i64,
+    uid: Uid,
     page: Page,
 }
 
 impl Synced {
     /// The version of its last message; without one, how far the reader is.
-    pub fn end(&self) -> i64 {
+    pub fn end(&self) -> Version {
         self.page.current
     }
 
     /// The newest version of the inbox.
-    pub fn total(&self) -> i64 {
+    pub fn total(&self) -> Version {
         self.page.total
     }
 }
@@ -75,26 +76,26 @@ impl Synced {
 impl Payload for Synced {
     fn encode_payload(&self, dst: &mut BytesMut) {
         let mut fields = Fields::done(Cmd::SyncMsg, dst);
-        fields.number(5, self.page.current);
+        fields.number(5, self.page.current.0);
         for entry in &self.page.entries {
             entry.write(self.uid, &mut fields);
         }
-        fields.number(7, self.page.total);
+        fields.number(7, self.page.total.0);
     }
 }
 
 impl Services {
     /// 20003: a message from `uid` to one user.
-    pub async fn send_p2p(&self, batch: &mut Batch, uid: i64, sending: &Sending<'_>) {
+    pub async fn send_p2p(&self, batch: &mut Batch, uid: Uid, sending: &Sending<'_, Uid>) {
         let Sending { source, target, .. } = *sending;
         if let Err(error) = self.check_p2p(uid, sending).await {
-            let reply = Reply::p2p(source, target, &sending.msg_id);
+            let reply = Reply::p2p(source.0, target.0, &sending.msg_id);
             return batch.push(Answer::now(self.refuse(reply, error)));
         }
-        self.entrust(batch, Kind::P2p, (uid, 0), sending);
+        self.entrust(batch, Kind::P2p, (uid, None), sending);
     }
 
-    async fn check_p2p(&self, uid: i64, sending: &Sending<'_>) -> Result<(), MessageError> {
+    async fn check_p2p(&self, uid: Uid, sending: &Sending<'_, Uid>) -> Result<(), MessageError> {
         self.check(uid, "targetUID", sending)?;
         if !self.is_admitted(sending.target).await? {
             return Err(MessageError::NoSuchUser(sending.target));
@@ -103,31 +104,31 @@ impl Services {
     }
 
     /// 20005: a message from `uid` to every member of a group.
-    pub fn send_group(&self, batch: &mut Batch, uid: i64, sending: &Sending<'_>) {
+    pub fn send_group(&self, batch: &mut Batch, uid: Uid, sending: &Sending<'_, GroupId>) {
         let group = sending.target;
         if let Err(error) = self.check(uid, "groupID", sending) {
-            let reply = Reply::group(group, &sending.msg_id);
+            let reply = Reply::group(group.0, &sending.msg_id);
             return batch.push(Answer::now(self.refuse(reply, error)));
         }
-        self.entrust(batch, Kind::Group, (uid, group), sending);
+        self.entrust(batch, Kind::Group, (uid, Some(group)), sending);
     }
 
     /// 20004: `uid` accepts a message that it got.
-    pub fn accept(&self, batch: &mut Batch, uid: i64, sending: &Sending<'_>) {
+    pub fn accept(&self, batch: &mut Batch, uid: Uid, sending: &Sending<'_, Uid>) {
         if let Err(error) = self.check(uid, "sourceUID", sending) {
             return batch.push(Answer::now(self.refuse(Reply::ack(), error)));
         }
-        self.entrust(batch, Kind::Ack, (uid, 0), sending);
+        self.entrust(batch, Kind::Ack, (uid, None), sending);
     }
 
     /// Stores the read mark of a sync that is about to be done together with the messages before it, and returns whether it
     /// does so. It does not where the sync may still be refused, since a refused sync moves no mark.
-    pub fn mark_read(&self, batch: &mut Batch, uid: i64, request: &ReqSyncMsg) -> bool {
+    pub fn mark_read(&self, batch: &mut Batch, uid: Uid, request: &ReqSyncMsg) -> bool {
         let can_mark = !batch.is_empty()
             && check_uid(uid, request.uid).is_ok()
             && !self.lab.watches([Site::StoreRead]);
         if can_mark {
-            batch.mark_read(uid, request.current_id);
+            batch.mark_read(uid, Version(request.current_id));
         }
         can_mark
     }
@@ -141,7 +142,7 @@ impl Services {
     pub async fn sync(
         &self,
         session: &Session,
-        uid: i64,
+        uid: Uid,
         request: &ReqSyncMsg,
         is_marked: bool,
     ) -> Result<Synced, Reply> {
@@ -149,7 +150,7 @@ impl Services {
         if let Err(error) = check_uid(uid, request.uid) {
             return Err(self.refuse(Reply::sync(request), error));
         }
-        let met = self.meet_read(session, uid, request.current_id, is_marked);
+        let met = self.meet_read(session, uid, Version(request.current_id), is_marked);
         let met = met.await;
         let page = match met {
             Some(Action::Error(code)) => Err(Refusal::by_fault(code)),
@@ -171,7 +172,7 @@ impl Services {
             _ => {}
         }
         self.metrics.page();
-        self.audit.page(request.current_id, &page);
+        self.audit.page(Version(request.current_id), &page);
         Ok(Synced { uid, page })
     }
 
@@ -180,8 +181,8 @@ impl Services {
     async fn meet_read(
         &self,
         session: &Session,
-        uid: i64,
-        after: i64,
+        uid: Uid,
+        after: Version,
         is_marked: bool,
     ) -> Option<Action> {
         if !self.lab.watches([Site::StoreRead]) {
@@ -202,13 +203,13 @@ impl Services {
         self.meet(Site::StoreRead, of, can).await
     }
 
-    async fn page(&self, uid: i64, request: &ReqSyncMsg) -> Result<Page, StoreFailed> {
+    async fn page(&self, uid: Uid, request: &ReqSyncMsg) -> Result<Page, StoreFailed> {
         let entries = usize::try_from(request.limit).unwrap_or(usize::MAX);
         let limit = PageLimit {
             entries,
             bytes: MAX_FRAME - PAGE_HEADER,
         };
-        let after = request.current_id;
+        let after = Version(request.current_id);
         Ok(if self.has_odd_pages() {
             Box::pin(self.odd_page(uid, after, limit)).await?
         } else {
@@ -217,14 +218,14 @@ impl Services {
     }
 
     /// Whether `uid` may send this; `field` is what the request calls its target.
-    fn check(
+    fn check<T: Copy + Into<i64>>(
         &self,
-        uid: i64,
+        uid: Uid,
         field: &'static str,
-        sending: &Sending<'_>,
+        sending: &Sending<'_, T>,
     ) -> Result<(), MessageError> {
-        check_uid(uid, sending.source)?;
-        let id = sending.target;
+        check_uid(uid, sending.source.0)?;
+        let id = sending.target.into();
         if id <= 0 {
             return Err(MessageError::BadTarget { field, id });
         }
@@ -241,12 +242,12 @@ impl Services {
     }
 
     /// Has it stored with the others of the batch; a message without an id gets one.
-    fn entrust(
+    fn entrust<T: Copy + Into<i64>>(
         &self,
         batch: &mut Batch,
         kind: Kind,
-        (source, group): (i64, i64),
-        sending: &Sending<'_>,
+        (source, group): (Uid, Option<GroupId>),
+        sending: &Sending<'_, T>,
     ) {
         let mut msg_id = Cow::Borrowed(&*sending.msg_id);
         let has_made_id = msg_id.is_empty();
@@ -255,9 +256,9 @@ impl Services {
             batch.ids_reached(self.ids.reached());
         }
         let sent_at = batch.sent_at(&*self.clock);
-        let message = Message::new(kind, source, group, &msg_id, &sending.text, sent_at);
+        let message = Message::new(kind, source, group, MsgId(&msg_id), &sending.text, sent_at);
         batch.push(Answer::WhenStored(Entrusted {
-            target: sending.target,
+            target: sending.target.into(),
             message: Arc::new(message),
             has_made_id,
         }));
@@ -265,8 +266,8 @@ impl Services {
 }
 
 /// A UID in a frame must be the session's own, or absent.
-pub(super) fn check_uid(uid: i64, claimed: i64) -> Result<(), MessageError> {
-    if claimed == 0 || claimed == uid {
+pub(super) fn check_uid(uid: Uid, claimed: i64) -> Result<(), MessageError> {
+    if claimed == 0 || uid == claimed {
         Ok(())
     } else {
         Err(MessageError::OtherUser)
@@ -282,22 +283,22 @@ mod tests {
     use prost::Message as _;
 
     /// The same page as a message of its own.
-    fn message(uid: i64, page: &Page) -> ResSyncMsg {
+    fn message(uid: Uid, page: &Page) -> ResSyncMsg {
         let entry = |entry: &Entry| OffsetMsg {
-            source_uid: entry.message.source,
-            target_uid: uid,
-            group_id: entry.message.group,
+            source_uid: entry.message.source.0,
+            target_uid: uid.0,
+            group_id: GroupId::or_zero(entry.message.group()),
             msg_type: entry.message.kind.msg_type().into(),
-            msg_id: entry.message.msg_id().into(),
+            msg_id: entry.message.msg_id().to_string(),
             msg: entry.message.text().into(),
-            increment_id: entry.version,
+            increment_id: entry.version.0,
             send_time: entry.message.sent_at,
         };
         ResSyncMsg {
             cmd: Cmd::SyncMsg.number(),
             err_str: "ok".into(),
-            current_id: page.current,
-            total_id: page.total,
+            current_id: page.current.0,
+            total_id: page.total.0,
             msgs: page.entries.iter().map(entry).collect(),
             ..Default::default()
         }
@@ -308,8 +309,8 @@ mod tests {
             source in any::<i64>(), group in any::<i64>(), version in any::<i64>(), sent_at in any::<i64>(),
             msg_id in ".{0,40}", text in ".{0,400}",
         ) -> Entry {
-            let message = Message::new(Kind::Group, source, group, &msg_id, &text, sent_at);
-            Entry { version, message: Arc::new(message) }
+            let message = Message::new(Kind::Group, Uid(source), GroupId::nonzero(group), MsgId(&msg_id), &text, sent_at);
+            Entry { version: Version(version), message: Arc::new(message) }
         }
     }
 
@@ -319,14 +320,14 @@ mod tests {
             uid in any::<i64>(), current in any::<i64>(), total in any::<i64>(),
             entries in prop::collection::vec(entry(), 0..4),
         ) {
-            let page = Page { entries, current, total };
-            let expected = message(uid, &page).encode_to_vec();
+            let page = Page { entries, current: Version(current), total: Version(total) };
+            let expected = message(Uid(uid), &page).encode_to_vec();
             // A page is cut by `wire_len`: were it too small, a page could outgrow its frame.
-            let len: usize = page.entries.iter().map(|entry| entry.wire_len(uid)).sum();
-            let empty = Page { entries: Vec::new(), current, total };
-            prop_assert_eq!(len, expected.len() - message(uid, &empty).encoded_len());
+            let len: usize = page.entries.iter().map(|entry| entry.wire_len(Uid(uid))).sum();
+            let empty = Page { entries: Vec::new(), current: Version(current), total: Version(total) };
+            prop_assert_eq!(len, expected.len() - message(Uid(uid), &empty).encoded_len());
             let mut written = BytesMut::new();
-            Synced { uid, page }.encode_payload(&mut written);
+            Synced { uid: Uid(uid), page }.encode_payload(&mut written);
             prop_assert_eq!(&written[..], &expected[..]);
         }
     }

@@ -37,6 +37,7 @@ use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::clock::Clock;
 use crate::config::{Config, Limits, Quirks};
+use crate::id::Uid;
 use crate::idgen::Snowflake;
 use crate::lab::{Action, Lab, Passing, Site};
 use crate::metrics::Metrics;
@@ -218,7 +219,7 @@ impl Services {
     async fn meet(
         &self,
         at: Site,
-        (uid, session): (Option<i64>, Option<&Session>),
+        (uid, session): (Option<Uid>, Option<&Session>),
         can: impl Fn(&Action) -> bool,
     ) -> Option<Action> {
         if !self.lab.watches([at]) {
@@ -239,12 +240,12 @@ impl Services {
     }
 
     /// The next snowflake.
-    fn next_id(&self, uid: i64) -> i64 {
+    fn next_id(&self, uid: Uid) -> i64 {
         self.draw_id(uid).id
     }
 
     /// The next snowflake, or what a fault makes of it.
-    fn draw_id(&self, uid: i64) -> Drawn {
+    fn draw_id(&self, uid: Uid) -> Drawn {
         if !self.lab.watches([Site::IdgenNext]) {
             return Drawn {
                 id: self.ids.next_id(),
@@ -269,7 +270,7 @@ impl Services {
     }
 
     /// Whether `uid` may take part: everyone, unless only registered users may.
-    async fn is_admitted(&self, uid: i64) -> Result<bool, StoreFailed> {
+    async fn is_admitted(&self, uid: Uid) -> Result<bool, StoreFailed> {
         Ok(self.auto_register || self.store.user(uid).await?.is_some())
     }
 }

@@ -6,6 +6,7 @@ use argon2::{Algorithm, Argon2, Block, Params, Version};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
+use crate::id::Uid;
 use crate::phc::StoredHash;
 
 /// How many hashes are computed at once. Each takes a processor and 19 MiB; a hash that was loaded may take 64 MiB, so all
@@ -69,13 +70,16 @@ impl Passwords {
     /// When the hash can't be checked, or only with too much work: a store's folder may hold any. None is begun then.
     pub async fn matches(
         &self,
-        uid: i64,
+        uid: Uid,
         password: String,
         hash: &str,
     ) -> Result<bool, HashingFailed> {
         let stored = StoredHash::parse(hash).map_err(|refused| {
             if !self.has_refused.swap(true, Ordering::Relaxed) {
-                tracing::error!(uid, "no password is checked for this user: {refused}");
+                tracing::error!(
+                    uid = uid.0,
+                    "no password is checked for this user: {refused}"
+                );
             }
             HashingFailed::because(refused)
         })?;
@@ -149,8 +153,18 @@ mod tests {
             passwords.hash("secret".into()).await.unwrap(),
             "each has its own salt"
         );
-        assert!(passwords.matches(7, "secret".into(), &hash).await.unwrap());
-        assert!(!passwords.matches(7, "Secret".into(), &hash).await.unwrap());
+        assert!(
+            passwords
+                .matches(Uid(7), "secret".into(), &hash)
+                .await
+                .unwrap()
+        );
+        assert!(
+            !passwords
+                .matches(Uid(7), "Secret".into(), &hash)
+                .await
+                .unwrap()
+        );
         assert_eq!(
             passwords.memory.lock().len(),
             1,
@@ -176,11 +190,16 @@ mod tests {
             .to_string();
         assert!(
             passwords
-                .matches(7, "secret".into(), &theirs)
+                .matches(Uid(7), "secret".into(), &theirs)
                 .await
                 .unwrap()
         );
-        assert!(!passwords.matches(7, "other".into(), &theirs).await.unwrap());
+        assert!(
+            !passwords
+                .matches(Uid(7), "other".into(), &theirs)
+                .await
+                .unwrap()
+        );
         // Of another length, and with more memory.
         let params = Params::new(20 * 1024, 1, 2, Some(16)).unwrap();
         let theirs = Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
@@ -189,7 +208,7 @@ mod tests {
             .to_string();
         assert!(
             passwords
-                .matches(7, "secret".into(), &theirs)
+                .matches(Uid(7), "secret".into(), &theirs)
                 .await
                 .unwrap()
         );
@@ -209,7 +228,7 @@ mod tests {
             "hash",
             "",
         ] {
-            let failed = passwords.matches(7, "secret".into(), hash).await;
+            let failed = passwords.matches(Uid(7), "secret".into(), hash).await;
             let why = failed.unwrap_err().to_string();
             assert!(why.contains("it has to be argon2id"), "{why}");
         }

@@ -7,6 +7,7 @@ use super::login::LoginError;
 use super::{Answer, Refusal, Services, Suspended};
 use crate::clock::{Ticks, beside};
 use crate::command::Command;
+use crate::id::{Uid, Version};
 use crate::proto::{Code, Reply};
 use crate::store::{Kind, Level, Page, PageLimit, StoreFailed};
 
@@ -46,7 +47,7 @@ impl Services {
     pub(super) async fn announce(&self, answers: &[Answer]) -> Announced {
         let mut levels: Vec<Level> = Vec::new();
         for entrusted in answers.iter().filter_map(Answer::entrusted) {
-            let uid = entrusted.target;
+            let uid = Uid(entrusted.target);
             if entrusted.message.kind != Kind::P2p {
                 continue;
             }
@@ -91,18 +92,18 @@ impl Services {
     /// A page as the original has it.
     pub(super) async fn odd_page(
         &self,
-        uid: i64,
-        after: i64,
+        uid: Uid,
+        after: Version,
         limit: PageLimit,
     ) -> Result<Page, StoreFailed> {
-        let mut page = if self.quirks.sync_inclusive && after > 0 {
+        let mut page = if self.quirks.sync_inclusive && after > Version::START {
             self.inclusive_page(uid, after, limit).await?
         } else {
             self.store.sync(uid, after, limit).await?
         };
         if self.quirks.sync_drops_group_id {
             for entry in &mut page.entries {
-                Arc::make_mut(&mut entry.message).group = 0;
+                Arc::make_mut(&mut entry.message).clear_group();
             }
         }
         Ok(page)
@@ -112,8 +113,8 @@ impl Services {
     /// reads on until nothing is left would never end.
     async fn inclusive_page(
         &self,
-        uid: i64,
-        after: i64,
+        uid: Uid,
+        after: Version,
         limit: PageLimit,
     ) -> Result<Page, StoreFailed> {
         // This one moves the read mark, as far as the request says.
@@ -165,17 +166,16 @@ impl Services {
     /// # Errors
     ///
     /// The refusal, when it names nobody, or one who may not take part.
-    pub async fn named(&self, command: &Command<'_>) -> Result<i64, Refusal> {
+    pub async fn named(&self, command: &Command<'_>) -> Result<Uid, Refusal> {
         let uid = match command {
-            Command::Ping(request) => request.uid,
-            Command::Sync(request) => request.uid,
-            Command::Logout(request) => request.uid,
-            Command::P2p(sending) | Command::Ack(sending) | Command::Group(sending) => {
-                sending.source
-            }
-            Command::SelectAccess(_) | Command::Login(_) => 0,
+            Command::Ping(request) => Uid(request.uid),
+            Command::Sync(request) => Uid(request.uid),
+            Command::Logout(request) => Uid(request.uid),
+            Command::P2p(sending) | Command::Ack(sending) => sending.source,
+            Command::Group(sending) => sending.source,
+            Command::SelectAccess(_) | Command::Login(_) => Uid::default(),
         };
-        if uid <= 0 {
+        if !uid.is_positive() {
             return Err(Refusal::plain(Code::NotLoggedIn));
         }
         if !self.is_admitted(uid).await? {

@@ -3,6 +3,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{Refused, Services};
+use crate::id::Uid;
 use crate::store::Ledger;
 
 /// So many inboxes stand in a report.
@@ -53,10 +54,10 @@ pub struct InboxReport {
     pub removed: u64,
 }
 
-impl From<(i64, Ledger)> for InboxReport {
-    fn from((uid, ledger): (i64, Ledger)) -> Self {
+impl From<(Uid, Ledger)> for InboxReport {
+    fn from((uid, ledger): (Uid, Ledger)) -> Self {
         InboxReport {
-            uid,
+            uid: uid.0,
             stored: ledger.stored,
             delivered: ledger.delivered,
             pending: ledger.pending(),
@@ -80,14 +81,14 @@ impl Services {
             repeated: audited.repeated,
             swapped: audited.swapped,
             unfinished: 0,
-            inboxes: self.inboxes(0, MOST_INBOXES),
+            inboxes: self.inboxes(Uid::default(), MOST_INBOXES),
             refusals: self.audit.refusals(),
         }
     }
 
     /// What became of the messages to the users above uid `after`, by uid: the first so many of which something was
     /// counted.
-    pub fn inboxes(&self, after: i64, most: usize) -> Vec<InboxReport> {
+    pub fn inboxes(&self, after: Uid, most: usize) -> Vec<InboxReport> {
         let ledgers = self.store.ledgers(after, most);
         ledgers.into_iter().map(InboxReport::from).collect()
     }
@@ -95,8 +96,9 @@ impl Services {
 
 impl Report {
     /// What became of the messages to one user.
-    pub fn inbox(&self, uid: i64) -> Option<&InboxReport> {
-        self.inboxes.iter().find(|inbox| inbox.uid == uid)
+    pub fn inbox(&self, uid: impl Into<Uid>) -> Option<&InboxReport> {
+        let uid = uid.into();
+        self.inboxes.iter().find(|inbox| uid == inbox.uid)
     }
 
     /// All of it in words, line by line: the counts as a whole, the inboxes, those to which something is still to come

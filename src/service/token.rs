@@ -10,12 +10,14 @@ use subtle::ConstantTimeEq;
 
 use crate::clock::Clock;
 use crate::config::Auth;
+use crate::id::Uid;
 
 /// What tokens of the HTTP API begin with.
 const ISSUED: &str = "imd1.";
 
 /// The token that existing clients compute: the lowercase hex MD5 of the decimal UID followed by the salt.
-pub fn salted_token(uid: i64, salt: &str) -> String {
+pub fn salted_token(uid: impl Into<Uid>, salt: &str) -> String {
+    let uid = uid.into();
     let digest = Md5::new()
         .chain_update(uid.to_string())
         .chain_update(salt)
@@ -96,12 +98,12 @@ impl Tokens {
     }
 
     /// The salted token of a user.
-    pub fn salted(&self, uid: i64) -> String {
+    pub fn salted(&self, uid: Uid) -> String {
         salted_token(uid, &self.salt)
     }
 
     /// A signed token that runs out: `imd1.<uid>.<Unix ms>.<HMAC-SHA256 over what stands before it>`.
-    pub fn issue(&self, uid: i64) -> String {
+    pub fn issue(&self, uid: Uid) -> String {
         let now = self.clock.unix_ms();
         self.stops.lock().issued(now, self.clock.stopped());
         let expires = now.saturating_add(self.lifetime_ms);
@@ -111,14 +113,14 @@ impl Tokens {
     }
 
     /// Whether the token logs this user in. Takes the same time for every wrong token of a length.
-    pub fn is_valid(&self, uid: i64, token: &str) -> bool {
+    pub fn is_valid(&self, uid: Uid, token: &str) -> bool {
         if token.starts_with(ISSUED) {
             return self.is_issued(uid, token);
         }
         token.as_bytes().ct_eq(self.salted(uid).as_bytes()).into()
     }
 
-    fn is_issued(&self, uid: i64, token: &str) -> bool {
+    fn is_issued(&self, uid: Uid, token: &str) -> bool {
         let Some((claim, signature)) = token.rsplit_once('.') else {
             return false;
         };
@@ -165,7 +167,7 @@ mod tests {
     fn the_salted_token_is_the_one_that_existing_clients_compute() {
         // user 321, captured from a client
         assert_eq!(
-            tokens(&ManualClock::default()).salted(321),
+            tokens(&ManualClock::default()).salted(Uid(321)),
             "69338d7366e3a53668cbd23dfedee4cd"
         );
     }
@@ -174,13 +176,13 @@ mod tests {
     async fn an_issued_token_is_good_for_its_user_and_its_time() {
         let clock = ManualClock::default();
         let tokens = tokens(&clock);
-        let token = tokens.issue(7);
-        assert!(tokens.is_valid(7, &token));
-        assert!(!tokens.is_valid(8, &token));
+        let token = tokens.issue(Uid(7));
+        assert!(tokens.is_valid(Uid(7), &token));
+        assert!(!tokens.is_valid(Uid(8), &token));
         clock.advance(Duration::from_secs(24 * 3600 - 1)).await;
-        assert!(tokens.is_valid(7, &token));
+        assert!(tokens.is_valid(Uid(7), &token));
         clock.advance(Duration::from_secs(1)).await;
-        assert!(!tokens.is_valid(7, &token));
+        assert!(!tokens.is_valid(Uid(7), &token));
     }
 
     #[test]
@@ -206,11 +208,11 @@ mod tests {
     fn a_changed_token_is_worth_nothing() {
         let clock = ManualClock::default();
         let tokens = tokens(&clock);
-        let token = tokens.issue(7);
+        let token = tokens.issue(Uid(7));
         let other_key = Tokens::new(&Auth::default(), [8; 32], Arc::new(clock.clone()));
-        assert!(!other_key.is_valid(7, &token));
-        for token in [&token, &tokens.salted(7)] {
-            assert!(tokens.is_valid(7, token));
+        assert!(!other_key.is_valid(Uid(7), &token));
+        for token in [&token, &tokens.salted(Uid(7))] {
+            assert!(tokens.is_valid(Uid(7), token));
             for at in 0..token.len() {
                 // A token comes as text, so a byte may become any other of ASCII.
                 for byte in 0..128 {
@@ -219,7 +221,10 @@ mod tests {
                         continue;
                     }
                     let forged = String::from_utf8(bytes).unwrap();
-                    assert!(!tokens.is_valid(7, &forged), "{forged:?} for {token:?}");
+                    assert!(
+                        !tokens.is_valid(Uid(7), &forged),
+                        "{forged:?} for {token:?}"
+                    );
                 }
                 let (head, tail) = token.split_at(at);
                 let without = &tail[1..];
@@ -231,7 +236,10 @@ mod tests {
                     format!("{head}.{tail}"),
                     format!("{head}\u{fffd}{without}"),
                 ] {
-                    assert!(!tokens.is_valid(7, &forged), "{forged:?} for {token:?}");
+                    assert!(
+                        !tokens.is_valid(Uid(7), &forged),
+                        "{forged:?} for {token:?}"
+                    );
                 }
             }
         }
@@ -241,12 +249,12 @@ mod tests {
     fn a_token_that_is_put_together_from_others_is_worth_nothing() {
         let clock = ManualClock::default();
         let tokens = tokens(&clock);
-        let (of_7, of_8) = (tokens.issue(7), tokens.issue(8));
+        let (of_7, of_8) = (tokens.issue(Uid(7)), tokens.issue(Uid(8)));
         let (claim, signature) = of_7.rsplit_once('.').unwrap();
         let (others_claim, others_signature) = of_8.rsplit_once('.').unwrap();
         let expires = claim.rsplit_once('.').unwrap().1;
         let unsigned = base16ct::lower::encode_string(&Sha256::digest(claim));
-        let salted = tokens.salted(7);
+        let salted = tokens.salted(Uid(7));
         for forged in [
             format!("{claim}.{others_signature}"),
             format!("{others_claim}.{signature}"),
@@ -271,8 +279,8 @@ mod tests {
             format!("{of_7}\n"),
             format!("Bearer {of_7}"),
             salted.to_uppercase(),
-            tokens.salted(8),
-            tokens.salted(70),
+            tokens.salted(Uid(8)),
+            tokens.salted(Uid(70)),
             salted_token(7, ""),
             salted_token(0, &tokens.salt),
             "eyJhbGciOiJub25lIn0.eyJ1aWQiOjd9.".to_owned(),
@@ -281,12 +289,12 @@ mod tests {
             "none".to_owned(),
             String::new(),
         ] {
-            assert!(!tokens.is_valid(7, &forged), "{forged:?}");
+            assert!(!tokens.is_valid(Uid(7), &forged), "{forged:?}");
         }
         // Nor is one of this user for another whose id begins or ends like it.
         for uid in [0, -7, 17, 70, 77, i64::MAX, i64::MIN] {
             assert!(
-                !tokens.is_valid(uid, &of_7) && !tokens.is_valid(uid, &salted),
+                !tokens.is_valid(Uid(uid), &of_7) && !tokens.is_valid(Uid(uid), &salted),
                 "{uid}"
             );
         }

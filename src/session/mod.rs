@@ -33,6 +33,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use parking_lot::Mutex;
 
+use crate::id::{Uid, Version};
 use crate::lab;
 use crate::proto::Reply;
 use deadlines::Timers;
@@ -123,16 +124,13 @@ impl Session {
     }
 
     /// The user who is logged in, if one is.
-    pub fn uid(&self) -> Option<i64> {
-        match self.uid.load(Ordering::Acquire) {
-            0 => None,
-            uid => Some(uid),
-        }
+    pub fn uid(&self) -> Option<Uid> {
+        Uid::nonzero(self.uid.load(Ordering::Acquire))
     }
 
     /// Binds the user who has just logged in.
-    pub fn log_in(&self, uid: i64) {
-        self.uid.store(uid, Ordering::Release);
+    pub fn log_in(&self, uid: Uid) {
+        self.uid.store(uid.0, Ordering::Release);
     }
 
     /// Queues a frame that is no answer. Never waits. On a session that is half-open it is lost.
@@ -159,18 +157,18 @@ impl Session {
     }
 
     /// A page that ends at `end` of an inbox that goes to `total` is among what is written next.
-    fn page(&self, end: i64, total: i64) {
+    fn page(&self, end: Version, total: Version) {
         self.outbound.lock().page(end, total);
     }
 
     /// The page from `begin` to `end` does not reach the peer: a fault keeps it.
-    fn page_lost(&self, begin: i64, end: i64) {
+    fn page_lost(&self, begin: Version, end: Version) {
         self.outbound.lock().page_lost(begin, end);
     }
 
     /// Tells the client that there is something newer than `current`, up to `total`. Whether one not yet written has taken
     /// it up.
-    pub fn notify(&self, current: i64, total: i64) -> bool {
+    pub fn notify(&self, current: Version, total: Version) -> bool {
         self.queue(|outbound| outbound.notify(current, total))
     }
 

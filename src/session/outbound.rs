@@ -3,6 +3,7 @@ use std::task::{Context, Waker};
 use bytes::BytesMut;
 
 use crate::codec;
+use crate::id::Version;
 use crate::proto::fields::Fields;
 use crate::proto::{Cmd, Code, Payload, Reply};
 
@@ -17,7 +18,7 @@ pub(super) struct Outbound {
     notify: Option<Pending>,
     /// The end of the last page on this session. From then on, that is how far this reader is: clients copy it from
     /// every notify.
-    page_end: Option<i64>,
+    page_end: Option<Version>,
     /// The session's task, when it sleeps.
     pub task: Option<Waker>,
 }
@@ -25,8 +26,8 @@ pub(super) struct Outbound {
 /// A notify that is not written yet.
 #[derive(Debug, Clone, Copy)]
 struct Pending {
-    current: i64,
-    total: i64,
+    current: Version,
+    total: Version,
 }
 
 impl Outbound {
@@ -60,7 +61,7 @@ impl Outbound {
 
     /// Remembers that there is something newer than `current`, up to `total`. The newest counts. Returns whether another
     /// notify was waiting, with which it is one now.
-    pub fn notify(&mut self, current: i64, total: i64) -> bool {
+    pub fn notify(&mut self, current: Version, total: Version) -> bool {
         let is_merged = self.notify.is_some();
         self.notify = Some(match self.notify {
             None => Pending { current, total },
@@ -73,7 +74,7 @@ impl Outbound {
     }
 
     /// A page that ends at `end` of an inbox that goes to `total` is written. What it leaves behind is notified.
-    pub fn page(&mut self, end: i64, total: i64) {
+    pub fn page(&mut self, end: Version, total: Version) {
         self.page_end = Some(end);
         if end < total || self.notify.is_some() {
             self.notify(end, total);
@@ -81,7 +82,7 @@ impl Outbound {
     }
 
     /// The page from `begin` to `end` does not reach the peer, so this reader is still where the page began.
-    pub fn page_lost(&mut self, begin: i64, end: i64) {
+    pub fn page_lost(&mut self, begin: Version, end: Version) {
         // Unless a later page has moved it.
         if self.page_end == Some(end) {
             self.page_end = Some(begin);
@@ -124,8 +125,8 @@ impl Outbound {
 impl Payload for Pending {
     fn encode_payload(&self, dst: &mut BytesMut) {
         let mut fields = Fields::done(Cmd::Notify, dst);
-        fields.number(5, self.current);
-        fields.number(6, self.total);
+        fields.number(5, self.current.0);
+        fields.number(6, self.total.0);
     }
 }
 
@@ -186,7 +187,7 @@ mod tests {
     fn notifies_merge_into_the_newest_whatever_their_order() {
         let mut outbound = Outbound::default();
         for (current, total) in [(0, 1), (2, 5), (1, 3)] {
-            outbound.notify(current, total);
+            outbound.notify(Version(current), Version(total));
         }
         assert_eq!(taken(&mut outbound), [(20007, Some((2, 5)))]);
         assert_eq!(taken(&mut outbound), [], "it is written once");
@@ -195,7 +196,7 @@ mod tests {
     #[test]
     fn frames_come_before_the_notify() {
         let mut outbound = Outbound::default();
-        outbound.notify(0, 1);
+        outbound.notify(Version(0), Version(1));
         outbound.push(&Reply::ping());
         assert_eq!(taken(&mut outbound), [(20002, None), (20007, Some((0, 1)))]);
     }
@@ -203,53 +204,53 @@ mod tests {
     #[test]
     fn a_page_that_has_caught_up_leaves_no_notify() {
         let mut outbound = Outbound::default();
-        outbound.notify(0, 3);
-        outbound.page(3, 3);
+        outbound.notify(Version(0), Version(3));
+        outbound.page(Version(3), Version(3));
         assert_eq!(taken(&mut outbound), []);
     }
 
     #[test]
     fn what_was_stored_while_a_page_was_made_is_notified_after_it() {
         let mut outbound = Outbound::default();
-        outbound.notify(0, 4);
-        outbound.page(3, 3);
+        outbound.notify(Version(0), Version(4));
+        outbound.page(Version(3), Version(3));
         assert_eq!(taken(&mut outbound), [(20007, Some((3, 4)))]);
     }
 
     #[test]
     fn after_a_page_the_reader_is_where_it_ended_also_when_it_went_back() {
         let mut outbound = Outbound::default();
-        outbound.page(50, 120);
-        outbound.page(10, 120);
-        outbound.notify(50, 121);
+        outbound.page(Version(50), Version(120));
+        outbound.page(Version(10), Version(120));
+        outbound.notify(Version(50), Version(121));
         assert_eq!(taken(&mut outbound), [(20007, Some((10, 121)))]);
     }
 
     #[test]
     fn after_a_page_that_is_lost_the_reader_is_where_it_began() {
         let mut outbound = Outbound::default();
-        outbound.page(10, 12);
-        outbound.page_lost(4, 10);
+        outbound.page(Version(10), Version(12));
+        outbound.page_lost(Version(4), Version(10));
         assert_eq!(taken(&mut outbound), [(20007, Some((4, 12)))]);
         // Nobody was told of 13 yet.
-        outbound.notify(4, 13);
-        outbound.page(13, 13);
-        outbound.page_lost(4, 13);
+        outbound.notify(Version(4), Version(13));
+        outbound.page(Version(13), Version(13));
+        outbound.page_lost(Version(4), Version(13));
         assert_eq!(taken(&mut outbound), [(20007, Some((4, 13)))]);
-        outbound.page(13, 13);
-        outbound.page_lost(4, 13);
+        outbound.page(Version(13), Version(13));
+        outbound.page_lost(Version(4), Version(13));
         assert_eq!(taken(&mut outbound), [], "of these, it was told already");
-        outbound.page(8, 13);
-        outbound.page(13, 13);
-        outbound.page_lost(4, 8);
-        outbound.notify(4, 14);
+        outbound.page(Version(8), Version(13));
+        outbound.page(Version(13), Version(13));
+        outbound.page_lost(Version(4), Version(8));
+        outbound.notify(Version(4), Version(14));
         assert_eq!(taken(&mut outbound), [(20007, Some((13, 14)))]);
     }
 
     #[test]
     fn the_last_word_is_the_last_frame() {
         let mut outbound = Outbound::default();
-        outbound.notify(0, 1);
+        outbound.notify(Version(0), Version(1));
         outbound.push(&Reply::ping());
         outbound.forget_notify();
         outbound.push(&Reply::server(Code::LoggedInElsewhere, "bye"));

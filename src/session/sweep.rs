@@ -91,6 +91,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::id::Uid;
 
     const fn s(n: u64) -> Duration {
         Duration::from_secs(n)
@@ -142,7 +143,7 @@ mod tests {
             Event::Open => {}
             Event::LogIn => {
                 session.timers.our_turn();
-                session.log_in(1);
+                session.log_in(Uid(1));
             }
             Event::OurTurn => session.timers.our_turn(),
             Event::PeersTurn => session.timers.peers_turn(|| now),
@@ -226,7 +227,7 @@ mod tests {
         for _ in 0..60 {
             now += s(1);
             for session in &all {
-                session.log_in(1);
+                session.log_in(Uid(1));
                 session.timers.our_turn();
                 session.timers.peers_turn(|| now);
             }

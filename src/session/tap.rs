@@ -6,6 +6,7 @@ use prost::Message;
 use super::Session;
 use crate::codec;
 use crate::command::Place;
+use crate::id::Uid;
 use crate::lab::{Action, Direction, GATEWAY, Hit, Lab, Passing, Record, Site, What};
 use crate::proto::{Cmd, ReqLogin};
 
@@ -131,7 +132,9 @@ impl Tap {
         }
         // Whose login it is stands in the frame.
         let named = || match (cmd, site.direction()) {
-            (Some(Cmd::Login), Some(Direction::In)) => Some(ReqLogin::decode(message).ok()?.uid),
+            (Some(Cmd::Login), Some(Direction::In)) => {
+                Some(Uid(ReqLogin::decode(message).ok()?.uid))
+            }
             _ => None,
         };
         let passing = Passing {

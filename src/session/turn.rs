@@ -6,6 +6,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 use super::{Session, outbound};
+use crate::id::Version;
 use crate::proto::Payload;
 
 /// What a handler answers into.
@@ -63,7 +64,7 @@ impl<O: Default> Turn<O> {
 
     /// Answers with a page that ends at `end` of an inbox that goes to `total`. It moves this reader to `end`; when it
     /// leaves something behind, a notify follows.
-    pub fn page(&mut self, page: &impl Payload, end: i64, total: i64) {
+    pub fn page(&mut self, page: &impl Payload, end: Version, total: Version) {
         // Who gets no page has not moved.
         if outbound::append(page, &mut self.out) {
             self.session.page(end, total);

@@ -4,8 +4,10 @@ use hashbrown::HashSet;
 
 use super::Rejected;
 
+use crate::id::Uid;
+
 /// The members that a group gets, in their order: `owner` first, and each once.
-pub fn members_of(owner: i64, members: &[i64]) -> Vec<i64> {
+pub fn members_of(owner: Uid, members: &[Uid]) -> Vec<Uid> {
     let mut all = Vec::with_capacity(members.len() + 1);
     let mut seen = HashSet::with_capacity(members.len() + 1);
     let members = members.iter().copied();
@@ -23,9 +25,9 @@ pub fn members_of(owner: i64, members: &[i64]) -> Vec<i64> {
 /// # Errors
 ///
 /// When the group would have more than `most` members.
-pub fn joining(members: &[i64], uids: &[i64], most: usize) -> Result<Vec<i64>, Rejected> {
-    let mut seen: HashSet<i64> = members.iter().copied().collect();
-    let new: Vec<i64> = uids
+pub fn joining(members: &[Uid], uids: &[Uid], most: usize) -> Result<Vec<Uid>, Rejected> {
+    let mut seen: HashSet<Uid> = members.iter().copied().collect();
+    let new: Vec<Uid> = uids
         .iter()
         .copied()
         .filter(|uid| seen.insert(*uid))

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config;
+use crate::id::{GroupId, MsgId, Uid, Version};
 use crate::proto::fields::{Fields, number_len, prefixed_len, text_len};
 use async_trait::async_trait;
 
@@ -44,15 +45,47 @@ impl Kind {
     }
 }
 
+/// Where a sender's message id may be used once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Scope {
+    /// The inbox of a user, for messages and acks to that user.
+    Inbox(Uid),
+    /// A group, for the messages to it.
+    Group(GroupId),
+}
+
+impl Scope {
+    /// Returns the scope of a message of this kind, from the number that a key holds.
+    fn of(kind: Kind, number: i64) -> Scope {
+        match kind {
+            Kind::P2p | Kind::Ack => Scope::Inbox(Uid(number)),
+            Kind::Group => Scope::Group(GroupId(number)),
+        }
+    }
+
+    /// Returns the number of the user or of the group.
+    fn number(self) -> i64 {
+        match self {
+            Scope::Inbox(Uid(number)) | Scope::Group(GroupId(number)) => number,
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.number().fmt(f)
+    }
+}
+
 /// A message as it is stored: once, whatever the number of its receivers.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message {
     /// What it is.
     pub kind: Kind,
     /// Who sent it; for an ack, who accepted.
-    pub source: i64,
-    /// The group, or 0.
-    pub group: i64,
+    pub source: Uid,
+    /// The group's number, or 0: what is kept of a message in memory is kept small.
+    group: i64,
     /// When it was sent: Unix time in milliseconds.
     pub sent_at: i64,
     /// Its id and its text, in one piece: what is kept of a message in memory is mostly this, and what surrounds it.
@@ -65,25 +98,35 @@ impl Message {
     /// A message; its fields and methods say what the arguments are.
     pub fn new(
         kind: Kind,
-        source: i64,
-        group: i64,
-        msg_id: &str,
+        source: Uid,
+        group: Option<GroupId>,
+        msg_id: MsgId<'_>,
         text: &str,
         sent_at: i64,
     ) -> Self {
         Message {
             kind,
             source,
-            group,
+            group: GroupId::or_zero(group),
             sent_at,
-            words: [msg_id, text].concat().into(),
-            text_at: u32::try_from(msg_id.len()).unwrap_or(u32::MAX),
+            words: [msg_id.0, text].concat().into(),
+            text_at: u32::try_from(msg_id.0.len()).unwrap_or(u32::MAX),
         }
     }
 
+    /// Returns the group that the message was sent to; none for a message to one user.
+    pub fn group(&self) -> Option<GroupId> {
+        GroupId::nonzero(self.group)
+    }
+
+    /// Makes the message say nothing of its group.
+    pub fn clear_group(&mut self) {
+        self.group = 0;
+    }
+
     /// The sender's id for it. Never empty.
-    pub fn msg_id(&self) -> &str {
-        self.split().0
+    pub fn msg_id(&self) -> MsgId<'_> {
+        MsgId(self.split().0)
     }
 
     /// The text; empty in an ack.
@@ -97,11 +140,10 @@ impl Message {
         let Message {
             kind,
             source,
-            group,
             sent_at,
             ..
         } = *self;
-        Message::new(kind, source, group, self.msg_id(), text, sent_at)
+        Message::new(kind, source, self.group(), self.msg_id(), text, sent_at)
     }
 
     /// Its id and its text.
@@ -148,13 +190,13 @@ impl fmt::Debug for User {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
     /// Its id.
-    pub gid: i64,
+    pub gid: GroupId,
     /// Any text.
     pub name: String,
-    /// Who made it, a member or not by now; 0 where that was not stored.
-    pub owner: i64,
+    /// Who created it, still a member or not; none where a group was stored before owners were.
+    pub owner: Option<Uid>,
     /// Its members, by uid.
-    pub members: Vec<i64>,
+    pub members: Vec<Uid>,
 }
 
 /// One change.
@@ -163,7 +205,7 @@ pub enum Write {
     /// A message of kind p2p into one inbox, unless this (source, target, msgID) is there already.
     P2p {
         /// The receiver.
-        target: i64,
+        target: Uid,
         /// The message.
         message: Arc<Message>,
     },
@@ -177,53 +219,53 @@ pub enum Write {
     /// `target`.
     Ack {
         /// Who sent what is accepted.
-        target: i64,
+        target: Uid,
         /// The entry.
         message: Arc<Message>,
     },
     /// A new user.
     Register {
         /// The user's id.
-        uid: i64,
+        uid: Uid,
         /// What is known of them.
         user: User,
     },
     /// A new group with all its members, or no group.
     CreateGroup {
         /// The group's id, not used before.
-        group: i64,
+        group: GroupId,
         /// Any text.
         name: String,
         /// The first member.
-        owner: i64,
+        owner: Uid,
         /// The other members. One that stands here twice, or is the owner, is a member once.
-        members: Vec<i64>,
+        members: Vec<Uid>,
         /// When it was made: Unix time in milliseconds.
         made_at: i64,
     },
     /// New members: all of them, or none. Joining twice is no error.
     Join {
         /// The group.
-        group: i64,
+        group: GroupId,
         /// Who joins.
-        uids: Vec<i64>,
+        uids: Vec<Uid>,
         /// How many members the group may have.
         most: usize,
     },
     /// A member leaves. What they got stays in their inbox. Quitting twice is no error.
     Quit {
         /// The group.
-        group: i64,
+        group: GroupId,
         /// Who leaves.
-        uid: i64,
+        uid: Uid,
     },
     /// A read mark moves forward, as with a [`Store::sync`] from there that comes with other writes: what stands here
     /// need not be stored once more.
     Read {
         /// Whose.
-        uid: i64,
+        uid: Uid,
         /// The version that was read last.
-        after: i64,
+        after: Version,
     },
     /// Ids were given out up to this time, also where the clock is behind it: what [`Store::newest`] has to know.
     Ids {
@@ -284,11 +326,11 @@ pub enum ReplaceError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Level {
     /// Whose inbox.
-    pub uid: i64,
+    pub uid: Uid,
     /// The read mark, or the last entry that was removed: nothing up to here is still to come.
-    pub read: i64,
+    pub read: Version,
     /// The newest version.
-    pub total: i64,
+    pub total: Version,
 }
 
 /// What has become of a batch.
@@ -304,7 +346,7 @@ pub struct Committed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Its place in the inbox: from 1, without gaps.
-    pub version: i64,
+    pub version: Version,
     /// What it holds.
     pub message: Arc<Message>,
 }
@@ -314,33 +356,33 @@ impl Entry {
     const TAG: u32 = 6;
 
     /// How many bytes this entry takes in a `ResSyncMsg` to `uid`: an offsetMsg with its field header.
-    pub fn wire_len(&self, uid: i64) -> usize {
+    pub fn wire_len(&self, uid: Uid) -> usize {
         prefixed_len(Self::TAG, self.body_len(uid))
     }
 
-    fn body_len(&self, uid: i64) -> usize {
+    fn body_len(&self, uid: Uid) -> usize {
         let message = &self.message;
-        number_len(1, message.source)
-            + number_len(2, uid)
+        number_len(1, message.source.0)
+            + number_len(2, uid.0)
             + number_len(3, message.group)
             + text_len(4, message.kind.msg_type())
-            + text_len(5, message.msg_id())
+            + text_len(5, message.msg_id().0)
             + text_len(6, message.text())
-            + number_len(7, self.version)
+            + number_len(7, self.version.0)
             + number_len(8, message.sent_at)
     }
 
     /// Appends this entry to a `ResSyncMsg` to `uid`.
-    pub fn write(&self, uid: i64, fields: &mut Fields<'_>) {
+    pub fn write(&self, uid: Uid, fields: &mut Fields<'_>) {
         let message = &self.message;
         fields.prefix(Self::TAG, self.body_len(uid));
-        fields.number(1, message.source);
-        fields.number(2, uid);
+        fields.number(1, message.source.0);
+        fields.number(2, uid.0);
         fields.number(3, message.group);
         fields.text(4, message.kind.msg_type());
-        fields.text(5, message.msg_id());
+        fields.text(5, message.msg_id().0);
         fields.text(6, message.text());
-        fields.number(7, self.version);
+        fields.number(7, self.version.0);
         fields.number(8, message.sent_at);
     }
 }
@@ -360,9 +402,9 @@ pub struct Page {
     /// The entries.
     pub entries: Vec<Entry>,
     /// The version of the last one; where there is none, how far the reader is.
-    pub current: i64,
+    pub current: Version,
     /// The newest version of the inbox.
-    pub total: i64,
+    pub total: Version,
 }
 
 /// What is kept, and for how long. Without limits, everything for ever.
@@ -520,21 +562,21 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// # Errors
     ///
     /// [`StoreFailed`]
-    async fn sync(&self, uid: i64, after: i64, limit: PageLimit) -> Result<Page, StoreFailed>;
+    async fn sync(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreFailed>;
 
     /// How far the inbox of `uid` goes.
     ///
     /// # Errors
     ///
     /// [`StoreFailed`]
-    async fn level(&self, uid: i64) -> Result<Level, StoreFailed>;
+    async fn level(&self, uid: Uid) -> Result<Level, StoreFailed>;
 
     /// A registered user.
     ///
     /// # Errors
     ///
     /// [`StoreFailed`]
-    async fn user(&self, uid: i64) -> Result<Option<User>, StoreFailed>;
+    async fn user(&self, uid: Uid) -> Result<Option<User>, StoreFailed>;
 
     /// The same entries as a [`sync`](Self::sync) would answer, without a trace: no read mark moves, and nothing counts as
     /// delivered.
@@ -542,21 +584,21 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// # Errors
     ///
     /// [`StoreFailed`]
-    async fn peek(&self, uid: i64, after: i64, limit: PageLimit) -> Result<Page, StoreFailed>;
+    async fn peek(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreFailed>;
 
     /// The registered users above uid `after`, by uid, at most so many.
     ///
     /// # Errors
     ///
     /// [`StoreFailed`]
-    async fn users(&self, after: i64, most: usize) -> Result<Vec<(i64, User)>, StoreFailed>;
+    async fn users(&self, after: Uid, most: usize) -> Result<Vec<(Uid, User)>, StoreFailed>;
 
     /// The groups above id `after`, by id, at most so many.
     ///
     /// # Errors
     ///
     /// [`StoreFailed`]
-    async fn groups(&self, after: i64, most: usize) -> Result<Vec<Group>, StoreFailed>;
+    async fn groups(&self, after: GroupId, most: usize) -> Result<Vec<Group>, StoreFailed>;
 
     /// The newest time at which a message was sent or a group was made, or that [ids](Write::Ids) have reached: Unix time in
     /// milliseconds, 0 where there was none. Ids have to begin after it, also when the clock was set back.
@@ -578,7 +620,7 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// The same for the inboxes above uid `after`, by uid: the first so many of which something was counted. Nothing is of
     /// an inbox that was loaded, until it grows.
-    fn ledgers(&self, after: i64, most: usize) -> Vec<(i64, Ledger)>;
+    fn ledgers(&self, after: Uid, most: usize) -> Vec<(Uid, Ledger)>;
 
     /// Everything as of one moment, but for the signing key.
     ///
@@ -621,7 +663,7 @@ pub trait Store: Send + Sync + fmt::Debug {
 }
 
 /// The smallest of `keys` above `after`, in their order, at most so many.
-fn smallest(keys: impl Iterator<Item = i64>, after: i64, most: usize) -> Vec<i64> {
+fn smallest<K: Ord + Copy>(keys: impl Iterator<Item = K>, after: K, most: usize) -> Vec<K> {
     let mut kept = std::collections::BinaryHeap::new();
     for key in keys.filter(|&key| key > after) {
         if kept.len() < most {

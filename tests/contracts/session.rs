@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use imd::clock::ManualClock;
 use imd::config::SecondLogin;
+use imd::id::Uid;
 use imd::notify::{Entered, Presence};
 use imd::proto::{Code, Reply};
 use imd::session::{CloseReason, Deadlines, Manager, SendError, Session, SessionIds};
@@ -129,14 +130,14 @@ fn a_session_that_was_replaced_does_not_take_its_user_back() {
     let ttl = Duration::from_secs(15);
     let presence = Presence::new(clock, ttl, SecondLogin::Close, Arc::default());
     let [older, newer] = [open(&manager), open(&manager)];
-    assert!(matches!(presence.enter(1, &older), Entered::Alone));
-    older.log_in(1);
+    assert!(matches!(presence.enter(Uid(1), &older), Entered::Alone));
+    older.log_in(Uid(1));
     // To log in again is nothing new.
-    assert!(matches!(presence.enter(1, &older), Entered::Alone));
-    let replaced = presence.enter(1, &newer);
+    assert!(matches!(presence.enter(Uid(1), &older), Entered::Alone));
+    let replaced = presence.enter(Uid(1), &newer);
     assert!(matches!(replaced, Entered::InPlaceOf(session) if session.id() == older.id()));
-    newer.log_in(1);
-    assert!(matches!(presence.enter(1, &older), Entered::Refused));
-    let (present, _) = presence.seen(1).unwrap();
+    newer.log_in(Uid(1));
+    assert!(matches!(presence.enter(Uid(1), &older), Entered::Refused));
+    let (present, _) = presence.seen(Uid(1)).unwrap();
     assert_eq!(present.id(), newer.id());
 }

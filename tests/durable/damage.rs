@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use imd::config;
+use imd::id::{Uid, Version};
 use imd::store::{DurableStore, Entry, Inspection, Item, Level, Store, StoreFailed, Write};
 use rand::RngExt;
 
@@ -25,8 +26,8 @@ struct Seen {
 
 async fn see(store: &DurableStore, uid: i64) -> Result<Seen, StoreFailed> {
     Ok(Seen {
-        level: store.level(uid).await?,
-        entries: store.sync(uid, 0, ALL).await?.entries,
+        level: store.level(Uid(uid)).await?,
+        entries: store.sync(Uid(uid), Version(0), ALL).await?.entries,
     })
 }
 
@@ -56,7 +57,7 @@ async fn folder() -> (tempfile::TempDir, BTreeMap<i64, Seen>) {
     }
     let mut seen = BTreeMap::new();
     for uid in 1..=USERS {
-        store.sync(uid, 50 + uid, ALL).await.unwrap();
+        store.sync(Uid(uid), Version(50 + uid), ALL).await.unwrap();
         // So that the last that is on the disk is a commit, and not a read mark: that alone is not synced.
         one(&store, p2p(uid, uid, "last")).await.unwrap();
         seen.insert(uid, see(&store, uid).await.unwrap());
@@ -88,7 +89,7 @@ async fn serves_nothing_wrong(path: &Path, expected: &BTreeMap<i64, Seen>) -> Re
         let _ = store.commit(vec![write]).await;
     }
     for (&uid, expected) in expected {
-        if let Ok(level) = store.level(uid).await
+        if let Ok(level) = store.level(Uid(uid)).await
             && level.total != expected.level.total
         {
             return Err(format!("user {uid}: stored again, level {level:?}"));

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use imd::config;
+use imd::id::{GroupId, MsgId, Uid, Version};
 use imd::store::{
     DurableStore, Entry, Kind, Message, OpenError, PageLimit, Rejected, Store, User, Write,
 };
@@ -32,9 +33,9 @@ pub fn open_small(path: &Path) -> DurableStore {
 pub fn message(kind: Kind, source: i64, group: i64, id: &str) -> Arc<Message> {
     Arc::new(Message::new(
         kind,
-        source,
-        group,
-        id,
+        Uid(source),
+        GroupId::nonzero(group),
+        MsgId(id),
         &format!("text of {id}"),
         1,
     ))
@@ -42,7 +43,7 @@ pub fn message(kind: Kind, source: i64, group: i64, id: &str) -> Arc<Message> {
 
 pub fn p2p(source: i64, target: i64, id: &str) -> Write {
     Write::P2p {
-        target,
+        target: Uid(target),
         message: message(Kind::P2p, source, 0, id),
     }
 }
@@ -55,16 +56,16 @@ pub fn to_group(source: i64, group: i64, id: &str) -> Write {
 
 pub fn ack(by: i64, target: i64, id: &str) -> Write {
     Write::Ack {
-        target,
+        target: Uid(target),
         message: message(Kind::Ack, by, 0, id),
     }
 }
 
 pub fn create(group: i64, owner: i64) -> Write {
     Write::CreateGroup {
-        group,
+        group: GroupId(group),
         name: "team".into(),
-        owner,
+        owner: Uid(owner),
         members: Vec::new(),
         made_at: 1,
     }
@@ -72,8 +73,8 @@ pub fn create(group: i64, owner: i64) -> Write {
 
 pub fn join(group: i64, uid: i64) -> Write {
     Write::Join {
-        group,
-        uids: vec![uid],
+        group: GroupId(group),
+        uids: vec![Uid(uid)],
         most: 2_000,
     }
 }
@@ -83,7 +84,10 @@ pub fn register(uid: i64) -> Write {
         name: format!("user {uid}"),
         password_hash: "hash".into(),
     };
-    Write::Register { uid, user }
+    Write::Register {
+        uid: Uid(uid),
+        user,
+    }
 }
 
 pub async fn one(store: &DurableStore, write: Write) -> Result<(), Rejected> {
@@ -96,13 +100,13 @@ pub async fn inbox(store: &DurableStore, uid: i64) -> Vec<(i64, Kind, i64, Strin
         let message = &entry.message;
         assert_eq!(message.text(), format!("text of {}", message.msg_id()));
         (
-            entry.version,
+            entry.version.0,
             message.kind,
-            message.source,
-            message.msg_id().to_owned(),
+            message.source.0,
+            message.msg_id().to_string(),
         )
     };
-    let page = store.sync(uid, 0, ALL).await.unwrap();
+    let page = store.sync(Uid(uid), Version(0), ALL).await.unwrap();
     page.entries.into_iter().map(row).collect()
 }
 

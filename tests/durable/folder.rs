@@ -1,6 +1,7 @@
 use std::fs;
 use std::path::Path;
 
+use imd::id::{GroupId, Uid};
 use imd::store::{DurableStore, Inspection, OpenError, Store, Write};
 
 use crate::fixture::{crashed, files, in_use, journal, one, open, open_small, p2p};
@@ -20,7 +21,7 @@ async fn a_folder_is_used_by_one_at_a_time() {
     ));
     store.close().await.unwrap();
     // Closed for good, and only once.
-    assert!(store.level(1).await.is_err());
+    assert!(store.level(Uid(1)).await.is_err());
     assert!(store.commit(vec![p2p(1, 2, "a")]).await.is_err());
     store.close().await.unwrap();
     open(folder.path()).unwrap().close().await.unwrap();
@@ -92,7 +93,7 @@ async fn what_systems_and_tools_leave_in_a_folder_is_nobodys_work() {
         fs::write(folder.path().join(within).join("._x"), "").unwrap();
     }
     let store = open(folder.path()).unwrap();
-    assert_eq!(store.level(2).await.unwrap().total, 500);
+    assert_eq!(store.level(Uid(2)).await.unwrap().total, 500);
     store.close().await.unwrap();
     assert_eq!(Inspection::open(folder.path()).unwrap().check().wrong, 0);
 
@@ -149,7 +150,7 @@ async fn in_a_new_store_the_journal_does_not_grow() {
     file.unwrap().set_len(before).unwrap();
     let survivor = open(copy.path()).unwrap();
     one(&survivor, p2p(1, 2, "b")).await.unwrap();
-    assert_eq!(survivor.level(2).await.unwrap().total, 2);
+    assert_eq!(survivor.level(Uid(2)).await.unwrap().total, 2);
     // After a close there is nothing to be read in it.
     store.close().await.unwrap();
     assert_eq!(length(), 0);
@@ -212,7 +213,10 @@ async fn only_a_machine_that_has_stopped_may_lose_what_was_not_synced() {
     }
     // As another start of the machine finds it.
     fs::write(cut.path().join("boot"), "another").unwrap();
-    assert_eq!(open(cut.path()).unwrap().level(2).await.unwrap().total, 1);
+    assert_eq!(
+        open(cut.path()).unwrap().level(Uid(2)).await.unwrap().total,
+        1
+    );
 }
 
 #[tokio::test]
@@ -228,9 +232,9 @@ async fn a_torn_end_of_an_older_journal_is_cut_off_where_nothing_is_missing() {
     fs::write(&first, bytes).unwrap();
     fs::write(first.with_file_name("1.jnl"), "").unwrap();
     let store = open(copy.path()).unwrap();
-    assert_eq!(store.level(2).await.unwrap().total, 1);
+    assert_eq!(store.level(Uid(2)).await.unwrap().total, 1);
     one(&store, p2p(1, 2, "b")).await.unwrap();
-    assert_eq!(store.level(2).await.unwrap().total, 2);
+    assert_eq!(store.level(Uid(2)).await.unwrap().total, 2);
 }
 
 /// A folder after one commit and after two, as crashes would leave them, and the bytes of its journal at both times.
@@ -255,9 +259,13 @@ async fn a_commit_that_was_cut_short_is_cut_off() {
         // Half of the second commit; nobody was told that it is there.
         fs::write(journal(copy.path()), &whole[..length]).unwrap();
         let store = open(copy.path()).unwrap();
-        assert_eq!(store.level(2).await.unwrap().total, 1, "cut at {length}");
+        assert_eq!(
+            store.level(Uid(2)).await.unwrap().total,
+            1,
+            "cut at {length}"
+        );
         one(&store, p2p(1, 2, "b")).await.unwrap();
-        assert_eq!(store.level(2).await.unwrap().total, 2);
+        assert_eq!(store.level(Uid(2)).await.unwrap().total, 2);
     }
 }
 
@@ -268,10 +276,10 @@ async fn a_group_that_a_crash_cut_short_has_all_its_members_or_is_not_there() {
     one(&store, p2p(1, 2, "a")).await.unwrap();
     let before = crashed(folder.path());
     let make = Write::CreateGroup {
-        group: 9,
+        group: GroupId(9),
         name: "team".into(),
-        owner: 1,
-        members: (2..=5).collect(),
+        owner: Uid(1),
+        members: (2..=5).map(Uid).collect(),
         made_at: 1,
     };
     one(&store, make).await.unwrap();
@@ -282,7 +290,7 @@ async fn a_group_that_a_crash_cut_short_has_all_its_members_or_is_not_there() {
         let copy = crashed(before.path());
         fs::write(journal(copy.path()), &whole[..length]).unwrap();
         let store = open(copy.path()).unwrap();
-        let groups = store.groups(0, 10).await.unwrap();
+        let groups = store.groups(GroupId(0), 10).await.unwrap();
         let members: Vec<_> = groups.into_iter().map(|group| group.members).collect();
         let all = vec![vec![1, 2, 3, 4, 5]];
         let expected = if length < whole.len() {

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use imd::id::Uid;
 use imd::store::{CompactError, Inspection, OpenError, Store};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -165,7 +166,7 @@ async fn the_folder_itself_may_be_a_link() {
     let link = beside.path().join("data");
     symlink(pristine.path(), &link).unwrap();
     let store = open(&link).unwrap();
-    assert_eq!(store.level(2).await.unwrap().total, 401);
+    assert_eq!(store.level(Uid(2)).await.unwrap().total, 401);
     one(&store, p2p(1, 2, "more")).await.unwrap();
     store.close().await.unwrap();
     assert_eq!(Inspection::open(&link).unwrap().check().wrong, 0);

@@ -1,3 +1,4 @@
+use imd::id::{Uid, Version};
 use imd::store::{DurableStore, Inspection, Kind, Level, Rejected, Snapshot, Store};
 
 use crate::fixture::{
@@ -17,7 +18,10 @@ async fn fill(store: &DurableStore) {
     ];
     let committed = store.commit(batch).await.unwrap();
     assert!(committed.results.iter().all(Result::is_ok));
-    store.sync(2, 2, crate::fixture::ALL).await.unwrap();
+    store
+        .sync(Uid(2), Version(2), crate::fixture::ALL)
+        .await
+        .unwrap();
 }
 
 async fn check(store: &DurableStore) {
@@ -31,17 +35,17 @@ async fn check(store: &DurableStore) {
     assert_eq!(inbox(store, 1).await, ones);
     assert_eq!(inbox(store, 2).await, twos);
     let level = Level {
-        uid: 2,
-        read: 2,
-        total: 3,
+        uid: Uid(2),
+        read: Version(2),
+        total: Version(3),
     };
-    assert_eq!(store.level(2).await.unwrap(), level);
-    let user = store.user(1).await.unwrap().unwrap();
+    assert_eq!(store.level(Uid(2)).await.unwrap(), level);
+    let user = store.user(Uid(1)).await.unwrap().unwrap();
     assert_eq!(
         (user.name.as_str(), user.password_hash.as_str()),
         ("user 1", "hash")
     );
-    assert_eq!(store.user(2).await.unwrap(), None);
+    assert_eq!(store.user(Uid(2)).await.unwrap(), None);
 }
 
 /// What was there goes on: nothing is stored twice, versions follow, members are members.
@@ -57,9 +61,9 @@ async fn go_on(store: &DurableStore) {
     assert_eq!(
         committed.grown,
         [Level {
-            uid: 1,
-            read: 0,
-            total: 3
+            uid: Uid(1),
+            read: Version(0),
+            total: Version(3)
         }]
     );
     assert_eq!(one(store, register(1)).await, Err(Rejected::UserExists));
@@ -68,7 +72,7 @@ async fn go_on(store: &DurableStore) {
         Err(Rejected::NotAMember)
     );
     assert_eq!(one(store, to_group(1, 9, "d")).await, Ok(()));
-    assert_eq!(store.level(2).await.unwrap().total, 4);
+    assert_eq!(store.level(Uid(2)).await.unwrap().total, 4);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use imd::Imd;
+use imd::id::Uid;
 use imd::lab::{Fault, Site, What};
 use imd::proto::{Cmd, ReqAccessServer};
 use imd::session::CloseReason;
@@ -130,7 +131,7 @@ async fn the_answer_to_a_request_under_way_is_not_written() {
     ann.send(&p2p(2, "a", "a")).await;
     store.commit.arrived().await;
     let sessions = server(&imd, "access-1").sessions();
-    let of_ann = sessions.sessions().find(|one| one.uid() == Some(1));
+    let of_ann = sessions.sessions().find(|one| one.uid() == Some(Uid(1)));
     of_ann.unwrap().half_open();
     store.commit.let_through(1);
     assert_eq!(bob.notified().await, (0, 1), "it is stored");
@@ -174,7 +175,7 @@ async fn it_ends_with_its_stack_its_server_or_on_command() {
     }
     let [mut reset, mut stopped, mut killed, mut ended] = wires;
     let sessions = server(&imd, "access-1").sessions();
-    let first = sessions.sessions().find(|one| one.uid() == Some(1));
+    let first = sessions.sessions().find(|one| one.uid() == Some(Uid(1)));
     first.unwrap().close(CloseReason::Reset);
     reset.reset().await;
     stopped.hears_nothing(&imd).await;

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use imd::id::Uid;
 use imd::proto::{Cmd, ReqLogin};
 use imd::store::{MemoryStore, Store, User, Write};
 use imd::{Config, Imd};
@@ -67,7 +68,7 @@ async fn a_stored_hash_that_would_take_too_much_is_not_checked() {
     let config = Config::ephemeral();
     let store = Arc::new(MemoryStore::new(1 << 26, (&config.store).into()));
     let users = hashes.iter().zip(1..).map(|(hash, uid)| Write::Register {
-        uid,
+        uid: Uid(uid),
         user: User {
             name: "ann".into(),
             password_hash: hash.clone(),

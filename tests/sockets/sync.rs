@@ -1,6 +1,7 @@
 use std::sync::atomic::Ordering;
 
 use imd::Config;
+use imd::id::{MsgId, Uid, Version};
 use imd::proto::{Cmd, ReqSyncMsg, ResSendP2pMsg, ResSyncMsg};
 use prost::Message;
 
@@ -215,16 +216,17 @@ async fn a_page_that_would_miss_the_frame_by_a_few_bytes_ends_earlier() {
     let mut ann = user(&imd, 1).await;
     let wire_len = |version, len| {
         let (kind, text) = (imd::store::Kind::P2p, "x".repeat(len));
-        let message = imd::store::Message::new(kind, 1, 0, "a", &text, imd.clock().unix_ms());
+        let message =
+            imd::store::Message::new(kind, Uid(1), None, MsgId("a"), &text, imd.clock().unix_ms());
         imd::store::Entry {
             version,
             message: message.into(),
         }
-        .wire_len(100)
+        .wire_len(Uid(100))
     };
     // The entries alone fit a frame; the fields of the page beside them do not.
     let second = (1..32_768)
-        .find(|&len| wire_len(1, 32_768) + wire_len(2, len) == 65_530)
+        .find(|&len| wire_len(Version(1), 32_768) + wire_len(Version(2), len) == 65_530)
         .unwrap();
     for (uid, len, in_first) in [(100, second - 25, 2), (101, second, 1)] {
         let mut bob = user(&imd, uid).await;

@@ -1,8 +1,10 @@
+use imd::id::{GroupId, Uid};
+
 /// To whom a message goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Partner {
-    User(i64),
-    Group(i64),
+    User(Uid),
+    Group(GroupId),
 }
 
 impl std::fmt::Display for Partner {
@@ -52,10 +54,10 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn to(rest: &'a str, partner: fn(i64) -> Partner, usage: &str) -> Line<'a> {
+    fn to<T: From<i64>>(rest: &'a str, partner: fn(T) -> Partner, usage: &str) -> Line<'a> {
         let (id, text) = cut(rest);
         match id.parse() {
-            Ok(id) if id > 0 && !text.is_empty() => Line::Say(Some(partner(id)), text),
+            Ok(id) if id > 0 && !text.is_empty() => Line::Say(Some(partner(T::from(id))), text),
             _ => Line::Bad(format!("write {usage}")),
         }
     }
@@ -72,17 +74,18 @@ fn cut(text: &str) -> (&str, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use imd::id::{GroupId, Uid};
 
     #[test]
     fn messages_name_a_user_a_group_or_nobody() {
         let say = |partner, text| Line::Say(partner, text);
         assert_eq!(
             Line::parse("/to 654 hello  you"),
-            say(Some(Partner::User(654)), "hello  you")
+            say(Some(Partner::User(Uid(654))), "hello  you")
         );
         assert_eq!(
             Line::parse(" /group\t9 /x "),
-            say(Some(Partner::Group(9)), "/x")
+            say(Some(Partner::Group(GroupId(9))), "/x")
         );
         assert_eq!(Line::parse("hello you\r"), say(None, "hello you"));
     }

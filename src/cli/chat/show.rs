@@ -1,16 +1,17 @@
 use imd::client::{Message, MessageKind};
+use imd::id::{GroupId, Uid};
 
 use super::line::Partner;
 
 const SECONDS_PER_DAY: i64 = 24 * 60 * 60;
 
 /// A message as a line: when, which version, who, where, what.
-pub fn show(message: &Message, me: i64) -> String {
+pub fn show(message: &Message, me: Uid) -> String {
     let head = match message.version {
         0 => time(message.sent_at),
         version => format!("{} v{version}", time(message.sent_at)),
     };
-    let who = if message.source == me {
+    let who = if me == message.source {
         "you".to_owned()
     } else {
         message.source.to_string()
@@ -25,10 +26,10 @@ pub fn show(message: &Message, me: i64) -> String {
 }
 
 /// Whom an answer to it would go to.
-pub fn partner(message: &Message, me: i64) -> Option<Partner> {
+pub fn partner(message: &Message, me: Uid) -> Option<Partner> {
     match message.kind {
-        MessageKind::Group => Some(Partner::Group(message.group)),
-        MessageKind::P2p if message.source != me => Some(Partner::User(message.source)),
+        MessageKind::Group => Some(Partner::Group(GroupId(message.group))),
+        MessageKind::P2p if me != message.source => Some(Partner::User(Uid(message.source))),
         _ => None,
     }
 }
@@ -46,6 +47,7 @@ fn time(unix_ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use imd::id::Uid;
 
     fn message(kind: MessageKind, group: i64) -> Message {
         Message {
@@ -62,12 +64,15 @@ mod tests {
     #[test]
     fn a_line_says_when_which_version_who_and_where() {
         let p2p = message(MessageKind::P2p, 0);
-        assert_eq!(show(&p2p, 321), "[00:34:56Z v7] 654: hello");
-        assert_eq!(show(&p2p, 654), "[00:34:56Z v7] you: hello");
+        assert_eq!(show(&p2p, Uid(321)), "[00:34:56Z v7] 654: hello");
+        assert_eq!(show(&p2p, Uid(654)), "[00:34:56Z v7] you: hello");
         let group = message(MessageKind::Group, 99);
-        assert_eq!(show(&group, 1), "[00:34:56Z v7] 654 in group 99: hello");
+        assert_eq!(
+            show(&group, Uid(1)),
+            "[00:34:56Z v7] 654 in group 99: hello"
+        );
         let ack = message(MessageKind::Ack, 0);
-        assert_eq!(show(&ack, 1), "[00:34:56Z v7] 654 accepted id");
+        assert_eq!(show(&ack, Uid(1)), "[00:34:56Z v7] 654 accepted id");
     }
 
     #[test]
@@ -77,6 +82,6 @@ mod tests {
             sent_at: 0,
             ..message(MessageKind::P2p, 0)
         };
-        assert_eq!(show(&bare, 1), "[--:--:--] 654: hello");
+        assert_eq!(show(&bare, Uid(1)), "[--:--:--] 654: hello");
     }
 }

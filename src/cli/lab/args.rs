@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::NonEmptyStringValueParser;
+use clap::builder::{NonEmptyStringValueParser, TypedValueParser};
 use clap::{ArgGroup, Args, Subcommand};
+use imd::id::Uid;
 use imd::lab::Fault;
 use serde_json::{Map, Value, json};
 
@@ -168,8 +169,8 @@ pub enum SnapshotCommand {
 #[derive(Args)]
 pub struct TailArgs {
     /// Only this user's frames
-    #[arg(long)]
-    pub uid: Option<i64>,
+    #[arg(long, value_parser = clap::value_parser!(i64).map(Uid))]
+    pub uid: Option<Uid>,
     /// Only frames of this command, by number or name
     #[arg(long)]
     pub cmd: Option<String>,
@@ -195,8 +196,8 @@ pub struct ReadyArgs {
 #[derive(Args)]
 pub struct InboxesArgs {
     /// Print what is in the inbox of this user; no read mark moves [default: count the messages of every inbox]
-    #[arg(value_parser = id(), allow_negative_numbers = true)]
-    pub uid: Option<i64>,
+    #[arg(value_parser = id::<Uid>(), allow_negative_numbers = true)]
+    pub uid: Option<Uid>,
     #[command(flatten)]
     pub admin: AdminArgs,
 }
@@ -207,8 +208,8 @@ pub struct WaitArgs {
     #[arg(long, value_name = "MARK")]
     pub since: Option<u64>,
     /// Only events of this user
-    #[arg(long)]
-    pub uid: Option<i64>,
+    #[arg(long, value_parser = clap::value_parser!(i64).map(Uid))]
+    pub uid: Option<Uid>,
     /// Only frames of this command, by number or name
     #[arg(long)]
     pub cmd: Option<String>,

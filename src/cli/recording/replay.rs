@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use imd::client::{ClientError, ask_gateway};
+use imd::id::Uid;
 use imd::listener::raise_file_limit;
 use imd::proto::{Cmd, Code, Error, ReqLogin};
 use prost::Message;
@@ -278,7 +279,7 @@ impl Player<'_> {
         match (&self.args.login.token, &self.args.pw) {
             (Some(token), _) => Ok(token.clone()),
             (None, Some(pw)) => api::token(self.target.user_api()?, uid, pw).await,
-            (None, None) => Ok(self.target.token(uid)),
+            (None, None) => Ok(self.target.token(Uid(uid))),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Recorded frames, with filters for tests that look for certain ones.
 
 use super::{Event, Mark, What};
+use crate::id::Uid;
 use crate::lab::Direction;
 use crate::proto::Cmd;
 
@@ -19,8 +20,9 @@ impl Frames {
 
     /// Keeps only frames of this user's sessions, after their logins.
     #[must_use]
-    pub fn uid(self, uid: i64) -> Frames {
-        self.only(|event| event.uid == Some(uid))
+    pub fn uid(self, uid: impl Into<Uid>) -> Frames {
+        let uid = uid.into();
+        self.only(|event| event.uid == Some(uid.0))
     }
 
     /// Keeps only frames of this command.

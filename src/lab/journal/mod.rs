@@ -30,6 +30,7 @@ use tokio::sync::Notify;
 
 use super::{Direction, Switches};
 use crate::clock::Clock;
+use crate::id::Uid;
 use crate::proto::Cmd;
 use recording::Recording;
 use ring::Ring;
@@ -168,7 +169,7 @@ pub struct Record<'a> {
     /// See [`Event::session`].
     pub session: Option<u64>,
     /// See [`Event::uid`].
-    pub uid: Option<i64>,
+    pub uid: Option<Uid>,
     /// See [`Event::cmd`].
     pub cmd: Option<Cmd>,
     /// See [`Event::frame`].
@@ -228,7 +229,7 @@ impl Journal {
             what: record.what,
             server: Arc::clone(record.server),
             session: record.session,
-            uid: record.uid,
+            uid: record.uid.map(i64::from),
             cmd: record.cmd,
             frame: Bytes::copy_from_slice(record.frame),
         };

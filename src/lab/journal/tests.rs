@@ -3,6 +3,7 @@
 use super::ring::OVERHEAD;
 use super::*;
 use crate::clock::ManualClock;
+use crate::id::Uid;
 use futures_util::FutureExt;
 
 const FEW: Bounds = Bounds {
@@ -22,7 +23,7 @@ fn push(journal: &Journal, uid: i64, frame: &[u8]) {
         what: What::Frame(Direction::In),
         server: &"access-1".into(),
         session: Some(1),
-        uid: Some(uid),
+        uid: Some(Uid(uid)),
         cmd: Some(Cmd::Ping),
         frame,
     });

@@ -506,7 +506,7 @@ impl<H: Handler> Connection<H> {
         tracing::debug!(
             session = %self.session.id(),
             peer = %self.session.peer(),
-            uid = self.session.uid(),
+            uid = self.session.uid().map(i64::from),
             reason = reason.label(),
             "session closed"
         );

@@ -17,6 +17,7 @@ use super::held::HeldFrame;
 use super::{Connection, Handler, drain};
 use crate::codec;
 use crate::command::Command;
+use crate::id::Version;
 use crate::lab::{Action, Direction, Hit, Hold, What};
 use crate::proto::{Cmd, Code, Payload, Reply, ResNotify};
 use crate::session::{CloseReason, Session, Turn, outbound};
@@ -256,7 +257,8 @@ impl<H: Handler> Connection<H> {
         if let Some(Reply::Sync(page)) = reply {
             let before = page.msgs.first().map(|first| first.increment_id - 1);
             let begin = before.unwrap_or(page.current_id);
-            self.session.page_lost(begin, page.current_id);
+            self.session
+                .page_lost(Version(begin), Version(page.current_id));
         }
     }
 

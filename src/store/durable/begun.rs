@@ -5,6 +5,7 @@ use std::vec;
 
 use super::answers::{Answer, Open};
 use super::draft::Draft;
+use crate::id::Uid;
 use crate::store::{Committed, Level, Rejected, StoreFailed, Write};
 
 /// A batch goes on until it has cost so much, and is then behind the others. What costs more than this by itself is never
@@ -27,7 +28,7 @@ pub struct Begun {
     stored: usize,
     /// How far each inbox reached that has grown, when it grew last. Noted piece by piece: a batch may have hundreds of
     /// thousands of inboxes, and to look them all up at its end would hold up every commit that waits.
-    grown: BTreeMap<i64, Level>,
+    grown: BTreeMap<Uid, Level>,
     answer: Answer<Result<Committed, StoreFailed>>,
 }
 
@@ -101,7 +102,7 @@ impl Begun {
 
     /// Its answer, where the rest is not done any more: of the results, those count that are stored. `level` says how far an
     /// inbox goes by then.
-    pub fn give_up(mut self, level: impl Fn(i64) -> Option<Level>) -> Open {
+    pub fn give_up(mut self, level: impl Fn(Uid) -> Option<Level>) -> Open {
         self.results
             .extend(self.writes.map(|_| Err(Rejected::DiskFull)));
         let committed = Committed {
@@ -118,7 +119,7 @@ fn cost(draft: &mut Draft<'_>, write: &Write) -> usize {
         Write::P2p { message, .. } => 1 + message.text().len() / BYTES,
         Write::Ack { .. } => LOOK,
         Write::Group { message } => {
-            draft.receivers(message.group) + 1 + message.text().len() / BYTES
+            draft.receivers(message.group().unwrap_or_default()) + 1 + message.text().len() / BYTES
         }
         Write::CreateGroup { members, .. } => 1 + members.len(),
         // The list of the members is made anew.

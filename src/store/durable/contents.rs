@@ -14,26 +14,27 @@ use super::record::{
     self, Damaged, EntryRecord, GroupRecord, IdRecord, MemberRecord, NumberRecord, Record,
     SIGNING_KEY, STATE, StateRecord, TextRecord, UserRecord,
 };
+use crate::id::{GroupId, Uid, Version};
 use crate::store::snapshot::{Draft, Ends, Stored};
-use crate::store::{Group, Kind, Message, SaveError, Snapshot, StoreFailed, User};
+use crate::store::{Group, Message, SaveError, Scope, Snapshot, StoreFailed, User};
 
 /// The registered users above `after`.
 ///
 /// # Errors
 ///
 /// When one of them can't be read.
-pub fn users(view: &View<'_>, after: i64, most: usize) -> Result<Vec<(i64, User)>, EngineError> {
+pub fn users(view: &View<'_>, after: Uid, most: usize) -> Result<Vec<(Uid, User)>, EngineError> {
     let Some(first) = after.checked_add(1).map(record::user_key) else {
         return Ok(Vec::new());
     };
-    let last = record::user_key(i64::MAX);
+    let last = record::user_key(Uid::MAX);
     let found = view.range(&first, &last).take(most);
     found
         .map(|found| found.and_then(|(key, value)| user(&key, &value)))
         .collect()
 }
 
-fn user(key: &[u8], value: &[u8]) -> Result<(i64, User), EngineError> {
+fn user(key: &[u8], value: &[u8]) -> Result<(Uid, User), EngineError> {
     let UserRecord {
         name,
         password_hash,
@@ -50,11 +51,11 @@ fn user(key: &[u8], value: &[u8]) -> Result<(i64, User), EngineError> {
 /// # Errors
 ///
 /// When one of them can't be read.
-pub fn groups(view: &View<'_>, after: i64, most: usize) -> Result<Vec<Group>, EngineError> {
+pub fn groups(view: &View<'_>, after: GroupId, most: usize) -> Result<Vec<Group>, EngineError> {
     let Some(first) = after.checked_add(1).map(record::group_key) else {
         return Ok(Vec::new());
     };
-    let last = record::group_key(i64::MAX);
+    let last = record::group_key(GroupId::MAX);
     let found = view.range(&first, &last).take(most);
     found
         .map(|found| found.and_then(|(key, value)| group(view, &key, &value)))
@@ -63,20 +64,20 @@ pub fn groups(view: &View<'_>, after: i64, most: usize) -> Result<Vec<Group>, En
 
 fn group(view: &View<'_>, key: &[u8], value: &[u8]) -> Result<Group, EngineError> {
     let GroupRecord { name, owner } = GroupRecord::open(key, value)?;
-    let gid = record::first_number(key);
+    let gid: GroupId = record::first_number(key);
     let members = view.prefix(&record::members_prefix(gid));
     let members = members.map(|found| Ok(record::last_number(&found?.0)));
     Ok(Group {
         gid,
         name,
-        owner,
+        owner: Uid::nonzero(owner),
         members: members.collect::<Result<_, EngineError>>()?,
     })
 }
 
 /// A time in a group: who, from which text on, and before which one it ended.
 struct Time {
-    uid: i64,
+    uid: Uid,
     since: u64,
     until: u64,
 }
@@ -98,7 +99,7 @@ pub fn snapshot(view: &View<'_>, limit: usize) -> Result<Snapshot, SaveError> {
         draft.group(group(view, &key, &value).map_err(failed)?)?;
     }
     let times = times(view).map_err(failed)?;
-    let receivers = |group: i64, text: u64| -> Vec<i64> {
+    let receivers = |group: GroupId, text: u64| -> Vec<Uid> {
         let times = times.get(&group).into_iter().flatten();
         let there = times.filter(|time| (time.since..time.until).contains(&text));
         there.map(|time| time.uid).collect()
@@ -108,20 +109,21 @@ pub fn snapshot(view: &View<'_>, limit: usize) -> Result<Snapshot, SaveError> {
     for found in view.prefix(record::TEXTS) {
         let (key, value) = found.map_err(failed)?;
         let message = text(&key, &value).map_err(failed)?;
-        let number = record::first_number(&key).cast_unsigned();
-        let receivers = receivers(message.group, number);
+        let number = record::first_number::<i64>(&key).cast_unsigned();
+        let group = message.group().unwrap_or_default();
+        let receivers = receivers(group, number);
         drafted.insert(number, draft.message(Arc::new(message), receivers)?);
     }
     entries(view, &mut draft, &drafted)?;
     for found in view.prefix(record::EXPIRING) {
         let (key, _) = found.map_err(failed)?;
         let (message, scope) = expiring(&key).map_err(failed)?;
-        let receivers = match message.kind {
-            Kind::P2p | Kind::Ack => vec![scope],
-            Kind::Group => {
+        let receivers = match scope {
+            Scope::Inbox(uid) => vec![uid],
+            Scope::Group(group) => {
                 let (_, id) = record::expiring(&key).unwrap_or_default();
                 let id: Option<IdRecord> = view.get(id).map_err(failed)?;
-                receivers(scope, id.unwrap_or_default().text)
+                receivers(group, id.unwrap_or_default().text)
             }
         };
         draft.message(Arc::new(message), receivers)?;
@@ -134,15 +136,15 @@ fn failed(error: impl Into<EngineError>) -> SaveError {
 }
 
 /// All times in all groups.
-fn times(view: &View<'_>) -> Result<HashMap<i64, Vec<Time>>, EngineError> {
-    let mut times: HashMap<i64, Vec<Time>> = HashMap::new();
+fn times(view: &View<'_>) -> Result<HashMap<GroupId, Vec<Time>>, EngineError> {
+    let mut times: HashMap<GroupId, Vec<Time>> = HashMap::new();
     for prefix in [record::MEMBERS, record::FORMER] {
         for found in view.prefix(prefix) {
             let (key, value) = found?;
             let since = MemberRecord::open(&key, &value)?.since;
             let (group, uid, until) = match (record::numbers(&key), record::numbers(&key)) {
-                (Some([group, uid]), _) => (group, uid, u64::MAX),
-                (_, Some([uid, group, until])) => (group, uid, until.cast_unsigned()),
+                (Some([group, uid]), _) => (GroupId(group), Uid(uid), u64::MAX),
+                (_, Some([uid, group, until])) => (GroupId(group), Uid(uid), until.cast_unsigned()),
                 _ => return Err(Damaged::at(&key).into()),
             };
             times
@@ -169,7 +171,8 @@ fn entries(
     let mut last = None;
     for found in view.prefix(record::INBOXES) {
         let (key, value) = found.map_err(failed)?;
-        let (uid, version) = (record::first_number(&key), record::last_number(&key));
+        let (uid, version): (Uid, Version) =
+            (record::first_number(&key), record::last_number(&key));
         if last != Some(uid) {
             last = Some(uid);
             inbox(view, draft, uid)?;
@@ -199,7 +202,7 @@ fn entries(
     Ok(())
 }
 
-fn inbox(view: &View<'_>, draft: &mut Draft, uid: i64) -> Result<(), SaveError> {
+fn inbox(view: &View<'_>, draft: &mut Draft, uid: Uid) -> Result<(), SaveError> {
     let head = Head::read(view, uid).map_err(failed)?;
     let level = head.level(uid);
     draft.inbox(Ends {
@@ -211,10 +214,13 @@ fn inbox(view: &View<'_>, draft: &mut Draft, uid: i64) -> Result<(), SaveError> 
 }
 
 /// A message that is gone, without its text, and its receiver or group.
-fn expiring(key: &[u8]) -> Result<(Message, i64), EngineError> {
+fn expiring(key: &[u8]) -> Result<(Message, Scope), EngineError> {
     let parts = record::expiring(key).and_then(|(at, id)| Some((at, record::id_parts(id)?)));
     let (at, (kind, source, msg_id, scope)) = parts.ok_or(Damaged::at(key))?;
-    let group = if kind == Kind::Group { scope } else { 0 };
+    let group = match scope {
+        Scope::Inbox(_) => None,
+        Scope::Group(group) => Some(group),
+    };
     Ok((Message::new(kind, source, group, msg_id, "", at), scope))
 }
 
@@ -246,10 +252,10 @@ impl From<Snapshot> for Contents {
             uid, read, removed, ..
         } in snapshot.inboxes
         {
-            contents.number(record::read_key(uid), read);
-            contents.number(record::cut_key(uid), removed);
+            contents.number(record::read_key(uid), read.0);
+            contents.number(record::cut_key(uid), removed.0);
         }
-        let mut sent: HashMap<i64, Vec<(u64, Vec<i64>)>> = HashMap::new();
+        let mut sent: HashMap<GroupId, Vec<(u64, Vec<Uid>)>> = HashMap::new();
         for stored in snapshot.messages {
             contents.message(stored, &mut sent);
         }
@@ -317,7 +323,7 @@ impl Contents {
     }
 
     /// A message, its id and its entries; who got a group's is noted in `sent`, with the number of its text.
-    fn message(&mut self, stored: Stored, sent: &mut HashMap<i64, Vec<(u64, Vec<i64>)>>) {
+    fn message(&mut self, stored: Stored, sent: &mut HashMap<GroupId, Vec<(u64, Vec<Uid>)>>) {
         let (kind, source, scope, msg_id) = stored.id();
         let id = record::id_key(kind, source, msg_id, scope);
         let Stored {
@@ -330,11 +336,11 @@ impl Contents {
             self.put(key, &NumberRecord::default());
         }
         let mut text = 0;
-        if kind == Kind::Group {
+        if let Scope::Group(group) = scope {
             self.texts += 1;
             text = self.texts;
             self.text(text, &message, receivers.len(), places.len());
-            sent.entry(scope).or_default().push((text, receivers));
+            sent.entry(group).or_default().push((text, receivers));
         }
         self.put(id, &IdRecord { text });
         let entry = EntryRecord {
@@ -363,7 +369,7 @@ impl Contents {
     }
 
     /// A group, whose messages were `sent` to these, in the order of their numbers.
-    fn group(&mut self, group: Group, sent: &[(u64, Vec<i64>)]) {
+    fn group(&mut self, group: Group, sent: &[(u64, Vec<Uid>)]) {
         let Group {
             gid,
             name,
@@ -371,8 +377,8 @@ impl Contents {
             members,
         } = group;
         // Who is in the group, since which text.
-        let mut there: HashMap<i64, u64> = HashMap::new();
-        let mut before: &[i64] = &[];
+        let mut there: HashMap<Uid, u64> = HashMap::new();
+        let mut before: &[Uid] = &[];
         for (text, receivers) in sent {
             for uid in before
                 .iter()
@@ -398,6 +404,12 @@ impl Contents {
         for (uid, since) in there {
             self.put(record::former_key(uid, gid, next), &MemberRecord { since });
         }
-        self.put(record::group_key(gid), &GroupRecord { name, owner });
+        self.put(
+            record::group_key(gid),
+            &GroupRecord {
+                name,
+                owner: Uid::or_zero(owner),
+            },
+        );
     }
 }

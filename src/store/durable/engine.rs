@@ -17,6 +17,7 @@ use parking_lot::RwLock;
 use super::brake::{Brake, GoOn};
 use super::record::{Damaged, Record, STATE, StateRecord};
 use super::survey::TABLES;
+use crate::id::{Uid, Version};
 use crate::store::files;
 
 /// Sealed tables that wait to be written. At 4 the engine itself would wait, for ever if the disk is full.
@@ -44,9 +45,9 @@ pub enum EngineError {
     #[error("the inbox of {uid} lacks version {version}")]
     Missing {
         /// Whose inbox.
-        uid: i64,
+        uid: Uid,
         /// What is not there.
-        version: i64,
+        version: Version,
     },
     /// An entry's text is not there.
     #[error("text {0} is missing")]

@@ -16,7 +16,8 @@ use super::record::{
     Record, SecretRecord, StateRecord, TextRecord, UserRecord,
 };
 use crate::config;
-use crate::store::{OpenError, StoreFailed};
+use crate::id::{GroupId, MsgId, Uid, Version};
+use crate::store::{OpenError, Scope, StoreFailed};
 
 /// So many problems are kept word for word.
 const TOLD: usize = 20;
@@ -84,7 +85,7 @@ pub enum Item {
     /// A registered user. The password is not told.
     User {
         /// Who.
-        uid: i64,
+        uid: Uid,
         /// As registered.
         name: String,
     },
@@ -95,31 +96,31 @@ pub enum Item {
         /// As created.
         name: String,
         /// Who gets its messages.
-        members: Vec<i64>,
+        members: Vec<Uid>,
     },
     /// An inbox, before its entries.
     Inbox {
         /// Whose.
-        uid: i64,
+        uid: Uid,
         /// The read mark.
-        read: i64,
+        read: Version,
         /// Up to here it was removed.
-        removed: i64,
+        removed: Version,
         /// The newest version.
-        total: i64,
+        total: Version,
     },
     /// An entry, with the names of the wire.
     #[serde(rename_all = "camelCase")]
     Entry {
         /// Whose inbox.
-        uid: i64,
+        uid: Uid,
         /// Its place.
-        version: i64,
+        version: Version,
         /// `p2p`, `group` or `ack`.
         msg_type: &'static str,
         /// Who sent it.
         #[serde(rename = "sourceUID")]
-        source_uid: i64,
+        source_uid: Uid,
         /// The group, or "0".
         #[serde(rename = "groupID")]
         group_id: String,
@@ -174,7 +175,7 @@ impl Inspection {
             Err(error) => findings.wrong(error),
         }
         // The end of each inbox as far as it was read; the order of the keys lets one number do.
-        let mut inbox = (0, 0);
+        let mut inbox = (Uid::default(), Version::START);
         // In how many inboxes each text was found.
         let mut found: HashMap<u64, u64> = HashMap::new();
         let walk = Walk::new(&view, Key::from([]));
@@ -196,7 +197,8 @@ impl Inspection {
             if key.first() != Some(&b'i') {
                 continue;
             }
-            let (uid, version) = (record::first_number(&key), record::last_number(&key));
+            let (uid, version): (Uid, Version) =
+                (record::first_number(&key), record::last_number(&key));
             if inbox.0 != uid {
                 findings.inboxes += 1;
                 let cut = number(&view, &record::cut_key(uid));
@@ -228,7 +230,7 @@ impl Inspection {
     /// What `item` answers.
     pub fn dump<E>(
         &self,
-        only: Option<i64>,
+        only: Option<Uid>,
         mut item: impl FnMut(Item) -> Result<(), E>,
     ) -> Result<Vec<String>, E> {
         let view = self.view();
@@ -251,7 +253,7 @@ impl Inspection {
             let uid = record::first_number(&key);
             let found = match key.first() {
                 Some(b'u') => user(&key, &value, uid),
-                Some(b'g') => group(&view, &key, &value, uid),
+                Some(b'g') => group(&view, &key, &value, record::first_number(&key)),
                 Some(b'i') => {
                     let version = record::last_number(&key);
                     let last = match inbox {
@@ -340,7 +342,7 @@ impl<'a> Walk<'a> {
     /// Goes on behind what can't be read: with the next inbox, or the next kind of record. Says what is left out.
     fn skip(&mut self, error: &EngineError) -> String {
         let inbox = match &self.last {
-            Some(last) if last.first() == Some(&b'i') => Some(record::first_number(last)),
+            Some(last) if last.first() == Some(&b'i') => Some(record::first_number::<Uid>(last)),
             _ => None,
         };
         let (from, what) = match inbox {
@@ -381,16 +383,17 @@ impl Iterator for Walk<'_> {
     }
 }
 
-fn number(view: &View<'_>, key: &[u8]) -> Result<i64, EngineError> {
-    Ok(view.get::<NumberRecord>(key)?.map_or(0, |n| n.value))
+fn number(view: &View<'_>, key: &[u8]) -> Result<Version, EngineError> {
+    let stored: Option<NumberRecord> = view.get(key)?;
+    Ok(Version(stored.map_or(0, |number| number.value)))
 }
 
-fn user(key: &[u8], value: &[u8], uid: i64) -> Result<Item, EngineError> {
+fn user(key: &[u8], value: &[u8], uid: Uid) -> Result<Item, EngineError> {
     let name = UserRecord::open(key, value)?.name;
     Ok(Item::User { uid, name })
 }
 
-fn group(view: &View<'_>, key: &[u8], value: &[u8], gid: i64) -> Result<Item, EngineError> {
+fn group(view: &View<'_>, key: &[u8], value: &[u8], gid: GroupId) -> Result<Item, EngineError> {
     let name = GroupRecord::open(key, value)?.name;
     let members = view.prefix(&record::members_prefix(gid));
     let members = members.map(|found| Ok(record::last_number(&found?.0)));
@@ -401,7 +404,7 @@ fn group(view: &View<'_>, key: &[u8], value: &[u8], gid: i64) -> Result<Item, En
     })
 }
 
-fn ends(uid: i64, head: &draft::Head) -> Item {
+fn ends(uid: Uid, head: &draft::Head) -> Item {
     Item::Inbox {
         uid,
         read: head.read,
@@ -410,7 +413,7 @@ fn ends(uid: i64, head: &draft::Head) -> Item {
     }
 }
 
-fn entry(view: &View<'_>, key: &[u8], value: &[u8], uid: i64) -> Result<Item, EngineError> {
+fn entry(view: &View<'_>, key: &[u8], value: &[u8], uid: Uid) -> Result<Item, EngineError> {
     let version = record::last_number(key);
     let message = reader::message(view, key, value)?;
     Ok(Item::Entry {
@@ -418,8 +421,8 @@ fn entry(view: &View<'_>, key: &[u8], value: &[u8], uid: i64) -> Result<Item, En
         version,
         msg_type: message.kind.msg_type(),
         source_uid: message.source,
-        group_id: message.group.to_string(),
-        msg_id: message.msg_id().to_owned(),
+        group_id: GroupId::or_zero(message.group()).to_string(),
+        msg_id: message.msg_id().to_string(),
         msg: message.text().to_owned(),
         send_time: message.sent_at,
     })
@@ -437,7 +440,10 @@ fn check_record(
             findings.entries += 1;
             let entry = EntryRecord::open(key, value)?;
             match entry.message {
-                Some(message) => check_id(view, &message, record::first_number(key), findings)?,
+                Some(message) => {
+                    let scope = Scope::Inbox(record::first_number(key));
+                    check_id(view, &message, scope, findings)?;
+                }
                 None => drop(reader::message(view, key, value)?),
             }
         }
@@ -445,7 +451,8 @@ fn check_record(
             findings.texts += 1;
             let message = TextRecord::open(key, value)?.message;
             let message = message.ok_or(Damaged::at(key))?;
-            check_id(view, &message, message.group, findings)?;
+            let scope = Scope::Group(GroupId(message.group));
+            check_id(view, &message, scope, findings)?;
         }
         Some(b'd') => {
             findings.ids += 1;
@@ -476,11 +483,11 @@ fn check_record(
 fn check_id(
     view: &View<'_>,
     message: &MessageRecord,
-    scope: i64,
+    scope: Scope,
     findings: &mut Findings,
 ) -> Result<(), EngineError> {
     let kind = message.kind().ok_or(Damaged(b'i'))?;
-    let id = record::id_key(kind, message.source, &message.msg_id, scope);
+    let id = record::id_key(kind, Uid(message.source), MsgId(&message.msg_id), scope);
     if view.get::<IdRecord>(&id)?.is_none() {
         findings.wrong(format!(
             "the id of a message of {} to {scope} is missing",
@@ -499,11 +506,11 @@ fn check_texts(view: &View<'_>, found: &HashMap<u64, u64>, findings: &mut Findin
         let Ok(text) = TextRecord::open(&key, &value) else {
             continue; // Said already.
         };
-        let number = record::last_number(&key).cast_unsigned();
+        let number = record::last_number::<i64>(&key).cast_unsigned();
         let Ok(removed) = self::number(view, &record::removed_key(number)) else {
             continue; // Said already.
         };
-        let removed = removed.unsigned_abs();
+        let removed = removed.0.unsigned_abs();
         let there = found.get(&number).copied().unwrap_or_default();
         if there + removed != text.receivers {
             let receivers = text.receivers;

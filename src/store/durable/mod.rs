@@ -80,6 +80,7 @@ use super::{
     Snapshot, Store, StoreFailed, User, Write,
 };
 use crate::config::{self, SyncMode};
+use crate::id::{GroupId, Uid, Version};
 
 /// Reads that are done at the same time; each takes a thread.
 const READERS: usize = 4;
@@ -213,8 +214,8 @@ impl DurableStore {
     }
 
     /// Moves a read mark, unless it stands there; answers when the operating system has it.
-    async fn mark_read(&self, uid: i64, read: i64) -> Result<(), StoreFailed> {
-        if read < 1 {
+    async fn mark_read(&self, uid: Uid, read: Version) -> Result<(), StoreFailed> {
+        if read <= Version::START {
             return Ok(());
         }
         self.ask(|answer| Job::Read { uid, read, answer }).await
@@ -366,7 +367,7 @@ impl Store for DurableStore {
         self.ask(|answer| Job::Commit { batch, answer }).await?
     }
 
-    async fn sync(&self, uid: i64, after: i64, limit: PageLimit) -> Result<Page, StoreFailed> {
+    async fn sync(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreFailed> {
         self.shared.check()?;
         let recent = self.shared.recent.lock().page(uid, after, limit);
         let page = match recent {
@@ -389,7 +390,7 @@ impl Store for DurableStore {
         Ok(page)
     }
 
-    async fn peek(&self, uid: i64, after: i64, limit: PageLimit) -> Result<Page, StoreFailed> {
+    async fn peek(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreFailed> {
         self.shared.check()?;
         let recent = self.shared.recent.lock().page(uid, after, limit);
         match recent {
@@ -401,7 +402,7 @@ impl Store for DurableStore {
         }
     }
 
-    async fn level(&self, uid: i64) -> Result<Level, StoreFailed> {
+    async fn level(&self, uid: Uid) -> Result<Level, StoreFailed> {
         self.shared.check()?;
         let recent = self.shared.recent.lock().level(uid);
         if let Some(level) = recent {
@@ -411,7 +412,7 @@ impl Store for DurableStore {
         Ok(head.level(uid))
     }
 
-    async fn user(&self, uid: i64) -> Result<Option<User>, StoreFailed> {
+    async fn user(&self, uid: Uid) -> Result<Option<User>, StoreFailed> {
         let key = record::user_key(uid);
         let user: Option<UserRecord> = self.read(move |view| view.get(&key)).await?;
         Ok(user.map(|user| User {
@@ -420,12 +421,12 @@ impl Store for DurableStore {
         }))
     }
 
-    async fn users(&self, after: i64, most: usize) -> Result<Vec<(i64, User)>, StoreFailed> {
+    async fn users(&self, after: Uid, most: usize) -> Result<Vec<(Uid, User)>, StoreFailed> {
         self.read(move |view| contents::users(view, after, most))
             .await
     }
 
-    async fn groups(&self, after: i64, most: usize) -> Result<Vec<Group>, StoreFailed> {
+    async fn groups(&self, after: GroupId, most: usize) -> Result<Vec<Group>, StoreFailed> {
         self.read(move |view| contents::groups(view, after, most))
             .await
     }
@@ -442,7 +443,7 @@ impl Store for DurableStore {
         self.shared.tally.lock().ledger()
     }
 
-    fn ledgers(&self, after: i64, most: usize) -> Vec<(i64, Ledger)> {
+    fn ledgers(&self, after: Uid, most: usize) -> Vec<(Uid, Ledger)> {
         self.shared.tally.lock().ledgers(after, most)
     }
 

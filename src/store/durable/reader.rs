@@ -5,13 +5,14 @@ use std::sync::Arc;
 use super::draft::Head;
 use super::engine::{EngineError, View};
 use super::record::{self, Damaged, EntryRecord, Record, TextRecord};
+use crate::id::{Uid, Version};
 use crate::store::{Entry, Message, Page, PageLimit};
 
 /// A page in the making.
 pub struct Filling {
-    uid: i64,
+    uid: Uid,
     /// How far it goes.
-    current: i64,
+    current: Version,
     entries: Vec<Entry>,
     /// How much it may hold, and how many bytes of that are left.
     limit: PageLimit,
@@ -19,7 +20,7 @@ pub struct Filling {
 
 impl Filling {
     /// An empty one, of what follows version `current`.
-    pub fn new(uid: i64, current: i64, limit: PageLimit) -> Self {
+    pub fn new(uid: Uid, current: Version, limit: PageLimit) -> Self {
         Filling {
             uid,
             current,
@@ -45,7 +46,7 @@ impl Filling {
     }
 
     /// The page, of an inbox that goes to `total`.
-    pub fn page(self, total: i64) -> Page {
+    pub fn page(self, total: Version) -> Page {
         Page {
             entries: self.entries,
             current: self.current,
@@ -59,11 +60,16 @@ impl Filling {
 /// # Errors
 ///
 /// When one of them can't be read, is damaged or is missing.
-pub fn page(view: &View<'_>, uid: i64, after: i64, limit: PageLimit) -> Result<Page, EngineError> {
-    let after = after.max(0);
+pub fn page(
+    view: &View<'_>,
+    uid: Uid,
+    after: Version,
+    limit: PageLimit,
+) -> Result<Page, EngineError> {
+    let after = after.max(Version::START);
     let mut filling = Filling::new(uid, after, limit);
     let first = record::inbox_key(uid, after.saturating_add(1));
-    let mut found = view.range(&first, &record::inbox_key(uid, i64::MAX));
+    let mut found = view.range(&first, &record::inbox_key(uid, Version::MAX));
     while !filling.is_full() {
         let Some(found) = found.next() else {
             if filling.entries.is_empty() {
@@ -80,7 +86,7 @@ pub fn page(view: &View<'_>, uid: i64, after: i64, limit: PageLimit) -> Result<P
             let cut = if filling.entries.is_empty() {
                 Head::read(view, uid)?.cut
             } else {
-                0
+                Version::START
             };
             if version != cut + 1 {
                 let version = filling.current + 1;
@@ -100,14 +106,14 @@ pub fn page(view: &View<'_>, uid: i64, after: i64, limit: PageLimit) -> Result<P
 /// What is answered where there is nothing after `after`.
 fn empty_page(
     view: &View<'_>,
-    uid: i64,
-    after: i64,
+    uid: Uid,
+    after: Version,
     limit: PageLimit,
 ) -> Result<Page, EngineError> {
     let Head { total, cut, .. } = Head::read(view, uid)?;
     // Beyond the inbox: from another life of the store.
-    if after > total && total > 0 {
-        return page(view, uid, 0, limit);
+    if after > total && total > Version::START {
+        return page(view, uid, Version::START, limit);
     }
     Ok(Page {
         entries: Vec::new(),

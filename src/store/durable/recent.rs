@@ -12,6 +12,7 @@ use quick_cache::unsync::Cache;
 
 use super::draft::{Head, Touched};
 use super::reader::Filling;
+use crate::id::{Uid, Version};
 use crate::store::{Entry, Level, Message, Page, PageLimit};
 
 /// With more entries than this a commit is not taken in: every reader would wait for it.
@@ -33,7 +34,7 @@ const PLACE: usize = 2 * size_of::<Arc<Message>>();
 /// The newest of what is published.
 #[derive(Debug)]
 pub struct Recent {
-    inboxes: Cache<i64, Inbox>,
+    inboxes: Cache<Uid, Inbox>,
     /// All messages that are held, the oldest first.
     deliveries: VecDeque<Delivery>,
     /// What they take.
@@ -67,8 +68,8 @@ pub struct Delivery {
 /// Whose inboxes.
 #[derive(Debug)]
 pub enum Receivers {
-    One(i64),
-    Members(Arc<[i64]>),
+    One(Uid),
+    Members(Arc<[Uid]>),
 }
 
 impl Default for Recent {
@@ -89,23 +90,23 @@ impl Recent {
     }
 
     /// The ends of an inbox, if they are known.
-    pub fn head(&self, uid: i64) -> Option<Head> {
+    pub fn head(&self, uid: Uid) -> Option<Head> {
         self.inboxes.get(&uid).map(|inbox| inbox.head)
     }
 
     /// The same for a client.
-    pub fn level(&self, uid: i64) -> Option<Level> {
+    pub fn level(&self, uid: Uid) -> Option<Level> {
         self.head(uid).map(|head| head.level(uid))
     }
 
     /// Learns the ends of an inbox, as the published state has them.
-    pub fn learn(&mut self, uid: i64, head: Head) {
+    pub fn learn(&mut self, uid: Uid, head: Head) {
         let newest = VecDeque::new();
         self.inboxes.insert(uid, Inbox { head, newest });
     }
 
     /// The page that [`reader::page`](super::reader::page) would read, and the read mark, if all of it is here.
-    pub fn page(&self, uid: i64, after: i64, limit: PageLimit) -> Option<(Page, i64)> {
+    pub fn page(&self, uid: Uid, after: Version, limit: PageLimit) -> Option<(Page, Version)> {
         let Inbox { head, newest } = self.inboxes.get(&uid)?;
         // From another life of the store: that is not for here.
         if after > head.total {
@@ -115,7 +116,7 @@ impl Recent {
         let wanted = usize::try_from(head.total - current).ok()?;
         let skipped = newest.len().checked_sub(wanted)?;
         let mut filling = Filling::new(uid, current, limit);
-        for (version, message) in (current + 1..).zip(newest.range(skipped..)) {
+        for (version, message) in current.following().zip(newest.range(skipped..)) {
             let message = Arc::clone(message);
             if filling.is_full() || !filling.add(Entry { version, message }) {
                 break;
@@ -126,7 +127,7 @@ impl Recent {
 
     /// Takes over what a commit has changed, when it is published. There may be too much afterwards, until it is
     /// [trimmed](Recent::trim).
-    pub fn publish(&mut self, touched: &HashMap<i64, Touched>, deliveries: Vec<Delivery>) -> Gone {
+    pub fn publish(&mut self, touched: &HashMap<Uid, Touched>, deliveries: Vec<Delivery>) -> Gone {
         let entries: usize = deliveries.iter().map(Delivery::entries).sum();
         if entries > self.most_at_once {
             return self.skip(touched, deliveries);
@@ -148,7 +149,7 @@ impl Recent {
 
     /// Takes over where the inboxes end, and not what was put into them. What is held of those that have grown would
     /// have a gap behind it, so it goes; the messages stay among the deliveries until their time has come.
-    fn skip(&mut self, touched: &HashMap<i64, Touched>, deliveries: Vec<Delivery>) -> Gone {
+    fn skip(&mut self, touched: &HashMap<Uid, Touched>, deliveries: Vec<Delivery>) -> Gone {
         let mut entries = Vec::new();
         for (&uid, Touched { before, now }) in touched {
             if now.total > before.total
@@ -164,7 +165,7 @@ impl Recent {
         }
     }
 
-    fn advance(&mut self, uid: i64, head: Head) {
+    fn advance(&mut self, uid: Uid, head: Head) {
         match self.inboxes.get_mut(&uid) {
             Some(mut inbox) => inbox.advance(head),
             None => self.learn(uid, head),
@@ -233,13 +234,13 @@ impl Delivery {
     }
 
     fn size(&self) -> usize {
-        let texts = self.message.msg_id().len() + self.message.text().len();
+        let texts = self.message.msg_id().0.len() + self.message.text().len();
         OVERHEAD + texts + PLACE * self.entries()
     }
 }
 
 impl Receivers {
-    fn uids(&self) -> &[i64] {
+    fn uids(&self) -> &[Uid] {
         match self {
             Receivers::One(uid) => std::slice::from_ref(uid),
             Receivers::Members(uids) => uids,
@@ -252,6 +253,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::id::MsgId;
     use crate::store::Kind;
 
     const ALL: PageLimit = PageLimit {
@@ -260,14 +262,14 @@ mod tests {
     };
 
     fn message(id: &str) -> Arc<Message> {
-        Arc::new(Message::new(Kind::P2p, 1, 0, id, "text", 1))
+        Arc::new(Message::new(Kind::P2p, Uid(1), None, MsgId(id), "text", 1))
     }
 
     /// Inboxes as they are, and what is known of them.
     struct Side {
         recent: Recent,
-        heads: HashMap<i64, Head>,
-        inboxes: HashMap<i64, Vec<Arc<Message>>>,
+        heads: HashMap<Uid, Head>,
+        inboxes: HashMap<Uid, Vec<Arc<Message>>>,
         sent: usize,
     }
 
@@ -286,10 +288,10 @@ mod tests {
         }
 
         /// One commit: to these inboxes, each as one message; then these are cut and read.
-        fn commit(&mut self, to: &[Vec<i64>], cut: &[(i64, i64)], read: &[(i64, i64)]) {
+        fn commit(&mut self, to: &[Vec<Uid>], cut: &[(Uid, Version)], read: &[(Uid, Version)]) {
             let mut touched = HashMap::new();
             let mut deliveries = Vec::new();
-            let mut touch = |uid: i64, heads: &HashMap<i64, Head>, change: &dyn Fn(&mut Head)| {
+            let mut touch = |uid: Uid, heads: &HashMap<Uid, Head>, change: &dyn Fn(&mut Head)| {
                 let before = heads.get(&uid).copied().unwrap_or_default();
                 let now = before;
                 let entry = touched.entry(uid).or_insert(Touched { before, now });
@@ -311,7 +313,10 @@ mod tests {
             }
             for &(uid, cut) in cut {
                 // Only what was there before the commit is removed.
-                let most = self.heads.get(&uid).map_or(0, |head| head.total);
+                let most = self
+                    .heads
+                    .get(&uid)
+                    .map_or(Version::START, |head| head.total);
                 touch(uid, &self.heads, &|head| {
                     head.cut = head.cut.max(cut.min(most));
                 });
@@ -333,7 +338,7 @@ mod tests {
         }
 
         /// What is known must be what is.
-        fn check(&self, uid: i64, after: i64, limit: PageLimit) -> bool {
+        fn check(&self, uid: Uid, after: Version, limit: PageLimit) -> bool {
             let head = self.heads.get(&uid).copied().unwrap_or_default();
             let Some((page, read)) = self.recent.page(uid, after, limit) else {
                 return false;
@@ -341,7 +346,8 @@ mod tests {
             let start = after.max(head.cut);
             let mut expected = Filling::new(uid, start, limit);
             let inbox = self.inboxes.get(&uid).map_or(&[][..], Vec::as_slice);
-            for (version, message) in (1..).zip(inbox).skip(start as usize) {
+            let skipped = usize::try_from(start.0).unwrap();
+            for (version, message) in Version::START.following().zip(inbox).skip(skipped) {
                 let message = Arc::clone(message);
                 if expected.is_full() || !expected.add(Entry { version, message }) {
                     break;
@@ -357,43 +363,65 @@ mod tests {
     #[test]
     fn the_newest_is_known_and_what_fell_out_is_not() {
         let mut side = Side::new(4 * (OVERHEAD + PLACE + 6));
-        assert!(!side.check(2, 0, ALL));
+        assert!(!side.check(Uid(2), Version(0), ALL));
         for _ in 0..4 {
-            side.commit(&[vec![2]], &[], &[]);
+            side.commit(&[vec![Uid(2)]], &[], &[]);
         }
-        assert!((0..=4).all(|after| side.check(2, after, ALL)));
+        assert!((0..=4).all(|after| side.check(Uid(2), Version(after), ALL)));
         assert_eq!(side.trim(), 0);
-        side.commit(&[vec![2], vec![2]], &[], &[]);
+        side.commit(&[vec![Uid(2)], vec![Uid(2)]], &[], &[]);
         // Until then there is a little more.
-        assert!((0..=6).all(|after| side.check(2, after, ALL)));
+        assert!((0..=6).all(|after| side.check(Uid(2), Version(after), ALL)));
         assert_eq!(side.trim(), 1);
-        assert!((0..2).all(|after| !side.check(2, after, ALL)));
-        assert!((2..=6).all(|after| side.check(2, after, ALL)));
+        assert!((0..2).all(|after| !side.check(Uid(2), Version(after), ALL)));
+        assert!((2..=6).all(|after| side.check(Uid(2), Version(after), ALL)));
         // From another life of the store.
-        assert!(!side.check(2, 7, ALL));
+        assert!(!side.check(Uid(2), Version(7), ALL));
     }
 
     #[test]
     fn what_was_removed_is_not_served() {
         let mut side = Side::new(1 << 20);
-        side.commit(&[vec![2], vec![2], vec![2, 3]], &[], &[(2, 1)]);
-        side.commit(&[vec![2]], &[(2, 2)], &[]);
-        assert!((-1..=4).all(|after| side.check(2, after, ALL)));
-        assert_eq!(side.recent.page(2, 0, ALL).unwrap().0.entries.len(), 2);
-        side.commit(&[], &[(2, 4), (3, 1)], &[]);
-        assert!(side.recent.page(2, 0, ALL).unwrap().0.entries.is_empty());
-        assert_eq!(side.recent.page(2, 0, ALL).unwrap().0.current, 4);
+        side.commit(
+            &[vec![Uid(2)], vec![Uid(2)], vec![Uid(2), Uid(3)]],
+            &[],
+            &[(Uid(2), Version(1))],
+        );
+        side.commit(&[vec![Uid(2)]], &[(Uid(2), Version(2))], &[]);
+        assert!((-1..=4).all(|after| side.check(Uid(2), Version(after), ALL)));
+        assert_eq!(
+            side.recent
+                .page(Uid(2), Version(0), ALL)
+                .unwrap()
+                .0
+                .entries
+                .len(),
+            2
+        );
+        side.commit(&[], &[(Uid(2), Version(4)), (Uid(3), Version(1))], &[]);
+        assert!(
+            side.recent
+                .page(Uid(2), Version(0), ALL)
+                .unwrap()
+                .0
+                .entries
+                .is_empty()
+        );
+        assert_eq!(
+            side.recent.page(Uid(2), Version(0), ALL).unwrap().0.current,
+            4
+        );
     }
 
     #[test]
     fn a_message_is_held_once_and_let_go() {
         let mut side = Side::new(10_000);
-        let everyone: Vec<i64> = (1..=50).collect();
+        let everyone: Vec<Uid> = (1..=50).map(Uid).collect();
         let mut held = Vec::new();
         for _ in 0..100 {
             side.commit(std::slice::from_ref(&everyone), &[], &[]);
             side.trim();
-            held.push(Arc::downgrade(&side.inboxes[&1][0]));
+            held.push(Arc::downgrade(&side.inboxes[&Uid(1)][0]));
             side.inboxes.clear();
         }
         let held = held.iter().filter(|message| message.strong_count() > 0);
@@ -406,42 +434,51 @@ mod tests {
     #[test]
     fn a_commit_with_too_many_entries_is_not_held_and_leaves_no_gap() {
         let mut side = Side::new(1 << 20);
-        let everyone: Vec<i64> = (1..=1_000).collect();
-        side.commit(&[everyone.clone(), vec![2_000]], &[], &[]);
+        let everyone: Vec<Uid> = (1..=1_000).map(Uid).collect();
+        side.commit(&[everyone.clone(), vec![Uid(2_000)]], &[], &[]);
         let flood = vec![everyone.clone(); 1 + MOST_AT_ONCE / 1_000];
-        side.commit(&flood, &[], &[(1, 9), (2_000, 1)]);
+        side.commit(
+            &flood,
+            &[],
+            &[(Uid(1), Version(9)), (Uid(2_000), Version(1))],
+        );
         let total = flood.len() as i64 + 1;
-        for uid in [1, 1_000] {
+        for uid in [Uid(1), Uid(1_000)] {
             assert_eq!(side.recent.level(uid), Some(side.heads[&uid].level(uid)));
-            assert!((0..total).all(|after| !side.check(uid, after, ALL)));
+            assert!((0..total).all(|after| !side.check(uid, Version(after), ALL)));
             // Who has everything is told so from here.
-            assert!(side.check(uid, total, ALL));
+            assert!(side.check(uid, Version(total), ALL));
         }
-        assert!(side.check(2_000, 0, ALL), "it has not grown");
+        assert!(side.check(Uid(2_000), Version(0), ALL), "it has not grown");
 
-        side.commit(&[vec![1], everyone], &[], &[]);
-        assert!((total..=total + 2).all(|after| side.check(1, after, ALL)));
-        assert!((total..=total + 1).all(|after| side.check(2, after, ALL)));
-        assert!(!side.check(1, total - 1, ALL) && !side.check(2, total - 1, ALL));
+        side.commit(&[vec![Uid(1)], everyone], &[], &[]);
+        assert!((total..=total + 2).all(|after| side.check(Uid(1), Version(after), ALL)));
+        assert!((total..=total + 1).all(|after| side.check(Uid(2), Version(after), ALL)));
+        assert!(
+            !side.check(Uid(1), Version(total - 1), ALL)
+                && !side.check(Uid(2), Version(total - 1), ALL)
+        );
         // What was let go early falls out without taking what came later with it.
         side.recent.most = side.recent.bytes - 1;
         assert_eq!(side.trim(), 1);
-        assert!(side.check(1, total, ALL) && side.check(2, total, ALL));
+        assert!(side.check(Uid(1), Version(total), ALL) && side.check(Uid(2), Version(total), ALL));
         side.recent.most = 0;
         side.trim();
-        assert!(!side.check(1, total, ALL) && side.check(1, total + 2, ALL));
+        assert!(
+            !side.check(Uid(1), Version(total), ALL) && side.check(Uid(1), Version(total + 2), ALL)
+        );
         assert_eq!((side.recent.bytes, side.recent.deliveries.len()), (0, 0));
     }
 
     #[test]
     fn readers_have_their_turn_while_much_falls_out() {
         let mut side = Side::new(1 << 20);
-        let everyone: Vec<i64> = (1..=1_000).collect();
+        let everyone: Vec<Uid> = (1..=1_000).map(Uid).collect();
         side.commit(&vec![everyone; MOST_AT_ONCE / 1_000], &[], &[]);
         assert_eq!(side.trim(), 0);
         side.recent.most = 0;
         assert!(side.recent.trim().is_some());
-        let left = (0..=16).filter(|&after| side.check(7, after, ALL));
+        let left = (0..=16).filter(|&after| side.check(Uid(7), Version(after), ALL));
         assert_eq!(left.count(), 12);
         assert_eq!(side.trim(), 3);
     }
@@ -464,15 +501,19 @@ mod tests {
         ) {
             let mut side = Side::with(Recent::with_room(room, at_once));
             for (to, cut, read) in commits {
-                let to: Vec<Vec<i64>> = to.into_iter().map(|uids| uids.into_iter().collect()).collect();
+                let to: Vec<Vec<Uid>> =
+                    to.into_iter().map(|uids| uids.into_iter().map(Uid).collect()).collect();
+                let ids = |(uid, version)| (Uid(uid), Version(version));
+                let cut: Vec<_> = cut.into_iter().map(ids).collect();
+                let read: Vec<_> = read.into_iter().map(ids).collect();
                 side.commit(&to, &cut, &read);
                 for is_trimmed in [false, true] {
                     if is_trimmed {
                         side.trim();
                     }
                     for (uid, after) in (1..5).flat_map(|uid| (-1..30).map(move |n| (uid, n))) {
-                        side.check(uid, after, ALL);
-                        side.check(uid, after, PageLimit { entries, bytes });
+                        side.check(Uid(uid), Version(after), ALL);
+                        side.check(Uid(uid), Version(after), PageLimit { entries, bytes });
                     }
                 }
             }

@@ -4,6 +4,8 @@
 //! Every value ends with a check over key and value: what was altered, or stands under another key, is not taken for a
 //! record.
 
+use crate::id::{GroupId, MsgId, Uid, Version};
+use crate::store::Scope;
 use bytes::BufMut;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -212,9 +214,9 @@ impl From<&Message> for MessageRecord {
     fn from(message: &Message) -> Self {
         MessageRecord {
             kind: kind_number(message.kind).into(),
-            source: message.source,
+            source: message.source.0,
             group: message.group,
-            msg_id: message.msg_id().to_owned(),
+            msg_id: message.msg_id().to_string(),
             text: message.text().to_owned(),
             sent_at: message.sent_at,
         }
@@ -227,18 +229,18 @@ pub fn encode_own(message: &Message, out: &mut Vec<u8>) {
     let kind = kind_number(message.kind).into();
     let (msg_id, text) = (message.msg_id(), message.text());
     let len = number_len(1, kind)
-        + number_len(2, message.source)
+        + number_len(2, message.source.0)
         + number_len(3, message.group)
-        + text_len(4, msg_id)
+        + text_len(4, msg_id.0)
         + text_len(5, text)
         + number_len(6, message.sent_at);
     out.clear();
     let mut fields = Fields::to(out);
     fields.prefix(1, len);
     fields.number(1, kind);
-    fields.number(2, message.source);
+    fields.number(2, message.source.0);
     fields.number(3, message.group);
-    fields.text(4, msg_id);
+    fields.text(4, msg_id.0);
     fields.text(5, text);
     fields.number(6, message.sent_at);
 }
@@ -252,9 +254,14 @@ impl MessageRecord {
     /// The message, if its kind is known.
     pub fn message(&self) -> Option<Message> {
         let kind = self.kind()?;
-        let (msg_id, text) = (&self.msg_id, &self.text);
-        let message = Message::new(kind, self.source, self.group, msg_id, text, self.sent_at);
-        Some(message)
+        Some(Message::new(
+            kind,
+            Uid(self.source),
+            GroupId::nonzero(self.group),
+            MsgId(&self.msg_id),
+            &self.text,
+            self.sent_at,
+        ))
     }
 }
 
@@ -299,7 +306,7 @@ pub fn numbers<const N: usize>(key: &[u8]) -> Option<[i64; N]> {
 }
 
 /// What is in an id's key: kind, sender, id of the message, and scope.
-pub fn id_parts(key: &[u8]) -> Option<(Kind, i64, &str, i64)> {
+pub fn id_parts(key: &[u8]) -> Option<(Kind, Uid, MsgId<'_>, Scope)> {
     let [b'd', number, rest @ ..] = key else {
         return None;
     };
@@ -309,54 +316,54 @@ pub fn id_parts(key: &[u8]) -> Option<(Kind, i64, &str, i64)> {
     let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
     let (msg_id, scope) = rest.split_at_checked(length)?;
     let msg_id = std::str::from_utf8(msg_id).ok()?;
-    let scope = i64::from_be_bytes(scope.try_into().ok()?);
-    Some((kind, i64::from_be_bytes(*source), msg_id, scope))
+    let scope = Scope::of(kind, i64::from_be_bytes(scope.try_into().ok()?));
+    let source = Uid(i64::from_be_bytes(*source));
+    Some((kind, source, MsgId(msg_id), scope))
 }
 
 /// The last number of a key.
-pub fn last_number(key: &[u8]) -> i64 {
-    key.last_chunk()
-        .map_or(0, |bytes| i64::from_be_bytes(*bytes))
+pub fn last_number<T: From<i64>>(key: &[u8]) -> T {
+    let last = key.last_chunk();
+    last.map_or(0, |bytes| i64::from_be_bytes(*bytes)).into()
 }
 
 /// The first number of a key.
-pub fn first_number(key: &[u8]) -> i64 {
+pub fn first_number<T: From<i64>>(key: &[u8]) -> T {
     let numbers = key.get(1..).unwrap_or_default();
-    numbers
-        .first_chunk()
-        .map_or(0, |bytes| i64::from_be_bytes(*bytes))
+    let first = numbers.first_chunk();
+    first.map_or(0, |bytes| i64::from_be_bytes(*bytes)).into()
 }
 
 /// All entries of an inbox.
-pub fn inbox_prefix(uid: i64) -> Key {
-    key(b'i', [uid])
+pub fn inbox_prefix(uid: Uid) -> Key {
+    key(b'i', [uid.0])
 }
 
 /// An entry of an inbox.
-pub fn inbox_key(uid: i64, version: i64) -> Key {
-    key(b'i', [uid, version])
+pub fn inbox_key(uid: Uid, version: Version) -> Key {
+    key(b'i', [uid.0, version.0])
 }
 
 /// All scopes in which `source` has used `msg_id`.
-pub fn id_prefix(kind: Kind, source: i64, msg_id: &str) -> Key {
+pub fn id_prefix(kind: Kind, source: Uid, msg_id: MsgId<'_>) -> Key {
     id_bytes(kind, source, msg_id).into()
 }
 
-fn id_bytes(kind: Kind, source: i64, msg_id: &str) -> Vec<u8> {
-    let mut key = Vec::with_capacity(2 + 8 + 4 + msg_id.len() + 8);
+fn id_bytes(kind: Kind, source: Uid, msg_id: MsgId<'_>) -> Vec<u8> {
+    let mut key = Vec::with_capacity(2 + 8 + 4 + msg_id.0.len() + 8);
     key.extend_from_slice(&[b'd', kind_number(kind)]);
-    key.extend_from_slice(&source.to_be_bytes());
+    key.extend_from_slice(&source.0.to_be_bytes());
     // With its length in front, no id is the beginning of another.
-    let length = u32::try_from(msg_id.len()).unwrap_or(u32::MAX);
+    let length = u32::try_from(msg_id.0.len()).unwrap_or(u32::MAX);
     key.extend_from_slice(&length.to_be_bytes());
-    key.extend_from_slice(msg_id.as_bytes());
+    key.extend_from_slice(msg_id.0.as_bytes());
     key
 }
 
-/// That a message was stored; `scope` is its receiver or its group.
-pub fn id_key(kind: Kind, source: i64, msg_id: &str, scope: i64) -> Key {
+/// That a message was stored.
+pub fn id_key(kind: Kind, source: Uid, msg_id: MsgId<'_>, scope: Scope) -> Key {
     let mut key = id_bytes(kind, source, msg_id);
-    key.extend_from_slice(&scope.to_be_bytes());
+    key.extend_from_slice(&scope.number().to_be_bytes());
     key.into()
 }
 
@@ -366,23 +373,23 @@ pub fn text_key(number: u64) -> Key {
 }
 
 /// A user.
-pub fn user_key(uid: i64) -> Key {
-    key(b'u', [uid])
+pub fn user_key(uid: Uid) -> Key {
+    key(b'u', [uid.0])
 }
 
 /// A group.
-pub fn group_key(group: i64) -> Key {
-    key(b'g', [group])
+pub fn group_key(group: GroupId) -> Key {
+    key(b'g', [group.0])
 }
 
 /// All members of a group; the last number of each key is the member.
-pub fn members_prefix(group: i64) -> Key {
-    key(b'm', [group])
+pub fn members_prefix(group: GroupId) -> Key {
+    key(b'm', [group.0])
 }
 
 /// A member.
-pub fn member_key(group: i64, uid: i64) -> Key {
-    key(b'm', [group, uid])
+pub fn member_key(group: GroupId, uid: Uid) -> Key {
+    key(b'm', [group.0, uid.0])
 }
 
 /// All users.
@@ -407,23 +414,23 @@ pub const INBOXES: &[u8] = b"i";
 pub const CUTS: &[u8] = b"c";
 
 /// All times of `uid` in `group` that are over.
-pub fn former_prefix(uid: i64, group: i64) -> Key {
-    key(b'f', [uid, group])
+pub fn former_prefix(uid: Uid, group: GroupId) -> Key {
+    key(b'f', [uid.0, group.0])
 }
 
 /// A time in a group that ended before the text `until`.
-pub fn former_key(uid: i64, group: i64, until: u64) -> Key {
-    key(b'f', [uid, group, until.cast_signed()])
+pub fn former_key(uid: Uid, group: GroupId, until: u64) -> Key {
+    key(b'f', [uid.0, group.0, until.cast_signed()])
 }
 
 /// How far a user has read.
-pub fn read_key(uid: i64) -> Key {
-    key(b'r', [uid])
+pub fn read_key(uid: Uid) -> Key {
+    key(b'r', [uid.0])
 }
 
 /// The last version of an inbox that was removed.
-pub fn cut_key(uid: i64) -> Key {
-    key(b'c', [uid])
+pub fn cut_key(uid: Uid) -> Key {
+    key(b'c', [uid.0])
 }
 
 /// From how many inboxes a group message was removed.
@@ -464,7 +471,7 @@ mod tests {
             name: "ann".into(),
             password_hash: "hash".into(),
         };
-        let key = user_key(7);
+        let key = user_key(Uid(7));
         let value = record.seal(&key, &mut Vec::new());
         assert!(UserRecord::open(&key, &value).unwrap() == record);
         for bit in 0..value.len() * 8 {
@@ -477,17 +484,31 @@ mod tests {
     #[test]
     fn a_record_under_another_key_is_damaged() {
         let record = NumberRecord { value: 7 };
-        let value = record.seal(&read_key(1), &mut Vec::new());
-        assert!(NumberRecord::open(&read_key(2), &value).is_err());
-        assert!(MemberRecord::open(&cut_key(1), &value).is_err());
+        let value = record.seal(&read_key(Uid(1)), &mut Vec::new());
+        assert!(NumberRecord::open(&read_key(Uid(2)), &value).is_err());
+        assert!(MemberRecord::open(&cut_key(Uid(1)), &value).is_err());
     }
 
     #[test]
     fn an_entry_is_encoded_as_its_record_would_be() {
         let text = "a text".repeat(50);
-        let full = Message::new(Kind::P2p, 7, 9, "id", &text, 1_700_000_000_000);
-        let empty = Message::new(Kind::Ack, 0, 0, "", "", 0);
-        let negative = Message::new(Kind::P2p, -1, 9, "id", &text, i64::MIN);
+        let full = Message::new(
+            Kind::P2p,
+            Uid(7),
+            Some(GroupId(9)),
+            MsgId("id"),
+            &text,
+            1_700_000_000_000,
+        );
+        let empty = Message::new(Kind::Ack, Uid(0), None, MsgId(""), "", 0);
+        let negative = Message::new(
+            Kind::P2p,
+            Uid(-1),
+            Some(GroupId(9)),
+            MsgId("id"),
+            &text,
+            i64::MIN,
+        );
         for message in [full, empty, negative] {
             let record = EntryRecord {
                 message: Some((&message).into()),
@@ -497,7 +518,7 @@ mod tests {
             encode_own(&message, &mut encoded);
             assert_eq!(encoded, prost::Message::encode_to_vec(&record));
             // One encoding serves many keys.
-            for key in [inbox_key(1, 1), inbox_key(2, 9)] {
+            for key in [inbox_key(Uid(1), Version(1)), inbox_key(Uid(2), Version(9))] {
                 let value = seal(&key, &mut encoded);
                 assert!(EntryRecord::open(&key, &value).unwrap() == record);
             }
@@ -506,9 +527,10 @@ mod tests {
 
     #[test]
     fn ids_of_one_sender_are_never_mistaken_for_another() {
-        let one = id_prefix(Kind::Group, 1, "a");
-        assert!(id_key(Kind::Group, 1, "a", 5).starts_with(&one));
-        assert!(!id_key(Kind::Group, 1, "ab", 5).starts_with(&one));
-        assert!(!id_key(Kind::P2p, 1, "a", 5).starts_with(&one));
+        let scope = Scope::Group(GroupId(5));
+        let one = id_prefix(Kind::Group, Uid(1), MsgId("a"));
+        assert!(id_key(Kind::Group, Uid(1), MsgId("a"), scope).starts_with(&one));
+        assert!(!id_key(Kind::Group, Uid(1), MsgId("ab"), scope).starts_with(&one));
+        assert!(!id_key(Kind::P2p, Uid(1), MsgId("a"), scope).starts_with(&one));
     }
 }

@@ -6,6 +6,7 @@ use super::draft::Head;
 use super::engine::{EngineError, Key, View};
 use super::record::{self, EXPIRING, EntryRecord, Record};
 use super::writer::Job;
+use crate::id::{Uid, Version};
 use crate::store::{Retention, StoreFailed, keep_ids_from};
 
 /// Inboxes that are looked at in one read.
@@ -19,9 +20,9 @@ const IDS: usize = 512;
 
 /// An inbox from which entries can go.
 struct Old {
-    uid: i64,
+    uid: Uid,
     /// Up to this version.
-    through: i64,
+    through: Version,
     /// Whether more may follow.
     is_more: bool,
 }
@@ -39,7 +40,7 @@ pub async fn clean(store: &DurableStore, now: i64) -> Result<u64, StoreFailed> {
     // Asked before anything is read, so that nothing of an older life passes for a part of this one.
     let life = store.shared.life();
     let mut removed = 0;
-    let mut next = Some(0);
+    let mut next = Some(Uid::default());
     while let Some(uid) = next
         && store.shared.life() == life
     {
@@ -83,7 +84,7 @@ async fn trim(store: &DurableStore, life: u64, old: &Old, now: i64) -> Result<u6
         Ok(removed) => Ok(removed),
         Err(error) => {
             // The other inboxes need not suffer for it.
-            tracing::error!(%error, uid, "old messages were not removed");
+            tracing::error!(%error, uid = uid.0, "old messages were not removed");
             Ok(0)
         }
     }
@@ -92,15 +93,15 @@ async fn trim(store: &DurableStore, life: u64, old: &Old, now: i64) -> Result<u6
 /// Looks at some inboxes, from the user `uid` on. Answers what can go, and where to go on.
 fn look(
     view: &View<'_>,
-    mut uid: i64,
+    mut uid: Uid,
     retention: Retention,
     now: i64,
-) -> Result<(Vec<Old>, Option<i64>), EngineError> {
+) -> Result<(Vec<Old>, Option<Uid>), EngineError> {
     let mut old = Vec::new();
     for _ in 0..INBOXES {
         let (first, last) = (
-            record::inbox_key(uid, 0),
-            record::inbox_key(i64::MAX, i64::MAX),
+            record::inbox_key(uid, Version::START),
+            record::inbox_key(Uid::MAX, Version::MAX),
         );
         let found = view.range(&first, &last).next().transpose()?;
         let Some((key, _)) = found else {
@@ -117,9 +118,9 @@ fn look(
 }
 
 /// What can go of an inbox, if it can be read. The other inboxes need not suffer for one that can't.
-fn oldest_or_none(view: &View<'_>, uid: i64, retention: Retention, now: i64) -> Option<Old> {
+fn oldest_or_none(view: &View<'_>, uid: Uid, retention: Retention, now: i64) -> Option<Old> {
     oldest(view, uid, retention, now).unwrap_or_else(|error| {
-        tracing::error!(%error, uid, "old messages were not removed");
+        tracing::error!(%error, uid = uid.0, "old messages were not removed");
         None
     })
 }
@@ -127,7 +128,7 @@ fn oldest_or_none(view: &View<'_>, uid: i64, retention: Retention, now: i64) -> 
 /// What can go of an inbox now, in one commit.
 fn oldest(
     view: &View<'_>,
-    uid: i64,
+    uid: Uid,
     retention: Retention,
     now: i64,
 ) -> Result<Option<Old>, EngineError> {

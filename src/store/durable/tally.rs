@@ -4,6 +4,7 @@ use hashbrown::HashMap;
 use quick_cache::unsync::Cache;
 
 use super::draft::Touched;
+use crate::id::{Uid, Version};
 use crate::store::{Ledger, Page, smallest};
 
 /// Inboxes that are counted exactly. Of one that falls out, what is still to be delivered counts as never delivered.
@@ -13,14 +14,14 @@ const INBOXES: usize = 1 << 18;
 #[derive(Debug)]
 pub struct Tally {
     ledger: Ledger,
-    inboxes: Cache<i64, Counted>,
+    inboxes: Cache<Uid, Counted>,
 }
 
 /// An inbox that has grown in this run.
 #[derive(Debug, Clone, Copy)]
 struct Counted {
     /// The highest version that stood in a page or was removed, or the newest one before this run.
-    delivered: i64,
+    delivered: Version,
     ledger: Ledger,
 }
 
@@ -35,7 +36,7 @@ impl Default for Tally {
 
 impl Tally {
     /// Inboxes have grown, or were trimmed.
-    pub fn committed(&mut self, touched: &HashMap<i64, Touched>) {
+    pub fn committed(&mut self, touched: &HashMap<Uid, Touched>) {
         for (&uid, &Touched { before, now }) in touched {
             if now.total > before.total {
                 let new = (now.total - before.total).unsigned_abs();
@@ -55,7 +56,7 @@ impl Tally {
     }
 
     /// A page was read.
-    pub fn paged(&mut self, uid: i64, page: &Page) {
+    pub fn paged(&mut self, uid: Uid, page: &Page) {
         let Some(first) = page.entries.first() else {
             return;
         };
@@ -73,7 +74,7 @@ impl Tally {
     }
 
     /// Entries of an inbox were removed, up to version `cut`.
-    fn removed(&mut self, uid: i64, cut: i64) {
+    fn removed(&mut self, uid: Uid, cut: Version) {
         // An inbox that has not grown in this run holds nothing that is counted.
         let Some(mut counted) = self.inboxes.get_mut(&uid) else {
             return;
@@ -87,7 +88,7 @@ impl Tally {
     }
 
     /// The counts of the inboxes above uid `after`, by uid: the first so many. Each of them has grown.
-    pub fn ledgers(&self, after: i64, most: usize) -> Vec<(i64, Ledger)> {
+    pub fn ledgers(&self, after: Uid, most: usize) -> Vec<(Uid, Ledger)> {
         let uids = smallest(self.inboxes.iter().map(|(&uid, _)| uid), after, most);
         let ledger = |uid| Some((uid, self.inboxes.peek(&uid)?.ledger));
         uids.into_iter().filter_map(ledger).collect()

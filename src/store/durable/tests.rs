@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use super::record::Record;
 use super::writer::{ASK_AFTER, MOST_COST, PLENTY};
 use super::*;
+use crate::id::{GroupId, MsgId, Uid, Version};
 use crate::store::{Kind, Message, Rejected};
 
 const FLOOR: u64 = 1_000;
@@ -17,11 +18,11 @@ const FLOOR: u64 = 1_000;
 /// Generous: it is only ever used up by a failure.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-fn message(source: i64, id: &str) -> Message {
-    Message::new(Kind::P2p, source, 0, id, "hello", 1)
+fn message(source: Uid, id: &str) -> Message {
+    Message::new(Kind::P2p, source, None, MsgId(id), "hello", 1)
 }
 
-fn p2p(source: i64, target: i64, id: &str) -> Write {
+fn p2p(source: Uid, target: Uid, id: &str) -> Write {
     Write::P2p {
         target,
         message: message(source, id).into(),
@@ -79,8 +80,8 @@ impl Gate {
         &self,
         store: &'a DurableStore,
     ) -> [BoxFuture<'a, Result<Committed, StoreFailed>>; 2] {
-        let mut one = store.commit(vec![p2p(1, 2, "a")]);
-        let mut holder = store.commit(vec![p2p(1, 2, "b")]);
+        let mut one = store.commit(vec![p2p(Uid(1), Uid(2), "a")]);
+        let mut holder = store.commit(vec![p2p(Uid(1), Uid(2), "b")]);
         assert!(futures_util::poll!(&mut one).is_pending());
         self.wait();
         assert!(futures_util::poll!(&mut holder).is_pending());
@@ -93,7 +94,11 @@ impl Gate {
 }
 
 async fn send(store: &DurableStore, id: &str) -> Result<(), Rejected> {
-    store.commit(vec![p2p(1, 2, id)]).await.unwrap().results[0]
+    store
+        .commit(vec![p2p(Uid(1), Uid(2), id)])
+        .await
+        .unwrap()
+        .results[0]
 }
 
 const ALL: PageLimit = PageLimit {
@@ -112,21 +117,29 @@ async fn without_room_nothing_is_stored_and_everything_is_read() {
     room.store(FLOOR - 1, Ordering::SeqCst);
     assert_eq!(send(&store, "c").await, Err(Rejected::DiskFull));
     // Read marks are small, and the room below the floor is for them.
-    assert_eq!(store.sync(2, 1, ALL).await.unwrap().entries.len(), 1);
-    assert_eq!(store.level(2).await.unwrap().read, 1);
+    assert_eq!(
+        store
+            .sync(Uid(2), Version(1), ALL)
+            .await
+            .unwrap()
+            .entries
+            .len(),
+        1
+    );
+    assert_eq!(store.level(Uid(2)).await.unwrap().read, 1);
     // Removing is what gives room in the end.
     assert_eq!(store.clean(2).await.unwrap(), 1);
 
     room.store(0, Ordering::SeqCst);
-    assert_eq!(store.sync(2, 2, ALL).await.unwrap().total, 2);
-    assert_eq!(store.level(2).await.unwrap().read, 1);
-    assert_eq!(store.user(2).await.unwrap(), None);
+    assert_eq!(store.sync(Uid(2), Version(2), ALL).await.unwrap().total, 2);
+    assert_eq!(store.level(Uid(2)).await.unwrap().read, 1);
+    assert_eq!(store.user(Uid(2)).await.unwrap(), None);
     assert_eq!(store.clean(2).await.unwrap(), 0);
 
     room.store(FLOOR, Ordering::SeqCst);
     assert_eq!(send(&store, "c").await, Ok(()));
-    assert_eq!(store.sync(2, 2, ALL).await.unwrap().total, 3);
-    assert_eq!(store.level(2).await.unwrap().read, 2);
+    assert_eq!(store.sync(Uid(2), Version(2), ALL).await.unwrap().total, 3);
+    assert_eq!(store.level(Uid(2)).await.unwrap().read, 2);
     store.close().await.unwrap();
 }
 
@@ -142,16 +155,16 @@ async fn without_room_nothing_is_loaded_and_everything_can_go() {
         room.store(free, Ordering::SeqCst);
         let refused = store.replace(snapshot.clone()).await;
         assert_eq!(refused, Err(ReplaceError::Full));
-        assert_eq!(store.level(2).await.unwrap().total, 2);
+        assert_eq!(store.level(Uid(2)).await.unwrap().total, 2);
     }
     let refused = store.replace(Snapshot::default()).await;
     assert_eq!(refused, Err(ReplaceError::Full));
     room.store(FLOOR - 1, Ordering::SeqCst);
     store.replace(Snapshot::default()).await.unwrap();
-    assert_eq!(store.level(2).await.unwrap().total, 0);
+    assert_eq!(store.level(Uid(2)).await.unwrap().total, 0);
     room.store(FLOOR, Ordering::SeqCst);
     store.replace(snapshot).await.unwrap();
-    assert_eq!(store.level(2).await.unwrap().total, 1);
+    assert_eq!(store.level(Uid(2)).await.unwrap().total, 1);
 }
 
 #[tokio::test]
@@ -161,9 +174,9 @@ async fn where_there_is_plenty_a_disk_that_fills_up_is_seen_soon() {
     let room = Arc::new(AtomicU64::new(FLOOR + PLENTY));
     let store = open(folder.path(), &room);
     let big = |n: usize| {
-        let message = message(1, &n.to_string()).with_text(&"x".repeat(BIG));
+        let message = message(Uid(1), &n.to_string()).with_text(&"x".repeat(BIG));
         Write::P2p {
-            target: 2,
+            target: Uid(2),
             message: message.into(),
         }
     };
@@ -209,7 +222,7 @@ async fn who_holds_the_answer_of_another_may_go_before_the_commit() {
     let answered = tokio::time::timeout(PATIENCE, one).await;
     assert_eq!(answered.unwrap().unwrap().grown[0].total, 1);
     // What was submitted is done, whoever waits for it.
-    assert_eq!(store.level(2).await.unwrap().total, 2);
+    assert_eq!(store.level(Uid(2)).await.unwrap().total, 2);
     drop(gate);
     store.close().await.unwrap();
 }
@@ -221,10 +234,10 @@ async fn who_holds_the_answer_of_another_may_go_before_taking_it() {
     let [mut one, holder] = gate.hold_two(&store).await;
     gate.let_go();
     // From then on the commit takes in nothing more.
-    while store.level(2).await.unwrap().total < 2 {
+    while store.level(Uid(2)).await.unwrap().total < Version(2) {
         tokio::task::yield_now().await;
     }
-    let mut next = store.commit(vec![p2p(1, 2, "c")]);
+    let mut next = store.commit(vec![p2p(Uid(1), Uid(2), "c")]);
     assert!(futures_util::poll!(&mut next).is_pending());
     gate.wait();
     // Both are done; the one that was told has not looked yet.
@@ -244,7 +257,7 @@ async fn a_cleaning_without_room_ends() {
     let room = Arc::new(AtomicU64::new(FLOOR));
     let store = open(folder.path(), &room);
     // More than is removed at once.
-    let writes = (0..1_200).map(|n| p2p(1, 2, &n.to_string()));
+    let writes = (0..1_200).map(|n| p2p(Uid(1), Uid(2), &n.to_string()));
     store.commit(writes.collect()).await.unwrap();
     room.store(0, Ordering::SeqCst);
     assert_eq!(store.clean(2).await.unwrap(), 0);
@@ -266,15 +279,15 @@ async fn a_store_that_has_failed_answers_nothing_and_says_why() {
     let why = StoreFailed("the disk is broken".into());
     assert_eq!(waits.await, why);
     assert_eq!(store.failed().await, why);
-    let refused = store.commit(vec![p2p(1, 2, "b")]).await;
+    let refused = store.commit(vec![p2p(Uid(1), Uid(2), "b")]).await;
     assert_eq!(refused.map(|committed| committed.results), Err(why.clone()));
-    assert_eq!(store.sync(2, 0, ALL).await, Err(why.clone()));
-    assert_eq!(store.sync(2, 1, ALL).await, Err(why.clone()));
-    assert_eq!(store.level(2).await, Err(why.clone()));
+    assert_eq!(store.sync(Uid(2), Version(0), ALL).await, Err(why.clone()));
+    assert_eq!(store.sync(Uid(2), Version(1), ALL).await, Err(why.clone()));
+    assert_eq!(store.level(Uid(2)).await, Err(why.clone()));
     assert_eq!(store.close().await, Err(why));
     // What was acknowledged is there.
     let store = open(folder.path(), &Arc::new(AtomicU64::new(FLOOR)));
-    assert_eq!(store.level(2).await.unwrap().total, 1);
+    assert_eq!(store.level(Uid(2)).await.unwrap().total, 1);
     store.close().await.unwrap();
 }
 
@@ -295,7 +308,7 @@ async fn a_store_that_is_dropped_lets_its_folder_go() {
     .await
     .unwrap();
     let store = open(folder.path(), &room);
-    assert_eq!(store.level(2).await.unwrap().total, 1);
+    assert_eq!(store.level(Uid(2)).await.unwrap().total, 1);
     store.close().await.unwrap();
 }
 
@@ -303,31 +316,47 @@ async fn a_store_that_is_dropped_lets_its_folder_go() {
 async fn an_inbox_that_lacks_an_entry_is_an_error_and_no_other_is() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path(), &Arc::new(AtomicU64::new(FLOOR)));
-    let writes = ["a", "b", "c"].map(|id| p2p(1, 2, id));
+    let writes = ["a", "b", "c"].map(|id| p2p(Uid(1), Uid(2), id));
     store.commit(writes.to_vec()).await.unwrap();
-    store.commit(vec![p2p(1, 3, "a")]).await.unwrap();
+    store.commit(vec![p2p(Uid(1), Uid(3), "a")]).await.unwrap();
     {
         let engine = store.shared.engine.read();
         let engine = engine.as_ref().unwrap();
-        let gone = (record::inbox_key(2, 2), None);
+        let gone = (record::inbox_key(Uid(2), Version(2)), None);
         engine.write(vec![gone]).unwrap();
         engine.publish();
         // Else nobody would ask the engine.
         store.shared.forget_recent();
     }
     for after in [0, 1] {
-        let refused = store.sync(2, after, ALL).await.unwrap_err();
+        let refused = store.sync(Uid(2), Version(after), ALL).await.unwrap_err();
         assert!(refused.0.contains("lacks version 2"), "{refused}");
     }
-    assert_eq!(store.sync(2, 2, ALL).await.unwrap().entries.len(), 1);
-    assert_eq!(store.sync(3, 0, ALL).await.unwrap().entries.len(), 1);
+    assert_eq!(
+        store
+            .sync(Uid(2), Version(2), ALL)
+            .await
+            .unwrap()
+            .entries
+            .len(),
+        1
+    );
+    assert_eq!(
+        store
+            .sync(Uid(3), Version(0), ALL)
+            .await
+            .unwrap()
+            .entries
+            .len(),
+        1
+    );
     store.close().await.unwrap();
 
     // Who looks into the folder is told, also by what is printed.
     let inspection = Inspection::open(folder.path()).unwrap();
     let findings = inspection.check();
     assert_eq!(findings.problems, ["the inbox of 2 lacks version 2"]);
-    for (uid, problems) in [(None, 1), (Some(2), 1), (Some(3), 0)] {
+    for (uid, problems) in [(None, 1), (Some(Uid(2)), 1), (Some(Uid(3)), 0)] {
         let found = inspection.dump(uid, |_| Ok::<_, ()>(())).unwrap();
         assert_eq!(found, findings.problems[..problems], "{uid:?}");
     }
@@ -346,7 +375,7 @@ fn write_format_1(path: &Path, commits: u64) {
             commits,
             ..StateRecord::default()
         };
-        let (key, mut scratch) = (record::user_key(uid), Vec::new());
+        let (key, mut scratch) = (record::user_key(Uid(uid)), Vec::new());
         let changes = vec![
             (key.clone(), Some(user.seal(&key, &mut scratch))),
             (
@@ -377,13 +406,13 @@ async fn a_folder_of_format_1_gets_an_id_and_keeps_what_it_has() {
     assert!(!folder.path().join("id").exists());
 
     let store = DurableStore::open(folder.path(), &config::Store::default()).unwrap();
-    assert_eq!(store.users(0, 10).await.unwrap().len(), 3);
+    assert_eq!(store.users(Uid(0), 10).await.unwrap().len(), 3);
     assert_eq!(send(&store, "a").await, Ok(()));
     store.close().await.unwrap();
     let format = std::fs::read_to_string(folder.path().join("format")).unwrap();
     assert_eq!(format, "imd store, format 2\n");
     let store = DurableStore::open(folder.path(), &config::Store::default()).unwrap();
-    assert_eq!(store.users(0, 10).await.unwrap().len(), 3);
+    assert_eq!(store.users(Uid(0), 10).await.unwrap().len(), 3);
     store.close().await.unwrap();
 
     // From here on a journal without an id is a stranger.
@@ -430,24 +459,23 @@ async fn a_flood_leaves_the_pages_right_and_later_ones_in_memory() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path(), &Arc::new(AtomicU64::new(FLOOR)));
     let create = Write::CreateGroup {
-        group: 9,
+        group: GroupId(9),
         name: "team".into(),
-        owner: 1,
+        owner: Uid(1),
         members: Vec::new(),
         made_at: 1,
     };
     let join = |uid| Write::Join {
-        group: 9,
+        group: GroupId(9),
         uids: vec![uid],
         most: 1_000,
     };
     let to_group = |id: &str| {
-        let mut message = message(1, id);
-        (message.kind, message.group) = (Kind::Group, 9);
-        let message = message.into();
+        let group = Some(GroupId(9));
+        let message = Message::new(Kind::Group, Uid(1), group, MsgId(id), "hello", 1).into();
         Write::Group { message }
     };
-    let joins = (2..=1_000).map(join);
+    let joins = (2..=1_000).map(Uid).map(join);
     store
         .commit([create].into_iter().chain(joins).collect())
         .await
@@ -455,31 +483,45 @@ async fn a_flood_leaves_the_pages_right_and_later_ones_in_memory() {
     store.commit(vec![to_group("before")]).await.unwrap();
     // One message to so many is never divided.
     let create = Write::CreateGroup {
-        group: 10,
+        group: GroupId(10),
         name: "all".into(),
-        owner: 1,
-        members: (2..=17_000).collect(),
+        owner: Uid(1),
+        members: (2..=17_000).map(Uid).collect(),
         made_at: 1,
     };
     let flood = Write::Group {
-        message: Message::new(Kind::Group, 1, 10, "flood", "hello", 1).into(),
+        message: Message::new(
+            Kind::Group,
+            Uid(1),
+            Some(GroupId(10)),
+            MsgId("flood"),
+            "hello",
+            1,
+        )
+        .into(),
     };
     store.commit(vec![create, flood]).await.unwrap();
     compare_pages(&store);
     let from_memory = |uid, after| store.shared.recent.lock().page(uid, after, ALL);
     for uid in [1, 2, 1_000] {
-        assert_eq!(from_memory(uid, 0), None);
-        let page = store.sync(uid, 0, ALL).await.unwrap();
-        assert_eq!((page.entries.len(), page.current, page.total), (2, 2, 2));
+        assert_eq!(from_memory(Uid(uid), Version(0)), None);
+        let page = store.sync(Uid(uid), Version(0), ALL).await.unwrap();
+        assert_eq!(
+            (page.entries.len(), page.current, page.total),
+            (2, Version(2), Version(2))
+        );
     }
-    store.commit(vec![p2p(1, 2, "after")]).await.unwrap();
+    store
+        .commit(vec![p2p(Uid(1), Uid(2), "after")])
+        .await
+        .unwrap();
     store.commit(vec![to_group("after")]).await.unwrap();
     compare_pages(&store);
     for (uid, entries) in [(1, 1), (2, 2), (1_000, 1)] {
-        let (page, _) = from_memory(uid, 2).unwrap();
+        let (page, _) = from_memory(Uid(uid), Version(2)).unwrap();
         assert_eq!(page.entries.len(), entries);
-        assert_eq!(page, store.sync(uid, 2, ALL).await.unwrap());
-        let page = store.sync(uid, 0, ALL).await.unwrap();
+        assert_eq!(page, store.sync(Uid(uid), Version(2), ALL).await.unwrap());
+        let page = store.sync(Uid(uid), Version(0), ALL).await.unwrap();
         assert_eq!(page.entries.len(), 2 + entries);
     }
     store.close().await.unwrap();
@@ -512,16 +554,19 @@ fn compare_pages(store: &DurableStore) {
     let view = engine.as_ref().unwrap().view();
     let recent = store.shared.recent.lock();
     for uid in 1..5 {
-        let head = draft::Head::read(&view, uid).unwrap();
-        if let Some(level) = recent.level(uid) {
-            assert_eq!(level, head.level(uid));
+        let head = draft::Head::read(&view, Uid(uid)).unwrap();
+        if let Some(level) = recent.level(Uid(uid)) {
+            assert_eq!(level, head.level(Uid(uid)));
         }
         let limits = [(0, usize::MAX), (2, usize::MAX), (0, 60), (0, 0)];
         for (after, (entries, bytes)) in (-1..20).flat_map(|n| limits.map(|limit| (n, limit))) {
             let limit = PageLimit { entries, bytes };
-            if let Some((page, read)) = recent.page(uid, after, limit) {
+            if let Some((page, read)) = recent.page(Uid(uid), Version(after), limit) {
                 assert_eq!(read, head.read);
-                assert_eq!(page, reader::page(&view, uid, after, limit).unwrap());
+                assert_eq!(
+                    page,
+                    reader::page(&view, Uid(uid), Version(after), limit).unwrap()
+                );
             }
         }
     }
@@ -544,28 +589,36 @@ fn a_page_from_memory_is_the_one_of_the_engine() {
         let store = DurableStore::open(folder.path(), &config).unwrap();
         runtime.block_on(async {
             let create = Write::CreateGroup {
-                group: 9,
+                group: GroupId(9),
                 name: "team".into(),
-                owner: 1,
+                owner: Uid(1),
                 members: Vec::new(),
                 made_at: 1,
             };
             let join = |uid| Write::Join {
-                group: 9,
+                group: GroupId(9),
                 uids: vec![uid],
                 most: 9,
             };
-            store.commit(vec![create, join(2), join(4)]).await.unwrap();
+            store
+                .commit(vec![create, join(Uid(2)), join(Uid(4))])
+                .await
+                .unwrap();
             for (n, step) in steps.into_iter().enumerate() {
                 match step {
-                    Step::Send(uid) => drop(store.commit(vec![p2p(3, uid, &n.to_string())]).await),
+                    Step::Send(uid) => drop(
+                        store
+                            .commit(vec![p2p(Uid(3), Uid(uid), &n.to_string())])
+                            .await,
+                    ),
                     Step::ToGroup => {
-                        let mut message = message(1, &n.to_string());
-                        (message.kind, message.group) = (Kind::Group, 9);
+                        let (group, id) = (Some(GroupId(9)), n.to_string());
+                        let message =
+                            Message::new(Kind::Group, Uid(1), group, MsgId(&id), "hello", 1);
                         let message = message.into();
                         drop(store.commit(vec![Write::Group { message }]).await);
                     }
-                    Step::Read(uid, after) => drop(store.sync(uid, after, ALL).await),
+                    Step::Read(uid, after) => drop(store.sync(Uid(uid), Version(after), ALL).await),
                     Step::Clean => drop(store.clean(2).await),
                     Step::Forget => store.shared.forget_recent(),
                 }
@@ -584,19 +637,27 @@ const MANY: i64 = 1_000;
 /// So many messages to them are in one commit.
 const IN_ONE: usize = MOST_COST.div_ceil(MANY as usize + 1);
 
-fn create(group: i64) -> Write {
+fn create(group: GroupId) -> Write {
     Write::CreateGroup {
         group,
         name: "many".into(),
-        owner: group,
-        members: (group + 1..group + MANY).collect(),
+        owner: Uid(group.0),
+        members: (group.0 + 1..group.0 + MANY).map(Uid).collect(),
         made_at: 1,
     }
 }
 
-fn to_group(group: i64, messages: usize) -> Vec<Write> {
+fn to_group(group: GroupId, messages: usize) -> Vec<Write> {
     let write = |n: usize| Write::Group {
-        message: Message::new(Kind::Group, group, group, &n.to_string(), "hello", 1).into(),
+        message: Message::new(
+            Kind::Group,
+            Uid(group.0),
+            Some(group),
+            MsgId(&n.to_string()),
+            "hello",
+            1,
+        )
+        .into(),
     };
     (0..messages).map(write).collect()
 }
@@ -608,19 +669,19 @@ async fn who_sends_to_many_holds_up_neither_the_others_nor_one_of_their_kind() {
     let (store, gate) = Gate::open(folder.path());
     let groups = [10_000, 20_000];
     for group in groups {
-        let mut created = store.commit(vec![create(group)]);
+        let mut created = store.commit(vec![create(GroupId(group))]);
         assert!(futures_util::poll!(&mut created).is_pending());
         gate.wait();
         gate.let_go();
         assert_eq!(created.await.unwrap().results, [Ok(())]);
     }
-    let [mut one, mut other] = groups.map(|group| store.commit(to_group(group, MESSAGES)));
+    let [mut one, mut other] = groups.map(|group| store.commit(to_group(GroupId(group), MESSAGES)));
     assert!(futures_util::poll!(&mut one).is_pending());
     assert!(futures_util::poll!(&mut other).is_pending());
     gate.wait();
     for commits in 1..=3 {
         let id = commits.to_string();
-        let mut small = store.commit(vec![p2p(1, 2, &id)]);
+        let mut small = store.commit(vec![p2p(Uid(1), Uid(2), &id)]);
         assert!(futures_util::poll!(&mut small).is_pending());
         gate.let_go();
         // The writer stands before the next commit.
@@ -628,13 +689,13 @@ async fn who_sends_to_many_holds_up_neither_the_others_nor_one_of_their_kind() {
         assert_eq!(small.await.unwrap().results, [Ok(())]);
         assert!(futures_util::poll!(&mut one).is_pending());
         assert!(futures_util::poll!(&mut other).is_pending());
-        let mut stored = [0; 2];
+        let mut stored = [Version::START; 2];
         for (stored, group) in stored.iter_mut().zip(groups) {
-            *stored = store.level(group + 1).await.unwrap().total;
+            *stored = store.level(Uid(group + 1)).await.unwrap().total;
         }
         let [one, other] = stored;
-        assert!(one + other <= (commits * IN_ONE) as i64);
-        assert!((one - other).abs() <= 1 && other > 0);
+        assert!(one.0 + other.0 <= (commits * IN_ONE) as i64);
+        assert!((one - other).abs() <= 1 && other > Version::START);
     }
     // What was there before is done before the end.
     let mut closed = store.close();
@@ -646,9 +707,9 @@ async fn who_sends_to_many_holds_up_neither_the_others_nor_one_of_their_kind() {
         let Committed { results, grown } = committed.unwrap();
         assert_eq!(results, [Ok(()); MESSAGES]);
         let levels = (group..group + MANY).map(|uid| Level {
-            uid,
-            read: 0,
-            total: MESSAGES as i64,
+            uid: Uid(uid),
+            read: Version(0),
+            total: Version(MESSAGES as i64),
         });
         assert!(grown.into_iter().eq(levels));
     }
@@ -664,26 +725,26 @@ async fn a_write_that_is_large_by_itself_is_in_every_second_commit() {
     {
         let store = open(folder.path(), &Arc::new(AtomicU64::new(FLOOR)));
         let create = Write::CreateGroup {
-            group,
+            group: GroupId(group),
             name: "large".into(),
-            owner: group,
-            members: members.collect(),
+            owner: Uid(group),
+            members: members.map(Uid).collect(),
             made_at: 1,
         };
         store.commit(vec![create]).await.unwrap();
         store.close().await.unwrap();
     }
     let (store, gate) = Gate::open(folder.path());
-    let mut large = store.commit(to_group(group, MESSAGES));
+    let mut large = store.commit(to_group(GroupId(group), MESSAGES));
     assert!(futures_util::poll!(&mut large).is_pending());
     gate.wait();
     for (commit, stored) in [0, 1, 1, 2].into_iter().enumerate() {
-        let mut small = store.commit(vec![p2p(1, 2, &commit.to_string())]);
+        let mut small = store.commit(vec![p2p(Uid(1), Uid(2), &commit.to_string())]);
         assert!(futures_util::poll!(&mut small).is_pending());
         gate.let_go();
         gate.wait();
         assert_eq!(small.await.unwrap().results, [Ok(())]);
-        assert_eq!(store.level(group).await.unwrap().total, stored);
+        assert_eq!(store.level(Uid(group)).await.unwrap().total, stored);
         assert!(futures_util::poll!(&mut large).is_pending());
     }
     drop(gate);
@@ -701,22 +762,23 @@ async fn acks_of_an_id_that_many_groups_know_take_a_commit_each() {
         let create = |group| Write::CreateGroup {
             group,
             name: String::new(),
-            owner: 1,
+            owner: Uid(1),
             members: Vec::new(),
             made_at: 1,
         };
         let send = |group| Write::Group {
-            message: Message::new(Kind::Group, 1, group, "same", "hello", 1).into(),
+            message: Message::new(Kind::Group, Uid(1), Some(group), MsgId("same"), "hello", 1)
+                .into(),
         };
-        let writes = (1..=GROUPS).flat_map(|group| [create(group), send(group)]);
+        let writes = (1..=GROUPS).flat_map(|group| [create(GroupId(group)), send(GroupId(group))]);
         store.commit(writes.collect()).await.unwrap();
         store.close().await.unwrap();
     }
     let (store, gate) = Gate::open(folder.path());
     // User 2 is in none of the groups, so each of them is looked at.
     let ack = |_| Write::Ack {
-        target: 1,
-        message: Message::new(Kind::Ack, 2, 0, "same", "", 1).into(),
+        target: Uid(1),
+        message: Message::new(Kind::Ack, Uid(2), None, MsgId("same"), "", 1).into(),
     };
     let mut acks = store.commit((0..ACKS).map(ack).collect());
     assert!(futures_util::poll!(&mut acks).is_pending());
@@ -725,7 +787,7 @@ async fn acks_of_an_id_that_many_groups_know_take_a_commit_each() {
     gate.let_go();
     gate.wait();
     for commits in 2..ACKS - 1 {
-        let mut small = store.commit(vec![p2p(1, 2, &commits.to_string())]);
+        let mut small = store.commit(vec![p2p(Uid(1), Uid(2), &commits.to_string())]);
         assert!(futures_util::poll!(&mut small).is_pending());
         gate.let_go();
         gate.wait();
@@ -749,8 +811,11 @@ async fn what_was_stored_of_a_batch_is_told_also_when_the_rest_finds_no_room() {
     // For the group, and for a piece of the batch.
     let room = move |_: &Path| Ok(FLOOR * u64::from(commits.fetch_add(1, Ordering::SeqCst) < 2));
     let store = DurableStore::open_with(folder.path(), &config, Arc::new(room)).unwrap();
-    store.commit(vec![create(10_000)]).await.unwrap();
-    let committed = store.commit(to_group(10_000, IN_ONE + 2)).await.unwrap();
+    store.commit(vec![create(GroupId(10_000))]).await.unwrap();
+    let committed = store
+        .commit(to_group(GroupId(10_000), IN_ONE + 2))
+        .await
+        .unwrap();
     let (stored, refused) = committed.results.split_at(IN_ONE);
     assert_eq!(stored, [Ok(()); IN_ONE]);
     assert_eq!(refused, [Err(Rejected::DiskFull); 2]);

@@ -30,6 +30,7 @@ use super::tally::Tally;
 use super::watchdog::Watchdog;
 use super::{Shared, folder};
 use crate::config::SyncMode;
+use crate::id::{Uid, Version};
 use crate::store::{Committed, Level, ReplaceError, StoreFailed, Write};
 
 /// Submissions that wait for the writer. Who submits more waits too, and reads no more from its client.
@@ -70,16 +71,16 @@ pub enum Job {
     },
     /// Move a read mark.
     Read {
-        uid: i64,
-        read: i64,
+        uid: Uid,
+        read: Version,
         answer: Answer<()>,
     },
     /// Remove old entries of an inbox; answers how many. In another life of the store it is left undone: `through` is
     /// not true of the inbox then.
     Trim {
         life: u64,
-        uid: i64,
-        through: i64,
+        uid: Uid,
+        through: Version,
         now: i64,
         answer: Answer<Result<u64, StoreFailed>>,
     },
@@ -425,7 +426,7 @@ impl Writer {
     }
 
     /// Shows a commit to readers.
-    fn publish(&self, engine: &Engine, touched: &HashMap<i64, Touched>, deliveries: Vec<Delivery>) {
+    fn publish(&self, engine: &Engine, touched: &HashMap<Uid, Touched>, deliveries: Vec<Delivery>) {
         let gone = {
             // Under the lock, nobody sees one without the other.
             let mut recent = self.shared.recent.lock();
@@ -658,7 +659,7 @@ fn is_next_large(begun: &VecDeque<Begun>, draft: &mut Draft<'_>) -> bool {
 }
 
 /// How far an inbox goes, by what is stored.
-fn level(engine: &Engine, uid: i64) -> Option<Level> {
+fn level(engine: &Engine, uid: Uid) -> Option<Level> {
     let head = Head::read(&engine.view(), uid).ok()?;
     Some(head.level(uid))
 }

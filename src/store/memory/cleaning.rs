@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use super::{ENTRY, Inbox, State, body_size, id_size};
-use crate::store::{Kind, Message, keep_ids_from};
+use crate::id::{Uid, Version};
+use crate::store::{Kind, Message, Scope, keep_ids_from};
 
 /// After so many steps the lock is given to others. A step may look up and remove a text and an id, all of them cold:
 /// it takes longer than to append an entry.
@@ -20,7 +21,7 @@ pub(super) struct Cleaning {
     next: usize,
     /// In that inbox, entries up to this version are too many. It does not move while the inbox is cleaned, or a flood
     /// into one could keep the others waiting.
-    too_many: Option<i64>,
+    too_many: Option<Version>,
     /// How many entries were removed.
     pub removed: u64,
     /// What the last turn has removed.
@@ -61,7 +62,7 @@ impl State {
     }
 
     /// Removes the oldest entry of this inbox; where it may stay, the next inbox is next.
-    fn remove_oldest(&mut self, uid: i64, cleaning: &mut Cleaning) {
+    fn remove_oldest(&mut self, uid: Uid, cleaning: &mut Cleaning) {
         let removed = self.inboxes.get_mut(&uid).and_then(|inbox| {
             let last = inbox.total().saturating_sub(cleaning.max_inbox);
             let too_many = *cleaning.too_many.get_or_insert(last);
@@ -84,10 +85,10 @@ impl State {
     }
 
     /// The inbox of `uid` holds this message no more.
-    fn let_go(&mut self, uid: i64, message: &Arc<Message>, keep_ids_from: i64) {
+    fn let_go(&mut self, uid: Uid, message: &Arc<Message>, keep_ids_from: i64) {
         let scope = scope(uid, message);
-        if message.kind == Kind::Group
-            && let Some(group) = self.groups.get_mut(&scope)
+        if let Scope::Group(group) = scope
+            && let Some(group) = self.groups.get_mut(&group)
             && let Some(known) = group.ids.get_mut(message)
         {
             known.more.left = known.more.left.saturating_sub(1);
@@ -104,15 +105,15 @@ impl State {
     }
 
     /// Keeps the id of a message that is gone.
-    fn remember(&mut self, scope: i64, message: &Message) {
+    fn remember(&mut self, scope: Scope, message: &Message) {
         let without_text = Arc::new(message.with_text(""));
-        let known = match message.kind {
-            Kind::P2p | Kind::Ack => {
-                let inbox = self.inboxes.get_mut(&scope);
+        let known = match scope {
+            Scope::Inbox(uid) => {
+                let inbox = self.inboxes.get_mut(&uid);
                 inbox.and_then(|inbox| Some(&mut inbox.ids.get_mut(message)?.message))
             }
-            Kind::Group => {
-                let group = self.groups.get_mut(&scope);
+            Scope::Group(group) => {
+                let group = self.groups.get_mut(&group);
                 group.and_then(|group| Some(&mut group.ids.get_mut(message)?.message))
             }
         };
@@ -136,15 +137,15 @@ impl State {
         true
     }
 
-    fn forget(&mut self, scope: i64, message: &Message) {
-        match message.kind {
-            Kind::P2p | Kind::Ack => {
-                if let Some(inbox) = self.inboxes.get_mut(&scope) {
+    fn forget(&mut self, scope: Scope, message: &Message) {
+        match scope {
+            Scope::Inbox(uid) => {
+                if let Some(inbox) = self.inboxes.get_mut(&uid) {
                     inbox.ids.forget(message);
                 }
             }
-            Kind::Group => {
-                if let Some(group) = self.groups.get_mut(&scope) {
+            Scope::Group(group) => {
+                if let Some(group) = self.groups.get_mut(&group) {
                     group.ids.forget(message);
                 }
             }
@@ -154,16 +155,16 @@ impl State {
 }
 
 /// Where the id of a message in the inbox of `uid` stands: in that inbox, or in its group.
-fn scope(uid: i64, message: &Message) -> i64 {
-    match message.kind {
-        Kind::P2p | Kind::Ack => uid,
-        Kind::Group => message.group,
+fn scope(uid: Uid, message: &Message) -> Scope {
+    match message.group() {
+        Some(group) if message.kind == Kind::Group => Scope::Group(group),
+        _ => Scope::Inbox(uid),
     }
 }
 
 impl Inbox {
     /// The oldest entry, if it is one of those up to version `too_many`, or was sent before `keep_from`.
-    fn remove_oldest(&mut self, too_many: i64, keep_from: i64) -> Option<Arc<Message>> {
+    fn remove_oldest(&mut self, too_many: Version, keep_from: i64) -> Option<Arc<Message>> {
         let is_too_old = |message: &Arc<Message>| message.sent_at < keep_from;
         if self.removed >= too_many && !self.entries.front().is_some_and(is_too_old) {
             // An entry is counted with room for as many again; what stands empty beyond that is given back.
@@ -180,12 +181,24 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::{GroupId, MsgId};
     use crate::store::memory::NEW_INBOX;
     use crate::store::{KEEP_IDS, Retention, Write};
 
     fn message(kind: Kind, msg_id: &str) -> Arc<Message> {
-        let group = if kind == Kind::Group { 50 } else { 0 };
-        Arc::new(Message::new(kind, 1, group, msg_id, "some text", 0))
+        let group = if kind == Kind::Group {
+            Some(GroupId(50))
+        } else {
+            None
+        };
+        Arc::new(Message::new(
+            kind,
+            Uid(1),
+            group,
+            MsgId(msg_id),
+            "some text",
+            0,
+        ))
     }
 
     fn state(max_inbox: u64) -> State {
@@ -201,7 +214,7 @@ mod tests {
         }
     }
 
-    fn send(state: &mut State, target: i64, msg_id: &str) {
+    fn send(state: &mut State, target: Uid, msg_id: &str) {
         let message = message(Kind::P2p, msg_id);
         state
             .apply(Write::P2p { target, message }, &mut Vec::new())
@@ -219,20 +232,20 @@ mod tests {
         let mut state = state(1);
         let mut apply = |write| state.apply(write, &mut Vec::new()).unwrap();
         apply(Write::CreateGroup {
-            group: 50,
+            group: GroupId(50),
             name: String::new(),
-            owner: 1,
+            owner: Uid(1),
             members: Vec::new(),
             made_at: 1,
         });
         apply(Write::Join {
-            group: 50,
-            uids: vec![2],
+            group: GroupId(50),
+            uids: vec![Uid(2)],
             most: 9,
         });
         let empty = state.used;
         for uid in [1, 2] {
-            send(&mut state, uid, "old");
+            send(&mut state, Uid(uid), "old");
         }
         let one_left = state.used;
         assert!(one_left > empty + 2 * NEW_INBOX);
@@ -242,11 +255,14 @@ mod tests {
             state.apply(write, &mut Vec::new()).unwrap();
         }
         let message = message(Kind::Ack, "a");
-        let write = Write::Ack { target: 1, message };
+        let write = Write::Ack {
+            target: Uid(1),
+            message,
+        };
         state.apply(write, &mut Vec::new()).unwrap();
         // So that one message is left in each inbox, of the size that it had at first.
         for uid in [1, 2] {
-            send(&mut state, uid, "new");
+            send(&mut state, Uid(uid), "new");
         }
         assert_eq!(clean(&mut state, 0), 7);
         let ids_left = state.used;
@@ -257,7 +273,7 @@ mod tests {
         assert_eq!(clean(&mut state, a_day + 1), 0);
         assert_eq!(state.used, one_left);
         let known: usize = state.inboxes.values().map(|inbox| inbox.ids.len()).sum();
-        assert_eq!((known, state.groups[&50].ids.len()), (2, 0));
+        assert_eq!((known, state.groups[&GroupId(50)].ids.len()), (2, 0));
         assert_eq!(state.remembered.len(), 0);
         assert!(
             state
@@ -275,21 +291,21 @@ mod tests {
         let mut flood = |state: &mut State| {
             for _ in 0..2 * TURN {
                 count += 1;
-                send(state, 1, &count.to_string());
+                send(state, Uid(1), &count.to_string());
             }
         };
         flood(&mut state);
-        send(&mut state, 2, "a");
-        send(&mut state, 2, "b");
+        send(&mut state, Uid(2), "a");
+        send(&mut state, Uid(2), "b");
         let mut cleaning = Cleaning::new(&state, 0);
         for _ in 0..4 {
-            assert_eq!(state.inboxes[&2].entries.len(), 2);
+            assert_eq!(state.inboxes[&Uid(2)].entries.len(), 2);
             if state.clean(&mut cleaning) {
                 break;
             }
             flood(&mut state);
         }
-        assert_eq!(state.inboxes[&2].entries.len(), 1);
+        assert_eq!(state.inboxes[&Uid(2)].entries.len(), 1);
     }
 
     #[test]
@@ -298,7 +314,7 @@ mod tests {
             limit: usize::MAX,
             ..State::default()
         };
-        send(&mut state, 2, "a");
+        send(&mut state, Uid(2), "a");
         assert_eq!(state.owners.capacity(), 0);
         assert_eq!(clean(&mut state, i64::MAX), 0);
     }

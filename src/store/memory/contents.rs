@@ -7,13 +7,14 @@ use hashbrown::HashMap;
 use super::{
     ENTRY, Group, Ids, Inbox, Members, NEW_INBOX, OVERHEAD, Receivers, State, body_size, id_size,
 };
+use crate::id::{GroupId, Uid, Version};
 use crate::store::snapshot::{Draft, Ends, Stored};
-use crate::store::{self, Kind, Message, Rejected, Retention, SaveError, Snapshot};
+use crate::store::{self, Message, Rejected, Retention, SaveError, Scope, Snapshot};
 
 /// What others are told of a group, as of one moment. Cheap to make, whatever the number of members.
 pub(super) struct Summary {
     name: String,
-    owner: i64,
+    owner: Option<Uid>,
     members: Members,
 }
 
@@ -29,7 +30,7 @@ impl Group {
 
 impl Summary {
     /// The group as others see it.
-    pub(super) fn told(self, gid: i64) -> store::Group {
+    pub(super) fn told(self, gid: GroupId) -> store::Group {
         let mut members = self.members.to_vec();
         members.sort_unstable();
         store::Group {
@@ -69,7 +70,7 @@ impl State {
                 let place = draft.message(Arc::clone(&known.message), vec![uid])?;
                 drafted.insert(Arc::as_ptr(&known.message), place);
             }
-            for (version, message) in (inbox.removed + 1..).zip(inbox.entries.after(0)) {
+            for (version, message) in inbox.removed.following().zip(inbox.entries.after(0)) {
                 if let Some(&place) = drafted.get(&Arc::as_ptr(message)) {
                     draft.place(place, uid, version)?;
                 }
@@ -113,7 +114,7 @@ impl State {
             state.groups.insert(group.gid, made);
         }
         // The entries come in any order.
-        let mut entries: HashMap<i64, Vec<(i64, Arc<Message>)>> = HashMap::new();
+        let mut entries: HashMap<Uid, Vec<(Version, Arc<Message>)>> = HashMap::new();
         for stored in snapshot.messages {
             state.remembering(stored, &mut entries)?;
         }
@@ -126,7 +127,7 @@ impl State {
     }
 
     /// Notes a group that a user is or was a member of.
-    fn belongs(&mut self, uid: i64, gid: i64) -> Result<(), Rejected> {
+    fn belongs(&mut self, uid: Uid, gid: GroupId) -> Result<(), Rejected> {
         let groups = self.groups_of.get(&uid);
         if groups.is_none_or(|groups| !groups.contains(&gid)) {
             self.take(self.membership_size(uid))?;
@@ -139,7 +140,7 @@ impl State {
     fn remembering(
         &mut self,
         stored: Stored,
-        entries: &mut HashMap<i64, Vec<(i64, Arc<Message>)>>,
+        entries: &mut HashMap<Uid, Vec<(Version, Arc<Message>)>>,
     ) -> Result<(), Rejected> {
         let (.., scope, _) = stored.id();
         let Stored {
@@ -150,21 +151,19 @@ impl State {
         let is_gone = places.is_empty();
         let body = if is_gone { 0 } else { body_size(&message) };
         self.take(body + id_size(message.msg_id()))?;
-        if message.kind == Kind::Group {
-            for &uid in &receivers {
-                self.belongs(uid, scope)?;
-            }
-        }
-        match message.kind {
-            Kind::P2p | Kind::Ack => {
-                let inbox = self.inboxes.entry(scope).or_default();
-                self.inbox_uids.insert(scope);
+        match scope {
+            Scope::Inbox(uid) => {
+                let inbox = self.inboxes.entry(uid).or_default();
+                self.inbox_uids.insert(uid);
                 if let Some(place) = inbox.ids.place(&message) {
                     place.note(Arc::clone(&message), ());
                 }
             }
-            Kind::Group => {
-                let group = self.groups.get_mut(&scope).ok_or(Rejected::NoSuchGroup)?;
+            Scope::Group(group) => {
+                for &uid in &receivers {
+                    self.belongs(uid, group)?;
+                }
+                let group = self.groups.get_mut(&group).ok_or(Rejected::NoSuchGroup)?;
                 // Most messages went to all who are there now.
                 let members = if *group.members == receivers {
                     Arc::clone(&group.members)
@@ -190,9 +189,9 @@ impl State {
         Ok(())
     }
 
-    fn inbox(&mut self, ends: Ends, entries: Vec<(i64, Arc<Message>)>) -> Result<(), Rejected> {
+    fn inbox(&mut self, ends: Ends, entries: Vec<(Version, Arc<Message>)>) -> Result<(), Rejected> {
         self.take(NEW_INBOX + entries.len() * ENTRY)?;
-        if !self.retention.is_off() && ends.total > 0 {
+        if !self.retention.is_off() && ends.total > Version::START {
             self.owners.push(ends.uid);
         }
         self.inbox_uids.insert(ends.uid);

@@ -87,21 +87,31 @@ impl FromIterator<Arc<Message>> for Entries {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::{MsgId, Uid};
     use crate::store::Kind;
 
     #[test]
     fn pieces_are_one_list_wherever_it_is_cut() {
-        let message = |n: usize| Arc::new(Message::new(Kind::P2p, 1, 0, &n.to_string(), "", 1));
+        let message = |n: usize| {
+            Arc::new(Message::new(
+                Kind::P2p,
+                Uid(1),
+                None,
+                MsgId(&n.to_string()),
+                "",
+                1,
+            ))
+        };
         for len in [0, 1, PIECE - 1, PIECE, 2 * PIECE + 7] {
             let mut entries: Entries = (0..len).map(message).collect();
             for removed in 0..=len {
                 assert_eq!(entries.len(), len - removed);
-                let front = entries.front().map(|message| message.msg_id().to_owned());
+                let front = entries.front().map(|message| message.msg_id().to_string());
                 assert_eq!(front, (removed < len).then(|| removed.to_string()));
                 for skipped in [0, 1, PIECE - 1, PIECE, 2 * PIECE + 3, len - removed] {
                     let after = entries
                         .after(skipped)
-                        .map(|message| message.msg_id().to_owned());
+                        .map(|message| message.msg_id().to_string());
                     let expected = (removed + skipped..len).map(|n| n.to_string());
                     assert!(after.eq(expected), "{len} {removed} {skipped}");
                 }
@@ -114,7 +124,7 @@ mod tests {
 
     #[test]
     fn no_piece_is_ever_copied_for_what_comes_after_it() {
-        let message = Arc::new(Message::new(Kind::P2p, 1, 0, "m", "", 1));
+        let message = Arc::new(Message::new(Kind::P2p, Uid(1), None, MsgId("m"), "", 1));
         let entries: Entries = std::iter::repeat_n(message, 100 * PIECE).collect();
         assert!(entries.full.iter().all(|piece| piece.len() == PIECE));
         assert!(entries.last.capacity() <= PIECE);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hashbrown::DefaultHashBuilder;
 use hashbrown::hash_table::{Entry, HashTable, VacantEntry};
 
+use crate::id::{MsgId, Uid};
 use crate::store::{Kind, Message};
 
 /// Messages by their kind, sender and id. A message stands here also when it is removed, until its id may be forgotten.
@@ -34,7 +35,7 @@ pub(super) struct Known<T> {
 
 impl<T> Known<T> {
     /// The hash first: most other messages are told apart without a look at them, which would be far away in memory.
-    fn is(&self, hash: u64, id: (Kind, i64, &str)) -> bool {
+    fn is(&self, hash: u64, id: (Kind, Uid, MsgId<'_>)) -> bool {
         self.hash == hash && identity(&self.message) == id
     }
 }
@@ -57,12 +58,12 @@ impl<T> Place<'_, T> {
 }
 
 /// What makes a message the same one.
-fn identity(message: &Message) -> (Kind, i64, &str) {
+fn identity(message: &Message) -> (Kind, Uid, MsgId<'_>) {
     (message.kind, message.source, message.msg_id())
 }
 
 impl<T> Ids<T> {
-    fn hash(&self, id: (Kind, i64, &str)) -> u64 {
+    fn hash(&self, id: (Kind, Uid, MsgId<'_>)) -> u64 {
         self.hasher.hash_one(id)
     }
 
@@ -79,7 +80,7 @@ impl<T> Ids<T> {
         }
     }
 
-    pub fn get(&self, kind: Kind, source: i64, msg_id: &str) -> Option<&Known<T>> {
+    pub fn get(&self, kind: Kind, source: Uid, msg_id: MsgId<'_>) -> Option<&Known<T>> {
         let id = (kind, source, msg_id);
         let hash = self.hash(id);
         self.known.find(hash, |known| known.is(hash, id))

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use super::entries::Entries;
 use super::ids::Ids;
+use crate::id::{Uid, Version};
 use crate::store::{Entry, Ledger, Level, Message, Page, PageLimit};
 
 /// So many entries a page has mostly at the most.
@@ -10,21 +11,21 @@ const USUAL_PAGE: usize = 64;
 /// The page of an inbox that there is not.
 pub(super) const NO_PAGE: Page = Page {
     entries: Vec::new(),
-    current: 0,
-    total: 0,
+    current: Version::START,
+    total: Version::START,
 };
 
 /// What was put into an inbox, and what of it is left.
 #[derive(Default)]
 pub(super) struct Inbox {
     /// The last version that was removed, or 0.
-    pub removed: i64,
+    pub removed: Version,
     /// What is left: the entry of version n is at n - 1 - removed.
     pub entries: Entries,
     /// The read mark. Never below what was removed.
-    pub read: i64,
+    pub read: Version,
     /// The highest version that stood in a page, or was there before what is counted.
-    pub delivered: i64,
+    pub delivered: Version,
     /// What is counted of it.
     pub ledger: Ledger,
     /// The messages that were for this user alone.
@@ -35,11 +36,11 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    pub fn total(&self) -> i64 {
+    pub fn total(&self) -> Version {
         self.removed + self.entries.len().cast_signed() as i64
     }
 
-    pub fn level(&self, uid: i64) -> Level {
+    pub fn level(&self, uid: Uid) -> Level {
         Level {
             uid,
             read: self.read,
@@ -48,7 +49,7 @@ impl Inbox {
     }
 
     /// Appends an entry; `grown` has one level for each inbox that grew in this commit.
-    pub fn append(&mut self, uid: i64, message: Arc<Message>, commit: u64, grown: &mut Vec<Level>) {
+    pub fn append(&mut self, uid: Uid, message: Arc<Message>, commit: u64, grown: &mut Vec<Level>) {
         self.entries.push_back(message);
         self.ledger.stored += 1;
         let level = self.level(uid);
@@ -62,7 +63,7 @@ impl Inbox {
     }
 
     /// The entries after version `after`, and after which version they begin.
-    pub fn page(&self, uid: i64, after: i64, limit: PageLimit) -> (i64, Page) {
+    pub fn page(&self, uid: Uid, after: Version, limit: PageLimit) -> (Version, Page) {
         let total = self.total();
         let start = if after <= total {
             self.removed.max(after)

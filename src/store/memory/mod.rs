@@ -20,6 +20,8 @@ use super::{
     self as store, Committed, Kind, Ledger, Level, Message, Page, PageLimit, Rejected,
     ReplaceError, Retention, SaveError, Snapshot, Store, StoreFailed, User, Write,
 };
+use crate::id::{GroupId, MsgId, Uid, Version};
+use crate::store::Scope;
 use cleaning::Cleaning;
 use contents::Summary;
 use ids::Ids;
@@ -85,27 +87,27 @@ struct State {
     ledger: Ledger,
     /// The newest time at which a message was sent or a group was made.
     newest: i64,
-    users: BTreeMap<i64, User>,
-    groups: BTreeMap<i64, Group>,
+    users: BTreeMap<Uid, User>,
+    groups: BTreeMap<GroupId, Group>,
     /// The groups that each user is or was a member of.
-    groups_of: HashMap<i64, HashSet<i64>>,
-    inboxes: HashMap<i64, Inbox>,
+    groups_of: HashMap<Uid, HashSet<GroupId>>,
+    inboxes: HashMap<Uid, Inbox>,
     /// Whose inboxes there are, in order: a list of some of them does not look at all of them.
-    inbox_uids: BTreeSet<i64>,
+    inbox_uids: BTreeSet<Uid>,
     retention: Retention,
     /// Whose inboxes there are, so that a cleaning finds back to where it was. Empty when nothing is ever removed.
-    owners: Vec<i64>,
+    owners: Vec<Uid>,
     /// The messages that are removed and whose ids are not, by when they were sent; without their texts, and with whose
     /// inbox they were in, or the group.
-    remembered: BTreeMap<(i64, u64), (i64, Arc<Message>)>,
+    remembered: BTreeMap<(i64, u64), (Scope, Arc<Message>)>,
     /// Numbers those that are remembered.
     remembered_ever: u64,
 }
 
 struct Group {
     name: String,
-    /// Who made it.
-    owner: i64,
+    /// Who created it, where that is known.
+    owner: Option<Uid>,
     /// Shared with the messages that went to just these members; replaced when one joins or quits.
     members: Members,
     /// Whether each of them has an inbox.
@@ -114,7 +116,7 @@ struct Group {
 }
 
 /// Behind a pointer of one word: there is one for each group message.
-type Members = Arc<Vec<i64>>;
+type Members = Arc<Vec<Uid>>;
 
 /// Who got a group message.
 struct Receivers {
@@ -179,7 +181,7 @@ impl State {
                     group,
                     Group {
                         name,
-                        owner,
+                        owner: Some(owner),
                         members: Arc::new(members),
                         is_known: false,
                         ids: Ids::default(),
@@ -220,7 +222,7 @@ impl State {
 
     fn deliver(
         &mut self,
-        target: i64,
+        target: Uid,
         message: Arc<Message>,
         grown: &mut Vec<Level>,
     ) -> Result<(), Rejected> {
@@ -262,7 +264,7 @@ impl State {
             ..
         } = self;
         let group = groups
-            .get_mut(&message.group)
+            .get_mut(&message.group().unwrap_or_default())
             .ok_or(Rejected::NoSuchGroup)?;
         *work += group.members.len() / PASSED;
         if !group.members.contains(&message.source) {
@@ -301,7 +303,7 @@ impl State {
     }
 
     /// What one more group takes for `uid`.
-    fn membership_size(&self, uid: i64) -> usize {
+    fn membership_size(&self, uid: Uid) -> usize {
         OVERHEAD
             + if self.groups_of.contains_key(&uid) {
                 0
@@ -310,19 +312,19 @@ impl State {
             }
     }
 
-    fn level(&self, uid: i64) -> Level {
+    fn level(&self, uid: Uid) -> Level {
         let nothing = Level {
             uid,
-            read: 0,
-            total: 0,
+            read: Version::START,
+            total: Version::START,
         };
         let inbox = self.inboxes.get(&uid);
         inbox.map_or(nothing, |inbox| inbox.level(uid))
     }
 
     /// What it takes that these become members of a group. Who joins again takes nothing new.
-    fn new_members(&self, gid: i64, uids: &[i64]) -> usize {
-        let belongs = |uid: &i64| {
+    fn new_members(&self, gid: GroupId, uids: &[Uid]) -> usize {
+        let belongs = |uid: &Uid| {
             self.groups_of
                 .get(uid)
                 .is_some_and(|groups| groups.contains(&gid))
@@ -331,7 +333,7 @@ impl State {
         new.map(|&uid| self.membership_size(uid)).sum()
     }
 
-    fn join(&mut self, gid: i64, uids: &[i64], most: usize) -> Result<(), Rejected> {
+    fn join(&mut self, gid: GroupId, uids: &[Uid], most: usize) -> Result<(), Rejected> {
         let members = &self.groups.get(&gid).ok_or(Rejected::NoSuchGroup)?.members;
         self.work += uids.len() + members.len() / PASSED;
         let new = joining(members, uids, most)?;
@@ -352,7 +354,7 @@ impl State {
 
     /// Adds the counts of the inboxes above uid `last` of which something is counted, up to `limit` of them in all, and
     /// moves `last` on. Looks at [`TURN`] inboxes at most, and returns how many they were.
-    fn ledgers(&self, last: &mut i64, limit: usize, ledgers: &mut Vec<(i64, Ledger)>) -> usize {
+    fn ledgers(&self, last: &mut Uid, limit: usize, ledgers: &mut Vec<(Uid, Ledger)>) -> usize {
         let mut seen = 0;
         for &uid in self.inbox_uids.range(above(*last)).take(TURN) {
             if ledgers.len() >= limit {
@@ -366,7 +368,7 @@ impl State {
     }
 
     /// Whether `uid` got a message of that id from `source`, alone or as a member of a group.
-    fn has_received(&mut self, uid: i64, source: i64, msg_id: &str) -> bool {
+    fn has_received(&mut self, uid: Uid, source: Uid, msg_id: MsgId<'_>) -> bool {
         let inbox = self.inboxes.get(&uid);
         if inbox.is_some_and(|inbox| inbox.ids.get(Kind::P2p, source, msg_id).is_some()) {
             return true;
@@ -387,7 +389,7 @@ impl State {
 }
 
 /// The keys above `after`.
-fn above(after: i64) -> (Bound<i64>, Bound<i64>) {
+fn above<K>(after: K) -> (Bound<K>, Bound<K>) {
     (Bound::Excluded(after), Bound::Unbounded)
 }
 
@@ -406,8 +408,8 @@ fn body_size(message: &Message) -> usize {
 }
 
 /// What a message takes until its id is forgotten: without its text, and its place among the ids.
-fn id_size(msg_id: &str) -> usize {
-    msg_id.len() + 3 * OVERHEAD
+fn id_size(msg_id: MsgId<'_>) -> usize {
+    msg_id.0.len() + 3 * OVERHEAD
 }
 
 #[async_trait]
@@ -461,7 +463,7 @@ impl Store for MemoryStore {
         }
     }
 
-    async fn sync(&self, uid: i64, after: i64, limit: PageLimit) -> Result<Page, StoreFailed> {
+    async fn sync(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreFailed> {
         let mut state = self.state.lock();
         let State {
             inboxes, ledger, ..
@@ -483,34 +485,34 @@ impl Store for MemoryStore {
         Ok(page)
     }
 
-    async fn peek(&self, uid: i64, after: i64, limit: PageLimit) -> Result<Page, StoreFailed> {
+    async fn peek(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreFailed> {
         let state = self.state.lock();
         let page = |inbox: &Inbox| inbox.page(uid, after, limit).1;
         Ok(state.inboxes.get(&uid).map_or(NO_PAGE, page))
     }
 
-    async fn level(&self, uid: i64) -> Result<Level, StoreFailed> {
+    async fn level(&self, uid: Uid) -> Result<Level, StoreFailed> {
         Ok(self.state.lock().level(uid))
     }
 
-    async fn user(&self, uid: i64) -> Result<Option<User>, StoreFailed> {
+    async fn user(&self, uid: Uid) -> Result<Option<User>, StoreFailed> {
         Ok(self.state.lock().users.get(&uid).cloned())
     }
 
-    async fn users(&self, after: i64, most: usize) -> Result<Vec<(i64, User)>, StoreFailed> {
+    async fn users(&self, after: Uid, most: usize) -> Result<Vec<(Uid, User)>, StoreFailed> {
         let state = self.state.lock();
         let users = state.users.range(above(after)).take(most);
         Ok(users.map(|(&uid, user)| (uid, user.clone())).collect())
     }
 
-    async fn groups(&self, after: i64, most: usize) -> Result<Vec<store::Group>, StoreFailed> {
+    async fn groups(&self, after: GroupId, most: usize) -> Result<Vec<store::Group>, StoreFailed> {
         // Under the lock their members are shared; what is told of them is made without it.
         let groups: Vec<_> = {
             let state = self.state.lock();
             let groups = state.groups.range(above(after)).take(most);
             groups.map(|(&gid, group)| (gid, group.summary())).collect()
         };
-        let told = |(gid, summary): (i64, Summary)| summary.told(gid);
+        let told = |(gid, summary): (GroupId, Summary)| summary.told(gid);
         Ok(groups.into_iter().map(told).collect())
     }
 
@@ -526,7 +528,7 @@ impl Store for MemoryStore {
         self.state.lock().ledger
     }
 
-    fn ledgers(&self, after: i64, most: usize) -> Vec<(i64, Ledger)> {
+    fn ledgers(&self, after: Uid, most: usize) -> Vec<(Uid, Ledger)> {
         let (mut ledgers, mut last) = (Vec::new(), after);
         loop {
             let state = self.state.lock();
@@ -594,10 +596,10 @@ mod tests {
         let store = MemoryStore::new(usize::MAX, Retention::default());
         let members = 1..1_001;
         let create = Write::CreateGroup {
-            group: 9,
+            group: GroupId(9),
             name: "many".into(),
-            owner: 1,
-            members: members.clone().collect(),
+            owner: Uid(1),
+            members: members.clone().map(Uid).collect(),
             made_at: 1,
         };
         store.commit(vec![create]).await.unwrap();
@@ -606,9 +608,9 @@ mod tests {
         let turn = i64::try_from(TURN).unwrap() / 1_000 + 1;
         for turns in 1..=3 {
             assert!(futures_util::poll!(&mut many).is_pending());
-            assert_eq!(store.level(2).await.unwrap().total, turns * turn);
+            assert_eq!(store.level(Uid(2)).await.unwrap().total, turns * turn);
             let small = Write::P2p {
-                target: 5_000,
+                target: Uid(5_000),
                 message: message(Kind::P2p, &turns.to_string()),
             };
             assert!(futures_util::poll!(store.commit(vec![small])).is_ready());
@@ -617,9 +619,9 @@ mod tests {
         assert_eq!(results, [Ok(()); MESSAGES as usize]);
         grown.sort_unstable_by_key(|level| level.uid);
         let level = |uid| Level {
-            uid,
-            read: 0,
-            total: MESSAGES.into(),
+            uid: Uid(uid),
+            read: Version(0),
+            total: Version(MESSAGES.into()),
         };
         assert!(grown.into_iter().eq(members.map(level)));
     }
@@ -631,22 +633,29 @@ mod tests {
         let create = |group| Write::CreateGroup {
             group,
             name: String::new(),
-            owner: 2,
+            owner: Uid(2),
             members: Vec::new(),
             made_at: 1,
         };
-        let created = store.commit((1..=GROUPS).map(create).collect());
+        let created = store.commit((1..=GROUPS).map(GroupId).map(create).collect());
         created.await.unwrap();
         // Each of them looks in every group of user 2, so three of them are as much as one turn may do.
         let ack = |_| Write::Ack {
-            target: 1,
-            message: Arc::new(Message::new(Kind::Ack, 2, 0, "unknown", "", 1)),
+            target: Uid(1),
+            message: Arc::new(Message::new(
+                Kind::Ack,
+                Uid(2),
+                None,
+                MsgId("unknown"),
+                "",
+                1,
+            )),
         };
         let mut acks = store.commit((0..9).map(ack).collect());
         for turns in 1..=2 {
             assert!(futures_util::poll!(&mut acks).is_pending());
             let small = Write::P2p {
-                target: 5_000,
+                target: Uid(5_000),
                 message: message(Kind::P2p, &turns.to_string()),
             };
             assert!(futures_util::poll!(store.commit(vec![small])).is_ready());
@@ -667,18 +676,18 @@ mod tests {
             message: message(Kind::P2p, "m"),
         };
         // The highest first: the list is in order all the same.
-        let sent = store.commit((1..=count).rev().map(send).collect());
+        let sent = store.commit((1..=count).rev().map(Uid).map(send).collect());
         sent.await.unwrap();
         for uid in 1..=TURN as i64 {
             let mut state = store.state.lock();
-            state.inboxes.get_mut(&uid).unwrap().ledger = Ledger::default();
+            state.inboxes.get_mut(&Uid(uid)).unwrap().ledger = Ledger::default();
         }
-        let (mut last, mut found) = (0, Vec::new());
+        let (mut last, mut found) = (Uid(0), Vec::new());
         let seen = store.state.lock().ledgers(&mut last, 1, &mut found);
-        assert_eq!((seen, last, found.len()), (TURN, TURN as i64, 0));
+        assert_eq!((seen, last, found.len()), (TURN, Uid(TURN as i64), 0));
         let uids = |limit| -> Vec<i64> {
-            let ledgers = store.ledgers(0, limit);
-            ledgers.into_iter().map(|(uid, _)| uid).collect()
+            let ledgers = store.ledgers(Uid(0), limit);
+            ledgers.into_iter().map(|(uid, _)| uid.0).collect()
         };
         assert_eq!(uids(9), [count - 1, count]);
         assert_eq!(uids(1), [count - 1]);
@@ -704,21 +713,28 @@ mod tests {
     }
 
     fn message(kind: Kind, msg_id: &str) -> Arc<Message> {
-        Arc::new(Message::new(kind, 1, 9, msg_id, "text", 1))
+        Arc::new(Message::new(
+            kind,
+            Uid(1),
+            Some(GroupId(9)),
+            MsgId(msg_id),
+            "text",
+            1,
+        ))
     }
 
     #[test]
     fn the_inbox_of_who_joins_later_is_counted_like_any_other() {
         let create = || Write::CreateGroup {
-            group: 9,
+            group: GroupId(9),
             name: "team".into(),
-            owner: 1,
+            owner: Uid(1),
             members: Vec::new(),
             made_at: 1,
         };
         let join = || Write::Join {
-            group: 9,
-            uids: vec![2],
+            group: GroupId(9),
+            uids: vec![Uid(2)],
             most: 2,
         };
         let p2p = |target| Write::P2p {
@@ -729,9 +745,9 @@ mod tests {
         let new = [
             // Both have none, the second has none, or has joined when all others were known to have one.
             (vec![create(), join()], 2),
-            (vec![create(), join(), p2p(1)], 1),
+            (vec![create(), join(), p2p(Uid(1))], 1),
             (vec![create(), to_group("first"), join()], 1),
-            (vec![create(), to_group("first"), join(), p2p(2)], 0),
+            (vec![create(), to_group("first"), join(), p2p(Uid(2))], 0),
         ];
         for (writes, new) in new {
             assert_eq!(size_after(writes), known + new * NEW_INBOX);

@@ -1,3 +1,5 @@
+use crate::id::{GroupId, Uid, Version};
+use crate::store::Scope;
 use hashbrown::{HashMap, HashSet};
 
 use super::{Draft, Ends, SaveError, Snapshot};
@@ -15,12 +17,12 @@ const LATEST: i64 = (1 << 41) - 366 * 24 * 3_600_000;
 /// A snapshot that is taken from outside, item by item: users and groups and inboxes first, then the messages.
 pub(super) struct Checked {
     draft: Draft,
-    uids: HashSet<i64>,
-    gids: HashSet<i64>,
+    uids: HashSet<Uid>,
+    gids: HashSet<GroupId>,
     /// The inboxes, and how many of their entries have come.
-    inboxes: HashMap<i64, (Ends, i64)>,
-    places: HashSet<(i64, i64)>,
-    ids: HashSet<(Kind, i64, i64, String)>,
+    inboxes: HashMap<Uid, (Ends, i64)>,
+    places: HashSet<(Uid, Version)>,
+    ids: HashSet<(Kind, Uid, Scope, String)>,
 }
 
 /// What is wrong with an item.
@@ -49,7 +51,7 @@ impl Checked {
         })
     }
 
-    pub fn user(&mut self, uid: i64, user: User) -> Result<(), Wrong> {
+    pub fn user(&mut self, uid: Uid, user: User) -> Result<(), Wrong> {
         positive("uid", uid)?;
         ensure(self.uids.insert(uid), || {
             format!("user {uid} is there twice")
@@ -64,9 +66,8 @@ impl Checked {
         ensure(self.gids.insert(gid), || {
             format!("group {gid} is there twice")
         })?;
-        ensure(group.owner >= 0, || {
-            format!("owner {} is negative", group.owner)
-        })?;
+        let owner = Uid::or_zero(group.owner);
+        ensure(owner >= 0, || format!("owner {owner} is negative"))?;
         distinct("members", &group.members)?;
         fits(self.draft.group(group))
     }
@@ -79,7 +80,8 @@ impl Checked {
             total,
         } = ends;
         positive("uid", uid)?;
-        let fits_together = 0 <= removed && removed <= read && read <= total && total < i64::MAX;
+        let fits_together =
+            Version::START <= removed && removed <= read && read <= total && total < Version::MAX;
         ensure(fits_together, || {
             format!("removed {removed}, read {read} and total {total} do not fit together")
         })?;
@@ -91,28 +93,33 @@ impl Checked {
     pub fn message(
         &mut self,
         message: Message,
-        receivers: Vec<i64>,
-        places: &[(i64, i64)],
+        receivers: Vec<Uid>,
+        places: &[(Uid, Version)],
     ) -> Result<(), Wrong> {
         positive("source", message.source)?;
-        ensure(!message.msg_id().is_empty(), || "msg_id is empty".into())?;
+        ensure(!message.msg_id().0.is_empty(), || "msg_id is empty".into())?;
         let at = message.sent_at;
         ensure(at <= LATEST, || {
             format!("sent_at: {at} is no time in milliseconds")
         })?;
         let got_it = distinct("receivers", &receivers)?;
-        let group = message.group;
+        let group = message.group();
         let scope = match (message.kind, receivers.as_slice()) {
-            (Kind::Group, [_, ..]) if self.gids.contains(&group) => group,
-            (Kind::Group, [_, ..]) => return Err(format!("there is no group {group}")),
-            (Kind::P2p | Kind::Ack, &[receiver]) if group == 0 => receiver,
+            (Kind::Group, [_, ..]) => {
+                let group = group.unwrap_or_default();
+                ensure(self.gids.contains(&group), || {
+                    format!("there is no group {group}")
+                })?;
+                Scope::Group(group)
+            }
+            (Kind::P2p | Kind::Ack, &[receiver]) if group.is_none() => Scope::Inbox(receiver),
             _ => return Err("receivers and group do not fit the kind".into()),
         };
         let id = (
             message.kind,
             message.source,
             scope,
-            message.msg_id().to_owned(),
+            message.msg_id().to_string(),
         );
         ensure(self.ids.insert(id), || {
             let (source, msg_id) = (message.source, message.msg_id());
@@ -122,10 +129,10 @@ impl Checked {
             "a message without a place has no text".into()
         })?;
         let entry = Entry {
-            version: i64::MAX,
+            version: Version::MAX,
             message: Arc::new(message),
         };
-        let len = entry.wire_len(i64::MAX);
+        let len = entry.wire_len(Uid::MAX);
         ensure(len <= MAX_FRAME - PAGE, || {
             format!("it takes {len} bytes, which fit no page")
         })?;
@@ -164,12 +171,13 @@ impl Checked {
     }
 }
 
-fn positive(what: &str, number: i64) -> Result<(), Wrong> {
+fn positive(what: &str, number: impl Into<i64>) -> Result<(), Wrong> {
+    let number = number.into();
     ensure(number > 0, || format!("{what} {number} is not positive"))
 }
 
 /// These as a set: each is positive, and stands there once.
-fn distinct(what: &str, uids: &[i64]) -> Result<HashSet<i64>, Wrong> {
+fn distinct(what: &str, uids: &[Uid]) -> Result<HashSet<Uid>, Wrong> {
     let mut seen = HashSet::with_capacity(uids.len());
     for &uid in uids {
         positive(what, uid)?;

@@ -13,6 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::check::Checked;
 use super::{Ends, LoadError, Snapshot};
+use crate::id::{GroupId, MsgId, Uid, Version};
 use crate::store::{Group, Kind, Message, User};
 use crate::text::{LineError, LineReader};
 
@@ -61,7 +62,7 @@ enum Line<'a> {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct UserLine<'a> {
-    uid: i64,
+    uid: Uid,
     name: Cow<'a, str>,
     password_hash: Cow<'a, str>,
 }
@@ -69,41 +70,46 @@ struct UserLine<'a> {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct GroupLine<'a> {
-    gid: i64,
+    gid: GroupId,
     name: Cow<'a, str>,
-    owner: i64,
+    /// 0 where it is not known.
+    owner: Uid,
     #[serde(deserialize_with = "list")]
-    members: Cow<'a, [i64]>,
+    members: Cow<'a, [Uid]>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct InboxLine {
-    uid: i64,
-    read: i64,
-    removed: i64,
-    total: i64,
+    uid: Uid,
+    read: Version,
+    removed: Version,
+    total: Version,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct MessageLine<'a> {
     kind: KindName,
-    source: i64,
-    #[serde(default, skip_serializing_if = "is_zero")]
-    group: i64,
+    source: Uid,
+    #[serde(
+        default,
+        deserialize_with = "nonzero",
+        skip_serializing_if = "Option::is_none"
+    )]
+    group: Option<GroupId>,
     msg_id: Cow<'a, str>,
     text: Cow<'a, str>,
     sent_at: i64,
     #[serde(deserialize_with = "list")]
-    receivers: Cow<'a, [i64]>,
+    receivers: Cow<'a, [Uid]>,
     #[serde(deserialize_with = "list")]
-    places: Cow<'a, [(i64, i64)]>,
+    places: Cow<'a, [(Uid, Version)]>,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-fn is_zero(number: &i64) -> bool {
-    *number == 0
+/// Reads the id of a group, where 0 says the same as no field at all.
+fn nonzero<'de, D: Deserializer<'de>>(from: D) -> Result<Option<GroupId>, D::Error> {
+    i64::deserialize(from).map(GroupId::nonzero)
 }
 
 /// [`Kind`], as it is written.
@@ -166,7 +172,7 @@ impl Snapshot {
             each(&Line::Group(GroupLine {
                 gid: group.gid,
                 name: (&group.name).into(),
-                owner: group.owner,
+                owner: group.owner.unwrap_or_default(),
                 members: (&group.members).into(),
             }))?;
         }
@@ -189,8 +195,8 @@ impl Snapshot {
             each(&Line::Message(Box::new(MessageLine {
                 kind: message.kind.into(),
                 source: message.source,
-                group: message.group,
-                msg_id: message.msg_id().into(),
+                group: message.group(),
+                msg_id: message.msg_id().as_str().into(),
                 text: message.text().into(),
                 sent_at: message.sent_at,
                 receivers: (&stored.receivers).into(),
@@ -374,7 +380,7 @@ fn take(checked: &mut Checked, line: Line<'_>) -> Result<(), String> {
         Line::Group(line) => checked.group(Group {
             gid: line.gid,
             name: line.name.into_owned(),
-            owner: line.owner,
+            owner: Uid::nonzero(line.owner.0),
             members: line.members.into_owned(),
         }),
         Line::Inbox(line) => checked.inbox(Ends {
@@ -385,7 +391,7 @@ fn take(checked: &mut Checked, line: Line<'_>) -> Result<(), String> {
         }),
         Line::Message(line) => {
             let kind = line.kind.into();
-            let (msg_id, text) = (&line.msg_id, &line.text);
+            let (msg_id, text) = (MsgId(&line.msg_id), &line.text);
             let message = Message::new(kind, line.source, line.group, msg_id, text, line.sent_at);
             checked.message(message, line.receivers.into_owned(), &line.places)
         }

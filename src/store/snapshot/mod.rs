@@ -18,6 +18,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{Group, Kind, Message, StoreFailed, User};
+use crate::id::{MsgId, Uid, Version};
+use crate::store::Scope;
 
 /// How large a snapshot may be, in bytes of its file: it is in memory as a whole.
 pub const SNAPSHOT_LIMIT: usize = 256 << 20;
@@ -36,7 +38,7 @@ pub struct Snapshot {
     /// As [`Store::newest`](super::Store::newest) says it.
     pub(super) newest: i64,
     /// By uid.
-    pub(super) users: Vec<(i64, User)>,
+    pub(super) users: Vec<(Uid, User)>,
     /// By gid.
     pub(super) groups: Vec<Group>,
     /// By uid.
@@ -49,12 +51,12 @@ pub struct Snapshot {
 /// The ends of an inbox: its entries have the versions from `removed` + 1 to `total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ends {
-    pub uid: i64,
+    pub uid: Uid,
     /// The read mark.
-    pub read: i64,
+    pub read: Version,
     /// The last version that was removed.
-    pub removed: i64,
-    pub total: i64,
+    pub removed: Version,
+    pub total: Version,
 }
 
 /// A message whose id is known.
@@ -63,18 +65,20 @@ pub(super) struct Stored {
     /// Without its text where no inbox holds it any more.
     pub message: Arc<Message>,
     /// Into whose inboxes it was put, by uid: one, unless it is a group's.
-    pub receivers: Vec<i64>,
+    pub receivers: Vec<Uid>,
     /// Where it still is: uid and version, by uid.
-    pub places: Vec<(i64, i64)>,
+    pub places: Vec<(Uid, Version)>,
 }
 
 impl Stored {
     /// What makes it the same message when it is sent again: kind, sender, receiver or group, id.
-    pub fn id(&self) -> (Kind, i64, i64, &str) {
+    pub fn id(&self) -> (Kind, Uid, Scope, MsgId<'_>) {
         let message = &self.message;
         let scope = match message.kind {
-            Kind::Group => message.group,
-            Kind::P2p | Kind::Ack => self.receivers.first().copied().unwrap_or_default(),
+            Kind::Group => Scope::Group(message.group().unwrap_or_default()),
+            Kind::P2p | Kind::Ack => {
+                Scope::Inbox(self.receivers.first().copied().unwrap_or_default())
+            }
         };
         (message.kind, message.source, scope, message.msg_id())
     }
@@ -148,7 +152,7 @@ impl Draft {
         Ok(())
     }
 
-    pub fn user(&mut self, uid: i64, user: User) -> Result<(), SaveError> {
+    pub fn user(&mut self, uid: Uid, user: User) -> Result<(), SaveError> {
         self.take(LINE + user.name.len() + user.password_hash.len())?;
         self.snapshot.users.push((uid, user));
         Ok(())
@@ -170,9 +174,9 @@ impl Draft {
     pub fn message(
         &mut self,
         message: Arc<Message>,
-        receivers: Vec<i64>,
+        receivers: Vec<Uid>,
     ) -> Result<usize, SaveError> {
-        self.take(LINE + message.msg_id().len() + message.text().len() + ITEM * receivers.len())?;
+        self.take(LINE + message.msg_id().0.len() + message.text().len() + ITEM * receivers.len())?;
         self.snapshot.messages.push(Stored {
             message,
             receivers,
@@ -182,7 +186,7 @@ impl Draft {
     }
 
     /// The message is in this inbox, under this version.
-    pub fn place(&mut self, message: usize, uid: i64, version: i64) -> Result<(), SaveError> {
+    pub fn place(&mut self, message: usize, uid: Uid, version: Version) -> Result<(), SaveError> {
         self.take(ITEM)?;
         if let Some(stored) = self.snapshot.messages.get_mut(message) {
             stored.places.push((uid, version));

@@ -2,6 +2,8 @@ use super::check::Checked;
 use super::*;
 use std::io::Read;
 
+use crate::id::{GroupId, MsgId, Uid, Version};
+
 /// A small store's file, line by line, written by hand.
 const BY_HAND: [&str; 7] = [
     r#"{"imd_snapshot":{"format":1,"newest":9}}"#,
@@ -48,26 +50,26 @@ fn what_is_written_reads_back_also_without_its_checks() {
 /// Else this test does not come to its end: each place was looked up among all receivers.
 #[test]
 fn a_message_may_have_very_many_receivers() {
-    let uids: Vec<i64> = (1..=300_000).collect();
+    let uids: Vec<Uid> = (1..=300_000).map(Uid).collect();
     let mut checked = Checked::new(1).unwrap();
     let group = Group {
-        gid: 50,
+        gid: GroupId(50),
         name: String::new(),
-        owner: 1,
+        owner: Some(Uid(1)),
         members: uids.clone(),
     };
     checked.group(group).unwrap();
     for &uid in &uids {
         let ends = Ends {
             uid,
-            read: 0,
-            removed: 0,
-            total: 1,
+            read: Version(0),
+            removed: Version(0),
+            total: Version(1),
         };
         checked.inbox(ends).unwrap();
     }
-    let message = Message::new(Kind::Group, 1, 50, "a", "hi", 1);
-    let places: Vec<_> = uids.iter().map(|&uid| (uid, 1)).collect();
+    let message = Message::new(Kind::Group, Uid(1), Some(GroupId(50)), MsgId("a"), "hi", 1);
+    let places: Vec<_> = uids.iter().map(|&uid| (uid, Version(1))).collect();
     checked.message(message, uids, &places).unwrap();
     assert!(checked.finish().is_ok());
 }

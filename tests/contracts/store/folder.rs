@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use imd::config;
+use imd::id::{GroupId, Uid, Version};
 use imd::store::{
     Committed, DurableStore, Group, Ledger, Level, Page, PageLimit, ReplaceError, Retention,
     SaveError, Snapshot, Store, StoreFailed, User, Write,
@@ -45,27 +46,27 @@ impl Store for InItsFolder {
         self.store.commit(batch).await
     }
 
-    async fn sync(&self, uid: i64, after: i64, limit: PageLimit) -> Result<Page, StoreFailed> {
+    async fn sync(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreFailed> {
         self.store.sync(uid, after, limit).await
     }
 
-    async fn level(&self, uid: i64) -> Result<Level, StoreFailed> {
+    async fn level(&self, uid: Uid) -> Result<Level, StoreFailed> {
         self.store.level(uid).await
     }
 
-    async fn user(&self, uid: i64) -> Result<Option<User>, StoreFailed> {
+    async fn user(&self, uid: Uid) -> Result<Option<User>, StoreFailed> {
         self.store.user(uid).await
     }
 
-    async fn peek(&self, uid: i64, after: i64, limit: PageLimit) -> Result<Page, StoreFailed> {
+    async fn peek(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreFailed> {
         self.store.peek(uid, after, limit).await
     }
 
-    async fn users(&self, after: i64, most: usize) -> Result<Vec<(i64, User)>, StoreFailed> {
+    async fn users(&self, after: Uid, most: usize) -> Result<Vec<(Uid, User)>, StoreFailed> {
         self.store.users(after, most).await
     }
 
-    async fn groups(&self, after: i64, most: usize) -> Result<Vec<Group>, StoreFailed> {
+    async fn groups(&self, after: GroupId, most: usize) -> Result<Vec<Group>, StoreFailed> {
         self.store.groups(after, most).await
     }
 
@@ -81,7 +82,7 @@ impl Store for InItsFolder {
         self.store.ledger()
     }
 
-    fn ledgers(&self, after: i64, most: usize) -> Vec<(i64, Ledger)> {
+    fn ledgers(&self, after: Uid, most: usize) -> Vec<(Uid, Ledger)> {
         self.store.ledgers(after, most)
     }
 

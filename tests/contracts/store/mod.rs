@@ -8,6 +8,7 @@ mod snapshot;
 
 use std::sync::Arc;
 
+use imd::id::{GroupId, MsgId, Uid, Version};
 use imd::store::{
     Committed, Entry, Kind, Ledger, Level, MemoryStore, Message, PageLimit, Rejected, Retention,
     Snapshot, Store, User, Write,
@@ -20,12 +21,19 @@ const ALL: PageLimit = PageLimit {
 const MOST: usize = 2_000;
 
 fn message(kind: Kind, source: i64, group: i64, id: &str, text: &str) -> Arc<Message> {
-    Arc::new(Message::new(kind, source, group, id, text, 1))
+    Arc::new(Message::new(
+        kind,
+        Uid(source),
+        GroupId::nonzero(group),
+        MsgId(id),
+        text,
+        1,
+    ))
 }
 
 fn p2p(source: i64, target: i64, id: &str) -> Write {
     Write::P2p {
-        target,
+        target: Uid(target),
         message: message(Kind::P2p, source, 0, id, id),
     }
 }
@@ -38,7 +46,7 @@ fn to_group(source: i64, group: i64, id: &str) -> Write {
 
 fn ack(by: i64, target: i64, id: &str) -> Write {
     Write::Ack {
-        target,
+        target: Uid(target),
         message: message(Kind::Ack, by, 0, id, ""),
     }
 }
@@ -48,14 +56,17 @@ fn register(uid: i64) -> Write {
         name: format!("user {uid}"),
         password_hash: "hash".into(),
     };
-    Write::Register { uid, user }
+    Write::Register {
+        uid: Uid(uid),
+        user,
+    }
 }
 
 fn create(group: i64, owner: i64) -> Write {
     Write::CreateGroup {
-        group,
+        group: GroupId(group),
         name: "team".into(),
-        owner,
+        owner: Uid(owner),
         members: Vec::new(),
         made_at: 1,
     }
@@ -63,8 +74,8 @@ fn create(group: i64, owner: i64) -> Write {
 
 fn join(group: i64, uid: i64) -> Write {
     Write::Join {
-        group,
-        uids: vec![uid],
+        group: GroupId(group),
+        uids: vec![Uid(uid)],
         most: MOST,
     }
 }
@@ -80,13 +91,13 @@ async fn one(store: &dyn Store, write: Write) -> Result<(), Rejected> {
 
 /// What stands in an inbox: (version, kind, source, msgID).
 async fn inbox(store: &dyn Store, uid: i64) -> Vec<(i64, Kind, i64, String)> {
-    let page = store.sync(uid, 0, ALL).await.unwrap();
+    let page = store.sync(Uid(uid), Version(0), ALL).await.unwrap();
     let row = |e: &Entry| {
         (
-            e.version,
+            e.version.0,
             e.message.kind,
-            e.message.source,
-            e.message.msg_id().to_owned(),
+            e.message.source.0,
+            e.message.msg_id().to_string(),
         )
     };
     page.entries.iter().map(row).collect()
@@ -101,7 +112,7 @@ async fn ids(store: &dyn Store, uid: i64) -> Vec<String> {
 }
 
 async fn read_mark(store: &dyn Store, uid: i64) -> i64 {
-    store.level(uid).await.unwrap().read
+    store.level(Uid(uid)).await.unwrap().read.0
 }
 
 /// The contract of [`Store`]. `$make` is an async function from a [`Retention`] to an empty `Arc<dyn Store>`; so many
@@ -230,7 +241,7 @@ async fn versions_count_up_per_inbox(store: Arc<dyn Store>) {
 async fn a_message_sent_again_is_stored_once(store: Arc<dyn Store>) {
     one(&*store, p2p(1, 2, "a")).await.unwrap();
     let again = Write::P2p {
-        target: 2,
+        target: Uid(2),
         message: message(Kind::P2p, 1, 0, "a", "another text"),
     };
     let committed = commit(&*store, vec![again, p2p(1, 2, "b"), p2p(1, 2, "b")]).await;
@@ -238,9 +249,9 @@ async fn a_message_sent_again_is_stored_once(store: Arc<dyn Store>) {
     assert_eq!(
         committed.grown,
         [Level {
-            uid: 2,
-            read: 0,
-            total: 2
+            uid: Uid(2),
+            read: Version(0),
+            total: Version(2)
         }]
     );
     assert_eq!(ids(&*store, 2).await, ["a", "b"]);
@@ -278,7 +289,7 @@ async fn a_batch_is_done_in_order_and_each_write_by_itself(store: Arc<dyn Store>
 
 async fn grown_inboxes_are_reported_with_their_levels(store: Arc<dyn Store>) {
     commit(&*store, vec![p2p(1, 2, "a"), p2p(1, 2, "b")]).await;
-    store.sync(2, 1, ALL).await.unwrap();
+    store.sync(Uid(2), Version(1), ALL).await.unwrap();
     let committed = commit(&*store, vec![p2p(1, 2, "c"), p2p(1, 3, "d")]).await;
     let newest = |uid| {
         committed
@@ -290,26 +301,26 @@ async fn grown_inboxes_are_reported_with_their_levels(store: Arc<dyn Store>) {
     assert_eq!(
         newest(2),
         Some(&Level {
-            uid: 2,
-            read: 1,
-            total: 3
+            uid: Uid(2),
+            read: Version(1),
+            total: Version(3)
         })
     );
     assert_eq!(
         newest(3),
         Some(&Level {
-            uid: 3,
-            read: 0,
-            total: 1
+            uid: Uid(3),
+            read: Version(0),
+            total: Version(1)
         })
     );
     assert_eq!(newest(1), None);
     assert_eq!(
-        store.level(2).await.unwrap(),
+        store.level(Uid(2)).await.unwrap(),
         Level {
-            uid: 2,
-            read: 1,
-            total: 3
+            uid: Uid(2),
+            read: Version(1),
+            total: Version(3)
         }
     );
 }
@@ -321,11 +332,14 @@ async fn a_group_message_reaches_every_member(store: Arc<dyn Store>) {
     )
     .await;
     let committed = commit(&*store, vec![to_group(2, 50, "m")]).await;
-    let mut told: Vec<i64> = committed.grown.iter().map(|level| level.uid).collect();
+    let mut told: Vec<Uid> = committed.grown.iter().map(|level| level.uid).collect();
     told.sort_unstable();
     assert_eq!(told, [1, 2, 3], "the sender is a member too");
     for (uid, version) in [(1, 1), (2, 1), (3, 2)] {
-        let page = store.sync(uid, version - 1, ALL).await.unwrap();
+        let page = store
+            .sync(Uid(uid), Version(version - 1), ALL)
+            .await
+            .unwrap();
         assert_eq!(page.entries.len(), 1);
         assert_eq!(page.entries[0].version, version);
         assert_eq!(
@@ -348,9 +362,15 @@ async fn a_group_message_sent_again_is_stored_once(store: Arc<dyn Store>) {
     commit(&*store, vec![to_group(1, 51, "m"), p2p(1, 1, "m")]).await;
     assert_eq!(ids(&*store, 1).await, ["m", "m", "m"]);
     // Also for who has left the group since, and may send no more.
-    one(&*store, Write::Quit { group: 50, uid: 1 })
-        .await
-        .unwrap();
+    one(
+        &*store,
+        Write::Quit {
+            group: GroupId(50),
+            uid: Uid(1),
+        },
+    )
+    .await
+    .unwrap();
     assert_eq!(
         one(&*store, to_group(1, 50, "new")).await,
         Err(Rejected::NotAMember)
@@ -385,23 +405,30 @@ async fn a_group_is_made_once(store: Arc<dyn Store>) {
 
 fn create_with(group: i64, owner: i64, members: &[i64]) -> Write {
     Write::CreateGroup {
-        group,
+        group: GroupId(group),
         name: "team".into(),
-        owner,
-        members: members.to_vec(),
+        owner: Uid(owner),
+        members: members.iter().copied().map(Uid).collect(),
         made_at: 1,
     }
 }
 
 fn join_all(group: i64, uids: &[i64], most: usize) -> Write {
-    let uids = uids.to_vec();
-    Write::Join { group, uids, most }
+    let uids = uids.iter().copied().map(Uid).collect();
+    Write::Join {
+        group: GroupId(group),
+        uids,
+        most,
+    }
 }
 
 /// The members of each group.
 async fn members(store: &dyn Store) -> Vec<(i64, Vec<i64>)> {
-    let groups = store.groups(0, MOST).await.unwrap();
-    let members = groups.into_iter().map(|group| (group.gid, group.members));
+    let groups = store.groups(GroupId(0), MOST).await.unwrap();
+    let members = groups.into_iter().map(|group| {
+        let members = group.members.into_iter().map(i64::from);
+        (group.gid.0, members.collect())
+    });
     members.collect()
 }
 
@@ -484,8 +511,11 @@ async fn the_newest_time_never_goes_back(store: Arc<dyn Store>) {
 
 async fn joining_and_quitting(store: Arc<dyn Store>) {
     assert_eq!(one(&*store, join(50, 2)).await, Err(Rejected::NoSuchGroup));
-    let quit = |uid| Write::Quit { group: 50, uid };
-    assert_eq!(one(&*store, quit(2)).await, Err(Rejected::NoSuchGroup));
+    let quit = |uid| Write::Quit {
+        group: GroupId(50),
+        uid,
+    };
+    assert_eq!(one(&*store, quit(Uid(2))).await, Err(Rejected::NoSuchGroup));
     let batch = vec![
         create(50, 1),
         join(50, 2),
@@ -493,19 +523,24 @@ async fn joining_and_quitting(store: Arc<dyn Store>) {
         to_group(1, 50, "a"),
     ];
     assert_eq!(commit(&*store, batch).await.results, [Ok(()); 4]);
-    let batch = vec![quit(2), quit(2), quit(7), to_group(1, 50, "b")];
+    let batch = vec![
+        quit(Uid(2)),
+        quit(Uid(2)),
+        quit(Uid(7)),
+        to_group(1, 50, "b"),
+    ];
     assert_eq!(commit(&*store, batch).await.results, [Ok(()); 4]);
     assert_eq!(ids(&*store, 1).await, ["a", "b"]);
     assert_eq!(ids(&*store, 2).await, ["a"], "what was received stays");
     let third = Write::Join {
-        group: 50,
-        uids: vec![3],
+        group: GroupId(50),
+        uids: vec![Uid(3)],
         most: 1,
     };
     assert_eq!(one(&*store, third).await, Err(Rejected::GroupFull));
     let again = Write::Join {
-        group: 50,
-        uids: vec![1],
+        group: GroupId(50),
+        uids: vec![Uid(1)],
         most: 1,
     };
     assert_eq!(
@@ -539,9 +574,9 @@ async fn an_ack_needs_a_message_and_is_stored_once(store: Arc<dyn Store>) {
     assert_eq!(
         committed.grown,
         [Level {
-            uid: 1,
-            read: 0,
-            total: 1
+            uid: Uid(1),
+            read: Version(0),
+            total: Version(1)
         }]
     );
     assert_eq!(inbox(&*store, 1).await, [(1, Kind::Ack, 2, "a".into())]);
@@ -568,9 +603,15 @@ async fn a_group_message_can_be_accepted_by_who_got_it(store: Arc<dyn Store>) {
         Err(Rejected::NoSuchMessage),
         "joined later"
     );
-    one(&*store, Write::Quit { group: 50, uid: 2 })
-        .await
-        .unwrap();
+    one(
+        &*store,
+        Write::Quit {
+            group: GroupId(50),
+            uid: Uid(2),
+        },
+    )
+    .await
+    .unwrap();
     assert_eq!(
         one(&*store, ack(2, 1, "m")).await,
         Ok(()),
@@ -592,13 +633,13 @@ async fn pages_end_by_count(store: Arc<dyn Store>) {
             entries: 2,
             bytes: usize::MAX,
         };
-        let page = store.sync(2, current, limit).await.unwrap();
+        let page = store.sync(Uid(2), Version(current), limit).await.unwrap();
         assert_eq!(page.total, 5);
         if page.entries.is_empty() {
             assert_eq!(page.current, 5);
             break;
         }
-        current = page.current;
+        current = page.current.0;
         pages.push(page.entries.iter().map(|e| e.version).collect::<Vec<_>>());
     }
     assert_eq!(pages, [vec![1, 2], vec![3, 4], vec![5]]);
@@ -610,19 +651,22 @@ async fn pages_end_by_bytes(store: Arc<dyn Store>) {
         (1..=5).map(|n| p2p(1, 2, &n.to_string())).collect(),
     )
     .await;
-    let all = store.sync(2, 0, ALL).await.unwrap();
+    let all = store.sync(Uid(2), Version(0), ALL).await.unwrap();
     let len = |n: usize| {
         all.entries
             .iter()
             .take(n)
-            .map(|e| e.wire_len(2))
+            .map(|e| e.wire_len(Uid(2)))
             .sum::<usize>()
     };
-    let page = |bytes| store.sync(2, 0, PageLimit { entries: 0, bytes });
+    let page = |bytes| store.sync(Uid(2), Version(0), PageLimit { entries: 0, bytes });
     assert_eq!(page(len(3)).await.unwrap().entries, all.entries[..3]);
     assert_eq!(page(len(3) - 1).await.unwrap().entries, all.entries[..2]);
     let none = page(0).await.unwrap();
-    assert_eq!((none.entries.len(), none.current, none.total), (0, 0, 5));
+    assert_eq!(
+        (none.entries.len(), none.current, none.total),
+        (0, Version(0), Version(5))
+    );
 }
 
 async fn the_read_mark_only_moves_forward(store: Arc<dyn Store>) {
@@ -640,7 +684,7 @@ async fn the_read_mark_only_moves_forward(store: Arc<dyn Store>) {
         (6, 5),
         (i64::MAX, 5),
     ] {
-        store.sync(2, asked, ALL).await.unwrap();
+        store.sync(Uid(2), Version(asked), ALL).await.unwrap();
         assert_eq!(
             read_mark(&*store, 2).await,
             mark,
@@ -650,19 +694,22 @@ async fn the_read_mark_only_moves_forward(store: Arc<dyn Store>) {
 }
 
 async fn a_read_mark_can_come_with_other_writes(store: Arc<dyn Store>) {
-    let read = |after| Write::Read { uid: 2, after };
+    let read = |after| Write::Read { uid: Uid(2), after };
     for (n, (asked, mark)) in [(1, 1), (0, 1), (3, 3), (9, 3), (-1, 3), (2, 3)]
         .into_iter()
         .enumerate()
     {
-        let writes = vec![p2p(1, 2, &n.to_string()), read(asked)];
+        let writes = vec![p2p(1, 2, &n.to_string()), read(Version(asked))];
         let committed = store.commit(writes).await.unwrap();
         assert_eq!(committed.results, [Ok(()), Ok(())]);
         assert_eq!(committed.grown.len(), 1);
         assert_eq!(read_mark(&*store, 2).await, mark, "after {asked}");
     }
     // It makes no inbox, and lets none grow.
-    let nobody = Write::Read { uid: 7, after: 1 };
+    let nobody = Write::Read {
+        uid: Uid(7),
+        after: Version(1),
+    };
     let committed = store.commit(vec![nobody]).await.unwrap();
     assert_eq!(
         (committed.results, committed.grown),
@@ -673,19 +720,19 @@ async fn a_read_mark_can_come_with_other_writes(store: Arc<dyn Store>) {
 
 async fn a_request_beyond_the_inbox_starts_again(store: Arc<dyn Store>) {
     commit(&*store, vec![p2p(1, 2, "a"), p2p(1, 2, "b")]).await;
-    let page = store.sync(2, 3, ALL).await.unwrap();
+    let page = store.sync(Uid(2), Version(3), ALL).await.unwrap();
     assert_eq!(
         page.entries.iter().map(|e| e.version).collect::<Vec<_>>(),
         [1, 2]
     );
-    assert_eq!((page.current, page.total), (2, 2));
+    assert_eq!((page.current, page.total), (Version(2), Version(2)));
     assert_eq!(read_mark(&*store, 2).await, 0);
-    let at_the_end = store.sync(2, 2, ALL).await.unwrap();
+    let at_the_end = store.sync(Uid(2), Version(2), ALL).await.unwrap();
     assert!(at_the_end.entries.is_empty());
     let below = store
         .sync(
-            2,
-            i64::MIN,
+            Uid(2),
+            Version(i64::MIN),
             PageLimit {
                 entries: 1,
                 bytes: usize::MAX,
@@ -698,28 +745,29 @@ async fn a_request_beyond_the_inbox_starts_again(store: Arc<dyn Store>) {
 
 async fn an_empty_inbox_has_an_empty_page(store: Arc<dyn Store>) {
     for after in [0, -1, 7] {
-        let page = store.sync(2, after, ALL).await.unwrap();
-        assert_eq!((page.entries.len(), page.current, page.total), (0, 0, 0));
+        let page = store.sync(Uid(2), Version(after), ALL).await.unwrap();
+        assert_eq!(page.entries, []);
+        assert_eq!((page.current, page.total), (Version(0), Version(0)));
     }
     assert_eq!(
-        store.level(2).await.unwrap(),
+        store.level(Uid(2)).await.unwrap(),
         Level {
-            uid: 2,
-            read: 0,
-            total: 0
+            uid: Uid(2),
+            read: Version(0),
+            total: Version(0)
         }
     );
 }
 
 async fn users_are_registered_once(store: Arc<dyn Store>) {
-    assert_eq!(store.user(1).await.unwrap(), None);
+    assert_eq!(store.user(Uid(1)).await.unwrap(), None);
     assert_eq!(one(&*store, register(1)).await, Ok(()));
     let other = User {
         name: "other".into(),
         password_hash: "other".into(),
     };
     let again = Write::Register {
-        uid: 1,
+        uid: Uid(1),
         user: other,
     };
     assert_eq!(one(&*store, again).await, Err(Rejected::UserExists));
@@ -727,7 +775,7 @@ async fn users_are_registered_once(store: Arc<dyn Store>) {
         name: "user 1".into(),
         password_hash: "hash".into(),
     };
-    assert_eq!(store.user(1).await.unwrap(), Some(user));
+    assert_eq!(store.user(Uid(1)).await.unwrap(), Some(user));
 }
 
 async fn the_ledger_counts_each_receiver(store: Arc<dyn Store>) {
@@ -752,8 +800,8 @@ async fn the_ledger_counts_each_receiver(store: Arc<dyn Store>) {
         entries: 1,
         bytes: usize::MAX,
     };
-    store.sync(2, 0, first).await.unwrap();
-    store.sync(2, 0, first).await.unwrap();
+    store.sync(Uid(2), Version(0), first).await.unwrap();
+    store.sync(Uid(2), Version(0), first).await.unwrap();
     assert_eq!(
         store.ledger(),
         Ledger {
@@ -763,8 +811,8 @@ async fn the_ledger_counts_each_receiver(store: Arc<dyn Store>) {
         },
         "a page sent twice counts once"
     );
-    store.sync(2, 1, ALL).await.unwrap();
-    store.sync(1, 0, ALL).await.unwrap();
+    store.sync(Uid(2), Version(1), ALL).await.unwrap();
+    store.sync(Uid(1), Version(0), ALL).await.unwrap();
     assert_eq!(
         store.ledger(),
         Ledger {
@@ -781,7 +829,7 @@ async fn a_page_that_skips_counts_what_stood_in_it(store: Arc<dyn Store>) {
         (1..=5).map(|n| p2p(1, 2, &n.to_string())).collect(),
     )
     .await;
-    store.sync(2, 4, ALL).await.unwrap();
+    store.sync(Uid(2), Version(4), ALL).await.unwrap();
     assert_eq!(
         store.ledger(),
         Ledger {
@@ -790,15 +838,21 @@ async fn a_page_that_skips_counts_what_stood_in_it(store: Arc<dyn Store>) {
             removed: 0
         }
     );
-    store.sync(2, 4, ALL).await.unwrap();
-    store.sync(2, 5, ALL).await.unwrap();
+    store.sync(Uid(2), Version(4), ALL).await.unwrap();
+    store.sync(Uid(2), Version(5), ALL).await.unwrap();
     assert_eq!(store.ledger().delivered, 1);
 }
 
 async fn joining_again_and_again_takes_no_room(store: Arc<dyn Store>) {
     one(&*store, create(50, 1)).await.unwrap();
     for _ in 0..5_000 {
-        let batch = vec![join(50, 2), Write::Quit { group: 50, uid: 2 }];
+        let batch = vec![
+            join(50, 2),
+            Write::Quit {
+                group: GroupId(50),
+                uid: Uid(2),
+            },
+        ];
         assert_eq!(commit(&*store, batch).await.results, [Ok(()), Ok(())]);
     }
 }
@@ -888,11 +942,11 @@ async fn a_long_batch_and_another_beside_it_leave_no_gap(store: Arc<dyn Store>) 
         assert!(own.clone().map(|entry| &entry.3).eq(&expected));
         let last = own.map(|entry| entry.0).max();
         let grown = long.grown.iter().filter(|level| level.uid == uid);
-        assert_eq!(grown.map(|level| level.total).max(), last, "{uid}");
+        assert_eq!(grown.map(|level| level.total.0).max(), last, "{uid}");
     }
     let told = |uid| everyone.contains(&uid) || alone.contains(&uid);
-    assert!(long.grown.iter().all(|level| told(level.uid)));
-    assert_eq!(store.level(2).await.unwrap().total, 40 + 6);
+    assert!(long.grown.iter().all(|level| told(level.uid.0)));
+    assert_eq!(store.level(Uid(2)).await.unwrap().total, 40 + 6);
     assert_eq!(store.ledger().stored, 20 * 1_002 + 3 * 1_002);
 }
 
@@ -920,7 +974,10 @@ async fn a_full_memory_store_refuses_and_still_serves() {
     assert_eq!(commit(&store, batch).await.results, [Ok(()); 3]);
     let big = |n: usize| {
         let message = message(Kind::P2p, 1, 0, &n.to_string(), &"x".repeat(8_000));
-        Write::P2p { target: 2, message }
+        Write::P2p {
+            target: Uid(2),
+            message,
+        }
     };
     let mut stored = 0;
     let refused = loop {
@@ -948,7 +1005,17 @@ async fn a_full_memory_store_refuses_and_still_serves() {
     assert_eq!(one(&store, group).await, Err(Rejected::Full));
     assert!(ids(&store, 1).await.is_empty());
     // And what needs no room is still done.
-    assert_eq!(one(&store, Write::Quit { group: 50, uid: 2 }).await, Ok(()));
+    assert_eq!(
+        one(
+            &store,
+            Write::Quit {
+                group: GroupId(50),
+                uid: Uid(2)
+            }
+        )
+        .await,
+        Ok(())
+    );
     assert_eq!(ids(&store, 3).await, ["first"]);
 }
 
@@ -962,7 +1029,16 @@ async fn nearly_full() -> MemoryStore {
             password_hash: String::new(),
         };
         let uid = n;
-        if one(&store, Write::Register { uid, user }).await.is_err() {
+        if one(
+            &store,
+            Write::Register {
+                uid: Uid(uid),
+                user,
+            },
+        )
+        .await
+        .is_err()
+        {
             return store;
         }
     }

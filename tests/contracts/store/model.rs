@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
+use imd::id::{GroupId, Uid, Version};
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
@@ -134,7 +135,11 @@ impl Model {
             .inboxes
             .get(&uid)
             .map_or((0, 0), |i| (i.read.max(i.removed()), i.total));
-        Level { uid, read, total }
+        Level {
+            uid: Uid(uid),
+            read: Version(read),
+            total: Version(total),
+        }
     }
 
     /// (version, key) of the page, and its end.
@@ -215,7 +220,7 @@ pub fn compare(cases: u32, make: impl AsyncFn(Retention) -> Arc<dyn Store>) {
                 take(&*store, &mut model, step).await;
                 assert_eq!(store.ledger(), model.ledger);
                 for uid in USERS {
-                    assert_eq!(store.level(uid).await.unwrap(), model.level(uid));
+                    assert_eq!(store.level(Uid(uid)).await.unwrap(), model.level(uid));
                 }
             }
         });
@@ -237,7 +242,14 @@ async fn take(store: &dyn Store, model: &mut Model, step: Step) {
             let id = id.to_string();
             let message = at(Kind::P2p, source, 0, &id);
             let grown = model.put((Kind::P2p, source, target, id), vec![target]);
-            (Write::P2p { target, message }, Ok(()), grown)
+            (
+                Write::P2p {
+                    target: Uid(target),
+                    message,
+                },
+                Ok(()),
+                grown,
+            )
         }
         Step::Group { source, id } => {
             let id = id.to_string();
@@ -258,7 +270,14 @@ async fn take(store: &dyn Store, model: &mut Model, step: Step) {
             } else {
                 (Err(Rejected::NoSuchMessage), Vec::new())
             };
-            (Write::Ack { target, message }, expected, grown)
+            (
+                Write::Ack {
+                    target: Uid(target),
+                    message,
+                },
+                expected,
+                grown,
+            )
         }
         Step::Join { uid } => {
             if !model.members.contains(&uid) {
@@ -268,22 +287,29 @@ async fn take(store: &dyn Store, model: &mut Model, step: Step) {
         }
         Step::Quit { uid } => {
             model.members.retain(|member| *member != uid);
-            (Write::Quit { group: GROUP, uid }, Ok(()), Vec::new())
+            (
+                Write::Quit {
+                    group: GroupId(GROUP),
+                    uid: Uid(uid),
+                },
+                Ok(()),
+                Vec::new(),
+            )
         }
         Step::Sync { uid, after, count } => {
             let limit = PageLimit {
                 entries: count,
                 bytes: usize::MAX,
             };
-            let page = store.sync(uid, after, limit).await.unwrap();
+            let page = store.sync(Uid(uid), Version(after), limit).await.unwrap();
             let got = page.entries.iter().map(|entry| {
                 let message = &entry.message;
                 let scope = match message.kind {
-                    Kind::Group => message.group,
+                    Kind::Group => GroupId::or_zero(message.group()),
                     Kind::P2p | Kind::Ack => uid,
                 };
-                let id = message.msg_id().to_owned();
-                (entry.version, (message.kind, message.source, scope, id))
+                let id = message.msg_id().to_string();
+                (entry.version.0, (message.kind, message.source.0, scope, id))
             });
             let (expected, end) = model.sync(uid, after, count);
             assert_eq!(got.collect::<Vec<_>>(), expected);

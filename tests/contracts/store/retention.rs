@@ -8,6 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::*;
+use imd::id::{GroupId, Uid, Version};
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
@@ -68,8 +69,8 @@ async fn versions(store: &dyn Store, uid: i64) -> Vec<i64> {
 }
 
 async fn level(store: &dyn Store, uid: i64) -> (i64, i64) {
-    let level = store.level(uid).await.unwrap();
-    (level.read, level.total)
+    let level = store.level(Uid(uid)).await.unwrap();
+    (level.read.0, level.total.0)
 }
 
 pub async fn without_limits_nothing_is_removed(make: impl AsyncFn(Retention) -> Arc<dyn Store>) {
@@ -137,9 +138,9 @@ pub async fn versions_go_on_where_they_were(make: impl AsyncFn(Retention) -> Arc
     assert_eq!(level(&*store, 2).await, (2, 2));
     let committed = commit(&*store, vec![sent(START + 2 * HOUR, p2p(1, 2, "next"))]).await;
     let grown = Level {
-        uid: 2,
-        read: 2,
-        total: 3,
+        uid: Uid(2),
+        read: Version(2),
+        total: Version(3),
     };
     assert_eq!(committed.grown, [grown]);
     assert_eq!(
@@ -153,15 +154,15 @@ pub async fn what_was_removed_is_not_still_to_come(
 ) {
     let store = make(keep(HOUR)).await;
     filled(&*store, &[0, 0, 0, 2 * HOUR, 2 * HOUR]).await;
-    store.sync(2, 1, ALL).await.unwrap();
+    store.sync(Uid(2), Version(1), ALL).await.unwrap();
     assert_eq!(clean(&*store, 2 * HOUR).await, 3);
     assert_eq!(level(&*store, 2).await, (3, 5));
     let committed = commit(&*store, vec![sent(START + 2 * HOUR, p2p(1, 2, "next"))]).await;
     assert_eq!(committed.grown[0].read, 3);
     // Nor does asking from before the cut bring it back; and the mark moves on as ever.
-    store.sync(2, 2, ALL).await.unwrap();
+    store.sync(Uid(2), Version(2), ALL).await.unwrap();
     assert_eq!(level(&*store, 2).await, (3, 6));
-    store.sync(2, 5, ALL).await.unwrap();
+    store.sync(Uid(2), Version(5), ALL).await.unwrap();
     assert_eq!(level(&*store, 2).await, (5, 6));
     assert_eq!(clean(&*store, 3 * HOUR).await, 0);
     assert_eq!(level(&*store, 2).await, (5, 6));
@@ -177,21 +178,25 @@ pub async fn a_sync_from_before_the_cut_begins_at_the_oldest_left(
     assert_eq!(clean(&*store, 0).await, 3);
     // One beyond the newest counts as 0, and that is before the cut too.
     for after in [i64::MIN, -1, 0, 1, 2, 3, 7, i64::MAX] {
-        let page = store.sync(2, after, ALL).await.unwrap();
+        let page = store.sync(Uid(2), Version(after), ALL).await.unwrap();
         let versions: Vec<_> = page.entries.iter().map(|entry| entry.version).collect();
         assert_eq!(versions, [4, 5, 6], "from {after}");
         let ids: Vec<_> = page.entries.iter().map(|e| e.message.msg_id()).collect();
         assert_eq!(ids, ["4", "5", "6"], "from {after}");
-        assert_eq!((page.current, page.total), (6, 6), "from {after}");
+        assert_eq!(page.current, 6, "from {after}");
+        assert_eq!(page.total, 6, "from {after}");
         assert_eq!(level(&*store, 2).await, (3, 6), "from {after}");
     }
     let limit = |entries, bytes| PageLimit { entries, bytes };
-    let page = store.sync(2, 1, limit(2, usize::MAX)).await.unwrap();
-    assert_eq!((page.entries.len(), page.current), (2, 5));
-    let page = store.sync(2, 1, limit(0, 0)).await.unwrap();
-    assert_eq!((page.entries.len(), page.current), (0, 3));
-    let page = store.sync(2, 5, ALL).await.unwrap();
-    assert_eq!((page.entries.len(), page.current), (1, 6));
+    let page = store
+        .sync(Uid(2), Version(1), limit(2, usize::MAX))
+        .await
+        .unwrap();
+    assert_eq!((page.entries.len(), page.current), (2, Version(5)));
+    let page = store.sync(Uid(2), Version(1), limit(0, 0)).await.unwrap();
+    assert_eq!((page.entries.len(), page.current), (0, Version(3)));
+    let page = store.sync(Uid(2), Version(5), ALL).await.unwrap();
+    assert_eq!((page.entries.len(), page.current), (1, Version(6)));
 }
 
 pub async fn a_sync_where_nothing_is_left_says_the_total(
@@ -201,8 +206,9 @@ pub async fn a_sync_where_nothing_is_left_says_the_total(
     filled(&*store, &[0; 3]).await;
     assert_eq!(clean(&*store, DAY).await, 3);
     for after in [-1, 0, 2, 3, 4] {
-        let page = store.sync(2, after, ALL).await.unwrap();
-        assert_eq!((page.entries.len(), page.current, page.total), (0, 3, 3));
+        let page = store.sync(Uid(2), Version(after), ALL).await.unwrap();
+        assert_eq!(page.entries, []);
+        assert_eq!((page.current, page.total), (Version(3), Version(3)));
     }
     assert_eq!(level(&*store, 2).await, (3, 3));
 }
@@ -270,9 +276,15 @@ pub async fn a_group_message_is_remembered_until_nobody_has_it(
     let push_out = |uid, id| sent(START + 2 * DAY, p2p(9, uid, id));
     // Out of two inboxes: the third still has it, whoever is a member by now.
     commit(&*store, vec![push_out(1, "a"), push_out(2, "a")]).await;
-    one(&*store, Write::Quit { group: 50, uid: 3 })
-        .await
-        .unwrap();
+    one(
+        &*store,
+        Write::Quit {
+            group: GroupId(50),
+            uid: Uid(3),
+        },
+    )
+    .await
+    .unwrap();
     assert_eq!(clean(&*store, 2 * DAY).await, 2);
     let committed = commit(&*store, vec![group(2 * DAY)]).await;
     assert_eq!((committed.results, committed.grown), (vec![Ok(())], vec![]));
@@ -341,7 +353,7 @@ pub async fn what_is_removed_unread_is_no_longer_pending(
         entries: 2,
         bytes: usize::MAX,
     };
-    store.sync(2, 0, first_two).await.unwrap();
+    store.sync(Uid(2), Version(0), first_two).await.unwrap();
     assert_eq!(clean(&*store, 0).await, 4);
     let ledger = |delivered, removed| Ledger {
         stored: 5,
@@ -349,7 +361,7 @@ pub async fn what_is_removed_unread_is_no_longer_pending(
         removed,
     };
     assert_eq!(store.ledger(), ledger(2, 2));
-    store.sync(2, 2, ALL).await.unwrap();
+    store.sync(Uid(2), Version(2), ALL).await.unwrap();
     assert_eq!(store.ledger(), ledger(3, 2));
     assert_eq!(clean(&*store, 0).await, 0);
     assert_eq!(store.ledger(), ledger(3, 2));
@@ -377,13 +389,13 @@ pub async fn others_are_served_while_it_is_cleaned(
     let reader = {
         let store = Arc::clone(&store);
         tokio::spawn(async move {
-            let mut current = 0;
-            while current < 4 * EACH as i64 {
-                let page = store.sync(2, current, ALL).await.unwrap();
-                let versions = page.entries.iter().map(|entry| entry.version);
+            let mut current = Version(0);
+            while current < Version(4 * EACH as i64) {
+                let page = store.sync(Uid(2), current, ALL).await.unwrap();
+                let versions = page.entries.iter().map(|entry| entry.version.0);
                 let first = page.current - page.entries.len() as i64 + 1;
                 assert!(first > current, "{first} after {current}");
-                assert!(versions.eq(first..=page.current));
+                assert!(versions.eq(first.0..=page.current.0));
                 assert!(page.current <= page.total);
                 current = page.current;
                 tokio::task::yield_now().await;

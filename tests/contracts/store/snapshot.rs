@@ -1,12 +1,13 @@
 //! What is looked at without a trace, and what is saved and replaced as a whole.
 
 use super::*;
+use imd::id::{GroupId, Uid, Version};
 use imd::store::{Group, ReplaceError, SaveError};
 
 const EMPTY: Level = Level {
-    uid: 2,
-    read: 0,
-    total: 0,
+    uid: Uid(2),
+    read: Version(0),
+    total: Version(0),
 };
 
 async fn saved(store: &dyn Store) -> Snapshot {
@@ -21,7 +22,10 @@ async fn filed(store: &dyn Store) -> Snapshot {
 }
 
 fn quit(group: i64, uid: i64) -> Write {
-    Write::Quit { group, uid }
+    Write::Quit {
+        group: GroupId(group),
+        uid: Uid(uid),
+    }
 }
 
 /// Fills a store with some of everything: members that came and went, read marks, acks, and messages that are gone.
@@ -47,24 +51,27 @@ async fn fill(store: &dyn Store) {
     ];
     let results = commit(store, batch).await.results;
     assert!(results.iter().all(Result::is_ok), "{results:?}");
-    store.sync(2, 3, ALL).await.unwrap();
+    store.sync(Uid(2), Version(3), ALL).await.unwrap();
 }
 
 pub async fn a_peek_leaves_no_trace(make: impl AsyncFn(Retention) -> Arc<dyn Store>) {
     let store = make(Retention::default()).await;
     fill(&*store).await;
-    let before = (store.ledger(), store.level(2).await.unwrap());
+    let before = (store.ledger(), store.level(Uid(2)).await.unwrap());
     for (after, entries) in [(-1, 0), (0, 2), (2, 0), (6, 0), (99, 0), (99, 1)] {
         let limit = PageLimit { entries, ..ALL };
-        let peeked = store.peek(2, after, limit).await.unwrap();
-        let now = (store.ledger(), store.level(2).await.unwrap());
+        let peeked = store.peek(Uid(2), Version(after), limit).await.unwrap();
+        let now = (store.ledger(), store.level(Uid(2)).await.unwrap());
         assert_eq!(now, before, "{after}");
         // It is the page of a sync, which does leave one.
         let twin = make(Retention::default()).await;
         fill(&*twin).await;
-        assert_eq!(peeked, twin.sync(2, after, limit).await.unwrap());
+        assert_eq!(
+            peeked,
+            twin.sync(Uid(2), Version(after), limit).await.unwrap()
+        );
     }
-    assert_eq!(store.peek(99, 0, ALL).await.unwrap().total, 0);
+    assert_eq!(store.peek(Uid(99), Version(0), ALL).await.unwrap().total, 0);
 }
 
 pub async fn users_and_groups_are_told_page_by_page(
@@ -83,10 +90,10 @@ pub async fn users_and_groups_are_told_page_by_page(
         );
         users.into_iter().map(|(uid, _)| uid).collect::<Vec<_>>()
     };
-    assert_eq!(uids(0, 2).await, [3, 5]);
-    assert_eq!(uids(5, 9).await, [7, i64::MAX]);
-    assert!(uids(i64::MAX, 9).await.is_empty());
-    assert!(uids(0, 0).await.is_empty());
+    assert_eq!(uids(Uid(0), 2).await, [3, 5]);
+    assert_eq!(uids(Uid(5), 9).await, [7, i64::MAX]);
+    assert!(uids(Uid(i64::MAX), 9).await.is_empty());
+    assert!(uids(Uid(0), 0).await.is_empty());
 
     commit(
         &*store,
@@ -96,14 +103,17 @@ pub async fn users_and_groups_are_told_page_by_page(
     let group = |gid, owner, members: &[i64]| Group {
         gid,
         name: "team".into(),
-        owner,
-        members: members.to_vec(),
+        owner: Some(Uid(owner)),
+        members: members.iter().copied().map(Uid).collect(),
     };
     assert_eq!(
-        store.groups(0, 9).await.unwrap(),
-        [group(50, 2, &[1]), group(60, 9, &[9])]
+        store.groups(GroupId(0), 9).await.unwrap(),
+        [group(GroupId(50), 2, &[1]), group(GroupId(60), 9, &[9])]
     );
-    assert_eq!(store.groups(50, 1).await.unwrap(), [group(60, 9, &[9])]);
+    assert_eq!(
+        store.groups(GroupId(50), 1).await.unwrap(),
+        [group(GroupId(60), 9, &[9])]
+    );
 }
 
 pub async fn each_inbox_is_counted(make: impl AsyncFn(Retention) -> Arc<dyn Store>) {
@@ -121,7 +131,7 @@ pub async fn each_inbox_is_counted(make: impl AsyncFn(Retention) -> Arc<dyn Stor
     )
     .await;
     let limit = PageLimit { entries: 1, ..ALL };
-    store.sync(2, 0, limit).await.unwrap();
+    store.sync(Uid(2), Version(0), limit).await.unwrap();
     store.clean(2).await.unwrap();
     let two = Ledger {
         stored: 3,
@@ -133,10 +143,10 @@ pub async fn each_inbox_is_counted(make: impl AsyncFn(Retention) -> Arc<dyn Stor
         delivered: 0,
         removed: 0,
     };
-    assert_eq!(store.ledgers(0, 9), [(2, two), (3, three)]);
+    assert_eq!(store.ledgers(Uid(0), 9), [(Uid(2), two), (Uid(3), three)]);
     assert_eq!((two.pending(), store.ledger().pending()), (1, 2));
-    assert_eq!(store.ledgers(0, 1), [(2, two)]);
-    assert_eq!(store.ledgers(2, 9), [(3, three)]);
+    assert_eq!(store.ledgers(Uid(0), 1), [(Uid(2), two)]);
+    assert_eq!(store.ledgers(Uid(2), 9), [(Uid(3), three)]);
 }
 
 /// Else who asks for some has to ask again and again where many inboxes were loaded.
@@ -146,13 +156,13 @@ pub async fn an_inbox_of_which_nothing_is_counted_is_passed_over(
     let store = make(Retention::default()).await;
     fill(&*store).await;
     store.replace(saved(&*store).await).await.unwrap();
-    assert_eq!(store.ledgers(0, 9), []);
+    assert_eq!(store.ledgers(Uid(0), 9), []);
     one(&*store, p2p(1, 9, "a")).await.unwrap();
     let one_to_come = Ledger {
         stored: 1,
         ..Ledger::default()
     };
-    assert_eq!(store.ledgers(0, 1), [(9, one_to_come)]);
+    assert_eq!(store.ledgers(Uid(0), 1), [(Uid(9), one_to_come)]);
 }
 
 pub async fn nothing_replaces_everything(make: impl AsyncFn(Retention) -> Arc<dyn Store>) {
@@ -166,11 +176,11 @@ pub async fn nothing_replaces_everything(make: impl AsyncFn(Retention) -> Arc<dy
     assert_eq!(store.signing_key().await.unwrap(), key);
     assert_eq!(store.newest().await.unwrap(), newest);
     assert_eq!(store.ledger(), Ledger::default());
-    assert_eq!(store.level(2).await.unwrap(), EMPTY);
+    assert_eq!(store.level(Uid(2)).await.unwrap(), EMPTY);
     assert!(inbox(&*store, 2).await.is_empty());
-    assert!(store.user(1).await.unwrap().is_none());
-    assert!(store.users(0, 9).await.unwrap().is_empty());
-    assert!(store.groups(0, 9).await.unwrap().is_empty());
+    assert!(store.user(Uid(1)).await.unwrap().is_none());
+    assert!(store.users(Uid(0), 9).await.unwrap().is_empty());
+    assert!(store.groups(GroupId(0), 9).await.unwrap().is_empty());
     let gone = Err(Rejected::NoSuchGroup);
     assert_eq!(one(&*store, to_group(1, 50, "x")).await, gone);
     assert_eq!(
@@ -179,12 +189,12 @@ pub async fn nothing_replaces_everything(make: impl AsyncFn(Retention) -> Arc<dy
     );
     // Everything can be there again, from the first version on.
     fill(&*store).await;
-    assert_eq!(store.level(2).await.unwrap().read, 3);
+    assert_eq!(store.level(Uid(2)).await.unwrap().read, 3);
     assert_eq!(ids(&*store, 2).await[3], "a");
     assert_eq!(
         store.ledger().stored,
         store
-            .ledgers(0, 9)
+            .ledgers(Uid(0), 9)
             .iter()
             .map(|(_, l)| l.stored)
             .sum::<u64>()
@@ -208,12 +218,12 @@ pub async fn a_snapshot_goes_from_any_store_to_any_other(
         other.replace(snapshot.clone()).await.unwrap();
         assert!(saved(&*other).await == snapshot);
         assert_eq!(other.ledger(), Ledger::default());
-        assert_eq!(other.level(9).await.unwrap().total, 0);
+        assert_eq!(other.level(Uid(9)).await.unwrap().total, 0);
         assert!(other.newest().await.unwrap() >= store.newest().await.unwrap());
         for uid in 1..4 {
             assert_eq!(
-                other.level(uid).await.unwrap(),
-                store.level(uid).await.unwrap()
+                other.level(Uid(uid)).await.unwrap(),
+                store.level(Uid(uid)).await.unwrap()
             );
             assert_eq!(inbox(&*other, uid).await, inbox(&*store, uid).await);
         }
@@ -244,14 +254,17 @@ pub async fn clients_go_on_after_a_snapshot_was_loaded(
     let committed = commit(&*store, again).await;
     assert!(committed.results.iter().all(Result::is_ok) && committed.grown.is_empty());
     assert_eq!(one(&*store, register(1)).await, Err(Rejected::UserExists));
-    assert_eq!(store.user(1).await.unwrap().unwrap().password_hash, "hash");
+    assert_eq!(
+        store.user(Uid(1)).await.unwrap().unwrap().password_hash,
+        "hash"
+    );
     // Versions and read marks go on.
-    let before = store.level(2).await.unwrap();
+    let before = store.level(Uid(2)).await.unwrap();
     assert_eq!(before.read, 3);
     let committed = commit(&*store, vec![to_group(2, 50, "n"), p2p(1, 2, "n")]).await;
     assert_eq!(committed.grown.len(), 2);
-    assert_eq!(store.level(2).await.unwrap().total, before.total + 2);
-    let page = store.sync(2, before.total, ALL).await.unwrap();
+    assert_eq!(store.level(Uid(2)).await.unwrap().total, before.total + 2);
+    let page = store.sync(Uid(2), before.total, ALL).await.unwrap();
     assert_eq!(page.entries.len(), 2);
     // What was there before is not counted.
     assert_eq!((store.ledger().stored, store.ledger().delivered), (3, 2));
@@ -336,7 +349,15 @@ async fn a_memory_store_takes_no_snapshot_that_is_more_than_its_limit() {
     let text = "x".repeat(8_000);
     for n in 0..20 {
         let message = message(Kind::P2p, 1, 0, &n.to_string(), &text);
-        one(&from, Write::P2p { target: 2, message }).await.unwrap();
+        one(
+            &from,
+            Write::P2p {
+                target: Uid(2),
+                message,
+            },
+        )
+        .await
+        .unwrap();
     }
     let store = memory_store(1 << 16);
     one(&store, p2p(1, 2, "kept")).await.unwrap();

@@ -1,45 +1,45 @@
 //! What the simulated store holds, and the records that it is made of.
 
+use imd::id::{GroupId, Uid, Version};
+use imd::store::{Kind, Level, Message, Rejected, User, Write};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-
-use imd::store::{Kind, Level, Message, Rejected, User, Write};
 
 use super::bug::Bug;
 
 /// The same message when it is sent again: kind, source, receiver or group, id.
-pub type Identity = (Kind, i64, i64, String);
+pub type Identity = (Kind, Uid, i64, String);
 
 /// The smallest change.
 #[derive(Debug, Clone)]
 pub enum Record {
     User {
-        uid: i64,
+        uid: Uid,
         user: User,
     },
     Member {
-        group: i64,
-        uid: i64,
+        group: GroupId,
+        uid: Uid,
     },
     Left {
-        group: i64,
-        uid: i64,
+        group: GroupId,
+        uid: Uid,
     },
     Sent(Identity),
     Entry {
-        uid: i64,
-        version: i64,
+        uid: Uid,
+        version: Version,
         message: Arc<Message>,
     },
     /// Another text for an entry, which only a bug would write.
     Text {
-        uid: i64,
-        version: i64,
+        uid: Uid,
+        version: Version,
         text: String,
     },
     Mark {
-        uid: i64,
-        read: i64,
+        uid: Uid,
+        read: Version,
     },
     /// Something was made at this time.
     Made(i64),
@@ -47,9 +47,9 @@ pub enum Record {
 
 #[derive(Default)]
 pub struct State {
-    pub users: HashMap<i64, User>,
-    groups: HashMap<i64, Vec<i64>>,
-    pub inboxes: HashMap<i64, Inbox>,
+    pub users: HashMap<Uid, User>,
+    groups: HashMap<GroupId, Vec<Uid>>,
+    pub inboxes: HashMap<Uid, Inbox>,
     /// The newest time at which something was sent or made.
     pub newest: i64,
     sent: HashSet<Identity>,
@@ -58,29 +58,32 @@ pub struct State {
 #[derive(Default)]
 pub struct Inbox {
     /// With their versions, which are 1 to n unless a bug says otherwise.
-    pub entries: Vec<(i64, Arc<Message>)>,
-    read: i64,
+    pub entries: Vec<(Version, Arc<Message>)>,
+    read: Version,
 }
 
 /// Gives the next version of an inbox, whose newest is `total`.
 pub trait Versions {
-    fn next(&mut self, uid: i64, total: i64) -> i64;
+    fn next(&mut self, uid: Uid, total: Version) -> Version;
 }
 
 /// The right way.
 pub struct AfterTheNewest;
 
 impl Versions for AfterTheNewest {
-    fn next(&mut self, _uid: i64, total: i64) -> i64 {
+    fn next(&mut self, _uid: Uid, total: Version) -> Version {
         total + 1
     }
 }
 
 impl State {
-    pub fn level(&self, uid: i64) -> Level {
-        let (read, total) = self.inboxes.get(&uid).map_or((0, 0), |inbox| {
+    pub fn level(&self, uid: Uid) -> Level {
+        let (read, total) = self.inboxes.get(&uid).map_or(Default::default(), |inbox| {
             let newest = inbox.entries.last();
-            (inbox.read, newest.map_or(0, |(version, _)| *version))
+            (
+                inbox.read,
+                newest.map_or(Version::START, |(version, _)| *version),
+            )
         });
         Level { uid, read, total }
     }
@@ -132,14 +135,15 @@ impl State {
         Ok(match write {
             // Who accepts what they never got is no part of these tests.
             Write::P2p { target, message } | Write::Ack { target, message } => {
-                self.delivery(*target, &[*target], message, versions, bug)
+                self.delivery(target.0, &[*target], message, versions, bug)
             }
             Write::Group { message } => {
-                let members = members(message.group)?;
+                let group = message.group().ok_or(Rejected::NoSuchGroup)?;
+                let members = members(group)?;
                 if !members.contains(&message.source) {
                     return Err(Rejected::NotAMember);
                 }
-                self.delivery(message.group, members, message, versions, bug)
+                self.delivery(group.0, members, message, versions, bug)
             }
             Write::Register { uid, user } => {
                 if self.users.contains_key(uid) {
@@ -184,7 +188,7 @@ impl State {
     fn delivery(
         &self,
         scope: i64,
-        receivers: &[i64],
+        receivers: &[Uid],
         message: &Message,
         versions: &mut dyn Versions,
         bug: Option<Bug>,
@@ -193,7 +197,7 @@ impl State {
             message.kind,
             message.source,
             scope,
-            message.msg_id().to_owned(),
+            message.msg_id().to_string(),
         );
         if self.sent.contains(&identity) {
             return match bug {
@@ -213,7 +217,7 @@ impl State {
             .collect()
     }
 
-    fn overwriting(&self, receivers: &[i64], message: &Message) -> Vec<Record> {
+    fn overwriting(&self, receivers: &[Uid], message: &Message) -> Vec<Record> {
         let mut records = Vec::new();
         for &uid in receivers {
             let entries = self

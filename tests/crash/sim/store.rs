@@ -5,6 +5,7 @@ use std::future::pending;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use imd::id::{GroupId, Uid, Version};
 use imd::store::{
     Committed, Entry, Group, Kind, Ledger, Level, Page, PageLimit, ReplaceError, SaveError,
     Snapshot, Store, StoreFailed, User, Write,
@@ -57,10 +58,10 @@ enum Outcome {
 
 /// Versions that are counted beside the inboxes.
 #[derive(Default)]
-struct Counters(HashMap<i64, i64>);
+struct Counters(HashMap<Uid, Version>);
 
 impl Versions for Counters {
-    fn next(&mut self, uid: i64, _total: i64) -> i64 {
+    fn next(&mut self, uid: Uid, _total: Version) -> Version {
         let counter = self.0.entry(uid).or_default();
         *counter += 1;
         *counter
@@ -69,10 +70,10 @@ impl Versions for Counters {
 
 /// Versions that are taken once for a whole batch.
 #[derive(Default)]
-struct AtTheStart(HashMap<i64, i64>);
+struct AtTheStart(HashMap<Uid, Version>);
 
 impl Versions for AtTheStart {
-    fn next(&mut self, uid: i64, total: i64) -> i64 {
+    fn next(&mut self, uid: Uid, total: Version) -> Version {
         *self.0.entry(uid).or_insert(total + 1)
     }
 }
@@ -194,14 +195,18 @@ impl SimStore {
         Outcome::Done(Committed { results, grown })
     }
 
-    fn page(&self, uid: i64, after: i64, limit: PageLimit) -> Option<Page> {
+    fn page(&self, uid: Uid, after: Version, limit: PageLimit) -> Option<Page> {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
         if inner.is_dead {
             return None;
         }
         let total = inner.live.level(uid).total;
-        let after = if after > total { 0 } else { after.max(0) };
+        let after = if after > total {
+            Version::START
+        } else {
+            after.max(Version::START)
+        };
         let most = match limit.entries {
             0 => usize::MAX,
             most => most,
@@ -301,30 +306,30 @@ impl Store for SimStore {
         pending().await
     }
 
-    async fn sync(&self, uid: i64, after: i64, limit: PageLimit) -> Result<Page, StoreFailed> {
+    async fn sync(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreFailed> {
         match self.page(uid, after, limit) {
             Some(page) => Ok(page),
             None => pending().await,
         }
     }
 
-    async fn level(&self, uid: i64) -> Result<Level, StoreFailed> {
+    async fn level(&self, uid: Uid) -> Result<Level, StoreFailed> {
         Ok(self.inner.lock().live.level(uid))
     }
 
-    async fn user(&self, uid: i64) -> Result<Option<User>, StoreFailed> {
+    async fn user(&self, uid: Uid) -> Result<Option<User>, StoreFailed> {
         Ok(self.inner.lock().live.users.get(&uid).cloned())
     }
 
-    async fn peek(&self, _: i64, _: i64, _: PageLimit) -> Result<Page, StoreFailed> {
+    async fn peek(&self, _: Uid, _: Version, _: PageLimit) -> Result<Page, StoreFailed> {
         Err(not_simulated())
     }
 
-    async fn users(&self, _: i64, _: usize) -> Result<Vec<(i64, User)>, StoreFailed> {
+    async fn users(&self, _: Uid, _: usize) -> Result<Vec<(Uid, User)>, StoreFailed> {
         Err(not_simulated())
     }
 
-    async fn groups(&self, _: i64, _: usize) -> Result<Vec<Group>, StoreFailed> {
+    async fn groups(&self, _: GroupId, _: usize) -> Result<Vec<Group>, StoreFailed> {
         Err(not_simulated())
     }
 
@@ -340,7 +345,7 @@ impl Store for SimStore {
         Ledger::default()
     }
 
-    fn ledgers(&self, _: i64, _: usize) -> Vec<(i64, Ledger)> {
+    fn ledgers(&self, _: Uid, _: usize) -> Vec<(Uid, Ledger)> {
         Vec::new()
     }
 

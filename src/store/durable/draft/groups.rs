@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::super::engine::EngineError;
 use super::super::record::{self, GroupRecord, MemberRecord};
 use super::{Applied, Draft};
+use crate::id::{GroupId, Uid};
 use crate::store::Rejected;
 use crate::store::members::joining;
 
 impl Draft<'_> {
-    pub(super) fn join(&mut self, group: i64, uids: &[i64], most: usize) -> Applied {
+    pub(super) fn join(&mut self, group: GroupId, uids: &[Uid], most: usize) -> Applied {
         let Some(members) = self.members(group)? else {
             return Ok(Err(Rejected::NoSuchGroup));
         };
@@ -24,7 +25,7 @@ impl Draft<'_> {
     }
 
     /// Makes these members of a group, beside those who are.
-    pub(super) fn enter(&mut self, group: i64, new: Vec<i64>, members: &[i64]) {
+    pub(super) fn enter(&mut self, group: GroupId, new: Vec<Uid>, members: &[Uid]) {
         for &uid in &new {
             self.put(record::member_key(group, uid), &self.member_from_now());
         }
@@ -32,7 +33,7 @@ impl Draft<'_> {
         self.members.insert(group, members);
     }
 
-    pub(super) fn quit(&mut self, group: i64, uid: i64) -> Applied {
+    pub(super) fn quit(&mut self, group: GroupId, uid: Uid) -> Applied {
         let Some(members) = self.members(group)? else {
             return Ok(Err(Rejected::NoSuchGroup));
         };
@@ -57,13 +58,13 @@ impl Draft<'_> {
     }
 
     /// How many get a message to a group; none where that can't be known.
-    pub fn receivers(&mut self, group: i64) -> usize {
+    pub fn receivers(&mut self, group: GroupId) -> usize {
         let members = self.members(group).ok().flatten();
         members.map_or(0, |members| members.len())
     }
 
     /// The members of a group, if there is one.
-    pub(super) fn members(&mut self, group: i64) -> Result<Option<Arc<[i64]>>, EngineError> {
+    pub(super) fn members(&mut self, group: GroupId) -> Result<Option<Arc<[Uid]>>, EngineError> {
         if let Some(members) = self.members.get(&group) {
             return Ok(Some(Arc::clone(members)));
         }
@@ -74,7 +75,7 @@ impl Draft<'_> {
             return Ok(None);
         }
         let members = self.view.prefix(&record::members_prefix(group));
-        let members: Arc<[i64]> = members
+        let members: Arc<[Uid]> = members
             .map(|found| Ok(record::last_number(&found?.0)))
             .collect::<Result<_, EngineError>>()?;
         self.remembered.members.insert(group, Arc::clone(&members));

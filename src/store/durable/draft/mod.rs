@@ -21,8 +21,9 @@ use super::record::{
     self, Damaged, EntryRecord, GroupRecord, IdRecord, MemberRecord, MessageRecord, NumberRecord,
     Record, StateRecord, TextRecord, UserRecord,
 };
+use crate::id::{GroupId, MsgId, Uid, Version};
 use crate::store::members::members_of;
-use crate::store::{Kind, Level, Message, Rejected, Write, keep_ids_from};
+use crate::store::{Kind, Level, Message, Rejected, Scope, Write, keep_ids_from};
 
 /// Groups whose members are remembered, as a guess.
 const GROUPS: usize = 65_536;
@@ -34,11 +35,11 @@ const MEMBERS: u64 = 1 << 20;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Head {
     /// The newest version.
-    pub total: i64,
+    pub total: Version,
     /// The read mark.
-    pub read: i64,
+    pub read: Version,
     /// The last version that was removed.
-    pub cut: i64,
+    pub cut: Version,
 }
 
 impl Head {
@@ -47,12 +48,16 @@ impl Head {
     /// # Errors
     ///
     /// When they can't be read.
-    pub fn read(view: &View<'_>, uid: i64) -> Result<Head, EngineError> {
+    pub fn read(view: &View<'_>, uid: Uid) -> Result<Head, EngineError> {
         let number = |key: &[u8]| {
-            Ok::<_, EngineError>(view.get::<NumberRecord>(key)?.map_or(0, |n| n.value))
+            let stored: Option<NumberRecord> = view.get(key)?;
+            Ok::<_, EngineError>(Version(stored.map_or(0, |number| number.value)))
         };
         let cut = number(&record::cut_key(uid))?;
-        let (first, last) = (record::inbox_key(uid, 0), record::inbox_key(uid, i64::MAX));
+        let (first, last) = (
+            record::inbox_key(uid, Version::START),
+            record::inbox_key(uid, Version::MAX),
+        );
         let newest = view.range(&first, &last).next_back().transpose()?;
         Ok(Head {
             total: newest.map_or(cut, |(key, _)| record::last_number(&key)),
@@ -62,7 +67,7 @@ impl Head {
     }
 
     /// The same for a client.
-    pub fn level(self, uid: i64) -> Level {
+    pub fn level(self, uid: Uid) -> Level {
         Level {
             uid,
             read: self.read.max(self.cut),
@@ -83,14 +88,14 @@ pub struct Touched {
 /// The groups that the writer need not read again, as the last commit left them.
 #[derive(Debug)]
 pub struct Remembered {
-    members: Cache<i64, Arc<[i64]>, ByMembers>,
+    members: Cache<GroupId, Arc<[Uid]>, ByMembers>,
 }
 
 #[derive(Debug, Clone)]
 struct ByMembers;
 
-impl Weighter<i64, Arc<[i64]>> for ByMembers {
-    fn weight(&self, _: &i64, members: &Arc<[i64]>) -> u64 {
+impl Weighter<GroupId, Arc<[Uid]>> for ByMembers {
+    fn weight(&self, _: &GroupId, members: &Arc<[Uid]>) -> u64 {
         1 + members.len() as u64
     }
 }
@@ -118,9 +123,9 @@ pub struct Draft<'a> {
     /// The same for [`Recent`].
     deliveries: Vec<Delivery>,
     /// The inboxes that it has to do with.
-    touched: HashMap<i64, Touched>,
+    touched: HashMap<Uid, Touched>,
     /// The groups that it has changed.
-    members: HashMap<i64, Arc<[i64]>>,
+    members: HashMap<GroupId, Arc<[Uid]>>,
     /// Where values are encoded.
     scratch: Vec<u8>,
     /// Bytes of keys and values.
@@ -196,7 +201,7 @@ impl<'a> Draft<'a> {
     /// # Errors
     ///
     /// When it can't be read.
-    pub fn level(&mut self, uid: i64) -> Result<Level, EngineError> {
+    pub fn level(&mut self, uid: Uid) -> Result<Level, EngineError> {
         Ok(self.touch(uid)?.now.level(uid))
     }
 
@@ -205,7 +210,7 @@ impl<'a> Draft<'a> {
     /// # Errors
     ///
     /// When what it depends on can't be read.
-    pub fn apply(&mut self, write: Write, grown: &mut Vec<i64>) -> Applied {
+    pub fn apply(&mut self, write: Write, grown: &mut Vec<Uid>) -> Applied {
         match write {
             Write::P2p { target, message } => self.deliver(target, message, grown),
             Write::Ack { target, message } => {
@@ -238,7 +243,13 @@ impl<'a> Draft<'a> {
                     return Ok(Err(Rejected::GroupExists));
                 }
                 self.state.newest = self.state.newest.max(made_at);
-                self.put(record::group_key(group), &GroupRecord { name, owner });
+                self.put(
+                    record::group_key(group),
+                    &GroupRecord {
+                        name,
+                        owner: owner.0,
+                    },
+                );
                 self.enter(group, members_of(owner, &members), &[]);
                 Ok(Ok(()))
             }
@@ -257,11 +268,11 @@ impl<'a> Draft<'a> {
     /// # Errors
     ///
     /// When the inbox can't be read.
-    pub fn mark_read(&mut self, uid: i64, read: i64) -> Result<(), EngineError> {
+    pub fn mark_read(&mut self, uid: Uid, read: Version) -> Result<(), EngineError> {
         let head = &mut self.touch(uid)?.now;
         if read > head.read && read <= head.total {
             head.read = read;
-            self.put(record::read_key(uid), &NumberRecord { value: read });
+            self.put(record::read_key(uid), &NumberRecord { value: read.0 });
         }
         Ok(())
     }
@@ -283,8 +294,13 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn deliver(&mut self, target: i64, message: Arc<Message>, grown: &mut Vec<i64>) -> Applied {
-        let id = record::id_key(message.kind, message.source, message.msg_id(), target);
+    fn deliver(&mut self, target: Uid, message: Arc<Message>, grown: &mut Vec<Uid>) -> Applied {
+        let id = record::id_key(
+            message.kind,
+            message.source,
+            message.msg_id(),
+            Scope::Inbox(target),
+        );
         if self.has::<IdRecord>(&id)? {
             return Ok(Ok(()));
         }
@@ -302,15 +318,22 @@ impl<'a> Draft<'a> {
         Ok(Ok(()))
     }
 
-    fn deliver_to_group(&mut self, message: Arc<Message>, grown: &mut Vec<i64>) -> Applied {
-        let group = message.group;
+    fn deliver_to_group(&mut self, message: Arc<Message>, grown: &mut Vec<Uid>) -> Applied {
+        let Some(group) = message.group() else {
+            return Ok(Err(Rejected::NoSuchGroup));
+        };
         let Some(members) = self.members(group)? else {
             return Ok(Err(Rejected::NoSuchGroup));
         };
         if !members.contains(&message.source) {
             return Ok(Err(Rejected::NotAMember));
         }
-        let id = record::id_key(Kind::Group, message.source, message.msg_id(), group);
+        let id = record::id_key(
+            Kind::Group,
+            message.source,
+            message.msg_id(),
+            Scope::Group(group),
+        );
         if self.has::<IdRecord>(&id)? {
             return Ok(Ok(()));
         }
@@ -345,7 +368,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Puts the entry that is encoded in `scratch` at the end of an inbox that was touched.
-    fn append(&mut self, uid: i64) {
+    fn append(&mut self, uid: Uid) {
         let Some(touched) = self.touched.get_mut(&uid) else {
             return;
         };
@@ -357,8 +380,18 @@ impl<'a> Draft<'a> {
     }
 
     /// Whether `uid` got a message of that id from `source`, alone or as a member of a group.
-    fn has_received(&mut self, uid: i64, source: i64, msg_id: &str) -> Result<bool, EngineError> {
-        if self.has::<IdRecord>(&record::id_key(Kind::P2p, source, msg_id, uid))? {
+    fn has_received(
+        &mut self,
+        uid: Uid,
+        source: Uid,
+        msg_id: MsgId<'_>,
+    ) -> Result<bool, EngineError> {
+        if self.has::<IdRecord>(&record::id_key(
+            Kind::P2p,
+            source,
+            msg_id,
+            Scope::Inbox(uid),
+        ))? {
             return Ok(true);
         }
         let prefix = record::id_prefix(Kind::Group, source, msg_id);
@@ -374,7 +407,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Whether `uid` was in `group` when the text was sent to it.
-    fn was_member(&mut self, group: i64, uid: i64, text: u64) -> Result<bool, EngineError> {
+    fn was_member(&mut self, group: GroupId, uid: Uid, text: u64) -> Result<bool, EngineError> {
         // The record of a member, and at least one step of the search for those of former times.
         self.looked += 2;
         let member: Option<MemberRecord> = self.get(&record::member_key(group, uid))?;
@@ -384,7 +417,7 @@ impl<'a> Draft<'a> {
         let former = self.prefix(&record::former_prefix(uid, group))?;
         self.looked += former.len();
         for (key, value) in former {
-            let until = record::last_number(&key).cast_unsigned();
+            let until = record::last_number::<i64>(&key).cast_unsigned();
             if (MemberRecord::open(&key, &value)?.since..until).contains(&text) {
                 return Ok(true);
             }
@@ -397,13 +430,13 @@ impl<'a> Draft<'a> {
     /// # Errors
     ///
     /// When one of them can't be read.
-    pub fn trim(&mut self, uid: i64, through: i64, now: i64) -> Result<u64, EngineError> {
+    pub fn trim(&mut self, uid: Uid, through: Version, now: i64) -> Result<u64, EngineError> {
         let Touched { before, now: ends } = *self.touch(uid)?;
         // What this very commit adds can't be read yet; whoever asks has seen none of it.
-        let versions = ends.cut + 1..=through.min(before.total);
+        let last = through.min(before.total);
         // Whatever can't be read is read before anything is changed.
         let mut gone = Vec::new();
-        for version in versions.clone() {
+        for version in (ends.cut.0 + 1..=last.0).map(Version) {
             let key = record::inbox_key(uid, version);
             let missing = EngineError::Missing { uid, version };
             let entry: EntryRecord = self.get(&key)?.ok_or(missing)?;
@@ -418,23 +451,23 @@ impl<'a> Draft<'a> {
         for (key, body) in gone {
             self.remove(key);
             match body {
-                Body::Own(message) => self.forget(&message, uid, now),
+                Body::Own(message) => self.forget(&message, Scope::Inbox(uid), now),
                 Body::Shared { number, left_by } => {
                     let count = NumberRecord { value: left_by };
                     self.put(record::removed_key(number), &count);
                 }
                 Body::Last { number, message } => {
                     self.freed += message.encoded_len();
-                    self.forget(&message, message.group, now);
+                    let scope = Scope::Group(GroupId(message.group));
+                    self.forget(&message, scope, now);
                     self.remove(record::text_key(number));
                     self.remove(record::removed_key(number));
                 }
             }
         }
         if removed > 0 {
-            let cut = *versions.end();
-            self.touch(uid)?.now.cut = cut;
-            self.put(record::cut_key(uid), &NumberRecord { value: cut });
+            self.touch(uid)?.now.cut = last;
+            self.put(record::cut_key(uid), &NumberRecord { value: last.0 });
         }
         Ok(removed)
     }
@@ -453,9 +486,9 @@ impl<'a> Draft<'a> {
     }
 
     /// Forgets the id of a message that is gone, as soon as it is old enough.
-    fn forget(&mut self, message: &MessageRecord, scope: i64, now: i64) {
+    fn forget(&mut self, message: &MessageRecord, scope: Scope, now: i64) {
         let Some(kind) = message.kind() else { return };
-        let id = record::id_key(kind, message.source, &message.msg_id, scope);
+        let id = record::id_key(kind, Uid(message.source), MsgId(&message.msg_id), scope);
         if message.sent_at < keep_ids_from(now) {
             self.remove(id);
         } else {
@@ -478,7 +511,7 @@ impl<'a> Draft<'a> {
     }
 
     /// The ends of an inbox, before this draft and now.
-    fn touch(&mut self, uid: i64) -> Result<&mut Touched, EngineError> {
+    fn touch(&mut self, uid: Uid) -> Result<&mut Touched, EngineError> {
         match self.touched.entry(uid) {
             Occupied(touched) => Ok(touched.into_mut()),
             Vacant(untouched) => {
@@ -543,9 +576,9 @@ pub struct Finished {
     /// For [`Recent::publish`].
     pub deliveries: Vec<Delivery>,
     /// The inboxes that it has to do with.
-    pub touched: HashMap<i64, Touched>,
+    pub touched: HashMap<Uid, Touched>,
     /// For [`Remembered::adopt`].
-    pub members: HashMap<i64, Arc<[i64]>>,
+    pub members: HashMap<GroupId, Arc<[Uid]>>,
     /// Bytes of the values that it removes, as far as they were read for it: what tells how much a merge gives back.
     pub freed: usize,
     /// Whether nothing is left of what was there before.
@@ -554,7 +587,7 @@ pub struct Finished {
 
 impl Remembered {
     /// Remembers what a commit has left, once it is written.
-    pub fn adopt(&mut self, members: HashMap<i64, Arc<[i64]>>) {
+    pub fn adopt(&mut self, members: HashMap<GroupId, Arc<[Uid]>>) {
         for (group, list) in members {
             self.members.insert(group, list);
         }
