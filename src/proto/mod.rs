@@ -1,7 +1,8 @@
 //! The messages of the wire contract, their command numbers and their error codes.
 //!
-//! The structs are generated from `proto/external/*.proto`; [`Cmd`], [`Code`] and [`Reply`] are what the contract says
-//! beside them.
+//! The structs are generated from `proto/external/*.proto` and checked in as `external.rs`, so that a build needs no
+//! compiler of `.proto` files; `cargo test --test generated` renews the file. [`Cmd`], [`Code`] and [`Reply`] are what the
+//! contract says beside them.
 
 mod cmd;
 mod code;
@@ -18,6 +19,6 @@ pub use reply::{Encoded, Payload, Reply};
 
 mod external {
     #![allow(missing_docs, reason = "the fields are described in the .proto files")]
-    include!(concat!(env!("OUT_DIR"), "/external.rs"));
+    include!("external.rs");
 }
 pub use external::*;
