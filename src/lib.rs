@@ -47,6 +47,18 @@
 //! Access servers die, stop, rest and come back on command ([`Imd::access`], [`access::AccessServer`]), more can be added
 //! ([`Imd::add_access`]), and the registry can tell the gateway what is not so ([`Imd::registry`]).
 //!
+//! # Cargo features
+//!
+//! All are on by default. Without any, the library has the whole stack with a store in memory, and needs no C compiler.
+//!
+//! | feature | what it brings |
+//! |---|---|
+//! | `durable` | the store in a folder, for a config with `store.path` |
+//! | `admin` | the admin API and its console, for a config with `[admin]` |
+//! | `cli` | the program `imd`, with both of the above |
+//!
+//! A config that asks for a part which the build lacks is refused at the start, with the name of the feature.
+//!
 //! # The way of a request
 //!
 //! | module | what it does |
@@ -85,6 +97,7 @@
 )]
 
 pub mod access;
+#[cfg(feature = "admin")]
 pub mod admin;
 pub mod byte_size;
 pub mod client;
@@ -101,6 +114,7 @@ pub mod id;
 pub mod idgen;
 pub mod lab;
 pub mod listener;
+#[cfg(feature = "cli")]
 pub mod load;
 pub mod metrics;
 pub mod notify;

@@ -1,3 +1,5 @@
+//! `[admin]`: the admin API and its console.
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -5,26 +7,30 @@ use serde::{Deserialize, Serialize};
 
 use super::form;
 
-/// `[admin]`
+/// `[admin]`: whether there is an admin API, and who may use it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Admin {
-    /// Whether there is an admin API.
+    /// Whether there is an admin API. By default there is one in every build that has the cargo feature `admin`.
+    ///
+    /// A table without this key asks for the API in every build: it is there to say where the API listens, and a build
+    /// without the feature must refuse it.
+    #[serde(default = "enabled_by_table")]
     pub enabled: bool,
-    /// Where it listens. Off loopback it needs a token.
+    /// The address that the API listens on. One that is not loopback needs a [`token`](Self::token).
     #[serde(with = "form::address")]
     pub listen: SocketAddr,
-    /// What a request must bear, where that is set.
+    /// The bearer token that every request must have, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<Secret>,
-    /// By what hosts it may be asked beside loopback, as host or host:port.
+    /// The hosts, as host or host:port, that a request may name beside those of loopback.
     pub hosts: Vec<String>,
 }
 
 impl Default for Admin {
     fn default() -> Self {
         Admin {
-            enabled: true,
+            enabled: cfg!(feature = "admin"),
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10090),
             token: None,
             hosts: Vec::new(),
@@ -32,13 +38,17 @@ impl Default for Admin {
     }
 }
 
-/// A text that reaches no log.
+fn enabled_by_table() -> bool {
+    true
+}
+
+/// A text that must not reach a log: its `Debug` form leaves it out.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The text.
+    /// Returns the text itself.
     pub fn expose(&self) -> &str {
         &self.0
     }

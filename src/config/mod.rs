@@ -3,6 +3,7 @@
 mod admin;
 mod defaults;
 mod error;
+mod features;
 mod fixtures;
 mod folder;
 mod form;

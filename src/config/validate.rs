@@ -35,6 +35,7 @@ impl Config {
     }
 
     pub(super) fn check(&self) -> Result<(), Invalid> {
+        super::features::check(self)?;
         self.check_durations()?;
         self.check_roles()?;
         self.check_access()?;

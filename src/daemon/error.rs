@@ -8,7 +8,9 @@ use crate::config::ConfigError;
 use crate::lab::FaultError;
 use crate::listener::TooFewFiles;
 use crate::service::FixtureError;
-use crate::store::{OpenError, StoreFailed};
+#[cfg(feature = "durable")]
+use crate::store::OpenError;
+use crate::store::StoreFailed;
 
 /// Why an `imd` did not start. Its text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +52,7 @@ pub enum StartError {
     #[error(transparent)]
     Fixture(#[from] FixtureError),
     /// The store's folder can't be used.
+    #[cfg(feature = "durable")]
     #[error("store.path: {0}")]
     Folder(#[from] OpenError),
     /// The store does not answer.

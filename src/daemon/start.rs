@@ -10,8 +10,9 @@ use std::sync::Arc;
 use axum::Router;
 use tokio::net::TcpListener;
 
-use super::{Imd, StartError, addresses, cleaning};
+use super::{Imd, StartError, cleaning};
 use crate::access::AccessServers;
+#[cfg(feature = "admin")]
 use crate::admin;
 use crate::clock::Clock;
 use crate::config::{self, Config, Role};
@@ -27,7 +28,9 @@ use crate::service::Services;
 use crate::session::SessionIds;
 use crate::shutdown::Shutdown;
 use crate::stack::Stack;
-use crate::store::{DurableStore, MemoryStore, OpenError, Retention, Store};
+#[cfg(feature = "durable")]
+use crate::store::{DurableStore, OpenError};
+use crate::store::{MemoryStore, Retention, Store};
 
 /// Starts a stack with the store that its config names, and closes the store again where that fails.
 pub(super) async fn start(
@@ -153,14 +156,15 @@ impl Listeners {
 
 /// Opens the store that the config names.
 async fn open_store(config: &config::Store) -> Result<Arc<dyn Store>, StartError> {
-    let folder = config.folder().map_err(OpenError::BadPath)?;
-    let Some(path) = folder else {
-        return Ok(memory_store(config));
-    };
-    let config = config.clone();
-    // Opening a folder waits for the disk.
-    let opened = tokio::task::spawn_blocking(move || DurableStore::open(&path, &config)).await;
-    Ok(Arc::new(opened.map_err(io::Error::from)??))
+    // Without the feature, `Config::validate` has refused a folder.
+    #[cfg(feature = "durable")]
+    if let Some(path) = config.folder().map_err(OpenError::BadPath)? {
+        let config = config.clone();
+        // Opening a folder waits for the disk.
+        let opened = tokio::task::spawn_blocking(move || DurableStore::open(&path, &config)).await;
+        return Ok(Arc::new(opened.map_err(io::Error::from)??));
+    }
+    Ok(memory_store(config))
 }
 
 fn memory_store(config: &config::Store) -> Arc<dyn Store> {
@@ -265,30 +269,39 @@ impl Fronts {
         }
         if let Some(listener) = listeners.admin {
             let addr = listener.local_addr()?;
-            let deps = fronts.admin_deps(config, stack, reset);
-            let router = admin::router(deps, &config.admin);
+            let router = fronts.admin_router(config, stack, reset);
             serve(listener, core.admission.for_admin(), router);
             fronts.admin = Some(addr);
         }
         Ok(fronts)
     }
 
-    fn admin_deps(&self, config: &Config, stack: &Arc<Stack>, reset: &Arc<Reset>) -> admin::Deps {
-        admin::Deps {
+    #[cfg(feature = "admin")]
+    fn admin_router(&self, config: &Config, stack: &Arc<Stack>, reset: &Arc<Reset>) -> Router {
+        use super::dialable;
+
+        let deps = admin::Deps {
             instance: format!("{:016x}", rand::random::<u64>()),
             lease: config.registry.lease,
             followers: admin::Followers::default(),
             large_answers: admin::LargeAnswers::default(),
             downloads: admin::Downloads::default(),
-            gateway_addr: addresses::dialable(stack.gateway.addr()),
-            user_api: addresses::dialable(self.user_api),
-            group_api: addresses::dialable(self.group_api),
+            gateway_addr: dialable(stack.gateway.addr()),
+            user_api: dialable(self.user_api),
+            group_api: dialable(self.group_api),
             core: Arc::clone(&stack.core),
             stack: Arc::clone(stack),
             reset: Arc::clone(reset),
             quirks: config.quirks,
             shutdown: self.shutdown.clone(),
-        }
+        };
+        admin::router(deps, &config.admin)
+    }
+
+    /// Returns a router that is never served: without the feature, `Config::validate` has refused an admin API.
+    #[cfg(not(feature = "admin"))]
+    fn admin_router(&self, _: &Config, _: &Arc<Stack>, _: &Arc<Reset>) -> Router {
+        Router::new()
     }
 }
 

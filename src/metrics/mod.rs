@@ -3,10 +3,12 @@
 //! docs/metrics.md lists all names; a test compares it with what is served.
 
 mod classic;
+#[cfg(feature = "admin")]
 mod process;
 mod traffic;
 
 pub use classic::classic;
+#[cfg(feature = "admin")]
 pub use process::{open_files, resident};
 pub use traffic::{BUCKETS, Counted, Traffic};
 

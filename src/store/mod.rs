@@ -3,12 +3,14 @@
 //! Everything that changes what is stored goes through [`Store::commit`] as a batch: one hand-over for all that one
 //! read of a socket brought, so that a durable store can write and sync many batches as one.
 
+#[cfg(feature = "durable")]
 mod durable;
 mod files;
 mod members;
 mod memory;
 mod snapshot;
 
+#[cfg(feature = "durable")]
 pub use durable::{CompactError, DurableStore, Findings, Inspection, Item, OpenError};
 pub use files::files;
 pub use memory::MemoryStore;
@@ -55,14 +57,6 @@ enum Scope {
 }
 
 impl Scope {
-    /// Returns the scope of a message of this kind, from the number that a key holds.
-    fn of(kind: Kind, number: i64) -> Scope {
-        match kind {
-            Kind::P2p | Kind::Ack => Scope::Inbox(Uid(number)),
-            Kind::Group => Scope::Group(GroupId(number)),
-        }
-    }
-
     /// Returns the number of the user or of the group.
     fn number(self) -> i64 {
         match self {
@@ -660,19 +654,4 @@ pub trait Store: Send + Sync + fmt::Debug {
     ///
     /// [`StoreFailed`]
     async fn close(&self) -> Result<(), StoreFailed>;
-}
-
-/// The smallest of `keys` above `after`, in their order, at most so many.
-fn smallest<K: Ord + Copy>(keys: impl Iterator<Item = K>, after: K, most: usize) -> Vec<K> {
-    let mut kept = std::collections::BinaryHeap::new();
-    for key in keys.filter(|&key| key > after) {
-        if kept.len() < most {
-            kept.push(key);
-        } else if let Some(mut largest) = kept.peek_mut()
-            && key < *largest
-        {
-            *largest = key;
-        }
-    }
-    kept.into_sorted_vec()
 }

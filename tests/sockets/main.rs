@@ -13,6 +13,7 @@ mod gateway;
 mod group;
 mod http;
 mod http_forms;
+#[cfg(feature = "admin")]
 mod http_wire;
 mod left;
 mod limits;
@@ -29,6 +30,7 @@ mod retention;
 mod roles;
 mod seed;
 mod shutdown;
+#[cfg(feature = "admin")]
 mod slow_clients;
 mod slow_store;
 mod states;

@@ -127,7 +127,11 @@ async fn under_load_every_acknowledged_message_is_in_the_report() {
 #[tokio::test(flavor = "multi_thread")]
 async fn in_the_middle_of_three_thousand_sends_all_that_was_answered_is_stored() {
     const SENDS: usize = 3_000;
-    for kind in ["memory", "folder"] {
+    for kind in [
+        "memory",
+        #[cfg(feature = "durable")]
+        "folder",
+    ] {
         for answered_first in [1, 300, 2_000] {
             let folder = tempfile::tempdir().unwrap();
             let mut config = Config::ephemeral();

@@ -15,6 +15,7 @@ use fjall::{
 use parking_lot::RwLock;
 
 use super::brake::{Brake, GoOn};
+use super::disk;
 use super::record::{Damaged, Record, STATE, StateRecord};
 use super::survey::TABLES;
 use crate::id::{Uid, Version};
@@ -126,7 +127,7 @@ impl Engine {
             .cache_size(CACHE)
             .manual_journal_persist(true)
             .worker_threads(2)
-            .max_cached_files(Some(files::tables(files::limit())))
+            .max_cached_files(Some(files::tables(disk::file_limit())))
             .open()?;
         let records = db.keyspace("records", options)?;
         Ok(Engine {
@@ -307,7 +308,7 @@ impl Engine {
 
     /// Bytes of the disk that the journals take. They are given back when the engine is closed and opened again.
     pub fn journal_bytes(&self) -> u64 {
-        files::size_of(&self.folder)
+        disk::size_of(&self.folder)
     }
 
     /// How large the tables are, and how much of them a merge would give back.
@@ -328,7 +329,7 @@ impl Engine {
         TableSizes {
             used,
             dead: u64::try_from(dead).unwrap_or(used).min(used),
-            stale: files::size_of(&self.records.path().join(TABLES)).saturating_sub(used),
+            stale: disk::size_of(&self.records.path().join(TABLES)).saturating_sub(used),
             in_memory: self.collected.load(Ordering::Relaxed),
         }
     }

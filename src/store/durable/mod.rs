@@ -23,12 +23,14 @@
 //! | `inspect` | looking into a folder that is not in use |
 //! | `record` | what is stored, and its check |
 //! | `engine` | the engine: an LSM tree with a journal |
+//! | `disk` | what the engine's files take |
 
 mod answers;
 mod begun;
 mod brake;
 mod contents;
 mod copy;
+mod disk;
 mod draft;
 mod engine;
 mod errors;

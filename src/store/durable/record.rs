@@ -316,7 +316,11 @@ pub fn id_parts(key: &[u8]) -> Option<(Kind, Uid, MsgId<'_>, Scope)> {
     let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
     let (msg_id, scope) = rest.split_at_checked(length)?;
     let msg_id = std::str::from_utf8(msg_id).ok()?;
-    let scope = Scope::of(kind, i64::from_be_bytes(scope.try_into().ok()?));
+    let number = i64::from_be_bytes(scope.try_into().ok()?);
+    let scope = match kind {
+        Kind::P2p | Kind::Ack => Scope::Inbox(Uid(number)),
+        Kind::Group => Scope::Group(GroupId(number)),
+    };
     let source = Uid(i64::from_be_bytes(*source));
     Some((kind, source, MsgId(msg_id), scope))
 }

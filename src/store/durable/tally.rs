@@ -1,11 +1,13 @@
 //! What became of the messages of this run.
 
+use std::collections::BinaryHeap;
+
 use hashbrown::HashMap;
 use quick_cache::unsync::Cache;
 
 use super::draft::Touched;
 use crate::id::{Uid, Version};
-use crate::store::{Ledger, Page, smallest};
+use crate::store::{Ledger, Page};
 
 /// Inboxes that are counted exactly. Of one that falls out, what is still to be delivered counts as never delivered.
 const INBOXES: usize = 1 << 18;
@@ -98,4 +100,19 @@ impl Tally {
     pub fn ledger(&self) -> Ledger {
         self.ledger
     }
+}
+
+/// Returns the smallest of `keys` that are greater than `after`, in ascending order, `most` of them at most.
+fn smallest<K: Ord + Copy>(keys: impl Iterator<Item = K>, after: K, most: usize) -> Vec<K> {
+    let mut kept = BinaryHeap::new();
+    for key in keys.filter(|&key| key > after) {
+        if kept.len() < most {
+            kept.push(key);
+        } else if let Some(mut largest) = kept.peek_mut()
+            && key < *largest
+        {
+            *largest = key;
+        }
+    }
+    kept.into_sorted_vec()
 }

@@ -1,6 +1,7 @@
 //! What every store promises. `retention` has what it promises of what is removed, `snapshot` of what is looked at and
 //! replaced as a whole; `model` compares it with a few lines that are obviously right.
 
+#[cfg(feature = "durable")]
 mod folder;
 mod model;
 mod retention;
@@ -209,6 +210,7 @@ macro_rules! suite {
 }
 
 suite!(memory, 256, memory);
+#[cfg(feature = "durable")]
 suite!(durable, 24, folder::make);
 
 async fn memory(retention: Retention) -> Arc<dyn Store> {

@@ -213,7 +213,11 @@ pub async fn a_snapshot_goes_from_any_store_to_any_other(
     store.clean(2).await.unwrap();
     let snapshot = filed(&*store).await;
     assert!(snapshot == saved(&*store).await);
-    for other in [memory(retention).await, folder::make(retention).await] {
+    for other in [
+        memory(retention).await,
+        #[cfg(feature = "durable")]
+        folder::make(retention).await,
+    ] {
         one(&*other, p2p(8, 9, "was there before")).await.unwrap();
         other.replace(snapshot.clone()).await.unwrap();
         assert!(saved(&*other).await == snapshot);

@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use super::*;
 use crate::config;
 use crate::id::{MsgId, Uid, Version};
-use crate::store::durable::{DurableStore, Room};
-use crate::store::{Kind, Message, PageLimit, Rejected, Snapshot, Store, Write, files};
+use crate::store::durable::{DurableStore, Room, disk};
+use crate::store::{Kind, Message, PageLimit, Rejected, Snapshot, Store, Write};
 
 const FLOOR: u64 = 8 << 20;
 
@@ -77,7 +77,7 @@ async fn clean_all(store: &DurableStore, messages: u64) {
 /// Bytes that the engine takes on the disk.
 fn on_disk(path: &Path) -> u64 {
     let engine = path.join("engine");
-    files::size_of(&engine) + files::size_of(&engine.join("keyspaces/1/tables"))
+    disk::size_of(&engine) + disk::size_of(&engine.join("keyspaces/1/tables"))
 }
 
 /// Waits until the store does this, and `and` is true of it too.
@@ -138,11 +138,11 @@ async fn with_room_too_what_was_removed_goes_back_to_the_disk() {
     let store = open(folder.path(), room_of(&room));
     fill(&store, 1_000).await;
     let tables = folder.path().join("engine/keyspaces/1/tables");
-    let before = files::size_of(&tables);
+    let before = disk::size_of(&tables);
     clean_all(&store, 999).await;
     // The engine may merge by itself in between, and a snapshot may keep files for a while: the next cleaning lets them go.
     tokio::time::timeout(PATIENCE, async {
-        while files::size_of(&tables) > before / 4 {
+        while disk::size_of(&tables) > before / 4 {
             store.clean(2).await.unwrap();
             tokio::task::yield_now().await;
         }

@@ -1,0 +1,40 @@
+//! What the engine's files take of the process and of the disk, for the engine's own bounds and estimates.
+
+use std::fs::{self, Metadata};
+use std::path::Path;
+
+/// Returns how many files the process may have open now.
+#[cfg(not(windows))]
+pub fn file_limit() -> u64 {
+    rlimit::Resource::NOFILE.get_soft().unwrap_or(1024)
+}
+
+/// Returns how many files the process may have open now.
+#[cfg(windows)]
+pub fn file_limit() -> u64 {
+    u64::MAX
+}
+
+/// Returns the bytes of the disk that the files of a folder take, without the folders in it; 0 where it can't be read.
+pub fn size_of(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return 0;
+    };
+    let files = entries.filter_map(|entry| entry.ok()?.metadata().ok());
+    files
+        .filter(|file| file.is_file())
+        .map(|file| room_of(&file))
+        .sum()
+}
+
+/// Returns the bytes of the disk that a file takes: less than its length where room was set aside and not written yet.
+#[cfg(unix)]
+fn room_of(file: &Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::blocks(file) * 512
+}
+
+/// Returns the bytes of the disk that a file takes.
+#[cfg(not(unix))]
+fn room_of(file: &Metadata) -> u64 {
+    file.len()
+}
