@@ -5,6 +5,7 @@ mod fixture;
 mod folder;
 #[cfg(unix)]
 mod foreign;
+mod formats;
 #[cfg(unix)]
 mod gone;
 #[cfg(unix)]
