@@ -208,7 +208,7 @@ impl User {
     }
 
     fn page(&mut self, run: &mut Run, page: &FieldTable<'_>) -> Result<(), Fault> {
-        for entry in page.entries() {
+        for entry in page.entries().map(FieldTable::read) {
             self.current += 1;
             if entry.number(7) != self.current {
                 return Err("a version is missing".into());

@@ -17,6 +17,7 @@ pub struct FieldTable<'a> {
 
 impl<'a> FieldTable<'a> {
     /// Reads a message, as far as it can be decoded.
+    #[inline]
     pub fn read(message: &'a [u8]) -> Self {
         let mut table = FieldTable {
             message,
@@ -42,17 +43,20 @@ impl<'a> FieldTable<'a> {
     }
 
     /// Returns the command, if it is one of the contract.
+    #[inline]
     pub fn cmd(&self) -> Option<Cmd> {
         Cmd::from_number(u32::try_from(self.number(1)).ok()?)
     }
 
     /// Returns the number in a field, or 0 if the field is absent.
+    #[inline]
     pub fn number(&self, field: usize) -> i64 {
         let number = self.numbers.get(field).copied();
         number.unwrap_or_default().cast_signed()
     }
 
     /// Returns the text in a field, or nothing if the field is absent.
+    #[inline]
     pub fn text(&self, field: usize) -> &'a [u8] {
         self.texts.get(field).copied().unwrap_or_default()
     }
@@ -63,15 +67,24 @@ impl<'a> FieldTable<'a> {
         (number, self.text(code + 1))
     }
 
-    /// Returns the entries of a page.
-    pub fn entries(&self) -> impl Iterator<Item = FieldTable<'a>> + use<'a> {
+    /// Returns the entries of a page, each still encoded.
+    #[inline]
+    pub fn entries(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         fields(self.message).filter_map(|field| match field {
-            (6, FieldValue::Bytes(entry)) => Some(FieldTable::read(entry)),
+            (6, FieldValue::Bytes(entry)) => Some(entry),
             _ => None,
         })
     }
+
+    /// Returns the version of an entry. This is faster than reading all of its fields.
+    #[inline]
+    pub fn version(entry: &[u8]) -> i64 {
+        let version = fields(entry).find(|(tag, _)| *tag == 7);
+        version.map_or(0, |(_, version)| version.int())
+    }
 }
 
+#[inline]
 fn fields(message: &[u8]) -> impl Iterator<Item = (u32, FieldValue<'_>)> {
     FieldReader::new(message).map_while(Result::ok)
 }
@@ -101,7 +114,10 @@ mod tests {
         let page = FieldTable::read(&page);
         assert_eq!(page.cmd(), Some(Cmd::SyncMsg));
         assert_eq!((page.status(3), page.number(5)), ((3, &b"why"[..]), -1));
-        let entries = page.entries().map(|entry| (entry.text(6), entry.number(7)));
+        let entries = page.entries().map(|entry| {
+            let text = FieldTable::read(entry).text(6);
+            (text, FieldTable::version(entry))
+        });
         assert_eq!(entries.collect::<Vec<_>>(), [(&b"hello"[..], 7), (b"", 8)]);
     }
 

@@ -39,7 +39,7 @@ impl Reader {
         let counts = &mut tally.counts;
         let mut version = after;
         for entry in page.entries() {
-            let found = entry.number(7);
+            let found = FieldTable::version(entry);
             // The oldest messages may have been removed.
             let is_next = found == version + 1 || after == 0 && version == 0;
             if is_next {

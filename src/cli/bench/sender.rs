@@ -96,7 +96,7 @@ impl Sender {
             return Err(ConnectionError::refused(status));
         }
         for entry in page.entries() {
-            self.entry(&entry, now, tally);
+            self.entry(&FieldTable::read(entry), now, tally);
         }
         let (before, read) = (self.sync.current_id, page.number(5));
         self.sync.current_id = read;
