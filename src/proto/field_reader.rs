@@ -1,7 +1,7 @@
 //! Reads protobuf messages field by field, without copying texts.
 //!
-//! Requests are read with it ([`Flat`](super::Flat)), and so are the answers that a load generator gets. It accepts
-//! exactly what prost accepts.
+//! The load generators (`imd::load`) read answers with it. Requests have a faster reader of their own,
+//! [`Flat`](super::Flat).
 
 use prost::DecodeError;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};

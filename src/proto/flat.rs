@@ -2,9 +2,7 @@
 
 use std::borrow::Cow;
 
-use prost::encoding::decode_varint;
-
-use super::{FieldReader, FieldValue};
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
 /// The number of fields that the longest request has, and the unused field 0.
 const FIELDS: usize = 7;
@@ -44,24 +42,30 @@ impl<'a> Flat<'a> {
     /// # Errors
     ///
     /// When a field can't be decoded, or has another form.
-    pub fn read(frame: &'a [u8], forms: &[Form]) -> Result<Self, Undecodable> {
+    pub fn read(mut frame: &'a [u8], forms: &[Form]) -> Result<Self, Undecodable> {
         let mut flat = Flat::default();
-        for field in FieldReader::new(frame) {
-            let (tag, value) = field?;
+        // Not with a `FieldReader`: passing each field through it takes 170 instructions more for a message.
+        while !frame.is_empty() {
+            let (tag, wire_type) = decode_key(&mut frame)?;
             let field = usize::try_from(tag).map_err(|_| Undecodable)?;
-            match (forms.get(field - 1), value) {
-                (Some(Form::Number), FieldValue::Number(number)) => {
+            match (forms.get(field - 1), wire_type) {
+                (Some(Form::Number), WireType::Varint) => {
+                    let number = decode_varint(&mut frame)?;
                     if let Some(place) = flat.numbers.get_mut(field) {
                         *place = number;
                     }
                 }
-                (Some(Form::Text), FieldValue::Bytes(text)) => {
+                (Some(Form::Text), WireType::LengthDelimited) => {
+                    let len = decode_varint(&mut frame)?;
+                    let len = usize::try_from(len).map_err(|_| Undecodable)?;
+                    let (text, rest) = frame.split_at_checked(len).ok_or(Undecodable)?;
                     if let Some(place) = flat.texts.get_mut(field) {
                         *place = text;
                     }
+                    frame = rest;
                 }
                 (Some(_), _) => return Err(Undecodable),
-                (None, _) => {}
+                (None, _) => skip_field(wire_type, tag, &mut frame, DecodeContext::default())?,
             }
         }
         Ok(flat)
