@@ -10,8 +10,6 @@ use imd::clock::RealClock;
 use imd::id::Version;
 use imd::session::{Deadlines, Manager, Session, SessionIds};
 
-use crate::command::answer;
-
 const MANY: usize = 1_000;
 
 fn session() -> Arc<Session> {
@@ -37,15 +35,6 @@ fn queue(bencher: Bencher, queue: impl Fn(&Session) + Sync) {
                 queue(session);
             }
         });
-}
-
-/// A frame that answers nothing.
-#[divan::bench]
-fn queue_pushes(bencher: Bencher) {
-    let answer = answer();
-    queue(bencher, |session| {
-        let _ = session.send(&answer);
-    });
 }
 
 /// Levels that merge into one.

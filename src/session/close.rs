@@ -19,8 +19,6 @@ pub enum CloseReason {
     HalfFrame,
     /// The peer took nothing of what was written in time.
     WriteDeadline,
-    /// More waits to be written to it than may.
-    SessionBlocked,
     /// A frame is longer than it may be before the login.
     FrameTooLong,
     /// Everything that the stack holds was replaced: by a reset, or by a snapshot.
@@ -47,7 +45,6 @@ impl CloseReason {
             CloseReason::Idle => "idle",
             CloseReason::HalfFrame => "half_frame",
             CloseReason::WriteDeadline => "write_deadline",
-            CloseReason::SessionBlocked => "session_blocked",
             CloseReason::FrameTooLong => "frame_too_long",
             CloseReason::Replaced => "replaced",
             CloseReason::Dropped => "dropped",
@@ -91,7 +88,6 @@ impl CloseReason {
             self,
             CloseReason::Broken
                 | CloseReason::WriteDeadline
-                | CloseReason::SessionBlocked
                 | CloseReason::Reset
                 | CloseReason::Killed
         )

@@ -35,7 +35,6 @@ use parking_lot::Mutex;
 
 use crate::id::{Uid, Version};
 use crate::lab;
-use crate::proto::Reply;
 use deadlines::Timers;
 use outbound::Outbound;
 
@@ -47,17 +46,6 @@ impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
-}
-
-/// Why something could not be sent to a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SendError {
-    /// It is closed.
-    #[error("the session is closed")]
-    Closed,
-    /// Too much waits for it already. It has been closed for that.
-    #[error("the session does not take what is written to it")]
-    SessionBlocked,
 }
 
 type Callback = Box<dyn FnOnce(&Session) + Send>;
@@ -131,29 +119,6 @@ impl Session {
     /// Binds the user who has just logged in.
     pub fn log_in(&self, uid: Uid) {
         self.uid.store(uid.0, Ordering::Release);
-    }
-
-    /// Queues a frame that is no answer. Never waits. On a session that is half-open it is lost.
-    ///
-    /// # Errors
-    ///
-    /// When the session is closed, or blocked: then it is closed for that.
-    pub fn send(&self, reply: &Reply) -> Result<(), SendError> {
-        if self.close_reason().is_some() {
-            return Err(SendError::Closed);
-        }
-        if self.is_half_open() {
-            return Ok(());
-        }
-        let is_blocked = self.queue(|outbound| {
-            outbound.push(reply);
-            outbound.len() > self.outbound_limit
-        });
-        if is_blocked {
-            self.close(CloseReason::SessionBlocked);
-            return Err(SendError::SessionBlocked);
-        }
-        Ok(())
     }
 
     /// A page that ends at `end` of an inbox that goes to `total` is among what is written next.
@@ -269,9 +234,9 @@ impl Session {
         self.is_half_open() || self.timers.is_peers_turn() && self.outbound.lock().is_empty()
     }
 
-    /// Bytes that the socket has not taken, and what others have queued.
+    /// Bytes of its answers that the socket has not taken.
     pub fn queued(&self) -> usize {
-        self.outbound.lock().len()
+        self.outbound.lock().unwritten()
     }
 
     /// Whether there is something to do for the session's task, which is woken when there is.
@@ -353,10 +318,10 @@ impl Session {
     fn take_last(&self, out: &mut BytesMut) {
         let mut outbound = self.outbound.lock();
         outbound.forget_notify();
-        if let Some(last_word) = self.close_reason().and_then(CloseReason::last_word) {
-            outbound.push(&last_word);
-        }
         outbound.take(out);
+        if let Some(last_word) = self.close_reason().and_then(CloseReason::last_word) {
+            outbound::append(&last_word, out);
+        }
     }
 }
 

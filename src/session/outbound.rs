@@ -10,8 +10,6 @@ use crate::proto::{Cmd, Code, Payload, Reply};
 /// What others have for a session to write.
 #[derive(Default)]
 pub(super) struct Outbound {
-    /// Frames that answer nothing.
-    frames: BytesMut,
     /// Bytes that the socket has not taken yet.
     unwritten: usize,
     /// One pending notify, whatever the number of messages it stands for.
@@ -31,19 +29,19 @@ struct Pending {
 }
 
 impl Outbound {
-    /// Bytes that wait to be written.
-    pub fn len(&self) -> usize {
-        self.frames.len() + self.unwritten
+    /// Returns how many bytes the socket has not taken yet.
+    pub fn unwritten(&self) -> usize {
+        self.unwritten
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0 && self.notify.is_none()
+        self.unwritten == 0 && self.notify.is_none()
     }
 
     /// Whether there is something that the task should take. While it can't write, there is not.
     pub fn has_work(&self) -> bool {
-        self.unwritten == 0 && (!self.frames.is_empty() || self.notify.is_some())
+        self.unwritten == 0 && self.notify.is_some()
     }
 
     /// The session's task goes to sleep.
@@ -52,11 +50,6 @@ impl Outbound {
             Some(task) => task.clone_from(cx.waker()),
             none => *none = Some(cx.waker().clone()),
         }
-    }
-
-    /// Appends a frame.
-    pub fn push(&mut self, reply: &Reply) {
-        append(reply, &mut self.frames);
     }
 
     /// Remembers that there is something newer than `current`, up to `total`. The newest counts. Returns whether another
@@ -92,9 +85,6 @@ impl Outbound {
     /// Appends what waits to `out`, with the notify as it is now at its end.
     pub fn take(&mut self, out: &mut BytesMut) {
         self.unwritten = 0;
-        if !self.frames.is_empty() {
-            out.unsplit(std::mem::take(&mut self.frames));
-        }
         self.encode_notify(out);
     }
 
@@ -194,14 +184,6 @@ mod tests {
     }
 
     #[test]
-    fn frames_come_before_the_notify() {
-        let mut outbound = Outbound::default();
-        outbound.notify(Version(0), Version(1));
-        outbound.push(&Reply::ping());
-        assert_eq!(taken(&mut outbound), [(20002, None), (20007, Some((0, 1)))]);
-    }
-
-    #[test]
     fn a_page_that_has_caught_up_leaves_no_notify() {
         let mut outbound = Outbound::default();
         outbound.notify(Version(0), Version(3));
@@ -245,16 +227,6 @@ mod tests {
         outbound.page_lost(Version(4), Version(8));
         outbound.notify(Version(4), Version(14));
         assert_eq!(taken(&mut outbound), [(20007, Some((13, 14)))]);
-    }
-
-    #[test]
-    fn the_last_word_is_the_last_frame() {
-        let mut outbound = Outbound::default();
-        outbound.notify(Version(0), Version(1));
-        outbound.push(&Reply::ping());
-        outbound.forget_notify();
-        outbound.push(&Reply::server(Code::LoggedInElsewhere, "bye"));
-        assert_eq!(taken(&mut outbound), [(20002, None), (90001, None)]);
     }
 
     #[test]

@@ -8,8 +8,7 @@ use imd::clock::ManualClock;
 use imd::config::SecondLogin;
 use imd::id::Uid;
 use imd::notify::{Entered, Presence};
-use imd::proto::{Code, Reply};
-use imd::session::{CloseReason, Deadlines, Manager, SendError, Session, SessionIds};
+use imd::session::{CloseReason, Deadlines, Manager, Session, SessionIds};
 
 fn manager(outbound: usize) -> Arc<Manager> {
     manager_of(&SessionIds::default(), outbound)
@@ -73,22 +72,10 @@ fn a_callback_may_use_the_session() {
     session.on_close(|session| {
         session.close(CloseReason::Broken);
         session.on_close(|_| {});
-        let _ = session.send(&Reply::ping());
+        let _ = session.notify(imd::id::Version(1), imd::id::Version(2));
     });
     session.close(CloseReason::Idle);
     assert_eq!(session.close_reason(), Some(CloseReason::Idle));
-}
-
-#[test]
-fn a_session_that_takes_nothing_is_blocked_and_closed_at_its_limit() {
-    let session = open(&manager(200_000));
-    let reply = Reply::server(Code::ServerError, "x".repeat(50_000));
-    for _ in 0..3 {
-        assert_eq!(session.send(&reply), Ok(()));
-    }
-    assert_eq!(session.send(&reply), Err(SendError::SessionBlocked));
-    assert_eq!(session.close_reason(), Some(CloseReason::SessionBlocked));
-    assert_eq!(session.send(&reply), Err(SendError::Closed));
 }
 
 #[tokio::test]
