@@ -1,6 +1,8 @@
-//! Framing: a big-endian u16 length, then one protobuf message of that many bytes (the contract's *Framing*).
+//! Framing: how messages are told apart in the bytes of a connection.
 //!
-//! Nothing else in the crate sees a length.
+//! On TCP it is a big-endian u16 length, then one protobuf message of that many bytes (the contract's *Framing*). The
+//! functions of this module and [`FrameCodec`] speak that form, for clients. A server's connection asks the [`Framing`] of
+//! its listener. Nothing else in the crate sees a length.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
@@ -12,6 +14,79 @@ pub const MAX_FRAME: usize = u16::MAX as usize;
 
 /// The bytes of the length in front of each message.
 const HEADER: usize = 2;
+
+/// How a listener tells messages apart in the bytes of its connections.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Framing {
+    /// A big-endian u16 length before each message.
+    #[default]
+    LengthPrefix,
+    /// A little-endian u32 length behind a mark, for tests: neither the size of a header nor its contents may matter to
+    /// those who use a framing.
+    #[cfg(test)]
+    Marked,
+}
+
+impl Framing {
+    /// Looks for a whole frame at the start of a buffer, whose message may have `max` bytes.
+    ///
+    /// # Errors
+    ///
+    /// When the message is longer than `max`, as soon as that is known.
+    #[inline]
+    pub fn split(self, buffer: &[u8], max: usize) -> Result<Split<'_>, FrameTooLong> {
+        match self {
+            Framing::LengthPrefix => split(buffer, max),
+            #[cfg(test)]
+            Framing::Marked => tests::split_marked(buffer, max),
+        }
+    }
+
+    /// Appends a message as one frame.
+    ///
+    /// # Errors
+    ///
+    /// When the message has more than [`MAX_FRAME`] bytes; then nothing was appended.
+    #[inline]
+    pub fn encode(self, message: &impl Payload, dst: &mut BytesMut) -> Result<(), FrameTooLong> {
+        match self {
+            Framing::LengthPrefix => encode(message, dst),
+            #[cfg(test)]
+            Framing::Marked => tests::encode_marked(message, dst),
+        }
+    }
+
+    /// Returns the messages of the whole frames at the start of a buffer, each with how many bytes its frame takes.
+    #[inline]
+    pub fn frames(self, mut buffer: &[u8]) -> impl Iterator<Item = (&[u8], usize)> {
+        std::iter::from_fn(move || match self.split(buffer, MAX_FRAME) {
+            Ok(Split::Frame { message, taken }) => {
+                buffer = buffer.get(taken..).unwrap_or_default();
+                Some((message, taken))
+            }
+            _ => None,
+        })
+    }
+}
+
+/// A message that is encoded already, so that it can be written many times.
+#[derive(Debug)]
+pub struct Encoded<B>(pub B);
+
+impl Encoded<BytesMut> {
+    /// Encodes a message.
+    pub fn new(message: &impl Payload) -> Self {
+        let mut encoded = BytesMut::new();
+        message.encode_payload(&mut encoded);
+        Encoded(encoded)
+    }
+}
+
+impl<B: AsRef<[u8]>> Payload for Encoded<B> {
+    fn encode_payload(&self, dst: &mut BytesMut) {
+        dst.extend_from_slice(self.0.as_ref());
+    }
+}
 
 /// A frame is longer than it may be.
 #[derive(Debug, thiserror::Error)]
@@ -59,15 +134,9 @@ pub fn split(buffer: &[u8], max: usize) -> Result<Split<'_>, FrameTooLong> {
     })
 }
 
-/// The messages of the whole frames at the start of a buffer, each with how much of the buffer its frame takes.
-pub fn frames(mut buffer: &[u8]) -> impl Iterator<Item = (&[u8], usize)> {
-    std::iter::from_fn(move || match split(buffer, MAX_FRAME) {
-        Ok(Split::Frame { message, taken }) => {
-            buffer = buffer.get(taken..).unwrap_or_default();
-            Some((message, taken))
-        }
-        _ => None,
-    })
+/// Returns the messages of the whole frames at the start of a buffer, each with how many bytes its frame takes.
+pub fn frames(buffer: &[u8]) -> impl Iterator<Item = (&[u8], usize)> {
+    Framing::LengthPrefix.frames(buffer)
 }
 
 /// Appends a message as one frame.
@@ -159,6 +228,43 @@ impl<M: Payload> Encoder<&M> for FrameCodec {
 mod tests {
     use super::*;
     use crate::proto::Error;
+
+    const MARK: u8 = 0x82;
+    const MARKED_HEADER: usize = 5;
+
+    pub(super) fn split_marked(buffer: &[u8], max: usize) -> Result<Split<'_>, FrameTooLong> {
+        let Some((header, rest)) = buffer.split_first_chunk::<MARKED_HEADER>() else {
+            return Ok(Split::Needs(MARKED_HEADER));
+        };
+        let [MARK, len @ ..] = *header else {
+            panic!("no mark before a message: {header:?}");
+        };
+        let len = u32::from_le_bytes(len) as usize;
+        if len > max {
+            return Err(FrameTooLong { len, max });
+        }
+        let taken = MARKED_HEADER + len;
+        let message = rest.get(..len);
+        Ok(message.map_or(Split::Needs(taken), |message| Split::Frame {
+            message,
+            taken,
+        }))
+    }
+
+    pub(super) fn encode_marked(
+        message: &impl Payload,
+        dst: &mut BytesMut,
+    ) -> Result<(), FrameTooLong> {
+        let Encoded(message) = Encoded::new(message);
+        let (len, max) = (message.len(), MAX_FRAME);
+        if len > max {
+            return Err(FrameTooLong { len, max });
+        }
+        dst.put_u8(MARK);
+        dst.put_u32_le(len as u32);
+        dst.extend_from_slice(&message);
+        Ok(())
+    }
 
     fn message_of(len: usize) -> Error {
         // cmd takes 4 bytes, the text's own header 1 + 3

@@ -8,12 +8,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use bytes::BytesMut;
 use parking_lot::RwLock;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::net::TcpListener;
 
 use crate::clock::Ticks;
+use crate::codec::{Encoded, Framing};
 use crate::command::{Command, Place};
 use crate::config::{Config, Strategy};
 use crate::core::Core;
@@ -21,7 +23,7 @@ use crate::lab::Lab;
 use crate::listener::serve_sessions;
 use crate::proto::{Cmd, Code, Reply};
 use crate::registry::{Record, Registry};
-use crate::session::{Deadlines, Frame, Handler, Manager, Server, Tap, Turn};
+use crate::session::{Deadlines, Handler, Manager, Server, Tap, Turn};
 use crate::shutdown::Shutdown;
 
 thread_local! {
@@ -61,6 +63,7 @@ impl Gateway {
         shutdown.spawn(Arc::clone(directory).keep_fresh(ticks, shutdown.clone()));
         let server = Server {
             manager: Arc::clone(sessions),
+            framing: Framing::LengthPrefix,
             frame_limit: config.limits.frame_before_login,
             connections: core.metrics.connections("gateway"),
             metrics: Arc::clone(&core.metrics),
@@ -146,8 +149,8 @@ pub struct View(Option<Arc<[Listed]>>);
 /// How a client is told the address of an access server.
 #[derive(Debug)]
 enum Answer {
-    /// By a frame that is the same for every client.
-    Common(Frame),
+    /// By a message that is the same for every client.
+    Common(Encoded<BytesMut>),
     /// By an address made for the client: this one has an unspecified host, which the client can't dial.
     Own(SocketAddr),
 }
@@ -156,7 +159,7 @@ impl Answer {
     fn of(addr: &str) -> Self {
         match addr.parse::<SocketAddr>() {
             Ok(addr) if addr.ip().is_unspecified() => Answer::Own(addr),
-            _ => Answer::Common(Frame::new(&Reply::select_access(addr.to_owned()))),
+            _ => Answer::Common(Encoded::new(&Reply::select_access(addr.to_owned()))),
         }
     }
 }
@@ -256,7 +259,7 @@ impl Directory {
             listed.handed_out.fetch_add(1, Ordering::Relaxed);
         }
         match &listed.answer {
-            Answer::Common(frame) => turn.frame(frame),
+            Answer::Common(message) => turn.reply(message),
             Answer::Own(addr) => {
                 let reply = match dialable(*addr, turn.session().local()) {
                     Some(addr) => Reply::select_access(addr.to_string()),

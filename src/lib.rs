@@ -64,6 +64,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`listener`] | accepts, within limits |
+//! | [`transport`] | the bytes of a connection, whatever carries them |
 //! | [`codec`] | bytes to frames: nothing else sees a length |
 //! | [`session`] | one connection: a task that reads, lets a handler answer, and writes |
 //! | [`gateway`] | the handler that says which access server to use |
@@ -130,6 +131,7 @@ pub mod shutdown;
 pub mod stack;
 pub mod store;
 pub mod text;
+pub mod transport;
 
 /// Compiles and runs the Rust snippets of the README.
 #[cfg(doctest)]

@@ -150,7 +150,7 @@ pub fn serve_sessions<H: Handler>(listener: TcpListener, admission: Admission, s
         };
         let session = server.manager.open(peer, local);
         tracing::debug!(session = %session.id(), %peer, "session opened");
-        let connection = Connection::new(stream, session, Arc::clone(&server));
+        let connection = Connection::new(stream.into(), session, Arc::clone(&server));
         tasks.spawn(async move {
             connection.run().await;
             drop(place);

@@ -16,7 +16,7 @@ const TIERS: &[&[&str]] = &[
         "text",
         "file_target",
     ],
-    &["codec"],
+    &["codec", "transport"],
     &["idgen", "client", "metrics", "command", "lab"],
     &["config", "load"],
     &["registry", "store"],

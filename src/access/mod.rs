@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync;
 
+use crate::codec::Framing;
 use crate::config::{Config, Host};
 use crate::core::Core;
 use crate::listener::serve_sessions;
@@ -102,6 +103,7 @@ impl Settings {
         );
         let server = Server {
             manager: Arc::clone(&manager),
+            framing: Framing::LengthPrefix,
             frame_limit: self.frame_before_login,
             connections: core.metrics.connections(name),
             metrics: Arc::clone(&core.metrics),

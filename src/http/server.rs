@@ -18,8 +18,9 @@ use tokio::net::{TcpListener, TcpStream};
 use super::exchange::{Answering, Exchange, Socket};
 use crate::clock::running;
 use crate::listener::{Admission, Place, accept};
-use crate::session::{Pause, forget};
+use crate::session::Pause;
 use crate::shutdown::Shutdown;
+use crate::transport::forget;
 
 /// Bytes of an answer that the system may hold for a client, half or all of what it takes for them.
 const SEND_BUFFER: usize = 256 * 1024;

@@ -17,7 +17,6 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::registry::Unit;
 
-use crate::codec;
 use crate::proto::Cmd;
 
 /// Number of slots: one for each command, and a last one for frames without a known command.
@@ -96,9 +95,9 @@ pub struct Counted {
 struct Sums([(u64, u64); SLOTS]);
 
 impl Sums {
-    fn of(frames: &[u8]) -> Self {
+    fn of<'a>(frames: impl Iterator<Item = (&'a [u8], usize)>) -> Self {
         let mut sums = Sums::default();
-        for (message, taken) in codec::frames(frames) {
+        for (message, taken) in frames {
             if let Some((count, bytes)) = sums.0.get_mut(slot(message)) {
                 *count += 1;
                 *bytes += taken as u64;
@@ -109,8 +108,8 @@ impl Sums {
 }
 
 impl Traffic {
-    /// Counts received frames: whole ones, one behind the other.
-    pub fn received(&self, frames: &[u8]) {
+    /// Counts received frames, each given as its message and the bytes that the frame took.
+    pub fn received<'a>(&self, frames: impl Iterator<Item = (&'a [u8], usize)>) {
         for (_, counters, frames, bytes) in self.counters(&Sums::of(frames)) {
             counters.frames_in.fetch_add(frames, Ordering::Relaxed);
             counters.bytes_in.fetch_add(bytes, Ordering::Relaxed);
@@ -119,7 +118,11 @@ impl Traffic {
 
     /// Counts frames that are about to be sent. With `read_at`, all of them but notifies also count as answers to requests
     /// that were read then.
-    pub fn sent(&self, frames: &[u8], read_at: Option<Instant>) {
+    pub fn sent<'a>(
+        &self,
+        frames: impl Iterator<Item = (&'a [u8], usize)>,
+        read_at: Option<Instant>,
+    ) {
         let took = read_at.map(|read_at| read_at.elapsed());
         for (slot, counters, frames, bytes) in self.counters(&Sums::of(frames)) {
             counters.frames_out.fetch_add(frames, Ordering::Relaxed);
@@ -133,8 +136,8 @@ impl Traffic {
     }
 
     /// Counts the time of one answer. The frame itself is counted by [`sent`](Self::sent).
-    pub fn answered(&self, frame: &[u8], took: Duration) {
-        for (_, counters, frames, _) in self.counters(&Sums::of(frame)) {
+    pub fn answered(&self, message: &[u8], took: Duration) {
+        for (_, counters, frames, _) in self.counters(&Sums::of([(message, 0)].into_iter())) {
             counters.add_times(frames, took);
         }
     }

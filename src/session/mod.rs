@@ -15,12 +15,12 @@ mod tap;
 mod turn;
 
 pub use close::CloseReason;
-pub use connection::{Connection, Handler, Server, forget};
+pub use connection::{Connection, Handler, Server};
 pub use deadlines::Deadlines;
 pub use manager::{Manager, SessionIds};
 pub use pause::Pause;
 pub use tap::Tap;
-pub use turn::{Frame, Turn};
+pub use turn::Turn;
 
 use std::fmt;
 use std::future::poll_fn;
@@ -33,6 +33,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use parking_lot::Mutex;
 
+use crate::codec::Framing;
 use crate::id::{Uid, Version};
 use crate::lab;
 use deadlines::Timers;
@@ -301,12 +302,12 @@ impl Session {
     }
 
     /// Hands what others have queued to the session's task, which has written all that it had.
-    fn take_outbound(&self, out: &mut BytesMut) {
+    fn take_outbound(&self, framing: Framing, out: &mut BytesMut) {
         let mut outbound = self.outbound.lock();
         if self.close_reason().is_some() {
             outbound.forget_notify();
         }
-        outbound.take(out);
+        outbound.take(framing, out);
     }
 
     /// The socket has not taken so many bytes of what the session's task had.
@@ -315,12 +316,12 @@ impl Session {
     }
 
     /// Hands over what waits for the last time, with the last word behind it.
-    fn take_last(&self, out: &mut BytesMut) {
+    fn take_last(&self, framing: Framing, out: &mut BytesMut) {
         let mut outbound = self.outbound.lock();
         outbound.forget_notify();
-        outbound.take(out);
+        outbound.take(framing, out);
         if let Some(last_word) = self.close_reason().and_then(CloseReason::last_word) {
-            outbound::append(&last_word, out);
+            outbound::append(framing, &last_word, out);
         }
     }
 }

@@ -2,7 +2,7 @@ use std::task::{Context, Waker};
 
 use bytes::BytesMut;
 
-use crate::codec;
+use crate::codec::Framing;
 use crate::id::Version;
 use crate::proto::fields::Fields;
 use crate::proto::{Cmd, Code, Payload, Reply};
@@ -83,9 +83,9 @@ impl Outbound {
     }
 
     /// Appends what waits to `out`, with the notify as it is now at its end.
-    pub fn take(&mut self, out: &mut BytesMut) {
+    pub fn take(&mut self, framing: Framing, out: &mut BytesMut) {
         self.unwritten = 0;
-        self.encode_notify(out);
+        self.encode_notify(framing, out);
     }
 
     /// From now on there is nothing to be told: a session that ends has a last word, or its last answer.
@@ -99,7 +99,7 @@ impl Outbound {
     }
 
     /// The pending notify as a frame; nothing when a page has caught up with it meanwhile.
-    fn encode_notify(&mut self, out: &mut BytesMut) {
+    fn encode_notify(&mut self, framing: Framing, out: &mut BytesMut) {
         let Some(Pending { current, total }) = self.notify.take() else {
             return;
         };
@@ -107,7 +107,7 @@ impl Outbound {
         if current >= total {
             return;
         }
-        append(&Pending { current, total }, out);
+        append(framing, &Pending { current, total }, out);
     }
 }
 
@@ -122,17 +122,17 @@ impl Payload for Pending {
 
 /// Appends a frame. One that does not fit is a fault of this server: in its place the same command is answered 90001.
 /// Whether the message itself was appended.
-pub(super) fn append(message: &impl Payload, out: &mut BytesMut) -> bool {
-    let Err(error) = codec::encode(message, out) else {
+pub(super) fn append(framing: Framing, message: &impl Payload, out: &mut BytesMut) -> bool {
+    let Err(error) = framing.encode(message, out) else {
         return true;
     };
     tracing::error!(%error, "an answer fits no frame: it is refused instead");
     let (code, text) = (Code::ServerError, Code::ServerError.because(&error));
     let refused = refusal_of(message).map(|reply| reply.with(code, text));
-    let refused = refused.is_some_and(|reply| codec::encode(&reply, out).is_ok());
+    let refused = refused.is_some_and(|reply| framing.encode(&reply, out).is_ok());
     if !refused {
         let sorry = Reply::server(code, code.text());
-        if let Err(error) = codec::encode(&sorry, out) {
+        if let Err(error) = framing.encode(&sorry, out) {
             tracing::error!(%error, "nor was the error in its place");
         }
     }
@@ -150,7 +150,9 @@ fn refusal_of(message: &impl Payload) -> Option<Reply> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::MAX_FRAME;
+    use crate::codec::{self, MAX_FRAME};
+
+    const FRAMING: Framing = Framing::LengthPrefix;
     use crate::proto::{
         Base, OffsetMsg, ReqSyncMsg, ResNotify, ResSelectAccessServerForClient, ResSyncMsg,
     };
@@ -159,7 +161,7 @@ mod tests {
     /// The frames that would be written: their commands, and of notifies (currentID, totalID).
     fn taken(outbound: &mut Outbound) -> Vec<(u32, Option<(i64, i64)>)> {
         let mut bytes = BytesMut::new();
-        outbound.take(&mut bytes);
+        outbound.take(FRAMING, &mut bytes);
         frames(&bytes)
     }
 
@@ -249,7 +251,11 @@ mod tests {
             Reply::server(Code::Ok, "any"),
         ] {
             let mut bytes = BytesMut::new();
-            assert!(!append(&reply.clone().with(Code::Ok, long()), &mut bytes));
+            assert!(!append(
+                FRAMING,
+                &reply.clone().with(Code::Ok, long()),
+                &mut bytes
+            ));
             let [(message, taken)] = codec::frames(&bytes).collect::<Vec<_>>()[..] else {
                 panic!("not one frame for {:?}", reply.cmd());
             };
@@ -266,7 +272,11 @@ mod tests {
     #[test]
     fn an_address_and_a_page_that_fit_no_frame_are_refused_without_them() {
         let mut bytes = BytesMut::new();
-        append(&Reply::select_access("x".repeat(70_000)), &mut bytes);
+        append(
+            FRAMING,
+            &Reply::select_access("x".repeat(70_000)),
+            &mut bytes,
+        );
         let reply = ResSelectAccessServerForClient::decode(&bytes[2..]).unwrap();
         assert_eq!(
             (reply.cmd, reply.err_code, &*reply.addr),
@@ -285,7 +295,7 @@ mod tests {
             ..Default::default()
         };
         let mut bytes = BytesMut::new();
-        append(&page, &mut bytes);
+        append(FRAMING, &page, &mut bytes);
         let page = ResSyncMsg::decode(&bytes[2..]).unwrap();
         assert_eq!(
             (page.cmd, page.err_code, page.current_id),

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use prost::Message;
 
 use super::Session;
-use crate::codec;
 use crate::command::Place;
 use crate::id::Uid;
 use crate::lab::{Action, Direction, GATEWAY, Hit, Lab, Passing, Record, Site, What};
@@ -169,9 +168,13 @@ impl Tap {
     }
 
     /// Records that these frames were written.
-    pub(super) fn went(&self, session: &Session, frames: &[u8]) {
+    pub(super) fn went<'a>(
+        &self,
+        session: &Session,
+        frames: impl Iterator<Item = (&'a [u8], usize)>,
+    ) {
         if self.lab.records() {
-            for (message, _) in codec::frames(frames) {
+            for (message, _) in frames {
                 self.record(session, What::Frame(Direction::Out), message);
             }
         }

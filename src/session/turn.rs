@@ -6,6 +6,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 use super::{Session, outbound};
+use crate::codec::Framing;
 use crate::id::Version;
 use crate::proto::Payload;
 
@@ -13,6 +14,7 @@ use crate::proto::Payload;
 #[derive(Debug)]
 pub struct Turn<O> {
     session: Arc<Session>,
+    framing: Framing,
     /// What is not answered yet.
     pub open: O,
     pub(super) out: BytesMut,
@@ -22,24 +24,12 @@ pub struct Turn<O> {
     pub(super) read_at: Instant,
 }
 
-/// An answer that is written many times.
-#[derive(Debug)]
-pub struct Frame(BytesMut);
-
-impl Frame {
-    /// The frame of a reply.
-    pub fn new(reply: &impl Payload) -> Self {
-        let mut frame = BytesMut::new();
-        outbound::append(reply, &mut frame);
-        Frame(frame)
-    }
-}
-
 impl<O: Default> Turn<O> {
     /// `out` is what was not written before.
-    pub(super) fn new(session: &Arc<Session>, out: BytesMut) -> Self {
+    pub(super) fn new(session: &Arc<Session>, framing: Framing, out: BytesMut) -> Self {
         Turn {
             session: Arc::clone(session),
+            framing,
             open: O::default(),
             counted: out.len(),
             out,
@@ -54,19 +44,14 @@ impl<O: Default> Turn<O> {
 
     /// Answers a request. What bounds this is that the session stops reading while too much waits to be written.
     pub fn reply(&mut self, reply: &impl Payload) {
-        outbound::append(reply, &mut self.out);
-    }
-
-    /// The same with a frame that is made already.
-    pub fn frame(&mut self, frame: &Frame) {
-        self.out.extend_from_slice(&frame.0);
+        outbound::append(self.framing, reply, &mut self.out);
     }
 
     /// Answers with a page that ends at `end` of an inbox that goes to `total`. It moves this reader to `end`; when it
     /// leaves something behind, a notify follows.
     pub fn page(&mut self, page: &impl Payload, end: Version, total: Version) {
         // Who gets no page has not moved.
-        if outbound::append(page, &mut self.out) {
+        if outbound::append(self.framing, page, &mut self.out) {
             self.session.page(end, total);
         }
     }

@@ -7,8 +7,6 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::Poll;
 
-use tokio::net::TcpStream;
-
 use super::Connection;
 
 impl<H: Send + Sync> Connection<H> {
@@ -25,7 +23,7 @@ impl<H: Send + Sync> Connection<H> {
             if self.server.tap.is_quiet() || self.session.is_left() {
                 return Poll::Pending;
             }
-            let end = end.get_or_insert_with(|| Box::pin(hung_up(&self.stream)));
+            let end = end.get_or_insert_with(|| Box::pin(self.transport.hung_up()));
             if end.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
@@ -62,21 +60,4 @@ pub(super) async fn beside_wait<T, W>(
     })
     .await;
     (done, ended)
-}
-
-/// Resolves when the peer has closed its writing side or the connection, also where there is something to be read before
-/// that.
-#[cfg(target_os = "linux")]
-async fn hung_up(stream: &TcpStream) {
-    // No socket is registered for urgent data, so this is ready when the reading side is closed, and not before. An error
-    // comes only from a runtime that ends.
-    let _ = stream.ready(tokio::io::Interest::PRIORITY).await;
-}
-
-/// The same on other systems, where it is not seen behind data that has not been read.
-#[cfg(not(target_os = "linux"))]
-async fn hung_up(stream: &TcpStream) {
-    if let Ok(1..) = stream.peek(&mut [0]).await {
-        std::future::pending().await
-    }
 }

@@ -51,7 +51,7 @@ impl<H: Handler> Connection<H> {
     pub(super) async fn let_go(&mut self) -> io::Result<()> {
         self.session.timers.our_turn();
         let unwritten = self.take_unwritten();
-        let mut turn = Turn::new(&self.session, unwritten);
+        let mut turn = Turn::new(&self.session, self.server.framing, unwritten);
         let session = Arc::clone(&self.session);
         let server = Arc::clone(&self.server);
         let taken = Box::pin(self.take_released(&mut turn));

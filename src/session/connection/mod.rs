@@ -8,24 +8,21 @@ mod watched;
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BufMut, BytesMut};
-use socket2::SockRef;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
-use tokio_util::io::poll_read_buf;
+use bytes::{Buf, BytesMut};
 
 use super::manager::Manager;
 use super::{CloseReason, Session, Tap, Turn, Work, spare};
 use crate::clock::running;
-use crate::codec::{self, MAX_FRAME, Split};
+use crate::codec::{Framing, MAX_FRAME, Split};
 use crate::lab::What;
 use crate::metrics::{Connections, Metrics};
 use crate::proto::{Code, Reply};
+use crate::transport::Transport;
 use held::HeldFrame;
 
 /// How much is read at once, in bytes.
@@ -59,6 +56,8 @@ pub trait Handler: Send + Sync + 'static {
 pub struct Server<H> {
     /// Who they are.
     pub manager: Arc<Manager>,
+    /// How messages are told apart in the bytes of their connections.
+    pub framing: Framing,
     /// How long a frame may be before the login, in bytes.
     pub frame_limit: usize,
     /// What counts their frames.
@@ -73,7 +72,7 @@ pub struct Server<H> {
 
 /// A session's socket. While the session waits, there is nothing else.
 pub struct Connection<H> {
-    stream: TcpStream,
+    transport: Transport,
     session: Arc<Session>,
     server: Arc<Server<H>>,
     /// None when both would be empty.
@@ -117,8 +116,7 @@ impl<H> Drop for Connection<H> {
     fn drop(&mut self) {
         let reason = self.session.close_reason();
         if self.server.manager.is_killed() || reason == Some(CloseReason::Reset) {
-            // Resets it. A socket that takes no options is gone already.
-            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+            self.transport.reset_on_drop();
         }
         self.session.close(CloseReason::Broken);
         self.server.manager.done(&self.session);
@@ -130,10 +128,10 @@ impl<H> Drop for Connection<H> {
 
 impl<H: Handler> Connection<H> {
     /// A connection of that session.
-    pub fn new(stream: TcpStream, session: Arc<Session>, server: Arc<Server<H>>) -> Self {
+    pub fn new(transport: Transport, session: Arc<Session>, server: Arc<Server<H>>) -> Self {
         server.connections.opened();
         Connection {
-            stream,
+            transport,
             session,
             server,
             rest: None,
@@ -206,7 +204,7 @@ impl<H: Handler> Connection<H> {
         }
         let unwritten = self.rest.as_ref().map_or(0, |rest| rest.unwritten.len());
         if unwritten > 0
-            && let Poll::Ready(ready) = self.stream.poll_write_ready(cx)
+            && let Poll::Ready(ready) = self.transport.poll_write_ready(cx)
         {
             return Poll::Ready(ready.map(|()| Event::Write));
         }
@@ -231,11 +229,11 @@ impl<H: Handler> Connection<H> {
         let manager = &self.server.manager;
         self.session.timers.peers_turn(|| manager.clock().now());
         // Before there is room for it: whoever says nothing more takes none.
-        ready!(self.stream.poll_read_ready(cx))?;
+        ready!(self.transport.poll_read_ready(cx))?;
         let unread = take_filled(self.rest.as_mut().map(|rest| &mut rest.unread));
         let (mut input, room) = match unread {
             None => (spare::take(), READ),
-            Some(unread) => match codec::split(&unread, MAX_FRAME) {
+            Some(unread) => match self.server.framing.split(&unread, MAX_FRAME) {
                 Ok(Split::Needs(total)) => {
                     let room = (total - unread.len()).max(self.max_frame().min(READ));
                     (unread, room)
@@ -244,10 +242,7 @@ impl<H: Handler> Connection<H> {
             },
         };
         input.reserve(room);
-        // Not `try_read`: after a short read this one knows that the socket is empty, and saves the call that would say so.
-        let mut limited = (&mut input).limit(room);
-        let read = poll_read_buf(Pin::new(&mut self.stream), cx, &mut limited);
-        match read {
+        match self.transport.poll_read(cx, &mut input, room) {
             Poll::Ready(Ok(0)) => {
                 self.session.close(CloseReason::PeerClosed);
                 Poll::Ready(Ok(Event::Close))
@@ -283,13 +278,13 @@ impl<H: Handler> Connection<H> {
     /// Handles every whole frame that was read, writes the answers, and keeps the beginning of the next frame.
     async fn turn(&mut self, input: BytesMut) -> io::Result<()> {
         let unwritten = self.take_unwritten();
-        let mut turn = Turn::new(&self.session, unwritten);
+        let mut turn = Turn::new(&self.session, self.server.framing, unwritten);
         let taken = self.handle(&input, &mut turn).await;
         let finished = self.finish(&mut turn).await;
         let taken = finished.and(taken);
         let whole = input.get(..*taken.as_ref().unwrap_or(&0));
         let traffic = self.server.metrics.traffic();
-        traffic.received(whole.unwrap_or_default());
+        traffic.received(self.server.framing.frames(whole.unwrap_or_default()));
         let kept = taken.map(|taken| self.keep(input, taken));
         self.answer(turn, kept).await
     }
@@ -335,7 +330,7 @@ impl<H: Handler> Connection<H> {
         } = &*server;
         let mut rest = buffer;
         while self.session.is_served() {
-            match codec::split(rest, self.max_frame()) {
+            match server.framing.split(rest, self.max_frame()) {
                 Ok(Split::Frame { message, taken }) => {
                     self.session.timers.our_turn();
                     if server.tap.is_quiet() && !self.holds_request() {
@@ -420,7 +415,7 @@ impl<H: Handler> Connection<H> {
                 if self.server.manager.rests(&self.session, cx) {
                     return Poll::Pending;
                 }
-                self.stream.poll_write_ready(cx).map_ok(|()| false)
+                self.transport.poll_write_ready(cx).map_ok(|()| false)
             });
             if closed.await? {
                 return Ok(());
@@ -450,7 +445,7 @@ impl<H: Handler> Connection<H> {
         let mut takes_more = !timers.is_stalled();
         loop {
             if takes_more {
-                self.session.take_outbound(&mut out);
+                self.session.take_outbound(self.server.framing, &mut out);
             }
             if out.is_empty() {
                 break;
@@ -460,7 +455,7 @@ impl<H: Handler> Connection<H> {
                 // As if the socket were full.
                 Err(io::ErrorKind::WouldBlock.into())
             } else {
-                self.stream.try_write(&out)
+                self.transport.try_write(&out)
             };
             match written {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -495,8 +490,14 @@ impl<H: Handler> Connection<H> {
     /// Counts and records frames that are about to be written; the answers among them are to requests that were read at
     /// `read_at`.
     fn went(&self, frames: &[u8], read_at: Option<Instant>) {
-        self.server.metrics.traffic().sent(frames, read_at);
-        self.server.tap.went(&self.session, frames);
+        let Server {
+            framing,
+            metrics,
+            tap,
+            ..
+        } = &*self.server;
+        metrics.traffic().sent(framing.frames(frames), read_at);
+        tap.went(&self.session, framing.frames(frames));
     }
 
     /// Says what is left to say, closes the writing side, and waits a moment for the peer to do the same: closing over
@@ -522,8 +523,8 @@ impl<H: Handler> Connection<H> {
         self.server.tap.record(&self.session, closed, &[]);
         if reason == CloseReason::Dropped && is_mute {
             // A FIN alone; over unread input it would be a reset.
-            if self.stream.shutdown().await.is_ok() {
-                let _ = running::timeout(LINGER, drain(&self.stream)).await;
+            if self.transport.shutdown().await.is_ok() {
+                let _ = running::timeout(LINGER, self.transport.drain()).await;
             }
             return;
         }
@@ -552,7 +553,7 @@ impl<H: Handler> Connection<H> {
         if let Some(held) = self.released_reply() {
             last.extend_from_slice(&held.frame);
         }
-        self.session.take_last(&mut last);
+        self.session.take_last(self.server.framing, &mut last);
         self.went(last.get(counted..).unwrap_or_default(), None);
         last
     }
@@ -560,8 +561,8 @@ impl<H: Handler> Connection<H> {
     async fn part(&mut self, reason: CloseReason, last: &[u8]) {
         self.server.manager.done(&self.session);
         let said = async {
-            self.stream.write_all(last).await?;
-            self.stream.shutdown().await
+            self.transport.write_all(last).await?;
+            self.transport.shutdown().await
         };
         // A peer that is gone, or takes nothing, has missed its chance. At a shutdown the chance lasts as long as the
         // grace period, at the end of which comes the hurry.
@@ -571,7 +572,7 @@ impl<H: Handler> Connection<H> {
             matches!(running::timeout(LINGER, said).await, Ok(Ok(())))
         };
         if is_said {
-            let _ = running::timeout(LINGER, drain(&self.stream)).await;
+            let _ = running::timeout(LINGER, self.transport.drain()).await;
         }
     }
 }
@@ -581,33 +582,6 @@ fn take_filled(buffer: Option<&mut BytesMut>) -> Option<BytesMut> {
     buffer
         .map(std::mem::take)
         .filter(|buffer| !buffer.is_empty())
-}
-
-/// Reads and forgets until the peer closes.
-async fn drain(stream: &TcpStream) -> io::Result<()> {
-    while forget(stream).await? > 0 {
-        // Otherwise a peer that never stops writing would keep this thread, and its timers would not be looked at.
-        tokio::task::yield_now().await;
-    }
-    Ok(())
-}
-
-/// Waits for input and forgets it. Returns how many bytes it was: 0 where the peer has closed its writing side.
-///
-/// The future holds no buffer, so ten thousand connections that wait here take no memory for what may come.
-pub async fn forget(stream: &TcpStream) -> io::Result<usize> {
-    loop {
-        stream.readable().await?;
-        match read_away(stream) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            read => return read,
-        }
-    }
-}
-
-/// Reads once into a buffer on the stack. A function of its own, so that the buffer is no part of a future.
-fn read_away(stream: &TcpStream) -> io::Result<usize> {
-    stream.try_read(&mut [0; READ])
 }
 
 #[cfg(test)]

@@ -10,12 +10,11 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use prost::Message;
-use tokio::io::AsyncWriteExt;
 
 use super::attended::beside_wait;
 use super::held::HeldFrame;
-use super::{Connection, Handler, drain};
-use crate::codec;
+use super::{Connection, Handler};
+use crate::codec::Encoded;
 use crate::command::Command;
 use crate::id::Version;
 use crate::lab::{Action, Direction, Hit, Hold, What};
@@ -151,7 +150,7 @@ impl<H: Handler> Connection<H> {
         }
         // Behind them, so that a notify says where a page has left this reader that met a fault.
         let mut queued = BytesMut::new();
-        self.session.take_outbound(&mut queued);
+        self.session.take_outbound(self.server.framing, &mut queued);
         self.pass_all(&queued, None, &mut leaving).await?;
         if self.is_mute() {
             return Ok(());
@@ -167,7 +166,7 @@ impl<H: Handler> Connection<H> {
         read_at: Option<Instant>,
         leaving: &mut Leaving,
     ) -> io::Result<()> {
-        for (message, taken) in codec::frames(frames) {
+        for (message, taken) in self.server.framing.frames(frames) {
             let mut held = self.rest.as_mut().and_then(|rest| rest.held_reply.take());
             let can = |action: &Action| match *action {
                 // This frame is the one that overtakes.
@@ -200,7 +199,7 @@ impl<H: Handler> Connection<H> {
         held: &mut Option<Box<HeldFrame>>,
         leaving: &mut Leaving,
     ) -> io::Result<()> {
-        let frame = framed(&Encoded(message));
+        let frame = self.framed(&Encoded(message));
         let Some(hit) = hit else {
             leaving.add(&frame, read_at);
             return Ok(());
@@ -265,12 +264,12 @@ impl<H: Handler> Connection<H> {
     /// What an action makes of a frame whose contents it changes; none where it changes nothing.
     fn changed(&self, message: &[u8], action: Action) -> Option<BytesMut> {
         let changed = match action {
-            Action::Error(code) => refused(message, code),
-            Action::Gap => ahead(message),
+            Action::Error(code) => self.refused(message, code),
+            Action::Gap => self.ahead(message),
             Action::Stale => self.stale(message),
             _ => None,
         };
-        changed.filter(|changed| *changed != framed(&Encoded(message)))
+        changed.filter(|changed| *changed != self.framed(&Encoded(message)))
     }
 
     /// Lets a frame leave at that rate; what is left of it when the rule ends leaves at once.
@@ -346,7 +345,9 @@ impl<H: Handler> Connection<H> {
     fn answered(&self, frame: &[u8], read_at: Option<Instant>) {
         if let Some(read_at) = read_at {
             let traffic = self.server.metrics.traffic();
-            traffic.answered(frame, read_at.elapsed());
+            for (message, _) in self.server.framing.frames(frame) {
+                traffic.answered(message, read_at.elapsed());
+            }
         }
     }
 
@@ -355,8 +356,8 @@ impl<H: Handler> Connection<H> {
     async fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut left = bytes;
         while !left.is_empty() && self.session.is_served() {
-            let (stream, session, manager) =
-                (&mut self.stream, &self.session, &self.server.manager);
+            let (transport, session, manager) =
+                (&mut self.transport, &self.session, &self.server.manager);
             // What rests writes nothing either.
             poll_fn(|cx| {
                 if session.is_served() && manager.rests(session, cx) {
@@ -369,7 +370,7 @@ impl<H: Handler> Connection<H> {
             let written = tokio::select! {
                 biased;
                 () = poll_fn(|cx| session.poll_over(cx)) => break,
-                written = stream.write(left) => written?,
+                written = transport.write(left) => written?,
             };
             session.timers.write_goes_on();
             left = left.get(written..).unwrap_or_default();
@@ -387,7 +388,7 @@ impl<H: Handler> Connection<H> {
         let (session, shutdown) = (&self.session, self.server.manager.shutdown());
         tokio::select! {
             // However it ends.
-            _ = drain(&self.stream) => session.close(CloseReason::PeerClosed),
+            _ = self.transport.drain() => session.close(CloseReason::PeerClosed),
             () = shutdown.begun() => {}
             () = poll_fn(|cx| session.poll_cut(cx)) => {}
         }
@@ -399,13 +400,35 @@ impl<H: Handler> Connection<H> {
         self.session.close(reason);
     }
 
+    /// The frame of a message.
+    fn framed(&self, message: &impl Payload) -> BytesMut {
+        let mut frame = BytesMut::new();
+        outbound::append(self.server.framing, message, &mut frame);
+        frame
+    }
+
+    /// The same answer with another code, if it can have one.
+    fn refused(&self, message: &[u8], code: Code) -> Option<BytesMut> {
+        let reply = Reply::decode(Cmd::of(message)?, message)?;
+        Some(self.framed(&reply.refused(code)))
+    }
+
+    /// The same notify of one message more than there is.
+    fn ahead(&self, message: &[u8]) -> Option<BytesMut> {
+        let notify = ResNotify::decode(message).ok()?;
+        Some(self.framed(&ResNotify {
+            total_id: notify.total_id.saturating_add(1),
+            ..notify
+        }))
+    }
+
     /// The answer of the gateway with an address that is no longer good, if it ever listed one.
     fn stale(&self, message: &[u8]) -> Option<BytesMut> {
         match Reply::decode(Cmd::ReqAccessServer, message)? {
             // As long as it stood on the list, there was an access server.
             Reply::SelectAccess(reply) if reply.cmd == Cmd::ReqAccessServer.number() => {
                 let gone = self.server.tap.gone_address()?;
-                Some(framed(&Reply::select_access(gone)))
+                Some(self.framed(&Reply::select_access(gone)))
             }
             _ => None,
         }
@@ -460,34 +483,4 @@ async fn or_left<T>(session: &Session, what: impl Future<Output = T>) {
         _ = what => {}
         () = session.left() => {}
     }
-}
-
-/// A message that is encoded already.
-struct Encoded<'a>(&'a [u8]);
-
-impl Payload for Encoded<'_> {
-    fn encode_payload(&self, dst: &mut BytesMut) {
-        dst.extend_from_slice(self.0);
-    }
-}
-
-fn framed(message: &impl Payload) -> BytesMut {
-    let mut frame = BytesMut::new();
-    outbound::append(message, &mut frame);
-    frame
-}
-
-/// The same answer with another code, if it can have one.
-fn refused(message: &[u8], code: Code) -> Option<BytesMut> {
-    let reply = Reply::decode(Cmd::of(message)?, message)?;
-    Some(framed(&reply.refused(code)))
-}
-
-/// The same notify of one message more than there is.
-fn ahead(message: &[u8]) -> Option<BytesMut> {
-    let notify = ResNotify::decode(message).ok()?;
-    Some(framed(&ResNotify {
-        total_id: notify.total_id.saturating_add(1),
-        ..notify
-    }))
 }
