@@ -206,6 +206,20 @@ impl<'a> Command<'a> {
         Ok(((row.read)(&fields), row.needs_login))
     }
 
+    /// Returns the number of this command.
+    pub fn cmd(&self) -> Cmd {
+        match self {
+            Command::SelectAccess(_) => Cmd::ReqAccessServer,
+            Command::Login(_) => Cmd::Login,
+            Command::Ping(_) => Cmd::Ping,
+            Command::P2p(_) => Cmd::SendP2PMsg,
+            Command::Ack(_) => Cmd::AcceptP2PMsgAck,
+            Command::Group(_) => Cmd::SendGroupMsg,
+            Command::Sync(_) => Cmd::SyncMsg,
+            Command::Logout(_) => Cmd::Logout,
+        }
+    }
+
     /// The answer 0 to this command, with its ids: what an error is written into.
     pub fn reply(&self) -> Reply {
         match self {

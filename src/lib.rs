@@ -70,9 +70,9 @@
 //! | [`gateway`] | the handler that says which access server to use |
 //! | [`access`] | the handler that runs commands, and the server's place in the registry |
 //! | [`command`] | frame to command: one table |
-//! | [`service`] | what the commands do: a reply, and perhaps a write |
+//! | [`service`] | what the commands do: a result of the domain, and perhaps a write; knows no frame and no session |
 //! | [`store`] | users, groups, inboxes, read marks |
-//! | [`notify`] | who is where, and telling them |
+//! | [`directory`] | where each user is online, and notifying them |
 //! | [`registry`] | which access servers there are, under leases |
 //!
 //! Around it: [`id`] has the ids of users, groups, versions and messages, [`proto`] the messages, [`config`] the model of imd.toml, [`clock`] the time, [`idgen`] the ids,
@@ -108,6 +108,7 @@ pub mod command;
 pub mod config;
 pub mod core;
 pub mod daemon;
+pub mod directory;
 pub mod file_target;
 pub mod gateway;
 pub mod http;
@@ -118,7 +119,6 @@ pub mod listener;
 #[cfg(feature = "cli")]
 pub mod load;
 pub mod metrics;
-pub mod notify;
 pub mod number;
 pub(crate) mod phc;
 pub mod proto;

@@ -131,7 +131,7 @@ impl Reset {
         }
         self.stack.core.registry.tell_the_truth();
         self.stack.core.lab.faults().begin_anew();
-        let door = self.services().close_door().await;
+        let exclusive = self.services().lock_exclusive().await;
         let emptied = self.empty().await;
         // Also where emptying has failed: all faults were removed above, and those of the config must be back.
         for fault in &self.origin.faults {
@@ -140,7 +140,7 @@ impl Reset {
         emptied?;
         let Origin { users, groups, .. } = &self.origin;
         self.services().provide(users, groups).await?;
-        drop(door);
+        drop(exclusive);
         tracing::info!("everything was reset");
         Ok(())
     }
@@ -176,10 +176,10 @@ impl Reset {
             let name = server.name().to_owned();
             return Err(ResetError::Paused { name });
         }
-        let door = self.services().close_door().await;
+        let exclusive = self.services().lock_exclusive().await;
         self.end_sessions().await?;
         self.services().replace(snapshot).await?;
-        drop(door);
+        drop(exclusive);
         tracing::info!("a snapshot was loaded");
         Ok(())
     }

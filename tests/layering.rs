@@ -20,9 +20,10 @@ const TIERS: &[&[&str]] = &[
     &["idgen", "client", "metrics", "command", "lab"],
     &["config", "load"],
     &["registry", "store"],
-    &["session"],
-    &["listener", "notify"],
-    &["service"],
+    &["directory"],
+    // A service knows no session, and a session no service.
+    &["session", "service"],
+    &["listener"],
     &["core"],
     &["gateway", "access", "http"],
     &["stack"],

@@ -1,78 +1,92 @@
-//! The loop of an access server: frame, command, service, reply.
+//! Runs the commands of an access server: frame, command, service, reply.
 
 use std::sync::Arc;
 
 use tracing::Instrument;
 
+use super::wire::{self, Acknowledgement, PageReply, PendingAnswers, ReplyForm};
 use crate::command::{Command, Place};
+use crate::directory::SessionHandle;
 use crate::id::Uid;
-use crate::proto::{Cmd, Code, Reply};
-use crate::service::{Answer, Batch, OwedNotifies, Refusal, Services};
-use crate::session::{CloseReason, Handler, Turn};
+use crate::proto::{Cmd, Code, Reply, ReqLogin};
+use crate::service::{Caller, PendingNotifies, Refusal, Services};
+use crate::session::{CloseReason, Handler, Session, Turn};
 
-/// A batch is stored when it holds so many answers, also when the read brought more.
+/// The most answers that wait to be stored together. A read that brings more requests is stored in several batches.
 const MAX_BATCH: usize = 256;
 
 /// Answers the frames that come to an access server.
 #[derive(Debug)]
 pub struct AccessHandler {
     services: Arc<Services>,
+    form: ReplyForm,
 }
 
-/// What is still to be done in a turn.
+/// What is still to be done for the requests of one read.
 #[derive(Debug, Default)]
 pub struct Open {
-    batch: Batch,
-    /// What the receivers of what is stored are told, after the answers or with the end of the turn.
-    notifies: Option<OwedNotifies>,
+    answers: PendingAnswers,
+    /// The notifies for what was stored. They are sent behind the answers, or when the turn ends.
+    notifies: Option<PendingNotifies>,
 }
 
 impl AccessHandler {
-    /// A handler with these services.
+    /// Creates a handler that runs commands on these services.
     pub fn new(services: Arc<Services>) -> Self {
-        AccessHandler { services }
+        let form = ReplyForm::new(services.quirks());
+        AccessHandler { services, form }
     }
 
     async fn execute(&self, turn: &mut Turn<Open>, command: Command<'_>, uid: Uid) {
         let services = &self.services;
-        match command {
-            Command::Ping(request) => {
-                let reply = services.ping(turn.session(), uid, &request);
-                turn.open.batch.push(Answer::now(reply));
-            }
+        let answers = &mut turn.open.answers;
+        match &command {
             Command::P2p(sending) => {
-                services.send_p2p(&mut turn.open.batch, uid, &sending).await;
+                let request = wire::send_request(sending);
+                let sent = services.send_p2p(&mut answers.batch, uid, &request).await;
+                push_refusal(answers, &command, sent);
             }
             Command::Group(sending) => {
-                services.send_group(&mut turn.open.batch, uid, &sending);
+                let request = wire::send_request(sending);
+                let sent = services.send_group(&mut answers.batch, uid, &request);
+                push_refusal(answers, &command, sent);
             }
-            Command::Ack(sending) => services.accept(&mut turn.open.batch, uid, &sending),
+            Command::Ack(sending) => {
+                let request = wire::send_request(sending);
+                let accepted = services.accept(&mut answers.batch, uid, &request);
+                push_refusal(answers, &command, accepted);
+            }
+            Command::Ping(_) => {
+                let session = handle(turn.session());
+                let renewed = services.ping(&session, uid, wire::named_user(&command));
+                turn.open.answers.push(reply_to(&command, renewed));
+            }
             Command::Sync(request) => {
-                let is_marked = services.mark_read(&mut turn.open.batch, uid, &request);
+                let request = wire::sync_request(request);
+                let is_marked = services.mark_read(&mut answers.batch, uid, &request);
                 // A sync sees the sends before it.
                 self.settle(turn).await;
-                match services
-                    .sync(turn.session(), uid, &request, is_marked)
-                    .await
-                {
-                    Ok(page) => turn.page(&page, page.end(), page.total()),
-                    Err(refusal) => turn.reply(&refusal),
+                let caller = Caller::on(&**turn.session());
+                match services.sync(caller, uid, &request, is_marked).await {
+                    Ok(page) => {
+                        let reply = PageReply { uid, page: &page };
+                        turn.page(&reply, page.current, page.total);
+                    }
+                    Err(error) => turn.reply(&wire::refused(command.reply(), error.into())),
                 }
             }
             Command::Login(request) => {
                 self.settle(turn).await;
                 // In a box: the turns that come after it should not carry the room for it.
-                let reply = Box::pin(services.login(turn.session(), request)).await;
-                turn.reply(&reply);
+                Box::pin(self.log_in(turn, &command, request)).await;
             }
-            Command::Logout(request) => {
+            Command::Logout(_) => {
                 self.settle(turn).await;
-                match services.logout(uid, &request) {
-                    Ok(reply) => {
-                        turn.reply(&reply);
-                        turn.session().close(CloseReason::Logout);
-                    }
-                    Err(refusal) => turn.reply(&refusal),
+                let done = services.logout(uid, wire::named_user(&command));
+                let is_done = done.is_ok();
+                turn.reply(&reply_to(&command, done));
+                if is_done {
+                    turn.session().close(CloseReason::Logout);
                 }
             }
             // The table has it at the gateway only.
@@ -80,70 +94,123 @@ impl AccessHandler {
         }
     }
 
-    /// Quirk `login_not_required`: serves a command for the user whom it names. The session remains nobody's: it is
-    /// never notified, also not of what a page left behind, since its next page may be another user's.
-    async fn execute_for_named(&self, turn: &mut Turn<Open>, command: Command<'_>) {
+    async fn log_in(&self, turn: &mut Turn<Open>, command: &Command<'_>, request: &ReqLogin) {
+        let session = handle(turn.session());
+        let login = self
+            .services
+            .login(&session, wire::named_user(command), &request.token);
+        let login = login.await;
+        let inbox = login.as_ref().ok().map(|outcome| outcome.inbox);
+        turn.reply(&self.form.apply(reply_to(command, login)));
+        // The notify is written behind the reply, which clients expect as the first frame.
+        if let Some(inbox) = inbox.filter(|inbox| inbox.total > inbox.read) {
+            session.notify(&inbox);
+        }
+    }
+
+    /// Runs a command that needs a login before there is one: refuses it, or, with the quirk `login_not_required`, serves
+    /// it for the user whom it names.
+    ///
+    /// The session remains nobody's: it is never notified, also not of what a page left behind, since its next page may
+    /// be another user's.
+    async fn execute_without_login(&self, turn: &mut Turn<Open>, command: Command<'_>) {
         let services = &self.services;
-        let uid = match services.named(&command).await {
+        let named = wire::named_user(&command);
+        let uid = match services.identify(command.cmd(), named).await {
             Ok(uid) => uid,
-            Err(refusal) => return self.refuse(turn, &command, refusal),
+            Err(error) => {
+                let refused = wire::refused(command.reply(), error.into());
+                return turn.open.answers.push(refused);
+            }
         };
-        match command {
+        match &command {
             Command::Sync(request) => {
                 self.settle(turn).await;
-                match services.sync(turn.session(), uid, &request, false).await {
-                    Ok(page) => turn.reply(&page),
-                    Err(refusal) => turn.reply(&refusal),
+                let request = wire::sync_request(request);
+                let caller = Caller::on(&**turn.session());
+                match services.sync(caller, uid, &request, false).await {
+                    Ok(page) => turn.reply(&PageReply { uid, page: &page }),
+                    Err(error) => turn.reply(&wire::refused(command.reply(), error.into())),
                 }
             }
-            other => self.execute(turn, other, uid).await,
+            _ => self.execute(turn, command, uid).await,
         }
     }
 
     async fn take(&self, turn: &mut Turn<Open>, frame: &[u8]) {
-        let session = turn.session();
         match Command::decode(frame, Place::Access) {
             Err(bad) => {
                 tracing::debug!(error = %bad, "bad frame");
-                turn.open.batch.push(Answer::now(bad.reply()));
+                turn.open.answers.push(bad.reply());
             }
-            Ok((command, needs_login)) => match session.uid() {
-                None if needs_login && self.services.quirks().login_not_required => {
-                    Box::pin(self.execute_for_named(turn, command)).await;
-                }
+            Ok((command, needs_login)) => match turn.session().uid() {
                 None if needs_login => {
-                    self.refuse(turn, &command, Refusal::plain(Code::NotLoggedIn));
+                    Box::pin(self.execute_without_login(turn, command)).await;
                 }
                 uid => {
                     self.execute(turn, command, uid.unwrap_or_default()).await;
                 }
             },
         }
-        if turn.open.batch.len() >= MAX_BATCH {
+        if turn.open.answers.len() >= MAX_BATCH {
             self.settle(turn).await;
         }
     }
 
-    /// Stores what is open, and answers it.
+    /// Stores what the pending answers wait for, and answers.
     async fn settle(&self, turn: &mut Turn<Open>) {
-        if turn.open.batch.is_empty() {
+        if turn.open.answers.is_empty() {
             return;
         }
-        let batch = std::mem::take(&mut turn.open.batch);
-        let settled = self.services.settle(turn.session(), batch).await;
-        for answer in &settled.answers {
-            turn.reply(answer);
+        let (batch, ready) = std::mem::take(&mut turn.open.answers).into_parts();
+        let caller = Caller::on(&**turn.session());
+        let outcome = self.services.commit_batch(caller, batch).await;
+        let mut ready = ready.into_iter().peekable();
+        for (index, (write, result)) in outcome.results().enumerate() {
+            while let Some((_, reply)) = ready.next_if(|(writes, _)| *writes <= index) {
+                turn.reply(&self.form.apply(reply));
+            }
+            match result {
+                Ok(()) if self.form.is_plain() => turn.reply(&Acknowledgement(write)),
+                Ok(()) => turn.reply(&self.form.apply(wire::acknowledgement(write))),
+                Err(error) => {
+                    let refused = wire::refused_write(write, error.into());
+                    turn.reply(&self.form.apply(refused));
+                }
+            }
         }
-        match (&mut turn.open.notifies, settled.notifies) {
+        for (_, reply) in ready {
+            turn.reply(&self.form.apply(reply));
+        }
+        match (&mut turn.open.notifies, outcome.notifies) {
             (Some(earlier), Some(later)) => earlier.append(later),
             (Some(_), None) => {}
             (none, later) => *none = later,
         }
     }
+}
 
-    fn refuse(&self, turn: &mut Turn<Open>, command: &Command<'_>, refusal: Refusal) {
-        let reply = self.services.refuse(command.reply(), refusal);
-        turn.open.batch.push(Answer::now(reply));
+/// Returns what the services see of a session.
+fn handle(session: &Arc<Session>) -> Arc<dyn SessionHandle> {
+    Arc::clone(session) as Arc<dyn SessionHandle>
+}
+
+/// Returns the reply to a command that answers 0 or a code, and nothing else.
+fn reply_to<T>(command: &Command<'_>, result: Result<T, impl Into<Refusal>>) -> Reply {
+    match result {
+        Ok(_) => command.reply(),
+        Err(error) => wire::refused(command.reply(), error.into()),
+    }
+}
+
+/// Adds the refusal of a command whose answer waits for the batch otherwise.
+fn push_refusal(
+    answers: &mut PendingAnswers,
+    command: &Command<'_>,
+    result: Result<(), impl Into<Refusal>>,
+) {
+    if let Err(error) = result {
+        answers.push(wire::refused(command.reply(), error.into()));
     }
 }
 
@@ -176,8 +243,9 @@ impl Handler for AccessHandler {
     }
 
     fn refuse(&self, reply: Reply, code: Code) -> Reply {
-        let services = &self.services;
-        services.reworded(services.refuse(reply, Refusal::by_fault(code)))
+        let refusal = Refusal::injected(code);
+        self.services.count_refusal(reply.cmd(), &refusal);
+        self.form.apply(wire::refused(reply, refusal))
     }
 
     /// Stored, acknowledged, notified: in this order.

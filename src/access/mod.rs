@@ -8,6 +8,7 @@ mod handler;
 mod life;
 mod membership;
 mod servers;
+mod wire;
 
 pub use error::{AddError, RestartError, WrongState};
 pub use handler::AccessHandler;

@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 use super::Deps;
 use super::answer::{Json, JsonBody, PathParams, Problem, QueryParams};
 use crate::config::Secret;
+use crate::directory::Present;
 use crate::id::{GroupId, MsgId, Uid, Version};
 use crate::number::{Id, Whole};
-use crate::service::{Refusal, To};
+use crate::service::{Refusal, Target};
 use crate::store::{Entry, Group, PageLimit};
 
 /// The items of a page, if the request sets no limit.
@@ -122,8 +123,9 @@ pub async fn users(
     let mut names: BTreeMap<Uid, Option<String>> = BTreeMap::new();
     names.extend(
         services
-            .presence()
-            .uids(after)
+            .directory()
+            .users(after)
+            .await
             .into_iter()
             .map(|uid| (uid, None)),
     );
@@ -132,20 +134,25 @@ pub async fn users(
             .into_iter()
             .map(|(uid, user)| (uid, Some(user.name))),
     );
-    let names: Vec<_> = names.into_iter().take(limit + 1).collect();
-    let to_json = |(uid, name)| user_json(&deps, uid, name);
-    Ok(page("users", names, limit, |(uid, _)| *uid, to_json))
+    let mut listed = Vec::new();
+    for (uid, name) in names.into_iter().take(limit + 1) {
+        let present = services.directory().look_up(uid).await;
+        listed.push((uid, name, present));
+    }
+    let to_json = |(uid, name, present)| user_json(&deps, uid, name, present);
+    Ok(page("users", listed, limit, |(uid, ..)| *uid, to_json))
 }
 
-/// `name` is that of a registered user.
-fn user_json(deps: &Deps, uid: Uid, name: Option<String>) -> Value {
-    let seen = deps.core.services.presence().seen(uid);
-    let access = seen.as_ref().and_then(|(session, _)| {
+/// `name` is that of a registered user, `present` what the directory knows of a user with a session.
+fn user_json(deps: &Deps, uid: Uid, name: Option<String>, present: Option<Present>) -> Value {
+    let access = present.as_ref().and_then(|present| {
         let servers = deps.stack.access.all().into_iter();
-        let mut servers = servers.filter(|server| server.sessions().has(session.id()));
+        let mut servers = servers.filter(|server| server.sessions().has(present.session.id()));
         Some(servers.next()?.name().to_owned())
     });
-    let left = seen.as_ref().map_or(0, |(_, left)| left.as_millis());
+    let left = present
+        .as_ref()
+        .map_or(0, |present| present.expires_in.as_millis());
     json!({
         "uid": uid,
         "registered": name.is_some(),
@@ -153,7 +160,7 @@ fn user_json(deps: &Deps, uid: Uid, name: Option<String>) -> Value {
         "online": left > 0,
         "online_ms": u64::try_from(left).unwrap_or(u64::MAX),
         "access": access,
-        "session": seen.map(|(session, _)| session.id().0),
+        "session": present.map(|present| present.session.id().0),
     })
 }
 
@@ -167,7 +174,7 @@ pub async fn add_user(
     }): JsonBody<NewUser>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let pw = pw.expose().to_owned();
-    let _inside = deps.core.services.enter().await;
+    let _shared = deps.core.services.lock_shared().await;
     let registered = deps.core.services.register(Uid(uid), name, pw).await;
     registered.map_err(Refusal::from)?;
     Ok((StatusCode::CREATED, Json(json!({ "uid": uid }))))
@@ -213,7 +220,7 @@ pub async fn add_group(
         members,
     }): JsonBody<NewGroup>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let _inside = deps.core.services.enter().await;
+    let _shared = deps.core.services.lock_shared().await;
     let members: Vec<Uid> = members.into_iter().map(|Whole(uid)| Uid(uid)).collect();
     let created = deps
         .core
@@ -278,8 +285,8 @@ pub async fn send(
     JsonBody(message): JsonBody<NewMessage>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let to = match (message.to, message.group) {
-        (Some(Whole(uid)), None) => To::User(Uid(uid)),
-        (None, Some(Whole(gid))) => To::Group(GroupId(gid)),
+        (Some(Whole(uid)), None) => Target::User(Uid(uid)),
+        (None, Some(Whole(gid))) => Target::Group(GroupId(gid)),
         _ => return Err(Problem::bad("a message has either to or group")),
     };
     let NewMessage {
@@ -288,11 +295,12 @@ pub async fn send(
         text,
         ..
     } = &message;
-    let _inside = deps.core.services.enter().await;
+    let _shared = deps.core.services.lock_shared().await;
     let sent = deps
         .core
         .services
         .send_as(Uid(*from), to, MsgId(msg_id), text)
-        .await?;
+        .await
+        .map_err(Refusal::from)?;
     Ok((StatusCode::CREATED, Json(json!({ "msg_id": sent }))))
 }

@@ -167,7 +167,7 @@ impl Imd {
 
     /// Whether `uid` counts as online: logged in, and heard of within `session.presence`.
     pub fn is_online(&self, uid: impl Into<Uid>) -> bool {
-        self.services().presence().is_online(uid.into())
+        self.services().directory().is_online(uid.into())
     }
 
     /// Returns the registry of the access servers, which can be made to mislead the gateway.

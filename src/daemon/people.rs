@@ -32,7 +32,7 @@ impl Imd {
         name: &str,
         password: &str,
     ) -> Result<(), RegisterError> {
-        let _inside = self.services().enter().await;
+        let _shared = self.services().lock_shared().await;
         let (name, password) = (name.to_owned(), password.to_owned());
         self.services().register(uid.into(), name, password).await
     }
@@ -65,7 +65,7 @@ impl Imd {
         name: &str,
         members: &[i64],
     ) -> Result<i64, GroupError> {
-        let _inside = self.services().enter().await;
+        let _shared = self.services().lock_shared().await;
         let name = name.to_owned();
         let members: Vec<Uid> = members.iter().copied().map(Uid).collect();
         let created = self.services().create_group(owner.into(), name, &members);
@@ -82,7 +82,7 @@ impl Imd {
         uid: impl Into<Uid>,
         group: impl Into<GroupId>,
     ) -> Result<(), GroupError> {
-        let _inside = self.services().enter().await;
+        let _shared = self.services().lock_shared().await;
         self.services().join_group(uid.into(), group.into()).await
     }
 
@@ -96,7 +96,7 @@ impl Imd {
         uid: impl Into<Uid>,
         group: impl Into<GroupId>,
     ) -> Result<(), GroupError> {
-        let _inside = self.services().enter().await;
+        let _shared = self.services().lock_shared().await;
         self.services().quit_group(uid.into(), group.into()).await
     }
 }

@@ -17,6 +17,7 @@ use crate::admin;
 use crate::clock::Clock;
 use crate::config::{self, Config, Role};
 use crate::core::Core;
+use crate::directory::LocalDirectory;
 use crate::gateway::Gateway;
 use crate::http;
 use crate::lab::Lab;
@@ -24,7 +25,7 @@ use crate::listener::{Admission, bind};
 use crate::metrics::Metrics;
 use crate::registry::{FaultyRegistry, MemoryRegistry, Registry};
 use crate::reset::Reset;
-use crate::service::Services;
+use crate::service::{self, Services};
 use crate::session::SessionIds;
 use crate::shutdown::Shutdown;
 use crate::stack::Stack;
@@ -183,13 +184,18 @@ async fn make_core(
     let registry = registry.unwrap_or_else(|| Arc::new(MemoryRegistry::new(Arc::clone(&clock))));
     let metrics = Arc::<Metrics>::default();
     let lab = make_lab(config, &clock, &metrics)?;
-    let services = Services::new(
-        config,
-        store,
+    let directory = LocalDirectory::new(
         Arc::clone(&clock),
-        Arc::clone(&lab),
+        config.session.presence,
+        config.second_login(),
         Arc::clone(&metrics),
     );
+    let deps = service::Deps {
+        clock: Arc::clone(&clock),
+        lab: Arc::clone(&lab),
+        metrics: Arc::clone(&metrics),
+    };
+    let services = Services::new(config, store, Arc::new(directory), deps);
     Ok(Core {
         services: Arc::new(services.await?),
         registry: Arc::new(FaultyRegistry::new(registry, Arc::clone(&clock))),

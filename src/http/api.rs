@@ -155,7 +155,7 @@ impl Api {
         };
         let fields = Fields::of(&head.headers, head.uri.query().unwrap_or_default(), &body);
         let work = async {
-            let _inside = self.services.enter().await;
+            let _shared = self.services.lock_shared().await;
             work(&self.services, fields).await
         };
         match running::timeout(self.timeout, work).await {

@@ -1,5 +1,7 @@
+//! Registered users: registration, and tokens for passwords.
+
 use super::password::HashingFailed;
-use super::{Services, TextTooLong};
+use super::{Caller, Services, TextTooLong};
 use crate::id::Uid;
 use crate::lab::{Action, Site};
 use crate::proto::Code;
@@ -11,60 +13,60 @@ pub enum RegisterError {
     /// UIDs are positive.
     #[error("uid {0} is not positive")]
     BadUid(i64),
-    /// The name or the password is too long.
+    /// The name or the password is longer than the HTTP API could take.
     #[error(transparent)]
     TooLong(#[from] TextTooLong),
-    /// The uid is taken, or there is no room.
+    /// The uid is taken, or the store has no room.
     #[error(transparent)]
     Rejected(#[from] Rejected),
     /// The password could not be hashed.
     #[error(transparent)]
     Hashing(#[from] HashingFailed),
-    /// The user was not stored.
+    /// The registration was not committed.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// The store has failed.
+    /// The store could not be asked for the user.
     #[error(transparent)]
     Store(#[from] StoreFailed),
 }
 
-/// Why something was not stored that the store did not reject.
+/// Why a write was not committed for another reason than that the store has rejected it.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// A fault wants this code.
-    #[error("{text}", text = .0.text())]
-    Fault(Code),
-    /// The store has failed.
+    /// An injected fault refuses the write with this code.
+    #[error("{}", .0.text())]
+    Injected(Code),
+    /// The store has failed; it is not known whether the write is stored.
     #[error(transparent)]
     Store(#[from] StoreFailed),
 }
 
-/// Why a password got no token.
+/// Why no token was issued for a password.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
     /// UIDs are positive.
     #[error("uid {0} is not positive")]
     BadUid(i64),
-    /// Nobody has registered under this uid, and only registered users get a token.
+    /// Only registered users get a token, and nobody is registered under this uid.
     #[error("no such user")]
     NoSuchUser,
-    /// The password is another one.
+    /// The password is not that of the user.
     #[error("wrong password")]
     WrongPassword,
     /// The password could not be hashed.
     #[error(transparent)]
     Hashing(#[from] HashingFailed),
-    /// The store has failed.
+    /// The store could not be asked for the user.
     #[error(transparent)]
     Store(#[from] StoreFailed),
 }
 
 impl Services {
-    /// `/x/user/register`: a new user with a password. Name and password may be empty.
+    /// `/x/user/register`: registers a user with a password. Name and password may be empty.
     ///
     /// # Errors
     ///
-    /// [`RegisterError`]
+    /// [`RegisterError`]; the user is not registered then, unless the store has failed.
     pub async fn register(
         &self,
         uid: Uid,
@@ -75,7 +77,7 @@ impl Services {
         Ok(self.store_for(uid, write).await??)
     }
 
-    /// What has to be stored for a new user.
+    /// Returns the write that registers a user, with the password hashed.
     pub(super) async fn registration(
         &self,
         uid: Uid,
@@ -87,7 +89,7 @@ impl Services {
         }
         self.check_text("name", &name)?;
         self.check_text("pw", &password)?;
-        // A hash is dear: none for a uid that is taken. The commit looks again.
+        // Saves hashing the password for a uid that is taken. The commit checks it again.
         if self.store.user(uid).await?.is_some() {
             return Err(Rejected::UserExists.into());
         }
@@ -99,8 +101,8 @@ impl Services {
         Ok(Write::Register { uid, user })
     }
 
-    /// `/x/user/auth`: a token for a registered user with the right password. Where users need not register, one who has
-    /// not gets a token too, with any password.
+    /// `/x/user/auth`: issues a token to a registered user with the right password. Where users need not register, a user
+    /// who has not registered gets a token with any password.
     ///
     /// # Errors
     ///
@@ -124,23 +126,22 @@ impl Services {
         }
     }
 
-    /// Commits what the HTTP API or the admin API has brought for a user. It meets the faults of the store.
+    /// Commits a write by itself on behalf of a user. Faults of the store are injected into it.
     pub(super) async fn store_for(
         &self,
         uid: Uid,
         write: Write,
     ) -> Result<Result<(), Rejected>, WriteError> {
-        match self
-            .meet(Site::StoreWrite, (Some(uid), None), |_| true)
-            .await
-        {
-            Some(Action::Error(code)) => Err(WriteError::Fault(code)),
+        let caller = Caller::user(uid);
+        match self.check_fault(Site::StoreWrite, caller, |_| true).await {
+            Some(Action::Error(code)) => Err(WriteError::Injected(code)),
+            // The caller is told that it is stored, and it is not.
             Some(Action::Drop) => Ok(Ok(())),
             _ => Ok(self.store_one(write).await?),
         }
     }
 
-    /// Commits a write by itself.
+    /// Commits a write by itself, without injected faults.
     pub(super) async fn store_one(
         &self,
         write: Write,

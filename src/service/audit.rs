@@ -1,3 +1,5 @@
+//! Counts what clients were refused, and what they were told that was not so.
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,46 +10,47 @@ use serde::Serialize;
 use super::Refusal;
 use crate::id::Version;
 use crate::lab;
-use crate::proto::{Cmd, Code, Reply};
+use crate::proto::{Cmd, Code};
 use crate::store::Page;
 
-/// What clients were refused; and what they were told that was not so: nothing, unless a fault or a quirk wants it. Counts
-/// alone, whatever the number of messages.
+/// Counts refusals, and answers that were not true: there are none of these, unless a fault or a quirk asks for them.
+///
+/// Takes a constant amount of memory, whatever the number of messages.
 #[derive(Debug, Default)]
 pub struct Audit {
     refused: AtomicU64,
-    /// By the numbers of command and code.
+    /// The kinds of refusals, by the numbers of command and code.
     refusals: Mutex<BTreeMap<(u32, u32), Refused>>,
     lost: AtomicU64,
     repeated: AtomicU64,
     swapped: AtomicU64,
 }
 
-/// The counts so far.
+/// The counts since the start, or since the contents of the store were replaced.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Audited {
     /// Messages that were not stored, and whose senders were told why.
     pub refused: u64,
-    /// Messages that were acknowledged and not stored, and entries that a page passed over.
+    /// Messages that were acknowledged and not stored, and entries that a page skipped.
     pub lost: u64,
-    /// Entries of a page that its reader had asked to come after.
+    /// Entries in a page whose reader had asked only for newer ones.
     pub repeated: u64,
-    /// Entries that stood before older ones.
+    /// Entries that followed a newer entry in their page.
     pub swapped: u64,
 }
 
-/// What was refused in one way.
+/// The refusals of one command with one code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Refused {
-    /// The command, as the contract calls it.
+    /// The command; serialized as the name that the contract has for it.
     #[serde(serialize_with = "by_name")]
     pub cmd: Cmd,
-    /// The code.
+    /// The error code; serialized as its number.
     #[serde(serialize_with = "by_number")]
     pub code: Code,
-    /// How often.
+    /// The number of these refusals.
     pub count: u64,
-    /// What the last one was told, and whether a fault did it.
+    /// The text that the last client was told, and behind it whether a fault was the cause.
     pub reason: String,
 }
 
@@ -72,12 +75,12 @@ impl fmt::Display for Refused {
 }
 
 impl Audit {
-    /// This answer becomes a refusal.
-    pub fn refused(&self, reply: &Reply, refusal: &Refusal) {
-        if matches!(reply, Reply::P2p(_) | Reply::Group(_)) {
+    /// Counts a refusal of a command.
+    pub fn refused(&self, cmd: Cmd, refusal: &Refusal) {
+        if matches!(cmd, Cmd::SendP2PMsg | Cmd::SendGroupMsg) {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
-        let (cmd, code) = (reply.cmd(), refusal.code);
+        let code = refusal.code;
         let mut refusals = self.refusals.lock();
         let refused = refusals
             .entry((cmd.number(), code.number()))
@@ -89,17 +92,17 @@ impl Audit {
             });
         refused.count += 1;
         refused.reason.clone_from(&refusal.text);
-        if refusal.by_fault {
+        if refusal.is_injected {
             refused.reason += " (a fault)";
         }
     }
 
-    /// What was refused, by command and code.
+    /// Returns all kinds of refusals, in the order of command and code.
     pub fn refusals(&self) -> Vec<Refused> {
         self.refusals.lock().values().cloned().collect()
     }
 
-    /// Begins anew.
+    /// Sets all counts to zero.
     pub fn clear(&self) {
         for count in [&self.refused, &self.lost, &self.repeated, &self.swapped] {
             count.store(0, Ordering::Relaxed);
@@ -107,17 +110,17 @@ impl Audit {
         self.refusals.lock().clear();
     }
 
-    /// So many messages are lost, and nobody was told.
+    /// Counts messages that are lost although nobody was told so.
     pub fn lost(&self, messages: u64) {
         self.lost.fetch_add(messages, Ordering::Relaxed);
     }
 
-    /// A page goes to who has asked for what comes after version `after`.
+    /// Counts what is not so in a page for a reader who asked for the entries after version `after`.
     pub fn page(&self, after: Version, page: &Page) {
         if lab::IS_LEFT_OUT {
             return;
         }
-        // Beyond the inbox: it was answered from the beginning.
+        // A request beyond the end of the inbox is answered from its beginning.
         let after = if after > page.total {
             Version::START
         } else {
@@ -141,7 +144,7 @@ impl Audit {
         }
     }
 
-    /// The counts.
+    /// Returns the counts.
     pub fn read(&self) -> Audited {
         Audited {
             refused: self.refused.load(Ordering::Relaxed),
@@ -188,9 +191,9 @@ mod tests {
     fn refusals_are_counted_by_command_and_code() {
         let audit = Audit::default();
         let because = |why: &str| Refusal::because(Code::RequestErr, why);
-        audit.refused(&Reply::p2p(1, 2, "a"), &because("first"));
-        audit.refused(&Reply::p2p(1, 3, "b"), &because("second"));
-        audit.refused(&Reply::login(), &Refusal::plain(Code::NoToken));
+        audit.refused(Cmd::SendP2PMsg, &because("first"));
+        audit.refused(Cmd::SendP2PMsg, &because("second"));
+        audit.refused(Cmd::Login, &Refusal::plain(Code::NoToken));
         let told: Vec<String> = audit.refusals().iter().map(Refused::to_string).collect();
         let expected = [
             "refused 1 Login with 93001: no token",
@@ -210,7 +213,7 @@ mod tests {
         let nothing = Audited::default();
         assert_eq!(audited(0, &[]), nothing);
         assert_eq!(audited(2, &[3, 4, 5]), nothing);
-        // Where old ones were removed, a page begins later; one from beyond the inbox begins at its start.
+        // Where old entries were removed, a page begins later. A request beyond the inbox is answered from its start.
         assert_eq!(audited(2, &[7, 8]), nothing);
         assert_eq!(audited(99, &[1, 2]), nothing);
         let (lost, repeated, swapped) = (1, 1, 1);

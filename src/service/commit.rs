@@ -1,6 +1,6 @@
-//! Commits that are finished although their caller goes away, and the notifies that follow them.
+//! Commits that are finished although their caller has ended, and the notifies that follow them.
 //!
-//! A message that is stored is notified: that is a duty of the commit, not of the task that asked for it. The task of a
+//! To notify the receivers of a stored message is a duty of the commit, not of the task that asked for it: the task of a
 //! session or of an HTTP request can end at any await, for example when its access server is killed or its handler panics.
 //! So a commit that has begun belongs to the services from then on, and its notifies to a value that sends them when it is
 //! dropped.
@@ -14,18 +14,18 @@ use std::time::Instant;
 use tokio::runtime::Handle;
 
 use super::quirks::Announced;
+use crate::directory::SessionDirectory;
 use crate::metrics::Metrics;
-use crate::notify::Presence;
 use crate::shutdown::Shutdown;
 use crate::store::{Committed, Level, Rejected, Store, StoreFailed, Write};
 
-/// Commits batches, and finishes those whose caller has gone.
+/// Commits batches, and finishes those whose caller has ended.
 #[derive(Debug)]
 pub(super) struct Committer {
     store: Arc<dyn Store>,
-    presence: Arc<Presence>,
+    directory: Arc<dyn SessionDirectory>,
     metrics: Arc<Metrics>,
-    /// The commits whose caller has gone.
+    /// Runs the commits whose caller has ended.
     abandoned: Shutdown,
 }
 
@@ -34,50 +34,59 @@ pub(super) struct Committer {
 pub(super) struct Stored {
     /// The result of each write, in the order of the batch.
     pub results: Vec<Result<(), Rejected>>,
-    /// What the receivers are still to be told.
-    pub notifies: Option<OwedNotifies>,
+    /// The notifies to the receivers; none if no inbox has grown.
+    pub notifies: Option<PendingNotifies>,
 }
 
-/// Notifies for what a commit has stored. They are sent when this is dropped, however that comes about: after the answers
-/// were queued, or because the task that held it has ended early.
-pub struct OwedNotifies {
-    presence: Arc<Presence>,
-    levels: Vec<Level>,
+/// The notifies for what a commit has stored.
+///
+/// They are sent when this is dropped: by a front that has queued the acknowledgements, or because the task that held it
+/// has ended early.
+pub struct PendingNotifies {
+    directory: Arc<dyn SessionDirectory>,
+    grown_inboxes: Vec<Level>,
 }
 
-impl OwedNotifies {
+impl PendingNotifies {
     /// Takes over the notifies of a later commit.
-    pub fn append(&mut self, mut later: OwedNotifies) {
-        self.levels.append(&mut later.levels);
+    pub fn append(&mut self, mut later: PendingNotifies) {
+        self.grown_inboxes.append(&mut later.grown_inboxes);
     }
 }
 
-impl Drop for OwedNotifies {
+impl Drop for PendingNotifies {
     fn drop(&mut self) {
-        self.presence.notify(&self.levels);
+        self.directory.notify(&self.grown_inboxes);
     }
 }
 
-impl fmt::Debug for OwedNotifies {
+impl fmt::Debug for PendingNotifies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("OwedNotifies").field(&self.levels).finish()
+        f.debug_tuple("PendingNotifies")
+            .field(&self.grown_inboxes)
+            .finish()
     }
 }
 
 impl Committer {
-    pub fn new(store: Arc<dyn Store>, presence: Arc<Presence>, metrics: Arc<Metrics>) -> Arc<Self> {
+    /// Creates a committer without unfinished commits.
+    pub fn new(
+        store: Arc<dyn Store>,
+        directory: Arc<dyn SessionDirectory>,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
         Arc::new(Committer {
             store,
-            presence,
+            directory,
             metrics,
             abandoned: Shutdown::default(),
         })
     }
 
-    /// Stores a batch, the first writes of which are `messages` messages. What was `announced` before is not notified
-    /// again.
+    /// Stores a batch, the first writes of which are `messages` messages. Receivers to whom the batch was `announced` before
+    /// are not notified again.
     ///
-    /// From its first poll on, the commit is finished also where the future is dropped.
+    /// From the first poll of the returned future on, the commit is finished even if the future is dropped.
     pub fn commit(
         self: &Arc<Self>,
         batch: Vec<Write>,
@@ -89,15 +98,15 @@ impl Committer {
             work: Some(Box::pin(async move {
                 let begun = Instant::now();
                 let Committed { results, grown } = committer.store.commit(batch).await?;
-                let mut notifies = (!grown.is_empty()).then(|| OwedNotifies {
-                    presence: Arc::clone(&committer.presence),
-                    levels: grown,
+                let mut notifies = (!grown.is_empty()).then(|| PendingNotifies {
+                    directory: Arc::clone(&committer.directory),
+                    grown_inboxes: grown,
                 });
                 let stored = results.iter().take(messages);
                 let stored = stored.filter(|result| result.is_ok()).count();
                 committer.metrics.committed(stored, begun.elapsed());
                 if let (Some(announced), Some(notifies)) = (announced, &mut notifies) {
-                    announced.take_from(&mut notifies.levels);
+                    announced.remove_from(&mut notifies.grown_inboxes);
                 }
                 Ok(Stored { results, notifies })
             })),
@@ -106,12 +115,12 @@ impl Committer {
         }
     }
 
-    /// How many commits go on whose caller has gone.
+    /// Returns how many commits are in progress whose caller has ended.
     pub fn unfinished(&self) -> usize {
         self.abandoned.unfinished()
     }
 
-    /// Resolves when every commit whose caller has gone is finished.
+    /// Resolves when every commit whose caller has ended is finished.
     pub async fn finished(&self) {
         self.abandoned.ended().await;
     }
@@ -119,9 +128,9 @@ impl Committer {
 
 type Work = Pin<Box<dyn Future<Output = Result<Stored, StoreFailed>> + Send>>;
 
-/// A commit. Where it is dropped before its end, a task of its own finishes it.
+/// A commit. If it is dropped after it has begun and before its end, a task of its own finishes it.
 pub(super) struct Commit {
-    /// None while it is polled, so that work which panics is not polled again, and after its end.
+    /// Taken out during each poll, so that work which panics is not polled again; none after its end.
     work: Option<Work>,
     has_begun: bool,
     abandoned: Shutdown,
@@ -145,11 +154,11 @@ impl Future for Commit {
 
 impl Drop for Commit {
     fn drop(&mut self) {
-        // Where the runtime ends, the sessions end too, and nobody is left to be notified.
+        // Without a runtime nothing can be finished: its sessions have ended with it, so nobody is left to be notified.
         if let Some(work) = self.work.take().filter(|_| self.has_begun)
             && Handle::try_current().is_ok()
         {
-            // What it resolves to holds the notifies, and is dropped.
+            // The output holds the notifies, which are sent when it is dropped.
             self.abandoned.spawn(async { drop(work.await) });
         }
     }
@@ -160,6 +169,7 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
     use crate::config::SecondLogin;
+    use crate::directory::LocalDirectory;
     use crate::id::{GroupId, MsgId, Uid};
     use crate::store::{Kind, MemoryStore, Message, Retention};
     use std::time::Duration;
@@ -167,13 +177,13 @@ mod tests {
     fn committer() -> (Arc<Committer>, Arc<MemoryStore>) {
         let (clock, metrics) = (Arc::new(ManualClock::default()), Arc::default());
         let second = SecondLogin::Close;
-        let presence = Presence::new(clock, Duration::ZERO, second, Arc::clone(&metrics));
+        let directory = LocalDirectory::new(clock, Duration::ZERO, second, Arc::clone(&metrics));
         let store = Arc::new(MemoryStore::new(1 << 30, Retention::default()));
-        let committer = Committer::new(store.clone(), Arc::new(presence), metrics);
+        let committer = Committer::new(store.clone(), Arc::new(directory), metrics);
         (committer, store)
     }
 
-    /// So many messages to a group of a thousand.
+    /// Returns `count` messages to a group of a thousand members, which it creates.
     async fn to_group(store: &MemoryStore, count: usize) -> Vec<Write> {
         let made = Write::CreateGroup {
             group: GroupId(9),
@@ -199,7 +209,7 @@ mod tests {
         (0..count).map(write).collect()
     }
 
-    /// The store in memory lets others have a turn in the middle of so large a batch.
+    /// The memory store yields to other tasks in the middle of a batch of this size, which is where the commit is dropped.
     #[tokio::test]
     async fn a_commit_that_is_dropped_midway_is_finished_as_a_whole() {
         let (committer, store) = committer();

@@ -1,71 +1,88 @@
-use std::borrow::Cow;
+//! Messages on behalf of a user who need not be logged in, as the admin API sends them.
 
-use super::login::LoginError;
-use super::{Answer, Batch, Refusal, Services};
-use crate::command::Sending;
+use super::{Batch, Caller, SendError, SendRequest, Services};
 use crate::id::{GroupId, MsgId, Uid};
-use crate::proto::Code;
+use crate::store::StoreFailed;
 
-/// Whom a message is for.
+/// The receiver of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum To {
+pub enum Target {
     /// One user.
     User(Uid),
-    /// The members of a group.
+    /// All members of a group.
     Group(GroupId),
 }
 
-impl Services {
-    /// Sends a message as a user who need not be logged in, on the way of any other: it is checked, meets the faults of
-    /// the store, is stored, and its receivers are notified. Answers its id, a new one where `msg_id` is empty.
-    ///
-    /// # Errors
-    ///
-    /// What a client would be refused with.
-    pub async fn send_as(
-        &self,
-        from: Uid,
-        to: To,
-        msg_id: MsgId<'_>,
-        text: &str,
-    ) -> Result<String, Refusal> {
-        if !from.is_positive() {
-            let why = format_args!("uid {from} is not positive");
-            return Err(Refusal::because(Code::RequestErr, why));
-        }
-        if !self.is_admitted(from).await? {
-            return Err(LoginError::NoSuchUser.into());
-        }
-        let mut batch = Batch::default();
-        match to {
-            To::User(uid) => {
-                let sending = sending(from, uid, msg_id, text);
-                self.send_p2p(&mut batch, from, &sending).await;
-            }
-            To::Group(group) => {
-                let sending = sending(from, group, msg_id, text);
-                self.send_group(&mut batch, from, &sending);
-            }
-        }
-        let settled = self.store_batch((Some(from), None), batch).await;
-        match settled.answers.into_iter().next() {
-            Some(Answer::WhenStored(entrusted)) => Ok(entrusted.message.msg_id().to_string()),
-            Some(Answer::Now(reply)) => {
-                let (code, text) = reply.verdict();
-                let code = Code::from_number(code).unwrap_or(Code::ServerError);
-                Err(Refusal::saying(code, text))
-            }
-            None => Err(Refusal::plain(Code::ServerError)),
-        }
+impl From<Uid> for Target {
+    fn from(uid: Uid) -> Self {
+        Target::User(uid)
     }
 }
 
-/// The request that a client would send.
-fn sending<'a, T>(source: Uid, target: T, msg_id: MsgId<'a>, text: &'a str) -> Sending<'a, T> {
-    Sending {
-        source,
-        target,
-        msg_id: Cow::Borrowed(msg_id.as_str()),
-        text: Cow::Borrowed(text),
+impl From<GroupId> for Target {
+    fn from(group: GroupId) -> Self {
+        Target::Group(group)
+    }
+}
+
+/// Why a message on behalf of a user was not sent.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectSendError {
+    /// UIDs are positive.
+    #[error("uid {0} is not positive")]
+    BadSender(Uid),
+    /// Only registered users send, and the sender is not registered.
+    #[error("no such user")]
+    NoSuchSender,
+    /// The message was refused as that of a logged-in client would be.
+    #[error(transparent)]
+    Send(#[from] SendError),
+}
+
+impl From<StoreFailed> for DirectSendError {
+    fn from(failed: StoreFailed) -> Self {
+        DirectSendError::Send(failed.into())
+    }
+}
+
+impl Services {
+    /// Sends a message as user `from`, on the same way as that of a logged-in client: it is checked, meets the faults of
+    /// the store, is stored, and its receivers are notified.
+    ///
+    /// Returns the id of the message: that of the request, or a new one if it has none.
+    ///
+    /// # Errors
+    ///
+    /// [`DirectSendError`]; nothing was stored then, unless the store itself has failed.
+    pub async fn send_as(
+        &self,
+        from: Uid,
+        to: Target,
+        msg_id: MsgId<'_>,
+        text: &str,
+    ) -> Result<String, DirectSendError> {
+        if !from.is_positive() {
+            return Err(DirectSendError::BadSender(from));
+        }
+        if !self.is_admitted(from).await? {
+            return Err(DirectSendError::NoSuchSender);
+        }
+        let mut batch = Batch::default();
+        match to {
+            Target::User(uid) => {
+                let request = SendRequest::new(uid, msg_id, text);
+                self.send_p2p(&mut batch, from, &request).await?;
+            }
+            Target::Group(group) => {
+                let request = SendRequest::new(group, msg_id, text);
+                self.send_group(&mut batch, from, &request)?;
+            }
+        }
+        let outcome = self.commit_batch(Caller::user(from), batch).await;
+        let Some((write, result)) = outcome.results().next() else {
+            return Err(StoreFailed("a write was left unanswered".into()).into());
+        };
+        result?;
+        Ok(write.message.msg_id().to_string())
     }
 }

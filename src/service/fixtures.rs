@@ -1,17 +1,18 @@
+//! Users and groups that the config provides, after the start and after a reset.
+
 use super::{GroupError, RegisterError, Services};
 use crate::config::{Group, User};
 use crate::id::{GroupId, Uid};
 use crate::store::{Rejected, Write};
 
-/// Why a user or a group of the config can't be there.
+/// Why a user or a group of the config could not be provided.
 #[derive(Debug, thiserror::Error)]
 #[error("[[{kind}]] {id}: {why}")]
 pub struct FixtureError {
-    /// `user` or `group`.
+    /// The section of the config: `user` or `group`.
     kind: &'static str,
-    /// Which.
+    /// The uid or gid in that section.
     id: i64,
-    /// Why.
     why: String,
 }
 
@@ -23,11 +24,11 @@ impl FixtureError {
 }
 
 impl Services {
-    /// The users and groups of the config. They meet no fault: nobody has brought them.
+    /// Provides the users and groups of the config. No faults are injected into that, since no client asks for it.
     ///
     /// # Errors
     ///
-    /// [`FixtureError`]; those before the one that can't be are there.
+    /// [`FixtureError`] for the first one that could not be provided; those before it are there.
     pub async fn provide(&self, users: &[User], groups: &[Group]) -> Result<(), FixtureError> {
         for user in users {
             let provided = self.provide_user(user).await;
@@ -40,7 +41,7 @@ impl Services {
         Ok(())
     }
 
-    /// `[[user]]`: registers someone, unless they are registered already.
+    /// `[[user]]`: registers a user who is not registered already.
     async fn provide_user(&self, user: &User) -> Result<(), RegisterError> {
         let (name, password) = (user.name.clone(), user.pw.expose().to_owned());
         let write = match self.registration(Uid(user.uid), name, password).await {
@@ -50,8 +51,8 @@ impl Services {
         Ok(self.store_one(write).await??)
     }
 
-    /// `[[group]]`: makes a group with all its members; where it is there already, has those join who are missing, all of
-    /// them or none.
+    /// `[[group]]`: creates a group with all its members. If the group exists, the missing members join it, all of them or
+    /// none.
     async fn provide_group(&self, group: &Group) -> Result<(), GroupError> {
         let members: Vec<Uid> = group.members.iter().copied().map(Uid).collect();
         let Some(&owner) = members.first() else {

@@ -1,7 +1,9 @@
+//! Groups: creation, joining and quitting.
+
 use std::collections::BTreeSet;
 
 use super::account::WriteError;
-use super::{Drawn, Services, TextTooLong};
+use super::{NewId, Services, TextTooLong};
 use crate::id::{GroupId, Uid};
 use crate::store::{Rejected, StoreFailed, Write};
 
@@ -14,31 +16,31 @@ pub enum GroupError {
     /// Group ids are positive.
     #[error("gid {0} is not positive")]
     BadGid(i64),
-    /// The name is too long.
+    /// The name is longer than the HTTP API could take.
     #[error(transparent)]
     TooLong(#[from] TextTooLong),
-    /// Only registered users may, and this one is none.
+    /// Only registered users may be members, and this one is not registered.
     #[error("{0} is not registered")]
     NoSuchUser(i64),
-    /// The store knows why not.
+    /// The store has rejected the change: there is no such group, it is full, or there is no room.
     #[error(transparent)]
     Rejected(#[from] Rejected),
-    /// The change was not stored.
+    /// The change was not committed.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// The store has failed.
+    /// The store could not be asked for a user.
     #[error(transparent)]
     Store(#[from] StoreFailed),
 }
 
 impl Services {
-    /// `/x/group/create`: a new group whose first member is `owner`, with `members` beside it. Returns its id, a
-    /// snowflake.
+    /// `/x/group/create`: creates a group whose members are `owner` and `members`, and returns its id, a snowflake.
     ///
     /// # Errors
     ///
-    /// [`GroupError`]; when one of them may not take part, or they are too many, or there is no room for all of them, there
-    /// is no group. So it is too where a fault has repeated the id of another group, which stays as it is.
+    /// [`GroupError`] when one of the members may not take part, when they are too many, when the store has no room for all
+    /// of them, or when an injected fault has repeated the id of another group. No group is created then, and the other
+    /// group stays as it is.
     pub async fn create_group(
         &self,
         owner: Uid,
@@ -47,8 +49,7 @@ impl Services {
     ) -> Result<GroupId, GroupError> {
         self.check_text("name", &name)?;
         let all: BTreeSet<Uid> = members.iter().copied().chain([owner]).collect();
-        let most = self.limits.group_members;
-        if all.len() > most {
+        if all.len() > self.limits.group_members {
             return Err(Rejected::GroupFull.into());
         }
         for &uid in &all {
@@ -56,7 +57,7 @@ impl Services {
         }
         let members: Vec<Uid> = all.into_iter().collect();
         loop {
-            let Drawn { id, is_bent } = self.draw_id(owner);
+            let NewId { id, is_injected } = self.new_id(owner);
             let id = GroupId(id);
             let made = Write::CreateGroup {
                 group: id,
@@ -67,18 +68,18 @@ impl Services {
             };
             match self.store_for(owner, made).await? {
                 Ok(()) => return Ok(id),
-                // A group of the config or of a snapshot has the id: the next one is free, sooner or later.
-                Err(Rejected::GroupExists) if !is_bent => {}
+                // A group of the config or of a snapshot has this id. One of the next ids is free.
+                Err(Rejected::GroupExists) if !is_injected => {}
                 Err(rejected) => return Err(rejected.into()),
             }
         }
     }
 
-    /// `/x/group/join`: a new member. Joining twice is no error.
+    /// `/x/group/join`: makes a user a member of a group. Joining twice is no error.
     ///
     /// # Errors
     ///
-    /// [`GroupError`]
+    /// [`GroupError`]; the user has not become a member then, unless the store has failed.
     pub async fn join_group(&self, uid: Uid, group: GroupId) -> Result<(), GroupError> {
         self.check_member(uid).await?;
         check_gid(group)?;
@@ -90,11 +91,11 @@ impl Services {
         Ok(self.store_for(uid, write).await??)
     }
 
-    /// `/x/group/quit`: one member fewer. Quitting twice is no error.
+    /// `/x/group/quit`: ends the membership of a user. Quitting twice is no error.
     ///
     /// # Errors
     ///
-    /// [`GroupError`]
+    /// [`GroupError`]; the user has not left the group then, unless the store has failed.
     pub async fn quit_group(&self, uid: Uid, group: GroupId) -> Result<(), GroupError> {
         self.check_member(uid).await?;
         check_gid(group)?;
@@ -102,6 +103,7 @@ impl Services {
         Ok(self.store_for(uid, write).await??)
     }
 
+    /// Checks that a user may be a member of groups.
     pub(super) async fn check_member(&self, uid: Uid) -> Result<(), GroupError> {
         if !uid.is_positive() {
             return Err(GroupError::BadUid(uid.0));

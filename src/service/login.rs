@@ -1,117 +1,195 @@
+//! Logins, pings and logouts, and which user a session speaks for.
+
+use std::future::poll_fn;
 use std::sync::Arc;
 
 use super::Services;
-use super::message::check_uid;
+use crate::directory::{Entered, SessionHandle};
 use crate::id::Uid;
-use crate::notify::Entered;
-use crate::proto::{Reply, ReqLogin, ReqLogout};
-use crate::session::{CloseReason, Session};
-use crate::store::StoreFailed;
+use crate::proto::Cmd;
+use crate::store::{Level, StoreFailed};
 
 /// Why a login was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
-    /// There is no token.
+    /// The token is empty.
     #[error("no token")]
     NoToken,
     /// UIDs are positive.
     #[error("uid {0} is not positive")]
-    BadUid(i64),
-    /// The token is not this user's, or has expired.
+    BadUid(Uid),
+    /// The token is that of another user, or has expired.
     #[error("wrong token")]
     WrongToken,
-    /// This session belongs to another user.
+    /// Another user is logged in on this session.
     #[error("the session belongs to another user")]
     OtherUser,
-    /// The user has a session already, and `session.second_login` says that it stays.
+    /// The user has another session, which stays: `session.second_login` of the config says so, or it has displaced this
+    /// one.
     #[error("logged in elsewhere")]
     Elsewhere,
-    /// The session was closed while its login waited for the store.
+    /// The session was closed during its login.
     #[error("the session is closed")]
     Closed,
-    /// Only registered users may log in.
+    /// Only registered users may log in, and this one is not registered.
     #[error("no such user")]
     NoSuchUser,
-    /// The store has failed.
+    /// The store could not be asked for the user or the inbox.
     #[error(transparent)]
     Store(#[from] StoreFailed),
 }
 
+/// A request names another user than the one who is logged in on its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("uid does not match the login")]
+pub struct UidMismatch;
+
+/// Why a session without a login speaks for no user.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// A login is required, or the request names no user.
+    #[error("not logged in")]
+    NotLoggedIn,
+    /// Only registered users may take part, and this one is not registered.
+    #[error("no such user")]
+    NoSuchUser,
+    /// The store could not be asked for the user.
+    #[error(transparent)]
+    Store(#[from] StoreFailed),
+}
+
+/// A successful login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoginOutcome {
+    /// How far the user's inbox goes, and how far it was read. What is stored later is notified.
+    pub inbox: Level,
+}
+
 impl Services {
-    /// 20001: binds the user to this session.
-    pub async fn login(&self, session: &Arc<Session>, request: ReqLogin) -> Reply {
-        let reply = match self.try_login(session, &request).await {
-            Ok(()) => Reply::login(),
-            Err(error) => {
-                tracing::debug!(uid = request.uid, %error, "login refused");
-                self.refuse(Reply::login(), error)
-            }
-        };
-        self.reworded(reply)
+    /// 20001: binds a user to a session, which receives the user's notifies from then on.
+    ///
+    /// Without a `uid`, the user who is logged in on the session already logs in again.
+    ///
+    /// # Errors
+    ///
+    /// [`LoginError`]; an older session of the user is left as it is then.
+    pub async fn login(
+        &self,
+        session: &Arc<dyn SessionHandle>,
+        uid: Option<Uid>,
+        token: &str,
+    ) -> Result<LoginOutcome, LoginError> {
+        self.try_login(session, uid, token).await.map_err(|error| {
+            tracing::debug!(uid = uid.map(i64::from), %error, "login refused");
+            self.counted(Cmd::Login, error)
+        })
     }
 
     async fn try_login(
         &self,
-        session: &Arc<Session>,
-        request: &ReqLogin,
-    ) -> Result<(), LoginError> {
+        session: &Arc<dyn SessionHandle>,
+        uid: Option<Uid>,
+        token: &str,
+    ) -> Result<LoginOutcome, LoginError> {
         let bound = session.uid();
-        let uid = match (bound, Uid(request.uid)) {
-            (Some(bound), Uid(0)) => bound,
-            (Some(bound), uid) if uid != bound => return Err(LoginError::OtherUser),
-            (_, uid) => uid,
+        let uid = match (bound, uid) {
+            (Some(bound), Some(uid)) if uid != bound => return Err(LoginError::OtherUser),
+            (bound, uid) => uid.or(bound).unwrap_or_default(),
         };
-        let _door = tokio::select! {
+        let _shared = tokio::select! {
             biased;
-            door = self.enter() => door,
-            () = session.over() => return Err(LoginError::Closed),
+            shared = self.lock_shared() => shared,
+            () = poll_fn(|cx| session.poll_closed(cx)) => return Err(LoginError::Closed),
         };
-        if request.token.is_empty() {
-            return Err(LoginError::NoToken);
-        }
-        if !uid.is_positive() {
-            return Err(LoginError::BadUid(uid.0));
-        }
-        if !self.tokens.is_valid(uid, &request.token) {
-            return Err(LoginError::WrongToken);
-        }
-        if !self.is_admitted(uid).await? {
-            return Err(LoginError::NoSuchUser);
-        }
-        // Before anything changes: a login that fails takes nobody over.
+        self.check_login(uid, token).await?;
+        // Read before anything changes: a login that fails displaces nobody.
         let before = self.store.level(uid).await?;
-        let older = match self.presence.enter(uid, session) {
+        let older = match self.directory.enter(uid, session).await {
             Entered::Alone => None,
             Entered::InPlaceOf(older) => Some(older),
             Entered::Refused => return Err(LoginError::Elsewhere),
             Entered::Closed => return Err(LoginError::Closed),
         };
         if bound.is_none() {
-            session.log_in(uid);
-            let presence = Arc::clone(&self.presence);
-            session.on_close(move |session| presence.leave(uid, session.id()));
+            session.log_in(uid, &self.directory);
             tracing::debug!(uid = uid.0, "logged in");
         }
         if let Some(older) = older {
-            older.close(CloseReason::LoggedInElsewhere);
+            older.displace();
         }
-        // And again: what is stored from now on is notified, but not what was stored since the first look.
-        let level = self.store.level(uid).await.unwrap_or(before);
-        if level.total > level.read {
-            session.notify(level.read, level.total);
+        // Read again: what was stored between the first reading and the entry was not notified to this session.
+        let inbox = self.store.level(uid).await.unwrap_or(before);
+        Ok(LoginOutcome { inbox })
+    }
+
+    async fn check_login(&self, uid: Uid, token: &str) -> Result<(), LoginError> {
+        if token.is_empty() {
+            return Err(LoginError::NoToken);
+        }
+        if !uid.is_positive() {
+            return Err(LoginError::BadUid(uid));
+        }
+        if !self.tokens.is_valid(uid, token) {
+            return Err(LoginError::WrongToken);
+        }
+        if !self.is_admitted(uid).await? {
+            return Err(LoginError::NoSuchUser);
         }
         Ok(())
     }
 
-    /// 20008: the session is to end after the reply, which takes its user offline.
+    /// 20002: renews the presence of `uid`, who is logged in on this session. `claimed` is the user whom the request names.
     ///
     /// # Errors
     ///
-    /// The refusal; then the session goes on.
-    pub fn logout(&self, uid: Uid, request: &ReqLogout) -> Result<Reply, Reply> {
-        match check_uid(uid, request.uid) {
-            Ok(()) => Ok(Reply::logout()),
-            Err(error) => Err(self.refuse(Reply::logout(), error)),
+    /// [`UidMismatch`]; nothing is renewed then.
+    pub fn ping(
+        &self,
+        session: &Arc<dyn SessionHandle>,
+        uid: Uid,
+        claimed: Option<Uid>,
+    ) -> Result<(), UidMismatch> {
+        check_claimed(uid, claimed).map_err(|error| self.counted(Cmd::Ping, error))?;
+        self.directory.renew(uid, session);
+        Ok(())
+    }
+
+    /// 20008: checks that `uid` may be logged out by a request that names `claimed`. The front then has to close the
+    /// session, which takes the user offline.
+    ///
+    /// # Errors
+    ///
+    /// [`UidMismatch`]; the session has to go on then.
+    pub fn logout(&self, uid: Uid, claimed: Option<Uid>) -> Result<(), UidMismatch> {
+        check_claimed(uid, claimed).map_err(|error| self.counted(Cmd::Logout, error))
+    }
+
+    /// Returns for which user to carry out a command that came before the login and names `named`. With the quirk
+    /// `login_not_required` it is that user, who must be one that could log in.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError`], counted as a refusal of `cmd`.
+    pub async fn identify(&self, cmd: Cmd, named: Option<Uid>) -> Result<Uid, IdentityError> {
+        let identified = match named.filter(|uid| uid.is_positive()) {
+            Some(uid) if self.quirks.login_not_required => self.named_user(uid).await,
+            _ => Err(IdentityError::NotLoggedIn),
+        };
+        identified.map_err(|error| self.counted(cmd, error))
+    }
+
+    async fn named_user(&self, uid: Uid) -> Result<Uid, IdentityError> {
+        if !self.is_admitted(uid).await? {
+            return Err(IdentityError::NoSuchUser);
         }
+        Ok(uid)
+    }
+}
+
+/// Checks that a request names the user who is logged in, or nobody.
+pub(super) fn check_claimed(uid: Uid, claimed: Option<Uid>) -> Result<(), UidMismatch> {
+    match claimed {
+        Some(claimed) if claimed != uid => Err(UidMismatch),
+        _ => Ok(()),
     }
 }

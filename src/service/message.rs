@@ -1,164 +1,244 @@
+//! Messages to users and groups, acceptances of messages, and pages of an inbox.
+
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
-use bytes::BytesMut;
-
-use super::{Answer, Batch, Entrusted, Refusal, Services};
-use crate::codec::MAX_FRAME;
-use crate::command::Sending;
+use super::login::check_claimed;
+use super::{Batch, Caller, PendingWrite, Services, Target, UidMismatch};
 use crate::id::{GroupId, MsgId, Uid, Version};
 use crate::lab::{Action, Site};
-use crate::proto::fields::Fields;
-use crate::proto::{Cmd, Payload, Reply, ReqSyncMsg};
-use crate::session::Session;
-use crate::store::{Kind, Message, Page, PageLimit, StoreFailed};
+use crate::proto::{Cmd, Code};
+use crate::store::{Kind, Message, Page, PageLimit, Rejected, StoreFailed};
 
-/// What a `ResSyncMsg` takes beside its entries, in bytes, at the most: cmd 4, errStr 4, currentID and totalID 11 each.
-const PAGE_HEADER: usize = 30;
+/// A message to be sent or accepted, with its texts borrowed from where they came in. `T` is the id of a user or of a group.
+#[derive(Clone, Copy)]
+pub struct SendRequest<'a, T> {
+    /// The user whom the request names as the sender, or as the one who accepts; none stands for the user who is logged
+    /// in.
+    pub claimed: Option<Uid>,
+    /// The receiver or the group; for an acceptance, the sender of what is accepted.
+    pub target: T,
+    /// The sender's id of the message. If it is empty, the server makes one.
+    pub msg_id: MsgId<'a>,
+    /// The text; empty in an acceptance.
+    pub text: &'a str,
+}
 
-/// Why a message, an ack or a sync was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum MessageError {
-    /// The frame names another user than the login.
-    #[error("uid does not match the login")]
-    OtherUser,
-    /// Targets and groups are positive.
+impl<'a, T> SendRequest<'a, T> {
+    /// Creates the request of the user who is logged in.
+    pub fn new(target: T, msg_id: MsgId<'a>, text: &'a str) -> Self {
+        SendRequest {
+            claimed: None,
+            target,
+            msg_id,
+            text,
+        }
+    }
+}
+
+/// Without the text, which must not reach a log.
+impl<T: fmt::Debug> fmt::Debug for SendRequest<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendRequest")
+            .field("claimed", &self.claimed)
+            .field("target", &self.target)
+            .field("msg_id", &self.msg_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A request for the messages that are newer than what a client has.
+#[derive(Debug, Clone, Copy)]
+pub struct SyncRequest {
+    /// The user whom the request names; none stands for the user who is logged in.
+    pub claimed: Option<Uid>,
+    /// The version of the last message that the client has.
+    pub after: Version,
+    /// How much the front can take in one answer.
+    pub limit: PageLimit,
+}
+
+/// Why a message or an acceptance was refused.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SendError {
+    /// The request names another sender than the user who is logged in.
+    #[error(transparent)]
+    UidMismatch(#[from] UidMismatch),
+    /// Ids of users and groups are positive.
     #[error("{field} {id} is not positive")]
     BadTarget {
-        /// The field of the request.
+        /// The field of the request, as the wire contract calls it.
         field: &'static str,
-        /// What stood there.
+        /// The value of the field.
         id: i64,
     },
-    /// The text is too long.
+    /// The text is longer than `limits.message` of the config.
     #[error("msg has {len} bytes, at most {max}")]
     TooLong {
-        /// Its length in bytes.
+        /// The length of the text in bytes.
         len: usize,
         /// The limit in bytes.
         max: usize,
     },
-    /// The msgID is too long.
+    /// The sender's id of the message is longer than `limits.msg_id` of the config.
     #[error("msgID has {len} bytes, at most {max}")]
     IdTooLong {
-        /// Its length in bytes.
+        /// The length of the id in bytes.
         len: usize,
         /// The limit in bytes.
         max: usize,
     },
-    /// Only registered users receive, and this one is none.
+    /// Only registered users receive messages, and the receiver is not registered.
     #[error("{0} is not registered")]
     NoSuchUser(Uid),
-    /// The store has failed.
+    /// The store has rejected this write; the others of its batch are not concerned.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// An injected fault refuses the whole batch with this code.
+    #[error("{}", .0.text())]
+    Injected(Code),
+    /// The commit of the whole batch has failed: it is not known what of it is stored. The failure was logged.
+    #[error(transparent)]
+    NotCommitted(StoreFailed),
+    /// The store could not be asked for the receiver.
     #[error(transparent)]
     Store(#[from] StoreFailed),
 }
 
-/// A page of the inbox of `uid`; as an answer, a `ResSyncMsg`.
-#[derive(Debug)]
-pub struct Synced {
-    uid: Uid,
-    page: Page,
-}
-
-impl Synced {
-    /// The version of its last message; without one, how far the reader is.
-    pub fn end(&self) -> Version {
-        self.page.current
-    }
-
-    /// The newest version of the inbox.
-    pub fn total(&self) -> Version {
-        self.page.total
-    }
-}
-
-impl Payload for Synced {
-    fn encode_payload(&self, dst: &mut BytesMut) {
-        let mut fields = Fields::done(Cmd::SyncMsg, dst);
-        fields.number(5, self.page.current.0);
-        for entry in &self.page.entries {
-            entry.write(self.uid, &mut fields);
-        }
-        fields.number(7, self.page.total.0);
-    }
+/// Why a page was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// The request names another user than the one who is logged in.
+    #[error(transparent)]
+    UidMismatch(#[from] UidMismatch),
+    /// An injected fault refuses the page with this code.
+    #[error("{}", .0.text())]
+    Injected(Code),
+    /// The store could not read the inbox.
+    #[error(transparent)]
+    Store(#[from] StoreFailed),
 }
 
 impl Services {
-    /// 20003: a message from `uid` to one user.
-    pub async fn send_p2p(&self, batch: &mut Batch, uid: Uid, sending: &Sending<'_, Uid>) {
-        let Sending { source, target, .. } = *sending;
-        if let Err(error) = self.check_p2p(uid, sending).await {
-            let reply = Reply::p2p(source.0, target.0, &sending.msg_id);
-            return batch.push(Answer::now(self.refuse(reply, error)));
-        }
-        self.entrust(batch, Kind::P2p, (uid, None), sending);
+    /// 20003: checks a message from `uid` to one user, and adds it to the batch.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]; nothing is added to the batch then.
+    pub async fn send_p2p(
+        &self,
+        batch: &mut Batch,
+        uid: Uid,
+        request: &SendRequest<'_, Uid>,
+    ) -> Result<(), SendError> {
+        let checked = self.check_p2p(uid, request).await;
+        checked.map_err(|error| self.counted(Cmd::SendP2PMsg, error))?;
+        self.enqueue(batch, Kind::P2p, uid, request);
+        Ok(())
     }
 
-    async fn check_p2p(&self, uid: Uid, sending: &Sending<'_, Uid>) -> Result<(), MessageError> {
-        self.check(uid, "targetUID", sending)?;
-        if !self.is_admitted(sending.target).await? {
-            return Err(MessageError::NoSuchUser(sending.target));
+    async fn check_p2p(&self, uid: Uid, request: &SendRequest<'_, Uid>) -> Result<(), SendError> {
+        self.check(uid, "targetUID", request)?;
+        if !self.is_admitted(request.target).await? {
+            return Err(SendError::NoSuchUser(request.target));
         }
         Ok(())
     }
 
-    /// 20005: a message from `uid` to every member of a group.
-    pub fn send_group(&self, batch: &mut Batch, uid: Uid, sending: &Sending<'_, GroupId>) {
-        let group = sending.target;
-        if let Err(error) = self.check(uid, "groupID", sending) {
-            let reply = Reply::group(group.0, &sending.msg_id);
-            return batch.push(Answer::now(self.refuse(reply, error)));
-        }
-        self.entrust(batch, Kind::Group, (uid, Some(group)), sending);
+    /// 20005: checks a message from `uid` to all members of a group, and adds it to the batch. Whether the group exists and
+    /// `uid` is a member is up to the commit.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]; nothing is added to the batch then.
+    pub fn send_group(
+        &self,
+        batch: &mut Batch,
+        uid: Uid,
+        request: &SendRequest<'_, GroupId>,
+    ) -> Result<(), SendError> {
+        let checked = self.check(uid, "groupID", request);
+        checked.map_err(|error| self.counted(Cmd::SendGroupMsg, error))?;
+        self.enqueue(batch, Kind::Group, uid, request);
+        Ok(())
     }
 
-    /// 20004: `uid` accepts a message that it got.
-    pub fn accept(&self, batch: &mut Batch, uid: Uid, sending: &Sending<'_, Uid>) {
-        if let Err(error) = self.check(uid, "sourceUID", sending) {
-            return batch.push(Answer::now(self.refuse(Reply::ack(), error)));
-        }
-        self.entrust(batch, Kind::Ack, (uid, None), sending);
+    /// 20004: checks that `uid` may accept a message, and adds the acceptance to the batch. Whether `uid` got such a message
+    /// is up to the commit.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]; nothing is added to the batch then.
+    pub fn accept(
+        &self,
+        batch: &mut Batch,
+        uid: Uid,
+        request: &SendRequest<'_, Uid>,
+    ) -> Result<(), SendError> {
+        let checked = self.check(uid, "sourceUID", request);
+        checked.map_err(|error| self.counted(Cmd::AcceptP2PMsgAck, error))?;
+        self.enqueue(batch, Kind::Ack, uid, request);
+        Ok(())
     }
 
-    /// Stores the read mark of a sync that is about to be done together with the messages before it, and returns whether it
-    /// does so. It does not where the sync may still be refused, since a refused sync moves no mark.
-    pub fn mark_read(&self, batch: &mut Batch, uid: Uid, request: &ReqSyncMsg) -> bool {
+    /// Adds the read mark of a sync that follows the batch to the batch, and returns whether it did so: then the store need
+    /// not write it once more.
+    ///
+    /// Nothing is added where there are no messages to be stored anyway, or where the sync may still be refused: a refused
+    /// sync moves no mark.
+    pub fn mark_read(&self, batch: &mut Batch, uid: Uid, request: &SyncRequest) -> bool {
         let can_mark = !batch.is_empty()
-            && check_uid(uid, request.uid).is_ok()
+            && check_claimed(uid, request.claimed).is_ok()
             && !self.lab.watches([Site::StoreRead]);
         if can_mark {
-            batch.mark_read(uid, Version(request.current_id));
+            batch.mark_read(uid, request);
         }
         can_mark
     }
 
-    /// 20006: what is newer than `currentID` in the inbox of `uid`, for whom `session` asks. Where its read `is_marked`
-    /// already, no fault refuses it: a rule that was put in force since then begins with the next one.
+    /// 20006: returns the messages after a version in the inbox of `uid`, and moves the read mark there.
+    ///
+    /// `is_marked` is what [`mark_read`](Self::mark_read) returned. A read mark that is stored can't be refused any more, so
+    /// a fault that was injected since then does not refuse this page.
     ///
     /// # Errors
     ///
-    /// The refusal.
+    /// [`SyncError`]; the read mark has not moved then.
     pub async fn sync(
         &self,
-        session: &Session,
+        caller: Caller<'_>,
         uid: Uid,
-        request: &ReqSyncMsg,
+        request: &SyncRequest,
         is_marked: bool,
-    ) -> Result<Synced, Reply> {
-        // Such a request asks for nothing that is read.
-        if let Err(error) = check_uid(uid, request.uid) {
-            return Err(self.refuse(Reply::sync(request), error));
-        }
-        let met = self.meet_read(session, uid, Version(request.current_id), is_marked);
-        let met = met.await;
-        let page = match met {
-            Some(Action::Error(code)) => Err(Refusal::by_fault(code)),
-            _ => self.page(uid, request).await.map_err(Refusal::from),
+    ) -> Result<Page, SyncError> {
+        let page = self.try_sync(caller, uid, request, is_marked).await;
+        let page = page.map_err(|error| self.counted(Cmd::SyncMsg, error))?;
+        self.metrics.page();
+        self.audit.page(request.after, &page);
+        Ok(page)
+    }
+
+    async fn try_sync(
+        &self,
+        caller: Caller<'_>,
+        uid: Uid,
+        request: &SyncRequest,
+        is_marked: bool,
+    ) -> Result<Page, SyncError> {
+        // Before a fault is looked for: such a request reads nothing that could meet one.
+        check_claimed(uid, request.claimed)?;
+        let caller = Caller {
+            uid: Some(uid),
+            ..caller
         };
-        let mut page = page.map_err(|refusal| self.refuse(Reply::sync(request), refusal))?;
-        match met {
-            // As it was before anything of this came.
+        let injected = self.check_read_fault(caller, request, is_marked).await;
+        if let Some(Action::Error(code)) = injected {
+            return Err(SyncError::Injected(code));
+        }
+        let mut page = self.page(uid, request).await?;
+        match injected {
+            // As the inbox was before any of these messages came.
             Some(Action::Stale) => {
                 let before = page.entries.first().map(|first| first.version - 1);
                 page.current = before.unwrap_or(page.current);
@@ -171,18 +251,15 @@ impl Services {
             }
             _ => {}
         }
-        self.metrics.page();
-        self.audit.page(Version(request.current_id), &page);
-        Ok(Synced { uid, page })
+        Ok(page)
     }
 
-    /// What a fault does to a page. Only one with entries can be stale or have a gap: who asks for nothing new is told no
-    /// lie, and that is no hit.
-    async fn meet_read(
+    /// Returns the fault that is injected into a page, if one is. Only a page with entries can be stale or have a gap: an
+    /// empty one would be the same with the fault as without, which is no hit.
+    async fn check_read_fault(
         &self,
-        session: &Session,
-        uid: Uid,
-        after: Version,
+        caller: Caller<'_>,
+        request: &SyncRequest,
         is_marked: bool,
     ) -> Option<Action> {
         if !self.lab.watches([Site::StoreRead]) {
@@ -190,145 +267,77 @@ impl Services {
         }
         let limit = PageLimit {
             entries: 1,
-            bytes: MAX_FRAME - PAGE_HEADER,
+            ..request.limit
         };
-        let peeked = self.store.peek(uid, after, limit).await;
+        let uid = caller.uid.unwrap_or_default();
+        let peeked = self.store.peek(uid, request.after, limit).await;
         let has_entries = peeked.is_ok_and(|page| !page.entries.is_empty());
         let can = |action: &Action| match action {
             Action::Stale | Action::Gap => has_entries,
             Action::Error(_) => !is_marked,
             _ => true,
         };
-        let of = (Some(uid), Some(session));
-        self.meet(Site::StoreRead, of, can).await
+        self.check_fault(Site::StoreRead, caller, can).await
     }
 
-    async fn page(&self, uid: Uid, request: &ReqSyncMsg) -> Result<Page, StoreFailed> {
-        let entries = usize::try_from(request.limit).unwrap_or(usize::MAX);
-        let limit = PageLimit {
-            entries,
-            bytes: MAX_FRAME - PAGE_HEADER,
-        };
-        let after = Version(request.current_id);
-        Ok(if self.has_odd_pages() {
-            Box::pin(self.odd_page(uid, after, limit)).await?
+    async fn page(&self, uid: Uid, request: &SyncRequest) -> Result<Page, StoreFailed> {
+        let SyncRequest { after, limit, .. } = *request;
+        if self.has_odd_pages() {
+            Box::pin(self.odd_page(uid, after, limit)).await
         } else {
-            self.store.sync(uid, after, limit).await?
-        })
+            self.store.sync(uid, after, limit).await
+        }
     }
 
-    /// Whether `uid` may send this; `field` is what the request calls its target.
+    /// Checks what a request brings by itself. `field` is what the wire contract calls its target.
     fn check<T: Copy + Into<i64>>(
         &self,
         uid: Uid,
         field: &'static str,
-        sending: &Sending<'_, T>,
-    ) -> Result<(), MessageError> {
-        check_uid(uid, sending.source.0)?;
-        let id = sending.target.into();
+        request: &SendRequest<'_, T>,
+    ) -> Result<(), SendError> {
+        check_claimed(uid, request.claimed)?;
+        let id = request.target.into();
         if id <= 0 {
-            return Err(MessageError::BadTarget { field, id });
+            return Err(SendError::BadTarget { field, id });
         }
-        let (len, max) = (sending.msg_id.len(), self.limits.msg_id);
+        let (len, max) = (request.msg_id.as_str().len(), self.limits.msg_id);
         if len > max {
-            return Err(MessageError::IdTooLong { len, max });
+            return Err(SendError::IdTooLong { len, max });
         }
         // The config allows no limits under which a message could not stand alone in a page.
-        let (len, max) = (sending.text.len(), self.limits.message);
+        let (len, max) = (request.text.len(), self.limits.message);
         if len > max {
-            return Err(MessageError::TooLong { len, max });
+            return Err(SendError::TooLong { len, max });
         }
         Ok(())
     }
 
-    /// Has it stored with the others of the batch; a message without an id gets one.
-    fn entrust<T: Copy + Into<i64>>(
+    /// Adds a request that was checked to the batch. A message without an id gets one.
+    fn enqueue<T: Copy + Into<Target>>(
         &self,
         batch: &mut Batch,
         kind: Kind,
-        (source, group): (Uid, Option<GroupId>),
-        sending: &Sending<'_, T>,
+        source: Uid,
+        request: &SendRequest<'_, T>,
     ) {
-        let mut msg_id = Cow::Borrowed(&*sending.msg_id);
-        let has_made_id = msg_id.is_empty();
-        if has_made_id {
+        let target = request.target.into();
+        let mut msg_id = Cow::Borrowed(request.msg_id.as_str());
+        let has_generated_id = msg_id.is_empty();
+        if has_generated_id {
             msg_id = self.next_id(source).to_string().into();
             batch.ids_reached(self.ids.reached());
         }
-        let sent_at = batch.sent_at(&*self.clock);
-        let message = Message::new(kind, source, group, MsgId(&msg_id), &sending.text, sent_at);
-        batch.push(Answer::WhenStored(Entrusted {
-            target: sending.target.into(),
-            message: Arc::new(message),
-            has_made_id,
-        }));
-    }
-}
-
-/// A UID in a frame must be the session's own, or absent.
-pub(super) fn check_uid(uid: Uid, claimed: i64) -> Result<(), MessageError> {
-    if claimed == 0 || uid == claimed {
-        Ok(())
-    } else {
-        Err(MessageError::OtherUser)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::proto::{OffsetMsg, ResSyncMsg};
-    use crate::store::Entry;
-    use proptest::prelude::*;
-    use prost::Message as _;
-
-    /// The same page as a message of its own.
-    fn message(uid: Uid, page: &Page) -> ResSyncMsg {
-        let entry = |entry: &Entry| OffsetMsg {
-            source_uid: entry.message.source.0,
-            target_uid: uid.0,
-            group_id: GroupId::or_zero(entry.message.group()),
-            msg_type: entry.message.kind.msg_type().into(),
-            msg_id: entry.message.msg_id().to_string(),
-            msg: entry.message.text().into(),
-            increment_id: entry.version.0,
-            send_time: entry.message.sent_at,
+        let group = match target {
+            Target::Group(group) => Some(group),
+            Target::User(_) => None,
         };
-        ResSyncMsg {
-            cmd: Cmd::SyncMsg.number(),
-            err_str: "ok".into(),
-            current_id: page.current.0,
-            total_id: page.total.0,
-            msgs: page.entries.iter().map(entry).collect(),
-            ..Default::default()
-        }
-    }
-
-    prop_compose! {
-        fn entry()(
-            source in any::<i64>(), group in any::<i64>(), version in any::<i64>(), sent_at in any::<i64>(),
-            msg_id in ".{0,40}", text in ".{0,400}",
-        ) -> Entry {
-            let message = Message::new(Kind::Group, Uid(source), GroupId::nonzero(group), MsgId(&msg_id), &text, sent_at);
-            Entry { version: Version(version), message: Arc::new(message) }
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_page_is_written_byte_for_byte_as_the_contract_has_it(
-            uid in any::<i64>(), current in any::<i64>(), total in any::<i64>(),
-            entries in prop::collection::vec(entry(), 0..4),
-        ) {
-            let page = Page { entries, current: Version(current), total: Version(total) };
-            let expected = message(Uid(uid), &page).encode_to_vec();
-            // A page is cut by `wire_len`: were it too small, a page could outgrow its frame.
-            let len: usize = page.entries.iter().map(|entry| entry.wire_len(Uid(uid))).sum();
-            let empty = Page { entries: Vec::new(), current: Version(current), total: Version(total) };
-            prop_assert_eq!(len, expected.len() - message(Uid(uid), &empty).encoded_len());
-            let mut written = BytesMut::new();
-            Synced { uid: Uid(uid), page }.encode_payload(&mut written);
-            prop_assert_eq!(&written[..], &expected[..]);
-        }
+        let sent_at = batch.sent_at(&*self.clock);
+        let message = Message::new(kind, source, group, MsgId(&msg_id), request.text, sent_at);
+        batch.push(PendingWrite {
+            target,
+            message: Arc::new(message),
+            has_generated_id,
+        });
     }
 }

@@ -1,5 +1,11 @@
-//! What the commands do. A service answers with a reply, or with a write and the reply for when it is stored; none of
-//! them holds a socket.
+//! What the commands of the wire and the requests of the HTTP APIs do: logins, presence, messages, groups and accounts.
+//!
+//! Every operation takes values of the domain and answers a `Result` of the domain; the front that called it (access
+//! server, HTTP API, admin API) turns that into its own form. Services know neither frames nor sessions: they see a
+//! connection as a [`SessionHandle`]. The errors carry the codes of the wire contract, see [`ServiceError`].
+//!
+//! Messages are handed to the store in batches: a front collects what one read of a connection brought in a [`Batch`] and
+//! has it stored by [`Services::commit_batch`]. The order is always: stored, acknowledged, notified.
 
 mod account;
 mod audit;
@@ -7,49 +13,50 @@ mod batch;
 mod commit;
 mod delays;
 mod direct;
+mod error;
 mod fixtures;
 mod group;
 mod login;
 mod message;
 mod password;
-mod presence;
 mod quirks;
-mod refusal;
 mod report;
 mod token;
 
 pub use account::{AuthError, RegisterError, WriteError};
 pub use audit::{Audited, Refused};
-pub use batch::{Answer, Batch, Entrusted};
-pub use commit::OwedNotifies;
+pub use batch::{Batch, BatchOutcome, PendingWrite};
+pub use commit::PendingNotifies;
 pub use delays::Suspended;
-pub use direct::To;
+pub use direct::{DirectSendError, Target};
+pub use error::{Refusal, ServiceError, Verdict};
 pub use fixtures::FixtureError;
 pub use group::GroupError;
-pub use message::Synced;
-pub use refusal::Refusal;
+pub use login::{IdentityError, LoginError, LoginOutcome, UidMismatch};
+pub use message::{SendError, SendRequest, SyncError, SyncRequest};
 pub use report::{InboxReport, Report};
 pub use token::{Tokens, salted_token};
 
+use std::future::{pending, poll_fn};
 use std::sync::Arc;
 
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::clock::Clock;
 use crate::config::{Config, Limits, Quirks};
+use crate::directory::{SessionDirectory, SessionHandle};
 use crate::id::Uid;
 use crate::idgen::Snowflake;
 use crate::lab::{Action, Lab, Passing, Site};
 use crate::metrics::Metrics;
-use crate::notify::Presence;
-use crate::session::Session;
+use crate::proto::Cmd;
 use crate::store::{ReplaceError, SNAPSHOT_LIMIT, SaveError, Snapshot, Store, StoreFailed};
 
-/// The services of one `imd`, and what they work on.
+/// The services of one `imd`, over its store and its directory of sessions.
 #[derive(Debug)]
 pub struct Services {
     store: Arc<dyn Store>,
-    presence: Arc<Presence>,
+    directory: Arc<dyn SessionDirectory>,
     committer: Arc<commit::Committer>,
     ids: Snowflake,
     clock: Arc<dyn Clock>,
@@ -62,61 +69,104 @@ pub struct Services {
     text_limit: usize,
     auto_register: bool,
     quirks: Quirks,
-    /// Cuts short what a quirk or a fault holds up.
     delays: delays::Delays,
-    /// Held by those who log in, and alone by who replaces everything.
-    door: RwLock<()>,
+    /// Locked shared by logins and requests of the HTTP APIs, and exclusively while everything is replaced.
+    replacing: RwLock<()>,
     audit: audit::Audit,
 }
 
 /// A snowflake that was given out.
 #[derive(Debug, Clone, Copy)]
-struct Drawn {
+struct NewId {
     id: i64,
-    /// Whether a fault has met it: then it may not be new.
-    is_bent: bool,
+    /// Whether a fault was injected into it, so that it may not be new.
+    is_injected: bool,
 }
 
-/// A name or a password that is too long, whichever way it came.
+/// The parts of an `imd` that all services work with.
+#[derive(Debug, Clone)]
+pub struct Deps {
+    /// Times every presence, token, message and id.
+    pub clock: Arc<dyn Clock>,
+    /// Injects faults, and journals them.
+    pub lab: Arc<Lab>,
+    /// Counts commits, pages and refused logins.
+    pub metrics: Arc<Metrics>,
+}
+
+/// On whose behalf a service works, which decides the faults that are injected.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Caller<'a> {
+    /// The user, if there is one.
+    pub uid: Option<Uid>,
+    /// The session on which the request came, if it came on one. An injected delay ends early when it is closed.
+    pub session: Option<&'a dyn SessionHandle>,
+}
+
+/// A name or a password is longer than the HTTP API could take, whichever way it came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{field} has {len} bytes, at most {max}")]
 pub struct TextTooLong {
-    /// The field of the request.
+    /// The field of the request: `name` or `pw`.
     pub field: &'static str,
-    /// Its length in bytes.
+    /// The length of the text in bytes.
     pub len: usize,
-    /// The limit in bytes: `http.body`.
+    /// The limit in bytes: `http.body` of the config.
     pub max: usize,
 }
 
+impl<'a> Caller<'a> {
+    /// Creates a caller for a request that came on a session.
+    pub fn on(session: &'a dyn SessionHandle) -> Self {
+        Caller {
+            uid: session.uid(),
+            session: Some(session),
+        }
+    }
+
+    /// Creates a caller for a request on behalf of a user that came on no session.
+    pub fn user(uid: Uid) -> Self {
+        Caller {
+            uid: Some(uid),
+            session: None,
+        }
+    }
+
+    /// Resolves when the session is closed or its peer has hung up; never without a session.
+    async fn abandoned(self) {
+        match self.session {
+            Some(session) => poll_fn(|cx| session.poll_abandoned(cx)).await,
+            None => pending().await,
+        }
+    }
+}
+
 impl Services {
-    /// Creates the services over a store.
+    /// Creates the services over a store and a directory.
     ///
     /// # Errors
     ///
-    /// When the store can't say its signing key.
+    /// When the store can't read its signing key or how far its ids have come.
     pub async fn new(
         config: &Config,
         store: Arc<dyn Store>,
-        clock: Arc<dyn Clock>,
-        lab: Arc<Lab>,
-        metrics: Arc<Metrics>,
+        directory: Arc<dyn SessionDirectory>,
+        deps: Deps,
     ) -> Result<Self, StoreFailed> {
-        let presence = Arc::new(Presence::new(
-            Arc::clone(&clock),
-            config.session.presence,
-            config.second_login(),
-            Arc::clone(&metrics),
-        ));
+        let Deps {
+            clock,
+            lab,
+            metrics,
+        } = deps;
         let key = store.signing_key().await?;
         let newest = store.newest().await?;
         Ok(Services {
             committer: commit::Committer::new(
                 Arc::clone(&store),
-                Arc::clone(&presence),
+                Arc::clone(&directory),
                 Arc::clone(&metrics),
             ),
-            presence,
+            directory,
             ids: Snowflake::new(config.idgen.machine, Arc::clone(&clock), newest),
             tokens: Tokens::new(&config.auth, key, Arc::clone(&clock)),
             passwords: password::Passwords::default(),
@@ -125,7 +175,7 @@ impl Services {
             auto_register: config.auth.auto_register,
             quirks: config.quirks,
             delays: delays::Delays::default(),
-            door: RwLock::default(),
+            replacing: RwLock::default(),
             audit: audit::Audit::default(),
             store,
             clock,
@@ -134,7 +184,7 @@ impl Services {
         })
     }
 
-    /// Makes sure that a name or a password is none that the HTTP API could not take.
+    /// Checks that a name or a password could also come in through the HTTP API.
     fn check_text(&self, field: &'static str, text: &str) -> Result<(), TextTooLong> {
         let (len, max) = (text.len(), self.text_limit);
         if len > max {
@@ -143,44 +193,56 @@ impl Services {
         Ok(())
     }
 
-    /// The tokens that log users in.
+    /// Returns what issues and checks the tokens that log users in.
     pub fn tokens(&self) -> &Tokens {
         &self.tokens
     }
 
-    /// Who is where.
-    pub fn presence(&self) -> &Presence {
-        &self.presence
+    /// Returns the directory of the sessions that are notified.
+    pub fn directory(&self) -> &dyn SessionDirectory {
+        self.directory.as_ref()
     }
 
-    /// Goes in: what is done until this is dropped is done before everything is replaced, or after it.
-    pub async fn enter(&self) -> RwLockReadGuard<'_, ()> {
-        self.door.read().await
+    /// Waits until nothing is being replaced. What is done until the returned guard is dropped belongs as a whole to what
+    /// the store held before a replacement, or as a whole to what it holds afterwards.
+    pub async fn lock_shared(&self) -> RwLockReadGuard<'_, ()> {
+        self.replacing.read().await
     }
 
-    /// Waits until nobody is inside, and keeps everybody out until the guard is dropped: logins and requests to the HTTP
-    /// API wait. Those that are inside are not delayed meanwhile.
-    pub async fn close_door(&self) -> RwLockWriteGuard<'_, ()> {
+    /// Waits for the end of everything that is done under [`lock_shared`](Self::lock_shared), and keeps out what comes
+    /// later until the returned guard is dropped. Injected delays end at once meanwhile.
+    pub async fn lock_exclusive(&self) -> RwLockWriteGuard<'_, ()> {
         let _suspended = self.delays.suspend();
-        self.door.write().await
+        self.replacing.write().await
     }
 
-    /// Everything that the store holds, and how far ids have come.
+    /// Cancels the delays of all requests, now and until the guard is dropped: what they hold up is done at once.
+    pub fn suspend_delays(&self) -> Suspended<'_> {
+        self.delays.suspend()
+    }
+
+    /// Cancels the delays of all requests, now and from now on: a shutdown has no time for them.
+    pub fn end_delays(&self) {
+        self.delays.end();
+    }
+
+    /// Returns everything that the store holds, and how far ids have come.
     ///
     /// # Errors
     ///
-    /// [`SaveError`]
+    /// [`SaveError`] when it is too much for a snapshot, or can't be read.
     pub async fn snapshot(&self) -> Result<Snapshot, SaveError> {
         let snapshot = self.store.snapshot(SNAPSHOT_LIMIT).await?;
-        // Some of the ids may be in it, and on a clock that stands they run ahead of it.
+        // Some of the ids may be in it, and on a clock that stands still they run ahead of it.
         Ok(snapshot.reaching(self.ids.reached()))
     }
 
-    /// Replaces everything in the store, and begins to count anew. Ids go on, beyond those of the snapshot too.
+    /// Replaces everything in the store, and starts the counts of the report anew. New ids are greater than all before and
+    /// than those in the snapshot.
     ///
     /// # Errors
     ///
-    /// [`ReplaceError`]; then nothing has changed.
+    /// [`ReplaceError`]; nothing has changed then.
     pub async fn replace(&self, snapshot: Snapshot) -> Result<(), ReplaceError> {
         self.store.replace(snapshot).await?;
         self.ids.go_beyond(self.store.newest().await?);
@@ -188,68 +250,87 @@ impl Services {
         Ok(())
     }
 
-    /// Where they behave as the original does.
+    /// Returns in which ways this stack behaves as the original does.
     pub fn quirks(&self) -> &Quirks {
         &self.quirks
     }
 
-    /// Where everything is kept.
+    /// Returns the store under the services.
     pub fn store(&self) -> &dyn Store {
         self.store.as_ref()
     }
 
-    /// How many commits go on whose caller has gone: what they store is notified when they are finished.
+    /// Returns how many commits are in progress whose caller has ended.
     pub fn unfinished_commits(&self) -> usize {
         self.committer.unfinished()
     }
 
-    /// Resolves when every commit whose caller has gone is stored and notified.
+    /// Resolves when every commit whose caller has ended is stored and its receivers are notified.
     pub async fn finished_commits(&self) {
         self.committer.finished().await;
     }
 
-    /// What clients were refused, and told that was not so.
+    /// Returns the counts of refused, lost, repeated and swapped messages.
     pub fn audited(&self) -> Audited {
         self.audit.read()
     }
 
-    /// What a fault does at a site that frames do not pass, of what it `can` do, after the wait that it may ask for; mostly
-    /// nothing. The wait ends early when the `session` that it is done for, if there is one, is closed or its peer has hung
-    /// up.
-    async fn meet(
+    /// Counts that a client was refused, for the report and the metrics.
+    ///
+    /// The operations of the services count their own errors. A front calls this for what it refuses by itself: a command
+    /// without a login, or one that a fault refuses.
+    pub fn count_refusal(&self, cmd: Cmd, refusal: &Refusal) {
+        self.audit.refused(cmd, refusal);
+        if cmd == Cmd::Login {
+            self.metrics.login_refused(refusal.code);
+        }
+        tracing::debug!(code = refusal.code.number(), why = refusal.text, "refused");
+    }
+
+    /// Counts an error of the operation behind a command, and returns it.
+    fn counted<E: ServiceError>(&self, cmd: Cmd, error: E) -> E {
+        self.count_refusal(cmd, &Refusal::of(&error));
+        error
+    }
+
+    /// Returns the fault that is injected at a site which frames do not pass, if one is, after the delay that it may ask
+    /// for. Only an action that `can` have an effect counts as a hit.
+    ///
+    /// The delay ends early when the caller's session is closed or its peer has hung up.
+    async fn check_fault(
         &self,
-        at: Site,
-        (uid, session): (Option<Uid>, Option<&Session>),
+        site: Site,
+        caller: Caller<'_>,
         can: impl Fn(&Action) -> bool,
     ) -> Option<Action> {
-        if !self.lab.watches([at]) {
+        if !self.lab.watches([site]) {
             return None;
         }
         let passing = Passing {
-            uid,
+            uid: caller.uid,
             ..Passing::default()
         };
-        let mut hit = self.lab.meet(at, &passing, can)?;
+        let mut hit = self.lab.meet(site, &passing, can)?;
         tokio::select! {
             biased;
             () = hit.hold.wait() => {}
             () = self.delays.cancelled() => {}
-            () = left(session) => {}
+            () = caller.abandoned() => {}
         }
         Some(hit.action)
     }
 
-    /// The next snowflake.
+    /// Returns the next snowflake.
     fn next_id(&self, uid: Uid) -> i64 {
-        self.draw_id(uid).id
+        self.new_id(uid).id
     }
 
-    /// The next snowflake, or what a fault makes of it.
-    fn draw_id(&self, uid: Uid) -> Drawn {
+    /// Returns the next snowflake, or what an injected fault makes of it.
+    fn new_id(&self, uid: Uid) -> NewId {
         if !self.lab.watches([Site::IdgenNext]) {
-            return Drawn {
+            return NewId {
                 id: self.ids.next_id(),
-                is_bent: false,
+                is_injected: false,
             };
         }
         let passing = Passing {
@@ -260,25 +341,17 @@ impl Services {
         let is_first = self.ids.reached() == 0;
         let can = |action: &Action| !(is_first && *action == Action::Duplicate);
         let hit = self.lab.meet(Site::IdgenNext, &passing, can);
-        let is_bent = hit.is_some();
+        let is_injected = hit.is_some();
         let id = match hit.map(|hit| hit.action) {
             Some(Action::Duplicate) => self.ids.last_id(),
             Some(Action::Stale) => self.ids.stale_id(),
             _ => self.ids.next_id(),
         };
-        Drawn { id, is_bent }
+        NewId { id, is_injected }
     }
 
-    /// Whether `uid` may take part: everyone, unless only registered users may.
+    /// Returns whether `uid` may take part: everyone, unless the config lets registered users only.
     async fn is_admitted(&self, uid: Uid) -> Result<bool, StoreFailed> {
         Ok(self.auto_register || self.store.user(uid).await?.is_some())
-    }
-}
-
-/// Resolves when nothing need wait for this session any more; never without one.
-async fn left(session: Option<&Session>) {
-    match session {
-        Some(session) => session.left().await,
-        None => std::future::pending().await,
     }
 }

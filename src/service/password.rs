@@ -1,3 +1,5 @@
+//! Hashes passwords and checks them against hashes, with bounds on the work and memory that takes.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,11 +11,11 @@ use tokio::sync::Semaphore;
 use crate::id::Uid;
 use crate::phc::StoredHash;
 
-/// How many hashes are computed at once. Each takes a processor and 19 MiB; a hash that was loaded may take 64 MiB, so all
-/// of them take 256 MiB at most.
-const AT_ONCE: usize = 4;
+/// The most hashes that are computed at once. Each takes a processor and 19 MiB; a hash from a snapshot or a store's folder
+/// may take 64 MiB, so all of them together take 256 MiB at most.
+const MAX_CONCURRENT: usize = 4;
 
-/// The hashing itself has failed.
+/// A password could not be hashed, or the stored hash can't be checked.
 #[derive(Debug, thiserror::Error)]
 #[error("the password can't be hashed: {0}")]
 pub struct HashingFailed(String);
@@ -27,18 +29,19 @@ impl HashingFailed {
 /// Hashes and checks passwords with argon2id, off the runtime's threads.
 #[derive(Debug)]
 pub(super) struct Passwords {
-    places: Arc<Semaphore>,
-    /// The memory of computations that are over. Allocating it anew for each leaves holes of its size on the heap of
-    /// every thread, which add up to a gigabyte.
+    /// One permit for each computation in progress.
+    permits: Arc<Semaphore>,
+    /// The memory of finished computations, for the next ones. If each allocated its own, the heaps of the threads would
+    /// be left with holes of that size, which add up to a gigabyte.
     memory: Arc<Mutex<Vec<Vec<Block>>>>,
-    /// Whether a stored hash was refused: said once, not each time that somebody tries its password.
+    /// Whether a stored hash was refused. That is logged once, not each time that somebody tries its password.
     has_refused: AtomicBool,
 }
 
 impl Default for Passwords {
     fn default() -> Self {
         Passwords {
-            places: Arc::new(Semaphore::new(AT_ONCE)),
+            permits: Arc::new(Semaphore::new(MAX_CONCURRENT)),
             memory: Arc::default(),
             has_refused: AtomicBool::new(false),
         }
@@ -46,7 +49,7 @@ impl Default for Passwords {
 }
 
 impl Passwords {
-    /// A hash in PHC form, with a salt of its own.
+    /// Returns the hash of a password in PHC form, with a new salt.
     pub async fn hash(&self, password: String) -> Result<String, HashingFailed> {
         self.run(move |memory| {
             let (params, salt) = (Params::default(), Salt::generate());
@@ -63,11 +66,12 @@ impl Passwords {
         .await?
     }
 
-    /// Whether the password has this hash, which is stored for `uid`.
+    /// Returns whether the password has this hash, which is stored for `uid`.
     ///
     /// # Errors
     ///
-    /// When the hash can't be checked, or only with too much work: a store's folder may hold any. None is begun then.
+    /// When the hash can't be checked, or only with too much work: the folder of a store may hold any hash. No work is done
+    /// then.
     pub async fn matches(
         &self,
         uid: Uid,
@@ -85,27 +89,27 @@ impl Passwords {
         })?;
         self.run(move |memory| {
             let output = compute(&password, &stored.salt, &stored.params, memory)?;
-            // Outputs are compared in constant time.
+            // `Output` compares in constant time.
             Ok(output == stored.output)
         })
         .await?
     }
 
-    /// Runs one computation. It keeps its place until it ends, also when nobody waits for it any more.
+    /// Runs one computation on a blocking thread. It keeps its permit until it ends, even if this future is dropped.
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Vec<Block>) -> T + Send + 'static,
     ) -> Result<T, HashingFailed> {
-        let place = Arc::clone(&self.places)
+        let permit = Arc::clone(&self.permits)
             .acquire_owned()
             .await
             .map_err(HashingFailed::because)?;
         let memory = Arc::clone(&self.memory);
         tokio::task::spawn_blocking(move || {
-            let _place = place;
+            let _permit = permit;
             let mut blocks = memory.lock().pop().unwrap_or_default();
             let result = work(&mut blocks);
-            // The memory of a hash that takes more than usual is given back.
+            // Memory beyond what a hash of this stack needs is freed, not kept.
             if blocks.len() <= Params::DEFAULT.block_count() {
                 memory.lock().push(blocks);
             }
@@ -221,7 +225,7 @@ mod tests {
     async fn a_hash_that_would_take_too_much_is_refused_without_any_work() {
         let passwords = Passwords::default();
         // No computation could begin.
-        passwords.places.close();
+        passwords.permits.close();
         for hash in [
             "$argon2id$v=19$m=4194304,t=50,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
             "$argon2d$v=19$m=8,t=1,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
@@ -240,8 +244,8 @@ mod tests {
         let passwords = Arc::new(Passwords::default());
         let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         // Nobody goes on before four are there.
-        let four = Arc::new(Barrier::new(AT_ONCE));
-        let tasks: Vec<_> = (0..3 * AT_ONCE)
+        let four = Arc::new(Barrier::new(MAX_CONCURRENT));
+        let tasks: Vec<_> = (0..3 * MAX_CONCURRENT)
             .map(|_| {
                 let passwords = Arc::clone(&passwords);
                 let (running, most) = (Arc::clone(&running), Arc::clone(&most));
@@ -262,6 +266,6 @@ mod tests {
         for task in tasks {
             task.await.unwrap();
         }
-        assert_eq!(most.load(Ordering::SeqCst), AT_ONCE);
+        assert_eq!(most.load(Ordering::SeqCst), MAX_CONCURRENT);
     }
 }

@@ -1,25 +1,24 @@
-//! Where the services behave as the original does: one place for each switch of `[quirks]`. What a client sees of it is
-//! in docs/quirks.md.
+//! Where the services behave as the original does: one place for each switch of `[quirks]` that concerns what they do.
+//! The quirks of the replies are those of the access server. What a client sees of all of them is in docs/quirks.md.
 
 use std::sync::Arc;
 
-use super::login::LoginError;
-use super::{Answer, Refusal, Services, Suspended};
+use super::{PendingWrite, Services, Target};
 use crate::clock::{Ticks, beside};
-use crate::command::Command;
 use crate::id::{Uid, Version};
-use crate::proto::{Code, Reply};
 use crate::store::{Kind, Level, Page, PageLimit, StoreFailed};
 
-/// What was notified before it was stored.
+/// The inboxes whose users were notified of a batch before it was stored.
 pub(super) struct Announced {
-    levels: Vec<Level>,
-    /// Kept until the store has answered: that is the work of its tick, and who moves the clock by hand waits for it.
+    inboxes: Vec<Level>,
+    /// The timer of the gap between notify and store. Kept until the store has answered: the commit is the work of its
+    /// tick, and whoever moves a manual clock waits for the end of that work.
     gap: Option<Box<dyn Ticks>>,
 }
 
 impl Announced {
-    /// Does what waits for the clock itself: whoever moves it can't wait for that.
+    /// Runs `work` while the timer of the gap is held. Work that waits for the clock itself needs this: whoever moves a
+    /// manual clock waits for the work of each timer, and would otherwise never come to the next one.
     pub(super) async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
         match &mut self.gap {
             Some(gap) => beside(gap.as_mut(), work).await,
@@ -27,42 +26,39 @@ impl Announced {
         }
     }
 
-    /// Takes out what need not be notified any more.
-    pub(super) fn take_from(self, grown: &mut Vec<Level>) {
-        grown.retain(|level| {
-            let told = |told: &Level| told.uid == level.uid && told.total >= level.total;
-            !self.levels.iter().any(told)
+    /// Removes the inboxes whose users were notified of this much already.
+    pub(super) fn remove_from(self, grown_inboxes: &mut Vec<Level>) {
+        grown_inboxes.retain(|grown| {
+            let is_covered =
+                |notified: &Level| notified.uid == grown.uid && notified.total >= grown.total;
+            !self.inboxes.iter().any(is_covered)
         });
     }
 }
 
 impl Services {
-    /// Quirk `notify_before_store`.
+    /// Returns whether the quirk `notify_before_store` is on.
     pub(super) fn announces(&self) -> bool {
         self.quirks.notify_before_store
     }
 
-    /// Notifies the receivers of what is about to be stored, and waits for the gap if one of them is there. A message
-    /// that was there already, or that another overtakes, makes the level a wrong guess; the original's is one too.
-    pub(super) async fn announce(&self, answers: &[Answer]) -> Announced {
-        let mut levels: Vec<Level> = Vec::new();
-        for entrusted in answers.iter().filter_map(Answer::entrusted) {
-            let uid = Uid(entrusted.target);
-            if entrusted.message.kind != Kind::P2p {
-                continue;
-            }
-            if let Some(level) = levels.iter_mut().find(|level| level.uid == uid) {
-                level.total += 1;
-            } else if let Ok(Level { read, total, .. }) = self.store.level(uid).await {
-                let total = total + 1;
-                levels.push(Level { uid, read, total });
-            }
-        }
-        // Begun before anyone is told: who is told may move the clock at once.
+    /// Notifies the receivers of messages that are about to be stored, and waits for the gap if one of them has a session.
+    ///
+    /// The versions are a guess, as they are in the original: a message that is a duplicate, or that another one overtakes,
+    /// makes it wrong.
+    pub(super) async fn announce(&self, writes: &[PendingWrite]) -> Announced {
+        let expected = self.expected_inboxes(writes).await;
+        // Begun before anyone is notified: a client that is notified may move a manual clock at once.
         let gap = self.quirks.notify_gap;
         let mut gap = (!gap.is_zero()).then(|| self.clock.ticks(gap));
-        levels.retain(|level| self.presence.tell(level));
-        if levels.is_empty() {
+        let mut inboxes = Vec::new();
+        for inbox in expected {
+            if self.directory.look_up(inbox.uid).await.is_some() {
+                self.directory.notify(&[inbox]);
+                inboxes.push(inbox);
+            }
+        }
+        if inboxes.is_empty() {
             gap = None;
         }
         if let Some(gap) = &mut gap {
@@ -71,25 +67,35 @@ impl Services {
                 () = self.delays.cancelled() => {}
             }
         }
-        Announced { levels, gap }
+        Announced { inboxes, gap }
     }
 
-    /// Cancels the delays of all requests, now and from now on, for a shutdown: what waits in a gap is stored at once.
-    pub fn end_delays(&self) {
-        self.delays.end();
+    /// Returns how far the inboxes of the receivers will go if each message to one user is stored as the next one.
+    async fn expected_inboxes(&self, writes: &[PendingWrite]) -> Vec<Level> {
+        let mut inboxes: Vec<Level> = Vec::new();
+        for write in writes {
+            let Target::User(uid) = write.target else {
+                continue;
+            };
+            if write.message.kind != Kind::P2p {
+                continue;
+            }
+            if let Some(inbox) = inboxes.iter_mut().find(|inbox| inbox.uid == uid) {
+                inbox.total += 1;
+            } else if let Ok(Level { read, total, .. }) = self.store.level(uid).await {
+                let total = total + 1;
+                inboxes.push(Level { uid, read, total });
+            }
+        }
+        inboxes
     }
 
-    /// Cancels the delays of all requests, now and until the guard is dropped.
-    pub fn suspend_delays(&self) -> Suspended<'_> {
-        self.delays.suspend()
-    }
-
-    /// Quirks `sync_inclusive` and `sync_drops_group_id`.
+    /// Returns whether one of the quirks `sync_inclusive` and `sync_drops_group_id` is on.
     pub(super) fn has_odd_pages(&self) -> bool {
         self.quirks.sync_inclusive || self.quirks.sync_drops_group_id
     }
 
-    /// A page as the original has it.
+    /// Returns a page as the original would.
     pub(super) async fn odd_page(
         &self,
         uid: Uid,
@@ -109,15 +115,17 @@ impl Services {
         Ok(page)
     }
 
-    /// The page that begins with version `after`, where there is something newer and the page has room for it: else who
-    /// reads on until nothing is left would never end.
+    /// Returns the page that begins with version `after` itself.
+    ///
+    /// Where there is nothing newer, or no room for it in that page, the page begins after `after`: a client that reads on
+    /// until a page is empty would never come to an end otherwise.
     async fn inclusive_page(
         &self,
         uid: Uid,
         after: Version,
         limit: PageLimit,
     ) -> Result<Page, StoreFailed> {
-        // This one moves the read mark, as far as the request says.
+        // This sync moves the read mark to where the request says; the one from `after - 1` can't move it back.
         let next = self.store.sync(
             uid,
             after,
@@ -135,52 +143,5 @@ impl Services {
             return Ok(page);
         }
         self.store.sync(uid, after, limit).await
-    }
-
-    /// Quirks `no_msg_id_in_replies` and `replies_as_schema`.
-    pub(super) fn has_odd_replies(&self) -> bool {
-        self.quirks.no_msg_id_in_replies || self.quirks.replies_as_schema
-    }
-
-    /// The same answers as the quirks have them.
-    pub(super) fn reword(&self, answers: &mut Vec<Answer>) {
-        let reworded = answers
-            .drain(..)
-            .map(|answer| self.reworded(answer.into_reply()));
-        *answers = reworded.map(Answer::now).collect();
-    }
-
-    /// The same for one.
-    pub fn reworded(&self, mut reply: Reply) -> Reply {
-        if self.quirks.no_msg_id_in_replies {
-            reply = reply.without_ids();
-        }
-        if self.quirks.replies_as_schema {
-            reply = reply.as_schema();
-        }
-        reply
-    }
-
-    /// Quirk `login_not_required`: for whom a command is that comes before the login. Who could not log in is not served.
-    ///
-    /// # Errors
-    ///
-    /// The refusal, when it names nobody, or one who may not take part.
-    pub async fn named(&self, command: &Command<'_>) -> Result<Uid, Refusal> {
-        let uid = match command {
-            Command::Ping(request) => Uid(request.uid),
-            Command::Sync(request) => Uid(request.uid),
-            Command::Logout(request) => Uid(request.uid),
-            Command::P2p(sending) | Command::Ack(sending) => sending.source,
-            Command::Group(sending) => sending.source,
-            Command::SelectAccess(_) | Command::Login(_) => Uid::default(),
-        };
-        if !uid.is_positive() {
-            return Err(Refusal::plain(Code::NotLoggedIn));
-        }
-        if !self.is_admitted(uid).await? {
-            return Err(LoginError::NoSuchUser.into());
-        }
-        Ok(uid)
     }
 }

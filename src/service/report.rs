@@ -1,3 +1,5 @@
+//! The report: how many messages were stored, delivered, refused or lost, as a whole and by inbox.
+
 use std::fmt;
 
 use serde::Serialize;
@@ -6,34 +8,35 @@ use super::{Refused, Services};
 use crate::id::Uid;
 use crate::store::Ledger;
 
-/// So many inboxes stand in a report.
-const MOST_INBOXES: usize = 1_000;
+/// The most inboxes that a report lists.
+const MAX_INBOXES: usize = 1_000;
 
-/// So many of them are told in words.
-const TOLD: usize = 20;
+/// The most inboxes that a report describes in words.
+const MAX_DESCRIBED: usize = 20;
 
-/// What became of the messages, counted once for each receiver, since the start or the last reset or load.
+/// What became of the messages since the start, or since the contents of the store were replaced. A message counts once for
+/// each of its receivers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// Entries in inboxes: messages times receivers, acks included.
     pub stored: u64,
-    /// Of these, the ones that were sent to their receivers in a page.
+    /// Entries of `stored` that were sent to their receivers in a page.
     pub delivered: u64,
-    /// Of these, the ones that are still to come.
+    /// Entries of `stored` that were not sent yet.
     pub pending: u64,
-    /// Of these, the ones that retention has removed before they were sent.
+    /// Entries of `stored` that retention has removed before they were sent.
     pub removed: u64,
     /// Messages that were not stored, and whose senders were told why.
     pub refused: u64,
-    /// Messages that were acknowledged and not stored, and entries that a page passed over: none without a fault.
+    /// Messages that were acknowledged and not stored, and entries that a page skipped: zero without injected faults.
     pub lost: u64,
-    /// Entries of a page that its reader had asked to come after: none without a quirk.
+    /// Entries in a page whose reader had asked only for newer ones: zero without quirks.
     pub repeated: u64,
-    /// Entries that stood in a page before older ones.
+    /// Entries that followed a newer entry in their page.
     pub swapped: u64,
-    /// Tasks that had not ended when the grace period was over. Each waits for the store.
+    /// Tasks that had not ended when the grace period of a shutdown was over. Each waits for the store.
     pub unfinished: usize,
-    /// The same for each inbox, by uid: the first thousand of which something was counted.
+    /// The counts of each inbox, by uid: the first thousand inboxes of which something was counted.
     pub inboxes: Vec<InboxReport>,
     /// Every kind of refusal, of messages and of other commands, by command and code.
     pub refusals: Vec<Refused>,
@@ -42,7 +45,7 @@ pub struct Report {
 /// What became of the messages to one user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct InboxReport {
-    /// Whose inbox.
+    /// The user whose inbox it is.
     pub uid: i64,
     /// As in [`Report`].
     pub stored: u64,
@@ -67,7 +70,7 @@ impl From<(Uid, Ledger)> for InboxReport {
 }
 
 impl Services {
-    /// What became of the messages so far.
+    /// Returns what became of the messages so far.
     pub fn report(&self) -> Report {
         let ledger = self.store.ledger();
         let audited = self.audit.read();
@@ -81,46 +84,46 @@ impl Services {
             repeated: audited.repeated,
             swapped: audited.swapped,
             unfinished: 0,
-            inboxes: self.inboxes(Uid::default(), MOST_INBOXES),
+            inboxes: self.inboxes(Uid::default(), MAX_INBOXES),
             refusals: self.audit.refusals(),
         }
     }
 
-    /// What became of the messages to the users above uid `after`, by uid: the first so many of which something was
-    /// counted.
-    pub fn inboxes(&self, after: Uid, most: usize) -> Vec<InboxReport> {
-        let ledgers = self.store.ledgers(after, most);
+    /// Returns the counts of the inboxes of users above uid `after`, by uid: the first `limit` inboxes of which something
+    /// was counted.
+    pub fn inboxes(&self, after: Uid, limit: usize) -> Vec<InboxReport> {
+        let ledgers = self.store.ledgers(after, limit);
         ledgers.into_iter().map(InboxReport::from).collect()
     }
 }
 
 impl Report {
-    /// What became of the messages to one user.
+    /// Returns the counts of one user's inbox, if the report lists it.
     pub fn inbox(&self, uid: impl Into<Uid>) -> Option<&InboxReport> {
         let uid = uid.into();
         self.inboxes.iter().find(|inbox| uid == inbox.uid)
     }
 
-    /// All of it in words, line by line: the counts as a whole, the inboxes, those to which something is still to come
-    /// first, and what was refused, with the reason.
+    /// Returns the report in words, line by line: the counts as a whole; the inboxes, beginning with those that hold most
+    /// entries which were not sent; and the refusals, with their reasons.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = vec![self.to_string()];
         let mut inboxes: Vec<&InboxReport> = self.inboxes.iter().collect();
         inboxes.sort_by_key(|inbox| std::cmp::Reverse(inbox.pending + inbox.removed));
-        lines.extend(inboxes.iter().take(TOLD).map(ToString::to_string));
-        if inboxes.len() > TOLD {
+        lines.extend(inboxes.iter().take(MAX_DESCRIBED).map(ToString::to_string));
+        if inboxes.len() > MAX_DESCRIBED {
             lines.push("and other inboxes".into());
         }
         lines.extend(self.refusals.iter().map(ToString::to_string));
         lines
     }
 
-    /// Makes sure that what was acknowledged was stored, and went to its receivers without a gap, once for each time it
-    /// was asked for, and in order. What is still to come is not lost.
+    /// Asserts that every message that was acknowledged was stored, and that pages brought the entries of each inbox in
+    /// order, without gaps or repetitions. An entry that was not sent yet is not lost.
     ///
     /// # Panics
     ///
-    /// When that is not so; the text has the counts.
+    /// When that is not so, with the counts.
     #[allow(clippy::panic, reason = "it is an assertion, for tests")]
     #[track_caller]
     pub fn assert_no_loss(&self) {

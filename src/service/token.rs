@@ -1,3 +1,6 @@
+//! The tokens that log users in: the salted ones that existing clients compute, and the signed ones that the HTTP API
+//! issues.
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +15,10 @@ use crate::clock::Clock;
 use crate::config::Auth;
 use crate::id::Uid;
 
-/// What tokens of the HTTP API begin with.
+/// The prefix of the tokens that the HTTP API issues.
 const ISSUED: &str = "imd1.";
 
-/// The token that existing clients compute: the lowercase hex MD5 of the decimal UID followed by the salt.
+/// Returns the token that existing clients compute: the lowercase hex MD5 of the decimal UID followed by the salt.
 pub fn salted_token(uid: impl Into<Uid>, salt: &str) -> String {
     let uid = uid.into();
     let digest = Md5::new()
@@ -25,39 +28,39 @@ pub fn salted_token(uid: impl Into<Uid>, salt: &str) -> String {
     base16ct::lower::encode_string(&digest)
 }
 
-/// Issues and checks what users log in with.
+/// Issues and checks tokens.
 pub struct Tokens {
     salt: String,
-    /// Keyed; each signature starts from a copy.
+    /// Keyed with the store's signing key; each signature starts from a copy.
     hmac: Hmac<Sha256>,
     lifetime_ms: i64,
     clock: Arc<dyn Clock>,
     stops: Mutex<Stops>,
 }
 
-/// The stops of the process between the tokens that were issued, so that no token loses the time of one.
+/// Remembers for how long the process was stopped, so that this time is not taken from the lifetime of a token.
 #[derive(Debug, Default)]
 struct Stops {
-    /// The first token after each stop: when it was issued, in Unix milliseconds, and how long the process had been stopped
-    /// until then.
+    /// For the first token after each stop: when it was issued, in Unix milliseconds, and for how long the process had been
+    /// stopped in all until then.
     first: VecDeque<(i64, Duration)>,
-    /// How long the process had been stopped before older tokens.
+    /// For how long the process had been stopped in all before tokens that are older than those in `first`.
     before: Duration,
 }
 
 impl Stops {
-    /// So many stops are known apart from each other.
-    const MOST: usize = 64;
-    /// What is shorter is none: clocks are adjusted all the time.
-    const LEAST: Duration = Duration::from_secs(1);
+    /// The most stops that are remembered one by one.
+    const LIMIT: usize = 64;
+    /// The shortest stop that counts. Shorter ones are adjustments of the clock.
+    const SHORTEST: Duration = Duration::from_secs(1);
 
-    /// A token is issued.
+    /// Notes that a token is issued at `at`, with the process `stopped` for so long in all until now.
     fn issued(&mut self, at: i64, stopped: Duration) {
         let known = self.first.back().map_or(self.before, |(_, known)| *known);
-        if stopped.abs_diff(known) < Self::LEAST {
+        if stopped.abs_diff(known) < Self::SHORTEST {
             return;
         }
-        if self.first.len() == Self::MOST {
+        if self.first.len() == Self::LIMIT {
             self.before = self
                 .first
                 .pop_front()
@@ -66,7 +69,7 @@ impl Stops {
         self.first.push_back((at, stopped));
     }
 
-    /// How much of the time since then the process was stopped, where it was stopped for `stopped` in all.
+    /// Returns for how long the process was stopped since `issued`, if it was stopped for `stopped` in all until now.
     fn since(&self, issued: i64, stopped: Duration) -> Duration {
         let mut first = self.first.iter().rev();
         let before = first.find(|(at, _)| *at <= issued);
@@ -82,6 +85,7 @@ impl std::fmt::Debug for Tokens {
 }
 
 impl Tokens {
+    /// Creates the tokens of a stack, signed with `key`.
     pub(super) fn new(auth: &Auth, key: [u8; 32], clock: Arc<dyn Clock>) -> Self {
         let lifetime_ms = i64::try_from(auth.token_lifetime.as_millis()).unwrap_or(i64::MAX);
         // A key shorter than the hash's block is filled up with zeros, by the definition of HMAC.
@@ -97,12 +101,12 @@ impl Tokens {
         }
     }
 
-    /// The salted token of a user.
+    /// Returns the salted token of a user.
     pub fn salted(&self, uid: Uid) -> String {
         salted_token(uid, &self.salt)
     }
 
-    /// A signed token that runs out: `imd1.<uid>.<Unix ms>.<HMAC-SHA256 over what stands before it>`.
+    /// Issues a signed token that expires: `imd1.<uid>.<Unix ms>.<HMAC-SHA256 over all before the last dot>`.
     pub fn issue(&self, uid: Uid) -> String {
         let now = self.clock.unix_ms();
         self.stops.lock().issued(now, self.clock.stopped());
@@ -112,7 +116,7 @@ impl Tokens {
         format!("{claim}.{signature}")
     }
 
-    /// Whether the token logs this user in. Takes the same time for every wrong token of a length.
+    /// Returns whether the token logs this user in. Takes the same time for all wrong tokens of one length.
     pub fn is_valid(&self, uid: Uid, token: &str) -> bool {
         if token.starts_with(ISSUED) {
             return self.is_issued(uid, token);
@@ -130,15 +134,17 @@ impl Tokens {
         if self.sign(claim).verify_slice(&signature).is_err() {
             return false;
         }
-        // Signed by us, so of our form.
-        let Some((of, expires)) = claim.strip_prefix(ISSUED).and_then(|c| c.split_once('.')) else {
+        // A claim with a valid signature has the form that `issue` gave it.
+        let Some((owner, expires)) = claim.strip_prefix(ISSUED).and_then(|c| c.split_once('.'))
+        else {
             return false;
         };
-        of.parse() == Ok(uid) && expires.parse().is_ok_and(|at| self.lasts(at))
+        owner.parse() == Ok(uid) && expires.parse().is_ok_and(|at| self.is_current(at))
     }
 
-    /// Whether a token that runs out then is still good. Time in which this process was stopped is not counted.
-    fn lasts(&self, expires: i64) -> bool {
+    /// Returns whether a token that expires at that Unix time, in milliseconds, is still valid. Time in which this process
+    /// was stopped does not count.
+    fn is_current(&self, expires: i64) -> bool {
         let now = self.clock.unix_ms();
         now < expires || {
             let issued = expires.saturating_sub(self.lifetime_ms);
@@ -195,7 +201,7 @@ mod tests {
         assert_eq!(stops.since(1_000, secs(12)), secs(12));
         assert_eq!(stops.since(20_000, secs(12)), secs(0));
         assert_eq!(stops.since(20_000, secs(72)), secs(60));
-        // Of the oldest it is not known any more.
+        // The oldest stops are no longer known one by one.
         for n in 1..=64 {
             stops.issued(20_000 + n * 10_000, secs(12 + n.unsigned_abs() * 2));
         }

@@ -6,6 +6,7 @@
 mod close;
 pub mod connection;
 mod deadlines;
+mod handle;
 pub mod manager;
 mod outbound;
 mod pause;
@@ -14,6 +15,7 @@ mod sweep;
 mod tap;
 mod turn;
 
+pub use crate::directory::SessionId;
 pub use close::CloseReason;
 pub use connection::{Connection, Handler, Server};
 pub use deadlines::Deadlines;
@@ -38,16 +40,6 @@ use crate::id::{Uid, Version};
 use crate::lab;
 use deadlines::Timers;
 use outbound::Outbound;
-
-/// Tells sessions apart; never used twice by one `imd`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SessionId(pub u64);
-
-impl fmt::Display for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 type Callback = Box<dyn FnOnce(&Session) + Send>;
 
@@ -256,23 +248,20 @@ impl Session {
         None
     }
 
-    /// Resolves when the session is closed, or half-open. For what its own task does: nobody else is woken.
-    pub async fn over(&self) {
-        poll_fn(|cx| self.poll_over(cx)).await;
+    /// Resolves when no fault needs to hold anything for this session any more; only the session's own task is woken.
+    async fn left(&self) {
+        poll_fn(|cx| self.poll_left(cx)).await;
     }
 
-    /// Resolves when no fault need hold anything for this session any more: its peer has hung up, or it is closed or
-    /// half-open. For what its own task does: nobody else is woken.
-    pub async fn left(&self) {
-        poll_fn(|cx| {
-            let mut outbound = self.outbound.lock();
-            if self.is_left() {
-                return Poll::Ready(());
-            }
-            outbound.park(cx);
-            Poll::Pending
-        })
-        .await;
+    /// Resolves when no fault needs to hold anything for this session any more: its peer has hung up, or it is closed or
+    /// half-open. Its task is woken then.
+    fn poll_left(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut outbound = self.outbound.lock();
+        if self.is_left() {
+            return Poll::Ready(());
+        }
+        outbound.park(cx);
+        Poll::Pending
     }
 
     /// Resolves when the session is closed, or half-open; its task is woken then.

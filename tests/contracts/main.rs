@@ -3,6 +3,7 @@
 
 mod clock;
 mod codec;
+mod directory;
 mod registry;
 mod session;
 mod store;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use imd::clock::ManualClock;
 use imd::config::SecondLogin;
+use imd::directory::{Entered, LocalDirectory, SessionDirectory, SessionHandle};
 use imd::id::Uid;
-use imd::notify::{Entered, Presence};
 use imd::session::{CloseReason, Deadlines, Manager, Session, SessionIds};
 
 fn manager(outbound: usize) -> Arc<Manager> {
@@ -109,22 +109,33 @@ fn ids_are_never_used_twice_also_across_managers() {
     assert_eq!(seen.len(), 100);
 }
 
-/// A user whose older session logs in once more, between being replaced and being closed, keeps the newer one.
-#[test]
-fn a_session_that_was_replaced_does_not_take_its_user_back() {
+/// A user whose older session logs in once more, between being displaced and being closed, keeps the newer one.
+#[tokio::test]
+async fn a_session_that_was_displaced_does_not_take_its_user_back() {
     let manager = manager(1 << 20);
     let clock = Arc::new(ManualClock::default());
     let ttl = Duration::from_secs(15);
-    let presence = Presence::new(clock, ttl, SecondLogin::Close, Arc::default());
-    let [older, newer] = [open(&manager), open(&manager)];
-    assert!(matches!(presence.enter(Uid(1), &older), Entered::Alone));
-    older.log_in(Uid(1));
+    let directory = LocalDirectory::new(clock, ttl, SecondLogin::Close, Arc::default());
+    let directory: Arc<dyn SessionDirectory> = Arc::new(directory);
+    let [older, newer] = [open(&manager), open(&manager)].map(|s| s as Arc<dyn SessionHandle>);
+    assert!(matches!(
+        directory.enter(Uid(1), &older).await,
+        Entered::Alone
+    ));
+    older.log_in(Uid(1), &directory);
     // To log in again is nothing new.
-    assert!(matches!(presence.enter(Uid(1), &older), Entered::Alone));
-    let replaced = presence.enter(Uid(1), &newer);
-    assert!(matches!(replaced, Entered::InPlaceOf(session) if session.id() == older.id()));
-    newer.log_in(Uid(1));
-    assert!(matches!(presence.enter(Uid(1), &older), Entered::Refused));
-    let (present, _) = presence.seen(Uid(1)).unwrap();
-    assert_eq!(present.id(), newer.id());
+    assert!(matches!(
+        directory.enter(Uid(1), &older).await,
+        Entered::Alone
+    ));
+    let entered = directory.enter(Uid(1), &newer).await;
+    assert!(matches!(entered, Entered::InPlaceOf(session) if session.id() == older.id()));
+    newer.log_in(Uid(1), &directory);
+    assert!(matches!(
+        directory.enter(Uid(1), &older).await,
+        Entered::Refused
+    ));
+    older.displace();
+    let present = directory.look_up(Uid(1)).await.unwrap();
+    assert_eq!(present.session.id(), newer.id());
 }

@@ -1,0 +1,306 @@
+//! Between the wire and the services: commands become requests of the services, and their results become messages of the
+//! wire contract. No other module does that.
+//!
+//! Every frame of every client passes through here, so the common answers are encoded straight from what was stored,
+//! without a message in between.
+
+use bytes::BytesMut;
+
+use crate::codec::MAX_FRAME;
+use crate::command::{Command, Sending};
+use crate::config::Quirks;
+use crate::id::{MsgId, Uid, Version};
+use crate::proto::fields::Fields;
+use crate::proto::{Cmd, Payload, Reply, ReqSyncMsg};
+use crate::service::{Batch, PendingWrite, Refusal, SendRequest, SyncRequest, Target};
+use crate::store::{Kind, Page, PageLimit};
+
+/// The most bytes that a `ResSyncMsg` takes beside its entries: cmd 4, errStr 4, currentID and totalID 11 each.
+const PAGE_HEADER: usize = 30;
+
+/// Returns the user whom a command names, if it names one: 0 on the wire stands for none.
+pub(super) fn named_user(command: &Command<'_>) -> Option<Uid> {
+    Uid::nonzero(match command {
+        Command::Login(request) => request.uid,
+        Command::Ping(request) => request.uid,
+        Command::Sync(request) => request.uid,
+        Command::Logout(request) => request.uid,
+        Command::P2p(sending) | Command::Ack(sending) => sending.source.0,
+        Command::Group(sending) => sending.source.0,
+        Command::SelectAccess(_) => 0,
+    })
+}
+
+/// Returns what a command asks the services to store.
+pub(super) fn send_request<'a, T: Copy>(sending: &'a Sending<'_, T>) -> SendRequest<'a, T> {
+    SendRequest {
+        claimed: Uid::nonzero(sending.source.0),
+        target: sending.target,
+        msg_id: MsgId(&sending.msg_id),
+        text: &sending.text,
+    }
+}
+
+/// Returns what a command asks of an inbox: no more than one frame can take.
+pub(super) fn sync_request(request: &ReqSyncMsg) -> SyncRequest {
+    SyncRequest {
+        claimed: Uid::nonzero(request.uid),
+        after: Version(request.current_id),
+        limit: PageLimit {
+            entries: usize::try_from(request.limit).unwrap_or(usize::MAX),
+            bytes: MAX_FRAME - PAGE_HEADER,
+        },
+    }
+}
+
+/// The answers to the requests of one read that were not written yet, in the order of the requests.
+#[derive(Debug, Default)]
+pub(super) struct PendingAnswers {
+    /// What has to be stored first. Each write is answered when it is committed.
+    pub batch: Batch,
+    /// The replies that wait for no write, each with the number of writes in front of it.
+    ready: Vec<(usize, Reply)>,
+}
+
+impl PendingAnswers {
+    /// Adds a reply that waits for no write.
+    pub fn push(&mut self, reply: Reply) {
+        self.ready.push((self.batch.len(), reply));
+    }
+
+    /// Returns the number of answers.
+    pub fn len(&self) -> usize {
+        self.batch.len() + self.ready.len()
+    }
+
+    /// Returns whether there is nothing to be answered.
+    pub fn is_empty(&self) -> bool {
+        self.batch.is_empty() && self.ready.is_empty()
+    }
+
+    /// Splits the answers into the writes, and the replies with the number of writes in front of each.
+    pub fn into_parts(self) -> (Batch, Vec<(usize, Reply)>) {
+        (self.batch, self.ready)
+    }
+}
+
+/// The form of the replies: that of the contract, or that of the original where a quirk asks for it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ReplyForm {
+    /// Quirk `no_msg_id_in_replies`.
+    without_ids: bool,
+    /// Quirk `replies_as_schema`.
+    as_schema: bool,
+}
+
+impl ReplyForm {
+    /// Returns the form that the quirks ask for.
+    pub fn new(quirks: &Quirks) -> Self {
+        ReplyForm {
+            without_ids: quirks.no_msg_id_in_replies,
+            as_schema: quirks.replies_as_schema,
+        }
+    }
+
+    /// Returns whether all replies are as the contract has them.
+    pub fn is_plain(self) -> bool {
+        !self.without_ids && !self.as_schema
+    }
+
+    /// Returns a reply in this form.
+    pub fn apply(self, mut reply: Reply) -> Reply {
+        if self.without_ids {
+            reply = reply.without_ids();
+        }
+        if self.as_schema {
+            reply = reply.as_schema();
+        }
+        reply
+    }
+}
+
+/// Returns a reply that refuses what `reply` would have acknowledged, with its ids.
+pub(super) fn refused(reply: Reply, refusal: Refusal) -> Reply {
+    reply.with(refusal.code, refusal.text)
+}
+
+/// Returns the acknowledgement of a write as a reply.
+pub(super) fn acknowledgement(write: &PendingWrite) -> Reply {
+    reply_with_id(write, write.message.msg_id().as_str())
+}
+
+/// Returns the reply that refuses a write. An id that the server made for it is not told: no message has it.
+pub(super) fn refused_write(write: &PendingWrite, refusal: Refusal) -> Reply {
+    let msg_id = match write.has_generated_id {
+        true => "",
+        false => write.message.msg_id().as_str(),
+    };
+    refused(reply_with_id(write, msg_id), refusal)
+}
+
+fn reply_with_id(write: &PendingWrite, msg_id: &str) -> Reply {
+    match write.target {
+        Target::Group(group) => Reply::group(group.0, msg_id),
+        Target::User(_) if write.message.kind == Kind::Ack => Reply::ack(),
+        Target::User(target) => Reply::p2p(write.message.source.0, target.0, msg_id),
+    }
+}
+
+/// The acknowledgement of a write, encoded straight from the stored message.
+pub(super) struct Acknowledgement<'a>(pub &'a PendingWrite);
+
+impl Payload for Acknowledgement<'_> {
+    fn encode_payload(&self, dst: &mut BytesMut) {
+        let Acknowledgement(PendingWrite {
+            target, message, ..
+        }) = self;
+        match target {
+            Target::Group(group) => {
+                let mut fields = Fields::done(Cmd::SendGroupMsg, dst);
+                fields.number(5, group.0);
+                fields.text(6, message.msg_id().as_str());
+            }
+            Target::User(_) if message.kind == Kind::Ack => {
+                drop(Fields::done(Cmd::AcceptP2PMsgAck, dst));
+            }
+            Target::User(target) => {
+                let mut fields = Fields::done(Cmd::SendP2PMsg, dst);
+                fields.number(5, message.source.0);
+                fields.number(6, target.0);
+                fields.text(7, message.msg_id().as_str());
+            }
+        }
+    }
+}
+
+/// A page of the inbox of `uid` as a `ResSyncMsg`, encoded straight from the stored messages.
+pub(super) struct PageReply<'a> {
+    pub uid: Uid,
+    pub page: &'a Page,
+}
+
+impl Payload for PageReply<'_> {
+    fn encode_payload(&self, dst: &mut BytesMut) {
+        let mut fields = Fields::done(Cmd::SyncMsg, dst);
+        fields.number(5, self.page.current.0);
+        for entry in &self.page.entries {
+            entry.write(self.uid, &mut fields);
+        }
+        fields.number(7, self.page.total.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::GroupId;
+    use crate::proto::{OffsetMsg, ResSyncMsg};
+    use crate::store::{Entry, Message};
+    use proptest::prelude::*;
+    use prost::Message as _;
+    use std::sync::Arc;
+
+    fn stored(kind: Kind, msg_id: &str) -> Arc<Message> {
+        let group = (kind == Kind::Group).then_some(GroupId(50));
+        Arc::new(Message::new(
+            kind,
+            Uid(1),
+            group,
+            MsgId(msg_id),
+            "a text",
+            7,
+        ))
+    }
+
+    #[test]
+    fn an_acknowledgement_is_written_byte_for_byte_as_the_contract_has_it() {
+        let user = Target::User(Uid(50));
+        let group = Target::Group(GroupId(50));
+        let all = [(Kind::P2p, user), (Kind::Group, group), (Kind::Ack, user)];
+        let all = all.map(|(kind, target)| PendingWrite {
+            target,
+            message: stored(kind, "an id"),
+            has_generated_id: false,
+        });
+        for write in all {
+            let (mut straight, mut as_message) = (BytesMut::new(), BytesMut::new());
+            Acknowledgement(&write).encode_payload(&mut straight);
+            acknowledgement(&write).encode_payload(&mut as_message);
+            assert_eq!(straight, as_message);
+        }
+    }
+
+    #[test]
+    fn an_id_that_the_server_made_is_told_only_where_the_message_is_stored() {
+        let write = |has_generated_id| PendingWrite {
+            target: Target::User(Uid(2)),
+            message: stored(Kind::P2p, "77"),
+            has_generated_id,
+        };
+        let refused_id = |has_generated_id| {
+            let refusal = Refusal::plain(crate::proto::Code::ServerError);
+            match refused_write(&write(has_generated_id), refusal) {
+                Reply::P2p(reply) => reply.msg_id,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(refused_id(true), "");
+        assert_eq!(refused_id(false), "77");
+        let Reply::P2p(reply) = acknowledgement(&write(true)) else {
+            panic!("not the reply to a message to one user");
+        };
+        assert_eq!(reply.msg_id, "77");
+    }
+
+    /// Returns a page as the message that prost generates.
+    fn message(uid: Uid, page: &Page) -> ResSyncMsg {
+        let entry = |entry: &Entry| OffsetMsg {
+            source_uid: entry.message.source.0,
+            target_uid: uid.0,
+            group_id: GroupId::or_zero(entry.message.group()),
+            msg_type: entry.message.kind.msg_type().into(),
+            msg_id: entry.message.msg_id().to_string(),
+            msg: entry.message.text().into(),
+            increment_id: entry.version.0,
+            send_time: entry.message.sent_at,
+        };
+        ResSyncMsg {
+            cmd: Cmd::SyncMsg.number(),
+            err_str: "ok".into(),
+            current_id: page.current.0,
+            total_id: page.total.0,
+            msgs: page.entries.iter().map(entry).collect(),
+            ..Default::default()
+        }
+    }
+
+    prop_compose! {
+        fn entry()(
+            source in any::<i64>(), group in any::<i64>(), version in any::<i64>(), sent_at in any::<i64>(),
+            msg_id in ".{0,40}", text in ".{0,400}",
+        ) -> Entry {
+            let group = GroupId::nonzero(group);
+            let message = Message::new(Kind::Group, Uid(source), group, MsgId(&msg_id), &text, sent_at);
+            Entry { version: Version(version), message: Arc::new(message) }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_page_is_written_byte_for_byte_as_the_contract_has_it(
+            uid in any::<i64>(), current in any::<i64>(), total in any::<i64>(),
+            entries in prop::collection::vec(entry(), 0..4),
+        ) {
+            let (uid, current, total) = (Uid(uid), Version(current), Version(total));
+            let page = Page { entries, current, total };
+            let expected = message(uid, &page).encode_to_vec();
+            // Stores cut a page by `wire_len`: if that were too small, a page could outgrow its frame.
+            let len: usize = page.entries.iter().map(|entry| entry.wire_len(uid)).sum();
+            let empty = Page { entries: Vec::new(), current, total };
+            prop_assert_eq!(len, expected.len() - message(uid, &empty).encoded_len());
+            let mut written = BytesMut::new();
+            PageReply { uid, page: &page }.encode_payload(&mut written);
+            prop_assert_eq!(&written[..], &expected[..]);
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! What services and directories see of a session.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::{CloseReason, Session};
+use crate::directory::{SessionDirectory, SessionHandle, SessionId};
+use crate::id::Uid;
+use crate::store::Level;
+
+impl SessionHandle for Session {
+    fn id(&self) -> SessionId {
+        self.id
+    }
+
+    fn uid(&self) -> Option<Uid> {
+        Session::uid(self)
+    }
+
+    fn is_open(&self) -> bool {
+        self.close_reason().is_none()
+    }
+
+    fn log_in(&self, uid: Uid, directory: &Arc<dyn SessionDirectory>) {
+        Session::log_in(self, uid);
+        let directory = Arc::clone(directory);
+        self.on_close(move |session| directory.leave(uid, session.id()));
+    }
+
+    fn notify(&self, inbox: &Level) -> bool {
+        Session::notify(self, inbox.read, inbox.total)
+    }
+
+    fn displace(&self) {
+        self.close(CloseReason::LoggedInElsewhere);
+    }
+
+    fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
+        self.poll_over(cx)
+    }
+
+    fn poll_abandoned(&self, cx: &Context<'_>) -> Poll<()> {
+        self.poll_left(cx)
+    }
+}
