@@ -1,30 +1,32 @@
+//! The commands of the wire contract.
+
 use std::fmt;
 
 use super::first_number;
 
-/// A command of the wire contract (its table *Commands*).
+/// A command of the wire contract, by its number (the table *Commands* of the contract).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Cmd {
-    /// Asks the gateway for an access server.
+    /// Asks the gateway for the address of an access server.
     ReqAccessServer = 10001,
     /// Binds a user to a session.
     Login = 20001,
-    /// Renews presence.
+    /// Renews the presence of the user who is logged in.
     Ping = 20002,
-    /// A message to one user.
+    /// Sends a message to one user.
     SendP2PMsg = 20003,
-    /// The receiver accepts a message.
+    /// Tells the sender of a message that its receiver has accepted it.
     AcceptP2PMsgAck = 20004,
-    /// A message to a group.
+    /// Sends a message to all members of a group.
     SendGroupMsg = 20005,
-    /// Asks for what is new in the user's own inbox.
+    /// Asks for the newer messages of the user's own inbox.
     SyncMsg = 20006,
-    /// Pushed: there is something new.
+    /// Pushed by the server: the inbox holds something newer than what was read.
     Notify = 20007,
     /// Ends the login and the session.
     Logout = 20008,
-    /// What the server says about a frame that has no reply of its own.
+    /// Reports an error that belongs to no request, or to one whose command is not known.
     ErrServer = 90001,
 }
 
@@ -43,12 +45,12 @@ impl Cmd {
         Cmd::ErrServer,
     ];
 
-    /// The number in field 1 of every frame.
+    /// Returns the number that stands in field 1 of every message of this command.
     pub const fn number(self) -> u32 {
         self as u32
     }
 
-    /// The command of that number, if the contract knows one.
+    /// Returns the command of that number, if the contract has one.
     pub fn from_number(number: u32) -> Option<Cmd> {
         Some(match number {
             10001 => Cmd::ReqAccessServer,
@@ -65,12 +67,12 @@ impl Cmd {
         })
     }
 
-    /// The command that a message begins with, if the contract knows it.
+    /// Returns the command in field 1 of an encoded message that begins with this field, if the contract has that command.
     pub fn of(message: &[u8]) -> Option<Cmd> {
         Cmd::from_number(first_number(message)?)
     }
 
-    /// What the contract calls it.
+    /// Returns the name that the contract has for the command.
     pub const fn name(self) -> &'static str {
         match self {
             Cmd::ReqAccessServer => "ReqAccessServer",
@@ -86,14 +88,14 @@ impl Cmd {
         }
     }
 
-    /// The command of that name, however it is written in capitals.
+    /// Returns the command of that name, whether its letters are capital or small.
     pub fn named(name: &str) -> Option<Cmd> {
         Cmd::ALL
             .into_iter()
             .find(|cmd| cmd.name().eq_ignore_ascii_case(name))
     }
 
-    /// Its place in [`ALL`](Self::ALL).
+    /// Returns the index of the command in [`ALL`](Self::ALL).
     pub const fn index(self) -> usize {
         match self {
             Cmd::ReqAccessServer => 0,
@@ -110,7 +112,7 @@ impl Cmd {
     }
 }
 
-/// So that a frame which may be of no command can be compared with one: `event.cmd == Cmd::Notify`.
+/// Compares the command of a frame that may have none: `event.cmd == Cmd::Notify`.
 impl PartialEq<Cmd> for Option<Cmd> {
     fn eq(&self, other: &Cmd) -> bool {
         self.as_ref() == Some(other)

@@ -1,38 +1,40 @@
+//! The error codes of the wire contract.
+
 use std::fmt;
 
-/// An error code of the wire contract (its table *Error codes*).
+/// An error code of the wire contract, by its number (the table *Error codes* of the contract).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Code {
-    /// Done. For a message: stored.
+    /// The request was done. A message that is answered so is stored.
     Ok = 0,
-    /// The request is at fault.
+    /// The request is wrong by itself: its command is not known, an id is not positive, or something is over a limit.
     RequestErr = 10001,
-    /// The server is at fault.
+    /// The server has failed to do what is a correct request, or a frame can't be decoded.
     ServerError = 90001,
-    /// There is no such message.
+    /// The receiver never got the message that it accepts.
     NoDataFound = 91001,
-    /// The gateway's list is empty.
+    /// No access server is in the gateway's list.
     NoAccessServer = 92001,
     /// The token is empty, or the UID is not positive.
     NoToken = 93001,
-    /// The token is wrong or has expired.
+    /// The token is that of another user, or has expired.
     CalcTokenFailed = 93002,
-    /// The command needs a login.
+    /// The command needs a login, and nobody is logged in on the connection.
     NotLoggedIn = 93003,
     /// The user has logged in on another session.
     LoggedInElsewhere = 93004,
-    /// The frame names another user than the login.
+    /// The request names another user than the one who is logged in.
     UidMismatch = 93005,
     /// Reserved by the contract for rate limits.
     TooManyRequests = 93006,
-    /// The user id is taken.
+    /// The uid is registered already.
     UserExists = 94001,
-    /// The user is not registered.
+    /// The user is not registered, and has to be.
     NoSuchUser = 94002,
-    /// The password does not fit.
+    /// The password is not that of the user.
     WrongPassword = 94003,
-    /// There is no such group.
+    /// No group has this id.
     NoSuchGroup = 95001,
     /// Only members may send to a group.
     NotAMember = 95002,
@@ -59,17 +61,17 @@ impl Code {
         Code::NotAMember,
     ];
 
-    /// The code of that number, if the contract knows one.
+    /// Returns the code of that number, if the contract has one.
     pub fn from_number(number: u32) -> Option<Code> {
         Code::ALL.into_iter().find(|code| code.number() == number)
     }
 
-    /// The number on the wire.
+    /// Returns the number that stands in `errCode`.
     pub const fn number(self) -> u32 {
         self as u32
     }
 
-    /// The standard text.
+    /// Returns the standard text for `errStr`.
     pub const fn text(self) -> &'static str {
         match self {
             Code::Ok => "ok",
@@ -90,10 +92,8 @@ impl Code {
             Code::NotAMember => "not a member of the group",
         }
     }
-}
 
-impl Code {
-    /// The standard text, and after it what was wrong.
+    /// Returns the standard text with what was wrong behind it.
     pub fn because(self, why: impl fmt::Display) -> String {
         format!("{self}: {why}")
     }

@@ -1,35 +1,38 @@
-//! Messages that are written field by field from borrowed parts, as prost would write them: what is 0 or empty is left
-//! out.
+//! Writes messages field by field from borrowed parts, for the answers that are too frequent to build a message first.
+//!
+//! The bytes are those that prost would write: a field that is 0 or empty is left out.
 
 use bytes::{BufMut, BytesMut};
 use prost::encoding::{WireType, encoded_len_varint, int64, key_len};
 
 use super::{Cmd, Code};
 
-/// So much is put together on the stack. A buffer that may have to grow takes as long for a byte as for all of this.
-const ROOM: usize = 128;
+/// How many bytes are put together on the stack before they are appended to the buffer. A buffer that may have to grow takes
+/// as long for one byte as for all of these.
+const STAGED: usize = 128;
 
-/// The longest key or number, in bytes.
-const VARINT: usize = 10;
+/// The most bytes that a key or a number takes.
+const MAX_VARINT: usize = 10;
 
-/// Appends fields to a buffer; all of them are there when it is dropped.
+/// Appends fields to a buffer, which holds all of them when this is dropped.
 pub struct Fields<'a, B: BufMut = BytesMut> {
     dst: &'a mut B,
-    small: [u8; ROOM],
+    staged: [u8; STAGED],
+    /// How many bytes of `staged` are not in the buffer yet.
     len: usize,
 }
 
 impl<'a, B: BufMut> Fields<'a, B> {
-    /// Appends to `dst`.
+    /// Creates a writer that appends to `dst`.
     pub fn to(dst: &'a mut B) -> Self {
         Fields {
             dst,
-            small: [0; ROOM],
+            staged: [0; STAGED],
             len: 0,
         }
     }
 
-    /// The same for the answer 0 to a command, beginning with what nearly every reply begins with.
+    /// Creates a writer for the answer 0 to a command, with the fields `cmd` and `errStr` appended already.
     pub fn done(cmd: Cmd, dst: &'a mut B) -> Self {
         let mut fields = Fields::to(dst);
         fields.key(1, WireType::Varint);
@@ -38,7 +41,7 @@ impl<'a, B: BufMut> Fields<'a, B> {
         fields
     }
 
-    /// Appends a number.
+    /// Appends a number, unless it is 0.
     pub fn number(&mut self, tag: u32, value: i64) {
         if value != 0 {
             self.key(tag, WireType::Varint);
@@ -46,13 +49,13 @@ impl<'a, B: BufMut> Fields<'a, B> {
         }
     }
 
-    /// Appends a text.
+    /// Appends a text, unless it is empty.
     pub fn text(&mut self, tag: u32, value: &str) {
         if value.is_empty() {
             return;
         }
         self.prefix(tag, value.len());
-        match self.small.get_mut(self.len..self.len + value.len()) {
+        match self.staged.get_mut(self.len..self.len + value.len()) {
             Some(place) => {
                 place.copy_from_slice(value.as_bytes());
                 self.len += value.len();
@@ -64,15 +67,15 @@ impl<'a, B: BufMut> Fields<'a, B> {
         }
     }
 
-    /// Appends what stands before a text or a message of `len` bytes.
+    /// Appends the key and the length of a text or a message of `len` bytes, which has to follow.
     pub fn prefix(&mut self, tag: u32, len: usize) {
         self.key(tag, WireType::LengthDelimited);
         self.varint(len as u64);
     }
 
-    /// A field's number and form; room for its value, or its length, is there too.
+    /// Appends the key of a field, and makes sure that a number behind it still fits into `staged`.
     fn key(&mut self, tag: u32, form: WireType) {
-        if ROOM - self.len < 2 * VARINT {
+        if STAGED - self.len < 2 * MAX_VARINT {
             self.flush();
         }
         self.varint(u64::from(tag << 3 | form as u32));
@@ -82,7 +85,7 @@ impl<'a, B: BufMut> Fields<'a, B> {
         loop {
             let [low, ..] = value.to_le_bytes();
             let is_last = value < 0x80;
-            if let Some(place) = self.small.get_mut(self.len) {
+            if let Some(place) = self.staged.get_mut(self.len) {
                 *place = if is_last { low } else { low | 0x80 };
             }
             self.len += 1;
@@ -94,8 +97,8 @@ impl<'a, B: BufMut> Fields<'a, B> {
     }
 
     fn flush(&mut self) {
-        let small = self.small.get(..self.len).unwrap_or_default();
-        self.dst.put_slice(small);
+        let staged = self.staged.get(..self.len).unwrap_or_default();
+        self.dst.put_slice(staged);
         self.len = 0;
     }
 }
@@ -106,7 +109,7 @@ impl<B: BufMut> Drop for Fields<'_, B> {
     }
 }
 
-/// The bytes that [`Fields::number`] appends.
+/// Returns how many bytes [`Fields::number`] appends.
 pub fn number_len(tag: u32, value: i64) -> usize {
     if value == 0 {
         0
@@ -115,7 +118,7 @@ pub fn number_len(tag: u32, value: i64) -> usize {
     }
 }
 
-/// The bytes that [`Fields::text`] appends.
+/// Returns how many bytes [`Fields::text`] appends.
 pub fn text_len(tag: u32, value: &str) -> usize {
     if value.is_empty() {
         0
@@ -124,7 +127,7 @@ pub fn text_len(tag: u32, value: &str) -> usize {
     }
 }
 
-/// The bytes of a text or a message of `len` bytes, with what stands before it.
+/// Returns how many bytes a text or a message of `len` bytes takes with its key and length.
 pub fn prefixed_len(tag: u32, len: usize) -> usize {
     key_len(tag) + encoded_len_varint(len as u64) + len
 }

@@ -1,3 +1,5 @@
+//! The replies to clients as messages of the contract.
+
 use bytes::BytesMut;
 use prost::Message;
 
@@ -6,10 +8,10 @@ use super::{
     ResSelectAccessServerForClient, ResSendGroupMsg, ResSendP2pMsg, ResSyncMsg,
 };
 
-/// The longest msgID that is echoed, in bytes. The other fields of a reply take less than what it leaves of a frame.
-const ECHO_MAX: usize = u16::MAX as usize - 512;
+/// The longest msgID that a reply echoes, in bytes: the other fields of the reply have to fit into the same frame.
+const MAX_ECHO: usize = u16::MAX as usize - 512;
 
-/// What can stand in a frame: any message of the contract, or a [`Reply`].
+/// What can be encoded into a frame: any message of the contract, a [`Reply`], or a value that is encoded field by field.
 pub trait Payload {
     /// Appends the encoded message.
     fn encode_payload(&self, dst: &mut BytesMut);
@@ -31,39 +33,39 @@ impl Payload for Encoded<'_> {
     }
 }
 
-/// The answer to one request. Each command has its own message; login and ping are answered by `Error`.
+/// The answer to one request: each command has its own message.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reply {
-    /// To login and ping, and to frames that have no reply of their own.
+    /// Answers a login or a ping, as the original does, and a frame whose command is not known.
     Error(Error),
-    /// To 10001.
+    /// Answers 10001.
     SelectAccess(ResSelectAccessServerForClient),
-    /// To 20003.
+    /// Answers 20003.
     P2p(ResSendP2pMsg),
-    /// To 20004.
+    /// Answers 20004.
     Ack(ResAcceptP2pMsgAck),
-    /// To 20005.
+    /// Answers 20005.
     Group(ResSendGroupMsg),
-    /// To 20006.
+    /// Answers 20006.
     Sync(ResSyncMsg),
-    /// To 20008.
+    /// Answers 20008.
     Logout(ResLogout),
-    /// To login and ping, where the schema is followed.
+    /// Answers a login or a ping as the schema has it, with the quirk `replies_as_schema`.
     Login(ResLogin),
 }
 
 impl Reply {
-    /// 0 to a login.
+    /// Creates the answer 0 to a login.
     pub fn login() -> Reply {
         Reply::error(Cmd::Login, Code::Ok, Code::Ok.text())
     }
 
-    /// 0 to a ping.
+    /// Creates the answer 0 to a ping.
     pub fn ping() -> Reply {
         Reply::error(Cmd::Ping, Code::Ok, Code::Ok.text())
     }
 
-    /// `Error {90001, code}`, which belongs to no request in particular.
+    /// Creates `Error {90001, code}`, which answers no command in particular.
     pub fn server(code: Code, text: impl Into<String>) -> Reply {
         Reply::error(Cmd::ErrServer, code, text)
     }
@@ -76,7 +78,7 @@ impl Reply {
         })
     }
 
-    /// 0 and an address to 10001.
+    /// Creates the answer 0 to 10001, with the address of an access server.
     pub fn select_access(addr: String) -> Reply {
         Reply::SelectAccess(ResSelectAccessServerForClient {
             cmd: Cmd::ReqAccessServer.number(),
@@ -86,7 +88,7 @@ impl Reply {
         })
     }
 
-    /// 0 to a message, with the request's ids.
+    /// Creates the answer 0 to a message to one user, with the request's ids.
     pub fn p2p(source_uid: i64, target_uid: i64, msg_id: &str) -> Reply {
         Reply::P2p(ResSendP2pMsg {
             cmd: Cmd::SendP2PMsg.number(),
@@ -98,7 +100,7 @@ impl Reply {
         })
     }
 
-    /// 0 to an acceptance.
+    /// Creates the answer 0 to an acceptance.
     pub fn ack() -> Reply {
         Reply::Ack(ResAcceptP2pMsgAck {
             cmd: Cmd::AcceptP2PMsgAck.number(),
@@ -107,7 +109,7 @@ impl Reply {
         })
     }
 
-    /// 0 to a group message, with the request's ids.
+    /// Creates the answer 0 to a message to a group, with the request's ids.
     pub fn group(group_id: i64, msg_id: &str) -> Reply {
         Reply::Group(ResSendGroupMsg {
             cmd: Cmd::SendGroupMsg.number(),
@@ -118,7 +120,7 @@ impl Reply {
         })
     }
 
-    /// An empty page with the request's currentID.
+    /// Creates an empty page with the request's currentID.
     pub fn sync(request: &ReqSyncMsg) -> Reply {
         Reply::Sync(ResSyncMsg {
             cmd: Cmd::SyncMsg.number(),
@@ -128,7 +130,7 @@ impl Reply {
         })
     }
 
-    /// 0 to a logout.
+    /// Creates the answer 0 to a logout.
     pub fn logout() -> Reply {
         Reply::Logout(ResLogout {
             cmd: Cmd::Logout.number(),
@@ -137,7 +139,7 @@ impl Reply {
         })
     }
 
-    /// What it answers; [`Cmd::ErrServer`] where that is no command in particular.
+    /// Returns the command that this answers; [`Cmd::ErrServer`] for no command in particular.
     pub fn cmd(&self) -> Cmd {
         let cmd = match self {
             Reply::Error(m) => m.cmd,
@@ -152,7 +154,7 @@ impl Reply {
         Cmd::from_number(cmd).unwrap_or(Cmd::ErrServer)
     }
 
-    /// Its code and text.
+    /// Returns the error code and its text.
     pub fn verdict(&self) -> (u32, &str) {
         match self {
             Reply::Error(m) => (m.err_code, &m.err_str),
@@ -166,7 +168,7 @@ impl Reply {
         }
     }
 
-    /// The same answer with another code and text. The ids stay.
+    /// Returns this answer with another code and text. The ids stay.
     #[must_use]
     pub fn with(mut self, code: Code, text: impl Into<String>) -> Reply {
         let (err_code, err_str) = match &mut self {
@@ -184,7 +186,7 @@ impl Reply {
         self
     }
 
-    /// The answer to a login or a ping as the schema has it; any other as it is.
+    /// Returns the answer to a login or a ping as the schema has it, and any other answer unchanged.
     #[must_use]
     pub fn as_schema(self) -> Reply {
         match self {
@@ -200,7 +202,7 @@ impl Reply {
         }
     }
 
-    /// The answer to a message without the request's ids; any other as it is.
+    /// Returns the answer to a message without the request's ids, and any other answer unchanged.
     #[must_use]
     pub fn without_ids(mut self) -> Reply {
         match &mut self {
@@ -216,13 +218,12 @@ impl Reply {
         }
         self
     }
-}
 
-impl Reply {
-    /// The reply of a command, from its message.
+    /// Decodes the answer to a command. Returns nothing if the message is no such answer.
     pub fn decode(cmd: Cmd, message: &[u8]) -> Option<Reply> {
         let reply = match cmd {
-            // Neither can be taken for the other: each has a text where the other has a number.
+            // `Error` can't be decoded as `ResLogin`, nor the other way round: field 2 of one is a number and of the other a
+            // text.
             Cmd::Login | Cmd::Ping => ResLogin::decode(message)
                 .map(Reply::Login)
                 .or_else(|_| Error::decode(message).map(Reply::Error)),
@@ -240,7 +241,8 @@ impl Reply {
         reply.ok()
     }
 
-    /// The refusal that stands for this answer: a page without entries, that moves no reader; no address.
+    /// Returns the refusal that is sent in place of this answer: a page without entries, whose currentID is where the page
+    /// began; no address.
     #[must_use]
     pub fn refused(mut self, code: Code) -> Reply {
         match &mut self {
@@ -258,8 +260,9 @@ impl Reply {
     }
 }
 
+/// Returns a request's msgID for the reply; nothing if it would not fit.
 fn echo(msg_id: &str) -> String {
-    if msg_id.len() > ECHO_MAX {
+    if msg_id.len() > MAX_ECHO {
         String::new()
     } else {
         msg_id.to_owned()
