@@ -1,4 +1,8 @@
-//! The process: arguments, config, logs, start, signals, shutdown, exit code.
+//! Entry point of the `imd` process: parses the arguments, starts the logs, runs the daemon or one command, and turns
+//! the result into an exit code.
+//!
+//! The commands themselves are in [`cli`]; the stack is the library `imd`. Two invariants hold here: nothing waits
+//! for stdout or stderr without a limit, and every failure reaches stderr before the process exits with its code.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -22,30 +26,32 @@ use imd::daemon::runtime;
 
 use cli::addr_file::AddrFile;
 use cli::failure::{Failure, USAGE};
-use cli::output::Said;
+use cli::output::StatusLines;
 use cli::signals::Signals;
 use cli::{Cli, Command, DaemonArgs, banner, launch, output, settings, stderr};
 
-/// The messages of all sessions come and go on all threads. The system's allocator on Linux spends a tenth of the time of
-/// a store's message on putting free pieces together again, and gives a connection a third more memory.
+/// Allocator of the process. Messages are allocated on one thread and freed on another. The system allocator on Linux
+/// spends a tenth of the time of storing a message on merging free chunks, and uses a third more memory per
+/// connection.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// An open-file limit with which every command works.
-const FILES: u64 = 256;
+/// Open-file limit that is sufficient for every command. A lower limit is named as the cause when the runtime can't
+/// start.
+const SUFFICIENT_FILE_LIMIT: u64 = 256;
 
 fn main() -> ExitCode {
-    let begun = Instant::now();
+    let process_start = Instant::now();
     let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
-            // Nobody may be reading it; the code says it too.
+            // Printing fails when stderr is closed; the exit code reports the error in any case.
             let _ = error.print();
             return ExitCode::from(USAGE);
         }
         Err(help) => return ExitCode::from(show(&help)),
     };
-    let code = match run(cli, begun) {
+    let code = match run(cli, process_start) {
         Ok(()) => 0,
         Err(failure) => {
             failure.report();
@@ -56,7 +62,7 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Prints what was asked for by --help or --version, as every command prints.
+/// Prints the text that `--help` or `--version` asks for, and returns the exit code.
 fn show(help: &clap::Error) -> u8 {
     let printed = help.print().and_then(|()| io::stdout().flush());
     match printed.map_err(output::failed) {
@@ -68,12 +74,18 @@ fn show(help: &clap::Error) -> u8 {
     }
 }
 
-fn run(cli: Cli, begun: Instant) -> Result<(), Failure> {
-    // Before there are threads and open files that the program would have to do with.
+/// Runs the daemon or the command that the arguments name.
+///
+/// # Errors
+///
+/// Whatever made the daemon or the command fail. The caller reports it and exits with its code.
+fn run(cli: Cli, process_start: Instant) -> Result<(), Failure> {
+    // A launched child replaces this process with another program, so it must not have started threads or opened
+    // files yet.
     if let Some(Command::Launch(args)) = &cli.command {
         return Err(launch::run(args));
     }
-    // Before anything can fail: no file of an earlier daemon is left.
+    // This comes first, so that a failed start never leaves the addresses file of an earlier daemon behind.
     let addr_file = match (&cli.command, &cli.daemon.addr_file) {
         (None, Some(path)) => Some(AddrFile::claim(path)?),
         _ => None,
@@ -82,44 +94,54 @@ fn run(cli: Cli, begun: Instant) -> Result<(), Failure> {
     let runtime = runtime().map_err(no_runtime)?;
     let result = runtime.block_on(async {
         match cli.command {
-            None => daemon(&cli.daemon, addr_file, begun).await,
+            None => daemon(&cli.daemon, addr_file, process_start).await,
             Some(command) => cli::run(command).await,
         }
     });
-    // What must end has been awaited; after a second signal nothing is waited for.
+    // All work that has to be completed was awaited above. After a second signal, the remaining tasks are abandoned.
     runtime.shutdown_background();
     result
 }
 
-/// The runtime needs a few open files, and is made before the limit of them is raised.
+/// Explains why the async runtime could not be created. It needs a few open files before the stack raises the limit
+/// of them, so a low limit is the likely cause.
 fn no_runtime(error: io::Error) -> Failure {
     let why = format!("no runtime: {error}");
     match launch::file_limit() {
-        Some(limit) if limit < FILES => Failure::Usage(format!(
-            "{why}: the open-file limit is {limit}. Raise it: ulimit -n {FILES} or more"
+        Some(limit) if limit < SUFFICIENT_FILE_LIMIT => Failure::Usage(format!(
+            "{why}: the open-file limit is {limit}. Raise it: ulimit -n {SUFFICIENT_FILE_LIMIT} or more"
         )),
         _ => Failure::Failed(why),
     }
 }
 
+/// Runs the stack until a signal, a failed store or an unwritable addresses file ends it, and shuts it down. A second
+/// signal during the shutdown ends the process at once.
+///
+/// # Errors
+///
+/// A config that is wrong, a stack that does not start, a store that fails at run time, an addresses file or a stdout
+/// that can't be written, and a shutdown that was cut short.
 async fn daemon(
     args: &DaemonArgs,
     mut addr_file: Option<AddrFile>,
-    begun: Instant,
+    process_start: Instant,
 ) -> Result<(), Failure> {
     launch::make_files_private();
     let config = settings::daemon(args)?;
     let public_salt = config.auth.salt == PUBLIC_SALT;
     let mut signals = Signals::listen()?;
     let started = Imd::start(config).await;
-    let imd = started
-        .map_err(|error| settings::blame(args.store.as_deref(), args.config.as_deref(), error))?;
+    let imd = started.map_err(|error| {
+        settings::start_failure(args.store.as_deref(), args.config.as_deref(), error)
+    })?;
     stderr::count_dropped(imd.metrics().lost_logs());
     if let Some(file) = &mut addr_file {
         file.write(&imd.addresses())?;
     }
-    // Whoever started it may look at the addresses file alone.
-    let said = Said::begin(banner::banner(&imd, public_salt, begun.elapsed()));
+    // Stdout is written in the background: the parent process may read only the addresses file, and never stdout.
+    let status_lines =
+        StatusLines::begin(banner::banner(&imd, public_salt, process_start.elapsed()));
 
     let failed = tokio::select! {
         biased;
@@ -129,10 +151,10 @@ async fn daemon(
     };
     match &failed {
         None => tracing::info!("stopping"),
-        // Said at once: the sessions have the grace period to end.
+        // Logged before the shutdown, because sessions may take the whole grace period to end.
         Some(error) => tracing::error!(%error, "stopping"),
     }
-    // Nobody new should come.
+    // Removes the addresses file, so that no new client finds the stack while it shuts down.
     drop(addr_file);
     let report = tokio::select! {
         biased;
@@ -141,14 +163,14 @@ async fn daemon(
         }
         report = imd.shutdown() => report,
     };
-    let said = said.end(format!("Stopped.  {report}")).await;
+    let status_lines = status_lines.end(format!("Stopped.  {report}")).await;
     match failed {
-        None => said,
+        None => status_lines,
         Some(failed) => Err(failed),
     }
 }
 
-/// Resolves when a file could not be written.
+/// Resolves when the addresses file could not be written. Never resolves when there is no such file.
 async fn unwritten(file: &mut Option<AddrFile>) -> Failure {
     match file {
         Some(file) => file.failed().await,

@@ -1,4 +1,7 @@
-//! The file that says where a daemon listens, for those who wait for it.
+//! Writes and reads the file that says where a daemon listens.
+//!
+//! Serves `main`, which writes it, and the client commands, which read it. A regular file exists, complete, only
+//! while the daemon that wrote it serves: other processes wait for it to appear.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
@@ -12,25 +15,27 @@ use tokio::task::JoinHandle;
 
 use super::failure::Failure;
 
-/// No addresses take more.
-const LONGEST: u64 = 16 << 20;
+/// Longest addresses file that is read, in bytes.
+const MAX_FILE_BYTES: u64 = 16 << 20;
 
-/// The file of this daemon. Dropped, it is gone, unless another daemon has written it anew.
+/// The addresses file of this daemon. Dropping it removes the file, unless another daemon has written its own there
+/// meanwhile.
 pub struct AddrFile {
+    /// Where the addresses are written: a regular file, a pipe or a device.
     target: FileTarget,
-    /// What was written into a regular file.
+    /// What was written to a regular file, which tells this daemon's file from that of another one.
     text: Option<String>,
-    /// The writing of a pipe or a device, which takes as long as its reader.
+    /// The task that writes to a pipe or a device, which takes until somebody reads it.
     writing: Option<JoinHandle<Result<(), TargetError>>>,
 }
 
 impl AddrFile {
-    /// Takes the place of the file, before anything listens: whoever waits for the file must not find that of an earlier
-    /// daemon.
+    /// Removes the file of an earlier daemon. To be called before anything listens, so that a process that waits for
+    /// the file never reads old addresses.
     ///
     /// # Errors
     ///
-    /// When what stands there can't be written to, or not be removed.
+    /// When the path can't be written to, or the file there can't be removed.
     pub fn claim(path: &Path) -> Result<AddrFile, Failure> {
         let target = FileTarget::at(path).map_err(failed)?;
         target.remove().map_err(|source| {
@@ -44,12 +49,12 @@ impl AddrFile {
         })
     }
 
-    /// Writes the addresses as one line of JSON. A regular file is there, whole, when this returns. A pipe or a device is
-    /// written to when it is read, however late that is.
+    /// Writes the addresses as one line of JSON. A regular file is complete when this returns. A pipe or a device is
+    /// written to in the background, however late it is read.
     ///
     /// # Errors
     ///
-    /// When a regular file can't be written; nothing is left behind then.
+    /// When a regular file can't be written. No part of it is left behind.
     pub fn write(&mut self, addresses: &Addresses) -> Result<(), Failure> {
         let text = serde_json::to_string(addresses);
         let text = text.map_err(|error| Failure::Failed(format!("--addr-file: {error}")))?;
@@ -69,13 +74,13 @@ impl AddrFile {
         Ok(())
     }
 
-    /// Resolves when a pipe or a device could not be written to. A reader who has gone is no failure.
+    /// Resolves when writing to a pipe or a device failed. A reader that closes the pipe early is not a failure.
     pub async fn failed(&mut self) -> Failure {
         let written = match &mut self.writing {
             Some(writing) => writing.await,
             None => std::future::pending().await,
         };
-        // It is not asked again.
+        // A finished task must not be polled again.
         self.writing = None;
         match written {
             Ok(Err(TargetError::Io { source, .. })) if source.kind() == ErrorKind::BrokenPipe => {}
@@ -100,20 +105,21 @@ impl Drop for AddrFile {
     }
 }
 
+/// Returns the failure for an addresses file that can't be written.
 fn failed(error: TargetError) -> Failure {
     Failure::of_target("--addr-file ", error)
 }
 
-/// Reads the addresses that a daemon wrote.
+/// Reads the addresses from the file that a daemon wrote.
 ///
 /// # Errors
 ///
-/// When the file is not there, or is another one.
+/// [`Failure::Usage`] when the file can't be read or does not hold the addresses of a daemon.
 pub fn read(path: &Path) -> Result<Addresses, Failure> {
     let bad = |error: String| Failure::Usage(format!("--addr-file {}: {error}", path.display()));
     let mut bytes = Vec::new();
     File::open(path)
-        .and_then(|file| file.take(LONGEST).read_to_end(&mut bytes))
+        .and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut bytes))
         .map_err(|error| {
             bad(format!(
                 "{error} (a running daemon writes it with --addr-file)"

@@ -1,7 +1,7 @@
-//! Calls of the stack's HTTP APIs, for the commands that are their clients. Each call has a connection of its own.
+//! Calls the HTTP APIs of the stack, for the commands that are its clients. Each call has a connection of its own.
 //!
-//! A [`Call`] says what is asked, and ends in one of the forms of answer: JSON, a form's data, a snapshot, events. Its errors
-//! say what was called, what went wrong, and what to do about it.
+//! A [`Call`] describes a request, and its last method sends it and says what form of answer is expected: JSON, the
+//! data of a form, a snapshot, or events. Every error names the URL, the reason, and what to do.
 
 mod events;
 mod failure;
@@ -25,38 +25,41 @@ pub use events::{Events, StreamItem};
 use failure::BadBase;
 pub use failure::unreachable;
 
-/// How long a call may take.
+/// How long a call may take until the whole answer has arrived.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How long a snapshot may take on its way, and to be made or loaded.
+/// How long the transfer of a snapshot may take, including the time to make or load it.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// The longest answer that is read, in bytes, unless it is a snapshot. The longest answers of `imd` are far shorter.
+/// The longest answer that is accepted, in bytes, except for snapshots. The longest answers of `imd` are far shorter.
 const MAX_ANSWER: usize = 1 << 20;
 
 /// The media type of server-sent events.
 const EVENT_STREAM: &str = "text/event-stream";
 
-/// Why no answer came, before it is explained to people.
+/// The cause of a call without a complete answer. [`Call::failed`] turns it into a failure that people understand.
 type CallError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A call of a path of the API at a base URL.
+/// A request to a path of the API at a base URL.
 #[derive(Debug, Clone)]
 pub struct Call<'a> {
+    /// The API's URL or host:port, as the user has written it.
     base: &'a str,
     method: Method,
-    /// The path with its query. The API that it belongs to is told by its beginning.
+    /// The path with its query. Its first segments tell which API it belongs to, for errors.
     path: &'a str,
+    /// The bearer token, where the API needs one.
     token: Option<&'a str>,
-    /// How long it may take until the whole answer has arrived.
+    /// How long the call may take until the whole answer has arrived.
     timeout: Duration,
-    /// The longest answer that is read, in bytes.
+    /// The longest answer that is accepted, in bytes.
     max_answer: usize,
 }
 
-/// What the user API and the group API answer to every call.
+/// The answer of the user API and the group API to every call.
 #[derive(Deserialize)]
 struct FormAnswer {
+    /// 0 on success, otherwise an error code of the wire contract.
     code: u32,
     #[serde(default)]
     message: String,
@@ -64,11 +67,11 @@ struct FormAnswer {
     data: Value,
 }
 
-/// A refusal by the user API or the group API.
+/// A call that the user API or the group API refused.
 pub struct Refused {
     /// The error code of the wire contract.
     pub code: u32,
-    /// What the API says about it.
+    /// The text that the API gives as the reason.
     pub text: String,
 }
 
@@ -91,17 +94,18 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// Gives the API more time, for work that takes as long by itself.
-    pub fn taking(mut self, time: Duration) -> Call<'a> {
+    /// Extends the time limit, for a call that the API holds back deliberately.
+    pub fn with_extra_time(mut self, time: Duration) -> Call<'a> {
         self.timeout += time;
         self
     }
 
-    /// Sends JSON, or an empty body, and returns the answer.
+    /// Sends JSON, or an empty body, and returns the JSON of the answer.
     ///
     /// # Errors
     ///
-    /// When the server can't be reached, or refuses.
+    /// [`Failure::Usage`] when the address or the request is wrong, and [`Failure::Failed`] when the server can't be
+    /// reached, does not answer in time, or can't do it now.
     pub async fn json(&self, body: Option<&Value>) -> Result<Value, Failure> {
         let body = body.map(Value::to_string).unwrap_or_default();
         let form = (CONTENT_TYPE, "application/json");
@@ -112,11 +116,11 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Sends a snapshot, or an empty body, and returns the answer, which may be a snapshot.
+    /// Sends a snapshot, or an empty body, and returns the body of the answer, which may be a snapshot.
     ///
     /// # Errors
     ///
-    /// When the server can't be reached, or refuses.
+    /// The errors of [`Call::json`].
     pub async fn snapshot(mut self, body: Bytes) -> Result<Bytes, Failure> {
         self.timeout = SNAPSHOT_TIMEOUT;
         self.max_answer = SNAPSHOT_LIMIT;
@@ -132,7 +136,8 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     ///
-    /// When the server can't be reached, or something else answers. A refusal is no error here.
+    /// When the server can't be reached, or another kind of server answers. A refusal is not an error here: it is the
+    /// inner result.
     pub async fn form(&self, fields: &[(&str, &str)]) -> Result<Result<Value, Refused>, Failure> {
         let body = form_urlencoded::Serializer::new(String::new())
             .extend_pairs(fields)
@@ -141,23 +146,23 @@ impl<'a> Call<'a> {
         let (status, answer) = self.answer(form, body.into()).await?;
         match serde_json::from_slice(&answer) {
             Ok(FormAnswer { code: 0, data, .. }) => Ok(Ok(data)),
-            // The user API does not have the paths of the group API, and the other way round.
+            // The two APIs do not have each other's paths, so status 404 means that the other one answers.
             Ok(FormAnswer { code, message, .. }) if status != StatusCode::NOT_FOUND => {
                 let text = message;
                 Ok(Err(Refused { code, text }))
             }
-            _ => Err(self.somebody_else().await),
+            _ => Err(self.wrong_server().await),
         }
     }
 
-    /// Asks for server-sent events. The server is sending them when this returns.
+    /// Subscribes to server-sent events. The subscription is active when this returns.
     ///
     /// # Errors
     ///
-    /// When the server can't be reached, or refuses.
+    /// The errors of [`Call::json`].
     pub async fn events(&self) -> Result<Events, Failure> {
         let response = self.send((ACCEPT, EVENT_STREAM), Bytes::new());
-        let response = self.in_time(response).await?;
+        let response = self.with_timeout(response).await?;
         let status = response.status();
         let media = response.headers().get(CONTENT_TYPE);
         let is_stream =
@@ -169,20 +174,20 @@ impl<'a> Call<'a> {
             return Err(self.refused(status, &answer).await);
         }
         if !is_stream {
-            return Err(self.somebody_else().await);
+            return Err(self.wrong_server().await);
         }
-        Ok(Events::new(self.place(), body))
+        Ok(Events::new(self.display_url(), body))
     }
 
-    /// Returns the status and the whole body of the answer to a request with this header and this body.
+    /// Sends a request with this header and body, and returns the status and the whole body of the answer.
     async fn answer(
         &self,
         header: (HeaderName, &str),
         body: Bytes,
     ) -> Result<(StatusCode, Bytes), Failure> {
-        self.in_time(async {
+        self.with_timeout(async {
             let response = self.send(header, body).await?;
-            whole(response, self.max_answer).await
+            read_body(response, self.max_answer).await
         })
         .await
     }
@@ -204,13 +209,14 @@ impl<'a> Call<'a> {
         let stream = TcpStream::connect(&authority).await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        // The task ends when the sender and the answer are dropped. Its errors reach the request too.
+        // The task ends when the sender and the answer are dropped. Its errors are also reported by the request.
         tokio::spawn(connection);
         let request = request.header(HOST, HeaderValue::from_str(&authority)?);
         Ok(sender.send_request(request.body(Full::new(body))?).await?)
     }
 
-    async fn in_time<T>(
+    /// Runs `work` within the time limit, and explains its errors.
+    async fn with_timeout<T>(
         &self,
         work: impl Future<Output = Result<T, CallError>>,
     ) -> Result<T, Failure> {
@@ -222,7 +228,8 @@ impl<'a> Call<'a> {
     }
 }
 
-async fn whole(
+/// Reads the body of an answer to its end, up to `limit` bytes.
+async fn read_body(
     response: Response<Incoming>,
     limit: usize,
 ) -> Result<(StatusCode, Bytes), CallError> {
@@ -231,11 +238,11 @@ async fn whole(
     Ok((status, body.collect().await?.to_bytes()))
 }
 
-/// Posts the fields of a form to a path of the API at `base`, and returns the answer's data.
+/// Posts the fields of a form to a path of the API at `base`, and returns the data of the answer.
 ///
 /// # Errors
 ///
-/// When the server can't be reached, or refuses.
+/// The errors of [`ask_form`], and [`Failure::Failed`] with advice when the API refuses.
 pub async fn post(base: &str, path: &str, fields: &[(&str, &str)]) -> Result<Value, Failure> {
     ask_form(base, path, fields).await?.map_err(|refused| {
         let what = path.trim_start_matches("/x/").replace('/', " ");
@@ -244,11 +251,11 @@ pub async fn post(base: &str, path: &str, fields: &[(&str, &str)]) -> Result<Val
     })
 }
 
-/// Does what [`post`] does, and leaves it to the caller what a refusal means.
+/// Posts the fields of a form as [`post`] does, but leaves it to the caller what a refusal means.
 ///
 /// # Errors
 ///
-/// When the server can't be reached, or something else answers.
+/// When the server can't be reached, or another kind of server answers.
 pub async fn ask_form(
     base: &str,
     path: &str,
@@ -261,7 +268,7 @@ pub async fn ask_form(
 ///
 /// # Errors
 ///
-/// As [`post`].
+/// The errors of [`post`], and [`Failure::Failed`] when the answer has no token.
 pub async fn token(base: &str, uid: i64, pw: &str) -> Result<String, Failure> {
     let uid = uid.to_string();
     let data = post(base, "/x/user/auth", &[("uid", &uid), ("pw", pw)]).await?;
@@ -270,9 +277,10 @@ pub async fn token(base: &str, uid: i64, pw: &str) -> Result<String, Failure> {
     Ok(token.to_owned())
 }
 
-/// Sends a request without a body, and returns whatever answers, also what is no API of `imd`; `None` if nothing does.
+/// Sends a request without a body, and returns the answer of whatever server is there. Returns `None` when there is
+/// no answer in HTTP.
 pub async fn probe(addr: &str, method: Method, path: &str) -> Option<(StatusCode, Bytes)> {
     let call = Call::new(addr, method, path);
     let response = call.send((ACCEPT, "*/*"), Bytes::new()).await.ok()?;
-    whole(response, MAX_ANSWER).await.ok()
+    read_body(response, MAX_ANSWER).await.ok()
 }

@@ -1,30 +1,35 @@
-//! How long to wait before the next try.
+//! Computes the waits between attempts to reconnect.
+//!
+//! Serves `imd chat` and `imd sync --follow`.
 
 use std::time::Duration;
 
 use rand::RngExt;
 
-const FIRST: Duration = Duration::from_millis(500);
-const LONGEST: Duration = Duration::from_secs(10);
+/// The first wait, before jitter.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// The upper bound of every wait.
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
-/// Waits that double from try to try.
+/// A sequence of waits that double up to a maximum.
 pub struct Backoff {
     next: Duration,
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Backoff { next: FIRST }
+        Backoff { next: FIRST_WAIT }
     }
 }
 
 impl Backoff {
-    /// The next wait. It varies by a quarter, so that many clients of one server do not come back at once.
+    /// Returns the next wait. It varies randomly by a quarter, so that the clients of a server that comes back do not
+    /// reconnect at the same moment.
     pub fn wait(&mut self) -> Duration {
         let wait = self.next;
-        self.next = (wait * 2).min(LONGEST);
+        self.next = (wait * 2).min(MAX_WAIT);
         let jitter = rand::rng().random_range(0.75..=1.25);
-        wait.mul_f64(jitter).min(LONGEST)
+        wait.mul_f64(jitter).min(MAX_WAIT)
     }
 }
 
@@ -33,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_the_longest() {
+    fn waits_double_up_to_the_maximum() {
         let mut backoff = Backoff::default();
         for expected in [500, 1000, 2000, 4000, 8000, 10_000, 10_000] {
             let wait = backoff.wait().as_millis();

@@ -1,13 +1,15 @@
-//! What the daemon says when it is ready.
+//! Builds the text that the daemon prints once it serves.
+//!
+//! Serves `main`. Scripts read its lines, so its form is part of the contract of the command line.
 
 use std::time::Duration;
 
 use imd::Imd;
 
-/// So many access servers are listed one by one.
-const LISTED: usize = 8;
+/// Number of access servers that are listed by name. The rest are only counted.
+const MAX_LISTED: usize = 8;
 
-/// What listens where, and how fast it was ready.
+/// Returns the lines that say what listens where, what to watch out for, and how long the start took.
 pub fn banner(imd: &Imd, public_salt: bool, ready_in: Duration) -> String {
     let salt = if public_salt {
         "public token salt, "
@@ -39,7 +41,7 @@ pub fn banner(imd: &Imd, public_salt: bool, ready_in: Duration) -> String {
     )
 }
 
-/// A line, where there are few places for connections.
+/// Returns a line about the number of connections that can be served, if it is small, and an empty text otherwise.
 fn places(imd: &Imd) -> String {
     let room = imd.room();
     if room.is_small() {
@@ -49,15 +51,16 @@ fn places(imd: &Imd) -> String {
     }
 }
 
+/// Returns the names and addresses of the first access servers, and the number of the others.
 fn access(imd: &Imd) -> String {
     let servers = imd.access_servers();
     let mut list: Vec<String> = servers
         .iter()
-        .take(LISTED)
+        .take(MAX_LISTED)
         .map(|server| format!("{} {}", server.name(), server.addr()))
         .collect();
-    if servers.len() > LISTED {
-        let more = servers.len() - LISTED;
+    if servers.len() > MAX_LISTED {
+        let more = servers.len() - MAX_LISTED;
         list.push(format!("and {more} more (--addr-file FILE lists them)"));
     }
     list.join("   ")

@@ -1,15 +1,17 @@
-//! Durations on the command line: every flag takes a number with its unit, such as `15s`.
+//! Parses durations on the command line. Every flag that takes a time takes a number with its unit, such as `15s`.
+//!
+//! Serves the argument types as their value parsers, so the errors are plain texts that clap prints.
 
 use std::time::Duration;
 
-/// The longest duration that a flag takes. Timers can still add it to the present.
+/// The longest duration that a flag takes. It is short enough for timers to add to the current time without overflow.
 const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Parses a duration such as `15s`, `500ms` or `1h 30m`.
 ///
 /// # Errors
 ///
-/// What to write instead, with a text of its own for a number without a unit.
+/// A text that says what to write instead. A number without a unit and a negative number have texts of their own.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let parsed = humantime::parse_duration(text).map_err(|error| {
         if text.trim_start().starts_with('-') {
@@ -26,11 +28,11 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Ok(parsed)
 }
 
-/// Parses a [`duration`] that is not 0.
+/// Parses a duration as [`duration`] does, and refuses zero.
 ///
 /// # Errors
 ///
-/// As [`duration`].
+/// The errors of [`duration`], and zero.
 pub fn some_time(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("give a time above 0, such as 5s".into()),
@@ -38,11 +40,11 @@ pub fn some_time(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Parses a [`duration`] with or without a sign, and returns it in whole milliseconds.
+/// Parses a duration with an optional sign, and returns it in milliseconds.
 ///
 /// # Errors
 ///
-/// As [`duration`].
+/// The errors of [`duration`], and a time that is not a whole number of milliseconds.
 pub fn signed_ms(text: &str) -> Result<i64, String> {
     let (sign, rest) = match text.strip_prefix('-') {
         Some(rest) => (-1, rest),
@@ -61,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_has_its_unit() {
+    fn a_duration_needs_a_unit() {
         assert_eq!(duration("15s"), Ok(Duration::from_secs(15)));
         assert_eq!(duration("1m 500ms"), Ok(Duration::from_millis(60_500)));
         assert_eq!(duration("0s"), Ok(Duration::ZERO));
@@ -81,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_skew_has_a_sign() {
+    fn a_signed_duration_may_be_negative() {
         assert_eq!(signed_ms("-1h"), Ok(-3_600_000));
         assert_eq!(signed_ms("+5s"), Ok(5_000));
         assert_eq!(signed_ms("500ms"), Ok(500));

@@ -1,4 +1,7 @@
-//! Addresses on the command line and in address files: host:port of a server of the wire protocol, and URLs of HTTP APIs.
+//! Checks addresses from the command line and from address files: host:port of a server of the wire protocol, and
+//! URLs of HTTP APIs.
+//!
+//! Serves the commands that are clients. Its errors are texts without the address, which the caller puts before them.
 
 use imd::config::Host;
 
@@ -6,7 +9,7 @@ use imd::config::Host;
 ///
 /// # Errors
 ///
-/// What is wrong with it, and what to write instead.
+/// A text that says what is wrong with the address, and what to write instead.
 pub fn host_and_port(text: &str) -> Result<(), String> {
     if let Some((scheme, rest)) = text.split_once("://") {
         let rest = rest.split('/').next().unwrap_or_default();
@@ -23,7 +26,7 @@ pub fn host_and_port(text: &str) -> Result<(), String> {
 ///
 /// # Errors
 ///
-/// What is wrong with it, and what to write instead.
+/// A text that says what is wrong with the URL, and what to write instead.
 pub fn authority(url: &str) -> Result<String, String> {
     let (has_scheme, rest) = match url.split_once("://") {
         None => (false, url),
@@ -44,7 +47,7 @@ pub fn authority(url: &str) -> Result<String, String> {
     if rest.contains(['/', '?', '#', '@']) {
         return Err("write host and port alone, such as http://127.0.0.1:10090".into());
     }
-    // The port of a URL without one is 80.
+    // A URL without a port means port 80.
     let has_port = Host::parse(rest).map_or(true, |host| host.port().is_some());
     if has_scheme && !has_port && !rest.is_empty() {
         let with_port = format!("{rest}:80");
@@ -54,6 +57,7 @@ pub fn authority(url: &str) -> Result<String, String> {
     Ok(format!("{host}:{port}"))
 }
 
+/// Returns the advice for an invalid URL.
 fn as_url() -> String {
     "write http://host:port, as imd prints it when it starts".into()
 }
@@ -64,7 +68,7 @@ fn parts(text: &str, such_as: impl Fn() -> String) -> Result<(&str, u16), String
         return Err(such_as());
     }
     let (host, port) = match text.rsplit_once(':') {
-        // The last colon belongs to an IPv6 address, not to a port.
+        // A text that ends with a bracket is an IPv6 address without a port, so its last colon separates no port.
         Some(_) if text.ends_with(']') => return Err(format!("it has no port: {}", such_as())),
         Some((host, port)) => (host, port),
         None => return Err(format!("it has no port: {}", such_as())),
@@ -88,10 +92,10 @@ fn parts(text: &str, such_as: impl Fn() -> String) -> Result<(&str, u16), String
     }
 }
 
-/// The port in examples: the gateway's default.
+/// The port in examples of advice: the default port of the gateway.
 const EXAMPLE_PORT: u16 = 10_000;
 
-/// Returns an example of host:port with the host of what was written, where it has one.
+/// Returns an example of host:port for advice. It has the host of `text`, if that can be parsed.
 fn example(text: &str) -> String {
     match Host::parse(text) {
         Ok(host) => host.at(EXAMPLE_PORT),
@@ -104,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wire_protocol_is_dialled_by_host_and_port() {
+    fn servers_of_the_wire_protocol_are_given_as_host_and_port() {
         for good in [
             "127.0.0.1:1",
             "[::1]:10000",
@@ -136,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn an_api_is_called_by_its_url_or_by_host_and_port() {
+    fn an_api_is_given_as_a_url_or_as_host_and_port() {
         for (good, dialled) in [
             ("http://127.0.0.1:6001", "127.0.0.1:6001"),
             ("HTTP://127.0.0.1:6001/", "127.0.0.1:6001"),

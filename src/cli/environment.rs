@@ -1,17 +1,19 @@
-//! The variables that `imd exec` sets for its command, and that every client command honours below its flags.
+//! Names and reads the environment variables that `imd exec` sets for its command.
+//!
+//! Every command that is a client of the stack uses them, below its flags and files.
 
-/// The gateway's host:port.
+/// Variable for the host:port of the gateway.
 pub const GATEWAY: &str = "IMD_GATEWAY";
-/// The user API's URL.
+/// Variable for the URL of the user API.
 pub const USER_API: &str = "IMD_USER_API";
-/// The group API's URL.
+/// Variable for the URL of the group API.
 pub const GROUP_API: &str = "IMD_GROUP_API";
-/// The admin API's URL.
+/// Variable for the URL of the admin API.
 pub const ADMIN: &str = "IMD_ADMIN";
-/// The salt of the stack's tokens.
+/// Variable for the salt that the stack computes its tokens with.
 pub const SALT: &str = "IMD_SALT";
 
-/// What has set an address: the variable, where it holds that address, else the flag.
+/// Returns what has set an address, for errors: the variable if it holds that address, and the flag otherwise.
 pub fn source(variable: &'static str, flag: &'static str, addr: &str) -> &'static str {
     match read(variable).is_some_and(|value| value == addr) {
         true => variable,
@@ -19,9 +21,9 @@ pub fn source(variable: &'static str, flag: &'static str, addr: &str) -> &'stati
     }
 }
 
-/// The value of a variable. A variable that is set to nothing counts as not set.
+/// Returns the value of a variable, or `None` when it is unset or empty.
 pub fn read(name: &str) -> Option<String> {
-    // A value that is not UTF-8 is shown in the error that it leads to.
+    // Invalid UTF-8 is replaced instead of ignored, so that the error that follows shows the value.
     let value = std::env::var_os(name)?.to_string_lossy().into_owned();
     (!value.is_empty()).then_some(value)
 }

@@ -1,26 +1,27 @@
-//! Text that others wrote, made harmless for a terminal.
+//! Makes text from other people harmless for a terminal.
 //!
 //! Everything that the program prints passes one of these functions: stdout in [`output`](super::output), stderr in
-//! [`failure`](super::failure).
+//! [`failure`](super::failure). A printed text can therefore neither control the terminal nor mislead its reader.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Returns the text as one line: every character that could move the cursor, change a title, turn the direction of
-/// writing, or hide or fake a part of the line is written out, as in `\u{1b}` and `\n`.
+/// Returns the text as one line. Every character that could move the cursor, change a title, turn the direction of
+/// writing, or hide or fake a part of the line is written as an escape, such as `\u{1b}` or `
+/// `.
 pub fn escape(text: &str) -> Cow<'_, str> {
     replace(text, is_unsafe, |c, out| out.extend(c.escape_default()))
 }
 
-/// Does what [`escape`] does, but keeps the line feeds of a text of several lines.
+/// Escapes a text of several lines as [`escape`] does, but keeps its line feeds.
 pub fn escape_lines(text: &str) -> Cow<'_, str> {
     let is_replaced = |c| c != '\n' && is_unsafe(c);
     replace(text, is_replaced, |c, out| out.extend(c.escape_default()))
 }
 
-/// Returns a JSON text of the same value, in which those characters are written as `\u` escapes.
+/// Returns JSON of the same value, in which the characters that [`escape`] replaces are `\u` escapes.
 pub fn escape_json(json: &str) -> Cow<'_, str> {
-    // A control character below the space is whitespace between two tokens: within a string it is escaped already.
+    // Control characters below the space are whitespace between tokens: within a string, JSON escapes them already.
     let is_replaced = |c| c > ' ' && is_unsafe(c);
     replace(json, is_replaced, |c, out| {
         for unit in c.encode_utf16(&mut [0; 2]) {
@@ -30,7 +31,7 @@ pub fn escape_json(json: &str) -> Cow<'_, str> {
     })
 }
 
-/// Returns TOML in which those characters are written as escapes, as they stand in a text between double quotes.
+/// Returns TOML of the same value, in which the characters that [`escape`] replaces are escapes of a basic string.
 pub fn escape_toml(toml: &str) -> Cow<'_, str> {
     let is_replaced = |c| c > ' ' && is_unsafe(c);
     replace(toml, is_replaced, |c, out| {
@@ -42,6 +43,7 @@ pub fn escape_toml(toml: &str) -> Cow<'_, str> {
     })
 }
 
+/// Replaces the characters that `is_replaced` selects. Borrows a text that has none of them.
 fn replace(
     text: &str,
     is_replaced: impl Fn(char) -> bool,
@@ -61,10 +63,10 @@ fn replace(
     Cow::Owned(replaced)
 }
 
-/// Whether a terminal could be controlled by the character, or a reader misled.
+/// Returns whether a character could control a terminal or mislead its reader.
 ///
-/// The zero-width joiner and non-joiner are left alone: emoji and several scripts are written with them, and they only join
-/// what stands beside them.
+/// The zero-width joiner and non-joiner are not escaped: emoji and several scripts need them, and they only affect
+/// the characters beside them.
 fn is_unsafe(c: char) -> bool {
     matches!(c,
         // C0, DEL, C1
@@ -83,14 +85,14 @@ fn is_unsafe(c: char) -> bool {
 mod tests {
     use super::*;
 
-    /// One of each kind, and the first and the last of each range.
+    /// One character of each kind, and the first and the last one of each range.
     const UNSAFE: &str = "\0\u{1b}\u{1f}\u{7f}\u{80}\u{85}\u{9b}\u{9f}\u{ad}\u{34f}\u{115f}\u{1160}\u{3164}\u{ffa0}\u{1d173}\u{1d17a}\u{61c}\u{180e}\u{200b}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\
         \u{202e}\u{2060}\u{2064}\u{2066}\u{2069}\u{206f}\u{feff}\u{fff9}\u{e0001}\u{e007f}";
 
     const SAFE: &str = "grüß dich, 世界 👋 👩\u{200d}🚀 نامه\u{200c}ای e\u{301} \u{a0} \\n \\u{1b}";
 
     #[test]
-    fn what_could_control_a_terminal_is_written_out() {
+    fn characters_that_could_control_a_terminal_are_escaped() {
         assert_eq!(escape("a\u{1b}[2Jb"), "a\\u{1b}[2Jb");
         assert_eq!(escape("one\r\ntwo\t"), "one\\r\\ntwo\\t");
         assert_eq!(
@@ -103,12 +105,12 @@ mod tests {
     }
 
     #[test]
-    fn a_text_of_several_lines_keeps_them() {
+    fn line_feeds_of_a_multi_line_text_are_kept() {
         assert_eq!(escape_lines("one\r\ntwo\u{85}\n"), "one\\r\ntwo\\u{85}\n");
     }
 
     #[test]
-    fn json_stays_the_same_value() {
+    fn escaped_json_has_the_same_value() {
         let value = serde_json::json!({ UNSAFE: [UNSAFE, SAFE, "\n\t\""] });
         for json in [
             serde_json::to_string(&value).unwrap(),
@@ -128,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn toml_stays_the_same_value() {
+    fn escaped_toml_has_the_same_value() {
         let text = format!("{UNSAFE}{SAFE}").replace('\\', "");
         let value = toml::Table::from_iter([("x".to_owned(), toml::Value::from(text))]);
         let toml = toml::to_string(&value).unwrap();
@@ -138,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn other_text_is_left_alone() {
+    fn harmless_text_is_not_changed() {
         for text in [
             escape(SAFE),
             escape_lines(SAFE),

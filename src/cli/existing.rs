@@ -1,15 +1,18 @@
-//! Files that a command is to write, where there is one already: none is replaced unless that was asked for.
+//! Protects existing files that a command would write to. None is replaced unless `--force` was given.
+//!
+//! Serves `imd record` and `imd snapshot save`.
 
 use std::fs;
 use std::path::Path;
 
 use super::failure::Failure;
 
-/// Makes room for a file to be written. A device or a pipe is no file to replace: it is left to who writes to it.
+/// Checks that a file may be written. Devices and pipes are always allowed, because writing to them replaces nothing.
 ///
 /// # Errors
 ///
-/// When there is a file already and it is not to be replaced. The text begins with `flag`, which named the file.
+/// [`Failure::Usage`] when there is a regular file and `force` is not set. Its text begins with `flag`, which named
+/// the file.
 pub fn check(flag: &str, path: &Path, force: bool) -> Result<(), Failure> {
     if force || !fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
         return Ok(());
@@ -20,11 +23,11 @@ pub fn check(flag: &str, path: &Path, force: bool) -> Result<(), Failure> {
     )))
 }
 
-/// Removes the file that is to be replaced, if there is one.
+/// Removes the regular file that is about to be replaced, if there is one.
 ///
 /// # Errors
 ///
-/// When it can't be removed.
+/// [`Failure::Usage`] when the file can't be removed.
 pub fn clear(path: &Path) -> Result<(), Failure> {
     if !fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
         return Ok(());

@@ -1,4 +1,7 @@
-//! Why a command failed, and what the process then exits with.
+//! The reasons why a command fails, and the exit code for each.
+//!
+//! Every command returns a [`Failure`]; `main` reports it and exits with its code. A failure's text tells the user
+//! what to do.
 
 use std::io::ErrorKind;
 
@@ -10,53 +13,53 @@ use imd::store::StoreFailed;
 use super::escape::escape;
 use super::stderr;
 
-/// An operation failed at run time.
+/// Exit code of an operation that failed at run time.
 pub const FAILED: u8 = 1;
-/// The command line or the config is wrong, or a port is taken (sysexits' EX_USAGE).
+/// Exit code of a wrong command line or config, and of a port that is taken (EX_USAGE of sysexits).
 pub const USAGE: u8 = 64;
 
-/// A program that is to be run can't be run, as a shell says it.
+/// Exit code of a program that is there and can't be run, the one that shells use.
 pub const NOT_EXECUTABLE: u8 = 126;
-/// A program that is to be run is not there, as a shell says it.
+/// Exit code of a program that was not found, the one that shells use.
 pub const NOT_FOUND: u8 = 127;
 
-/// Why a command failed. Its text says what to do.
+/// The reason why a command failed. Its text tells the user what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// A flag is wrong.
+    /// An argument or a file that it names is wrong.
     #[error("{0}")]
     Usage(String),
-    /// The config is wrong.
+    /// The config can't be read or is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The stack does not start.
+    /// The stack could not start.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// The stack ran, until its store failed.
+    /// The store failed while the stack was running, which ended the stack.
     #[error(
         "{0}: imd has stopped. See what the system says of the disk and of the folder, then start imd again"
     )]
     Store(StoreFailed),
-    /// It did not work out.
+    /// An operation failed at run time, and the command line is not to blame.
     #[error("{0}")]
     Failed(String),
-    /// A program that is to be run is there and can't be run.
+    /// A program that is to be run was found, but can't be executed.
     #[error("{0}")]
     NotExecutable(String),
-    /// A program that is to be run is not there.
+    /// A program that is to be run was not found.
     #[error("{0}")]
     NotFound(String),
-    /// Why is said already; this is the code to exit with.
+    /// The reason was reported before; the process only has to exit with this code.
     #[error("the command ended with {0}")]
     Exit(u8),
-    /// Nobody reads stdout any more: not worth a word.
+    /// The reader of stdout has gone. Nothing is reported, and the exit code is 0.
     #[error("stdout is closed")]
     OutputClosed,
 }
 
 impl Failure {
-    /// A file could not be read or written: the caller has named the wrong one, or it has failed. `what` says what it is
-    /// for.
+    /// Returns the failure for a file that could not be read or written: a usage error when another file would do,
+    /// and a run-time failure otherwise. `what` is put before the path, and says what the file is for.
     pub fn of_file(what: &str, path: &std::path::Path, error: &std::io::Error) -> Failure {
         let text = format!("{what}{}: {error}", path.display());
         let is_wrong = matches!(
@@ -79,7 +82,7 @@ impl Failure {
         }
     }
 
-    /// A file could not be written; see [`of_file`](Self::of_file).
+    /// Returns the failure for a file that could not be written, as [`of_file`](Self::of_file) does.
     pub fn of_target(what: &str, error: TargetError) -> Failure {
         match error {
             TargetError::Io { path, source } => Failure::of_file(what, &path, &source),
@@ -87,7 +90,7 @@ impl Failure {
         }
     }
 
-    /// What the process exits with.
+    /// Returns the exit code of the process.
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::Usage(_) | Failure::Config(_) | Failure::Start(_) => USAGE,
@@ -99,22 +102,23 @@ impl Failure {
         }
     }
 
-    /// Says it on stderr.
+    /// Writes the failure to stderr, unless there is nothing to report.
     pub fn report(&self) {
-        if self.is_worth_a_word() {
+        if self.needs_report() {
             warn(&self.to_string());
         }
     }
 
-    /// Whether there is something to say that was not said already.
-    pub fn is_worth_a_word(&self) -> bool {
+    /// Returns whether the failure has to be reported: not when it was reported before, and not when nobody reads
+    /// stdout.
+    pub fn needs_report(&self) -> bool {
         !matches!(self, Failure::OutputClosed | Failure::Exit(_))
     }
 }
 
-/// A line on stderr. It may hold a server's text, so it is escaped.
+/// Writes a line to stderr. The text may come from a server, so it is escaped.
 pub fn warn(text: &str) {
-    stderr::say(&format!("imd: {}\n", escape(text)));
+    stderr::write_warning(&format!("imd: {}\n", escape(text)));
 }
 
 #[cfg(test)]
@@ -122,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_that_has_failed_is_no_usage_error_and_its_text_says_what_to_do() {
+    fn a_failed_store_is_a_runtime_failure_and_its_text_says_what_to_do() {
         let failure = Failure::Store(StoreFailed("fsync: I/O error".into()));
         assert_eq!(failure.exit_code(), FAILED);
         let text = failure.to_string();

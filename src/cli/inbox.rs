@@ -1,4 +1,6 @@
-//! Reading a user's inbox to its end.
+//! Reads the inbox of a user page by page.
+//!
+//! Serves `imd sync` and `imd chat`, which differ only in how they show a message.
 
 use std::time::Duration;
 
@@ -7,24 +9,26 @@ use imd::client::{ClientError, Message};
 
 use super::failure::Failure;
 
-/// How often a connection says that it lives: presence lasts 15 s by default.
+/// How often a connection sends a ping. Presence lasts 15 s by default, so that two lost pings are tolerated.
 pub const PING_EVERY: Duration = Duration::from_secs(5);
 
-/// Why reading stopped.
+/// The reason why reading an inbox stopped.
 pub enum ReadError {
-    /// The server, or the way to it.
+    /// The request failed: the server refused it or the connection broke.
     Client(ClientError),
-    /// Showing it failed.
+    /// The message could not be shown.
     Show(Failure),
 }
 
-/// Shows every message after version `after`, which moves on with each page. Returns how many there were.
+/// Shows every message after version `after`, which advances with each page. Returns the number of messages shown.
 ///
-/// It ends with an empty page: by asking for that, the last version shown is told to the server as read.
+/// Reading ends with an empty page. The request for that page also tells the server that the last version shown was
+/// read.
 ///
 /// # Errors
 ///
-/// When a request or `show` fails.
+/// [`ReadError::Client`] when a request fails, and [`ReadError::Show`] when `show` does. `after` is then the version
+/// of the last complete page, so a retry repeats messages but skips none.
 pub async fn read_on(
     client: &mut Client,
     after: &mut i64,
@@ -37,7 +41,7 @@ pub async fn read_on(
             show(message).await.map_err(ReadError::Show)?;
         }
         shown += page.messages.len();
-        // The original's pages may hold nothing new and yet go on.
+        // A page of the original server may have no new messages although more pages follow.
         let is_end = page.messages.is_empty() && page.current <= *after;
         *after = page.current;
         if is_end {

@@ -1,10 +1,14 @@
-//! Becoming another program: a child of `imd` first runs this, a hidden command of `imd` itself, and then the program.
+//! Runs another program as a child of `imd`. The child first runs a hidden command of `imd` itself, which prepares
+//! the process and then becomes the program.
 //!
-//! What a child has to set for itself between fork and exec needs unsafe code in its parent. Here it needs none:
+//! Serves `imd exec` and `main`.
 //!
-//! - On Linux the child asks to be killed when its parent dies, however that dies.
-//! - The limit of open files, which `imd` raises for its own sake, is again what it was.
-//! - The permissions that new files get, which `imd` restricts for the sake of its store, are again what they were.
+//! Preparing a child between fork and exec needs unsafe code in the parent. The hidden command does the same in safe
+//! code:
+//!
+//! - On Linux, the child asks the system to kill it when its parent dies, for whatever reason.
+//! - The limit of open files, which `imd` raises for itself, is set back.
+//! - The umask, which `imd` restricts to protect its store, is set back.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -33,21 +37,21 @@ pub struct LaunchArgs {
     command: Vec<OsString>,
 }
 
-/// The permissions that new files do not get.
+/// The permissions that new files do not get, as a bit mask.
 #[cfg(unix)]
 pub type Umask = nix::libc::mode_t;
 #[cfg(not(unix))]
 pub type Umask = u32;
 
-/// A command that becomes `program`, with the soft limit of open files set to `files`, and with this `umask`. On Linux
-/// it is killed when the thread that spawns it ends: spawn it from the main thread.
+/// Returns a command that becomes `program`, with the soft limit of open files set to `files` and with this `umask`.
+/// On Linux, the child is killed when the thread that spawns it ends, so it has to be spawned from the main thread.
 ///
 /// # Errors
 ///
-/// When the system does not say where `imd` itself is.
+/// When the system does not tell the path of the executable of `imd`.
 #[cfg(unix)]
 pub fn command(program: &OsStr, files: Option<u64>, umask: Option<Umask>) -> io::Result<Command> {
-    // Also right when the file was replaced meanwhile.
+    // This path stays right when the executable file was replaced since the start.
     let itself = match cfg!(target_os = "linux") {
         true => "/proc/self/exe".into(),
         false => std::env::current_exe()?,
@@ -67,27 +71,27 @@ pub fn command(program: &OsStr, files: Option<u64>, umask: Option<Umask>) -> io:
     Ok(command)
 }
 
-/// Windows has no such limit, and no exec.
+/// Returns a command that runs `program`. Windows has neither such a limit nor exec, so there is nothing to prepare.
 #[cfg(not(unix))]
 pub fn command(program: &OsStr, _: Option<u64>, _: Option<Umask>) -> io::Result<Command> {
     Ok(Command::new(program))
 }
 
-/// Lets the files and folders that this process makes from now on be for its user alone. The store's engine makes its files
-/// without a word on permissions. Answers what it was before, for [`command`].
+/// Restricts the files and folders that this process creates from now on to its user, because the engine of the store
+/// sets no permissions itself. Returns the previous umask, for [`command`].
 #[cfg(unix)]
 pub fn make_files_private() -> Option<Umask> {
     use nix::sys::stat::{Mode, umask};
     Some(umask(Mode::S_IRWXG | Mode::S_IRWXO).bits())
 }
 
-/// Windows has no such mask.
+/// Does nothing: Windows has no umask.
 #[cfg(not(unix))]
 pub fn make_files_private() -> Option<Umask> {
     None
 }
 
-/// The soft limit of open files, before it is raised.
+/// Returns the soft limit of open files. To be called before the stack raises it.
 #[cfg(unix)]
 pub fn file_limit() -> Option<u64> {
     rlimit::getrlimit(rlimit::Resource::NOFILE)
@@ -95,13 +99,13 @@ pub fn file_limit() -> Option<u64> {
         .map(|(soft, _)| soft)
 }
 
-/// Windows does not count sockets as files.
+/// Returns `None`: Windows does not count sockets as open files.
 #[cfg(not(unix))]
 pub fn file_limit() -> Option<u64> {
     None
 }
 
-/// Becomes the program. Returns only when that fails, as a shell would say it.
+/// Replaces this process with the program. Returns only when that fails, with the exit code of a shell for that case.
 #[cfg(unix)]
 pub fn run(args: &LaunchArgs) -> Failure {
     use std::os::unix::process::CommandExt;
@@ -128,25 +132,26 @@ pub fn run(args: &LaunchArgs) -> Failure {
     }
 }
 
+/// Refuses to run: there is no exec to become another program with.
 #[cfg(not(unix))]
 pub fn run(_: &LaunchArgs) -> Failure {
     Failure::Usage(format!("{NAME} is for Unix"))
 }
 
-/// Has the system kill this process when its parent dies.
+/// Asks the system to kill this process when its parent dies.
 #[cfg(target_os = "linux")]
 fn follow_parent(parent: u32) -> io::Result<()> {
     use nix::sys::prctl::set_pdeathsig;
     use nix::sys::signal::Signal;
     set_pdeathsig(Signal::SIGKILL)?;
-    // It may have died before that was asked for.
+    // The parent may have died before the request, and then no signal would ever come.
     if u32::try_from(nix::unistd::getppid().as_raw()) != Ok(parent) {
         return Err(io::Error::other("imd has ended"));
     }
     Ok(())
 }
 
-/// Only Linux has that.
+/// Does nothing: only Linux has such a request.
 #[cfg(all(unix, not(target_os = "linux")))]
 fn follow_parent(_: u32) -> io::Result<()> {
     Ok(())

@@ -1,4 +1,6 @@
-//! A logged-in connection: gateway, access server, login.
+//! Opens logged-in connections: asks the gateway, connects to the access server that it names, and logs in.
+//!
+//! Serves the commands that act as a user, and `imd replay`, which uses the errors.
 
 use imd::Client;
 use imd::client::{ClientError, ask_gateway};
@@ -8,29 +10,31 @@ use imd::proto::Code;
 use super::failure::Failure;
 use super::refusal;
 
-/// How to say where the gateway is.
+/// The flags that set the address of the gateway, for errors.
 pub const FLAGS: &str = "--gateway HOST:PORT, --addr-file FILE or --config FILE";
 
-/// Who logs in, and where. No `Debug`: it holds the token.
+/// A user, the token to log in with, and the gateway to ask. It has no `Debug`, because it holds the token.
 pub struct Account {
     uid: Uid,
     token: String,
     gateway: String,
 }
 
-/// A login that failed: at which step. As a [`Failure`] it also says what to do.
+/// A login that failed. Its text names the step and the error; converted to a [`Failure`], it also says what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{step}: {error}")]
 pub struct LinkError {
+    /// The step that failed, with its address or user.
     step: String,
     error: String,
-    /// The error, and what to do about it.
+    /// The error with advice on what to do about it.
     advice: String,
+    /// Set when another attempt would fail in the same way.
     is_final: bool,
 }
 
 impl LinkError {
-    /// The gateway gave no address. `flags` say how to give another one.
+    /// Creates the error for a gateway that gave out no address. `flags` names the flags that set another one.
     pub async fn at_gateway(addr: &str, flags: &str, error: &ClientError) -> LinkError {
         LinkError {
             step: format!("gateway {addr}"),
@@ -40,7 +44,7 @@ impl LinkError {
         }
     }
 
-    /// The access server can't be reached, or is none.
+    /// Creates the error for an access server that can't be reached, or that is another kind of server.
     pub async fn at_access(addr: &str, error: &ClientError) -> LinkError {
         LinkError {
             step: format!("access server {addr}"),
@@ -50,7 +54,8 @@ impl LinkError {
         }
     }
 
-    /// The login itself.
+    /// Creates the error for a login that failed. Only a refusal is about the login: any other error is about the
+    /// server.
     async fn at_login(uid: Uid, addr: &str, error: &ClientError) -> LinkError {
         if !matches!(error, ClientError::Refused { .. }) {
             return LinkError::at_access(addr, error).await;
@@ -63,12 +68,12 @@ impl LinkError {
         }
     }
 
-    /// What went wrong, and what to do about it.
+    /// Returns the step, the error, and advice on what to do.
     pub fn advise(&self) -> String {
         format!("{}: {}", self.step, self.advice)
     }
 
-    /// Whether another try would fail in the same way.
+    /// Returns whether another attempt would fail in the same way.
     pub fn is_final(&self) -> bool {
         self.is_final
     }
@@ -81,7 +86,7 @@ impl From<LinkError> for Failure {
 }
 
 impl Account {
-    /// The account of a user at a gateway.
+    /// Creates the account of a user at a gateway.
     pub fn new(uid: Uid, token: String, gateway: String) -> Self {
         Account {
             uid,
@@ -90,16 +95,16 @@ impl Account {
         }
     }
 
-    /// Whose it is.
+    /// Returns the user who logs in.
     pub fn uid(&self) -> Uid {
         self.uid
     }
 
-    /// Asks the gateway, connects and logs in.
+    /// Asks the gateway for an access server, connects to it, and logs in.
     ///
     /// # Errors
     ///
-    /// At which step it failed, and why.
+    /// [`LinkError`] names the step that failed and why. Unless it is final, the caller may try again.
     pub async fn log_in(&self) -> Result<Client, LinkError> {
         let gateway = self.gateway.as_str();
         let addr = match ask_gateway(gateway).await {

@@ -1,4 +1,6 @@
-//! Logs go to stderr, by way of the queue that keeps them from blocking anybody.
+//! Sets up logging to stderr.
+//!
+//! Serves `main`. Logs pass the queue of [`stderr`](super::stderr), so that logging never blocks a task.
 
 use std::io::{self, IsTerminal};
 use std::time::SystemTime;
@@ -20,11 +22,12 @@ pub enum LogFormat {
     Json,
 }
 
-/// Sends logs to stderr, as RUST_LOG says.
+/// Starts logging to stderr with the filter that RUST_LOG sets.
 ///
 /// # Errors
 ///
-/// When RUST_LOG can't be understood.
+/// [`Failure::Usage`] when RUST_LOG can't be parsed, and [`Failure::Failed`] when the writing thread or the logger
+/// can't be started.
 pub fn init(format: LogFormat) -> Result<(), Failure> {
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
     let bad = |why: String| Failure::Usage(format!("RUST_LOG={wanted}: {why}"));
@@ -32,7 +35,7 @@ pub fn init(format: LogFormat) -> Result<(), Failure> {
         .with_default_directive(LevelFilter::WARN.into())
         .parse(&wanted)
         .map_err(|error| bad(error.to_string()))?;
-    // It logs each key that is pressed, and these are messages.
+    // The line editor logs every key that is pressed, and those keys are private messages.
     let quiet = "rustyline=off"
         .parse()
         .map_err(|error| bad(format!("{error}")))?;
@@ -45,7 +48,7 @@ pub fn init(format: LogFormat) -> Result<(), Failure> {
         .with_env_filter(filter.add_directive(quiet))
         .with_writer(|| stderr::Logs)
         .with_ansi(io::stderr().is_terminal())
-        // These would be printed by a macro that panics when stderr is closed.
+        // Internal errors would be printed by a macro that panics when stderr is closed.
         .log_internal_errors(false);
     let started = match format {
         LogFormat::Pretty => log.try_init(),
@@ -54,12 +57,15 @@ pub fn init(format: LogFormat) -> Result<(), Failure> {
     started.map_err(|error| Failure::Failed(format!("no logs: {error}")))
 }
 
+/// The text of the line that reports dropped lines.
 const DROPPED: &str = "lines of log were dropped here: stderr was not read";
 
+/// Builds the line that reports dropped lines, for people.
 fn dropped_as_text(lines: u64) -> String {
     format!("imd: {lines} {DROPPED}\n")
 }
 
+/// Builds the line that reports dropped lines, in the JSON form of the other log lines.
 fn dropped_as_json(lines: u64) -> String {
     let now = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
     let event = json!({

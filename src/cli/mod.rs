@@ -1,4 +1,7 @@
-//! The command line: what can be written on it, and the commands other than the daemon.
+//! Defines the command line of `imd`: its flags, its commands and their arguments, and dispatches each command.
+//!
+//! Serves `main`, which runs the daemon itself; every other command is a module below this one. The doc comments of
+//! the argument types are the help texts that `--help` prints.
 
 pub mod addr_file;
 mod api;
@@ -99,7 +102,7 @@ pub struct DaemonArgs {
 }
 
 impl DaemonArgs {
-    /// One of the flags that were given.
+    /// Returns the first daemon flag that was given, if any. They are refused before a command.
     fn given(&self) -> Option<&'static str> {
         let flags = [
             ("--config", self.config.is_some()),
@@ -360,7 +363,7 @@ pub struct ChatArgs {
     pub login: LoginArgs,
 }
 
-/// Users and groups are numbered from 1.
+/// Returns a parser for the id of a user or a group: a number from 1 up.
 fn id<T>() -> impl TypedValueParser<Value = T>
 where
     T: From<i64> + Clone + Send + Sync + 'static,
@@ -373,11 +376,13 @@ impl Cli {
     ///
     /// # Errors
     ///
-    /// Also for --help and --version, as clap has it.
+    /// Arguments that can't be parsed. `--help` and `--version` are returned as errors too, as clap does it;
+    /// [`clap::Error::use_stderr`] tells them apart.
     pub fn read() -> Result<Cli, clap::Error> {
-        Cli::parse_args(std::env::args_os()).map_err(harmless)
+        Cli::parse_args(std::env::args_os()).map_err(escape_error)
     }
 
+    /// Parses the arguments, and refuses daemon flags that stand before a command.
     fn parse_args(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
         let mut matches = command().try_get_matches_from(args)?;
         let cli = Cli::from_arg_matches_mut(&mut matches)?;
@@ -390,11 +395,11 @@ impl Cli {
     }
 }
 
-/// The command line, with one rule for all that takes a text: the word after an option is the option's value, also where it
-/// begins with a hyphen.
+/// Builds the clap command with one rule for every option that takes a text: the word after the option is its value,
+/// even where it begins with a hyphen.
 ///
-/// Left out are options that take a file or a folder (what begins so was meant as another option), and those whose value is
-/// optional.
+/// Two kinds of options are exempt: those that take a file or a folder, because a word with a hyphen there was meant
+/// as another option, and those whose value is optional.
 fn command() -> clap::Command {
     fn taking_hyphens(command: clap::Command) -> clap::Command {
         let takes_text = |arg: &clap::Arg| {
@@ -416,8 +421,9 @@ fn command() -> clap::Command {
     taking_hyphens(Cli::command())
 }
 
-/// An error that repeats what stood on the command line, without the characters that a terminal would obey.
-fn harmless(error: clap::Error) -> clap::Error {
+/// Escapes the control characters in a parse error, which repeats text from the command line that a terminal would
+/// otherwise obey.
+fn escape_error(error: clap::Error) -> clap::Error {
     let text = error.render().to_string();
     match escape_lines(&text) {
         Cow::Borrowed(_) => error,
@@ -428,11 +434,11 @@ fn harmless(error: clap::Error) -> clap::Error {
     }
 }
 
-/// Runs a command.
+/// Runs one command to its end.
 ///
 /// # Errors
 ///
-/// What went wrong, for people.
+/// Whatever made the command fail, worded for the user. The caller reports it and exits with its code.
 pub async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Check(args) => settings::check(&args),
@@ -470,7 +476,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definitions_hold_together() {
+    fn the_definitions_of_all_commands_are_consistent() {
         command().debug_assert();
     }
 }

@@ -1,9 +1,10 @@
-//! Writing to stdout: one rule for every command.
+//! Writes to stdout, under one set of rules for every command.
 //!
-//! - A stdout that fails, such as a full disk, is a failure of the command: exit code 1.
-//! - A reader who has gone is none: the command prints no more, and its exit code says what became of its work.
-//! - A stdout that is not read blocks only commands that wait for nothing else. A command that handles signals prints
-//!   with [`print`], so that a signal still ends it.
+//! - A stdout that can't be written to, such as a full disk, fails the command with exit code 1.
+//! - A stdout whose reader has gone is not a failure: the command stops printing, and its exit code reports only its
+//!   work.
+//! - A stdout that nobody reads blocks only commands that wait for nothing else. A command that handles signals
+//!   prints with [`print`], so that a signal still ends it.
 
 use std::io::{self, ErrorKind, Write};
 use std::time::Duration;
@@ -13,12 +14,14 @@ use tokio::task::JoinHandle;
 use super::escape::{escape_json, escape_lines};
 use super::failure::Failure;
 
-/// Writes text and flushes it. Its lines stay lines; other characters that a terminal would obey are written out. This
-/// thread waits for whoever reads it: only for commands that a signal simply kills.
+/// Writes text to stdout and flushes it. Line feeds are kept; every other character that a terminal would obey is
+/// escaped. Blocks the calling thread until the text is read, so only commands that a signal kills outright may call
+/// it.
 ///
 /// # Errors
 ///
-/// [`Failure::OutputClosed`] when nobody reads it any more, and [`Failure::Failed`] when it can't be written.
+/// [`Failure::OutputClosed`] when the reader of stdout has gone: the command should stop printing.
+/// [`Failure::Failed`] when writing fails for another reason.
 pub fn write(text: &str) -> Result<(), Failure> {
     let text = escape_lines(text);
     let mut stdout = io::stdout().lock();
@@ -28,7 +31,7 @@ pub fn write(text: &str) -> Result<(), Failure> {
     written.map_err(failed)
 }
 
-/// What is said of a stdout that can't be written to.
+/// Converts an error of stdout into the failure of the command.
 pub fn failed(error: io::Error) -> Failure {
     match error.kind() {
         ErrorKind::BrokenPipe => Failure::OutputClosed,
@@ -36,46 +39,46 @@ pub fn failed(error: io::Error) -> Failure {
     }
 }
 
-/// Writes a line, while the caller can go on with something else. Once the wait is given up, the line may still be
-/// written.
+/// Writes a line to stdout without blocking the caller's thread. A line whose future is dropped may still be written.
 ///
 /// # Errors
 ///
-/// As [`write`].
+/// As for [`write`].
 pub async fn print(line: impl std::fmt::Display) -> Result<(), Failure> {
     let text = format!("{line}\n");
     let written = tokio::task::spawn_blocking(move || write(&text)).await;
     written.map_err(|error| Failure::Failed(format!("stdout: {error}")))?
 }
 
-/// Writes a value as a line of JSON, as [`print`] does.
+/// Writes a value as one line of JSON, under the rules of [`print`].
 ///
 /// # Errors
 ///
-/// As [`write`].
+/// As for [`write`].
 pub async fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     print_json_text(&as_json(value)?).await
 }
 
-/// Writes what is JSON already, as [`print`] does.
+/// Writes a text that is JSON already as one line, under the rules of [`print`].
 ///
 /// # Errors
 ///
-/// As [`write`].
+/// As for [`write`].
 pub async fn print_json_text(text: &str) -> Result<(), Failure> {
     print(escape_json(text)).await
 }
 
-/// How long the last line of a process waits for its reader.
-pub const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long the end of a process waits for its last line to be read.
+pub const FINAL_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a command says that works until it is told to stop: its work waits for no reader.
-pub struct Said(JoinHandle<Result<(), Failure>>);
+/// The first and last lines of a command that runs until it is told to stop. They are printed in the background, so
+/// that its work never waits for a reader of stdout.
+pub struct StatusLines(JoinHandle<Result<(), Failure>>);
 
-impl Said {
-    /// Prints the first lines as soon as they are read.
-    pub fn begin(lines: String) -> Said {
-        Said(tokio::spawn(async move {
+impl StatusLines {
+    /// Starts to print the first lines and returns at once.
+    pub fn begin(lines: String) -> StatusLines {
+        StatusLines(tokio::spawn(async move {
             let said = print(lines).await;
             match &said {
                 Err(Failure::OutputClosed) => tracing::info!("nobody reads stdout"),
@@ -86,55 +89,56 @@ impl Said {
         }))
     }
 
-    /// Prints the last line, if somebody reads it now. That nobody does is no failure.
+    /// Prints the last line, unless stdout is not being read: then the line is given up after
+    /// [`FINAL_WRITE_TIMEOUT`], which is not an error.
     ///
     /// # Errors
     ///
-    /// As [`write`], for the first lines too.
+    /// The errors of [`write`], for the first lines as well as for the last one.
     pub async fn end(self, line: String) -> Result<(), Failure> {
         let printed = async {
             let begun = self.0.await;
             begun.map_err(|error| Failure::Failed(format!("stdout: {error}")))??;
             print(line).await
         };
-        let printed = tokio::time::timeout(LAST_WORDS, printed).await;
+        let printed = tokio::time::timeout(FINAL_WRITE_TIMEOUT, printed).await;
         printed.unwrap_or(Ok(()))
     }
 }
 
-/// Writes a line.
+/// Writes a line to stdout, under the rules of [`write`].
 ///
 /// # Errors
 ///
-/// As [`write`].
+/// As for [`write`].
 pub fn line(text: &str) -> Result<(), Failure> {
     write(&format!("{text}\n"))
 }
 
-/// Writes a value as a line of JSON.
+/// Writes a value as one line of JSON, under the rules of [`write`].
 ///
 /// # Errors
 ///
-/// As [`write`].
+/// As for [`write`].
 pub fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
     json_text(&as_json(value)?)
 }
 
-/// Writes a value as JSON of several lines, for people.
+/// Writes a value as indented JSON, which is easier to read for people.
 ///
 /// # Errors
 ///
-/// As [`write`].
+/// As for [`write`].
 pub fn json_pretty(value: &impl serde::Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value);
     json_text(&text.map_err(|error| Failure::Failed(error.to_string()))?)
 }
 
-/// Writes what is JSON already.
+/// Writes a text that is JSON already as one line, under the rules of [`write`].
 ///
 /// # Errors
 ///
-/// As [`write`].
+/// As for [`write`].
 pub fn json_text(text: &str) -> Result<(), Failure> {
     line(&escape_json(text))
 }
@@ -143,31 +147,33 @@ fn as_json(value: &impl serde::Serialize) -> Result<String, Failure> {
     serde_json::to_string(value).map_err(|error| Failure::Failed(error.to_string()))
 }
 
-/// How often to look whether stdout is still read.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often [`closed`] checks whether stdout still has a reader.
+const CLOSED_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Resolves when nobody reads stdout any more, also while nothing is written to it.
+/// Resolves when the reader of stdout has gone, even while nothing is written to it.
 pub async fn closed() {
     while !is_closed() {
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(CLOSED_CHECK_INTERVAL).await;
     }
 }
 
+/// Returns whether the reader of stdout has gone.
 #[cfg(unix)]
 fn is_closed() -> bool {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use std::os::fd::AsFd;
     let stdout = io::stdout();
     let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
-    let gone = PollFlags::POLLERR | PollFlags::POLLHUP;
-    // What the system does not say is found out by the next write.
+    let closed_flags = PollFlags::POLLERR | PollFlags::POLLHUP;
+    // Where the system does not report it, the next write finds out.
     poll(&mut fds, PollTimeout::ZERO).is_ok()
-        && fds
-            .iter()
-            .any(|fd| fd.revents().is_some_and(|events| events.intersects(gone)))
+        && fds.iter().any(|fd| {
+            fd.revents()
+                .is_some_and(|events| events.intersects(closed_flags))
+        })
 }
 
-/// There it is found out by the next write.
+/// Always false: without `poll`, the next write finds out.
 #[cfg(not(unix))]
 fn is_closed() -> bool {
     false

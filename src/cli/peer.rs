@@ -1,4 +1,7 @@
-//! The identification of whatever answers at an address, for errors about an answer that makes no sense.
+//! Identifies the server at an address, for errors about an answer that makes no sense.
+//!
+//! Serves [`api`](super::api) and [`refusal`](super::refusal). The requests that it sends change nothing on a server
+//! of `imd`.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,13 +18,13 @@ use tokio_util::codec::Decoder;
 
 use super::api;
 
-/// How long the identification may take.
+/// Time limit for the identification of a server.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The longest answer to a ping, in bytes.
+/// The longest answer to a ping that is accepted, in bytes. A longer one is not from a server of `imd`.
 const MAX_ANSWER: u16 = 1024;
 
-/// What answers at an address.
+/// The kind of server that answers at an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
     Gateway,
@@ -29,13 +32,13 @@ pub enum Peer {
     UserApi,
     GroupApi,
     AdminApi,
-    /// An HTTP server that is none of `imd`.
+    /// An HTTP server that is not part of `imd`.
     OtherHttp,
-    /// Somebody else, or nobody.
+    /// A server of an unknown protocol, or no server at all.
     Unknown,
 }
 
-/// The words that follow "this is" in an error.
+/// Writes the words that follow "this is" in an error.
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -50,15 +53,17 @@ impl fmt::Display for Peer {
     }
 }
 
-/// Identifies what answers at a host:port. That leaves a refused ping or a request in the log of the other side.
-pub async fn look(addr: &str) -> Peer {
-    let looked = tokio::time::timeout(TIMEOUT, ask(addr)).await;
-    looked.ok().flatten().unwrap_or(Peer::Unknown)
+/// Identifies the server at a host:port, or returns [`Peer::Unknown`] after [`TIMEOUT`]. The server may log a refused
+/// ping or a request.
+pub async fn identify(addr: &str) -> Peer {
+    let identified = tokio::time::timeout(TIMEOUT, ask(addr)).await;
+    identified.ok().flatten().unwrap_or(Peer::Unknown)
 }
 
+/// Sends a ping, and tells from the reply what the server is. Returns `None` when the reply is of no known kind.
 async fn ask(addr: &str) -> Option<Peer> {
     let mut stream = TcpStream::connect(addr).await.ok()?;
-    // Before a login it changes nothing: an access server refuses it, and a gateway does not know it.
+    // A ping before a login changes nothing: an access server refuses it, and a gateway does not know the command.
     let ping = ReqPing {
         cmd: Cmd::Ping.number(),
         ..Default::default()
@@ -79,7 +84,8 @@ async fn ask(addr: &str) -> Option<Peer> {
                 _ => Peer::Unknown,
             });
         }
-        // A stranger may never send the rest of what its length announces.
+        // An unknown server may never send the rest of what its length prefix announces, so a long frame is not
+        // waited for.
         let length = bytes.first_chunk().map(|bytes| u16::from_be_bytes(*bytes));
         if length.is_some_and(|length| length > MAX_ANSWER) && bytes.len() >= b"HTTP/".len() {
             return None;
@@ -90,13 +96,14 @@ async fn ask(addr: &str) -> Option<Peer> {
     }
 }
 
+/// Tells apart the HTTP APIs of `imd` and other HTTP servers.
 async fn which_api(addr: &str) -> Peer {
     let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap_or_default();
     let Some((_, version)) = api::probe(addr, Method::GET, "/version").await else {
         return Peer::OtherHttp;
     };
     let version = json(&version);
-    // The admin API refuses a host name that it does not know, in the form of all its errors.
+    // The admin API refuses an unknown host name, and its refusal has the form of all its errors.
     if version.get("name") == Some(&Value::from("imd")) || version.get("error").is_some() {
         return Peer::AdminApi;
     }

@@ -1,4 +1,6 @@
-//! What to do about a refusal.
+//! Explains errors of the wire protocol to the user, with advice on what to do.
+//!
+//! Serves every command that is a client of the stack.
 
 use std::io::ErrorKind;
 
@@ -7,7 +9,7 @@ use imd::proto::Code;
 
 use super::{api, peer};
 
-/// What a person can do about each code. The others speak for themselves.
+/// Advice for each error code. The texts of the other codes need none.
 const ADVICE: [(Code, &str); 11] = [
     (
         Code::ServerError,
@@ -52,7 +54,7 @@ const ADVICE: [(Code, &str); 11] = [
     ),
 ];
 
-/// A refusal with what to do about it.
+/// Returns the text of a refusal, its code, and advice if there is any.
 pub fn advise(code: u32, text: &str) -> String {
     let advice = ADVICE.iter().find(|(known, _)| known.number() == code);
     match advice {
@@ -61,7 +63,7 @@ pub fn advise(code: u32, text: &str) -> String {
     }
 }
 
-/// What went wrong with a request, and what to do about it.
+/// Returns the text of a failed request, with advice if it was a refusal.
 pub fn explain(error: &ClientError) -> String {
     match error {
         ClientError::Refused { code, text } => advise(*code, text),
@@ -69,16 +71,17 @@ pub fn explain(error: &ClientError) -> String {
     }
 }
 
-/// Why a gateway gave no address, and what to do about it. `flags` say how to give another one.
+/// Returns why the gateway gave out no address, and what to do about it. `flags` names the flags that set another
+/// address.
 pub async fn at_gateway(addr: &str, flags: &str, error: &ClientError) -> String {
     let elsewhere = format!("say where the gateway is, with {flags}");
     match error {
         ClientError::Io(error) => api::unreachable(error, flags),
         ClientError::Http => {
-            let found = peer::look(addr).await;
+            let found = peer::identify(addr).await;
             format!("this is {found}, which speaks HTTP; {elsewhere}")
         }
-        // What is no command of a gateway's is one of an access server's, and the other way round.
+        // A command that the gateway does not know is one that an access server knows, and the other way round.
         ClientError::Refused { code, text } if is_unknown_command(*code, text) => {
             format!("this is an access server; {elsewhere}")
         }
@@ -94,7 +97,7 @@ pub async fn at_gateway(addr: &str, flags: &str, error: &ClientError) -> String 
     }
 }
 
-/// Why an access server that the gateway hands out could not be used, and what to do about it.
+/// Returns why an access server that the gateway gave out could not be used, and what to do about it.
 pub async fn at_access(addr: &str, error: &ClientError) -> String {
     let lease = "it is listed until its lease has run out, so try again later; imd access ls says which servers run";
     match error {
@@ -108,7 +111,7 @@ pub async fn at_access(addr: &str, error: &ClientError) -> String {
             format!("{error}. The gateway hands it out, but it is paused or hangs: {lease}.")
         }
         ClientError::Http => {
-            let found = peer::look(addr).await;
+            let found = peer::identify(addr).await;
             format!(
                 "{error}. The gateway hands it out, but this is {found}: see advertise of [[access]] in the config."
             )
@@ -117,6 +120,7 @@ pub async fn at_access(addr: &str, error: &ClientError) -> String {
     }
 }
 
+/// Returns whether a refusal says that the server does not know the command.
 fn is_unknown_command(code: u32, text: &str) -> bool {
     code == Code::RequestErr.number() && text.contains("unknown command")
 }

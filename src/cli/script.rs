@@ -1,4 +1,4 @@
-//! One action each, for scripts.
+//! Runs the commands that do one action each, for scripts: `imd register`, `imd group` and `imd send`.
 
 use std::borrow::Cow;
 use std::io::{self, Read};
@@ -10,14 +10,16 @@ use super::failure::Failure;
 use super::target::{Target, account};
 use super::{GroupCommand, RegisterArgs, SendArgs, api, output, refusal};
 
-/// No text that fits a frame comes near it.
-const LONGEST_TEXT: u64 = 1 << 20;
+/// Number of bytes that are read from stdin at most. It is far more than fits a frame, so a text that is cut off here
+/// is refused anyway.
+const MAX_STDIN_BYTES: u64 = 1 << 20;
 
-/// Registers a user. Says nothing when it is done.
+/// Runs `imd register`. Prints nothing on success.
 ///
 /// # Errors
 ///
-/// When the server can't be reached, or refuses.
+/// [`Failure::Failed`] when the user API can't be reached or refuses, for example because the uid is taken.
+/// [`Failure::Usage`] when the address is wrong.
 pub async fn register(args: &RegisterArgs) -> Result<(), Failure> {
     let target = Target::find(&args.target)?;
     let uid = args.uid.to_string();
@@ -30,11 +32,12 @@ pub async fn register(args: &RegisterArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Creates a group and prints its id; or joins or quits one, and says nothing when it is done.
+/// Runs `imd group`: creates a group and prints its id, or joins or quits one and prints nothing on success.
 ///
 /// # Errors
 ///
-/// When the server can't be reached, or refuses.
+/// [`Failure::Failed`] when the group API can't be reached or refuses, for example because there is no such group.
+/// [`Failure::Usage`] when the address is wrong.
 pub async fn group(command: &GroupCommand) -> Result<(), Failure> {
     let (path, args) = match command {
         GroupCommand::Create { uid, name, target } => {
@@ -58,11 +61,12 @@ pub async fn group(command: &GroupCommand) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Sends a message and prints its id once it is stored.
+/// Runs `imd send`: sends a message, and prints its id once it is stored.
 ///
 /// # Errors
 ///
-/// When the server can't be reached, or refuses.
+/// [`Failure::Usage`] when the text is too long or stdin holds no text. [`Failure::Failed`] when the server can't be
+/// reached or refuses the login or the message; with the same `--msg-id`, sending again stores the message once.
 pub async fn send(args: &SendArgs) -> Result<(), Failure> {
     let text = match args.text.as_str() {
         "-" => Cow::Owned(read_stdin()?),
@@ -89,17 +93,17 @@ pub async fn send(args: &SendArgs) -> Result<(), Failure> {
         }
     })?;
     output::json(&json!({ "msg_id": sent.msg_id }))?;
-    // The message is stored, whatever becomes of the goodbye.
+    // The message is stored, so a failed logout does not matter.
     let _ = client.logout().await;
     Ok(())
 }
 
-/// All of stdin as a text, without the end of its last line.
+/// Reads all of stdin as a text, without the end of its last line.
 fn read_stdin() -> Result<String, Failure> {
     let mut bytes = Vec::new();
     let read = io::stdin()
         .lock()
-        .take(LONGEST_TEXT)
+        .take(MAX_STDIN_BYTES)
         .read_to_end(&mut bytes);
     read.map_err(|error| Failure::Failed(format!("stdin: {error}")))?;
     let text =

@@ -1,4 +1,6 @@
-//! The config as a command line asks for it.
+//! Builds the config that a command line asks for.
+//!
+//! Serves `main` and every command that takes `--config`. Flags take precedence over the file.
 
 use std::path::Path;
 
@@ -10,11 +12,11 @@ use super::escape::escape_toml;
 use super::failure::Failure;
 use super::{ConfigArgs, DaemonArgs, TokenArgs, environment, output};
 
-/// The file, or the defaults.
+/// Loads the config from a file, or returns the defaults when no file was named.
 ///
 /// # Errors
 ///
-/// What is wrong with the file.
+/// [`Failure::Config`] when the file can't be read or is invalid.
 pub fn load(file: Option<&Path>) -> Result<Config, Failure> {
     Ok(match file {
         Some(file) => Config::from_file(file)?,
@@ -22,11 +24,12 @@ pub fn load(file: Option<&Path>) -> Result<Config, Failure> {
     })
 }
 
-/// The daemon's config: the file, and the flags on top of it.
+/// Returns the config of the daemon: the file, with the flags applied on top.
 ///
 /// # Errors
 ///
-/// What is wrong with the file, or with a flag.
+/// [`Failure::Config`] when the file is wrong, and [`Failure::Usage`] when a flag is, or when the flags make the
+/// config invalid.
 pub fn daemon(args: &DaemonArgs) -> Result<Config, Failure> {
     let mut config = load(args.config.as_deref())?;
     let mut flags = Vec::new();
@@ -42,7 +45,7 @@ pub fn daemon(args: &DaemonArgs) -> Result<Config, Failure> {
         for server in &mut config.access.0 {
             server.advertise = Some(host.clone());
         }
-        // What is too long to be a host is too long to be read.
+        // A text that is too long for a host is cut, so that the error stays readable.
         let shown: String = host.chars().take(60).collect();
         flags.push(format!("--advertise {shown}"));
     }
@@ -56,15 +59,16 @@ pub fn daemon(args: &DaemonArgs) -> Result<Config, Failure> {
     if args.manual_clock {
         config = config.manual_clock();
     }
-    // The file was good, so a flag is at fault.
+    // The file alone was valid, so a flag has made the config invalid.
     config
         .validate()
         .map_err(|error| Failure::Usage(format!("{error} (with {})", flags.join(" "))))?;
     Ok(config)
 }
 
-/// Why a stack did not start, with the place where its folder was asked for: a flag, or a line of the config.
-pub fn blame(flag: Option<&Path>, file: Option<&Path>, error: StartError) -> Failure {
+/// Returns the failure of a stack that did not start. A folder that can't be used is reported with the flag or the
+/// line of the config that named it.
+pub fn start_failure(flag: Option<&Path>, file: Option<&Path>, error: StartError) -> Failure {
     match (error, flag, file) {
         (StartError::Folder(error), Some(folder), _) => {
             Failure::Usage(format!("--store {}: {error}", folder.display()))
@@ -76,10 +80,10 @@ pub fn blame(flag: Option<&Path>, file: Option<&Path>, error: StartError) -> Fai
     }
 }
 
-/// One port for several access servers would be wrong for all but one.
+/// Refuses an advertised host that has a port: the port would be right for only one of the access servers.
 fn check_host(host: &str) -> Result<(), Failure> {
     let is_alone = Host::parse(host).is_ok_and(|host| host.port().is_none());
-    // What has no colon has no port; whether it is a host is the config's to say.
+    // A text without a colon has no port. Whether it is a valid host is checked with the config.
     if is_alone || !host.contains(':') {
         return Ok(());
     }
@@ -89,11 +93,11 @@ fn check_host(host: &str) -> Result<(), Failure> {
     )))
 }
 
-/// Prints the effective config.
+/// Runs `imd check`: prints the effective config.
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// The errors of [`load`], and a stdout that can't be written.
 pub fn check(args: &ConfigArgs) -> Result<(), Failure> {
     let config = load(args.config.as_deref())?;
     let text = config
@@ -102,11 +106,12 @@ pub fn check(args: &ConfigArgs) -> Result<(), Failure> {
     output::write(&escape_toml(&text))
 }
 
-/// The salt of a stack's tokens: the config's when one is named, else the environment's, else the default.
+/// Returns the salt of a stack's tokens: from the config if one was named, else from the environment, else the
+/// default.
 ///
 /// # Errors
 ///
-/// What is wrong with the file.
+/// The errors of [`load`].
 pub fn salt(file: Option<&Path>) -> Result<String, Failure> {
     let from_env = environment::read(environment::SALT).filter(|_| file.is_none());
     match from_env {
@@ -115,11 +120,11 @@ pub fn salt(file: Option<&Path>) -> Result<String, Failure> {
     }
 }
 
-/// Prints the token that the salt gives to a user.
+/// Runs `imd token`: prints the token of a user, computed from the salt.
 ///
 /// # Errors
 ///
-/// What is wrong with the config.
+/// The errors of [`load`], and a stdout that can't be written.
 pub fn token(args: &TokenArgs) -> Result<(), Failure> {
     let salt = salt(args.config.config.as_deref())?;
     output::line(&salted_token(args.uid, &salt))

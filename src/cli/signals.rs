@@ -1,4 +1,7 @@
-//! The signals that end a process with manners.
+//! Listens for the signals that ask a process to end.
+//!
+//! Serves the daemon and the commands that clean up before they end. From the creation of [`Signals`] on, these
+//! signals no longer kill the process.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -12,15 +15,15 @@ use tokio::signal::windows::{CtrlC, ctrl_c};
 
 use super::failure::Failure;
 
-/// Signals that come so close together mean one thing: a terminal, a shell and a package manager all pass the same Ctrl-C
-/// on.
+/// Signals within this time count as one, because a terminal, a shell and a package manager may each pass on the same
+/// Ctrl-C.
 pub const TOGETHER: Duration = Duration::from_millis(500);
 
-/// SIGINT, SIGTERM, and SIGHUP, which a closed terminal sends; on Windows, Ctrl-C. From its creation on they no longer end
-/// the process by themselves.
+/// Receives SIGINT, SIGTERM and SIGHUP, which a closing terminal sends; on Windows, Ctrl-C. From its creation on,
+/// they no longer end the process by themselves.
 ///
-/// SIGHUP and SIGINT stay ignored where they were ignored when the process began: so do `nohup` and a background job of a
-/// script ask for it. SIGTERM is meant for this process alone, and is always heard.
+/// SIGHUP and SIGINT stay ignored where they were ignored when the process began: this is how `nohup`, or a script
+/// with a background job, asks for that. SIGTERM is always received, because it is sent to one process deliberately.
 pub struct Signals {
     #[cfg(unix)]
     interrupt: Option<Listener>,
@@ -34,11 +37,11 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Begins to listen.
+    /// Starts to listen for the signals.
     ///
     /// # Errors
     ///
-    /// When the system refuses.
+    /// [`Failure::Failed`] when the system can't register a handler. The caller can only give up.
     pub fn listen() -> Result<Self, Failure> {
         Signals::try_listen()
             .map_err(|error| Failure::Failed(format!("can't listen for signals: {error}")))
@@ -66,8 +69,8 @@ impl Signals {
         })
     }
 
-    /// Waits for the first signal, and when called again, for one that is meant to hurry: it comes at least half a second
-    /// after the first.
+    /// Waits for the first signal. When called again, waits for a signal that asks to hurry, which is one that
+    /// arrives at least [`TOGETHER`] after the first.
     pub async fn next(&mut self) {
         loop {
             self.any().await;
@@ -83,29 +86,33 @@ impl Signals {
     }
 
     #[cfg(unix)]
+    /// Waits for the next signal of any kind.
     async fn any(&mut self) {
         tokio::select! {
-            () = heard(&mut self.interrupt) => {}
+            () = recv_unless_ignored(&mut self.interrupt) => {}
             _ = self.terminate.recv() => {}
-            () = heard(&mut self.hang_up) => {}
+            () = recv_unless_ignored(&mut self.hang_up) => {}
         }
     }
 
     #[cfg(windows)]
+    /// Waits for the next Ctrl-C.
     async fn any(&mut self) {
         self.interrupt.recv().await;
     }
 }
 
+/// Waits for a signal that may be ignored, in which case it never resolves.
 #[cfg(unix)]
-async fn heard(listener: &mut Option<Listener>) {
+async fn recv_unless_ignored(listener: &mut Option<Listener>) {
     match listener {
         Some(listener) => drop(listener.recv().await),
         None => std::future::pending().await,
     }
 }
 
-/// Whether a signal is ignored by this process. Only Linux says so without unsafe code: elsewhere none counts as ignored.
+/// Returns whether this process ignores a signal. Only Linux reports that without unsafe code; elsewhere no signal
+/// counts as ignored.
 #[cfg(unix)]
 pub fn is_ignored(signal: Signal) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -119,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_ignored_is_read_from_the_system() {
+    fn ignored_signals_are_read_from_the_system() {
         // Every Rust program ignores SIGPIPE.
         assert!(is_ignored(Signal::SIGPIPE));
         assert!(!is_ignored(Signal::SIGTERM));

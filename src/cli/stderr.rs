@@ -1,8 +1,8 @@
-//! Stderr, for logs and warnings: lines wait in a bounded queue, and a thread of its own writes them.
+//! Writes logs and warnings to stderr: lines wait in a bounded queue, and a dedicated thread writes them.
 //!
-//! A pipe that nobody reads, or a terminal that was stopped, blocks that thread alone. Nothing that serves, handles a
-//! signal or ends ever waits for stderr: lines that find no room are dropped, and their number is said as soon as
-//! something can be written again.
+//! Serves [`log`](super::log) and [`failure`](super::failure). Only that thread is ever blocked by a pipe that nobody
+//! reads or a stopped terminal. Serving, handling signals and ending the process never wait for stderr: lines that do
+//! not fit the queue are dropped, and their number is written as soon as stderr accepts something again.
 
 use std::io::{self, Write};
 use std::mem;
@@ -13,40 +13,42 @@ use std::time::{Duration, Instant};
 use imd::metrics::LostLogs;
 use parking_lot::{Condvar, Mutex};
 
-/// Logs that wait take at most this many bytes.
-const ROOM: usize = 1 << 20;
+/// Size of the queue for logs, in bytes. A log line that does not fit is dropped.
+const LOG_CAPACITY: usize = 1 << 20;
 
-/// Warnings may take more: they are few, and each says what somebody has to do.
-const ROOM_FOR_WARNINGS: usize = ROOM + (64 << 10);
+/// Size of the queue for warnings, in bytes. It is larger than that for logs, so that a warning still fits when logs
+/// have filled the queue: warnings are few, and each tells the user what to do.
+const WARNING_CAPACITY: usize = LOG_CAPACITY + (64 << 10);
 
-/// How long the end of the process waits for what has been said.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long the end of the process waits for the queue to be written.
+const FINAL_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
 static QUEUE: OnceLock<Arc<Queue>> = OnceLock::new();
 
-/// Has everything that is said from now on written by a thread of its own. `tell_dropped` makes the line that says how
-/// many lines are missing.
+/// Starts the thread that writes everything from now on. `tell_dropped` builds the line that reports a number of
+/// dropped lines.
 ///
 /// # Errors
 ///
-/// When the thread can't be had.
+/// When the thread can't be started. Warnings are then written directly, and logs are discarded.
 pub fn start(tell_dropped: fn(u64) -> String) -> io::Result<()> {
     let queue = Queue::start(io::stderr(), tell_dropped)?;
-    // Whoever was first serves this process just as well.
+    // An earlier queue stays in use: it writes to the stderr of the same process.
     let _ = QUEUE.set(queue);
     Ok(())
 }
 
-/// Says a warning, which may hold several lines.
-pub fn say(text: &str) {
+/// Writes a warning, which may have several lines.
+pub fn write_warning(text: &str) {
     match QUEUE.get() {
-        Some(queue) => queue.push(text.as_bytes(), ROOM_FOR_WARNINGS),
-        // Before the start nobody else needs this thread. With stderr closed there is nobody left to tell.
+        Some(queue) => queue.push(text.as_bytes(), WARNING_CAPACITY),
+        // Before the thread runs, only the main thread writes, and it may block. When stderr is closed, there is
+        // nowhere left to report that.
         None => drop(io::stderr().write_all(text.as_bytes())),
     }
 }
 
-/// Counts dropped lines there too, those that are dropped already included.
+/// Adds dropped lines to a metric from now on, including those that were dropped before.
 pub fn count_dropped(counter: LostLogs) {
     if let Some(queue) = QUEUE.get() {
         let state = queue.state.lock();
@@ -55,20 +57,20 @@ pub fn count_dropped(counter: LostLogs) {
     }
 }
 
-/// Waits until what has been said is written, but not for a reader who does not read.
+/// Waits until everything in the queue is written, but no longer than [`FINAL_WRITE_TIMEOUT`].
 pub fn finish() {
     if let Some(queue) = QUEUE.get() {
-        queue.finish(LAST_WORDS);
+        queue.finish(FINAL_WRITE_TIMEOUT);
     }
 }
 
-/// Writes logs: each call of `write` is an event, kept whole or dropped.
+/// Writer for the logs. Each call of `write` is one event, which is queued whole or dropped.
 pub struct Logs;
 
 impl Write for Logs {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         if let Some(queue) = QUEUE.get() {
-            queue.push(event, ROOM);
+            queue.push(event, LOG_CAPACITY);
         }
         Ok(event.len())
     }
@@ -78,26 +80,34 @@ impl Write for Logs {
     }
 }
 
-/// What waits to be written, and the thread that is woken for it.
+/// Events that wait to be written, with the conditions that wake the writing thread and the end of the process.
 struct Queue {
     state: Mutex<State>,
+    /// Signalled when events were added.
     grown: Condvar,
+    /// Signalled when a batch of events was written.
     written: Condvar,
+    /// The metric of dropped lines, once the stack that owns it has started.
     counter: OnceLock<LostLogs>,
 }
 
+/// The contents of a queue, and its counters since the process began.
 #[derive(Default)]
 struct State {
+    /// Events that the writing thread has not taken yet, one after the other.
     waiting: Vec<u8>,
-    /// How many events were dropped since the process began, and how many of these were said to be.
+    /// Number of events that were dropped.
     dropped: u64,
-    told: u64,
-    /// How many bytes were taken in since the process began, and how many of these are done with.
-    taken: u64,
-    done: u64,
+    /// Number of dropped events that a written line has reported.
+    reported: u64,
+    /// Number of bytes that were accepted into the queue.
+    accepted_bytes: u64,
+    /// Number of accepted bytes that were written, or that stderr refused.
+    written_bytes: u64,
 }
 
 impl Queue {
+    /// Creates a queue and the thread that writes it to `sink`.
     fn start(
         sink: impl Write + Send + 'static,
         tell_dropped: fn(u64) -> String,
@@ -115,6 +125,7 @@ impl Queue {
         Ok(queue)
     }
 
+    /// Adds an event, or drops it if the queue would exceed `room` bytes.
     fn push(&self, event: &[u8], room: usize) {
         let mut state = self.state.lock();
         if state.waiting.len() + event.len() > room {
@@ -125,11 +136,11 @@ impl Queue {
             return;
         }
         state.waiting.extend_from_slice(event);
-        state.taken += event.len() as u64;
+        state.accepted_bytes += event.len() as u64;
         self.grown.notify_one();
     }
 
-    /// The thread that may be blocked by whoever does not read.
+    /// Writes batches of events for ever. Runs on the dedicated thread, which an unread stderr may block.
     fn write_all(&self, mut sink: impl Write, tell_dropped: fn(u64) -> String) {
         let mut batch = Vec::new();
         loop {
@@ -139,30 +150,31 @@ impl Queue {
                     self.grown.wait(&mut state);
                 }
                 mem::swap(&mut batch, &mut state.waiting);
-                let missing = state.dropped - state.told;
-                state.told = state.dropped;
+                let missing = state.dropped - state.reported;
+                state.reported = state.dropped;
                 missing
             };
-            // When stderr is closed or its disk is full, there is nobody left to tell.
+            // When stderr is closed or its disk is full, there is nowhere left to report that.
             let _ = sink.write_all(&batch);
             if missing > 0 {
                 let _ = sink.write_all(tell_dropped(missing).as_bytes());
             }
             let _ = sink.flush();
             let mut state = self.state.lock();
-            state.done += batch.len() as u64;
+            state.written_bytes += batch.len() as u64;
             self.written.notify_all();
             batch.clear();
-            // A burst's memory is not kept.
+            // Gives back the memory that a burst of events needed.
             batch.shrink_to(1 << 16);
         }
     }
 
+    /// Waits until everything that was accepted before this call is written, or until `patience` is over.
     fn finish(&self, patience: Duration) {
         let until = Instant::now() + patience;
         let mut state = self.state.lock();
-        let taken = state.taken;
-        while state.done < taken {
+        let accepted_bytes = state.accepted_bytes;
+        while state.written_bytes < accepted_bytes {
             if self.written.wait_until(&mut state, until).timed_out() {
                 return;
             }
@@ -175,7 +187,7 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
-    /// Takes what is written when somebody reads it, as a full pipe does.
+    /// A sink that blocks each write until it is read, as a full pipe does.
     struct Pipe(mpsc::SyncSender<Vec<u8>>);
 
     impl Write for Pipe {
@@ -189,6 +201,7 @@ mod tests {
         }
     }
 
+    /// Creates a queue whose sink is read only by the returned receiver.
     fn unread() -> (Arc<Queue>, mpsc::Receiver<Vec<u8>>) {
         let (send, read) = mpsc::sync_channel(0);
         let queue = Queue::start(Pipe(send), |n| format!("{n} dropped\n")).unwrap();
@@ -196,26 +209,26 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_reads_is_bounded_dropped_and_counted_where_it_is_missing() {
+    fn an_unread_queue_is_bounded_and_dropped_lines_are_counted() {
         let (queue, read) = unread();
         let metrics = imd::metrics::Metrics::default();
         queue.counter.set(metrics.lost_logs()).ok().unwrap();
-        queue.push(b"first\n", ROOM);
-        // The thread has it, and is blocked by it.
+        queue.push(b"first\n", LOG_CAPACITY);
+        // The writing thread has taken the event, and is blocked by it.
         while !queue.state.lock().waiting.is_empty() {
             thread::yield_now();
         }
-        let long = vec![b'x'; ROOM];
-        queue.push(&long, ROOM);
-        queue.push(b"too much\n", ROOM);
-        queue.push(b"too much\n", ROOM);
-        queue.push(b"a warning\n", ROOM_FOR_WARNINGS);
+        let long = vec![b'x'; LOG_CAPACITY];
+        queue.push(&long, LOG_CAPACITY);
+        queue.push(b"too much\n", LOG_CAPACITY);
+        queue.push(b"too much\n", LOG_CAPACITY);
+        queue.push(b"a warning\n", WARNING_CAPACITY);
         queue.finish(Duration::from_millis(1));
         assert_eq!(read.recv().unwrap(), b"first\n");
         let batch = read.recv().unwrap();
         assert!(batch.starts_with(&long) && batch.ends_with(b"xa warning\n"));
         assert_eq!(read.recv().unwrap(), b"2 dropped\n");
-        queue.push(b"last\n", ROOM);
+        queue.push(b"last\n", LOG_CAPACITY);
         assert_eq!(
             read.recv().unwrap(),
             b"last\n",
@@ -226,12 +239,12 @@ mod tests {
     }
 
     #[test]
-    fn the_end_waits_for_a_reader_who_reads() {
+    fn finishing_waits_until_the_queue_is_read() {
         let (queue, read) = unread();
         let reader = thread::spawn(move || read.recv().unwrap());
-        queue.push(b"last words\n", ROOM);
+        queue.push(b"last words\n", LOG_CAPACITY);
         queue.finish(Duration::from_secs(60));
-        assert_eq!(queue.state.lock().done, 11);
+        assert_eq!(queue.state.lock().written_bytes, 11);
         assert_eq!(reader.join().unwrap(), b"last words\n");
     }
 }

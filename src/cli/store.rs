@@ -1,4 +1,7 @@
-//! `imd store`: looking into a store's folder.
+//! Runs `imd store`: checks, dumps or compacts the folder of a store that no daemon uses.
+//!
+//! Checking and dumping read a private copy of the journals and never change the folder. A signal ends them, and the
+//! copy is removed in any case.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,78 +15,87 @@ use super::failure::{Failure, warn};
 use super::signals::Signals;
 use super::{StoreCommand, launch, output};
 
-/// How long a command that a signal has ended may take to end by itself.
+/// How long an inspection may take to end by itself after a signal.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// A look into a folder, as whoever may have to end it sees it.
+/// The state of an inspection that is shared between the thread that works and the task that handles signals.
 #[derive(Default)]
-struct Look {
+struct InspectionTask {
+    /// Set after a signal: the inspection ends as soon as it notices.
     is_stopped: AtomicBool,
-    /// The private copy that it looks into.
+    /// The private copy of the journals, once it was made. It is removed from outside when the inspection does not
+    /// end in time.
     copy: OnceLock<PathBuf>,
 }
 
-/// Runs one of the commands.
+/// Runs one command of `imd store`.
 ///
 /// # Errors
 ///
-/// What is wrong with the folder, or with what is in it.
+/// A folder that is in use, unusable or damaged, a stdout that fails, and a signal that ended the command.
 pub async fn run(command: StoreCommand) -> Result<(), Failure> {
     launch::make_files_private();
     match command {
-        StoreCommand::Check { dir } => until_a_signal(move |look| check(&dir, look)).await,
-        StoreCommand::Dump { dir, uid } => until_a_signal(move |look| dump(&dir, uid, look)).await,
-        // It writes: a signal ends it as it ends any process, and the folder is as after a crash.
+        StoreCommand::Check { dir } => until_a_signal(move |task| check(&dir, task)).await,
+        StoreCommand::Dump { dir, uid } => until_a_signal(move |task| dump(&dir, uid, task)).await,
+        // Compacting writes to the folder, so it has no private copy to remove. A signal kills the process, and the
+        // folder recovers as after a crash.
         StoreCommand::Compact { dir } => compact(&dir),
     }
 }
 
-/// Does `work`, or what there is time for until a signal comes. Its copy of the folder is gone afterwards.
+/// Runs `work` on a thread until it is done or a signal arrives. The private copy of the folder is gone afterwards.
 async fn until_a_signal(
-    work: impl FnOnce(&Look) -> Result<(), Failure> + Send + 'static,
+    work: impl FnOnce(&InspectionTask) -> Result<(), Failure> + Send + 'static,
 ) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
-    let look = Arc::new(Look::default());
-    // It waits for the disk, and for whoever reads what it prints.
-    let mut looking = tokio::task::spawn_blocking({
-        let look = Arc::clone(&look);
-        move || work(&look)
+    let task = Arc::new(InspectionTask::default());
+    // The work blocks on the disk, and on the reader of stdout.
+    let mut thread = tokio::task::spawn_blocking({
+        let task = Arc::clone(&task);
+        move || work(&task)
     });
     tokio::select! {
-        done = &mut looking => {
+        done = &mut thread => {
             return done.unwrap_or_else(|error| Err(Failure::Failed(error.to_string())));
         }
-        () = signals.next() => look.is_stopped.store(true, Ordering::Relaxed),
+        () = signals.next() => task.is_stopped.store(true, Ordering::Relaxed),
     }
-    let ended = tokio::time::timeout(GRACE, looking).await;
-    if let (Err(_), Some(copy)) = (ended, look.copy.get()) {
-        // Nobody reads on, perhaps.
+    let ended = tokio::time::timeout(GRACE, thread).await;
+    if let (Err(_), Some(copy)) = (ended, task.copy.get()) {
+        // The thread may be blocked by a stdout that nobody reads, so its copy is removed from here.
         let _ = std::fs::remove_dir_all(copy);
     }
     Err(stopped())
 }
 
+/// Returns the failure of a command that a signal has ended.
 fn stopped() -> Failure {
     Failure::Failed("a signal has ended it".into())
 }
 
-impl Look {
+impl InspectionTask {
     fn is_stopped(&self) -> bool {
         self.is_stopped.load(Ordering::Relaxed)
     }
 
-    /// Opens a folder.
-    fn into(&self, dir: &Path) -> Result<Inspection, Failure> {
+    /// Opens a folder for inspection, and remembers its private copy.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Usage`] when the folder can't be inspected, with advice on what to do about it.
+    fn open(&self, dir: &Path) -> Result<Inspection, Failure> {
         const NEEDS: &str = "to be looked into, a folder has to be readable, with all that is in it, and there has to be \
                              room for a copy of its journals where temporary files are (TMPDIR)";
         let inspection = Inspection::open(dir).map_err(|error| refusal(&error, NEEDS))?;
-        // There is one.
+        // The cell is empty: each command opens one folder.
         let _ = self.copy.set(inspection.copy().to_owned());
         Ok(inspection)
     }
 }
 
-/// Why a folder can't be used by a command that `needs` this of it.
+/// Returns the failure for a folder that can't be opened. `needs` says what the command requires of a folder, for the
+/// case that the folder does not have it.
 fn refusal(error: &OpenError, needs: &str) -> Failure {
     let advice = match error {
         OpenError::InUse(_) => {
@@ -103,8 +115,9 @@ fn refusal(error: &OpenError, needs: &str) -> Failure {
     Failure::Usage(format!("{}: {advice}", error.reason()))
 }
 
-fn check(dir: &Path, look: &Look) -> Result<(), Failure> {
-    let findings = look.into(dir)?.check_until(|| look.is_stopped());
+/// Reads a whole store, prints what it holds, and reports what is inconsistent.
+fn check(dir: &Path, task: &InspectionTask) -> Result<(), Failure> {
+    let findings = task.open(dir)?.check_until(|| task.is_stopped());
     let Findings {
         users,
         groups,
@@ -135,17 +148,18 @@ fn check(dir: &Path, look: &Look) -> Result<(), Failure> {
     )))
 }
 
-fn dump(dir: &Path, uid: Option<Uid>, look: &Look) -> Result<(), Failure> {
-    let inspection = look.into(dir)?;
+/// Prints the contents of a store, and reports what is damaged.
+fn dump(dir: &Path, uid: Option<Uid>, task: &InspectionTask) -> Result<(), Failure> {
+    let inspection = task.open(dir)?;
     let mut problems = inspection.dump(uid, |item| {
-        if look.is_stopped() {
+        if task.is_stopped() {
             return Err(stopped());
         }
         output::json(&item)
     })?;
     let mut wrong = problems.len() as u64;
-    // What is missing altogether only shows in how the records fit one another.
-    let findings = inspection.check_until(|| look.is_stopped());
+    // A dump finds only damaged records. Missing records show only when all of them are checked against one another.
+    let findings = inspection.check_until(|| task.is_stopped());
     let findings = findings.ok_or_else(stopped)?;
     if findings.wrong > 0 {
         (problems, wrong) = (findings.problems, findings.wrong);
@@ -161,6 +175,7 @@ fn dump(dir: &Path, uid: Option<Uid>, look: &Look) -> Result<(), Failure> {
     )))
 }
 
+/// Compacts a store, and prints how much smaller it is.
 fn compact(dir: &Path) -> Result<(), Failure> {
     let before = size(dir);
     const NEEDS: &str = "to be compacted, a folder has to be writable, with all that is in it";
@@ -171,7 +186,7 @@ fn compact(dir: &Path) -> Result<(), Failure> {
     output::line(&format!("{before} bytes before, {} now", size(dir)))
 }
 
-/// What the files of a folder take. What can't be read counts as nothing.
+/// Returns the size of all files in a folder, in bytes. Files that can't be read count as empty.
 fn size(dir: &Path) -> u64 {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let sizes = entries.map(|entry| match entry.metadata() {

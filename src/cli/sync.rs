@@ -1,4 +1,7 @@
-//! A user's messages as JSON lines.
+//! Runs `imd sync`: prints the messages of a user as JSON lines, and with `--follow` those that arrive later.
+//!
+//! A run that follows reconnects by itself. Each message is printed at least once: the version reached is kept across
+//! connections.
 
 use imd::Client;
 use imd::client::{ClientError, Event, Message};
@@ -14,7 +17,8 @@ use super::signals::Signals;
 use super::target::account;
 use super::{SyncArgs, output, refusal};
 
-/// One line of output. A group's id is a string: it is a snowflake, whose digits not every reader of JSON keeps.
+/// A message as one line of output. The id of a group is a string, because it is a snowflake, and not every JSON
+/// reader keeps all digits of a 64-bit number.
 #[derive(Serialize)]
 struct Line<'a> {
     version: i64,
@@ -26,6 +30,7 @@ struct Line<'a> {
     sent_at: i64,
 }
 
+/// Prints a message as a line of JSON.
 async fn print(message: &Message) -> Result<(), Failure> {
     let line = Line {
         version: message.version,
@@ -39,11 +44,12 @@ async fn print(message: &Message) -> Result<(), Failure> {
     output::print_json(&line).await
 }
 
-/// Prints what there is, and with `--follow` also what comes.
+/// Prints the messages in the inbox, and with `--follow` those that arrive later.
 ///
 /// # Errors
 ///
-/// When the server can't be reached at first, or refuses; later only when another session of the user takes over.
+/// When the first login fails or a request is refused. A run that follows reconnects after a lost connection, and
+/// fails only when a login is refused for good, when another session of the user takes over, or when stdout fails.
 pub async fn run(args: &SyncArgs) -> Result<(), Failure> {
     let account = account(args.uid, &args.login)?;
     if !args.follow {
@@ -58,7 +64,7 @@ pub async fn run(args: &SyncArgs) -> Result<(), Failure> {
             ReadError::Client(error) => failed(&account, &error),
             ReadError::Show(failure) => failure,
         })?;
-        // Everything is printed, whatever becomes of the goodbye.
+        // The work is done, so a failed logout does not matter.
         let _ = client.logout().await;
         return Ok(());
     }
@@ -71,10 +77,11 @@ pub async fn run(args: &SyncArgs) -> Result<(), Failure> {
     }
 }
 
-/// Prints the first page. False where the inbox does not reach as far as `after`, which is then moved back to its end.
+/// Prints the first page after version `after`. Returns false when the inbox ends before that version; `after` is
+/// then moved back to the end of the inbox.
 ///
-/// The server answers such a request from the first message, for clients that were with another life of it. Whoever says
-/// on the command line where to begin has not forgotten a life.
+/// The server answers such a request from the first message, for clients whose versions are from an earlier
+/// generation of the inbox. A user who names a version on the command line does not want that.
 async fn begin(client: &mut Client, after: &mut i64) -> Result<bool, ReadError> {
     let page = client.sync(*after, 0).await.map_err(ReadError::Client)?;
     if page.current < *after {
@@ -93,12 +100,13 @@ async fn begin(client: &mut Client, after: &mut i64) -> Result<bool, ReadError> 
     Ok(true)
 }
 
+/// Returns the failure of the command for an error of a request.
 fn failed(account: &Account, error: &ClientError) -> Failure {
     let (uid, why) = (account.uid(), refusal::explain(error));
     Failure::Failed(format!("messages of {uid}: {why}"))
 }
 
-/// Ends only by a failure: the caller drops it when a signal comes.
+/// Prints messages and reconnects until something fails for good. The caller drops the future when a signal arrives.
 async fn follow(account: &Account, mut after: i64) -> Result<(), Failure> {
     let mut client = account.log_in().await?;
     let mut begun = begin(&mut client, &mut after).await;
@@ -121,7 +129,8 @@ async fn follow(account: &Account, mut after: i64) -> Result<(), Failure> {
     }
 }
 
-/// Prints until something fails: what is there, where `goes_on` says so, and what comes.
+/// Prints on one connection until an error occurs: first the rest of the inbox, if `goes_on` is set, and then what
+/// arrives.
 async fn listen(client: &mut Client, after: &mut i64, goes_on: bool) -> ReadError {
     let mut pings = interval(PING_EVERY);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -145,6 +154,7 @@ async fn listen(client: &mut Client, after: &mut i64, goes_on: bool) -> ReadErro
     }
 }
 
+/// Logs in again, with growing waits between the attempts, until it works or is refused for good.
 async fn log_in_again(account: &Account) -> Result<Client, Failure> {
     let mut backoff = Backoff::default();
     loop {

@@ -1,5 +1,7 @@
-//! Where the stack is: a flag of its own, else the addresses file, else the config, else the environment, else the
-//! defaults.
+//! Finds the stack that a client command talks to. A flag for one address comes first, then the addresses file, then
+//! the config, then the environment, and last the defaults.
+//!
+//! Serves every command that is a client, except those of the admin API.
 
 use imd::daemon::dialable;
 use imd::id::Uid;
@@ -9,7 +11,7 @@ use super::failure::Failure;
 use super::link::Account;
 use super::{LoginArgs, TargetArgs, addr_file, endpoint, environment, settings};
 
-/// Where a stack is, and what its tokens are made with.
+/// The addresses of a stack, and the salt of its tokens.
 pub struct Target {
     gateway: String,
     user_api: String,
@@ -18,14 +20,14 @@ pub struct Target {
 }
 
 impl Target {
-    /// Finds it.
+    /// Finds the stack that the flags and the environment name.
     ///
     /// # Errors
     ///
-    /// When a file can't be read.
+    /// When the addresses file or the config can't be read.
     pub fn find(args: &TargetArgs) -> Result<Target, Failure> {
         let config = settings::load(args.config.as_deref())?;
-        // A file that was named says where that stack is, whatever the environment says.
+        // A config that was named on the command line takes precedence over the environment.
         let from_env = |name| environment::read(name).filter(|_| args.config.is_none());
         let url = |addr| format!("http://{}", dialable(addr));
         let (gateway, user_api, group_api) = match &args.addr_file {
@@ -48,16 +50,16 @@ impl Target {
         })
     }
 
-    /// The token that the salt gives to a user.
+    /// Returns the token of a user, computed from the salt.
     pub fn token(&self, uid: Uid) -> String {
         salted_token(uid, &self.salt)
     }
 
-    /// The gateway's host:port.
+    /// Returns the host:port of the gateway.
     ///
     /// # Errors
     ///
-    /// When the config leaves the port open, or it is no host:port.
+    /// [`Failure::Usage`] when the port is 0, or the address is not a host:port.
     pub fn gateway(&self) -> Result<&str, Failure> {
         let addr = known(&self.gateway, "gateway")?;
         let source = environment::source(environment::GATEWAY, "--gateway", addr);
@@ -66,25 +68,26 @@ impl Target {
         Ok(addr)
     }
 
-    /// The user API's URL.
+    /// Returns the URL of the user API.
     ///
     /// # Errors
     ///
-    /// When the config leaves the port open.
+    /// [`Failure::Usage`] when the port is 0, which means that the daemon chose a free one.
     pub fn user_api(&self) -> Result<&str, Failure> {
         known(&self.user_api, "user-api")
     }
 
-    /// The group API's URL.
+    /// Returns the URL of the group API.
     ///
     /// # Errors
     ///
-    /// When the config leaves the port open.
+    /// [`Failure::Usage`] when the port is 0, which means that the daemon chose a free one.
     pub fn group_api(&self) -> Result<&str, Failure> {
         known(&self.group_api, "group-api")
     }
 }
 
+/// Returns an address that can be dialled, and refuses port 0.
 fn known<'a>(addr: &'a str, flag: &str) -> Result<&'a str, Failure> {
     if addr.ends_with(":0") {
         return Err(Failure::Usage(format!(
@@ -95,11 +98,12 @@ fn known<'a>(addr: &'a str, flag: &str) -> Result<&'a str, Failure> {
     Ok(addr)
 }
 
-/// A user's account on the stack that the flags say.
+/// Returns the account of a user on the stack that the flags name. A token that was given takes precedence over a
+/// computed one.
 ///
 /// # Errors
 ///
-/// As [`Target::find`] and [`Target::gateway`].
+/// The errors of [`Target::find`] and [`Target::gateway`].
 pub fn account(uid: Uid, args: &LoginArgs) -> Result<Account, Failure> {
     let target = Target::find(&args.target)?;
     let token = match &args.token {

@@ -1,4 +1,7 @@
-//! Server-sent events, as the admin API streams its journal: each is one line of data, and the line of its kind before it.
+//! Reads server-sent events, in the form in which the admin API streams its journal: one line of data for each event,
+//! and before it a line with the kind of the event.
+//!
+//! Serves `imd tail` and `imd record`.
 
 use std::io;
 
@@ -11,30 +14,33 @@ use tokio_util::io::StreamReader;
 
 use crate::cli::failure::Failure;
 
-/// The longest line that is read, in bytes. The longest of `imd` tells of a page with as many empty entries as fit a frame.
+/// The longest line that is accepted, in bytes. The longest line of `imd` describes a page with as many empty entries
+/// as fit a frame.
 const MAX_LINE: usize = 16 << 20;
 
+/// The body of an answer, with the errors that a reader expects.
 type Body = MapErr<BodyDataStream<Incoming>, fn(hyper::Error) -> io::Error>;
 
 /// A stream of server-sent events.
 pub struct Events {
-    /// The URL that was asked, for errors.
+    /// The URL of the stream, for errors.
     source: String,
+    /// The lines of the body. A partly read line is kept here when a wait is cancelled.
     lines: FramedRead<StreamReader<Body, Bytes>, LinesCodec>,
-    /// Whether the line before said that the next data is a gap.
+    /// Whether the last line of a kind announced a gap, so that the next data describes one.
     is_gap: bool,
 }
 
-/// What a stream brings.
+/// An item of a stream.
 pub enum StreamItem {
-    /// An event, as JSON.
+    /// An event of the journal, as JSON.
     Event(String),
-    /// A place where events are missing, as JSON that says how many.
+    /// A gap in the stream, as JSON that says how many events are missing.
     Gap(String),
 }
 
 impl Events {
-    /// Reads events from the body of an answer.
+    /// Creates a stream from the body of an answer. `source` is its URL.
     pub(super) fn new(source: String, body: Incoming) -> Events {
         let body = body.into_data_stream();
         let body = body.map_err(io::Error::other::<hyper::Error> as fn(_) -> _);
@@ -46,11 +52,12 @@ impl Events {
         }
     }
 
-    /// Returns the next item; `None` when the server has ended the stream. Nothing is lost when the wait is cancelled.
+    /// Returns the next item, or `None` when the server has ended the stream. Cancel safe: a cancelled wait loses
+    /// nothing.
     ///
     /// # Errors
     ///
-    /// When the connection breaks, or a line is too long.
+    /// [`Failure::Failed`] when the connection breaks or a line is too long. The stream can't be used any further.
     pub async fn next(&mut self) -> Result<Option<StreamItem>, Failure> {
         while let Some(line) = self.lines.next().await {
             let line = line.map_err(|error| self.failed(error))?;
@@ -67,6 +74,7 @@ impl Events {
         Ok(None)
     }
 
+    /// Returns the failure for a stream that can't be read.
     fn failed(&self, error: LinesCodecError) -> Failure {
         let why = match error {
             LinesCodecError::MaxLineLengthExceeded => "an event is too long".to_owned(),

@@ -61,5 +61,5 @@ impl Drop for Progress {
 
 /// Replaces the contents of the terminal's line.
 fn write(line: &str) {
-    stderr::say(&format!("\r\x1b[K{line}"));
+    stderr::write_warning(&format!("\r\x1b[K{line}"));
 }

@@ -19,7 +19,7 @@ use crate::cli::output;
 const TYPED_AHEAD: usize = 64;
 
 /// How long what was printed last may take to appear.
-const LAST_WORDS: Duration = Duration::from_millis(300);
+const FINAL_WRITE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Prints above the line that is being edited. Dropping it leaves the terminal as it was found.
 pub struct Terminal {
@@ -75,7 +75,7 @@ impl Terminal {
 impl Drop for Terminal {
     fn drop(&mut self) {
         self.to_print = None;
-        let _ = self.printed.recv_timeout(LAST_WORDS);
+        let _ = self.printed.recv_timeout(FINAL_WRITE_TIMEOUT);
         if self.editing.load(Ordering::Acquire) {
             let found = mem::replace(&mut self.found, Mode::none());
             let (done, restored) = std_mpsc::channel();
@@ -86,7 +86,7 @@ impl Drop for Terminal {
                 let _ = output::line("");
                 let _ = done.send(());
             });
-            let _ = restored.recv_timeout(output::LAST_WORDS);
+            let _ = restored.recv_timeout(output::FINAL_WRITE_TIMEOUT);
         }
     }
 }

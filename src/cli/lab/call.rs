@@ -58,7 +58,7 @@ impl Admin {
     ///
     /// When the API can't be reached, or refuses.
     pub async fn get_within(&self, time: Duration, path: &str) -> Result<Value, Failure> {
-        let call = self.to(Method::GET, path).taking(time);
+        let call = self.to(Method::GET, path).with_extra_time(time);
         call.json(None).await
     }
 
@@ -109,8 +109,8 @@ impl Admin {
     }
 
     /// Returns the failure for an answer that is not the API's.
-    pub async fn somebody_else(&self, path: &str) -> Failure {
-        self.to(Method::GET, path).somebody_else().await
+    pub async fn wrong_server(&self, path: &str) -> Failure {
+        self.to(Method::GET, path).wrong_server().await
     }
 
     fn to<'a>(&'a self, method: Method, path: &'a str) -> Call<'a> {

@@ -48,7 +48,8 @@ pub async fn run(args: &ExecArgs) -> Result<(), Failure> {
     let mut signals = Signals::listen().map_err(failed)?;
     let salt = config.auth.salt.clone();
     let started = Imd::start(config).await;
-    let imd = started.map_err(|error| settings::blame(args.store.as_deref(), None, error))?;
+    let imd =
+        started.map_err(|error| settings::start_failure(args.store.as_deref(), None, error))?;
     stderr::count_dropped(imd.metrics().lost_logs());
     let addresses = imd.addresses();
     let mut command = launch::command(program, files, umask).map_err(failed)?;

@@ -69,7 +69,7 @@ pub async fn mark(args: &AdminArgs) -> Result<(), Failure> {
     let answer = admin.get(PATH).await?;
     match answer.get("mark") {
         Some(mark) => output::json(mark),
-        None => Err(admin.somebody_else(PATH).await),
+        None => Err(admin.wrong_server(PATH).await),
     }
 }
 
@@ -129,7 +129,7 @@ async fn print_all(args: &AdminArgs, path: &str, key: &str) -> Result<(), Failur
 async fn print(admin: &Admin, path: &str, answer: &Value, key: &str) -> Result<(), Failure> {
     match answer.get(key).and_then(Value::as_array) {
         Some(items) => items.iter().try_for_each(output::json),
-        None => Err(admin.somebody_else(path).await),
+        None => Err(admin.wrong_server(path).await),
     }
 }
 

@@ -147,7 +147,7 @@ async fn is_ready(args: &AdminArgs) -> Result<(), Failure> {
     let (admin, path) = (Admin::find(args)?, "/readyz");
     match admin.get(path).await?.get("status") {
         Some(status) if status == "ready" => Ok(()),
-        _ => Err(admin.somebody_else(path).await),
+        _ => Err(admin.wrong_server(path).await),
     }
 }
 

@@ -40,7 +40,7 @@ async fn save(file: &Path, admin: &Admin) -> Result<(), Failure> {
     let path = "/v1/snapshot";
     let bytes = admin.snapshot(Method::GET, path, Bytes::new()).await?;
     if !bytes.starts_with(b"{") {
-        return Err(admin.somebody_else(path).await);
+        return Err(admin.wrong_server(path).await);
     }
     // Reading it finds a snapshot that was cut off on its way.
     let snapshot = Snapshot::read(&bytes).map_err(|error: LoadError| {

@@ -14,7 +14,7 @@ use crate::cli::api::StreamItem;
 use crate::cli::existing;
 use crate::cli::failure::Failure;
 use crate::cli::lab::Admin;
-use crate::cli::output::Said;
+use crate::cli::output::StatusLines;
 use crate::cli::signals::Signals;
 
 /// Writes down what passes, until a signal, the count, the time, or the stack's end.
@@ -38,7 +38,7 @@ pub async fn run(args: &RecordArgs) -> Result<(), Failure> {
     }
     let mut file = Writer::create(&args.to)?;
     let path = args.to.display();
-    let said = Said::begin(format!("Recording to {path}. Ctrl-C ends it."));
+    let said = StatusLines::begin(format!("Recording to {path}. Ctrl-C ends it."));
     let mut recorder = Recorder::new(args);
     let over = async {
         match args.lasting {

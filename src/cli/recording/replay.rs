@@ -89,7 +89,7 @@ impl Player<'_> {
         let Some(addr) = &self.args.access else {
             return Ok(());
         };
-        match peer::look(addr).await {
+        match peer::identify(addr).await {
             // Another stack may answer otherwise than imd.
             Peer::Access | Peer::Unknown => Ok(()),
             found => Err(Failure::Failed(format!(

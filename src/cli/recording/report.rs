@@ -215,7 +215,7 @@ impl Report {
             0 => said,
             _ => Err(said
                 .err()
-                .filter(Failure::is_worth_a_word)
+                .filter(Failure::needs_report)
                 .unwrap_or(Failure::Exit(FAILED))),
         }
     }
