@@ -1,3 +1,6 @@
+//! Reads the lines that the user types, or that a script sends through a pipe.
+//!
+//! Serves [`Chat`](super::Chat). Lines are carried out in order and none is lost, even while the connection is down.
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Read};
 use std::thread;
@@ -8,36 +11,39 @@ use tokio::sync::mpsc;
 use super::line::Line;
 use crate::cli::failure;
 
-/// How many bytes of a line of a script are kept: more than any frame has.
-const LONGEST_LINE: u64 = 128 << 10;
+/// Number of bytes of a line that are kept: more than fit any frame, so that a cut line is still refused as too long.
+const MAX_LINE_BYTES: u64 = 128 << 10;
 
-/// So many lines may be read before they are carried out.
-const AHEAD: usize = 1024;
+/// Number of lines that may be read before they are carried out.
+const MAX_READ_AHEAD: usize = 1024;
 
-/// The lines that the user types, or that a script sends.
+/// The lines of the user or the script, in order.
 pub struct Input {
     lines: mpsc::Receiver<String>,
-    /// Read while the connection was down, for later.
-    ahead: VecDeque<String>,
+    /// Lines that were read while the connection was down. They come before those in `lines`.
+    read_ahead: VecDeque<String>,
+    /// Set once the input has ended; `read_ahead` may still hold lines.
     ended: bool,
-    by_hand: bool,
+    /// Set when a person types the lines.
+    is_typed: bool,
 }
 
 impl Input {
-    /// The lines of a terminal.
+    /// Creates the input of a terminal, whose editor sends `lines`.
     pub fn typed(lines: mpsc::Receiver<String>) -> Self {
         Input {
             lines,
-            ahead: VecDeque::new(),
+            read_ahead: VecDeque::new(),
             ended: false,
-            by_hand: true,
+            is_typed: true,
         }
     }
 
-    /// The lines of stdin as it is.
+    /// Creates the input of a pipe or a file, and starts the thread that reads stdin.
     pub fn piped() -> Self {
-        let (send, lines) = mpsc::channel(AHEAD);
-        // A thread of its own: a read of stdin can't be given up, and must not keep the runtime from ending.
+        let (send, lines) = mpsc::channel(MAX_READ_AHEAD);
+        // Stdin is read by a dedicated thread: a blocking read can't be cancelled, and must not keep the runtime from
+        // ending.
         thread::spawn(move || {
             let mut stdin = io::stdin().lock();
             let mut line = Vec::new();
@@ -60,24 +66,24 @@ impl Input {
             }
         });
         Input {
-            by_hand: false,
+            is_typed: false,
             ..Input::typed(lines)
         }
     }
 
-    /// Whether a person types them.
-    pub fn is_by_hand(&self) -> bool {
-        self.by_hand
+    /// Returns whether a person types the lines. A script must be told of every line that was not carried out.
+    pub fn is_interactive(&self) -> bool {
+        self.is_typed
     }
 
-    /// Whether it is known that nothing more comes.
+    /// Returns whether the end of the input was read.
     pub fn has_ended(&self) -> bool {
         self.ended
     }
 
-    /// The next line; none at the end. Nothing is lost when the wait is given up.
+    /// Returns the next line, or `None` at the end. Cancel safe: a cancelled wait loses no line.
     pub async fn next(&mut self) -> Option<String> {
-        if let Some(line) = self.ahead.pop_front() {
+        if let Some(line) = self.read_ahead.pop_front() {
             return Some(line);
         }
         if self.ended {
@@ -88,26 +94,27 @@ impl Input {
         line
     }
 
-    /// Reads ahead until a person wants to leave. Of a script, nothing is carried out before its turn.
+    /// Reads lines ahead, and resolves when a person asks to leave. For a script it never resolves, because its lines
+    /// are carried out in order.
     pub async fn wants_to_leave(&mut self) {
-        while !self.ended && self.ahead.len() < AHEAD {
+        while !self.ended && self.read_ahead.len() < MAX_READ_AHEAD {
             match self.lines.recv().await {
                 None => self.ended = true,
-                Some(line) if self.by_hand && Line::parse(&line) == Line::Quit => return,
-                Some(line) => self.ahead.push_back(line),
+                Some(line) if self.is_typed && Line::parse(&line) == Line::Quit => return,
+                Some(line) => self.read_ahead.push_back(line),
             }
         }
-        if !(self.ended && self.by_hand) {
+        if !(self.ended && self.is_typed) {
             std::future::pending::<()>().await;
         }
     }
 }
 
-/// Reads a line, of which it keeps [`LONGEST_LINE`] bytes: what is left is still too long to be sent. Returns how many bytes
-/// it keeps; 0 at the end.
+/// Reads a line, and keeps at most [`MAX_LINE_BYTES`] of it, which is still too long to be sent. Returns the number
+/// of bytes that were kept, which is 0 at the end.
 fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<usize> {
-    let kept = (&mut *input).take(LONGEST_LINE).read_until(b'\n', line)?;
-    if kept as u64 == LONGEST_LINE && !line.ends_with(b"\n") {
+    let kept = (&mut *input).take(MAX_LINE_BYTES).read_until(b'\n', line)?;
+    if kept as u64 == MAX_LINE_BYTES && !line.ends_with(b"\n") {
         input.skip_until(b'\n')?;
     }
     Ok(kept)
@@ -118,8 +125,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_line_that_is_too_long_the_beginning_is_kept_and_the_rest_passed_over() {
-        let long = io::repeat(b'x').take(10 * LONGEST_LINE);
+    fn a_line_that_is_too_long_is_cut_and_the_next_one_is_read() {
+        let long = io::repeat(b'x').take(10 * MAX_LINE_BYTES);
         let mut input = io::BufReader::new(long.chain(&b"\nnext\nlast"[..]));
         let mut lines = Vec::new();
         loop {
@@ -129,7 +136,7 @@ mod tests {
             }
             lines.push(line);
         }
-        assert_eq!(lines[0].len() as u64, LONGEST_LINE);
+        assert_eq!(lines[0].len() as u64, MAX_LINE_BYTES);
         assert_eq!(lines[1..], [&b"next\n"[..], b"last"]);
     }
 }

@@ -1,6 +1,9 @@
+//! Parses the lines that are typed in a chat: commands and messages.
+//!
+//! Serves [`Chat`](super::Chat). Parsing knows nothing of the state of the chat, such as the last partner.
 use imd::id::{GroupId, Uid};
 
-/// To whom a message goes.
+/// The receiver of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Partner {
     User(Uid),
@@ -16,19 +19,19 @@ impl std::fmt::Display for Partner {
     }
 }
 
-/// What a typed line asks for.
+/// What a line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line<'a> {
     Empty,
     Help,
     Quit,
-    /// A message, to the last partner when it names none.
-    Say(Option<Partner>, &'a str),
-    /// Not understood; what would be.
+    /// A message, to the given partner or, without one, to the last one.
+    Message(Option<Partner>, &'a str),
+    /// A line that is not understood, with a text that says what to write instead.
     Bad(String),
 }
 
-/// What `/help` says.
+/// The lines that `/help` prints.
 pub const HELP: [&str; 5] = [
     "/to UID TEXT      a message to a user",
     "/group GID TEXT   a message to a group",
@@ -38,9 +41,10 @@ pub const HELP: [&str; 5] = [
 ];
 
 impl<'a> Line<'a> {
+    /// Parses a line.
     pub fn parse(line: &'a str) -> Line<'a> {
         let line = line.trim();
-        let (word, rest) = cut(line);
+        let (word, rest) = split_word(line);
         match word {
             "" => Line::Empty,
             "/help" => Line::Help,
@@ -50,21 +54,22 @@ impl<'a> Line<'a> {
             _ if word.starts_with('/') => Line::Bad(format!(
                 "there is no {word}: /help shows what there is. A text may begin with '/' after /to UID"
             )),
-            _ => Line::Say(None, line),
+            _ => Line::Message(None, line),
         }
     }
 
+    /// Parses the rest of a command that names a partner. `usage` is the advice when that is not possible.
     fn to<T: From<i64>>(rest: &'a str, partner: fn(T) -> Partner, usage: &str) -> Line<'a> {
-        let (id, text) = cut(rest);
+        let (id, text) = split_word(rest);
         match id.parse() {
-            Ok(id) if id > 0 && !text.is_empty() => Line::Say(Some(partner(T::from(id))), text),
+            Ok(id) if id > 0 && !text.is_empty() => Line::Message(Some(partner(T::from(id))), text),
             _ => Line::Bad(format!("write {usage}")),
         }
     }
 }
 
-/// The first word, and what follows it.
-fn cut(text: &str) -> (&str, &str) {
+/// Splits a text into its first word and what follows it.
+fn split_word(text: &str) -> (&str, &str) {
     match text.split_once(char::is_whitespace) {
         Some((word, rest)) => (word, rest.trim_start()),
         None => (text, ""),
@@ -77,8 +82,8 @@ mod tests {
     use imd::id::{GroupId, Uid};
 
     #[test]
-    fn messages_name_a_user_a_group_or_nobody() {
-        let say = |partner, text| Line::Say(partner, text);
+    fn a_message_names_a_user_a_group_or_nobody() {
+        let say = |partner, text| Line::Message(partner, text);
         assert_eq!(
             Line::parse("/to 654 hello  you"),
             say(Some(Partner::User(Uid(654))), "hello  you")
@@ -91,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_says_what_would_be() {
+    fn a_line_that_is_not_understood_is_refused() {
         for bad in [
             "/to",
             "/to 654",

@@ -1,4 +1,7 @@
-//! A terminal client: it shows what arrives while its user types, and comes back when the connection breaks.
+//! Runs `imd chat`, a client for the terminal: it shows messages while the user types, and reconnects by itself.
+//!
+//! A [`Chat`] handles one thing at a time: a line of the user, an event of the server, or a ping. A message is sent
+//! under one id until the server has answered, so that it is stored once however often the connection breaks.
 
 mod input;
 mod line;
@@ -26,14 +29,15 @@ use input::Input;
 use line::{HELP, Line, Partner};
 use screen::Screen;
 
-/// A script whose input has ended does not wait for a lost server for ever.
-const TRIES_AT_END: usize = 5;
+/// Number of attempts to reconnect after the input of a script has ended. Before its end, attempts go on for ever.
+const ATTEMPTS_AFTER_END: usize = 5;
 
-/// Chats until the user leaves.
+/// Runs the chat until the user leaves, the script ends, or a signal arrives.
 ///
 /// # Errors
 ///
-/// When the login fails, when another session takes over, and when lines of a script were refused.
+/// When the login fails, when another session of the user takes over, when the server does not come back for a script
+/// that has ended, and when lines of a script were refused.
 pub async fn run(args: &ChatArgs) -> Result<(), Failure> {
     let account = account(args.uid, &args.login)?;
     let mut signals = Signals::listen()?;
@@ -44,6 +48,7 @@ pub async fn run(args: &ChatArgs) -> Result<(), Failure> {
     }
 }
 
+/// Logs in, opens the screen, and runs the chat to its end.
 async fn chat(account: Account) -> Result<(), Failure> {
     let client = account.log_in().await?;
     let (screen, input) = Screen::open();
@@ -53,76 +58,80 @@ async fn chat(account: Account) -> Result<(), Failure> {
         screen,
         input,
         version: None,
-        written_to: None,
-        heard_from: None,
+        last_sent_to: None,
+        last_received_from: None,
         refused: 0,
     };
-    match chat.talk().await {
-        Ok(()) | Err(Trouble::Left) => Ok(()),
-        // Unlike a reader, a script must know that not all of it was carried out.
-        Err(Trouble::Failed(Failure::OutputClosed)) => Err(Failure::Failed(
+    match chat.run().await {
+        Ok(()) | Err(ChatError::UserLeft) => Ok(()),
+        // A script has to know that a part of its lines was not carried out, so this is not the silent end that it is
+        // for other commands.
+        Err(ChatError::Failed(Failure::OutputClosed)) => Err(Failure::Failed(
             "nobody reads stdout any more: the lines that followed were not carried out".into(),
         )),
-        Err(Trouble::Failed(failure)) => Err(failure),
-        Err(Trouble::Lost(error) | Trouble::Refused(error)) => {
+        Err(ChatError::Failed(failure)) => Err(failure),
+        Err(ChatError::ConnectionLost(error) | ChatError::Refused(error)) => {
             Err(Failure::Failed(refusal::explain(&error)))
         }
     }
 }
 
+/// A chat: the connection, the terminal, and what the user has done so far.
 struct Chat {
     account: Account,
     client: Client,
     screen: Screen,
     input: Input,
-    /// The last version shown; not known before the first notify says how far this user has read.
+    /// The last version shown. Unknown until the first notify says how far this user has read.
     version: Option<i64>,
-    written_to: Option<Partner>,
-    heard_from: Option<Partner>,
-    /// Lines that were not carried out.
+    /// The receiver of the last message that was sent, to whom the next line goes by default.
+    last_sent_to: Option<Partner>,
+    /// The partner of the last message that arrived, used when nothing was sent yet.
+    last_received_from: Option<Partner>,
+    /// Number of lines that were not carried out.
     refused: usize,
 }
 
-/// A message on its way. Its id stays the same until the server has answered, so that it is stored once.
+/// A message that is being sent. Its id stays the same until the server has answered, so that it is stored once.
 struct Outgoing<'a> {
     to: Partner,
     msg_id: String,
     text: &'a str,
 }
 
-/// What keeps the chat from going on.
-enum Trouble {
-    /// The connection is of no more use.
-    Lost(ClientError),
-    /// The server refuses this one request.
+/// The reason why an action of the chat did not succeed.
+enum ChatError {
+    /// The connection can't be used any further: reconnecting helps.
+    ConnectionLost(ClientError),
+    /// The server refused one request; the connection may be used further.
     Refused(ClientError),
-    /// The user does not wait.
-    Left,
-    /// It is over.
+    /// The user left while the chat was reconnecting.
+    UserLeft,
+    /// The chat has failed for good.
     Failed(Failure),
 }
 
-impl From<Failure> for Trouble {
+impl From<Failure> for ChatError {
     fn from(failure: Failure) -> Self {
-        Trouble::Failed(failure)
+        ChatError::Failed(failure)
     }
 }
 
-impl From<ClientError> for Trouble {
+impl From<ClientError> for ChatError {
     fn from(error: ClientError) -> Self {
         match error {
-            // Coming back would end the other session, which would come back too.
+            // Reconnecting would end the other session, which would then reconnect too.
             ClientError::Refused { code, .. } if code == Code::LoggedInElsewhere.number() => {
                 let why = refusal::explain(&error);
-                Trouble::Failed(Failure::Failed(format!("this chat was ended: {why}")))
+                ChatError::Failed(Failure::Failed(format!("this chat was ended: {why}")))
             }
-            ClientError::Refused { .. } | ClientError::TooLong(_) => Trouble::Refused(error),
-            _ => Trouble::Lost(error),
+            ClientError::Refused { .. } | ClientError::TooLong(_) => ChatError::Refused(error),
+            _ => ChatError::ConnectionLost(error),
         }
     }
 }
 
-impl From<ReadError> for Trouble {
+impl From<ReadError> for ChatError {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Client(error) => error.into(),
@@ -131,7 +140,7 @@ impl From<ReadError> for Trouble {
     }
 }
 
-/// What happens next.
+/// What the chat handles next.
 enum Next {
     Line(Option<String>),
     Event(Result<Event, ClientError>),
@@ -139,7 +148,8 @@ enum Next {
 }
 
 impl Chat {
-    async fn talk(mut self) -> Result<(), Trouble> {
+    /// Handles lines, events and pings until the user leaves or the chat fails.
+    async fn run(mut self) -> Result<(), ChatError> {
         self.screen
             .say(&format!(
                 "You are {}, connected to {}. /help shows what you can write.",
@@ -150,7 +160,7 @@ impl Chat {
         let mut pings = interval(PING_EVERY);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            // Both waits can be given up without a loss; requests, which can't, are made outside.
+            // All three waits are cancel safe. Requests are not, so they are made outside of the selection.
             let next = tokio::select! {
                 line = self.input.next() => Next::Line(line),
                 event = self.client.next_event() => Next::Event(event),
@@ -165,23 +175,26 @@ impl Chat {
                         Ok(())
                     }
                 },
-                Next::Event(event) => self.take(event).await,
-                Next::Ping => self.client.ping().await.map_err(Trouble::from),
+                Next::Event(event) => self.handle_event(event).await,
+                Next::Ping => self.client.ping().await.map_err(ChatError::from),
             };
             self.recover(done).await?;
         }
     }
 
-    /// Comes back when the connection is lost. A refusal of what was no user's request means that too: it is how the
-    /// server says that it closes.
-    async fn recover(&mut self, done: Result<(), Trouble>) -> Result<(), Trouble> {
+    /// Reconnects when the connection is lost. A refusal that answers no request of the user counts as that too: it
+    /// is how the server announces that it closes.
+    async fn recover(&mut self, done: Result<(), ChatError>) -> Result<(), ChatError> {
         match done {
-            Err(Trouble::Lost(error) | Trouble::Refused(error)) => self.come_back(error).await,
+            Err(ChatError::ConnectionLost(error) | ChatError::Refused(error)) => {
+                self.reconnect(error).await
+            }
             done => done,
         }
     }
 
-    async fn carry_out(&mut self, line: Line<'_>) -> Result<(), Trouble> {
+    /// Does what a line asks for. Problems that the user can solve are shown, not returned.
+    async fn carry_out(&mut self, line: Line<'_>) -> Result<(), ChatError> {
         match line {
             Line::Empty | Line::Quit => {}
             Line::Help => {
@@ -190,7 +203,7 @@ impl Chat {
                 }
             }
             Line::Bad(why) => self.refuse(&why).await?,
-            Line::Say(to, text) => match to.or(self.written_to).or(self.heard_from) {
+            Line::Message(to, text) => match to.or(self.last_sent_to).or(self.last_received_from) {
                 Some(to) => self.deliver(to, text).await?,
                 None => {
                     self.refuse("to whom? Write /to UID TEXT or /group GID TEXT")
@@ -201,13 +214,14 @@ impl Chat {
         Ok(())
     }
 
-    async fn refuse(&mut self, why: &str) -> Result<(), Trouble> {
+    /// Shows that a line was not carried out, and counts it.
+    async fn refuse(&mut self, why: &str) -> Result<(), ChatError> {
         self.refused += 1;
         Ok(self.screen.say(&format!("refused: {why}")).await?)
     }
 
-    /// Sends until the server has answered, over as many connections as that takes.
-    async fn deliver(&mut self, to: Partner, text: &str) -> Result<(), Trouble> {
+    /// Sends a message until the server has answered, over as many connections as that takes.
+    async fn deliver(&mut self, to: Partner, text: &str) -> Result<(), ChatError> {
         let outgoing = Outgoing {
             to,
             msg_id: new_msg_id(),
@@ -216,14 +230,14 @@ impl Chat {
         loop {
             match self.send(&outgoing).await {
                 Ok(()) => {
-                    self.written_to = Some(to);
+                    self.last_sent_to = Some(to);
                     return Ok(self.screen.say(&format!("to {to}: stored")).await?);
                 }
-                Err(Trouble::Lost(error)) => {
-                    self.come_back(error).await?;
+                Err(ChatError::ConnectionLost(error)) => {
+                    self.reconnect(error).await?;
                     self.screen.say("Sending your last message again.").await?;
                 }
-                Err(Trouble::Refused(error)) => {
+                Err(ChatError::Refused(error)) => {
                     return self.refuse(&refusal::explain(&error)).await;
                 }
                 Err(other) => return Err(other),
@@ -231,7 +245,8 @@ impl Chat {
         }
     }
 
-    async fn send(&mut self, outgoing: &Outgoing<'_>) -> Result<(), Trouble> {
+    /// Sends a message once, over the current connection.
+    async fn send(&mut self, outgoing: &Outgoing<'_>) -> Result<(), ChatError> {
         let Outgoing { to, msg_id, text } = outgoing;
         let sent = match *to {
             Partner::User(uid) => self.client.send_p2p_as(uid, msg_id, text).await,
@@ -240,55 +255,60 @@ impl Chat {
         let Err(error) = sent else {
             return Ok(());
         };
-        // The same code is said for "can't store this" and before a close. After the one, a ping is answered.
+        // The server sends this code both when it can't store a message and before it closes the connection. A ping
+        // tells the cases apart: it is answered only in the first one.
         if error.code() == Some(Code::ServerError.number())
             && let Err(error) = self.client.ping().await
         {
-            return match Trouble::from(error) {
-                Trouble::Refused(error) => Err(Trouble::Lost(error)),
+            return match ChatError::from(error) {
+                ChatError::Refused(error) => Err(ChatError::ConnectionLost(error)),
                 other => Err(other),
             };
         }
         Err(error.into())
     }
 
-    /// Takes what the server says on its own.
-    async fn take(&mut self, event: Result<Event, ClientError>) -> Result<(), Trouble> {
+    /// Handles an event that the server sent without a request.
+    async fn handle_event(&mut self, event: Result<Event, ClientError>) -> Result<(), ChatError> {
         match event? {
             Event::Message(message) => {
                 let me = self.account.uid();
-                self.heard_from = show::partner(&message, me).or(self.heard_from);
+                self.last_received_from = show::partner(&message, me).or(self.last_received_from);
                 self.screen.say(&show::show(&message, me)).await?;
             }
             Event::Notify { current, .. } => {
                 self.version.get_or_insert(current);
-                self.read().await?;
+                self.show_new().await?;
             }
         }
         Ok(())
     }
 
-    /// Shows what came after the last version shown. Returns how many messages that were.
-    async fn read(&mut self) -> Result<usize, Trouble> {
+    /// Shows all messages after the last version shown, and returns their number.
+    async fn show_new(&mut self) -> Result<usize, ChatError> {
         let Some(version) = &mut self.version else {
             return Ok(0);
         };
-        let (me, screen, heard_from) = (self.account.uid(), &self.screen, &mut self.heard_from);
+        let (me, screen, last_received_from) = (
+            self.account.uid(),
+            &self.screen,
+            &mut self.last_received_from,
+        );
         let shown = read_on(&mut self.client, version, async |message| {
-            *heard_from = show::partner(message, me).or(*heard_from);
+            *last_received_from = show::partner(message, me).or(*last_received_from);
             screen.say(&show::show(message, me)).await
         });
         Ok(shown.await?)
     }
 
-    /// Connects again through the gateway, and catches up.
-    async fn come_back(&mut self, lost: ClientError) -> Result<(), Trouble> {
+    /// Reconnects through the gateway, and shows the messages that were missed.
+    async fn reconnect(&mut self, lost: ClientError) -> Result<(), ChatError> {
         self.screen
             .say(&format!("Connection lost: {lost}. Connecting again ..."))
             .await?;
         let mut backoff = Backoff::default();
         for tries in 0_usize.. {
-            if tries >= TRIES_AT_END && self.input.has_ended() {
+            if tries >= ATTEMPTS_AFTER_END && self.input.has_ended() {
                 break;
             }
             self.wait(backoff.wait()).await?;
@@ -296,26 +316,29 @@ impl Chat {
                 Ok(client) => {
                     self.client = client;
                     match self.catch_up().await {
-                        Err(Trouble::Lost(error) | Trouble::Refused(error)) => error.to_string(),
+                        Err(ChatError::ConnectionLost(error) | ChatError::Refused(error)) => {
+                            error.to_string()
+                        }
                         done => return done,
                     }
                 }
-                Err(error) if error.is_final() => return Err(Trouble::Failed(error.into())),
+                Err(error) if error.is_final() => return Err(ChatError::Failed(error.into())),
                 Err(error) => error.to_string(),
             };
             self.screen.say(&format!("Not yet: {trouble}")).await?;
         }
         let why = "the server did not come back; what you wrote last may not be stored";
-        Err(Trouble::Failed(Failure::Failed(why.into())))
+        Err(ChatError::Failed(Failure::Failed(why.into())))
     }
 
-    async fn catch_up(&mut self) -> Result<(), Trouble> {
+    /// Shows the messages that arrived while the connection was down.
+    async fn catch_up(&mut self) -> Result<(), ChatError> {
         self.screen
             .say(&format!("Connected again, to {}.", self.client.peer()))
             .await?;
-        // Without a version the server's notify says where to begin.
+        // Without a version, the first notify of the server says where to begin.
         if self.version.is_some() {
-            let text = match self.read().await? {
+            let text = match self.show_new().await? {
                 0 => "You missed nothing.".to_owned(),
                 1 => "You missed 1 message.".to_owned(),
                 missed => format!("You missed {missed} messages."),
@@ -325,40 +348,42 @@ impl Chat {
         Ok(())
     }
 
-    async fn wait(&mut self, time: Duration) -> Result<(), Trouble> {
+    /// Waits between two attempts, unless the user leaves.
+    async fn wait(&mut self, time: Duration) -> Result<(), ChatError> {
         tokio::select! {
             () = sleep(time) => Ok(()),
-            () = self.input.wants_to_leave() => Err(Trouble::Left),
+            () = self.input.wants_to_leave() => Err(ChatError::UserLeft),
         }
     }
 
-    /// Shows what was notified already, and logs out.
-    async fn leave(mut self) -> Result<(), Trouble> {
+    /// Shows the messages that were announced already, logs out, and reports refused lines.
+    async fn leave(mut self) -> Result<(), ChatError> {
         loop {
-            let settled = self.settle().await;
-            if self.input.is_by_hand() {
+            let pending_shown = self.show_pending().await;
+            if self.input.is_interactive() {
                 break;
             }
-            match settled {
+            match pending_shown {
                 Ok(()) => break,
                 lost => self.recover(lost).await?,
             }
         }
-        // The connection ends in any case.
+        // The connection is closed anyway, so a failed logout does not matter.
         let _ = self.client.logout().await;
         match self.refused {
             0 => Ok(()),
-            _ if self.input.is_by_hand() => Ok(()),
+            _ if self.input.is_interactive() => Ok(()),
             1 => Err(Failure::Failed("1 line was refused".into()).into()),
             n => Err(Failure::Failed(format!("{n} lines were refused")).into()),
         }
     }
 
-    async fn settle(&mut self) -> Result<(), Trouble> {
-        // Its answer comes after every notify that was on its way.
+    /// Shows the messages that the server has announced up to now.
+    async fn show_pending(&mut self) -> Result<(), ChatError> {
+        // The answer to a ping arrives after every notify that was sent before it.
         self.client.ping().await?;
         while let Some(event) = self.client.next_event().now_or_never() {
-            self.take(event).await?;
+            self.handle_event(event).await?;
         }
         Ok(())
     }

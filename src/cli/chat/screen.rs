@@ -1,3 +1,6 @@
+//! The output of a chat: a terminal with an editor, or plain lines.
+//!
+//! Serves [`Chat`](super::Chat). Every line is escaped here, because it may hold text of other users.
 use std::io::{self, IsTerminal};
 
 use super::input::Input;
@@ -6,16 +9,16 @@ use crate::cli::escape::escape;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 
-/// Where the chat is shown.
+/// The place where the lines of a chat are shown.
 pub enum Screen {
-    /// Above the line that is being edited.
+    /// A terminal: lines appear above the one that is being edited.
     Terminal(Terminal),
-    /// Line after line on stdout.
+    /// Plain lines on stdout.
     Plain,
 }
 
 impl Screen {
-    /// The terminal, when there is one at both ends; else plain lines.
+    /// Opens the screen and its input: the terminal when stdin and stdout are one, and plain lines otherwise.
     pub fn open() -> (Screen, Input) {
         if io::stdin().is_terminal() && io::stdout().is_terminal() {
             match Terminal::open() {
@@ -26,11 +29,11 @@ impl Screen {
         (Screen::Plain, Input::piped())
     }
 
-    /// Shows a line. It may hold what others wrote, so it is escaped.
+    /// Shows a line, escaped.
     ///
     /// # Errors
     ///
-    /// When nobody can see it any more.
+    /// The errors of [`output::print`], for plain lines.
     pub async fn say(&self, line: &str) -> Result<(), Failure> {
         let line = escape(line);
         match self {

@@ -1,11 +1,15 @@
+//! Formats messages as lines of a chat.
+//!
+//! Serves [`Chat`](super::Chat). Lines are not escaped here: the screen does that.
 use imd::client::{Message, MessageKind};
 use imd::id::{GroupId, Uid};
 
 use super::line::Partner;
 
+/// Number of seconds in a day, without leap seconds.
 const SECONDS_PER_DAY: i64 = 24 * 60 * 60;
 
-/// A message as a line: when, which version, who, where, what.
+/// Formats a message as a line: time, version, sender, group and text. `me` is the user who reads it.
 pub fn show(message: &Message, me: Uid) -> String {
     let head = match message.version {
         0 => time(message.sent_at),
@@ -25,7 +29,7 @@ pub fn show(message: &Message, me: Uid) -> String {
     }
 }
 
-/// Whom an answer to it would go to.
+/// Returns the partner to whom a reply to the message would go, if it is a message of somebody else.
 pub fn partner(message: &Message, me: Uid) -> Option<Partner> {
     match message.kind {
         MessageKind::Group => Some(Partner::Group(GroupId(message.group))),
@@ -34,7 +38,7 @@ pub fn partner(message: &Message, me: Uid) -> Option<Partner> {
     }
 }
 
-/// The time of day in UTC.
+/// Formats a time in milliseconds since the epoch as the time of day in UTC.
 fn time(unix_ms: i64) -> String {
     if unix_ms <= 0 {
         return "--:--:--".into();
@@ -62,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_when_which_version_who_and_where() {
+    fn a_line_has_the_time_the_version_the_sender_and_the_group() {
         let p2p = message(MessageKind::P2p, 0);
         assert_eq!(show(&p2p, Uid(321)), "[00:34:56Z v7] 654: hello");
         assert_eq!(show(&p2p, Uid(654)), "[00:34:56Z v7] you: hello");
@@ -76,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_does_not_say_is_left_out() {
+    fn a_version_or_time_that_the_server_does_not_send_is_left_out() {
         let bare = Message {
             version: 0,
             sent_at: 0,

@@ -1,4 +1,6 @@
-//! The flags of the commands that control and inspect a running stack.
+//! Defines the arguments of the commands that control and inspect a running stack.
+//!
+//! Serves the commands of [`lab`](super). Doc comments on the argument types are the help texts of `--help`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -348,11 +350,11 @@ pub struct FaultFlags {
 }
 
 impl FaultFlags {
-    /// As the admin API takes it.
+    /// Returns the fault in the form that the admin API expects.
     ///
     /// # Errors
     ///
-    /// When it can't be a rule, whatever the stack: what is wrong with it.
+    /// [`Failure::Usage`] when the flags describe no valid fault for any stack, with what is wrong.
     pub fn form(&self) -> Result<Value, Failure> {
         let yes = |given: bool| given.then_some(json!(true));
         let text = |given: &Option<String>| given.as_ref().map(|text| json!(text));

@@ -1,4 +1,6 @@
-//! The admin API of the stack that the flags of a command name.
+//! Calls the admin API of the stack that the flags of a command name.
+//!
+//! Serves the commands of this module and `imd record`.
 
 use std::time::Duration;
 
@@ -12,20 +14,21 @@ use crate::cli::api::{Call, Events};
 use crate::cli::failure::Failure;
 use crate::cli::{addr_file, environment, settings};
 
-/// The admin API of a stack.
+/// A client of the admin API of a stack.
 pub struct Admin {
-    /// Its URL.
+    /// The URL of the admin API, without a path.
     base: String,
-    /// The token of its config, where it needs one.
+    /// The bearer token from the config, where the API requires one.
     token: Option<String>,
 }
 
 impl Admin {
-    /// Finds it by the flags of a command and by the environment: see [`AdminArgs`].
+    /// Finds the admin API by the flags of a command and by the environment; see [`AdminArgs`].
     ///
     /// # Errors
     ///
-    /// When a file can't be read, or says that the stack has no admin API.
+    /// [`Failure::Usage`] or [`Failure::Config`] when a file can't be read, or when it says that the stack has no
+    /// admin API.
     pub fn find(args: &AdminArgs) -> Result<Admin, Failure> {
         let config = settings::load(args.config.as_deref())?;
         let from_env = environment::read(environment::ADMIN);
@@ -43,39 +46,40 @@ impl Admin {
         })
     }
 
-    /// Gets a path.
+    /// Sends a GET request, and returns the JSON of the answer.
     ///
     /// # Errors
     ///
-    /// When the API can't be reached, or refuses.
+    /// The errors of [`Admin::call`].
     pub async fn get(&self, path: &str) -> Result<Value, Failure> {
         self.call(Method::GET, path, None).await
     }
 
-    /// Gets a path whose answer the API may hold back for some time.
+    /// Sends a GET request that the API may hold back for `time`, and returns the JSON of the answer.
     ///
     /// # Errors
     ///
-    /// When the API can't be reached, or refuses.
+    /// The errors of [`Admin::call`].
     pub async fn get_within(&self, time: Duration, path: &str) -> Result<Value, Failure> {
         let call = self.to(Method::GET, path).with_extra_time(time);
         call.json(None).await
     }
 
-    /// Posts JSON to a path.
+    /// Posts JSON to a path, and returns the JSON of the answer.
     ///
     /// # Errors
     ///
-    /// When the API can't be reached, or refuses.
+    /// The errors of [`Admin::call`].
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         self.call(Method::POST, path, Some(body)).await
     }
 
-    /// Makes a call with any method.
+    /// Sends a request with any method, and returns the JSON of the answer.
     ///
     /// # Errors
     ///
-    /// When the API can't be reached, or refuses.
+    /// [`Failure::Usage`] when the API refuses the request as wrong, and [`Failure::Failed`] when it can't be
+    /// reached, does not answer in time, or can't do it now.
     pub async fn call(
         &self,
         method: Method,
@@ -85,11 +89,11 @@ impl Admin {
         self.to(method, path).json(body).await
     }
 
-    /// Makes a call that sends or gets a snapshot, and has as long as that may take.
+    /// Sends a request that uploads or downloads a snapshot, with a time limit that is long enough for it.
     ///
     /// # Errors
     ///
-    /// When the API can't be reached, or refuses.
+    /// The errors of [`Admin::call`].
     pub async fn snapshot(
         &self,
         method: Method,
@@ -99,26 +103,27 @@ impl Admin {
         self.to(method, path).snapshot(body).await
     }
 
-    /// Gets the server-sent events of a path.
+    /// Subscribes to the server-sent events of a path.
     ///
     /// # Errors
     ///
-    /// When the API can't be reached, or refuses.
+    /// The errors of [`Admin::call`].
     pub async fn events(&self, path: &str) -> Result<Events, Failure> {
         self.to(Method::GET, path).events().await
     }
 
-    /// Returns the failure for an answer that is not the API's.
+    /// Returns the failure for an answer that the admin API would not give.
     pub async fn wrong_server(&self, path: &str) -> Failure {
         self.to(Method::GET, path).wrong_server().await
     }
 
+    /// Builds a call with the token of this API.
     fn to<'a>(&'a self, method: Method, path: &'a str) -> Call<'a> {
         Call::new(&self.base, method, path).token(self.token.as_deref())
     }
 }
 
-/// Encodes a name as one segment of a path.
+/// Percent-encodes a name as one segment of a path.
 pub fn segment(name: &str) -> String {
     let encoded: String = form_urlencoded::byte_serialize(name.as_bytes()).collect();
     encoded.replace('+', "%20")

@@ -1,4 +1,7 @@
-//! `imd exec`: a private stack, and a command beside it.
+//! Runs `imd exec`: a command beside a private stack, which serves as long as the command runs.
+//!
+//! The command finds the stack by environment variables. Invariants: the stack takes free ports and its admin API
+//! listens on loopback only; the process ends with the exit code of the command.
 
 mod program;
 #[cfg_attr(not(unix), path = "exec/elsewhere.rs")]
@@ -30,29 +33,30 @@ pub struct ExecArgs {
     command: Vec<OsString>,
 }
 
-/// Starts a private stack, runs a command beside it, and ends with the command's code.
+/// Starts a private stack, runs the command beside it, shuts the stack down, and ends with the command's exit code.
 ///
 /// # Errors
 ///
-/// When the stack does not start, the command can't be run, or the command has failed.
+/// When the stack does not start or the command can't be run. [`Failure::Exit`] when the command has failed.
 pub async fn run(args: &ExecArgs) -> Result<(), Failure> {
     let Some((program, rest)) = args.command.split_first() else {
         return Err(Failure::Usage("exec: there is no command".into()));
     };
     let config = config(args)?;
     program::check(program)?;
-    let failed = |error: std::io::Error| Failure::Failed(format!("exec: {error}"));
-    // The stack raises it for itself.
+    let exec_failure = |error: std::io::Error| Failure::Failed(format!("exec: {error}"));
+    // The command is to have the limit and the umask of the caller. The stack raises the one, and the next line
+    // restricts the other.
     let files = launch::file_limit();
     let umask = launch::make_files_private();
-    let mut signals = Signals::listen().map_err(failed)?;
+    let mut signals = Signals::listen().map_err(exec_failure)?;
     let salt = config.auth.salt.clone();
     let started = Imd::start(config).await;
     let imd =
         started.map_err(|error| settings::start_failure(args.store.as_deref(), None, error))?;
     stderr::count_dropped(imd.metrics().lost_logs());
     let addresses = imd.addresses();
-    let mut command = launch::command(program, files, umask).map_err(failed)?;
+    let mut command = launch::command(program, files, umask).map_err(exec_failure)?;
     command
         .args(rest)
         .env(environment::GATEWAY, &addresses.gateway)
@@ -60,8 +64,8 @@ pub async fn run(args: &ExecArgs) -> Result<(), Failure> {
         .env(environment::GROUP_API, &addresses.group_api)
         .env(environment::ADMIN, addresses.admin.unwrap_or_default())
         .env(environment::SALT, &salt);
-    let mut running = Running::start(command).map_err(failed)?;
-    let code = running.ended(&mut signals).await.map_err(failed)?;
+    let mut running = Running::start(command).map_err(exec_failure)?;
+    let code = running.ended(&mut signals).await.map_err(exec_failure)?;
     let report = tokio::select! {
         biased;
         () = signals.ending() => None,
@@ -79,12 +83,13 @@ pub async fn run(args: &ExecArgs) -> Result<(), Failure> {
     Err(Failure::Exit(code))
 }
 
-/// The private stack's config.
+/// Builds the config of the private stack.
 fn config(args: &ExecArgs) -> Result<Config, Failure> {
     let mut config: Config = settings::load(args.config.as_deref())?;
     config.any_port();
     config.admin.enabled = true;
-    // It listens on loopback, and lives as long as the command; what has passed can be asked for afterwards too.
+    // The admin API listens on loopback and lives as long as the command, so it needs no token. Capturing everything
+    // lets the command ask for past events too.
     config.admin.listen = ([127, 0, 0, 1], 0).into();
     config.admin.token = None;
     config.journal.capture = Capture::Always;

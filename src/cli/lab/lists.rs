@@ -1,4 +1,7 @@
-//! The commands that print a list of what is in a running stack, each item as a line of JSON, and `imd mark` and `imd wait`.
+//! Runs the commands that print a list of what a running stack holds, each item as a line of JSON, and `imd mark` and
+//! `imd wait`.
+//!
+//! Serves the dispatch of commands, and `imd access ls`.
 
 use serde_json::Value;
 
@@ -7,14 +10,14 @@ use super::call::Admin;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 
-/// The items of a page: as many as the admin API allows.
+/// Number of items per page: the maximum of the admin API.
 const PAGE_SIZE: usize = 1_000;
 
 /// Runs `imd users`.
 ///
 /// # Errors
 ///
-/// When the admin API can't be reached, or refuses.
+/// The errors of [`Admin::get`].
 pub async fn users(args: &AdminArgs) -> Result<(), Failure> {
     print_all(args, "/v1/users", "users").await
 }
@@ -23,7 +26,7 @@ pub async fn users(args: &AdminArgs) -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// When the admin API can't be reached, or refuses.
+/// The errors of [`Admin::get`].
 pub async fn groups(args: &AdminArgs) -> Result<(), Failure> {
     print_all(args, "/v1/groups", "groups").await
 }
@@ -32,7 +35,7 @@ pub async fn groups(args: &AdminArgs) -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// When the admin API can't be reached, or refuses.
+/// The errors of [`Admin::get`].
 pub async fn inboxes(args: &InboxesArgs) -> Result<(), Failure> {
     match args.uid {
         None => print_all(&args.admin, "/v1/inboxes", "inboxes").await,
@@ -44,7 +47,7 @@ pub async fn inboxes(args: &InboxesArgs) -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// When the admin API can't be reached, or refuses.
+/// The errors of [`Admin::get`].
 pub async fn sessions(args: &AdminArgs) -> Result<(), Failure> {
     print_all(args, "/v1/sessions", "sessions").await
 }
@@ -53,7 +56,7 @@ pub async fn sessions(args: &AdminArgs) -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// When the admin API can't be reached, or refuses.
+/// The errors of [`Admin::get`].
 pub async fn access(args: &AdminArgs) -> Result<(), Failure> {
     print_one(args, "/v1/state", "access").await
 }
@@ -62,7 +65,7 @@ pub async fn access(args: &AdminArgs) -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// When the admin API can't be reached, or the stack never records anything.
+/// The errors of [`Admin::get`], for example because the stack never records anything.
 pub async fn mark(args: &AdminArgs) -> Result<(), Failure> {
     const PATH: &str = "/v1/mark";
     let admin = Admin::find(args)?;
@@ -77,7 +80,7 @@ pub async fn mark(args: &AdminArgs) -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// When the admin API can't be reached or refuses, and when no event came in time.
+/// The errors of [`Admin::get_within`], and [`Failure::Failed`] when no event arrived in time.
 pub async fn wait(args: &WaitArgs) -> Result<(), Failure> {
     let text = |number: Option<u64>| number.map(|number| number.to_string());
     let (since, session) = (text(args.since), text(args.session));
@@ -103,14 +106,14 @@ pub async fn wait(args: &WaitArgs) -> Result<(), Failure> {
     output::json(&admin.get_within(args.timeout, &path).await?)
 }
 
-/// Prints a list that the API answers as a whole.
+/// Prints a list that the API returns in one answer.
 async fn print_one(args: &AdminArgs, path: &str, key: &str) -> Result<(), Failure> {
     let admin = Admin::find(args)?;
     let answer = admin.get(path).await?;
     print(&admin, path, &answer, key).await
 }
 
-/// Prints a list that the API answers in pages.
+/// Prints a list that the API returns in pages.
 async fn print_all(args: &AdminArgs, path: &str, key: &str) -> Result<(), Failure> {
     let admin = Admin::find(args)?;
     let mut after = "0".to_owned();
@@ -119,13 +122,14 @@ async fn print_all(args: &AdminArgs, path: &str, key: &str) -> Result<(), Failur
         let answer = admin.get(&page).await?;
         print(&admin, path, &answer, key).await?;
         match next(&answer) {
-            // A page that names itself as the next one would be asked for without end.
+            // A page that names itself as the next one would be requested for ever.
             Some(next) if next != after => after = next,
             _ => return Ok(()),
         }
     }
 }
 
+/// Prints the items of an answer, which are under `key`.
 async fn print(admin: &Admin, path: &str, answer: &Value, key: &str) -> Result<(), Failure> {
     match answer.get(key).and_then(Value::as_array) {
         Some(items) => items.iter().try_for_each(output::json),
@@ -133,7 +137,7 @@ async fn print(admin: &Admin, path: &str, answer: &Value, key: &str) -> Result<(
     }
 }
 
-/// Returns the id after which the next page begins. It may be a number or, so that JavaScript keeps its digits, a string.
+/// Returns the id after which the next page begins. It is a number or, to keep all digits for JavaScript, a string.
 fn next(page: &Value) -> Option<String> {
     match page.get("next")? {
         Value::Number(number) => Some(number.to_string()),
@@ -150,7 +154,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_list_goes_on_after_a_number_or_a_string() {
+    fn the_next_page_begins_after_a_number_or_a_string() {
         let of = |value: Value| next(&json!({ "next": value }));
         assert_eq!(of(json!(7)).as_deref(), Some("7"));
         assert_eq!(

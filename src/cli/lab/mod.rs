@@ -1,4 +1,5 @@
-//! The commands that control and inspect a running stack: each is a client of its admin API.
+//! Runs the commands that control and inspect a running stack. Each is a client of the admin API, which names itself
+//! with the flags of [`AdminArgs`].
 
 mod args;
 mod call;
@@ -24,14 +25,14 @@ use super::failure::Failure;
 use super::output;
 use args::FaultArgs;
 
-/// The pause between two attempts of `imd ready --wait`.
+/// Pause between two attempts of `imd ready --wait`.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
 /// Runs `imd access`.
 ///
 /// # Errors
 ///
-/// When the admin API can't be reached, or refuses.
+/// The errors of [`Admin::call`], for example because there is no such access server.
 pub async fn access(command: &AccessCommand) -> Result<(), Failure> {
     let (what, name, args) = match command {
         AccessCommand::Ls { admin } => return lists::access(admin).await,
@@ -54,7 +55,7 @@ pub async fn access(command: &AccessCommand) -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// When the admin API can't be reached, or refuses.
+/// The errors of [`Admin::call`], and [`Failure::Usage`] when the flags describe no valid fault.
 pub async fn fault(command: &FaultCommand) -> Result<(), Failure> {
     match command {
         FaultCommand::Add(args) => {
@@ -69,7 +70,7 @@ pub async fn fault(command: &FaultCommand) -> Result<(), Failure> {
             listed.into_iter().try_for_each(output::json)
         }
         FaultCommand::Rm { name, admin, .. } => {
-            // The flags allow no name only with --all.
+            // The flags allow a missing name only with `--all`.
             let path = match name {
                 Some(name) => format!("/v1/faults/{}", call::segment(name)),
                 None => "/v1/faults".to_owned(),
@@ -86,9 +87,9 @@ pub async fn fault(command: &FaultCommand) -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// When the admin API can't be reached, or refuses.
+/// The errors of [`Admin::call`], for example because the clock is not a manual one.
 pub async fn clock(command: &ClockCommand) -> Result<(), Failure> {
-    let told = match command {
+    let answer = match command {
         ClockCommand::Advance { by, admin } => {
             let by = humantime::format_duration(*by).to_string();
             let body = json!({ "by": by });
@@ -100,14 +101,14 @@ pub async fn clock(command: &ClockCommand) -> Result<(), Failure> {
         }
         ClockCommand::Show { admin } => Admin::find(admin)?.get("/v1/clock").await?,
     };
-    output::json(&told)
+    output::json(&answer)
 }
 
 /// Runs `imd reset`.
 ///
 /// # Errors
 ///
-/// When the admin API can't be reached or refuses, and when the loss of data was not confirmed.
+/// The errors of [`Admin::call`], and a loss of data that the user did not confirm.
 pub async fn reset(args: &ResetArgs) -> Result<(), Failure> {
     replace::reset(args).await
 }
@@ -116,7 +117,8 @@ pub async fn reset(args: &ResetArgs) -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// When the admin API can't be reached or refuses, when the file can't be used, and when the loss of data was not confirmed.
+/// The errors of [`Admin::snapshot`], a file that can't be read or written, and a loss of data that the user did not
+/// confirm.
 pub async fn snapshot(command: &SnapshotCommand) -> Result<(), Failure> {
     replace::snapshot(command).await
 }
@@ -125,7 +127,7 @@ pub async fn snapshot(command: &SnapshotCommand) -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// When the admin API can't be reached, or refuses.
+/// The errors of [`Admin::get`].
 pub async fn state(args: &AdminArgs) -> Result<(), Failure> {
     let state: Value = Admin::find(args)?.get("/v1/state").await?;
     output::json_pretty(&state)
@@ -135,7 +137,7 @@ pub async fn state(args: &AdminArgs) -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// When the stack is not ready, or not in time.
+/// [`Failure::Failed`] when the stack is not ready or, with `--wait`, does not become ready in time.
 pub async fn ready(args: &ReadyArgs) -> Result<(), Failure> {
     match args.wait {
         None => is_ready(&args.admin).await,
@@ -143,6 +145,7 @@ pub async fn ready(args: &ReadyArgs) -> Result<(), Failure> {
     }
 }
 
+/// Asks once whether the stack is ready.
 async fn is_ready(args: &AdminArgs) -> Result<(), Failure> {
     let (admin, path) = (Admin::find(args)?, "/readyz");
     match admin.get(path).await?.get("status") {
@@ -151,11 +154,12 @@ async fn is_ready(args: &AdminArgs) -> Result<(), Failure> {
     }
 }
 
+/// Asks until the stack is ready or the time is over. A wrong flag ends it at once.
 async fn wait_until_ready(args: &AdminArgs, time: Duration) -> Result<(), Failure> {
     let mut last = Failure::Failed("no answer".into());
     let ready = async {
         loop {
-            // The daemon writes the addresses file when it begins to serve.
+            // The daemon writes the addresses file when it begins to serve, so a missing file is not an error yet.
             let is_started = args.addr_file.as_ref().is_none_or(|file| file.exists());
             match is_ready(args).await {
                 Ok(()) => return Ok(()),
@@ -179,7 +183,7 @@ async fn wait_until_ready(args: &AdminArgs, time: Duration) -> Result<(), Failur
 ///
 /// # Errors
 ///
-/// When the admin API can't be reached, or refuses.
+/// The errors of [`Admin::events`], and [`Failure::Failed`] when the stack ends.
 pub async fn tail(args: &TailArgs) -> Result<(), Failure> {
     tail::run(args).await
 }

@@ -1,4 +1,6 @@
-//! `imd reset` and `imd snapshot`: a running stack is emptied, saved to a file, or filled from one.
+//! Runs `imd reset` and `imd snapshot`: empties a running stack, saves it to a file, or fills it from one.
+//!
+//! Data that a folder keeps is lost only after the user has confirmed it.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -16,6 +18,10 @@ use crate::cli::existing;
 use crate::cli::failure::Failure;
 
 /// Runs `imd reset`.
+///
+/// # Errors
+///
+/// The errors of [`Admin::call`], and a loss of data that the user did not confirm.
 pub async fn reset(args: &ResetArgs) -> Result<(), Failure> {
     let admin = Admin::find(&args.admin)?;
     let confirm = confirmed(&admin, args.yes).await?;
@@ -24,6 +30,11 @@ pub async fn reset(args: &ResetArgs) -> Result<(), Failure> {
 }
 
 /// Runs `imd snapshot`.
+///
+/// # Errors
+///
+/// The errors of [`Admin::snapshot`], a file that can't be read or written, and a loss of data that the user did not
+/// confirm.
 pub async fn snapshot(command: &SnapshotCommand) -> Result<(), Failure> {
     match command {
         SnapshotCommand::Save { file, force, admin } => {
@@ -34,24 +45,26 @@ pub async fn snapshot(command: &SnapshotCommand) -> Result<(), Failure> {
     }
 }
 
+/// Writes a snapshot of the stack to a file.
 async fn save(file: &Path, admin: &Admin) -> Result<(), Failure> {
-    // A file that can't be written is told before the stack makes a snapshot.
+    // This reports a file that can't be written before the stack makes a snapshot.
     FileTarget::at(file).map_err(|error| Failure::of_target("", error))?;
     let path = "/v1/snapshot";
     let bytes = admin.snapshot(Method::GET, path, Bytes::new()).await?;
     if !bytes.starts_with(b"{") {
         return Err(admin.wrong_server(path).await);
     }
-    // Reading it finds a snapshot that was cut off on its way.
+    // Reading the snapshot detects one that was cut off during the transfer.
     let snapshot = Snapshot::read(&bytes).map_err(|error: LoadError| {
         Failure::Failed(format!("what came is no whole snapshot: {error}"))
     })?;
-    snapshot.save(file).map_err(failed)
+    snapshot.save(file).map_err(file_failure)
 }
 
+/// Replaces the contents of the stack by a snapshot from a file.
 async fn load(file: &Path, yes: bool, admin: &Admin) -> Result<(), Failure> {
     let mut bytes = Vec::new();
-    let snapshot = Snapshot::open(file).map_err(failed)?;
+    let snapshot = Snapshot::open(file).map_err(file_failure)?;
     let written = snapshot.write(&mut bytes);
     written.map_err(|error| Failure::Failed(error.to_string()))?;
     let confirm = confirmed(admin, yes).await?;
@@ -60,7 +73,8 @@ async fn load(file: &Path, yes: bool, admin: &Admin) -> Result<(), Failure> {
     loaded.map(drop)
 }
 
-fn failed(error: FileError) -> Failure {
+/// Returns the failure for a snapshot file that can't be used.
+fn file_failure(error: FileError) -> Failure {
     match error {
         FileError::Io { path, source } => Failure::of_file("", &path, &source),
         FileError::Damaged { .. } | FileError::TooLarge(_) | FileError::Unfit { .. } => {
@@ -69,8 +83,8 @@ fn failed(error: FileError) -> Failure {
     }
 }
 
-/// Returns whether the user confirms that the kept data is lost: by a flag, or by an answer on the terminal. A store in
-/// memory keeps nothing, and needs no confirmation.
+/// Returns whether the user has confirmed that kept data is lost: by a flag, or by an answer on the terminal. A store
+/// in memory keeps nothing, so it needs no confirmation.
 async fn confirmed(admin: &Admin, yes: bool) -> Result<bool, Failure> {
     if yes {
         return Ok(true);

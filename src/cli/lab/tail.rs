@@ -1,4 +1,4 @@
-//! `imd tail`: the journal of a running stack, event by event, until a signal.
+//! Runs `imd tail`: prints the journal of a running stack, event by event, until a signal.
 
 use serde_json::Value;
 
@@ -10,7 +10,11 @@ use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::signals::Signals;
 
-/// Prints the events as they happen, until a signal or until nobody reads stdout.
+/// Prints events as they happen, until a signal arrives or nobody reads stdout.
+///
+/// # Errors
+///
+/// The errors of [`Admin::events`], and [`Failure::Failed`] when the stack ends or the stream breaks.
 pub async fn run(args: &TailArgs) -> Result<(), Failure> {
     let mut query = form_urlencoded::Serializer::new(String::new());
     let uid = args.uid.map(|uid| uid.to_string());
@@ -49,14 +53,14 @@ pub async fn run(args: &TailArgs) -> Result<(), Failure> {
     }
 }
 
-/// Returns the line that tells people of a gap.
+/// Returns the line that reports a gap.
 fn gap_line(gap: &Value) -> String {
     let count = gap.get("count").and_then(Value::as_u64);
     let count = count.unwrap_or_default();
     format!("-- {count} events are missing here: they passed faster than they were read")
 }
 
-/// Returns an event as a line for people.
+/// Formats an event as a line for people, escaped.
 fn event_line(event: &Value) -> String {
     let of = |key: &str| event.get(key).unwrap_or(&Value::Null);
     let text = |key: &str| of(key).as_str().unwrap_or("-").to_owned();

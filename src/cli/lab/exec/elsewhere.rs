@@ -1,4 +1,7 @@
-//! The command of `imd exec` where there are no Unix signals: the console tells every process itself.
+//! Runs the command of `imd exec` on systems without Unix signals.
+//!
+//! Has the interface of `running`, its counterpart for Unix. The console tells every process of Ctrl-C itself, so
+//! nothing is passed on.
 
 use std::io;
 use std::process::Command;
@@ -6,15 +9,15 @@ use std::process::Command;
 use crate::cli::failure::FAILED;
 use crate::cli::signals;
 
-/// Ctrl-C.
+/// Receives Ctrl-C.
 pub struct Signals(signals::Signals);
 
 impl Signals {
-    /// Begins to listen.
+    /// Starts to listen for Ctrl-C.
     ///
     /// # Errors
     ///
-    /// When the system refuses.
+    /// When the system can't register a handler.
     pub fn listen() -> io::Result<Signals> {
         let signals = signals::Signals::listen();
         Ok(Signals(
@@ -28,7 +31,7 @@ impl Signals {
     }
 }
 
-/// A command that runs. It is killed when dropped.
+/// A running command. It is killed when dropped.
 pub struct Running(tokio::process::Child);
 
 impl Running {
@@ -36,17 +39,17 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// When the system can't start the command.
     pub fn start(command: Command) -> io::Result<Running> {
         let mut command = tokio::process::Command::from(command);
         Ok(Running(command.kill_on_drop(true).spawn()?))
     }
 
-    /// Waits for its end, and returns its code.
+    /// Waits for the command to end, and returns its exit code.
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// When the system can't tell how the command ended.
     pub async fn ended(&mut self, _: &mut Signals) -> io::Result<u8> {
         let code = self.0.wait().await?.code();
         Ok(code

@@ -1,8 +1,9 @@
-//! The command of `imd exec` while it runs: it gets every signal exactly once, and is not left behind.
+//! Runs the command of `imd exec`: it gets every signal exactly once, and is never left behind.
 //!
-//! A terminal sends its signals to all processes of its foreground group. When `imd` is one of them, the command is too,
-//! and what the terminal sends has reached it: only what another process sends to `imd` alone is passed on. Otherwise
-//! the command has a process group of its own, which nothing but `imd` sends signals to, and everything is passed on.
+//! A terminal sends its signals to all processes of its foreground group. When `imd` is in that group, so is the
+//! command, and the terminal's signals reach it directly: only signals that another process sends to `imd` alone are
+//! passed on. Otherwise the command gets a process group of its own, which only `imd` sends signals to, and every
+//! signal is passed on.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -24,7 +25,7 @@ use tokio::sync::mpsc;
 use crate::cli::failure;
 use crate::cli::signals::{TOGETHER, is_ignored};
 
-/// Those that ask a process to end.
+/// Signals that ask a process to end.
 const ENDING: [Signal; 4] = [
     Signal::SIGHUP,
     Signal::SIGINT,
@@ -32,34 +33,36 @@ const ENDING: [Signal; 4] = [
     Signal::SIGTERM,
 ];
 
-/// Those that mean what the command says they mean.
+/// Signals whose meaning is up to the command.
 const OTHERS: [Signal; 3] = [Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGWINCH];
 
-/// Signals that came to this process. From its creation on they no longer end it by themselves.
+/// Receives the signals sent to this process. From its creation on, they no longer end the process by themselves.
 pub struct Signals {
-    came: mpsc::UnboundedReceiver<Came>,
-    /// When a signal that asks to end was taken last.
+    /// Signals from the thread that listens, in order of arrival.
+    received: mpsc::UnboundedReceiver<ReceivedSignal>,
+    /// When each signal that asks to end was last handled.
     last: HashMap<Signal, Instant>,
 }
 
+/// A signal that was sent to this process.
 #[derive(Clone, Copy)]
-struct Came {
+struct ReceivedSignal {
     signal: Signal,
-    /// Another process has sent it, and not the system on behalf of a terminal.
+    /// Set when another process sent it, and not the system on behalf of a terminal.
     is_sent: bool,
 }
 
 impl Signals {
-    /// Begins to listen. What was ignored when the process began stays ignored, for the command too.
+    /// Starts to listen. Signals that were ignored when the process began stay ignored, for the command too.
     ///
     /// # Errors
     ///
-    /// When the system refuses.
+    /// When the system can't register a handler or start the thread.
     pub fn listen() -> io::Result<Signals> {
-        let meant = ENDING.iter().chain(&OTHERS);
-        let meant = meant.filter(|signal| !is_ignored(**signal));
-        let mut origins = SignalsInfo::<WithOrigin>::new(meant.map(|&signal| signal as i32))?;
-        let (send, came) = mpsc::unbounded_channel();
+        let handled = ENDING.iter().chain(&OTHERS);
+        let handled = handled.filter(|signal| !is_ignored(**signal));
+        let mut origins = SignalsInfo::<WithOrigin>::new(handled.map(|&signal| signal as i32))?;
+        let (send, received) = mpsc::unbounded_channel();
         thread::Builder::new()
             .name("signals".into())
             .spawn(move || {
@@ -68,29 +71,30 @@ impl Signals {
                     let Ok(signal) = Signal::try_from(origin.signal) else {
                         continue;
                     };
-                    if send.send(Came { signal, is_sent }).is_err() {
+                    if send.send(ReceivedSignal { signal, is_sent }).is_err() {
                         return;
                     }
                 }
             })?;
         Ok(Signals {
-            came,
+            received,
             last: HashMap::new(),
         })
     }
 
-    /// The next one. A signal that asks to end counts once, however many send it at the same time.
-    async fn next(&mut self) -> Came {
-        while let Some(came) = self.came.recv().await {
-            if ENDING.contains(&came.signal) {
+    /// Waits for the next signal. A signal that asks to end counts once, however many processes send it at the same
+    /// time.
+    async fn next(&mut self) -> ReceivedSignal {
+        while let Some(received) = self.received.recv().await {
+            if ENDING.contains(&received.signal) {
                 let now = Instant::now();
-                let last = self.last.get(&came.signal);
+                let last = self.last.get(&received.signal);
                 if last.is_some_and(|&last| now.duration_since(last) < TOGETHER) {
                     continue;
                 }
-                self.last.insert(came.signal, now);
+                self.last.insert(received.signal, now);
             }
-            return came;
+            return received;
         }
         std::future::pending().await
     }
@@ -101,12 +105,13 @@ impl Signals {
     }
 }
 
-/// A command that runs. It is killed when dropped.
+/// A running command. It is killed when dropped.
 pub struct Running {
     pid: Pid,
+    /// Set when the command is in a process group of its own.
     has_own_group: bool,
     has_ended: bool,
-    /// Says that a child has ended.
+    /// Fires when a child has ended.
     children: Listener,
 }
 
@@ -115,13 +120,13 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// When the system can't start the command.
     pub fn start(mut command: Command) -> io::Result<Running> {
         let has_own_group = !is_in_foreground();
         if has_own_group {
             command.process_group(0);
         }
-        // Before there is a child whose end could be missed.
+        // The listener has to exist before the child does, or the end of a short command could be missed.
         let children = signal(SignalKind::child())?;
         let pid = command.spawn()?.id();
         let pid = i32::try_from(pid).map_err(io::Error::other)?;
@@ -133,11 +138,12 @@ impl Running {
         })
     }
 
-    /// Waits for its end, and passes signals on meanwhile. Returns what a shell would say of it.
+    /// Waits for the command to end, and passes signals on meanwhile. Returns its exit code as a shell would: 128
+    /// plus the signal when a signal killed it.
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// When the system can't tell how the command ended.
     pub async fn ended(&mut self, signals: &mut Signals) -> io::Result<u8> {
         loop {
             if let Some(code) = self.reap()? {
@@ -146,13 +152,13 @@ impl Running {
             }
             tokio::select! {
                 _ = self.children.recv() => {}
-                came = signals.next() => self.pass_on(came),
+                received = signals.next() => self.pass_on(received),
             }
         }
     }
 
-    /// Takes note of every child that has ended. As the first process of a container, this one is given those that have
-    /// lost their parents.
+    /// Reaps every child that has ended, and returns the exit code of the command if it is among them. As the first
+    /// process of a container, this process also has orphans to reap.
     fn reap(&self) -> nix::Result<Option<u8>> {
         loop {
             let (pid, code) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
@@ -168,15 +174,17 @@ impl Running {
         }
     }
 
-    fn pass_on(&self, came: Came) {
-        // When a terminal is gone, only the leader of its session is told.
-        let is_for_leader = came.signal == Signal::SIGHUP && getsid(None) == Ok(getpid());
-        // It may have ended just now.
-        if self.has_own_group && ENDING.contains(&came.signal) {
-            // As if it had stayed in the group of imd: what it has started ends too.
-            let _ = killpg(self.pid, came.signal);
-        } else if self.has_own_group || came.is_sent || is_for_leader {
-            let _ = kill(self.pid, came.signal);
+    /// Sends a signal to the command, unless the terminal has sent it there already.
+    fn pass_on(&self, received: ReceivedSignal) {
+        // When a terminal closes, the system signals only the leader of its session.
+        let is_for_leader = received.signal == Signal::SIGHUP && getsid(None) == Ok(getpid());
+        // The command may have ended just now, so errors are ignored.
+        if self.has_own_group && ENDING.contains(&received.signal) {
+            // The whole group gets the signal, as it would in the foreground group, so that the children of the
+            // command end too.
+            let _ = killpg(self.pid, received.signal);
+        } else if self.has_own_group || received.is_sent || is_for_leader {
+            let _ = kill(self.pid, received.signal);
         }
     }
 }
@@ -189,7 +197,7 @@ impl Drop for Running {
     }
 }
 
-/// Whether this process is in the foreground group of its terminal, wherever stdin comes from.
+/// Returns whether this process is in the foreground group of its terminal, whatever stdin is.
 fn is_in_foreground() -> bool {
     let terminal = File::open("/dev/tty");
     terminal.is_ok_and(|terminal| tcgetpgrp(terminal) == Ok(getpgrp()))
