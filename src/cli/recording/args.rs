@@ -1,3 +1,5 @@
+//! Defines the arguments of `imd record` and `imd replay`. Doc comments on the argument types are the help texts of
+//! `--help`.
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -59,6 +61,7 @@ pub struct ReplayArgs {
     pub login: LoginArgs,
 }
 
+/// Parses a factor of time, which is a finite number above 0.
 fn factor(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(factor) if factor.is_finite() && factor > 0.0 => Ok(factor),
@@ -71,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_speed_is_above_0() {
+    fn a_speed_must_be_above_0() {
         assert_eq!(factor("0.5"), Ok(0.5));
         for wrong in ["0", "-1", "inf", "NaN", "fast"] {
             factor(wrong).unwrap_err();

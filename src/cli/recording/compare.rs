@@ -1,9 +1,13 @@
+//! Compares two frames of a server field by field.
+//!
+//! Serves `report`. Ids, versions, addresses and times differ from run to run, so these fields are compared only by
+//! the kind of their values.
 use imd::lab::{Direction, describe_frame};
 use imd::proto::{Cmd, Reply};
 use serde_json::{Value, json};
 
-/// Fields that vary from one time to the next: it counts what kind of thing stands in them, not which.
-const BY_KIND: [&str; 8] = [
+/// Fields whose values vary from run to run. They are compared by kind: empty, number, text or address.
+const COMPARED_BY_KIND: [&str; 8] = [
     "errStr",
     "addr",
     "groupID",
@@ -17,20 +21,20 @@ const BY_KIND: [&str; 8] = [
 /// A field in which two replies differ.
 #[derive(Debug, PartialEq)]
 pub struct Difference {
-    /// Where it stands, such as `Msgs[0].msg`.
+    /// Path of the field, such as `Msgs[0].msg`.
     pub field: String,
-    /// What the recorded reply has there.
+    /// Value in the recorded reply, or null.
     pub recorded: Value,
-    /// What the other has there.
+    /// Value in the reply of this replay, or null.
     pub got: Value,
 }
 
-/// A server's frame as JSON, with the contract's names.
+/// Decodes a frame of a server as JSON, with the field names of the wire contract.
 pub fn fields(frame: &[u8]) -> Value {
     describe_frame(Direction::Out, Cmd::of(frame), frame)
 }
 
-/// The fields in which two frames of a server differ, without those that are to be ignored: by name, or by command and
+/// Returns the fields in which two frames of a server differ. Fields to ignore are given by name, or by command and
 /// name.
 pub fn differences(recorded: &[u8], got: &[u8], ignored: &[String]) -> Vec<Difference> {
     let (from, to) = (Cmd::of(recorded), Cmd::of(got));
@@ -41,7 +45,7 @@ pub fn differences(recorded: &[u8], got: &[u8], ignored: &[String]) -> Vec<Diffe
             got: json!(to.map(Cmd::name)),
         }];
     }
-    let mut compared = Compared {
+    let mut compared = Comparison {
         cmd: from.map(Cmd::name).unwrap_or_default(),
         ignored,
         found: Vec::new(),
@@ -54,7 +58,8 @@ pub fn differences(recorded: &[u8], got: &[u8], ignored: &[String]) -> Vec<Diffe
     compared.found
 }
 
-/// The message of an answer to login and ping: what the original sends is not what its schema says.
+/// Returns the message type of an answer. For login and ping, the original server sends another type than its schema
+/// says, and the types decode differently.
 fn message(cmd: Option<Cmd>, frame: &[u8]) -> Option<&'static str> {
     match Reply::decode(cmd?, frame)? {
         Reply::Error(_) => Some("Error"),
@@ -63,14 +68,15 @@ fn message(cmd: Option<Cmd>, frame: &[u8]) -> Option<&'static str> {
     }
 }
 
-struct Compared<'a> {
+/// A comparison of two frames with the same command.
+struct Comparison<'a> {
     cmd: &'a str,
     ignored: &'a [String],
     found: Vec<Difference>,
 }
 
-impl Compared<'_> {
-    /// Compares what stands at `path`, which ends with `name`.
+impl Comparison<'_> {
+    /// Compares the values at `path`, whose last field is `name`.
     fn value(&mut self, path: &str, name: &str, recorded: &Value, got: &Value) {
         match (recorded, got) {
             (Value::Object(recorded), Value::Object(got)) => {
@@ -96,7 +102,7 @@ impl Compared<'_> {
                     self.value(&format!("{path}[{index}]"), name, recorded, got);
                 }
             }
-            _ if BY_KIND.contains(&name) && kind(name, recorded) == kind(name, got) => {}
+            _ if COMPARED_BY_KIND.contains(&name) && kind(name, recorded) == kind(name, got) => {}
             _ if recorded == got => {}
             _ => self.add(path, recorded.clone(), got.clone()),
         }
@@ -120,28 +126,30 @@ impl Compared<'_> {
     }
 }
 
-/// What kind of thing stands in a field.
+/// The kind of a value, for fields that are compared by it.
 #[derive(Debug, PartialEq)]
-enum Kind {
-    Nothing,
+enum ValueKind {
+    Empty,
     Number,
     Text,
     Address,
 }
 
-fn kind(name: &str, value: &Value) -> Kind {
+/// Returns the kind of a value in the field `name`.
+fn kind(name: &str, value: &Value) -> ValueKind {
     match value {
-        Value::Number(number) if number.as_i64() == Some(0) => Kind::Nothing,
-        Value::Number(_) => Kind::Number,
-        Value::String(text) if text.is_empty() => Kind::Nothing,
-        // It is written as a text: its 64 bits do not fit a number everywhere.
-        Value::String(text) if name == "groupID" && text == "0" => Kind::Nothing,
-        Value::String(text) if is_address(text) => Kind::Address,
-        Value::String(_) => Kind::Text,
-        _ => Kind::Nothing,
+        Value::Number(number) if number.as_i64() == Some(0) => ValueKind::Empty,
+        Value::Number(_) => ValueKind::Number,
+        Value::String(text) if text.is_empty() => ValueKind::Empty,
+        // A group id is a string, because 64 bits do not fit a JSON number everywhere.
+        Value::String(text) if name == "groupID" && text == "0" => ValueKind::Empty,
+        Value::String(text) if is_address(text) => ValueKind::Address,
+        Value::String(_) => ValueKind::Text,
+        _ => ValueKind::Empty,
     }
 }
 
+/// Returns whether a text has the form host:port.
 fn is_address(text: &str) -> bool {
     let parts = text.rsplit_once(':');
     parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
@@ -181,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_times_and_versions_count_by_kind() {
+    fn ids_times_and_versions_are_compared_by_kind() {
         let mut other = page();
         (other.current_id, other.total_id) = (102, 104);
         for entry in &mut other.msgs {
@@ -207,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_users_and_codes_count_by_value() {
+    fn texts_users_and_codes_are_compared_by_value() {
         let mut other = page();
         other.err_code = 90001;
         other.msgs[0].msg = "another".into();
@@ -221,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_one() {
+    fn addresses_are_compared_as_addresses() {
         let of = |addr: &str| ResSelectAccessServerForClient {
             cmd: 10001,
             addr: addr.into(),
@@ -234,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn another_message_differs_in_its_command_or_in_what_can_be_read() {
+    fn messages_of_other_types_differ() {
         let error = |cmd| Error {
             cmd,
             err_code: 0,
@@ -254,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_to_be_ignored_is() {
+    fn ignored_fields_are_not_compared() {
         let with = |msg_id: &str| ResSendP2pMsg {
             cmd: 20003,
             target_uid: 7,

@@ -1,3 +1,7 @@
+//! A connection of a replay: sends recorded requests and collects what the server sends.
+//!
+//! Serves the player in `replay`. Frames are read only while the player waits for something, and every wait has a
+//! time limit.
 use std::io;
 use std::time::Duration;
 
@@ -14,36 +18,37 @@ use tokio_util::codec::FramedRead;
 
 use super::exchanges::Exchanges;
 
-/// One replayed connection. What comes is read while something is waited for.
+/// A connection that stands for one recorded session. Frames are read while it waits for something.
 pub struct Connection {
     writer: OwnedWriteHalf,
     frames: FramedRead<OwnedReadHalf, FrameCodec>,
-    heard: Heard,
+    received: ReceivedFrames,
+    /// Time limit for each write and for each expected frame.
     patience: Duration,
 }
 
-/// What has come.
+/// What the server has sent on a connection so far.
 #[derive(Default)]
-struct Heard {
+struct ReceivedFrames {
     exchanges: Exchanges,
-    /// Whether the server has told of something new since the last sync.
+    /// Set when the server has announced something new since the last sync.
     is_notified: bool,
-    /// The newest version that it has told of; 0 where it does not say.
+    /// The newest version that the server has announced, or 0 if it announced none.
     newest: i64,
-    /// Why nothing comes any more.
+    /// Why the connection has ended, if it has.
     end: Option<String>,
 }
 
-/// What the server says without being asked, of what is new.
+/// A frame by which the server announces something new without a request.
 pub enum Push {
-    /// A notify, with the newest version there is, or 0 where it does not say.
+    /// A notify with the newest version of the inbox, or 0 if it names none.
     Notify(i64),
-    /// A message itself, as the original may send it.
+    /// A message, which the original server may send directly.
     Message,
 }
 
 impl Push {
-    /// What a frame tells, if it is of that kind.
+    /// Returns the announcement that a frame is, if it is one.
     pub fn of(frame: &Bytes) -> Option<Push> {
         match Cmd::of(frame)? {
             Cmd::Notify => {
@@ -60,11 +65,11 @@ impl Push {
 }
 
 impl Connection {
-    /// Connects.
+    /// Connects to a server.
     ///
     /// # Errors
     ///
-    /// When that fails or takes too long.
+    /// When connecting fails or takes longer than `patience`.
     pub async fn open(addr: &str, patience: Duration) -> io::Result<Connection> {
         let stream = timeout(patience, TcpStream::connect(addr)).await??;
         stream.set_nodelay(true)?;
@@ -72,23 +77,24 @@ impl Connection {
         Ok(Connection {
             writer,
             frames: FramedRead::new(reader, FrameCodec),
-            heard: Heard::default(),
+            received: ReceivedFrames::default(),
             patience,
         })
     }
 
-    /// Sends a message. `recorded` is what stands in the record at that line.
+    /// Sends a message as the request of a line. `recorded` is the request in the record, which the reply is matched
+    /// with. A failure ends the connection.
     pub async fn send(&mut self, line: usize, recorded: Bytes, message: &Bytes) {
-        self.heard.asks(line, recorded);
+        self.received.add_request(line, recorded);
         let mut frame = BytesMut::new();
         if let Err(error) = encode(&Encoded(message), &mut frame) {
-            self.heard.end = Some(error.to_string());
+            self.received.end = Some(error.to_string());
             return;
         }
         let Connection {
             writer,
             frames,
-            heard,
+            received,
             patience,
         } = self;
         let writing = async {
@@ -96,8 +102,8 @@ impl Connection {
             loop {
                 tokio::select! {
                     written = &mut writing => return written,
-                    // A server that can't write may not read either.
-                    frame = frames.next(), if heard.end.is_none() => heard.take(frame),
+                    // Reading goes on meanwhile, because a server that can't write may stop to read.
+                    frame = frames.next(), if received.end.is_none() => received.take(frame),
                 }
             }
         };
@@ -106,61 +112,67 @@ impl Connection {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "the server reads no more".into(),
         };
-        // What it said before may still be there.
-        self.heard.end.get_or_insert(why);
+        // Replies that were sent before the failure may still arrive, so an earlier reason is kept.
+        self.received.end.get_or_insert(why);
     }
 
-    /// Waits for a reply that the record has here.
+    /// Adds a recorded reply, and waits for the server to send its counterpart.
     pub async fn expect(&mut self, line: usize, frame: Bytes) {
-        self.heard.exchanges.recorded(line, frame);
-        self.read_while(|heard| heard.exchanges.lack()).await;
-        self.heard.exchanges.give_up();
+        self.received.exchanges.recorded(line, frame);
+        self.read_while(|received| received.exchanges.is_reply_missing())
+            .await;
+        self.received.exchanges.give_up();
     }
 
-    /// Waits for something new to be told of, as the record has it here; whether it was.
+    /// Waits for an announcement like the recorded one, and returns whether it arrived.
     pub async fn expect_push(&mut self, push: Push) -> bool {
-        self.read_while(|heard| !heard.is_told(&push)).await;
-        self.heard.is_told(&push)
+        self.read_while(|received| !received.is_announced(&push))
+            .await;
+        self.received.is_announced(&push)
     }
 
-    /// Waits for the server to close it; whether it has.
+    /// Waits for the server to close the connection, and returns whether it did.
     pub async fn expect_end(&mut self) -> bool {
         self.read_while(|_| true).await;
-        self.heard.end.is_some()
+        self.received.end.is_some()
     }
 
-    /// Says that nothing more is sent, and reads what still comes.
+    /// Closes the sending side, and reads what the server still sends.
     pub async fn end(&mut self) {
         if self.writer.shutdown().await.is_ok() {
             self.read_while(|_| true).await;
         }
     }
 
-    /// The exchanges that are over.
+    /// Returns the exchanges of the connection, to take the completed ones.
     pub fn exchanges(&mut self) -> &mut Exchanges {
-        &mut self.heard.exchanges
+        &mut self.received.exchanges
     }
 
-    /// Why nothing comes any more.
-    pub fn ended(&self) -> Option<&str> {
-        self.heard.end.as_deref()
+    /// Returns why the connection has ended, if it has.
+    pub fn end_reason(&self) -> Option<&str> {
+        self.received.end.as_deref()
     }
 
-    async fn read_while(&mut self, is_lacking: impl Fn(&Heard) -> bool) {
-        let Connection { frames, heard, .. } = self;
+    /// Reads frames while the condition holds, the connection is open, and the time limit is not over.
+    async fn read_while(&mut self, condition: impl Fn(&ReceivedFrames) -> bool) {
+        let Connection {
+            frames, received, ..
+        } = self;
         let reading = async {
-            while is_lacking(heard) && heard.end.is_none() {
-                heard.take(frames.next().await);
+            while condition(received) && received.end.is_none() {
+                received.take(frames.next().await);
             }
         };
-        // What is lacking then is told by what there is.
+        // A timeout is not an error here: what is missing shows in the comparison.
         let _ = timeout(self.patience, reading).await;
     }
 }
 
-impl Heard {
-    /// Whether what the record has here needs no telling any more: notifies are levels, and merge.
-    fn is_told(&self, recorded: &Push) -> bool {
+impl ReceivedFrames {
+    /// Returns whether a recorded announcement needs no counterpart any more. Notifies carry the state of an inbox,
+    /// so several of them may be merged into one.
+    fn is_announced(&self, recorded: &Push) -> bool {
         let is_old = match recorded {
             Push::Notify(total) => *total > 0 && self.newest >= *total,
             Push::Message => false,
@@ -168,14 +180,15 @@ impl Heard {
         self.is_notified || is_old
     }
 
-    /// A request leaves. After a sync, what was told of before counts no more.
-    fn asks(&mut self, line: usize, request: Bytes) {
+    /// Adds a request that is being sent. A sync answers the announcements before it, so they do not count after it.
+    fn add_request(&mut self, line: usize, request: Bytes) {
         if Cmd::of(&request) == Some(Cmd::SyncMsg) {
             self.is_notified = false;
         }
-        self.exchanges.asked(line, request);
+        self.exchanges.requested(line, request);
     }
 
+    /// Handles a frame, or the end of the connection.
     fn take<E: std::fmt::Display>(&mut self, frame: Option<Result<Bytes, E>>) {
         let frame = match frame {
             Some(Ok(frame)) => frame,
@@ -201,8 +214,8 @@ impl Heard {
                 {
                     self.newest = self.newest.max(page.total_id);
                 }
-                self.exchanges.came(frame);
-                if self.exchanges.are_too_many() {
+                self.exchanges.received(frame);
+                if self.exchanges.is_overfull() {
                     self.end = Some("too much is open".into());
                 }
             }
@@ -241,49 +254,55 @@ mod tests {
         page.encode_to_vec().into()
     }
 
-    fn hear(heard: &mut Heard, frame: Bytes) {
-        heard.take(Some(Ok::<_, io::Error>(frame)));
+    fn receive(received: &mut ReceivedFrames, frame: Bytes) {
+        received.take(Some(Ok::<_, io::Error>(frame)));
     }
 
     #[test]
-    fn notifies_between_two_syncs_are_one() {
-        let mut heard = Heard::default();
-        assert!(!heard.is_told(&Push::Notify(1)));
-        // Both in one, or of a stack that numbers otherwise.
-        hear(&mut heard, notify(0));
-        assert!(heard.is_told(&Push::Notify(1)) && heard.is_told(&Push::Notify(2)));
-        heard.asks(5, sync());
+    fn notifies_between_two_syncs_count_as_one() {
+        let mut received = ReceivedFrames::default();
+        assert!(!received.is_announced(&Push::Notify(1)));
+        // A server may merge both notifies into one, or number versions differently.
+        receive(&mut received, notify(0));
+        assert!(received.is_announced(&Push::Notify(1)) && received.is_announced(&Push::Notify(2)));
+        received.add_request(5, sync());
         assert!(
-            !heard.is_told(&Push::Notify(3)),
+            !received.is_announced(&Push::Notify(3)),
             "the next one has to be told"
         );
     }
 
     #[test]
-    fn a_level_that_was_told_of_before_the_sync_is_told() {
-        let mut heard = Heard::default();
-        hear(&mut heard, notify(2));
-        heard.asks(5, sync());
-        assert!(heard.is_told(&Push::Notify(2)) && !heard.is_told(&Push::Notify(3)));
-        hear(&mut heard, page(3));
-        assert!(heard.is_told(&Push::Notify(3)) && !heard.is_told(&Push::Notify(4)));
+    fn a_version_that_was_announced_before_the_sync_needs_no_other_notify() {
+        let mut received = ReceivedFrames::default();
+        receive(&mut received, notify(2));
+        received.add_request(5, sync());
         assert!(
-            !heard.is_told(&Push::Notify(0)),
+            received.is_announced(&Push::Notify(2)) && !received.is_announced(&Push::Notify(3))
+        );
+        receive(&mut received, page(3));
+        assert!(
+            received.is_announced(&Push::Notify(3)) && !received.is_announced(&Push::Notify(4))
+        );
+        assert!(
+            !received.is_announced(&Push::Notify(0)),
             "of the original, which says none"
         );
     }
 
     #[test]
-    fn a_message_that_comes_by_itself_is_no_reply() {
+    fn a_pushed_message_is_not_a_reply() {
         let message = ResSendP2pMsg {
             cmd: Cmd::SendP2PMsg.number(),
             msg: "hello".into(),
             ..Default::default()
         };
-        let mut heard = Heard::default();
-        hear(&mut heard, message.encode_to_vec().into());
-        assert!(heard.is_told(&Push::Message) && heard.exchanges.unasked().is_empty());
-        hear(&mut heard, page(0));
-        assert_eq!(heard.exchanges.unasked().len(), 1);
+        let mut received = ReceivedFrames::default();
+        receive(&mut received, message.encode_to_vec().into());
+        assert!(
+            received.is_announced(&Push::Message) && received.exchanges.unsolicited().is_empty()
+        );
+        receive(&mut received, page(0));
+        assert_eq!(received.exchanges.unsolicited().len(), 1);
     }
 }

@@ -1,3 +1,7 @@
+//! Defines the format of a record: a file of JSON lines, the first of which is the header.
+//!
+//! Serves the recorder and the reader of records. A reader refuses a file of another version, and every line that no
+//! recorder would write.
 use bytes::Bytes;
 use imd::codec::MAX_FRAME;
 use imd::proto::{Cmd, ReqLogin};
@@ -5,29 +9,29 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// What the first line of every record calls its format.
+/// The name of the format, in the first line of every record.
 pub const FORMAT: &str = "imd-record";
 
-/// The format's version: a reader refuses any other.
+/// The version of the format. A reader refuses any other.
 pub const VERSION: u32 = 1;
 
-/// What the server of a session is called when it is the gateway.
+/// The name of the server in lines of sessions at the gateway.
 pub const GATEWAY: &str = "gateway";
 
-/// The first line.
+/// The first line of a record.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Header {
-    /// [`FORMAT`].
+    /// Always [`FORMAT`]: other files are refused.
     pub format: String,
-    /// [`VERSION`].
+    /// The [`VERSION`] of the format that the file was written in.
     pub version: u32,
-    /// Which imd was recorded.
+    /// The version of the `imd` that wrote the record, for people.
     #[serde(default)]
     pub imd: String,
 }
 
 impl Header {
-    /// This imd's.
+    /// Creates the header of a record that this `imd` writes.
     pub fn new() -> Header {
         Header {
             format: FORMAT.into(),
@@ -37,56 +41,56 @@ impl Header {
     }
 }
 
-/// Every other line: something that happened to a session.
+/// Any line of a record but the first: something that happened to a session.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Line {
-    /// When, in microseconds since the first line.
+    /// The time of the event in microseconds since the first recorded one.
     pub us: u64,
-    /// To which session: a number that no other has.
+    /// The session. Its number is unique within the record.
     pub session: u64,
-    /// Where: the name of an access server, or [`GATEWAY`].
+    /// The server of the session: the name of an access server, or [`GATEWAY`].
     pub server: String,
-    /// Whose session it was, after the login.
+    /// The user of the session, known after the login.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<i64>,
-    /// What.
-    pub what: What,
-    /// Why it was closed.
+    /// The kind of the event.
+    pub what: EventKind,
+    /// Why the session was closed, in lines of that kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The frame's command, for readers.
+    /// The name of the frame's command. It is for people, and not read back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cmd: Option<String>,
-    /// The frame's message, without its length, in base16.
+    /// The message of the frame, without its length prefix, in base16.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "base16")]
     pub bytes: Option<Bytes>,
-    /// The frame's fields, for readers.
+    /// The fields of the frame. They are for people, and not read back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frame: Option<Value>,
 }
 
-/// What happened.
+/// What happened to the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum What {
-    /// It was accepted.
+pub enum EventKind {
+    /// The server accepted the connection.
     Opened,
-    /// The client said something.
+    /// The client sent a frame.
     In,
-    /// The server said something.
+    /// The server sent a frame.
     Out,
-    /// It was closed.
+    /// The connection was closed.
     Closed,
 }
 
 impl Line {
-    /// Whether it can be what a recorder writes.
+    /// Checks that a recorder could have written the line.
     ///
     /// # Errors
     ///
-    /// What is wrong.
+    /// A text that says what is wrong with the line.
     pub fn check(&self) -> Result<(), String> {
-        let is_frame = matches!(self.what, What::In | What::Out);
+        let is_frame = matches!(self.what, EventKind::In | EventKind::Out);
         match &self.bytes {
             None if is_frame => Err("a frame without bytes".into()),
             Some(_) if !is_frame => Err("bytes, although it is no frame".into()),
@@ -98,9 +102,9 @@ impl Line {
         }
     }
 
-    /// The login that it is.
+    /// Returns the request of the line if it is a login.
     pub fn login(&self) -> Option<ReqLogin> {
-        let bytes = self.bytes.as_ref().filter(|_| self.what == What::In)?;
+        let bytes = self.bytes.as_ref().filter(|_| self.what == EventKind::In)?;
         if Cmd::of(bytes) != Some(Cmd::Login) {
             return None;
         }
@@ -108,6 +112,7 @@ impl Line {
     }
 }
 
+/// Serializes the bytes of a frame as base16 digits.
 mod base16 {
     use bytes::Bytes;
     use serde::de::Error as _;
@@ -140,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_written_as_it_is_read() {
+    fn a_line_is_written_in_the_form_that_is_read() {
         for text in [
             r#"{"us":0,"session":3,"server":"access-1","what":"opened"}"#,
             r#"{"us":12,"session":3,"server":"access-1","uid":7,"what":"in","cmd":"Ping","bytes":"08a29c0118","frame":{"UID":7}}"#,
@@ -152,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_recorder_writes_is_refused() {
+    fn a_line_that_no_recorder_writes_is_refused() {
         let with = |rest: &str| {
             let text = format!(r#"{{"us":0,"session":1,"server":"a",{rest}}}"#);
             line(&text).unwrap_err()

@@ -1,17 +1,18 @@
-//! `imd record` and `imd replay`: what a session said, written down, and said again to another stack.
+//! Runs `imd record`, which writes the frames of sessions to a file, and `imd replay`, which sends the recorded
+//! requests to another stack and compares the replies.
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `args` | the flags |
-//! | `format` | a record file, line by line |
-//! | `record` | writes one from the admin API's events |
-//! | `read` | reads one, and says which line is damaged |
-//! | `replay` | plays one: what is done at each line |
-//! | `renewal` | what a client would say otherwise this time: tokens, ids, versions |
-//! | `connection` | one replayed connection |
-//! | `exchanges` | which reply answers which request |
-//! | `compare` | in which fields two replies differ |
-//! | `report` | tells of it |
+//! | `args` | the arguments |
+//! | `format` | defines the lines of a record |
+//! | `record` | writes a record from the admin API's events |
+//! | `read` | reads a record, and says which line is damaged |
+//! | `replay` | replays a record line by line |
+//! | `renewal` | replaces ids and versions in requests by those of this replay |
+//! | `connection` | sends and receives on one connection |
+//! | `exchanges` | matches replies with requests |
+//! | `compare` | finds the fields in which two replies differ |
+//! | `report` | prints the differences and the totals |
 
 mod args;
 mod compare;

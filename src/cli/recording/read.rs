@@ -1,3 +1,6 @@
+//! Reads records line by line, and surveys a whole record before it is replayed.
+//!
+//! Serves `replay`. Every error names the file and the number of the line.
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::fs::{self, File};
@@ -7,33 +10,34 @@ use std::path::{Path, PathBuf};
 use imd::proto::{Cmd, Code, Reply};
 use imd::text;
 
-use super::format::{FORMAT, GATEWAY, Header, Line, VERSION, What};
+use super::format::{EventKind, FORMAT, GATEWAY, Header, Line, VERSION};
 use crate::cli::failure::Failure;
 
-/// No line of a recorder comes near it: the longest has a page with as many empty entries as fit a frame.
-const LONGEST_LINE: u64 = 16 << 20;
+/// Longest line that is read, in bytes. The longest line of a recorder has a page with as many empty entries as fit a
+/// frame, and is far shorter.
+const MAX_LINE_BYTES: u64 = 16 << 20;
 
-/// How many connections a replay has at most: as many as a stack takes, unless its config says otherwise.
-pub const MOST_CONNECTIONS: usize = 65_536;
+/// Maximum number of connections of a replay: as many as a stack accepts, unless its config says otherwise.
+pub const MAX_CONNECTIONS: usize = 65_536;
 
-/// Reads a record, line by line.
+/// Reads a record line by line.
 pub struct Lines {
     file: BufReader<File>,
     path: PathBuf,
-    /// The number of the line that was read last, from 1.
+    /// Number of the line that was read last, counted from 1.
     number: usize,
 }
 
 impl Lines {
-    /// Opens a record.
+    /// Opens a record, and checks its header.
     ///
     /// # Errors
     ///
-    /// When it can't be read, is no regular file, or is no record of this version.
+    /// [`Failure::Usage`] when the file can't be read, is not a regular file, or is not a record of this version.
     pub fn open(path: &Path) -> Result<Lines, Failure> {
         let unreadable =
             |why: &dyn fmt::Display| Failure::Usage(format!("{}: {why}", path.display()));
-        // Before it is opened: a pipe would wait for who writes into it.
+        // The check comes before opening the file, because opening a pipe waits for its writer.
         let found = fs::metadata(path).map_err(|error| unreadable(&error))?;
         if !found.is_file() {
             let why = "this is no regular file; a record is read twice, so write it to one first";
@@ -61,11 +65,11 @@ impl Lines {
         Ok(lines)
     }
 
-    /// The next line, and its number.
+    /// Returns the next line and its number, or `None` at the end.
     ///
     /// # Errors
     ///
-    /// When it is damaged.
+    /// [`Failure::Usage`] when the line is damaged. The caller can't read on.
     pub fn next(&mut self) -> Result<Option<(usize, Line)>, Failure> {
         let Some(text) = self.read()? else {
             return Ok(None);
@@ -74,7 +78,7 @@ impl Lines {
             return self.end();
         }
         let line: Line = serde_json::from_slice(text.trim_ascii_end()).map_err(|error| {
-            // The line is named already, by its number in the file.
+            // The failure names the line by its number in the file, so the number in the parser's text would mislead.
             let why = error.to_string();
             self.damaged(why.replace(" at line 1 column ", " at column "))
         })?;
@@ -82,7 +86,7 @@ impl Lines {
         Ok(Some((self.number, line)))
     }
 
-    /// Passes over the empty lines that an editor may have left at the end.
+    /// Skips empty lines at the end of the file, which an editor may have left.
     fn end(&mut self) -> Result<Option<(usize, Line)>, Failure> {
         let empty = self.damaged("it is empty, and not the last line");
         while let Some(text) = self.read()? {
@@ -93,64 +97,67 @@ impl Lines {
         Ok(None)
     }
 
+    /// Reads one line as bytes, or returns `None` at the end of the file.
     fn read(&mut self) -> Result<Option<Vec<u8>>, Failure> {
         let mut text = Vec::new();
         self.number += 1;
         let read = (&mut self.file)
-            .take(LONGEST_LINE)
+            .take(MAX_LINE_BYTES)
             .read_until(b'\n', &mut text);
         match read {
             Err(error) => Err(self.damaged(error)),
             Ok(0) => Ok(None),
-            Ok(_) if text.len() as u64 == LONGEST_LINE => Err(self.damaged("it is too long")),
+            Ok(_) if text.len() as u64 == MAX_LINE_BYTES => Err(self.damaged("it is too long")),
             Ok(_) => Ok(Some(text)),
         }
     }
 
+    /// Returns the failure for the line that was read last.
     fn damaged(&self, why: impl std::fmt::Display) -> Failure {
         let path = self.path.display();
         Failure::Usage(format!("{path}: line {}: {why}", self.number))
     }
 }
 
-/// How a login is answered whose token is at fault.
+/// Error codes of a login that is refused because of its token.
 const BAD_TOKEN: [u32; 2] = [Code::NoToken.number(), Code::CalcTokenFailed.number()];
 
-/// What has to be known before the first frame is sent.
+/// What a replay has to know of the whole record before it sends the first frame.
 #[derive(Debug, Default)]
 pub struct Survey {
-    /// The lines of logins whose token was refused: it is sent as it was.
+    /// Lines of logins whose token was refused. These are sent with the recorded token, so that they are refused
+    /// again.
     pub refused: HashSet<usize>,
-    /// Whether there are logins of more than one user.
+    /// Set when the record has sessions of more than one user.
     pub has_many_users: bool,
 }
 
-/// How many sessions of a record may be open at once.
+/// Limits for the sessions of a record that are open at once.
 #[derive(Debug, Clone, Copy)]
-pub struct Room {
-    /// How many connections the replay can have.
+pub struct SessionLimits {
+    /// Number of connections that the replay can have.
     pub connections: usize,
-    /// Whether the sessions at the gateway are left out.
+    /// Set when sessions at the gateway are skipped, so that they need no connection.
     pub without_gateway: bool,
 }
 
-impl Room {
-    /// Counts a line's session among those that are open, or no longer.
+impl SessionLimits {
+    /// Updates the set of open sessions by a line.
     ///
     /// # Errors
     ///
-    /// When more are open than there may be.
+    /// A text that says what to do when more sessions are open than connections are possible.
     fn count(self, open: &mut HashSet<u64>, line: &Line) -> Result<(), String> {
-        if line.what == What::Closed {
+        if line.what == EventKind::Closed {
             open.remove(&line.session);
         } else if !(self.without_gateway && line.server == GATEWAY) {
             open.insert(line.session);
         }
-        let Room { connections, .. } = self;
+        let SessionLimits { connections, .. } = self;
         if open.len() > connections {
             return Err(format!(
                 "more than {connections} sessions are open at once here, and each takes a connection. A replay has at most \
-                 {MOST_CONNECTIONS}, and fewer where the open-file limit allows no more (ulimit -n): record for a shorter \
+                 {MAX_CONNECTIONS}, and fewer where the open-file limit allows no more (ulimit -n): record for a shorter \
                  time, or fewer users (--uid)"
             ));
         }
@@ -159,20 +166,21 @@ impl Room {
 }
 
 impl Survey {
-    /// Reads all of a record.
+    /// Surveys a whole record.
     ///
     /// # Errors
     ///
-    /// When a line is damaged, or more sessions are open at once than there is room for.
-    pub fn of(path: &Path, room: Room) -> Result<Survey, Failure> {
+    /// [`Failure::Usage`] when a line is damaged, or when more sessions are open at once than the limits allow.
+    pub fn of(path: &Path, limits: SessionLimits) -> Result<Survey, Failure> {
         let mut survey = Survey::default();
         let mut user = None;
-        // The logins of open sessions that have no answer yet.
+        // Logins without an answer, by the session, oldest first.
         let mut unanswered: HashMap<u64, VecDeque<usize>> = HashMap::new();
         let mut open = HashSet::new();
         let mut lines = Lines::open(path)?;
         while let Some((number, line)) = lines.next()? {
-            room.count(&mut open, &line)
+            limits
+                .count(&mut open, &line)
                 .map_err(|why| lines.damaged(why))?;
             let login = line.login();
             if login.is_some() {
@@ -182,7 +190,7 @@ impl Survey {
             let uid = line.uid.or_else(|| Some(login?.uid));
             survey.has_many_users |= uid.is_some_and(|uid| *user.get_or_insert(uid) != uid);
             match line.what {
-                What::Out => {
+                EventKind::Out => {
                     if let Some(code) = line.bytes.as_deref().and_then(login_code)
                         && let Some(logins) = unanswered.get_mut(&line.session)
                         && let Some(login) = logins.pop_front()
@@ -191,17 +199,17 @@ impl Survey {
                         survey.refused.insert(login);
                     }
                 }
-                What::Closed => {
+                EventKind::Closed => {
                     unanswered.remove(&line.session);
                 }
-                What::Opened | What::In => {}
+                EventKind::Opened | EventKind::In => {}
             }
         }
         Ok(survey)
     }
 }
 
-/// The code with which a frame answers a login, if it does.
+/// Returns the error code of a frame that answers a login, and `None` for other frames.
 fn login_code(frame: &[u8]) -> Option<u32> {
     if Cmd::of(frame) != Some(Cmd::Login) {
         return None;
@@ -223,18 +231,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.rec");
         fs::write(&path, text).unwrap();
-        let room = Room {
+        let limits = SessionLimits {
             connections: 3,
             without_gateway: true,
         };
-        Survey::of(&path, room).map_err(|error| {
+        Survey::of(&path, limits).map_err(|error| {
             assert!(matches!(error, Failure::Usage(_)));
             error.to_string()
         })
     }
 
     #[test]
-    fn a_damaged_line_is_named() {
+    fn an_error_names_the_damaged_line() {
         let good = r#"{"us":0,"session":1,"server":"a","what":"opened"}"#;
         let whole = format!("{HEADER}\n{good}\n");
         survey(&whole).unwrap();
@@ -259,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_with_more_open_sessions_than_connections_is_refused_by_its_line() {
+    fn more_open_sessions_than_connections_are_refused() {
         let line = |session: u64, server: &str, what: &str| {
             format!(
                 "{{\"us\":0,\"session\":{session},\"server\":\"{server}\",\"what\":\"{what}\"}}\n"
@@ -280,14 +288,14 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_is_not_read_to_its_end() {
-        let endless = "x".repeat(usize::try_from(LONGEST_LINE).unwrap() + 10);
+    fn a_line_that_is_too_long_is_refused() {
+        let endless = "x".repeat(usize::try_from(MAX_LINE_BYTES).unwrap() + 10);
         let error = survey(&format!("{HEADER}\n{endless}\n")).unwrap_err();
         assert!(error.contains("line 2: it is too long"), "{error}");
     }
 
     #[test]
-    fn logins_with_a_wrong_token_are_known() {
+    fn logins_with_a_refused_token_are_found() {
         let frame = |session: u64, what: &str, bytes: &str| {
             format!(
                 "{{\"us\":0,\"session\":{session},\"server\":\"a\",\"what\":\"{what}\",\"bytes\":\"{bytes}\"}}\n"

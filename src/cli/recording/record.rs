@@ -1,4 +1,7 @@
-//! `imd record`: the frames of a running stack, written to a file that `imd replay` reads.
+//! Runs `imd record`: writes the frames of a running stack to a file that `imd replay` reads.
+//!
+//! The file holds whole lines only, and it has no gaps: when events are lost, the record ends before them with an
+//! error.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
@@ -9,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::args::RecordArgs;
-use super::format::{Header, Line, What};
+use super::format::{EventKind, Header, Line};
 use crate::cli::api::StreamItem;
 use crate::cli::existing;
 use crate::cli::failure::Failure;
@@ -17,12 +20,12 @@ use crate::cli::lab::Admin;
 use crate::cli::output::StatusLines;
 use crate::cli::signals::Signals;
 
-/// Writes down what passes, until a signal, the count, the time, or the stack's end.
+/// Records events until a signal arrives, the count or the time is reached, or the stack ends.
 ///
 /// # Errors
 ///
-/// When there is no admin API, it records nothing, or it lost events that were not read in time; and when the file can't
-/// be written. What stands in it then is whole lines all the same.
+/// When the admin API can't be reached or the stack records nothing, when events were lost because they were not read
+/// in time, and when the file can't be written. The file then still holds whole lines.
 pub async fn run(args: &RecordArgs) -> Result<(), Failure> {
     existing::check("--to ", &args.to, args.force)?;
     let mut signals = Signals::listen()?;
@@ -38,7 +41,7 @@ pub async fn run(args: &RecordArgs) -> Result<(), Failure> {
     }
     let mut file = Writer::create(&args.to)?;
     let path = args.to.display();
-    let said = StatusLines::begin(format!("Recording to {path}. Ctrl-C ends it."));
+    let status_lines = StatusLines::begin(format!("Recording to {path}. Ctrl-C ends it."));
     let mut recorder = Recorder::new(args);
     let over = async {
         match args.lasting {
@@ -56,24 +59,26 @@ pub async fn run(args: &RecordArgs) -> Result<(), Failure> {
         };
         match event {
             Some(StreamItem::Event(event)) => {
-                if let Some(line) = recorder.take(&event)? {
-                    file.line(&line)?;
+                if let Some(line) = recorder.convert(&event)? {
+                    file.write_line(&line)?;
                 }
             }
-            Some(StreamItem::Gap(told)) => {
-                let told: Value = serde_json::from_str(&told).unwrap_or_default();
-                return Err(lost(told.get("count").unwrap_or(&Value::Null)));
+            Some(StreamItem::Gap(parsed)) => {
+                let parsed: Value = serde_json::from_str(&parsed).unwrap_or_default();
+                return Err(gap_failure(parsed.get("count").unwrap_or(&Value::Null)));
             }
             None => break,
         }
     }
     let frames = recorder.frames;
-    said.end(format!("{frames} frames are recorded.")).await
+    status_lines
+        .end(format!("{frames} frames are recorded."))
+        .await
 }
 
-/// An event, as the admin API tells it.
+/// An event of the journal, as the admin API sends it.
 #[derive(Deserialize)]
-struct Told {
+struct JournalEvent {
     seq: u64,
     us: u64,
     what: String,
@@ -86,15 +91,15 @@ struct Told {
     bytes: Option<String>,
 }
 
-/// Chooses what is written down.
+/// Selects the events to record, and converts them to lines.
 struct Recorder<'a> {
     args: &'a RecordArgs,
-    /// Open sessions of the users that are meant.
-    theirs: HashSet<u64>,
-    /// When the first line was.
-    began: Option<u64>,
-    /// The number of the next event.
-    next: Option<u64>,
+    /// Open sessions of the users that were selected with `--uid`.
+    selected_sessions: HashSet<u64>,
+    /// The time of the first recorded event, which the times of all lines are relative to.
+    first_us: Option<u64>,
+    /// The sequence number that the next event should have; a higher one means that events were lost.
+    next_seq: Option<u64>,
     frames: u64,
 }
 
@@ -102,110 +107,118 @@ impl<'a> Recorder<'a> {
     fn new(args: &'a RecordArgs) -> Self {
         Recorder {
             args,
-            theirs: HashSet::new(),
-            began: None,
-            next: None,
+            selected_sessions: HashSet::new(),
+            first_us: None,
+            next_seq: None,
             frames: 0,
         }
     }
 
-    fn take(&mut self, event: &str) -> Result<Option<Line>, Failure> {
+    /// Converts an event to a line, or returns `None` if it is not to be recorded.
+    ///
+    /// # Errors
+    ///
+    /// When the event can't be parsed, or when events before it were lost.
+    fn convert(&mut self, event: &str) -> Result<Option<Line>, Failure> {
         let bad = |why: String| Failure::Failed(format!("an event can't be read: {why}"));
-        let told: Told = serde_json::from_str(event).map_err(|error| bad(error.to_string()))?;
-        if let Some(lost) = self.next.map(|next| told.seq.saturating_sub(next))
+        let parsed: JournalEvent =
+            serde_json::from_str(event).map_err(|error| bad(error.to_string()))?;
+        if let Some(lost) = self.next_seq.map(|next| parsed.seq.saturating_sub(next))
             && lost > 0
         {
-            return Err(self::lost(&lost));
+            return Err(gap_failure(&lost));
         }
-        self.next = Some(told.seq + 1);
-        let what = match told.what.as_str() {
-            "opened" => What::Opened,
-            "in" => What::In,
-            "out" => What::Out,
-            "closed" => What::Closed,
+        self.next_seq = Some(parsed.seq + 1);
+        let what = match parsed.what.as_str() {
+            "opened" => EventKind::Opened,
+            "in" => EventKind::In,
+            "out" => EventKind::Out,
+            "closed" => EventKind::Closed,
             _ => return Ok(None),
         };
-        let Some(session) = told.session else {
+        let Some(session) = parsed.session else {
             return Ok(None);
         };
-        let bytes = told.bytes.as_deref().map(base16ct::mixed::decode_vec);
+        let bytes = parsed.bytes.as_deref().map(base16ct::mixed::decode_vec);
         let bytes = bytes.transpose().map_err(|error| bad(error.to_string()))?;
         let mut line = Line {
-            us: told.us,
+            us: parsed.us,
             session,
-            server: told.server,
-            uid: told.uid,
+            server: parsed.server,
+            uid: parsed.uid,
             what,
-            reason: told.detail.as_str().map(str::to_owned),
-            cmd: told.cmd,
+            reason: parsed.detail.as_str().map(str::to_owned),
+            cmd: parsed.cmd,
             bytes: bytes.map(Into::into),
-            frame: told.frame.map(without_texts),
+            frame: parsed.frame.map(without_id_texts),
         };
         line.check().map_err(bad)?;
-        if !self.is_meant(&line) {
+        if !self.is_selected(&line) {
             return Ok(None);
         }
-        let began = *self.began.get_or_insert(line.us);
-        line.us = line.us.saturating_sub(began);
+        let first_us = *self.first_us.get_or_insert(line.us);
+        line.us = line.us.saturating_sub(first_us);
         self.frames += u64::from(line.bytes.is_some());
         Ok(Some(line))
     }
 
-    fn is_meant(&mut self, line: &Line) -> bool {
+    /// Returns whether a line belongs to a selected session, and keeps track of the sessions of selected users.
+    fn is_selected(&mut self, line: &Line) -> bool {
         let RecordArgs { uid, session, .. } = self.args;
         if uid.is_empty() && session.is_empty() {
             return true;
         }
-        // A login names a user whom the session has not yet.
+        // The session of a login has no user yet, but the request names one.
         let named = line.uid.or_else(|| Some(line.login()?.uid));
         if let Some(named) = named {
             if uid.contains(&named) {
-                self.theirs.insert(line.session);
+                self.selected_sessions.insert(line.session);
             } else {
-                self.theirs.remove(&line.session);
+                self.selected_sessions.remove(&line.session);
             }
         }
         let is_theirs = match line.what {
-            What::Closed => self.theirs.remove(&line.session),
-            _ => self.theirs.contains(&line.session),
+            EventKind::Closed => self.selected_sessions.remove(&line.session),
+            _ => self.selected_sessions.contains(&line.session),
         };
         is_theirs || session.contains(&line.session)
     }
 }
 
-/// Why a record ends early.
-fn lost(count: &dyn std::fmt::Display) -> Failure {
+/// Returns the failure of a record that ends early because `count` events were lost.
+fn gap_failure(count: &dyn std::fmt::Display) -> Failure {
     Failure::Failed(format!(
         "{count} events fell out of the journal before they were read; the record ends before them. Make [journal] \
          events and bytes larger"
     ))
 }
 
-/// A frame without the texts of its ids, which the admin API adds for clients in JavaScript.
-fn without_texts(frame: Value) -> Value {
+/// Removes the string forms of ids from a frame. The admin API adds them for clients in JavaScript.
+fn without_id_texts(frame: Value) -> Value {
     match frame {
         Value::Object(fields) => fields
             .into_iter()
             .filter(|(key, _)| !key.ends_with("_str"))
-            .map(|(key, value)| (key, without_texts(value)))
+            .map(|(key, value)| (key, without_id_texts(value)))
             .collect(),
-        Value::Array(items) => items.into_iter().map(without_texts).collect(),
+        Value::Array(items) => items.into_iter().map(without_id_texts).collect(),
         other => other,
     }
 }
 
-/// Writes lines, each whole or not at all.
+/// Writes lines to the record, each of them whole or not at all.
 struct Writer {
     file: File,
     path: PathBuf,
-    /// How long it is.
+    /// Length of the whole lines in the file, in bytes.
     len: u64,
 }
 
 impl Writer {
+    /// Creates the file, readable by its owner only, and writes the header.
     fn create(path: &Path) -> Result<Writer, Failure> {
         let mut options = OpenOptions::new();
-        // An older file would keep its mode.
+        // An existing file would keep its permissions, so only a new one is accepted.
         options.write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
@@ -221,15 +234,16 @@ impl Writer {
             path: path.to_owned(),
             len: 0,
         };
-        writer.line(&Header::new())?;
+        writer.write_line(&Header::new())?;
         Ok(writer)
     }
 
-    fn line(&mut self, line: &impl serde::Serialize) -> Result<(), Failure> {
+    /// Writes a value as a line, and removes what was written of it on failure.
+    fn write_line(&mut self, line: &impl serde::Serialize) -> Result<(), Failure> {
         let mut text = serde_json::to_vec(line).map_err(|error| self.failed(&error))?;
         text.push(b'\n');
         if let Err(error) = self.file.write_all(&text) {
-            // On a full disk a part may have fit.
+            // On a full disk, a part of the line may have been written.
             let _ = self.file.set_len(self.len);
             return Err(self.failed(&error));
         }
@@ -237,6 +251,7 @@ impl Writer {
         Ok(())
     }
 
+    /// Returns the failure for an error of the file.
     fn failed(&self, why: &dyn std::fmt::Display) -> Failure {
         Failure::Failed(format!("{}: {why}", self.path.display()))
     }
@@ -266,7 +281,7 @@ mod tests {
         .to_string()
     }
 
-    /// ReqLogin of user 7.
+    /// A login request of user 7.
     const LOGIN: Option<&str> = Some("08a19c011807");
     const PING: Option<&str> = Some("08a29c01");
 
@@ -275,12 +290,12 @@ mod tests {
         let mut recorder = Recorder::new(&args);
         let lines = events
             .iter()
-            .filter_map(|event| recorder.take(event).unwrap());
+            .filter_map(|event| recorder.convert(event).unwrap());
         lines.map(|line| (line.us, line.session)).collect()
     }
 
     #[test]
-    fn a_users_sessions_are_recorded_from_their_logins_to_their_ends() {
+    fn sessions_of_a_selected_user_are_recorded_from_login_to_close() {
         let events = [
             event(0, 1, None, "opened", None),
             event(1, 2, None, "in", LOGIN),
@@ -302,17 +317,19 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lost_ends_the_record() {
+    fn lost_events_end_the_record() {
         let args = args(&[]);
         let mut recorder = Recorder::new(&args);
-        recorder.take(&event(5, 1, None, "in", PING)).unwrap();
-        recorder.take(&event(6, 1, None, "fault", None)).unwrap();
-        let lost = recorder.take(&event(9, 1, None, "in", PING)).unwrap_err();
+        recorder.convert(&event(5, 1, None, "in", PING)).unwrap();
+        recorder.convert(&event(6, 1, None, "fault", None)).unwrap();
+        let lost = recorder
+            .convert(&event(9, 1, None, "in", PING))
+            .unwrap_err();
         assert!(lost.to_string().contains("2 events"), "{lost}");
     }
 
     #[test]
-    fn a_file_is_not_written_over_and_is_its_owners_alone() {
+    fn an_existing_file_is_kept_and_a_new_one_is_private() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.rec");
         Writer::create(&path).unwrap();

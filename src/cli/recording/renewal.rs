@@ -1,3 +1,7 @@
+//! Adapts recorded requests to the replies of this replay: ids and versions that the server gave out are replaced by
+//! their new values.
+//!
+//! Serves the player in `replay`. Only differences are remembered: a request without a known one is sent as recorded.
 use std::borrow::Borrow;
 use std::collections::VecDeque;
 
@@ -5,26 +9,26 @@ use bytes::Bytes;
 use imd::proto::{Cmd, ReqAcceptP2pMsgAck, ReqSyncMsg, ResSyncMsg};
 use prost::Message;
 
-use super::exchanges::answered_id;
+use super::exchanges::reply_id;
 
-/// So many ids and versions are remembered.
-const MOST: usize = 4096;
+/// Number of replaced ids, and of versions, that are remembered. The oldest are forgotten first.
+const MAX_ENTRIES: usize = 4096;
 
-/// What a client has learned from the server, and would say otherwise this time.
+/// The ids and versions that a client would send differently in this replay.
 #[derive(Default)]
 pub struct Renewal {
-    /// Ids that the server gave.
-    ids: Recent<String, String>,
-    /// How far a user had read.
-    versions: Recent<(i64, i64), i64>,
+    /// New message ids by the recorded ones.
+    ids: Replacements<String, String>,
+    /// New versions by the user and the recorded version that was read.
+    versions: Replacements<(i64, i64), i64>,
 }
 
 impl Renewal {
-    /// Learns from a reply of the record and the same one of this time. `uid` is the session's.
+    /// Learns from a recorded reply and its counterpart in this replay. `uid` is the user of the session.
     pub fn learn(&mut self, uid: i64, recorded: &Bytes, got: &Bytes) {
         match Cmd::of(recorded) {
             Some(cmd @ (Cmd::SendP2PMsg | Cmd::SendGroupMsg)) => {
-                let ids = (answered_id(cmd, recorded), answered_id(cmd, got));
+                let ids = (reply_id(cmd, recorded), reply_id(cmd, got));
                 if let (Some(old), Some(new)) = ids {
                     self.learn_id(old, new);
                 }
@@ -37,13 +41,13 @@ impl Renewal {
                 let (Ok(old), Ok(new)) = pages else {
                     return;
                 };
-                // From 0 a client asks for everything, whatever it has seen.
+                // Version 0 asks for the whole inbox in every replay, so it is never replaced.
                 if old.current_id != 0 {
                     let version = (old.current_id != new.current_id).then_some(new.current_id);
                     self.versions.put((uid, old.current_id), version);
                 }
                 for (old, new) in old.msgs.into_iter().zip(new.msgs) {
-                    // Another message has an id of its own.
+                    // Only the same message on both sides has ids that correspond.
                     if old.msg == new.msg && old.source_uid == new.source_uid {
                         self.learn_id(old.msg_id, new.msg_id);
                     }
@@ -53,6 +57,7 @@ impl Renewal {
         }
     }
 
+    /// Remembers the new form of a message id.
     fn learn_id(&mut self, old: String, new: String) {
         if !old.is_empty() {
             let new = Some(new).filter(|new| *new != old);
@@ -60,12 +65,13 @@ impl Renewal {
         }
     }
 
-    /// A request as the client would make it this time; as it was, where that is the same.
+    /// Returns a request in the form in which the client would send it in this replay.
     pub fn renew(&self, uid: i64, request: &Bytes) -> Bytes {
         self.renewed(uid, request)
             .unwrap_or_else(|| request.clone())
     }
 
+    /// Returns the changed request, or `None` if nothing in it is to be replaced.
     fn renewed(&self, uid: i64, request: &Bytes) -> Option<Bytes> {
         match Cmd::of(request)? {
             Cmd::AcceptP2PMsgAck => {
@@ -85,23 +91,23 @@ impl Renewal {
     }
 }
 
-/// What was said, and what is said now, where these differ; the newest of them.
-struct Recent<K, V>(VecDeque<(K, V)>);
+/// The newest replacements: recorded values, and their new values where these differ.
+struct Replacements<K, V>(VecDeque<(K, V)>);
 
-impl<K, V> Default for Recent<K, V> {
+impl<K, V> Default for Replacements<K, V> {
     fn default() -> Self {
-        Recent(VecDeque::new())
+        Replacements(VecDeque::new())
     }
 }
 
-impl<K: PartialEq, V> Recent<K, V> {
-    /// `None` is for what is said as it was.
+impl<K: PartialEq, V> Replacements<K, V> {
+    /// Adds a replacement, or removes it when the value is `None`, which stands for an unchanged value.
     fn put(&mut self, key: K, value: Option<V>) {
         self.0.retain(|(known, _)| *known != key);
         let Some(value) = value else {
             return;
         };
-        if self.0.len() == MOST {
+        if self.0.len() == MAX_ENTRIES {
             self.0.pop_front();
         }
         self.0.push_back((key, value));
@@ -159,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_goes_on_from_the_page_that_it_got() {
+    fn a_sync_continues_after_the_page_of_this_replay() {
         let mut renewal = Renewal::default();
         renewal.learn(7, &page(102, &["a", "x"]), &page(2, &["a", "y"]));
         assert_eq!(renewal.renew(7, &sync(102)), sync(2));
@@ -173,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_that_the_server_gave_are_new_ones() {
+    fn ids_that_the_server_gave_out_are_replaced() {
         let sent = |id: &str| {
             let reply = ResSendP2pMsg {
                 cmd: Cmd::SendP2PMsg.number(),
@@ -185,7 +191,7 @@ mod tests {
         let mut renewal = Renewal::default();
         renewal.learn(1, &sent("123"), &sent("456"));
         assert_eq!(renewal.renew(7, &accept("123")), accept("456"));
-        for n in 0..MOST {
+        for n in 0..MAX_ENTRIES {
             renewal.learn(1, &sent(&format!("old {n}")), &sent("new"));
         }
         assert_eq!(

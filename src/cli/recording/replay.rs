@@ -1,3 +1,7 @@
+//! Runs `imd replay`: sends the requests of a record to a stack, line by line, and compares the replies.
+//!
+//! The record is surveyed completely before anything is sent. Every session of the record has a connection of its
+//! own, and lines are played in the order of the record.
 use std::collections::HashMap;
 use std::io;
 use std::time::Duration;
@@ -12,36 +16,37 @@ use tokio::time::Instant;
 
 use super::args::ReplayArgs;
 use super::connection::{Connection, Push};
-use super::exchanges::{MOST, Side};
-use super::format::{GATEWAY, Line, What};
-use super::read::{Lines, MOST_CONNECTIONS, Room, Survey};
+use super::exchanges::{MAX_OPEN_BYTES, Side};
+use super::format::{EventKind, GATEWAY, Line};
+use super::read::{Lines, MAX_CONNECTIONS, SessionLimits, Survey};
 use super::renewal::Renewal;
-use super::report::{Place, Report};
+use super::report::{Report, SessionInfo};
 use crate::cli::failure::Failure;
 use crate::cli::link::{FLAGS, LinkError};
 use crate::cli::peer::{self, Peer};
 use crate::cli::target::Target;
 use crate::cli::{api, endpoint};
 
-/// Why a server closes what a client does to it; the others are deadlines, or done to the server.
+/// Reasons of closes that a replay causes again. Other closes are due to deadlines or to operations on the server, so
+/// they are not expected.
 const CLOSED_BY_SERVER: [&str; 4] = ["logout", "logged_in_elsewhere", "dropped", "reset"];
 
-/// Files that a replay opens beside its connections.
+/// Number of files that a replay opens in addition to its connections.
 const RESERVED_FILES: u64 = 64;
 
-/// Plays a record to a stack, line by line, and tells what the stack says otherwise.
+/// Replays a record to a stack, and prints what the stack replies differently.
 ///
 /// # Errors
 ///
-/// When the record is damaged, before anything is sent; when the stack can't be reached, or refuses the tokens; and when
-/// something differs.
+/// When the record is damaged, before anything is sent; when the stack can't be reached or refuses the tokens; and
+/// [`Failure::Exit`] when something differs.
 pub async fn run(args: &ReplayArgs) -> Result<(), Failure> {
     let files = raise_file_limit().saturating_sub(RESERVED_FILES);
-    let room = Room {
-        connections: usize::try_from(files).map_or(MOST_CONNECTIONS, |it| it.min(MOST_CONNECTIONS)),
+    let limits = SessionLimits {
+        connections: usize::try_from(files).map_or(MAX_CONNECTIONS, |it| it.min(MAX_CONNECTIONS)),
         without_gateway: args.access.is_some(),
     };
-    let survey = Survey::of(&args.file, room)?;
+    let survey = Survey::of(&args.file, limits)?;
     if survey.has_many_users && args.login.token.is_some() {
         let why = "--token is one user's, and the record has several: give --config FILE with the salt, or --pw";
         return Err(Failure::Usage(why.into()));
@@ -57,7 +62,7 @@ pub async fn run(args: &ReplayArgs) -> Result<(), Failure> {
         open: HashMap::new(),
         renewal: Renewal::default(),
         report: Report::new(args.json, args.ignore.clone()),
-        began: Instant::now(),
+        started: Instant::now(),
     };
     let lines = Lines::open(&args.file)?;
     let mut played = player.play_all(lines).await;
@@ -67,30 +72,32 @@ pub async fn run(args: &ReplayArgs) -> Result<(), Failure> {
     player.report.end(played)
 }
 
+/// The state of a replay.
 struct Player<'a> {
     args: &'a ReplayArgs,
     target: Target,
     survey: Survey,
-    open: HashMap<u64, Played>,
+    open: HashMap<u64, ReplayedSession>,
     renewal: Renewal,
     report: Report,
-    began: Instant,
+    started: Instant,
 }
 
-/// A session that is played.
-struct Played {
+/// A session of the record with its connection.
+struct ReplayedSession {
     connection: Connection,
-    place: Place,
+    info: SessionInfo,
 }
 
 impl Player<'_> {
-    /// Where nothing was alike, whether --access leads to an access server at all.
+    /// Checks whether `--access` names an access server. Called when nothing was as recorded, which a wrong address
+    /// would explain.
     async fn check_access(&self) -> Result<(), Failure> {
         let Some(addr) = &self.args.access else {
             return Ok(());
         };
         match peer::identify(addr).await {
-            // Another stack may answer otherwise than imd.
+            // A server that is not recognized may still be another implementation.
             Peer::Access | Peer::Unknown => Ok(()),
             found => Err(Failure::Failed(format!(
                 "--access {addr}: this is {found}, and no access server"
@@ -98,63 +105,67 @@ impl Player<'_> {
         }
     }
 
+    /// Replays all lines, and then ends the sessions that are still open.
     async fn play_all(&mut self, mut lines: Lines) -> Result<(), Failure> {
         while let Some((number, line)) = lines.next()? {
             self.play(number, line).await?;
         }
-        let mut left: Vec<u64> = self.open.keys().copied().collect();
-        left.sort_unstable();
-        for session in left {
+        let mut remaining: Vec<u64> = self.open.keys().copied().collect();
+        remaining.sort_unstable();
+        for session in remaining {
             self.end(session).await?;
         }
         Ok(())
     }
 
+    /// Replays one line.
     async fn play(&mut self, number: usize, line: Line) -> Result<(), Failure> {
         if line.server == GATEWAY && self.args.access.is_some() {
             return Ok(());
         }
-        if line.what != What::Out {
+        if line.what != EventKind::Out {
             self.keep_time(number, &line).await?;
         }
         let session = line.session;
         let mut played = match self.open.remove(&session) {
             Some(played) => played,
-            // What was over before the recording began needs no connection.
-            None if line.what == What::Closed => return Ok(()),
+            // A session that ended before the recording began needs no connection.
+            None if line.what == EventKind::Closed => return Ok(()),
             None => self.connect(number, &line).await?,
         };
         if line.uid.is_some() {
-            played.place.uid = line.uid;
+            played.info.uid = line.uid;
         }
-        let Played { connection, place } = &mut played;
+        let ReplayedSession { connection, info } = &mut played;
         match (line.what, &line.bytes) {
-            (What::In, Some(recorded)) if connection.ended().is_none() => {
+            (EventKind::In, Some(recorded)) if connection.end_reason().is_none() => {
                 let message = self.renew(number, &line, recorded).await?;
                 self.report.totals.requests += 1;
                 connection.send(number, recorded.clone(), &message).await;
             }
-            // It would not be heard; that its reply is missing is told.
-            (What::In, Some(recorded)) => connection.exchanges().asked(number, recorded.clone()),
-            (What::Out, Some(recorded)) => match Push::of(recorded) {
+            // The connection has ended, so the request is not sent; its missing reply is reported.
+            (EventKind::In, Some(recorded)) => {
+                connection.exchanges().requested(number, recorded.clone())
+            }
+            (EventKind::Out, Some(recorded)) => match Push::of(recorded) {
                 Some(push) => {
                     let is_told = connection.expect_push(push).await;
-                    let got = connection.ended().unwrap_or("none");
-                    self.report.event(place, number, is_told, "a notify", got)?;
+                    let got = connection.end_reason().unwrap_or("none");
+                    self.report.event(info, number, is_told, "a notify", got)?;
                 }
                 None => connection.expect(number, recorded.clone()).await,
             },
             _ => {}
         }
-        self.settle(&mut played)?;
-        let is_over = line.what == What::Closed;
+        self.compare_completed(&mut played)?;
+        let is_over = line.what == EventKind::Closed;
         if is_over && let Some(reason) = line.reason.filter(|it| CLOSED_BY_SERVER.contains(&&**it))
         {
             let is_closed = played.connection.expect_end().await;
             let recorded = format!("closed by the server: {reason}");
             let got = "still open";
             self.report
-                .event(&played.place, number, is_closed, &recorded, got)?;
+                .event(&played.info, number, is_closed, &recorded, got)?;
         }
         self.open.insert(session, played);
         if is_over {
@@ -163,14 +174,14 @@ impl Player<'_> {
         Ok(())
     }
 
-    /// Waits until it is time, where the recorded times count.
+    /// Waits until the recorded time of a line, if `--speed` was given.
     async fn keep_time(&self, number: usize, line: &Line) -> Result<(), Failure> {
         let Some(speed) = self.args.speed else {
             return Ok(());
         };
         let after = Duration::from_micros(line.us).as_secs_f64() / speed;
         let after = Duration::try_from_secs_f64(after).ok();
-        let Some(due) = after.and_then(|after| self.began.checked_add(after)) else {
+        let Some(due) = after.and_then(|after| self.started.checked_add(after)) else {
             return Err(Failure::Usage(format!(
                 "line {number}: its time is out of range"
             )));
@@ -179,8 +190,8 @@ impl Player<'_> {
         Ok(())
     }
 
-    /// Connects, and logs in where the recording began after that.
-    async fn connect(&mut self, number: usize, line: &Line) -> Result<Played, Failure> {
+    /// Connects for a session, and logs in if the session was logged in before the recording began.
+    async fn connect(&mut self, number: usize, line: &Line) -> Result<ReplayedSession, Failure> {
         let addr = match &self.args.access {
             Some(addr) => addr.clone(),
             None => {
@@ -221,11 +232,11 @@ impl Player<'_> {
             };
             connection.expect(number, ok.encode_to_vec().into()).await;
         }
-        let place = Place::of(line);
-        Ok(Played { connection, place })
+        let info = SessionInfo::of(line);
+        Ok(ReplayedSession { connection, info })
     }
 
-    /// Why nobody could be reached at an address, and what to do about it.
+    /// Returns the failure for an address that can't be connected to, with advice.
     async fn unreachable(
         &self,
         number: usize,
@@ -251,7 +262,7 @@ impl Player<'_> {
         Failure::Failed(format!("line {number}: {why}{full}"))
     }
 
-    /// What else may be the reason why nobody answers, where this replay holds connections already.
+    /// Returns a further explanation for a server that does not answer, if this replay holds connections already.
     fn may_be_full(&self, is_late: bool) -> String {
         match self.open.len() {
             0 => String::new(),
@@ -263,7 +274,8 @@ impl Player<'_> {
         }
     }
 
-    /// A request as it is sent this time.
+    /// Returns a request in the form in which it is sent in this replay: with a valid token, or with new ids and
+    /// versions.
     async fn renew(&self, number: usize, line: &Line, request: &Bytes) -> Result<Bytes, Failure> {
         match line.login() {
             Some(mut login) if !self.survey.refused.contains(&number) => {
@@ -275,6 +287,7 @@ impl Player<'_> {
         }
     }
 
+    /// Returns the token of a user: the given one, one from the user API, or a computed one.
     async fn token(&self, uid: i64) -> Result<String, Failure> {
         match (&self.args.login.token, &self.args.pw) {
             (Some(token), _) => Ok(token.clone()),
@@ -283,36 +296,37 @@ impl Player<'_> {
         }
     }
 
-    /// Compares what is over.
-    fn settle(&mut self, played: &mut Played) -> Result<(), Failure> {
-        let Played { connection, place } = played;
-        for exchange in connection.exchanges().over() {
+    /// Compares the completed exchanges of a session, and learns new ids from them.
+    fn compare_completed(&mut self, played: &mut ReplayedSession) -> Result<(), Failure> {
+        let ReplayedSession { connection, info } = played;
+        for exchange in connection.exchanges().take_completed() {
             if let (Side::Frame(recorded), Side::Frame(got)) = (&exchange.recorded, &exchange.got) {
                 self.renewal
-                    .learn(place.uid.unwrap_or_default(), recorded, got);
+                    .learn(info.uid.unwrap_or_default(), recorded, got);
             }
-            self.report.exchange(place, &exchange, connection.ended())?;
+            self.report
+                .exchange(info, &exchange, connection.end_reason())?;
         }
-        if connection.exchanges().are_too_many() {
-            let session = place.session;
+        if connection.exchanges().is_overfull() {
+            let session = info.session;
             return Err(Failure::Failed(format!(
                 "session {session}: more than {} MiB of requests and replies are open at once, which is more than can be compared",
-                MOST >> 20
+                MAX_OPEN_BYTES >> 20
             )));
         }
         Ok(())
     }
 
-    /// Ends a session, and compares what is left.
+    /// Ends a session, and compares what is left of it.
     async fn end(&mut self, session: u64) -> Result<(), Failure> {
         let Some(mut played) = self.open.remove(&session) else {
             return Ok(());
         };
         played.connection.end().await;
-        self.settle(&mut played)?;
-        let Played { connection, place } = &mut played;
-        for exchange in connection.exchanges().unasked() {
-            self.report.exchange(place, &exchange, None)?;
+        self.compare_completed(&mut played)?;
+        let ReplayedSession { connection, info } = &mut played;
+        for exchange in connection.exchanges().unsolicited() {
+            self.report.exchange(info, &exchange, None)?;
         }
         Ok(())
     }

@@ -1,3 +1,6 @@
+//! Reports the differences of a replay as they are found, and the totals at its end.
+//!
+//! Serves the player in `replay`.
 use imd::lab::{Direction, describe_frame};
 use imd::proto::Cmd;
 use serde::Serialize;
@@ -10,24 +13,24 @@ use crate::cli::escape::escape;
 use crate::cli::failure::{FAILED, Failure};
 use crate::cli::output;
 
-/// So many fields of one reply are told.
-const MOST_FIELDS: usize = 20;
+/// Number of differing fields that are printed per reply.
+const MAX_FIELDS: usize = 20;
 
-/// Where something differs.
+/// The session in which something differs.
 #[derive(Debug, Clone)]
-pub struct Place {
-    /// The recorded session.
+pub struct SessionInfo {
+    /// Number of the session in the record.
     pub session: u64,
-    /// Where it was.
+    /// Name of the server that it was recorded at.
     pub server: String,
-    /// Whose it is.
+    /// The user of the session, if it is known.
     pub uid: Option<i64>,
 }
 
-impl Place {
-    /// A line's.
-    pub fn of(line: &Line) -> Place {
-        Place {
+impl SessionInfo {
+    /// Returns the session of a line.
+    pub fn of(line: &Line) -> SessionInfo {
+        SessionInfo {
             session: line.session,
             server: line.server.clone(),
             uid: line.uid,
@@ -35,34 +38,36 @@ impl Place {
     }
 }
 
-/// What has been compared.
+/// Counts of what was compared.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
-    /// Requests that were sent.
+    /// Requests that were sent to the stack.
     pub requests: u64,
     /// Replies, notifies and closes that are as recorded.
     pub alike: u64,
-    /// Those that are not.
+    /// Replies, notifies and closes that differ, are missing, or were not recorded.
     pub different: u64,
 }
 
-/// The totals at the end, and why the replay came to none.
+/// The last line of JSON: the totals, and why the replay ended early, if it did.
 #[derive(Serialize)]
-struct Ended<'a> {
+struct Summary<'a> {
     #[serde(flatten)]
     totals: &'a Totals,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
 
-/// Tells of what differs as it is found.
+/// Prints differences as they are found, and counts.
 pub struct Report {
     as_json: bool,
+    /// Fields that are not compared, by their name or by command and name.
     ignored: Vec<String>,
     pub totals: Totals,
 }
 
 impl Report {
+    /// Creates a report without any comparisons.
     pub fn new(as_json: bool, ignored: Vec<String>) -> Report {
         Report {
             as_json,
@@ -71,14 +76,15 @@ impl Report {
         }
     }
 
-    /// Compares both sides of an exchange. `end` is why nothing comes any more, if so.
+    /// Compares both sides of an exchange, and prints the difference. `end` is why the connection has ended, if it
+    /// has.
     ///
     /// # Errors
     ///
-    /// When nobody reads stdout any more.
+    /// The errors of [`output::line`].
     pub fn exchange(
         &mut self,
-        place: &Place,
+        info: &SessionInfo,
         exchange: &Exchange,
         end: Option<&str>,
     ) -> Result<(), Failure> {
@@ -89,11 +95,11 @@ impl Report {
                 (shown(recorded), shown(got), found)
             }
             (Side::Frame(recorded), _) => {
-                let found = vec![missing(command(recorded), Value::Null)];
+                let found = vec![command_difference(command(recorded), Value::Null)];
                 (shown(recorded), json!(silence), found)
             }
             (_, Side::Frame(got)) => {
-                let found = vec![missing(Value::Null, command(got))];
+                let found = vec![command_difference(Value::Null, command(got))];
                 (json!("nothing"), shown(got), found)
             }
             _ => return Ok(()),
@@ -107,17 +113,17 @@ impl Report {
             let cmd = Cmd::of(request);
             (cmd, describe_frame(Direction::In, cmd, request))
         });
-        self.tell(place, exchange.line, request, &recorded, &got, &found)
+        self.report_difference(info, exchange.line, request, &recorded, &got, &found)
     }
 
-    /// Something that is in the record, and whether it was the same this time.
+    /// Counts an event of the record that is not a reply, and prints the difference if `is_alike` is false.
     ///
     /// # Errors
     ///
-    /// When nobody reads stdout any more.
+    /// The errors of [`output::line`].
     pub fn event(
         &mut self,
-        place: &Place,
+        info: &SessionInfo,
         line: usize,
         is_alike: bool,
         recorded: &str,
@@ -128,12 +134,13 @@ impl Report {
             return Ok(());
         }
         let (recorded, got) = (json!(recorded), json!(got));
-        self.tell(place, line, None, &recorded, &got, &[])
+        self.report_difference(info, line, None, &recorded, &got, &[])
     }
 
-    fn tell(
+    /// Counts and prints a difference.
+    fn report_difference(
         &mut self,
-        place: &Place,
+        info: &SessionInfo,
         line: usize,
         request: Option<(Option<Cmd>, Value)>,
         recorded: &Value,
@@ -144,19 +151,19 @@ impl Report {
         let (cmd, request) = request.unwrap_or_default();
         let cmd = cmd.map(Cmd::name);
         if self.as_json {
-            let told = found.iter().take(MOST_FIELDS);
-            let differ = told
+            let shown_fields = found.iter().take(MAX_FIELDS);
+            let differ = shown_fields
                 .map(|it| json!({ "field": it.field, "recorded": it.recorded, "got": it.got }))
                 .collect::<Vec<_>>();
             return output::json(&json!({
-                "line": line, "session": place.session, "server": place.server, "uid": place.uid,
+                "line": line, "session": info.session, "server": info.server, "uid": info.uid,
                 "cmd": cmd, "request": request, "recorded": recorded, "got": got, "differ": differ,
             }));
         }
-        let Place {
+        let SessionInfo {
             session, server, ..
-        } = place;
-        let uid = place.uid.map(|uid| format!(", uid {uid}"));
+        } = info;
+        let uid = info.uid.map(|uid| format!(", uid {uid}"));
         let uid = uid.unwrap_or_default();
         let line = match line {
             0 => String::new(),
@@ -171,26 +178,28 @@ impl Report {
             field,
             recorded,
             got,
-        } in found.iter().take(MOST_FIELDS)
+        } in found.iter().take(MAX_FIELDS)
         {
             text += &format!("\n  differs   {field}: {recorded}, got {got}");
         }
-        if found.len() > MOST_FIELDS {
-            let more = found.len() - MOST_FIELDS;
+        if found.len() > MAX_FIELDS {
+            let more = found.len() - MAX_FIELDS;
             text += &format!("\n  differs   {more} fields more");
         }
         text.lines()
             .try_for_each(|line| output::line(&escape(line)))
     }
 
-    /// Tells of the totals, also where the replay came to no end: `played` says why not.
+    /// Prints the totals, even where the replay ended early; `played` says why it did.
     ///
     /// # Errors
     ///
-    /// What `played` says; else when something differs, with that; and when nobody reads stdout any more.
+    /// The error of `played` comes first, so that the exit code tells of it. [`Failure::Exit`] when something
+    /// differs, and the errors of [`output::line`].
     pub fn end(self, played: Result<(), Failure>) -> Result<(), Failure> {
         if matches!(played, Err(Failure::OutputClosed)) {
-            // Nobody reads on. Something was to be told, and that is a difference.
+            // The reader of stdout has gone before the end. Since only differences are printed before it, there was
+            // one.
             return Err(Failure::Exit(FAILED));
         }
         let Totals {
@@ -198,9 +207,9 @@ impl Report {
             alike,
             different,
         } = self.totals;
-        let said = if self.as_json {
+        let printed = if self.as_json {
             let error = played.as_ref().err().map(ToString::to_string);
-            output::json(&Ended {
+            output::json(&Summary {
                 totals: &self.totals,
                 error,
             })
@@ -209,11 +218,11 @@ impl Report {
                 "{requests} requests; of what the server said, {alike} alike, {different} different"
             ))
         };
-        // Who does not read the totals learns by the code how it went.
+        // The exit code has to be right even if the totals can't be printed.
         played?;
         match different {
-            0 => said,
-            _ => Err(said
+            0 => printed,
+            _ => Err(printed
                 .err()
                 .filter(Failure::needs_report)
                 .unwrap_or(Failure::Exit(FAILED))),
@@ -221,7 +230,8 @@ impl Report {
     }
 }
 
-fn missing(recorded: Value, got: Value) -> Difference {
+/// Returns a difference in the command, for a reply that only one side has.
+fn command_difference(recorded: Value, got: Value) -> Difference {
     Difference {
         field: "cmd".into(),
         recorded,
@@ -229,11 +239,12 @@ fn missing(recorded: Value, got: Value) -> Difference {
     }
 }
 
-/// A frame's command, and its fields.
+/// Describes a frame by its command and its fields.
 fn shown(frame: &[u8]) -> Value {
     json!({ "cmd": command(frame), "fields": fields(frame) })
 }
 
+/// Returns the name of a frame's command as JSON.
 fn command(frame: &[u8]) -> Value {
     json!(Cmd::of(frame).map(Cmd::name))
 }
