@@ -1,4 +1,6 @@
-//! The flags of `imd bench`, and the plan that they and the defaults make.
+//! Defines the arguments of `imd bench`, and builds the plan of a run from them and the defaults.
+//!
+//! Doc comments on the argument types are the help texts of `--help`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,13 +12,13 @@ use serde::Serialize;
 use crate::cli::duration::some_time;
 use crate::cli::failure::Failure;
 
-/// Heartbeats of an idle user come so far apart, in seconds.
+/// Time between two heartbeats of an idle user, in seconds.
 const HEARTBEAT: f64 = 10.0;
 
-/// The longest text of a message, in bytes.
-const LONGEST_TEXT: u16 = 32_768;
+/// Longest text of a message, in bytes.
+const MAX_TEXT_BYTES: u16 = 32_768;
 
-/// How long requests are made, unless it is said otherwise.
+/// Duration of a run, unless a time or a count was given.
 const TIME: Duration = Duration::from_secs(5);
 
 /// What is measured.
@@ -95,20 +97,22 @@ pub struct BenchArgs {
     pub json: bool,
 }
 
-/// Reads the size of a message's text.
+/// Parses the size of a message's text, in bytes.
 fn size(text: &str) -> Result<u16, String> {
     let bytes = byte_size::parse(text).map_err(|error| error.to_string())?;
     let size = u16::try_from(bytes)
         .ok()
-        .filter(|&size| size <= LONGEST_TEXT);
-    size.ok_or_else(|| format!("{bytes} is more than {LONGEST_TEXT}, or 32KiB"))
+        .filter(|&size| size <= MAX_TEXT_BYTES);
+    size.ok_or_else(|| format!("{bytes} is more than {MAX_TEXT_BYTES}, or 32KiB"))
 }
 
-/// Without a unit, as nowhere else.
+/// Parses the value of the hidden `--secs`, which has no unit so that older scripts go on working. The error
+/// recommends `--for` instead.
 fn seconds(text: &str) -> Result<f64, String> {
     positive(text).map_err(|_| "write --for, and a time with its unit, such as --for 2s".into())
 }
 
+/// Parses a finite number above 0.
 fn positive(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(number) if number > 0.0 && number <= 1e9 => Ok(number),
@@ -119,37 +123,40 @@ fn positive(text: &str) -> Result<f64, String> {
 /// When the next request is made.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pace {
-    /// When fewer than so many of the user's requests are open.
+    /// A closed loop: a user makes a request whenever fewer than this number are unanswered.
     Closed(usize),
-    /// So many per second in all, whatever becomes of them.
+    /// A schedule: this number of requests per second in total, whether they are answered or not.
     Open(f64),
 }
 
-/// What is to be done.
+/// The plan of a run: the arguments, completed by the defaults of the kind.
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub kind: Kind,
-    /// Whether the stack is another process on the cores of this one.
+    /// Set when the stack is a private process, which shares the cores with the load generator.
     pub is_private: bool,
     pub users: usize,
+    /// The UID of the first user. The other users have the numbers after it.
     pub first_uid: i64,
+    /// When requests are made.
     pub pace: Pace,
     pub size: usize,
-    /// Requests are made for so long.
+    /// How long requests are made; `None` means until the count is reached.
     pub time: Option<Duration>,
-    /// So many requests are made.
+    /// How many requests are made; `None` means until the time is over.
     pub count: Option<u64>,
     pub fill: u32,
     pub threads: usize,
+    /// How long to wait for anything to arrive before the run is given up.
     pub patience: Duration,
 }
 
 impl Plan {
-    /// The flags, and the defaults of the kind.
+    /// Builds the plan from the arguments and the defaults of the kind.
     ///
     /// # Errors
     ///
-    /// When the flags do not go together.
+    /// [`Failure::Usage`] when the arguments contradict one another.
     pub fn new(args: &BenchArgs) -> Result<Plan, Failure> {
         let (users, outstanding) = match args.kind {
             Kind::Gateway | Kind::Connect => (50, 1),
@@ -194,12 +201,12 @@ impl Plan {
         })
     }
 
-    /// The UID of the user of that number.
+    /// Returns the UID of the user with that number.
     pub fn uid(&self, user: usize) -> i64 {
         self.first_uid + i64::try_from(user).unwrap_or_default()
     }
 
-    /// How many users make requests.
+    /// Returns how many users make requests.
     pub fn senders(&self) -> usize {
         match self.kind {
             Kind::Group => 1,
@@ -207,7 +214,7 @@ impl Plan {
         }
     }
 
-    /// How many inboxes an acknowledged request must be found in.
+    /// Returns how many inboxes each acknowledged message has to be found in.
     pub fn fan_out(&self) -> u64 {
         match self.kind {
             Kind::P2p => 1,

@@ -1,33 +1,36 @@
-//! The verdict of `imd bench`: whether every message arrived exactly once.
+//! Checks the results of `imd bench`: whether every message arrived exactly once.
+//!
+//! Serves the report. The fields of [`Check`] are those of the JSON that `--json` prints.
 
 use serde::Serialize;
 
 use super::tally::Tally;
-use super::user::Record;
+use super::user::DeliveryRecord;
 
-/// Whether every request was answered once and every message arrived exactly once, with the numbers of what went wrong.
+/// The verdict on a run: whether every request was answered once and every message arrived exactly once, with the
+/// number of errors of each kind.
 #[derive(Debug, Default, Serialize)]
 pub struct Check {
     pub ok: bool,
     refused: u64,
     unanswered: u64,
-    /// Answers to requests that were answered before, or never made.
+    /// Answers to requests that were answered before, or that were never made.
     unasked: u64,
-    /// Acknowledged messages that a receiver did not find in any page, counted for each receiver.
+    /// Acknowledged messages that a receiver did not find in any page, counted per receiver.
     missing: u64,
     double: u64,
     altered: u64,
     /// Places where a page leaves messages out.
     gaps: u64,
-    /// The first refusal.
+    /// Code and text of the first refusal.
     refusal: Option<String>,
-    /// Why the first of the lost connections was lost.
+    /// Why the first connection was lost, if any was.
     lost: Option<String>,
 }
 
 impl Check {
-    /// Compares the messages that were acknowledged with those that were found.
-    pub fn new(tally: &Tally, mut records: Vec<Record>) -> Check {
+    /// Compares the messages that were acknowledged with those that were received.
+    pub fn new(tally: &Tally, mut records: Vec<DeliveryRecord>) -> Check {
         let counts = &tally.counts;
         records.sort_by_key(|record| record.user);
         let missing = records.iter().map(|record| {
@@ -53,7 +56,7 @@ impl Check {
         check
     }
 
-    /// Describes what went wrong, each kind with its number.
+    /// Returns a description of each kind of error that occurred, with its number.
     pub fn wrong(&self) -> Vec<String> {
         let counted = [
             (self.refused, "refused"),
@@ -66,12 +69,12 @@ impl Check {
         ];
         let counted = counted.iter().filter(|(count, _)| *count > 0);
         let counted = counted.map(|(count, what)| format!("{count} {what}"));
-        let said = [("a refusal", &self.refusal), ("lost", &self.lost)];
-        let said = said.iter().filter_map(|(what, text)| {
+        let reasons = [("a refusal", &self.refusal), ("lost", &self.lost)];
+        let reasons = reasons.iter().filter_map(|(what, text)| {
             let text = text.as_ref()?;
             Some(format!("{what}: {text}"))
         });
-        counted.chain(said).collect()
+        counted.chain(reasons).collect()
     }
 }
 
@@ -79,8 +82,13 @@ impl Check {
 mod tests {
     use super::*;
 
-    fn record(user: usize, receives_from: usize, acknowledged: u64, found: &[u64]) -> Record {
-        let mut record = Record {
+    fn record(
+        user: usize,
+        receives_from: usize,
+        acknowledged: u64,
+        found: &[u64],
+    ) -> DeliveryRecord {
+        let mut record = DeliveryRecord {
             user,
             receives_from: Some(receives_from),
             ..Default::default()
@@ -95,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn each_member_of_a_group_must_have_found_everything() {
+    fn every_member_of_a_group_must_receive_every_message() {
         let group = |last: &[u64]| {
             let records = vec![
                 record(2, 0, 0, last),
@@ -111,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_without_being_acknowledged_is_not_wrong() {
+    fn a_message_that_was_stored_but_not_acknowledged_is_no_error() {
         let records = vec![record(0, 0, 1, &[0, 1])];
         assert!(Check::new(&Tally::default(), records).ok);
     }

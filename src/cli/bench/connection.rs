@@ -1,4 +1,6 @@
-//! Why a connection of `imd bench` can't go on, and single requests over one: to set a run up, and to measure connecting.
+//! Sends single requests over a connection of `imd bench`, and defines the errors of such a connection.
+//!
+//! Serves `setup`, and `dialer`, which measures connecting.
 
 use std::io;
 
@@ -8,12 +10,12 @@ use imd::proto::{Cmd, Payload};
 
 use crate::cli::refusal;
 
-/// Why a connection can't be used any longer.
+/// The reason why a connection can't be used any further.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The server refuses a request without which the run can't go on, or it announces that it closes the connection.
+    /// The server refused a request without which the run can't go on, or it announced that it closes the connection.
     #[error("{}", refusal::advise(*code, text))]
     Refused { code: u32, text: String },
     #[error(transparent)]
@@ -21,18 +23,19 @@ pub enum ConnectionError {
 }
 
 impl ConnectionError {
-    /// Makes an error of a server's code and text.
+    /// Creates the error for a code and text of a server.
     pub fn refused((code, text): (u32, &[u8])) -> Self {
         let text = String::from_utf8_lossy(text).into_owned();
         ConnectionError::Refused { code, text }
     }
 }
 
-/// Sends a request and returns its answer, whatever its code.
+/// Sends a request and returns its answer, whatever its code is.
 ///
 /// # Errors
 ///
-/// When the connection fails, the answer does not come in time, or the server answers that it can't read the request.
+/// When the connection fails, the answer does not arrive in time, or the server answers that it can't read the
+/// request.
 pub async fn ask(
     connection: &mut Connection,
     cmd: Cmd,
@@ -42,11 +45,11 @@ pub async fn ask(
     answer(connection, cmd).await
 }
 
-/// Waits for the next answer to such a request. What the server pushes meanwhile is ignored.
+/// Waits for the next answer to a request of that command. Frames that the server pushes meanwhile are ignored.
 ///
 /// # Errors
 ///
-/// As [`ask`].
+/// The errors of [`ask`].
 pub async fn answer(connection: &mut Connection, cmd: Cmd) -> Result<Vec<u8>, ConnectionError> {
     loop {
         let message = connection.next().await?;
@@ -59,11 +62,11 @@ pub async fn answer(connection: &mut Connection, cmd: Cmd) -> Result<Vec<u8>, Co
     }
 }
 
-/// Makes sure that an answer, whose code is in that field, is no refusal.
+/// Checks that an answer, whose code is in the field `code`, is not a refusal.
 ///
 /// # Errors
 ///
-/// The refusal.
+/// [`ConnectionError::Refused`] with the code and text of the answer.
 pub fn check(answer: &[u8], code: usize) -> Result<(), ConnectionError> {
     match FieldTable::read(answer).status(code) {
         (0, _) => Ok(()),

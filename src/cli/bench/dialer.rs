@@ -1,4 +1,4 @@
-//! Users of `imd bench connect`, who open a connection for each request.
+//! Drives the users of `imd bench connect`, who open a connection for each request.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,26 +11,30 @@ use tokio::net::TcpSocket;
 use super::connection::{ConnectionError, ask};
 use super::run::WorkerState;
 use super::tally::Received;
-use super::user::Record;
+use super::user::DeliveryRecord;
 
-/// Connects to the gateway, asks for an access server, and closes the connection, again and again.
+/// A user who connects to the gateway, requests an access server, and closes the connection, again and again.
 pub struct Dialer {
+    /// Address of the gateway, resolved once.
     pub gateway: SocketAddr,
-    /// Counts the connections, from a number of the user's own on.
-    pub dialled: u16,
+    /// Counts the connections. Each user starts at another number, so that the source addresses differ.
+    pub connection_number: u16,
+    /// The requests that the schedule assigns to this user, and the end of the run.
     pub mailbox: Arc<Mailbox>,
+    /// The state shared by the users of this thread.
     pub worker: WorkerState,
 }
 
 impl Dialer {
-    /// Makes requests until the run ends or one fails.
-    pub async fn run(mut self) -> Record {
+    /// Makes requests until the run ends or a request fails. The returned record is empty.
+    pub async fn run(mut self) -> DeliveryRecord {
         if let Err(error) = self.dial_all().await {
             self.worker.tally.lock().lose(&error);
         }
-        Record::default()
+        DeliveryRecord::default()
     }
 
+    /// Makes requests until the run ends.
     async fn dial_all(&mut self) -> Result<(), ConnectionError> {
         while let Some(due) = self.next().await {
             let socket = self.socket()?;
@@ -50,7 +54,8 @@ impl Dialer {
         Ok(())
     }
 
-    /// Waits until the next request is due, counts it, and returns when it was due; nothing at the end of the run.
+    /// Waits until the next request is due, counts it, and returns when it was due. Returns `None` at the end of the
+    /// run.
     async fn next(&self) -> Option<u64> {
         let now = self.worker.now();
         let due = match self.worker.allows(0, now) {
@@ -61,16 +66,17 @@ impl Dialer {
         Some(due)
     }
 
-    /// Creates a socket to connect from. The port of a closed connection can't be used for a minute, so on the loopback
-    /// interface each connection has another source address: ports do not run out, and the system finds one quickly.
+    /// Creates a socket to connect from. The port of a closed connection can't be reused for a minute. On the
+    /// loopback interface, each connection therefore has another source address: ports do not run out, and the system
+    /// finds a free one quickly.
     fn socket(&mut self) -> io::Result<TcpSocket> {
         let socket = match self.gateway {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
         };
-        self.dialled = self.dialled.wrapping_add(1);
-        let [high, low] = self.dialled.to_be_bytes();
-        // On other systems the interface has only one address.
+        self.connection_number = self.connection_number.wrapping_add(1);
+        let [high, low] = self.connection_number.to_be_bytes();
+        // On other systems, the loopback interface has only one address.
         if cfg!(target_os = "linux") && self.gateway.ip() == Ipv4Addr::LOCALHOST {
             let source = [127, 1, high % 4, low];
             socket.bind(SocketAddr::from((source, 0)))?;
@@ -79,6 +85,7 @@ impl Dialer {
     }
 }
 
+/// Connects to the gateway, and returns its answer to a request for an access server.
 async fn dial(socket: TcpSocket, gateway: SocketAddr) -> Result<Vec<u8>, ConnectionError> {
     let mut connection = Connection::open(socket.connect(gateway)).await?;
     let cmd = Cmd::ReqAccessServer;

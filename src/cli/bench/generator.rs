@@ -1,34 +1,39 @@
-//! What the load generator itself has used, and whether it was what limited a run of `imd bench`.
+//! Measures the load generator itself, and judges whether it was the limit of a run of `imd bench`.
+//!
+//! Serves the report. The fields of [`Generator`] are those of the JSON that `--json` prints.
 
 use std::time::{Duration, Instant};
 
 use imd::load::{Percentiles, usage};
 use serde::Serialize;
 
-/// A thread that is busy for this part of the time can't make more requests.
+/// Part of the time from which on a thread counts as busy: it could not make more requests.
 const BUSY: f64 = 0.9;
 
-/// Reads the clocks of a thread when the run begins.
-pub struct Watch {
+/// A timer for the resources that the thread uses during the run.
+pub struct UsageTimer {
+    /// When the timer was started.
     begun: Instant,
+    /// CPU time of the thread at the start, where the system reports it.
     cpu: Option<Duration>,
+    /// Time that the thread had waited for a core at the start, where the system reports it.
     waited: Option<Duration>,
 }
 
-impl Watch {
+impl UsageTimer {
     /// Starts to measure the calling thread.
-    pub fn start() -> Watch {
-        Watch {
+    pub fn start() -> UsageTimer {
+        UsageTimer {
             begun: Instant::now(),
             cpu: usage::thread_cpu(),
             waited: usage::thread_waited(),
         }
     }
 
-    /// Returns what the calling thread, the one that started the watch, has used since.
-    pub fn stop(&self) -> Effort {
+    /// Returns what the calling thread has used since the start. It has to be the thread that started the timer.
+    pub fn stop(&self) -> ThreadUsage {
         let since = |now: Option<Duration>, before: Option<Duration>| now?.checked_sub(before?);
-        Effort {
+        ThreadUsage {
             time: self.begun.elapsed(),
             busy: since(usage::thread_cpu(), self.cpu),
             waited: since(usage::thread_waited(), self.waited),
@@ -36,38 +41,38 @@ impl Watch {
     }
 }
 
-/// What a thread has used during the run.
+/// Resources that a thread used during the run.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Effort {
-    /// How long the run took.
+pub struct ThreadUsage {
+    /// Duration of the run.
     pub time: Duration,
-    /// How long the thread was running on a core.
+    /// How long the thread ran on a core.
     pub busy: Option<Duration>,
-    /// How long the thread could run and waited for a core.
+    /// How long the thread was ready to run and waited for a core.
     pub waited: Option<Duration>,
 }
 
-/// The report on the load generator.
+/// The part of the report that is about the load generator.
 #[derive(Debug, Serialize)]
 pub struct Generator {
     threads: usize,
-    /// The part of the time in which the busiest thread was at work. Unknown on a schedule, where a thread watches the
-    /// clock while it has nothing to do.
+    /// Part of the time in which the busiest thread was running. Unknown on a schedule, where idle threads watch the
+    /// clock.
     busy: Option<f64>,
-    /// The part of the time in which the busiest thread waited for a core.
+    /// Part of the time in which the busiest thread waited for a core.
     waited: Option<f64>,
-    /// Why the figures say more about the generator or the machine than about the server, if they do.
+    /// Why the results are about the load generator or the machine rather than the server, if they are.
     limit: Option<String>,
 }
 
 impl Generator {
-    /// Reports on the threads of a closed loop.
-    pub fn closed(efforts: &[Effort]) -> Generator {
-        let busiest = efforts
+    /// Judges the threads of a closed loop by how busy they were.
+    pub fn closed(usages: &[ThreadUsage]) -> Generator {
+        let busiest = usages
             .iter()
-            .max_by_key(|effort| effort.busy.unwrap_or_default());
-        let busy = busiest.and_then(|effort| part(effort.busy, effort.time));
-        let waited = busiest.and_then(|effort| part(effort.waited, effort.time));
+            .max_by_key(|thread| thread.busy.unwrap_or_default());
+        let busy = busiest.and_then(|thread| part(thread.busy, thread.time));
+        let waited = busiest.and_then(|thread| part(thread.waited, thread.time));
         let percent = |part: f64| format!("{:.0} % of the time", part * 100.0);
         let limit = match (busy, waited) {
             (Some(busy), _) if busy >= BUSY => Some(format!(
@@ -82,14 +87,15 @@ impl Generator {
             _ => None,
         };
         Generator {
-            threads: efforts.len(),
+            threads: usages.len(),
             busy,
             waited,
             limit,
         }
     }
 
-    /// Reports on the threads of a schedule, by how late they made their requests and the latencies that they measured.
+    /// Judges the threads of a schedule by how late they made their requests, in comparison with the latencies that
+    /// they measured.
     pub fn open(threads: usize, latencies: Option<(Percentiles, Percentiles)>) -> Generator {
         let limit = match latencies {
             Some((late, seen)) if late.p99 * 2.0 > seen.p99 => Some(format!(
@@ -107,7 +113,7 @@ impl Generator {
         }
     }
 
-    /// Returns the report as a sentence, if there is something to report.
+    /// Returns the judgement as a sentence, if there is something to report.
     pub fn text(&self) -> Option<String> {
         let busy = self.busy.map(|busy| {
             let percent = busy * 100.0;
@@ -117,6 +123,7 @@ impl Generator {
     }
 }
 
+/// Returns a part of a duration, rounded to a thousandth, if the time is known.
 fn part(time: Option<Duration>, of: Duration) -> Option<f64> {
     let part = time?.as_secs_f64() / of.as_secs_f64();
     part.is_finite().then(|| (part * 1000.0).round() / 1000.0)
@@ -126,8 +133,8 @@ fn part(time: Option<Duration>, of: Duration) -> Option<f64> {
 mod tests {
     use super::*;
 
-    fn effort(busy: u64, waited: u64) -> Effort {
-        Effort {
+    fn usage_of(busy: u64, waited: u64) -> ThreadUsage {
+        ThreadUsage {
             time: Duration::from_secs(100),
             busy: Some(Duration::from_secs(busy)),
             waited: Some(Duration::from_secs(waited)),
@@ -135,25 +142,25 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_thread_is_the_limit_and_one_without_a_core_is_the_machines() {
-        let text = |efforts: &[Effort]| Generator::closed(efforts).text().unwrap();
+    fn a_busy_generator_or_a_lack_of_cores_is_reported_as_the_limit() {
+        let text = |usages: &[ThreadUsage]| Generator::closed(usages).text().unwrap();
         assert_eq!(
-            text(&[effort(40, 10)]),
+            text(&[usage_of(40, 10)]),
             "The load generator was at work 40 % of the time."
         );
-        let busy = text(&[effort(10, 0), effort(95, 0)]);
+        let busy = text(&[usage_of(10, 0), usage_of(95, 0)]);
         assert!(
             busy.starts_with("The load generator was the limit: a thread of it was at work 95 %")
         );
-        let starved = text(&[effort(50, 45)]);
+        let starved = text(&[usage_of(50, 45)]);
         assert!(
             starved.ends_with("at work 50 % of the time, and waited for a core 45 % of the time.")
         );
-        assert_eq!(Generator::closed(&[Effort::default()]).text(), None);
+        assert_eq!(Generator::closed(&[ThreadUsage::default()]).text(), None);
     }
 
     #[test]
-    fn on_a_schedule_its_own_delay_is_the_limit() {
+    fn a_generator_that_is_late_on_a_schedule_is_reported_as_the_limit() {
         let all = |us| Percentiles {
             p50: us,
             p90: us,

@@ -1,10 +1,10 @@
-//! `imd bench`: puts load on a stack, measures, and checks that every message arrived exactly once.
+//! Runs `imd bench`: puts load on a stack, measures it, and checks that every message arrived exactly once.
 //!
-//! The connections, schedules and statistics are those of [`imd::load`]. This module adds what the users do, the report, and
-//! the private stack.
+//! Connections, schedules and statistics are those of [`imd::load`]. This module adds the behaviour of the users, the
+//! report and the private stack. Each thread of the load generator has its own runtime and users; this module only
+//! starts the threads, watches their counts and collects their results.
 
 mod args;
-mod asker;
 mod check;
 mod connection;
 mod dialer;
@@ -12,6 +12,7 @@ mod generator;
 mod private;
 mod progress;
 mod reader;
+mod repeater;
 mod report;
 mod run;
 mod sender;
@@ -41,23 +42,24 @@ use super::{api, endpoint, output, refusal, settings};
 use args::{Kind, Plan};
 use private::Private;
 use progress::Progress;
-use report::{Findings, Report, Server};
+use report::{Measurements, Report, Server};
 use run::Run;
-use setup::Site;
+use setup::StackAccess;
 use tally::{Counts, Tally};
 use worker::Worker;
 
-/// How often to check whether the run is over.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How often the counts are checked for the end of the run.
+const CHECK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// How many files are reserved for other things than connections: as many as a stack reserves.
+/// Number of files that are reserved for other things than connections: as many as a stack reserves.
 const RESERVED_FILES: u64 = 128;
 
 /// Runs a benchmark and prints its report.
 ///
 /// # Errors
 ///
-/// When the benchmark can't be run, and when a message did not arrive exactly once.
+/// When the benchmark can't be run, when a signal stops it, and when a message did not arrive exactly once. In the
+/// last case, the report was printed.
 pub async fn run(args: &BenchArgs) -> Result<(), Failure> {
     let plan = Plan::new(args)?;
     check_file_limit(&plan)?;
@@ -78,7 +80,7 @@ pub async fn run(args: &BenchArgs) -> Result<(), Failure> {
     };
     let measured = tokio::select! {
         biased;
-        () = signals.next() => Err(by_a_signal()),
+        () = signals.next() => Err(stopped_by_signal()),
         report = measure(args, plan, salt, private.as_ref()) => report,
     };
     let stop = async {
@@ -90,7 +92,7 @@ pub async fn run(args: &BenchArgs) -> Result<(), Failure> {
     // Dropping a private imd that has not ended kills it.
     let stopped = tokio::select! {
         biased;
-        () = signals.next() => Err(by_a_signal()),
+        () = signals.next() => Err(stopped_by_signal()),
         stopped = stop => stopped,
     };
     let report = measured?;
@@ -102,7 +104,7 @@ pub async fn run(args: &BenchArgs) -> Result<(), Failure> {
     };
     let printed = tokio::select! {
         biased;
-        () = signals.next() => Err(by_a_signal()),
+        () = signals.next() => Err(stopped_by_signal()),
         printed = print => printed,
     };
     // Even if nobody reads stdout any more, the exit code says how the run went.
@@ -130,7 +132,8 @@ async fn check_stack(addr: &str) -> Result<(), Failure> {
     }
 }
 
-fn by_a_signal() -> Failure {
+/// Returns the failure of a run that a signal has stopped.
+fn stopped_by_signal() -> Failure {
     Failure::Failed("stopped by a signal".into())
 }
 
@@ -147,6 +150,7 @@ fn check_file_limit(plan: &Plan) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Starts the load generator, runs the benchmark, and returns its report.
 async fn measure(
     args: &BenchArgs,
     plan: Plan,
@@ -161,24 +165,24 @@ async fn measure(
         (Kind::Group, Some(api)) => make_group(&plan, api).await?,
         _ => 0,
     };
-    let site = Site {
+    let stack = StackAccess {
         gateway: gateway.into(),
         salt: salt.into(),
         group,
     };
     let run = Arc::new(Run::new(plan));
     let end = CancellationToken::new();
-    // Ends the threads also when this function returns early.
+    // The guard ends the threads even when this function returns early.
     let _guard = end.clone().drop_guard();
 
     let mut gauge = private.map(|private| Gauge::new(private.pid()));
     let mut workers = Vec::new();
     for number in 0..run.plan.threads {
-        let worker = Worker::start(&run, &site, number, &end);
+        let worker = Worker::start(&run, &stack, number, &end);
         workers.push(worker.map_err(|error| Failure::Failed(format!("load generator: {error}")))?);
     }
     for worker in &mut workers {
-        let ready = (&mut worker.ready).await.map_err(|_| gone())?;
+        let ready = (&mut worker.ready).await.map_err(|_| thread_lost())?;
         ready.map_err(|error| Failure::Failed(error.to_string()))?;
     }
     if let Some(gauge) = &mut gauge {
@@ -187,7 +191,7 @@ async fn measure(
     let begun = Instant::now();
     let (mut tallies, mut outcomes) = (Vec::new(), Vec::new());
     for worker in workers {
-        // A thread that has ended is noticed below.
+        // A thread that has ended early is noticed when its outcome is awaited.
         let _ = worker.begin.send(begun);
         tallies.push(worker.tally);
         outcomes.push(worker.outcome);
@@ -198,36 +202,37 @@ async fn measure(
     let server = gauge.map(|gauge| gauge.read(run.plan.users));
     end.cancel();
 
-    let (mut records, mut efforts) = (Vec::new(), Vec::new());
+    let (mut records, mut usages) = (Vec::new(), Vec::new());
     for outcome in outcomes {
-        let outcome = outcome.await.map_err(|_| gone())?;
+        let outcome = outcome.await.map_err(|_| thread_lost())?;
         records.extend(outcome.records);
-        efforts.push(outcome.effort);
+        usages.push(outcome.usage);
     }
     let mut sum = Tally::default();
     for tally in &tallies {
         sum.add(&tally.lock());
     }
-    let findings = Findings {
+    let measurements = Measurements {
         addr: args.addr.clone(),
         store: args.store.as_ref().map(|dir| dir.display().to_string()),
         tally: sum,
         records,
-        efforts,
+        usages,
         server,
     };
-    Ok(Report::new(&run.plan, findings))
+    Ok(Report::new(&run.plan, measurements))
 }
 
-fn gone() -> Failure {
+/// Returns the failure for a thread that ended without a result.
+fn thread_lost() -> Failure {
     Failure::Failed("a thread of the load generator has ended early".into())
 }
 
-/// Waits until everything was sent, answered and delivered, until a connection was lost, or until nothing has arrived for as
-/// long as the plan is patient.
+/// Waits until every request was made, answered and delivered, until a connection was lost, or until nothing has
+/// arrived for as long as the plan allows.
 async fn watch(run: &Run, begun: Instant, counts: impl Fn() -> Counts, is_lost: impl Fn() -> bool) {
     let mut progress = Progress::new(run.plan.fan_out() > 0);
-    let mut ticks = tokio::time::interval(LOOK_EVERY);
+    let mut ticks = tokio::time::interval(CHECK_INTERVAL);
     let (mut last, mut changed) = (Counts::default(), begun);
     while !is_lost() {
         ticks.tick().await;
@@ -240,7 +245,7 @@ async fn watch(run: &Run, begun: Instant, counts: impl Fn() -> Counts, is_lost: 
         if is_sent && is_answered && counts.delivered >= expected {
             return;
         }
-        // Between two requests of a slow schedule nothing is expected.
+        // Between two requests of a slow schedule nothing is expected, so that time does not count.
         let is_waiting = is_sent || !is_answered;
         if counts != last || !is_waiting {
             (last, changed) = (counts, Instant::now());
@@ -277,10 +282,13 @@ async fn make_group(plan: &Plan, group_api: &str) -> Result<i64, Failure> {
 
 /// Measures the CPU time and the memory of the private imd.
 struct Gauge {
+    /// The process of the private imd.
     pid: u32,
+    /// The measurements so far.
     server: Server,
-    /// The CPU time when the run began.
+    /// CPU time that the process had used when the run began, where the system reports it.
     cpu: Option<Duration>,
+    /// When the run began.
     begun: Instant,
 }
 
@@ -319,8 +327,8 @@ impl Gauge {
             resident_connected,
             ..
         } = self.server;
-        let grown = resident_connected.zip(resident_before);
-        self.server.bytes_per_connection = grown.map(|(now, before)| {
+        let increase = resident_connected.zip(resident_before);
+        self.server.bytes_per_connection = increase.map(|(now, before)| {
             let bytes = now.saturating_sub(before) as f64 / users as f64;
             (bytes * 10.0).round() / 10.0
         });

@@ -1,4 +1,7 @@
-//! A private `imd`: another process of this program, on free ports, gone when the run is over.
+//! Runs a private `imd` for a benchmark: another process of this program, on free ports, which is stopped when the
+//! run is over.
+//!
+//! Serves [`run`](super::run). The process and its folder are gone once [`Private`] is dropped.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -13,22 +16,23 @@ use tempfile::TempDir;
 use crate::cli::failure::Failure;
 use crate::cli::{addr_file, launch};
 
-/// How long it gets to stop by itself.
+/// How long the process may take to stop by itself.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// How often to look whether it has stopped.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// How often to check whether the process has stopped.
+const CHECK_INTERVAL: Duration = Duration::from_millis(2);
 
-/// Messages in memory may take so much: a fast run would soon fill what is usual.
+/// Memory limit of a store in memory, in bytes. A fast run would soon exceed the default.
 const MEMORY_LIMIT: u64 = 8 << 30;
 
-/// A daemon that serves.
+/// A running daemon that serves.
 pub struct Private {
     child: Running,
-    /// Held open, so that it can say its last line.
+    /// Kept open, so that the daemon can write its last line.
     _stdout: BufReader<ChildStdout>,
+    /// Where the daemon listens.
     pub addresses: Addresses,
-    /// For config and addresses. Removed when dropped.
+    /// The folder for config and addresses. It is removed when dropped.
     _folder: TempDir,
 }
 
@@ -37,18 +41,18 @@ struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both do nothing when it has ended.
+        // Both calls do nothing when the process has ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
 impl Private {
-    /// Starts it and waits until it serves.
+    /// Starts the daemon and waits until it serves.
     ///
     /// # Errors
     ///
-    /// When it does not start; it has said why on stderr.
+    /// When the daemon does not start. It has written the reason to stderr.
     pub fn start(config: Option<&Path>, store: Option<&Path>) -> Result<Private, Failure> {
         let failed = |error: String| Failure::Failed(format!("a private imd: {error}"));
         let folder = tempfile::Builder::new().prefix("imd-bench-").tempdir();
@@ -67,7 +71,8 @@ impl Private {
             Some(store) => command.arg("--store").arg(store),
             None => command.arg("--memory"),
         };
-        // A Ctrl-C is for this process, which then stops the other one.
+        // Ctrl-C is handled by this process, which then stops the daemon; a process group of its own keeps the
+        // terminal from signalling it too.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
@@ -90,16 +95,16 @@ impl Private {
         })
     }
 
-    /// Its process.
+    /// Returns the id of the process.
     pub fn pid(&self) -> u32 {
         self.child.0.id()
     }
 
-    /// Stops it with manners.
+    /// Asks the daemon to stop, and waits for its end.
     ///
     /// # Errors
     ///
-    /// When it does not stop, or has failed.
+    /// When the daemon does not stop in time, or ends with an error.
     pub async fn stop(mut self) -> Result<(), Failure> {
         self.terminate();
         let until = Instant::now() + GRACE;
@@ -109,29 +114,31 @@ impl Private {
                 Ok(Some(status)) => {
                     return Err(Failure::Failed(format!("the private imd ended: {status}")));
                 }
-                Ok(None) => tokio::time::sleep(LOOK_EVERY).await,
+                Ok(None) => tokio::time::sleep(CHECK_INTERVAL).await,
                 Err(error) => return Err(Failure::Failed(format!("the private imd: {error}"))),
             }
         }
         Err(Failure::Failed("the private imd does not stop".into()))
     }
 
+    /// Asks the process to end.
     #[cfg(unix)]
     fn terminate(&mut self) {
         use nix::sys::signal::{Signal, kill};
         if let Ok(pid) = i32::try_from(self.pid()) {
-            // Fails only when it is gone, which the wait tells.
+            // This fails only when the process has ended, which the caller notices.
             let _ = kill(nix::unistd::Pid::from_raw(pid), Signal::SIGTERM);
         }
     }
 
+    /// Kills the process: there is no signal to ask it with.
     #[cfg(not(unix))]
     fn terminate(&mut self) {
         let _ = self.child.0.kill();
     }
 }
 
-/// Writes the defaults, with room for many messages, into a folder.
+/// Writes a config into a folder: the defaults, with more memory for messages.
 fn write_config(folder: &Path) -> Result<PathBuf, String> {
     let mut config = Config::default();
     config.store.memory_limit = usize::try_from(MEMORY_LIMIT).unwrap_or(usize::MAX);

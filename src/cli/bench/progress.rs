@@ -1,4 +1,6 @@
-//! The line on stderr that shows how far a run of `imd bench` is.
+//! Shows the progress of a run of `imd bench` as a line on stderr.
+//!
+//! Nothing is shown when stderr is not a terminal.
 
 use std::io::{self, IsTerminal};
 
@@ -7,32 +9,33 @@ use imd::load::grouped;
 use super::tally::Counts;
 use crate::cli::stderr;
 
-/// How often the line is written anew, in nanoseconds.
-const EVERY: u64 = 250_000_000;
+/// How often the line is rewritten, in nanoseconds.
+const INTERVAL: u64 = 250_000_000;
 
-/// Shows the line if stderr is a terminal. Dropping it removes the line.
+/// A line that shows the progress, if stderr is a terminal. Dropping it removes the line.
 pub struct Progress {
-    is_on: bool,
-    /// Whether messages are delivered in this run.
+    /// Set when stderr is a terminal.
+    is_enabled: bool,
+    /// Set when messages are delivered in this run, whose rate is then shown too.
     delivers: bool,
-    /// When the line was written last, in nanoseconds since the run began, and the counts at that time.
+    /// When the line was last written, in nanoseconds since the run began, and the counts at that time.
     last: (u64, Counts),
 }
 
 impl Progress {
-    /// Creates a line that was not shown yet. `delivers` says whether the run has messages to be delivered.
+    /// Creates a line that is not shown yet. `delivers` says whether messages are delivered in the run.
     pub fn new(delivers: bool) -> Self {
         Progress {
-            is_on: io::stderr().is_terminal(),
+            is_enabled: io::stderr().is_terminal(),
             delivers,
             last: Default::default(),
         }
     }
 
-    /// Writes the line anew, if it is old enough.
+    /// Rewrites the line if it is old enough.
     pub fn show(&mut self, now: u64, counts: &Counts) {
         let (before, last) = self.last;
-        if !self.is_on || now < before + EVERY {
+        if !self.is_enabled || now < before + INTERVAL {
             return;
         }
         let per_sec = |now_at: u64, last_at: u64| {
@@ -53,13 +56,13 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if self.is_on {
+        if self.is_enabled {
             write("");
         }
     }
 }
 
-/// Replaces the contents of the terminal's line.
+/// Replaces the text of the line.
 fn write(line: &str) {
     stderr::write_warning(&format!("\r\x1b[K{line}"));
 }

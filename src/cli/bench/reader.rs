@@ -1,4 +1,6 @@
-//! The role of users who read their inboxes again and again.
+//! Implements the role of users who read their inboxes again and again.
+//!
+//! Serves `setup`, which creates the users of `sync` runs. Every page is checked for gaps and repetitions.
 
 use std::collections::VecDeque;
 
@@ -11,36 +13,36 @@ use super::connection::ConnectionError;
 use super::tally::{Received, Tally};
 use super::user::Role;
 
-/// Reads an inbox from its beginning to its end, again and again.
+/// A user who reads an inbox from its beginning to its end, again and again.
 pub struct Reader {
-    /// Asks for a page.
+    /// The request for a page; its currentID is set for each request.
     sync: ReqSyncMsg,
-    /// After which version each page begins that was asked for, oldest request first.
-    asked: VecDeque<i64>,
-    /// After which versions the next pages begin. When there is none, the inbox is read from its beginning.
+    /// The version after which each requested page begins, oldest request first.
+    requested: VecDeque<i64>,
+    /// The versions after which the next pages begin. When it is empty, the inbox is read from its beginning.
     cursors: Vec<i64>,
 }
 
 impl Reader {
-    /// Creates a user who asks for pages with this request.
+    /// Creates a user who requests pages with `sync`.
     pub fn new(sync: ReqSyncMsg) -> Self {
         Reader {
             sync,
-            asked: VecDeque::new(),
+            requested: VecDeque::new(),
             cursors: Vec::new(),
         }
     }
 
-    /// Checks that a page begins where it was asked for, without a gap or a repetition.
+    /// Checks that a page begins where it was requested, without a gap or a repetition.
     fn page(&mut self, page: &FieldTable<'_>, now: u64, tally: &mut Tally) {
-        let Some(after) = self.asked.pop_front() else {
+        let Some(after) = self.requested.pop_front() else {
             return;
         };
         let counts = &mut tally.counts;
         let mut version = after;
         for entry in page.entries() {
             let found = FieldTable::version(entry);
-            // The oldest messages may have been removed.
+            // The first page may begin at any version, because the oldest messages may have been removed.
             let is_next = found == version + 1 || after == 0 && version == 0;
             if is_next {
                 counts.delivered += 1;
@@ -64,7 +66,7 @@ impl Reader {
 impl Role for Reader {
     fn ask(&mut self, _due: u64, out: &mut BytesMut) -> Result<(), ConnectionError> {
         let cursor = self.cursors.pop().unwrap_or_default();
-        self.asked.push_back(cursor);
+        self.requested.push_back(cursor);
         self.sync.current_id = cursor;
         Ok(codec::encode(&self.sync, out)?)
     }
@@ -81,7 +83,7 @@ impl Role for Reader {
         }
         let status = message.status(3);
         if status.0 != 0 {
-            self.cursors.extend(self.asked.pop_front());
+            self.cursors.extend(self.requested.pop_front());
             return Ok(tally.refuse(status));
         }
         self.page(message, now, tally);

@@ -1,4 +1,6 @@
-//! The results of a run of `imd bench`, as text and as JSON.
+//! Builds the report of a run of `imd bench`, as text and as JSON.
+//!
+//! The field names are those of the JSON that `--json` prints, so they are part of the contract of the command line.
 
 use std::fmt::Write as _;
 
@@ -7,17 +9,17 @@ use serde::Serialize;
 
 use super::args::{Kind, Pace, Plan};
 use super::check::Check;
-use super::generator::{Effort, Generator};
+use super::generator::{Generator, ThreadUsage};
 use super::tally::Tally;
-use super::user::Record;
+use super::user::DeliveryRecord;
 
-/// The results of a run.
+/// The report of a run.
 #[derive(Debug, Serialize)]
 pub struct Report {
     kind: Kind,
-    /// The gateway of the stack; absent when the stack is a private one.
+    /// Address of the gateway; absent when the stack is a private one.
     addr: Option<String>,
-    /// The folder of the private imd; absent when it keeps its messages in memory.
+    /// Folder of the private imd; absent when it keeps its messages in memory.
     store: Option<String>,
     users: usize,
     outstanding: Option<usize>,
@@ -32,18 +34,18 @@ pub struct Report {
     delivered_per_sec: f64,
     acknowledgement_us: Option<Percentiles>,
     delivery_us: Option<Percentiles>,
-    /// How much later than scheduled the load generator made its requests.
+    /// How much later than scheduled the requests were made.
     late_us: Option<Percentiles>,
     check: Check,
     generator: Generator,
-    /// What the private imd has used, where the system tells it.
+    /// Resources that the private imd used, where the system reports them.
     server: Option<Server>,
 }
 
-/// What the private imd has used.
+/// Resources that the private imd used.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Server {
-    /// How many cores were in use on average.
+    /// Number of cores in use on average during the run.
     pub cores: Option<f64>,
     /// Resident memory in bytes, before the users connected.
     pub resident_before: Option<u64>,
@@ -51,30 +53,35 @@ pub struct Server {
     pub resident_connected: Option<u64>,
     /// Resident memory in bytes, at the end of the run.
     pub resident_after: Option<u64>,
-    /// By how much each connection has increased the resident memory.
+    /// Increase of the resident memory per connection, in bytes.
     pub bytes_per_connection: Option<f64>,
 }
 
-/// The measurements of which a report is made.
-pub struct Findings {
+/// The measurements that a report is built from.
+pub struct Measurements {
+    /// Address of the gateway, unless the stack is a private one.
     pub addr: Option<String>,
+    /// Folder of the private imd, if it has one.
     pub store: Option<String>,
+    /// The sum of the tallies of all threads.
     pub tally: Tally,
-    pub records: Vec<Record>,
-    /// What each thread of the load generator has used.
-    pub efforts: Vec<Effort>,
+    /// The records of all users, in any order.
+    pub records: Vec<DeliveryRecord>,
+    /// Resources that each thread of the load generator used.
+    pub usages: Vec<ThreadUsage>,
+    /// Resources that the private imd used.
     pub server: Option<Server>,
 }
 
 impl Report {
-    /// Makes the report, and checks that every acknowledged message arrived exactly once.
-    pub fn new(plan: &Plan, findings: Findings) -> Report {
-        let Findings {
+    /// Builds the report, and checks that every acknowledged message arrived exactly once.
+    pub fn new(plan: &Plan, findings: Measurements) -> Report {
+        let Measurements {
             addr,
             store,
             tally,
             records,
-            efforts,
+            usages,
             server,
         } = findings;
         let counts = &tally.counts;
@@ -107,21 +114,21 @@ impl Report {
             late_us: late.filter(|_| is_open),
             check: Check::new(&tally, records),
             generator: if is_open {
-                Generator::open(efforts.len(), late.zip(acknowledgement))
+                Generator::open(usages.len(), late.zip(acknowledgement))
             } else {
-                Generator::closed(&efforts)
+                Generator::closed(&usages)
             },
             server,
         }
     }
 
-    /// Describes what went wrong, if anything did.
+    /// Returns a description of what went wrong, if anything did.
     pub fn wrong(&self) -> Option<String> {
         let wrong = self.check.wrong();
         (!wrong.is_empty()).then(|| wrong.join("; "))
     }
 
-    /// Returns the report as text.
+    /// Returns the report as text for people.
     pub fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a String can't fail.
@@ -129,6 +136,7 @@ impl Report {
         text
     }
 
+    /// Appends the report as text.
     fn write(&self, text: &mut String) -> std::fmt::Result {
         let pace = match (self.rate, self.outstanding) {
             (Some(rate), _) => format!("{} per second on schedule", grouped(rate)),
@@ -220,6 +228,7 @@ impl Report {
 }
 
 impl Server {
+    /// Appends a sentence on the used resources, if they are known.
     fn write(&self, text: &mut String) -> std::fmt::Result {
         let Some(cores) = self.cores else {
             return Ok(());
@@ -232,6 +241,7 @@ impl Server {
     }
 }
 
+/// Returns the name of a kind of run, as on the command line.
 fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::Gateway => "gateway",
@@ -243,10 +253,12 @@ fn kind(kind: Kind) -> &'static str {
     }
 }
 
+/// Converts nanoseconds to seconds, rounded to milliseconds.
 fn secs(nanoseconds: u64) -> f64 {
     (nanoseconds as f64 / 1e6).round() / 1e3
 }
 
+/// Returns the count per second, rounded to a tenth.
 fn rate(count: u64, nanoseconds: u64) -> f64 {
     if nanoseconds == 0 {
         return 0.0;

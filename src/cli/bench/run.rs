@@ -1,4 +1,6 @@
-//! A run of `imd bench`, and one thread's view of it.
+//! Holds the state of a run of `imd bench`, and the part of it that the users of one thread share.
+//!
+//! Serves `worker`, `user` and `dialer`. It decides when another request may be made.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,18 +12,19 @@ use parking_lot::Mutex;
 use super::args::{Pace, Plan};
 use super::tally::{Counts, Tally};
 
-/// What all threads share of a run.
+/// The state of a run that all threads share.
 #[derive(Debug)]
 pub struct Run {
+    /// What the run does.
     pub plan: Plan,
-    /// Distinguishes the messages of this run from those that inboxes held before.
+    /// Random id of the run, which tells its messages from those that inboxes held before.
     pub id: u32,
-    /// How many requests were allowed so far in a closed loop that ends after a number of them.
+    /// Number of requests that a closed loop with a count has allowed so far.
     allowed: AtomicU64,
 }
 
 impl Run {
-    /// Creates a run that has not begun.
+    /// Creates the state of a run that has not begun.
     pub fn new(plan: Plan) -> Self {
         Run {
             plan,
@@ -30,14 +33,15 @@ impl Run {
         }
     }
 
-    /// Allows one more request of a closed loop, unless the run is over. An allowed request must be made.
+    /// Returns whether one more request of a closed loop may be made. A request that was allowed has to be made,
+    /// because it is counted.
     fn allows(&self, now: u64) -> bool {
         let Plan { time, count, .. } = self.plan;
         time.is_none_or(|time| now < nanos(time))
             && count.is_none_or(|count| self.allowed.fetch_add(1, Ordering::Relaxed) < count)
     }
 
-    /// Whether all requests of the run have been made.
+    /// Returns whether all requests of the run were made.
     pub fn is_sent(&self, now: u64, counts: &Counts) -> bool {
         let Plan { time, count, .. } = self.plan;
         match self.plan.pace {
@@ -53,23 +57,24 @@ impl Run {
     }
 }
 
-/// What the connections of one thread share. Clones share it too.
+/// The state that the connections of one thread share. Clones refer to the same state.
 #[derive(Clone)]
 pub struct WorkerState {
     pub run: Arc<Run>,
-    /// What this thread has counted; other threads only read it.
+    /// The counts of this thread. Other threads only read them.
     pub tally: Arc<Mutex<Tally>>,
-    /// When the run began.
+    /// When the run began. All times are measured from it.
     pub begun: Instant,
 }
 
 impl WorkerState {
-    /// Returns the nanoseconds since the run began.
+    /// Returns the time since the run began, in nanoseconds.
     pub fn now(&self) -> u64 {
         nanos(self.begun.elapsed())
     }
 
-    /// Allows a user with `open` unanswered requests one more, in a closed loop. An allowed request must be made.
+    /// Returns whether a user with `open` unanswered requests may make one more, in a closed loop. A request that was
+    /// allowed has to be made.
     pub fn allows(&self, open: usize, now: u64) -> bool {
         match self.run.plan.pace {
             Pace::Closed(outstanding) => open < outstanding && self.run.allows(now),

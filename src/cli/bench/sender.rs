@@ -1,4 +1,7 @@
-//! The role of users who send messages and receive those of others.
+//! Implements the role of users who send messages and receive those of others.
+//!
+//! Serves `setup`, which creates the users of `p2p` and `group` runs. Every received message is checked: its text,
+//! its sender, and that it was not received before.
 
 use bytes::BytesMut;
 use imd::codec;
@@ -8,70 +11,74 @@ use imd::proto::{Cmd, ReqSyncMsg};
 use super::connection::ConnectionError;
 use super::stamp::Stamp;
 use super::tally::{Received, Tally};
-use super::user::{Record, Role};
+use super::user::{DeliveryRecord, Role};
 
-/// Sends messages, and asks for a page whenever a notify announces messages of others.
+/// A user who sends messages, and requests a page whenever a notify announces new ones.
 pub struct Sender {
-    /// The run's id.
+    /// The id of the run, which tells its messages from older ones in the inbox.
     pub run: u32,
-    /// The message; absent for users who only receive.
+    /// The encoded message, into which each stamp is put. Absent for users who only receive.
     pub request: Option<Template>,
     /// The UID of the user whose messages this one receives.
     pub receives_from: i64,
     /// The text of every message of the run.
     pub text: String,
-    /// Asks for the next page. Its currentID is the last version that this user has read.
+    /// The request for the next page. Its currentID is the last version that this user has read.
     pub sync: ReqSyncMsg,
-    pub record: Record,
-    /// The number of the next message.
+    /// The numbers of the messages that were acknowledged and received so far.
+    pub record: DeliveryRecord,
+    /// The number of the next message to send.
     pub next: u64,
-    /// The newest version that the server has told of.
+    /// The newest version that the server has announced.
     pub known: i64,
-    /// Whether a page was asked for and has not arrived.
+    /// Set while a page was requested and has not arrived.
     pub is_syncing: bool,
+    /// Progress of the last page, which is requested at the end of the run.
     pub leaving: Leaving,
 }
 
-/// How far a user is with its last page, which shows whether any message is left.
+/// The progress of a user with the last page, which shows whether any message is left.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Leaving {
-    /// The run goes on.
+    /// The run is still going on.
     #[default]
     No,
-    /// The page is to be asked for when the one before it has arrived.
+    /// The last page has to be requested once the page before it has arrived.
     Wanted,
-    /// The page was asked for.
-    Asked,
-    /// Everything was read.
+    /// The last page was requested.
+    Requested,
+    /// Everything in the inbox was read.
     Done,
 }
 
 impl Sender {
-    fn ask_page(&mut self, out: &mut BytesMut) -> Result<(), ConnectionError> {
+    /// Appends the request for the next page.
+    fn request_page(&mut self, out: &mut BytesMut) -> Result<(), ConnectionError> {
         codec::encode(&self.sync, out)?;
         self.is_syncing = true;
         if self.leaving == Leaving::Wanted {
-            self.leaving = Leaving::Asked;
+            self.leaving = Leaving::Requested;
         }
         Ok(())
     }
 
-    /// Takes the answer to a message, which has its code in field 3 and the message id in the field `id`.
+    /// Handles the answer to a message. Its code is in field 3, and the message id in the field `id`.
     fn answer(&mut self, answer: &FieldTable<'_>, id: usize, tally: &mut Tally) -> Received {
         let status = answer.status(3);
         if status.0 != 0 {
             return tally.refuse(status);
         }
-        let is_asked = Stamp::read(answer.text(id)).is_some_and(|id| {
+        let is_expected = Stamp::read(answer.text(id)).is_some_and(|id| {
             id.run == self.run && id.seq < self.next && self.record.acknowledged.insert(id.seq)
         });
-        if is_asked {
+        if is_expected {
             return Received::Answer;
         }
         tally.counts.unasked += 1;
         Received::Other
     }
 
+    /// Handles a notify, and requests a page unless one is on its way.
     fn notify(
         &mut self,
         notify: &FieldTable<'_>,
@@ -79,11 +86,12 @@ impl Sender {
     ) -> Result<(), ConnectionError> {
         self.known = self.known.max(notify.number(6));
         if self.known > self.sync.current_id && !self.is_syncing {
-            self.ask_page(out)?;
+            self.request_page(out)?;
         }
         Ok(())
     }
 
+    /// Handles a page, and requests the next one if there is more to read.
     fn page(
         &mut self,
         page: &FieldTable<'_>,
@@ -102,15 +110,16 @@ impl Sender {
         self.sync.current_id = read;
         self.known = self.known.max(page.number(7));
         self.is_syncing = false;
-        if self.leaving == Leaving::Asked && read >= self.known {
+        if self.leaving == Leaving::Requested && read >= self.known {
             self.leaving = Leaving::Done;
-        // An empty page is not asked for again: it would be as empty.
+        // An empty page is not requested again: the next one would be empty too.
         } else if self.leaving == Leaving::Wanted || read > before && read < self.known {
-            self.ask_page(out)?;
+            self.request_page(out)?;
         }
         Ok(())
     }
 
+    /// Checks and counts a message of a page. Messages of other runs are ignored.
     fn entry(&mut self, entry: &FieldTable<'_>, now: u64, tally: &mut Tally) {
         let stamp = Stamp::read(entry.text(5));
         let Some(stamp) = stamp.filter(|stamp| stamp.run == self.run) else {
@@ -167,7 +176,7 @@ impl Role for Sender {
     fn leave(&mut self, out: &mut BytesMut) -> Result<(), ConnectionError> {
         self.leaving = Leaving::Wanted;
         if !self.is_syncing {
-            self.ask_page(out)?;
+            self.request_page(out)?;
         }
         Ok(())
     }
@@ -176,7 +185,7 @@ impl Role for Sender {
         self.leaving == Leaving::Done
     }
 
-    fn record(&mut self) -> Record {
+    fn record(&mut self) -> DeliveryRecord {
         std::mem::take(&mut self.record)
     }
 }

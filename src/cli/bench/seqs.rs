@@ -1,18 +1,20 @@
-//! Sets of message numbers that take little memory.
+//! Stores sets of message numbers in little memory.
+//!
+//! Serves the records of users: numbers arrive almost in order, so only the exceptions are stored one by one.
 
 use std::collections::BTreeSet;
 
-/// A set of numbers from 0 upwards. Numbers that are added in order take no memory.
+/// A set of numbers from 0 upwards. Numbers that are added in order take no memory of their own.
 #[derive(Debug, Default)]
 pub struct Seqs {
-    /// Every number below is in the set.
+    /// All numbers below this one are in the set.
     next: u64,
-    /// The numbers of the set above `next`.
+    /// The numbers in the set that are above `next`.
     ahead: BTreeSet<u64>,
 }
 
 impl Seqs {
-    /// Adds a number. Returns false if the set holds it already.
+    /// Adds a number. Returns false if it was in the set already.
     pub fn insert(&mut self, number: u64) -> bool {
         if number != self.next {
             return number > self.next && self.ahead.insert(number);
@@ -24,7 +26,7 @@ impl Seqs {
         true
     }
 
-    /// Returns how many numbers of this set another one lacks.
+    /// Returns how many numbers of this set the other set lacks.
     pub fn missing_in(&self, other: &Seqs) -> u64 {
         let lacks = |number: &&u64| **number >= other.next && !other.ahead.contains(number);
         let below = match self.next.checked_sub(other.next) {
@@ -43,7 +45,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_set(
+        fn it_behaves_like_a_set(
             first in proptest::collection::vec(0_u64..12, 0..20),
             second in proptest::collection::vec(0_u64..12, 0..20),
         ) {
@@ -60,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_in_order_take_no_room() {
+    fn numbers_in_order_take_no_memory() {
         let mut seqs = Seqs::default();
         assert!(
             [1, 0, 2, 4, 3]

@@ -1,4 +1,6 @@
-//! What has to be there before a run of `imd bench` begins: connections, logins, filled inboxes.
+//! Sets up the users of a run of `imd bench`: connections, logins and filled inboxes.
+//!
+//! Serves `worker`, which calls [`set_up`] once per thread before the run begins.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,81 +14,89 @@ use tokio::net::lookup_host;
 use tokio::task::JoinSet;
 
 use super::args::{Kind, Plan};
-use super::asker::Asker;
 use super::connection::{ConnectionError, answer, ask, check};
 use super::reader::Reader;
+use super::repeater::Repeater;
 use super::run::Run;
 use super::sender::{Leaving, Sender};
 use super::stamp;
-use super::user::{Record, Role};
+use super::user::{DeliveryRecord, Role};
 
-/// How many users log in at the same time.
-const LOGINS: usize = 64;
+/// Number of users of a thread who log in at the same time.
+const CONCURRENT_LOGINS: usize = 64;
 
-/// How many messages are unanswered at the same time while an inbox is filled.
-const FILLING: u32 = 128;
+/// Number of unanswered messages while an inbox is filled.
+const FILL_WINDOW: u32 = 128;
 
-/// The stack on which a run takes place.
+/// What is needed to log users in to the stack of a run.
 #[derive(Debug, Clone)]
-pub struct Site {
+pub struct StackAccess {
+    /// The host:port of the gateway.
     pub gateway: Arc<str>,
+    /// The salt that the stack computes its tokens with.
     pub salt: Arc<str>,
-    /// The group that gets the messages; 0 in runs without a group.
+    /// The group that receives the messages; 0 in runs without a group.
     pub group: i64,
 }
 
-/// Why a run does not begin.
+/// The reason why a run could not begin.
 #[derive(Debug, thiserror::Error)]
 #[error("{step}: {source}")]
 pub struct SetupError {
+    /// The step that failed, for people.
     step: String,
     source: ConnectionError,
 }
 
 /// The users of one thread.
 pub enum Users {
+    /// Users with a connection that they use for the whole run.
     Connected(Vec<(Box<dyn Role>, Connection)>),
-    /// That many users, who connect to the gateway for each request.
+    /// That number of users, who connect to the gateway for each request.
     Dialing(usize, SocketAddr),
 }
 
-/// Sets up the users of these numbers.
+/// Sets up the users with these numbers.
 ///
 /// # Errors
 ///
-/// Which step failed, and why.
-pub async fn set_up(run: &Run, site: &Site, numbers: Vec<usize>) -> Result<Users, SetupError> {
+/// [`SetupError`] names the step that failed and the reason. The run can't begin then.
+pub async fn set_up(
+    run: &Run,
+    stack: &StackAccess,
+    numbers: Vec<usize>,
+) -> Result<Users, SetupError> {
     let plan = &run.plan;
     let mut users: Vec<(Box<dyn Role>, Connection)> = Vec::new();
     match plan.kind {
-        Kind::Connect => return Ok(Users::Dialing(numbers.len(), resolve(site).await?)),
+        Kind::Connect => return Ok(Users::Dialing(numbers.len(), resolve(stack).await?)),
         Kind::Gateway => {
             for _ in numbers {
-                let asker = Asker::new(Cmd::ReqAccessServer, &request::access_server(), 3);
+                let repeater = Repeater::new(Cmd::ReqAccessServer, &request::access_server(), 3);
                 users.push((
-                    Box::new(asker.map_err(at("request"))?),
-                    open_gateway(site).await?,
+                    Box::new(repeater.map_err(at("request"))?),
+                    open_gateway(stack).await?,
                 ));
             }
         }
         Kind::Idle => {
-            for (user, connection) in log_in_all(plan, site, numbers).await? {
-                let asker = Asker::new(Cmd::Ping, &request::ping(plan.uid(user)), 2);
-                users.push((Box::new(asker.map_err(at("request"))?), connection));
+            for (user, connection) in log_in_all(plan, stack, numbers).await? {
+                let repeater = Repeater::new(Cmd::Ping, &request::ping(plan.uid(user)), 2);
+                users.push((Box::new(repeater.map_err(at("request"))?), connection));
             }
         }
         Kind::Sync => {
-            fill(plan, site, &numbers).await?;
-            for (user, connection) in log_in_all(plan, site, numbers).await? {
+            fill(plan, stack, &numbers).await?;
+            for (user, connection) in log_in_all(plan, stack, numbers).await? {
                 let reader = Reader::new(request::sync(plan.uid(user), 0));
                 users.push((Box::new(reader), connection));
             }
         }
         Kind::P2p | Kind::Group => {
-            for (user, mut connection) in log_in_all(plan, site, numbers).await? {
+            for (user, mut connection) in log_in_all(plan, stack, numbers).await? {
                 let read = newest_version(plan.uid(user), &mut connection).await;
                 let read = read.map_err(at("first page"))?;
-                let sender = sender(run, site, user, read).map_err(at("request"))?;
+                let sender = sender(run, stack, user, read).map_err(at("request"))?;
                 users.push((Box::new(sender), connection));
             }
         }
@@ -94,15 +104,20 @@ pub async fn set_up(run: &Run, site: &Site, numbers: Vec<usize>) -> Result<Users
     Ok(Users::Connected(users))
 }
 
-/// Creates a user who has read the inbox up to the version `read`. In a ring each user sends to the next one; in a group
-/// the first user sends to all.
-fn sender(run: &Run, site: &Site, user: usize, read: i64) -> Result<Sender, ConnectionError> {
+/// Creates a user who has read the inbox up to the version `read`. In a p2p run, each user sends to the next one; in
+/// a group run, the first user sends to all.
+fn sender(
+    run: &Run,
+    stack: &StackAccess,
+    user: usize,
+    read: i64,
+) -> Result<Sender, ConnectionError> {
     let plan = &run.plan;
     let text = "m".repeat(plan.size);
     let (uid, id) = (plan.uid(user), "0".repeat(stamp::LEN));
     let (receives_from, frame) = match (plan.kind, user) {
         (Kind::Group, 0) => {
-            let message = request::group(uid, site.group, &id, &text);
+            let message = request::group(uid, stack.group, &id, &text);
             (0, Some(request::frame(&message)?))
         }
         (Kind::Group, _) => (0, None),
@@ -120,7 +135,7 @@ fn sender(run: &Run, site: &Site, user: usize, read: i64) -> Result<Sender, Conn
         receives_from: plan.uid(receives_from),
         text,
         sync: request::sync(uid, read),
-        record: Record {
+        record: DeliveryRecord {
             user,
             receives_from: Some(receives_from),
             ..Default::default()
@@ -141,22 +156,22 @@ async fn newest_version(uid: i64, connection: &mut Connection) -> Result<i64, Co
     Ok(FieldTable::read(&page).number(7))
 }
 
-/// Logs users in, several at the same time. Returns their connections in the order of the users.
+/// Logs in users, several at the same time. Returns their connections in the order of the users.
 async fn log_in_all(
     plan: &Plan,
-    site: &Site,
+    stack: &StackAccess,
     numbers: Vec<usize>,
 ) -> Result<Vec<(usize, Connection)>, SetupError> {
-    let mut gateway = open_gateway(site).await?;
+    let mut gateway = open_gateway(stack).await?;
     let mut connections = Vec::new();
     let mut logins = JoinSet::new();
     let mut numbers = numbers.into_iter();
     loop {
-        while logins.len() < LOGINS
+        while logins.len() < CONCURRENT_LOGINS
             && let Some(user) = numbers.next()
         {
-            let addr = access(&mut gateway, site).await?;
-            let (uid, salt) = (plan.uid(user), Arc::clone(&site.salt));
+            let addr = access(&mut gateway, stack).await?;
+            let (uid, salt) = (plan.uid(user), Arc::clone(&stack.salt));
             logins.spawn(async move { (user, log_in(addr, uid, &salt).await) });
         }
         match logins.join_next().await {
@@ -170,20 +185,22 @@ async fn log_in_all(
     Ok(connections)
 }
 
-async fn resolve(site: &Site) -> Result<SocketAddr, SetupError> {
-    let found = lookup_host(&*site.gateway).await.map(|mut all| all.next());
+/// Resolves the address of the gateway.
+async fn resolve(stack: &StackAccess) -> Result<SocketAddr, SetupError> {
+    let found = lookup_host(&*stack.gateway).await.map(|mut all| all.next());
     let none = || io::Error::other("the name has no address");
     let found = found.and_then(|first| first.ok_or_else(none));
-    found.map_err(|error| at(&format!("gateway {}", site.gateway))(error.into()))
+    found.map_err(|error| at(&format!("gateway {}", stack.gateway))(error.into()))
 }
 
-async fn open_gateway(site: &Site) -> Result<Connection, SetupError> {
-    let connection = Connection::connect(&*site.gateway).await;
-    connection.map_err(|error| at(&format!("gateway {}", site.gateway))(error.into()))
+/// Connects to the gateway.
+async fn open_gateway(stack: &StackAccess) -> Result<Connection, SetupError> {
+    let connection = Connection::connect(&*stack.gateway).await;
+    connection.map_err(|error| at(&format!("gateway {}", stack.gateway))(error.into()))
 }
 
-/// Asks for the address of an access server.
-async fn access(gateway: &mut Connection, site: &Site) -> Result<String, SetupError> {
+/// Requests the address of an access server from the gateway.
+async fn access(gateway: &mut Connection, stack: &StackAccess) -> Result<String, SetupError> {
     let asked = async {
         let answer = ask(gateway, Cmd::ReqAccessServer, &request::access_server()).await?;
         check(&answer, 3)?;
@@ -192,9 +209,10 @@ async fn access(gateway: &mut Connection, site: &Site) -> Result<String, SetupEr
     };
     asked
         .await
-        .map_err(at(&format!("gateway {}", site.gateway)))
+        .map_err(at(&format!("gateway {}", stack.gateway)))
 }
 
+/// Connects to an access server and logs in a user.
 async fn log_in(addr: String, uid: i64, salt: &str) -> Result<Connection, SetupError> {
     let connection = Connection::connect(&addr).await;
     let mut connection =
@@ -206,18 +224,18 @@ async fn log_in(addr: String, uid: i64, salt: &str) -> Result<Connection, SetupE
     Ok(connection)
 }
 
-/// Fills the inboxes of these users. The messages come from a user who does not take part in the run.
-async fn fill(plan: &Plan, site: &Site, numbers: &[usize]) -> Result<(), SetupError> {
+/// Fills the inboxes of these users. The messages are from a user who takes no part in the run.
+async fn fill(plan: &Plan, stack: &StackAccess, numbers: &[usize]) -> Result<(), SetupError> {
     let Some(first) = numbers.first() else {
         return Ok(());
     };
     let sender = plan.uid(plan.users + first);
-    let addr = access(&mut open_gateway(site).await?, site).await?;
-    let mut connection = log_in(addr, sender, &site.salt).await?;
+    let addr = access(&mut open_gateway(stack).await?, stack).await?;
+    let mut connection = log_in(addr, sender, &stack.salt).await?;
     let text = "m".repeat(plan.size);
     for number in numbers {
         let target = plan.uid(*number);
-        // Without an id of its own, each of them is a new message.
+        // The server gives an id to a message without one, so each of them is a new message.
         let message = request::p2p(sender, target, "", &text);
         let filled = send_many(&mut connection, &message, plan.fill).await;
         filled.map_err(at(&format!("filling the inbox of {target}")))?;
@@ -225,6 +243,7 @@ async fn fill(plan: &Plan, site: &Site, numbers: &[usize]) -> Result<(), SetupEr
     Ok(())
 }
 
+/// Sends a message `count` times, and waits for all answers.
 async fn send_many(
     connection: &mut Connection,
     message: &ReqSendP2pMsg,
@@ -233,7 +252,7 @@ async fn send_many(
     let frame = request::frame(message)?;
     let mut left = count;
     while left > 0 {
-        let now = left.min(FILLING);
+        let now = left.min(FILL_WINDOW);
         left -= now;
         connection.send(&frame.repeat(now as usize)).await?;
         for _ in 0..now {
@@ -243,6 +262,7 @@ async fn send_many(
     Ok(())
 }
 
+/// Returns a function that adds the step to an error.
 fn at(step: &str) -> impl FnOnce(ConnectionError) -> SetupError + use<'_> {
     move |source| SetupError {
         step: step.to_owned(),

@@ -1,16 +1,19 @@
-//! The ids of the messages of `imd bench`.
+//! Encodes and decodes the ids of the messages of `imd bench`.
+//!
+//! Serves `sender`. All that is needed to check a message is in its id, so nothing has to be remembered for messages
+//! on their way.
 
-/// The length of a stamp as text, in bytes: as long as the ids that `imd`'s client makes.
+/// Length of a stamp as text, in bytes: as long as the ids that the client of `imd` makes.
 pub const LEN: usize = 32;
 
-/// What a message id says about its message, so that the load generator keeps nothing about a message on its way.
+/// The contents of a message id: the run, the number of the message, and when it was due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
-    /// The id of the run: inboxes may hold messages of other runs.
+    /// The id of the run. Inboxes may hold messages of other runs.
     pub run: u32,
-    /// The number that the sender gave the message, from 0 upwards; 40 bits.
+    /// The number that the sender gave to the message, counted from 0; 40 bits.
     pub seq: u64,
-    /// When the message was due, in nanoseconds since the run began; 56 bits, which are two years.
+    /// When the message was due, in nanoseconds since the run began; 56 bits, which last for two years.
     pub due: u64,
 }
 
@@ -19,12 +22,12 @@ impl Stamp {
     pub fn digits(self) -> [u8; LEN] {
         let bits = u128::from(self.run) << 96 | u128::from(self.seq) << 56 | u128::from(self.due);
         let mut digits = [0; LEN];
-        // There is room for all digits, so it can't fail.
+        // The buffer has exactly the right length, so encoding can't fail.
         let _ = base16ct::lower::encode(&bits.to_be_bytes(), &mut digits);
         digits
     }
 
-    /// Reads a message id. Returns nothing if it is no stamp.
+    /// Decodes a message id. Returns `None` for an id that is not a stamp.
     pub fn read(id: &[u8]) -> Option<Stamp> {
         let mut bytes = [0; LEN / 2];
         if id.len() != LEN || base16ct::lower::decode(id, &mut bytes).is_err() {
@@ -45,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stamp_is_read_again_and_other_ids_are_none() {
+    fn a_stamp_is_decoded_and_other_ids_are_refused() {
         let stamp = Stamp {
             run: u32::MAX,
             seq: (1 << 40) - 1,

@@ -1,10 +1,11 @@
-//! What one thread of `imd bench` counts while a run goes on. The connections of the thread share it.
+//! Counts what one thread of `imd bench` does during a run. The connections of the thread share one tally, and the
+//! main thread reads it.
 
 use imd::load::Latency;
 
 use super::connection::ConnectionError;
 
-/// What a frame from the server is to the user who receives it.
+/// What a frame from the server means to the user who receives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
     /// The answer to the oldest open request.
@@ -18,21 +19,23 @@ pub enum Received {
 /// Counts of requests and messages. Times are in nanoseconds since the run began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Requests that were due so far, on a schedule.
+    /// Requests that were due so far. Always 0 in a closed loop.
     pub scheduled: u64,
+    /// Requests that were made.
     pub sent: u64,
     /// Answered requests, refused ones included.
     pub answered: u64,
+    /// Requests that the server answered with an error code.
     pub refused: u64,
     /// Messages found in pages, each counted once per receiver.
     pub delivered: u64,
     /// Places where a page leaves messages out.
     pub gaps: u64,
-    /// Messages that were found before.
+    /// Messages that were found again, after they had been counted as delivered.
     pub double: u64,
     /// Messages of this run whose text or sender differs from what was sent.
     pub altered: u64,
-    /// Answers to requests that were answered before, or never made.
+    /// Answers to requests that were answered before, or that were never made.
     pub unasked: u64,
     /// When the last request was made.
     pub last_request: u64,
@@ -48,6 +51,7 @@ impl Counts {
         self.answered.saturating_sub(self.refused)
     }
 
+    /// Adds the counts of another thread. Times are combined to the latest one.
     fn add(&mut self, other: &Counts) {
         self.scheduled += other.scheduled;
         self.sent += other.sent;
@@ -64,31 +68,31 @@ impl Counts {
     }
 }
 
-/// What one thread of the load generator has counted.
+/// The counts and latencies of one thread of the load generator.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
     pub counts: Counts,
-    /// From the time when a request was due to its answer.
+    /// Latency from the time when a request was due to its answer.
     pub acknowledgement: Latency,
-    /// From the time when a message was due to the page that holds it.
+    /// Latency from the time when a message was due to the page that contains it.
     pub delivery: Latency,
-    /// From the time when a request was due to the time when it was made.
+    /// Latency from the time when a request was due to the time when it was made.
     pub lateness: Latency,
-    /// The first refusal, in the words of the server.
+    /// Code and text of the first refusal.
     pub refusal: Option<String>,
-    /// Why the first of the lost connections was lost.
+    /// Why the first connection was lost, if any was.
     pub lost: Option<String>,
 }
 
 impl Tally {
-    /// Counts a request that was due at this time and is made now.
+    /// Counts a request that was due at `due` and is made now.
     pub fn send(&mut self, due: u64, now: u64) {
         self.counts.sent += 1;
         self.counts.last_request = now;
         self.lateness.record(now.saturating_sub(due));
     }
 
-    /// Counts the answer to a request that was due at this time; without one, the answer to no request.
+    /// Counts the answer to a request that was due at `due`. Without a due time, the answer belongs to no request.
     pub fn answer(&mut self, due: Option<u64>, received: Received, now: u64) {
         let Some(due) = due else {
             self.counts.unasked += 1;
@@ -100,19 +104,19 @@ impl Tally {
         self.acknowledgement.record(now.saturating_sub(due));
     }
 
-    /// Keeps the code and text of a refusal if it is the first one.
+    /// Keeps the code and text of a refusal if it is the first one. Always returns [`Received::Refusal`].
     pub fn refuse(&mut self, refusal: (u32, &[u8])) -> Received {
         self.refusal
             .get_or_insert_with(|| ConnectionError::refused(refusal).to_string());
         Received::Refusal
     }
 
-    /// Keeps why a connection was lost if it is the first one.
+    /// Keeps the reason why a connection was lost if it is the first one.
     pub fn lose(&mut self, error: &ConnectionError) {
         self.lost.get_or_insert_with(|| error.to_string());
     }
 
-    /// Adds what another thread has counted.
+    /// Adds the counts and latencies of another thread.
     pub fn add(&mut self, other: &Tally) {
         self.counts.add(&other.counts);
         self.acknowledgement.add(&other.acknowledgement);

@@ -1,4 +1,7 @@
-//! A user of `imd bench` on its connection: makes the requests that its role calls for, and counts their answers.
+//! Drives one user of `imd bench` on its connection: makes the requests that its role calls for, and counts their
+//! answers.
+//!
+//! Serves `worker`, which runs one task per user. Answers arrive in the order of the requests.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,25 +17,25 @@ use super::run::WorkerState;
 use super::seqs::Seqs;
 use super::tally::{Received, Tally};
 
-/// What a user does: one implementation for each kind of request.
+/// The behaviour of a user; there is one implementation for each kind of request.
 pub trait Role: Send {
-    /// Whether this user makes requests.
+    /// Returns whether this user makes requests.
     fn asks(&self) -> bool {
         true
     }
 
-    /// Appends the request that was due at this time.
+    /// Appends the request that was due at `due`, in nanoseconds since the run began.
     ///
     /// # Errors
     ///
-    /// When the request is too long for a frame.
+    /// [`ConnectionError::TooLong`] when the request does not fit a frame.
     fn ask(&mut self, due: u64, out: &mut BytesMut) -> Result<(), ConnectionError>;
 
-    /// Takes a message from the server, and appends a request if the message calls for one.
+    /// Handles a message from the server, and appends a request if the message calls for one.
     ///
     /// # Errors
     ///
-    /// When the run can't go on after this message.
+    /// When the run can't go on after this message, for example because a page was refused.
     fn receive(
         &mut self,
         message: &FieldTable<'_>,
@@ -45,51 +48,55 @@ pub trait Role: Send {
     ///
     /// # Errors
     ///
-    /// When the request is too long for a frame.
+    /// [`ConnectionError::TooLong`] when the request does not fit a frame.
     fn leave(&mut self, _out: &mut BytesMut) -> Result<(), ConnectionError> {
         Ok(())
     }
 
-    /// Whether the last request was answered.
+    /// Returns whether the last request was answered, so that the connection may be closed.
     fn has_left(&self) -> bool {
         true
     }
 
-    /// Returns which messages the user has sent and received.
-    fn record(&mut self) -> Record {
-        Record::default()
+    /// Removes and returns the record of the messages that were sent and received.
+    fn record(&mut self) -> DeliveryRecord {
+        DeliveryRecord::default()
     }
 }
 
-/// Which messages a user has sent and received, by the numbers that their senders gave them.
+/// The messages that a user has sent and received, by the numbers that their senders gave them.
 #[derive(Debug, Default)]
-pub struct Record {
-    /// The user's number.
+pub struct DeliveryRecord {
+    /// Number of the user within the run.
     pub user: usize,
-    /// The number of the user whose messages this one receives; absent in runs without messages.
+    /// Number of the user whose messages this one receives. Absent in runs without messages.
     pub receives_from: Option<usize>,
-    /// The messages that this user sent and the server acknowledged.
+    /// Numbers of the messages that this user sent and the server acknowledged.
     pub acknowledged: Seqs,
-    /// The messages that this user found in a page.
+    /// Numbers of the messages that this user found in a page.
     pub found: Seqs,
 }
 
-/// A user at work.
+/// A user with its open requests.
 pub struct User {
+    /// What the user does.
     role: Box<dyn Role>,
+    /// The requests that the schedule assigns to this user, and the end of the run.
     mailbox: Arc<Mailbox>,
+    /// The state shared by the users of this thread.
     worker: WorkerState,
     /// When the unanswered requests were due, oldest first.
     open: VecDeque<u64>,
-    /// When the requests were due that are to be made.
+    /// When the scheduled requests were due that are still to be made, oldest first.
     due: VecDeque<u64>,
+    /// Whether the run has ended, and how the user is to end then.
     end: End,
-    /// Whether the last request was made.
+    /// Set once the last request was made.
     is_leaving: bool,
 }
 
 impl User {
-    /// Creates a user who makes requests when the mailbox or a closed loop says so.
+    /// Creates a user who makes requests when the mailbox or the closed loop allows them.
     pub fn new(role: Box<dyn Role>, mailbox: Arc<Mailbox>, worker: WorkerState) -> Self {
         User {
             role,
@@ -102,8 +109,8 @@ impl User {
         }
     }
 
-    /// Uses the connection until the run ends or the connection fails.
-    pub async fn run(mut self, connection: Connection) -> Record {
+    /// Runs the user until the run ends or the connection fails, and returns its record.
+    pub async fn run(mut self, connection: Connection) -> DeliveryRecord {
         if let Err(error) = connection.run(&mut self).await {
             self.worker.tally.lock().lose(&error);
         }

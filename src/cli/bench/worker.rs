@@ -1,4 +1,6 @@
-//! One thread of the load generator of `imd bench`, with a runtime of its own.
+//! Runs one thread of the load generator of `imd bench`, with a runtime of its own.
+//!
+//! Serves [`measure`](super::measure). Threads share nothing but the run; the main thread only reads their tallies.
 
 use std::num::NonZero;
 use std::sync::Arc;
@@ -13,39 +15,40 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::Pace;
 use super::dialer::Dialer;
-use super::generator::{Effort, Watch};
+use super::generator::{ThreadUsage, UsageTimer};
 use super::run::{Run, WorkerState};
-use super::setup::{SetupError, Site, Users, set_up};
+use super::setup::{SetupError, StackAccess, Users, set_up};
 use super::tally::Tally;
-use super::user::{Record, User};
+use super::user::{DeliveryRecord, User};
 
-/// A running thread.
+/// A running thread of the load generator.
 pub struct Worker {
-    /// Resolves when all users of the thread are set up.
+    /// Resolves when all users of the thread are set up, or when that failed.
     pub ready: oneshot::Receiver<Result<(), SetupError>>,
-    /// Takes the time when the run begins.
+    /// Starts the run, with the time that all threads measure from.
     pub begin: oneshot::Sender<Instant>,
+    /// What the thread has counted so far.
     pub tally: Arc<Mutex<Tally>>,
-    /// Resolves when the run has ended.
+    /// Resolves when all users of the thread have ended.
     pub outcome: oneshot::Receiver<Outcome>,
 }
 
-/// What a thread knows at the end of a run, beside its tally.
+/// The results of a thread at the end of a run, besides its tally.
 #[derive(Debug)]
 pub struct Outcome {
-    pub records: Vec<Record>,
-    pub effort: Effort,
+    pub records: Vec<DeliveryRecord>,
+    pub usage: ThreadUsage,
 }
 
 impl Worker {
-    /// Starts the thread of that number. It ends some time after `end`.
+    /// Starts the thread with that number. It ends some time after `end` is cancelled.
     ///
     /// # Errors
     ///
     /// When the system can't start a thread or a runtime.
     pub fn start(
         run: &Arc<Run>,
-        site: &Site,
+        stack: &StackAccess,
         number: usize,
         end: &CancellationToken,
     ) -> std::io::Result<Worker> {
@@ -56,14 +59,14 @@ impl Worker {
         let (begin, begun) = oneshot::channel();
         let (say_outcome, outcome) = oneshot::channel();
         let tally = Arc::<Mutex<Tally>>::default();
-        let (run, site, end) = (Arc::clone(run), site.clone(), end.clone());
+        let (run, stack, end) = (Arc::clone(run), stack.clone(), end.clone());
         let shared = Arc::clone(&tally);
         let work = async move {
             let numbers = (number..run.plan.users).step_by(run.plan.threads).collect();
-            let users = match set_up(&run, &site, numbers).await {
+            let users = match set_up(&run, &stack, numbers).await {
                 Ok(users) => users,
                 Err(error) => {
-                    // Nobody listens when another thread has failed before.
+                    // The receiver is gone when another thread has failed before.
                     let _ = say_ready.send(Err(error));
                     return;
                 }
@@ -90,13 +93,15 @@ impl Worker {
 /// The tasks of a thread, one for each user.
 struct Tasks {
     state: WorkerState,
-    tasks: JoinSet<Record>,
+    tasks: JoinSet<DeliveryRecord>,
+    /// The mailboxes of all users.
     mailboxes: Vec<Arc<Mailbox>>,
     /// The mailboxes of the users who make requests.
     asking: Vec<Arc<Mailbox>>,
 }
 
 impl Tasks {
+    /// Spawns a task for each user.
     fn start(users: Users, run: Arc<Run>, tally: Arc<Mutex<Tally>>, begun: Instant) -> Tasks {
         let mut tasks = Tasks {
             state: WorkerState { run, tally, begun },
@@ -116,8 +121,8 @@ impl Tasks {
                 for number in 0..count {
                     let dialer = Dialer {
                         gateway,
-                        // Spreads the users over the source addresses.
-                        dialled: u16::try_from(number * 7).unwrap_or_default(),
+                        // The step spreads the users over the source addresses.
+                        connection_number: u16::try_from(number * 7).unwrap_or_default(),
                         mailbox: tasks.mailbox(true),
                         worker: tasks.state.clone(),
                     };
@@ -128,6 +133,7 @@ impl Tasks {
         tasks
     }
 
+    /// Creates the mailbox of a user. `asks` says whether the user makes requests.
     fn mailbox(&mut self, asks: bool) -> Arc<Mailbox> {
         let mailbox = Arc::<Mailbox>::default();
         self.mailboxes.push(Arc::clone(&mailbox));
@@ -137,12 +143,13 @@ impl Tasks {
         mailbox
     }
 
-    /// Works until the end, and then waits until all users have closed their connections.
+    /// Runs until the end of the run, and then waits until all users have closed their connections. Users who take
+    /// too long are stopped.
     async fn until(mut self, end: CancellationToken, number: usize) -> Outcome {
-        let watch = Watch::start();
+        let watch = UsageTimer::start();
         let schedule = self.schedule(number);
         end.cancelled().await;
-        let effort = watch.stop();
+        let usage = watch.stop();
         if let Some(schedule) = schedule {
             schedule.abort();
         }
@@ -154,10 +161,10 @@ impl Tasks {
             self.end(End::Now);
             join(&mut self.tasks, &mut records).await;
         }
-        Outcome { records, effort }
+        Outcome { records, usage }
     }
 
-    /// Starts to give requests to the users in turn, if the run has a schedule.
+    /// Starts to assign scheduled requests to the users in turn. Returns `None` when the run has no schedule.
     fn schedule(&self, number: usize) -> Option<JoinHandle<()>> {
         let plan = &self.state.run.plan;
         let Pace::Open(rate) = plan.pace else {
@@ -187,6 +194,7 @@ impl Tasks {
         }))
     }
 
+    /// Tells all users how to end.
     fn end(&self, end: End) {
         for mailbox in &self.mailboxes {
             mailbox.end(end);
@@ -194,14 +202,15 @@ impl Tasks {
     }
 }
 
-/// How long before a request is due a thread watches the clock, in nanoseconds: about as long as waking up takes. A private
-/// stack needs the core, if there is only one.
+/// Returns for how long before a due request a thread busily watches the clock, in nanoseconds: about as long as
+/// waking up takes. It is 0 when a private stack needs the only core.
 fn watch(is_private: bool) -> u64 {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     if is_private && cores == 1 { 0 } else { 150_000 }
 }
 
-async fn join(tasks: &mut JoinSet<Record>, records: &mut Vec<Record>) {
+/// Collects the records of all users that end.
+async fn join(tasks: &mut JoinSet<DeliveryRecord>, records: &mut Vec<DeliveryRecord>) {
     while let Some(ended) = tasks.join_next().await {
         records.extend(ended);
     }

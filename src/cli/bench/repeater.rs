@@ -1,4 +1,6 @@
-//! The role of users who make one request again and again: 10001 at the gateway, or heartbeats.
+//! Implements the role of users who repeat one request: command 10001 at the gateway, or heartbeats.
+//!
+//! Serves `setup`, which creates the users of `gateway` and `idle` runs.
 
 use bytes::BytesMut;
 use imd::load::{FieldTable, request};
@@ -8,28 +10,29 @@ use super::connection::ConnectionError;
 use super::tally::{Received, Tally};
 use super::user::Role;
 
-/// Makes one request again and again.
-pub struct Asker {
+/// A user who repeats one request.
+pub struct Repeater {
+    /// The command of the request, which its answers have too.
     cmd: Cmd,
-    /// The request.
+    /// The encoded request.
     frame: BytesMut,
-    /// The field of the answer that holds its code.
+    /// Number of the field of the answer that holds its code.
     code: usize,
 }
 
-impl Asker {
-    /// Creates a user who makes this request. Its answers have their code in the field `code`.
+impl Repeater {
+    /// Creates a user who repeats the request `message`. Its answers have their code in the field `code`.
     ///
     /// # Errors
     ///
     /// When the request is too long for a frame.
     pub fn new(cmd: Cmd, message: &impl Payload, code: usize) -> Result<Self, ConnectionError> {
         let frame = request::frame(message)?;
-        Ok(Asker { cmd, frame, code })
+        Ok(Repeater { cmd, frame, code })
     }
 }
 
-impl Role for Asker {
+impl Role for Repeater {
     fn ask(&mut self, _due: u64, out: &mut BytesMut) -> Result<(), ConnectionError> {
         out.extend_from_slice(&self.frame);
         Ok(())
