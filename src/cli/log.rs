@@ -1,6 +1,6 @@
 //! Sets up logging to stderr.
 //!
-//! Serves `main`. Logs pass the queue of [`stderr`](super::stderr), so that logging never blocks a task.
+//! Serves `main`. Logs pass the queue of [`stderr`], so that logging never blocks a task.
 
 use std::io::{self, IsTerminal};
 use std::time::SystemTime;

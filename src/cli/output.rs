@@ -4,7 +4,7 @@
 //! - A stdout whose reader has gone is not a failure: the command stops printing, and its exit code reports only its
 //!   work.
 //! - A stdout that nobody reads blocks only commands that wait for nothing else. A command that handles signals
-//!   prints with [`print`], so that a signal still ends it.
+//!   prints with [`print()`], so that a signal still ends it.
 
 use std::io::{self, ErrorKind, Write};
 use std::time::Duration;
@@ -43,27 +43,27 @@ pub fn failed(error: io::Error) -> Failure {
 ///
 /// # Errors
 ///
-/// As for [`write`].
+/// As for [`write()`].
 pub async fn print(line: impl std::fmt::Display) -> Result<(), Failure> {
     let text = format!("{line}\n");
     let written = tokio::task::spawn_blocking(move || write(&text)).await;
     written.map_err(|error| Failure::Failed(format!("stdout: {error}")))?
 }
 
-/// Writes a value as one line of JSON, under the rules of [`print`].
+/// Writes a value as one line of JSON, under the rules of [`print()`].
 ///
 /// # Errors
 ///
-/// As for [`write`].
+/// As for [`write()`].
 pub async fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     print_json_text(&as_json(value)?).await
 }
 
-/// Writes a text that is JSON already as one line, under the rules of [`print`].
+/// Writes a text that is JSON already as one line, under the rules of [`print()`].
 ///
 /// # Errors
 ///
-/// As for [`write`].
+/// As for [`write()`].
 pub async fn print_json_text(text: &str) -> Result<(), Failure> {
     print(escape_json(text)).await
 }
@@ -94,7 +94,7 @@ impl StatusLines {
     ///
     /// # Errors
     ///
-    /// The errors of [`write`], for the first lines as well as for the last one.
+    /// The errors of [`write()`], for the first lines as well as for the last one.
     pub async fn end(self, line: String) -> Result<(), Failure> {
         let printed = async {
             let begun = self.0.await;
@@ -106,20 +106,20 @@ impl StatusLines {
     }
 }
 
-/// Writes a line to stdout, under the rules of [`write`].
+/// Writes a line to stdout, under the rules of [`write()`].
 ///
 /// # Errors
 ///
-/// As for [`write`].
+/// As for [`write()`].
 pub fn line(text: &str) -> Result<(), Failure> {
     write(&format!("{text}\n"))
 }
 
-/// Writes a value as one line of JSON, under the rules of [`write`].
+/// Writes a value as one line of JSON, under the rules of [`write()`].
 ///
 /// # Errors
 ///
-/// As for [`write`].
+/// As for [`write()`].
 pub fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
     json_text(&as_json(value)?)
 }
@@ -128,17 +128,17 @@ pub fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// As for [`write`].
+/// As for [`write()`].
 pub fn json_pretty(value: &impl serde::Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value);
     json_text(&text.map_err(|error| Failure::Failed(error.to_string()))?)
 }
 
-/// Writes a text that is JSON already as one line, under the rules of [`write`].
+/// Writes a text that is JSON already as one line, under the rules of [`write()`].
 ///
 /// # Errors
 ///
-/// As for [`write`].
+/// As for [`write()`].
 pub fn json_text(text: &str) -> Result<(), Failure> {
     line(&escape_json(text))
 }

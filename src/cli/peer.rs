@@ -1,6 +1,6 @@
 //! Identifies the server at an address, for errors about an answer that makes no sense.
 //!
-//! Serves [`api`](super::api) and [`refusal`](super::refusal). The requests that it sends change nothing on a server
+//! Serves [`api`] and [`refusal`](super::refusal). The requests that it sends change nothing on a server
 //! of `imd`.
 
 use std::fmt;

@@ -1,7 +1,7 @@
 //! Runs a private `imd` for a benchmark: another process of this program, on free ports, which is stopped when the
 //! run is over.
 //!
-//! Serves [`run`](super::run). The process and its folder are gone once [`Private`] is dropped.
+//! Serves [`run`](fn@super::run). The process and its folder are gone once [`Private`] is dropped.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
