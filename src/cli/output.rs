@@ -43,7 +43,7 @@ pub fn failed(error: io::Error) -> Failure {
 ///
 /// # Errors
 ///
-/// As for [`write()`].
+/// The errors of [`write()`].
 pub async fn print(line: impl std::fmt::Display) -> Result<(), Failure> {
     let text = format!("{line}\n");
     let written = tokio::task::spawn_blocking(move || write(&text)).await;
@@ -54,7 +54,7 @@ pub async fn print(line: impl std::fmt::Display) -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// As for [`write()`].
+/// The errors of [`write()`].
 pub async fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     print_json_text(&as_json(value)?).await
 }
@@ -63,7 +63,7 @@ pub async fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// As for [`write()`].
+/// The errors of [`write()`].
 pub async fn print_json_text(text: &str) -> Result<(), Failure> {
     print(escape_json(text)).await
 }
@@ -110,7 +110,7 @@ impl StatusLines {
 ///
 /// # Errors
 ///
-/// As for [`write()`].
+/// The errors of [`write()`].
 pub fn line(text: &str) -> Result<(), Failure> {
     write(&format!("{text}\n"))
 }
@@ -119,7 +119,7 @@ pub fn line(text: &str) -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// As for [`write()`].
+/// The errors of [`write()`].
 pub fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
     json_text(&as_json(value)?)
 }
@@ -128,7 +128,7 @@ pub fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// As for [`write()`].
+/// The errors of [`write()`].
 pub fn json_pretty(value: &impl serde::Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value);
     json_text(&text.map_err(|error| Failure::Failed(error.to_string()))?)
@@ -138,7 +138,7 @@ pub fn json_pretty(value: &impl serde::Serialize) -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// As for [`write()`].
+/// The errors of [`write()`].
 pub fn json_text(text: &str) -> Result<(), Failure> {
     line(&escape_json(text))
 }
