@@ -1,4 +1,8 @@
-//! A clock that a test moves.
+//! A clock that stands still until a test or the admin API advances it.
+//!
+//! Serves tests and the lab. An advance fires the timers of the stack one by one, in the order of their due times, and
+//! waits after each until its owner has done its work. Thus the result of an advance does not depend on how fast the
+//! machine is.
 
 use std::collections::{BTreeSet, HashMap};
 use std::future::poll_fn;
@@ -13,94 +17,110 @@ use tokio::sync::Notify;
 
 use super::{Clock, ClockControl, OutOfBounds, Ticks, wall};
 
-/// Where the wall clock of a manual clock starts: 2020-01-01T00:00:00Z, in Unix milliseconds.
+/// The time of the wall clock of a new manual clock, in Unix milliseconds: 2020-01-01T00:00:00Z.
 const EPOCH_MS: i64 = 1_577_836_800_000;
 
-/// An advance goes so many ticks step by step before it begins to leap.
-const STEPS: u32 = 10_000;
+/// The number of ticks that an advance fires one by one before it begins to leap over housekeeping.
+const STEPS_BEFORE_LEAP: u32 = 10_000;
 
-/// A leap ends so many rounds of the slowest housekeeping before what comes next, and goes on step by step: what one
-/// round brings about, the others see.
-const ROUNDS: u32 = 3;
+/// How long before its target a leap ends, in rounds of the slowest housekeeping. The ticks from there on are fired one
+/// by one, so that each housekeeping task sees the effects of the others.
+const WINDOW_ROUNDS: u32 = 3;
 
-/// But of the faster housekeeping, so many rounds at the most.
-const MOST_ROUNDS: u32 = 500;
+/// The limit of that time for faster housekeeping, in its own rounds.
+const MAX_WINDOW_ROUNDS: u32 = 500;
 
-/// A clock that stands still until it is told to [`advance`](ClockControl::advance).
+/// A clock that stands still until [`advance`](ClockControl::advance) moves it. Clones are handles to one clock.
 ///
-/// It steps from tick to tick and lets the work of each be done before the next, so that one jump over several periods
-/// is the same as many small ones. The work of a tick must not advance the clock itself: it would wait for its own end.
-/// Clones are the same clock.
+/// An advance goes from tick to tick and waits for the work of each before the next, so that one advance over several
+/// periods has the same effects as many small ones. The work of a tick must not advance the clock itself: it would wait
+/// for its own end, for ever.
 ///
-/// An advance that goes far would take for ever so. After 10,000 ticks it leaps over [housekeeping](Clock::rounds), from
-/// each [tick that counts](Clock::ticks) to the next, and to its end. In front of each it does the last rounds of all
-/// housekeeping step by step, for three periods of the slowest. So whatever ends within a leap, such as a deadline, ends
-/// before anything that comes after the leap.
+/// A far advance would have too many ticks. After 10,000 of them, an advance leaps over [housekeeping](Clock::rounds):
+/// from each [tick that counts](Clock::ticks) to the next one, and to the end of the advance. Before each of these, the
+/// last rounds of all housekeeping are done one by one, for three periods of the slowest. Thus a deadline that expires
+/// within a leap takes effect before anything that is due after the leap.
 ///
-/// Who has begun an advance need not wait for it: inside a tokio runtime, it goes all the way as a task of its own. Two
-/// advances go one after the other.
+/// Inside a tokio runtime an advance is a task of its own, which completes even if its caller stops waiting. Concurrent
+/// advances are done one after the other.
 #[derive(Debug, Clone, Default)]
 pub struct ManualClock {
-    shared: Arc<Shared>,
+    clock: Arc<ClockState>,
 }
 
+/// What the handles of one clock and its timers share.
 #[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
-    /// Told whenever the work of a tick is done.
+struct ClockState {
+    state: Mutex<Timeline>,
+    /// Notified whenever the work of a tick is done.
     settled: Notify,
-    /// Held while the clock moves: two who advance it do so one after the other.
-    moving: tokio::sync::Mutex<()>,
+    /// Held during an advance, so that concurrent advances are done one after the other.
+    advancing: tokio::sync::Mutex<()>,
 }
 
+/// The time of a clock, and its timers.
 #[derive(Debug, Default)]
-struct State {
+struct Timeline {
+    /// The time since the clock was created.
     now: Duration,
+    /// How far the wall clock has been moved by skews in all, in milliseconds.
     skew_ms: i64,
+    /// The id of the next timer. Ids are not used again, so two timers that are due at one time fire in the order of
+    /// their creation.
     next_id: u64,
     tickers: HashMap<u64, Ticker>,
-    /// The tickers that do not rest, by when they are due.
+    /// The tickers that do not rest, by due time and id.
     queue: BTreeSet<(Duration, u64)>,
 }
 
+/// The clock's side of a timer.
 #[derive(Debug)]
 struct Ticker {
+    /// When the next tick is due. While the ticker rests, this is when the next tick would have been due.
     due: Duration,
-    every: Duration,
-    /// How long it is from the tick that was fired last to the next.
-    apart: Duration,
+    period: Duration,
+    /// The time from the tick that was fired last to the next. More than the period after a leap.
+    until_next: Duration,
+    /// Whether an advance may leap over ticks: see [`Clock::rounds`].
     is_housekeeping: bool,
     phase: Phase,
 }
 
-/// A ticker waits, is told of its tick, works, and waits again, or rests.
+/// What the owner of a timer is doing. `Waiting` is followed by `Fired`, then by `Working`, then by `Waiting` or
+/// `Resting`.
 #[derive(Debug)]
 enum Phase {
+    /// The owner waits for the next tick. There is no waker until the timer is polled for the first time.
     Waiting(Option<Waker>),
+    /// A tick was fired, and the owner has not run since.
     Fired,
+    /// The owner is doing the work of a tick.
     Working,
+    /// The owner has ended the work of a tick, and does not wait for the next one.
     Resting,
 }
 
-impl State {
+impl Timeline {
     fn unix_ms(&self) -> i64 {
-        wall::within(self.unskewed().saturating_add(self.skew_ms))
+        wall::clamped(self.unskewed().saturating_add(self.skew_ms))
     }
 
+    /// Returns the time of the wall clock without any skew.
     fn unskewed(&self) -> i64 {
         let passed = i64::try_from(self.now.as_millis()).unwrap_or(i64::MAX);
         EPOCH_MS.saturating_add(passed)
     }
 
-    fn add(&mut self, every: Duration, is_housekeeping: bool) -> u64 {
+    /// Adds a ticker, and returns its id.
+    fn add_ticker(&mut self, period: Duration, is_housekeeping: bool) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
-        let due = self.now.saturating_add(every);
+        let due = self.now.saturating_add(period);
         self.queue.insert((due, id));
         let ticker = Ticker {
             due,
-            every,
-            apart: every,
+            period,
+            until_next: period,
             is_housekeeping,
             phase: Phase::Waiting(None),
         };
@@ -114,15 +134,16 @@ impl State {
         }
     }
 
-    /// Moves to the earliest tick that is due by `end`, and fires it. Says which it was, and who is to be woken.
+    /// Moves the clock to the earliest tick that is due by `end`, and fires it. Returns the id of the ticker and the
+    /// waker of its owner; none if no tick is due by `end`.
     fn fire_next(&mut self, end: Duration, may_leap: bool) -> Option<(u64, Option<Waker>)> {
         let &(due, id) = self.queue.first().filter(|(due, _)| *due <= end)?;
         let is_housekeeping = self.tickers.get(&id)?.is_housekeeping;
-        let landing = (may_leap && is_housekeeping).then(|| self.landing(end));
+        let leap = (may_leap && is_housekeeping).then(|| self.leap(end));
         let ticker = self.tickers.get_mut(&id)?;
-        let periods = landing.map_or(1, |landing| landing.periods(ticker, due));
-        ticker.apart = ticker.every.saturating_mul(periods);
-        ticker.due = due.saturating_add(ticker.apart);
+        let periods = leap.map_or(1, |leap| leap.periods(ticker, due));
+        ticker.until_next = ticker.period.saturating_mul(periods);
+        ticker.due = due.saturating_add(ticker.until_next);
         self.queue.remove(&(due, id));
         self.queue.insert((ticker.due, id));
         self.now = self.now.max(due);
@@ -132,76 +153,84 @@ impl State {
         }
     }
 
-    /// Where housekeeping that is due now may leap to.
-    fn landing(&self, end: Duration) -> Landing {
+    /// Returns the leap that housekeeping which is due now may make.
+    fn leap(&self, end: Duration) -> Leap {
         let ticker = |id| self.tickers.get(id);
         let is_housekeeping = |id| ticker(id).is_some_and(|ticker| ticker.is_housekeeping);
-        let counted = self.queue.iter().find(|(_, id)| !is_housekeeping(id));
-        let before = counted.map_or(end, |(due, _)| *due).min(end);
+        let next_counted = self.queue.iter().find(|(_, id)| !is_housekeeping(id));
+        let target = next_counted.map_or(end, |(due, _)| *due).min(end);
         let rounds = self.tickers.values().filter(|t| t.is_housekeeping);
-        let slowest = rounds.map(|ticker| ticker.every).max();
-        let window = slowest.unwrap_or_default().saturating_mul(ROUNDS);
-        Landing { before, window }
+        let slowest = rounds.map(|ticker| ticker.period).max();
+        let window = slowest.unwrap_or_default().saturating_mul(WINDOW_ROUNDS);
+        Leap { target, window }
     }
 }
 
-/// Where a leap ends.
+/// The end of a leap over ticks of housekeeping.
 #[derive(Debug, Clone, Copy)]
-struct Landing {
-    /// What comes next.
-    before: Duration,
-    /// How long before it all housekeeping is done step by step again.
+struct Leap {
+    /// When the next tick that counts is due, or the advance ends.
+    target: Duration,
+    /// For how long before `target` the ticks of housekeeping are fired one by one again.
     window: Duration,
 }
 
-impl Landing {
-    /// How many periods a ticker goes on at once, from a tick at `due`.
+impl Leap {
+    /// Returns how many periods after its tick at `due` the next tick of a ticker comes; at least one.
     fn periods(self, ticker: &Ticker, due: Duration) -> u32 {
-        let window = self.window.min(ticker.every.saturating_mul(MOST_ROUNDS));
-        let far = (self.before.saturating_sub(window)).saturating_sub(due);
-        let periods = far.as_nanos() / ticker.every.as_nanos().max(1);
+        let window = self
+            .window
+            .min(ticker.period.saturating_mul(MAX_WINDOW_ROUNDS));
+        let distance = (self.target.saturating_sub(window)).saturating_sub(due);
+        let periods = distance.as_nanos() / ticker.period.as_nanos().max(1);
         u32::try_from(periods).unwrap_or(u32::MAX).max(1)
     }
 }
 
 impl ManualClock {
-    fn ticker(&self, every: Duration, is_housekeeping: bool) -> Box<dyn Ticks> {
+    fn ticker(&self, period: Duration, is_housekeeping: bool) -> Box<dyn Ticks> {
         Box::new(ManualTicks {
-            id: self.shared.state.lock().add(every, is_housekeeping),
-            shared: Arc::clone(&self.shared),
+            id: self.clock.state.lock().add_ticker(period, is_housekeeping),
+            clock: Arc::clone(&self.clock),
         })
     }
 
-    fn is_settled(&self, id: u64) -> bool {
-        let state = self.shared.state.lock();
+    /// Returns whether the work of a ticker's last tick is done. True for a ticker that was removed.
+    fn is_work_done(&self, id: u64) -> bool {
+        let state = self.clock.state.lock();
         state
             .tickers
             .get(&id)
             .is_none_or(|ticker| matches!(ticker.phase, Phase::Waiting(_) | Phase::Resting))
     }
 
-    /// Waits until the work of a tick is done.
+    /// Waits until the work of a ticker's last tick is done.
     async fn settled(&self, id: u64) {
         loop {
-            let mut settled = std::pin::pin!(self.shared.settled.notified());
+            let mut settled = std::pin::pin!(self.clock.settled.notified());
             settled.as_mut().enable();
-            if self.is_settled(id) {
+            if self.is_work_done(id) {
                 return;
             }
             settled.await;
         }
     }
 
-    async fn go_on(&self, by: Duration) -> Result<(), OutOfBounds> {
-        let _moving = self.shared.moving.lock().await;
+    /// Advances the clock by `by`, in the task of the caller.
+    async fn advance_now(&self, by: Duration) -> Result<(), OutOfBounds> {
+        let _advancing = self.clock.advancing.lock().await;
         let end = {
-            let state = self.shared.state.lock();
-            wall::can_go_on(state.unix_ms(), by)?;
+            let state = self.clock.state.lock();
+            wall::check_advance(state.unix_ms(), by)?;
             state.now + by
         };
         let mut steps = 0;
         loop {
-            let fired = self.shared.state.lock().fire_next(end, steps >= STEPS);
+            let fired = self
+                .clock
+                .state
+                .lock()
+                .fire_next(end, steps >= STEPS_BEFORE_LEAP);
             let Some((id, waker)) = fired else {
                 break;
             };
@@ -209,35 +238,35 @@ impl ManualClock {
                 waker.wake();
             }
             self.settled(id).await;
-            steps = (steps + 1).min(STEPS);
+            steps = (steps + 1).min(STEPS_BEFORE_LEAP);
         }
-        self.shared.state.lock().now = end;
+        self.clock.state.lock().now = end;
         Ok(())
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Duration {
-        self.shared.state.lock().now
+        self.clock.state.lock().now
     }
 
     fn unix_ms(&self) -> i64 {
-        self.shared.state.lock().unix_ms()
+        self.clock.state.lock().unix_ms()
     }
 
-    fn ticks(&self, every: Duration) -> Box<dyn Ticks> {
-        self.ticker(every, false)
+    fn ticks(&self, period: Duration) -> Box<dyn Ticks> {
+        self.ticker(period, false)
     }
 
-    fn rounds(&self, every: Duration) -> Box<dyn Ticks> {
-        self.ticker(every, true)
+    fn rounds(&self, period: Duration) -> Box<dyn Ticks> {
+        self.ticker(period, true)
     }
 }
 
 #[async_trait]
 impl ClockControl for ManualClock {
     fn skew(&self, by_ms: i64) -> Result<(), OutOfBounds> {
-        let mut state = self.shared.state.lock();
+        let mut state = self.clock.state.lock();
         state.skew_ms = wall::skewed(state.unskewed(), state.skew_ms, by_ms)?;
         Ok(())
     }
@@ -248,26 +277,27 @@ impl ClockControl for ManualClock {
 
     async fn try_advance(&self, by: Duration) -> Result<(), OutOfBounds> {
         let Ok(runtime) = Handle::try_current() else {
-            return self.go_on(by).await;
+            return self.advance_now(by).await;
         };
         let clock = self.clone();
-        let gone = runtime.spawn(async move { clock.go_on(by).await });
-        // It is cut off with the runtime alone.
-        gone.await.unwrap_or(Ok(()))
+        let advance = runtime.spawn(async move { clock.advance_now(by).await });
+        // The task can fail only when the runtime is shut down, and its tasks with it.
+        advance.await.unwrap_or(Ok(()))
     }
 }
 
+/// A timer of [`ManualClock`]: its owner's side.
 struct ManualTicks {
     id: u64,
-    shared: Arc<Shared>,
+    clock: Arc<ClockState>,
 }
 
 #[async_trait]
 impl Ticks for ManualTicks {
     async fn tick(&mut self) -> Duration {
         poll_fn(|cx| {
-            let mut state = self.shared.state.lock();
-            let State {
+            let mut state = self.clock.state.lock();
+            let Timeline {
                 now,
                 tickers,
                 queue,
@@ -279,41 +309,41 @@ impl Ticks for ManualTicks {
             match ticker.phase {
                 Phase::Fired => {
                     ticker.phase = Phase::Working;
-                    return Poll::Ready(ticker.apart);
+                    return Poll::Ready(ticker.until_next);
                 }
                 Phase::Resting => {
-                    ticker.pass(*now);
+                    ticker.skip_past_ticks(*now);
                     queue.insert((ticker.due, self.id));
                 }
                 Phase::Waiting(_) | Phase::Working => {}
             }
             ticker.phase = Phase::Waiting(Some(cx.waker().clone()));
             drop(state);
-            self.shared.settled.notify_waiters();
+            self.clock.settled.notify_waiters();
             Poll::Pending
         })
         .await
     }
 
     fn rest(&mut self) {
-        let mut state = self.shared.state.lock();
-        let State { tickers, queue, .. } = &mut *state;
+        let mut state = self.clock.state.lock();
+        let Timeline { tickers, queue, .. } = &mut *state;
         if let Some(ticker) = tickers.get_mut(&self.id) {
             ticker.phase = Phase::Resting;
             queue.remove(&(ticker.due, self.id));
         }
         drop(state);
-        self.shared.settled.notify_waiters();
+        self.clock.settled.notify_waiters();
     }
 }
 
 impl Ticker {
-    /// Lets the ticks pass that were due by now.
-    fn pass(&mut self, now: Duration) {
+    /// Skips the ticks that were due by `now`.
+    fn skip_past_ticks(&mut self, now: Duration) {
         if self.due <= now {
-            let passed = (now - self.due).as_nanos() / self.every.as_nanos().max(1) + 1;
+            let passed = (now - self.due).as_nanos() / self.period.as_nanos().max(1) + 1;
             let passed = self
-                .every
+                .period
                 .saturating_mul(u32::try_from(passed).unwrap_or(u32::MAX));
             self.due = self.due.saturating_add(passed);
         }
@@ -322,7 +352,7 @@ impl Ticker {
 
 impl Drop for ManualTicks {
     fn drop(&mut self) {
-        self.shared.state.lock().remove(self.id);
-        self.shared.settled.notify_waiters();
+        self.clock.state.lock().remove(self.id);
+        self.clock.settled.notify_waiters();
     }
 }

@@ -1,14 +1,17 @@
-//! Time: real, or moved by hand in a test.
+//! The clock of a stack: the machine's clock, or one that a test moves by hand.
 //!
-//! Every lease, deadline, expiry and id asks a [`Clock`], which only tells the time. Whoever moves it, a test or the admin
-//! API, holds the [`ClockControl`] of the same clock. Only waits for the operating system are always real time: the back-off
-//! of a failing accept, the bounds on teardown, and the HTTP server's timeouts.
+//! Every lease, deadline, expiry and id of the stack takes its time from one [`Clock`], which can only be read. A test
+//! and the admin API hold the [`ClockControl`] of the same clock, which can also move it. Waits for the operating
+//! system are the only ones that are real time with every clock: the back-off of a failing accept, the bounds on
+//! teardown, and the timeouts of the HTTP server.
 //!
-//! Time in which the process did not run, because it or its machine was stopped, does not pass for [`Clock::now`], nor for
-//! the waits in `running`: nobody could do anything that a deadline asks for. The wall clock shows it.
+//! Invariants:
 //!
-//! The wall clock stays between two bounds: [`EARLIEST_MS`] and [`LATEST_MS`]. Ids have room for the times between them,
-//! and so has whatever a client computes with a sendTime.
+//! - Time during which the process or its machine was stopped does not count for [`Clock::now`], nor for the waits in
+//!   `running`. Otherwise every deadline would expire at once when the process continues, although no client could have
+//!   met it. The wall clock does show that time.
+//! - The wall clock stays between [`EARLIEST_MS`] and [`LATEST_MS`]. The ids of messages have room for every time
+//!   between them, and so have clients that compute with a `sendTime`.
 
 mod manual;
 mod real;
@@ -26,58 +29,69 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-/// Tells the time, and when a time has come.
+/// Tells the time, and makes timers.
 pub trait Clock: Send + Sync + fmt::Debug {
-    /// Returns the time since this clock was made, without the stops of the process. It never goes back.
+    /// Returns the time since this clock was created, without the time for which the process was stopped. It never goes
+    /// back.
     fn now(&self) -> Duration;
 
-    /// Returns what the wall clock shows: Unix time in milliseconds. It may go back, but stays from [`EARLIEST_MS`] to
-    /// [`LATEST_MS`]: a machine whose time is not between them counts as the nearer one.
+    /// Returns the time of the wall clock: Unix time in milliseconds, from [`EARLIEST_MS`] to [`LATEST_MS`].
+    ///
+    /// It goes back when the wall clock is set back. If the time of the machine is out of bounds, the nearer bound is
+    /// returned.
     fn unix_ms(&self) -> i64;
 
-    /// Returns how far the wall clock of the machine has gone on, since this clock was made, while the process did not run.
-    /// It is an estimate, which also changes when that wall clock is set. A manual clock knows no stops.
+    /// Returns for how long the process was stopped since this clock was created, by the wall clock of the machine.
+    ///
+    /// This is an estimate, since it also changes when the machine's wall clock is set. It is zero for a manual clock.
     fn stopped(&self) -> Duration {
         Duration::ZERO
     }
 
-    /// Returns a timer that ticks at `every`, 2 `every`, ... from this call on. A tick that comes late moves the later ones.
+    /// Creates a timer that ticks at `every`, 2 `every`, ... after this call. If a tick is late, the later ones are
+    /// moved by as much.
     ///
     /// `every` must be more than zero.
     fn ticks(&self, every: Duration) -> Box<dyn Ticks>;
 
-    /// Returns a timer for housekeeping: work that looks at the time itself, and so makes up for ticks that did not come. A
-    /// clock that is moved far leaves most of its ticks out, and says so: see [`Ticks::tick`].
+    /// Creates a timer for housekeeping: work that reads the time itself, and so makes up for ticks that were left out.
+    ///
+    /// A manual clock that is advanced far leaves out most of the ticks of such a timer. [`Ticks::tick`] returns how
+    /// long it is to the next tick, so that the work of a tick can last for that long.
     fn rounds(&self, every: Duration) -> Box<dyn Ticks> {
         self.ticks(every)
     }
 }
 
-/// Moves a clock.
+/// Moves a clock. Held by tests and by the admin API; the rest of the stack only reads the [`Clock`].
 #[async_trait]
 pub trait ClockControl: Clock {
-    /// Returns whether the clock moves only when it is told to.
+    /// Returns whether the clock stands still unless it is advanced.
     fn is_manual(&self) -> bool;
 
-    /// Moves the wall clock alone, by milliseconds, either way: skews add up. Leases and deadlines do not notice.
+    /// Moves the wall clock by `by_ms` milliseconds, forward or back, in addition to all earlier skews. [`Clock::now`],
+    /// and with it every lease and deadline, is not affected.
     ///
     /// # Errors
     ///
-    /// [`OutOfBounds`], when the wall clock would leave its bounds. Then it has not moved.
+    /// [`OutOfBounds`], when the wall clock would leave its bounds. The clock is unchanged then; the error says how far
+    /// it can be moved.
     fn skew(&self, by_ms: i64) -> Result<(), OutOfBounds>;
 
-    /// Returns when at least `by` has passed and the work of every tick due by then is done.
+    /// Advances the clock by `by`, and returns once that time has passed and the work of every tick that was due is
+    /// done.
     ///
-    /// The real clock can only wait for it. The manual one moves, as [`ManualClock`] says, and goes all the way also when
-    /// nobody waits for it any more.
+    /// The real clock waits for the time to pass. A manual clock moves, as [`ManualClock`] describes; inside a tokio
+    /// runtime, it completes the advance even if the returned future is dropped.
     ///
     /// # Errors
     ///
-    /// [`OutOfBounds`], when the wall clock would leave its bounds. Then no time has passed.
+    /// [`OutOfBounds`], when the wall clock would leave its bounds. No time has passed then; the error says how far the
+    /// clock can be moved.
     async fn try_advance(&self, by: Duration) -> Result<(), OutOfBounds>;
 
-    /// Does the same as [`try_advance`](Self::try_advance), for a `by` that is known to be within the bounds. If it is not,
-    /// no time passes, which is logged as an error.
+    /// Advances the clock as [`try_advance`](Self::try_advance) does, by a time that is known to be within the bounds.
+    /// If it is not, no time passes, and an error is logged.
     async fn advance(&self, by: Duration) {
         if let Err(error) = self.try_advance(by).await {
             tracing::error!(%error, "the clock was not moved");
@@ -85,23 +99,31 @@ pub trait ClockControl: Clock {
     }
 }
 
-/// A periodic timer. The work of a tick is what its owner does until it asks for the next one, or [rests](Self::rest).
+/// A periodic timer.
+///
+/// What its owner does between a tick and the next call of [`tick`](Self::tick) or [`rest`](Self::rest) is the work of
+/// that tick. A manual clock waits for the work to be done before it moves on.
 #[async_trait]
 pub trait Ticks: Send {
-    /// Resolves at the next tick, and returns how long it is from this tick to the one after it.
+    /// Waits for the next tick, and returns the time from that tick to the one after it.
     ///
-    /// That is the period, except for [`Clock::rounds`] of a clock that is about to leave ticks out.
+    /// The time is the timer's period, except for a timer of [`Clock::rounds`] when a manual clock is about to leave
+    /// ticks out.
     async fn tick(&mut self) -> Duration;
 
-    /// Ends the work of a tick without a wait for the next one: ticks that come before that wait are skipped.
+    /// Ends the work of a tick without waiting for the next one. Ticks that are due before the next call of
+    /// [`tick`](Self::tick) are skipped.
     fn rest(&mut self);
 }
 
-/// Does `work`. Where it has to wait, it stops being the work of a tick: `ticks` that come meanwhile are skipped, and whoever
-/// advances the clock does not wait for it.
+/// Runs `work` in the course of a tick of `ticks`, without holding up the clock if it has to wait.
+///
+/// Work that is ready at once is part of the tick's work. Work that has to wait [ends](Ticks::rest) the tick's work
+/// first: an advance of the clock does not wait for it, and ticks that are due before it is done are skipped.
 pub async fn beside<T>(ticks: &mut dyn Ticks, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
-    // Work that is done at once still belongs to the tick.
+    // Polled once before the tick's work is ended, so that an advance of the clock sees the effects of work that need
+    // not wait.
     let first = std::future::poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await;
     if let Poll::Ready(done) = first {
         return done;

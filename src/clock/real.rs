@@ -1,4 +1,7 @@
-//! The clock of the machine, without the stops of the process.
+//! The clock of the machine, without the time for which the process was stopped.
+//!
+//! Serves every stack whose config does not ask for a manual clock. Timers are those of tokio, which count stops too;
+//! each wait is therefore checked against [`ProcessTime`] and continued if need be.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -11,89 +14,96 @@ use async_trait::async_trait;
 use super::running::{PULSE, RunTime};
 use super::{Clock, ClockControl, OutOfBounds, Ticks, wall};
 
-/// A tick that comes this much late moves the later ones.
-const LATE: Duration = Duration::from_millis(5);
+/// How late a tick must be to move the later ones. A smaller delay is jitter of the runtime, and would only add up.
+const LATE_AFTER: Duration = Duration::from_millis(5);
 
-/// The machine's clocks.
+/// The clock of the machine.
 ///
-/// [`now`](Clock::now) leaves out the time in which the process did not run, but for half a second of each stop. So
-/// nothing runs out while nobody can do anything about it. The wall clock shows what the machine's shows, always.
+/// [`now`](Clock::now) leaves out the time for which the process was stopped, except for half a second of each stop, so
+/// that no deadline expires while the process can't do anything about it. The wall clock is that of the machine, stops
+/// included.
 ///
-/// A thread gives signs that the process runs, as long as this clock or one of its tickers is there. A runtime that is
-/// busy, or blocked, is therefore no stop.
+/// A thread records that the process is running, for as long as this clock or one of its timers exists. A runtime that
+/// is busy or blocked therefore does not count as a stop.
 #[derive(Debug)]
 pub struct RealClock {
-    running: Arc<Running>,
-    /// What the machine's wall clock showed when this clock was made.
+    running: Arc<ProcessTime>,
+    /// The time of the machine's wall clock when this clock was created, in Unix milliseconds.
     start_ms: i64,
+    /// How far [`ClockControl::skew`] has moved the wall clock in all, in milliseconds.
     skew_ms: AtomicI64,
 }
 
 impl Default for RealClock {
     fn default() -> Self {
         RealClock {
-            running: Running::watched(),
+            running: ProcessTime::watched(),
             start_ms: machine_ms(),
             skew_ms: AtomicI64::new(0),
         }
     }
 }
 
-/// How long the process has run.
+/// Measures for how long the process has run, with the help of a thread. Shared by the clock and its timers.
 #[derive(Debug)]
-struct Running {
+struct ProcessTime {
+    /// When the clock was created; the times of `time` count from here.
     start: Instant,
     time: RunTime,
-    /// The thread that gives signs ends with this.
-    _ends: mpsc::Sender<()>,
+    /// Dropping this sender ends the thread at once, rather than after its current wait.
+    _stop: mpsc::Sender<()>,
 }
 
-impl Running {
-    fn watched() -> Arc<Running> {
-        let (ends, is_over) = mpsc::channel();
-        let running = Arc::new(Running {
+impl ProcessTime {
+    /// Starts to measure, in a new thread. If the system does not grant a thread, stops count as time, and a warning is
+    /// logged.
+    fn watched() -> Arc<ProcessTime> {
+        let (stop, stop_signal) = mpsc::channel();
+        let running = Arc::new(ProcessTime {
             start: Instant::now(),
             time: RunTime::default(),
-            _ends: ends,
+            _stop: stop,
         });
         let watched = Arc::downgrade(&running);
         let thread = thread::Builder::new()
             .name("clock".to_owned())
             .stack_size(64 * 1024);
-        if let Err(error) = thread.spawn(move || Running::watch(&watched, &is_over)) {
+        if let Err(error) = thread.spawn(move || ProcessTime::watch(&watched, &stop_signal)) {
             tracing::warn!(%error, "stops of the process count as time: no thread can watch for them");
-            running.time.watch_no_more();
+            running.time.count_everything();
         }
         running
     }
 
-    fn watch(watched: &Weak<Running>, is_over: &mpsc::Receiver<()>) {
+    /// Records every [`PULSE`] that the process is running, until the clock and all its timers are dropped.
+    fn watch(watched: &Weak<ProcessTime>, stop_signal: &mpsc::Receiver<()>) {
         while let Some(running) = watched.upgrade() {
-            running.time.see(running.start.elapsed());
+            running.time.observe(running.start.elapsed());
             drop(running);
-            if is_over.recv_timeout(PULSE) != Err(RecvTimeoutError::Timeout) {
+            if stop_signal.recv_timeout(PULSE) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
         }
     }
 
+    /// Returns for how long the process has run since the clock was created.
     fn now(&self) -> Duration {
         self.time.now(|| self.start.elapsed())
     }
 
-    /// Waits until the process has run so long.
-    async fn until(&self, due: Duration) {
+    /// Waits until the process has run for `due` since the clock was created.
+    async fn wait_until(&self, due: Duration) {
         loop {
-            // The runtime's timers know nothing of stops.
+            // The timers of the runtime count stops as time, so this one may end too early.
             match due.saturating_sub(self.now()) {
                 Duration::ZERO => return,
-                left => tokio::time::sleep(left).await,
+                remaining => tokio::time::sleep(remaining).await,
             }
         }
     }
 }
 
-/// What the machine's wall clock shows, before 1970 as 1970.
+/// Returns the time of the machine's wall clock in Unix milliseconds; 0 if it is set to a time before 1970.
 fn machine_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
@@ -107,11 +117,12 @@ impl Clock for RealClock {
     }
 
     fn unix_ms(&self) -> i64 {
-        wall::within(machine_ms().saturating_add(self.skew_ms.load(Ordering::Relaxed)))
+        wall::clamped(machine_ms().saturating_add(self.skew_ms.load(Ordering::Relaxed)))
     }
 
     fn stopped(&self) -> Duration {
-        // Not the stops that are counted: on Linux the time of a suspended machine is not in an `Instant`.
+        // Measured by the wall clock: on Linux an `Instant` does not advance while the machine is suspended, so the
+        // stops that `ProcessTime` has counted would leave that time out.
         let passed = machine_ms().saturating_sub(self.start_ms);
         let passed = Duration::from_millis(u64::try_from(passed).unwrap_or(0));
         passed.saturating_sub(self.now())
@@ -147,18 +158,20 @@ impl ClockControl for RealClock {
     }
 
     async fn try_advance(&self, by: Duration) -> Result<(), OutOfBounds> {
-        wall::can_go_on(self.unix_ms(), by)?;
+        wall::check_advance(self.unix_ms(), by)?;
         let due = self.running.now().saturating_add(by);
-        self.running.until(due).await;
+        self.running.wait_until(due).await;
         Ok(())
     }
 }
 
+/// A timer of [`RealClock`].
 struct RealTicks {
-    running: Arc<Running>,
+    running: Arc<ProcessTime>,
     every: Duration,
-    /// When the next tick comes.
+    /// When the next tick is due, as a time of [`Clock::now`].
     due: Duration,
+    /// Whether the owner has rested since the last tick: a tick that was due meanwhile is then skipped.
     has_rested: bool,
 }
 
@@ -166,15 +179,15 @@ struct RealTicks {
 impl Ticks for RealTicks {
     async fn tick(&mut self) -> Duration {
         if std::mem::take(&mut self.has_rested) {
-            // One that has come meanwhile is let pass: the next is a period away.
+            // A tick that was due during the rest is skipped: the next one is a whole period away.
             let now = self.running.now();
             if self.due <= now {
                 self.due = now.saturating_add(self.every);
             }
         }
-        self.running.until(self.due).await;
+        self.running.wait_until(self.due).await;
         let now = self.running.now();
-        let is_late = now.saturating_sub(self.due) > LATE;
+        let is_late = now.saturating_sub(self.due) > LATE_AFTER;
         let from = if is_late { now } else { self.due };
         self.due = from.saturating_add(self.every);
         self.every

@@ -1,6 +1,8 @@
-//! How spans of time are written, in imd.toml and in JSON.
+//! The text form of durations, for serde: `"10s"`, `"5m"`, `"1h 30m"`.
+//!
+//! Serves the config and the admin API, so that a duration is written in the same way in imd.toml and in JSON.
 
-/// `"10s"`, `"5m"`, `"1h 30m"`.
+/// The serde form of a duration: a text such as `"10s"`, `"5m"` or `"1h 30m"`. For `#[serde(with)]`.
 pub mod duration {
     use std::time::Duration;
 
@@ -21,7 +23,8 @@ pub mod duration {
     }
 }
 
-/// As [`duration`], where a key may be left out.
+/// The serde form of an optional duration, which is that of [`duration`]. For `#[serde(with)]` on a key that may be
+/// left out.
 pub mod optional_duration {
     use std::time::Duration;
 

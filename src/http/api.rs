@@ -1,4 +1,8 @@
-//! What the paths of the user API and the group API do: fields in, an answer in JSON out.
+//! The handlers of the user API and the group API: form fields in, JSON out.
+//!
+//! The handlers serve [`Services`], which knows nothing of HTTP. Every answer is the JSON object `{"code", "message",
+//! "data"}`. A request that was understood is answered with status 200, whatever its code is; any other status means
+//! that the request was wrong as HTTP.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,15 +23,17 @@ use crate::config::Http;
 use crate::proto::Code;
 use crate::service::{Refusal, Services};
 
-/// What the handlers share.
+/// The state that all handlers of one listener share.
 #[derive(Debug, Clone)]
-struct Api {
+struct ApiState {
     services: Arc<Services>,
+    /// The longest body that is read, in bytes.
     body_limit: usize,
+    /// The real time that the services have for one request, once its body has been read.
     timeout: Duration,
 }
 
-/// The user API: `/x/user/register` and `/x/user/auth`.
+/// Creates the router of the user API: `/x/user/register` and `/x/user/auth`.
 pub fn user_router(services: Arc<Services>, config: &Http) -> Router {
     router(services, config, |router| {
         router
@@ -36,7 +42,7 @@ pub fn user_router(services: Arc<Services>, config: &Http) -> Router {
     })
 }
 
-/// The group API: `/x/group/create`, `/x/group/join` and `/x/group/quit`.
+/// Creates the router of the group API: `/x/group/create`, `/x/group/join` and `/x/group/quit`.
 pub fn group_router(services: Arc<Services>, config: &Http) -> Router {
     router(services, config, |router| {
         router
@@ -46,12 +52,13 @@ pub fn group_router(services: Arc<Services>, config: &Http) -> Router {
     })
 }
 
+/// Creates a router with the given routes, behind the checks and fallbacks that both APIs have.
 fn router(
     services: Arc<Services>,
     config: &Http,
-    routes: impl FnOnce(Router<Api>) -> Router<Api>,
+    routes: impl FnOnce(Router<ApiState>) -> Router<ApiState>,
 ) -> Router {
-    let api = Api {
+    let state = ApiState {
         services,
         body_limit: config.body,
         timeout: config.timeout,
@@ -60,78 +67,88 @@ fn router(
     routes(Router::new())
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
-        .with_state(api)
-        .layer(middleware::from_fn_with_state(Arc::new(guard), guarded))
+        .with_state(state)
+        .layer(middleware::from_fn_with_state(
+            Arc::new(guard),
+            check_source,
+        ))
 }
 
-/// Answers the requests that come from no page of another site.
-async fn guarded(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+/// Passes a request on to its handler, unless it was sent by a page of another web site: that is answered with 403.
+async fn check_source(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let (headers, uri) = (request.headers(), request.uri());
     let checked = guard.check_host(headers, uri);
     match checked.and_then(|()| guard.check_page(headers, uri)) {
         Ok(()) => next.run(request).await,
-        Err(why) => refused(StatusCode::FORBIDDEN, why),
+        Err(why) => bad_request(StatusCode::FORBIDDEN, why),
     }
 }
 
-async fn register(State(api): State<Api>, request: Request) -> Response {
-    api.answer(request, async |services, fields| {
-        let (name, password) = (fields.text("name"), fields.text("pw"));
-        services.register(fields.id("uid")?, name, password).await?;
-        Ok(Value::Null)
-    })
-    .await
+async fn register(State(state): State<ApiState>, request: Request) -> Response {
+    state
+        .respond(request, async |services, fields| {
+            let (name, password) = (fields.text("name"), fields.text("pw"));
+            services.register(fields.id("uid")?, name, password).await?;
+            Ok(Value::Null)
+        })
+        .await
 }
 
-async fn auth(State(api): State<Api>, request: Request) -> Response {
-    api.answer(request, async |services, fields| {
-        let token = services
-            .authenticate(fields.id("uid")?, fields.text("pw"))
-            .await?;
-        Ok(json!({ "token": token }))
-    })
-    .await
+async fn auth(State(state): State<ApiState>, request: Request) -> Response {
+    state
+        .respond(request, async |services, fields| {
+            let token = services
+                .authenticate(fields.id("uid")?, fields.text("pw"))
+                .await?;
+            Ok(json!({ "token": token }))
+        })
+        .await
 }
 
-async fn create(State(api): State<Api>, request: Request) -> Response {
-    api.answer(request, async |services, fields| {
-        let gid = services
-            .create_group(fields.id("uid")?, fields.text("name"), &[])
-            .await?;
-        Ok(json!({ "gid": gid, "gid_str": gid.to_string() }))
-    })
-    .await
+async fn create(State(state): State<ApiState>, request: Request) -> Response {
+    state
+        .respond(request, async |services, fields| {
+            let gid = services
+                .create_group(fields.id("uid")?, fields.text("name"), &[])
+                .await?;
+            Ok(json!({ "gid": gid, "gid_str": gid.to_string() }))
+        })
+        .await
 }
 
-async fn join(State(api): State<Api>, request: Request) -> Response {
-    api.answer(request, async |services, fields| {
-        services
-            .join_group(fields.id("uid")?, fields.id("gid")?)
-            .await?;
-        Ok(Value::Null)
-    })
-    .await
+async fn join(State(state): State<ApiState>, request: Request) -> Response {
+    state
+        .respond(request, async |services, fields| {
+            services
+                .join_group(fields.id("uid")?, fields.id("gid")?)
+                .await?;
+            Ok(Value::Null)
+        })
+        .await
 }
 
-async fn quit(State(api): State<Api>, request: Request) -> Response {
-    api.answer(request, async |services, fields| {
-        services
-            .quit_group(fields.id("uid")?, fields.id("gid")?)
-            .await?;
-        Ok(Value::Null)
-    })
-    .await
+async fn quit(State(state): State<ApiState>, request: Request) -> Response {
+    state
+        .respond(request, async |services, fields| {
+            services
+                .quit_group(fields.id("uid")?, fields.id("gid")?)
+                .await?;
+            Ok(Value::Null)
+        })
+        .await
 }
 
+/// Answers a request for a path that the API does not have.
 async fn unknown_path(uri: Uri) -> Response {
-    refused(
+    bad_request(
         StatusCode::NOT_FOUND,
         format!("no such path {}", uri.path()),
     )
 }
 
+/// Answers a request with another method than POST, which is the only one that the APIs take.
 async fn wrong_method(method: Method) -> Response {
-    let mut response = refused(
+    let mut response = bad_request(
         StatusCode::METHOD_NOT_ALLOWED,
         format!("{method} is not POST"),
     );
@@ -141,24 +158,26 @@ async fn wrong_method(method: Method) -> Response {
     response
 }
 
-impl Api {
-    /// Reads the fields, lets `work` answer within the timeout, and writes the answer.
-    async fn answer(
+impl ApiState {
+    /// Reads the fields of a request, runs `handler` on them, and encodes its result as the response.
+    ///
+    /// A handler that takes longer than the timeout is dropped, and the request is answered as `busy`.
+    async fn respond(
         &self,
         request: Request,
-        work: impl AsyncFnOnce(&Services, Fields) -> Result<Value, Refusal>,
+        handler: impl AsyncFnOnce(&Services, Fields) -> Result<Value, Refusal>,
     ) -> Response {
         let (head, body) = request.into_parts();
         let body = match whole_body(body, self.body_limit).await {
             Ok(body) => body,
-            Err(error) => return refused(error.status(), error),
+            Err(error) => return bad_request(error.status(), error),
         };
         let fields = Fields::of(&head.headers, head.uri.query().unwrap_or_default(), &body);
-        let work = async {
+        let answer = async {
             let _shared = self.services.lock_shared().await;
-            work(&self.services, fields).await
+            handler(&self.services, fields).await
         };
-        match running::timeout(self.timeout, work).await {
+        match running::timeout(self.timeout, answer).await {
             Ok(Ok(data)) => envelope(&Refusal::plain(Code::Ok), data),
             Ok(Err(refusal)) => envelope(&refusal, Value::Null),
             Err(_) => envelope(&Refusal::because(Code::ServerError, "busy"), Value::Null),
@@ -166,13 +185,13 @@ impl Api {
     }
 }
 
-/// A request that is at fault as HTTP, not as what it asks for: the status says so too.
-fn refused(status: StatusCode, why: impl std::fmt::Display) -> Response {
+/// Creates the response to a request that is wrong as HTTP. Unlike a refusal by the services, it has an error status.
+fn bad_request(status: StatusCode, why: impl std::fmt::Display) -> Response {
     let refusal = Refusal::because(Code::RequestErr, why);
     (status, envelope(&refusal, Value::Null)).into_response()
 }
 
-/// `{"code": N, "message": "...", "data": ...}`, without `data` where there is none.
+/// Creates the JSON response `{"code": N, "message": "...", "data": ...}`. A `data` of null is left out.
 fn envelope(refusal: &Refusal, data: Value) -> Response {
     let mut body = json!({ "code": refusal.code.number(), "message": refusal.text });
     if let (false, Some(body)) = (data.is_null(), body.as_object_mut()) {

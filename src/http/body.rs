@@ -1,4 +1,7 @@
 //! Reads the body of a request, with bounds on its length and on the time that it takes.
+//!
+//! Serves the handlers of all HTTP APIs. The bound on the length is kept here; the bound on the time is kept by the
+//! body itself (see the module `exchange`), which fails with [`TooSlow`].
 
 use std::error::Error;
 use std::time::Duration;
@@ -9,22 +12,22 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body as _;
 use tokio::sync::mpsc;
 
-/// Why a request has no whole body.
+/// The error of a request body that was not read to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// It has more bytes than are taken.
+    /// The body is longer than the limit, in bytes, which this variant holds.
     #[error("the body has more than {0} bytes")]
     TooLong(usize),
-    /// It stopped, or went on too slowly.
+    /// The client sent the body more slowly than the server waits for, or stopped sending.
     #[error("{0}")]
     TooSlow(TooSlow),
-    /// It broke off, or is malformed.
+    /// The connection ended within the body, or the body's transfer encoding is malformed.
     #[error("{0}")]
     Broken(axum::BoxError),
 }
 
 impl BodyError {
-    /// The status of the answer.
+    /// Returns the HTTP status with which the request is to be answered.
     pub fn status(&self) -> StatusCode {
         match self {
             BodyError::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -34,7 +37,8 @@ impl BodyError {
     }
 }
 
-/// A body did not come, or came more slowly than any client is waited for.
+/// The error of a body that arrived more slowly than the slowest client that is served. It holds the time that each
+/// portion of a body may take.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("no whole body within {}, nor enough of one", humantime::format_duration(*.0))]
 pub struct TooSlow(pub(super) Duration);
@@ -43,30 +47,36 @@ pub struct TooSlow(pub(super) Duration);
 ///
 /// # Errors
 ///
-/// When it has more than `limit` bytes: at once where its head says so, since such a body need not be waited for, and
-/// its client should not be told to go on (`100 Continue`). When it comes too slowly, or not to its end.
+/// - [`BodyError::TooLong`], when the body has more than `limit` bytes. If the head of the request declares such a
+///   length, the error is returned before anything is read, so that the client is not told to send the body (`100
+///   Continue`).
+/// - [`BodyError::TooSlow`], when the client is too slow.
+/// - [`BodyError::Broken`], when the body ends early or is malformed.
+///
+/// The caller answers with [`BodyError::status`]; the connection is closed after the answer.
 pub async fn whole_body(body: Body, limit: usize) -> Result<Bytes, BodyError> {
     let body = limited(body, limit)?.collect().await;
     body.map(|body| body.to_bytes())
-        .map_err(|error| failed(error, limit))
+        .map_err(|error| classify(error, limit))
 }
 
-/// Passes the body of a request on piece by piece, so that it is never in memory as a whole. Ends without an error where
-/// nobody takes the pieces any more.
+/// Sends the body of a request to a channel, chunk by chunk, so that it is never in memory as a whole.
+///
+/// Waits while the channel is full. If the receiver is dropped, the rest of the body is left unread, which is no error.
 ///
 /// # Errors
 ///
-/// As [`whole_body`].
+/// The errors of [`whole_body`]. Chunks that were read before the error have been sent.
 pub async fn pass_body(
     body: Body,
     limit: usize,
-    pieces: mpsc::Sender<Bytes>,
+    chunks: mpsc::Sender<Bytes>,
 ) -> Result<(), BodyError> {
     let mut body = limited(body, limit)?;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| failed(error, limit))?;
-        if let Ok(piece) = frame.into_data()
-            && pieces.send(piece).await.is_err()
+        let frame = frame.map_err(|error| classify(error, limit))?;
+        if let Ok(chunk) = frame.into_data()
+            && chunks.send(chunk).await.is_err()
         {
             return Ok(());
         }
@@ -74,28 +84,30 @@ pub async fn pass_body(
     Ok(())
 }
 
+/// Limits a body to `limit` bytes, and refuses it at once if its declared length is more.
 fn limited(body: Body, limit: usize) -> Result<Limited<Body>, BodyError> {
-    let announced = usize::try_from(body.size_hint().lower());
-    if announced.map_or(true, |length| length > limit) {
+    let declared = usize::try_from(body.size_hint().lower());
+    if declared.map_or(true, |length| length > limit) {
         return Err(BodyError::TooLong(limit));
     }
     Ok(Limited::new(body, limit))
 }
 
-fn failed(error: axum::BoxError, limit: usize) -> BodyError {
+/// Converts the error of reading a body into a [`BodyError`].
+fn classify(error: axum::BoxError, limit: usize) -> BodyError {
     if error.is::<LengthLimitError>() {
         return BodyError::TooLong(limit);
     }
-    match too_slow(&*error) {
-        Some(slow) => BodyError::TooSlow(slow),
+    match find_too_slow(&*error) {
+        Some(too_slow) => BodyError::TooSlow(too_slow),
         None => BodyError::Broken(error),
     }
 }
 
-/// Finds [`TooSlow`] among the causes of an error.
-fn too_slow(error: &(dyn Error + 'static)) -> Option<TooSlow> {
+/// Finds a [`TooSlow`] in the chain of an error's sources, since axum and hyper wrap the errors of a body.
+fn find_too_slow(error: &(dyn Error + 'static)) -> Option<TooSlow> {
     match error.downcast_ref() {
-        Some(&slow) => Some(slow),
-        None => too_slow(error.source()?),
+        Some(&too_slow) => Some(too_slow),
+        None => find_too_slow(error.source()?),
     }
 }

@@ -1,7 +1,9 @@
-//! What a connection knows of the request that it is answering: whether all of it was read, whether its client may
-//! close the writing side meanwhile, and whether the client is too slow.
+//! The state of the request that a connection is serving: whether its body was read to the end, and whether its
+//! response is still to be written.
 //!
-//! The service sees requests and answers, the socket sees bytes. [`Exchange`] is what the two of them share.
+//! Serves the module `server`. hyper's service sees requests and responses, and the socket sees bytes, but neither
+//! alone can decide when a connection is to be closed. They share an [`Exchange`]: [`ExchangeService`] updates it, and
+//! [`Socket`] reads it. A connection serves one request at a time, so there is one [`Exchange`] for each connection.
 
 use std::future::Future;
 use std::io;
@@ -25,120 +27,133 @@ use crate::clock::running;
 use super::body::TooSlow;
 use super::pace::Pace;
 
-/// Where one connection stands.
+/// The progress of the current request of one connection, shared by its service and its socket.
 #[derive(Debug, Default)]
 pub(super) struct Exchange {
-    /// A request is being answered, and the answer has not been handed over yet. False while the rest of a body is waited
-    /// for: a client that closes its writing side then has not said all.
-    is_answering: AtomicBool,
-    /// All of that request has come.
-    is_whole: AtomicBool,
-    /// An answer was given before all of its request was read.
-    has_unread: AtomicBool,
+    /// Whether a request is in progress whose response has not been written yet. False while more of the request's body
+    /// is awaited: a client that closes its writing side at that moment has broken off its request.
+    is_responding: AtomicBool,
+    /// Whether the current request has been read to the end of its body.
+    is_request_complete: AtomicBool,
+    /// Whether a response was sent before its request was read to the end. Never reset: the connection is closed then.
+    has_unread_body: AtomicBool,
 }
 
 impl Exchange {
-    /// A request's head has come. Most requests are answered without a look at a body.
-    fn begin(&self) {
-        self.is_whole.store(false, Ordering::Relaxed);
-        self.is_answering.store(true, Ordering::Relaxed);
+    /// Records that the head of a request has arrived.
+    fn begin_request(&self) {
+        self.is_request_complete.store(false, Ordering::Relaxed);
+        self.is_responding.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a request is being answered whose answer has not been handed over yet.
-    pub(super) fn is_answering(&self) -> bool {
-        self.is_answering.load(Ordering::Relaxed)
+    /// Returns whether a request is in progress whose response has not been handed to the socket yet.
+    pub(super) fn is_responding(&self) -> bool {
+        self.is_responding.load(Ordering::Relaxed)
     }
 
-    /// Whether the client may still be writing a request that is answered already.
-    pub(super) fn has_unread(&self) -> bool {
-        self.has_unread.load(Ordering::Relaxed)
+    /// Returns whether the client may still be sending a request that has been answered already.
+    pub(super) fn has_unread_body(&self) -> bool {
+        self.has_unread_body.load(Ordering::Relaxed)
     }
 }
 
-/// Answers the requests of one connection, and says in each answer what becomes of the connection.
-pub(super) struct Answering {
+/// Serves the requests of one connection with a router, and sets the `Connection` header of each response: `close`
+/// after a request that was not read to its end.
+pub(super) struct ExchangeService {
     router: TowerToHyperService<Router>,
     exchange: Arc<Exchange>,
-    /// `Keep-Alive`, where there is something to promise.
-    kept: Option<HeaderValue>,
-    /// The deadline of each body.
+    /// The `Keep-Alive` header of responses. None if connections are not kept, or not for a whole second.
+    keep_alive: Option<HeaderValue>,
+    /// The time for each portion of a request's body: see [`Pace`].
     timeout: Duration,
 }
 
-impl Answering {
+impl ExchangeService {
     pub(super) fn new(
         router: Router,
         exchange: Arc<Exchange>,
-        kept: Option<HeaderValue>,
+        keep_alive: Option<HeaderValue>,
         timeout: Duration,
-    ) -> Answering {
-        Answering {
+    ) -> ExchangeService {
+        ExchangeService {
             router: TowerToHyperService::new(router),
             exchange,
-            kept,
+            keep_alive,
             timeout,
         }
     }
 }
 
-type Answer = Response<AnswerBody>;
-type AnswerFuture = Pin<Box<dyn Future<Output = Result<Answer, std::convert::Infallible>> + Send>>;
+type HttpResponse = Response<ResponseBody>;
+type ResponseFuture =
+    Pin<Box<dyn Future<Output = Result<HttpResponse, std::convert::Infallible>> + Send>>;
 
-impl Service<Request<Incoming>> for Answering {
-    type Response = Answer;
+impl Service<Request<Incoming>> for ExchangeService {
+    type Response = HttpResponse;
     type Error = std::convert::Infallible;
-    type Future = AnswerFuture;
+    type Future = ResponseFuture;
 
-    fn call(&self, request: Request<Incoming>) -> AnswerFuture {
-        let kept = self.kept.clone().filter(|_| asks_to_keep(&request));
-        self.exchange.begin();
+    fn call(&self, request: Request<Incoming>) -> ResponseFuture {
+        let keep_alive = self
+            .keep_alive
+            .clone()
+            .filter(|_| wants_keep_alive(&request));
+        self.exchange.begin_request();
         let (exchange, timeout) = (Arc::clone(&self.exchange), self.timeout);
-        let answering = self.router.call(request.map(|body| {
+        let response = self.router.call(request.map(|body| {
             let body = RequestBody {
                 body,
                 exchange,
                 pace: Pace::new(timeout),
             };
-            body.look_for_the_end();
+            body.note_end();
             Body::new(body)
         }));
         let exchange = Arc::clone(&self.exchange);
         Box::pin(async move {
-            let mut answer = answering.await?;
-            say_what_becomes(answer.headers_mut(), &exchange, kept);
-            Ok(answer.map(|body| AnswerBody { body, exchange }))
+            let mut response = response.await?;
+            set_connection_headers(response.headers_mut(), &exchange, keep_alive);
+            Ok(response.map(|body| ResponseBody { body, exchange }))
         })
     }
 }
 
-/// Whether the client would send another request on this connection.
-fn asks_to_keep<B>(request: &Request<B>) -> bool {
-    let says = |word: &str| {
-        let values = request.headers().get_all(header::CONNECTION).iter();
-        let words = values.filter_map(|value| value.to_str().ok());
-        words
-            .flat_map(|words| words.split(','))
-            .any(|one| one.trim().eq_ignore_ascii_case(word))
+/// Returns whether the client wants to send another request on this connection, by its HTTP version and its
+/// `Connection` header.
+fn wants_keep_alive<B>(request: &Request<B>) -> bool {
+    let has_token = |token: &str| {
+        let fields = request.headers().get_all(header::CONNECTION).iter();
+        let values = fields.filter_map(|value| value.to_str().ok());
+        values
+            .flat_map(|values| values.split(','))
+            .any(|listed| listed.trim().eq_ignore_ascii_case(token))
     };
     match request.version() {
-        Version::HTTP_11 => !says("close"),
-        _ => says("keep-alive"),
+        Version::HTTP_11 => !has_token("close"),
+        _ => has_token("keep-alive"),
     }
 }
 
-/// A connection whose request was not read to its end is closed. Any other one is kept, for as long as is said here.
-fn say_what_becomes(headers: &mut HeaderMap, exchange: &Exchange, kept: Option<HeaderValue>) {
-    if !exchange.is_whole.load(Ordering::Relaxed) {
-        exchange.has_unread.store(true, Ordering::Relaxed);
+/// Sets the headers that tell the client whether the connection stays open.
+///
+/// A connection whose request was not read to its end is closed, because the rest of the body stands before the next
+/// request. Any other one is kept for as long as `keep_alive` says.
+fn set_connection_headers(
+    headers: &mut HeaderMap,
+    exchange: &Exchange,
+    keep_alive: Option<HeaderValue>,
+) {
+    if !exchange.is_request_complete.load(Ordering::Relaxed) {
+        exchange.has_unread_body.store(true, Ordering::Relaxed);
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    } else if let Some(kept) = kept {
+    } else if let Some(keep_alive) = keep_alive {
         headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
-        headers.insert("keep-alive", kept);
+        headers.insert("keep-alive", keep_alive);
     }
 }
 
-/// The body of a request. It notes its end, and when more of it is waited for; it fails with [`TooSlow`] when that takes
-/// too long, whatever reads it.
+/// The body of a request. It records in the [`Exchange`] when it has ended and when more of it is awaited, and fails
+/// with [`TooSlow`] when the client is too slow, whoever reads it.
 struct RequestBody {
     body: Incoming,
     exchange: Arc<Exchange>,
@@ -146,26 +161,28 @@ struct RequestBody {
 }
 
 impl RequestBody {
-    fn look_for_the_end(&self) {
+    fn note_end(&self) {
         if self.body.is_end_stream() {
-            self.ended();
+            self.mark_complete();
         }
     }
 
-    fn ended(&self) {
-        self.exchange.is_whole.store(true, Ordering::Relaxed);
+    fn mark_complete(&self) {
+        self.exchange
+            .is_request_complete
+            .store(true, Ordering::Relaxed);
     }
 
-    fn is_waited_for(&self, waited_for: bool) {
+    fn set_awaiting_body(&self, is_awaiting: bool) {
         self.exchange
-            .is_answering
-            .store(!waited_for, Ordering::Relaxed);
+            .is_responding
+            .store(!is_awaiting, Ordering::Relaxed);
     }
 }
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        self.is_waited_for(false);
+        self.set_awaiting_body(false);
     }
 }
 
@@ -180,16 +197,16 @@ impl hyper::body::Body for RequestBody {
         let this = self.get_mut();
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
             let overdue = this.pace.poll_overdue(cx);
-            this.is_waited_for(overdue.is_pending());
+            this.set_awaiting_body(overdue.is_pending());
             return overdue.map(|()| Some(Err(TooSlow(this.pace.limit()).into())));
         };
-        this.is_waited_for(false);
+        this.set_awaiting_body(false);
         match &frame {
-            None => this.ended(),
+            None => this.mark_complete(),
             Some(frame) => {
                 let data = frame.as_ref().ok().and_then(Frame::data_ref);
-                this.pace.moved(data.map_or(0, Bytes::len));
-                this.look_for_the_end();
+                this.pace.record_progress(data.map_or(0, Bytes::len));
+                this.note_end();
             }
         }
         Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)))
@@ -204,19 +221,19 @@ impl hyper::body::Body for RequestBody {
     }
 }
 
-/// The body of an answer. When it is dropped, the answer has been handed over.
-pub(super) struct AnswerBody {
+/// The body of a response. hyper drops it once all of it has been handed to the socket, which ends the exchange.
+pub(super) struct ResponseBody {
     body: Body,
     exchange: Arc<Exchange>,
 }
 
-impl Drop for AnswerBody {
+impl Drop for ResponseBody {
     fn drop(&mut self) {
-        self.exchange.is_answering.store(false, Ordering::Relaxed);
+        self.exchange.is_responding.store(false, Ordering::Relaxed);
     }
 }
 
-impl hyper::body::Body for AnswerBody {
+impl hyper::body::Body for ResponseBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -236,37 +253,41 @@ impl hyper::body::Body for AnswerBody {
     }
 }
 
-/// A connection's socket. A client that has closed its writing side after a whole request may be gone, or may wait for
-/// the answer: it counts as gone when the time of its pace is over. So does a client that reads its answers too slowly, or never.
+/// The socket of a connection, with a time limit on the client.
+///
+/// A client that has closed its writing side after a complete request may be gone, or may be waiting for the response.
+/// The end of the stream is therefore held back from hyper while a response is pending, for the time of the pace at
+/// most. A client that reads its responses more slowly than the pace makes writes fail with `TimedOut`.
 pub(super) struct Socket {
     stream: TcpStream,
     exchange: Arc<Exchange>,
-    /// The deadline of what is written.
+    /// The minimum rate at which the client has to read.
     pace: Pace,
-    /// The client has closed its writing side.
-    has_ended: bool,
-    /// Runs from there on, where the client may wait for an answer.
-    closing: Option<running::Sleep>,
+    /// Whether the client has closed its writing side.
+    is_read_closed: bool,
+    /// When the end of the stream is reported at the latest. Set once the client has closed its writing side while a
+    /// response was pending.
+    close_deadline: Option<running::Sleep>,
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream, exchange: Arc<Exchange>, patience: Duration) -> Socket {
+    pub(super) fn new(stream: TcpStream, exchange: Arc<Exchange>, timeout: Duration) -> Socket {
         Socket {
             stream,
             exchange,
-            pace: Pace::new(patience),
-            has_ended: false,
-            closing: None,
+            pace: Pace::new(timeout),
+            is_read_closed: false,
+            close_deadline: None,
         }
     }
 
-    /// The connection itself.
+    /// Returns the TCP connection, without the limits on the client.
     pub(super) fn into_stream(self) -> TcpStream {
         self.stream
     }
 
-    /// Notes what came of a write. One that can't go on fails when the client is too slow.
-    fn wrote(
+    /// Records the result of a write. A write that is blocked fails with `TimedOut` when the client is too slow.
+    fn note_write(
         &mut self,
         cx: &mut Context<'_>,
         written: Poll<io::Result<usize>>,
@@ -275,7 +296,7 @@ impl Socket {
             let overdue = self.pace.poll_overdue(cx);
             return overdue.map(|()| Err(io::ErrorKind::TimedOut.into()));
         };
-        self.pace.moved(*written.as_ref().unwrap_or(&0));
+        self.pace.record_progress(*written.as_ref().unwrap_or(&0));
         Poll::Ready(written)
     }
 }
@@ -287,26 +308,26 @@ impl AsyncRead for Socket {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.has_ended {
+        if !this.is_read_closed {
             let before = buf.filled().len();
             ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
             if buf.filled().len() > before || buf.remaining() == 0 {
                 return Poll::Ready(Ok(()));
             }
-            this.has_ended = true;
-            // What came right before the end may not have been handed to the request yet. It has been when this is polled
-            // again.
+            this.is_read_closed = true;
+            // hyper may not have passed the last bytes on to the request yet, so `is_responding` may be stale. hyper
+            // has done so by the next poll.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if !this.exchange.is_answering() {
+        if !this.exchange.is_responding() {
             return Poll::Ready(Ok(()));
         }
-        let patience = this.pace.limit();
-        let closing = this
-            .closing
-            .get_or_insert_with(|| Box::pin(running::sleep(patience)));
-        closing.as_mut().poll(cx).map(Ok)
+        let timeout = this.pace.limit();
+        let close_deadline = this
+            .close_deadline
+            .get_or_insert_with(|| Box::pin(running::sleep(timeout)));
+        close_deadline.as_mut().poll(cx).map(Ok)
     }
 }
 
@@ -318,7 +339,7 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write(cx, buf);
-        this.wrote(cx, written)
+        this.note_write(cx, written)
     }
 
     fn poll_write_vectored(
@@ -328,7 +349,7 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
-        this.wrote(cx, written)
+        this.note_write(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -336,7 +357,7 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Called when everything has been written: until there is more, nothing is expected of the client.
+        // hyper flushes once everything has been written. Until there is more to write, the client owes nothing.
         let this = self.get_mut();
         this.pace.restart();
         Pin::new(&mut this.stream).poll_flush(cx)

@@ -1,4 +1,8 @@
-//! The fields of a request, read as the stack reads them: with the rules of `ParseForm` and `ParseInt` of Go's library.
+//! The form fields of a request, parsed as the original stack parses them: with the rules of `ParseForm` and `ParseInt`
+//! of Go's standard library.
+//!
+//! Serves the handlers in the module `api`. A malformed field is left out, as in Go; only a field that a handler needs
+//! can make a request fail.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -8,22 +12,23 @@ use axum::http::{HeaderMap, header};
 use crate::proto::Code;
 use crate::service::Refusal;
 
-/// The one content type whose body has fields.
+/// The only content type whose body is parsed as fields.
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// The fields of a request. One in the body counts before one in the query; of several, the first.
+/// The fields of a request. A field in the body has precedence over one in the query, and the first of several fields
+/// of one name over the others.
 #[derive(Debug)]
 pub(super) struct Fields {
     values: HashMap<String, String>,
-    /// Why the body was not read, where there is one that was not.
+    /// Why the body was not parsed, in words for the client. None if it was parsed, or was empty.
     unread: Option<String>,
 }
 
 impl Fields {
-    /// The fields of a query and of a body, if the headers say that the body is a form.
+    /// Parses the fields of a query, and those of a body if its content type is that of a form.
     pub(super) fn of(headers: &HeaderMap, query: &str, body: &[u8]) -> Self {
-        let kind = headers.get(header::CONTENT_TYPE);
-        let is_form = kind.is_some_and(|kind| is_form(kind.as_bytes()));
+        let content_type = headers.get(header::CONTENT_TYPE);
+        let is_form = content_type.is_some_and(|content_type| is_form(content_type.as_bytes()));
         let mut values = HashMap::new();
         let pairs = is_form.then(|| pairs(body)).into_iter().flatten();
         for (name, value) in pairs.chain(self::pairs(query.as_bytes())) {
@@ -31,28 +36,29 @@ impl Fields {
                 .entry(name.into_owned())
                 .or_insert_with(|| value.into_owned());
         }
-        let unread = (!is_form && !body.is_empty()).then(|| match kind {
+        let unread = (!is_form && !body.is_empty()).then(|| match content_type {
             None => format!("its body has no content-type, and {FORM} was expected"),
             Some(_) => format!("its body has another content-type than {FORM}"),
         });
         Fields { values, unread }
     }
 
-    /// A text, empty where it is left out.
+    /// Returns the value of a field, or an empty text if the request does not have the field.
     pub(super) fn text(&self, name: &str) -> String {
         self.values.get(name).cloned().unwrap_or_default()
     }
 
-    /// A positive number.
+    /// Returns the value of a field that is an id: a positive decimal number.
     ///
     /// # Errors
     ///
-    /// 10001, when it is missing or no such number.
+    /// [`Code::RequestErr`] (10001), when the field is missing or is not a positive number of 64 bits. The text of the
+    /// refusal says which, and names the content type if that is why the field is missing.
     pub(super) fn id<T: From<i64>>(&self, name: &str) -> Result<T, Refusal> {
         let value = self.values.get(name);
         let parsed = value.and_then(|value| value.parse().ok());
-        let positive = parsed.filter(|&id: &i64| id > 0);
-        positive.map(T::from).ok_or_else(|| {
+        let id_if_positive = parsed.filter(|&id: &i64| id > 0);
+        id_if_positive.map(T::from).ok_or_else(|| {
             let why = match (value, &self.unread) {
                 (None, Some(unread)) => format!("{name} is missing: {unread}"),
                 (None, None) => format!("{name} is missing"),
@@ -63,21 +69,26 @@ impl Fields {
     }
 }
 
-/// Whether a content type is that of a form, whatever its parameters are.
-fn is_form(kind: &[u8]) -> bool {
-    let kind = kind.split(|&byte| byte == b';').next().unwrap_or_default();
-    kind.trim_ascii().eq_ignore_ascii_case(FORM.as_bytes())
+/// Returns whether a content type is that of a form, whatever its parameters are.
+fn is_form(content_type: &[u8]) -> bool {
+    let content_type = content_type
+        .split(|&byte| byte == b';')
+        .next()
+        .unwrap_or_default();
+    content_type
+        .trim_ascii()
+        .eq_ignore_ascii_case(FORM.as_bytes())
 }
 
-/// The pairs of an encoded form. One that has a semicolon or a broken escape is passed over.
+/// Decodes the pairs of an encoded form. A pair with a semicolon or an incomplete escape is skipped, as in Go.
 fn pairs(form: &[u8]) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    let good = |pair: &&[u8]| !pair.contains(&b';') && has_whole_escapes(pair);
+    let is_well_formed = |pair: &&[u8]| !pair.contains(&b';') && has_whole_escapes(pair);
     form.split(|&byte| byte == b'&')
-        .filter(good)
+        .filter(is_well_formed)
         .flat_map(form_urlencoded::parse)
 }
 
-/// Whether each `%` has two hexadecimal digits behind it.
+/// Returns whether each `%` is followed by two hexadecimal digits.
 fn has_whole_escapes(text: &[u8]) -> bool {
     let mut escapes = text.split(|&byte| byte == b'%').skip(1);
     escapes.all(|rest| {
@@ -91,29 +102,29 @@ mod tests {
     use super::*;
     use axum::http::HeaderValue;
 
-    fn fields(kind: Option<&'static str>, query: &str, body: &str) -> Fields {
+    fn fields(content_type: Option<&'static str>, query: &str, body: &str) -> Fields {
         let mut headers = HeaderMap::new();
-        if let Some(kind) = kind {
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        if let Some(content_type) = content_type {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         }
         Fields::of(&headers, query, body.as_bytes())
     }
 
     #[test]
-    fn a_body_is_a_form_only_with_the_content_type_of_one() {
-        for kind in [
+    fn a_body_is_parsed_only_with_the_content_type_of_a_form() {
+        for content_type in [
             "application/x-www-form-urlencoded",
             "application/x-www-form-urlencoded; charset=UTF-8",
             "application/x-www-form-urlencoded;",
             " Application/X-WWW-Form-Urlencoded ;a=b",
         ] {
             assert_eq!(
-                fields(Some(kind), "", "uid=7").id::<i64>("uid"),
+                fields(Some(content_type), "", "uid=7").id::<i64>("uid"),
                 Ok(7),
-                "{kind}"
+                "{content_type}"
             );
         }
-        for kind in [
+        for content_type in [
             None,
             Some(""),
             Some("text/plain"),
@@ -122,16 +133,16 @@ mod tests {
             Some("application/x-www-form-urlencoded2"),
             Some("application/octet-stream, application/x-www-form-urlencoded"),
         ] {
-            let fields = fields(kind, "pw=x", "uid=7&pw=y");
+            let fields = fields(content_type, "pw=x", "uid=7&pw=y");
             let refusal = fields.id::<i64>("uid").unwrap_err();
-            assert_eq!(refusal.code, Code::RequestErr, "{kind:?}");
+            assert_eq!(refusal.code, Code::RequestErr, "{content_type:?}");
             assert!(refusal.text.contains("content-type"), "{}", refusal.text);
-            assert_eq!(fields.text("pw"), "x", "{kind:?}");
+            assert_eq!(fields.text("pw"), "x", "{content_type:?}");
         }
     }
 
     #[test]
-    fn the_body_counts_before_the_query_and_the_first_of_several() {
+    fn the_body_has_precedence_over_the_query_and_the_first_value_over_later_ones() {
         let fields = fields(Some(FORM), "uid=1&pw=q&name=n", "uid=2&uid=3&pw=");
         assert_eq!(fields.id::<i64>("uid"), Ok(2));
         assert_eq!(
@@ -141,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_read_as_go_reads_it() {
+    fn a_number_is_parsed_as_go_parses_it() {
         for (text, id) in [
             ("8", 8),
             ("%2B8", 8),
@@ -181,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_that_is_malformed_is_passed_over_and_the_others_count() {
+    fn a_malformed_pair_is_skipped_and_the_other_pairs_are_used() {
         for query in [
             "uid=%zz&uid=7",
             "uid=1%&uid=7",

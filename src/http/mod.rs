@@ -1,4 +1,17 @@
-//! The stack's HTTP API: users on one port, groups on another (the contract's *HTTP API of the stack*).
+//! HTTP/1.1: the stack's user API and group API, and the server and request checks that the admin API shares with them.
+//!
+//! Each API has a listener of its own (the contract's *HTTP API of the stack*). Every request body is bounded in
+//! length, and every transfer in time, so that a slow or silent client can't hold a connection for ever.
+//!
+//! | module | contents |
+//! |---|---|
+//! | `api` | the handlers of the user API and the group API |
+//! | `body` | bounded reading of request bodies |
+//! | `exchange` | the state that the service and the socket of a connection share |
+//! | `form` | form fields, parsed as the original stack parses them |
+//! | `guard` | refuses requests from pages of other web sites |
+//! | `pace` | the minimum transfer rate of a client |
+//! | `server` | serves a router on a listener |
 
 mod api;
 mod body;

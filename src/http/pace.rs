@@ -1,57 +1,67 @@
-//! How fast a client has to send its bodies and to read its answers. A client that does neither would hold its
-//! connection for ever, and connections are limited.
+//! The minimum rate at which a client has to send its requests' bodies and to read its responses.
+//!
+//! Serves the module `exchange`. The number of connections is limited, so a client that neither sends nor reads must
+//! not hold one for ever.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::clock::running;
 
-/// The slowest client that is served, in bytes per millisecond: 64 kB a second.
-const RATE: usize = 64;
+/// The rate of the slowest client that is served, in bytes per millisecond: 64 kB per second.
+const MIN_RATE: usize = 64;
 
-/// The deadline of one body or of the answers on one connection.
+/// A deadline for the progress of one transfer: the body of a request, or the responses on a connection.
 ///
-/// It is renewed each time a portion has come: as many bytes as the slowest client moves within the deadline. A body that
-/// is shorter than a portion thus has to be there as a whole by the deadline. A longer one may take longer, but neither
-/// rests for longer than the deadline nor goes on for ever byte by byte. Real time.
+/// The deadline is renewed each time that a portion has been transferred. A portion is the number of bytes that the
+/// slowest client transfers within the limit. A body that is shorter than a portion must therefore be complete by the
+/// deadline. A longer one may take longer, but it can neither stop for longer than the limit nor trickle in byte by
+/// byte.
+///
+/// The deadline runs only while the client is waited for. It is real time, without the stops of the process, whatever
+/// clock the stack has.
 pub(super) struct Pace {
+    /// The time for each portion.
     limit: Duration,
-    /// Bytes of the current portion that have not been moved yet.
-    left: usize,
-    /// Runs while the client is waited for.
+    /// The bytes of the current portion that have not been transferred yet. Never 0.
+    remaining: usize,
+    /// When the current portion must be complete. None while the client has not been waited for since the portion
+    /// began.
     deadline: Option<running::Sleep>,
 }
 
 impl Pace {
-    /// `limit` is the time for each portion.
+    /// Creates the deadline of a transfer that has not begun. `limit` is the time for each portion.
     pub fn new(limit: Duration) -> Pace {
         Pace {
             limit,
-            left: portion(limit),
+            remaining: portion(limit),
             deadline: None,
         }
     }
 
-    /// The time for each portion.
+    /// Returns the time for each portion.
     pub fn limit(&self) -> Duration {
         self.limit
     }
 
-    /// Notes that the client has sent or taken this many bytes.
-    pub fn moved(&mut self, bytes: usize) {
-        self.left = self.left.saturating_sub(bytes);
-        if self.left == 0 {
+    /// Records that the client has sent or read this many bytes. A portion that is complete ends the deadline; bytes
+    /// beyond it do not count for the next one.
+    pub fn record_progress(&mut self, bytes: usize) {
+        self.remaining = self.remaining.saturating_sub(bytes);
+        if self.remaining == 0 {
             self.restart();
         }
     }
 
-    /// Begins anew: nothing is expected of the client at present.
+    /// Begins a new portion without a deadline: nothing is expected of the client at present.
     pub fn restart(&mut self) {
-        self.left = portion(self.limit);
+        self.remaining = portion(self.limit);
         self.deadline = None;
     }
 
-    /// Waits for the client, which has nothing to move now. Ready when it is too slow.
+    /// Resolves when the client is too slow. To be polled when the transfer is blocked: the first poll of a portion
+    /// starts its deadline.
     pub fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let limit = self.limit;
         let deadline = self
@@ -61,17 +71,18 @@ impl Pace {
     }
 }
 
-/// How many bytes the slowest client moves within a time. At least one, since nothing is no progress.
+/// Returns how many bytes the slowest client transfers within a time, but at least one: a portion of none would always
+/// be complete.
 fn portion(limit: Duration) -> usize {
     let millis = usize::try_from(limit.as_millis()).unwrap_or(usize::MAX);
-    millis.saturating_mul(RATE).max(1)
+    millis.saturating_mul(MIN_RATE).max(1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A client that is being waited for, and the bytes of a portion.
+    /// Returns the pace of a client that is being waited for, and the bytes of its portion.
     fn waited_for() -> (Pace, usize) {
         let mut pace = Pace::new(Duration::from_secs(3_600));
         let mut cx = Context::from_waker(std::task::Waker::noop());
@@ -80,22 +91,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_deadline_stands_until_a_whole_portion_has_come() {
+    async fn the_deadline_is_renewed_only_by_a_complete_portion() {
         let (mut pace, portion) = waited_for();
         for bytes in [0, 1, portion - 2] {
-            pace.moved(bytes);
+            pace.record_progress(bytes);
             assert!(pace.deadline.is_some(), "{bytes}");
         }
-        pace.moved(1);
+        pace.record_progress(1);
         assert!(pace.deadline.is_none());
-        assert_eq!(pace.left, portion);
+        assert_eq!(pace.remaining, portion);
     }
 
     #[tokio::test]
-    async fn many_bytes_at_once_are_no_credit_for_a_rest() {
+    async fn bytes_beyond_a_portion_do_not_count_for_the_next_one() {
         let (mut pace, portion) = waited_for();
-        pace.moved(100 * portion);
-        assert_eq!(pace.left, portion);
+        pace.record_progress(100 * portion);
+        assert_eq!(pace.remaining, portion);
     }
 
     #[tokio::test]

@@ -1,4 +1,8 @@
-//! Serves the HTTP of every listener: the user API, the group API and the admin API.
+//! Serves a router over HTTP/1.1 on a listener.
+//!
+//! Serves the user API, the group API and the admin API, each on a listener of its own. Every wait for a client is
+//! bounded, in real time: for the head of a request, for its body, for the client to read the response, and for the
+//! next request.
 
 use std::future::{pending, poll_fn};
 use std::pin::Pin;
@@ -15,36 +19,39 @@ use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::exchange::{Answering, Exchange, Socket};
+use super::exchange::{Exchange, ExchangeService, Socket};
 use crate::clock::running;
 use crate::listener::{Admission, Place, accept};
 use crate::session::Pause;
 use crate::shutdown::Shutdown;
 use crate::transport::forget;
 
-/// Bytes of an answer that the system may hold for a client, half or all of what it takes for them.
+/// The size of the system's send buffer of a connection, in bytes. Depending on the system, half of it or all of it
+/// holds data.
 const SEND_BUFFER: usize = 256 * 1024;
 
-/// A client that writes nothing for so long has stopped writing a request that was answered early. Real time.
-const STILL: Duration = Duration::from_secs(2);
+/// How long a client must have sent nothing to count as having stopped sending a request that was answered early. Real
+/// time.
+const LINGER_IDLE: Duration = Duration::from_secs(2);
 
-/// How long a client on a reserved connection has for the head of its request, for a part of the answer, and for its
-/// end. Short, since there are few of these connections. Real time.
+/// The timeout of [`serve`] for a reserved connection. Short, since there are few of these connections. Real time.
 const RESERVED_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Stands in the extensions of a request that came on a [reserved](Place::is_reserved) connection. Such a connection
-/// takes one request.
+/// Marks, as an extension, a request that came on a [reserved](Place::is_reserved) connection. Such a connection serves
+/// one request.
 #[derive(Debug, Clone, Copy)]
 pub struct Reserved;
 
-/// A kept connection stays open for so much longer than is announced: a request that leaves at the last moment arrives.
-const MARGIN: Duration = Duration::from_secs(1);
+/// How much longer a kept connection stays open than the `Keep-Alive` header says, so that a request that the client
+/// sends at the last moment is still served.
+const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
 
-/// Serves HTTP/1.1 until the shutdown begins; requests that are under way are answered.
+/// Serves HTTP/1.1 on a listener until the shutdown begins. Requests in progress are answered before their connections
+/// are closed, unless the shutdown is hurried.
 ///
-/// `timeout` is how long the head of a request may take to arrive, how long each part of its body may take and each part
-/// of the answer, how long a kept connection waits for the next request, and how long a client that has closed its writing
-/// side is waited for.
+/// `timeout` bounds each of these in real time: the arrival of a request's head, the transfer of each portion of its
+/// body and of the response, the wait for the next request on a kept connection, and the wait for the response of a
+/// client that has closed its writing side.
 pub async fn serve(
     listener: TcpListener,
     admission: Admission,
@@ -62,15 +69,16 @@ pub async fn serve(
                 ),
                 false => (router, timeout),
             };
-            connection(stream, router, until, timeout, &place).await;
+            serve_connection(stream, router, until, timeout, &place).await;
             drop(place);
         });
     };
-    let never = Arc::<Pause>::default();
-    accept(listener, admission, shutdown.clone(), never, serve).await;
+    let never_paused = Arc::<Pause>::default();
+    accept(listener, admission, shutdown.clone(), never_paused, serve).await;
 }
 
-/// Counts the deadline of a request's head: without the stops of the process.
+/// The timer with which hyper measures the deadline of a request's head. It leaves out the time for which the process
+/// was stopped.
 #[derive(Debug, Clone, Copy)]
 struct Timer;
 
@@ -84,6 +92,7 @@ impl rt::Timer for Timer {
     }
 }
 
+/// A wait of [`Timer`].
 struct Sleep(running::Sleep);
 
 impl rt::Sleep for Sleep {}
@@ -96,39 +105,42 @@ impl Future for Sleep {
     }
 }
 
-async fn connection(
+/// Serves the requests of one connection, until the client or the shutdown ends it, or the connection has to make room
+/// for another one.
+async fn serve_connection(
     stream: TcpStream,
     router: Router,
-    until: Shutdown,
+    shutdown: Shutdown,
     timeout: Duration,
     place: &Place,
 ) {
-    // A large answer waits in `imd`: a full send buffer of the system's usual size hides for minutes whether a slow client
-    // reads at all.
+    // A send buffer of the system's usual size may take a large response as a whole, and would hide for minutes whether
+    // a slow client reads at all. With a small one, the rest of the response waits in `imd`, and the pace sees what is
+    // read.
     if let Err(error) = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER) {
         tracing::debug!(%error, "the send buffer keeps its size");
     }
-    let keeps = !place.is_reserved();
+    let is_persistent = !place.is_reserved();
     let exchange = Arc::<Exchange>::default();
     let socket = Socket::new(stream, Arc::clone(&exchange), timeout);
-    let kept = kept(timeout).filter(|_| keeps);
-    let service = Answering::new(router, Arc::clone(&exchange), kept, timeout);
+    let keep_alive = keep_alive(timeout).filter(|_| is_persistent);
+    let service = ExchangeService::new(router, Arc::clone(&exchange), keep_alive, timeout);
     let mut server = http1::Builder::new();
     server
         .timer(Timer)
         .header_read_timeout(timeout)
-        .keep_alive(keeps);
+        .keep_alive(is_persistent);
     let mut connection = server.serve_connection(TokioIo::new(socket), service);
     let served = tokio::select! {
-        // A request that is there is answered first.
+        // In this order, so that a request that has arrived is answered before the shutdown ends the connection.
         biased;
         served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => served,
-        () = make_room(place, &exchange) => return,
-        () = until.begun() => {
+        () = evicted(place, &exchange) => return,
+        () = shutdown.begun() => {
             std::pin::Pin::new(&mut connection).graceful_shutdown();
             tokio::select! {
                 served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => served,
-                () = until.hurried() => return,
+                () = shutdown.hurried() => return,
             }
         }
     };
@@ -136,45 +148,48 @@ async fn connection(
     if let Err(error) = served {
         tracing::debug!(%error, "http connection ended");
     }
-    if exchange.has_unread() || is_unreadable {
+    if exchange.has_unread_body() || is_unreadable {
         let stream = connection.into_parts().io.into_inner().into_stream();
         tokio::select! {
-            () = until.begun() => {}
+            () = shutdown.begun() => {}
             () = place.wanted() => {}
             () = linger(stream, timeout) => {}
         }
     }
 }
 
-/// Resolves when a connection has to make room for another one, unless it is being answered: then it ends by itself.
-async fn make_room(place: &Place, exchange: &Exchange) {
+/// Resolves when the connection has to make room for another one. Never resolves while a response is pending: the
+/// connection is then closed after it.
+async fn evicted(place: &Place, exchange: &Exchange) {
     place.wanted().await;
-    if exchange.is_answering() {
+    if exchange.is_responding() {
         pending().await
     }
 }
 
-/// What a kept connection is announced with.
-fn kept(timeout: Duration) -> Option<HeaderValue> {
-    let seconds = timeout.saturating_sub(MARGIN).as_secs();
+/// Returns the `Keep-Alive` header of a connection that is kept for `timeout`. None if that is too short to announce.
+fn keep_alive(timeout: Duration) -> Option<HeaderValue> {
+    let seconds = timeout.saturating_sub(KEEP_ALIVE_MARGIN).as_secs();
     let announced = format!("timeout={seconds}");
     HeaderValue::try_from(announced)
         .ok()
         .filter(|_| seconds > 0)
 }
 
-/// Ends a connection whose client may still be writing. Closing it at once would reset it, and the client would lose
-/// the answer that it has not read yet. So the writing side alone is closed, and what comes is read and forgotten: until
-/// the client closes too, writes nothing more, or `limit` is over.
+/// Closes a connection whose client may still be sending, without losing the response.
+///
+/// Closing the socket at once would reset the connection, and the client would lose the part of the response that it
+/// has not read yet. So only the writing side is closed, and received bytes are discarded until the client closes its
+/// side, sends nothing for a while, or `limit` is over.
 async fn linger(mut stream: TcpStream, limit: Duration) {
     if stream.shutdown().await.is_err() {
         return;
     }
     let drained = async {
-        while let Ok(Ok(1..)) = running::timeout(STILL, forget(&stream)).await {
+        while let Ok(Ok(1..)) = running::timeout(LINGER_IDLE, forget(&stream)).await {
             tokio::task::yield_now().await;
         }
     };
-    // However it ends, the client has had its chance.
+    // However this ends, the client has had the time to read the response.
     let _ = running::timeout(limit, drained).await;
 }
