@@ -1,4 +1,6 @@
 //! `[admin]`: the admin API and its console.
+//!
+//! Serves the module `admin`. A [`Secret`] of the config never shows in a log or in the output of `Debug`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -7,23 +9,23 @@ use serde::{Deserialize, Serialize};
 
 use super::form;
 
-/// `[admin]`: whether there is an admin API, and who may use it.
+/// The table `[admin]`: whether an admin API is served, and who may use it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Admin {
-    /// Whether there is an admin API. By default there is one in every build that has the cargo feature `admin`.
+    /// Whether the admin API is served. By default it is, in every build that has the cargo feature `admin`.
     ///
-    /// A table without this key asks for the API in every build: it is there to say where the API listens, and a build
-    /// without the feature must refuse it.
+    /// If a file has the table but not this key, it is true in every build: the table says where the API listens, so a
+    /// build without the feature must refuse the config rather than ignore it.
     #[serde(default = "enabled_by_table")]
     pub enabled: bool,
-    /// The address that the API listens on. One that is not loopback needs a [`token`](Self::token).
+    /// The address that the API listens on. An address other than loopback requires a [`token`](Self::token).
     #[serde(with = "form::address")]
     pub listen: SocketAddr,
-    /// The bearer token that every request must have, if there is one.
+    /// The bearer token that every request must carry. None if requests need no token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<Secret>,
-    /// The hosts, as host or host:port, that a request may name beside those of loopback.
+    /// The hosts, as host or host:port, that a request may name in addition to those of loopback.
     pub hosts: Vec<String>,
 }
 
@@ -38,17 +40,18 @@ impl Default for Admin {
     }
 }
 
+/// Returns the value of `enabled` in a table that leaves the key out.
 fn enabled_by_table() -> bool {
     true
 }
 
-/// A text that must not reach a log: its `Debug` form leaves it out.
+/// A text that must not reach a log. Its `Debug` output leaves the text out.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Returns the text itself.
+    /// Returns the text itself, which the caller must not log.
     pub fn expose(&self) -> &str {
         &self.0
     }

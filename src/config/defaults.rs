@@ -1,4 +1,7 @@
-//! What the shipped imd.toml says, in Rust. A test compares the two.
+//! The default value of every table of the config.
+//!
+//! The values are those of the shipped imd.toml, except for `store.path`, which has no default. A test compares the
+//! two.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -9,10 +12,12 @@ use super::{
 };
 use crate::lab::Capture;
 
+/// Returns a port of the IPv4 loopback address.
 const fn local(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
 
+/// Returns a duration of whole seconds.
 const fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
@@ -47,7 +52,10 @@ impl Default for AccessServers {
 }
 
 impl AccessServers {
-    /// Keeps the first `count`, or adds more: each on the port after the one before, on a free port where that is 0.
+    /// Changes the number of access servers to `count`, by removing the last ones or by adding new ones.
+    ///
+    /// A new server listens on the port after that of the server before it, or on a free port if that server does. Its
+    /// name is `access-N`, with the first number that makes a new name.
     pub fn resize(&mut self, count: usize) {
         self.0.truncate(count);
         while self.0.len() < count {

@@ -1,4 +1,7 @@
-//! The errors of a config, and where in its file each of them stands: file, line and dotted key.
+//! The errors of a config, each with the file, the line and the dotted key that it is about.
+//!
+//! Serves the reading and the validation of a config. A message never repeats a secret, nor more than a part of a long
+//! value.
 
 use std::fmt;
 use std::fs::File;
@@ -12,43 +15,47 @@ use toml::de::{DeTable, DeValue};
 use super::hint;
 use crate::text::{self, NotText};
 
-/// The longest file that is read as a config, in bytes. Users and groups for a longer one belong into a snapshot.
-const LONGEST: u64 = 16 << 20;
+/// The longest file that is read as a config, in bytes. A larger set of users and groups is loaded as a snapshot
+/// instead.
+const MAX_FILE: u64 = 16 << 20;
 
-/// Why a config can't be used. Its text says where and what to do.
+/// Why a config can't be used. The text of the error says where the mistake is, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file could not be read.
+    /// The system can't open or read the file.
     #[error("{name}: {source} (give another file with --config FILE, or none for the defaults)")]
     Unreadable {
-        /// The file.
+        /// The path of the file, as the user gave it.
         name: String,
-        /// Why.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The file is longer than any config, or has no end.
+    /// The file is longer than any config, or is a device that has no end.
     #[error(
-        "{name}: it has more than {LONGEST} bytes, so it is no config (give another file with --config FILE)"
+        "{name}: it has more than {MAX_FILE} bytes, so it is no config (give another file with --config FILE)"
     )]
     TooLong {
-        /// The file.
+        /// The path of the file, as the user gave it.
         name: String,
     },
-    /// Something in it is wrong.
-    #[error("{place}{}", Shown(message))]
+    /// The text is not TOML, or a key or a value is wrong.
+    #[error("{place}{}", Escaped(message))]
     Invalid {
-        /// File, line and key, as far as they are known.
+        /// The file, the line and the key, as far as they are known.
         place: Place,
-        /// What is wrong.
+        /// What is wrong, and what to write instead.
         message: String,
     },
 }
 
-/// Where in a config something stands. Written as `imd.toml:12: session.idle: `.
+/// A place in a config, displayed as `imd.toml:12: session.idle: `. Parts that are not known are left out.
 #[derive(Debug, Default)]
 pub struct Place {
+    /// The path of the file. Empty for a config that was made by a program.
     file: String,
+    /// The number of the line, from 1.
     line: Option<usize>,
+    /// The dotted key, such as `access.1.name`. Empty if the mistake belongs to no key.
     key: String,
 }
 
@@ -62,26 +69,26 @@ impl fmt::Display for Place {
             f.write_str(" ")?;
         }
         if !self.key.is_empty() {
-            write!(f, "{}: ", Shown(&self.key))?;
+            write!(f, "{}: ", Escaped(&self.key))?;
         }
         Ok(())
     }
 }
 
-/// The longest text of a file that an error repeats as a whole, in characters.
-const SHOWN: usize = 800;
+/// The longest text of a file that an error repeats in full, in characters.
+const MAX_SHOWN: usize = 800;
 
-/// A text that may repeat what stands in a file, as a line for people: control characters are escaped, and the middle of a
-/// text that is too long is left out. Its end says what to write instead.
-struct Shown<'a>(&'a str);
+/// Displays a text that may quote a file as one line. Control characters are escaped, and the middle of a text that is
+/// too long is left out. The end is kept, because it says what to write instead.
+struct Escaped<'a>(&'a str);
 
-impl fmt::Display for Shown<'_> {
+impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.0.chars().count();
-        let left_out = SHOWN / 2..count.saturating_sub(SHOWN / 2);
+        let omitted = MAX_SHOWN / 2..count.saturating_sub(MAX_SHOWN / 2);
         for (at, char) in self.0.chars().enumerate() {
-            if left_out.contains(&at) {
-                if at == left_out.start {
+            if omitted.contains(&at) {
+                if at == omitted.start {
                     f.write_str(" ... ")?;
                 }
             } else if char.is_control() {
@@ -94,20 +101,22 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// What [`Config::check`](super::Config::check) finds: a key such as `access.1.name`, and what is wrong with it.
+/// The first mistake that [`Config::check`](super::Config::check) finds, before it is located in a file.
 #[derive(Debug)]
 pub struct Invalid {
+    /// The dotted key whose value is wrong, such as `access.1.name`.
     pub key: String,
+    /// What is wrong with the value, without the key.
     pub message: String,
-    /// Another key that is as much to blame; it ends the message.
+    /// Another key whose value is wrong together with this one. It is appended to the message.
     pub rival: Option<String>,
 }
 
-/// Passes where a value `holds` what its key demands.
+/// Checks that a condition on the value of a key holds.
 ///
 /// # Errors
 ///
-/// The key, with the message.
+/// The key and the message, when the condition does not hold.
 pub fn ensure(holds: bool, key: &str, message: impl FnOnce() -> String) -> Result<(), Invalid> {
     if holds {
         return Ok(());
@@ -120,6 +129,7 @@ pub fn ensure(holds: bool, key: &str, message: impl FnOnce() -> String) -> Resul
 }
 
 impl Invalid {
+    /// Returns the message with its other key, if it has one.
     fn message(&self) -> String {
         match &self.rival {
             Some(rival) => format!("{} {rival}", self.message),
@@ -140,22 +150,27 @@ impl From<Invalid> for ConfigError {
 }
 
 impl ConfigError {
-    /// Reads a file that is to be a config.
+    /// Reads the bytes of a file that is to be a config.
+    ///
+    /// # Errors
+    ///
+    /// [`Unreadable`](Self::Unreadable) or [`TooLong`](Self::TooLong).
     pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, ConfigError> {
         let name = path.display().to_string();
-        match File::open(path).and_then(|file| text::read_within(LONGEST, file)) {
+        match File::open(path).and_then(|file| text::read_within(MAX_FILE, file)) {
             Ok(bytes) => bytes.ok_or(ConfigError::TooLong { name }),
             Err(source) => Err(ConfigError::Unreadable { name, source }),
         }
     }
 
+    /// Converts an error of the TOML parser, and adds the line, the key and a hint on what to write instead.
     pub(super) fn from_toml(error: &toml::de::Error, text: &str, file: &str) -> Self {
         let line = error.span().map(|span| line_of(text, span.start));
         let key = error.span().and_then(|span| key_at(text, span));
         let mut message = error.message().replace('\n', " ");
         match (&key, line) {
             (Some(key), _) => message = hint::explain(key, &message),
-            // Where no key can be named, the line itself can.
+            // The text can't be parsed, so there is no key to name. The line itself is quoted instead.
             (None, Some(line)) => {
                 let source = text.lines().nth(line - 1).unwrap_or_default().trim();
                 let name = source.split('=').next().unwrap_or_default().trim();
@@ -174,11 +189,12 @@ impl ConfigError {
         ConfigError::Invalid { place, message }
     }
 
-    /// Of two keys that are to blame, one that stands in the file is named first.
+    /// Locates a mistake in the text of a file. If two keys are wrong together, one that the file contains is named
+    /// first, since the other has its default.
     pub(super) fn invalid(mut invalid: Invalid, text: &str, file: &str) -> Self {
         if let Some(rival) = &mut invalid.rival
-            && !stands_in(text, &invalid.key)
-            && stands_in(text, rival)
+            && !is_written_in(text, &invalid.key)
+            && is_written_in(text, rival)
         {
             std::mem::swap(&mut invalid.key, rival);
         }
@@ -192,7 +208,9 @@ impl ConfigError {
         ConfigError::Invalid { place, message }
     }
 
-    /// The value of a key of this file can't be used, for a reason that shows only when it is used.
+    /// Creates the error of a value that is valid, but turned out to be unusable when the stack was started with it.
+    ///
+    /// Reads the file again to find the line of the key; the line is left out if that fails.
     pub fn unusable(file: &Path, key: &str, why: impl ToString) -> Self {
         let bytes = ConfigError::read_file(file).unwrap_or_default();
         let text = String::from_utf8(bytes).unwrap_or_default();
@@ -204,8 +222,8 @@ impl ConfigError {
         ConfigError::invalid(invalid, &text, &file.display().to_string())
     }
 
-    /// A file that is not text.
-    pub(super) fn no_text(error: NotText, file: &str) -> Self {
+    /// Creates the error of a file that is not text in UTF-8.
+    pub(super) fn not_text(error: NotText, file: &str) -> Self {
         let place = Place {
             file: file.into(),
             line: Some(error.line()),
@@ -218,6 +236,7 @@ impl ConfigError {
     }
 }
 
+/// Returns the number of the line, from 1, that contains the byte at `offset`.
 fn line_of(text: &str, offset: usize) -> usize {
     text.bytes()
         .take(offset)
@@ -226,27 +245,28 @@ fn line_of(text: &str, offset: usize) -> usize {
         + 1
 }
 
-/// Where the value of a dotted key stands, or that of its nearest parent when the key itself was left out; and whether
-/// it is the key's own.
+/// Returns the span of the value of a dotted key, and true; or, if the file does not contain the key, the span of its
+/// nearest parent, and false.
 fn span_of(text: &str, key: &str) -> Option<(Range<usize>, bool)> {
     let root = DeTable::parse(text).ok()?;
-    let mut found = None;
+    let mut innermost = None;
     let mut children = Children::Table(root.get_ref());
     for part in key.split('.') {
         let Some(value) = children.get(part) else {
-            return found.map(|span| (span, false));
+            return innermost.map(|span| (span, false));
         };
-        found = Some(value.span());
+        innermost = Some(value.span());
         children = Children::of(value.get_ref());
     }
-    found.map(|span| (span, true))
+    innermost.map(|span| (span, true))
 }
 
-fn stands_in(text: &str, key: &str) -> bool {
-    span_of(text, key).is_some_and(|(_, own)| own)
+/// Returns whether a file contains a key.
+fn is_written_in(text: &str, key: &str) -> bool {
+    span_of(text, key).is_some_and(|(_, is_own)| is_own)
 }
 
-/// The dotted key of the innermost value or key that covers a place.
+/// Returns the dotted key of the innermost key or value that covers a span.
 fn key_at(text: &str, at: Range<usize>) -> Option<String> {
     let root = DeTable::parse(text).ok()?;
     let mut path: Vec<String> = Vec::new();
@@ -258,6 +278,7 @@ fn key_at(text: &str, at: Range<usize>) -> Option<String> {
     (!path.is_empty()).then(|| path.join("."))
 }
 
+/// The elements of a table or an array.
 enum Children<'a, 'i> {
     Table(&'a DeTable<'i>),
     Array(&'a [Spanned<DeValue<'i>>]),
@@ -273,6 +294,7 @@ impl<'a, 'i> Children<'a, 'i> {
         }
     }
 
+    /// Returns the element of a name, which for an array is an index.
     fn get(&self, name: &str) -> Option<&'a Spanned<DeValue<'i>>> {
         match self {
             Children::Table(table) => table.get(name),
@@ -281,24 +303,27 @@ impl<'a, 'i> Children<'a, 'i> {
         }
     }
 
+    /// Returns the name of the element that covers a span, and its value.
     fn covering(&self, at: &Range<usize>) -> Option<(String, &'a Spanned<DeValue<'i>>)> {
         let covers = |span: Range<usize>| span.start <= at.start && at.end <= span.end;
         match self {
             Children::Table(table) => table
                 .iter()
-                .find(|(key, value)| covers(key.span()) || covers(value.span()) || holds(value, at))
+                .find(|(key, value)| {
+                    covers(key.span()) || covers(value.span()) || has_covering_child(value, at)
+                })
                 .map(|(key, value)| (key.get_ref().to_string(), value)),
             Children::Array(array) => array
                 .iter()
                 .enumerate()
-                .find(|(_, value)| covers(value.span()) || holds(value, at))
+                .find(|(_, value)| covers(value.span()) || has_covering_child(value, at))
                 .map(|(index, value)| (index.to_string(), value)),
             Children::None => None,
         }
     }
 }
 
-/// The span of a `[table]` is its header alone; what it covers is in its children.
-fn holds(value: &Spanned<DeValue<'_>>, at: &Range<usize>) -> bool {
+/// Returns whether an element within a value covers a span. Needed for a `[table]`, whose own span is its header alone.
+fn has_covering_child(value: &Spanned<DeValue<'_>>, at: &Range<usize>) -> bool {
     Children::of(value.get_ref()).covering(at).is_some()
 }

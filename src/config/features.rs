@@ -1,14 +1,16 @@
-//! Refuses a config that asks for a part which this build of the crate was made without. Such a config would otherwise be
-//! served without its store or its admin API.
+//! Checks that this build has the cargo features that a config needs.
+//!
+//! Serves the validation of a config. Without this check, a build without the feature `durable` would keep in memory
+//! what the config says is to be kept on disk.
 
 use super::Config;
 use super::error::Invalid;
 
-/// Checks that this build has every part that the config asks for.
+/// Checks that this build has the cargo features for every part that the config asks for.
 ///
 /// # Errors
 ///
-/// The key that asks for a part which is not there, and the cargo feature that brings the part.
+/// The key that asks for a missing part, with a message that names the cargo feature and how to do without it.
 pub(super) fn check(config: &Config) -> Result<(), Invalid> {
     if config.store.path.is_some() && !cfg!(feature = "durable") {
         return Err(missing(
@@ -27,11 +29,13 @@ pub(super) fn check(config: &Config) -> Result<(), Invalid> {
     Ok(())
 }
 
-fn missing(key: &str, feature: &str, otherwise: &str) -> Invalid {
+/// Creates the error of a key that needs a cargo feature. `alternative` says, as an order, how to do without the
+/// feature.
+fn missing(key: &str, feature: &str, alternative: &str) -> Invalid {
     Invalid {
         key: key.into(),
         message: format!(
-            "this build of imd was made without the cargo feature {feature:?}: build it with the feature, or {otherwise}"
+            "this build of imd was made without the cargo feature {feature:?}: build it with the feature, or {alternative}"
         ),
         rival: None,
     }

@@ -1,4 +1,7 @@
-//! `[[user]]` and `[[group]]`: the users and groups that a stack starts with.
+//! `[[user]]` and `[[group]]`: the users and groups that are created when a stack starts.
+//!
+//! Serves tests and demonstrations, which need the same users at every start. The stack creates only what its store
+//! does not have yet, so a config can be used again with a store that was kept.
 
 use std::collections::HashSet;
 
@@ -7,39 +10,39 @@ use serde::{Deserialize, Serialize};
 use super::Secret;
 use super::error::{Invalid, ensure};
 
-/// `[[user]]`: a user who is registered at the start, unless the store has that user already.
+/// A table `[[user]]`: a user who is registered at the start, unless the store has that user already.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct User {
-    /// The UID, more than 0; no two tables have the same.
+    /// The user's id, more than 0. No two tables of a config have the same one.
     pub uid: i64,
-    /// The name that the HTTP API shows. It may be empty, and need not be unique.
+    /// The name that the store keeps for the user. It may be empty, and need not be unique.
     #[serde(default)]
     pub name: String,
-    /// The password that the user logs in with over HTTP. It may be empty.
+    /// The password for `/x/user/auth`, which may be empty. The store keeps a hash of it.
     #[serde(default)]
     pub pw: Secret,
 }
 
-/// `[[group]]`: a group that exists at the start, with at least these members.
+/// A table `[[group]]`: a group that exists after the start, with at least these members.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Group {
-    /// The group's id, more than 0; no two tables have the same.
+    /// The group's id, more than 0. No two tables of a config have the same one.
     pub gid: i64,
-    /// The name that the HTTP API shows. It may be empty, and need not be unique.
+    /// The name that the store keeps for the group. It may be empty, and need not be unique.
     #[serde(default)]
     pub name: String,
-    /// The UIDs of the members. The first one counts as the group's creator.
+    /// The ids of the members, at least one. The first member is recorded as the group's creator.
     pub members: Vec<i64>,
 }
 
-/// Checks the users and groups of a config. A group may have `max_members` members, and a name or a password `max_text`
-/// bytes.
+/// Checks the users and groups of a config. A group may have up to `max_members` members, and a name or a password up
+/// to `max_text` bytes.
 ///
 /// # Errors
 ///
-/// The first wrong value, with its key.
+/// The first value that is wrong: its key, and a message that says what is wrong.
 pub(super) fn check(
     users: &[User],
     groups: &[Group],
@@ -50,12 +53,14 @@ pub(super) fn check(
     check_groups(groups, max_members, max_text)
 }
 
+/// Checks that a text is not longer than `limit` bytes, which is what a request of the HTTP API could carry.
 fn check_text(key: &str, text: &str, limit: usize) -> Result<(), Invalid> {
     ensure(text.len() <= limit, key, || {
         format!("has {} bytes, and http.body is {limit}", text.len())
     })
 }
 
+/// Checks the tables `[[user]]`: ids are positive and unique, and texts are not too long.
 fn check_users(users: &[User], max_text: usize) -> Result<(), Invalid> {
     let mut uids = HashSet::new();
     for user in users {
@@ -70,6 +75,8 @@ fn check_users(users: &[User], max_text: usize) -> Result<(), Invalid> {
     Ok(())
 }
 
+/// Checks the tables `[[group]]`: ids are positive and unique, names are not too long, and there are members but not
+/// too many.
 fn check_groups(groups: &[Group], max_members: usize, max_text: usize) -> Result<(), Invalid> {
     let mut gids = HashSet::new();
     for group in groups {

@@ -1,4 +1,7 @@
-//! The store's folder as it is written, and as the system is asked for it.
+//! Resolves `store.path` to an absolute path.
+//!
+//! Serves the validation of a config and the durable store. The path is resolved in one place, so that what was checked
+//! is what is opened.
 
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf, absolute};
@@ -6,14 +9,15 @@ use std::path::{Component, Path, PathBuf, absolute};
 use super::Store;
 
 impl Store {
-    /// The folder that [`path`](Self::path) means, as an absolute path; none where everything is in memory.
+    /// Returns the absolute path of the folder that [`path`](Self::path) names. None if the store is in memory.
     ///
-    /// A `~` at its beginning is the home folder, as in a shell: a config knows no shell, and a folder named `~` is what
-    /// nobody means. A folder of that name is written as `./~`.
+    /// A `~` at the beginning stands for the home folder, as in a shell, since hardly anyone means a folder that is
+    /// named `~`. Such a folder is written as `./~`.
     ///
     /// # Errors
     ///
-    /// What is wrong with the path, in words.
+    /// A message for the user if the path is empty or blank, begins with the home folder of another user or with one
+    /// that is not known, or can't be made absolute.
     pub fn folder(&self) -> Result<Option<PathBuf>, String> {
         let Some(path) = &self.path else {
             return Ok(None);
@@ -24,22 +28,26 @@ impl Store {
         if path.to_str().is_some_and(|path| path.trim().is_empty()) {
             return Err(format!("{path:?} is blank: name a folder"));
         }
-        let folder = expanded(path, std::env::home_dir())?;
+        let folder = expand_home(path, std::env::home_dir())?;
         let folder = absolute(&folder).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(Some(folder))
     }
 }
 
-/// The path with its home folder written out.
-fn expanded(path: &Path, home: Option<PathBuf>) -> Result<PathBuf, String> {
-    let mut parts = path.components();
-    let first = match parts.next() {
+/// Replaces a `~` at the beginning of a path by the home folder.
+///
+/// # Errors
+///
+/// A message for the user if the home folder is not known, or if it is that of another user (`~name`).
+fn expand_home(path: &Path, home: Option<PathBuf>) -> Result<PathBuf, String> {
+    let mut components = path.components();
+    let first = match components.next() {
         Some(Component::Normal(first)) => first,
         _ => return Ok(path.to_owned()),
     };
     if first != OsStr::new("~") {
-        let is_other = first.as_encoded_bytes().starts_with(b"~");
-        return if is_other {
+        let is_other_user = first.as_encoded_bytes().starts_with(b"~");
+        return if is_other_user {
             let path = path.display();
             Err(format!(
                 "{path}: the home folder of another user is not looked up: write it in full (./{path} is a folder of that \
@@ -50,7 +58,7 @@ fn expanded(path: &Path, home: Option<PathBuf>) -> Result<PathBuf, String> {
         };
     }
     match home.filter(|home| home.is_absolute()) {
-        Some(home) => Ok(home.join(parts.as_path())),
+        Some(home) => Ok(home.join(components.as_path())),
         None => Err(format!(
             "{}: ~ is the home folder, and HOME does not say where it is: write it in full",
             path.display()
@@ -63,9 +71,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tilde_at_the_beginning_is_the_home_folder_or_refused() {
-        let said = |path: &str| {
-            let expanded = expanded(Path::new(path), Some("/users/ann".into()));
+    fn a_tilde_at_the_beginning_stands_for_the_home_folder_and_is_refused_if_that_is_not_known() {
+        let expand = |path: &str| {
+            let expanded = expand_home(Path::new(path), Some("/users/ann".into()));
             expanded.map(|path| path.to_str().unwrap().to_owned())
         };
         for (path, folder) in [
@@ -77,17 +85,24 @@ mod tests {
             ("/~", "/~"),
             ("data~", "data~"),
         ] {
-            assert_eq!(said(path).as_deref().map(Path::new), Ok(Path::new(folder)));
+            assert_eq!(
+                expand(path).as_deref().map(Path::new),
+                Ok(Path::new(folder))
+            );
         }
-        assert!(said("~bob/data").unwrap_err().contains("write it in full"));
+        assert!(
+            expand("~bob/data")
+                .unwrap_err()
+                .contains("write it in full")
+        );
         for home in [None, Some("".into()), Some("ann".into())] {
-            let refused = expanded(Path::new("~/data"), home).unwrap_err();
+            let refused = expand_home(Path::new("~/data"), home).unwrap_err();
             assert!(refused.contains("HOME"), "{refused}");
         }
     }
 
     #[test]
-    fn a_path_that_names_nothing_is_refused_and_any_other_is_absolute() {
+    fn a_blank_path_is_refused_and_any_other_path_is_made_absolute() {
         let folder = |path: &str| {
             let store = Store {
                 path: Some(path.into()),

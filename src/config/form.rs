@@ -1,4 +1,7 @@
-//! How values are written in imd.toml.
+//! The text forms of the config's values, for serde.
+//!
+//! Serves the tables of the config. The messages of these forms reach the user as part of a `ConfigError`, so they say
+//! how a value is written.
 
 use std::fmt;
 
@@ -8,7 +11,7 @@ use serde::de::{Error, Unexpected, Visitor};
 use crate::byte_size;
 pub(crate) use crate::clock::written::{duration, optional_duration};
 
-/// `"127.0.0.1:10000"`, `"[::1]:10000"`.
+/// The serde form of a socket address: a text such as `"127.0.0.1:10000"` or `"[::1]:10000"`. For `#[serde(with)]`.
 pub mod address {
     use std::net::SocketAddr;
 
@@ -29,15 +32,17 @@ pub mod address {
     }
 }
 
-/// Reads a number of bytes: `65536`, or `"64KiB"`. It is written as a number.
+/// Deserializes a number of bytes, written as `65536` or `"64KiB"`. For `#[serde(deserialize_with)]`; the number is
+/// serialized as a number.
 pub fn bytes<'de, D: Deserializer<'de>, T: TryFrom<u64>>(from: D) -> Result<T, D::Error> {
-    let bytes = from.deserialize_any(Bytes)?;
-    T::try_from(bytes).map_err(|_| D::Error::invalid_value(Unexpected::Unsigned(bytes), &Bytes))
+    let bytes = from.deserialize_any(ByteCount)?;
+    T::try_from(bytes).map_err(|_| D::Error::invalid_value(Unexpected::Unsigned(bytes), &ByteCount))
 }
 
-struct Bytes;
+/// Accepts a whole number, or a text with a unit.
+struct ByteCount;
 
-impl Visitor<'_> for Bytes {
+impl Visitor<'_> for ByteCount {
     type Value = u64;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,15 +1,16 @@
-//! What to write instead of what a config says wrongly: the keys that there are, and how their values are written.
+//! Hints on what to write instead of a wrong key or value.
 //!
-//! The examples are those of the shipped imd.toml, also of the keys that stand there in comments.
+//! Serves the errors of the config. The known keys and the examples of their values are taken from the shipped
+//! imd.toml, which has every key; a key without a default is there as a comment.
 
 use super::SHIPPED;
 use crate::byte_size;
 
-/// Sections of which there may be several.
-const LISTS: [&str; 4] = ["access", "user", "group", "fault"];
+/// The sections that may occur several times, with double brackets.
+const ARRAYS_OF_TABLES: [&str; 4] = ["access", "user", "group", "fault"];
 
-/// Values that the shipped imd.toml has no example of.
-const MORE: [(&str, &str, &str); 16] = [
+/// Examples that the shipped imd.toml does not have, as section, key and value.
+const EXTRA_EXAMPLES: [(&str, &str, &str); 16] = [
     ("admin", "hosts", "[\"im.example.org\"]"),
     ("http", "hosts", "[\"im.example.org\"]"),
     ("fault", "name", "\"lost\""),
@@ -28,19 +29,20 @@ const MORE: [(&str, &str, &str); 16] = [
     ("fault", "slice", "1"),
 ];
 
-/// How near a name has to be to a known one to be meant as that.
-const NEAR: f64 = 0.75;
+/// The similarity, from 0 to 1, from which on a known name is suggested for an unknown one.
+const MIN_SIMILARITY: f64 = 0.75;
 
-/// Returns what TOML's reader says of a key, followed by what to write instead.
+/// Returns the message of the TOML parser about a key, followed by what to write instead. The value of a secret is
+/// removed from the message.
 pub fn explain(key: &str, message: &str) -> String {
     let parts: Vec<&str> = key.split('.').collect();
     let hint = if message.starts_with("invalid ") || message.starts_with("wanted ") {
         wrong_type(&parts, message)
     } else if let Some(rest) = message.strip_prefix("missing field ") {
-        let name = quoted(rest).next().unwrap_or_default();
+        let name = in_backticks(rest).next().unwrap_or_default();
         example(section(&parts), name).map(|value| format!("write {name} = {value}"))
     } else if message.starts_with("unknown ") {
-        unknown(message)
+        suggest_name(message)
     } else {
         None
     };
@@ -52,12 +54,13 @@ pub fn explain(key: &str, message: &str) -> String {
     hint.map_or(message.clone(), |hint| format!("{message}: {hint}"))
 }
 
-/// Whether the value of a key must not be repeated in an error.
+/// Returns whether the value of a key is a secret, which an error must not repeat.
 pub fn is_secret(name: &str) -> bool {
     ["pw", "token", "salt"].contains(&name)
 }
 
-/// Returns how a value is written that stands without quotes, or is no value at all, in a line of a section.
+/// Returns a hint for a line that can't be parsed, because its value lacks quotes or is no value at all. `line` counts
+/// from 1. None if the key of the line is not known.
 pub fn of_line(text: &str, line: usize) -> Option<String> {
     let (name, value) = text.lines().nth(line - 1)?.split_once('=')?;
     let name = name.trim();
@@ -70,7 +73,7 @@ pub fn of_line(text: &str, line: usize) -> Option<String> {
         _ => (header.map_or("", name_of_header), name),
     };
     let example = example(section, name)?;
-    // A size is a text where it has a unit.
+    // A size with a unit has to be a text, although the example is a number.
     let size = without_comment(value.trim());
     let example = match byte_size::parse(size) {
         Ok(_) if is_number(&example) => format!("\"{size}\""),
@@ -79,12 +82,13 @@ pub fn of_line(text: &str, line: usize) -> Option<String> {
     Some(format!("write it as {name} = {example}"))
 }
 
+/// Returns the name of the section in a header such as `[store]` or `[[access]]`.
 fn name_of_header(header: &str) -> &str {
     let name = header.split('#').next().unwrap_or_default();
     name.trim().trim_matches(['[', ']']).trim()
 }
 
-/// The name of the section that a dotted key stands in; empty for a key of the whole config.
+/// Returns the section of a dotted key. Empty for a key outside all sections.
 fn section<'a>(parts: &[&'a str]) -> &'a str {
     match parts {
         [name] if known_sections().any(|known| known == *name) => name,
@@ -93,11 +97,12 @@ fn section<'a>(parts: &[&'a str]) -> &'a str {
     }
 }
 
+/// Returns a hint for a value of the wrong type. It suggests the value that was found, if that only needs another form.
 fn wrong_type(parts: &[&str], message: &str) -> Option<String> {
     let found = message.split(", expected").next().unwrap_or_default();
     let is_section = |name: &str| known_sections().any(|known| known == name);
     match parts {
-        [name] if LISTS.contains(name) => {
+        [name] if ARRAYS_OF_TABLES.contains(name) => {
             return Some(format!(
                 "write [[{name}]], with two brackets, once for each"
             ));
@@ -105,7 +110,9 @@ fn wrong_type(parts: &[&str], message: &str) -> Option<String> {
         [name] if is_section(name) => {
             return Some(format!("write [{name}], and its keys below"));
         }
-        [name, index] if !LISTS.contains(name) && is_section(name) && is_index(index) => {
+        [name, index]
+            if !ARRAYS_OF_TABLES.contains(name) && is_section(name) && is_index(index) =>
+        {
             return Some(format!(
                 "write [{name}], with one bracket: there is only one"
             ));
@@ -114,16 +121,18 @@ fn wrong_type(parts: &[&str], message: &str) -> Option<String> {
     }
     let name = parts.iter().rev().find(|part| !is_index(part))?;
     let value = example(section(parts), name)?;
-    let value = near(found, &value).unwrap_or(value);
+    let value = as_example(found, &value).unwrap_or(value);
     Some(format!("write it as {name} = {value}"))
 }
 
+/// Returns whether a part of a dotted key is an index into an array.
 fn is_index(part: &str) -> bool {
     part.parse::<usize>().is_ok()
 }
 
-/// The value that was found, written as the example is, where that can be told.
-fn near(found: &str, example: &str) -> Option<String> {
+/// Returns the value that was found in the form of the example: a number as a duration, or a text as a number. None if
+/// it is neither.
+fn as_example(found: &str, example: &str) -> Option<String> {
     let within = |start, end| {
         found
             .split_once(start)?
@@ -133,7 +142,7 @@ fn near(found: &str, example: &str) -> Option<String> {
     };
     let is_time = humantime::parse_duration(example.trim_matches('"')).is_ok();
     match (within("`", "`"), within("\"", "\"")) {
-        // Seconds are what is mostly meant.
+        // A bare number most likely means seconds.
         (Some(number), _)
             if is_time
                 && example.starts_with('"')
@@ -151,29 +160,31 @@ fn near(found: &str, example: &str) -> Option<String> {
     }
 }
 
+/// Returns whether an example is a number, as TOML writes it.
 fn is_number(example: &str) -> bool {
     example.replace('_', "").parse::<f64>().is_ok()
 }
 
-/// What a name that is not known may have been meant as.
-fn unknown(message: &str) -> Option<String> {
-    let mut names = quoted(message);
+/// Returns a hint for an unknown name: the most similar known name, or the section that has a key of this name.
+fn suggest_name(message: &str) -> Option<String> {
+    let mut names = in_backticks(message);
     let name = names.next()?;
-    let nearness = |known: &str| strsim::jaro_winkler(&name.to_lowercase(), known);
-    let nearest = names.max_by(|a, b| nearness(a).total_cmp(&nearness(b)));
-    if let Some(known) = nearest.filter(|known| nearness(known) >= NEAR) {
+    let similarity = |known: &str| strsim::jaro_winkler(&name.to_lowercase(), known);
+    let most_similar = names.max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
+    if let Some(known) = most_similar.filter(|known| similarity(known) >= MIN_SIMILARITY) {
         return Some(format!("did you mean {known}?"));
     }
-    let elsewhere = known_sections().find(|section| example(section, name).is_some());
-    let elsewhere = elsewhere.filter(|_| message.starts_with("unknown field"))?;
-    Some(format!("{name} belongs to [{elsewhere}]"))
+    let other_section = known_sections().find(|section| example(section, name).is_some());
+    let other_section = other_section.filter(|_| message.starts_with("unknown field"))?;
+    Some(format!("{name} belongs to [{other_section}]"))
 }
 
-/// What stands between backticks.
-fn quoted(text: &str) -> impl Iterator<Item = &str> {
+/// Returns the texts between backticks in a message of the TOML parser.
+fn in_backticks(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
+/// Returns the names of all sections of the shipped imd.toml.
 fn known_sections() -> impl Iterator<Item = &'static str> {
     entries().filter_map(|entry| match entry {
         Entry::Section(name) => Some(name),
@@ -181,19 +192,19 @@ fn known_sections() -> impl Iterator<Item = &'static str> {
     })
 }
 
-/// How the value of a key is written.
+/// Returns an example of a key's value, as TOML. None if there is no such key.
 fn example(section: &str, name: &str) -> Option<String> {
-    let more = MORE
+    let extra = EXTRA_EXAMPLES
         .iter()
         .find(|(known, key, _)| (*known, *key) == (section, name));
-    if let Some((_, _, value)) = more {
+    if let Some((_, _, value)) = extra {
         return Some((*value).to_owned());
     }
-    let mut here = "";
+    let mut current = "";
     for entry in entries() {
         match entry {
-            Entry::Section(name) => here = name,
-            Entry::Key(key, value) if (here, key) == (section, name) => {
+            Entry::Section(name) => current = name,
+            Entry::Key(key, value) if (current, key) == (section, name) => {
                 return Some(value.to_owned());
             }
             Entry::Key(..) => {}
@@ -202,13 +213,15 @@ fn example(section: &str, name: &str) -> Option<String> {
     None
 }
 
-/// A line of the shipped imd.toml.
+/// A line of the shipped imd.toml that is a header or a key, possibly in a comment.
 enum Entry {
+    /// The name of a section.
     Section(&'static str),
+    /// A key, and its value as TOML.
     Key(&'static str, &'static str),
 }
 
-/// The lines that say something, also those in comments.
+/// Returns the headers and the keys of the shipped imd.toml, including those in comments.
 fn entries() -> impl Iterator<Item = Entry> {
     SHIPPED.lines().filter_map(|line| {
         let line = line.strip_prefix("# ").unwrap_or(line);
@@ -224,7 +237,7 @@ fn entries() -> impl Iterator<Item = Entry> {
     })
 }
 
-/// A value without the comment behind it.
+/// Removes the comment after a value.
 fn without_comment(value: &str) -> &str {
     let mut in_quotes = false;
     let end = value.find(|c| {
@@ -251,7 +264,7 @@ mod tests {
             };
             for (key, value) in section {
                 let written = example(section_name, key).unwrap();
-                if !MORE.iter().any(|(_, more, _)| more == key) {
+                if !EXTRA_EXAMPLES.iter().any(|(_, extra, _)| extra == key) {
                     let read: toml::Table = toml::from_str(&format!("x = {written}")).unwrap();
                     assert_eq!(&read["x"], value, "{section_name}.{key}");
                 }
@@ -266,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_not_repeated() {
+    fn an_explanation_does_not_repeat_a_secret() {
         for key in ["user.0.pw", "admin.token", "auth.salt"] {
             let told = explain(key, "invalid type: integer `1234`, expected a string");
             assert!(
@@ -277,8 +290,8 @@ mod tests {
     }
 
     #[test]
-    fn the_examples_that_are_not_shipped_can_be_read() {
-        for (section, key, value) in MORE {
+    fn every_extra_example_can_be_parsed() {
+        for (section, key, value) in EXTRA_EXAMPLES {
             let written: toml::Table = toml::from_str(&format!("{key} = {value}")).unwrap();
             assert!(written.contains_key(key), "{section}.{key}");
         }

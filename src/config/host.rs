@@ -1,45 +1,48 @@
-//! A host as people write it: where clients are sent to (`advertise`), and by what name a request may come
-//! (`admin.hosts`, the `Host` header). One reader for all of them, so that each place takes and refuses the same.
+//! Parses hosts: names and IP addresses, with or without a port.
+//!
+//! Serves every place where a host is written: `advertise`, `admin.hosts` and `http.hosts` in the config, the faults of
+//! the registry, and the headers `Host` and `Origin` of requests. With one parser for all of them, each accepts and
+//! refuses the same texts.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-/// The longest name that DNS knows, in bytes.
-const LONGEST_NAME: usize = 253;
+/// The longest host name in DNS, in bytes, without a dot at its end.
+const MAX_NAME: usize = 253;
 
-/// The longest part of a name between two dots, in bytes.
-const LONGEST_LABEL: usize = 63;
+/// The longest label of a host name in DNS, which is the part between two dots, in bytes.
+const MAX_LABEL: usize = 63;
 
-/// How much of a text that is no host is repeated in an error, in characters.
-const SHOWN: usize = 60;
+/// How much of a text that is not a host an error repeats, in characters.
+const MAX_SHOWN: usize = 60;
 
-/// A host, and perhaps a port.
+/// A host with an optional port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
-    /// As it stands in front of a port: an IPv6 address in brackets.
+    /// The host as it is written before a port: an IPv6 address is in brackets.
     host: String,
-    /// None where a name was given.
+    /// The IP address. None if the host is a name.
     ip: Option<IpAddr>,
-    /// Whether an address was given with a zone, as in `fe80::1%eth0`.
+    /// Whether the address has a zone, as in `fe80::1%eth0`.
     has_zone: bool,
-    /// None when only the host was given.
+    /// The port, from 1. None if the text has none.
     port: Option<u16>,
 }
 
-/// A text that is no host, and why.
+/// The error of a text that is not a host. It quotes the beginning of the text, and says what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{} is no host or host:port: {why}", Shown(text))]
+#[error("{} is no host or host:port: {why}", Quoted(text))]
 pub struct BadHost {
     text: String,
     why: &'static str,
 }
 
-/// The beginning of a text, in quotes.
-struct Shown<'a>(&'a str);
+/// Displays the beginning of a text in quotes.
+struct Quoted<'a>(&'a str);
 
-impl fmt::Display for Shown<'_> {
+impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.char_indices().nth(SHOWN) {
+        match self.0.char_indices().nth(MAX_SHOWN) {
             None => write!(f, "{:?}", self.0),
             Some((end, _)) => {
                 let begin = self.0.get(..end).unwrap_or_default();
@@ -50,17 +53,17 @@ impl fmt::Display for Shown<'_> {
 }
 
 impl Host {
-    /// Reads a host or host:port. An IPv6 address may stand with brackets or without; in front of a port it needs them.
+    /// Parses `host` or `host:port`. The brackets around an IPv6 address may be left out if no port follows.
     ///
     /// # Errors
     ///
-    /// What is wrong with the text.
+    /// [`BadHost`], when the text is neither; its message says what to write instead.
     pub fn parse(text: &str) -> Result<Host, BadHost> {
         let bad = |why| BadHost {
             text: text.to_owned(),
             why,
         };
-        if let Some(why) = no_host_at_all(text) {
+        if let Some(why) = obvious_mistake(text) {
             return Err(bad(why));
         }
         let (host, port) = split_port(text).map_err(bad)?;
@@ -89,12 +92,12 @@ impl Host {
         })
     }
 
-    /// Reads a host or host:port to which clients can be sent.
+    /// Parses a `host` or `host:port` that a client can connect to.
     ///
     /// # Errors
     ///
-    /// As [`parse`](Self::parse), and for an address that nobody can dial: an unspecified one, or a link-local one
-    /// without its zone.
+    /// [`BadHost`], when [`parse`](Self::parse) fails, or when nobody can connect to the address: to an unspecified
+    /// one, such as 0.0.0.0, or to a link-local one without its zone.
     pub fn dialable(text: &str) -> Result<Host, BadHost> {
         let host = Host::parse(text)?;
         let why = match host.ip {
@@ -110,11 +113,11 @@ impl Host {
         Err(BadHost { text, why })
     }
 
-    /// Reads a host:port to which clients can be sent.
+    /// Parses a `host:port` that a client can connect to.
     ///
     /// # Errors
     ///
-    /// As [`dialable`](Self::dialable), and where the port is left out.
+    /// [`BadHost`], when [`dialable`](Self::dialable) fails, or when the text has no port.
     pub fn address(text: &str) -> Result<Host, BadHost> {
         let host = Host::dialable(text)?;
         let why = "its port is missing";
@@ -125,23 +128,23 @@ impl Host {
             .ok_or(BadHost { text, why })
     }
 
-    /// host:port, with this port where none was given.
+    /// Returns `host:port`, with the given port if the host has none of its own.
     pub fn at(&self, port: u16) -> String {
         format!("{}:{}", self.host, self.port.unwrap_or(port))
     }
 
-    /// The port, where one was given.
+    /// Returns the port, if the text had one.
     pub fn port(&self) -> Option<u16> {
         self.port
     }
 
-    /// The host alone.
+    /// Removes the port.
     #[must_use]
     pub fn without_port(self) -> Host {
         Host { port: None, ..self }
     }
 
-    /// The host in the one form in which hosts can be compared: a name in small letters without a dot at its end, an
+    /// Returns the host in a canonical form, for comparisons: a name in lower case and without a dot at its end, or an
     /// address without brackets and zone.
     pub fn name(&self) -> String {
         match self.ip {
@@ -150,14 +153,14 @@ impl Host {
         }
     }
 
-    /// Whether it may be a name of the public DNS, which its owner can make point anywhere: not an IP address, and not a
-    /// name without a dot.
+    /// Returns whether the host may be a name of the public DNS, which its owner can make resolve to any address. IP
+    /// addresses and names without a dot are not.
     pub fn is_public_name(&self) -> bool {
         self.ip.is_none() && self.name().contains('.')
     }
 
-    /// Whether it is this machine, for everybody on this machine and for nobody else: a loopback address, `localhost`, or
-    /// a name under `localhost`.
+    /// Returns whether the host means the machine of whoever uses it: a loopback address, `localhost`, or a name under
+    /// `localhost`.
     pub fn is_loopback(&self) -> bool {
         match self.ip {
             Some(ip) => ip.to_canonical().is_loopback(),
@@ -169,8 +172,8 @@ impl Host {
     }
 }
 
-/// Why a text is something else than a host, where that can be said at a glance.
-fn no_host_at_all(text: &str) -> Option<&'static str> {
+/// Returns what is wrong with a text that is obviously not a host, such as a URL. None if the text has to be parsed.
+fn obvious_mistake(text: &str) -> Option<&'static str> {
     let has = |what: fn(char) -> bool| text.contains(what);
     if text.is_empty() {
         Some("it is empty")
@@ -187,7 +190,11 @@ fn no_host_at_all(text: &str) -> Option<&'static str> {
     }
 }
 
-/// The host and the port of host:port.
+/// Splits `host:port`. The port is None if the text has none.
+///
+/// # Errors
+///
+/// A message for the user, when the text after the colon is not a port.
 fn split_port(text: &str) -> Result<(&str, Option<u16>), &'static str> {
     let is_bare_v6 = text.matches(':').nth(1).is_some() && !text.starts_with('[');
     match text.rsplit_once(':') {
@@ -203,9 +210,10 @@ fn split_port(text: &str) -> Result<(&str, Option<u16>), &'static str> {
     }
 }
 
+/// An IP address, and its zone if it has one.
 type Address<'a> = (IpAddr, Option<&'a str>);
 
-/// An address and its zone; none where a host is a name.
+/// Parses an IP address and its zone. None if the host is a name; an error if it is a malformed address.
 fn address(host: &str) -> Option<Result<Address<'_>, &'static str>> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Some(Ok((ip, None)));
@@ -221,27 +229,31 @@ fn address(host: &str) -> Option<Result<Address<'_>, &'static str>> {
         Some((ip, zone)) => (ip, Some(zone)),
         None => (bare, None),
     };
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let is_zone = |zone: &str| (1..=LONGEST_LABEL).contains(&zone.len()) && zone.chars().all(plain);
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let is_zone =
+        |zone: &str| (1..=MAX_LABEL).contains(&zone.len()) && zone.chars().all(is_allowed);
     Some(match ip.parse::<Ipv6Addr>() {
         Ok(ip) if zone.is_none_or(is_zone) => Ok((ip.into(), zone)),
         _ => Err("an address is written as in 10.0.0.1, ::1, [::1]:443 or fe80::1%eth0"),
     })
 }
 
+/// Checks that a host name is valid in DNS. An underscore is allowed, since names of containers have it.
+///
+/// # Errors
+///
+/// A message for the user that says what is wrong with the name.
 fn check_name(name: &str) -> Result<(), &'static str> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if !name.chars().all(plain) {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if !name.chars().all(is_allowed) {
         return Err("a name has letters of ASCII, digits, '-', '_' and '.' only");
     }
     let name = name.strip_suffix('.').unwrap_or(name);
-    if name.len() > LONGEST_NAME {
+    if name.len() > MAX_NAME {
         return Err("a name has 253 bytes at most");
     }
     let is_label = |label: &str| {
-        (1..=LONGEST_LABEL).contains(&label.len())
-            && !label.starts_with('-')
-            && !label.ends_with('-')
+        (1..=MAX_LABEL).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-')
     };
     if !name.split('.').all(is_label) {
         return Err("each part of a name has 1 to 63 bytes, and no '-' at its ends");
@@ -258,7 +270,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_clients_can_dial() {
+    fn a_dialable_host_is_a_name_or_an_address_that_clients_can_connect_to() {
         for good in [
             "h",
             "im.example.org",
@@ -330,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_what_is_wrong_and_never_repeats_a_long_text() {
+    fn an_error_says_what_is_wrong_and_does_not_repeat_a_long_text() {
         let why = |text: &str| Host::dialable(text).unwrap_err().to_string();
         assert_eq!(
             why("h:0"),
@@ -342,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_without_a_port_gets_one() {
+    fn a_host_without_a_port_gets_the_default_port() {
         let at = |text| Host::dialable(text).unwrap().at(11000);
         assert_eq!(at("im.example.org"), "im.example.org:11000");
         assert_eq!(at("im.example.org:443"), "im.example.org:443");
@@ -354,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_has_many_names() {
+    fn every_form_of_loopback_is_recognised() {
         let is_loopback = |text| Host::parse(text).unwrap().is_loopback();
         for name in [
             "localhost",

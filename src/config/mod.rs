@@ -1,4 +1,19 @@
-//! The model of imd.toml: every key with its default, what is allowed, and errors that name key and line.
+//! The config: the model of imd.toml, its defaults, its validation, and errors that name the key and the line.
+//!
+//! Serves the whole stack, which takes its settings from one [`Config`]. A stack starts only with a config that has
+//! passed [`Config::validate`], so later code need not check a value again. An unknown key is an error.
+//!
+//! | module | contents |
+//! |---|---|
+//! | `admin`, `fixtures`, `quirks`, `roles` | the tables of these names (`fixtures`: `[[user]]` and `[[group]]`) |
+//! | `defaults` | the default of every key |
+//! | `error` | errors, and their places in the file |
+//! | `features` | checks that this build has the cargo features that a config needs |
+//! | `folder` | the folder that `store.path` names |
+//! | `form` | the text forms of values |
+//! | `hint` | what to write instead of a wrong value |
+//! | `host` | the parser of hosts |
+//! | `validate` | the checks of all values |
 
 mod admin;
 mod defaults;
@@ -33,73 +48,76 @@ use crate::clock::{ClockControl, ManualClock, RealClock};
 use crate::lab::{Bounds, Capture, Fault};
 use crate::text;
 
-/// The imd.toml that `imd` is shipped with; it has every key with its default.
+/// The text of the imd.toml that `imd` is shipped with. It has every key with its default; keys without one are
+/// comments.
 pub const SHIPPED: &str = include_str!("../../imd.toml");
 
-/// The salt that existing clients of the stack compute their tokens with.
+/// The salt with which existing clients of the stack compute their tokens. It is published, so it protects nothing.
 pub const PUBLIC_SALT: &str = "!0h#?123(ABM";
 
-/// Everything that can be set. [`Config::default`] is what the shipped imd.toml says, but for the store: without a
-/// `store.path` it is in memory.
+/// The settings of a stack.
+///
+/// [`Config::default`] has the values of the shipped imd.toml, except that it has no `store.path`: its store is in
+/// memory.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// What the lab's choices by chance are made from, together with a fault's name.
+    /// The seed of the random choices of faults. Each fault has its own sequence, which depends on its name too.
     pub seed: u64,
-    /// Which servers run.
+    /// Which servers of the stack this process runs.
     pub roles: Roles,
-    /// `[gateway]`
+    /// The table `[gateway]`.
     pub gateway: Gateway,
-    /// `[[access]]`, one table for each access server.
+    /// The tables `[[access]]`, one for each access server.
     pub access: AccessServers,
-    /// `[registry]`
+    /// The table `[registry]`.
     pub registry: Registry,
-    /// `[session]`
+    /// The table `[session]`.
     pub session: Session,
-    /// `[limits]`
+    /// The table `[limits]`.
     pub limits: Limits,
-    /// `[auth]`
+    /// The table `[auth]`.
     pub auth: Auth,
-    /// `[store]`
+    /// The table `[store]`.
     pub store: Store,
-    /// `[http]`
+    /// The table `[http]`.
     pub http: Http,
-    /// `[idgen]`
+    /// The table `[idgen]`.
     pub idgen: Idgen,
-    /// `[shutdown]`
+    /// The table `[shutdown]`.
     pub shutdown: Shutdown,
-    /// `[admin]`
+    /// The table `[admin]`.
     pub admin: Admin,
-    /// `[journal]`
+    /// The table `[journal]`.
     pub journal: Journal,
-    /// `[[user]]`, one table for each.
+    /// The tables `[[user]]`: users who are registered at the start.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub user: Vec<User>,
-    /// `[[group]]`, one table for each.
+    /// The tables `[[group]]`: groups that are created at the start.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub group: Vec<Group>,
-    /// `[[fault]]`, one table for each fault that is in force from the start.
+    /// The tables `[[fault]]`: faults that are in force from the start.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fault: Vec<Fault>,
-    /// `[quirks]`
+    /// The table `[quirks]`.
     pub quirks: Quirks,
-    /// `[clock]`
+    /// The table `[clock]`.
     pub clock: ClockKind,
 }
 
-/// `[gateway]`
+/// The table `[gateway]`: the server that tells clients which access server to use.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Gateway {
-    /// Where clients ask for an access server.
+    /// The address on which clients ask for an access server.
     #[serde(with = "form::address")]
     pub listen: SocketAddr,
-    /// How one is chosen.
+    /// How the access server for a client is chosen.
     pub strategy: Strategy,
-    /// How often the list is read again from the registry.
+    /// How often the list of access servers is read from the registry, in addition to once at the start.
     #[serde(with = "form::duration")]
     pub refresh: Duration,
-    /// A connection without a frame for so long is closed.
+    /// How long a connection may send no frame before it is closed.
     #[serde(with = "form::duration")]
     pub idle: Duration,
 }
@@ -108,123 +126,124 @@ pub struct Gateway {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
-    /// Any, with equal chance.
+    /// Chooses at random, with equal probability.
     Random,
-    /// Each in turn.
+    /// Chooses each in turn.
     RoundRobin,
-    /// The one with the fewest sessions.
+    /// Chooses the one with the fewest sessions, as of the last refresh.
     LeastSessions,
 }
 
-/// The list of `[[access]]`.
+/// The access servers of a config, in the order of their tables.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct AccessServers(pub Vec<AccessServer>);
 
-/// One `[[access]]`
+/// A table `[[access]]`: one access server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AccessServer {
-    /// Its name in the registry.
+    /// The server's name in the registry and in the admin API. No two servers have the same.
     pub name: String,
-    /// Where it listens.
+    /// The address on which clients connect to the server.
     #[serde(with = "form::address")]
     pub listen: SocketAddr,
-    /// What clients are told to dial, as host or host:port, where that is not the listening address.
+    /// The address that the gateway gives to clients, as host or host:port. None if that is [`listen`](Self::listen).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advertise: Option<String>,
 }
 
-/// `[registry]`
+/// The table `[registry]`: the leases with which access servers are listed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Registry {
-    /// How long an access server stays listed after its last sign of life.
+    /// How long an access server stays listed after its last heartbeat.
     #[serde(with = "form::duration")]
     pub lease: Duration,
-    /// How often it gives one.
+    /// How often an access server renews its lease. Less than [`lease`](Self::lease).
     #[serde(with = "form::duration")]
     pub heartbeat: Duration,
 }
 
-/// `[session]`
+/// The table `[session]`: the time limits of a client's connection to an access server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Session {
-    /// A connection to an access server has so long to log in.
+    /// How long a client may take from the connection to the login.
     #[serde(with = "form::duration")]
     pub login_deadline: Duration,
-    /// After the login, a connection without a frame for so long is closed.
+    /// How long a session may send no frame after the login before it is closed.
     #[serde(with = "form::duration")]
     pub idle: Duration,
-    /// A user counts as online for so long after the last login or ping.
+    /// How long a user counts as online after the last login or ping.
     #[serde(with = "form::duration")]
     pub presence: Duration,
-    /// A peer that takes nothing of what is written to it for so long is closed.
+    /// How long a peer may read nothing of what is written to it before its session is closed.
     #[serde(with = "form::duration")]
     pub write_deadline: Duration,
-    /// A frame must be complete so long after its first byte.
+    /// How long a frame may take to arrive, from its first byte to its last.
     #[serde(with = "form::duration")]
     pub half_frame: Duration,
-    /// What becomes of a session when its user logs in on another.
+    /// What happens when a user logs in who has a session already. The quirk `old_session_stays_open` overrides it: see
+    /// [`Config::second_login`].
     pub second_login: SecondLogin,
-    /// TCP keepalive: the idle time before the first probe.
+    /// How long a connection is idle before TCP sends the first keepalive probe.
     #[serde(with = "form::duration")]
     pub tcp_keepalive: Duration,
-    /// TCP_USER_TIMEOUT: how long sent bytes may stay unacknowledged (Linux only).
+    /// How long sent bytes may stay unacknowledged before TCP gives the connection up (`TCP_USER_TIMEOUT`, Linux only).
     #[serde(with = "form::duration")]
     pub tcp_user_timeout: Duration,
 }
 
-/// What becomes of a session when its user logs in on another.
+/// What happens when a user logs in who has a session already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SecondLogin {
-    /// The older session is told 93004 and closed.
+    /// The older session is sent the error 93004, and is closed.
     Close,
-    /// The older session is served, but no longer notified: what the stack does.
+    /// The older session is still served, but no longer notified. This is what the original stack does.
     Demote,
-    /// The newer login is refused with 93004.
+    /// The newer login is refused with the error 93004.
     Refuse,
 }
 
-/// `[limits]`
+/// The table `[limits]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Connections in all, on every listener but the admin API's. The HTTP API has some more of its own. The open-file
-    /// limit may allow fewer.
+    /// The number of open connections, which all listeners except the admin API's share. The HTTP API has a few more of
+    /// its own. The open-file limit of the process may allow fewer.
     pub connections: usize,
-    /// Bytes of a frame before the login. After it, 65,535.
+    /// The length of a frame before the login, in bytes. After the login, the limit is 65,535.
     #[serde(deserialize_with = "form::bytes")]
     pub frame_before_login: usize,
-    /// Bytes of a message's text.
+    /// The length of a message's text, in bytes of UTF-8.
     #[serde(deserialize_with = "form::bytes")]
     pub message: usize,
-    /// Bytes of a msgID.
+    /// The length of a `msgID`, in bytes.
     #[serde(deserialize_with = "form::bytes")]
     pub msg_id: usize,
-    /// Members of a group.
+    /// The number of members of a group.
     pub group_members: usize,
-    /// Bytes that may wait to be written to one session.
+    /// The number of bytes that may wait to be written to one session.
     #[serde(deserialize_with = "form::bytes")]
     pub outbound: usize,
 }
 
-/// `[auth]`
+/// The table `[auth]`: who may log in.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
-    /// A token is the MD5 of the UID followed by this salt.
+    /// The salt of the tokens that clients compute themselves: a token is the MD5 of the UID followed by the salt.
     pub salt: String,
-    /// Whether users who never registered may log in, send and receive.
+    /// Whether users who have not registered may log in, send and receive.
     pub auto_register: bool,
-    /// How long a token from the HTTP API is good for.
+    /// How long a token from `/x/user/auth` is valid.
     #[serde(with = "form::duration")]
     pub token_lifetime: Duration,
 }
 
-/// Without the salt, which may be a secret.
+/// Leaves out the salt, which may be a secret.
 impl fmt::Debug for Auth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Auth")
@@ -234,31 +253,32 @@ impl fmt::Debug for Auth {
     }
 }
 
-/// `[store]`
+/// The table `[store]`: where messages, users and groups are kept, and for how long.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Store {
-    /// The folder that everything is kept in; without one, it is kept in memory and gone with the process.
+    /// The folder of the store, as it is written: see [`folder`](Self::folder). None for a store in memory, which is
+    /// lost when the process ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// When a message counts as stored.
+    /// When a message counts as stored, and its sender is answered.
     pub sync: SyncMode,
-    /// Bytes of each kind of record that the folder's engine collects in memory before it writes a table.
+    /// How many bytes of each kind of record the engine collects in memory before it writes a table.
     #[serde(deserialize_with = "form::bytes")]
     pub buffer: u64,
-    /// With less room on the disk than so many bytes, sends are refused with 90001.
+    /// The free space of the disk, in bytes, below which sends, registers and joins are refused with 90001.
     #[serde(deserialize_with = "form::bytes")]
     pub min_free: u64,
-    /// Entries older than this are removed.
+    /// How long messages are kept. None if they are kept for ever.
     #[serde(
         with = "form::optional_duration",
         skip_serializing_if = "Option::is_none"
     )]
     pub keep: Option<Duration>,
-    /// So many entries of an inbox are kept: the newest.
+    /// How many of the newest messages of an inbox are kept. None if all are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_inbox: Option<u64>,
-    /// Bytes that the memory store may hold; past it sends are refused with 90001.
+    /// How many bytes a store in memory may hold. When it is full, sends are refused with 90001.
     #[serde(deserialize_with = "form::bytes")]
     pub memory_limit: usize,
 }
@@ -267,65 +287,66 @@ pub struct Store {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SyncMode {
-    /// When the disk has it: it survives a power cut.
+    /// When it is on the disk: it survives a power failure.
     Always,
-    /// When the operating system has it: it survives the death of the process.
+    /// When the operating system has it: it survives a crash of the process, but not a power failure.
     Os,
 }
 
-/// `[http]`
+/// The table `[http]`: the user API and the group API.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Http {
-    /// Where the user API listens.
+    /// The address of the user API.
     #[serde(with = "form::address")]
     pub user_listen: SocketAddr,
-    /// Where the group API listens.
+    /// The address of the group API.
     #[serde(with = "form::address")]
     pub group_listen: SocketAddr,
-    /// By what names the user API and the group API may be asked, as host or host:port. IP addresses, names
-    /// without a dot and names under `localhost` need no listing.
+    /// The public names, as host or host:port, by which the two APIs may be asked. IP addresses, names without a dot
+    /// and names under `localhost` are always allowed.
     pub hosts: Vec<String>,
-    /// Bytes of a request's body.
+    /// The length of a request's body, in bytes.
     #[serde(deserialize_with = "form::bytes")]
     pub body: usize,
-    /// A request must have arrived, and be answered, in this time.
+    /// How long a request may take to arrive, and then to be answered.
     #[serde(with = "form::duration")]
     pub timeout: Duration,
 }
 
-/// `[idgen]`
+/// The table `[idgen]`: how snowflake ids are made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Idgen {
-    /// The machine number in snowflakes, 0 to 1023.
+    /// The machine number that is part of every snowflake, from 0 to 1023. Stacks whose ids must not collide need
+    /// different ones.
     pub machine: u16,
 }
 
-/// `[shutdown]`
+/// The table `[shutdown]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Shutdown {
-    /// How long sessions get to take what was written to them.
+    /// How long a shutdown waits for sessions to finish their requests and to read their last frames.
     #[serde(with = "form::duration")]
     pub grace: Duration,
 }
 
-/// `[journal]`
+/// The table `[journal]`: the recording of frames and events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Journal {
     /// When frames are recorded.
     pub capture: Capture,
-    /// So many events are kept, the newest.
+    /// How many of the newest events are kept.
     pub events: usize,
-    /// Bytes that they may take, roughly.
+    /// How much memory the events may take, in bytes. This is an estimate.
     #[serde(deserialize_with = "form::bytes")]
     pub bytes: usize,
 }
 
 impl Journal {
-    /// What it may hold.
+    /// Returns the bounds of the journal.
     pub fn bounds(&self) -> Bounds {
         Bounds {
             events: self.events,
@@ -334,19 +355,19 @@ impl Journal {
     }
 }
 
-/// `[clock]`: which kind of clock an `imd` makes at its start.
+/// The table `[clock]`: which kind of clock a stack creates at its start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
 pub enum ClockKind {
-    /// The machine's clock.
+    /// A [`RealClock`], which is the clock of the machine.
     #[default]
     Real,
-    /// A clock that moves only when it is told to.
+    /// A [`ManualClock`], which stands still until it is advanced.
     Manual,
 }
 
 impl ClockKind {
-    /// Makes a new clock of this kind.
+    /// Creates a clock of this kind.
     pub fn build(self) -> Arc<dyn ClockControl> {
         match self {
             ClockKind::Real => Arc::new(RealClock::default()),
@@ -356,7 +377,8 @@ impl ClockKind {
 }
 
 impl Config {
-    /// The defaults on free ports of the loopback interface, with the memory store and everything recorded: for tests.
+    /// Returns a config for tests: the defaults, with every listener on a free port of the loopback interface, a store
+    /// in memory, and every frame recorded.
     pub fn ephemeral() -> Self {
         let mut config = Config::default();
         config.any_port();
@@ -364,22 +386,22 @@ impl Config {
         config
     }
 
-    /// What the lab's choices by chance are made from. It does not fix in which order threads and sockets are served.
+    /// Sets the seed of the random choices of faults. The seed does not determine the order in which threads run and
+    /// sockets are served.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// Has the stack make a [`ManualClock`] at its start, which stands still until [`Imd::clock`](crate::Imd::clock) is
-    /// advanced.
+    /// Selects a [`ManualClock`], which stands still until [`Imd::clock`](crate::Imd::clock) is advanced.
     #[must_use]
     pub fn manual_clock(mut self) -> Self {
         self.clock = ClockKind::Manual;
         self
     }
 
-    /// Lets every listener take a free port.
+    /// Sets the port of every listener to 0, so that each takes a free port.
     pub fn any_port(&mut self) {
         self.gateway.listen.set_port(0);
         self.http.user_listen.set_port(0);
@@ -390,11 +412,12 @@ impl Config {
         }
     }
 
-    /// Reads and checks a config from TOML. `name` stands for the file in errors.
+    /// Parses and validates a config in TOML. `name` is the name of the file in errors.
     ///
     /// # Errors
     ///
-    /// What is wrong first, with key and line.
+    /// [`ConfigError::Invalid`] for the first mistake, with its key and line, and a message that says what to write
+    /// instead.
     pub fn from_toml(text: &str, name: &str) -> Result<Config, ConfigError> {
         let text = text::without_mark(text);
         let config: Config =
@@ -405,23 +428,25 @@ impl Config {
         Ok(config)
     }
 
-    /// Reads and checks a file.
+    /// Reads, parses and validates a config file.
     ///
     /// # Errors
     ///
-    /// When it can't be read, or as [`from_toml`](Self::from_toml).
+    /// - [`ConfigError::Unreadable`], when the system can't read the file.
+    /// - [`ConfigError::TooLong`], when the file is too long for a config.
+    /// - [`ConfigError::Invalid`], when the file is not text, and as for [`from_toml`](Self::from_toml).
     pub fn from_file(path: &Path) -> Result<Config, ConfigError> {
         let name = path.display().to_string();
         let bytes = ConfigError::read_file(path)?;
-        let text = text::read_lines(&bytes).map_err(|error| ConfigError::no_text(error, &name))?;
+        let text = text::read_lines(&bytes).map_err(|error| ConfigError::not_text(error, &name))?;
         Config::from_toml(text, &name)
     }
 
-    /// The effective config as TOML.
+    /// Formats the config as TOML, with every value, also those that are defaults.
     ///
     /// # Errors
     ///
-    /// When a value can't be written as TOML; none of a checked config.
+    /// The error of the serializer, when a value can't be written as TOML. This does not happen with a valid config.
     pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
         toml::to_string(self)
     }

@@ -1,36 +1,43 @@
+//! `[quirks]`: the behaviours of the original stack that `imd` can be switched to.
+//!
+//! Serves the services and the access servers, which read the switches. Every switch is off by default.
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Config, SecondLogin, form};
 
-/// `[quirks]`: how the original behaves where `imd` does not, each a switch. docs/quirks.md says what a client sees.
+/// The table `[quirks]`: one switch for each behaviour of the original stack that `imd` does not have by default.
+///
+/// docs/quirks.md describes what a client sees of each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Quirks {
-    /// The receiver of a message to one user is notified before the message is stored.
+    /// Notifies the receiver of a message to one user before the message is stored.
     pub notify_before_store: bool,
-    /// How long the store then waits.
+    /// How long the store waits after the early notify. Has an effect only with
+    /// [`notify_before_store`](Self::notify_before_store).
     #[serde(with = "form::duration")]
     pub notify_gap: Duration,
-    /// A page begins with the message of version `currentID`, not after it.
+    /// Begins a page with the message of version `currentID`, rather than with the one after it.
     pub sync_inclusive: bool,
-    /// Entries of a page have no groupID.
+    /// Leaves out the `groupID` of the entries of a page.
     pub sync_drops_group_id: bool,
-    /// A command before the login is served, for the user whom it names.
+    /// Serves commands before the login, on behalf of the user whom they name.
     pub login_not_required: bool,
-    /// The answers to messages have no ids.
+    /// Leaves out all ids in the replies to messages.
     pub no_msg_id_in_replies: bool,
-    /// A second login leaves the older session open: what `session.second_login = "demote"` does.
+    /// Leaves the older session open after a second login, as `session.second_login = "demote"` does.
     pub old_session_stays_open: bool,
-    /// The gateway knows no access server until it first refreshes its list.
+    /// Starts the gateway with an empty list of access servers, which it fills at its first refresh.
     pub gateway_starts_empty: bool,
-    /// Login and ping are answered by `ResLogin`, not by `Error`.
+    /// Answers login and ping with `ResLogin`, as the schema says, rather than with `Error`.
     pub replies_as_schema: bool,
 }
 
 impl Quirks {
-    /// The names of those that are on.
+    /// Returns the names of the switches that are on.
     pub fn on(&self) -> impl Iterator<Item = &'static str> {
         let all = [
             ("notify_before_store", self.notify_before_store),
@@ -48,7 +55,10 @@ impl Quirks {
 }
 
 impl Config {
-    /// What a second login does. Quirk `old_session_stays_open`: it selects what can be selected anyway.
+    /// Returns what a second login of a user does.
+    ///
+    /// The quirk `old_session_stays_open` is another name for [`SecondLogin::Demote`], and overrides
+    /// `session.second_login`.
     pub fn second_login(&self) -> SecondLogin {
         if self.quirks.old_session_stays_open {
             SecondLogin::Demote

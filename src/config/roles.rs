@@ -1,22 +1,25 @@
-//! `roles`: which servers an `imd` runs.
+//! `roles`: which servers of the stack one process runs.
+//!
+//! Serves the start of the stack. By default one process has both roles; a process with one role is for tests in which
+//! the other server is another process.
 
 use serde::{Deserialize, Serialize};
 
 use super::Config;
 use super::error::{Invalid, ensure};
 
-/// A server that a process of the stack can be.
+/// A part of the stack that a process can run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Tells clients which access server to use.
+    /// The gateway, which tells clients which access server to use.
     Gateway,
-    /// Holds the sessions of clients, on the access servers of `[[access]]`. The store and the stack's HTTP APIs, which work
+    /// The access servers of `[[access]]`, which hold the sessions of clients. The store, and the HTTP APIs that work
     /// on it, belong to this role.
     Access,
 }
 
-/// The roles of one `imd`: both, unless the config names one.
+/// The roles of one process. The default is both; a valid list is not empty, and names no role twice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Roles(pub Vec<Role>);
@@ -28,12 +31,16 @@ impl Default for Roles {
 }
 
 impl Config {
-    /// Returns whether the config gives an `imd` this role.
+    /// Returns whether a process with this config has the role.
     pub fn has_role(&self, role: Role) -> bool {
         self.roles.0.contains(&role)
     }
 
-    /// Checks that there are roles, and what each of them needs.
+    /// Checks that there is at least one role and none twice, and that the role `access` has an access server.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong: its key, and a message that says what to write instead.
     pub(super) fn check_roles(&self) -> Result<(), Invalid> {
         let roles = &self.roles.0;
         ensure(!roles.is_empty(), "roles", || {

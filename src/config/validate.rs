@@ -1,6 +1,7 @@
-//! Checks the values of a [`Config`], those of a file and those that a program or a flag has set.
+//! Validates the values of a [`Config`], whether they come from a file, from a flag or from a program.
 //!
-//! Each check reports the first wrong value, with its dotted key and a sentence that says what to write instead.
+//! Serves the start of the stack and the reading of a file. Each check reports the first wrong value with its dotted
+//! key, and a message that says what is allowed.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -12,28 +13,31 @@ use crate::codec::MAX_FRAME;
 use crate::idgen::MAX_MACHINE;
 use crate::lab::{GATEWAY, Site};
 
-/// What a `ResSyncMsg` with one message takes beside its text and msgID, in bytes, at the most.
+/// An upper bound of the size of a `ResSyncMsg` with one message, in bytes, without the text and the `msgID` of that
+/// message.
 const PAGE_OVERHEAD: usize = 256;
 
-/// Fewer connections serve nobody: a client keeps one at the gateway and one at an access server, and asks the HTTP API.
+/// The least value of `limits.connections`: a client may have a connection to the gateway, one to an access server, and
+/// one to the HTTP API.
 pub const FEWEST_CONNECTIONS: usize = 3;
 
-/// The longest duration that can be set: well inside what timers and Unix milliseconds can add up.
+/// The longest duration that can be set. Sums with it overflow neither a timer nor Unix milliseconds.
 const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// The shortest time that messages can be kept for.
+/// The shortest time for which messages can be kept.
 const MIN_KEEP: Duration = Duration::from_secs(1);
 
 impl Config {
-    /// Checks every value, also those that a program or a flag has set.
+    /// Checks every value of the config.
     ///
     /// # Errors
     ///
-    /// The first thing that is wrong, with its key.
+    /// [`ConfigError::Invalid`] for the first wrong value, with its key and a message that says what is allowed.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.check().map_err(ConfigError::from)
     }
 
+    /// Checks every value, and reports the first wrong one without its place in a file.
     pub(super) fn check(&self) -> Result<(), Invalid> {
         super::features::check(self)?;
         self.check_durations()?;
@@ -67,6 +71,7 @@ impl Config {
         })
     }
 
+    /// Checks the hosts of `admin.hosts` and `http.hosts`.
     fn check_hosts(&self) -> Result<(), Invalid> {
         let lists = [
             ("admin.hosts", &self.admin.hosts),
@@ -80,6 +85,7 @@ impl Config {
         Ok(())
     }
 
+    /// Checks that the admin API's token can be sent in a header, and that there is one unless the API is on loopback.
     fn check_admin(&self) -> Result<(), Invalid> {
         let token = self.admin.token.as_ref();
         ensure(
@@ -87,7 +93,7 @@ impl Config {
             "admin.token",
             || "is empty: set one that nobody guesses, or leave the key out".into(),
         )?;
-        // It has to fit the header of a request.
+        // A request carries the token in a header, which could not hold any other byte.
         let is_visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
         ensure(
             token.is_none_or(|token| is_visible(token.expose())),
@@ -106,6 +112,7 @@ impl Config {
         })
     }
 
+    /// Checks each fault, and that no two of them have the same name.
     fn check_faults(&self) -> Result<(), Invalid> {
         let mut names = HashSet::new();
         let servers = self.access.0.iter().map(|server| server.name.clone());
@@ -125,6 +132,7 @@ impl Config {
         Ok(())
     }
 
+    /// Checks that durations are positive and short enough for their use.
     fn check_durations(&self) -> Result<(), Invalid> {
         let durations = [
             ("gateway.refresh", self.gateway.refresh),
@@ -151,7 +159,7 @@ impl Config {
             })?;
         }
         let keepalive = self.session.tcp_keepalive;
-        // The kernel counts these in whole seconds, and in a 16-bit number.
+        // The kernel takes it as whole seconds, and no more than 32,767 of them.
         ensure(
             (Duration::from_secs(1)..=Duration::from_secs(32_767)).contains(&keepalive),
             "session.tcp_keepalive",
@@ -164,6 +172,7 @@ impl Config {
         )
     }
 
+    /// Checks the table `[store]`, except for `store.memory_limit`.
     fn check_store(&self) -> Result<(), Invalid> {
         let store = &self.store;
         let wrong = store.folder().err();
@@ -188,6 +197,7 @@ impl Config {
         })
     }
 
+    /// Checks that the quirks do not contradict each other or `session.second_login`.
     fn check_quirks(&self) -> Result<(), Invalid> {
         let quirks = &self.quirks;
         ensure(
@@ -200,7 +210,7 @@ impl Config {
             "quirks.notify_gap",
             || "does nothing without quirks.notify_before_store = true".into(),
         )?;
-        // `close` is the default: nobody has asked for it.
+        // `close` is no contradiction: it is the default, so the user has not asked for it.
         let refuses = self.session.second_login == SecondLogin::Refuse;
         ensure(
             !(quirks.old_session_stays_open && refuses),
@@ -209,6 +219,7 @@ impl Config {
         )
     }
 
+    /// Checks the names of the access servers, and the addresses that clients are told.
     fn check_access(&self) -> Result<(), Invalid> {
         let servers = &self.access.0;
         let mut names = HashSet::new();
@@ -229,6 +240,7 @@ impl Config {
         Ok(())
     }
 
+    /// Checks the ranges of sizes and counts, and that the longest message fits a frame.
     fn check_limits(&self) -> Result<(), Invalid> {
         let limits = &self.limits;
         let ranges = [
@@ -281,6 +293,7 @@ impl Config {
         )
     }
 
+    /// Checks that no two listeners have the same address, and that link-local addresses have a zone.
     fn check_listeners(&self) -> Result<(), Invalid> {
         let mut listeners = vec![
             ("gateway.listen".to_owned(), self.gateway.listen),
@@ -316,18 +329,23 @@ impl Config {
     }
 }
 
-/// The longest name of an access server, in bytes: it stands in labels, paths and lines of a terminal.
-const LONGEST_NAME: usize = 64;
+/// The longest name of an access server, in bytes. The name is shown in labels, paths and lines of a terminal.
+const MAX_SERVER_NAME: usize = 64;
 
-/// Whether an access server can be called that. Its name is a segment of paths, and stands beside what is no access server
-/// wherever it is said where something happened: the gateway, and the sites of faults.
+/// Checks the name of an access server. It must be a segment of a path of the admin API, and must differ from the names
+/// of the gateway and of the sites of faults, which occur in the same places of the journal.
 fn check_server_name(name: &str, key: &str) -> Result<(), Invalid> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    ensure(!name.is_empty() && name.chars().all(plain), key, || {
-        format!("{name:?} must be letters, digits, '-', '_' and '.' only")
-    })?;
-    ensure(name.len() <= LONGEST_NAME, key, || {
-        format!("{name:?} has {} bytes, at most {LONGEST_NAME}", name.len())
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    ensure(
+        !name.is_empty() && name.chars().all(is_allowed),
+        key,
+        || format!("{name:?} must be letters, digits, '-', '_' and '.' only"),
+    )?;
+    ensure(name.len() <= MAX_SERVER_NAME, key, || {
+        format!(
+            "{name:?} has {} bytes, at most {MAX_SERVER_NAME}",
+            name.len()
+        )
     })?;
     ensure(
         name.starts_with(|c: char| c.is_ascii_alphanumeric()),
@@ -343,7 +361,8 @@ fn check_server_name(name: &str, key: &str) -> Result<(), Invalid> {
     )
 }
 
-/// Whether it is an address that means something only on one of the machine's links, and does not say on which.
+/// Returns whether an address is link-local, and so is valid on one network interface only, but does not name the
+/// interface.
 fn lacks_zone(addr: SocketAddr) -> bool {
     match addr {
         SocketAddr::V6(addr) => addr.ip().is_unicast_link_local() && addr.scope_id() == 0,
@@ -351,13 +370,14 @@ fn lacks_zone(addr: SocketAddr) -> bool {
     }
 }
 
-/// Whether two listeners can't have these addresses both.
+/// Returns whether two listeners can't both listen on these addresses.
 fn clash(one: SocketAddr, other: SocketAddr) -> bool {
     let any = one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() != 0 && one.port() == other.port() && (any || one.ip() == other.ip())
 }
 
-fn check_host(read: Result<Host, BadHost>, key: &str) -> Result<(), Invalid> {
-    let why = read.err().map(|bad| bad.to_string());
+/// Converts the error of parsing a host into that of the key which holds it.
+fn check_host(parsed: Result<Host, BadHost>, key: &str) -> Result<(), Invalid> {
+    let why = parsed.err().map(|bad| bad.to_string());
     ensure(why.is_none(), key, || why.unwrap_or_default())
 }
