@@ -1,4 +1,16 @@
-//! How an access server dies, stops, rests and serves again.
+//! The lifecycle of an access server: kill, stop, pause, resume and restart.
+//!
+//! Serves the lab, the admin API and the shutdown of the stack. Each operation comes in two forms: one that does
+//! nothing if the state does not allow it, for tests that only want to reach a state, and one with `try_` that reports
+//! it as an error.
+//!
+//! | operation | allowed in | leads to |
+//! |---|---|---|
+//! | kill | running, paused, draining after a stop | killed, or stopped if it was draining |
+//! | stop | running, paused | stopped |
+//! | pause | running | paused |
+//! | resume | paused | running |
+//! | restart | any, until the stack is shut down | running |
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,21 +23,21 @@ use super::{AccessServer, RestartError, WrongState};
 use crate::listener::{listen, reserve};
 use crate::session::Manager;
 
-/// What an access server does at the moment.
+/// The state of an access server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
-    /// It serves.
+    /// The server serves its sessions.
     Running,
-    /// It holds its sockets and does nothing.
+    /// The server keeps its sockets open, but neither reads, answers nor renews anything.
     Paused,
-    /// It was stopped, or its stack was: it has told its sessions, and listens no more.
+    /// The server, or its stack, was stopped. It no longer listens, and its sessions are being told so or have ended.
     Stopped,
-    /// It was killed: it has reset its connections, and listens no more.
+    /// The server was killed. It no longer listens, and its connections were reset.
     Killed,
 }
 
 impl State {
-    /// What it is called outside Rust.
+    /// Returns the name of the state in the admin API and in messages.
     pub const fn name(self) -> &'static str {
         match self {
             State::Running => "running",
@@ -36,166 +48,171 @@ impl State {
     }
 }
 
-/// What changes with the state.
+/// The state of an access server, and what belongs to its last start.
 #[derive(Debug)]
-pub(super) struct Life {
+pub(super) struct Lifecycle {
     state: State,
-    /// Those of the last start.
+    /// The manager of the sessions since the last start.
     pub manager: Arc<Manager>,
-    /// None until the registration of the last start is done.
+    /// The membership in the registry since the last start. None until the first attempt to register is done.
     pub membership: Option<Arc<Membership>>,
-    /// Keeps the address while nothing listens there, so that it is still there for a restart, and clients who dial it
-    /// meet no stranger.
+    /// A socket that is bound to the server's address but does not listen, while the server is down. It keeps the
+    /// address free for a restart, and keeps other programs from answering the server's clients.
     reserved: Option<TcpSocket>,
-    /// Whether the stack is gone.
-    has_ended: bool,
+    /// Whether the stack has been shut down, after which the server can't start again.
+    is_retired: bool,
 }
 
-impl Life {
+impl Lifecycle {
+    /// Creates the lifecycle of a server that has just started.
     pub fn new(manager: Arc<Manager>) -> Self {
-        Life {
+        Lifecycle {
             state: State::Running,
             manager,
             membership: None,
             reserved: None,
-            has_ended: false,
+            is_retired: false,
         }
     }
 
-    /// Goes over to a state, if it is in one of those.
-    fn change(&mut self, from: &[State], to: State) -> bool {
-        let changes = from.contains(&self.state);
-        if changes {
+    /// Enters the state `to`, if the current state is one of `from`. Returns whether it was.
+    fn transition(&mut self, from: &[State], to: State) -> bool {
+        let is_allowed = from.contains(&self.state);
+        if is_allowed {
             self.state = to;
         }
-        changes
+        is_allowed
     }
 }
 
 impl AccessServer {
-    /// What it does at the moment. A state is entered when the call for it begins: one that is [`State::Stopped`] may
-    /// still be draining its sessions.
+    /// Returns the state of the server. An operation changes the state when it begins, so a server that is
+    /// [`State::Stopped`] may still be draining its sessions.
     pub fn state(&self) -> State {
-        self.life.lock().state
+        self.lifecycle.lock().state
     }
 
-    /// Dies, as a process does that is killed: every connection is reset (RST), whatever its session is at, new ones
-    /// are refused, and nothing is renewed. The lease stays in the registry until it runs out, so that the gateway
-    /// still hands out this address.
+    /// Kills the server, with the effects of the death of a process: every connection is reset (RST), new ones are
+    /// refused, and the lease is no longer renewed. Until the lease expires, the gateway still gives this address to
+    /// clients.
     ///
-    /// A request that was read before may have been carried out or not. It is not answered; those for whom it stored
-    /// something are notified. Every connection is closed when this returns. It cuts short a
-    /// [`stop`](Self::stop) that is under way; nothing else happens to a server that is stopped or killed already:
-    /// [`try_kill`](Self::try_kill) says so.
+    /// A request that was read before may have been carried out or not. It is not answered, but the receivers of a
+    /// message that it stored are notified. Every connection is closed when this returns.
+    ///
+    /// A [`stop`](Self::stop) in progress is cut short. A server that has stopped or was killed already is left as it
+    /// is; [`try_kill`](Self::try_kill) reports that as an error.
     pub async fn kill(&self) {
         let manager = self.sessions();
         if self.try_kill().await.is_err() {
-            // Somebody else has killed it: this waits for the same end.
-            self.warn_of(manager.shutdown().ended_within(Duration::ZERO).await);
+            // The server is down, or another caller is killing it: in that case this call waits for the same end.
+            self.warn_of_unfinished(manager.shutdown().ended_within(Duration::ZERO).await);
         }
     }
 
-    /// As [`kill`](Self::kill), where it is a mistake if the server is down already.
+    /// Kills the server as [`kill`](Self::kill) does, and reports an error if it is down already.
     ///
     /// # Errors
     ///
-    /// When it is killed already, or stopped, and its sessions have ended. Nothing has happened then.
+    /// [`WrongState`], when the server was killed before, or was stopped and its sessions have ended. Nothing was done
+    /// then.
     pub async fn try_kill(&self) -> Result<(), WrongState> {
         let manager = {
-            let mut life = self.life.lock();
-            let dies = life.change(&[State::Running, State::Paused], State::Killed);
-            let drains = life.state == State::Stopped && !life.manager.shutdown().has_ended();
-            if !dies && !drains {
-                return Err(self.wrong_state(&life, "kill", "running, paused or draining"));
+            let mut lifecycle = self.lifecycle.lock();
+            let is_killed = lifecycle.transition(&[State::Running, State::Paused], State::Killed);
+            let is_draining =
+                lifecycle.state == State::Stopped && !lifecycle.manager.shutdown().has_ended();
+            if !is_killed && !is_draining {
+                return Err(self.wrong_state(&lifecycle, "kill", "running, paused or draining"));
             }
-            Arc::clone(&life.manager)
+            Arc::clone(&lifecycle.manager)
         };
         manager.kill();
-        self.warn_of(manager.shutdown().ended_within(Duration::ZERO).await);
-        self.keep_address();
+        self.warn_of_unfinished(manager.shutdown().ended_within(Duration::ZERO).await);
+        self.reserve_address();
         Ok(())
     }
 
-    /// Stops in an orderly way: deregisters, accepts nothing more, tells its sessions `Error` 90001 'shutting down', and
-    /// gives them `shutdown.grace` to take what was written to them. Requests that were read are answered. All of it is
-    /// done when this returns.
+    /// Stops the server in an orderly way. It gives its lease back, closes its listener, sends `Error` 90001 'shutting
+    /// down' to its sessions, and waits up to `shutdown.grace` for them to read what was written to them. Requests that
+    /// were read are answered. All of this is done when the call returns.
     ///
-    /// One that is paused goes on with it. Nothing happens to a server that is stopped or killed already, but that this
-    /// waits for the end of a stop that is under way: [`try_stop`](Self::try_stop) says so. The lease of a killed one goes
-    /// on running out.
+    /// A paused server is resumed for it. A server that was stopped or killed already is left as it is, and the lease
+    /// of a killed one still expires; the call waits for the end of a stop in progress. [`try_stop`](Self::try_stop)
+    /// reports these cases as an error.
     pub async fn stop(&self) {
         let manager = self.sessions();
         if self.try_stop().await.is_err() {
-            self.warn_of(manager.dispose(self.settings.grace).await);
-            self.keep_address();
+            self.warn_of_unfinished(manager.dispose(self.settings.grace).await);
+            self.reserve_address();
         }
     }
 
-    /// As [`stop`](Self::stop), where it is a mistake if the server is down already.
+    /// Stops the server as [`stop`](Self::stop) does, and reports an error if it is down already.
     ///
     /// # Errors
     ///
-    /// When it is stopped or killed already, at once. Nothing has happened then.
+    /// [`WrongState`], when the server was stopped or killed before. It is returned at once, and nothing was done.
     pub async fn try_stop(&self) -> Result<(), WrongState> {
         let manager = {
-            let mut life = self.life.lock();
-            if !life.change(&[State::Running, State::Paused], State::Stopped) {
-                return Err(self.wrong_state(&life, "stop", "running or paused"));
+            let mut lifecycle = self.lifecycle.lock();
+            if !lifecycle.transition(&[State::Running, State::Paused], State::Stopped) {
+                return Err(self.wrong_state(&lifecycle, "stop", "running or paused"));
             }
-            Arc::clone(&life.manager)
+            Arc::clone(&lifecycle.manager)
         };
-        self.warn_of(manager.dispose(self.settings.grace).await);
-        self.keep_address();
+        self.warn_of_unfinished(manager.dispose(self.settings.grace).await);
+        self.reserve_address();
         Ok(())
     }
 
-    /// Rests, as a process does that hangs: it accepts, reads, answers and renews nothing, and its sockets stay open. A
-    /// client that connects is taken by the system's queue and hears nothing. Answers to what was read before wait.
+    /// Pauses the server, with the effects of a process that hangs: it accepts, reads, answers and renews nothing, but
+    /// its sockets stay open. A client that connects waits in the system's queue. Responses to requests that were read
+    /// before are held back.
     ///
-    /// Its sessions miss no deadline: theirs stand still. It loses its lease when that runs out. Nothing happens unless
-    /// it is running: [`try_pause`](Self::try_pause) says so.
-    // Async like the others, and so that a server in another process can stand behind it.
+    /// The deadlines of the sessions stand still, so no session expires. The lease is lost when it expires. A server
+    /// that is not running is left as it is; [`try_pause`](Self::try_pause) reports that as an error.
+    // Async like the other operations, so that a server in another process can be paused with the same interface.
     pub async fn pause(&self) {
-        // One that rests, or is down, answers nothing either.
+        // A server that is paused or down already answers nothing either, which is all that the caller wants.
         let _ = self.try_pause().await;
     }
 
-    /// As [`pause`](Self::pause), where it is a mistake if the server does not run.
+    /// Pauses the server as [`pause`](Self::pause) does, and reports an error if it is not running.
     ///
     /// # Errors
     ///
-    /// When it is not running. Nothing has happened then.
+    /// [`WrongState`], when the server is not running. Nothing was done then.
     pub async fn try_pause(&self) -> Result<(), WrongState> {
-        let mut life = self.life.lock();
-        if !life.change(&[State::Running], State::Paused) {
-            return Err(self.wrong_state(&life, "pause", "running"));
+        let mut lifecycle = self.lifecycle.lock();
+        if !lifecycle.transition(&[State::Running], State::Paused) {
+            return Err(self.wrong_state(&lifecycle, "pause", "running"));
         }
-        life.manager.pause();
+        lifecycle.manager.pause();
         Ok(())
     }
 
-    /// Goes on after a [`pause`](Self::pause), with the sessions that are left: answers what has come meanwhile, and
-    /// accepts who has connected. It is registered when this returns, under a new lease if it has lost the old one.
+    /// Resumes a server after a [`pause`](Self::pause). It accepts the connections and answers the requests that have
+    /// arrived meanwhile. The server is registered when this returns, with a new lease if the old one was lost.
     ///
-    /// Nothing happens unless it is paused: [`try_resume`](Self::try_resume) says so.
+    /// A server that is not paused is left as it is; [`try_resume`](Self::try_resume) reports that as an error.
     pub async fn resume(&self) {
-        // One that does not rest need not go on.
+        // A server that is not paused needs no resume.
         let _ = self.try_resume().await;
     }
 
-    /// As [`resume`](Self::resume), where it is a mistake if the server does not rest.
+    /// Resumes the server as [`resume`](Self::resume) does, and reports an error if it is not paused.
     ///
     /// # Errors
     ///
-    /// When it is not paused. Nothing has happened then.
+    /// [`WrongState`], when the server is not paused. Nothing was done then.
     pub async fn try_resume(&self) -> Result<(), WrongState> {
         let membership = {
-            let mut life = self.life.lock();
-            if !life.change(&[State::Paused], State::Running) {
-                return Err(self.wrong_state(&life, "resume", "paused"));
+            let mut lifecycle = self.lifecycle.lock();
+            if !lifecycle.transition(&[State::Paused], State::Running) {
+                return Err(self.wrong_state(&lifecycle, "resume", "paused"));
             }
-            life.manager.resume();
-            life.membership.clone()
+            lifecycle.manager.resume();
+            lifecycle.membership.clone()
         };
         if let Some(membership) = membership {
             membership.renew().await;
@@ -203,39 +220,47 @@ impl AccessServer {
         Ok(())
     }
 
-    fn wrong_state(&self, life: &Life, what: &'static str, needs: &'static str) -> WrongState {
+    /// Creates the error of an operation `what` that only the states `needs` allow.
+    fn wrong_state(
+        &self,
+        lifecycle: &Lifecycle,
+        what: &'static str,
+        needs: &'static str,
+    ) -> WrongState {
         WrongState {
             name: self.name.clone(),
-            state: life.state,
+            state: lifecycle.state,
             what,
             needs,
         }
     }
 
-    /// Serves again under the same name and at the same address, also where the config leaves the port open, without the
-    /// sessions that it had. It listens and is registered when this returns. One that is running or paused is
+    /// Starts the server again, with the same name and the same address (also if the config leaves the port open), but
+    /// without its sessions. It listens and is registered when this returns. A server that is running or paused is
     /// [stopped](Self::stop) first.
     ///
     /// # Errors
     ///
-    /// When somebody else listens at the address by now, or the stack has been shut down. Then it does not run.
+    /// [`RestartError::Bind`], when the address is no longer free, and [`RestartError::Ended`], when the stack has been
+    /// shut down. The server does not run then.
     pub async fn restart(&self) -> Result<(), RestartError> {
         let _restarting = self.restarting.lock().await;
         self.stop().await;
-        self.serve_again()?;
-        self.join().await;
+        self.serve_on_same_address()?;
+        self.register().await;
         Ok(())
     }
 
-    /// Serves as after its start, whatever was done to it: goes on, serves again, or registers where its lease is lost.
+    /// Makes the server run and be registered, whatever its state: resumes it if it is paused, restarts it if it is
+    /// down, and renews its lease if it runs.
     ///
     /// # Errors
     ///
-    /// As [`restart`](Self::restart).
+    /// The errors of [`restart`](Self::restart).
     pub(crate) async fn revive(&self) -> Result<(), RestartError> {
         match self.state() {
             State::Running => {
-                let membership = self.life.lock().membership.clone();
+                let membership = self.lifecycle.lock().membership.clone();
                 if let Some(membership) = membership {
                     membership.renew().await;
                 }
@@ -246,23 +271,29 @@ impl AccessServer {
         Ok(())
     }
 
-    /// Registers as after its start: with the sessions that it has now, and as one that has renewed nothing yet.
+    /// Renews the server's record as if it had just started: with its current number of sessions, and with a count of
+    /// renewals that begins again at 0.
     pub(crate) async fn register_anew(&self) {
         self.renewals.store(0, Ordering::Relaxed);
-        let membership = self.life.lock().membership.clone();
+        let membership = self.lifecycle.lock().membership.clone();
         if let Some(membership) = membership {
             membership.renew().await;
         }
     }
 
-    fn serve_again(&self) -> Result<(), RestartError> {
-        let mut life = self.life.lock();
-        if life.has_ended {
+    /// Listens on the server's address again, and starts to serve new sessions there.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`restart`](Self::restart).
+    fn serve_on_same_address(&self) -> Result<(), RestartError> {
+        let mut lifecycle = self.lifecycle.lock();
+        if lifecycle.is_retired {
             return Err(RestartError::Ended {
                 name: self.name.clone(),
             });
         }
-        let reserved = match life.reserved.take() {
+        let reserved = match lifecycle.reserved.take() {
             Some(reserved) => Ok(reserved),
             None => reserve(self.addr),
         };
@@ -273,39 +304,42 @@ impl AccessServer {
                 addr: self.addr,
                 source,
             })?;
-        *life = Life::new(self.settings.serve(&self.name, listener, &self.core));
+        *lifecycle = Lifecycle::new(self.settings.serve(&self.name, listener, &self.core));
         Ok(())
     }
 
-    /// The stack is shut down, and this server with it, for good. Returns how many of its tasks had not ended after the
-    /// grace period.
+    /// Stops the server for ever, because its stack is shut down. Waits up to `grace` for the sessions to finish, and
+    /// returns how many of the server's tasks had not ended by then.
     pub(crate) async fn end(&self, grace: Duration) -> usize {
         self.retire().dispose(grace).await
     }
 
-    /// The same without waiting.
+    /// Ends the server for ever, without waiting for its sessions.
     pub(crate) fn abandon(&self) {
         self.retire().abandon();
     }
 
+    /// Marks the server as ended for ever, and returns the manager of the sessions that are still to be ended.
     fn retire(&self) -> Arc<Manager> {
-        let mut life = self.life.lock();
-        life.has_ended = true;
-        life.reserved = None;
-        life.change(&[State::Running, State::Paused], State::Stopped);
-        Arc::clone(&life.manager)
+        let mut lifecycle = self.lifecycle.lock();
+        lifecycle.is_retired = true;
+        lifecycle.reserved = None;
+        lifecycle.transition(&[State::Running, State::Paused], State::Stopped);
+        Arc::clone(&lifecycle.manager)
     }
 
-    fn keep_address(&self) {
-        let mut life = self.life.lock();
-        let is_down = matches!(life.state, State::Stopped | State::Killed);
-        if is_down && !life.has_ended && life.reserved.is_none() {
-            // Where this fails, somebody was faster, and a restart will say so.
-            life.reserved = reserve(self.addr).ok();
+    /// Keeps the address of a server that is down from being taken by other programs.
+    fn reserve_address(&self) {
+        let mut lifecycle = self.lifecycle.lock();
+        let is_down = matches!(lifecycle.state, State::Stopped | State::Killed);
+        if is_down && !lifecycle.is_retired && lifecycle.reserved.is_none() {
+            // If this fails, another program has taken the address meanwhile. A restart reports that.
+            lifecycle.reserved = reserve(self.addr).ok();
         }
     }
 
-    fn warn_of(&self, unfinished: usize) {
+    /// Logs a warning if tasks of the server have not ended.
+    fn warn_of_unfinished(&self, unfinished: usize) {
         if unfinished > 0 {
             tracing::warn!(access = self.name, unfinished, "tasks have not ended");
         }

@@ -1,5 +1,7 @@
-//! The record of an access server in the registry: heartbeats keep its lease, and a failing registry does not end the
-//! server.
+//! The membership of an access server in the registry: a record with a lease, which heartbeats renew.
+//!
+//! Serves the access server, which creates a membership at each start. A registry that can't be reached does not end
+//! the server: its sessions go on, and each heartbeat tries again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,31 +15,33 @@ use crate::lab::{Action, Lab, Passing, Site};
 use crate::registry::{Lease, Record, Registry, RenewError, Unreachable};
 use crate::session::Manager;
 
-/// The membership of one access server in the registry, from one start of the server to its next stop or kill.
+/// The membership of one access server, from one start of the server to its next stop or kill.
 #[derive(Debug)]
 pub(super) struct Membership {
     pub registry: Arc<dyn Registry>,
+    /// May delay heartbeats or make them fail.
     pub lab: Arc<Lab>,
     /// The server's name in the registry.
     pub name: String,
-    /// What clients are told to dial; the host may be unspecified.
+    /// The address that clients are given, as host:port. The host may be unspecified, such as 0.0.0.0.
     pub advertised: String,
-    /// The server's sessions. Their number is part of each record.
+    /// The server's sessions, whose number is part of each record, and whose shutdown ends the membership.
     pub manager: Arc<Manager>,
     /// How long the lease lasts after each heartbeat.
     pub ttl: Duration,
     /// The time between two heartbeats.
     pub heartbeat: Duration,
-    /// How many records were made so far, also before the last restart.
+    /// How many records the server has made so far. A restart does not reset it.
     pub renewals: Arc<AtomicU64>,
-    /// None before the first registration and after the lease was given back. Held over a call of the registry, so that
-    /// renewals do not overlap.
+    /// The lease that is held. None before the first registration, and after the lease was given back. Locked during
+    /// each call to the registry, so that renewals do not overlap.
     pub lease: Mutex<Option<Lease>>,
-    /// Whether the last call of the registry has failed: only the first failure of a series is logged.
-    pub is_cut_off: AtomicBool,
+    /// Whether the last renewal has failed. Only the first failure of a series is logged.
+    pub is_disconnected: AtomicBool,
 }
 
 impl Membership {
+    /// Makes a new record of the server, with its current number of sessions.
     fn record(&self) -> Record {
         Record {
             name: self.name.clone(),
@@ -48,32 +52,41 @@ impl Membership {
         }
     }
 
-    /// Renews the lease, or registers where there is none. If the registry can't be reached, the next heartbeat tries
-    /// again.
+    /// Renews the lease, or registers the server if it holds none. If the registry can't be reached, the next heartbeat
+    /// tries again.
     pub async fn renew(&self) {
         self.renew_for(self.ttl).await;
     }
 
+    /// Renews the lease for `ttl`, and logs when the registry can't be reached and when it can be reached again.
     async fn renew_for(&self, ttl: Duration) {
         let renewed = self.try_renew(ttl).await;
-        let was_cut_off = self.is_cut_off.swap(renewed.is_err(), Ordering::Relaxed);
+        let was_disconnected = self
+            .is_disconnected
+            .swap(renewed.is_err(), Ordering::Relaxed);
         match renewed {
-            Err(error) if !was_cut_off => {
+            Err(error) if !was_disconnected => {
                 tracing::warn!(access = self.name, %error, "not registered: each heartbeat tries again");
             }
-            Ok(()) if was_cut_off => {
+            Ok(()) if was_disconnected => {
                 tracing::info!(access = self.name, "the registry can be reached again");
             }
             _ => {}
         }
     }
 
+    /// Renews the lease for `ttl`. Registers the server if it holds no lease, or if the registry has lost it.
+    ///
+    /// # Errors
+    ///
+    /// [`Unreachable`], when the registry can't be reached. The lease is kept then, since the registry may still have
+    /// it.
     async fn try_renew(&self, ttl: Duration) -> Result<(), Unreachable> {
         let mut lease = self.lease.lock().await;
         if let Some(held) = &*lease {
             match self.registry.renew(held, self.record(), ttl).await {
                 Ok(()) => return Ok(()),
-                // The lease may still be held: to register anew would only be right if it were lost.
+                // The registry may still have the lease, so the server must not register again.
                 Err(RenewError::Unreachable(error)) => return Err(error),
                 Err(RenewError::LeaseLost) => {
                     tracing::warn!(access = self.name, "the lease was lost: registering again");
@@ -85,20 +98,20 @@ impl Membership {
         Ok(())
     }
 
-    /// Renews the lease at every tick until the shutdown begins, then gives it back at once. A paused server renews nothing,
-    /// and a killed one leaves its lease to run out.
+    /// Renews the lease at every tick until the server's shutdown begins, and then gives it back. A paused server does
+    /// not renew its lease, and a killed one leaves it to expire.
     pub async fn keep(self: Arc<Self>, mut ticks: Box<dyn Ticks>) {
         let shutdown = self.manager.shutdown();
         loop {
-            let apart = tokio::select! {
+            let until_next = tokio::select! {
                 () = shutdown.begun() => break,
-                apart = ticks.tick() => apart,
+                until_next = ticks.tick() => until_next,
             };
             if self.manager.is_paused() {
                 continue;
             }
-            // A clock that leaps over heartbeats must not let the lease run out meanwhile.
-            let ttl = self.ttl + apart.saturating_sub(self.heartbeat);
+            // The clock may be about to leap over heartbeats, and the lease must not expire before the next one.
+            let ttl = self.ttl + until_next.saturating_sub(self.heartbeat);
             tokio::select! {
                 () = shutdown.begun() => break,
                 () = self.beat(ttl) => {}
@@ -114,7 +127,8 @@ impl Membership {
         }
     }
 
-    /// Does one heartbeat, or what a fault makes of it.
+    /// Does one heartbeat. A fault of the site `registry.lease` can delay it, drop it, or make the server lose its
+    /// lease.
     async fn beat(self: &Arc<Self>, ttl: Duration) {
         let passing = Passing {
             access: Some(&self.name),
@@ -128,27 +142,28 @@ impl Membership {
             return self.renew_for(ttl).await;
         };
         match hit.action {
-            // In a task of its own, because a manual clock moves on only when the work of its tick is done.
+            // The delay is a task of its own. A manual clock does not advance until the work of a tick is done, so a
+            // delay within the tick would never end.
             Action::Delay { .. } => {
-                let late = Arc::clone(self);
+                let delayed = Arc::clone(self);
                 self.manager.shutdown().spawn(async move {
-                    let shutdown = late.manager.shutdown();
+                    let shutdown = delayed.manager.shutdown();
                     tokio::select! {
                         () = shutdown.begun() => return,
                         () = hit.hold.wait() => {}
                     }
-                    if !late.manager.is_paused() {
-                        late.renew_for(ttl).await;
+                    if !delayed.manager.is_paused() {
+                        delayed.renew_for(ttl).await;
                     }
                 });
             }
-            // The lease is lost. The next heartbeat registers again.
+            // The server gives its lease back, and registers again at the next heartbeat.
             Action::Error(_) => self.leave().await,
             _ => {}
         }
     }
 
-    /// Gives the lease back, if there is one. Where that fails, the lease runs out.
+    /// Gives the lease back, if one is held. If the registry can't be reached, the lease expires.
     async fn leave(&self) {
         let Some(lease) = self.lease.lock().await.take() else {
             return;

@@ -1,7 +1,17 @@
-//! An access server: it holds the clients' sessions, and a lease in the registry for as long as it runs.
+//! Access servers: each holds sessions of clients, and a lease in the registry for as long as it runs.
 //!
-//! `life` is what can be done to one: kill, stop, pause, resume, restart. `membership` keeps its record in the registry, and
-//! `handler` answers the frames of its sessions. `servers` is the list of all.
+//! Serves the module `daemon`, which starts the servers, and the lab and the admin API, which kill, pause and restart
+//! them.
+//!
+//! A server keeps its name and its address for as long as its stack runs, whatever is done to it.
+//!
+//! | module | contents |
+//! |---|---|
+//! | `error` | the errors of starting, stopping and adding servers |
+//! | `handler` | answers the frames of a server's sessions |
+//! | `life` | the states of a server: kill, stop, pause, resume, restart |
+//! | `membership` | a server's record in the registry |
+//! | `servers` | the list of a stack's servers |
 
 mod error;
 mod handler;
@@ -29,7 +39,7 @@ use crate::config::{Config, Host};
 use crate::core::Core;
 use crate::listener::serve_sessions;
 use crate::session::{Deadlines, Manager, Server, Tap};
-use life::Life;
+use life::Lifecycle;
 use membership::Membership;
 
 /// An access server, which can be killed, stopped, paused and restarted.
@@ -51,27 +61,35 @@ use membership::Membership;
 /// ```
 #[derive(Debug)]
 pub struct AccessServer {
+    /// The name in the registry.
     name: String,
+    /// The address that the server listens on. A port that the config left open was chosen at the first start.
     addr: SocketAddr,
+    /// The address that the server registers, as host:port.
     advertised: String,
     settings: Settings,
     core: Arc<Core>,
-    /// How many records it has made for the registry, also before its last restart.
+    /// How many records the server has made for the registry. A restart does not reset it.
     renewals: Arc<AtomicU64>,
     /// Held over a restart, so that restarts do not overlap.
     restarting: sync::Mutex<()>,
-    /// Never held over an await. The locks of the server's sessions are taken inside it.
-    life: Mutex<Life>,
+    /// Never held over an await. The locks of the server's sessions may be taken while it is held, but not the reverse.
+    lifecycle: Mutex<Lifecycle>,
 }
 
 /// The settings that every start of an access server uses.
 #[derive(Debug)]
 struct Settings {
     deadlines: Deadlines,
+    /// How many bytes may wait to be written to one session.
     outbound: usize,
+    /// The limit of a frame's length before the login, in bytes.
     frame_before_login: usize,
+    /// How long the lease lasts after each heartbeat.
     lease: Duration,
+    /// The time between two heartbeats.
     heartbeat: Duration,
+    /// How long a stop waits for the sessions to finish.
     grace: Duration,
 }
 
@@ -94,7 +112,7 @@ impl From<&Config> for Settings {
 }
 
 impl Settings {
-    /// Serves sessions on a listener.
+    /// Starts to serve sessions on a listener, and returns their manager, which also ends them.
     fn serve(&self, name: &str, listener: TcpListener, core: &Core) -> Arc<Manager> {
         let manager = Manager::new(
             core.session_ids.clone(),
@@ -117,15 +135,15 @@ impl Settings {
 }
 
 impl AccessServer {
-    /// Serves on a bound listener and registers; both have happened when this returns, unless the registry can't be reached:
-    /// then each heartbeat tries to register.
+    /// Starts an access server on a bound listener, and registers it.
     ///
-    /// `advertise` is what clients are told to dial, where that is not the listening address. Dropping the server ends its
-    /// sessions.
+    /// Clients can connect when this returns. The server is also registered then, unless the registry can't be reached:
+    /// in that case each heartbeat tries again. `advertise` is the address that clients are given; without it, that is
+    /// the address of the listener. Dropping the server ends its sessions.
     ///
     /// # Errors
     ///
-    /// When the listener has no address.
+    /// The error of the system, when the listener's address can't be read. Nothing was started then.
     pub async fn start(
         name: &str,
         advertise: Option<Host>,
@@ -147,14 +165,14 @@ impl AccessServer {
             core,
             renewals: Arc::default(),
             restarting: sync::Mutex::default(),
-            life: Mutex::new(Life::new(manager)),
+            lifecycle: Mutex::new(Lifecycle::new(manager)),
         });
-        server.join().await;
+        server.register().await;
         Ok(server)
     }
 
-    /// Registers, and has heartbeats keep the lease from now on.
-    async fn join(&self) {
+    /// Registers the server, and starts the heartbeats that keep its lease.
+    async fn register(&self) {
         let manager = self.sessions();
         let membership = Arc::new(Membership {
             registry: self.core.registry.clone(),
@@ -166,10 +184,10 @@ impl AccessServer {
             heartbeat: self.settings.heartbeat,
             renewals: Arc::clone(&self.renewals),
             lease: sync::Mutex::default(),
-            is_cut_off: AtomicBool::new(false),
+            is_disconnected: AtomicBool::new(false),
         });
         membership.renew().await;
-        self.life.lock().membership = Some(Arc::clone(&membership));
+        self.lifecycle.lock().membership = Some(Arc::clone(&membership));
         let ticks = self.core.clock.rounds(self.settings.heartbeat);
         manager.shutdown().spawn(membership.keep(ticks));
     }
@@ -179,18 +197,19 @@ impl AccessServer {
         &self.name
     }
 
-    /// Returns the address that the server listens at, or did when it last ran: a restart keeps it.
+    /// Returns the address that the server listens on when it runs. A restart does not change it.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Returns the address that the server registers, as host:port; the host may be unspecified.
+    /// Returns the address that the server registers, as host:port. If the host is unspecified, such as 0.0.0.0, the
+    /// gateway replaces it by the address through which the client reached the gateway.
     pub fn advertised(&self) -> &str {
         &self.advertised
     }
 
-    /// Returns the sessions since the last start. A restart begins with a new, empty manager.
+    /// Returns the manager of the sessions since the last start. A restart creates a new manager without sessions.
     pub fn sessions(&self) -> Arc<Manager> {
-        Arc::clone(&self.life.lock().manager)
+        Arc::clone(&self.lifecycle.lock().manager)
     }
 }

@@ -1,4 +1,7 @@
-//! The list of an `imd`'s access servers.
+//! The list of a stack's access servers.
+//!
+//! Serves the lab and the admin API, which look servers up by name and add servers. The list only grows: a server that
+//! is down stays in it, and can be restarted.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,10 +16,11 @@ use crate::config::{self, Config, Host, Role};
 use crate::core::Core;
 use crate::listener::bind;
 
-/// The access servers of one `imd`. Servers can be added, and none is ever removed: one that is down can be restarted.
+/// The access servers of one stack. Servers can be added, but are never removed.
 #[derive(Debug)]
 pub struct AccessServers {
     list: RwLock<Vec<Arc<AccessServer>>>,
+    /// The config of the stack at its start, from which the settings of an added server are taken.
     config: Config,
     core: Arc<Core>,
     /// Held while a server is added, so that no two servers get the same name.
@@ -24,12 +28,13 @@ pub struct AccessServers {
 }
 
 impl AccessServers {
-    /// Starts the access servers of the config on their listeners, which are in the same order. Without listeners, for an
-    /// `imd` without the role `access`, there are none.
+    /// Starts the access servers of the config, each on the listener at the same position.
+    ///
+    /// A stack without the role `access` has no listeners, and so no servers.
     ///
     /// # Errors
     ///
-    /// When a listener has no address.
+    /// The error of the system, when the address of a listener can't be read. Servers that were started are ended then.
     pub async fn start(
         config: Config,
         listeners: Vec<TcpListener>,
@@ -58,23 +63,24 @@ impl AccessServers {
         })
     }
 
-    /// Returns all access servers, whatever their state: those of the config in its order, then those that were added.
+    /// Returns all access servers, whatever their state: first those of the config, in its order, then those that were
+    /// added.
     pub fn all(&self) -> Vec<Arc<AccessServer>> {
         self.list.read().clone()
     }
 
-    /// Returns the access server of this name.
+    /// Returns the access server with a name, whatever its state.
     pub fn get(&self, name: &str) -> Option<Arc<AccessServer>> {
         let list = self.list.read();
         list.iter().find(|server| server.name() == name).cloned()
     }
 
-    /// Starts one more access server, on a free port of the first server's host, and advertised at the same host as the
-    /// first.
+    /// Starts one more access server. It listens on a free port of the first server's host, and is advertised with the
+    /// same host as the first server.
     ///
     /// # Errors
     ///
-    /// [`AddError`]. No server was added then.
+    /// [`AddError`], which says what to change. No server was added then.
     pub async fn add(&self, name: &str) -> Result<Arc<AccessServer>, AddError> {
         if !self.config.has_role(Role::Access) {
             return Err(AddError::NoRole);
@@ -93,7 +99,7 @@ impl AccessServers {
             listen,
             advertise: None,
         });
-        // Validates the name as that of a server in imd.toml.
+        // The name has to be valid as one in imd.toml, so the whole config is validated with the new server.
         config.validate()?;
         let listener = bind(listen)?;
         let advertise = first.and_then(|first| first.advertise.as_deref());
