@@ -1,37 +1,39 @@
-//! Sizes in bytes as people write them, in imd.toml, in JSON and on the command line: `65536`, or `64KiB`.
+//! Parses sizes in bytes, with or without a unit: `65536`, or `64KiB`.
+//!
+//! Serves imd.toml, the admin API and the command line, so that each accepts and refuses the same texts.
 
 use bytesize::ByteSize;
 
-/// Why a text is no size. It says what to write instead.
+/// Why a text is not a size. The text of the error says what to write instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SizeError {
-    /// It begins with a minus.
+    /// The text begins with a minus.
     #[error("a size can't be negative")]
     Negative,
-    /// It has a decimal point.
+    /// The number has a decimal point, and the size in bytes might not be whole.
     #[error("write a whole number, with a smaller unit if need be")]
     Fraction,
-    /// It is more than 64 bits can count.
+    /// The size does not fit into 64 bits.
     #[error("a size is less than 16EiB")]
     TooLarge,
-    /// It is no number, or its unit is none of bytes.
+    /// The text does not begin with a number, or its unit is not one of bytes.
     #[error(
         "write a number, and behind it B, KiB, MiB, GiB, TiB, or kB, MB, GB, TB for powers of 1000"
     )]
     Unknown,
 }
 
-/// Reads `65536`, `64KiB` or `64 kB`.
+/// Parses a size such as `65536`, `64KiB` or `64 kB`, and returns it in bytes. The case of the unit does not matter.
 ///
 /// # Errors
 ///
-/// What is wrong with the text: see [`SizeError`].
+/// [`SizeError`], which says what is wrong with the text.
 pub fn parse(text: &str) -> Result<u64, SizeError> {
     let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse::<ByteSize>() {
         _ if text.starts_with('-') => Err(SizeError::Negative),
         _ if text.contains('.') => Err(SizeError::Fraction),
-        // What does not fit is cut to this.
+        // The parser returns this instead of an error for a size that does not fit.
         Ok(ByteSize(u64::MAX)) => Err(SizeError::TooLarge),
         Ok(ByteSize(bytes)) => Ok(bytes),
         Err(_) if !text.is_empty() && is_digits(text) => Err(SizeError::TooLarge),
@@ -63,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_size_is_told_apart() {
+    fn each_kind_of_mistake_has_its_own_error() {
         for (text, error) in [
             ("-1", SizeError::Negative),
             ("-1MiB", SizeError::Negative),

@@ -1,3 +1,8 @@
+//! Checks that the items of a snapshot's file are valid and consistent with each other.
+//!
+//! Serves the module `lines`. A file may have been written by hand, so nothing in it is trusted: ids are positive and
+//! unique, every entry belongs to an inbox and to a message, inboxes have no gaps, and every message fits a page.
+
 use crate::id::{GroupId, Uid, Version};
 use crate::store::Scope;
 use hashbrown::{HashMap, HashSet};
@@ -8,35 +13,52 @@ use crate::phc;
 use crate::store::{Entry, Group, Kind, Message, User};
 use std::sync::Arc;
 
-/// What a page needs beside one entry, in bytes, and more.
+/// An upper bound of the size of a page with one entry, in bytes, without that entry.
 const PAGE: usize = 64;
 
-/// Later than this is no time: ids have 41 bits for it, and need some room beyond.
+/// The latest time of a snapshot, in Unix milliseconds. Ids have 41 bits for it, and a year of them is left for new
+/// ids.
 const LATEST: i64 = (1 << 41) - 366 * 24 * 3_600_000;
 
-/// A snapshot that is taken from outside, item by item: users and groups and inboxes first, then the messages.
+/// Builds a snapshot from untrusted items. Groups and inboxes have to be added before the messages that refer to them.
 pub(super) struct Checked {
+    /// The items that have been accepted.
     draft: Draft,
+    /// The ids of the users that have been added.
     uids: HashSet<Uid>,
+    /// The ids of the groups that have been added.
     gids: HashSet<GroupId>,
-    /// The inboxes, and how many of their entries have come.
+    /// The inboxes that have been added, with the number of their entries so far.
     inboxes: HashMap<Uid, (Ends, i64)>,
+    /// The entries so far, by inbox and version.
     places: HashSet<(Uid, Version)>,
+    /// The identities of the messages so far: see [`Stored::id`](super::Stored::id).
     ids: HashSet<(Kind, Uid, Scope, String)>,
 }
 
-/// What is wrong with an item.
+/// What is wrong with an item, in words for the user. It never contains the text of a message or a password hash.
 type Wrong = String;
 
+/// Checks that a condition holds.
+///
+/// # Errors
+///
+/// The text of `why`, when the condition does not hold.
 fn ensure(holds: bool, why: impl FnOnce() -> Wrong) -> Result<(), Wrong> {
     if holds { Ok(()) } else { Err(why()) }
 }
 
+/// Converts the error of a draft that is too large.
 fn fits(draft: Result<impl Sized, SaveError>) -> Result<(), Wrong> {
     draft.map(drop).map_err(|error| error.to_string())
 }
 
 impl Checked {
+    /// Begins a snapshot whose newest time is `newest`, in Unix milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the time.
     pub fn new(newest: i64) -> Result<Self, Wrong> {
         ensure((0..=LATEST).contains(&newest), || {
             format!("newest: {newest} is no time in milliseconds")
@@ -51,6 +73,11 @@ impl Checked {
         })
     }
 
+    /// Adds a user.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, when the id is not positive or was added before, or when the password hash could not be verified.
     pub fn user(&mut self, uid: Uid, user: User) -> Result<(), Wrong> {
         positive("uid", uid)?;
         ensure(self.uids.insert(uid), || {
@@ -60,6 +87,11 @@ impl Checked {
         fits(self.draft.user(uid, user))
     }
 
+    /// Adds a group.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, when an id is not positive, or the group or a member was added before.
     pub fn group(&mut self, group: Group) -> Result<(), Wrong> {
         let gid = group.gid;
         positive("gid", gid)?;
@@ -72,6 +104,11 @@ impl Checked {
         fits(self.draft.group(group))
     }
 
+    /// Adds an inbox, without its entries.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, when the user has an inbox already, or when the bounds contradict each other.
     pub fn inbox(&mut self, ends: Ends) -> Result<(), Wrong> {
         let Ends {
             uid,
@@ -90,6 +127,12 @@ impl Checked {
         fits(self.draft.inbox(ends))
     }
 
+    /// Adds a message, and the entries of inboxes that hold it.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, when the message is not valid or was added before, when it does not fit a page, or when an entry
+    /// does not belong to an inbox of a receiver.
     pub fn message(
         &mut self,
         message: Message,
@@ -159,7 +202,11 @@ impl Checked {
         Ok(())
     }
 
-    /// The whole, if it is one.
+    /// Returns the snapshot, if every inbox has all its entries.
+    ///
+    /// # Errors
+    ///
+    /// Which inbox lacks entries, and how many.
     pub fn finish(self) -> Result<Snapshot, Wrong> {
         for (uid, (ends, filled)) in &self.inboxes {
             let missing = ends.total - ends.removed - filled;
@@ -171,12 +218,13 @@ impl Checked {
     }
 }
 
+/// Checks that an id is positive. `what` names it in the error.
 fn positive(what: &str, number: impl Into<i64>) -> Result<(), Wrong> {
     let number = number.into();
     ensure(number > 0, || format!("{what} {number} is not positive"))
 }
 
-/// These as a set: each is positive, and stands there once.
+/// Checks that ids are positive and occur once each, and returns them as a set. `what` names them in the error.
 fn distinct(what: &str, uids: &[Uid]) -> Result<HashSet<Uid>, Wrong> {
     let mut seen = HashSet::with_capacity(uids.len());
     for &uid in uids {

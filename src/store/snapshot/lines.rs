@@ -1,5 +1,10 @@
-//! A snapshot as a file: JSON lines, one thing each. The first says the format, the last how many lines there are, and each
-//! ends with a check of what stands before it: a line that was altered is found. One that was written by hand has none.
+//! The format of a snapshot's file: one JSON object per line.
+//!
+//! Serves the module `file`, and the admin API, which sends and receives snapshots in this format. The first line names
+//! the version of the format. Each of the following lines is a user, a group, an inbox or a message. The last line
+//! contains the number of lines before it, so that a file that was cut off is recognised. The last field of each line
+//! is a checksum of the line, so that a line that was altered is recognised; a line that was written by hand may have
+//! none.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,48 +22,55 @@ use crate::id::{GroupId, MsgId, Uid, Version};
 use crate::store::{Group, Kind, Message, User};
 use crate::text::{LineError, LineReader};
 
-/// The format that is written, and the newest that is read.
+/// The version of the format that is written, and the newest that can be read.
 const FORMAT: u64 = 1;
 
-/// The longest first line, in bytes.
+/// The length limit of the first line, in bytes.
 const LONGEST_HEAD: usize = 64 << 10;
 
-/// The longest line with lists, in bytes: a message to a group of [`MOST_MEMBERS`].
+/// The length limit of a line that contains lists, in bytes. It suffices for a message to a group of [`MOST_MEMBERS`].
 const LONGEST_LIST: usize = 64 << 20;
 
-/// The longest other line, in bytes.
+/// The length limit of any other line, in bytes.
 const LONGEST_LINE: usize = 16 << 20;
 
-/// The most members of a group that a config allows.
+/// The limit of the items of a list: the largest number of a group's members that a config allows.
 const MOST_MEMBERS: usize = 1 << 20;
 
+/// The error of a file that does not begin with the first line of a snapshot.
 const NO_SNAPSHOT: &str = "this is no snapshot of imd";
 
-/// What the reader of a list says, within this file, of a list with too many items.
+/// The error of the deserializer for a list with too many items. [`read_line`] recognises it, and replaces it by
+/// another text.
 const TOO_MANY: &str = "too many items";
 
-/// What stands between a line and its check.
+/// The text between the other fields of a line and its checksum.
 const CHECK: &str = ",\"check\":\"";
 
-/// A line.
+/// A line of the file. The name of the variant is the key of the JSON object.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Line<'a> {
+    /// The first line.
     #[serde(rename = "imd_snapshot")]
     Head {
+        /// The version of the format.
         format: u64,
+        /// The newest time that the store has seen, in Unix milliseconds.
         newest: i64,
     },
     User(UserLine<'a>),
     Group(GroupLine<'a>),
     Inbox(InboxLine),
     Message(Box<MessageLine<'a>>),
-    /// So many lines came before.
+    /// The last line.
     End {
+        /// The number of lines before this one.
         lines: usize,
     },
 }
 
+/// The line of a user.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct UserLine<'a> {
@@ -67,17 +79,19 @@ struct UserLine<'a> {
     password_hash: Cow<'a, str>,
 }
 
+/// The line of a group.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct GroupLine<'a> {
     gid: GroupId,
     name: Cow<'a, str>,
-    /// 0 where it is not known.
+    /// The creator of the group, or 0 if that is not known.
     owner: Uid,
     #[serde(deserialize_with = "list")]
     members: Cow<'a, [Uid]>,
 }
 
+/// The line of an inbox: see [`Ends`].
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct InboxLine {
@@ -87,6 +101,7 @@ struct InboxLine {
     total: Version,
 }
 
+/// The line of a message, with the inboxes that hold it: see [`Stored`](super::Stored).
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct MessageLine<'a> {
@@ -107,12 +122,12 @@ struct MessageLine<'a> {
     places: Cow<'a, [(Uid, Version)]>,
 }
 
-/// Reads the id of a group, where 0 says the same as no field at all.
+/// Deserializes the id of a group. An id of 0 means the same as a missing field.
 fn nonzero<'de, D: Deserializer<'de>>(from: D) -> Result<Option<GroupId>, D::Error> {
     i64::deserialize(from).map(GroupId::nonzero)
 }
 
-/// [`Kind`], as it is written.
+/// The serde form of [`Kind`].
 #[derive(Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum KindName {
@@ -142,11 +157,13 @@ impl From<KindName> for Kind {
 }
 
 impl Snapshot {
-    /// Writes it as a file. Whoever reads that reads password hashes and texts.
+    /// Writes the snapshot in the format of a file. The output is confidential: it contains password hashes and
+    /// messages.
     ///
     /// # Errors
     ///
-    /// What `out` says.
+    /// The error of `out`. A part of the snapshot may have been written then; a reader recognises that it is
+    /// incomplete.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
         let mut lines = 0;
         self.lines(|line| {
@@ -156,6 +173,7 @@ impl Snapshot {
         write_line(out, &Line::End { lines })
     }
 
+    /// Calls `each` with every line but the last one, and stops at the first error.
     fn lines(&self, mut each: impl FnMut(&Line<'_>) -> io::Result<()>) -> io::Result<()> {
         each(&Line::Head {
             format: FORMAT,
@@ -206,21 +224,24 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Reads a file. What it answers is whole, and fits together. Lines may end with CRLF, and a byte order mark may stand
-    /// before them.
+    /// Reads a snapshot from the contents of a file, and checks that it is complete and consistent. Lines may end with
+    /// CRLF, and a byte order mark may precede the first line.
     ///
     /// # Errors
     ///
-    /// When it is damaged, cut, of a newer `imd`, or no snapshot.
+    /// [`LoadError`] with the line of the first mistake, when the file is damaged, was cut off, was written by a newer
+    /// `imd`, or is not a snapshot.
     pub fn read(file: &[u8]) -> Result<Snapshot, LoadError> {
         Snapshot::read_from(file)
     }
 
-    /// Reads a file line by line: beside what the snapshot holds, one line of it is in memory at a time.
+    /// Reads a snapshot from a file, and checks that it is complete and consistent. Besides the snapshot, only one line
+    /// of the file is in memory at a time.
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read), and when `file` can't be read, a line is too long, or is no text.
+    /// [`LoadError`] with the line of the first mistake, in the cases of [`read`](Self::read), and when `file` can't be
+    /// read, or when a line is too long or is not text.
     pub fn read_from(file: impl BufRead) -> Result<Snapshot, LoadError> {
         let mut checked = None;
         let mut has_ended = false;
@@ -268,7 +289,7 @@ impl Snapshot {
     }
 }
 
-/// How long a line may be that begins so, with `count` lines before it.
+/// Returns the length limit of a line, given its beginning and the number of lines before it.
 fn longest(count: usize, line: &[u8]) -> usize {
     let line = line.trim_ascii_start();
     if count == 0 {
@@ -280,7 +301,7 @@ fn longest(count: usize, line: &[u8]) -> usize {
     }
 }
 
-/// Reads a list that has no more items than a group has members: a longer one is not read to its end.
+/// Deserializes a list of [`MOST_MEMBERS`] items at most. A longer one is refused before the rest of it is read.
 fn list<'de, 'a, D, T>(from: D) -> Result<Cow<'a, [T]>, D::Error>
 where
     D: Deserializer<'de>,
@@ -310,22 +331,28 @@ where
     from.deserialize_seq(Items(PhantomData)).map(Cow::Owned)
 }
 
+/// Writes a line with its checksum.
 fn write_line(out: &mut impl Write, line: &Line<'_>) -> io::Result<()> {
     let mut text = serde_json::to_string(line)?;
-    // The brace that closes it comes behind the check.
+    // The closing brace is written after the checksum.
     text.pop();
     let check = check(text.as_bytes());
     writeln!(out, "{text}{CHECK}{check}\"}}")
 }
 
+/// Returns the checksum of the text before it: half of the XXH3 hash, as 8 hexadecimal digits.
 fn check(text: &[u8]) -> String {
     let [a, b, c, d, ..] = xxh3_64(text).to_be_bytes();
     base16ct::lower::encode_string(&[a, b, c, d])
 }
 
-/// A line without its check, if that holds. One that has none is taken as it is.
+/// Verifies and removes the checksum of a line. A line without one is returned as it is.
+///
+/// # Errors
+///
+/// A message for the user, when the checksum is not that of the line.
 fn unchecked(line: &str) -> Result<Cow<'_, str>, String> {
-    // No text within the line can look so: quotes in it have a backslash before them.
+    // The separator can't occur within a text of the line, where each quote has a backslash before it.
     let Some((text, rest)) = line.rsplit_once(CHECK) else {
         return Ok(line.into());
     };
@@ -335,7 +362,11 @@ fn unchecked(line: &str) -> Result<Cow<'_, str>, String> {
     Ok(format!("{text}}}").into())
 }
 
-/// The first line.
+/// Reads the first line, and begins a snapshot.
+///
+/// # Errors
+///
+/// A message for the user, when the line is not that of a snapshot, or when its format is newer than [`FORMAT`].
 fn begin(line: &str) -> Result<Checked, String> {
     let head: Option<Value> = serde_json::from_str(line).ok();
     let format = head.and_then(|head| head.get("imd_snapshot")?.get("format")?.as_u64());
@@ -354,8 +385,13 @@ fn begin(line: &str) -> Result<Checked, String> {
     }
 }
 
+/// Parses a line whose checksum has been removed.
+///
+/// # Errors
+///
+/// A message for the user that names the column. It does not quote the line.
 fn read_line(line: &str) -> Result<Line<'_>, String> {
-    // Where in the line it is, and not what stands there: texts do not belong into an error.
+    // serde_json would quote the line, but password hashes and messages must not appear in an error.
     serde_json::from_str(line).map_err(|error| {
         let column = error.column();
         match error.classify() {
@@ -368,6 +404,11 @@ fn read_line(line: &str) -> Result<Line<'_>, String> {
     })
 }
 
+/// Adds the item of a line to a snapshot.
+///
+/// # Errors
+///
+/// What is wrong with the item.
 fn take(checked: &mut Checked, line: Line<'_>) -> Result<(), String> {
     match line {
         Line::User(line) => {

@@ -1,10 +1,14 @@
-//! Everything that a store holds, apart from any store: what one gives out, another takes in.
+//! Snapshots: the contents of a store in a form that does not depend on the kind of store.
 //!
-//! | file | what it does |
+//! Serves both stores, which make a snapshot of their contents and replace their contents by a snapshot, and the admin
+//! API and the program, which save snapshots as files. A snapshot that was read from a file is complete and consistent:
+//! a store need not check it again.
+//!
+//! | module | contents |
 //! |---|---|
-//! | `lines` | the file's lines |
-//! | `file` | a file of them |
-//! | `check` | whether what stands in a file fits together |
+//! | `check` | checks that the contents of a file are consistent |
+//! | `file` | writes and reads files |
+//! | `lines` | the format of a file: one JSON object per line |
 
 mod check;
 mod file;
@@ -21,57 +25,62 @@ use super::{Group, Kind, Message, StoreFailed, User};
 use crate::id::{MsgId, Uid, Version};
 use crate::store::Scope;
 
-/// How large a snapshot may be, in bytes of its file: it is in memory as a whole.
+/// The largest snapshot, in bytes of its file. A snapshot is in memory as a whole.
 pub const SNAPSHOT_LIMIT: usize = 256 << 20;
 
-/// What a line takes beside its texts, in bytes, roughly; what an item of a list does.
+/// The estimated size of a line without its texts and lists, in bytes.
 const LINE: usize = 160;
+/// The estimated size of an item of a list, in bytes.
 const ITEM: usize = 24;
 
-/// Everything that a store holds, as of one moment, in an order that does not depend on the store: users, groups, inboxes
-/// with their read marks, messages, and the ids by which a message that is sent again is known. The signing key is not
-/// among it.
+/// The contents of a store at one moment: users, groups, inboxes with their read marks, messages, and the ids by which
+/// a message that is sent again is recognised. The store's signing key is not included.
 ///
-/// The default is what a new store holds: nothing.
+/// Everything is sorted, so two stores with the same contents have equal snapshots. The default is the snapshot of an
+/// empty store.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// As [`Store::newest`](super::Store::newest) says it.
+    /// The newest time that the store has seen, in Unix milliseconds: see [`Store::newest`](super::Store::newest).
     pub(super) newest: i64,
-    /// By uid.
+    /// The registered users, in the order of their ids.
     pub(super) users: Vec<(Uid, User)>,
-    /// By gid.
+    /// The groups, in the order of their ids. The members of each are sorted.
     pub(super) groups: Vec<Group>,
-    /// By uid.
+    /// The bounds of the inboxes, in the order of their users' ids.
     pub(super) inboxes: Vec<Ends>,
+    /// The messages, in the order of the times at which they were sent.
     pub(super) messages: Vec<Stored>,
-    /// What it takes as a file, in bytes, roughly.
+    /// The estimated size of the snapshot's file, in bytes.
     bytes: usize,
 }
 
-/// The ends of an inbox: its entries have the versions from `removed` + 1 to `total`.
+/// The bounds of an inbox. The versions of its entries are `removed` + 1 to `total`, without gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ends {
+    /// The user to whom the inbox belongs.
     pub uid: Uid,
-    /// The read mark.
+    /// The read mark: the newest version that the user has acknowledged. From `removed` to `total`.
     pub read: Version,
-    /// The last version that was removed.
+    /// The newest version that was removed, or 0 if none was.
     pub removed: Version,
+    /// The newest version of the inbox, or 0 if it has never had an entry.
     pub total: Version,
 }
 
-/// A message whose id is known.
+/// A message of a snapshot. It is kept for as long as its id is remembered, even when no inbox holds it any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stored {
-    /// Without its text where no inbox holds it any more.
+    /// The message. Its text is empty if no inbox holds it any more.
     pub message: Arc<Message>,
-    /// Into whose inboxes it was put, by uid: one, unless it is a group's.
+    /// The users into whose inboxes the message was put, sorted. Exactly one, unless it was sent to a group.
     pub receivers: Vec<Uid>,
-    /// Where it still is: uid and version, by uid.
+    /// The inboxes that still hold the message, with its version in each, sorted by user.
     pub places: Vec<(Uid, Version)>,
 }
 
 impl Stored {
-    /// What makes it the same message when it is sent again: kind, sender, receiver or group, id.
+    /// Returns the identity of the message: a message with the same kind, sender, receiver or group, and id is the same
+    /// message sent again.
     pub fn id(&self) -> (Kind, Uid, Scope, MsgId<'_>) {
         let message = &self.message;
         let scope = match message.kind {
@@ -85,7 +94,7 @@ impl Stored {
 }
 
 impl Snapshot {
-    /// The same of a stack whose ids have come so far: Unix time in milliseconds.
+    /// Raises the newest time of the snapshot to that of the ids which the stack has given out, in Unix milliseconds.
     #[must_use]
     pub fn reaching(mut self, newest: i64) -> Self {
         self.newest = self.newest.max(newest);
@@ -93,7 +102,7 @@ impl Snapshot {
     }
 }
 
-/// Without what it holds.
+/// Shows only the numbers of items, since the contents are confidential.
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Snapshot")
@@ -105,37 +114,40 @@ impl fmt::Debug for Snapshot {
     }
 }
 
-/// Why there is no snapshot.
+/// Why no snapshot was made.
 #[derive(Debug, thiserror::Error)]
 pub enum SaveError {
-    /// It would be too large.
+    /// The snapshot would be too large. Old messages have to be removed from the store first.
     #[error("the store holds more than a snapshot may have, {limit} bytes")]
     TooLarge {
-        /// The limit in bytes.
+        /// The limit, in bytes of the snapshot's file.
         limit: usize,
     },
-    /// The store has failed.
+    /// The store failed while it was read.
     #[error(transparent)]
     Store(#[from] StoreFailed),
 }
 
-/// What is wrong with a snapshot's file. Nothing of it is taken.
+/// The first mistake in a snapshot's file. Nothing was taken from the file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {why}")]
 pub struct LoadError {
-    /// In which line, from 1.
+    /// The number of the line, from 1.
     pub line: usize,
-    /// What.
+    /// What is wrong with the line, in words. It does not quote the line, which is confidential.
     pub why: String,
 }
 
-/// A snapshot in the making, that may not take more than so many bytes.
+/// Builds a snapshot item by item, and stops when its size exceeds a limit.
 pub(super) struct Draft {
+    /// The items so far, in the order in which they were added.
     snapshot: Snapshot,
+    /// The limit of the snapshot's estimated size, in bytes.
     limit: usize,
 }
 
 impl Draft {
+    /// Creates an empty draft. `newest` is the newest time that the store has seen, in Unix milliseconds.
     pub fn new(limit: usize, newest: i64) -> Self {
         let snapshot = Snapshot {
             newest,
@@ -144,6 +156,11 @@ impl Draft {
         Draft { snapshot, limit }
     }
 
+    /// Adds to the estimated size.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError::TooLarge`], when the size exceeds the limit. The draft is of no further use then.
     fn take(&mut self, bytes: usize) -> Result<(), SaveError> {
         self.snapshot.bytes += bytes;
         if self.snapshot.bytes > self.limit {
@@ -152,25 +169,44 @@ impl Draft {
         Ok(())
     }
 
+    /// Adds a user.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError::TooLarge`], when the snapshot exceeds its limit.
     pub fn user(&mut self, uid: Uid, user: User) -> Result<(), SaveError> {
         self.take(LINE + user.name.len() + user.password_hash.len())?;
         self.snapshot.users.push((uid, user));
         Ok(())
     }
 
+    /// Adds a group.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError::TooLarge`], when the snapshot exceeds its limit.
     pub fn group(&mut self, group: Group) -> Result<(), SaveError> {
         self.take(LINE + group.name.len() + ITEM * group.members.len())?;
         self.snapshot.groups.push(group);
         Ok(())
     }
 
+    /// Adds an inbox, without its entries.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError::TooLarge`], when the snapshot exceeds its limit.
     pub fn inbox(&mut self, ends: Ends) -> Result<(), SaveError> {
         self.take(LINE)?;
         self.snapshot.inboxes.push(ends);
         Ok(())
     }
 
-    /// Answers its place, for [`place`](Self::place).
+    /// Adds a message, and returns its index for [`place`](Self::place).
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError::TooLarge`], when the snapshot exceeds its limit.
     pub fn message(
         &mut self,
         message: Arc<Message>,
@@ -185,7 +221,12 @@ impl Draft {
         Ok(self.snapshot.messages.len() - 1)
     }
 
-    /// The message is in this inbox, under this version.
+    /// Adds the entry of an inbox that holds a message. `message` is the index that [`message`](Self::message)
+    /// returned; one that it did not return has no effect.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError::TooLarge`], when the snapshot exceeds its limit.
     pub fn place(&mut self, message: usize, uid: Uid, version: Version) -> Result<(), SaveError> {
         self.take(ITEM)?;
         if let Some(stored) = self.snapshot.messages.get_mut(message) {
@@ -194,7 +235,7 @@ impl Draft {
         Ok(())
     }
 
-    /// The snapshot, in its order.
+    /// Sorts the items, and returns the snapshot.
     pub fn finish(mut self) -> Snapshot {
         let Snapshot {
             users,

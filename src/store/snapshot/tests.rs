@@ -1,10 +1,12 @@
+//! Tests of the format of a snapshot's file, and of what is refused in one.
+
 use super::check::Checked;
 use super::*;
 use std::io::Read;
 
 use crate::id::{GroupId, MsgId, Uid, Version};
 
-/// A small store's file, line by line, written by hand.
+/// The lines of a small store's file, as a user might write them by hand: without checksums.
 const BY_HAND: [&str; 7] = [
     r#"{"imd_snapshot":{"format":1,"newest":9}}"#,
     r#"{"user":{"uid":1,"name":"ann","password_hash":"hash"}}"#,
@@ -15,10 +17,12 @@ const BY_HAND: [&str; 7] = [
     r#"{"end":{"lines":6}}"#,
 ];
 
+/// Returns a file of these lines.
 fn by_hand(lines: &[&str]) -> Vec<u8> {
     (lines.join("\n") + "\n").into_bytes()
 }
 
+/// Returns the file of [`BY_HAND`] as `imd` writes it: with checksums.
 fn file() -> Vec<u8> {
     let mut file = Vec::new();
     let snapshot = Snapshot::read(&by_hand(&BY_HAND)).unwrap();
@@ -26,7 +30,7 @@ fn file() -> Vec<u8> {
     file
 }
 
-/// What is said of the file where this line stands in place of another.
+/// Returns the error of [`BY_HAND`] with one line replaced. `line` counts from 1.
 fn refused(line: usize, text: &str) -> LoadError {
     let mut lines = BY_HAND;
     lines[line - 1] = text;
@@ -34,7 +38,7 @@ fn refused(line: usize, text: &str) -> LoadError {
 }
 
 #[test]
-fn what_is_written_reads_back_also_without_its_checks() {
+fn a_file_reads_back_as_the_same_snapshot_with_and_without_checksums() {
     let file = file();
     let snapshot = Snapshot::read(&file).unwrap();
     assert!(snapshot == Snapshot::read(&by_hand(&BY_HAND)).unwrap());
@@ -43,13 +47,14 @@ fn what_is_written_reads_back_also_without_its_checks() {
         text.lines().all(|line| line.contains(r#","check":""#)),
         "{text}"
     );
-    // A last line without its end is whole.
+    // The last line is complete without a line end.
     assert!(Snapshot::read(text.trim_end().as_bytes()).unwrap() == snapshot);
 }
 
-/// Else this test does not come to its end: each place was looked up among all receivers.
+/// The time must not grow with the square of the receivers: this test would not end if each place were looked up in a
+/// list.
 #[test]
-fn a_message_may_have_very_many_receivers() {
+fn a_message_with_300_000_receivers_is_read_in_reasonable_time() {
     let uids: Vec<Uid> = (1..=300_000).map(Uid).collect();
     let mut checked = Checked::new(1).unwrap();
     let group = Group {
@@ -75,14 +80,14 @@ fn a_message_may_have_very_many_receivers() {
 }
 
 #[test]
-fn an_empty_one_is_a_file_too() {
+fn an_empty_snapshot_reads_back_from_its_file() {
     let mut file = Vec::new();
     Snapshot::default().write(&mut file).unwrap();
     assert!(Snapshot::read(&file).unwrap() == Snapshot::default());
 }
 
 #[test]
-fn a_file_that_is_cut_anywhere_is_refused_where_it_ends() {
+fn a_file_that_is_cut_off_anywhere_is_refused_with_its_last_line() {
     let file = file();
     for end in 0..file.len() - 1 {
         let error = Snapshot::read(&file[..end]).unwrap_err();
@@ -92,7 +97,7 @@ fn a_file_that_is_cut_anywhere_is_refused_where_it_ends() {
 }
 
 #[test]
-fn every_flipped_bit_shows_in_its_line() {
+fn every_flipped_bit_is_found_in_its_line() {
     let file = file();
     for bit in 0..file.len() * 8 {
         let mut damaged = file.clone();
@@ -110,7 +115,7 @@ fn every_flipped_bit_shows_in_its_line() {
 }
 
 #[test]
-fn what_an_error_says_holds_no_text() {
+fn an_error_does_not_quote_the_file() {
     let error = refused(
         2,
         r#"{"user":{"uid":1,"name":"ann","password_hash":secret}}"#,
@@ -124,7 +129,7 @@ fn what_an_error_says_holds_no_text() {
 }
 
 #[test]
-fn another_file_and_a_newer_one_are_told_apart() {
+fn a_file_of_another_kind_and_one_of_a_newer_format_have_different_errors() {
     for none in ["", "hello", "{}", "[1]", r#"{"user":{}}"#] {
         let error = Snapshot::read(none.as_bytes()).unwrap_err();
         assert_eq!(error.to_string(), "line 1: this is no snapshot of imd");
@@ -137,7 +142,7 @@ fn another_file_and_a_newer_one_are_told_apart() {
 }
 
 #[test]
-fn what_does_not_fit_together_is_refused_with_its_line() {
+fn an_inconsistent_file_is_refused_with_its_line() {
     let long = "x".repeat(70_000);
     let message =
         |fields: &str| format!(r#"{{"message":{{"kind":"p2p","source":1,"sent_at":8,{fields}}}}}"#);
@@ -266,7 +271,7 @@ fn what_does_not_fit_together_is_refused_with_its_line() {
 }
 
 #[test]
-fn a_file_from_another_system_is_the_same_snapshot() {
+fn a_file_with_crlf_or_a_byte_order_mark_is_the_same_snapshot() {
     let file = by_hand(&BY_HAND);
     let snapshot = Snapshot::read(&file).unwrap();
     let mut with_checks = Vec::new();
@@ -290,7 +295,7 @@ fn a_file_from_another_system_is_the_same_snapshot() {
 }
 
 #[test]
-fn a_line_that_is_too_long_is_refused_by_its_number_before_it_is_read() {
+fn a_line_that_is_too_long_is_refused_before_it_is_read_to_its_end() {
     let endless = || std::io::repeat(b'x').take(1 << 30);
     for (before, line) in [(String::new(), 1), (format!("{}\n", BY_HAND[0]), 2)] {
         let mut file = std::io::BufReader::new(before.as_bytes().chain(endless()));
@@ -309,7 +314,7 @@ fn a_list_that_is_too_long_is_not_read_to_its_end() {
         format!(r#"{{"group":{{"gid":50,"name":"","owner":1,"members":[{members},"end"]}}}}"#);
     let why = refused(3, &line).why;
     assert!(why.contains("a list has more than 1048576 items"), "{why}");
-    // Not the item of another type behind them.
+    // The error is not that of the item of another type, which follows the limit.
     let column = why
         .rsplit_once(' ')
         .and_then(|(_, column)| column.parse().ok());
