@@ -12,6 +12,7 @@
 //! | `life` | the states of a server: kill, stop, pause, resume, restart |
 //! | `membership` | a server's record in the registry |
 //! | `servers` | the list of a stack's servers |
+//! | `wire` | encodes the results of services as frames |
 
 mod error;
 mod handler;

@@ -1,5 +1,6 @@
-//! Between the wire and the services: commands become requests of the services, and their results become messages of the
-//! wire contract. No other module does that.
+//! Converts commands into requests to the services, and their results into messages of the wire contract.
+//!
+//! Serves the module `handler`. No other module knows both the services and the wire.
 //!
 //! Every frame of every client passes through here, so the common answers are encoded straight from what was stored,
 //! without a message in between.
@@ -15,10 +16,11 @@ use crate::proto::{Cmd, Payload, Reply, ReqSyncMsg};
 use crate::service::{Batch, PendingWrite, Refusal, SendRequest, SyncRequest, Target};
 use crate::store::{Kind, Page, PageLimit};
 
-/// The most bytes that a `ResSyncMsg` takes beside its entries: cmd 4, errStr 4, currentID and totalID 11 each.
+/// An upper bound of the size of a `ResSyncMsg` without its entries, in bytes: cmd 4, errStr 4, currentID and totalID
+/// 11 each.
 const PAGE_HEADER: usize = 30;
 
-/// Returns the user whom a command names, if it names one: 0 on the wire stands for none.
+/// Returns the user whom a command names. None if it names none, or names 0, which stands for none on the wire.
 pub(super) fn named_user(command: &Command<'_>) -> Option<Uid> {
     Uid::nonzero(match command {
         Command::Login(request) => request.uid,
@@ -31,7 +33,7 @@ pub(super) fn named_user(command: &Command<'_>) -> Option<Uid> {
     })
 }
 
-/// Returns what a command asks the services to store.
+/// Returns the write that a command asks the services to store.
 pub(super) fn send_request<'a, T: Copy>(sending: &'a Sending<'_, T>) -> SendRequest<'a, T> {
     SendRequest {
         claimed: Uid::nonzero(sending.source.0),
@@ -41,7 +43,7 @@ pub(super) fn send_request<'a, T: Copy>(sending: &'a Sending<'_, T>) -> SendRequ
     }
 }
 
-/// Returns what a command asks of an inbox: no more than one frame can take.
+/// Returns the page of an inbox that a command asks for, which is limited to what fits into one frame.
 pub(super) fn sync_request(request: &ReqSyncMsg) -> SyncRequest {
     SyncRequest {
         claimed: Uid::nonzero(request.uid),
@@ -53,17 +55,18 @@ pub(super) fn sync_request(request: &ReqSyncMsg) -> SyncRequest {
     }
 }
 
-/// The answers to the requests of one read that were not written yet, in the order of the requests.
+/// The answers to the requests of one read of the socket, in the order of the requests, before they are written to the
+/// client.
 #[derive(Debug, Default)]
 pub(super) struct PendingAnswers {
-    /// What has to be stored first. Each write is answered when it is committed.
+    /// The writes that have to be stored first. Each is answered when it has been committed.
     pub batch: Batch,
-    /// The replies that wait for no write, each with the number of writes in front of it.
+    /// The replies that depend on no write, each with the number of writes that are to be answered before it.
     ready: Vec<(usize, Reply)>,
 }
 
 impl PendingAnswers {
-    /// Adds a reply that waits for no write.
+    /// Adds a reply that depends on no write.
     pub fn push(&mut self, reply: Reply) {
         self.ready.push((self.batch.len(), reply));
     }
@@ -73,23 +76,24 @@ impl PendingAnswers {
         self.batch.len() + self.ready.len()
     }
 
-    /// Returns whether there is nothing to be answered.
+    /// Returns whether there are no answers.
     pub fn is_empty(&self) -> bool {
         self.batch.is_empty() && self.ready.is_empty()
     }
 
-    /// Splits the answers into the writes, and the replies with the number of writes in front of each.
+    /// Splits the answers into the writes and the replies. With each reply is the number of writes to be answered
+    /// before it.
     pub fn into_parts(self) -> (Batch, Vec<(usize, Reply)>) {
         (self.batch, self.ready)
     }
 }
 
-/// The form of the replies: that of the contract, or that of the original where a quirk asks for it.
+/// The form of the replies: that of the contract, or that of the original stack if a quirk asks for it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ReplyForm {
-    /// Quirk `no_msg_id_in_replies`.
+    /// Whether ids are left out, by the quirk `no_msg_id_in_replies`.
     without_ids: bool,
-    /// Quirk `replies_as_schema`.
+    /// Whether login and ping are answered with `ResLogin`, by the quirk `replies_as_schema`.
     as_schema: bool,
 }
 
@@ -102,12 +106,12 @@ impl ReplyForm {
         }
     }
 
-    /// Returns whether all replies are as the contract has them.
+    /// Returns whether all replies have the form of the contract.
     pub fn is_plain(self) -> bool {
         !self.without_ids && !self.as_schema
     }
 
-    /// Returns a reply in this form.
+    /// Converts a reply of the contract into this form.
     pub fn apply(self, mut reply: Reply) -> Reply {
         if self.without_ids {
             reply = reply.without_ids();
@@ -129,7 +133,8 @@ pub(super) fn acknowledgement(write: &PendingWrite) -> Reply {
     reply_with_id(write, write.message.msg_id().as_str())
 }
 
-/// Returns the reply that refuses a write. An id that the server made for it is not told: no message has it.
+/// Returns the reply that refuses a write. It leaves out an id that the server made for the message, since no message
+/// has it.
 pub(super) fn refused_write(write: &PendingWrite, refusal: Refusal) -> Reply {
     let msg_id = match write.has_generated_id {
         true => "",
@@ -146,7 +151,7 @@ fn reply_with_id(write: &PendingWrite, msg_id: &str) -> Reply {
     }
 }
 
-/// The acknowledgement of a write, encoded straight from the stored message.
+/// The acknowledgement of a write, encoded directly from the stored message.
 pub(super) struct Acknowledgement<'a>(pub &'a PendingWrite);
 
 impl Payload for Acknowledgement<'_> {
@@ -173,7 +178,7 @@ impl Payload for Acknowledgement<'_> {
     }
 }
 
-/// A page of the inbox of `uid` as a `ResSyncMsg`, encoded straight from the stored messages.
+/// A page of the inbox of `uid` as a `ResSyncMsg`, encoded directly from the stored messages.
 pub(super) struct PageReply<'a> {
     pub uid: Uid,
     pub page: &'a Page,
@@ -294,7 +299,7 @@ mod tests {
             let (uid, current, total) = (Uid(uid), Version(current), Version(total));
             let page = Page { entries, current, total };
             let expected = message(uid, &page).encode_to_vec();
-            // Stores cut a page by `wire_len`: if that were too small, a page could outgrow its frame.
+            // Stores limit a page by `wire_len`: if that were too small, a page might not fit into its frame.
             let len: usize = page.entries.iter().map(|entry| entry.wire_len(uid)).sum();
             let empty = Page { entries: Vec::new(), current, total };
             prop_assert_eq!(len, expected.len() - message(uid, &empty).encoded_len());
