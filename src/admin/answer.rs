@@ -17,7 +17,7 @@ use super::exact;
 use crate::http;
 use crate::proto::Code;
 use crate::service::Refusal;
-use crate::store::StoreFailed;
+use crate::store::StoreError;
 
 /// The answer to a request that was not done: a status, and `{"error": "..."}` as its body.
 #[derive(Debug, Clone)]
@@ -98,8 +98,8 @@ impl From<Refusal> for Problem {
     }
 }
 
-impl From<StoreFailed> for Problem {
-    fn from(failed: StoreFailed) -> Self {
+impl From<StoreError> for Problem {
+    fn from(failed: StoreError) -> Self {
         Problem::broken(failed)
     }
 }

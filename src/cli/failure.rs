@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use imd::StartError;
 use imd::config::ConfigError;
 use imd::file_target::TargetError;
-use imd::store::StoreFailed;
+use imd::store::StoreError;
 
 use super::escape::escape;
 use super::stderr;
@@ -39,7 +39,7 @@ pub enum Failure {
     #[error(
         "{0}: imd has stopped. See what the system says of the disk and of the folder, then start imd again"
     )]
-    Store(StoreFailed),
+    Store(StoreError),
     /// An operation failed at run time, and the command line is not to blame.
     #[error("{0}")]
     Failed(String),
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_failed_store_is_a_runtime_failure_and_its_text_says_what_to_do() {
-        let failure = Failure::Store(StoreFailed("fsync: I/O error".into()));
+        let failure = Failure::Store(StoreError::from(std::io::Error::other("fsync: I/O error")));
         assert_eq!(failure.exit_code(), FAILED);
         let text = failure.to_string();
         assert!(text.starts_with("the store has failed: fsync: I/O error: "));

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use imd::id::Uid;
-use imd::store::{CompactError, Findings, Inspection, OpenError, StoreFailed};
+use imd::store::{CompactError, Findings, Inspection, OpenError, StoreError};
 
 use super::failure::{Failure, warn};
 use super::signals::Signals;
@@ -197,8 +197,8 @@ fn size(dir: &Path) -> u64 {
     sizes.sum()
 }
 
-impl From<StoreFailed> for Failure {
-    fn from(error: StoreFailed) -> Self {
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
         Failure::Failed(error.to_string())
     }
 }

@@ -10,7 +10,7 @@ use crate::listener::TooFewFiles;
 use crate::service::FixtureError;
 #[cfg(feature = "durable")]
 use crate::store::OpenError;
-use crate::store::StoreFailed;
+use crate::store::StoreError;
 
 /// Why an `imd` did not start. Its text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +57,7 @@ pub enum StartError {
     Folder(#[from] OpenError),
     /// The store does not answer.
     #[error("the store does not answer: {0}")]
-    Store(#[from] StoreFailed),
+    Store(#[from] StoreError),
 }
 
 impl StartError {

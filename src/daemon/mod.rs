@@ -34,7 +34,7 @@ use crate::reset::Reset;
 use crate::service::Services;
 use crate::shutdown::Shutdown;
 use crate::stack::Stack;
-use crate::store::{Store, StoreFailed};
+use crate::store::{Store, StoreError};
 use start::Fronts;
 
 /// A running stack: gateway, access servers, registry, store and HTTP API as tasks of the current runtime.
@@ -207,7 +207,7 @@ impl Imd {
 
     /// Resolves when the store has failed for good, and says why. From then on everything that needs it is refused: all
     /// that is left is to shut down.
-    pub async fn failed(&self) -> StoreFailed {
+    pub async fn failed(&self) -> StoreError {
         self.services().store().failed().await
     }
 

@@ -5,7 +5,7 @@ use super::{Caller, Services, TextTooLong};
 use crate::id::Uid;
 use crate::lab::{Action, Site};
 use crate::proto::Code;
-use crate::store::{Rejected, StoreFailed, User, Write};
+use crate::store::{Rejected, StoreError, User, Write};
 
 /// Why a user could not be registered.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +27,7 @@ pub enum RegisterError {
     Write(#[from] WriteError),
     /// The store could not be asked for the user.
     #[error(transparent)]
-    Store(#[from] StoreFailed),
+    Store(#[from] StoreError),
 }
 
 /// Why a write was not committed for another reason than that the store has rejected it.
@@ -38,7 +38,7 @@ pub enum WriteError {
     Injected(Code),
     /// The store has failed; it is not known whether the write is stored.
     #[error(transparent)]
-    Store(#[from] StoreFailed),
+    Store(#[from] StoreError),
 }
 
 /// Why no token was issued for a password.
@@ -58,7 +58,7 @@ pub enum AuthError {
     Hashing(#[from] HashingFailed),
     /// The store could not be asked for the user.
     #[error(transparent)]
-    Store(#[from] StoreFailed),
+    Store(#[from] StoreError),
 }
 
 impl Services {
@@ -142,11 +142,8 @@ impl Services {
     }
 
     /// Commits a write by itself, without injected faults.
-    pub(super) async fn store_one(
-        &self,
-        write: Write,
-    ) -> Result<Result<(), Rejected>, StoreFailed> {
+    pub(super) async fn store_one(&self, write: Write) -> Result<Result<(), Rejected>, StoreError> {
         let result = self.store.commit(vec![write]).await?.results.pop();
-        result.ok_or_else(|| StoreFailed("a write was left unanswered".into()))
+        result.ok_or(StoreError::Unanswered)
     }
 }

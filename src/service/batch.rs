@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::id::{Uid, Version};
 use crate::lab::{Action, Site};
 use crate::proto::Cmd;
-use crate::store::{Kind, Message, Rejected, StoreFailed, Write};
+use crate::store::{Kind, Message, Rejected, StoreError, Write};
 
 /// A message or an acceptance that was checked and is to be stored.
 #[derive(Debug)]
@@ -109,9 +109,7 @@ impl BatchOutcome {
                 (Some(Ok(())), _) => Ok(()),
                 (Some(Err(rejected)), _) => Err(SendError::Rejected(*rejected)),
                 (None, Some(failure)) => Err(failure.clone()),
-                (None, None) => Err(SendError::NotCommitted(StoreFailed(
-                    "a write was left unanswered".into(),
-                ))),
+                (None, None) => Err(SendError::NotCommitted(StoreError::Unanswered)),
             };
             (write, result)
         })

@@ -17,7 +17,7 @@ use super::quirks::Announced;
 use crate::directory::SessionDirectory;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
-use crate::store::{Committed, Level, Rejected, Store, StoreFailed, Write};
+use crate::store::{Committed, Level, Rejected, Store, StoreError, Write};
 
 /// Commits batches, and finishes those whose caller has ended.
 #[derive(Debug)]
@@ -126,7 +126,7 @@ impl Committer {
     }
 }
 
-type Work = Pin<Box<dyn Future<Output = Result<Stored, StoreFailed>> + Send>>;
+type Work = Pin<Box<dyn Future<Output = Result<Stored, StoreError>> + Send>>;
 
 /// A commit. If it is dropped after it has begun and before its end, a task of its own finishes it.
 pub(super) struct Commit {
@@ -137,7 +137,7 @@ pub(super) struct Commit {
 }
 
 impl Future for Commit {
-    type Output = Result<Stored, StoreFailed>;
+    type Output = Result<Stored, StoreError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.has_begun = true;

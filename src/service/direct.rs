@@ -2,7 +2,7 @@
 
 use super::{Batch, Caller, SendError, SendRequest, Services};
 use crate::id::{GroupId, MsgId, Uid};
-use crate::store::StoreFailed;
+use crate::store::StoreError;
 
 /// The receiver of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +39,8 @@ pub enum DirectSendError {
     Send(#[from] SendError),
 }
 
-impl From<StoreFailed> for DirectSendError {
-    fn from(failed: StoreFailed) -> Self {
+impl From<StoreError> for DirectSendError {
+    fn from(failed: StoreError) -> Self {
         DirectSendError::Send(failed.into())
     }
 }
@@ -80,7 +80,7 @@ impl Services {
         }
         let outcome = self.commit_batch(Caller::user(from), batch).await;
         let Some((write, result)) = outcome.results().next() else {
-            return Err(StoreFailed("a write was left unanswered".into()).into());
+            return Err(StoreError::Unanswered.into());
         };
         result?;
         Ok(write.message.msg_id().to_string())

@@ -10,7 +10,7 @@ use super::group::GroupError;
 use super::login::{IdentityError, LoginError, UidMismatch};
 use super::message::{SendError, SyncError};
 use crate::proto::Code;
-use crate::store::{Rejected, StoreFailed};
+use crate::store::{Rejected, StoreError};
 
 /// An error of an operation, with the code that the contract has for it.
 pub trait ServiceError: fmt::Display {
@@ -33,7 +33,7 @@ pub enum Verdict<'a> {
     /// An injected fault asks for this code. The client is not told so, the report of the stack says it.
     Injected(Code),
     /// The store has failed, for a reason that concerns the operator and not the client: "server error".
-    StoreFailed(&'a StoreFailed),
+    StoreFailed(&'a StoreError),
 }
 
 impl Verdict<'_> {
@@ -104,9 +104,12 @@ impl<E: ServiceError> From<E> for Refusal {
     }
 }
 
-impl ServiceError for StoreFailed {
+impl ServiceError for StoreError {
     fn verdict(&self) -> Verdict<'_> {
-        Verdict::StoreFailed(self)
+        match self {
+            StoreError::Injected(code) => Verdict::Injected(*code),
+            failed => Verdict::StoreFailed(failed),
+        }
     }
 }
 

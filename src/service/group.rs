@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::account::WriteError;
 use super::{NewId, Services, TextTooLong};
 use crate::id::{GroupId, Uid};
-use crate::store::{Rejected, StoreFailed, Write};
+use crate::store::{Rejected, StoreError, Write};
 
 /// Why a group was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +30,7 @@ pub enum GroupError {
     Write(#[from] WriteError),
     /// The store could not be asked for a user.
     #[error(transparent)]
-    Store(#[from] StoreFailed),
+    Store(#[from] StoreError),
 }
 
 impl Services {

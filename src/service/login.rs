@@ -7,7 +7,7 @@ use super::Services;
 use crate::directory::{Entered, SessionHandle};
 use crate::id::Uid;
 use crate::proto::Cmd;
-use crate::store::{Level, StoreFailed};
+use crate::store::{Level, StoreError};
 
 /// Why a login was refused.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +36,7 @@ pub enum LoginError {
     NoSuchUser,
     /// The store could not be asked for the user or the inbox.
     #[error(transparent)]
-    Store(#[from] StoreFailed),
+    Store(#[from] StoreError),
 }
 
 /// A request names another user than the one who is logged in on its session.
@@ -55,7 +55,7 @@ pub enum IdentityError {
     NoSuchUser,
     /// The store could not be asked for the user.
     #[error(transparent)]
-    Store(#[from] StoreFailed),
+    Store(#[from] StoreError),
 }
 
 /// A successful login.

@@ -9,7 +9,7 @@ use super::{Batch, Caller, PendingWrite, Services, Target, UidMismatch};
 use crate::id::{GroupId, MsgId, Uid, Version};
 use crate::lab::{Action, Site};
 use crate::proto::{Cmd, Code};
-use crate::store::{Kind, Message, Page, PageLimit, Rejected, StoreFailed};
+use crate::store::{Kind, Message, Page, PageLimit, Rejected, StoreError};
 
 /// A message to be sent or accepted, with its texts borrowed from where they came in. `T` is the id of a user or of a group.
 #[derive(Clone, Copy)]
@@ -100,10 +100,10 @@ pub enum SendError {
     Injected(Code),
     /// The commit of the whole batch has failed: it is not known what of it is stored. The failure was logged.
     #[error(transparent)]
-    NotCommitted(StoreFailed),
+    NotCommitted(StoreError),
     /// The store could not be asked for the receiver.
     #[error(transparent)]
-    Store(#[from] StoreFailed),
+    Store(#[from] StoreError),
 }
 
 /// Why a page was refused.
@@ -117,7 +117,7 @@ pub enum SyncError {
     Injected(Code),
     /// The store could not read the inbox.
     #[error(transparent)]
-    Store(#[from] StoreFailed),
+    Store(#[from] StoreError),
 }
 
 impl Services {
@@ -280,7 +280,7 @@ impl Services {
         self.check_fault(Site::StoreRead, caller, can).await
     }
 
-    async fn page(&self, uid: Uid, request: &SyncRequest) -> Result<Page, StoreFailed> {
+    async fn page(&self, uid: Uid, request: &SyncRequest) -> Result<Page, StoreError> {
         let SyncRequest { after, limit, .. } = *request;
         if self.has_odd_pages() {
             Box::pin(self.odd_page(uid, after, limit)).await

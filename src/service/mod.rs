@@ -50,7 +50,7 @@ use crate::idgen::Snowflake;
 use crate::lab::{Action, Lab, Passing, Site};
 use crate::metrics::Metrics;
 use crate::proto::Cmd;
-use crate::store::{ReplaceError, SNAPSHOT_LIMIT, SaveError, Snapshot, Store, StoreFailed};
+use crate::store::{ReplaceError, SNAPSHOT_LIMIT, SaveError, Snapshot, Store, StoreError};
 
 /// The services of one `imd`, over its store and its directory of sessions.
 #[derive(Debug)]
@@ -152,7 +152,7 @@ impl Services {
         store: Arc<dyn Store>,
         directory: Arc<dyn SessionDirectory>,
         deps: Deps,
-    ) -> Result<Self, StoreFailed> {
+    ) -> Result<Self, StoreError> {
         let Deps {
             clock,
             lab,
@@ -351,7 +351,7 @@ impl Services {
     }
 
     /// Returns whether `uid` may take part: everyone, unless the config lets registered users only.
-    async fn is_admitted(&self, uid: Uid) -> Result<bool, StoreFailed> {
+    async fn is_admitted(&self, uid: Uid) -> Result<bool, StoreError> {
         Ok(self.auto_register || self.store.user(uid).await?.is_some())
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{PendingWrite, Services, Target};
 use crate::clock::{Ticks, beside};
 use crate::id::{Uid, Version};
-use crate::store::{Kind, Level, Page, PageLimit, StoreFailed};
+use crate::store::{Kind, Level, Page, PageLimit, StoreError};
 
 /// The inboxes whose users were notified of a batch before it was stored.
 pub(super) struct Announced {
@@ -101,7 +101,7 @@ impl Services {
         uid: Uid,
         after: Version,
         limit: PageLimit,
-    ) -> Result<Page, StoreFailed> {
+    ) -> Result<Page, StoreError> {
         let mut page = if self.quirks.sync_inclusive && after > Version::START {
             self.inclusive_page(uid, after, limit).await?
         } else {
@@ -124,7 +124,7 @@ impl Services {
         uid: Uid,
         after: Version,
         limit: PageLimit,
-    ) -> Result<Page, StoreFailed> {
+    ) -> Result<Page, StoreError> {
         // This sync moves the read mark to where the request says; the one from `after - 1` can't move it back.
         let next = self.store.sync(
             uid,

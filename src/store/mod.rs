@@ -5,6 +5,7 @@
 
 #[cfg(feature = "durable")]
 mod durable;
+mod error;
 mod files;
 mod members;
 mod memory;
@@ -12,6 +13,7 @@ mod snapshot;
 
 #[cfg(feature = "durable")]
 pub use durable::{CompactError, DurableStore, Findings, Inspection, Item, OpenError};
+pub use error::{Damage, StoreError};
 pub use files::files;
 pub use memory::MemoryStore;
 pub use snapshot::{FileError, LoadError, SNAPSHOT_LIMIT, SaveError, Snapshot};
@@ -300,20 +302,15 @@ pub enum Rejected {
     Unreadable,
 }
 
-/// The store itself has failed; nothing is known of the batch or the question.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the store has failed: {0}")]
-pub struct StoreFailed(pub String);
-
 /// Why the contents of a store were not replaced. Nothing has changed then.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum ReplaceError {
     /// There is no room for what should come.
     #[error("the store has no room for it")]
     Full,
     /// The store has failed.
     #[error(transparent)]
-    Store(#[from] StoreFailed),
+    Store(#[from] StoreError),
 }
 
 /// How far an inbox goes and how far its user has read.
@@ -544,8 +541,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// [`StoreFailed`] when it is not known whether the batch was stored.
-    async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreFailed>;
+    /// [`StoreError`] when it is not known whether the batch was stored.
+    async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreError>;
 
     /// The entries of an inbox after version `after`, and sets the read mark to `after`.
     ///
@@ -555,59 +552,59 @@ pub trait Store: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// [`StoreFailed`]
-    async fn sync(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreFailed>;
+    /// [`StoreError`]
+    async fn sync(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreError>;
 
     /// How far the inbox of `uid` goes.
     ///
     /// # Errors
     ///
-    /// [`StoreFailed`]
-    async fn level(&self, uid: Uid) -> Result<Level, StoreFailed>;
+    /// [`StoreError`]
+    async fn level(&self, uid: Uid) -> Result<Level, StoreError>;
 
     /// A registered user.
     ///
     /// # Errors
     ///
-    /// [`StoreFailed`]
-    async fn user(&self, uid: Uid) -> Result<Option<User>, StoreFailed>;
+    /// [`StoreError`]
+    async fn user(&self, uid: Uid) -> Result<Option<User>, StoreError>;
 
     /// The same entries as a [`sync`](Self::sync) would answer, without a trace: no read mark moves, and nothing counts as
     /// delivered.
     ///
     /// # Errors
     ///
-    /// [`StoreFailed`]
-    async fn peek(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreFailed>;
+    /// [`StoreError`]
+    async fn peek(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreError>;
 
     /// The registered users above uid `after`, by uid, at most so many.
     ///
     /// # Errors
     ///
-    /// [`StoreFailed`]
-    async fn users(&self, after: Uid, most: usize) -> Result<Vec<(Uid, User)>, StoreFailed>;
+    /// [`StoreError`]
+    async fn users(&self, after: Uid, most: usize) -> Result<Vec<(Uid, User)>, StoreError>;
 
     /// The groups above id `after`, by id, at most so many.
     ///
     /// # Errors
     ///
-    /// [`StoreFailed`]
-    async fn groups(&self, after: GroupId, most: usize) -> Result<Vec<Group>, StoreFailed>;
+    /// [`StoreError`]
+    async fn groups(&self, after: GroupId, most: usize) -> Result<Vec<Group>, StoreError>;
 
     /// The newest time at which a message was sent or a group was made, or that [ids](Write::Ids) have reached: Unix time in
     /// milliseconds, 0 where there was none. Ids have to begin after it, also when the clock was set back.
     ///
     /// # Errors
     ///
-    /// [`StoreFailed`]
-    async fn newest(&self) -> Result<i64, StoreFailed>;
+    /// [`StoreError`]
+    async fn newest(&self) -> Result<i64, StoreError>;
 
     /// The secret that signs tokens; the same for as long as the store lives.
     ///
     /// # Errors
     ///
-    /// [`StoreFailed`]
-    async fn signing_key(&self) -> Result<[u8; 32], StoreFailed>;
+    /// [`StoreError`]
+    async fn signing_key(&self) -> Result<[u8; 32], StoreError>;
 
     /// What became of the messages so far.
     fn ledger(&self) -> Ledger;
@@ -641,17 +638,17 @@ pub trait Store: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// [`StoreFailed`]
-    async fn clean(&self, now: i64) -> Result<u64, StoreFailed>;
+    /// [`StoreError`]
+    async fn clean(&self, now: i64) -> Result<u64, StoreError>;
 
     /// Resolves when the store has failed for good, and says why: it answers nothing from then on.
-    async fn failed(&self) -> StoreFailed;
+    async fn failed(&self) -> StoreError;
 
     /// Brings everything to where it is kept, and lets go of it: another may open it now. Nothing is answered
     /// afterwards.
     ///
     /// # Errors
     ///
-    /// [`StoreFailed`]
-    async fn close(&self) -> Result<(), StoreFailed>;
+    /// [`StoreError`]
+    async fn close(&self) -> Result<(), StoreError>;
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use imd::config;
 use imd::id::{Uid, Version};
-use imd::store::{DurableStore, Entry, Inspection, Item, Level, Store, StoreFailed, Write};
+use imd::store::{DurableStore, Entry, Inspection, Item, Level, Store, StoreError, Write};
 use rand::RngExt;
 
 use crate::fixture::{
@@ -24,7 +24,7 @@ struct Seen {
     entries: Vec<Entry>,
 }
 
-async fn see(store: &DurableStore, uid: i64) -> Result<Seen, StoreFailed> {
+async fn see(store: &DurableStore, uid: i64) -> Result<Seen, StoreError> {
     Ok(Seen {
         level: store.level(Uid(uid)).await?,
         entries: store.sync(Uid(uid), Version(0), ALL).await?.entries,

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use imd::id::{GroupId, Uid, Version};
+use imd::proto::Code;
 use imd::store::{
     Committed, Group, Ledger, Level, MemoryStore, Page, PageLimit, ReplaceError, SaveError,
-    Snapshot, Store, StoreFailed, User, Write,
+    Snapshot, Store, StoreError, User, Write,
 };
 use imd::{Config, Imd};
 use tokio::sync::Semaphore;
@@ -63,9 +64,9 @@ impl Gate {
         self.let_through.add_permits(count);
     }
 
-    async fn pass(&self) -> Result<(), StoreFailed> {
+    async fn pass(&self) -> Result<(), StoreError> {
         match self.mode.load(Ordering::SeqCst) {
-            FAILING => return Err(StoreFailed("on purpose".into())),
+            FAILING => return Err(StoreError::Injected(Code::ServerError)),
             PANICKING => panic!("on purpose"),
             HELD => {
                 self.arrived.add_permits(1);
@@ -146,14 +147,14 @@ impl Store for OddStore {
         self.store.is_durable()
     }
 
-    async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreFailed> {
+    async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreError> {
         self.commit.pass().await?;
         let committed = self.store.commit(batch).await;
         self.committed.pass().await?;
         committed
     }
 
-    async fn sync(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreFailed> {
+    async fn sync(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreError> {
         self.sync.pass().await?;
         let limit = match self.overfills.load(Ordering::SeqCst) {
             true => PageLimit {
@@ -167,33 +168,33 @@ impl Store for OddStore {
         page
     }
 
-    async fn level(&self, uid: Uid) -> Result<Level, StoreFailed> {
+    async fn level(&self, uid: Uid) -> Result<Level, StoreError> {
         self.level.pass().await?;
         self.store.level(uid).await
     }
 
-    async fn user(&self, uid: Uid) -> Result<Option<User>, StoreFailed> {
+    async fn user(&self, uid: Uid) -> Result<Option<User>, StoreError> {
         self.user.pass().await?;
         self.store.user(uid).await
     }
 
-    async fn peek(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreFailed> {
+    async fn peek(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreError> {
         self.store.peek(uid, after, limit).await
     }
 
-    async fn users(&self, after: Uid, most: usize) -> Result<Vec<(Uid, User)>, StoreFailed> {
+    async fn users(&self, after: Uid, most: usize) -> Result<Vec<(Uid, User)>, StoreError> {
         self.store.users(after, most).await
     }
 
-    async fn groups(&self, after: GroupId, most: usize) -> Result<Vec<Group>, StoreFailed> {
+    async fn groups(&self, after: GroupId, most: usize) -> Result<Vec<Group>, StoreError> {
         self.store.groups(after, most).await
     }
 
-    async fn newest(&self) -> Result<i64, StoreFailed> {
+    async fn newest(&self) -> Result<i64, StoreError> {
         self.store.newest().await
     }
 
-    async fn signing_key(&self) -> Result<[u8; 32], StoreFailed> {
+    async fn signing_key(&self) -> Result<[u8; 32], StoreError> {
         self.store.signing_key().await
     }
 
@@ -214,18 +215,18 @@ impl Store for OddStore {
         self.store.replace(snapshot).await
     }
 
-    async fn clean(&self, now: i64) -> Result<u64, StoreFailed> {
+    async fn clean(&self, now: i64) -> Result<u64, StoreError> {
         self.cleanings.fetch_add(1, Ordering::SeqCst);
         self.clean.pass().await?;
         self.store.clean(now).await
     }
 
-    async fn failed(&self) -> StoreFailed {
+    async fn failed(&self) -> StoreError {
         self.broken.cancelled().await;
-        StoreFailed("on purpose".into())
+        std::io::Error::other("on purpose").into()
     }
 
-    async fn close(&self) -> Result<(), StoreFailed> {
+    async fn close(&self) -> Result<(), StoreError> {
         self.closed.fetch_add(1, Ordering::SeqCst);
         self.close.pass().await
     }

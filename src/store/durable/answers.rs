@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot;
 
-use crate::store::{Committed, Rejected, StoreFailed};
+use crate::store::{Committed, Rejected, StoreError};
 
 /// Where an answer goes, and with one of a commit all others.
 pub type Answer<T> = oneshot::Sender<(T, Option<Answers>)>;
@@ -15,18 +15,18 @@ pub enum Outcome {
     /// There was no room for it.
     Full,
     /// The store has failed.
-    Failed(StoreFailed),
+    Failed(StoreError),
 }
 
 /// Answers that are given once the commit is stored. Whoever asked may have gone; then nobody is told.
 #[derive(Debug)]
 pub enum Open {
     /// To [`Job::Commit`](super::writer::Job::Commit); how many of its results stand already, by earlier commits.
-    Commit(Answer<Result<Committed, StoreFailed>>, Committed, usize),
+    Commit(Answer<Result<Committed, StoreError>>, Committed, usize),
     /// To a read mark that was to be moved.
     Read(Answer<()>),
     /// To what removes: how many.
-    Removed(Answer<Result<u64, StoreFailed>>, u64),
+    Removed(Answer<Result<u64, StoreError>>, u64),
 }
 
 impl Open {

@@ -6,7 +6,7 @@ use std::vec;
 use super::answers::{Answer, Open};
 use super::draft::Draft;
 use crate::id::Uid;
-use crate::store::{Committed, Level, Rejected, StoreFailed, Write};
+use crate::store::{Committed, Level, Rejected, StoreError, Write};
 
 /// A batch goes on until it has cost so much, and is then behind the others. What costs more than this by itself is never
 /// done in front of them.
@@ -29,12 +29,12 @@ pub struct Begun {
     /// How far each inbox reached that has grown, when it grew last. Noted piece by piece: a batch may have hundreds of
     /// thousands of inboxes, and to look them all up at its end would hold up every commit that waits.
     grown: BTreeMap<Uid, Level>,
-    answer: Answer<Result<Committed, StoreFailed>>,
+    answer: Answer<Result<Committed, StoreError>>,
 }
 
 impl Begun {
     /// One of which nothing is done.
-    pub fn new(batch: Vec<Write>, answer: Answer<Result<Committed, StoreFailed>>) -> Self {
+    pub fn new(batch: Vec<Write>, answer: Answer<Result<Committed, StoreError>>) -> Self {
         Begun {
             results: Vec::with_capacity(batch.len()),
             writes: batch.into_iter(),

@@ -16,7 +16,7 @@ use super::record::{
 };
 use crate::id::{GroupId, Uid, Version};
 use crate::store::snapshot::{Draft, Ends, Stored};
-use crate::store::{Group, Message, SaveError, Scope, Snapshot, StoreFailed, User};
+use crate::store::{Group, Message, SaveError, Scope, Snapshot, StoreError, User};
 
 /// The registered users above `after`.
 ///
@@ -132,7 +132,7 @@ pub fn snapshot(view: &View<'_>, limit: usize) -> Result<Snapshot, SaveError> {
 }
 
 fn failed(error: impl Into<EngineError>) -> SaveError {
-    StoreFailed::from(error.into()).into()
+    StoreError::from(error.into()).into()
 }
 
 /// All times in all groups.

@@ -17,7 +17,7 @@ use super::record::{
 };
 use crate::config;
 use crate::id::{GroupId, MsgId, Uid, Version};
-use crate::store::{OpenError, Scope, StoreFailed};
+use crate::store::{OpenError, Scope, StoreError};
 
 /// So many problems are kept word for word.
 const TOLD: usize = 20;
@@ -36,7 +36,7 @@ pub enum CompactError {
     Open(#[from] OpenError),
     /// The engine could not write.
     #[error(transparent)]
-    Failed(#[from] StoreFailed),
+    Failed(#[from] StoreError),
 }
 
 /// What a folder holds.
@@ -292,7 +292,7 @@ impl Inspection {
     ///
     /// When the folder can't be used, and when the engine can't write.
     pub fn compact(path: &Path) -> Result<(), CompactError> {
-        let failed = |error: fjall::Error| StoreFailed::from(EngineError::from(error));
+        let failed = |error: fjall::Error| StoreError::from(EngineError::from(error));
         let Opened { hold, engine, .. } =
             folder::open_existing(path, config::Store::default().buffer)?;
         engine.compact().map_err(failed)?;

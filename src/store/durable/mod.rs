@@ -66,6 +66,7 @@ use std::thread;
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinError;
 
 use self::answers::Answer;
 use self::contents::Contents;
@@ -73,13 +74,13 @@ use self::engine::{Engine, EngineError, View};
 use self::folder::{Hold, Opened};
 use self::mark::Mark;
 use self::recent::Recent;
-use self::record::{StateRecord, UserRecord};
+use self::record::{Damaged, StateRecord, UserRecord};
 use self::tally::Tally;
 use self::watchdog::Watchdog;
 use self::writer::{Job, QUEUE, Writer};
 use super::{
-    Committed, Group, Ledger, Level, Page, PageLimit, Reclaim, ReplaceError, Retention, SaveError,
-    Snapshot, Store, StoreFailed, User, Write,
+    Committed, Damage, Group, Ledger, Level, Page, PageLimit, Reclaim, ReplaceError, Retention,
+    SaveError, Snapshot, Store, StoreError, User, Write,
 };
 use crate::config::{self, SyncMode};
 use crate::id::{GroupId, Uid, Version};
@@ -117,7 +118,7 @@ struct Shared {
     room: Room,
     /// None when the store is closed, or could not be opened again. Who writes to the lock waits for all readers.
     engine: RwLock<Option<Engine>>,
-    failed: watch::Sender<Option<StoreFailed>>,
+    failed: watch::Sender<Option<StoreError>>,
     /// The newest of what is visible to readers. Locked before what the engine publishes.
     recent: Mutex<Recent>,
     tally: Mutex<Tally>,
@@ -203,20 +204,20 @@ impl DurableStore {
     }
 
     /// Hands a job to the writer and waits for its answer. The job is done also when nobody waits any more.
-    async fn ask<T>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Result<T, StoreFailed> {
+    async fn ask<T>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
         let submitted = self.jobs.send(job(answer)).await;
-        submitted.map_err(|_| self.shared.failure().unwrap_or_else(closed))?;
+        submitted.map_err(|_| self.shared.failure().unwrap_or(StoreError::Closed))?;
         let answered = answered.await;
         let (answer, others) =
-            answered.map_err(|_| self.shared.failure().unwrap_or_else(closed))?;
+            answered.map_err(|_| self.shared.failure().unwrap_or(StoreError::Closed))?;
         // Who else has waited for the same commit is answered from here.
         drop(others);
         Ok(answer)
     }
 
     /// Moves a read mark, unless it stands there; answers when the operating system has it.
-    async fn mark_read(&self, uid: Uid, read: Version) -> Result<(), StoreFailed> {
+    async fn mark_read(&self, uid: Uid, read: Version) -> Result<(), StoreError> {
         if read <= Version::START {
             return Ok(());
         }
@@ -226,17 +227,16 @@ impl DurableStore {
     async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&View<'_>) -> Result<T, EngineError> + Send + 'static,
-    ) -> Result<T, StoreFailed> {
+    ) -> Result<T, StoreError> {
         let place = Arc::clone(&self.readers).acquire_owned().await;
-        let place = place.map_err(|_| closed())?;
+        let place = place.map_err(|_| StoreError::Closed)?;
         let shared = Arc::clone(&self.shared);
         let read = tokio::task::spawn_blocking(move || {
             // Held to the end of the read, also when nobody waits for it any more.
             let _place = place;
             shared.read(read)
         });
-        read.await
-            .map_err(|error| StoreFailed(format!("a read was cut off: {error}")))?
+        read.await.map_err(cut_off("a read"))?
     }
 }
 
@@ -244,26 +244,25 @@ impl Shared {
     fn read<T>(
         &self,
         read: impl FnOnce(&View<'_>) -> Result<T, EngineError>,
-    ) -> Result<T, StoreFailed> {
+    ) -> Result<T, StoreError> {
         self.check()?;
         let engine = self.engine.read();
-        let engine = engine.as_ref().ok_or_else(closed)?;
+        let engine = engine.as_ref().ok_or(StoreError::Closed)?;
         Ok(read(&engine.view())?)
     }
 
     /// Why the store answers nothing any more.
-    fn failure(&self) -> Option<StoreFailed> {
+    fn failure(&self) -> Option<StoreError> {
         self.failed.borrow().clone()
     }
 
     /// An error if the store answers nothing any more.
-    fn check(&self) -> Result<(), StoreFailed> {
+    fn check(&self) -> Result<(), StoreError> {
         self.failure().map_or(Ok(()), Err)
     }
 
     /// Lets the store fail for good.
-    fn fail(&self, why: String) -> StoreFailed {
-        let failed = StoreFailed(why);
+    fn fail(&self, failed: StoreError) -> StoreError {
         tracing::error!(error = %failed, "the store answers nothing any more");
         self.failed.send_replace(Some(failed.clone()));
         failed
@@ -328,13 +327,31 @@ impl Shared {
     }
 }
 
-fn closed() -> StoreFailed {
-    StoreFailed("it is closed".into())
+/// The error of a task that has ended without an answer.
+fn cut_off(task: &'static str) -> impl Fn(JoinError) -> StoreError {
+    move |error| StoreError::TaskEnded {
+        task,
+        source: Arc::new(error),
+    }
 }
 
-impl From<EngineError> for StoreFailed {
+impl From<EngineError> for StoreError {
     fn from(error: EngineError) -> Self {
-        StoreFailed(error.to_string())
+        let damage = match error {
+            EngineError::Engine(
+                fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)),
+            ) => return error.into(),
+            EngineError::Engine(_) => {
+                return StoreError::Engine {
+                    step: None,
+                    source: Arc::new(error),
+                };
+            }
+            EngineError::Damaged(Damaged(kind)) => Damage::Record { kind: kind.into() },
+            EngineError::Missing { uid, version } => Damage::Entry { uid, version },
+            EngineError::NoText(number) => Damage::Text(number),
+        };
+        StoreError::Damaged(damage)
     }
 }
 
@@ -365,11 +382,11 @@ impl Store for DurableStore {
         self.shared.short.notified().await;
     }
 
-    async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreFailed> {
+    async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreError> {
         self.ask(|answer| Job::Commit { batch, answer }).await?
     }
 
-    async fn sync(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreFailed> {
+    async fn sync(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreError> {
         self.shared.check()?;
         let recent = self.shared.recent.lock().page(uid, after, limit);
         let page = match recent {
@@ -392,7 +409,7 @@ impl Store for DurableStore {
         Ok(page)
     }
 
-    async fn peek(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreFailed> {
+    async fn peek(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreError> {
         self.shared.check()?;
         let recent = self.shared.recent.lock().page(uid, after, limit);
         match recent {
@@ -404,7 +421,7 @@ impl Store for DurableStore {
         }
     }
 
-    async fn level(&self, uid: Uid) -> Result<Level, StoreFailed> {
+    async fn level(&self, uid: Uid) -> Result<Level, StoreError> {
         self.shared.check()?;
         let recent = self.shared.recent.lock().level(uid);
         if let Some(level) = recent {
@@ -414,7 +431,7 @@ impl Store for DurableStore {
         Ok(head.level(uid))
     }
 
-    async fn user(&self, uid: Uid) -> Result<Option<User>, StoreFailed> {
+    async fn user(&self, uid: Uid) -> Result<Option<User>, StoreError> {
         let key = record::user_key(uid);
         let user: Option<UserRecord> = self.read(move |view| view.get(&key)).await?;
         Ok(user.map(|user| User {
@@ -423,21 +440,21 @@ impl Store for DurableStore {
         }))
     }
 
-    async fn users(&self, after: Uid, most: usize) -> Result<Vec<(Uid, User)>, StoreFailed> {
+    async fn users(&self, after: Uid, most: usize) -> Result<Vec<(Uid, User)>, StoreError> {
         self.read(move |view| contents::users(view, after, most))
             .await
     }
 
-    async fn groups(&self, after: GroupId, most: usize) -> Result<Vec<Group>, StoreFailed> {
+    async fn groups(&self, after: GroupId, most: usize) -> Result<Vec<Group>, StoreError> {
         self.read(move |view| contents::groups(view, after, most))
             .await
     }
 
-    async fn newest(&self) -> Result<i64, StoreFailed> {
+    async fn newest(&self) -> Result<i64, StoreError> {
         Ok(self.read(|view| view.state()).await?.newest)
     }
 
-    async fn signing_key(&self) -> Result<[u8; 32], StoreFailed> {
+    async fn signing_key(&self) -> Result<[u8; 32], StoreError> {
         Ok(self.signing_key)
     }
 
@@ -457,28 +474,28 @@ impl Store for DurableStore {
     async fn replace(&self, snapshot: Snapshot) -> Result<(), ReplaceError> {
         // It takes its time.
         let contents = tokio::task::spawn_blocking(move || Contents::from(snapshot)).await;
-        let contents = contents.map_err(|error| StoreFailed(format!("it was cut off: {error}")))?;
+        let contents = contents.map_err(cut_off("it"))?;
         self.ask(|answer| Job::Replace { contents, answer }).await?
     }
 
-    async fn clean(&self, now: i64) -> Result<u64, StoreFailed> {
+    async fn clean(&self, now: i64) -> Result<u64, StoreError> {
         let cleaned = retention::clean(self, now).await;
         // Also where nothing was removed now: it may be left from earlier. The writer may have gone with the store.
         drop(self.jobs.send(Job::Reclaim).await);
         cleaned
     }
 
-    async fn failed(&self) -> StoreFailed {
+    async fn failed(&self) -> StoreError {
         let mut failed = self.shared.failed.subscribe();
         // The sender is here, so this ends with a failure only.
         let failed = failed.wait_for(Option::is_some).await;
         failed
             .ok()
             .and_then(|failed| failed.clone())
-            .unwrap_or_else(closed)
+            .unwrap_or(StoreError::Closed)
     }
 
-    async fn close(&self) -> Result<(), StoreFailed> {
+    async fn close(&self) -> Result<(), StoreError> {
         let (answer, answered) = oneshot::channel();
         let submitted = self.jobs.send(Job::Close { answer }).await;
         let closed = match submitted {

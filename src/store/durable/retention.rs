@@ -7,7 +7,7 @@ use super::engine::{EngineError, Key, View};
 use super::record::{self, EXPIRING, EntryRecord, Record};
 use super::writer::Job;
 use crate::id::{Uid, Version};
-use crate::store::{Retention, StoreFailed, keep_ids_from};
+use crate::store::{Retention, StoreError, keep_ids_from};
 
 /// Inboxes that are looked at in one read.
 const INBOXES: usize = 256;
@@ -32,7 +32,7 @@ struct Old {
 /// # Errors
 ///
 /// When the store can't be read or written.
-pub async fn clean(store: &DurableStore, now: i64) -> Result<u64, StoreFailed> {
+pub async fn clean(store: &DurableStore, now: i64) -> Result<u64, StoreError> {
     let retention = store.retention;
     if retention.is_off() {
         return Ok(0);
@@ -71,7 +71,7 @@ pub async fn clean(store: &DurableStore, now: i64) -> Result<u64, StoreFailed> {
     Ok(removed)
 }
 
-async fn trim(store: &DurableStore, life: u64, old: &Old, now: i64) -> Result<u64, StoreFailed> {
+async fn trim(store: &DurableStore, life: u64, old: &Old, now: i64) -> Result<u64, StoreError> {
     let &Old { uid, through, .. } = old;
     let removed = store.ask(|answer| Job::Trim {
         life,
@@ -161,7 +161,7 @@ fn oldest(
 }
 
 /// Forgets the ids whose time has come.
-async fn expire(store: &DurableStore, life: u64, now: i64) -> Result<(), StoreFailed> {
+async fn expire(store: &DurableStore, life: u64, now: i64) -> Result<(), StoreError> {
     loop {
         let keys = store.read(move |view| due(view, now)).await?;
         if keys.is_empty() {

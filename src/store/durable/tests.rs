@@ -79,7 +79,7 @@ impl Gate {
     async fn hold_two<'a>(
         &self,
         store: &'a DurableStore,
-    ) -> [BoxFuture<'a, Result<Committed, StoreFailed>>; 2] {
+    ) -> [BoxFuture<'a, Result<Committed, StoreError>>; 2] {
         let mut one = store.commit(vec![p2p(Uid(1), Uid(2), "a")]);
         let mut holder = store.commit(vec![p2p(Uid(1), Uid(2), "b")]);
         assert!(futures_util::poll!(&mut one).is_pending());
@@ -154,11 +154,11 @@ async fn without_room_nothing_is_loaded_and_everything_can_go() {
     for free in [FLOOR - 1, 0] {
         room.store(free, Ordering::SeqCst);
         let refused = store.replace(snapshot.clone()).await;
-        assert_eq!(refused, Err(ReplaceError::Full));
+        assert!(matches!(refused, Err(ReplaceError::Full)), "{refused:?}");
         assert_eq!(store.level(Uid(2)).await.unwrap().total, 2);
     }
     let refused = store.replace(Snapshot::default()).await;
-    assert_eq!(refused, Err(ReplaceError::Full));
+    assert!(matches!(refused, Err(ReplaceError::Full)), "{refused:?}");
     room.store(FLOOR - 1, Ordering::SeqCst);
     store.replace(Snapshot::default()).await.unwrap();
     assert_eq!(store.level(Uid(2)).await.unwrap().total, 0);
@@ -275,16 +275,31 @@ async fn a_store_that_has_failed_answers_nothing_and_says_why() {
     tokio::pin!(waits);
     assert!(futures_util::poll!(&mut waits).is_pending());
 
-    store.shared.fail("the disk is broken".into());
-    let why = StoreFailed("the disk is broken".into());
-    assert_eq!(waits.await, why);
-    assert_eq!(store.failed().await, why);
+    let broken = io::Error::other("the disk is broken");
+    store.shared.fail(broken.into());
+    let why = "the store has failed: the disk is broken";
+    assert_eq!(waits.await.to_string(), why);
+    assert_eq!(store.failed().await.to_string(), why);
     let refused = store.commit(vec![p2p(Uid(1), Uid(2), "b")]).await;
-    assert_eq!(refused.map(|committed| committed.results), Err(why.clone()));
-    assert_eq!(store.sync(Uid(2), Version(0), ALL).await, Err(why.clone()));
-    assert_eq!(store.sync(Uid(2), Version(1), ALL).await, Err(why.clone()));
-    assert_eq!(store.level(Uid(2)).await, Err(why.clone()));
-    assert_eq!(store.close().await, Err(why));
+    assert_eq!(refused.unwrap_err().to_string(), why);
+    assert_eq!(
+        store
+            .sync(Uid(2), Version(0), ALL)
+            .await
+            .unwrap_err()
+            .to_string(),
+        why
+    );
+    assert_eq!(
+        store
+            .sync(Uid(2), Version(1), ALL)
+            .await
+            .unwrap_err()
+            .to_string(),
+        why
+    );
+    assert_eq!(store.level(Uid(2)).await.unwrap_err().to_string(), why);
+    assert_eq!(store.close().await.unwrap_err().to_string(), why);
     // What was acknowledged is there.
     let store = open(folder.path(), &Arc::new(AtomicU64::new(FLOOR)));
     assert_eq!(store.level(Uid(2)).await.unwrap().total, 1);
@@ -330,7 +345,7 @@ async fn an_inbox_that_lacks_an_entry_is_an_error_and_no_other_is() {
     }
     for after in [0, 1] {
         let refused = store.sync(Uid(2), Version(after), ALL).await.unwrap_err();
-        assert!(refused.0.contains("lacks version 2"), "{refused}");
+        assert!(refused.to_string().contains("lacks version 2"), "{refused}");
     }
     assert_eq!(
         store

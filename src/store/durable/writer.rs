@@ -31,7 +31,7 @@ use super::watchdog::Watchdog;
 use super::{Shared, folder};
 use crate::config::SyncMode;
 use crate::id::{Uid, Version};
-use crate::store::{Committed, Level, ReplaceError, StoreFailed, Write};
+use crate::store::{Committed, Level, ReplaceError, StoreError, Write};
 
 /// Submissions that wait for the writer. Who submits more waits too, and reads no more from its client.
 pub const QUEUE: usize = 1_024;
@@ -59,7 +59,7 @@ pub const ASK_AFTER: usize = 1 << 20;
 const ASK_EVERY: Duration = Duration::from_millis(100);
 
 /// Where the answer to a close goes.
-pub type Closed = oneshot::Sender<Result<(), StoreFailed>>;
+pub type Closed = oneshot::Sender<Result<(), StoreError>>;
 
 /// What can be asked of the writer.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ pub enum Job {
     /// Do these writes.
     Commit {
         batch: Vec<Write>,
-        answer: Answer<Result<Committed, StoreFailed>>,
+        answer: Answer<Result<Committed, StoreError>>,
     },
     /// Move a read mark.
     Read {
@@ -82,13 +82,13 @@ pub enum Job {
         uid: Uid,
         through: Version,
         now: i64,
-        answer: Answer<Result<u64, StoreFailed>>,
+        answer: Answer<Result<u64, StoreError>>,
     },
     /// Forget ids that have expired. In another life of the store it is left undone: they may be in use then.
     Expire {
         life: u64,
         keys: Vec<Key>,
-        answer: Answer<Result<u64, StoreFailed>>,
+        answer: Answer<Result<u64, StoreError>>,
     },
     /// Hold these contents, and nothing else.
     Replace {
@@ -352,7 +352,7 @@ impl Writer {
         let engine = shared.engine.read();
         let engine = engine.as_ref().filter(|_| fits).ok_or(ReplaceError::Full)?;
         let finished = contents.finish(engine, self.state);
-        let (finished, removed) = finished.map_err(StoreFailed::from)?;
+        let (finished, removed) = finished.map_err(StoreError::from)?;
         match self.store(engine, finished, true) {
             Outcome::Stored => {}
             Outcome::Full => return Err(ReplaceError::Full),
@@ -370,25 +370,26 @@ impl Writer {
     fn store(&mut self, engine: &Engine, finished: Finished, must_sync: bool) -> Outcome {
         let must_sync = must_sync && self.shared.sync == SyncMode::Always;
         if let Err(error) = engine.write(finished.changes) {
-            return self.gave_up("a commit was not written", &error);
+            return self.gave_up("a commit was not written", error);
         }
         if must_sync {
             match engine.sync() {
                 Ok(()) => {}
                 // It has given up before, so nothing was synced, and what was written is cut off again.
                 Err(error @ fjall::Error::Poisoned) => {
-                    return self.gave_up("a commit was not synced", &error);
+                    return self.gave_up("a commit was not synced", error);
                 }
                 // What the disk has is not known, and asking again would not tell.
                 Err(error) => {
-                    let why = format!("a commit was not synced: {}", in_words(&error));
-                    return Outcome::Failed(self.shared.fail(why));
+                    let failed = StoreError::from(EngineError::from(error));
+                    let failed = failed.during("a commit was not synced");
+                    return Outcome::Failed(self.shared.fail(failed));
                 }
             }
         }
         // What nobody can find again was not stored.
         if let Err(why) = self.watchdog.check_commit() {
-            return Outcome::Failed(self.shared.fail(why));
+            return Outcome::Failed(self.shared.fail(StoreError::FolderGone(why)));
         }
         engine.freed(finished.freed as u64);
         self.state = finished.state;
@@ -420,7 +421,7 @@ impl Writer {
         }
         if let Err(error) = engine.seal_if_full() {
             // This commit is stored; the next one meets it.
-            self.gave_up("a table was not begun", &error);
+            self.gave_up("a table was not begun", error);
         }
         Outcome::Stored
     }
@@ -446,21 +447,22 @@ impl Writer {
     }
 
     /// The engine takes nothing more: for want of room, which can be waited for, or for another reason.
-    fn gave_up(&mut self, what: &str, error: &fjall::Error) -> Outcome {
+    fn gave_up(&mut self, what: &'static str, error: fjall::Error) -> Outcome {
         self.remembered = Remembered::default();
         self.shared.forget_recent();
         if let Err(why) = self.watchdog.check_all() {
-            return Outcome::Failed(self.shared.fail(why));
+            return Outcome::Failed(self.shared.fail(StoreError::FolderGone(why)));
         }
-        let error_text = in_words(error);
+        let error_text = in_words(&error);
         let is_tight = || self.free() < self.shared.min_free.max(TIGHT);
         let is_ours = self.reclaimer.has_stopped_engine();
-        if is_full(error) || self.is_short || is_ours || is_tight() {
+        if is_full(&error) || self.is_short || is_ours || is_tight() {
             tracing::warn!(error = error_text, "{what}: there is no room");
             self.is_broken = true;
             return Outcome::Full;
         }
-        Outcome::Failed(self.shared.fail(format!("{what}: {error_text}")))
+        let failed = StoreError::from(EngineError::from(error)).during(what);
+        Outcome::Failed(self.shared.fail(failed))
     }
 
     /// What can be stored now. Waits while the engine is behind, and opens it again where it gave up and there is room.
@@ -470,7 +472,7 @@ impl Writer {
             return Room::Anything;
         }
         if let Err(why) = self.watchdog.check_all() {
-            self.shared.fail(why);
+            self.shared.fail(StoreError::FolderGone(why));
             return Room::Nothing;
         }
         let free = self.free();
@@ -548,8 +550,8 @@ impl Writer {
                 tracing::warn!(%error, "the engine was not opened again");
             }
             Err(error) => {
-                self.shared
-                    .fail(format!("it could not be opened again: {error}"));
+                let failed = StoreError::from(error).during("it could not be opened again");
+                self.shared.fail(failed);
             }
         }
     }
@@ -570,7 +572,7 @@ impl Writer {
                 return;
             }
             if engine.has_given_up() {
-                self.gave_up("tables were not written", &fjall::Error::Poisoned);
+                self.gave_up("tables were not written", fjall::Error::Poisoned);
                 return;
             }
             thread::sleep(POLL);
@@ -578,7 +580,7 @@ impl Writer {
     }
 
     /// Brings everything to the disk, and lets go of the folder.
-    fn close(&mut self) -> Result<(), StoreFailed> {
+    fn close(&mut self) -> Result<(), StoreError> {
         // What is submitted from here on is not answered.
         self.jobs.close();
         let synced = self.stop_merge();
@@ -591,7 +593,7 @@ impl Writer {
         closed
     }
 
-    fn close_into(&mut self, engine: Option<Engine>) -> Result<(), StoreFailed> {
+    fn close_into(&mut self, engine: Option<Engine>) -> Result<(), StoreError> {
         if let Some(failed) = self.shared.failure() {
             return Err(failed);
         }
@@ -604,24 +606,24 @@ impl Writer {
             engine => {
                 drop(engine);
                 let cut = folder::cut_after(path, self.state.commits);
-                cut.map_err(|error| StoreFailed(error.to_string()))
+                cut.map_err(StoreError::from)
             }
         }
     }
 
     /// An error if the folder is not there any more.
-    fn check_folder(&mut self) -> Result<(), StoreFailed> {
-        self.watchdog.check_all().map_err(StoreFailed)
+    fn check_folder(&mut self) -> Result<(), StoreError> {
+        self.watchdog.check_all().map_err(StoreError::FolderGone)
     }
 
-    fn close_engine(&mut self, engine: Engine) -> Result<(), StoreFailed> {
+    fn close_engine(&mut self, engine: Engine) -> Result<(), StoreError> {
         engine.sync().map_err(EngineError::from)?;
         self.reached.synced = self.reached.written;
         let noted = self
             .mark
             .write(self.reached)
             .and_then(|()| self.mark.sync());
-        noted.map_err(|error| StoreFailed(error.to_string()))?;
+        noted?;
         // The rest only saves the next start from doing it.
         let written = engine.write_tables();
         // The next start does them; here they would take their time, and room.
@@ -646,8 +648,7 @@ struct SayIfGone(Arc<Shared>);
 impl Drop for SayIfGone {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0
-                .fail("its writer has ended, perhaps over damaged data".into());
+            self.0.fail(StoreError::WriterEnded);
         }
     }
 }

@@ -18,7 +18,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::members::{joining, members_of};
 use super::{
     self as store, Committed, Kind, Ledger, Level, Message, Page, PageLimit, Rejected,
-    ReplaceError, Retention, SaveError, Snapshot, Store, StoreFailed, User, Write,
+    ReplaceError, Retention, SaveError, Snapshot, Store, StoreError, User, Write,
 };
 use crate::id::{GroupId, MsgId, Uid, Version};
 use crate::store::Scope;
@@ -433,7 +433,7 @@ impl Store for MemoryStore {
         ))
     }
 
-    async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreFailed> {
+    async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreError> {
         let mut results = Vec::with_capacity(batch.len());
         let mut grown = Vec::new();
         let mut writes = batch.into_iter();
@@ -443,7 +443,7 @@ impl Store for MemoryStore {
                 let mut state = self.state.lock();
                 if *life.get_or_insert(state.lives) != state.lives {
                     // A part of it is gone: the rest must not be there alone.
-                    return Err(StoreFailed("everything was replaced meanwhile".into()));
+                    return Err(StoreError::Replaced);
                 }
                 // One number for all its turns: an inbox that grows in each of them is told of once.
                 state.commit = *commit.get_or_insert(state.commits + 1);
@@ -463,7 +463,7 @@ impl Store for MemoryStore {
         }
     }
 
-    async fn sync(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreFailed> {
+    async fn sync(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreError> {
         let mut state = self.state.lock();
         let State {
             inboxes, ledger, ..
@@ -485,27 +485,27 @@ impl Store for MemoryStore {
         Ok(page)
     }
 
-    async fn peek(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreFailed> {
+    async fn peek(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreError> {
         let state = self.state.lock();
         let page = |inbox: &Inbox| inbox.page(uid, after, limit).1;
         Ok(state.inboxes.get(&uid).map_or(NO_PAGE, page))
     }
 
-    async fn level(&self, uid: Uid) -> Result<Level, StoreFailed> {
+    async fn level(&self, uid: Uid) -> Result<Level, StoreError> {
         Ok(self.state.lock().level(uid))
     }
 
-    async fn user(&self, uid: Uid) -> Result<Option<User>, StoreFailed> {
+    async fn user(&self, uid: Uid) -> Result<Option<User>, StoreError> {
         Ok(self.state.lock().users.get(&uid).cloned())
     }
 
-    async fn users(&self, after: Uid, most: usize) -> Result<Vec<(Uid, User)>, StoreFailed> {
+    async fn users(&self, after: Uid, most: usize) -> Result<Vec<(Uid, User)>, StoreError> {
         let state = self.state.lock();
         let users = state.users.range(above(after)).take(most);
         Ok(users.map(|(&uid, user)| (uid, user.clone())).collect())
     }
 
-    async fn groups(&self, after: GroupId, most: usize) -> Result<Vec<store::Group>, StoreFailed> {
+    async fn groups(&self, after: GroupId, most: usize) -> Result<Vec<store::Group>, StoreError> {
         // Under the lock their members are shared; what is told of them is made without it.
         let groups: Vec<_> = {
             let state = self.state.lock();
@@ -516,11 +516,11 @@ impl Store for MemoryStore {
         Ok(groups.into_iter().map(told).collect())
     }
 
-    async fn newest(&self) -> Result<i64, StoreFailed> {
+    async fn newest(&self) -> Result<i64, StoreError> {
         Ok(self.state.lock().newest)
     }
 
-    async fn signing_key(&self) -> Result<[u8; 32], StoreFailed> {
+    async fn signing_key(&self) -> Result<[u8; 32], StoreError> {
         Ok(self.signing_key)
     }
 
@@ -564,7 +564,7 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn clean(&self, now: i64) -> Result<u64, StoreFailed> {
+    async fn clean(&self, now: i64) -> Result<u64, StoreError> {
         let mut cleaning = Cleaning::new(&self.state.lock(), now);
         loop {
             let is_done = self.state.lock().clean(&mut cleaning);
@@ -577,11 +577,11 @@ impl Store for MemoryStore {
         }
     }
 
-    async fn failed(&self) -> StoreFailed {
+    async fn failed(&self) -> StoreError {
         std::future::pending().await
     }
 
-    async fn close(&self) -> Result<(), StoreFailed> {
+    async fn close(&self) -> Result<(), StoreError> {
         Ok(())
     }
 }

@@ -21,7 +21,7 @@ pub use file::FileError;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Group, Kind, Message, StoreFailed, User};
+use super::{Group, Kind, Message, StoreError, User};
 use crate::id::{MsgId, Uid, Version};
 use crate::store::Scope;
 
@@ -125,7 +125,7 @@ pub enum SaveError {
     },
     /// The store failed while it was read.
     #[error(transparent)]
-    Store(#[from] StoreFailed),
+    Store(#[from] StoreError),
 }
 
 /// The first mistake in a snapshot's file. Nothing was taken from the file.

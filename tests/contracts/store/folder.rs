@@ -7,7 +7,7 @@ use imd::config;
 use imd::id::{GroupId, Uid, Version};
 use imd::store::{
     Committed, DurableStore, Group, Ledger, Level, Page, PageLimit, ReplaceError, Retention,
-    SaveError, Snapshot, Store, StoreFailed, User, Write,
+    SaveError, Snapshot, Store, StoreError, User, Write,
 };
 use tempfile::TempDir;
 
@@ -42,39 +42,39 @@ impl Store for InItsFolder {
         self.store.is_durable()
     }
 
-    async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreFailed> {
+    async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreError> {
         self.store.commit(batch).await
     }
 
-    async fn sync(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreFailed> {
+    async fn sync(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreError> {
         self.store.sync(uid, after, limit).await
     }
 
-    async fn level(&self, uid: Uid) -> Result<Level, StoreFailed> {
+    async fn level(&self, uid: Uid) -> Result<Level, StoreError> {
         self.store.level(uid).await
     }
 
-    async fn user(&self, uid: Uid) -> Result<Option<User>, StoreFailed> {
+    async fn user(&self, uid: Uid) -> Result<Option<User>, StoreError> {
         self.store.user(uid).await
     }
 
-    async fn peek(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreFailed> {
+    async fn peek(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreError> {
         self.store.peek(uid, after, limit).await
     }
 
-    async fn users(&self, after: Uid, most: usize) -> Result<Vec<(Uid, User)>, StoreFailed> {
+    async fn users(&self, after: Uid, most: usize) -> Result<Vec<(Uid, User)>, StoreError> {
         self.store.users(after, most).await
     }
 
-    async fn groups(&self, after: GroupId, most: usize) -> Result<Vec<Group>, StoreFailed> {
+    async fn groups(&self, after: GroupId, most: usize) -> Result<Vec<Group>, StoreError> {
         self.store.groups(after, most).await
     }
 
-    async fn newest(&self) -> Result<i64, StoreFailed> {
+    async fn newest(&self) -> Result<i64, StoreError> {
         self.store.newest().await
     }
 
-    async fn signing_key(&self) -> Result<[u8; 32], StoreFailed> {
+    async fn signing_key(&self) -> Result<[u8; 32], StoreError> {
         self.store.signing_key().await
     }
 
@@ -94,15 +94,15 @@ impl Store for InItsFolder {
         self.store.replace(snapshot).await
     }
 
-    async fn clean(&self, now: i64) -> Result<u64, StoreFailed> {
+    async fn clean(&self, now: i64) -> Result<u64, StoreError> {
         self.store.clean(now).await
     }
 
-    async fn failed(&self) -> StoreFailed {
+    async fn failed(&self) -> StoreError {
         self.store.failed().await
     }
 
-    async fn close(&self) -> Result<(), StoreFailed> {
+    async fn close(&self) -> Result<(), StoreError> {
         self.store.close().await
     }
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use imd::id::{GroupId, Uid, Version};
 use imd::store::{
     Committed, Entry, Group, Kind, Ledger, Level, Page, PageLimit, ReplaceError, SaveError,
-    Snapshot, Store, StoreFailed, User, Write,
+    Snapshot, Store, StoreError, User, Write,
 };
 use parking_lot::Mutex;
 use rand::RngExt;
@@ -290,7 +290,7 @@ impl Store for SimStore {
         true
     }
 
-    async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreFailed> {
+    async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreError> {
         match self.do_commit(batch) {
             Outcome::Done(committed) => return Ok(committed),
             Outcome::Dead => {}
@@ -306,38 +306,38 @@ impl Store for SimStore {
         pending().await
     }
 
-    async fn sync(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreFailed> {
+    async fn sync(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreError> {
         match self.page(uid, after, limit) {
             Some(page) => Ok(page),
             None => pending().await,
         }
     }
 
-    async fn level(&self, uid: Uid) -> Result<Level, StoreFailed> {
+    async fn level(&self, uid: Uid) -> Result<Level, StoreError> {
         Ok(self.inner.lock().live.level(uid))
     }
 
-    async fn user(&self, uid: Uid) -> Result<Option<User>, StoreFailed> {
+    async fn user(&self, uid: Uid) -> Result<Option<User>, StoreError> {
         Ok(self.inner.lock().live.users.get(&uid).cloned())
     }
 
-    async fn peek(&self, _: Uid, _: Version, _: PageLimit) -> Result<Page, StoreFailed> {
+    async fn peek(&self, _: Uid, _: Version, _: PageLimit) -> Result<Page, StoreError> {
         Err(not_simulated())
     }
 
-    async fn users(&self, _: Uid, _: usize) -> Result<Vec<(Uid, User)>, StoreFailed> {
+    async fn users(&self, _: Uid, _: usize) -> Result<Vec<(Uid, User)>, StoreError> {
         Err(not_simulated())
     }
 
-    async fn groups(&self, _: GroupId, _: usize) -> Result<Vec<Group>, StoreFailed> {
+    async fn groups(&self, _: GroupId, _: usize) -> Result<Vec<Group>, StoreError> {
         Err(not_simulated())
     }
 
-    async fn newest(&self) -> Result<i64, StoreFailed> {
+    async fn newest(&self) -> Result<i64, StoreError> {
         Ok(self.inner.lock().live.newest)
     }
 
-    async fn signing_key(&self) -> Result<[u8; 32], StoreFailed> {
+    async fn signing_key(&self) -> Result<[u8; 32], StoreError> {
         Ok(self.inner.lock().key)
     }
 
@@ -357,19 +357,19 @@ impl Store for SimStore {
         Err(not_simulated().into())
     }
 
-    async fn clean(&self, _now: i64) -> Result<u64, StoreFailed> {
+    async fn clean(&self, _now: i64) -> Result<u64, StoreError> {
         Ok(0)
     }
 
-    async fn failed(&self) -> StoreFailed {
+    async fn failed(&self) -> StoreError {
         pending().await
     }
 
-    async fn close(&self) -> Result<(), StoreFailed> {
+    async fn close(&self) -> Result<(), StoreError> {
         Ok(())
     }
 }
 
-fn not_simulated() -> StoreFailed {
-    StoreFailed("this is not simulated".into())
+fn not_simulated() -> StoreError {
+    std::io::Error::other("this is not simulated").into()
 }

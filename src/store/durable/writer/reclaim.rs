@@ -283,7 +283,7 @@ impl Writer {
             None => return,
         };
         if let Err(error) = sealed {
-            self.gave_up("a table was not begun", &error);
+            self.gave_up("a table was not begun", error);
             return self.note(Doing::Waiting, reclaimable);
         }
         let stop = Arc::<AtomicBool>::default();
@@ -383,7 +383,7 @@ impl Writer {
         if matches!(outcome, Outcome::Stored)
             && let Err(error) = engine.seal()
         {
-            self.gave_up("a table was not begun", &error);
+            self.gave_up("a table was not begun", error);
         }
     }
 
@@ -406,7 +406,7 @@ impl Writer {
         if let Some(engine) = slot.take()
             && let Err(error) = self.close_engine(engine)
         {
-            shared.fail(error.0);
+            shared.fail(error);
             return false;
         }
         match shared.open_engine(&mut slot, self.state) {

@@ -1,0 +1,136 @@
+//! Why a store gives no answer.
+//!
+//! A write that is refused for itself is a [`Rejected`](super::Rejected); a [`StoreError`] is about the store as a whole,
+//! and of a batch that met one nobody knows whether it is stored. The errors are cloned to everybody who waits for the
+//! same commit, so causes that can't be cloned are shared.
+
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+
+use tokio::task::JoinError;
+
+#[cfg(feature = "durable")]
+use super::OpenError;
+use crate::id::{Uid, Version};
+use crate::proto::Code;
+
+/// Why a store gave no answer to a write or a question.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// The store was closed before it could answer.
+    #[error("the store has failed: it is closed")]
+    Closed,
+    /// The contents were replaced while a batch was stored, so that only a part of it would have been left.
+    #[error("the store has failed: everything was replaced meanwhile")]
+    Replaced,
+    /// A record that the answer depends on is damaged or missing.
+    #[error("the store has failed: {0}")]
+    Damaged(#[source] Damage),
+    /// The system could not read or write a file.
+    #[error("the store has failed: {}{source}", prefix(*step))]
+    Io {
+        /// What was not done, where that is more than a read.
+        step: Option<&'static str>,
+        /// What the system says.
+        source: Arc<io::Error>,
+    },
+    /// The engine could not read or write for a reason of its own.
+    #[error("the store has failed: {}{source}", prefix(*step))]
+    Engine {
+        /// What was not done, where that is more than a read.
+        step: Option<&'static str>,
+        /// What the engine says.
+        source: Arc<dyn Error + Send + Sync>,
+    },
+    /// The folder of the store was removed, moved away or replaced; the text says which part of it.
+    #[error("the store has failed: {0}")]
+    FolderGone(String),
+    /// The folder could not be used any more when it was opened again or closed.
+    #[cfg(feature = "durable")]
+    #[error("the store has failed: {}{source}", prefix(*step))]
+    Folder {
+        /// What was not done, where the cause does not say it.
+        step: Option<&'static str>,
+        /// Why not.
+        source: Arc<OpenError>,
+    },
+    /// The thread that writes has panicked.
+    #[error("the store has failed: its writer has ended, perhaps over damaged data")]
+    WriterEnded,
+    /// The task of a read or of a preparation has panicked, or was cancelled by the end of the runtime.
+    #[error("the store has failed: {task} was cut off: {source}")]
+    TaskEnded {
+        /// Names the task.
+        task: &'static str,
+        /// Why it has ended.
+        source: Arc<JoinError>,
+    },
+    /// The store has left out the result of a write, against its contract.
+    #[error("the store has failed: a write was left unanswered")]
+    Unanswered,
+    /// A store that fails on purpose has failed, with the code that clients are to get.
+    #[error("the store has failed: {}", .0.text())]
+    Injected(Code),
+}
+
+/// What is wrong with the records of a store.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    /// A record is not the one that was written.
+    #[error("a record of kind {kind:?} is damaged")]
+    Record {
+        /// First letter of the record's key.
+        kind: char,
+    },
+    /// An inbox has a gap.
+    #[error("the inbox of {uid} lacks version {version}")]
+    Entry {
+        /// User whose inbox it is.
+        uid: Uid,
+        /// Version of the entry that is missing.
+        version: Version,
+    },
+    /// An inbox has an entry whose group message is missing.
+    #[error("text {0} is missing")]
+    Text(u64),
+}
+
+#[cfg(feature = "durable")]
+impl StoreError {
+    /// Says which step has failed, for errors that have room for it.
+    #[must_use]
+    pub(super) fn during(mut self, failed: &'static str) -> Self {
+        if let StoreError::Io { step, .. }
+        | StoreError::Engine { step, .. }
+        | StoreError::Folder { step, .. } = &mut self
+        {
+            *step = Some(failed);
+        }
+        self
+    }
+}
+
+impl From<io::Error> for StoreError {
+    fn from(error: io::Error) -> Self {
+        StoreError::Io {
+            step: None,
+            source: Arc::new(error),
+        }
+    }
+}
+
+#[cfg(feature = "durable")]
+impl From<OpenError> for StoreError {
+    fn from(error: OpenError) -> Self {
+        StoreError::Folder {
+            step: None,
+            source: Arc::new(error),
+        }
+    }
+}
+
+/// The text before a cause.
+fn prefix(step: Option<&'static str>) -> String {
+    step.map_or_else(String::new, |step| format!("{step}: "))
+}
