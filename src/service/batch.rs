@@ -101,6 +101,22 @@ impl Batch {
 }
 
 impl BatchOutcome {
+    fn new(writes: Vec<PendingWrite>, committed: Result<Stored, SendError>) -> Self {
+        match committed {
+            Ok(Stored { results, notifies }) => BatchOutcome {
+                writes,
+                results,
+                failure: None,
+                notifies,
+            },
+            Err(failure) => BatchOutcome {
+                writes,
+                failure: Some(failure),
+                ..BatchOutcome::default()
+            },
+        }
+    }
+
     /// Returns each write of the batch, in the order of the requests, with its result.
     pub fn results(&self) -> impl Iterator<Item = (&PendingWrite, Result<(), SendError>)> {
         let mut results = self.results.iter();
@@ -149,14 +165,7 @@ impl Services {
         };
         let committed = match injected {
             Some(Action::Error(code)) => Err(SendError::Injected(code)),
-            // The senders are told that their messages are stored, and they are not.
-            Some(Action::Drop) => {
-                self.audit.lost(writes.len() as u64);
-                Ok(Stored {
-                    results: vec![Ok(()); writes.len()],
-                    notifies: None,
-                })
-            }
+            Some(Action::Drop) => Ok(self.lose(&writes)),
             _ => {
                 let mut all = Vec::with_capacity(writes.len() + 2);
                 all.extend(writes.iter().map(PendingWrite::write));
@@ -170,21 +179,18 @@ impl Services {
                 })
             }
         };
-        let outcome = match committed {
-            Ok(Stored { results, notifies }) => BatchOutcome {
-                writes,
-                results,
-                failure: None,
-                notifies,
-            },
-            Err(failure) => BatchOutcome {
-                writes,
-                failure: Some(failure),
-                ..BatchOutcome::default()
-            },
-        };
+        let outcome = BatchOutcome::new(writes, committed);
         self.count_refusals(&outcome);
         outcome
+    }
+
+    /// Does what an injected fault asks for that loses a batch: the senders are told that it is stored, and it is not.
+    fn lose(&self, writes: &[PendingWrite]) -> Stored {
+        self.audit.lost(writes.len() as u64);
+        Stored {
+            results: vec![Ok(()); writes.len()],
+            notifies: None,
+        }
     }
 
     fn count_refusals(&self, outcome: &BatchOutcome) {
