@@ -1,5 +1,5 @@
-//! A whole instant-messaging stack in one process: gateway, access servers, registry, messages, groups and the HTTP
-//! API, as tasks of one runtime, on the wire contract of the distributed stack that it stands in for.
+//! An instant-messaging stack in one process: gateway, access servers, registry, messages, groups and the HTTP API, as tasks
+//! of one runtime. It speaks the wire protocol of the distributed stack that it stands in for.
 //!
 //! In a test:
 //!
@@ -22,9 +22,8 @@
 //! # }
 //! ```
 //!
-//! Many can run side by side in one process. Dropping the handle closes the listeners; after
-//! [`shutdown`](Imd::shutdown) the ports are free. With [`Config::manual_clock`], time moves only when the test says
-//! so:
+//! Many stacks can run side by side in one process. Dropping the handle closes the listeners; after
+//! [`shutdown`](Imd::shutdown) the ports are free. With [`Config::manual_clock`], time moves only when the test moves it:
 //!
 //! ```
 //! # #[tokio::main]
@@ -41,11 +40,12 @@
 //! # }
 //! ```
 //!
-//! Users and groups are made without HTTP ([`Imd::register`], [`Imd::create_group`]): the client speaks the wire protocol
-//! alone, which has no command for them.
+//! [`Imd::register`] and [`Imd::create_group`] create users and groups without HTTP, since the wire protocol has no command
+//! for them.
 //!
-//! Access servers die, stop, rest and come back on command ([`Imd::access`], [`access::AccessServer`]), more can be added
-//! ([`Imd::add_access`]), and the registry can tell the gateway what is not so ([`Imd::registry`]).
+//! Access servers can be killed, stopped, paused and restarted ([`Imd::access`], [`access::AccessServer`]), and added
+//! ([`Imd::add_access`]). [`Imd::registry`] can answer the gateway with false or old addresses, and [`Imd::fault`] injects
+//! faults into frames and calls.
 //!
 //! # Cargo features
 //!
@@ -59,30 +59,40 @@
 //!
 //! A config that asks for a part which the build lacks is refused at the start, with the name of the feature.
 //!
-//! # The way of a request
+//! # The path of a request
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`listener`] | accepts, within limits |
-//! | [`transport`] | the bytes of a connection, whatever carries them |
-//! | [`codec`] | bytes to frames: nothing else sees a length |
-//! | [`session`] | one connection: a task that reads, lets a handler answer, and writes |
-//! | [`gateway`] | the handler that says which access server to use |
-//! | [`access`] | the handler that runs commands, and the server's place in the registry |
-//! | [`command`] | frame to command: one table |
-//! | [`service`] | what the commands do: a result of the domain, and perhaps a write; knows no frame and no session |
-//! | [`store`] | users, groups, inboxes, read marks |
-//! | [`directory`] | where each user is online, and notifying them |
-//! | [`registry`] | which access servers there are, under leases |
+//! | [`listener`] | accepts connections, within limits |
+//! | [`transport`] | moves the bytes of a connection: plain TCP |
+//! | [`codec`] | splits bytes into frames, and joins frames to bytes |
+//! | [`session`] | runs one connection: a task that reads, lets a handler answer, and writes |
+//! | [`gateway`] | the handler that answers with the address of an access server |
+//! | [`access`] | the handler that runs commands, and the access server's record in the registry |
+//! | [`command`] | decodes a frame into a command: one table for all commands |
+//! | [`service`] | runs a command: returns a result or an error, and a write for the store; knows neither frames nor sessions |
+//! | [`store`] | keeps users, groups, inboxes and read marks |
+//! | [`directory`] | knows the session of each user who is online, and notifies it |
+//! | [`registry`] | lists the access servers, under leases |
 //!
-//! Around it: [`id`] has the ids of users, groups, versions and messages, [`proto`] the messages, [`config`] the model of imd.toml, [`clock`] the time, [`idgen`] the ids,
-//! [`metrics`] what is counted, [`lab`] what can be made to fail and what has passed, [`reset`] how everything is replaced,
-//! [`http`] the HTTP API, [`byte_size`] sizes with their units, `sharded` maps with many locks, `phc` the hashes of
-//! passwords, [`text`] how files are read, [`file_target`] the files that somebody names to be written, [`shutdown`] the end of tasks, [`admin`] the API that moves
-//! all of it.
+//! # The other modules
 //!
-//! [`core`](mod@core) is what all servers share, [`stack`] the servers themselves, and [`daemon`] wires them together;
-//! [`client`] is the other side, and [`load`] what `imd bench` is made of.
+//! | module | what it holds |
+//! |---|---|
+//! | [`daemon`] | the wiring: [`Imd`], its start and its shutdown |
+//! | [`stack`], [`core`](mod@core) | the servers of one `imd`, and what all of them share |
+//! | [`reset`] | emptying a running stack, and loading a snapshot |
+//! | [`admin`] | the admin API and the console |
+//! | [`http`] | the user API and the group API |
+//! | [`lab`] | fault injection, and the journal of frames |
+//! | [`client`], [`load`] | a client of the wire protocol; the load generator of `imd bench` |
+//! | [`config`] | the model of imd.toml |
+//! | [`proto`] | the messages, commands and error codes of the wire contract |
+//! | [`id`], [`idgen`] | the ids of users, groups, versions and messages; snowflake ids |
+//! | [`clock`], [`metrics`], [`shutdown`] | time, counters, and the end of tasks |
+//! | [`text`], [`file_target`], [`byte_size`], [`number`] | reading and writing files, sizes with units, ids in JSON |
+//! | `sharded`, `phc` | maps with many locks; password hashes |
+//!
 //! Imports go downwards only, which `tests/layering.rs` checks.
 
 #![forbid(unsafe_code)]
