@@ -135,6 +135,23 @@ async fn a_store_that_was_never_finished_is_made_anew() {
     assert!(!folder.path().join("making").exists());
 }
 
+#[tokio::test]
+async fn a_store_that_was_killed_before_its_first_file_had_its_name_is_created_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("lock"), "").unwrap();
+    fs::write(folder.path().join("making.new"), "").unwrap();
+    let store = open(folder.path()).unwrap();
+    one(&store, p2p(1, 2, "a")).await.unwrap();
+    assert!(!folder.path().join("making.new").exists());
+
+    let foreign = tempfile::tempdir().unwrap();
+    fs::write(foreign.path().join("making.new"), "mine").unwrap();
+    let refused = refusal(foreign.path()).to_string();
+    assert!(refused.contains("\"making.new\""), "{refused}");
+    let left = fs::read_to_string(foreign.path().join("making.new"));
+    assert_eq!(left.unwrap(), "mine");
+}
+
 /// Else each sync has to write more than the commit.
 #[tokio::test]
 async fn in_a_new_store_the_journal_does_not_grow() {

@@ -240,8 +240,9 @@ fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
     }
     let is_ours = is_there(&path.join(MAKING)) || is_there(&mark::path(path));
     for entry in fs::read_dir(path).map_err(unusable(path))? {
-        let name = entry.map_err(unusable(path))?.file_name();
-        if name != LOCK && !is_ours && !is_litter(&name) {
+        let entry = entry.map_err(unusable(path))?;
+        let name = entry.file_name();
+        if name != LOCK && !is_ours && !is_begun_marker(&entry) && !is_litter(&name) {
             return Err(OpenError::NotAStore {
                 path: path.to_owned(),
                 found: name.to_string_lossy().into_owned(),
@@ -249,6 +250,16 @@ fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
         }
     }
     Ok(())
+}
+
+/// Returns whether an entry is the file `making` before it got its name: a kill right after the start of the very first
+/// `imd` in a folder leaves it there. A file that somebody else gave this name would not be empty.
+fn is_begun_marker(entry: &fs::DirEntry) -> bool {
+    let is_named = entry.file_name() == *regular::unfinished(Path::new(MAKING));
+    is_named
+        && entry
+            .metadata()
+            .is_ok_and(|found| found.is_file() && found.len() == 0)
 }
 
 /// Brings the folder to the format of this `imd`. Where there was no store, the new one is open already.

@@ -18,7 +18,7 @@ fn pass(imd: &Imd, count: usize, frame: &[u8]) {
             what: What::Frame(Direction::In),
             server: &server,
             session: Some(1),
-            uid: Some(7),
+            uid: Some(7.into()),
             cmd: Some(Cmd::Ping),
             frame,
         });
