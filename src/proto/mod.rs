@@ -17,7 +17,7 @@ pub use cmd::Cmd;
 pub use code::Code;
 pub use field_reader::{FieldReader, FieldValue};
 pub use flat::{Flat, Form, Undecodable, first_number};
-pub use reply::{Encoded, Payload, Reply};
+pub use reply::{Payload, Reply};
 
 mod external {
     #![allow(missing_docs, reason = "the fields are described in the .proto files")]

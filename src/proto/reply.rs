@@ -23,16 +23,6 @@ impl<M: Message> Payload for M {
     }
 }
 
-/// A message that is encoded already.
-#[derive(Debug, Clone, Copy)]
-pub struct Encoded<'a>(pub &'a [u8]);
-
-impl Payload for Encoded<'_> {
-    fn encode_payload(&self, dst: &mut BytesMut) {
-        dst.extend_from_slice(self.0);
-    }
-}
-
 /// The answer to one request: each command has its own message.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reply {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use imd::codec::{FrameCodec, encode};
-use imd::proto::{Cmd, Encoded, ResNotify, ResSendP2pMsg, ResSyncMsg};
+use imd::codec::{Encoded, FrameCodec, encode};
+use imd::proto::{Cmd, ResNotify, ResSendP2pMsg, ResSyncMsg};
 use prost::Message;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
