@@ -1,9 +1,12 @@
 //! `imd exec`: a command beside a private stack.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::stat::Mode;
@@ -131,9 +134,14 @@ fn a_signal_that_was_ignored_at_the_start_is_ignored_by_the_command_too() {
     assert_ne!(plain[0], out[0]);
 }
 
-/// A command that says "got" for each SIGINT, and ends by SIGTERM. It waits on a pipe, so that no two become one.
+/// A command that says "got" for each SIGINT, and ends by SIGTERM.
+///
+/// It is a shell that waits on a pipe, which a signal interrupts at once: two signals are hardly ever merged. A shell
+/// that gets a signal just before it begins to wait runs the trap only when the wait ends, so a thread writes a line to
+/// the pipe every 20 ms.
 struct Counting {
     folder: TempDir,
+    is_over: Arc<AtomicBool>,
 }
 
 impl Counting {
@@ -142,8 +150,19 @@ impl Counting {
 
     fn new() -> Counting {
         let folder = TempDir::new().unwrap();
-        mkfifo(&folder.path().join("pipe"), Mode::S_IRWXU).unwrap();
-        Counting { folder }
+        let pipe = folder.path().join("pipe");
+        mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        // Opened for both directions, because opening a pipe for one of them waits for the other end.
+        let mut pipe = File::options().read(true).write(true).open(&pipe).unwrap();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&is_over);
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                pipe.write_all(b"\n").unwrap();
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        Counting { folder, is_over }
     }
 
     fn args(&self) -> [String; 7] {
@@ -174,6 +193,12 @@ impl Counting {
         let mut exec = Program::run(command);
         assert_eq!(exec.line(), "ready");
         exec
+    }
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
     }
 }
 
