@@ -13,9 +13,10 @@ use tempfile::TempDir;
 
 use super::errors::OpenError;
 use super::folder::{self, Opened};
+use super::layout::{self, LOCK, TABLES};
 use super::litter::is_litter;
 use super::regular;
-use super::survey::{self, TABLES, Tables};
+use super::survey::{self, Tables};
 
 /// How much is copied at a time, in bytes.
 const CHUNK: usize = 64 << 10;
@@ -50,10 +51,7 @@ impl Copied {
 ///
 /// When the folder is no store, is in use, can't be read, or is not in order, and when there is no room for the copy.
 pub fn open(path: &Path, buffer: u64) -> Result<Copied, OpenError> {
-    let unusable = |source| OpenError::Unusable {
-        path: path.to_owned(),
-        source,
-    };
+    let unusable = OpenError::unusable(path);
     if folder::read_format(path)?.is_none() {
         return Err(OpenError::NoStore(path.to_owned()));
     }
@@ -82,12 +80,9 @@ pub fn open(path: &Path, buffer: u64) -> Result<Copied, OpenError> {
 /// Makes sure that no `imd` has the folder, and keeps it so. Where nobody ever had it, or where the file system knows no
 /// locks, there is nothing to hold.
 fn lock_out_writers(path: &Path) -> Result<[Option<File>; 2], OpenError> {
-    let unusable = |source| OpenError::Unusable {
-        path: path.to_owned(),
-        source,
-    };
+    let unusable = OpenError::unusable(path);
     let folder = folder::lock_folder(path, File::try_lock_shared)?;
-    let lock = regular::open(&path.join(folder::LOCK), OpenOptions::new().read(true));
+    let lock = regular::open(&path.join(LOCK), OpenOptions::new().read(true));
     let lock = match lock {
         Ok(lock) => lock,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok([folder, None]),
@@ -115,7 +110,7 @@ fn copy_store(from: &Path, to: &Path) -> io::Result<()> {
             let entry = entry?;
             (entry.file_name(), entry.path())
         };
-        if folder::is_part(&name) {
+        if layout::is_part(&name) {
             copy(&path, &to.join(name))?;
         }
     }

@@ -16,8 +16,8 @@ use parking_lot::RwLock;
 
 use super::brake::{Brake, GoOn};
 use super::disk;
+use super::layout::TABLES;
 use super::record::{Damaged, Record, STATE, StateRecord};
-use super::survey::TABLES;
 use crate::id::{Uid, Version};
 use crate::store::files;
 

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::engine::{EngineError, in_words};
+
 /// Why a store's folder can't be used. Its text says what whoever starts a stack can do.
 #[derive(Debug, thiserror::Error)]
 #[error("{}{}", self.reason(), self.advice())]
@@ -68,6 +70,34 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Returns a function that makes errors of the system into errors of the folder at `path`.
+    pub(super) fn unusable(path: &Path) -> impl Fn(io::Error) -> OpenError + Copy + '_ {
+        move |source| OpenError::Unusable {
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    /// Returns the error of a folder that is damaged.
+    pub(super) fn damaged(path: &Path, why: impl ToString) -> OpenError {
+        OpenError::Damaged {
+            path: path.to_owned(),
+            why: why.to_string(),
+            is_tidied: false,
+        }
+    }
+
+    /// Returns the error of a folder whose engine could not be opened or written.
+    pub(super) fn engine(path: &Path, error: fjall::Error) -> OpenError {
+        match error {
+            fjall::Error::Locked => OpenError::InUse(path.to_owned()),
+            fjall::Error::Io(error) => OpenError::unusable(path)(error),
+            // An engine without room gives up too, for example while the folder is brought to a newer format.
+            fjall::Error::Poisoned => OpenError::unusable(path)(io::Error::other(in_words(&error))),
+            error => OpenError::damaged(path, EngineError::from(error)),
+        }
+    }
+
     /// The same error, found after the engine was opened.
     pub(super) fn of_engine(mut self) -> Self {
         if let OpenError::Damaged { is_tidied, .. } = &mut self {

@@ -9,6 +9,7 @@ use super::copy::{self, Copied};
 use super::draft;
 use super::engine::{EngineError, Key, Value, View};
 use super::folder::{self, Opened};
+use super::layout::ENGINE;
 use super::manifest;
 use super::reader;
 use super::record::{
@@ -155,7 +156,7 @@ impl Inspection {
     }
 
     fn view(&self) -> View<'_> {
-        self.copied.opened.engine.view()
+        self.copied.opened.engine.engine.view()
     }
 
     /// Reads every record, and makes sure that they fit one another.
@@ -167,7 +168,7 @@ impl Inspection {
     pub fn check_until(&self, is_stopped: impl Fn() -> bool) -> Option<Findings> {
         let view = self.view();
         let mut findings = Findings::default();
-        let engine = self.copied.original().join(folder::ENGINE);
+        let engine = self.copied.original().join(ENGINE);
         match manifest::altered_tables(&engine, None) {
             Ok(tables) => tables
                 .iter()
@@ -293,12 +294,13 @@ impl Inspection {
     /// When the folder can't be used, and when the engine can't write.
     pub fn compact(path: &Path) -> Result<(), CompactError> {
         let failed = |error: fjall::Error| StoreError::from(EngineError::from(error));
-        let Opened { hold, engine, .. } =
+        let Opened { lock, engine, .. } =
             folder::open_existing(path, config::Store::default().buffer)?;
+        let engine = engine.engine;
         engine.compact().map_err(failed)?;
         drop(engine);
         folder::empty_journals(path).map_err(|error| failed(error.into()))?;
-        drop(hold);
+        drop(lock);
         Ok(())
     }
 }

@@ -14,9 +14,9 @@ use std::time::SystemTime;
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
+use super::layout::{KEYSPACES, TABLES};
 use super::litter::is_litter;
 use super::regular;
-use super::survey::{KEYSPACES, TABLES};
 
 /// Why the lists can't be what the engine wrote.
 #[derive(Debug, thiserror::Error)]

@@ -9,11 +9,9 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::layout::MARK;
 use super::record::StateRecord;
 use super::regular;
-
-/// The file's name.
-pub const NAME: &str = "mark";
 
 /// Two slots, written in turn: one of them is whole whatever happens to the other. Each is in a page of its own.
 const SLOTS: u64 = 2;
@@ -89,7 +87,7 @@ pub struct Mark {
 
 /// The file's path in a store's folder.
 pub fn path(folder: &Path) -> PathBuf {
-    folder.join(NAME)
+    folder.join(MARK)
 }
 
 impl Mark {

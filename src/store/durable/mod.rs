@@ -7,6 +7,7 @@
 //! | `folder` | who may use it, its format, what a crash has left |
 //! | `survey`, `regular` | make sure that everything in it is what a store has there, and is for its owner alone |
 //! | `watchdog` | notices that it is not there any more |
+//! | `layout` | the names of what is in it |
 //! | `litter` | what may lie there and is nobody's |
 //! | `journal`, `manifest`, `mark` | make sure that the engine loses nothing when it opens |
 //! | `writer` | the one thread that commits |
@@ -37,6 +38,7 @@ mod errors;
 mod folder;
 mod inspect;
 mod journal;
+mod layout;
 mod litter;
 mod manifest;
 mod mark;
@@ -71,7 +73,7 @@ use tokio::task::JoinError;
 use self::answers::Answer;
 use self::contents::Contents;
 use self::engine::{Engine, EngineError, View};
-use self::folder::{Hold, Opened};
+use self::folder::{FolderLock, OpenEngine, Opened};
 use self::mark::Mark;
 use self::recent::Recent;
 use self::record::{Damaged, StateRecord, UserRecord};
@@ -129,7 +131,7 @@ struct Shared {
     /// Counts how often all of it was replaced.
     lives: AtomicU64,
     /// Keeps others out, until the store and its writer are gone or it is closed.
-    hold: Mutex<Option<Hold>>,
+    lock: Mutex<Option<FolderLock>>,
 }
 
 type Room = Arc<dyn Fn(&Path) -> io::Result<u64> + Send + Sync>;
@@ -154,17 +156,17 @@ impl DurableStore {
         room: Room,
     ) -> Result<DurableStore, OpenError> {
         let Opened {
-            hold,
+            lock,
+            engine,
+            is_new,
+        } = folder::open(path, config.buffer)?;
+        let OpenEngine {
             engine,
             mark,
             state,
-            is_new,
-        } = folder::open(path, config.buffer)?;
+        } = engine;
         let (state, signing_key) = folder::signing_key(path, &engine, state)?;
-        let watchdog = Watchdog::begin(path, &hold.lock).map_err(|source| OpenError::Unusable {
-            path: path.to_owned(),
-            source,
-        })?;
+        let watchdog = Watchdog::begin(path, &lock.file).map_err(OpenError::unusable(path))?;
         let shared = Arc::new(Shared {
             path: path.to_owned(),
             is_new,
@@ -179,7 +181,7 @@ impl DurableStore {
             reclaim: Mutex::default(),
             short: Notify::new(),
             lives: AtomicU64::new(0),
-            hold: Mutex::new(Some(hold)),
+            lock: Mutex::new(Some(lock)),
         });
         if let Some(engine) = shared.engine.read().as_ref() {
             engine.mind_room(shared.has_room_to_merge());
@@ -190,10 +192,7 @@ impl DurableStore {
         thread::Builder::new()
             .name("imd-store".into())
             .spawn(|| writer.run())
-            .map_err(|source| OpenError::Unusable {
-                path: path.to_owned(),
-                source,
-            })?;
+            .map_err(OpenError::unusable(path))?;
         Ok(DurableStore {
             shared,
             jobs,
@@ -320,10 +319,10 @@ impl Shared {
         slot: &mut Option<Engine>,
         last: StateRecord,
     ) -> Result<(Mark, StateRecord), OpenError> {
-        let (engine, mark, state) = folder::open_engine(&self.path, self.buffer, Some(last.store))?;
-        engine.mind_room(self.has_room_to_merge());
-        *slot = Some(engine);
-        Ok((mark, state))
+        let opened = folder::open_engine(&self.path, self.buffer, Some(last.store))?;
+        opened.engine.mind_room(self.has_room_to_merge());
+        *slot = Some(opened.engine);
+        Ok((opened.mark, opened.state))
     }
 }
 

@@ -117,6 +117,35 @@ pub fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Returns whether there is anything of that name, also a link that leads nowhere.
+pub fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+/// Brings the names in a folder to the disk, on systems that can.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
+    if cfg!(unix) {
+        File::open(path)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Brings the name of a folder to the disk. The parent of a path with one part is the working directory.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_folder(parent),
+        _ => sync_folder(Path::new(".")),
+    }
+}
+
 /// What stands in the place of a regular file, for people.
 pub fn describe(found: &Metadata) -> &'static str {
     if found.is_symlink() {

@@ -12,15 +12,9 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::errors::OpenError;
-use super::folder::{self, ENGINE};
+use super::layout::{self, BLOBS, ENGINE, KEYSPACES, TABLES};
 use super::litter::is_litter;
 use super::regular;
-
-/// Where the engine has a folder for each of its keyspaces.
-pub const KEYSPACES: &str = "keyspaces";
-/// Where the engine has its tables, in the folder of each of its keyspaces.
-pub const TABLES: &str = "tables";
-const BLOBS: &str = "blobs";
 
 /// Whether symbolic links may stand for the engine's tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,10 +32,7 @@ pub enum Tables {
 /// [`OpenError::Planted`] with the name of the first entry that is something else, belongs to another user, or has a
 /// second name outside; and what the system says.
 pub fn check(path: &Path, tables: Tables) -> Result<(), OpenError> {
-    let unusable = |source| OpenError::Unusable {
-        path: path.to_owned(),
-        source,
-    };
+    let unusable = OpenError::unusable(path);
     let owner = Owner::of(&fs::metadata(path).map_err(unusable)?);
     let mut planted = None;
     walk(path, |entry, found| {
@@ -132,7 +123,7 @@ fn walk(
         for entry in fs::read_dir(path.join(&folder))? {
             let name = entry?.file_name();
             let is_ours = match folder.as_os_str().is_empty() {
-                true => folder::is_part_or_lock(&name) || regular::is_unfinished(Path::new(&name)),
+                true => layout::is_part_or_lock(&name) || regular::is_unfinished(Path::new(&name)),
                 false => !is_litter(&name),
             };
             if !is_ours {

@@ -9,8 +9,7 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use super::folder::{ENGINE, FORMAT, ID, LOCK};
-use super::survey::KEYSPACES;
+use super::layout::{ENGINE, FORMAT, ID, KEYSPACES, LOCK};
 use super::{journal, mark};
 
 /// What a folder has to have, as long as its store is open.

@@ -589,7 +589,7 @@ impl Writer {
         let closed = self.close_into(engine);
         let closed = closed.and(synced.map_err(|error| EngineError::from(error).into()));
         // Now that nothing is open any more, others may have the folder.
-        self.shared.hold.lock().take();
+        self.shared.lock.lock().take();
         closed
     }
 

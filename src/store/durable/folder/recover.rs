@@ -1,0 +1,335 @@
+//! Opens the engine of a store that exists, after making sure that it loses nothing.
+//!
+//! The engine takes the first record of a journal that it can't read for the end, and removes tables that no list names.
+//! So everything is checked before the engine is opened. If the engine turns out to hold less than the mark says, the
+//! folder is refused, and the journals are put back as they were found.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use super::super::engine::Engine;
+use super::super::errors::OpenError;
+use super::super::journal::{self, JournalError, Journals, Torn};
+use super::super::layout::{ENGINE, ID, KEPT, KEYSPACES, MARK};
+use super::super::manifest::{self, ManifestError};
+use super::super::mark::{self, Found, Mark, Reached};
+use super::super::record::StateRecord;
+use super::super::regular;
+use super::{OpenEngine, boot};
+
+/// Opens the engine, after making sure that it loses nothing and that its files are those of the store `id`. Without an
+/// id the files may be of any store: format 1 had no ids.
+///
+/// # Errors
+///
+/// When the engine would lose something or has lost something, when a file is of another store, and what the system or
+/// the engine says.
+pub fn open_engine(path: &Path, buffer: u64, id: Option<u64>) -> Result<OpenEngine, OpenError> {
+    let reached = read_mark(path, id)?;
+    let recovery = Recovery {
+        path,
+        id,
+        // Commits that were only written are lost when the machine stops, and only then.
+        expected: match boot::is_same(path) {
+            true => reached.written,
+            false => reached.synced,
+        },
+    };
+    restore_kept(path).map_err(OpenError::unusable(path))?;
+    check_tables(path)?;
+    let journals = recovery.scan_journals()?;
+    let kept = recovery.cut_torn_journals(&journals)?;
+    let opened = catch_panic(path, || recovery.open(buffer, &journals));
+    if opened.is_err() {
+        restore_kept(path).map_err(OpenError::unusable(path))?;
+    }
+    let (engine, state) = opened.map_err(OpenError::of_engine)?;
+    recovery.warn(&journals, reached, state);
+    let mark = finish(path, kept, state).map_err(OpenError::unusable(path))?;
+    Ok(OpenEngine {
+        engine,
+        mark,
+        state,
+    })
+}
+
+/// Cuts off what an engine that is closed has written to its journals after a commit.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn cut_after(path: &Path, commit: u64) -> Result<(), OpenError> {
+    journal::cut_after(&path.join(ENGINE), commit).map_err(OpenError::unusable(path))
+}
+
+/// Empties the journals of an engine that is closed and has flushed all its memtables. The next start does not need what
+/// they hold, and reading it takes time.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn empty_journals(path: &Path) -> io::Result<()> {
+    for (_, journal) in journal::paths(&path.join(ENGINE))? {
+        let file = regular::open(&journal, OpenOptions::new().write(true))?;
+        file.set_len(0)?;
+        file.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Returns the sentence about a table that is not the one in the engine's list.
+pub fn not_what_was_written(table: &Path) -> String {
+    format!(
+        "{} is not what was written: it is damaged, or of another store",
+        table.display()
+    )
+}
+
+/// What the files of a folder are checked against.
+struct Recovery<'a> {
+    path: &'a Path,
+    /// The id of the store, if it has one.
+    id: Option<u64>,
+    /// The number of the last commit that must be found.
+    expected: u64,
+}
+
+impl Recovery<'_> {
+    /// Reads the journals, and makes sure that their commits are of this store and follow one another.
+    fn scan_journals(&self) -> Result<Journals, OpenError> {
+        let path = self.path;
+        journal::scan(&path.join(ENGINE), self.id).map_err(|error| match error {
+            JournalError::Io(error) => OpenError::unusable(path)(error),
+            JournalError::Foreign { path: at, found } => {
+                let entry = at.strip_prefix(path).unwrap_or(&at);
+                foreign(path, entry, self.id.unwrap_or_default(), found)
+            }
+            error => OpenError::damaged(path, error),
+        })
+    }
+
+    /// Cuts off the torn ends of journals: commits that a crash interrupted. Returns the copies that were kept of the
+    /// journals for the case that the engine holds too little.
+    fn cut_torn_journals(&self, journals: &Journals) -> Result<Vec<PathBuf>, OpenError> {
+        let unusable = OpenError::unusable(self.path);
+        let mut kept = Vec::new();
+        match journals.commits {
+            Some((_, last)) => self.check_reached(last)?,
+            // Without a whole commit in the journals, only the engine knows which one was the last.
+            None => {
+                for torn in &journals.torn {
+                    kept.push(keep(self.path, torn).map_err(unusable)?);
+                }
+            }
+        }
+        for torn in &journals.torn {
+            journal::cut(torn).map_err(unusable)?;
+        }
+        Ok(kept)
+    }
+
+    /// Opens the engine, and makes sure that it holds everything. Returns it with the state after its last commit.
+    fn open(&self, buffer: u64, journals: &Journals) -> Result<(Engine, StateRecord), OpenError> {
+        let path = self.path;
+        let engine = Engine::open(&path.join(ENGINE), buffer)
+            .map_err(|error| OpenError::engine(path, error))?;
+        let state = engine.view().state();
+        let state = state.map_err(|error| OpenError::damaged(path, error))?;
+        match self.id {
+            // Before the first commit no record carries the id.
+            Some(id) if state.commits == 0 => {
+                self.check_reached(0)?;
+                return Ok((engine, StateRecord { store: id, ..state }));
+            }
+            // The journals were checked before, so the other id is from the tables.
+            Some(id) if state.store != id => return Err(foreign_tables(path, id, state.store)),
+            _ => {}
+        }
+        self.check_reached(state.commits)?;
+        self.check_order(&engine, journals)?;
+        Ok((engine, state))
+    }
+
+    /// Makes sure that the tables are of this store, and that the commits in the journals follow those in the tables.
+    /// Otherwise the tables or the journals are an older copy.
+    fn check_order(&self, engine: &Engine, journals: &Journals) -> Result<(), OpenError> {
+        let path = self.path;
+        let found = engine.state_in_tables();
+        let Some(found) = found.map_err(|error| OpenError::damaged(path, error))? else {
+            return Ok(());
+        };
+        if let Some(id) = self.id.filter(|&id| found.commits > 0 && found.store != id) {
+            return Err(foreign_tables(path, id, found.store));
+        }
+        match journals.commits {
+            Some((first, _)) if first > found.commits + 1 => {
+                let last = found.commits;
+                let why = format!(
+                    "its tables end with commit {last}, and its journals begin with {first}"
+                );
+                Err(OpenError::damaged(path, why))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes sure that no expected commit is missing.
+    fn check_reached(&self, commits: u64) -> Result<(), OpenError> {
+        let expected = self.expected;
+        if commits >= expected {
+            return Ok(());
+        }
+        let why = format!("it had {expected} commits, and {commits} are left");
+        Err(OpenError::damaged(self.path, why))
+    }
+
+    /// Logs what was left out: commits that were never acknowledged, or that the machine lost before they were synced.
+    fn warn(&self, journals: &Journals, reached: Reached, state: StateRecord) {
+        for torn in &journals.torn {
+            tracing::warn!(
+                journal = %torn.path.strip_prefix(self.path).unwrap_or(&torn.path).display(),
+                at = torn.at,
+                "a journal ends with a commit that is not complete, and was never acknowledged: it is left out"
+            );
+        }
+        if state.commits < reached.written {
+            tracing::warn!(
+                commits = reached.written - state.commits,
+                "the newest commits are gone: the machine stopped before they were synced"
+            );
+        }
+    }
+}
+
+/// Reads the mark, and makes sure that it is of the store `id`.
+fn read_mark(path: &Path, id: Option<u64>) -> Result<Reached, OpenError> {
+    let reached = match mark::read(path).map_err(OpenError::unusable(path))? {
+        Found::Reached(reached) => reached,
+        Found::Missing | Found::Unreadable => {
+            return Err(OpenError::damaged(path, "its file \"mark\" can't be read"));
+        }
+    };
+    let Some(id) = id.filter(|&id| reached.store != id) else {
+        return Ok(reached);
+    };
+    // The ids in three places are known: the file with the odd one is the stranger.
+    let others = journal::scan(&path.join(ENGINE), Some(reached.store));
+    let entry = match others {
+        Ok(journals) if journals.commits.is_some() => ID,
+        _ => MARK,
+    };
+    Err(foreign(path, Path::new(entry), id, reached.store))
+}
+
+/// Makes sure that the engine's lists of tables are complete, and that no table was replaced since the mark was written
+/// last. Older tables are not read: that would take too long at each start.
+///
+/// The mark of a private copy is newer than every table. Whoever inspects the copy reads all tables anyway.
+fn check_tables(path: &Path) -> Result<(), OpenError> {
+    let engine = path.join(ENGINE);
+    let failed = |error| match error {
+        ManifestError::Io(error) => OpenError::unusable(path)(error),
+        error => OpenError::damaged(path, error),
+    };
+    manifest::check(&engine).map_err(failed)?;
+    let mark = fs::metadata(mark::path(path)).and_then(|mark| mark.modified());
+    let mark = mark.map_err(OpenError::unusable(path))?;
+    let altered = manifest::altered_tables(&engine, Some(mark)).map_err(failed)?;
+    match altered.first() {
+        None => Ok(()),
+        Some(table) => Err(OpenError::damaged(path, not_what_was_written(table))),
+    }
+}
+
+/// Notes that the engine was opened in this state. Afterwards the kept journals are gone.
+fn finish(path: &Path, kept: Vec<PathBuf>, state: StateRecord) -> io::Result<Mark> {
+    for kept in kept {
+        fs::remove_file(kept)?;
+    }
+    boot::note(path)?;
+    let mut mark = Mark::open(path)?;
+    // The engine has synced what it found. Both slots are written, because the other one may say more than there is.
+    let reached = Reached::all(state);
+    mark.write(reached)?;
+    mark.write(reached)?;
+    Ok(mark)
+}
+
+/// Runs `open`, and turns a panic of the engine into [`OpenError::Damaged`]: damage that no check before has found. A
+/// build with debug assertions of the engine panics where others return an error.
+///
+/// The closure may be interrupted anywhere, because everything that it creates is dropped with it.
+fn catch_panic<T>(
+    path: &Path,
+    open: impl FnOnce() -> Result<T, OpenError>,
+) -> Result<T, OpenError> {
+    catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        let why = text.unwrap_or("it does not say why");
+        Err(OpenError::damaged(
+            path,
+            format!("the engine has given up over it ({why})"),
+        ))
+    })
+}
+
+fn foreign(path: &Path, entry: &Path, id: u64, found: u64) -> OpenError {
+    OpenError::Foreign {
+        path: path.to_owned(),
+        entry: entry.to_owned(),
+        id,
+        found,
+    }
+}
+
+fn foreign_tables(path: &Path, id: u64, found: u64) -> OpenError {
+    foreign(path, &Path::new(ENGINE).join(KEYSPACES), id, found)
+}
+
+/// Copies a journal from the engine's folder to the store's. The copy has another name until it is complete.
+fn keep(path: &Path, torn: &Torn) -> io::Result<PathBuf> {
+    let name = torn.path.file_name().unwrap_or_default();
+    let kept = path.join(name).with_added_extension(KEPT);
+    let copy = regular::unfinished(&kept);
+    regular::remove_if_there(&copy)?;
+    let mut from = regular::open(&torn.path, OpenOptions::new().read(true))?;
+    let mut to = regular::create_new(&copy)?;
+    io::copy(&mut from, &mut to)?;
+    to.sync_all()?;
+    fs::rename(copy, &kept)?;
+    regular::sync_folder(path)?;
+    Ok(kept)
+}
+
+/// Moves the kept journals back to the engine's folder. A crash may have left them at an earlier start.
+fn restore_kept(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let kept = entry?.path();
+        if kept.extension().is_some_and(|extension| extension == KEPT) {
+            let name = kept.file_stem().unwrap_or_default();
+            fs::rename(&kept, path.join(ENGINE).join(name))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_the_engine_is_damage() {
+        let opened = catch_panic(Path::new("data"), || {
+            assert_eq!(1, 2, "a check of the engine");
+            Ok(())
+        });
+        let why = opened.unwrap_err().to_string();
+        assert!(
+            why.starts_with("data is damaged") && why.contains("a check of the engine"),
+            "{why}"
+        );
+    }
+}
