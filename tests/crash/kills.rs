@@ -40,3 +40,66 @@ fn a_kill_at_every_step_loses_nothing() {
     }
     assert!(report.tally.cut > 0, "{report}");
 }
+
+/// A new store is created while the program starts, so the start is killed at each of its calls in turn.
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs strace; .ci/run runs it"]
+fn a_kill_at_any_step_of_the_creation_leaves_a_folder_that_can_be_used() {
+    use crate::torture::daemon::{Launch, Started};
+    use crate::torture::kill::{RENAMES, UNLINKS, check_strace};
+
+    check_strace().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut launch = Launch {
+        binary: PathBuf::from(env!("CARGO_BIN_EXE_imd")),
+        config: dir.path().join("imd.toml"),
+        store: dir.path().join("store"),
+        addr_file: dir.path().join("addr.json"),
+        strace: Vec::new(),
+    };
+    std::fs::write(&launch.config, "").unwrap();
+    let calls = [
+        "?mkdir,mkdirat",
+        "openat",
+        "flock",
+        "write",
+        "pwrite64",
+        "ftruncate",
+        "fsync",
+        "fdatasync",
+        RENAMES,
+        UNLINKS,
+    ];
+    let mut kills = 0;
+    for call in calls {
+        for nth in 1.. {
+            launch.strace = vec![
+                format!("--trace={call}"),
+                format!("--inject={call}:signal=SIGKILL:when={nth}"),
+                "--output=/dev/null".to_owned(),
+            ];
+            let is_ready = match launch.start().unwrap() {
+                Started::Ready(mut daemon) => {
+                    daemon.kill();
+                    true
+                }
+                Started::Ended(end) => {
+                    assert!(end.is_killed(), "{call} {nth}: {}", end.stderr);
+                    kills += 1;
+                    false
+                }
+            };
+            launch.strace = Vec::new();
+            match launch.start().unwrap() {
+                Started::Ready(mut daemon) => daemon.kill(),
+                Started::Ended(end) => panic!("after {call} {nth}: {}", end.stderr),
+            }
+            let _ = std::fs::remove_dir_all(&launch.store);
+            if is_ready {
+                break;
+            }
+        }
+    }
+    assert!(kills > 50, "{kills}");
+}

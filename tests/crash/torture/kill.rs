@@ -41,9 +41,10 @@ pub enum Kill {
     PowerCutAfterRestart,
 }
 
-/// The calls that change names; those with a question mark are not there on every kind of machine.
-const RENAMES: &str = "?rename,renameat,renameat2";
-const UNLINKS: &str = "?unlink,unlinkat";
+/// The calls that rename files. Those with a question mark do not exist on every kind of machine.
+pub const RENAMES: &str = "?rename,renameat,renameat2";
+/// The calls that remove names.
+pub const UNLINKS: &str = "?unlink,unlinkat";
 
 /// The file that notes how far the commits have come.
 pub const MARK: &str = "mark";
