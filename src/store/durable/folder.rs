@@ -11,22 +11,21 @@ mod create;
 mod format;
 mod lock;
 mod migrate;
+mod opened;
 mod recover;
 mod signing_key;
 
 pub use self::format::read_format;
 pub use self::lock::{FolderLock, lock_folder};
+pub use self::opened::OpenEngine;
 pub use self::recover::{cut_after, empty_journals, not_what_was_written, open_engine};
 pub use self::signing_key::signing_key;
 
 use std::path::Path;
 
 use self::format::read_id;
-use super::engine::Engine;
 use super::errors::OpenError;
 use super::layout::{MAKING, MARK};
-use super::mark::Mark;
-use super::record::StateRecord;
 use super::regular;
 use super::survey::{self, Tables};
 
@@ -39,17 +38,6 @@ pub struct Opened {
     pub engine: OpenEngine,
     /// Whether the store was created just now.
     pub is_new: bool,
-}
-
-/// An engine that was opened and found to hold everything.
-#[derive(Debug)]
-pub struct OpenEngine {
-    /// The engine.
-    pub engine: Engine,
-    /// The file that notes how far its commits have come.
-    pub mark: Mark,
-    /// The state after its last commit.
-    pub state: StateRecord,
 }
 
 /// Opens a folder, and creates a store in it if there is none.

@@ -38,6 +38,7 @@ mod errors;
 mod folder;
 mod inspect;
 mod journal;
+mod kv;
 mod layout;
 mod litter;
 mod manifest;
@@ -184,7 +185,7 @@ impl DurableStore {
             lock: Mutex::new(Some(lock)),
         });
         if let Some(engine) = shared.engine.read().as_ref() {
-            engine.mind_room(shared.has_room_to_merge());
+            engine.pause_compactions_unless(shared.has_room_to_merge());
         }
         let (jobs, queue) = mpsc::channel(QUEUE);
         let queue = (jobs.downgrade(), queue);
@@ -320,7 +321,9 @@ impl Shared {
         last: StateRecord,
     ) -> Result<(Mark, StateRecord), OpenError> {
         let opened = folder::open_engine(&self.path, self.buffer, Some(last.store))?;
-        opened.engine.mind_room(self.has_room_to_merge());
+        opened
+            .engine
+            .pause_compactions_unless(self.has_room_to_merge());
         *slot = Some(opened.engine);
         Ok((opened.mark, opened.state))
     }

@@ -22,7 +22,7 @@ use super::answers::{Answer, Answers, Open, Outcome, refused};
 use super::begun::Begun;
 use super::contents::Contents;
 use super::draft::{Draft, Finished, Head, Remembered, Touched};
-use super::engine::{Engine, EngineError, Key, POLL, in_words};
+use super::engine::{Engine, EngineError, Key, in_words};
 use super::mark::{Mark, Reached};
 use super::recent::Delivery;
 use super::record::StateRecord;
@@ -391,7 +391,7 @@ impl Writer {
         if let Err(why) = self.watchdog.check_commit() {
             return Outcome::Failed(self.shared.fail(StoreError::FolderGone(why)));
         }
-        engine.freed(finished.freed as u64);
+        engine.count_removed(finished.freed as u64);
         self.state = finished.state;
         self.reached.written = self.state.commits;
         if must_sync {
@@ -419,7 +419,7 @@ impl Writer {
         } else {
             self.publish(engine, &finished.touched, finished.deliveries);
         }
-        if let Err(error) = engine.seal_if_full() {
+        if let Err(error) = engine.rotate_if_full() {
             // This commit is stored; the next one meets it.
             self.gave_up("a table was not begun", error);
         }
@@ -564,18 +564,20 @@ impl Writer {
         let Some(engine) = engine.as_ref() else {
             return;
         };
-        while !self.is_broken && engine.is_behind() {
-            // The engine's own merges wait for it.
+        if self.is_broken {
+            return;
+        }
+        let caught_up = engine.wait_until(|| {
+            if !engine.is_behind() {
+                return true;
+            }
+            // The engine's own compactions wait for that of the store.
             self.reclaimer.stop();
-            // They wait for room too, and what is written then gives room.
-            if self.free() < self.shared.min_free / 2 {
-                return;
-            }
-            if engine.has_given_up() {
-                self.gave_up("tables were not written", fjall::Error::Poisoned);
-                return;
-            }
-            thread::sleep(POLL);
+            // They wait for room too, and the commits that are taken then give room.
+            self.free() < self.shared.min_free / 2
+        });
+        if let Err(error) = caught_up {
+            self.gave_up("tables were not written", error);
         }
     }
 
@@ -625,9 +627,9 @@ impl Writer {
             .and_then(|()| self.mark.sync());
         noted?;
         // The rest only saves the next start from doing it.
-        let written = engine.write_tables();
+        let written = engine.flush();
         // The next start does them; here they would take their time, and room.
-        engine.stop_merges();
+        engine.stop_compactions();
         drop(engine);
         self.check_folder()?;
         let emptied = match written {

@@ -10,8 +10,9 @@ use super::super::layout::{ENGINE, MAKING};
 use super::super::mark::{Mark, Reached};
 use super::super::record::StateRecord;
 use super::super::regular;
+use super::boot;
 use super::format::{new_id, write_format, write_id};
-use super::{OpenEngine, boot};
+use super::opened::OpenEngine;
 
 /// Creates an empty store of the given format, and returns its open engine.
 ///

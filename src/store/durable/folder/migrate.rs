@@ -5,8 +5,8 @@ use std::path::Path;
 use super::super::errors::OpenError;
 use super::super::mark::Reached;
 use super::super::record::StateRecord;
-use super::OpenEngine;
 use super::format::{new_id, write_format, write_id};
+use super::opened::OpenEngine;
 use super::recover::{empty_journals, open_engine};
 use crate::config;
 
@@ -64,7 +64,7 @@ fn add_id(path: &Path) -> Result<(), OpenError> {
     let written = engine
         .write(vec![state.change()])
         .and_then(|()| engine.sync())
-        .and_then(|()| engine.write_tables());
+        .and_then(|()| engine.flush());
     written.map_err(|error| OpenError::engine(path, error))?;
     drop(engine);
     let mut finish = || {

@@ -17,7 +17,8 @@ use super::super::manifest::{self, ManifestError};
 use super::super::mark::{self, Found, Mark, Reached};
 use super::super::record::StateRecord;
 use super::super::regular;
-use super::{OpenEngine, boot};
+use super::boot;
+use super::opened::OpenEngine;
 
 /// Opens the engine, after making sure that it loses nothing and that its files are those of the store `id`. Without an
 /// id the files may be of any store: format 1 had no ids.

@@ -172,7 +172,7 @@ impl Writer {
             return;
         };
         if let Some(engine) = self.shared.engine.read().as_ref() {
-            engine.stop_merges();
+            engine.stop_compactions();
             (merge.is_alone, merge.is_hurried) = (true, true);
         }
     }
@@ -192,7 +192,7 @@ impl Writer {
             Some(engine) if !self.is_broken => {
                 let synced = engine.sync();
                 // It may wait for the end of one of the engine's own, which may take long or wait for room.
-                engine.stop_merges();
+                engine.stop_compactions();
                 synced
             }
             _ => Ok(()),
@@ -276,16 +276,6 @@ impl Writer {
     /// Seals what is in memory, and merges it with all tables in a thread of its own.
     fn merge(&mut self, is_alone: bool, reserve: u64, reclaimable: u64) {
         let before = self.on_disk();
-        let sealed = match self.shared.engine.read().as_ref() {
-            // Each table more has to be merged; nothing is gained where the engine has too many.
-            Some(engine) if engine.is_behind() => Ok(()),
-            Some(engine) => engine.seal(),
-            None => return,
-        };
-        if let Err(error) = sealed {
-            self.gave_up("a table was not begun", error);
-            return self.note(Doing::Waiting, reclaimable);
-        }
         let stop = Arc::<AtomicBool>::default();
         let (shared, stopped) = (Arc::clone(&self.shared), Arc::clone(&stop));
         let is_over = Arc::<AtomicBool>::default();
@@ -381,7 +371,7 @@ impl Writer {
         let finished = draft.finish();
         let outcome = self.store(engine, finished, false);
         if matches!(outcome, Outcome::Stored)
-            && let Err(error) = engine.seal()
+            && let Err(error) = engine.rotate()
         {
             self.gave_up("a table was not begun", error);
         }
@@ -463,10 +453,8 @@ fn merge(
         return Ok(());
     };
     let has_room = shared.has_room_of(reserve);
-    engine.merge(
-        is_alone,
-        Arc::new(move || !stopped.load(Ordering::Acquire) && has_room()),
-    )
+    let go_on = move || !stopped.load(Ordering::Acquire) && has_room();
+    engine.compact_while(Arc::new(go_on), is_alone)
 }
 
 impl Shared {

@@ -1,0 +1,39 @@
+//! Why the engine could not answer.
+
+use super::super::record::Damaged;
+use crate::id::{Uid, Version};
+
+/// Why the engine could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Its files could not be read or written.
+    #[error("{}", in_words(.0))]
+    Engine(#[from] fjall::Error),
+    /// A record is not what was written.
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
+    /// An inbox lacks an entry.
+    #[error("the inbox of {uid} lacks version {version}")]
+    Missing {
+        /// The owner of the inbox.
+        uid: Uid,
+        /// The version of the missing entry.
+        version: Version,
+    },
+    /// The text that an entry refers to is missing. It has the number of the text.
+    #[error("text {0} is missing")]
+    NoText(u64),
+}
+
+/// Returns the text of an error of the engine. Where the engine's own text is meant for its developers, another one takes
+/// its place.
+pub fn in_words(error: &fjall::Error) -> String {
+    match error {
+        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => {
+            error.to_string()
+        }
+        fjall::Error::Poisoned => "the engine has given up, after an error of the disk".into(),
+        fjall::Error::Storage(error) => format!("the engine's files are damaged ({error:?})"),
+        error => error.to_string(),
+    }
+}

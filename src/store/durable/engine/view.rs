@@ -1,0 +1,62 @@
+//! One state of all records, as readers see it.
+
+use std::sync::Arc;
+
+use fjall::{Keyspace, Readable, Snapshot};
+
+use super::super::kv::{Key, Value};
+use super::super::record::{Record, STATE, StateRecord};
+use super::error::EngineError;
+
+/// All records as of one commit. Later commits don't change what a view returns.
+pub struct View<'a> {
+    records: &'a Keyspace,
+    snapshot: Arc<Snapshot>,
+}
+
+impl<'a> View<'a> {
+    /// Creates the view of a snapshot.
+    pub fn new(records: &'a Keyspace, snapshot: Arc<Snapshot>) -> Self {
+        View { records, snapshot }
+    }
+
+    /// Reads the record with this key.
+    ///
+    /// # Errors
+    ///
+    /// When the record can't be read, or is damaged.
+    pub fn get<R: Record>(&self, key: &[u8]) -> Result<Option<R>, EngineError> {
+        match self.snapshot.get(self.records, key)? {
+            Some(value) => Ok(Some(R::open(key, &value)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Returns the records from key `first` to key `last`, both included, by key.
+    pub fn range(
+        &self,
+        first: &[u8],
+        last: &[u8],
+    ) -> impl DoubleEndedIterator<Item = Result<(Key, Value), EngineError>> + use<> {
+        let range = self.snapshot.range(self.records, first..=last);
+        range.map(|guard| Ok(guard.into_inner()?))
+    }
+
+    /// Returns the records whose keys begin with `prefix`, by key; all records if the prefix is empty.
+    pub fn prefix(
+        &self,
+        prefix: &[u8],
+    ) -> impl DoubleEndedIterator<Item = Result<(Key, Value), EngineError>> + use<> {
+        let found = self.snapshot.prefix(self.records, prefix);
+        found.map(|guard| Ok(guard.into_inner()?))
+    }
+
+    /// Reads the state that the last commit wrote.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn state(&self) -> Result<StateRecord, EngineError> {
+        Ok(self.get(STATE)?.unwrap_or_default())
+    }
+}

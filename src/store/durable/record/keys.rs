@@ -1,0 +1,225 @@
+//! The keys of the records.
+//!
+//! A key begins with a byte that says which kind of record it is of. The numbers after it are big-endian, so that the
+//! engine's order of the keys is the order of the numbers.
+
+use bytes::BufMut;
+
+use super::super::kv::Key;
+use crate::id::{GroupId, MsgId, Uid, Version};
+use crate::store::{Kind, Scope};
+
+/// The prefix of all users.
+pub const USERS: &[u8] = b"u";
+
+/// The prefix of all groups.
+pub const GROUPS: &[u8] = b"g";
+
+/// The prefix of all members of all groups.
+pub const MEMBERS: &[u8] = b"m";
+
+/// The prefix of all former members.
+pub const FORMER: &[u8] = b"f";
+
+/// The prefix of all texts of group messages.
+pub const TEXTS: &[u8] = b"t";
+
+/// The prefix of all entries of all inboxes.
+pub const INBOXES: &[u8] = b"i";
+
+/// The prefix of the last removed version of each inbox.
+pub const CUTS: &[u8] = b"c";
+
+/// The prefix of all message ids that expire.
+pub const EXPIRING: &[u8] = b"x";
+
+/// The key of the secret that signs tokens.
+pub const SIGNING_KEY: &[u8] = b"k";
+
+/// The key of the [`StateRecord`](super::StateRecord).
+pub const STATE: &[u8] = b"s";
+
+/// The highest count of numbers in a key that has nothing else, and the length of such a key.
+const MAX_NUMBERS: usize = 3;
+const MAX_LEN: usize = 1 + MAX_NUMBERS * size_of::<i64>();
+
+/// Returns a key of numbers. The engine mostly stores it without an allocation of its own, because it is short.
+fn key<const N: usize>(tag: u8, numbers: [i64; N]) -> Key {
+    const { assert!(N <= MAX_NUMBERS) };
+    let mut bytes = [0; MAX_LEN];
+    let mut rest = bytes.as_mut_slice();
+    rest.put_u8(tag);
+    for number in numbers {
+        rest.put_i64(number);
+    }
+    let len = MAX_LEN - rest.len();
+    Key::from(bytes.get(..len).unwrap_or_default())
+}
+
+/// Returns the prefix of all entries of an inbox.
+pub fn inbox_prefix(uid: Uid) -> Key {
+    key(b'i', [uid.0])
+}
+
+/// Returns the key of an entry of an inbox.
+pub fn inbox_key(uid: Uid, version: Version) -> Key {
+    key(b'i', [uid.0, version.0])
+}
+
+/// Returns the prefix of all scopes in which `source` has used `msg_id`.
+pub fn id_prefix(kind: Kind, source: Uid, msg_id: MsgId<'_>) -> Key {
+    id_bytes(kind, source, msg_id).into()
+}
+
+/// Returns the key of a stored message's id.
+pub fn id_key(kind: Kind, source: Uid, msg_id: MsgId<'_>, scope: Scope) -> Key {
+    let mut key = id_bytes(kind, source, msg_id);
+    key.extend_from_slice(&scope.number().to_be_bytes());
+    key.into()
+}
+
+fn id_bytes(kind: Kind, source: Uid, msg_id: MsgId<'_>) -> Vec<u8> {
+    let mut key = Vec::with_capacity(2 + 8 + 4 + msg_id.0.len() + 8);
+    key.extend_from_slice(&[b'd', kind_number(kind)]);
+    key.extend_from_slice(&source.0.to_be_bytes());
+    // The length comes first, so that the prefix of one id is never that of a longer one.
+    let length = u32::try_from(msg_id.0.len()).unwrap_or(u32::MAX);
+    key.extend_from_slice(&length.to_be_bytes());
+    key.extend_from_slice(msg_id.0.as_bytes());
+    key
+}
+
+/// Returns the key of the text of a group message. Its receivers share one.
+pub fn text_key(number: u64) -> Key {
+    key(b't', [number.cast_signed()])
+}
+
+/// Returns the key of the number of inboxes that a group message was removed from.
+pub fn removed_key(text: u64) -> Key {
+    key(b'o', [text.cast_signed()])
+}
+
+/// Returns the key of a user.
+pub fn user_key(uid: Uid) -> Key {
+    key(b'u', [uid.0])
+}
+
+/// Returns the key of a group.
+pub fn group_key(group: GroupId) -> Key {
+    key(b'g', [group.0])
+}
+
+/// Returns the prefix of all members of a group. The last number of each key is the member's uid.
+pub fn members_prefix(group: GroupId) -> Key {
+    key(b'm', [group.0])
+}
+
+/// Returns the key of a member.
+pub fn member_key(group: GroupId, uid: Uid) -> Key {
+    key(b'm', [group.0, uid.0])
+}
+
+/// Returns the prefix of all times of `uid` in `group` that are over.
+pub fn former_prefix(uid: Uid, group: GroupId) -> Key {
+    key(b'f', [uid.0, group.0])
+}
+
+/// Returns the key of a time in a group that ended before the text `until`.
+pub fn former_key(uid: Uid, group: GroupId, until: u64) -> Key {
+    key(b'f', [uid.0, group.0, until.cast_signed()])
+}
+
+/// Returns the key of a user's read mark.
+pub fn read_key(uid: Uid) -> Key {
+    key(b'r', [uid.0])
+}
+
+/// Returns the key of the last version that was removed from an inbox.
+pub fn cut_key(uid: Uid) -> Key {
+    key(b'c', [uid.0])
+}
+
+/// Returns the key that makes an id expire. The message of such an id was removed, and the id is kept until the message
+/// would be so old that nobody sends it again.
+pub fn expiring_key(sent_at: i64, id: &[u8]) -> Key {
+    let mut key = EXPIRING.to_vec();
+    key.extend_from_slice(&sent_at.to_be_bytes());
+    key.extend_from_slice(id);
+    key.into()
+}
+
+/// Returns what an [`expiring_key`] is made of: when the message was sent, and the key of its id.
+pub fn expiring(key: &[u8]) -> Option<(i64, &[u8])> {
+    let (sent_at, id) = key.get(1..)?.split_first_chunk()?;
+    Some((i64::from_be_bytes(*sent_at), id))
+}
+
+/// Returns the numbers of a key, if it has exactly `N`.
+pub fn numbers<const N: usize>(key: &[u8]) -> Option<[i64; N]> {
+    let (numbers, rest) = key.get(1..)?.as_chunks::<8>();
+    let numbers: &[[u8; 8]; N] = numbers.try_into().ok().filter(|_| rest.is_empty())?;
+    Some(numbers.map(i64::from_be_bytes))
+}
+
+/// Returns the first number of a key; 0 if it has none.
+pub fn first_number<T: From<i64>>(key: &[u8]) -> T {
+    let numbers = key.get(1..).unwrap_or_default();
+    let first = numbers.first_chunk();
+    first.map_or(0, |bytes| i64::from_be_bytes(*bytes)).into()
+}
+
+/// Returns the last number of a key; 0 if it has none.
+pub fn last_number<T: From<i64>>(key: &[u8]) -> T {
+    let last = key.last_chunk();
+    last.map_or(0, |bytes| i64::from_be_bytes(*bytes)).into()
+}
+
+/// Returns what an [`id_key`] is made of, if it is one.
+pub fn id_parts(key: &[u8]) -> Option<(Kind, Uid, MsgId<'_>, Scope)> {
+    let [b'd', number, rest @ ..] = key else {
+        return None;
+    };
+    let kind = kind_of((*number).into())?;
+    let (source, rest) = rest.split_first_chunk()?;
+    let (length, rest) = rest.split_first_chunk()?;
+    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+    let (msg_id, scope) = rest.split_at_checked(length)?;
+    let msg_id = std::str::from_utf8(msg_id).ok()?;
+    let number = i64::from_be_bytes(scope.try_into().ok()?);
+    let scope = match kind {
+        Kind::P2p | Kind::Ack => Scope::Inbox(Uid(number)),
+        Kind::Group => Scope::Group(GroupId(number)),
+    };
+    let source = Uid(i64::from_be_bytes(*source));
+    Some((kind, source, MsgId(msg_id), scope))
+}
+
+/// Returns the number that stands for a kind of message, in keys and in values.
+pub const fn kind_number(kind: Kind) -> u8 {
+    match kind {
+        Kind::P2p => 1,
+        Kind::Group => 2,
+        Kind::Ack => 3,
+    }
+}
+
+/// Returns the kind of message that a number stands for, if there is one.
+pub fn kind_of(number: u32) -> Option<Kind> {
+    [Kind::P2p, Kind::Group, Kind::Ack]
+        .into_iter()
+        .find(|&kind| u32::from(kind_number(kind)) == number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_one_sender_are_never_mistaken_for_another() {
+        let scope = Scope::Group(GroupId(5));
+        let one = id_prefix(Kind::Group, Uid(1), MsgId("a"));
+        assert!(id_key(Kind::Group, Uid(1), MsgId("a"), scope).starts_with(&one));
+        assert!(!id_key(Kind::Group, Uid(1), MsgId("ab"), scope).starts_with(&one));
+        assert!(!id_key(Kind::P2p, Uid(1), MsgId("a"), scope).starts_with(&one));
+    }
+}
