@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use proptest::prelude::*;
 
 use super::record::Record;
-use super::writer::{ASK_AFTER, MOST_COST, PLENTY};
+use super::writer::{ASK_AFTER, MAX_COST, PLENTY};
 use super::*;
 use crate::id::{GroupId, MsgId, Uid, Version};
 use crate::store::{Kind, Message, Rejected};
@@ -650,7 +650,7 @@ fn a_page_from_memory_is_the_one_of_the_engine() {
 const MANY: i64 = 1_000;
 
 /// So many messages to them are in one commit.
-const IN_ONE: usize = MOST_COST.div_ceil(MANY as usize + 1);
+const IN_ONE: usize = MAX_COST.div_ceil(MANY as usize + 1);
 
 fn create(group: GroupId) -> Write {
     Write::CreateGroup {
@@ -736,7 +736,7 @@ async fn a_write_that_is_large_by_itself_is_in_every_second_commit() {
     const MESSAGES: usize = 3;
     let folder = tempfile::tempdir().unwrap();
     let group = 10_000;
-    let members = group + 1..group + 2 * MOST_COST as i64;
+    let members = group + 1..group + 2 * MAX_COST as i64;
     {
         let store = open(folder.path(), &Arc::new(AtomicU64::new(FLOOR)));
         let create = Write::CreateGroup {

@@ -1,206 +1,133 @@
-//! Gives the room of what was removed back to the disk while the store is in use.
+//! Gives the room of removed records back to the disk while the store is in use.
 //!
-//! A removal only adds to the engine's files at first: a trace in the journal and in the table in memory. Its room comes back
-//! when the tables are merged, and the old ones are deleted once nothing refers to them. The engine merges by itself when
-//! enough was written, which may be never. So after each cleaning, and when room gets short, the writer looks at what could
-//! be given back, and begins a merge if it is worth it. The merge has a thread of its own; commits and pages go on.
+//! A removal only adds to the engine's files at first: a tombstone in the journal and in the memtable. The room of the
+//! record comes back when the tables are merged, and the old tables are deleted when nothing refers to them any more. The
+//! engine merges them when enough was written, which may be never. So after each cleaning, and when room gets short, the
+//! writer looks how much could be given back, and begins a compaction if it is worth it. The compaction has a thread of
+//! its own; commits and pages go on.
 //!
-//! Below the floor everything counts that gives room, in the order of what it costs. The journals and the stale files come
-//! first: the engine is closed and opened again, which needs no more room than the table in memory. Then the tables are
-//! merged, if what will be left of them fits into the free room. A merge that turns out to need more is stopped before the
-//! disk is full.
+//! Below the floor everything counts that gives room, in the order of what it costs. The journals and the stale tables
+//! come first: the engine is closed and opened again, which needs no more room than the memtable has bytes. Then the
+//! tables are merged, if the result will fit into the free room. A compaction that turns out to need more is stopped
+//! before the disk is full.
 
 #[cfg(test)]
 mod tests;
 
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::thread;
 
-use tokio::sync::mpsc;
-
-use super::{Job, Outcome, Writer};
-use crate::store::durable::Shared;
-use crate::store::durable::brake::GoOn;
-use crate::store::durable::draft::Draft;
-use crate::store::durable::engine::{Engine, TableSizes, in_words};
+use super::super::Shared;
+use super::super::answers::Outcome;
+use super::super::brake::GoOn;
+use super::super::draft::Draft;
+use super::super::engine::{Engine, TableSizes, in_words};
+use super::Writer;
+use super::job::Job;
+use super::reclaimer::Compaction;
 use crate::store::{Doing, Reclaim};
 
-/// While room is short, less than this share of the floor is not worth the effort.
-const LEAST_SHARE: u64 = 64;
+/// While room is short, giving less than this share of the floor back is not worth the effort.
+const MIN_SHARE_OF_FLOOR: u64 = 64;
 
-/// The same in bytes, at most.
-const LEAST: u64 = 1 << 20;
+/// The upper bound of that share, in bytes.
+const MIN_BYTES: u64 = 1 << 20;
 
-/// In normal operation, removed records may take one part in so many of the tables.
+/// While there is room, removed records may take one part in this many of the tables.
 const DEAD_SHARE: u64 = 4;
 
-/// How long no merge is begun after one that failed.
-const AFTER_FAILURE: Duration = Duration::from_secs(60);
-
-/// How soon an engine that has given up is opened again below the floor. Each time in a row takes twice as long.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-/// See [`FIRST_RETRY`].
-const LAST_RETRY: Duration = Duration::from_secs(300);
-
-/// The writer's part in giving room back.
-#[derive(Debug)]
-pub struct Reclaimer {
-    /// For the thread that merges: it has the writer look again when it has ended.
-    jobs: mpsc::WeakSender<Job>,
-    /// Whether the writer has a reason to look.
-    pub is_wanted: bool,
-    /// Whether a removal was refused, and should be tried again once the engine is open.
-    pub has_refused: bool,
-    /// Whether the next look merges even where little was removed.
-    pub is_forced: bool,
-    merge: Option<Merge>,
-    /// Whether the remains of a merge that was stopped lie in the folder.
+/// How much could be given back, and what has to be free for it.
+struct Estimate {
+    tables: TableSizes,
+    /// Bytes that the journals take.
+    journals: u64,
+    /// Whether less than the floor is free.
+    is_short: bool,
+    /// Bytes that are worth the effort.
+    worthwhile: u64,
+    /// Bytes that could be given back in all.
+    reclaimable: u64,
+    /// Bytes that have to stay free during a compaction.
+    reserve: u64,
+    /// Bytes that have to be free before one.
+    needed: u64,
+    /// Whether the remains of a failed compaction are worth opening the engine again.
     has_remains: bool,
-    not_before: Option<Instant>,
-    retry: Option<(Instant, Duration)>,
 }
 
-/// A merge in its own thread.
-#[derive(Debug)]
-struct Merge {
-    thread: JoinHandle<Result<(), fjall::Error>>,
-    stop: Arc<AtomicBool>,
-    /// Whether it has ended, but for leaving its thread.
-    is_over: Arc<AtomicBool>,
-    /// Whether merges of the engine's own threads were stopped for it.
-    is_alone: bool,
-    /// Whether that was done after it had begun.
-    is_hurried: bool,
-    /// Bytes that the folder had on the disk before.
-    before: u64,
-}
-
-impl Merge {
-    fn is_over(&self) -> bool {
-        self.is_over.load(Ordering::Acquire) || self.thread.is_finished()
-    }
-}
-
-impl Reclaimer {
-    /// A part that has nothing to do yet.
-    pub fn new(jobs: mpsc::WeakSender<Job>) -> Self {
-        Reclaimer {
-            jobs,
-            is_wanted: false,
-            has_refused: false,
-            is_forced: false,
-            merge: None,
-            has_remains: false,
-            not_before: None,
-            retry: None,
-        }
+impl Estimate {
+    /// Returns whether closing the engine and opening it again gives enough back.
+    fn is_reopen_worthwhile(&self) -> bool {
+        let gained = self.journals + self.tables.stale;
+        self.is_short && gained >= self.worthwhile || self.has_remains
     }
 
-    /// Whether the engine may have given up because its own merges were stopped.
-    pub fn has_stopped_engine(&self) -> bool {
-        self.merge.as_ref().is_some_and(|merge| merge.is_alone)
-    }
-
-    /// Whether a merge runs, or has ended and was not taken up.
-    pub fn is_merging(&self) -> bool {
-        self.merge.is_some()
-    }
-
-    /// Whether the writer has to look now.
-    pub fn is_due(&self) -> bool {
-        self.is_wanted || self.merge.as_ref().is_some_and(Merge::is_over)
-    }
-
-    /// Tells a merge to end, since others wait for it.
-    pub fn stop(&self) {
-        if let Some(merge) = &self.merge {
-            merge.stop.store(true, Ordering::Release);
-        }
-    }
-
-    /// Whether an engine that has given up is opened again although there is little room: what it has begun and not
-    /// finished takes room until then. Counts as a try.
-    pub fn may_retry(&mut self, free: u64) -> bool {
-        if self.merge.is_some() || free < LEAST {
-            return false;
-        }
-        let now = Instant::now();
-        let (tried, pause) = match self.retry {
-            Some((tried, pause)) if now < tried + pause => (tried, pause),
-            Some((_, pause)) => (now, (pause * 2).min(LAST_RETRY)),
-            None => (now, FIRST_RETRY),
-        };
-        self.retry = Some((tried, pause));
-        tried == now
-    }
-
-    /// There is room again.
-    pub fn has_room(&mut self) {
-        self.retry = None;
-        self.not_before = None;
+    /// Returns whether deleting the files of merged tables gives enough back, and a compaction would not.
+    fn is_deletion_worthwhile(&self) -> bool {
+        self.tables.stale >= self.worthwhile && self.tables.dead < self.worthwhile
     }
 }
 
 impl Writer {
-    /// Looks at what could be given back to the disk, and begins with it or goes on.
+    /// Looks how much could be given back to the disk, and begins to give it back or goes on.
     pub(super) fn reclaim(&mut self) {
         self.reclaimer.is_wanted = false;
         if self.shared.failure().is_some() {
             return;
         }
-        match self.reclaimer.merge.take() {
-            Some(merge) if !merge.is_over() => {
-                self.reclaimer.merge = Some(merge);
-                // Looks whether there is room beside it.
-                self.room();
+        match self.reclaimer.compaction.take() {
+            Some(compaction) if !compaction.is_over() => {
+                self.reclaimer.compaction = Some(compaction);
+                // Hurries the compaction if room has become short.
+                self.admission();
             }
-            Some(merge) => {
-                self.end(merge);
+            Some(compaction) => {
+                self.end(compaction);
                 self.begin();
             }
             None => self.begin(),
         }
     }
 
-    /// Stops the merges of the engine's own threads for one that was begun beside them, when room has become short: they wait
-    /// for the room that it gives back, and it waits for their end.
-    pub(super) fn hurry_merge(&mut self) {
-        let merge = self.reclaimer.merge.as_mut();
-        let Some(merge) = merge.filter(|merge| !merge.is_alone && !merge.is_over()) else {
+    /// Stops the compactions of the engine's own threads if the store's runs beside them. Called when room has become short:
+    /// they wait for the room that the store's gives back, and the store's waits for their end.
+    pub(super) fn hurry_compaction(&mut self) {
+        let compaction = self.reclaimer.compaction.as_mut();
+        let Some(compaction) = compaction.filter(|own| !own.is_alone && !own.is_over()) else {
             return;
         };
         if let Some(engine) = self.shared.engine.read().as_ref() {
             engine.stop_compactions();
-            (merge.is_alone, merge.is_hurried) = (true, true);
+            (compaction.is_alone, compaction.is_hurried) = (true, true);
         }
     }
 
-    /// Stops a merge before the engine is closed, and waits for its end, which is near. It leaves files behind, which go when
-    /// the engine is opened.
+    /// Stops a compaction before the engine is closed, and waits for its end, which is near. The tables that it leaves behind
+    /// are deleted when the engine is opened again.
     ///
     /// # Errors
     ///
-    /// When what was written can't be brought to the disk before.
-    pub(super) fn stop_merge(&mut self) -> Result<(), fjall::Error> {
-        let Some(merge) = self.reclaimer.merge.take() else {
+    /// When the commits can't be synced before.
+    pub(super) fn stop_compaction(&mut self) -> Result<(), fjall::Error> {
+        let Some(compaction) = self.reclaimer.compaction.take() else {
             return Ok(());
         };
-        merge.stop.store(true, Ordering::Release);
+        compaction.stop.store(true, Ordering::Release);
         let synced = match self.shared.engine.read().as_ref() {
             Some(engine) if !self.is_broken => {
                 let synced = engine.sync();
-                // It may wait for the end of one of the engine's own, which may take long or wait for room.
+                // The compaction may wait for one of the engine's own, which may take long or wait for room.
                 engine.stop_compactions();
                 synced
             }
             _ => Ok(()),
         };
-        // The engine may have given up over it.
+        // The engine may have given up when its compactions were stopped.
         self.is_broken = true;
-        // Whether it came through is of no use any more.
-        drop(merge.thread.join());
+        // Nobody needs the result any more.
+        drop(compaction.thread.join());
         match synced {
             Err(fjall::Error::Poisoned) => Ok(()),
             synced => synced,
@@ -209,91 +136,105 @@ impl Writer {
 
     /// Begins to give room back, if it is worth it.
     fn begin(&mut self) {
-        // Opens an engine again that has given up, where there is room for it.
-        self.room();
-        let Some((sizes, journals, has_given_up)) = self.sizes() else {
+        // Opens an engine that has given up again, if there is room for it.
+        self.admission();
+        let Some((tables, journals, has_given_up)) = self.sizes() else {
             return self.note(Doing::Waiting, 0);
         };
         self.is_broken |= has_given_up;
         if self.is_broken {
-            return self.note(Doing::Waiting, sizes.dead + sizes.stale);
+            return self.note(Doing::Waiting, tables.dead + tables.stale);
         }
-        let (free, floor) = (self.free(), self.shared.min_free);
-        let is_short = free < floor;
-        let buffer = self.shared.buffer;
-        let mut reclaimable = sizes.dead + sizes.stale;
-        let least = if is_short {
-            reclaimable += journals;
-            (floor / LEAST_SHARE).clamp(1, LEAST)
-        } else if std::mem::take(&mut self.reclaimer.is_forced) {
-            1
-        } else {
-            buffer.max(sizes.used / DEAD_SHARE)
+        let estimate = self.estimate(tables, journals);
+        let Some(reclaimable) = self.give_back_files(&estimate) else {
+            return self.note(Doing::Waiting, estimate.reclaimable);
         };
-        let has_remains = self.reclaimer.has_remains && sizes.stale > least;
-        let is_too_soon = self
-            .reclaimer
-            .not_before
-            .is_some_and(|then| Instant::now() < then);
-        // A merge writes what is left before it gives back what was there. How much that is, is an estimate. Without room
-        // it is worth a try in any case, which ends before the disk is full.
-        let left = sizes.used - sizes.dead + sizes.in_memory;
-        let (reserve, needed) = if is_short {
-            (floor / 8, floor / 8 + least)
-        } else {
-            (floor, left.saturating_add(floor))
-        };
-
-        if is_short && (journals + sizes.stale >= least) || has_remains {
-            self.note(Doing::Sealing, reclaimable);
-            let before = self.on_disk();
-            if !self.open_anew(sizes.in_memory) {
-                return self.note(Doing::Waiting, reclaimable);
-            }
-            self.given_back(before);
-            reclaimable = self.sizes().map_or(0, |(sizes, ..)| sizes.dead);
-        } else if sizes.stale >= least && sizes.dead < least {
-            // Files of tables that were merged already, and that no commit has let go since.
-            self.note(Doing::Sealing, reclaimable);
-            let before = self.on_disk();
-            self.let_go();
-            self.given_back(before);
-            reclaimable = self
-                .sizes()
-                .map_or(0, |(sizes, ..)| sizes.dead + sizes.stale);
-        }
-        if sizes.dead < least {
+        if tables.dead < estimate.worthwhile {
             return self.note(Doing::Idle, reclaimable);
         }
-        if is_too_soon || self.free() < needed {
+        if self.reclaimer.is_too_soon() || self.free() < estimate.needed {
             return self.note(Doing::Waiting, reclaimable);
         }
-        // Where opening the engine anew has given enough room, sends are taken again, and have to go on beside the merge.
-        let is_alone = self.free() < floor;
-        self.merge(is_alone, reserve, reclaimable);
+        // If opening the engine anew has given enough room, sends are taken again, and go on beside the compaction.
+        let is_alone = self.free() < self.shared.min_free;
+        self.compact(is_alone, estimate.reserve, reclaimable);
     }
 
-    /// Seals what is in memory, and merges it with all tables in a thread of its own.
-    fn merge(&mut self, is_alone: bool, reserve: u64, reclaimable: u64) {
+    /// Estimates how much could be given back.
+    fn estimate(&mut self, tables: TableSizes, journals: u64) -> Estimate {
+        let floor = self.shared.min_free;
+        let is_short = self.free() < floor;
+        let mut reclaimable = tables.dead + tables.stale;
+        let worthwhile = if is_short {
+            reclaimable += journals;
+            (floor / MIN_SHARE_OF_FLOOR).clamp(1, MIN_BYTES)
+        } else if mem::take(&mut self.reclaimer.is_forced) {
+            1
+        } else {
+            self.shared.buffer.max(tables.used / DEAD_SHARE)
+        };
+        // A compaction writes its result before the old tables are deleted. How large that is, is an estimate. Without room
+        // it is worth a try in any case, because it ends before the disk is full.
+        let result = tables.used - tables.dead + tables.in_memory;
+        let (reserve, needed) = match is_short {
+            true => (floor / 8, floor / 8 + worthwhile),
+            false => (floor, result.saturating_add(floor)),
+        };
+        Estimate {
+            tables,
+            journals,
+            is_short,
+            worthwhile,
+            reclaimable,
+            reserve,
+            needed,
+            has_remains: self.reclaimer.has_remains && tables.stale > worthwhile,
+        }
+    }
+
+    /// Gives back files that are no longer in use, if it is worth it. Returns how many bytes can still be given back; none
+    /// if there is too little room to open the engine anew.
+    fn give_back_files(&mut self, estimate: &Estimate) -> Option<u64> {
+        let is_reopened = estimate.is_reopen_worthwhile();
+        if !is_reopened && !estimate.is_deletion_worthwhile() {
+            return Some(estimate.reclaimable);
+        }
+        self.note(Doing::Sealing, estimate.reclaimable);
+        let before = self.on_disk();
+        if !is_reopened {
+            self.delete_merged();
+        } else if !self.open_anew(estimate.tables.in_memory) {
+            return None;
+        }
+        self.given_back(before);
+        let left = self.sizes().map(|(tables, ..)| match is_reopened {
+            true => tables.dead,
+            false => tables.dead + tables.stale,
+        });
+        Some(left.unwrap_or_default())
+    }
+
+    /// Begins a compaction of all tables and the memtable in a thread of its own.
+    fn compact(&mut self, is_alone: bool, reserve: u64, reclaimable: u64) {
         let before = self.on_disk();
         let stop = Arc::<AtomicBool>::default();
-        let (shared, stopped) = (Arc::clone(&self.shared), Arc::clone(&stop));
         let is_over = Arc::<AtomicBool>::default();
-        let (jobs, over) = (self.reclaimer.jobs.clone(), Arc::clone(&is_over));
+        let (shared, stopped) = (Arc::clone(&self.shared), Arc::clone(&stop));
+        let (jobs, over) = (self.reclaimer.jobs(), Arc::clone(&is_over));
         let thread = thread::Builder::new()
             .name("imd-reclaim".into())
             .spawn(move || {
-                let merged = merge(&shared, is_alone, reserve, stopped);
+                let compacted = compact(&shared, is_alone, reserve, stopped);
                 over.store(true, Ordering::Release);
-                // A writer with a full queue looks after its next job.
+                // A writer whose queue is full looks after its next job anyway.
                 if let Some(jobs) = jobs.upgrade() {
                     drop(jobs.try_send(Job::Reclaim));
                 }
-                merged
+                compacted
             });
         match thread {
             Ok(thread) => {
-                self.reclaimer.merge = Some(Merge {
+                self.reclaimer.compaction = Some(Compaction {
                     thread,
                     stop,
                     is_over,
@@ -310,16 +251,13 @@ impl Writer {
         }
     }
 
-    /// Takes up the end of a merge: its old tables are let go.
-    fn end(&mut self, merge: Merge) {
-        let is_stopped = merge.stop.load(Ordering::Acquire);
-        let merged = merge.thread.join().unwrap_or(Err(fjall::Error::Poisoned));
-        if let Err(error) = &merged {
-            self.reclaimer.has_remains = true;
-            // One that was hurried may have failed because of that.
-            if !merge.is_hurried {
-                self.reclaimer.not_before = Some(Instant::now() + AFTER_FAILURE);
-            }
+    /// Finishes a compaction that has ended: its old tables are deleted.
+    fn end(&mut self, compaction: Compaction) {
+        let is_stopped = compaction.stop.load(Ordering::Acquire);
+        let compacted = compaction.thread.join();
+        let compacted = compacted.unwrap_or(Err(fjall::Error::Poisoned));
+        if let Err(error) = &compacted {
+            self.reclaimer.failed(compaction.is_hurried);
             let error = in_words(error);
             if is_stopped {
                 tracing::debug!("a merge that gives room back was stopped: commits waited for it");
@@ -327,20 +265,20 @@ impl Writer {
                 tracing::warn!(error, "the room of removed messages was not given back");
             }
         }
-        if merge.is_alone {
-            let in_memory = self.sizes().map_or(0, |(sizes, ..)| sizes.in_memory);
-            if self.open_anew(in_memory) && std::mem::take(&mut self.reclaimer.has_refused) {
+        if compaction.is_alone {
+            let in_memory = self.sizes().map_or(0, |(tables, ..)| tables.in_memory);
+            if self.open_anew(in_memory) && mem::take(&mut self.reclaimer.has_refused) {
                 self.shared.short.notify_one();
             }
-        } else if merged.is_ok() {
-            self.let_go();
+        } else if compacted.is_ok() {
+            self.delete_merged();
         }
-        if merged.is_ok() {
-            self.given_back(merge.before);
+        if compacted.is_ok() {
+            self.given_back(compaction.before);
         }
     }
 
-    /// Bytes that the engine's files take, 0 where they are not open.
+    /// Returns the bytes that the engine's files take; 0 if it is not open.
     fn on_disk(&self) -> u64 {
         let sizes = self.sizes();
         sizes.map_or(0, |(sizes, journals, _)| {
@@ -348,7 +286,7 @@ impl Writer {
         })
     }
 
-    /// Counts what was given back, where the engine's files took `before` bytes until now.
+    /// Counts the bytes that were given back since the engine's files took `before` bytes.
     fn given_back(&self, before: u64) {
         let bytes = before.saturating_sub(self.on_disk());
         if bytes > 0 {
@@ -357,15 +295,15 @@ impl Writer {
         }
     }
 
-    /// Lets the engine delete the files of tables that were merged. It keeps what an older snapshot may need, so there has
-    /// to be a commit after the merge, and a seal after that.
-    fn let_go(&mut self) {
+    /// Has the engine delete the files of merged tables. It keeps the files that a snapshot from before the compaction may
+    /// need, and deletes files only in a flush. So a commit is made, and the memtable is rotated after it.
+    fn delete_merged(&mut self) {
         let shared = Arc::clone(&self.shared);
         let engine = shared.engine.read();
         let Some(engine) = engine.as_ref() else {
             return;
         };
-        // One that changes nothing but its own number.
+        // The commit changes nothing but its own number.
         let remembered = &mut self.remembered;
         let draft = Draft::new(engine.view(), &shared.recent, remembered, self.state);
         let finished = draft.finish();
@@ -377,8 +315,8 @@ impl Writer {
         }
     }
 
-    /// Closes the engine and opens it again, with empty journals and without stale files. Readers wait for it. Answers
-    /// whether it is open.
+    /// Closes the engine and opens it again, with empty journals and without stale tables. Readers wait meanwhile. Returns
+    /// whether the engine is open.
     fn open_anew(&mut self, in_memory: u64) -> bool {
         let shared = Arc::clone(&self.shared);
         let has_given_up = |engine: &Engine| engine.has_given_up();
@@ -389,7 +327,7 @@ impl Writer {
             self.reopen();
             return !self.is_broken;
         }
-        // The table in memory becomes a file before its journal can go.
+        // The memtable is flushed before its journal can be emptied.
         if self.free() < in_memory + in_memory / 2 {
             return false;
         }
@@ -409,14 +347,15 @@ impl Writer {
                 drop(slot);
                 tracing::warn!(%error, "the engine was not opened again");
                 self.is_broken = true;
-                // Where that is not for want of room, this makes the store fail.
+                // Unless it is for want of room, the store fails.
                 self.reopen();
                 !self.is_broken
             }
         }
     }
 
-    /// The sizes of the tables, the bytes of the journals, and whether the engine has given up.
+    /// Returns the sizes of the tables, the bytes of the journals, and whether the engine has given up; none if it is not
+    /// open.
     fn sizes(&self) -> Option<(TableSizes, u64, bool)> {
         let engine = self.shared.engine.read();
         let engine = engine.as_ref()?;
@@ -427,12 +366,12 @@ impl Writer {
         ))
     }
 
-    /// Notes for others what is being done; the log says it when it changes.
+    /// Notes what is being done, for the status of the store. Changes are logged.
     fn note(&self, doing: Doing, reclaimable: u64) {
         let before = {
             let mut known = self.shared.reclaim.lock();
             known.reclaimable = reclaimable;
-            std::mem::replace(&mut known.doing, doing)
+            mem::replace(&mut known.doing, doing)
         };
         if before != doing {
             let doing = doing.as_str();
@@ -441,8 +380,8 @@ impl Writer {
     }
 }
 
-/// Merges all tables. Ends early when it is stopped, or when less than `reserve` bytes are free.
-fn merge(
+/// Merges all tables. Ends with an error when it is stopped, or when less than `reserve` bytes are free.
+fn compact(
     shared: &Arc<Shared>,
     is_alone: bool,
     reserve: u64,
@@ -458,18 +397,18 @@ fn merge(
 }
 
 impl Shared {
-    /// Says whether merges of the engine's own threads have room.
+    /// Returns what says whether compactions of the engine's own threads have room.
     pub(in crate::store::durable) fn has_room_to_merge(&self) -> Arc<GoOn> {
         self.has_room_of(self.min_free / 2)
     }
 
-    /// Says whether so many bytes are free. Does not keep the store alive.
+    /// Returns what says whether at least `bytes` are free. It does not keep the store alive.
     fn has_room_of(&self, bytes: u64) -> Arc<GoOn> {
         let (room, path) = (Arc::clone(&self.room), self.path.clone());
         Arc::new(move || room(&path).is_ok_and(|free| free >= bytes) || bytes == 0)
     }
 
-    /// What is being done to give room back.
+    /// Returns what is being done to give room back.
     pub(in crate::store::durable) fn reclaim(&self) -> Reclaim {
         *self.reclaim.lock()
     }

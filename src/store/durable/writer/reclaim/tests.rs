@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -280,9 +281,9 @@ async fn a_store_is_closed_while_it_merges() {
 async fn a_merge_of_the_engine_that_waits_for_room_is_not_in_the_way() {
     let folder = tempfile::tempdir().unwrap();
     let room = Arc::new(AtomicU64::new(FLOOR));
-    let store = open(folder.path(), merges_without_room(&room));
-    // Enough tables that the engine wants to merge them, and too few for commits to wait for it.
-    fill(&store, 120).await;
+    let (merges_have_none, asks) = merges_without_room(&room);
+    let store = open(folder.path(), merges_have_none);
+    fill_until_a_merge_waits(&store, &asks).await;
     room.store(FLOOR / 4, Ordering::SeqCst);
     clean_all(&store, 119).await;
     until(&store, Doing::Idle, |reclaim| reclaim.reclaimed > 0).await;
@@ -295,8 +296,9 @@ async fn a_merge_of_the_engine_that_waits_for_room_is_not_in_the_way() {
 async fn a_merge_that_was_begun_with_room_ends_when_room_gets_short() {
     let folder = tempfile::tempdir().unwrap();
     let bytes = Arc::new(AtomicU64::new(FLOOR * 16));
-    let store = open(folder.path(), merges_without_room(&bytes));
-    removed_beside_a_waiting_merge(&store).await;
+    let (room, asks) = merges_without_room(&bytes);
+    let store = open(folder.path(), room);
+    removed_beside_a_waiting_merge(&store, &asks).await;
     // The store's merge waits for that of the engine, which waits for the room that the store's gives back.
     bytes.store(FLOOR / 4, Ordering::SeqCst);
     tokio::time::timeout(PATIENCE, async {
@@ -316,8 +318,9 @@ async fn a_merge_that_was_begun_with_room_ends_when_room_gets_short() {
 async fn a_store_is_closed_while_its_merge_waits_for_one_of_the_engine() {
     let folder = tempfile::tempdir().unwrap();
     let bytes = Arc::new(AtomicU64::new(FLOOR * 16));
-    let store = open(folder.path(), merges_without_room(&bytes));
-    removed_beside_a_waiting_merge(&store).await;
+    let (room, asks) = merges_without_room(&bytes);
+    let store = open(folder.path(), room);
+    removed_beside_a_waiting_merge(&store, &asks).await;
     tokio::time::timeout(PATIENCE, store.close())
         .await
         .unwrap()
@@ -327,19 +330,39 @@ async fn a_store_is_closed_while_its_merge_waits_for_one_of_the_engine() {
     store.close().await.unwrap();
 }
 
-/// What goes by the number, but for the engine's own merges: they have no room.
-fn merges_without_room(bytes: &Arc<AtomicU64>) -> Room {
+/// A disk with as much room as the number says, but none for the engine's own merges. They tell the receiver that they ask.
+fn merges_without_room(bytes: &Arc<AtomicU64>) -> (Room, Receiver<()>) {
+    let (asking, asks) = channel();
     let others = room_of(bytes);
-    Arc::new(move |path: &Path| match thread::current().name() {
-        Some("fjall:worker") => Ok(0),
+    let room: Room = Arc::new(move |path: &Path| match thread::current().name() {
+        Some("fjall:worker") => {
+            let _ = asking.send(());
+            Ok(0)
+        }
         _ => others(path),
-    })
+    });
+    (room, asks)
 }
 
-/// Has the store begin a merge with room, while one of the engine waits for it.
-async fn removed_beside_a_waiting_merge(store: &DurableStore) {
-    // Enough tables that the engine wants to merge them, and too few for commits to wait for it.
-    fill(store, 120).await;
+/// Stores 120 messages in 6 tables: enough that the engine wants to merge them, and too few for commits to wait for it.
+/// Returns when the merge has begun: it waits for room then, and every other merge waits for it.
+async fn fill_until_a_merge_waits(store: &DurableStore, asks: &Receiver<()>) {
+    for table in 0..6 {
+        let writes = (table * 20..table * 20 + 20).map(write).collect();
+        store.commit(writes).await.unwrap();
+        // A flush makes one table of all memtables that wait for it.
+        let engine = store.shared.engine.read();
+        engine.as_ref().unwrap().flush().unwrap();
+    }
+    asks.recv_timeout(PATIENCE).unwrap();
+}
+
+/// Has the store begin a merge with room, while one of the engine waits for room.
+///
+/// Without the engine's merge before it, the store's could end for want of room by itself as soon as room gets short, and
+/// would be begun again a minute later.
+async fn removed_beside_a_waiting_merge(store: &DurableStore, asks: &Receiver<()>) {
+    fill_until_a_merge_waits(store, asks).await;
     clean_all(store, 119).await;
     until(store, Doing::Compacting, |_| true).await;
 }

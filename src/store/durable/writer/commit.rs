@@ -1,0 +1,197 @@
+//! Makes one commit: collects its jobs, writes and syncs it, shows it to readers, and replies. In this order, so that
+//! nothing is acknowledged or visible that a crash could take back.
+
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use hashbrown::HashMap;
+use parking_lot::MutexGuard;
+
+use super::super::answers::{Answers, Open, Outcome};
+use super::super::begun::Begun;
+use super::super::draft::{Draft, Finished, Head, Remembered, Touched};
+use super::super::engine::{Engine, EngineError};
+use super::super::recent::Delivery;
+use super::super::record::StateRecord;
+use super::super::tally::Tally;
+use super::Writer;
+use super::admission::Admission;
+use super::collect::Collected;
+use super::job::Job;
+use crate::config::SyncMode;
+use crate::id::Uid;
+use crate::store::{Level, StoreError};
+
+impl Writer {
+    /// Makes one commit of `first` and of the jobs in the queue.
+    pub(super) fn commit(&mut self, first: Option<Job>) {
+        let admission = match self.shared.failure() {
+            None => self.admission(),
+            Some(_) => Admission::Nothing,
+        };
+        let shared = Arc::clone(&self.shared);
+        let engine = shared.engine.read();
+        let engine = match (engine.as_ref(), shared.failure()) {
+            (Some(engine), None) => engine,
+            (_, Some(failed)) => return self.give_back(first, None, &Outcome::Failed(failed)),
+            (None, None) => return self.give_back(first, None, &Outcome::Full),
+        };
+        if admission != Admission::All {
+            self.give_back(None, Some(engine), &Outcome::Full);
+        }
+        let draft = Draft::new(
+            engine.view(),
+            &shared.recent,
+            &mut self.remembered,
+            self.state,
+        );
+        let mut commit = Collected::new(draft, admission, shared.life());
+        commit.collect(first, &mut self.queue, &mut self.reclaimer);
+        let Collected {
+            draft,
+            mut open,
+            must_sync,
+            ..
+        } = commit;
+        let outcome = if draft.is_empty() {
+            Outcome::Stored
+        } else {
+            let (bytes, finished) = (draft.bytes(), draft.finish());
+            self.room.count_written(bytes);
+            self.store(engine, finished, must_sync)
+        };
+        if let Outcome::Stored = outcome {
+            self.queue.mark_stored();
+        } else {
+            // The pieces that this commit had of them are not stored either.
+            let batches = self.queue.take_unfinished().into_iter();
+            open.extend(batches.map(|batch| give_up(batch, Some(engine))));
+        }
+        Answers::new(open, outcome).hand_over();
+    }
+
+    /// Replies to `job` and to all unfinished batches without doing anything more of them.
+    fn give_back(&mut self, job: Option<Job>, engine: Option<&Engine>, outcome: &Outcome) {
+        for batch in self.queue.take_unfinished() {
+            give_up(batch, engine).answer(outcome, None);
+        }
+        match job {
+            // These still have their turn.
+            Some(job @ (Job::Close { .. } | Job::Replace { .. })) => self.queue.defer(job),
+            Some(job) => job.refuse(outcome),
+            None => {}
+        }
+    }
+
+    /// Writes a commit and shows it to readers. `has_writes` says whether it acknowledges writes of clients: then it is on
+    /// the disk, in the folder that the next start opens, before it is shown.
+    ///
+    /// A commit of read marks and removals acknowledges nothing that must outlive a crash, so neither is made sure of for
+    /// it. If the folder is gone, the next commit of a write fails, or the next check of the room.
+    pub(super) fn store(
+        &mut self,
+        engine: &Engine,
+        mut finished: Finished,
+        has_writes: bool,
+    ) -> Outcome {
+        let is_synced = has_writes && self.shared.sync == SyncMode::Always;
+        if let Err(error) = engine.write(mem::take(&mut finished.changes)) {
+            return self.gave_up("a commit was not written", error);
+        }
+        if is_synced {
+            match engine.sync() {
+                Ok(()) => {}
+                // The engine has given up before, so nothing was synced. What was written is cut off again.
+                Err(error @ fjall::Error::Poisoned) => {
+                    return self.gave_up("a commit was not synced", error);
+                }
+                // Nobody knows what is on the disk, and another sync would not tell.
+                Err(error) => {
+                    let failed = StoreError::from(EngineError::from(error));
+                    let failed = failed.during("a commit was not synced");
+                    return Outcome::Failed(self.shared.fail(failed));
+                }
+            }
+        }
+        if has_writes && let Err(why) = self.watchdog.check_commit() {
+            return Outcome::Failed(self.shared.fail(StoreError::FolderGone(why)));
+        }
+        engine.count_removed(finished.freed as u64);
+        self.note_commit(finished.state, is_synced);
+        self.show(engine, finished);
+        if let Err(error) = engine.rotate_if_full() {
+            // This commit is stored. The next one finds that the engine has given up.
+            self.gave_up("a table was not begun", error);
+        }
+        Outcome::Stored
+    }
+
+    /// Notes how far the commits have come.
+    fn note_commit(&mut self, state: StateRecord, is_synced: bool) {
+        self.state = state;
+        self.reached.written = state.commits;
+        if is_synced {
+            self.reached.synced = state.commits;
+        }
+        if let Err(error) = self.mark.write(self.reached) {
+            tracing::warn!(%error, "how far the commits have come was not noted");
+        }
+    }
+
+    /// Shows a commit to readers, and remembers what the next commits need of it.
+    fn show(&mut self, engine: &Engine, finished: Finished) {
+        if !finished.is_all_new {
+            self.remembered.adopt(finished.members);
+            self.shared.tally.lock().committed(&finished.touched);
+            return self.publish(engine, &finished.touched, finished.deliveries);
+        }
+        self.remembered = Remembered::default();
+        self.remembered.adopt(finished.members);
+        {
+            let mut tally = self.shared.tally.lock();
+            *tally = Tally::default();
+            tally.committed(&finished.touched);
+        }
+        let gone = {
+            // As in `publish`.
+            let mut recent = self.shared.recent.lock();
+            engine.publish();
+            mem::take(&mut *recent)
+        };
+        drop(gone);
+        // Last: a reader that sees the new generation must not find the old contents.
+        self.shared.lives.fetch_add(1, Ordering::Release);
+    }
+
+    /// Makes a commit visible, in the engine and among the recent entries.
+    fn publish(&self, engine: &Engine, touched: &HashMap<Uid, Touched>, deliveries: Vec<Delivery>) {
+        let gone = {
+            // Under the lock, no reader sees one without the other.
+            let mut recent = self.shared.recent.lock();
+            engine.publish();
+            recent.publish(touched, deliveries)
+        };
+        drop(gone);
+        loop {
+            let mut recent = self.shared.recent.lock();
+            let gone = recent.trim();
+            // Readers that wait for the lock get it before the next step.
+            MutexGuard::unlock_fair(recent);
+            if gone.is_none() {
+                return;
+            }
+        }
+    }
+}
+
+/// Returns the reply to a batch of which nothing more is done.
+fn give_up(batch: Begun, engine: Option<&Engine>) -> Open {
+    batch.give_up(|uid| level(engine?, uid))
+}
+
+/// Returns how far an inbox goes, by what is stored.
+fn level(engine: &Engine, uid: Uid) -> Option<Level> {
+    let head = Head::read(&engine.view(), uid).ok()?;
+    Some(head.level(uid))
+}

@@ -1,0 +1,86 @@
+//! What the writer can be asked to do.
+
+use tokio::sync::oneshot;
+
+use super::super::answers::{Answer, Open, Outcome, refused};
+use super::super::contents::Contents;
+use super::super::kv::Key;
+use crate::id::{Uid, Version};
+use crate::store::{Committed, ReplaceError, StoreError, Write};
+
+/// Capacity of the writer's queue, in jobs. Whoever submits to a full queue waits, and meanwhile reads nothing more from
+/// its client.
+pub const QUEUE: usize = 1_024;
+
+/// Where the reply to a close goes.
+pub type Closed = oneshot::Sender<Result<(), StoreError>>;
+
+/// A job for the writer.
+#[derive(Debug)]
+pub enum Job {
+    /// Does these writes.
+    Commit {
+        /// The writes, in order.
+        batch: Vec<Write>,
+        /// Where the results go.
+        answer: Answer<Result<Committed, StoreError>>,
+    },
+    /// Moves a read mark.
+    Read {
+        /// The owner of the inbox.
+        uid: Uid,
+        /// The version to move the mark to. It is never moved back, nor beyond the inbox.
+        read: Version,
+        /// Notified when the operating system has the mark.
+        answer: Answer<()>,
+    },
+    /// Removes old entries of an inbox.
+    Trim {
+        /// The generation of the store that `through` was found in. In another one, nothing is removed.
+        life: u64,
+        /// The owner of the inbox.
+        uid: Uid,
+        /// The last version to remove.
+        through: Version,
+        /// The time of the cleaning: Unix time in milliseconds.
+        now: i64,
+        /// Where the number of removed entries goes.
+        answer: Answer<Result<u64, StoreError>>,
+    },
+    /// Forgets message ids that have expired.
+    Expire {
+        /// The generation of the store that `keys` were found in. In another one the ids may be in use, and are kept.
+        life: u64,
+        /// The keys of the [expiring](super::super::record::EXPIRING) ids.
+        keys: Vec<Key>,
+        /// Where the number of forgotten ids goes.
+        answer: Answer<Result<u64, StoreError>>,
+    },
+    /// Replaces everything in the store.
+    Replace {
+        /// What the store holds afterwards.
+        contents: Contents,
+        /// Where the result goes.
+        answer: Answer<Result<(), ReplaceError>>,
+    },
+    /// Checks how much room can be given back to the disk.
+    Reclaim,
+    /// Syncs everything and closes the folder.
+    Close {
+        /// Where the result goes.
+        answer: Closed,
+    },
+}
+
+impl Job {
+    /// Replies without doing the job. Jobs that are never part of a commit get no reply.
+    pub fn refuse(self, outcome: &Outcome) {
+        let open = match self {
+            Job::Commit { batch, answer } => Open::Commit(answer, refused(batch.len()), 0),
+            Job::Read { answer, .. } => Open::Read(answer),
+            Job::Trim { answer, .. } | Job::Expire { answer, .. } => Open::Removed(answer, 0),
+            Job::Replace { .. } | Job::Reclaim | Job::Close { .. } => return,
+        };
+        open.answer(outcome, None);
+    }
+}
