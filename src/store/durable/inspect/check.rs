@@ -1,0 +1,218 @@
+//! Checks that every record can be read, and that the records fit one another.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::super::engine::{EngineError, View};
+use super::super::folder;
+use super::super::kv::Key;
+use super::super::manifest;
+use super::super::reader;
+use super::super::record::{
+    self, Damaged, EntryRecord, GroupRecord, IdRecord, MemberRecord, MessageRecord, NumberRecord,
+    Record, SecretRecord, StateRecord, TextRecord, UserRecord,
+};
+use super::walk::Walk;
+use crate::id::{GroupId, MsgId, Uid, Version};
+use crate::store::Scope;
+
+/// How many problems are kept as text. The others are counted.
+const MAX_PROBLEMS: usize = 20;
+
+/// What a check has found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Registered users.
+    pub users: u64,
+    /// Groups.
+    pub groups: u64,
+    /// Members of all groups.
+    pub members: u64,
+    /// Inboxes that have entries.
+    pub inboxes: u64,
+    /// Entries of all inboxes.
+    pub entries: u64,
+    /// Texts of group messages.
+    pub texts: u64,
+    /// Message ids that are kept for deduplication.
+    pub ids: u64,
+    /// Commits since the store was created.
+    pub commits: u64,
+    /// The first problems, as sentences.
+    pub problems: Vec<String>,
+    /// The number of all problems.
+    pub wrong: u64,
+}
+
+impl Findings {
+    fn wrong(&mut self, what: impl ToString) {
+        self.wrong += 1;
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(what.to_string());
+        }
+    }
+}
+
+/// Checks all records of `view`, and the tables in the folder `engine`, until `is_stopped` returns true. Returns none if the
+/// check was stopped.
+pub fn check(view: &View<'_>, engine: &Path, is_stopped: impl Fn() -> bool) -> Option<Findings> {
+    let mut checker = Checker {
+        view,
+        findings: Findings::default(),
+        inbox: (Uid::default(), Version::START),
+        shares: HashMap::new(),
+    };
+    checker.check_tables(engine);
+    for step in Walk::new(view, Key::from([])) {
+        if is_stopped() {
+            return None;
+        }
+        match step {
+            Ok((key, value)) => checker.check_record(&key, &value),
+            Err(error) => checker.findings.wrong(error),
+        }
+    }
+    checker.check_texts();
+    Some(checker.findings)
+}
+
+/// A check in progress.
+struct Checker<'a> {
+    view: &'a View<'a>,
+    findings: Findings,
+    /// The inbox of the last entry, and the version of that. One is enough, because the walk is by key.
+    inbox: (Uid, Version),
+    /// The number of inboxes that each text was found in.
+    shares: HashMap<u64, u64>,
+}
+
+impl Checker<'_> {
+    /// Checks that the tables are those that were written.
+    fn check_tables(&mut self, engine: &Path) {
+        match manifest::altered_tables(engine, None) {
+            Ok(tables) => tables
+                .iter()
+                .for_each(|table| self.findings.wrong(folder::not_what_was_written(table))),
+            Err(error) => self.findings.wrong(error),
+        }
+    }
+
+    /// Checks a record, and if it is an entry, that none is missing before it.
+    fn check_record(&mut self, key: &[u8], value: &[u8]) {
+        if let Err(error) = self.check_alone(key, value) {
+            return self.findings.wrong(error);
+        }
+        if key.first() == Some(&b'i') {
+            self.check_order(key);
+            // The check before has decoded the value.
+            let entry = EntryRecord::open(key, value).unwrap_or_default();
+            if entry.message.is_none() {
+                *self.shares.entry(entry.text).or_default() += 1;
+            }
+        }
+    }
+
+    /// Checks that an entry follows the one before, or what was removed.
+    fn check_order(&mut self, key: &[u8]) {
+        let (uid, version): (Uid, Version) = (record::first_number(key), record::last_number(key));
+        if self.inbox.0 != uid {
+            self.findings.inboxes += 1;
+            let cut = number(self.view, &record::cut_key(uid)).unwrap_or_else(|error| {
+                self.findings.wrong(error);
+                version - 1
+            });
+            self.inbox = (uid, cut);
+        }
+        let expected = self.inbox.1 + 1;
+        if version != expected {
+            let version = expected;
+            self.findings.wrong(EngineError::Missing { uid, version });
+        }
+        self.inbox.1 = version;
+    }
+
+    /// Checks a record by itself, and that the records that it refers to exist.
+    fn check_alone(&mut self, key: &[u8], value: &[u8]) -> Result<(), EngineError> {
+        match key.first() {
+            Some(b'i') => {
+                self.findings.entries += 1;
+                let entry = EntryRecord::open(key, value)?;
+                match entry.message {
+                    Some(message) => {
+                        self.check_id(&message, Scope::Inbox(record::first_number(key)))?;
+                    }
+                    None => drop(reader::message(self.view, key, value)?),
+                }
+            }
+            Some(b't') => {
+                self.findings.texts += 1;
+                let message = TextRecord::open(key, value)?.message;
+                let message = message.ok_or(Damaged::at(key))?;
+                self.check_id(&message, Scope::Group(GroupId(message.group)))?;
+            }
+            Some(b'd') => {
+                self.findings.ids += 1;
+                IdRecord::open(key, value)?;
+            }
+            Some(b'u') => {
+                self.findings.users += 1;
+                UserRecord::open(key, value)?;
+            }
+            Some(b'g') => {
+                self.findings.groups += 1;
+                GroupRecord::open(key, value)?;
+            }
+            Some(b'm') => {
+                self.findings.members += 1;
+                MemberRecord::open(key, value)?;
+            }
+            Some(b'f') => drop(MemberRecord::open(key, value)?),
+            Some(b'r' | b'c' | b'o' | b'x') => drop(NumberRecord::open(key, value)?),
+            Some(b'k') => drop(SecretRecord::open(key, value)?),
+            Some(b's') => self.findings.commits = StateRecord::open(key, value)?.commits,
+            _ => return Err(Damaged::at(key).into()),
+        }
+        Ok(())
+    }
+
+    /// Checks that the id of a message is stored. Without it, the message could be stored twice.
+    fn check_id(&mut self, message: &MessageRecord, scope: Scope) -> Result<(), EngineError> {
+        let kind = message.kind().ok_or(Damaged(b'i'))?;
+        let id = record::id_key(kind, Uid(message.source), MsgId(&message.msg_id), scope);
+        if self.view.get::<IdRecord>(&id)?.is_none() {
+            self.findings.wrong(format!(
+                "the id of a message of {} to {scope} is missing",
+                message.source
+            ));
+        }
+        Ok(())
+    }
+
+    /// Checks that each text is in as many inboxes as it was put into, less those that it was removed from. What can't be
+    /// read was reported before.
+    fn check_texts(&mut self) {
+        for (key, value) in Walk::new(self.view, Key::from(b"t")).flatten() {
+            let Ok(text) = TextRecord::open(&key, &value) else {
+                continue;
+            };
+            let number = record::last_number::<i64>(&key).cast_unsigned();
+            let Ok(removed) = self::number(self.view, &record::removed_key(number)) else {
+                continue;
+            };
+            let removed = removed.0.unsigned_abs();
+            let there = self.shares.get(&number).copied().unwrap_or_default();
+            if there + removed != text.receivers {
+                let receivers = text.receivers;
+                self.findings.wrong(format!(
+                    "text {number} was put into {receivers} inboxes, removed from {removed}, and is in {there}"
+                ));
+            }
+        }
+    }
+}
+
+/// Reads a number; 0 if there is none.
+fn number(view: &View<'_>, key: &[u8]) -> Result<Version, EngineError> {
+    let stored: Option<NumberRecord> = view.get(key)?;
+    Ok(Version(stored.map_or(0, |number| number.value)))
+}

@@ -1,0 +1,169 @@
+//! Gives out everything that a store holds, item by item.
+
+use serde::Serialize;
+
+use super::super::draft::Head;
+use super::super::engine::{EngineError, View};
+use super::super::kv::Key;
+use super::super::reader;
+use super::super::record::{self, GroupRecord, Record, UserRecord};
+use super::walk::Walk;
+use crate::id::{GroupId, Uid, Version};
+
+/// One item of a store.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Item {
+    /// A registered user, without the password.
+    User {
+        /// The user's uid.
+        uid: Uid,
+        /// The name that was registered.
+        name: String,
+    },
+    /// A group.
+    Group {
+        /// The id, as text: not every JSON number holds 64 bits.
+        gid: String,
+        /// The name that the group was created with.
+        name: String,
+        /// The uids of the members.
+        members: Vec<Uid>,
+    },
+    /// An inbox. Its entries follow.
+    Inbox {
+        /// The owner of the inbox.
+        uid: Uid,
+        /// The read mark.
+        read: Version,
+        /// The last version that was removed.
+        removed: Version,
+        /// The newest version.
+        total: Version,
+    },
+    /// An entry of an inbox, with the names of the wire.
+    #[serde(rename_all = "camelCase")]
+    Entry {
+        /// The owner of the inbox.
+        uid: Uid,
+        /// The position in the inbox.
+        version: Version,
+        /// `p2p`, `group` or `ack`.
+        msg_type: &'static str,
+        /// The sender's uid.
+        #[serde(rename = "sourceUID")]
+        source_uid: Uid,
+        /// The group's id, as text; "0" in a message to one user.
+        #[serde(rename = "groupID")]
+        group_id: String,
+        /// The id that the sender gave the message.
+        #[serde(rename = "msgID")]
+        msg_id: String,
+        /// The text of the message.
+        msg: String,
+        /// When the message was sent: Unix time in milliseconds.
+        send_time: i64,
+    },
+}
+
+/// Gives every item to `item`, or those of the user `only`. Returns what is damaged or missing, which is left out.
+///
+/// # Errors
+///
+/// What `item` returns.
+pub fn dump<E>(
+    view: &View<'_>,
+    only: Option<Uid>,
+    mut item: impl FnMut(Item) -> Result<(), E>,
+) -> Result<Vec<String>, E> {
+    let prefixes = match only {
+        None => vec![Key::from([])],
+        Some(uid) => vec![record::inbox_prefix(uid), record::user_key(uid)],
+    };
+    let mut problems = Vec::new();
+    // The inbox of the last entry, and the version of that.
+    let mut inbox = None;
+    let walks = prefixes.into_iter().map(|prefix| Walk::new(view, prefix));
+    for step in walks.flatten() {
+        let (key, value) = match step {
+            Ok(record) => record,
+            Err(error) => {
+                problems.push(error);
+                continue;
+            }
+        };
+        let uid = record::first_number(&key);
+        let found = match key.first() {
+            Some(b'u') => user(&key, &value, uid),
+            Some(b'g') => group(view, &key, &value, record::first_number(&key)),
+            Some(b'i') => {
+                let version = record::last_number(&key);
+                let last = match inbox {
+                    Some((whose, last)) if whose == uid => last,
+                    _ => match Head::read(view, uid) {
+                        Ok(head) => {
+                            item(ends(uid, &head))?;
+                            head.cut
+                        }
+                        Err(error) => {
+                            problems.push(error.to_string());
+                            version - 1
+                        }
+                    },
+                };
+                if version != last + 1 {
+                    let version = last + 1;
+                    problems.push(EngineError::Missing { uid, version }.to_string());
+                }
+                inbox = Some((uid, version));
+                entry(view, &key, &value, uid)
+            }
+            _ => continue,
+        };
+        match found {
+            Ok(found) => item(found)?,
+            Err(error) => problems.push(error.to_string()),
+        }
+    }
+    Ok(problems)
+}
+
+fn user(key: &[u8], value: &[u8], uid: Uid) -> Result<Item, EngineError> {
+    let name = UserRecord::open(key, value)?.name;
+    Ok(Item::User { uid, name })
+}
+
+fn group(view: &View<'_>, key: &[u8], value: &[u8], gid: GroupId) -> Result<Item, EngineError> {
+    let name = GroupRecord::open(key, value)?.name;
+    let members = view.prefix(&record::members_prefix(gid));
+    let members = members.map(|found| Ok(record::last_number(&found?.0)));
+    Ok(Item::Group {
+        gid: gid.to_string(),
+        name,
+        members: members.collect::<Result<_, EngineError>>()?,
+    })
+}
+
+fn ends(uid: Uid, head: &Head) -> Item {
+    Item::Inbox {
+        uid,
+        read: head.read,
+        removed: head.cut,
+        total: head.total,
+    }
+}
+
+fn entry(view: &View<'_>, key: &[u8], value: &[u8], uid: Uid) -> Result<Item, EngineError> {
+    let version = record::last_number(key);
+    let message = reader::message(view, key, value)?;
+    Ok(Item::Entry {
+        uid,
+        version,
+        msg_type: message.kind.msg_type(),
+        source_uid: message.source,
+        group_id: GroupId::or_zero(message.group()).to_string(),
+        msg_id: message.msg_id().to_string(),
+        msg: message.text().to_owned(),
+        send_time: message.sent_at,
+    })
+}
