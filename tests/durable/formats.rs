@@ -1,9 +1,10 @@
 //! Opens folders that earlier programs have made: they are brought to the present format, and hold what they held.
 //!
 //! `tests/fixtures/store/format-N` is a folder of format N, as a kill leaves it: with tables and a journal. Beside it,
-//! `format-N.snapshot` is what the program that made the folder said of its contents. Both were made by
-//! [`make_a_folder_of_the_present_format`], format 1 by the last program that had no newer one. Before the format changes, or
-//! another release of the engine is taken, another folder has to be made: the new program must open what the last one left.
+//! `format-N.snapshot` is the snapshot of the program that made the folder. Both were made by [`make`], format 1 by the last
+//! program that had no newer format. Before the format changes, or another release of the engine is taken, a new pair has to
+//! be made: the new program must open what the last one left. For that, name the folder to make in the environment:
+//! `IMD_FIXTURE=tests/fixtures/store/format-N cargo test --test durable formats`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -46,17 +47,17 @@ async fn inbox(client: &mut Client) -> Vec<(i64, i64, String, String)> {
         .collect()
 }
 
-/// Opens a copy of a fixture, as the program does at its start.
-async fn check_fixture(name: &str) {
+/// Opens a copy of the folder `made`, as the program does at its start, and compares it with the snapshot beside it.
+async fn check(made: &Path) {
     let copy = tempfile::tempdir().unwrap();
     let folder = copy.path().join("data");
-    copy_into(&fixtures().join(name), &folder).unwrap();
+    copy_into(made, &folder).unwrap();
 
     let imd = Imd::start(config(&folder)).await.unwrap();
-    let expected = Snapshot::open(&fixtures().join(format!("{name}.snapshot"))).unwrap();
-    assert!(imd.snapshot().await.unwrap() == expected, "{name}");
+    let expected = Snapshot::open(&made.with_extension("snapshot")).unwrap();
+    assert!(imd.snapshot().await.unwrap() == expected);
 
-    // The snapshot says it too. Here it stands in words.
+    // What the snapshot has, in words.
     let mut bob = login(&imd, 2).await;
     let event = bob.next_event().await.unwrap();
     let Event::Notify { current, total } = event else {
@@ -79,7 +80,7 @@ async fn check_fixture(name: &str) {
     let mut ann = login(&imd, 1).await;
     assert_eq!(inbox(&mut ann).await[1], row(2, 2, "third", ""), "an ack");
 
-    // The ids are known, also that of a message which was removed.
+    // The ids are known, also the id of a message that was removed.
     for id in ["first", "third", "fifth"] {
         ann.send_p2p_as(2, id, "again").await.unwrap();
     }
@@ -91,13 +92,9 @@ async fn check_fixture(name: &str) {
     );
     imd.shutdown().await;
 
-    let format = fs::read_to_string(folder.join("format")).unwrap();
-    assert_eq!(
-        format,
-        fs::read_to_string(fixtures().join("format-2/format")).unwrap()
-    );
-    let inspection = Inspection::open(&folder).unwrap();
-    assert_eq!(inspection.check().wrong, 0, "{name}");
+    let format = |folder: &Path| fs::read_to_string(folder.join("format")).unwrap();
+    assert_eq!(format(&folder), format(&fixtures().join("format-2")));
+    assert_eq!(Inspection::open(&folder).unwrap().check().wrong, 0);
 }
 
 #[tokio::test]
@@ -105,20 +102,32 @@ async fn a_folder_of_format_1_is_upgraded_and_holds_everything() {
     let format = fs::read_to_string(fixtures().join("format-1/format")).unwrap();
     assert_eq!(format.trim_end(), "imd store, format 1");
     assert!(!fixtures().join("format-1/id").exists());
-    check_fixture("format-1").await;
+    check(&fixtures().join("format-1")).await;
 }
 
 #[tokio::test]
 async fn a_folder_of_format_2_holds_everything() {
-    check_fixture("format-2").await;
+    check(&fixtures().join("format-2")).await;
 }
 
-/// Makes a folder and its snapshot in the folder that the environment names as `IMD_FIXTURE`. It uses nothing that changes
-/// from one version of the crate to the next, so that an older program can run it too.
+/// Made as the fixtures are, so that the next fixture can be made at any time.
 #[tokio::test]
-#[ignore = "makes a fixture; it is no test"]
-async fn make_a_folder_of_the_present_format() {
-    let to = PathBuf::from(std::env::var_os("IMD_FIXTURE").unwrap());
+async fn a_folder_of_the_present_format_holds_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = dir.path().join("made");
+    make(&made).await;
+    check(&made).await;
+    if let Some(to) = std::env::var_os("IMD_FIXTURE").map(PathBuf::from) {
+        let _ = fs::remove_dir_all(&to);
+        copy_into(&made, &to).unwrap();
+        let snapshot = made.with_extension("snapshot");
+        fs::copy(snapshot, to.with_extension("snapshot")).unwrap();
+    }
+}
+
+/// Makes a folder at `to`, and its snapshot beside it. This uses nothing that changes from one version of the crate to the
+/// next, so that an older program can run it too.
+async fn make(to: &Path) {
     let made = tempfile::tempdir().unwrap();
     let folder = made.path().join("data");
 
@@ -165,9 +174,8 @@ async fn make_a_folder_of_the_present_format() {
     // A stop would write the journal into tables.
     let killed = crashed(&folder);
     imd.shutdown().await;
-    let _ = fs::remove_dir_all(&to);
-    copy_into(killed.path(), &to).unwrap();
-    // No machine has this id: wherever the fixture is opened, the machine was started again in between.
+    copy_into(killed.path(), to).unwrap();
+    // No machine has this id: wherever the folder is opened, the machine was started again in between.
     fs::write(to.join("boot"), "00000000-0000-0000-0000-000000000000\n").unwrap();
     snapshot.save(&to.with_extension("snapshot")).unwrap();
 }
