@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use imd::config;
 use imd::id::{MsgId, Uid, Version};
-use imd::store::{DurableStore, Kind, Message, PageLimit, Store, Write};
+use imd::store::{DurableStore, Kind, Message, MessageStore, PageLimit, StoreAdmin, Write};
 use tokio::task::JoinSet;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;

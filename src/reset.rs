@@ -147,7 +147,7 @@ impl Reset {
 
     async fn empty(&self) -> Result<(), ResetError> {
         self.end_sessions().await?;
-        self.services().replace(Snapshot::default()).await?;
+        self.stack.core.replace(Snapshot::default()).await?;
         self.stack.core.lab.journal().clear();
         // The records must not count the sessions that have just ended, since the gateway may choose by their number.
         for server in self.stack.access.all() {
@@ -178,14 +178,14 @@ impl Reset {
         }
         let exclusive = self.services().lock_exclusive().await;
         self.end_sessions().await?;
-        self.services().replace(snapshot).await?;
+        self.stack.core.replace(snapshot).await?;
         drop(exclusive);
         tracing::info!("a snapshot was loaded");
         Ok(())
     }
 
     fn confirm(&self, confirmed: Confirmed) -> Result<(), ResetError> {
-        let store = self.services().store();
+        let store = &self.stack.core.store;
         if store.is_durable() && confirmed == Confirmed::No {
             let store = store.describe();
             return Err(ResetError::NotConfirmed { store });

@@ -119,7 +119,7 @@ pub async fn users(
     let (after, limit) = query.bounds()?;
     let services = &deps.core.services;
     let after = Uid(after);
-    let registered = services.store().users(after, limit + 1).await?;
+    let registered = deps.core.store.users(after, limit + 1).await?;
     let mut names: BTreeMap<Uid, Option<String>> = BTreeMap::new();
     names.extend(
         services
@@ -186,12 +186,7 @@ pub async fn groups(
     QueryParams(query): QueryParams<PageQuery>,
 ) -> Result<Response, Problem> {
     let (after, limit) = query.bounds()?;
-    let groups = deps
-        .core
-        .services
-        .store()
-        .groups(GroupId(after), limit + 1)
-        .await?;
+    let groups = deps.core.store.groups(GroupId(after), limit + 1).await?;
     let to_json = |group| {
         let Group {
             gid,
@@ -237,7 +232,7 @@ pub async fn inboxes(
     QueryParams(query): QueryParams<PageQuery>,
 ) -> Result<Json<Value>, Problem> {
     let (after, limit) = query.bounds()?;
-    let inboxes = deps.core.services.inboxes(Uid(after), limit + 1);
+    let inboxes = deps.core.inboxes(Uid(after), limit + 1);
     let to_json = |inbox| json!(inbox);
     Ok(page("inboxes", inboxes, limit, |inbox| inbox.uid, to_json))
 }
@@ -249,7 +244,7 @@ pub async fn inbox(
     QueryParams(query): QueryParams<PageQuery>,
 ) -> Result<Json<Value>, Problem> {
     let (after, entries) = query.bounds()?;
-    let store = deps.core.services.store();
+    let store = &deps.core.store;
     let level = store.level(Uid(uid)).await?;
     let limit = PageLimit {
         entries,

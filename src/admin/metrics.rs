@@ -112,7 +112,7 @@ fn gauges(deps: &Deps) -> Registry {
         dropped,
     );
     // A store in memory has no disk space to reclaim.
-    let reclaim = deps.core.services.store().reclaim().unwrap_or_default();
+    let reclaim = deps.core.store.reclaim().unwrap_or_default();
     reclaimed_space(reclaim, &mut registry);
     process(&mut registry);
     registry

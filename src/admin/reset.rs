@@ -104,7 +104,7 @@ pub async fn save(State(deps): State<Arc<Deps>>) -> Result<impl IntoResponse, Pr
     let downloads = &deps.downloads;
     let turn = Arc::clone(&downloads.turn).acquire_owned().await;
     let turn = turn.map_err(Problem::broken)?;
-    let snapshot = deps.core.services.snapshot().await;
+    let snapshot = deps.core.snapshot().await;
     let snapshot = snapshot.map_err(|error| match error {
         SaveError::TooLarge { .. } => Problem::conflict(error),
         SaveError::Store(failed) => failed.into(),

@@ -33,12 +33,12 @@ pub async fn health() -> Json<Value> {
 /// Answers whether the stack serves: 503 if its store has failed or has no room, or if every connection is taken.
 pub async fn ready(State(deps): State<Arc<Deps>>) -> Result<Json<Value>, Problem> {
     // The future is ready at once if the store has failed, and pending for as long as it works.
-    let failed = futures_util::FutureExt::now_or_never(deps.core.services.store().failed());
+    let failed = futures_util::FutureExt::now_or_never(deps.core.store.failed());
     if let Some(failed) = failed {
         return Err(not_ready(failed));
     }
-    let reclaim = deps.core.services.store().reclaim();
-    if let Some(why) = deps.core.services.store().shortage() {
+    let reclaim = deps.core.store.reclaim();
+    if let Some(why) = deps.core.store.shortage() {
         let reclaimable = reclaim.map(|reclaim| {
             let (bytes, doing) = (reclaim.reclaimable, reclaim.doing.as_str());
             format!("; about {bytes} bytes of removed data can be given back to the disk ({doing})")
@@ -75,7 +75,7 @@ pub async fn version() -> Json<Value> {
 
 /// Answers an overview of servers, registry, faults, clock, journal and ledger.
 pub async fn state(State(deps): State<Arc<Deps>>) -> Json<Value> {
-    let store = deps.core.services.store();
+    let store = &deps.core.store;
     let ledger = store.ledger();
     let audited = deps.core.services.audited();
     let journal = deps.core.lab.journal();
@@ -115,7 +115,7 @@ pub async fn state(State(deps): State<Arc<Deps>>) -> Json<Value> {
 
 /// Answers what became of the messages, with each inbox and each kind of refusal.
 pub async fn report(State(deps): State<Arc<Deps>>) -> Json<Report> {
-    Json(deps.core.services.report())
+    Json(deps.core.report())
 }
 
 /// Answers which quirks are on, and which behaviours of the original stack are not emulated.

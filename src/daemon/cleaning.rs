@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, Ticks};
-use crate::service::Services;
 use crate::shutdown::Shutdown;
+use crate::store::StoreAdmin;
 
 /// The time between two cleanings of the store.
 pub(super) const EVERY: Duration = Duration::from_secs(60);
@@ -13,7 +13,7 @@ pub(super) const EVERY: Duration = Duration::from_secs(60);
 /// Removes at each tick, and when the store has too little room, what its retention lets go, until the shutdown begins. A
 /// cleaning that is under way then has the grace period to end: the store is closed after it.
 pub(super) async fn keep_clean(
-    services: Arc<Services>,
+    store: Arc<dyn StoreAdmin>,
     clock: Arc<dyn Clock>,
     mut ticks: Box<dyn Ticks>,
     shutdown: Shutdown,
@@ -22,11 +22,11 @@ pub(super) async fn keep_clean(
         tokio::select! {
             () = shutdown.begun() => return,
             _ = ticks.tick() => {}
-            () = services.store().short() => {}
+            () = store.short() => {}
         }
         let cleaned = tokio::select! {
             () = shutdown.hurried() => return,
-            cleaned = services.store().clean(clock.unix_ms()) => cleaned,
+            cleaned = store.clean(clock.unix_ms()) => cleaned,
         };
         match cleaned {
             Ok(0) => {}

@@ -158,7 +158,7 @@ impl Imd {
     ///
     /// When it is more than [`SNAPSHOT_LIMIT`](crate::store::SNAPSHOT_LIMIT), or the store has failed.
     pub async fn snapshot(&self) -> Result<Snapshot, SaveError> {
-        self.services().snapshot().await
+        self.stack.core.snapshot().await
     }
 
     /// Replaces everything that the store holds by a snapshot, and ends every session: users, groups, messages, read marks

@@ -34,7 +34,7 @@ use crate::reset::Reset;
 use crate::service::Services;
 use crate::shutdown::Shutdown;
 use crate::stack::Stack;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreAdmin, StoreError};
 use start::Fronts;
 
 /// A running stack: gateway, access servers, registry, store and HTTP API as tasks of the current runtime.
@@ -91,6 +91,10 @@ impl Imd {
 
     fn services(&self) -> &Services {
         &self.stack.core.services
+    }
+
+    fn store(&self) -> &dyn StoreAdmin {
+        self.stack.core.store.as_ref()
     }
 
     /// Returns where the gateway listens; without the role `gateway`, where the config says that another process does.
@@ -192,23 +196,23 @@ impl Imd {
 
     /// What the store is, for people.
     pub fn store_name(&self) -> String {
-        self.services().store().describe()
+        self.store().describe()
     }
 
     /// What the store has too little of to take messages now, in words that name the limit; none where it has enough.
     pub fn shortage(&self) -> Option<String> {
-        self.services().store().shortage()
+        self.store().shortage()
     }
 
     /// What became of the messages so far.
     pub fn report(&self) -> Report {
-        self.services().report()
+        self.stack.core.report()
     }
 
     /// Resolves when the store has failed for good, and says why. From then on everything that needs it is refused: all
     /// that is left is to shut down.
     pub async fn failed(&self) -> StoreError {
-        self.services().store().failed().await
+        self.store().failed().await
     }
 
     /// Stops: accepts nothing more, deregisters, tells and drains the sessions, closes the store. All within
@@ -247,7 +251,7 @@ impl Imd {
             unfinished.into_iter().sum::<usize>() + self.services().unfinished_commits();
         tokio::select! {
             biased;
-            closed = self.services().store().close() => if let Err(error) = closed {
+            closed = self.store().close() => if let Err(error) = closed {
                 tracing::error!(%error, "the store was not closed");
             },
             () = time => tracing::error!("the store was not closed in time"),

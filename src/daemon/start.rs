@@ -191,11 +191,13 @@ async fn make_core(
         Arc::clone(&metrics),
     );
     let deps = service::Deps {
+        messages: store.clone(),
+        accounts: store.clone(),
         clock: Arc::clone(&clock),
         lab: Arc::clone(&lab),
         metrics: Arc::clone(&metrics),
     };
-    let services = Services::new(config, store, Arc::new(directory), deps);
+    let services = Services::new(config, Arc::new(directory), deps);
     Ok(Core {
         services: Arc::new(services.await?),
         registry: Arc::new(FaultyRegistry::new(registry, Arc::clone(&clock))),
@@ -205,6 +207,7 @@ async fn make_core(
         clock_control,
         lab,
         metrics,
+        store,
     })
 }
 
@@ -319,13 +322,13 @@ fn addr_or(listener: Option<&TcpListener>, addr: SocketAddr) -> io::Result<Socke
 /// Has old messages removed, until the shutdown begins.
 fn keep_clean(core: &Core, shutdown: &Shutdown) {
     let ticks = core.clock.rounds(cleaning::EVERY);
-    let (services, clock) = (Arc::clone(&core.services), Arc::clone(&core.clock));
-    shutdown.spawn(cleaning::keep_clean(
-        services,
-        clock,
+    let cleaning = cleaning::keep_clean(
+        core.store.clone(),
+        Arc::clone(&core.clock),
         ticks,
         shutdown.clone(),
-    ));
+    );
+    shutdown.spawn(cleaning);
 }
 
 fn log_quirks(quirks: &config::Quirks) {

@@ -90,7 +90,7 @@ impl Services {
         self.check_text("name", &name)?;
         self.check_text("pw", &password)?;
         // Saves hashing the password for a uid that is taken. The commit checks it again.
-        if self.store.user(uid).await?.is_some() {
+        if self.accounts.user(uid).await?.is_some() {
             return Err(Rejected::UserExists.into());
         }
         let password_hash = self.passwords.hash(password).await?;
@@ -111,7 +111,7 @@ impl Services {
         if !uid.is_positive() {
             return Err(AuthError::BadUid(uid.0));
         }
-        let Some(user) = self.store.user(uid).await? else {
+        let Some(user) = self.accounts.user(uid).await? else {
             return if self.auto_register {
                 Ok(self.tokens.issue(uid))
             } else {
@@ -143,7 +143,7 @@ impl Services {
 
     /// Commits a write by itself, without injected faults.
     pub(super) async fn store_one(&self, write: Write) -> Result<Result<(), Rejected>, StoreError> {
-        let result = self.store.commit(vec![write]).await?.results.pop();
+        let result = self.messages.commit(vec![write]).await?.results.pop();
         result.ok_or(StoreError::Unanswered)
     }
 }

@@ -17,12 +17,12 @@ use super::quirks::Announced;
 use crate::directory::SessionDirectory;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
-use crate::store::{Committed, Level, Rejected, Store, StoreError, Write};
+use crate::store::{Committed, Level, MessageStore, Rejected, StoreError, Write};
 
 /// Commits batches, and finishes those whose caller has ended.
 #[derive(Debug)]
 pub(super) struct Committer {
-    store: Arc<dyn Store>,
+    store: Arc<dyn MessageStore>,
     directory: Arc<dyn SessionDirectory>,
     metrics: Arc<Metrics>,
     /// Runs the commits whose caller has ended.
@@ -71,7 +71,7 @@ impl fmt::Debug for PendingNotifies {
 impl Committer {
     /// Creates a committer without unfinished commits.
     pub fn new(
-        store: Arc<dyn Store>,
+        store: Arc<dyn MessageStore>,
         directory: Arc<dyn SessionDirectory>,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
@@ -171,7 +171,7 @@ mod tests {
     use crate::config::SecondLogin;
     use crate::directory::LocalDirectory;
     use crate::id::{GroupId, MsgId, Uid};
-    use crate::store::{Kind, MemoryStore, Message, Retention};
+    use crate::store::{Kind, MemoryStore, Message, Retention, StoreAdmin};
     use std::time::Duration;
 
     fn committer() -> (Arc<Committer>, Arc<MemoryStore>) {

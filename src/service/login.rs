@@ -103,7 +103,7 @@ impl Services {
         };
         self.check_login(uid, token).await?;
         // Read before anything changes: a login that fails displaces nobody.
-        let before = self.store.level(uid).await?;
+        let before = self.messages.level(uid).await?;
         let older = match self.directory.enter(uid, session).await {
             Entered::Alone => None,
             Entered::InPlaceOf(older) => Some(older),
@@ -118,7 +118,7 @@ impl Services {
             older.displace();
         }
         // Read again: what was stored between the first reading and the entry was not notified to this session.
-        let inbox = self.store.level(uid).await.unwrap_or(before);
+        let inbox = self.messages.level(uid).await.unwrap_or(before);
         Ok(LoginOutcome { inbox })
     }
 

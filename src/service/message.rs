@@ -270,7 +270,7 @@ impl Services {
             ..request.limit
         };
         let uid = caller.uid.unwrap_or_default();
-        let peeked = self.store.peek(uid, request.after, limit).await;
+        let peeked = self.messages.peek(uid, request.after, limit).await;
         let has_entries = peeked.is_ok_and(|page| !page.entries.is_empty());
         let can = |action: &Action| match action {
             Action::Stale | Action::Gap => has_entries,
@@ -285,7 +285,7 @@ impl Services {
         if self.has_odd_pages() {
             Box::pin(self.odd_page(uid, after, limit)).await
         } else {
-            self.store.sync(uid, after, limit).await
+            self.messages.sync(uid, after, limit).await
         }
     }
 

@@ -34,7 +34,7 @@ pub use fixtures::FixtureError;
 pub use group::GroupError;
 pub use login::{IdentityError, LoginError, LoginOutcome, UidMismatch};
 pub use message::{SendError, SendRequest, SyncError, SyncRequest};
-pub use report::{InboxReport, Report};
+pub use report::{InboxReport, MAX_REPORTED_INBOXES, Report};
 pub use token::{Tokens, salted_token};
 
 use std::future::{pending, poll_fn};
@@ -50,12 +50,13 @@ use crate::idgen::Snowflake;
 use crate::lab::{Action, Lab, Passing, Site};
 use crate::metrics::Metrics;
 use crate::proto::Cmd;
-use crate::store::{ReplaceError, SNAPSHOT_LIMIT, SaveError, Snapshot, Store, StoreError};
+use crate::store::{AccountStore, MessageStore, StoreError};
 
 /// The services of one `imd`, over its store and its directory of sessions.
 #[derive(Debug)]
 pub struct Services {
-    store: Arc<dyn Store>,
+    messages: Arc<dyn MessageStore>,
+    accounts: Arc<dyn AccountStore>,
     directory: Arc<dyn SessionDirectory>,
     committer: Arc<commit::Committer>,
     ids: Snowflake,
@@ -86,6 +87,10 @@ struct NewId {
 /// The parts of an `imd` that all services work with.
 #[derive(Debug, Clone)]
 pub struct Deps {
+    /// Stores messages, and everything else that is written.
+    pub messages: Arc<dyn MessageStore>,
+    /// Knows users and groups.
+    pub accounts: Arc<dyn AccountStore>,
     /// Times every presence, token, message and id.
     pub clock: Arc<dyn Clock>,
     /// Injects faults, and journals them.
@@ -142,27 +147,28 @@ impl<'a> Caller<'a> {
 }
 
 impl Services {
-    /// Creates the services over a store and a directory.
+    /// Creates the services over the stores of `deps` and a directory.
     ///
     /// # Errors
     ///
     /// When the store can't read its signing key or how far its ids have come.
     pub async fn new(
         config: &Config,
-        store: Arc<dyn Store>,
         directory: Arc<dyn SessionDirectory>,
         deps: Deps,
     ) -> Result<Self, StoreError> {
         let Deps {
+            messages,
+            accounts,
             clock,
             lab,
             metrics,
         } = deps;
-        let key = store.signing_key().await?;
-        let newest = store.newest().await?;
+        let key = accounts.signing_key().await?;
+        let newest = accounts.newest().await?;
         Ok(Services {
             committer: commit::Committer::new(
-                Arc::clone(&store),
+                Arc::clone(&messages),
                 Arc::clone(&directory),
                 Arc::clone(&metrics),
             ),
@@ -177,7 +183,8 @@ impl Services {
             delays: delays::Delays::default(),
             replacing: RwLock::default(),
             audit: audit::Audit::default(),
-            store,
+            messages,
+            accounts,
             clock,
             lab,
             metrics,
@@ -226,26 +233,19 @@ impl Services {
         self.delays.end();
     }
 
-    /// Returns everything that the store holds, and how far ids have come.
-    ///
-    /// # Errors
-    ///
-    /// [`SaveError`] when it is too much for a snapshot, or can't be read.
-    pub async fn snapshot(&self) -> Result<Snapshot, SaveError> {
-        let snapshot = self.store.snapshot(SNAPSHOT_LIMIT).await?;
-        // Some of the ids may be in it, and on a clock that stands still they run ahead of it.
-        Ok(snapshot.reaching(self.ids.reached()))
+    /// Returns the time in the newest id that was given out, in Unix milliseconds.
+    pub fn ids_reached(&self) -> i64 {
+        self.ids.reached()
     }
 
-    /// Replaces everything in the store, and starts the counts of the report anew. New ids are greater than all before and
-    /// than those in the snapshot.
+    /// Goes on over contents of the store that have replaced others: new ids are greater than those in the contents, and the
+    /// counts of the report begin anew.
     ///
     /// # Errors
     ///
-    /// [`ReplaceError`]; nothing has changed then.
-    pub async fn replace(&self, snapshot: Snapshot) -> Result<(), ReplaceError> {
-        self.store.replace(snapshot).await?;
-        self.ids.go_beyond(self.store.newest().await?);
+    /// [`StoreError`] when the store can't read how far its ids have come.
+    pub async fn go_on_after_replacement(&self) -> Result<(), StoreError> {
+        self.ids.go_beyond(self.accounts.newest().await?);
         self.audit.clear();
         Ok(())
     }
@@ -253,11 +253,6 @@ impl Services {
     /// Returns in which ways this stack behaves as the original does.
     pub fn quirks(&self) -> &Quirks {
         &self.quirks
-    }
-
-    /// Returns the store under the services.
-    pub fn store(&self) -> &dyn Store {
-        self.store.as_ref()
     }
 
     /// Returns how many commits are in progress whose caller has ended.
@@ -352,6 +347,6 @@ impl Services {
 
     /// Returns whether `uid` may take part: everyone, unless the config lets registered users only.
     async fn is_admitted(&self, uid: Uid) -> Result<bool, StoreError> {
-        Ok(self.auto_register || self.store.user(uid).await?.is_some())
+        Ok(self.auto_register || self.accounts.user(uid).await?.is_some())
     }
 }

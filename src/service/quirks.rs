@@ -82,7 +82,7 @@ impl Services {
             }
             if let Some(inbox) = inboxes.iter_mut().find(|inbox| inbox.uid == uid) {
                 inbox.total += 1;
-            } else if let Ok(Level { read, total, .. }) = self.store.level(uid).await {
+            } else if let Ok(Level { read, total, .. }) = self.messages.level(uid).await {
                 let total = total + 1;
                 inboxes.push(Level { uid, read, total });
             }
@@ -105,7 +105,7 @@ impl Services {
         let mut page = if self.quirks.sync_inclusive && after > Version::START {
             self.inclusive_page(uid, after, limit).await?
         } else {
-            self.store.sync(uid, after, limit).await?
+            self.messages.sync(uid, after, limit).await?
         };
         if self.quirks.sync_drops_group_id {
             for entry in &mut page.entries {
@@ -126,7 +126,7 @@ impl Services {
         limit: PageLimit,
     ) -> Result<Page, StoreError> {
         // This sync moves the read mark to where the request says; the one from `after - 1` can't move it back.
-        let next = self.store.sync(
+        let next = self.messages.sync(
             uid,
             after,
             PageLimit {
@@ -135,13 +135,13 @@ impl Services {
             },
         );
         if next.await?.entries.is_empty() {
-            return self.store.sync(uid, after, limit).await;
+            return self.messages.sync(uid, after, limit).await;
         }
-        let page = self.store.sync(uid, after - 1, limit).await?;
+        let page = self.messages.sync(uid, after - 1, limit).await?;
         let begins = page.entries.first().map(|entry| entry.version);
         if begins == Some(after) && page.current > after {
             return Ok(page);
         }
-        self.store.sync(uid, after, limit).await
+        self.messages.sync(uid, after, limit).await
     }
 }

@@ -9,7 +9,7 @@ use crate::id::Uid;
 use crate::store::Ledger;
 
 /// The most inboxes that a report lists.
-const MAX_INBOXES: usize = 1_000;
+pub const MAX_REPORTED_INBOXES: usize = 1_000;
 
 /// The most inboxes that a report describes in words.
 const MAX_DESCRIBED: usize = 20;
@@ -70,9 +70,9 @@ impl From<(Uid, Ledger)> for InboxReport {
 }
 
 impl Services {
-    /// Returns what became of the messages so far.
-    pub fn report(&self) -> Report {
-        let ledger = self.store.ledger();
+    /// Returns what became of the messages so far. `ledger` has the store's counts, and `inboxes` its counts of the first
+    /// [`MAX_REPORTED_INBOXES`] inboxes.
+    pub fn report(&self, ledger: Ledger, inboxes: Vec<(Uid, Ledger)>) -> Report {
         let audited = self.audit.read();
         Report {
             stored: ledger.stored,
@@ -84,16 +84,9 @@ impl Services {
             repeated: audited.repeated,
             swapped: audited.swapped,
             unfinished: 0,
-            inboxes: self.inboxes(Uid::default(), MAX_INBOXES),
+            inboxes: inboxes.into_iter().map(InboxReport::from).collect(),
             refusals: self.audit.refusals(),
         }
-    }
-
-    /// Returns the counts of the inboxes of users above uid `after`, by uid: the first `limit` inboxes of which something
-    /// was counted.
-    pub fn inboxes(&self, after: Uid, limit: usize) -> Vec<InboxReport> {
-        let ledgers = self.store.ledgers(after, limit);
-        ledgers.into_iter().map(InboxReport::from).collect()
     }
 }
 

@@ -74,6 +74,17 @@ pub enum StoreError {
     Injected(Code),
 }
 
+/// Why the contents of a store were not replaced. Nothing has changed then.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ReplaceError {
+    /// There is no room for the new contents.
+    #[error("the store has no room for it")]
+    Full,
+    /// The store has failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// What is wrong with the records of a store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use imd::config;
 use imd::id::{Uid, Version};
-use imd::store::{DurableStore, Entry, Inspection, Item, Level, Store, StoreError, Write};
+use imd::store::{
+    DurableStore, Entry, Inspection, Item, Level, MessageStore, StoreAdmin, StoreError, Write,
+};
 use rand::RngExt;
 
 use crate::fixture::{

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use imd::config;
 use imd::id::{GroupId, MsgId, Uid, Version};
 use imd::store::{
-    DurableStore, Entry, Kind, Message, OpenError, PageLimit, Rejected, Store, User, Write,
+    DurableStore, Entry, Kind, Message, MessageStore, OpenError, PageLimit, Rejected, User, Write,
 };
 use tempfile::TempDir;
 

@@ -2,7 +2,9 @@ use std::fs;
 use std::path::Path;
 
 use imd::id::{GroupId, Uid};
-use imd::store::{DurableStore, Inspection, OpenError, Store, Write};
+use imd::store::{
+    AccountStore, DurableStore, Inspection, MessageStore, OpenError, StoreAdmin, Write,
+};
 
 use crate::fixture::{crashed, files, in_use, journal, one, open, open_small, p2p};
 

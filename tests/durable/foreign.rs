@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use imd::store::{CompactError, Inspection, OpenError, Store};
+use imd::store::{CompactError, Inspection, OpenError, StoreAdmin};
 use tempfile::TempDir;
 
 use crate::fixture::{copy_into, crashed, in_use, inbox, one, open, p2p};

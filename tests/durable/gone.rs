@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use imd::store::{OpenError, Store};
+use imd::store::{MessageStore, OpenError, StoreAdmin};
 
 use crate::fixture::{copy_into, files, inbox, journal, one, open, p2p};
 

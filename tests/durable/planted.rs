@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use imd::id::Uid;
-use imd::store::{CompactError, Inspection, OpenError, Store};
+use imd::store::{CompactError, Inspection, MessageStore, OpenError, StoreAdmin};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 

@@ -1,5 +1,8 @@
 use imd::id::{Uid, Version};
-use imd::store::{DurableStore, Inspection, Kind, Level, Rejected, Snapshot, Store};
+use imd::store::{
+    AccountStore, DurableStore, Inspection, Kind, Level, MessageStore, Rejected, Snapshot,
+    StoreAdmin,
+};
 
 use crate::fixture::{
     ack, crashed, create, inbox, join, one, open, open_small, p2p, register, to_group,

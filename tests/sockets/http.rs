@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use imd::id::Uid;
 use imd::proto::{Cmd, ReqLogin};
-use imd::store::{MemoryStore, Store, User, Write};
+use imd::store::{MemoryStore, MessageStore, User, Write};
 use imd::{Config, Imd};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use imd::id::{GroupId, Uid, Version};
 use imd::proto::Code;
 use imd::store::{
-    Committed, Group, Ledger, Level, MemoryStore, Page, PageLimit, ReplaceError, SaveError,
-    Snapshot, Store, StoreError, User, Write,
+    AccountStore, Committed, Group, Ledger, Level, MemoryStore, MessageStore, Page, PageLimit,
+    ReplaceError, SaveError, Snapshot, StoreAdmin, StoreError, User, Write,
 };
 use imd::{Config, Imd};
 use tokio::sync::Semaphore;
@@ -138,15 +138,7 @@ pub async fn start_odd(config: Config) -> (Imd, Arc<OddStore>) {
 }
 
 #[async_trait]
-impl Store for OddStore {
-    fn describe(&self) -> String {
-        "odd".into()
-    }
-
-    fn is_durable(&self) -> bool {
-        self.store.is_durable()
-    }
-
+impl MessageStore for OddStore {
     async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreError> {
         self.commit.pass().await?;
         let committed = self.store.commit(batch).await;
@@ -173,13 +165,16 @@ impl Store for OddStore {
         self.store.level(uid).await
     }
 
+    async fn peek(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreError> {
+        self.store.peek(uid, after, limit).await
+    }
+}
+
+#[async_trait]
+impl AccountStore for OddStore {
     async fn user(&self, uid: Uid) -> Result<Option<User>, StoreError> {
         self.user.pass().await?;
         self.store.user(uid).await
-    }
-
-    async fn peek(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreError> {
-        self.store.peek(uid, after, limit).await
     }
 
     async fn users(&self, after: Uid, most: usize) -> Result<Vec<(Uid, User)>, StoreError> {
@@ -196,6 +191,17 @@ impl Store for OddStore {
 
     async fn signing_key(&self) -> Result<[u8; 32], StoreError> {
         self.store.signing_key().await
+    }
+}
+
+#[async_trait]
+impl StoreAdmin for OddStore {
+    fn describe(&self) -> String {
+        "odd".into()
+    }
+
+    fn is_durable(&self) -> bool {
+        self.store.is_durable()
     }
 
     fn ledger(&self) -> Ledger {

@@ -82,8 +82,8 @@ use self::tally::Tally;
 use self::watchdog::Watchdog;
 use self::writer::{Job, QUEUE, Writer};
 use super::{
-    Committed, Damage, Group, Ledger, Level, Page, PageLimit, Reclaim, ReplaceError, Retention,
-    SaveError, Snapshot, Store, StoreError, User, Write,
+    AccountStore, Committed, Damage, Group, Ledger, Level, MessageStore, Page, PageLimit, Reclaim,
+    ReplaceError, Retention, SaveError, Snapshot, StoreAdmin, StoreError, User, Write,
 };
 use crate::config::{self, SyncMode};
 use crate::id::{GroupId, Uid, Version};
@@ -358,32 +358,7 @@ impl From<EngineError> for StoreError {
 }
 
 #[async_trait]
-impl Store for DurableStore {
-    fn describe(&self) -> String {
-        let synced = match self.shared.sync {
-            SyncMode::Always => "",
-            SyncMode::Os => " (not synced)",
-        };
-        let new = if self.shared.is_new { " (new)" } else { "" };
-        format!("{}{synced}{new}", self.shared.path.display())
-    }
-
-    fn is_durable(&self) -> bool {
-        true
-    }
-
-    fn shortage(&self) -> Option<String> {
-        self.shared.shortage()
-    }
-
-    fn reclaim(&self) -> Option<Reclaim> {
-        Some(self.shared.reclaim())
-    }
-
-    async fn short(&self) {
-        self.shared.short.notified().await;
-    }
-
+impl MessageStore for DurableStore {
     async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreError> {
         self.ask(|answer| Job::Commit { batch, answer }).await?
     }
@@ -432,7 +407,10 @@ impl Store for DurableStore {
         let head = self.read(move |view| draft::Head::read(view, uid)).await?;
         Ok(head.level(uid))
     }
+}
 
+#[async_trait]
+impl AccountStore for DurableStore {
     async fn user(&self, uid: Uid) -> Result<Option<User>, StoreError> {
         let key = record::user_key(uid);
         let user: Option<UserRecord> = self.read(move |view| view.get(&key)).await?;
@@ -458,6 +436,34 @@ impl Store for DurableStore {
 
     async fn signing_key(&self) -> Result<[u8; 32], StoreError> {
         Ok(self.signing_key)
+    }
+}
+
+#[async_trait]
+impl StoreAdmin for DurableStore {
+    fn describe(&self) -> String {
+        let synced = match self.shared.sync {
+            SyncMode::Always => "",
+            SyncMode::Os => " (not synced)",
+        };
+        let new = if self.shared.is_new { " (new)" } else { "" };
+        format!("{}{synced}{new}", self.shared.path.display())
+    }
+
+    fn is_durable(&self) -> bool {
+        true
+    }
+
+    fn shortage(&self) -> Option<String> {
+        self.shared.shortage()
+    }
+
+    fn reclaim(&self) -> Option<Reclaim> {
+        Some(self.shared.reclaim())
+    }
+
+    async fn short(&self) {
+        self.shared.short.notified().await;
     }
 
     fn ledger(&self) -> Ledger {

@@ -17,8 +17,9 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::members::{joining, members_of};
 use super::{
-    self as store, Committed, Kind, Ledger, Level, Message, Page, PageLimit, Rejected,
-    ReplaceError, Retention, SaveError, Snapshot, Store, StoreError, User, Write,
+    self as store, AccountStore, Committed, Kind, Ledger, Level, Message, MessageStore, Page,
+    PageLimit, Rejected, ReplaceError, Retention, SaveError, Snapshot, StoreAdmin, StoreError,
+    User, Write,
 };
 use crate::id::{GroupId, MsgId, Uid, Version};
 use crate::store::Scope;
@@ -413,26 +414,7 @@ fn id_size(msg_id: MsgId<'_>) -> usize {
 }
 
 #[async_trait]
-impl Store for MemoryStore {
-    fn describe(&self) -> String {
-        "memory".into()
-    }
-
-    fn is_durable(&self) -> bool {
-        false
-    }
-
-    fn shortage(&self) -> Option<String> {
-        let (used, limit) = {
-            let state = self.state.lock();
-            (state.used, state.limit)
-        };
-        with_room(used, ONE_MORE, limit).err()?;
-        Some(format!(
-            "the store is full: {used} bytes of store.memory_limit ({limit}) are in use, and what needs more is refused"
-        ))
-    }
-
+impl MessageStore for MemoryStore {
     async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreError> {
         let mut results = Vec::with_capacity(batch.len());
         let mut grown = Vec::new();
@@ -494,7 +476,10 @@ impl Store for MemoryStore {
     async fn level(&self, uid: Uid) -> Result<Level, StoreError> {
         Ok(self.state.lock().level(uid))
     }
+}
 
+#[async_trait]
+impl AccountStore for MemoryStore {
     async fn user(&self, uid: Uid) -> Result<Option<User>, StoreError> {
         Ok(self.state.lock().users.get(&uid).cloned())
     }
@@ -522,6 +507,28 @@ impl Store for MemoryStore {
 
     async fn signing_key(&self) -> Result<[u8; 32], StoreError> {
         Ok(self.signing_key)
+    }
+}
+
+#[async_trait]
+impl StoreAdmin for MemoryStore {
+    fn describe(&self) -> String {
+        "memory".into()
+    }
+
+    fn is_durable(&self) -> bool {
+        false
+    }
+
+    fn shortage(&self) -> Option<String> {
+        let (used, limit) = {
+            let state = self.state.lock();
+            (state.used, state.limit)
+        };
+        with_room(used, ONE_MORE, limit).err()?;
+        Some(format!(
+            "the store is full: {used} bytes of store.memory_limit ({limit}) are in use, and what needs more is refused"
+        ))
     }
 
     fn ledger(&self) -> Ledger {

@@ -40,7 +40,7 @@ const ITEM: usize = 24;
 /// empty store.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The newest time that the store has seen, in Unix milliseconds: see [`Store::newest`](super::Store::newest).
+    /// The newest time that the store has seen, in Unix milliseconds: see [`AccountStore::newest`](super::AccountStore::newest).
     pub(super) newest: i64,
     /// The registered users, in the order of their ids.
     pub(super) users: Vec<(Uid, User)>,

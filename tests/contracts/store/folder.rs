@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use imd::config;
 use imd::id::{GroupId, Uid, Version};
 use imd::store::{
-    Committed, DurableStore, Group, Ledger, Level, Page, PageLimit, ReplaceError, Retention,
-    SaveError, Snapshot, Store, StoreError, User, Write,
+    AccountStore, Committed, DurableStore, Group, Ledger, Level, MessageStore, Page, PageLimit,
+    ReplaceError, Retention, SaveError, Snapshot, Store, StoreAdmin, StoreError, User, Write,
 };
 use tempfile::TempDir;
 
@@ -33,15 +33,7 @@ pub async fn make(retention: Retention) -> Arc<dyn Store> {
 }
 
 #[async_trait]
-impl Store for InItsFolder {
-    fn describe(&self) -> String {
-        self.store.describe()
-    }
-
-    fn is_durable(&self) -> bool {
-        self.store.is_durable()
-    }
-
+impl MessageStore for InItsFolder {
     async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreError> {
         self.store.commit(batch).await
     }
@@ -54,12 +46,15 @@ impl Store for InItsFolder {
         self.store.level(uid).await
     }
 
-    async fn user(&self, uid: Uid) -> Result<Option<User>, StoreError> {
-        self.store.user(uid).await
-    }
-
     async fn peek(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreError> {
         self.store.peek(uid, after, limit).await
+    }
+}
+
+#[async_trait]
+impl AccountStore for InItsFolder {
+    async fn user(&self, uid: Uid) -> Result<Option<User>, StoreError> {
+        self.store.user(uid).await
     }
 
     async fn users(&self, after: Uid, most: usize) -> Result<Vec<(Uid, User)>, StoreError> {
@@ -76,6 +71,17 @@ impl Store for InItsFolder {
 
     async fn signing_key(&self) -> Result<[u8; 32], StoreError> {
         self.store.signing_key().await
+    }
+}
+
+#[async_trait]
+impl StoreAdmin for InItsFolder {
+    fn describe(&self) -> String {
+        self.store.describe()
+    }
+
+    fn is_durable(&self) -> bool {
+        self.store.is_durable()
     }
 
     fn ledger(&self) -> Ledger {

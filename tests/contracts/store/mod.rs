@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use imd::id::{GroupId, MsgId, Uid, Version};
 use imd::store::{
-    Committed, Entry, Kind, Ledger, Level, MemoryStore, Message, PageLimit, Rejected, Retention,
-    Snapshot, Store, User, Write,
+    AccountStore, Committed, Entry, Kind, Ledger, Level, MemoryStore, Message, MessageStore,
+    PageLimit, Rejected, Retention, Snapshot, Store, StoreAdmin, User, Write,
 };
 
 const ALL: PageLimit = PageLimit {

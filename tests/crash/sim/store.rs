@@ -7,8 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use imd::id::{GroupId, Uid, Version};
 use imd::store::{
-    Committed, Entry, Group, Kind, Ledger, Level, Page, PageLimit, ReplaceError, SaveError,
-    Snapshot, Store, StoreError, User, Write,
+    AccountStore, Committed, Entry, Group, Kind, Ledger, Level, MessageStore, Page, PageLimit,
+    ReplaceError, SaveError, Snapshot, StoreAdmin, StoreError, User, Write,
 };
 use parking_lot::Mutex;
 use rand::RngExt;
@@ -281,15 +281,7 @@ impl Inner {
 }
 
 #[async_trait]
-impl Store for SimStore {
-    fn describe(&self) -> String {
-        "simulated".into()
-    }
-
-    fn is_durable(&self) -> bool {
-        true
-    }
-
+impl MessageStore for SimStore {
     async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreError> {
         match self.do_commit(batch) {
             Outcome::Done(committed) => return Ok(committed),
@@ -317,12 +309,15 @@ impl Store for SimStore {
         Ok(self.inner.lock().live.level(uid))
     }
 
-    async fn user(&self, uid: Uid) -> Result<Option<User>, StoreError> {
-        Ok(self.inner.lock().live.users.get(&uid).cloned())
-    }
-
     async fn peek(&self, _: Uid, _: Version, _: PageLimit) -> Result<Page, StoreError> {
         Err(not_simulated())
+    }
+}
+
+#[async_trait]
+impl AccountStore for SimStore {
+    async fn user(&self, uid: Uid) -> Result<Option<User>, StoreError> {
+        Ok(self.inner.lock().live.users.get(&uid).cloned())
     }
 
     async fn users(&self, _: Uid, _: usize) -> Result<Vec<(Uid, User)>, StoreError> {
@@ -339,6 +334,17 @@ impl Store for SimStore {
 
     async fn signing_key(&self) -> Result<[u8; 32], StoreError> {
         Ok(self.inner.lock().key)
+    }
+}
+
+#[async_trait]
+impl StoreAdmin for SimStore {
+    fn describe(&self) -> String {
+        "simulated".into()
+    }
+
+    fn is_durable(&self) -> bool {
+        true
     }
 
     fn ledger(&self) -> Ledger {

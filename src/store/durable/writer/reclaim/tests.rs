@@ -12,7 +12,7 @@ use super::*;
 use crate::config;
 use crate::id::{MsgId, Uid, Version};
 use crate::store::durable::{DurableStore, Room, disk};
-use crate::store::{Kind, Message, PageLimit, Rejected, Snapshot, Store, Write};
+use crate::store::{Kind, Message, MessageStore, PageLimit, Rejected, Snapshot, StoreAdmin, Write};
 
 const FLOOR: u64 = 8 << 20;
 

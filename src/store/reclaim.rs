@@ -1,0 +1,47 @@
+//! Reclaiming: how a store on a disk gives the room of removed records back to the disk.
+
+/// The progress of giving room back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reclaim {
+    /// The step that is in progress.
+    pub doing: Doing,
+    /// How many bytes can be given back, as last estimated. An estimate follows each cleaning, and each moment in which room
+    /// becomes short.
+    pub reclaimable: u64,
+    /// How many bytes were given back since the store was opened.
+    pub reclaimed: u64,
+}
+
+/// A step of giving room back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Doing {
+    /// Too little can be given back to be worth the effort.
+    #[default]
+    Idle,
+    /// The table in memory is being written, so that its journal can be deleted.
+    Sealing,
+    /// Tables are being merged, without the removed records.
+    Compacting,
+    /// Room can't be given back now: a merge would need more room than there is or has failed, or the engine has given up.
+    Waiting,
+}
+
+impl Doing {
+    /// All steps, for metrics that have a value for each.
+    pub const ALL: [Doing; 4] = [
+        Doing::Idle,
+        Doing::Sealing,
+        Doing::Compacting,
+        Doing::Waiting,
+    ];
+
+    /// Returns the name of the step in `/readyz`, in metrics and in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Doing::Idle => "idle",
+            Doing::Sealing => "sealing",
+            Doing::Compacting => "compacting",
+            Doing::Waiting => "waiting",
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Writes: what a store can be asked to change, and what became of it.
+
+use std::sync::Arc;
+
+use super::{Level, Message, User};
+use crate::id::{GroupId, Uid, Version};
+
+/// A change of what is stored. Each write is done as a whole or not at all.
+#[derive(Debug, Clone)]
+pub enum Write {
+    /// Puts a message of kind [`P2p`](super::Kind::P2p) into one inbox, unless a message with the same sender, receiver and id
+    /// was stored before.
+    P2p {
+        /// The user whose inbox receives the message.
+        target: Uid,
+        /// The message, which names its sender.
+        message: Arc<Message>,
+    },
+    /// Puts a message of kind [`Group`](super::Kind::Group) into the inboxes of all members of its group, that of the sender
+    /// included, unless a message with the same sender, group and id was stored before.
+    Group {
+        /// The message, which names its sender and its group.
+        message: Arc<Message>,
+    },
+    /// Puts an ack into one inbox, once: `message.source` accepts the message with the id `message.msg_id` that `target` has
+    /// sent, alone or to a group.
+    Ack {
+        /// The user who has sent the message that is accepted, and whose inbox receives the ack.
+        target: Uid,
+        /// The ack, which names the user who accepts.
+        message: Arc<Message>,
+    },
+    /// Registers a user.
+    Register {
+        /// The id of the user. It must not be registered.
+        uid: Uid,
+        /// The name and the hash of the password.
+        user: User,
+    },
+    /// Creates a group with all its members, or not at all.
+    CreateGroup {
+        /// The id of the group. No group may have it or have had it.
+        group: GroupId,
+        /// The name of the group.
+        name: String,
+        /// The user who creates the group, who is its first member.
+        owner: Uid,
+        /// The other members. Repetitions and the owner are ignored.
+        members: Vec<Uid>,
+        /// When the group was created, in Unix milliseconds.
+        made_at: i64,
+    },
+    /// Adds members to a group: all of them, or none. A user who is a member already stays one.
+    Join {
+        /// The group.
+        group: GroupId,
+        /// The users who join.
+        uids: Vec<Uid>,
+        /// How many members the group may have.
+        most: usize,
+    },
+    /// Removes a member from a group. The user's inbox keeps the messages to the group. It is no error if the user is not a
+    /// member.
+    Quit {
+        /// The group.
+        group: GroupId,
+        /// The user who leaves.
+        uid: Uid,
+    },
+    /// Moves a read mark forward, as a [`sync`](super::MessageStore::sync) does. A sync that follows other writes sends its
+    /// mark with them in one batch, so that it costs no commit of its own.
+    Read {
+        /// The user whose read mark is moved.
+        uid: Uid,
+        /// The newest version that the user has read. A version beyond the inbox leaves the mark where it is.
+        after: Version,
+    },
+    /// Notes how far the ids that the server gives out have come, for [`newest`](super::AccountStore::newest).
+    Ids {
+        /// The time in the newest id, in Unix milliseconds. It can be ahead of the clock.
+        reached: i64,
+    },
+}
+
+/// Why one write of a batch was not done. The other writes of the batch are not affected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// A user with this id is registered already.
+    #[error("the user exists already")]
+    UserExists,
+    /// There is a group with this id already.
+    #[error("the group exists already")]
+    GroupExists,
+    /// There is no group with this id.
+    #[error("there is no such group")]
+    NoSuchGroup,
+    /// The sender of a message to a group is not a member of it.
+    #[error("the sender is no member of the group")]
+    NotAMember,
+    /// The group would have more members than it may have.
+    #[error("the group is full")]
+    GroupFull,
+    /// The user who accepts a message has not received it.
+    #[error("there is no such message")]
+    NoSuchMessage,
+    /// The store in memory has reached its limit.
+    #[error("the store is full: there is no room for this below store.memory_limit")]
+    Full,
+    /// The disk of the store has less room left than its floor.
+    #[error("the store is full: its disk has less room left than store.min_free asks for")]
+    DiskFull,
+    /// A record that the write depends on is damaged, or the disk does not give it.
+    #[error("what is stored can't be read")]
+    Unreadable,
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+pub struct Committed {
+    /// The result of each write, in the order of the batch. A message that was stored before counts as done.
+    pub results: Vec<Result<(), Rejected>>,
+    /// The inboxes that the batch has put entries into, for notifies. If an inbox stands here several times, the highest
+    /// total holds.
+    pub grown: Vec<Level>,
+}
