@@ -144,6 +144,7 @@ impl Services {
     /// Commits a write by itself, without injected faults.
     pub(super) async fn store_one(&self, write: Write) -> Result<Result<(), Rejected>, StoreError> {
         let result = self.messages.commit(vec![write]).await?.results.pop();
-        result.ok_or(StoreError::Unanswered)
+        let result = result.ok_or(StoreError::Unanswered)?;
+        Ok(result.map(drop))
     }
 }

@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::id::{Uid, Version};
 use crate::lab::{Action, Site};
 use crate::proto::Cmd;
-use crate::store::{Kind, Message, Rejected, StoreError, Write};
+use crate::store::{Kind, Message, Rejected, StoreError, Write, WriteOutcome};
 
 /// A message or an acceptance that was checked and is to be stored.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub struct Batch {
 pub struct BatchOutcome {
     writes: Vec<PendingWrite>,
     /// The store's results; the first ones are those of the writes, in their order. Empty if the commit has failed.
-    results: Vec<Result<(), Rejected>>,
+    results: Vec<Result<WriteOutcome, Rejected>>,
     /// Why the commit as a whole has failed, if it has.
     failure: Option<SendError>,
     /// The notifies to the receivers. They are sent when the value is dropped, which has to be after the acknowledgements
@@ -122,7 +122,7 @@ impl BatchOutcome {
         let mut results = self.results.iter();
         self.writes.iter().map(move |write| {
             let result = match (results.next(), &self.failure) {
-                (Some(Ok(())), _) => Ok(()),
+                (Some(Ok(_)), _) => Ok(()),
                 (Some(Err(rejected)), _) => Err(SendError::Rejected(*rejected)),
                 (None, Some(failure)) => Err(failure.clone()),
                 (None, None) => Err(SendError::NotCommitted(StoreError::Unanswered)),
@@ -188,7 +188,7 @@ impl Services {
     fn lose(&self, writes: &[PendingWrite]) -> Stored {
         self.audit.lost(writes.len() as u64);
         Stored {
-            results: vec![Ok(()); writes.len()],
+            results: vec![Ok(WriteOutcome::Done); writes.len()],
             notifies: None,
         }
     }

@@ -17,7 +17,7 @@ use super::quirks::Announced;
 use crate::directory::SessionDirectory;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
-use crate::store::{Committed, Level, MessageStore, Rejected, StoreError, Write};
+use crate::store::{Committed, Level, MessageStore, Rejected, StoreError, Write, WriteOutcome};
 
 /// Commits batches, and finishes those whose caller has ended.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(super) struct Committer {
 #[derive(Debug)]
 pub(super) struct Stored {
     /// The result of each write, in the order of the batch.
-    pub results: Vec<Result<(), Rejected>>,
+    pub results: Vec<Result<WriteOutcome, Rejected>>,
     /// The notifies to the receivers; none if no inbox has grown.
     pub notifies: Option<PendingNotifies>,
 }
@@ -97,10 +97,13 @@ impl Committer {
         Commit {
             work: Some(Box::pin(async move {
                 let begun = Instant::now();
-                let Committed { results, grown } = committer.store.commit(batch).await?;
-                let mut notifies = (!grown.is_empty()).then(|| PendingNotifies {
+                let Committed {
+                    results,
+                    grown_inboxes,
+                } = committer.store.commit(batch).await?;
+                let mut notifies = (!grown_inboxes.is_empty()).then(|| PendingNotifies {
                     directory: Arc::clone(&committer.directory),
-                    grown_inboxes: grown,
+                    grown_inboxes,
                 });
                 let stored = results.iter().take(messages);
                 let stored = stored.filter(|result| result.is_ok()).count();

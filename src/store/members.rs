@@ -1,12 +1,17 @@
-//! Who gets into a group by a write: the same for every store.
+//! The members of groups: who becomes one by a write. Serves all stores, so that they agree.
+
+use std::sync::Arc;
 
 use hashbrown::HashSet;
 
 use super::Rejected;
-
 use crate::id::Uid;
 
-/// The members that a group gets, in their order: `owner` first, and each once.
+/// The members of a group, shared with what was sent to them. Behind a pointer of one word, since the memory store keeps one
+/// for each message to a group.
+pub type Members = Arc<Vec<Uid>>;
+
+/// Returns the members of a new group without repetitions: `owner` first, then `members` in their order.
 pub fn members_of(owner: Uid, members: &[Uid]) -> Vec<Uid> {
     let mut all = Vec::with_capacity(members.len() + 1);
     let mut seen = HashSet::with_capacity(members.len() + 1);
@@ -20,19 +25,19 @@ pub fn members_of(owner: Uid, members: &[Uid]) -> Vec<Uid> {
     all
 }
 
-/// Those of `uids` who are no members yet, each once.
+/// Returns those of `uids` who are not among `members` yet, without repetitions and in their order.
 ///
 /// # Errors
 ///
-/// When the group would have more than `most` members.
-pub fn joining(members: &[Uid], uids: &[Uid], most: usize) -> Result<Vec<Uid>, Rejected> {
+/// [`Rejected::GroupFull`] when somebody is new and the group would have more than `limit` members.
+pub fn joining(members: &[Uid], uids: &[Uid], limit: usize) -> Result<Vec<Uid>, Rejected> {
     let mut seen: HashSet<Uid> = members.iter().copied().collect();
     let new: Vec<Uid> = uids
         .iter()
         .copied()
         .filter(|uid| seen.insert(*uid))
         .collect();
-    if !new.is_empty() && seen.len() > most {
+    if !new.is_empty() && seen.len() > limit {
         return Err(Rejected::GroupFull);
     }
     Ok(new)

@@ -43,7 +43,7 @@ pub use message::{Kind, Message};
 pub use reclaim::{Doing, Reclaim};
 pub use retention::{KEEP_IDS, Retention, keep_ids_from};
 pub use snapshot::{FileError, LoadError, SNAPSHOT_LIMIT, SaveError, Snapshot};
-pub use write::{Committed, Rejected, Write};
+pub use write::{Committed, Rejected, Write, WriteOutcome};
 
 use std::fmt;
 

@@ -114,12 +114,49 @@ pub enum Rejected {
     Unreadable,
 }
 
+/// What came of a write that was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WriteOutcome {
+    /// The message or the ack is a new entry of one inbox.
+    Delivered {
+        /// The user to whom the inbox belongs.
+        uid: Uid,
+        /// The version of the entry.
+        version: Version,
+    },
+    /// The message is a new entry of the inbox of every member of a group.
+    ///
+    /// The inboxes are among [`Committed::grown_inboxes`]. The entry is the newest one of an inbox, so that its version is the
+    /// inbox's total, unless a later write of the batch has put another entry into the inbox.
+    DeliveredToGroup {
+        /// The users to whom the inboxes belong: the members at that time, in no particular order. The list is shared with the
+        /// store.
+        receivers: Arc<Vec<Uid>>,
+    },
+    /// The message or the ack was stored before, so that the sender is answered as if it were stored now.
+    ///
+    /// The store does not know which version it has: it finds a message by its id, and the entry may have been removed.
+    Duplicate,
+    /// The change was made, or there was nothing to change. No inbox has a new entry.
+    Done,
+}
+
 /// What became of a batch.
 #[derive(Debug)]
 pub struct Committed {
-    /// The result of each write, in the order of the batch. A message that was stored before counts as done.
-    pub results: Vec<Result<(), Rejected>>,
+    /// The result of each write, in the order of the batch.
+    pub results: Vec<Result<WriteOutcome, Rejected>>,
     /// The inboxes that the batch has put entries into, for notifies. If an inbox stands here several times, the highest
     /// total holds.
-    pub grown: Vec<Level>,
+    pub grown_inboxes: Vec<Level>,
+}
+
+impl Committed {
+    /// Returns for each write whether it was done, without what came of it.
+    pub fn accepted(&self) -> Vec<Result<(), Rejected>> {
+        let results = self.results.iter();
+        results
+            .map(|result| result.as_ref().map(drop).map_err(|rejected| *rejected))
+            .collect()
+    }
 }

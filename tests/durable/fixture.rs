@@ -91,7 +91,7 @@ pub fn register(uid: i64) -> Write {
 }
 
 pub async fn one(store: &DurableStore, write: Write) -> Result<(), Rejected> {
-    store.commit(vec![write]).await.unwrap().results[0]
+    store.commit(vec![write]).await.unwrap().accepted()[0]
 }
 
 /// What stands in an inbox: (version, kind, source, msgID), each with the text that belongs to it.

@@ -62,7 +62,7 @@ async fn go_on(store: &DurableStore) {
     let committed = store.commit(again).await.unwrap();
     assert!(committed.results.iter().all(Result::is_ok));
     assert_eq!(
-        committed.grown,
+        committed.grown_inboxes,
         [Level {
             uid: Uid(1),
             read: Version(0),

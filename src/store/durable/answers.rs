@@ -40,7 +40,7 @@ impl Open {
                         let open = committed.results.iter_mut().skip(stored);
                         open.for_each(|result| *result = Err(Rejected::DiskFull));
                         if stored == 0 {
-                            committed.grown.clear();
+                            committed.grown_inboxes.clear();
                         }
                         Ok(committed)
                     }
@@ -98,6 +98,6 @@ impl Drop for Answers {
 pub fn refused(writes: usize) -> Committed {
     Committed {
         results: vec![Err(Rejected::DiskFull); writes],
-        grown: Vec::new(),
+        grown_inboxes: Vec::new(),
     }
 }

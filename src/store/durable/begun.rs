@@ -6,7 +6,7 @@ use std::vec;
 use super::answers::{Answer, Open};
 use super::draft::Draft;
 use crate::id::Uid;
-use crate::store::{Committed, Level, Rejected, StoreError, Write};
+use crate::store::{Committed, Level, Rejected, StoreError, Write, WriteOutcome};
 
 /// A batch goes on until it has cost so much, and is then behind the others. What costs more than this by itself is never
 /// done in front of them.
@@ -23,7 +23,7 @@ const LOOK: usize = 4;
 #[derive(Debug)]
 pub struct Begun {
     writes: vec::IntoIter<Write>,
-    results: Vec<Result<(), Rejected>>,
+    results: Vec<Result<WriteOutcome, Rejected>>,
     /// How many of the results earlier commits have stored.
     stored: usize,
     /// How far each inbox reached that has grown, when it grew last. Noted piece by piece: a batch may have hundreds of
@@ -90,7 +90,7 @@ impl Begun {
         }
         let committed = Committed {
             results: self.results,
-            grown: self.grown.into_values().collect(),
+            grown_inboxes: self.grown.into_values().collect(),
         };
         Ok(Open::Commit(self.answer, committed, self.stored))
     }
@@ -107,7 +107,7 @@ impl Begun {
             .extend(self.writes.map(|_| Err(Rejected::DiskFull)));
         let committed = Committed {
             results: self.results,
-            grown: self.grown.into_keys().filter_map(level).collect(),
+            grown_inboxes: self.grown.into_keys().filter_map(level).collect(),
         };
         Open::Commit(self.answer, committed, self.stored)
     }

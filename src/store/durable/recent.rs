@@ -13,6 +13,7 @@ use quick_cache::unsync::Cache;
 use super::draft::{Head, Touched};
 use super::reader::Filling;
 use crate::id::{Uid, Version};
+use crate::store::members::Members;
 use crate::store::{Entry, Level, Message, Page, PageLimit};
 
 /// With more entries than this a commit is not taken in: every reader would wait for it.
@@ -69,7 +70,7 @@ pub struct Delivery {
 #[derive(Debug)]
 pub enum Receivers {
     One(Uid),
-    Members(Arc<[Uid]>),
+    Members(Members),
 }
 
 impl Default for Recent {

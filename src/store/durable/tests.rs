@@ -98,7 +98,7 @@ async fn send(store: &DurableStore, id: &str) -> Result<(), Rejected> {
         .commit(vec![p2p(Uid(1), Uid(2), id)])
         .await
         .unwrap()
-        .results[0]
+        .accepted()[0]
 }
 
 const ALL: PageLimit = PageLimit {
@@ -187,7 +187,7 @@ async fn where_there_is_plenty_a_disk_that_fills_up_is_seen_soon() {
         let mut stored = 0;
         let refused = loop {
             let committed = store.commit(vec![big(round + stored)]).await.unwrap();
-            match committed.results[0] {
+            match committed.accepted()[0] {
                 Ok(()) => stored += 1,
                 Err(rejected) => break rejected,
             }
@@ -220,7 +220,7 @@ async fn who_holds_the_answer_of_another_may_go_before_the_commit() {
     drop(holder);
     gate.let_go();
     let answered = tokio::time::timeout(PATIENCE, one).await;
-    assert_eq!(answered.unwrap().unwrap().grown[0].total, 1);
+    assert_eq!(answered.unwrap().unwrap().grown_inboxes[0].total, 1);
     // What was submitted is done, whoever waits for it.
     assert_eq!(store.level(Uid(2)).await.unwrap().total, 2);
     drop(gate);
@@ -244,9 +244,9 @@ async fn who_holds_the_answer_of_another_may_go_before_taking_it() {
     assert!(futures_util::poll!(&mut one).is_pending());
     drop(holder);
     let answered = tokio::time::timeout(PATIENCE, one).await;
-    assert_eq!(answered.unwrap().unwrap().grown[0].total, 1);
+    assert_eq!(answered.unwrap().unwrap().grown_inboxes[0].total, 1);
     gate.let_go();
-    assert_eq!(next.await.unwrap().grown[0].total, 3);
+    assert_eq!(next.await.unwrap().grown_inboxes[0].total, 3);
     drop(gate);
     store.close().await.unwrap();
 }
@@ -688,7 +688,7 @@ async fn who_sends_to_many_holds_up_neither_the_others_nor_one_of_their_kind() {
         assert!(futures_util::poll!(&mut created).is_pending());
         gate.wait();
         gate.let_go();
-        assert_eq!(created.await.unwrap().results, [Ok(())]);
+        assert_eq!(created.await.unwrap().accepted(), [Ok(())]);
     }
     let [mut one, mut other] = groups.map(|group| store.commit(to_group(GroupId(group), MESSAGES)));
     assert!(futures_util::poll!(&mut one).is_pending());
@@ -701,7 +701,7 @@ async fn who_sends_to_many_holds_up_neither_the_others_nor_one_of_their_kind() {
         gate.let_go();
         // The writer stands before the next commit.
         gate.wait();
-        assert_eq!(small.await.unwrap().results, [Ok(())]);
+        assert_eq!(small.await.unwrap().accepted(), [Ok(())]);
         assert!(futures_util::poll!(&mut one).is_pending());
         assert!(futures_util::poll!(&mut other).is_pending());
         let mut stored = [Version::START; 2];
@@ -719,14 +719,14 @@ async fn who_sends_to_many_holds_up_neither_the_others_nor_one_of_their_kind() {
     let (one, other, closed) = tokio::join!(one, other, closed);
     closed.unwrap();
     for (committed, group) in [one, other].into_iter().zip(groups) {
-        let Committed { results, grown } = committed.unwrap();
-        assert_eq!(results, [Ok(()); MESSAGES]);
+        let committed = committed.unwrap();
+        assert_eq!(committed.accepted(), [Ok(()); MESSAGES]);
         let levels = (group..group + MANY).map(|uid| Level {
             uid: Uid(uid),
             read: Version(0),
             total: Version(MESSAGES as i64),
         });
-        assert!(grown.into_iter().eq(levels));
+        assert!(committed.grown_inboxes.into_iter().eq(levels));
     }
 }
 
@@ -758,12 +758,12 @@ async fn a_write_that_is_large_by_itself_is_in_every_second_commit() {
         assert!(futures_util::poll!(&mut small).is_pending());
         gate.let_go();
         gate.wait();
-        assert_eq!(small.await.unwrap().results, [Ok(())]);
+        assert_eq!(small.await.unwrap().accepted(), [Ok(())]);
         assert_eq!(store.level(Uid(group)).await.unwrap().total, stored);
         assert!(futures_util::poll!(&mut large).is_pending());
     }
     drop(gate);
-    assert_eq!(large.await.unwrap().results, [Ok(()); MESSAGES]);
+    assert_eq!(large.await.unwrap().accepted(), [Ok(()); MESSAGES]);
     store.close().await.unwrap();
 }
 
@@ -806,11 +806,11 @@ async fn acks_of_an_id_that_many_groups_know_take_a_commit_each() {
         assert!(futures_util::poll!(&mut small).is_pending());
         gate.let_go();
         gate.wait();
-        assert_eq!(small.await.unwrap().results, [Ok(())]);
+        assert_eq!(small.await.unwrap().accepted(), [Ok(())]);
         assert!(futures_util::poll!(&mut acks).is_pending());
     }
     drop(gate);
-    let results = acks.await.unwrap().results;
+    let results = acks.await.unwrap().accepted();
     assert_eq!(results, [Err(Rejected::NoSuchMessage); ACKS]);
     store.close().await.unwrap();
 }
@@ -831,11 +831,12 @@ async fn what_was_stored_of_a_batch_is_told_also_when_the_rest_finds_no_room() {
         .commit(to_group(GroupId(10_000), IN_ONE + 2))
         .await
         .unwrap();
-    let (stored, refused) = committed.results.split_at(IN_ONE);
+    let accepted = committed.accepted();
+    let (stored, refused) = accepted.split_at(IN_ONE);
     assert_eq!(stored, [Ok(()); IN_ONE]);
     assert_eq!(refused, [Err(Rejected::DiskFull); 2]);
-    assert_eq!(committed.grown.len(), MANY as usize);
-    for level in committed.grown {
+    assert_eq!(committed.grown_inboxes.len(), MANY as usize);
+    for level in committed.grown_inboxes {
         assert_eq!(level.total, IN_ONE as i64);
         assert_eq!(level, store.level(level.uid).await.unwrap());
     }

@@ -48,8 +48,14 @@ impl Inbox {
         }
     }
 
-    /// Appends an entry; `grown` has one level for each inbox that grew in this commit.
-    pub fn append(&mut self, uid: Uid, message: Arc<Message>, commit: u64, grown: &mut Vec<Level>) {
+    /// Appends an entry, and returns its version; `grown` has one level for each inbox that grew in this commit.
+    pub fn append(
+        &mut self,
+        uid: Uid,
+        message: Arc<Message>,
+        commit: u64,
+        grown: &mut Vec<Level>,
+    ) -> Version {
         self.entries.push_back(message);
         self.ledger.stored += 1;
         let level = self.level(uid);
@@ -60,6 +66,7 @@ impl Inbox {
                 grown.push(level);
             }
         }
+        level.total
     }
 
     /// The entries after version `after`, and after which version they begin.

@@ -15,11 +15,11 @@ use hashbrown::hash_map::Entry as Slot;
 use hashbrown::{HashMap, HashSet};
 use parking_lot::{Mutex, MutexGuard};
 
-use super::members::{joining, members_of};
+use super::members::{Members, joining, members_of};
 use super::{
     self as store, AccountStore, Committed, Kind, Ledger, Level, Message, MessageStore, Page,
     PageLimit, Rejected, ReplaceError, Retention, SaveError, Snapshot, StoreAdmin, StoreError,
-    User, Write,
+    User, Write, WriteOutcome,
 };
 use crate::id::{GroupId, MsgId, Uid, Version};
 use crate::store::Scope;
@@ -116,9 +116,6 @@ struct Group {
     ids: Ids<Receivers>,
 }
 
-/// Behind a pointer of one word: there is one for each group message.
-type Members = Arc<Vec<Uid>>;
-
 /// Who got a group message.
 struct Receivers {
     members: Members,
@@ -142,7 +139,7 @@ impl MemoryStore {
 }
 
 impl State {
-    fn apply(&mut self, write: Write, grown: &mut Vec<Level>) -> Result<(), Rejected> {
+    fn apply(&mut self, write: Write, grown: &mut Vec<Level>) -> Result<WriteOutcome, Rejected> {
         self.work += 1;
         match write {
             Write::P2p { target, message } => self.deliver(target, message, grown),
@@ -159,7 +156,7 @@ impl State {
                 }
                 self.take(OVERHEAD + user.name.len() + user.password_hash.len())?;
                 self.users.insert(uid, user);
-                Ok(())
+                Ok(WriteOutcome::Done)
             }
             Write::CreateGroup {
                 group,
@@ -188,7 +185,7 @@ impl State {
                         ids: Ids::default(),
                     },
                 );
-                Ok(())
+                Ok(WriteOutcome::Done)
             }
             Write::Join { group, uids, most } => self.join(group, &uids, most),
             Write::Quit { group, uid } => {
@@ -198,7 +195,7 @@ impl State {
                     let others = group.members.iter().copied().filter(|&m| m != uid);
                     group.members = Arc::new(others.collect());
                 }
-                Ok(())
+                Ok(WriteOutcome::Done)
             }
             Write::Read { uid, after } => {
                 if let Some(inbox) = self.inboxes.get_mut(&uid)
@@ -206,11 +203,11 @@ impl State {
                 {
                     inbox.read = inbox.read.max(after);
                 }
-                Ok(())
+                Ok(WriteOutcome::Done)
             }
             Write::Ids { reached } => {
                 self.newest = self.newest.max(reached);
-                Ok(())
+                Ok(WriteOutcome::Done)
             }
         }
     }
@@ -226,7 +223,7 @@ impl State {
         target: Uid,
         message: Arc<Message>,
         grown: &mut Vec<Level>,
-    ) -> Result<(), Rejected> {
+    ) -> Result<WriteOutcome, Rejected> {
         let size = body_size(&message) + id_size(message.msg_id()) + ENTRY;
         let inbox = match self.inboxes.entry(target) {
             Slot::Occupied(inbox) => inbox.into_mut(),
@@ -239,7 +236,7 @@ impl State {
             }
         };
         let Some(place) = inbox.ids.place(&message) else {
-            return Ok(());
+            return Ok(WriteOutcome::Duplicate);
         };
         self.used = with_room(self.used, size, self.limit)?;
         self.newest = self.newest.max(message.sent_at);
@@ -248,15 +245,18 @@ impl State {
         if !self.retention.is_off() && inbox.total() == 0 {
             self.owners.push(target);
         }
-        inbox.append(target, message, self.commit, grown);
-        Ok(())
+        let version = inbox.append(target, message, self.commit, grown);
+        Ok(WriteOutcome::Delivered {
+            uid: target,
+            version,
+        })
     }
 
     fn deliver_to_group(
         &mut self,
         message: Arc<Message>,
         grown: &mut Vec<Level>,
-    ) -> Result<(), Rejected> {
+    ) -> Result<WriteOutcome, Rejected> {
         let State {
             groups,
             inboxes,
@@ -272,7 +272,7 @@ impl State {
             return Err(Rejected::NotAMember);
         }
         let Some(place) = group.ids.place(&message) else {
-            return Ok(());
+            return Ok(WriteOutcome::Duplicate);
         };
         let new = if group.is_known {
             0
@@ -299,8 +299,9 @@ impl State {
             }
             inbox.append(uid, Arc::clone(&message), self.commit, grown);
         }
+        let receivers = Arc::clone(&members);
         place.note(message, Receivers { members, left });
-        Ok(())
+        Ok(WriteOutcome::DeliveredToGroup { receivers })
     }
 
     /// What one more group takes for `uid`.
@@ -334,12 +335,12 @@ impl State {
         new.map(|&uid| self.membership_size(uid)).sum()
     }
 
-    fn join(&mut self, gid: GroupId, uids: &[Uid], most: usize) -> Result<(), Rejected> {
+    fn join(&mut self, gid: GroupId, uids: &[Uid], most: usize) -> Result<WriteOutcome, Rejected> {
         let members = &self.groups.get(&gid).ok_or(Rejected::NoSuchGroup)?.members;
         self.work += uids.len() + members.len() / PASSED;
         let new = joining(members, uids, most)?;
         if new.is_empty() {
-            return Ok(());
+            return Ok(WriteOutcome::Done);
         }
         let members = Arc::new(members.iter().chain(&new).copied().collect());
         self.take(self.new_members(gid, &new))?;
@@ -350,7 +351,7 @@ impl State {
         for uid in new {
             self.groups_of.entry(uid).or_default().insert(gid);
         }
-        Ok(())
+        Ok(WriteOutcome::Done)
     }
 
     /// Adds the counts of the inboxes above uid `last` of which something is counted, up to `limit` of them in all, and
@@ -438,7 +439,10 @@ impl MessageStore for MemoryStore {
                     }
                 }
                 if writes.len() == 0 {
-                    return Ok(Committed { results, grown });
+                    return Ok(Committed {
+                        results,
+                        grown_inboxes: grown,
+                    });
                 }
             }
             tokio::task::yield_now().await;
@@ -622,8 +626,9 @@ mod tests {
             };
             assert!(futures_util::poll!(store.commit(vec![small])).is_ready());
         }
-        let Committed { results, mut grown } = many.await.unwrap();
-        assert_eq!(results, [Ok(()); MESSAGES as usize]);
+        let committed = many.await.unwrap();
+        assert_eq!(committed.accepted(), [Ok(()); MESSAGES as usize]);
+        let mut grown = committed.grown_inboxes;
         grown.sort_unstable_by_key(|level| level.uid);
         let level = |uid| Level {
             uid: Uid(uid),
@@ -668,10 +673,8 @@ mod tests {
             assert!(futures_util::poll!(store.commit(vec![small])).is_ready());
         }
         let acks = futures_util::poll!(&mut acks);
-        assert!(
-            matches!(acks, std::task::Poll::Ready(Ok(Committed { results, .. }))
-            if results == [Err(Rejected::NoSuchMessage); 9])
-        );
+        assert!(matches!(acks, std::task::Poll::Ready(Ok(committed))
+            if committed.results == [const { Err(Rejected::NoSuchMessage) }; 9]));
     }
 
     #[tokio::test]

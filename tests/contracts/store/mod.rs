@@ -12,7 +12,7 @@ use std::sync::Arc;
 use imd::id::{GroupId, MsgId, Uid, Version};
 use imd::store::{
     AccountStore, Committed, Entry, Kind, Ledger, Level, MemoryStore, Message, MessageStore,
-    PageLimit, Rejected, Retention, Snapshot, Store, StoreAdmin, User, Write,
+    PageLimit, Rejected, Retention, Snapshot, Store, StoreAdmin, User, Write, WriteOutcome,
 };
 
 const ALL: PageLimit = PageLimit {
@@ -87,7 +87,7 @@ async fn commit(store: &dyn Store, batch: Vec<Write>) -> Committed {
 
 /// Commits one write.
 async fn one(store: &dyn Store, write: Write) -> Result<(), Rejected> {
-    commit(store, vec![write]).await.results[0]
+    commit(store, vec![write]).await.accepted()[0]
 }
 
 /// What stands in an inbox: (version, kind, source, msgID).
@@ -127,6 +127,8 @@ macro_rules! suite {
                 a_message_sent_again_is_stored_once,
                 a_batch_is_done_in_order_and_each_write_by_itself,
                 grown_inboxes_are_reported_with_their_levels,
+                each_write_of_a_batch_has_its_outcome,
+                an_outcome_has_the_version_among_concurrent_writes,
                 a_group_message_reaches_every_member,
                 a_group_message_sent_again_is_stored_once,
                 only_members_send_to_a_group,
@@ -225,7 +227,7 @@ fn memory_store(limit: usize) -> MemoryStore {
 async fn versions_count_up_per_inbox(store: Arc<dyn Store>) {
     let batch = vec![p2p(1, 2, "a"), p2p(1, 3, "b"), p2p(3, 2, "c")];
     assert_eq!(
-        commit(&*store, batch).await.results,
+        commit(&*store, batch).await.accepted(),
         [Ok(()), Ok(()), Ok(())]
     );
     one(&*store, p2p(1, 2, "d")).await.unwrap();
@@ -247,9 +249,9 @@ async fn a_message_sent_again_is_stored_once(store: Arc<dyn Store>) {
         message: message(Kind::P2p, 1, 0, "a", "another text"),
     };
     let committed = commit(&*store, vec![again, p2p(1, 2, "b"), p2p(1, 2, "b")]).await;
-    assert_eq!(committed.results, [Ok(()), Ok(()), Ok(())]);
+    assert_eq!(committed.accepted(), [Ok(()), Ok(()), Ok(())]);
     assert_eq!(
-        committed.grown,
+        committed.grown_inboxes,
         [Level {
             uid: Uid(2),
             read: Version(0),
@@ -272,7 +274,7 @@ async fn a_batch_is_done_in_order_and_each_write_by_itself(store: Arc<dyn Store>
         join(50, 2),
         to_group(2, 50, "n"),
     ];
-    let results = commit(&*store, batch).await.results;
+    let results = commit(&*store, batch).await.accepted();
     let not_member = Err(Rejected::NotAMember);
     assert_eq!(
         results,
@@ -295,7 +297,7 @@ async fn grown_inboxes_are_reported_with_their_levels(store: Arc<dyn Store>) {
     let committed = commit(&*store, vec![p2p(1, 2, "c"), p2p(1, 3, "d")]).await;
     let newest = |uid| {
         committed
-            .grown
+            .grown_inboxes
             .iter()
             .filter(|l| l.uid == uid)
             .max_by_key(|l| l.total)
@@ -327,6 +329,124 @@ async fn grown_inboxes_are_reported_with_their_levels(store: Arc<dyn Store>) {
     );
 }
 
+/// Results with the receivers of messages to groups in the order of their ids. A store may have them in any order.
+fn in_order(
+    mut results: Vec<Result<WriteOutcome, Rejected>>,
+) -> Vec<Result<WriteOutcome, Rejected>> {
+    for result in &mut results {
+        if let Ok(WriteOutcome::DeliveredToGroup { receivers }) = result {
+            Arc::make_mut(receivers).sort_unstable();
+        }
+    }
+    results
+}
+
+fn delivered(uid: i64, version: i64) -> Result<WriteOutcome, Rejected> {
+    Ok(WriteOutcome::Delivered {
+        uid: Uid(uid),
+        version: Version(version),
+    })
+}
+
+async fn each_write_of_a_batch_has_its_outcome(store: Arc<dyn Store>) {
+    let to_members = |members: [i64; 2]| {
+        Ok(WriteOutcome::DeliveredToGroup {
+            receivers: Arc::new(members.map(Uid).to_vec()),
+        })
+    };
+    let batch = vec![
+        register(1),
+        create(50, 2),
+        join(50, 1),
+        p2p(1, 2, "a"),
+        to_group(1, 50, "b"),
+        ack(2, 1, "a"),
+        ack(2, 1, "b"),
+        p2p(3, 2, "a"),
+        // Sent again, in the same batch.
+        p2p(1, 2, "a"),
+        to_group(1, 50, "b"),
+        ack(2, 1, "a"),
+    ];
+    let committed = commit(&*store, batch).await;
+    assert_eq!(
+        in_order(committed.results),
+        [
+            Ok(WriteOutcome::Done),
+            Ok(WriteOutcome::Done),
+            Ok(WriteOutcome::Done),
+            delivered(2, 1),
+            to_members([1, 2]),
+            delivered(1, 2),
+            delivered(1, 3),
+            delivered(2, 3),
+            Ok(WriteOutcome::Duplicate),
+            Ok(WriteOutcome::Duplicate),
+            Ok(WriteOutcome::Duplicate),
+        ]
+    );
+    let again = vec![p2p(1, 2, "a"), to_group(2, 50, "c"), ack(1, 1, "a")];
+    let committed = commit(&*store, again).await;
+    // The message to the group is the newest entry of each inbox: the totals are its versions.
+    let mut grown = committed.grown_inboxes;
+    grown.sort_unstable_by_key(|level| level.uid);
+    let totals: Vec<_> = grown
+        .iter()
+        .map(|level| (level.uid.0, level.total.0))
+        .collect();
+    assert_eq!(totals, [(1, 4), (2, 4)]);
+    assert_eq!(
+        in_order(committed.results),
+        [
+            Ok(WriteOutcome::Duplicate),
+            to_members([1, 2]),
+            Err(Rejected::NoSuchMessage),
+        ]
+    );
+    let marks = vec![
+        Write::Read {
+            uid: Uid(1),
+            after: Version(2),
+        },
+        Write::Ids { reached: 9 },
+        Write::Quit {
+            group: GroupId(50),
+            uid: Uid(2),
+        },
+    ];
+    let committed = commit(&*store, marks).await;
+    assert_eq!(committed.results, vec![Ok(WriteOutcome::Done); 3]);
+}
+
+async fn an_outcome_has_the_version_among_concurrent_writes(store: Arc<dyn Store>) {
+    let senders = (10..20).map(|source| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            let mut sent = Vec::new();
+            for round in 0..10 {
+                let ids = [format!("{round} a"), format!("{round} b")];
+                let batch = ids.iter().map(|id| p2p(source, 2, id)).collect();
+                let results = commit(&*store, batch).await.results;
+                for (result, id) in results.into_iter().zip(ids) {
+                    match result {
+                        Ok(WriteOutcome::Delivered { uid, version }) if uid == 2 => {
+                            sent.push((version.0, Kind::P2p, source, id));
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+            sent
+        })
+    });
+    let mut sent = Vec::new();
+    for sender in senders.collect::<Vec<_>>() {
+        sent.extend(sender.await.unwrap());
+    }
+    sent.sort_unstable();
+    assert_eq!(inbox(&*store, 2).await, sent);
+}
+
 async fn a_group_message_reaches_every_member(store: Arc<dyn Store>) {
     commit(
         &*store,
@@ -334,7 +454,11 @@ async fn a_group_message_reaches_every_member(store: Arc<dyn Store>) {
     )
     .await;
     let committed = commit(&*store, vec![to_group(2, 50, "m")]).await;
-    let mut told: Vec<Uid> = committed.grown.iter().map(|level| level.uid).collect();
+    let mut told: Vec<Uid> = committed
+        .grown_inboxes
+        .iter()
+        .map(|level| level.uid)
+        .collect();
     told.sort_unstable();
     assert_eq!(told, [1, 2, 3], "the sender is a member too");
     for (uid, version) in [(1, 1), (2, 1), (3, 2)] {
@@ -358,8 +482,8 @@ async fn a_group_message_sent_again_is_stored_once(store: Arc<dyn Store>) {
     )
     .await;
     let committed = commit(&*store, vec![to_group(1, 50, "m")]).await;
-    assert_eq!(committed.results, [Ok(())]);
-    assert_eq!(committed.grown, []);
+    assert_eq!(committed.accepted(), [Ok(())]);
+    assert_eq!(committed.grown_inboxes, []);
     // The same id to another group, or to a user, is another message.
     commit(&*store, vec![to_group(1, 51, "m"), p2p(1, 1, "m")]).await;
     assert_eq!(ids(&*store, 1).await, ["m", "m", "m"]);
@@ -440,7 +564,7 @@ async fn a_group_is_made_with_all_its_members_or_not_at_all(store: Arc<dyn Store
     assert_eq!(members(store).await, [(9, vec![3, 7, 8])]);
     // The id of another group: nobody gets into it.
     let again = commit(store, vec![create_with(9, 1, &[2, 4]), to_group(7, 9, "a")]).await;
-    assert_eq!(again.results, [Err(Rejected::GroupExists), Ok(())]);
+    assert_eq!(again.accepted(), [Err(Rejected::GroupExists), Ok(())]);
     assert_eq!(members(store).await, [(9, vec![3, 7, 8])]);
     for uid in [3, 7, 8] {
         assert_eq!(ids(store, uid).await, ["a"]);
@@ -472,7 +596,7 @@ async fn how_far_ids_have_come_is_known(store: Arc<dyn Store>) {
     let store = &*store;
     let reached = |reached| Write::Ids { reached };
     let committed = commit(store, vec![p2p(1, 2, "a"), reached(50)]).await;
-    assert_eq!(committed.results, [Ok(()), Ok(())]);
+    assert_eq!(committed.accepted(), [Ok(()), Ok(())]);
     assert_eq!(store.newest().await.unwrap(), 50);
     one(store, reached(40)).await.unwrap();
     one(store, reached(60)).await.unwrap();
@@ -524,14 +648,14 @@ async fn joining_and_quitting(store: Arc<dyn Store>) {
         join(50, 2),
         to_group(1, 50, "a"),
     ];
-    assert_eq!(commit(&*store, batch).await.results, [Ok(()); 4]);
+    assert_eq!(commit(&*store, batch).await.accepted(), [Ok(()); 4]);
     let batch = vec![
         quit(Uid(2)),
         quit(Uid(2)),
         quit(Uid(7)),
         to_group(1, 50, "b"),
     ];
-    assert_eq!(commit(&*store, batch).await.results, [Ok(()); 4]);
+    assert_eq!(commit(&*store, batch).await.accepted(), [Ok(()); 4]);
     assert_eq!(ids(&*store, 1).await, ["a", "b"]);
     assert_eq!(ids(&*store, 2).await, ["a"], "what was received stays");
     let third = Write::Join {
@@ -572,9 +696,9 @@ async fn an_ack_needs_a_message_and_is_stored_once(store: Arc<dyn Store>) {
         Err(Rejected::NoSuchMessage)
     );
     let committed = commit(&*store, vec![ack(2, 1, "a"), ack(2, 1, "a")]).await;
-    assert_eq!(committed.results, [Ok(()), Ok(())]);
+    assert_eq!(committed.accepted(), [Ok(()), Ok(())]);
     assert_eq!(
-        committed.grown,
+        committed.grown_inboxes,
         [Level {
             uid: Uid(1),
             read: Version(0),
@@ -703,8 +827,8 @@ async fn a_read_mark_can_come_with_other_writes(store: Arc<dyn Store>) {
     {
         let writes = vec![p2p(1, 2, &n.to_string()), read(Version(asked))];
         let committed = store.commit(writes).await.unwrap();
-        assert_eq!(committed.results, [Ok(()), Ok(())]);
-        assert_eq!(committed.grown.len(), 1);
+        assert_eq!(committed.accepted(), [Ok(()), Ok(())]);
+        assert_eq!(committed.grown_inboxes.len(), 1);
         assert_eq!(read_mark(&*store, 2).await, mark, "after {asked}");
     }
     // It makes no inbox, and lets none grow.
@@ -714,7 +838,7 @@ async fn a_read_mark_can_come_with_other_writes(store: Arc<dyn Store>) {
     };
     let committed = store.commit(vec![nobody]).await.unwrap();
     assert_eq!(
-        (committed.results, committed.grown),
+        (committed.accepted(), committed.grown_inboxes),
         (vec![Ok(())], Vec::new())
     );
     assert_eq!(read_mark(&*store, 7).await, 0);
@@ -855,7 +979,7 @@ async fn joining_again_and_again_takes_no_room(store: Arc<dyn Store>) {
                 uid: Uid(2),
             },
         ];
-        assert_eq!(commit(&*store, batch).await.results, [Ok(()), Ok(())]);
+        assert_eq!(commit(&*store, batch).await.accepted(), [Ok(()), Ok(())]);
     }
 }
 
@@ -881,7 +1005,7 @@ async fn concurrent_senders_leave_no_gap(store: Arc<dyn Store>) {
                         to_group(sender, 50, &format!("g{n}")),
                         p2p(sender, n % 4 + 1, &format!("p{n}")),
                     ];
-                    assert_eq!(commit(&*store, batch).await.results, [Ok(()); 3]);
+                    assert_eq!(commit(&*store, batch).await.accepted(), [Ok(()); 3]);
                 }
             })
         })
@@ -921,13 +1045,13 @@ async fn a_long_batch_and_another_beside_it_leave_no_gap(store: Arc<dyn Store>) 
                 to_group(5, 50, &format!("g{n}")),
                 p2p(5, 3_000, &format!("p{n}")),
             ];
-            assert_eq!(commit(store, batch).await.results, [Ok(()); 3]);
+            assert_eq!(commit(store, batch).await.accepted(), [Ok(()); 3]);
         }
     };
     let (long, ()) = tokio::join!(commit(store, batch), beside);
 
     let one_round = [Ok(()), Ok(()), Err(Rejected::NotAMember), Ok(())];
-    assert_eq!(long.results, one_round.repeat(20));
+    assert_eq!(long.accepted(), one_round.repeat(20));
     let alone = 2_000..2_020;
     for uid in everyone.clone().chain(alone.clone()) {
         let entries = inbox(store, uid).await;
@@ -943,11 +1067,11 @@ async fn a_long_batch_and_another_beside_it_leave_no_gap(store: Arc<dyn Store>) 
         };
         assert!(own.clone().map(|entry| &entry.3).eq(&expected));
         let last = own.map(|entry| entry.0).max();
-        let grown = long.grown.iter().filter(|level| level.uid == uid);
+        let grown = long.grown_inboxes.iter().filter(|level| level.uid == uid);
         assert_eq!(grown.map(|level| level.total.0).max(), last, "{uid}");
     }
     let told = |uid| everyone.contains(&uid) || alone.contains(&uid);
-    assert!(long.grown.iter().all(|level| told(level.uid.0)));
+    assert!(long.grown_inboxes.iter().all(|level| told(level.uid.0)));
     assert_eq!(store.level(Uid(2)).await.unwrap().total, 40 + 6);
     assert_eq!(store.ledger().stored, 20 * 1_002 + 3 * 1_002);
 }
@@ -973,7 +1097,7 @@ async fn what_a_memory_store_holds_is_not_in_its_debug_form() {
 async fn a_full_memory_store_refuses_and_still_serves() {
     let store = memory_store(1 << 16);
     let batch = vec![create(50, 1), join(50, 2), p2p(2, 3, "first")];
-    assert_eq!(commit(&store, batch).await.results, [Ok(()); 3]);
+    assert_eq!(commit(&store, batch).await.accepted(), [Ok(()); 3]);
     let big = |n: usize| {
         let message = message(Kind::P2p, 1, 0, &n.to_string(), &"x".repeat(8_000));
         Write::P2p {
@@ -1061,7 +1185,7 @@ async fn where_there_is_no_room_nothing_is_half_made() {
         p2p(1, 2, "a"),
         to_group(1, 9, "a"),
     ];
-    let results = commit(&store, refused).await.results;
+    let results = commit(&store, refused).await.accepted();
     assert_eq!(results, [Err(Rejected::Full); 7]);
     assert_eq!(store.snapshot(usize::MAX).await.unwrap(), before);
     // What takes nothing is done.

@@ -107,9 +107,10 @@ struct Model {
 }
 
 impl Model {
-    fn put(&mut self, key: Key, receivers: Vec<i64>) -> Vec<Level> {
+    /// Returns what comes of a message to these receivers, and the inboxes that grow by it.
+    fn put(&mut self, key: Key, receivers: Vec<i64>) -> (WriteOutcome, Vec<Level>) {
         if self.sent.contains_key(&key) {
-            return Vec::new();
+            return (WriteOutcome::Duplicate, Vec::new());
         }
         for uid in &receivers {
             let inbox = self.inboxes.entry(*uid).or_default();
@@ -117,10 +118,19 @@ impl Model {
             inbox.entries.push((inbox.total, key.clone(), self.now));
             self.ledger.stored += 1;
         }
-        let grown = receivers.iter().map(|uid| self.level(*uid)).collect();
+        let grown: Vec<Level> = receivers.iter().map(|uid| self.level(*uid)).collect();
+        let outcome = match key.0 {
+            Kind::Group => WriteOutcome::DeliveredToGroup {
+                receivers: Arc::new(receivers.iter().copied().map(Uid).collect()),
+            },
+            Kind::P2p | Kind::Ack => WriteOutcome::Delivered {
+                uid: grown[0].uid,
+                version: grown[0].total,
+            },
+        };
         let at = self.now;
         self.sent.insert(key, Sent { at, receivers });
-        grown
+        (outcome, grown)
     }
 
     fn has_received(&self, uid: i64, source: i64, id: &str) -> bool {
@@ -241,13 +251,13 @@ async fn take(store: &dyn Store, model: &mut Model, step: Step) {
             // One id for messages of both kinds: what is accepted is either.
             let id = id.to_string();
             let message = at(Kind::P2p, source, 0, &id);
-            let grown = model.put((Kind::P2p, source, target, id), vec![target]);
+            let (outcome, grown) = model.put((Kind::P2p, source, target, id), vec![target]);
             (
                 Write::P2p {
                     target: Uid(target),
                     message,
                 },
-                Ok(()),
+                Ok(outcome),
                 grown,
             )
         }
@@ -256,7 +266,8 @@ async fn take(store: &dyn Store, model: &mut Model, step: Step) {
             let message = at(Kind::Group, source, GROUP, &id);
             let (expected, grown) = if model.members.contains(&source) {
                 let members = model.members.clone();
-                (Ok(()), model.put((Kind::Group, source, GROUP, id), members))
+                let (outcome, grown) = model.put((Kind::Group, source, GROUP, id), members);
+                (Ok(outcome), grown)
             } else {
                 (Err(Rejected::NotAMember), Vec::new())
             };
@@ -266,7 +277,8 @@ async fn take(store: &dyn Store, model: &mut Model, step: Step) {
             let id = id.to_string();
             let message = at(Kind::Ack, by, 0, &id);
             let (expected, grown) = if model.has_received(by, target, &id) {
-                (Ok(()), model.put((Kind::Ack, by, target, id), vec![target]))
+                let (outcome, grown) = model.put((Kind::Ack, by, target, id), vec![target]);
+                (Ok(outcome), grown)
             } else {
                 (Err(Rejected::NoSuchMessage), Vec::new())
             };
@@ -283,7 +295,7 @@ async fn take(store: &dyn Store, model: &mut Model, step: Step) {
             if !model.members.contains(&uid) {
                 model.members.push(uid);
             }
-            (join(GROUP, uid), Ok(()), Vec::new())
+            (join(GROUP, uid), Ok(WriteOutcome::Done), Vec::new())
         }
         Step::Quit { uid } => {
             model.members.retain(|member| *member != uid);
@@ -292,7 +304,7 @@ async fn take(store: &dyn Store, model: &mut Model, step: Step) {
                     group: GroupId(GROUP),
                     uid: Uid(uid),
                 },
-                Ok(()),
+                Ok(WriteOutcome::Done),
                 Vec::new(),
             )
         }
@@ -341,8 +353,8 @@ async fn take(store: &dyn Store, model: &mut Model, step: Step) {
         }
     };
     let mut committed = commit(store, vec![write]).await;
-    assert_eq!(committed.results, [expected]);
-    committed.grown.sort_by_key(|level| level.uid);
+    assert_eq!(in_order(committed.results), in_order(vec![expected]));
+    committed.grown_inboxes.sort_by_key(|level| level.uid);
     grown.sort_by_key(|level| level.uid);
-    assert_eq!(committed.grown, grown);
+    assert_eq!(committed.grown_inboxes, grown);
 }

@@ -142,7 +142,7 @@ pub async fn versions_go_on_where_they_were(make: impl AsyncFn(Retention) -> Arc
         read: Version(2),
         total: Version(3),
     };
-    assert_eq!(committed.grown, [grown]);
+    assert_eq!(committed.grown_inboxes, [grown]);
     assert_eq!(
         inbox(&*store, 2).await,
         [(3, Kind::P2p, 1, "next".to_owned())]
@@ -158,7 +158,7 @@ pub async fn what_was_removed_is_not_still_to_come(
     assert_eq!(clean(&*store, 2 * HOUR).await, 3);
     assert_eq!(level(&*store, 2).await, (3, 5));
     let committed = commit(&*store, vec![sent(START + 2 * HOUR, p2p(1, 2, "next"))]).await;
-    assert_eq!(committed.grown[0].read, 3);
+    assert_eq!(committed.grown_inboxes[0].read, 3);
     // Nor does asking from before the cut bring it back; and the mark moves on as ever.
     store.sync(Uid(2), Version(2), ALL).await.unwrap();
     assert_eq!(level(&*store, 2).await, (3, 6));
@@ -220,8 +220,8 @@ pub async fn a_message_id_is_remembered_for_a_day(make: impl AsyncFn(Retention) 
     for after in [2 * HOUR, DAY] {
         clean(&*store, after).await;
         let committed = commit(&*store, vec![again(after)]).await;
-        assert_eq!(committed.results, [Ok(())]);
-        assert_eq!(committed.grown, []);
+        assert_eq!(committed.accepted(), [Ok(())]);
+        assert_eq!(committed.grown_inboxes, []);
         assert_eq!(level(&*store, 2).await, (2, 2));
     }
     assert_eq!(clean(&*store, DAY + 1).await, 0);
@@ -247,7 +247,7 @@ pub async fn a_message_id_is_remembered_as_long_as_its_message(
     let late = 9 * DAY;
     let again = |id| sent(START + late, p2p(1, 2, id));
     let committed = commit(&*store, vec![again("2"), again("3"), again("1")]).await;
-    assert_eq!(committed.results, [Ok(()); 3]);
+    assert_eq!(committed.accepted(), [Ok(()); 3]);
     assert_eq!(
         ids(&*store, 2).await,
         ["2", "3", "1"],
@@ -259,7 +259,7 @@ pub async fn a_message_id_is_remembered_as_long_as_its_message(
     one(&*store, again("5")).await.unwrap();
     assert_eq!(clean(&*store, late).await, 2);
     let committed = commit(&*store, vec![again("2"), again("3"), again("1")]).await;
-    assert_eq!(committed.results, [Ok(()); 3]);
+    assert_eq!(committed.accepted(), [Ok(()); 3]);
     assert_eq!(ids(&*store, 2).await, ["4", "5", "2", "3"]);
 }
 
@@ -287,7 +287,10 @@ pub async fn a_group_message_is_remembered_until_nobody_has_it(
     .unwrap();
     assert_eq!(clean(&*store, 2 * DAY).await, 2);
     let committed = commit(&*store, vec![group(2 * DAY)]).await;
-    assert_eq!((committed.results, committed.grown), (vec![Ok(())], vec![]));
+    assert_eq!(
+        (committed.accepted(), committed.grown_inboxes),
+        (vec![Ok(())], vec![])
+    );
     assert_eq!(ids(&*store, 3).await, ["g"]);
     // Out of the last.
     one(&*store, push_out(3, "a")).await.unwrap();
@@ -336,11 +339,11 @@ pub async fn what_was_removed_can_be_accepted_as_long_as_its_id_is_remembered(
     )
     .await;
     let unknown = Err(Rejected::NoSuchMessage);
-    assert_eq!(committed.results, [Ok(()), Ok(()), Ok(()), unknown]);
+    assert_eq!(committed.accepted(), [Ok(()), Ok(()), Ok(()), unknown]);
     assert_eq!(ids(&*store, 1).await, ["p", "g"]);
     assert_eq!(clean(&*store, DAY + 1).await, 0);
     let later = vec![accept(3, "g", DAY + 1), accept(2, "p", DAY + 1)];
-    assert_eq!(commit(&*store, later).await.results, [unknown, unknown]);
+    assert_eq!(commit(&*store, later).await.accepted(), [unknown, unknown]);
     assert_eq!(ids(&*store, 1).await, ["p", "g"]);
 }
 
@@ -409,7 +412,7 @@ pub async fn others_are_served_while_it_is_cleaned(
                 for n in 0..EACH {
                     let direct = sent(START, p2p(source, 2, &format!("p{n}")));
                     let group = sent(START, to_group(source, 50, &format!("g{n}")));
-                    let results = commit(&*store, vec![direct, group]).await.results;
+                    let results = commit(&*store, vec![direct, group]).await.accepted();
                     assert_eq!(results, [Ok(()), Ok(())]);
                 }
             })

@@ -49,7 +49,7 @@ async fn fill(store: &dyn Store) {
         p2p(1, 2, "b \"quoted\", and\nbroken"),
         ack(2, 1, "a"),
     ];
-    let results = commit(store, batch).await.results;
+    let results = commit(store, batch).await.accepted();
     assert!(results.iter().all(Result::is_ok), "{results:?}");
     store.sync(Uid(2), Version(3), ALL).await.unwrap();
 }
@@ -256,7 +256,7 @@ pub async fn clients_go_on_after_a_snapshot_was_loaded(
         join(50, 2),
     ];
     let committed = commit(&*store, again).await;
-    assert!(committed.results.iter().all(Result::is_ok) && committed.grown.is_empty());
+    assert!(committed.results.iter().all(Result::is_ok) && committed.grown_inboxes.is_empty());
     assert_eq!(one(&*store, register(1)).await, Err(Rejected::UserExists));
     assert_eq!(
         store.user(Uid(1)).await.unwrap().unwrap().password_hash,
@@ -266,7 +266,7 @@ pub async fn clients_go_on_after_a_snapshot_was_loaded(
     let before = store.level(Uid(2)).await.unwrap();
     assert_eq!(before.read, 3);
     let committed = commit(&*store, vec![to_group(2, 50, "n"), p2p(1, 2, "n")]).await;
-    assert_eq!(committed.grown.len(), 2);
+    assert_eq!(committed.grown_inboxes.len(), 2);
     assert_eq!(store.level(Uid(2)).await.unwrap().total, before.total + 2);
     let page = store.sync(Uid(2), before.total, ALL).await.unwrap();
     assert_eq!(page.entries.len(), 2);
@@ -323,7 +323,7 @@ pub async fn what_is_committed_while_all_is_replaced_is_there_whole_or_not(
                         p2p(source, 8, &format!("{n}")),
                     ];
                     let committed = commit(&*store, batch).await;
-                    assert_eq!(committed.results, [Ok(()), Ok(())]);
+                    assert_eq!(committed.accepted(), [Ok(()), Ok(())]);
                 }
             })
         })

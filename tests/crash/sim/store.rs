@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use imd::id::{GroupId, Uid, Version};
 use imd::store::{
     AccountStore, Committed, Entry, Group, Kind, Ledger, Level, MessageStore, Page, PageLimit,
-    ReplaceError, SaveError, Snapshot, StoreAdmin, StoreError, User, Write,
+    ReplaceError, SaveError, Snapshot, StoreAdmin, StoreError, User, Write, WriteOutcome,
 };
 use parking_lot::Mutex;
 use rand::RngExt;
@@ -166,17 +166,20 @@ impl SimStore {
             _ => &mut AfterTheNewest,
         };
         let mut results = Vec::new();
-        let mut grown = Vec::new();
+        let mut grown_inboxes = Vec::new();
         // What each write changes: all of it or nothing.
         let mut changes: Vec<Vec<Record>> = Vec::new();
         for write in &batch {
             let done = inner.live.records(write, versions, self.bug);
-            results.push(done.as_ref().map(drop).map_err(|rejected| *rejected));
+            results.push(match &done {
+                Ok(records) => Ok(outcome(write, records)),
+                Err(rejected) => Err(*rejected),
+            });
             let records = done.unwrap_or_default();
             for record in &records {
                 inner.live.apply(record);
                 if let Record::Entry { uid, .. } = record {
-                    grown.push(inner.live.level(*uid));
+                    grown_inboxes.push(inner.live.level(*uid));
                 }
             }
             changes.push(records);
@@ -192,7 +195,10 @@ impl SimStore {
         if self.bug != Some(Bug::AckBeforeSync) || inner.left % LATE == LATE - 1 {
             inner.synced.append(&mut inner.unsynced);
         }
-        Outcome::Done(Committed { results, grown })
+        Outcome::Done(Committed {
+            results,
+            grown_inboxes,
+        })
     }
 
     fn page(&self, uid: Uid, after: Version, limit: PageLimit) -> Option<Page> {
@@ -249,6 +255,27 @@ impl SimStore {
             current,
             total,
         })
+    }
+}
+
+/// Returns what a write came to that has changed these records.
+fn outcome(write: &Write, records: &[Record]) -> WriteOutcome {
+    let entries = records.iter().filter_map(|record| match record {
+        Record::Entry { uid, version, .. } => Some((*uid, *version)),
+        _ => None,
+    });
+    let mut entries = entries.peekable();
+    match (write, entries.peek()) {
+        (Write::P2p { .. } | Write::Ack { .. }, Some(&(uid, version))) => {
+            WriteOutcome::Delivered { uid, version }
+        }
+        (Write::Group { .. }, Some(_)) => WriteOutcome::DeliveredToGroup {
+            receivers: Arc::new(entries.map(|(uid, _)| uid).collect()),
+        },
+        (Write::P2p { .. } | Write::Ack { .. } | Write::Group { .. }, None) => {
+            WriteOutcome::Duplicate
+        }
+        _ => WriteOutcome::Done,
     }
 }
 

@@ -6,8 +6,8 @@ use super::super::engine::EngineError;
 use super::super::record::{self, GroupRecord, MemberRecord};
 use super::{Applied, Draft};
 use crate::id::{GroupId, Uid};
-use crate::store::Rejected;
-use crate::store::members::joining;
+use crate::store::members::{Members, joining};
+use crate::store::{Rejected, WriteOutcome};
 
 impl Draft<'_> {
     pub(super) fn join(&mut self, group: GroupId, uids: &[Uid], most: usize) -> Applied {
@@ -15,10 +15,10 @@ impl Draft<'_> {
             return Ok(Err(Rejected::NoSuchGroup));
         };
         Ok(match joining(&members, uids, most) {
-            Ok(new) if new.is_empty() => Ok(()),
+            Ok(new) if new.is_empty() => Ok(WriteOutcome::Done),
             Ok(new) => {
                 self.enter(group, new, &members);
-                Ok(())
+                Ok(WriteOutcome::Done)
             }
             Err(rejected) => Err(rejected),
         })
@@ -30,7 +30,7 @@ impl Draft<'_> {
             self.put(record::member_key(group, uid), &self.member_from_now());
         }
         let members = members.iter().copied().chain(new).collect();
-        self.members.insert(group, members);
+        self.members.insert(group, Arc::new(members));
     }
 
     pub(super) fn quit(&mut self, group: GroupId, uid: Uid) -> Applied {
@@ -39,7 +39,7 @@ impl Draft<'_> {
         };
         let key = record::member_key(group, uid);
         let Some(member) = self.get::<MemberRecord>(&key)? else {
-            return Ok(Ok(()));
+            return Ok(Ok(WriteOutcome::Done));
         };
         let until = self.state.texts + 1;
         if member.since < until {
@@ -47,8 +47,8 @@ impl Draft<'_> {
         }
         self.remove(key);
         let members = members.iter().copied().filter(|&m| m != uid).collect();
-        self.members.insert(group, members);
-        Ok(Ok(()))
+        self.members.insert(group, Arc::new(members));
+        Ok(Ok(WriteOutcome::Done))
     }
 
     fn member_from_now(&self) -> MemberRecord {
@@ -64,7 +64,7 @@ impl Draft<'_> {
     }
 
     /// The members of a group, if there is one.
-    pub(super) fn members(&mut self, group: GroupId) -> Result<Option<Arc<[Uid]>>, EngineError> {
+    pub(super) fn members(&mut self, group: GroupId) -> Result<Option<Members>, EngineError> {
         if let Some(members) = self.members.get(&group) {
             return Ok(Some(Arc::clone(members)));
         }
@@ -75,9 +75,8 @@ impl Draft<'_> {
             return Ok(None);
         }
         let members = self.view.prefix(&record::members_prefix(group));
-        let members: Arc<[Uid]> = members
-            .map(|found| Ok(record::last_number(&found?.0)))
-            .collect::<Result<_, EngineError>>()?;
+        let members = members.map(|found| Ok(record::last_number(&found?.0)));
+        let members: Members = Arc::new(members.collect::<Result<_, EngineError>>()?);
         self.remembered.members.insert(group, Arc::clone(&members));
         Ok(Some(members))
     }

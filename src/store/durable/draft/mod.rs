@@ -22,8 +22,8 @@ use super::record::{
     Record, StateRecord, TextRecord, UserRecord,
 };
 use crate::id::{GroupId, MsgId, Uid, Version};
-use crate::store::members::members_of;
-use crate::store::{Kind, Level, Message, Rejected, Scope, Write, keep_ids_from};
+use crate::store::members::{Members, members_of};
+use crate::store::{Kind, Level, Message, Rejected, Scope, Write, WriteOutcome, keep_ids_from};
 
 /// Groups whose members are remembered, as a guess.
 const GROUPS: usize = 65_536;
@@ -88,14 +88,14 @@ pub struct Touched {
 /// The groups that the writer need not read again, as the last commit left them.
 #[derive(Debug)]
 pub struct Remembered {
-    members: Cache<GroupId, Arc<[Uid]>, ByMembers>,
+    members: Cache<GroupId, Members, ByMembers>,
 }
 
 #[derive(Debug, Clone)]
 struct ByMembers;
 
-impl Weighter<GroupId, Arc<[Uid]>> for ByMembers {
-    fn weight(&self, _: &GroupId, members: &Arc<[Uid]>) -> u64 {
+impl Weighter<GroupId, Members> for ByMembers {
+    fn weight(&self, _: &GroupId, members: &Members) -> u64 {
         1 + members.len() as u64
     }
 }
@@ -125,7 +125,7 @@ pub struct Draft<'a> {
     /// The inboxes that it has to do with.
     touched: HashMap<Uid, Touched>,
     /// The groups that it has changed.
-    members: HashMap<GroupId, Arc<[Uid]>>,
+    members: HashMap<GroupId, Members>,
     /// Where values are encoded.
     scratch: Vec<u8>,
     /// Bytes of keys and values.
@@ -153,7 +153,7 @@ enum Body {
 }
 
 /// What a write comes to: the inner error is the client's, the outer one the store's.
-type Applied = Result<Result<(), Rejected>, EngineError>;
+type Applied = Result<Result<WriteOutcome, Rejected>, EngineError>;
 
 impl<'a> Draft<'a> {
     /// An empty one on top of the state of `view`.
@@ -230,7 +230,7 @@ impl<'a> Draft<'a> {
                     password_hash: user.password_hash,
                 };
                 self.put(key, &user);
-                Ok(Ok(()))
+                Ok(Ok(WriteOutcome::Done))
             }
             Write::CreateGroup {
                 group,
@@ -251,14 +251,17 @@ impl<'a> Draft<'a> {
                     },
                 );
                 self.enter(group, members_of(owner, &members), &[]);
-                Ok(Ok(()))
+                Ok(Ok(WriteOutcome::Done))
             }
             Write::Join { group, uids, most } => self.join(group, &uids, most),
             Write::Quit { group, uid } => self.quit(group, uid),
-            Write::Read { uid, after } => Ok(Ok(self.mark_read(uid, after)?)),
+            Write::Read { uid, after } => {
+                self.mark_read(uid, after)?;
+                Ok(Ok(WriteOutcome::Done))
+            }
             Write::Ids { reached } => {
                 self.state.newest = self.state.newest.max(reached);
-                Ok(Ok(()))
+                Ok(Ok(WriteOutcome::Done))
             }
         }
     }
@@ -302,20 +305,23 @@ impl<'a> Draft<'a> {
             Scope::Inbox(target),
         );
         if self.has::<IdRecord>(&id)? {
-            return Ok(Ok(()));
+            return Ok(Ok(WriteOutcome::Duplicate));
         }
         // Whatever can't be read is read before anything is changed.
         self.touch(target)?;
         self.state.newest = self.state.newest.max(message.sent_at);
         self.put(id, &IdRecord::default());
         record::encode_own(&message, &mut self.scratch);
-        self.append(target);
+        let version = self.append(target);
         self.deliveries.push(Delivery {
             message,
             receivers: Receivers::One(target),
         });
         grown.push(target);
-        Ok(Ok(()))
+        Ok(Ok(WriteOutcome::Delivered {
+            uid: target,
+            version,
+        }))
     }
 
     fn deliver_to_group(&mut self, message: Arc<Message>, grown: &mut Vec<Uid>) -> Applied {
@@ -335,7 +341,7 @@ impl<'a> Draft<'a> {
             Scope::Group(group),
         );
         if self.has::<IdRecord>(&id)? {
-            return Ok(Ok(()));
+            return Ok(Ok(WriteOutcome::Duplicate));
         }
         for &uid in members.iter() {
             self.touch(uid)?;
@@ -362,21 +368,23 @@ impl<'a> Draft<'a> {
         grown.extend_from_slice(&members);
         self.deliveries.push(Delivery {
             message,
-            receivers: Receivers::Members(members),
+            receivers: Receivers::Members(Arc::clone(&members)),
         });
-        Ok(Ok(()))
+        Ok(Ok(WriteOutcome::DeliveredToGroup { receivers: members }))
     }
 
-    /// Puts the entry that is encoded in `scratch` at the end of an inbox that was touched.
-    fn append(&mut self, uid: Uid) {
+    /// Puts the entry that is encoded in `scratch` at the end of an inbox that was touched, and returns its version.
+    fn append(&mut self, uid: Uid) -> Version {
         let Some(touched) = self.touched.get_mut(&uid) else {
-            return;
+            return Version::START;
         };
         touched.now.total += 1;
-        let key = record::inbox_key(uid, touched.now.total);
+        let version = touched.now.total;
+        let key = record::inbox_key(uid, version);
         let value = record::seal(&key, &mut self.scratch);
         self.bytes += key.len() + value.len();
         self.entries.push((key, Some(value)));
+        version
     }
 
     /// Whether `uid` got a message of that id from `source`, alone or as a member of a group.
@@ -578,7 +586,7 @@ pub struct Finished {
     /// The inboxes that it has to do with.
     pub touched: HashMap<Uid, Touched>,
     /// For [`Remembered::adopt`].
-    pub members: HashMap<GroupId, Arc<[Uid]>>,
+    pub members: HashMap<GroupId, Members>,
     /// Bytes of the values that it removes, as far as they were read for it: what tells how much a merge gives back.
     pub freed: usize,
     /// Whether nothing is left of what was there before.
@@ -587,7 +595,7 @@ pub struct Finished {
 
 impl Remembered {
     /// Remembers what a commit has left, once it is written.
-    pub fn adopt(&mut self, members: HashMap<GroupId, Arc<[Uid]>>) {
+    pub fn adopt(&mut self, members: HashMap<GroupId, Members>) {
         for (group, list) in members {
             self.members.insert(group, list);
         }
