@@ -189,7 +189,7 @@ impl Payload for PageReply<'_> {
         let mut fields = Fields::done(Cmd::SyncMsg, dst);
         fields.number(5, self.page.current.0);
         for entry in &self.page.entries {
-            entry.write(self.uid, &mut fields);
+            entry.in_page(self.uid).write(&mut fields);
         }
         fields.number(7, self.page.total.0);
     }
@@ -299,8 +299,8 @@ mod tests {
             let (uid, current, total) = (Uid(uid), Version(current), Version(total));
             let page = Page { entries, current, total };
             let expected = message(uid, &page).encode_to_vec();
-            // Stores limit a page by `wire_len`: if that were too small, a page might not fit into its frame.
-            let len: usize = page.entries.iter().map(|entry| entry.wire_len(uid)).sum();
+            // Stores limit a page by this size: if that were too small, a page might not fit into its frame.
+            let len: usize = page.entries.iter().map(|entry| entry.in_page(uid).size()).sum();
             let empty = Page { entries: Vec::new(), current, total };
             prop_assert_eq!(len, expected.len() - message(uid, &empty).encoded_len());
             let mut written = BytesMut::new();

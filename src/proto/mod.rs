@@ -11,12 +11,14 @@ mod code;
 mod field_reader;
 pub mod fields;
 mod flat;
+mod page_entry;
 mod reply;
 
 pub use cmd::Cmd;
 pub use code::Code;
 pub use field_reader::{FieldReader, FieldValue};
 pub use flat::{Flat, Form, Undecodable, first_number};
+pub use page_entry::PageEntry;
 pub use reply::{Payload, Reply};
 
 mod external {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Message;
 use crate::id::{Uid, Version};
-use crate::proto::fields::{Fields, number_len, prefixed_len, text_len};
+use crate::proto::PageEntry;
 
 /// How far an inbox goes, and how far its user has read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,38 +27,19 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The field of a `ResSyncMsg` that entries stand in.
-    const TAG: u32 = 6;
-
-    /// How many bytes this entry takes in a `ResSyncMsg` to `uid`: an offsetMsg with its field header.
-    pub fn wire_len(&self, uid: Uid) -> usize {
-        prefixed_len(Self::TAG, self.body_len(uid))
-    }
-
-    fn body_len(&self, uid: Uid) -> usize {
+    /// Returns the entry as it stands in a page of the inbox of `uid`.
+    pub fn in_page(&self, uid: Uid) -> PageEntry<'_> {
         let message = &self.message;
-        number_len(1, message.source.0)
-            + number_len(2, uid.0)
-            + number_len(3, message.group().map_or(0, |group| group.0))
-            + text_len(4, message.kind.msg_type())
-            + text_len(5, message.msg_id().0)
-            + text_len(6, message.text())
-            + number_len(7, self.version.0)
-            + number_len(8, message.sent_at)
-    }
-
-    /// Appends this entry to a `ResSyncMsg` to `uid`.
-    pub fn write(&self, uid: Uid, fields: &mut Fields<'_>) {
-        let message = &self.message;
-        fields.prefix(Self::TAG, self.body_len(uid));
-        fields.number(1, message.source.0);
-        fields.number(2, uid.0);
-        fields.number(3, message.group().map_or(0, |group| group.0));
-        fields.text(4, message.kind.msg_type());
-        fields.text(5, message.msg_id().0);
-        fields.text(6, message.text());
-        fields.number(7, self.version.0);
-        fields.number(8, message.sent_at);
+        PageEntry {
+            source_uid: message.source.0,
+            target_uid: uid.0,
+            group_id: message.group,
+            msg_type: message.kind.msg_type(),
+            msg_id: message.msg_id().0,
+            msg: message.text(),
+            increment_id: self.version.0,
+            send_time: message.sent_at,
+        }
     }
 }
 
@@ -67,7 +48,7 @@ impl Entry {
 pub struct PageLimit {
     /// The number of entries; 0 for no limit.
     pub entries: usize,
-    /// The size of all entries together, in bytes, as [`Entry::wire_len`] counts them.
+    /// The size of all entries together, in bytes, as [`PageEntry::size`] counts them.
     pub bytes: usize,
 }
 

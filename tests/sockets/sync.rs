@@ -214,7 +214,7 @@ async fn a_sync_sees_the_sends_before_it_in_the_same_read() {
 async fn a_page_that_would_miss_the_frame_by_a_few_bytes_ends_earlier() {
     let imd = crate::support::start_manual().await;
     let mut ann = user(&imd, 1).await;
-    let wire_len = |version, len| {
+    let size = |version, len| {
         let (kind, text) = (imd::store::Kind::P2p, "x".repeat(len));
         let message =
             imd::store::Message::new(kind, Uid(1), None, MsgId("a"), &text, imd.clock().unix_ms());
@@ -222,11 +222,12 @@ async fn a_page_that_would_miss_the_frame_by_a_few_bytes_ends_earlier() {
             version,
             message: message.into(),
         }
-        .wire_len(Uid(100))
+        .in_page(Uid(100))
+        .size()
     };
     // The entries alone fit a frame; the fields of the page beside them do not.
     let second = (1..32_768)
-        .find(|&len| wire_len(Version(1), 32_768) + wire_len(Version(2), len) == 65_530)
+        .find(|&len| size(Version(1), 32_768) + size(Version(2), len) == 65_530)
         .unwrap();
     for (uid, len, in_first) in [(100, second - 25, 2), (101, second, 1)] {
         let mut bob = user(&imd, uid).await;

@@ -36,7 +36,7 @@ impl Filling {
 
     /// Adds the next entry, if it fits.
     pub fn add(&mut self, entry: Entry) -> bool {
-        match self.limit.bytes.checked_sub(entry.wire_len(self.uid)) {
+        match self.limit.bytes.checked_sub(entry.in_page(self.uid).size()) {
             Some(left) => self.limit.bytes = left,
             None => return false,
         }

@@ -92,7 +92,7 @@ impl Inbox {
                 version: current + 1,
                 message: Arc::clone(message),
             };
-            match room.checked_sub(entry.wire_len(uid)) {
+            match room.checked_sub(entry.in_page(uid).size()) {
                 Some(left) => room = left,
                 None => break,
             }

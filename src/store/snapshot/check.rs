@@ -175,7 +175,7 @@ impl Checked {
             version: Version::MAX,
             message: Arc::new(message),
         };
-        let len = entry.wire_len(Uid::MAX);
+        let len = entry.in_page(Uid::MAX).size();
         ensure(len <= MAX_FRAME - PAGE, || {
             format!("it takes {len} bytes, which fit no page")
         })?;

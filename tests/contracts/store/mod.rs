@@ -782,7 +782,7 @@ async fn pages_end_by_bytes(store: Arc<dyn Store>) {
         all.entries
             .iter()
             .take(n)
-            .map(|e| e.wire_len(Uid(2)))
+            .map(|e| e.in_page(Uid(2)).size())
             .sum::<usize>()
     };
     let page = |bytes| store.sync(Uid(2), Version(0), PageLimit { entries: 0, bytes });

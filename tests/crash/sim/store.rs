@@ -225,7 +225,7 @@ impl SimStore {
             version: *version,
             message: Arc::clone(message),
         });
-        let fits = |entry: &Entry| match room.checked_sub(entry.wire_len(uid)) {
+        let fits = |entry: &Entry| match room.checked_sub(entry.in_page(uid).size()) {
             Some(left) => {
                 room = left;
                 true
