@@ -42,7 +42,7 @@ pub struct Sending<'a, T> {
 
 /// On which listener a command is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum Listener {
     /// The gateway.
     Gateway,
     /// An access server.
@@ -51,7 +51,7 @@ pub enum Place {
 
 struct Row {
     cmd: Cmd,
-    place: Place,
+    listener: Listener,
     needs_login: bool,
     /// Of its fields.
     forms: &'static [Form],
@@ -60,14 +60,14 @@ struct Row {
 
 const fn row(
     cmd: Cmd,
-    place: Place,
+    listener: Listener,
     needs_login: bool,
     forms: &'static [Form],
     read: for<'a> fn(&Flat<'a>) -> Command<'a>,
 ) -> Row {
     Row {
         cmd,
-        place,
+        listener,
         needs_login,
         forms,
         read,
@@ -80,14 +80,14 @@ const T: Form = Form::Text;
 /// The commands a client can send. What `cmdStr` says (field 2) is not needed.
 #[rustfmt::skip]
 static TABLE: [Row; 8] = [
-    row(Cmd::ReqAccessServer, Place::Gateway, false, &[N, T],             select_access),
-    row(Cmd::Login,           Place::Access,  false, &[N, T, N, T],       login),
-    row(Cmd::Ping,            Place::Access,  true,  &[N, T, N],          ping),
-    row(Cmd::SendP2PMsg,      Place::Access,  true,  &[N, T, N, N, T, T], p2p),
-    row(Cmd::AcceptP2PMsgAck, Place::Access,  true,  &[N, T, N, N, T],    ack),
-    row(Cmd::SendGroupMsg,    Place::Access,  true,  &[N, T, N, N, T, T], group),
-    row(Cmd::SyncMsg,         Place::Access,  true,  &[N, T, N, N, N],    sync),
-    row(Cmd::Logout,          Place::Access,  true,  &[N, T, N],          logout),
+    row(Cmd::ReqAccessServer, Listener::Gateway, false, &[N, T],             select_access),
+    row(Cmd::Login,           Listener::Access,  false, &[N, T, N, T],       login),
+    row(Cmd::Ping,            Listener::Access,  true,  &[N, T, N],          ping),
+    row(Cmd::SendP2PMsg,      Listener::Access,  true,  &[N, T, N, N, T, T], p2p),
+    row(Cmd::AcceptP2PMsgAck, Listener::Access,  true,  &[N, T, N, N, T],    ack),
+    row(Cmd::SendGroupMsg,    Listener::Access,  true,  &[N, T, N, N, T, T], group),
+    row(Cmd::SyncMsg,         Listener::Access,  true,  &[N, T, N, N, N],    sync),
+    row(Cmd::Logout,          Listener::Access,  true,  &[N, T, N],          logout),
 ];
 
 fn select_access<'a>(fields: &Flat<'a>) -> Command<'a> {
@@ -180,28 +180,28 @@ impl BadFrame {
     }
 }
 
-fn find(cmd: u32, place: Place) -> Option<&'static Row> {
+fn find(cmd: u32, listener: Listener) -> Option<&'static Row> {
     TABLE
         .iter()
-        .find(|row| row.cmd.number() == cmd && row.place == place)
+        .find(|row| row.cmd.number() == cmd && row.listener == listener)
 }
 
 impl<'a> Command<'a> {
-    /// Reads a frame that came in at `place`. The second value says whether it needs a login.
+    /// Reads a frame that came in at `listener`. The second value says whether it needs a login.
     ///
     /// # Errors
     ///
     /// [`BadFrame`]
-    pub fn decode(frame: &'a [u8], place: Place) -> Result<(Self, bool), BadFrame> {
+    pub fn decode(frame: &'a [u8], listener: Listener) -> Result<(Self, bool), BadFrame> {
         // Nearly every frame begins with its command. One that comes later in it would count instead.
-        if let Some(row) = first_number(frame).and_then(|cmd| find(cmd, place))
+        if let Some(row) = first_number(frame).and_then(|cmd| find(cmd, listener))
             && let Ok(fields) = Flat::read(frame, row.forms)
             && fields.small(1) == row.cmd.number()
         {
             return Ok(((row.read)(&fields), row.needs_login));
         }
         let cmd = Flat::read(frame, &[N])?.small(1);
-        let row = find(cmd, place).ok_or(BadFrame::Unknown(cmd))?;
+        let row = find(cmd, listener).ok_or(BadFrame::Unknown(cmd))?;
         let fields = Flat::read(frame, row.forms)?;
         Ok(((row.read)(&fields), row.needs_login))
     }
@@ -246,11 +246,11 @@ mod tests {
 
     /// What the frame of a request is decoded to, and what stood in it but for cmdStr.
     macro_rules! assert_decoded {
-        ($place:ident, $command:ident, $type:ident { $($field:ident: $value:expr),* }) => {
+        ($listener:ident, $command:ident, $type:ident { $($field:ident: $value:expr),* }) => {
             let request = $type { $($field: $value,)* ..Default::default() };
             let sent = $type { cmd_str: "a name".into(), ..request.clone() };
             let frame = sent.encode_to_vec();
-            match Command::decode(&frame, Place::$place) {
+            match Command::decode(&frame, Listener::$listener) {
                 Ok((Command::$command(decoded), _)) => assert_eq!(decoded, request),
                 _ => panic!(stringify!($command)),
             }
@@ -321,7 +321,7 @@ mod tests {
         ];
         let [p2p, group, ack] = frames
             .each_ref()
-            .map(|frame| Command::decode(frame, Place::Access).unwrap_or_else(|_| panic!()));
+            .map(|frame| Command::decode(frame, Listener::Access).unwrap_or_else(|_| panic!()));
         assert!(
             matches!(p2p, (Command::P2p(sending), true) if read(&sending) == expected("a text"))
         );
@@ -337,10 +337,10 @@ mod tests {
         for cmd in [Cmd::SendP2PMsg, Cmd::Ping] {
             uint32::encode(1, &cmd.number(), &mut frame);
         }
-        let decoded = Command::decode(&frame, Place::Access);
+        let decoded = Command::decode(&frame, Listener::Access);
         assert!(matches!(decoded, Ok((Command::Ping(_), true))));
         uint32::encode(1, &7, &mut frame);
-        let decoded = Command::decode(&frame, Place::Access);
+        let decoded = Command::decode(&frame, Listener::Access);
         assert_eq!(decoded.err(), Some(BadFrame::Unknown(7)));
     }
 }

@@ -16,14 +16,14 @@ use tokio::net::TcpListener;
 
 use crate::clock::Ticks;
 use crate::codec::{Encoded, Framing};
-use crate::command::{Command, Place};
+use crate::command::{Command, Listener};
 use crate::config::{Config, Strategy};
 use crate::core::Core;
 use crate::lab::Lab;
 use crate::listener::serve_sessions;
 use crate::proto::{Cmd, Code, Reply};
 use crate::registry::{Record, Registry};
-use crate::session::{Deadlines, Handler, Manager, Server, Tap, Turn};
+use crate::session::{Deadlines, FaultPoint, Handler, Manager, RequestBatch, Server};
 use crate::shutdown::Shutdown;
 
 thread_local! {
@@ -67,7 +67,7 @@ impl Gateway {
             frame_limit: config.limits.frame_before_login,
             connections: core.metrics.connections("gateway"),
             metrics: Arc::clone(&core.metrics),
-            tap: Tap::gateway(Arc::clone(&core.lab)),
+            fault_point: FaultPoint::gateway(Arc::clone(&core.lab)),
             handler: GatewayHandler::new(Arc::clone(directory)),
         };
         serve_sessions(listener, core.admission.clone(), server);
@@ -128,7 +128,7 @@ pub struct Directory {
     list: RwLock<Arc<[Listed]>>,
     lab: Arc<Lab>,
     /// How many servers were handed out, for the strategy `round_robin`.
-    turn: AtomicUsize,
+    rotation: AtomicUsize,
     /// Whether the last reading of the registry has failed: only the first failure of a series is logged.
     is_cut_off: AtomicBool,
 }
@@ -173,7 +173,7 @@ impl Directory {
             strategy,
             list,
             lab,
-            turn: AtomicUsize::new(0),
+            rotation: AtomicUsize::new(0),
             is_cut_off: AtomicBool::new(false),
         }
     }
@@ -224,7 +224,7 @@ impl Directory {
     /// from the registry, or empty until the next [`refresh`](Self::refresh) if it `starts_empty`.
     pub async fn begin_anew(&self, starts_empty: bool) {
         *self.list.write() = Arc::default();
-        self.turn.store(0, Ordering::Relaxed);
+        self.rotation.store(0, Ordering::Relaxed);
         self.lab.forget_addresses();
         if !starts_empty {
             self.refresh().await;
@@ -242,26 +242,26 @@ impl Directory {
     }
 
     /// Tells a client one access server.
-    fn answer(&self, turn: &mut Turn<View>) {
-        let list = turn.open.0.take();
+    fn answer(&self, batch: &mut RequestBatch<View>) {
+        let list = batch.pending.0.take();
         let list = list.unwrap_or_else(|| Arc::clone(&self.list.read()));
-        self.answer_from(&list, turn);
-        turn.open.0 = Some(list);
+        self.answer_from(&list, batch);
+        batch.pending.0 = Some(list);
     }
 
-    fn answer_from(&self, list: &[Listed], turn: &mut Turn<View>) {
+    fn answer_from(&self, list: &[Listed], batch: &mut RequestBatch<View>) {
         let Some(listed) = self.choose(list) else {
             let code = Code::NoAccessServer;
-            turn.reply(&Reply::select_access(String::new()).with(code, code.text()));
+            batch.reply(&Reply::select_access(String::new()).with(code, code.text()));
             return;
         };
         if self.strategy == Strategy::LeastSessions {
             listed.handed_out.fetch_add(1, Ordering::Relaxed);
         }
         match &listed.answer {
-            Answer::Common(message) => turn.reply(message),
+            Answer::Common(message) => batch.reply(message),
             Answer::Own(addr) => {
-                let reply = match dialable(*addr, turn.session().local()) {
+                let reply = match dialable(*addr, batch.session().local()) {
                     Some(addr) => Reply::select_access(addr.to_string()),
                     None => {
                         let code = Code::NoAccessServer;
@@ -269,7 +269,7 @@ impl Directory {
                         Reply::select_access(String::new()).with(code, code.because(why))
                     }
                 };
-                turn.reply(&reply);
+                batch.reply(&reply);
             }
         }
     }
@@ -280,7 +280,7 @@ impl Directory {
             Strategy::Random => {
                 CHOICES.with_borrow_mut(|choices| choices.random_range(0..list.len()))
             }
-            Strategy::RoundRobin => self.turn.fetch_add(1, Ordering::Relaxed) % list.len(),
+            Strategy::RoundRobin => self.rotation.fetch_add(1, Ordering::Relaxed) % list.len(),
             Strategy::LeastSessions => {
                 let load = |listed: &Listed| {
                     listed.record.sessions + listed.handed_out.load(Ordering::Relaxed)
@@ -332,36 +332,36 @@ impl GatewayHandler {
         GatewayHandler { directory }
     }
 
-    fn take(&self, turn: &mut Turn<View>, frame: &[u8]) {
-        match Command::decode(frame, Place::Gateway) {
-            Ok(_) => self.directory.answer(turn),
+    fn take(&self, batch: &mut RequestBatch<View>, frame: &[u8]) {
+        match Command::decode(frame, Listener::Gateway) {
+            Ok(_) => self.directory.answer(batch),
             Err(bad) => {
                 tracing::debug!(error = %bad, "bad frame");
-                turn.reply(&bad.reply());
+                batch.reply(&bad.reply());
             }
         }
     }
 }
 
 impl Handler for GatewayHandler {
-    type Open = View;
+    type Pending = View;
 
-    async fn frame(&self, turn: &mut Turn<View>, frame: &[u8]) {
+    async fn frame(&self, batch: &mut RequestBatch<View>, frame: &[u8]) {
         // Most requests are logged by nobody, and a span takes time also then. What this leaves out is a filter that names
         // a span alone, as in `[request]=debug`.
         if !tracing::enabled!(tracing::Level::DEBUG) {
-            return self.take(turn, frame);
+            return self.take(batch, frame);
         }
         let span = tracing::debug_span!(
             "request",
-            session = %turn.session().id(),
+            session = %batch.session().id(),
             cmd = Cmd::of(frame).map(Cmd::name),
         );
-        span.in_scope(|| self.take(turn, frame));
+        span.in_scope(|| self.take(batch, frame));
     }
 
     /// Every frame is answered at once.
-    async fn finish(&self, _: &mut Turn<View>) {}
+    async fn finish(&self, _: &mut RequestBatch<View>) {}
 
     fn answered(&self, _: View) {}
 }

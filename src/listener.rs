@@ -2,7 +2,7 @@
 
 mod admission;
 
-pub use admission::{ADMIN_CONNECTIONS, Admission, Place, Room, TooFewFiles};
+pub use admission::{ADMIN_CONNECTIONS, Admission, ConnectionPermit, Room, TooFewFiles};
 
 use std::io;
 use std::net::SocketAddr;
@@ -93,7 +93,7 @@ pub async fn accept(
     admission: Admission,
     shutdown: Shutdown,
     pause: Arc<Pause>,
-    mut serve: impl FnMut(TcpStream, SocketAddr, Place),
+    mut serve: impl FnMut(TcpStream, SocketAddr, ConnectionPermit),
 ) {
     let Ok(addr) = listener.local_addr() else {
         return;
@@ -103,10 +103,10 @@ pub async fn accept(
         let accepted = tokio::select! {
             biased;
             () = shutdown.begun() => return,
-            () = pause.begun() => {
+            () = pause.paused() => {
                 tokio::select! {
                     () = shutdown.begun() => return,
-                    () = pause.over() => continue,
+                    () = pause.resumed() => continue,
                 }
             }
             accepted = listener.accept() => accepted,
@@ -125,13 +125,13 @@ pub async fn accept(
             }
         };
         back_off = BACK_OFF;
-        let place = tokio::select! {
+        let permit = tokio::select! {
             () = shutdown.begun() => return,
-            place = admission.place(addr) => place,
+            permit = admission.permit(addr) => permit,
         };
         // A socket that takes no options is closed already.
-        if let (Some(place), Ok(())) = (place, admission.prepare(&stream)) {
-            serve(stream, peer, place);
+        if let (Some(permit), Ok(())) = (permit, admission.prepare(&stream)) {
+            serve(stream, peer, permit);
         }
     }
 }
@@ -140,10 +140,10 @@ pub async fn accept(
 pub fn serve_sessions<H: Handler>(listener: TcpListener, admission: Admission, server: Server<H>) {
     let server = Arc::new(server);
     let shutdown = server.manager.shutdown().clone();
-    let pause = Arc::clone(server.manager.pausing());
+    let pause = Arc::clone(server.manager.pause_state());
     shutdown.spawn(Arc::clone(&server.manager).sweep());
     let tasks = shutdown.clone();
-    let open = move |stream: TcpStream, peer, place: Place| {
+    let open = move |stream: TcpStream, peer, permit: ConnectionPermit| {
         // Fails only for a connection that is gone already.
         let Ok(local) = stream.local_addr() else {
             return;
@@ -153,7 +153,7 @@ pub fn serve_sessions<H: Handler>(listener: TcpListener, admission: Admission, s
         let connection = Connection::new(stream.into(), session, Arc::clone(&server));
         tasks.spawn(async move {
             connection.run().await;
-            drop(place);
+            drop(permit);
         });
     };
     shutdown.spawn(accept(listener, admission, shutdown.clone(), pause, open));

@@ -216,7 +216,7 @@ impl Reset {
     async fn sessions_ended(&self, managers: &[Arc<Manager>]) {
         while self.at_work(managers) > 0 {
             for manager in managers {
-                manager.closed_are_done().await;
+                manager.closed_sessions_done().await;
             }
             self.services().finished_commits().await;
         }

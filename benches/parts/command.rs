@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use divan::{Bencher, black_box};
 use imd::codec;
-use imd::command::{Command, Place};
+use imd::command::{Command, Listener};
 use imd::proto::{Cmd, Payload, Reply, ReqPing, ReqSendP2pMsg, ReqSyncMsg};
 
 use crate::TEXT;
@@ -44,7 +44,7 @@ pub fn frame(message: &impl Payload) -> BytesMut {
 fn decode(bencher: Bencher, message: &impl Payload) {
     let frame = frame(message);
     bencher.bench(|| {
-        let decoded = Command::decode(black_box(&frame[2..]), Place::Access);
+        let decoded = Command::decode(black_box(&frame[2..]), Listener::Access);
         assert!(decoded.is_ok());
         decoded
     });

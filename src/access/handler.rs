@@ -5,12 +5,12 @@ use std::sync::Arc;
 use tracing::Instrument;
 
 use super::wire::{self, Acknowledgement, PageReply, PendingAnswers, ReplyForm};
-use crate::command::{Command, Place};
+use crate::command::{Command, Listener};
 use crate::directory::SessionHandle;
 use crate::id::Uid;
 use crate::proto::{Cmd, Code, Reply, ReqLogin};
 use crate::service::{Caller, PendingNotifies, Refusal, Services};
-use crate::session::{CloseReason, Handler, Session, Turn};
+use crate::session::{CloseReason, Handler, RequestBatch, Session};
 
 /// The most answers that wait to be stored together. A read that brings more requests is stored in several batches.
 const MAX_BATCH: usize = 256;
@@ -24,7 +24,7 @@ pub struct AccessHandler {
 
 /// What is still to be done for the requests of one read.
 #[derive(Debug, Default)]
-pub struct Open {
+pub struct PendingWrites {
     answers: PendingAnswers,
     /// The notifies for what was stored. They are sent behind the answers, or when the turn ends.
     notifies: Option<PendingNotifies>,
@@ -37,9 +37,14 @@ impl AccessHandler {
         AccessHandler { services, form }
     }
 
-    async fn execute(&self, turn: &mut Turn<Open>, command: Command<'_>, uid: Uid) {
+    async fn execute(
+        &self,
+        batch: &mut RequestBatch<PendingWrites>,
+        command: Command<'_>,
+        uid: Uid,
+    ) {
         let services = &self.services;
-        let answers = &mut turn.open.answers;
+        let answers = &mut batch.pending.answers;
         match &command {
             Command::P2p(sending) => {
                 let request = wire::send_request(sending);
@@ -57,36 +62,36 @@ impl AccessHandler {
                 push_refusal(answers, &command, accepted);
             }
             Command::Ping(_) => {
-                let session = handle(turn.session());
+                let session = handle(batch.session());
                 let renewed = services.ping(&session, uid, wire::named_user(&command));
-                turn.open.answers.push(reply_to(&command, renewed));
+                batch.pending.answers.push(reply_to(&command, renewed));
             }
             Command::Sync(request) => {
                 let request = wire::sync_request(request);
                 let is_marked = services.mark_read(&mut answers.batch, uid, &request);
                 // A sync sees the sends before it.
-                self.settle(turn).await;
-                let caller = Caller::on(&**turn.session());
+                self.settle(batch).await;
+                let caller = Caller::on(&**batch.session());
                 match services.sync(caller, uid, &request, is_marked).await {
                     Ok(page) => {
                         let reply = PageReply { uid, page: &page };
-                        turn.page(&reply, page.current, page.total);
+                        batch.reply_page(&reply, page.current, page.total);
                     }
-                    Err(error) => turn.reply(&wire::refused(command.reply(), error.into())),
+                    Err(error) => batch.reply(&wire::refused(command.reply(), error.into())),
                 }
             }
             Command::Login(request) => {
-                self.settle(turn).await;
+                self.settle(batch).await;
                 // In a box: the turns that come after it should not carry the room for it.
-                Box::pin(self.log_in(turn, &command, request)).await;
+                Box::pin(self.log_in(batch, &command, request)).await;
             }
             Command::Logout(_) => {
-                self.settle(turn).await;
+                self.settle(batch).await;
                 let done = services.logout(uid, wire::named_user(&command));
                 let is_done = done.is_ok();
-                turn.reply(&reply_to(&command, done));
+                batch.reply(&reply_to(&command, done));
                 if is_done {
-                    turn.session().close(CloseReason::Logout);
+                    batch.session().close(CloseReason::Logout);
                 }
             }
             // The table has it at the gateway only.
@@ -94,14 +99,19 @@ impl AccessHandler {
         }
     }
 
-    async fn log_in(&self, turn: &mut Turn<Open>, command: &Command<'_>, request: &ReqLogin) {
-        let session = handle(turn.session());
+    async fn log_in(
+        &self,
+        batch: &mut RequestBatch<PendingWrites>,
+        command: &Command<'_>,
+        request: &ReqLogin,
+    ) {
+        let session = handle(batch.session());
         let login = self
             .services
             .login(&session, wire::named_user(command), &request.token);
         let login = login.await;
         let inbox = login.as_ref().ok().map(|outcome| outcome.inbox);
-        turn.reply(&self.form.apply(reply_to(command, login)));
+        batch.reply(&self.form.apply(reply_to(command, login)));
         // The notify is written behind the reply, which clients expect as the first frame.
         if let Some(inbox) = inbox.filter(|inbox| inbox.total > inbox.read) {
             session.notify(&inbox);
@@ -113,76 +123,80 @@ impl AccessHandler {
     ///
     /// The session remains nobody's: it is never notified, also not of what a page left behind, since its next page may
     /// be another user's.
-    async fn execute_without_login(&self, turn: &mut Turn<Open>, command: Command<'_>) {
+    async fn execute_without_login(
+        &self,
+        batch: &mut RequestBatch<PendingWrites>,
+        command: Command<'_>,
+    ) {
         let services = &self.services;
         let named = wire::named_user(&command);
         let uid = match services.identify(command.cmd(), named).await {
             Ok(uid) => uid,
             Err(error) => {
                 let refused = wire::refused(command.reply(), error.into());
-                return turn.open.answers.push(refused);
+                return batch.pending.answers.push(refused);
             }
         };
         match &command {
             Command::Sync(request) => {
-                self.settle(turn).await;
+                self.settle(batch).await;
                 let request = wire::sync_request(request);
-                let caller = Caller::on(&**turn.session());
+                let caller = Caller::on(&**batch.session());
                 match services.sync(caller, uid, &request, false).await {
-                    Ok(page) => turn.reply(&PageReply { uid, page: &page }),
-                    Err(error) => turn.reply(&wire::refused(command.reply(), error.into())),
+                    Ok(page) => batch.reply(&PageReply { uid, page: &page }),
+                    Err(error) => batch.reply(&wire::refused(command.reply(), error.into())),
                 }
             }
-            _ => self.execute(turn, command, uid).await,
+            _ => self.execute(batch, command, uid).await,
         }
     }
 
-    async fn take(&self, turn: &mut Turn<Open>, frame: &[u8]) {
-        match Command::decode(frame, Place::Access) {
+    async fn take(&self, batch: &mut RequestBatch<PendingWrites>, frame: &[u8]) {
+        match Command::decode(frame, Listener::Access) {
             Err(bad) => {
                 tracing::debug!(error = %bad, "bad frame");
-                turn.open.answers.push(bad.reply());
+                batch.pending.answers.push(bad.reply());
             }
-            Ok((command, needs_login)) => match turn.session().uid() {
+            Ok((command, needs_login)) => match batch.session().uid() {
                 None if needs_login => {
-                    Box::pin(self.execute_without_login(turn, command)).await;
+                    Box::pin(self.execute_without_login(batch, command)).await;
                 }
                 uid => {
-                    self.execute(turn, command, uid.unwrap_or_default()).await;
+                    self.execute(batch, command, uid.unwrap_or_default()).await;
                 }
             },
         }
-        if turn.open.answers.len() >= MAX_BATCH {
-            self.settle(turn).await;
+        if batch.pending.answers.len() >= MAX_BATCH {
+            self.settle(batch).await;
         }
     }
 
     /// Stores what the pending answers wait for, and answers.
-    async fn settle(&self, turn: &mut Turn<Open>) {
-        if turn.open.answers.is_empty() {
+    async fn settle(&self, batch: &mut RequestBatch<PendingWrites>) {
+        if batch.pending.answers.is_empty() {
             return;
         }
-        let (batch, ready) = std::mem::take(&mut turn.open.answers).into_parts();
-        let caller = Caller::on(&**turn.session());
-        let outcome = self.services.commit_batch(caller, batch).await;
+        let (writes, ready) = std::mem::take(&mut batch.pending.answers).into_parts();
+        let caller = Caller::on(&**batch.session());
+        let outcome = self.services.commit_batch(caller, writes).await;
         let mut ready = ready.into_iter().peekable();
         for (index, (write, result)) in outcome.results().enumerate() {
             while let Some((_, reply)) = ready.next_if(|(writes, _)| *writes <= index) {
-                turn.reply(&self.form.apply(reply));
+                batch.reply(&self.form.apply(reply));
             }
             match result {
-                Ok(()) if self.form.is_plain() => turn.reply(&Acknowledgement(write)),
-                Ok(()) => turn.reply(&self.form.apply(wire::acknowledgement(write))),
+                Ok(()) if self.form.is_plain() => batch.reply(&Acknowledgement(write)),
+                Ok(()) => batch.reply(&self.form.apply(wire::acknowledgement(write))),
                 Err(error) => {
                     let refused = wire::refused_write(write, error.into());
-                    turn.reply(&self.form.apply(refused));
+                    batch.reply(&self.form.apply(refused));
                 }
             }
         }
         for (_, reply) in ready {
-            turn.reply(&self.form.apply(reply));
+            batch.reply(&self.form.apply(reply));
         }
-        match (&mut turn.open.notifies, outcome.notifies) {
+        match (&mut batch.pending.notifies, outcome.notifies) {
             (Some(earlier), Some(later)) => earlier.append(later),
             (Some(_), None) => {}
             (none, later) => *none = later,
@@ -215,31 +229,31 @@ fn push_refusal(
 }
 
 impl Handler for AccessHandler {
-    type Open = Open;
+    type Pending = PendingWrites;
 
-    async fn frame(&self, turn: &mut Turn<Open>, frame: &[u8]) {
+    async fn frame(&self, batch: &mut RequestBatch<PendingWrites>, frame: &[u8]) {
         // As at the gateway.
         if !tracing::enabled!(tracing::Level::DEBUG) {
-            return self.take(turn, frame).await;
+            return self.take(batch, frame).await;
         }
-        let session = turn.session();
+        let session = batch.session();
         let span = tracing::debug_span!(
             "request",
             session = %session.id(),
             uid = session.uid().map(i64::from),
             cmd = Cmd::of(frame).map(Cmd::name),
         );
-        Box::pin(self.take(turn, frame)).instrument(span).await;
+        Box::pin(self.take(batch, frame)).instrument(span).await;
     }
 
-    async fn finish(&self, turn: &mut Turn<Open>) {
+    async fn finish(&self, batch: &mut RequestBatch<PendingWrites>) {
         if !tracing::enabled!(tracing::Level::DEBUG) {
-            return self.settle(turn).await;
+            return self.settle(batch).await;
         }
-        let session = turn.session();
+        let session = batch.session();
         let uid = session.uid().map(i64::from);
         let span = tracing::debug_span!("answers", session = %session.id(), uid);
-        Box::pin(self.settle(turn)).instrument(span).await;
+        Box::pin(self.settle(batch)).instrument(span).await;
     }
 
     fn refuse(&self, reply: Reply, code: Code) -> Reply {
@@ -249,7 +263,7 @@ impl Handler for AccessHandler {
     }
 
     /// Stored, acknowledged, notified: in this order.
-    fn answered(&self, open: Open) {
-        drop(open.notifies);
+    fn answered(&self, pending: PendingWrites) {
+        drop(pending.notifies);
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 use crate::clock::Ticks;
-use crate::lab::{Action, Lab, Passing, Site};
+use crate::lab::{Action, FrameContext, Lab, Site};
 use crate::registry::{Lease, Record, Registry, RenewError, Unreachable};
 use crate::session::Manager;
 
@@ -130,15 +130,15 @@ impl Membership {
     /// Does one heartbeat. A fault of the site `registry.lease` can delay it, drop it, or make the server lose its
     /// lease.
     async fn beat(self: &Arc<Self>, ttl: Duration) {
-        let passing = Passing {
+        let context = FrameContext {
             access: Some(&self.name),
-            ..Passing::default()
+            ..FrameContext::default()
         };
         let at = Site::RegistryLease;
         if !self.lab.watches([at]) {
             return self.renew_for(ttl).await;
         }
-        let Some(mut hit) = self.lab.meet(at, &passing, |_| true) else {
+        let Some(mut hit) = self.lab.check_fault(at, &context, |_| true) else {
             return self.renew_for(ttl).await;
         };
         match hit.action {

@@ -39,7 +39,7 @@ use crate::codec::Framing;
 use crate::config::{Config, Host};
 use crate::core::Core;
 use crate::listener::serve_sessions;
-use crate::session::{Deadlines, Manager, Server, Tap};
+use crate::session::{Deadlines, FaultPoint, Manager, Server};
 use life::Lifecycle;
 use membership::Membership;
 
@@ -127,7 +127,7 @@ impl Settings {
             frame_limit: self.frame_before_login,
             connections: core.metrics.connections(name),
             metrics: Arc::clone(&core.metrics),
-            tap: Tap::access(Arc::clone(&core.lab), name),
+            fault_point: FaultPoint::access(Arc::clone(&core.lab), name),
             handler: AccessHandler::new(Arc::clone(&core.services)),
         };
         serve_sessions(listener, core.admission.clone(), server);

@@ -19,7 +19,7 @@ use crate::clock::running;
 use crate::lab::{
     Capture, Event, GATEWAY, Journal, MARKED, Mark, Missed, Page, Reader, Site, Step, Unknowable,
 };
-use crate::lab::{What, describe};
+use crate::lab::{EventKind, describe};
 use crate::number::{Id, Whole};
 use crate::proto::Cmd;
 use crate::shutdown::Shutdown;
@@ -105,9 +105,9 @@ impl EventQuery {
             };
             named.ok_or_else(|| Problem::bad(format!("{cmd:?} is no command")))
         });
-        let is_known = |what: &String| What::NAMES.contains(&what.as_str());
+        let is_known = |what: &String| EventKind::NAMES.contains(&what.as_str());
         if let Some(what) = self.what.as_ref().filter(|what| !is_known(what)) {
-            let all = What::NAMES.join(", ");
+            let all = EventKind::NAMES.join(", ");
             return Err(Problem::bad(format!("what: {what:?} is none of {all}")));
         }
         Ok(Filter {
@@ -162,7 +162,7 @@ impl Filter {
     /// Returns an event as JSON, with the bytes of its frame if they are wanted.
     fn to_json(&self, event: &Event) -> Value {
         let mut described = describe(event);
-        if let (true, What::Frame(_), Some(fields)) =
+        if let (true, EventKind::Frame(_), Some(fields)) =
             (self.bytes, &event.what, described.as_object_mut())
         {
             let bytes = base16ct::lower::encode_string(&event.frame);

@@ -39,18 +39,18 @@ pub enum ConfigError {
         name: String,
     },
     /// The text is not TOML, or a key or a value is wrong.
-    #[error("{place}{}", Escaped(message))]
+    #[error("{location}{}", Escaped(message))]
     Invalid {
         /// The file, the line and the key, as far as they are known.
-        place: Place,
+        location: Location,
         /// What is wrong, and what to write instead.
         message: String,
     },
 }
 
-/// A place in a config, displayed as `imd.toml:12: session.idle: `. Parts that are not known are left out.
+/// A location in a config, displayed as `imd.toml:12: session.idle: `. Parts that are not known are left out.
 #[derive(Debug, Default)]
-pub struct Place {
+pub struct Location {
     /// The path of the file. Empty for a config that was made by a program.
     file: String,
     /// The number of the line, from 1.
@@ -59,7 +59,7 @@ pub struct Place {
     key: String,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.file.is_empty() {
             write!(f, "{}:", self.file)?;
@@ -141,11 +141,11 @@ impl Invalid {
 impl From<Invalid> for ConfigError {
     fn from(invalid: Invalid) -> Self {
         let message = invalid.message();
-        let place = Place {
+        let location = Location {
             key: invalid.key,
-            ..Place::default()
+            ..Location::default()
         };
-        ConfigError::Invalid { place, message }
+        ConfigError::Invalid { location, message }
     }
 }
 
@@ -181,12 +181,12 @@ impl ConfigError {
             }
             (None, None) => {}
         }
-        let place = Place {
+        let location = Location {
             file: file.into(),
             line,
             key: key.unwrap_or_default(),
         };
-        ConfigError::Invalid { place, message }
+        ConfigError::Invalid { location, message }
     }
 
     /// Locates a mistake in the text of a file. If two keys are wrong together, one that the file contains is named
@@ -200,12 +200,12 @@ impl ConfigError {
         }
         let line = span_of(text, &invalid.key).map(|(span, _)| line_of(text, span.start));
         let message = invalid.message();
-        let place = Place {
+        let location = Location {
             file: file.into(),
             line,
             key: invalid.key,
         };
-        ConfigError::Invalid { place, message }
+        ConfigError::Invalid { location, message }
     }
 
     /// Creates the error of a value that is valid, but turned out to be unusable when the stack was started with it.
@@ -224,13 +224,13 @@ impl ConfigError {
 
     /// Creates the error of a file that is not text in UTF-8.
     pub(super) fn not_text(error: NotText, file: &str) -> Self {
-        let place = Place {
+        let location = Location {
             file: file.into(),
             line: Some(error.line()),
-            ..Place::default()
+            ..Location::default()
         };
         ConfigError::Invalid {
-            place,
+            location,
             message: error.to_string(),
         }
     }

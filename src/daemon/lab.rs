@@ -186,7 +186,7 @@ impl Imd {
     async fn at_rest(&self) {
         while !self.is_at_rest() {
             for manager in self.serving() {
-                manager.at_rest().await;
+                manager.all_idle().await;
             }
             self.services().finished_commits().await;
         }
@@ -195,7 +195,7 @@ impl Imd {
     fn is_at_rest(&self) -> bool {
         let managers = self.serving();
         let mut sessions = managers.iter().flat_map(|manager| manager.sessions());
-        self.services().unfinished_commits() == 0 && sessions.all(|session| session.is_at_rest())
+        self.services().unfinished_commits() == 0 && sessions.all(|session| session.is_idle())
     }
 
     /// The sessions of the gateway, and of each access server that is not paused.

@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::exchange::{Exchange, ExchangeService, Socket};
 use crate::clock::running;
-use crate::listener::{Admission, Place, accept};
+use crate::listener::{Admission, ConnectionPermit, accept};
 use crate::session::Pause;
 use crate::shutdown::Shutdown;
 use crate::transport::forget;
@@ -37,7 +37,7 @@ const LINGER_IDLE: Duration = Duration::from_secs(2);
 /// The timeout of [`serve`] for a reserved connection. Short, since there are few of these connections. Real time.
 const RESERVED_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Marks, as an extension, a request that came on a [reserved](Place::is_reserved) connection. Such a connection serves
+/// Marks, as an extension, a request that came on a [reserved](ConnectionPermit::is_reserved) connection. Such a connection serves
 /// one request.
 #[derive(Debug, Clone, Copy)]
 pub struct Reserved;
@@ -59,18 +59,18 @@ pub async fn serve(
     timeout: Duration,
     router: Router,
 ) {
-    let serve = |stream, _, place: Place| {
+    let serve = |stream, _, permit: ConnectionPermit| {
         let (router, until) = (router.clone(), shutdown.clone());
         shutdown.spawn(async move {
-            let (router, timeout) = match place.is_reserved() {
+            let (router, timeout) = match permit.is_reserved() {
                 true => (
                     router.layer(Extension(Reserved)),
                     timeout.min(RESERVED_TIMEOUT),
                 ),
                 false => (router, timeout),
             };
-            serve_connection(stream, router, until, timeout, &place).await;
-            drop(place);
+            serve_connection(stream, router, until, timeout, &permit).await;
+            drop(permit);
         });
     };
     let never_paused = Arc::<Pause>::default();
@@ -112,7 +112,7 @@ async fn serve_connection(
     router: Router,
     shutdown: Shutdown,
     timeout: Duration,
-    place: &Place,
+    permit: &ConnectionPermit,
 ) {
     // A send buffer of the system's usual size may take a large response as a whole, and would hide for minutes whether
     // a slow client reads at all. With a small one, the rest of the response waits in `imd`, and the pace sees what is
@@ -120,7 +120,7 @@ async fn serve_connection(
     if let Err(error) = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER) {
         tracing::debug!(%error, "the send buffer keeps its size");
     }
-    let is_persistent = !place.is_reserved();
+    let is_persistent = !permit.is_reserved();
     let exchange = Arc::<Exchange>::default();
     let socket = Socket::new(stream, Arc::clone(&exchange), timeout);
     let keep_alive = keep_alive(timeout).filter(|_| is_persistent);
@@ -135,7 +135,7 @@ async fn serve_connection(
         // In this order, so that a request that has arrived is answered before the shutdown ends the connection.
         biased;
         served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => served,
-        () = evicted(place, &exchange) => return,
+        () = evicted(permit, &exchange) => return,
         () = shutdown.begun() => {
             std::pin::Pin::new(&mut connection).graceful_shutdown();
             tokio::select! {
@@ -152,7 +152,7 @@ async fn serve_connection(
         let stream = connection.into_parts().io.into_inner().into_stream();
         tokio::select! {
             () = shutdown.begun() => {}
-            () = place.wanted() => {}
+            () = permit.wanted() => {}
             () = linger(stream, timeout) => {}
         }
     }
@@ -160,8 +160,8 @@ async fn serve_connection(
 
 /// Resolves when the connection has to make room for another one. Never resolves while a response is pending: the
 /// connection is then closed after it.
-async fn evicted(place: &Place, exchange: &Exchange) {
-    place.wanted().await;
+async fn evicted(permit: &ConnectionPermit, exchange: &Exchange) {
+    permit.wanted().await;
     if exchange.is_responding() {
         pending().await
     }

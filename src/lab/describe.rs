@@ -6,7 +6,7 @@
 use prost::Message;
 use serde_json::{Value, json};
 
-use super::{Direction, Event, What};
+use super::{Direction, Event, EventKind};
 use crate::proto::{
     Cmd, Error, OffsetMsg, Reply, ReqAcceptP2pMsgAck, ReqAccessServer, ReqLogin, ReqLogout,
     ReqPing, ReqSendGroupMsg, ReqSendP2pMsg, ReqSyncMsg, ResAcceptP2pMsgAck, ResLogin, ResLogout,
@@ -16,12 +16,12 @@ use crate::proto::{
 /// Returns an event as JSON. Tokens are left out; of a frame that can't be decoded only the length is given.
 pub fn describe(event: &Event) -> Value {
     let detail = match &event.what {
-        What::Frame(_) | What::Opened => Value::Null,
-        What::Closed(reason) => json!(reason),
-        What::Fault(name, action) => json!({ "name": name, "action": action }),
+        EventKind::Frame(_) | EventKind::Opened => Value::Null,
+        EventKind::Closed(reason) => json!(reason),
+        EventKind::Fault(name, action) => json!({ "name": name, "action": action }),
     };
     let direction = match event.what {
-        What::Frame(direction) => Some(direction),
+        EventKind::Frame(direction) => Some(direction),
         _ => None,
     };
     json!({

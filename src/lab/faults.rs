@@ -29,7 +29,7 @@ pub struct Faults {
 
 /// The frame or call at a site, as far as the filters of rules can see it.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Passing<'a> {
+pub struct FrameContext<'a> {
     /// The user of the session or of the store call; `None` before the login.
     pub uid: Option<Uid>,
     /// Name of the access server; `None` at sites that belong to no access server.
@@ -169,13 +169,13 @@ impl Faults {
     pub(super) fn at(
         &self,
         at: Site,
-        passing: &Passing<'_>,
+        context: &FrameContext<'_>,
         can: &dyn Fn(&Action) -> bool,
     ) -> Option<Hit> {
         let now = self.clock.now();
         let rules = self.rules.lock();
         let mut hit = None;
-        for rule in rules.iter().filter(|rule| rule.matches(at, passing, now)) {
+        for rule in rules.iter().filter(|rule| rule.matches(at, context, now)) {
             let action = rule.count_match();
             if hit.is_none() {
                 hit = action.filter(can).map(|action| (rule, action));
@@ -187,9 +187,9 @@ impl Faults {
             fault = rule.name,
             %at,
             action = action.name(),
-            uid = passing.uid.map(i64::from),
-            access = passing.access,
-            cmd = passing.cmd.map(Cmd::name),
+            uid = context.uid.map(i64::from),
+            access = context.access,
+            cmd = context.cmd.map(Cmd::name),
             "fault"
         );
         let timer = action.every().map(|every| match at {
@@ -266,11 +266,11 @@ mod tests {
         (Arc::new(faults), switches, clock)
     }
 
-    fn hit(faults: &Faults, at: Site, passing: &Passing<'_>) -> Option<Hit> {
-        faults.at(at, passing, &|_| true)
+    fn hit(faults: &Faults, at: Site, context: &FrameContext<'_>) -> Option<Hit> {
+        faults.at(at, context, &|_| true)
     }
 
-    const REPLY: Passing<'static> = Passing {
+    const REPLY: FrameContext<'static> = FrameContext {
         uid: Some(Uid(7)),
         access: Some("access-1"),
         session: Some(3),
@@ -296,29 +296,29 @@ mod tests {
             (Site::Notify, REPLY),
             (
                 Site::AccessReply,
-                Passing {
+                FrameContext {
                     uid: Some(Uid(8)),
                     ..REPLY
                 },
             ),
-            (Site::AccessReply, Passing { uid: None, ..REPLY }),
+            (Site::AccessReply, FrameContext { uid: None, ..REPLY }),
             (
                 Site::AccessReply,
-                Passing {
+                FrameContext {
                     cmd: Some(Cmd::Ping),
                     ..REPLY
                 },
             ),
             (
                 Site::AccessReply,
-                Passing {
+                FrameContext {
                     access: Some("access-2"),
                     ..REPLY
                 },
             ),
         ];
-        for (site, passing) in others {
-            assert!(hit(&faults, site, &passing).is_none());
+        for (site, context) in others {
+            assert!(hit(&faults, site, &context).is_none());
         }
         assert_eq!(guard.hits(), 0);
         let hit = hit(&faults, Site::AccessReply, &REPLY).unwrap();

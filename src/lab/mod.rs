@@ -29,11 +29,11 @@ pub use action::Action;
 pub use check::FaultError;
 pub use describe::{describe, describe_frame};
 pub use fault::Fault;
-pub use faults::{FaultGuard, Faults, Hit, Listed, Passing};
+pub use faults::{FaultGuard, Faults, FrameContext, Hit, Listed};
 pub use hold::{Held, Hold};
 pub use journal::{
-    Bounds, Capture, Event, Frames, Journal, MARKED, Mark, Missed, Page, Reader, Record, Step,
-    Unknowable, What,
+    Bounds, Capture, Event, EventKind, Frames, Journal, MARKED, Mark, Missed, Page, Reader, Record,
+    Step, Unknowable,
 };
 pub use site::{Direction, Site};
 
@@ -151,29 +151,29 @@ impl Lab {
     pub fn hit(
         &self,
         at: Site,
-        passing: &Passing<'_>,
+        context: &FrameContext<'_>,
         can: impl Fn(&Action) -> bool,
     ) -> Option<Hit> {
         if !self.watches([at]) {
             return None;
         }
-        self.faults.at(at, passing, &can)
+        self.faults.at(at, context, &can)
     }
 
     /// Does what [`hit`](Self::hit) does at a site without frames, and records the hit in the journal.
-    pub fn meet(
+    pub fn check_fault(
         &self,
         at: Site,
-        passing: &Passing<'_>,
+        context: &FrameContext<'_>,
         can: impl Fn(&Action) -> bool,
     ) -> Option<Hit> {
-        let hit = self.hit(at, passing, can)?;
+        let hit = self.hit(at, context, can)?;
         if self.records() {
             self.journal.push(Record {
-                what: What::Fault(hit.name.clone(), hit.action.name()),
-                server: &passing.access.unwrap_or(at.name()).into(),
+                what: EventKind::Fault(hit.name.clone(), hit.action.name()),
+                server: &context.access.unwrap_or(at.name()).into(),
                 session: None,
-                uid: passing.uid,
+                uid: context.uid,
                 cmd: None,
                 frame: &[],
             });

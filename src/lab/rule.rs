@@ -8,7 +8,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio_util::sync::CancellationToken;
 
-use super::{Action, Fault, Passing, Site};
+use super::{Action, Fault, FrameContext, Site};
 
 /// A rule in force with its counters.
 #[derive(Debug)]
@@ -48,14 +48,14 @@ impl Rule {
     }
 
     /// Returns whether the rule's site and filters match.
-    pub fn matches(&self, at: Site, passing: &Passing<'_>, now: Duration) -> bool {
+    pub fn matches(&self, at: Site, context: &FrameContext<'_>, now: Duration) -> bool {
         let fault = &self.fault;
         fault.at == at
             && self.until.is_none_or(|until| now < until)
-            && fault.uid.is_none_or(|uid| passing.uid == Some(uid))
-            && fault.session.is_none_or(|id| passing.session == Some(id))
-            && fault.cmd.is_none_or(|cmd| passing.cmd == Some(cmd))
-            && (fault.access.as_deref()).is_none_or(|name| passing.access == Some(name))
+            && fault.uid.is_none_or(|uid| context.uid == Some(uid))
+            && fault.session.is_none_or(|id| context.session == Some(id))
+            && fault.cmd.is_none_or(|cmd| context.cmd == Some(cmd))
+            && (fault.access.as_deref()).is_none_or(|name| context.access == Some(name))
     }
 
     /// Counts a match, and returns the action if the rule fires for it.

@@ -107,7 +107,7 @@ impl fmt::Display for Room {
 
 /// The places of connections.
 #[derive(Debug)]
-struct Places {
+struct PermitPool {
     free: Arc<Semaphore>,
     total: usize,
     file_limit: Option<u64>,
@@ -116,10 +116,10 @@ struct Places {
 /// What the listeners of one `imd` share: all of them but the admin API's have their places together.
 #[derive(Debug, Clone)]
 pub struct Admission {
-    places: Arc<Places>,
-    /// Places that are taken when the others are: this listener's own.
-    spare: Option<Arc<Semaphore>>,
-    /// Places for probes, taken when all others are.
+    permits: Arc<PermitPool>,
+    /// Permits that are given out when the others are: this listener's own.
+    own: Option<Arc<Semaphore>>,
+    /// PermitPool for probes, taken when all others are.
     reserve: Option<Reserve>,
     /// Whether the last connection had to wait for its place: said once, not for each.
     crowded: Arc<AtomicBool>,
@@ -144,12 +144,12 @@ impl Admission {
         let total = total.min(Semaphore::MAX_PERMITS);
         let file_limit = (total < config.limits.connections).then_some(limit);
         let admission = Admission {
-            places: Arc::new(Places {
+            permits: Arc::new(PermitPool {
                 free: Arc::new(Semaphore::new(total)),
                 total,
                 file_limit,
             }),
-            spare: None,
+            own: None,
             reserve: None,
             crowded: Arc::default(),
             keepalive: config.session.tcp_keepalive,
@@ -168,7 +168,7 @@ impl Admission {
     #[must_use]
     pub fn for_http(&self) -> Self {
         Admission {
-            spare: Some(Arc::new(Semaphore::new(HTTP_CONNECTIONS))),
+            own: Some(Arc::new(Semaphore::new(HTTP_CONNECTIONS))),
             crowded: Arc::default(),
             ..self.clone()
         }
@@ -179,12 +179,12 @@ impl Admission {
     pub fn for_admin(&self) -> Self {
         let total = ADMIN_CONNECTIONS;
         Admission {
-            places: Arc::new(Places {
+            permits: Arc::new(PermitPool {
                 free: Arc::new(Semaphore::new(total)),
                 total,
                 file_limit: None,
             }),
-            spare: None,
+            own: None,
             reserve: Some(Reserve::default()),
             crowded: Arc::default(),
             ..self.clone()
@@ -193,11 +193,11 @@ impl Admission {
 
     /// How many connections there may be, and how many there are.
     pub fn room(&self) -> Room {
-        let Places {
+        let PermitPool {
             free,
             total,
             file_limit,
-        } = &*self.places;
+        } = &*self.permits;
         Room {
             places: *total,
             taken: total.saturating_sub(free.available_permits()),
@@ -206,20 +206,20 @@ impl Admission {
     }
 
     /// Waits for a place.
-    pub(super) async fn place(&self, addr: SocketAddr) -> Option<Place> {
-        let shared = &self.places.free;
-        let spare = self.spare.as_ref();
+    pub(super) async fn permit(&self, addr: SocketAddr) -> Option<ConnectionPermit> {
+        let shared = &self.permits.free;
+        let own = self.own.as_ref();
         let at_once = std::iter::once(shared)
-            .chain(spare)
-            .find_map(|places| Arc::clone(places).try_acquire_owned().ok());
+            .chain(own)
+            .find_map(|permits| Arc::clone(permits).try_acquire_owned().ok());
         if let Some(permit) = at_once {
             self.crowded.store(false, Ordering::Relaxed);
-            return Some(Place::new(permit));
+            return Some(ConnectionPermit::new(permit));
         }
         if !self.crowded.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 listener = %addr,
-                places = self.places.total,
+                places = self.permits.total,
                 "as many connections as there may be: new ones {}",
                 match self.reserve {
                     Some(_) => "are answered probes only",
@@ -228,9 +228,9 @@ impl Admission {
             );
         }
         tokio::select! {
-            permit = Arc::clone(shared).acquire_owned() => permit.ok().map(Place::new),
-            Some(permit) = acquire(spare) => Some(Place::new(permit)),
-            Some(place) = reserved(self.reserve.as_ref()) => Some(place),
+            permit = Arc::clone(shared).acquire_owned() => permit.ok().map(ConnectionPermit::new),
+            Some(permit) = acquire(own) => Some(ConnectionPermit::new(permit)),
+            Some(permit) = reserved(self.reserve.as_ref()) => Some(permit),
         }
     }
 
@@ -260,12 +260,12 @@ impl Default for Reserve {
     }
 }
 
-async fn acquire(places: Option<&Arc<Semaphore>>) -> Option<OwnedSemaphorePermit> {
-    Arc::clone(places?).acquire_owned().await.ok()
+async fn acquire(permits: Option<&Arc<Semaphore>>) -> Option<OwnedSemaphorePermit> {
+    Arc::clone(permits?).acquire_owned().await.ok()
 }
 
 /// Waits for a place of the reserve, after having asked for one where none is free.
-async fn reserved(reserve: Option<&Reserve>) -> Option<Place> {
+async fn reserved(reserve: Option<&Reserve>) -> Option<ConnectionPermit> {
     let Reserve { free, wanted } = reserve?;
     let at_once = Arc::clone(free).try_acquire_owned().ok();
     let permit = match at_once {
@@ -275,23 +275,23 @@ async fn reserved(reserve: Option<&Reserve>) -> Option<Place> {
             acquire(Some(free)).await?
         }
     };
-    Some(Place {
+    Some(ConnectionPermit {
         wanted: Some(Arc::clone(wanted)),
-        ..Place::new(permit)
+        ..ConnectionPermit::new(permit)
     })
 }
 
 /// The right to hold one connection.
 #[derive(Debug)]
-pub struct Place {
+pub struct ConnectionPermit {
     _permit: OwnedSemaphorePermit,
     /// Set for a place of the reserve.
     wanted: Option<Arc<Notify>>,
 }
 
-impl Place {
-    fn new(permit: OwnedSemaphorePermit) -> Place {
-        Place {
+impl ConnectionPermit {
+    fn new(permit: OwnedSemaphorePermit) -> ConnectionPermit {
+        ConnectionPermit {
             _permit: permit,
             wanted: None,
         }
@@ -349,29 +349,29 @@ mod tests {
         SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
 
     #[tokio::test]
-    async fn a_reserved_place_goes_to_a_newer_connection() {
+    async fn a_reserved_permit_goes_to_a_newer_connection() {
         let admission = Admission::new(&Config::default()).unwrap().for_admin();
         let mut held = Vec::new();
         for _ in 0..ADMIN_CONNECTIONS {
-            held.push(admission.place(ADDR).await.unwrap());
+            held.push(admission.permit(ADDR).await.unwrap());
         }
-        assert!(!held.iter().any(Place::is_reserved));
+        assert!(!held.iter().any(ConnectionPermit::is_reserved));
         let mut reserved = std::collections::VecDeque::new();
         for _ in 0..RESERVED_CONNECTIONS {
-            reserved.push_back(admission.place(ADDR).await.unwrap());
+            reserved.push_back(admission.permit(ADDR).await.unwrap());
         }
-        assert!(reserved.iter().all(Place::is_reserved));
+        assert!(reserved.iter().all(ConnectionPermit::is_reserved));
         let oldest = reserved.pop_front().unwrap();
         let mut wanted = Box::pin(oldest.wanted());
         assert!((&mut wanted).now_or_never().is_none(), "nobody waits");
-        let mut newer = Box::pin(admission.place(ADDR));
+        let mut newer = Box::pin(admission.permit(ADDR));
         assert!((&mut newer).now_or_never().is_none(), "no place is free");
         wanted.await;
         drop(oldest);
         assert!(newer.await.unwrap().is_reserved());
         // Whoever comes when a usual place is free has that one.
         held.pop();
-        assert!(!admission.place(ADDR).await.unwrap().is_reserved());
+        assert!(!admission.permit(ADDR).await.unwrap().is_reserved());
         assert!(held[0].wanted().now_or_never().is_none());
     }
 }

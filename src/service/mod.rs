@@ -47,7 +47,7 @@ use crate::config::{Config, Limits, Quirks};
 use crate::directory::{SessionDirectory, SessionHandle};
 use crate::id::Uid;
 use crate::idgen::Snowflake;
-use crate::lab::{Action, Lab, Passing, Site};
+use crate::lab::{Action, FrameContext, Lab, Site};
 use crate::metrics::Metrics;
 use crate::proto::Cmd;
 use crate::store::{AccountStore, MessageStore, StoreError};
@@ -301,11 +301,11 @@ impl Services {
         if !self.lab.watches([site]) {
             return None;
         }
-        let passing = Passing {
+        let context = FrameContext {
             uid: caller.uid,
-            ..Passing::default()
+            ..FrameContext::default()
         };
-        let mut hit = self.lab.meet(site, &passing, can)?;
+        let mut hit = self.lab.check_fault(site, &context, can)?;
         tokio::select! {
             biased;
             () = hit.hold.wait() => {}
@@ -328,14 +328,14 @@ impl Services {
                 is_injected: false,
             };
         }
-        let passing = Passing {
+        let context = FrameContext {
             uid: Some(uid),
-            ..Passing::default()
+            ..FrameContext::default()
         };
         // Before the first id there is none to be repeated.
         let is_first = self.ids.reached() == 0;
         let can = |action: &Action| !(is_first && *action == Action::Duplicate);
-        let hit = self.lab.meet(Site::IdgenNext, &passing, can);
+        let hit = self.lab.check_fault(Site::IdgenNext, &context, can);
         let is_injected = hit.is_some();
         let id = match hit.map(|hit| hit.action) {
             Some(Action::Duplicate) => self.ids.last_id(),

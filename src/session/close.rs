@@ -56,7 +56,7 @@ impl CloseReason {
 
     /// What the peer is told as the last frame, if anything. The other reasons are plain to the peer, have been
     /// answered already, or happen where the contract allows no frame.
-    pub(super) fn last_word(self) -> Option<Reply> {
+    pub(super) fn farewell(self) -> Option<Reply> {
         match self {
             CloseReason::LoggedInElsewhere => {
                 let code = Code::LoggedInElsewhere;
@@ -75,7 +75,7 @@ impl CloseReason {
     }
 
     /// Whether it ends a session also where the peer sees nothing of a close: when it is half-open.
-    pub const fn cuts(self) -> bool {
+    pub const fn ends_half_open(self) -> bool {
         matches!(
             self,
             CloseReason::Dropped | CloseReason::Reset | CloseReason::Replaced

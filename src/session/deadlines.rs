@@ -56,8 +56,8 @@ impl Deadlines {
             let since = since.get();
             since.map(|since| (since.saturating_add(limit), reason))
         };
-        let peers_turn = timers.peers_turn.load(Ordering::Acquire);
-        let of_peer = |since, limit, reason| peers_turn.then(|| end(since, limit, reason))?;
+        let awaiting_peer = timers.awaits_peer.load(Ordering::Acquire);
+        let of_peer = |since, limit, reason| awaiting_peer.then(|| end(since, limit, reason))?;
         let last = match self.login.filter(|_| !logged_in) {
             Some(login) => end(&timers.opened, login, CloseReason::LoginDeadline),
             None => of_peer(&timers.last_frame, self.idle, CloseReason::Idle),
@@ -85,7 +85,7 @@ pub(super) struct Timers {
     write_stalled_since: Since,
     /// Whether the next step is the peer's. While a handler works, or too much waits to be written, frames lie unread:
     /// then it is not the peer who is late.
-    peers_turn: AtomicBool,
+    awaits_peer: AtomicBool,
 }
 
 impl Timers {
@@ -95,41 +95,41 @@ impl Timers {
             last_frame: Since::at(opened),
             half_frame_since: Since::unset(),
             write_stalled_since: Since::unset(),
-            peers_turn: AtomicBool::new(true),
+            awaits_peer: AtomicBool::new(true),
         }
     }
 
     /// A frame has come, or nothing is read for now.
-    pub fn our_turn(&self) {
-        self.peers_turn.store(false, Ordering::Release);
+    pub fn server_busy(&self) {
+        self.awaits_peer.store(false, Ordering::Release);
     }
 
     /// Whether everything is answered.
-    pub fn is_peers_turn(&self) -> bool {
-        self.peers_turn.load(Ordering::Acquire)
+    pub fn is_awaiting_peer(&self) -> bool {
+        self.awaits_peer.load(Ordering::Acquire)
     }
 
     /// Everything is answered: the peer's times run from now.
-    pub fn peers_turn(&self, now: impl FnOnce() -> Duration) {
-        if !self.peers_turn.load(Ordering::Acquire) {
+    pub fn awaiting_peer(&self, now: impl FnOnce() -> Duration) {
+        if !self.awaits_peer.load(Ordering::Acquire) {
             let now = now();
             self.last_frame.set(now);
             if self.half_frame_since.get().is_some() {
                 self.half_frame_since.set(now);
             }
-            self.peers_turn.store(true, Ordering::Release);
+            self.awaits_peer.store(true, Ordering::Release);
         }
     }
 
     /// The beginning of a frame is there, and the rest is not. `is_new`: it was not there before.
-    pub fn half_frame(&self, is_new: bool, now: Duration) {
+    pub fn frame_begun(&self, is_new: bool, now: Duration) {
         if is_new || self.half_frame_since.get().is_none() {
             self.half_frame_since.set(now);
         }
     }
 
     /// Nothing is left of the frames that were read.
-    pub fn no_half_frame(&self) {
+    pub fn frame_completed(&self) {
         self.half_frame_since.clear();
     }
 
@@ -146,12 +146,12 @@ impl Timers {
     }
 
     /// The socket has taken something, or there is nothing to take.
-    pub fn write_goes_on(&self) {
+    pub fn write_progressed(&self) {
         self.write_stalled_since.clear();
     }
 
     /// The server has rested for so long, until now: no deadline counts that time.
-    pub fn put_off(&self, by: Duration, now: Duration) {
+    pub fn postpone(&self, by: Duration, now: Duration) {
         let all = [
             &self.opened,
             &self.last_frame,
@@ -159,7 +159,7 @@ impl Timers {
             &self.write_stalled_since,
         ];
         for since in all {
-            since.put_off(by, now);
+            since.postpone(by, now);
         }
     }
 }
@@ -184,7 +184,7 @@ impl Since {
     }
 
     /// Moves it, but not past now. Who sets it meanwhile is right.
-    fn put_off(&self, by: Duration, now: Duration) {
+    fn postpone(&self, by: Duration, now: Duration) {
         if let Some(since) = self.get() {
             let (old, new) = (ms(since), ms((since + by).min(now)));
             let _ = self
@@ -228,16 +228,16 @@ mod tests {
     #[test]
     fn time_in_which_the_peer_can_not_act_is_not_counted() {
         let timers = Timers::new(s(0));
-        timers.half_frame(true, s(1));
-        timers.our_turn();
+        timers.frame_begun(true, s(1));
+        timers.server_busy();
         assert_eq!(DEADLINES.missed(&timers, true, s(500)), None);
-        timers.peers_turn(|| s(500));
+        timers.awaiting_peer(|| s(500));
         assert_eq!(DEADLINES.missed(&timers, true, s(509)), None);
         assert_eq!(
             DEADLINES.missed(&timers, true, s(510)),
             Some(CloseReason::HalfFrame)
         );
-        timers.no_half_frame();
+        timers.frame_completed();
         assert_eq!(DEADLINES.missed(&timers, true, s(559)), None);
         assert_eq!(
             DEADLINES.missed(&timers, true, s(560)),
@@ -248,14 +248,14 @@ mod tests {
     #[test]
     fn a_frame_that_trickles_in_has_one_deadline() {
         let timers = Timers::new(s(0));
-        timers.half_frame(true, s(1));
-        timers.half_frame(false, s(9));
-        timers.peers_turn(|| s(9));
+        timers.frame_begun(true, s(1));
+        timers.frame_begun(false, s(9));
+        timers.awaiting_peer(|| s(9));
         assert_eq!(
             DEADLINES.missed(&timers, true, s(11)),
             Some(CloseReason::HalfFrame)
         );
-        timers.half_frame(true, s(11));
+        timers.frame_begun(true, s(11));
         assert_eq!(
             DEADLINES.missed(&timers, true, s(20)),
             None,
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn a_stalled_write_counts_in_any_turn_and_progress_ends_it() {
         let timers = Timers::new(s(0));
-        timers.our_turn();
+        timers.server_busy();
         timers.write_stalled(s(5));
         timers.write_stalled(s(24));
         assert_eq!(DEADLINES.missed(&timers, true, s(24)), None);
@@ -274,7 +274,7 @@ mod tests {
             DEADLINES.missed(&timers, true, s(25)),
             Some(CloseReason::WriteDeadline)
         );
-        timers.write_goes_on();
+        timers.write_progressed();
         timers.write_stalled(s(25));
         assert_eq!(DEADLINES.missed(&timers, true, s(44)), None);
     }
@@ -282,14 +282,14 @@ mod tests {
     #[test]
     fn time_in_which_the_server_rests_is_not_counted() {
         let timers = Timers::new(s(0));
-        timers.half_frame(true, s(5));
-        timers.put_off(s(1_000), s(1_008));
+        timers.frame_begun(true, s(5));
+        timers.postpone(s(1_000), s(1_008));
         assert_eq!(DEADLINES.missed(&timers, true, s(1_014)), None);
         assert_eq!(
             DEADLINES.missed(&timers, true, s(1_015)),
             Some(CloseReason::HalfFrame)
         );
-        timers.no_half_frame();
+        timers.frame_completed();
         assert_eq!(DEADLINES.missed(&timers, true, s(1_059)), None);
         assert_eq!(
             DEADLINES.missed(&timers, true, s(1_060)),
@@ -302,7 +302,7 @@ mod tests {
         );
         // What began while the server rested begins when it goes on.
         timers.write_stalled(s(1_900));
-        timers.put_off(s(1_000), s(2_000));
+        timers.postpone(s(1_000), s(2_000));
         assert_eq!(DEADLINES.missed(&timers, false, s(2_019)), None);
         assert_eq!(
             DEADLINES.missed(&timers, false, s(2_020)),

@@ -36,10 +36,10 @@ impl SessionHandle for Session {
     }
 
     fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
-        self.poll_over(cx)
+        self.poll_closed(cx)
     }
 
     fn poll_abandoned(&self, cx: &Context<'_>) -> Poll<()> {
-        self.poll_left(cx)
+        self.poll_abandoned(cx)
     }
 }

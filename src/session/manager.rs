@@ -47,7 +47,7 @@ pub struct Manager {
     killed: AtomicBool,
     /// Notified whenever a session is done.
     session_done: Notify,
-    /// How many callers wait in [`at_rest`](Manager::at_rest). While there are none, no session notifies `parked`.
+    /// How many callers wait in [`all_idle`](Manager::all_idle). While there are none, no session notifies `parked`.
     watchers: AtomicUsize,
     /// Notified when a session may have come to rest.
     parked: Notify,
@@ -117,7 +117,7 @@ impl Manager {
     }
 
     /// Waits until each session has been at rest at some moment, or has ended. Ends early when the sessions are paused.
-    pub async fn at_rest(&self) {
+    pub async fn all_idle(&self) {
         self.watchers.fetch_add(1, Ordering::Relaxed);
         let _watching = Watching(&self.watchers);
         for session in self.sessions() {
@@ -126,7 +126,7 @@ impl Manager {
                 let mut parked = pin!(self.parked.notified());
                 // Before the check, so that what happens right after it is noticed.
                 parked.as_mut().enable();
-                if session.is_at_rest() || !self.has(session.id()) || self.is_paused() {
+                if session.is_idle() || !self.has(session.id()) || self.is_paused() {
                     break;
                 }
                 // Takes the lock that the session's task takes before it parks. So a task that does not see the watcher
@@ -154,7 +154,7 @@ impl Manager {
     }
 
     /// Waits until each session that is closed is done.
-    pub async fn closed_are_done(&self) {
+    pub async fn closed_sessions_done(&self) {
         for session in self.sessions() {
             if session.close_reason().is_none() {
                 continue;
@@ -268,7 +268,7 @@ impl Manager {
         };
         let now = self.clock.now();
         for session in self.sessions() {
-            session.timers.put_off(now.saturating_sub(since), now);
+            session.timers.postpone(now.saturating_sub(since), now);
         }
         self.pause.set(false);
         for session in self.sessions() {
@@ -283,13 +283,13 @@ impl Manager {
     }
 
     /// What the accept loop rests by.
-    pub fn pausing(&self) -> &Arc<Pause> {
+    pub fn pause_state(&self) -> &Arc<Pause> {
         &self.pause
     }
 
     /// Whether a session's task has to rest. If so, it is woken when that is over.
     #[inline]
-    pub(super) fn rests(&self, session: &Session, cx: &Context<'_>) -> bool {
+    pub(super) fn park_if_paused(&self, session: &Session, cx: &Context<'_>) -> bool {
         self.is_paused() && {
             session.park(cx);
             // Who resumes wakes the task afterwards: either that finds it parked, or this look sees the change.
@@ -302,7 +302,7 @@ impl Manager {
     /// # Errors
     ///
     /// When the manager was killed while the work had to wait.
-    pub(super) fn alive<F: Future>(
+    pub(super) fn unless_killed<F: Future>(
         &self,
         session: &Session,
         mut work: Pin<&mut F>,

@@ -3,26 +3,26 @@
 //! A session owns its socket: the task in [`connection`] alone reads and writes it. Everyone else holds the
 //! [`Session`], which never waits.
 
+mod buffer_pool;
 mod close;
 pub mod connection;
 mod deadlines;
+mod fault_point;
 mod handle;
 pub mod manager;
 mod outbound;
 mod pause;
-mod spare;
+mod request_batch;
 mod sweep;
-mod tap;
-mod turn;
 
 pub use crate::directory::SessionId;
 pub use close::CloseReason;
 pub use connection::{Connection, Handler, Server};
 pub use deadlines::Deadlines;
+pub use fault_point::FaultPoint;
 pub use manager::{Manager, SessionIds};
 pub use pause::Pause;
-pub use tap::Tap;
-pub use turn::Turn;
+pub use request_batch::RequestBatch;
 
 use std::fmt;
 use std::future::poll_fn;
@@ -58,7 +58,7 @@ pub struct Session {
     hung_up: AtomicBool,
     closed: OnceLock<CloseReason>,
     /// Ends it also where a close alone does not: when it is half-open.
-    cut: OnceLock<CloseReason>,
+    forced: OnceLock<CloseReason>,
     /// Whether nothing more comes of it.
     is_done: AtomicBool,
     /// Run once by the close; none afterwards.
@@ -83,7 +83,7 @@ impl Session {
             half_open: AtomicBool::new(false),
             hung_up: AtomicBool::new(false),
             closed: OnceLock::new(),
-            cut: OnceLock::new(),
+            forced: OnceLock::new(),
             is_done: AtomicBool::new(false),
             on_close: Mutex::new(Some(Vec::new())),
         }
@@ -115,8 +115,8 @@ impl Session {
     }
 
     /// A page that ends at `end` of an inbox that goes to `total` is among what is written next.
-    fn page(&self, end: Version, total: Version) {
-        self.outbound.lock().page(end, total);
+    fn page_served(&self, end: Version, total: Version) {
+        self.outbound.lock().page_served(end, total);
     }
 
     /// The page from `begin` to `end` does not reach the peer: a fault keeps it.
@@ -143,11 +143,11 @@ impl Session {
     }
 
     /// Closes the session: its task says what this reason has to be told, as the last frame, and ends. Only the first
-    /// close counts, but for one that [cuts](CloseReason::cuts); it runs the callbacks before it returns.
+    /// close counts, but for one that [ends_half_open](CloseReason::ends_half_open); it runs the callbacks before it returns.
     pub fn close(&self, reason: CloseReason) {
-        let is_cut = reason.cuts() && self.cut.set(reason).is_ok();
+        let is_forced = reason.ends_half_open() && self.forced.set(reason).is_ok();
         if self.closed.set(reason).is_err() {
-            if is_cut {
+            if is_forced {
                 self.wake();
             }
             return;
@@ -161,7 +161,7 @@ impl Session {
 
     /// From now on it is as if the peer were behind a dead link: what comes is taken and forgotten, nothing is written,
     /// and no deadline is missed. It ends when the peer hangs up, when this server ends, or when it is
-    /// [cut](CloseReason::cuts).
+    /// [cut](CloseReason::ends_half_open).
     pub fn half_open(&self) {
         self.half_open.store(true, Ordering::Release);
         self.wake();
@@ -181,13 +181,13 @@ impl Session {
 
     /// The peer has hung up while a fault held something. From now on no fault holds anything for this session: its task
     /// does at once what is left to be done, and comes to the end of what the peer has sent.
-    fn hang_up(&self) {
+    fn note_hang_up(&self) {
         self.hung_up.store(true, Ordering::Release);
         self.wake();
     }
 
     /// Whether a fault need not hold anything for this session any more: its peer has hung up, or it is closed or half-open.
-    fn is_left(&self) -> bool {
+    fn is_abandoned(&self) -> bool {
         !self.is_served() || self.hung_up.load(Ordering::Acquire)
     }
 
@@ -198,7 +198,7 @@ impl Session {
 
     /// Why it was closed, once it is.
     pub fn close_reason(&self) -> Option<CloseReason> {
-        self.cut.get().or(self.closed.get()).copied()
+        self.forced.get().or(self.closed.get()).copied()
     }
 
     /// Whether nothing more comes of it, also in the journal: it has done with the requests that it took, and what is left
@@ -223,8 +223,8 @@ impl Session {
     }
 
     /// Whether everything that has come is answered, and nothing waits to be written; or it is half-open.
-    pub fn is_at_rest(&self) -> bool {
-        self.is_half_open() || self.timers.is_peers_turn() && self.outbound.lock().is_empty()
+    pub fn is_idle(&self) -> bool {
+        self.is_half_open() || self.timers.is_awaiting_peer() && self.outbound.lock().is_empty()
     }
 
     /// Bytes of its answers that the socket has not taken.
@@ -249,15 +249,15 @@ impl Session {
     }
 
     /// Resolves when no fault needs to hold anything for this session any more; only the session's own task is woken.
-    async fn left(&self) {
-        poll_fn(|cx| self.poll_left(cx)).await;
+    async fn abandoned(&self) {
+        poll_fn(|cx| self.poll_abandoned(cx)).await;
     }
 
     /// Resolves when no fault needs to hold anything for this session any more: its peer has hung up, or it is closed or
     /// half-open. Its task is woken then.
-    fn poll_left(&self, cx: &Context<'_>) -> Poll<()> {
+    fn poll_abandoned(&self, cx: &Context<'_>) -> Poll<()> {
         let mut outbound = self.outbound.lock();
-        if self.is_left() {
+        if self.is_abandoned() {
             return Poll::Ready(());
         }
         outbound.park(cx);
@@ -265,7 +265,7 @@ impl Session {
     }
 
     /// Resolves when the session is closed, or half-open; its task is woken then.
-    fn poll_over(&self, cx: &Context<'_>) -> Poll<()> {
+    fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
         let mut outbound = self.outbound.lock();
         if !self.is_served() {
             return Poll::Ready(());
@@ -275,9 +275,9 @@ impl Session {
     }
 
     /// Resolves when the session is to end although it is half-open; its task is woken then.
-    fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
+    fn poll_ended(&self, cx: &Context<'_>) -> Poll<()> {
         let mut outbound = self.outbound.lock();
-        if self.cut.get().is_some() {
+        if self.forced.get().is_some() {
             return Poll::Ready(());
         }
         // To be closed for anything else is nothing that the peer would see.
@@ -300,17 +300,17 @@ impl Session {
     }
 
     /// The socket has not taken so many bytes of what the session's task had.
-    fn stall(&self, unwritten: usize) {
-        self.outbound.lock().stall(unwritten);
+    fn set_unwritten(&self, unwritten: usize) {
+        self.outbound.lock().set_unwritten(unwritten);
     }
 
     /// Hands over what waits for the last time, with the last word behind it.
-    fn take_last(&self, framing: Framing, out: &mut BytesMut) {
+    fn take_final_output(&self, framing: Framing, out: &mut BytesMut) {
         let mut outbound = self.outbound.lock();
         outbound.forget_notify();
         outbound.take(framing, out);
-        if let Some(last_word) = self.close_reason().and_then(CloseReason::last_word) {
-            outbound::append(framing, &last_word, out);
+        if let Some(farewell) = self.close_reason().and_then(CloseReason::farewell) {
+            outbound::append(framing, &farewell, out);
         }
     }
 }

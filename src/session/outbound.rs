@@ -67,7 +67,7 @@ impl Outbound {
     }
 
     /// A page that ends at `end` of an inbox that goes to `total` is written. What it leaves behind is notified.
-    pub fn page(&mut self, end: Version, total: Version) {
+    pub fn page_served(&mut self, end: Version, total: Version) {
         self.page_end = Some(end);
         if end < total || self.notify.is_some() {
             self.notify(end, total);
@@ -94,7 +94,7 @@ impl Outbound {
     }
 
     /// So many bytes were not taken by the socket.
-    pub fn stall(&mut self, unwritten: usize) {
+    pub fn set_unwritten(&mut self, unwritten: usize) {
         self.unwritten = unwritten;
     }
 
@@ -189,7 +189,7 @@ mod tests {
     fn a_page_that_has_caught_up_leaves_no_notify() {
         let mut outbound = Outbound::default();
         outbound.notify(Version(0), Version(3));
-        outbound.page(Version(3), Version(3));
+        outbound.page_served(Version(3), Version(3));
         assert_eq!(taken(&mut outbound), []);
     }
 
@@ -197,15 +197,15 @@ mod tests {
     fn what_was_stored_while_a_page_was_made_is_notified_after_it() {
         let mut outbound = Outbound::default();
         outbound.notify(Version(0), Version(4));
-        outbound.page(Version(3), Version(3));
+        outbound.page_served(Version(3), Version(3));
         assert_eq!(taken(&mut outbound), [(20007, Some((3, 4)))]);
     }
 
     #[test]
     fn after_a_page_the_reader_is_where_it_ended_also_when_it_went_back() {
         let mut outbound = Outbound::default();
-        outbound.page(Version(50), Version(120));
-        outbound.page(Version(10), Version(120));
+        outbound.page_served(Version(50), Version(120));
+        outbound.page_served(Version(10), Version(120));
         outbound.notify(Version(50), Version(121));
         assert_eq!(taken(&mut outbound), [(20007, Some((10, 121)))]);
     }
@@ -213,19 +213,19 @@ mod tests {
     #[test]
     fn after_a_page_that_is_lost_the_reader_is_where_it_began() {
         let mut outbound = Outbound::default();
-        outbound.page(Version(10), Version(12));
+        outbound.page_served(Version(10), Version(12));
         outbound.page_lost(Version(4), Version(10));
         assert_eq!(taken(&mut outbound), [(20007, Some((4, 12)))]);
         // Nobody was told of 13 yet.
         outbound.notify(Version(4), Version(13));
-        outbound.page(Version(13), Version(13));
+        outbound.page_served(Version(13), Version(13));
         outbound.page_lost(Version(4), Version(13));
         assert_eq!(taken(&mut outbound), [(20007, Some((4, 13)))]);
-        outbound.page(Version(13), Version(13));
+        outbound.page_served(Version(13), Version(13));
         outbound.page_lost(Version(4), Version(13));
         assert_eq!(taken(&mut outbound), [], "of these, it was told already");
-        outbound.page(Version(8), Version(13));
-        outbound.page(Version(13), Version(13));
+        outbound.page_served(Version(8), Version(13));
+        outbound.page_served(Version(13), Version(13));
         outbound.page_lost(Version(4), Version(8));
         outbound.notify(Version(4), Version(14));
         assert_eq!(taken(&mut outbound), [(20007, Some((13, 14)))]);

@@ -24,12 +24,12 @@ impl Pause {
     }
 
     /// Resolves while it rests.
-    pub async fn begun(&self) {
+    pub async fn paused(&self) {
         self.until(true).await;
     }
 
     /// Resolves while it does not.
-    pub async fn over(&self) {
+    pub async fn resumed(&self) {
         self.until(false).await;
     }
 

@@ -23,7 +23,7 @@ pub(super) struct Sweep {
     rounds: [u128; SHARDS],
     /// Those whose deadline ends before the next look, by when. One stands here several times when it was seen several times
     /// with different ends, all of them before the look after the next.
-    soon: BTreeSet<(Duration, SessionId)>,
+    due: BTreeSet<(Duration, SessionId)>,
 }
 
 impl Sweep {
@@ -35,7 +35,7 @@ impl Sweep {
             deadlines,
             round,
             rounds: std::array::from_fn(|shard| rounds_until(round, shard, now)),
-            soon: BTreeSet::new(),
+            due: BTreeSet::new(),
         }
     }
 
@@ -46,13 +46,13 @@ impl Sweep {
             let looked = self.rounds.get_mut(index);
             if looked.is_some_and(|looked| std::mem::replace(looked, rounds) != rounds) {
                 for session in shard.lock().values() {
-                    self.keep_in_mind(session, now);
+                    self.watch(session, now);
                 }
             }
         }
-        let later = self.soon.split_off(&(now, SessionId(u64::MAX)));
+        let later = self.due.split_off(&(now, SessionId(u64::MAX)));
         let mut missed = Vec::new();
-        for (_, id) in std::mem::replace(&mut self.soon, later) {
+        for (_, id) in std::mem::replace(&mut self.due, later) {
             let found = sessions.of(id.0).lock().get(&id).cloned();
             let Some(session) = found.filter(|session| session.is_served()) else {
                 continue;
@@ -60,21 +60,21 @@ impl Sweep {
             let logged_in = session.uid().is_some();
             match self.deadlines.missed(&session.timers, logged_in, now) {
                 Some(reason) => missed.push((session, reason)),
-                None => self.keep_in_mind(&session, now),
+                None => self.watch(&session, now),
             }
         }
         missed
     }
 
     /// Notes a session whose deadline may end before the next look at it, which is at most a round and a tick away.
-    fn keep_in_mind(&mut self, session: &Session, now: Duration) {
+    fn watch(&mut self, session: &Session, now: Duration) {
         let logged_in = session.uid().is_some();
         let end = self.deadlines.first(&session.timers, logged_in);
         let next = now + self.round + self.deadlines.tick();
         if let Some(end) = end.filter(|end| *end <= next)
             && session.is_served()
         {
-            self.soon.insert((end, session.id()));
+            self.due.insert((end, session.id()));
         }
     }
 }
@@ -120,14 +120,14 @@ mod tests {
     enum Event {
         Open,
         LogIn,
-        OurTurn,
-        PeersTurn,
+        ServerBusy,
+        AwaitingPeer,
         HalfFrame,
         WholeFrame,
         Stall,
         GoOn,
         HalfOpen,
-        PutOff(u32),
+        Postpone(u32),
         Leave,
     }
 
@@ -142,17 +142,17 @@ mod tests {
         match event {
             Event::Open => {}
             Event::LogIn => {
-                session.timers.our_turn();
+                session.timers.server_busy();
                 session.log_in(Uid(1));
             }
-            Event::OurTurn => session.timers.our_turn(),
-            Event::PeersTurn => session.timers.peers_turn(|| now),
-            Event::HalfFrame => session.timers.half_frame(true, now),
-            Event::WholeFrame => session.timers.no_half_frame(),
+            Event::ServerBusy => session.timers.server_busy(),
+            Event::AwaitingPeer => session.timers.awaiting_peer(|| now),
+            Event::HalfFrame => session.timers.frame_begun(true, now),
+            Event::WholeFrame => session.timers.frame_completed(),
             Event::Stall => session.timers.write_stalled(now),
-            Event::GoOn => session.timers.write_goes_on(),
+            Event::GoOn => session.timers.write_progressed(),
             Event::HalfOpen => session.half_open(),
-            Event::PutOff(by) => session.timers.put_off(unit * *by, now),
+            Event::Postpone(by) => session.timers.postpone(unit * *by, now),
             Event::Leave => drop(sessions.of(id).lock().remove(&SessionId(id))),
         }
     }
@@ -161,14 +161,14 @@ mod tests {
         prop_oneof![
             4 => Just(Event::Open),
             2 => Just(Event::LogIn),
-            2 => Just(Event::OurTurn),
-            4 => Just(Event::PeersTurn),
+            2 => Just(Event::ServerBusy),
+            4 => Just(Event::AwaitingPeer),
             2 => Just(Event::HalfFrame),
             2 => Just(Event::WholeFrame),
             1 => Just(Event::Stall),
             1 => Just(Event::GoOn),
             1 => Just(Event::HalfOpen),
-            1 => (0..20_u32).prop_map(Event::PutOff),
+            1 => (0..20_u32).prop_map(Event::Postpone),
             1 => Just(Event::Leave),
         ]
     }
@@ -228,11 +228,11 @@ mod tests {
             now += s(1);
             for session in &all {
                 session.log_in(Uid(1));
-                session.timers.our_turn();
-                session.timers.peers_turn(|| now);
+                session.timers.server_busy();
+                session.timers.awaiting_peer(|| now);
             }
             assert!(sweep.tick(&sessions, now).is_empty());
-            assert!(sweep.soon.is_empty());
+            assert!(sweep.due.is_empty());
         }
     }
 }

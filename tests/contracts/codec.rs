@@ -1,6 +1,6 @@
 use bytes::{Bytes, BytesMut};
 use imd::codec::{self, FrameCodec, MAX_FRAME, Split};
-use imd::command::{Command, Place};
+use imd::command::{Command, Listener};
 use imd::proto::ReqSendP2pMsg;
 use proptest::prelude::*;
 use prost::Message;
@@ -82,8 +82,8 @@ proptest! {
 
     #[test]
     fn random_bytes_never_panic_a_decoder(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
-        for place in [Place::Gateway, Place::Access] {
-            let _ = Command::decode(&bytes, place);
+        for listener in [Listener::Gateway, Listener::Access] {
+            let _ = Command::decode(&bytes, listener);
         }
     }
 
@@ -94,7 +94,7 @@ proptest! {
         frame.push(0x32);
         prost::encoding::encode_varint(msg.len() as u64, &mut frame);
         frame.extend_from_slice(&msg);
-        let decoded = Command::decode(&frame, Place::Access);
+        let decoded = Command::decode(&frame, Listener::Access);
         let Ok((Command::P2p(sending), true)) = decoded else {
             return Err(TestCaseError::fail("it was not decoded"));
         };

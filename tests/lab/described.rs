@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use imd::Imd;
-use imd::lab::{Fault, Site, What};
+use imd::lab::{EventKind, Fault, Site};
 use imd::proto::{Cmd, Code};
 use serde_json::{Value, json};
 
@@ -177,7 +177,7 @@ async fn an_event_of_any_kind_is_as_it_says() {
     ann.error(Cmd::Ping, 90001).await;
     ann.end().await;
     ann.finished().await;
-    for what in What::NAMES {
+    for what in EventKind::NAMES {
         let path = format!("{path}?since=0&what={what}");
         let status = asked(&imd, method, &path, Value::Null, operation).await;
         assert_eq!(status, 200, "{what}");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use imd::Imd;
 use imd::id::Uid;
-use imd::lab::{Fault, Site, What};
+use imd::lab::{EventKind, Fault, Site};
 use imd::proto::{Cmd, ReqAccessServer};
 use imd::session::CloseReason;
 
@@ -37,7 +37,7 @@ async fn is_left_alone(imd: &Imd, mut wire: Wire) {
     let mark = imd.journal().mark();
     drop(wire);
     let is_gone = |event: &imd::lab::Event| {
-        event.session == Some(ids[0]) && event.what == What::Closed("peer_closed")
+        event.session == Some(ids[0]) && event.what == EventKind::Closed("peer_closed")
     };
     imd.wait_for(mark, is_gone, PATIENCE).await.unwrap();
     soon(async { while !half_open(imd).await.is_empty() {} }).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use imd::Config;
-use imd::lab::{Capture, Direction, What, describe};
+use imd::lab::{Capture, Direction, EventKind, describe};
 use imd::proto::{Cmd, ResLogin};
 
 use crate::support::{PATIENCE, Wire, access, login, ping, soon, start, start_manual, user};
@@ -26,7 +26,10 @@ async fn every_frame_is_there_with_its_session_user_and_server() {
             .map(|event| (event.what.clone(), event.cmd.unwrap()));
         told.collect::<Vec<_>>()
     };
-    let (came, went) = (What::Frame(Direction::In), What::Frame(Direction::Out));
+    let (came, went) = (
+        EventKind::Frame(Direction::In),
+        EventKind::Frame(Direction::Out),
+    );
     // The login itself comes before there is a user.
     assert_eq!(
         told(1),
@@ -99,7 +102,7 @@ async fn it_is_waited_for_from_a_mark_on() {
     bob.notified().await;
     // It has passed already.
     let seen = imd.wait_for(mark, is_notify, PATIENCE).await.unwrap();
-    assert_eq!(seen.what, What::Frame(Direction::Out));
+    assert_eq!(seen.what, EventKind::Frame(Direction::Out));
     let later = imd.journal().mark();
     let none = imd.wait_for(later, is_notify, Duration::ZERO).await;
     assert_eq!(none.unwrap_err().passed, 0);
@@ -111,12 +114,12 @@ async fn sessions_are_seen_to_open_and_close() {
     let mut ann = user(&imd, 1).await;
     ann.end().await;
     ann.finished().await;
-    let is_closed = |event: &imd::lab::Event| event.what == What::Closed("peer_closed");
+    let is_closed = |event: &imd::lab::Event| event.what == EventKind::Closed("peer_closed");
     let mark = imd::lab::Mark(0);
     let closed = imd.wait_for(mark, is_closed, PATIENCE).await.unwrap();
     assert_eq!(closed.uid, Some(1));
     let opened = imd
-        .wait_for(mark, |event| event.what == What::Opened, PATIENCE)
+        .wait_for(mark, |event| event.what == EventKind::Opened, PATIENCE)
         .await;
     assert_eq!(opened.unwrap().session, closed.session);
 }
@@ -127,7 +130,7 @@ async fn what_a_server_says_last_stands_before_the_close() {
     let mut older = user(&imd, 1).await;
     let _newer = user(&imd, 1).await;
     older.error(Cmd::ErrServer, 93004).await;
-    let is_closed = |event: &imd::lab::Event| matches!(event.what, What::Closed(_));
+    let is_closed = |event: &imd::lab::Event| matches!(event.what, EventKind::Closed(_));
     let mark = imd::lab::Mark(0);
     let closed = imd.wait_for(mark, is_closed, PATIENCE).await.unwrap();
     let said = imd.journal().frames().cmd(Cmd::ErrServer).collect();

@@ -9,11 +9,12 @@ mod ports;
 #[allow(dead_code, reason = "what other tests use is not needed here")]
 mod support;
 
-use imd::lab::{FaultGuard, Mark, What};
+use imd::lab::{EventKind, FaultGuard, Mark};
 
 /// Waits until a fault was met.
 async fn met(imd: &imd::Imd, fault: &FaultGuard) {
-    let is_meant = |what: &What| matches!(what, What::Fault(name, _) if name == fault.name());
+    let is_meant =
+        |what: &EventKind| matches!(what, EventKind::Fault(name, _) if name == fault.name());
     let met = imd.wait_for(Mark(0), |event| is_meant(&event.what), support::PATIENCE);
     met.await.unwrap();
 }

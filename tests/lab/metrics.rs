@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use imd::lab::{Fault, Mark, Site, What};
+use imd::lab::{EventKind, Fault, Mark, Site};
 use imd::proto::{Cmd, Code, ResSendP2pMsg};
 use imd::{Config, Imd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -53,7 +53,7 @@ fn of(samples: &BTreeMap<String, f64>, name: &str) -> f64 {
 
 /// Waits until a session has ended for that reason, and its task too.
 async fn closed(imd: &Imd, reason: &str) {
-    let is_meant = |what: &What| matches!(what, What::Closed(why) if *why == reason);
+    let is_meant = |what: &EventKind| matches!(what, EventKind::Closed(why) if *why == reason);
     let closed = imd.wait_for(Mark(0), |event| is_meant(&event.what), PATIENCE);
     closed.await.unwrap();
     imd.settled().await;

@@ -244,7 +244,7 @@ async fn what_a_killed_server_has_stored_in_a_folder_is_notified() {
         let id = server(&imd, "access-1").sessions().sessions().next();
         let session = id.unwrap();
         soon(async {
-            while session.is_at_rest() && imd.report().stored == heard {
+            while session.is_idle() && imd.report().stored == heard {
                 tokio::task::yield_now().await;
             }
         })

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use imd::lab::{Fault, Site, What};
+use imd::lab::{EventKind, Fault, Site};
 use imd::proto::{Cmd, Code, ResSendP2pMsg};
 use serde_json::{Value, json};
 
@@ -257,7 +257,7 @@ async fn what_a_fault_met_is_recorded_where_no_frame_passes() {
         .journal()
         .since(mark)
         .into_iter()
-        .filter(|event| event.what == What::Fault("w".into(), "error"))
+        .filter(|event| event.what == EventKind::Fault("w".into(), "error"))
         .map(|event| (event.server.to_string(), event.uid))
         .collect();
     assert_eq!(met, [("store.write".to_owned(), Some(1))]);

@@ -1,6 +1,6 @@
 //! Recorded frames, with filters for tests that look for certain ones.
 
-use super::{Event, Mark, What};
+use super::{Event, EventKind, Mark};
 use crate::id::Uid;
 use crate::lab::Direction;
 use crate::proto::Cmd;
@@ -40,7 +40,7 @@ impl Frames {
     /// Keeps only frames of this direction.
     #[must_use]
     pub fn direction(self, direction: Direction) -> Frames {
-        self.only(|event| event.what == What::Frame(direction))
+        self.only(|event| event.what == EventKind::Frame(direction))
     }
 
     fn only(mut self, is_kept: impl Fn(&Event) -> bool) -> Frames {

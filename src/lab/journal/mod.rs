@@ -46,7 +46,7 @@ pub struct Event {
     /// Unix time in milliseconds, by `imd`'s wall clock.
     pub unix_ms: i64,
     /// What happened.
-    pub what: What,
+    pub what: EventKind,
     /// Name of the access server, or `gateway`.
     pub server: Arc<str>,
     /// Id of the session; `None` for a fault at a site without sessions.
@@ -62,7 +62,7 @@ pub struct Event {
 
 /// The kind of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
+pub enum EventKind {
     /// A frame was received or sent.
     Frame(Direction),
     /// A connection was accepted.
@@ -73,18 +73,18 @@ pub enum What {
     Fault(String, &'static str),
 }
 
-impl What {
+impl EventKind {
     /// Every value of [`name`](Self::name).
     pub const NAMES: [&str; 5] = ["in", "out", "opened", "closed", "fault"];
 
     /// Returns the name of the kind in JSON and on the command line.
     pub const fn name(&self) -> &'static str {
         match self {
-            What::Frame(Direction::In) => "in",
-            What::Frame(Direction::Out) => "out",
-            What::Opened => "opened",
-            What::Closed(_) => "closed",
-            What::Fault(..) => "fault",
+            EventKind::Frame(Direction::In) => "in",
+            EventKind::Frame(Direction::Out) => "out",
+            EventKind::Opened => "opened",
+            EventKind::Closed(_) => "closed",
+            EventKind::Fault(..) => "fault",
         }
     }
 }
@@ -163,7 +163,7 @@ struct Contents {
 #[derive(Debug)]
 pub struct Record<'a> {
     /// See [`Event::what`].
-    pub what: What,
+    pub what: EventKind,
     /// See [`Event::server`].
     pub server: &'a Arc<str>,
     /// See [`Event::session`].
@@ -318,7 +318,7 @@ impl Journal {
         Frames {
             events: events
                 .into_iter()
-                .filter(|event| matches!(event.what, What::Frame(_)))
+                .filter(|event| matches!(event.what, EventKind::Frame(_)))
                 .collect(),
         }
     }

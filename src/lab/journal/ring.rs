@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Bounds, Event, Mark, What};
+use super::{Bounds, Event, EventKind, Mark};
 
 /// Estimated memory of an event without its frame and its name, in bytes.
 pub(super) const OVERHEAD: usize = size_of::<Event>() + 32;
@@ -23,7 +23,7 @@ impl Event {
     /// Returns the estimated memory of the event, in bytes.
     fn size(&self) -> usize {
         let detail = match &self.what {
-            What::Fault(name, _) => name.len(),
+            EventKind::Fault(name, _) => name.len(),
             _ => 0,
         };
         OVERHEAD + self.frame.len() + detail

@@ -2,9 +2,9 @@
 //!
 //! Every frame of every client passes through here, in `Connection::turn` and `Connection::write`.
 
-mod attended;
-mod held;
-mod watched;
+mod faults;
+mod hang_up;
+mod held_frame;
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -16,14 +16,14 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BytesMut};
 
 use super::manager::Manager;
-use super::{CloseReason, Session, Tap, Turn, Work, spare};
+use super::{CloseReason, FaultPoint, RequestBatch, Session, Work, buffer_pool};
 use crate::clock::running;
 use crate::codec::{Framing, MAX_FRAME, Split};
-use crate::lab::What;
+use crate::lab::EventKind;
 use crate::metrics::{Connections, Metrics};
 use crate::proto::{Code, Reply};
 use crate::transport::Transport;
-use held::HeldFrame;
+use held_frame::HeldFrame;
 
 /// How much is read at once, in bytes.
 const READ: usize = 16 * 1024;
@@ -34,13 +34,17 @@ const LINGER: Duration = Duration::from_millis(250);
 /// What answers the frames of the sessions of one listener.
 pub trait Handler: Send + Sync + 'static {
     /// What is not answered yet of the frames that one read brought.
-    type Open: Default + Send;
+    type Pending: Default + Send;
 
-    /// Takes one frame. The answer goes into the turn, now or by [`finish`](Self::finish).
-    fn frame(&self, turn: &mut Turn<Self::Open>, frame: &[u8]) -> impl Future<Output = ()> + Send;
+    /// Takes one frame. The answer goes into the batch, now or by [`finish`](Self::finish).
+    fn frame(
+        &self,
+        batch: &mut RequestBatch<Self::Pending>,
+        frame: &[u8],
+    ) -> impl Future<Output = ()> + Send;
 
     /// Answers all that is still open: every frame that one read brought has been taken.
-    fn finish(&self, turn: &mut Turn<Self::Open>) -> impl Future<Output = ()> + Send;
+    fn finish(&self, batch: &mut RequestBatch<Self::Pending>) -> impl Future<Output = ()> + Send;
 
     /// Refuses with this code, as a fault wants it, what `reply` would have answered.
     fn refuse(&self, reply: Reply, code: Code) -> Reply {
@@ -48,7 +52,7 @@ pub trait Handler: Send + Sync + 'static {
     }
 
     /// Does what comes after the answers: they are written, as far as the socket took them.
-    fn answered(&self, open: Self::Open);
+    fn answered(&self, pending: Self::Pending);
 }
 
 /// What the sessions of one listener share.
@@ -65,7 +69,7 @@ pub struct Server<H> {
     /// What counts them.
     pub connections: Connections,
     /// Where the lab touches them.
-    pub tap: Tap,
+    pub fault_point: FaultPoint,
     /// What answers them.
     pub handler: H,
 }
@@ -76,12 +80,12 @@ pub struct Connection<H> {
     session: Arc<Session>,
     server: Arc<Server<H>>,
     /// None when both would be empty.
-    rest: Option<Box<Rest>>,
+    backlog: Option<Box<Backlog>>,
 }
 
 /// What could not be done yet.
 #[derive(Default)]
-struct Rest {
+struct Backlog {
     /// The beginning of a frame.
     unread: BytesMut,
     /// What the socket has not taken.
@@ -90,16 +94,16 @@ struct Rest {
     held_request: Option<Box<HeldFrame>>,
     held_reply: Option<Box<HeldFrame>>,
     /// The peer is told nothing more.
-    is_mute: bool,
+    is_silenced: bool,
 }
 
-impl Rest {
+impl Backlog {
     /// Whether there is nothing in it but what was not written.
-    fn is_spent(&self) -> bool {
+    fn is_empty_but_unwritten(&self) -> bool {
         self.unread.is_empty()
             && self.held_request.is_none()
             && self.held_reply.is_none()
-            && !self.is_mute
+            && !self.is_silenced
     }
 }
 
@@ -134,21 +138,23 @@ impl<H: Handler> Connection<H> {
             transport,
             session,
             server,
-            rest: None,
+            backlog: None,
         }
     }
 
     /// Runs the session to its end.
     pub async fn run(mut self) {
-        self.server.tap.record(&self.session, What::Opened, &[]);
-        if self.server.tap.accepting_may_fail() {
-            Box::pin(self.accepted()).await;
+        self.server
+            .fault_point
+            .record(&self.session, EventKind::Opened, &[]);
+        if self.server.fault_point.accepting_may_fail() {
+            Box::pin(self.apply_accept_fault()).await;
         }
         if self.serve().await.is_err() {
             self.session.close(CloseReason::Broken);
         }
         // In boxes, here and below: an idle session should not carry the room for what it rarely does.
-        Box::pin(self.end()).await;
+        Box::pin(self.finish_session()).await;
     }
 
     async fn serve(&mut self) -> io::Result<()> {
@@ -156,18 +162,18 @@ impl<H: Handler> Connection<H> {
             let input = match poll_fn(|cx| self.poll_event(cx)).await? {
                 Event::Close => return Ok(()),
                 Event::HalfOpen => {
-                    Box::pin(self.stand_still()).await;
+                    Box::pin(self.serve_half_open()).await;
                     return Ok(());
                 }
                 Event::Released => {
-                    Box::pin(self.let_go()).await?;
+                    Box::pin(self.handle_released()).await?;
                     continue;
                 }
                 Event::Write => {
                     let unwritten = self.take_unwritten();
                     let counted = unwritten.len();
-                    if self.writes_watched() {
-                        Box::pin(self.write_watched(unwritten, counted, None)).await?;
+                    if self.may_fail_writes() {
+                        Box::pin(self.write_with_faults(unwritten, counted, None)).await?;
                     } else {
                         self.write(unwritten, counted, None)?;
                     }
@@ -176,7 +182,7 @@ impl<H: Handler> Connection<H> {
                 Event::Read(input) => input,
             };
             let may_be_more = input.len() >= READ;
-            Box::pin(self.turn(input)).await?;
+            Box::pin(self.process_read(input)).await?;
             if may_be_more {
                 // Else whoever sends without end would keep this thread.
                 tokio::task::yield_now().await;
@@ -187,7 +193,7 @@ impl<H: Handler> Connection<H> {
     /// Waits for something to do. While too much waits to be written, reading is not among it.
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Event>> {
         let work = self.session.poll_work(cx);
-        if self.server.manager.rests(&self.session, cx) {
+        if self.server.manager.park_if_paused(&self.session, cx) {
             return Poll::Pending;
         }
         if work == Some(Work::HalfOpen) {
@@ -195,21 +201,24 @@ impl<H: Handler> Connection<H> {
             return Poll::Ready(Ok(Event::HalfOpen));
         }
         // Before a close and before the next frame: what was held stands in front of both.
-        let is_released = |rest: &mut Box<Rest>| rest.poll_released(cx);
-        if self.rest.as_mut().is_some_and(is_released) {
+        let is_released = |backlog: &mut Box<Backlog>| backlog.poll_released(cx);
+        if self.backlog.as_mut().is_some_and(is_released) {
             return Poll::Ready(Ok(Event::Released));
         }
         if work == Some(Work::Close) {
             return Poll::Ready(Ok(Event::Close));
         }
-        let unwritten = self.rest.as_ref().map_or(0, |rest| rest.unwritten.len());
+        let unwritten = self
+            .backlog
+            .as_ref()
+            .map_or(0, |backlog| backlog.unwritten.len());
         if unwritten > 0
             && let Poll::Ready(ready) = self.transport.poll_write_ready(cx)
         {
             return Poll::Ready(ready.map(|()| Event::Write));
         }
         if self.is_congested(unwritten) {
-            self.session.timers.our_turn();
+            self.session.timers.server_busy();
             return Poll::Pending;
         }
         // Before what others have queued: the answers go out in the same write.
@@ -227,12 +236,12 @@ impl<H: Handler> Connection<H> {
     /// something to read.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Event>> {
         let manager = &self.server.manager;
-        self.session.timers.peers_turn(|| manager.clock().now());
+        self.session.timers.awaiting_peer(|| manager.clock().now());
         // Before there is room for it: whoever says nothing more takes none.
         ready!(self.transport.poll_read_ready(cx))?;
-        let unread = take_filled(self.rest.as_mut().map(|rest| &mut rest.unread));
+        let unread = take_filled(self.backlog.as_mut().map(|backlog| &mut backlog.unread));
         let (mut input, room) = match unread {
-            None => (spare::take(), READ),
+            None => (buffer_pool::take(), READ),
             Some(unread) => match self.server.framing.split(&unread, MAX_FRAME) {
                 Ok(Split::Needs(total)) => {
                     let room = (total - unread.len()).max(self.max_frame().min(READ));
@@ -250,9 +259,9 @@ impl<H: Handler> Connection<H> {
             Poll::Ready(Ok(_)) => Poll::Ready(Ok(Event::Read(input))),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => {
-                match &mut self.rest {
-                    Some(rest) if !input.is_empty() => rest.unread = input,
-                    _ => spare::give(input),
+                match &mut self.backlog {
+                    Some(backlog) if !input.is_empty() => backlog.unread = input,
+                    _ => buffer_pool::give(input),
                 }
                 Poll::Pending
             }
@@ -260,14 +269,14 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Whether what is written may meet a fault, or one that it has met is not over.
-    fn writes_watched(&self) -> bool {
-        let holds = |rest: &Rest| rest.held_reply.is_some();
-        self.server.tap.writing_may_fail() || self.rest.as_deref().is_some_and(holds)
+    fn may_fail_writes(&self) -> bool {
+        let holds = |backlog: &Backlog| backlog.held_reply.is_some();
+        self.server.fault_point.writing_may_fail() || self.backlog.as_deref().is_some_and(holds)
     }
 
     fn holds_request(&self) -> bool {
-        let holds = |rest: &Rest| rest.held_request.is_some();
-        self.rest.as_deref().is_some_and(holds)
+        let holds = |backlog: &Backlog| backlog.held_request.is_some();
+        self.backlog.as_deref().is_some_and(holds)
     }
 
     /// Past the high-water mark: no further request is taken before replies have left.
@@ -276,54 +285,63 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Handles every whole frame that was read, writes the answers, and keeps the beginning of the next frame.
-    async fn turn(&mut self, input: BytesMut) -> io::Result<()> {
+    async fn process_read(&mut self, input: BytesMut) -> io::Result<()> {
         let unwritten = self.take_unwritten();
-        let mut turn = Turn::new(&self.session, self.server.framing, unwritten);
-        let taken = self.handle(&input, &mut turn).await;
-        let finished = self.finish(&mut turn).await;
+        let mut batch = RequestBatch::new(&self.session, self.server.framing, unwritten);
+        let taken = self.handle_frames(&input, &mut batch).await;
+        let finished = self.finish(&mut batch).await;
         let taken = finished.and(taken);
         let whole = input.get(..*taken.as_ref().unwrap_or(&0));
         let traffic = self.server.metrics.traffic();
         traffic.received(self.server.framing.frames(whole.unwrap_or_default()));
-        let kept = taken.map(|taken| self.keep(input, taken));
-        self.answer(turn, kept).await
+        let kept = taken.map(|taken| self.keep_partial(input, taken));
+        self.write_replies(batch, kept).await
     }
 
     /// Answers all that is still open, but not past a kill.
-    async fn finish(&mut self, turn: &mut Turn<H::Open>) -> io::Result<()> {
+    async fn finish(&mut self, batch: &mut RequestBatch<H::Pending>) -> io::Result<()> {
         let Server {
             manager, handler, ..
         } = &*self.server;
         // In its place: moved into the other future, it would be copied each time, and it is large.
-        let finishing = pin!(handler.finish(turn));
-        let finished = self.attended(finishing);
-        manager.alive(&self.session, pin!(finished)).await
+        let finishing = pin!(handler.finish(batch));
+        let finished = self.with_hang_up_watch(finishing);
+        manager.unless_killed(&self.session, pin!(finished)).await
     }
 
-    /// Writes the answers of a turn, and tells those whom it concerns. Nothing is written where the turn has failed.
-    async fn answer(&mut self, mut turn: Turn<H::Open>, done: io::Result<()>) -> io::Result<()> {
-        let read_at = Some(turn.read_at);
+    /// Writes the answers of a batch, and tells those whom it concerns. Nothing is written where the turn has failed.
+    async fn write_replies(
+        &mut self,
+        mut batch: RequestBatch<H::Pending>,
+        done: io::Result<()>,
+    ) -> io::Result<()> {
+        let read_at = Some(batch.read_at);
         // What a flush in the middle of the turn could not write stands in front.
-        if let Some(mut unwritten) = take_filled(self.rest.as_mut().map(|rest| &mut rest.unwritten))
+        if let Some(mut unwritten) =
+            take_filled(self.backlog.as_mut().map(|backlog| &mut backlog.unwritten))
         {
-            turn.counted += unwritten.len();
-            unwritten.unsplit(turn.out);
-            turn.out = unwritten;
+            batch.counted += unwritten.len();
+            unwritten.unsplit(batch.out);
+            batch.out = unwritten;
         }
-        if self.writes_watched() {
+        if self.may_fail_writes() {
             // Answers that meet a fault may never be written: nobody else waits for them.
-            self.server.handler.answered(turn.open);
+            self.server.handler.answered(batch.pending);
             done?;
-            return Box::pin(self.write_watched(turn.out, turn.counted, read_at)).await;
+            return Box::pin(self.write_with_faults(batch.out, batch.counted, read_at)).await;
         }
-        let written = done.and_then(|()| self.write(turn.out, turn.counted, read_at));
+        let written = done.and_then(|()| self.write(batch.out, batch.counted, read_at));
         // Also when this connection is broken: what was stored for others is theirs.
-        self.server.handler.answered(turn.open);
+        self.server.handler.answered(batch.pending);
         written
     }
 
     /// Hands the whole frames in `buffer` to the handler; returns how many bytes they took.
-    async fn handle(&mut self, buffer: &[u8], turn: &mut Turn<H::Open>) -> io::Result<usize> {
+    async fn handle_frames(
+        &mut self,
+        buffer: &[u8],
+        batch: &mut RequestBatch<H::Pending>,
+    ) -> io::Result<usize> {
         let server = Arc::clone(&self.server);
         let Server {
             manager, handler, ..
@@ -332,51 +350,54 @@ impl<H: Handler> Connection<H> {
         while self.session.is_served() {
             match server.framing.split(rest, self.max_frame()) {
                 Ok(Split::Frame { message, taken }) => {
-                    self.session.timers.our_turn();
-                    if server.tap.is_quiet() && !self.holds_request() {
+                    self.session.timers.server_busy();
+                    if server.fault_point.is_quiet() && !self.holds_request() {
                         // In its place, as in `finish`.
-                        let taking = pin!(handler.frame(turn, message));
-                        let taken = self.attended(taking);
-                        manager.alive(&self.session, pin!(taken)).await?;
+                        let taking = pin!(handler.frame(batch, message));
+                        let taken = self.with_hang_up_watch(taking);
+                        manager.unless_killed(&self.session, pin!(taken)).await?;
                     } else {
                         let session = Arc::clone(&self.session);
                         manager
-                            .alive(&session, Box::pin(self.take(turn, message)).as_mut())
+                            .unless_killed(
+                                &session,
+                                Box::pin(self.handle_with_faults(batch, message)).as_mut(),
+                            )
                             .await??;
                     }
                     rest = rest.get(taken..).unwrap_or_default();
                 }
                 Ok(Split::Needs(_)) => break,
                 Err(error) => {
-                    self.finish(turn).await?;
+                    self.finish(batch).await?;
                     let code = Code::RequestErr;
-                    turn.reply(&Reply::server(code, code.because(error)));
+                    batch.reply(&Reply::server(code, code.because(error)));
                     self.session.close(CloseReason::FrameTooLong);
                 }
             }
-            if self.is_congested(turn.out.len()) {
-                self.finish(turn).await?;
-                self.relieve(turn).await?;
+            if self.is_congested(batch.out.len()) {
+                self.finish(batch).await?;
+                self.relieve_congestion(batch).await?;
             }
         }
         Ok(buffer.len() - rest.len())
     }
 
     /// Keeps what is left of a read: the beginning of a frame.
-    fn keep(&mut self, mut input: BytesMut, taken: usize) {
+    fn keep_partial(&mut self, mut input: BytesMut, taken: usize) {
         if taken == input.len() {
-            self.session.timers.no_half_frame();
-            spare::give(input);
+            self.session.timers.frame_completed();
+            buffer_pool::give(input);
             return;
         }
         if taken > 0 || input.capacity() > 2 * input.len() {
             let unread = BytesMut::from(input.get(taken..).unwrap_or_default());
-            spare::give(std::mem::replace(&mut input, unread));
+            buffer_pool::give(std::mem::replace(&mut input, unread));
         }
         self.session
             .timers
-            .half_frame(taken > 0, self.server.manager.clock().now());
-        self.rest.get_or_insert_default().unread = input;
+            .frame_begun(taken > 0, self.server.manager.clock().now());
+        self.backlog.get_or_insert_default().unread = input;
     }
 
     /// The longest frame that this session may send, in bytes.
@@ -389,30 +410,34 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Writes until the congestion is over or the session closes.
-    async fn relieve(&mut self, turn: &mut Turn<H::Open>) -> io::Result<()> {
+    async fn relieve_congestion(&mut self, batch: &mut RequestBatch<H::Pending>) -> io::Result<()> {
         loop {
-            let out = std::mem::take(&mut turn.out);
-            let read_at = Some(turn.read_at);
+            let out = std::mem::take(&mut batch.out);
+            let read_at = Some(batch.read_at);
             // Whom the answers concern need not wait until this peer takes them.
-            if self.writes_watched() {
-                self.server.handler.answered(std::mem::take(&mut turn.open));
-                Box::pin(self.write_watched(out, turn.counted, read_at)).await?;
+            if self.may_fail_writes() {
+                self.server
+                    .handler
+                    .answered(std::mem::take(&mut batch.pending));
+                Box::pin(self.write_with_faults(out, batch.counted, read_at)).await?;
             } else {
-                self.write(out, turn.counted, read_at)?;
-                self.server.handler.answered(std::mem::take(&mut turn.open));
+                self.write(out, batch.counted, read_at)?;
+                self.server
+                    .handler
+                    .answered(std::mem::take(&mut batch.pending));
             }
-            turn.out = self.take_unwritten();
-            turn.counted = turn.out.len();
-            if !self.is_congested(turn.out.len()) {
+            batch.out = self.take_unwritten();
+            batch.counted = batch.out.len();
+            if !self.is_congested(batch.out.len()) {
                 // So many answers took their time, and a peer that reads them as fast never makes this task wait.
                 tokio::task::yield_now().await;
                 return Ok(());
             }
             let closed = poll_fn(|cx| {
-                if self.session.poll_over(cx).is_ready() {
+                if self.session.poll_closed(cx).is_ready() {
                     return Poll::Ready(Ok(true));
                 }
-                if self.server.manager.rests(&self.session, cx) {
+                if self.server.manager.park_if_paused(&self.session, cx) {
                     return Poll::Pending;
                 }
                 self.transport.poll_write_ready(cx).map_ok(|()| false)
@@ -425,8 +450,8 @@ impl<H: Handler> Connection<H> {
 
     /// What the socket has not taken yet, or an empty buffer.
     fn take_unwritten(&mut self) -> BytesMut {
-        let unwritten = take_filled(self.rest.as_mut().map(|rest| &mut rest.unwritten));
-        unwritten.unwrap_or_else(spare::take)
+        let unwritten = take_filled(self.backlog.as_mut().map(|backlog| &mut backlog.unwritten));
+        unwritten.unwrap_or_else(buffer_pool::take)
     }
 
     /// Writes what the socket takes now, with what others have queued behind it, and keeps the rest. The first `counted`
@@ -450,7 +475,7 @@ impl<H: Handler> Connection<H> {
             if out.is_empty() {
                 break;
             }
-            self.went(out.get(counted..).unwrap_or_default(), read_at.take());
+            self.record_sent(out.get(counted..).unwrap_or_default(), read_at.take());
             let written = if self.server.manager.is_paused() {
                 // As if the socket were full.
                 Err(io::ErrorKind::WouldBlock.into())
@@ -460,49 +485,53 @@ impl<H: Handler> Connection<H> {
             match written {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) if n == out.len() => {
-                    timers.write_goes_on();
+                    timers.write_progressed();
                     out.clear();
                     counted = 0;
                     takes_more = !takes_more;
                 }
                 Ok(n) => {
-                    timers.write_goes_on();
+                    timers.write_progressed();
                     out.advance(n);
                     counted = out.len();
                     takes_more = false;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     timers.write_stalled(self.server.manager.clock().now());
-                    self.session.stall(out.len());
-                    self.rest.get_or_insert_default().unwritten = out;
+                    self.session.set_unwritten(out.len());
+                    self.backlog.get_or_insert_default().unwritten = out;
                     return Ok(());
                 }
                 Err(error) => return Err(error),
             }
         }
-        spare::give(out);
-        if self.rest.as_ref().is_some_and(|rest| rest.is_spent()) {
-            self.rest = None;
+        buffer_pool::give(out);
+        if self
+            .backlog
+            .as_ref()
+            .is_some_and(|backlog| backlog.is_empty_but_unwritten())
+        {
+            self.backlog = None;
         }
         Ok(())
     }
 
     /// Counts and records frames that are about to be written; the answers among them are to requests that were read at
     /// `read_at`.
-    fn went(&self, frames: &[u8], read_at: Option<Instant>) {
+    fn record_sent(&self, frames: &[u8], read_at: Option<Instant>) {
         let Server {
             framing,
             metrics,
-            tap,
+            fault_point,
             ..
         } = &*self.server;
         metrics.traffic().sent(framing.frames(frames), read_at);
-        tap.went(&self.session, framing.frames(frames));
+        fault_point.record_sent(&self.session, framing.frames(frames));
     }
 
     /// Says what is left to say, closes the writing side, and waits a moment for the peer to do the same: closing over
     /// unread input would reset the connection and destroy the last frame.
-    async fn end(&mut self) {
+    async fn finish_session(&mut self) {
         let reason = self.session.close_reason().unwrap_or(CloseReason::Broken);
         tracing::debug!(
             session = %self.session.id(),
@@ -511,17 +540,17 @@ impl<H: Handler> Connection<H> {
             reason = reason.label(),
             "session closed"
         );
-        let is_mute = self.is_mute();
-        let is_silent = reason.is_abrupt() || is_mute || self.server.manager.is_killed();
+        let is_silenced = self.is_silenced();
+        let is_silent = reason.is_abrupt() || is_silenced || self.server.manager.is_killed();
         let last = if is_silent {
             BytesMut::new()
         } else {
-            self.take_last()
+            self.take_final_output()
         };
         // What it says last goes before it.
-        let closed = What::Closed(reason.label());
-        self.server.tap.record(&self.session, closed, &[]);
-        if reason == CloseReason::Dropped && is_mute {
+        let closed = EventKind::Closed(reason.label());
+        self.server.fault_point.record(&self.session, closed, &[]);
+        if reason == CloseReason::Dropped && is_silenced {
             // A FIN alone; over unread input it would be a reset.
             if self.transport.shutdown().await.is_ok() {
                 let _ = running::timeout(LINGER, self.transport.drain()).await;
@@ -535,30 +564,35 @@ impl<H: Handler> Connection<H> {
         // What the socket takes at once is said even in a hurry.
         tokio::select! {
             biased;
-            () = self.part(reason, &last) => {}
+            () = self.close_gracefully(reason, &last) => {}
             () = shutdown.hurried() => {}
         }
     }
 
     /// Whether the peer is told nothing more.
-    fn is_mute(&self) -> bool {
-        self.session.is_half_open() || self.rest.as_ref().is_some_and(|rest| rest.is_mute)
+    fn is_silenced(&self) -> bool {
+        self.session.is_half_open()
+            || self
+                .backlog
+                .as_ref()
+                .is_some_and(|backlog| backlog.is_silenced)
     }
 
     /// What is left to say.
-    fn take_last(&mut self) -> BytesMut {
+    fn take_final_output(&mut self) -> BytesMut {
         let mut last = self.take_unwritten();
         let counted = last.len();
         // What a rule holds that has ended is said before the last word.
-        if let Some(held) = self.released_reply() {
+        if let Some(held) = self.take_released_reply() {
             last.extend_from_slice(&held.frame);
         }
-        self.session.take_last(self.server.framing, &mut last);
-        self.went(last.get(counted..).unwrap_or_default(), None);
+        self.session
+            .take_final_output(self.server.framing, &mut last);
+        self.record_sent(last.get(counted..).unwrap_or_default(), None);
         last
     }
 
-    async fn part(&mut self, reason: CloseReason, last: &[u8]) {
+    async fn close_gracefully(&mut self, reason: CloseReason, last: &[u8]) {
         self.server.manager.done(&self.session);
         let said = async {
             self.transport.write_all(last).await?;

@@ -11,19 +11,19 @@ use crate::transport::pipe::{self, Pipe};
 struct Echo;
 
 impl Handler for Echo {
-    type Open = Vec<Vec<u8>>;
+    type Pending = Vec<Vec<u8>>;
 
-    async fn frame(&self, turn: &mut Turn<Self::Open>, frame: &[u8]) {
-        turn.open.push(frame.to_vec());
+    async fn frame(&self, batch: &mut RequestBatch<Self::Pending>, frame: &[u8]) {
+        batch.pending.push(frame.to_vec());
     }
 
-    async fn finish(&self, turn: &mut Turn<Self::Open>) {
-        for message in std::mem::take(&mut turn.open) {
-            turn.reply(&Encoded(message));
+    async fn finish(&self, batch: &mut RequestBatch<Self::Pending>) {
+        for message in std::mem::take(&mut batch.pending) {
+            batch.reply(&Encoded(message));
         }
     }
 
-    fn answered(&self, _: Self::Open) {}
+    fn answered(&self, _: Self::Pending) {}
 }
 
 /// The client's end of a pipe.
@@ -72,7 +72,7 @@ fn connected(framing: Framing, capacity: usize) -> (Connection<Echo>, Client) {
         frame_limit: MAX_FRAME,
         connections: Metrics::default().connections("gateway"),
         metrics: Arc::default(),
-        tap: Tap::gateway(Lab::idle()),
+        fault_point: FaultPoint::gateway(Lab::idle()),
         handler: Echo,
     };
     let connection = Connection::new(Transport::Pipe(server_end), session, Arc::new(server));
@@ -85,7 +85,7 @@ fn connected(framing: Framing, capacity: usize) -> (Connection<Echo>, Client) {
 
 async fn take_turn(connection: &mut Connection<Echo>) {
     match poll_fn(|cx| connection.poll_event(cx)).await.unwrap() {
-        Event::Read(input) => connection.turn(input).await.unwrap(),
+        Event::Read(input) => connection.process_read(input).await.unwrap(),
         _ => panic!("there was something to read"),
     }
 }
@@ -100,14 +100,14 @@ async fn who_waits_in_the_middle_of_a_frame_holds_its_bytes_and_no_buffer() {
     client.write(&[0, 4, 8]).await;
     take_turn(&mut connection).await;
     assert!(is_waiting(&mut connection).await);
-    let unread = &connection.rest.as_ref().unwrap().unread;
+    let unread = &connection.backlog.as_ref().unwrap().unread;
     assert_eq!(unread[..], [0, 4, 8]);
     assert!(unread.capacity() < 100, "{}", unread.capacity());
 
     client.write(&[1, 2, 3]).await;
     take_turn(&mut connection).await;
     assert!(
-        connection.rest.is_none(),
+        connection.backlog.is_none(),
         "nothing is left of a whole frame"
     );
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use browser::{Page, on_console, user};
-use imd::lab::{Capture, Direction, Fault, Record, Site, What};
+use imd::lab::{Capture, Direction, Fault, Record, Site, EventKind};
 use imd::proto::Cmd;
 use imd::{Client, Config, Imd};
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ fn pass(imd: &Imd, count: usize, frame: &[u8]) {
     let server: Arc<str> = "access-1".into();
     for _ in 0..count {
         imd.journal().push(Record {
-            what: What::Frame(Direction::In),
+            what: EventKind::Frame(Direction::In),
             server: &server,
             session: Some(1),
             uid: Some(7.into()),

@@ -9,9 +9,9 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 
-use super::{Connection, Handler, Rest};
+use super::{Backlog, Connection, Handler};
 use crate::lab::{Held, Hold};
-use crate::session::Turn;
+use crate::session::RequestBatch;
 
 /// A frame that waits for the next one.
 pub(super) struct HeldFrame {
@@ -37,7 +37,7 @@ impl HeldFrame {
     }
 }
 
-impl Rest {
+impl Backlog {
     /// Whether something in it is held no more. If not, the task is woken when it is.
     pub(super) fn poll_released(&mut self, cx: &mut Context<'_>) -> bool {
         let both = [&mut self.held_request, &mut self.held_reply];
@@ -48,47 +48,58 @@ impl Rest {
 
 impl<H: Handler> Connection<H> {
     /// Takes the request that was held back, and writes the reply that was, where the rule has ended.
-    pub(super) async fn let_go(&mut self) -> io::Result<()> {
-        self.session.timers.our_turn();
+    pub(super) async fn handle_released(&mut self) -> io::Result<()> {
+        self.session.timers.server_busy();
         let unwritten = self.take_unwritten();
-        let mut turn = Turn::new(&self.session, self.server.framing, unwritten);
+        let mut batch = RequestBatch::new(&self.session, self.server.framing, unwritten);
         let session = Arc::clone(&self.session);
         let server = Arc::clone(&self.server);
-        let taken = Box::pin(self.take_released(&mut turn));
-        let done = server.manager.alive(&session, pin!(taken)).await.flatten();
-        self.answer(turn, done).await
+        let taken = Box::pin(self.handle_released_request(&mut batch));
+        let done = server
+            .manager
+            .unless_killed(&session, pin!(taken))
+            .await
+            .flatten();
+        self.write_replies(batch, done).await
     }
 
     /// Takes the request that was held back, if the rule has ended.
-    pub(super) async fn take_released(&mut self, turn: &mut Turn<H::Open>) -> io::Result<()> {
-        let request = self.rest.as_mut().map(|rest| &mut rest.held_request);
+    pub(super) async fn handle_released_request(
+        &mut self,
+        batch: &mut RequestBatch<H::Pending>,
+    ) -> io::Result<()> {
+        let request = self
+            .backlog
+            .as_mut()
+            .map(|backlog| &mut backlog.held_request);
         match request.and_then(|request| request.take_if(|frame| frame.held.is_released())) {
-            Some(frame) => self.take_held(turn, *frame).await,
+            Some(frame) => self.handle_held_request(batch, *frame).await,
             None => Ok(()),
         }
     }
 
     /// The reply that was held back, if the rule has ended.
-    pub(super) fn released_reply(&mut self) -> Option<Box<HeldFrame>> {
-        let reply = &mut self.rest.as_mut()?.held_reply;
+    pub(super) fn take_released_reply(&mut self) -> Option<Box<HeldFrame>> {
+        let reply = &mut self.backlog.as_mut()?.held_reply;
         reply.take_if(|frame| frame.held.is_released())
     }
 
     /// Takes a request that was held back, and answers it. What was answered before it leaves before it: those requests
     /// were read at another time.
-    pub(super) async fn take_held(
+    pub(super) async fn handle_held_request(
         &mut self,
-        turn: &mut Turn<H::Open>,
+        batch: &mut RequestBatch<H::Pending>,
         held: HeldFrame,
     ) -> io::Result<()> {
         let HeldFrame { frame, read_at, .. } = held;
-        self.flush(turn).await?;
-        let read_now = turn.read_at;
-        turn.read_at = read_at.unwrap_or(read_now);
+        self.flush(batch).await?;
+        let read_now = batch.read_at;
+        batch.read_at = read_at.unwrap_or(read_now);
         let server = Arc::clone(&self.server);
-        self.attended(server.handler.frame(turn, &frame)).await;
-        let flushed = self.flush(turn).await;
-        turn.read_at = read_now;
+        self.with_hang_up_watch(server.handler.frame(batch, &frame))
+            .await;
+        let flushed = self.flush(batch).await;
+        batch.read_at = read_now;
         flushed
     }
 }

@@ -12,11 +12,11 @@ use crate::proto::Payload;
 
 /// What a handler answers into.
 #[derive(Debug)]
-pub struct Turn<O> {
+pub struct RequestBatch<O> {
     session: Arc<Session>,
     framing: Framing,
     /// What is not answered yet.
-    pub open: O,
+    pub pending: O,
     pub(super) out: BytesMut,
     /// So many bytes of these were counted before.
     pub(super) counted: usize,
@@ -24,13 +24,13 @@ pub struct Turn<O> {
     pub(super) read_at: Instant,
 }
 
-impl<O: Default> Turn<O> {
+impl<O: Default> RequestBatch<O> {
     /// `out` is what was not written before.
     pub(super) fn new(session: &Arc<Session>, framing: Framing, out: BytesMut) -> Self {
-        Turn {
+        RequestBatch {
             session: Arc::clone(session),
             framing,
-            open: O::default(),
+            pending: O::default(),
             counted: out.len(),
             out,
             read_at: Instant::now(),
@@ -49,10 +49,10 @@ impl<O: Default> Turn<O> {
 
     /// Answers with a page that ends at `end` of an inbox that goes to `total`. It moves this reader to `end`; when it
     /// leaves something behind, a notify follows.
-    pub fn page(&mut self, page: &impl Payload, end: Version, total: Version) {
+    pub fn reply_page(&mut self, page: &impl Payload, end: Version, total: Version) {
         // Who gets no page has not moved.
         if outbound::append(self.framing, page, &mut self.out) {
-            self.session.page(end, total);
+            self.session.page_served(end, total);
         }
     }
 }

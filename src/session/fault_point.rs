@@ -4,42 +4,42 @@ use std::sync::Arc;
 use prost::Message;
 
 use super::Session;
-use crate::command::Place;
+use crate::command::Listener;
 use crate::id::Uid;
-use crate::lab::{Action, Direction, GATEWAY, Hit, Lab, Passing, Record, Site, What};
+use crate::lab::{Action, Direction, EventKind, FrameContext, GATEWAY, Hit, Lab, Record, Site};
 use crate::proto::{Cmd, ReqLogin};
 
 /// Where the lab touches the sessions of one listener.
 #[derive(Clone)]
-pub struct Tap {
+pub struct FaultPoint {
     lab: Arc<Lab>,
     /// The access server, or `gateway`.
     server: Arc<str>,
-    place: Place,
+    listener: Listener,
 }
 
-impl fmt::Debug for Tap {
+impl fmt::Debug for FaultPoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Tap").field(&self.server).finish()
+        f.debug_tuple("FaultPoint").field(&self.server).finish()
     }
 }
 
-impl Tap {
+impl FaultPoint {
     /// At the gateway.
-    pub fn gateway(lab: Arc<Lab>) -> Tap {
-        Tap {
+    pub fn gateway(lab: Arc<Lab>) -> FaultPoint {
+        FaultPoint {
             lab,
             server: GATEWAY.into(),
-            place: Place::Gateway,
+            listener: Listener::Gateway,
         }
     }
 
     /// At the access server of that name.
-    pub fn access(lab: Arc<Lab>, name: &str) -> Tap {
-        Tap {
+    pub fn access(lab: Arc<Lab>, name: &str) -> FaultPoint {
+        FaultPoint {
             lab,
             server: name.into(),
-            place: Place::Access,
+            listener: Listener::Access,
         }
     }
 
@@ -48,8 +48,8 @@ impl Tap {
         self.lab.gone_address()
     }
 
-    pub(super) fn place(&self) -> Place {
-        self.place
+    pub(super) fn listener(&self) -> Listener {
+        self.listener
     }
 
     /// Whether nothing is recorded and nothing can fail.
@@ -60,7 +60,7 @@ impl Tap {
 
     /// Whether what is accepted may fail.
     pub(super) fn accepting_may_fail(&self) -> bool {
-        self.place == Place::Access && self.lab.watches([Site::AccessAccept])
+        self.listener == Listener::Access && self.lab.watches([Site::AccessAccept])
     }
 
     /// Whether what is written may fail.
@@ -71,41 +71,41 @@ impl Tap {
 
     #[inline]
     fn reply_site(&self) -> Site {
-        match self.place {
-            Place::Gateway => Site::GatewayReply,
-            Place::Access => Site::AccessReply,
+        match self.listener {
+            Listener::Gateway => Site::GatewayReply,
+            Listener::Access => Site::AccessReply,
         }
     }
 
     /// What happens to a connection that was accepted.
-    pub(super) fn meet_accept(&self, session: &Session) -> Option<Hit> {
-        self.meet(Site::AccessAccept, session, (None, &[]), |_| true)
+    pub(super) fn check_accept(&self, session: &Session) -> Option<Hit> {
+        self.check_fault(Site::AccessAccept, session, (None, &[]), |_| true)
     }
 
     /// What happens to a request, of what `can` happen to it; its site is a login's too.
-    pub(super) fn meet_request(
+    pub(super) fn check_request(
         &self,
         session: &Session,
         message: &[u8],
         can: impl Fn(&Action) -> bool,
     ) -> Option<Hit> {
-        if self.place == Place::Gateway {
+        if self.listener == Listener::Gateway {
             return None;
         }
         let cmd = Cmd::of(message);
         let login = (cmd == Some(Cmd::Login))
-            .then(|| self.meet(Site::AccessLogin, session, (cmd, message), &can))
+            .then(|| self.check_fault(Site::AccessLogin, session, (cmd, message), &can))
             .flatten();
         // A login passes here too, and is counted, also where it has met a rule already.
         let is_free = login.is_none();
-        let request = self.meet(Site::AccessRequest, session, (cmd, message), |action| {
+        let request = self.check_fault(Site::AccessRequest, session, (cmd, message), |action| {
             is_free && can(action)
         });
         login.or(request)
     }
 
     /// What happens to a frame that is about to be written, of what `can` happen to it.
-    pub(super) fn meet_reply(
+    pub(super) fn check_reply(
         &self,
         session: &Session,
         message: &[u8],
@@ -116,10 +116,10 @@ impl Tap {
             Some(Cmd::Notify) => Site::Notify,
             _ => self.reply_site(),
         };
-        self.meet(site, session, (cmd, message), can)
+        self.check_fault(site, session, (cmd, message), can)
     }
 
-    fn meet(
+    fn check_fault(
         &self,
         site: Site,
         session: &Session,
@@ -136,23 +136,23 @@ impl Tap {
             }
             _ => None,
         };
-        let passing = Passing {
+        let context = FrameContext {
             uid: session.uid().or_else(named),
-            access: (self.place == Place::Access).then_some(&*self.server),
+            access: (self.listener == Listener::Access).then_some(&*self.server),
             session: Some(session.id().0),
             cmd,
         };
-        let hit = self.lab.hit(site, &passing, can)?;
-        let what = What::Fault(hit.name.clone(), hit.action.name());
+        let hit = self.lab.hit(site, &context, can)?;
+        let what = EventKind::Fault(hit.name.clone(), hit.action.name());
         self.record(session, what, message);
         Some(hit)
     }
 
     /// Records something, if something is recorded.
-    pub(super) fn record(&self, session: &Session, what: What, message: &[u8]) {
+    pub(super) fn record(&self, session: &Session, what: EventKind, message: &[u8]) {
         if !self.lab.records() {
             // Frames are counted as traffic.
-            if !matches!(what, What::Frame(_)) {
+            if !matches!(what, EventKind::Frame(_)) {
                 self.lab.journal().count_unrecorded();
             }
             return;
@@ -168,14 +168,14 @@ impl Tap {
     }
 
     /// Records that these frames were written.
-    pub(super) fn went<'a>(
+    pub(super) fn record_sent<'a>(
         &self,
         session: &Session,
         frames: impl Iterator<Item = (&'a [u8], usize)>,
     ) {
         if self.lab.records() {
             for (message, _) in frames {
-                self.record(session, What::Frame(Direction::Out), message);
+                self.record(session, EventKind::Frame(Direction::Out), message);
             }
         }
     }
