@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use crate::id::{GroupId, Uid};
 use crate::proto::{
-    Cmd, Code, Flat, Form, Reply, ReqAccessServer, ReqLogin, ReqLogout, ReqPing, ReqSyncMsg,
-    Undecodable, first_number,
+    Cmd, Code, Flat, Form, ReqAccessServer, ReqLogin, ReqLogout, ReqPing, ReqSyncMsg, Undecodable,
+    first_number,
 };
 
 /// A request, decoded. No `Debug`: it holds tokens and texts, which must not reach a log.
@@ -170,13 +170,12 @@ pub enum BadFrame {
 }
 
 impl BadFrame {
-    /// What the contract answers to it.
-    pub fn reply(&self) -> Reply {
-        let code = match self {
+    /// Returns the code that the contract answers it with.
+    pub fn code(&self) -> Code {
+        match self {
             BadFrame::Undecodable(_) => Code::ServerError,
             BadFrame::Unknown(_) => Code::RequestErr,
-        };
-        Reply::server(code, code.because(self))
+        }
     }
 }
 
@@ -217,22 +216,6 @@ impl<'a> Command<'a> {
             Command::Group(_) => Cmd::SendGroupMsg,
             Command::Sync(_) => Cmd::SyncMsg,
             Command::Logout(_) => Cmd::Logout,
-        }
-    }
-
-    /// The answer 0 to this command, with its ids: what an error is written into.
-    pub fn reply(&self) -> Reply {
-        match self {
-            Command::SelectAccess(_) => Reply::select_access(String::new()),
-            Command::Login(_) => Reply::login(),
-            Command::Ping(_) => Reply::ping(),
-            Command::P2p(sending) => {
-                Reply::p2p(sending.source.0, sending.target.0, &sending.msg_id)
-            }
-            Command::Ack(_) => Reply::ack(),
-            Command::Group(sending) => Reply::group(sending.target.0, &sending.msg_id),
-            Command::Sync(request) => Reply::sync(request),
-            Command::Logout(_) => Reply::logout(),
         }
     }
 }

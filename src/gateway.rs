@@ -142,10 +142,6 @@ struct Listed {
     answer: Answer,
 }
 
-/// The list as it was when the first frame of a read was answered, so that all frames of a read see the same list.
-#[derive(Debug, Default)]
-pub struct View(Option<Arc<[Listed]>>);
-
 /// How a client is told the address of an access server.
 #[derive(Debug)]
 enum Answer {
@@ -241,15 +237,8 @@ impl Directory {
         }
     }
 
-    /// Tells a client one access server.
-    fn answer(&self, batch: &mut RequestBatch<View>) {
-        let list = batch.pending.0.take();
-        let list = list.unwrap_or_else(|| Arc::clone(&self.list.read()));
-        self.answer_from(&list, batch);
-        batch.pending.0 = Some(list);
-    }
-
-    fn answer_from(&self, list: &[Listed], batch: &mut RequestBatch<View>) {
+    /// Tells a client one access server of the list.
+    fn answer(&self, list: &[Listed], batch: &mut RequestBatch<'_>) {
         let Some(listed) = self.choose(list) else {
             let code = Code::NoAccessServer;
             batch.reply(&Reply::select_access(String::new()).with(code, code.text()));
@@ -332,38 +321,53 @@ impl GatewayHandler {
         GatewayHandler { directory }
     }
 
-    fn take(&self, batch: &mut RequestBatch<View>, frame: &[u8]) {
-        match Command::decode(frame, Listener::Gateway) {
-            Ok(_) => self.directory.answer(batch),
+    /// Replies to one request. `list` is set by the first request of a batch, so that all of them see the same list.
+    fn respond(
+        &self,
+        request: &[u8],
+        list: &mut Option<Arc<[Listed]>>,
+        batch: &mut RequestBatch<'_>,
+    ) {
+        match Command::decode(request, Listener::Gateway) {
+            Ok(_) => {
+                let list = list.get_or_insert_with(|| Arc::clone(&self.directory.list.read()));
+                self.directory.answer(list, batch);
+            }
             Err(bad) => {
                 tracing::debug!(error = %bad, "bad frame");
-                batch.reply(&bad.reply());
+                batch.reply(&Reply::server(bad.code(), bad.code().because(&bad)));
             }
         }
     }
 }
 
 impl Handler for GatewayHandler {
-    type Pending = View;
+    /// The gateway stores nothing.
+    type Notifies = ();
 
-    async fn frame(&self, batch: &mut RequestBatch<View>, frame: &[u8]) {
+    async fn handle(&self, batch: &mut RequestBatch<'_>, (): &mut ()) {
         // Most requests are logged by nobody, and a span takes time also then. What this leaves out is a filter that names
         // a span alone, as in `[request]=debug`.
-        if !tracing::enabled!(tracing::Level::DEBUG) {
-            return self.take(batch, frame);
+        let is_traced = tracing::enabled!(tracing::Level::DEBUG);
+        let mut list = None;
+        while let Some(request) = batch.next_request() {
+            if !is_traced {
+                self.respond(request, &mut list, batch);
+                continue;
+            }
+            let span = tracing::debug_span!(
+                "request",
+                session = %batch.session().id(),
+                cmd = Cmd::of(request).map(Cmd::name),
+            );
+            span.in_scope(|| self.respond(request, &mut list, batch));
         }
-        let span = tracing::debug_span!(
-            "request",
-            session = %batch.session().id(),
-            cmd = Cmd::of(frame).map(Cmd::name),
-        );
-        span.in_scope(|| self.take(batch, frame));
     }
 
-    /// Every frame is answered at once.
-    async fn finish(&self, _: &mut RequestBatch<View>) {}
-
-    fn answered(&self, _: View) {}
+    fn refuse(&self, _: &[u8], code: Code) -> Reply {
+        // No site of a fault refuses requests at the gateway.
+        Reply::server(code, code.text())
+    }
 }
 
 #[cfg(test)]

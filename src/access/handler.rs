@@ -1,5 +1,9 @@
 //! Runs the commands of an access server: frame, command, service, reply.
+//!
+//! Serves the sessions of an access server, which hand over the requests of each read as one batch. What the requests of a
+//! batch store is committed together, and their replies are in the order of the requests.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use tracing::Instrument;
@@ -8,26 +12,42 @@ use super::wire::{self, Acknowledgement, PageReply, PendingAnswers, ReplyForm};
 use crate::command::{Command, Listener};
 use crate::directory::SessionHandle;
 use crate::id::Uid;
-use crate::proto::{Cmd, Code, Reply, ReqLogin};
+use crate::proto::{Cmd, Code, Reply, ReqLogin, ReqSyncMsg};
 use crate::service::{Caller, PendingNotifies, Refusal, Services};
-use crate::session::{CloseReason, Handler, RequestBatch, Session};
+use crate::session::{CloseReason, Handler, RequestBatch};
 
-/// The most answers that wait to be stored together. A read that brings more requests is stored in several batches.
+/// The limit of replies that wait to be stored together. A batch of more requests is stored by several commits.
 const MAX_BATCH: usize = 256;
 
-/// Answers the frames that come to an access server.
+/// Replies to the requests of the sessions of an access server.
 #[derive(Debug)]
 pub struct AccessHandler {
     services: Arc<Services>,
     form: ReplyForm,
 }
 
-/// What is still to be done for the requests of one read.
-#[derive(Debug, Default)]
-pub struct PendingWrites {
+/// A batch of requests, and what is still to be done for those that were taken out of it.
+struct Work<'b, 'a> {
+    batch: &'b mut RequestBatch<'a>,
+    /// The replies that wait for a commit, or for an earlier reply that does.
     answers: PendingAnswers,
-    /// The notifies for what was stored. They are sent behind the answers, or when the turn ends.
-    notifies: Option<PendingNotifies>,
+    /// The notifies for what was stored, which the connection sends behind the replies.
+    notifies: &'b mut Option<PendingNotifies>,
+}
+
+impl Work<'_, '_> {
+    /// Returns what the services see of the session.
+    fn handle(&self) -> Arc<dyn SessionHandle> {
+        Arc::clone(self.batch.session()) as Arc<dyn SessionHandle>
+    }
+
+    /// Adds the refusal of a command whose reply waits for the commit otherwise.
+    fn push_refusal(&mut self, command: &Command<'_>, result: Result<(), impl Into<Refusal>>) {
+        if let Err(error) = result {
+            self.answers
+                .push(wire::refused(wire::reply(command), error.into()));
+        }
+    }
 }
 
 impl AccessHandler {
@@ -37,84 +57,100 @@ impl AccessHandler {
         AccessHandler { services, form }
     }
 
-    async fn execute(
-        &self,
-        batch: &mut RequestBatch<PendingWrites>,
-        command: Command<'_>,
-        uid: Uid,
-    ) {
+    /// Replies to one request, now or by the next [`commit`](Self::commit).
+    async fn respond(&self, work: &mut Work<'_, '_>, request: &[u8]) {
+        match Command::decode(request, Listener::Access) {
+            Err(bad) => {
+                tracing::debug!(error = %bad, "bad frame");
+                work.answers.push(wire::bad_frame(&bad));
+            }
+            Ok((command, needs_login)) => match work.batch.session().uid() {
+                None if needs_login => {
+                    Box::pin(self.execute_without_login(work, command)).await;
+                }
+                uid => self.execute(work, command, uid.unwrap_or_default()).await,
+            },
+        }
+        if work.answers.len() >= MAX_BATCH {
+            self.commit(work).await;
+        }
+    }
+
+    /// Runs a command for a user.
+    async fn execute(&self, work: &mut Work<'_, '_>, command: Command<'_>, uid: Uid) {
         let services = &self.services;
-        let answers = &mut batch.pending.answers;
+        let batch = &mut work.answers.batch;
         match &command {
             Command::P2p(sending) => {
                 let request = wire::send_request(sending);
-                let sent = services.send_p2p(&mut answers.batch, uid, &request).await;
-                push_refusal(answers, &command, sent);
+                let sent = services.send_p2p(batch, uid, &request).await;
+                work.push_refusal(&command, sent);
             }
             Command::Group(sending) => {
-                let request = wire::send_request(sending);
-                let sent = services.send_group(&mut answers.batch, uid, &request);
-                push_refusal(answers, &command, sent);
+                let sent = services.send_group(batch, uid, &wire::send_request(sending));
+                work.push_refusal(&command, sent);
             }
             Command::Ack(sending) => {
-                let request = wire::send_request(sending);
-                let accepted = services.accept(&mut answers.batch, uid, &request);
-                push_refusal(answers, &command, accepted);
+                let accepted = services.accept(batch, uid, &wire::send_request(sending));
+                work.push_refusal(&command, accepted);
             }
             Command::Ping(_) => {
-                let session = handle(batch.session());
-                let renewed = services.ping(&session, uid, wire::named_user(&command));
-                batch.pending.answers.push(reply_to(&command, renewed));
+                let renewed = services.ping(&work.handle(), uid, wire::named_user(&command));
+                work.answers.push(reply_to(&command, renewed));
             }
-            Command::Sync(request) => {
-                let request = wire::sync_request(request);
-                let is_marked = services.mark_read(&mut answers.batch, uid, &request);
-                // A sync sees the sends before it.
-                self.settle(batch).await;
-                let caller = Caller::on(&**batch.session());
-                match services.sync(caller, uid, &request, is_marked).await {
-                    Ok(page) => {
-                        let reply = PageReply { uid, page: &page };
-                        batch.reply_page(&reply, page.current, page.total);
-                    }
-                    Err(error) => batch.reply(&wire::refused(command.reply(), error.into())),
-                }
-            }
-            Command::Login(request) => {
-                self.settle(batch).await;
-                // In a box: the turns that come after it should not carry the room for it.
-                Box::pin(self.log_in(batch, &command, request)).await;
-            }
-            Command::Logout(_) => {
-                self.settle(batch).await;
-                let done = services.logout(uid, wire::named_user(&command));
-                let is_done = done.is_ok();
-                batch.reply(&reply_to(&command, done));
-                if is_done {
-                    batch.session().close(CloseReason::Logout);
-                }
-            }
-            // The table has it at the gateway only.
+            Command::Sync(request) => self.sync(work, &command, request, uid).await,
+            // In a box: the requests that come after it should not carry the room for it.
+            Command::Login(request) => Box::pin(self.log_in(work, &command, request)).await,
+            Command::Logout(_) => self.log_out(work, &command, uid).await,
+            // The table of commands has it at the gateway only.
             Command::SelectAccess(_) => {}
         }
     }
 
-    async fn log_in(
+    async fn sync(
         &self,
-        batch: &mut RequestBatch<PendingWrites>,
+        work: &mut Work<'_, '_>,
         command: &Command<'_>,
-        request: &ReqLogin,
+        request: &ReqSyncMsg,
+        uid: Uid,
     ) {
-        let session = handle(batch.session());
-        let login = self
-            .services
-            .login(&session, wire::named_user(command), &request.token);
-        let login = login.await;
+        let request = wire::sync_request(request);
+        let batch = &mut work.answers.batch;
+        let is_marked = self.services.mark_read(batch, uid, &request);
+        // A sync sees the sends before it.
+        self.commit(work).await;
+        let caller = Caller::on(&**work.batch.session());
+        match self.services.sync(caller, uid, &request, is_marked).await {
+            Ok(page) => {
+                let reply = PageReply { uid, page: &page };
+                work.batch.reply_page(&reply, page.current, page.total);
+            }
+            Err(error) => work
+                .batch
+                .reply(&wire::refused(wire::reply(command), error.into())),
+        }
+    }
+
+    async fn log_in(&self, work: &mut Work<'_, '_>, command: &Command<'_>, request: &ReqLogin) {
+        self.commit(work).await;
+        let session = work.handle();
+        let named = wire::named_user(command);
+        let login = self.services.login(&session, named, &request.token).await;
         let inbox = login.as_ref().ok().map(|outcome| outcome.inbox);
-        batch.reply(&self.form.apply(reply_to(command, login)));
+        work.batch.reply(&self.form.apply(reply_to(command, login)));
         // The notify is written behind the reply, which clients expect as the first frame.
         if let Some(inbox) = inbox.filter(|inbox| inbox.total > inbox.read) {
             session.notify(&inbox);
+        }
+    }
+
+    async fn log_out(&self, work: &mut Work<'_, '_>, command: &Command<'_>, uid: Uid) {
+        self.commit(work).await;
+        let done = self.services.logout(uid, wire::named_user(command));
+        let is_done = done.is_ok();
+        work.batch.reply(&reply_to(command, done));
+        if is_done {
+            work.batch.session().close(CloseReason::Logout);
         }
     }
 
@@ -123,62 +159,40 @@ impl AccessHandler {
     ///
     /// The session remains nobody's: it is never notified, also not of what a page left behind, since its next page may
     /// be another user's.
-    async fn execute_without_login(
-        &self,
-        batch: &mut RequestBatch<PendingWrites>,
-        command: Command<'_>,
-    ) {
+    async fn execute_without_login(&self, work: &mut Work<'_, '_>, command: Command<'_>) {
         let services = &self.services;
         let named = wire::named_user(&command);
         let uid = match services.identify(command.cmd(), named).await {
             Ok(uid) => uid,
-            Err(error) => {
-                let refused = wire::refused(command.reply(), error.into());
-                return batch.pending.answers.push(refused);
-            }
+            Err(error) => return work.push_refusal(&command, Err(error)),
         };
         match &command {
             Command::Sync(request) => {
-                self.settle(batch).await;
+                self.commit(work).await;
                 let request = wire::sync_request(request);
-                let caller = Caller::on(&**batch.session());
+                let caller = Caller::on(&**work.batch.session());
                 match services.sync(caller, uid, &request, false).await {
-                    Ok(page) => batch.reply(&PageReply { uid, page: &page }),
-                    Err(error) => batch.reply(&wire::refused(command.reply(), error.into())),
+                    Ok(page) => work.batch.reply(&PageReply { uid, page: &page }),
+                    Err(error) => work
+                        .batch
+                        .reply(&wire::refused(wire::reply(&command), error.into())),
                 }
             }
-            _ => self.execute(batch, command, uid).await,
+            _ => self.execute(work, command, uid).await,
         }
     }
 
-    async fn take(&self, batch: &mut RequestBatch<PendingWrites>, frame: &[u8]) {
-        match Command::decode(frame, Listener::Access) {
-            Err(bad) => {
-                tracing::debug!(error = %bad, "bad frame");
-                batch.pending.answers.push(bad.reply());
-            }
-            Ok((command, needs_login)) => match batch.session().uid() {
-                None if needs_login => {
-                    Box::pin(self.execute_without_login(batch, command)).await;
-                }
-                uid => {
-                    self.execute(batch, command, uid.unwrap_or_default()).await;
-                }
-            },
-        }
-        if batch.pending.answers.len() >= MAX_BATCH {
-            self.settle(batch).await;
-        }
-    }
-
-    /// Stores what the pending answers wait for, and answers.
-    async fn settle(&self, batch: &mut RequestBatch<PendingWrites>) {
-        if batch.pending.answers.is_empty() {
+    /// Stores what the pending replies wait for, and adds them to the batch.
+    async fn commit(&self, work: &mut Work<'_, '_>) {
+        if work.answers.is_empty() {
             return;
         }
-        let (writes, ready) = std::mem::take(&mut batch.pending.answers).into_parts();
+        let (writes, ready) = std::mem::take(&mut work.answers).into_parts();
+        let batch = &mut *work.batch;
         let caller = Caller::on(&**batch.session());
-        let outcome = self.services.commit_batch(caller, writes).await;
+        // Pinned in its place, since it is large.
+        let committing = pin!(self.services.commit_batch(caller, writes));
+        let outcome = batch.complete(committing).await;
         let mut ready = ready.into_iter().peekable();
         for (index, (write, result)) in outcome.results().enumerate() {
             while let Some((_, reply)) = ready.next_if(|(writes, _)| *writes <= index) {
@@ -196,74 +210,75 @@ impl AccessHandler {
         for (_, reply) in ready {
             batch.reply(&self.form.apply(reply));
         }
-        match (&mut batch.pending.notifies, outcome.notifies) {
+        match (&mut *work.notifies, outcome.notifies) {
             (Some(earlier), Some(later)) => earlier.append(later),
             (Some(_), None) => {}
             (none, later) => *none = later,
         }
     }
-}
 
-/// Returns what the services see of a session.
-fn handle(session: &Arc<Session>) -> Arc<dyn SessionHandle> {
-    Arc::clone(session) as Arc<dyn SessionHandle>
-}
-
-/// Returns the reply to a command that answers 0 or a code, and nothing else.
-fn reply_to<T>(command: &Command<'_>, result: Result<T, impl Into<Refusal>>) -> Reply {
-    match result {
-        Ok(_) => command.reply(),
-        Err(error) => wire::refused(command.reply(), error.into()),
-    }
-}
-
-/// Adds the refusal of a command whose answer waits for the batch otherwise.
-fn push_refusal(
-    answers: &mut PendingAnswers,
-    command: &Command<'_>,
-    result: Result<(), impl Into<Refusal>>,
-) {
-    if let Err(error) = result {
-        answers.push(wire::refused(command.reply(), error.into()));
-    }
-}
-
-impl Handler for AccessHandler {
-    type Pending = PendingWrites;
-
-    async fn frame(&self, batch: &mut RequestBatch<PendingWrites>, frame: &[u8]) {
-        // As at the gateway.
-        if !tracing::enabled!(tracing::Level::DEBUG) {
-            return self.take(batch, frame).await;
-        }
-        let session = batch.session();
+    /// Does what [`respond`](Self::respond) does, in a span for the log.
+    async fn respond_traced(&self, work: &mut Work<'_, '_>, request: &[u8]) {
+        let session = work.batch.session();
         let span = tracing::debug_span!(
             "request",
             session = %session.id(),
             uid = session.uid().map(i64::from),
-            cmd = Cmd::of(frame).map(Cmd::name),
+            cmd = Cmd::of(request).map(Cmd::name),
         );
-        Box::pin(self.take(batch, frame)).instrument(span).await;
+        self.respond(work, request).instrument(span).await;
     }
 
-    async fn finish(&self, batch: &mut RequestBatch<PendingWrites>) {
-        if !tracing::enabled!(tracing::Level::DEBUG) {
-            return self.settle(batch).await;
-        }
-        let session = batch.session();
+    /// Does what [`commit`](Self::commit) does, in a span for the log.
+    async fn commit_traced(&self, work: &mut Work<'_, '_>) {
+        let session = work.batch.session();
         let uid = session.uid().map(i64::from);
         let span = tracing::debug_span!("answers", session = %session.id(), uid);
-        Box::pin(self.settle(batch)).instrument(span).await;
+        self.commit(work).instrument(span).await;
     }
+}
 
-    fn refuse(&self, reply: Reply, code: Code) -> Reply {
-        let refusal = Refusal::injected(code);
-        self.services.count_refusal(reply.cmd(), &refusal);
-        self.form.apply(wire::refused(reply, refusal))
+/// Returns the reply to a command that is answered with 0 or a code, and nothing else.
+fn reply_to<T>(command: &Command<'_>, result: Result<T, impl Into<Refusal>>) -> Reply {
+    match result {
+        Ok(_) => wire::reply(command),
+        Err(error) => wire::refused(wire::reply(command), error.into()),
     }
+}
+
+impl Handler for AccessHandler {
+    type Notifies = Option<PendingNotifies>;
 
     /// Stored, acknowledged, notified: in this order.
-    fn answered(&self, pending: PendingWrites) {
-        drop(pending.notifies);
+    async fn handle(&self, batch: &mut RequestBatch<'_>, notifies: &mut Option<PendingNotifies>) {
+        // A span takes time also when nobody logs it.
+        let is_traced = tracing::enabled!(tracing::Level::DEBUG);
+        let mut work = Work {
+            batch,
+            answers: PendingAnswers::default(),
+            notifies,
+        };
+        while let Some(request) = work.batch.next_request() {
+            match is_traced {
+                false => self.respond(&mut work, request).await,
+                true => Box::pin(self.respond_traced(&mut work, request)).await,
+            }
+        }
+        match is_traced {
+            false => self.commit(&mut work).await,
+            true => Box::pin(self.commit_traced(&mut work)).await,
+        }
+    }
+
+    fn refuse(&self, request: &[u8], code: Code) -> Reply {
+        match Command::decode(request, Listener::Access) {
+            Ok((command, _)) => {
+                let refusal = Refusal::injected(code);
+                self.services.count_refusal(command.cmd(), &refusal);
+                let refused = wire::refused(wire::reply(&command), refusal);
+                self.form.apply(refused)
+            }
+            Err(bad) => wire::bad_frame(&bad),
+        }
     }
 }

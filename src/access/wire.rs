@@ -8,7 +8,7 @@
 use bytes::BytesMut;
 
 use crate::codec::MAX_FRAME;
-use crate::command::{Command, Sending};
+use crate::command::{BadFrame, Command, Sending};
 use crate::config::Quirks;
 use crate::id::{MsgId, Uid, Version};
 use crate::proto::fields::Fields;
@@ -121,6 +121,25 @@ impl ReplyForm {
         }
         reply
     }
+}
+
+/// Returns the reply that acknowledges a command, with its ids. An error is written into it by [`refused`].
+pub(super) fn reply(command: &Command<'_>) -> Reply {
+    match command {
+        Command::SelectAccess(_) => Reply::select_access(String::new()),
+        Command::Login(_) => Reply::login(),
+        Command::Ping(_) => Reply::ping(),
+        Command::P2p(sending) => Reply::p2p(sending.source.0, sending.target.0, &sending.msg_id),
+        Command::Ack(_) => Reply::ack(),
+        Command::Group(sending) => Reply::group(sending.target.0, &sending.msg_id),
+        Command::Sync(request) => Reply::sync(request),
+        Command::Logout(_) => Reply::logout(),
+    }
+}
+
+/// Returns the reply to a frame that is no command.
+pub(super) fn bad_frame(bad: &BadFrame) -> Reply {
+    Reply::server(bad.code(), bad.code().because(bad))
 }
 
 /// Returns a reply that refuses what `reply` would have acknowledged, with its ids.

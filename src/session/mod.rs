@@ -9,6 +9,7 @@ pub mod connection;
 mod deadlines;
 mod fault_point;
 mod handle;
+mod held_frame;
 pub mod manager;
 mod outbound;
 mod pause;
@@ -35,7 +36,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use parking_lot::Mutex;
 
-use crate::codec::Framing;
+use crate::codec::{Framing, MAX_FRAME};
 use crate::id::{Uid, Version};
 use crate::lab;
 use deadlines::Timers;
@@ -227,6 +228,20 @@ impl Session {
         self.is_half_open() || self.timers.is_awaiting_peer() && self.outbound.lock().is_empty()
     }
 
+    /// Returns whether too much waits to be written to take a further request.
+    fn is_congested(&self, unwritten: usize) -> bool {
+        unwritten > self.outbound_limit / 2
+    }
+
+    /// Returns the length of the longest frame that the client may send, in bytes. `before_login` is that limit before the
+    /// login.
+    fn max_frame(&self, before_login: usize) -> usize {
+        match self.uid() {
+            Some(_) => MAX_FRAME,
+            None => before_login,
+        }
+    }
+
     /// Bytes of its answers that the socket has not taken.
     pub fn queued(&self) -> usize {
         self.outbound.lock().unwritten()
@@ -248,7 +263,7 @@ impl Session {
         None
     }
 
-    /// Resolves when no fault needs to hold anything for this session any more; only the session's own task is woken.
+    /// Waits until no fault needs to hold anything for this session any more; only the session's own task is woken.
     async fn abandoned(&self) {
         poll_fn(|cx| self.poll_abandoned(cx)).await;
     }

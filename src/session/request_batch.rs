@@ -1,58 +1,242 @@
-//! A turn of a session: the frames that one read brought, and the answers to them.
+//! The requests that one read of a connection brought, and the replies to them.
+//!
+//! Serves the connection, which creates a batch for each read, and the [`Handler`](super::Handler), which takes the
+//! requests out of it and puts the replies in.
+//!
+//! A batch hands out no request while the connection has something to do first: see [`Interruption`]. Faults which need
+//! only the order or the number of requests to change are applied here, so that they divide no batch in two: what one read
+//! brought is still stored as one commit.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BytesMut;
 
-use super::{Session, outbound};
-use crate::codec::Framing;
+use super::connection::Server;
+use super::fault_point::FaultPoint;
+use super::held_frame::{Delay, HeldFrame};
+use super::{CloseReason, Session, outbound};
+use crate::codec::{FrameTooLong, Framing, Split};
+use crate::command::Command;
 use crate::id::Version;
-use crate::proto::Payload;
+use crate::lab::{Action, Direction, EventKind, Hit};
+use crate::proto::{Code, Payload};
 
-/// What a handler answers into.
-#[derive(Debug)]
-pub struct RequestBatch<O> {
-    session: Arc<Session>,
+/// The requests of one read, in the order in which they arrived, and the replies to them.
+pub struct RequestBatch<'a> {
+    session: &'a Arc<Session>,
     framing: Framing,
-    /// What is not answered yet.
-    pub pending: O,
+    fault_point: &'a FaultPoint,
+    /// How long a frame may be before the login, in bytes.
+    frame_limit: usize,
+    /// What was read and not handed out yet.
+    unread: &'a [u8],
+    /// A request that is handed out next, whatever stands in its way: the second copy of a duplicated one, or one whose
+    /// delay is over.
+    admitted: Option<&'a [u8]>,
+    /// Why no further request is handed out for now.
+    pub(super) interruption: Option<Interruption<'a>>,
+    /// A request that a fault holds back until the next one has passed.
+    pub(super) held: Option<Box<HeldFrame>>,
+    /// Bytes to be written: what the socket has not taken before, then the replies.
     pub(super) out: BytesMut,
-    /// So many bytes of these were counted before.
+    /// How many bytes at the start of `out` were counted as sent before.
     pub(super) counted: usize,
-    /// When the requests were read that are being answered.
+    /// When the requests were read, from which the time of their replies is counted.
     pub(super) read_at: Instant,
 }
 
-impl<O: Default> RequestBatch<O> {
-    /// `out` is what was not written before.
-    pub(super) fn new(session: &Arc<Session>, framing: Framing, out: BytesMut) -> Self {
+/// What a connection has to do before the handler gets the next request of a batch.
+pub(super) enum Interruption<'a> {
+    /// The frame that comes next is too long, after which the rest of the input can't be told apart.
+    TooLong(FrameTooLong),
+    /// Too much waits to be written.
+    Congested,
+    /// The request that was held back has its turn: another one has passed it, or the rule that holds it has ended.
+    HeldRequest,
+    /// A fault delays this request.
+    Delayed(&'a [u8], Delay),
+    /// A fault refuses this request with a code.
+    Refused(&'a [u8], Code),
+    /// A fault has reset the connection.
+    Reset,
+    /// A fault leaves the session half-open.
+    HalfOpen,
+}
+
+impl<'a> RequestBatch<'a> {
+    /// Creates a batch of the requests in `input`. `unwritten` is what the socket has not taken before.
+    pub(super) fn new<H>(
+        session: &'a Arc<Session>,
+        server: &'a Server<H>,
+        input: &'a [u8],
+        unwritten: BytesMut,
+    ) -> Self {
         RequestBatch {
-            session: Arc::clone(session),
-            framing,
-            pending: O::default(),
-            counted: out.len(),
-            out,
+            session,
+            framing: server.framing,
+            fault_point: &server.fault_point,
+            frame_limit: server.frame_limit,
+            unread: input,
+            admitted: None,
+            interruption: None,
+            held: None,
+            counted: unwritten.len(),
+            out: unwritten,
             read_at: Instant::now(),
         }
     }
 
-    /// Whose turn it is.
-    pub fn session(&self) -> &Arc<Session> {
-        &self.session
+    /// Creates a batch of one request that no fault touches any more. It was read at `read_at`.
+    pub(super) fn of_one<H>(
+        session: &'a Arc<Session>,
+        server: &'a Server<H>,
+        request: &'a [u8],
+        read_at: Instant,
+    ) -> Self {
+        RequestBatch {
+            admitted: Some(request),
+            read_at,
+            ..RequestBatch::new(session, server, &[], BytesMut::new())
+        }
     }
 
-    /// Answers a request. What bounds this is that the session stops reading while too much waits to be written.
+    /// Returns the session that the requests came on.
+    pub fn session(&self) -> &'a Arc<Session> {
+        self.session
+    }
+
+    /// Returns the next request, without its length prefix. None if there is no further one for now; the handler has to
+    /// complete all replies then, and is called again if the batch goes on.
+    pub fn next_request(&mut self) -> Option<&'a [u8]> {
+        if let Some(admitted) = self.admitted.take() {
+            return Some(admitted);
+        }
+        loop {
+            if self.interruption.is_some() || !self.session.is_served() {
+                return None;
+            }
+            if self.session.is_congested(self.out.len()) {
+                self.interruption = Some(Interruption::Congested);
+                return None;
+            }
+            // What was held back stands in front, once the rule has ended.
+            if self.held.as_ref().is_some_and(|held| held.is_released()) {
+                self.interruption = Some(Interruption::HeldRequest);
+                return None;
+            }
+            match self.framing.split(self.unread, self.max_frame()) {
+                Ok(Split::Frame { message, taken }) => {
+                    self.session.timers.server_busy();
+                    self.unread = self.unread.get(taken..).unwrap_or_default();
+                    if self.fault_point.is_quiet() && self.held.is_none() {
+                        return Some(message);
+                    }
+                    if self.passes_faults(message) {
+                        return Some(message);
+                    }
+                }
+                Ok(Split::Needs(_)) => return None,
+                Err(error) => self.interruption = Some(Interruption::TooLong(error)),
+            }
+        }
+    }
+
+    /// Records a request, and applies the fault that is injected into it, if any. Returns whether the request is to be
+    /// handed out now.
+    fn passes_faults(&mut self, message: &'a [u8]) -> bool {
+        let received = EventKind::Frame(Direction::In);
+        self.fault_point.record(self.session, received, message);
+        let is_overtaking = self.held.is_some();
+        let listener = self.fault_point.listener();
+        let can = |action: &Action| match action {
+            // A request that overtakes another one is not overtaken itself.
+            Action::Reorder => !is_overtaking,
+            // A request that can't be decoded is refused anyway.
+            Action::Error(_) => Command::decode(message, listener).is_ok(),
+            _ => true,
+        };
+        let hit = self.fault_point.check_request(self.session, message, can);
+        if is_overtaking {
+            self.interruption = Some(Interruption::HeldRequest);
+        }
+        match hit {
+            None => true,
+            Some(hit) => self.apply_fault(message, hit),
+        }
+    }
+
+    /// Applies a fault to a request. Returns whether the request is to be handed out now.
+    fn apply_fault(&mut self, message: &'a [u8], hit: Hit) -> bool {
+        let interruption = match hit.action {
+            Action::Drop => return false,
+            Action::Duplicate => {
+                self.admitted = Some(message);
+                return true;
+            }
+            Action::Reorder => {
+                let held = HeldFrame::new(message.into(), Some(self.read_at), hit.hold);
+                self.held = Some(held);
+                return false;
+            }
+            Action::Delay { .. } => {
+                let held = self.held.take();
+                let delay = Delay::new(Arc::clone(self.session), hit.hold, held);
+                Interruption::Delayed(message, delay)
+            }
+            Action::Error(code) => Interruption::Refused(message, code),
+            Action::Reset => {
+                // Before the handler commits: nothing is delayed any more for a connection that is gone.
+                self.session.close(CloseReason::Reset);
+                Interruption::Reset
+            }
+            Action::HalfOpen => Interruption::HalfOpen,
+            _ => return true,
+        };
+        self.interruption = Some(interruption);
+        false
+    }
+
+    /// Hands out `request` next, and after it the request that it overtakes, if one is held back.
+    pub(super) fn admit(&mut self, request: &'a [u8]) {
+        self.admitted = Some(request);
+        if self.held.is_some() {
+            self.interruption = Some(Interruption::HeldRequest);
+        }
+    }
+
+    /// Waits for work that completes the replies, such as a commit. A delay that a fault has injected into the next request
+    /// runs meanwhile.
+    pub async fn complete<T>(&mut self, mut work: Pin<&mut impl Future<Output = T>>) -> T {
+        match &mut self.interruption {
+            Some(Interruption::Delayed(_, delay)) => delay.beside(work).await,
+            _ => poll_fn(|cx| work.as_mut().poll(cx)).await,
+        }
+    }
+
+    /// Adds the reply to a request. The replies are not limited here: while too much waits to be written, the batch hands
+    /// out no further request.
     pub fn reply(&mut self, reply: &impl Payload) {
         outbound::append(self.framing, reply, &mut self.out);
     }
 
-    /// Answers with a page that ends at `end` of an inbox that goes to `total`. It moves this reader to `end`; when it
-    /// leaves something behind, a notify follows.
+    /// Adds a page as the reply to a request. It ends at `end` of an inbox whose newest version is `total`. From then on
+    /// the client has read up to `end`; if the page leaves something behind, a notify follows.
     pub fn reply_page(&mut self, page: &impl Payload, end: Version, total: Version) {
-        // Who gets no page has not moved.
+        // A page that fits no frame is replaced by an error, and moves nobody.
         if outbound::append(self.framing, page, &mut self.out) {
             self.session.page_served(end, total);
         }
+    }
+
+    /// Returns how many bytes of the input were not handed out.
+    pub(super) fn unread(&self) -> usize {
+        self.unread.len()
+    }
+
+    fn max_frame(&self) -> usize {
+        self.session.max_frame(self.frame_limit)
     }
 }

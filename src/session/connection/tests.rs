@@ -1,5 +1,7 @@
 //! What a connection holds and writes, seen through a pipe: no test here needs a socket.
 
+use std::time::Duration;
+
 use super::*;
 use crate::clock::RealClock;
 use crate::codec::Encoded;
@@ -11,19 +13,21 @@ use crate::transport::pipe::{self, Pipe};
 struct Echo;
 
 impl Handler for Echo {
-    type Pending = Vec<Vec<u8>>;
+    type Notifies = ();
 
-    async fn frame(&self, batch: &mut RequestBatch<Self::Pending>, frame: &[u8]) {
-        batch.pending.push(frame.to_vec());
-    }
-
-    async fn finish(&self, batch: &mut RequestBatch<Self::Pending>) {
-        for message in std::mem::take(&mut batch.pending) {
-            batch.reply(&Encoded(message));
+    async fn handle(&self, batch: &mut RequestBatch<'_>, (): &mut ()) {
+        let mut requests = Vec::new();
+        while let Some(request) = batch.next_request() {
+            requests.push(request);
+        }
+        for request in requests {
+            batch.reply(&Encoded(request));
         }
     }
 
-    fn answered(&self, _: Self::Pending) {}
+    fn refuse(&self, _: &[u8], code: Code) -> Reply {
+        Reply::server(code, code.text())
+    }
 }
 
 /// The client's end of a pipe.

@@ -1,0 +1,113 @@
+//! The end of a session: its last bytes, and the orderly or abrupt close of its transport.
+
+use std::future::poll_fn;
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+use super::{Connection, Handler};
+use crate::clock::running;
+use crate::lab::EventKind;
+use crate::session::CloseReason;
+
+/// How long a close waits for the peer to take the last bytes, and as long again for it to close too. Real time.
+const LINGER: Duration = Duration::from_millis(250);
+
+impl<H: Handler> Connection<H> {
+    /// Writes the last bytes, closes the writing side, and waits a moment for the peer to do the same: a close over unread
+    /// input would reset the connection and destroy the last frame.
+    pub(super) async fn finish_session(&mut self) {
+        let reason = self.session.close_reason().unwrap_or(CloseReason::Broken);
+        tracing::debug!(
+            session = %self.session.id(),
+            peer = %self.session.peer(),
+            uid = self.session.uid().map(i64::from),
+            reason = reason.label(),
+            "session closed"
+        );
+        let is_silenced = self.is_silenced();
+        let is_silent = reason.is_abrupt() || is_silenced || self.server.manager.is_killed();
+        let last = if is_silent {
+            BytesMut::new()
+        } else {
+            self.take_final_output()
+        };
+        // After the last frames were recorded.
+        let closed = EventKind::Closed(reason.label());
+        self.server.fault_point.record(&self.session, closed, &[]);
+        if reason == CloseReason::Dropped && is_silenced {
+            // An end and nothing else; over unread input it would be a reset.
+            if self.transport.shutdown().await.is_ok() {
+                let _ = running::timeout(LINGER, self.transport.drain()).await;
+            }
+            return;
+        }
+        if is_silent {
+            return;
+        }
+        let shutdown = self.server.manager.shutdown().clone();
+        // What the socket takes at once is written even in a hurry.
+        tokio::select! {
+            biased;
+            () = self.close_gracefully(reason, &last) => {}
+            () = shutdown.hurried() => {}
+        }
+    }
+
+    /// Returns whether nothing more is written to the peer.
+    pub(super) fn is_silenced(&self) -> bool {
+        let backlog = self.backlog.as_ref();
+        self.session.is_half_open() || backlog.is_some_and(|backlog| backlog.is_silenced)
+    }
+
+    /// Ends the session without another byte to the peer.
+    pub(super) fn end_silently(&mut self, reason: CloseReason) {
+        self.backlog.get_or_insert_default().is_silenced = true;
+        self.session.close(reason);
+    }
+
+    /// Takes and records what is written last.
+    fn take_final_output(&mut self) -> BytesMut {
+        let mut last = self.take_unwritten();
+        let counted = last.len();
+        // A reply whose rule has ended is written before the farewell.
+        if let Some(held) = self.take_released_reply() {
+            last.extend_from_slice(&held.frame);
+        }
+        self.session
+            .take_final_output(self.server.framing, &mut last);
+        self.record_sent(last.get(counted..).unwrap_or_default(), None);
+        last
+    }
+
+    async fn close_gracefully(&mut self, reason: CloseReason, last: &[u8]) {
+        self.server.manager.done(&self.session);
+        let written = async {
+            self.transport.write_all(last).await?;
+            self.transport.shutdown().await
+        };
+        // A peer that is gone, or takes nothing, has missed its chance. At a shutdown the chance lasts as long as the
+        // grace period, at the end of which comes the hurry.
+        let is_written = if reason == CloseReason::Shutdown {
+            written.await.is_ok()
+        } else {
+            matches!(running::timeout(LINGER, written).await, Ok(Ok(())))
+        };
+        if is_written {
+            let _ = running::timeout(LINGER, self.transport.drain()).await;
+        }
+    }
+
+    /// Discards what arrives and writes nothing, until the peer hangs up, this server ends, or the session is closed for a
+    /// reason that [ends a half-open session](CloseReason::ends_half_open).
+    pub(super) async fn serve_half_open(&mut self) {
+        self.backlog = None;
+        let (session, shutdown) = (&self.session, self.server.manager.shutdown());
+        tokio::select! {
+            // Whether it ends in order or is reset.
+            _ = self.transport.drain() => session.close(CloseReason::PeerClosed),
+            () = shutdown.begun() => {}
+            () = poll_fn(|cx| session.poll_ended(cx)) => {}
+        }
+    }
+}

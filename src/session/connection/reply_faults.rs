@@ -1,0 +1,353 @@
+//! Faults that are injected into what a connection writes: replies and notifies.
+//!
+//! While such a fault may be injected, frames are written one by one through here, and their writes are waited for. Frames
+//! keep their order, unless a fault changes it.
+
+use std::future::poll_fn;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use prost::Message;
+
+use super::{Connection, Handler};
+use crate::codec::Encoded;
+use crate::id::Version;
+use crate::lab::{Action, Hit, Hold};
+use crate::proto::{Cmd, Code, Payload, Reply, ResNotify};
+use crate::session::held_frame::{Delay, HeldFrame, or_abandoned};
+use crate::session::{CloseReason, outbound};
+
+impl<H: Handler> Connection<H> {
+    /// Writes what `write` writes, with the faults that are injected into it. Waits until the socket has taken all of it.
+    ///
+    /// # Errors
+    ///
+    /// When the connection has broken.
+    pub(super) async fn write_with_faults(
+        &mut self,
+        mut out: BytesMut,
+        counted: usize,
+        read_at: Option<Instant>,
+    ) -> io::Result<()> {
+        let replies = out.split_off(counted.min(out.len()));
+        // The rest of frames that have passed here before.
+        self.write_all(&out).await?;
+        self.session.set_unwritten(0);
+        let mut outgoing = Outgoing::default();
+        if let Some(held) = self.take_released_reply() {
+            outgoing.add(&held.frame, held.read_at);
+        }
+        self.queue_frames(&replies, read_at, &mut outgoing).await?;
+        if self.is_silenced() {
+            return Ok(());
+        }
+        // Behind the replies: where a fault has kept a page, the notify says how far the client has read without it.
+        let mut queued = BytesMut::new();
+        self.session.take_outbound(self.server.framing, &mut queued);
+        self.queue_frames(&queued, None, &mut outgoing).await?;
+        if self.is_silenced() {
+            return Ok(());
+        }
+        self.send(&mut outgoing).await
+    }
+
+    /// Adds frames to those in `outgoing`, and applies the faults that are injected into them. The frames reply to requests
+    /// that were read at `read_at`, if to any.
+    async fn queue_frames(
+        &mut self,
+        frames: &[u8],
+        read_at: Option<Instant>,
+        outgoing: &mut Outgoing,
+    ) -> io::Result<()> {
+        for (message, taken) in self.server.framing.frames(frames) {
+            let backlog = self.backlog.as_mut();
+            let mut held = backlog.and_then(|backlog| backlog.held_reply.take());
+            let can = |action: &Action| match *action {
+                // A frame that overtakes another one is not overtaken itself.
+                Action::Reorder => held.is_none(),
+                Action::Slice(bytes) => bytes < taken,
+                Action::Error(_) | Action::Gap | Action::Stale => {
+                    self.changed(message, *action).is_some()
+                }
+                _ => true,
+            };
+            let fault_point = &self.server.fault_point;
+            let hit = fault_point.check_reply(&self.session, message, can);
+            self.queue_frame((message, read_at), hit, &mut held, outgoing)
+                .await?;
+            if self.is_silenced() {
+                return Ok(());
+            }
+            if let Some(held) = held {
+                outgoing.add(&held.frame, held.read_at);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a frame to those in `outgoing`, or applies the fault that is injected into it. `held` is the frame that is held
+    /// back until this one has passed.
+    async fn queue_frame(
+        &mut self,
+        (message, read_at): (&[u8], Option<Instant>),
+        hit: Option<Hit>,
+        held: &mut Option<Box<HeldFrame>>,
+        outgoing: &mut Outgoing,
+    ) -> io::Result<()> {
+        let frame = self.framed(&Encoded(message));
+        let Some(hit) = hit else {
+            outgoing.add(&frame, read_at);
+            return Ok(());
+        };
+        match hit.action {
+            Action::Drop => self.page_lost(message),
+            Action::Duplicate => {
+                outgoing.add(&frame, read_at);
+                outgoing.add(&frame, None);
+            }
+            Action::Reorder => {
+                let held = HeldFrame::new(frame, read_at, hit.hold);
+                self.backlog.get_or_insert_default().held_reply = Some(held);
+            }
+            Action::Error(_) | Action::Gap | Action::Stale => {
+                let changed = self.changed(message, hit.action);
+                if matches!(hit.action, Action::Error(_)) {
+                    self.page_lost(message);
+                }
+                outgoing.add(&changed.unwrap_or(frame), read_at);
+            }
+            // An action that takes its time, or ends the session: what stands before the frame is sent first.
+            Action::Delay { .. } => {
+                self.delay_frame(hit.hold, held, outgoing).await?;
+                outgoing.add(&frame, read_at);
+            }
+            Action::Throttle(rate) => {
+                let hold = hit.hold;
+                self.throttle(&frame, read_at, (rate, hold), outgoing)
+                    .await?;
+            }
+            _ => {
+                self.send(outgoing).await?;
+                let frame = (&frame, read_at);
+                self.apply_fault(frame, hit.action, outgoing).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the delay of a frame. The frames before it are sent meanwhile, and so is the held one, if its rule ends.
+    async fn delay_frame(
+        &mut self,
+        hold: Hold,
+        held: &mut Option<Box<HeldFrame>>,
+        outgoing: &mut Outgoing,
+    ) -> io::Result<()> {
+        let mut delay = Delay::new(Arc::clone(&self.session), hold, held.take());
+        delay.beside(self.send(outgoing)).await?;
+        let mut waited = self.with_hang_up_watch(delay.ended()).await;
+        if let Some(left) = waited.left {
+            delay.restart(left);
+            if let Some(held) = waited.held.take() {
+                outgoing.add(&held.frame, held.read_at);
+            }
+            delay.beside(self.send(outgoing)).await?;
+            self.with_hang_up_watch(delay.ended()).await;
+        }
+        *held = waited.held;
+        Ok(())
+    }
+
+    /// Takes the frame that was held back, if its rule has ended.
+    pub(super) fn take_released_reply(&mut self) -> Option<Box<HeldFrame>> {
+        let held = &mut self.backlog.as_mut()?.held_reply;
+        held.take_if(|held| held.is_released())
+    }
+
+    /// Notes that the client does not get a page, if the message is one.
+    fn page_lost(&self, message: &[u8]) {
+        let reply = Cmd::of(message).and_then(|cmd| Reply::decode(cmd, message));
+        if let Some(Reply::Sync(page)) = reply {
+            let before = page.msgs.first().map(|first| first.increment_id - 1);
+            let begin = before.unwrap_or(page.current_id);
+            self.session
+                .page_lost(Version(begin), Version(page.current_id));
+        }
+    }
+
+    /// Returns the frame with the contents that an action gives it; none if they are the same.
+    fn changed(&self, message: &[u8], action: Action) -> Option<BytesMut> {
+        let changed = match action {
+            Action::Error(code) => self.refused(message, code),
+            Action::Gap => self.ahead(message),
+            Action::Stale => self.stale(message),
+            _ => None,
+        };
+        changed.filter(|changed| *changed != self.framed(&Encoded(message)))
+    }
+
+    /// Writes a frame at `rate` bytes per second. What is left of it when the rule ends is written at once.
+    async fn throttle(
+        &mut self,
+        frame: &[u8],
+        read_at: Option<Instant>,
+        (rate, mut hold): (u64, Hold),
+        outgoing: &mut Outgoing,
+    ) -> io::Result<()> {
+        let session = Arc::clone(&self.session);
+        hold.beside(self.send(outgoing)).await?;
+        self.record_sent(frame, None);
+        let mut left = frame;
+        while !left.is_empty() {
+            let wait = or_abandoned(&session, hold.wait());
+            self.with_hang_up_watch(wait).await;
+            let is_over = hold.is_released() || session.is_abandoned();
+            let size = if is_over {
+                left.len()
+            } else {
+                Action::piece(rate)
+            };
+            let (piece, rest) = left.split_at(size.min(left.len()));
+            left = rest;
+            if left.is_empty() {
+                self.count_reply(frame, read_at);
+            }
+            hold.beside(self.write_all(piece)).await?;
+        }
+        Ok(())
+    }
+
+    /// Applies an action that writes the frame in its own way, or ends the session.
+    async fn apply_fault(
+        &mut self,
+        (frame, read_at): (&BytesMut, Option<Instant>),
+        action: Action,
+        outgoing: &mut Outgoing,
+    ) -> io::Result<()> {
+        match action {
+            Action::Slice(bytes) => {
+                self.record_sent(frame, read_at);
+                for slice in frame.chunks(bytes) {
+                    self.write_all(slice).await?;
+                    // Otherwise the network may put the slices together again.
+                    tokio::task::yield_now().await;
+                }
+            }
+            Action::Truncate => {
+                let half = frame.get(..frame.len() / 2).unwrap_or_default();
+                self.write_all(half).await?;
+                self.end_silently(CloseReason::Dropped);
+            }
+            Action::Reset => self.end_silently(CloseReason::Reset),
+            Action::HalfOpen => self.session.half_open(),
+            _ => outgoing.add(frame, read_at),
+        }
+        Ok(())
+    }
+
+    /// Records and writes the frames in `outgoing`.
+    async fn send(&mut self, outgoing: &mut Outgoing) -> io::Result<()> {
+        let Outgoing { frames, replies } = std::mem::take(outgoing);
+        self.record_sent(&frames, None);
+        for (frame, read_at) in replies {
+            let frame = frames.get(frame).unwrap_or_default();
+            self.count_reply(frame, Some(read_at));
+        }
+        self.write_all(&frames).await
+    }
+
+    /// Counts the time of a reply, which is about to be written, or whose last piece is.
+    fn count_reply(&self, frame: &[u8], read_at: Option<Instant>) {
+        if let Some(read_at) = read_at {
+            let traffic = self.server.metrics.traffic();
+            for (message, _) in self.server.framing.frames(frame) {
+                traffic.answered(message, read_at.elapsed());
+            }
+        }
+    }
+
+    /// Writes bytes, and waits until the socket has taken them or the session is closed or half-open. What is left then is
+    /// kept: it is written at the end of a closed session, and lost with a half-open one.
+    async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut left = bytes;
+        while !left.is_empty() && self.session.is_served() {
+            let (transport, session, manager) =
+                (&mut self.transport, &self.session, &self.server.manager);
+            // A paused server writes nothing either.
+            poll_fn(|cx| {
+                if session.is_served() && manager.park_if_paused(session, cx) {
+                    return Poll::Pending;
+                }
+                Poll::Ready(())
+            })
+            .await;
+            session.timers.write_stalled(manager.clock().now());
+            let written = tokio::select! {
+                biased;
+                () = poll_fn(|cx| session.poll_closed(cx)) => break,
+                written = transport.write(left) => written?,
+            };
+            session.timers.write_progressed();
+            left = left.get(written..).unwrap_or_default();
+        }
+        if !left.is_empty() {
+            let backlog = self.backlog.get_or_insert_default();
+            backlog.unwritten.extend_from_slice(left);
+        }
+        Ok(())
+    }
+
+    /// Returns the frame of a message.
+    fn framed(&self, message: &impl Payload) -> BytesMut {
+        let mut frame = BytesMut::new();
+        outbound::append(self.server.framing, message, &mut frame);
+        frame
+    }
+
+    /// Returns the frame of a reply with another code, if the reply can have one.
+    fn refused(&self, message: &[u8], code: Code) -> Option<BytesMut> {
+        let reply = Reply::decode(Cmd::of(message)?, message)?;
+        Some(self.framed(&reply.refused(code)))
+    }
+
+    /// Returns the frame of a notify that promises one message more than there is.
+    fn ahead(&self, message: &[u8]) -> Option<BytesMut> {
+        let notify = ResNotify::decode(message).ok()?;
+        Some(self.framed(&ResNotify {
+            total_id: notify.total_id.saturating_add(1),
+            ..notify
+        }))
+    }
+
+    /// Returns the frame of a gateway's reply with an address that has left the list, if one ever did.
+    fn stale(&self, message: &[u8]) -> Option<BytesMut> {
+        match Reply::decode(Cmd::ReqAccessServer, message)? {
+            // Also in place of a refusal: while the address was on the list, there was an access server.
+            Reply::SelectAccess(reply) if reply.cmd == Cmd::ReqAccessServer.number() => {
+                let gone = self.server.fault_point.gone_address()?;
+                Some(self.framed(&Reply::select_access(gone)))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Frames that are about to be written.
+#[derive(Default)]
+struct Outgoing {
+    frames: BytesMut,
+    /// Where the frames are that reply to requests, and when these were read.
+    replies: Vec<(Range<usize>, Instant)>,
+}
+
+impl Outgoing {
+    fn add(&mut self, frame: &[u8], read_at: Option<Instant>) {
+        let start = self.frames.len();
+        self.frames.extend_from_slice(frame);
+        let reply = read_at.map(|read_at| (start..self.frames.len(), read_at));
+        self.replies.extend(reply);
+    }
+}

@@ -1,0 +1,140 @@
+//! Faults that are injected into accepted connections and into requests, as far as they need the connection: for a delay, a
+//! refusal, or its end. The others are applied by the request batch.
+
+use std::io;
+use std::sync::Arc;
+
+use super::{Connection, Handler};
+use crate::lab::Action;
+use crate::session::CloseReason;
+use crate::session::held_frame::{Delay, HeldFrame, or_abandoned};
+use crate::session::request_batch::{Interruption, RequestBatch};
+
+impl<H: Handler> Connection<H> {
+    /// Applies the fault that is injected into a connection which was just accepted, if any.
+    pub(super) async fn apply_accept_fault(&mut self) {
+        let Some(mut hit) = self.server.fault_point.check_accept(&self.session) else {
+            return;
+        };
+        match hit.action {
+            Action::Delay { .. } => {
+                let delay = or_abandoned(&self.session, hit.hold.wait());
+                self.with_hang_up_watch(delay).await;
+            }
+            Action::Drop => self.end_silently(CloseReason::Dropped),
+            Action::Reset => self.end_silently(CloseReason::Reset),
+            Action::HalfOpen => self.session.half_open(),
+            _ => {}
+        }
+    }
+
+    /// Applies a fault that has interrupted a batch. The requests before it have been handled.
+    ///
+    /// # Errors
+    ///
+    /// When the server is killed while something has to wait, or the connection breaks.
+    pub(super) async fn apply_unless_killed<'a>(
+        &mut self,
+        batch: &mut RequestBatch<'a>,
+        notifies: &mut H::Notifies,
+        fault: Interruption<'a>,
+    ) -> io::Result<()> {
+        let (session, server) = (Arc::clone(&self.session), Arc::clone(&self.server));
+        let mut applied = Box::pin(self.apply_request_fault(batch, notifies, fault));
+        (server.manager.unless_killed(&session, applied.as_mut())).await?
+    }
+
+    async fn apply_request_fault<'a>(
+        &mut self,
+        batch: &mut RequestBatch<'a>,
+        notifies: &mut H::Notifies,
+        fault: Interruption<'a>,
+    ) -> io::Result<()> {
+        match fault {
+            Interruption::Delayed(request, delay) => {
+                return self.delay_request(batch, notifies, request, delay).await;
+            }
+            Interruption::Refused(request, code) => {
+                batch.reply(&self.server.handler.refuse(request, code));
+            }
+            Interruption::Reset => self.end_silently(CloseReason::Reset),
+            Interruption::HalfOpen => {
+                self.flush(batch, notifies).await?;
+                self.session.half_open();
+            }
+            Interruption::HeldRequest | Interruption::TooLong(_) | Interruption::Congested => {}
+        }
+        self.handle_held_request(batch, notifies).await
+    }
+
+    /// Waits for the delay of a request, and has it handed out then. What was replied before it is written meanwhile.
+    async fn delay_request<'a>(
+        &mut self,
+        batch: &mut RequestBatch<'a>,
+        notifies: &mut H::Notifies,
+        request: &'a [u8],
+        mut delay: Delay,
+    ) -> io::Result<()> {
+        delay.beside(self.flush(batch, notifies)).await?;
+        let waited = self.with_hang_up_watch(delay.ended()).await;
+        batch.held = waited.held;
+        if let Some(left) = waited.left {
+            delay.restart(left);
+            let handled = self.handle_held_request(batch, notifies);
+            delay.beside(handled).await?;
+            self.with_hang_up_watch(delay.ended()).await;
+        }
+        batch.admit(request);
+        Ok(())
+    }
+
+    /// Has the request that is held back handled by itself, if there is one. The replies to the requests before it are
+    /// written before: those were read at another time.
+    async fn handle_held_request(
+        &mut self,
+        batch: &mut RequestBatch<'_>,
+        notifies: &mut H::Notifies,
+    ) -> io::Result<()> {
+        let Some(held) = batch.held.take() else {
+            return Ok(());
+        };
+        self.flush(batch, notifies).await?;
+        let HeldFrame { frame, read_at, .. } = *held;
+        let read_at = read_at.unwrap_or(batch.read_at);
+        let (session, server) = (Arc::clone(&self.session), Arc::clone(&self.server));
+        let mut alone = RequestBatch::of_one(&session, &server, &frame, read_at);
+        let handled = server.handler.handle(&mut alone, notifies);
+        self.with_hang_up_watch(handled).await;
+        self.flush(&mut alone, notifies).await
+    }
+
+    /// Has the held request handled and writes the held reply, if the rules that hold them have ended.
+    pub(super) async fn handle_released(&mut self) -> io::Result<()> {
+        self.session.timers.server_busy();
+        let (session, server) = (Arc::clone(&self.session), Arc::clone(&self.server));
+        let unwritten = self.take_unwritten();
+        let mut batch = RequestBatch::new(&session, &server, &[], unwritten);
+        let held = self.backlog.as_mut();
+        let held = held.map(|backlog| &mut backlog.held_request);
+        batch.held = held.and_then(|held| held.take_if(|held| held.is_released()));
+        let mut notifies = H::Notifies::default();
+        let held = Interruption::HeldRequest;
+        self.apply_unless_killed(&mut batch, &mut notifies, held)
+            .await?;
+        let (out, counted, read_at) = (batch.out, batch.counted, batch.read_at);
+        self.write_replies(out, counted, read_at, notifies).await
+    }
+
+    /// Sends the notifies and writes the replies so far, since what comes next may take its time.
+    async fn flush(
+        &mut self,
+        batch: &mut RequestBatch<'_>,
+        notifies: &mut H::Notifies,
+    ) -> io::Result<()> {
+        drop(std::mem::take(notifies));
+        let out = std::mem::take(&mut batch.out);
+        let counted = std::mem::take(&mut batch.counted);
+        self.write_with_faults(out, counted, Some(batch.read_at))
+            .await
+    }
+}

@@ -1,0 +1,120 @@
+//! Frames that a fault holds back until the next one has passed, and the delay of a frame in front of which one is held.
+//!
+//! Serves the request batch for requests, and the connection for what it writes.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::BytesMut;
+use futures_util::future::{MaybeDone, maybe_done};
+
+use super::Session;
+use crate::lab::{Held, Hold};
+
+/// A frame that is held back until the next one has passed, or until the rule ends.
+pub(super) struct HeldFrame {
+    /// The message of a request, or a whole frame that is to be written.
+    pub frame: BytesMut,
+    /// When the request was read; none for a frame that replies to no request.
+    pub read_at: Option<Instant>,
+    held: Held,
+}
+
+impl HeldFrame {
+    pub fn new(frame: BytesMut, read_at: Option<Instant>, hold: Hold) -> Box<HeldFrame> {
+        Box::new(HeldFrame {
+            frame,
+            read_at,
+            held: hold.until_release(),
+        })
+    }
+
+    /// Returns whether the rule that holds the frame has ended.
+    pub fn is_released(&self) -> bool {
+        self.held.is_released()
+    }
+
+    /// Resolves when the rule that holds the frame ends.
+    pub fn poll_released(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.held.poll_released(cx)
+    }
+}
+
+/// The delay of a frame. A frame that is held back for it is part of the delay, since its rule may end meanwhile.
+///
+/// The delay has to be polled from its creation on, [beside](Self::beside) whatever else is done: a manual clock waits for
+/// the owner of each timer that it has fired.
+pub(super) struct Delay {
+    session: Arc<Session>,
+    wait: MaybeDone<Pin<Box<dyn Future<Output = Waited> + Send>>>,
+}
+
+/// How a part of a delay has ended.
+pub(super) struct Waited {
+    /// The frame that is held back for the delayed one.
+    pub held: Option<Box<HeldFrame>>,
+    /// What is left to be waited for, if the held frame was released before the end of the delay.
+    pub left: Option<Hold>,
+}
+
+impl Delay {
+    /// Creates the delay of a frame that waits for `hold`, at most until the session is closed or its peer has hung up.
+    pub fn new(session: Arc<Session>, hold: Hold, held: Option<Box<HeldFrame>>) -> Self {
+        let waiting = wait(Arc::clone(&session), hold, held);
+        Delay {
+            session,
+            wait: maybe_done(Box::pin(waiting)),
+        }
+    }
+
+    /// Does `work`, and lets the delay run meanwhile.
+    pub async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            let _ = Pin::new(&mut self.wait).poll(cx);
+            work.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// Waits for the end of the delay, or for the release of the held frame. In the latter case, the delay goes on
+    /// without the frame.
+    pub async fn ended(&mut self) -> Waited {
+        Pin::new(&mut self.wait).await;
+        let ended = Pin::new(&mut self.wait).take_output();
+        ended.unwrap_or(Waited {
+            held: None,
+            left: None,
+        })
+    }
+
+    /// Goes on with what is left of a delay.
+    pub fn restart(&mut self, left: Hold) {
+        *self = Delay::new(Arc::clone(&self.session), left, None);
+    }
+}
+
+/// Waits until a delay is over, the session is abandoned, or the frame that is held back for the delayed one is released.
+/// In the last case, the timer is given up with this wait: a manual clock would wait for it otherwise.
+async fn wait(session: Arc<Session>, mut hold: Hold, mut held: Option<Box<HeldFrame>>) -> Waited {
+    let released = poll_fn(|cx| match held.as_mut() {
+        Some(held) => held.poll_released(cx),
+        None => Poll::Pending,
+    });
+    tokio::select! {
+        biased;
+        () = released => Waited { held, left: Some(hold) },
+        () = or_abandoned(&session, hold.wait()) => Waited { held, left: None },
+    }
+}
+
+/// Waits for `work`, at most until the session is closed or half-open, or its peer has hung up.
+pub(super) async fn or_abandoned<T>(session: &Session, work: impl Future<Output = T>) {
+    tokio::select! {
+        _ = work => {}
+        () = session.abandoned() => {}
+    }
+}
