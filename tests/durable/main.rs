@@ -11,5 +11,5 @@ mod gone;
 #[cfg(unix)]
 mod planted;
 mod reopen;
-#[path = "../sockets/seed.rs"]
+#[path = "../support/chance.rs"]
 mod seed;

@@ -5,29 +5,15 @@ use std::net::SocketAddr;
 use imd::proto::Cmd;
 use imd::{Config, Imd};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use crate::support::{Wire, access, login, ping, soon, start, start_manual, user};
+use crate::support::http::request;
+use crate::support::{Http, Wire, access, login, ping, refuses, soon, start, start_manual, user};
 
-/// What a request is answered with.
+/// Sends a request, and returns the status and the body: JSON, or the text of metrics and snapshots.
 pub async fn asked(addr: SocketAddr, head: &str, body: impl AsRef<[u8]>) -> (u16, Value) {
-    let body = body.as_ref();
-    let mut stream = soon(TcpStream::connect(addr)).await.unwrap();
-    let head = format!(
-        "{head}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
-    soon(stream.write_all(&[head.as_bytes(), body].concat()))
-        .await
-        .unwrap();
-    let mut answer = String::new();
-    soon(stream.read_to_string(&mut answer)).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a whole answer");
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    // Metrics and snapshots are text.
-    let body = serde_json::from_str(body).unwrap_or_else(|_| body.into());
-    (status, body)
+    let answer = request(addr, head, body).await;
+    let body = serde_json::from_str(&answer.body).unwrap_or_else(|_| answer.body.into());
+    (answer.status, body)
 }
 
 pub async fn call(imd: &Imd, method: &str, path: &str, body: Value) -> (u16, Value) {
@@ -296,20 +282,13 @@ async fn what_has_passed_is_told_and_waited_for() {
 async fn what_passes_is_told_as_it_passes() {
     let imd = start_manual().await;
     let addr = imd.admin_addr().unwrap();
-    let mut stream = soon(TcpStream::connect(addr)).await.unwrap();
     let request = format!(
         "GET /v1/journal?since=0&cmd=Login&what=in HTTP/1.1\r\nhost: {addr}\r\naccept: text/event-stream\r\n\r\n"
     );
-    soon(stream.write_all(request.as_bytes())).await.unwrap();
+    let mut stream = Http::sent(addr, request).await;
     let mut ann = Wire::connect(access(&imd)).await;
     ann.send(&login(&imd, 5)).await;
-    let mut told = String::new();
-    let mut buffer = [0; 4096];
-    while !told.contains("\"UID\":5") {
-        let n = soon(stream.read(&mut buffer)).await.unwrap();
-        assert!(n > 0, "{told}");
-        told.push_str(std::str::from_utf8(&buffer[..n]).unwrap());
-    }
+    let told = stream.until("\"UID\":5").await;
     assert!(
         told.contains("text/event-stream") && told.contains("data:"),
         "{told}"
@@ -348,26 +327,21 @@ async fn it_says_how_it_is() {
     assert_eq!(state["access"].as_array().unwrap().len(), 3);
     let addr = imd.admin_addr().unwrap();
     soon(imd.shutdown()).await;
-    assert!(TcpStream::connect(addr).await.is_err());
+    assert!(refuses(addr).await);
 }
 
 #[tokio::test]
 async fn who_follows_the_journal_keeps_no_stack_from_ending() {
     let imd = start_manual().await;
     let addr = imd.admin_addr().unwrap();
-    let mut stream = soon(TcpStream::connect(addr)).await.unwrap();
     let request =
         format!("GET /v1/journal HTTP/1.1\r\nhost: {addr}\r\naccept: text/event-stream\r\n\r\n");
-    soon(stream.write_all(request.as_bytes())).await.unwrap();
-    let mut head = [0; 12];
-    soon(stream.read_exact(&mut head)).await.unwrap();
-    assert_eq!(&head, b"HTTP/1.1 200");
+    let mut stream = Http::sent(addr, request).await;
+    stream.expect("HTTP/1.1 200").await;
     let report = imd.shutdown().await;
     assert_eq!(report.unfinished, 0);
-    let mut rest = Vec::new();
-    soon(stream.read_to_end(&mut rest)).await.unwrap();
-    // The whole answer was ended in good order: its last chunk is there.
-    assert!(rest.ends_with(b"0\r\n\r\n"));
+    // The answer has its last chunk: it was ended, not cut off.
+    assert!(stream.rest().await.ends_with("0\r\n\r\n"));
 }
 
 #[tokio::test]

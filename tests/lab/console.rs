@@ -7,27 +7,14 @@ use imd::{Config, Imd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{soon, start, start_manual};
+use crate::support::http::{Answer, request};
+use crate::support::{start, start_manual};
 
-/// The head and the body of what a GET is answered with.
-async fn got(imd: &Imd, path: &str, headers: &str) -> (String, String) {
+/// Asks the admin API, with more headers, each with its line end in front.
+async fn get(imd: &Imd, path: &str, headers: &str) -> Answer {
     let addr = imd.admin_addr().unwrap();
-    let mut stream = soon(TcpStream::connect(addr)).await.unwrap();
-    let request =
-        format!("GET {path} HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n{headers}\r\n");
-    soon(stream.write_all(request.as_bytes())).await.unwrap();
-    let mut answer = String::new();
-    soon(stream.read_to_string(&mut answer)).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a whole answer");
-    (head.to_owned(), body.to_owned())
-}
-
-/// The value of a header.
-fn header<'a>(head: &'a str, name: &str) -> &'a str {
-    let line = head
-        .lines()
-        .find_map(|line| line.strip_prefix(&format!("{name}: ")));
-    line.unwrap_or_else(|| panic!("no {name} in {head}"))
+    let head = format!("GET {path} HTTP/1.1\r\nhost: {addr}{headers}");
+    request(addr, &head, "").await
 }
 
 #[tokio::test]
@@ -47,42 +34,32 @@ async fn it_comes_with_its_files_their_types_and_a_strict_policy() {
         ),
         ("/console/icon.svg", "image/svg+xml", "<svg"),
     ] {
-        let (head, body) = got(&imd, path, "").await;
-        assert!(head.starts_with("HTTP/1.1 200"), "{path}: {head}");
-        assert_eq!(header(&head, "content-type"), kind);
-        assert_eq!(header(&head, "x-content-type-options"), "nosniff");
-        let policy = header(&head, "content-security-policy");
+        let file = get(&imd, path, "").await;
+        assert_eq!(file.status, 200, "{path}");
+        assert_eq!(file.header("content-type"), kind);
+        assert_eq!(file.header("x-content-type-options"), "nosniff");
+        let policy = file.header("content-security-policy");
         assert!(policy.starts_with("default-src 'self';"), "{policy}");
         assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
-        assert!(body.contains(has), "{path}");
+        assert!(file.body.contains(has), "{path}");
     }
     for path in ["/console/other.js", "/console/..%2Fconsole.rs", "/console/"] {
-        let (head, _) = got(&imd, path, "").await;
-        assert!(head.starts_with("HTTP/1.1 404"), "{path}: {head}");
+        assert_eq!(get(&imd, path, "").await.status, 404, "{path}");
     }
 }
 
 #[tokio::test]
 async fn a_browser_that_has_it_is_not_sent_it_again() {
     let imd = start_manual().await;
-    let (head, _) = got(&imd, "/console/main.js", "").await;
-    assert_eq!(header(&head, "cache-control"), "no-cache");
-    let tag = header(&head, "etag").to_owned();
-    let (head, body) = got(
-        &imd,
-        "/console/main.js",
-        &format!("if-none-match: {tag}\r\n"),
-    )
-    .await;
-    assert!(head.starts_with("HTTP/1.1 304"), "{head}");
-    assert_eq!((header(&head, "etag"), body.as_str()), (tag.as_str(), ""));
-    let (head, _) = got(
-        &imd,
-        "/console/wire.js",
-        &format!("if-none-match: {tag}\r\n"),
-    )
-    .await;
-    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    let file = get(&imd, "/console/main.js", "").await;
+    assert_eq!(file.header("cache-control"), "no-cache");
+    let tag = file.header("etag");
+    let if_changed = format!("\r\nif-none-match: {tag}");
+    let again = get(&imd, "/console/main.js", &if_changed).await;
+    assert_eq!((again.status, again.body.as_str()), (304, ""));
+    assert_eq!(again.header("etag"), tag);
+    let other = get(&imd, "/console/wire.js", &if_changed).await;
+    assert_eq!(other.status, 200);
 }
 
 #[tokio::test]
@@ -91,29 +68,21 @@ async fn it_opens_from_the_address_bar_and_from_a_link_and_no_other_site_fetches
     config.admin.token = Some("hush".to_owned().into());
     let imd = start(config).await;
     for (headers, status) in [
+        ("\r\nsec-fetch-site: none\r\nsec-fetch-mode: navigate", 200),
+        ("\r\nsec-fetch-site: same-origin", 200),
         (
-            "sec-fetch-site: none\r\nsec-fetch-mode: navigate\r\n",
-            "200",
-        ),
-        ("sec-fetch-site: same-origin\r\n", "200"),
-        (
-            "sec-fetch-site: cross-site\r\nsec-fetch-mode: navigate\r\n",
-            "200",
+            "\r\nsec-fetch-site: cross-site\r\nsec-fetch-mode: navigate",
+            200,
         ),
         (
-            "sec-fetch-site: cross-site\r\nsec-fetch-mode: cors\r\n",
-            "403",
+            "\r\nsec-fetch-site: cross-site\r\nsec-fetch-mode: cors",
+            403,
         ),
-        ("origin: http://evil.example\r\n", "403"),
+        ("\r\norigin: http://evil.example", 403),
     ] {
-        let (head, _) = got(&imd, "/", headers).await;
-        assert!(
-            head.starts_with(&format!("HTTP/1.1 {status}")),
-            "{headers}: {head}"
-        );
+        assert_eq!(get(&imd, "/", headers).await.status, status, "{headers}");
     }
-    let (head, _) = got(&imd, "/v1/menu", "").await;
-    assert!(head.starts_with("HTTP/1.1 401"), "{head}");
+    assert_eq!(get(&imd, "/v1/menu", "").await.status, 401);
 }
 
 /// A proxy in front of `to` that serves it under `/imd` and tells it nothing of that, as nginx does by default.
@@ -151,15 +120,11 @@ async fn all_that_it_names_is_found_behind_a_proxy_that_takes_a_path_off() {
     let imd = start(config).await;
     let addr = proxy(imd.admin_addr().unwrap()).await;
     let ask = async |method: &str, path: &str| {
-        let mut stream = soon(TcpStream::connect(addr)).await.unwrap();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: imd.example\r\norigin: http://imd.example\r\nconnection: close\r\n\r\n"
-        );
-        soon(stream.write_all(request.as_bytes())).await.unwrap();
-        let mut answer = String::new();
-        soon(stream.read_to_string(&mut answer)).await.unwrap();
-        assert!(answer.contains(" 200 OK\r\n"), "{path}: {answer}");
-        answer
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nhost: imd.example\r\norigin: http://imd.example");
+        let answer = request(addr, &head, "").await;
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        answer.body
     };
     // As a browser does, from the page to all that it loads: each name is one beside the file that has it.
     let mut left = vec!["/imd/".to_owned()];

@@ -6,7 +6,7 @@ use imd::Config;
 use imd::lab::{Capture, Direction, EventKind, describe};
 use imd::proto::{Cmd, ResLogin};
 
-use crate::support::{PATIENCE, Wire, access, login, ping, soon, start, start_manual, user};
+use crate::support::{Http, PATIENCE, Wire, access, login, ping, start, start_manual, user};
 
 #[tokio::test]
 async fn every_frame_is_there_with_its_session_user_and_server() {
@@ -176,24 +176,15 @@ async fn an_answer_in_the_form_of_the_schema_is_told_as_it_is() {
 /// Those who listen leave room for those who ask.
 #[tokio::test]
 async fn the_journal_is_followed_by_so_many_and_the_api_answers_others() {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
     let imd = start_manual().await;
     let addr = imd.admin_addr().unwrap();
     let request =
         format!("GET /v1/journal HTTP/1.1\r\nhost: {addr}\r\naccept: text/event-stream\r\n\r\n");
     let mut followers = Vec::new();
     for n in 0..33 {
-        let mut stream = soon(tokio::net::TcpStream::connect(addr)).await.unwrap();
-        soon(stream.write_all(request.as_bytes())).await.unwrap();
-        let mut status = [0; 12];
-        soon(stream.read_exact(&mut status)).await.unwrap();
-        let expected = if n < 32 {
-            b"HTTP/1.1 200"
-        } else {
-            b"HTTP/1.1 503"
-        };
-        assert_eq!(&status, expected, "{n}");
+        let mut stream = Http::sent(addr, &request).await;
+        let expected = if n < 32 { 200 } else { 503 };
+        stream.expect(&format!("HTTP/1.1 {expected}")).await;
         followers.push(stream);
     }
     let (status, why) = crate::admin::call(&imd, "GET", "/v1/wait", serde_json::Value::Null).await;

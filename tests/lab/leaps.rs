@@ -6,13 +6,11 @@ use imd::lab::{Fault, Site};
 use imd::proto::{Cmd, ResSendP2pMsg};
 use imd::{Config, Imd};
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 
 use crate::admin::{call, get, post};
 use crate::met;
 use crate::servers::{addrs, handed_out, registered, server, user_at};
-use crate::support::{p2p, ping, soon, start, start_manual, texts, user};
+use crate::support::{Http, p2p, ping, soon, start, start_manual, texts, user};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -140,13 +138,12 @@ async fn the_clock_goes_all_the_way_though_whoever_asked_has_gone() {
     let imd = start_manual().await;
     let addr = imd.admin_addr().unwrap();
     let mut ticks = imd.clock().ticks(HOUR);
-    let mut stream = soon(TcpStream::connect(addr)).await.unwrap();
     let body = r#"{"by": "31d"}"#;
     let request = format!(
         "POST /v1/clock/advance HTTP/1.1\r\nhost: {addr}\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
-    soon(stream.write_all(request.as_bytes())).await.unwrap();
+    let stream = Http::sent(addr, request).await;
     soon(ticks.tick()).await;
     // Now it is under way, and can't go on.
     drop(stream);

@@ -8,8 +8,8 @@ use imd::config::Strategy;
 use imd::proto::{Cmd, ReqSyncMsg, ResSendP2pMsg};
 
 use crate::odd_store::start_odd;
-use crate::servers::{addrs, handed_out, refuses, registered, server, user_at};
-use crate::support::{Wire, login, p2p, soon, start, start_manual, sync};
+use crate::servers::{addrs, handed_out, registered, server, user_at};
+use crate::support::{Wire, login, p2p, refuses, soon, start, start_manual, sync};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -3,10 +3,8 @@
 #[path = "../sockets/odd_store.rs"]
 #[allow(dead_code, reason = "what other tests use is not needed here")]
 mod odd_store;
-#[path = "../sockets/ports.rs"]
-mod ports;
-#[path = "../sockets/support.rs"]
-#[allow(dead_code, reason = "what other tests use is not needed here")]
+#[path = "../support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "each suite uses a part of it")]
 mod support;
 
 use imd::lab::{EventKind, FaultGuard, Mark};
@@ -55,4 +53,3 @@ mod servers;
 mod services;
 mod states;
 mod unreachable;
-mod wire;

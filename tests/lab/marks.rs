@@ -4,17 +4,14 @@ use imd::lab::{Capture, Event, Mark, Unknowable};
 use imd::proto::Cmd;
 use imd::{Config, Imd};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::admin::{asked, call, get};
-use crate::support::{PATIENCE, soon, start, start_manual, user};
+use crate::support::{Http, PATIENCE, start, start_manual, user};
 
 /// A stream of server-sent events.
 struct Events {
-    stream: TcpStream,
+    stream: Http,
     head: String,
-    unread: String,
 }
 
 /// One of them.
@@ -29,40 +26,19 @@ impl Events {
     /// Follows the journal.
     async fn follow(imd: &Imd, query: &str, headers: &str) -> Events {
         let addr = imd.admin_addr().unwrap();
-        let mut stream = soon(TcpStream::connect(addr)).await.unwrap();
-        // In this version the body comes without lengths in it.
+        // In HTTP/1.0 the body is not in chunks.
         let request = format!(
             "GET /v1/journal?{query} HTTP/1.0\r\nhost: {addr}\r\naccept: text/event-stream\r\n{headers}\r\n"
         );
-        soon(stream.write_all(request.as_bytes())).await.unwrap();
-        let mut events = Events {
-            stream,
-            head: String::new(),
-            unread: String::new(),
-        };
-        events.head = events.until("\r\n\r\n").await;
-        assert!(events.head.contains(" 200 "), "{}", events.head);
-        events
-    }
-
-    async fn until(&mut self, end: &str) -> String {
-        let mut buffer = [0; 4096];
-        loop {
-            if let Some((text, rest)) = self.unread.split_once(end) {
-                let text = text.to_owned();
-                self.unread = rest.to_owned();
-                return text;
-            }
-            let n = soon(self.stream.read(&mut buffer)).await.unwrap();
-            assert!(n > 0, "it has ended: {}", self.unread);
-            self.unread
-                .push_str(std::str::from_utf8(&buffer[..n]).unwrap());
-        }
+        let mut stream = Http::sent(addr, request).await;
+        let head = stream.until("\r\n\r\n").await;
+        assert!(head.contains(" 200 "), "{head}");
+        Events { stream, head }
     }
 
     async fn next(&mut self) -> Sent {
         loop {
-            let block = self.until("\n\n").await;
+            let block = self.stream.until("\n\n").await;
             let field = |name: &str| {
                 let mut lines = block.lines();
                 lines.find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()))
@@ -198,7 +174,7 @@ async fn no_proxy_keeps_a_stream_back() {
     assert_eq!(head.matches("cache-control").count(), 1, "{head}");
     // Something comes at once, and says when to come back.
     let mut events = events;
-    assert_eq!(events.until("\n\n").await, "retry: 1000");
+    assert_eq!(events.stream.until("\n\n").await, "retry: 1000\n\n");
 }
 
 #[tokio::test]

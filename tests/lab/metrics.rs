@@ -6,27 +6,21 @@ use std::time::Duration;
 use imd::lab::{EventKind, Fault, Mark, Site};
 use imd::proto::{Cmd, Code, ResSendP2pMsg};
 use imd::{Config, Imd};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::met;
-use crate::support::{PATIENCE, Wire, framed, login, p2p, ping, soon, start, start_manual, user};
+use crate::support::http::request;
+use crate::support::{PATIENCE, Wire, framed, login, p2p, ping, start, start_manual, user};
 
-/// What a scrape with these headers is answered with: the head and the text.
+/// Scrapes with more headers, each with its line end in front. Returns the head and the text of the answer.
 async fn scraped(imd: &Imd, headers: &str) -> (String, String) {
     let addr = imd.admin_addr().unwrap();
-    let mut stream = soon(TcpStream::connect(addr)).await.unwrap();
-    let request =
-        format!("GET /metrics HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n{headers}\r\n");
-    soon(stream.write_all(request.as_bytes())).await.unwrap();
-    let mut answer = String::new();
-    soon(stream.read_to_string(&mut answer)).await.unwrap();
-    let (head, text) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-    (head.to_owned(), text.to_owned())
+    let head = format!("GET /metrics HTTP/1.1\r\nhost: {addr}{headers}");
+    let answer = request(addr, &head, "").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    (answer.head, answer.body)
 }
 
-const OPEN_METRICS: &str = "accept: application/openmetrics-text\r\n";
+const OPEN_METRICS: &str = "\r\naccept: application/openmetrics-text";
 
 /// A scrape: the text of it, and each sample's value.
 async fn scrape(imd: &Imd) -> (String, BTreeMap<String, f64>) {
@@ -341,15 +335,15 @@ async fn a_scrape_is_answered_in_the_format_that_it_asks_for() {
     let imd = start_manual().await;
     for (accept, is_open) in [
         ("", false),
-        ("accept: text/plain\r\n", false),
-        ("accept: */*\r\n", false),
+        ("\r\naccept: text/plain", false),
+        ("\r\naccept: */*", false),
         (OPEN_METRICS, true),
         (
-            "accept: application/openmetrics-text;q=0.2, text/plain;q=0.3\r\n",
+            "\r\naccept: application/openmetrics-text;q=0.2, text/plain;q=0.3",
             false,
         ),
         (
-            "accept: text/plain;q=0.3\r\naccept: application/openmetrics-text;q=0.4\r\n",
+            "\r\naccept: text/plain;q=0.3\r\naccept: application/openmetrics-text;q=0.4",
             true,
         ),
     ] {

@@ -6,14 +6,12 @@ use imd::lab::{Fault, Site};
 use imd::{Config, Imd};
 use serde_json::json;
 use socket2::SockRef;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 
 use crate::admin::call;
 use crate::met;
 use crate::odd_store::start_odd;
 use crate::servers::{server, user_at};
-use crate::support::{Wire, ack, framed, group_msg, group_of, p2p, soon, start, sync};
+use crate::support::{Http, Wire, ack, framed, group_msg, group_of, p2p, soon, start, sync};
 
 /// How the task of a sender ends while its message is stored.
 #[derive(Clone, Copy, Debug)]
@@ -173,17 +171,16 @@ async fn what_an_http_client_has_sent_before_it_hung_up_is_notified() {
     let (imd, store) = start_odd(Config::ephemeral()).await;
     let mut bob = user_at(&imd, "access-2", 2).await;
     store.committed.hold();
-    let mut client = TcpStream::connect(imd.admin_addr().unwrap()).await.unwrap();
     let body = json!({ "from": 1, "to": 2, "msg_id": "m", "text": "x" }).to_string();
     let head = format!(
         "POST /v1/messages HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         imd.admin_addr().unwrap(),
         body.len()
     );
-    client.write_all(head.as_bytes()).await.unwrap();
+    let client = Http::sent(imd.admin_addr().unwrap(), head).await;
     store.committed.arrived().await;
     // A reset, so that the request is given up at once.
-    SockRef::from(&client)
+    SockRef::from(&client.stream)
         .set_linger(Some(Duration::ZERO))
         .unwrap();
     drop(client);

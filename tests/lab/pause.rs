@@ -10,8 +10,8 @@ use imd::session::Session;
 use imd::{Config, Imd};
 
 use crate::odd_store::start_odd;
-use crate::servers::{refuses, registered, server, user_at};
-use crate::support::{Wire, framed, p2p, ping, soon, start, start_manual, sync};
+use crate::servers::{registered, server, user_at};
+use crate::support::{Wire, framed, p2p, ping, refuses, soon, start, start_manual, sync};
 
 const SECOND: Duration = Duration::from_secs(1);
 

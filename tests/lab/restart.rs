@@ -8,8 +8,8 @@ use imd::proto::Cmd;
 use imd::{Config, Imd};
 use tokio::net::TcpListener;
 
-use crate::servers::{addrs, handed_out, refuses, registered, server, user_at};
-use crate::support::{Wire, framed, p2p, quiet_ports, soon, start, start_manual};
+use crate::servers::{addrs, handed_out, registered, server, user_at};
+use crate::support::{Wire, framed, p2p, quiet_ports, refuses, soon, start, start_manual};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -1,14 +1,11 @@
 //! Access servers by name, and how they look from outside.
 
-use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use imd::Imd;
 use imd::access::AccessServer;
-use tokio::net::TcpStream;
 
-use crate::support::{Wire, soon};
+use crate::support::Wire;
 
 pub fn server(imd: &Imd, name: &str) -> Arc<AccessServer> {
     imd.access(name).unwrap_or_else(|| panic!("no {name}"))
@@ -19,17 +16,6 @@ pub async fn user_at(imd: &Imd, name: &str, uid: i64) -> Wire {
     let mut wire = Wire::connect(server(imd, name).addr()).await;
     wire.login(imd, uid).await;
     wire
-}
-
-/// Nobody listens there.
-pub async fn refuses(addr: SocketAddr) -> bool {
-    match soon(TcpStream::connect(addr)).await {
-        Ok(_) => false,
-        Err(error) => {
-            assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-            true
-        }
-    }
 }
 
 /// The names in the registry.

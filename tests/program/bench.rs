@@ -1,10 +1,8 @@
 //! `imd bench`: short runs, by count. What it measures is not looked at; that it counts right is.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::process::{Daemon, Ended, Program, imd};
-use crate::proxy::{listening, stack_behind};
+use crate::proxy::behind_a_tampering_proxy;
 
 /// Patient: everything comes, also on a busy machine.
 fn bench(args: &[&str]) -> Ended {
@@ -292,53 +290,18 @@ const SHORT: &str = "--patience=5s";
 /// For runs that end by themselves.
 const LONG: &str = "--patience=60s";
 
-/// Runs a benchmark on a stack of whose frames some are tampered with; returns what it says is wrong.
+/// Runs a benchmark on a stack some of whose frames are tampered with. Returns what the benchmark says is wrong.
 fn tampered(
     patience: &str,
     args: &[&str],
     tamper: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + Sync + 'static,
 ) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let daemon = stack_behind(listener.local_addr().unwrap());
-    let target = listening(&daemon).to_owned();
-    let tamper = Arc::new(tamper);
-    thread::spawn(move || {
-        for client in listener.incoming().map_while(Result::ok) {
-            let server = TcpStream::connect(&target).unwrap();
-            let (mut from_client, mut to_server) =
-                (client.try_clone().unwrap(), server.try_clone().unwrap());
-            thread::spawn(move || {
-                let _ = std::io::copy(&mut from_client, &mut to_server);
-                let _ = to_server.shutdown(Shutdown::Both);
-            });
-            let tamper = Arc::clone(&tamper);
-            thread::spawn(move || pass_on(server, client, &*tamper));
-        }
-    });
+    let (_proxy, daemon) = behind_a_tampering_proxy(tamper);
     let gateway = daemon.addresses().gateway;
-    let all = [args, &["--addr", &gateway]].concat();
-    let ended = bench_with(patience, &all);
+    let ended = bench_with(patience, &[args, &["--addr", &gateway]].concat());
     let report = report(&ended.out);
     assert_eq!(report["check"]["ok"], false, "{report}");
     ended.failed(1)
-}
-
-fn pass_on(mut from: TcpStream, mut to: TcpStream, tamper: &dyn Fn(&[u8]) -> Vec<Vec<u8>>) {
-    let mut header = [0; 2];
-    'connection: while from.read_exact(&mut header).is_ok() {
-        let mut frame = vec![0; u16::from_be_bytes(header).into()];
-        if from.read_exact(&mut frame).is_err() {
-            break;
-        }
-        for frame in tamper(&frame) {
-            let mut out = u16::try_from(frame.len()).unwrap().to_be_bytes().to_vec();
-            out.extend(frame);
-            if to.write_all(&out).is_err() {
-                break 'connection;
-            }
-        }
-    }
-    let _ = to.shutdown(Shutdown::Both);
 }
 
 /// Tampers once: with the first frame of that command that `wanted` takes.

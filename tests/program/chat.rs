@@ -1,9 +1,9 @@
 use imd::{Client, Config};
 use tempfile::TempDir;
 
-use crate::ports::reserved;
 use crate::process::{Daemon, Program, write_config};
 use crate::proxy::{behind_a_proxy, direct};
+use crate::support::ports::reserved;
 
 fn chat(daemon: &Daemon, uid: &str) -> Program {
     let mut chat = daemon.spawn(&["chat", "--uid", uid]);

@@ -1,9 +1,10 @@
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 
-use crate::process::{Daemon, Program, imd, write_config};
 use tempfile::TempDir;
+
+use crate::process::{Daemon, Program, imd, socket_addr, write_config};
+use crate::support::post;
 
 #[test]
 fn the_banner_says_what_listens_where() {
@@ -147,35 +148,25 @@ fn access_servers_and_their_host_come_from_flags() {
     daemon.imd(&["send", "--from", "1", "--to", "2", "x"]).ok();
 }
 
-#[test]
-fn the_memory_of_passwords_is_that_of_four_at_once() {
+async fn register(user_api: SocketAddr, uid: i64) -> serde_json::Value {
+    let form = format!("uid={uid}&pw=secret");
+    post(user_api, "/x/user/register", &form).await.1
+}
+
+#[tokio::test]
+async fn the_memory_of_passwords_is_that_of_four_at_once() {
     // A password waits for its turn within http.timeout, and on a busy machine forty take longer than its default.
     let folder = TempDir::new().unwrap();
     let config = write_config(folder.path(), "[http]\ntimeout = \"1h\"\n");
     let daemon = Daemon::start(&["--config", &config]);
     let pid = daemon.program.pid();
     let user_api = daemon.addresses().user_api;
-    let user_api = user_api.strip_prefix("http://").unwrap();
+    let user_api = socket_addr(&user_api);
     // All are asked for before the first answer is read.
-    let calls: Vec<TcpStream> = (1..=40)
-        .map(|uid| {
-            let mut stream = TcpStream::connect(user_api).unwrap();
-            let head = "POST /x/user/register HTTP/1.1\r\nhost: x\r\nconnection: close";
-            let form = "content-type: application/x-www-form-urlencoded";
-            let body = format!("uid={uid}&pw=secret");
-            let length = body.len();
-            write!(
-                stream,
-                "{head}\r\n{form}\r\ncontent-length: {length}\r\n\r\n{body}"
-            )
-            .unwrap();
-            stream
-        })
-        .collect();
-    for mut call in calls {
-        let mut answer = String::new();
-        call.read_to_string(&mut answer).unwrap();
-        assert!(answer.contains("\"code\":0"), "{answer}");
+    let calls = (1..=40).map(|uid| tokio::spawn(register(user_api, uid)));
+    let calls: Vec<_> = calls.collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap()["code"], 0);
     }
     // Linux says what it takes; elsewhere the test ends here.
     if let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) {

@@ -8,8 +8,8 @@ use std::thread;
 use imd::daemon::Addresses;
 use tempfile::TempDir;
 
-use crate::ports::reserved;
 use crate::process::{Daemon, Program, imd, write_config};
+use crate::support::ports::reserved;
 
 /// A command, and the flag that says where what it asks is.
 struct Asking {

@@ -1,15 +1,16 @@
 //! What a stack does with few files, few places, and more clients than there are places for.
 
-use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use imd::daemon::AccessAddress;
+use imd::proto::Cmd;
 use tempfile::TempDir;
 
-use crate::process::{Daemon, Program, imd, write_config};
+use crate::process::{Daemon, Program, imd, socket_addr, write_config};
+use crate::support::http::{Answer, request};
+use crate::support::{Wire, ping, soon, until};
 
 /// Runs the binary where so many files may be open.
 fn with_files(limit: u32, args: &[&str]) -> Program {
@@ -30,26 +31,15 @@ fn idle(access: &[AccessAddress], count: usize) -> Vec<TcpStream> {
         .collect()
 }
 
-/// The status and the body of a `GET` of the admin API.
-fn get(daemon: &Daemon, path: &str) -> (String, String) {
-    let base = daemon.addresses().admin.unwrap();
-    let mut stream = TcpStream::connect(base.strip_prefix("http://").unwrap()).unwrap();
-    let request = format!("GET {path} HTTP/1.0\r\n\r\n");
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap();
-    (status.to_owned(), body.to_owned())
+/// Asks whether the stack is ready.
+async fn ready(daemon: &Daemon) -> Answer {
+    let admin = daemon.addresses().admin.unwrap();
+    request(socket_addr(&admin), "GET /readyz HTTP/1.0", "").await
 }
 
-/// Waits until `/readyz` answers with a status.
-fn becomes(daemon: &Daemon, status: &str) {
-    let begun = Instant::now();
-    while get(daemon, "/readyz").0 != status {
-        assert!(begun.elapsed() < Duration::from_secs(30), "not {status}");
-        std::thread::yield_now();
-    }
+/// Waits until `/readyz` answers with a status: no event tells of it.
+async fn becomes(daemon: &Daemon, status: u16) {
+    soon(async { while ready(daemon).await.status != status {} }).await;
 }
 
 #[test]
@@ -125,22 +115,19 @@ fn few_places_are_told_at_the_start() {
     roomy.stop();
 }
 
-#[test]
-fn with_every_place_taken_no_file_is_missing_and_the_http_api_answers() {
+#[tokio::test]
+async fn with_every_place_taken_no_file_is_missing_and_the_http_api_answers() {
     let folder = TempDir::new().unwrap();
     let store = folder.path().join("store");
     for limit in [256, 300, 512] {
         let args = ["--any-port", "--store", store.to_str().unwrap()];
         let daemon = Daemon::start_with(&args, |args| with_files(limit, args));
-        assert_eq!(get(&daemon, "/readyz").0, "200");
+        assert_eq!(ready(&daemon).await.status, 200);
         let addresses = daemon.addresses();
         let connections = idle(&addresses.access, 500);
-        becomes(&daemon, "503");
-        let (status, why) = get(&daemon, "/readyz");
-        assert!(
-            status == "503" && why.contains("every place is taken"),
-            "{why}"
-        );
+        becomes(&daemon, 503).await;
+        let why = ready(&daemon).await;
+        assert!(why.status == 503 && why.body.contains("every place is taken"));
         daemon.imd(&["ready"]).failed(1);
         let uid = limit.to_string();
         daemon.imd(&["register", "--uid", &uid]).ok();
@@ -148,7 +135,7 @@ fn with_every_place_taken_no_file_is_missing_and_the_http_api_answers() {
         daemon
             .imd(&["send", "--from", "1", "--to", "2", "hello"])
             .ok();
-        becomes(&daemon, "200");
+        becomes(&daemon, 200).await;
         daemon.program.signal("-TERM");
         let ended = daemon.program.end();
         assert!(!ended.err.contains("can't accept"), "{}", ended.err);
@@ -157,8 +144,8 @@ fn with_every_place_taken_no_file_is_missing_and_the_http_api_answers() {
 }
 
 #[cfg(target_os = "linux")]
-#[test]
-fn a_thousand_clients_who_have_left_leave_no_open_file() {
+#[tokio::test]
+async fn a_thousand_clients_who_have_left_leave_no_open_file() {
     let daemon = Daemon::start(&[]);
     let files = || {
         let folder = format!("/proc/{}/fd", daemon.program.pid());
@@ -166,29 +153,16 @@ fn a_thousand_clients_who_have_left_leave_no_open_file() {
     };
     let addresses = daemon.addresses();
     let before = files();
-    let connections: Vec<TcpStream> = addresses
-        .access
-        .iter()
-        .cycle()
-        .take(1_000)
-        .map(|server| {
-            let mut connection = TcpStream::connect(&server.addr).unwrap();
-            // Answered, so it was accepted: an unknown command.
-            connection.write_all(&[0, 2, 8, 7]).unwrap();
-            connection.read_exact(&mut [0]).unwrap();
-            connection
-        })
-        .collect();
+    let mut connections = Vec::new();
+    for server in addresses.access.iter().cycle().take(1_000) {
+        let mut connection = Wire::connect(server.addr.parse().unwrap()).await;
+        // What is answered was accepted.
+        connection.send(&ping()).await;
+        connection.error(Cmd::Ping, 93003).await;
+        connections.push(connection);
+    }
     assert_eq!(files(), before + 1_000);
     drop(connections);
-    let begun = Instant::now();
-    while files() > before {
-        assert!(
-            begun.elapsed() < Duration::from_secs(120),
-            "{} are open",
-            files()
-        );
-        std::thread::yield_now();
-    }
+    until(|| files() <= before).await;
     daemon.stop();
 }

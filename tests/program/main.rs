@@ -13,8 +13,6 @@ mod files;
 mod lab;
 mod limits;
 mod lists;
-#[path = "../sockets/ports.rs"]
-mod ports;
 mod private;
 mod process;
 mod proxy;
@@ -22,10 +20,11 @@ mod replay;
 mod reset;
 mod script;
 mod secrets;
-#[path = "../sockets/seed.rs"]
-mod seed;
 mod signals;
 mod store;
+#[path = "../support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "each suite uses a part of it")]
+mod support;
 mod terminal;
 mod text;
 mod unread;

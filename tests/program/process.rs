@@ -1,6 +1,7 @@
 //! Running the binary: every wait has a deadline, and says what the program had written when it is over.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -318,6 +319,11 @@ impl Daemon {
         let out = self.program.end().ok();
         out.last().unwrap().clone()
     }
+}
+
+/// Returns the address in the URL of an HTTP API.
+pub fn socket_addr(url: &str) -> SocketAddr {
+    url.trim_start_matches("http://").parse().unwrap()
 }
 
 /// What a daemon has written into its file.

@@ -1,17 +1,27 @@
-//! A way to an access server that can break.
+//! A proxy in front of an access server: it can break connections, and change the frames that the server sends.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::thread;
 
+use bytes::Bytes;
+use futures_util::StreamExt;
+use imd::codec::FrameCodec;
+use imd::proto::Cmd;
 use imd::{Client, Config};
+use parking_lot::Mutex;
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Builder;
+use tokio_util::codec::FramedRead;
+use tokio_util::sync::CancellationToken;
 
 use crate::process::{Daemon, Program, write_config};
+use crate::support::raw_frame;
 
-/// The start of a frame that answers a message to a user: field 1, the varint 20003.
-const ANSWER_TO_P2P: [u8; 4] = [0x08, 0xa3, 0x9c, 0x01];
+/// Makes of a frame of the server those that its client gets.
+type Tamper = dyn Fn(&[u8]) -> Vec<Vec<u8>> + Send + Sync;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
@@ -24,74 +34,98 @@ enum Mode {
 
 struct State {
     mode: Mode,
-    connections: Vec<TcpStream>,
     target: Option<SocketAddr>,
+    /// Cancelled when the connections are to be closed.
+    connections: CancellationToken,
 }
 
+/// A proxy that runs until the process ends.
 #[derive(Clone)]
 pub struct Proxy {
     pub addr: SocketAddr,
     state: Arc<Mutex<State>>,
+    tamper: Arc<Tamper>,
 }
 
 impl Proxy {
-    pub fn start() -> Proxy {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    fn start(tamper: Arc<Tamper>) -> Proxy {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let proxy = Proxy {
             addr: listener.local_addr().unwrap(),
             state: Arc::new(Mutex::new(State {
                 mode: Mode::Open,
-                connections: Vec::new(),
                 target: None,
+                connections: CancellationToken::new(),
             })),
+            tamper,
         };
         let accepting = proxy.clone();
+        // A thread of its own, since the tests block theirs.
         thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                accepting.serve(client);
-            }
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(accepting.accept(listener));
         });
         proxy
     }
 
-    pub fn lead_to(&self, target: SocketAddr) {
-        self.state.lock().unwrap().target = Some(target);
-    }
-
     pub fn go_down(&self) {
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock();
         state.mode = Mode::Down;
-        for connection in state.connections.drain(..) {
-            let _ = connection.shutdown(Shutdown::Both);
-        }
+        std::mem::take(&mut state.connections).cancel();
     }
 
     pub fn go_up(&self) {
-        self.state.lock().unwrap().mode = Mode::Open;
+        self.state.lock().mode = Mode::Open;
     }
 
     pub fn lose_next_answer(&self) {
-        self.state.lock().unwrap().mode = Mode::LoseAnswer;
+        self.state.lock().mode = Mode::LoseAnswer;
     }
 
-    fn serve(&self, client: TcpStream) {
-        let mut state = self.state.lock().unwrap();
-        let (Some(target), true) = (state.target, state.mode != Mode::Down) else {
-            return;
+    async fn accept(self, listener: std::net::TcpListener) {
+        listener.set_nonblocking(true).unwrap();
+        let listener = TcpListener::from_std(listener).unwrap();
+        while let Ok((client, _)) = listener.accept().await {
+            let state = self.state.lock();
+            let (Some(target), true) = (state.target, state.mode != Mode::Down) else {
+                continue;
+            };
+            let (proxy, is_closed) = (self.clone(), state.connections.clone());
+            tokio::spawn(async move {
+                is_closed
+                    .run_until_cancelled(proxy.serve(client, target))
+                    .await
+            });
+        }
+    }
+
+    /// Passes bytes and frames on, until one side closes or an answer is to be lost.
+    async fn serve(self, client: TcpStream, target: SocketAddr) {
+        let server = TcpStream::connect(target).await.unwrap();
+        let (mut from_client, mut to_client) = client.into_split();
+        let (from_server, mut to_server) = server.into_split();
+        let answers = async {
+            let mut frames = FramedRead::new(from_server, FrameCodec);
+            while let Some(Ok(frame)) = frames.next().await {
+                if self.loses(&frame) {
+                    return;
+                }
+                let frames = (self.tamper)(&frame).into_iter();
+                let bytes: Vec<u8> = frames.flat_map(|frame| raw_frame(&frame)).collect();
+                if to_client.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            }
         };
-        let server = TcpStream::connect(target).unwrap();
-        state.connections.push(client.try_clone().unwrap());
-        state.connections.push(server.try_clone().unwrap());
-        let (to_server, from_server) = (server.try_clone().unwrap(), server);
-        let (from_client, to_client) = (client.try_clone().unwrap(), client);
-        let proxy = self.clone();
-        thread::spawn(move || copy(from_client, to_server, |_| false));
-        thread::spawn(move || copy(from_server, to_client, |bytes| proxy.loses(bytes)));
+        tokio::select! {
+            _ = tokio::io::copy(&mut from_client, &mut to_server) => {}
+            () = answers => {}
+        }
     }
 
-    fn loses(&self, bytes: &[u8]) -> bool {
-        let mut state = self.state.lock().unwrap();
-        let lost = state.mode == Mode::LoseAnswer && bytes.windows(4).any(|w| w == ANSWER_TO_P2P);
+    fn loses(&self, frame: &Bytes) -> bool {
+        let mut state = self.state.lock();
+        let lost = state.mode == Mode::LoseAnswer && Cmd::of(frame) == Some(Cmd::SendP2PMsg);
         if lost {
             state.mode = Mode::Open;
         }
@@ -99,43 +133,33 @@ impl Proxy {
     }
 }
 
-fn copy(mut from: TcpStream, mut to: TcpStream, loses: impl Fn(&[u8]) -> bool) {
-    let mut buffer = [0; 65_536];
-    while let Ok(n @ 1..) = from.read(&mut buffer) {
-        if loses(&buffer[..n]) || to.write_all(&buffer[..n]).is_err() {
-            break;
-        }
-    }
-    let _ = from.shutdown(Shutdown::Both);
-    let _ = to.shutdown(Shutdown::Both);
-}
-
-/// A stack whose only access server is reached through a proxy.
+/// Starts a stack whose only access server is reached through a proxy.
 pub fn behind_a_proxy() -> (Proxy, Daemon) {
-    let proxy = Proxy::start();
-    let daemon = stack_behind(proxy.addr);
-    proxy.lead_to(listening(&daemon).parse().unwrap());
-    (proxy, daemon)
+    behind_a_tampering_proxy(|frame| vec![frame.to_vec()])
 }
 
-/// A stack that tells clients to reach its only access server there.
-pub fn stack_behind(addr: SocketAddr) -> Daemon {
+/// Starts a stack whose only access server is reached through a proxy that changes what the server sends.
+pub fn behind_a_tampering_proxy(
+    tamper: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + Sync + 'static,
+) -> (Proxy, Daemon) {
+    let proxy = Proxy::start(Arc::new(tamper));
     let folder = TempDir::new().unwrap();
     let mut config = Config::ephemeral();
     config.access.resize(1);
-    for server in &mut config.access.0 {
-        server.advertise = Some(addr.to_string());
-    }
+    config.access.0[0].advertise = Some(proxy.addr.to_string());
     let config = write_config(folder.path(), &config.to_toml().unwrap());
-    Daemon::start_with(&["--config", &config], Program::start)
+    let daemon = Daemon::start_with(&["--config", &config], Program::start);
+    let target = listening(&daemon).parse().unwrap();
+    proxy.state.lock().target = Some(target);
+    (proxy, daemon)
 }
 
-/// Where the first access server really listens.
-pub fn listening(daemon: &Daemon) -> &str {
+/// Returns the address on which the first access server listens, which is not the one that it advertises.
+fn listening(daemon: &Daemon) -> &str {
     daemon.banner[2].split_whitespace().nth(2).unwrap()
 }
 
-/// A client that goes past the proxy.
+/// Logs a client in that does not go through the proxy.
 pub async fn direct(daemon: &Daemon, uid: i64) -> Client {
     let mut client = Client::connect_to(listening(daemon)).await.unwrap();
     let token = imd::service::salted_token(uid, imd::config::PUBLIC_SALT);

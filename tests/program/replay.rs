@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::process::{Daemon, Ended, imd, write_config};
-use crate::seed::chance;
+use crate::support::chance::chance;
 
 /// A record, and the folder that holds it.
 struct Recorded {

@@ -1,34 +1,34 @@
 //! Signals: which of them end a process, and what two of them mean.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::process::{DEADLINE, Daemon, Program, write_config};
+use imd::proto::{Cmd, ResSyncMsg};
 use tempfile::TempDir;
 
+use crate::process::{DEADLINE, Daemon, Program, socket_addr, write_config};
+use crate::support::{Http, Wire, framed, ping, sync};
+
 /// A daemon with a request that never ends, which keeps its shutdown waiting.
-fn stuck(grace: &str) -> (Daemon, TcpStream, TempDir) {
+async fn stuck(grace: &str) -> (Daemon, Http, TempDir) {
     let folder = TempDir::new().unwrap();
     let config = write_config(folder.path(), &format!("[shutdown]\ngrace = \"{grace}\"\n"));
     let daemon = Daemon::start_with(&["--any-port", "--config", &config], |args| {
         Program::start_logging(args, "info")
     });
     let user_api = daemon.addresses().user_api;
-    let mut stuck = TcpStream::connect(user_api.strip_prefix("http://").unwrap()).unwrap();
-    let head = b"POST /x/user/register HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
-    stuck.write_all(head).unwrap();
-    // the server's "100 Continue" says that it has begun
-    stuck.read_exact(&mut [0; 12]).unwrap();
+    let head = "POST /x/user/register HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
+    let mut stuck = Http::sent(socket_addr(&user_api), head).await;
+    // Only a request that has begun is answered so.
+    stuck.expect("HTTP/1.1 100").await;
     (daemon, stuck, folder)
 }
 
-#[test]
-fn signals_that_come_together_are_one_shutdown() {
+#[tokio::test]
+async fn signals_that_come_together_are_one_shutdown() {
     for pair in [["-INT", "-INT"], ["-INT", "-TERM"], ["-TERM", "-HUP"]] {
-        let (daemon, _stuck, _folder) = stuck("300ms");
+        let (daemon, _stuck, _folder) = stuck("300ms").await;
         for signal in pair {
             daemon.program.signal(signal);
         }
@@ -40,9 +40,9 @@ fn signals_that_come_together_are_one_shutdown() {
     }
 }
 
-#[test]
-fn a_signal_that_comes_half_a_second_after_the_first_hurries_the_end() {
-    let (mut daemon, _stuck, _folder) = stuck("1h");
+#[tokio::test]
+async fn a_signal_that_comes_half_a_second_after_the_first_hurries_the_end() {
+    let (mut daemon, _stuck, _folder) = stuck("1h").await;
     let first = Instant::now();
     while daemon.program.is_running() {
         daemon.program.signal("-TERM");
@@ -127,103 +127,88 @@ fn nohup_and_a_background_job_of_a_script_keep_a_daemon_running() {
     assert_eq!(shell.line_with("code"), "code 0");
 }
 
-/// Sends a frame and returns the message that answers it.
-fn exchange(stream: &mut TcpStream, frame: &[u8]) -> Vec<u8> {
-    stream.write_all(frame).unwrap();
-    let mut header = [0; 2];
-    stream.read_exact(&mut header).unwrap();
-    let mut message = vec![0; usize::from(u16::from_be_bytes(header))];
-    stream.read_exact(&mut message).unwrap();
-    message
-}
-
-#[test]
-fn nothing_runs_out_while_the_process_is_stopped_and_everything_does_after_that() {
+#[tokio::test]
+async fn nothing_runs_out_while_the_process_is_stopped_and_everything_does_after_that() {
     let folder = TempDir::new().unwrap();
     let config = "[registry]\nlease = \"2s\"\nheartbeat = \"500ms\"\n[gateway]\nrefresh = \"500ms\"\n\
         [session]\nhalf_frame = \"2s\"\nlogin_deadline = \"2s\"\n";
     let config = write_config(folder.path(), config);
     let daemon = Daemon::start(&["--config", &config]);
     let addresses = daemon.addresses();
-    let connect = |addr: &str| {
-        let stream = TcpStream::connect(addr).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        stream
+    let ask_gateway = async || {
+        let mut gateway = Wire::connect(addresses.gateway.parse().unwrap()).await;
+        gateway.ask().await.addr
     };
-    let ask_gateway = || {
-        let mut gateway = connect(&addresses.gateway);
-        let answer = exchange(&mut gateway, &[0, 3, 0x08, 0x91, 0x4e]);
-        String::from_utf8_lossy(&answer).into_owned()
-    };
-    assert!(ask_gateway().contains("127.0.0.1:"));
-    let mut half = connect(&addresses.access[0].addr);
-    // A sync without a login, up to its last byte.
-    half.write_all(&[0, 4, 0x08, 0xa6, 0x9c]).unwrap();
+    assert!(ask_gateway().await.starts_with("127.0.0.1:"));
+    let mut half = Wire::connect(addresses.access[0].addr.parse().unwrap()).await;
+    let frame = framed(&sync(0, 0));
+    let (begin, end) = frame.split_at(frame.len() - 1);
+    half.raw(begin).await;
     daemon.program.signal("-STOP");
     // All that is to run out would have.
     thread::sleep(Duration::from_secs(3));
     daemon.program.signal("-CONT");
-    let answer = ask_gateway();
-    assert!(answer.contains("127.0.0.1:"), "{answer:?}");
-    let refused = exchange(&mut half, &[0x01]);
-    assert!(refused.starts_with(&[0x08]), "{refused:?}");
-    assert_eq!(half.read(&mut [0; 64]).unwrap(), 0, "the login's deadline");
+    assert!(ask_gateway().await.starts_with("127.0.0.1:"));
+    half.raw(end).await;
+    let refused: ResSyncMsg = half.recv(Cmd::SyncMsg).await;
+    assert_eq!(refused.err_code, 93003);
+    // Now the login's deadline is over.
+    half.finished().await;
     daemon.program.signal("-TERM");
     daemon.program.end().ok();
 }
 
-/// Connections that were answered once, on each access server.
-fn answered(daemon: &Daemon) -> Vec<TcpStream> {
-    let servers = daemon.addresses().access;
-    let connect = |server: &imd::daemon::AccessAddress| {
-        let mut stream = TcpStream::connect(&server.addr).unwrap();
-        // An unknown command.
-        stream.write_all(&[0, 2, 8, 7]).unwrap();
-        stream.read_exact(&mut [0]).unwrap();
-        stream
-    };
-    servers.iter().map(connect).collect()
+/// Connects to each access server, and pings once without a login: what is answered was accepted.
+async fn answered(daemon: &Daemon) -> Vec<Wire> {
+    let mut clients = Vec::new();
+    for server in daemon.addresses().access {
+        let mut client = Wire::connect(server.addr.parse().unwrap()).await;
+        client.send(&ping()).await;
+        client.error(Cmd::Ping, 93003).await;
+        clients.push(client);
+    }
+    clients
 }
 
-#[test]
-fn one_signal_ends_a_daemon_whose_servers_are_paused_long_before_the_grace_period_does() {
+#[tokio::test]
+async fn one_signal_ends_a_daemon_whose_servers_are_paused_long_before_the_grace_period_does() {
     let folder = TempDir::new().unwrap();
     let config = write_config(folder.path(), "[shutdown]\ngrace = \"1h\"\n");
     let daemon = Daemon::start(&["--config", &config]);
-    let mut clients = answered(&daemon);
+    let mut clients = answered(&daemon).await;
     for server in daemon.addresses().access {
         daemon.imd(&["access", "pause", &server.name]).ok();
     }
     for client in &mut clients {
-        client.write_all(&[0, 2, 8, 7, 0]).unwrap();
+        // A whole frame, and half of the next one.
+        client.raw(&[&framed(&ping())[..], &[0]].concat()).await;
     }
     assert!(daemon.stop().starts_with("Stopped.  stored 0"));
     for mut client in clients {
-        let mut last = Vec::new();
-        let _ = client.read_to_end(&mut last);
-        let last = String::from_utf8_lossy(&last);
-        assert!(last.contains("shutting down"), "{last:?}");
+        let rest = client.rest().await;
+        let rest = String::from_utf8_lossy(&rest);
+        assert!(rest.contains("shutting down"), "{rest:?}");
     }
 }
 
-#[test]
-fn one_signal_ends_a_daemon_whose_clients_do_not_read_when_the_grace_period_does() {
+#[tokio::test(flavor = "multi_thread")]
+async fn one_signal_ends_a_daemon_whose_clients_do_not_read_when_the_grace_period_does() {
     let folder = TempDir::new().unwrap();
     let config = write_config(folder.path(), "[shutdown]\ngrace = \"300ms\"\n");
     let daemon = Daemon::start(&["--config", &config]);
     let writers: Vec<_> = answered(&daemon)
+        .await
         .into_iter()
         .map(|mut client| {
-            thread::spawn(move || {
-                // Until it is cut off: the answers to so many are never read.
-                while client.write_all(&[0, 2, 8, 7].repeat(10_000)).is_ok() {}
-            })
+            let pings = framed(&ping()).repeat(10_000);
+            // The client reads no answers, and is cut off in the end.
+            tokio::spawn(async move { while client.try_raw(&pings).await {} })
         })
         .collect();
     // Others are served meanwhile.
     daemon.imd(&["send", "--from", "1", "--to", "2", "x"]).ok();
     assert!(daemon.stop().starts_with("Stopped.  stored 1"));
     for writer in writers {
-        writer.join().unwrap();
+        writer.await.unwrap();
     }
 }

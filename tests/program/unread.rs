@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::process::{DEADLINE, Daemon, imd, wait_until_it_handles_signals};
+use crate::process::{DEADLINE, Daemon, imd, socket_addr, wait_until_it_handles_signals};
+use crate::support::Http;
+use crate::support::http::request;
 
 /// A program whose stdout is full from the start, and whose stderr is not read.
 struct Unread {
@@ -89,8 +91,8 @@ fn addresses(folder: &TempDir) -> String {
     file.to_str().unwrap().to_owned()
 }
 
-#[test]
-fn a_daemon_whose_log_nobody_reads_serves_counts_what_is_dropped_and_stops() {
+#[tokio::test]
+async fn a_daemon_whose_log_nobody_reads_serves_counts_what_is_dropped_and_stops() {
     for format in ["pretty", "json"] {
         let folder = TempDir::new().unwrap();
         let file = folder.path().join("addr.json");
@@ -105,11 +107,11 @@ fn a_daemon_whose_log_nobody_reads_serves_counts_what_is_dropped_and_stops() {
         imd(&[&add[..], &file[..]].concat()).ok();
         for _ in 0..50 {
             imd(&["bench", "--addr", &gateway, "--users=8", "--count=4000"]).ok();
-            if dropped(&file) > 0 {
+            if dropped(&file).await > 0 {
                 break;
             }
         }
-        assert!(dropped(&file) > 0);
+        assert!(dropped(&file).await > 0);
         imd(&[&["ready"], &file[..]].concat()).ok();
         imd(&[&["send", "--from", "1", "--to", "2", "x"], &file[..]].concat()).ok();
         assert_eq!(daemon.told_to_end(), Some(0));
@@ -117,16 +119,12 @@ fn a_daemon_whose_log_nobody_reads_serves_counts_what_is_dropped_and_stops() {
     }
 }
 
-/// How many lines of log were dropped, as the metrics say.
-fn dropped(file: &[&str]) -> u64 {
+/// Returns how many lines of log were dropped, as the metrics say.
+async fn dropped(file: &[&str]) -> u64 {
     let admin = crate::process::read_addresses(file[1]).admin.unwrap();
-    let admin = admin.trim_start_matches("http://").to_owned();
-    let mut stream = std::net::TcpStream::connect(&admin).unwrap();
-    let request = format!("GET /metrics HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let line = answer
+    let metrics = request(socket_addr(&admin), "GET /metrics HTTP/1.0", "").await;
+    let line = metrics
+        .body
         .lines()
         .find_map(|line| line.strip_prefix("imd_log_lines_dropped_total "));
     line.unwrap().trim().parse().unwrap()
@@ -197,21 +195,19 @@ fn a_command_beside_a_stack_that_nobody_reads_gives_its_code() {
     assert!(!exec.stderr().is_empty());
 }
 
-#[test]
-fn followers_of_the_journal_who_read_nothing_stop_nobody() {
+#[tokio::test]
+async fn followers_of_the_journal_who_read_nothing_stop_nobody() {
     let daemon = Daemon::start(&[]);
     let addresses = daemon.addresses();
     let admin = addresses.admin.unwrap();
-    let admin = admin.trim_start_matches("http://");
-    let followers: Vec<_> = (0..10)
-        .map(|_| {
-            let mut stream = std::net::TcpStream::connect(admin).unwrap();
-            let head = "GET /v1/journal?bytes=true HTTP/1.1\r\naccept: text/event-stream";
-            write!(stream, "{head}\r\nhost: {admin}\r\n\r\n").unwrap();
-            stream.read_exact(&mut [0; 15]).unwrap();
-            stream
-        })
-        .collect();
+    let admin = socket_addr(&admin);
+    let mut followers = Vec::new();
+    for _ in 0..10 {
+        let head = "GET /v1/journal?bytes=true HTTP/1.1\r\naccept: text/event-stream";
+        let mut follower = Http::sent(admin, format!("{head}\r\nhost: {admin}\r\n\r\n")).await;
+        follower.expect("HTTP/1.1 200 OK").await;
+        followers.push(follower);
+    }
     let bench = ["bench", "--users=4", "--count=5000", "--addr"];
     imd(&[&bench[..], &[&addresses.gateway]].concat()).ok();
     daemon.imd(&["ready"]).ok();

@@ -6,7 +6,9 @@ use imd::Config;
 use imd::proto::{Cmd, Error, ReqSyncMsg};
 use tokio::runtime::Handle;
 
-use crate::support::{Wire, access, framed, ping, soon, start_manual, sync, user};
+use crate::support::{
+    Wire, access, framed, ping, raw_frame, soon, start_manual, sync, until, user,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -86,11 +88,7 @@ async fn hundreds_of_half_frames_keep_nobody_waiting_and_end_at_their_deadline()
     let tasks = || Handle::current().metrics().num_alive_tasks();
     let before = tasks();
     // What is no protobuf is answered 90001, once it is whole.
-    let whole = |len: u16| {
-        let mut frame = len.to_be_bytes().to_vec();
-        frame.resize(2 + usize::from(len), 0xff);
-        frame
-    };
+    let whole = |len: u16| raw_frame(&vec![0xff; len.into()]);
     let mut clients = Vec::new();
     for uid in 1..=CLIENTS {
         let mut wire = Wire::connect(access(&imd)).await;
@@ -124,12 +122,7 @@ async fn hundreds_of_half_frames_keep_nobody_waiting_and_end_at_their_deadline()
     }
     bob.ping().await;
     drop(clients);
-    soon(async {
-        while tasks() > before {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(|| tasks() <= before).await;
 }
 
 /// A peer that sends without reading: the server stops reading it, keeps a bounded backlog, and gives it up.

@@ -5,9 +5,8 @@ use imd::proto::{Cmd, ReqLogin};
 use imd::store::{MemoryStore, MessageStore, User, Write};
 use imd::{Config, Imd};
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Wire, access, group_of, http, login, post, soon, start, user};
+use crate::support::{Http, Wire, access, group_of, http, login, post, start, user};
 
 #[tokio::test]
 async fn register_and_auth() {
@@ -298,19 +297,12 @@ async fn a_body_that_does_not_arrive_is_answered_408() {
     let mut config = Config::ephemeral();
     config.http.timeout = std::time::Duration::from_secs(1);
     let imd = start(config).await;
-    let mut stream = tokio::net::TcpStream::connect(imd.user_api_addr())
-        .await
-        .unwrap();
-    let head = b"POST /x/user/register HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nuid=";
-    stream.write_all(head).await.unwrap();
-    let mut answer = Vec::new();
-    let mut chunk = [0; 1024];
-    while !String::from_utf8_lossy(&answer).contains("\"code\":10001") {
-        let n = soon(stream.read(&mut chunk)).await.unwrap();
-        assert_ne!(n, 0, "{}", String::from_utf8_lossy(&answer));
-        answer.extend_from_slice(&chunk[..n]);
-    }
-    assert!(answer.starts_with(b"HTTP/1.1 408 "));
+    let head = "POST /x/user/register HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nuid=";
+    let answer = Http::sent(imd.user_api_addr(), head).await.answer().await;
+    assert_eq!(
+        (answer.status, &answer.json()["code"]),
+        (408, &json!(10001))
+    );
 }
 
 #[tokio::test]
@@ -318,21 +310,12 @@ async fn a_kept_connection_without_a_request_does_not_hold_its_place() {
     let mut config = Config::ephemeral();
     config.http.timeout = std::time::Duration::from_secs(1);
     let imd = start(config).await;
-    let silent = tokio::net::TcpStream::connect(imd.user_api_addr())
-        .await
-        .unwrap();
-    let mut kept = tokio::net::TcpStream::connect(imd.user_api_addr())
-        .await
-        .unwrap();
-    let request = b"POST /x/user/auth HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";
-    kept.write_all(request).await.unwrap();
-    let mut slow = tokio::net::TcpStream::connect(imd.user_api_addr())
-        .await
-        .unwrap();
-    slow.write_all(b"POST /x/us").await.unwrap();
-    for mut stream in [silent, kept, slow] {
-        let mut answer = Vec::new();
-        // To the end: the server closes it.
-        let _ = soon(stream.read_to_end(&mut answer)).await;
+    let kept = "POST /x/user/auth HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";
+    let mut held = Vec::new();
+    for begun in ["", kept, "POST /x/us"] {
+        held.push(Http::sent(imd.user_api_addr(), begun).await);
+    }
+    for mut http in held {
+        http.rest_or_reset().await;
     }
 }

@@ -3,11 +3,10 @@
 use std::net::SocketAddr;
 
 use imd::{Config, Imd};
-use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt;
 
-use crate::support::{post, soon, start};
+use crate::support::http::Answer;
+use crate::support::{Http, post, soon, start};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
@@ -317,24 +316,15 @@ fn lines() -> Vec<Odd> {
     ]
 }
 
-/// All that comes until the server closes. It is a whole answer, or none.
-async fn answered(addr: SocketAddr, request: &[u8]) -> Option<(u16, String)> {
-    let mut stream = soon(TcpStream::connect(addr)).await.unwrap();
-    // The server may answer, and close, before it has taken all of it.
-    let _ = soon(stream.write_all(request)).await;
-    let _ = stream.shutdown().await;
-    let mut answer = Vec::new();
-    let mut chunk = [0; 4_096];
-    while let Ok(n @ 1..) = soon(stream.read(&mut chunk)).await {
-        answer.extend_from_slice(&chunk[..n]);
-    }
-    let answer = String::from_utf8(answer).unwrap();
-    let answer = answer
-        .strip_prefix("HTTP/1.1 100 Continue\r\n\r\n")
-        .unwrap_or(&answer);
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Some((status, body.to_owned()))
+/// Sends a request, ends the writing side, and returns the answer. It is whole, or `None`.
+async fn answered(addr: SocketAddr, request: &[u8]) -> Option<Answer> {
+    let mut http = Http::connect(addr).await;
+    // The server may answer and close before it has taken the whole request.
+    let _ = soon(http.stream.write_all(request)).await;
+    let _ = http.stream.shutdown().await;
+    let answer = http.rest_or_reset().await;
+    let go_on = "HTTP/1.1 100 Continue\r\n\r\n";
+    Answer::of(answer.strip_prefix(go_on).unwrap_or(&answer))
 }
 
 /// Each is answered as it should be, on a connection of its own, and a plain request behind it too.
@@ -348,11 +338,11 @@ async fn check(imd: &Imd, odds: Vec<Odd>) {
     {
         let got = answered(api, &request).await;
         match (answer, &got) {
-            (Some((status, code)), Some((got, body))) => {
-                let body: Value = serde_json::from_str(body).unwrap();
+            (Some((status, code)), Some(got)) => {
+                let body = got.json();
                 let keys: Vec<_> = body.as_object().unwrap().keys().collect();
                 assert_eq!(
-                    (*got, &body["code"]),
+                    (got.status, &body["code"]),
                     (status, &code.into()),
                     "{name}: {body}"
                 );
@@ -360,7 +350,7 @@ async fn check(imd: &Imd, odds: Vec<Odd>) {
                 let expected = expected.iter().filter(|key| code == 0 || **key != "data");
                 assert!(keys.iter().eq(expected), "{name}: {body}");
             }
-            (None, Some((status, _))) => assert!((400..500).contains(status), "{name}: {got:?}"),
+            (None, Some(got)) => assert!((400..500).contains(&got.status), "{name}: {got:?}"),
             (None, None) => {}
             (Some(_), None) => panic!("{name}: no answer"),
         }

@@ -1,7 +1,8 @@
 //! What clients see, through real sockets: one file for each behaviour.
 
 mod odd_store;
-mod ports;
+#[path = "../support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "each suite uses a part of it")]
 mod support;
 
 mod ack;
@@ -28,7 +29,6 @@ mod p2p;
 mod presence;
 mod retention;
 mod roles;
-mod seed;
 mod shutdown;
 #[cfg(feature = "admin")]
 mod slow_clients;

@@ -2,7 +2,7 @@ use imd::Config;
 use imd::proto::Cmd;
 use proptest::prelude::*;
 
-use crate::support::{Wire, access, ping, soon, start, user};
+use crate::support::{Wire, access, framed, p2p, ping, raw_frame, soon, start, user};
 
 #[tokio::test]
 async fn a_frame_that_can_not_be_decoded_is_answered_and_the_connection_stays() {
@@ -15,9 +15,7 @@ async fn a_frame_that_can_not_be_decoded_is_answered_and_the_connection_stays() 
         b"\x08\xa3\x9c\x01\x32\x7fshort", // 20003 whose text is longer than the frame
     ];
     for message in cases {
-        let mut frame = u16::try_from(message.len()).unwrap().to_be_bytes().to_vec();
-        frame.extend_from_slice(message);
-        wire.raw(&frame).await;
+        wire.raw(&raw_frame(message)).await;
         assert!(
             wire.error(Cmd::ErrServer, 90001)
                 .await
@@ -47,9 +45,9 @@ async fn an_empty_frame_is_a_bad_request() {
 async fn answers_to_good_and_bad_frames_keep_their_order() {
     let imd = start(Config::ephemeral()).await;
     let mut wire = user(&imd, 1).await;
-    let mut bytes = crate::support::framed(&crate::support::p2p(2, "a", "x")).to_vec();
+    let mut bytes = framed(&p2p(2, "a", "x")).to_vec();
     bytes.extend_from_slice(&[0, 1, 0xff]);
-    bytes.extend_from_slice(&crate::support::framed(&ping()));
+    bytes.extend_from_slice(&framed(&ping()));
     bytes.extend_from_slice(&[0, 0]);
     wire.raw(&bytes).await;
     let _: imd::proto::ResSendP2pMsg = wire.recv(Cmd::SendP2PMsg).await;
@@ -76,16 +74,11 @@ async fn a_long_frame_before_the_login_is_answered_and_the_connection_closed() {
 #[tokio::test]
 async fn a_frame_of_4096_bytes_is_taken_before_the_login_and_of_65535_after_it() {
     let imd = start(Config::ephemeral()).await;
-    let frame = |len: u16| {
-        let mut bytes = len.to_be_bytes().to_vec();
-        bytes.resize(usize::from(len) + 2, 0xff);
-        bytes
-    };
     let mut wire = Wire::connect(access(&imd)).await;
-    wire.raw(&frame(4096)).await;
+    wire.raw(&raw_frame(&[0xff; 4096])).await;
     wire.error(Cmd::ErrServer, 90001).await;
     wire.login(&imd, 1).await;
-    wire.raw(&frame(65_535)).await;
+    wire.raw(&raw_frame(&[0xff; 65_535])).await;
     wire.error(Cmd::ErrServer, 90001).await;
     wire.ping().await;
 }
@@ -101,11 +94,7 @@ proptest! {
         runtime.block_on(async {
             let imd = start(Config::ephemeral()).await;
             let mut wire = user(&imd, 1).await;
-            let mut bytes = Vec::new();
-            for frame in &frames {
-                bytes.extend_from_slice(&u16::try_from(frame.len()).unwrap().to_be_bytes());
-                bytes.extend_from_slice(frame);
-            }
+            let bytes: Vec<u8> = frames.iter().flat_map(|frame| raw_frame(frame)).collect();
             wire.raw(&bytes).await;
             for _ in &frames {
                 soon(wire.frame()).await;

@@ -9,8 +9,10 @@ use prost::Message;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use crate::seed::chance;
-use crate::support::{Wire, access, ack, group_msg, group_of, login, p2p, ping, start, sync};
+use crate::support::chance::chance;
+use crate::support::{
+    Wire, access, ack, group_msg, group_of, login, p2p, ping, raw_frame, start, sync,
+};
 
 /// Requests as their table in the contract has them. Texts are bytes, since a text that is not UTF-8 is mended.
 mod asked {
@@ -340,8 +342,7 @@ async fn a_damaged_frame_is_answered_as_what_it_has_become_however_it_is_cut() {
             mutate(&mut frame, &requests, &mut chance);
             let expected = world.expected(&frame, bound);
             bound = expected.uid;
-            bytes.extend_from_slice(&u16::try_from(frame.len()).unwrap().to_be_bytes());
-            bytes.extend_from_slice(&frame);
+            bytes.extend_from_slice(&raw_frame(&frame));
             frames.push((frame, expected));
         }
         in_pieces(&mut wire, &bytes, &mut chance).await;

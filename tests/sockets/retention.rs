@@ -6,7 +6,7 @@ use std::time::Duration;
 use imd::{Config, Imd};
 
 use crate::odd_store::start_odd;
-use crate::support::{Wire, access, group_of, soon, start, texts, user, versions};
+use crate::support::{Wire, access, group_of, refuses, soon, start, texts, user, versions};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -154,12 +154,7 @@ async fn a_cleaning_under_way_ends_before_the_store_is_closed() {
     let api = imd.group_api_addr();
     let shutdown = tokio::spawn(imd.shutdown());
     // The ports are closed first: then it has begun.
-    soon(async {
-        while tokio::net::TcpStream::connect(api).await.is_ok() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    soon(async { while !refuses(api).await {} }).await;
     assert_eq!(store.closed.load(Ordering::SeqCst), 0);
     store.clean.let_through(1);
     assert_eq!(soon(shutdown).await.unwrap().unfinished, 0);

@@ -7,9 +7,8 @@ use imd::clock::RealClock;
 use imd::config::{Role, Roles, Strategy};
 use imd::registry::MemoryRegistry;
 use imd::{Client, Config, Imd, StartError};
-use tokio::net::TcpStream;
 
-use crate::support::{Wire, quiet_ports, soon, start};
+use crate::support::{Wire, quiet_ports, refuses, start};
 
 /// A config on ports of its own, with one role.
 fn only(role: Role) -> Config {
@@ -17,10 +16,6 @@ fn only(role: Role) -> Config {
     config.roles = Roles(vec![role]);
     config.gateway.strategy = Strategy::RoundRobin;
     config
-}
-
-async fn refuses(addr: std::net::SocketAddr) -> bool {
-    soon(TcpStream::connect(addr)).await.is_err()
 }
 
 #[tokio::test]

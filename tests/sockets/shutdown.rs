@@ -7,7 +7,7 @@ use imd::{Config, Imd};
 use prost::Message;
 use tokio::net::TcpListener;
 
-use crate::support::{Wire, access, p2p, soon, start, user};
+use crate::support::{Wire, access, p2p, refuses, soon, start, user};
 
 fn addrs(imd: &Imd) -> Vec<std::net::SocketAddr> {
     let mut all = vec![
@@ -61,13 +61,8 @@ async fn dropping_the_handle_closes_listeners_and_sessions() {
     drop(imd);
     ann.error(Cmd::ErrServer, 90001).await;
     ann.finished().await;
-    soon(async {
-        // The listener's task ends in its own time; what it has accepted until then is closed.
-        while tokio::net::TcpStream::connect(addr).await.is_ok() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    // The task of the listener ends a little later, and closes what it has accepted until then.
+    soon(async { while !refuses(addr).await {} }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

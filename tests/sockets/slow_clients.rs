@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use imd::{Config, Imd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use crate::support::{soon, start};
+use crate::support::{Http, soon, start};
 
 /// Connections of the admin API, without those that are reserved for probes.
 const CONNECTIONS: usize = 64;
@@ -29,24 +28,13 @@ fn head(request: &str, more: &str) -> String {
     format!("{request} HTTP/1.1\r\nhost: localhost\r\n{more}\r\n")
 }
 
-/// Sends some bytes on a new connection.
-async fn sent(addr: SocketAddr, bytes: &str) -> TcpStream {
-    let mut stream = soon(TcpStream::connect(addr)).await.unwrap();
-    soon(stream.write_all(bytes.as_bytes())).await.unwrap();
-    stream
-}
-
-/// Reads until the server closes.
-async fn rest(stream: &mut TcpStream) -> String {
-    let mut answer = String::new();
-    soon(stream.read_to_string(&mut answer)).await.unwrap();
-    answer
-}
-
 /// A request of the admin API and its answer.
 async fn asked(imd: &Imd, request: &str) -> String {
     let request = head(request, "connection: close\r\n");
-    rest(&mut sent(imd.admin_addr().unwrap(), &request).await).await
+    Http::sent(imd.admin_addr().unwrap(), request)
+        .await
+        .rest()
+        .await
 }
 
 /// Returns once a connection is free for any request.
@@ -58,12 +46,11 @@ async fn free(imd: &Imd) {
 }
 
 /// Begins a body that does not go on. It is waited for when this returns.
-async fn stuck(addr: SocketAddr, request: &str) -> TcpStream {
+async fn stuck(addr: SocketAddr, request: &str) -> Http {
     let head = head(request, "expect: 100-continue\r\ncontent-length: 1000\r\n");
-    let mut stream = sent(addr, &head).await;
-    let mut go_on = [0; "HTTP/1.1 100 Continue\r\n\r\n".len()];
-    soon(stream.read_exact(&mut go_on)).await.unwrap();
-    soon(stream.write_all(b"{")).await.unwrap();
+    let mut stream = Http::sent(addr, head).await;
+    stream.expect("HTTP/1.1 100 Continue\r\n\r\n").await;
+    stream.send("{").await;
     stream
 }
 
@@ -74,7 +61,7 @@ async fn a_body_that_stops_is_answered_408() {
     let imd = start(config).await;
     for (addr, request) in with_bodies(&imd) {
         let mut stream = stuck(addr, request).await;
-        let answer = rest(&mut stream).await;
+        let answer = stream.rest().await;
         assert!(answer.starts_with("HTTP/1.1 408 "), "{request}: {answer}");
         assert!(answer.contains("connection: close"), "{answer}");
         assert!(answer.contains("no whole body within 500ms"), "{answer}");
@@ -91,8 +78,9 @@ async fn a_body_that_comes_byte_by_byte_is_answered_408() {
             "content-length: 60000\r\n",
             "transfer-encoding: chunked\r\n",
         ] {
-            let mut stream = sent(addr, &head(request, length)).await;
-            let (mut read, mut write) = stream.split();
+            let mut http = Http::connect(addr).await;
+            http.send(head(request, length)).await;
+            let (mut read, mut write) = http.stream.split();
             let dribble = async {
                 let mut pause = tokio::time::interval(Duration::from_millis(5));
                 // Blanks alone: a line of a snapshot would be refused before the body is too slow.
@@ -126,14 +114,14 @@ async fn a_long_body_may_take_longer_than_the_deadline() {
         "POST /v1/users",
         &format!("content-length: {length}\r\nconnection: close\r\n"),
     );
-    let mut stream = sent(imd.admin_addr().unwrap(), &head).await;
+    let mut stream = Http::sent(imd.admin_addr().unwrap(), head).await;
     let mut pause = tokio::time::interval(Duration::from_millis(40));
     for _ in 0..64 {
         pause.tick().await;
         let part = vec![b' '; length / 64];
-        soon(stream.write_all(&part)).await.unwrap();
+        stream.send(&part).await;
     }
-    let answer = rest(&mut stream).await;
+    let answer = stream.rest().await;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
 }
 
@@ -148,9 +136,9 @@ async fn a_client_that_never_reads_its_answers_is_cut_off() {
         (imd.group_api_addr(), "/nowhere"),
         (admin, "/v1/openapi.json"),
     ] {
-        let mut stream = soon(TcpStream::connect(addr)).await.unwrap();
+        let mut http = Http::connect(addr).await;
         let requests = head(&format!("GET {path}"), "").repeat(100);
-        let write = async { while stream.write_all(requests.as_bytes()).await.is_ok() {} };
+        let write = async { while http.stream.write_all(requests.as_bytes()).await.is_ok() {} };
         soon(write).await;
     }
 }
@@ -169,7 +157,7 @@ async fn probes_are_answered_while_clients_hold_every_connection_of_the_admin_ap
     for path in PROBES {
         let request = head(&format!("GET {path}"), "");
         // It is not kept, although the client does not ask for that.
-        let answer = rest(&mut sent(admin, &request).await).await;
+        let answer = Http::sent(admin, request).await.rest().await;
         assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
         assert!(answer.contains("connection: close"), "{answer}");
         assert!(!answer.contains("keep-alive"), "{answer}");
@@ -187,7 +175,7 @@ async fn probes_are_answered_while_clients_hold_every_connection_of_the_admin_ap
         "POST /v1/users HTTP/1.1\r\ncontent-length: 9\r\n\r\n{",
     ] {
         for _ in 0..CONNECTIONS {
-            held.push(sent(admin, begun).await);
+            held.push(Http::sent(admin, begun).await);
         }
         for path in PROBES {
             let answer = asked(&imd, &format!("GET {path}")).await;
@@ -198,10 +186,10 @@ async fn probes_are_answered_while_clients_hold_every_connection_of_the_admin_ap
     let mut probes = Vec::new();
     for _ in 0..CONNECTIONS {
         let request = head("GET /healthz", "");
-        probes.push(sent(admin, &request).await);
+        probes.push(Http::sent(admin, request).await);
     }
     for probe in &mut probes {
-        let answer = rest(probe).await;
+        let answer = probe.rest().await;
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
     // Once a connection is free, everything is answered again.
@@ -218,11 +206,11 @@ async fn slow_bodies_give_their_connections_back() {
     let body = head("POST /v1/users", "content-length: 1000\r\n") + "{";
     let mut held = Vec::new();
     for _ in 0..CONNECTIONS {
-        held.push(sent(admin, &body).await);
+        held.push(Http::sent(admin, &body).await);
     }
     soon(free(&imd)).await;
     for stream in &mut held {
-        let answer = rest(stream).await;
+        let answer = stream.rest().await;
         assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     }
 }

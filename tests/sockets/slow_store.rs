@@ -10,7 +10,7 @@ use imd::proto::{Base, Cmd, Code, ResSendP2pMsg, ResSyncMsg};
 use prost::Message;
 
 use crate::odd_store::start_odd;
-use crate::support::{Wire, access, login, p2p, post, soon, sync, user};
+use crate::support::{Wire, access, login, p2p, post, refuses, soon, sync, user};
 
 #[tokio::test]
 async fn a_failing_store_is_answered_90001_everywhere() {
@@ -229,12 +229,7 @@ async fn a_request_under_way_is_answered_before_a_shutdown_ends() {
     store.commit.arrived().await;
     let shutdown = tokio::spawn(imd.shutdown());
     // The ports are closed first: then it has begun.
-    soon(async {
-        while tokio::net::TcpStream::connect(api).await.is_ok() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    soon(async { while !refuses(api).await {} }).await;
     store.commit.let_through(2);
     let (status, answer) = soon(create).await.unwrap();
     assert_eq!((status, &answer["code"]), (200, &serde_json::json!(0)));

@@ -1,0 +1,119 @@
+//! What every suite of tests builds on: one stack to talk to, one client of the wire, one client of HTTP.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `wire` | [`Wire`]: a connection that sends and reads frames, whole or cut, valid or not |
+//! | `request` | the requests of the wire contract |
+//! | `http` | [`Http`]: a connection that speaks HTTP, as a request and its answer or as bytes |
+//! | `ports` | ports that stay reserved while nothing listens on them |
+//! | `chance` | a generator of random numbers whose seed can be repeated |
+//!
+//! Each suite includes this folder by `#[path]`, and uses a part of it. Tests that look at no bytes use `imd::Client`.
+
+pub mod chance;
+pub mod http;
+pub mod ports;
+mod request;
+mod wire;
+
+pub use http::{Http, http, post};
+pub use request::{ack, group_msg, login, p2p, ping, sync};
+pub use wire::{Wire, framed, raw_frame};
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use imd::proto::{OffsetMsg, ResSyncMsg};
+use imd::{Config, Imd};
+use tokio::net::TcpStream;
+
+/// How long anything that should happen at once may take. Only a failing test uses it up.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for what should happen at once, and fails the test in place of waiting for longer than [`PATIENCE`].
+pub async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, what)
+        .await
+        .expect("this should have happened by now")
+}
+
+/// Lets other tasks run until a condition holds. For conditions of which no event tells.
+pub async fn until(condition: impl Fn() -> bool) {
+    soon(async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// Starts a stack.
+pub async fn start(config: Config) -> Imd {
+    Imd::start(config).await.unwrap()
+}
+
+/// Starts a stack on a manual clock.
+pub async fn start_manual() -> Imd {
+    start(Config::ephemeral().manual_clock()).await
+}
+
+/// Returns whether nothing listens at this address.
+pub async fn refuses(addr: SocketAddr) -> bool {
+    let connected = soon(TcpStream::connect(addr)).await;
+    match connected {
+        Ok(_) => false,
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+            true
+        }
+    }
+}
+
+/// Returns a config whose ports no other program is given while this stack does not listen on them.
+pub fn quiet_ports() -> Config {
+    let mut config = Config::ephemeral();
+    config.gateway.listen = ports::reserved();
+    config.http.user_listen = ports::reserved();
+    config.http.group_listen = ports::reserved();
+    config.admin.listen = ports::reserved();
+    for server in &mut config.access.0 {
+        server.listen = ports::reserved();
+    }
+    config
+}
+
+/// Returns the address of the first access server.
+pub fn access(imd: &Imd) -> SocketAddr {
+    imd.access_servers()[0].addr()
+}
+
+/// Logs a user in on the first access server. The inbox must be empty: otherwise a notify comes unasked.
+pub async fn user(imd: &Imd, uid: i64) -> Wire {
+    let mut wire = Wire::connect(access(imd)).await;
+    wire.login(imd, uid).await;
+    wire
+}
+
+/// Creates a group with these members, of whom the first is its creator. Returns its id.
+pub async fn group_of(imd: &Imd, members: &[i64]) -> i64 {
+    let api = imd.group_api_addr();
+    let form = format!("uid={}&name=team", members[0]);
+    let (_, created) = post(api, "/x/group/create", &form).await;
+    let gid = created["data"]["gid"].as_i64().unwrap();
+    for uid in &members[1..] {
+        let (_, joined) = post(api, "/x/group/join", &format!("uid={uid}&gid={gid}")).await;
+        assert_eq!(joined["code"], 0);
+    }
+    gid
+}
+
+/// Returns the texts of a page.
+pub fn texts(msgs: &[OffsetMsg]) -> Vec<&str> {
+    msgs.iter().map(|entry| entry.msg.as_str()).collect()
+}
+
+/// Returns the versions of a page.
+pub fn versions(page: &ResSyncMsg) -> Vec<i64> {
+    page.msgs.iter().map(|entry| entry.increment_id).collect()
+}

@@ -1,0 +1,61 @@
+//! The requests of the wire contract, with the session's own UID left out.
+
+use imd::Imd;
+use imd::proto::{
+    ReqAcceptP2pMsgAck, ReqLogin, ReqPing, ReqSendGroupMsg, ReqSendP2pMsg, ReqSyncMsg,
+};
+
+/// A login with the token that this stack accepts.
+pub fn login(imd: &Imd, uid: i64) -> ReqLogin {
+    ReqLogin {
+        cmd: 20001,
+        uid,
+        token: imd.token(uid),
+        ..Default::default()
+    }
+}
+
+pub fn ping() -> ReqPing {
+    ReqPing {
+        cmd: 20002,
+        ..Default::default()
+    }
+}
+
+pub fn p2p(target_uid: i64, id: &str, msg: &str) -> ReqSendP2pMsg {
+    ReqSendP2pMsg {
+        cmd: 20003,
+        target_uid,
+        msg_id: id.into(),
+        msg: msg.into(),
+        ..Default::default()
+    }
+}
+
+pub fn ack(source_uid: i64, id: &str) -> ReqAcceptP2pMsgAck {
+    ReqAcceptP2pMsgAck {
+        cmd: 20004,
+        source_uid,
+        msg_id: id.into(),
+        ..Default::default()
+    }
+}
+
+pub fn group_msg(group_id: i64, id: &str, msg: &str) -> ReqSendGroupMsg {
+    ReqSendGroupMsg {
+        cmd: 20005,
+        group_id,
+        msg_id: id.into(),
+        msg: msg.into(),
+        ..Default::default()
+    }
+}
+
+pub fn sync(current_id: i64, limit: u32) -> ReqSyncMsg {
+    ReqSyncMsg {
+        cmd: 20006,
+        current_id,
+        limit,
+        ..Default::default()
+    }
+}

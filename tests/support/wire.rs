@@ -1,0 +1,231 @@
+//! A client of the wire contract that sees frames, not meanings: it can cut them, damage them, and leave them unread.
+
+use std::net::SocketAddr;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{FutureExt, StreamExt};
+use imd::Imd;
+use imd::codec::{self, CodecError, FrameCodec};
+use imd::proto::{
+    Base, Cmd, Error, Payload, ReqAccessServer, ResAcceptP2pMsgAck, ResNotify,
+    ResSelectAccessServerForClient, ResSendGroupMsg, ResSendP2pMsg, ResSyncMsg,
+};
+use prost::Message;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio_util::codec::FramedRead;
+
+use super::{ack, group_msg, login, p2p, ping, post, soon, sync};
+
+/// A connection to a gateway or an access server.
+///
+/// Every wait of it fails the test after [`PATIENCE`](super::PATIENCE).
+pub struct Wire {
+    pub frames: FramedRead<OwnedReadHalf, FrameCodec>,
+    pub out: OwnedWriteHalf,
+}
+
+/// Opening, and sending.
+impl Wire {
+    pub async fn connect(addr: SocketAddr) -> Wire {
+        Wire::over(soon(TcpStream::connect(addr)).await.unwrap())
+    }
+
+    /// Takes over a connection, such as one whose socket has options of its own.
+    pub fn over(stream: TcpStream) -> Wire {
+        stream.set_nodelay(true).unwrap();
+        let (read, out) = stream.into_split();
+        Wire {
+            frames: FramedRead::new(read, FrameCodec),
+            out,
+        }
+    }
+
+    /// Sends bytes as they are.
+    pub async fn raw(&mut self, bytes: &[u8]) {
+        soon(self.out.write_all(bytes)).await.unwrap();
+    }
+
+    /// Sends bytes. Returns false if the server has closed the connection.
+    pub async fn try_raw(&mut self, bytes: &[u8]) -> bool {
+        soon(self.out.write_all(bytes)).await.is_ok()
+    }
+
+    /// Sends a message as a frame.
+    pub async fn send(&mut self, message: &impl Payload) {
+        self.raw(&framed(message)).await;
+    }
+
+    /// Sends several frames in one segment.
+    pub async fn send_all<M: Payload>(&mut self, messages: &[M]) {
+        let mut bytes = BytesMut::new();
+        messages
+            .iter()
+            .for_each(|message| codec::encode(message, &mut bytes).unwrap());
+        self.raw(&bytes).await;
+    }
+
+    /// Ends the writing side.
+    pub async fn end(&mut self) {
+        self.out.shutdown().await.unwrap();
+    }
+}
+
+/// Reading.
+impl Wire {
+    /// Waits for the next frame.
+    pub async fn frame(&mut self) -> Bytes {
+        soon(self.frames.next())
+            .await
+            .expect("the connection was closed")
+            .unwrap()
+    }
+
+    /// Waits for the next frame. Returns `None` if the server has closed the connection.
+    pub async fn try_frame(&mut self) -> Option<Bytes> {
+        soon(self.frames.next()).await?.ok()
+    }
+
+    /// Waits for the next frame, which must be of this command.
+    pub async fn recv<M: Message + Default>(&mut self, cmd: Cmd) -> M {
+        let frame = self.frame().await;
+        let got = Base::decode(frame.clone()).unwrap().cmd;
+        assert_eq!(got, cmd.number(), "instead of {cmd} came {frame:02x?}");
+        M::decode(frame).unwrap()
+    }
+
+    /// Waits for the next frame of this command, and passes over the notifies before it.
+    pub async fn answer<M: Message + Default>(&mut self, cmd: Cmd) -> M {
+        loop {
+            let frame = self.frame().await;
+            let got = Base::decode(frame.clone()).unwrap().cmd;
+            if got == cmd.number() {
+                return M::decode(frame).unwrap();
+            }
+            assert_eq!(
+                got,
+                Cmd::Notify.number(),
+                "instead of {cmd} came {frame:02x?}"
+            );
+        }
+    }
+
+    /// Waits for the next frame, which must be `Error` with this command and code. Returns its text.
+    pub async fn error(&mut self, cmd: Cmd, code: u32) -> String {
+        let error: Error = self.recv(cmd).await;
+        assert_eq!(error.err_code, code, "{error:?}");
+        error.err_str
+    }
+
+    /// Waits for the next frame, which must be a notify. Returns its currentID and totalID.
+    pub async fn notified(&mut self) -> (i64, i64) {
+        let notify: ResNotify = self.recv(Cmd::Notify).await;
+        assert_eq!((notify.err_code, notify.err_str.as_str()), (0, "ok"));
+        (notify.current_id, notify.total_id)
+    }
+
+    /// Returns a frame that has arrived, without a wait.
+    pub fn frame_at_once(&mut self) -> Option<Bytes> {
+        let frame = self.frames.next().now_or_never()?;
+        Some(frame.expect("the connection was closed").unwrap())
+    }
+
+    /// Returns whether nothing has arrived and the connection is open, without a wait.
+    pub fn is_silent(&mut self) -> bool {
+        self.frames.next().now_or_never().is_none()
+    }
+
+    /// Checks that nothing arrives and the connection stays open, although the stack had time for it: meanwhile the HTTP
+    /// API answers a request.
+    pub async fn hears_nothing(&mut self, imd: &Imd) {
+        assert_eq!(post(imd.user_api_addr(), "/", "").await.0, 404);
+        let frame = futures_util::poll!(self.frames.next());
+        assert!(frame.is_pending(), "instead of nothing: {frame:?}");
+    }
+
+    /// Waits for the end of the connection, and returns the bytes before it, of whole frames and of half ones.
+    pub async fn rest(&mut self) -> Vec<u8> {
+        let mut rest = self.frames.read_buffer().to_vec();
+        let mut buffer = [0; 1024];
+        while let Ok(n @ 1..) = soon(self.frames.get_mut().read(&mut buffer)).await {
+            rest.extend_from_slice(&buffer[..n]);
+        }
+        rest
+    }
+
+    /// Waits until the server closes in an orderly way: by a FIN, not by a reset.
+    pub async fn finished(&mut self) {
+        let end = soon(self.frames.next()).await;
+        assert!(end.is_none(), "instead of a FIN: {end:?}");
+        // A reset behind the FIN would have destroyed what was not read yet.
+        let error = self.out.as_ref().take_error().unwrap();
+        assert!(error.is_none(), "after the FIN: {error:?}");
+    }
+
+    /// Waits until the server resets the connection. No frame may come before that.
+    pub async fn reset(&mut self) {
+        let end = soon(self.frames.next()).await;
+        let Some(Err(CodecError::Io(error))) = end else {
+            panic!("instead of a reset: {end:?}");
+        };
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    }
+}
+
+/// Requests, each with its reply, which must be the next frame.
+impl Wire {
+    pub async fn login(&mut self, imd: &Imd, uid: i64) {
+        self.send(&login(imd, uid)).await;
+        assert_eq!(self.error(Cmd::Login, 0).await, "ok");
+    }
+
+    pub async fn ping(&mut self) {
+        self.send(&ping()).await;
+        assert_eq!(self.error(Cmd::Ping, 0).await, "ok");
+    }
+
+    pub async fn p2p(&mut self, target: i64, id: &str, msg: &str) -> ResSendP2pMsg {
+        self.send(&p2p(target, id, msg)).await;
+        self.recv(Cmd::SendP2PMsg).await
+    }
+
+    pub async fn group(&mut self, group: i64, id: &str, msg: &str) -> ResSendGroupMsg {
+        self.send(&group_msg(group, id, msg)).await;
+        self.recv(Cmd::SendGroupMsg).await
+    }
+
+    pub async fn accept(&mut self, source: i64, id: &str) -> ResAcceptP2pMsgAck {
+        self.send(&ack(source, id)).await;
+        self.recv(Cmd::AcceptP2PMsgAck).await
+    }
+
+    pub async fn sync(&mut self, current: i64, limit: u32) -> ResSyncMsg {
+        self.send(&sync(current, limit)).await;
+        self.recv(Cmd::SyncMsg).await
+    }
+
+    /// Asks a gateway for the address of an access server.
+    pub async fn ask(&mut self) -> ResSelectAccessServerForClient {
+        self.send(&ReqAccessServer {
+            cmd: 10001,
+            ..Default::default()
+        })
+        .await;
+        self.recv(Cmd::ReqAccessServer).await
+    }
+}
+
+/// Encodes a message as a frame.
+pub fn framed(message: &impl Payload) -> BytesMut {
+    let mut bytes = BytesMut::new();
+    codec::encode(message, &mut bytes).unwrap();
+    bytes
+}
+
+/// Puts a length in front of bytes that need not be a message.
+pub fn raw_frame(message: &[u8]) -> Vec<u8> {
+    let mut frame = u16::try_from(message.len()).unwrap().to_be_bytes().to_vec();
+    frame.extend_from_slice(message);
+    frame
+}
