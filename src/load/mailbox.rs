@@ -1,4 +1,4 @@
-//! How the task of a connection learns of scheduled requests, and of the end of the run.
+//! How the task of a connection learns of scheduled requests, of deliveries, and of the end of the run.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -18,6 +18,15 @@ pub enum End {
     Now,
 }
 
+/// A message that has reached its receiver, as its sender knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Delivery {
+    /// The number of the user to whom it was sent.
+    pub receiver: usize,
+    /// The number that the sender gave to the message, among those to this receiver.
+    pub seq: u64,
+}
+
 /// What one connection's task is told from outside. The task is woken whenever something is added.
 #[derive(Debug, Default)]
 pub struct Mailbox(Mutex<Contents>);
@@ -26,6 +35,8 @@ pub struct Mailbox(Mutex<Contents>);
 struct Contents {
     /// For each request that is to be made: when it was due, in nanoseconds since the run began.
     due: VecDeque<u64>,
+    /// The messages of this connection's user that have reached their receivers.
+    deliveries: Vec<Delivery>,
     end: End,
     task: Option<Waker>,
 }
@@ -34,6 +45,11 @@ impl Mailbox {
     /// Adds a request that was due at this time.
     pub fn push(&self, due: u64) {
         self.change(|contents| contents.due.push_back(due));
+    }
+
+    /// Adds a message of this connection's user that has reached its receiver.
+    pub fn deliver(&self, delivery: Delivery) {
+        self.change(|contents| contents.deliveries.push(delivery));
     }
 
     /// Announces the end.
@@ -60,6 +76,11 @@ impl Mailbox {
             none => *none = Some(cx.waker().clone()),
         }
         contents.end
+    }
+
+    /// Returns the deliveries since the last call.
+    pub fn take_deliveries(&self) -> Vec<Delivery> {
+        std::mem::take(&mut self.0.lock().deliveries)
     }
 
     /// Waits for the next request, and returns when it was due; nothing at the end of the run.

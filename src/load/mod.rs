@@ -7,6 +7,7 @@
 mod connection;
 mod fields;
 mod mailbox;
+mod pattern;
 pub mod request;
 mod schedule;
 mod statistics;
@@ -14,7 +15,8 @@ pub mod usage;
 
 pub use connection::{Client, Connection, Frames, Framing};
 pub use fields::FieldTable;
-pub use mailbox::{End, Mailbox};
+pub use mailbox::{Delivery, End, Mailbox};
+pub use pattern::{Pattern, Receivers};
 pub use request::Template;
 pub use schedule::{Schedule, nanos};
 pub use statistics::{Latency, Percentiles, grouped};

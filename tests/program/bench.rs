@@ -74,6 +74,7 @@ fn connections_come_and_go() {
 fn every_message_of_a_ring_arrives_once() {
     let out = bench(&[
         "p2p",
+        "--pattern=ring",
         "--users=5",
         "--outstanding=3",
         "--count=300",
@@ -88,6 +89,51 @@ fn every_message_of_a_ring_arrives_once() {
         assert!(report["server"]["cores"].as_f64() > Some(0.0), "{report}");
         assert!(report["generator"]["busy"].as_f64() > Some(0.0), "{report}");
     }
+}
+
+#[test]
+fn every_message_arrives_once_whoever_gets_it_and_whoever_gives_its_id() {
+    for pattern in ["random", "ring", "zipf", "pairs"] {
+        for (until, ids) in [
+            ("delivered", &["--no-msg-id"][..]),
+            ("acknowledged", &[]),
+            ("delivered", &[]),
+        ] {
+            let options = [
+                &format!("--pattern={pattern}"),
+                &format!("--until={until}"),
+                "--users=7",
+                "--outstanding=3",
+                "--count=200",
+                "--threads=2",
+            ];
+            let report = report(&bench(&[&options, ids].concat()).ok());
+            check(&report, 200, 200);
+            assert_eq!(report["pattern"], pattern);
+            assert_eq!(report["until"], until);
+            assert_eq!(report["gives_ids"], ids.is_empty());
+        }
+    }
+    let out = bench(&["group", "--users=3", "--count=20", "--no-msg-id"]).ok();
+    check(&report(&out), 20, 60);
+}
+
+#[test]
+fn a_message_that_is_not_delivered_keeps_its_sender_waiting() {
+    // The only user may have two messages outstanding. The page that has the first ones is lost, so it sends no others.
+    let args = [
+        "--users=1",
+        "--outstanding=2",
+        "--count=10",
+        "--until=delivered",
+    ];
+    let lost = once(
+        Cmd::SyncMsg,
+        |frame| !ResSyncMsg::decode(frame).unwrap().msgs.is_empty(),
+        |_| Vec::new(),
+    );
+    let wrong = tampered(SHORT, &args, lost);
+    assert!(wrong.contains("2 acknowledged but missing"), "{wrong}");
 }
 
 #[test]
@@ -222,6 +268,10 @@ fn people_get_a_summary() {
         out[0],
         "p2p: 3 users, 2 outstanding, 32 bytes, a private imd, store in memory"
     );
+    assert_eq!(
+        out[1],
+        "Each message goes to a random other user, outstanding until delivered and acknowledged."
+    );
     for row in ["sent  ", "acknowledged  ", "delivered  "] {
         let row = out.iter().find(|line| line.starts_with(row)).unwrap();
         assert_eq!(row.split_whitespace().nth(1), Some("60"), "{out:?}");
@@ -232,7 +282,7 @@ fn people_get_a_summary() {
 
 #[test]
 fn flags_that_do_not_go_together_are_refused() {
-    let refused: [(&[&str], &str); 7] = [
+    let refused: [(&[&str], &str); 12] = [
         (&["--rate=5", "--outstanding=2"], "cannot be used with"),
         (&["connect", "--outstanding=2"], "raise --users instead"),
         (&["group", "--addr", "127.0.0.1:1"], "--group-api"),
@@ -240,6 +290,11 @@ fn flags_that_do_not_go_together_are_refused() {
         (&["--for=0s"], "a time above 0"),
         (&["--for=2"], "such as 2s"),
         (&["--addr=127.0.0.1:1", "--store=x"], "cannot be used with"),
+        (&["group", "--pattern=ring"], "--pattern is for p2p"),
+        (&["group", "--until=delivered"], "--until is for p2p"),
+        (&["--rate=5", "--until=delivered"], "cannot be used with"),
+        (&["idle", "--no-msg-id"], "for p2p and group"),
+        (&["--no-msg-id", "--size=31"], "needs a --size of 32"),
     ];
     for (args, why) in refused {
         let said = bench(args).failed(64);

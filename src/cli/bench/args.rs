@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use imd::byte_size;
+use imd::load::Pattern;
 use serde::Serialize;
 
+use super::stamp;
 use crate::cli::duration::some_time;
 use crate::cli::failure::Failure;
 
@@ -29,7 +31,7 @@ pub enum Kind {
     Gateway,
     /// Connect to the gateway, ask, close
     Connect,
-    /// Users write to each other, in a ring
+    /// Users write to each other
     P2p,
     /// One user writes to a group of all
     Group,
@@ -37,6 +39,16 @@ pub enum Kind {
     Idle,
     /// Users read filled inboxes, page by page
     Sync,
+}
+
+/// When a message is done, so that its sender may send another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Until {
+    /// Its receiver has it in a page, and its sender has the acknowledgement
+    Delivered,
+    /// Its sender has the acknowledgement
+    Acknowledged,
 }
 
 /// What `imd bench` can be told.
@@ -68,6 +80,15 @@ pub struct BenchArgs {
     /// Requests that each sender has open [default: p2p and group 16, others 1]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=100_000), conflicts_with = "rate")]
     pub outstanding: Option<u32>,
+    /// Who gets the messages of `p2p` [default: random]
+    #[arg(long, value_enum)]
+    pub pattern: Option<Pattern>,
+    /// When a message of `p2p` makes room for the next one [default: delivered]
+    #[arg(long, value_enum, conflicts_with = "rate")]
+    pub until: Option<Until>,
+    /// Leave the messages' ids to the server
+    #[arg(long)]
+    pub no_msg_id: bool,
     /// Bytes of a message's text, such as 100 or 4KiB
     #[arg(long, value_name = "BYTES", default_value_t = 32, value_parser = size)]
     pub size: u16,
@@ -95,6 +116,26 @@ pub struct BenchArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// Makes sure that the options about messages fit the kind of the run and one another.
+fn check_message_options(args: &BenchArgs) -> Result<(), Failure> {
+    let sends = matches!(args.kind, Kind::P2p | Kind::Group);
+    let wrong = if args.kind != Kind::P2p && args.pattern.is_some() {
+        "--pattern is for p2p, where users write to each other".to_owned()
+    } else if args.kind != Kind::P2p && args.until.is_some() {
+        "--until is for p2p, where each message has one receiver".to_owned()
+    } else if args.no_msg_id && !sends {
+        "--no-msg-id is for p2p and group, which send messages".to_owned()
+    } else if args.no_msg_id && usize::from(args.size) < stamp::LEN {
+        format!(
+            "--no-msg-id needs a --size of {} or more: the text says which message it is",
+            stamp::LEN
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Failure::Usage(wrong))
 }
 
 /// Parses the size of a message's text, in bytes.
@@ -140,6 +181,12 @@ pub struct Plan {
     pub first_uid: i64,
     /// When requests are made.
     pub pace: Pace,
+    /// Who gets the messages of a p2p run.
+    pub pattern: Pattern,
+    /// Whether a message also has to be delivered, not only acknowledged, before it makes room for the next one.
+    pub waits_for_delivery: bool,
+    /// Whether the users give ids to their messages. Otherwise the server does.
+    pub gives_ids: bool,
     pub size: usize,
     /// How long requests are made; `None` means until the count is reached.
     pub time: Option<Duration>,
@@ -178,6 +225,7 @@ impl Plan {
                 "give the --group-api of the stack too".into(),
             ));
         }
+        check_message_options(args)?;
         let pace = match (args.rate, args.kind) {
             (Some(rate), _) => Pace::Open(rate),
             (None, Kind::Idle) => Pace::Open(f64::from(users) / HEARTBEAT),
@@ -191,6 +239,11 @@ impl Plan {
             users,
             first_uid: args.first_uid,
             pace,
+            pattern: args.pattern.unwrap_or_default(),
+            waits_for_delivery: args.kind == Kind::P2p
+                && args.rate.is_none()
+                && args.until != Some(Until::Acknowledged),
+            gives_ids: !args.no_msg_id,
             size: args.size.into(),
             // Either it ends after a time, or after so many.
             time: time.or(args.count.is_none().then_some(TIME)),
@@ -201,9 +254,24 @@ impl Plan {
         })
     }
 
+    /// Returns when a message makes room for the next one; nothing in runs where that is not the question.
+    pub fn until(&self) -> Option<Until> {
+        match (self.kind, self.pace) {
+            (Kind::P2p, Pace::Closed(_)) if self.waits_for_delivery => Some(Until::Delivered),
+            (Kind::P2p, Pace::Closed(_)) => Some(Until::Acknowledged),
+            _ => None,
+        }
+    }
+
     /// Returns the UID of the user with that number.
     pub fn uid(&self, user: usize) -> i64 {
         self.first_uid + i64::try_from(user).unwrap_or_default()
+    }
+
+    /// Returns the number of the user with that UID, if it is one of this run.
+    pub fn user(&self, uid: i64) -> Option<usize> {
+        let user = usize::try_from(uid.checked_sub(self.first_uid)?).ok()?;
+        Some(user).filter(|user| *user < self.users)
     }
 
     /// Returns how many users make requests.

@@ -2,8 +2,12 @@
 //!
 //! Serves the report. The fields of [`Check`] are those of the JSON that `--json` prints.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 
+use super::seqs::Seqs;
+use super::stamp;
 use super::tally::Tally;
 use super::user::DeliveryRecord;
 
@@ -30,22 +34,30 @@ pub struct Check {
 
 impl Check {
     /// Compares the messages that were acknowledged with those that were received.
-    pub fn new(tally: &Tally, mut records: Vec<DeliveryRecord>) -> Check {
+    pub fn new(tally: &Tally, records: Vec<DeliveryRecord>) -> Check {
         let counts = &tally.counts;
-        records.sort_by_key(|record| record.user);
-        let missing = records.iter().map(|record| {
-            let sender = record.receives_from.and_then(|user| {
-                let at = records.binary_search_by_key(&user, |record| record.user);
-                records.get(at.ok()?)
-            });
-            sender.map_or(0, |sender| sender.acknowledged.missing_in(&record.found))
+        let receivers: HashMap<usize, &DeliveryRecord> =
+            records.iter().map(|record| (record.user, record)).collect();
+        let missing = records.iter().flat_map(|sender| {
+            let receivers = &receivers;
+            sender.acknowledged.iter().map(move |(receiver, seqs)| {
+                let missing_at = |receiver: &DeliveryRecord| match receiver.found.get(&sender.user)
+                {
+                    Some(found) => seqs.missing_in(found),
+                    None => seqs.missing_in(&Seqs::default()),
+                };
+                match *receiver {
+                    stamp::GROUP => receivers.values().map(|it| missing_at(it)).sum(),
+                    receiver => receivers.get(&receiver).map_or(0, |it| missing_at(it)),
+                }
+            })
         });
         let mut check = Check {
             ok: false,
             refused: counts.refused,
             unanswered: counts.sent.saturating_sub(counts.answered),
             unasked: counts.unasked,
-            missing: missing.sum(),
+            missing: missing.sum::<u64>(),
             double: counts.double,
             altered: counts.altered,
             gaps: counts.gaps,
@@ -84,20 +96,22 @@ mod tests {
 
     fn record(
         user: usize,
-        receives_from: usize,
-        acknowledged: u64,
-        found: &[u64],
+        (receiver, acknowledged): (usize, u64),
+        found: &[(usize, u64)],
     ) -> DeliveryRecord {
         let mut record = DeliveryRecord {
             user,
-            receives_from: Some(receives_from),
             ..Default::default()
         };
         for number in 0..acknowledged {
-            record.acknowledged.insert(number);
+            record
+                .acknowledged
+                .entry(receiver)
+                .or_default()
+                .insert(number);
         }
-        for number in found {
-            record.found.insert(*number);
+        for (sender, number) in found {
+            record.found.entry(*sender).or_default().insert(*number);
         }
         record
     }
@@ -105,10 +119,11 @@ mod tests {
     #[test]
     fn every_member_of_a_group_must_receive_every_message() {
         let group = |last: &[u64]| {
+            let from_0 = |numbers: &[u64]| numbers.iter().map(|it| (0, *it)).collect::<Vec<_>>();
             let records = vec![
-                record(2, 0, 0, last),
-                record(0, 0, 3, &[0, 1, 2]),
-                record(1, 0, 0, &[2, 0, 1]),
+                record(2, (stamp::GROUP, 0), &from_0(last)),
+                record(0, (stamp::GROUP, 3), &from_0(&[0, 1, 2])),
+                record(1, (stamp::GROUP, 0), &from_0(&[2, 0, 1])),
             ];
             Check::new(&Tally::default(), records)
         };
@@ -119,8 +134,19 @@ mod tests {
     }
 
     #[test]
+    fn a_message_is_missing_where_its_receiver_did_not_find_it() {
+        let records = vec![
+            record(0, (1, 2), &[(1, 0)]),
+            record(1, (0, 1), &[(0, 0), (2, 1)]),
+            record(2, (1, 1), &[]),
+        ];
+        // The second message of user 0, and the first one of user 2.
+        assert_eq!(Check::new(&Tally::default(), records).missing, 2);
+    }
+
+    #[test]
     fn a_message_that_was_stored_but_not_acknowledged_is_no_error() {
-        let records = vec![record(0, 0, 1, &[0, 1])];
+        let records = vec![record(0, (0, 1), &[(0, 0), (0, 1)])];
         assert!(Check::new(&Tally::default(), records).ok);
     }
 }

@@ -39,7 +39,7 @@ use super::failure::Failure;
 use super::link::LinkError;
 use super::signals::Signals;
 use super::{api, endpoint, output, refusal, settings};
-use args::{Kind, Plan};
+use args::{Kind, Pace, Plan};
 use private::Private;
 use progress::Progress;
 use report::{Measurements, Report, Server};
@@ -246,7 +246,8 @@ async fn watch(run: &Run, begun: Instant, counts: impl Fn() -> Counts, is_lost: 
             return;
         }
         // Between two requests of a slow schedule nothing is expected, so that time does not count.
-        let is_waiting = is_sent || !is_answered;
+        let is_scheduled = matches!(run.plan.pace, Pace::Open(_));
+        let is_waiting = !is_scheduled || is_sent || !is_answered;
         if counts != last || !is_waiting {
             (last, changed) = (counts, Instant::now());
         } else if changed.elapsed() > run.plan.patience {

@@ -4,10 +4,10 @@
 
 use std::fmt::Write as _;
 
-use imd::load::{Percentiles, grouped};
+use imd::load::{Pattern, Percentiles, grouped};
 use serde::Serialize;
 
-use super::args::{Kind, Pace, Plan};
+use super::args::{Kind, Pace, Plan, Until};
 use super::check::Check;
 use super::generator::{Generator, ThreadUsage};
 use super::tally::Tally;
@@ -24,6 +24,12 @@ pub struct Report {
     users: usize,
     outstanding: Option<usize>,
     rate: Option<f64>,
+    /// Who gets the messages of a p2p run.
+    pattern: Option<Pattern>,
+    /// When a message of a p2p run made room for the next one.
+    until: Option<Until>,
+    /// Whether the users gave ids to their messages, in runs with messages.
+    gives_ids: Option<bool>,
     size: usize,
     secs: f64,
     sent: u64,
@@ -101,6 +107,9 @@ impl Report {
                 Pace::Closed(_) => None,
                 Pace::Open(rate) => Some(rate),
             },
+            pattern: (plan.kind == Kind::P2p).then_some(plan.pattern),
+            until: plan.until(),
+            gives_ids: matches!(plan.kind, Kind::P2p | Kind::Group).then_some(plan.gives_ids),
             size: plan.size,
             secs: secs(counts.last_answer.max(counts.last_delivery)),
             sent: counts.sent,
@@ -154,6 +163,9 @@ impl Report {
         };
         let users = self.users;
         writeln!(text, "{kind}: {users} users, {pace}{size}, {place}")?;
+        if let Some(messages) = self.messages() {
+            writeln!(text, "{messages}")?;
+        }
         writeln!(text, "\n{:<16}{:>14}{:>14}", "", "in all", "per second")?;
         let deliveries = (self.delivered > 0).then_some(("delivered", self.delivered));
         let rows = [
@@ -224,6 +236,28 @@ impl Report {
             writeln!(text, "{what}")?;
         }
         Ok(())
+    }
+}
+
+impl Report {
+    /// Returns a sentence on who got the messages of a p2p run, and when a user sent the next one.
+    fn messages(&self) -> Option<String> {
+        let receivers = match self.pattern? {
+            Pattern::Random => "Each message goes to a random other user",
+            Pattern::Ring => "Each user writes to the next one",
+            Pattern::Zipf => "Each message goes to a random other user, the first ones most often",
+            Pattern::Pairs => "Users write to each other by twos",
+        };
+        let until = match self.until {
+            Some(Until::Delivered) => ", outstanding until delivered and acknowledged",
+            Some(Until::Acknowledged) => ", outstanding until acknowledged",
+            None => "",
+        };
+        let ids = match self.gives_ids {
+            Some(false) => "; the server gives the ids",
+            _ => "",
+        };
+        Some(format!("{receivers}{until}{ids}."))
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use imd::load::{Schedule, nanos};
+use imd::load::{Mailbox, Schedule, nanos};
 use parking_lot::Mutex;
 
 use super::args::{Pace, Plan};
@@ -19,6 +19,8 @@ pub struct Run {
     pub plan: Plan,
     /// Random id of the run, which tells its messages from those that inboxes held before.
     pub id: u32,
+    /// The mailboxes of all users, by their numbers.
+    pub mailboxes: Vec<Arc<Mailbox>>,
     /// Number of requests that a closed loop with a count has allowed so far.
     allowed: AtomicU64,
 }
@@ -27,8 +29,9 @@ impl Run {
     /// Creates the state of a run that has not begun.
     pub fn new(plan: Plan) -> Self {
         Run {
-            plan,
             id: rand::random(),
+            mailboxes: (0..plan.users).map(|_| Arc::default()).collect(),
+            plan,
             allowed: AtomicU64::new(0),
         }
     }
@@ -73,7 +76,7 @@ impl WorkerState {
         nanos(self.begun.elapsed())
     }
 
-    /// Returns whether a user with `open` unanswered requests may make one more, in a closed loop. A request that was
+    /// Returns whether a user with `open` requests that are not done may make one more, in a closed loop. A request that was
     /// allowed has to be made.
     pub fn allows(&self, open: usize, now: u64) -> bool {
         match self.run.plan.pace {

@@ -3,38 +3,54 @@
 //! Serves `setup`, which creates the users of `p2p` and `group` runs. Every received message is checked: its text,
 //! its sender, and that it was not received before.
 
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use imd::codec;
-use imd::load::{FieldTable, Template};
+use imd::load::{Delivery, FieldTable, Receivers, request};
 use imd::proto::{Cmd, ReqSyncMsg};
 
 use super::connection::ConnectionError;
-use super::stamp::Stamp;
+use super::run::Run;
+use super::stamp::{self, Stamp};
 use super::tally::{Received, Tally};
 use super::user::{DeliveryRecord, Role};
 
+/// To whom a user sends.
+pub enum Audience {
+    /// To other users, chosen for each message.
+    Users(Receivers),
+    /// To the group with this id.
+    Group(i64),
+    /// The user only receives.
+    Nobody,
+}
+
 /// A user who sends messages, and requests a page whenever a notify announces new ones.
 pub struct Sender {
-    /// The id of the run, which tells its messages from older ones in the inbox.
-    pub run: u32,
-    /// The encoded message, into which each stamp is put. Absent for users who only receive.
-    pub request: Option<Template>,
-    /// The UID of the user whose messages this one receives.
-    pub receives_from: i64,
-    /// The text of every message of the run.
-    pub text: String,
+    run: Arc<Run>,
+    audience: Audience,
+    /// A text of the length of every message.
+    text: String,
     /// The request for the next page. Its currentID is the last version that this user has read.
-    pub sync: ReqSyncMsg,
+    sync: ReqSyncMsg,
     /// The numbers of the messages that were acknowledged and received so far.
-    pub record: DeliveryRecord,
-    /// The number of the next message to send.
-    pub next: u64,
+    record: DeliveryRecord,
+    /// For each receiver, the number of the next message to it.
+    next: HashMap<usize, u64>,
+    /// The messages that were not answered yet, oldest first.
+    unanswered: VecDeque<Delivery>,
+    /// The messages of which one of two things has happened: the acknowledgement or the delivery.
+    half_done: HashSet<Delivery>,
+    /// How many messages were acknowledged and not delivered yet.
+    undelivered: usize,
     /// The newest version that the server has announced.
-    pub known: i64,
+    known: i64,
     /// Set while a page was requested and has not arrived.
-    pub is_syncing: bool,
+    is_syncing: bool,
     /// Progress of the last page, which is requested at the end of the run.
-    pub leaving: Leaving,
+    leaving: Leaving,
 }
 
 /// The progress of a user with the last page, which shows whether any message is left.
@@ -52,6 +68,38 @@ pub enum Leaving {
 }
 
 impl Sender {
+    /// Creates the user with this number, who has read the inbox up to the version `read`.
+    pub fn new(run: &Arc<Run>, user: usize, audience: Audience, read: i64) -> Self {
+        let plan = &run.plan;
+        Sender {
+            run: Arc::clone(run),
+            audience,
+            text: "m".repeat(plan.size),
+            sync: request::sync(plan.uid(user), read),
+            record: DeliveryRecord {
+                user,
+                ..Default::default()
+            },
+            next: HashMap::new(),
+            unanswered: VecDeque::new(),
+            half_done: HashSet::new(),
+            undelivered: 0,
+            known: read,
+            is_syncing: false,
+            leaving: Leaving::default(),
+        }
+    }
+
+    /// Returns the text of every message, without the stamp that it begins with where the server gives the ids.
+    fn plain_text(&self) -> &str {
+        let stamp = if self.run.plan.gives_ids {
+            0
+        } else {
+            stamp::LEN
+        };
+        self.text.get(stamp..).unwrap_or_default()
+    }
+
     /// Appends the request for the next page.
     fn request_page(&mut self, out: &mut BytesMut) -> Result<(), ConnectionError> {
         codec::encode(&self.sync, out)?;
@@ -66,16 +114,33 @@ impl Sender {
     fn answer(&mut self, answer: &FieldTable<'_>, id: usize, tally: &mut Tally) -> Received {
         let status = answer.status(3);
         if status.0 != 0 {
+            self.unanswered.pop_front();
             return tally.refuse(status);
         }
-        let is_expected = Stamp::read(answer.text(id)).is_some_and(|id| {
-            id.run == self.run && id.seq < self.next && self.record.acknowledged.insert(id.seq)
-        });
-        if is_expected {
-            return Received::Answer;
+        let Some(message) = self.answered_message(answer.text(id)) else {
+            tally.counts.unasked += 1;
+            return Received::Other;
+        };
+        let acknowledged = self.record.acknowledged.entry(message.receiver);
+        acknowledged.or_default().insert(message.seq);
+        if self.run.plan.waits_for_delivery && !self.half_done.remove(&message) {
+            self.half_done.insert(message);
+            self.undelivered += 1;
         }
-        tally.counts.unasked += 1;
-        Received::Other
+        Received::Answer
+    }
+
+    /// Removes the message that an answer with this message id belongs to, and returns it. Answers arrive in the order of
+    /// the requests; an id that the server gave says nothing more.
+    fn answered_message(&mut self, id: &[u8]) -> Option<Delivery> {
+        if !self.run.plan.gives_ids {
+            return self.unanswered.pop_front();
+        }
+        let stamp = Stamp::read(id).filter(|stamp| stamp.run == self.run.id)?;
+        let Stamp { receiver, seq, .. } = stamp;
+        let message = Delivery { receiver, seq };
+        let at = self.unanswered.iter().position(|sent| *sent == message);
+        self.unanswered.remove(at?)
     }
 
     /// Handles a notify, and requests a page unless one is on its way.
@@ -119,41 +184,98 @@ impl Sender {
         Ok(())
     }
 
-    /// Checks and counts a message of a page. Messages of other runs are ignored.
+    /// Checks and counts a message of a page, and tells its sender. Messages of other runs are ignored.
     fn entry(&mut self, entry: &FieldTable<'_>, now: u64, tally: &mut Tally) {
-        let stamp = Stamp::read(entry.text(5));
-        let Some(stamp) = stamp.filter(|stamp| stamp.run == self.run) else {
+        let plan = &self.run.plan;
+        let (id, text) = (entry.text(5), entry.text(6));
+        let (stamp, text) = match plan.gives_ids {
+            true => (id, text),
+            false => text.split_at_checked(stamp::LEN).unwrap_or_default(),
+        };
+        let Some(stamp) = Stamp::read(stamp).filter(|stamp| stamp.run == self.run.id) else {
             return;
         };
-        let (source, text) = (entry.number(1), entry.text(6));
-        if source != self.receives_from || text != self.text.as_bytes() {
+        let source = plan.user(entry.number(1));
+        let is_mine = [self.record.user, stamp::GROUP].contains(&stamp.receiver);
+        let is_whole = text == self.plain_text().as_bytes();
+        let Some(source) = source.filter(|_| is_mine && is_whole) else {
             tally.counts.altered += 1;
-        } else if self.record.found.insert(stamp.seq) {
-            tally.counts.delivered += 1;
-            tally.counts.last_delivery = now;
-            tally.delivery.record(now.saturating_sub(stamp.due));
-        } else {
+            return;
+        };
+        if !self
+            .record
+            .found
+            .entry(source)
+            .or_default()
+            .insert(stamp.seq)
+        {
             tally.counts.double += 1;
+            return;
+        }
+        tally.counts.delivered += 1;
+        tally.counts.last_delivery = now;
+        tally.delivery.record(now.saturating_sub(stamp.due));
+        if plan.waits_for_delivery
+            && let Some(mailbox) = self.run.mailboxes.get(source)
+        {
+            mailbox.deliver(Delivery {
+                receiver: stamp.receiver,
+                seq: stamp.seq,
+            });
         }
     }
 }
 
 impl Role for Sender {
     fn asks(&self) -> bool {
-        self.request.is_some()
+        !matches!(self.audience, Audience::Nobody)
     }
 
     fn ask(&mut self, due: u64, out: &mut BytesMut) -> Result<(), ConnectionError> {
+        let (receiver, group) = match &mut self.audience {
+            Audience::Users(receivers) => (receivers.choose(), None),
+            Audience::Group(group) => (stamp::GROUP, Some(*group)),
+            Audience::Nobody => return Ok(()),
+        };
+        let next = self.next.entry(receiver).or_default();
+        let message = Delivery {
+            receiver,
+            seq: *next,
+        };
+        *next += 1;
         let stamp = Stamp {
-            run: self.run,
-            seq: self.next,
+            run: self.run.id,
+            receiver,
+            seq: message.seq,
             due,
         };
-        self.next += 1;
-        if let Some(request) = &self.request {
-            request.put(&stamp.digits(), out);
+        let digits = stamp.digits();
+        let digits = str::from_utf8(&digits).unwrap_or_default();
+        let plan = &self.run.plan;
+        let (id, begin) = match plan.gives_ids {
+            true => (digits, ""),
+            false => ("", digits),
+        };
+        let text = [begin, self.plain_text()].concat();
+        let uid = self.sync.uid;
+        match group {
+            None => codec::encode(&request::p2p(uid, plan.uid(receiver), id, &text), out)?,
+            Some(group) => codec::encode(&request::group(uid, group, id, &text), out)?,
         }
+        self.unanswered.push_back(message);
         Ok(())
+    }
+
+    fn undelivered(&self) -> usize {
+        self.undelivered
+    }
+
+    fn delivered(&mut self, delivery: Delivery) {
+        if self.half_done.remove(&delivery) {
+            self.undelivered -= 1;
+        } else {
+            self.half_done.insert(delivery);
+        }
     }
 
     fn receive(

@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use imd::load::{Connection, FieldTable, Template, request};
+use imd::load::{Connection, FieldTable, Receivers, request};
 use imd::proto::{Cmd, ReqSendP2pMsg, ResSelectAccessServerForClient};
 use imd::service::salted_token;
 use prost::Message as _;
@@ -18,9 +18,8 @@ use super::connection::{ConnectionError, answer, ask, check};
 use super::reader::Reader;
 use super::repeater::Repeater;
 use super::run::Run;
-use super::sender::{Leaving, Sender};
-use super::stamp;
-use super::user::{DeliveryRecord, Role};
+use super::sender::{Audience, Sender};
+use super::user::Role;
 
 /// Number of users of a thread who log in at the same time.
 const CONCURRENT_LOGINS: usize = 64;
@@ -50,10 +49,10 @@ pub struct SetupError {
 
 /// The users of one thread.
 pub enum Users {
-    /// Users with a connection that they use for the whole run.
-    Connected(Vec<(Box<dyn Role>, Connection)>),
-    /// That number of users, who connect to the gateway for each request.
-    Dialing(usize, SocketAddr),
+    /// Users, each with its number and a connection that it uses for the whole run.
+    Connected(Vec<(usize, Box<dyn Role>, Connection)>),
+    /// The numbers of users who connect to the gateway for each request.
+    Dialing(Vec<usize>, SocketAddr),
 }
 
 /// Sets up the users with these numbers.
@@ -62,18 +61,19 @@ pub enum Users {
 ///
 /// [`SetupError`] names the step that failed and the reason. The run can't begin then.
 pub async fn set_up(
-    run: &Run,
+    run: &Arc<Run>,
     stack: &StackAccess,
     numbers: Vec<usize>,
 ) -> Result<Users, SetupError> {
     let plan = &run.plan;
-    let mut users: Vec<(Box<dyn Role>, Connection)> = Vec::new();
+    let mut users: Vec<(usize, Box<dyn Role>, Connection)> = Vec::new();
     match plan.kind {
-        Kind::Connect => return Ok(Users::Dialing(numbers.len(), resolve(stack).await?)),
+        Kind::Connect => return Ok(Users::Dialing(numbers, resolve(stack).await?)),
         Kind::Gateway => {
-            for _ in numbers {
+            for user in numbers {
                 let repeater = Repeater::new(Cmd::ReqAccessServer, &request::access_server(), 3);
                 users.push((
+                    user,
                     Box::new(repeater.map_err(at("request"))?),
                     open_gateway(stack).await?,
                 ));
@@ -82,69 +82,34 @@ pub async fn set_up(
         Kind::Idle => {
             for (user, connection) in log_in_all(plan, stack, numbers).await? {
                 let repeater = Repeater::new(Cmd::Ping, &request::ping(plan.uid(user)), 2);
-                users.push((Box::new(repeater.map_err(at("request"))?), connection));
+                let repeater = Box::new(repeater.map_err(at("request"))?);
+                users.push((user, repeater, connection));
             }
         }
         Kind::Sync => {
             fill(plan, stack, &numbers).await?;
             for (user, connection) in log_in_all(plan, stack, numbers).await? {
                 let reader = Reader::new(request::sync(plan.uid(user), 0));
-                users.push((Box::new(reader), connection));
+                users.push((user, Box::new(reader), connection));
             }
         }
         Kind::P2p | Kind::Group => {
-            for (user, mut connection) in log_in_all(plan, stack, numbers).await? {
+            let mut receivers = Receivers::of(plan.pattern, plan.users, &numbers);
+            for (user, mut connection) in log_in_all(plan, stack, numbers.clone()).await? {
                 let read = newest_version(plan.uid(user), &mut connection).await;
                 let read = read.map_err(at("first page"))?;
-                let sender = sender(run, stack, user, read).map_err(at("request"))?;
-                users.push((Box::new(sender), connection));
+                let receivers = receivers.next();
+                let audience = match (plan.kind, user, receivers) {
+                    (Kind::Group, 0, _) => Audience::Group(stack.group),
+                    (Kind::P2p, _, Some(receivers)) => Audience::Users(receivers),
+                    _ => Audience::Nobody,
+                };
+                let sender = Sender::new(run, user, audience, read);
+                users.push((user, Box::new(sender), connection));
             }
         }
     }
     Ok(Users::Connected(users))
-}
-
-/// Creates a user who has read the inbox up to the version `read`. In a p2p run, each user sends to the next one; in
-/// a group run, the first user sends to all.
-fn sender(
-    run: &Run,
-    stack: &StackAccess,
-    user: usize,
-    read: i64,
-) -> Result<Sender, ConnectionError> {
-    let plan = &run.plan;
-    let text = "m".repeat(plan.size);
-    let (uid, id) = (plan.uid(user), "0".repeat(stamp::LEN));
-    let (receives_from, frame) = match (plan.kind, user) {
-        (Kind::Group, 0) => {
-            let message = request::group(uid, stack.group, &id, &text);
-            (0, Some(request::frame(&message)?))
-        }
-        (Kind::Group, _) => (0, None),
-        _ => {
-            let next = plan.uid((user + 1) % plan.users);
-            let message = request::p2p(uid, next, &id, &text);
-            let before = (user + plan.users - 1) % plan.users;
-            (before, Some(request::frame(&message)?))
-        }
-    };
-    let request = frame.map(|frame| Template::new(&frame, id.as_bytes()));
-    Ok(Sender {
-        run: run.id,
-        request: request.transpose()?,
-        receives_from: plan.uid(receives_from),
-        text,
-        sync: request::sync(uid, read),
-        record: DeliveryRecord {
-            user,
-            receives_from: Some(receives_from),
-            ..Default::default()
-        },
-        next: 0,
-        known: read,
-        is_syncing: false,
-        leaving: Leaving::default(),
-    })
 }
 
 /// Returns the newest version of an inbox, which may hold messages of other runs.

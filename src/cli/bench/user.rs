@@ -3,13 +3,13 @@
 //!
 //! Serves `worker`, which runs one task per user. Answers arrive in the order of the requests.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::Context;
 
 use bytes::BytesMut;
 use imd::codec;
-use imd::load::{Client, Connection, End, FieldTable, Frames, Mailbox};
+use imd::load::{Client, Connection, Delivery, End, FieldTable, Frames, Mailbox};
 use imd::proto::Cmd;
 
 use super::connection::ConnectionError;
@@ -44,6 +44,14 @@ pub trait Role: Send {
         out: &mut BytesMut,
     ) -> Result<Received, ConnectionError>;
 
+    /// Returns how many requests were answered and are not done all the same, because what they sent was not delivered.
+    fn undelivered(&self) -> usize {
+        0
+    }
+
+    /// Handles the delivery of a message that this user has sent.
+    fn delivered(&mut self, _delivery: Delivery) {}
+
     /// Appends the last request before the connection is closed, if there is one.
     ///
     /// # Errors
@@ -69,12 +77,10 @@ pub trait Role: Send {
 pub struct DeliveryRecord {
     /// Number of the user within the run.
     pub user: usize,
-    /// Number of the user whose messages this one receives. Absent in runs without messages.
-    pub receives_from: Option<usize>,
-    /// Numbers of the messages that this user sent and the server acknowledged.
-    pub acknowledged: Seqs,
-    /// Numbers of the messages that this user found in a page.
-    pub found: Seqs,
+    /// Numbers of the messages that this user sent and the server acknowledged, by the number of the receiver.
+    pub acknowledged: HashMap<usize, Seqs>,
+    /// Numbers of the messages that this user found in a page, by the number of the sender.
+    pub found: HashMap<usize, Seqs>,
 }
 
 /// A user with its open requests.
@@ -142,12 +148,15 @@ impl Client for User {
                 received => tally.answer(open.pop_front(), received, now),
             }
         }
+        for delivery in self.mailbox.take_deliveries() {
+            role.delivered(delivery);
+        }
         if role.asks() && self.end == End::None {
             let mut next = |open| {
                 let scheduled = self.due.pop_front();
                 scheduled.or_else(|| worker.allows(open, now).then_some(now))
             };
-            while let Some(due) = next(open.len()) {
+            while let Some(due) = next(open.len() + role.undelivered()) {
                 role.ask(due, out)?;
                 open.push_back(due);
                 tally.send(due, now);

@@ -111,19 +111,19 @@ impl Tasks {
         };
         match users {
             Users::Connected(users) => {
-                for (role, connection) in users {
-                    let mailbox = tasks.mailbox(role.asks());
+                for (number, role, connection) in users {
+                    let mailbox = tasks.mailbox(number, role.asks());
                     let user = User::new(role, mailbox, tasks.state.clone());
                     tasks.tasks.spawn(user.run(connection));
                 }
             }
-            Users::Dialing(count, gateway) => {
-                for number in 0..count {
+            Users::Dialing(numbers, gateway) => {
+                for (position, number) in numbers.into_iter().enumerate() {
                     let dialer = Dialer {
                         gateway,
                         // The step spreads the users over the source addresses.
-                        connection_number: u16::try_from(number * 7).unwrap_or_default(),
-                        mailbox: tasks.mailbox(true),
+                        connection_number: u16::try_from(position * 7).unwrap_or_default(),
+                        mailbox: tasks.mailbox(number, true),
                         worker: tasks.state.clone(),
                     };
                     tasks.tasks.spawn(dialer.run());
@@ -133,9 +133,10 @@ impl Tasks {
         tasks
     }
 
-    /// Creates the mailbox of a user. `asks` says whether the user makes requests.
-    fn mailbox(&mut self, asks: bool) -> Arc<Mailbox> {
-        let mailbox = Arc::<Mailbox>::default();
+    /// Returns the mailbox of the user with this number. `asks` says whether the user makes requests.
+    fn mailbox(&mut self, number: usize, asks: bool) -> Arc<Mailbox> {
+        let mailbox = self.state.run.mailboxes.get(number).cloned();
+        let mailbox = mailbox.unwrap_or_default();
         self.mailboxes.push(Arc::clone(&mailbox));
         if asks {
             self.asking.push(Arc::clone(&mailbox));
