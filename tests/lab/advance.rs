@@ -9,13 +9,9 @@ use imd::{Config, Imd};
 use crate::met;
 use crate::odd_store::start_odd;
 use crate::servers::server;
-use crate::support::{Wire, p2p, ping, soon, start, start_manual, user};
+use crate::support::{Wire, advance, p2p, ping, start, start_manual, user};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-async fn advanced(imd: &Imd, by: Duration) {
-    soon(imd.clock().advance(by)).await;
-}
 
 fn late_pong() -> Fault {
     Fault::at(Site::AccessReply).cmd(Cmd::Ping)
@@ -29,10 +25,10 @@ async fn also_when_what_is_throttled_rests() {
     ann.send(&ping()).await;
     met(&imd, &fault).await;
     server(&imd, "access-1").pause().await;
-    advanced(&imd, 5 * SECOND).await;
+    advance(&imd, 5 * SECOND).await;
     assert!(ann.is_silent());
     server(&imd, "access-1").resume().await;
-    advanced(&imd, 2 * SECOND).await;
+    advance(&imd, 2 * SECOND).await;
     ann.error(Cmd::Ping, 0).await;
 }
 
@@ -57,12 +53,12 @@ async fn held_up(fault: Fault) -> (Imd, Wire) {
 async fn also_when_what_is_before_a_late_frame_rests() {
     for fault in [late_pong().delay(SECOND), late_pong().throttle(100)] {
         let (imd, mut ann) = held_up(fault).await;
-        advanced(&imd, 5 * SECOND).await;
+        advance(&imd, 5 * SECOND).await;
         assert!(ann.is_silent());
         server(&imd, "access-1").resume().await;
         let reply: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
         assert_eq!(reply.err_code, 0);
-        advanced(&imd, SECOND).await;
+        advance(&imd, SECOND).await;
         ann.error(Cmd::Ping, 0).await;
     }
 }
@@ -79,9 +75,9 @@ async fn also_when_what_is_before_a_late_request_is_late_itself() {
     ann.raw(&bytes).await;
     met(&imd, &store).await;
     met(&imd, &request).await;
-    advanced(&imd, 2 * SECOND).await;
+    advance(&imd, 2 * SECOND).await;
     assert_eq!(imd.report().stored, 0);
-    advanced(&imd, SECOND).await;
+    advance(&imd, SECOND).await;
     let reply: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
     assert_eq!(reply.err_code, 0);
     ann.error(Cmd::Ping, 0).await;
@@ -97,11 +93,11 @@ async fn also_when_a_late_store_ends_the_gap_of_a_quirk() {
     let fault = imd.fault(Fault::at(Site::StoreWrite).delay(5 * SECOND));
     ann.send(&p2p(2, "a", "a")).await;
     assert_eq!(bob.notified().await, (0, 1));
-    advanced(&imd, SECOND).await;
+    advance(&imd, SECOND).await;
     met(&imd, &fault).await;
-    advanced(&imd, 4 * SECOND).await;
+    advance(&imd, 4 * SECOND).await;
     assert_eq!(imd.report().stored, 0);
-    advanced(&imd, SECOND).await;
+    advance(&imd, SECOND).await;
     let reply: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
     assert_eq!(reply.err_code, 0);
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::admin::{asked, call, get};
-use crate::support::{start, user};
+use crate::support::{start, user, user_with_mail};
 
 /// A small store's file, line by line, without checks, as a person writes it.
 const GOOD: [&str; 8] = [
@@ -202,8 +202,6 @@ async fn each_is_refused_with_its_line_and_the_stack_serves_as_before() {
         let good = Value::String(GOOD.join("\n"));
         let (status, told) = call(&imd, "PUT", "/v1/snapshot?confirm=true", good).await;
         assert_eq!(status, 200, "{told}");
-        let mut bob = crate::support::Wire::connect(crate::support::access(&imd)).await;
-        bob.login(&imd, 2).await;
-        assert_eq!(bob.notified().await, (1, 2));
+        user_with_mail(&imd, 2, (1, 2)).await;
     }
 }

@@ -5,7 +5,7 @@ use imd::lab::{Fault, Site};
 use serde_json::{Value, json};
 
 use crate::admin::{call, get, post};
-use crate::support::{group_of, start, start_manual, texts, user};
+use crate::support::{group_of, start, start_manual, texts, user, user_with_mail};
 
 /// A stack for each kind of store; the folder goes with the second.
 pub async fn both() -> Vec<(imd::Imd, Option<tempfile::TempDir>)> {
@@ -155,8 +155,7 @@ async fn an_inbox_is_looked_into_without_a_trace() {
         for id in ["a", "b", "c"] {
             ann.p2p(2, id, &format!("text of {id}")).await;
         }
-        let mut bob = user(&imd, 2).await;
-        assert_eq!(bob.notified().await, (0, 3));
+        let mut bob = user_with_mail(&imd, 2, (0, 3)).await;
         bob.sync(1, 1).await;
         let before = imd.report();
         let told = get(&imd, "/v1/inboxes/2?limit=2").await;

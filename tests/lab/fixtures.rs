@@ -2,7 +2,7 @@
 
 use imd::Config;
 
-use crate::support::{post, start, user};
+use crate::support::{post, start, user, user_with_mail};
 
 const FIXTURES: &str = r#"
 [auth]
@@ -45,8 +45,7 @@ async fn what_the_store_knows_already_stays() {
     assert_eq!(ann.group(50, "a", "hello").await.err_code, 0);
     imd.shutdown().await;
     let imd = start(config).await;
-    let mut ann = user(&imd, 7).await;
-    assert_eq!(ann.notified().await, (0, 1));
+    let _ann = user_with_mail(&imd, 7, (0, 1)).await;
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use crate::admin::{call, get};
 use crate::met;
 use crate::odd_store::start_odd;
 use crate::servers::{server, user_at};
-use crate::support::{PATIENCE, Wire, access, login, p2p, ping, soon, start_manual, user};
+use crate::support::{PATIENCE, Wire, access, login, p2p, ping, soon, start_manual, until, user};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -153,12 +153,7 @@ async fn its_successor_takes_over_and_it_is_not_told() {
     soon(imd.settled()).await;
     drop(older);
     let sessions = server(&imd, "access-1").sessions();
-    soon(async {
-        while !sessions.is_empty() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(|| sessions.is_empty()).await;
 }
 
 #[tokio::test]

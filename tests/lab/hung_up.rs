@@ -10,7 +10,7 @@ use socket2::SockRef;
 use crate::matrix::pass;
 use crate::met;
 use crate::servers::{server, user_at};
-use crate::support::{Wire, framed, p2p, ping, soon, start, start_manual, sync};
+use crate::support::{Wire, framed, p2p, ping, soon, start, start_manual, sync, until};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const DELAY: Action = Action::Delay {
@@ -49,12 +49,7 @@ async fn go(mut wire: Wire, how: Going) {
 
 /// All sessions of the gateway and of the first access server have ended, but for those.
 async fn are_left(imd: &Imd, sessions: usize) {
-    soon(async {
-        while imd.room().taken > sessions {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await;
+    until(|| imd.room().taken <= sessions).await;
     assert_eq!(imd.room().taken, sessions);
 }
 
@@ -166,12 +161,7 @@ async fn who_hangs_up_is_noticed_also_under_a_rule_that_came_later() {
     let fault = imd.fault(Fault::at(Site::StoreRead).doing(DELAY));
     store.commit.open();
     store.commit.let_through(1);
-    soon(async {
-        while fault.hits() == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await;
+    until(|| fault.hits() > 0).await;
     drop(ann);
     are_left(&imd, 0).await;
 }

@@ -2,31 +2,27 @@
 
 use std::time::Duration;
 
+use imd::Config;
 use imd::lab::{Fault, Site};
 use imd::proto::{Cmd, ResSendP2pMsg};
-use imd::{Config, Imd};
 use serde_json::json;
 
 use crate::admin::{call, get, post};
 use crate::met;
 use crate::servers::{addrs, handed_out, registered, server, user_at};
-use crate::support::{Http, p2p, ping, soon, start, start_manual, texts, user};
+use crate::support::{Http, advance, p2p, ping, soon, start, start_manual, texts, user};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3_600);
 
-async fn advanced(imd: &Imd, by: Duration) {
-    soon(imd.clock().advance(by)).await;
-}
-
 #[tokio::test]
 async fn after_ten_years_who_lives_is_listed_and_who_was_idle_is_gone() {
     let imd = start_manual().await;
     let mut ann = user_at(&imd, "access-1", 1).await;
     server(&imd, "access-3").kill().await;
-    advanced(&imd, 10 * YEAR).await;
+    advance(&imd, 10 * YEAR).await;
     assert_eq!(registered(&imd).await, ["access-1", "access-2"]);
     assert_eq!(
         handed_out(&imd).await,
@@ -36,12 +32,12 @@ async fn after_ten_years_who_lives_is_listed_and_who_was_idle_is_gone() {
     assert!(!imd.is_online(1));
     // What the leaps have left: leases of the usual length, and heartbeats that keep them.
     server(&imd, "access-2").kill().await;
-    advanced(&imd, 20 * SECOND).await;
+    advance(&imd, 20 * SECOND).await;
     assert_eq!(registered(&imd).await, ["access-1"]);
     let ann = user(&imd, 1).await;
-    advanced(&imd, 14 * SECOND).await;
+    advance(&imd, 14 * SECOND).await;
     assert!(imd.is_online(1));
-    advanced(&imd, SECOND).await;
+    advance(&imd, SECOND).await;
     assert!(!imd.is_online(1));
     drop(ann);
 }
@@ -53,13 +49,13 @@ async fn a_lease_that_is_longer_than_the_steps_ends_within_a_leap() {
     let imd = start(config).await;
     server(&imd, "access-3").kill().await;
     server(&imd, "access-2").pause().await;
-    advanced(&imd, 29 * DAY).await;
+    advance(&imd, 29 * DAY).await;
     assert_eq!(registered(&imd).await.len(), 3);
-    advanced(&imd, 2 * DAY).await;
+    advance(&imd, 2 * DAY).await;
     assert_eq!(registered(&imd).await, ["access-1"]);
     assert_eq!(handed_out(&imd).await, addrs(&imd, &["access-1"]));
     server(&imd, "access-2").resume().await;
-    advanced(&imd, 300 * DAY).await;
+    advance(&imd, 300 * DAY).await;
     assert_eq!(registered(&imd).await, ["access-1", "access-2"]);
 }
 
@@ -68,11 +64,11 @@ async fn a_server_whose_renewals_are_lost_falls_off_the_list_in_a_leap_too() {
     let imd = start_manual().await;
     let lease = Fault::at(Site::RegistryLease).access("access-2");
     let fault = imd.fault(lease.clone().drop_it());
-    advanced(&imd, YEAR).await;
+    advance(&imd, YEAR).await;
     assert_eq!(registered(&imd).await, ["access-1", "access-3"]);
     drop(fault);
     let fault = imd.fault(lease.delay(3 * SECOND));
-    advanced(&imd, YEAR).await;
+    advance(&imd, YEAR).await;
     met(&imd, &fault).await;
     assert_eq!(registered(&imd).await.len(), 3);
 }
@@ -84,7 +80,7 @@ async fn heartbeats_that_are_always_late_do_not_hold_up_an_advance() {
     // Longer than the time between two heartbeats: there is always one that is late.
     for late in [9 * SECOND, HOUR, 60 * DAY] {
         let fault = imd.fault(lease.clone().delay(late));
-        advanced(&imd, YEAR).await;
+        advance(&imd, YEAR).await;
         // It is not the speed of this machine that shows that it has leapt: a year has 6,307,200 heartbeats.
         assert!(fault.hits() < 10_000, "{}", fault.hits());
         assert_eq!(registered(&imd).await.len(), 3, "late by {late:?}");
@@ -106,7 +102,7 @@ async fn what_is_late_by_months_comes_in_its_turn() {
     met(&imd, &write).await;
     met(&imd, &reply).await;
     // The idle deadline has ended long before; but it does not run while something is to be answered.
-    advanced(&imd, YEAR).await;
+    advance(&imd, YEAR).await;
     bob.error(Cmd::Ping, 0).await;
     bob.end().await;
     let stored: ResSendP2pMsg = ann.answer(Cmd::SendP2PMsg).await;
@@ -126,10 +122,10 @@ async fn a_throttle_that_nobody_takes_from_holds_up_no_advance() {
     ann.send(&ping()).await;
     met(&imd, &fault).await;
     server(&imd, "access-1").pause().await;
-    advanced(&imd, 10 * YEAR).await;
+    advance(&imd, 10 * YEAR).await;
     assert!(ann.is_silent());
     server(&imd, "access-1").resume().await;
-    advanced(&imd, 5 * SECOND).await;
+    advance(&imd, 5 * SECOND).await;
     ann.error(Cmd::Ping, 0).await;
 }
 
@@ -154,7 +150,7 @@ async fn the_clock_goes_all_the_way_though_whoever_asked_has_gone() {
     }
     drop(ticks);
     // The next one waits for it.
-    advanced(&imd, Duration::ZERO).await;
+    advance(&imd, Duration::ZERO).await;
     assert_eq!(imd.clock().now(), end);
 }
 

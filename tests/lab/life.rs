@@ -5,11 +5,11 @@ use std::time::Duration;
 use imd::Config;
 use imd::access::State;
 use imd::config::Strategy;
-use imd::proto::{Cmd, ReqSyncMsg, ResSendP2pMsg};
+use imd::proto::{Cmd, ResSendP2pMsg};
 
 use crate::odd_store::start_odd;
 use crate::servers::{addrs, handed_out, registered, server, user_at};
-use crate::support::{Wire, login, p2p, refuses, soon, start, start_manual, sync};
+use crate::support::{Wire, congest, login, p2p, refuses, soon, start, start_manual, until};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -86,29 +86,11 @@ async fn a_kill_does_not_wait_for_requests_under_way() {
     assert_eq!(soon(imd.shutdown()).await.unfinished, 0);
 }
 
-/// Asks for more than sockets hold, and reads none of it.
-async fn congest(imd: &imd::Imd, wire: &mut Wire) {
-    wire.p2p(1, "m", &"x".repeat(32_000)).await;
-    let _ = wire.notified().await;
-    let requests: Vec<ReqSyncMsg> = (0..1_000).map(|_| sync(0, 0)).collect();
-    wire.send_all(&requests).await;
-    let sessions = server(imd, "access-1").sessions();
-    soon(async {
-        while sessions
-            .sessions()
-            .all(|session| session.queued() < 200_000)
-        {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn a_kill_does_not_wait_for_a_peer_that_does_not_read() {
     let imd = start_manual().await;
     let mut ann = user_at(&imd, "access-1", 1).await;
-    congest(&imd, &mut ann).await;
+    congest(&server(&imd, "access-1"), &mut ann).await;
     let access = server(&imd, "access-1");
     soon(access.kill()).await;
     assert!(access.sessions().is_empty());
@@ -199,16 +181,11 @@ async fn a_kill_cuts_a_stop_short() {
     let imd = start(config).await;
     let mut ann = user_at(&imd, "access-1", 1).await;
     // Who takes nothing has an hour to take it.
-    congest(&imd, &mut ann).await;
+    congest(&server(&imd, "access-1"), &mut ann).await;
     let access = server(&imd, "access-1");
     let stopping = tokio::spawn(async move { access.stop().await });
     let access = server(&imd, "access-1");
-    soon(async {
-        while access.state() == State::Running {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(|| access.state() != State::Running).await;
     assert!(!access.sessions().is_empty());
     soon(access.kill()).await;
     soon(stopping).await.unwrap();

@@ -11,7 +11,7 @@ use crate::admin::call;
 use crate::met;
 use crate::odd_store::start_odd;
 use crate::servers::{server, user_at};
-use crate::support::{Http, Wire, ack, framed, group_msg, group_of, p2p, soon, start, sync};
+use crate::support::{Http, Wire, ack, framed, group_msg, group_of, p2p, soon, start, sync, until};
 
 /// How the task of a sender ends while its message is stored.
 #[derive(Clone, Copy, Debug)]
@@ -240,12 +240,7 @@ async fn what_a_killed_server_has_stored_in_a_folder_is_notified() {
         // Until it was read; the kill comes while it is stored, or right before or after that.
         let id = server(&imd, "access-1").sessions().sessions().next();
         let session = id.unwrap();
-        soon(async {
-            while session.is_idle() && imd.report().stored == heard {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        until(|| !session.is_idle() || imd.report().stored != heard).await;
         server(&imd, "access-1").kill().await;
         soon(imd.settled()).await;
         let stored = imd.report().stored;

@@ -11,7 +11,7 @@ use imd::{Config, Imd};
 
 use crate::odd_store::start_odd;
 use crate::servers::{registered, server, user_at};
-use crate::support::{Wire, framed, p2p, ping, refuses, soon, start, start_manual, sync};
+use crate::support::{Wire, framed, p2p, ping, refuses, soon, start, start_manual, sync, until};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -147,12 +147,7 @@ async fn no_deadline_of_a_paused_servers_sessions_runs() {
     let imd = start_manual().await;
     let access = server(&imd, "access-1");
     let mut stranger = Wire::connect(access.addr()).await;
-    soon(async {
-        while access.sessions().is_empty() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(|| !access.sessions().is_empty()).await;
     imd.clock().advance(SECOND * 270).await;
     let mut idle = user_at(&imd, "access-1", 1).await;
     imd.clock().advance(SECOND * 20).await;
@@ -289,12 +284,7 @@ async fn no_session_is_forgotten_when_its_server_goes_on() {
         tokio::task::yield_now().await;
         resumed(&imd).await;
         let before = count();
-        soon(async {
-            while count().iter().zip(&before).any(|(now, then)| now <= then) {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        until(|| count().iter().zip(&before).all(|(now, then)| now > then)).await;
     }
     clients.iter().for_each(|client| client.abort());
 }

@@ -13,7 +13,8 @@ use imd::{Config, Imd};
 use prost::Message;
 
 use crate::support::{
-    Wire, access, ack, group_of, login, p2p, ping, soon, start, sync, texts, user, versions,
+    Wire, access, ack, group_of, login, p2p, ping, soon, start, sync, texts, user, user_with_mail,
+    versions,
 };
 
 const GAP: Duration = Duration::from_secs(10);
@@ -41,14 +42,6 @@ async fn filled(imd: &Imd, all: &[&str]) {
     for text in all {
         assert_eq!(ann.p2p(2, text, text).await.err_code, 0);
     }
-}
-
-/// Bob, logged in and told that `count` messages wait.
-async fn bob_with(imd: &Imd, count: i64) -> Wire {
-    let mut bob = Wire::connect(access(imd)).await;
-    bob.login(imd, 2).await;
-    assert_eq!(bob.notified().await, (0, count));
-    bob
 }
 
 /// Nothing but this answer is written to the session.
@@ -117,7 +110,7 @@ async fn notify_before_store_does_not_wait_for_who_is_not_there() {
     })
     .await;
     filled(&imd, &["one"]).await;
-    let mut bob = bob_with(&imd, 1).await;
+    let mut bob = user_with_mail(&imd, 2, (0, 1)).await;
     assert_eq!(texts(&bob.sync(0, 0).await.msgs), ["one"]);
 }
 
@@ -146,7 +139,7 @@ async fn sync_inclusive() {
 
     let imd = without().await;
     filled(&imd, &all[..3]).await;
-    let mut bob = bob_with(&imd, 3).await;
+    let mut bob = user_with_mail(&imd, 2, (0, 3)).await;
     assert_eq!(versions(&bob.sync(1, 0).await), [2, 3]);
     assert_eq!(versions(&bob.sync(3, 0).await), [0; 0]);
 
@@ -156,7 +149,7 @@ async fn sync_inclusive() {
     })
     .await;
     filled(&imd, &all[..3]).await;
-    let mut bob = bob_with(&imd, 3).await;
+    let mut bob = user_with_mail(&imd, 2, (0, 3)).await;
     assert_eq!(versions(&bob.sync(0, 0).await), [1, 2, 3]);
     let page = bob.sync(1, 0).await;
     assert_eq!(
@@ -164,9 +157,7 @@ async fn sync_inclusive() {
         (vec![1, 2, 3], 3, 3)
     );
     // The mark is where the request says, not one before it.
-    let mut again = Wire::connect(access(&imd)).await;
-    again.login(&imd, 2).await;
-    assert_eq!(again.notified().await, (1, 3));
+    let mut again = user_with_mail(&imd, 2, (1, 3)).await;
     // Whoever has all of it gets none of it: the original looks at that first.
     let page = again.sync(3, 0).await;
     assert_eq!((versions(&page), page.current_id), (vec![], 3));
@@ -199,7 +190,7 @@ async fn sync_drops_group_id() {
         let gid = group_of(&imd, &[1, 2]).await;
         let mut ann = user(&imd, 1).await;
         assert_eq!(ann.group(gid, "g", "hello").await.err_code, 0);
-        let mut bob = bob_with(&imd, 1).await;
+        let mut bob = user_with_mail(&imd, 2, (0, 1)).await;
         let entry = bob.sync(0, 0).await.msgs.remove(0);
         let expected = if sync_drops_group_id { 0 } else { gid };
         assert_eq!(entry.group_id, expected);

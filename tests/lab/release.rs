@@ -13,7 +13,7 @@ use crate::matrix::pass;
 use crate::met;
 use crate::servers::user_at;
 use crate::support::{
-    Wire, access, login, p2p, ping, post, soon, start, start_manual, sync, texts, user,
+    Wire, access, login, p2p, ping, post, soon, start, start_manual, sync, texts, until, user,
 };
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -100,12 +100,7 @@ async fn has_come(imd: &Imd, at: Site, ann: &mut Wire, other: Option<Wire>) {
                     .iter()
                     .all(|(_, left)| *left == lease)
             };
-            soon(async {
-                while !is_renewed() {
-                    tokio::task::yield_now().await;
-                }
-            })
-            .await;
+            until(|| is_renewed()).await;
         }
         (at, _) => panic!("nothing is held at {at}"),
     }
@@ -279,12 +274,7 @@ async fn a_rule_in_the_place_of_another_releases_what_that_one_held() {
     ann.error(Cmd::Ping, 0).await;
     ann.send(&p2p(2, "a", "a")).await;
     imd.journal().clear();
-    soon(async {
-        while new.hits() == 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(|| new.hits() != 0).await;
     ann.hears_nothing(&imd).await;
     drop(new);
     let answer: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
@@ -307,12 +297,7 @@ async fn what_came_over_http_is_released_too() {
     };
     let fault = imd.fault(Fault::at(Site::StoreWrite).delay(HOUR));
     let ended = async {
-        soon(async {
-            while fault.hits() < 3 {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        until(|| fault.hits() >= 3).await;
         drop(fault);
     };
     let (registered, created, sent, ()) = soon(async {

@@ -6,7 +6,9 @@ use imd::lab::{Fault, Site};
 use imd::proto::{Cmd, Code, ResSendP2pMsg};
 
 use crate::met;
-use crate::support::{Wire, access, p2p, ping, start_manual, sync, texts, user, versions};
+use crate::support::{
+    Wire, access, p2p, ping, start_manual, sync, texts, user, user_with_mail, versions,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -98,8 +100,7 @@ async fn a_page_that_is_refused_moves_no_reader() {
     for id in ["a", "b"] {
         assert_eq!(ann.p2p(2, id, id).await.err_code, 0);
     }
-    let mut bob = user(&imd, 2).await;
-    assert_eq!(bob.notified().await, (0, 2));
+    let mut bob = user_with_mail(&imd, 2, (0, 2)).await;
     let _fault = imd.fault(
         Fault::at(Site::AccessReply)
             .cmd(Cmd::SyncMsg)

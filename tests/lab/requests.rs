@@ -6,7 +6,9 @@ use imd::lab::{Direction, Fault, Site};
 use imd::proto::{Cmd, Code, ResSendP2pMsg};
 
 use crate::met;
-use crate::support::{Wire, access, framed, login, p2p, ping, soon, start_manual, user};
+use crate::support::{
+    Wire, access, framed, login, p2p, ping, soon, start_manual, user, user_with_mail,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -129,12 +131,6 @@ async fn a_request_overtakes_the_one_before_it() {
     let mut bob = user_with_mail(&imd, 2, (0, 2)).await;
     let page = bob.sync(0, 0).await;
     assert_eq!(crate::support::texts(&page.msgs), ["b", "a"]);
-}
-
-async fn user_with_mail(imd: &imd::Imd, uid: i64, notify: (i64, i64)) -> Wire {
-    let mut wire = user(imd, uid).await;
-    assert_eq!(wire.notified().await, notify);
-    wire
 }
 
 #[tokio::test]

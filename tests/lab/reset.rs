@@ -15,7 +15,8 @@ use tempfile::TempDir;
 use crate::admin::{call, get, post};
 use crate::odd_store::start_odd;
 use crate::support::{
-    Wire, access, group_of, login, p2p, post as stack_post, soon, start, start_manual, texts, user,
+    Wire, access, group_of, login, p2p, post as stack_post, soon, start, start_manual, texts,
+    until, user, user_with_mail,
 };
 
 const ORIGIN: &str = r#"
@@ -255,9 +256,7 @@ async fn clients_go_on_from_a_snapshot_as_if_nothing_had_happened() {
         assert_eq!(ann.p2p(2, "b", "hello again").await.err_code, 0);
         assert_eq!(ann.group(group, "c", "to all").await.err_code, 0);
         assert_eq!(ann.notified().await, (0, 1));
-        let mut bob = Wire::connect(access(to)).await;
-        bob.login(to, 2).await;
-        assert_eq!(bob.notified().await, (1, 3));
+        let mut bob = user_with_mail(to, 2, (1, 3)).await;
         let page = bob.sync(2, 0).await;
         assert_eq!(texts(&page.msgs), ["to all"]);
         assert_eq!(bob.accept(1, "a").await.err_code, 0);
@@ -344,8 +343,7 @@ async fn a_reset_goes_to_its_end_when_who_asked_has_gone() {
     }
     store.replace.let_through(1);
     // Held at the door until it is over.
-    let mut ann = Wire::connect(access(&imd)).await;
-    ann.login(&imd, 1).await;
+    let _ann = user(&imd, 1).await;
     assert_eq!(imd.report().stored, 0);
 }
 
@@ -387,9 +385,7 @@ async fn a_store_that_fails_and_a_server_that_rests_leave_everything_there() {
     ));
     assert_eq!(imd.report().stored, 1);
     // The door is open again.
-    let mut bob = Wire::connect(access(&imd)).await;
-    bob.login(&imd, 2).await;
-    assert_eq!(bob.notified().await, (0, 1));
+    let _bob = user_with_mail(&imd, 2, (0, 1)).await;
 }
 
 #[tokio::test]
@@ -594,12 +590,7 @@ async fn under_load_a_stack_can_be_reset_again_and_again() {
         assert_eq!(ann.p2p(2, "m", "x").await.err_code, 0);
         assert_eq!(bob.notified().await, (0, 1));
     }
-    soon(async {
-        while tasks() > before {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(|| tasks() <= before).await;
     assert!(servers.iter().all(|server| server.sessions().is_empty()));
     let report = soon(imd.shutdown()).await;
     assert_eq!((report.stored, report.unfinished), (1, 0));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::admin::call;
 use crate::met;
-use crate::support::{Wire, p2p, post, start_manual, sync, user, versions};
+use crate::support::{Wire, p2p, post, start_manual, sync, user, user_with_mail, versions};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -56,8 +56,7 @@ async fn a_store_that_lies_is_found_out_by_who_looks() {
     let _fault = imd.fault(Fault::at(Site::StoreWrite).times(1).drop_it());
     assert_eq!(ann.p2p(2, "a", "a").await.err_code, 0);
     assert_eq!(ann.p2p(2, "b", "b").await.err_code, 0);
-    let mut bob = user(&imd, 2).await;
-    assert_eq!(bob.notified().await, (0, 1));
+    let mut bob = user_with_mail(&imd, 2, (0, 1)).await;
     assert_eq!(crate::support::texts(&bob.sync(0, 0).await.msgs), ["b"]);
 }
 

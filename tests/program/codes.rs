@@ -6,7 +6,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::process::{Daemon, Ended, Program, imd};
+use crate::process::{Daemon, Ended, Program, imd, until};
 
 const IMD: &str = env!("CARGO_BIN_EXE_imd");
 
@@ -189,9 +189,7 @@ fn commands_that_run_until_a_signal_keep_the_rule_for_stdout() {
             &world.args(&format!("--any-port --addr-file {file}")),
             stdout,
         );
-        while !std::fs::exists(&file).unwrap() {
-            std::thread::yield_now();
-        }
+        until("it does not start", || std::fs::exists(&file).unwrap());
         imd(&["ready", "--addr-file", &file]).ok();
         daemon.signal("-TERM");
         let ended = daemon.end();

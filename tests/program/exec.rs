@@ -13,7 +13,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use tempfile::TempDir;
 
-use crate::process::{DEADLINE, Daemon, Ended, Program, imd, write_config};
+use crate::process::{DEADLINE, Daemon, Ended, Program, imd, until, write_config};
 use crate::terminal::Terminal;
 
 const IMD: &str = env!("CARGO_BIN_EXE_imd");
@@ -314,10 +314,7 @@ fn a_killed_exec_or_bench_leaves_nothing_running() {
         let stat = format!("/proc/{child}/stat");
         // Gone, or waiting for whoever is its parent now.
         let has_ended = || fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z"));
-        while !has_ended() {
-            assert!(begun.elapsed() < DEADLINE);
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        until("it goes on", has_ended);
     }
 }
 

@@ -8,27 +8,18 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use tempfile::TempDir;
 
-use crate::process::{DEADLINE, Daemon, Program, imd, write_config};
+use crate::process::{Daemon, Program, imd, until, write_config};
 
 /// A file as a killed daemon leaves it.
 const STALE: &str = r#"{"gateway":"127.0.0.1:1","access":[],"user_api":"http://127.0.0.1:1","group_api":"http://127.0.0.1:1"}"#;
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
-}
-
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < DEADLINE, "{what}");
-        thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]

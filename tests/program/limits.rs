@@ -2,7 +2,6 @@
 
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::Command;
 
 use imd::daemon::AccessAddress;
 use imd::proto::Cmd;
@@ -14,13 +13,7 @@ use crate::support::{Wire, ping, soon, until};
 
 /// Runs the binary where so many files may be open.
 fn with_files(limit: u32, args: &[&str]) -> Program {
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")])
-        .arg(env!("CARGO_BIN_EXE_imd"))
-        .args(args)
-        .env_remove("RUST_LOG");
-    Program::run(command)
+    Program::start_after(&format!("ulimit -n {limit}"), args)
 }
 
 /// Connections to the access servers, in turn. Nothing is said on them.

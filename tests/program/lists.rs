@@ -5,16 +5,9 @@ use std::net::TcpListener;
 use std::thread;
 
 use imd::Client;
-use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{Daemon, Ended, Program, imd};
-
-fn json(ended: Ended) -> Vec<Value> {
-    let lines = ended.ok();
-    let parse = |line: &String| serde_json::from_str(line).unwrap();
-    lines.iter().map(parse).collect()
-}
+use crate::process::{Daemon, Program, imd};
 
 #[tokio::test]
 async fn what_is_in_a_stack_is_printed_line_by_line() {
@@ -32,7 +25,7 @@ async fn what_is_in_a_stack_is_printed_line_by_line() {
     let token = imd::service::salted_token(2, imd::config::PUBLIC_SALT);
     bob.login(2, &token).await.unwrap();
 
-    let users = json(daemon.imd(&["users"]));
+    let users = daemon.imd(&["users"]).json();
     assert_eq!(
         (&users[0]["uid"], &users[0]["name"]),
         (&1.into(), &"ann".into())
@@ -41,23 +34,23 @@ async fn what_is_in_a_stack_is_printed_line_by_line() {
         (&users[1]["uid"], &users[1]["online"]),
         (&2.into(), &true.into())
     );
-    let groups = json(daemon.imd(&["groups"]));
+    let groups = daemon.imd(&["groups"]).json();
     assert_eq!((groups.len(), &groups[0]["name"]), (1, &"team".into()));
-    let inboxes = json(daemon.imd(&["inboxes"]));
+    let inboxes = daemon.imd(&["inboxes"]).json();
     assert_eq!(
         (&inboxes[0]["uid"], &inboxes[0]["stored"]),
         (&2.into(), &2.into())
     );
-    let entries = json(daemon.imd(&["inboxes", "2"]));
+    let entries = daemon.imd(&["inboxes", "2"]).json();
     let texts: Vec<_> = entries.iter().map(|entry| entry["msg"].as_str()).collect();
     assert_eq!(texts, [Some("one"), Some("two")]);
     assert!(daemon.imd(&["inboxes", "7"]).ok().is_empty());
-    let sessions = json(daemon.imd(&["sessions"]));
+    let sessions = daemon.imd(&["sessions"]).json();
     assert!(
         sessions.iter().any(|session| session["uid"] == 2),
         "{sessions:?}"
     );
-    let servers = json(daemon.imd(&["access", "ls"]));
+    let servers = daemon.imd(&["access", "ls"]).json();
     let names: Vec<_> = servers
         .iter()
         .map(|server| server["name"].as_str().unwrap())
@@ -84,7 +77,9 @@ fn a_list_is_printed_to_its_end() {
         .imd(&["snapshot", "load", file.to_str().unwrap()])
         .ok();
     // As many as fit two parts exactly.
-    let uids: Vec<i64> = json(daemon.imd(&["users"]))
+    let uids: Vec<i64> = daemon
+        .imd(&["users"])
+        .json()
         .iter()
         .map(|user| user["uid"].as_i64().unwrap())
         .collect();
@@ -128,7 +123,7 @@ fn an_event_is_waited_for_also_when_it_has_passed() {
         .ok();
     let wait = ["wait", "--uid", "7", "--cmd", "SendP2PMsg", "--what", "in"];
     let since = ["--since", mark[0].as_str(), "--timeout", "60s"];
-    let seen = json(daemon.imd(&[&wait[..], &since].concat()));
+    let seen = daemon.imd(&[&wait[..], &since].concat()).json();
     assert_eq!(seen[0]["frame"]["msg"], "hello");
     let late = daemon
         .imd(&["wait", "--uid", "99", "--timeout", "10ms"])
@@ -173,7 +168,7 @@ fn a_message_is_sent_once_under_its_own_id() {
         "send", "--from", "1", "--to", "2", "--msg-id", "my id", "hello",
     ];
     for _ in 0..2 {
-        assert_eq!(json(daemon.imd(&send))[0]["msg_id"], "my id");
+        assert_eq!(daemon.imd(&send).json()[0]["msg_id"], "my id");
     }
     assert_eq!(daemon.imd(&["sync", "--uid", "2"]).ok().len(), 1);
 }

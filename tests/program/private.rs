@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -13,12 +12,7 @@ use crate::process::{Daemon, Ended, Program, imd};
 
 /// Runs the binary under a umask.
 fn under(umask: &str, args: &[&str]) -> Program {
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", &format!("umask {umask}; exec \"$0\" \"$@\"")])
-        .arg(env!("CARGO_BIN_EXE_imd"))
-        .args(args);
-    Program::run(command)
+    Program::start_after(&format!("umask {umask}"), args)
 }
 
 fn text(path: &Path) -> &str {

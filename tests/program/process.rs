@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use imd::daemon::Addresses;
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// Generous: it is only ever used up by a failure.
@@ -76,6 +77,16 @@ impl Program {
     pub fn start_logging(args: &[&str], rust_log: &str) -> Program {
         let mut command = Command::new(env!("CARGO_BIN_EXE_imd"));
         command.args(args).env("RUST_LOG", rust_log);
+        Program::run(command)
+    }
+
+    /// Runs the binary in place of a shell that has run `setup` before, such as `ulimit -n 64`.
+    pub fn start_after(setup: &str, args: &[&str]) -> Program {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("{setup}; exec \"$0\" \"$@\"")])
+            .arg(env!("CARGO_BIN_EXE_imd"))
+            .args(args);
         Program::run(command)
     }
 
@@ -171,8 +182,13 @@ impl Program {
 
     /// Types a line.
     pub fn write(&mut self, line: &str) {
+        self.write_bytes(format!("{line}\n").as_bytes());
+    }
+
+    /// Writes to its stdin.
+    pub fn write_bytes(&mut self, bytes: &[u8]) {
         let stdin = self.stdin.as_mut().expect("stdin is open");
-        writeln!(stdin, "{line}").unwrap();
+        stdin.write_all(bytes).unwrap();
     }
 
     pub fn close_stdin(&mut self) {
@@ -223,15 +239,22 @@ impl Drop for Program {
 /// Waits until a process handles SIGTERM: before that it is killed by it. Only Linux says so.
 pub fn wait_until_it_handles_signals(pid: u32) {
     let status = format!("/proc/{pid}/status");
-    let begun = Instant::now();
-    let handles = || {
+    until("it handles no signals", || {
         let status = std::fs::read_to_string(&status).unwrap();
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
         let caught = u64::from_str_radix(caught.unwrap().trim(), 16).unwrap();
         caught >> (15 - 1) & 1 == 1
-    };
-    while !handles() {
-        assert!(begun.elapsed() < DEADLINE, "it handles no signals");
+    });
+}
+
+/// Looks until a condition holds, and fails the test with `what` after [`DEADLINE`]. For conditions of another process, of
+/// which no event tells.
+#[track_caller]
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < DEADLINE, "{what}");
+        // The other process needs the processor too.
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -246,6 +269,13 @@ impl Ended {
     pub fn ok(self) -> Vec<String> {
         assert_eq!(self.code, Some(0), "{:?}\n{}", self.out, self.err);
         self.out
+    }
+
+    /// The lines of its stdout, each of which is JSON, after it went well.
+    pub fn json(self) -> Vec<Value> {
+        let lines = self.ok();
+        let parse = |line: &String| serde_json::from_str(line).expect(line);
+        lines.iter().map(parse).collect()
     }
 
     /// Its stderr, after it failed like that.
@@ -306,11 +336,10 @@ impl Daemon {
     /// seconds after the last reader has gone.
     #[track_caller]
     pub fn until_recording(&self, expected: bool) {
-        let deadline = Instant::now() + DEADLINE;
         let records = format!("\"records\": {expected}");
-        while !self.imd(&["state"]).ok().join("\n").contains(&records) {
-            assert!(Instant::now() < deadline, "recording is not {expected}");
-        }
+        until(&format!("recording is not {expected}"), || {
+            self.imd(&["state"]).ok().join("\n").contains(&records)
+        });
     }
 
     /// Ends it with manners, and returns what it said last.

@@ -1,16 +1,8 @@
 use serde_json::Value;
 
-use crate::process::{Daemon, Ended, imd, write_config};
+use crate::process::{Daemon, imd, write_config};
 use crate::proxy::{behind_a_proxy, direct};
 use tempfile::TempDir;
-
-fn json(ended: Ended) -> Vec<Value> {
-    let lines = ended.ok();
-    lines
-        .iter()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
-}
 
 #[test]
 fn a_script_registers_groups_sends_and_syncs() {
@@ -24,19 +16,21 @@ fn a_script_registers_groups_sends_and_syncs() {
         "{again}"
     );
 
-    let created = json(daemon.imd(&["group", "create", "--uid", "1", "--name", "us"]));
+    let created = daemon
+        .imd(&["group", "create", "--uid", "1", "--name", "us"])
+        .json();
     let gid = created[0]["gid"].as_str().unwrap().to_owned();
     let join = ["group", "join", "--uid", "2", "--gid", &gid];
     assert_eq!(daemon.imd(&join).ok(), quiet);
 
-    let sent = json(daemon.imd(&["send", "--from", "1", "--to", "2", "hello\nyou \u{1b}[1m"]));
+    let sent = daemon
+        .imd(&["send", "--from", "1", "--to", "2", "hello\nyou \u{1b}[1m"])
+        .json();
     let gateway = daemon.addresses().gateway;
     let group = ["send", "--from", "1", "--group", &gid];
-    json(imd(
-        &[&group[..], &["--gateway", &gateway, "--", "-all"]].concat()
-    ));
+    imd(&[&group[..], &["--gateway", &gateway, "--", "-all"]].concat()).json();
 
-    let lines = json(daemon.imd(&["sync", "--uid", "2"]));
+    let lines = daemon.imd(&["sync", "--uid", "2"]).json();
     assert_eq!(lines.len(), 2);
     let first = &lines[0];
     assert_eq!(first["version"], 1);
@@ -51,7 +45,10 @@ fn a_script_registers_groups_sends_and_syncs() {
         (&Value::from(gid.as_str()), &Value::from("-all"))
     );
     assert_eq!(
-        json(daemon.imd(&["sync", "--uid", "2", "--after", "1"])).len(),
+        daemon
+            .imd(&["sync", "--uid", "2", "--after", "1"])
+            .json()
+            .len(),
         1
     );
 
@@ -79,7 +76,9 @@ fn sync_reads_every_page() {
             .imd(&["send", "--from", "1", "--to", "2", &text])
             .ok();
     }
-    let versions: Vec<i64> = json(daemon.imd(&["sync", "--uid", "2"]))
+    let versions: Vec<i64> = daemon
+        .imd(&["sync", "--uid", "2"])
+        .json()
         .iter()
         .map(|line| line["version"].as_i64().unwrap())
         .collect();

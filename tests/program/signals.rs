@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use imd::proto::{Cmd, ResSyncMsg};
 use tempfile::TempDir;
 
-use crate::process::{DEADLINE, Daemon, Program, socket_addr, write_config};
+use crate::process::{DEADLINE, Daemon, Program, socket_addr, until, write_config};
 use crate::support::{Http, Wire, framed, ping, sync};
 
 /// A daemon with a request that never ends, which keeps its shutdown waiting.
@@ -56,13 +56,7 @@ async fn a_signal_that_comes_half_a_second_after_the_first_hurries_the_end() {
 
 /// Runs the binary as a shell does that ignores these signals.
 fn ignoring(signals: &str, args: &[&str]) -> Program {
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", &format!("trap '' {signals}; exec \"$0\" \"$@\"")])
-        .arg(env!("CARGO_BIN_EXE_imd"))
-        .args(args)
-        .env_remove("RUST_LOG");
-    Program::run(command)
+    Program::start_after(&format!("trap '' {signals}"), args)
 }
 
 #[cfg(target_os = "linux")]
@@ -109,11 +103,7 @@ fn nohup_and_a_background_job_of_a_script_keep_a_daemon_running() {
         .arg(&file);
     let mut shell = Program::run(command);
     let pid = shell.line();
-    let begun = Instant::now();
-    while !file.exists() {
-        assert!(begun.elapsed() < DEADLINE);
-        thread::sleep(Duration::from_millis(5));
-    }
+    until("it does not start", || file.exists());
     let kill = |signal: &str| {
         let kill = Command::new("kill").args([signal, &pid]).status().unwrap();
         assert!(kill.success());

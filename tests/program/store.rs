@@ -4,16 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::process::{Daemon, Ended, Program, imd, write_config};
-use serde_json::Value;
 use tempfile::TempDir;
 
 fn path(folder: &TempDir) -> String {
     folder.path().join("data").to_str().unwrap().to_owned()
-}
-
-fn json(lines: &[String]) -> Vec<Value> {
-    let parse = |line: &String| serde_json::from_str(line).unwrap();
-    lines.iter().map(parse).collect()
 }
 
 #[test]
@@ -41,7 +35,7 @@ fn what_was_sent_is_there_after_a_kill_and_after_a_stop() {
     daemon.stop();
 
     let daemon = Daemon::start(&["--store", &data]);
-    let inbox = json(&daemon.imd(&["sync", "--uid", "2"]).ok());
+    let inbox = daemon.imd(&["sync", "--uid", "2"]).json();
     let rows: Vec<_> = inbox
         .iter()
         .map(|m| (m["version"].as_i64(), m["text"].as_str()))
@@ -106,11 +100,9 @@ fn a_folder_can_be_checked_printed_and_compacted() {
     daemon
         .imd(&["register", "--uid", "1", "--name", "ann", "--pw", "secret"])
         .ok();
-    let group = json(
-        &daemon
-            .imd(&["group", "create", "--uid", "1", "--name", "team"])
-            .ok(),
-    );
+    let group = daemon
+        .imd(&["group", "create", "--uid", "1", "--name", "team"])
+        .json();
     let gid = group[0]["gid"].as_str().unwrap().to_owned();
     daemon
         .imd(&["group", "join", "--uid", "2", "--gid", &gid])
@@ -132,9 +124,10 @@ fn a_folder_can_be_checked_printed_and_compacted() {
     );
     assert_eq!(checked[3], "All of it was read, and it is whole.");
 
-    let all = imd(&["store", "dump", &data]).ok();
-    assert!(!all.concat().contains("secret") && !all.concat().contains("argon2"));
-    let all = json(&all);
+    let dumped = imd(&["store", "dump", &data]);
+    let text = dumped.out.concat();
+    assert!(!text.contains("secret") && !text.contains("argon2"));
+    let all = dumped.json();
     let of_type = |name: &str| all.iter().filter(|item| item["type"] == name).count();
     assert_eq!(
         (
@@ -145,7 +138,7 @@ fn a_folder_can_be_checked_printed_and_compacted() {
         ),
         (1, 1, 2, 3)
     );
-    let twos = json(&imd(&["store", "dump", &data, "--uid", "2"]).ok());
+    let twos = imd(&["store", "dump", &data, "--uid", "2"]).json();
     let rows: Vec<_> = twos
         .iter()
         .map(|item| (item["type"].as_str().unwrap(), item["msg"].as_str()))

@@ -3,24 +3,17 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::process::Command;
 
 use imd::Config;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{DEADLINE, Daemon, Ended, Program, imd, write_config};
-
-fn json(ended: Ended) -> Vec<Value> {
-    let lines = ended.ok();
-    let parse = |line: &String| serde_json::from_str(line).unwrap();
-    lines.iter().map(parse).collect()
-}
+use crate::process::{Daemon, Ended, Program, imd, until, write_config};
 
 /// The texts in the inbox of user 2.
 fn texts(daemon: &Daemon) -> Vec<String> {
-    let lines = json(daemon.imd(&["sync", "--uid", "2"]));
+    let lines = daemon.imd(&["sync", "--uid", "2"]).json();
     let text = |line: &Value| line["text"].as_str().unwrap().to_owned();
     lines.iter().map(text).collect()
 }
@@ -67,8 +60,8 @@ fn whatever_name_a_fault_may_have_it_is_listed_and_ended_by_it() {
     ] {
         let given = format!("--name={name}");
         let add = ["fault", "add", "--at", "notify", "--drop", &given];
-        assert_eq!(json(daemon.imd(&add))[0]["name"], name);
-        assert_eq!(json(daemon.imd(&["fault", "ls"]))[0]["name"], name);
+        assert_eq!(daemon.imd(&add).json()[0]["name"], name);
+        assert_eq!(daemon.imd(&["fault", "ls"]).json()[0]["name"], name);
         imd(&["fault", "rm", "--admin", &admin, "--", name]).ok();
         assert!(daemon.imd(&["fault", "ls"]).ok().is_empty(), "{name}");
     }
@@ -136,7 +129,7 @@ fn the_value_of_an_option_may_begin_with_a_hyphen() {
         let register = ["register", "--uid", uid, "--name", name, "--pw", pw];
         daemon.imd(&register).ok();
     }
-    let names: Vec<Value> = json(daemon.imd(&["users"]));
+    let names: Vec<Value> = daemon.imd(&["users"]).json();
     let names: Vec<&str> = names
         .iter()
         .map(|user| user["name"].as_str().unwrap())
@@ -145,7 +138,7 @@ fn the_value_of_an_option_may_begin_with_a_hyphen() {
     daemon
         .imd(&["group", "create", "--uid", "1", "--name", "-team"])
         .ok();
-    assert_eq!(json(daemon.imd(&["groups"]))[0]["name"], "-team");
+    assert_eq!(daemon.imd(&["groups"]).json()[0]["name"], "-team");
 
     let token = ["send", "--from", "1", "--to", "2", "x", "--token", "-wrong"];
     assert!(daemon.imd(&token).failed(1).contains("93002"));
@@ -181,19 +174,9 @@ fn the_value_of_an_option_may_begin_with_a_hyphen() {
 fn a_text_comes_from_stdin() {
     let daemon = Daemon::start(&[]);
     let send = |bytes: &[u8]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_imd"));
-        command
-            .args(SEND)
-            .args(["-", "--addr-file"])
-            .arg(daemon.addr_file());
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(bytes).unwrap();
-        child.wait_with_output().unwrap()
+        let mut program = daemon.spawn(&[&SEND[..], &["-"]].concat());
+        program.write_bytes(bytes);
+        program.end()
     };
     for bytes in [
         &b"one\n"[..],
@@ -203,15 +186,13 @@ fn a_text_comes_from_stdin() {
         b"\xef\xbb\xbffive\n",
         b"",
     ] {
-        assert!(send(bytes).status.success(), "{bytes:?}");
+        send(bytes).ok();
     }
     assert_eq!(
         texts(&daemon),
         ["one", "two", "--three", "four\n", "five", ""]
     );
-    let refused = send(&utf16("six\n"));
-    assert_eq!(refused.status.code(), Some(64));
-    let refused = String::from_utf8(refused.stderr).unwrap();
+    let refused = send(&utf16("six\n")).failed(64);
     assert!(refused.contains("stdin: this is UTF-16"), "{refused}");
 }
 
@@ -255,11 +236,10 @@ fn nothing_that_others_wrote_controls_the_terminal() {
         .ok();
     daemon.imd(&send).ok();
     // Both of its frames are in the record: it is told of them a little later than the sender.
-    let deadline = Instant::now() + DEADLINE;
     let recorded = || fs::read_to_string(&record).unwrap();
-    while recorded().matches("SendP2PMsg").count() < 2 {
-        assert!(Instant::now() < deadline, "{}", recorded());
-    }
+    until("a frame is missing", || {
+        recorded().matches("SendP2PMsg").count() == 2
+    });
     recorder.signal("-INT");
     recorder.end().ok();
     // So that a replay has something to tell.

@@ -3,11 +3,10 @@
 use std::io::{PipeReader, Read, Write, pipe};
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::process::{DEADLINE, Daemon, imd, socket_addr, wait_until_it_handles_signals};
+use crate::process::{Daemon, imd, socket_addr, until, wait_until_it_handles_signals};
 use crate::support::Http;
 use crate::support::http::request;
 
@@ -24,14 +23,10 @@ impl Unread {
         let mut filler = writer.try_clone().unwrap();
         // It fills the pipe and waits for a reader, until that one is dropped.
         thread::spawn(move || filler.write_all(&vec![b'.'; 1 << 20]));
-        let full = Instant::now();
         let mut command = Command::new(env!("CARGO_BIN_EXE_imd"));
         command.args(args).env("RUST_LOG", rust_log);
         command.stdin(Stdio::piped()).stderr(Stdio::piped());
-        while !is_full(&writer) {
-            assert!(full.elapsed() < DEADLINE);
-            thread::yield_now();
-        }
+        until("the pipe does not fill", || is_full(&writer));
         Unread {
             child: command.stdout(writer).spawn().unwrap(),
             _stdout: reader,
@@ -46,14 +41,10 @@ impl Unread {
     }
 
     fn end(&mut self) -> Option<i32> {
-        let begun = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(begun.elapsed() < DEADLINE, "it does not end");
-            thread::sleep(Duration::from_millis(5));
-        }
+        until("it does not end", || {
+            self.child.try_wait().unwrap().is_some()
+        });
+        self.child.wait().unwrap().code()
     }
 
     /// What it has said in the end.
@@ -83,11 +74,7 @@ fn is_full(writer: &std::io::PipeWriter) -> bool {
 /// Waits until it serves: it says so in the file alone.
 fn addresses(folder: &TempDir) -> String {
     let file = folder.path().join("addr.json");
-    let begun = Instant::now();
-    while !file.exists() {
-        assert!(begun.elapsed() < DEADLINE, "it does not start");
-        thread::sleep(Duration::from_millis(5));
-    }
+    until("it does not start", || file.exists());
     file.to_str().unwrap().to_owned()
 }
 
@@ -172,15 +159,9 @@ fn a_finished_bench_that_nobody_reads_is_ended_by_a_signal() {
     let mut bench = Unread::start(&["bench", "gateway", "--users=1", "--count=1"], "warn");
     let children = format!("/proc/{0}/task/{0}/children", bench.child.id());
     let has_child = || !std::fs::read_to_string(&children).unwrap().is_empty();
-    let begun = Instant::now();
-    while !has_child() {
-        assert!(begun.elapsed() < DEADLINE);
-    }
-    // Its own imd is gone, so it prints.
-    while has_child() {
-        assert!(begun.elapsed() < DEADLINE);
-        thread::sleep(Duration::from_millis(5));
-    }
+    until("it starts no imd", has_child);
+    // Once its own imd is gone, it prints.
+    until("its imd does not end", || !has_child());
     assert_eq!(bench.told_to_end(), Some(1));
 }
 

@@ -1,6 +1,6 @@
 use tokio::runtime::Handle;
 
-use crate::support::{soon, start_manual, user};
+use crate::support::{start_manual, until, user};
 
 fn tasks() -> usize {
     Handle::current().metrics().num_alive_tasks()
@@ -16,12 +16,7 @@ async fn a_thousand_clients_who_have_left_leave_no_task_and_no_session() {
     }
     assert_eq!(tasks(), before + 1_000, "one task each, and no timer");
     drop(clients);
-    soon(async {
-        while tasks() > before {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(|| tasks() <= before).await;
     let servers = imd.access_servers();
     assert!(servers.iter().all(|server| server.sessions().is_empty()));
     assert!((1..=1_000).all(|uid| !imd.is_online(uid)));

@@ -3,7 +3,9 @@ use imd::proto::{Base, Cmd, ReqSendP2pMsg, ReqSyncMsg, ResNotify, ResSendGroupMs
 use prost::Message;
 use tokio::net::TcpSocket;
 
-use crate::support::{Wire, access, group_msg, group_of, p2p, ping, post, soon, start, sync, user};
+use crate::support::{
+    Wire, access, group_msg, group_of, p2p, ping, post, soon, start, sync, until, user,
+};
 
 #[tokio::test]
 async fn the_notifies_of_one_read_are_one_frame_after_the_replies() {
@@ -133,12 +135,7 @@ async fn many_readers_who_do_not_read_cost_a_bounded_amount_each() {
             .filter(|queued| **queued > high_water)
             .count()
     };
-    soon(async {
-        while congested() < readers.len() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(|| congested() >= readers.len()).await;
     for first in (2..SENT).step_by(31) {
         ann = sent(ann, (first..first + 31).map(|n| send(n, "y")).collect()).await;
         let queued = queued();

@@ -1,7 +1,7 @@
 use imd::Config;
 use imd::proto::{Cmd, ResSyncMsg};
 
-use crate::support::{Wire, access, start, sync, texts, user};
+use crate::support::{Wire, start, sync, texts, user};
 
 #[tokio::test]
 async fn messages_wait_for_their_receiver() {
@@ -13,8 +13,7 @@ async fn messages_wait_for_their_receiver() {
             0
         );
     }
-    let mut bob = Wire::connect(access(&imd)).await;
-    bob.login(&imd, 2).await;
+    let mut bob = user(&imd, 2).await;
     assert_eq!(bob.notified().await, (0, 3), "after the login's reply");
     assert_eq!(texts(&bob.sync(0, 0).await.msgs), ["m0", "m1", "m2"]);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use imd::Config;
 
-use crate::support::{Wire, access, group_of, p2p, start, sync, user, versions};
+use crate::support::{Wire, group_of, p2p, start, sync, user, versions};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn versions_are_gapless_and_in_each_senders_order_under_concurrent_senders() {
@@ -37,8 +37,7 @@ async fn versions_are_gapless_and_in_each_senders_order_under_concurrent_senders
     for task in tasks {
         task.await.unwrap();
     }
-    let mut reader = Wire::connect(access(&imd)).await;
-    reader.login(&imd, 100).await;
+    let mut reader = user(&imd, 100).await;
     let (mut got, mut entries) = (0, Vec::new());
     loop {
         reader.send(&sync(got, 0)).await;

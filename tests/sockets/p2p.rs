@@ -1,7 +1,7 @@
 use imd::Config;
 use imd::proto::{Cmd, ReqSendP2pMsg, ResSendP2pMsg};
 
-use crate::support::{p2p, start, start_manual, user};
+use crate::support::{p2p, start, start_manual, user, user_with_mail};
 
 #[tokio::test]
 async fn a_message_is_stored_answered_notified_and_synced() {
@@ -186,8 +186,6 @@ async fn a_full_store_refuses_with_90001() {
         refused.err_str
     );
     assert_eq!(stored, 4);
-    let mut bob = crate::support::Wire::connect(crate::support::access(&imd)).await;
-    bob.login(&imd, 2).await;
-    assert_eq!(bob.notified().await, (0, 4));
+    let mut bob = user_with_mail(&imd, 2, (0, 4)).await;
     assert_eq!(bob.sync(0, 0).await.msgs.len(), 2, "logins and syncs go on");
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use imd::{Config, Imd};
 
 use crate::odd_store::start_odd;
-use crate::support::{Wire, access, group_of, refuses, soon, start, texts, user, versions};
+use crate::support::{group_of, refuses, soon, start, texts, user, user_with_mail, versions};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -16,14 +16,6 @@ fn config() -> Config {
     let mut config = Config::ephemeral().manual_clock();
     config.session.idle = 1_000 * HOUR;
     config
-}
-
-/// A connection that is logged in, to an inbox with something unread.
-async fn user_with_mail(imd: &Imd, uid: i64) -> (Wire, (i64, i64)) {
-    let mut wire = Wire::connect(access(imd)).await;
-    wire.login(imd, uid).await;
-    let notified = wire.notified().await;
-    (wire, notified)
 }
 
 #[tokio::test]
@@ -40,8 +32,7 @@ async fn old_messages_go_and_who_asks_from_before_the_cut_gets_what_remains() {
     ann.p2p(2, "c", "third").await;
     imd.clock().advance(HOUR).await;
     // As old as messages may get; a minute later they are gone.
-    let (mut bob, told) = user_with_mail(&imd, 2).await;
-    assert_eq!(told, (0, 3));
+    let mut bob = user_with_mail(&imd, 2, (0, 3)).await;
     imd.clock().advance(MINUTE).await;
     ann.p2p(2, "d", "fourth").await;
     assert_eq!(bob.notified().await, (2, 4));
@@ -72,8 +63,7 @@ async fn nobody_is_told_of_what_is_gone() {
     for id in ["a", "b", "c"] {
         ann.p2p(2, id, id).await;
     }
-    let (mut bob, told) = user_with_mail(&imd, 2).await;
-    assert_eq!(told, (0, 3));
+    let mut bob = user_with_mail(&imd, 2, (0, 3)).await;
     imd.clock().advance(HOUR + MINUTE).await;
     // No notify follows the login: the next frame is the answer to the next request.
     let mut again = user(&imd, 2).await;
@@ -98,11 +88,10 @@ async fn an_inbox_keeps_its_newest() {
         ann.p2p(2, &n.to_string(), "x").await;
     }
     imd.clock().advance(MINUTE - Duration::from_millis(1)).await;
-    let (_bob, told) = user_with_mail(&imd, 2).await;
-    assert_eq!(told, (0, 5), "until the minute is over");
+    // The minute is not over yet.
+    let _bob = user_with_mail(&imd, 2, (0, 5)).await;
     imd.clock().advance(Duration::from_millis(1)).await;
-    let (mut bob, told) = user_with_mail(&imd, 2).await;
-    assert_eq!(told, (2, 5));
+    let mut bob = user_with_mail(&imd, 2, (2, 5)).await;
     // Pages go on from the cut as from anywhere.
     let page = bob.sync(0, 2).await;
     assert_eq!((versions(&page), page.current_id), (vec![3, 4], 4));
@@ -129,10 +118,10 @@ async fn a_cleaning_that_fails_is_tried_again_at_the_next_minute() {
     store.clean.fail();
     imd.clock().advance(2 * MINUTE).await;
     assert_eq!(store.cleanings.load(Ordering::SeqCst), 2);
-    assert_eq!(user_with_mail(&imd, 2).await.1, (0, 3));
+    user_with_mail(&imd, 2, (0, 3)).await;
     store.clean.open();
     imd.clock().advance(MINUTE).await;
-    assert_eq!(user_with_mail(&imd, 2).await.1, (2, 3));
+    user_with_mail(&imd, 2, (2, 3)).await;
 }
 
 /// An `imd` whose cleaning is held.

@@ -7,7 +7,7 @@ use imd::{Config, Imd};
 use prost::Message;
 use tokio::net::TcpListener;
 
-use crate::support::{Wire, access, p2p, refuses, soon, start, user};
+use crate::support::{Wire, access, congest, p2p, refuses, soon, start, user};
 
 fn addrs(imd: &Imd) -> Vec<std::net::SocketAddr> {
     let mut all = vec![
@@ -203,21 +203,7 @@ async fn a_peer_that_reads_late_is_told_within_the_grace_and_cut_off_after_it() 
         config.shutdown.grace = Duration::from_millis(grace);
         let imd = start(config).await;
         let mut wire = user(&imd, 1).await;
-        wire.p2p(1, "m", &"x".repeat(32_000)).await;
-        let _ = wire.notified().await;
-        let requests: Vec<_> = (0..1_000).map(|_| crate::support::sync(0, 0)).collect();
-        wire.send_all(&requests).await;
-        let sessions = imd.access_servers()[0].sessions();
-        // So many replies are more than sockets hold: the session stops reading.
-        soon(async {
-            while sessions
-                .sessions()
-                .all(|session| session.queued() < 200_000)
-            {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        congest(&imd.access_servers()[0], &mut wire).await;
         let shutdown = tokio::spawn(imd.shutdown());
         if !is_told {
             assert_eq!(soon(shutdown).await.unwrap().unfinished, 0);

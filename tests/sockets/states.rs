@@ -7,7 +7,7 @@ use imd::{Config, Imd};
 use prost::Message;
 
 use crate::support::{
-    Wire, access, ack, framed, group_msg, login, p2p, ping, soon, start, start_manual, sync, user,
+    Wire, access, ack, framed, group_msg, login, p2p, ping, start, start_manual, sync, until, user,
 };
 
 /// A frame that a client sends, and how it is answered: the command and the code of the reply.
@@ -276,12 +276,7 @@ async fn behind_a_logout_in_the_same_read_no_command_is_done_and_none_before_it_
         }
     }
     let server = &imd.access_servers()[0];
-    soon(async {
-        while !server.sessions().is_empty() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(|| server.sessions().is_empty()).await;
 }
 
 /// Whatever the older session has under way: what is answered is done, the last word comes last, and the newer session is

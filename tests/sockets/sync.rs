@@ -6,7 +6,7 @@ use imd::proto::{Cmd, ReqSyncMsg, ResSendP2pMsg, ResSyncMsg};
 use prost::Message;
 
 use crate::odd_store::start_odd;
-use crate::support::{Wire, access, framed, p2p, start, sync, texts, user, versions};
+use crate::support::{framed, p2p, start, sync, texts, user, user_with_mail, versions};
 
 /// Ann sends `count` messages of `size` bytes to Bob, who is not there yet.
 async fn filled(imd: &imd::Imd, count: usize, size: usize) {
@@ -21,9 +21,7 @@ async fn filled(imd: &imd::Imd, count: usize, size: usize) {
 async fn pages_end_by_count_and_are_followed_by_a_notify_until_the_end() {
     let imd = start(Config::ephemeral()).await;
     filled(&imd, 5, 1).await;
-    let mut bob = Wire::connect(access(&imd)).await;
-    bob.login(&imd, 2).await;
-    assert_eq!(bob.notified().await, (0, 5));
+    let mut bob = user_with_mail(&imd, 2, (0, 5)).await;
     let page = bob.sync(0, 2).await;
     assert_eq!(
         (versions(&page), page.current_id, page.total_id),
@@ -53,8 +51,7 @@ async fn pages_end_by_count_and_are_followed_by_a_notify_until_the_end() {
 async fn pages_end_by_bytes_at_the_frame_limit() {
     let imd = start(Config::ephemeral()).await;
     filled(&imd, 30, 10_000).await;
-    let mut bob = Wire::connect(access(&imd)).await;
-    bob.login(&imd, 2).await;
+    let mut bob = user(&imd, 2).await;
     let _ = bob.notified().await;
     let (mut current, mut got) = (0, Vec::new());
     loop {
@@ -79,8 +76,7 @@ async fn pages_end_by_bytes_at_the_frame_limit() {
 async fn the_longest_messages_pass_one_in_a_page() {
     let imd = start(Config::ephemeral()).await;
     filled(&imd, 3, 32_768).await;
-    let mut bob = Wire::connect(access(&imd)).await;
-    bob.login(&imd, 2).await;
+    let mut bob = user(&imd, 2).await;
     for n in 0..3 {
         assert_eq!(bob.notified().await, (n, 3));
         assert_eq!(versions(&bob.sync(n, 0).await), [n + 1]);
@@ -91,8 +87,7 @@ async fn the_longest_messages_pass_one_in_a_page() {
 async fn a_request_from_another_life_starts_from_the_first_message() {
     let imd = start(Config::ephemeral()).await;
     filled(&imd, 2, 1).await;
-    let mut bob = Wire::connect(access(&imd)).await;
-    bob.login(&imd, 2).await;
+    let mut bob = user(&imd, 2).await;
     let _ = bob.notified().await;
     let page = bob.sync(99, 0).await;
     assert_eq!(
@@ -102,9 +97,7 @@ async fn a_request_from_another_life_starts_from_the_first_message() {
     let page = bob.sync(-3, 0).await;
     assert_eq!(versions(&page), [1, 2]);
     // The read mark was left alone: a new session is told of everything.
-    let mut again = Wire::connect(access(&imd)).await;
-    again.login(&imd, 2).await;
-    assert_eq!(again.notified().await, (0, 2));
+    user_with_mail(&imd, 2, (0, 2)).await;
 }
 
 #[tokio::test]
@@ -146,20 +139,17 @@ async fn the_read_mark_is_what_the_next_session_is_told() {
     let imd = start(Config::ephemeral()).await;
     filled(&imd, 5, 1).await;
     for (asked, told) in [(0, 0), (3, 3), (1, 3)] {
-        let mut bob = Wire::connect(access(&imd)).await;
-        bob.login(&imd, 2).await;
+        let mut bob = user(&imd, 2).await;
         let _ = bob.notified().await;
         bob.sync(asked, 0).await;
-        let mut again = Wire::connect(access(&imd)).await;
-        again.login(&imd, 2).await;
+        let mut again = user(&imd, 2).await;
         assert_eq!(
             again.notified().await,
             (told, 5),
             "after a sync from {asked}"
         );
     }
-    let mut bob = Wire::connect(access(&imd)).await;
-    bob.login(&imd, 2).await;
+    let mut bob = user(&imd, 2).await;
     let _ = bob.notified().await;
     bob.sync(5, 0).await;
     // All read: no notify follows the login.
@@ -172,8 +162,7 @@ async fn the_read_mark_is_what_the_next_session_is_told() {
 async fn a_client_that_only_follows_notifies_sees_each_message_once() {
     let imd = start(Config::ephemeral()).await;
     filled(&imd, 20, 9_000).await;
-    let mut bob = Wire::connect(access(&imd)).await;
-    bob.login(&imd, 2).await;
+    let mut bob = user(&imd, 2).await;
     let mut ann = user(&imd, 1).await;
     let mut got = Vec::new();
     let mut later = 0;
@@ -249,8 +238,7 @@ async fn a_sync_behind_a_send_in_one_segment_moves_the_read_mark() {
     filled(&imd, 4, 1).await;
     // With the UID and without it.
     for (uid, read) in [(2, 1), (0, 3)] {
-        let mut bob = Wire::connect(access(&imd)).await;
-        bob.login(&imd, 2).await;
+        let mut bob = user(&imd, 2).await;
         let sync = ReqSyncMsg {
             uid,
             ..sync(read, 0)
@@ -263,9 +251,7 @@ async fn a_sync_behind_a_send_in_one_segment_moves_the_read_mark() {
         assert_eq!((page.current_id, page.total_id), (4, 4));
         bob.end().await;
         bob.finished().await;
-        let mut bob = Wire::connect(access(&imd)).await;
-        bob.login(&imd, 2).await;
-        assert_eq!(bob.notified().await, (read, 4));
+        let _bob = user_with_mail(&imd, 2, (read, 4)).await;
     }
 }
 
@@ -278,9 +264,7 @@ async fn a_page_that_fits_no_frame_is_refused_as_the_command_has_it() {
         assert_eq!(sent.err_code, 0);
     }
     store.overfills.store(true, Ordering::SeqCst);
-    let mut bob = Wire::connect(access(&imd)).await;
-    bob.login(&imd, 2).await;
-    assert_eq!(bob.notified().await, (0, 3));
+    let mut bob = user_with_mail(&imd, 2, (0, 3)).await;
     let refused = bob.sync(0, 0).await;
     assert_eq!(
         (refused.err_code, refused.current_id, refused.msgs.len()),

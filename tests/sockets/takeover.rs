@@ -4,7 +4,7 @@ use imd::proto::{Base, Cmd, Error, ReqLogout};
 use prost::Message;
 use tokio::runtime::Handle;
 
-use crate::support::{Wire, access, login, ping, soon, start, user};
+use crate::support::{Wire, access, login, ping, soon, start, until, user};
 
 fn with(second_login: SecondLogin) -> Config {
     let mut config = Config::ephemeral();
@@ -199,12 +199,7 @@ async fn of_a_storm_of_logins_each_user_keeps_one_session_and_nothing_else_is_le
         assert_eq!(last_word(wire).await, 93004);
     }
     drop(held);
-    soon(async {
-        while tasks() > before + last.len() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(|| tasks() <= before + last.len()).await;
     let mut uids = Vec::new();
     for server in imd.access_servers() {
         uids.extend(
@@ -224,11 +219,6 @@ async fn of_a_storm_of_logins_each_user_keeps_one_session_and_nothing_else_is_le
         wire.error(Cmd::Ping, 0).await;
     }
     drop(last);
-    soon(async {
-        while tasks() > before {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(|| tasks() <= before).await;
     assert!((1..=USERS).all(|uid| !imd.is_online(uid)));
 }

@@ -22,9 +22,12 @@ pub use wire::{Wire, framed, raw_frame};
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use imd::proto::{OffsetMsg, ResSyncMsg};
+use imd::access::AccessServer;
+use imd::proto::{OffsetMsg, ReqSyncMsg, ResSyncMsg};
+use imd::session::Session;
 use imd::{Config, Imd};
 use tokio::net::TcpStream;
 
@@ -60,9 +63,10 @@ pub async fn start_manual() -> Imd {
 
 /// Returns whether nothing listens at this address.
 pub async fn refuses(addr: SocketAddr) -> bool {
-    let connected = soon(TcpStream::connect(addr)).await;
-    match connected {
+    match soon(TcpStream::connect(addr)).await {
         Ok(_) => false,
+        // A listener that is just being closed resets the connections that it has not accepted.
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
         Err(error) => {
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
             true
@@ -88,11 +92,34 @@ pub fn access(imd: &Imd) -> SocketAddr {
     imd.access_servers()[0].addr()
 }
 
-/// Logs a user in on the first access server. The inbox must be empty: otherwise a notify comes unasked.
+/// Logs a user in on the first access server. A notify follows if the inbox holds something unread.
 pub async fn user(imd: &Imd, uid: i64) -> Wire {
     let mut wire = Wire::connect(access(imd)).await;
     wire.login(imd, uid).await;
     wire
+}
+
+/// Logs a user in who has something unread, and checks the notify of it: (currentID, totalID).
+pub async fn user_with_mail(imd: &Imd, uid: i64, notify: (i64, i64)) -> Wire {
+    let mut wire = user(imd, uid).await;
+    assert_eq!(wire.notified().await, notify);
+    wire
+}
+
+/// Moves a manual clock, which must not take long however far it is moved.
+pub async fn advance(imd: &Imd, by: Duration) {
+    soon(imd.clock().advance(by)).await;
+}
+
+/// Has user 1 ask for more pages than sockets hold, and read none of them, until their session stops reading.
+pub async fn congest(server: &AccessServer, wire: &mut Wire) {
+    wire.p2p(1, "m", &"x".repeat(32_000)).await;
+    let _ = wire.notified().await;
+    let requests: Vec<ReqSyncMsg> = (0..1_000).map(|_| sync(0, 0)).collect();
+    wire.send_all(&requests).await;
+    let is_congested = |session: Arc<Session>| session.queued() >= 200_000;
+    let sessions = server.sessions();
+    until(|| sessions.sessions().any(is_congested)).await;
 }
 
 /// Creates a group with these members, of whom the first is its creator. Returns its id.
