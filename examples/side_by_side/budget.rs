@@ -9,9 +9,9 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::Fault;
+use crate::kind::Kind;
 use crate::lockstep::Pair;
 use crate::peers::is_installed;
-use crate::serve::Kind;
 use crate::server::{Server, Setup, executable};
 
 /// Before anything is counted: what is made once is there afterwards.

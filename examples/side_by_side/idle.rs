@@ -17,8 +17,7 @@ use imd::load::{Client, Frames, Mailbox, request};
 
 use crate::Fault;
 use crate::in_turn::InTurn;
-use crate::latency::sleepless;
-use crate::load::{Crowd, Sample, Spent, Stopwatch, log_in};
+use crate::load::{Crowd, Sample, Spent, Stopwatch, log_in, sleepless};
 use crate::server::Server;
 use crate::wire;
 

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use imd::load::{Mailbox, Schedule};
+use imd::load::Mailbox;
 use parking_lot::Mutex;
 
 use crate::Fault;
 use crate::in_turn::InTurn;
-use crate::load::{Crowd, Sample, Spent, Stopwatch, log_in};
+use crate::load::{Crowd, Sample, Spent, Stopwatch, at_share, log_in, sleepless};
 use crate::messages::{Pace, Run, User, p2p_template, settle};
 use crate::server::Server;
-use crate::table::at_share;
 
 /// Messages per second, of all users together.
 const RATE: u32 = 2_000;
@@ -96,17 +95,5 @@ impl InTurn for Writers<'_> {
         let undisturbed = |values: &Vec<f64>| at_share(values.clone(), 0.25);
         let values = [&self.halves, &self.slowest].map(undisturbed);
         self.spent.sample(values.to_vec())
-    }
-}
-
-/// A schedule of that many requests. It does not sleep in between, because waking up takes longer than what is measured.
-pub fn sleepless(begun: Instant, rate: f64, requests: usize) -> Schedule {
-    Schedule {
-        begun,
-        rate,
-        first: 0,
-        step: 1,
-        end: requests as u64,
-        watch: u64::MAX,
     }
 }

@@ -1,10 +1,10 @@
-//! Clients at work, and the window in which things are counted.
+//! Clients at work, the window in which things are counted, and the figures that come of it.
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use imd::load::{Client, Connection, FieldTable};
+use imd::load::{Client, Connection, FieldTable, Schedule};
 use imd::proto::Cmd;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -153,6 +153,26 @@ impl Stopwatch {
             wall,
             cpu: [server.cpu() - self.cpu[0], cpu(self.load) - self.cpu[1]],
         }
+    }
+}
+
+/// Returns the value below which a share of the values is: 0.5 for the median.
+pub fn at_share(mut values: Vec<f64>, share: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let at = (values.len() as f64 * share) as usize;
+    values.get(at).copied().unwrap_or(f64::NAN)
+}
+
+/// Returns a schedule of `requests` at `rate` a second. Its task does not sleep between them: waking up takes longer than
+/// what is measured.
+pub fn sleepless(begun: Instant, rate: f64, requests: usize) -> Schedule {
+    Schedule {
+        begun,
+        rate,
+        first: 0,
+        step: 1,
+        end: requests as u64,
+        watch: u64::MAX,
     }
 }
 

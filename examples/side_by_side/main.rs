@@ -13,6 +13,7 @@ mod growth;
 mod hub;
 mod idle;
 mod in_turn;
+mod kind;
 mod latency;
 mod load;
 mod lockstep;
@@ -118,7 +119,7 @@ async fn measure(args: &Args) -> Result<(), Fault> {
         if !args.rows.is_empty() && !args.rows.iter().any(|name| name == row.name) {
             continue;
         }
-        if let Some(program) = peers::program(row.baseline.kind)
+        if let Some(program) = row.baseline.kind.broker()
             && !peers::is_installed(program)
         {
             table.missing(&row, "not installed");

@@ -1,4 +1,4 @@
-//! Brokers that a user might pick instead, where they are installed: how they are started, and their processes.
+//! Brokers that a user might choose in place of `imd`: whether they are installed, and how they are started.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -6,24 +6,15 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::Fault;
-use crate::serve::Kind;
 
-/// The program behind a kind of server, if it is not this one.
-pub fn program(kind: Kind) -> Option<&'static str> {
-    match kind {
-        Kind::Nats => Some("nats-server"),
-        Kind::Mosquitto => Some("mosquitto"),
-        Kind::Echo | Kind::Mock | Kind::Imd | Kind::WithoutLab => None,
-    }
-}
-
-/// Whether there is such a program.
+/// Returns whether a program is in a folder of `PATH`.
 pub fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
-/// What starts a broker on a port that was free a moment ago.
+/// Returns the command that starts a broker, and its address. Its port was free a moment ago; another program may take it
+/// meanwhile.
 pub fn command(program: &str, folder: &Path) -> Result<(Command, SocketAddr), Fault> {
     let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
     let port = addr.port();

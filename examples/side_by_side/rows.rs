@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::Fault;
 use crate::idle::Hearts;
+use crate::kind::Kind;
 use crate::latency::Writers;
 use crate::load::Sample;
-use crate::serve::Kind;
 use crate::server::{Server, Setup};
 use crate::{connects, fair, growth, idle, in_turn, latency, messages, mqtt, nats, requests};
 

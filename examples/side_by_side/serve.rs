@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
-use clap::ValueEnum;
 use imd::Imd;
 use imd::config::Config;
 use imd::id::{GroupId, MsgId, Uid};
@@ -15,6 +14,7 @@ use imd::store::{DurableStore, MemoryStore, Message, Retention, Store, Write};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 
+use crate::kind::Kind;
 use crate::log::Log;
 use crate::{Fault, affinity, echo, hub, mock, peers};
 
@@ -25,23 +25,6 @@ pub const GROUP: i64 = 1;
 const ABSENT: i64 = 2_000_000;
 /// So many messages are stored at once.
 const BATCH: usize = 1_000;
-
-/// What is served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Kind {
-    /// Sends frames back.
-    Echo,
-    /// The bare message path; with a folder, over a log.
-    Mock,
-    /// The real thing; with a folder, over a store in it.
-    Imd,
-    /// The same without the lab: another build of this program.
-    WithoutLab,
-    /// `nats-server`, as it comes.
-    Nats,
-    /// `mosquitto`, without limits to what it queues.
-    Mosquitto,
-}
 
 /// What a serving process is told.
 #[derive(Debug, clap::Args)]
@@ -57,19 +40,12 @@ pub struct Serve {
     stored: u64,
 }
 
-impl Kind {
-    /// Whether it is `imd`, however it is built.
-    pub fn is_imd(self) -> bool {
-        matches!(self, Kind::Imd | Kind::WithoutLab)
-    }
-}
-
 pub fn run(serve: &Serve) -> Result<(), Fault> {
     if serve.kind.is_imd() && (serve.kind == Kind::WithoutLab) != cfg!(imd_without_lab) {
         return Err(format!("this is no build for {:?}", serve.kind).into());
     }
     affinity::pin(affinity::SERVER);
-    if let Some(program) = peers::program(serve.kind) {
+    if let Some(program) = serve.kind.broker() {
         let folder = serve.folder.as_deref().ok_or("no folder")?;
         let (mut command, addr) = peers::command(program, folder)?;
         say(&[addr, addr])?;

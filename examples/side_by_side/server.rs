@@ -14,8 +14,7 @@ use imd::load::usage;
 use tempfile::TempDir;
 
 use crate::Fault;
-use crate::peers::program;
-use crate::serve::Kind;
+use crate::kind::Kind;
 
 /// Which server is started, and what it holds when it begins to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +78,7 @@ impl Server {
         command.arg("serve").arg(kind.get_name());
         command.arg("--members").arg(setup.members.to_string());
         command.arg("--stored").arg(setup.stored.to_string());
-        let needs_folder = setup.is_durable || program(setup.kind).is_some();
+        let needs_folder = setup.is_durable || setup.kind.broker().is_some();
         let folder = needs_folder.then(private_folder).transpose()?;
         if let Some(folder) = &folder {
             command.arg("--folder").arg(folder.path());

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use imd::load::grouped;
 
-use crate::load::Sample;
+use crate::load::{Sample, at_share};
 use crate::rows::{Goal, Line, Row};
 
 /// How the table is printed.
@@ -115,11 +115,4 @@ fn number(value: f64) -> String {
     } else {
         grouped(value)
     }
-}
-
-/// Returns the value below which that share of the values is.
-pub fn at_share(mut values: Vec<f64>, share: f64) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let at = (values.len() as f64 * share) as usize;
-    values.get(at).copied().unwrap_or(f64::NAN)
 }
