@@ -1,5 +1,5 @@
-//! A whole stack inside a program: two users chat, one of them is offline for a while, and the report says what became
-//! of every message.
+//! A whole stack inside a program: two users chat, one of them is offline at first, and the report says what became of
+//! every message.
 //!
 //! ```sh
 //! cargo run --example in_process
@@ -10,15 +10,15 @@ use imd::{Client, Config, Imd};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // Free ports and a memory store: as many of these as you like, side by side.
+    // Free ports and a store in memory, so any number of stacks can run side by side.
     let imd = Imd::start(Config::ephemeral()).await?;
     println!("gateway on {}", imd.gateway_addr());
 
-    // The way of every client: ask the gateway, connect to the access server it names, log in.
+    // As every client does: ask the gateway, connect to the access server that it names, log in.
     let mut alice = Client::connect(imd.gateway_addr()).await?;
     alice.login(1, &imd.token(1)).await?;
 
-    // Bob is not there yet: the message waits in his inbox.
+    // Bob is offline, so the message waits in his inbox.
     alice.send_p2p(2, "are you there?").await?;
 
     let mut bob = Client::connect(imd.gateway_addr()).await?;

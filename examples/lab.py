@@ -1,8 +1,8 @@
-"""A notify is lost: who only waits for it never learns of the message; who also syncs now and then does.
+"""A notify is lost. A client that only waits for it never learns of the message; one that also syncs now and then does.
 
     imd exec -- python3 examples/lab.py
 
-Only the standard library, the imd program and its admin API. Put your own client in place of send and sync. Exits with 0
+Needs only the standard library, the program imd and its admin API. Put your own client in place of send and sync. Exits with 0
 when all is as it should be.
 """
 
@@ -18,7 +18,7 @@ if "IMD_ADMIN" not in os.environ:
 
 
 def admin(method, path, body=None):
-    """Calls the admin API; an answer that is none of 2xx is raised."""
+    """Calls the admin API; raises an error for an answer other than 2xx."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(os.environ["IMD_ADMIN"] + path, data, method=method)
     # No proxy stands between this machine and itself.

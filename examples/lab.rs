@@ -1,5 +1,5 @@
-//! A client meets what it can't meet on command anywhere else: its reply is lost, then its server dies while the gateway
-//! still hands out the dead one. In the end every message is there once.
+//! Failures that a client can't bring about on command elsewhere: a reply is lost, then a server dies while the gateway
+//! still hands out its address. In the end every message is stored once.
 //!
 //! ```sh
 //! cargo run --example lab
@@ -15,11 +15,11 @@ use imd::{Client, Config, Imd};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // Time stands until it is moved, and chance is the same in every run.
+    // Time moves only when the program moves it, and random choices are the same in every run.
     let imd = Imd::start(Config::ephemeral().manual_clock().seed(42)).await?;
     let mut bob = log_in(&imd, 2).await?;
 
-    // Exactly the next reply to Alice is lost: her message is stored, and she does not know.
+    // Exactly the next reply to Alice is lost: her message is stored, but she does not know.
     let lost = imd.fault(
         Fault::at(Site::AccessReply)
             .cmd(Cmd::SendP2PMsg)
@@ -34,11 +34,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     assert!(matches!(unsure, Err(ClientError::Timeout)));
     assert_eq!(lost.hits(), 1);
 
-    // She sends it again under the same id, as a good client does.
+    // She sends the message again under the same id, as a client should.
     let mut alice = log_in(&imd, 1).await?;
     alice.send_p2p_as(2, "an id", "are you there?").await?;
 
-    // Bob was told, and finds it once. Looked for from the mark: it may have passed already.
+    // Bob was notified, and finds the message once. The wait begins at the mark, because the notify may have passed
+    // already.
     let told = imd
         .wait_for(
             mark,
@@ -50,7 +51,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let page = bob.sync(0, 0).await?;
     assert_eq!(page.messages.len(), 1);
 
-    // His server dies. Its lease is still there, so clients are still sent to it, until the lease has run out.
+    // Bob's server dies. The gateway hands out its address until its lease has run out.
     let server = imd.access(&told.server).ok_or("bob's server has a name")?;
     server.kill().await;
     assert!(bob.ping().await.is_err());

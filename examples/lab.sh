@@ -11,7 +11,7 @@ fail() {
     exit 1
 }
 
-# What imd exec sets; the commands below that ask the admin API find it by themselves.
+# imd exec sets these variables. The commands that ask the admin API find it by them.
 : "${IMD_ADMIN:?run me by: imd exec -- sh $0}"
 servers="access-1 access-2 access-3"
 
@@ -25,7 +25,7 @@ fi
 for server in $servers; do
     imd access restart "$server" > /dev/null
 done
-# Now the next message of user 1 meets a full disk.
+# The next message of user 1 is refused as by a full disk.
 imd fault add --name full --at store.write --uid 1 --error 90001 --times 1 > /dev/null
 if imd send --gateway "$IMD_GATEWAY" --from 1 --to 2 hello; then
     fail "a full disk took a message"

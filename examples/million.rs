@@ -1,8 +1,8 @@
-//! A million messages for one user in a folder: how fast they are stored and read, what memory they take, and how long
-//! the folder takes to open again, after a kill and after a close.
+//! A million messages for one user in a folder: how fast they are stored and read, how much memory that takes, and how
+//! long it takes to open the folder again, after a kill and after a close.
 //!
-//! `cargo run --release --example million [MESSAGES]`. The messages are stored by a second process, which is killed when
-//! it has the last answer.
+//! `cargo run --release --example million [MESSAGES]`. A second process stores the messages, and aborts when the last
+//! one is stored.
 
 use std::error::Error;
 use std::path::Path;
@@ -19,7 +19,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 const RECEIVER: Uid = Uid(1);
 const SENDERS: usize = 64;
-/// What one read of a socket brings.
+/// How many messages are stored in one batch: the messages of one read of a socket.
 const BATCH: usize = 16;
 const TEXT: usize = 100;
 const PAGE: usize = 50;
@@ -61,7 +61,7 @@ fn open(folder: &Path) -> Result<(DurableStore, Duration)> {
     Ok((store, begun.elapsed()))
 }
 
-/// Stores the messages, each batch synced before its answer, and dies.
+/// Stores the messages, each batch synced to the disk before its answer, and aborts the process.
 async fn fill(folder: &Path, messages: usize) -> Result<()> {
     let (store, _) = open(folder)?;
     let store = Arc::new(store);
@@ -107,7 +107,7 @@ async fn send(store: Arc<DurableStore>, sender: usize, ids: Vec<usize>) -> Resul
     Ok(())
 }
 
-/// Reads pages from all over the inbox.
+/// Reads pages from all parts of the inbox.
 async fn pages(store: &DurableStore, total: i64) -> Result<()> {
     let limit = PageLimit {
         entries: PAGE,
@@ -124,7 +124,7 @@ async fn pages(store: &DurableStore, total: i64) -> Result<()> {
     Ok(())
 }
 
-/// What this process has in memory.
+/// Returns the resident memory of this process.
 fn memory() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

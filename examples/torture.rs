@@ -1,11 +1,12 @@
-//! Kills `imd` again and again, under load and at every step, and checks that nothing acknowledged is ever lost.
+//! Kills `imd` again and again, under load and at every step of its work, and checks that no acknowledged message is
+//! lost.
 //!
 //! ```sh
 //! cargo run --release --example torture -- --kills 10000
 //! ```
 //!
-//! It builds the program, starts it on a folder, lets users talk, kills it, starts it again, reads everything back and
-//! compares; see `tests/crash/torture`. It needs Linux and strace.
+//! It builds the program, starts it on a folder, lets users send messages, kills it, starts it again, reads everything
+//! back and compares; see `tests/crash/torture`. It needs Linux and strace.
 
 #[path = "../tests/crash/torture/mod.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
@@ -20,7 +21,7 @@ use torture::campaign::Campaign;
 use torture::folder::Tally;
 use torture::kill::{Kill, check_strace};
 
-/// So many messages have to be acknowledged in a second for it to count as load.
+/// How many messages have to be acknowledged in a second for the load to count as one.
 const LEAST_RATE: f64 = 1_000.0;
 
 /// Kill imd again and again, and check that nothing acknowledged is ever lost
@@ -96,14 +97,14 @@ fn run(args: &Args) -> Result<String, String> {
         kinds,
     };
     let report = campaign.run().map_err(|broken| broken.to_string())?;
-    // Nothing is left in there.
+    // The folder is empty unless a store in it is damaged.
     let _ = std::fs::remove_dir(&campaign.dir);
     if let Some(kill) = missed(&report.tally) {
         return Err(format!(
             "{report}\nNever came about by itself: {kill}. Does the program still take this step?"
         ));
     }
-    // How fast it was is for the reader: a busy machine breaks no promise. A single step may have no load at all.
+    // The rate is only reported: a busy machine breaks no promise. A run of a single step may have no load at all.
     let slow = args.step.is_empty() && report.tally.rate() < LEAST_RATE;
     Ok(match slow {
         true => format!("{report}\nLess than {LEAST_RATE} messages/s: the machine was busy."),
@@ -111,7 +112,7 @@ fn run(args: &Args) -> Result<String, String> {
     })
 }
 
-/// A kind of kills that had to be brought about from outside each time, although there were some.
+/// Returns a kind of kill that never came about by itself, although it was tried often enough.
 fn missed(tally: &Tally) -> Option<Kill> {
     const SOME: u64 = 10;
     let mut kills = tally.kills.iter();
@@ -120,7 +121,7 @@ fn missed(tally: &Tally) -> Option<Kill> {
     missed.map(|(kill, _)| *kill)
 }
 
-/// Builds the program in this example's own profile: cargo builds none for an example.
+/// Builds the program in the profile of this example: cargo does not build it for an example.
 fn build() -> Result<PathBuf, String> {
     let broken = |what: &str| format!("the program can't be built: {what}: give it with --binary");
     let example = std::env::current_exe().map_err(|error| broken(&error.to_string()))?;

@@ -1,4 +1,4 @@
-//! imd.toml: its defaults, and what is said about a wrong one.
+//! imd.toml: the defaults of its keys, and the errors of a wrong file.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ fn error(toml: &str) -> String {
     }
 }
 
-/// The dotted keys of a TOML document, those of arrays of tables without their index.
+/// Returns the dotted keys of a TOML document. Those in an array of tables have no index.
 fn keys(toml: &str) -> Vec<String> {
     fn walk(value: &toml::Value, path: &str, found: &mut Vec<String>) {
         match value {
@@ -46,7 +46,7 @@ fn the_shipped_file_has_every_key() {
     every.admin.token = Some("a secret".to_owned().into());
     every.store.keep = Some(Duration::from_secs(30 * 24 * 3600));
     every.store.max_inbox = Some(100_000);
-    // These have no default, so they stand there as comments.
+    // Keys without a default are comments in the shipped file.
     let shipped = SHIPPED
         .replace("# advertise", "advertise")
         .replace("# token", "token")
@@ -528,12 +528,12 @@ fn an_error_says_what_to_write_instead() {
     }
 }
 
-/// The line of a key in the shipped file, with the table in which it stands, as errors name it.
+/// Returns each line with a key of the shipped file, with the dotted key as errors name it.
 fn shipped_keys() -> Vec<(String, String)> {
     let mut table = String::new();
     let mut keys = Vec::new();
     for line in SHIPPED.lines() {
-        // Keys without a default stand there as comments, and only they have no blank before "=".
+        // A key without a default is a comment, and only such a comment has no blank before "=".
         let line = line
             .strip_prefix("# ")
             .filter(|line| line.contains(" = "))
@@ -549,7 +549,8 @@ fn shipped_keys() -> Vec<(String, String)> {
     keys
 }
 
-/// Every key with every kind of odd value: it is taken, or the error names the file, the line and the key, and is short.
+/// Gives each key each kind of unusual value: the value is accepted, or the error is short and names the file, the line
+/// and the key.
 #[test]
 fn every_key_takes_an_odd_value_or_is_named_with_its_line() {
     let long = format!("\"{}\"", "x".repeat(5_000));
@@ -596,7 +597,7 @@ fn every_key_takes_an_odd_value_or_is_named_with_its_line() {
                 .parse()
                 .unwrap();
             assert!(error.len() < 1_000, "{toml:.200}{error:.500}");
-            // Of an array of tables what is missing may be said first, and of two keys that do not go together either.
+            // Another error may come first: a missing key of an array of tables, or two keys that exclude each other.
             assert!(
                 (3..=4).contains(&line) && error.contains(table.as_str()),
                 "{toml:.200}{error}"
@@ -606,7 +607,7 @@ fn every_key_takes_an_odd_value_or_is_named_with_its_line() {
     assert!(refused > 500, "{refused}");
 }
 
-/// What is no config in other ways than by a value.
+/// Files that are not valid for other reasons than a value.
 #[test]
 fn a_file_that_is_no_config_is_named_with_its_line() {
     for (line, toml) in [

@@ -1,9 +1,10 @@
-//! README and docs are true as far as a machine can tell: their Rust compiles, and their links lead somewhere.
+//! README.md, CHANGELOG.md and docs/, as far as a machine can check them: their Rust compiles, and their links lead to
+//! files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Every Markdown file of the repository that a user reads, with its text.
+/// Returns every Markdown file that users read, with its text.
 fn pages() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut paths = vec![root.join("README.md"), root.join("CHANGELOG.md")];
@@ -21,7 +22,7 @@ fn pages() -> Vec<(PathBuf, String)> {
     paths.into_iter().map(read).collect()
 }
 
-/// The language of each fenced block: every other fence opens one.
+/// Returns the language of each fenced block. Every other fence begins one.
 fn fences(text: &str) -> Vec<&str> {
     let fences = text.lines().filter_map(|line| line.strip_prefix("```"));
     fences.step_by(2).collect()

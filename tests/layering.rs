@@ -1,9 +1,9 @@
-//! Imports go downwards: a module may use those of a lower tier, and its own.
+//! The layers of the crate: a module may import from itself and from lower tiers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// From the bottom to the top. Modules of one tier do not use each other.
+/// The modules from the bottom to the top. Modules of one tier do not import each other.
 const TIERS: &[&[&str]] = &[
     &["clock", "id"],
     &[
@@ -32,7 +32,7 @@ const TIERS: &[&[&str]] = &[
     &["daemon"],
 ];
 
-/// What a module may use of the crate although a tier would allow more.
+/// The only modules that `client` may import, although its tier would allow more.
 const CLIENT_MAY_USE: [&str; 3] = ["codec", "id", "proto"];
 
 fn tier(module: &str) -> usize {
@@ -51,7 +51,7 @@ fn files(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The modules that a source file names as `crate::module`.
+/// Returns the modules that a source file names as `crate::module`.
 fn imports(source: &str) -> impl Iterator<Item = String> + '_ {
     source
         .lines()
@@ -75,7 +75,7 @@ fn imports_go_downwards_only() {
         let relative = path.strip_prefix(&src).unwrap();
         let first = relative.iter().next().unwrap().to_str().unwrap();
         let module = first.strip_suffix(".rs").unwrap_or(first);
-        // The library's face and the program stand above all tiers.
+        // `lib`, `main` and `cli` stand above all tiers.
         if ["lib", "main", "cli"].contains(&module) {
             continue;
         }

@@ -1,4 +1,4 @@
-//! Bytes to frames, and messages to bytes.
+//! Benchmarks of the codec: bytes to frames, and messages to bytes.
 
 use bytes::BytesMut;
 use divan::{Bencher, black_box};
@@ -6,14 +6,14 @@ use imd::codec::{self, encode};
 
 use crate::command::{answer, frame, p2p};
 
-/// What one read may bring.
+/// Splits the bytes of one read into frames.
 #[divan::bench(args = [1, 16])]
 fn split_frames(bencher: Bencher, frames: usize) {
     let read = frame(&p2p()).repeat(frames);
     bencher.bench(|| assert_eq!(codec::frames(black_box(&read)).count(), frames));
 }
 
-/// An answer into a buffer that has room for it.
+/// Encodes an answer into a buffer that has room for it.
 #[divan::bench]
 fn encode_answer(bencher: Bencher) {
     let answer = answer();

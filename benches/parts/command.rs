@@ -1,4 +1,4 @@
-//! Frames to commands.
+//! Benchmarks of decoding frames into commands, and the requests that other benchmarks use.
 
 use bytes::BytesMut;
 use divan::{Bencher, black_box};
@@ -19,7 +19,7 @@ pub fn p2p() -> ReqSendP2pMsg {
     }
 }
 
-/// What is answered to it.
+/// Returns the answer to the request of [`p2p`].
 pub fn answer() -> Reply {
     let request = p2p();
     Reply::p2p(request.source_uid, request.target_uid, &request.msg_id)
@@ -34,7 +34,7 @@ pub fn sync(uid: i64, current_id: i64) -> ReqSyncMsg {
     }
 }
 
-/// A message with its length in front.
+/// Encodes a message as a frame.
 pub fn frame(message: &impl Payload) -> BytesMut {
     let mut frame = BytesMut::new();
     codec::encode(message, &mut frame).expect("it is short");

@@ -1,7 +1,7 @@
-//! The small parts of the path of a message, and the whole of it, with what each allocates.
+//! Benchmarks of the parts of a message's path, and of the whole path, with the allocations of each.
 //!
-//! `cargo bench`, or `cargo bench -- page` for those with that name. The counts of allocations are those of one thread:
-//! of the durable store's writer they say nothing.
+//! `cargo bench` runs all of them, `cargo bench -- page` those whose names contain `page`. Only the allocations of one
+//! thread are counted, so those of the writer of the store in a folder are left out.
 
 mod codec;
 mod command;
@@ -23,5 +23,5 @@ fn main() {
         .main();
 }
 
-/// Bytes of a message's text.
+/// The length of a message's text, in bytes.
 const TEXT: usize = 32;

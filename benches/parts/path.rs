@@ -1,5 +1,6 @@
-//! Messages from the sender's socket to the receiver's page, on one thread, which is also the clients'. They allocate
-//! nothing, so all that is counted is the server's.
+//! Benchmarks of the whole path of a message, from the socket of the sender to the page of the receiver. Server and
+//! clients share one thread. The clients have a connection of their own in this file, because it allocates nothing: all
+//! allocations that are counted are the server's.
 
 use std::net::SocketAddr;
 
@@ -16,7 +17,7 @@ use tokio::runtime::Builder;
 
 use crate::command::{frame, p2p, sync};
 
-/// The number of a message, as digits in its id.
+/// The length of a message id. Each id is a number with leading zeros.
 const DIGITS: usize = 10;
 
 struct Client {
@@ -54,13 +55,13 @@ impl Client {
         Ok(())
     }
 
-    /// Reads until so many frames of that command have come. Returns how far the last notify went.
+    /// Reads until `frames` frames of this command have arrived. Returns the totalID of the last notify.
     async fn until(&mut self, cmd: Cmd, mut frames: usize) -> std::io::Result<i64> {
         let mut total = 0;
         while frames > 0 {
             match split(&self.read, MAX_FRAME).map_err(std::io::Error::other)? {
                 Split::Needs(_) => {
-                    // Else the bytes that were read would be moved out of the buffer, not out of the way.
+                    // An empty buffer is cleared before it grows. Otherwise it would copy bytes that were read before.
                     if self.read.is_empty() {
                         self.read.clear();
                         self.read.reserve(1 << 17);
@@ -82,7 +83,7 @@ impl Client {
     }
 }
 
-/// All that the messages of one write cause, until the receiver has read them.
+/// Sends messages in one write, and ends when the receiver has read them.
 #[divan::bench(args = [1, 16])]
 fn path_memory(bencher: Bencher, messages: usize) {
     let runtime = Builder::new_current_thread().enable_all().build();

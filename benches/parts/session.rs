@@ -1,4 +1,4 @@
-//! What is queued for a session. Many at once, as a queue is not emptied here.
+//! Benchmarks of queueing for a session. Each run queues many, because nothing empties the queue.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ fn queue(bencher: Bencher, queue: impl Fn(&Session) + Sync) {
         });
 }
 
-/// Levels that merge into one.
+/// Notifies that merge into one.
 #[divan::bench]
 fn queue_notifies(bencher: Bencher) {
     queue(bencher, |session| {

@@ -1,4 +1,4 @@
-//! Batches and pages, in memory and in a folder, where each batch is synced.
+//! Benchmarks of batches and pages, in memory and in a folder, where each batch is synced to the disk.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -17,12 +17,12 @@ const RECEIVER: Uid = Uid(1);
 const GROUP: GroupId = GroupId(1);
 const MEMBERS: i64 = 1_000;
 
-/// A store with a runtime to ask it on.
+/// A store, with a runtime to call it on.
 struct Bench {
     runtime: Runtime,
     store: Arc<dyn Store>,
     next: AtomicI64,
-    /// Removed after everything else.
+    /// The folder of the store. Declared last, so that it is removed after the store is closed.
     _folder: Option<TempDir>,
 }
 
@@ -108,7 +108,7 @@ impl Bench {
             .bench_local_values(|batch| self.commit(batch));
     }
 
-    /// Pages from the end of an inbox of that length, where clients read.
+    /// Reads pages at the end of an inbox, where clients read. The inbox has `stored` messages.
     fn bench_page(&self, bencher: Bencher, stored: i64, entries: usize) {
         for _ in 0..stored / 1_000 {
             self.commit((0..1_000).map(|_| self.p2p()).collect());
@@ -129,9 +129,9 @@ impl Bench {
     }
 }
 
-/// Messages that one read has brought.
+/// How many messages a batch has: the messages of one read.
 const BATCHES: [usize; 2] = [1, 16];
-/// Messages in the inbox, and in the page.
+/// How many messages the inbox has, and how many the page.
 const PAGES: [(i64, usize); 3] = [(1_000, 1), (1_000, 50), (100_000, 50)];
 
 #[divan::bench(args = BATCHES)]

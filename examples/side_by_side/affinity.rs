@@ -1,11 +1,12 @@
-//! One core for the server, another for the load: neither takes time from the other, and what is measured is one core.
+//! Pins the server to one core and the load to another, so that neither takes time from the other, and one core is what
+//! is measured.
 
-/// The server's core.
+/// The core of the server.
 pub const SERVER: usize = 0;
-/// The load's core.
+/// The core of the load.
 pub const LOAD: usize = 1;
 
-/// Keeps this process on one core; says whether it is.
+/// Pins this process to a core. Returns whether the system has done so.
 #[cfg(target_os = "linux")]
 pub fn pin(core: usize) -> bool {
     use nix::sched::{CpuSet, sched_setaffinity};
@@ -14,7 +15,7 @@ pub fn pin(core: usize) -> bool {
     cores.set(core).is_ok() && sched_setaffinity(Pid::from_raw(0), &cores).is_ok()
 }
 
-/// Elsewhere the system decides.
+/// Only Linux pins processes here.
 #[cfg(not(target_os = "linux"))]
 pub fn pin(_: usize) -> bool {
     false

@@ -1,6 +1,7 @@
-//! What one message costs a server, counted: system calls, times that a thread sleeps, instructions, allocations.
+//! Counts what one message costs a server: system calls, how often a thread sleeps, instructions, allocations.
 //!
-//! A tool counts all that a process does. So each count is the difference of two runs, one with more messages.
+//! A tool counts everything that a process does. So each count is the difference between two runs, of which one
+//! exchanges more messages.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,16 +15,16 @@ use crate::lockstep::Pair;
 use crate::peers::is_installed;
 use crate::server::{Server, Setup, executable};
 
-/// Before anything is counted: what is made once is there afterwards.
+/// Exchanges before anything is counted, in which the server makes what it makes only once.
 const FIRST: usize = 200;
-/// The exchanges that are counted, and as many where each takes long.
+/// How many exchanges are counted; and how many under a tool that slows them down.
 const COUNTED: usize = 1_000;
 const COUNTED_SLOWLY: usize = 300;
 
 /// Counts by name.
 type Counts = BTreeMap<String, f64>;
 
-/// Prints a table for one message at a time, and one for 16.
+/// Prints a table for one message at a time, and a table for 16.
 pub async fn print() -> Result<(), Fault> {
     let mut counted = vec![
         ("mock", Kind::Mock, false),
@@ -94,7 +95,7 @@ async fn count(setup: Setup, messages: usize) -> Result<Counts, Fault> {
     Ok(counts)
 }
 
-/// How often a thread of the server sleeps.
+/// Returns how often a thread of the server sleeps for each message.
 async fn sleeps(setup: Setup, messages: usize) -> Result<Counts, Fault> {
     let server = Server::start(setup)?;
     let mut pair = Pair::log_in(&server).await?;
@@ -105,7 +106,8 @@ async fn sleeps(setup: Setup, messages: usize) -> Result<Counts, Fault> {
     Ok(Counts::from([("2. sleeps of a thread".to_owned(), sleeps)]))
 }
 
-/// What `tool` counts more of in a run with `counted` more exchanges.
+/// Returns what `tool` counts for each message: the difference between a run with and one without `counted` more
+/// exchanges.
 async fn difference(
     setup: Setup,
     messages: usize,
@@ -122,11 +124,11 @@ async fn difference(
         let before = few.get(&name).copied().unwrap_or_default();
         (name, (count - before) / (counted * messages) as f64)
     });
-    // What happens now and then is not of these messages.
+    // Leaves out what occurs now and then, and is not caused by these messages.
     Ok(each.filter(|(_, count)| *count >= 0.005).collect())
 }
 
-/// What `tool` says of a run.
+/// Runs a server under `tool`, and returns its report.
 async fn run(
     setup: Setup,
     messages: usize,
@@ -147,12 +149,13 @@ async fn run(
     Ok(fs::read_to_string(report)?)
 }
 
-/// System calls, of what `strace -c` prints.
+/// Reads the system calls in the report of `strace -c`.
 fn calls(report: &str) -> Counts {
     let mut counts = Counts::new();
     for line in report.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
-        // Time, seconds, time each, calls, perhaps errors, and the name; in the last line without the time each.
+        // The columns are: percent of the time, seconds, time of each call, calls, errors if there are any, and the
+        // name. The last line has no time of each call.
         let (Some(&name), Some(Ok(calls))) = (words.last(), words.get(3).map(|n| n.parse())) else {
             continue;
         };
@@ -165,7 +168,7 @@ fn calls(report: &str) -> Counts {
     counts
 }
 
-/// Instructions, of what callgrind prints.
+/// Reads the instructions in the report of callgrind.
 fn instructions(report: &str) -> Counts {
     let collected = report
         .lines()
@@ -178,7 +181,7 @@ fn instructions(report: &str) -> Counts {
         .collect()
 }
 
-/// Allocations, of what DHAT prints: `Total: 1,024 bytes in 2 blocks`.
+/// Reads the allocations in the report of DHAT: `Total: 1,024 bytes in 2 blocks`.
 fn allocations(report: &str) -> Counts {
     let total = report.lines().find_map(|line| line.split_once("Total:"));
     let Some((bytes, blocks)) = total.and_then(|(_, total)| total.split_once("bytes in")) else {
@@ -189,7 +192,7 @@ fn allocations(report: &str) -> Counts {
     counts.into_iter().filter_map(read).collect()
 }
 
-/// The first number of a text, with or without marks at its thousands.
+/// Returns the first number in a text, with or without commas.
 fn number(text: &str) -> Option<f64> {
     text.split_whitespace()
         .next()?

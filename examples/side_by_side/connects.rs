@@ -1,4 +1,4 @@
-//! Connect, ask, close, again and again: what a new connection costs a server.
+//! What a new connection costs a server: connect, ask, close, again and again.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::load::{Crowd, Sample};
 use crate::requests::{check, request};
 use crate::server::Server;
 
-/// How many connections there are at the same time.
+/// How many connections are open at the same time.
 const WORKERS: usize = 32;
 
 /// Connects, asks and closes. The figure is connections per second.

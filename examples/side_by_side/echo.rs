@@ -1,4 +1,4 @@
-//! The least that a server can do: it sends whole frames back.
+//! The least work that a server can do: it sends whole frames back.
 
 use std::future::poll_fn;
 use std::io;

@@ -12,14 +12,15 @@ use crate::messages::{Pace, Run, User, group_template, p2p_template};
 use crate::server::Server;
 use crate::wire;
 
-/// The user who sends little, and the one who receives that. Neither is in the group.
+/// The user who sends little, and the user who receives those messages. Neither is in the group.
 const SMALL: i64 = 100_001;
 const RECEIVER: i64 = 100_002;
 
-/// How long the user who sends little waits between an answer and the next message.
+/// How long the user who sends little waits between an answer and the next message. A real delay, because the user is
+/// to load the server only a little.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// How much longer than other rows this one is measured: the slowest percent takes more messages than another figure.
+/// How much longer than other rows this one is measured: the slowest percent takes more messages than other figures.
 const LONGER: f64 = 4.0;
 
 /// Lets the first user of a group send to all, with that many messages unanswered, while another sends to one user, one

@@ -1,4 +1,4 @@
-//! What a message costs an `imd` that has little to hold, and one that has much.
+//! What a message costs `imd` when it holds little, and when it holds much.
 
 use std::time::{Duration, Instant};
 
@@ -7,17 +7,17 @@ use crate::load::{Sample, log_in};
 use crate::messages;
 use crate::server::Server;
 
-/// Beyond the users who write to one another.
+/// The first of the idle users, beyond the users who write to one another.
 const IDLE: i64 = 1_000_000;
 
-/// A server at rest takes less than this in a moment.
+/// The processor time that a server at rest takes in [`MOMENT`] is less than this.
 const AT_REST: Duration = Duration::from_millis(5);
 const MOMENT: Duration = Duration::from_millis(300);
 
-/// An engine that was filled may have to merge for so long.
+/// How long a server may take to come to rest: its engine may have to merge what was stored.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Waits until the server is at rest.
+/// Waits until the server takes hardly any processor time, which is measured over real time.
 async fn settled(server: &Server) -> Result<(), Fault> {
     let begun = Instant::now();
     loop {
@@ -32,7 +32,7 @@ async fn settled(server: &Server) -> Result<(), Fault> {
     }
 }
 
-/// Tells the processor time for each delivery in microseconds, beside as many idle connections as the server is to have.
+/// Measures the processor time of each delivery, in microseconds, with as many idle connections as the setup has.
 pub async fn run(
     server: &Server,
     users: i64,

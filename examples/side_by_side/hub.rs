@@ -1,4 +1,4 @@
-//! What the mock knows: inboxes, read marks, who is connected. One thread has it all, so nothing is locked.
+//! The state of the mock: inboxes, read marks, connections. It belongs to one thread, so nothing is locked.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -19,7 +19,7 @@ thread_local! {
     static HUB: RefCell<Hub> = RefCell::default();
 }
 
-/// The hub of this thread.
+/// Calls `work` with the hub of this thread.
 pub fn with<T>(work: impl FnOnce(&mut Hub) -> T) -> T {
     HUB.with_borrow_mut(work)
 }
@@ -27,10 +27,10 @@ pub fn with<T>(work: impl FnOnce(&mut Hub) -> T) -> T {
 #[derive(Default)]
 pub struct Hub {
     users: HashMap<i64, User>,
-    /// The members of the one group there is.
+    /// The members of the only group.
     pub members: Vec<i64>,
     group_ids: HashSet<(i64, String)>,
-    /// Read marks that the log has not got yet.
+    /// Read marks that were not written to the log yet.
     marks: Vec<(i64, i64)>,
     keeps_marks: bool,
     texts: i64,
@@ -38,18 +38,18 @@ pub struct Hub {
 
 #[derive(Default)]
 struct User {
-    /// The entry of version n is at n - 1.
+    /// The entries by version: that of version n is at n - 1.
     inbox: Vec<Rc<Message>>,
-    /// Who sent what: the contract does not let a message that is sent again be stored again.
+    /// The ids of all messages with their senders. By the contract, a message that is sent again is not stored again.
     ids: HashSet<(i64, String)>,
     read: i64,
-    /// The newest version that the log was given; without a log, none.
+    /// The newest version that was given to the log; 0 without a log.
     promised: i64,
-    /// Whether there is something newer that the user was not told of.
+    /// Whether there is a newer version than the user was notified of.
     news: bool,
     /// Answers that were not ready when their requests were read.
     answers: BytesMut,
-    /// Whether requests wait for the disk; nothing is read meanwhile.
+    /// Whether requests wait for the disk. Nothing is read meanwhile.
     waits: bool,
     task: Option<Waker>,
 }
@@ -63,7 +63,7 @@ struct Message {
     sent_at: i64,
 }
 
-/// A frame, decoded.
+/// A decoded frame.
 pub enum Request {
     Login(ReqLogin),
     Ping,
@@ -92,7 +92,7 @@ pub fn now() -> i64 {
 }
 
 impl Hub {
-    /// Answers a request of `uid` into `out`.
+    /// Answers a request of `uid`, and appends the answer to `out`.
     pub fn answer(&mut self, uid: i64, request: Request, now: i64, out: &mut BytesMut) {
         match request {
             Request::Login(_) => put(&ok(Cmd::Login), out),
@@ -164,31 +164,31 @@ impl Hub {
         }
     }
 
-    /// The version of the next message of a user, for the log.
+    /// Returns the version of the next message of a user, for the log.
     pub fn promise(&mut self, uid: i64) -> i64 {
         let user = self.user(uid);
         user.promised += 1;
         user.promised
     }
 
-    /// The number of the next group message, for the log.
+    /// Returns the number of the next group message, for the log.
     pub fn next_text(&mut self) -> i64 {
         self.texts += 1;
         self.texts
     }
 
-    /// The read marks that have moved since the last call, for the log.
+    /// Returns the read marks that have moved since the last call, for the log.
     pub fn take_marks(&mut self) -> Vec<(i64, i64)> {
         self.keeps_marks = true;
         std::mem::take(&mut self.marks)
     }
 
-    /// From now on, answers are kept until they are taken.
+    /// Keeps the answers to this user from now on, until the log has been written.
     pub fn wait(&mut self, uid: i64) {
         self.user(uid).waits = true;
     }
 
-    /// Answers requests that have waited.
+    /// Answers requests that have waited for the log.
     pub fn answer_late(&mut self, uid: i64, requests: Vec<Request>, now: i64) {
         let mut answers = std::mem::take(&mut self.user(uid).answers);
         for request in requests {
@@ -202,7 +202,7 @@ impl Hub {
         }
     }
 
-    /// Before a task sleeps: whether it may read. It is woken when there is something to write.
+    /// Returns whether the task of a user may read. Registers it to be woken when there is something to write.
     pub fn begin_turn(&mut self, uid: i64, cx: &Context<'_>) -> bool {
         let user = self.user(uid);
         match &mut user.task {
@@ -212,7 +212,7 @@ impl Hub {
         !user.waits
     }
 
-    /// Appends what has come up beside the requests of this read: late answers, and the notify that many merge into.
+    /// Appends what did not come from the requests of this read: late answers, and one notify for all new messages.
     pub fn end_turn(&mut self, uid: i64, out: &mut BytesMut) {
         let user = self.user(uid);
         if !user.answers.is_empty() {
@@ -236,7 +236,7 @@ impl Hub {
 }
 
 impl User {
-    /// Appends a page straight from the inbox.
+    /// Appends a page, encoded straight from the inbox.
     fn page(&mut self, uid: i64, after: i64, out: &mut BytesMut) {
         self.read = self.read.max(after);
         let start = out.len();
@@ -261,7 +261,7 @@ impl User {
         encode_number(7, total, out);
         let len = (out.len() - start - 2) as u16;
         out[start..start + 2].copy_from_slice(&len.to_be_bytes());
-        // What the page leaves behind is notified.
+        // The rest behind the page is notified.
         self.news = end < total;
     }
 }

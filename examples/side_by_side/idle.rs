@@ -1,6 +1,7 @@
 //! Many users who are logged in and send only heartbeats.
 //!
-//! The clients of each server have a process of their own, because one process may not open enough files for those of two.
+//! The clients of each server have a process of their own, because one process can't open enough files for those of two
+//! servers.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write as _};
@@ -21,13 +22,13 @@ use crate::load::{Crowd, Sample, Spent, Stopwatch, log_in, sleepless};
 use crate::server::Server;
 use crate::wire;
 
-/// In how many slices each client sends one heartbeat.
+/// The number of slices in which each client sends one heartbeat.
 pub const SLICES: usize = 10;
 
-/// How long memory may take to be given back, and answers to arrive.
+/// How long to wait for answers to arrive and memory to be given back.
 const REST: Duration = Duration::from_millis(500);
 
-/// The arguments of the clients' process.
+/// The arguments of the process of the clients.
 #[derive(Debug, clap::Args)]
 pub struct Clients {
     /// How many clients there are
@@ -41,9 +42,9 @@ pub struct Clients {
 struct Heart {
     uid: i64,
     mailbox: Arc<Mailbox>,
-    /// When the heartbeats were due that are to be sent.
+    /// When the heartbeats that are to be sent were due.
     due: VecDeque<u64>,
-    /// How many heartbeats of all clients were answered.
+    /// How many heartbeats of all clients have been answered.
     answered: Arc<AtomicUsize>,
 }
 
@@ -62,8 +63,8 @@ impl Client for Heart {
     }
 }
 
-/// The clients' process. It prints a line when all clients are logged in. For each line that it reads it does one slice,
-/// printing a line when all heartbeats were sent, and one when they were answered.
+/// Runs the process of the clients. It prints a line when all clients are logged in. For each line that it reads it
+/// runs one slice, and prints a line when all heartbeats have been sent, and one when they have been answered.
 pub async fn serve(clients: &Clients) -> Result<(), Fault> {
     let answered = Arc::new(AtomicUsize::new(0));
     let mut crowd = Crowd::default();
@@ -106,8 +107,8 @@ pub async fn serve(clients: &Clients) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The clients of a server. The figures are the server's memory for each of them in bytes, and its processor time for each
-/// heartbeat in microseconds.
+/// The clients of one server. The figures are the server's memory for each client, in bytes, and its processor time for
+/// each heartbeat, in microseconds.
 pub struct Hearts<'a> {
     server: &'a Server,
     connections: usize,
@@ -119,7 +120,7 @@ pub struct Hearts<'a> {
 }
 
 impl<'a> Hearts<'a> {
-    /// Starts the clients' process, and returns when all are logged in.
+    /// Starts the process of the clients, and returns when all are logged in.
     pub fn log_in(server: &'a Server, connections: usize, every: Duration) -> Result<Self, Fault> {
         let before = server.resident()?;
         let mut process = Command::new(std::env::current_exe()?)
@@ -178,7 +179,7 @@ impl InTurn for Hearts<'_> {
 
 impl Drop for Hearts<'_> {
     fn drop(&mut self) {
-        // If the process has ended by itself, there is nothing to kill.
+        // A process that has ended by itself can't be killed.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -1,5 +1,5 @@
-//! Two servers that are up at the same time, with all of their clients, and are measured in turn, a slice of the time each:
-//! what else the machine is at meets both alike.
+//! Measures two servers that run at the same time, with all of their clients, in alternating slices of time: whatever
+//! else the machine does slows both alike.
 
 use crate::Fault;
 use crate::load::Sample;
@@ -12,11 +12,11 @@ pub trait InTurn {
     /// Measures one more slice.
     async fn slice(&mut self) -> Result<(), Fault>;
 
-    /// What all slices have shown.
+    /// Returns the figures of all slices.
     fn sample(&self) -> Sample;
 }
 
-/// Measures so many slices of each.
+/// Measures this number of slices of each server.
 pub async fn measure<T: InTurn>(mut both: [T; 2], slices: usize) -> Result<[Sample; 2], Fault> {
     for _ in 0..slices {
         for side in &mut both {

@@ -1,4 +1,4 @@
-//! Messages at a fixed rate, whatever becomes of them, each timed from the moment when it was due.
+//! Messages at a fixed rate, whether or not they are answered. Each is timed from the moment in which it was due.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,20 +12,21 @@ use crate::load::{Crowd, Sample, Spent, Stopwatch, at_share, log_in, sleepless};
 use crate::messages::{Pace, Run, User, p2p_template, settle};
 use crate::server::Server;
 
-/// Messages per second, of all users together.
+/// How many messages all users together send in a second.
 const RATE: u32 = 2_000;
-/// Messages of a slice, and how many of them, the first, are not timed.
+/// How many messages a slice has, and how many at its start are not timed.
 const MESSAGES: usize = 1_200;
 const UNTIMED: usize = 200;
 
-/// Slices in a second of measuring: half a second of messages is timed in each. The slowest percent takes more of them than
-/// another figure.
+/// How many slices are measured for each second that a row is to take. A slice times half a second of messages. The
+/// slowest percent takes more messages than other figures.
 pub const SLICES: f64 = 15.0;
 
-/// Users who send messages at that rate. The figures are the latencies below which 50 and 99 percent of a slice's messages
-/// stay, in microseconds from due to read, and of all slices the value below which a quarter of them is. A virtual machine
-/// may stand still for milliseconds several times a second: in most slices that delays a percent of the messages, whichever
-/// server is measured.
+/// Users who send messages at that rate.
+///
+/// Each slice has the latencies below which 50 and 99 percent of its messages stay, in microseconds from due to read.
+/// The figures are the lower quartiles of all slices: a virtual machine may stand still for milliseconds several times
+/// a second, which delays a percent of the messages in most slices, whichever server is measured.
 pub struct Writers<'a> {
     server: &'a Server,
     run: Arc<Mutex<Run>>,
@@ -37,7 +38,7 @@ pub struct Writers<'a> {
 }
 
 impl<'a> Writers<'a> {
-    /// Logs users in, who send nothing yet.
+    /// Logs the users in. They send nothing yet.
     pub async fn log_in(server: &'a Server, users: i64) -> Result<Self, Fault> {
         let run = Run::new(1);
         let mut crowd = Crowd::default();

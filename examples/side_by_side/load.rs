@@ -13,7 +13,7 @@ use crate::Fault;
 use crate::server::{Server, cpu};
 use crate::wire;
 
-/// How long the work goes on before anything is counted.
+/// How long the clients work before anything is counted.
 const WARM_UP: Duration = Duration::from_millis(300);
 
 /// How long a broker may take to start.
@@ -44,7 +44,8 @@ impl Crowd {
         self.tasks.spawn(work);
     }
 
-    /// Waits for this time, or until a client meets a fault.
+    /// Waits for this time, or until a client meets a fault. A real delay, because it is the time in which things are
+    /// counted.
     pub async fn for_(&mut self, time: Duration) -> Result<(), Fault> {
         self.until(tokio::time::sleep(time)).await
     }
@@ -66,7 +67,7 @@ pub struct Sample {
     pub values: Vec<f64>,
     /// The server's processor time per operation, in microseconds.
     pub cpu: f64,
-    /// The part of the time in which the server was at work, and the part in which the load was.
+    /// The share of the time in which the server was busy, and that in which the load was.
     pub busy: [f64; 2],
 }
 

@@ -1,4 +1,5 @@
-//! One sender and one receiver who wait for each other. No notifies merge by chance, so a server always does the same work.
+//! One sender and one receiver who wait for each other. No notifies merge by chance, so a server always does the same
+//! work.
 
 use bytes::BytesMut;
 use imd::load::{Connection, FieldTable, Template, request};
@@ -29,7 +30,7 @@ impl Pair {
         })
     }
 
-    /// Sends that many messages in one write and lets the receiver read them, that many times, one after the other.
+    /// Sends this number of messages in one write and lets the receiver read them, this number of times.
     pub async fn exchange(&mut self, messages: usize, times: usize) -> Result<(), Fault> {
         let mut out = BytesMut::new();
         for _ in 0..times {

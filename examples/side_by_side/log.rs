@@ -1,5 +1,5 @@
-//! The disk beneath the mock: the keys that `imd` writes for a message into the same engine, one batch and one sync for all that waits, then
-//! the answers. Pages still come from memory.
+//! The disk below the mock. It writes the same keys for a message as `imd` does, into the same engine: one batch and
+//! one sync for all requests that wait, and then their answers. Pages still come from memory.
 
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -14,18 +14,18 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use crate::Fault;
 use crate::hub::{self, Hub, Request};
 
-/// In place of the check that ends each of `imd`'s records.
+/// Stands for the checksum at the end of each record of `imd`.
 const CHECK: [u8; 4] = [0; 4];
 
 type Change = (Vec<u8>, Vec<u8>);
 
-/// Hands requests to the thread that writes.
+/// A handle on the thread that writes.
 #[derive(Clone)]
 pub struct Log {
     jobs: Sender<Job>,
 }
 
-/// The requests of one read that brought a message.
+/// The requests of one read that has brought a message.
 struct Job {
     uid: i64,
     requests: Vec<Request>,
@@ -34,7 +34,7 @@ struct Job {
 }
 
 impl Log {
-    /// Opens a log in an empty folder, and answers on this thread's runtime.
+    /// Opens a log in an empty folder. It answers requests on the runtime of this thread.
     pub fn open(folder: &Path) -> Result<Log, Fault> {
         let db = Database::builder(folder)
             .manual_journal_persist(true)
@@ -58,7 +58,7 @@ impl Log {
         Ok(Log { jobs })
     }
 
-    /// Answers the requests of one read: now, or when their messages are on the disk.
+    /// Answers the requests of one read: at once, or when their messages are on the disk.
     pub fn submit(
         &self,
         hub: &mut Hub,
@@ -130,7 +130,7 @@ fn p2p(hub: &mut Hub, uid: i64, request: &ReqSendP2pMsg, now: i64, changes: &mut
     ));
 }
 
-/// The text once, and a pointer to it in every inbox.
+/// Writes the text once, and a pointer to it for every inbox.
 fn group(hub: &mut Hub, uid: i64, request: &ReqSendGroupMsg, now: i64, changes: &mut Vec<Change>) {
     let text = hub.next_text();
     changes.push(seen(2, uid, &request.msg_id, request.group_id));
@@ -142,7 +142,7 @@ fn group(hub: &mut Hub, uid: i64, request: &ReqSendGroupMsg, now: i64, changes: 
     }
 }
 
-/// That a message was stored.
+/// Returns the key that records that a message was stored.
 fn seen(kind: u8, source: i64, id: &str, scope: i64) -> Change {
     let mut key = vec![b'd', kind];
     key.extend_from_slice(&source.to_be_bytes());

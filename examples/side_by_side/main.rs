@@ -1,5 +1,5 @@
-//! `imd` beside the least that could do the same work: a bare echo, a bare mock of the message path, and brokers where
-//! they are installed. One run, each row in turn, the baseline and `imd` alternating.
+//! Measures `imd` beside the least that could do the same work: an echo, a mock of the path of a message, and brokers
+//! where they are installed. One run measures each row in turn, alternating between the baseline and `imd`.
 //!
 //! `cargo run --release --example side_by_side -- --rows p2p,gateway`. Where the system allows it, the server has one
 //! core to itself and the load another.
@@ -40,7 +40,7 @@ use idle::Clients;
 use serve::Serve;
 use table::Table;
 
-/// The real program's, for both sides.
+/// The allocator of the program `imd`, for both sides.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,18 +1,18 @@
-//! Memory that is at hand.
+//! Memory that is ready for use.
 //!
-//! A virtual machine may give back to its host what nobody uses, and get it anew page by page: then a store in memory waits
-//! for the host, by how long the machine has been at rest. So a process takes memory and gives it back right before messages
-//! are measured, and every server finds the same.
+//! A virtual machine may give memory that no process uses back to its host, and get it back page by page. Then a store
+//! in memory waits for the host, the longer the machine has been at rest. So right before messages are measured, a
+//! process takes memory and gives it back, and every server finds the same conditions.
 
 use std::hint::black_box;
 use std::process::Command;
 
 use crate::Fault;
 
-/// What a measurement may take, in bytes.
+/// As much as a measurement may take, in bytes.
 const ENOUGH: usize = 1 << 30;
 
-/// Has a process take memory and give it back.
+/// Runs a process that takes memory and gives it back.
 pub fn warm() -> Result<(), Fault> {
     let status = Command::new(std::env::current_exe()?)
         .arg("take-memory")
@@ -23,7 +23,7 @@ pub fn warm() -> Result<(), Fault> {
     Ok(())
 }
 
-/// What that process does.
+/// Takes memory, in that process.
 pub fn take() {
     black_box(vec![1u8; ENOUGH]);
 }

@@ -1,4 +1,4 @@
-//! Users who send messages to each other as fast as they are answered, and read what they are notified of.
+//! Users who send messages to one another as fast as they are answered, and read what they are notified of.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,13 +33,13 @@ pub struct Run {
     answered: usize,
     delivered: u64,
     is_over: bool,
-    /// Absent if the messages are not timed.
+    /// The schedule; `None` if the messages are not timed.
     due: Option<Due>,
     /// How long after it was due each timed message was delivered.
     latencies: Latency,
 }
 
-/// When messages are due.
+/// The schedule of the messages.
 struct Due {
     /// The number of the first message of the schedule, and when it is due.
     first: usize,
@@ -64,8 +64,8 @@ impl Run {
         }))
     }
 
-    /// Begins a schedule: the next message is due at this time, and each other one `every` later. All but the first
-    /// `untimed` are timed.
+    /// Begins a schedule: the next message is due at `at`, and each later one `every` after the one before. The first
+    /// `untimed` messages are not timed.
     pub fn due(&mut self, at: Instant, every: Duration, untimed: usize) {
         let first = self.messages.len();
         self.due = Some(Due {
@@ -76,7 +76,7 @@ impl Run {
         });
     }
 
-    /// Returns how long the messages have taken that were timed since the last call.
+    /// Returns the latencies of the messages that were timed since the last call.
     pub fn take_latencies(&mut self) -> Latency {
         std::mem::take(&mut self.latencies)
     }
@@ -89,7 +89,7 @@ impl Run {
         number
     }
 
-    /// Whether no more messages are to be sent.
+    /// Returns whether no more messages are to be sent.
     pub fn is_over(&self) -> bool {
         self.is_over
     }
@@ -138,9 +138,9 @@ impl Run {
 
 /// When a user sends a message.
 pub enum Pace {
-    /// Whenever one is answered, with that many unanswered.
+    /// Whenever a message is answered, so that this number is unanswered.
     Outstanding(usize),
-    /// When the mailbox says so.
+    /// When the mailbox has one that is due.
     Scheduled(Arc<Mailbox>),
 }
 
@@ -148,15 +148,15 @@ pub enum Pace {
 pub struct User {
     uid: i64,
     run: Arc<Mutex<Run>>,
-    /// What the user sends, and when; absent for users who only read.
+    /// The user's messages, and when they are sent; `None` for users who only read.
     sends: Option<(Template, Pace)>,
-    /// The last version that was read.
+    /// The version up to which the user has read.
     current: i64,
-    /// The newest version that the server has told of.
+    /// The newest version that the server has named.
     total: i64,
-    /// Whether a page was asked for and has not arrived.
+    /// Whether a page was requested and has not arrived.
     is_syncing: bool,
-    /// When the messages were due that are to be sent; a number without meaning if nothing is timed.
+    /// When the messages that are to be sent were due; any number if nothing is timed.
     due: VecDeque<u64>,
 }
 

@@ -1,5 +1,5 @@
-//! A server that has the message path and nothing else: send, answer, notify, sync, page, on one thread. It has no limits,
-//! deadlines, logs or tokens. With a log, a message is synced before it is answered.
+//! A server that has only the path of a message: send, answer, notify, sync, page, on one thread. It has no limits,
+//! deadlines, logs or tokens. With a log, a message is synced to the disk before it is answered.
 
 use std::future::poll_fn;
 use std::io;

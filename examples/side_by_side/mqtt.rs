@@ -1,4 +1,4 @@
-//! The messages of a ring of users over MQTT 3.1.1 with QoS 1: both sides acknowledge.
+//! The messages of a ring of users over MQTT 3.1.1 with QoS 1: sender and receiver both get or give an acknowledgement.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,8 +33,8 @@ impl Framing for Packets {
     }
 }
 
-/// Returns the type and the body of the first packet, if it is all there. Here all packets are shorter than 128 bytes, so
-/// their length is one byte.
+/// Returns the type and the body of the first packet; `None` if it is not complete. All packets here are shorter than
+/// 128 bytes, so their length is one byte.
 fn one(bytes: &[u8]) -> Option<(u8, &[u8])> {
     let (&[kind, len], rest) = bytes.split_first_chunk()?;
     Some((kind, rest.get(..len.into())?))
@@ -54,7 +54,7 @@ fn text(text: &str) -> Vec<u8> {
 
 struct User {
     run: Arc<Mutex<Run>>,
-    /// The packet. Its number is in front of the text.
+    /// The packet of a message. The number of the packet stands in front of the text.
     publish: Template,
     outstanding: usize,
     /// The messages that are not acknowledged yet, by the numbers of their packets.
@@ -66,7 +66,7 @@ struct User {
 impl User {
     fn publish(&mut self, run: &mut Run, out: &mut BytesMut) {
         let id = run.send(&self.publish, out);
-        // 0 is no number.
+        // Packets are numbered from 1.
         self.last = self.last.checked_add(1).unwrap_or(1);
         self.open.insert(self.last, id);
         let at = out.len() - TEXT - 2;

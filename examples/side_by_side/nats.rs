@@ -1,4 +1,4 @@
-//! The messages of a ring of users over NATS, which stores nothing and answers nothing. So the arrival of a message lets its
+//! The messages of a ring of users over NATS, which stores and answers nothing. So the arrival of a message makes its
 //! sender send the next one.
 
 use std::collections::VecDeque;
@@ -30,7 +30,8 @@ impl Framing for Lines {
     }
 }
 
-/// Returns how many bytes the first line takes, with its text if it is a message; nothing if not all of it is there.
+/// Returns how many bytes the first line takes, together with its text if it is a message; `None` if it is not
+/// complete.
 fn one(bytes: &[u8]) -> Option<usize> {
     let line = bytes.iter().position(|&byte| byte == b'\n')? + 1;
     let Some(head) = bytes[..line].strip_prefix(b"MSG ") else {
@@ -48,7 +49,7 @@ struct User {
     mailbox: Arc<Mailbox>,
     /// The mailbox of the user who sends to this one.
     sender: Arc<Mailbox>,
-    /// The messages that are to be sent. They are not timed.
+    /// When the messages that are to be sent were due. They are not timed.
     due: VecDeque<u64>,
 }
 
@@ -64,7 +65,7 @@ impl Client for User {
             if thing.starts_with(b"MSG ") {
                 let text = taken - 2 - TEXT;
                 let id = &thing[text..text + ID_DIGITS];
-                // There is no other answer.
+                // The arrival also counts as the answer, for there is none.
                 run.arrive(id)?;
                 run.answer(id)?;
                 self.sender.push(0);

@@ -1,4 +1,4 @@
-//! Requests for the address of an access server, each answered by one frame: by the gateway, or by the echo.
+//! Requests for the address of an access server, each answered by one frame of the gateway or of the echo.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,17 +16,17 @@ use crate::load::{Crowd, Sample};
 use crate::server::Server;
 use crate::wire;
 
-/// Returns a request that is as long as the gateway's answer to it, so that the echo moves the same bytes.
+/// Returns a request that is as long as the gateway's answer, so that the echo moves the same number of bytes.
 pub fn request() -> BytesMut {
     let addr = "127.0.0.1:65535";
     wire::frame(&ReqAccessServer {
         cmd: Cmd::ReqAccessServer.number(),
-        // The answer has an address and "ok", each in a field.
+        // The answer has an address and "ok", each with the two bytes of its field.
         cmd_str: "x".repeat(addr.len() + 4),
     })
 }
 
-/// Makes sure that a request was answered with an address, or sent back.
+/// Checks that a request was answered with an address, or sent back.
 pub fn check(answer: &[u8]) -> Result<(), Fault> {
     let answer = FieldTable::read(answer);
     if answer.cmd() != Some(Cmd::ReqAccessServer) || answer.number(3) != 0 {
@@ -71,8 +71,8 @@ impl Client for Asker {
     }
 }
 
-/// Keeps `outstanding` requests of each connection unanswered. The figures are requests per second, and with one outstanding
-/// the latency below which 99 percent stay, in milliseconds.
+/// Keeps `outstanding` requests of each connection unanswered. The figures are requests per second and, with one
+/// outstanding, the latency below which 99 percent stay, in milliseconds.
 pub async fn closed_loop(
     server: &Server,
     connections: usize,

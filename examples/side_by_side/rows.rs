@@ -1,4 +1,4 @@
-//! The rows of the table: what is measured, against what, and how good it has to be.
+//! The rows of the table: what is measured, against which baseline, and which ratio is the goal.
 
 use std::time::Duration;
 
@@ -14,19 +14,20 @@ use crate::{connects, fair, growth, idle, in_turn, latency, messages, mqtt, nats
 const USERS: i64 = 100;
 /// How many connections ask the gateway.
 const ASKING: usize = 50;
-/// How many connections are many.
+/// How many connections the row `many` has.
 const MANY: usize = 2_000;
 /// How many users are in the group.
 const MEMBERS: i64 = 1_000;
-/// How many are in the largest group that the default config allows, and how many messages one of them has outstanding.
+/// How many members the largest group has that the default config allows, and how many messages one of them has
+/// outstanding.
 const MOST_MEMBERS: i64 = 2_000;
 const FLOOD: usize = 300;
 
 /// One kind of work, on the baseline and on `imd`.
 pub struct Row {
-    /// What `--rows` calls it.
+    /// The name of the row in `--rows`.
     pub name: &'static str,
-    /// What is done.
+    /// What the clients do, as the table says it.
     pub work: String,
     pub load: Load,
     pub baseline: Setup,
@@ -40,51 +41,52 @@ pub struct Line {
     pub goal: Goal,
 }
 
-/// What `imd`'s figure has to be.
+/// The goal of `imd`'s figure.
 #[derive(Clone, Copy)]
 pub enum Goal {
-    /// So many times the baseline's, or more.
+    /// At least this many times the baseline's.
     AtLeast(f64),
-    /// So many times the baseline's, or less.
+    /// At most this many times the baseline's.
     AtMost(f64),
-    /// So much by itself, or less.
+    /// Below this value, whatever the baseline's.
     Below(f64),
 }
 
-/// What the clients do, and how the two servers take turns.
+/// What the clients do, and how the measurement alternates between the servers.
 #[derive(Clone, Copy)]
 pub enum Load {
-    /// This, with one server, and then with the other.
+    /// The whole work with one server, and then with the other.
     OneByOne(Work),
-    /// A few messages, and how long they take. In slices.
+    /// A few messages, timed, in alternating slices.
     Latency,
-    /// So many connections, each with one heartbeat in that time. In slices.
+    /// This number of connections, each with one heartbeat in this time, in alternating slices.
     Idle(usize, Duration),
 }
 
-/// What is done with one server as a whole.
+/// Work that is done with one server as a whole.
 #[derive(Clone, Copy)]
 pub enum Work {
-    /// Connections that ask, with so many requests outstanding.
+    /// This number of connections that ask, each with this number of requests outstanding.
     Requests(usize, usize),
-    /// The same; what each request costs.
+    /// The work of `Requests`; the figure is the processor time of each request.
     RequestCost(usize, usize),
-    /// One request each on so many connections; how late the slowest percent is.
+    /// This number of connections with one request each; the figure is the latency of the slowest percent.
     Crowd(usize),
     /// Connect, ask, close.
     Connects,
-    /// So many messages outstanding for each user.
+    /// Users in a ring, each with this number of messages outstanding.
     P2p(usize),
-    /// The same as `P2p`; what each delivery costs.
+    /// The work of `P2p`; the figure is the processor time of each delivery.
     Growth(usize),
-    /// One who writes to all, with so many messages outstanding.
+    /// One user who writes to a group, with this number of messages outstanding.
     Group(usize),
-    /// One who writes to all, with so many messages outstanding; how long another waits for an answer.
+    /// One user who writes to a group, with this number of messages outstanding; the figure is how long another user
+    /// waits for an answer.
     Fair(usize),
 }
 
 impl Load {
-    /// Measures both.
+    /// Measures both servers.
     async fn run(self, setups: [Setup; 2], secs: f64) -> Result<[Sample; 2], Fault> {
         let [baseline, imd] = setups;
         match self {
@@ -182,7 +184,7 @@ fn beside(baseline: Kind, is_durable: bool, members: i64) -> [Setup; 2] {
     })
 }
 
-/// All rows, in their order; `is_full` for those that take their time.
+/// Returns all rows in their order. `is_full` makes some of them larger, and slower.
 pub fn all(is_full: bool) -> Vec<Row> {
     let mut rows = Vec::new();
     let echo = beside(Kind::Echo, false, 0);

@@ -1,4 +1,5 @@
-//! The process under measurement: one server on one core. It says its addresses on stdout and ends with its stdin.
+//! The process that is measured: one server on one core. It prints its addresses to stdout, and ends when its stdin is
+//! closed.
 
 use std::io::{Read, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,24 +19,24 @@ use crate::kind::Kind;
 use crate::log::Log;
 use crate::{Fault, affinity, echo, hub, mock, peers};
 
-/// The one group.
+/// The id of the only group.
 pub const GROUP: i64 = 1;
 
-/// The first of the users who never come.
+/// The first of the users who never log in.
 const ABSENT: i64 = 2_000_000;
-/// So many messages are stored at once.
+/// How many messages are stored in one batch.
 const BATCH: usize = 1_000;
 
-/// What a serving process is told.
+/// The arguments of a serving process.
 #[derive(Debug, clap::Args)]
 pub struct Serve {
     kind: Kind,
     #[arg(long)]
     folder: Option<PathBuf>,
-    /// Users from 1 to this are in group 1.
+    /// The users from 1 to this one are members of group 1.
     #[arg(long, default_value_t = 0)]
     members: i64,
-    /// So many messages are stored before anybody comes.
+    /// How many messages are stored before the first client connects.
     #[arg(long, default_value_t = 0)]
     stored: u64,
 }
@@ -50,12 +51,12 @@ pub fn run(serve: &Serve) -> Result<(), Fault> {
         let (mut command, addr) = peers::command(program, folder)?;
         say(&[addr, addr])?;
         command.stderr(Stdio::null());
-        // It takes the place of this process, on its core.
+        // The broker replaces this process, and stays on its core.
         return Err(command.exec().into());
     }
     imd::listener::raise_file_limit();
     let runtime = match serve.kind {
-        // What the real program does.
+        // The runtime of the program `imd`.
         kind if kind.is_imd() => imd::daemon::runtime()?,
         _ => Builder::new_current_thread().enable_all().build()?,
     };
@@ -70,7 +71,7 @@ pub fn run(serve: &Serve) -> Result<(), Fault> {
         tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0])).await??;
         Ok::<_, Fault>(())
     })?;
-    // Nothing is kept, so nobody has to wait for a clean end.
+    // Nothing is kept, so a clean end would only take time.
     std::process::exit(0)
 }
 
@@ -88,12 +89,12 @@ async fn start_baseline(serve: &Serve) -> Result<(), Fault> {
 }
 
 async fn start_imd(serve: &Serve) -> Result<Imd, Fault> {
-    // As the real program: what it would not log, it should not format either.
+    // The log of the program `imd`. A message that it does not log is not formatted either.
     tracing_subscriber::fmt()
         .with_env_filter("warn")
         .with_writer(std::io::stderr)
         .init();
-    // The real config, on free ports: nothing is recorded while nobody reads it.
+    // The default config, on free ports. It records frames only while somebody reads the journal, and nobody does.
     let mut config = Config::default();
     config.any_port();
     config.limits.group_members = config.limits.group_members.max(serve.members as usize);
@@ -112,7 +113,7 @@ async fn start_imd(serve: &Serve) -> Result<Imd, Fault> {
 fn open(config: &Config, folder: Option<&Path>) -> Result<Arc<dyn Store>, Fault> {
     Ok(match folder {
         Some(folder) => Arc::new(DurableStore::open(folder, &config.store)?),
-        // A run may take all the memory that it needs.
+        // Without a limit, so that a run may take all the memory that it needs.
         None => Arc::new(MemoryStore::new(usize::MAX, Retention::default())),
     })
 }
@@ -137,7 +138,7 @@ async fn fill_group(store: &dyn Store, members: i64) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Messages for users who never come.
+/// Stores messages for users who never log in.
 async fn fill_inboxes(store: &dyn Store, messages: u64) -> Result<(), Fault> {
     let text = "x".repeat(32);
     let write = |n: u64| {
@@ -163,7 +164,7 @@ async fn fill_inboxes(store: &dyn Store, messages: u64) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The gateway first, then the access servers.
+/// Prints the address of the gateway, then those of the access servers.
 fn say(addrs: &[SocketAddr]) -> Result<(), Fault> {
     let addrs: Vec<String> = addrs.iter().map(SocketAddr::to_string).collect();
     let mut out = std::io::stdout().lock();

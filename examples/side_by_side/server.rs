@@ -1,4 +1,4 @@
-//! A server under measurement, which is a process of its own.
+//! A server that is measured, in a process of its own.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader};
@@ -65,7 +65,7 @@ impl Server {
         Server::start_as(Command::new(executable(setup.kind)?), setup)
     }
 
-    /// Starts a server under a tool that watches it. The process is then the tool's.
+    /// Starts a server under a tool that watches it. The process is then that of the tool.
     pub fn start_under(tool: &[String], setup: Setup) -> Result<Server, Fault> {
         let (program, args) = tool.split_first().ok_or("no tool")?;
         let mut command = Command::new(program);
@@ -102,7 +102,7 @@ impl Server {
         })
     }
 
-    /// Adds to a fault with which server it occurred.
+    /// Adds to a fault which server was measured.
     pub fn at_fault(&self, fault: Fault) -> Fault {
         format!("{:?}: {fault}", self.setup.kind).into()
     }
@@ -144,7 +144,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // If it has ended by itself, there is nothing to kill.
+        // A process that has ended by itself can't be killed.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -1,4 +1,4 @@
-//! What every clock promises to those who read it and to those who move it.
+//! The contract of a clock, towards those that read it and those that move it, for every implementation.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,7 +8,7 @@ use imd::clock::{
     Clock, ClockControl, EARLIEST_MS, LATEST_MS, ManualClock, RealClock, Ticks, beside,
 };
 
-/// Short enough for the real clock to wait for it.
+/// An interval that is short enough for a test to wait for it on the real clock.
 const STEP: Duration = Duration::from_millis(5);
 
 async fn suite(clock: Arc<dyn ClockControl>) {
@@ -36,7 +36,7 @@ async fn every_tick_due_is_worked_off(clock: Arc<dyn ClockControl>) {
         async move {
             for _ in 0..4 {
                 ticks.tick().await;
-                // The work of a tick may itself have to wait for another task.
+                // The work of a tick may have to wait for another task.
                 tokio::task::yield_now().await;
                 count.fetch_add(1, Ordering::SeqCst);
             }
@@ -55,7 +55,7 @@ fn a_skew_moves_the_wall_clock_alone(clock: &dyn ClockControl) {
     let (now, unix) = (clock.now(), clock.unix_ms());
     clock.skew(-HOUR).unwrap();
     clock.skew(-HOUR).unwrap();
-    // The real one goes on meanwhile.
+    // The real clock goes on meanwhile.
     let gone = clock.unix_ms() - (unix - 2 * HOUR);
     assert!((0..HOUR).contains(&gone), "{gone}");
     assert!(clock.now() - now < Duration::from_secs(3_600));
@@ -66,7 +66,7 @@ fn a_skew_moves_the_wall_clock_alone(clock: &dyn ClockControl) {
 async fn the_wall_clock_stays_within_its_bounds(clock: &dyn ClockControl) {
     let now = clock.unix_ms();
     let (back, forward) = (EARLIEST_MS - now, LATEST_MS - now);
-    // The real one goes on meanwhile.
+    // The real clock goes on meanwhile.
     for by in [i64::MAX, i64::MIN, forward + 1, back - 60_000] {
         let refused = clock.skew(by).unwrap_err().to_string();
         assert!(
@@ -90,7 +90,7 @@ async fn the_wall_clock_stays_within_its_bounds(clock: &dyn ClockControl) {
             "it has moved by {by:?}"
         );
     }
-    // As far as it goes, either way, and back.
+    // To each bound, and back.
     let there_and_back = [back, -back, forward - 60_000, 60_000 - forward];
     let mut moved = 0;
     for by in there_and_back {
@@ -120,7 +120,7 @@ async fn ticks_that_come_while_their_owner_rests_are_let_pass(clock: Arc<dyn Clo
         async move {
             ticks.tick().await;
             begun.send(()).unwrap();
-            // It ends when the clock has been moved: it can't be the work of a tick.
+            // The work ends only after the clock has been moved, so the clock must not wait for it.
             beside(ticks.as_mut(), ended).await.unwrap();
             let now = clock.now();
             ticks.tick().await;
@@ -194,7 +194,7 @@ async fn a_dropped_ticker_holds_nobody_up() {
     assert_eq!(clock.now(), Duration::from_secs(5));
 }
 
-/// Who is told of the ticks of a ticker, and works for no time.
+/// Calls `each` at every tick. The work of a tick takes no time.
 fn told(mut ticks: Box<dyn Ticks>, mut each: impl FnMut(Duration) + Send + 'static) {
     tokio::spawn(async move {
         loop {
@@ -229,7 +229,7 @@ async fn ten_years_pass_in_less_than_the_blink_of_an_eye_and_every_tick_that_cou
     }
     assert!(times.try_recv().is_err());
     assert_eq!(clock.now(), 10 * YEAR);
-    // It is not the speed of this machine that shows that it has leapt.
+    // The number of ticks shows that most were skipped, whatever the speed of the machine.
     assert!(rounds.load(Ordering::Relaxed) < 100_000);
 }
 
@@ -267,7 +267,8 @@ async fn a_leap_ends_step_by_step_before_whatever_comes_next_and_says_how_long_i
     for (what, every) in [("second", SECOND), ("week", 7 * SECOND)] {
         let ticks: Vec<_> = events.iter().filter(|event| event.1 == what).collect();
         for pair in ticks.windows(2) {
-            // What a tick says of the next one is so, and the next stands where it would without a leap.
+            // The interval that a tick announces is the one to the next tick, which comes where it would without a
+            // leap.
             assert_eq!(pair[0].0 + pair[0].2, pair[1].0);
             assert_eq!(pair[1].0.as_nanos() % every.as_nanos(), 0);
         }

@@ -1,3 +1,5 @@
+//! The contract of the codec: any cutting of a stream gives the same frames, and no bytes make it panic.
+
 use bytes::{Bytes, BytesMut};
 use imd::codec::{self, FrameCodec, MAX_FRAME, Split};
 use imd::command::{Command, Listener};
@@ -6,7 +8,7 @@ use proptest::prelude::*;
 use prost::Message;
 use tokio_util::codec::Decoder;
 
-/// All frames in a stream that arrives in pieces.
+/// Decodes the frames of a stream that arrives in pieces.
 fn decode(pieces: impl IntoIterator<Item = Vec<u8>>) -> Vec<Bytes> {
     let (mut buffer, mut frames) = (BytesMut::new(), Vec::new());
     for piece in pieces {
@@ -19,7 +21,7 @@ fn decode(pieces: impl IntoIterator<Item = Vec<u8>>) -> Vec<Bytes> {
     frames
 }
 
-/// The stream cut at these places.
+/// Cuts a stream at these places.
 fn cut(stream: &[u8], mut places: Vec<usize>) -> Vec<Vec<u8>> {
     places
         .iter_mut()
@@ -87,7 +89,7 @@ proptest! {
         }
     }
 
-    /// Bytes in text fields are the one thing that is mended: any of them decode.
+    /// Invalid UTF-8 in a text is replaced, so any bytes are accepted as a text.
     #[test]
     fn any_text_is_accepted(msg in prop::collection::vec(any::<u8>(), 0..300)) {
         let mut frame = ReqSendP2pMsg { cmd: 20003, target_uid: 9, ..Default::default() }.encode_to_vec();

@@ -1,4 +1,4 @@
-//! What a directory of sessions promises, for every implementation.
+//! The contract of a directory of sessions, for every implementation.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -81,7 +81,7 @@ impl SessionHandle for Fake {
     }
 }
 
-/// What a login does.
+/// Does what a login does.
 async fn log_in(directory: &Arc<dyn SessionDirectory>, uid: i64, session: &Arc<Fake>) -> Entered {
     let handle: Arc<dyn SessionHandle> = session.clone();
     let entered = directory.enter(Uid(uid), &handle).await;

@@ -1,5 +1,5 @@
-//! What the parts promise each other: one suite for each trait, run on every implementation; what a session promises to
-//! those who hold it; and what the codec promises for any stream of bytes.
+//! The contracts between the parts of the stack: a suite for each trait, which runs on every implementation, and one
+//! each for the session and the codec.
 
 mod clock;
 mod codec;

@@ -1,4 +1,4 @@
-//! What every registry promises: records under leases.
+//! The contract of a registry of records under leases, for every implementation; and the lies of `FaultyRegistry`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +42,7 @@ async fn renew(registry: &dyn Registry, lease: &Lease, record: Record) -> bool {
     }
 }
 
-/// `make` gives an empty registry that goes by the clock.
+/// Runs the suite on registries that `make` creates: empty ones, which go by the clock.
 async fn suite<R: Registry>(make: impl Fn(Arc<ManualClock>) -> R) {
     let fresh = || {
         let clock = Arc::new(ManualClock::default());
@@ -56,7 +56,7 @@ async fn suite<R: Registry>(make: impl Fn(Arc<ManualClock>) -> R) {
     register(&registry, record("a", 2)).await;
     assert_eq!(list(&registry).await, [record("a", 2), record("b", 1)]);
 
-    // A record is listed until its lease has run out, and not longer.
+    // A record is listed until its lease has run out, and no longer.
     let (registry, clock) = fresh();
     let lease = register(&registry, record("a", 0)).await;
     clock.advance(TTL - Duration::from_millis(1)).await;
@@ -70,7 +70,7 @@ async fn suite<R: Registry>(make: impl Fn(Arc<ManualClock>) -> R) {
         "a lost lease brings nothing back"
     );
 
-    // Renewing counts from now, and replaces the record.
+    // A renewal counts from the moment in which it is made, and replaces the record.
     let (registry, clock) = fresh();
     let lease = register(&registry, record("a", 0)).await;
     clock.advance(Duration::from_secs(9)).await;
@@ -78,7 +78,7 @@ async fn suite<R: Registry>(make: impl Fn(Arc<ManualClock>) -> R) {
     clock.advance(Duration::from_secs(9)).await;
     assert_eq!(list(&registry).await, [record("a", 7)]);
 
-    // Revoking takes it off at once; doing it again is nothing.
+    // A revoke takes the record off the list at once. A second one changes nothing.
     let (registry, _) = fresh();
     let lease = register(&registry, record("a", 0)).await;
     registry.revoke(&lease).await.unwrap();
@@ -100,7 +100,7 @@ async fn the_memory_registry_keeps_the_contract() {
     suite(|clock| MemoryRegistry::new(clock)).await;
 }
 
-/// A truthful registry in front of one in memory.
+/// Returns a registry in memory behind a `FaultyRegistry` that tells the truth.
 fn faulty(clock: Arc<ManualClock>) -> FaultyRegistry {
     let memory = Arc::new(MemoryRegistry::new(clock.clone()));
     FaultyRegistry::new(memory, clock)
@@ -127,7 +127,7 @@ async fn a_lease_is_not_lost_because_the_registry_is_unreachable() {
     assert_eq!(list(&registry).await, [record("a", 2)]);
 }
 
-/// A registry in another process, whose answers take their time; also one that is never there.
+/// A registry in another process, which answers later; `None` if it can never be reached.
 #[derive(Debug)]
 struct Remote(Option<MemoryRegistry>);
 

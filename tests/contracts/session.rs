@@ -1,4 +1,4 @@
-//! What a session promises to those who hold it.
+//! The contract of a session towards its owners: it closes once, and its callbacks run once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -109,7 +109,8 @@ fn ids_are_never_used_twice_also_across_managers() {
     assert_eq!(seen.len(), 100);
 }
 
-/// A user whose older session logs in once more, between being displaced and being closed, keeps the newer one.
+/// The older session logs in once more after it has been displaced and before it is closed. The user stays with the
+/// newer one.
 #[tokio::test]
 async fn a_session_that_was_displaced_does_not_take_its_user_back() {
     let manager = manager(1 << 20);
@@ -123,7 +124,7 @@ async fn a_session_that_was_displaced_does_not_take_its_user_back() {
         Entered::Alone
     ));
     older.log_in(Uid(1), &directory);
-    // To log in again is nothing new.
+    // A second login on the same session changes nothing.
     assert!(matches!(
         directory.enter(Uid(1), &older).await,
         Entered::Alone

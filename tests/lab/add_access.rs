@@ -1,4 +1,4 @@
-//! Access servers that come later.
+//! Access servers that are added to a running stack.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The admin API: every route, and who may ask.
+//! The admin API: what each route does, and who may ask.
 
 use std::net::SocketAddr;
 
@@ -312,7 +312,7 @@ async fn it_says_how_it_is() {
     assert_eq!(fidelity["quirks"], json!(["sync_inclusive"]));
     let left = fidelity["not_emulated"].as_array().unwrap();
     assert!(left.len() > 5, "{left:?}");
-    // As docs/quirks.md has them, without the titles between them.
+    // The list is that of docs/quirks.md, without its headings.
     let first = "The sender is answered before the message is stored.";
     assert_eq!(left[0], first);
     let titles = left
@@ -384,7 +384,7 @@ async fn it_answers_also_when_clients_have_every_place_and_says_so() {
     bob.ping().await;
     cora.end().await;
     cora.finished().await;
-    // Its place is given back when its task is done.
+    // The place is free when the task of the session has ended.
     while call(&imd, "GET", "/readyz", Value::Null).await.0 != 200 {
         tokio::task::yield_now().await;
     }

@@ -1,4 +1,5 @@
-//! By what hosts the admin API may be asked: probes by any, everything else by loopback and the hosts of the config.
+//! The Host headers that the admin API accepts: any for probes; loopback and the hosts of the config for everything
+//! else.
 
 use imd::Config;
 use serde_json::json;
@@ -43,7 +44,7 @@ async fn probes_need_no_host_and_everything_else_does() {
 async fn the_console_works_behind_a_proxy_when_its_host_is_listed() {
     let mut config = Config::ephemeral();
     let head = |addr: std::net::SocketAddr| {
-        // What nginx makes of a browser's request when it is told nothing but where to send it.
+        // This is what nginx makes of a browser's request by its default settings.
         format!("POST /v1/access HTTP/1.0\r\nhost: {addr}\r\norigin: http://Imd.example:8080")
     };
     let imd = start(config.clone()).await;
@@ -59,7 +60,7 @@ async fn the_console_works_behind_a_proxy_when_its_host_is_listed() {
     let addr = imd.admin_addr().unwrap();
     let (status, answer) = asked(addr, &head(addr), &body).await;
     assert_eq!(status, 201, "{answer}");
-    // The same when the proxy passes the browser's host on, with its port or without.
+    // A proxy may also pass the browser's Host header on, with the port or without it.
     for host in ["imd.example:8080", "IMD.example"] {
         let head = format!(
             "POST /v1/registry/thaw HTTP/1.1\r\nhost: {host}\r\norigin: http://imd.example:8080"

@@ -1,4 +1,4 @@
-//! Whoever moves the clock gets it back, whatever a fault holds up.
+//! An advance of the manual clock returns, whatever a fault holds back.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ async fn also_when_what_is_throttled_rests() {
     ann.error(Cmd::Ping, 0).await;
 }
 
-/// Its fault is met, and what has to leave before it can't.
+/// Starts a stack in which a fault holds back a reply behind one that a paused server can't write.
 async fn held_up(fault: Fault) -> (Imd, Wire) {
     let (imd, store) = start_odd(Config::ephemeral().manual_clock()).await;
     let mut ann = user(&imd, 1).await;

@@ -1,4 +1,5 @@
-//! Snapshots that somebody wrote to do harm: each is refused with its line, and nothing of it is loaded.
+//! Snapshots that somebody wrote to do harm: each is refused with the number of the bad line, and nothing of it is
+//! loaded.
 
 use imd::Config;
 use serde_json::Value;
@@ -7,7 +8,7 @@ use tempfile::TempDir;
 use crate::admin::{asked, call, get};
 use crate::support::{start, user, user_with_mail};
 
-/// A small store's file, line by line, without checks, as a person writes it.
+/// The snapshot of a small store, by line, without checksums, as a person would write it.
 const GOOD: [&str; 8] = [
     r#"{"imd_snapshot":{"format":1,"newest":9}}"#,
     r#"{"user":{"uid":1,"name":"ann","password_hash":""}}"#,
@@ -19,20 +20,20 @@ const GOOD: [&str; 8] = [
     r#"{"end":{"lines":7}}"#,
 ];
 
-/// The file with another text in a line's place; it may have several lines, or none.
+/// Returns the snapshot with one line replaced by `text`, which may be several lines or none.
 fn with(line: usize, text: &str) -> Vec<u8> {
     let mut lines = GOOD.map(str::to_owned);
     lines[line - 1] = text.to_owned();
     (lines.join("\n") + "\n").into_bytes()
 }
 
-/// The file with a part of a line changed.
+/// Returns the snapshot with a part of one line replaced.
 fn changed(line: usize, from: &str, to: &str) -> Vec<u8> {
     assert!(GOOD[line - 1].contains(from), "{from}");
     with(line, &GOOD[line - 1].replace(from, to))
 }
 
-/// Each file, and in which line it is refused.
+/// Returns each bad snapshot, with the number of the line by which it is refused.
 fn files() -> Vec<(usize, Vec<u8>)> {
     let deep = "[".repeat(100_000);
     let long = "x".repeat(100_000);
@@ -136,7 +137,7 @@ fn files() -> Vec<(usize, Vec<u8>)> {
         (6, changed(6, "[[2,2]]", "[[2,1]]")),
         (6, with(6, GOOD[4])),
         (7, changed(7, "[1]", "[1,2]")),
-        // The last line, and what stands behind it.
+        // The last line, and lines behind it.
         (8, changed(8, "7", "6")),
         (8, changed(8, "7", "18446744073709551615")),
         (8, changed(8, "7", "-1")),
@@ -198,7 +199,7 @@ async fn each_is_refused_with_its_line_and_the_stack_serves_as_before() {
         ann.ping().await;
         assert_eq!(ann.p2p(1, "b", "hello").await.err_code, 0);
         assert_eq!(ann.notified().await, (0, 2));
-        // And one that is right is still taken.
+        // A valid snapshot is still taken.
         let good = Value::String(GOOD.join("\n"));
         let (status, told) = call(&imd, "PUT", "/v1/snapshot?confirm=true", good).await;
         assert_eq!(status, 200, "{told}");

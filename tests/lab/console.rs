@@ -1,4 +1,4 @@
-//! The console as it is served; what it does in a browser is in tests/browser.
+//! The console as the admin API serves it. What it does in a browser is tested in tests/browser.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::support::http::{Answer, request};
 use crate::support::{start, start_manual};
 
-/// Asks the admin API, with more headers, each with its line end in front.
+/// Asks the admin API with more headers, each of which has its line end in front.
 async fn get(imd: &Imd, path: &str, headers: &str) -> Answer {
     let addr = imd.admin_addr().unwrap();
     let head = format!("GET {path} HTTP/1.1\r\nhost: {addr}{headers}");
@@ -85,7 +85,7 @@ async fn it_opens_from_the_address_bar_and_from_a_link_and_no_other_site_fetches
     assert_eq!(get(&imd, "/v1/menu", "").await.status, 401);
 }
 
-/// A proxy in front of `to` that serves it under `/imd` and tells it nothing of that, as nginx does by default.
+/// Starts a proxy that serves `to` under `/imd`, and does not tell it so, as nginx does by default.
 async fn proxy(to: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -126,7 +126,8 @@ async fn all_that_it_names_is_found_behind_a_proxy_that_takes_a_path_off() {
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
         answer.body
     };
-    // As a browser does, from the page to all that it loads: each name is one beside the file that has it.
+    // Follows the names as a browser does, from the page to all that it loads. Each names a file beside the one that it
+    // is in.
     let mut left = vec!["/imd/".to_owned()];
     let mut seen = BTreeSet::new();
     while let Some(path) = left.pop() {
@@ -135,7 +136,8 @@ async fn all_that_it_names_is_found_behind_a_proxy_that_takes_a_path_off() {
         let named = answer.split("\"./").skip(1);
         let named = named.filter_map(|rest| rest.split('"').next());
         for name in named {
-            // The page shows what a script names as an attribute; a script loads what it names as a module.
+            // A script names an image in an attribute, which is relative to the page. It names a module relative to
+            // itself.
             let from = if name.starts_with("console/") {
                 "/imd/"
             } else {

@@ -1,4 +1,4 @@
-//! What the store holds, looked at over HTTP, and put there.
+//! Looking at the contents of the store over HTTP, and adding to them.
 
 use imd::Config;
 use imd::lab::{Fault, Site};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::admin::{call, get, post};
 use crate::support::{group_of, start, start_manual, texts, user, user_with_mail};
 
-/// A stack for each kind of store; the folder goes with the second.
+/// Returns a stack for each kind of store. The folder belongs to the second one, and is removed when it is dropped.
 pub async fn both() -> Vec<(imd::Imd, Option<tempfile::TempDir>)> {
     let folder = tempfile::tempdir().unwrap();
     let mut durable = Config::ephemeral().manual_clock();
@@ -60,7 +60,7 @@ async fn users_are_registered_and_seen_where_they_are() {
             .advance(std::time::Duration::from_secs(15))
             .await;
         let told = get(&imd, "/v1/users").await;
-        // No longer counted as online, and still connected.
+        // The user no longer counts as online, and is still connected.
         assert_eq!(
             (&told["users"][0]["online"], &told["users"][0]["session"]),
             (&json!(false), id)
@@ -138,7 +138,7 @@ async fn a_group_is_made_with_all_of_its_members_or_not_at_all() {
         }
         let fault = Fault::at(Site::StoreWrite).error(imd::proto::Code::ServerError);
         let fault = imd.fault(fault.nth(2));
-        // It is one write.
+        // Creating a group with its members is one write.
         assert_eq!(make(json!([3, 1, 2, 2])).await.0, 201);
         assert_eq!(make(json!([4])).await.0, 500);
         drop(fault);
@@ -213,7 +213,7 @@ async fn a_message_goes_the_way_of_a_clients() {
             "a"
         );
         assert_eq!(bob.notified().await, (0, 1));
-        // Sent again it is stored once.
+        // A message that is sent again is stored once.
         post(&imd, "/v1/messages", hello).await;
         let page = bob.sync(0, 0).await;
         assert_eq!(texts(&page.msgs), ["hello"]);
@@ -254,7 +254,7 @@ async fn a_message_goes_the_way_of_a_clients() {
     }
 }
 
-/// The groups as they are listed: owner and members.
+/// Returns the owner and the members of each group that is listed.
 async fn groups(imd: &imd::Imd) -> Vec<(Value, Value)> {
     let told = get(imd, "/v1/groups").await;
     let groups = told["groups"].as_array().unwrap().iter();
@@ -289,7 +289,7 @@ async fn a_new_group_passes_over_the_ids_of_those_that_are_there() {
     let imd = start_manual().await;
     let first = group_of(&imd, &[1]).await;
     let mut config = Config::ephemeral().manual_clock();
-    // The ids that the stack would give out next, at its clock's time.
+    // The ids that the stack would give out next, by the time of its clock.
     let taken = first..first + 3;
     config.group = taken
         .map(|gid| imd::config::Group {

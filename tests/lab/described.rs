@@ -1,4 +1,4 @@
-//! The description of the admin API: what it says is served, what is served it says, and every answer is as it says.
+//! The OpenAPI description of the admin API: it lists every route, and every answer has the form that it describes.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::support::{ping, start_manual, user};
 
 const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 
-/// Every operation: path, method, what is said of it.
+/// Returns the path, the method and the description of every operation.
 async fn operations() -> Vec<(String, String, Value)> {
     let description = get(&start_manual().await, "/v1/openapi.json").await;
     assert_eq!(description["openapi"], "3.1.0");
@@ -28,7 +28,7 @@ async fn operations() -> Vec<(String, String, Value)> {
     all
 }
 
-/// With schemas in place of their names; that of a refusal is looked at by its name.
+/// Replaces the names of schemas by the schemas, except for that of an error, which is compared by its name.
 fn written_out(value: &Value, schemas: &Value) -> Value {
     match value {
         Value::Array(items) => items.iter().map(|one| written_out(one, schemas)).collect(),
@@ -49,7 +49,7 @@ fn written_out(value: &Value, schemas: &Value) -> Value {
     }
 }
 
-/// The schema of an answer with this status. What is not described by its status is a refusal.
+/// Returns the schema of an answer with this status. A status that the operation does not list is an error.
 fn described(operation: &Value, status: u16) -> Value {
     let responses = &operation["responses"];
     let by_status = &responses[status.to_string()];
@@ -68,7 +68,7 @@ fn described(operation: &Value, status: u16) -> Value {
     kinds.next().unwrap()["schema"].clone()
 }
 
-/// Why a value is not as a schema says, if it is not. Knows what the description uses.
+/// Returns why a value does not match a schema, or `None` if it does. Supports only what the description uses.
 fn differs(value: &Value, schema: &Value) -> Option<String> {
     let kinds: Vec<&str> = match &schema["type"] {
         Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
@@ -101,7 +101,7 @@ fn differs(value: &Value, schema: &Value) -> Option<String> {
                 if !known.is_null() {
                     return differs(field, known).map(|why| format!("{key}: {why}"));
                 }
-                // The text of a number that JavaScript would misread.
+                // A field that repeats, as text, a number that JavaScript can't hold.
                 if key.ends_with("_str") && fields.contains_key(&key[..key.len() - 4]) {
                     return differs(field, &schema["patternProperties"]["_str$"]);
                 }
@@ -113,7 +113,7 @@ fn differs(value: &Value, schema: &Value) -> Option<String> {
     }
 }
 
-/// The path with what is there in place of its parameters.
+/// Replaces the parameters in a path by names and ids that exist in the stack.
 async fn with_what_is_there(imd: &Imd, path: &str) -> String {
     let name = match path.split('/').nth(2) {
         Some("faults") => "f",
@@ -133,7 +133,7 @@ fn example(operation: &Value) -> Value {
     body.map_or(Value::Null, |body| body["example"].clone())
 }
 
-/// Asks, and compares the answer with what is said of it.
+/// Sends a request, compares the answer with its description, and returns the status.
 async fn asked(imd: &Imd, method: &str, path: &str, body: Value, operation: &Value) -> u16 {
     let (status, answer) = call(imd, method, path, body).await;
     let why = differs(&answer, &described(operation, status));
@@ -219,7 +219,8 @@ async fn every_refusal_is_one_that_it_says() {
     }
 }
 
-/// The keys that serde says it knows, in the refusal of an unknown one: those between backticks after "expected".
+/// Returns the keys that an operation knows. The refusal of an unknown key lists them in backticks, behind the word
+/// "expected".
 fn known_keys(answer: &Value) -> BTreeSet<String> {
     let error = answer["error"].as_str().unwrap();
     let (_, known) = error.split_once("expected ").expect(error);
@@ -244,7 +245,7 @@ async fn every_request_takes_the_keys_that_it_says_and_no_others() {
             let unknown = format!("{there}?nonsense=1");
             let (_, answer) = call(&imd, &method, &unknown, Value::Null).await;
             let mut known = known_keys(&answer);
-            // The journal shares its keys with the wait, and ignores this one.
+            // The journal shares its keys with `/v1/wait`, and ignores this one.
             if path == "/v1/journal" {
                 assert!(known.remove("timeout"));
             }
@@ -262,7 +263,7 @@ async fn every_request_takes_the_keys_that_it_says_and_no_others() {
     assert!(queries >= 8 && bodies >= 8, "{queries} {bodies}");
 }
 
-/// Asks on a stack of its own, and answers the status.
+/// Sends a request to a stack of its own, and returns the status.
 async fn asked_anew(method: &str, path: &str, body: Value, operation: &Value) -> u16 {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
@@ -286,7 +287,7 @@ async fn every_number_that_may_be_a_text_is_taken_as_either() {
             }
             let body = |number: Value| {
                 let mut body = example(&operation);
-                // Of these a request has only one.
+                // A request may have only one of these keys.
                 if key == "group" {
                     body.as_object_mut().unwrap().remove("to");
                 } else if key == "nth" {
@@ -333,8 +334,8 @@ async fn no_method_is_served_that_it_does_not_say() {
     assert!(why.contains("/v1/openapi.json"), "{why}");
 }
 
-/// The routes of the table in docs/admin.md: `GET, POST /path`, or a further path with the methods of the one before
-/// it; `a\|b` stands for either.
+/// Returns the routes in the table of docs/admin.md. A cell has `GET, POST /path`, or only a path, which then has the
+/// methods of the one before it. `a\|b` stands for either.
 fn documented() -> BTreeSet<(String, String)> {
     let doc = include_str!("../../docs/admin.md");
     let rows = doc.lines().skip_while(|line| !line.starts_with("|---"));
@@ -364,7 +365,7 @@ fn documented() -> BTreeSet<(String, String)> {
 async fn the_document_has_every_operation_and_no_other() {
     let all = operations().await.into_iter();
     let mut said: BTreeSet<_> = all.map(|(path, method, _)| (path, method)).collect();
-    // Which the text above the table has.
+    // The text above the table has this route.
     assert!(said.remove(&("/v1/openapi.json".to_owned(), "GET".to_owned())));
     assert_eq!(said, documented());
 }

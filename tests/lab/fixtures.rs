@@ -1,4 +1,4 @@
-//! Users and groups that are there from the start.
+//! `[[user]]` and `[[group]]` of the config: users and groups that exist from the start.
 
 use imd::Config;
 

@@ -1,4 +1,4 @@
-//! Sessions that are half-open: as if their peer were behind a dead link.
+//! Half-open sessions: they behave as if their peer were behind a dead link.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::support::{PATIENCE, Wire, access, login, p2p, ping, soon, start_manua
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// The ids of those that are half-open, of gateway and access servers.
+/// Returns the ids of the half-open sessions of the gateway and the access servers.
 async fn half_open(imd: &Imd) -> Vec<u64> {
     let told = get(imd, "/v1/sessions").await;
     let all = told["sessions"].as_array().unwrap().iter();
@@ -24,7 +24,8 @@ async fn half_open(imd: &Imd) -> Vec<u64> {
     half_open.map(|one| one["id"].as_u64().unwrap()).collect()
 }
 
-/// It hears nothing, misses no deadline, keeps nobody from settling, and is gone when it hangs up.
+/// Checks that a half-open session sends nothing, meets no deadline, does not count as work in progress, and ends when
+/// its client hangs up.
 async fn is_left_alone(imd: &Imd, mut wire: Wire) {
     let ids = half_open(imd).await;
     assert_eq!(ids.len(), 1);
@@ -60,7 +61,7 @@ async fn by_a_fault_of_what_comes() {
 
     let fault = imd.fault(Fault::at(Site::AccessRequest).cmd(Cmd::Ping).half_open());
     let mut wire = user(&imd, 1).await;
-    // What stands behind it is not done either.
+    // The request behind it in the same read is not done either.
     let mut bytes = crate::support::framed(&ping());
     bytes.extend_from_slice(&crate::support::framed(&p2p(2, "a", "a")));
     wire.raw(&bytes).await;
@@ -84,7 +85,7 @@ async fn by_a_fault_of_what_goes() {
     let mut other = user(&imd, 2).await;
     assert_eq!(other.p2p(1, "a", "a").await.err_code, 0);
     met(&imd, &fault).await;
-    // It is still the session of its user, and bounded whatever is sent to it.
+    // It is still the session of its user, and what is queued for it stays bounded.
     assert!(imd.is_online(1));
     assert_eq!(other.p2p(1, "b", "b").await.err_code, 0);
     is_left_alone(&imd, wire).await;

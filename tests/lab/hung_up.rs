@@ -1,4 +1,4 @@
-//! A peer that hangs up while a fault holds something for it is noticed at once, though the clock stands.
+//! A client that hangs up while a fault holds something back for it is noticed at once, although the clock stands.
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ const DELAY: Action = Action::Delay {
     jitter: Duration::ZERO,
 };
 
-/// How a client goes.
+/// How a client ends its connection.
 #[derive(Clone, Copy, Debug)]
 enum Going {
-    /// With a FIN.
+    /// By a FIN.
     Closed,
-    /// With a reset.
+    /// By a reset.
     Reset,
-    /// With a FIN behind requests that nobody has read.
+    /// By a FIN behind requests that the server has not read.
     Pipelined,
 }
 
@@ -37,7 +37,7 @@ async fn go(mut wire: Wire, how: Going) {
         Going::Reset => SockRef::from(wire.out.as_ref())
             .set_linger(Some(Duration::ZERO))
             .unwrap(),
-        // More than one read.
+        // The requests are longer than one read.
         Going::Pipelined => {
             for n in 0..200 {
                 wire.send(&p2p(9, &n.to_string(), &"x".repeat(200))).await;
@@ -47,13 +47,13 @@ async fn go(mut wire: Wire, how: Going) {
     drop(wire);
 }
 
-/// All sessions of the gateway and of the first access server have ended, but for those.
+/// Waits until the stack has no more than this number of sessions.
 async fn are_left(imd: &Imd, sessions: usize) {
     until(|| imd.room().taken <= sessions).await;
     assert_eq!(imd.room().taken, sessions);
 }
 
-/// Every site with every action that holds something there for a client.
+/// Returns every site with each action that holds something back there for a client.
 fn holding() -> Vec<(Site, Action)> {
     let all = [DELAY, Action::Throttle(1), Action::Reorder];
     let pairs = Site::ALL
@@ -93,8 +93,8 @@ async fn who_hangs_up_is_noticed_while_a_fault_holds_something_at_every_site() {
     }
 }
 
-/// What a client has sent before it hung up is done as without the fault, and one that only ends its writing side gets
-/// its answers.
+/// Requests that a client has sent before it hung up are done as without the fault. A client that ends only its writing
+/// side gets its replies.
 #[tokio::test]
 async fn a_fault_loses_nothing_of_a_client_that_hangs_up() {
     for at in [Site::AccessRequest, Site::AccessReply, Site::StoreWrite] {
@@ -146,7 +146,7 @@ async fn who_hangs_up_while_a_server_is_paused_is_noticed_when_it_goes_on() {
     are_left(&imd, 0).await;
 }
 
-/// The rule may be put in force after the request was read.
+/// The rule is put in force after the request was read.
 #[tokio::test]
 async fn who_hangs_up_is_noticed_also_under_a_rule_that_came_later() {
     let mut config = imd::Config::ephemeral().manual_clock();
@@ -166,7 +166,7 @@ async fn who_hangs_up_is_noticed_also_under_a_rule_that_came_later() {
     are_left(&imd, 0).await;
 }
 
-/// To be half-open is the fault: the session is there until the peer hangs up, and that is seen.
+/// A client that is still there is not closed by a deadline while the fault holds its reply back.
 #[tokio::test]
 async fn a_live_client_that_a_fault_holds_misses_no_deadline() {
     let imd = start_manual().await;

@@ -1,4 +1,4 @@
-//! What has passed can be looked at, waited for, and bounded.
+//! The journal: frames and sessions that have passed are recorded, found again and waited for, within bounds.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ async fn every_frame_is_there_with_its_session_user_and_server() {
         EventKind::Frame(Direction::In),
         EventKind::Frame(Direction::Out),
     );
-    // The login itself comes before there is a user.
+    // The login request itself has no user yet.
     assert_eq!(
         told(1),
         [
@@ -100,7 +100,7 @@ async fn it_is_waited_for_from_a_mark_on() {
     let is_notify = |event: &imd::lab::Event| event.uid == Some(2) && event.cmd == Cmd::Notify;
     assert_eq!(ann.p2p(2, "a", "a").await.err_code, 0);
     bob.notified().await;
-    // It has passed already.
+    // The frame has passed before the wait begins.
     let seen = imd.wait_for(mark, is_notify, PATIENCE).await.unwrap();
     assert_eq!(seen.what, EventKind::Frame(Direction::Out));
     let later = imd.journal().mark();
@@ -173,7 +173,7 @@ async fn an_answer_in_the_form_of_the_schema_is_told_as_it_is() {
     assert_eq!(told.collect::<Vec<_>>(), expected);
 }
 
-/// Those who listen leave room for those who ask.
+/// The number of followers is bounded, so that other requests find a free connection.
 #[tokio::test]
 async fn the_journal_is_followed_by_so_many_and_the_api_answers_others() {
     let imd = start_manual().await;

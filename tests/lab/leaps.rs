@@ -1,4 +1,4 @@
-//! A manual clock that is moved far, and where it can't go.
+//! Advancing a manual clock by years, and the bounds within which it can be moved.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ async fn after_ten_years_who_lives_is_listed_and_who_was_idle_is_gone() {
     );
     ann.end().await;
     assert!(!imd.is_online(1));
-    // What the leaps have left: leases of the usual length, and heartbeats that keep them.
+    // After the leap, leases have their usual length, and heartbeats renew them.
     server(&imd, "access-2").kill().await;
     advance(&imd, 20 * SECOND).await;
     assert_eq!(registered(&imd).await, ["access-1"]);
@@ -77,11 +77,12 @@ async fn a_server_whose_renewals_are_lost_falls_off_the_list_in_a_leap_too() {
 async fn heartbeats_that_are_always_late_do_not_hold_up_an_advance() {
     let imd = start_manual().await;
     let lease = Fault::at(Site::RegistryLease).access("access-2");
-    // Longer than the time between two heartbeats: there is always one that is late.
+    // Each delay is longer than the interval of heartbeats, so there is always one that is late.
     for late in [9 * SECOND, HOUR, 60 * DAY] {
         let fault = imd.fault(lease.clone().delay(late));
         advance(&imd, YEAR).await;
-        // It is not the speed of this machine that shows that it has leapt: a year has 6,307,200 heartbeats.
+        // The number of heartbeats shows that most were skipped, whatever the speed of the machine: a year has
+        // 6,307,200 of them.
         assert!(fault.hits() < 10_000, "{}", fault.hits());
         assert_eq!(registered(&imd).await.len(), 3, "late by {late:?}");
     }
@@ -101,7 +102,7 @@ async fn what_is_late_by_months_comes_in_its_turn() {
     bob.send(&ping()).await;
     met(&imd, &write).await;
     met(&imd, &reply).await;
-    // The idle deadline has ended long before; but it does not run while something is to be answered.
+    // The idle deadline is long over, but it does not run while a request is being answered.
     advance(&imd, YEAR).await;
     bob.error(Cmd::Ping, 0).await;
     bob.end().await;
@@ -141,7 +142,7 @@ async fn the_clock_goes_all_the_way_though_whoever_asked_has_gone() {
     );
     let stream = Http::sent(addr, request).await;
     soon(ticks.tick()).await;
-    // Now it is under way, and can't go on.
+    // The advance has begun, and waits for the tick to be worked off.
     drop(stream);
     get(&imd, "/v1/clock").await;
     let end = imd.clock().now() - HOUR + 31 * DAY;
@@ -149,7 +150,7 @@ async fn the_clock_goes_all_the_way_though_whoever_asked_has_gone() {
         soon(ticks.tick()).await;
     }
     drop(ticks);
-    // The next one waits for it.
+    // The next advance waits until the one before it has ended.
     advance(&imd, Duration::ZERO).await;
     assert_eq!(imd.clock().now(), end);
 }
@@ -177,7 +178,7 @@ async fn a_clock_is_not_moved_beyond_its_bounds_and_the_bounds_are_named() {
     }
 }
 
-/// Whatever the wall clock shows, messages get an id each, and groups too.
+/// Whatever the wall clock shows, each message and each group gets a new id.
 #[tokio::test]
 async fn ids_are_new_at_either_end_of_time() {
     let imd = start_manual().await;

@@ -1,4 +1,4 @@
-//! Faults of the registry: `registry.lease`, and what the gateway still gives out.
+//! Faults at `registry.lease`, and which addresses the gateway hands out meanwhile.
 
 use std::time::Duration;
 
@@ -73,7 +73,7 @@ async fn the_gateway_gives_out_an_address_that_is_listed_no_more() {
     let gone = imd.access_servers()[1].addr().to_string();
     let mut wire = Wire::connect(imd.gateway_addr()).await;
     let _fault = imd.fault(Fault::at(Site::GatewayReply).stale());
-    // Nothing was ever taken off the list.
+    // No address has left the list at any time.
     assert!(!wire.ask().await.addr.is_empty());
     imd.access("access-2").unwrap().stop().await;
     imd.clock().advance(5 * SECOND).await;

@@ -1,4 +1,4 @@
-//! Access servers that die and stop.
+//! Killing and stopping access servers.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::support::{Wire, congest, login, p2p, refuses, soon, start, start_manu
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A gateway that hands out all that it knows, and a clock that moves by hand.
+/// Returns a config with a manual clock, whose gateway hands out all the addresses that it knows in turn.
 fn in_turn() -> Config {
     let mut config = Config::ephemeral().manual_clock();
     config.gateway.strategy = Strategy::RoundRobin;
@@ -25,7 +25,7 @@ async fn a_killed_server_resets_every_connection_and_refuses_new_ones() {
     let imd = start_manual().await;
     let mut ann = user_at(&imd, "access-1", 1).await;
     let mut stranger = Wire::connect(server(&imd, "access-1").addr()).await;
-    // Half a frame lies there, unread or not.
+    // The server holds half a frame, whether it has read it or not.
     stranger.raw(&[0, 9, 1]).await;
     let mut bob = user_at(&imd, "access-2", 2).await;
     let access = server(&imd, "access-1");
@@ -37,7 +37,7 @@ async fn a_killed_server_resets_every_connection_and_refuses_new_ones() {
     stranger.reset().await;
     assert!(refuses(access.addr()).await);
     assert!(!imd.is_online(1));
-    // The others do not notice, and messages wait in the store.
+    // Sessions on other servers go on, and messages wait in the store.
     assert_eq!(bob.p2p(1, "m", "x").await.err_code, 0);
     let mut ann = Wire::connect(server(&imd, "access-2").addr()).await;
     ann.login(&imd, 1).await;
@@ -50,7 +50,7 @@ async fn a_killed_server_is_handed_out_until_its_lease_has_run_out_and_the_list_
     let all = addrs(&imd, &["access-1", "access-2", "access-3"]);
     imd.clock().advance(SECOND * 7).await;
     server(&imd, "access-1").kill().await;
-    // The last heartbeat was after 5 s.
+    // The last heartbeat came after 5 s.
     imd.clock().advance(SECOND * 7).await;
     assert_eq!(registered(&imd).await.len(), 3);
     assert_eq!(handed_out(&imd).await, all);
@@ -60,7 +60,8 @@ async fn a_killed_server_is_handed_out_until_its_lease_has_run_out_and_the_list_
     assert_eq!(handed_out(&imd).await, rest);
 }
 
-/// The store has the message or not; its sender hears nothing in either case, and no kill waits for it.
+/// A kill does not wait for requests in progress. Their messages may be stored or not; the sender gets no reply in
+/// either case.
 #[tokio::test]
 async fn a_kill_does_not_wait_for_requests_under_way() {
     let (imd, store) = start_odd(Config::ephemeral()).await;
@@ -77,7 +78,7 @@ async fn a_kill_does_not_wait_for_requests_under_way() {
     bob.reset().await;
     store.commit.open();
     store.level.open();
-    // The commit had begun, and the store goes on with it.
+    // The commit had begun, so the store completes it.
     store.commit.let_through(1);
     let mut ann = user_at(&imd, "access-2", 1).await;
     assert_eq!(ann.p2p(2, "m", "x").await.err_code, 0, "sent again");
@@ -94,7 +95,7 @@ async fn a_kill_does_not_wait_for_a_peer_that_does_not_read() {
     let access = server(&imd, "access-1");
     soon(access.kill()).await;
     assert!(access.sessions().is_empty());
-    // What its socket held is lost to it too.
+    // The kill also discards what the server's socket had not sent.
     while let Some(frame) = ann.try_frame().await {
         assert!(frame.len() > 32_000);
     }
@@ -180,7 +181,7 @@ async fn a_kill_cuts_a_stop_short() {
     config.shutdown.grace = SECOND * 3_600;
     let imd = start(config).await;
     let mut ann = user_at(&imd, "access-1", 1).await;
-    // Who takes nothing has an hour to take it.
+    // The grace period gives a client that does not read an hour to do so.
     congest(&server(&imd, "access-1"), &mut ann).await;
     let access = server(&imd, "access-1");
     let stopping = tokio::spawn(async move { access.stop().await });

@@ -1,4 +1,4 @@
-//! Lists come in parts, and ids of 64 bits come and go unchanged.
+//! Lists of the admin API come in parts, and ids of 64 bits are never rounded.
 
 use imd::Imd;
 use imd::proto::{Cmd, ResSendP2pMsg};
@@ -8,10 +8,10 @@ use crate::admin::{call, get, post};
 use crate::contents::both;
 use crate::support::{p2p, start_manual, user};
 
-/// Numbers around those that JavaScript holds, and the largest.
+/// Numbers around the largest that JavaScript can hold, and the largest of 64 bits.
 const LARGE: [i64; 4] = [1 << 53, (1 << 53) + 1, i64::MAX - 1, i64::MAX];
 
-/// Reads a list part by part, and makes sure that it says where it ends.
+/// Reads a list part by part, and checks that each part says whether there is more.
 async fn in_parts(imd: &Imd, path: &str, what: &str, limit: usize) -> Vec<Value> {
     let mut all = Vec::new();
     let mut after = "0".to_owned();
@@ -29,7 +29,7 @@ async fn in_parts(imd: &Imd, path: &str, what: &str, limit: usize) -> Vec<Value>
             }
             other => panic!("next: {other}"),
         }
-        // What is said to go on does so.
+        // A part that says that there is more has a next one.
         let more = get(imd, &format!("{path}?limit=1&after={after}")).await;
         assert_eq!(more[what].as_array().unwrap().len(), 1, "{path} {limit}");
     }
@@ -56,7 +56,7 @@ async fn the_last_part_of_a_list_says_that_it_is_the_last() {
         ] {
             has(&imd, path, what, 0).await;
         }
-        // Registered, connected, or both.
+        // Users who are registered, connected, or both.
         for uid in [1, 2, 3, i64::MAX] {
             post(&imd, "/v1/users", json!({ "uid": uid })).await;
         }
@@ -100,7 +100,7 @@ async fn a_list_as_long_as_the_longest_part_is_one_part() {
     assert_eq!(usual["next"], "100");
 }
 
-/// A JSON object with this under `key`, as a number or as a text.
+/// Adds a field with this number, as a JSON number or as text.
 fn with(mut fields: Value, key: &str, number: i64, as_text: bool) -> Value {
     fields[key] = if as_text {
         number.to_string().into()
@@ -110,7 +110,7 @@ fn with(mut fields: Value, key: &str, number: i64, as_text: bool) -> Value {
     fields
 }
 
-/// Fails unless `object` has `id` under `key`, and its text beside it.
+/// Checks that an object has an id under `key`, and beside it the same id as text.
 fn is(object: &Value, key: &str, id: i64) {
     assert_eq!(object[key], id, "{object}");
     assert_eq!(object[format!("{key}_str")], id.to_string(), "{object}");
@@ -179,13 +179,13 @@ async fn ids_of_any_size_come_as_numbers_and_texts_and_are_given_as_both() {
 
         let mark = get(&imd, "/v1/mark").await["mark"].clone();
         ann.send(&p2p(d, "m", "hello")).await;
-        // Notifies come between.
+        // Notifies may come between.
         ann.answer::<ResSendP2pMsg>(Cmd::SendP2PMsg).await;
         let path = format!("/v1/wait?since={mark}&uid={b}&cmd=SendP2PMsg&what=in");
         let event = get(&imd, &path).await;
         is(&event, "uid", b);
         is(&event["frame"], "targetUID", d);
-        // Whoever compares as JavaScript does takes them for one.
+        // Rounded to a number of JavaScript, the two ids would be the same.
         let path = format!("/v1/wait?since={mark}&uid={a}&timeout=1ms");
         assert_eq!(call(&imd, "GET", &path, Value::Null).await.0, 408);
         let sessions = get(&imd, "/v1/sessions").await["sessions"].clone();
@@ -291,7 +291,7 @@ async fn what_a_client_says_of_any_size_is_told_exactly() {
     ann.sync(i64::MAX, 0).await;
     let seen = get(&imd, "/v1/wait?since=0&cmd=SyncMsg&what=in").await;
     assert_eq!(seen["frame"]["currentID_str"], i64::MAX.to_string());
-    // Of a small one there is no more than the number.
+    // A number that JavaScript can hold has no text beside it.
     ann.sync(0, 0).await;
     imd.settled().await;
     let told = get(&imd, "/v1/journal?cmd=SyncMsg&what=in").await;

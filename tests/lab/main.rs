@@ -1,4 +1,5 @@
-//! The lab: what is injected happens, where it was said and nowhere else.
+//! The lab, through the Rust API and the admin API: each fault, lie and pause does what was asked for, where it was
+//! asked for, and nothing else.
 
 #[path = "../sockets/odd_store.rs"]
 #[allow(dead_code, reason = "what other tests use is not needed here")]
@@ -9,7 +10,7 @@ mod support;
 
 use imd::lab::{EventKind, FaultGuard, Mark};
 
-/// Waits until a fault was met.
+/// Waits until a fault has acted once.
 async fn met(imd: &imd::Imd, fault: &FaultGuard) {
     let is_meant =
         |what: &EventKind| matches!(what, EventKind::Fault(name, _) if name == fault.name());

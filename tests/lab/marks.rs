@@ -1,4 +1,4 @@
-//! Marks, and streams of events that go on where they were.
+//! Marks in the journal, and streams of events that are resumed after a break.
 
 use imd::lab::{Capture, Event, Mark, Unknowable};
 use imd::proto::Cmd;
@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use crate::admin::{asked, call, get};
 use crate::support::{Http, PATIENCE, start, start_manual, user};
 
-/// A stream of server-sent events.
+/// A stream of server-sent events of the journal.
 struct Events {
     stream: Http,
     head: String,
 }
 
-/// One of them.
+/// One server-sent event.
 #[derive(Debug, PartialEq)]
 struct Sent {
     kind: String,
@@ -23,7 +23,7 @@ struct Sent {
 }
 
 impl Events {
-    /// Follows the journal.
+    /// Follows the journal. More headers each have their line end behind them.
     async fn follow(imd: &Imd, query: &str, headers: &str) -> Events {
         let addr = imd.admin_addr().unwrap();
         // In HTTP/1.0 the body is not in chunks.
@@ -53,7 +53,7 @@ impl Events {
         }
     }
 
-    /// The next ones that are no gaps.
+    /// Returns the numbers of the next events, none of which may be a gap.
     async fn numbers(&mut self, count: usize) -> Vec<u64> {
         let mut numbers = Vec::new();
         while numbers.len() < count {
@@ -68,7 +68,7 @@ impl Events {
     }
 }
 
-/// A stack that records while somebody wants to know.
+/// Starts a stack that records frames only while somebody reads them.
 async fn start_auto() -> Imd {
     let mut config = Config::ephemeral().manual_clock();
     config.journal.capture = Capture::Auto;
@@ -85,12 +85,12 @@ async fn a_stream_goes_on_after_the_event_that_its_client_got_last() {
     ann.ping().await;
     imd.settled().await;
     let newest = imd.journal().end().0 - 1;
-    // A client that comes back asks as it did at first.
+    // A browser that resumes a stream repeats its first request, with the id of the last event.
     let headers = "last-event-id: 1\r\n";
     let mut events = Events::follow(&imd, "since=0", headers).await;
     let rest: Vec<u64> = (2..=newest).collect();
     assert_eq!(events.numbers(rest.len()).await, rest);
-    // After the newest comes what passes next, and an empty id is none.
+    // Behind the newest event the stream goes on with the next one. An empty id counts as none.
     let headers = format!("last-event-id: {newest}\r\n");
     for headers in [headers.as_str(), "last-event-id:\r\n"] {
         let next = imd.journal().end().0;
@@ -115,7 +115,7 @@ async fn a_stream_says_how_many_events_the_journal_no_longer_has() {
     for (query, headers, from) in [
         ("since=0", "", 0),
         ("", "last-event-id: 2\r\n", 3),
-        // Also when nothing of what is left is meant.
+        // A gap is also announced where no event that is left matches the filter.
         ("since=0&uid=9", "", 0),
     ] {
         let mut events = Events::follow(&imd, query, headers).await;
@@ -127,7 +127,7 @@ async fn a_stream_says_how_many_events_the_journal_no_longer_has() {
             data: json!({ "count": first - from, "unrecorded": 0 }),
         };
         assert_eq!(gap, expected, "{query} {headers}");
-        // A client that comes back after the gap is not told of it again.
+        // A client that resumes behind the gap is not told of it again.
         let headers = format!("last-event-id: {}\r\n", gap.id);
         let mut events = Events::follow(&imd, "", &headers).await;
         assert_eq!(events.numbers(4).await, Vec::from_iter(first..end));
@@ -156,7 +156,7 @@ async fn what_passes_while_a_client_comes_back_comes_late_or_is_counted() {
     while seen < 10 {
         let sent = events.next().await;
         match sent.kind.as_str() {
-            // Answers were missed too.
+            // The replies to the missed requests were missed too.
             "gap" => seen += sent.data["unrecorded"].as_u64().unwrap().div_ceil(2),
             _ => seen += 1,
         }
@@ -172,7 +172,7 @@ async fn no_proxy_keeps_a_stream_back() {
         assert_eq!(head.matches(line).count(), 1, "{head}");
     }
     assert_eq!(head.matches("cache-control").count(), 1, "{head}");
-    // Something comes at once, and says when to come back.
+    // The first bytes come at once, and say when to reconnect.
     let mut events = events;
     assert_eq!(events.stream.until("\n\n").await, "retry: 1000\n\n");
 }
@@ -220,7 +220,8 @@ async fn a_mark_of_another_run_is_refused_wherever_it_stands() {
             "{why}"
         );
     }
-    // Where a client says whose mark it has, it is refused also when there are as many events.
+    // A client that names the instance of its mark is refused by another instance, even if the number of the event
+    // exists there.
     let instance = get(&imd, "/v1/mark").await["instance"].clone();
     let instance = instance.as_str().unwrap();
     assert_eq!(get(&imd, "/v1/journal").await["instance"], instance);
@@ -265,7 +266,7 @@ async fn who_waits_for_what_nobody_recorded_is_told_at_once() {
     let (status, why) = call(&imd, "GET", &wait, Value::Null).await;
     assert_eq!(status, 409, "{why}");
     let why = why["error"].as_str().unwrap();
-    // Login, ping, their answers, and the connection.
+    // The connection, the login and the ping, and the replies to both.
     assert!(why.contains("since: 5 frames and other events"), "{why}");
     assert!(why.contains("/v1/mark"), "{why}");
     let told = get(&imd, &format!("/v1/journal?since={mark}")).await;
@@ -273,11 +274,12 @@ async fn who_waits_for_what_nobody_recorded_is_told_at_once() {
         (&told["unrecorded"], &told["missed"]),
         (&json!(5), &json!(0))
     );
-    // That was a look, and from now on it is recorded: a ping is there, and was perhaps not the first.
+    // That request counts as a reader, so frames are recorded from now on. Whether this ping was the first that was
+    // recorded is not known.
     ann.ping().await;
     imd.settled().await;
     get(&imd, &wait).await;
-    // What has not passed at all is waited for.
+    // An event that has not occurred is waited for.
     let imd = start_auto().await;
     let (status, _) = call(&imd, "GET", "/v1/wait?since=0&timeout=1ms", Value::Null).await;
     assert_eq!(status, 408);
@@ -321,7 +323,7 @@ async fn in_process_a_mark_does_the_same() {
     let why = none.unwrap_err();
     assert_eq!(why.unknowable, Some(Unknowable::Unrecorded { count }));
     assert!(why.to_string().contains("imd.mark()"), "{why}");
-    // A mark of another one, which has seen more.
+    // A mark of another instance, which has recorded more events.
     let (mark, next) = (1_000, imd.journal().end().0);
     let none = imd.wait_for(Mark(mark), is_ping, PATIENCE).await;
     let beyond = Unknowable::Beyond { mark, next };

@@ -1,5 +1,5 @@
-//! Every action at every site: it is met and harms nothing else, or it is refused. What each does stands in `requests`,
-//! `replies`, `leases`, `services` and `half_open`.
+//! Every action at every site: it acts once and harms nothing else, or it is refused. What each action does is tested
+//! in `requests`, `replies`, `leases`, `services` and `half_open`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::support::{Wire, access, login, p2p, ping, soon, start_manual, sync};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Each action, and how it is written.
+/// Returns each action, with its form in JSON.
 pub fn actions() -> [(Action, Value); 12] {
     let delay = Action::Delay {
         by: SECOND,
@@ -39,7 +39,7 @@ pub fn actions() -> [(Action, Value); 12] {
     ]
 }
 
-/// What docs/lab.md says can happen at each site.
+/// Returns the column of docs/lab.md that lists the actions at each site.
 fn documented() -> BTreeMap<String, String> {
     let doc = include_str!("../../docs/lab.md");
     let table = doc.lines().skip_while(|line| !line.starts_with("| site |"));
@@ -49,7 +49,8 @@ fn documented() -> BTreeMap<String, String> {
     said.collect()
 }
 
-/// Sends what passes this site. `ann` is logged in at the first access server, `bob` at the second.
+/// Sends a frame that passes this site. `ann` is logged in on the first access server, `bob` on the second. Returns a
+/// further connection, if the frame passed on one.
 pub async fn pass(imd: &Imd, at: Site, ann: &mut Wire, bob: &mut Wire) -> Option<Wire> {
     match at {
         Site::GatewayReply => {
@@ -77,7 +78,7 @@ pub async fn pass(imd: &Imd, at: Site, ann: &mut Wire, bob: &mut Wire) -> Option
     None
 }
 
-/// What has to be there for this action to do anything at this site.
+/// Creates what this action needs at this site in order to change anything.
 async fn provide(imd: &Imd, at: Site, action: Action, ann: &mut Wire) {
     match (at, action) {
         (Site::GatewayReply, Action::Stale) => {
@@ -95,7 +96,8 @@ async fn provide(imd: &Imd, at: Site, action: Action, ann: &mut Wire) {
     }
 }
 
-/// Once, and then the clock moves, everything settles, others are served, and the stack ends in good order.
+/// Checks that the action acts once. Afterwards the clock moves, the stack settles, other users are served, and the
+/// shutdown is complete.
 async fn is_met(at: Site, action: Action) {
     let imd = start_manual().await;
     let mut ann = user_at(&imd, "access-1", 1).await;
@@ -112,7 +114,7 @@ async fn is_met(at: Site, action: Action) {
     assert_eq!(soon(imd.shutdown()).await.unfinished, 0);
 }
 
-/// In Rust, and over HTTP.
+/// Checks that the action is refused at this site, in Rust and over HTTP.
 async fn is_refused(imd: &Imd, at: Site, action: Action, written: &Value) {
     let can = at.actions().join(", ");
     let why = format!("{} can't be at {at}: {can}", action.name());
@@ -134,7 +136,7 @@ async fn every_action_is_met_at_its_sites_and_refused_at_the_others() {
             (actions().into_iter()).partition(|(action, _)| at.allows(action));
         let names: Vec<_> = can.iter().map(|(action, _)| action.name()).collect();
         assert_eq!(documented[at.name()], names.join(", "));
-        // Each in a stack of its own, side by side.
+        // Each action has a stack of its own; they run side by side.
         join_all(can.iter().map(|(action, _)| is_met(at, *action))).await;
         for (action, written) in can_not {
             is_refused(&imd, at, action, &written).await;

@@ -1,4 +1,4 @@
-//! What is counted, and that docs/metrics.md lists it.
+//! The metrics of the admin API: what is counted, in both formats, and that docs/metrics.md lists all of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::met;
 use crate::support::http::request;
 use crate::support::{PATIENCE, Wire, framed, login, p2p, ping, start, start_manual, user};
 
-/// Scrapes with more headers, each with its line end in front. Returns the head and the text of the answer.
+/// Scrapes with more headers, each of which has its line end in front. Returns the head and the text of the answer.
 async fn scraped(imd: &Imd, headers: &str) -> (String, String) {
     let addr = imd.admin_addr().unwrap();
     let head = format!("GET /metrics HTTP/1.1\r\nhost: {addr}{headers}");
@@ -22,7 +22,7 @@ async fn scraped(imd: &Imd, headers: &str) -> (String, String) {
 
 const OPEN_METRICS: &str = "\r\naccept: application/openmetrics-text";
 
-/// A scrape: the text of it, and each sample's value.
+/// Scrapes in the newer format. Returns the text, and the value of each sample.
 async fn scrape(imd: &Imd) -> (String, BTreeMap<String, f64>) {
     let (head, text) = scraped(imd, OPEN_METRICS).await;
     assert!(head.contains("application/openmetrics-text"), "{head}");
@@ -40,12 +40,12 @@ async fn samples(imd: &Imd) -> BTreeMap<String, f64> {
     scrape(imd).await.1
 }
 
-/// What a sample says; one that is not there yet says 0.
+/// Returns the value of a sample; 0 if there is no such sample yet.
 fn of(samples: &BTreeMap<String, f64>, name: &str) -> f64 {
     samples.get(name).copied().unwrap_or_default()
 }
 
-/// Waits until a session has ended for that reason, and its task too.
+/// Waits until a session has been closed for this reason and its task has ended.
 async fn closed(imd: &Imd, reason: &str) {
     let is_meant = |what: &EventKind| matches!(what, EventKind::Closed(why) if *why == reason);
     let closed = imd.wait_for(Mark(0), |event| is_meant(&event.what), PATIENCE);
@@ -103,7 +103,7 @@ async fn what_passes_is_counted() {
     assert_eq!(accepts.sum::<f64>(), 2.0);
 }
 
-/// How many answers to pings took at least so long, and how many there were, both since `before`.
+/// Returns how many pings were answered after `least` or more, and how many were answered at all, both since `before`.
 fn slow(
     before: &BTreeMap<String, f64>,
     now: &BTreeMap<String, f64>,
@@ -111,26 +111,26 @@ fn slow(
 ) -> (f64, f64) {
     let since = |name: &str| of(now, name) - of(before, name);
     let all = since(r#"imd_request_seconds_count{cmd="Ping"}"#);
-    // The bounds are powers of two: the greatest that is not more than `least`.
+    // The buckets end at powers of two. This is the last one that does not go beyond `least`.
     let micros = 1_u64 << least.as_micros().ilog2();
     let bound = micros as f64 / 1e6;
     let quick = format!(r#"imd_request_seconds_bucket{{le="{bound}",cmd="Ping"}}"#);
     (all - since(&quick), all)
 }
 
-/// What each of these rules makes of the second of three pings that one read brought, and for how long: by the clock of
-/// the machine, which is that of the answers.
+/// One read brings three pings, and each rule delays some of the replies. The duration of a request is measured by the
+/// clock of the machine, so the stack has a real clock here.
 #[tokio::test]
 async fn an_answer_takes_as_long_as_its_client_waits_for_it() {
     let wait = Duration::from_millis(300);
     let at = |site| Fault::at(site).cmd(Cmd::Ping);
     for (fault, slow_ones) in [
-        // What stands behind waits too.
+        // The pings behind the delayed one wait too.
         (at(Site::AccessRequest).nth(2).delay(wait), 2.0),
         (at(Site::AccessReply).nth(2).delay(wait), 2.0),
-        // Eleven bytes, ten at a time.
+        // The reply has eleven bytes, of which ten are sent in each second.
         (at(Site::AccessReply).nth(2).throttle(30), 2.0),
-        // The last ones, until the rule ends.
+        // The last ping is held back until the rule ends.
         (at(Site::AccessReply).nth(3).reorder(), 1.0),
         (at(Site::AccessRequest).nth(3).reorder(), 1.0),
         (at(Site::AccessReply).nth(1).slice(2), 0.0),
@@ -142,7 +142,7 @@ async fn an_answer_takes_as_long_as_its_client_waits_for_it() {
         ann.send_all(&[ping(), ping(), ping()]).await;
         met(&imd, &guard).await;
         if matches!(slow_ones, 1.0) {
-            // It waits for nothing: this is how long the frame is held.
+            // A real delay, because it is what is measured: the frame is held back for this long.
             tokio::time::sleep(wait).await;
         }
         if !matches!(slow_ones, 2.0) {
@@ -154,7 +154,7 @@ async fn an_answer_takes_as_long_as_its_client_waits_for_it() {
         let now = samples(&imd).await;
         let (slow, all) = slow(&before, &now, wait);
         assert_eq!(all, 3.0, "{fault:?}");
-        // A machine with other work may make more of them slow.
+        // On a busy machine, more of them may be slow.
         assert!(slow >= slow_ones, "{fault:?}: {slow}");
     }
 }
@@ -265,7 +265,7 @@ async fn leases_faults_and_the_journal_are_shown_as_they_stand() {
     }
 }
 
-/// All of it: what is listed by name shows once there is one.
+/// Starts a stack that has metrics of every family, also of those that appear with their first label.
 async fn with_all_of_it() -> Imd {
     let imd = start_manual().await;
     imd.fault(Fault::at(Site::Notify).named("a \"b\" \\ c").drop_it())
@@ -280,7 +280,7 @@ async fn with_all_of_it() -> Imd {
     imd
 }
 
-/// The family that a sample of the older format belongs to.
+/// Returns the family of a sample of the older format.
 fn family<'a>(sample: &'a str, kinds: &BTreeMap<String, String>) -> &'a str {
     let name = sample.split(['{', ' ']).next().unwrap();
     let parts = ["_bucket", "_sum", "_count"];
@@ -325,7 +325,7 @@ async fn in_the_older_format_every_family_is_described_once_and_named_as_its_kin
         assert!(samples.insert(sample.to_owned()), "{sample} is there twice");
     }
     assert!(kinds.len() > 15, "{kinds:?}");
-    // The samples are those of the newer format.
+    // Both formats have the same samples.
     let open: BTreeSet<String> = self::samples(&imd).await.into_keys().collect();
     assert_eq!(samples, open);
 }

@@ -1,4 +1,5 @@
-//! What is stored is notified, however the task of its sender ends; what is not stored is not.
+//! Every message that is stored is notified, however the task of its sender ends. A message that is not stored is not
+//! notified.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::odd_store::start_odd;
 use crate::servers::{server, user_at};
 use crate::support::{Http, Wire, ack, framed, group_msg, group_of, p2p, soon, start, sync, until};
 
-/// How the task of a sender ends while its message is stored.
+/// How the task of a sender ends while its message is being stored.
 #[derive(Clone, Copy, Debug)]
 enum End {
     Killed,
@@ -37,7 +38,7 @@ const ENDS: [End; 8] = [
     End::TakenOver,
 ];
 
-/// A stack whose servers do not wait long for their sessions.
+/// Returns a config whose servers have a short grace period.
 fn hasty() -> Config {
     let mut config = Config::ephemeral();
     config.shutdown.grace = Duration::from_millis(10);
@@ -107,7 +108,7 @@ async fn what_was_stored_before_a_panic_is_notified() {
     let mut bob = user_at(&imd, "access-2", 2).await;
     let mut ann = user_at(&imd, "access-1", 1).await;
     store.committed.hold();
-    // The sync has the first message stored; the second is stored after it.
+    // The sync commits the first message; the second is stored after it.
     let mut bytes = framed(&p2p(2, "a", "x"));
     bytes.extend_from_slice(&framed(&sync(0, 0)));
     bytes.extend_from_slice(&framed(&p2p(2, "b", "x")));
@@ -119,7 +120,7 @@ async fn what_was_stored_before_a_panic_is_notified() {
     assert!(ann.try_frame().await.is_none());
 }
 
-/// The answers to a client that does not read wait; whom they concern does not.
+/// A client that does not read holds up its own replies, but not the notifies to the receivers of its messages.
 #[tokio::test]
 async fn receivers_do_not_wait_for_a_sender_who_does_not_read() {
     let mut config = Config::ephemeral().manual_clock();
@@ -132,7 +133,7 @@ async fn receivers_do_not_wait_for_a_sender_who_does_not_read() {
         .unwrap();
     ann.p2p(2, "first", "x").await;
     assert_eq!(bob.notified().await, (0, 1));
-    // So many answers that they fit no socket: from some read on, they are not taken.
+    // The replies are larger than the buffers of the sockets, so from some read on they are not taken.
     let id = "i".repeat(128);
     let mut sent = 1;
     let mut heard = 1;
@@ -179,7 +180,7 @@ async fn what_an_http_client_has_sent_before_it_hung_up_is_notified() {
     );
     let client = Http::sent(imd.admin_addr().unwrap(), head).await;
     store.committed.arrived().await;
-    // A reset, so that the request is given up at once.
+    // The reset makes the server give up the request at once.
     SockRef::from(&client.stream)
         .set_linger(Some(Duration::ZERO))
         .unwrap();
@@ -225,7 +226,7 @@ async fn a_reset_waits_for_what_a_killed_server_has_left_and_nobody_hears_of_it(
     assert_eq!(imd.report().stored, 0);
 }
 
-/// With a real folder: whatever a killed server has stored last is notified, wherever the kill met it.
+/// The store is in a folder here. Wherever the kill strikes, a message that was stored is notified.
 #[tokio::test]
 async fn what_a_killed_server_has_stored_in_a_folder_is_notified() {
     let folder = tempfile::tempdir().unwrap();
@@ -237,7 +238,7 @@ async fn what_a_killed_server_has_stored_in_a_folder_is_notified() {
     for round in 0..20 {
         let mut ann = user_at(&imd, "access-1", 1).await;
         ann.send(&p2p(2, &round.to_string(), "x")).await;
-        // Until it was read; the kill comes while it is stored, or right before or after that.
+        // The message has been read, so the kill strikes while it is being stored, shortly before, or shortly after.
         let id = server(&imd, "access-1").sessions().sessions().next();
         let session = id.unwrap();
         until(|| !session.is_idle() || imd.report().stored != heard).await;

@@ -1,4 +1,4 @@
-//! Access servers that rest: half-open.
+//! Paused access servers: all their sessions are half-open until they are resumed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,15 +27,14 @@ async fn resumed(imd: &Imd) {
     assert_eq!(access.state(), State::Running);
 }
 
-/// Those of the first server that nobody has closed.
+/// Returns the number of sessions of the first server that are open.
 fn open_sessions(imd: &Imd) -> usize {
     let sessions = server(imd, "access-1").sessions();
     let is_open = |session: &Arc<Session>| session.close_reason().is_none();
     sessions.sessions().filter(is_open).count()
 }
 
-/// Lets everybody do what there is to do: a request that is sent now is answered by another server after those that
-/// were sent before.
+/// Gives every task time for what is ready to be done: a ping that another server answers comes after earlier requests.
 async fn round_trip(other: &mut Wire) {
     for _ in 0..3 {
         other.ping().await;
@@ -49,7 +48,7 @@ async fn a_paused_server_is_half_open() {
     let mut other = user_at(&imd, "access-2", 2).await;
     paused(&imd).await;
     ann.send(&p2p(1, "m", "x")).await;
-    // The system takes the connection, and what is written to it.
+    // The operating system accepts the connection, and the bytes that are written to it.
     let mut late = Wire::connect(server(&imd, "access-1").addr()).await;
     late.send(&crate::support::login(&imd, 3)).await;
     round_trip(&mut other).await;
@@ -109,7 +108,7 @@ async fn the_answer_to_a_request_under_way_waits() {
     ann.ping().await;
 }
 
-/// A session that is in the middle of writing more than its peer takes.
+/// The session is in the middle of writing more than its peer takes.
 #[tokio::test]
 async fn a_congested_session_rests_and_goes_on() {
     const PAGES: usize = 1_000;
@@ -122,7 +121,7 @@ async fn a_congested_session_rests_and_goes_on() {
     ann.send_all(&requests).await;
     round_trip(&mut other).await;
     paused(&imd).await;
-    // What the sockets hold can still be read.
+    // The bytes in the buffers of the sockets can still be read.
     let (mut pages, mut before) = (0, usize::MAX);
     while pages != before {
         before = pages;
@@ -161,7 +160,7 @@ async fn no_deadline_of_a_paused_servers_sessions_runs() {
     paused(&imd).await;
     imd.clock().advance(SECOND * 3_600).await;
     resumed(&imd).await;
-    // Each has what it had left: 5, 5 and 35 s.
+    // Each deadline goes on with the time that was left: 5 s, 5 s and 35 s.
     imd.clock().advance(SECOND * 4).await;
     assert_eq!(open_sessions(&imd), 3);
     imd.clock().advance(SECOND * 2).await;
@@ -195,13 +194,13 @@ async fn a_short_pause_costs_no_lease() {
     paused(&imd).await;
     imd.clock().advance(SECOND * 5).await;
     resumed(&imd).await;
-    // Without a renewal as it went on, it would run out one second later.
+    // If the resume had not renewed the lease, it would run out a second later.
     paused(&imd).await;
     imd.clock().advance(SECOND * 3).await;
     assert_eq!(registered(&imd).await.len(), 3);
 }
 
-/// The newer login is on another server, so the older session can't be told before its own goes on.
+/// The newer login is on another server. The older session can be told only when its own server is resumed.
 #[tokio::test]
 async fn a_session_that_is_taken_over_during_a_pause_is_told_after_it() {
     let imd = start_manual().await;
@@ -240,7 +239,7 @@ async fn a_paused_server_can_be_killed() {
     let mut ann = user_at(&imd, "access-1", 2).await;
     paused(&imd).await;
     ann.send(&ping()).await;
-    // Its last word was still to come.
+    // The older session had not been told yet.
     let _newer = user_at(&imd, "access-2", 1).await;
     let mut waiting = Wire::connect(server(&imd, "access-1").addr()).await;
     soon(server(&imd, "access-1").kill()).await;

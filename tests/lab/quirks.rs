@@ -1,4 +1,4 @@
-//! Each switch of `[quirks]`: off, what the contract says; on, what the original does.
+//! Each switch of `[quirks]`: off, the stack does what the contract says; on, what the original stack does.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ async fn without() -> Imd {
     with(Quirks::default()).await
 }
 
-/// Ann sends these to Bob, who is not there yet.
+/// Ann sends these texts to Bob, who is offline.
 async fn filled(imd: &Imd, all: &[&str]) {
     let mut ann = user(imd, 1).await;
     for text in all {
@@ -44,7 +44,7 @@ async fn filled(imd: &Imd, all: &[&str]) {
     }
 }
 
-/// Nothing but this answer is written to the session.
+/// Checks that nothing but the reply to a ping is written to the session.
 async fn is_quiet(wire: &mut Wire) {
     wire.ping().await;
 }
@@ -66,7 +66,7 @@ async fn notify_before_store() {
     .await;
     let (mut ann, mut bob) = (user(&imd, 1).await, user(&imd, 2).await);
     ann.send(&p2p(2, "a", "one")).await;
-    // As if it were stored, which it is not: whoever syncs now finds nothing.
+    // The notify says that the message is stored, which it is not yet: a sync finds nothing.
     assert_eq!(bob.notified().await, (0, 1));
     let page = bob.sync(0, 0).await;
     assert_eq!((page.msgs.len(), page.current_id, page.total_id), (0, 0, 0));
@@ -75,15 +75,16 @@ async fn notify_before_store() {
     assert_eq!(imd.report().stored, 0);
     imd.clock().advance(SECOND).await;
     assert_eq!(imd.report().stored, 1);
-    // 0 means stored, also here.
+    // The code 0 still means that the message is stored.
     let reply: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
     assert_eq!(reply.err_code, 0);
-    // Another notify would have been sent by the end of Ann's turn.
+    // If the message were notified again when it is stored, the notify would have been sent by the time of Ann's reply.
     is_quiet(&mut ann).await;
     is_quiet(&mut bob).await;
     assert_eq!(texts(&bob.sync(0, 0).await.msgs), ["one"]);
 
-    // Of two at once the level is that of the second. Group messages and acks are notified when they are stored.
+    // Two messages of one read are notified as one, up to the second. Group messages and acks are notified only when
+    // they are stored.
     let gid = group_of(&imd, &[1, 2]).await;
     bob.sync(1, 0).await;
     ann.send_all(&[p2p(2, "b", "two"), p2p(2, "c", "three")])
@@ -100,7 +101,7 @@ async fn notify_before_store() {
     assert_eq!(ann.notified().await, (0, 2));
 }
 
-/// Who is not there can't be told early, and nobody has to wait for that.
+/// A receiver who is offline can't be notified early, so the message is stored without the gap.
 #[tokio::test]
 async fn notify_before_store_does_not_wait_for_who_is_not_there() {
     let imd = with(Quirks {
@@ -114,7 +115,7 @@ async fn notify_before_store_does_not_wait_for_who_is_not_there() {
     assert_eq!(texts(&bob.sync(0, 0).await.msgs), ["one"]);
 }
 
-/// However long it is.
+/// The gap may be of any length.
 #[tokio::test]
 async fn a_shutdown_ends_the_gap_and_stores_what_waits_in_it() {
     let imd = with(Quirks {
@@ -156,15 +157,16 @@ async fn sync_inclusive() {
         (versions(&page), page.current_id, page.total_id),
         (vec![1, 2, 3], 3, 3)
     );
-    // The mark is where the request says, not one before it.
+    // The read mark is the currentID of the request; only the page begins one earlier.
     let mut again = user_with_mail(&imd, 2, (1, 3)).await;
-    // Whoever has all of it gets none of it: the original looks at that first.
+    // A reader who has everything gets an empty page: the original checks for that first.
     let page = again.sync(3, 0).await;
     assert_eq!((versions(&page), page.current_id), (vec![], 3));
-    // From another life: from the first message on, as ever.
+    // A request beyond totalID is answered from the first message, as by the contract.
     assert_eq!(versions(&again.sync(4, 0).await), [1, 2, 3]);
     assert_eq!(versions(&again.sync(9, 0).await), [1, 2, 3]);
-    // A page that could hold the old one alone would be asked for again and again.
+    // A page of one message would hold only the one that the client has, and the client would ask for it again and
+    // again.
     let page = again.sync(1, 1).await;
     assert_eq!((versions(&page), page.current_id), (vec![2], 2));
     assert_eq!(again.notified().await, (2, 3));
@@ -203,7 +205,7 @@ async fn sync_drops_group_id() {
     assert_eq!(entries[1].msg_type, "group");
 }
 
-/// What a client sends that never logs in, but says who it is.
+/// Returns a message of a client that never logs in, but names its user.
 fn p2p_of(source_uid: i64, target: i64, id: &str) -> ReqSendP2pMsg {
     ReqSendP2pMsg {
         source_uid,
@@ -256,7 +258,7 @@ async fn login_not_required() {
     .await;
     let reply: ResSendGroupMsg = wire.recv(Cmd::SendGroupMsg).await;
     assert_eq!(reply.err_code, 0);
-    // Who accepts is named as the target.
+    // The user who accepts is named as the target.
     wire.send(&ReqAcceptP2pMsgAck {
         target_uid: 2,
         ..ack(1, "a")
@@ -265,7 +267,8 @@ async fn login_not_required() {
     let reply: ResAcceptP2pMsgAck = wire.recv(Cmd::AcceptP2PMsgAck).await;
     assert_eq!(reply.err_code, 0);
 
-    // Any inbox can be read, and its mark moved. What is left behind is not notified: the session is nobody's.
+    // The session can read any inbox and move its read mark. It is not notified of the rest, because it belongs to no
+    // user.
     wire.send(&sync_of(2, 1, 1)).await;
     let page: ResSyncMsg = wire.recv(Cmd::SyncMsg).await;
     assert_eq!((versions(&page), page.total_id), (vec![2], 3));
@@ -274,14 +277,14 @@ async fn login_not_required() {
     wire.error(Cmd::Ping, 0).await;
     assert!(!imd.is_online(1), "nor is anyone there because of it");
 
-    // A ping is a sign of life of whom it names, if they are there.
+    // A ping renews the presence of the user whom it names, if that user is online.
     imd.clock().advance(14 * SECOND).await;
     wire.send(&ping_of(2)).await;
     wire.error(Cmd::Ping, 0).await;
     imd.clock().advance(14 * SECOND).await;
     assert!(imd.is_online(2));
 
-    // Who names nobody is nobody. All that the login decides is decided as ever once there is one.
+    // A session that names no user has none. After a login, the login decides, as by the contract.
     assert_eq!(wire.p2p(2, "d", "d").await.err_code, 93003);
     wire.send(&ping()).await;
     wire.error(Cmd::Ping, 93003).await;
@@ -297,7 +300,7 @@ async fn login_not_required() {
     let page: ResSyncMsg = wire.recv(Cmd::SyncMsg).await;
     assert_eq!(page.err_code, 93005);
 
-    // A logout ends the session that asks, not that of the user whom it names.
+    // A logout ends the session that sends it, not that of the user whom it names.
     let mut other = Wire::connect(access(&imd)).await;
     other
         .send(&ReqLogout {
@@ -310,7 +313,7 @@ async fn login_not_required() {
     assert_eq!(reply.err_code, 0);
     other.finished().await;
     assert!(imd.is_online(2));
-    // His session was notified all along, and is still served.
+    // Bob's session is still served.
     bob.send(&ping()).await;
     let pong: Error = bob.answer(Cmd::Ping).await;
     assert_eq!(pong.err_code, 0);
@@ -328,7 +331,7 @@ async fn login_not_required_relaxes_nothing_else() {
     wire.send(&p2p_of(1, 2, "a")).await;
     let reply: ResSendP2pMsg = wire.recv(Cmd::SendP2PMsg).await;
     assert_eq!((reply.err_code, reply.msg_id.as_str()), (94002, "a"));
-    // Five minutes for a login, whatever comes before it.
+    // The deadline for the login is five minutes, whatever the session sends before it.
     imd.clock().advance(Duration::from_secs(301)).await;
     wire.finished().await;
 }
@@ -360,7 +363,7 @@ async fn no_msg_id_in_replies() {
         assert_eq!(ann.p2p(2, "m", "x").await, expected);
 
         let group = ann.group(gid, "g", "x").await;
-        // She is a member too.
+        // Ann is a member of the group too.
         assert_eq!(ann.notified().await, (0, 1));
         let refused = ann.group(gid + 1, "g", "x").await;
         assert_eq!((group.err_code, refused.err_code), (0, 95001));
@@ -371,7 +374,7 @@ async fn no_msg_id_in_replies() {
         };
         assert_eq!((group.group_id, group.msg_id.as_str()), ids);
         assert_eq!((refused.group_id, refused.msg_id.as_str()), refused_ids);
-        // Also where there was nothing to store.
+        // The reply to a message that is refused follows the quirk too.
         let mut wire = Wire::connect(access(&imd)).await;
         let reply = wire.p2p(2, "m", "x").await;
         assert_eq!(reply.msg_id.is_empty(), no_msg_id_in_replies);
@@ -398,7 +401,7 @@ async fn old_session_stays_open() {
     is_quiet(&mut older).await;
     assert_eq!(texts(&older.sync(0, 0).await.msgs), ["x"], "but served");
 
-    // There is one way to do it, and no way to ask for both.
+    // The two switches exclude each other.
     let mut config = config(quirks);
     assert_eq!(config.second_login(), SecondLogin::Demote);
     config.session.second_login = SecondLogin::Refuse;
@@ -475,13 +478,13 @@ async fn replies_as_schema() {
             };
             assert_eq!(wire.frame().await[..], bytes);
         }
-        // What belongs to no request has no other form.
+        // An error that belongs to no request keeps its form.
         wire.send(&imd::proto::Base { cmd: 7 }).await;
         wire.error(Cmd::ErrServer, 10001).await;
     }
 }
 
-/// An error that a fault makes looks as one of the stack's own, whatever the quirks.
+/// The error of a fault has the same form as an error of the stack, whatever the quirks.
 #[tokio::test]
 async fn the_errors_of_faults_have_the_form_of_the_others() {
     let imd = with(Quirks {
@@ -522,7 +525,7 @@ async fn the_errors_of_faults_have_the_form_of_the_others() {
         assert_eq!((p2p.err_code, ids), (90001, (0, 0, "")), "{at}");
         drop(fault);
         let _fault = imd.fault(error(at));
-        // Where the answer alone is wrong, she is notified as a member.
+        // Only the reply is wrong: the message is stored, and Ann is notified of it as a member.
         wire.send(&crate::support::group_msg(gid, "g", "x")).await;
         let group: ResSendGroupMsg = wire.answer(Cmd::SendGroupMsg).await;
         let ids = (group.group_id, group.msg_id.as_str());

@@ -1,4 +1,4 @@
-//! What is refused changes nothing, whatever stood before it in the same read.
+//! A request that is refused changes nothing, whatever stands before it in the same read.
 
 use imd::Config;
 use imd::lab::{Fault, Site};
@@ -11,7 +11,7 @@ use crate::odd_store::start_odd;
 use crate::servers::user_at;
 use crate::support::{Wire, ack, framed, group_msg, group_of, p2p, ping, sync};
 
-/// One read that brings something to be stored and a sync behind it.
+/// Sends a request that is stored, and a sync behind it, in one read.
 async fn behind<M: Payload>(wire: &mut Wire, first: &M, current: i64) {
     let mut bytes = framed(first);
     bytes.extend_from_slice(&framed(&sync(current, 0)));
@@ -53,7 +53,7 @@ async fn a_sync_that_is_refused_moves_no_read_mark_whatever_stood_before_it() {
             assert_eq!(fault.hits(), 4);
             assert_eq!(read().await, 0);
         }
-        // Of another user: that is refused without a fault.
+        // A sync that names another user is refused without a fault.
         let mut bytes = framed(&p2p(1, "other", "x"));
         let mut other = sync(3, 0);
         other.uid = 7;
@@ -63,7 +63,7 @@ async fn a_sync_that_is_refused_moves_no_read_mark_whatever_stood_before_it() {
         let refused: ResSyncMsg = bob.recv(Cmd::SyncMsg).await;
         assert_eq!(refused.err_code, 93005);
         assert_eq!(read().await, 0);
-        // What is not refused moves it, in one with what is stored before.
+        // A sync that is not refused moves the read mark, in one commit with the message before it.
         behind(&mut bob, &p2p(1, "last", "x"), 2).await;
         bob.frame().await;
         let page: ResSyncMsg = bob.recv(Cmd::SyncMsg).await;
@@ -72,8 +72,8 @@ async fn a_sync_that_is_refused_moves_no_read_mark_whatever_stood_before_it() {
     }
 }
 
-/// A rule that is put in force while the messages before a sync are stored, together with its read mark, begins with the
-/// next sync.
+/// The rule is put in force while the messages before a sync are being stored, together with its read mark. It applies
+/// from the next sync on.
 #[tokio::test]
 async fn a_rule_refuses_no_sync_whose_read_is_stored_already() {
     let (imd, store) = start_odd(Config::ephemeral()).await;

@@ -1,4 +1,4 @@
-//! A registry that lies.
+//! A registry that lies: it is frozen, or lists other addresses.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use crate::support::start;
 const SECOND: Duration = Duration::from_secs(1);
 const ALL: [&str; 3] = ["access-1", "access-2", "access-3"];
 
-/// A gateway that hands out all that it knows, and reads its list once in `refresh`.
+/// Starts a stack whose gateway hands out all the addresses that it knows in turn, and reads the list once in
+/// `refresh`.
 async fn reading_every(refresh: Duration) -> Imd {
     let mut config = Config::ephemeral().manual_clock();
     config.gateway.strategy = Strategy::RoundRobin;
@@ -33,7 +34,7 @@ async fn while_the_registry_is_frozen_the_gateway_keeps_its_list() {
     imd.registry().thaw();
     assert_eq!(handed_out(&imd).await, addrs(&imd, &ALL));
     imd.clock().advance(SECOND * 5).await;
-    // The living ones have renewed their leases underneath.
+    // Meanwhile the living servers have renewed their leases.
     assert_eq!(registered(&imd).await, ["access-3", "access-4"]);
     assert_eq!(
         handed_out(&imd).await,
@@ -66,7 +67,7 @@ async fn an_expired_lease_is_gone_until_the_next_heartbeat() {
     imd.clock().advance(SECOND).await;
     let rest = addrs(&imd, &["access-2", "access-3"]);
     assert_eq!(handed_out(&imd).await, rest);
-    // It serves on all the while.
+    // The server goes on serving.
     ann.ping().await;
     imd.clock().advance(SECOND * 3).await;
     assert_eq!(handed_out(&imd).await, rest);
@@ -103,7 +104,7 @@ async fn another_address_is_told_until_the_server_speaks_for_itself() {
         told.iter().any(|told| told == addr)
     };
     assert!(is_told("198.51.100.7:11000").await);
-    // Renewals do not end it, nor do a restart and a new lease.
+    // Neither renewals nor a restart with a new lease end the lie.
     imd.clock().advance(SECOND * 60).await;
     assert!(is_told("198.51.100.7:11000").await);
     server(&imd, "access-2").restart().await.unwrap();
@@ -175,7 +176,7 @@ async fn only_an_address_that_can_be_dialled_is_told() {
         let body = serde_json::json!({ "addr": bad });
         let path = "/v1/registry/access-2/advertise";
         let (status, why) = call(&imd, "POST", path, body).await;
-        // The server's own port is added to a host alone.
+        // A host without a port gets the port of the server.
         assert_eq!(status, if bad == "a" { 200 } else { 400 }, "{bad}: {why}");
         imd.registry().advertise_itself("access-2");
     }

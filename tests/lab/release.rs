@@ -1,4 +1,4 @@
-//! What a rule holds back is released when the rule ends, at once and in order; and not before.
+//! What a rule holds back is released when the rule ends, at once and in order, and not before.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::support::{
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Every site with every action that takes time there, or waits for the next frame.
+/// Returns every site with each action that takes time there, or waits for the next frame.
 fn holding() -> Vec<(Site, Action)> {
     let delay = Action::Delay {
         by: HOUR,
@@ -69,7 +69,7 @@ async fn end(imd: &Imd, fault: FaultGuard, how: End) {
     assert_eq!(call(imd, "DELETE", &over_http, Value::Null).await.0, 200);
 }
 
-/// What the site was asked for has come.
+/// Waits for the reply, notify or renewal that the site had held back.
 async fn has_come(imd: &Imd, at: Site, ann: &mut Wire, other: Option<Wire>) {
     match (at, other) {
         (Site::GatewayReply, Some(mut wire)) => {
@@ -331,7 +331,7 @@ async fn what_is_left_of_a_throttled_frame_leaves_at_once() {
     ann.error(Cmd::Ping, 0).await;
 }
 
-/// Who is answered is answered before the last word; and the reset waits for none of it.
+/// The held requests are answered before the sessions are told of the reset, and the reset waits for no delay.
 #[tokio::test]
 async fn a_reset_releases_what_is_held_in_order() {
     for (at, action) in holding() {
@@ -366,7 +366,7 @@ async fn a_reset_releases_what_is_held_in_order() {
             ann.error(Cmd::ErrServer, 90001).await;
             ann.finished().await;
         }
-        // It goes on as new.
+        // After the reset, the stack serves again.
         user(&imd, 1).await.ping().await;
         let mut asking = Wire::connect(imd.gateway_addr()).await;
         asking

@@ -1,4 +1,4 @@
-//! Faults of what goes: `gateway.reply`, `access.reply`, `notify`.
+//! Faults in frames of the server: `gateway.reply`, `access.reply`, `notify`.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ async fn a_lost_reply_is_stored_all_the_same_and_resent_without_harm() {
     let fault = imd.fault(reply().uid(1).times(1).drop_it());
     ann.send(&p2p(2, "a", "hello")).await;
     assert_eq!(bob.notified().await, (0, 1));
-    // No reply came: this one is that of the second try.
+    // The first reply is lost, so this one answers the second try.
     let again = ann.p2p(2, "a", "hello").await;
     assert_eq!((again.err_code, again.msg_id.as_str()), (0, "a"));
     assert_eq!(texts(&bob.sync(0, 0).await.msgs), ["hello"]);
@@ -59,7 +59,7 @@ async fn a_notify_overtakes_the_reply_to_the_message_that_it_is_of() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     let _fault = imd.fault(reply().times(1).reorder());
-    // To herself: reply and notify are hers both.
+    // Ann sends to herself, so she gets the reply and the notify.
     ann.send(&p2p(1, "a", "a")).await;
     assert_eq!(ann.notified().await, (0, 1));
     let late: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
@@ -130,14 +130,14 @@ async fn after_a_page_that_is_lost_or_refused_a_notify_says_where_the_reader_rea
             .uid(2)
             .times(1)
     };
-    // Clients copy this number and ask for what comes after it.
+    // Existing clients copy this number into their next request.
     let _fault = imd.fault(at().drop_it());
     bob.send(&sync(1, 1)).await;
     assert_eq!(bob.notified().await, (1, 3));
     let _fault = imd.fault(at().error(Code::ServerError));
     assert_eq!(bob.sync(1, 1).await.err_code, 90001);
     assert_eq!(bob.notified().await, (1, 3));
-    // Nothing is left behind these pages, so the next notify comes with the next message.
+    // Each page reads everything, so the next notify comes with the next message.
     let fault = imd.fault(at().drop_it());
     bob.send(&sync(1, 0)).await;
     imd.settled().await;
@@ -167,7 +167,7 @@ async fn a_reply_breaks_its_connection() {
     let mut eve = user(&imd, 3).await;
     eve.send(&ping()).await;
     eve.hears_nothing(&imd).await;
-    // Others are served.
+    // Other users are served.
     user(&imd, 4).await.ping().await;
 }
 
@@ -181,7 +181,7 @@ async fn a_reply_trickles_in() {
     }
     assert_eq!(slice.hits(), 3);
     drop(slice);
-    // An answer to a ping has 11 bytes with its length; the first ten leave in the first second.
+    // The reply to a ping has 11 bytes with its length, of which ten are sent in the first second.
     let fault = imd.fault(Fault::at(Site::AccessReply).cmd(Cmd::Ping).throttle(10));
     ann.send(&ping()).await;
     met(&imd, &fault).await;
@@ -201,7 +201,7 @@ async fn a_notify_is_lost_late_or_twice() {
     assert_eq!(ann.p2p(2, "a", "a").await.err_code, 0);
     imd.settled().await;
     assert_eq!(fault.hits(), 1);
-    // The next one tells of both.
+    // The next notify covers both messages.
     let _fault = imd.fault(at().duplicate());
     assert_eq!(ann.p2p(2, "b", "b").await.err_code, 0);
     assert_eq!(bob.notified().await, (0, 2));
@@ -284,7 +284,7 @@ async fn the_gateways_answer_fails_in_every_way() {
 
     let _fault = imd.fault(at().duplicate());
     wire.ask().await;
-    // The second is the answer to this.
+    // The second reply answers this request.
     wire.ask().await;
     let more: imd::proto::ResSelectAccessServerForClient = wire.recv(Cmd::ReqAccessServer).await;
     assert_eq!(more.err_code, 0);

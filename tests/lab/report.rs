@@ -1,4 +1,4 @@
-//! What became of the messages: by inbox, and by what was refused.
+//! The report of a stack: what became of the messages, by inbox, and what was refused.
 
 use imd::Config;
 use imd::lab::{Fault, Site};
@@ -31,7 +31,8 @@ async fn each_inbox_is_told_and_what_was_refused_with_its_reason() {
         ann.answer::<imd::proto::ResNotify>(Cmd::Notify).await;
         let page = ann.sync(0, 0).await;
         assert_eq!(page.current_id, 1);
-        // Refused: twice to a group that is none, once to nobody, an ack of nothing.
+        // Four refusals: two messages to a group that does not exist, one to no user, and an ack of a message that does
+        // not exist.
         for id in ["c", "d"] {
             assert_eq!(ann.group(7, id, "x").await.err_code, 95001);
         }
@@ -64,7 +65,7 @@ async fn each_inbox_is_told_and_what_was_refused_with_its_reason() {
                 refused(Cmd::SendGroupMsg, Code::NoSuchGroup, 2, "no such group"),
             ]
         );
-        // The inboxes to which something is still to come stand first.
+        // Inboxes with messages that were not delivered come first.
         assert_eq!(
             told.lines(),
             [
@@ -106,7 +107,7 @@ async fn refused_logins_and_pages_are_told_too() {
             refused(Cmd::SyncMsg, Code::NotLoggedIn, 1, "not logged in"),
         ]
     );
-    // These were no messages.
+    // These requests were not messages, and are not counted as refused ones.
     assert_eq!(imd.report().refused, 0);
 }
 
@@ -117,7 +118,7 @@ async fn what_a_fault_refuses_is_told_as_that() {
     let at_login = Fault::at(Site::AccessLogin).error(Code::CalcTokenFailed);
     let _login = imd.fault(at_login.times(1));
     wire.send(&login(&imd, 1)).await;
-    // The client is not told who it was.
+    // The client is not told that a fault did it.
     assert_eq!(wire.error(Cmd::Login, 93002).await, "calc token failed");
     wire.login(&imd, 1).await;
     let at = |site| Fault::at(site).cmd(Cmd::SendP2PMsg).times(1);

@@ -1,4 +1,4 @@
-//! Faults of what comes: `access.accept`, `access.login`, `access.request`.
+//! Faults in frames of a client: `access.accept`, `access.login`, `access.request`.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ async fn an_accepted_connection_is_dropped_reset_or_left_alone() {
     let mut half = Wire::connect(access(&imd)).await;
     met(&imd, &fault).await;
     half.send(&login(&imd, 1)).await;
-    // Whoever comes next is served, and the first one hears nothing meanwhile.
+    // The next client is served, while the first one gets no reply.
     user(&imd, 2).await.ping().await;
     half.hears_nothing(&imd).await;
 
@@ -120,7 +120,7 @@ async fn a_request_overtakes_the_one_before_it() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     let _fault = imd.fault(Fault::at(Site::AccessRequest).uid(1).reorder().times(1));
-    // Also when they come with two reads.
+    // The two frames may also come with two reads.
     ann.send(&p2p(2, "a", "a")).await;
     imd.settled().await;
     ann.send(&p2p(2, "b", "b")).await;

@@ -1,4 +1,4 @@
-//! Everything is replaced while the stack runs: by nothing, or by a snapshot.
+//! A reset replaces everything in a running stack, by nothing or by a snapshot.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ async fn token(imd: &Imd, uid: i64) -> Option<String> {
     answer["data"]["token"].as_str().map(str::to_owned)
 }
 
-/// What the store holds, but for the passwords.
+/// Returns the contents of the store, without the passwords.
 async fn held(imd: &Imd) -> [Value; 3] {
     let [users, groups, inboxes] = ["users", "groups", "inboxes"].map(|what| format!("/v1/{what}"));
     [
@@ -62,7 +62,7 @@ async fn held(imd: &Imd) -> [Value; 3] {
     ]
 }
 
-/// The session is told, and ends.
+/// Waits until the session is told of the reset and closed.
 async fn ended(wire: &mut Wire) {
     let why = wire.error(Cmd::ErrServer, 90001).await;
     assert_eq!(why, "server error: everything was reset");
@@ -131,12 +131,12 @@ async fn a_reset_stack_is_as_new_and_its_listeners_stay() {
         ),
         (&json!(false), false)
     );
-    // The gateway knows it already, although its clock stands.
+    // The gateway has read the new list, although the clock stands.
     let mut gateway = Wire::connect(imd.gateway_addr()).await;
     for _ in 0..50 {
         assert_ne!(gateway.ask().await.addr, "127.0.0.1:1");
     }
-    // And it works as on the first day.
+    // The stack works as after its start.
     let mut ann = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;
     assert_eq!(ann.p2p(2, "a", "again").await.err_code, 0);
@@ -152,7 +152,7 @@ async fn ids_and_tokens_outlive_a_reset() {
     register(&imd, 1).await;
     let token = token(&imd, 1).await.unwrap();
     let before = group_of(&imd, &[1]).await;
-    // An hour back: only what is remembered keeps the ids from going back too.
+    // The wall clock goes back by an hour. Ids still rise, because the last one is remembered across the reset.
     imd.clock().skew(-3_600_000).unwrap();
     soon(imd.reset()).await.unwrap();
     assert!(group_of(&imd, &[1]).await > before);
@@ -189,7 +189,7 @@ async fn what_a_folder_keeps_goes_only_when_that_is_confirmed() {
         why["error"].as_str().unwrap().ends_with("?confirm=true"),
         "{why}"
     );
-    // Nothing of it has touched anything.
+    // The refused snapshot has changed nothing.
     ann.ping().await;
     assert_eq!(imd.report().stored, 1);
 
@@ -205,7 +205,6 @@ async fn what_a_folder_keeps_goes_only_when_that_is_confirmed() {
     assert!(imd.snapshot().await.unwrap() == saved);
 }
 
-/// Both ways between memory and a folder, over HTTP too.
 #[tokio::test]
 async fn a_snapshot_with_a_hash_that_would_take_too_much_is_refused_by_its_line() {
     let imd = start(Config::ephemeral()).await;
@@ -226,6 +225,7 @@ async fn a_snapshot_with_a_hash_that_would_take_too_much_is_refused_by_its_line(
     }
 }
 
+/// The snapshot is taken from memory and loaded into a folder, and the other way round.
 #[tokio::test]
 async fn clients_go_on_from_a_snapshot_as_if_nothing_had_happened() {
     let folder = tempfile::tempdir().unwrap();
@@ -252,7 +252,7 @@ async fn clients_go_on_from_a_snapshot_as_if_nothing_had_happened() {
 
         assert!(token(to, 1).await.is_some(), "the password is the same");
         let mut ann = user(to, 1).await;
-        // An answer was lost, and the message is sent again.
+        // The client did not get the reply, and sends the message again.
         assert_eq!(ann.p2p(2, "b", "hello again").await.err_code, 0);
         assert_eq!(ann.group(group, "c", "to all").await.err_code, 0);
         assert_eq!(ann.notified().await, (0, 1));
@@ -261,7 +261,7 @@ async fn clients_go_on_from_a_snapshot_as_if_nothing_had_happened() {
         assert_eq!(texts(&page.msgs), ["to all"]);
         assert_eq!(bob.accept(1, "a").await.err_code, 0);
         assert!(group_of(to, &[1]).await > group, "ids go on");
-        // Counted is what came since: one to each member, and the ack.
+        // Only what was stored since the load is counted: a message to each of two members, and the ack.
         assert_eq!(to.report().stored, 3);
         to.report().assert_no_loss();
     }
@@ -294,7 +294,8 @@ async fn a_file_that_is_not_whole_changes_nothing() {
     assert_eq!(imd.report().stored, 1);
 }
 
-/// What a session has brought is decided before anything is replaced, and who comes meanwhile is after it.
+/// Requests that a session has sent before the reset are completed before it. Clients that connect meanwhile wait until
+/// it is over.
 #[tokio::test]
 async fn what_is_in_flight_is_of_before_and_who_comes_waits() {
     let (imd, store) = start_odd(Config::ephemeral().manual_clock()).await;
@@ -306,7 +307,7 @@ async fn what_is_in_flight_is_of_before_and_who_comes_waits() {
     let replaced = async {
         store.commit.let_through(1);
         store.replace.arrived().await;
-        // Everything is as it was, but for who was there.
+        // Nothing has changed, except that the sessions have been closed.
         let reply: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
         assert_eq!(reply.err_code, 0);
         ended(&mut ann).await;
@@ -326,7 +327,7 @@ async fn what_is_in_flight_is_of_before_and_who_comes_waits() {
     assert_eq!(imd.report().stored, 1);
 }
 
-/// Half of it would be neither the old stack nor a new one.
+/// A reset that stopped halfway would leave neither the old contents nor the new ones.
 #[tokio::test]
 async fn a_reset_goes_to_its_end_when_who_asked_has_gone() {
     let (imd, store) = start_odd(Config::ephemeral()).await;
@@ -342,7 +343,7 @@ async fn a_reset_goes_to_its_end_when_who_asked_has_gone() {
         }
     }
     store.replace.let_through(1);
-    // Held at the door until it is over.
+    // The connection waits until the reset is over.
     let _ann = user(&imd, 1).await;
     assert_eq!(imd.report().stored, 0);
 }
@@ -384,7 +385,7 @@ async fn a_store_that_fails_and_a_server_that_rests_leave_everything_there() {
         Err(ResetError::Replace(ReplaceError::Store(_)))
     ));
     assert_eq!(imd.report().stored, 1);
-    // The door is open again.
+    // Connections are accepted again.
     let _bob = user_with_mail(&imd, 2, (0, 1)).await;
 }
 
@@ -430,7 +431,7 @@ async fn where_a_reset_fails_the_faults_are_those_of_the_config() {
     assert_eq!(imd.faults().list(), listed);
 }
 
-/// What the registry says, what the gateway hands out to so many, and which sessions there are.
+/// Returns the list of the registry, the addresses that the gateway hands out first, and the sessions.
 async fn seen_first(imd: &Imd) -> (Vec<Value>, Vec<String>, Value) {
     let records = get(imd, "/v1/registry").await["records"].clone();
     let records = records.as_array().unwrap().clone();
@@ -443,7 +444,7 @@ async fn seen_first(imd: &Imd) -> (Vec<Value>, Vec<String>, Value) {
     (records, addrs, sessions)
 }
 
-/// Also while the clients of before have not closed their sides yet, and although no heartbeat has come.
+/// The clients of the old sessions have not closed their sides yet, and no heartbeat has come since the reset.
 #[tokio::test]
 async fn after_a_reset_the_first_hand_outs_are_those_of_a_fresh_stack() {
     for strategy in [Strategy::LeastSessions, Strategy::RoundRobin] {
@@ -457,7 +458,7 @@ async fn after_a_reset_the_first_hand_outs_are_those_of_a_fresh_stack() {
         for uid in 1..=5 {
             wires.push(user(&imd, uid).await);
         }
-        // So that their records have the sessions, and one address has left the list.
+        // This makes the records list the sessions, and takes one address off the list.
         imd.access("access-3").unwrap().kill().await;
         imd.clock().advance(Duration::from_secs(20)).await;
         let before = get(&imd, "/v1/registry").await;
@@ -473,7 +474,7 @@ async fn after_a_reset_the_first_hand_outs_are_those_of_a_fresh_stack() {
                 .iter()
                 .all(|one| one["sessions"] == 0)
         );
-        // No address has ever left the list.
+        // After the reset, no address has ever left the list, so the fault has none to hand out.
         let stale = imd.fault(Fault::at(Site::GatewayReply).stale());
         let mut asking = Wire::connect(imd.gateway_addr()).await;
         let addrs = [1, 2, 3].map(|n| {
@@ -484,7 +485,7 @@ async fn after_a_reset_the_first_hand_outs_are_those_of_a_fresh_stack() {
         });
         assert!(addrs.contains(&asking.ask().await.addr));
         assert_eq!(stale.hits(), 0);
-        // Who was there is told, and no sooner gone.
+        // The clients of before are told, and have stayed until now.
         for wire in &mut wires {
             ended(wire).await;
         }
@@ -530,8 +531,8 @@ async fn a_file_from_another_system_is_loaded_or_named_as_such() {
     assert!(told.contains("UTF-16"), "{told}");
 }
 
-/// Again and again, with senders on every access server and a kill in between: what is acknowledged between two resets is
-/// stored between them, and nothing is left of anybody.
+/// Clients send on every access server, and one server is killed in between. What is acknowledged between two resets is
+/// stored between them, and no session or task is left in the end.
 #[tokio::test(flavor = "multi_thread")]
 async fn under_load_a_stack_can_be_reset_again_and_again() {
     let imd = start(Config::ephemeral()).await;
@@ -584,7 +585,7 @@ async fn under_load_a_stack_can_be_reset_again_and_again() {
                 .iter()
                 .all(|server| server.state() == State::Running)
         );
-        // Nobody is stuck: the same users talk at once.
+        // The same users can log in and send at once.
         let mut ann = user(&imd, 1).await;
         let mut bob = user(&imd, 2).await;
         assert_eq!(ann.p2p(2, "m", "x").await.err_code, 0);

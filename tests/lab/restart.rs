@@ -1,4 +1,4 @@
-//! Access servers that serve again, and the end of the stack in every state.
+//! Restarting access servers, and shutting a stack down with servers in every state.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::support::{Wire, framed, p2p, quiet_ports, refuses, soon, start, start
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// It serves at its old address, and is registered.
+/// Checks that the server listens on its old address and is registered.
 async fn serves_again(imd: &Imd, addr: SocketAddr) {
     let access = server(imd, "access-1");
     assert_eq!((access.state(), access.addr()), (State::Running, addr));
@@ -22,7 +22,7 @@ async fn serves_again(imd: &Imd, addr: SocketAddr) {
     wire.login(imd, 1).await;
     wire.ping().await;
     assert_eq!(access.sessions().len(), 1);
-    // And keeps its lease.
+    // The server renews its lease.
     imd.clock().advance(SECOND * 30).await;
     assert_eq!(registered(imd).await.len(), 3);
 }
@@ -113,7 +113,7 @@ async fn a_kill_during_a_restart_leaves_it_running_or_dead_and_nothing_hangs() {
     let _ann = user_at(&imd, "access-1", 1).await;
     let (restarted, ()) = soon(async { tokio::join!(access.restart(), access.kill()) }).await;
     restarted.unwrap();
-    // The kill came while the old one was stopped, so it was that one that died.
+    // The kill struck the old server, which was stopping.
     serves_again(&imd, access.addr()).await;
 }
 
@@ -123,7 +123,7 @@ async fn a_restart_says_that_somebody_else_listens_there() {
     let access = server(&imd, "access-1");
     let addr = access.addr();
     soon(access.kill()).await;
-    // Nobody is given the port as a free one, but who asks for it by number can have it.
+    // The system gives the port to nobody as a free one, but a program that asks for its number can have it.
     let stranger = TcpListener::bind(addr).await.unwrap();
     let error = soon(access.restart()).await.unwrap_err();
     assert!(matches!(error, RestartError::Bind { .. }));
@@ -147,8 +147,8 @@ async fn all_free(addrs: &[SocketAddr]) {
     }
 }
 
-/// A server in every state, with a client where one can be: those of the paused and the restarted one. And the
-/// addresses that nobody else takes meanwhile.
+/// Starts a stack with a server in every state. Returns the clients of the paused and of the restarted one, and the
+/// addresses, which stay reserved.
 async fn in_every_state(config: Config) -> (Imd, [Wire; 2], Vec<SocketAddr>) {
     let imd = start(config).await;
     let mut all: Vec<_> = imd.access_servers().iter().map(|s| s.addr()).collect();
@@ -232,7 +232,7 @@ async fn the_gateway_hears_of_a_stop_and_a_restart_by_its_next_look() {
     assert_eq!(handed_out(&imd).await, all);
 }
 
-/// What was acknowledged is stored, whenever the servers die.
+/// Every acknowledged message is stored, whenever a server is killed.
 #[tokio::test(flavor = "multi_thread")]
 async fn under_load_a_server_can_be_killed_and_restarted_again_and_again() {
     let imd = start(Config::ephemeral()).await;

@@ -1,4 +1,4 @@
-//! What can be a rule, by Rust, HTTP, imd.toml and the command line alike; what a rule counts; and what is no hit.
+//! Rules: which ones are valid, alike in Rust, HTTP, imd.toml and on the command line; what a rule counts as a hit.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::support::{
     Wire, access, framed, group_of, p2p, ping, soon, start, start_manual, user, versions,
 };
 
-/// The actions that each site allows, as they are written.
+/// Returns a valid value for the key of an action.
 fn written(action: &str) -> Value {
     match action {
         "delay" => json!("1s"),
@@ -24,7 +24,7 @@ fn written(action: &str) -> Value {
     }
 }
 
-/// Each filter, with a value that fits where the filter does.
+/// Every key that is a filter.
 const FILTERS: [&str; 5] = ["uid", "access", "session", "cmd", "direction"];
 
 fn fitting(at: Site, filter: &str) -> Value {
@@ -37,7 +37,7 @@ fn fitting(at: Site, filter: &str) -> Value {
     }
 }
 
-/// What docs/lab.md says can narrow a rule down at each site: filters, and commands.
+/// Returns the columns of docs/lab.md that list the filters and the commands of a site.
 fn documented(at: Site) -> (Vec<String>, Vec<String>) {
     let doc = include_str!("../../docs/lab.md");
     let table = doc
@@ -128,7 +128,7 @@ async fn a_rule_is_for_an_access_server_that_is_there() {
         why.ends_with("there are access-1, access-2, access-3"),
         "{why}"
     );
-    // One that comes later is there when it has come, and stays whatever it does.
+    // A server that is added later can be named once it exists, and from then on in every state.
     assert!(imd.faults().inject(fault("late")).is_err());
     imd.add_access("late").await.unwrap();
     server(&imd, "late").kill().await;
@@ -141,7 +141,7 @@ async fn a_rule_is_for_an_access_server_that_is_there() {
     assert!(why.contains("did you mean \"access-2\"?"), "{why}");
 }
 
-/// A key with what it can't be, and what is said of it.
+/// Returns each key with a value that is out of its bounds, and a part of the error.
 fn out_of_bounds() -> Vec<(&'static str, Value, &'static str)> {
     let count = "must be a whole number from 1 to 9007199254740991";
     let mut all = vec![
@@ -239,7 +239,7 @@ fn out_of_bounds() -> Vec<(&'static str, Value, &'static str)> {
             (json!("99999999999999999999y"), "at most 365 days"),
             (json!(5), "must be a duration such as \"10s\""),
         ] {
-            // A jitter of 0 is none.
+            // A jitter of 0 is valid, and means none.
             if (key, &value) != ("jitter", &json!("0s")) {
                 all.push((key, value, why));
             }
@@ -248,7 +248,7 @@ fn out_of_bounds() -> Vec<(&'static str, Value, &'static str)> {
     all
 }
 
-/// A rule with this key, at a site where it fits, and with an action where it needs one.
+/// Returns a rule with this key, at a site and with an action that allow it.
 fn with(key: &str, value: &Value) -> Value {
     let mut rule = json!({ "at": "access.reply" });
     match key {
@@ -272,7 +272,7 @@ async fn the_bounds_of_every_number_are_the_same_by_http_and_by_toml_and_are_sai
             by_http.starts_with(key) && by_http.contains(why),
             "{rule}: {by_http}"
         );
-        // TOML's integers end at 2^63.
+        // The integers of TOML end at 2^63.
         let rule: toml::Table = serde_json::from_value(rule).unwrap();
         let config = toml::Table::from_iter([("fault".to_owned(), vec![rule].into())]);
         let by_toml = Config::from_toml(&config.to_string(), "imd.toml");
@@ -361,7 +361,7 @@ fn a_slice_is_shorter_than_the_longest_frame_of_its_site() {
     assert_eq!(never, why, "no notify is longer than {longest} bytes");
 }
 
-/// Which of the pings of one connection were answered late, refused, or as usual.
+/// Sends pings, and returns the code of each reply.
 async fn codes(wire: &mut Wire, pings: usize) -> Vec<u32> {
     let mut codes = Vec::new();
     for _ in 0..pings {
@@ -390,7 +390,7 @@ async fn each_rule_counts_what_passes_whatever_an_earlier_one_took() {
             [refuses(one).times(2), refuses(two).nth(3)],
             [90001, 90001, 91001, 0, 0],
         ),
-        // What another has taken is no hit: it stays to be spent.
+        // A frame that another rule has acted on is no hit of this rule, which keeps its number of times.
         (
             [refuses(one).nth(1), refuses(two).times(1)],
             [90001, 91001, 0, 0, 0],
@@ -427,7 +427,7 @@ async fn a_login_counts_as_a_request_also_where_a_rule_for_logins_took_it() {
     assert_eq!(second.hits(), 1);
 }
 
-/// The pings that a rule by chance refuses, where another rule takes every second one.
+/// Returns the codes of pings that a rule refuses by chance, beside another rule that takes every second one.
 async fn by_chance(rival: bool) -> Vec<u32> {
     let mut config = Config::ephemeral().manual_clock();
     config.seed = 9;
@@ -459,7 +459,7 @@ async fn where_nothing_happens_nothing_is_hit_or_spent() {
     let mut ann = user(&imd, 1).await;
     let mut asking = Wire::connect(imd.gateway_addr()).await;
 
-    // No page has an entry yet, and no address has left the list.
+    // No page has entries yet, and no address has left the list.
     let gap = imd.fault(Fault::at(Site::StoreRead).times(1).gap());
     let stale = imd.fault(Fault::at(Site::StoreRead).times(1).stale());
     let gone = imd.fault(Fault::at(Site::GatewayReply).times(1).stale());
@@ -471,7 +471,7 @@ async fn where_nothing_happens_nothing_is_hit_or_spent() {
         assert_eq!(rule.hits(), 0, "{rule:?}");
     }
 
-    // Now they have something to act on.
+    // From here on, each rule has something to act on.
     assert_eq!(ann.notified().await, (0, 1));
     assert_eq!(ann.p2p(1, "", "no second").await.msg_id, first);
     assert_eq!(ann.p2p(1, "b", "b").await.err_code, 0);
@@ -491,12 +491,12 @@ async fn where_nothing_happens_nothing_is_hit_or_spent() {
 async fn a_frame_that_an_action_leaves_as_it_is_is_no_hit() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
-    // An answer to a ping has 11 bytes with its length.
+    // The reply to a ping has 11 bytes with its length.
     let slice = imd.fault(Fault::at(Site::AccessReply).cmd(Cmd::Ping).slice(11));
     ann.ping().await;
     assert_eq!(slice.hits(), 0);
     drop(slice);
-    // It is refused anyway, and with this code.
+    // The request is refused anyway, and with this code.
     let refused = imd.fault(Fault::at(Site::AccessRequest).error(Code::NoDataFound));
     ann.raw(&[0, 2, 8, 7]).await;
     ann.error(Cmd::ErrServer, 10001).await;
@@ -507,7 +507,7 @@ async fn a_frame_that_an_action_leaves_as_it_is_is_no_hit() {
     assert_eq!(ann.group(gid, "a", "a").await.err_code, 95002);
     assert_eq!(same.hits(), 0);
     drop(same);
-    // A page of somebody else is none that is read.
+    // A sync that names another user reads no page.
     let read = imd.fault(Fault::at(Site::StoreRead).error(Code::NoDataFound));
     let mut of_two = crate::support::sync(0, 0);
     of_two.uid = 2;
@@ -581,7 +581,7 @@ async fn the_menu_says_what_fits_where() {
     }
 }
 
-/// A rule that holds nothing is met by what it names, also where it names all that can be named.
+/// A rule with every key acts on a frame that matches all of its filters.
 #[tokio::test]
 async fn a_rule_with_every_key_fires() {
     let imd = start_manual().await;

@@ -1,4 +1,5 @@
-//! What goes wrong between a client and the stack, as the client's developer would try it. Each ends with the ledger.
+//! What can go wrong between a client and the stack, as the developer of the client would try it. Each test ends with
+//! the ledger of messages.
 
 use std::time::Duration;
 
@@ -12,14 +13,14 @@ use crate::support::{PATIENCE, soon, start, start_manual};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A client that came by the gateway.
+/// Logs a client in on the access server that the gateway names.
 async fn client(imd: &Imd, uid: i64) -> Client {
     let mut client = Client::connect(imd.gateway_addr()).await.unwrap();
     client.login(uid, &imd.token(uid)).await.unwrap();
     client
 }
 
-/// One at the access server of that name.
+/// Logs a client in on this access server.
 async fn at(imd: &Imd, access: &str, uid: i64) -> Client {
     let addr = imd.access(access).unwrap().addr();
     let mut client = Client::connect_to(addr).await.unwrap();
@@ -27,7 +28,7 @@ async fn at(imd: &Imd, access: &str, uid: i64) -> Client {
     client
 }
 
-/// Everything in an inbox after `after`, and how far that goes.
+/// Reads all texts of an inbox behind `after`, and returns them with the last version.
 async fn read(client: &mut Client, after: i64) -> (Vec<String>, i64) {
     let (mut texts, mut current) = (Vec::new(), after);
     loop {
@@ -40,7 +41,7 @@ async fn read(client: &mut Client, after: i64) -> (Vec<String>, i64) {
     }
 }
 
-/// However often it was sent, the message is there once.
+/// Shuts the stack down, and checks that the message was stored once.
 async fn ends_with_one(imd: Imd) {
     let report = imd.shutdown().await;
     report.assert_no_loss();
@@ -105,7 +106,8 @@ async fn a_reply_is_lost_and_the_message_is_sent_again() {
     );
     assert!(ann.send_p2p_as(2, "once", "hello").await.is_err());
     met(&imd, &fault).await;
-    // It is not known whether it was stored: so again, on a new connection, under the same id.
+    // The client can't know whether the message was stored, so it sends it again under the same id, on a new
+    // connection.
     let mut ann = client(&imd, 1).await;
     ann.send_p2p_as(2, "once", "hello").await.unwrap();
     let mut bob = client(&imd, 2).await;
@@ -154,7 +156,7 @@ async fn a_notify_comes_before_its_message_can_be_read() {
     let mut bob = client(&imd, 2).await;
     let (sent, first) = tokio::join!(ann.send_p2p(2, "hello"), async {
         notified(&mut bob).await;
-        // Too early: there is nothing yet.
+        // The notify came early: nothing is stored yet.
         let first = read(&mut bob, 0).await;
         imd.clock().advance(2 * SECOND).await;
         first
@@ -176,7 +178,7 @@ async fn a_takeover_in_the_middle_of_a_send() {
         imd.clock().advance(SECOND).await;
         new
     });
-    // Whatever the old session was told, the new one can send it again.
+    // Whatever the old session was told, the client can send the message again on the new one.
     let mut new = new;
     new.send_p2p_as(2, "once", "hello").await.unwrap();
     let report = imd.shutdown().await;
@@ -201,7 +203,7 @@ async fn an_access_server_dies_in_the_middle_of_a_sync() {
         access.kill().await;
     });
     assert!(synced.is_err());
-    // From where the last page ended, at another server.
+    // The client goes on where the last page ended, on another server.
     let mut bob = at(&imd, "access-3", 2).await;
     let (texts, end) = read(&mut bob, first.current).await;
     assert_eq!((texts.len(), texts[0].as_str(), end), (15, "5", 20));
@@ -294,7 +296,7 @@ async fn a_hanging_server_is_left_for_another() {
     assert!(ann.send_p2p_as(2, "once", "hello").await.is_err());
     let mut ann = at(&imd, "access-2", 1).await;
     ann.send_p2p_as(2, "once", "hello").await.unwrap();
-    // What was sent to it is done when it goes on, and is the same message.
+    // The requests that the paused server has received are done after the resume, and the message is the same one.
     imd.access("access-1").unwrap().resume().await;
     imd.settled().await;
     ends_with_one(imd).await;
@@ -356,7 +358,7 @@ async fn a_page_with_a_gap_is_caught_by_the_client_and_the_ledger() {
     let fault = imd.fault(Fault::at(Site::StoreRead).uid(2).times(1).gap());
     let page = bob.sync(0, 0).await.unwrap();
     assert_eq!((page.messages[0].version, fault.hits()), (2, 1));
-    // What a client does that sees it: it asks again from where it was.
+    // A client that sees the gap asks again from where it was.
     assert_eq!(read(&mut bob, 0).await.0, ["a", "b", "c"]);
     assert_eq!(imd.shutdown().await.lost, 1);
 }

@@ -1,4 +1,4 @@
-//! Access servers by name, and how they look from outside.
+//! Access servers by name, and what the registry and the gateway say of them.
 
 use std::sync::Arc;
 
@@ -11,20 +11,20 @@ pub fn server(imd: &Imd, name: &str) -> Arc<AccessServer> {
     imd.access(name).unwrap_or_else(|| panic!("no {name}"))
 }
 
-/// A connection to this access server that is logged in; its inbox was empty.
+/// Logs a user in on this access server. A notify follows if the inbox holds something unread.
 pub async fn user_at(imd: &Imd, name: &str, uid: i64) -> Wire {
     let mut wire = Wire::connect(server(imd, name).addr()).await;
     wire.login(imd, uid).await;
     wire
 }
 
-/// The names in the registry.
+/// Returns the names in the registry.
 pub async fn registered(imd: &Imd) -> Vec<String> {
     let list = imd.registry().list().await;
     list.into_iter().map(|record| record.name).collect()
 }
 
-/// The addresses that a gateway that takes each in turn hands out, in the order of their names.
+/// Returns the addresses that a gateway hands out in turn, sorted.
 pub async fn handed_out(imd: &Imd) -> Vec<String> {
     let mut wire = Wire::connect(imd.gateway_addr()).await;
     let mut addrs = Vec::new();
@@ -38,7 +38,7 @@ pub async fn handed_out(imd: &Imd) -> Vec<String> {
     addrs
 }
 
-/// Their addresses, in the same order.
+/// Returns the addresses of these servers, sorted.
 pub fn addrs(imd: &Imd, names: &[&str]) -> Vec<String> {
     let mut addrs: Vec<_> = names
         .iter()

@@ -1,4 +1,4 @@
-//! Faults behind the sockets: `store.write`, `store.read`, `idgen.next`.
+//! Faults in calls of the store and of the id generator: `store.write`, `store.read`, `idgen.next`.
 
 use std::time::Duration;
 
@@ -74,7 +74,7 @@ async fn the_http_api_meets_the_stores_faults_too() {
     assert_eq!(fault.hits(), 1);
 }
 
-/// Every write of a user, a group or a membership, as it comes over HTTP; all are of user 7.
+/// Sends every request over HTTP that writes a user, a group or a membership, all for user 7. Returns the answers.
 async fn written_over_http(imd: &imd::Imd, gid: i64) -> Vec<(&'static str, Value)> {
     let (users, groups) = (imd.user_api_addr(), imd.group_api_addr());
     let mut said = Vec::new();
@@ -118,11 +118,11 @@ async fn a_code_of_a_fault_is_the_code_of_every_write_and_no_failure_of_the_stor
             assert!((400..500).contains(&status), "{path}: {status}");
         }
         assert_eq!(fault.hits(), 7);
-        // Others are no part of it.
+        // The fault names one user, so others are not concerned.
         let (_, other) = post(imd.group_api_addr(), "/x/group/create", "uid=9&name=n").await;
         assert_eq!((&other["code"], fault.hits()), (&json!(0), 7));
     }
-    // Nothing of it was stored, and the store is well.
+    // None of the writes was stored, and the store works.
     for (path, answer) in written_over_http(&imd, gid).await {
         assert_eq!(answer["code"], 0, "{path}");
     }
@@ -185,7 +185,7 @@ async fn what_a_session_without_login_brings_is_its_senders() {
     }
 }
 
-/// Ann and Bob, who has been told of three messages from her.
+/// Logs Ann and Bob in. Bob has been notified of three messages from her.
 async fn three_to_bob(imd: &imd::Imd) -> (Wire, Wire) {
     let mut ann = user(imd, 1).await;
     for id in ["a", "b", "c"] {
@@ -233,7 +233,7 @@ async fn ids_repeat_or_step_back() {
     let first = id(ann.p2p(2, "", "first").await);
     let twice = imd.fault(Fault::at(Site::IdgenNext).times(1).duplicate());
     assert_eq!(id(ann.p2p(2, "", "lost").await), first);
-    // The same sender and id: it counts as the same message.
+    // The message has the same sender and the same id, so it counts as the same message.
     assert_eq!((twice.hits(), imd.report().stored), (1, 1));
     let _back = imd.fault(Fault::at(Site::IdgenNext).times(1).stale());
     let back = id(ann.p2p(2, "", "back").await);
@@ -268,7 +268,7 @@ async fn the_report_tells_what_was_lost_and_only_that() {
     let (mut ann, mut bob) = three_to_bob(&imd).await;
     assert_eq!(versions(&bob.sync(0, 2).await), [1, 2]);
     assert_eq!(bob.notified().await, (2, 3));
-    // To ask again is no repetition.
+    // The same request again is not counted as a repetition.
     assert_eq!(versions(&bob.sync(0, 2).await), [1, 2]);
     imd.report().assert_no_loss();
 

@@ -1,4 +1,4 @@
-//! What can be done to an access server in which state, and how one may be called.
+//! What can be done to an access server in which state, and which names it may have.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ async fn brought(imd: &Imd, state: State) -> Arc<AccessServer> {
     access
 }
 
-/// The state that follows, if that can be done.
+/// Returns the state after a change; `None` if the change is refused in this state.
 fn follows(state: State, change: &str) -> Option<State> {
     match (state, change) {
         (_, "restart") => Some(State::Running),
@@ -109,7 +109,7 @@ async fn of_two_who_do_the_same_at_once_one_has_done_it() {
     ann.reset().await;
 }
 
-/// Names that stand for something else, are no segment of a path, or are too long.
+/// Returns names that are reserved, can't be a segment of a path, or are too long.
 fn bad_names() -> Vec<String> {
     let mut names: Vec<String> = [
         "", " ", "a b", "a/b", ".", "..", ".hidden", "-x", "gateway", "Gateway", "GATEWAY", "a\n",

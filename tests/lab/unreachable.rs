@@ -1,4 +1,4 @@
-//! A registry that can't be reached: the gateway goes on with its list, and access servers keep their leases.
+//! A registry that can't be reached: the gateway goes on with its last list, and access servers keep their leases.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -23,13 +23,13 @@ fn config() -> Config {
     config
 }
 
-/// A registry whose leases never run out, and which fails on command.
+/// A registry whose leases never run out, and which fails when the test asks for it.
 #[derive(Debug)]
 struct Failing {
     memory: MemoryRegistry,
     fails: AtomicBool,
     registrations: AtomicUsize,
-    /// How many renewals were asked for, also those that have failed.
+    /// How many renewals were asked for, including those that failed.
     renewals: AtomicUsize,
 }
 
@@ -87,15 +87,16 @@ impl Registry for Failing {
     }
 }
 
-/// Keeps the messages that this thread logs as warnings.
+/// Collects the warnings of this thread.
 #[derive(Clone, Default)]
 struct Warnings(Arc<Mutex<Vec<String>>>);
 
 impl Warnings {
-    /// Keeps those of this thread, as long as the guard is there.
+    /// Collects warnings for as long as the guard is held.
     fn kept(&self) -> (tracing::Dispatch, tracing::subscriber::DefaultGuard) {
-        // With one subscriber alone, a thread that is the first to log a message asks its own subscriber whether anybody
-        // wants it, and the answer counts for all threads. Other tests have none. With two, all subscribers are asked.
+        // While there is only one subscriber, tracing caches for all threads whether it wants a message, and the first
+        // thread to log it decides. Tests on other threads have no subscriber, so their answer would be no. With a
+        // second subscriber, every subscriber is asked.
         let other = tracing::Dispatch::new(Warnings::default());
         let kept = tracing::subscriber::set_default(self.clone());
         tracing::callsite::rebuild_interest_cache();

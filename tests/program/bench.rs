@@ -1,4 +1,5 @@
-//! `imd bench`: short runs, by count. What it measures is not looked at; that it counts right is.
+//! `imd bench`: short runs with a fixed number of messages. Checks that the benchmark counts right and finds what is
+//! wrong, not the figures that it measures.
 
 use std::net::TcpStream;
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use tempfile::TempDir;
 use crate::process::{Daemon, Ended, Program, imd};
 use crate::proxy::behind_a_tampering_proxy;
 
-/// Patient: everything comes, also on a busy machine.
+/// Runs a benchmark that waits long enough for every frame, on a busy machine too.
 fn bench(args: &[&str]) -> Ended {
     bench_with("--patience=60s", args)
 }
@@ -29,7 +30,7 @@ fn report(out: &[String]) -> Value {
     serde_json::from_str(&out[0]).unwrap()
 }
 
-/// Every acknowledged message arrived exactly once, and so many were sent, acknowledged and delivered.
+/// Checks that this number of messages was sent, acknowledged and delivered, and that every one arrived exactly once.
 #[track_caller]
 fn check(report: &Value, sent: u64, delivered: u64) {
     let counted = ["sent", "acknowledged", "delivered"].map(|name| report[name].as_u64().unwrap());
@@ -321,7 +322,7 @@ fn a_signal_ends_it_and_leaves_nothing_behind() {
     assert_eq!(folder.path().read_dir().unwrap().count(), 0);
 }
 
-/// Waits until the private stack has written its addresses.
+/// Waits until the private stack has written its addresses, and returns that of the gateway.
 fn gateway_of_private(folder: &TempDir) -> String {
     let until = Instant::now() + Duration::from_secs(120);
     while Instant::now() < until {
@@ -339,10 +340,11 @@ fn gateway_of_private(folder: &TempDir) -> String {
     panic!("no private stack was started");
 }
 
-/// For frames that never come: all that is waited for, and more than a busy machine needs for the others.
+/// For runs that lose a frame: the benchmark waits for the lost frame as long as this, so it is not much more than a
+/// busy machine needs for the others.
 const SHORT: &str = "--patience=5s";
 
-/// For runs that end by themselves.
+/// For runs that lose no frame, and end when all have arrived.
 const LONG: &str = "--patience=60s";
 
 /// Runs a benchmark on a stack some of whose frames are tampered with. Returns what the benchmark says is wrong.
@@ -359,7 +361,7 @@ fn tampered(
     ended.failed(1)
 }
 
-/// Tampers once: with the first frame of that command that `wanted` takes.
+/// Tampers once, with the first frame of this command for which `wanted` is true.
 fn once(
     cmd: Cmd,
     wanted: impl Fn(&[u8]) -> bool,
@@ -376,7 +378,7 @@ fn once(
     }
 }
 
-/// Changes the first page that has so many messages.
+/// Changes the first page that has at least this many messages.
 fn page(least: usize, change: impl Fn(&mut ResSyncMsg)) -> impl Fn(&[u8]) -> Vec<Vec<u8>> {
     let wanted = move |frame: &[u8]| ResSyncMsg::decode(frame).unwrap().msgs.len() >= least;
     once(Cmd::SyncMsg, wanted, move |frame| {

@@ -1,3 +1,5 @@
+//! `imd chat`: what a person types and reads, over lost connections and restarts too.
+
 use imd::{Client, Config};
 use tempfile::TempDir;
 
@@ -19,7 +21,7 @@ fn two_people_chat() {
     ann.line_with("to 654: stored");
     let line = bob.line_with("hello");
     assert!(line.ends_with("Z v1] 321: hello"), "{line}");
-    // to whom was heard from last, then to whom was written last
+    // Without a receiver, a line goes to the user whose message came last, or to whom this user has written since.
     bob.write("hello yourself");
     assert!(
         ann.line_with("yourself")
@@ -172,7 +174,7 @@ async fn after_a_lost_connection_it_catches_up() {
     for text in ["missed one", "missed two"] {
         ann.send_p2p(2, text).await.unwrap();
     }
-    // not carried out before the connection is back, and not forgotten
+    // The line is kept, and carried out when the connection is back.
     bob.write("/to 1 from below");
     proxy.go_up();
     bob.line_with("Connected again");
@@ -218,7 +220,7 @@ fn a_chat_survives_a_restart_of_the_server() {
     let daemon = start();
     bob.line_with("Connected again");
     bob.line_with("You missed nothing");
-    // the store was in memory: versions begin again
+    // The store was in memory, so versions begin at 1 again.
     daemon
         .imd(&["send", "--from", "1", "--to", "2", "second life"])
         .ok();

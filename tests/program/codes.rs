@@ -1,4 +1,5 @@
-//! What every command exits with: the table and the rule for stdout in docs/command-line.md.
+//! The exit code of every command, and what it does when its stdout can't be written: the table and the rule in
+//! docs/command-line.md.
 
 use std::collections::BTreeSet;
 use std::io::pipe;
@@ -10,15 +11,15 @@ use crate::process::{Daemon, Ended, Program, imd, until};
 
 const IMD: &str = env!("CARGO_BIN_EXE_imd");
 
-/// What stdout is.
+/// What is wrong with stdout.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Stdout {
-    /// Fails as a full disk does. Only Linux has such a device.
+    /// Every write fails, as on a full disk. Only Linux has a device for this.
     #[cfg(target_os = "linux")]
     Full,
-    /// A pipe whose reader has gone.
+    /// A pipe whose reader has closed its end.
     Gone,
-    /// Closed from the start.
+    /// Closed before the program starts.
     Closed,
 }
 
@@ -50,7 +51,7 @@ fn start(args: &[String], stdout: Stdout) -> Program {
     Program::run(command)
 }
 
-/// A stack with something in each corner, and the files that commands take.
+/// A stack with data of every kind, and the files that commands take.
 struct World {
     daemon: Daemon,
     store: TempDir,
@@ -91,7 +92,7 @@ impl World {
         self.store.path().join(name).to_str().unwrap().to_owned()
     }
 
-    /// The words of a command line, with this world's places in it.
+    /// Splits a command line into words, and replaces the placeholders by files and addresses of this stack.
     fn args(&self, line: &str) -> Vec<String> {
         let addresses = self.daemon.addresses();
         let file = self.daemon.addr_file().to_str().unwrap().to_owned();
@@ -104,7 +105,7 @@ impl World {
     }
 }
 
-/// Commands that print, and those that have nothing to print; each ends with 0 when all is well.
+/// Commands that succeed, those that print something and those that print nothing.
 const PRINTING: [&str; 21] = [
     "--help",
     "--version",
@@ -164,7 +165,7 @@ fn a_failing_stdout_is_a_failure_and_a_reader_who_has_gone_is_none() {
     }
     for line in SILENT {
         for &stdout in STDOUTS {
-            // What can be done once is done with the first.
+            // A command that can succeed only once runs with the first kind of stdout alone.
             if line.contains("--gid") || (line.contains("kept") && stdout != STDOUTS[0]) {
                 continue;
             }
@@ -183,7 +184,7 @@ fn commands_that_run_until_a_signal_keep_the_rule_for_stdout() {
     let world = World::new();
     for &stdout in STDOUTS {
         let is_full = format!("{stdout:?}") == "Full";
-        // A daemon serves, whoever reads its banner.
+        // A daemon serves even if its banner can't be written.
         let file = world.path(&format!("addr-{stdout:?}"));
         let daemon = start(
             &world.args(&format!("--any-port --addr-file {file}")),
@@ -209,7 +210,8 @@ fn commands_that_run_until_a_signal_keep_the_rule_for_stdout() {
             if stdout == Stdout::Closed {
                 running.signal("-TERM");
             } else if is_full && line.starts_with("tail") {
-                // It has to have something to print; that nobody reads is seen by itself.
+                // A command that follows the journal needs an event to print. It notices by itself that nobody reads
+                // its stdout.
                 world.daemon.until_recording(true);
                 world
                     .daemon
@@ -224,7 +226,7 @@ fn commands_that_run_until_a_signal_keep_the_rule_for_stdout() {
                 ended.err
             );
         }
-        // A script's lines that were not carried out are a failure.
+        // A line of a script that was not carried out counts as a failure.
         let mut chat = start(&world.args("chat --uid 1 --addr-file @FILE"), stdout);
         chat.close_stdin();
         let ended = chat.end();
@@ -249,7 +251,7 @@ fn who_reads_no_more_learns_by_the_code_how_the_work_went() {
     );
 }
 
-/// What the caller wrote wrongly, for each command.
+/// Command lines with a mistake of the caller, for each command.
 const WRONG: [&str; 69] = [
     "--no-such-flag",
     "no-such-command",
@@ -322,7 +324,7 @@ const WRONG: [&str; 69] = [
     "reset --admin nowhere",
 ];
 
-/// What fails although it is written well: nobody listens on port 1.
+/// Valid command lines that fail, because nothing listens on port 1.
 const FAILING: [&str; 20] = [
     "register --uid 1 --addr-file @FILE",
     "register --uid 1 --user-api http://127.0.0.1:1",

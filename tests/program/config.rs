@@ -1,3 +1,5 @@
+//! `imd check` and `--config`: the effective config, and errors that name the file, the line and the key.
+
 use crate::process::{Daemon, Program, imd, write_config};
 use imd::Config;
 use tempfile::TempDir;
@@ -29,7 +31,7 @@ fn quirks_are_checked_and_the_log_says_which_are_on() {
         let mut daemon = Daemon::start_with(&[&["--any-port"], args].concat(), |args| {
             Program::start_logging(args, "info")
         });
-        // Said before the stop is.
+        // The log about quirks is written before the one about the stop.
         daemon.program.signal("-TERM");
         daemon.program.log_with("stopping");
         daemon.program.end().err

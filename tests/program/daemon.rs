@@ -1,3 +1,5 @@
+//! The daemon: its banner, its file of addresses, its flags, its log, and its end.
+
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 
@@ -42,7 +44,7 @@ fn a_salt_of_its_own_is_not_called_public() {
     let config = write_config(folder.path(), "[auth]\nsalt = \"mine\"\n");
     let daemon = Daemon::start(&["--config", &config]);
     assert!(daemon.banner[4].ends_with(" ms. For development: no TLS."));
-    // who logs in needs it too
+    // A client that logs in needs the same salt.
     daemon
         .imd(&["send", "--from", "1", "--to", "2", "x", "--config", &config])
         .ok();
@@ -155,20 +157,20 @@ async fn register(user_api: SocketAddr, uid: i64) -> serde_json::Value {
 
 #[tokio::test]
 async fn the_memory_of_passwords_is_that_of_four_at_once() {
-    // A password waits for its turn within http.timeout, and on a busy machine forty take longer than its default.
+    // A password has to be hashed within `http.timeout`. On a busy machine, forty take longer than its default.
     let folder = TempDir::new().unwrap();
     let config = write_config(folder.path(), "[http]\ntimeout = \"1h\"\n");
     let daemon = Daemon::start(&["--config", &config]);
     let pid = daemon.program.pid();
     let user_api = daemon.addresses().user_api;
     let user_api = socket_addr(&user_api);
-    // All are asked for before the first answer is read.
+    // All requests are sent before the first answer is read.
     let calls = (1..=40).map(|uid| tokio::spawn(register(user_api, uid)));
     let calls: Vec<_> = calls.collect();
     for call in calls {
         assert_eq!(call.await.unwrap()["code"], 0);
     }
-    // Linux says what it takes; elsewhere the test ends here.
+    // Only Linux tells how much memory a process has used at most.
     if let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) {
         let line = status
             .lines()

@@ -1,4 +1,4 @@
-//! What is said where a command does not find what it is for: what is wrong, where, and what to do.
+//! The errors of commands that don't reach what they need: each names what is wrong, where, and what to do.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -11,11 +11,11 @@ use tempfile::TempDir;
 use crate::process::{Daemon, Program, imd, write_config};
 use crate::support::ports::reserved;
 
-/// A command, and the flag that says where what it asks is.
+/// A command that is a client, with the flag that names its server.
 struct Asking {
     args: Vec<String>,
     flag: &'static str,
-    /// What it asks.
+    /// The name of the part of the stack that the command needs.
     wanted: &'static str,
 }
 
@@ -24,7 +24,7 @@ fn asking(flag: &'static str, wanted: &'static str, args: &str) -> Asking {
     Asking { args, flag, wanted }
 }
 
-/// Every command that is a client.
+/// Returns every command that is a client.
 fn all(record: &str, snapshot: &str) -> Vec<Asking> {
     let gateway = |args: &str| asking("--gateway", "the gateway", args);
     let user = |args: &str| asking("--user-api", "the user API", args);
@@ -69,7 +69,7 @@ fn all(record: &str, snapshot: &str) -> Vec<Asking> {
 }
 
 impl Asking {
-    /// What it says when it is led there.
+    /// Runs the command with the server at this address, and returns its error.
     #[track_caller]
     fn at(&self, place: &str, code: i32) -> String {
         let mut args: Vec<&str> = self.args.iter().map(String::as_str).collect();
@@ -78,7 +78,7 @@ impl Asking {
     }
 }
 
-/// A record and a snapshot that can be read.
+/// Returns a valid record and a valid snapshot, with the folder that holds them.
 fn files() -> (TempDir, String, String) {
     let folder = TempDir::new().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
@@ -107,7 +107,7 @@ fn where_nobody_listens_it_is_said_how_to_start_one_or_find_another() {
     }
 }
 
-/// Every part of a stack, by what it is.
+/// Returns the name and the address of every part of a stack.
 fn parts(addresses: &Addresses) -> Vec<(&'static str, String)> {
     let plain = |url: &str| url.strip_prefix("http://").unwrap().to_owned();
     vec![
@@ -156,7 +156,7 @@ fn what_is_another_part_of_the_stack_is_called_by_its_name() {
     );
 }
 
-/// A server that answers every connection with these bytes.
+/// Starts a server that answers every connection with these bytes.
 fn stranger(says: &'static [u8]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap().to_string();
@@ -196,7 +196,7 @@ fn what_is_no_imd_is_said_to_be_none() {
     assert!(told.contains("not imd's"), "{told}");
 }
 
-/// A stream as another server, or a proxy, may write it: with comments, with CRLF, cut anywhere.
+/// A stream as another server or a proxy may write it: with comments, with CRLF, cut at any byte.
 #[test]
 fn events_are_read_however_their_lines_end_and_a_gap_is_told_as_one() {
     let streaming = stranger(

@@ -1,4 +1,4 @@
-//! What a client's developer would copy: the examples of the lab, each with the binary alone.
+//! The examples of the lab that developers of clients copy, each run with the program alone.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,7 @@ fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_imd"))
 }
 
-/// Without it these tests fail, and say so: one that is passed over would look like one that has passed.
+/// Fails the test if the interpreter is missing. A test that was skipped would look like one that has passed.
 fn expect_installed(interpreter: &str) {
     let known = Command::new(interpreter).arg("--help").output();
     assert!(
@@ -19,7 +19,7 @@ fn expect_installed(interpreter: &str) {
     );
 }
 
-/// Beside a private stack, with `imd` on the path; what it printed last.
+/// Runs a script beside a private stack, with `imd` on the path. Returns the last line that it prints.
 fn beside_a_stack(interpreter: &str, script: &str) -> String {
     expect_installed(interpreter);
     let script = Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -1,4 +1,4 @@
-//! `imd exec`: a command beside a private stack.
+//! `imd exec`: a command that runs beside a private stack.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -102,7 +102,7 @@ fn the_code_is_what_a_shell_would_say_of_the_command() {
     for (script, code) in [("exit 5", 5), ("kill -TERM $$", 143), ("kill -9 $$", 137)] {
         imd(&["exec", "--", "sh", "-c", script]).failed(code);
     }
-    // What is no program for the system is a script for the shell.
+    // A file that the system can't execute is run by the shell.
     let folder = TempDir::new().unwrap();
     let script = folder.path().join("script");
     fs::write(&script, "echo run by a shell\n").unwrap();
@@ -134,11 +134,11 @@ fn a_signal_that_was_ignored_at_the_start_is_ignored_by_the_command_too() {
     assert_ne!(plain[0], out[0]);
 }
 
-/// A command that says "got" for each SIGINT, and ends by SIGTERM.
+/// A command that prints "got" for each SIGINT, and ends by SIGTERM.
 ///
-/// It is a shell that waits on a pipe, which a signal interrupts at once: two signals are hardly ever merged. A shell
-/// that gets a signal just before it begins to wait runs the trap only when the wait ends, so a thread writes a line to
-/// the pipe every 20 ms.
+/// It is a shell that waits on a pipe. A signal interrupts the wait at once, so two signals are hardly ever merged. A
+/// shell that gets a signal just before it begins to wait runs its trap only when the wait ends. No event tells of that
+/// moment, so a thread ends the wait by a line every 20 ms.
 struct Counting {
     folder: TempDir,
     is_over: Arc<AtomicBool>,
@@ -152,7 +152,7 @@ impl Counting {
         let folder = TempDir::new().unwrap();
         let pipe = folder.path().join("pipe");
         mkfifo(&pipe, Mode::S_IRWXU).unwrap();
-        // Opened for both directions, because opening a pipe for one of them waits for the other end.
+        // Opened for reading and writing, because opening a pipe for only one of them waits for the other end.
         let mut pipe = File::options().read(true).write(true).open(&pipe).unwrap();
         let is_over = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&is_over);
@@ -171,7 +171,7 @@ impl Counting {
         ["exec", "--", "sh", "-c", Self::SCRIPT, "sh", pipe].map(str::to_owned)
     }
 
-    /// Sends SIGTERM to the imd that runs it.
+    /// Sends SIGTERM to the imd that runs this command.
     fn end_imd(&self) {
         let pipe = self.folder.path().to_str().unwrap();
         for process in fs::read_dir("/proc").unwrap().flatten() {
@@ -210,7 +210,8 @@ fn count(ended: Ended) -> usize {
 #[test]
 fn an_interrupt_reaches_the_command_exactly_once_without_a_terminal() {
     let counting = Counting::new();
-    // To imd alone; to its group, as test runners do; and both at once, as package managers do.
+    // The signal goes to imd alone; to its process group, as test runners do it; and to both, as package managers do
+    // it.
     for targets in [&[""][..], &["-"], &["-", ""], &["", "", "-"]] {
         let mut exec = counting.start();
         for target in targets {
@@ -226,7 +227,7 @@ fn an_interrupt_reaches_the_command_exactly_once_without_a_terminal() {
 
 #[test]
 fn a_signal_to_end_reaches_what_the_command_has_started_too() {
-    // The shell waits for the other one, which a signal to the shell alone would leave behind.
+    // The outer shell waits for the inner one, which would go on if only the outer shell got the signal.
     let script = "sh -c 'echo started; sleep 600'; echo over";
     for (signal, code) in [("-TERM", 143), ("-INT", 130)] {
         let mut command = Command::new(IMD);
@@ -237,7 +238,7 @@ fn a_signal_to_end_reaches_what_the_command_has_started_too() {
         let mut exec = Program::run(command);
         exec.line_with("started");
         exec.signal(signal);
-        // Its output ends when nobody holds it any more.
+        // Its output ends when no process holds it open any more.
         exec.end().failed(code);
     }
 }
@@ -265,10 +266,10 @@ fn an_interrupt_half_a_second_after_the_first_is_another_one() {
 fn a_ctrl_c_reaches_the_command_exactly_once_wherever_its_input_comes_from() {
     let counting = Counting::new();
     let shells = [
-        // First in its session, as in a container with a terminal.
+        // imd is the first process of its session, as in a container with a terminal.
         "exec \"$@\" < /dev/null",
         "exec \"$@\"",
-        // Behind a shell, as in a script.
+        // imd is the child of a shell, as in a script.
         "trap : INT; \"$@\" < /dev/null; exit $?",
         "trap : INT; \"$@\" < /dev/null | (trap '' INT; cat)",
     ];
@@ -281,7 +282,7 @@ fn a_ctrl_c_reaches_the_command_exactly_once_wherever_its_input_comes_from() {
         terminal.shows("ready");
         terminal.types("\u{3}");
         terminal.shows("got");
-        // It is sent to imd alone, and passed on after whatever came before.
+        // The signal goes to imd alone, which passes it on after those before it.
         counting.end_imd();
         let (is_good, seen) = terminal.ended();
         assert!(is_good, "{shell}: {seen}");
@@ -299,7 +300,7 @@ fn a_killed_exec_or_bench_leaves_nothing_running() {
     let begun = Instant::now();
     let private = loop {
         let children = fs::read_to_string(&children).unwrap();
-        // Its private imd, and no more what it is before that.
+        // The child is the private imd only after it has executed the program.
         let is_daemon = |pid: &str| {
             fs::read_to_string(format!("/proc/{pid}/cmdline"))
                 .is_ok_and(|line| line.contains("--addr-file") && !line.contains("launch"))
@@ -312,7 +313,7 @@ fn a_killed_exec_or_bench_leaves_nothing_running() {
     for (program, child) in [(exec, command), (bench, private)] {
         program.signal("-KILL");
         let stat = format!("/proc/{child}/stat");
-        // Gone, or waiting for whoever is its parent now.
+        // The process has ended, or is a zombie until its new parent collects it.
         let has_ended = || fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z"));
         until("it goes on", has_ended);
     }
@@ -333,7 +334,8 @@ fn as_the_first_process_of_a_container_it_leaves_no_zombies() {
         eprintln!("skipped: this system lets nobody have processes of their own");
         return;
     }
-    // The inner shell is gone before its child, which is then a child of imd.
+    // The inner shell ends before its child, which then becomes a child of imd. When the child has ended, the script
+    // looks for a zombie every 100 ms, because no event tells that imd has collected it.
     let script = "mkfifo $1/gone; sh -c 'sh -c \"exec 3<$1/gone\" sh $1 &' sh $1; : > $1/gone; \
                   i=0; while grep -qs '^State:.Z' /proc/[0-9]*/status; do i=$((i+1)); [ $i -lt 300 ] || exit 9; sleep 0.1; done; \
                   ls -d /proc/[0-9]*; exit 3";

@@ -1,4 +1,4 @@
-//! Files that the command line names to be written: what stands in their place, and when they are gone.
+//! Files that the command line names to be written: what may be in their place, and when they are removed.
 
 use std::fs;
 use std::io::Read;
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::process::{Daemon, Program, imd, until, write_config};
 
-/// A file as a killed daemon leaves it.
+/// The file of addresses of a daemon that was killed.
 const STALE: &str = r#"{"gateway":"127.0.0.1:1","access":[],"user_api":"http://127.0.0.1:1","group_api":"http://127.0.0.1:1"}"#;
 
 fn text(path: &Path) -> &str {
@@ -47,7 +47,7 @@ fn a_stale_addresses_file_is_gone_after_a_failed_start() {
             assert!(!file.exists(), "{args:?}");
         }
     }
-    // Neither a wrong RUST_LOG nor too few files for anything at all come before it.
+    // The old file is removed before a wrong RUST_LOG or a low limit of open files is found.
     for script in [
         "RUST_LOG=[[[ exec \"$0\" --any-port --addr-file \"$1\"",
         "ulimit -n 8; exec \"$0\" --any-port --addr-file \"$1\"",
@@ -105,7 +105,7 @@ fn the_end_of_an_older_daemon_leaves_the_file_of_a_newer_one() {
     drop(folder);
 }
 
-/// What is no regular file, and must be as it was afterwards.
+/// A folder with files that are not regular ones, and must stay as they are.
 struct Odd {
     folder: TempDir,
     _socket: UnixListener,
@@ -142,7 +142,7 @@ impl Odd {
         text(&self.folder.path().join(name)).to_owned()
     }
 
-    /// Every entry, what it is and where it is.
+    /// Returns the kind and the place of every entry.
     fn entries(&self) -> Vec<String> {
         let entries = fs::read_dir(self.folder.path()).unwrap().flatten();
         let mut entries: Vec<String> = entries
@@ -156,7 +156,7 @@ impl Odd {
         entries
     }
 
-    /// Reads the pipe to its end, once somebody writes to it.
+    /// Reads the pipe to its end, as soon as a program writes to it.
     fn read_pipe(&self) -> thread::JoinHandle<String> {
         let pipe = self.path("pipe");
         thread::spawn(move || {
@@ -188,7 +188,7 @@ fn an_addresses_file_replaces_and_removes_only_regular_files() {
     }
     assert_eq!(odd.entries(), before, "no store was made either");
 
-    // A device, and a pipe that nobody reads: it serves, and stops.
+    // With a device, or a pipe that nobody reads, a daemon serves and stops as usual.
     for target in ["/dev/null", &odd.path("pipe")] {
         let mut daemon = Program::start(&["--any-port", "--addr-file", target]);
         daemon.line_with("Ready");

@@ -1,4 +1,4 @@
-//! Making a running stack fail from a shell, and commands beside a private one.
+//! Commands that make a running stack fail, and commands that run beside a private stack.
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -9,7 +9,7 @@ fn json(line: &str) -> Value {
     serde_json::from_str(line).expect(line)
 }
 
-/// What a command says that the stack does not do.
+/// Returns the error of a command that the stack has refused.
 fn refused(ended: Ended) -> String {
     assert_ne!(ended.code, Some(0), "{}", ended.err);
     ended.err
@@ -148,7 +148,7 @@ fn a_size_on_the_command_line_may_have_a_unit() {
     }
 }
 
-/// What is wrong with a rule whatever the stack is said without one.
+/// Values that no stack would accept are refused without asking one.
 #[test]
 fn a_number_of_a_fault_that_is_out_of_bounds_is_refused_with_the_bounds() {
     for (flags, why) in [
@@ -299,7 +299,8 @@ fn a_command_beside_a_private_stack_finds_it_and_gives_its_code() {
 
 #[test]
 fn signals_are_passed_on_to_the_command() {
-    // A shell runs its trap between two commands: each of these ends by itself.
+    // A shell runs its trap between two commands. So it sleeps again and again for a moment: it would not notice a
+    // signal in the middle of a long wait.
     let script = "trap 'echo told; exit 3' TERM; echo ready; while :; do sleep 0.02; done";
     let mut exec = Program::start(&["exec", "--", "sh", "-c", script]);
     assert_eq!(exec.line(), "ready");

@@ -1,4 +1,4 @@
-//! What a stack does with few files, few places, and more clients than there are places for.
+//! A stack with few open files, few places for connections, and more clients than places.
 
 use std::net::TcpStream;
 use std::path::Path;
@@ -11,12 +11,12 @@ use crate::process::{Daemon, Program, imd, socket_addr, write_config};
 use crate::support::http::{Answer, request};
 use crate::support::{Wire, ping, soon, until};
 
-/// Runs the binary where so many files may be open.
+/// Runs the program with this limit of open files.
 fn with_files(limit: u32, args: &[&str]) -> Program {
     Program::start_after(&format!("ulimit -n {limit}"), args)
 }
 
-/// Connections to the access servers, in turn. Nothing is said on them.
+/// Connects to the access servers in turn, and sends nothing.
 fn idle(access: &[AccessAddress], count: usize) -> Vec<TcpStream> {
     let servers = access.iter().cycle().take(count);
     servers
@@ -24,7 +24,7 @@ fn idle(access: &[AccessAddress], count: usize) -> Vec<TcpStream> {
         .collect()
 }
 
-/// Asks whether the stack is ready.
+/// Asks the stack whether it is ready.
 async fn ready(daemon: &Daemon) -> Answer {
     let admin = daemon.addresses().admin.unwrap();
     request(socket_addr(&admin), "GET /readyz HTTP/1.0", "").await
@@ -58,7 +58,7 @@ fn too_few_files_are_refused_with_the_number_that_is_needed() {
         let needed = why.split("needs ").nth(1).unwrap();
         let needed: u32 = needed.split(' ').next().unwrap().parse().unwrap();
         assert!(!Path::new(store).exists(), "nothing was made");
-        // So many are enough.
+        // The number in the error is enough.
         let args = [&["--any-port"], args].concat();
         let daemon = Daemon::start_with(&args, |args| with_files(needed, args));
         daemon
@@ -149,7 +149,7 @@ async fn a_thousand_clients_who_have_left_leave_no_open_file() {
     let mut connections = Vec::new();
     for server in addresses.access.iter().cycle().take(1_000) {
         let mut connection = Wire::connect(server.addr.parse().unwrap()).await;
-        // What is answered was accepted.
+        // A connection that was answered has been accepted.
         connection.send(&ping()).await;
         connection.error(Cmd::Ping, 93003).await;
         connections.push(connection);

@@ -1,4 +1,4 @@
-//! Looking into a running stack from a shell, list by list, and waiting for it.
+//! Commands that list the contents of a running stack, and commands that wait for something in it.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -62,7 +62,7 @@ async fn what_is_in_a_stack_is_printed_line_by_line() {
 #[test]
 fn a_list_is_printed_to_its_end() {
     let daemon = Daemon::start(&["--memory"]);
-    // Made from a snapshot: registering so many would hash as many passwords.
+    // The users come from a snapshot, because to register them one by one would hash as many passwords.
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("many.jsonl");
     let mut text = "{\"imd_snapshot\":{\"format\":1,\"newest\":0}}\n".to_owned();
@@ -76,7 +76,7 @@ fn a_list_is_printed_to_its_end() {
     daemon
         .imd(&["snapshot", "load", file.to_str().unwrap()])
         .ok();
-    // As many as fit two parts exactly.
+    // As many as fill exactly two parts.
     let uids: Vec<i64> = daemon
         .imd(&["users"])
         .json()
@@ -86,7 +86,7 @@ fn a_list_is_printed_to_its_end() {
     assert_eq!(uids, (1..=2_000).collect::<Vec<_>>());
 }
 
-/// An admin API of another version, that says where a list goes on in its own way.
+/// Starts an admin API of another version, which says in its own way where a list goes on.
 fn paging(next: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap().to_string();
@@ -129,7 +129,7 @@ fn an_event_is_waited_for_also_when_it_has_passed() {
         .imd(&["wait", "--uid", "99", "--timeout", "10ms"])
         .failed(1);
     assert!(late.contains("not seen within 10ms"), "{late}");
-    // A mark of a daemon that has seen more.
+    // A mark of a daemon that has recorded more events.
     let other = daemon.imd(&["wait", "--since", "1000"]).failed(1);
     assert!(
         other.contains("since: 1000 is beyond the newest event"),
@@ -156,7 +156,7 @@ fn a_stack_is_waited_for_until_it_is_ready() {
         told.contains("not ready within 200ms: ") && told.contains("Nothing listens there"),
         "{told}"
     );
-    // What no wait can mend is said at once.
+    // An error that no wait can mend is reported at once.
     imd(&["ready", "--wait", "60s", "--admin", "https://127.0.0.1:1"]).failed(64);
     imd(&["ready", "--wait", "60s", "--config", "/no/such.toml"]).failed(64);
 }
@@ -204,7 +204,7 @@ fn an_inbox_that_ends_before_the_version_asked_for_is_said_to() {
         );
         ended.ok();
     }
-    // What comes later is printed all the same.
+    // A message that comes later is printed all the same.
     let mut follow = daemon.spawn(&["sync", "--uid", "2", "--after", "99", "--follow"]);
     follow.log_with("the inbox ends at version 2");
     daemon

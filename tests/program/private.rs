@@ -1,4 +1,4 @@
-//! What other users of the machine see of what is stored, and what somebody else has put into its folder.
+//! What other users of the machine can see of a store, and what happens if they have put something into its folder.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::process::{Daemon, Ended, Program, imd};
 
-/// Runs the binary under a umask.
+/// Runs the program with this umask.
 fn under(umask: &str, args: &[&str]) -> Program {
     Program::start_after(&format!("umask {umask}"), args)
 }
@@ -19,7 +19,7 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// What is in a folder, itself included, with the permissions.
+/// Returns the permissions of a folder and of everything in it.
 fn modes(path: &Path) -> Vec<(PathBuf, u32, bool)> {
     let found = fs::symlink_metadata(path).unwrap();
     let mut all = vec![(
@@ -103,7 +103,7 @@ fn an_older_folder_is_closed_to_others_with_a_word() {
     assert_private(&data, "of the test");
     daemon.signal("-TERM");
     daemon.end().ok();
-    // Once is enough.
+    // The warning comes once.
     let mut daemon = Program::start(&["--any-port", "--store", text(&data)]);
     daemon.line_with("Ready");
     daemon.signal("-TERM");

@@ -1,4 +1,4 @@
-//! Running the binary: every wait has a deadline, and says what the program had written when it is over.
+//! Running the program. Every wait has a deadline, after which the test fails and shows what the program has written.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -11,10 +11,10 @@ use imd::daemon::Addresses;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Generous: it is only ever used up by a failure.
+/// How long a program may take for anything. Only a failing test uses it up.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
-/// One output stream, read by a thread of its own.
+/// The lines of one output, which a thread of its own reads.
 struct Lines {
     lines: Receiver<String>,
     seen: Vec<String>,
@@ -52,7 +52,7 @@ impl Lines {
     }
 }
 
-/// A running program. Killed when dropped.
+/// A running program. Dropping it kills the program.
 pub struct Program {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -60,7 +60,7 @@ pub struct Program {
     err: Lines,
 }
 
-/// What became of a program.
+/// The exit code and the output of a program that has ended.
 pub struct Ended {
     pub code: Option<i32>,
     pub out: Vec<String>,
@@ -90,8 +90,8 @@ impl Program {
         Program::run(command)
     }
 
-    /// Runs a command that sees no other stack and no other log setting than those it was given: `cargo test` may itself
-    /// run inside `imd exec`.
+    /// Runs a command without the environment variables of `imd` and of the log, except for those that the command
+    /// sets: `cargo test` may itself run inside `imd exec`.
     pub fn run(mut command: Command) -> Program {
         let given: Vec<_> = command
             .get_envs()
@@ -118,7 +118,7 @@ impl Program {
         }
     }
 
-    /// A program whose stdout is somebody else's.
+    /// Runs a command whose stdout the test has set up itself, and does not read.
     pub fn run_unread(mut command: Command) -> Program {
         let mut child = command
             .stdin(Stdio::piped())
@@ -143,7 +143,7 @@ impl Program {
         );
     }
 
-    /// The next line of stdout.
+    /// Waits for the next line of stdout.
     pub fn line(&mut self) -> String {
         match self.out.next(Instant::now() + DEADLINE) {
             Ok(line) => line,
@@ -151,12 +151,12 @@ impl Program {
         }
     }
 
-    /// The next line of stdout, if it comes within this time.
+    /// Waits for the next line of stdout, for this time at most.
     pub fn line_within(&mut self, time: Duration) -> Option<String> {
         self.out.next(Instant::now() + time).ok()
     }
 
-    /// The next line of stdout that contains `what`.
+    /// Waits for a line of stdout that contains `what`, and passes over others.
     pub fn line_with(&mut self, what: &str) -> String {
         let until = Instant::now() + DEADLINE;
         loop {
@@ -168,7 +168,7 @@ impl Program {
         }
     }
 
-    /// The next line of stderr that contains `what`.
+    /// Waits for a line of stderr that contains `what`, and passes over others.
     pub fn log_with(&mut self, what: &str) -> String {
         let until = Instant::now() + DEADLINE;
         loop {
@@ -180,12 +180,12 @@ impl Program {
         }
     }
 
-    /// Types a line.
+    /// Writes a line to its stdin.
     pub fn write(&mut self, line: &str) {
         self.write_bytes(format!("{line}\n").as_bytes());
     }
 
-    /// Writes to its stdin.
+    /// Writes bytes to its stdin.
     pub fn write_bytes(&mut self, bytes: &[u8]) {
         let stdin = self.stdin.as_mut().expect("stdin is open");
         stdin.write_all(bytes).unwrap();
@@ -205,7 +205,7 @@ impl Program {
         assert!(kill.success());
     }
 
-    /// Waits for the end by itself.
+    /// Closes its stdin, and waits until it ends by itself.
     pub fn end(mut self) -> Ended {
         self.stdin = None;
         let until = Instant::now() + DEADLINE;
@@ -219,7 +219,7 @@ impl Program {
         }
     }
 
-    /// Waits until its signals are handled: before that they kill.
+    /// Waits until the program handles SIGTERM, which kills it before that.
     pub fn wait_until_it_handles_signals(&self) {
         wait_until_it_handles_signals(self.pid());
     }
@@ -236,7 +236,7 @@ impl Drop for Program {
     }
 }
 
-/// Waits until a process handles SIGTERM: before that it is killed by it. Only Linux says so.
+/// Waits until a process handles SIGTERM, which kills it before that. Only Linux tells.
 pub fn wait_until_it_handles_signals(pid: u32) {
     let status = format!("/proc/{pid}/status");
     until("it handles no signals", || {
@@ -254,38 +254,38 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !condition() {
         assert!(begun.elapsed() < DEADLINE, "{what}");
-        // The other process needs the processor too.
+        // Leaves the processor to the other process.
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Runs the binary to its end.
+/// Runs the program to its end.
 pub fn imd(args: &[&str]) -> Ended {
     Program::start(args).end()
 }
 
 impl Ended {
-    /// Its stdout, after it went well.
+    /// Checks that the program has succeeded, and returns the lines of its stdout.
     pub fn ok(self) -> Vec<String> {
         assert_eq!(self.code, Some(0), "{:?}\n{}", self.out, self.err);
         self.out
     }
 
-    /// The lines of its stdout, each of which is JSON, after it went well.
+    /// Checks that the program has succeeded, and parses each line of its stdout as JSON.
     pub fn json(self) -> Vec<Value> {
         let lines = self.ok();
         let parse = |line: &String| serde_json::from_str(line).expect(line);
         lines.iter().map(parse).collect()
     }
 
-    /// Its stderr, after it failed like that.
+    /// Checks that the program has failed with this code, and returns its stderr.
     pub fn failed(self, code: i32) -> String {
         assert_eq!(self.code, Some(code), "{:?}\n{}", self.out, self.err);
         self.err
     }
 }
 
-/// A running stack, and the file with its addresses.
+/// A running daemon, with the folder that holds its file of addresses.
 pub struct Daemon {
     pub program: Program,
     pub folder: TempDir,
@@ -293,7 +293,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// On free ports.
+    /// Starts a daemon on free ports.
     pub fn start(args: &[&str]) -> Daemon {
         Daemon::start_with(&[&["--any-port"], args].concat(), |args| {
             Program::start(args)
@@ -321,19 +321,19 @@ impl Daemon {
         read_addresses(self.addr_file())
     }
 
-    /// Starts a command that finds this stack.
+    /// Starts a command that finds this daemon by its file of addresses.
     pub fn spawn(&self, args: &[&str]) -> Program {
         let file = self.addr_file();
         Program::start(&[args, &["--addr-file", file.to_str().unwrap()]].concat())
     }
 
-    /// Runs a command on this stack.
+    /// Runs a command that finds this daemon by its file of addresses.
     pub fn imd(&self, args: &[&str]) -> Ended {
         self.spawn(args).end()
     }
 
-    /// Waits until frames are recorded, which is as soon as somebody reads them, or until they are not, which is a few
-    /// seconds after the last reader has gone.
+    /// Waits until the daemon records frames, or until it does not. It begins with the first reader of the journal, and
+    /// ends a few seconds after the last one has gone.
     #[track_caller]
     pub fn until_recording(&self, expected: bool) {
         let records = format!("\"records\": {expected}");
@@ -342,7 +342,7 @@ impl Daemon {
         });
     }
 
-    /// Ends it with manners, and returns what it said last.
+    /// Stops the daemon by SIGTERM, and returns its last line.
     pub fn stop(self) -> String {
         self.program.signal("-TERM");
         let out = self.program.end().ok();
@@ -355,12 +355,12 @@ pub fn socket_addr(url: &str) -> SocketAddr {
     url.trim_start_matches("http://").parse().unwrap()
 }
 
-/// What a daemon has written into its file.
+/// Reads the file of addresses of a daemon.
 pub fn read_addresses(file: impl AsRef<Path>) -> Addresses {
     serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
 }
 
-/// Writes a config and returns its path.
+/// Writes a config file, and returns its path.
 pub fn write_config(folder: &Path, text: &str) -> String {
     let file = folder.join("imd.toml");
     std::fs::write(&file, text).unwrap();

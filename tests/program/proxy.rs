@@ -20,22 +20,22 @@ use tokio_util::sync::CancellationToken;
 use crate::process::{Daemon, Program, write_config};
 use crate::support::raw_frame;
 
-/// Makes of a frame of the server those that its client gets.
+/// Turns a frame of the server into the frames that its client receives.
 type Tamper = dyn Fn(&[u8]) -> Vec<Vec<u8>> + Send + Sync;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
     Open,
-    /// Connections are closed as they come.
+    /// New connections are closed at once.
     Down,
-    /// The next answer to a message is lost with its connection.
+    /// The next reply to a message to a user is dropped, and its connection closed.
     LoseAnswer,
 }
 
 struct State {
     mode: Mode,
     target: Option<SocketAddr>,
-    /// Cancelled when the connections are to be closed.
+    /// Cancelled to close all connections.
     connections: CancellationToken,
 }
 
@@ -60,7 +60,7 @@ impl Proxy {
             tamper,
         };
         let accepting = proxy.clone();
-        // A thread of its own, since the tests block theirs.
+        // The proxy has a thread of its own, because tests block theirs.
         thread::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(accepting.accept(listener));
@@ -99,7 +99,7 @@ impl Proxy {
         }
     }
 
-    /// Passes bytes and frames on, until one side closes or an answer is to be lost.
+    /// Passes bytes and frames on, until one side closes or a reply is to be lost.
     async fn serve(self, client: TcpStream, target: SocketAddr) {
         let server = TcpStream::connect(target).await.unwrap();
         let (mut from_client, mut to_client) = client.into_split();

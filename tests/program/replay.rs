@@ -1,4 +1,4 @@
-//! What clients said is recorded, and said again to another stack.
+//! `imd record` and `imd replay`: the frames of clients are recorded, and sent again to another stack.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,13 +12,13 @@ use tempfile::TempDir;
 use crate::process::{Daemon, Ended, imd, write_config};
 use crate::support::chance::chance;
 
-/// A record, and the folder that holds it.
+/// A record, with the folder that holds it.
 struct Recorded {
     folder: TempDir,
     path: String,
 }
 
-/// Two users talk, while someone records. What is there is complete when the stack has ended.
+/// Records a conversation of two users. The record is complete when the stack has ended.
 fn recorded(flags: &[&str]) -> Recorded {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("talk.rec").to_str().unwrap().to_owned();
@@ -51,12 +51,12 @@ impl Recorded {
             .collect()
     }
 
-    /// Replays it to a stack that answers everything.
+    /// Replays the record to a stack that answers everything.
     fn to(&self, daemon: &Daemon, flags: &[&str]) -> Ended {
         self.within("60s", daemon, flags)
     }
 
-    /// Replays it to a stack that leaves something out, which is waited for in vain.
+    /// Replays the record to a stack that leaves out some answers, for which the replay waits in vain.
     fn in_part_to(&self, daemon: &Daemon, flags: &[&str]) -> Ended {
         self.within("3s", daemon, flags)
     }
@@ -67,7 +67,7 @@ impl Recorded {
     }
 }
 
-/// What it printed, after it found something different.
+/// Returns what a replay has printed that found a difference.
 fn different(ended: Ended) -> String {
     assert_eq!(ended.code, Some(1), "{:?}\n{}", ended.out, ended.err);
     ended.out.join("\n")
@@ -112,7 +112,7 @@ fn a_fresh_stack_says_the_same_again() {
         "--gateway",
         "127.0.0.1:1",
     ]));
-    // The same messages once more are stored only once.
+    // Messages that are sent again under the same ids are stored only once.
     let told = different(record.in_part_to(&daemon, &[]));
     assert!(
         told.contains("recorded  \"a notify\"\n  got       \"none\""),
@@ -217,7 +217,7 @@ fn one_users_sessions_are_recorded_alone() {
     assert!(lines[1..].iter().all(|line| line["server"] != "gateway"));
     assert!(lines.iter().all(|line| line["uid"] != 2));
     let token = imd(&["token", "1"]).ok().remove(0);
-    // Its inbox is empty without the other one.
+    // Without the other user's messages, the inbox is empty.
     let daemon = Daemon::start(&[]);
     let told = different(record.in_part_to(&daemon, &["--token", &token]));
     assert!(told.contains("\"1 entries\", got \"0 entries\""), "{told}");
@@ -276,7 +276,8 @@ fn a_record_ends_on_a_signal_or_after_so_many_frames() {
     assert!(nothing.contains("this stack records nothing"), "{nothing}");
 }
 
-/// A record of these: session, server, what, and the bytes of a frame.
+/// Writes a record with these lines: the number of the session, the server, the kind of event, and the bytes of a
+/// frame.
 fn written(path: &str, lines: &[(u64, &str, &str, &str)]) {
     let mut text = r#"{"format":"imd-record","version":1,"imd":"0.1.0"}"#.to_owned() + "\n";
     for (session, server, what, bytes) in lines {
@@ -292,7 +293,7 @@ fn written(path: &str, lines: &[(u64, &str, &str, &str)]) {
     fs::write(path, text).unwrap();
 }
 
-/// A ping before the login, and its answer, without a text.
+/// A ping before the login. Its answer has no text.
 const PING: &str = "08a29c01";
 const NOT_LOGGED_IN: &str = "08a29c0110cbd605";
 
@@ -351,7 +352,7 @@ fn a_pipe_is_refused_as_one() {
     let path = folder.path().join("pipe");
     let made = Command::new("mkfifo").arg(&path).status().unwrap();
     assert!(made.success());
-    // Nobody writes into it.
+    // No program writes into the pipe.
     let refused = imd(&["replay", path.to_str().unwrap()]).failed(64);
     assert!(refused.contains("no regular file"), "{refused}");
 }
@@ -362,7 +363,7 @@ fn a_damaged_record_is_refused_before_anything_is_sent() {
     let path = folder.path().join("bad.rec").to_str().unwrap().to_owned();
     let replay = |text: &str| {
         fs::write(&path, text).unwrap();
-        // Nobody is there to be asked.
+        // Nothing listens on port 1.
         imd(&["replay", &path, "--gateway", "127.0.0.1:1"])
     };
     let header = r#"{"format":"imd-record","version":1,"imd":"0.1.0"}"#;
@@ -381,7 +382,7 @@ fn a_damaged_record_is_refused_before_anything_is_sent() {
     assert!(missing.contains("no-such.rec"), "{missing}");
 }
 
-/// Damages a record as a disk, an editor or a person with ill will does.
+/// Damages a record as a disk, an editor or an attacker would.
 fn damage(text: &str, chance: &mut StdRng) -> Vec<u8> {
     let mut lines: Vec<Vec<u8>> = text.lines().map(|line| line.as_bytes().to_vec()).collect();
     for _ in 0..chance.random_range(1..=3) {
@@ -396,7 +397,7 @@ fn damage(text: &str, chance: &mut StdRng) -> Vec<u8> {
                 let half = lines[at].len() / 2;
                 lines[at].truncate(half);
             }
-            // A digit of a time, an id or a frame.
+            // Changes a digit of a time, an id or a frame.
             5 | 6 => {
                 let digits: Vec<_> = (0..lines[at].len())
                     .filter(|&place| lines[at][place].is_ascii_digit())
@@ -443,7 +444,7 @@ fn a_record_that_is_damaged_anywhere_is_replayed_or_refused_with_its_line() {
             assert!(!err.contains("panicked"), "{told}");
             match code {
                 Some(0) => assert!(out[0].contains("0 different"), "{told}"),
-                // It says what is different, or where it could not go on.
+                // The replay reports a difference, or the line at which it could not go on.
                 Some(1) => assert!(!out.is_empty() || err.contains("line "), "{told}"),
                 Some(64) => assert!(err.contains(&path) && err.contains("line "), "{told}"),
                 _ => panic!("{told}"),

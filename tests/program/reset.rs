@@ -1,4 +1,4 @@
-//! Emptying a running stack from a shell, and filling it from a file.
+//! `imd reset` and `imd snapshot`: emptying a running stack, and filling it from a file.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ fn stored(daemon: &Daemon) -> Value {
     state["ledger"]["stored"].clone()
 }
 
-/// How many messages `uid` has.
+/// Returns how many messages the inbox of `uid` has.
 fn got(daemon: &Daemon, uid: &str) -> usize {
     daemon.imd(&["sync", "--uid", uid]).ok().len()
 }
@@ -53,7 +53,7 @@ fn a_folder_is_emptied_and_filled_when_it_is_said_so() {
     daemon.imd(&["snapshot", "load", file, "--yes"]).ok();
     assert_eq!(got(&daemon, "2"), 1);
 
-    // From a folder into memory.
+    // The snapshot of a folder is loaded into memory.
     let memory = Daemon::start(&[]);
     memory.imd(&["snapshot", "load", file]).ok();
     assert_eq!(got(&memory, "2"), 1);
@@ -119,7 +119,7 @@ fn a_snapshots_file_is_its_owners_alone_and_comes_whole_or_not() {
         .imd(&["snapshot", "load", "/no/such/file"])
         .failed(64);
     assert!(missing.contains("/no/such/file"), "{missing}");
-    // They are still there.
+    // The users are still there.
     let again = daemon.imd(&["register", "--uid", "1"]).failed(1);
     assert!(again.contains("94001"), "{again}");
 }

@@ -1,3 +1,5 @@
+//! Commands in scripts: what they print, how they find the stack, and how they end.
+
 use serde_json::Value;
 
 use crate::process::{Daemon, imd, write_config};
@@ -128,7 +130,7 @@ fn follow_ends_when_nobody_reads_or_another_session_takes_over() {
     let mut piped = crate::process::Program::run(command);
     daemon.imd(&["send", "--from", "1", "--to", "2", "a"]).ok();
     piped.line_with("\"a\"");
-    // Without another message: that nobody reads is seen by itself.
+    // The command notices without another message that nobody reads its stdout.
     piped.line_with("done");
     assert_eq!(piped.end().err, "");
 
@@ -139,7 +141,7 @@ fn follow_ends_when_nobody_reads_or_another_session_takes_over() {
     assert!(follow.end().failed(1).contains("93004"));
 }
 
-/// Sends a message to where the flags lead.
+/// Returns a command that sends a message, with these flags.
 fn with<'a>(flags: &[&'a str]) -> Vec<&'a str> {
     [&["send", "--from", "1", "--to", "2", "x"], flags].concat()
 }
@@ -153,7 +155,7 @@ fn addresses_come_from_flag_file_or_config_in_this_order() {
     let config = write_config(folder.path(), &text);
     imd(&with(&["--gateway", &addresses.gateway])).ok();
     imd(&with(&["--config", &config])).ok();
-    // the file counts more than the config, and the flag more than both
+    // The file of addresses takes precedence over the config, and a flag over both.
     let wrong = folder.path().join("wrong.json");
     let json = r#"{"gateway":"127.0.0.1:1","access":[],"user_api":"http://127.0.0.1:1","group_api":"http://127.0.0.1:1"}"#;
     std::fs::write(&wrong, json).unwrap();

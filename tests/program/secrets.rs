@@ -66,7 +66,7 @@ async fn no_token_password_or_text_reaches_a_log() {
         };
         assert!(is_expected, "{path}: {answer:?}");
     }
-    // A command that a gateway does not know.
+    // The gateway does not know this command.
     let mut stranger = Wire::connect(daemon.addresses().gateway.parse().unwrap()).await;
     stranger.raw(&raw_frame(&[8, 7])).await;
     stranger.error(Cmd::ErrServer, 10001).await;

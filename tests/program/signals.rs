@@ -1,4 +1,4 @@
-//! Signals: which of them end a process, and what two of them mean.
+//! Signals: which ones end a program, and what a second one means.
 
 use std::process::Command;
 use std::thread;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::process::{DEADLINE, Daemon, Program, socket_addr, until, write_config};
 use crate::support::{Http, Wire, framed, ping, sync};
 
-/// A daemon with a request that never ends, which keeps its shutdown waiting.
+/// Starts a daemon whose shutdown has to wait for a request that does not end.
 async fn stuck(grace: &str) -> (Daemon, Http, TempDir) {
     let folder = TempDir::new().unwrap();
     let config = write_config(folder.path(), &format!("[shutdown]\ngrace = \"{grace}\"\n"));
@@ -20,7 +20,7 @@ async fn stuck(grace: &str) -> (Daemon, Http, TempDir) {
     let user_api = daemon.addresses().user_api;
     let head = "POST /x/user/register HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
     let mut stuck = Http::sent(socket_addr(&user_api), head).await;
-    // Only a request that has begun is answered so.
+    // The server answers so when it has begun to read the request.
     stuck.expect("HTTP/1.1 100").await;
     (daemon, stuck, folder)
 }
@@ -47,6 +47,7 @@ async fn a_signal_that_comes_half_a_second_after_the_first_hurries_the_end() {
     while daemon.program.is_running() {
         daemon.program.signal("-TERM");
         assert!(first.elapsed() < DEADLINE);
+        // A real delay, because the time between the first signal and the one that counts is what is tested.
         thread::sleep(Duration::from_millis(10));
     }
     assert!(first.elapsed() >= Duration::from_millis(500));
@@ -54,7 +55,7 @@ async fn a_signal_that_comes_half_a_second_after_the_first_hurries_the_end() {
     assert!(daemon.program.end().failed(1).contains("second signal"));
 }
 
-/// Runs the binary as a shell does that ignores these signals.
+/// Runs the program as the child of a shell that ignores these signals.
 fn ignoring(signals: &str, args: &[&str]) -> Program {
     Program::start_after(&format!("trap '' {signals}"), args)
 }
@@ -82,7 +83,7 @@ fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
         running.iter().for_each(|program| program.signal(signal));
     }
     daemon.imd(&["ready"]).ok();
-    // Those that were ended would not wait for SIGTERM.
+    // A program that one of the signals had ended would not get the SIGTERM.
     for mut program in running {
         assert!(program.is_running());
         program.signal("-TERM");
@@ -108,7 +109,7 @@ fn nohup_and_a_background_job_of_a_script_keep_a_daemon_running() {
         let kill = Command::new("kill").args([signal, &pid]).status().unwrap();
         assert!(kill.success());
     };
-    // A job of a script ignores the terminal's SIGINT too.
+    // A background job of a script also ignores the SIGINT of the terminal.
     kill("-HUP");
     kill("-INT");
     let ready = ["ready", "--addr-file", file.to_str().unwrap()];
@@ -135,20 +136,20 @@ async fn nothing_runs_out_while_the_process_is_stopped_and_everything_does_after
     let (begin, end) = frame.split_at(frame.len() - 1);
     half.raw(begin).await;
     daemon.program.signal("-STOP");
-    // All that is to run out would have.
+    // A real delay, because a stopped process can't tell anything: it is longer than every deadline of the config.
     thread::sleep(Duration::from_secs(3));
     daemon.program.signal("-CONT");
     assert!(ask_gateway().await.starts_with("127.0.0.1:"));
     half.raw(end).await;
     let refused: ResSyncMsg = half.recv(Cmd::SyncMsg).await;
     assert_eq!(refused.err_code, 93003);
-    // Now the login's deadline is over.
+    // After the process was continued, the deadline of the login runs out.
     half.finished().await;
     daemon.program.signal("-TERM");
     daemon.program.end().ok();
 }
 
-/// Connects to each access server, and pings once without a login: what is answered was accepted.
+/// Connects to each access server, and waits for the reply to a ping, which shows that the connection was accepted.
 async fn answered(daemon: &Daemon) -> Vec<Wire> {
     let mut clients = Vec::new();
     for server in daemon.addresses().access {
@@ -170,7 +171,7 @@ async fn one_signal_ends_a_daemon_whose_servers_are_paused_long_before_the_grace
         daemon.imd(&["access", "pause", &server.name]).ok();
     }
     for client in &mut clients {
-        // A whole frame, and half of the next one.
+        // A whole frame, and a half one behind it.
         client.raw(&[&framed(&ping())[..], &[0]].concat()).await;
     }
     assert!(daemon.stop().starts_with("Stopped.  stored 0"));
@@ -191,11 +192,11 @@ async fn one_signal_ends_a_daemon_whose_clients_do_not_read_when_the_grace_perio
         .into_iter()
         .map(|mut client| {
             let pings = framed(&ping()).repeat(10_000);
-            // The client reads no answers, and is cut off in the end.
+            // The client does not read its replies, and is cut off when the grace period ends.
             tokio::spawn(async move { while client.try_raw(&pings).await {} })
         })
         .collect();
-    // Others are served meanwhile.
+    // Other clients are served meanwhile.
     daemon.imd(&["send", "--from", "1", "--to", "2", "x"]).ok();
     assert!(daemon.stop().starts_with("Stopped.  stored 1"));
     for writer in writers {

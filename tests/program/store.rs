@@ -1,3 +1,5 @@
+//! The store in a folder: what survives a kill and a stop, where the folder is, and the commands of `imd store`.
+
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -185,7 +187,7 @@ fn a_damaged_folder_is_refused_and_left_alone() {
     assert!(checked.contains("is damaged"), "{checked}");
 }
 
-/// Starts the program in `cwd`, with this as its home, and leaves it to be ended.
+/// Starts the program in the folder `cwd`, with this home folder.
 fn start_in(cwd: &Path, home: Option<&Path>, args: &[&str]) -> Program {
     let mut command = Command::new(env!("CARGO_BIN_EXE_imd"));
     command.args(["--any-port"]).args(args).current_dir(cwd);
@@ -196,7 +198,7 @@ fn start_in(cwd: &Path, home: Option<&Path>, args: &[&str]) -> Program {
     Program::run(command)
 }
 
-/// The banner's first line, of a start that is stopped again.
+/// Returns the first line of the banner, and stops the program.
 fn store_line(mut program: Program) -> String {
     let line = program.line_with("imd ");
     program.line_with("Ready in");
@@ -283,7 +285,7 @@ fn what_is_wrong_with_the_folder_is_said_with_where_it_was_asked_for() {
             "{refused}"
         );
         if path.is_empty() {
-            // The command line itself refuses that.
+            // The command line itself refuses this value.
             continue;
         }
         let refused = imd(&["--any-port", "--store", &path]).failed(64);
@@ -291,7 +293,7 @@ fn what_is_wrong_with_the_folder_is_said_with_where_it_was_asked_for() {
             refused.contains("--store") && refused.contains(why),
             "{refused}"
         );
-        // The flag counts, whatever the config says.
+        // The flag takes precedence over the config.
         let other = format!("[store]\npath = {:?}\n", at("other"));
         let config = write_config(folder.path(), &other);
         let refused = imd(&["--any-port", "--config", &config, "--store", &path]).failed(64);
@@ -329,7 +331,7 @@ fn a_disk_with_less_room_than_it_should_have_is_said_wherever_one_looks() {
     assert!(says(&log), "{log}");
 }
 
-/// Every file of a folder: its name, what it holds, when it was changed, and who may write it.
+/// Returns the path, the contents, the time of change and the write permission of every file in a folder.
 fn fingerprint(folder: &Path) -> Vec<(PathBuf, Vec<u8>, std::time::SystemTime, bool)> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -373,7 +375,7 @@ fn set_writable(folder: &Path, writable: bool) {
     }
 }
 
-/// Runs a command with temporary files in this folder, which is empty afterwards.
+/// Runs a command that puts its temporary files into this folder, which must be empty afterwards.
 fn with_temp(temp: &Path, args: &[&str]) -> Ended {
     let mut command = Command::new(env!("CARGO_BIN_EXE_imd"));
     command
@@ -390,7 +392,7 @@ fn to_look_into_a_folder_changes_not_a_byte_of_it() {
     let folder = TempDir::new().unwrap();
     let (data, temp) = (path(&folder), folder.path().join("temp"));
     fs::create_dir(&temp).unwrap();
-    // A store with a table, whose last run was killed.
+    // The store has a table on disk, and its last run was killed.
     let daemon = Daemon::start(&["--store", &data]);
     daemon
         .imd(&["send", "--from", "1", "--to", "2", "one"])
@@ -496,7 +498,7 @@ fn what_a_look_into_a_folder_needs_is_said() {
         refused.contains("TMPDIR") && refused.contains("no/such"),
         "{refused}"
     );
-    // A bit of it flipped: the folder is named, and not the copy.
+    // One bit of it is flipped. The error names the folder, not the copy of it.
     let mark = folder.path().join("data/mark");
     let mut bytes = fs::read(&mark).unwrap();
     bytes[0] ^= 1;
@@ -512,7 +514,7 @@ fn a_dump_that_nobody_reads_takes_its_copy_along_when_a_signal_ends_it() {
     let (data, temp) = (path(&folder), folder.path().join("temp"));
     fs::create_dir(&temp).unwrap();
     let daemon = Daemon::start(&["--store", &data]);
-    // More than a pipe takes.
+    // The text is longer than a pipe can hold.
     let text = "x".repeat(30_000);
     for _ in 0..10 {
         daemon

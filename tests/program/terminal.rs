@@ -1,4 +1,4 @@
-//! The program in a terminal: a pseudo-terminal, of which the test is the screen and the keyboard.
+//! The program in a terminal. The test is the screen and the keyboard of a pseudo-terminal.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -20,7 +20,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// A chat of this user.
+    /// Starts a chat of this user.
     fn chat(daemon: &Daemon, uid: &str) -> Terminal {
         let mut terminal = Terminal::start(daemon, &["chat", "--uid", uid]);
         terminal.shows("/help shows");
@@ -28,7 +28,7 @@ impl Terminal {
         terminal
     }
 
-    /// A command that finds this stack.
+    /// Starts a command that finds this daemon.
     fn start(daemon: &Daemon, args: &[&str]) -> Terminal {
         let mut command = Command::new(env!("CARGO_BIN_EXE_imd"));
         command
@@ -38,7 +38,7 @@ impl Terminal {
         Terminal::run(command)
     }
 
-    /// A program with the terminal at all its ends.
+    /// Runs a program whose stdin, stdout and stderr are the terminal.
     pub fn run(mut command: Command) -> Terminal {
         let size = Winsize {
             ws_row: 24,
@@ -59,7 +59,7 @@ impl Terminal {
         let (send, screen) = channel();
         std::thread::spawn(move || {
             let mut chunk = [0; 4096];
-            // Reading fails once nobody holds the other end.
+            // Reading fails when no process holds the other end open.
             while let Ok(n @ 1..) = master.read(&mut chunk) {
                 let text = String::from_utf8_lossy(&chunk[..n]).into_owned();
                 if send.send(text).is_err() {
@@ -75,7 +75,7 @@ impl Terminal {
         }
     }
 
-    /// Waits until the screen has shown this.
+    /// Waits until the screen has shown this text.
     pub fn shows(&mut self, what: &str) {
         while !self.seen.contains(what) {
             match self.screen.recv_timeout(DEADLINE) {
@@ -89,12 +89,12 @@ impl Terminal {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits for the end: whether it was a good one.
+    /// Waits for the end of the program, and returns whether it has succeeded.
     fn ends(self) -> bool {
         self.ended().0
     }
 
-    /// The same, and all that the screen has shown.
+    /// Waits for the end of the program, and returns whether it has succeeded and all that the screen has shown.
     pub fn ended(mut self) -> (bool, String) {
         while let Ok(text) = self.screen.recv_timeout(DEADLINE) {
             self.seen.push_str(&text);
@@ -143,7 +143,7 @@ fn pasted_lines_are_all_sent() {
         let line = bob.line();
         assert!(line.contains(&format!("\"line {n} 你好\"")), "{line}");
     }
-    // The end of the input, on an empty line.
+    // Ctrl-D on an empty line ends the input.
     ann.types("\u{4}");
     assert!(ann.ends());
 }

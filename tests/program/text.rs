@@ -1,4 +1,4 @@
-//! Texts as shells, editors and other people write them: hyphens, control characters, byte order marks, line ends.
+//! Texts as shells, editors and other users write them: hyphens, control characters, byte order marks, line ends.
 
 use std::fs;
 use std::io::Write;
@@ -11,14 +11,14 @@ use tempfile::TempDir;
 
 use crate::process::{Daemon, Ended, Program, imd, until, write_config};
 
-/// The texts in the inbox of user 2.
+/// Returns the texts in the inbox of user 2.
 fn texts(daemon: &Daemon) -> Vec<String> {
     let lines = daemon.imd(&["sync", "--uid", "2"]).json();
     let text = |line: &Value| line["text"].as_str().unwrap().to_owned();
     lines.iter().map(text).collect()
 }
 
-/// A rule that can't be named can't be ended.
+/// A fault whose name the command line could not express could not be ended.
 #[test]
 fn whatever_name_a_fault_may_have_it_is_listed_and_ended_by_it() {
     let daemon = Daemon::start(&["--manual-clock"]);
@@ -96,7 +96,7 @@ fn a_message_may_begin_with_a_hyphen() {
     for text in sent.clone() {
         daemon.imd(&[&SEND[..], &[text]].concat()).ok();
     }
-    // What is an option of the command itself is text behind two hyphens, and two hyphens are text behind two others.
+    // Behind `--`, an option of the command is text, and so is another `--`.
     let file = daemon.addr_file();
     let at = ["--addr-file", file.to_str().unwrap(), "--"];
     for text in ["--help", "-h", "--token", "--token=x", "--"] {
@@ -105,7 +105,7 @@ fn a_message_may_begin_with_a_hyphen() {
     let mut expected: Vec<&str> = sent.copied().collect();
     expected.extend(["--help", "-h", "--token", "--token=x", "--"]);
     assert_eq!(texts(&daemon), expected);
-    // Before the text, where people look for them, options are options.
+    // In front of the text, where people look for options, an option is one.
     assert!(
         imd(&["send", "--help"])
             .ok()
@@ -156,10 +156,10 @@ fn the_value_of_an_option_may_begin_with_a_hyphen() {
     daemon.imd(&add).ok();
     daemon.imd(&["fault", "rm", "-lost"]).ok();
     assert!(daemon.imd(&["fault", "ls"]).ok().is_empty());
-    // A name that can't be is called one.
+    // The error says that the name is invalid, not that there is no such option.
     let told = daemon.imd(&["access", "add", "-four"]).failed(64);
     assert!(told.contains("must begin with a letter"), "{told}");
-    // A number that can't be is called one.
+    // The error says that the number is invalid, not that there is no such option.
     for args in [
         &["sync", "--uid", "-5"][..],
         &["token", "-5"],
@@ -196,11 +196,11 @@ fn a_text_comes_from_stdin() {
     assert!(refused.contains("stdin: this is UTF-16"), "{refused}");
 }
 
-/// One of each kind that a terminal obeys, or that misleads who reads it.
+/// One character of each kind that a terminal obeys, or that misleads a reader.
 const UNSAFE: &str =
     "\u{1b}]0;x\u{7}\u{7f}\u{85}\u{9b}\u{200e}\u{202e}\u{2028}\u{2066}\u{feff}\u{e0041}";
 
-/// Nothing but text, and the ends of lines.
+/// Checks that there is only harmless text and line ends.
 #[track_caller]
 fn assert_harmless(printed: &str) {
     let is_harmless =
@@ -235,19 +235,19 @@ fn nothing_that_others_wrote_controls_the_terminal() {
         .imd(&["group", "create", "--uid", "1", "--name", &text])
         .ok();
     daemon.imd(&send).ok();
-    // Both of its frames are in the record: it is told of them a little later than the sender.
+    // The record is complete when it has both frames, which may be shortly after the sender is answered.
     let recorded = || fs::read_to_string(&record).unwrap();
     until("a frame is missing", || {
         recorded().matches("SendP2PMsg").count() == 2
     });
     recorder.signal("-INT");
     recorder.end().ok();
-    // So that a replay has something to tell.
+    // The refusal gives the replay a difference to report.
     let refusal = ["--cmd", "SendP2PMsg", "--error", "90001"];
     daemon
         .imd(&[&["fault", "add", "--at", "access.reply"], &refusal[..]].concat())
         .ok();
-    // A name of a fault has no control characters; others it may have.
+    // The name of a fault may not have control characters, but may have the other ones.
     let name = text.replace(char::is_control, "");
     let fault = [
         "fault", "add", "--at", "notify", "--uid", "99", "--drop", "--name", &name,
@@ -302,7 +302,7 @@ fn utf16(text: &str) -> Vec<u8> {
     text.encode_utf16().flat_map(u16::to_le_bytes).collect()
 }
 
-/// A file as other systems have it, each with its name; and whether it can be read.
+/// Returns the text in the encodings and line ends of other systems: a name, the bytes, and whether `imd` reads them.
 fn as_elsewhere(text: &str) -> Vec<(&'static str, Vec<u8>, bool)> {
     let crlf = text.replace('\n', "\r\n");
     let big_endian = text.encode_utf16().flat_map(u16::to_be_bytes);
@@ -316,7 +316,7 @@ fn as_elsewhere(text: &str) -> Vec<(&'static str, Vec<u8>, bool)> {
         ("both", format!("\u{feff}{crlf}").into_bytes(), true),
         ("UTF-16", utf16(&crlf), false),
         ("UTF-16", big_endian.collect(), false),
-        // A single line is the same line.
+        // A single line has no line ends that could differ.
         (
             "CR",
             text.replace('\n', "\r").into_bytes(),
@@ -325,7 +325,7 @@ fn as_elsewhere(text: &str) -> Vec<(&'static str, Vec<u8>, bool)> {
     ]
 }
 
-/// Rewrites a file in each of these ways, and tries it.
+/// Rewrites a file in each of these ways, and runs the attempt.
 fn try_elsewhere(file: &Path, attempt: impl Fn() -> Ended) {
     let text = fs::read_to_string(file).unwrap();
     for (name, bytes, is_read) in as_elsewhere(&text) {

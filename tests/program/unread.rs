@@ -1,4 +1,4 @@
-//! Pipes that nobody reads, and are full: they stop neither who serves nor who is told to end.
+//! Pipes that are full because nobody reads them: the program still serves, and still ends when it is told to.
 
 use std::io::{PipeReader, Read, Write, pipe};
 use std::process::{Child, Command, Stdio};
@@ -10,10 +10,10 @@ use crate::process::{Daemon, imd, socket_addr, until, wait_until_it_handles_sign
 use crate::support::Http;
 use crate::support::http::request;
 
-/// A program whose stdout is full from the start, and whose stderr is not read.
+/// A program whose stdout is full from the start, and whose stderr nobody reads.
 struct Unread {
     child: Child,
-    /// Never read, but open: nobody has gone.
+    /// The reading end of stdout. It is never read, and open, so that writes wait instead of failing.
     _stdout: PipeReader,
 }
 
@@ -21,7 +21,7 @@ impl Unread {
     fn start(args: &[&str], rust_log: &str) -> Unread {
         let (reader, writer) = pipe().unwrap();
         let mut filler = writer.try_clone().unwrap();
-        // It fills the pipe and waits for a reader, until that one is dropped.
+        // The thread fills the pipe, and then waits until the reading end is dropped.
         thread::spawn(move || filler.write_all(&vec![b'.'; 1 << 20]));
         let mut command = Command::new(env!("CARGO_BIN_EXE_imd"));
         command.args(args).env("RUST_LOG", rust_log);
@@ -33,7 +33,7 @@ impl Unread {
         }
     }
 
-    /// Asks it to end, and returns its code.
+    /// Sends SIGTERM, and returns the exit code.
     fn told_to_end(&mut self) -> Option<i32> {
         let pid = self.child.id().to_string();
         Command::new("kill").args(["-TERM", &pid]).status().unwrap();
@@ -47,7 +47,7 @@ impl Unread {
         self.child.wait().unwrap().code()
     }
 
-    /// What it has said in the end.
+    /// Returns what the program has written to stderr.
     fn stderr(mut self) -> String {
         let mut text = Vec::new();
         let stderr = self.child.stderr.take();
@@ -63,7 +63,7 @@ impl Drop for Unread {
     }
 }
 
-/// Whether nothing more can be written without a wait.
+/// Returns whether a write to the pipe would have to wait.
 fn is_full(writer: &std::io::PipeWriter) -> bool {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use std::os::fd::AsFd;
@@ -71,7 +71,7 @@ fn is_full(writer: &std::io::PipeWriter) -> bool {
     poll(&mut fds, PollTimeout::ZERO).unwrap() == 0
 }
 
-/// Waits until it serves: it says so in the file alone.
+/// Waits until the daemon serves, which only its file of addresses tells.
 fn addresses(folder: &TempDir) -> String {
     let file = folder.path().join("addr.json");
     until("it does not start", || file.exists());
@@ -89,7 +89,7 @@ async fn a_daemon_whose_log_nobody_reads_serves_counts_what_is_dropped_and_stops
         let file = addresses(&folder);
         let file = ["--addr-file", &file];
         let gateway = crate::process::read_addresses(file[1]).gateway;
-        // Each firing is a line: far more than the pipe and the queue behind it take.
+        // Each time the fault acts, a line is logged: far more than the pipe and the queue in front of it can hold.
         let add = ["fault", "add", "--at", "access.request", "--delay", "1us"];
         imd(&[&add[..], &file[..]].concat()).ok();
         for _ in 0..50 {
@@ -141,7 +141,7 @@ fn commands_that_run_until_a_signal_end_by_it_though_nobody_reads_them() {
         let args = if args[0] == "bench" { args } else { &with_file };
         running.push((Unread::start(args, "trace"), args.concat(), code));
     }
-    // Those that show what passes have something to show.
+    // Commands that show messages get some to show.
     for uid in ["2", "3"] {
         daemon.imd(&["send", "--from", "1", "--to", uid, "x"]).ok();
     }
@@ -160,7 +160,7 @@ fn a_finished_bench_that_nobody_reads_is_ended_by_a_signal() {
     let children = format!("/proc/{0}/task/{0}/children", bench.child.id());
     let has_child = || !std::fs::read_to_string(&children).unwrap().is_empty();
     until("it starts no imd", has_child);
-    // Once its own imd is gone, it prints.
+    // When the imd that it had started is gone, it prints its report.
     until("its imd does not end", || !has_child());
     assert_eq!(bench.told_to_end(), Some(1));
 }

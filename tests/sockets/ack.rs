@@ -1,3 +1,5 @@
+//! Command 20004: the receiver of a message accepts it, and its sender gets an entry of the type `ack`.
+
 use imd::Config;
 use imd::proto::{Cmd, ReqAcceptP2pMsgAck, ResAcceptP2pMsgAck};
 

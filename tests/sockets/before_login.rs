@@ -1,3 +1,5 @@
+//! What a session may do before its login: commands that need one are answered 93003, and the connection stays usable.
+
 use imd::Config;
 use imd::proto::{
     Cmd, Reply, ReqLogout, ResAcceptP2pMsgAck, ResLogout, ResSendGroupMsg, ResSendP2pMsg,
@@ -63,7 +65,7 @@ async fn a_login_in_the_middle_of_a_read_counts_for_what_follows() {
     assert_eq!(late.err_code, 0);
 }
 
-/// The commands of the other listener, and those that only a server sends, are unknown.
+/// Each listener refuses the commands of the other one, and those that only a server sends, as unknown.
 #[tokio::test]
 async fn commands_are_known_only_where_they_belong() {
     let imd = start(Config::ephemeral()).await;
@@ -81,7 +83,7 @@ async fn commands_are_known_only_where_they_belong() {
     assert_eq!(at_gateway.ask().await.err_code, 0);
 }
 
-/// Each reply type can say an error; none of them loses what it echoes.
+/// Every type of reply can carry an error, and echoes the ids of its request all the same.
 #[test]
 fn an_error_keeps_the_ids() {
     use imd::proto::Code;

@@ -11,7 +11,7 @@ use crate::support::{Wire, access, p2p, soon, start, user};
 const CLIENT: &str = include_str!("../wire/p2p-client.hex");
 const REPLIES: &str = include_str!("../wire/server-replies.hex");
 
-/// (first word, bytes) of each line that is no comment.
+/// Returns the first word and the bytes of each line that is not a comment.
 fn frames(file: &'static str) -> Vec<(&'static str, Vec<u8>)> {
     let lines = file
         .lines()
@@ -73,7 +73,7 @@ async fn every_frame_of_an_existing_client_is_answered_as_it_expects() {
             }
             20006 => {
                 let reply: ResSyncMsg = wire.recv(Cmd::SyncMsg).await;
-                // The second one asks from 3, which is beyond this new inbox.
+                // The second request asks from version 3, which lies beyond this new inbox.
                 assert_eq!(
                     (reply.err_code, reply.current_id, reply.msgs.len()),
                     (0, 0, 0)
@@ -116,7 +116,8 @@ async fn the_captured_frames_may_come_in_any_pieces() {
     }
 }
 
-/// Whether what this server sends is what that client was seen to decode.
+/// The captured replies, decoded and encoded again by this crate, are the same bytes: the fields that `imd` adds are
+/// left out when they are empty.
 #[test]
 fn our_replies_are_the_captured_ones_and_more_fields() {
     let captured = frames(REPLIES);
@@ -167,7 +168,7 @@ async fn login_and_ping_are_answered_byte_for_byte_as_captured() {
     }
 }
 
-/// An unmodified client writes its token in time, but a person types the id after the connect.
+/// An existing client connects first, and logs in when a person has typed the id.
 #[tokio::test]
 async fn a_person_may_take_minutes_to_log_in() {
     let imd = crate::support::start_manual().await;

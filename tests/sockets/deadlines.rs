@@ -1,4 +1,5 @@
-//! Time moves by hand here.
+//! The deadlines of a session: for the login, for the next frame, for the rest of a half frame, and for a write. The
+//! tests move a manual clock.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ async fn a_session_without_a_login_is_closed_after_five_minutes() {
     let imd = start_manual().await;
     let mut wire = Wire::connect(access(&imd)).await;
     imd.clock().advance(SECOND * 299).await;
-    // A frame does not put the deadline off: only a login does.
+    // Only a login puts this deadline off; other frames do not.
     wire.send(&ping()).await;
     wire.error(imd::proto::Cmd::Ping, 93003).await;
     imd.clock().advance(SECOND * 2).await;
@@ -52,7 +53,7 @@ async fn a_gateway_connection_is_kept_for_ten_minutes() {
 async fn a_frame_that_is_not_completed_in_10_s_closes_the_session() {
     let imd = start_manual().await;
     let mut wire = user(&imd, 1).await;
-    // The reply to the whole frame says that the server has read the half one behind it too.
+    // The reply to the whole frame shows that the server has read the half frame behind it too.
     let mut bytes = framed(&ping());
     bytes.extend_from_slice(&framed(&ping())[..3]);
     wire.raw(&bytes).await;
@@ -79,7 +80,7 @@ async fn a_frame_that_is_completed_in_time_starts_no_deadline() {
     wire.ping().await;
 }
 
-/// Half frames before and after the login, whose lengths promise as much as may come.
+/// The half frames come before and after the login, and announce the largest length that is allowed.
 #[tokio::test]
 async fn hundreds_of_half_frames_keep_nobody_waiting_and_end_at_their_deadline() {
     const CLIENTS: i64 = 400;
@@ -87,7 +88,7 @@ async fn hundreds_of_half_frames_keep_nobody_waiting_and_end_at_their_deadline()
     let mut bob = user(&imd, 1_000).await;
     let tasks = || Handle::current().metrics().num_alive_tasks();
     let before = tasks();
-    // What is no protobuf is answered 90001, once it is whole.
+    // Once it is whole, a frame that is not protobuf is answered 90001.
     let whole = |len: u16| raw_frame(&vec![0xff; len.into()]);
     let mut clients = Vec::new();
     for uid in 1..=CLIENTS {
@@ -98,7 +99,7 @@ async fn hundreds_of_half_frames_keep_nobody_waiting_and_end_at_their_deadline()
         } else {
             (whole(4_096), 93003)
         };
-        // One byte of a length, a length, or a frame without its last byte.
+        // One byte of the length, the length alone, or a frame without its last byte.
         let cut = [1, 2, 3, 1_000, frame.len() - 1][usize::try_from(uid % 5).unwrap()];
         wire.raw(&[&framed(&ping())[..], &frame[..cut]].concat())
             .await;
@@ -125,7 +126,8 @@ async fn hundreds_of_half_frames_keep_nobody_waiting_and_end_at_their_deadline()
     until(|| tasks() <= before).await;
 }
 
-/// A peer that sends without reading: the server stops reading it, keeps a bounded backlog, and gives it up.
+/// When a peer sends without reading, the server stops reading from it, keeps a bounded number of bytes for it, and
+/// closes the connection in the end.
 #[tokio::test]
 async fn a_peer_that_does_not_read_meets_the_write_deadline() {
     let imd = start_manual().await;
@@ -134,12 +136,13 @@ async fn a_peer_that_does_not_read_meets_the_write_deadline() {
         wire.p2p(1, &n.to_string(), &"x".repeat(32_000)).await;
         let _ = wire.notified().await;
     }
-    // Each asks for a page of 64 KB; in all far more than sockets hold.
+    // Each request asks for a page of 64 KB. Together the pages are far larger than the buffers of the sockets.
     let requests: Vec<ReqSyncMsg> = (0..2_000).map(|_| sync(0, 0)).collect();
     wire.send_all(&requests).await;
     let sessions = imd.access_servers()[0].sessions();
     let mut most = 0;
-    // The deadline runs from when the socket took nothing more, which cannot be seen from here.
+    // The deadline runs from the moment in which the socket took no more bytes, which a test can't see. So the clock
+    // moves until the session is closed.
     soon(async {
         while !sessions.is_empty() {
             most = sessions
@@ -159,7 +162,7 @@ async fn a_peer_that_does_not_read_meets_the_write_deadline() {
     assert!(most <= high_water + 2 * 65_537, "{most} bytes waited");
 }
 
-/// Slow, but with progress: the deadline is for those who take nothing at all.
+/// The write deadline starts anew with each byte that the peer takes.
 #[tokio::test]
 async fn a_peer_that_reads_slowly_gets_everything() {
     const PAGES: usize = 1_500;
@@ -176,7 +179,8 @@ async fn a_peer_that_reads_slowly_gets_everything() {
     for n in 0..PAGES {
         let page: imd::proto::ResSyncMsg = wire.answer(Cmd::SyncMsg).await;
         assert_eq!(page.msgs.len(), 2);
-        // So many bytes are more than the sockets hold: the server has written meanwhile.
+        // The pages before this one are larger than the buffers of the sockets, so the server has written since the
+        // last advance.
         if n % 250 == 249 {
             imd.clock().advance(SECOND * 9).await;
         }

@@ -47,7 +47,7 @@ async fn the_client_does_everything_that_the_contract_offers() {
     alice.send_p2p_as(2, &sent.msg_id, "hello").await.unwrap();
     alice.send_group(gid, "hello all").await.unwrap();
 
-    // Merged or not, the notifies end at the newest version.
+    // Notifies may be merged, but the last one names the newest version.
     while soon(bob.next_event()).await.unwrap()
         != (Event::Notify {
             current: 0,
@@ -101,7 +101,7 @@ async fn the_client_says_why_it_was_closed() {
     );
 }
 
-/// In the original an absent UID is not the session's own.
+/// In the original stack, an absent UID does not stand for the user of the session.
 #[tokio::test]
 async fn the_client_names_its_uid_in_every_request() {
     use futures_util::{SinkExt, StreamExt};
@@ -194,7 +194,7 @@ async fn users_and_groups_are_made_in_process() {
     let refused = imd.quit_group(3, -1).await;
     assert!(matches!(refused, Err(GroupError::BadGid(-1))));
 
-    // They are the users and the group that clients meet.
+    // Clients see these users and this group.
     let mut ann = Client::connect(imd.gateway_addr()).await.unwrap();
     ann.login(1, &imd.token(1)).await.unwrap();
     ann.send_group(team, "hello").await.unwrap();

@@ -1,3 +1,5 @@
+//! Command 10001: which address the gateway hands out, by each strategy, and what it knows of the registry.
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use crate::support::{Wire, start, start_manual, user};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// How often each address is handed out in so many answers.
+/// Asks several times, and counts how often each address is handed out.
 async fn ask(wire: &mut Wire, times: usize) -> HashMap<String, usize> {
     let mut count = HashMap::new();
     for _ in 0..times {
@@ -73,7 +75,7 @@ async fn least_sessions_fills_up_the_emptier_ones() {
             held.push(wire);
         }
     }
-    // The records tell it with their next heartbeat, the gateway with its next refresh.
+    // The next heartbeat tells the registry the number of sessions, and the next refresh tells the gateway.
     imd.clock().advance(SECOND * 10).await;
     let mut wire = Wire::connect(imd.gateway_addr()).await;
     let count = ask(&mut wire, 7).await;
@@ -174,7 +176,7 @@ async fn the_whole_way_from_gateway_to_access() {
     let mut other = user(&imd, 2).await;
     assert_eq!(other.p2p(1, "m", "x").await.err_code, 0);
     assert_eq!(wire.notified().await, (0, 1));
-    // The gateway's connection stays usable meanwhile.
+    // The connection to the gateway stays usable meanwhile.
     assert_eq!(gateway.ask().await.err_code, 0);
 }
 
@@ -189,7 +191,7 @@ async fn least_sessions_remembers_whom_it_sent_where_until_the_records_know() {
         for (addr, n) in ask(&mut wire, 3).await {
             *count.entry(addr).or_insert(0) += n;
         }
-        // The list is read again, and the records are the same as before.
+        // The gateway reads the list again and finds the same records.
         imd.clock().advance(SECOND).await;
     }
     assert!(count.values().all(|&n| n == 4), "{count:?}");

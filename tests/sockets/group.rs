@@ -1,3 +1,5 @@
+//! Command 20005: a message to all members of a group.
+
 use imd::Config;
 use imd::proto::{Cmd, ReqSendGroupMsg, ResSendGroupMsg};
 
@@ -115,7 +117,7 @@ async fn members_on_other_access_servers_are_notified_too() {
     }
 }
 
-/// The id that the server gives a message without one belongs to what is stored.
+/// The server gives a message without an id one only when it stores the message.
 #[tokio::test]
 async fn a_refused_message_without_an_id_is_answered_without_one() {
     let imd = start(Config::ephemeral()).await;

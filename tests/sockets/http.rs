@@ -1,3 +1,5 @@
+//! The HTTP API of the stack: users on one port, groups on the other, and who may ask.
+
 use std::sync::Arc;
 
 use imd::id::Uid;
@@ -42,7 +44,7 @@ async fn who_never_registered_gets_a_token_where_nobody_has_to() {
     };
     wire.send(&request).await;
     assert_eq!(wire.error(Cmd::Login, 0).await, "ok");
-    // A password that was set counts from then on.
+    // From the moment in which a user has a password, it is checked.
     let (_, answer) = post(imd.user_api_addr(), "/x/user/register", "uid=8&pw=a").await;
     assert_eq!(answer["code"], 0);
     let (_, answer) = post(imd.user_api_addr(), "/x/user/auth", "uid=8&pw=any").await;
@@ -55,7 +57,7 @@ async fn who_never_registered_gets_a_token_where_nobody_has_to() {
     assert_eq!(answer, json!({"code": 94002, "message": "no such user"}));
 }
 
-/// A check that took what these hashes say would not end before the test does.
+/// To check a password against one of these hashes would take longer than the test may.
 #[tokio::test]
 async fn a_stored_hash_that_would_take_too_much_is_not_checked() {
     let (salt, output) = ("A".repeat(22), "A".repeat(43));

@@ -1,4 +1,5 @@
-//! Odd forms: whatever a client of the user and group APIs writes gets a defined answer, and the next request works.
+//! Unusual forms: every request to the user API and the group API gets a defined answer, and the next request is
+//! served.
 
 use std::net::SocketAddr;
 
@@ -10,8 +11,8 @@ use crate::support::{Http, post, soon, start};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// A request as bytes, and how it is answered: HTTP status and code. None where HTTP itself is broken, which is answered
-/// without a body, or by a close.
+/// A request as bytes, with the HTTP status and the code of its answer. `None` if it is not HTTP: then the server
+/// answers without a body, or closes the connection.
 struct Odd {
     name: String,
     request: Vec<u8>,
@@ -26,7 +27,7 @@ fn odd(name: &str, request: impl Into<Vec<u8>>, answer: impl Into<Option<(u16, u
     }
 }
 
-/// A POST to create a group.
+/// Returns a POST that creates a group.
 fn posted(head: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
     let head = format!(
@@ -40,7 +41,7 @@ fn form(body: &[u8]) -> Vec<u8> {
     posted(&format!("content-type: {FORM}\r\n"), body)
 }
 
-/// Bodies with the content type of a form.
+/// Returns bodies, all with the content type of a form.
 fn bodies() -> Vec<Odd> {
     let long = "9".repeat(60_000);
     let many = "a=b&".repeat(10_000) + "uid=7";
@@ -148,7 +149,7 @@ fn bodies() -> Vec<Odd> {
     odds
 }
 
-/// What stands around a body that is right.
+/// Returns heads, all with a valid body behind them.
 fn heads() -> Vec<Odd> {
     let kinds: &[(&str, u64)] = &[
         ("", 10001),
@@ -222,7 +223,7 @@ fn heads() -> Vec<Odd> {
     odds.collect()
 }
 
-/// What stands in the first line, and bodies in their transfer forms.
+/// Returns request lines, and bodies of every transfer encoding and length.
 fn lines() -> Vec<Odd> {
     let line = |line: &str, answer: Option<(u16, u64)>| {
         let request = format!("{line}\r\nhost: localhost\r\nconnection: close\r\n\r\n");
@@ -316,7 +317,8 @@ fn lines() -> Vec<Odd> {
     ]
 }
 
-/// Sends a request, ends the writing side, and returns the answer. It is whole, or `None`.
+/// Sends a request, ends the writing side, and returns the answer; `None` if the server closes the connection without
+/// one.
 async fn answered(addr: SocketAddr, request: &[u8]) -> Option<Answer> {
     let mut http = Http::connect(addr).await;
     // The server may answer and close before it has taken the whole request.
@@ -327,7 +329,7 @@ async fn answered(addr: SocketAddr, request: &[u8]) -> Option<Answer> {
     Answer::of(answer.strip_prefix(go_on).unwrap_or(&answer))
 }
 
-/// Each is answered as it should be, on a connection of its own, and a plain request behind it too.
+/// Sends each request on a connection of its own, compares the answer, and then checks that a plain request is served.
 async fn check(imd: &Imd, odds: Vec<Odd>) {
     let api = imd.group_api_addr();
     for Odd {
@@ -374,7 +376,7 @@ async fn odd_first_lines_and_lengths_have_a_defined_answer() {
     check(&start(Config::ephemeral()).await, lines()).await;
 }
 
-/// Every field of every path, left out and as every kind of odd value.
+/// Leaves out each field of each path, and gives it each kind of invalid value.
 #[tokio::test]
 async fn every_field_of_every_path_is_checked() {
     let imd = start(Config::ephemeral()).await;

@@ -1,5 +1,5 @@
-//! HTTP as clients write it to the socket: bodies that are too long, clients that close early, kept connections. All
-//! three listeners do the same.
+//! HTTP as bytes on a connection: bodies that are too long, clients that close early, connections that are kept. The
+//! user API, the group API and the admin API behave alike.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::support::{Http, soon, start};
 
 const MIB: usize = 1 << 20;
 
-/// A path of each listener that reads a body.
+/// Returns the three listeners, each with a path that reads a body.
 fn listeners(imd: &Imd) -> [(SocketAddr, &'static str); 3] {
     [
         (imd.user_api_addr(), "/x/user/register"),
@@ -41,7 +41,7 @@ async fn who_writes_a_whole_body_before_reading_still_reads_that_it_is_too_long(
         for length in [3 * MIB, 32 * MIB] {
             let head = head(path, &format!("content-length: {length}\r\n"));
             let mut stream = Http::sent(addr, head).await;
-            // More than all buffers in between: it is written only if somebody reads it.
+            // The body is larger than all buffers on the way, so it can be written only while the server reads.
             stream.send(&vec![b'x'; length]).await;
             let answer = stream.rest().await;
             assert!(is_too_long(&answer), "{path} {length}: {answer}");
@@ -135,7 +135,7 @@ async fn a_request_whose_client_closes_its_writing_side_is_answered() {
     let whole = |path: &str| head(path, "content-length: 5\r\n") + "uid=7";
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
     for (addr, request, begin) in [
-        // Takes a moment: a password is hashed.
+        // This one takes a while, because a password is hashed.
         (
             imd.user_api_addr(),
             whole("/x/user/register"),
@@ -149,7 +149,7 @@ async fn a_request_whose_client_closes_its_writing_side_is_answered() {
         (admin, get("/healthz"), "HTTP/1.1 200 "),
         (admin, get("/v1/state"), "HTTP/1.1 200 "),
         (admin, get("/v1/wait?timeout=100ms"), "HTTP/1.1 408 "),
-        // Nobody reads these bodies.
+        // The server does not read the bodies of these requests.
         (admin, whole("/v1/nowhere"), "HTTP/1.1 404 "),
         (admin, whole("/v1/access/access-1/pause"), "HTTP/1.1 200 "),
         (admin, whole("/v1/registry/freeze"), "HTTP/1.1 200 "),
@@ -178,7 +178,7 @@ async fn a_client_that_closes_its_writing_side_right_behind_a_body_that_was_wait
         for (length, body) in bodies.iter().cycle().take(20) {
             let head = head(path, &format!("{length}expect: 100-continue\r\n"));
             let mut stream = Http::sent(addr, head).await;
-            // From here on the body is waited for.
+            // From here on the server waits for the body.
             stream.expect(CONTINUE).await;
             stream.send(body).await;
             stream.end().await;
@@ -224,14 +224,15 @@ async fn a_kept_connection_says_for_how_long_it_is_kept() {
             let answer = stream.answer().await;
             let said = answer.header("keep-alive").strip_prefix("timeout=");
             let said: u64 = said.unwrap().parse().unwrap();
-            // It is open for longer: what is sent at the last moment is answered.
+            // The server keeps the connection for a second longer than it says, so that a request sent at the last
+            // moment is answered.
             assert_eq!(said, Config::default().http.timeout.as_secs() - 1);
         }
         let last = request.replace("content-length", "connection: close\r\ncontent-length");
         stream.send(last).await;
         let answer = stream.rest().await;
         assert!(!answer.contains("keep-alive"), "{answer}");
-        // HTTP/1.0 closes unless it is asked not to.
+        // An HTTP/1.0 connection is closed unless the client asks to keep it.
         let mut old = Http::connect(addr).await;
         let last = request.replace("HTTP/1.1", "HTTP/1.0");
         old.send(last).await;

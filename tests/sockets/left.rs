@@ -1,3 +1,5 @@
+//! What a client that has left leaves behind: no task, no session, no presence.
+
 use tokio::runtime::Handle;
 
 use crate::support::{start_manual, until, user};

@@ -1,3 +1,5 @@
+//! `[limits]`: how many connections a stack takes and how many members a group, and what happens beyond that.
+
 use imd::Config;
 
 use crate::support::{Wire, access, post, start, user};

@@ -1,3 +1,5 @@
+//! Command 20001: which tokens are accepted, and to which user they bind the session.
+
 use imd::Config;
 use imd::proto::{Cmd, ReqLogin};
 
@@ -16,7 +18,7 @@ fn with_token(uid: i64, token: &str) -> ReqLogin {
 async fn the_salted_token_logs_in() {
     let imd = start(Config::ephemeral()).await;
     let mut wire = Wire::connect(access(&imd)).await;
-    // md5("321" + salt), as an existing client sends it
+    // md5("321" + salt), as an existing client sends it.
     wire.send(&with_token(321, "69338d7366e3a53668cbd23dfedee4cd"))
         .await;
     assert_eq!(wire.error(Cmd::Login, 0).await, "ok");
@@ -61,7 +63,7 @@ async fn a_second_login_of_the_same_user_is_answered_0_and_of_another_93005() {
         "uid does not match the login"
     );
     assert!(!imd.is_online(8));
-    // Absent means the session's own, in every command after the login.
+    // After the login, a UID of 0 stands for the user of the session, in every command.
     wire.send(&with_token(0, &imd.token(7))).await;
     assert_eq!(wire.error(Cmd::Login, 0).await, "ok");
     wire.send(&with_token(7, "wrong")).await;
@@ -120,7 +122,8 @@ async fn a_token_of_the_http_api_runs_out() {
     wire.error(Cmd::Login, 93002).await;
 }
 
-/// Whether before the login or after it, and however many come: none binds anybody, and the connection stays usable.
+/// Forged tokens are sent before the login and after it. None of them binds the session to a user, and the connection
+/// stays usable.
 #[tokio::test]
 async fn thousands_of_forged_tokens_are_refused_one_by_one() {
     let imd = start(Config::ephemeral()).await;
@@ -138,7 +141,7 @@ async fn thousands_of_forged_tokens_are_refused_one_by_one() {
         }
         forged.push(format!("{token}0"));
     }
-    // A digit before a token's end may be the one that follows: then nothing was forged.
+    // The digit that replaces another one may be the same digit: then the token is not forged.
     forged.retain(|token| *token != issued && *token != imd.token(7));
     assert!(forged.len() > 2_000);
     let requests: Vec<_> = forged.iter().map(|token| with_token(7, token)).collect();

@@ -1,4 +1,5 @@
-//! What clients see, through real sockets: one file for each behaviour.
+//! The wire contract and the HTTP API of the stack, as clients see them through real sockets. Each file holds one part
+//! of it.
 
 mod odd_store;
 #[path = "../support/mod.rs"]

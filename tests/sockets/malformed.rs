@@ -1,3 +1,6 @@
+//! Frames that are not what the contract says: not protobuf, empty, too long. Each is answered, and the connection
+//! stays usable while the boundary of the frame is known.
+
 use imd::Config;
 use imd::proto::Cmd;
 use proptest::prelude::*;
@@ -61,7 +64,8 @@ async fn a_long_frame_before_the_login_is_answered_and_the_connection_closed() {
     let imd = start(Config::ephemeral()).await;
     for addr in [access(&imd), imd.gateway_addr()] {
         let mut wire = Wire::connect(addr).await;
-        // The length alone says it; what follows is unread input, over which a plain close would be a reset.
+        // The length alone is too much. The bytes behind it stay unread, and to close a socket over unread bytes would
+        // reset the connection.
         let mut bytes = vec![0x10, 0x01];
         bytes.extend_from_slice(&[0; 200_000]);
         wire.raw(&bytes).await;
@@ -86,8 +90,7 @@ async fn a_frame_of_4096_bytes_is_taken_before_the_login_and_of_65535_after_it()
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Whatever comes in: no panic, and everyone else is served. (A task that panics would end its session without a
-    /// word, and the reply to the ping that follows would be missing.)
+    /// A task that panics would end its session without a reply, and the ping at the end would not be answered.
     #[test]
     fn random_frames_are_all_answered(frames in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 1..20)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -1,3 +1,5 @@
+//! `Imd::metrics`: frames, bytes and answers are counted by command.
+
 use imd::Imd;
 use imd::metrics::Counted;
 use imd::proto::{Cmd, Payload, ResSendP2pMsg, ResSyncMsg};
@@ -71,7 +73,7 @@ async fn what_a_slow_reader_gets_in_pieces_is_counted_once() {
     }
     let mut bob = Wire::connect(imd.access_servers()[0].addr()).await;
     bob.login(&imd, 2).await;
-    // More than the sockets hold, and none of it is read yet.
+    // The pages are larger than the buffers of the sockets, and the client has not read any of them yet.
     for _ in 0..PAGES {
         bob.send(&sync(0, 0)).await;
     }

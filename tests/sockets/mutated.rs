@@ -1,4 +1,4 @@
-//! Frames that were damaged on their way: each is answered as the contract says of what is left of it.
+//! Frames that were damaged on their way: each is answered as the contract says for the bytes that arrive.
 
 use bytes::{Bytes, BytesMut};
 use imd::proto::{
@@ -14,7 +14,8 @@ use crate::support::{
     Wire, access, ack, group_msg, group_of, login, p2p, ping, raw_frame, start, sync,
 };
 
-/// Requests as their table in the contract has them. Texts are bytes, since a text that is not UTF-8 is mended.
+/// The requests by the tables of the contract. Texts are bytes here, because the server accepts invalid UTF-8 and
+/// replaces it.
 mod asked {
     #[derive(Clone, PartialEq, prost::Message)]
     pub struct Short {
@@ -83,18 +84,18 @@ mod asked {
     }
 }
 
-/// What the contract says of a frame.
+/// The answer to a frame, by the contract.
 #[derive(Debug)]
 struct Expected {
     cmd: Cmd,
     codes: Vec<u32>,
     ids: Ids,
-    /// Who is logged in behind it.
+    /// The user of the session after this frame.
     uid: Option<i64>,
     ends: bool,
 }
 
-/// What a reply echoes.
+/// The ids that a reply echoes.
 #[derive(Debug, Clone, PartialEq)]
 enum Ids {
     None,
@@ -106,7 +107,7 @@ enum Ids {
     Sync(i64),
 }
 
-/// What is known of the stack: its tokens, and the group of which every user here is a member.
+/// A stack, with a group of which every user of this test is a member.
 struct World {
     imd: Imd,
     group: i64,
@@ -117,7 +118,8 @@ fn mended(text: &[u8]) -> String {
 }
 
 impl World {
-    /// What a frame is answered with where `uid` is logged in; none when it can't be decoded.
+    /// Returns the codes that may answer a frame of this command in a session of `uid`, with the ids of the reply.
+    /// `None` if the frame can't be decoded.
     fn decoded(&self, cmd: Cmd, frame: &[u8], uid: Option<i64>) -> Option<(Vec<u32>, Ids)> {
         let is_own = |claimed: i64| claimed == 0 || Some(claimed) == uid;
         let simple = |claimed| if is_own(claimed) { 0 } else { 93005 };
@@ -219,7 +221,7 @@ impl World {
 }
 
 impl Expected {
-    /// Compares it with what came.
+    /// Compares a reply with what is expected of it.
     fn check(&self, reply: Bytes, asked: &[u8]) {
         let cmd = Base::decode(reply.clone()).unwrap().cmd;
         let told = format!("{self:?} to {asked:02x?}, and got {reply:02x?}");
@@ -246,7 +248,7 @@ impl Expected {
         };
         assert!(self.codes.contains(&code), "{told}");
         match (&self.ids, &ids) {
-            // What was stored without an id has one now, and the sender is known.
+            // A message without an id was given one when it was stored, and the reply names the sender.
             (Ids::P2p(_, to, id), Ids::P2p(by, got_to, got)) if code == 0 => {
                 assert!(
                     to == got_to && (id == got || id.is_empty() && !got.is_empty()),
@@ -257,14 +259,14 @@ impl Expected {
             (Ids::Group(to, id), Ids::Group(got_to, got)) if id.is_empty() => {
                 assert!(to == got_to && (code != 0 || !got.is_empty()), "{told}");
             }
-            // A page is compared where pages are.
+            // Other tests compare pages.
             (Ids::Sync(_), Ids::Sync(_)) if code == 0 => {}
             (expected, got) => assert_eq!(expected, got, "{told}"),
         }
     }
 }
 
-/// What a client of this user may send.
+/// Returns valid requests of this user.
 fn requests(world: &World, uid: i64) -> Vec<Vec<u8>> {
     let logout = ReqLogout {
         cmd: 20008,
@@ -296,7 +298,7 @@ fn mutate(frame: &mut Vec<u8>, others: &[Vec<u8>], chance: &mut StdRng) {
             4 => frame.truncate(at),
             5 => drop(frame.drain(at..end)),
             6 => frame.insert(at, chance.random()),
-            // A part of it once more: of a field that comes twice the last counts.
+            // Repeats a part of the frame. If a field occurs twice, the last one counts.
             7 => frame.extend_from_within(at..end),
             8 => {
                 let other = &others[chance.random_range(0..others.len())];
@@ -307,7 +309,7 @@ fn mutate(frame: &mut Vec<u8>, others: &[Vec<u8>], chance: &mut StdRng) {
     }
 }
 
-/// Sends bytes in pieces of any length.
+/// Sends bytes in pieces of random lengths.
 async fn in_pieces(wire: &mut Wire, mut bytes: &[u8], chance: &mut StdRng) {
     while !bytes.is_empty() {
         let most = [1, 7, 64, 4_096][chance.random_range(0..4)];

@@ -1,3 +1,5 @@
+//! Command 20007: a notify is a level. Several for one session merge, so a slow reader costs a constant amount.
+
 use imd::Config;
 use imd::proto::{Base, Cmd, ReqSendP2pMsg, ReqSyncMsg, ResNotify, ResSendGroupMsg, ResSyncMsg};
 use prost::Message;
@@ -20,7 +22,7 @@ async fn the_notifies_of_one_read_are_one_frame_after_the_replies() {
     ann.ping().await;
 }
 
-/// The receiver asks for pages and does not read; what piles up for it is one number.
+/// The receiver asks for pages without reading them. However many messages arrive meanwhile, one notify is pending.
 #[tokio::test]
 async fn a_receiver_that_does_not_read_costs_one_notify() {
     const SENT: i64 = 3_000;
@@ -31,7 +33,7 @@ async fn a_receiver_that_does_not_read_costs_one_notify() {
         ann.p2p(2, &format!("big {n}"), &"x".repeat(32_000)).await;
         let _ = bob.notified().await;
     }
-    // Far more pages than the sockets hold: from here on bob's session can write nothing more.
+    // The pages are far larger than the buffers of the sockets, so Bob's session can't write any more from here on.
     let requests: Vec<ReqSyncMsg> = (0..400).map(|_| sync(0, 2)).collect();
     bob.send_all(&requests).await;
     for first in (0..SENT).step_by(100) {
@@ -80,12 +82,12 @@ async fn a_notify_says_how_far_this_reader_is() {
     assert_eq!(bob.notified().await, (0, 1));
     assert_eq!(bob.sync(0, 0).await.current_id, 1);
     ann.p2p(2, "b", "x").await;
-    // Not 0, although no request has said 1 yet: a client that syncs from here would get message 1 twice.
+    // The level starts at 1 although no request has said so yet: a client that syncs from 0 would get message 1 twice.
     assert_eq!(bob.notified().await, (1, 2));
 }
 
-/// Readers who ask for page after page and read nothing, while their inboxes grow: each costs what may wait for one session
-/// and no more, everybody else is served, and whoever reads in the end gets everything.
+/// Each reader asks for page after page without reading, while the inboxes grow. The server keeps a bounded number of
+/// bytes for each, serves everybody else, and delivers everything to those that read in the end.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_readers_who_do_not_read_cost_a_bounded_amount_each() {
     const READERS: i64 = 20;
@@ -112,7 +114,7 @@ async fn many_readers_who_do_not_read_cost_a_bounded_amount_each() {
     ann = sent(ann, (0..2).map(|n| send(n, &"x".repeat(32_000))).collect()).await;
     let mut readers = Vec::new();
     for uid in uids {
-        // A small window, so that the server's side fills up at once.
+        // A small receive buffer, so that the server's side fills up soon.
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4_096).unwrap();
         let stream = soon(socket.connect(access(&imd))).await.unwrap();

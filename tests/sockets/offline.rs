@@ -1,3 +1,5 @@
+//! Messages to a user who is offline: they wait in the inbox until the user logs in.
+
 use imd::Config;
 use imd::proto::{Cmd, ResSyncMsg};
 
@@ -31,13 +33,13 @@ async fn a_reconnect_misses_nothing_and_repeats_nothing() {
         ann.p2p(2, &format!("{round}b"), &format!("{round}b")).await;
         let newest = 2 * (round as i64 + 1);
         while current < newest {
-            // How many notifies two messages make depends on who is faster.
+            // Two messages make one notify or two, depending on which task is faster.
             bob.send(&sync(current, 0)).await;
             let page: ResSyncMsg = bob.answer(Cmd::SyncMsg).await;
             got.extend(page.msgs.into_iter().map(|entry| entry.msg));
             current = page.current_id;
         }
-        // The connection is dropped here without a word.
+        // The connection is dropped here without a logout.
     }
     assert_eq!(got, ["0a", "0b", "1a", "1b", "2a", "2b", "3a", "3b"]);
 }

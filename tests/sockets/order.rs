@@ -1,4 +1,5 @@
-//! Versions and order under concurrency.
+//! The order of messages when several clients send at once: versions have no gaps, and each sender's messages keep
+//! their order.
 
 use std::sync::Arc;
 

@@ -1,3 +1,5 @@
+//! Command 20003: a message to one user is numbered, stored, answered and notified.
+
 use imd::Config;
 use imd::proto::{Cmd, ReqSendP2pMsg, ResSendP2pMsg};
 
@@ -43,7 +45,7 @@ async fn the_same_message_sent_again_is_answered_0_and_stored_once() {
     let mut bob = user(&imd, 2).await;
     assert_eq!(ann.p2p(2, "m", "hello").await.err_code, 0);
     assert_eq!(ann.p2p(2, "m", "another text").await.err_code, 0);
-    // From another session too: the id is the user's, not the connection's.
+    // The id belongs to the user, so it is remembered for the user's other sessions too.
     let mut ann = user(&imd, 1).await;
     assert_eq!(ann.p2p(2, "m", "hello").await.err_code, 0);
     bob.notified().await;
@@ -155,7 +157,7 @@ async fn text_that_is_not_utf8_is_mended_and_its_limit_counts_afterwards() {
     assert_eq!(reply.err_code, 0);
     let _ = ann.notified().await;
     assert_eq!(ann.sync(0, 0).await.msgs[0].msg, "\u{fffd}\u{fffd}\u{fffd}");
-    // 20,000 bytes become 60,000.
+    // Each of these bytes becomes U+FFFD, which has three bytes: 20,000 become 60,000.
     ann.raw(&bad_text(20_000)).await;
     let reply: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
     assert_eq!(reply.err_code, 10001);

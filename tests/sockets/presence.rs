@@ -1,3 +1,5 @@
+//! Command 20002: how long a user counts as online, and that an offline user with a session is notified.
+
 use std::time::Duration;
 
 use imd::proto::{Cmd, ReqLogout, ReqPing, ResLogout};

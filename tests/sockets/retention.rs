@@ -1,4 +1,4 @@
-//! `store.keep` and `store.max_inbox`: old messages go, once a minute.
+//! `store.keep` and `store.max_inbox`: a cleaning once a minute removes old messages.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::support::{group_of, refuses, soon, start, texts, user, user_with_mail
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// On a manual clock, with sessions that live through the hours.
+/// Returns a config with a manual clock and without deadlines that would end a session in the course of hours.
 fn config() -> Config {
     let mut config = Config::ephemeral().manual_clock();
     config.session.idle = 1_000 * HOUR;
@@ -31,7 +31,7 @@ async fn old_messages_go_and_who_asks_from_before_the_cut_gets_what_remains() {
     imd.clock().advance(HOUR).await;
     ann.p2p(2, "c", "third").await;
     imd.clock().advance(HOUR).await;
-    // As old as messages may get; a minute later they are gone.
+    // The first message is as old as `keep` allows. A minute later it is removed.
     let mut bob = user_with_mail(&imd, 2, (0, 3)).await;
     imd.clock().advance(MINUTE).await;
     ann.p2p(2, "d", "fourth").await;
@@ -40,7 +40,7 @@ async fn old_messages_go_and_who_asks_from_before_the_cut_gets_what_remains() {
     assert_eq!(texts(&page.msgs), ["third", "fourth"]);
     assert_eq!(versions(&page), [3, 4]);
     assert_eq!((page.current_id, page.total_id), (4, 4));
-    // What was removed is still known: sent again, it is not stored again.
+    // The id of a removed message is remembered, so the message is not stored a second time.
     assert_eq!(ann.p2p(2, "a", "first").await.err_code, 0);
     assert_eq!(bob.accept(1, "a").await.err_code, 0);
     assert_eq!(ann.notified().await, (1, 2));
@@ -65,7 +65,7 @@ async fn nobody_is_told_of_what_is_gone() {
     }
     let mut bob = user_with_mail(&imd, 2, (0, 3)).await;
     imd.clock().advance(HOUR + MINUTE).await;
-    // No notify follows the login: the next frame is the answer to the next request.
+    // No notify follows the login: the next frame is the reply to the next request.
     let mut again = user(&imd, 2).await;
     bob.error(imd::proto::Cmd::ErrServer, 93004).await;
     for current in [0, 2, 3, 9] {
@@ -88,11 +88,11 @@ async fn an_inbox_keeps_its_newest() {
         ann.p2p(2, &n.to_string(), "x").await;
     }
     imd.clock().advance(MINUTE - Duration::from_millis(1)).await;
-    // The minute is not over yet.
+    // The next cleaning comes at the end of the minute.
     let _bob = user_with_mail(&imd, 2, (0, 5)).await;
     imd.clock().advance(Duration::from_millis(1)).await;
     let mut bob = user_with_mail(&imd, 2, (2, 5)).await;
-    // Pages go on from the cut as from anywhere.
+    // Behind the removed messages, pages follow each other as usual.
     let page = bob.sync(0, 2).await;
     assert_eq!((versions(&page), page.current_id), (vec![3, 4], 4));
     assert_eq!(bob.notified().await, (4, 5));
@@ -124,14 +124,14 @@ async fn a_cleaning_that_fails_is_tried_again_at_the_next_minute() {
     user_with_mail(&imd, 2, (2, 3)).await;
 }
 
-/// An `imd` whose cleaning is held.
+/// Starts a stack whose store is in the middle of a cleaning.
 async fn start_cleaning(mut config: Config) -> (Imd, std::sync::Arc<crate::odd_store::OddStore>) {
     config = config.manual_clock();
     config.store.max_inbox = Some(1);
     let (imd, store) = start_odd(config).await;
     let clock = std::sync::Arc::clone(imd.clock());
     store.clean.hold();
-    // It returns when the cleaning is over.
+    // The call returns when the cleaning is over.
     tokio::spawn(async move { clock.advance(MINUTE).await });
     store.clean.arrived().await;
     (imd, store)
@@ -142,7 +142,7 @@ async fn a_cleaning_under_way_ends_before_the_store_is_closed() {
     let (imd, store) = start_cleaning(crate::support::quiet_ports()).await;
     let api = imd.group_api_addr();
     let shutdown = tokio::spawn(imd.shutdown());
-    // The ports are closed first: then it has begun.
+    // A shutdown closes the ports first, so a closed port shows that it has begun.
     soon(async { while !refuses(api).await {} }).await;
     assert_eq!(store.closed.load(Ordering::SeqCst), 0);
     store.clean.let_through(1);

@@ -10,7 +10,7 @@ use imd::{Client, Config, Imd, StartError};
 
 use crate::support::{Wire, quiet_ports, refuses, start};
 
-/// A config on ports of its own, with one role.
+/// Returns a config with one role, on ports that stay reserved.
 fn only(role: Role) -> Config {
     let mut config = quiet_ports();
     config.roles = Roles(vec![role]);

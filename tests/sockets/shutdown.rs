@@ -1,3 +1,5 @@
+//! The end of a stack: sessions are told, ports are free afterwards, and every acknowledged message is stored.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -118,7 +120,8 @@ async fn under_load_every_acknowledged_message_is_in_the_report() {
     assert_eq!(report.unfinished, 0);
 }
 
-/// What was answered is stored, what was not is stored in order or not at all, and the client reads why it ended.
+/// Every message that was answered is stored. Of the others, none is stored after one that is not. The client is told
+/// why the connection ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn in_the_middle_of_three_thousand_sends_all_that_was_answered_is_stored() {
     const SENDS: usize = 3_000;
@@ -142,7 +145,7 @@ async fn in_the_middle_of_three_thousand_sends_all_that_was_answered_is_stored()
             }
             let (mut answers, mut sending) = (ann.frames, ann.out);
             let sender = tokio::spawn(async move {
-                // The server may have closed before all of it was taken.
+                // The server may close before it has taken the whole pipeline.
                 let _ = tokio::io::AsyncWriteExt::write_all(&mut sending, &pipeline).await;
                 sending
             });
@@ -195,7 +198,7 @@ async fn in_the_middle_of_three_thousand_sends_all_that_was_answered_is_stored()
     }
 }
 
-/// A peer that does not read its replies has the grace period to take them, and no longer.
+/// A peer that does not read its replies has the grace period to do so, and no longer.
 #[tokio::test]
 async fn a_peer_that_reads_late_is_told_within_the_grace_and_cut_off_after_it() {
     for (grace, is_told) in [(60_000, true), (50, false)] {

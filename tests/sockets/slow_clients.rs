@@ -8,12 +8,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{Http, soon, start};
 
-/// Connections of the admin API, without those that are reserved for probes.
+/// How many connections the admin API takes, without those that are reserved for probes.
 const CONNECTIONS: usize = 64;
 
 const PROBES: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
-/// A request of each kind that has a body.
+/// Returns a request with a body for each listener.
 fn with_bodies(imd: &Imd) -> [(SocketAddr, &'static str); 4] {
     let admin = imd.admin_addr().unwrap();
     [
@@ -28,7 +28,7 @@ fn head(request: &str, more: &str) -> String {
     format!("{request} HTTP/1.1\r\nhost: localhost\r\n{more}\r\n")
 }
 
-/// A request of the admin API and its answer.
+/// Sends a request to the admin API, and returns the answer.
 async fn asked(imd: &Imd, request: &str) -> String {
     let request = head(request, "connection: close\r\n");
     Http::sent(imd.admin_addr().unwrap(), request)
@@ -37,7 +37,7 @@ async fn asked(imd: &Imd, request: &str) -> String {
         .await
 }
 
-/// Returns once a connection is free for any request.
+/// Waits until the admin API takes a connection for any request.
 async fn free(imd: &Imd) {
     while !asked(imd, "GET /v1/state")
         .await
@@ -45,7 +45,7 @@ async fn free(imd: &Imd) {
     {}
 }
 
-/// Begins a body that does not go on. It is waited for when this returns.
+/// Begins a body that does not go on. The server waits for the rest of it when this returns.
 async fn stuck(addr: SocketAddr, request: &str) -> Http {
     let head = head(request, "expect: 100-continue\r\ncontent-length: 1000\r\n");
     let mut stream = Http::sent(addr, head).await;
@@ -82,8 +82,10 @@ async fn a_body_that_comes_byte_by_byte_is_answered_408() {
             http.send(head(request, length)).await;
             let (mut read, mut write) = http.stream.split();
             let dribble = async {
+                // A real delay, because the deadline of HTTP runs by the clock of the machine.
                 let mut pause = tokio::time::interval(Duration::from_millis(5));
-                // Blanks alone: a line of a snapshot would be refused before the body is too slow.
+                // The body is blanks, because a server that reads a snapshot line by line would refuse any other text
+                // before the deadline.
                 let piece: &[u8] = match length.starts_with("transfer") {
                     true => b"1\r\n \r\n",
                     false => b" ",
@@ -115,6 +117,7 @@ async fn a_long_body_may_take_longer_than_the_deadline() {
         &format!("content-length: {length}\r\nconnection: close\r\n"),
     );
     let mut stream = Http::sent(imd.admin_addr().unwrap(), head).await;
+    // A real delay, because the body has to take longer than the deadline: 64 parts take 2.5 s.
     let mut pause = tokio::time::interval(Duration::from_millis(40));
     for _ in 0..64 {
         pause.tick().await;
@@ -146,7 +149,7 @@ async fn a_client_that_never_reads_its_answers_is_cut_off() {
 #[tokio::test]
 async fn probes_are_answered_while_clients_hold_every_connection_of_the_admin_api() {
     let mut config = Config::ephemeral();
-    // Nobody is cut off while this test runs.
+    // The deadline is longer than the test, so no connection is cut off.
     config.http.timeout = Duration::from_secs(3_600);
     let imd = start(config).await;
     let admin = imd.admin_addr().unwrap();
@@ -156,7 +159,7 @@ async fn probes_are_answered_while_clients_hold_every_connection_of_the_admin_ap
     }
     for path in PROBES {
         let request = head(&format!("GET {path}"), "");
-        // It is not kept, although the client does not ask for that.
+        // The connection of a probe is closed after the answer, although the client would keep it.
         let answer = Http::sent(admin, request).await.rest().await;
         assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
         assert!(answer.contains("connection: close"), "{answer}");
@@ -168,7 +171,8 @@ async fn probes_are_answered_while_clients_hold_every_connection_of_the_admin_ap
         assert!(answer.contains("connection: close"), "{answer}");
         assert!(answer.contains("/healthz, /readyz, /metrics"), "{answer}");
     }
-    // The places for probes can't be held either: not by silence, nor by half a head, nor by a body.
+    // The places for probes can't be held either: a client that says nothing, sends half a head or begins a body gives
+    // way.
     for begun in [
         "",
         "GET /healthz HT",
@@ -182,7 +186,7 @@ async fn probes_are_answered_while_clients_hold_every_connection_of_the_admin_ap
             assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
         }
     }
-    // All at once, and more than there are places for.
+    // More probes at once than there are places for.
     let mut probes = Vec::new();
     for _ in 0..CONNECTIONS {
         let request = head("GET /healthz", "");
@@ -192,7 +196,7 @@ async fn probes_are_answered_while_clients_hold_every_connection_of_the_admin_ap
         let answer = probe.rest().await;
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
-    // Once a connection is free, everything is answered again.
+    // As soon as a connection is free, every request is answered again.
     drop(held);
     soon(free(&imd)).await;
 }

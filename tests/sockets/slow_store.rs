@@ -1,4 +1,4 @@
-//! A store that fails, or takes its time.
+//! A store that fails or takes its time: what clients are answered, and what waits for the store.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -52,7 +52,7 @@ async fn a_login_that_fails_in_the_store_changes_nothing() {
     let mut newer = Wire::connect(access(&imd)).await;
     newer.send(&login(&imd, 1)).await;
     newer.error(Cmd::Login, 90001).await;
-    // Nor does a second login on the same session.
+    // A second login on the same session changes nothing either.
     older.send(&login(&imd, 1)).await;
     older.error(Cmd::Login, 90001).await;
     store.level.open();
@@ -61,8 +61,8 @@ async fn a_login_that_fails_in_the_store_changes_nothing() {
     assert_eq!(older.notified().await, (0, 1));
 }
 
-/// The inbox is looked at again after the login has entered presence: what was stored in between is in neither the
-/// first look nor a notify.
+/// The login reads the state of the inbox again after it has entered the directory. Otherwise a message that is stored
+/// between the first look and the entry would not be notified.
 #[tokio::test]
 async fn what_is_stored_during_a_login_is_notified() {
     let (imd, store) = start_odd(Config::ephemeral()).await;
@@ -73,7 +73,7 @@ async fn what_is_stored_during_a_login_is_notified() {
     store.level.arrived().await;
     store.level.let_through(1);
     store.level.arrived().await;
-    // Between the looks.
+    // The message is stored between the two looks.
     assert_eq!(ann.p2p(2, "m", "x").await.err_code, 0);
     store.level.let_through(1);
     assert_eq!(bob.error(Cmd::Login, 0).await, "ok");
@@ -112,7 +112,7 @@ async fn a_session_that_is_taken_over_gets_its_answers_and_then_its_last_word() 
     older.finished().await;
 }
 
-/// The one who is closed while the login waits must not push out the one who is there.
+/// A session that is closed while its login waits for the store must not displace the session that is there.
 #[tokio::test]
 async fn a_login_of_a_session_that_was_closed_meanwhile_takes_nobody_over() {
     let (imd, store) = start_odd(Config::ephemeral().manual_clock()).await;
@@ -157,7 +157,7 @@ async fn a_panic_in_a_handler_ends_its_session_alone() {
     ann.send(&p2p(2, "m", "x")).await;
     assert!(ann.try_frame().await.is_none());
     store.commit.open();
-    // The socket is closed when the task is dropped, right after the session has left.
+    // The socket is closed when the task is dropped, right after the session has left the directory.
     assert!(!imd.is_online(1));
     assert_eq!(imd.access_servers()[0].sessions().len(), 1);
     assert_eq!(bob.p2p(1, "m", "x").await.err_code, 0);
@@ -193,7 +193,7 @@ async fn a_shutdown_does_not_wait_for_a_hung_close_for_ever() {
     assert_eq!(store.closed.load(Ordering::SeqCst), 1);
 }
 
-/// Whoever runs a stack learns that it is of no use any more, and can still end it with manners.
+/// When the store fails for good, the owner of the stack is told, and can still shut it down in order.
 #[tokio::test]
 async fn a_store_that_fails_for_good_is_reported_and_the_stack_can_be_shut_down() {
     let (imd, store) = start_odd(Config::ephemeral()).await;
@@ -228,7 +228,7 @@ async fn a_request_under_way_is_answered_before_a_shutdown_ends() {
     ann.send(&p2p(2, "m", "x")).await;
     store.commit.arrived().await;
     let shutdown = tokio::spawn(imd.shutdown());
-    // The ports are closed first: then it has begun.
+    // A shutdown closes the ports first, so a closed port shows that it has begun.
     soon(async { while !refuses(api).await {} }).await;
     store.commit.let_through(2);
     let (status, answer) = soon(create).await.unwrap();

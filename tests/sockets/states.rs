@@ -15,20 +15,20 @@ struct Case {
     name: &'static str,
     frame: BytesMut,
     cmd: Cmd,
-    /// Where nobody is logged in.
+    /// The code of the reply before a login.
     before: u32,
-    /// Where the user is logged in.
+    /// The code of the reply after the login.
     after: u32,
 }
 
 impl Case {
-    /// Whether the session ends behind the reply of a user who is logged in.
+    /// Returns whether the session of a logged-in user ends behind the reply.
     fn ends(&self) -> bool {
         (self.cmd, self.after) == (Cmd::Logout, 0)
     }
 }
 
-/// Everything that a client of this user can send.
+/// Returns every frame that a client of this user can send.
 fn cases(imd: &Imd, uid: i64) -> Vec<Case> {
     let case = |name, frame, cmd, before, after| Case {
         name,
@@ -142,18 +142,18 @@ fn cases(imd: &Imd, uid: i64) -> Vec<Case> {
     ]
 }
 
-/// The command and the code of a reply.
+/// Returns the command and the code of a reply.
 fn answered(frame: Bytes) -> (u32, u32) {
     let cmd = Base::decode(frame.clone()).unwrap().cmd;
     let code = match Cmd::from_number(cmd) {
         Some(Cmd::Login | Cmd::Ping | Cmd::ErrServer) => Error::decode(frame).unwrap().err_code,
-        // Its code has the same field in all others.
+        // In every other reply the code has the same field number.
         _ => ResLogout::decode(frame).unwrap().err_code,
     };
     (cmd, code)
 }
 
-/// The next reply, or none at an orderly end; notifies are passed over.
+/// Waits for the next reply, and passes over notifies. Returns `None` if the server closes the connection by a FIN.
 async fn next(wire: &mut Wire) -> Option<(u32, u32)> {
     loop {
         let reply = answered(wire.try_frame().await?);
@@ -223,7 +223,7 @@ async fn every_command_is_answered_in_every_state() {
             if is_logged_in && case.ends() {
                 wire.finished().await;
             } else {
-                // The connection stays usable, and bound as it should be.
+                // The connection stays usable, and only a successful login has bound it to a user.
                 let is_bound = is_logged_in || (case.cmd, code) == (Cmd::Login, 0);
                 wire.send(&ping()).await;
                 let expected = (20002, if is_bound { 0 } else { 93003 });
@@ -235,7 +235,7 @@ async fn every_command_is_answered_in_every_state() {
             }
         }
     }
-    // At the gateway all but one are unknown.
+    // The gateway knows only its own command.
     let mut wire = Wire::connect(imd.gateway_addr()).await;
     for case in cases(&imd, 1) {
         wire.raw(&case.frame).await;
@@ -279,8 +279,8 @@ async fn behind_a_logout_in_the_same_read_no_command_is_done_and_none_before_it_
     until(|| server.sessions().is_empty()).await;
 }
 
-/// Whatever the older session has under way: what is answered is done, the last word comes last, and the newer session is
-/// the user's.
+/// Whatever the older session is doing, each of its replies is true, the announcement of the close comes last, and the
+/// newer session receives the notifies.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_is_taken_over_in_a_pipeline_gets_right_replies_and_then_its_last_word() {
     let imd = start(Config::ephemeral()).await;
@@ -305,12 +305,12 @@ async fn a_session_that_is_taken_over_in_a_pipeline_gets_right_replies_and_then_
         let mut replies = all(&mut older).await;
         let name = repeated.name;
         match replies.pop() {
-            // It had left before.
+            // The user had logged out before the takeover.
             Some(LOGOUT) if repeated.ends() => assert!(replies.is_empty(), "{name}"),
             last => assert_eq!(last, Some(ELSEWHERE), "{name}"),
         }
         let expected = (repeated.cmd.number(), repeated.after);
-        // A login that comes between the takeover and the close is refused, and one that meets the close fails.
+        // A login between the takeover and the close is refused, and one after the close fails.
         let refused = (repeated.cmd, repeated.after) == (Cmd::Login, 0);
         let is_right =
             |reply| reply == expected || refused && matches!(reply, (20001, 93004 | 90001));

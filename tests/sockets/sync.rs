@@ -1,3 +1,5 @@
+//! Command 20006: pages of an inbox, how far they go, and the read mark that a request sets.
+
 use std::sync::atomic::Ordering;
 
 use imd::Config;
@@ -8,7 +10,7 @@ use prost::Message;
 use crate::odd_store::start_odd;
 use crate::support::{framed, p2p, start, sync, texts, user, user_with_mail, versions};
 
-/// Ann sends `count` messages of `size` bytes to Bob, who is not there yet.
+/// Ann sends `count` messages of `size` bytes to Bob, who is offline.
 async fn filled(imd: &imd::Imd, count: usize, size: usize) {
     let mut ann = user(imd, 1).await;
     for n in 0..count {
@@ -39,7 +41,7 @@ async fn pages_end_by_count_and_are_followed_by_a_notify_until_the_end() {
         (versions(&page), page.current_id, page.total_id),
         (vec![5], 5, 5)
     );
-    // No notify: the next frame is the answer to the next request.
+    // No notify comes: the next frame is the reply to the next request.
     let page = bob.sync(5, 2).await;
     assert_eq!(
         (versions(&page), page.current_id, page.total_id),
@@ -96,7 +98,7 @@ async fn a_request_from_another_life_starts_from_the_first_message() {
     );
     let page = bob.sync(-3, 0).await;
     assert_eq!(versions(&page), [1, 2]);
-    // The read mark was left alone: a new session is told of everything.
+    // The request has not moved the read mark: a new session is told of everything.
     user_with_mail(&imd, 2, (0, 2)).await;
 }
 
@@ -152,12 +154,12 @@ async fn the_read_mark_is_what_the_next_session_is_told() {
     let mut bob = user(&imd, 2).await;
     let _ = bob.notified().await;
     bob.sync(5, 0).await;
-    // All read: no notify follows the login.
+    // Everything is read, so no notify follows the login.
     let mut again = user(&imd, 2).await;
     again.ping().await;
 }
 
-/// A client that knows nothing but to sync from what the last frame said, as existing ones do.
+/// The client syncs from the currentID of the last frame and keeps nothing else, as existing clients do.
 #[tokio::test]
 async fn a_client_that_only_follows_notifies_sees_each_message_once() {
     let imd = start(Config::ephemeral()).await;
@@ -198,7 +200,7 @@ async fn a_sync_sees_the_sends_before_it_in_the_same_read() {
     assert_eq!(ann.notified().await, (2, 3));
 }
 
-/// A page is cut so that it fits with its own fields too.
+/// A page ends where it fits the frame together with its own fields.
 #[tokio::test]
 async fn a_page_that_would_miss_the_frame_by_a_few_bytes_ends_earlier() {
     let imd = crate::support::start_manual().await;
@@ -214,7 +216,7 @@ async fn a_page_that_would_miss_the_frame_by_a_few_bytes_ends_earlier() {
         .in_page(Uid(100))
         .size()
     };
-    // The entries alone fit a frame; the fields of the page beside them do not.
+    // Of this length, the entries alone fit a frame, but not together with the other fields of the page.
     let second = (1..32_768)
         .find(|&len| size(Version(1), 32_768) + size(Version(2), len) == 65_530)
         .unwrap();
@@ -231,12 +233,12 @@ async fn a_page_that_would_miss_the_frame_by_a_few_bytes_ends_earlier() {
     }
 }
 
-/// The mark is stored with the messages that the same read brought.
+/// The read mark is stored together with the messages of the same read.
 #[tokio::test]
 async fn a_sync_behind_a_send_in_one_segment_moves_the_read_mark() {
     let imd = start(Config::ephemeral()).await;
     filled(&imd, 4, 1).await;
-    // With the UID and without it.
+    // The sync may name the UID or leave it out.
     for (uid, read) in [(2, 1), (0, 3)] {
         let mut bob = user(&imd, 2).await;
         let sync = ReqSyncMsg {
@@ -270,7 +272,7 @@ async fn a_page_that_fits_no_frame_is_refused_as_the_command_has_it() {
         (refused.err_code, refused.current_id, refused.msgs.len()),
         (90001, 0, 0)
     );
-    // No notify says that this reader is further than that.
+    // No notify claims that this reader is further than that.
     bob.ping().await;
     store.overfills.store(false, Ordering::SeqCst);
     assert_eq!(versions(&bob.sync(0, 0).await), [1, 2]);

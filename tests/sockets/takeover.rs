@@ -1,3 +1,6 @@
+//! `session.second_login`: what happens to the older session of a user who logs in again. A user has one session that
+//! is notified, on all access servers together.
+
 use imd::Config;
 use imd::config::SecondLogin;
 use imd::proto::{Base, Cmd, Error, ReqLogout};
@@ -16,7 +19,7 @@ fn with(second_login: SecondLogin) -> Config {
 async fn close_tells_the_older_session_and_closes_it() {
     let imd = start(with(SecondLogin::Close)).await;
     let mut older = user(&imd, 1).await;
-    // On another access server: a user has one session on the whole stack.
+    // The newer session is on another access server: a user has one session on the whole stack.
     let mut newer = Wire::connect(imd.access_servers()[1].addr()).await;
     newer.login(&imd, 1).await;
     assert_eq!(
@@ -41,7 +44,7 @@ async fn demote_serves_the_older_session_and_notifies_the_newer() {
     let mut bob = user(&imd, 2).await;
     bob.p2p(1, "m", "x").await;
     assert_eq!(newer.notified().await, (0, 1));
-    // Were the older one notified, the notify would come before this page.
+    // If the older session were notified, the notify would come before this page.
     assert_eq!(older.sync(0, 0).await.msgs.len(), 1);
     older.end().await;
     older.finished().await;
@@ -63,7 +66,7 @@ async fn a_demoted_session_is_back_with_its_ping_when_the_newer_one_has_left() {
     assert_eq!(older.notified().await, (0, 1));
 }
 
-/// However busy the older session is.
+/// The older session may be busy with replies that its client does not read.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_taken_over_is_told() {
     let imd = start(with(SecondLogin::Close)).await;
@@ -96,7 +99,7 @@ async fn refuse_keeps_the_older_session() {
     older.login(&imd, 1).await;
     older.end().await;
     older.finished().await;
-    // Now there is room.
+    // The older session is gone, so this login is accepted.
     newer.login(&imd, 1).await;
     assert!(imd.is_online(1));
 }
@@ -130,7 +133,7 @@ async fn of_many_logins_at_once_one_session_remains() {
     assert_eq!(survivors[0].notified().await, (0, 1));
 }
 
-/// The code of the last frame on a connection; the server closes it.
+/// Reads until the server closes the connection, and returns the code of the last frame.
 async fn last_word(wire: &mut Wire) -> u32 {
     let mut last = None;
     while let Some(frame) = wire.try_frame().await {
@@ -142,7 +145,7 @@ async fn last_word(wire: &mut Wire) -> u32 {
     Error::decode(last).unwrap().err_code
 }
 
-/// Logins of the same few users from everywhere, some of which hang up, some log out, and some stay until they are taken
+/// A few users log in from many connections. Some of them hang up, some log out, and some stay until they are taken
 /// over.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_storm_of_logins_each_user_keeps_one_session_and_nothing_else_is_left() {
@@ -175,7 +178,7 @@ async fn of_a_storm_of_logins_each_user_keeps_one_session_and_nothing_else_is_le
                                 ..Default::default()
                             };
                             wire.try_raw(&crate::support::framed(&logout)).await;
-                            // It is answered, or was too late.
+                            // The logout was answered, or the session had been taken over before.
                             let frame = wire.try_frame().await.unwrap();
                             let reply = Error::decode(frame).unwrap_or_default();
                             assert!([0, 93004].contains(&reply.err_code));

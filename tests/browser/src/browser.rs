@@ -1,3 +1,5 @@
+//! Starting and ending Chromium and its driver.
+
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -14,18 +16,18 @@ use url::{ParseError, Url};
 
 use crate::Look;
 
-/// A browser starts within this time, or the test fails.
+/// How long a browser may take to start. Only a failing test uses it up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A headless Chromium and its driver.
 pub struct Browser {
     pub(crate) client: Client,
     driver: Child,
-    /// Chromium's, and where it puts what it loads down; gone with this.
+    /// The profile of Chromium and its downloads. Removed when this is dropped.
     folder: TempDir,
 }
 
-/// A command that WebDriver itself does not have.
+/// A command that is not part of WebDriver: its path, and its body.
 #[derive(Debug)]
 struct Extra(&'static str, Value);
 
@@ -43,8 +45,8 @@ impl WebDriverCompatibleCommand for Extra {
     }
 }
 
-/// Starts chromedriver; answers where it listens. None when it has ended at once: the free port that it chooses is
-/// another's now and then.
+/// Starts chromedriver, and returns the port on which it listens. Returns `None` if it ends at once, which happens when
+/// another program takes the free port that it has chosen.
 async fn start_driver() -> Option<(Child, u16)> {
     let mut driver = Command::new("chromedriver")
         .arg("--port=0")
@@ -62,7 +64,7 @@ async fn start_driver() -> Option<(Child, u16)> {
 }
 
 impl Browser {
-    /// Starts both. chromedriver and Chromium are found on the path.
+    /// Starts the driver and Chromium, which must be on the path.
     pub async fn start(look: Look) -> Browser {
         let started = async {
             loop {
@@ -78,12 +80,12 @@ impl Browser {
             "goog:loggingPrefs": { "browser": "ALL" },
             "goog:chromeOptions": { "prefs": { "download.default_directory": folder.path() }, "args": [
                 "--headless=new",
-                // It has nobody else's pages to keep apart, and as root there is no sandbox.
+                // There are no other users' pages to be protected from, and a sandbox can't be had as root.
                 "--no-sandbox",
                 "--disable-dev-shm-usage",
                 "--disable-gpu",
                 "--hide-scrollbars",
-                // Whoever asks for another host is told that there is none.
+                // Every other host is reported as not found.
                 "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
                 format!("--accept-lang={}", look.language),
                 format!("--user-data-dir={}", folder.path().join("profile").display()),
@@ -115,7 +117,7 @@ impl Browser {
         browser
     }
 
-    /// Has the page think that its window is so large, in pixels; a real one can't be narrow.
+    /// Sets the size of the window that the page sees, in pixels. A real window can't be narrow.
     pub async fn resize(&self, (width, height): (u32, u32)) {
         let metrics =
             json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
@@ -123,7 +125,8 @@ impl Browser {
             .await;
     }
 
-    /// Has each page remember all that it loads, for [`Page::is_clean`](crate::Page::is_clean): it keeps 250 by itself.
+    /// Makes each page remember everything that it loads, for [`Page::is_clean`](crate::Page::is_clean). Without this
+    /// it remembers 250 entries.
     pub(crate) async fn remember(&self) {
         let source = "performance.setResourceTimingBufferSize(1_000_000)";
         self.devtools(
@@ -138,7 +141,7 @@ impl Browser {
         self.client.issue_cmd(command).await.unwrap();
     }
 
-    /// What the browser has said about its pages since the last time: errors, warnings, refusals.
+    /// Returns the errors, warnings and refusals that the browser has logged since the last call.
     pub async fn said(&self) -> Vec<Value> {
         let said = self
             .client
@@ -147,12 +150,12 @@ impl Browser {
         said.unwrap().as_array().unwrap().clone()
     }
 
-    /// Where a file is once it is loaded down.
+    /// Returns the path to which a file of this name is downloaded.
     pub fn download(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Ends both.
+    /// Ends Chromium and the driver.
     pub async fn end(mut self) {
         let closed = self.client.close().await;
         self.driver.kill().await.unwrap();

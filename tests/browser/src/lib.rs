@@ -1,9 +1,10 @@
-//! One `imd` and one browser for each test, both gone when it ends, however it ends.
+//! What the tests of the console build on: each test has a stack and a browser of its own, which end with it, whether
+//! it passes or fails.
 //!
-//! | file | what it does |
+//! | file | what it holds |
 //! |---|---|
-//! | `browser` | chromedriver and Chromium: started, ended |
-//! | `page` | the console in it: what is clicked, waited for and checked |
+//! | `browser` | chromedriver and Chromium: start and end |
+//! | `page` | the console in the browser: what is clicked, waited for and checked |
 
 mod browser;
 mod page;
@@ -16,14 +17,14 @@ use std::panic::AssertUnwindSafe;
 use futures_util::FutureExt;
 use imd::{Client, Config, Imd};
 
-/// What a test begins with.
+/// The settings of the browser in which a test runs.
 #[derive(Debug, Clone, Copy)]
 pub struct Look {
-    /// What the browser says that its user reads.
+    /// The language that the browser asks for.
     pub language: &'static str,
-    /// Whether its user likes it dark.
+    /// Whether the browser asks for dark colors.
     pub dark: bool,
-    /// Its window, in pixels.
+    /// The size of the window, in pixels.
     pub size: (u32, u32),
 }
 
@@ -37,12 +38,13 @@ impl Default for Look {
     }
 }
 
-/// Runs a test on the console of an `imd` of its own.
+/// Runs a test on the console of a stack of its own.
 pub async fn on_console(config: Config, test: impl AsyncFnOnce(&Page, &Imd)) {
     look_at_console(Look::default(), config, test).await;
 }
 
-/// The same with another look. What every page must keep to is checked at the end: no errors, and nothing from elsewhere.
+/// Runs a test as [`on_console`] does, with other settings of the browser. At the end it checks that the page has
+/// logged no errors and loaded nothing from elsewhere.
 pub async fn look_at_console(look: Look, config: Config, test: impl AsyncFnOnce(&Page, &Imd)) {
     let imd = Imd::start(config).await.unwrap();
     let browser = Browser::start(look).await;
@@ -58,7 +60,7 @@ pub async fn look_at_console(look: Look, config: Config, test: impl AsyncFnOnce(
     }
 }
 
-/// A client that is logged in on the first access server.
+/// Logs a client in on the first access server.
 pub async fn user(imd: &Imd, uid: i64) -> Client {
     let mut client = Client::connect_to(imd.access_servers()[0].addr())
         .await

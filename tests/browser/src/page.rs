@@ -1,3 +1,5 @@
+//! The console in a browser: clicking, typing, and waiting for what the page shows.
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -9,10 +11,10 @@ use tokio::time::Instant;
 
 use crate::Browser;
 
-/// What should be seen soon has not been seen when this is over: the test fails.
+/// How long the page may take to show something. Only a failing test uses it up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The console.
+/// The console in one tab of a browser.
 pub struct Page<'a> {
     browser: &'a Browser,
     origin: String,
@@ -25,7 +27,7 @@ impl<'a> Page<'a> {
         Page { browser, origin }
     }
 
-    /// Goes to a page, such as `wire?uid=7`, and waits until it is there.
+    /// Goes to a page, such as `wire?uid=7`, and waits until it is shown.
     pub async fn go(&self, place: &str) {
         self.run("location.hash = '#/' + arguments[0]", &[json!(place)])
             .await;
@@ -37,7 +39,7 @@ impl<'a> Page<'a> {
         .await;
     }
 
-    /// Opens it in one more tab, and stays there; the others are left as they are.
+    /// Opens the console in a new tab, and stays there. The other tabs are left as they are.
     pub async fn goes_on_in_a_new_tab(&self) {
         let client = &self.browser.client;
         let tab = client.new_window(true).await.unwrap();
@@ -46,17 +48,17 @@ impl<'a> Page<'a> {
         client.goto(&format!("{}/", self.origin)).await.unwrap();
     }
 
-    /// Loads it anew.
+    /// Loads the page again.
     pub async fn reload(&self) {
         self.browser.client.refresh().await.unwrap();
     }
 
-    /// See [`Browser::resize`].
+    /// Sets the size of the window, as [`Browser::resize`] does.
     pub async fn resize(&self, size: (u32, u32)) {
         self.browser.resize(size).await;
     }
 
-    /// Has the page think that it lies behind another tab: a headless browser shows all of its own.
+    /// Makes the page believe that another tab is in front of it: a headless browser shows all of its tabs.
     pub async fn hide(&self) {
         self.run(
             "Object.defineProperty(document, 'visibilityState', { configurable: true, get: () => 'hidden' });
@@ -66,12 +68,12 @@ impl<'a> Page<'a> {
         .await;
     }
 
-    /// Has it seen again.
+    /// Makes the page believe that it is in front again.
     pub async fn show(&self) {
         self.run("delete document.visibilityState; document.dispatchEvent(new Event('visibilitychange'))", &[]).await;
     }
 
-    /// Runs a script in the page.
+    /// Runs a script in the page, and returns its result.
     pub async fn run(&self, script: &str, arguments: &[Value]) -> Value {
         let ran = self
             .browser
@@ -81,7 +83,7 @@ impl<'a> Page<'a> {
         ran.unwrap_or_else(|error| panic!("{script}: {error}"))
     }
 
-    /// Looks until a script answers what is true; says what that is.
+    /// Runs a script again and again until its result is true in the sense of JavaScript, and returns the result.
     pub async fn until(&self, what: &str, script: &str) -> Value {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -97,13 +99,13 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// Waits until the page is drawn once more. Where it goes away meanwhile, there is nothing to wait for.
+    /// Waits until the page is drawn once more. If the page is left meanwhile, it does not wait.
     pub async fn next_frame(&self) {
         let script = "requestAnimationFrame(() => arguments[0]())";
         let _ = self.browser.client.execute_async(script, Vec::new()).await;
     }
 
-    /// Waits until an element is seen.
+    /// Waits until an element is visible.
     pub async fn sees(&self, css: &str) {
         self.until(
             css,
@@ -115,7 +117,7 @@ impl<'a> Page<'a> {
         .await;
     }
 
-    /// Waits until no element is seen.
+    /// Waits until no such element is visible.
     pub async fn misses(&self, css: &str) {
         self.until(
             &format!("no {css}"),
@@ -127,7 +129,7 @@ impl<'a> Page<'a> {
         .await;
     }
 
-    /// Waits until the text of an element has this in it.
+    /// Waits until the text of an element contains `text`.
     pub async fn reads(&self, css: &str, text: &str) {
         let script = format!(
             "return [...document.querySelectorAll({})].some((one) => one.textContent.includes({}))",
@@ -137,7 +139,7 @@ impl<'a> Page<'a> {
         self.until(&format!("{text:?} in {css}"), &script).await;
     }
 
-    /// How many elements there are at the moment.
+    /// Returns how many such elements there are now.
     pub async fn count(&self, css: &str) -> u64 {
         self.run(
             "return document.querySelectorAll(arguments[0]).length",
@@ -148,7 +150,7 @@ impl<'a> Page<'a> {
         .unwrap()
     }
 
-    /// The text of the first element.
+    /// Returns the text of the first such element.
     pub async fn text(&self, css: &str) -> String {
         self.find(css).await.text().await.unwrap()
     }
@@ -164,24 +166,24 @@ impl<'a> Page<'a> {
         found.unwrap_or_else(|error| panic!("{css}: {error}"))
     }
 
-    /// Clicks the first element, as a mouse does.
+    /// Clicks the first such element, as a mouse does.
     pub async fn click(&self, css: &str) {
         self.sees(&format!("{css}:not(:disabled)")).await;
-        // Not under the bar on top, where the driver would take it for being in sight.
+        // Under the bar at the top, the driver would take the element for visible, and click the bar.
         let script = "document.querySelector(arguments[0]).scrollIntoView({ block: 'center', behavior: 'instant' })";
         self.run(script, &[json!(css)]).await;
         let clicked = self.find(css).await.click().await;
         clicked.unwrap_or_else(|error| panic!("{css}: {error}"));
     }
 
-    /// Types into the first element, in place of what stands there.
+    /// Replaces the text in the first such element.
     pub async fn fill(&self, css: &str, text: &str) {
         let element = self.find(css).await;
         element.clear().await.unwrap();
         element.send_keys(text).await.unwrap();
     }
 
-    /// Chooses from the first element.
+    /// Chooses an option of the first such element.
     pub async fn select(&self, css: &str, value: &str) {
         let option = format!("{css} option[value={}]", json!(value));
         let script = format!("return document.querySelector({})", json!(option));
@@ -189,7 +191,7 @@ impl<'a> Page<'a> {
         self.find(css).await.select_by_value(value).await.unwrap();
     }
 
-    /// Presses keys, wherever the page has its focus.
+    /// Presses keys in the element that has the focus.
     pub async fn press(&self, keys: &str) {
         self.browser
             .client
@@ -201,7 +203,7 @@ impl<'a> Page<'a> {
             .unwrap();
     }
 
-    /// Waits until the page has said this, and puts it away.
+    /// Waits until the page shows a notice with this text, and closes all notices.
     pub async fn is_told(&self, text: &str) {
         self.reads(".notice", text).await;
         self.run(
@@ -211,7 +213,7 @@ impl<'a> Page<'a> {
         .await;
     }
 
-    /// Fails when something went wrong in the page, or something came from elsewhere than its `imd`.
+    /// Checks that the browser has logged nothing, and that everything was loaded from this stack.
     pub async fn is_clean(&self) {
         let said = self.browser.said().await;
         assert!(said.is_empty(), "{said:#?}");
@@ -223,7 +225,7 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// Forgets what the browser has said: what a test has made it say.
+    /// Discards what the browser has logged. Each entry must contain `what`: the test has caused it.
     pub async fn is_forgiven(&self, what: &str) {
         for said in self.browser.said().await {
             assert!(
@@ -233,13 +235,13 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// Whether the page is no wider than its window.
+    /// Returns whether the page is no wider than its window.
     pub async fn fits(&self) -> bool {
         let script = "return document.documentElement.scrollWidth <= innerWidth";
         self.run(script, &[]).await.as_bool().unwrap()
     }
 
-    /// The text of a file, once the page has given it out.
+    /// Waits until a file has been downloaded, and returns its text.
     pub async fn gets(&self, name: &str) -> String {
         let file = self.browser.download(name);
         let end = Instant::now() + PATIENCE;
@@ -252,7 +254,7 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// Writes what is seen to a PNG file.
+    /// Writes a picture of the page to a PNG file.
     pub async fn shoot(&self, file: &Path) {
         let shot = self.browser.client.screenshot().await.unwrap();
         std::fs::write(file, shot).unwrap();

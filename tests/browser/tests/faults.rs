@@ -1,4 +1,4 @@
-//! The page Faults.
+//! The page Faults: adding, watching and ending faults.
 
 use std::time::Duration;
 

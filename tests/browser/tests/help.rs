@@ -1,4 +1,4 @@
-//! The page Help.
+//! The page Help: what it explains, and the commands that it offers to copy.
 
 use browser::on_console;
 use imd::Config;

@@ -1,4 +1,4 @@
-//! What holds for every page: light and dark, both languages, narrow windows, keys, tokens.
+//! What holds for every page: light and dark colors, both languages, narrow windows, the keyboard, tokens.
 
 use browser::{Look, look_at_console, on_console, user};
 use imd::Config;
@@ -105,11 +105,11 @@ async fn it_is_used_by_keys() {
         assert_eq!(page.run(focused, &[]).await, "skip");
         page.press("\u{E007}").await;
         assert_eq!(page.run("return document.activeElement.id", &[]).await, "main");
-        // From there to the first button, and a ring around it.
+        // The next key goes on to the first button, which gets a ring.
         page.press("\u{E004}").await;
         let ring = "return getComputedStyle(document.activeElement).outlineStyle";
         assert_eq!(page.run(ring, &[]).await, "solid");
-        // What can be acted on has a name.
+        // Every element that can be used has a name.
         for name in PAGES {
             page.go(name).await;
             let named = "const has = (one) => one.textContent.trim() || one.getAttribute('aria-label') || one.labels?.length;
@@ -128,7 +128,7 @@ async fn where_a_token_is_set_it_is_asked_for_once() {
         page.fill("#token-input", "wrong").await;
         page.click("#token button").await;
         page.reads("#token", "That was not the one").await;
-        // It can be neither put away nor answered by what no header carries.
+        // The question for the token can't be closed, and a token that no header can carry does not answer it.
         for _ in 0..3 {
             page.press("\u{E00C}").await;
             page.sees("#token-input").await;

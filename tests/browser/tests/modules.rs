@@ -1,4 +1,4 @@
-//! Parts of the page by themselves.
+//! Modules of the console by themselves, without a page.
 
 use browser::on_console;
 use imd::Config;
@@ -70,7 +70,7 @@ async fn a_ring_keeps_the_newest_in_their_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_that_a_page_loads_is_seen_by_the_check_for_other_hosts() {
     on_console(Config::ephemeral(), async |page, _| {
-        // A browser keeps 250 by itself.
+        // Without this, a browser remembers 250 entries.
         let script = "
             return Promise.all(Array.from({ length: 300 }, () => fetch('/version').then((told) => told.text())))
                 .then(() => performance.getEntries().filter((one) => one.name.endsWith('/version')).length >= 300);

@@ -1,4 +1,4 @@
-//! The pictures in docs/screenshots: `IMD_SCREENSHOTS=../../docs/screenshots cargo test -- --ignored`.
+//! Takes the pictures in docs/screenshots: `IMD_SCREENSHOTS=../../docs/screenshots cargo test -- --ignored`.
 
 use std::path::PathBuf;
 
@@ -7,9 +7,9 @@ use imd::lab::{Fault, Site};
 use imd::proto::Cmd;
 use imd::{Client, Config};
 
-/// So many rounds of traffic, so that the charts have something to show.
+/// Rounds of traffic, enough for the charts to have something to show.
 const ROUNDS: usize = 150;
-/// How many times the page is drawn in one of them.
+/// How many times the page is drawn in each round.
 const FRAMES: usize = 9;
 
 async fn shoot(dark: bool, folder: PathBuf) {
@@ -32,7 +32,7 @@ async fn shoot(dark: bool, folder: PathBuf) {
         let _lost = imd.fault(Fault::at(Site::Notify).uid(777).named("lost-notifies").probability(0.2).drop_it());
         page.go("stack").await;
         for round in 0..ROUNDS {
-            // What others do at other times.
+            // Other users do other things.
             for (index, client) in people.iter_mut().enumerate() {
                 if round % (index + 2) == 0 {
                     client.send_p2p(888, &format!("message {round}: does it arrive?")).await.unwrap();
@@ -43,7 +43,7 @@ async fn shoot(dark: bool, folder: PathBuf) {
             far.sync(i64::try_from(round).unwrap(), 0).await.unwrap();
             let _ = imd::client::ask_gateway(imd.gateway_addr()).await;
             page.count(".dot").await;
-            // So that there is something to be seen in the charts: they go by the browser's time.
+            // The charts go by the time of the browser, so a round has to take some of it.
             for _ in 0..FRAMES {
                 page.next_frame().await;
             }

@@ -1,4 +1,4 @@
-//! The page Stack.
+//! The page Stack: the drawing of the servers, and what can be done to each.
 
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ async fn access_servers_are_killed_stopped_paused_resumed_and_restarted() {
             ))
             .await;
         }
-        // What can't be done is not offered.
+        // The page offers only what is possible in this state.
         page.misses("[data-part=access-1] [data-do=restart]").await;
         assert_eq!(state(imd, "access-2"), State::Running);
     })
@@ -163,7 +163,7 @@ async fn a_lease_is_shown_as_a_part_of_a_whole_one() {
         page.go("help").await;
         imd.access("access-1").unwrap().kill().await;
         imd.clock().advance(Duration::from_secs(7)).await;
-        // Nothing has been seen of it before.
+        // This page was not open before, so it has seen none of this happen.
         page.go("stack").await;
         page.reads("[data-part=access-1] .left", "lease 3.0 s")
             .await;

@@ -1,4 +1,4 @@
-//! The page Users.
+//! The page Users: the list, one user's inbox, and sending messages.
 
 use browser::{on_console, user};
 use imd::Config;
@@ -56,7 +56,7 @@ async fn an_inbox_is_a_line_of_versions_with_the_read_mark() {
         )
         .await;
         assert_eq!(page.count(".version.is-new").await, 1);
-        // A link keeps working.
+        // The address of the page leads to the same user again.
         page.reload().await;
         page.reads("#level", "read up to 2").await;
     })
@@ -93,7 +93,7 @@ async fn users_are_registered_groups_made_and_messages_sent_in_their_place() {
         page.click("#send button").await;
         page.is_told("Stored, as ").await;
         assert_eq!(bob.sync(0, 0).await.unwrap().messages[0].text, MARKUP);
-        // A group's id is more than a number of JavaScript holds.
+        // The id of a group is larger than a number of JavaScript can hold.
         page.select("#send-kind", "group").await;
         page.fill("#send-to", &gid).await;
         page.fill("#send-text", "to all").await;
@@ -129,7 +129,7 @@ async fn who_is_open_is_shown_also_when_not_among_those_that_are_listed() {
         page.reads("#whereabouts", "access-1").await;
         page.reads("#opened .who", "Zoe").await;
         page.misses("#people [data-uid=\"150\"]").await;
-        // Who is not there is not taken for the next one.
+        // A user who does not exist is not taken for the next one in the list.
         page.go("users/149").await;
         page.reads("#opened h2", "149").await;
         page.reads("#whereabouts", "offline").await;
@@ -162,7 +162,7 @@ async fn an_inbox_is_shown_anew_after_a_reset_also_with_as_many_messages() {
         page.go("users/2").await;
         page.reads("#entries [data-version=\"1\"] .body", "before")
             .await;
-        // What is there between is not seen.
+        // While the page is hidden, it sees no events.
         page.hide().await;
         imd.reset().await.unwrap();
         let mut ann = user(imd, 1).await;
@@ -202,7 +202,7 @@ async fn groups_are_asked_for_less_often_than_people() {
     .await;
 }
 
-/// Two that a number of JavaScript takes for one, and the largest.
+/// Two numbers that JavaScript rounds to the same one, and the largest.
 const LARGE: [i64; 3] = [1 << 53, (1 << 53) + 1, i64::MAX];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -255,7 +255,7 @@ async fn ids_of_any_size_are_shown_as_they_are_and_told_apart() {
         page.go(&format!("users/{even}")).await;
         page.reads("#whereabouts", "offline").await;
         assert_eq!(page.text("#opened .who").await, format!("name of {even}"));
-        // One that is typed with blanks or noughts before it is the same one.
+        // An id with blanks or zeros in front of it is the same id.
         page.go(&format!("users/00{odd}")).await;
         page.reads("#whereabouts", "online").await;
     })

@@ -1,4 +1,4 @@
-//! The page Wire.
+//! The page Wire: the frames of the journal, filtered, followed and exported.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 const MARKUP: &str = "<img src=x onerror=alert(1)> 你好";
 
-/// Puts frames in the journal, as if they had passed.
+/// Records frames in the journal as if they had passed.
 fn pass(imd: &Imd, count: usize, frame: &[u8]) {
     let server: Arc<str> = "access-1".into();
     for _ in 0..count {
@@ -25,7 +25,7 @@ fn pass(imd: &Imd, count: usize, frame: &[u8]) {
     }
 }
 
-/// Waits until so many are shown, of so many that are kept.
+/// Waits until the page says how many frames it shows, of how many it keeps.
 async fn counts(page: &Page<'_>, text: &str) {
     page.until(
         text,
@@ -71,7 +71,7 @@ async fn they_are_narrowed_down_and_a_link_shows_the_same_again() {
         let shows = async |count: usize| counts(page, &format!("{count} of 12")).await;
         shows(12).await;
         page.fill("#wire-uid", "2").await;
-        // Its login's reply, the ping and its reply; the login itself has no user yet.
+        // The reply to the login, the ping and its reply. The login request has no user yet.
         shows(3).await;
         page.fill("#wire-uid", "1").await;
         shows(5).await;
@@ -90,13 +90,13 @@ async fn they_are_narrowed_down_and_a_link_shows_the_same_again() {
         shows(1).await;
         page.go("wire?server=access-2").await;
         shows(0).await;
-        // What is chosen is seen, also when there is no such thing.
+        // The filters show what is chosen, even if there is no such server, event or command.
         page.go("wire?server=access-9&what=bogus&cmd=Nothing").await;
         shows(0).await;
         let chosen = "return ['server', 'what', 'cmd'].map((name) =>
             document.querySelector(`#wire-${name}`).selectedOptions[0].textContent).join()";
         assert_eq!(page.run(chosen, &[]).await, "access-9,bogus,Nothing");
-        // A server that has come since the page was opened can be chosen.
+        // A server that was added after the page was opened can be chosen.
         let added = imd.add_access("access-4").await.unwrap();
         let mut eve = Client::connect_to(added.addr()).await.unwrap();
         eve.login(4, &imd.token(4)).await.unwrap();
@@ -121,7 +121,7 @@ async fn it_pauses_goes_on_and_is_cleared() {
         page.click("#wire-pause").await;
         pass(imd, 4, b"");
         counts(page, "3 of 7 · paused, 4 wait").await;
-        // It holds, whatever is chosen meanwhile.
+        // The page stays paused while filters change.
         page.fill("#wire-uid", "7").await;
         page.until("the filter", "return location.hash === '#/wire?uid=7'")
             .await;
@@ -196,7 +196,7 @@ async fn a_hundred_thousand_frames_are_kept_in_a_few_rows() {
     on_console(Config::ephemeral(), async |page, imd| {
         page.go("wire").await;
         for round in 1..=6 {
-            // Fewer than the daemon keeps, so that none is missed.
+            // Fewer frames than the daemon keeps, so none is missed.
             pass(imd, 20_000, b"");
             let kept = (round * 20_000).min(100_000);
             let kept = format!("{},000", kept / 1_000);
@@ -219,7 +219,7 @@ async fn a_hundred_thousand_frames_are_kept_in_a_few_rows() {
             page.until(&format!("frames at {share}"), &place).await;
             assert!(page.count(".row").await < 80);
         }
-        // From frame to frame by keys, and back to the newest.
+        // Keys move from frame to frame, and back to the newest.
         page.run("document.querySelector('#wire-list').focus()", &[]).await;
         page.press("\u{E011}").await;
         page.reads("#wire-details .fields", "20000").await;
@@ -231,7 +231,7 @@ async fn a_hundred_thousand_frames_are_kept_in_a_few_rows() {
     .await;
 }
 
-/// Hides the page until it has let its connection go, and nobody records.
+/// Hides the page until it has closed its connection and the daemon records no more.
 async fn hide_for_long(page: &Page<'_>) {
     page.hide().await;
     page.reads("#status", "Hidden").await;
@@ -249,7 +249,7 @@ async fn a_hidden_page_reads_nothing_and_says_what_it_missed() {
         pass(imd, 10, b"");
         counts(page, "10 of 10").await;
         page.hide().await;
-        // Far more than what sockets hold on the way.
+        // The frames are far larger than the buffers of the sockets on the way.
         pass(imd, 2_000, &[0; 30_000]);
         hide_for_long(page).await;
         assert_eq!(page.text("#wire-count").await, "10 of 10");
@@ -317,7 +317,7 @@ async fn another_imd_at_the_same_address_is_read_from_its_beginning() {
         page.click("#wire-clear").await;
         counts(page, "0 of 0").await;
         hide_for_long(page).await;
-        // As if it had been started anew, and more had passed than before.
+        // The daemon answers as if it had been started again, and had recorded more events than before.
         let script = "const real = window.fetch;
             window.fetch = async (path, options) => {
                 const answer = await real(path, options);
@@ -358,7 +358,7 @@ async fn frames_of_ids_of_any_size_are_told_apart_and_exported_as_they_are() {
         one.ping().await.unwrap();
         other.send_p2p(largest, "hello").await.unwrap();
         page.go(&format!("wire?uid={odd}")).await;
-        // The answer to the login, the message and its answer.
+        // The reply to the login, the message and its reply.
         counts(page, "3 of 10").await;
         page.reads(".row .uid", &odd.to_string()).await;
         page.reads(".row .summary", &format!("targetUID {largest}"))
