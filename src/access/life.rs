@@ -19,34 +19,9 @@ use std::time::Duration;
 use tokio::net::TcpSocket;
 
 use super::membership::Membership;
-use super::{AccessServer, RestartError, WrongState};
+use super::{AccessServer, RestartError, State, WrongState};
 use crate::listener::{listen, reserve};
 use crate::session::Manager;
-
-/// The state of an access server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum State {
-    /// The server serves its sessions.
-    Running,
-    /// The server keeps its sockets open, but neither reads, answers nor renews anything.
-    Paused,
-    /// The server, or its stack, was stopped. It no longer listens, and its sessions are being told so or have ended.
-    Stopped,
-    /// The server was killed. It no longer listens, and its connections were reset.
-    Killed,
-}
-
-impl State {
-    /// Returns the name of the state in the admin API and in messages.
-    pub const fn name(self) -> &'static str {
-        match self {
-            State::Running => "running",
-            State::Paused => "paused",
-            State::Stopped => "stopped",
-            State::Killed => "killed",
-        }
-    }
-}
 
 /// The state of an access server, and what belongs to its last start.
 #[derive(Debug)]

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `error` | the errors of starting, stopping and adding servers |
 //! | `handler` | answers the frames of a server's sessions |
-//! | `life` | the states of a server: kill, stop, pause, resume, restart |
+//! | `life`, `state` | what can be done to a server, and its states: kill, stop, pause, resume, restart |
 //! | `membership` | a server's record in the registry |
 //! | `servers` | the list of a stack's servers |
 //! | `wire` | encodes the results of services as frames |
@@ -19,12 +19,13 @@ mod handler;
 mod life;
 mod membership;
 mod servers;
+mod state;
 mod wire;
 
 pub use error::{AddError, RestartError, WrongState};
 pub use handler::AccessHandler;
-pub use life::State;
 pub use servers::AccessServers;
+pub use state::State;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -8,22 +8,20 @@ mod failure;
 
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName};
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use imd::store::SNAPSHOT_LIMIT;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::net::TcpStream;
 
+use super::advice;
 use super::endpoint::authority;
 use super::failure::Failure;
-use super::refusal;
+use super::http::{self, HttpError};
 pub use events::{Events, StreamItem};
 use failure::BadBase;
-pub use failure::unreachable;
 
 /// How long a call may take until the whole answer has arrived.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -36,9 +34,6 @@ const MAX_ANSWER: usize = 1 << 20;
 
 /// The media type of server-sent events.
 const EVENT_STREAM: &str = "text/event-stream";
-
-/// The cause of a call without a complete answer. [`Call::failed`] turns it into a failure that people understand.
-type CallError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A request to a path of the API at a base URL.
 #[derive(Debug, Clone)]
@@ -187,7 +182,7 @@ impl<'a> Call<'a> {
     ) -> Result<(StatusCode, Bytes), Failure> {
         self.with_timeout(async {
             let response = self.send(header, body).await?;
-            read_body(response, self.max_answer).await
+            http::read_body(response, self.max_answer).await
         })
         .await
     }
@@ -197,7 +192,7 @@ impl<'a> Call<'a> {
         &self,
         (name, value): (HeaderName, &str),
         body: Bytes,
-    ) -> Result<Response<Incoming>, CallError> {
+    ) -> Result<Response<Incoming>, HttpError> {
         let mut request = Request::builder()
             .method(self.method.clone())
             .uri(self.path)
@@ -206,19 +201,13 @@ impl<'a> Call<'a> {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
         let authority = authority(self.base).map_err(BadBase)?;
-        let stream = TcpStream::connect(&authority).await?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        // The task ends when the sender and the answer are dropped. Its errors are also reported by the request.
-        tokio::spawn(connection);
-        let request = request.header(HOST, HeaderValue::from_str(&authority)?);
-        Ok(sender.send_request(request.body(Full::new(body))?).await?)
+        http::send(&authority, request, body).await
     }
 
     /// Runs `work` within the time limit, and explains its errors.
     async fn with_timeout<T>(
         &self,
-        work: impl Future<Output = Result<T, CallError>>,
+        work: impl Future<Output = Result<T, HttpError>>,
     ) -> Result<T, Failure> {
         match tokio::time::timeout(self.timeout, work).await {
             Ok(Ok(done)) => Ok(done),
@@ -226,16 +215,6 @@ impl<'a> Call<'a> {
             Err(_) => Err(self.timed_out()),
         }
     }
-}
-
-/// Reads the body of an answer to its end, up to `limit` bytes.
-async fn read_body(
-    response: Response<Incoming>,
-    limit: usize,
-) -> Result<(StatusCode, Bytes), CallError> {
-    let status = response.status();
-    let body = Limited::new(response.into_body(), limit);
-    Ok((status, body.collect().await?.to_bytes()))
 }
 
 /// Posts the fields of a form to a path of the API at `base`, and returns the data of the answer.
@@ -246,7 +225,7 @@ async fn read_body(
 pub async fn post(base: &str, path: &str, fields: &[(&str, &str)]) -> Result<Value, Failure> {
     ask_form(base, path, fields).await?.map_err(|refused| {
         let what = path.trim_start_matches("/x/").replace('/', " ");
-        let why = refusal::advise(refused.code, &refused.text);
+        let why = advice::advise(refused.code, &refused.text);
         Failure::Failed(format!("{what}: {why}"))
     })
 }
@@ -275,12 +254,4 @@ pub async fn token(base: &str, uid: i64, pw: &str) -> Result<String, Failure> {
     let token = data.get("token").and_then(Value::as_str);
     let token = token.ok_or_else(|| Failure::Failed(format!("{base}: no token for {uid}")))?;
     Ok(token.to_owned())
-}
-
-/// Sends a request without a body, and returns the answer of whatever server is there. Returns `None` when there is
-/// no answer in HTTP.
-pub async fn probe(addr: &str, method: Method, path: &str) -> Option<(StatusCode, Bytes)> {
-    let call = Call::new(addr, method, path);
-    let response = call.send((ACCEPT, "*/*"), Bytes::new()).await.ok()?;
-    read_body(response, MAX_ANSWER).await.ok()
 }

@@ -4,6 +4,7 @@
 //! the argument types are the help texts that `--help` prints.
 
 pub mod addr_file;
+mod advice;
 mod api;
 mod backoff;
 pub mod banner;
@@ -15,6 +16,7 @@ mod environment;
 mod escape;
 mod existing;
 pub mod failure;
+mod http;
 mod inbox;
 mod lab;
 pub mod launch;

@@ -1,12 +1,14 @@
 //! Identifies the server at an address, for errors about an answer that makes no sense.
 //!
-//! Serves [`api`] and [`refusal`](super::refusal). The requests that it sends change nothing on a server
+//! Serves [`api`](super::api) and [`refusal`](super::refusal). The requests that it sends change nothing on a server
 //! of `imd`.
 
 use std::fmt;
 use std::time::Duration;
 
-use hyper::{Method, StatusCode};
+use hyper::body::Bytes;
+use hyper::header::ACCEPT;
+use hyper::{Method, Request, StatusCode};
 use imd::codec::{FrameCodec, encode};
 use imd::proto::{Base, Cmd, ReqPing};
 use prost::Message;
@@ -16,13 +18,17 @@ use tokio::net::TcpStream;
 use tokio_util::bytes::BytesMut;
 use tokio_util::codec::Decoder;
 
-use super::api;
+use super::endpoint::authority;
+use super::http;
 
 /// Time limit for the identification of a server.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The longest answer to a ping that is accepted, in bytes. A longer one is not from a server of `imd`.
 const MAX_ANSWER: u16 = 1024;
+
+/// The longest answer in HTTP that is accepted, in bytes. The longest answers of `imd` to these requests are far shorter.
+const MAX_PAGE: usize = 1 << 20;
 
 /// The kind of server that answers at an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +105,7 @@ async fn ask(addr: &str) -> Option<Peer> {
 /// Tells apart the HTTP APIs of `imd` and other HTTP servers.
 async fn which_api(addr: &str) -> Peer {
     let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap_or_default();
-    let Some((_, version)) = api::probe(addr, Method::GET, "/version").await else {
+    let Some((_, version)) = probe(addr, Method::GET, "/version").await else {
         return Peer::OtherHttp;
     };
     let version = json(&version);
@@ -110,8 +116,20 @@ async fn which_api(addr: &str) -> Peer {
     if version.get("code").is_none() {
         return Peer::OtherHttp;
     }
-    match api::probe(addr, Method::POST, "/x/user/auth").await {
+    match probe(addr, Method::POST, "/x/user/auth").await {
         Some((status, _)) if status != StatusCode::NOT_FOUND => Peer::UserApi,
         _ => Peer::GroupApi,
     }
+}
+
+/// Sends a request without a body, and returns the answer of whatever server is there. Returns `None` when there is
+/// no answer in HTTP.
+async fn probe(addr: &str, method: Method, path: &str) -> Option<(StatusCode, Bytes)> {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(ACCEPT, "*/*");
+    let authority = authority(addr).ok()?;
+    let response = http::send(&authority, request, Bytes::new()).await.ok()?;
+    http::read_body(response, MAX_PAGE).await.ok()
 }

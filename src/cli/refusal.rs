@@ -7,66 +7,12 @@ use std::io::ErrorKind;
 use imd::client::ClientError;
 use imd::proto::Code;
 
-use super::{api, peer};
-
-/// Advice for each error code. The texts of the other codes need none.
-const ADVICE: [(Code, &str); 11] = [
-    (
-        Code::ServerError,
-        "The server could not do it: its log says why. Try again later.",
-    ),
-    (
-        Code::NoAccessServer,
-        "The gateway knows no access server: start one, or wait until its heartbeat is seen.",
-    ),
-    (
-        Code::NoToken,
-        "Give a --token that is not empty, and a uid above 0.",
-    ),
-    (
-        Code::CalcTokenFailed,
-        "The token is wrong or has run out. Give --token TOKEN, or --config FILE with the server's salt.",
-    ),
-    (
-        Code::NotLoggedIn,
-        "The server has forgotten the login: start again.",
-    ),
-    (
-        Code::LoggedInElsewhere,
-        "Only one session of a user is served: end the other one first.",
-    ),
-    (Code::TooManyRequests, "Wait a little, then try again."),
-    (
-        Code::UserExists,
-        "The uid is taken: choose another --uid, or use this one as it is.",
-    ),
-    (
-        Code::NoSuchUser,
-        "Only registered users take part here: imd register --uid UID.",
-    ),
-    (
-        Code::NoSuchGroup,
-        "Check the group's id; imd group create makes a new one.",
-    ),
-    (
-        Code::NotAMember,
-        "Only members write to a group. Join it first: imd group join --uid UID --gid GID.",
-    ),
-];
-
-/// Returns the text of a refusal, its code, and advice if there is any.
-pub fn advise(code: u32, text: &str) -> String {
-    let advice = ADVICE.iter().find(|(known, _)| known.number() == code);
-    match advice {
-        Some((_, advice)) => format!("{text} ({code}). {advice}"),
-        None => format!("{text} ({code})"),
-    }
-}
+use super::{advice, peer};
 
 /// Returns the text of a failed request, with advice if it was a refusal.
 pub fn explain(error: &ClientError) -> String {
     match error {
-        ClientError::Refused { code, text } => advise(*code, text),
+        ClientError::Refused { code, text } => advice::advise(*code, text),
         _ => error.to_string(),
     }
 }
@@ -76,7 +22,7 @@ pub fn explain(error: &ClientError) -> String {
 pub async fn at_gateway(addr: &str, flags: &str, error: &ClientError) -> String {
     let elsewhere = format!("say where the gateway is, with {flags}");
     match error {
-        ClientError::Io(error) => api::unreachable(error, flags),
+        ClientError::Io(error) => advice::unreachable(error, flags),
         ClientError::Http => {
             let found = peer::identify(addr).await;
             format!("this is {found}, which speaks HTTP; {elsewhere}")

@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::form::Form;
 use super::{Action, Direction, Site};
 use crate::id::Uid;
 use crate::proto::{Cmd, Code};
@@ -15,8 +12,7 @@ use crate::proto::{Cmd, Code};
 /// for every match, unless [`after`](Self::after), [`times`](Self::times), [`probability`](Self::probability) or
 /// [`lasting`](Self::lasting) limit it. Whether a rule is valid is checked when it is
 /// [injected](super::Faults::inject).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Form", into = "Form")]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
     pub(super) name: Option<String>,
     pub(super) at: Site,

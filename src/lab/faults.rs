@@ -9,9 +9,8 @@ use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::rule::Rule;
-use super::{Action, Fault, FaultError, Hold, Site, Switches};
+use super::{Action, Fault, FaultError, FrameContext, Hold, Site, Switches};
 use crate::clock::Clock;
-use crate::id::Uid;
 use crate::proto::Cmd;
 
 /// The rules that are in force.
@@ -25,19 +24,6 @@ pub struct Faults {
     unnamed: AtomicU64,
     /// Names of all access servers. A rule for any other name could never fire, and is refused.
     servers: RwLock<Vec<String>>,
-}
-
-/// The frame or call at a site, as far as the filters of rules can see it.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct FrameContext<'a> {
-    /// The user of the session or of the store call; `None` before the login.
-    pub uid: Option<Uid>,
-    /// Name of the access server; `None` at sites that belong to no access server.
-    pub access: Option<&'a str>,
-    /// Id of the session; `None` at sites without a session.
-    pub session: Option<u64>,
-    /// Command of the frame; `None` for a frame of an unknown command and at sites without frames.
-    pub cmd: Option<Cmd>,
 }
 
 /// A rule that fires for a frame or a call.
@@ -253,6 +239,7 @@ impl fmt::Debug for FaultGuard {
 mod tests {
     use super::*;
     use crate::clock::{ClockControl, ManualClock};
+    use crate::id::Uid;
     use crate::lab::Switches;
     use crate::proto::Code;
     use std::time::Duration;

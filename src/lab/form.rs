@@ -2,6 +2,8 @@
 //!
 //! [`Fault`] is serialized and deserialized by way of [`Form`].
 
+use serde::de::{self, Deserializer};
+use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
 use super::check::{MAX_NUMBER, whole_number};
@@ -139,6 +141,19 @@ fn code(written: &Written) -> Result<Code, FaultError> {
     let number = written.whole("error", (0, 0)).ok();
     let code = number.and_then(Code::from_number);
     code.ok_or_else(|| FaultError::no_code(written))
+}
+
+impl Serialize for Fault {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        Form::from(self.clone()).serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Fault {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let form = Form::deserialize(from)?;
+        Fault::try_from(form).map_err(de::Error::custom)
+    }
 }
 
 impl TryFrom<Form> for Fault {

@@ -7,13 +7,14 @@
 //! |---|---|
 //! | `site`, `action` | the points where faults can be injected, and what a fault does there |
 //! | `fault`, `form`, `written`, `check` | one rule: as Rust builds it, as TOML and JSON write it, and its validation |
-//! | `faults`, `rule` | the rules in force, and the counters of each |
+//! | `faults`, `rule`, `context` | the rules in force, the counters of each, and what their filters compare |
 //! | `hold` | frames and calls that a rule holds back, and their release |
 //! | `journal`, `describe` | recorded events, and their text for people |
 //! | `switches` | the atomic word behind the relaxed load |
 
 mod action;
 mod check;
+mod context;
 mod describe;
 mod fault;
 mod faults;
@@ -27,9 +28,10 @@ mod written;
 
 pub use action::Action;
 pub use check::FaultError;
+pub use context::FrameContext;
 pub use describe::{describe, describe_frame};
 pub use fault::Fault;
-pub use faults::{FaultGuard, Faults, FrameContext, Hit, Listed};
+pub use faults::{FaultGuard, Faults, Hit, Listed};
 pub use hold::{Held, Hold};
 pub use journal::{
     Bounds, Capture, Event, EventKind, Frames, Journal, MARKED, Mark, Missed, Page, Reader, Record,

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use tokio::runtime::Handle;
 
-use super::quirks::Announced;
+use super::announced::Announced;
 use crate::directory::SessionDirectory;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;

@@ -1,29 +1,8 @@
 //! Messages on behalf of a user who need not be logged in, as the admin API sends them.
 
-use super::{Batch, Caller, SendError, SendRequest, Services};
-use crate::id::{GroupId, MsgId, Uid};
+use super::{Batch, Caller, SendError, SendRequest, Services, Target};
+use crate::id::{MsgId, Uid};
 use crate::store::StoreError;
-
-/// The receiver of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
-    /// One user.
-    User(Uid),
-    /// All members of a group.
-    Group(GroupId),
-}
-
-impl From<Uid> for Target {
-    fn from(uid: Uid) -> Self {
-        Target::User(uid)
-    }
-}
-
-impl From<GroupId> for Target {
-    fn from(group: GroupId) -> Self {
-        Target::Group(group)
-    }
-}
 
 /// Why a message on behalf of a user was not sent.
 #[derive(Debug, thiserror::Error)]

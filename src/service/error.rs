@@ -8,7 +8,7 @@ use super::account::{AuthError, RegisterError, WriteError};
 use super::direct::DirectSendError;
 use super::group::GroupError;
 use super::login::{IdentityError, LoginError, UidMismatch};
-use super::message::{SendError, SyncError};
+use super::request::{SendError, SyncError};
 use crate::proto::Code;
 use crate::store::{Rejected, StoreError};
 

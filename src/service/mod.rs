@@ -8,6 +8,7 @@
 //! has it stored by [`Services::commit_batch`]. The order is always: stored, acknowledged, notified.
 
 mod account;
+mod announced;
 mod audit;
 mod batch;
 mod commit;
@@ -21,6 +22,7 @@ mod message;
 mod password;
 mod quirks;
 mod report;
+mod request;
 mod token;
 
 pub use account::{AuthError, RegisterError, WriteError};
@@ -28,13 +30,13 @@ pub use audit::{Audited, Refused};
 pub use batch::{Batch, BatchOutcome, PendingWrite};
 pub use commit::PendingNotifies;
 pub use delays::Suspended;
-pub use direct::{DirectSendError, Target};
+pub use direct::DirectSendError;
 pub use error::{Refusal, ServiceError, Verdict};
 pub use fixtures::FixtureError;
 pub use group::GroupError;
 pub use login::{IdentityError, LoginError, LoginOutcome, UidMismatch};
-pub use message::{SendError, SendRequest, SyncError, SyncRequest};
 pub use report::{InboxReport, MAX_REPORTED_INBOXES, Report};
+pub use request::{SendError, SendRequest, SyncError, SyncRequest, Target};
 pub use token::{Tokens, salted_token};
 
 use std::future::{pending, poll_fn};

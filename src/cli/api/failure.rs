@@ -3,12 +3,13 @@
 //! Serves [`Call`], whose methods end in these failures.
 
 use std::error::Error;
-use std::io::{self, ErrorKind};
+use std::io;
 
 use hyper::StatusCode;
 use serde_json::Value;
 
 use super::Call;
+use crate::cli::advice;
 use crate::cli::endpoint::authority;
 use crate::cli::environment;
 use crate::cli::failure::Failure;
@@ -136,33 +137,12 @@ impl Call<'_> {
             return self.wrong_server().await;
         }
         let why = match error.downcast_ref::<io::Error>() {
-            Some(error) => unreachable(error, api.flags()),
+            Some(error) => advice::unreachable(error, api.flags()),
             None if http.is_some_and(hyper::Error::is_incomplete_message) => {
                 "the connection was closed before the answer".to_owned()
             }
             None => error.to_string(),
         };
         Failure::Failed(format!("{}: {why}", self.display_url()))
-    }
-}
-
-/// Returns why an address could not be reached, and what to do about it. `flags` names the flags that set another
-/// address.
-pub fn unreachable(error: &io::Error, flags: &str) -> String {
-    match error.kind() {
-        ErrorKind::ConnectionRefused => {
-            format!("{error}. Nothing listens there: start imd, or say where it is with {flags}.")
-        }
-        ErrorKind::TimedOut
-        | ErrorKind::HostUnreachable
-        | ErrorKind::NetworkUnreachable
-        | ErrorKind::NetworkDown => {
-            format!("{error}. Is the address right, and the network up? It is set with {flags}.")
-        }
-        // A host name that can't be resolved has no error kind of its own.
-        _ if error.to_string().contains("lookup") => {
-            format!("{error}. Is the name of the host right? It is set with {flags}.")
-        }
-        _ => error.to_string(),
     }
 }

@@ -8,7 +8,7 @@ use imd::codec::FrameTooLong;
 use imd::load::{Connection, FieldTable, request};
 use imd::proto::{Cmd, Payload};
 
-use crate::cli::refusal;
+use crate::cli::advice;
 
 /// The reason why a connection can't be used any further.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +16,7 @@ pub enum ConnectionError {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// The server refused a request without which the run can't go on, or it announced that it closes the connection.
-    #[error("{}", refusal::advise(*code, text))]
+    #[error("{}", advice::advise(*code, text))]
     Refused { code: u32, text: String },
     #[error(transparent)]
     TooLong(#[from] FrameTooLong),

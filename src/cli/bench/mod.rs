@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use super::failure::Failure;
 use super::link::LinkError;
 use super::signals::Signals;
-use super::{api, endpoint, output, refusal, settings};
+use super::{advice, api, endpoint, output, settings};
 use args::{Kind, Pace, Plan};
 use private::Private;
 use progress::Progress;
@@ -270,7 +270,7 @@ async fn make_group(plan: &Plan, group_api: &str) -> Result<i64, Failure> {
         let fields = [("uid", uid.as_str()), ("gid", group.as_str())];
         let joined = api::ask_form(group_api, "/x/group/join", &fields).await?;
         joined.map_err(|refused| {
-            let (users, why) = (plan.users, refusal::advise(refused.code, &refused.text));
+            let (users, why) = (plan.users, advice::advise(refused.code, &refused.text));
             Failure::Failed(format!(
                 "a group of {users} users: number {} is refused: {why}. Give fewer --users, or raise \
                  limits.group_members in the config of the stack",

@@ -25,7 +25,7 @@ use crate::cli::failure::Failure;
 use crate::cli::link::{FLAGS, LinkError};
 use crate::cli::peer::{self, Peer};
 use crate::cli::target::Target;
-use crate::cli::{api, endpoint};
+use crate::cli::{advice, api, endpoint};
 
 /// Reasons of closes that a replay causes again. Other closes are due to deadlines or to operations on the server, so
 /// they are not expected.
@@ -248,7 +248,7 @@ impl Player<'_> {
         let why = match &self.args.access {
             Some(_) => format!(
                 "access server {addr}: {}",
-                api::unreachable(&error, "--access HOST:PORT")
+                advice::unreachable(&error, "--access HOST:PORT")
             ),
             None if line.server == GATEWAY => {
                 let error = ClientError::Io(error);

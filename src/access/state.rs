@@ -1,0 +1,27 @@
+//! The states of an access server. Serves `life`, which moves a server from one to another, and `error`, whose errors name
+//! the state that did not allow an operation.
+
+/// The state of an access server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// The server serves its sessions.
+    Running,
+    /// The server keeps its sockets open, but neither reads, answers nor renews anything.
+    Paused,
+    /// The server, or its stack, was stopped. It no longer listens, and its sessions are being told so or have ended.
+    Stopped,
+    /// The server was killed. It no longer listens, and its connections were reset.
+    Killed,
+}
+
+impl State {
+    /// Returns the name of the state in the admin API and in messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            State::Running => "running",
+            State::Paused => "paused",
+            State::Stopped => "stopped",
+            State::Killed => "killed",
+        }
+    }
+}
