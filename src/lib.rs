@@ -1,7 +1,10 @@
-//! An instant-messaging stack in one process: gateway, access servers, registry, messages, groups and the HTTP API, as tasks
-//! of one runtime. It speaks the wire protocol of the distributed stack that it stands in for.
+//! A whole instant-messaging stack in one process, for the developers of its clients.
 //!
-//! In a test:
+//! `imd` stands in for a distributed stack: gateway, access servers, registry, message store, groups and HTTP API run as tasks
+//! of one runtime, and speak the same wire protocol. A test starts a stack in milliseconds, looks into it, moves its time, and
+//! makes it fail in any way. The program `imd` does the same for clients in other languages.
+//!
+//! # Start it in a test
 //!
 //! ```
 //! # #[tokio::main]
@@ -22,8 +25,16 @@
 //! # }
 //! ```
 //!
-//! Many stacks can run side by side in one process. Dropping the handle closes the listeners; after
-//! [`shutdown`](Imd::shutdown) the ports are free. With [`Config::manual_clock`], time moves only when the test moves it:
+//! Every listener is bound and serving when [`Imd::start`] returns. Any number of stacks can run side by side in one process.
+//! Dropping the handle closes the listeners; after [`shutdown`](Imd::shutdown) the ports are free.
+//!
+//! [`Imd::register`] and [`Imd::create_group`] create users and groups without HTTP, since the wire protocol has no command
+//! for them. [`Imd::settled`] waits until everything that has arrived is answered, and [`Imd::reset`] empties the stack between
+//! two tests. [`Config`] has a field for each key of imd.toml.
+//!
+//! # Move its time
+//!
+//! With [`Config::manual_clock`], time moves only when the test moves it. Leases, presence, deadlines and tokens follow:
 //!
 //! ```
 //! # #[tokio::main]
@@ -40,12 +51,37 @@
 //! # }
 //! ```
 //!
-//! [`Imd::register`] and [`Imd::create_group`] create users and groups without HTTP, since the wire protocol has no command
-//! for them.
+//! # Make it fail
 //!
-//! Access servers can be killed, stopped, paused and restarted ([`Imd::access`], [`access::AccessServer`]), and added
-//! ([`Imd::add_access`]). [`Imd::registry`] can answer the gateway with false or old addresses, and [`Imd::fault`] injects
-//! faults into frames and calls.
+//! A [`Fault`](lab::Fault) is a rule: at which [`Site`](lab::Site), for whom, how often, and what happens. [`Imd::fault`] puts
+//! it in force until its guard is dropped:
+//!
+//! ```
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use imd::lab::{Fault, Site};
+//! use imd::proto::{Cmd, Code};
+//!
+//! let imd = imd::Imd::start(imd::Config::ephemeral()).await?;
+//! let mut alice = imd::Client::connect(imd.gateway_addr()).await?;
+//! alice.login(1, &imd.token(1)).await?;
+//! let refused = Fault::at(Site::AccessRequest).cmd(Cmd::SendP2PMsg).uid(1).times(1);
+//! let refused = imd.fault(refused.error(Code::ServerError));
+//! assert!(alice.send_p2p(2, "hello").await.is_err());
+//! assert_eq!(refused.hits(), 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Imd::access`] controls an access server: [kill, stop, pause, restart](access::AccessServer). [`Imd::add_access`] adds one.
+//! [`Imd::registry`] gives the gateway false or old addresses. [`Imd::journal`] has every frame that has passed, and
+//! [`Imd::report`] says what became of the messages.
+//!
+//! # Where to read on
+//!
+//! The repository's `docs/` has a page for each matter: `lab.md` for all faults, `admin.md` for the same over HTTP,
+//! `protocol.md` for the wire, `store.md` for what is kept. Whoever wants to change `imd` begins with `architecture.md`: the path
+//! of a message through the files, who owns the tasks, and what to touch to add a transport, a store, a command or a fault.
 //!
 //! # Cargo features
 //!
@@ -59,7 +95,7 @@
 //!
 //! A config that asks for a part which the build lacks is refused at the start, with the name of the feature.
 //!
-//! # The path of a request
+//! # The modules on the path of a request
 //!
 //! | module | what it does |
 //! |---|---|
@@ -93,7 +129,7 @@
 //! | [`text`], [`file_target`], [`byte_size`], [`number`] | reading and writing files, sizes with units, ids in JSON |
 //! | `sharded`, `phc` | maps with many locks; password hashes |
 //!
-//! Imports go downwards only, which `tests/layering.rs` checks.
+//! A module uses only modules below it, and files use each other in no circle: `tests/layering.rs` checks both.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

@@ -65,3 +65,22 @@ fn every_link_to_a_file_leads_to_one() {
     }
     assert!(found > 20, "{found} links");
 }
+
+#[test]
+fn every_file_that_the_architecture_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/architecture.md")).unwrap();
+    let mut found = 0;
+    for word in page.split('`').skip(1).step_by(2) {
+        let is_path = ["src/", "tests/", "docs/", "proto/"]
+            .iter()
+            .any(|folder| word.starts_with(folder));
+        // A file that is to be made.
+        if !is_path || word.contains("NAME") {
+            continue;
+        }
+        found += 1;
+        assert!(root.join(word).exists(), "docs/architecture.md: {word}");
+    }
+    assert!(found > 30, "{found} files");
+}
