@@ -43,6 +43,7 @@ pub struct ReqLogout {
     #[prost(int64, tag = "3")]
     pub uid: i64,
 }
+/// The reply to ReqLogout. After code 0, the server closes the connection.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ResLogout {
     #[prost(uint32, tag = "1")]
@@ -70,6 +71,7 @@ pub struct ReqSendP2pMsg {
     #[prost(string, tag = "6")]
     pub msg: ::prost::alloc::string::String,
 }
+/// The reply to ReqSendP2PMsg, with the ids of the request. Code 0: the message is in the inbox of its receiver.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ResSendP2pMsg {
     #[prost(uint32, tag = "1")]
@@ -97,6 +99,7 @@ pub struct ReqAcceptP2pMsgAck {
     pub cmd: u32,
     #[prost(string, tag = "2")]
     pub cmd_str: ::prost::alloc::string::String,
+    /// The sender of the message that is accepted.
     #[prost(int64, tag = "3")]
     pub source_uid: i64,
     #[prost(int64, tag = "4")]
@@ -104,6 +107,7 @@ pub struct ReqAcceptP2pMsgAck {
     #[prost(string, tag = "5")]
     pub msg_id: ::prost::alloc::string::String,
 }
+/// The reply to ReqAcceptP2PMsgAck.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ResAcceptP2pMsgAck {
     #[prost(uint32, tag = "1")]
@@ -131,6 +135,7 @@ pub struct ReqSendGroupMsg {
     #[prost(string, tag = "6")]
     pub msg: ::prost::alloc::string::String,
 }
+/// The reply to ReqSendGroupMsg. Code 0: the message is in the inbox of every member.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ResSendGroupMsg {
     #[prost(uint32, tag = "1")]
@@ -157,6 +162,7 @@ pub struct ReqSyncMsg {
     pub cmd_str: ::prost::alloc::string::String,
     #[prost(int64, tag = "3")]
     pub uid: i64,
+    /// The version that the client has read last. The page begins after it.
     #[prost(int64, tag = "4")]
     pub current_id: i64,
     /// Added by imd: the largest number of messages in the page; 0 for as many as fit into a frame.
@@ -186,6 +192,7 @@ pub struct OffsetMsg {
     #[prost(int64, tag = "8")]
     pub send_time: i64,
 }
+/// The reply to ReqSyncMsg: a page of the inbox, oldest entry first.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ResSyncMsg {
     #[prost(uint32, tag = "1")]
@@ -216,6 +223,7 @@ pub struct ResNotify {
     pub err_code: u32,
     #[prost(string, tag = "4")]
     pub err_str: ::prost::alloc::string::String,
+    /// Where the last page of this connection ended; before the first page, the read mark of the user.
     #[prost(int64, tag = "5")]
     pub current_id: i64,
     /// Added by imd: the newest version of the inbox.
