@@ -1,4 +1,7 @@
-//! What a client can ask: one table, and the frame that says it.
+//! The commands that a client can send: one table of them, and the decoding of their frames.
+//!
+//! Serves the handlers of the gateway and of the access servers, and the faults on requests. A command that is not in the
+//! table does not exist for the stack.
 
 use std::borrow::Cow;
 
@@ -8,39 +11,40 @@ use crate::proto::{
     first_number,
 };
 
-/// A request, decoded. No `Debug`: it holds tokens and texts, which must not reach a log.
+/// A decoded request. It has no `Debug`, because it holds tokens and texts, which must not reach a log.
 pub enum Command<'a> {
-    /// 10001
+    /// 10001: asks for the address of an access server.
     SelectAccess(ReqAccessServer),
-    /// 20001
+    /// 20001: logs a user in.
     Login(ReqLogin),
-    /// 20002
+    /// 20002: renews the presence of the user.
     Ping(ReqPing),
-    /// 20003
+    /// 20003: sends a message to a user.
     P2p(Sending<'a, Uid>),
-    /// 20004
+    /// 20004: accepts a message of a user.
     Ack(Sending<'a, Uid>),
-    /// 20005
+    /// 20005: sends a message to a group.
     Group(Sending<'a, GroupId>),
-    /// 20006
+    /// 20006: asks for a page of the inbox.
     Sync(ReqSyncMsg),
-    /// 20008
+    /// 20008: logs the user out.
     Logout(ReqLogout),
 }
 
-/// What is to be stored, with its texts where they came in. `T` is the id of a user or of a group.
+/// A request to store something, with texts that are borrowed from the frame. `T` is the type of the target's id: of a user
+/// or of a group.
 pub struct Sending<'a, T> {
-    /// Who sends or accepts, as the frame has it.
+    /// The user who sends or accepts, as the frame claims.
     pub source: Uid,
-    /// The user or the group that it is for; whose message is accepted.
+    /// The user or the group that the message is for; for an acceptance, the user who has sent the message.
     pub target: T,
-    /// The sender's id for the message.
+    /// The id that the sender has given the message; empty if there is none.
     pub msg_id: Cow<'a, str>,
-    /// Its text; empty where one is accepted.
+    /// The text of the message; empty for an acceptance.
     pub text: Cow<'a, str>,
 }
 
-/// On which listener a command is known.
+/// The kind of listener on which a command exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listener {
     /// The gateway.
@@ -49,11 +53,12 @@ pub enum Listener {
     Access,
 }
 
+/// A command of the table.
 struct Row {
     cmd: Cmd,
     listener: Listener,
     needs_login: bool,
-    /// Of its fields.
+    /// The form of each field, from field 1 on.
     forms: &'static [Form],
     read: for<'a> fn(&Flat<'a>) -> Command<'a>,
 }
@@ -77,7 +82,7 @@ const fn row(
 const N: Form = Form::Number;
 const T: Form = Form::Text;
 
-/// The commands a client can send. What `cmdStr` says (field 2) is not needed.
+/// The commands that a client can send. Field 2, `cmdStr`, is not used.
 #[rustfmt::skip]
 static TABLE: [Row; 8] = [
     row(Cmd::ReqAccessServer, Listener::Gateway, false, &[N, T],             select_access),
@@ -119,7 +124,7 @@ fn p2p<'a>(fields: &Flat<'a>) -> Command<'a> {
 }
 
 fn ack<'a>(fields: &Flat<'a>) -> Command<'a> {
-    // Here the source is who sent the message that is accepted.
+    // The frame names the sender of the accepted message as the source, and who accepts it as the target.
     Command::Ack(Sending {
         source: fields.number(4).into(),
         target: fields.number(3).into(),
@@ -158,19 +163,19 @@ fn logout<'a>(fields: &Flat<'a>) -> Command<'a> {
     })
 }
 
-/// Why a frame is no command. The connection stays usable.
+/// Why a frame is no command. The connection stays usable, since the end of the frame is known.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadFrame {
-    /// It is not protobuf, or not the message of its command.
+    /// The frame is not protobuf, or not the message of its command.
     #[error(transparent)]
     Undecodable(#[from] Undecodable),
-    /// It is empty, or its command is not known here.
+    /// The frame is empty, or its command does not exist on this listener.
     #[error("unknown command {0}")]
     Unknown(u32),
 }
 
 impl BadFrame {
-    /// Returns the code that the contract answers it with.
+    /// Returns the code with which the contract answers such a frame.
     pub fn code(&self) -> Code {
         match self {
             BadFrame::Undecodable(_) => Code::ServerError,
@@ -186,13 +191,13 @@ fn find(cmd: u32, listener: Listener) -> Option<&'static Row> {
 }
 
 impl<'a> Command<'a> {
-    /// Reads a frame that came in at `listener`. The second value says whether it needs a login.
+    /// Decodes a frame that came in at `listener`. The second value says whether the command needs a login.
     ///
     /// # Errors
     ///
-    /// [`BadFrame`]
+    /// [`BadFrame`], when the frame is no command there.
     pub fn decode(frame: &'a [u8], listener: Listener) -> Result<(Self, bool), BadFrame> {
-        // Nearly every frame begins with its command. One that comes later in it would count instead.
+        // Nearly every frame begins with its command. If the field stands in it again, the last one counts.
         if let Some(row) = first_number(frame).and_then(|cmd| find(cmd, listener))
             && let Ok(fields) = Flat::read(frame, row.forms)
             && fields.small(1) == row.cmd.number()
@@ -227,7 +232,7 @@ mod tests {
     use prost::Message;
     use prost::encoding::uint32;
 
-    /// What the frame of a request is decoded to, and what stood in it but for cmdStr.
+    /// Asserts that the frame of a request is decoded to the same request without cmdStr.
     macro_rules! assert_decoded {
         ($listener:ident, $command:ident, $type:ident { $($field:ident: $value:expr),* }) => {
             let request = $type { $($field: $value,)* ..Default::default() };

@@ -127,7 +127,7 @@ pub struct Directory {
     strategy: Strategy,
     list: RwLock<Arc<[Listed]>>,
     lab: Arc<Lab>,
-    /// How many servers were handed out, for the strategy `round_robin`.
+    /// How many addresses were handed out, for the strategy `round_robin`.
     rotation: AtomicUsize,
     /// Whether the last reading of the registry has failed: only the first failure of a series is logged.
     is_cut_off: AtomicBool,
@@ -237,7 +237,7 @@ impl Directory {
         }
     }
 
-    /// Tells a client one access server of the list.
+    /// Replies with the address of one access server of the list.
     fn answer(&self, list: &[Listed], batch: &mut RequestBatch<'_>) {
         let Some(listed) = self.choose(list) else {
             let code = Code::NoAccessServer;

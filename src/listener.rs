@@ -1,4 +1,7 @@
-//! The accept loop that gateway, access servers and HTTP share: limits, back-off, socket options.
+//! The accept loop that the gateway, the access servers and the HTTP servers share, with its limits and its back-off.
+//!
+//! Serves `gateway`, `access` and `http`. A connection is accepted only with a permit of [`Admission`], so that no listener
+//! takes the files that another part of the stack needs.
 
 mod admission;
 
@@ -15,10 +18,11 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use crate::session::{Connection, Handler, Pause, Server};
 use crate::shutdown::Shutdown;
 
-/// How many connections may wait to be accepted.
+/// How many connections the system queues until they are accepted.
 const BACKLOG: u32 = 1024;
 
-/// The wait after the first failed accept, doubled up to the longest. Real time: it waits for the operating system.
+/// The wait after a failed accept. It doubles with each further failure, up to [`LONGEST_BACK_OFF`]. Real time, since it
+/// waits for the operating system.
 const BACK_OFF: Duration = Duration::from_millis(10);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(1);
 
@@ -27,7 +31,8 @@ fn set_user_timeout(socket: &SockRef<'_>, timeout: Duration) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(timeout))
 }
 
-/// Other systems have no such option; keepalive and the deadlines of the sessions are what is left there.
+/// Does nothing: other systems have no such option. Keepalive and the deadlines of the sessions close dead connections
+/// there.
 #[cfg(not(target_os = "linux"))]
 fn set_user_timeout(_: &SockRef<'_>, _: Duration) -> io::Result<()> {
     Ok(())
@@ -53,41 +58,44 @@ pub fn raise_file_limit() -> u64 {
 ///
 /// # Errors
 ///
-/// What the system says.
+/// The error of the system.
 pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     listen(reserve(addr)?)
 }
 
-/// Has connections to a reserved address queued, ready to be accepted.
+/// Listens on a reserved address.
 ///
 /// # Errors
 ///
-/// What the system says.
+/// The error of the system.
 pub fn listen(reserved: TcpSocket) -> io::Result<TcpListener> {
     reserved.listen(BACKLOG)
 }
 
-/// Takes an address at which nothing listens: connections are refused, and nobody is given its port as a free one.
+/// Binds an address without listening on it: connections are refused, and the system gives its port to nobody else.
 ///
 /// # Errors
 ///
-/// What the system says.
+/// The error of the system.
 pub fn reserve(addr: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if addr.is_ipv4() {
         TcpSocket::new_v4()
     } else {
         TcpSocket::new_v6()
     }?;
-    // So that a restart need not wait for the last connections of the life before; on Windows it would mean another
-    // thing: sharing the port.
+    // So that a restart need not wait for the last connections of the previous start. On Windows, the option would let
+    // another program share the port.
     #[cfg(not(windows))]
     socket.set_reuseaddr(true)?;
     socket.bind(addr)?;
     Ok(socket)
 }
 
-/// Accepts until the shutdown begins, then closes the listener. Nothing of a connection is awaited here. During a pause
-/// connections wait in the system's queue.
+/// Accepts connections until the shutdown begins, and closes the listener then. During a pause, connections wait in the
+/// system's queue.
+///
+/// `serve` must not wait for the connection: it gets the socket, the peer's address, and the permit to keep as long as the
+/// connection.
 pub async fn accept(
     listener: TcpListener,
     admission: Admission,
@@ -129,14 +137,14 @@ pub async fn accept(
             () = shutdown.begun() => return,
             permit = admission.permit(addr) => permit,
         };
-        // A socket that takes no options is closed already.
+        // A socket that takes no options has been closed by its peer.
         if let (Some(permit), Ok(())) = (permit, admission.prepare(&stream)) {
             serve(stream, peer, permit);
         }
     }
 }
 
-/// Serves sessions on the tasks of the server's manager, which also sweeps them.
+/// Serves sessions on a listener, with tasks of the server's manager, and checks their deadlines.
 pub fn serve_sessions<H: Handler>(listener: TcpListener, admission: Admission, server: Server<H>) {
     let server = Arc::new(server);
     let shutdown = server.manager.shutdown().clone();
@@ -144,7 +152,7 @@ pub fn serve_sessions<H: Handler>(listener: TcpListener, admission: Admission, s
     shutdown.spawn(Arc::clone(&server.manager).sweep());
     let tasks = shutdown.clone();
     let open = move |stream: TcpStream, peer, permit: ConnectionPermit| {
-        // Fails only for a connection that is gone already.
+        // Fails only for a connection that its peer has closed.
         let Ok(local) = stream.local_addr() else {
             return;
         };

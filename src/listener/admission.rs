@@ -1,7 +1,7 @@
-//! How many connections there may be, and which one is next.
+//! Limits the number of connections, by permits that a connection holds as long as it lives.
 //!
-//! A connection takes an open file, and so do listeners, the admin API and the store. What they need is set aside
-//! first, so that a stack that starts can serve: it never finds out by an error that no file is left.
+//! Serves the accept loop. A connection takes an open file, and so do listeners, the admin API and the store. Their files
+//! are set aside at the start, so that a stack which has started never fails because no file is left.
 
 use std::future::pending;
 use std::net::SocketAddr;
@@ -18,34 +18,35 @@ use super::{raise_file_limit, set_user_timeout};
 use crate::config::Config;
 use crate::store;
 
-/// How many connections the admin API may have: its own, so that it answers whatever clients do.
+/// How many connections the admin API may have. They are its own, so that it answers whatever clients do.
 pub const ADMIN_CONNECTIONS: usize = 64;
 
-/// How many more it may have that are reserved for probes, so that clients which hold all others keep no probe from its
-/// answer.
+/// How many further connections of the admin API are reserved for probes, so that a probe is answered also when clients
+/// hold all others.
 const RESERVED_CONNECTIONS: usize = 8;
 
-/// A reserved connection keeps its place for at least so long: a request that has arrived with it is read in this time.
-/// Real time.
+/// How long a reserved connection keeps its permit, at least. A request that has arrived with it is read in this time. Real
+/// time.
 const RESERVED_FOR: Duration = Duration::from_millis(20);
 
-/// How many connections the HTTP API may have beside those that it shares with the sessions.
+/// How many connections the HTTP API may have in addition to those that it shares with the sessions.
 const HTTP_CONNECTIONS: usize = 16;
 
-/// Files that are open whatever is served: stdin, stdout and stderr, the runtime's, those that are read or written for
-/// a moment.
+/// How many files are open whatever is served: stdin, stdout and stderr, those of the runtime, and those that are read or
+/// written for a moment.
 const OTHER_FILES: u64 = 32;
 
-/// A listener, and the connection that it has accepted while no place is free.
+/// How many files a listener takes: its own, and that of a connection which waits for a permit.
 const FILES_OF_LISTENER: u64 = 2;
 
-/// Fewer serve nobody: a client keeps one at the gateway and one at an access server, and asks the HTTP API.
+/// The lowest number of connections with which a stack starts. A client keeps one at the gateway and one at an access
+/// server, and uses the HTTP API.
 const FEWEST: usize = crate::config::FEWEST_CONNECTIONS;
 
-/// Fewer are worth a warning: a few clients have them all.
+/// The number of connections below which a warning is logged, since a few clients take them all.
 const USEFUL: usize = 64;
 
-/// The open-file limit leaves too few connections.
+/// The error that the open-file limit leaves too few connections.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the open-file limit is {limit}, and this stack needs {needed} at least: {kept} files for listeners, admin API and store, \
@@ -53,7 +54,7 @@ const USEFUL: usize = 64;
      or --ulimit nofile={useful} (docker)"
 )]
 pub struct TooFewFiles {
-    /// The limit, raised as far as the system allows.
+    /// The open-file limit, raised as far as the system allows.
     pub limit: u64,
     /// The lowest limit with which the stack would start.
     pub needed: u64,
@@ -61,30 +62,30 @@ pub struct TooFewFiles {
     useful: u64,
 }
 
-/// How many connections there may be, and how many there are: those of gateway, access servers and HTTP API.
+/// How many connections of the gateway, the access servers and the HTTP API there may be, and how many there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
-    /// So many at once.
+    /// The limit of connections at one time.
     pub places: usize,
-    /// So many of them are taken.
+    /// The number of connections at the moment.
     pub taken: usize,
-    /// The open-file limit, where that is what allows no more.
+    /// The open-file limit, if that is why there may be no more.
     pub file_limit: Option<u64>,
 }
 
 impl Room {
-    /// Whether whoever connects now has to wait for somebody else to leave.
+    /// Returns whether a new connection has to wait until another one is closed.
     pub fn is_full(&self) -> bool {
         self.taken >= self.places
     }
 
-    /// Whether a few clients take all of it.
+    /// Returns whether a few clients take all connections.
     pub fn is_small(&self) -> bool {
         self.places < USEFUL
     }
 }
 
-/// How many there may be, why, and what to do.
+/// Displays the limit, its reason, and how to raise it.
 impl fmt::Display for Room {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let places = self.places;
@@ -105,7 +106,7 @@ impl fmt::Display for Room {
     }
 }
 
-/// The places of connections.
+/// The permits that some listeners share.
 #[derive(Debug)]
 struct PermitPool {
     free: Arc<Semaphore>,
@@ -113,26 +114,26 @@ struct PermitPool {
     file_limit: Option<u64>,
 }
 
-/// What the listeners of one `imd` share: all of them but the admin API's have their places together.
+/// Gives out the permits of a listener. The listeners of one `imd` share theirs, except that of the admin API.
 #[derive(Debug, Clone)]
 pub struct Admission {
     permits: Arc<PermitPool>,
-    /// Permits that are given out when the others are: this listener's own.
+    /// Permits of this listener alone, which are given out when the shared ones are taken.
     own: Option<Arc<Semaphore>>,
     /// PermitPool for probes, taken when all others are.
     reserve: Option<Reserve>,
-    /// Whether the last connection had to wait for its place: said once, not for each.
+    /// Whether the last connection had to wait for its permit, which is logged once and not for each connection.
     crowded: Arc<AtomicBool>,
     keepalive: Duration,
     user_timeout: Duration,
 }
 
 impl Admission {
-    /// Raises the open-file limit to what the system allows, and takes the number of connections from it.
+    /// Raises the open-file limit as far as the system allows, and derives the number of connections from it.
     ///
     /// # Errors
     ///
-    /// When that leaves too few to serve anybody.
+    /// [`TooFewFiles`], when that leaves too few connections to serve a client.
     pub fn new(config: &Config) -> Result<Self, TooFewFiles> {
         let limit = raise_file_limit();
         let kept = kept_files(config, limit);
@@ -164,7 +165,8 @@ impl Admission {
         Ok(admission)
     }
 
-    /// The same for the HTTP API: sessions that have all the other places keep nobody from some of its own.
+    /// Returns the admission of the HTTP API, which has some permits of its own beside the shared ones. Sessions can't take
+    /// those.
     #[must_use]
     pub fn for_http(&self) -> Self {
         Admission {
@@ -174,7 +176,7 @@ impl Admission {
         }
     }
 
-    /// The same for the admin API, which shares no places, and has some that are reserved for probes.
+    /// Returns the admission of the admin API, which shares no permits, and has some that are reserved for probes.
     #[must_use]
     pub fn for_admin(&self) -> Self {
         let total = ADMIN_CONNECTIONS;
@@ -191,7 +193,7 @@ impl Admission {
         }
     }
 
-    /// How many connections there may be, and how many there are.
+    /// Returns how many connections there may be, and how many there are.
     pub fn room(&self) -> Room {
         let PermitPool {
             free,
@@ -205,7 +207,7 @@ impl Admission {
         }
     }
 
-    /// Waits for a place.
+    /// Waits for a permit of the listener at `addr`; none after the end of the stack.
     pub(super) async fn permit(&self, addr: SocketAddr) -> Option<ConnectionPermit> {
         let shared = &self.permits.free;
         let own = self.own.as_ref();
@@ -234,7 +236,7 @@ impl Admission {
         }
     }
 
-    /// Sets what every connection has.
+    /// Sets the socket options that every connection has.
     pub(super) fn prepare(&self, stream: &TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let socket = SockRef::from(stream);
@@ -243,11 +245,11 @@ impl Admission {
     }
 }
 
-/// A few places that nobody can hold against newer connections.
+/// A few permits that a connection has to give up when a newer connection wants one.
 #[derive(Debug, Clone)]
 struct Reserve {
     free: Arc<Semaphore>,
-    /// Tells the connection that has had its place for the longest that a newer one waits for it.
+    /// Tells the connection that has had its permit for the longest that a newer one waits for it.
     wanted: Arc<Notify>,
 }
 
@@ -264,7 +266,7 @@ async fn acquire(permits: Option<&Arc<Semaphore>>) -> Option<OwnedSemaphorePermi
     Arc::clone(permits?).acquire_owned().await.ok()
 }
 
-/// Waits for a place of the reserve, after having asked for one where none is free.
+/// Waits for a permit of the reserve. If none is free, one is claimed back from the connection that has it for the longest.
 async fn reserved(reserve: Option<&Reserve>) -> Option<ConnectionPermit> {
     let Reserve { free, wanted } = reserve?;
     let at_once = Arc::clone(free).try_acquire_owned().ok();
@@ -281,11 +283,11 @@ async fn reserved(reserve: Option<&Reserve>) -> Option<ConnectionPermit> {
     })
 }
 
-/// The right to hold one connection.
+/// The right to hold one connection, given back when it is dropped.
 #[derive(Debug)]
 pub struct ConnectionPermit {
     _permit: OwnedSemaphorePermit,
-    /// Set for a place of the reserve.
+    /// Set for a permit of the reserve.
     wanted: Option<Arc<Notify>>,
 }
 
@@ -297,13 +299,13 @@ impl ConnectionPermit {
         }
     }
 
-    /// Whether this is a place for a probe, which all other connections have left no other place.
+    /// Returns whether this is one of the permits that are reserved for probes.
     pub fn is_reserved(&self) -> bool {
         self.wanted.is_some()
     }
 
-    /// Resolves when another connection waits for this place and no other one has had its place for longer. Only places
-    /// that are [reserved](Self::is_reserved) are ever wanted.
+    /// Resolves when another connection waits for this permit, and no other connection has had its own for longer. Only
+    /// [reserved](Self::is_reserved) permits are ever wanted.
     pub async fn wanted(&self) {
         let Some(wanted) = &self.wanted else {
             return pending().await;
@@ -313,7 +315,7 @@ impl ConnectionPermit {
     }
 }
 
-/// How many files are not there for the connections of clients.
+/// Returns how many files are set aside for everything but the connections of clients.
 fn kept_files(config: &Config, limit: u64) -> u64 {
     let count = |files: usize| u64::try_from(files).unwrap_or(u64::MAX);
     let (admin, admin_listeners) = match config.admin.enabled {
@@ -351,11 +353,11 @@ mod tests {
     #[tokio::test]
     async fn a_reserved_permit_goes_to_a_newer_connection() {
         let admission = Admission::new(&Config::default()).unwrap().for_admin();
-        let mut held = Vec::new();
+        let mut usual = Vec::new();
         for _ in 0..ADMIN_CONNECTIONS {
-            held.push(admission.permit(ADDR).await.unwrap());
+            usual.push(admission.permit(ADDR).await.unwrap());
         }
-        assert!(!held.iter().any(ConnectionPermit::is_reserved));
+        assert!(!usual.iter().any(ConnectionPermit::is_reserved));
         let mut reserved = std::collections::VecDeque::new();
         for _ in 0..RESERVED_CONNECTIONS {
             reserved.push_back(admission.permit(ADDR).await.unwrap());
@@ -365,13 +367,13 @@ mod tests {
         let mut wanted = Box::pin(oldest.wanted());
         assert!((&mut wanted).now_or_never().is_none(), "nobody waits");
         let mut newer = Box::pin(admission.permit(ADDR));
-        assert!((&mut newer).now_or_never().is_none(), "no place is free");
+        assert!((&mut newer).now_or_never().is_none(), "no permit is free");
         wanted.await;
         drop(oldest);
         assert!(newer.await.unwrap().is_reserved());
-        // Whoever comes when a usual place is free has that one.
-        held.pop();
+        // A connection that arrives when a usual permit is free gets that one.
+        usual.pop();
         assert!(!admission.permit(ADDR).await.unwrap().is_reserved());
-        assert!(held[0].wanted().now_or_never().is_none());
+        assert!(usual[0].wanted().now_or_never().is_none());
     }
 }

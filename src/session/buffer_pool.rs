@@ -1,33 +1,36 @@
-//! Buffers of a thread that nobody uses at the moment: a session holds none while it waits.
+//! Read and write buffers that are not in use, a few for each thread.
+//!
+//! Serves the connections: an idle session holds no buffer, and takes one from here when there is something to read or to
+//! write.
 
 use std::cell::RefCell;
 
 use bytes::BytesMut;
 
-/// So many are kept for each thread.
-const MOST: usize = 4;
+/// How many buffers are kept for each thread, at most.
+const MAX_BUFFERS: usize = 4;
 
-/// One that has grown beyond this, in bytes, is not kept.
-const LARGEST: usize = 256 * 1024;
+/// The limit of the capacity of a buffer that is kept, in bytes. A larger one is freed.
+const MAX_CAPACITY: usize = 256 * 1024;
 
 thread_local! {
-    static SPARE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+    static POOL: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
 }
 
-/// An empty buffer.
+/// Returns an empty buffer, which has room if it was used before.
 pub(super) fn take() -> BytesMut {
-    SPARE.with_borrow_mut(Vec::pop).unwrap_or_default()
+    POOL.with_borrow_mut(Vec::pop).unwrap_or_default()
 }
 
-/// Gives a buffer back, on whatever thread; what is in it is forgotten.
+/// Gives a buffer back on any thread, and discards its contents.
 pub(super) fn give(mut buffer: BytesMut) {
     buffer.clear();
-    if buffer.capacity() == 0 || buffer.capacity() > LARGEST {
+    if buffer.capacity() == 0 || buffer.capacity() > MAX_CAPACITY {
         return;
     }
-    SPARE.with_borrow_mut(|spare| {
-        if spare.len() < MOST {
-            spare.push(buffer);
+    POOL.with_borrow_mut(|pool| {
+        if pool.len() < MAX_BUFFERS {
+            pool.push(buffer);
         }
     });
 }

@@ -1,25 +1,27 @@
+//! Why a session ends, and what its peer is told about it.
+
 use crate::proto::{Code, Reply};
 
 /// Why a session was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseReason {
-    /// The peer has closed its side.
+    /// The peer has closed its writing side.
     PeerClosed,
-    /// The connection broke, or its task did.
+    /// The connection broke, or the session's task panicked.
     Broken,
     /// The user has logged out.
     Logout,
     /// The user has logged in on another session.
     LoggedInElsewhere,
-    /// No login in time.
+    /// The peer has not logged in in time.
     LoginDeadline,
-    /// No frame in time.
+    /// The peer has sent no frame in time.
     Idle,
     /// A frame was begun and not completed in time.
     HalfFrame,
-    /// The peer took nothing of what was written in time.
+    /// The peer has taken none of the bytes that were written, for too long.
     WriteDeadline,
-    /// A frame is longer than it may be before the login.
+    /// The peer has sent a frame that is longer than the limit before the login.
     FrameTooLong,
     /// Everything that the stack holds was replaced: by a reset, or by a snapshot.
     Replaced,
@@ -27,14 +29,14 @@ pub enum CloseReason {
     Dropped,
     /// A fault has reset the connection.
     Reset,
-    /// This server is stopping.
+    /// The server is stopping.
     Shutdown,
-    /// This server has died: it says nothing, and the connection is reset.
+    /// The server was killed: nothing more is written, and the connection is reset.
     Killed,
 }
 
 impl CloseReason {
-    /// What it is called in logs.
+    /// Returns the name of the reason in logs, metrics and the journal.
     pub const fn label(self) -> &'static str {
         match self {
             CloseReason::PeerClosed => "peer_closed",
@@ -54,8 +56,8 @@ impl CloseReason {
         }
     }
 
-    /// What the peer is told as the last frame, if anything. The other reasons are plain to the peer, have been
-    /// answered already, or happen where the contract allows no frame.
+    /// Returns the last frame that is written to the peer, if there is one. The other reasons are plain to the peer, have
+    /// been told by a reply, or happen where the contract allows no frame.
     pub(super) fn farewell(self) -> Option<Reply> {
         match self {
             CloseReason::LoggedInElsewhere => {
@@ -74,7 +76,7 @@ impl CloseReason {
         }
     }
 
-    /// Whether it ends a session also where the peer sees nothing of a close: when it is half-open.
+    /// Returns whether the reason ends a half-open session too, which stays as it is otherwise.
     pub const fn ends_half_open(self) -> bool {
         matches!(
             self,
@@ -82,7 +84,7 @@ impl CloseReason {
         )
     }
 
-    /// Whether the peer can't take another byte, or should not, so that the close needs no manners.
+    /// Returns whether the peer can't take another byte, or must not get one, so that the connection is closed at once.
     pub(super) const fn is_abrupt(self) -> bool {
         matches!(
             self,

@@ -1,34 +1,40 @@
+//! The deadlines of a session, and the times from which they run.
+//!
+//! Serves the connection, which notes what happens, and the sweep, which asks what was missed. Times are those of `imd`'s
+//! clock. Only time in which the peer could act counts: not while a handler runs, and not while the server is paused.
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::CloseReason;
 
-/// How long a session may go without what.
+/// How long a session may take for what its peer has to do.
 #[derive(Debug, Clone)]
 pub struct Deadlines {
-    /// From connect to login; none where there is no login.
+    /// From connect to login; none for a listener without logins.
     pub login: Option<Duration>,
-    /// Between frames: after the login, or ever where there is none.
+    /// Between two frames: after the login, or always for a listener without logins.
     pub idle: Duration,
     /// From the first byte of a frame to its last.
     pub half_frame: Duration,
-    /// Between two writes of which the peer took something.
+    /// From a write that the socket did not take to the next one of which it took something.
     pub write: Duration,
 }
 
 impl Deadlines {
-    /// How often to look for who has missed one: it is met at most a tenth of the shortest one late, and at most a second.
+    /// Returns how often to check for missed deadlines. A session is closed late by a tenth of the shortest deadline at most,
+    /// and by a second at most.
     pub(super) fn tick(&self) -> Duration {
         (self.shortest() / 10).clamp(Duration::from_millis(1), Duration::from_secs(1))
     }
 
-    /// Nothing that a session does from now on can be late before so long.
+    /// Returns the shortest deadline. A session that begins something now can't miss a deadline of it earlier.
     pub(super) fn shortest(&self) -> Duration {
         let all = [self.idle, self.half_frame, self.write];
         all.into_iter().chain(self.login).min().unwrap_or_default()
     }
 
-    /// What a session has missed at this time, if anything.
+    /// Returns the deadline that a session has missed by `now`, if any.
     pub(super) fn missed(
         &self,
         timers: &Timers,
@@ -40,13 +46,14 @@ impl Deadlines {
         missed.map(|(_, reason)| reason)
     }
 
-    /// When a session has missed the first one, if nothing happens before.
+    /// Returns when a session misses its first deadline, if nothing happens before.
     pub(super) fn first(&self, timers: &Timers, logged_in: bool) -> Option<Duration> {
         let ends = self.ends(timers, logged_in);
         ends.map(|(end, _)| end).min()
     }
 
-    /// When which one is over for a session, and what it is closed for then: what comes first here counts.
+    /// Returns the end of each deadline that runs, with the reason to close the session. Of several that were missed, the
+    /// first one here counts.
     fn ends(
         &self,
         timers: &Timers,
@@ -76,15 +83,15 @@ impl Deadlines {
     }
 }
 
-/// The times that a session's deadlines run from.
+/// The times from which the deadlines of a session run.
 #[derive(Debug)]
 pub(super) struct Timers {
     opened: Since,
     last_frame: Since,
     half_frame_since: Since,
     write_stalled_since: Since,
-    /// Whether the next step is the peer's. While a handler works, or too much waits to be written, frames lie unread:
-    /// then it is not the peer who is late.
+    /// Whether the peer has to act next. While a handler runs, or too much waits to be written, frames lie unread, and no
+    /// deadline of the peer runs.
     awaits_peer: AtomicBool,
 }
 
@@ -99,17 +106,17 @@ impl Timers {
         }
     }
 
-    /// A frame has come, or nothing is read for now.
+    /// Notes that a request is being handled, or that nothing is read for now.
     pub fn server_busy(&self) {
         self.awaits_peer.store(false, Ordering::Release);
     }
 
-    /// Whether everything is answered.
+    /// Returns whether every request is answered, so that the peer has to act next.
     pub fn is_awaiting_peer(&self) -> bool {
         self.awaits_peer.load(Ordering::Acquire)
     }
 
-    /// Everything is answered: the peer's times run from now.
+    /// Notes that every request is answered: the deadlines of the peer run from now.
     pub fn awaiting_peer(&self, now: impl FnOnce() -> Duration) {
         if !self.awaits_peer.load(Ordering::Acquire) {
             let now = now();
@@ -121,36 +128,36 @@ impl Timers {
         }
     }
 
-    /// The beginning of a frame is there, and the rest is not. `is_new`: it was not there before.
+    /// Notes that a part of a frame has arrived. `is_new` if no part of that frame was there before.
     pub fn frame_begun(&self, is_new: bool, now: Duration) {
         if is_new || self.half_frame_since.get().is_none() {
             self.half_frame_since.set(now);
         }
     }
 
-    /// Nothing is left of the frames that were read.
+    /// Notes that no part of a frame is left.
     pub fn frame_completed(&self) {
         self.half_frame_since.clear();
     }
 
-    /// The socket takes no more.
+    /// Notes that the socket takes no more.
     pub fn write_stalled(&self, now: Duration) {
         if self.write_stalled_since.get().is_none() {
             self.write_stalled_since.set(now);
         }
     }
 
-    /// Whether the socket takes no more.
+    /// Returns whether the socket takes no more.
     pub fn is_stalled(&self) -> bool {
         self.write_stalled_since.get().is_some()
     }
 
-    /// The socket has taken something, or there is nothing to take.
+    /// Notes that the socket has taken something, or there is nothing to take.
     pub fn write_progressed(&self) {
         self.write_stalled_since.clear();
     }
 
-    /// The server has rested for so long, until now: no deadline counts that time.
+    /// Moves all times by the length of a pause that ends `now`, so that no deadline counts it.
     pub fn postpone(&self, by: Duration, now: Duration) {
         let all = [
             &self.opened,
@@ -183,7 +190,7 @@ impl Since {
         self.0.store(ms(at), Ordering::Release);
     }
 
-    /// Moves it, but not past now. Who sets it meanwhile is right.
+    /// Moves the time, but not past `now`. A time that is set concurrently is left as it is.
     fn postpone(&self, by: Duration, now: Duration) {
         if let Some(since) = self.get() {
             let (old, new) = (ms(since), ms((since + by).min(now)));
@@ -205,7 +212,7 @@ impl Since {
     }
 }
 
-/// In milliseconds, and never [`Since::UNSET`].
+/// Returns a time in milliseconds; never [`Since::UNSET`].
 fn ms(at: Duration) -> u64 {
     u64::try_from(at.as_millis()).unwrap_or(Since::UNSET - 1)
 }
@@ -280,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn time_in_which_the_server_rests_is_not_counted() {
+    fn a_pause_is_not_counted() {
         let timers = Timers::new(s(0));
         timers.frame_begun(true, s(5));
         timers.postpone(s(1_000), s(1_008));
@@ -300,7 +307,7 @@ mod tests {
             DEADLINES.missed(&timers, false, s(1_300)),
             Some(CloseReason::LoginDeadline)
         );
-        // What began while the server rested begins when it goes on.
+        // What has begun during a pause begins at its end.
         timers.write_stalled(s(1_900));
         timers.postpone(s(1_000), s(2_000));
         assert_eq!(DEADLINES.missed(&timers, false, s(2_019)), None);

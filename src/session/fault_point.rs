@@ -1,3 +1,8 @@
+//! The point where the lab sees the sessions of one listener: it injects faults into them, and records their frames.
+//!
+//! Serves the connections and the request batches. While there are no rules and nothing is recorded, each check costs one
+//! relaxed load.
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,11 +14,11 @@ use crate::id::Uid;
 use crate::lab::{Action, Direction, EventKind, FrameContext, GATEWAY, Hit, Lab, Record, Site};
 use crate::proto::{Cmd, ReqLogin};
 
-/// Where the lab touches the sessions of one listener.
+/// Injects faults into the sessions of one listener, and records their frames.
 #[derive(Clone)]
 pub struct FaultPoint {
     lab: Arc<Lab>,
-    /// The access server, or `gateway`.
+    /// The name of the access server, or `gateway`.
     server: Arc<str>,
     listener: Listener,
 }
@@ -25,7 +30,7 @@ impl fmt::Debug for FaultPoint {
 }
 
 impl FaultPoint {
-    /// At the gateway.
+    /// Creates the fault point of the gateway.
     pub fn gateway(lab: Arc<Lab>) -> FaultPoint {
         FaultPoint {
             lab,
@@ -34,7 +39,7 @@ impl FaultPoint {
         }
     }
 
-    /// At the access server of that name.
+    /// Creates the fault point of the access server with this name.
     pub fn access(lab: Arc<Lab>, name: &str) -> FaultPoint {
         FaultPoint {
             lab,
@@ -43,27 +48,28 @@ impl FaultPoint {
         }
     }
 
-    /// The address that went off the gateway's list last, if one ever did.
+    /// Returns the address that left the gateway's list last, if one ever did.
     pub(super) fn gone_address(&self) -> Option<String> {
         self.lab.gone_address()
     }
 
+    /// Returns the kind of listener that the sessions came to.
     pub(super) fn listener(&self) -> Listener {
         self.listener
     }
 
-    /// Whether nothing is recorded and nothing can fail.
+    /// Returns whether there are no rules and nothing is recorded.
     #[inline]
     pub(super) fn is_quiet(&self) -> bool {
         self.lab.is_quiet()
     }
 
-    /// Whether what is accepted may fail.
+    /// Returns whether a rule may hit an accepted connection.
     pub(super) fn accepting_may_fail(&self) -> bool {
         self.listener == Listener::Access && self.lab.watches([Site::AccessAccept])
     }
 
-    /// Whether what is written may fail.
+    /// Returns whether a rule may hit what is written.
     #[inline]
     pub(super) fn writing_may_fail(&self) -> bool {
         self.lab.watches([self.reply_site(), Site::Notify])
@@ -77,12 +83,12 @@ impl FaultPoint {
         }
     }
 
-    /// What happens to a connection that was accepted.
+    /// Returns the fault to inject into a connection that was accepted.
     pub(super) fn check_accept(&self, session: &Session) -> Option<Hit> {
         self.check_fault(Site::AccessAccept, session, (None, &[]), |_| true)
     }
 
-    /// What happens to a request, of what `can` happen to it; its site is a login's too.
+    /// Returns the fault to inject into a request. Only an action that `can` have an effect counts as a hit.
     pub(super) fn check_request(
         &self,
         session: &Session,
@@ -96,7 +102,7 @@ impl FaultPoint {
         let login = (cmd == Some(Cmd::Login))
             .then(|| self.check_fault(Site::AccessLogin, session, (cmd, message), &can))
             .flatten();
-        // A login passes here too, and is counted, also where it has met a rule already.
+        // A login counts at the site of requests too, also if a rule has hit it already.
         let is_free = login.is_none();
         let request = self.check_fault(Site::AccessRequest, session, (cmd, message), |action| {
             is_free && can(action)
@@ -104,7 +110,8 @@ impl FaultPoint {
         login.or(request)
     }
 
-    /// What happens to a frame that is about to be written, of what `can` happen to it.
+    /// Returns the fault to inject into a frame that is about to be written. Only an action that `can` have an effect counts
+    /// as a hit.
     pub(super) fn check_reply(
         &self,
         session: &Session,
@@ -129,7 +136,7 @@ impl FaultPoint {
         if !self.lab.watches([site]) {
             return None;
         }
-        // Whose login it is stands in the frame.
+        // Before the login, the user stands in the frame.
         let named = || match (cmd, site.direction()) {
             (Some(Cmd::Login), Some(Direction::In)) => {
                 Some(Uid(ReqLogin::decode(message).ok()?.uid))
@@ -148,10 +155,10 @@ impl FaultPoint {
         Some(hit)
     }
 
-    /// Records something, if something is recorded.
+    /// Records an event, or counts it if nothing is recorded.
     pub(super) fn record(&self, session: &Session, what: EventKind, message: &[u8]) {
         if !self.lab.records() {
-            // Frames are counted as traffic.
+            // Frames are counted with the traffic.
             if !matches!(what, EventKind::Frame(_)) {
                 self.lab.journal().count_unrecorded();
             }
@@ -167,7 +174,7 @@ impl FaultPoint {
         });
     }
 
-    /// Records that these frames were written.
+    /// Records frames that are about to be written.
     pub(super) fn record_sent<'a>(
         &self,
         session: &Session,

@@ -1,4 +1,4 @@
-//! What services and directories see of a session.
+//! The session as services and directories see it.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};

@@ -1,4 +1,8 @@
-//! The sessions of one listener.
+//! The sessions of one listener: their ids, their pause, their deadlines and their common end.
+//!
+//! Serves the listeners, which open sessions here, and the lifecycle of the gateway and of the access servers.
+//!
+//! Where several locks are held: `paused_since` before those of sessions.
 
 use std::future::poll_fn;
 use std::io;
@@ -13,15 +17,12 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::sweep::Sweep;
-use super::{CloseReason, Deadlines, Pause, Session, SessionId};
+use super::{CloseReason, Deadlines, Pause, Session, SessionId, Sessions};
 use crate::clock::Clock;
-use crate::sharded::Sharded;
 use crate::shutdown::Shutdown;
 
-/// Sessions by id.
-pub(super) type Sessions = Sharded<SessionId, Arc<Session>>;
-
-/// Gives out the session ids of one `imd`. Clones go on from the same number.
+/// Gives out the ids of the sessions of one `imd`. Clones count on from the same number, so that no two sessions have the
+/// same id.
 #[derive(Debug, Clone, Default)]
 pub struct SessionIds(Arc<AtomicU64>);
 
@@ -35,6 +36,7 @@ impl SessionIds {
 #[derive(Debug)]
 pub struct Manager {
     sessions: Sessions,
+    /// The number of sessions, so that it is read without the locks of the shards.
     count: AtomicUsize,
     ids: SessionIds,
     clock: Arc<dyn Clock>,
@@ -42,19 +44,19 @@ pub struct Manager {
     outbound_limit: usize,
     shutdown: Shutdown,
     pause: Arc<Pause>,
-    /// Since when it rests. Held while that changes; a session's locks are taken inside it.
+    /// When the pause began, if there is one. Held while that changes, and over the locks of sessions.
     paused_since: Mutex<Option<Duration>>,
     killed: AtomicBool,
     /// Notified whenever a session is done.
     session_done: Notify,
-    /// How many callers wait in [`all_idle`](Manager::all_idle). While there are none, no session notifies `parked`.
+    /// The number of callers that wait in [`all_idle`](Manager::all_idle). While there are none, no session notifies `parked`.
     watchers: AtomicUsize,
-    /// Notified when a session may have come to rest.
+    /// Notified when a session may have become idle.
     parked: Notify,
 }
 
 impl Manager {
-    /// A manager without sessions.
+    /// Creates a manager without sessions.
     pub fn new(
         ids: SessionIds,
         clock: Arc<dyn Clock>,
@@ -78,7 +80,7 @@ impl Manager {
         })
     }
 
-    /// A new session.
+    /// Opens a session. It is closed already if this manager was disposed of or killed.
     pub fn open(&self, peer: SocketAddr, local: SocketAddr) -> Arc<Session> {
         let id = self.ids.next();
         let session = Arc::new(Session::new(
@@ -100,7 +102,7 @@ impl Manager {
         session
     }
 
-    /// Forgets a session whose task has ended.
+    /// Removes a session whose task has ended.
     pub fn remove(&self, id: SessionId) {
         if self.sessions.of(id.0).lock().remove(&id).is_some() {
             self.count.fetch_sub(1, Ordering::Relaxed);
@@ -116,7 +118,7 @@ impl Manager {
         }
     }
 
-    /// Waits until each session has been at rest at some moment, or has ended. Ends early when the sessions are paused.
+    /// Waits until each session has been idle at some moment, or has ended. Ends early when the sessions are paused.
     pub async fn all_idle(&self) {
         self.watchers.fetch_add(1, Ordering::Relaxed);
         let _watching = Watching(&self.watchers);
@@ -139,13 +141,13 @@ impl Manager {
         }
     }
 
-    /// Notes that nothing more comes of a session.
+    /// Notes that a session is [done](Session::is_done).
     pub(super) fn done(&self, session: &Session) {
         session.done();
         self.session_done.notify_waiters();
     }
 
-    /// Returns how many sessions are closed and not done.
+    /// Returns how many sessions are closed and not [done](Session::is_done).
     pub fn closing(&self) -> usize {
         let closed = self
             .sessions()
@@ -153,7 +155,7 @@ impl Manager {
         closed.filter(|session| !session.is_done()).count()
     }
 
-    /// Waits until each session that is closed is done.
+    /// Waits until each session that is closed is [done](Session::is_done).
     pub async fn closed_sessions_done(&self) {
         for session in self.sessions() {
             if session.close_reason().is_none() {
@@ -171,34 +173,34 @@ impl Manager {
         }
     }
 
-    /// Forgets the sessions that are over but for the last word to their peers. Their tasks go on to say it.
+    /// Removes the sessions that are [done](Session::is_done). Their tasks may still write the last bytes.
     pub fn forget_done(&self) {
         for session in self.sessions().filter(|session| session.is_done()) {
             self.remove(session.id());
         }
     }
 
-    /// Whether this is one of them.
+    /// Returns whether a session with this id exists.
     pub fn has(&self, id: SessionId) -> bool {
         self.sessions.of(id.0).lock().contains_key(&id)
     }
 
-    /// How many there are.
+    /// Returns the number of sessions.
     pub fn len(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no sessions.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// What the sessions' times are counted by.
+    /// Returns the clock that times the sessions.
     pub fn clock(&self) -> &dyn Clock {
         self.clock.as_ref()
     }
 
-    /// What their tasks are spawned on.
+    /// Returns what the tasks of the sessions are spawned on.
     pub fn shutdown(&self) -> &Shutdown {
         &self.shutdown
     }
@@ -210,47 +212,47 @@ impl Manager {
         }
     }
 
-    /// Stops everything that was spawned on this manager's shutdown, tells and closes every session, and waits for
-    /// their tasks: at most the grace period, and a second for those that have to be cut off then.
+    /// Ends everything that was spawned on this manager's shutdown, closes every session, and waits for the tasks: for
+    /// `grace` at most, and then a second for those that have to be cut off. Returns how many tasks have not ended by then.
     ///
-    /// A pause ends with it. Returns how many tasks had not ended by then.
+    /// The clients are told. A pause ends.
     pub async fn dispose(&self, grace: Duration) -> usize {
-        self.tell_all();
+        self.close_for_shutdown();
         self.shutdown.ended_within(grace).await
     }
 
-    /// The same without waiting: what a socket takes at once is said, and that is all.
+    /// Does what [`dispose`](Self::dispose) does without waiting: what a socket does not take at once is lost.
     pub fn abandon(&self) {
-        self.tell_all();
+        self.close_for_shutdown();
         self.shutdown.hurry();
     }
 
-    fn tell_all(&self) {
+    fn close_for_shutdown(&self) {
         self.shutdown.begin();
         self.close_all(CloseReason::Shutdown);
         self.resume();
     }
 
-    /// Dies: stops everything that was spawned on this manager's shutdown, and resets every connection without a word,
-    /// whatever its task is at. Ends a pause, and a disposal that is under way.
+    /// Ends everything that was spawned on this manager's shutdown, and resets every connection without another byte,
+    /// whatever its task is doing. Ends a pause, and a disposal that is in progress.
     pub fn kill(&self) {
         self.killed.store(true, Ordering::Release);
         self.shutdown.hurry();
         for session in self.sessions() {
             session.close(CloseReason::Killed);
-            // One that was closed before may be waiting for its handler.
+            // A session that was closed before may be waiting for its handler.
             session.wake();
         }
         self.resume();
     }
 
-    /// Whether it was killed.
+    /// Returns whether the manager was killed.
     pub fn is_killed(&self) -> bool {
         self.killed.load(Ordering::Relaxed)
     }
 
-    /// Lets the sessions rest, with their sockets open: nothing is read or written, no deadline runs, and no close is
-    /// worked off. A handler that is at work goes on; its answers wait.
+    /// Pauses the sessions, with their sockets open: nothing is read or written, no deadline runs, and no session ends. A
+    /// handler that is running goes on; its replies wait.
     pub fn pause(&self) {
         let mut since = self.paused_since.lock();
         if since.is_none() {
@@ -260,7 +262,7 @@ impl Manager {
         }
     }
 
-    /// Ends the rest. Deadlines go on where they stopped.
+    /// Ends a pause. Deadlines go on where they stopped.
     pub fn resume(&self) {
         let mut since = self.paused_since.lock();
         let Some(since) = since.take() else {
@@ -276,47 +278,48 @@ impl Manager {
         }
     }
 
-    /// Whether its sessions rest.
+    /// Returns whether the sessions are paused.
     #[inline]
     pub fn is_paused(&self) -> bool {
         self.pause.is_on()
     }
 
-    /// What the accept loop rests by.
+    /// Returns the state of the pause, which the accept loop obeys too.
     pub fn pause_state(&self) -> &Arc<Pause> {
         &self.pause
     }
 
-    /// Whether a session's task has to rest. If so, it is woken when that is over.
+    /// Returns whether the sessions are paused. If so, the session's task is woken at the end of the pause.
     #[inline]
     pub(super) fn park_if_paused(&self, session: &Session, cx: &Context<'_>) -> bool {
         self.is_paused() && {
             session.park(cx);
-            // Who resumes wakes the task afterwards: either that finds it parked, or this look sees the change.
+            // The end of a pause is set before the tasks are woken: either the task is parked by then, or this check sees
+            // the change.
             self.is_paused()
         }
     }
 
-    /// Waits for what is done for a session, but not past a kill.
+    /// Waits for work that is done for a session, but not any longer when the manager is killed.
     ///
     /// # Errors
     ///
-    /// When the manager was killed while the work had to wait.
+    /// When the manager was killed before the work was done.
     pub(super) fn unless_killed<F: Future>(
         &self,
         session: &Session,
         mut work: Pin<&mut F>,
     ) -> impl Future<Output = io::Result<F::Output>> {
         poll_fn(move |cx| {
-            // What is dead does nothing more, also what a fault no longer holds.
+            // A killed server does nothing more, not even what a fault has held back.
             if !self.is_killed()
                 && let Poll::Ready(done) = work.as_mut().poll(cx)
             {
                 return Poll::Ready(Ok(done));
             }
-            // In this order, as in `rests`.
+            // Before the check below, as in `park_if_paused`.
             session.park(cx);
-            // One that was left half-open is at rest wherever its task waits.
+            // A session that was left half-open is idle wherever its task waits.
             self.parked();
             if self.is_killed() {
                 Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
@@ -326,10 +329,10 @@ impl Manager {
         })
     }
 
-    /// Closes sessions that have missed a deadline, until the shutdown begins. One sweep looks after all of them, so that
-    /// a session needs no timer of its own.
+    /// Closes sessions that have missed a deadline, until the shutdown begins. One sweep checks all of them, so that a
+    /// session needs no timer of its own.
     ///
-    /// Its time runs from this call, not from the future's first poll.
+    /// The time of the sweep runs from this call, and not from the first poll of the future.
     pub fn sweep(self: Arc<Self>) -> impl Future<Output = ()> + Send + use<> {
         let mut ticks = self.clock.rounds(self.deadlines.tick());
         let mut sweep = Sweep::new(self.deadlines.clone(), self.clock.now());
@@ -339,7 +342,7 @@ impl Manager {
                     () = self.shutdown.begun() => return,
                     _ = ticks.tick() => {}
                 }
-                // By the lock: with the end of a pause come the deadlines that it has put off.
+                // Under the lock, since the end of a pause also postpones the deadlines.
                 if self.paused_since.lock().is_some() {
                     continue;
                 }
@@ -350,7 +353,7 @@ impl Manager {
         }
     }
 
-    /// The sessions at this moment, shard by shard: no lock is held while the caller works on one.
+    /// Returns the sessions at this moment, shard by shard. No lock is held while the caller works on one.
     pub fn sessions(&self) -> impl Iterator<Item = Arc<Session>> {
         self.sessions
             .iter()
@@ -358,7 +361,7 @@ impl Manager {
     }
 }
 
-/// Counts one watcher less when it is dropped.
+/// Counts a watcher of [`Manager::all_idle`], until it is dropped.
 struct Watching<'a>(&'a AtomicUsize);
 
 impl Drop for Watching<'_> {

@@ -1,7 +1,20 @@
-//! One connection: who it is, what waits to be written to it, and how it ends.
+//! Sessions: the connections of clients to the gateway and to the access servers.
 //!
-//! A session owns its socket: the task in [`connection`] alone reads and writes it. Everyone else holds the
-//! [`Session`], which never waits.
+//! Serves the listeners, which open sessions, and everything that closes or lists them. The services see a session only as
+//! a [`SessionHandle`](crate::directory::SessionHandle).
+//!
+//! A session owns its transport: the task in [`connection`] alone reads and writes it. Everyone else holds the
+//! [`Session`], none of whose methods waits. A session is closed once, for one reason.
+//!
+//! | file | content |
+//! |---|---|
+//! | `connection` | the task of a session |
+//! | `request_batch` | the requests of one read, and the replies to them |
+//! | `outbound` | what others have queued for the client |
+//! | `manager`, `server` | the sessions of one listener, and what they share |
+//! | `deadlines`, `sweep` | the deadlines of a session, and the search for those who have missed one |
+//! | `fault_point`, `held_frame` | injected faults |
+//! | `close`, `pause` | why a session ends, and the pause of a server |
 
 mod buffer_pool;
 mod close;
@@ -14,22 +27,24 @@ pub mod manager;
 mod outbound;
 mod pause;
 mod request_batch;
+mod server;
 mod sweep;
 
 pub use crate::directory::SessionId;
 pub use close::CloseReason;
-pub use connection::{Connection, Handler, Server};
+pub use connection::{Connection, Handler};
 pub use deadlines::Deadlines;
 pub use fault_point::FaultPoint;
 pub use manager::{Manager, SessionIds};
 pub use pause::Pause;
 pub use request_batch::RequestBatch;
+pub use server::Server;
 
 use std::fmt;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -39,30 +54,35 @@ use parking_lot::Mutex;
 use crate::codec::{Framing, MAX_FRAME};
 use crate::id::{Uid, Version};
 use crate::lab;
+use crate::sharded::Sharded;
 use deadlines::Timers;
 use outbound::Outbound;
 
+/// The sessions of one listener, by id.
+type Sessions = Sharded<SessionId, Arc<Session>>;
+
 type Callback = Box<dyn FnOnce(&Session) + Send>;
 
-/// What others know of a connection.
+/// A connection, as everyone but its own task sees it.
 pub struct Session {
     id: SessionId,
     peer: SocketAddr,
     local: SocketAddr,
-    /// Whose session it is; 0 before the login.
+    /// The user who is logged in; 0 before the login.
     uid: AtomicI64,
     timers: Timers,
+    /// How many bytes may wait to be written. Requests are handled while it is half of that at most.
     outbound_limit: usize,
     outbound: Mutex<Outbound>,
     half_open: AtomicBool,
-    /// Whether the peer was seen to have closed its writing side, or the connection, while a fault held something.
+    /// Whether the peer was seen to have hung up while a fault held something.
     hung_up: AtomicBool,
     closed: OnceLock<CloseReason>,
-    /// Ends it also where a close alone does not: when it is half-open.
+    /// A later reason that ends the session also when it is half-open.
     forced: OnceLock<CloseReason>,
-    /// Whether nothing more comes of it.
+    /// Whether all requests that the session has read are done.
     is_done: AtomicBool,
-    /// Run once by the close; none afterwards.
+    /// What the close runs; none afterwards.
     on_close: Mutex<Option<Vec<Callback>>>,
 }
 
@@ -90,22 +110,22 @@ impl Session {
         }
     }
 
-    /// Its id.
+    /// Returns the id of the session.
     pub fn id(&self) -> SessionId {
         self.id
     }
 
-    /// The client's address.
+    /// Returns the client's address.
     pub fn peer(&self) -> SocketAddr {
         self.peer
     }
 
-    /// The address by which the client has reached this server.
+    /// Returns the address by which the client has reached this server.
     pub fn local(&self) -> SocketAddr {
         self.local
     }
 
-    /// The user who is logged in, if one is.
+    /// Returns the user who is logged in, if one is.
     pub fn uid(&self) -> Option<Uid> {
         Uid::nonzero(self.uid.load(Ordering::Acquire))
     }
@@ -115,23 +135,23 @@ impl Session {
         self.uid.store(uid.0, Ordering::Release);
     }
 
-    /// A page that ends at `end` of an inbox that goes to `total` is among what is written next.
+    /// Notes that a page is among what is written next. It ends at `end` of an inbox whose newest version is `total`.
     fn page_served(&self, end: Version, total: Version) {
         self.outbound.lock().page_served(end, total);
     }
 
-    /// The page from `begin` to `end` does not reach the peer: a fault keeps it.
+    /// Notes that the page from `begin` to `end` does not reach the client, because a fault keeps it.
     fn page_lost(&self, begin: Version, end: Version) {
         self.outbound.lock().page_lost(begin, end);
     }
 
-    /// Tells the client that there is something newer than `current`, up to `total`. Whether one not yet written has taken
-    /// it up.
+    /// Tells the client that there are messages after `current`, up to `total`. Returns whether this was merged with a
+    /// notify that is not written yet.
     pub fn notify(&self, current: Version, total: Version) -> bool {
         self.queue(|outbound| outbound.notify(current, total))
     }
 
-    /// Changes what waits, and wakes the session's task.
+    /// Changes what waits to be written, and wakes the session's task.
     fn queue<T>(&self, change: impl FnOnce(&mut Outbound) -> T) -> T {
         let mut outbound = self.outbound.lock();
         let result = change(&mut outbound);
@@ -143,8 +163,9 @@ impl Session {
         result
     }
 
-    /// Closes the session: its task says what this reason has to be told, as the last frame, and ends. Only the first
-    /// close counts, but for one that [ends_half_open](CloseReason::ends_half_open); it runs the callbacks before it returns.
+    /// Closes the session: its task writes the farewell of this reason, if it has one, and ends. Only the first close
+    /// counts, except for a reason that [ends a half-open session](CloseReason::ends_half_open). The first close runs the
+    /// callbacks before it returns.
     pub fn close(&self, reason: CloseReason) {
         let is_forced = reason.ends_half_open() && self.forced.set(reason).is_ok();
         if self.closed.set(reason).is_err() {
@@ -160,50 +181,51 @@ impl Session {
         self.wake();
     }
 
-    /// From now on it is as if the peer were behind a dead link: what comes is taken and forgotten, nothing is written,
-    /// and no deadline is missed. It ends when the peer hangs up, when this server ends, or when it is
-    /// [cut](CloseReason::ends_half_open).
+    /// Leaves the session half-open, as if the peer were behind a dead link: what arrives is discarded, nothing is written,
+    /// and no deadline is missed. The session ends when the peer hangs up, when this server ends, or when it is closed for
+    /// a reason that [ends a half-open session](CloseReason::ends_half_open).
     pub fn half_open(&self) {
         self.half_open.store(true, Ordering::Release);
         self.wake();
     }
 
-    /// Whether it was left [half-open](Self::half_open).
+    /// Returns whether the session was left [half-open](Self::half_open).
     #[inline]
     pub fn is_half_open(&self) -> bool {
         !lab::IS_LEFT_OUT && self.half_open.load(Ordering::Acquire)
     }
 
-    /// Whether what comes is answered: it is neither closed nor half-open.
+    /// Returns whether requests are handled: the session is neither closed nor half-open.
     #[inline]
     fn is_served(&self) -> bool {
         self.close_reason().is_none() && !self.is_half_open()
     }
 
-    /// The peer has hung up while a fault held something. From now on no fault holds anything for this session: its task
-    /// does at once what is left to be done, and comes to the end of what the peer has sent.
+    /// Notes that the peer has hung up while a fault held something. From now on no fault holds anything for this session:
+    /// its task handles at once what the peer has sent, and comes to its end.
     fn note_hang_up(&self) {
         self.hung_up.store(true, Ordering::Release);
         self.wake();
     }
 
-    /// Whether a fault need not hold anything for this session any more: its peer has hung up, or it is closed or half-open.
+    /// Returns whether no fault needs to hold anything for this session any more: its peer has hung up, or it is closed or
+    /// half-open.
     fn is_abandoned(&self) -> bool {
         !self.is_served() || self.hung_up.load(Ordering::Acquire)
     }
 
-    /// Lets the session's task look at what there is to do.
+    /// Wakes the session's task, which looks at what there is to do.
     fn wake(&self) {
         self.queue(|_| {});
     }
 
-    /// Why it was closed, once it is.
+    /// Returns why the session was closed; none while it is open.
     pub fn close_reason(&self) -> Option<CloseReason> {
         self.forced.get().or(self.closed.get()).copied()
     }
 
-    /// Whether nothing more comes of it, also in the journal: it has done with the requests that it took, and what is left
-    /// is to wait for the peer to take its last word.
+    /// Returns whether the session has done everything for the requests that it has read, and the journal gets no more of
+    /// its events. It may still wait for the peer to take the last bytes.
     pub fn is_done(&self) -> bool {
         self.is_done.load(Ordering::Acquire)
     }
@@ -223,7 +245,7 @@ impl Session {
         callback(self);
     }
 
-    /// Whether everything that has come is answered, and nothing waits to be written; or it is half-open.
+    /// Returns whether every request is answered and nothing waits to be written, or the session is half-open.
     pub fn is_idle(&self) -> bool {
         self.is_half_open() || self.timers.is_awaiting_peer() && self.outbound.lock().is_empty()
     }
@@ -242,12 +264,12 @@ impl Session {
         }
     }
 
-    /// Bytes of its answers that the socket has not taken.
+    /// Returns how many bytes the socket has not taken yet.
     pub fn queued(&self) -> usize {
         self.outbound.lock().unwritten()
     }
 
-    /// Whether there is something to do for the session's task, which is woken when there is.
+    /// Returns what the session's task has to do besides reading. If there is nothing, the task is woken when there is.
     fn poll_work(&self, cx: &Context<'_>) -> Option<Work> {
         let mut outbound = self.outbound.lock();
         if self.is_half_open() {
@@ -279,7 +301,7 @@ impl Session {
         Poll::Pending
     }
 
-    /// Resolves when the session is closed, or half-open; its task is woken then.
+    /// Resolves when the session is closed or half-open; its task is woken then.
     fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
         let mut outbound = self.outbound.lock();
         if !self.is_served() {
@@ -289,23 +311,23 @@ impl Session {
         Poll::Pending
     }
 
-    /// Resolves when the session is to end although it is half-open; its task is woken then.
+    /// Resolves when the session has to end although it is half-open; its task is woken then.
     fn poll_ended(&self, cx: &Context<'_>) -> Poll<()> {
         let mut outbound = self.outbound.lock();
         if self.forced.get().is_some() {
             return Poll::Ready(());
         }
-        // To be closed for anything else is nothing that the peer would see.
+        // A close for any other reason is not visible to the peer of a half-open session.
         outbound.park(cx);
         Poll::Pending
     }
 
-    /// Has the session's task woken by the next who queues something, closes the session or wakes it.
+    /// Has the session's task woken when something is queued, or the session is closed or woken.
     fn park(&self, cx: &Context<'_>) {
         self.outbound.lock().park(cx);
     }
 
-    /// Hands what others have queued to the session's task, which has written all that it had.
+    /// Appends what others have queued to `out`. Called by the session's task when it has nothing else to write.
     fn take_outbound(&self, framing: Framing, out: &mut BytesMut) {
         let mut outbound = self.outbound.lock();
         if self.close_reason().is_some() {
@@ -314,12 +336,12 @@ impl Session {
         outbound.take(framing, out);
     }
 
-    /// The socket has not taken so many bytes of what the session's task had.
+    /// Sets how many bytes of the task's output the socket has not taken.
     fn set_unwritten(&self, unwritten: usize) {
         self.outbound.lock().set_unwritten(unwritten);
     }
 
-    /// Hands over what waits for the last time, with the last word behind it.
+    /// Appends what is written last: the farewell of the close reason, if there is one.
     fn take_final_output(&self, framing: Framing, out: &mut BytesMut) {
         let mut outbound = self.outbound.lock();
         outbound.forget_notify();
@@ -330,7 +352,7 @@ impl Session {
     }
 }
 
-/// What the session's task has to do besides reading.
+/// What a session's task has to do besides reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Work {
     Close,

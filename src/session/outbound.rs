@@ -1,3 +1,8 @@
+//! What waits to be written to a session: the notify that others have queued, and where the reader is.
+//!
+//! Serves the [`Session`](super::Session), which holds it under a lock. It takes a constant amount of memory, whatever the
+//! number of messages: pending notifies merge into one.
+
 use std::task::{Context, Waker};
 
 use bytes::BytesMut;
@@ -7,21 +12,21 @@ use crate::id::Version;
 use crate::proto::fields::Fields;
 use crate::proto::{Cmd, Code, Payload, Reply};
 
-/// What others have for a session to write.
+/// What others have queued for a session, and what its task has not written.
 #[derive(Default)]
 pub(super) struct Outbound {
-    /// Bytes that the socket has not taken yet.
+    /// How many bytes the socket has not taken yet. The session's task holds them.
     unwritten: usize,
-    /// One pending notify, whatever the number of messages it stands for.
+    /// The pending notify, whatever the number of messages that it stands for.
     notify: Option<Pending>,
-    /// The end of the last page on this session. From then on, that is how far this reader is: clients copy it from
-    /// every notify.
+    /// The end of the last page on this session. Every later notify says that the client has read up to there, since
+    /// clients copy the number from each notify.
     page_end: Option<Version>,
-    /// The session's task, when it sleeps.
+    /// Wakes the session's task, if it sleeps.
     pub task: Option<Waker>,
 }
 
-/// A notify that is not written yet.
+/// A notify that is not written yet: there are messages after `current`, up to `total`.
 #[derive(Debug, Clone, Copy)]
 struct Pending {
     current: Version,
@@ -34,17 +39,17 @@ impl Outbound {
         self.unwritten
     }
 
-    /// Whether nothing waits.
+    /// Returns whether nothing waits to be written.
     pub fn is_empty(&self) -> bool {
         self.unwritten == 0 && self.notify.is_none()
     }
 
-    /// Whether there is something that the task should take. While it can't write, there is not.
+    /// Returns whether the session's task has something new to write. While the socket takes nothing, it has not.
     pub fn has_work(&self) -> bool {
         self.unwritten == 0 && self.notify.is_some()
     }
 
-    /// The session's task goes to sleep.
+    /// Has the session's task woken by the next change. Called by the task before it sleeps.
     pub fn park(&mut self, cx: &Context<'_>) {
         match &mut self.task {
             Some(task) => task.clone_from(cx.waker()),
@@ -52,8 +57,8 @@ impl Outbound {
         }
     }
 
-    /// Remembers that there is something newer than `current`, up to `total`. The newest counts. Returns whether another
-    /// notify was waiting, with which it is one now.
+    /// Queues a notify of messages after `current`, up to `total`. Returns whether it was merged with a pending one; of
+    /// both numbers, the greater counts.
     pub fn notify(&mut self, current: Version, total: Version) -> bool {
         let is_merged = self.notify.is_some();
         self.notify = Some(match self.notify {
@@ -66,7 +71,8 @@ impl Outbound {
         is_merged
     }
 
-    /// A page that ends at `end` of an inbox that goes to `total` is written. What it leaves behind is notified.
+    /// Notes that a page is written which ends at `end` of an inbox whose newest version is `total`. If it leaves something
+    /// behind, a notify is queued.
     pub fn page_served(&mut self, end: Version, total: Version) {
         self.page_end = Some(end);
         if end < total || self.notify.is_some() {
@@ -74,31 +80,31 @@ impl Outbound {
         }
     }
 
-    /// The page from `begin` to `end` does not reach the peer, so this reader is still where the page began.
+    /// Notes that the page from `begin` to `end` does not reach the client, which has still read up to `begin`.
     pub fn page_lost(&mut self, begin: Version, end: Version) {
-        // Unless a later page has moved it.
+        // A later page has moved the client already.
         if self.page_end == Some(end) {
             self.page_end = Some(begin);
         }
     }
 
-    /// Appends what waits to `out`, with the notify as it is now at its end.
+    /// Appends the pending notify to `out`. The session's task has written everything else.
     pub fn take(&mut self, framing: Framing, out: &mut BytesMut) {
         self.unwritten = 0;
         self.encode_notify(framing, out);
     }
 
-    /// From now on there is nothing to be told: a session that ends has a last word, or its last answer.
+    /// Discards the pending notify: a session that ends is told its farewell or its last reply instead.
     pub fn forget_notify(&mut self) {
         self.notify = None;
     }
 
-    /// So many bytes were not taken by the socket.
+    /// Sets how many bytes the socket has not taken.
     pub fn set_unwritten(&mut self, unwritten: usize) {
         self.unwritten = unwritten;
     }
 
-    /// The pending notify as a frame; nothing when a page has caught up with it meanwhile.
+    /// Takes the pending notify, and appends it as a frame unless a page has caught up with it meanwhile.
     fn encode_notify(&mut self, framing: Framing, out: &mut BytesMut) {
         let Some(Pending { current, total }) = self.notify.take() else {
             return;
@@ -111,7 +117,7 @@ impl Outbound {
     }
 }
 
-/// As a [`ResNotify`](crate::proto::ResNotify).
+/// Encodes the notify as a [`ResNotify`](crate::proto::ResNotify).
 impl Payload for Pending {
     fn encode_payload(&self, dst: &mut BytesMut) {
         let mut fields = Fields::done(Cmd::Notify, dst);
@@ -120,8 +126,8 @@ impl Payload for Pending {
     }
 }
 
-/// Appends a frame. One that does not fit is a fault of this server: in its place the same command is answered 90001.
-/// Whether the message itself was appended.
+/// Appends a message as a frame. A message that fits no frame is a mistake of this server: the same command is answered
+/// 90001 in its place. Returns whether the message itself was appended.
 pub(super) fn append(framing: Framing, message: &impl Payload, out: &mut BytesMut) -> bool {
     let Err(error) = framing.encode(message, out) else {
         return true;
@@ -139,7 +145,7 @@ pub(super) fn append(framing: Framing, message: &impl Payload, out: &mut BytesMu
     false
 }
 
-/// The refusal of the command that a message answers.
+/// Returns the refusal of the command that a message replies to.
 fn refusal_of(message: &impl Payload) -> Option<Reply> {
     let mut encoded = BytesMut::new();
     message.encode_payload(&mut encoded);
@@ -158,7 +164,7 @@ mod tests {
     };
     use prost::Message;
 
-    /// The frames that would be written: their commands, and of notifies (currentID, totalID).
+    /// Returns the frames that would be written: their commands, and of notifies (currentID, totalID).
     fn taken(outbound: &mut Outbound) -> Vec<(u32, Option<(i64, i64)>)> {
         let mut bytes = BytesMut::new();
         outbound.take(FRAMING, &mut bytes);

@@ -1,10 +1,14 @@
+//! The pause of a server, which then accepts, reads and writes nothing while its sockets stay open.
+//!
+//! Serves the session manager, which begins and ends a pause, and the accept loop and the connections, which obey it.
+
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
 
 use crate::lab;
 
-/// Whether a server rests: then it accepts, reads and writes nothing, and its sockets stay open.
+/// Whether a server is paused, and the signal that this has changed.
 #[derive(Debug, Default)]
 pub struct Pause {
     on: AtomicBool,
@@ -17,18 +21,18 @@ impl Pause {
         self.changed.notify_waiters();
     }
 
-    /// Whether it rests now. One relaxed load: every turn of every session asks.
+    /// Returns whether the server is paused. Costs one relaxed load, since every session asks before each read and write.
     #[inline]
     pub fn is_on(&self) -> bool {
         !lab::IS_LEFT_OUT && self.on.load(Ordering::Relaxed)
     }
 
-    /// Resolves while it rests.
+    /// Waits until the server is paused.
     pub async fn paused(&self) {
         self.until(true).await;
     }
 
-    /// Resolves while it does not.
+    /// Waits until the server is not paused.
     pub async fn resumed(&self) {
         self.until(false).await;
     }
@@ -36,7 +40,7 @@ impl Pause {
     async fn until(&self, on: bool) {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
-            // Before the look: a change right after it is heard.
+            // Before the check, so that a change right after it is noticed.
             changed.as_mut().enable();
             if self.is_on() == on {
                 return;

@@ -1,7 +1,7 @@
 //! The requests that one read of a connection brought, and the replies to them.
 //!
 //! Serves the connection, which creates a batch for each read, and the [`Handler`](super::Handler), which takes the
-//! requests out of it and puts the replies in.
+//! requests out of it and adds the replies.
 //!
 //! A batch hands out no request while the connection has something to do first: see [`Interruption`]. Faults which need
 //! only the order or the number of requests to change are applied here, so that they divide no batch in two: what one read
@@ -14,10 +14,9 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 
-use super::connection::Server;
 use super::fault_point::FaultPoint;
 use super::held_frame::{Delay, HeldFrame};
-use super::{CloseReason, Session, outbound};
+use super::{CloseReason, Server, Session, outbound};
 use crate::codec::{FrameTooLong, Framing, Split};
 use crate::command::Command;
 use crate::id::Version;

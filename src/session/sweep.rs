@@ -1,33 +1,35 @@
-//! Who has missed a deadline, found without a timer for each session, and without a look at every session each time.
+//! Finds the sessions that have missed a deadline, without a timer for each session and without a check of all sessions at
+//! each tick.
 //!
-//! What a session does after a look at it can't be late before the shortest deadline has passed from then on. So it is
-//! enough to look at each session once in that time, if those are kept in mind whose deadline ends before the next look.
+//! Serves the session manager. Whatever a session does after a check, it can't miss a deadline before the shortest one has
+//! passed. So it is enough to check each session once in that time, and to check those again before whose deadline ends
+//! earlier.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::manager::Sessions;
-use super::{CloseReason, Deadlines, Session, SessionId};
+use super::{CloseReason, Deadlines, Session, SessionId, Sessions};
 use crate::sharded::SHARDS;
 
-/// A round has so many ticks at most: the work is spread over them.
+/// The limit of ticks in a round, over which the checks are spread.
 const TICKS: u32 = 10;
 
-/// Which sessions to look at, and when.
+/// Which sessions to check, and when.
 pub(super) struct Sweep {
     deadlines: Deadlines,
-    /// From one look at a session to the next.
+    /// The time from one check of a session to the next.
     round: Duration,
-    /// The rounds of each shard at its last look. They begin at different times, so that no tick has to look at all.
+    /// The number of the round in which each shard was last checked. The rounds of shards begin at different times, so that
+    /// no tick has to check all of them.
     rounds: [u128; SHARDS],
-    /// Those whose deadline ends before the next look, by when. One stands here several times when it was seen several times
-    /// with different ends, all of them before the look after the next.
+    /// The sessions whose deadline ends before the next check, by that end. A session is in it several times if it was
+    /// checked several times with different ends.
     due: BTreeSet<(Duration, SessionId)>,
 }
 
 impl Sweep {
-    /// A sweep that begins now, to be told each of the deadlines' [ticks](Deadlines::tick).
+    /// Creates a sweep that begins now. It has to be called at each of the deadlines' [ticks](Deadlines::tick).
     pub fn new(deadlines: Deadlines, now: Duration) -> Self {
         let tick = deadlines.tick();
         let round = deadlines.shortest().clamp(tick, tick * TICKS);
@@ -39,12 +41,12 @@ impl Sweep {
         }
     }
 
-    /// The sessions that have missed a deadline by now, and which.
+    /// Returns the sessions that have missed a deadline by now, each with the reason to close it.
     pub fn tick(&mut self, sessions: &Sessions, now: Duration) -> Vec<(Arc<Session>, CloseReason)> {
         for (index, shard) in sessions.iter().enumerate() {
             let rounds = rounds_until(self.round, index, now);
-            let looked = self.rounds.get_mut(index);
-            if looked.is_some_and(|looked| std::mem::replace(looked, rounds) != rounds) {
+            let checked = self.rounds.get_mut(index);
+            if checked.is_some_and(|checked| std::mem::replace(checked, rounds) != rounds) {
                 for session in shard.lock().values() {
                     self.watch(session, now);
                 }
@@ -66,7 +68,7 @@ impl Sweep {
         missed
     }
 
-    /// Notes a session whose deadline may end before the next look at it, which is at most a round and a tick away.
+    /// Notes a session whose deadline may end before its next check, which is at most a round and a tick away.
     fn watch(&mut self, session: &Session, now: Duration) {
         let logged_in = session.uid().is_some();
         let end = self.deadlines.first(&session.timers, logged_in);
@@ -79,7 +81,7 @@ impl Sweep {
     }
 }
 
-/// How many rounds of a shard have begun by now.
+/// Returns how many rounds of a shard have begun by now.
 fn rounds_until(round: Duration, shard: usize, now: Duration) -> u128 {
     let round = round.as_nanos();
     let ahead = round * shard as u128 / SHARDS as u128;
@@ -97,7 +99,7 @@ mod tests {
         Duration::from_secs(n)
     }
 
-    /// Ten of these units are the shortest.
+    /// Returns deadlines of which the shortest has ten of these units.
     fn deadlines(unit: Duration) -> Deadlines {
         Deadlines {
             login: Some(unit * 40),
@@ -174,7 +176,7 @@ mod tests {
     }
 
     proptest! {
-        /// Beside a look at every session at each tick.
+        /// Compared with a check of every session at each tick.
         #[test]
         fn who_has_missed_a_deadline_is_found_at_the_next_tick_or_the_one_after_it(
             // The shortest deadline is 10 s, 10 ms or 2 ms.
@@ -194,7 +196,7 @@ mod tests {
                 now += Duration::from_millis(u64::from((deadlines.tick() * eighths / 8).subsec_millis()));
                 for (id, event) in &events {
                     happens(&sessions, *id, event, now, unit);
-                    // Whoever was late may not be any more.
+                    // A session that was late may not be late any more.
                     late.remove(&SessionId(*id));
                 }
                 now += deadlines.tick() * jump;
@@ -219,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_gives_signs_of_life_is_never_kept_in_mind() {
+    fn an_active_session_is_never_noted_for_an_early_check() {
         let sessions = Sessions::default();
         let mut now = s(0);
         let all: Vec<_> = (1..100).map(|id| open(&sessions, id, now)).collect();

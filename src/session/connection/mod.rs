@@ -26,12 +26,10 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 
 use super::held_frame::HeldFrame;
-use super::manager::Manager;
 use super::request_batch::{Interruption, RequestBatch};
-use super::{CloseReason, FaultPoint, Session, Work, buffer_pool};
-use crate::codec::{Framing, MAX_FRAME, Split};
+use super::{CloseReason, Server, Session, Work, buffer_pool};
+use crate::codec::{MAX_FRAME, Split};
 use crate::lab::EventKind;
-use crate::metrics::{Connections, Metrics};
 use crate::proto::{Code, Reply};
 use crate::transport::Transport;
 
@@ -58,25 +56,6 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Returns the refusal of a request with a code that a fault has injected.
     fn refuse(&self, request: &[u8], code: Code) -> Reply;
-}
-
-/// What the sessions of one listener share.
-#[derive(Debug)]
-pub struct Server<H> {
-    /// The list of the sessions.
-    pub manager: Arc<Manager>,
-    /// How messages are told apart in the bytes of a connection.
-    pub framing: Framing,
-    /// How long a frame may be before the login, in bytes.
-    pub frame_limit: usize,
-    /// Counts frames.
-    pub metrics: Arc<Metrics>,
-    /// Counts connections.
-    pub connections: Connections,
-    /// Injects faults, and records frames.
-    pub fault_point: FaultPoint,
-    /// Replies to requests.
-    pub handler: H,
 }
 
 /// A session with its transport. An idle one holds nothing else.

@@ -1,15 +1,16 @@
-//! What a connection holds and writes, seen through a pipe: no test here needs a socket.
+//! Tests of what a connection holds and writes, through a pipe instead of a socket.
 
 use std::time::Duration;
 
 use super::*;
 use crate::clock::RealClock;
-use crate::codec::Encoded;
+use crate::codec::{Encoded, Framing};
 use crate::lab::Lab;
-use crate::session::{Deadlines, SessionIds};
+use crate::metrics::Metrics;
+use crate::session::{Deadlines, FaultPoint, Manager, SessionIds};
 use crate::transport::pipe::{self, Pipe};
 
-/// Answers each request with the same message, when all requests of a read have come.
+/// Answers each request with the same message, when all requests of a batch were taken out.
 struct Echo;
 
 impl Handler for Echo {
@@ -99,7 +100,7 @@ async fn is_waiting(connection: &mut Connection<Echo>) -> bool {
 }
 
 #[tokio::test]
-async fn who_waits_in_the_middle_of_a_frame_holds_its_bytes_and_no_buffer() {
+async fn a_connection_in_the_middle_of_a_frame_holds_its_bytes_and_no_buffer() {
     let (mut connection, mut client) = connected(Framing::LengthPrefix, 1 << 16);
     client.write(&[0, 4, 8]).await;
     take_turn(&mut connection).await;
@@ -127,7 +128,7 @@ async fn a_connection_that_waits_for_its_end_holds_no_buffer() {
     draining.await.unwrap();
 }
 
-/// Whatever the framing: the requests of one read are answered in one write, in their order, and a frame that arrives in
+/// With every framing, the requests of one read are answered in one write and in their order, and a frame that arrives in
 /// parts is answered once.
 #[tokio::test]
 async fn messages_are_told_apart_by_the_framing_of_the_listener() {

@@ -10,9 +10,9 @@ use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 
-use super::{Backlog, Connection, Handler, Server, take_filled};
-use crate::session::buffer_pool;
+use super::{Backlog, Connection, Handler, take_filled};
 use crate::session::request_batch::RequestBatch;
+use crate::session::{Server, buffer_pool};
 
 impl<H: Handler> Connection<H> {
     /// Returns whether a fault may be injected into what is written, or one that was injected is not over.
