@@ -1,12 +1,17 @@
 //! Tests of what a connection holds and writes, through a pipe instead of a socket.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use parking_lot::Mutex;
+use prost::Message;
 
 use super::*;
 use crate::clock::RealClock;
 use crate::codec::{Encoded, Framing};
-use crate::lab::Lab;
+use crate::lab::{Fault, Lab, Site};
 use crate::metrics::Metrics;
+use crate::proto::{Cmd, ReqPing};
 use crate::session::{Deadlines, FaultPoint, Manager, SessionIds};
 use crate::transport::pipe::{self, Pipe};
 
@@ -60,6 +65,16 @@ impl Client {
 }
 
 fn connected(framing: Framing, capacity: usize) -> (Connection<Echo>, Client) {
+    let fault_point = FaultPoint::gateway(Lab::idle());
+    connected_to(Echo, fault_point, framing, capacity)
+}
+
+fn connected_to<H: Handler>(
+    handler: H,
+    fault_point: FaultPoint,
+    framing: Framing,
+    capacity: usize,
+) -> (Connection<H>, Client) {
     let (server_end, client_end): (Pipe, Pipe) = pipe::pair(capacity);
     let minute = Duration::from_secs(60);
     let deadlines = Deadlines {
@@ -77,8 +92,8 @@ fn connected(framing: Framing, capacity: usize) -> (Connection<Echo>, Client) {
         frame_limit: MAX_FRAME,
         connections: Metrics::default().connections("gateway"),
         metrics: Arc::default(),
-        fault_point: FaultPoint::gateway(Lab::idle()),
-        handler: Echo,
+        fault_point,
+        handler,
     };
     let connection = Connection::new(Transport::Pipe(server_end), session, Arc::new(server));
     let client = Client {
@@ -88,7 +103,7 @@ fn connected(framing: Framing, capacity: usize) -> (Connection<Echo>, Client) {
     (connection, client)
 }
 
-async fn take_turn(connection: &mut Connection<Echo>) {
+async fn process_one_read<H: Handler>(connection: &mut Connection<H>) {
     match poll_fn(|cx| connection.poll_event(cx)).await.unwrap() {
         Event::Read(input) => connection.process_read(input).await.unwrap(),
         _ => panic!("there was something to read"),
@@ -103,14 +118,14 @@ async fn is_waiting(connection: &mut Connection<Echo>) -> bool {
 async fn a_connection_in_the_middle_of_a_frame_holds_its_bytes_and_no_buffer() {
     let (mut connection, mut client) = connected(Framing::LengthPrefix, 1 << 16);
     client.write(&[0, 4, 8]).await;
-    take_turn(&mut connection).await;
+    process_one_read(&mut connection).await;
     assert!(is_waiting(&mut connection).await);
     let unread = &connection.backlog.as_ref().unwrap().unread;
     assert_eq!(unread[..], [0, 4, 8]);
     assert!(unread.capacity() < 100, "{}", unread.capacity());
 
     client.write(&[1, 2, 3]).await;
-    take_turn(&mut connection).await;
+    process_one_read(&mut connection).await;
     assert!(
         connection.backlog.is_none(),
         "nothing is left of a whole frame"
@@ -137,10 +152,10 @@ async fn messages_are_told_apart_by_the_framing_of_the_listener() {
         let [long, short] = [client.frame(&[8; 300]), client.frame(&[9])];
         let (begin, end) = short.split_at(2);
         client.write(&[&long, begin].concat()).await;
-        take_turn(&mut connection).await;
+        process_one_read(&mut connection).await;
         assert_eq!(client.read().await, [vec![8; 300]]);
         client.write(&[end, &short].concat()).await;
-        take_turn(&mut connection).await;
+        process_one_read(&mut connection).await;
         assert_eq!(client.read().await, [[9], [9]]);
     }
 }
@@ -150,9 +165,9 @@ async fn what_the_transport_does_not_take_is_written_when_it_does() {
     let (mut connection, mut client) = connected(Framing::Marked, 400);
     let message = client.frame(&[8; 300]);
     client.write(&message).await;
-    take_turn(&mut connection).await;
+    process_one_read(&mut connection).await;
     client.write(&message).await;
-    take_turn(&mut connection).await;
+    process_one_read(&mut connection).await;
     assert!(is_waiting(&mut connection).await);
     assert_eq!(connection.session.queued(), 2 * message.len() - 400);
 
@@ -188,4 +203,109 @@ async fn a_client_sees_an_end_or_a_reset() {
     connection.run().await;
     let read = poll_fn(|cx| client.transport.poll_read(cx, &mut bytes, READ)).await;
     assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+}
+
+/// Notes which requests each of its visits brought, and what happens to the notifies.
+#[derive(Clone, Default)]
+struct Observer {
+    visits: Arc<Mutex<Vec<Vec<u8>>>>,
+    are_notified: Arc<AtomicBool>,
+    panics: bool,
+}
+
+/// Stands for notifies: they are sent when this is dropped.
+#[derive(Default)]
+struct Notifies(Option<Arc<AtomicBool>>);
+
+impl Drop for Notifies {
+    fn drop(&mut self) {
+        if let Some(are_notified) = &self.0 {
+            are_notified.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Handler for Observer {
+    type Notifies = Notifies;
+
+    async fn handle(&self, batch: &mut RequestBatch<'_>, notifies: &mut Notifies) {
+        let mut visit = Vec::new();
+        while let Some(request) = batch.next_request() {
+            visit.extend(request.last());
+            batch.reply(&Encoded(request));
+        }
+        self.visits.lock().push(visit);
+        notifies.0 = Some(Arc::clone(&self.are_notified));
+        assert!(!self.panics, "on purpose");
+    }
+
+    fn refuse(&self, _: &[u8], code: Code) -> Reply {
+        Reply::server(code, code.text())
+    }
+}
+
+/// Returns the requests of each visit, when one read brings four pings and a fault is injected into the second.
+async fn visits(fault: Option<Fault>) -> Vec<Vec<u8>> {
+    let lab = Lab::idle();
+    let _guard = fault.map(|fault| lab.faults().inject(fault).unwrap());
+    let fault_point = FaultPoint::access(lab, "access-1");
+    let observer = Observer::default();
+    let (mut connection, mut client) = connected_to(
+        observer.clone(),
+        fault_point,
+        Framing::LengthPrefix,
+        1 << 16,
+    );
+    let ping = |uid| {
+        let cmd = Cmd::Ping.number();
+        let ping = ReqPing {
+            cmd,
+            uid,
+            ..Default::default()
+        };
+        client.frame(&ping.encode_to_vec())
+    };
+    let frames = [1, 2, 3, 4].map(ping).concat();
+    client.write(&frames).await;
+    process_one_read(&mut connection).await;
+    assert!(observer.are_notified.load(Ordering::Relaxed));
+    let visits = observer.visits.lock().clone();
+    visits
+        .into_iter()
+        .filter(|visit| !visit.is_empty())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_fault_divides_a_batch_only_where_something_has_to_be_written_before() {
+    let second = || Fault::at(Site::AccessRequest).nth(2);
+    assert_eq!(visits(None).await, [[1, 2, 3, 4]]);
+    assert_eq!(visits(Some(second().drop_it())).await, [[1, 3, 4]]);
+    assert_eq!(visits(Some(second().duplicate())).await, [[1, 2, 2, 3, 4]]);
+    let overtaken = visits(Some(second().reorder())).await;
+    assert_eq!(overtaken, [vec![1, 3], vec![2], vec![4]]);
+    let refused = visits(Some(second().error(Code::ServerError))).await;
+    assert_eq!(refused, [vec![1], vec![3, 4]]);
+    let reset = visits(Some(second().reset())).await;
+    assert_eq!(reset, [[1]]);
+}
+
+#[tokio::test]
+async fn what_was_stored_is_notified_also_when_the_handler_panics() {
+    let observer = Observer {
+        panics: true,
+        ..Observer::default()
+    };
+    let fault_point = FaultPoint::access(Lab::idle(), "access-1");
+    let (connection, mut client) = connected_to(
+        observer.clone(),
+        fault_point,
+        Framing::LengthPrefix,
+        1 << 16,
+    );
+    let request = client.frame(&[8]);
+    client.write(&request).await;
+    let ended = tokio::spawn(connection.run()).await;
+    assert!(ended.unwrap_err().is_panic());
+    assert!(observer.are_notified.load(Ordering::Relaxed));
 }

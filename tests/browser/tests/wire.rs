@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use browser::{Page, on_console, user};
-use imd::lab::{Capture, Direction, Fault, Record, Site, EventKind};
+use imd::lab::{Capture, Direction, EventKind, Fault, Record, Site};
 use imd::proto::Cmd;
 use imd::{Client, Config, Imd};
 use serde_json::{Value, json};
