@@ -1,9 +1,9 @@
-//! Pauses and stops merges of the engine. The engine has no switch for it, but it shows each record of a merge to a filter,
-//! and a filter may wait or fail.
+//! Pauses and stops compactions of the engine. The engine has no switch for that, but it gives each record of a compaction
+//! to a filter, and a filter may block or fail.
 //!
-//! The engine's own threads merge whenever they see fit, and end for good when a merge fails. On a disk that is nearly full
-//! their merges wait: else they would use up the room that the removal of old messages needs. A merge of the store's own,
-//! which gives room back, may fail without harm, and is stopped where it would need too much.
+//! The engine's own threads compact whenever enough was written, and end for good when a compaction fails. On a disk that is
+//! nearly full their compactions wait: otherwise they would use up the room that the removal of old messages needs. The
+//! store's own compaction, which gives room back, may fail without harm, and is stopped when it would need too much room.
 
 use std::fmt;
 use std::io;
@@ -19,31 +19,31 @@ use fjall::compaction::filter::{
 };
 use parking_lot::Mutex;
 
-/// Says whether a merge may go on now.
+/// Returns whether a compaction may go on now.
 pub type GoOn = dyn Fn() -> bool + Send + Sync;
 
-/// Records between two questions. Asking may cost a system call.
+/// The number of records between two questions. Each may cost a system call.
 const ASK_AFTER: u32 = 64;
 
-/// How often a merge that waits looks whether it may go on.
+/// The interval at which a paused compaction asks again. It waits for room on the disk, of which no event tells.
 const WAIT: Duration = Duration::from_millis(10);
 
-/// The brake of one engine. A clone is the same brake.
+/// The brake of one engine. Clones share their state.
 #[derive(Clone, Default)]
 pub struct Brake(Arc<AssertUnwindSafe<Inner>>);
 
-/// Nothing that can panic is done under these locks, so a panic elsewhere leaves them usable.
+/// The shared state. Nothing under its locks can panic, so a panic of the engine leaves it usable.
 #[derive(Default)]
 struct Inner {
-    /// The thread whose merges may be stopped, and what it asks.
+    /// The thread that runs the store's compaction, and what it asks.
     own: Mutex<Option<(ThreadId, Arc<GoOn>)>>,
-    /// What merges of other threads ask, and wait for.
+    /// What compactions of other threads ask, and wait for.
     others: Mutex<Option<Arc<GoOn>>>,
-    /// Whether merges of other threads end with an error.
+    /// Whether compactions of other threads end with an error.
     are_others_stopped: AtomicBool,
-    /// Whether they end so where they would wait.
+    /// Whether compactions of other threads end with an error where they would wait.
     is_closing: AtomicBool,
-    /// Whether one of them waits. The engine has two threads, and needs the other one to write its tables.
+    /// Whether one of them waits. The engine has two threads, and needs the other one for flushes.
     is_one_waiting: AtomicBool,
 }
 
@@ -54,29 +54,29 @@ impl fmt::Debug for Brake {
 }
 
 impl Brake {
-    /// Lets merges of the calling thread end with an error as soon as `go_on` says no, until the guard is dropped.
+    /// Ends compactions of the calling thread with an error as soon as `go_on` returns false, until the guard is dropped.
     pub fn watch(&self, go_on: Arc<GoOn>) -> Watching<'_> {
         *self.0.own.lock() = Some((thread::current().id(), go_on));
         Watching(self)
     }
 
-    /// Lets merges of all other threads wait whenever `go_on` says no. One waits; where a second one would, it ends with an
-    /// error, after which the engine takes no more commits: nothing would be written any more, and no end be in sight.
+    /// Pauses compactions of all other threads whenever `go_on` returns false. Only one waits. A second one ends with an
+    /// error, after which the engine takes no more commits: with both threads waiting, nothing would ever be flushed.
     pub fn slow_others(&self, go_on: Arc<GoOn>) {
         *self.0.others.lock() = Some(go_on);
     }
 
-    /// Ends the merges of all other threads with an error, after which the engine takes no more commits.
+    /// Ends compactions of all other threads with an error. If there is one, the engine takes no more commits.
     pub fn stop_others(&self) {
         self.0.are_others_stopped.store(true, Ordering::Release);
     }
 
-    /// Ends the merges of other threads that wait, or would, with an error. All others go on.
+    /// Ends compactions of other threads that wait, or would, with an error. All others go on.
     pub fn close(&self) {
         self.0.is_closing.store(true, Ordering::Release);
     }
 
-    /// Returns once a merge of the engine's own threads may go on.
+    /// Blocks until a compaction of the engine's own threads may go on.
     fn wait(&self) -> io::Result<()> {
         if self.may_go_on()? {
             return Ok(());
@@ -95,7 +95,7 @@ impl Brake {
         waited
     }
 
-    /// Whether a merge of the engine's own threads may go on, or has to wait.
+    /// Returns whether a compaction of the engine's own threads may go on, or has to wait.
     fn may_go_on(&self) -> io::Result<bool> {
         if self.0.are_others_stopped.load(Ordering::Acquire) {
             return Err(stopped());
@@ -111,12 +111,12 @@ impl Brake {
     }
 }
 
-/// What a merge ends with. The engine logs it as an error of its own.
+/// Returns the error that ends a compaction. The engine logs it.
 fn stopped() -> io::Error {
     io::Error::other("imd has stopped this merge, since others need the room: nothing is lost")
 }
 
-/// Ends the watch when it is dropped.
+/// Ends the effect of [`Brake::watch`] when it is dropped.
 #[derive(Debug)]
 #[must_use]
 pub struct Watching<'a>(&'a Brake);
@@ -145,10 +145,10 @@ impl Factory for Brake {
     }
 }
 
-/// Looks on at one merge, and changes nothing in it.
+/// Sees the records of one compaction, and keeps all of them.
 struct Filter {
     brake: Brake,
-    /// What the merge asks, if it is one of the store's own.
+    /// What the compaction asks, if it is the store's own.
     own: Option<Arc<GoOn>>,
     seen: u32,
 }

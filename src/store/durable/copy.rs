@@ -1,9 +1,9 @@
-//! A private copy of a store's folder, for those who only look into it.
+//! Makes the private copy of a store's folder that an inspection opens.
 //!
-//! The engine opens a folder to write: it cuts journals, removes tables that it does not use, and begins new files. So who
-//! looks lets it have a copy, in the system's folder for temporary files, and the folder itself is not changed by a byte.
-//! The tables are most of a store, and the engine writes none of them twice: they are links to the originals. Everything
-//! else is copied.
+//! The engine opens a folder to write: it cuts journals, removes tables that it does not use, and begins new files. So an
+//! inspection opens a copy in the system's folder for temporary files, and the folder itself is not changed by a byte. The
+//! tables are most of a store, and the engine never writes over them, so the copy has links to them. Everything else is
+//! copied.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -18,28 +18,28 @@ use super::litter::is_litter;
 use super::regular;
 use super::survey::{self, Tables};
 
-/// How much is copied at a time, in bytes.
+/// The number of bytes that are copied at a time.
 const CHUNK: usize = 64 << 10;
 
-/// A copy, with its engine open. It goes when this is dropped.
+/// A copy with its engine open. It is removed when this is dropped.
 #[derive(Debug)]
 pub struct Copied {
-    /// The copy, open. Dropped first.
+    /// The open copy. It is dropped before its folder is removed.
     pub opened: Opened,
     copy: TempDir,
-    /// The folder that it is a copy of.
+    /// The folder that was copied.
     original: PathBuf,
-    /// Keeps those out who would change the original: the tables are still there. Others may look too.
+    /// Shared locks that keep out everybody who would change the original, whose tables are read. Other inspections may run.
     _original: [Option<File>; 2],
 }
 
 impl Copied {
-    /// Where it is.
+    /// Returns the folder of the copy.
     pub fn path(&self) -> &Path {
         self.copy.path()
     }
 
-    /// The folder that it is a copy of.
+    /// Returns the folder that was copied.
     pub fn original(&self) -> &Path {
         &self.original
     }
@@ -77,8 +77,8 @@ pub fn open(path: &Path, buffer: u64) -> Result<Copied, OpenError> {
     })
 }
 
-/// Makes sure that no `imd` has the folder, and keeps it so. Where nobody ever had it, or where the file system knows no
-/// locks, there is nothing to hold.
+/// Makes sure that no `imd` has the folder open, and that none can open it as long as the returned locks are held. There
+/// are none if the folder has no lock file or the file system no locks.
 fn lock_out_writers(path: &Path) -> Result<[Option<File>; 2], OpenError> {
     let unusable = OpenError::unusable(path);
     let folder = folder::lock_folder(path, File::try_lock_shared)?;
@@ -98,12 +98,12 @@ fn lock_out_writers(path: &Path) -> Result<[Option<File>; 2], OpenError> {
     }
 }
 
-/// The same error, with more to say.
+/// Returns the same error with a text before its own.
 fn saying(error: &io::Error, what: impl std::fmt::Display) -> io::Error {
     io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
-/// Copies what belongs to a store, and nothing else that may lie in its folder.
+/// Copies the parts of a store, and no other entries of its folder.
 fn copy_store(from: &Path, to: &Path) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let (name, path) = {
@@ -117,7 +117,7 @@ fn copy_store(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Copies a file, or a folder with all that is in it.
+/// Copies a file, or a folder with all its entries.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let failed = |error| {
         saying(
@@ -145,7 +145,8 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A link needs no room, goes over the borders of file systems, and is all that is removed where the engine removes it.
+/// Puts a link to a table into the copy. A link needs no room and may lead to another file system. If the engine removes
+/// the table, only the link is removed.
 #[cfg(unix)]
 fn link(from: &Path, to: &PathBuf) -> io::Result<()> {
     std::os::unix::fs::symlink(from, to)
@@ -156,7 +157,7 @@ fn link(from: &Path, to: &PathBuf) -> io::Result<()> {
     copy(from, to)
 }
 
-/// Copies what a file holds, and not who may write it. What is zero takes no room: a journal sets much of it aside.
+/// Copies the contents of a file, and not its permissions. Zeros become holes, because journals set much room aside.
 fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
     let mut from = regular::open(from, OpenOptions::new().read(true))?;
     let mut to = regular::create_new(to)?;

@@ -5,66 +5,66 @@ use std::path::{Path, PathBuf};
 
 use super::engine::{EngineError, in_words};
 
-/// Why a store's folder can't be used. Its text says what whoever starts a stack can do.
+/// Why a store's folder can't be used. The text also says what the user can do.
 #[derive(Debug, thiserror::Error)]
 #[error("{}{}", self.reason(), self.advice())]
 pub enum OpenError {
     /// The path can't be that of a folder; the text says why.
     BadPath(String),
-    /// Another process, or another store of this one, has it.
+    /// Another process, or another store of this process, has the folder open.
     InUse(PathBuf),
-    /// The system does not let it be made or used.
+    /// The system does not let the folder be created or used.
     Unusable {
-        /// What was asked for.
+        /// The folder.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// There is something else in it.
+    /// The folder is no store and holds something else.
     NotAStore {
         /// The folder.
         path: PathBuf,
-        /// One of the things in it.
+        /// The name of an entry of it.
         found: String,
     },
-    /// There is no store in it.
+    /// The folder is no store. Only what needs an existing store returns this.
     NoStore(PathBuf),
-    /// It was written by a newer `imd`.
+    /// The folder was written by a newer `imd`.
     Newer {
         /// The folder.
         path: PathBuf,
-        /// Its format.
+        /// The format of the folder.
         found: u32,
-        /// The newest that is known.
+        /// The newest format that this `imd` knows.
         known: u32,
     },
-    /// An entry of it is not what a store has there: a symbolic link, a pipe, a folder in the place of a file.
+    /// An entry is not what a store has there: a symbolic link, a pipe, or a folder in the place of a file.
     Planted {
         /// The folder.
         path: PathBuf,
-        /// The entry's path in it.
+        /// The path of the entry, relative to the folder.
         entry: PathBuf,
-        /// What it is, after its name in a sentence.
+        /// What the entry is, as the rest of a sentence.
         why: String,
     },
-    /// A file in it was written for another store.
+    /// A file was written for another store.
     Foreign {
         /// The folder.
         path: PathBuf,
-        /// The file's path in it.
+        /// The path of the file, relative to the folder.
         entry: PathBuf,
         /// The id of the folder's store.
         id: u64,
-        /// The id in the file; 0 where it has none.
+        /// The id in the file; 0 if it has none.
         found: u64,
     },
-    /// Something in it is not what was written.
+    /// Something in the folder is not what was written.
     Damaged {
         /// The folder.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong, as a clause.
         why: String,
-        /// Whether that was found by opening the engine, which removes, writes and merges files of its own then.
+        /// Whether the damage was found after the engine was opened, which may have merged and removed its files.
         is_tidied: bool,
     },
 }
@@ -98,7 +98,7 @@ impl OpenError {
         }
     }
 
-    /// The same error, found after the engine was opened.
+    /// Returns the same error, found after the engine was opened.
     pub(super) fn of_engine(mut self) -> Self {
         if let OpenError::Damaged { is_tidied, .. } = &mut self {
             *is_tidied = true;
@@ -106,7 +106,7 @@ impl OpenError {
         self
     }
 
-    /// What is wrong, without a word on what to do: that depends on what the folder was wanted for.
+    /// Returns what is wrong, without what to do: that depends on what the folder is opened for.
     pub fn reason(&self) -> String {
         match self {
             OpenError::BadPath(why) => why.clone(),
@@ -150,7 +150,7 @@ impl OpenError {
         }
     }
 
-    /// The same error of a folder of which `copy` is one: wherever the copy is named, the folder is meant.
+    /// Returns the error of a private copy as one of the `folder` that was copied: its path takes the place of the copy's.
     pub(super) fn instead_of(self, copy: &Path, folder: &Path) -> Self {
         let moved = |path: PathBuf| match path.strip_prefix(copy) {
             Ok(rest) if rest.as_os_str().is_empty() => folder.to_owned(),
@@ -194,7 +194,7 @@ impl OpenError {
                 id,
                 found,
             },
-            // Only the copy was opened.
+            // The engine has only opened the copy.
             OpenError::Damaged { path, why, .. } => OpenError::Damaged {
                 path: moved(path),
                 why: renamed(&why),
@@ -203,6 +203,7 @@ impl OpenError {
         }
     }
 
+    /// Returns what the user can do, as the rest of the sentence.
     fn advice(&self) -> &'static str {
         match self {
             OpenError::BadPath(_) => "",

@@ -1,11 +1,12 @@
-//! Reading the engine's journals before the engine does.
+//! Reads the engine's journals (its write-ahead log) before the engine does.
 //!
-//! The engine takes the first record that it can't read for the end of its journal, and cuts off what follows: right
-//! for a commit that a crash cut short, fatal where a bit has flipped in the middle. So the journals are read here
-//! first, with nothing written: the commits in them must follow one another up to the mark.
+//! The engine takes the first record that it can't read for the end of its journal, and cuts off what follows. That is
+//! right for a commit that a crash interrupted, and loses commits where a bit has flipped in the middle. So the journals
+//! are read here first, and nothing is written: the commits in them must follow one another up to the one in the mark.
 //!
-//! A journal is a row of batches. A batch is a start (tag 1, count of items, sequence number), its items (tag 2) and an
-//! end (tag 3, check over the items, trailer); numbers are little-endian. Space that was set aside is zero.
+//! A journal is a sequence of batches, one for each commit. A batch is a start (tag 1, number of items, sequence number),
+//! its items (tag 2) and an end (tag 3, checksum over the items, trailer). Numbers are little-endian. Room that was set
+//! aside and is not used yet is zero.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
@@ -20,46 +21,50 @@ const START: u8 = 1;
 const ITEM: u8 = 2;
 const END: u8 = 3;
 
-/// What ends a batch.
+/// The last bytes of a batch.
 const TRAILER: [u8; 4] = *b"FJL\x03";
 
-/// The fixed part of an item after its tag: value type, compression, keyspace (u64), length of the key (u16), of the
-/// value (u32) and of the value as it is stored (u32).
+/// The length of the fixed part of an item after its tag: value type, compression, keyspace (u64), length of the key (u16), of the
+/// value (u32) and of the compressed value (u32).
 const ITEM_HEADER: usize = 20;
 
-/// What the journals of a folder hold.
+/// The contents of the journals of a folder.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Journals {
-    /// The first and the last commit, if there is one.
+    /// The numbers of the first and the last commit, if there is one.
     pub commits: Option<(u64, u64)>,
-    /// The journals that do not end with a whole batch.
+    /// The journals that don't end with a whole batch.
     pub torn: Vec<Torn>,
 }
 
-/// A journal that does not end with a whole batch.
+/// A journal that doesn't end with a whole batch.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Torn {
+    /// The file.
     pub path: PathBuf,
-    /// So far it is whole.
+    /// Where the last whole batch ends, in bytes.
     pub at: u64,
 }
 
-/// Why the journals can't be what the engine wrote.
+/// Why the journals are not what the engine wrote.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
+    /// A journal can't be read.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// A journal was written for the store with the id `found`.
     #[error("{} is of the store {found:016x}", .path.display())]
     Foreign { path: PathBuf, found: u64 },
+    /// The batches of a journal don't follow one another; the text says what is wrong.
     #[error("in {}, at byte {at}, {why}", .path.display())]
     Damaged { path: PathBuf, at: u64, why: String },
 }
 
-/// Reads all journals in the engine's folder, whose commits have to carry this `id`. Without one they may carry any.
+/// Reads all journals in the engine's folder. Their commits have to carry `id`, or any id if there is none.
 ///
 /// # Errors
 ///
-/// When they can't be read, are of another store, or their commits do not follow one another.
+/// When a journal can't be read or is of another store, or when its commits don't follow one another.
 pub fn scan(folder: &Path, id: Option<u64>) -> Result<Journals, JournalError> {
     let mut journals = Journals::default();
     let mut sequence = None;
@@ -72,14 +77,14 @@ pub fn scan(folder: &Path, id: Option<u64>) -> Result<Journals, JournalError> {
         };
         while let Some(batch) = file.next()? {
             let at = file.whole;
-            // Before all else: the numbers of another store's commits mean nothing here.
+            // First, because the numbers of another store's commits say nothing.
             if let (Some(id), Some(state)) = (id, batch.state)
                 && state.store != id
             {
                 let (path, found) = (path.clone(), state.store);
                 return Err(JournalError::Foreign { path, found });
             }
-            // An engine that finds a number it has passed already skips the batch.
+            // The engine would skip a batch with a sequence number that it has passed.
             if sequence.is_some_and(|last| batch.sequence <= last) {
                 return Err(damaged(at, "its batches are out of order".into()));
             }
@@ -94,7 +99,7 @@ pub fn scan(folder: &Path, id: Option<u64>) -> Result<Journals, JournalError> {
             journals.commits = Some((first, commit));
         }
         if file.is_torn {
-            // Whether something is lost with it is for the numbers of the commits to say.
+            // The numbers of the commits tell whether something is lost with it.
             journals.torn.push(Torn {
                 path: path.clone(),
                 at: file.whole,
@@ -104,7 +109,7 @@ pub fn scan(folder: &Path, id: Option<u64>) -> Result<Journals, JournalError> {
     Ok(journals)
 }
 
-/// Cuts off everything after a commit: what was not acknowledged, and perhaps came to be written all the same.
+/// Cuts off everything after a commit. It was written and never acknowledged.
 ///
 /// # Errors
 ///
@@ -128,7 +133,7 @@ pub fn cut_after(folder: &Path, commit: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Cuts a journal off where it is torn.
+/// Cuts off the end of a journal that is no whole batch.
 ///
 /// # Errors
 ///
@@ -139,7 +144,7 @@ pub fn cut(torn: &Torn) -> io::Result<()> {
     file.sync_all()
 }
 
-/// The journals in the engine's folder, the oldest first.
+/// Returns the journals in the engine's folder with their numbers, the oldest first.
 ///
 /// # Errors
 ///
@@ -159,30 +164,31 @@ pub fn paths(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(paths)
 }
 
+/// What is kept of a batch that was read.
 struct Batch {
     sequence: u64,
-    /// What its commit has left.
+    /// The state that its commit wrote.
     state: Option<StateRecord>,
 }
 
 impl Batch {
-    /// The number of its commit.
+    /// Returns the number of its commit.
     fn commit(&self) -> Option<u64> {
         self.state.map(|state| state.commits)
     }
 }
 
-/// The batches of one journal.
+/// Reads the batches of one journal.
 struct Batches {
     reader: BufReader<File>,
-    /// How far it was read.
+    /// How many bytes were read.
     at: u64,
     len: u64,
     /// Where the last whole batch ends.
     whole: u64,
-    /// Whether it ended in the middle of a batch.
+    /// Whether the journal ends in the middle of a batch.
     is_torn: bool,
-    /// The item that was read last.
+    /// The key and value of the last item. It is a field so that its memory is used again.
     item: Vec<u8>,
 }
 
@@ -199,10 +205,10 @@ impl Batches {
         })
     }
 
-    /// The next batch, if there is a whole one.
+    /// Reads the next batch. Returns none at the end, or where a batch is not whole.
     fn next(&mut self) -> io::Result<Option<Batch>> {
         if self.reader.fill_buf()?.first().is_none_or(|&tag| tag == 0) {
-            // What was set aside and not yet written is zero, to the end.
+            // Room that was set aside is zero to the end of the file.
             self.is_torn = !self.is_zero_from_here()?;
             return Ok(None);
         }
@@ -223,6 +229,7 @@ impl Batches {
         }
     }
 
+    /// Returns whether the rest of the file is zero.
     fn is_zero_from_here(&mut self) -> io::Result<bool> {
         loop {
             let bytes = self.reader.fill_buf()?;
@@ -237,6 +244,7 @@ impl Batches {
         }
     }
 
+    /// Reads a batch. Returns none if it is not one, and the error `UnexpectedEof` if the file ends in the middle.
     fn batch(&mut self) -> io::Result<Option<Batch>> {
         let [START] = self.take()? else {
             return Ok(None);
@@ -275,7 +283,7 @@ impl Batches {
                 s3,
             ] = header
             else {
-                // This store compresses nothing.
+                // The store has no compressed values.
                 return Ok(None);
             };
             let key = usize::from(u16::from_le_bytes([k0, k1]));

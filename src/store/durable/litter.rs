@@ -1,8 +1,8 @@
-//! Files that nobody has put into a store's folder, and that may lie there all the same.
+//! Files that systems and tools leave in any folder. They are ignored in a store's folder.
 
 use std::ffi::OsStr;
 
-/// What systems and tools leave in a folder without being asked, and what is nobody's work.
+/// Returns whether systems or tools leave entries of this name in folders, without anybody's work in them.
 pub fn is_litter(name: &OsStr) -> bool {
     const NAMES: [&str; 17] = [
         "lost+found",

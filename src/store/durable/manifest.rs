@@ -1,10 +1,10 @@
-//! Reading the engine's lists of its tables before the engine does.
+//! Reads the engine's lists of tables before the engine does.
 //!
-//! A list has a check beside it that the engine does not look at: it panics over some of what it finds, and takes a
-//! missing list for a space that was never in use, whose tables it removes.
+//! The engine has a checksum of each list and does not verify it. It panics over some damage, and takes a missing list for
+//! that of a keyspace that was never used, whose tables it removes.
 //!
-//! A list also has a check over each of its tables. The engine does not look at that either: it would serve a table of
-//! another store under the same number without a word.
+//! A list also has a checksum of each table, which the engine does not verify either: it would serve a table of another
+//! store with the same number.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
@@ -18,25 +18,27 @@ use super::layout::{KEYSPACES, TABLES};
 use super::litter::is_litter;
 use super::regular;
 
-/// Why the lists can't be what the engine wrote.
+/// Why the lists are not what the engine wrote.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
+    /// A file can't be read.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// A list is missing or altered, or there is a file that is not the engine's; the text says which.
     #[error("{0}")]
     Damaged(String),
 }
 
-/// Makes sure that every list in the engine's folder is there, and is what was written.
+/// Makes sure that every list in the engine's folder exists and is what was written.
 ///
 /// # Errors
 ///
-/// When one can't be read, or is not; and when there is something that is not the engine's.
+/// When a list can't be read or was altered, and when there is an entry that is not the engine's.
 pub fn check(folder: &Path) -> Result<(), ManifestError> {
     for entry in fs::read_dir(folder.join(KEYSPACES))? {
         let entry = entry?;
         let path = entry.path();
-        // The engine passes over files there.
+        // The engine ignores files there.
         if entry.file_type()?.is_file() && is_litter(&entry.file_name()) {
             continue;
         }
@@ -52,12 +54,12 @@ pub fn check(folder: &Path) -> Result<(), ManifestError> {
     Ok(())
 }
 
-/// The tables in the engine's folder that are not what was written, of those that have changed `since` a time, or of all.
-/// Each of them is read. The lists have been [checked](check).
+/// Returns the tables in the engine's folder that are not what was written. Reads all tables, or those whose files have
+/// changed `since` a time. The lists must have been [checked](check).
 ///
 /// # Errors
 ///
-/// When a list can't be read, or a table.
+/// When a list or a table can't be read.
 pub fn altered_tables(
     folder: &Path,
     since: Option<SystemTime>,
@@ -72,7 +74,7 @@ pub fn altered_tables(
             let path = space.join(TABLES).join(number.to_string());
             let mut table = match File::open(&path) {
                 Ok(table) => table,
-                // The engine says so.
+                // The engine itself reports that.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 Err(error) => return Err(error.into()),
             };
@@ -85,7 +87,7 @@ pub fn altered_tables(
     Ok(altered)
 }
 
-/// When a file was last written, or put where it is.
+/// Returns when a file was last written or got its name.
 #[cfg(unix)]
 fn changed(file: &File) -> io::Result<SystemTime> {
     use std::os::unix::fs::MetadataExt;
@@ -102,6 +104,7 @@ fn changed(file: &File) -> io::Result<SystemTime> {
     found.modified()
 }
 
+/// Returns the checksum of a file.
 fn sum(file: &mut File) -> io::Result<u128> {
     let mut sum = Xxh3::new();
     let mut chunk = vec![0; 1 << 16];
@@ -114,7 +117,7 @@ fn sum(file: &mut File) -> io::Result<u128> {
     }
 }
 
-/// The newest list of tables in the folder of a keyspace.
+/// Returns the newest list of tables in the folder of a keyspace.
 fn list(space: &Path) -> Result<PathBuf, ManifestError> {
     let bytes = regular::read(&space.join("current"))?;
     let number = bytes
@@ -123,9 +126,9 @@ fn list(space: &Path) -> Result<PathBuf, ManifestError> {
     Ok(space.join(format!("v{}", number.unwrap_or_default())))
 }
 
-/// The number and the check of each table in a list. Its section "tables" has a count of levels (u8), each has a count of
-/// runs (u8), each of these a count of tables (u32). A table has its number (u64), the kind of its check (0), the check
-/// (u128) and a sequence number (u64); all little-endian.
+/// Returns the number and the checksum of each table in a list. The section "tables" of a list has the number of levels
+/// (u8), each level the number of runs (u8), and each run the number of tables (u32). A table has its number (u64), the
+/// kind of its checksum (0), the checksum (u128) and a sequence number (u64). All are little-endian.
 fn tables(list: &Path) -> Result<Vec<(u64, u128)>, ManifestError> {
     let damaged = || ManifestError::Damaged(format!("{} can't be read", list.display()));
     let archive = sfa::Reader::new(list).map_err(|_| damaged())?;
@@ -156,11 +159,12 @@ fn take<const N: usize>(from: &mut impl Read) -> io::Result<[u8; N]> {
     Ok(bytes)
 }
 
-/// What the engine itself passes over among the tables.
+/// Returns whether the engine ignores a file with this name among the tables.
 fn is_finders(name: &OsStr) -> bool {
     name == ".DS_Store" || name.as_encoded_bytes().starts_with(b"._")
 }
 
+/// Makes sure that the name of an entry is a number, as the engine's are.
 fn expect_number(path: &Path) -> Result<(), ManifestError> {
     let name = path.file_name().and_then(|name| name.to_str());
     if name.is_some_and(|name| name.parse::<u64>().is_ok()) {
@@ -170,7 +174,8 @@ fn expect_number(path: &Path) -> Result<(), ManifestError> {
     Err(ManifestError::Damaged(what))
 }
 
-/// `current` has the list's number (u64), its check (u128) and the kind of check (0), little-endian.
+/// Makes sure that the list of a keyspace is what was written. The file `current` has the number of the list (u64), its
+/// checksum (u128) and the kind of checksum (0), little-endian.
 fn check_list(folder: &Path) -> Result<(), ManifestError> {
     let current = folder.join("current");
     let damaged = || ManifestError::Damaged(format!("{} can't be read", current.display()));

@@ -1,7 +1,7 @@
-//! How far the commits have come, beside the engine's own files.
+//! The file `mark`: a checkpoint of how far the commits have come, beside the engine's own files.
 //!
-//! An engine that finds a damaged record in its journal may take it for the end and open without what follows. This
-//! file is what shows it: an engine that knows fewer commits than stand here has lost some.
+//! An engine that finds a damaged record in its journal may take it for the end and open without what follows. The mark
+//! shows that: an engine that holds fewer commits than the mark says has lost some.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -13,26 +13,29 @@ use super::layout::MARK;
 use super::record::StateRecord;
 use super::regular;
 
-/// Two slots, written in turn: one of them is whole whatever happens to the other. Each is in a page of its own.
+/// The number of slots. They are written in turn, so that one is whole whatever happens to the other. Each is in a page of
+/// its own.
 const SLOTS: u64 = 2;
+/// The distance between two slots, in bytes.
 const SLOT: u64 = 4_096;
-/// The two numbers of commits and their check; then the store's id and a check over all that is before.
+/// The length of the two numbers of commits and their checksum. The store's id and a checksum over all follow.
 const NUMBERS: usize = 24;
+/// The length of what is written to a slot.
 const LEN: usize = NUMBERS + 16;
 
 /// How far the commits have come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reached {
-    /// Commits that the disk had.
+    /// The number of the last commit that was on the disk.
     pub synced: u64,
-    /// Commits that the operating system had.
+    /// The number of the last commit that the operating system had.
     pub written: u64,
     /// The id of the store; 0 in format 1, which had none.
     pub store: u64,
 }
 
 impl Reached {
-    /// That the disk has every commit up to this state.
+    /// Returns the checkpoint of a disk that has every commit up to this state.
     pub fn all(state: StateRecord) -> Self {
         Reached {
             synced: state.commits,
@@ -59,7 +62,7 @@ impl Reached {
         let (numbers, rest) = slot.split_first_chunk::<NUMBERS>()?;
         let (commits, check) = numbers.split_last_chunk()?;
         let (synced, written) = commits.split_at(8);
-        // In format 1 nothing followed.
+        // Format 1 had no id.
         let (id, id_check) = match rest.split_first_chunk::<16>() {
             Some((rest, _)) => (rest.first_chunk()?, rest.last_chunk()?),
             None => (&[0; 8], &[0; 8]),
@@ -85,7 +88,7 @@ pub struct Mark {
     next_slot: u64,
 }
 
-/// The file's path in a store's folder.
+/// Returns the path of the file in a store's folder.
 pub fn path(folder: &Path) -> PathBuf {
     folder.join(MARK)
 }
@@ -103,7 +106,7 @@ impl Mark {
         Ok(Mark { file, next_slot: 0 })
     }
 
-    /// Writes how far the commits have come. It is not synced: what it says was on the disk before.
+    /// Writes how far the commits have come. The file need not be synced: an older checkpoint only says less.
     ///
     /// # Errors
     ///
@@ -124,7 +127,7 @@ impl Mark {
     }
 }
 
-/// Writes in one system call where there is one for it: this is done for each commit.
+/// Writes in one system call on systems that have one for it, because this is done for each commit.
 #[cfg(unix)]
 fn write_at(file: &mut File, bytes: &[u8], offset: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
@@ -137,14 +140,14 @@ fn write_at(file: &mut File, bytes: &[u8], offset: u64) -> io::Result<()> {
     file.write_all(bytes)
 }
 
-/// What a folder's mark says.
+/// What was read of a folder's mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
-    /// There is none.
+    /// The file is missing.
     Missing,
-    /// There is one, and nothing in it can be read.
+    /// The file has no whole slot.
     Unreadable,
-    /// So far.
+    /// The newest whole slot.
     Reached(Reached),
 }
 

@@ -1,7 +1,8 @@
-//! Opens the files of a store's folder: regular files only, never through a symbolic link, readable by their owner alone.
+//! Opens, replaces and syncs the files of a store's folder: regular files only, never through a symbolic link, and readable
+//! by their owner alone.
 //!
-//! Somebody else may have put a link, a pipe or a device in the place of a file. Through a link `imd` would overwrite the
-//! file that the link points to, and opening a pipe would wait for ever.
+//! Another user may have put a link, a pipe or a device in the place of a file. Through a link `imd` would overwrite the
+//! file that the link points to, and opening a pipe would block for ever.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -9,10 +10,11 @@ use std::path::{Path, PathBuf};
 
 use crate::text;
 
-/// What is added to the name of a file that is being written, before it takes the name.
+/// The extension of a file that is being written, before it is renamed.
 const NEW: &str = "new";
 
-/// How many bytes a file may have that is read as a whole. The longest is the engine's list of tables: 33 bytes for each.
+/// The upper bound of a file that is read as a whole, in bytes. The longest is the engine's list of tables, with 33 bytes
+/// for each.
 const LONGEST: u64 = 64 << 20;
 
 /// Opens a regular file with `options`. A file that this creates has the permissions 0600.
@@ -24,7 +26,7 @@ pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     no_follow(options);
     let file = match options.open(path) {
         Ok(file) => file,
-        // What stands there explains the error better than the system does: ELOOP for a link, ENXIO for a pipe.
+        // The kind of the entry says more than the system's error: ELOOP for a link, ENXIO for a pipe.
         Err(error) => {
             return Err(match fs::symlink_metadata(path) {
                 Ok(found) if !found.is_file() => not_regular(path, &found),
@@ -40,7 +42,7 @@ pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     }
 }
 
-/// The whole of a regular file.
+/// Reads a whole regular file.
 ///
 /// # Errors
 ///
@@ -54,27 +56,27 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     })
 }
 
-/// Creates a file that is not there.
+/// Creates a file.
 ///
 /// # Errors
 ///
-/// What the system says. Something that stands there is an error, a link too.
+/// What the system says, also when there is an entry of that name, which may be a link.
 pub fn create_new(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().write(true).create_new(true))
 }
 
-/// The name that a file has while it is written.
+/// Returns the path that a file has while it is written.
 pub fn unfinished(path: &Path) -> PathBuf {
     path.with_added_extension(NEW)
 }
 
-/// Whether a name is that of a file that was being written.
+/// Returns whether a name is that of a file that was being written.
 pub fn is_unfinished(name: &Path) -> bool {
     name.extension().is_some_and(|extension| extension == NEW)
 }
 
-/// Puts a file with these bytes in the place of an older one, or of none. What the older file holds is never written
-/// over, so that another name of it keeps what it has.
+/// Writes a file with these bytes, and gives it the name of an older one if there is one. The older file is never written
+/// over, so that a hard link to it keeps its contents.
 ///
 /// # Errors
 ///
@@ -83,7 +85,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace_with(path, bytes, |_| Ok(()))
 }
 
-/// Does what [`replace`] does, and brings the bytes to the disk before they get the name.
+/// Does what [`replace`] does, and syncs the file before it gets its name.
 ///
 /// # Errors
 ///
@@ -105,11 +107,11 @@ fn replace_with(
     fs::rename(new, path)
 }
 
-/// Removes a file, or a link and not what it points to.
+/// Removes a file if there is one. Of a link, what it points to stays.
 ///
 /// # Errors
 ///
-/// What the system says, but not that there is none.
+/// What the system says.
 pub fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
@@ -146,7 +148,7 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
     }
 }
 
-/// What stands in the place of a regular file, for people.
+/// Returns the words for what stands in the place of a regular file.
 pub fn describe(found: &Metadata) -> &'static str {
     if found.is_symlink() {
         "a symbolic link"
@@ -163,7 +165,8 @@ fn not_regular(path: &Path, found: &Metadata) -> io::Error {
     io::Error::new(ErrorKind::InvalidInput, why)
 }
 
-/// With `O_NONBLOCK` a pipe is opened, or refused, without waiting; a regular file knows no difference.
+/// Sets the flags that refuse links, and the permissions of new files. With `O_NONBLOCK`, opening a pipe does not block; it
+/// changes nothing for a regular file.
 #[cfg(unix)]
 fn no_follow(options: &mut OpenOptions) {
     use nix::fcntl::OFlag;

@@ -1,10 +1,9 @@
-//! Looks at everything in a store's folder before anything of it is opened: what each entry is, whose, and who else may
-//! read it.
+//! Checks every entry of a store's folder before one is opened: what it is, whom it belongs to, and who else may read it.
 //!
-//! The engine opens its files by path, and follows links. So every entry is looked at first: a regular file where the
-//! store has a file, a folder where it has a folder, and nothing else. What remains is a race: whoever may write to the
-//! folder can put a link there after the look and before the engine opens the file. A folder that was closed to others
-//! first (see [`tighten`]) can be written to by its owner, whose files `imd` could not protect anyway, and by root.
+//! The engine opens its files by path, and follows links. So every entry has to be a regular file where the store has a
+//! file, and a folder where it has a folder. A race remains: whoever may write to the folder can put a link there after the
+//! check and before the engine opens the file. A folder without permissions for others (see [`tighten`]) can be written to
+//! by its owner, whose files `imd` could not protect anyway, and by root.
 
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
@@ -19,18 +18,18 @@ use super::regular;
 /// Whether symbolic links may stand for the engine's tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tables {
-    /// They are files of the folder.
+    /// The tables are files of the folder.
     Own,
-    /// They may be links: the folder is a private copy that `imd` has made.
+    /// The tables may be links: the folder is a private copy that `imd` has made.
     Linked,
 }
 
-/// Makes sure that every entry is what a store has there. Changes nothing.
+/// Makes sure that every entry is what a store has there. Nothing is changed.
 ///
 /// # Errors
 ///
-/// [`OpenError::Planted`] with the name of the first entry that is something else, belongs to another user, or has a
-/// second name outside; and what the system says.
+/// [`OpenError::Planted`] for the first entry that is something else, belongs to another user or is a hard link; and what
+/// the system says.
 pub fn check(path: &Path, tables: Tables) -> Result<(), OpenError> {
     let unusable = OpenError::unusable(path);
     let owner = Owner::of(&fs::metadata(path).map_err(unusable)?);
@@ -52,14 +51,14 @@ pub fn check(path: &Path, tables: Tables) -> Result<(), OpenError> {
     planted.map_or(Ok(()), Err)
 }
 
-/// Takes the permissions of everybody but the owner from the folder and all that is in it, and answers how many entries
-/// had some. Nothing is done through a link.
+/// Removes the permissions of everybody but the owner from the folder and all its entries. Returns how many entries had
+/// some. Links are not followed.
 ///
 /// # Errors
 ///
 /// What the system says. A file system without permissions may refuse.
 pub fn tighten(path: &Path) -> io::Result<u64> {
-    // The folder first: then nobody else can reach the rest.
+    // The folder comes first, so that nobody else can reach the rest from then on.
     let mut tightened = tighten_one(path, &fs::metadata(path)?, true)?;
     walk(path, |entry, found| {
         if found.is_dir() || found.is_file() {
@@ -70,15 +69,15 @@ pub fn tighten(path: &Path) -> io::Result<u64> {
     Ok(tightened)
 }
 
-/// An entry of the store in its folder.
+/// An entry of a store's folder.
 struct Entry {
     path: PathBuf,
-    /// Its path in the folder.
+    /// The path relative to the folder.
     name: PathBuf,
 }
 
 impl Entry {
-    /// What it is instead of what the store has there, if it is something else.
+    /// Returns what is wrong with the entry, as the rest of a sentence, if it is not what a store has there.
     fn strangeness(&self, found: &Metadata, tables: Tables) -> Option<String> {
         let parts: Vec<&OsStr> = self.name.iter().collect();
         let (is_folder, is_table) = match parts.as_slice() {
@@ -105,15 +104,15 @@ impl Entry {
             let what = regular::describe(found);
             return Some(format!("is {what}, where a store has a file"));
         }
-        // A table is never written over, so a backup may share it. Any other file may be.
+        // Tables are never written over, so a backup may share them by hard links. Other files are written over.
         (!is_table && names(found) > 1).then(|| {
             "has another name elsewhere (a hard link), and what is written to it would be written there".into()
         })
     }
 }
 
-/// Gives every entry of the store to `look`, a folder before what is in it, until that answers false. What is nobody's is
-/// left out, and so is what goes meanwhile.
+/// Gives every entry of the store to `look`, a folder before its entries, until `look` returns false. Litter is left out,
+/// and so are entries that are removed meanwhile.
 fn walk(
     path: &Path,
     mut look: impl FnMut(&Entry, &Metadata) -> io::Result<bool>,
@@ -149,7 +148,7 @@ fn walk(
     Ok(())
 }
 
-/// Who may own what is in the folder.
+/// The users whom the entries of a folder may belong to.
 struct Owner {
     #[cfg(unix)]
     allowed: [u32; 3],
@@ -157,7 +156,7 @@ struct Owner {
 
 #[cfg(unix)]
 impl Owner {
-    /// This process's user, root, and who owns the folder: that user can replace every file of it anyway.
+    /// Allows the user of this process, root, and the owner of the folder, who can replace every file of it anyway.
     fn of(folder: &Metadata) -> Owner {
         use std::os::unix::fs::MetadataExt;
         Owner {
@@ -165,7 +164,7 @@ impl Owner {
         }
     }
 
-    /// The user whom `found` belongs to, if that is somebody else.
+    /// Returns the user whom `found` belongs to, if that is another one.
     fn stranger(&self, found: &Metadata) -> Option<u32> {
         use std::os::unix::fs::MetadataExt;
         let uid = found.uid();
@@ -184,7 +183,7 @@ impl Owner {
     }
 }
 
-/// How many names a file has.
+/// Returns the number of hard links of a file.
 #[cfg(unix)]
 fn names(found: &Metadata) -> u64 {
     std::os::unix::fs::MetadataExt::nlink(found)
@@ -195,8 +194,8 @@ fn names(_: &Metadata) -> u64 {
     1
 }
 
-/// Takes the permissions of others from one entry, and answers how many entries had some: one or none. `may_be_link` is
-/// for the store's folder, which may be reached through a link.
+/// Removes the permissions of others from one entry. Returns 1 if it had some, else 0. With `may_be_link` a link is
+/// followed: the store's folder may be reached through one.
 #[cfg(unix)]
 fn tighten_one(path: &Path, found: &Metadata, may_be_link: bool) -> io::Result<u64> {
     use nix::fcntl::OFlag;
@@ -209,7 +208,7 @@ fn tighten_one(path: &Path, found: &Metadata, may_be_link: bool) -> io::Result<u
     flags.set(OFlag::O_NOFOLLOW, !may_be_link);
     let mut options = fs::OpenOptions::new();
     let options = options.read(true).custom_flags(flags.bits());
-    // The handle is of what was opened, whatever takes the name meanwhile.
+    // The handle stays that of the opened entry, whatever takes its name meanwhile.
     let file = match options.open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
         file => file?,

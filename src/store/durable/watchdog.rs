@@ -1,9 +1,8 @@
-//! Notices that a store's folder is not there any more: removed, moved away, replaced by another, or unmounted.
+//! Notices that a store's folder is gone: removed, moved away, replaced by another, or unmounted.
 //!
-//! The engine writes to files that are open, and these take what is written also when they have no name any more. So a
-//! commit is acknowledged only after the folder was found where it was opened, with the lock file and the journal that
-//! were opened: two `stat` calls a commit. What is removed between that look and the acknowledgement, or later, nobody can
-//! protect.
+//! The engine writes to open files, which take everything that is written even when they have no name any more. So a write
+//! is acknowledged only after the folder was found where it was opened, with the same lock file and journal. That takes two
+//! `stat` calls a commit. A folder that is removed after the check can't be protected.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
@@ -12,18 +11,18 @@ use std::path::{Path, PathBuf};
 use super::layout::{ENGINE, FORMAT, ID, KEYSPACES, LOCK};
 use super::{journal, mark};
 
-/// What a folder has to have, as long as its store is open.
+/// The files that a folder must have as long as its store is open.
 #[derive(Debug)]
 pub struct Watchdog {
     folder: Known,
     lock: Known,
-    /// The newest journal: it has the next commit.
+    /// The number and the file of the newest journal, which gets the next commit.
     journal: Option<(u64, Known)>,
-    /// Files without which the store can't be opened again, whichever they are now.
+    /// Files that the next start needs. They may be replaced meanwhile, so their identity is not compared.
     needed: Vec<PathBuf>,
 }
 
-/// What a path led to when the store was opened.
+/// A file, as it was when the store was opened.
 #[derive(Debug)]
 struct Known {
     path: PathBuf,
@@ -31,7 +30,7 @@ struct Known {
 }
 
 impl Watchdog {
-    /// Begins to watch a folder whose engine is open, by its locked file `lock`.
+    /// Begins to watch a folder whose engine is open. `lock` is its locked lock file.
     ///
     /// # Errors
     ///
@@ -66,18 +65,18 @@ impl Watchdog {
         Ok(watch)
     }
 
-    /// Takes the newest journal that there is now for the one that has the next commit.
+    /// Takes the newest journal for the one that gets the next commit. Called when the engine was opened again.
     pub fn renew(&mut self) {
         self.journal = newest_journal(&self.folder.path);
     }
 
-    /// Makes sure that what was written is where the next start looks for it.
+    /// Makes sure that the last commit is where the next start looks for it.
     ///
     /// # Errors
     ///
-    /// What is not there any more, for people.
+    /// The sentence that says what is gone.
     pub fn check_commit(&mut self) -> Result<(), String> {
-        // In another folder, or in none, it is not this file.
+        // If the folder itself is gone or another one, the error says that.
         if let Err(why) = self.lock.check() {
             let folder = self.folder.check();
             return Err(folder.map_or_else(|why| why, |()| why));
@@ -88,7 +87,7 @@ impl Watchdog {
         }
     }
 
-    /// Makes sure of all that the next start needs, but for the tables.
+    /// Makes sure that everything the next start needs is there, except for the tables.
     ///
     /// # Errors
     ///
@@ -102,7 +101,8 @@ impl Watchdog {
         Ok(())
     }
 
-    /// The engine begins a new journal now and then, and removes the older one later.
+    /// Makes sure that the newest journal is the known one or a newer one: the engine begins a new journal when one is full,
+    /// and removes the older one later.
     fn check_journal(&mut self) -> Result<(), String> {
         let found = newest_journal(&self.folder.path);
         match (&self.journal, &found) {
@@ -121,7 +121,7 @@ impl Watchdog {
 }
 
 impl Known {
-    /// Makes sure that the path leads to the same thing.
+    /// Makes sure that the path leads to the same file.
     fn check(&self) -> Result<(), String> {
         let found = fs::metadata(&self.path).map_err(|error| gone(&self.path, &error))?;
         if identity(&found) == self.identity {
@@ -148,7 +148,7 @@ fn newest_journal(folder: &Path) -> Option<(u64, Known)> {
     Some((number, Known { path, identity }))
 }
 
-/// What tells a file from every other one that is there at the same time: its file system and its number in that.
+/// What distinguishes a file from every other one that exists at the same time: its file system and its inode.
 #[cfg(unix)]
 type Identity = (u64, u64);
 
@@ -158,7 +158,7 @@ fn identity(found: &Metadata) -> Identity {
     (found.dev(), found.ino())
 }
 
-/// Elsewhere a file that is open can't be removed.
+/// Other systems don't remove open files.
 #[cfg(not(unix))]
 type Identity = ();
 
