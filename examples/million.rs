@@ -43,7 +43,7 @@ async fn main() -> Result<()> {
 
     let (store, took) = open(folder.path())?;
     println!("open again after the kill    {took:>9.0?}");
-    let total = store.level(RECEIVER).await?.total;
+    let total = store.inbox_state(RECEIVER).await?.total;
     assert_eq!(total, messages);
     pages(&store, messages).await?;
     println!("memory after the pages       {:>9}", memory());

@@ -95,7 +95,7 @@ impl Bench {
         let join = |uid| Write::Join {
             group: GROUP,
             uids: vec![uid],
-            most: MEMBERS as usize,
+            max_members: MEMBERS as usize,
         };
         let joins = (1..=MEMBERS).map(Uid).map(join);
         self.commit(std::iter::once(create).chain(joins).collect());

@@ -129,7 +129,7 @@ async fn fill_group(store: &dyn Store, members: i64) -> Result<(), Fault> {
     let join = |uid| Write::Join {
         group: GroupId(GROUP),
         uids: vec![uid],
-        most: members as usize,
+        max_members: members as usize,
     };
     let writes = std::iter::once(create).chain((2..=members).map(Uid).map(join));
     for result in store.commit(writes.collect()).await?.results {

@@ -245,7 +245,7 @@ pub async fn inbox(
 ) -> Result<Json<Value>, Problem> {
     let (after, entries) = query.bounds()?;
     let store = &deps.core.store;
-    let level = store.level(Uid(uid)).await?;
+    let level = store.inbox_state(Uid(uid)).await?;
     let limit = PageLimit {
         entries,
         bytes: MAX_PAGE_BYTES,

@@ -11,7 +11,7 @@ use crate::config::SecondLogin;
 use crate::id::Uid;
 use crate::metrics::Metrics;
 use crate::sharded::Sharded;
-use crate::store::Level;
+use crate::store::InboxState;
 
 /// A directory that knows the sessions of this process only. Nothing in it waits.
 #[derive(Debug)]
@@ -136,7 +136,7 @@ impl SessionDirectory for LocalDirectory {
             .collect()
     }
 
-    fn notify(&self, grown_inboxes: &[Level]) {
+    fn notify(&self, grown_inboxes: &[InboxState]) {
         for inbox in grown_inboxes {
             // The shard's lock is free while the session is notified, which takes a lock of its own.
             if let Some(session) = self.session(inbox.uid)

@@ -20,7 +20,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::id::Uid;
-use crate::store::Level;
+use crate::store::InboxState;
 
 /// Identifies a session; never used for another session during the life of an `imd`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,7 +50,7 @@ pub trait SessionHandle: fmt::Debug + Send + Sync {
     /// Tells the client that its inbox holds something newer than what its user has read.
     ///
     /// A notify that was not written yet absorbs this one. Returns whether that happened.
-    fn notify(&self, inbox: &Level) -> bool;
+    fn notify(&self, inbox: &InboxState) -> bool;
 
     /// Closes the session because its user has logged in on another one. The client is told so.
     fn displace(&self);
@@ -120,5 +120,5 @@ pub trait SessionDirectory: fmt::Debug + Send + Sync {
 
     /// Notifies the users of these inboxes. A user without a session learns at the next login what has been stored
     /// meanwhile.
-    fn notify(&self, grown_inboxes: &[Level]);
+    fn notify(&self, grown_inboxes: &[InboxState]);
 }

@@ -2,11 +2,11 @@
 //! and `commit`, which does not tell them again.
 
 use crate::clock::{Ticks, beside};
-use crate::store::Level;
+use crate::store::InboxState;
 
 /// The inboxes whose users were notified of a batch before it was stored.
 pub(super) struct Announced {
-    pub inboxes: Vec<Level>,
+    pub inboxes: Vec<InboxState>,
     /// The timer of the gap between notify and store. Kept until the store has answered: the commit is the work of its
     /// tick, and whoever moves a manual clock waits for the end of that work.
     pub gap: Option<Box<dyn Ticks>>,
@@ -23,10 +23,10 @@ impl Announced {
     }
 
     /// Removes the inboxes whose users were notified of this much already.
-    pub(super) fn remove_from(self, grown_inboxes: &mut Vec<Level>) {
+    pub(super) fn remove_from(self, grown_inboxes: &mut Vec<InboxState>) {
         grown_inboxes.retain(|grown| {
             let is_covered =
-                |notified: &Level| notified.uid == grown.uid && notified.total >= grown.total;
+                |notified: &InboxState| notified.uid == grown.uid && notified.total >= grown.total;
             !self.inboxes.iter().any(is_covered)
         });
     }

@@ -17,7 +17,9 @@ use super::announced::Announced;
 use crate::directory::SessionDirectory;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
-use crate::store::{Committed, Level, MessageStore, Rejected, StoreError, Write, WriteOutcome};
+use crate::store::{
+    Committed, InboxState, MessageStore, Rejected, StoreError, Write, WriteOutcome,
+};
 
 /// Commits batches, and finishes those whose caller has ended.
 #[derive(Debug)]
@@ -44,7 +46,7 @@ pub(super) struct Stored {
 /// has ended early.
 pub struct PendingNotifies {
     directory: Arc<dyn SessionDirectory>,
-    grown_inboxes: Vec<Level>,
+    grown_inboxes: Vec<InboxState>,
 }
 
 impl PendingNotifies {

@@ -75,7 +75,7 @@ impl Services {
         let join = self.store_one(Write::Join {
             group: GroupId(group.gid),
             uids: members,
-            most: self.limits.group_members,
+            max_members: self.limits.group_members,
         });
         Ok(join.await??)
     }

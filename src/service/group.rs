@@ -86,7 +86,7 @@ impl Services {
         let write = Write::Join {
             group,
             uids: vec![uid],
-            most: self.limits.group_members,
+            max_members: self.limits.group_members,
         };
         Ok(self.store_for(uid, write).await??)
     }

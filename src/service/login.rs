@@ -7,7 +7,7 @@ use super::Services;
 use crate::directory::{Entered, SessionHandle};
 use crate::id::Uid;
 use crate::proto::Cmd;
-use crate::store::{Level, StoreError};
+use crate::store::{InboxState, StoreError};
 
 /// Why a login was refused.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +62,7 @@ pub enum IdentityError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoginOutcome {
     /// How far the user's inbox goes, and how far it was read. What is stored later is notified.
-    pub inbox: Level,
+    pub inbox: InboxState,
 }
 
 impl Services {
@@ -103,7 +103,7 @@ impl Services {
         };
         self.check_login(uid, token).await?;
         // Read before anything changes: a login that fails displaces nobody.
-        let before = self.messages.level(uid).await?;
+        let before = self.messages.inbox_state(uid).await?;
         let older = match self.directory.enter(uid, session).await {
             Entered::Alone => None,
             Entered::InPlaceOf(older) => Some(older),
@@ -118,7 +118,7 @@ impl Services {
             older.displace();
         }
         // Read again: what was stored between the first reading and the entry was not notified to this session.
-        let inbox = self.messages.level(uid).await.unwrap_or(before);
+        let inbox = self.messages.inbox_state(uid).await.unwrap_or(before);
         Ok(LoginOutcome { inbox })
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::announced::Announced;
 use super::{PendingWrite, Services, Target};
 use crate::id::{Uid, Version};
-use crate::store::{Kind, Level, Page, PageLimit, StoreError};
+use crate::store::{InboxState, Kind, Page, PageLimit, StoreError};
 
 impl Services {
     /// Returns whether the quirk `notify_before_store` is on.
@@ -43,8 +43,8 @@ impl Services {
     }
 
     /// Returns how far the inboxes of the receivers will go if each message to one user is stored as the next one.
-    async fn expected_inboxes(&self, writes: &[PendingWrite]) -> Vec<Level> {
-        let mut inboxes: Vec<Level> = Vec::new();
+    async fn expected_inboxes(&self, writes: &[PendingWrite]) -> Vec<InboxState> {
+        let mut inboxes: Vec<InboxState> = Vec::new();
         for write in writes {
             let Target::User(uid) = write.target else {
                 continue;
@@ -54,9 +54,10 @@ impl Services {
             }
             if let Some(inbox) = inboxes.iter_mut().find(|inbox| inbox.uid == uid) {
                 inbox.total += 1;
-            } else if let Ok(Level { read, total, .. }) = self.messages.level(uid).await {
+            } else if let Ok(InboxState { read, total, .. }) = self.messages.inbox_state(uid).await
+            {
                 let total = total + 1;
-                inboxes.push(Level { uid, read, total });
+                inboxes.push(InboxState { uid, read, total });
             }
         }
         inboxes

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use super::{CloseReason, Session};
 use crate::directory::{SessionDirectory, SessionHandle, SessionId};
 use crate::id::Uid;
-use crate::store::Level;
+use crate::store::InboxState;
 
 impl SessionHandle for Session {
     fn id(&self) -> SessionId {
@@ -27,7 +27,7 @@ impl SessionHandle for Session {
         self.on_close(move |session| directory.leave(uid, session.id()));
     }
 
-    fn notify(&self, inbox: &Level) -> bool {
+    fn notify(&self, inbox: &InboxState) -> bool {
         Session::notify(self, inbox.read, inbox.total)
     }
 

@@ -8,7 +8,7 @@ use crate::proto::PageEntry;
 
 /// How far an inbox goes, and how far its user has read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Level {
+pub struct InboxState {
     /// The user to whom the inbox belongs.
     pub uid: Uid,
     /// The newest version that the user has read, or that was removed. All entries that are still to be read are newer.

@@ -1,20 +1,20 @@
 //! The store: users, groups, inboxes and read marks.
 //!
-//! Serves the services, which read and write messages and accounts, and the wiring above them, which administers the store
-//! as a whole. The interface is three traits, by who uses them:
+//! Serves the services, which read and write messages and accounts, and the wiring above them, which administers the
+//! store as a whole. The interface is three traits, by who uses them:
 //!
 //! | trait | used by | contents |
 //! |---|---|---|
 //! | [`MessageStore`] | services | commits, and the pages of inboxes |
 //! | [`AccountStore`] | services, admin API | users, groups, the signing key, how far ids have come |
-//! | [`StoreAdmin`] | wiring, admin API | what only the one process that owns the store can promise: counts, snapshots, cleaning, closing |
+//! | [`StoreAdmin`] | wiring, admin API | what only the process that owns the store can promise: counts, snapshots |
 //!
-//! [`Store`] is all three; only the wiring names it. There are two implementations: [`MemoryStore`], and with the feature
-//! `durable` a store in a folder. Both keep the contract that is tested in `tests/contracts/store`.
+//! [`Store`] is all three; only the wiring names it. There are two implementations: [`MemoryStore`], and with the
+//! feature `durable` a store in a folder. Both keep the contract that is tested in `tests/contracts/store`.
 //!
-//! Every change goes through [`MessageStore::commit`] in a batch, also changes of accounts: a message to a group is ordered
-//! with the changes of its members. All that one read of a socket brought is one batch, so that a durable store can write
-//! and sync many batches at once.
+//! Every change goes through [`MessageStore::commit`] in a batch, also changes of accounts: a message to a group is
+//! ordered with the changes of its members. All that one read of a socket brought is one batch, so that a durable store
+//! can write and sync many batches at once.
 
 mod account;
 #[cfg(feature = "durable")]
@@ -36,7 +36,7 @@ pub use account::{Group, User};
 pub use durable::{CompactError, DurableStore, Findings, Inspection, Item, OpenError};
 pub use error::{Damage, ReplaceError, StoreError};
 pub use files::files;
-pub use inbox::{Entry, Level, Page, PageLimit};
+pub use inbox::{Entry, InboxState, Page, PageLimit};
 pub use ledger::Ledger;
 pub use memory::MemoryStore;
 pub use message::{Kind, Message};
@@ -60,43 +60,46 @@ pub trait MessageStore: Send + Sync + fmt::Debug {
     /// Does the writes in their order, and answers when all of them are stored.
     ///
     /// Each entry gets the next version of its inbox: from 1, without gaps, in the order of storing. A batch is not a
-    /// transaction: writes of other batches may be stored between its own, and a write that is rejected does not keep the
-    /// others from being done. The batch may be stored even if the returned future is dropped.
+    /// transaction: writes of other batches may be stored between its own, and a write that is rejected does not keep
+    /// the others from being done. The batch may be stored even if the returned future is dropped.
     ///
     /// # Errors
     ///
     /// [`StoreError`] when it is not known whether the batch was stored, or which part of it.
     async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreError>;
 
-    /// Returns the entries of an inbox after version `after`, counts them as delivered, and moves the read mark to `after`.
+    /// Returns the entries of an inbox after version `after`, counts them as delivered, and moves the read mark to
+    /// `after`.
     ///
-    /// The mark never goes back. An `after` below 0 counts as 0. An `after` beyond the newest version comes from contents
-    /// that the store no longer has: it counts as 0 too, and leaves the mark where it is. If older entries were removed, an
-    /// `after` before them counts as the newest that was removed; so `current` is the newest version when none is left.
+    /// The mark never goes back. An `after` below 0 counts as 0. An `after` beyond the newest version comes from
+    /// contents that the store no longer has: it counts as 0 too, and leaves the mark where it is. If older entries
+    /// were removed, an `after` before them counts as the newest that was removed; so `current` is the newest version
+    /// when none is left.
     ///
     /// # Errors
     ///
     /// [`StoreError`] when the inbox can't be read, or the mark can't be stored.
     async fn sync(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreError>;
 
-    /// Returns the page that a [`sync`](Self::sync) would return, without a trace: no read mark moves, and nothing counts
-    /// as delivered.
+    /// Returns the page that a [`sync`](Self::sync) would return, without a trace: no read mark moves, and nothing
+    /// counts as delivered.
     ///
     /// # Errors
     ///
     /// [`StoreError`] when the inbox can't be read.
     async fn peek(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreError>;
 
-    /// Returns how far an inbox goes, and how far its user has read it. A user who has never received anything has an empty
-    /// inbox, registered or not.
+    /// Returns how far an inbox goes, and how far its user has read it. A user who has never received anything has an
+    /// empty inbox, registered or not.
     ///
     /// # Errors
     ///
     /// [`StoreError`] when the inbox can't be read.
-    async fn level(&self, uid: Uid) -> Result<Level, StoreError>;
+    async fn inbox_state(&self, uid: Uid) -> Result<InboxState, StoreError>;
 }
 
-/// Reads users and groups, and what the server needs to know of its own past: its signing key, and how far its ids have come.
+/// Reads users and groups, and what the server needs to know of its own past: its signing key, and how far its ids have
+/// come.
 ///
 /// Several processes can share what stands behind this trait: nothing in it depends on being the only one.
 #[async_trait]
@@ -122,8 +125,8 @@ pub trait AccountStore: Send + Sync + fmt::Debug {
     /// [`StoreError`] when one of the groups or its members can't be read.
     async fn groups(&self, after: GroupId, limit: usize) -> Result<Vec<Group>, StoreError>;
 
-    /// Returns the newest time that the store has seen, in Unix milliseconds: of a message, of the creation of a group, or of
-    /// [ids](Write::Ids). 0 if it has seen none. New ids have to begin after it, even if the clock was set back.
+    /// Returns the newest time that the store has seen, in Unix milliseconds: of a message, of the creation of a group,
+    /// or of [ids](Write::Ids). 0 if it has seen none. New ids have to begin after it, even if the clock was set back.
     ///
     /// # Errors
     ///
@@ -138,8 +141,8 @@ pub trait AccountStore: Send + Sync + fmt::Debug {
     async fn signing_key(&self) -> Result<[u8; 32], StoreError>;
 }
 
-/// Administers a store as a whole. These are promises of the one process that owns the store: the counts are those of its run,
-/// and a snapshot or a replacement concerns everything that the store holds.
+/// Administers a store as a whole. These are promises of the one process that owns the store: the counts are those of
+/// its run, and a snapshot or a replacement concerns everything that the store holds.
 #[async_trait]
 pub trait StoreAdmin: Send + Sync + fmt::Debug {
     /// Returns what this store is, for people: `memory`, or the path of a folder.
@@ -168,45 +171,47 @@ pub trait StoreAdmin: Send + Sync + fmt::Debug {
     /// Returns the counts of all inboxes together.
     fn ledger(&self) -> Ledger;
 
-    /// Returns the counts of the inboxes of users above `after`, by uid: the first `limit` inboxes of which something was
-    /// counted. Inboxes restored from a snapshot are omitted until a new message arrives.
+    /// Returns the counts of the inboxes of users above `after`, by uid: the first `limit` inboxes of which something
+    /// was counted. Inboxes restored from a snapshot are omitted until a new message arrives.
     fn ledgers(&self, after: Uid, limit: usize) -> Vec<(Uid, Ledger)>;
 
     /// Returns the contents as of one moment, except the signing key.
     ///
     /// # Errors
     ///
-    /// [`SaveError::TooLarge`] when the snapshot would take more than about `limit` bytes, and [`SaveError::Store`] when the
-    /// contents can't be read.
+    /// [`SaveError::TooLarge`] when the snapshot would take more than about `limit` bytes, and [`SaveError::Store`]
+    /// when the contents can't be read.
     async fn snapshot(&self, limit: usize) -> Result<Snapshot, SaveError>;
 
-    /// Replaces the contents by a snapshot, as one commit: all of them, or nothing. An empty snapshot leaves a store as new.
+    /// Replaces the contents by a snapshot, as one commit: all of them, or nothing. An empty snapshot leaves a store as
+    /// new.
     ///
-    /// Writes that were answered before are gone, and those that are answered later are on top of the snapshot. The signing
-    /// key stays, and [`newest`](AccountStore::newest) does not go back.
+    /// Writes that were answered before are gone, and those that are answered later are on top of the snapshot. The
+    /// signing key stays, and [`newest`](AccountStore::newest) does not go back.
     ///
     /// # Errors
     ///
     /// [`ReplaceError`] when there is no room for the snapshot, or the store has failed.
     async fn replace(&self, snapshot: Snapshot) -> Result<(), ReplaceError>;
 
-    /// Removes what the store's [`Retention`] lets go at the time `now`, in Unix milliseconds, and returns how many entries it
-    /// has removed. Others are served meanwhile.
+    /// Removes what the store's [`Retention`] lets go at the time `now`, in Unix milliseconds, and returns how many
+    /// entries it has removed. Others are served meanwhile.
     ///
-    /// Each inbox loses its oldest entries, up to the first that is young enough and not too many. If the returned future is
-    /// dropped midway, a part is removed and the next call goes on. If the contents are [replaced](Self::replace) meanwhile,
-    /// the cleaning ends and leaves the new contents to the next call.
+    /// Each inbox loses its oldest entries, up to the first that is young enough and not too many. If the returned
+    /// future is dropped midway, a part is removed and the next call goes on. If the contents are
+    /// [replaced](Self::replace) meanwhile, the cleaning ends and leaves the new contents to the next call.
     ///
     /// # Errors
     ///
     /// [`StoreError`] when the store can't be read or written.
     async fn clean(&self, now: i64) -> Result<u64, StoreError>;
 
-    /// Resolves when the store has failed for good, with the reason. It answers every request with an error from then on.
+    /// Resolves when the store has failed for good, with the reason. It answers every request with an error from then
+    /// on.
     async fn failed(&self) -> StoreError;
 
-    /// Writes everything to where it is kept and gives it up, so that another process can open it. No request is answered
-    /// afterwards.
+    /// Writes everything to where it is kept and gives it up, so that another process can open it. No request is
+    /// answered afterwards.
     ///
     /// # Errors
     ///

@@ -2,28 +2,28 @@
 
 use std::sync::Arc;
 
-use super::{Level, Message, User};
+use super::{InboxState, Message, User};
 use crate::id::{GroupId, Uid, Version};
 
 /// A change of what is stored. Each write is done as a whole or not at all.
 #[derive(Debug, Clone)]
 pub enum Write {
-    /// Puts a message of kind [`P2p`](super::Kind::P2p) into one inbox, unless a message with the same sender, receiver and id
-    /// was stored before.
+    /// Puts a message of kind [`P2p`](super::Kind::P2p) into one inbox, unless a message with the same sender, receiver
+    /// and id was stored before.
     P2p {
         /// The user whose inbox receives the message.
         target: Uid,
         /// The message, which names its sender.
         message: Arc<Message>,
     },
-    /// Puts a message of kind [`Group`](super::Kind::Group) into the inboxes of all members of its group, that of the sender
-    /// included, unless a message with the same sender, group and id was stored before.
+    /// Puts a message of kind [`Group`](super::Kind::Group) into the inboxes of all members of its group, that of the
+    /// sender included, unless a message with the same sender, group and id was stored before.
     Group {
         /// The message, which names its sender and its group.
         message: Arc<Message>,
     },
-    /// Puts an ack into one inbox, once: `message.source` accepts the message with the id `message.msg_id` that `target` has
-    /// sent, alone or to a group.
+    /// Puts an ack into one inbox, once: `message.source` accepts the message with the id `message.msg_id` that
+    /// `target` has sent, alone or to a group.
     Ack {
         /// The user who has sent the message that is accepted, and whose inbox receives the ack.
         target: Uid,
@@ -57,18 +57,18 @@ pub enum Write {
         /// The users who join.
         uids: Vec<Uid>,
         /// How many members the group may have.
-        most: usize,
+        max_members: usize,
     },
-    /// Removes a member from a group. The user's inbox keeps the messages to the group. It is no error if the user is not a
-    /// member.
+    /// Removes a member from a group. The user's inbox keeps the messages to the group. It is no error if the user is
+    /// not a member.
     Quit {
         /// The group.
         group: GroupId,
         /// The user who leaves.
         uid: Uid,
     },
-    /// Moves a read mark forward, as a [`sync`](super::MessageStore::sync) does. A sync that follows other writes sends its
-    /// mark with them in one batch, so that it costs no commit of its own.
+    /// Moves a read mark forward, as a [`sync`](super::MessageStore::sync) does. A sync that follows other writes sends
+    /// its mark with them in one batch, so that it costs no commit of its own.
     Read {
         /// The user whose read mark is moved.
         uid: Uid,
@@ -126,11 +126,11 @@ pub enum WriteOutcome {
     },
     /// The message is a new entry of the inbox of every member of a group.
     ///
-    /// The inboxes are among [`Committed::grown_inboxes`]. The entry is the newest one of an inbox, so that its version is the
-    /// inbox's total, unless a later write of the batch has put another entry into the inbox.
+    /// The inboxes are among [`Committed::grown_inboxes`]. The entry is the newest one of an inbox, so that its version
+    /// is the inbox's total, unless a later write of the batch has put another entry into the inbox.
     DeliveredToGroup {
-        /// The users to whom the inboxes belong: the members at that time, in no particular order. The list is shared with the
-        /// store.
+        /// The users to whom the inboxes belong: the members at that time, in no particular order. The list is shared
+        /// with the store.
         receivers: Arc<Vec<Uid>>,
     },
     /// The message or the ack was stored before, so that the sender is answered as if it were stored now.
@@ -146,9 +146,9 @@ pub enum WriteOutcome {
 pub struct Committed {
     /// The result of each write, in the order of the batch.
     pub results: Vec<Result<WriteOutcome, Rejected>>,
-    /// The inboxes that the batch has put entries into, for notifies. If an inbox stands here several times, the highest
-    /// total holds.
-    pub grown_inboxes: Vec<Level>,
+    /// The inboxes that the batch has put entries into, for notifies. If an inbox stands here several times, the
+    /// highest total holds.
+    pub grown_inboxes: Vec<InboxState>,
 }
 
 impl Committed {

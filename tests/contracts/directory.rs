@@ -9,7 +9,7 @@ use imd::clock::{Clock, ClockControl, ManualClock};
 use imd::config::SecondLogin;
 use imd::directory::{Entered, LocalDirectory, SessionDirectory, SessionHandle, SessionId};
 use imd::id::{Uid, Version};
-use imd::store::Level;
+use imd::store::InboxState;
 use parking_lot::Mutex;
 
 const TTL: Duration = Duration::from_secs(15);
@@ -60,7 +60,7 @@ impl SessionHandle for Fake {
         *self.directory.lock() = Some(Arc::clone(directory));
     }
 
-    fn notify(&self, inbox: &Level) -> bool {
+    fn notify(&self, inbox: &InboxState) -> bool {
         self.notified.lock().push(inbox.total);
         false
     }
@@ -105,8 +105,8 @@ async fn notified_session(directory: &Arc<dyn SessionDirectory>, uid: i64) -> Op
     Some(present.session.id().0)
 }
 
-fn grown(uid: i64, total: i64) -> Level {
-    Level {
+fn grown(uid: i64, total: i64) -> InboxState {
+    InboxState {
         uid: Uid(uid),
         read: Version::START,
         total: Version(total),

@@ -7,7 +7,7 @@ use std::path::Path;
 use imd::config;
 use imd::id::{Uid, Version};
 use imd::store::{
-    DurableStore, Entry, Inspection, Item, Level, MessageStore, StoreAdmin, StoreError, Write,
+    DurableStore, Entry, InboxState, Inspection, Item, MessageStore, StoreAdmin, StoreError, Write,
 };
 use rand::RngExt;
 
@@ -22,13 +22,13 @@ const GROUP: i64 = 77;
 /// All that a user's client can see.
 #[derive(Debug, PartialEq)]
 struct Seen {
-    level: Level,
+    state: InboxState,
     entries: Vec<Entry>,
 }
 
 async fn see(store: &DurableStore, uid: i64) -> Result<Seen, StoreError> {
     Ok(Seen {
-        level: store.level(Uid(uid)).await?,
+        state: store.inbox_state(Uid(uid)).await?,
         entries: store.sync(Uid(uid), Version(0), ALL).await?.entries,
     })
 }
@@ -81,8 +81,8 @@ async fn serves_nothing_wrong(path: &Path, expected: &BTreeMap<i64, Seen>) -> Re
         {
             let (found, there) = (seen.entries.len(), expected.entries.len());
             return Err(format!(
-                "user {uid}: {found} of {there} entries, level {:?}",
-                seen.level
+                "user {uid}: {found} of {there} entries, state {:?}",
+                seen.state
             ));
         }
     }
@@ -91,10 +91,10 @@ async fn serves_nothing_wrong(path: &Path, expected: &BTreeMap<i64, Seen>) -> Re
         let _ = store.commit(vec![write]).await;
     }
     for (&uid, expected) in expected {
-        if let Ok(level) = store.level(Uid(uid)).await
-            && level.total != expected.level.total
+        if let Ok(state) = store.inbox_state(Uid(uid)).await
+            && state.total != expected.state.total
         {
-            return Err(format!("user {uid}: stored again, level {level:?}"));
+            return Err(format!("user {uid}: stored again, state {state:?}"));
         }
     }
     let _ = store.close().await;

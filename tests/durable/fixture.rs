@@ -75,7 +75,7 @@ pub fn join(group: i64, uid: i64) -> Write {
     Write::Join {
         group: GroupId(group),
         uids: vec![Uid(uid)],
-        most: 2_000,
+        max_members: 2_000,
     }
 }
 

@@ -23,7 +23,7 @@ async fn a_folder_is_used_by_one_at_a_time() {
     ));
     store.close().await.unwrap();
     // Closed for good, and only once.
-    assert!(store.level(Uid(1)).await.is_err());
+    assert!(store.inbox_state(Uid(1)).await.is_err());
     assert!(store.commit(vec![p2p(1, 2, "a")]).await.is_err());
     store.close().await.unwrap();
     open(folder.path()).unwrap().close().await.unwrap();
@@ -95,7 +95,7 @@ async fn what_systems_and_tools_leave_in_a_folder_is_nobodys_work() {
         fs::write(folder.path().join(within).join("._x"), "").unwrap();
     }
     let store = open(folder.path()).unwrap();
-    assert_eq!(store.level(Uid(2)).await.unwrap().total, 500);
+    assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 500);
     store.close().await.unwrap();
     assert_eq!(Inspection::open(folder.path()).unwrap().check().wrong, 0);
 
@@ -169,7 +169,7 @@ async fn in_a_new_store_the_journal_does_not_grow() {
     file.unwrap().set_len(before).unwrap();
     let survivor = open(copy.path()).unwrap();
     one(&survivor, p2p(1, 2, "b")).await.unwrap();
-    assert_eq!(survivor.level(Uid(2)).await.unwrap().total, 2);
+    assert_eq!(survivor.inbox_state(Uid(2)).await.unwrap().total, 2);
     // After a close there is nothing to be read in it.
     store.close().await.unwrap();
     assert_eq!(length(), 0);
@@ -233,7 +233,12 @@ async fn only_a_machine_that_has_stopped_may_lose_what_was_not_synced() {
     // As another start of the machine finds it.
     fs::write(cut.path().join("boot"), "another").unwrap();
     assert_eq!(
-        open(cut.path()).unwrap().level(Uid(2)).await.unwrap().total,
+        open(cut.path())
+            .unwrap()
+            .inbox_state(Uid(2))
+            .await
+            .unwrap()
+            .total,
         1
     );
 }
@@ -251,9 +256,9 @@ async fn a_torn_end_of_an_older_journal_is_cut_off_where_nothing_is_missing() {
     fs::write(&first, bytes).unwrap();
     fs::write(first.with_file_name("1.jnl"), "").unwrap();
     let store = open(copy.path()).unwrap();
-    assert_eq!(store.level(Uid(2)).await.unwrap().total, 1);
+    assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 1);
     one(&store, p2p(1, 2, "b")).await.unwrap();
-    assert_eq!(store.level(Uid(2)).await.unwrap().total, 2);
+    assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 2);
 }
 
 /// A folder after one commit and after two, as crashes would leave them, and the bytes of its journal at both times.
@@ -279,12 +284,12 @@ async fn a_commit_that_was_cut_short_is_cut_off() {
         fs::write(journal(copy.path()), &whole[..length]).unwrap();
         let store = open(copy.path()).unwrap();
         assert_eq!(
-            store.level(Uid(2)).await.unwrap().total,
+            store.inbox_state(Uid(2)).await.unwrap().total,
             1,
             "cut at {length}"
         );
         one(&store, p2p(1, 2, "b")).await.unwrap();
-        assert_eq!(store.level(Uid(2)).await.unwrap().total, 2);
+        assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 2);
     }
 }
 

@@ -166,7 +166,7 @@ async fn the_folder_itself_may_be_a_link() {
     let link = beside.path().join("data");
     symlink(pristine.path(), &link).unwrap();
     let store = open(&link).unwrap();
-    assert_eq!(store.level(Uid(2)).await.unwrap().total, 401);
+    assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 401);
     one(&store, p2p(1, 2, "more")).await.unwrap();
     store.close().await.unwrap();
     assert_eq!(Inspection::open(&link).unwrap().check().wrong, 0);

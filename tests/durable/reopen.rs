@@ -1,6 +1,6 @@
 use imd::id::{Uid, Version};
 use imd::store::{
-    AccountStore, DurableStore, Inspection, Kind, Level, MessageStore, Rejected, Snapshot,
+    AccountStore, DurableStore, InboxState, Inspection, Kind, MessageStore, Rejected, Snapshot,
     StoreAdmin,
 };
 
@@ -37,12 +37,12 @@ async fn check(store: &DurableStore) {
     ];
     assert_eq!(inbox(store, 1).await, ones);
     assert_eq!(inbox(store, 2).await, twos);
-    let level = Level {
+    let state = InboxState {
         uid: Uid(2),
         read: Version(2),
         total: Version(3),
     };
-    assert_eq!(store.level(Uid(2)).await.unwrap(), level);
+    assert_eq!(store.inbox_state(Uid(2)).await.unwrap(), state);
     let user = store.user(Uid(1)).await.unwrap().unwrap();
     assert_eq!(
         (user.name.as_str(), user.password_hash.as_str()),
@@ -63,7 +63,7 @@ async fn go_on(store: &DurableStore) {
     assert!(committed.results.iter().all(Result::is_ok));
     assert_eq!(
         committed.grown_inboxes,
-        [Level {
+        [InboxState {
             uid: Uid(1),
             read: Version(0),
             total: Version(3)
@@ -75,7 +75,7 @@ async fn go_on(store: &DurableStore) {
         Err(Rejected::NotAMember)
     );
     assert_eq!(one(store, to_group(1, 9, "d")).await, Ok(()));
-    assert_eq!(store.level(Uid(2)).await.unwrap().total, 4);
+    assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 4);
 }
 
 #[tokio::test]

@@ -68,16 +68,16 @@ async fn a_kill_does_not_wait_for_requests_under_way() {
     let mut ann = user_at(&imd, "access-1", 1).await;
     let mut bob = Wire::connect(server(&imd, "access-1").addr()).await;
     store.commit.hold();
-    store.level.hold();
+    store.inbox_state.hold();
     ann.send(&p2p(2, "m", "x")).await;
     store.commit.arrived().await;
     bob.send(&login(&imd, 2)).await;
-    store.level.arrived().await;
+    store.inbox_state.arrived().await;
     soon(server(&imd, "access-1").kill()).await;
     ann.reset().await;
     bob.reset().await;
     store.commit.open();
-    store.level.open();
+    store.inbox_state.open();
     // The commit had begun, so the store completes it.
     store.commit.let_through(1);
     let mut ann = user_at(&imd, "access-2", 1).await;

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use imd::id::{GroupId, Uid, Version};
 use imd::proto::Code;
 use imd::store::{
-    AccountStore, Committed, Group, Ledger, Level, MemoryStore, MessageStore, Page, PageLimit,
+    AccountStore, Committed, Group, InboxState, Ledger, MemoryStore, MessageStore, Page, PageLimit,
     ReplaceError, SaveError, Snapshot, StoreAdmin, StoreError, User, Write,
 };
 use imd::{Config, Imd};
@@ -91,7 +91,7 @@ pub struct OddStore {
     pub synced: Gate,
     /// Whether its pages are as long as they can be, whatever is asked for.
     pub overfills: AtomicBool,
-    pub level: Gate,
+    pub inbox_state: Gate,
     pub user: Gate,
     pub replace: Gate,
     pub clean: Gate,
@@ -104,7 +104,7 @@ pub struct OddStore {
 
 impl OddStore {
     pub fn all_but_close(&self) -> [&Gate; 4] {
-        [&self.commit, &self.sync, &self.level, &self.user]
+        [&self.commit, &self.sync, &self.inbox_state, &self.user]
     }
 
     /// Nothing is answered any more, and this is said.
@@ -124,7 +124,7 @@ pub async fn start_odd(config: Config) -> (Imd, Arc<OddStore>) {
         sync: Gate::new(),
         synced: Gate::new(),
         overfills: AtomicBool::new(false),
-        level: Gate::new(),
+        inbox_state: Gate::new(),
         user: Gate::new(),
         replace: Gate::new(),
         clean: Gate::new(),
@@ -160,9 +160,9 @@ impl MessageStore for OddStore {
         page
     }
 
-    async fn level(&self, uid: Uid) -> Result<Level, StoreError> {
-        self.level.pass().await?;
-        self.store.level(uid).await
+    async fn inbox_state(&self, uid: Uid) -> Result<InboxState, StoreError> {
+        self.inbox_state.pass().await?;
+        self.store.inbox_state(uid).await
     }
 
     async fn peek(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreError> {
@@ -177,12 +177,12 @@ impl AccountStore for OddStore {
         self.store.user(uid).await
     }
 
-    async fn users(&self, after: Uid, most: usize) -> Result<Vec<(Uid, User)>, StoreError> {
-        self.store.users(after, most).await
+    async fn users(&self, after: Uid, limit: usize) -> Result<Vec<(Uid, User)>, StoreError> {
+        self.store.users(after, limit).await
     }
 
-    async fn groups(&self, after: GroupId, most: usize) -> Result<Vec<Group>, StoreError> {
-        self.store.groups(after, most).await
+    async fn groups(&self, after: GroupId, limit: usize) -> Result<Vec<Group>, StoreError> {
+        self.store.groups(after, limit).await
     }
 
     async fn newest(&self) -> Result<i64, StoreError> {
@@ -208,8 +208,8 @@ impl StoreAdmin for OddStore {
         self.store.ledger()
     }
 
-    fn ledgers(&self, after: Uid, most: usize) -> Vec<(Uid, Ledger)> {
-        self.store.ledgers(after, most)
+    fn ledgers(&self, after: Uid, limit: usize) -> Vec<(Uid, Ledger)> {
+        self.store.ledgers(after, limit)
     }
 
     async fn snapshot(&self, limit: usize) -> Result<Snapshot, SaveError> {

@@ -48,14 +48,14 @@ async fn a_login_that_fails_in_the_store_changes_nothing() {
     let (imd, store) = start_odd(Config::ephemeral()).await;
     let mut older = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;
-    store.level.fail();
+    store.inbox_state.fail();
     let mut newer = Wire::connect(access(&imd)).await;
     newer.send(&login(&imd, 1)).await;
     newer.error(Cmd::Login, 90001).await;
     // A second login on the same session changes nothing either.
     older.send(&login(&imd, 1)).await;
     older.error(Cmd::Login, 90001).await;
-    store.level.open();
+    store.inbox_state.open();
     assert!(imd.is_online(1));
     bob.p2p(1, "m", "x").await;
     assert_eq!(older.notified().await, (0, 1));
@@ -67,15 +67,15 @@ async fn a_login_that_fails_in_the_store_changes_nothing() {
 async fn what_is_stored_during_a_login_is_notified() {
     let (imd, store) = start_odd(Config::ephemeral()).await;
     let mut ann = user(&imd, 1).await;
-    store.level.hold();
+    store.inbox_state.hold();
     let mut bob = Wire::connect(access(&imd)).await;
     bob.send(&login(&imd, 2)).await;
-    store.level.arrived().await;
-    store.level.let_through(1);
-    store.level.arrived().await;
+    store.inbox_state.arrived().await;
+    store.inbox_state.let_through(1);
+    store.inbox_state.arrived().await;
     // The message is stored between the two looks.
     assert_eq!(ann.p2p(2, "m", "x").await.err_code, 0);
-    store.level.let_through(1);
+    store.inbox_state.let_through(1);
     assert_eq!(bob.error(Cmd::Login, 0).await, "ok");
     assert_eq!(bob.notified().await, (0, 1));
 }
@@ -117,13 +117,13 @@ async fn a_session_that_is_taken_over_gets_its_answers_and_then_its_last_word() 
 async fn a_login_of_a_session_that_was_closed_meanwhile_takes_nobody_over() {
     let (imd, store) = start_odd(Config::ephemeral().manual_clock()).await;
     let mut late = Wire::connect(access(&imd)).await;
-    store.level.hold();
+    store.inbox_state.hold();
     late.send(&login(&imd, 1)).await;
-    store.level.arrived().await;
+    store.inbox_state.arrived().await;
     imd.clock().advance(Duration::from_secs(301)).await;
-    store.level.open();
+    store.inbox_state.open();
     let mut live = user(&imd, 1).await;
-    store.level.let_through(1);
+    store.inbox_state.let_through(1);
     late.error(Cmd::Login, 90001).await;
     late.finished().await;
     live.ping().await;

@@ -1,39 +1,40 @@
-//! The answers of a commit, and how they come to those who asked.
+//! The answers to the requests of a commit, and how they reach the tasks that have asked. Serves the writer.
 
 use tokio::sync::oneshot;
 
 use crate::store::{Committed, Rejected, StoreError};
 
-/// Where an answer goes, and with one of a commit all others.
-pub type Answer<T> = oneshot::Sender<(T, Option<Answers>)>;
+/// Sends the answer to a request. The first answer of a commit takes all others of the commit along: see
+/// [`CommitAnswers`].
+pub type Answer<T> = oneshot::Sender<(T, Option<CommitAnswers>)>;
 
-/// How a commit ended.
+/// How a commit has ended.
 #[derive(Debug, Clone)]
 pub enum Outcome {
-    /// It is stored.
+    /// The commit is stored.
     Stored,
-    /// There was no room for it.
+    /// There was no room for the commit.
     Full,
     /// The store has failed.
     Failed(StoreError),
 }
 
-/// Answers that are given once the commit is stored. Whoever asked may have gone; then nobody is told.
+/// An answer that is given when its commit has ended. It is dropped if the task that has asked is gone.
 #[derive(Debug)]
-pub enum Open {
-    /// To [`Job::Commit`](super::writer::Job::Commit); how many of its results stand already, by earlier commits.
+pub enum PendingAnswer {
+    /// The answer to a batch, with the number of its results that earlier commits have stored.
     Commit(Answer<Result<Committed, StoreError>>, Committed, usize),
-    /// To a read mark that was to be moved.
+    /// The answer to the move of a read mark.
     Read(Answer<()>),
-    /// To what removes: how many.
+    /// The answer to a removal, with the number of removed items.
     Removed(Answer<Result<u64, StoreError>>, u64),
 }
 
-impl Open {
-    /// Answers, and hands on the other answers of the commit.
-    pub fn answer(self, outcome: &Outcome, others: Option<Answers>) {
+impl PendingAnswer {
+    /// CommitAnswers, and hands on the other answers of the commit.
+    pub fn answer(self, outcome: &Outcome, others: Option<CommitAnswers>) {
         match self {
-            Open::Commit(answer, mut committed, stored) => {
+            PendingAnswer::Commit(answer, mut committed, stored) => {
                 let committed = match outcome {
                     Outcome::Stored => Ok(committed),
                     Outcome::Full => {
@@ -48,8 +49,8 @@ impl Open {
                 };
                 drop(answer.send((committed, others)));
             }
-            Open::Read(answer) => drop(answer.send(((), others))),
-            Open::Removed(answer, removed) => {
+            PendingAnswer::Read(answer) => drop(answer.send(((), others))),
+            PendingAnswer::Removed(answer, removed) => {
                 let removed = match outcome {
                     Outcome::Stored => Ok(removed),
                     Outcome::Full => Ok(0),
@@ -61,23 +62,24 @@ impl Open {
     }
 }
 
-/// The answers of a commit; to drop them gives them.
+/// The answers of a commit, which are given when this is dropped.
 ///
-/// From the writer's thread each would cost a system call, to wake the runtime. So the writer answers one, and hands
-/// it the others: they are given by its task, or where that has gone, by whatever drops what it did not receive.
+/// To give an answer from the writer's thread costs a system call that wakes the runtime. So the writer gives only one,
+/// and sends the others along with it: they are given by the task that receives it, or by whoever drops it if that task
+/// is gone.
 #[derive(Debug)]
-pub struct Answers {
-    open: Vec<Open>,
+pub struct CommitAnswers {
+    open: Vec<PendingAnswer>,
     outcome: Outcome,
 }
 
-impl Answers {
-    /// Those of a commit that has ended so.
-    pub fn new(open: Vec<Open>, outcome: Outcome) -> Self {
-        Answers { open, outcome }
+impl CommitAnswers {
+    /// Creates the answers of a commit that has ended with `outcome`.
+    pub fn new(open: Vec<PendingAnswer>, outcome: Outcome) -> Self {
+        CommitAnswers { open, outcome }
     }
 
-    /// Answers one, and hands it the others.
+    /// Gives one answer, and sends the others along with it.
     pub fn hand_over(mut self) {
         if let Some(one) = self.open.pop() {
             let outcome = self.outcome.clone();
@@ -86,7 +88,7 @@ impl Answers {
     }
 }
 
-impl Drop for Answers {
+impl Drop for CommitAnswers {
     fn drop(&mut self) {
         for open in self.open.drain(..) {
             open.answer(&self.outcome, None);
@@ -94,7 +96,7 @@ impl Drop for Answers {
     }
 }
 
-/// A batch that was refused for want of room.
+/// Returns the results of a batch that was refused because there is no room.
 pub fn refused(writes: usize) -> Committed {
     Committed {
         results: vec![Err(Rejected::DiskFull); writes],

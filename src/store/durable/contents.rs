@@ -1,34 +1,37 @@
-//! Everything as a snapshot, and the records of one.
+//! Reads the contents of the store: users and groups for lists, and everything for a snapshot. Makes the records of a
+//! snapshot that replaces everything.
 //!
-//! Who got a group message stands in no record of its own: whoever was a member when its text was numbered. So the times
-//! in a group are found again from the receivers of its messages.
+//! No record says who has received a message to a group: those who were members when its text got its number. A
+//! snapshot has the receivers of each message, so the memberships are reconstructed from them when a snapshot is
+//! loaded.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::draft::{Finished, Head};
+use super::bounds::InboxBounds;
+use super::draft::PreparedCommit;
 use super::engine::{Engine, EngineError, Key, Value, View};
 use super::record::{
     self, Damaged, EntryRecord, GroupRecord, IdRecord, MemberRecord, NumberRecord, Record,
     SIGNING_KEY, STATE, StateRecord, TextRecord, UserRecord,
 };
 use crate::id::{GroupId, Uid, Version};
-use crate::store::snapshot::{Draft, Ends, Stored};
+use crate::store::snapshot::{InboxSummary, SnapshotBuilder, StoredMessage};
 use crate::store::{Group, Message, SaveError, Scope, Snapshot, StoreError, User};
 
-/// The registered users above `after`.
+/// Returns the registered users with ids above `after`, by id: the first `limit`.
 ///
 /// # Errors
 ///
-/// When one of them can't be read.
-pub fn users(view: &View<'_>, after: Uid, most: usize) -> Result<Vec<(Uid, User)>, EngineError> {
+/// [`EngineError`] when one of the users can't be read.
+pub fn users(view: &View<'_>, after: Uid, limit: usize) -> Result<Vec<(Uid, User)>, EngineError> {
     let Some(first) = after.checked_add(1).map(record::user_key) else {
         return Ok(Vec::new());
     };
     let last = record::user_key(Uid::MAX);
-    let found = view.range(&first, &last).take(most);
+    let found = view.range(&first, &last).take(limit);
     found
         .map(|found| found.and_then(|(key, value)| user(&key, &value)))
         .collect()
@@ -46,17 +49,17 @@ fn user(key: &[u8], value: &[u8]) -> Result<(Uid, User), EngineError> {
     Ok((record::first_number(key), user))
 }
 
-/// The groups above `after`.
+/// Returns the groups with ids above `after`, by id: the first `limit`.
 ///
 /// # Errors
 ///
-/// When one of them can't be read.
-pub fn groups(view: &View<'_>, after: GroupId, most: usize) -> Result<Vec<Group>, EngineError> {
+/// [`EngineError`] when one of the groups can't be read.
+pub fn groups(view: &View<'_>, after: GroupId, limit: usize) -> Result<Vec<Group>, EngineError> {
     let Some(first) = after.checked_add(1).map(record::group_key) else {
         return Ok(Vec::new());
     };
     let last = record::group_key(GroupId::MAX);
-    let found = view.range(&first, &last).take(most);
+    let found = view.range(&first, &last).take(limit);
     found
         .map(|found| found.and_then(|(key, value)| group(view, &key, &value)))
         .collect()
@@ -75,20 +78,22 @@ fn group(view: &View<'_>, key: &[u8], value: &[u8]) -> Result<Group, EngineError
     })
 }
 
-/// A time in a group: who, from which text on, and before which one it ended.
-struct Time {
+/// A membership of a group: the user has received the texts from `since` on and before `until`.
+struct Membership {
     uid: Uid,
+    /// The number of the first text.
     since: u64,
+    /// The number of the first text after the membership; the highest number if it has not ended.
     until: u64,
 }
 
-/// Everything that can be seen, as far as it fits `limit` bytes.
+/// Returns the contents of a view as a snapshot.
 ///
 /// # Errors
 ///
-/// [`SaveError`]
+/// [`SaveError`] when the snapshot would take more than about `limit` bytes, or a record can't be read.
 pub fn snapshot(view: &View<'_>, limit: usize) -> Result<Snapshot, SaveError> {
-    let mut draft = Draft::new(limit, view.state().map_err(failed)?.newest);
+    let mut draft = SnapshotBuilder::new(limit, view.state().map_err(failed)?.newest);
     for found in view.prefix(record::USERS) {
         let (key, value) = found.map_err(failed)?;
         let (uid, user) = user(&key, &value).map_err(failed)?;
@@ -98,13 +103,15 @@ pub fn snapshot(view: &View<'_>, limit: usize) -> Result<Snapshot, SaveError> {
         let (key, value) = found.map_err(failed)?;
         draft.group(group(view, &key, &value).map_err(failed)?)?;
     }
-    let times = times(view).map_err(failed)?;
+    let memberships = memberships(view).map_err(failed)?;
     let receivers = |group: GroupId, text: u64| -> Vec<Uid> {
-        let times = times.get(&group).into_iter().flatten();
-        let there = times.filter(|time| (time.since..time.until).contains(&text));
-        there.map(|time| time.uid).collect()
+        let of_group = memberships.get(&group).into_iter().flatten();
+        of_group
+            .filter(|membership| (membership.since..membership.until).contains(&text))
+            .map(|membership| membership.uid)
+            .collect()
     };
-    // Where a text's message stands in the draft.
+    // The index of each text's message in the snapshot, by the number of the text.
     let mut drafted = HashMap::new();
     for found in view.prefix(record::TEXTS) {
         let (key, value) = found.map_err(failed)?;
@@ -135,9 +142,9 @@ fn failed(error: impl Into<EngineError>) -> SaveError {
     StoreError::from(error.into()).into()
 }
 
-/// All times in all groups.
-fn times(view: &View<'_>) -> Result<HashMap<GroupId, Vec<Time>>, EngineError> {
-    let mut times: HashMap<GroupId, Vec<Time>> = HashMap::new();
+/// Returns all memberships, present and former, by group.
+fn memberships(view: &View<'_>) -> Result<HashMap<GroupId, Vec<Membership>>, EngineError> {
+    let mut memberships: HashMap<GroupId, Vec<Membership>> = HashMap::new();
     for prefix in [record::MEMBERS, record::FORMER] {
         for found in view.prefix(prefix) {
             let (key, value) = found?;
@@ -147,13 +154,13 @@ fn times(view: &View<'_>) -> Result<HashMap<GroupId, Vec<Time>>, EngineError> {
                 (_, Some([uid, group, until])) => (GroupId(group), Uid(uid), until.cast_unsigned()),
                 _ => return Err(Damaged::at(&key).into()),
             };
-            times
+            memberships
                 .entry(group)
                 .or_default()
-                .push(Time { uid, since, until });
+                .push(Membership { uid, since, until });
         }
     }
-    Ok(times)
+    Ok(memberships)
 }
 
 fn text(key: &[u8], value: &[u8]) -> Result<Message, EngineError> {
@@ -162,10 +169,11 @@ fn text(key: &[u8], value: &[u8]) -> Result<Message, EngineError> {
     Ok(message.ok_or(Damaged::at(key))?)
 }
 
-/// The inboxes, with the messages that stand in one alone.
+/// Adds the inboxes with their entries, and the messages to one user. `drafted` has the indexes of the messages to
+/// groups.
 fn entries(
     view: &View<'_>,
-    draft: &mut Draft,
+    draft: &mut SnapshotBuilder,
     drafted: &HashMap<u64, usize>,
 ) -> Result<(), SaveError> {
     let mut last = None;
@@ -190,30 +198,29 @@ fn entries(
         };
         draft.place(place, uid, version)?;
     }
-    // Those of which nothing is left.
+    // The inboxes that have no entries any more.
     for found in view.prefix(record::CUTS) {
         let (key, _) = found.map_err(failed)?;
         let uid = record::first_number(&key);
-        let head = Head::read(view, uid).map_err(failed)?;
-        if head.total == head.cut {
+        let bounds = InboxBounds::read(view, uid).map_err(failed)?;
+        if bounds.total == bounds.trimmed_through {
             inbox(view, draft, uid)?;
         }
     }
     Ok(())
 }
 
-fn inbox(view: &View<'_>, draft: &mut Draft, uid: Uid) -> Result<(), SaveError> {
-    let head = Head::read(view, uid).map_err(failed)?;
-    let level = head.level(uid);
-    draft.inbox(Ends {
+fn inbox(view: &View<'_>, draft: &mut SnapshotBuilder, uid: Uid) -> Result<(), SaveError> {
+    let bounds = InboxBounds::read(view, uid).map_err(failed)?;
+    draft.inbox(InboxSummary {
         uid,
-        read: level.read,
-        removed: head.cut,
-        total: head.total,
+        read: bounds.inbox_state(uid).read,
+        removed: bounds.trimmed_through,
+        total: bounds.total,
     })
 }
 
-/// A message that is gone, without its text, and its receiver or group.
+/// Returns a message that no inbox holds any more, without its text, and its receiver or group.
 fn expiring(key: &[u8]) -> Result<(Message, Scope), EngineError> {
     let parts = record::expiring(key).and_then(|(at, id)| Some((at, record::id_parts(id)?)));
     let (at, (kind, source, msg_id, scope)) = parts.ok_or(Damaged::at(key))?;
@@ -224,14 +231,16 @@ fn expiring(key: &[u8]) -> Result<(Message, Scope), EngineError> {
     Ok((Message::new(kind, source, group, msg_id, "", at), scope))
 }
 
-/// What a store is to hold instead of everything.
+/// The records that replace everything in a store.
 #[derive(Debug, Default)]
 pub struct Contents {
+    /// All records, except the state and the signing key.
     pub records: BTreeMap<Key, Value>,
     /// The number of the newest text.
     pub texts: u64,
-    /// As [`StateRecord`] has it.
+    /// The newest time that the snapshot has seen, in Unix milliseconds.
     pub newest: i64,
+    /// Values are encoded here, so that each needs only one allocation of its own size.
     scratch: Vec<u8>,
 }
 
@@ -248,7 +257,7 @@ impl From<Snapshot> for Contents {
             };
             contents.put(record::user_key(uid), &user);
         }
-        for Ends {
+        for InboxSummary {
             uid, read, removed, ..
         } in snapshot.inboxes
         {
@@ -268,17 +277,17 @@ impl From<Snapshot> for Contents {
 }
 
 impl Contents {
-    /// The commit that follows `state`, and leaves nothing but these and the key that signs tokens. Also says how many
-    /// records it removes.
+    /// Returns the commit that follows `state` and leaves only these records and the signing key, and how many records
+    /// it removes.
     ///
     /// # Errors
     ///
-    /// When it can't be read what there is to remove.
+    /// [`EngineError`] when the records that are to be removed can't be read.
     pub fn finish(
         self,
         engine: &Engine,
         state: StateRecord,
-    ) -> Result<(Finished, usize), EngineError> {
+    ) -> Result<(PreparedCommit, usize), EngineError> {
         let state = StateRecord {
             commits: state.commits + 1,
             texts: self.texts,
@@ -298,16 +307,16 @@ impl Contents {
         let records = self.records.into_iter();
         changes.extend(records.map(|(key, value)| (key, Some(value))));
         changes.push(state.change());
-        let finished = Finished {
+        let prepared = PreparedCommit {
             state,
             changes,
             deliveries: Vec::new(),
-            touched: HashMap::new(),
+            inboxes: HashMap::new(),
             members: HashMap::new(),
             freed,
             is_all_new: true,
         };
-        Ok((finished, removed))
+        Ok((prepared, removed))
     }
 
     fn put<R: Record>(&mut self, key: Key, record: &R) {
@@ -315,18 +324,23 @@ impl Contents {
         self.records.insert(key, value);
     }
 
-    /// 0 is not stored.
+    /// Adds a number, unless it is 0, which a missing record stands for.
     fn number(&mut self, key: Key, value: i64) {
         if value != 0 {
             self.put(key, &NumberRecord { value });
         }
     }
 
-    /// A message, its id and its entries; who got a group's is noted in `sent`, with the number of its text.
-    fn message(&mut self, stored: Stored, sent: &mut HashMap<GroupId, Vec<(u64, Vec<Uid>)>>) {
+    /// Adds a message, its id and its entries. The receivers of a message to a group are added to `sent`, with the
+    /// number of its text.
+    fn message(
+        &mut self,
+        stored: StoredMessage,
+        sent: &mut HashMap<GroupId, Vec<(u64, Vec<Uid>)>>,
+    ) {
         let (kind, source, scope, msg_id) = stored.id();
         let id = record::id_key(kind, source, msg_id, scope);
-        let Stored {
+        let StoredMessage {
             message,
             receivers,
             places,
@@ -353,7 +367,7 @@ impl Contents {
         }
     }
 
-    /// The text of a group message that so many have received, and so many still have.
+    /// Adds the text of a message to a group. `receivers` users have received it, and `left` inboxes still hold it.
     fn text(&mut self, number: u64, message: &Message, receivers: usize, left: usize) {
         if left == 0 {
             return;
@@ -368,7 +382,8 @@ impl Contents {
         self.number(record::removed_key(number), gone.cast_signed());
     }
 
-    /// A group, whose messages were `sent` to these, in the order of their numbers.
+    /// Adds a group and its memberships. `sent` has the receivers of its messages, in the order of the numbers of their
+    /// texts.
     fn group(&mut self, group: Group, sent: &[(u64, Vec<Uid>)]) {
         let Group {
             gid,
@@ -376,15 +391,15 @@ impl Contents {
             owner,
             members,
         } = group;
-        // Who is in the group, since which text.
-        let mut there: HashMap<Uid, u64> = HashMap::new();
+        // The members after each message, with the number of the first text that each has received.
+        let mut present: HashMap<Uid, u64> = HashMap::new();
         let mut before: &[Uid] = &[];
         for (text, receivers) in sent {
             for uid in before
                 .iter()
                 .filter(|uid| receivers.binary_search(uid).is_err())
             {
-                if let Some(since) = there.remove(uid) {
+                if let Some(since) = present.remove(uid) {
                     self.put(
                         record::former_key(*uid, gid, *text),
                         &MemberRecord { since },
@@ -392,16 +407,16 @@ impl Contents {
                 }
             }
             for uid in receivers {
-                there.entry(*uid).or_insert(*text);
+                present.entry(*uid).or_insert(*text);
             }
             before = receivers;
         }
         let next = self.texts + 1;
         for &uid in &members {
-            let since = there.remove(&uid).unwrap_or(next);
+            let since = present.remove(&uid).unwrap_or(next);
             self.put(record::member_key(gid, uid), &MemberRecord { since });
         }
-        for (uid, since) in there {
+        for (uid, since) in present {
             self.put(record::former_key(uid, gid, next), &MemberRecord { since });
         }
         self.put(

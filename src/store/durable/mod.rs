@@ -1,36 +1,44 @@
 //! The store in a folder: what was acknowledged survives the death of the process, and with `sync = "always"` that of
 //! the machine.
 //!
+//! One thread writes: it makes one commit of all requests that wait for it. Readers never wait for the disk if the
+//! newest entries of an inbox are all that they want: those are in memory.
+//!
 //! | file | what it does |
 //! |---|---|
 //! | `errors` | why a folder can't be used |
 //! | `folder` | who may use it, its format, what a crash has left |
 //! | `survey`, `regular` | make sure that everything in it is what a store has there, and is for its owner alone |
-//! | `watchdog` | notices that it is not there any more |
-//! | `layout` | the names of what is in it |
-//! | `litter` | what may lie there and is nobody's |
+//! | `watchdog` | notices that the folder was removed, moved or replaced |
+//! | `layout` | the names of the files and folders of a store |
+//! | `litter` | files of systems and tools that may be in the folder |
 //! | `journal`, `manifest`, `mark` | make sure that the engine loses nothing when it opens |
 //! | `writer` | the one thread that commits |
-//! | `begun` | a batch that takes several commits |
-//! | `answers` | how those who asked are told |
-//! | `draft` | what a commit changes |
-//! | `reader` | pages, and those from the engine |
-//! | `recent` | the newest entries, for the pages that need no engine |
-//! | `retention` | removing what is old |
-//! | `writer::reclaim` | giving the room of what was removed back to the disk |
-//! | `brake` | stopping a merge of the engine early |
-//! | `contents` | everything as a snapshot, and from one |
-//! | `copy` | a private copy, for those who only look |
-//! | `inspect` | looking into a folder that is not in use |
-//! | `record` | what is stored, and its check |
+//! | `batch` | a batch on its way through one or more commits |
+//! | `answers` | sends the answers of a commit to the tasks that have asked |
+//! | `draft` | does the writes of a commit |
+//! | `bounds` | where an inbox begins and ends |
+//! | `recent` | a cache of the newest entries, for the pages that need no engine |
+//! | `reader` | reads the other pages from the engine |
+//! | `page_builder` | fills pages up to their limits |
+//! | `counts` | counts what was stored, delivered and removed |
+//! | `retention` | removes old entries and ids |
+//! | `writer::reclaim` | gives the room of removed records back to the disk |
+//! | `brake` | stops a merge of the engine early |
+//! | `contents` | makes a snapshot of everything, and the records of one |
+//! | `copy` | a private copy, for inspections that change nothing |
+//! | `inspect` | checks a folder that is not in use |
+//! | `record` | the records of the engine, and their checksums |
 //! | `engine` | the engine: an LSM tree with a journal |
 //! | `disk` | what the engine's files take |
 
 mod answers;
-mod begun;
+mod batch;
+mod bounds;
 mod brake;
 mod contents;
 mod copy;
+mod counts;
 mod disk;
 mod draft;
 mod engine;
@@ -43,13 +51,13 @@ mod layout;
 mod litter;
 mod manifest;
 mod mark;
+mod page_builder;
 mod reader;
 mod recent;
 mod record;
 mod regular;
 mod retention;
 mod survey;
-mod tally;
 #[cfg(test)]
 mod tests;
 mod watchdog;
@@ -72,35 +80,38 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinError;
 
 use self::answers::Answer;
+use self::bounds::InboxBounds;
 use self::contents::Contents;
+use self::counts::DeliveryCounts;
 use self::engine::{Engine, EngineError, View};
 use self::folder::{FolderLock, OpenEngine, Opened};
 use self::mark::Mark;
 use self::recent::Recent;
 use self::record::{Damaged, StateRecord, UserRecord};
-use self::tally::Tally;
 use self::watchdog::Watchdog;
 use self::writer::{Job, QUEUE, Writer};
 use super::{
-    AccountStore, Committed, Damage, Group, Ledger, Level, MessageStore, Page, PageLimit, Reclaim,
-    ReplaceError, Retention, SaveError, Snapshot, StoreAdmin, StoreError, User, Write,
+    AccountStore, Committed, Damage, Group, InboxState, Ledger, MessageStore, Page, PageLimit,
+    Reclaim, ReplaceError, Retention, SaveError, Snapshot, StoreAdmin, StoreError, User, Write,
 };
 use crate::config::{self, SyncMode};
 use crate::id::{GroupId, Uid, Version};
 
-/// Reads that are done at the same time; each takes a thread.
+/// The most reads that are done at the same time. Each takes a thread.
 const READERS: usize = 4;
 
-/// Everything in a folder.
+/// A store in a folder.
 pub struct DurableStore {
     shared: Arc<Shared>,
+    /// Where requests to the writer are queued.
     jobs: mpsc::Sender<Job>,
+    /// A permit for each of the [`READERS`].
     readers: Arc<Semaphore>,
     retention: Retention,
     signing_key: [u8; 32],
 }
 
-/// Without what it holds.
+/// Leaves out the contents, which must not reach a log.
 impl fmt::Debug for DurableStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DurableStore")
@@ -109,40 +120,45 @@ impl fmt::Debug for DurableStore {
     }
 }
 
-/// What the writer and the readers share.
+/// The part of the store that the writer and the readers share.
 struct Shared {
+    /// The folder.
     path: PathBuf,
-    /// Whether there was no store in it before.
+    /// Whether the folder held no store before it was opened.
     is_new: bool,
     sync: SyncMode,
+    /// The size that the table in memory has when it is written, in bytes.
     buffer: u64,
+    /// The floor of the room that the disk has left, in bytes.
     min_free: u64,
-    /// How much room a folder's disk has, in bytes.
+    /// Returns how much room the disk of a folder has left, in bytes.
     room: Room,
-    /// None when the store is closed, or could not be opened again. Who writes to the lock waits for all readers.
+    /// None when the store is closed, or could not be opened again. Its lock is taken for writing only to open or close
+    /// the engine, which waits for all readers.
     engine: RwLock<Option<Engine>>,
+    /// Why the store has failed, once it has.
     failed: watch::Sender<Option<StoreError>>,
-    /// The newest of what is visible to readers. Locked before what the engine publishes.
+    /// The newest entries that are visible to readers. Locked before the published state of the engine.
     recent: Mutex<Recent>,
-    tally: Mutex<Tally>,
-    /// What is being done to give room back to the disk.
+    counts: Mutex<DeliveryCounts>,
+    /// The progress of giving room back to the disk.
     reclaim: Mutex<Reclaim>,
-    /// Notified when room gets short.
+    /// Notified when room becomes short.
     short: Notify,
-    /// Counts how often all of it was replaced.
-    lives: AtomicU64,
-    /// Keeps others out, until the store and its writer are gone or it is closed.
+    /// Counts how often the contents were replaced.
+    generation: AtomicU64,
+    /// Keeps other processes out, until the store and its writer are gone or it is closed.
     lock: Mutex<Option<FolderLock>>,
 }
 
 type Room = Arc<dyn Fn(&Path) -> io::Result<u64> + Send + Sync>;
 
 impl DurableStore {
-    /// Opens the store in a folder, and makes one where there is none. Takes as long as the disk takes.
+    /// Opens the store in a folder, and creates it if there is none. Blocks while it waits for the disk.
     ///
     /// # Errors
     ///
-    /// When the folder can't be used, or what is in it is not in order.
+    /// [`OpenError`] when the folder can't be used, or its contents are damaged.
     pub fn open(path: &Path, config: &config::Store) -> Result<DurableStore, OpenError> {
         let store = Self::open_with(path, config, Arc::new(|path| fs4::available_space(path)))?;
         if let Some(shortage) = store.shared.shortage() {
@@ -178,10 +194,10 @@ impl DurableStore {
             engine: RwLock::new(Some(engine)),
             failed: watch::Sender::new(None),
             recent: Mutex::default(),
-            tally: Mutex::default(),
+            counts: Mutex::default(),
             reclaim: Mutex::default(),
             short: Notify::new(),
-            lives: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
             lock: Mutex::new(Some(lock)),
         });
         if let Some(engine) = shared.engine.read().as_ref() {
@@ -203,7 +219,7 @@ impl DurableStore {
         })
     }
 
-    /// Hands a job to the writer and waits for its answer. The job is done also when nobody waits any more.
+    /// Sends a job to the writer, and waits for its answer. The job is done even if the returned future is dropped.
     async fn ask<T>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
         let submitted = self.jobs.send(job(answer)).await;
@@ -211,12 +227,12 @@ impl DurableStore {
         let answered = answered.await;
         let (answer, others) =
             answered.map_err(|_| self.shared.failure().unwrap_or(StoreError::Closed))?;
-        // Who else has waited for the same commit is answered from here.
+        // Dropping them gives them: this task may have been chosen to answer for its whole commit.
         drop(others);
         Ok(answer)
     }
 
-    /// Moves a read mark, unless it stands there; answers when the operating system has it.
+    /// Moves a read mark, and returns when the operating system has it. It need not be on the disk.
     async fn mark_read(&self, uid: Uid, read: Version) -> Result<(), StoreError> {
         if read <= Version::START {
             return Ok(());
@@ -224,23 +240,25 @@ impl DurableStore {
         self.ask(|answer| Job::Read { uid, read, answer }).await
     }
 
+    /// Reads the engine on a thread for blocking work.
     async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&View<'_>) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let place = Arc::clone(&self.readers).acquire_owned().await;
-        let place = place.map_err(|_| StoreError::Closed)?;
+        let permit = Arc::clone(&self.readers).acquire_owned().await;
+        let permit = permit.map_err(|_| StoreError::Closed)?;
         let shared = Arc::clone(&self.shared);
         let read = tokio::task::spawn_blocking(move || {
-            // Held to the end of the read, also when nobody waits for it any more.
-            let _place = place;
+            // Held to the end of the read, even if its caller is gone by then.
+            let _permit = permit;
             shared.read(read)
         });
-        read.await.map_err(cut_off("a read"))?
+        read.await.map_err(task_ended("a read"))?
     }
 }
 
 impl Shared {
+    /// Reads the published state of the engine. Blocks.
     fn read<T>(
         &self,
         read: impl FnOnce(&View<'_>) -> Result<T, EngineError>,
@@ -251,40 +269,41 @@ impl Shared {
         Ok(read(&engine.view())?)
     }
 
-    /// Why the store answers nothing any more.
+    /// Returns why the store has failed; none if it has not.
     fn failure(&self) -> Option<StoreError> {
         self.failed.borrow().clone()
     }
 
-    /// An error if the store answers nothing any more.
+    /// Returns an error if the store has failed.
     fn check(&self) -> Result<(), StoreError> {
         self.failure().map_or(Ok(()), Err)
     }
 
-    /// Lets the store fail for good.
+    /// Notes that the store has failed for good, and returns the error.
     fn fail(&self, failed: StoreError) -> StoreError {
         tracing::error!(error = %failed, "the store answers nothing any more");
         self.failed.send_replace(Some(failed.clone()));
         failed
     }
 
-    /// The life of the store: what was read in another one is not true any more.
-    fn life(&self) -> u64 {
-        self.lives.load(Ordering::Acquire)
+    /// Returns the generation of the contents. What was read of another generation was replaced.
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
-    /// Forgets the newest entries, all of them. They are dropped when the lock is free again: others wait for it.
+    /// Empties the cache of the newest entries.
     fn forget_recent(&self) {
         let empty = Recent::default();
-        let known = mem::replace(&mut *self.recent.lock(), empty);
-        drop(known);
+        let entries = mem::replace(&mut *self.recent.lock(), empty);
+        // Freed after the lock is released, since it takes long.
+        drop(entries);
     }
 
     fn free_space(&self) -> io::Result<u64> {
         (self.room)(&self.path)
     }
 
-    /// What is said of a disk that has less room than it should.
+    /// Returns why writes are refused for want of room, in words; none if there is room.
     fn shortage(&self) -> Option<String> {
         let path = self.path.display();
         let free = match self.free_space() {
@@ -305,16 +324,17 @@ impl Shared {
         })
     }
 
-    /// Opens an engine again that takes nothing more; `last` is what the last commit that was acknowledged has left.
+    /// Opens an engine again that takes no more commits. `last` is the state that the last acknowledged commit has
+    /// left; later commits are removed.
     fn reopen(&self, last: StateRecord) -> Result<(Mark, StateRecord), OpenError> {
         let mut slot = self.engine.write();
-        // The folder can be opened once at a time.
+        // The engine holds a lock of its own on the folder, so it is closed before it is opened again.
         *slot = None;
         folder::cut_after(&self.path, last.commits)?;
         self.open_engine(&mut slot, last)
     }
 
-    /// Opens the engine of the folder, in which `last` was the last commit, into an empty slot.
+    /// Opens the engine of the folder into an empty slot. `last` is the state that its last commit has left.
     fn open_engine(
         &self,
         slot: &mut Option<Engine>,
@@ -329,8 +349,8 @@ impl Shared {
     }
 }
 
-/// The error of a task that has ended without an answer.
-fn cut_off(task: &'static str) -> impl Fn(JoinError) -> StoreError {
+/// Returns the error of a task that has ended without a result.
+fn task_ended(task: &'static str) -> impl Fn(JoinError) -> StoreError {
     move |error| StoreError::TaskEnded {
         task,
         source: Arc::new(error),
@@ -375,14 +395,14 @@ impl MessageStore for DurableStore {
             }
             None => {
                 let page = self.read(move |view| reader::page(view, uid, after, limit));
-                // Where it can't be read, the mark stays too.
+                // If the page can't be read, the mark stays where it is.
                 let page = page.await?;
-                // The writer knows by itself whether the mark moves.
+                // Whether this moves the mark is decided by the writer, which knows the bounds of the inbox.
                 self.mark_read(uid, after).await?;
                 page
             }
         };
-        self.shared.tally.lock().paged(uid, &page);
+        self.shared.counts.lock().page_served(uid, &page);
         Ok(page)
     }
 
@@ -398,14 +418,14 @@ impl MessageStore for DurableStore {
         }
     }
 
-    async fn level(&self, uid: Uid) -> Result<Level, StoreError> {
+    async fn inbox_state(&self, uid: Uid) -> Result<InboxState, StoreError> {
         self.shared.check()?;
-        let recent = self.shared.recent.lock().level(uid);
-        if let Some(level) = recent {
-            return Ok(level);
+        let recent = self.shared.recent.lock().inbox_state(uid);
+        if let Some(state) = recent {
+            return Ok(state);
         }
-        let head = self.read(move |view| draft::Head::read(view, uid)).await?;
-        Ok(head.level(uid))
+        let bounds = self.read(move |view| InboxBounds::read(view, uid)).await?;
+        Ok(bounds.inbox_state(uid))
     }
 }
 
@@ -420,13 +440,13 @@ impl AccountStore for DurableStore {
         }))
     }
 
-    async fn users(&self, after: Uid, most: usize) -> Result<Vec<(Uid, User)>, StoreError> {
-        self.read(move |view| contents::users(view, after, most))
+    async fn users(&self, after: Uid, limit: usize) -> Result<Vec<(Uid, User)>, StoreError> {
+        self.read(move |view| contents::users(view, after, limit))
             .await
     }
 
-    async fn groups(&self, after: GroupId, most: usize) -> Result<Vec<Group>, StoreError> {
-        self.read(move |view| contents::groups(view, after, most))
+    async fn groups(&self, after: GroupId, limit: usize) -> Result<Vec<Group>, StoreError> {
+        self.read(move |view| contents::groups(view, after, limit))
             .await
     }
 
@@ -467,11 +487,11 @@ impl StoreAdmin for DurableStore {
     }
 
     fn ledger(&self) -> Ledger {
-        self.shared.tally.lock().ledger()
+        self.shared.counts.lock().ledger()
     }
 
-    fn ledgers(&self, after: Uid, most: usize) -> Vec<(Uid, Ledger)> {
-        self.shared.tally.lock().ledgers(after, most)
+    fn ledgers(&self, after: Uid, limit: usize) -> Vec<(Uid, Ledger)> {
+        self.shared.counts.lock().ledgers(after, limit)
     }
 
     async fn snapshot(&self, limit: usize) -> Result<Snapshot, SaveError> {
@@ -480,22 +500,23 @@ impl StoreAdmin for DurableStore {
     }
 
     async fn replace(&self, snapshot: Snapshot) -> Result<(), ReplaceError> {
-        // It takes its time.
+        // To encode the records of a large snapshot would block the other tasks of a runtime thread.
         let contents = tokio::task::spawn_blocking(move || Contents::from(snapshot)).await;
-        let contents = contents.map_err(cut_off("it"))?;
+        let contents = contents.map_err(task_ended("it"))?;
         self.ask(|answer| Job::Replace { contents, answer }).await?
     }
 
     async fn clean(&self, now: i64) -> Result<u64, StoreError> {
         let cleaned = retention::clean(self, now).await;
-        // Also where nothing was removed now: it may be left from earlier. The writer may have gone with the store.
+        // Also if nothing was removed now, since room may be left to reclaim from earlier. An error means that the
+        // writer has ended.
         drop(self.jobs.send(Job::Reclaim).await);
         cleaned
     }
 
     async fn failed(&self) -> StoreError {
         let mut failed = self.shared.failed.subscribe();
-        // The sender is here, so this ends with a failure only.
+        // The sender is a part of the store, so the wait can't end without a failure.
         let failed = failed.wait_for(Option::is_some).await;
         failed
             .ok()
@@ -510,7 +531,7 @@ impl StoreAdmin for DurableStore {
             Ok(()) => answered.await.ok(),
             Err(_) => None,
         };
-        // Somebody else has closed it.
+        // No answer: another call has closed the store, or the writer has ended.
         closed.unwrap_or_else(|| self.shared.failure().map_or(Ok(()), Err))
     }
 }

@@ -1,140 +1,152 @@
-//! The newest entries of the inboxes, and how far the inboxes go: most pages are answered from here, at once, without
-//! the engine and without a thread.
+//! A cache of the newest entries of the inboxes, and of the bounds of the inboxes. Most pages are answered from it at
+//! once, without the engine and without a thread.
 //!
-//! It says what readers may see, no more and no less: the writer changes it with the engine's published state, under one
-//! lock. Whatever is not here is asked of the engine. What it holds is bounded: the oldest message falls out first.
+//! The cache shows what readers may see, no more and no less: the writer changes it together with the published state
+//! of the engine, under one lock. What is not in it is read from the engine. Its size is bounded: the oldest messages
+//! are evicted first.
 
 use std::collections::VecDeque;
+use std::mem;
+use std::slice;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use quick_cache::unsync::Cache;
 
-use super::draft::{Head, Touched};
-use super::reader::Filling;
+use super::bounds::{InboxBounds, InboxChange};
+use super::page_builder::PageBuilder;
 use crate::id::{Uid, Version};
 use crate::store::members::Members;
-use crate::store::{Entry, Level, Message, Page, PageLimit};
+use crate::store::{Entry, InboxState, Message, Page, PageLimit};
 
-/// With more entries than this a commit is not taken in: every reader would wait for it.
-const MOST_AT_ONCE: usize = 16_384;
+/// The most entries of a commit that are added to the cache. More would make every reader wait for too long.
+const MAX_COMMIT_ENTRIES: usize = 16_384;
 
-/// After so many entries that have fallen out, readers have their turn.
-const TURN: usize = 4_096;
+/// After how many evicted entries the writer lets readers have the lock.
+const EVICTED_AT_ONCE: usize = 4_096;
 
-/// Inboxes that are known here.
+/// How many inboxes the cache knows.
 const INBOXES: usize = 65_536;
 
-/// What the messages here may take, in bytes, roughly.
-const BYTES: usize = 16 << 20;
+/// The approximate limit of the memory that the messages take, in bytes.
+const MAX_BYTES: usize = 16 << 20;
 
-/// What a message takes beside its texts, and its place in an inbox: with room for as many again.
-const OVERHEAD: usize = size_of::<Delivery>() + size_of::<Message>() + 64;
-const PLACE: usize = 2 * size_of::<Arc<Message>>();
+/// The approximate memory that a message takes besides its id and text, in bytes.
+const MESSAGE_OVERHEAD: usize = size_of::<Delivery>() + size_of::<Message>() + 64;
+/// The memory that a message takes in each inbox, in bytes. A deque may have room for twice its entries.
+const ENTRY: usize = 2 * size_of::<Arc<Message>>();
 
-/// The newest of what is published.
+/// The newest entries that are published.
 #[derive(Debug)]
 pub struct Recent {
     inboxes: Cache<Uid, Inbox>,
-    /// All messages that are held, the oldest first.
+    /// All messages in the cache, the oldest first, for their eviction.
     deliveries: VecDeque<Delivery>,
-    /// What they take.
+    /// The approximate memory that the messages take.
     bytes: usize,
-    most: usize,
-    most_at_once: usize,
+    max_bytes: usize,
+    max_commit_entries: usize,
 }
 
-/// What is no longer held. To give back so much memory takes its time, so it is dropped when the lock is free again.
+/// What was removed from the cache. To free it takes long, so its owner drops it after the lock is released.
 #[derive(Debug, Default)]
 #[must_use]
-pub struct Gone {
+pub struct Evicted {
     _deliveries: Vec<Delivery>,
     _entries: Vec<VecDeque<Arc<Message>>>,
 }
 
 #[derive(Debug)]
 struct Inbox {
-    head: Head,
-    /// The newest entries, up to `head.total`, without gaps.
+    bounds: InboxBounds,
+    /// The newest entries, up to `bounds.total`, without gaps.
     newest: VecDeque<Arc<Message>>,
 }
 
-/// A message, and the inboxes that it was put into.
+/// A message, and the users into whose inboxes it was put.
 #[derive(Debug)]
 pub struct Delivery {
     pub message: Arc<Message>,
     pub receivers: Receivers,
 }
 
-/// Whose inboxes.
+/// The users into whose inboxes a message was put.
 #[derive(Debug)]
 pub enum Receivers {
+    /// The receiver of a message to one user.
     One(Uid),
+    /// The members of a group when the message was sent to it.
     Members(Members),
 }
 
 impl Default for Recent {
     fn default() -> Self {
-        Recent::with_room(BYTES, MOST_AT_ONCE)
+        Recent::with_limits(MAX_BYTES, MAX_COMMIT_ENTRIES)
     }
 }
 
 impl Recent {
-    fn with_room(most: usize, most_at_once: usize) -> Self {
+    fn with_limits(max_bytes: usize, max_commit_entries: usize) -> Self {
         Recent {
             inboxes: Cache::new(INBOXES),
             deliveries: VecDeque::new(),
             bytes: 0,
-            most,
-            most_at_once,
+            max_bytes,
+            max_commit_entries,
         }
     }
 
-    /// The ends of an inbox, if they are known.
-    pub fn head(&self, uid: Uid) -> Option<Head> {
-        self.inboxes.get(&uid).map(|inbox| inbox.head)
+    /// Returns the bounds of an inbox, if they are in the cache.
+    pub fn bounds(&self, uid: Uid) -> Option<InboxBounds> {
+        self.inboxes.get(&uid).map(|inbox| inbox.bounds)
     }
 
-    /// The same for a client.
-    pub fn level(&self, uid: Uid) -> Option<Level> {
-        self.head(uid).map(|head| head.level(uid))
+    /// Returns what a client is told of an inbox, if it is in the cache.
+    pub fn inbox_state(&self, uid: Uid) -> Option<InboxState> {
+        self.bounds(uid).map(|bounds| bounds.inbox_state(uid))
     }
 
-    /// Learns the ends of an inbox, as the published state has them.
-    pub fn learn(&mut self, uid: Uid, head: Head) {
+    /// Adds the bounds of an inbox, as the published state has them.
+    pub fn learn(&mut self, uid: Uid, bounds: InboxBounds) {
         let newest = VecDeque::new();
-        self.inboxes.insert(uid, Inbox { head, newest });
+        self.inboxes.insert(uid, Inbox { bounds, newest });
     }
 
-    /// The page that [`reader::page`](super::reader::page) would read, and the read mark, if all of it is here.
+    /// Returns the page that [`reader::page`](super::reader::page) would read, and the read mark, if all its entries
+    /// are in the cache.
     pub fn page(&self, uid: Uid, after: Version, limit: PageLimit) -> Option<(Page, Version)> {
-        let Inbox { head, newest } = self.inboxes.get(&uid)?;
-        // From another life of the store: that is not for here.
-        if after > head.total {
+        let Inbox { bounds, newest } = self.inboxes.get(&uid)?;
+        // A version beyond the inbox comes from contents that the store no longer has. Such a page begins anew, which
+        // is rare.
+        if after > bounds.total {
             return None;
         }
-        let current = after.max(head.cut);
-        let wanted = usize::try_from(head.total - current).ok()?;
+        let current = after.max(bounds.trimmed_through);
+        let wanted = usize::try_from(bounds.total - current).ok()?;
         let skipped = newest.len().checked_sub(wanted)?;
-        let mut filling = Filling::new(uid, current, limit);
+        let mut page = PageBuilder::new(uid, current, limit);
         for (version, message) in current.following().zip(newest.range(skipped..)) {
             let message = Arc::clone(message);
-            if filling.is_full() || !filling.add(Entry { version, message }) {
+            if page.is_full() || !page.add(Entry { version, message }) {
                 break;
             }
         }
-        Some((filling.page(head.total), head.read))
+        Some((page.finish(bounds.total), bounds.read))
     }
 
-    /// Takes over what a commit has changed, when it is published. There may be too much afterwards, until it is
-    /// [trimmed](Recent::trim).
-    pub fn publish(&mut self, touched: &HashMap<Uid, Touched>, deliveries: Vec<Delivery>) -> Gone {
+    /// Adds what a commit has changed, when it is published. The cache may be too large afterwards, until
+    /// [`evict`](Recent::evict) has made room.
+    pub fn publish(
+        &mut self,
+        changes: &HashMap<Uid, InboxChange>,
+        deliveries: Vec<Delivery>,
+    ) -> Evicted {
         let entries: usize = deliveries.iter().map(Delivery::entries).sum();
-        if entries > self.most_at_once {
-            return self.skip(touched, deliveries);
+        if entries > self.max_commit_entries {
+            return self.skip(changes, deliveries);
         }
-        for (&uid, touched) in touched {
-            self.advance(uid, touched.now);
+        for (&uid, change) in changes {
+            self.advance(uid, change.now);
         }
         for delivery in deliveries {
             for uid in delivery.receivers.uids() {
@@ -145,60 +157,61 @@ impl Recent {
             self.bytes += delivery.size();
             self.deliveries.push_back(delivery);
         }
-        Gone::default()
+        Evicted::default()
     }
 
-    /// Takes over where the inboxes end, and not what was put into them. What is held of those that have grown would
-    /// have a gap behind it, so it goes; the messages stay among the deliveries until their time has come.
-    fn skip(&mut self, touched: &HashMap<Uid, Touched>, deliveries: Vec<Delivery>) -> Gone {
+    /// Takes over the bounds of a large commit without its entries. The entries of the inboxes that have grown would
+    /// have a gap behind them, so they are removed. Their messages stay among the deliveries until they are evicted.
+    fn skip(&mut self, changes: &HashMap<Uid, InboxChange>, deliveries: Vec<Delivery>) -> Evicted {
         let mut entries = Vec::new();
-        for (&uid, Touched { before, now }) in touched {
+        for (&uid, InboxChange { before, now }) in changes {
             if now.total > before.total
                 && let Some(mut inbox) = self.inboxes.get_mut(&uid)
             {
-                entries.push(std::mem::take(&mut inbox.newest));
+                entries.push(mem::take(&mut inbox.newest));
             }
             self.advance(uid, *now);
         }
-        Gone {
+        Evicted {
             _deliveries: deliveries,
             _entries: entries,
         }
     }
 
-    fn advance(&mut self, uid: Uid, head: Head) {
+    fn advance(&mut self, uid: Uid, bounds: InboxBounds) {
         match self.inboxes.get_mut(&uid) {
-            Some(mut inbox) => inbox.advance(head),
-            None => self.learn(uid, head),
+            Some(mut inbox) => inbox.advance(bounds),
+            None => self.learn(uid, bounds),
         }
     }
 
-    /// Lets the oldest fall out while there is too much, for one turn: none if there is nothing more to do.
-    pub fn trim(&mut self) -> Option<Gone> {
-        let mut gone = Vec::new();
+    /// Evicts the oldest messages while the cache is too large, at most about [`EVICTED_AT_ONCE`] entries. None if
+    /// nothing was to be evicted.
+    pub fn evict(&mut self) -> Option<Evicted> {
+        let mut evicted = Vec::new();
         let mut entries = 0;
-        while self.bytes > self.most && entries < TURN {
-            let Some(oldest) = self.forget_oldest() else {
+        while self.bytes > self.max_bytes && entries < EVICTED_AT_ONCE {
+            let Some(oldest) = self.evict_oldest() else {
                 break;
             };
             entries += oldest.entries();
-            gone.push(oldest);
+            evicted.push(oldest);
         }
-        if gone.is_empty() {
+        if evicted.is_empty() {
             return None;
         }
-        Some(Gone {
-            _deliveries: gone,
+        Some(Evicted {
+            _deliveries: evicted,
             _entries: Vec::new(),
         })
     }
 
-    fn forget_oldest(&mut self) -> Option<Delivery> {
+    fn evict_oldest(&mut self) -> Option<Delivery> {
         let oldest = self.deliveries.pop_front()?;
         self.bytes = self.bytes.saturating_sub(oldest.size());
         for uid in oldest.receivers.uids() {
             if let Some(mut inbox) = self.inboxes.get_mut(uid) {
-                inbox.forget(&oldest.message);
+                inbox.evict(&oldest.message);
             }
         }
         Some(oldest)
@@ -206,23 +219,23 @@ impl Recent {
 }
 
 impl Inbox {
-    /// Moves the ends, before entries are added up to the new one.
-    fn advance(&mut self, head: Head) {
-        let kept = usize::try_from(self.head.total - head.cut).unwrap_or(0);
+    /// Moves the bounds, before the entries up to the new total are added.
+    fn advance(&mut self, bounds: InboxBounds) {
+        let kept = usize::try_from(self.bounds.total - bounds.trimmed_through).unwrap_or(0);
         if self.newest.len() > kept {
             self.newest.drain(..self.newest.len() - kept);
         }
-        self.head = head;
+        self.bounds = bounds;
     }
 
-    /// Forgets the oldest entry, if it is this one: it may have been removed or skipped, or the inbox forgotten, in the
-    /// meantime.
-    fn forget(&mut self, message: &Arc<Message>) {
+    /// Evicts the oldest entry if it is this message. It is another one if retention has removed this message, if its
+    /// commit was skipped, or if the inbox has left the cache in the meantime.
+    fn evict(&mut self, message: &Arc<Message>) {
         let oldest = self.newest.front();
         if oldest.is_some_and(|oldest| Arc::ptr_eq(oldest, message)) {
             self.newest.pop_front();
         }
-        // Each place is counted twice; what stands empty beyond that is given back.
+        // The size of an entry allows for as much unused room; more than that is freed.
         if self.newest.capacity() / 4 > self.newest.len() {
             self.newest.shrink_to(2 * self.newest.len());
         }
@@ -236,14 +249,14 @@ impl Delivery {
 
     fn size(&self) -> usize {
         let texts = self.message.msg_id().0.len() + self.message.text().len();
-        OVERHEAD + texts + PLACE * self.entries()
+        MESSAGE_OVERHEAD + texts + ENTRY * self.entries()
     }
 }
 
 impl Receivers {
     fn uids(&self) -> &[Uid] {
         match self {
-            Receivers::One(uid) => std::slice::from_ref(uid),
+            Receivers::One(uid) => slice::from_ref(uid),
             Receivers::Members(uids) => uids,
         }
     }
@@ -266,43 +279,46 @@ mod tests {
         Arc::new(Message::new(Kind::P2p, Uid(1), None, MsgId(id), "text", 1))
     }
 
-    /// Inboxes as they are, and what is known of them.
-    struct Side {
+    /// The true contents of inboxes, and the cache of them.
+    struct Fixture {
         recent: Recent,
-        heads: HashMap<Uid, Head>,
+        bounds: HashMap<Uid, InboxBounds>,
         inboxes: HashMap<Uid, Vec<Arc<Message>>>,
         sent: usize,
     }
 
-    impl Side {
-        fn new(most: usize) -> Side {
-            Side::with(Recent::with_room(most, MOST_AT_ONCE))
+    impl Fixture {
+        fn new(max_bytes: usize) -> Fixture {
+            Fixture::with(Recent::with_limits(max_bytes, MAX_COMMIT_ENTRIES))
         }
 
-        fn with(recent: Recent) -> Side {
-            Side {
+        fn with(recent: Recent) -> Fixture {
+            Fixture {
                 recent,
-                heads: HashMap::new(),
+                bounds: HashMap::new(),
                 inboxes: HashMap::new(),
                 sent: 0,
             }
         }
 
-        /// One commit: to these inboxes, each as one message; then these are cut and read.
-        fn commit(&mut self, to: &[Vec<Uid>], cut: &[(Uid, Version)], read: &[(Uid, Version)]) {
+        /// Makes one commit: a message to each of the lists in `to`, then removes the entries through the versions of
+        /// `trimmed` and moves the read marks to those of `read`.
+        fn commit(&mut self, to: &[Vec<Uid>], trimmed: &[(Uid, Version)], read: &[(Uid, Version)]) {
             let mut touched = HashMap::new();
             let mut deliveries = Vec::new();
-            let mut touch = |uid: Uid, heads: &HashMap<Uid, Head>, change: &dyn Fn(&mut Head)| {
-                let before = heads.get(&uid).copied().unwrap_or_default();
+            let mut touch = |uid: Uid,
+                             bounds: &HashMap<Uid, InboxBounds>,
+                             change: &dyn Fn(&mut InboxBounds)| {
+                let before = bounds.get(&uid).copied().unwrap_or_default();
                 let now = before;
-                let entry = touched.entry(uid).or_insert(Touched { before, now });
+                let entry = touched.entry(uid).or_insert(InboxChange { before, now });
                 change(&mut entry.now);
             };
             for uids in to {
                 self.sent += 1;
                 let message = message(&self.sent.to_string());
                 for &uid in uids {
-                    touch(uid, &self.heads, &|head| head.total += 1);
+                    touch(uid, &self.bounds, &|bounds| bounds.total += 1);
                     let inbox = self.inboxes.entry(uid).or_default();
                     inbox.push(Arc::clone(&message));
                 }
@@ -312,40 +328,40 @@ mod tests {
                 };
                 deliveries.push(Delivery { message, receivers });
             }
-            for &(uid, cut) in cut {
-                // Only what was there before the commit is removed.
-                let most = self
-                    .heads
+            for &(uid, through) in trimmed {
+                // Retention removes only what was there before the commit.
+                let total = self
+                    .bounds
                     .get(&uid)
-                    .map_or(Version::START, |head| head.total);
-                touch(uid, &self.heads, &|head| {
-                    head.cut = head.cut.max(cut.min(most));
+                    .map_or(Version::START, |bounds| bounds.total);
+                touch(uid, &self.bounds, &|bounds| {
+                    bounds.trimmed_through = bounds.trimmed_through.max(through.min(total));
                 });
             }
             for &(uid, read) in read {
-                touch(uid, &self.heads, &|head| {
-                    head.read = head.read.max(read.min(head.total));
+                touch(uid, &self.bounds, &|bounds| {
+                    bounds.read = bounds.read.max(read.min(bounds.total));
                 });
             }
             drop(self.recent.publish(&touched, deliveries));
             for (uid, touched) in touched {
-                self.heads.insert(uid, touched.now);
+                self.bounds.insert(uid, touched.now);
             }
         }
 
-        /// Lets everything fall out for which there is no room; answers in how many turns.
-        fn trim(&mut self) -> usize {
-            std::iter::from_fn(|| self.recent.trim()).count()
+        /// Evicts everything for which there is no room, and returns in how many steps.
+        fn evict(&mut self) -> usize {
+            std::iter::from_fn(|| self.recent.evict()).count()
         }
 
-        /// What is known must be what is.
+        /// Returns whether the cache has a page, which must be the true one.
         fn check(&self, uid: Uid, after: Version, limit: PageLimit) -> bool {
-            let head = self.heads.get(&uid).copied().unwrap_or_default();
+            let bounds = self.bounds.get(&uid).copied().unwrap_or_default();
             let Some((page, read)) = self.recent.page(uid, after, limit) else {
                 return false;
             };
-            let start = after.max(head.cut);
-            let mut expected = Filling::new(uid, start, limit);
+            let start = after.max(bounds.trimmed_through);
+            let mut expected = PageBuilder::new(uid, start, limit);
             let inbox = self.inboxes.get(&uid).map_or(&[][..], Vec::as_slice);
             let skipped = usize::try_from(start.0).unwrap();
             for (version, message) in Version::START.following().zip(inbox).skip(skipped) {
@@ -354,44 +370,45 @@ mod tests {
                     break;
                 }
             }
-            assert_eq!(page, expected.page(head.total));
-            assert_eq!(read, head.read);
-            assert_eq!(self.recent.level(uid), Some(head.level(uid)));
+            assert_eq!(page, expected.finish(bounds.total));
+            assert_eq!(read, bounds.read);
+            assert_eq!(self.recent.inbox_state(uid), Some(bounds.inbox_state(uid)));
             true
         }
     }
 
     #[test]
-    fn the_newest_is_known_and_what_fell_out_is_not() {
-        let mut side = Side::new(4 * (OVERHEAD + PLACE + 6));
-        assert!(!side.check(Uid(2), Version(0), ALL));
+    fn the_newest_entries_are_in_the_cache_and_evicted_ones_are_not() {
+        let mut fixture = Fixture::new(4 * (MESSAGE_OVERHEAD + ENTRY + 6));
+        assert!(!fixture.check(Uid(2), Version(0), ALL));
         for _ in 0..4 {
-            side.commit(&[vec![Uid(2)]], &[], &[]);
+            fixture.commit(&[vec![Uid(2)]], &[], &[]);
         }
-        assert!((0..=4).all(|after| side.check(Uid(2), Version(after), ALL)));
-        assert_eq!(side.trim(), 0);
-        side.commit(&[vec![Uid(2)], vec![Uid(2)]], &[], &[]);
-        // Until then there is a little more.
-        assert!((0..=6).all(|after| side.check(Uid(2), Version(after), ALL)));
-        assert_eq!(side.trim(), 1);
-        assert!((0..2).all(|after| !side.check(Uid(2), Version(after), ALL)));
-        assert!((2..=6).all(|after| side.check(Uid(2), Version(after), ALL)));
-        // From another life of the store.
-        assert!(!side.check(Uid(2), Version(7), ALL));
+        assert!((0..=4).all(|after| fixture.check(Uid(2), Version(after), ALL)));
+        assert_eq!(fixture.evict(), 0);
+        fixture.commit(&[vec![Uid(2)], vec![Uid(2)]], &[], &[]);
+        // Before the eviction, the cache may be too large.
+        assert!((0..=6).all(|after| fixture.check(Uid(2), Version(after), ALL)));
+        assert_eq!(fixture.evict(), 1);
+        assert!((0..2).all(|after| !fixture.check(Uid(2), Version(after), ALL)));
+        assert!((2..=6).all(|after| fixture.check(Uid(2), Version(after), ALL)));
+        // A version from contents that the store no longer has.
+        assert!(!fixture.check(Uid(2), Version(7), ALL));
     }
 
     #[test]
-    fn what_was_removed_is_not_served() {
-        let mut side = Side::new(1 << 20);
-        side.commit(
+    fn entries_that_retention_has_removed_are_not_served() {
+        let mut fixture = Fixture::new(1 << 20);
+        fixture.commit(
             &[vec![Uid(2)], vec![Uid(2)], vec![Uid(2), Uid(3)]],
             &[],
             &[(Uid(2), Version(1))],
         );
-        side.commit(&[vec![Uid(2)]], &[(Uid(2), Version(2))], &[]);
-        assert!((-1..=4).all(|after| side.check(Uid(2), Version(after), ALL)));
+        fixture.commit(&[vec![Uid(2)]], &[(Uid(2), Version(2))], &[]);
+        assert!((-1..=4).all(|after| fixture.check(Uid(2), Version(after), ALL)));
         assert_eq!(
-            side.recent
+            fixture
+                .recent
                 .page(Uid(2), Version(0), ALL)
                 .unwrap()
                 .0
@@ -399,9 +416,10 @@ mod tests {
                 .len(),
             2
         );
-        side.commit(&[], &[(Uid(2), Version(4)), (Uid(3), Version(1))], &[]);
+        fixture.commit(&[], &[(Uid(2), Version(4)), (Uid(3), Version(1))], &[]);
         assert!(
-            side.recent
+            fixture
+                .recent
                 .page(Uid(2), Version(0), ALL)
                 .unwrap()
                 .0
@@ -409,84 +427,102 @@ mod tests {
                 .is_empty()
         );
         assert_eq!(
-            side.recent.page(Uid(2), Version(0), ALL).unwrap().0.current,
+            fixture
+                .recent
+                .page(Uid(2), Version(0), ALL)
+                .unwrap()
+                .0
+                .current,
             4
         );
     }
 
     #[test]
-    fn a_message_is_held_once_and_let_go() {
-        let mut side = Side::new(10_000);
+    fn a_message_is_held_once_and_freed() {
+        let mut fixture = Fixture::new(10_000);
         let everyone: Vec<Uid> = (1..=50).map(Uid).collect();
         let mut held = Vec::new();
         for _ in 0..100 {
-            side.commit(std::slice::from_ref(&everyone), &[], &[]);
-            side.trim();
-            held.push(Arc::downgrade(&side.inboxes[&Uid(1)][0]));
-            side.inboxes.clear();
+            fixture.commit(std::slice::from_ref(&everyone), &[], &[]);
+            fixture.evict();
+            held.push(Arc::downgrade(&fixture.inboxes[&Uid(1)][0]));
+            fixture.inboxes.clear();
         }
         let held = held.iter().filter(|message| message.strong_count() > 0);
-        assert_eq!(held.count(), side.recent.deliveries.len());
-        assert!(side.recent.bytes <= side.recent.most);
-        let places = |uid| side.recent.inboxes.get(uid).unwrap().newest.capacity();
+        assert_eq!(held.count(), fixture.recent.deliveries.len());
+        assert!(fixture.recent.bytes <= fixture.recent.max_bytes);
+        let places = |uid| fixture.recent.inboxes.get(uid).unwrap().newest.capacity();
         assert!(everyone.iter().all(|uid| places(uid) <= 64));
     }
 
     #[test]
-    fn a_commit_with_too_many_entries_is_not_held_and_leaves_no_gap() {
-        let mut side = Side::new(1 << 20);
+    fn a_commit_with_too_many_entries_is_skipped_and_leaves_no_gap() {
+        let mut fixture = Fixture::new(1 << 20);
         let everyone: Vec<Uid> = (1..=1_000).map(Uid).collect();
-        side.commit(&[everyone.clone(), vec![Uid(2_000)]], &[], &[]);
-        let flood = vec![everyone.clone(); 1 + MOST_AT_ONCE / 1_000];
-        side.commit(
+        fixture.commit(&[everyone.clone(), vec![Uid(2_000)]], &[], &[]);
+        let flood = vec![everyone.clone(); 1 + MAX_COMMIT_ENTRIES / 1_000];
+        fixture.commit(
             &flood,
             &[],
             &[(Uid(1), Version(9)), (Uid(2_000), Version(1))],
         );
         let total = flood.len() as i64 + 1;
         for uid in [Uid(1), Uid(1_000)] {
-            assert_eq!(side.recent.level(uid), Some(side.heads[&uid].level(uid)));
-            assert!((0..total).all(|after| !side.check(uid, Version(after), ALL)));
-            // Who has everything is told so from here.
-            assert!(side.check(uid, Version(total), ALL));
+            assert_eq!(
+                fixture.recent.inbox_state(uid),
+                Some(fixture.bounds[&uid].inbox_state(uid))
+            );
+            assert!((0..total).all(|after| !fixture.check(uid, Version(after), ALL)));
+            // A reader who has read everything needs no entries.
+            assert!(fixture.check(uid, Version(total), ALL));
         }
-        assert!(side.check(Uid(2_000), Version(0), ALL), "it has not grown");
+        assert!(
+            fixture.check(Uid(2_000), Version(0), ALL),
+            "the inbox has not grown"
+        );
 
-        side.commit(&[vec![Uid(1)], everyone], &[], &[]);
-        assert!((total..=total + 2).all(|after| side.check(Uid(1), Version(after), ALL)));
-        assert!((total..=total + 1).all(|after| side.check(Uid(2), Version(after), ALL)));
+        fixture.commit(&[vec![Uid(1)], everyone], &[], &[]);
+        assert!((total..=total + 2).all(|after| fixture.check(Uid(1), Version(after), ALL)));
+        assert!((total..=total + 1).all(|after| fixture.check(Uid(2), Version(after), ALL)));
         assert!(
-            !side.check(Uid(1), Version(total - 1), ALL)
-                && !side.check(Uid(2), Version(total - 1), ALL)
+            !fixture.check(Uid(1), Version(total - 1), ALL)
+                && !fixture.check(Uid(2), Version(total - 1), ALL)
         );
-        // What was let go early falls out without taking what came later with it.
-        side.recent.most = side.recent.bytes - 1;
-        assert_eq!(side.trim(), 1);
-        assert!(side.check(Uid(1), Version(total), ALL) && side.check(Uid(2), Version(total), ALL));
-        side.recent.most = 0;
-        side.trim();
+        // The eviction of a message that a large commit has removed leaves the later entries in place.
+        fixture.recent.max_bytes = fixture.recent.bytes - 1;
+        assert_eq!(fixture.evict(), 1);
         assert!(
-            !side.check(Uid(1), Version(total), ALL) && side.check(Uid(1), Version(total + 2), ALL)
+            fixture.check(Uid(1), Version(total), ALL)
+                && fixture.check(Uid(2), Version(total), ALL)
         );
-        assert_eq!((side.recent.bytes, side.recent.deliveries.len()), (0, 0));
+        fixture.recent.max_bytes = 0;
+        fixture.evict();
+        assert!(
+            !fixture.check(Uid(1), Version(total), ALL)
+                && fixture.check(Uid(1), Version(total + 2), ALL)
+        );
+        assert_eq!(
+            (fixture.recent.bytes, fixture.recent.deliveries.len()),
+            (0, 0)
+        );
     }
 
     #[test]
-    fn readers_have_their_turn_while_much_falls_out() {
-        let mut side = Side::new(1 << 20);
+    fn readers_get_the_lock_while_much_is_evicted() {
+        let mut fixture = Fixture::new(1 << 20);
         let everyone: Vec<Uid> = (1..=1_000).map(Uid).collect();
-        side.commit(&vec![everyone; MOST_AT_ONCE / 1_000], &[], &[]);
-        assert_eq!(side.trim(), 0);
-        side.recent.most = 0;
-        assert!(side.recent.trim().is_some());
-        let left = (0..=16).filter(|&after| side.check(Uid(7), Version(after), ALL));
+        fixture.commit(&vec![everyone; MAX_COMMIT_ENTRIES / 1_000], &[], &[]);
+        assert_eq!(fixture.evict(), 0);
+        fixture.recent.max_bytes = 0;
+        assert!(fixture.recent.evict().is_some());
+        let left = (0..=16).filter(|&after| fixture.check(Uid(7), Version(after), ALL));
         assert_eq!(left.count(), 12);
-        assert_eq!(side.trim(), 3);
+        assert_eq!(fixture.evict(), 3);
     }
 
     proptest! {
         #[test]
-        fn whatever_is_known_is_so(
+        fn every_page_from_the_cache_is_the_true_one(
             room in 0..3_000_usize,
             at_once in 0..12_usize,
             commits in prop::collection::vec(
@@ -500,21 +536,21 @@ mod tests {
             entries in 0..4_usize,
             bytes in prop_oneof![Just(usize::MAX), 0..200_usize],
         ) {
-            let mut side = Side::with(Recent::with_room(room, at_once));
-            for (to, cut, read) in commits {
+            let mut fixture = Fixture::with(Recent::with_limits(room, at_once));
+            for (to, trimmed, read) in commits {
                 let to: Vec<Vec<Uid>> =
                     to.into_iter().map(|uids| uids.into_iter().map(Uid).collect()).collect();
                 let ids = |(uid, version)| (Uid(uid), Version(version));
-                let cut: Vec<_> = cut.into_iter().map(ids).collect();
+                let trimmed: Vec<_> = trimmed.into_iter().map(ids).collect();
                 let read: Vec<_> = read.into_iter().map(ids).collect();
-                side.commit(&to, &cut, &read);
-                for is_trimmed in [false, true] {
-                    if is_trimmed {
-                        side.trim();
+                fixture.commit(&to, &trimmed, &read);
+                for is_evicted in [false, true] {
+                    if is_evicted {
+                        fixture.evict();
                     }
                     for (uid, after) in (1..5).flat_map(|uid| (-1..30).map(move |n| (uid, n))) {
-                        side.check(Uid(uid), Version(after), ALL);
-                        side.check(Uid(uid), Version(after), PageLimit { entries, bytes });
+                        fixture.check(Uid(uid), Version(after), ALL);
+                        fixture.check(Uid(uid), Version(after), PageLimit { entries, bytes });
                     }
                 }
             }

@@ -1,58 +1,60 @@
-//! Removing what is old, beside everything else: what can go is looked up by readers, and removed by the writer in
-//! small commits.
+//! Removes old entries and expired ids while everything else goes on: readers look up what can be removed, and the
+//! writer removes it in small commits.
 
 use super::DurableStore;
-use super::draft::Head;
+use super::bounds::InboxBounds;
 use super::engine::{EngineError, Key, View};
 use super::record::{self, EXPIRING, EntryRecord, Record};
 use super::writer::Job;
 use crate::id::{Uid, Version};
 use crate::store::{Retention, StoreError, keep_ids_from};
 
-/// Inboxes that are looked at in one read.
+/// The most inboxes that are examined in one read.
 const INBOXES: usize = 256;
 
-/// Entries of an inbox that are looked at in one read, and removed in one commit.
+/// The most entries of an inbox that are examined in one read, and removed in one commit.
 const ENTRIES: i64 = 512;
 
-/// Ids that are forgotten in one commit.
+/// The most ids that are forgotten in one commit.
 const IDS: usize = 512;
 
-/// An inbox from which entries can go.
-struct Old {
+/// OldEntries entries of an inbox, which one commit can remove.
+struct OldEntries {
     uid: Uid,
-    /// Up to this version.
+    /// The newest version that can be removed.
     through: Version,
-    /// Whether more may follow.
+    /// Whether there may be more old entries than one commit removes.
     is_more: bool,
 }
 
-/// Removes what the retention of a store lets go.
+/// Removes the entries and ids that the retention of a store lets go at the time `now`, in Unix milliseconds, and
+/// returns how many entries it has removed.
 ///
 /// # Errors
 ///
-/// When the store can't be read or written.
+/// [`StoreError`] when the store can't be read or written. Inboxes that are damaged are skipped, and logged.
 pub async fn clean(store: &DurableStore, now: i64) -> Result<u64, StoreError> {
     let retention = store.retention;
     if retention.is_off() {
         return Ok(0);
     }
-    // Asked before anything is read, so that nothing of an older life passes for a part of this one.
-    let life = store.shared.life();
+    // Asked before anything is read, so that nothing that was read of older contents is removed from newer ones.
+    let generation = store.shared.generation();
     let mut removed = 0;
     let mut next = Some(Uid::default());
     while let Some(uid) = next
-        && store.shared.life() == life
+        && store.shared.generation() == generation
     {
         let (old, following) = store
-            .read(move |view| look(view, uid, retention, now))
+            .read(move |view| old_entries(view, uid, retention, now))
             .await?;
         next = following;
         for mut old in old {
             loop {
-                let trimmed = trim(store, life, &old, now).await?;
+                let trimmed = trim(store, generation, &old, now).await?;
                 removed += trimmed;
-                // Without room, over damage, or in another life, nothing is removed: then there is no sense in going on.
+                // Nothing is removed where there is no room, a record is damaged, or the contents were replaced.
+                // Another try would not remove anything either.
                 if trimmed == 0 || !old.is_more {
                     break;
                 }
@@ -67,14 +69,19 @@ pub async fn clean(store: &DurableStore, now: i64) -> Result<u64, StoreError> {
             }
         }
     }
-    expire(store, life, now).await?;
+    expire(store, generation, now).await?;
     Ok(removed)
 }
 
-async fn trim(store: &DurableStore, life: u64, old: &Old, now: i64) -> Result<u64, StoreError> {
-    let &Old { uid, through, .. } = old;
+async fn trim(
+    store: &DurableStore,
+    generation: u64,
+    old: &OldEntries,
+    now: i64,
+) -> Result<u64, StoreError> {
+    let &OldEntries { uid, through, .. } = old;
     let removed = store.ask(|answer| Job::Trim {
-        life,
+        generation,
         uid,
         through,
         now,
@@ -83,20 +90,21 @@ async fn trim(store: &DurableStore, life: u64, old: &Old, now: i64) -> Result<u6
     match removed.await? {
         Ok(removed) => Ok(removed),
         Err(error) => {
-            // The other inboxes need not suffer for it.
+            // The other inboxes are cleaned all the same.
             tracing::error!(%error, uid = uid.0, "old messages were not removed");
             Ok(0)
         }
     }
 }
 
-/// Looks at some inboxes, from the user `uid` on. Answers what can go, and where to go on.
-fn look(
+/// Returns the old entries of the next [`INBOXES`] inboxes, from that of user `uid` on, and the user from whom to go
+/// on; none after the last inbox.
+fn old_entries(
     view: &View<'_>,
     mut uid: Uid,
     retention: Retention,
     now: i64,
-) -> Result<(Vec<Old>, Option<Uid>), EngineError> {
+) -> Result<(Vec<OldEntries>, Option<Uid>), EngineError> {
     let mut old = Vec::new();
     for _ in 0..INBOXES {
         let (first, last) = (
@@ -117,35 +125,39 @@ fn look(
     Ok((old, Some(uid)))
 }
 
-/// What can go of an inbox, if it can be read. The other inboxes need not suffer for one that can't.
-fn oldest_or_none(view: &View<'_>, uid: Uid, retention: Retention, now: i64) -> Option<Old> {
+/// Returns the old entries of an inbox. If the inbox can't be read, none: the others are cleaned all the same.
+fn oldest_or_none(view: &View<'_>, uid: Uid, retention: Retention, now: i64) -> Option<OldEntries> {
     oldest(view, uid, retention, now).unwrap_or_else(|error| {
         tracing::error!(%error, uid = uid.0, "old messages were not removed");
         None
     })
 }
 
-/// What can go of an inbox now, in one commit.
+/// Returns the old entries of an inbox that one commit can remove.
 fn oldest(
     view: &View<'_>,
     uid: Uid,
     retention: Retention,
     now: i64,
-) -> Result<Option<Old>, EngineError> {
-    let Head { total, cut, .. } = Head::read(view, uid)?;
-    let most = cut.saturating_add(ENTRIES).min(total);
-    let mut through = cut;
+) -> Result<Option<OldEntries>, EngineError> {
+    let InboxBounds {
+        total,
+        trimmed_through,
+        ..
+    } = InboxBounds::read(view, uid)?;
+    let last = trimmed_through.saturating_add(ENTRIES).min(total);
+    let mut through = trimmed_through;
     if let Some(max) = retention.max_inbox {
         let max = i64::try_from(max).unwrap_or(i64::MAX);
-        through = through.max(total.saturating_sub(max)).min(most);
+        through = through.max(total.saturating_sub(max)).min(last);
     }
     if retention.keep.is_some() {
         let young = retention.keep_from(now);
-        let (first, last) = (
+        let (first_key, last_key) = (
             record::inbox_key(uid, through + 1),
-            record::inbox_key(uid, most),
+            record::inbox_key(uid, last),
         );
-        for found in view.range(&first, &last) {
+        for found in view.range(&first_key, &last_key) {
             let (key, value) = found?;
             if EntryRecord::open(&key, &value)?.sent_at() >= young {
                 break;
@@ -153,29 +165,33 @@ fn oldest(
             through = record::last_number(&key);
         }
     }
-    Ok((through > cut).then_some(Old {
+    Ok((through > trimmed_through).then_some(OldEntries {
         uid,
         through,
-        is_more: through == most && most < total,
+        is_more: through == last && last < total,
     }))
 }
 
-/// Forgets the ids whose time has come.
-async fn expire(store: &DurableStore, life: u64, now: i64) -> Result<(), StoreError> {
+/// Forgets the ids that have expired.
+async fn expire(store: &DurableStore, generation: u64, now: i64) -> Result<(), StoreError> {
     loop {
-        let keys = store.read(move |view| due(view, now)).await?;
+        let keys = store.read(move |view| expired(view, now)).await?;
         if keys.is_empty() {
             return Ok(());
         }
-        let forgotten = store.ask(|answer| Job::Expire { life, keys, answer });
+        let forgotten = store.ask(|answer| Job::Expire {
+            generation,
+            keys,
+            answer,
+        });
         if forgotten.await?? < IDS as u64 {
             return Ok(());
         }
     }
 }
 
-/// The next ids whose time has come.
-fn due(view: &View<'_>, now: i64) -> Result<Vec<Key>, EngineError> {
+/// Returns the keys of the next [`IDS`] ids that have expired.
+fn expired(view: &View<'_>, now: i64) -> Result<Vec<Key>, EngineError> {
     let mut keys = Vec::new();
     for found in view.prefix(EXPIRING).take(IDS) {
         let (key, _) = found?;

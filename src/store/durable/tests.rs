@@ -126,20 +126,20 @@ async fn without_room_nothing_is_stored_and_everything_is_read() {
             .len(),
         1
     );
-    assert_eq!(store.level(Uid(2)).await.unwrap().read, 1);
+    assert_eq!(store.inbox_state(Uid(2)).await.unwrap().read, 1);
     // Removing is what gives room in the end.
     assert_eq!(store.clean(2).await.unwrap(), 1);
 
     room.store(0, Ordering::SeqCst);
     assert_eq!(store.sync(Uid(2), Version(2), ALL).await.unwrap().total, 2);
-    assert_eq!(store.level(Uid(2)).await.unwrap().read, 1);
+    assert_eq!(store.inbox_state(Uid(2)).await.unwrap().read, 1);
     assert_eq!(store.user(Uid(2)).await.unwrap(), None);
     assert_eq!(store.clean(2).await.unwrap(), 0);
 
     room.store(FLOOR, Ordering::SeqCst);
     assert_eq!(send(&store, "c").await, Ok(()));
     assert_eq!(store.sync(Uid(2), Version(2), ALL).await.unwrap().total, 3);
-    assert_eq!(store.level(Uid(2)).await.unwrap().read, 2);
+    assert_eq!(store.inbox_state(Uid(2)).await.unwrap().read, 2);
     store.close().await.unwrap();
 }
 
@@ -155,16 +155,16 @@ async fn without_room_nothing_is_loaded_and_everything_can_go() {
         room.store(free, Ordering::SeqCst);
         let refused = store.replace(snapshot.clone()).await;
         assert!(matches!(refused, Err(ReplaceError::Full)), "{refused:?}");
-        assert_eq!(store.level(Uid(2)).await.unwrap().total, 2);
+        assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 2);
     }
     let refused = store.replace(Snapshot::default()).await;
     assert!(matches!(refused, Err(ReplaceError::Full)), "{refused:?}");
     room.store(FLOOR - 1, Ordering::SeqCst);
     store.replace(Snapshot::default()).await.unwrap();
-    assert_eq!(store.level(Uid(2)).await.unwrap().total, 0);
+    assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 0);
     room.store(FLOOR, Ordering::SeqCst);
     store.replace(snapshot).await.unwrap();
-    assert_eq!(store.level(Uid(2)).await.unwrap().total, 1);
+    assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 1);
 }
 
 #[tokio::test]
@@ -222,7 +222,7 @@ async fn who_holds_the_answer_of_another_may_go_before_the_commit() {
     let answered = tokio::time::timeout(PATIENCE, one).await;
     assert_eq!(answered.unwrap().unwrap().grown_inboxes[0].total, 1);
     // What was submitted is done, whoever waits for it.
-    assert_eq!(store.level(Uid(2)).await.unwrap().total, 2);
+    assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 2);
     drop(gate);
     store.close().await.unwrap();
 }
@@ -234,7 +234,7 @@ async fn who_holds_the_answer_of_another_may_go_before_taking_it() {
     let [mut one, holder] = gate.hold_two(&store).await;
     gate.let_go();
     // From then on the commit takes in nothing more.
-    while store.level(Uid(2)).await.unwrap().total < Version(2) {
+    while store.inbox_state(Uid(2)).await.unwrap().total < Version(2) {
         tokio::task::yield_now().await;
     }
     let mut next = store.commit(vec![p2p(Uid(1), Uid(2), "c")]);
@@ -298,11 +298,14 @@ async fn a_store_that_has_failed_answers_nothing_and_says_why() {
             .to_string(),
         why
     );
-    assert_eq!(store.level(Uid(2)).await.unwrap_err().to_string(), why);
+    assert_eq!(
+        store.inbox_state(Uid(2)).await.unwrap_err().to_string(),
+        why
+    );
     assert_eq!(store.close().await.unwrap_err().to_string(), why);
     // What was acknowledged is there.
     let store = open(folder.path(), &Arc::new(AtomicU64::new(FLOOR)));
-    assert_eq!(store.level(Uid(2)).await.unwrap().total, 1);
+    assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 1);
     store.close().await.unwrap();
 }
 
@@ -323,7 +326,7 @@ async fn a_store_that_is_dropped_lets_its_folder_go() {
     .await
     .unwrap();
     let store = open(folder.path(), &room);
-    assert_eq!(store.level(Uid(2)).await.unwrap().total, 1);
+    assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 1);
     store.close().await.unwrap();
 }
 
@@ -483,7 +486,7 @@ async fn a_flood_leaves_the_pages_right_and_later_ones_in_memory() {
     let join = |uid| Write::Join {
         group: GroupId(9),
         uids: vec![uid],
-        most: 1_000,
+        max_members: 1_000,
     };
     let to_group = |id: &str| {
         let group = Some(GroupId(9));
@@ -569,9 +572,9 @@ fn compare_pages(store: &DurableStore) {
     let view = engine.as_ref().unwrap().view();
     let recent = store.shared.recent.lock();
     for uid in 1..5 {
-        let head = draft::Head::read(&view, Uid(uid)).unwrap();
-        if let Some(level) = recent.level(Uid(uid)) {
-            assert_eq!(level, head.level(Uid(uid)));
+        let head = bounds::InboxBounds::read(&view, Uid(uid)).unwrap();
+        if let Some(level) = recent.inbox_state(Uid(uid)) {
+            assert_eq!(level, head.inbox_state(Uid(uid)));
         }
         let limits = [(0, usize::MAX), (2, usize::MAX), (0, 60), (0, 0)];
         for (after, (entries, bytes)) in (-1..20).flat_map(|n| limits.map(|limit| (n, limit))) {
@@ -613,7 +616,7 @@ fn a_page_from_memory_is_the_one_of_the_engine() {
             let join = |uid| Write::Join {
                 group: GroupId(9),
                 uids: vec![uid],
-                most: 9,
+                max_members: 9,
             };
             store
                 .commit(vec![create, join(Uid(2)), join(Uid(4))])
@@ -706,7 +709,7 @@ async fn who_sends_to_many_holds_up_neither_the_others_nor_one_of_their_kind() {
         assert!(futures_util::poll!(&mut other).is_pending());
         let mut stored = [Version::START; 2];
         for (stored, group) in stored.iter_mut().zip(groups) {
-            *stored = store.level(Uid(group + 1)).await.unwrap().total;
+            *stored = store.inbox_state(Uid(group + 1)).await.unwrap().total;
         }
         let [one, other] = stored;
         assert!(one.0 + other.0 <= (commits * IN_ONE) as i64);
@@ -721,7 +724,7 @@ async fn who_sends_to_many_holds_up_neither_the_others_nor_one_of_their_kind() {
     for (committed, group) in [one, other].into_iter().zip(groups) {
         let committed = committed.unwrap();
         assert_eq!(committed.accepted(), [Ok(()); MESSAGES]);
-        let levels = (group..group + MANY).map(|uid| Level {
+        let levels = (group..group + MANY).map(|uid| InboxState {
             uid: Uid(uid),
             read: Version(0),
             total: Version(MESSAGES as i64),
@@ -759,7 +762,7 @@ async fn a_write_that_is_large_by_itself_is_in_every_second_commit() {
         gate.let_go();
         gate.wait();
         assert_eq!(small.await.unwrap().accepted(), [Ok(())]);
-        assert_eq!(store.level(Uid(group)).await.unwrap().total, stored);
+        assert_eq!(store.inbox_state(Uid(group)).await.unwrap().total, stored);
         assert!(futures_util::poll!(&mut large).is_pending());
     }
     drop(gate);
@@ -838,6 +841,6 @@ async fn what_was_stored_of_a_batch_is_told_also_when_the_rest_finds_no_room() {
     assert_eq!(committed.grown_inboxes.len(), MANY as usize);
     for level in committed.grown_inboxes {
         assert_eq!(level.total, IN_ONE as i64);
-        assert_eq!(level, store.level(level.uid).await.unwrap());
+        assert_eq!(level, store.inbox_state(level.uid).await.unwrap());
     }
 }

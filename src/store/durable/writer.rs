@@ -37,7 +37,7 @@ use self::reclaimer::Reclaimer;
 use self::room::Room;
 use super::answers::Outcome;
 use super::contents::Contents;
-use super::draft::Remembered;
+use super::draft::GroupCache;
 use super::engine::{Engine, EngineError, in_words};
 use super::mark::{Mark, Reached};
 use super::record::StateRecord;
@@ -59,7 +59,7 @@ pub struct Writer {
     /// How far the commits have come, as the mark has it.
     reached: Reached,
     /// The members of groups, so that they need not be read for each message.
-    remembered: Remembered,
+    remembered: GroupCache,
     /// Notices that the folder is gone.
     watchdog: Watchdog,
     /// Whether the engine takes no more commits until it is opened again.
@@ -84,7 +84,7 @@ impl Writer {
             mark,
             state,
             reached: Reached::all(state),
-            remembered: Remembered::default(),
+            remembered: GroupCache::default(),
             watchdog,
             is_broken: false,
             room: Room::default(),

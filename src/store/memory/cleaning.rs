@@ -1,58 +1,66 @@
+//! Removes old entries, and the ids of messages that were removed long enough ago, in pieces between which others get
+//! the lock.
+
 use std::sync::Arc;
 
-use super::{ENTRY, Inbox, State, body_size, id_size};
+use super::inbox::Inbox;
+use super::state::{ENTRY, State, above, body_size, id_size};
 use crate::id::{Uid, Version};
 use crate::store::{Kind, Message, Scope, keep_ids_from};
 
-/// After so many steps the lock is given to others. A step may look up and remove a text and an id, all of them cold:
-/// it takes longer than to append an entry.
-const TURN: usize = 512;
+/// The number of steps after which others get the lock. A step may remove a text and an id, both of which are seldom in
+/// a cache of the processor: it takes longer than to append an entry.
+const STEPS_AT_ONCE: usize = 512;
 
-/// How far a cleaning has come: inbox by inbox, and then through the ids that outlived their messages.
+/// The progress of a cleaning: first the inboxes, in the order of their users, and then the ids that have outlived
+/// their messages.
 pub(super) struct Cleaning {
-    /// The life of the store that it began in. In another one, what it knows of the inboxes is not true.
-    life: u64,
-    /// Entries sent before this are too old.
+    /// The generation of the contents in which the cleaning began. It ends in another one.
+    generation: u64,
+    /// The send time before which entries are too old, in Unix milliseconds.
     keep_from: i64,
-    /// Ids of messages sent before this are forgotten with their message.
+    /// The send time before which the ids of removed messages are forgotten, in Unix milliseconds.
     keep_ids_from: i64,
+    /// How many entries an inbox may keep.
     max_inbox: i64,
-    /// The next inbox, by its place among the owners.
-    next: usize,
-    /// In that inbox, entries up to this version are too many. It does not move while the inbox is cleaned, or a flood
-    /// into one could keep the others waiting.
+    /// The inbox that is being cleaned; none when all are clean.
+    inbox: Option<Uid>,
+    /// The newest version that is one too many in this inbox. It stays the same while the inbox is cleaned, or a flood
+    /// into one inbox could hold the cleaning there.
     too_many: Option<Version>,
-    /// How many entries were removed.
+    /// The number of entries that were removed.
     pub removed: u64,
-    /// What the last turn has removed.
-    pub gone: Vec<Arc<Message>>,
+    /// The messages that the last piece has removed, which the owner frees without the lock.
+    pub freed: Vec<Arc<Message>>,
 }
 
 impl Cleaning {
+    /// Begins a cleaning at the time `now`, in Unix milliseconds.
     pub fn new(state: &State, now: i64) -> Self {
         let retention = state.retention;
         let max_inbox = retention.max_inbox.map(i64::try_from);
+        let first = state.inbox_uids.first().copied();
         Cleaning {
-            life: state.lives,
+            generation: state.generation,
             keep_from: retention.keep_from(now),
             keep_ids_from: keep_ids_from(now),
             max_inbox: max_inbox.and_then(Result::ok).unwrap_or(i64::MAX),
-            next: 0,
+            inbox: first.filter(|_| !retention.is_off()),
             too_many: None,
             removed: 0,
-            gone: Vec::new(),
+            freed: Vec::new(),
         }
     }
 }
 
 impl State {
-    /// Does one turn of a cleaning. True when nothing is left to do.
+    /// Does a piece of a cleaning. Returns true when nothing is left to do.
     pub(super) fn clean(&mut self, cleaning: &mut Cleaning) -> bool {
-        if cleaning.life != self.lives {
+        if cleaning.generation != self.generation {
             return true;
         }
-        for _ in 0..TURN {
-            match self.owners.get(cleaning.next).copied() {
+        for _ in 0..STEPS_AT_ONCE {
+            match cleaning.inbox {
                 Some(uid) => self.remove_oldest(uid, cleaning),
                 None if self.forget_oldest(cleaning.keep_ids_from) => {}
                 None => return true,
@@ -61,38 +69,38 @@ impl State {
         false
     }
 
-    /// Removes the oldest entry of this inbox; where it may stay, the next inbox is next.
+    /// Removes the oldest entry of an inbox. If that may stay, the cleaning goes on to the next inbox.
     fn remove_oldest(&mut self, uid: Uid, cleaning: &mut Cleaning) {
         let removed = self.inboxes.get_mut(&uid).and_then(|inbox| {
             let last = inbox.total().saturating_sub(cleaning.max_inbox);
             let too_many = *cleaning.too_many.get_or_insert(last);
             let message = inbox.remove_oldest(too_many, cleaning.keep_from)?;
-            if inbox.removed > inbox.delivered {
+            if inbox.trimmed_through > inbox.delivered {
                 self.ledger.removed += 1;
                 inbox.ledger.removed += 1;
             }
             Some(message)
         });
         let Some(message) = removed else {
-            cleaning.next += 1;
+            cleaning.inbox = self.inbox_uids.range(above(uid)).next().copied();
             cleaning.too_many = None;
             return;
         };
         self.used = self.used.saturating_sub(ENTRY);
-        self.let_go(uid, &message, cleaning.keep_ids_from);
+        self.release(uid, &message, cleaning.keep_ids_from);
         cleaning.removed += 1;
-        cleaning.gone.push(message);
+        cleaning.freed.push(message);
     }
 
-    /// The inbox of `uid` holds this message no more.
-    fn let_go(&mut self, uid: Uid, message: &Arc<Message>, keep_ids_from: i64) {
+    /// Accounts for an inbox that no longer holds a message. The last inbox frees the text, and perhaps the id.
+    fn release(&mut self, uid: Uid, message: &Arc<Message>, keep_ids_from: i64) {
         let scope = scope(uid, message);
         if let Scope::Group(group) = scope
             && let Some(group) = self.groups.get_mut(&group)
             && let Some(known) = group.ids.get_mut(message)
         {
-            known.more.left = known.more.left.saturating_sub(1);
-            if known.more.left > 0 {
+            known.detail.left = known.detail.left.saturating_sub(1);
+            if known.detail.left > 0 {
                 return;
             }
         }
@@ -100,12 +108,12 @@ impl State {
         if message.sent_at < keep_ids_from {
             self.forget(scope, message);
         } else {
-            self.remember(scope, message);
+            self.keep_id(scope, message);
         }
     }
 
-    /// Keeps the id of a message that is gone.
-    fn remember(&mut self, scope: Scope, message: &Message) {
+    /// Keeps the id of a message that no inbox holds any more, without the text.
+    fn keep_id(&mut self, scope: Scope, message: &Message) {
         let without_text = Arc::new(message.with_text(""));
         let known = match scope {
             Scope::Inbox(uid) => {
@@ -120,23 +128,24 @@ impl State {
         if let Some(known) = known {
             *known = Arc::clone(&without_text);
         }
-        self.remembered_ever += 1;
-        let when = (message.sent_at, self.remembered_ever);
-        self.remembered.insert(when, (scope, without_text));
+        self.expiring_count += 1;
+        let key = (message.sent_at, self.expiring_count);
+        self.expiring_ids.insert(key, (scope, without_text));
     }
 
-    /// Forgets the oldest id that has outlived its message, if it is old enough.
+    /// Forgets the oldest id that has outlived its message, if it is old enough. Returns whether it has forgotten one.
     fn forget_oldest(&mut self, keep_ids_from: i64) -> bool {
-        let oldest = self.remembered.first_key_value();
+        let oldest = self.expiring_ids.first_key_value();
         if oldest.is_none_or(|((sent_at, _), _)| *sent_at >= keep_ids_from) {
             return false;
         }
-        if let Some((_, (scope, message))) = self.remembered.pop_first() {
+        if let Some((_, (scope, message))) = self.expiring_ids.pop_first() {
             self.forget(scope, &message);
         }
         true
     }
 
+    /// Forgets the id of a message.
     fn forget(&mut self, scope: Scope, message: &Message) {
         match scope {
             Scope::Inbox(uid) => {
@@ -154,7 +163,7 @@ impl State {
     }
 }
 
-/// Where the id of a message in the inbox of `uid` stands: in that inbox, or in its group.
+/// Returns where the id of a message in the inbox of `uid` is: in that inbox, or in its group.
 fn scope(uid: Uid, message: &Message) -> Scope {
     match message.group() {
         Some(group) if message.kind == Kind::Group => Scope::Group(group),
@@ -163,17 +172,17 @@ fn scope(uid: Uid, message: &Message) -> Scope {
 }
 
 impl Inbox {
-    /// The oldest entry, if it is one of those up to version `too_many`, or was sent before `keep_from`.
+    /// Removes and returns the oldest entry, if its version is at most `too_many`, or it was sent before `keep_from`.
     fn remove_oldest(&mut self, too_many: Version, keep_from: i64) -> Option<Arc<Message>> {
         let is_too_old = |message: &Arc<Message>| message.sent_at < keep_from;
-        if self.removed >= too_many && !self.entries.front().is_some_and(is_too_old) {
-            // An entry is counted with room for as many again; what stands empty beyond that is given back.
+        if self.trimmed_through >= too_many && !self.entries.front().is_some_and(is_too_old) {
+            // The size of an entry allows for as much unused room; more than that is freed.
             self.entries.shrink();
             return None;
         }
         let message = self.entries.pop_front()?;
-        self.removed += 1;
-        self.read = self.read.max(self.removed);
+        self.trimmed_through += 1;
+        self.read = self.read.max(self.trimmed_through);
         Some(message)
     }
 }
@@ -182,7 +191,7 @@ impl Inbox {
 mod tests {
     use super::*;
     use crate::id::{GroupId, MsgId};
-    use crate::store::memory::NEW_INBOX;
+    use crate::store::memory::state::NEW_INBOX;
     use crate::store::{KEEP_IDS, Retention, Write};
 
     fn message(kind: Kind, msg_id: &str) -> Arc<Message> {
@@ -228,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_removed_and_forgotten_takes_no_room() {
+    fn removed_entries_and_forgotten_ids_take_no_memory() {
         let mut state = state(1);
         let mut apply = |write| state.apply(write, &mut Vec::new()).unwrap();
         apply(Write::CreateGroup {
@@ -241,7 +250,7 @@ mod tests {
         apply(Write::Join {
             group: GroupId(50),
             uids: vec![Uid(2)],
-            most: 9,
+            max_members: 9,
         });
         let empty = state.used;
         for uid in [1, 2] {
@@ -260,7 +269,7 @@ mod tests {
             message,
         };
         state.apply(write, &mut Vec::new()).unwrap();
-        // So that one message is left in each inbox, of the size that it had at first.
+        // One message is left in each inbox then, of the same size as at first.
         for uid in [1, 2] {
             send(&mut state, Uid(uid), "new");
         }
@@ -274,7 +283,7 @@ mod tests {
         assert_eq!(state.used, one_left);
         let known: usize = state.inboxes.values().map(|inbox| inbox.ids.len()).sum();
         assert_eq!((known, state.groups[&GroupId(50)].ids.len()), (2, 0));
-        assert_eq!(state.remembered.len(), 0);
+        assert_eq!(state.expiring_ids.len(), 0);
         assert!(
             state
                 .inboxes
@@ -283,13 +292,13 @@ mod tests {
         );
     }
 
-    /// Else one inbox that grows as fast as it is cleaned would keep the others full.
+    /// An inbox that grows as fast as it is cleaned must not keep the others from being cleaned.
     #[test]
     fn a_flood_into_one_inbox_does_not_hold_the_cleaning_there() {
         let mut state = state(1);
         let mut count = 0;
         let mut flood = |state: &mut State| {
-            for _ in 0..2 * TURN {
+            for _ in 0..2 * STEPS_AT_ONCE {
                 count += 1;
                 send(state, Uid(1), &count.to_string());
             }
@@ -309,13 +318,38 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_for_a_cleaning_that_never_comes() {
+    fn without_limits_a_cleaning_examines_no_inbox() {
         let mut state = State {
             limit: usize::MAX,
             ..State::default()
         };
-        send(&mut state, Uid(2), "a");
-        assert_eq!(state.owners.capacity(), 0);
-        assert_eq!(clean(&mut state, i64::MAX), 0);
+        for uid in 0..=STEPS_AT_ONCE {
+            send(&mut state, Uid(uid as i64), "a");
+        }
+        let mut cleaning = Cleaning::new(&state, i64::MAX);
+        assert!(state.clean(&mut cleaning), "one piece is enough");
+        assert_eq!(cleaning.removed, 0);
+    }
+
+    /// An inbox that is new during a cleaning is left to the next one if the cleaning has passed its place.
+    #[test]
+    fn inboxes_may_be_added_while_others_are_cleaned() {
+        let mut state = state(1);
+        for uid in [5, 3] {
+            send(&mut state, Uid(uid), "a");
+            send(&mut state, Uid(uid), "b");
+        }
+        let mut cleaning = Cleaning::new(&state, 0);
+        assert_eq!(cleaning.inbox, Some(Uid(3)));
+        state.remove_oldest(Uid(3), &mut cleaning);
+        state.remove_oldest(Uid(3), &mut cleaning);
+        assert_eq!(cleaning.inbox, Some(Uid(5)));
+        for uid in [4, 6] {
+            send(&mut state, Uid(uid), "a");
+            send(&mut state, Uid(uid), "b");
+        }
+        while !state.clean(&mut cleaning) {}
+        assert_eq!(cleaning.removed, 3);
+        assert_eq!(clean(&mut state, 0), 1);
     }
 }

@@ -1,76 +1,57 @@
-//! Everything as a snapshot, and from one.
+//! Makes a snapshot of the contents, and contents of a snapshot.
 
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::{
-    ENTRY, Group, Ids, Inbox, Members, NEW_INBOX, OVERHEAD, Receivers, State, body_size, id_size,
-};
+use super::groups::{Group, Receivers};
+use super::ids::Ids;
+use super::inbox::Inbox;
+use super::state::{ALLOCATION, ENTRY, NEW_INBOX, State, body_size, id_size};
 use crate::id::{GroupId, Uid, Version};
-use crate::store::snapshot::{Draft, Ends, Stored};
-use crate::store::{self, Message, Rejected, Retention, SaveError, Scope, Snapshot};
-
-/// What others are told of a group, as of one moment. Cheap to make, whatever the number of members.
-pub(super) struct Summary {
-    name: String,
-    owner: Option<Uid>,
-    members: Members,
-}
-
-impl Group {
-    pub(super) fn summary(&self) -> Summary {
-        Summary {
-            name: self.name.clone(),
-            owner: self.owner,
-            members: Arc::clone(&self.members),
-        }
-    }
-}
-
-impl Summary {
-    /// The group as others see it.
-    pub(super) fn told(self, gid: GroupId) -> store::Group {
-        let mut members = self.members.to_vec();
-        members.sort_unstable();
-        store::Group {
-            gid,
-            name: self.name,
-            owner: self.owner,
-            members,
-        }
-    }
-}
+use crate::store::snapshot::{InboxSummary, SnapshotBuilder, StoredMessage};
+use crate::store::{Message, Rejected, Retention, SaveError, Scope, Snapshot};
 
 impl State {
-    /// Everything, as far as it fits `limit` bytes.
-    pub(super) fn contents(&self, limit: usize) -> Result<Draft, SaveError> {
-        let mut draft = Draft::new(limit, self.newest);
+    /// Returns the contents, for a snapshot of at most about `limit` bytes.
+    ///
+    /// The lock is held meanwhile: a snapshot is the picture of one moment, and the contents can't be read in pieces
+    /// without keeping what changes between them.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError::TooLarge`] when they take more.
+    pub(super) fn contents(&self, limit: usize) -> Result<SnapshotBuilder, SaveError> {
+        let mut draft = SnapshotBuilder::new(limit, self.newest);
         for (&uid, user) in &self.users {
             draft.user(uid, user.clone())?;
         }
-        // Where a message stands in the draft. While it is in an inbox, it is the same one there and among the ids.
+        // The index of each message in the snapshot, by its address: the ids and the inboxes share the messages.
         let mut drafted: HashMap<*const Message, usize> = HashMap::new();
         for (&gid, group) in &self.groups {
-            draft.group(group.summary().told(gid))?;
+            draft.group(group.summary().into_group(gid))?;
             for known in group.ids.iter() {
-                let receivers = known.more.members.to_vec();
+                let receivers = known.detail.members.to_vec();
                 let place = draft.message(Arc::clone(&known.message), receivers)?;
                 drafted.insert(Arc::as_ptr(&known.message), place);
             }
         }
         for (&uid, inbox) in &self.inboxes {
-            draft.inbox(Ends {
+            draft.inbox(InboxSummary {
                 uid,
                 read: inbox.read,
-                removed: inbox.removed,
+                removed: inbox.trimmed_through,
                 total: inbox.total(),
             })?;
             for known in inbox.ids.iter() {
                 let place = draft.message(Arc::clone(&known.message), vec![uid])?;
                 drafted.insert(Arc::as_ptr(&known.message), place);
             }
-            for (version, message) in inbox.removed.following().zip(inbox.entries.after(0)) {
+            for (version, message) in inbox
+                .trimmed_through
+                .following()
+                .zip(inbox.entries.after(0))
+            {
                 if let Some(&place) = drafted.get(&Arc::as_ptr(message)) {
                     draft.place(place, uid, version)?;
                 }
@@ -79,12 +60,12 @@ impl State {
         Ok(draft)
     }
 
-    /// A state that holds all of a snapshot, of which nothing is counted yet.
+    /// Returns a state with the contents of a snapshot, and without counts.
     ///
     /// # Errors
     ///
-    /// When it takes more than `limit` bytes.
-    pub(super) fn holding(
+    /// [`Rejected::Full`] when the contents take more than `limit` bytes.
+    pub(super) fn from_snapshot(
         snapshot: Snapshot,
         limit: usize,
         retention: Retention,
@@ -96,11 +77,11 @@ impl State {
             ..State::default()
         };
         for (uid, user) in snapshot.users {
-            state.take(OVERHEAD + user.name.len() + user.password_hash.len())?;
+            state.reserve(ALLOCATION + user.name.len() + user.password_hash.len())?;
             state.users.insert(uid, user);
         }
         for group in snapshot.groups {
-            state.take(2 * OVERHEAD + group.name.len())?;
+            state.reserve(2 * ALLOCATION + group.name.len())?;
             for &uid in &group.members {
                 state.belongs(uid, group.gid)?;
             }
@@ -108,55 +89,55 @@ impl State {
                 name: group.name,
                 owner: group.owner,
                 members: Arc::new(group.members),
-                is_known: false,
+                all_have_inboxes: false,
                 ids: Ids::default(),
             };
             state.groups.insert(group.gid, made);
         }
-        // The entries come in any order.
+        // A snapshot has the entries by message, not by inbox.
         let mut entries: HashMap<Uid, Vec<(Version, Arc<Message>)>> = HashMap::new();
         for stored in snapshot.messages {
-            state.remembering(stored, &mut entries)?;
+            state.add_message(stored, &mut entries)?;
         }
-        for ends in snapshot.inboxes {
-            let mut entries = entries.remove(&ends.uid).unwrap_or_default();
+        for summary in snapshot.inboxes {
+            let mut entries = entries.remove(&summary.uid).unwrap_or_default();
             entries.sort_unstable_by_key(|(version, _)| *version);
-            state.inbox(ends, entries)?;
+            state.add_inbox(summary, entries)?;
         }
         Ok(state)
     }
 
-    /// Notes a group that a user is or was a member of.
+    /// Notes that a user is or was a member of a group.
     fn belongs(&mut self, uid: Uid, gid: GroupId) -> Result<(), Rejected> {
         let groups = self.groups_of.get(&uid);
         if groups.is_none_or(|groups| !groups.contains(&gid)) {
-            self.take(self.membership_size(uid))?;
+            self.reserve(self.membership_size(uid))?;
             self.groups_of.entry(uid).or_default().insert(gid);
         }
         Ok(())
     }
 
-    /// Takes in a message, but for its entries.
-    fn remembering(
+    /// Adds a message with its id, and collects its entries by inbox.
+    fn add_message(
         &mut self,
-        stored: Stored,
+        stored: StoredMessage,
         entries: &mut HashMap<Uid, Vec<(Version, Arc<Message>)>>,
     ) -> Result<(), Rejected> {
         let (.., scope, _) = stored.id();
-        let Stored {
+        let StoredMessage {
             message,
             receivers,
             places,
         } = stored;
-        let is_gone = places.is_empty();
-        let body = if is_gone { 0 } else { body_size(&message) };
-        self.take(body + id_size(message.msg_id()))?;
+        let is_removed = places.is_empty();
+        let body = if is_removed { 0 } else { body_size(&message) };
+        self.reserve(body + id_size(message.msg_id()))?;
         match scope {
             Scope::Inbox(uid) => {
                 let inbox = self.inboxes.entry(uid).or_default();
                 self.inbox_uids.insert(uid);
-                if let Some(place) = inbox.ids.place(&message) {
-                    place.note(Arc::clone(&message), ());
+                if let Some(vacant) = inbox.ids.vacancy(&message) {
+                    vacant.insert(Arc::clone(&message), ());
                 }
             }
             Scope::Group(group) => {
@@ -164,22 +145,22 @@ impl State {
                     self.belongs(uid, group)?;
                 }
                 let group = self.groups.get_mut(&group).ok_or(Rejected::NoSuchGroup)?;
-                // Most messages went to all who are there now.
+                // Most messages have gone to the present members, whose list can be shared.
                 let members = if *group.members == receivers {
                     Arc::clone(&group.members)
                 } else {
                     Arc::new(receivers)
                 };
                 let left = u32::try_from(places.len()).unwrap_or(u32::MAX);
-                if let Some(place) = group.ids.place(&message) {
-                    place.note(Arc::clone(&message), Receivers { members, left });
+                if let Some(vacant) = group.ids.vacancy(&message) {
+                    vacant.insert(Arc::clone(&message), Receivers { members, left });
                 }
             }
         }
-        if is_gone {
-            self.remembered_ever += 1;
-            let when = (message.sent_at, self.remembered_ever);
-            self.remembered.insert(when, (scope, message));
+        if is_removed {
+            self.expiring_count += 1;
+            let when = (message.sent_at, self.expiring_count);
+            self.expiring_ids.insert(when, (scope, message));
             return Ok(());
         }
         for (uid, version) in places {
@@ -189,19 +170,21 @@ impl State {
         Ok(())
     }
 
-    fn inbox(&mut self, ends: Ends, entries: Vec<(Version, Arc<Message>)>) -> Result<(), Rejected> {
-        self.take(NEW_INBOX + entries.len() * ENTRY)?;
-        if !self.retention.is_off() && ends.total > Version::START {
-            self.owners.push(ends.uid);
-        }
-        self.inbox_uids.insert(ends.uid);
-        let known = self.inboxes.entry(ends.uid).or_default();
+    /// Adds an inbox with its entries, in the order of their versions.
+    fn add_inbox(
+        &mut self,
+        summary: InboxSummary,
+        entries: Vec<(Version, Arc<Message>)>,
+    ) -> Result<(), Rejected> {
+        self.reserve(NEW_INBOX + entries.len() * ENTRY)?;
+        self.inbox_uids.insert(summary.uid);
+        let known = self.inboxes.entry(summary.uid).or_default();
         let ids = std::mem::take(&mut known.ids);
         *known = Inbox {
-            removed: ends.removed,
+            trimmed_through: summary.removed,
             entries: entries.into_iter().map(|(_, message)| message).collect(),
-            read: ends.read,
-            delivered: ends.total,
+            read: summary.read,
+            delivered: summary.total,
             ids,
             ..Inbox::default()
         };

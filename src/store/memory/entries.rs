@@ -1,5 +1,5 @@
-//! The entries of an inbox, in pieces: to append one never copies many. A message to a group would else have thousands of
-//! inboxes copied at once, since they grow together.
+//! The entries of an inbox, in pieces, so that to append one never copies many. In one deque, a message to a group
+//! could have to copy thousands of inboxes at once, since they grow together.
 
 use std::collections::VecDeque;
 use std::iter;
@@ -8,24 +8,26 @@ use std::sync::Arc;
 
 use crate::store::Message;
 
-/// How many entries a piece has.
+/// The number of entries in a full piece.
 const PIECE: usize = 256;
 
-/// Messages in the order in which they came.
+/// The entries of an inbox, in the order of their versions.
 #[derive(Default)]
 pub(super) struct Entries {
-    /// Pieces that were full; only of the first may something have been removed since.
+    /// The pieces that were filled. All but the first are full; entries are removed from the first.
     full: VecDeque<VecDeque<Arc<Message>>>,
-    /// The newest.
+    /// The newest entries.
     last: VecDeque<Arc<Message>>,
 }
 
 impl Entries {
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         let first = self.full.front().map_or(0, VecDeque::len);
         first + self.full.len().saturating_sub(1) * PIECE + self.last.len()
     }
 
+    /// Appends an entry.
     pub fn push_back(&mut self, message: Arc<Message>) {
         if self.last.len() == PIECE {
             self.full.push_back(mem::take(&mut self.last));
@@ -33,10 +35,12 @@ impl Entries {
         self.last.push_back(message);
     }
 
+    /// Returns the oldest entry.
     pub fn front(&self) -> Option<&Arc<Message>> {
         self.full.front().unwrap_or(&self.last).front()
     }
 
+    /// Removes and returns the oldest entry.
     pub fn pop_front(&mut self) -> Option<Arc<Message>> {
         let Some(first) = self.full.front_mut() else {
             return self.last.pop_front();
@@ -48,7 +52,7 @@ impl Entries {
         message
     }
 
-    /// Gives back the room of what was removed, where it is much.
+    /// Frees the room of removed entries, if it is much.
     pub fn shrink(&mut self) {
         if self.full.capacity() / 4 > self.full.len() {
             self.full.shrink_to(2 * self.full.len());
@@ -58,7 +62,7 @@ impl Entries {
         }
     }
 
-    /// The entries after the first `skipped`.
+    /// Returns the entries after the first `skipped`.
     pub fn after(&self, skipped: usize) -> impl Iterator<Item = &Arc<Message>> {
         let first = self.full.front().unwrap_or(&self.last).len();
         let (pieces, skipped) = match skipped.checked_sub(first) {
@@ -91,7 +95,7 @@ mod tests {
     use crate::store::Kind;
 
     #[test]
-    fn pieces_are_one_list_wherever_it_is_cut() {
+    fn pieces_are_one_list_wherever_it_begins() {
         let message = |n: usize| {
             Arc::new(Message::new(
                 Kind::P2p,
@@ -123,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn no_piece_is_ever_copied_for_what_comes_after_it() {
+    fn no_piece_is_copied_when_entries_are_appended() {
         let message = Arc::new(Message::new(Kind::P2p, Uid(1), None, MsgId("m"), "", 1));
         let entries: Entries = std::iter::repeat_n(message, 100 * PIECE).collect();
         assert!(entries.full.iter().all(|piece| piece.len() == PIECE));

@@ -1,4 +1,4 @@
-//! The ids of the messages that went to one inbox or one group: what makes a message the same one when it is sent again.
+//! The message ids of one inbox or one group, by which a message that is sent again is recognised.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -9,9 +9,10 @@ use hashbrown::hash_table::{Entry, HashTable, VacantEntry};
 use crate::id::{MsgId, Uid};
 use crate::store::{Kind, Message};
 
-/// Messages by their kind, sender and id. A message stands here also when it is removed, until its id may be forgotten.
+/// Messages by kind, sender and id. A message stays when no inbox holds it any more, until its id is forgotten. `T` is
+/// what else is known of each.
 pub(super) struct Ids<T> {
-    known: HashTable<Known<T>>,
+    known: HashTable<KnownId<T>>,
     hasher: DefaultHashBuilder,
 }
 
@@ -24,40 +25,43 @@ impl<T> Default for Ids<T> {
     }
 }
 
-/// A message that was stored.
-pub(super) struct Known<T> {
-    /// Kept, since to find it out again for all of them when the table grows would mean to look at every message.
+/// A message whose id is known.
+pub(super) struct KnownId<T> {
+    /// The hash of the id. To compute it again when the table grows would read every message, which are far apart in
+    /// memory.
     hash: u64,
+    /// The message; without its text if no inbox holds it any more.
     pub message: Arc<Message>,
-    /// What else is known of it.
-    pub more: T,
+    pub detail: T,
 }
 
-impl<T> Known<T> {
-    /// The hash first: most other messages are told apart without a look at them, which would be far away in memory.
+impl<T> KnownId<T> {
+    /// Returns whether this is the message with an id and its hash. The hash is compared first, which tells most
+    /// messages apart without reading them.
     fn is(&self, hash: u64, id: (Kind, Uid, MsgId<'_>)) -> bool {
         self.hash == hash && identity(&self.message) == id
     }
 }
 
-/// Where a new message is to be noted.
-pub(super) struct Place<'a, T> {
+/// The place in the table for a message that was not sent before.
+pub(super) struct VacantId<'a, T> {
     hash: u64,
-    vacant: VacantEntry<'a, Known<T>>,
+    vacant: VacantEntry<'a, KnownId<T>>,
 }
 
-impl<T> Place<'_, T> {
-    pub fn note(self, message: Arc<Message>, more: T) {
+impl<T> VacantId<'_, T> {
+    /// Adds the message, which must be the one that the place was made for.
+    pub fn insert(self, message: Arc<Message>, detail: T) {
         let hash = self.hash;
-        self.vacant.insert(Known {
+        self.vacant.insert(KnownId {
             hash,
             message,
-            more,
+            detail,
         });
     }
 }
 
-/// What makes a message the same one.
+/// Returns what a message has in common with one that is sent again.
 fn identity(message: &Message) -> (Kind, Uid, MsgId<'_>) {
     (message.kind, message.source, message.msg_id())
 }
@@ -67,8 +71,8 @@ impl<T> Ids<T> {
         self.hasher.hash_one(id)
     }
 
-    /// The place of a message that was never here.
-    pub fn place(&mut self, message: &Message) -> Option<Place<'_, T>> {
+    /// Returns the place for a message; none if the message was sent before.
+    pub fn vacancy(&mut self, message: &Message) -> Option<VacantId<'_, T>> {
         let id = identity(message);
         let hash = self.hash(id);
         match self
@@ -76,23 +80,25 @@ impl<T> Ids<T> {
             .entry(hash, |known| known.is(hash, id), |known| known.hash)
         {
             Entry::Occupied(_) => None,
-            Entry::Vacant(vacant) => Some(Place { hash, vacant }),
+            Entry::Vacant(vacant) => Some(VacantId { hash, vacant }),
         }
     }
 
-    pub fn get(&self, kind: Kind, source: Uid, msg_id: MsgId<'_>) -> Option<&Known<T>> {
+    /// Returns a message by its id.
+    pub fn get(&self, kind: Kind, source: Uid, msg_id: MsgId<'_>) -> Option<&KnownId<T>> {
         let id = (kind, source, msg_id);
         let hash = self.hash(id);
         self.known.find(hash, |known| known.is(hash, id))
     }
 
-    pub fn get_mut(&mut self, message: &Message) -> Option<&mut Known<T>> {
+    /// Returns the stored message with the id of `message`.
+    pub fn get_mut(&mut self, message: &Message) -> Option<&mut KnownId<T>> {
         let id = identity(message);
         let hash = self.hash(id);
         self.known.find_mut(hash, |known| known.is(hash, id))
     }
 
-    /// Forgets a message. The buckets that get free stay for those to come: to make the table smaller would take long.
+    /// Forgets the id of a message. The table does not shrink, since that would take long: new ids use the room.
     pub fn forget(&mut self, message: &Message) {
         let id = identity(message);
         let hash = self.hash(id);
@@ -101,12 +107,12 @@ impl<T> Ids<T> {
         }
     }
 
-    /// All of them, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &Known<T>> {
+    /// Returns all messages, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = &KnownId<T>> {
         self.known.iter()
     }
 
-    /// How many there are.
+    /// Returns the number of messages.
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.known.len()

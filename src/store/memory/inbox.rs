@@ -1,93 +1,99 @@
+//! The inboxes of a memory store.
+
 use std::sync::Arc;
 
 use super::entries::Entries;
 use super::ids::Ids;
 use crate::id::{Uid, Version};
-use crate::store::{Entry, Ledger, Level, Message, Page, PageLimit};
+use crate::store::{Entry, InboxState, Ledger, Message, Page, PageLimit};
 
-/// So many entries a page has mostly at the most.
-const USUAL_PAGE: usize = 64;
+/// Initial capacity of a page, in entries.
+const PAGE_CAPACITY: usize = 64;
 
-/// The page of an inbox that there is not.
+/// The page of an inbox that has never had an entry.
 pub(super) const NO_PAGE: Page = Page {
     entries: Vec::new(),
     current: Version::START,
     total: Version::START,
 };
 
-/// What was put into an inbox, and what of it is left.
+/// An inbox: the entries that are left, and what is known of those that were removed.
 #[derive(Default)]
 pub(super) struct Inbox {
-    /// The last version that was removed, or 0.
-    pub removed: Version,
-    /// What is left: the entry of version n is at n - 1 - removed.
+    /// The newest version that retention has removed, or 0.
+    pub trimmed_through: Version,
+    /// The entries that are left: that of version n is at the index n - 1 - `trimmed_through`.
     pub entries: Entries,
-    /// The read mark. Never below what was removed.
+    /// The read mark. It is never below `trimmed_through`.
     pub read: Version,
-    /// The highest version that stood in a page, or was there before what is counted.
+    /// The newest version that was in a page, or that was restored from a snapshot.
     pub delivered: Version,
-    /// What is counted of it.
+    /// The counts of this inbox.
     pub ledger: Ledger,
-    /// The messages that were for this user alone.
+    /// The messages and acks to this user alone.
     pub ids: Ids<()>,
-    /// The last commit that it grew in, and its place among those that did.
+    /// The number of the last commit that has grown the inbox.
     pub grown_in: u64,
+    /// The index of the inbox among those that this commit has grown.
     pub grown_at: usize,
 }
 
 impl Inbox {
+    /// Returns the newest version.
     pub fn total(&self) -> Version {
-        self.removed + self.entries.len().cast_signed() as i64
+        self.trimmed_through + self.entries.len().cast_signed() as i64
     }
 
-    pub fn level(&self, uid: Uid) -> Level {
-        Level {
+    /// Returns what a client is told of the inbox, which is that of `uid`.
+    pub fn inbox_state(&self, uid: Uid) -> InboxState {
+        InboxState {
             uid,
             read: self.read,
             total: self.total(),
         }
     }
 
-    /// Appends an entry, and returns its version; `grown` has one level for each inbox that grew in this commit.
+    /// Appends an entry, and returns its version. `grown` has the inboxes that the commit with the number `commit` has
+    /// grown, each of them once.
     pub fn append(
         &mut self,
         uid: Uid,
         message: Arc<Message>,
         commit: u64,
-        grown: &mut Vec<Level>,
+        grown: &mut Vec<InboxState>,
     ) -> Version {
         self.entries.push_back(message);
         self.ledger.stored += 1;
-        let level = self.level(uid);
+        let state = self.inbox_state(uid);
         match grown.get_mut(self.grown_at) {
-            Some(known) if self.grown_in == commit => *known = level,
+            Some(known) if self.grown_in == commit => *known = state,
             _ => {
                 (self.grown_in, self.grown_at) = (commit, grown.len());
-                grown.push(level);
+                grown.push(state);
             }
         }
-        level.total
+        state.total
     }
 
-    /// The entries after version `after`, and after which version they begin.
+    /// Returns the entries after version `after` as a page for `uid`, and the version after which they begin.
     pub fn page(&self, uid: Uid, after: Version, limit: PageLimit) -> (Version, Page) {
         let total = self.total();
         let start = if after <= total {
-            self.removed.max(after)
+            self.trimmed_through.max(after)
         } else {
-            self.removed
+            self.trimmed_through
         };
-        let most = if limit.entries == 0 {
+        let max_entries = if limit.entries == 0 {
             usize::MAX
         } else {
             limit.entries
         };
         let mut room = limit.bytes;
         let mut current = start;
-        let skipped = usize::try_from(start - self.removed).unwrap_or(usize::MAX);
-        let found = self.entries.len().saturating_sub(skipped).min(most);
-        let mut entries = Vec::with_capacity(found.min(USUAL_PAGE));
-        for message in self.entries.after(skipped).take(most) {
+        let skipped = usize::try_from(start - self.trimmed_through).unwrap_or(usize::MAX);
+        let found = self.entries.len().saturating_sub(skipped).min(max_entries);
+        let mut entries = Vec::with_capacity(found.min(PAGE_CAPACITY));
+        for message in self.entries.after(skipped).take(max_entries) {
             let entry = Entry {
                 version: current + 1,
                 message: Arc::clone(message),

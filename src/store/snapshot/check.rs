@@ -7,7 +7,7 @@ use crate::id::{GroupId, Uid, Version};
 use crate::store::Scope;
 use hashbrown::{HashMap, HashSet};
 
-use super::{Draft, Ends, SaveError, Snapshot};
+use super::{InboxSummary, SaveError, Snapshot, SnapshotBuilder};
 use crate::codec::MAX_FRAME;
 use crate::phc;
 use crate::store::{Entry, Group, Kind, Message, User};
@@ -23,16 +23,16 @@ const LATEST: i64 = (1 << 41) - 366 * 24 * 3_600_000;
 /// Builds a snapshot from untrusted items. Groups and inboxes have to be added before the messages that refer to them.
 pub(super) struct Checked {
     /// The items that have been accepted.
-    draft: Draft,
+    draft: SnapshotBuilder,
     /// The ids of the users that have been added.
     uids: HashSet<Uid>,
     /// The ids of the groups that have been added.
     gids: HashSet<GroupId>,
     /// The inboxes that have been added, with the number of their entries so far.
-    inboxes: HashMap<Uid, (Ends, i64)>,
+    inboxes: HashMap<Uid, (InboxSummary, i64)>,
     /// The entries so far, by inbox and version.
     places: HashSet<(Uid, Version)>,
-    /// The identities of the messages so far: see [`Stored::id`](super::Stored::id).
+    /// The identities of the messages so far: see [`StoredMessage::id`](super::StoredMessage::id).
     ids: HashSet<(Kind, Uid, Scope, String)>,
 }
 
@@ -64,7 +64,7 @@ impl Checked {
             format!("newest: {newest} is no time in milliseconds")
         })?;
         Ok(Checked {
-            draft: Draft::new(usize::MAX, newest),
+            draft: SnapshotBuilder::new(usize::MAX, newest),
             uids: HashSet::new(),
             gids: HashSet::new(),
             inboxes: HashMap::new(),
@@ -109,8 +109,8 @@ impl Checked {
     /// # Errors
     ///
     /// What is wrong, when the user has an inbox already, or when the bounds contradict each other.
-    pub fn inbox(&mut self, ends: Ends) -> Result<(), Wrong> {
-        let Ends {
+    pub fn inbox(&mut self, ends: InboxSummary) -> Result<(), Wrong> {
+        let InboxSummary {
             uid,
             read,
             removed,

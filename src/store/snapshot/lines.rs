@@ -17,7 +17,7 @@ use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::check::Checked;
-use super::{Ends, LoadError, Snapshot};
+use super::{InboxSummary, LoadError, Snapshot};
 use crate::id::{GroupId, MsgId, Uid, Version};
 use crate::store::{Group, Kind, Message, User};
 use crate::text::{LineError, LineReader};
@@ -91,7 +91,7 @@ struct GroupLine<'a> {
     members: Cow<'a, [Uid]>,
 }
 
-/// The line of an inbox: see [`Ends`].
+/// The line of an inbox: see [`InboxSummary`].
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct InboxLine {
@@ -101,7 +101,7 @@ struct InboxLine {
     total: Version,
 }
 
-/// The line of a message, with the inboxes that hold it: see [`Stored`](super::Stored).
+/// The line of a message, with the inboxes that hold it: see [`StoredMessage`](super::StoredMessage).
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct MessageLine<'a> {
@@ -194,7 +194,7 @@ impl Snapshot {
                 members: (&group.members).into(),
             }))?;
         }
-        for &Ends {
+        for &InboxSummary {
             uid,
             read,
             removed,
@@ -424,7 +424,7 @@ fn take(checked: &mut Checked, line: Line<'_>) -> Result<(), String> {
             owner: Uid::nonzero(line.owner.0),
             members: line.members.into_owned(),
         }),
-        Line::Inbox(line) => checked.inbox(Ends {
+        Line::Inbox(line) => checked.inbox(InboxSummary {
             uid: line.uid,
             read: line.read,
             removed: line.removed,

@@ -40,23 +40,24 @@ const ITEM: usize = 24;
 /// empty store.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The newest time that the store has seen, in Unix milliseconds: see [`AccountStore::newest`](super::AccountStore::newest).
+    /// The newest time that the store has seen, in Unix milliseconds: see
+    /// [`AccountStore::newest`](super::AccountStore::newest).
     pub(super) newest: i64,
     /// The registered users, in the order of their ids.
     pub(super) users: Vec<(Uid, User)>,
     /// The groups, in the order of their ids. The members of each are sorted.
     pub(super) groups: Vec<Group>,
     /// The bounds of the inboxes, in the order of their users' ids.
-    pub(super) inboxes: Vec<Ends>,
+    pub(super) inboxes: Vec<InboxSummary>,
     /// The messages, in the order of the times at which they were sent.
-    pub(super) messages: Vec<Stored>,
+    pub(super) messages: Vec<StoredMessage>,
     /// The estimated size of the snapshot's file, in bytes.
     bytes: usize,
 }
 
 /// The bounds of an inbox. The versions of its entries are `removed` + 1 to `total`, without gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ends {
+pub(super) struct InboxSummary {
     /// The user to whom the inbox belongs.
     pub uid: Uid,
     /// The read mark: the newest version that the user has acknowledged. From `removed` to `total`.
@@ -69,7 +70,7 @@ pub(super) struct Ends {
 
 /// A message of a snapshot. It is kept for as long as its id is remembered, even when no inbox holds it any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Stored {
+pub(super) struct StoredMessage {
     /// The message. Its text is empty if no inbox holds it any more.
     pub message: Arc<Message>,
     /// The users into whose inboxes the message was put, sorted. Exactly one, unless it was sent to a group.
@@ -78,7 +79,7 @@ pub(super) struct Stored {
     pub places: Vec<(Uid, Version)>,
 }
 
-impl Stored {
+impl StoredMessage {
     /// Returns the identity of the message: a message with the same kind, sender, receiver or group, and id is the same
     /// message sent again.
     pub fn id(&self) -> (Kind, Uid, Scope, MsgId<'_>) {
@@ -139,21 +140,21 @@ pub struct LoadError {
 }
 
 /// Builds a snapshot item by item, and stops when its size exceeds a limit.
-pub(super) struct Draft {
+pub(super) struct SnapshotBuilder {
     /// The items so far, in the order in which they were added.
     snapshot: Snapshot,
     /// The limit of the snapshot's estimated size, in bytes.
     limit: usize,
 }
 
-impl Draft {
+impl SnapshotBuilder {
     /// Creates an empty draft. `newest` is the newest time that the store has seen, in Unix milliseconds.
     pub fn new(limit: usize, newest: i64) -> Self {
         let snapshot = Snapshot {
             newest,
             ..Snapshot::default()
         };
-        Draft { snapshot, limit }
+        SnapshotBuilder { snapshot, limit }
     }
 
     /// Adds to the estimated size.
@@ -196,7 +197,7 @@ impl Draft {
     /// # Errors
     ///
     /// [`SaveError::TooLarge`], when the snapshot exceeds its limit.
-    pub fn inbox(&mut self, ends: Ends) -> Result<(), SaveError> {
+    pub fn inbox(&mut self, ends: InboxSummary) -> Result<(), SaveError> {
         self.take(LINE)?;
         self.snapshot.inboxes.push(ends);
         Ok(())
@@ -213,7 +214,7 @@ impl Draft {
         receivers: Vec<Uid>,
     ) -> Result<usize, SaveError> {
         self.take(LINE + message.msg_id().0.len() + message.text().len() + ITEM * receivers.len())?;
-        self.snapshot.messages.push(Stored {
+        self.snapshot.messages.push(StoredMessage {
             message,
             receivers,
             places: Vec::new(),

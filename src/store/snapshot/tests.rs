@@ -65,7 +65,7 @@ fn a_message_with_300_000_receivers_is_read_in_reasonable_time() {
     };
     checked.group(group).unwrap();
     for &uid in &uids {
-        let ends = Ends {
+        let ends = InboxSummary {
             uid,
             read: Version(0),
             removed: Version(0),

@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use imd::config;
 use imd::id::{GroupId, Uid, Version};
 use imd::store::{
-    AccountStore, Committed, DurableStore, Group, Ledger, Level, MessageStore, Page, PageLimit,
-    ReplaceError, Retention, SaveError, Snapshot, Store, StoreAdmin, StoreError, User, Write,
+    AccountStore, Committed, DurableStore, Group, InboxState, Ledger, MessageStore, Page,
+    PageLimit, ReplaceError, Retention, SaveError, Snapshot, Store, StoreAdmin, StoreError, User,
+    Write,
 };
 use tempfile::TempDir;
 
@@ -42,8 +43,8 @@ impl MessageStore for InItsFolder {
         self.store.sync(uid, after, limit).await
     }
 
-    async fn level(&self, uid: Uid) -> Result<Level, StoreError> {
-        self.store.level(uid).await
+    async fn inbox_state(&self, uid: Uid) -> Result<InboxState, StoreError> {
+        self.store.inbox_state(uid).await
     }
 
     async fn peek(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreError> {
@@ -57,12 +58,12 @@ impl AccountStore for InItsFolder {
         self.store.user(uid).await
     }
 
-    async fn users(&self, after: Uid, most: usize) -> Result<Vec<(Uid, User)>, StoreError> {
-        self.store.users(after, most).await
+    async fn users(&self, after: Uid, limit: usize) -> Result<Vec<(Uid, User)>, StoreError> {
+        self.store.users(after, limit).await
     }
 
-    async fn groups(&self, after: GroupId, most: usize) -> Result<Vec<Group>, StoreError> {
-        self.store.groups(after, most).await
+    async fn groups(&self, after: GroupId, limit: usize) -> Result<Vec<Group>, StoreError> {
+        self.store.groups(after, limit).await
     }
 
     async fn newest(&self) -> Result<i64, StoreError> {
@@ -88,8 +89,8 @@ impl StoreAdmin for InItsFolder {
         self.store.ledger()
     }
 
-    fn ledgers(&self, after: Uid, most: usize) -> Vec<(Uid, Ledger)> {
-        self.store.ledgers(after, most)
+    fn ledgers(&self, after: Uid, limit: usize) -> Vec<(Uid, Ledger)> {
+        self.store.ledgers(after, limit)
     }
 
     async fn snapshot(&self, limit: usize) -> Result<Snapshot, SaveError> {

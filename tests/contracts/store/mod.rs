@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use imd::id::{GroupId, MsgId, Uid, Version};
 use imd::store::{
-    AccountStore, Committed, Entry, Kind, Ledger, Level, MemoryStore, Message, MessageStore,
+    AccountStore, Committed, Entry, InboxState, Kind, Ledger, MemoryStore, Message, MessageStore,
     PageLimit, Rejected, Retention, Snapshot, Store, StoreAdmin, User, Write, WriteOutcome,
 };
 
@@ -19,7 +19,7 @@ const ALL: PageLimit = PageLimit {
     entries: 0,
     bytes: usize::MAX,
 };
-const MOST: usize = 2_000;
+const MAX_MEMBERS: usize = 2_000;
 
 fn message(kind: Kind, source: i64, group: i64, id: &str, text: &str) -> Arc<Message> {
     Arc::new(Message::new(
@@ -77,7 +77,7 @@ fn join(group: i64, uid: i64) -> Write {
     Write::Join {
         group: GroupId(group),
         uids: vec![Uid(uid)],
-        most: MOST,
+        max_members: MAX_MEMBERS,
     }
 }
 
@@ -113,7 +113,7 @@ async fn ids(store: &dyn Store, uid: i64) -> Vec<String> {
 }
 
 async fn read_mark(store: &dyn Store, uid: i64) -> i64 {
-    store.level(Uid(uid)).await.unwrap().read.0
+    store.inbox_state(Uid(uid)).await.unwrap().read.0
 }
 
 /// The contract of [`Store`]. `$make` is an async function from a [`Retention`] to an empty `Arc<dyn Store>`; so many
@@ -252,7 +252,7 @@ async fn a_message_sent_again_is_stored_once(store: Arc<dyn Store>) {
     assert_eq!(committed.accepted(), [Ok(()), Ok(()), Ok(())]);
     assert_eq!(
         committed.grown_inboxes,
-        [Level {
+        [InboxState {
             uid: Uid(2),
             read: Version(0),
             total: Version(2)
@@ -304,7 +304,7 @@ async fn grown_inboxes_are_reported_with_their_levels(store: Arc<dyn Store>) {
     };
     assert_eq!(
         newest(2),
-        Some(&Level {
+        Some(&InboxState {
             uid: Uid(2),
             read: Version(1),
             total: Version(3)
@@ -312,7 +312,7 @@ async fn grown_inboxes_are_reported_with_their_levels(store: Arc<dyn Store>) {
     );
     assert_eq!(
         newest(3),
-        Some(&Level {
+        Some(&InboxState {
             uid: Uid(3),
             read: Version(0),
             total: Version(1)
@@ -320,8 +320,8 @@ async fn grown_inboxes_are_reported_with_their_levels(store: Arc<dyn Store>) {
     );
     assert_eq!(newest(1), None);
     assert_eq!(
-        store.level(Uid(2)).await.unwrap(),
-        Level {
+        store.inbox_state(Uid(2)).await.unwrap(),
+        InboxState {
             uid: Uid(2),
             read: Version(1),
             total: Version(3)
@@ -539,18 +539,18 @@ fn create_with(group: i64, owner: i64, members: &[i64]) -> Write {
     }
 }
 
-fn join_all(group: i64, uids: &[i64], most: usize) -> Write {
+fn join_all(group: i64, uids: &[i64], max_members: usize) -> Write {
     let uids = uids.iter().copied().map(Uid).collect();
     Write::Join {
         group: GroupId(group),
         uids,
-        most,
+        max_members,
     }
 }
 
 /// The members of each group.
 async fn members(store: &dyn Store) -> Vec<(i64, Vec<i64>)> {
-    let groups = store.groups(GroupId(0), MOST).await.unwrap();
+    let groups = store.groups(GroupId(0), MAX_MEMBERS).await.unwrap();
     let members = groups.into_iter().map(|group| {
         let members = group.members.into_iter().map(i64::from);
         (group.gid.0, members.collect())
@@ -661,13 +661,13 @@ async fn joining_and_quitting(store: Arc<dyn Store>) {
     let third = Write::Join {
         group: GroupId(50),
         uids: vec![Uid(3)],
-        most: 1,
+        max_members: 1,
     };
     assert_eq!(one(&*store, third).await, Err(Rejected::GroupFull));
     let again = Write::Join {
         group: GroupId(50),
         uids: vec![Uid(1)],
-        most: 1,
+        max_members: 1,
     };
     assert_eq!(
         one(&*store, again).await,
@@ -699,7 +699,7 @@ async fn an_ack_needs_a_message_and_is_stored_once(store: Arc<dyn Store>) {
     assert_eq!(committed.accepted(), [Ok(()), Ok(())]);
     assert_eq!(
         committed.grown_inboxes,
-        [Level {
+        [InboxState {
             uid: Uid(1),
             read: Version(0),
             total: Version(1)
@@ -876,8 +876,8 @@ async fn an_empty_inbox_has_an_empty_page(store: Arc<dyn Store>) {
         assert_eq!((page.current, page.total), (Version(0), Version(0)));
     }
     assert_eq!(
-        store.level(Uid(2)).await.unwrap(),
-        Level {
+        store.inbox_state(Uid(2)).await.unwrap(),
+        InboxState {
             uid: Uid(2),
             read: Version(0),
             total: Version(0)
@@ -1072,7 +1072,7 @@ async fn a_long_batch_and_another_beside_it_leave_no_gap(store: Arc<dyn Store>) 
     }
     let told = |uid| everyone.contains(&uid) || alone.contains(&uid);
     assert!(long.grown_inboxes.iter().all(|level| told(level.uid.0)));
-    assert_eq!(store.level(Uid(2)).await.unwrap().total, 40 + 6);
+    assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 40 + 6);
     assert_eq!(store.ledger().stored, 20 * 1_002 + 3 * 1_002);
 }
 
@@ -1179,7 +1179,7 @@ async fn where_there_is_no_room_nothing_is_half_made() {
     let refused = vec![
         create_with(10, 1, &many),
         create(11, 2),
-        join_all(9, &many, MOST),
+        join_all(9, &many, MAX_MEMBERS),
         join(9, 2),
         register(2),
         p2p(1, 2, "a"),

@@ -108,7 +108,7 @@ struct Model {
 
 impl Model {
     /// Returns what comes of a message to these receivers, and the inboxes that grow by it.
-    fn put(&mut self, key: Key, receivers: Vec<i64>) -> (WriteOutcome, Vec<Level>) {
+    fn put(&mut self, key: Key, receivers: Vec<i64>) -> (WriteOutcome, Vec<InboxState>) {
         if self.sent.contains_key(&key) {
             return (WriteOutcome::Duplicate, Vec::new());
         }
@@ -118,7 +118,7 @@ impl Model {
             inbox.entries.push((inbox.total, key.clone(), self.now));
             self.ledger.stored += 1;
         }
-        let grown: Vec<Level> = receivers.iter().map(|uid| self.level(*uid)).collect();
+        let grown: Vec<InboxState> = receivers.iter().map(|uid| self.inbox_state(*uid)).collect();
         let outcome = match key.0 {
             Kind::Group => WriteOutcome::DeliveredToGroup {
                 receivers: Arc::new(receivers.iter().copied().map(Uid).collect()),
@@ -140,12 +140,12 @@ impl Model {
             .any(|(key, sent)| of(key) && sent.receivers.contains(&uid))
     }
 
-    fn level(&self, uid: i64) -> Level {
+    fn inbox_state(&self, uid: i64) -> InboxState {
         let (read, total) = self
             .inboxes
             .get(&uid)
             .map_or((0, 0), |i| (i.read.max(i.removed()), i.total));
-        Level {
+        InboxState {
             uid: Uid(uid),
             read: Version(read),
             total: Version(total),
@@ -230,7 +230,10 @@ pub fn compare(cases: u32, make: impl AsyncFn(Retention) -> Arc<dyn Store>) {
                 take(&*store, &mut model, step).await;
                 assert_eq!(store.ledger(), model.ledger);
                 for uid in USERS {
-                    assert_eq!(store.level(Uid(uid)).await.unwrap(), model.level(uid));
+                    assert_eq!(
+                        store.inbox_state(Uid(uid)).await.unwrap(),
+                        model.inbox_state(uid)
+                    );
                 }
             }
         });
@@ -326,7 +329,7 @@ async fn take(store: &dyn Store, model: &mut Model, step: Step) {
             let (expected, end) = model.sync(uid, after, count);
             assert_eq!(got.collect::<Vec<_>>(), expected);
             assert_eq!(page.current, end.max(0));
-            assert_eq!(page.total, model.level(uid).total);
+            assert_eq!(page.total, model.inbox_state(uid).total);
             return;
         }
         Step::Wait { minutes } => {

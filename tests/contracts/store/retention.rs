@@ -68,8 +68,8 @@ async fn versions(store: &dyn Store, uid: i64) -> Vec<i64> {
     inbox(store, uid).await.iter().map(|row| row.0).collect()
 }
 
-async fn level(store: &dyn Store, uid: i64) -> (i64, i64) {
-    let level = store.level(Uid(uid)).await.unwrap();
+async fn inbox_state(store: &dyn Store, uid: i64) -> (i64, i64) {
+    let level = store.inbox_state(Uid(uid)).await.unwrap();
     (level.read.0, level.total.0)
 }
 
@@ -78,7 +78,7 @@ pub async fn without_limits_nothing_is_removed(make: impl AsyncFn(Retention) -> 
     filled(&*store, &[0, 0, 0]).await;
     assert_eq!(clean(&*store, 100_000 * DAY).await, 0);
     assert_eq!(versions(&*store, 2).await, [1, 2, 3]);
-    assert_eq!(level(&*store, 2).await, (0, 3));
+    assert_eq!(inbox_state(&*store, 2).await, (0, 3));
 }
 
 pub async fn what_is_older_than_keep_is_removed(make: impl AsyncFn(Retention) -> Arc<dyn Store>) {
@@ -135,9 +135,9 @@ pub async fn versions_go_on_where_they_were(make: impl AsyncFn(Retention) -> Arc
     let store = make(keep(HOUR)).await;
     filled(&*store, &[0, 0]).await;
     assert_eq!(clean(&*store, 2 * HOUR).await, 2);
-    assert_eq!(level(&*store, 2).await, (2, 2));
+    assert_eq!(inbox_state(&*store, 2).await, (2, 2));
     let committed = commit(&*store, vec![sent(START + 2 * HOUR, p2p(1, 2, "next"))]).await;
-    let grown = Level {
+    let grown = InboxState {
         uid: Uid(2),
         read: Version(2),
         total: Version(3),
@@ -156,18 +156,18 @@ pub async fn what_was_removed_is_not_still_to_come(
     filled(&*store, &[0, 0, 0, 2 * HOUR, 2 * HOUR]).await;
     store.sync(Uid(2), Version(1), ALL).await.unwrap();
     assert_eq!(clean(&*store, 2 * HOUR).await, 3);
-    assert_eq!(level(&*store, 2).await, (3, 5));
+    assert_eq!(inbox_state(&*store, 2).await, (3, 5));
     let committed = commit(&*store, vec![sent(START + 2 * HOUR, p2p(1, 2, "next"))]).await;
     assert_eq!(committed.grown_inboxes[0].read, 3);
     // Nor does asking from before the cut bring it back; and the mark moves on as ever.
     store.sync(Uid(2), Version(2), ALL).await.unwrap();
-    assert_eq!(level(&*store, 2).await, (3, 6));
+    assert_eq!(inbox_state(&*store, 2).await, (3, 6));
     store.sync(Uid(2), Version(5), ALL).await.unwrap();
-    assert_eq!(level(&*store, 2).await, (5, 6));
+    assert_eq!(inbox_state(&*store, 2).await, (5, 6));
     assert_eq!(clean(&*store, 3 * HOUR).await, 0);
-    assert_eq!(level(&*store, 2).await, (5, 6));
+    assert_eq!(inbox_state(&*store, 2).await, (5, 6));
     assert_eq!(clean(&*store, 4 * HOUR).await, 3);
-    assert_eq!(level(&*store, 2).await, (6, 6));
+    assert_eq!(inbox_state(&*store, 2).await, (6, 6));
 }
 
 pub async fn a_sync_from_before_the_cut_begins_at_the_oldest_left(
@@ -185,7 +185,7 @@ pub async fn a_sync_from_before_the_cut_begins_at_the_oldest_left(
         assert_eq!(ids, ["4", "5", "6"], "from {after}");
         assert_eq!(page.current, 6, "from {after}");
         assert_eq!(page.total, 6, "from {after}");
-        assert_eq!(level(&*store, 2).await, (3, 6), "from {after}");
+        assert_eq!(inbox_state(&*store, 2).await, (3, 6), "from {after}");
     }
     let limit = |entries, bytes| PageLimit { entries, bytes };
     let page = store
@@ -210,7 +210,7 @@ pub async fn a_sync_where_nothing_is_left_says_the_total(
         assert_eq!(page.entries, []);
         assert_eq!((page.current, page.total), (Version(3), Version(3)));
     }
-    assert_eq!(level(&*store, 2).await, (3, 3));
+    assert_eq!(inbox_state(&*store, 2).await, (3, 3));
 }
 
 pub async fn a_message_id_is_remembered_for_a_day(make: impl AsyncFn(Retention) -> Arc<dyn Store>) {
@@ -222,7 +222,7 @@ pub async fn a_message_id_is_remembered_for_a_day(make: impl AsyncFn(Retention) 
         let committed = commit(&*store, vec![again(after)]).await;
         assert_eq!(committed.accepted(), [Ok(())]);
         assert_eq!(committed.grown_inboxes, []);
-        assert_eq!(level(&*store, 2).await, (2, 2));
+        assert_eq!(inbox_state(&*store, 2).await, (2, 2));
     }
     assert_eq!(clean(&*store, DAY + 1).await, 0);
     one(&*store, again(DAY + 1)).await.unwrap();
@@ -426,9 +426,9 @@ pub async fn others_are_served_while_it_is_cleaned(
     cleaner.await.unwrap();
     store.clean(START).await.unwrap();
     let total = 4 * EACH as i64;
-    assert_eq!(level(&*store, 2).await.1, total);
+    assert_eq!(inbox_state(&*store, 2).await.1, total);
     assert!(versions(&*store, 2).await.into_iter().eq(total - 9..=total));
-    assert_eq!(level(&*store, 1).await.1, total / 2);
+    assert_eq!(inbox_state(&*store, 1).await.1, total / 2);
     assert_eq!(versions(&*store, 1).await.len(), 10);
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use imd::id::{GroupId, Uid, Version};
 use imd::store::{Group, ReplaceError, SaveError};
 
-const EMPTY: Level = Level {
+const EMPTY: InboxState = InboxState {
     uid: Uid(2),
     read: Version(0),
     total: Version(0),
@@ -57,11 +57,11 @@ async fn fill(store: &dyn Store) {
 pub async fn a_peek_leaves_no_trace(make: impl AsyncFn(Retention) -> Arc<dyn Store>) {
     let store = make(Retention::default()).await;
     fill(&*store).await;
-    let before = (store.ledger(), store.level(Uid(2)).await.unwrap());
+    let before = (store.ledger(), store.inbox_state(Uid(2)).await.unwrap());
     for (after, entries) in [(-1, 0), (0, 2), (2, 0), (6, 0), (99, 0), (99, 1)] {
         let limit = PageLimit { entries, ..ALL };
         let peeked = store.peek(Uid(2), Version(after), limit).await.unwrap();
-        let now = (store.ledger(), store.level(Uid(2)).await.unwrap());
+        let now = (store.ledger(), store.inbox_state(Uid(2)).await.unwrap());
         assert_eq!(now, before, "{after}");
         // It is the page of a sync, which does leave one.
         let twin = make(Retention::default()).await;
@@ -176,7 +176,7 @@ pub async fn nothing_replaces_everything(make: impl AsyncFn(Retention) -> Arc<dy
     assert_eq!(store.signing_key().await.unwrap(), key);
     assert_eq!(store.newest().await.unwrap(), newest);
     assert_eq!(store.ledger(), Ledger::default());
-    assert_eq!(store.level(Uid(2)).await.unwrap(), EMPTY);
+    assert_eq!(store.inbox_state(Uid(2)).await.unwrap(), EMPTY);
     assert!(inbox(&*store, 2).await.is_empty());
     assert!(store.user(Uid(1)).await.unwrap().is_none());
     assert!(store.users(Uid(0), 9).await.unwrap().is_empty());
@@ -189,7 +189,7 @@ pub async fn nothing_replaces_everything(make: impl AsyncFn(Retention) -> Arc<dy
     );
     // Everything can be there again, from the first version on.
     fill(&*store).await;
-    assert_eq!(store.level(Uid(2)).await.unwrap().read, 3);
+    assert_eq!(store.inbox_state(Uid(2)).await.unwrap().read, 3);
     assert_eq!(ids(&*store, 2).await[3], "a");
     assert_eq!(
         store.ledger().stored,
@@ -222,12 +222,12 @@ pub async fn a_snapshot_goes_from_any_store_to_any_other(
         other.replace(snapshot.clone()).await.unwrap();
         assert!(saved(&*other).await == snapshot);
         assert_eq!(other.ledger(), Ledger::default());
-        assert_eq!(other.level(Uid(9)).await.unwrap().total, 0);
+        assert_eq!(other.inbox_state(Uid(9)).await.unwrap().total, 0);
         assert!(other.newest().await.unwrap() >= store.newest().await.unwrap());
         for uid in 1..4 {
             assert_eq!(
-                other.level(Uid(uid)).await.unwrap(),
-                store.level(Uid(uid)).await.unwrap()
+                other.inbox_state(Uid(uid)).await.unwrap(),
+                store.inbox_state(Uid(uid)).await.unwrap()
             );
             assert_eq!(inbox(&*other, uid).await, inbox(&*store, uid).await);
         }
@@ -263,11 +263,14 @@ pub async fn clients_go_on_after_a_snapshot_was_loaded(
         "hash"
     );
     // Versions and read marks go on.
-    let before = store.level(Uid(2)).await.unwrap();
+    let before = store.inbox_state(Uid(2)).await.unwrap();
     assert_eq!(before.read, 3);
     let committed = commit(&*store, vec![to_group(2, 50, "n"), p2p(1, 2, "n")]).await;
     assert_eq!(committed.grown_inboxes.len(), 2);
-    assert_eq!(store.level(Uid(2)).await.unwrap().total, before.total + 2);
+    assert_eq!(
+        store.inbox_state(Uid(2)).await.unwrap().total,
+        before.total + 2
+    );
     let page = store.sync(Uid(2), before.total, ALL).await.unwrap();
     assert_eq!(page.entries.len(), 2);
     // What was there before is not counted.

@@ -1,7 +1,7 @@
 //! What the simulated store holds, and the records that it is made of.
 
 use imd::id::{GroupId, Uid, Version};
-use imd::store::{Kind, Level, Message, Rejected, User, Write};
+use imd::store::{InboxState, Kind, Message, Rejected, User, Write};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -77,7 +77,7 @@ impl Versions for AfterTheNewest {
 }
 
 impl State {
-    pub fn level(&self, uid: Uid) -> Level {
+    pub fn inbox_state(&self, uid: Uid) -> InboxState {
         let (read, total) = self.inboxes.get(&uid).map_or(Default::default(), |inbox| {
             let newest = inbox.entries.last();
             (
@@ -85,7 +85,7 @@ impl State {
                 newest.map_or(Version::START, |(version, _)| *version),
             )
         });
-        Level { uid, read, total }
+        InboxState { uid, read, total }
     }
 
     pub fn apply(&mut self, record: &Record) {
@@ -177,7 +177,7 @@ impl State {
                 vec![Record::Left { group, uid }]
             }
             Write::Read { .. } if bug == Some(Bug::MarkBack) => Vec::new(),
-            Write::Read { uid, after } if *after > self.level(*uid).total => Vec::new(),
+            Write::Read { uid, after } if *after > self.inbox_state(*uid).total => Vec::new(),
             Write::Read { uid, after } => {
                 let (uid, read) = (*uid, *after);
                 vec![Record::Mark { uid, read }]
@@ -208,7 +208,7 @@ impl State {
         let message = Arc::new(message.clone());
         let entries = receivers.iter().map(|&uid| Record::Entry {
             uid,
-            version: versions.next(uid, self.level(uid).total),
+            version: versions.next(uid, self.inbox_state(uid).total),
             message: Arc::clone(&message),
         });
         [Record::Sent(identity)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use imd::id::{GroupId, Uid, Version};
 use imd::store::{
-    AccountStore, Committed, Entry, Group, Kind, Ledger, Level, MessageStore, Page, PageLimit,
+    AccountStore, Committed, Entry, Group, InboxState, Kind, Ledger, MessageStore, Page, PageLimit,
     ReplaceError, SaveError, Snapshot, StoreAdmin, StoreError, User, Write, WriteOutcome,
 };
 use parking_lot::Mutex;
@@ -179,7 +179,7 @@ impl SimStore {
             for record in &records {
                 inner.live.apply(record);
                 if let Record::Entry { uid, .. } = record {
-                    grown_inboxes.push(inner.live.level(*uid));
+                    grown_inboxes.push(inner.live.inbox_state(*uid));
                 }
             }
             changes.push(records);
@@ -207,7 +207,7 @@ impl SimStore {
         if inner.is_dead {
             return None;
         }
-        let total = inner.live.level(uid).total;
+        let total = inner.live.inbox_state(uid).total;
         let after = if after > total {
             Version::START
         } else {
@@ -332,8 +332,8 @@ impl MessageStore for SimStore {
         }
     }
 
-    async fn level(&self, uid: Uid) -> Result<Level, StoreError> {
-        Ok(self.inner.lock().live.level(uid))
+    async fn inbox_state(&self, uid: Uid) -> Result<InboxState, StoreError> {
+        Ok(self.inner.lock().live.inbox_state(uid))
     }
 
     async fn peek(&self, _: Uid, _: Version, _: PageLimit) -> Result<Page, StoreError> {

@@ -1,6 +1,10 @@
-//! Who is in a group, was, and will be.
+//! Changes the members of groups, and caches them for the messages that follow.
 
 use std::sync::Arc;
+
+use hashbrown::HashMap;
+use quick_cache::Weighter;
+use quick_cache::unsync::Cache;
 
 use super::super::engine::EngineError;
 use super::super::record::{self, GroupRecord, MemberRecord};
@@ -9,12 +13,52 @@ use crate::id::{GroupId, Uid};
 use crate::store::members::{Members, joining};
 use crate::store::{Rejected, WriteOutcome};
 
+/// The estimated number of groups in the cache.
+const GROUPS: usize = 65_536;
+
+/// The most members of all groups in the cache together.
+const MEMBERS: u64 = 1 << 20;
+
+/// A cache of the members of groups, as the last commit has left them. The writer owns it.
+#[derive(Debug)]
+pub struct GroupCache {
+    members: Cache<GroupId, Members, ByMembers>,
+}
+
+/// Weighs a group by the number of its members.
+#[derive(Debug, Clone)]
+struct ByMembers;
+
+impl Weighter<GroupId, Members> for ByMembers {
+    fn weight(&self, _: &GroupId, members: &Members) -> u64 {
+        1 + members.len() as u64
+    }
+}
+
+impl Default for GroupCache {
+    fn default() -> Self {
+        GroupCache {
+            members: Cache::with_weighter(GROUPS, MEMBERS, ByMembers),
+        }
+    }
+}
+
+impl GroupCache {
+    /// Adds the members of groups as a commit has changed them, once it is written.
+    pub fn adopt(&mut self, members: HashMap<GroupId, Members>) {
+        for (group, list) in members {
+            self.members.insert(group, list);
+        }
+    }
+}
+
 impl Draft<'_> {
-    pub(super) fn join(&mut self, group: GroupId, uids: &[Uid], most: usize) -> Applied {
+    /// Adds members to a group: all of them, or none.
+    pub(super) fn join(&mut self, group: GroupId, uids: &[Uid], max_members: usize) -> Applied {
         let Some(members) = self.members(group)? else {
             return Ok(Err(Rejected::NoSuchGroup));
         };
-        Ok(match joining(&members, uids, most) {
+        Ok(match joining(&members, uids, max_members) {
             Ok(new) if new.is_empty() => Ok(WriteOutcome::Done),
             Ok(new) => {
                 self.enter(group, new, &members);
@@ -24,7 +68,7 @@ impl Draft<'_> {
         })
     }
 
-    /// Makes these members of a group, beside those who are.
+    /// Adds the users `new` to a group whose members are `members`.
     pub(super) fn enter(&mut self, group: GroupId, new: Vec<Uid>, members: &[Uid]) {
         for &uid in &new {
             self.put(record::member_key(group, uid), &self.member_from_now());
@@ -33,6 +77,7 @@ impl Draft<'_> {
         self.members.insert(group, Arc::new(members));
     }
 
+    /// Removes a member from a group, and notes the membership, which acks of former members depend on.
     pub(super) fn quit(&mut self, group: GroupId, uid: Uid) -> Applied {
         let Some(members) = self.members(group)? else {
             return Ok(Err(Rejected::NoSuchGroup));
@@ -51,24 +96,25 @@ impl Draft<'_> {
         Ok(Ok(WriteOutcome::Done))
     }
 
+    /// Returns the record of a member who receives the messages from the next text on.
     fn member_from_now(&self) -> MemberRecord {
         MemberRecord {
             since: self.state.texts + 1,
         }
     }
 
-    /// How many get a message to a group; none where that can't be known.
+    /// Returns how many users receive a message to a group; 0 if there is no such group or it can't be read.
     pub fn receivers(&mut self, group: GroupId) -> usize {
         let members = self.members(group).ok().flatten();
         members.map_or(0, |members| members.len())
     }
 
-    /// The members of a group, if there is one.
+    /// Returns the members of a group; none if there is no such group.
     pub(super) fn members(&mut self, group: GroupId) -> Result<Option<Members>, EngineError> {
         if let Some(members) = self.members.get(&group) {
             return Ok(Some(Arc::clone(members)));
         }
-        if let Some(members) = self.remembered.members.get(&group) {
+        if let Some(members) = self.group_cache.members.get(&group) {
             return Ok(Some(Arc::clone(members)));
         }
         if !self.has::<GroupRecord>(&record::group_key(group))? {
@@ -77,7 +123,7 @@ impl Draft<'_> {
         let members = self.view.prefix(&record::members_prefix(group));
         let members = members.map(|found| Ok(record::last_number(&found?.0)));
         let members: Members = Arc::new(members.collect::<Result<_, EngineError>>()?);
-        self.remembered.members.insert(group, Arc::clone(&members));
+        self.group_cache.members.insert(group, Arc::clone(&members));
         Ok(Some(members))
     }
 }

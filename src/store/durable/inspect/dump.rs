@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::super::draft::Head;
+use super::super::bounds::InboxBounds;
 use super::super::engine::{EngineError, View};
 use super::super::kv::Key;
 use super::super::reader;
@@ -100,10 +100,10 @@ pub fn dump<E>(
                 let version = record::last_number(&key);
                 let last = match inbox {
                     Some((whose, last)) if whose == uid => last,
-                    _ => match Head::read(view, uid) {
-                        Ok(head) => {
-                            item(ends(uid, &head))?;
-                            head.cut
+                    _ => match InboxBounds::read(view, uid) {
+                        Ok(bounds) => {
+                            item(ends(uid, &bounds))?;
+                            bounds.trimmed_through
                         }
                         Err(error) => {
                             problems.push(error.to_string());
@@ -144,12 +144,12 @@ fn group(view: &View<'_>, key: &[u8], value: &[u8], gid: GroupId) -> Result<Item
     })
 }
 
-fn ends(uid: Uid, head: &Head) -> Item {
+fn ends(uid: Uid, bounds: &InboxBounds) -> Item {
     Item::Inbox {
         uid,
-        read: head.read,
-        removed: head.cut,
-        total: head.total,
+        read: bounds.read,
+        removed: bounds.trimmed_through,
+        total: bounds.total,
     }
 }
 

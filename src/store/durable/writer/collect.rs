@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 
 use tokio::sync::mpsc;
 
-use super::super::answers::Open;
-use super::super::begun::Begun;
+use super::super::answers::PendingAnswer;
+use super::super::batch::BatchProgress;
 use super::super::draft::Draft;
 use super::admission::Admission;
 use super::job::{Job, QUEUE};
@@ -17,7 +17,7 @@ use super::reclaimer::Reclaimer;
 /// The size at which a commit takes nothing more, in bytes of keys and values.
 const MAX_BYTES: usize = 4 << 20;
 
-/// The cost at which a commit takes nothing more, as [`Begun::go_on`] counts. A commit may exceed it by one piece of a
+/// The cost at which a commit takes nothing more, as [`BatchProgress::go_on`] counts. A commit may exceed it by one piece of a
 /// batch. A write that arrives after a commit has begun waits for the rest of that commit and for the next one. With four
 /// times this bound, a flood of messages to a group of 2,000 made other users wait for 95 ms instead of 39 ms, and stored
 /// no more.
@@ -29,7 +29,7 @@ pub struct Queue {
     /// A job that begins after everything that was submitted before it has ended.
     deferred: Option<Job>,
     /// Batches that were stored in part, in the order of their next pieces.
-    unfinished: VecDeque<Begun>,
+    unfinished: VecDeque<BatchProgress>,
     /// Whether the last commit has left out a large write, so that small ones were stored sooner.
     has_put_off: bool,
 }
@@ -75,13 +75,13 @@ impl Queue {
     }
 
     /// Removes the batches that were stored in part.
-    pub fn take_unfinished(&mut self) -> VecDeque<Begun> {
+    pub fn take_unfinished(&mut self) -> VecDeque<BatchProgress> {
         std::mem::take(&mut self.unfinished)
     }
 
     /// Notes that everything that was done of the batches is stored.
     pub fn mark_stored(&mut self) {
-        self.unfinished.iter_mut().for_each(Begun::stored);
+        self.unfinished.iter_mut().for_each(BatchProgress::stored);
     }
 
     /// Returns whether the next write of the batch whose turn it is costs more than a whole commit should.
@@ -96,13 +96,13 @@ pub struct Collected<'a> {
     /// What the commit changes.
     pub draft: Draft<'a>,
     /// The replies that are sent once the commit is stored.
-    pub open: Vec<Open>,
+    pub open: Vec<PendingAnswer>,
     /// Whether the commit has to be synced. Read marks alone need not be: the operating system has them, and the next
     /// commit brings them to the disk.
     pub must_sync: bool,
     admission: Admission,
     /// The generation of the store.
-    life: u64,
+    generation: u64,
     cost: usize,
     /// Whether an unfinished batch has gone on in this commit.
     has_gone_on: bool,
@@ -110,13 +110,13 @@ pub struct Collected<'a> {
 
 impl<'a> Collected<'a> {
     /// Creates an empty commit.
-    pub fn new(draft: Draft<'a>, admission: Admission, life: u64) -> Self {
+    pub fn new(draft: Draft<'a>, admission: Admission, generation: u64) -> Self {
         Collected {
             draft,
             open: Vec::new(),
             must_sync: false,
             admission,
-            life,
+            generation,
             cost: 0,
             has_gone_on: false,
         }
@@ -159,18 +159,21 @@ impl<'a> Collected<'a> {
             Job::Reclaim => reclaimer.is_wanted = true,
             Job::Commit { batch, answer } => {
                 self.must_sync = true;
-                self.piece(Begun::new(batch, answer), queue, false);
+                self.piece(BatchProgress::new(batch, answer), queue, false);
             }
             Job::Read { uid, read, answer } => {
                 if let Err(error) = self.draft.mark_read(uid, read) {
                     tracing::error!(%error, "a read mark was not moved");
                 }
-                self.open.push(Open::Read(answer));
+                self.open.push(PendingAnswer::Read(answer));
             }
-            Job::Trim { life, answer, .. } | Job::Expire { life, answer, .. }
-                if life != self.life =>
-            {
-                self.open.push(Open::Removed(answer, 0));
+            Job::Trim {
+                generation, answer, ..
+            }
+            | Job::Expire {
+                generation, answer, ..
+            } if generation != self.generation => {
+                self.open.push(PendingAnswer::Removed(answer, 0));
             }
             Job::Trim {
                 uid,
@@ -179,14 +182,14 @@ impl<'a> Collected<'a> {
                 answer,
                 ..
             } => match self.draft.trim(uid, through, now) {
-                Ok(removed) => self.open.push(Open::Removed(answer, removed)),
+                Ok(removed) => self.open.push(PendingAnswer::Removed(answer, removed)),
                 // The receiver may be gone.
                 Err(error) => drop(answer.send((Err(error.into()), None))),
             },
             Job::Expire { keys, answer, .. } => {
                 let count = keys.len() as u64;
                 keys.into_iter().for_each(|key| self.draft.expire(key));
-                self.open.push(Open::Removed(answer, count));
+                self.open.push(PendingAnswer::Removed(answer, count));
             }
         }
     }
@@ -210,7 +213,7 @@ impl<'a> Collected<'a> {
     }
 
     /// Does a piece of a batch. If something of it is left, the batch goes to the end of the queue.
-    fn piece(&mut self, mut batch: Begun, queue: &mut Queue, is_its_turn: bool) {
+    fn piece(&mut self, mut batch: BatchProgress, queue: &mut Queue, is_its_turn: bool) {
         self.cost += batch.go_on(&mut self.draft, is_its_turn);
         match batch.end() {
             Ok(done) => self.open.push(done),

@@ -8,20 +8,21 @@ use std::sync::atomic::Ordering;
 use hashbrown::HashMap;
 use parking_lot::MutexGuard;
 
-use super::super::answers::{Answers, Open, Outcome};
-use super::super::begun::Begun;
-use super::super::draft::{Draft, Finished, Head, Remembered, Touched};
+use super::super::answers::{CommitAnswers, Outcome, PendingAnswer};
+use super::super::batch::BatchProgress;
+use super::super::bounds::{InboxBounds, InboxChange};
+use super::super::counts::DeliveryCounts;
+use super::super::draft::{Draft, GroupCache, PreparedCommit};
 use super::super::engine::{Engine, EngineError};
 use super::super::recent::Delivery;
 use super::super::record::StateRecord;
-use super::super::tally::Tally;
 use super::Writer;
 use super::admission::Admission;
 use super::collect::Collected;
 use super::job::Job;
 use crate::config::SyncMode;
 use crate::id::Uid;
-use crate::store::{Level, StoreError};
+use crate::store::{InboxState, StoreError};
 
 impl Writer {
     /// Makes one commit of `first` and of the jobs in the queue.
@@ -46,7 +47,7 @@ impl Writer {
             &mut self.remembered,
             self.state,
         );
-        let mut commit = Collected::new(draft, admission, shared.life());
+        let mut commit = Collected::new(draft, admission, shared.generation());
         commit.collect(first, &mut self.queue, &mut self.reclaimer);
         let Collected {
             draft,
@@ -68,7 +69,7 @@ impl Writer {
             let batches = self.queue.take_unfinished().into_iter();
             open.extend(batches.map(|batch| give_up(batch, Some(engine))));
         }
-        Answers::new(open, outcome).hand_over();
+        CommitAnswers::new(open, outcome).hand_over();
     }
 
     /// Replies to `job` and to all unfinished batches without doing anything more of them.
@@ -92,7 +93,7 @@ impl Writer {
     pub(super) fn store(
         &mut self,
         engine: &Engine,
-        mut finished: Finished,
+        mut finished: PreparedCommit,
         has_writes: bool,
     ) -> Outcome {
         let is_synced = has_writes && self.shared.sync == SyncMode::Always;
@@ -140,18 +141,18 @@ impl Writer {
     }
 
     /// Shows a commit to readers, and remembers what the next commits need of it.
-    fn show(&mut self, engine: &Engine, finished: Finished) {
+    fn show(&mut self, engine: &Engine, finished: PreparedCommit) {
         if !finished.is_all_new {
             self.remembered.adopt(finished.members);
-            self.shared.tally.lock().committed(&finished.touched);
-            return self.publish(engine, &finished.touched, finished.deliveries);
+            self.shared.counts.lock().committed(&finished.inboxes);
+            return self.publish(engine, &finished.inboxes, finished.deliveries);
         }
-        self.remembered = Remembered::default();
+        self.remembered = GroupCache::default();
         self.remembered.adopt(finished.members);
         {
-            let mut tally = self.shared.tally.lock();
-            *tally = Tally::default();
-            tally.committed(&finished.touched);
+            let mut counts = self.shared.counts.lock();
+            *counts = DeliveryCounts::default();
+            counts.committed(&finished.inboxes);
         }
         let gone = {
             // As in `publish`.
@@ -161,21 +162,26 @@ impl Writer {
         };
         drop(gone);
         // Last: a reader that sees the new generation must not find the old contents.
-        self.shared.lives.fetch_add(1, Ordering::Release);
+        self.shared.generation.fetch_add(1, Ordering::Release);
     }
 
     /// Makes a commit visible, in the engine and among the recent entries.
-    fn publish(&self, engine: &Engine, touched: &HashMap<Uid, Touched>, deliveries: Vec<Delivery>) {
+    fn publish(
+        &self,
+        engine: &Engine,
+        changes: &HashMap<Uid, InboxChange>,
+        deliveries: Vec<Delivery>,
+    ) {
         let gone = {
             // Under the lock, no reader sees one without the other.
             let mut recent = self.shared.recent.lock();
             engine.publish();
-            recent.publish(touched, deliveries)
+            recent.publish(changes, deliveries)
         };
         drop(gone);
         loop {
             let mut recent = self.shared.recent.lock();
-            let gone = recent.trim();
+            let gone = recent.evict();
             // Readers that wait for the lock get it before the next step.
             MutexGuard::unlock_fair(recent);
             if gone.is_none() {
@@ -186,12 +192,12 @@ impl Writer {
 }
 
 /// Returns the reply to a batch of which nothing more is done.
-fn give_up(batch: Begun, engine: Option<&Engine>) -> Open {
-    batch.give_up(|uid| level(engine?, uid))
+fn give_up(batch: BatchProgress, engine: Option<&Engine>) -> PendingAnswer {
+    batch.give_up(|uid| inbox_state(engine?, uid))
 }
 
 /// Returns how far an inbox goes, by what is stored.
-fn level(engine: &Engine, uid: Uid) -> Option<Level> {
-    let head = Head::read(&engine.view(), uid).ok()?;
-    Some(head.level(uid))
+fn inbox_state(engine: &Engine, uid: Uid) -> Option<InboxState> {
+    let bounds = InboxBounds::read(&engine.view(), uid).ok()?;
+    Some(bounds.inbox_state(uid))
 }

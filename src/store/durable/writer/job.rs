@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot;
 
-use super::super::answers::{Answer, Open, Outcome, refused};
+use super::super::answers::{Answer, Outcome, PendingAnswer, refused};
 use super::super::contents::Contents;
 use super::super::kv::Key;
 use crate::id::{Uid, Version};
@@ -37,7 +37,7 @@ pub enum Job {
     /// Removes old entries of an inbox.
     Trim {
         /// The generation of the store that `through` was found in. In another one, nothing is removed.
-        life: u64,
+        generation: u64,
         /// The owner of the inbox.
         uid: Uid,
         /// The last version to remove.
@@ -50,7 +50,7 @@ pub enum Job {
     /// Forgets message ids that have expired.
     Expire {
         /// The generation of the store that `keys` were found in. In another one the ids may be in use, and are kept.
-        life: u64,
+        generation: u64,
         /// The keys of the [expiring](super::super::record::EXPIRING) ids.
         keys: Vec<Key>,
         /// Where the number of forgotten ids goes.
@@ -76,9 +76,11 @@ impl Job {
     /// Replies without doing the job. Jobs that are never part of a commit get no reply.
     pub fn refuse(self, outcome: &Outcome) {
         let open = match self {
-            Job::Commit { batch, answer } => Open::Commit(answer, refused(batch.len()), 0),
-            Job::Read { answer, .. } => Open::Read(answer),
-            Job::Trim { answer, .. } | Job::Expire { answer, .. } => Open::Removed(answer, 0),
+            Job::Commit { batch, answer } => PendingAnswer::Commit(answer, refused(batch.len()), 0),
+            Job::Read { answer, .. } => PendingAnswer::Read(answer),
+            Job::Trim { answer, .. } | Job::Expire { answer, .. } => {
+                PendingAnswer::Removed(answer, 0)
+            }
             Job::Replace { .. } | Job::Reclaim | Job::Close { .. } => return,
         };
         open.answer(outcome, None);

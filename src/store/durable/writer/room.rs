@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::answers::Outcome;
-use super::super::draft::Remembered;
+use super::super::draft::GroupCache;
 use super::super::engine::{EngineError, in_words};
 use super::Writer;
 use super::admission::Admission;
@@ -136,7 +136,7 @@ impl Writer {
     /// Notes that the engine takes no more commits. For want of room that lasts until there is some; for another reason the
     /// store has failed.
     pub(super) fn gave_up(&mut self, what: &'static str, error: fjall::Error) -> Outcome {
-        self.remembered = Remembered::default();
+        self.remembered = GroupCache::default();
         self.shared.forget_recent();
         if let Err(why) = self.watchdog.check_all() {
             return Outcome::Failed(self.shared.fail(StoreError::FolderGone(why)));

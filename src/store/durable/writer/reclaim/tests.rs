@@ -105,7 +105,10 @@ async fn check(store: &DurableStore, sent: usize) {
     let page = store.peek(Uid(2), Version(0), all).await.unwrap();
     assert_eq!((page.entries.len(), page.total), (1, Version(sent as i64)));
     assert_eq!(send(store, sent).await, Ok(()));
-    assert_eq!(store.level(Uid(2)).await.unwrap().total, sent as i64 + 1);
+    assert_eq!(
+        store.inbox_state(Uid(2)).await.unwrap().total,
+        sent as i64 + 1
+    );
 }
 
 #[tokio::test]
@@ -128,7 +131,7 @@ async fn below_the_floor_what_was_removed_goes_back_to_the_disk() {
     store.close().await.unwrap();
     // And it is the same when it is opened again.
     let store = open(folder.path(), room_of(&room));
-    assert_eq!(store.level(Uid(2)).await.unwrap().total, 1_001);
+    assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 1_001);
     store.close().await.unwrap();
 }
 
@@ -170,7 +173,7 @@ async fn a_reset_gives_its_room_back_beside_the_writer() {
     .await;
     room.store(FLOOR, Ordering::SeqCst);
     assert_eq!(send(&store, 1).await, Ok(()));
-    assert_eq!(store.level(Uid(2)).await.unwrap().total, 1);
+    assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 1);
     store.close().await.unwrap();
 }
 
@@ -237,7 +240,7 @@ async fn a_merge_that_lacks_room_ends_and_leaves_nothing_behind() {
     store.clean(2).await.unwrap();
     asks.recv_timeout(PATIENCE).unwrap();
     // Pages and read marks go on beside a merge.
-    assert_eq!(store.level(Uid(2)).await.unwrap().total, 1_000);
+    assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 1_000);
     go.send(0).unwrap();
     drop(go);
     // The engine, opened anew, may find the room by itself.

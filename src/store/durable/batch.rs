@@ -1,0 +1,141 @@
+//! A batch that is being stored: in one commit if it costs little, or else piece by piece in several commits, so that
+//! small batches need not wait for it. Serves the writer.
+
+use std::collections::BTreeMap;
+use std::vec;
+
+use super::answers::{Answer, PendingAnswer};
+use super::draft::Draft;
+use crate::id::Uid;
+use crate::store::{Committed, InboxState, Rejected, StoreError, Write, WriteOutcome};
+
+/// The cost of a piece: a batch that has cost this much in a commit lets the others go first. A single write that costs
+/// more is never done before the batch's turn.
+pub const PIECE: usize = 64;
+
+/// How many bytes of text cost as much as an entry of an inbox, approximately.
+const BYTES_PER_ENTRY: usize = 512;
+
+/// The cost of finding the message that an ack accepts, in entries of an inbox, approximately. A message to a group can
+/// be one of many with its id; what they cost in addition is known only when they were read.
+const LOOK_UP: usize = 4;
+
+/// A batch, and how far it is stored.
+#[derive(Debug)]
+pub struct BatchProgress {
+    /// The writes that were not done yet.
+    writes: vec::IntoIter<Write>,
+    /// The results of the writes that were done.
+    results: Vec<Result<WriteOutcome, Rejected>>,
+    /// How many of the results earlier commits have stored.
+    stored: usize,
+    /// The inboxes that have grown, as the last piece that added to each has left it. They are noted piece by piece: a
+    /// batch may have hundreds of thousands of inboxes, and to look all of them up at its end would hold up every
+    /// commit that waits.
+    grown_inboxes: BTreeMap<Uid, InboxState>,
+    /// Where the answer goes.
+    answer: Answer<Result<Committed, StoreError>>,
+}
+
+impl BatchProgress {
+    /// Creates a batch of which nothing is done.
+    pub fn new(batch: Vec<Write>, answer: Answer<Result<Committed, StoreError>>) -> Self {
+        BatchProgress {
+            results: Vec::with_capacity(batch.len()),
+            writes: batch.into_iter(),
+            stored: 0,
+            grown_inboxes: BTreeMap::new(),
+            answer,
+        }
+    }
+
+    /// Does a piece of the batch in a draft, and returns its cost: an entry of an inbox costs 1. In its turn, a batch
+    /// does at least one write, however much it costs; before, only what costs no more than a piece.
+    pub fn go_on(&mut self, draft: &mut Draft<'_>, is_its_turn: bool) -> usize {
+        let (mut spent, mut grown) = (0, Vec::new());
+        while let Some(write) = self.writes.as_slice().first() {
+            let cost = cost(draft, write);
+            let must = is_its_turn && spent == 0;
+            if spent + cost > PIECE && !must {
+                break;
+            }
+            spent += cost;
+            let Some(write) = self.writes.next() else {
+                break;
+            };
+            let done = draft.apply(write, &mut grown);
+            spent += draft.take_looked();
+            self.results.push(done.unwrap_or_else(|error| {
+                tracing::error!(%error, "a write was refused");
+                Err(Rejected::Unreadable)
+            }));
+        }
+        for uid in grown {
+            if let Ok(state) = draft.inbox_state(uid) {
+                self.grown_inboxes.insert(uid, state);
+            }
+        }
+        spent
+    }
+
+    /// Returns what its next write costs, as [`go_on`](Self::go_on) counts; 0 if none is left.
+    pub fn next_cost(&self, draft: &mut Draft<'_>) -> usize {
+        let next = self.writes.as_slice().first();
+        next.map_or(0, |write| cost(draft, write))
+    }
+
+    /// Returns the answer, if all of the batch is done.
+    ///
+    /// # Errors
+    ///
+    /// The batch itself, if something is left to do.
+    pub fn end(self) -> Result<PendingAnswer, BatchProgress> {
+        if self.writes.len() > 0 {
+            return Err(self);
+        }
+        let committed = Committed {
+            results: self.results,
+            grown_inboxes: self.grown_inboxes.into_values().collect(),
+        };
+        Ok(PendingAnswer::Commit(self.answer, committed, self.stored))
+    }
+
+    /// Notes that a commit has stored what is done of the batch.
+    pub fn stored(&mut self) {
+        self.stored = self.results.len();
+    }
+
+    /// Returns the answer of a batch that is not continued. Of its results, those that are stored hold. `inbox_state`
+    /// returns how far an inbox goes by then.
+    pub fn give_up(mut self, inbox_state: impl Fn(Uid) -> Option<InboxState>) -> PendingAnswer {
+        self.results
+            .extend(self.writes.map(|_| Err(Rejected::DiskFull)));
+        let committed = Committed {
+            results: self.results,
+            grown_inboxes: self
+                .grown_inboxes
+                .into_keys()
+                .filter_map(inbox_state)
+                .collect(),
+        };
+        PendingAnswer::Commit(self.answer, committed, self.stored)
+    }
+}
+
+/// Returns the cost of a write: an entry of an inbox costs 1.
+fn cost(draft: &mut Draft<'_>, write: &Write) -> usize {
+    match write {
+        Write::P2p { message, .. } => 1 + message.text().len() / BYTES_PER_ENTRY,
+        Write::Ack { .. } => LOOK_UP,
+        Write::Group { message } => {
+            draft.receivers(message.group().unwrap_or_default())
+                + 1
+                + message.text().len() / BYTES_PER_ENTRY
+        }
+        Write::CreateGroup { members, .. } => 1 + members.len(),
+        // The list of the members is copied.
+        Write::Join { uids, group, .. } => 1 + uids.len() + draft.receivers(*group) / LOOK_UP,
+        Write::Quit { group, .. } => 1 + draft.receivers(*group) / LOOK_UP,
+        Write::Register { .. } | Write::Read { .. } | Write::Ids { .. } => 1,
+    }
+}

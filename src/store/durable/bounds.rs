@@ -1,0 +1,62 @@
+//! The bounds of an inbox: where its entries begin and end, and how far they were read.
+//!
+//! Serves the readers, the draft of a commit and the cache of the newest entries, which all work on bounds.
+
+use super::engine::{EngineError, View};
+use super::record::{self, NumberRecord};
+use crate::id::{Uid, Version};
+use crate::store::InboxState;
+
+/// The bounds of an inbox. The versions of its entries are `trimmed_through` + 1 to `total`, without gaps.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct InboxBounds {
+    /// The newest version, or 0 if the inbox has never had an entry.
+    pub total: Version,
+    /// The read mark as it was set. It may be below `trimmed_through`.
+    pub read: Version,
+    /// The newest version that retention has removed, or 0 if it has removed none.
+    pub trimmed_through: Version,
+}
+
+impl InboxBounds {
+    /// Reads the bounds of an inbox.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError`] when a record of them can't be read, or is damaged.
+    pub fn read(view: &View<'_>, uid: Uid) -> Result<InboxBounds, EngineError> {
+        let number = |key: &[u8]| {
+            let stored: Option<NumberRecord> = view.get(key)?;
+            Ok::<_, EngineError>(Version(stored.map_or(0, |number| number.value)))
+        };
+        let trimmed_through = number(&record::cut_key(uid))?;
+        let (first, last) = (
+            record::inbox_key(uid, Version::START),
+            record::inbox_key(uid, Version::MAX),
+        );
+        let newest = view.range(&first, &last).next_back().transpose()?;
+        Ok(InboxBounds {
+            total: newest.map_or(trimmed_through, |(key, _)| record::last_number(&key)),
+            read: number(&record::read_key(uid))?,
+            trimmed_through,
+        })
+    }
+
+    /// Returns what a client is told of an inbox with these bounds.
+    pub fn inbox_state(self, uid: Uid) -> InboxState {
+        InboxState {
+            uid,
+            read: self.read.max(self.trimmed_through),
+            total: self.total,
+        }
+    }
+}
+
+/// How a commit changes the bounds of an inbox.
+#[derive(Debug, Clone, Copy)]
+pub struct InboxChange {
+    /// The bounds that the last commit has left.
+    pub before: InboxBounds,
+    /// The bounds with this commit.
+    pub now: InboxBounds,
+}

@@ -1,0 +1,119 @@
+//! Counts what becomes of the messages of this run, in memory. Serves the ledgers of the store.
+
+use std::collections::BinaryHeap;
+
+use hashbrown::HashMap;
+use quick_cache::unsync::Cache;
+
+use super::bounds::InboxChange;
+use crate::id::{Uid, Version};
+use crate::store::{Ledger, Page};
+
+/// How many inboxes are counted exactly. The entries of an inbox that falls out of the cache and were not read count as
+/// pending for ever.
+const INBOXES: usize = 1 << 18;
+
+/// The counts of stored, delivered and removed entries.
+#[derive(Debug)]
+pub struct DeliveryCounts {
+    ledger: Ledger,
+    inboxes: Cache<Uid, InboxCounts>,
+}
+
+/// The counts of an inbox that has grown in this run.
+#[derive(Debug, Clone, Copy)]
+struct InboxCounts {
+    /// The newest version that was in a page or was removed, or that was there before this run.
+    delivered: Version,
+    ledger: Ledger,
+}
+
+impl Default for DeliveryCounts {
+    fn default() -> Self {
+        DeliveryCounts {
+            ledger: Ledger::default(),
+            inboxes: Cache::new(INBOXES),
+        }
+    }
+}
+
+impl DeliveryCounts {
+    /// Counts the entries that a commit has stored and removed.
+    pub fn committed(&mut self, changes: &HashMap<Uid, InboxChange>) {
+        for (&uid, &InboxChange { before, now }) in changes {
+            if now.total > before.total {
+                let new = (now.total - before.total).unsigned_abs();
+                self.ledger.stored += new;
+                let counted = self.inboxes.get(&uid).copied();
+                let mut counted = counted.unwrap_or(InboxCounts {
+                    delivered: before.total,
+                    ledger: Ledger::default(),
+                });
+                counted.ledger.stored += new;
+                self.inboxes.insert(uid, counted);
+            }
+            if now.trimmed_through > before.trimmed_through {
+                self.trimmed(uid, now.trimmed_through);
+            }
+        }
+    }
+
+    /// Counts the entries of a page that was read.
+    pub fn page_served(&mut self, uid: Uid, page: &Page) {
+        let Some(first) = page.entries.first() else {
+            return;
+        };
+        // An inbox that has not grown in this run has no entries that count.
+        let Some(mut counted) = self.inboxes.get_mut(&uid) else {
+            return;
+        };
+        let before = counted.delivered.max(first.version - 1);
+        if page.current > before {
+            let new = (page.current - before).unsigned_abs();
+            self.ledger.delivered += new;
+            counted.ledger.delivered += new;
+            counted.delivered = page.current;
+        }
+    }
+
+    /// Counts the entries up to version `through` as removed, unless they were delivered before.
+    fn trimmed(&mut self, uid: Uid, through: Version) {
+        // An inbox that has not grown in this run has no entries that count.
+        let Some(mut counted) = self.inboxes.get_mut(&uid) else {
+            return;
+        };
+        if through > counted.delivered {
+            let new = (through - counted.delivered).unsigned_abs();
+            self.ledger.removed += new;
+            counted.ledger.removed += new;
+            counted.delivered = through;
+        }
+    }
+
+    /// Returns the counts of the inboxes of users above `after` that have grown in this run, by uid: the first `limit`.
+    pub fn ledgers(&self, after: Uid, limit: usize) -> Vec<(Uid, Ledger)> {
+        let uids = smallest(self.inboxes.iter().map(|(&uid, _)| uid), after, limit);
+        let ledger = |uid| Some((uid, self.inboxes.peek(&uid)?.ledger));
+        uids.into_iter().filter_map(ledger).collect()
+    }
+
+    /// Returns the counts of all inboxes together.
+    pub fn ledger(&self) -> Ledger {
+        self.ledger
+    }
+}
+
+/// Returns the smallest of `keys` that are greater than `after`, in ascending order, at most `limit` of them.
+fn smallest<K: Ord + Copy>(keys: impl Iterator<Item = K>, after: K, limit: usize) -> Vec<K> {
+    let mut kept = BinaryHeap::new();
+    for key in keys.filter(|&key| key > after) {
+        if kept.len() < limit {
+            kept.push(key);
+        } else if let Some(mut largest) = kept.peek_mut()
+            && key < *largest
+        {
+            *largest = key;
+        }
+    }
+    kept.into_sorted_vec()
+}

@@ -1,0 +1,160 @@
+//! Puts messages and acks into inboxes.
+
+use std::sync::Arc;
+
+use prost::Message as _;
+
+use super::super::engine::EngineError;
+use super::super::recent::{Delivery, Receivers};
+use super::super::record::{self, EntryRecord, IdRecord, MemberRecord, Record, TextRecord};
+use super::{Applied, Draft};
+use crate::id::{GroupId, MsgId, Uid, Version};
+use crate::store::{Kind, Message, Rejected, Scope, WriteOutcome};
+
+impl Draft<'_> {
+    pub(super) fn deliver(
+        &mut self,
+        target: Uid,
+        message: Arc<Message>,
+        grown: &mut Vec<Uid>,
+    ) -> Applied {
+        let id = record::id_key(
+            message.kind,
+            message.source,
+            message.msg_id(),
+            Scope::Inbox(target),
+        );
+        if self.has::<IdRecord>(&id)? {
+            return Ok(Ok(WriteOutcome::Duplicate));
+        }
+        // Everything is read before anything is changed, so that a write which meets damage changes nothing.
+        self.inbox(target)?;
+        self.state.newest = self.state.newest.max(message.sent_at);
+        self.put(id, &IdRecord::default());
+        record::encode_own(&message, &mut self.scratch);
+        let version = self.append(target);
+        self.deliveries.push(Delivery {
+            message,
+            receivers: Receivers::One(target),
+        });
+        grown.push(target);
+        Ok(Ok(WriteOutcome::Delivered {
+            uid: target,
+            version,
+        }))
+    }
+
+    pub(super) fn deliver_to_group(
+        &mut self,
+        message: Arc<Message>,
+        grown: &mut Vec<Uid>,
+    ) -> Applied {
+        let Some(group) = message.group() else {
+            return Ok(Err(Rejected::NoSuchGroup));
+        };
+        let Some(members) = self.members(group)? else {
+            return Ok(Err(Rejected::NoSuchGroup));
+        };
+        if !members.contains(&message.source) {
+            return Ok(Err(Rejected::NotAMember));
+        }
+        let id = record::id_key(
+            Kind::Group,
+            message.source,
+            message.msg_id(),
+            Scope::Group(group),
+        );
+        if self.has::<IdRecord>(&id)? {
+            return Ok(Ok(WriteOutcome::Duplicate));
+        }
+        for &uid in members.iter() {
+            self.inbox(uid)?;
+        }
+        self.state.newest = self.state.newest.max(message.sent_at);
+        self.state.texts += 1;
+        let text = self.state.texts;
+        self.put(id, &IdRecord { text });
+        let stored = TextRecord {
+            message: Some(message.as_ref().into()),
+            receivers: members.len() as u64,
+        };
+        self.put(record::text_key(text), &stored);
+        let entry = EntryRecord {
+            text,
+            text_sent_at: message.sent_at,
+            message: None,
+        };
+        self.scratch.clear();
+        entry.encode_raw(&mut self.scratch);
+        for &uid in members.iter() {
+            self.append(uid);
+        }
+        grown.extend_from_slice(&members);
+        self.deliveries.push(Delivery {
+            message,
+            receivers: Receivers::Members(Arc::clone(&members)),
+        });
+        Ok(Ok(WriteOutcome::DeliveredToGroup { receivers: members }))
+    }
+
+    /// Appends the entry that is encoded in `scratch` to an inbox whose bounds were read by [`inbox`](Draft::inbox),
+    /// and returns its version.
+    fn append(&mut self, uid: Uid) -> Version {
+        let Some(inbox) = self.inboxes.get_mut(&uid) else {
+            return Version::START;
+        };
+        inbox.now.total += 1;
+        let version = inbox.now.total;
+        let key = record::inbox_key(uid, version);
+        let value = record::seal(&key, &mut self.scratch);
+        self.bytes += key.len() + value.len();
+        self.entries.push((key, Some(value)));
+        version
+    }
+
+    /// Returns whether `uid` has received a message with this id from `source`, alone or as a member of a group.
+    pub(super) fn has_received(
+        &mut self,
+        uid: Uid,
+        source: Uid,
+        msg_id: MsgId<'_>,
+    ) -> Result<bool, EngineError> {
+        if self.has::<IdRecord>(&record::id_key(
+            Kind::P2p,
+            source,
+            msg_id,
+            Scope::Inbox(uid),
+        ))? {
+            return Ok(true);
+        }
+        let prefix = record::id_prefix(Kind::Group, source, msg_id);
+        let known = self.prefix(&prefix)?;
+        self.looked += known.len();
+        for (key, value) in known {
+            let text = IdRecord::open(&key, &value)?.text;
+            if self.was_member(record::last_number(&key), uid, text)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Returns whether `uid` was a member of `group` when the text with this number was sent to it.
+    fn was_member(&mut self, group: GroupId, uid: Uid, text: u64) -> Result<bool, EngineError> {
+        // The record of a present member, and at least one step of the search for former memberships.
+        self.looked += 2;
+        let member: Option<MemberRecord> = self.get(&record::member_key(group, uid))?;
+        if member.is_some_and(|member| member.since <= text) {
+            return Ok(true);
+        }
+        let former = self.prefix(&record::former_prefix(uid, group))?;
+        self.looked += former.len();
+        for (key, value) in former {
+            let until = record::last_number::<i64>(&key).cast_unsigned();
+            if (MemberRecord::open(&key, &value)?.since..until).contains(&text) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}

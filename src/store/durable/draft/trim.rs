@@ -1,0 +1,116 @@
+//! Removes old entries, and the ids of messages that were removed long enough ago.
+
+use prost::Message as _;
+
+use super::super::bounds::InboxChange;
+use super::super::engine::{EngineError, Key};
+use super::super::record::{self, Damaged, EntryRecord, MessageRecord, NumberRecord, TextRecord};
+use super::Draft;
+use crate::id::{GroupId, MsgId, Uid, Version};
+use crate::store::{Scope, keep_ids_from};
+
+/// Where the message of an entry that is removed is stored.
+enum Body {
+    /// In the entry itself: a message to one user.
+    Own(MessageRecord),
+    /// In a text that other inboxes still hold.
+    Shared {
+        /// The number of the text.
+        number: u64,
+        /// How many inboxes no longer hold it, this one included.
+        left_by: i64,
+    },
+    /// In a text that no other inbox holds any more.
+    Last {
+        /// The number of the text.
+        number: u64,
+        /// The message of the text.
+        message: MessageRecord,
+    },
+}
+
+impl Draft<'_> {
+    /// Removes the entries of an inbox up to version `through`, all of them or none, and returns how many they were.
+    /// `now` is in Unix milliseconds; it decides whether the ids of the messages are forgotten too.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError`] when one of the entries can't be read.
+    pub fn trim(&mut self, uid: Uid, through: Version, now: i64) -> Result<u64, EngineError> {
+        let InboxChange {
+            before,
+            now: bounds,
+        } = *self.inbox(uid)?;
+        // The entries of this draft are not in the view yet. Retention chose `through` without them.
+        let last = through.min(before.total);
+        // Everything is read before anything is changed, so that damage leaves the inbox as it is.
+        let mut removals = Vec::new();
+        for version in (bounds.trimmed_through.0 + 1..=last.0).map(Version) {
+            let key = record::inbox_key(uid, version);
+            let missing = EngineError::Missing { uid, version };
+            let entry: EntryRecord = self.get(&key)?.ok_or(missing)?;
+            self.freed += entry.encoded_len();
+            let body = match entry.message {
+                Some(message) => Body::Own(message),
+                None => self.shared_body(entry.text)?,
+            };
+            removals.push((key, body));
+        }
+        let removed = removals.len() as u64;
+        for (key, body) in removals {
+            self.remove(key);
+            match body {
+                Body::Own(message) => self.forget(&message, Scope::Inbox(uid), now),
+                Body::Shared { number, left_by } => {
+                    let count = NumberRecord { value: left_by };
+                    self.put(record::removed_key(number), &count);
+                }
+                Body::Last { number, message } => {
+                    self.freed += message.encoded_len();
+                    let scope = Scope::Group(GroupId(message.group));
+                    self.forget(&message, scope, now);
+                    self.remove(record::text_key(number));
+                    self.remove(record::removed_key(number));
+                }
+            }
+        }
+        if removed > 0 {
+            self.inbox(uid)?.now.trimmed_through = last;
+            self.put(record::cut_key(uid), &NumberRecord { value: last.0 });
+        }
+        Ok(removed)
+    }
+
+    /// Returns what becomes of a text when one more inbox no longer holds it.
+    fn shared_body(&self, number: u64) -> Result<Body, EngineError> {
+        let missing = EngineError::NoText(number);
+        let text: TextRecord = self.get(&record::text_key(number))?.ok_or(missing)?;
+        let count: Option<NumberRecord> = self.get(&record::removed_key(number))?;
+        let left_by = count.map_or(0, |count| count.value) + 1;
+        if left_by.unsigned_abs() < text.receivers {
+            return Ok(Body::Shared { number, left_by });
+        }
+        let message = text.message.ok_or(Damaged(b't'))?;
+        Ok(Body::Last { number, message })
+    }
+
+    /// Forgets the id of a message that no inbox holds any more: now if it is old enough, or else when it has expired.
+    fn forget(&mut self, message: &MessageRecord, scope: Scope, now: i64) {
+        let Some(kind) = message.kind() else { return };
+        let id = record::id_key(kind, Uid(message.source), MsgId(&message.msg_id), scope);
+        if message.sent_at < keep_ids_from(now) {
+            self.remove(id);
+        } else {
+            let key = record::expiring_key(message.sent_at, &id);
+            self.put(key, &NumberRecord::default());
+        }
+    }
+
+    /// Forgets an id that has expired. `key` is an [`expiring_key`](record::expiring_key).
+    pub fn expire(&mut self, key: Key) {
+        if let Some((_, id)) = record::expiring(&key) {
+            self.remove(id.into());
+        }
+        self.remove(key);
+    }
+}
