@@ -106,8 +106,6 @@ const WITH_SOCKETS: [&str; 9] = [
 
 /// Uses that close a circle of files today. An entry that is not needed any more makes the test fail.
 const CIRCLES: &[(&str, &str)] = &[
-    ("session/request_batch.rs", "session/connection/mod.rs"),
-    ("session/sweep.rs", "session/manager.rs"),
     ("store/durable/reader.rs", "store/durable/draft/mod.rs"),
     ("store/durable/recent.rs", "store/durable/draft/mod.rs"),
 ];

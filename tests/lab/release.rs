@@ -100,7 +100,7 @@ async fn has_come(imd: &Imd, at: Site, ann: &mut Wire, other: Option<Wire>) {
                     .iter()
                     .all(|(_, left)| *left == lease)
             };
-            until(|| is_renewed()).await;
+            until(is_renewed).await;
         }
         (at, _) => panic!("nothing is held at {at}"),
     }
