@@ -1,6 +1,9 @@
-//! The gateway: it tells clients which access server to use, from its own copy of the registry's list.
+//! The gateway: tells clients which access server to use, from its own copy of the registry's list.
 //!
-//! [`Gateway`] is the server, [`Directory`] its list, and [`GatewayHandler`] answers the frames of its sessions.
+//! Serves `daemon`, which starts it. The list is read again at fixed times, so a server that has died is handed out until its
+//! lease has expired and the list was read.
+//!
+//! [`Gateway`] is the server, [`ServerList`] its list, and [`GatewayHandler`] answers the frames of its sessions.
 
 use std::cell::RefCell;
 use std::io;
@@ -31,17 +34,17 @@ thread_local! {
     static CHOICES: RefCell<SmallRng> = RefCell::new(SmallRng::from_rng(&mut rand::rng()));
 }
 
-/// The gateway of one `imd`: its listener's sessions, and the list that they are answered from. An `imd` without the role
-/// has a gateway that serves nobody.
+/// The gateway of one `imd`: the sessions of its listener, and the list from which they are answered. An `imd` without the
+/// role `gateway` has one that serves nobody.
 #[derive(Debug)]
 pub struct Gateway {
     addr: SocketAddr,
     sessions: Arc<Manager>,
-    directory: Arc<Directory>,
+    servers: Arc<ServerList>,
 }
 
 impl Gateway {
-    /// Serves on a bound listener. The list has been read from the registry when this returns, except with the quirk
+    /// Starts to serve on a bound listener. The list has been read from the registry when this returns, except with the quirk
     /// `gateway_starts_empty`.
     ///
     /// # Errors
@@ -50,17 +53,15 @@ impl Gateway {
     pub async fn start(listener: TcpListener, config: &Config, core: &Core) -> io::Result<Self> {
         let gateway = Gateway::new(listener.local_addr()?, config, core);
         let Gateway {
-            sessions,
-            directory,
-            ..
+            sessions, servers, ..
         } = &gateway;
-        // With the quirk, the first reading is that of the first tick.
+        // With the quirk, the list is first read at the first tick.
         if !config.quirks.gateway_starts_empty {
-            directory.refresh().await;
+            servers.refresh().await;
         }
         let ticks = core.clock.rounds(config.gateway.refresh);
         let shutdown = sessions.shutdown();
-        shutdown.spawn(Arc::clone(directory).keep_fresh(ticks, shutdown.clone()));
+        shutdown.spawn(Arc::clone(servers).keep_fresh(ticks, shutdown.clone()));
         let server = Server {
             manager: Arc::clone(sessions),
             framing: Framing::LengthPrefix,
@@ -68,7 +69,7 @@ impl Gateway {
             connections: core.metrics.connections("gateway"),
             metrics: Arc::clone(&core.metrics),
             fault_point: FaultPoint::gateway(Arc::clone(&core.lab)),
-            handler: GatewayHandler::new(Arc::clone(directory)),
+            handler: GatewayHandler::new(Arc::clone(servers)),
         };
         serve_sessions(listener, core.admission.clone(), server);
         Ok(gateway)
@@ -92,7 +93,7 @@ impl Gateway {
             deadlines,
             config.limits.outbound,
         );
-        let directory = Directory::new(
+        let servers = ServerList::new(
             core.registry.clone(),
             config.gateway.strategy,
             Arc::clone(&core.lab),
@@ -100,7 +101,7 @@ impl Gateway {
         Gateway {
             addr,
             sessions,
-            directory: Arc::new(directory),
+            servers: Arc::new(servers),
         }
     }
 
@@ -114,30 +115,31 @@ impl Gateway {
         &self.sessions
     }
 
-    /// Makes the list as it is after a start: see [`Directory::begin_anew`].
+    /// Resets the list to what it is after a start: see [`ServerList::begin_anew`].
     pub async fn begin_anew(&self, starts_empty: bool) {
-        self.directory.begin_anew(starts_empty).await;
+        self.servers.begin_anew(starts_empty).await;
     }
 }
 
-/// The gateway's list of access servers, and how it chooses from it.
+/// The gateway's list of access servers, and the choice from it.
 #[derive(Debug)]
-pub struct Directory {
+pub struct ServerList {
     registry: Arc<dyn Registry>,
     strategy: Strategy,
     list: RwLock<Arc<[Listed]>>,
     lab: Arc<Lab>,
     /// How many addresses were handed out, for the strategy `round_robin`.
     rotation: AtomicUsize,
-    /// Whether the last reading of the registry has failed: only the first failure of a series is logged.
+    /// Whether the registry could not be read last time. Only the first failure of a series is logged.
     is_cut_off: AtomicBool,
 }
 
+/// An access server of the list.
 #[derive(Debug)]
 struct Listed {
     record: Record,
-    /// How often the server was handed out since it wrote the record: these clients are not yet among the sessions in it.
-    /// Counted only with the strategy `least_sessions`.
+    /// How often the server was handed out since it wrote the record, whose number of sessions does not contain these clients
+    /// yet. Counted only with the strategy `least_sessions`.
     handed_out: AtomicUsize,
     answer: Answer,
 }
@@ -145,9 +147,9 @@ struct Listed {
 /// How a client is told the address of an access server.
 #[derive(Debug)]
 enum Answer {
-    /// By a message that is the same for every client.
+    /// By a message that is the same for every client, and encoded once.
     Common(Encoded<BytesMut>),
-    /// By an address made for the client: this one has an unspecified host, which the client can't dial.
+    /// By an address that depends on the client: this one has an unspecified host, which no client can dial.
     Own(SocketAddr),
 }
 
@@ -160,11 +162,11 @@ impl Answer {
     }
 }
 
-impl Directory {
-    /// Creates a directory whose list is empty until the first [`refresh`](Self::refresh).
+impl ServerList {
+    /// Creates a list that is empty until the first [`refresh`](Self::refresh).
     pub fn new(registry: Arc<dyn Registry>, strategy: Strategy, lab: Arc<Lab>) -> Self {
         let list = RwLock::new(Arc::default());
-        Directory {
+        ServerList {
             registry,
             strategy,
             list,
@@ -216,8 +218,8 @@ impl Directory {
         *self.list.write() = list;
     }
 
-    /// Makes the directory as it is after a start: no server was handed out, none has ever left the list, and the list is read
-    /// from the registry, or empty until the next [`refresh`](Self::refresh) if it `starts_empty`.
+    /// Resets the list to what it is after a start: no server was handed out, and none has ever left the list. It is read from
+    /// the registry, or, if it `starts_empty`, stays empty until the next [`refresh`](Self::refresh).
     pub async fn begin_anew(&self, starts_empty: bool) {
         *self.list.write() = Arc::default();
         self.rotation.store(0, Ordering::Relaxed);
@@ -312,13 +314,13 @@ fn dialable(listening: SocketAddr, local: SocketAddr) -> Option<SocketAddr> {
 /// Answers the frames that come to the gateway.
 #[derive(Debug)]
 pub struct GatewayHandler {
-    directory: Arc<Directory>,
+    servers: Arc<ServerList>,
 }
 
 impl GatewayHandler {
-    /// Creates a handler that answers from a directory.
-    pub fn new(directory: Arc<Directory>) -> Self {
-        GatewayHandler { directory }
+    /// Creates a handler that answers from a list of servers.
+    pub fn new(servers: Arc<ServerList>) -> Self {
+        GatewayHandler { servers }
     }
 
     /// Replies to one request. `list` is set by the first request of a batch, so that all of them see the same list.
@@ -330,8 +332,8 @@ impl GatewayHandler {
     ) {
         match Command::decode(request, Listener::Gateway) {
             Ok(_) => {
-                let list = list.get_or_insert_with(|| Arc::clone(&self.directory.list.read()));
-                self.directory.answer(list, batch);
+                let list = list.get_or_insert_with(|| Arc::clone(&self.servers.list.read()));
+                self.servers.answer(list, batch);
             }
             Err(bad) => {
                 tracing::debug!(error = %bad, "bad frame");
