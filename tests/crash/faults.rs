@@ -1,4 +1,4 @@
-//! The disk says no, and the power goes.
+//! Disks that fail or are full, and power cuts.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::torture::wire::salted;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A folder of the torture, in one that is removed.
+/// Creates a folder of the torture in a temporary one.
 fn folder(sync: &'static str) -> (Folder, TempDir) {
     check_strace().unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -28,7 +28,7 @@ fn folder(sync: &'static str) -> (Folder, TempDir) {
     (Folder::new(root, &setup, 5).unwrap(), dir)
 }
 
-/// The proof that a power cut here shows what was acknowledged and not synced: with `sync = "os"` that is so.
+/// Proves that the simulated power cut finds acknowledged messages that were not synced: with `sync = "os"` there are some.
 #[test]
 #[ignore = "needs strace; .ci/run runs it"]
 fn a_power_cut_shows_acknowledgements_before_the_sync() {
@@ -50,7 +50,7 @@ fn a_power_cut_shows_acknowledgements_before_the_sync() {
     panic!("nothing was lost");
 }
 
-/// Also that nothing is acknowledged afterwards: what was not synced is cut off, and everything acknowledged is there.
+/// Nothing is acknowledged after that: what was not synced is cut off, and everything acknowledged is kept.
 #[test]
 #[ignore = "needs strace; .ci/run runs it"]
 fn after_a_sync_that_failed_the_program_says_so_and_ends() {

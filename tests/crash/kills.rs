@@ -1,11 +1,11 @@
-//! The real program, killed from outside.
+//! Kills the program, from outside and at each of its steps.
 
 use std::path::PathBuf;
 
 use crate::torture::campaign::{Campaign, Report};
 use crate::torture::kill::Kill;
 
-/// Kills in a folder of its own, which stays when a promise was broken.
+/// Kills the program in a temporary folder, which is kept if a promise was broken.
 fn torture(kills: u64, kinds: &[Kill]) -> Report {
     let dir = tempfile::tempdir().unwrap().keep();
     let campaign = Campaign {
@@ -27,7 +27,7 @@ fn a_dozen_kills_under_load_lose_nothing() {
     assert!(report.tally.checked > 1_000, "{report}");
 }
 
-/// In this profile each step is slower than in a release, so that others happen between them.
+/// The test profile is slower than a release, so that other steps happen between two of them.
 #[test]
 #[cfg(target_os = "linux")]
 #[ignore = "needs strace; .ci/run runs it"]

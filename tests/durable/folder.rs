@@ -1,3 +1,5 @@
+//! What a folder has to be so that a store opens it: in use by one at a time, complete, and of a known format.
+
 use std::fs;
 use std::path::Path;
 

@@ -1,3 +1,5 @@
+//! What was stored is there after a close, a crash and a replace.
+
 use imd::id::{Uid, Version};
 use imd::store::{
     AccountStore, DurableStore, InboxState, Inspection, Kind, MessageStore, Rejected, Snapshot,

@@ -5,7 +5,7 @@ use crate::torture::breach::Charge;
 /// A bug that is planted in the simulated store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bug {
-    /// It answers, and syncs some commits later.
+    /// The store acknowledges a commit, and syncs it some commits later.
     AckBeforeSync,
     /// Readers are shown what is not synced yet.
     ReadBeforeSync,
@@ -19,7 +19,7 @@ pub enum Bug {
     SyncOverstates,
     /// What was stored before a crash is not known as sent before.
     DuplicateOnResend,
-    /// The same of acks alone.
+    /// Acks that were stored before a crash are not known as sent before.
     AckTwice,
     /// A crash in the middle of a group message keeps some of its entries.
     GroupHalf,
@@ -42,7 +42,7 @@ pub enum Bug {
 }
 
 impl Bug {
-    /// Each, with one of the charges that it must be caught by.
+    /// Returns each bug with a charge that it must be caught by.
     pub const ALL: [(Bug, &'static [Charge]); 17] = [
         (Bug::AckBeforeSync, &[Charge::Lost]),
         (

@@ -1,4 +1,4 @@
-//! The checker is checked: whole stacks in this process, over a store that crashes, and that may have a bug.
+//! Tests the checker itself: whole stacks in this process run over a simulated store that crashes and may have a bug.
 
 mod bug;
 mod state;
@@ -19,7 +19,7 @@ use crate::torture::read_back::read_back;
 use bug::Bug;
 use store::SimStore;
 
-/// Lives over one store, one after the other, each ended by a crash under load.
+/// Runs stacks over one store, one after the other. Each is ended by a crash under load.
 struct Lives {
     store: Arc<SimStore>,
     checker: Checker,
@@ -43,7 +43,7 @@ impl Lives {
     /// One life: start, read back, compare, load, crash.
     fn live(&mut self) -> Vec<Breach> {
         self.count += 1;
-        // In a runtime of its own: when that goes, everything stops where it is, as in a crash.
+        // In a runtime of its own: when that is dropped, everything stops where it is, as in a crash.
         let server = Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -85,7 +85,7 @@ impl Lives {
                 }
             }
         });
-        // Not before: it would tell its clients that it ends.
+        // Dropped after the runtime: otherwise it would tell its clients that it ends.
         drop(imd);
         store.recover();
         breaches.extend(checker.take(events));
@@ -106,7 +106,7 @@ fn a_store_without_a_bug_breaks_no_promise() {
     assert!(lives.checker.token(1).is_some());
 }
 
-/// The charges of the first breaches that a bug leads to.
+/// Returns the charges of the first breaches that a bug leads to.
 fn charges(bug: Bug) -> Vec<Charge> {
     let mut lives = Lives::new(Some(bug), 2);
     for _ in 0..20 {

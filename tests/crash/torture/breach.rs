@@ -1,48 +1,48 @@
-//! What a store that breaks its promises is charged with.
+//! The promises of a store, and the report of a broken one.
 
 use std::fmt;
 
 /// A promise, by what breaks it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Charge {
-    /// An acknowledged message is not there.
+    /// An acknowledged message is missing.
     Lost,
-    /// A group message is with some of the members.
+    /// A group message is in the inboxes of some members only.
     HalfStored,
-    /// A message is there twice.
+    /// A message is stored twice.
     Duplicate,
-    /// A version is missing, or stands twice.
+    /// A version is missing or was given out twice.
     Gap,
     /// A version holds another message than before.
     Moved,
-    /// What a reader was shown, or told of, is not there any more.
+    /// A message that a reader was shown or notified of is gone.
     Vanished,
-    /// A message is there, but not whole.
+    /// A message has another text than the one that was sent.
     Altered,
-    /// There is a message that nobody sent.
+    /// Nobody sent this message.
     Unsent,
-    /// Messages of one sender changed places.
+    /// Messages of one sender are out of order.
     OutOfOrder,
     /// A read mark went back.
     MarkBack,
-    /// A read mark is further than anybody has read.
+    /// A read mark is ahead of what was read.
     MarkAhead,
-    /// There is something unread, and the login was not told.
+    /// A user with unread messages got no notify after the login.
     NotNotified,
     /// A request was refused that should not have been.
     Refused,
-    /// A frame came that answers nothing.
+    /// A frame came that is no reply to any request.
     Strange,
     /// The program ended by itself.
     Ended,
-    /// It did not start on what a crash left.
+    /// The program did not start on the folder that a crash left.
     NotStarted,
     /// The program's own check finds something wrong in what a crash left.
     Damaged,
 }
 
 impl Charge {
-    /// What was promised.
+    /// Returns the promise, as a sentence.
     pub fn promise(self) -> &'static str {
         match self {
             Charge::Lost => "every acknowledged message is there",

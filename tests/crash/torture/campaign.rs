@@ -1,4 +1,4 @@
-//! Many kills: folders side by side, the kinds of kills in turn.
+//! Kills many times: in several folders side by side, with all kinds of kills in turn.
 
 use std::fmt;
 use std::fs;
@@ -12,13 +12,13 @@ use super::folder::{Failure, Folder, Setup, Tally};
 use super::full::Full;
 use super::kill::Kill;
 
-/// A new folder comes after so many kills: what has to be read back grows with each.
+/// The number of kills in one folder. What has to be read back grows with each.
 const KILLS_PER_FOLDER: u64 = 22;
 
-/// So many folders at a time.
+/// The number of folders that are tortured at the same time.
 const SIDE_BY_SIDE: usize = 2;
 
-/// What is to be done.
+/// What a campaign does.
 #[derive(Debug, Clone)]
 pub struct Campaign {
     pub binary: PathBuf,
@@ -29,13 +29,13 @@ pub struct Campaign {
     pub kinds: Vec<Kill>,
 }
 
-/// A campaign that is over.
+/// The result of a campaign in which no promise was broken.
 pub struct Report {
     pub tally: Tally,
     pub lasted: Duration,
 }
 
-/// A campaign that was broken off.
+/// The result of a campaign that was ended by a broken promise or by an error of the harness.
 pub struct Broken {
     pub failure: Failure,
     pub seed: u64,
@@ -45,7 +45,7 @@ pub struct Broken {
 }
 
 impl Campaign {
-    /// Kills until it has been enough, or a promise was broken.
+    /// Kills `kills` times, or until a promise was broken.
     pub fn run(&self) -> Result<Report, Box<Broken>> {
         let begun = Instant::now();
         let full = match self.kinds.contains(&Kill::InRotation) {
@@ -91,7 +91,7 @@ impl Campaign {
         Setup {
             binary: self.binary.clone(),
             sync: "always",
-            // Now and then one whose tables are as large as they usually are.
+            // Every fourth folder has memtables of the usual size.
             has_small_buffer: index % 4 != 3,
         }
     }
@@ -105,7 +105,7 @@ impl Campaign {
         })
     }
 
-    /// The lives of one folder.
+    /// Tortures one folder.
     fn torture(
         &self,
         index: u64,
@@ -114,7 +114,7 @@ impl Campaign {
     ) -> Result<Tally, Box<Broken>> {
         let root = self.dir.join(format!("folder-{index}"));
         let broken = |failure, kill| self.broken(failure, root.clone(), kill);
-        // Any number far from that of the next folder.
+        // A seed far from that of the next folder.
         let mut seed = self.seed ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let folder = Folder::new(root.clone(), &self.setup(index), seed);
         let mut folder = folder.map_err(|failure| broken(failure, None))?;
@@ -158,7 +158,7 @@ impl Tally {
         self.cut += other.cut;
     }
 
-    /// Acknowledged messages for each second of load on one server.
+    /// Returns the acknowledged messages for each second of load on one server.
     pub fn rate(&self) -> f64 {
         self.acknowledged as f64 / self.loaded.as_secs_f64().max(f64::EPSILON)
     }

@@ -1,4 +1,4 @@
-//! The real program, as a process of its own.
+//! Runs the program as a process of its own.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
@@ -12,10 +12,10 @@ use imd::daemon::Addresses;
 
 use super::load::Places;
 
-/// Whatever a program has to do, it does within this time. Only ever used up by a failure.
+/// The upper bound of whatever a program does. Only a failure uses it up.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// How to start it.
+/// How the program is started.
 #[derive(Debug, Clone)]
 pub struct Launch {
     pub binary: PathBuf,
@@ -23,11 +23,11 @@ pub struct Launch {
     /// The store's folder.
     pub store: PathBuf,
     pub addr_file: PathBuf,
-    /// What strace is to do with it; empty for no strace.
+    /// The arguments of strace; empty to run the program without it.
     pub strace: Vec<String>,
 }
 
-/// A program that serves.
+/// A running program that serves.
 pub struct Daemon {
     process: Process,
     pub places: Places,
@@ -40,16 +40,16 @@ struct Process {
     stderr: Option<JoinHandle<String>>,
 }
 
-/// What became of a program.
+/// How a program ended.
 #[derive(Debug)]
 pub struct End {
     pub status: ExitStatus,
     pub stderr: String,
-    /// It had to be killed, because it did not end in time.
+    /// Whether it was killed because it did not end in time.
     pub is_overdue: bool,
 }
 
-/// What became of a start.
+/// The result of a start.
 pub enum Started {
     Ready(Daemon),
     Ended(End),
@@ -58,7 +58,7 @@ pub enum Started {
 impl Launch {
     /// Starts the program and waits until it serves or has ended.
     pub fn start(&self) -> io::Result<Started> {
-        // What another life wrote there is of no use.
+        // The addresses of an earlier process are of no use.
         match std::fs::remove_file(&self.addr_file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -66,7 +66,7 @@ impl Launch {
         let mut command = match self.strace.as_slice() {
             [] => Command::new(&self.binary),
             args => {
-                // The tracer as grandchild: then the child is the program itself, to be killed and waited for.
+                // With -D the tracer is the grandchild, and the child is the program itself, to be killed and waited for.
                 let mut strace = Command::new("strace");
                 strace.args(["-D", "-f"]).args(args).arg(&self.binary);
                 strace
@@ -87,7 +87,7 @@ impl Launch {
         let stderr = child.stderr.take();
         let stderr = std::thread::spawn(move || {
             let mut text = Vec::new();
-            // Whatever was read until an error is what there is.
+            // What was read before an error is kept.
             let _ = stderr.map(|mut stderr| stderr.read_to_end(&mut text));
             String::from_utf8_lossy(&text).into_owned()
         });
@@ -96,7 +96,7 @@ impl Launch {
             lines,
             stderr: Some(stderr),
         };
-        // Its last line, once everything serves.
+        // The program prints this line when everything serves.
         while let Ok(line) = process.lines.recv_timeout(DEADLINE) {
             if line.starts_with("Ready") {
                 let addresses = std::fs::read(&self.addr_file)?;
@@ -123,12 +123,12 @@ fn lines(stream: Option<impl Read + Send + 'static>) -> Receiver<String> {
 }
 
 impl Daemon {
-    /// SIGKILL. What is dead already stays so.
+    /// Sends SIGKILL. Does nothing if the program has ended.
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// Waits until the program has ended, and its tracer too. One that does not is killed.
+    /// Waits until the program and its tracer have ended. A program that does not end in time is killed.
     pub fn end(self) -> io::Result<End> {
         self.process.end()
     }
@@ -166,7 +166,7 @@ impl Drop for Process {
 }
 
 impl End {
-    /// Whether it was killed, and did not end by itself.
+    /// Returns whether the program was killed, and did not end by itself.
     pub fn is_killed(&self) -> bool {
         self.status.signal() == Some(9) && !self.is_overdue
     }

@@ -1,4 +1,4 @@
-//! One folder and its lives: start, read back, compare, load, kill, and again.
+//! One folder, and the processes that use it one after the other: each starts, is read back, is put under load and killed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,16 +19,16 @@ use super::load::{Load, Places, register};
 use super::power::Disk;
 use super::read_back::read_back;
 
-/// A kill that did not come about by itself comes after so many acknowledgements.
+/// After how many acknowledgements the server is killed from outside, if strace has not killed it.
 const BUDGET: std::ops::Range<u32> = 100..1_500;
 
-/// The smallest tables: they are written and merged all the time.
+/// The smallest memtable that the config allows: tables are flushed and compacted all the time.
 const SMALL_BUFFER: u32 = 65_536;
 
-/// And then so many turns of the clients' runtime later, at most.
+/// After how many turns of the clients' runtime the kill follows, at most.
 const SPREAD: u64 = 20_000;
 
-/// The store's folder, in that of the torture.
+/// The name of the store's folder, in that of the torture.
 pub const STORE: &str = "store";
 
 /// A folder that is tortured.
@@ -42,17 +42,17 @@ pub struct Folder {
     clients: Runtime,
 }
 
-/// What was done.
+/// Counts of what was done.
 #[derive(Debug, Default, Clone)]
 pub struct Tally {
-    /// Kills, and how many of them had to be brought about from outside.
+    /// Kills of each kind, and how many of them came from outside.
     pub kills: BTreeMap<Kill, (u64, u64)>,
     pub acknowledged: u64,
     /// Entries that were read back.
     pub checked: u64,
     /// How long there was load.
     pub loaded: Duration,
-    /// How much of what was written the power cuts took away, in bytes.
+    /// Bytes that were written and lost in power cuts.
     pub cut: u64,
 }
 
@@ -87,7 +87,7 @@ pub struct Setup {
 }
 
 impl Folder {
-    /// A folder in `root`, where nothing of ours may be yet but a store.
+    /// Creates a folder at `root`, or takes one that holds a store and nothing else.
     pub fn new(root: PathBuf, setup: &Setup, seed: u64) -> Result<Folder, Failure> {
         fs::create_dir_all(&root)?;
         // strace names files by their real paths.
@@ -120,7 +120,7 @@ impl Folder {
         &self.launch.store
     }
 
-    /// One life or more that end with this kill.
+    /// Runs the server once or more, each time until this kill.
     pub fn live(&mut self, kill: Kill) -> Result<(), Failure> {
         match kill {
             Kill::PowerCut | Kill::TornTail => {
@@ -142,7 +142,7 @@ impl Folder {
         }
     }
 
-    /// A life that ends with this kill, under load or as soon as everything was read.
+    /// Runs the server until this kill, under load or until everything was read.
     fn life(&mut self, kill: Kill, has_load: bool) -> Result<(), Failure> {
         let log = self.log();
         let strace = kill.strace(&self.launch.store, &log, &mut self.rng);
@@ -173,7 +173,7 @@ impl Folder {
         Ok(())
     }
 
-    /// A life under load that is to end by itself, of what strace does to it. What was not synced then is gone.
+    /// Runs the server under load until it ends by itself because of what strace injects. What was not synced is lost then.
     pub fn live_to_the_end(&mut self, inject: &str) -> Result<End, Failure> {
         let before = Disk::of(self.store())?;
         let mut strace = kill::logged(&self.log());
@@ -188,7 +188,7 @@ impl Folder {
         Ok(end)
     }
 
-    /// Starts once more and compares: what the last kill left is right too. Then the program's own check has a look.
+    /// Starts the server once more and compares what the last kill left. Then the program checks the folder itself.
     pub fn last_look(&mut self) -> Result<(), Failure> {
         match self.start(Vec::new())? {
             Started::Ready(mut daemon) => {
@@ -209,12 +209,12 @@ impl Folder {
         Err(Breach::new(Charge::Damaged, found).into())
     }
 
-    /// What strace writes of this life. It stays, to be looked at when something goes wrong.
+    /// Returns the path of strace's log of this process. The log is kept for the case that something goes wrong.
     fn log(&self) -> PathBuf {
         self.root.join(format!("strace-{}.log", self.lives))
     }
 
-    /// The disk after the last life.
+    /// Returns what the disk has after the last process.
     fn followed(&self, mut disk: Disk) -> Result<Disk, Failure> {
         let log = self.root.join(format!("strace-{}.log", self.lives - 1));
         disk.follow(&String::from_utf8_lossy(&fs::read(log)?));
@@ -237,7 +237,8 @@ impl Folder {
         self.launch.start()
     }
 
-    /// Lets everybody talk until the server is gone, or so much was acknowledged that it is to be killed: true then.
+    /// Puts the server under load until it ends, or until `budget` messages were acknowledged. Returns whether it has to be
+    /// killed then.
     fn load(&mut self, daemon: &mut Daemon, budget: u32) -> Result<bool, Failure> {
         let later = self.rng.random_range(0..SPREAD);
         let begun = Instant::now();
@@ -251,7 +252,7 @@ impl Folder {
             let (load, is_by_hand) = tokio::select! {
                 events = &mut end => (events, false),
                 () = shared.acknowledged(budget) => {
-                    // Not in step with the answers: the moment has to be any.
+                    // Otherwise every kill would be right after a reply.
                     for _ in 0..later {
                         tokio::task::yield_now().await;
                     }
@@ -268,7 +269,7 @@ impl Folder {
         Ok(is_by_hand)
     }
 
-    /// Reads everything back and compares. False when the server was killed meanwhile.
+    /// Reads everything back and compares it. Returns false if the server was killed meanwhile.
     fn look(&mut self, places: &Places) -> Result<bool, Failure> {
         let read = self
             .clients

@@ -1,4 +1,4 @@
-//! A store whose journal is about to be full, to be killed while the engine goes on in a new one.
+//! A store whose journal is nearly full. Copies of it are killed while the engine goes on in a new journal.
 
 use std::fs;
 use std::io;
@@ -60,15 +60,15 @@ impl Full {
         })
     }
 
-    /// It is not needed any more.
+    /// Removes the folder.
     pub fn remove(self) {
-        // Whatever can't be removed harms nobody.
+        // Files that can't be removed are left to the system.
         let _ = self.store.parent().map(fs::remove_dir_all);
     }
 
-    /// Kills a copy while it changes journals, and sees what is left.
+    /// Kills a copy while it changes journals, and checks what is left.
     pub fn rotate(&self, root: PathBuf, seed: u64) -> Result<Tally, Failure> {
-        // Now every table is a small one.
+        // The copy flushes small tables.
         let setup = Setup {
             has_small_buffer: true,
             ..self.setup.clone()

@@ -1,7 +1,7 @@
-//! Where a server is killed, and how it is brought about.
+//! The steps at which a server is killed, and how strace kills it there.
 //!
-//! strace sends the signal when a thread enters its n-th call of a kind, before the call does anything. Not with
-//! `--seccomp-bpf`, with which strace 6.1 loses the signals that it should send: `strace -f --seccomp-bpf
+//! strace sends the signal when a thread enters its n-th call of a kind, before the call does anything. `--seccomp-bpf`
+//! is not used for that, because strace 6.1 loses the signals with it: `strace -f --seccomp-bpf
 //! -e inject=write:signal=SIGKILL echo hi` says hi.
 
 use std::fmt;
@@ -21,23 +21,23 @@ pub enum Kill {
     InAppend,
     /// When the commit is written, and not synced.
     BeforeSync,
-    /// When it is synced, and nothing has come of it.
+    /// When the commit is synced, and not noted in the mark.
     AfterSync,
-    /// When everything is done but the answer.
+    /// When everything is done except for the reply.
     BeforeAnswer,
-    /// Right after an answer.
+    /// Right after a reply.
     AfterAnswer,
-    /// While it starts on what another kill left.
+    /// While the server starts on the folder that another kill left.
     InRecovery,
-    /// While tables are written, merged and removed.
+    /// While tables are flushed, compacted and removed.
     InCompaction,
-    /// While the journal is full, and the engine goes on in a new one.
+    /// While the engine goes on in a new journal because the old one is full.
     InRotation,
-    /// The power goes: what was not synced is gone.
+    /// The power fails: everything that was not synced is lost.
     PowerCut,
-    /// The power goes, and some of what was not synced is there.
+    /// The power fails, and a part of what was not synced is kept.
     TornTail,
-    /// The power goes after a start on what a kill left, before anything new was synced.
+    /// The power fails after a start on the folder that a kill left, before anything new was synced.
     PowerCutAfterRestart,
 }
 
@@ -65,7 +65,7 @@ impl Kill {
         Kill::PowerCutAfterRestart,
     ];
 
-    /// Whether it comes about by itself, in most cases: otherwise it comes from outside.
+    /// Returns whether strace kills the server in most cases. Otherwise it is killed from outside.
     pub fn is_injected(self) -> bool {
         match self {
             Kill::AtRandom | Kill::PowerCut | Kill::TornTail | Kill::PowerCutAfterRestart => false,
@@ -80,18 +80,18 @@ impl Kill {
         }
     }
 
-    /// What strace has to do so that it comes to this. Nothing where the kill comes from outside.
+    /// Returns the arguments of strace for this kill; none if it comes from outside.
     pub fn strace(self, store: &Path, log: &Path, rng: &mut StdRng) -> Vec<String> {
         let one_of = |calls: &[(&'static str, u32)], rng: &mut StdRng| {
             let (call, most) = calls.choose(rng).copied().unwrap_or(("write", 1));
             (call, rng.random_range(1..=most))
         };
-        // The counts are those of one thread.
+        // strace counts the calls of each thread by themselves.
         let (call, nth) = match self {
             Kill::AtRandom => return Vec::new(),
             Kill::PowerCut | Kill::TornTail | Kill::PowerCutAfterRestart => {
                 let mut args = logged(log);
-                // A disk that takes its time: more happens between a write and its sync.
+                // A slow disk: more happens between a write and its sync.
                 if rng.random_ratio(1, 3) {
                     args.push("--inject=fdatasync:delay_enter=5000".to_owned());
                 }
@@ -99,7 +99,7 @@ impl Kill {
             }
             Kill::InAppend => ("write", rng.random_range(1..=40)),
             Kill::BeforeSync => ("fdatasync", rng.random_range(1..=25)),
-            // The mark is the next thing that is written.
+            // The mark is written next.
             Kill::AfterSync => ("pwrite64", rng.random_range(1..=25)),
             Kill::BeforeAnswer => ("sendto", rng.random_range(1..=150)),
             Kill::AfterAnswer => ("recvfrom", rng.random_range(1..=200)),
@@ -171,7 +171,8 @@ impl fmt::Display for Kill {
     }
 }
 
-/// A log of all that reaches the disk. Nothing is injected, so that the filter in the kernel can be used.
+/// Returns the arguments with which strace logs everything that reaches the disk. Nothing is injected, so the filter in the
+/// kernel can be used.
 pub fn logged(log: &Path) -> Vec<String> {
     let calls = "openat,lseek,write,writev,pwrite64,fdatasync,fsync,ftruncate";
     let calls = format!("{calls},{RENAMES},{UNLINKS}");
@@ -189,7 +190,7 @@ fn journal(store: &Path, number: u32) -> PathBuf {
     store.join("engine").join(format!("{number}.jnl"))
 }
 
-/// The journals that there are in a folder, and those that may come.
+/// Returns the journals of a folder, and the next ones that the engine may begin.
 pub fn journals(store: &Path) -> Vec<PathBuf> {
     let files = std::fs::read_dir(store.join("engine"))
         .into_iter()
@@ -203,7 +204,7 @@ pub fn journals(store: &Path) -> Vec<PathBuf> {
     numbers.map(|number| journal(store, number)).collect()
 }
 
-/// Whether strace can be used here; otherwise what to do.
+/// Makes sure that strace can be used here. The error says what to do.
 pub fn check_strace() -> Result<(), String> {
     let tried = Command::new("strace")
         .args([

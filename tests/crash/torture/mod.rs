@@ -1,17 +1,17 @@
-//! Torture of a store: load, kill, start again, read back, compare; over and over.
+//! Tortures a store: puts load on it, kills it, starts it again, reads everything back and compares, over and over.
 //!
 //! | module | what it does |
 //! |---|---|
 //! | `campaign` | many folders, many kills |
-//! | `folder` | one folder and its lives |
-//! | `full` | a store whose journal is about to be full |
-//! | `kill` | where a server is killed |
+//! | `folder` | one folder, and the processes that use it |
+//! | `full` | a store whose journal is nearly full |
+//! | `kill` | the steps at which a server is killed |
 //! | `daemon` | the program as a process |
 //! | `power` | what a power cut leaves of a folder |
 //! | `load`, `talker` | users who send, accept and sync |
 //! | `read_back` | reads all inboxes |
-//! | `checker` | compares: the only one that knows the promises |
-//! | `event`, `key`, `breach` | what it is told, and what it says |
+//! | `checker` | compares; the only module that knows the promises |
+//! | `event`, `key`, `breach` | what the checker is told, and what it reports |
 //! | `wire` | frames |
 
 pub mod breach;

@@ -1,6 +1,7 @@
-//! A power cut: kill -9 leaves what the kernel holds, so a folder is taken back to what had reached the disk.
+//! Simulates a power cut. After a kill, the kernel still has everything that was written. So the folder is taken back to
+//! what had reached the disk.
 //!
-//! What that is follows from a log of strace: of every file, the bytes that were written before its last completed sync
+//! A log of strace says what that is: of every file, the bytes that were written before its last completed sync
 //! began. Names are taken as they are: the log shows that folders are synced, not what a file system would make of a
 //! folder that is not. The file `mark` is left as it is too, since it is written only after what it speaks of was synced:
 //! it is the store that has to live with a mark that is older, and never with one that is ahead.
@@ -15,7 +16,7 @@ use rand::rngs::StdRng;
 
 use super::kill::MARK;
 
-/// What the store notes of the machine that it runs on.
+/// The file with the boot id of the machine.
 const BOOT: &str = "boot";
 
 /// How far the files of a folder are written, and how far they are synced.
@@ -28,9 +29,9 @@ pub struct Disk {
 /// An open file, by its descriptor.
 #[derive(Debug, Clone, Copy, Default)]
 struct Open {
-    /// Where the next write goes.
+    /// The position of the next write.
     at: u64,
-    /// That is always the end.
+    /// Whether writes always go to the end.
     appends: bool,
 }
 
@@ -53,7 +54,7 @@ struct Call<'a> {
 }
 
 impl Disk {
-    /// The files of a folder as they are, all of it synced.
+    /// Returns the files of a folder as they are, all of them synced.
     pub fn of(folder: &Path) -> io::Result<Disk> {
         let mut disk = Disk::default();
         let mut folders = vec![folder.to_owned()];
@@ -199,7 +200,7 @@ impl Disk {
         self.files.get_mut(Path::new(path))
     }
 
-    /// How many bytes of a folder were written and not synced.
+    /// Returns how many bytes of a folder were written and not synced.
     pub fn unsynced(&self, folder: &Path) -> u64 {
         let files = self.unsynced_in(folder);
         files.map(|(_, file)| file.end - file.synced).sum()
@@ -229,7 +230,7 @@ impl Disk {
                 on_disk.set_len(file.length)?;
             }
         }
-        // It is not the same start of the machine any more.
+        // After a power cut the machine has another boot id.
         let boot = folder.join(BOOT);
         if boot.exists() {
             fs::write(boot, "another")?;
