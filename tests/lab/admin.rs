@@ -385,9 +385,7 @@ async fn it_answers_also_when_clients_have_every_place_and_says_so() {
     cora.end().await;
     cora.finished().await;
     // The place is free when the task of the session has ended.
-    while call(&imd, "GET", "/readyz", Value::Null).await.0 != 200 {
-        tokio::task::yield_now().await;
-    }
+    soon(async { while call(&imd, "GET", "/readyz", Value::Null).await.0 != 200 {} }).await;
 }
 
 #[tokio::test]
