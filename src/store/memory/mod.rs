@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `state` | what is behind the lock: does the writes, accounts for memory |
 //! | `groups` | groups and their members |
+//! | `membership` | creates groups, and changes their members |
 //! | `inbox`, `entries` | inboxes, and their entries in pieces |
 //! | `ids` | message ids, by which a message that is sent again is recognised |
 //! | `cleaning` | removes old entries and ids |
@@ -18,6 +19,7 @@ mod entries;
 mod groups;
 mod ids;
 mod inbox;
+mod membership;
 mod state;
 
 use std::fmt;
