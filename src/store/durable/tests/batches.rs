@@ -1,0 +1,199 @@
+//! Batches that take several commits, and what others wait for meanwhile.
+
+use super::*;
+
+/// Members of a group that is large for these tests.
+const MANY: i64 = 1_000;
+
+/// So many messages to them are in one commit.
+const IN_ONE: usize = MAX_COST.div_ceil(MANY as usize + 1);
+
+fn create(group: GroupId) -> Write {
+    Write::CreateGroup {
+        group,
+        name: "many".into(),
+        owner: Uid(group.0),
+        members: (group.0 + 1..group.0 + MANY).map(Uid).collect(),
+        made_at: 1,
+    }
+}
+
+fn to_group(group: GroupId, messages: usize) -> Vec<Write> {
+    let write = |n: usize| Write::Group {
+        message: Message::new(
+            Kind::Group,
+            Uid(group.0),
+            Some(group),
+            MsgId(&n.to_string()),
+            "hello",
+            1,
+        )
+        .into(),
+    };
+    (0..messages).map(write).collect()
+}
+
+#[tokio::test]
+async fn who_sends_to_many_holds_up_neither_the_others_nor_one_of_their_kind() {
+    const MESSAGES: usize = 20;
+    let folder = tempfile::tempdir().unwrap();
+    let (store, gate) = Gate::open(folder.path());
+    let groups = [10_000, 20_000];
+    for group in groups {
+        let mut created = store.commit(vec![create(GroupId(group))]);
+        assert!(futures_util::poll!(&mut created).is_pending());
+        gate.wait();
+        gate.let_go();
+        assert_eq!(created.await.unwrap().accepted(), [Ok(())]);
+    }
+    let [mut one, mut other] = groups.map(|group| store.commit(to_group(GroupId(group), MESSAGES)));
+    assert!(futures_util::poll!(&mut one).is_pending());
+    assert!(futures_util::poll!(&mut other).is_pending());
+    gate.wait();
+    for commits in 1..=3 {
+        let id = commits.to_string();
+        let mut small = store.commit(vec![p2p(Uid(1), Uid(2), &id)]);
+        assert!(futures_util::poll!(&mut small).is_pending());
+        gate.let_go();
+        // The writer stands before the next commit.
+        gate.wait();
+        assert_eq!(small.await.unwrap().accepted(), [Ok(())]);
+        assert!(futures_util::poll!(&mut one).is_pending());
+        assert!(futures_util::poll!(&mut other).is_pending());
+        let mut stored = [Version::START; 2];
+        for (stored, group) in stored.iter_mut().zip(groups) {
+            *stored = store.inbox_state(Uid(group + 1)).await.unwrap().total;
+        }
+        let [one, other] = stored;
+        assert!(one.0 + other.0 <= (commits * IN_ONE) as i64);
+        assert!((one - other).abs() <= 1 && other > Version::START);
+    }
+    // What was there before is done before the end.
+    let mut closed = store.close();
+    assert!(futures_util::poll!(&mut closed).is_pending());
+    drop(gate);
+    let (one, other, closed) = tokio::join!(one, other, closed);
+    closed.unwrap();
+    for (committed, group) in [one, other].into_iter().zip(groups) {
+        let committed = committed.unwrap();
+        assert_eq!(committed.accepted(), [Ok(()); MESSAGES]);
+        let levels = (group..group + MANY).map(|uid| InboxState {
+            uid: Uid(uid),
+            read: Version(0),
+            total: Version(MESSAGES as i64),
+        });
+        assert!(committed.grown_inboxes.into_iter().eq(levels));
+    }
+}
+
+/// A message to others is stored without the large one that waits, and the large one gets on all the same.
+#[tokio::test]
+async fn a_write_that_is_large_by_itself_is_in_every_second_commit() {
+    const MESSAGES: usize = 3;
+    let folder = tempfile::tempdir().unwrap();
+    let group = 10_000;
+    let members = group + 1..group + 2 * MAX_COST as i64;
+    {
+        let store = open(folder.path(), &Arc::new(AtomicU64::new(FLOOR)));
+        let create = Write::CreateGroup {
+            group: GroupId(group),
+            name: "large".into(),
+            owner: Uid(group),
+            members: members.map(Uid).collect(),
+            made_at: 1,
+        };
+        store.commit(vec![create]).await.unwrap();
+        store.close().await.unwrap();
+    }
+    let (store, gate) = Gate::open(folder.path());
+    let mut large = store.commit(to_group(GroupId(group), MESSAGES));
+    assert!(futures_util::poll!(&mut large).is_pending());
+    gate.wait();
+    for (commit, stored) in [0, 1, 1, 2].into_iter().enumerate() {
+        let mut small = store.commit(vec![p2p(Uid(1), Uid(2), &commit.to_string())]);
+        assert!(futures_util::poll!(&mut small).is_pending());
+        gate.let_go();
+        gate.wait();
+        assert_eq!(small.await.unwrap().accepted(), [Ok(())]);
+        assert_eq!(store.inbox_state(Uid(group)).await.unwrap().total, stored);
+        assert!(futures_util::poll!(&mut large).is_pending());
+    }
+    drop(gate);
+    assert_eq!(large.await.unwrap().accepted(), [Ok(()); MESSAGES]);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn acks_of_an_id_that_many_groups_know_take_a_commit_each() {
+    const GROUPS: i64 = 600;
+    const ACKS: usize = 5;
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let store = open(folder.path(), &Arc::new(AtomicU64::new(FLOOR)));
+        let create = |group| Write::CreateGroup {
+            group,
+            name: String::new(),
+            owner: Uid(1),
+            members: Vec::new(),
+            made_at: 1,
+        };
+        let send = |group| Write::Group {
+            message: Message::new(Kind::Group, Uid(1), Some(group), MsgId("same"), "hello", 1)
+                .into(),
+        };
+        let writes = (1..=GROUPS).flat_map(|group| [create(GroupId(group)), send(GroupId(group))]);
+        store.commit(writes.collect()).await.unwrap();
+        store.close().await.unwrap();
+    }
+    let (store, gate) = Gate::open(folder.path());
+    // User 2 is in none of the groups, so each of them is looked at.
+    let ack = |_| Write::Ack {
+        target: Uid(1),
+        message: Message::new(Kind::Ack, Uid(2), None, MsgId("same"), "", 1).into(),
+    };
+    let mut acks = store.commit((0..ACKS).map(ack).collect());
+    assert!(futures_util::poll!(&mut acks).is_pending());
+    gate.wait();
+    // What an ack costs is known only after it was done: the first commit does two, and nothing else.
+    gate.let_go();
+    gate.wait();
+    for commits in 2..ACKS - 1 {
+        let mut small = store.commit(vec![p2p(Uid(1), Uid(2), &commits.to_string())]);
+        assert!(futures_util::poll!(&mut small).is_pending());
+        gate.let_go();
+        gate.wait();
+        assert_eq!(small.await.unwrap().accepted(), [Ok(())]);
+        assert!(futures_util::poll!(&mut acks).is_pending());
+    }
+    drop(gate);
+    let results = acks.await.unwrap().accepted();
+    assert_eq!(results, [Err(Rejected::NoSuchMessage); ACKS]);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_stored_of_a_batch_is_told_also_when_the_rest_finds_no_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let commits = AtomicU64::new(0);
+    let config = config::Store {
+        min_free: FLOOR,
+        ..config::Store::default()
+    };
+    // For the group, and for a piece of the batch.
+    let room = move |_: &Path| Ok(FLOOR * u64::from(commits.fetch_add(1, Ordering::SeqCst) < 2));
+    let store = DurableStore::open_with(folder.path(), &config, Arc::new(room)).unwrap();
+    store.commit(vec![create(GroupId(10_000))]).await.unwrap();
+    let committed = store
+        .commit(to_group(GroupId(10_000), IN_ONE + 2))
+        .await
+        .unwrap();
+    let accepted = committed.accepted();
+    let (stored, refused) = accepted.split_at(IN_ONE);
+    assert_eq!(stored, [Ok(()); IN_ONE]);
+    assert_eq!(refused, [Err(Rejected::DiskFull); 2]);
+    assert_eq!(committed.grown_inboxes.len(), MANY as usize);
+    for level in committed.grown_inboxes {
+        assert_eq!(level.total, IN_ONE as i64);
+        assert_eq!(level, store.inbox_state(level.uid).await.unwrap());
+    }
+}

@@ -1,0 +1,67 @@
+//! A store that has failed, and one that is dropped without a close.
+
+use super::*;
+
+#[tokio::test]
+async fn a_store_that_has_failed_answers_nothing_and_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), &Arc::new(AtomicU64::new(FLOOR)));
+    assert_eq!(send(&store, "a").await, Ok(()));
+    let waits = store.failed();
+    tokio::pin!(waits);
+    assert!(futures_util::poll!(&mut waits).is_pending());
+
+    let broken = io::Error::other("the disk is broken");
+    store.shared.fail(broken.into());
+    let why = "the store has failed: the disk is broken";
+    assert_eq!(waits.await.to_string(), why);
+    assert_eq!(store.failed().await.to_string(), why);
+    let refused = store.commit(vec![p2p(Uid(1), Uid(2), "b")]).await;
+    assert_eq!(refused.unwrap_err().to_string(), why);
+    assert_eq!(
+        store
+            .sync(Uid(2), Version(0), ALL)
+            .await
+            .unwrap_err()
+            .to_string(),
+        why
+    );
+    assert_eq!(
+        store
+            .sync(Uid(2), Version(1), ALL)
+            .await
+            .unwrap_err()
+            .to_string(),
+        why
+    );
+    assert_eq!(
+        store.inbox_state(Uid(2)).await.unwrap_err().to_string(),
+        why
+    );
+    assert_eq!(store.close().await.unwrap_err().to_string(), why);
+    // What was acknowledged is there.
+    let store = open(folder.path(), &Arc::new(AtomicU64::new(FLOOR)));
+    assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 1);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_that_is_dropped_lets_its_folder_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let room = Arc::new(AtomicU64::new(FLOOR));
+    let store = open(folder.path(), &room);
+    assert_eq!(send(&store, "a").await, Ok(()));
+    let gone = Arc::downgrade(&store.shared);
+    drop(store);
+    // Nobody waits for the writer; this does, and it has an end.
+    tokio::time::timeout(PATIENCE, async {
+        while gone.strong_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    let store = open(folder.path(), &room);
+    assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 1);
+    store.close().await.unwrap();
+}
