@@ -12,6 +12,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use bytes::Buf;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::record::{Record, STATE, StateRecord};
@@ -27,6 +28,9 @@ const TRAILER: [u8; 4] = *b"FJL\x03";
 /// The length of the fixed part of an item after its tag: value type, compression, keyspace (u64), length of the key (u16), of the
 /// value (u32) and of the compressed value (u32).
 const ITEM_HEADER: usize = 20;
+
+/// The highest type of a value: 0 is a value, 1 and 2 are tombstones.
+const MAX_VALUE_TYPE: u8 = 2;
 
 /// The contents of the journals of a folder.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -57,7 +61,12 @@ pub enum JournalError {
     Foreign { path: PathBuf, found: u64 },
     /// The batches of a journal don't follow one another; the text says what is wrong.
     #[error("in {}, at byte {at}, {why}", .path.display())]
-    Damaged { path: PathBuf, at: u64, why: String },
+    Damaged {
+        path: PathBuf,
+        /// Where the first batch begins that does not fit.
+        at: u64,
+        why: String,
+    },
 }
 
 /// Reads all journals in the engine's folder. Their commits have to carry `id`, or any id if there is none.
@@ -75,8 +84,9 @@ pub fn scan(folder: &Path, id: Option<u64>) -> Result<Journals, JournalError> {
             at,
             why,
         };
-        while let Some(batch) = file.next()? {
+        loop {
             let at = file.whole;
+            let Some(batch) = file.next()? else { break };
             // First, because the numbers of another store's commits say nothing.
             if let (Some(id), Some(state)) = (id, batch.state)
                 && state.store != id
@@ -178,6 +188,27 @@ impl Batch {
     }
 }
 
+/// The lengths that the header of an item has, in bytes.
+struct ItemLengths {
+    key: u16,
+    value: u32,
+}
+
+impl ItemLengths {
+    /// Returns the lengths in a header; none if no item of the store has such a header. The store has no compressed values.
+    fn of(header: &[u8; ITEM_HEADER]) -> Option<Self> {
+        let mut header = header.as_slice();
+        let value_type = header.get_u8();
+        let compression = header.get_u8();
+        let _keyspace = header.get_u64_le();
+        let key = header.get_u16_le();
+        let value = header.get_u32_le();
+        let compressed = header.get_u32_le();
+        let is_valid = value_type <= MAX_VALUE_TYPE && compression == 0 && value == compressed;
+        is_valid.then_some(ItemLengths { key, value })
+    }
+}
+
 /// Reads the batches of one journal.
 struct Batches {
     reader: BufReader<File>,
@@ -256,51 +287,10 @@ impl Batches {
         };
         let mut check = Xxh3::new();
         for _ in 0..items {
-            let [ITEM] = self.take()? else {
+            let Some(key_len) = self.read_item(&mut check)? else {
                 return Ok(None);
             };
-            let header: [u8; ITEM_HEADER] = self.take()?;
-            let [
-                kind,
-                0,
-                _,
-                _,
-                _,
-                _,
-                _,
-                _,
-                _,
-                _,
-                k0,
-                k1,
-                v0,
-                v1,
-                v2,
-                v3,
-                s0,
-                s1,
-                s2,
-                s3,
-            ] = header
-            else {
-                // The store has no compressed values.
-                return Ok(None);
-            };
-            let key = usize::from(u16::from_le_bytes([k0, k1]));
-            let value = u32::from_le_bytes([v0, v1, v2, v3]);
-            if kind > 2
-                || value != u32::from_le_bytes([s0, s1, s2, s3])
-                || u64::from(value) > self.len - self.at
-            {
-                return Ok(None);
-            }
-            self.item.resize(key + value as usize, 0);
-            self.reader.read_exact(&mut self.item)?;
-            self.at += self.item.len() as u64;
-            check.update(&[ITEM]);
-            check.update(&header);
-            check.update(&self.item);
-            if let Some((STATE, value)) = self.item.split_at_checked(key) {
+            if let Some((STATE, value)) = self.item.split_at_checked(key_len) {
                 batch.state = StateRecord::open(STATE, value).ok();
             }
         }
@@ -310,10 +300,86 @@ impl Batches {
         Ok((expected == check.digest() && trailer == TRAILER).then_some(batch))
     }
 
+    /// Reads an item into `self.item`, and adds it to the checksum. Returns the length of its key, which the value follows;
+    /// none if it is no item.
+    fn read_item(&mut self, check: &mut Xxh3) -> io::Result<Option<usize>> {
+        let [ITEM] = self.take()? else {
+            return Ok(None);
+        };
+        let header = self.take()?;
+        let Some(lengths) = ItemLengths::of(&header) else {
+            return Ok(None);
+        };
+        // Before memory is taken for it.
+        if u64::from(lengths.value) > self.len - self.at {
+            return Ok(None);
+        }
+        let key_len = usize::from(lengths.key);
+        self.item.resize(key_len + lengths.value as usize, 0);
+        self.reader.read_exact(&mut self.item)?;
+        self.at += self.item.len() as u64;
+        check.update(&[ITEM]);
+        check.update(&header);
+        check.update(&self.item);
+        Ok(Some(key_len))
+    }
+
     fn take<const N: usize>(&mut self) -> io::Result<[u8; N]> {
         let mut bytes = [0; N];
         self.reader.read_exact(&mut bytes)?;
         self.at += N as u64;
         Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the batch of a commit that writes its state alone.
+    fn batch(sequence: u64, commits: u64) -> Vec<u8> {
+        let state = StateRecord {
+            commits,
+            ..StateRecord::default()
+        };
+        let value = state.seal(STATE, &mut Vec::new());
+        let len = u32::try_from(value.len()).unwrap();
+        let mut item = vec![ITEM, 0, 0];
+        item.extend(1_u64.to_le_bytes());
+        item.extend(u16::try_from(STATE.len()).unwrap().to_le_bytes());
+        item.extend(len.to_le_bytes());
+        item.extend(len.to_le_bytes());
+        item.extend(STATE);
+        item.extend(&*value);
+        let mut check = Xxh3::new();
+        check.update(&item);
+        let mut batch = vec![START];
+        batch.extend(1_u32.to_le_bytes());
+        batch.extend(sequence.to_le_bytes());
+        batch.extend(item);
+        batch.push(END);
+        batch.extend(check.digest().to_le_bytes());
+        batch.extend(TRAILER);
+        batch
+    }
+
+    #[test]
+    fn an_error_names_the_byte_at_which_the_wrong_batch_begins() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = batch(1, 1);
+        let begin = first.len() as u64;
+        for (sequence, commit) in [(2, 3), (1, 2)] {
+            let bytes = [first.clone(), batch(sequence, commit)].concat();
+            std::fs::write(folder.path().join("0.jnl"), bytes).unwrap();
+            let error = scan(folder.path(), None).unwrap_err();
+            assert!(
+                matches!(error, JournalError::Damaged { at, .. } if at == begin),
+                "{error}"
+            );
+        }
+        let whole = [first, batch(2, 2)].concat();
+        std::fs::write(folder.path().join("0.jnl"), whole).unwrap();
+        let journals = scan(folder.path(), None).unwrap();
+        assert_eq!(journals.commits, Some((1, 2)));
     }
 }
