@@ -2,7 +2,8 @@
 
 use tokio::sync::oneshot;
 
-use crate::store::{Committed, Rejected, StoreError};
+use crate::id::Uid;
+use crate::store::{Committed, InboxState, Rejected, StoreError};
 
 /// Sends the answer to a request. The first answer of a commit takes all others of the commit along: see
 /// [`CommitAnswers`].
@@ -22,8 +23,15 @@ pub enum Outcome {
 /// An answer that is given when its commit has ended. It is dropped if the task that has asked is gone.
 #[derive(Debug)]
 pub enum PendingAnswer {
-    /// The answer to a batch, with the number of its results that earlier commits have stored.
-    Commit(Answer<Result<Committed, StoreError>>, Committed, usize),
+    /// The answer to a batch.
+    Batch {
+        /// Where the answer goes.
+        answer: Answer<Result<Committed, StoreError>>,
+        /// What the answer is if this commit is stored.
+        committed: Committed,
+        /// How many of the results earlier commits have stored. They hold even if this commit is not stored.
+        stored: usize,
+    },
     /// The answer to the move of a read mark.
     Read(Answer<()>),
     /// The answer to a removal, with the number of removed items.
@@ -31,18 +39,35 @@ pub enum PendingAnswer {
 }
 
 impl PendingAnswer {
-    /// CommitAnswers, and hands on the other answers of the commit.
+    /// Takes back what an answer to a batch says about its last piece, which was not stored: the totals of the inboxes are
+    /// those that earlier pieces have left. `inbox_state` returns them, as far as they can be read. Otherwise a notify
+    /// would promise versions that do not exist.
+    pub fn forget_last_piece(&mut self, inbox_state: impl Fn(Uid) -> Option<InboxState>) {
+        if let PendingAnswer::Batch {
+            committed, stored, ..
+        } = self
+        {
+            let grown = std::mem::take(&mut committed.grown_inboxes);
+            if *stored > 0 {
+                let grown = grown.into_iter().filter_map(|inbox| inbox_state(inbox.uid));
+                committed.grown_inboxes = grown.collect();
+            }
+        }
+    }
+
+    /// Sends this answer, and hands on the other answers of the commit.
     pub fn answer(self, outcome: &Outcome, others: Option<CommitAnswers>) {
         match self {
-            PendingAnswer::Commit(answer, mut committed, stored) => {
+            PendingAnswer::Batch {
+                answer,
+                mut committed,
+                stored,
+            } => {
                 let committed = match outcome {
                     Outcome::Stored => Ok(committed),
                     Outcome::Full => {
-                        let open = committed.results.iter_mut().skip(stored);
-                        open.for_each(|result| *result = Err(Rejected::DiskFull));
-                        if stored == 0 {
-                            committed.grown_inboxes.clear();
-                        }
+                        let refused = committed.results.iter_mut().skip(stored);
+                        refused.for_each(|result| *result = Err(Rejected::DiskFull));
                         Ok(committed)
                     }
                     Outcome::Failed(failed) => Err(failed.clone()),

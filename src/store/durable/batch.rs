@@ -97,7 +97,11 @@ impl BatchProgress {
             results: self.results,
             grown_inboxes: self.grown_inboxes.into_values().collect(),
         };
-        Ok(PendingAnswer::Commit(self.answer, committed, self.stored))
+        Ok(PendingAnswer::Batch {
+            answer: self.answer,
+            committed,
+            stored: self.stored,
+        })
     }
 
     /// Notes that a commit has stored what is done of the batch.
@@ -105,20 +109,19 @@ impl BatchProgress {
         self.stored = self.results.len();
     }
 
-    /// Returns the answer of a batch that is not continued. Of its results, those that are stored hold. `inbox_state`
-    /// returns how far an inbox goes by then.
-    pub fn give_up(mut self, inbox_state: impl Fn(Uid) -> Option<InboxState>) -> PendingAnswer {
+    /// Returns the answer of a batch that is not continued. Of its results, those that are stored hold. The caller decides
+    /// with [`PendingAnswer::forget_last_piece`] whether the last piece is among them.
+    pub fn abort(mut self) -> PendingAnswer {
         self.results
             .extend(self.writes.map(|_| Err(Rejected::DiskFull)));
-        let committed = Committed {
-            results: self.results,
-            grown_inboxes: self
-                .grown_inboxes
-                .into_keys()
-                .filter_map(inbox_state)
-                .collect(),
-        };
-        PendingAnswer::Commit(self.answer, committed, self.stored)
+        PendingAnswer::Batch {
+            answer: self.answer,
+            committed: Committed {
+                results: self.results,
+                grown_inboxes: self.grown_inboxes.into_values().collect(),
+            },
+            stored: self.stored,
+        }
     }
 }
 

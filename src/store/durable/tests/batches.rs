@@ -197,3 +197,48 @@ async fn what_was_stored_of_a_batch_is_told_also_when_the_rest_finds_no_room() {
         assert_eq!(level, store.inbox_state(level.uid).await.unwrap());
     }
 }
+
+/// The inboxes that grew are told as the earlier pieces have left them: the last piece has given out no versions.
+#[tokio::test]
+async fn a_batch_whose_last_piece_finds_no_room_tells_only_the_versions_that_exist() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, gate) = Gate::open(folder.path());
+    let mut created = store.commit(vec![create(GroupId(10_000))]);
+    assert!(futures_util::poll!(&mut created).is_pending());
+    gate.wait();
+    gate.let_go();
+    created.await.unwrap();
+    let mut batch = store.commit(to_group(GroupId(10_000), IN_ONE + 1));
+    assert!(futures_util::poll!(&mut batch).is_pending());
+    gate.wait();
+    gate.let_go();
+    // The first piece is stored, and the commit of the last one begins.
+    gate.wait();
+    poison(&store, folder.path());
+    drop(gate);
+    let committed = batch.await.unwrap();
+    let accepted = committed.accepted();
+    let (stored, refused) = accepted.split_at(IN_ONE);
+    assert_eq!(stored, [Ok(()); IN_ONE]);
+    assert_eq!(refused, [Err(Rejected::DiskFull)]);
+    assert_eq!(committed.grown_inboxes.len(), MANY as usize);
+    for state in committed.grown_inboxes {
+        assert_eq!(state.total, IN_ONE as i64);
+        assert_eq!(state, store.inbox_state(state.uid).await.unwrap());
+    }
+    store.close().await.unwrap();
+}
+
+/// Makes the engine of a store take no more commits: the folder of its tables is away while one is written.
+fn poison(store: &DurableStore, path: &Path) {
+    let tables = path.join("engine/keyspaces/1/tables");
+    let away = path.join("engine/keyspaces/1/away");
+    std::fs::rename(&tables, &away).unwrap();
+    let engine = store.shared.engine.read();
+    let flushed = engine.as_ref().unwrap().flush();
+    std::fs::rename(&away, &tables).unwrap();
+    assert!(
+        matches!(flushed, Err(fjall::Error::Poisoned)),
+        "{flushed:?}"
+    );
+}

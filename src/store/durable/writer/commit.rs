@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use hashbrown::HashMap;
 use parking_lot::MutexGuard;
 
-use super::super::answers::{CommitAnswers, Outcome, PendingAnswer};
+use super::super::answers::{CommitAnswers, Outcome};
 use super::super::batch::BatchProgress;
 use super::super::bounds::{InboxBounds, InboxChange};
 use super::super::counts::DeliveryCounts;
@@ -66,8 +66,11 @@ impl Writer {
             self.queue.mark_stored();
         } else {
             // The pieces that this commit had of them are not stored either.
-            let batches = self.queue.take_unfinished().into_iter();
-            open.extend(batches.map(|batch| give_up(batch, Some(engine))));
+            let unfinished = self.queue.take_unfinished().into_iter();
+            open.extend(unfinished.map(BatchProgress::abort));
+            for answer in &mut open {
+                answer.forget_last_piece(|uid| inbox_state(engine, uid));
+            }
         }
         CommitAnswers::new(open, outcome).hand_over();
     }
@@ -75,7 +78,9 @@ impl Writer {
     /// Replies to `job` and to all unfinished batches without doing anything more of them.
     fn give_back(&mut self, job: Option<Job>, engine: Option<&Engine>, outcome: &Outcome) {
         for batch in self.queue.take_unfinished() {
-            give_up(batch, engine).answer(outcome, None);
+            let mut refused = batch.abort();
+            refused.forget_last_piece(|uid| inbox_state(engine?, uid));
+            refused.answer(outcome, None);
         }
         match job {
             // These still have their turn.
@@ -189,11 +194,6 @@ impl Writer {
             }
         }
     }
-}
-
-/// Returns the reply to a batch of which nothing more is done.
-fn give_up(batch: BatchProgress, engine: Option<&Engine>) -> PendingAnswer {
-    batch.give_up(|uid| inbox_state(engine?, uid))
 }
 
 /// Returns how far an inbox goes, by what is stored.

@@ -76,7 +76,11 @@ impl Job {
     /// Replies without doing the job. Jobs that are never part of a commit get no reply.
     pub fn refuse(self, outcome: &Outcome) {
         let open = match self {
-            Job::Commit { batch, answer } => PendingAnswer::Commit(answer, refused(batch.len()), 0),
+            Job::Commit { batch, answer } => PendingAnswer::Batch {
+                answer,
+                committed: refused(batch.len()),
+                stored: 0,
+            },
             Job::Read { answer, .. } => PendingAnswer::Read(answer),
             Job::Trim { answer, .. } | Job::Expire { answer, .. } => {
                 PendingAnswer::Removed(answer, 0)
