@@ -16,7 +16,6 @@ pub use runtime::runtime;
 pub use crate::service::Report;
 
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +35,9 @@ use crate::shutdown::Shutdown;
 use crate::stack::Stack;
 use crate::store::{Store, StoreAdmin, StoreError};
 use start::Fronts;
+
+/// How long a shutdown may take after its grace period. The store needs it to close.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// A running stack: gateway, access servers, registry, store and HTTP API as tasks of the current runtime.
 ///
@@ -215,12 +217,20 @@ impl Imd {
         self.store().failed().await
     }
 
-    /// Stops: accepts nothing more, deregisters, tells and drains the sessions, closes the store. All within
-    /// `shutdown.grace`, and a second more for what has to be cut off. The ports are free when this returns.
+    /// Stops: accepts nothing more, deregisters, tells and drains the sessions, closes the store. Sessions and the commits
+    /// that have begun get `shutdown.grace`. One more second is for what has to be cut off and for closing the store, which
+    /// refuses the rest of the commits. The ports are free when this returns.
     pub async fn shutdown(self) -> Report {
         self.services().end_delays();
         let grace = self.grace;
-        let time = running::sleep(grace + Duration::from_secs(1)).shared();
+        let grace_over = running::sleep(grace).shared();
+        let time = {
+            let grace_over = grace_over.clone();
+            async move {
+                grace_over.await;
+                running::sleep(CLOSING).await;
+            }
+        };
         let mut ending = JoinSet::new();
         let gateway = Arc::clone(self.stack.gateway.sessions());
         ending.spawn(async move { gateway.dispose(grace).await });
@@ -234,31 +244,35 @@ impl Imd {
                 shutdown.ended_within(grace).await
             });
         }
-        let mut ended = pin!(ending.join_all());
-        // The time of the store runs already.
-        let unfinished = tokio::select! {
-            biased;
-            unfinished = &mut ended => unfinished,
-            () = time.clone() => ended.await,
+        let ended = ending.join_all().shared();
+        // What has ended early may have left commits behind, which the store can take before it is closed.
+        let finished = async {
+            ended.clone().await;
+            self.services().finished_commits().await;
         };
-        // What has ended early may have left commits behind, which the store has to take before it is closed.
         tokio::select! {
             biased;
-            () = self.services().finished_commits() => {}
-            () = time.clone() => {}
+            () = finished => {}
+            () = grace_over => {}
         }
+        // The store is closed while the rest is cut off: sessions that still wait for commits get an error from it.
+        let (unfinished, ()) = tokio::join!(ended, self.close_store(time));
         let unfinished =
             unfinished.into_iter().sum::<usize>() + self.services().unfinished_commits();
+        Report {
+            unfinished,
+            ..self.report()
+        }
+    }
+
+    /// Closes the store, unless that is not done when `time` is over.
+    async fn close_store(&self, time: impl Future<Output = ()>) {
         tokio::select! {
             biased;
             closed = self.store().close() => if let Err(error) = closed {
                 tracing::error!(%error, "the store was not closed");
             },
             () = time => tracing::error!("the store was not closed in time"),
-        }
-        Report {
-            unfinished,
-            ..self.report()
         }
     }
 }

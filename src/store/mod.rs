@@ -211,7 +211,8 @@ pub trait StoreAdmin: Send + Sync + fmt::Debug {
     async fn failed(&self) -> StoreError;
 
     /// Writes everything to where it is kept and gives it up, so that another process can open it. No request is
-    /// answered afterwards.
+    /// answered afterwards. Batches that were submitted before and are not stored yet may be refused with
+    /// [`StoreError::Closed`]; a part of such a batch may be stored.
     ///
     /// # Errors
     ///

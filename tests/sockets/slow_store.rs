@@ -276,3 +276,26 @@ async fn what_was_not_stored_is_answered_without_an_id_that_nobody_gave_it() {
     store.commit.open();
     assert_ne!(ann.p2p(2, "", "x").await.msg_id, "");
 }
+
+/// A commit that takes longer than the grace period must not use up the time in which the store is closed.
+#[tokio::test]
+async fn a_commit_that_hangs_leaves_the_store_time_to_close() {
+    let mut config = Config::ephemeral();
+    config.shutdown.grace = Duration::from_millis(50);
+    let (imd, store) = start_odd(config).await;
+    let mut ann = user(&imd, 1).await;
+    store.commit.hold();
+    store.close.hold();
+    ann.send(&p2p(2, "m", "x")).await;
+    store.commit.arrived().await;
+    let shutdown = tokio::spawn(imd.shutdown());
+    store.close.arrived().await;
+    // The shutdown waits for the close: it would give up at once if the time were over.
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!shutdown.is_finished());
+    store.commit.let_through(1);
+    store.close.let_through(1);
+    assert_eq!(soon(shutdown).await.unwrap().unfinished, 0);
+}

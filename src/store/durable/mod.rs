@@ -71,7 +71,7 @@ use std::io;
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use async_trait::async_trait;
@@ -147,6 +147,8 @@ struct Shared {
     short: Notify,
     /// Counts how often the contents were replaced.
     generation: AtomicU64,
+    /// Whether the store was asked to close. From then on, the writer refuses the rest of batches that take several commits.
+    is_closing: AtomicBool,
     /// Keeps other processes out, until the store and its writer are gone or it is closed.
     lock: Mutex<Option<FolderLock>>,
 }
@@ -198,6 +200,7 @@ impl DurableStore {
             reclaim: Mutex::default(),
             short: Notify::new(),
             generation: AtomicU64::new(0),
+            is_closing: AtomicBool::new(false),
             lock: Mutex::new(Some(lock)),
         });
         if let Some(engine) = shared.engine.read().as_ref() {
@@ -525,6 +528,8 @@ impl StoreAdmin for DurableStore {
     }
 
     async fn close(&self) -> Result<(), StoreError> {
+        // Before the job is submitted, which may have to wait for its place in the queue.
+        self.shared.is_closing.store(true, Ordering::Release);
         let (answer, answered) = oneshot::channel();
         let submitted = self.jobs.send(Job::Close { answer }).await;
         let closed = match submitted {

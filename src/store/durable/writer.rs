@@ -27,6 +27,7 @@ pub use self::job::{Job, QUEUE};
 pub use self::room::{ASK_AFTER, PLENTY};
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 
 use tokio::sync::mpsc;
@@ -48,6 +49,16 @@ use crate::store::{ReplaceError, StoreError};
 /// After a replace that removed more records than this, a compaction is made however little room it gives back: readers
 /// have to pass over the tombstones until then.
 const MAX_TOMBSTONES: usize = 16_384;
+
+/// What the writer does next.
+enum Step {
+    /// A job, and in the same commit those that were submitted after it.
+    Do(Job),
+    /// A commit that goes on with the unfinished batches, and takes submitted jobs along.
+    Continue,
+    /// Nothing: nobody can submit a job any more.
+    End,
+}
 
 /// The writer's state.
 pub struct Writer {
@@ -96,21 +107,16 @@ impl Writer {
     pub fn run(mut self) {
         let _guard = FailOnPanic(Arc::clone(&self.shared));
         loop {
-            let job = match self.queue.has_unfinished() {
-                true => None,
-                false => match self.queue.next() {
-                    Some(job) => Some(job),
-                    None => break,
-                },
-            };
-            match job {
+            match self.next_step() {
                 // The receivers of the replies may be gone.
-                Some(Job::Close { answer }) => return drop(answer.send(self.close())),
-                Some(Job::Replace { contents, answer }) => {
+                Step::Do(Job::Close { answer }) => return drop(answer.send(self.close())),
+                Step::Do(Job::Replace { contents, answer }) => {
                     drop(answer.send((self.replace(contents), None)));
                 }
-                Some(Job::Reclaim) => self.reclaimer.is_wanted = true,
-                job => self.commit(job),
+                Step::Do(Job::Reclaim) => self.reclaimer.is_wanted = true,
+                Step::Do(job) => self.commit(Some(job)),
+                Step::Continue => self.commit(None),
+                Step::End => break,
             }
             if self.reclaimer.is_due() {
                 self.reclaim();
@@ -119,6 +125,20 @@ impl Writer {
         if let Err(error) = self.close() {
             tracing::error!(%error, "the store was not closed");
         }
+    }
+
+    /// Returns what to do next. Waits for a job if there is nothing to go on with.
+    ///
+    /// Once the store is closing, unfinished batches are refused: their callers learn that the store is closed, and nothing
+    /// of a batch is acknowledged before all of it is stored. Otherwise a flood of them could hold up the close for long.
+    fn next_step(&mut self) -> Step {
+        if self.shared.is_closing.load(Ordering::Acquire) {
+            self.refuse_unfinished(None, &Outcome::Failed(StoreError::Closed));
+        }
+        if self.queue.has_unfinished() {
+            return Step::Continue;
+        }
+        self.queue.next().map_or(Step::End, Step::Do)
     }
 
     /// Makes one commit that removes everything and puts these contents in its place.

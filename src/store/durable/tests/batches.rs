@@ -1,6 +1,7 @@
 //! Batches that take several commits, and what others wait for meanwhile.
 
 use super::*;
+use crate::store::WriteOutcome;
 
 /// Members of a group that is large for these tests.
 const MANY: i64 = 1_000;
@@ -68,12 +69,8 @@ async fn who_sends_to_many_holds_up_neither_the_others_nor_one_of_their_kind() {
         assert!(one.0 + other.0 <= (commits * IN_ONE) as i64);
         assert!((one - other).abs() <= 1 && other > Version::START);
     }
-    // What was there before is done before the end.
-    let mut closed = store.close();
-    assert!(futures_util::poll!(&mut closed).is_pending());
     drop(gate);
-    let (one, other, closed) = tokio::join!(one, other, closed);
-    closed.unwrap();
+    let (one, other) = tokio::join!(one, other);
     for (committed, group) in [one, other].into_iter().zip(groups) {
         let committed = committed.unwrap();
         assert_eq!(committed.accepted(), [Ok(()); MESSAGES]);
@@ -84,6 +81,50 @@ async fn who_sends_to_many_holds_up_neither_the_others_nor_one_of_their_kind() {
         });
         assert!(committed.grown_inboxes.into_iter().eq(levels));
     }
+}
+
+/// The caller learns that the store is closed, and has no acknowledgement. What was stored before holds.
+#[tokio::test]
+async fn a_store_closes_after_the_piece_in_progress() {
+    const MESSAGES: usize = 200;
+    let folder = tempfile::tempdir().unwrap();
+    let (store, gate) = Gate::open(folder.path());
+    let group = GroupId(10_000);
+    let mut created = store.commit(vec![create(group)]);
+    assert!(futures_util::poll!(&mut created).is_pending());
+    gate.wait();
+    gate.let_go();
+    created.await.unwrap();
+    let mut batch = store.commit(to_group(group, MESSAGES));
+    assert!(futures_util::poll!(&mut batch).is_pending());
+    gate.wait();
+    gate.let_go();
+    // The second piece begins.
+    gate.wait();
+    let mut closed = store.close();
+    assert!(futures_util::poll!(&mut closed).is_pending());
+    drop(gate);
+    let (batch, closed) = tokio::join!(batch, closed);
+    closed.unwrap();
+    assert!(matches!(batch, Err(StoreError::Closed)), "{batch:?}");
+
+    let store = open(folder.path(), &Arc::new(AtomicU64::new(FLOOR)));
+    for uid in group.0..group.0 + MANY {
+        let state = store.inbox_state(Uid(uid)).await.unwrap();
+        assert_eq!(state.total, 2 * IN_ONE as i64);
+    }
+    // Sent again, what is stored is known, and the rest follows.
+    let again = store.commit(to_group(group, MESSAGES)).await.unwrap();
+    let known = again
+        .results
+        .iter()
+        .map(|result| *result == Ok(WriteOutcome::Duplicate));
+    assert!(known.eq((0..MESSAGES).map(|n| n < 2 * IN_ONE)));
+    assert_eq!(
+        store.inbox_state(Uid(group.0)).await.unwrap().total,
+        MESSAGES as i64
+    );
+    store.close().await.unwrap();
 }
 
 /// A message to others is stored without the large one that waits, and the large one gets on all the same.

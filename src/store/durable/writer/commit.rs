@@ -35,11 +35,11 @@ impl Writer {
         let engine = shared.engine.read();
         let engine = match (engine.as_ref(), shared.failure()) {
             (Some(engine), None) => engine,
-            (_, Some(failed)) => return self.give_back(first, None, &Outcome::Failed(failed)),
-            (None, None) => return self.give_back(first, None, &Outcome::Full),
+            (_, Some(failed)) => return self.refuse_all(first, None, &Outcome::Failed(failed)),
+            (None, None) => return self.refuse_all(first, None, &Outcome::Full),
         };
         if admission != Admission::All {
-            self.give_back(None, Some(engine), &Outcome::Full);
+            self.refuse_unfinished(Some(engine), &Outcome::Full);
         }
         let draft = Draft::new(
             engine.view(),
@@ -75,13 +75,18 @@ impl Writer {
         CommitAnswers::new(open, outcome).hand_over();
     }
 
-    /// Replies to `job` and to all unfinished batches without doing anything more of them.
-    fn give_back(&mut self, job: Option<Job>, engine: Option<&Engine>, outcome: &Outcome) {
+    /// Replies to all unfinished batches without doing anything more of them.
+    pub(super) fn refuse_unfinished(&mut self, engine: Option<&Engine>, outcome: &Outcome) {
         for batch in self.queue.take_unfinished() {
             let mut refused = batch.abort();
             refused.forget_last_piece(|uid| inbox_state(engine?, uid));
             refused.answer(outcome, None);
         }
+    }
+
+    /// Replies to `job` and to all unfinished batches without doing anything more of them.
+    fn refuse_all(&mut self, job: Option<Job>, engine: Option<&Engine>, outcome: &Outcome) {
+        self.refuse_unfinished(engine, outcome);
         match job {
             // These still have their turn.
             Some(job @ (Job::Close { .. } | Job::Replace { .. })) => self.queue.defer(job),
