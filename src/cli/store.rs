@@ -104,7 +104,7 @@ fn refusal(error: &OpenError, needs: &str) -> Failure {
         OpenError::Unusable { .. } => needs,
         OpenError::Newer { .. } => "use a newer imd",
         OpenError::Damaged { .. } => "bring back a copy of the folder",
-        OpenError::Planted { .. } => "remove it, or put a copy of the file there",
+        OpenError::UnexpectedEntry { .. } => "remove it, or put a copy of the file there",
         OpenError::Foreign { .. } => {
             "bring back the one that belongs there, or a copy of the whole folder"
         }

@@ -20,7 +20,7 @@ mod account;
 #[cfg(feature = "durable")]
 mod durable;
 mod error;
-mod files;
+mod file_budget;
 mod inbox;
 mod ledger;
 mod members;
@@ -35,7 +35,7 @@ pub use account::{Group, User};
 #[cfg(feature = "durable")]
 pub use durable::{CompactError, DurableStore, Findings, Inspection, Item, OpenError};
 pub use error::{Damage, ReplaceError, StoreError};
-pub use files::files;
+pub use file_budget::files;
 pub use inbox::{Entry, InboxState, Page, PageLimit};
 pub use ledger::Ledger;
 pub use memory::MemoryStore;
@@ -158,7 +158,7 @@ pub trait StoreAdmin: Send + Sync + fmt::Debug {
         None
     }
 
-    /// Returns the progress of giving room back to the disk; none if removing gives it back at once.
+    /// Returns the progress of giving space back to the disk; none if removing gives it back at once.
     fn reclaim(&self) -> Option<Reclaim> {
         None
     }

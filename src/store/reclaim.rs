@@ -1,18 +1,18 @@
-//! Reclaiming: how a store on a disk gives the room of removed records back to the disk.
+//! Reclaiming: how a store on a disk gives the space of removed records back to the disk.
 
-/// The progress of giving room back.
+/// The progress of giving space back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reclaim {
     /// The step that is in progress.
     pub doing: Doing,
-    /// How many bytes can be given back, as last estimated. An estimate follows each cleaning, and each moment in which room
+    /// How many bytes can be given back, as last estimated. An estimate follows each cleaning, and each moment in which space
     /// becomes short.
     pub reclaimable: u64,
     /// How many bytes were given back since the store was opened.
     pub reclaimed: u64,
 }
 
-/// A step of giving room back.
+/// A step of giving space back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Doing {
     /// Too little can be given back to be worth the effort.
@@ -20,9 +20,9 @@ pub enum Doing {
     Idle,
     /// The table in memory is being written, so that its journal can be deleted.
     Sealing,
-    /// Tables are being merged, without the removed records.
+    /// Tables are being compacted, without the removed records.
     Compacting,
-    /// Room can't be given back now: a merge would need more room than there is or has failed, or the engine has given up.
+    /// Space can't be given back now: a compaction would need more space than there is or has failed, or the engine is poisoned.
     Waiting,
 }
 

@@ -14,7 +14,7 @@ pub type Answer<T> = oneshot::Sender<(T, Option<CommitAnswers>)>;
 pub enum Outcome {
     /// The commit is stored.
     Stored,
-    /// There was no room for the commit.
+    /// There was no free space for the commit.
     Full,
     /// The store has failed.
     Failed(StoreError),
@@ -94,19 +94,19 @@ impl PendingAnswer {
 /// is gone.
 #[derive(Debug)]
 pub struct CommitAnswers {
-    open: Vec<PendingAnswer>,
+    pending: Vec<PendingAnswer>,
     outcome: Outcome,
 }
 
 impl CommitAnswers {
     /// Creates the answers of a commit that has ended with `outcome`.
-    pub fn new(open: Vec<PendingAnswer>, outcome: Outcome) -> Self {
-        CommitAnswers { open, outcome }
+    pub fn new(pending: Vec<PendingAnswer>, outcome: Outcome) -> Self {
+        CommitAnswers { pending, outcome }
     }
 
     /// Gives one answer, and sends the others along with it.
     pub fn hand_over(mut self) {
-        if let Some(one) = self.open.pop() {
+        if let Some(one) = self.pending.pop() {
             let outcome = self.outcome.clone();
             one.answer(&outcome, Some(self));
         }
@@ -115,13 +115,13 @@ impl CommitAnswers {
 
 impl Drop for CommitAnswers {
     fn drop(&mut self) {
-        for open in self.open.drain(..) {
-            open.answer(&self.outcome, None);
+        for answer in self.pending.drain(..) {
+            answer.answer(&self.outcome, None);
         }
     }
 }
 
-/// Returns the results of a batch that was refused because there is no room.
+/// Returns the results of a batch that was refused because there is no space.
 pub fn refused(writes: usize) -> Committed {
     Committed {
         results: vec![Err(Rejected::DiskFull); writes],

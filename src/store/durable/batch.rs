@@ -64,7 +64,7 @@ impl BatchProgress {
                 break;
             };
             let done = draft.apply(write, &mut grown);
-            spent += draft.take_looked();
+            spent += draft.take_lookup_cost();
             self.results.push(done.unwrap_or_else(|error| {
                 tracing::error!(%error, "a write was refused");
                 Err(Rejected::Unreadable)

@@ -29,7 +29,7 @@ impl InboxBounds {
             let stored: Option<NumberRecord> = view.get(key)?;
             Ok::<_, EngineError>(Version(stored.map_or(0, |number| number.value)))
         };
-        let trimmed_through = number(&record::cut_key(uid))?;
+        let trimmed_through = number(&record::trimmed_through_key(uid))?;
         let (first, last) = (
             record::inbox_key(uid, Version::START),
             record::inbox_key(uid, Version::MAX),

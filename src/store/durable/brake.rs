@@ -2,8 +2,8 @@
 //! to a filter, and a filter may block or fail.
 //!
 //! The engine's own threads compact whenever enough was written, and end for good when a compaction fails. On a disk that is
-//! nearly full their compactions wait: otherwise they would use up the room that the removal of old messages needs. The
-//! store's own compaction, which gives room back, may fail without harm, and is stopped when it would need too much room.
+//! nearly full their compactions wait: otherwise they would use up the space that the removal of old messages needs. The
+//! store's own compaction, which gives space back, may fail without harm, and is stopped when it would need too much space.
 
 use std::fmt;
 use std::io;
@@ -25,7 +25,7 @@ pub type GoOn = dyn Fn() -> bool + Send + Sync;
 /// The number of records between two questions. Each may cost a system call.
 const ASK_AFTER: u32 = 64;
 
-/// The interval at which a paused compaction asks again. It waits for room on the disk, of which no event tells.
+/// The interval at which a paused compaction asks again. It waits for free space on the disk, of which no event tells.
 const WAIT: Duration = Duration::from_millis(10);
 
 /// The brake of one engine. Clones share their state.
@@ -55,14 +55,14 @@ impl fmt::Debug for Brake {
 
 impl Brake {
     /// Ends compactions of the calling thread with an error as soon as `go_on` returns false, until the guard is dropped.
-    pub fn watch(&self, go_on: Arc<GoOn>) -> Watching<'_> {
+    pub fn watch(&self, go_on: Arc<GoOn>) -> WatchGuard<'_> {
         *self.0.own.lock() = Some((thread::current().id(), go_on));
-        Watching(self)
+        WatchGuard(self)
     }
 
     /// Pauses compactions of all other threads whenever `go_on` returns false. Only one waits. A second one ends with an
     /// error, after which the engine takes no more commits: with both threads waiting, nothing would ever be flushed.
-    pub fn slow_others(&self, go_on: Arc<GoOn>) {
+    pub fn pause_others_unless(&self, go_on: Arc<GoOn>) {
         *self.0.others.lock() = Some(go_on);
     }
 
@@ -113,15 +113,17 @@ impl Brake {
 
 /// Returns the error that ends a compaction. The engine logs it.
 fn stopped() -> io::Error {
-    io::Error::other("imd has stopped this merge, since others need the room: nothing is lost")
+    io::Error::other(
+        "imd has stopped this compaction, since others need the space: nothing is lost",
+    )
 }
 
 /// Ends the effect of [`Brake::watch`] when it is dropped.
 #[derive(Debug)]
 #[must_use]
-pub struct Watching<'a>(&'a Brake);
+pub struct WatchGuard<'a>(&'a Brake);
 
-impl Drop for Watching<'_> {
+impl Drop for WatchGuard<'_> {
     fn drop(&mut self) {
         *self.0.0.own.lock() = None;
     }

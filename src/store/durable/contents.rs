@@ -11,11 +11,11 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::bounds::InboxBounds;
-use super::draft::PreparedCommit;
+use super::draft::PreparedGroupCommit;
 use super::engine::{Engine, EngineError, Key, Value, View};
 use super::record::{
     self, Damaged, EntryRecord, GroupRecord, IdRecord, MemberRecord, NumberRecord, Record,
-    SIGNING_KEY, STATE, StateRecord, TextRecord, UserRecord,
+    SIGNING_KEY, STATE, SharedMessageRecord, StateRecord, UserRecord,
 };
 use crate::id::{GroupId, Uid, Version};
 use crate::store::snapshot::{InboxSummary, SnapshotBuilder, StoredMessage};
@@ -41,7 +41,7 @@ fn user(key: &[u8], value: &[u8]) -> Result<(Uid, User), EngineError> {
     let UserRecord {
         name,
         password_hash,
-    } = UserRecord::open(key, value)?;
+    } = UserRecord::decode_checked(key, value)?;
     let user = User {
         name,
         password_hash,
@@ -66,7 +66,7 @@ pub fn groups(view: &View<'_>, after: GroupId, limit: usize) -> Result<Vec<Group
 }
 
 fn group(view: &View<'_>, key: &[u8], value: &[u8]) -> Result<Group, EngineError> {
-    let GroupRecord { name, owner } = GroupRecord::open(key, value)?;
+    let GroupRecord { name, owner } = GroupRecord::decode_checked(key, value)?;
     let gid: GroupId = record::first_number(key);
     let members = view.prefix(&record::members_prefix(gid));
     let members = members.map(|found| Ok(record::last_number(&found?.0)));
@@ -79,7 +79,7 @@ fn group(view: &View<'_>, key: &[u8], value: &[u8]) -> Result<Group, EngineError
 }
 
 /// A membership of a group: the user has received the texts from `since` on and before `until`.
-struct Membership {
+struct MembershipPeriod {
     uid: Uid,
     /// The number of the first text.
     since: u64,
@@ -93,7 +93,7 @@ struct Membership {
 ///
 /// [`SaveError`] when the snapshot would take more than about `limit` bytes, or a record can't be read.
 pub fn snapshot(view: &View<'_>, limit: usize) -> Result<Snapshot, SaveError> {
-    let mut draft = SnapshotBuilder::new(limit, view.state().map_err(failed)?.newest);
+    let mut draft = SnapshotBuilder::new(limit, view.state().map_err(failed)?.latest_time_ms);
     for found in view.prefix(record::USERS) {
         let (key, value) = found.map_err(failed)?;
         let (uid, user) = user(&key, &value).map_err(failed)?;
@@ -143,12 +143,12 @@ fn failed(error: impl Into<EngineError>) -> SaveError {
 }
 
 /// Returns all memberships, present and former, by group.
-fn memberships(view: &View<'_>) -> Result<HashMap<GroupId, Vec<Membership>>, EngineError> {
-    let mut memberships: HashMap<GroupId, Vec<Membership>> = HashMap::new();
+fn memberships(view: &View<'_>) -> Result<HashMap<GroupId, Vec<MembershipPeriod>>, EngineError> {
+    let mut memberships: HashMap<GroupId, Vec<MembershipPeriod>> = HashMap::new();
     for prefix in [record::MEMBERS, record::FORMER] {
         for found in view.prefix(prefix) {
             let (key, value) = found?;
-            let since = MemberRecord::open(&key, &value)?.since;
+            let since = MemberRecord::decode_checked(&key, &value)?.since;
             let (group, uid, until) = match (record::numbers(&key), record::numbers(&key)) {
                 (Some([group, uid]), _) => (GroupId(group), Uid(uid), u64::MAX),
                 (_, Some([uid, group, until])) => (GroupId(group), Uid(uid), until.cast_unsigned()),
@@ -157,14 +157,14 @@ fn memberships(view: &View<'_>) -> Result<HashMap<GroupId, Vec<Membership>>, Eng
             memberships
                 .entry(group)
                 .or_default()
-                .push(Membership { uid, since, until });
+                .push(MembershipPeriod { uid, since, until });
         }
     }
     Ok(memberships)
 }
 
 fn text(key: &[u8], value: &[u8]) -> Result<Message, EngineError> {
-    let message = TextRecord::open(key, value)?.message;
+    let message = SharedMessageRecord::decode_checked(key, value)?.message;
     let message = message.and_then(|message| message.message());
     Ok(message.ok_or(Damaged::at(key))?)
 }
@@ -185,7 +185,7 @@ fn entries(
             last = Some(uid);
             inbox(view, draft, uid)?;
         }
-        let entry = EntryRecord::open(&key, &value).map_err(failed)?;
+        let entry = EntryRecord::decode_checked(&key, &value).map_err(failed)?;
         let place = match entry.message {
             Some(message) => {
                 let message = message.message().ok_or(Damaged::at(&key)).map_err(failed)?;
@@ -199,7 +199,7 @@ fn entries(
         draft.place(place, uid, version)?;
     }
     // The inboxes that have no entries any more.
-    for found in view.prefix(record::CUTS) {
+    for found in view.prefix(record::TRIMMED) {
         let (key, _) = found.map_err(failed)?;
         let uid = record::first_number(&key);
         let bounds = InboxBounds::read(view, uid).map_err(failed)?;
@@ -237,9 +237,9 @@ pub struct Contents {
     /// All records, except the state and the signing key.
     pub records: BTreeMap<Key, Value>,
     /// The number of the newest text.
-    pub texts: u64,
+    pub last_text: u64,
     /// The newest time that the snapshot has seen, in Unix milliseconds.
-    pub newest: i64,
+    pub latest_time_ms: i64,
     /// Values are encoded here, so that each needs only one allocation of its own size.
     scratch: Vec<u8>,
 }
@@ -247,7 +247,7 @@ pub struct Contents {
 impl From<Snapshot> for Contents {
     fn from(snapshot: Snapshot) -> Self {
         let mut contents = Contents {
-            newest: snapshot.newest,
+            latest_time_ms: snapshot.newest,
             ..Contents::default()
         };
         for (uid, user) in snapshot.users {
@@ -262,7 +262,7 @@ impl From<Snapshot> for Contents {
         } in snapshot.inboxes
         {
             contents.number(record::read_key(uid), read.0);
-            contents.number(record::cut_key(uid), removed.0);
+            contents.number(record::trimmed_through_key(uid), removed.0);
         }
         let mut sent: HashMap<GroupId, Vec<(u64, Vec<Uid>)>> = HashMap::new();
         for stored in snapshot.messages {
@@ -287,12 +287,12 @@ impl Contents {
         self,
         engine: &Engine,
         state: StateRecord,
-    ) -> Result<(PreparedCommit, usize), EngineError> {
+    ) -> Result<(PreparedGroupCommit, usize), EngineError> {
         let state = StateRecord {
-            commits: state.commits + 1,
-            texts: self.texts,
-            newest: state.newest.max(self.newest),
-            store: state.store,
+            last_commit: state.last_commit + 1,
+            last_text: self.last_text,
+            latest_time_ms: state.latest_time_ms.max(self.latest_time_ms),
+            store_id: state.store_id,
         };
         let mut changes = Vec::new();
         let mut freed = 0;
@@ -307,7 +307,7 @@ impl Contents {
         let records = self.records.into_iter();
         changes.extend(records.map(|(key, value)| (key, Some(value))));
         changes.push(state.change());
-        let prepared = PreparedCommit {
+        let prepared = PreparedGroupCommit {
             state,
             changes,
             deliveries: Vec::new(),
@@ -351,8 +351,8 @@ impl Contents {
         }
         let mut text = 0;
         if let Scope::Group(group) = scope {
-            self.texts += 1;
-            text = self.texts;
+            self.last_text += 1;
+            text = self.last_text;
             self.text(text, &message, receivers.len(), places.len());
             sent.entry(group).or_default().push((text, receivers));
         }
@@ -373,13 +373,13 @@ impl Contents {
             return;
         }
         let receivers = receivers as u64;
-        let stored = TextRecord {
+        let stored = SharedMessageRecord {
             message: Some(message.into()),
             receivers,
         };
         self.put(record::text_key(number), &stored);
         let gone = receivers - left as u64;
-        self.number(record::removed_key(number), gone.cast_signed());
+        self.number(record::text_left_key(number), gone.cast_signed());
     }
 
     /// Adds a group and its memberships. `sent` has the receivers of its messages, in the order of the numbers of their
@@ -411,7 +411,7 @@ impl Contents {
             }
             before = receivers;
         }
-        let next = self.texts + 1;
+        let next = self.last_text + 1;
         for &uid in &members {
             let since = present.remove(&uid).unwrap_or(next);
             self.put(record::member_key(gid, uid), &MemberRecord { since });

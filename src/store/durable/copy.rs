@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf, absolute};
 use tempfile::TempDir;
 
 use super::errors::OpenError;
-use super::folder::{self, Opened};
+use super::folder::{self, OpenFolder};
+use super::folder_check::{self, Tables};
 use super::layout::{self, LOCK, TABLES};
 use super::litter::is_litter;
-use super::regular;
-use super::survey::{self, Tables};
+use super::safe_files;
 
 /// The number of bytes that are copied at a time.
 const CHUNK: usize = 64 << 10;
@@ -25,7 +25,7 @@ const CHUNK: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Copied {
     /// The open copy. It is dropped before its folder is removed.
-    pub opened: Opened,
+    pub folder: OpenFolder,
     copy: TempDir,
     /// The folder that was copied.
     original: PathBuf,
@@ -49,13 +49,13 @@ impl Copied {
 ///
 /// # Errors
 ///
-/// When the folder is no store, is in use, can't be read, or is not in order, and when there is no room for the copy.
+/// When the folder is no store, is in use, can't be read, or is not in order, and when there is no space for the copy.
 pub fn open(path: &Path, buffer: u64) -> Result<Copied, OpenError> {
     let unusable = OpenError::unusable(path);
     if folder::read_format(path)?.is_none() {
         return Err(OpenError::NoStore(path.to_owned()));
     }
-    survey::check(path, Tables::Own)?;
+    folder_check::check(path, Tables::Own)?;
     let original = lock_out_writers(path)?;
     let copy = tempfile::Builder::new().prefix("imd-store-").tempdir();
     let copy = copy.map_err(|error| {
@@ -67,10 +67,10 @@ pub fn open(path: &Path, buffer: u64) -> Result<Copied, OpenError> {
     })?;
     let from = absolute(path).map_err(unusable)?;
     copy_store(&from, copy.path()).map_err(unusable)?;
-    let opened = folder::open_copy(copy.path(), buffer);
-    let opened = opened.map_err(|error| error.instead_of(copy.path(), path))?;
+    let folder = folder::open_copy(copy.path(), buffer);
+    let folder = folder.map_err(|error| error.instead_of(copy.path(), path))?;
     Ok(Copied {
-        opened,
+        folder,
         copy,
         original: path.to_owned(),
         _original: original,
@@ -82,7 +82,7 @@ pub fn open(path: &Path, buffer: u64) -> Result<Copied, OpenError> {
 fn lock_out_writers(path: &Path) -> Result<[Option<File>; 2], OpenError> {
     let unusable = OpenError::unusable(path);
     let folder = folder::lock_folder(path, File::try_lock_shared)?;
-    let lock = regular::open(&path.join(LOCK), OpenOptions::new().read(true));
+    let lock = safe_files::open(&path.join(LOCK), OpenOptions::new().read(true));
     let lock = match lock {
         Ok(lock) => lock,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok([folder, None]),
@@ -145,7 +145,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Puts a link to a table into the copy. A link needs no room and may lead to another file system. If the engine removes
+/// Puts a link to a table into the copy. A link needs no space and may lead to another file system. If the engine removes
 /// the table, only the link is removed.
 #[cfg(unix)]
 fn link(from: &Path, to: &PathBuf) -> io::Result<()> {
@@ -157,10 +157,10 @@ fn link(from: &Path, to: &PathBuf) -> io::Result<()> {
     copy(from, to)
 }
 
-/// Copies the contents of a file, and not its permissions. Zeros become holes, because journals set much room aside.
+/// Copies the contents of a file, and not its permissions. Zeros become holes, because journals set much space aside.
 fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
-    let mut from = regular::open(from, OpenOptions::new().read(true))?;
-    let mut to = regular::create_new(to)?;
+    let mut from = safe_files::open(from, OpenOptions::new().read(true))?;
+    let mut to = safe_files::create_new(to)?;
     let mut chunk = vec![0; CHUNK];
     let mut len = 0;
     loop {

@@ -23,18 +23,18 @@ pub fn size_of(folder: &Path) -> u64 {
     let files = entries.filter_map(|entry| entry.ok()?.metadata().ok());
     files
         .filter(|file| file.is_file())
-        .map(|file| room_of(&file))
+        .map(|file| space_of(&file))
         .sum()
 }
 
-/// Returns the bytes of the disk that a file takes: less than its length where room was set aside and not written yet.
+/// Returns the bytes of the disk that a file takes: less than its length where space was set aside and not written yet.
 #[cfg(unix)]
-fn room_of(file: &Metadata) -> u64 {
+fn space_of(file: &Metadata) -> u64 {
     std::os::unix::fs::MetadataExt::blocks(file) * 512
 }
 
 /// Returns the bytes of the disk that a file takes.
 #[cfg(not(unix))]
-fn room_of(file: &Metadata) -> u64 {
+fn space_of(file: &Metadata) -> u64 {
     file.len()
 }

@@ -39,7 +39,7 @@ pub enum OpenError {
         known: u32,
     },
     /// An entry is not what a store has there: a symbolic link, a pipe, or a folder in the place of a file.
-    Planted {
+    UnexpectedEntry {
         /// The folder.
         path: PathBuf,
         /// The path of the entry, relative to the folder.
@@ -64,7 +64,7 @@ pub enum OpenError {
         path: PathBuf,
         /// What is wrong, as a clause.
         why: String,
-        /// Whether the damage was found after the engine was opened, which may have merged and removed its files.
+        /// Whether the damage was found after the engine was opened, which may have compacted and removed its files.
         is_tidied: bool,
     },
 }
@@ -92,7 +92,7 @@ impl OpenError {
         match error {
             fjall::Error::Locked => OpenError::InUse(path.to_owned()),
             fjall::Error::Io(error) => OpenError::unusable(path)(error),
-            // An engine without room gives up too, for example while the folder is brought to a newer format.
+            // An engine without space gives up too, for example while the folder is brought to a newer format.
             fjall::Error::Poisoned => OpenError::unusable(path)(io::Error::other(in_words(&error))),
             error => OpenError::damaged(path, EngineError::from(error)),
         }
@@ -121,7 +121,7 @@ impl OpenError {
                 "{} has format {found}, and this imd knows formats up to {known}",
                 path.display()
             ),
-            OpenError::Planted { path, entry, why } => format!(
+            OpenError::UnexpectedEntry { path, entry, why } => format!(
                 "{}: {} {why}. Nothing was opened or changed",
                 path.display(),
                 path.join(entry).display()
@@ -178,7 +178,7 @@ impl OpenError {
                 found,
                 known,
             },
-            OpenError::Planted { path, entry, why } => OpenError::Planted {
+            OpenError::UnexpectedEntry { path, entry, why } => OpenError::UnexpectedEntry {
                 path: moved(path),
                 entry,
                 why,
@@ -217,7 +217,7 @@ impl OpenError {
             OpenError::NotAStore { .. } => ": use another folder (--store DIR) or none (--memory)",
             OpenError::NoStore(_) => ": name the folder that a config has as store.path",
             OpenError::Newer { .. } => ": use a newer imd, or another folder (--store DIR)",
-            OpenError::Planted { .. } => {
+            OpenError::UnexpectedEntry { .. } => {
                 ". Remove it, or put a copy of the file there; or start with another folder (--store DIR)"
             }
             OpenError::Foreign { .. } => {

@@ -7,6 +7,7 @@
 //! id        the id of the store, which every commit carries
 //! mark      how many commits were written and synced
 //! boot      the boot id of the machine when the store was opened last
+//! *.kept    a copy of a torn journal: see [`KEPT`]
 //! engine/   the engine's own files
 //! ```
 //!
@@ -24,7 +25,7 @@ pub const FORMAT: &str = "format";
 /// The id of the store.
 pub const ID: &str = "id";
 /// How many commits were written and synced.
-pub const MARK: &str = "mark";
+pub const CHECKPOINT: &str = "mark";
 /// The boot id of the machine when the store was opened last.
 pub const BOOT: &str = "boot";
 /// The engine's folder.
@@ -47,7 +48,7 @@ pub fn is_part(name: &OsStr) -> bool {
         .extension()
         .is_some_and(|extension| extension == KEPT);
     is_kept
-        || [MAKING, BOOT, FORMAT, ID, ENGINE, MARK]
+        || [MAKING, BOOT, FORMAT, ID, ENGINE, CHECKPOINT]
             .iter()
             .any(|part| name == *part)
 }

@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::layout::{KEYSPACES, TABLES};
 use super::litter::is_litter;
-use super::regular;
+use super::safe_files;
 
 /// Why the lists are not what the engine wrote.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +46,7 @@ pub fn check(folder: &Path) -> Result<(), ManifestError> {
         check_list(&path)?;
         for table in fs::read_dir(path.join(TABLES))? {
             let table = table?;
-            if !is_finders(&table.file_name()) {
+            if !is_macos_metadata(&table.file_name()) {
                 expect_number(&table.path())?;
             }
         }
@@ -119,7 +119,7 @@ fn sum(file: &mut File) -> io::Result<u128> {
 
 /// Returns the newest list of tables in the folder of a keyspace.
 fn list(space: &Path) -> Result<PathBuf, ManifestError> {
-    let bytes = regular::read(&space.join("current"))?;
+    let bytes = safe_files::read(&space.join("current"))?;
     let number = bytes
         .first_chunk()
         .map(|number| u64::from_le_bytes(*number));
@@ -160,7 +160,7 @@ fn take<const N: usize>(from: &mut impl Read) -> io::Result<[u8; N]> {
 }
 
 /// Returns whether the engine ignores a file with this name among the tables.
-fn is_finders(name: &OsStr) -> bool {
+fn is_macos_metadata(name: &OsStr) -> bool {
     name == ".DS_Store" || name.as_encoded_bytes().starts_with(b"._")
 }
 
@@ -179,7 +179,7 @@ fn expect_number(path: &Path) -> Result<(), ManifestError> {
 fn check_list(folder: &Path) -> Result<(), ManifestError> {
     let current = folder.join("current");
     let damaged = || ManifestError::Damaged(format!("{} can't be read", current.display()));
-    let bytes = match regular::read(&current) {
+    let bytes = match safe_files::read(&current) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Err(damaged()),
         bytes => bytes?,
     };
@@ -189,7 +189,7 @@ fn check_list(folder: &Path) -> Result<(), ManifestError> {
         return Err(damaged());
     }
     let list = folder.join(format!("v{}", u64::from_le_bytes(*number)));
-    let found = match regular::read(&list) {
+    let found = match safe_files::read(&list) {
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         bytes => Some(xxh3_128(&bytes?)),
     };

@@ -1,41 +1,49 @@
 //! The store in a folder: what was acknowledged survives the death of the process, and with `sync = "always"` that of
 //! the machine.
 //!
-//! One thread writes: it makes one commit of all requests that wait for it. Readers never wait for the disk if the
-//! newest entries of an inbox are all that they want: those are in memory.
+//! One thread writes: it makes one group commit of all requests that wait for it. Pages of the newest entries come from
+//! memory; only moving a read mark waits for the writer.
+//!
+//! A commit of a batch is a call of [`MessageStore::commit`]. A group commit is one write to the engine, with one sync: it
+//! stores pieces of many batches.
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `errors` | why a folder can't be used |
-//! | `folder` | who may use it, its format, what a crash has left |
-//! | `survey`, `regular` | make sure that everything in it is what a store has there, and is for its owner alone |
-//! | `watchdog` | notices that the folder was removed, moved or replaced |
-//! | `layout` | the names of the files and folders of a store |
-//! | `litter` | files of systems and tools that may be in the folder |
-//! | `journal`, `manifest`, `mark` | make sure that the engine loses nothing when it opens |
-//! | `writer` | the one thread that commits |
-//! | `batch` | a batch on its way through one or more commits |
-//! | `answers` | sends the answers of a commit to the tasks that have asked |
-//! | `draft` | does the writes of a commit |
-//! | `bounds` | where an inbox begins and ends |
+//! | | **the path of a commit** |
+//! | `writer` | the one thread that writes: collects jobs into a group commit, writes it, shows it, answers |
+//! | `batch` | a batch on its way through one or more group commits |
+//! | `draft` | does the writes of a group commit |
+//! | `answers` | sends the answers of a group commit to the tasks that have asked |
+//! | `retention` | finds old entries and ids, and has the writer remove them |
+//! | | **the path of a page** |
 //! | `recent` | a cache of the newest entries, for the pages that need no engine |
 //! | `reader` | reads the other pages from the engine |
-//! | `page_builder` | fills pages up to their limits |
+//! | `bounds` | where an inbox begins and ends |
 //! | `counts` | counts what was stored, delivered and removed |
-//! | `retention` | removes old entries and ids |
-//! | `writer::reclaim` | gives the room of removed records back to the disk |
-//! | `brake` | stops a merge of the engine early |
-//! | `contents` | makes a snapshot of everything, and the records of one |
-//! | `copy` | a private copy, for inspections that change nothing |
-//! | `inspect` | checks a folder that is not in use |
-//! | `record` | the records of the engine, and their checksums |
-//! | `engine` | the engine: an LSM tree with a journal |
-//! | `disk` | what the engine's files take |
+//! | `contents` | the lists of users and groups; a snapshot of everything, and the records of one |
+//! | `page_builder` | fills pages up to their limits |
+//! | | **opening** |
+//! | `folder` | who may use the folder, its format, and what a crash has left |
+//! | `layout`, `litter` | the names of a store's files, and of those of other programs that may be there |
+//! | `folder_check`, `safe_files` | make sure that every entry is what a store has there, and is for its owner alone |
+//! | `wal`, `manifest`, `checkpoint` | make sure that the engine loses nothing when it opens |
+//! | `folder_guard` | notices that the folder was removed, moved or replaced |
+//! | `errors` | why a folder can't be used |
+//! | | **the engine and its free space** |
+//! | `engine` | an LSM tree with a journal |
+//! | `record`, `kv` | the records, their checksums and their keys; the bytes that the engine takes |
+//! | `brake` | pauses and stops the engine's compactions |
+//! | `disk` | how much space the engine's files take |
+//! | `writer::reclaim` | gives the space of removed records back to the disk |
+//! | | **tools** |
+//! | `inspect` | checks, dumps and compacts a folder that is not in use |
+//! | `copy` | the private copy that a check or a dump reads |
 
 mod answers;
 mod batch;
 mod bounds;
 mod brake;
+mod checkpoint;
 mod contents;
 mod copy;
 mod counts;
@@ -44,23 +52,22 @@ mod draft;
 mod engine;
 mod errors;
 mod folder;
+mod folder_check;
+mod folder_guard;
 mod inspect;
-mod journal;
 mod kv;
 mod layout;
 mod litter;
 mod manifest;
-mod mark;
 mod page_builder;
 mod reader;
 mod recent;
 mod record;
-mod regular;
 mod retention;
-mod survey;
+mod safe_files;
 #[cfg(test)]
 mod tests;
-mod watchdog;
+mod wal;
 mod writer;
 
 pub use errors::OpenError;
@@ -81,14 +88,14 @@ use tokio::task::JoinError;
 
 use self::answers::Answer;
 use self::bounds::InboxBounds;
+use self::checkpoint::CheckpointFile;
 use self::contents::Contents;
 use self::counts::DeliveryCounts;
 use self::engine::{Engine, EngineError, View};
-use self::folder::{FolderLock, OpenEngine, Opened};
-use self::mark::Mark;
+use self::folder::{FolderLock, OpenFolder, RecoveredEngine};
+use self::folder_guard::FolderGuard;
 use self::recent::Recent;
 use self::record::{Damaged, StateRecord, UserRecord};
-use self::watchdog::Watchdog;
 use self::writer::{Job, QUEUE, Writer};
 use super::{
     AccountStore, Committed, Damage, Group, InboxState, Ledger, MessageStore, Page, PageLimit,
@@ -129,10 +136,9 @@ struct Shared {
     sync: SyncMode,
     /// The size that the table in memory has when it is written, in bytes.
     buffer: u64,
-    /// The floor of the room that the disk has left, in bytes.
+    /// How many bytes should stay free on the disk: with less, writes are refused.
     min_free: u64,
-    /// Returns how much room the disk of a folder has left, in bytes.
-    room: Room,
+    free_space_probe: FreeSpaceProbe,
     /// None when the store is closed, or could not be opened again. Its lock is taken for writing only to open or close
     /// the engine, which waits for all readers.
     engine: RwLock<Option<Engine>>,
@@ -141,9 +147,9 @@ struct Shared {
     /// The newest entries that are visible to readers. Locked before the published state of the engine.
     recent: Mutex<Recent>,
     counts: Mutex<DeliveryCounts>,
-    /// The progress of giving room back to the disk.
+    /// The progress of giving space back to the disk.
     reclaim: Mutex<Reclaim>,
-    /// Notified when room becomes short.
+    /// Notified when free space becomes short.
     short: Notify,
     /// Counts how often the contents were replaced.
     generation: AtomicU64,
@@ -153,7 +159,8 @@ struct Shared {
     lock: Mutex<Option<FolderLock>>,
 }
 
-type Room = Arc<dyn Fn(&Path) -> io::Result<u64> + Send + Sync>;
+/// Returns how many bytes are free on the disk of a folder.
+type FreeSpaceProbe = Arc<dyn Fn(&Path) -> io::Result<u64> + Send + Sync>;
 
 impl DurableStore {
     /// Opens the store in a folder, and creates it if there is none. Blocks while it waits for the disk.
@@ -172,27 +179,28 @@ impl DurableStore {
     fn open_with(
         path: &Path,
         config: &config::Store,
-        room: Room,
+        free_space_probe: FreeSpaceProbe,
     ) -> Result<DurableStore, OpenError> {
-        let Opened {
+        let OpenFolder {
             lock,
-            engine,
+            recovered,
             is_new,
         } = folder::open(path, config.buffer)?;
-        let OpenEngine {
+        let RecoveredEngine {
             engine,
-            mark,
+            checkpoint_file,
             state,
-        } = engine;
+        } = recovered;
         let (state, signing_key) = folder::signing_key(path, &engine, state)?;
-        let watchdog = Watchdog::begin(path, &lock.file).map_err(OpenError::unusable(path))?;
+        let folder_guard =
+            FolderGuard::begin(path, &lock.file).map_err(OpenError::unusable(path))?;
         let shared = Arc::new(Shared {
             path: path.to_owned(),
             is_new,
             sync: config.sync,
             buffer: config.buffer,
             min_free: config.min_free,
-            room,
+            free_space_probe,
             engine: RwLock::new(Some(engine)),
             failed: watch::Sender::new(None),
             recent: Mutex::default(),
@@ -204,11 +212,17 @@ impl DurableStore {
             lock: Mutex::new(Some(lock)),
         });
         if let Some(engine) = shared.engine.read().as_ref() {
-            engine.pause_compactions_unless(shared.has_room_to_merge());
+            engine.pause_compactions_unless(shared.compaction_space_check());
         }
         let (jobs, queue) = mpsc::channel(QUEUE);
         let queue = (jobs.downgrade(), queue);
-        let writer = Writer::new(Arc::clone(&shared), queue, mark, state, watchdog);
+        let writer = Writer::new(
+            Arc::clone(&shared),
+            queue,
+            checkpoint_file,
+            state,
+            folder_guard,
+        );
         thread::Builder::new()
             .name("imd-store".into())
             .spawn(|| writer.run())
@@ -230,7 +244,7 @@ impl DurableStore {
         let answered = answered.await;
         let (answer, others) =
             answered.map_err(|_| self.shared.failure().unwrap_or(StoreError::Closed))?;
-        // Dropping them gives them: this task may have been chosen to answer for its whole commit.
+        // Dropping `others` sends the other answers of the commit; this task may have been chosen to do that.
         drop(others);
         Ok(answer)
     }
@@ -303,10 +317,10 @@ impl Shared {
     }
 
     fn free_space(&self) -> io::Result<u64> {
-        (self.room)(&self.path)
+        (self.free_space_probe)(&self.path)
     }
 
-    /// Returns why writes are refused for want of room, in words; none if there is room.
+    /// Returns why writes are refused for want of free space, in words; none if there is enough.
     fn shortage(&self) -> Option<String> {
         let path = self.path.display();
         let free = match self.free_space() {
@@ -329,11 +343,11 @@ impl Shared {
 
     /// Opens an engine again that takes no more commits. `last` is the state that the last acknowledged commit has
     /// left; later commits are removed.
-    fn reopen(&self, last: StateRecord) -> Result<(Mark, StateRecord), OpenError> {
+    fn reopen(&self, last: StateRecord) -> Result<(CheckpointFile, StateRecord), OpenError> {
         let mut slot = self.engine.write();
         // The engine holds a lock of its own on the folder, so it is closed before it is opened again.
         *slot = None;
-        folder::cut_after(&self.path, last.commits)?;
+        folder::cut_after(&self.path, last.last_commit)?;
         self.open_engine(&mut slot, last)
     }
 
@@ -342,13 +356,13 @@ impl Shared {
         &self,
         slot: &mut Option<Engine>,
         last: StateRecord,
-    ) -> Result<(Mark, StateRecord), OpenError> {
-        let opened = folder::open_engine(&self.path, self.buffer, Some(last.store))?;
+    ) -> Result<(CheckpointFile, StateRecord), OpenError> {
+        let opened = folder::open_engine(&self.path, self.buffer, Some(last.store_id))?;
         opened
             .engine
-            .pause_compactions_unless(self.has_room_to_merge());
+            .pause_compactions_unless(self.compaction_space_check());
         *slot = Some(opened.engine);
-        Ok((opened.mark, opened.state))
+        Ok((opened.checkpoint_file, opened.state))
     }
 }
 
@@ -454,7 +468,7 @@ impl AccountStore for DurableStore {
     }
 
     async fn newest(&self) -> Result<i64, StoreError> {
-        Ok(self.read(|view| view.state()).await?.newest)
+        Ok(self.read(|view| view.state()).await?.latest_time_ms)
     }
 
     async fn signing_key(&self) -> Result<[u8; 32], StoreError> {
@@ -511,7 +525,7 @@ impl StoreAdmin for DurableStore {
 
     async fn clean(&self, now: i64) -> Result<u64, StoreError> {
         let cleaned = retention::clean(self, now).await;
-        // Also if nothing was removed now, since room may be left to reclaim from earlier. An error means that the
+        // Also if nothing was removed now, since space may be left to reclaim from earlier. An error means that the
         // writer has ended.
         drop(self.jobs.send(Job::Reclaim).await);
         cleaned

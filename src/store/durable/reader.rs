@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::bounds::InboxBounds;
 use super::engine::{EngineError, View};
 use super::page_builder::PageBuilder;
-use super::record::{self, Damaged, EntryRecord, Record, TextRecord};
+use super::record::{self, Damaged, EntryRecord, Record, SharedMessageRecord};
 use crate::id::{Uid, Version};
 use crate::store::{Entry, Message, Page, PageLimit};
 
@@ -86,11 +86,11 @@ fn empty_page(
 ///
 /// [`EngineError`] when the message is damaged or missing.
 pub fn message(view: &View<'_>, key: &[u8], value: &[u8]) -> Result<Message, EngineError> {
-    let entry = EntryRecord::open(key, value)?;
+    let entry = EntryRecord::decode_checked(key, value)?;
     let message = match entry.message {
         Some(message) => message,
         None => {
-            let text: Option<TextRecord> = view.get(&record::text_key(entry.text))?;
+            let text: Option<SharedMessageRecord> = view.get(&record::text_key(entry.text))?;
             let text = text.ok_or(EngineError::NoText(entry.text))?;
             text.message.ok_or(Damaged(b't'))?
         }

@@ -33,7 +33,7 @@ const MAX_BYTES: usize = 16 << 20;
 
 /// The approximate memory that a message takes besides its id and text, in bytes.
 const MESSAGE_OVERHEAD: usize = size_of::<Delivery>() + size_of::<Message>() + 64;
-/// The memory that a message takes in each inbox, in bytes. A deque may have room for twice its entries.
+/// The memory that a message takes in each inbox, in bytes. A deque may have space for twice its entries.
 const ENTRY: usize = 2 * size_of::<Arc<Message>>();
 
 /// The newest entries that are published.
@@ -135,7 +135,7 @@ impl Recent {
     }
 
     /// Adds what a commit has changed, when it is published. The cache may be too large afterwards, until
-    /// [`evict`](Recent::evict) has made room.
+    /// [`evict`](Recent::evict) has made space.
     pub fn publish(
         &mut self,
         changes: &HashMap<Uid, InboxChange>,
@@ -235,7 +235,7 @@ impl Inbox {
         if oldest.is_some_and(|oldest| Arc::ptr_eq(oldest, message)) {
             self.newest.pop_front();
         }
-        // The size of an entry allows for as much unused room; more than that is freed.
+        // The size of an entry allows for as much unused space; more than that is freed.
         if self.newest.capacity() / 4 > self.newest.len() {
             self.newest.shrink_to(2 * self.newest.len());
         }
@@ -349,7 +349,7 @@ mod tests {
             }
         }
 
-        /// Evicts everything for which there is no room, and returns in how many steps.
+        /// Evicts everything for which there is no space, and returns in how many steps.
         fn evict(&mut self) -> usize {
             std::iter::from_fn(|| self.recent.evict()).count()
         }

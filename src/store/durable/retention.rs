@@ -18,7 +18,7 @@ const ENTRIES: i64 = 512;
 /// The most ids that are forgotten in one commit.
 const IDS: usize = 512;
 
-/// OldEntries entries of an inbox, which one commit can remove.
+/// Old entries of an inbox, which one commit can remove.
 struct OldEntries {
     uid: Uid,
     /// The newest version that can be removed.
@@ -53,14 +53,14 @@ pub async fn clean(store: &DurableStore, now: i64) -> Result<u64, StoreError> {
             loop {
                 let trimmed = trim(store, generation, &old, now).await?;
                 removed += trimmed;
-                // Nothing is removed where there is no room, a record is damaged, or the contents were replaced.
+                // Nothing is removed where there is no space, a record is damaged, or the contents were replaced.
                 // Another try would not remove anything either.
                 if trimmed == 0 || !old.is_more {
                     break;
                 }
                 let uid = old.uid;
                 let further = store
-                    .read(move |view| Ok(oldest_or_none(view, uid, retention, now)))
+                    .read(move |view| Ok(old_entries_of(view, uid, retention, now)))
                     .await?;
                 match further {
                     Some(further) => old = further,
@@ -116,7 +116,7 @@ fn old_entries(
             return Ok((old, None));
         };
         uid = record::first_number(&key);
-        old.extend(oldest_or_none(view, uid, retention, now));
+        old.extend(old_entries_of(view, uid, retention, now));
         let Some(following) = uid.checked_add(1) else {
             return Ok((old, None));
         };
@@ -126,15 +126,15 @@ fn old_entries(
 }
 
 /// Returns the old entries of an inbox. If the inbox can't be read, none: the others are cleaned all the same.
-fn oldest_or_none(view: &View<'_>, uid: Uid, retention: Retention, now: i64) -> Option<OldEntries> {
-    oldest(view, uid, retention, now).unwrap_or_else(|error| {
+fn old_entries_of(view: &View<'_>, uid: Uid, retention: Retention, now: i64) -> Option<OldEntries> {
+    find_old_entries(view, uid, retention, now).unwrap_or_else(|error| {
         tracing::error!(%error, uid = uid.0, "old messages were not removed");
         None
     })
 }
 
 /// Returns the old entries of an inbox that one commit can remove.
-fn oldest(
+fn find_old_entries(
     view: &View<'_>,
     uid: Uid,
     retention: Retention,
@@ -159,7 +159,7 @@ fn oldest(
         );
         for found in view.range(&first_key, &last_key) {
             let (key, value) = found?;
-            if EntryRecord::open(&key, &value)?.sent_at() >= young {
+            if EntryRecord::decode_checked(&key, &value)?.sent_at() >= young {
                 break;
             }
             through = record::last_number(&key);

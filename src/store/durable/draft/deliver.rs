@@ -6,7 +6,9 @@ use prost::Message as _;
 
 use super::super::engine::EngineError;
 use super::super::recent::{Delivery, Receivers};
-use super::super::record::{self, EntryRecord, IdRecord, MemberRecord, Record, TextRecord};
+use super::super::record::{
+    self, EntryRecord, IdRecord, MemberRecord, Record, SharedMessageRecord,
+};
 use super::{Applied, Draft};
 use crate::id::{GroupId, MsgId, Uid, Version};
 use crate::store::{Kind, Message, Rejected, Scope, WriteOutcome};
@@ -29,7 +31,7 @@ impl Draft<'_> {
         }
         // Everything is read before anything is changed, so that a write which meets damage changes nothing.
         self.inbox(target)?;
-        self.state.newest = self.state.newest.max(message.sent_at);
+        self.state.latest_time_ms = self.state.latest_time_ms.max(message.sent_at);
         self.put(id, &IdRecord::default());
         record::encode_own(&message, &mut self.scratch);
         let version = self.append(target);
@@ -70,11 +72,11 @@ impl Draft<'_> {
         for &uid in members.iter() {
             self.inbox(uid)?;
         }
-        self.state.newest = self.state.newest.max(message.sent_at);
-        self.state.texts += 1;
-        let text = self.state.texts;
+        self.state.latest_time_ms = self.state.latest_time_ms.max(message.sent_at);
+        self.state.last_text += 1;
+        let text = self.state.last_text;
         self.put(id, &IdRecord { text });
-        let stored = TextRecord {
+        let stored = SharedMessageRecord {
             message: Some(message.as_ref().into()),
             receivers: members.len() as u64,
         };
@@ -129,9 +131,9 @@ impl Draft<'_> {
         }
         let prefix = record::id_prefix(Kind::Group, source, msg_id);
         let known = self.prefix(&prefix)?;
-        self.looked += known.len();
+        self.lookup_cost += known.len();
         for (key, value) in known {
-            let text = IdRecord::open(&key, &value)?.text;
+            let text = IdRecord::decode_checked(&key, &value)?.text;
             if self.was_member(record::last_number(&key), uid, text)? {
                 return Ok(true);
             }
@@ -142,16 +144,16 @@ impl Draft<'_> {
     /// Returns whether `uid` was a member of `group` when the text with this number was sent to it.
     fn was_member(&mut self, group: GroupId, uid: Uid, text: u64) -> Result<bool, EngineError> {
         // The record of a present member, and at least one step of the search for former memberships.
-        self.looked += 2;
+        self.lookup_cost += 2;
         let member: Option<MemberRecord> = self.get(&record::member_key(group, uid))?;
         if member.is_some_and(|member| member.since <= text) {
             return Ok(true);
         }
         let former = self.prefix(&record::former_prefix(uid, group))?;
-        self.looked += former.len();
+        self.lookup_cost += former.len();
         for (key, value) in former {
             let until = record::last_number::<i64>(&key).cast_unsigned();
-            if (MemberRecord::open(&key, &value)?.since..until).contains(&text) {
+            if (MemberRecord::decode_checked(&key, &value)?.since..until).contains(&text) {
                 return Ok(true);
             }
         }

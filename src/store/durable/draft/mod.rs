@@ -1,4 +1,4 @@
-//! The draft of a commit: the writer does the writes in it, on top of the last state and of what the draft has changed
+//! The draft of a group commit: the writer does the writes in it, on top of the last state and of what the draft has changed
 //! already, and then writes the draft as one batch of the engine.
 //!
 //! | module | what it does |
@@ -29,7 +29,7 @@ use crate::id::{GroupId, Uid, Version};
 use crate::store::members::{Members, members_of};
 use crate::store::{InboxState, Rejected, Write, WriteOutcome};
 
-/// The next commit, before it is written.
+/// The next group commit, before it is written.
 pub struct Draft<'a> {
     /// The state that the last commit has left.
     view: View<'a>,
@@ -56,8 +56,8 @@ pub struct Draft<'a> {
     bytes: usize,
     /// The size of the removed values, in bytes, where the values were read.
     freed: usize,
-    /// How many records were read to find accepted messages since [`take_looked`](Draft::take_looked).
-    looked: usize,
+    /// How many records were read to find accepted messages since [`take_lookup_cost`](Draft::take_lookup_cost).
+    lookup_cost: usize,
 }
 
 /// The result of a write. The inner error is told to the client; the outer one is that of the store.
@@ -85,7 +85,7 @@ impl<'a> Draft<'a> {
             scratch: Vec::new(),
             bytes: 0,
             freed: 0,
-            looked: 0,
+            lookup_cost: 0,
         }
     }
 
@@ -95,8 +95,8 @@ impl<'a> Draft<'a> {
     }
 
     /// Returns how many records were read to find accepted messages since the last call.
-    pub fn take_looked(&mut self) -> usize {
-        mem::take(&mut self.looked)
+    pub fn take_lookup_cost(&mut self) -> usize {
+        mem::take(&mut self.lookup_cost)
     }
 
     /// Returns whether the draft changes nothing.
@@ -150,7 +150,7 @@ impl<'a> Draft<'a> {
                 if self.members(group)?.is_some() {
                     return Ok(Err(Rejected::GroupExists));
                 }
-                self.state.newest = self.state.newest.max(made_at);
+                self.state.latest_time_ms = self.state.latest_time_ms.max(made_at);
                 self.put(
                     record::group_key(group),
                     &GroupRecord {
@@ -172,7 +172,7 @@ impl<'a> Draft<'a> {
                 Ok(Ok(WriteOutcome::Done))
             }
             Write::Ids { reached } => {
-                self.state.newest = self.state.newest.max(reached);
+                self.state.latest_time_ms = self.state.latest_time_ms.max(reached);
                 Ok(Ok(WriteOutcome::Done))
             }
         }
@@ -193,12 +193,12 @@ impl<'a> Draft<'a> {
     }
 
     /// Returns the commit, with its number, for the engine and the caches.
-    pub fn finish(self) -> PreparedCommit {
+    pub fn finish(self) -> PreparedGroupCommit {
         let state = self.state.next();
         let mut changes = self.entries;
         changes.extend(self.changes);
         changes.push(state.change());
-        PreparedCommit {
+        PreparedGroupCommit {
             state,
             changes,
             deliveries: self.deliveries,
@@ -242,7 +242,7 @@ impl<'a> Draft<'a> {
 
     fn get<R: Record>(&self, key: &[u8]) -> Result<Option<R>, EngineError> {
         match self.changes.get(key) {
-            Some(Some(value)) => Ok(Some(R::open(key, value)?)),
+            Some(Some(value)) => Ok(Some(R::decode_checked(key, value)?)),
             Some(None) => Ok(None),
             None => self.view.get(key),
         }
@@ -271,8 +271,8 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// A commit that is ready to be written.
-pub struct PreparedCommit {
+/// A group commit that is ready to be written.
+pub struct PreparedGroupCommit {
     /// The state that the commit leaves.
     pub state: StateRecord,
     /// The changes for the engine.
@@ -283,7 +283,7 @@ pub struct PreparedCommit {
     pub inboxes: HashMap<Uid, InboxChange>,
     /// The members of changed groups, for [`GroupCache::adopt`].
     pub members: HashMap<GroupId, Members>,
-    /// The size of the removed values, in bytes, where they were read: it tells how much a merge can give back.
+    /// The size of the removed values, in bytes, where they were read: it tells how much a compaction can give back.
     pub freed: usize,
     /// Whether the commit replaces everything that was stored before.
     pub is_all_new: bool,

@@ -4,7 +4,9 @@ use prost::Message as _;
 
 use super::super::bounds::InboxChange;
 use super::super::engine::{EngineError, Key};
-use super::super::record::{self, Damaged, EntryRecord, MessageRecord, NumberRecord, TextRecord};
+use super::super::record::{
+    self, Damaged, EntryRecord, MessageRecord, NumberRecord, SharedMessageRecord,
+};
 use super::Draft;
 use crate::id::{GroupId, MsgId, Uid, Version};
 use crate::store::{Scope, keep_ids_from};
@@ -63,20 +65,23 @@ impl Draft<'_> {
                 Body::Own(message) => self.forget(&message, Scope::Inbox(uid), now),
                 Body::Shared { number, left_by } => {
                     let count = NumberRecord { value: left_by };
-                    self.put(record::removed_key(number), &count);
+                    self.put(record::text_left_key(number), &count);
                 }
                 Body::Last { number, message } => {
                     self.freed += message.encoded_len();
                     let scope = Scope::Group(GroupId(message.group));
                     self.forget(&message, scope, now);
                     self.remove(record::text_key(number));
-                    self.remove(record::removed_key(number));
+                    self.remove(record::text_left_key(number));
                 }
             }
         }
         if removed > 0 {
             self.inbox(uid)?.now.trimmed_through = last;
-            self.put(record::cut_key(uid), &NumberRecord { value: last.0 });
+            self.put(
+                record::trimmed_through_key(uid),
+                &NumberRecord { value: last.0 },
+            );
         }
         Ok(removed)
     }
@@ -84,8 +89,8 @@ impl Draft<'_> {
     /// Returns what becomes of a text when one more inbox no longer holds it.
     fn shared_body(&self, number: u64) -> Result<Body, EngineError> {
         let missing = EngineError::NoText(number);
-        let text: TextRecord = self.get(&record::text_key(number))?.ok_or(missing)?;
-        let count: Option<NumberRecord> = self.get(&record::removed_key(number))?;
+        let text: SharedMessageRecord = self.get(&record::text_key(number))?.ok_or(missing)?;
+        let count: Option<NumberRecord> = self.get(&record::text_left_key(number))?;
         let left_by = count.map_or(0, |count| count.value) + 1;
         if left_by.unsigned_abs() < text.receivers {
             return Ok(Body::Shared { number, left_by });

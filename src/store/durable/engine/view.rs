@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fjall::{Keyspace, Readable, Snapshot};
+use fjall::{Keyspace, Readable, Snapshot as EngineSnapshot};
 
 use super::super::kv::{Key, Value};
 use super::super::record::{Record, STATE, StateRecord};
@@ -11,12 +11,12 @@ use super::error::EngineError;
 /// All records as of one commit. Later commits don't change what a view returns.
 pub struct View<'a> {
     records: &'a Keyspace,
-    snapshot: Arc<Snapshot>,
+    snapshot: Arc<EngineSnapshot>,
 }
 
 impl<'a> View<'a> {
     /// Creates the view of a snapshot.
-    pub fn new(records: &'a Keyspace, snapshot: Arc<Snapshot>) -> Self {
+    pub fn new(records: &'a Keyspace, snapshot: Arc<EngineSnapshot>) -> Self {
         View { records, snapshot }
     }
 
@@ -27,7 +27,7 @@ impl<'a> View<'a> {
     /// When the record can't be read, or is damaged.
     pub fn get<R: Record>(&self, key: &[u8]) -> Result<Option<R>, EngineError> {
         match self.snapshot.get(self.records, key)? {
-            Some(value) => Ok(Some(R::open(key, &value)?)),
+            Some(value) => Ok(Some(R::decode_checked(key, &value)?)),
             None => Ok(None),
         }
     }

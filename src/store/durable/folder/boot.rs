@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 
 use super::super::layout::BOOT;
-use super::super::regular;
+use super::super::safe_files;
 
 /// Notes the machine's current boot id.
 ///
@@ -16,12 +16,12 @@ use super::super::regular;
 ///
 /// What the system says.
 pub fn note(path: &Path) -> io::Result<()> {
-    regular::replace(&path.join(BOOT), boot_id().as_bytes())
+    safe_files::replace(&path.join(BOOT), boot_id().as_bytes())
 }
 
 /// Returns whether the machine has been running since the store was opened last; false where the system has no boot id.
 pub fn is_same(path: &Path) -> bool {
-    let noted = regular::read(&path.join(BOOT)).unwrap_or_default();
+    let noted = safe_files::read(&path.join(BOOT)).unwrap_or_default();
     !noted.is_empty() && noted == boot_id().as_bytes()
 }
 

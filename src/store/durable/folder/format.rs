@@ -6,9 +6,9 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use super::super::errors::OpenError;
+use super::super::folder_check::{self, Tables};
 use super::super::layout::{FORMAT, ID};
-use super::super::regular;
-use super::super::survey::{self, Tables};
+use super::super::safe_files;
 
 /// The text of the format file before its number.
 const FORMAT_HEADLINE: &str = "imd store, format ";
@@ -22,12 +22,12 @@ const ID_HEADLINE: &str = "imd store, id ";
 ///
 /// When the file can't be read, or holds something else.
 pub fn read_format(path: &Path) -> Result<Option<u32>, OpenError> {
-    let text = match regular::read(&path.join(FORMAT)) {
+    let text = match safe_files::read(&path.join(FORMAT)) {
         Ok(bytes) => String::from_utf8(bytes).unwrap_or_default(),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => {
             // If something else stands in the place of the file, its own error says so.
-            survey::check(path, Tables::Linked)?;
+            folder_check::check(path, Tables::Linked)?;
             return Err(OpenError::unusable(path)(error));
         }
     };
@@ -50,8 +50,8 @@ pub fn read_format(path: &Path) -> Result<Option<u32>, OpenError> {
 /// What the system says.
 pub fn write_format(path: &Path, number: usize) -> io::Result<()> {
     let text = format!("{FORMAT_HEADLINE}{number}\n");
-    regular::replace_synced(&path.join(FORMAT), text.as_bytes())?;
-    regular::sync_folder(path)
+    safe_files::replace_synced(&path.join(FORMAT), text.as_bytes())?;
+    safe_files::sync_folder(path)
 }
 
 /// Reads the id of the store.
@@ -60,7 +60,7 @@ pub fn write_format(path: &Path, number: usize) -> io::Result<()> {
 ///
 /// When the file can't be read, is missing, or holds something else.
 pub fn read_id(path: &Path) -> Result<u64, OpenError> {
-    let bytes = match regular::read(&path.join(ID)) {
+    let bytes = match safe_files::read(&path.join(ID)) {
         Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
         bytes => bytes.map_err(OpenError::unusable(path))?,
     };
@@ -79,8 +79,8 @@ pub fn read_id(path: &Path) -> Result<u64, OpenError> {
 /// What the system says.
 pub fn write_id(path: &Path, id: u64) -> io::Result<()> {
     let text = format!("{ID_HEADLINE}{id:016x}\n");
-    regular::replace_synced(&path.join(ID), text.as_bytes())?;
-    regular::sync_folder(path)
+    safe_files::replace_synced(&path.join(ID), text.as_bytes())?;
+    safe_files::sync_folder(path)
 }
 
 /// Returns a random id, which no other store has.

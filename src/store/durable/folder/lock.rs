@@ -5,10 +5,10 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use super::super::errors::OpenError;
-use super::super::layout::{FORMAT, LOCK, MAKING, MARK};
+use super::super::folder_check::{self, Tables};
+use super::super::layout::{CHECKPOINT, FORMAT, LOCK, MAKING};
 use super::super::litter::is_litter;
-use super::super::regular;
-use super::super::survey::{self, Tables};
+use super::super::safe_files;
 
 /// The locks that keep other processes out of a folder, until this is dropped.
 #[derive(Debug)]
@@ -29,18 +29,18 @@ pub struct FolderLock {
 pub fn lock(path: &Path, tables: Tables) -> Result<FolderLock, OpenError> {
     let unusable = OpenError::unusable(path);
     match private_folder().create(path) {
-        Ok(()) => regular::sync_parent(path).map_err(unusable)?,
+        Ok(()) => safe_files::sync_parent(path).map_err(unusable)?,
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             check_is_folder(path).map_err(unusable)?;
             refuse_foreign(path)?;
         }
         Err(error) => return Err(unusable(error)),
     }
-    survey::check(path, tables)?;
+    folder_check::check(path, tables)?;
     let folder = lock_folder(path, File::try_lock)?;
     let mut options = OpenOptions::new();
     let options = options.write(true).create(true).truncate(false);
-    let file = regular::open(&path.join(LOCK), options).map_err(unusable)?;
+    let file = safe_files::open(&path.join(LOCK), options).map_err(unusable)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(path.to_owned())),
@@ -55,7 +55,7 @@ pub fn lock(path: &Path, tables: Tables) -> Result<FolderLock, OpenError> {
 
 /// Removes the permissions of other users, and logs a warning if there were any or if they can't be removed.
 fn tighten(path: &Path) {
-    match survey::tighten(path) {
+    match folder_check::tighten(path) {
         Ok(0) => {}
         Ok(entries) => tracing::warn!(
             folder = %path.display(),
@@ -120,8 +120,8 @@ fn check_is_folder(path: &Path) -> io::Result<()> {
 
 /// Refuses a folder that is no store and holds something else, so that no file of a store is put beside files of others.
 fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
-    let has = |name| regular::is_there(&path.join(name));
-    if has(FORMAT) || has(MAKING) || has(MARK) {
+    let has = |name| safe_files::is_there(&path.join(name));
+    if has(FORMAT) || has(MAKING) || has(CHECKPOINT) {
         return Ok(());
     }
     let unusable = OpenError::unusable(path);
@@ -141,7 +141,7 @@ fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
 /// Returns whether an entry is the marker [`MAKING`] before an earlier `imd` had renamed it: a kill in between left it
 /// behind. A file of somebody else with this name is not empty.
 fn is_old_marker(entry: &fs::DirEntry) -> bool {
-    let is_named = entry.file_name() == *regular::unfinished(Path::new(MAKING));
+    let is_named = entry.file_name() == *safe_files::unfinished(Path::new(MAKING));
     let is_empty_file = |found: fs::Metadata| found.is_file() && found.len() == 0;
     is_named && entry.metadata().is_ok_and(is_empty_file)
 }

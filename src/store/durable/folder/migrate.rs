@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
+use super::super::checkpoint::Checkpoint;
 use super::super::errors::OpenError;
-use super::super::mark::Reached;
 use super::super::record::StateRecord;
 use super::format::{new_id, write_format, write_id};
-use super::opened::OpenEngine;
 use super::recover::{empty_journals, open_engine};
+use super::recovered::RecoveredEngine;
 use crate::config;
 
 /// Brings a folder to the next format. It can be repeated after a crash.
@@ -52,13 +52,13 @@ fn run(path: &Path, found: u32, migrations: &[Migration]) -> Result<(), OpenErro
 /// later is of another store. A crash on the way leaves format 1, whose commits may carry any id.
 fn add_id(path: &Path) -> Result<(), OpenError> {
     let opened = open_engine(path, config::Store::default().buffer, None)?;
-    let OpenEngine {
+    let RecoveredEngine {
         engine,
-        mut mark,
+        mut checkpoint_file,
         state,
     } = opened;
     let state = StateRecord {
-        store: new_id(),
+        store_id: new_id(),
         ..state.next()
     };
     let written = engine
@@ -68,12 +68,12 @@ fn add_id(path: &Path) -> Result<(), OpenError> {
     written.map_err(|error| OpenError::engine(path, error))?;
     drop(engine);
     let mut finish = || {
-        let reached = Reached::all(state);
-        mark.write(reached)?;
-        mark.write(reached)?;
-        mark.sync()?;
+        let checkpoint = Checkpoint::all(state);
+        checkpoint_file.write(checkpoint)?;
+        checkpoint_file.write(checkpoint)?;
+        checkpoint_file.sync()?;
         empty_journals(path)?;
-        write_id(path, state.store)
+        write_id(path, state.store_id)
     };
     finish().map_err(OpenError::unusable(path))
 }

@@ -9,16 +9,16 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use super::super::checkpoint::{self, Checkpoint, CheckpointFile, Found};
 use super::super::engine::Engine;
 use super::super::errors::OpenError;
-use super::super::journal::{self, JournalError, Journals, Torn};
-use super::super::layout::{ENGINE, ID, KEPT, KEYSPACES, MARK};
+use super::super::layout::{CHECKPOINT, ENGINE, ID, KEPT, KEYSPACES};
 use super::super::manifest::{self, ManifestError};
-use super::super::mark::{self, Found, Mark, Reached};
 use super::super::record::StateRecord;
-use super::super::regular;
+use super::super::safe_files;
+use super::super::wal::{self, TornWal, WalContents, WalError};
 use super::boot;
-use super::opened::OpenEngine;
+use super::recovered::RecoveredEngine;
 
 /// Opens the engine, after making sure that it loses nothing and that its files are those of the store `id`. Without an
 /// id the files may be of any store: format 1 had no ids.
@@ -27,15 +27,19 @@ use super::opened::OpenEngine;
 ///
 /// When the engine would lose something or has lost something, when a file is of another store, and what the system or
 /// the engine says.
-pub fn open_engine(path: &Path, buffer: u64, id: Option<u64>) -> Result<OpenEngine, OpenError> {
-    let reached = read_mark(path, id)?;
+pub fn open_engine(
+    path: &Path,
+    buffer: u64,
+    id: Option<u64>,
+) -> Result<RecoveredEngine, OpenError> {
+    let checkpoint = read_checkpoint(path, id)?;
     let recovery = Recovery {
         path,
         id,
         // Commits that were only written are lost when the machine stops, and only then.
         expected: match boot::is_same(path) {
-            true => reached.written,
-            false => reached.synced,
+            true => checkpoint.written,
+            false => checkpoint.synced,
         },
     };
     restore_kept(path).map_err(OpenError::unusable(path))?;
@@ -47,11 +51,11 @@ pub fn open_engine(path: &Path, buffer: u64, id: Option<u64>) -> Result<OpenEngi
         restore_kept(path).map_err(OpenError::unusable(path))?;
     }
     let (engine, state) = opened.map_err(OpenError::of_engine)?;
-    recovery.warn(&journals, reached, state);
-    let mark = finish(path, kept, state).map_err(OpenError::unusable(path))?;
-    Ok(OpenEngine {
+    recovery.warn(&journals, checkpoint, state);
+    let checkpoint_file = finish(path, kept, state).map_err(OpenError::unusable(path))?;
+    Ok(RecoveredEngine {
         engine,
-        mark,
+        checkpoint_file,
         state,
     })
 }
@@ -62,7 +66,7 @@ pub fn open_engine(path: &Path, buffer: u64, id: Option<u64>) -> Result<OpenEngi
 ///
 /// What the system says.
 pub fn cut_after(path: &Path, commit: u64) -> Result<(), OpenError> {
-    journal::cut_after(&path.join(ENGINE), commit).map_err(OpenError::unusable(path))
+    wal::cut_after(&path.join(ENGINE), commit).map_err(OpenError::unusable(path))
 }
 
 /// Empties the journals of an engine that is closed and has flushed all its memtables. The next start does not need what
@@ -72,8 +76,8 @@ pub fn cut_after(path: &Path, commit: u64) -> Result<(), OpenError> {
 ///
 /// What the system says.
 pub fn empty_journals(path: &Path) -> io::Result<()> {
-    for (_, journal) in journal::paths(&path.join(ENGINE))? {
-        let file = regular::open(&journal, OpenOptions::new().write(true))?;
+    for (_, journal) in wal::paths(&path.join(ENGINE))? {
+        let file = safe_files::open(&journal, OpenOptions::new().write(true))?;
         file.set_len(0)?;
         file.sync_all()?;
     }
@@ -99,11 +103,11 @@ struct Recovery<'a> {
 
 impl Recovery<'_> {
     /// Reads the journals, and makes sure that their commits are of this store and follow one another.
-    fn scan_journals(&self) -> Result<Journals, OpenError> {
+    fn scan_journals(&self) -> Result<WalContents, OpenError> {
         let path = self.path;
-        journal::scan(&path.join(ENGINE), self.id).map_err(|error| match error {
-            JournalError::Io(error) => OpenError::unusable(path)(error),
-            JournalError::Foreign { path: at, found } => {
+        wal::scan(&path.join(ENGINE), self.id).map_err(|error| match error {
+            WalError::Io(error) => OpenError::unusable(path)(error),
+            WalError::Foreign { path: at, found } => {
                 let entry = at.strip_prefix(path).unwrap_or(&at);
                 foreign(path, entry, self.id.unwrap_or_default(), found)
             }
@@ -113,10 +117,10 @@ impl Recovery<'_> {
 
     /// Cuts off the torn ends of journals: commits that a crash interrupted. Returns the copies that were kept of the
     /// journals for the case that the engine holds too little.
-    fn cut_torn_journals(&self, journals: &Journals) -> Result<Vec<PathBuf>, OpenError> {
+    fn cut_torn_journals(&self, journals: &WalContents) -> Result<Vec<PathBuf>, OpenError> {
         let unusable = OpenError::unusable(self.path);
         let mut kept = Vec::new();
-        match journals.commits {
+        match journals.commit_range {
             Some((_, last)) => self.check_reached(last)?,
             // Without a whole commit in the journals, only the engine knows which one was the last.
             None => {
@@ -126,13 +130,17 @@ impl Recovery<'_> {
             }
         }
         for torn in &journals.torn {
-            journal::cut(torn).map_err(unusable)?;
+            wal::cut(torn).map_err(unusable)?;
         }
         Ok(kept)
     }
 
     /// Opens the engine, and makes sure that it holds everything. Returns it with the state after its last commit.
-    fn open(&self, buffer: u64, journals: &Journals) -> Result<(Engine, StateRecord), OpenError> {
+    fn open(
+        &self,
+        buffer: u64,
+        journals: &WalContents,
+    ) -> Result<(Engine, StateRecord), OpenError> {
         let path = self.path;
         let engine = Engine::open(&path.join(ENGINE), buffer)
             .map_err(|error| OpenError::engine(path, error))?;
@@ -140,33 +148,44 @@ impl Recovery<'_> {
         let state = state.map_err(|error| OpenError::damaged(path, error))?;
         match self.id {
             // Before the first commit no record carries the id.
-            Some(id) if state.commits == 0 => {
+            Some(id) if state.last_commit == 0 => {
                 self.check_reached(0)?;
-                return Ok((engine, StateRecord { store: id, ..state }));
+                return Ok((
+                    engine,
+                    StateRecord {
+                        store_id: id,
+                        ..state
+                    },
+                ));
             }
             // The journals were checked before, so the other id is from the tables.
-            Some(id) if state.store != id => return Err(foreign_tables(path, id, state.store)),
+            Some(id) if state.store_id != id => {
+                return Err(foreign_tables(path, id, state.store_id));
+            }
             _ => {}
         }
-        self.check_reached(state.commits)?;
+        self.check_reached(state.last_commit)?;
         self.check_order(&engine, journals)?;
         Ok((engine, state))
     }
 
     /// Makes sure that the tables are of this store, and that the commits in the journals follow those in the tables.
     /// Otherwise the tables or the journals are an older copy.
-    fn check_order(&self, engine: &Engine, journals: &Journals) -> Result<(), OpenError> {
+    fn check_order(&self, engine: &Engine, journals: &WalContents) -> Result<(), OpenError> {
         let path = self.path;
         let found = engine.state_in_tables();
         let Some(found) = found.map_err(|error| OpenError::damaged(path, error))? else {
             return Ok(());
         };
-        if let Some(id) = self.id.filter(|&id| found.commits > 0 && found.store != id) {
-            return Err(foreign_tables(path, id, found.store));
+        if let Some(id) = self
+            .id
+            .filter(|&id| found.last_commit > 0 && found.store_id != id)
+        {
+            return Err(foreign_tables(path, id, found.store_id));
         }
-        match journals.commits {
-            Some((first, _)) if first > found.commits + 1 => {
-                let last = found.commits;
+        match journals.commit_range {
+            Some((first, _)) if first > found.last_commit + 1 => {
+                let last = found.last_commit;
                 let why = format!(
                     "its tables end with commit {last}, and its journals begin with {first}"
                 );
@@ -187,7 +206,7 @@ impl Recovery<'_> {
     }
 
     /// Logs what was left out: commits that were never acknowledged, or that the machine lost before they were synced.
-    fn warn(&self, journals: &Journals, reached: Reached, state: StateRecord) {
+    fn warn(&self, journals: &WalContents, checkpoint: Checkpoint, state: StateRecord) {
         for torn in &journals.torn {
             tracing::warn!(
                 journal = %torn.path.strip_prefix(self.path).unwrap_or(&torn.path).display(),
@@ -195,9 +214,9 @@ impl Recovery<'_> {
                 "a journal ends with a commit that is not complete, and was never acknowledged: it is left out"
             );
         }
-        if state.commits < reached.written {
+        if state.last_commit < checkpoint.written {
             tracing::warn!(
-                commits = reached.written - state.commits,
+                commits = checkpoint.written - state.last_commit,
                 "the newest commits are gone: the machine stopped before they were synced"
             );
         }
@@ -205,23 +224,23 @@ impl Recovery<'_> {
 }
 
 /// Reads the mark, and makes sure that it is of the store `id`.
-fn read_mark(path: &Path, id: Option<u64>) -> Result<Reached, OpenError> {
-    let reached = match mark::read(path).map_err(OpenError::unusable(path))? {
-        Found::Reached(reached) => reached,
+fn read_checkpoint(path: &Path, id: Option<u64>) -> Result<Checkpoint, OpenError> {
+    let checkpoint = match checkpoint::read(path).map_err(OpenError::unusable(path))? {
+        Found::Checkpoint(checkpoint) => checkpoint,
         Found::Missing | Found::Unreadable => {
             return Err(OpenError::damaged(path, "its file \"mark\" can't be read"));
         }
     };
-    let Some(id) = id.filter(|&id| reached.store != id) else {
-        return Ok(reached);
+    let Some(id) = id.filter(|&id| checkpoint.store_id != id) else {
+        return Ok(checkpoint);
     };
     // The ids in three places are known: the file with the odd one is the stranger.
-    let others = journal::scan(&path.join(ENGINE), Some(reached.store));
+    let others = wal::scan(&path.join(ENGINE), Some(checkpoint.store_id));
     let entry = match others {
-        Ok(journals) if journals.commits.is_some() => ID,
-        _ => MARK,
+        Ok(journals) if journals.commit_range.is_some() => ID,
+        _ => CHECKPOINT,
     };
-    Err(foreign(path, Path::new(entry), id, reached.store))
+    Err(foreign(path, Path::new(entry), id, checkpoint.store_id))
 }
 
 /// Makes sure that the engine's lists of tables are complete, and that no table was replaced since the mark was written
@@ -235,9 +254,9 @@ fn check_tables(path: &Path) -> Result<(), OpenError> {
         error => OpenError::damaged(path, error),
     };
     manifest::check(&engine).map_err(failed)?;
-    let mark = fs::metadata(mark::path(path)).and_then(|mark| mark.modified());
-    let mark = mark.map_err(OpenError::unusable(path))?;
-    let altered = manifest::altered_tables(&engine, Some(mark)).map_err(failed)?;
+    let written = fs::metadata(checkpoint::path(path)).and_then(|file| file.modified());
+    let written = written.map_err(OpenError::unusable(path))?;
+    let altered = manifest::altered_tables(&engine, Some(written)).map_err(failed)?;
     match altered.first() {
         None => Ok(()),
         Some(table) => Err(OpenError::damaged(path, not_what_was_written(table))),
@@ -245,17 +264,17 @@ fn check_tables(path: &Path) -> Result<(), OpenError> {
 }
 
 /// Notes that the engine was opened in this state. Afterwards the kept journals are gone.
-fn finish(path: &Path, kept: Vec<PathBuf>, state: StateRecord) -> io::Result<Mark> {
+fn finish(path: &Path, kept: Vec<PathBuf>, state: StateRecord) -> io::Result<CheckpointFile> {
     for kept in kept {
         fs::remove_file(kept)?;
     }
     boot::note(path)?;
-    let mut mark = Mark::open(path)?;
+    let mut checkpoint_file = CheckpointFile::open(path)?;
     // The engine has synced what it found. Both slots are written, because the other one may say more than there is.
-    let reached = Reached::all(state);
-    mark.write(reached)?;
-    mark.write(reached)?;
-    Ok(mark)
+    let checkpoint = Checkpoint::all(state);
+    checkpoint_file.write(checkpoint)?;
+    checkpoint_file.write(checkpoint)?;
+    Ok(checkpoint_file)
 }
 
 /// Runs `open`, and turns a panic of the engine into [`OpenError::Damaged`]: damage that no check before has found. A
@@ -291,17 +310,17 @@ fn foreign_tables(path: &Path, id: u64, found: u64) -> OpenError {
 }
 
 /// Copies a journal from the engine's folder to the store's. The copy has another name until it is complete.
-fn keep(path: &Path, torn: &Torn) -> io::Result<PathBuf> {
+fn keep(path: &Path, torn: &TornWal) -> io::Result<PathBuf> {
     let name = torn.path.file_name().unwrap_or_default();
     let kept = path.join(name).with_added_extension(KEPT);
-    let copy = regular::unfinished(&kept);
-    regular::remove_if_there(&copy)?;
-    let mut from = regular::open(&torn.path, OpenOptions::new().read(true))?;
-    let mut to = regular::create_new(&copy)?;
+    let copy = safe_files::unfinished(&kept);
+    safe_files::remove_if_there(&copy)?;
+    let mut from = safe_files::open(&torn.path, OpenOptions::new().read(true))?;
+    let mut to = safe_files::create_new(&copy)?;
     io::copy(&mut from, &mut to)?;
     to.sync_all()?;
     fs::rename(copy, &kept)?;
-    regular::sync_folder(path)?;
+    safe_files::sync_folder(path)?;
     Ok(kept)
 }
 

@@ -10,7 +10,7 @@ use super::super::manifest;
 use super::super::reader;
 use super::super::record::{
     self, Damaged, EntryRecord, GroupRecord, IdRecord, MemberRecord, MessageRecord, NumberRecord,
-    Record, SecretRecord, StateRecord, TextRecord, UserRecord,
+    Record, SecretRecord, SharedMessageRecord, StateRecord, UserRecord,
 };
 use super::walk::Walk;
 use crate::id::{GroupId, MsgId, Uid, Version};
@@ -105,7 +105,7 @@ impl Checker<'_> {
         if key.first() == Some(&b'i') {
             self.check_order(key);
             // The check before has decoded the value.
-            let entry = EntryRecord::open(key, value).unwrap_or_default();
+            let entry = EntryRecord::decode_checked(key, value).unwrap_or_default();
             if entry.message.is_none() {
                 *self.shares.entry(entry.text).or_default() += 1;
             }
@@ -117,10 +117,11 @@ impl Checker<'_> {
         let (uid, version): (Uid, Version) = (record::first_number(key), record::last_number(key));
         if self.inbox.0 != uid {
             self.findings.inboxes += 1;
-            let cut = number(self.view, &record::cut_key(uid)).unwrap_or_else(|error| {
-                self.findings.wrong(error);
-                version - 1
-            });
+            let cut =
+                number(self.view, &record::trimmed_through_key(uid)).unwrap_or_else(|error| {
+                    self.findings.wrong(error);
+                    version - 1
+                });
             self.inbox = (uid, cut);
         }
         let expected = self.inbox.1 + 1;
@@ -136,7 +137,7 @@ impl Checker<'_> {
         match key.first() {
             Some(b'i') => {
                 self.findings.entries += 1;
-                let entry = EntryRecord::open(key, value)?;
+                let entry = EntryRecord::decode_checked(key, value)?;
                 match entry.message {
                     Some(message) => {
                         self.check_id(&message, Scope::Inbox(record::first_number(key)))?;
@@ -146,30 +147,32 @@ impl Checker<'_> {
             }
             Some(b't') => {
                 self.findings.texts += 1;
-                let message = TextRecord::open(key, value)?.message;
+                let message = SharedMessageRecord::decode_checked(key, value)?.message;
                 let message = message.ok_or(Damaged::at(key))?;
                 self.check_id(&message, Scope::Group(GroupId(message.group)))?;
             }
             Some(b'd') => {
                 self.findings.ids += 1;
-                IdRecord::open(key, value)?;
+                IdRecord::decode_checked(key, value)?;
             }
             Some(b'u') => {
                 self.findings.users += 1;
-                UserRecord::open(key, value)?;
+                UserRecord::decode_checked(key, value)?;
             }
             Some(b'g') => {
                 self.findings.groups += 1;
-                GroupRecord::open(key, value)?;
+                GroupRecord::decode_checked(key, value)?;
             }
             Some(b'm') => {
                 self.findings.members += 1;
-                MemberRecord::open(key, value)?;
+                MemberRecord::decode_checked(key, value)?;
             }
-            Some(b'f') => drop(MemberRecord::open(key, value)?),
-            Some(b'r' | b'c' | b'o' | b'x') => drop(NumberRecord::open(key, value)?),
-            Some(b'k') => drop(SecretRecord::open(key, value)?),
-            Some(b's') => self.findings.commits = StateRecord::open(key, value)?.commits,
+            Some(b'f') => drop(MemberRecord::decode_checked(key, value)?),
+            Some(b'r' | b'c' | b'o' | b'x') => drop(NumberRecord::decode_checked(key, value)?),
+            Some(b'k') => drop(SecretRecord::decode_checked(key, value)?),
+            Some(b's') => {
+                self.findings.commits = StateRecord::decode_checked(key, value)?.last_commit
+            }
             _ => return Err(Damaged::at(key).into()),
         }
         Ok(())
@@ -192,11 +195,11 @@ impl Checker<'_> {
     /// read was reported before.
     fn check_texts(&mut self) {
         for (key, value) in Walk::new(self.view, Key::from(b"t")).flatten() {
-            let Ok(text) = TextRecord::open(&key, &value) else {
+            let Ok(text) = SharedMessageRecord::decode_checked(&key, &value) else {
                 continue;
             };
             let number = record::last_number::<i64>(&key).cast_unsigned();
-            let Ok(removed) = self::number(self.view, &record::removed_key(number)) else {
+            let Ok(removed) = self::number(self.view, &record::text_left_key(number)) else {
                 continue;
             };
             let removed = removed.0.unsigned_abs();

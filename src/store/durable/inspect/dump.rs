@@ -129,12 +129,12 @@ pub fn dump<E>(
 }
 
 fn user(key: &[u8], value: &[u8], uid: Uid) -> Result<Item, EngineError> {
-    let name = UserRecord::open(key, value)?.name;
+    let name = UserRecord::decode_checked(key, value)?.name;
     Ok(Item::User { uid, name })
 }
 
 fn group(view: &View<'_>, key: &[u8], value: &[u8], gid: GroupId) -> Result<Item, EngineError> {
-    let name = GroupRecord::open(key, value)?.name;
+    let name = GroupRecord::decode_checked(key, value)?.name;
     let members = view.prefix(&record::members_prefix(gid));
     let members = members.map(|found| Ok(record::last_number(&found?.0)));
     Ok(Item::Group {

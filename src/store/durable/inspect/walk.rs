@@ -10,7 +10,7 @@ use crate::id::Uid;
 pub struct Walk<'a> {
     view: &'a View<'a>,
     prefix: Key,
-    found: Box<dyn Iterator<Item = Result<Stored, EngineError>> + 'a>,
+    found: Box<dyn Iterator<Item = Result<RawRecord, EngineError>> + 'a>,
     /// The last key that was read since the walk was begun anew.
     last: Option<Vec<u8>>,
     /// The kind of the records that are read now: the first byte of their keys.
@@ -18,7 +18,7 @@ pub struct Walk<'a> {
 }
 
 /// A key and its value.
-pub type Stored = (Vec<u8>, Vec<u8>);
+pub type RawRecord = (Vec<u8>, Vec<u8>);
 
 impl<'a> Walk<'a> {
     /// Creates the walk over all records whose keys begin with `prefix`.
@@ -73,7 +73,7 @@ impl<'a> Walk<'a> {
 }
 
 impl Iterator for Walk<'_> {
-    type Item = Result<Stored, String>;
+    type Item = Result<RawRecord, String>;
 
     fn next(&mut self) -> Option<Self::Item> {
         match self.found.next()? {

@@ -28,7 +28,7 @@ pub const TEXTS: &[u8] = b"t";
 pub const INBOXES: &[u8] = b"i";
 
 /// The prefix of the last removed version of each inbox.
-pub const CUTS: &[u8] = b"c";
+pub const TRIMMED: &[u8] = b"c";
 
 /// The prefix of all message ids that expire.
 pub const EXPIRING: &[u8] = b"x";
@@ -95,7 +95,7 @@ pub fn text_key(number: u64) -> Key {
 }
 
 /// Returns the key of the number of inboxes that a group message was removed from.
-pub fn removed_key(text: u64) -> Key {
+pub fn text_left_key(text: u64) -> Key {
     key(b'o', [text.cast_signed()])
 }
 
@@ -135,7 +135,7 @@ pub fn read_key(uid: Uid) -> Key {
 }
 
 /// Returns the key of the last version that was removed from an inbox.
-pub fn cut_key(uid: Uid) -> Key {
+pub fn trimmed_through_key(uid: Uid) -> Key {
     key(b'c', [uid.0])
 }
 

@@ -213,7 +213,7 @@ async fn acks_of_an_id_that_many_groups_know_take_a_commit_each() {
 }
 
 #[tokio::test]
-async fn what_was_stored_of_a_batch_is_told_also_when_the_rest_finds_no_room() {
+async fn what_was_stored_of_a_batch_is_told_also_when_the_rest_finds_no_space() {
     let folder = tempfile::tempdir().unwrap();
     let commits = AtomicU64::new(0);
     let config = config::Store {
@@ -221,8 +221,8 @@ async fn what_was_stored_of_a_batch_is_told_also_when_the_rest_finds_no_room() {
         ..config::Store::default()
     };
     // For the group, and for a piece of the batch.
-    let room = move |_: &Path| Ok(FLOOR * u64::from(commits.fetch_add(1, Ordering::SeqCst) < 2));
-    let store = DurableStore::open_with(folder.path(), &config, Arc::new(room)).unwrap();
+    let free = move |_: &Path| Ok(FLOOR * u64::from(commits.fetch_add(1, Ordering::SeqCst) < 2));
+    let store = DurableStore::open_with(folder.path(), &config, Arc::new(free)).unwrap();
     store.commit(vec![create(GroupId(10_000))]).await.unwrap();
     let committed = store
         .commit(to_group(GroupId(10_000), IN_ONE + 2))
@@ -241,7 +241,7 @@ async fn what_was_stored_of_a_batch_is_told_also_when_the_rest_finds_no_room() {
 
 /// The inboxes that grew are told as the earlier pieces have left them: the last piece has given out no versions.
 #[tokio::test]
-async fn a_batch_whose_last_piece_finds_no_room_tells_only_the_versions_that_exist() {
+async fn a_batch_whose_last_piece_finds_no_space_tells_only_the_versions_that_exist() {
     let folder = tempfile::tempdir().unwrap();
     let (store, gate) = Gate::open(folder.path());
     let mut created = store.commit(vec![create(GroupId(10_000))]);

@@ -48,8 +48,8 @@ async fn a_store_that_has_failed_answers_nothing_and_says_why() {
 #[tokio::test]
 async fn a_store_that_is_dropped_lets_its_folder_go() {
     let folder = tempfile::tempdir().unwrap();
-    let room = Arc::new(AtomicU64::new(FLOOR));
-    let store = open(folder.path(), &room);
+    let free = Arc::new(AtomicU64::new(FLOOR));
+    let store = open(folder.path(), &free);
     assert_eq!(send(&store, "a").await, Ok(()));
     let gone = Arc::downgrade(&store.shared);
     drop(store);
@@ -61,7 +61,7 @@ async fn a_store_that_is_dropped_lets_its_folder_go() {
     })
     .await
     .unwrap();
-    let store = open(folder.path(), &room);
+    let store = open(folder.path(), &free);
     assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 1);
     store.close().await.unwrap();
 }

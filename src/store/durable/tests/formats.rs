@@ -12,7 +12,7 @@ fn write_format_1(path: &Path, commits: u64) {
     for commits in 1..=commits {
         let uid = i64::try_from(commits).unwrap();
         let state = StateRecord {
-            commits,
+            last_commit: commits,
             ..StateRecord::default()
         };
         let (key, mut scratch) = (record::user_key(Uid(uid)), Vec::new());
@@ -26,14 +26,14 @@ fn write_format_1(path: &Path, commits: u64) {
         engine.write(changes).unwrap();
     }
     engine.sync().unwrap();
-    let mut mark = Mark::open(path).unwrap();
-    let reached = mark::Reached {
+    let mut file = CheckpointFile::open(path).unwrap();
+    let checkpoint = checkpoint::Checkpoint {
         synced: commits,
         written: commits,
-        store: 0,
+        store_id: 0,
     };
-    mark.write(reached).unwrap();
-    mark.write(reached).unwrap();
+    file.write(checkpoint).unwrap();
+    file.write(checkpoint).unwrap();
     std::fs::write(path.join("format"), "imd store, format 1\n").unwrap();
 }
 

@@ -1,4 +1,4 @@
-//! Collects jobs into one commit.
+//! Collects jobs into one group commit.
 //!
 //! New jobs come first, as far as they cost little. Batches that cost more are done in turn, a piece of each, in as many
 //! commits as they need. So a small batch never waits for the whole of a large one.
@@ -10,9 +10,9 @@ use tokio::sync::mpsc;
 use super::super::answers::PendingAnswer;
 use super::super::batch::BatchProgress;
 use super::super::draft::Draft;
-use super::admission::Admission;
+use super::allowed_jobs::AllowedJobs;
 use super::job::{Job, QUEUE};
-use super::reclaimer::Reclaimer;
+use super::reclaim_state::ReclaimState;
 
 /// The size at which a commit takes nothing more, in bytes of keys and values.
 const MAX_BYTES: usize = 4 << 20;
@@ -91,16 +91,16 @@ impl Queue {
     }
 }
 
-/// A commit that is being collected.
-pub struct Collected<'a> {
+/// A group commit that is being collected: pieces of many batches, read marks and removals.
+pub struct GroupCommit<'a> {
     /// What the commit changes.
     pub draft: Draft<'a>,
     /// The replies that are sent once the commit is stored.
-    pub open: Vec<PendingAnswer>,
-    /// Whether the commit has to be synced. Read marks alone need not be: the operating system has them, and the next
-    /// commit brings them to the disk.
-    pub must_sync: bool,
-    admission: Admission,
+    pub pending: Vec<PendingAnswer>,
+    /// Whether the commit has writes of clients, which have to be synced. Read marks alone need not be: the operating system
+    /// has them, and the next commit brings them to the disk.
+    pub has_writes: bool,
+    allowed: AllowedJobs,
     /// The generation of the store.
     generation: u64,
     cost: usize,
@@ -108,14 +108,14 @@ pub struct Collected<'a> {
     has_gone_on: bool,
 }
 
-impl<'a> Collected<'a> {
+impl<'a> GroupCommit<'a> {
     /// Creates an empty commit.
-    pub fn new(draft: Draft<'a>, admission: Admission, generation: u64) -> Self {
-        Collected {
+    pub fn new(draft: Draft<'a>, allowed: AllowedJobs, generation: u64) -> Self {
+        GroupCommit {
             draft,
-            open: Vec::new(),
-            must_sync: false,
-            admission,
+            pending: Vec::new(),
+            has_writes: false,
+            allowed,
             generation,
             cost: 0,
             has_gone_on: false,
@@ -124,48 +124,53 @@ impl<'a> Collected<'a> {
 
     /// Does `first` and the jobs in the queue, until the commit is full, the queue is empty, or a job comes that can't be
     /// part of a commit.
-    pub fn collect(&mut self, first: Option<Job>, queue: &mut Queue, reclaimer: &mut Reclaimer) {
+    pub fn collect(
+        &mut self,
+        first: Option<Job>,
+        queue: &mut Queue,
+        reclaim_state: &mut ReclaimState,
+    ) {
         let mut next = first;
         loop {
-            let has_room = self.has_room();
-            if next.is_none() && has_room {
+            let takes_more = self.takes_more();
+            if next.is_none() && takes_more {
                 next = queue.try_next();
             }
             match next.take() {
-                Some(job) => self.add(job, queue, reclaimer),
-                None if self.go_on(queue, has_room) => {}
+                Some(job) => self.add(job, queue, reclaim_state),
+                None if self.go_on(queue, takes_more) => {}
                 None => return,
             }
         }
     }
 
-    /// Returns whether the commit takes more jobs. Refused jobs fill no commit, and one that took as many as there are
-    /// might never end; so nothing is collected while jobs are refused.
-    fn has_room(&self) -> bool {
-        self.admission == Admission::All
+    /// Returns whether the commit takes more jobs. While jobs are refused, it takes one at a time: refused jobs add no cost,
+    /// so the loop might never end.
+    fn takes_more(&self) -> bool {
+        self.allowed == AllowedJobs::All
             && self.draft.bytes() < MAX_BYTES
             && self.cost < MAX_COST
-            && self.open.len() < QUEUE
+            && self.pending.len() < QUEUE
     }
 
     /// Does a job, or refuses or defers it.
-    fn add(&mut self, job: Job, queue: &mut Queue, reclaimer: &mut Reclaimer) {
-        if !self.admission.admits(&job) {
-            reclaimer.has_refused |= matches!(job, Job::Trim { .. });
+    fn add(&mut self, job: Job, queue: &mut Queue, reclaim_state: &mut ReclaimState) {
+        if !self.allowed.includes(&job) {
+            reclaim_state.has_refused |= matches!(job, Job::Trim { .. });
             return job.refuse(&super::Outcome::Full);
         }
         match job {
             job @ (Job::Close { .. } | Job::Replace { .. }) => queue.defer(job),
-            Job::Reclaim => reclaimer.is_wanted = true,
+            Job::Reclaim => reclaim_state.is_wanted = true,
             Job::Commit { batch, answer } => {
-                self.must_sync = true;
+                self.has_writes = true;
                 self.piece(BatchProgress::new(batch, answer), queue, false);
             }
             Job::Read { uid, read, answer } => {
                 if let Err(error) = self.draft.mark_read(uid, read) {
                     tracing::error!(%error, "a read mark was not moved");
                 }
-                self.open.push(PendingAnswer::Read(answer));
+                self.pending.push(PendingAnswer::Read(answer));
             }
             Job::Trim {
                 generation, answer, ..
@@ -173,7 +178,7 @@ impl<'a> Collected<'a> {
             | Job::Expire {
                 generation, answer, ..
             } if generation != self.generation => {
-                self.open.push(PendingAnswer::Removed(answer, 0));
+                self.pending.push(PendingAnswer::Removed(answer, 0));
             }
             Job::Trim {
                 uid,
@@ -182,14 +187,14 @@ impl<'a> Collected<'a> {
                 answer,
                 ..
             } => match self.draft.trim(uid, through, now) {
-                Ok(removed) => self.open.push(PendingAnswer::Removed(answer, removed)),
+                Ok(removed) => self.pending.push(PendingAnswer::Removed(answer, removed)),
                 // The receiver may be gone.
                 Err(error) => drop(answer.send((Err(error.into()), None))),
             },
             Job::Expire { keys, answer, .. } => {
                 let count = keys.len() as u64;
                 keys.into_iter().for_each(|key| self.draft.expire(key));
-                self.open.push(PendingAnswer::Removed(answer, count));
+                self.pending.push(PendingAnswer::Removed(answer, count));
             }
         }
     }
@@ -198,16 +203,16 @@ impl<'a> Collected<'a> {
     ///
     /// The first piece is done in a full commit too, so that small writes don't keep the batches from getting on. Only a
     /// write that is larger than a commit should be is put off, once, if the commit has something else to store.
-    fn go_on(&mut self, queue: &mut Queue, has_room: bool) -> bool {
-        let may_put_off = !queue.has_put_off && !self.has_gone_on && !self.open.is_empty();
+    fn go_on(&mut self, queue: &mut Queue, takes_more: bool) -> bool {
+        let may_put_off = !queue.has_put_off && !self.has_gone_on && !self.pending.is_empty();
         queue.has_put_off = may_put_off && queue.is_next_large(&mut self.draft);
-        if queue.has_put_off || (!has_room && self.has_gone_on) {
+        if queue.has_put_off || (!takes_more && self.has_gone_on) {
             return false;
         }
         let Some(batch) = queue.unfinished.pop_front() else {
             return false;
         };
-        (self.must_sync, self.has_gone_on) = (true, true);
+        (self.has_writes, self.has_gone_on) = (true, true);
         self.piece(batch, queue, true);
         true
     }
@@ -216,7 +221,7 @@ impl<'a> Collected<'a> {
     fn piece(&mut self, mut batch: BatchProgress, queue: &mut Queue, is_its_turn: bool) {
         self.cost += batch.go_on(&mut self.draft, is_its_turn);
         match batch.end() {
-            Ok(done) => self.open.push(done),
+            Ok(done) => self.pending.push(done),
             Err(batch) => queue.unfinished.push_back(batch),
         }
     }

@@ -1,4 +1,4 @@
-//! Makes one commit: collects its jobs, writes and syncs it, shows it to readers, and replies. In this order, so that
+//! Makes one group commit: collects its jobs, writes and syncs it, shows it to readers, and replies. In this order, so that
 //! nothing is acknowledged or visible that a crash could take back.
 
 use std::mem;
@@ -12,24 +12,24 @@ use super::super::answers::{CommitAnswers, Outcome};
 use super::super::batch::BatchProgress;
 use super::super::bounds::{InboxBounds, InboxChange};
 use super::super::counts::DeliveryCounts;
-use super::super::draft::{Draft, GroupCache, PreparedCommit};
+use super::super::draft::{Draft, GroupCache, PreparedGroupCommit};
 use super::super::engine::{Engine, EngineError};
 use super::super::recent::Delivery;
 use super::super::record::StateRecord;
 use super::Writer;
-use super::admission::Admission;
-use super::collect::Collected;
+use super::allowed_jobs::AllowedJobs;
+use super::collect::GroupCommit;
 use super::job::Job;
 use crate::config::SyncMode;
 use crate::id::Uid;
 use crate::store::{InboxState, StoreError};
 
 impl Writer {
-    /// Makes one commit of `first` and of the jobs in the queue.
-    pub(super) fn commit(&mut self, first: Option<Job>) {
-        let admission = match self.shared.failure() {
-            None => self.admission(),
-            Some(_) => Admission::Nothing,
+    /// Makes one group commit of `first` and of the jobs in the queue.
+    pub(super) fn make_group_commit(&mut self, first: Option<Job>) {
+        let allowed = match self.shared.failure() {
+            None => self.allowed_jobs(),
+            Some(_) => AllowedJobs::Nothing,
         };
         let shared = Arc::clone(&self.shared);
         let engine = shared.engine.read();
@@ -38,41 +38,41 @@ impl Writer {
             (_, Some(failed)) => return self.refuse_all(first, None, &Outcome::Failed(failed)),
             (None, None) => return self.refuse_all(first, None, &Outcome::Full),
         };
-        if admission != Admission::All {
+        if allowed != AllowedJobs::All {
             self.refuse_unfinished(Some(engine), &Outcome::Full);
         }
         let draft = Draft::new(
             engine.view(),
             &shared.recent,
-            &mut self.remembered,
+            &mut self.group_cache,
             self.state,
         );
-        let mut commit = Collected::new(draft, admission, shared.generation());
-        commit.collect(first, &mut self.queue, &mut self.reclaimer);
-        let Collected {
+        let mut commit = GroupCommit::new(draft, allowed, shared.generation());
+        commit.collect(first, &mut self.queue, &mut self.reclaim_state);
+        let GroupCommit {
             draft,
-            mut open,
-            must_sync,
+            mut pending,
+            has_writes,
             ..
         } = commit;
         let outcome = if draft.is_empty() {
             Outcome::Stored
         } else {
-            let (bytes, finished) = (draft.bytes(), draft.finish());
-            self.room.count_written(bytes);
-            self.store(engine, finished, must_sync)
+            let (bytes, prepared) = (draft.bytes(), draft.finish());
+            self.free_space.count_written(bytes);
+            self.write_commit(engine, prepared, has_writes)
         };
         if let Outcome::Stored = outcome {
             self.queue.mark_stored();
         } else {
             // The pieces that this commit had of them are not stored either.
             let unfinished = self.queue.take_unfinished().into_iter();
-            open.extend(unfinished.map(BatchProgress::abort));
-            for answer in &mut open {
+            pending.extend(unfinished.map(BatchProgress::abort));
+            for answer in &mut pending {
                 answer.forget_last_piece(|uid| inbox_state(engine, uid));
             }
         }
-        CommitAnswers::new(open, outcome).hand_over();
+        CommitAnswers::new(pending, outcome).hand_over();
     }
 
     /// Replies to all unfinished batches without doing anything more of them.
@@ -99,23 +99,23 @@ impl Writer {
     /// the disk, in the folder that the next start opens, before it is shown.
     ///
     /// A commit of read marks and removals acknowledges nothing that must outlive a crash, so neither is made sure of for
-    /// it. If the folder is gone, the next commit of a write fails, or the next check of the room.
-    pub(super) fn store(
+    /// it. If the folder is gone, the next commit of a write fails, or the next check of the space.
+    pub(super) fn write_commit(
         &mut self,
         engine: &Engine,
-        mut finished: PreparedCommit,
+        mut prepared: PreparedGroupCommit,
         has_writes: bool,
     ) -> Outcome {
         let is_synced = has_writes && self.shared.sync == SyncMode::Always;
-        if let Err(error) = engine.write(mem::take(&mut finished.changes)) {
-            return self.gave_up("a commit was not written", error);
+        if let Err(error) = engine.write(mem::take(&mut prepared.changes)) {
+            return self.note_poisoned("a commit was not written", error);
         }
         if is_synced {
             match engine.sync() {
                 Ok(()) => {}
-                // The engine has given up before, so nothing was synced. What was written is cut off again.
+                // The engine was poisoned before, so nothing was synced. What was written is cut off again.
                 Err(error @ fjall::Error::Poisoned) => {
-                    return self.gave_up("a commit was not synced", error);
+                    return self.note_poisoned("a commit was not synced", error);
                 }
                 // Nobody knows what is on the disk, and another sync would not tell.
                 Err(error) => {
@@ -125,15 +125,15 @@ impl Writer {
                 }
             }
         }
-        if has_writes && let Err(why) = self.watchdog.check_commit() {
+        if has_writes && let Err(why) = self.folder_guard.check_commit() {
             return Outcome::Failed(self.shared.fail(StoreError::FolderGone(why)));
         }
-        engine.count_removed(finished.freed as u64);
-        self.note_commit(finished.state, is_synced);
-        self.show(engine, finished);
+        engine.count_removed(prepared.freed as u64);
+        self.note_commit(prepared.state, is_synced);
+        self.publish_commit(engine, prepared);
         if let Err(error) = engine.rotate_if_full() {
-            // This commit is stored. The next one finds that the engine has given up.
-            self.gave_up("a table was not begun", error);
+            // This commit is stored. The next one finds that the engine is poisoned.
+            self.note_poisoned("a table was not begun", error);
         }
         Outcome::Stored
     }
@@ -141,28 +141,28 @@ impl Writer {
     /// Notes how far the commits have come.
     fn note_commit(&mut self, state: StateRecord, is_synced: bool) {
         self.state = state;
-        self.reached.written = state.commits;
+        self.checkpoint.written = state.last_commit;
         if is_synced {
-            self.reached.synced = state.commits;
+            self.checkpoint.synced = state.last_commit;
         }
-        if let Err(error) = self.mark.write(self.reached) {
+        if let Err(error) = self.checkpoint_file.write(self.checkpoint) {
             tracing::warn!(%error, "how far the commits have come was not noted");
         }
     }
 
     /// Shows a commit to readers, and remembers what the next commits need of it.
-    fn show(&mut self, engine: &Engine, finished: PreparedCommit) {
-        if !finished.is_all_new {
-            self.remembered.adopt(finished.members);
-            self.shared.counts.lock().committed(&finished.inboxes);
-            return self.publish(engine, &finished.inboxes, finished.deliveries);
+    fn publish_commit(&mut self, engine: &Engine, prepared: PreparedGroupCommit) {
+        if !prepared.is_all_new {
+            self.group_cache.adopt(prepared.members);
+            self.shared.counts.lock().committed(&prepared.inboxes);
+            return self.publish(engine, &prepared.inboxes, prepared.deliveries);
         }
-        self.remembered = GroupCache::default();
-        self.remembered.adopt(finished.members);
+        self.group_cache = GroupCache::default();
+        self.group_cache.adopt(prepared.members);
         {
             let mut counts = self.shared.counts.lock();
             *counts = DeliveryCounts::default();
-            counts.committed(&finished.inboxes);
+            counts.committed(&prepared.inboxes);
         }
         let gone = {
             // As in `publish`.

@@ -63,7 +63,7 @@ pub enum Job {
         /// Where the result goes.
         answer: Answer<Result<(), ReplaceError>>,
     },
-    /// Checks how much room can be given back to the disk.
+    /// Checks how much space can be given back to the disk.
     Reclaim,
     /// Syncs everything and closes the folder.
     Close {
@@ -75,7 +75,7 @@ pub enum Job {
 impl Job {
     /// Replies without doing the job. Jobs that are never part of a commit get no reply.
     pub fn refuse(self, outcome: &Outcome) {
-        let open = match self {
+        let pending = match self {
             Job::Commit { batch, answer } => PendingAnswer::Batch {
                 answer,
                 committed: refused(batch.len()),
@@ -87,6 +87,6 @@ impl Job {
             }
             Job::Replace { .. } | Job::Reclaim | Job::Close { .. } => return,
         };
-        open.answer(outcome, None);
+        pending.answer(outcome, None);
     }
 }

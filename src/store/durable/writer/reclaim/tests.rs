@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::*;
 use crate::config;
 use crate::id::{MsgId, Uid, Version};
-use crate::store::durable::{DurableStore, Room, disk};
+use crate::store::durable::{DurableStore, FreeSpaceProbe, disk};
 use crate::store::{Kind, Message, MessageStore, PageLimit, Rejected, Snapshot, StoreAdmin, Write};
 
 const FLOOR: u64 = 8 << 20;
@@ -23,17 +23,17 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const TEXT: usize = 4_096;
 
 /// A store that keeps one message of each user, and seals a table after each 64 KiB.
-fn open(path: &Path, room: Room) -> DurableStore {
+fn open(path: &Path, space: FreeSpaceProbe) -> DurableStore {
     let config = config::Store {
         min_free: FLOOR,
         max_inbox: Some(1),
         buffer: 1 << 16,
         ..config::Store::default()
     };
-    DurableStore::open_with(path, &config, room).unwrap()
+    DurableStore::open_with(path, &config, space).unwrap()
 }
 
-fn room_of(bytes: &Arc<AtomicU64>) -> Room {
+fn space_of(bytes: &Arc<AtomicU64>) -> FreeSpaceProbe {
     let bytes = Arc::clone(bytes);
     Arc::new(move |_| Ok(bytes.load(Ordering::SeqCst)))
 }
@@ -114,37 +114,37 @@ async fn check(store: &DurableStore, sent: usize) {
 #[tokio::test]
 async fn below_the_floor_what_was_removed_goes_back_to_the_disk() {
     let folder = tempfile::tempdir().unwrap();
-    let room = Arc::new(AtomicU64::new(FLOOR));
-    let store = open(folder.path(), room_of(&room));
+    let space = Arc::new(AtomicU64::new(FLOOR));
+    let store = open(folder.path(), space_of(&space));
     fill(&store, 1_000).await;
     let before = on_disk(folder.path());
-    // Below half of the floor nothing is taken but what gives room.
-    room.store(FLOOR / 2 - 1, Ordering::SeqCst);
+    // Below half of the floor nothing is taken but what gives space.
+    space.store(FLOOR / 2 - 1, Ordering::SeqCst);
     assert_eq!(send(&store, 1_000).await, Err(Rejected::DiskFull));
     clean_all(&store, 999).await;
     until(&store, Doing::Idle, |reclaim| {
         reclaim.reclaimed > before / 2 && on_disk(folder.path()) < before / 10
     })
     .await;
-    room.store(FLOOR, Ordering::SeqCst);
+    space.store(FLOOR, Ordering::SeqCst);
     check(&store, 1_000).await;
     store.close().await.unwrap();
     // And it is the same when it is opened again.
-    let store = open(folder.path(), room_of(&room));
+    let store = open(folder.path(), space_of(&space));
     assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 1_001);
     store.close().await.unwrap();
 }
 
 #[tokio::test]
-async fn with_room_too_what_was_removed_goes_back_to_the_disk() {
+async fn with_space_too_what_was_removed_goes_back_to_the_disk() {
     let folder = tempfile::tempdir().unwrap();
-    let room = Arc::new(AtomicU64::new(u64::MAX));
-    let store = open(folder.path(), room_of(&room));
+    let space = Arc::new(AtomicU64::new(u64::MAX));
+    let store = open(folder.path(), space_of(&space));
     fill(&store, 1_000).await;
     let tables = folder.path().join("engine/keyspaces/1/tables");
     let before = disk::size_of(&tables);
     clean_all(&store, 999).await;
-    // The engine may merge by itself in between, and a snapshot may keep files for a while: the next cleaning lets them go.
+    // The engine may compact by itself in between, and a snapshot may keep files for a while: the next cleaning lets them go.
     tokio::time::timeout(PATIENCE, async {
         while disk::size_of(&tables) > before / 4 {
             store.clean(2).await.unwrap();
@@ -158,52 +158,52 @@ async fn with_room_too_what_was_removed_goes_back_to_the_disk() {
 }
 
 #[tokio::test]
-async fn a_reset_gives_its_room_back_beside_the_writer() {
+async fn a_reset_gives_its_space_back_beside_the_writer() {
     let folder = tempfile::tempdir().unwrap();
-    let room = Arc::new(AtomicU64::new(FLOOR));
-    let store = open(folder.path(), room_of(&room));
+    let space = Arc::new(AtomicU64::new(FLOOR));
+    let store = open(folder.path(), space_of(&space));
     fill(&store, 1_000).await;
     let before = on_disk(folder.path());
-    room.store(FLOOR - 1, Ordering::SeqCst);
+    space.store(FLOOR - 1, Ordering::SeqCst);
     store.replace(Snapshot::default()).await.unwrap();
     store.clean(2).await.unwrap();
     until(&store, Doing::Idle, |_| {
         on_disk(folder.path()) < before / 10
     })
     .await;
-    room.store(FLOOR, Ordering::SeqCst);
+    space.store(FLOOR, Ordering::SeqCst);
     assert_eq!(send(&store, 1).await, Ok(()));
     assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 1);
     store.close().await.unwrap();
 }
 
 #[tokio::test]
-async fn without_any_room_it_waits_and_says_so() {
+async fn without_any_space_it_waits_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    let room = Arc::new(AtomicU64::new(FLOOR));
-    let store = open(folder.path(), room_of(&room));
+    let space = Arc::new(AtomicU64::new(FLOOR));
+    let store = open(folder.path(), space_of(&space));
     // More than is worth the effort, and some of it in memory.
     fill(&store, 110).await;
-    room.store(0, Ordering::SeqCst);
+    space.store(0, Ordering::SeqCst);
     assert_eq!(store.clean(2).await.unwrap(), 0);
     let waiting = until(&store, Doing::Waiting, |_| true).await;
     assert!(waiting.reclaimable > 0, "{waiting:?}");
-    room.store(FLOOR - 1, Ordering::SeqCst);
+    space.store(FLOOR - 1, Ordering::SeqCst);
     clean_all(&store, 109).await;
     until(&store, Doing::Idle, |reclaim| reclaim.reclaimed > 0).await;
-    room.store(FLOOR, Ordering::SeqCst);
+    space.store(FLOOR, Ordering::SeqCst);
     check(&store, 110).await;
     store.close().await.unwrap();
 }
 
-/// What goes by the number, but for the merges: those of the engine have no room, and that of the store waits until it is told
+/// What goes by the number, but for the compactions: those of the engine have no space, and that of the store waits until it is told
 /// how much there is.
-fn held_merge(bytes: &Arc<AtomicU64>) -> (Room, Receiver<()>, Sender<u64>) {
+fn held_compaction(bytes: &Arc<AtomicU64>) -> (FreeSpaceProbe, Receiver<()>, Sender<u64>) {
     let (asking, asks) = channel();
     let (go, goes) = channel();
     let goes = Mutex::new(goes);
-    let others = room_of(bytes);
-    let room: Room = Arc::new(move |path: &Path| match thread::current().name() {
+    let others = space_of(bytes);
+    let space: FreeSpaceProbe = Arc::new(move |path: &Path| match thread::current().name() {
         Some("imd-reclaim") => {
             let _ = asking.send(());
             Ok(goes.lock().recv().unwrap_or(FLOOR - 1))
@@ -211,16 +211,16 @@ fn held_merge(bytes: &Arc<AtomicU64>) -> (Room, Receiver<()>, Sender<u64>) {
         Some("fjall:worker") => Ok(0),
         _ => others(path),
     });
-    (room, asks, go)
+    (space, asks, go)
 }
 
 /// A folder with what can go.
 async fn filled(path: &Path) {
-    let room = Arc::new(AtomicU64::new(FLOOR));
-    let store = open(path, room_of(&room));
+    let space = Arc::new(AtomicU64::new(FLOOR));
+    let store = open(path, space_of(&space));
     fill(&store, 1_000).await;
     store.close().await.unwrap();
-    // Few tables, so that no commit waits for a merge of the engine.
+    // Few tables, so that no commit waits for a compaction of the engine.
     Engine::open(&path.join("engine"), 1 << 16)
         .unwrap()
         .compact()
@@ -228,22 +228,22 @@ async fn filled(path: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_merge_that_lacks_room_ends_and_leaves_nothing_behind() {
+async fn a_compaction_that_lacks_space_ends_and_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     filled(folder.path()).await;
     let before = on_disk(folder.path());
     let bytes = Arc::new(AtomicU64::new(FLOOR));
-    let (room, asks, go) = held_merge(&bytes);
-    let store = open(folder.path(), room);
+    let (space, asks, go) = held_compaction(&bytes);
+    let store = open(folder.path(), space);
     clean_all(&store, 999).await;
     bytes.store(FLOOR - 1, Ordering::SeqCst);
     store.clean(2).await.unwrap();
     asks.recv_timeout(PATIENCE).unwrap();
-    // Pages and read marks go on beside a merge.
+    // Pages and read marks go on beside a compaction.
     assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 1_000);
     go.send(0).unwrap();
     drop(go);
-    // The engine, opened anew, may find the room by itself.
+    // The engine, opened anew, may find the space by itself.
     tokio::time::timeout(PATIENCE, async {
         while store.reclaim().unwrap().doing == Doing::Compacting {
             tokio::task::yield_now().await;
@@ -253,19 +253,19 @@ async fn a_merge_that_lacks_room_ends_and_leaves_nothing_behind() {
     .unwrap();
     assert!(on_disk(folder.path()) <= before + before / 4);
     store.close().await.unwrap();
-    let room = Arc::new(AtomicU64::new(FLOOR));
-    let store = open(folder.path(), room_of(&room));
+    let space = Arc::new(AtomicU64::new(FLOOR));
+    let store = open(folder.path(), space_of(&space));
     check(&store, 1_000).await;
     store.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_is_closed_while_it_merges() {
+async fn a_store_is_closed_while_it_compacts() {
     let folder = tempfile::tempdir().unwrap();
     filled(folder.path()).await;
     let bytes = Arc::new(AtomicU64::new(FLOOR));
-    let (room, asks, go) = held_merge(&bytes);
-    let store = Arc::new(open(folder.path(), room));
+    let (space, asks, go) = held_compaction(&bytes);
+    let store = Arc::new(open(folder.path(), space));
     clean_all(&store, 999).await;
     bytes.store(FLOOR - 1, Ordering::SeqCst);
     store.clean(2).await.unwrap();
@@ -274,35 +274,35 @@ async fn a_store_is_closed_while_it_merges() {
     let closed = tokio::spawn(async move { closing.close().await });
     drop(go);
     closed.await.unwrap().unwrap();
-    let room = Arc::new(AtomicU64::new(FLOOR));
-    let store = open(folder.path(), room_of(&room));
+    let space = Arc::new(AtomicU64::new(FLOOR));
+    let store = open(folder.path(), space_of(&space));
     check(&store, 1_000).await;
     store.close().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_merge_of_the_engine_that_waits_for_room_is_not_in_the_way() {
+async fn a_compaction_of_the_engine_that_waits_for_space_is_not_in_the_way() {
     let folder = tempfile::tempdir().unwrap();
-    let room = Arc::new(AtomicU64::new(FLOOR));
-    let (merges_have_none, asks) = merges_without_room(&room);
-    let store = open(folder.path(), merges_have_none);
-    fill_until_a_merge_waits(&store, &asks).await;
-    room.store(FLOOR / 4, Ordering::SeqCst);
+    let space = Arc::new(AtomicU64::new(FLOOR));
+    let (compactions_have_none, asks) = compactions_without_space(&space);
+    let store = open(folder.path(), compactions_have_none);
+    fill_until_a_compaction_waits(&store, &asks).await;
+    space.store(FLOOR / 4, Ordering::SeqCst);
     clean_all(&store, 119).await;
     until(&store, Doing::Idle, |reclaim| reclaim.reclaimed > 0).await;
-    room.store(FLOOR, Ordering::SeqCst);
+    space.store(FLOOR, Ordering::SeqCst);
     check(&store, 120).await;
     store.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_merge_that_was_begun_with_room_ends_when_room_gets_short() {
+async fn a_compaction_that_was_begun_with_space_ends_when_space_gets_short() {
     let folder = tempfile::tempdir().unwrap();
     let bytes = Arc::new(AtomicU64::new(FLOOR * 16));
-    let (room, asks) = merges_without_room(&bytes);
-    let store = open(folder.path(), room);
-    removed_beside_a_waiting_merge(&store, &asks).await;
-    // The store's merge waits for that of the engine, which waits for the room that the store's gives back.
+    let (space, asks) = compactions_without_space(&bytes);
+    let store = open(folder.path(), space);
+    removed_beside_a_waiting_compaction(&store, &asks).await;
+    // The store's compaction waits for that of the engine, which waits for the space that the store's gives back.
     bytes.store(FLOOR / 4, Ordering::SeqCst);
     tokio::time::timeout(PATIENCE, async {
         while store.reclaim().unwrap().doing == Doing::Compacting {
@@ -318,38 +318,38 @@ async fn a_merge_that_was_begun_with_room_ends_when_room_gets_short() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_is_closed_while_its_merge_waits_for_one_of_the_engine() {
+async fn a_store_is_closed_while_its_compaction_waits_for_one_of_the_engine() {
     let folder = tempfile::tempdir().unwrap();
     let bytes = Arc::new(AtomicU64::new(FLOOR * 16));
-    let (room, asks) = merges_without_room(&bytes);
-    let store = open(folder.path(), room);
-    removed_beside_a_waiting_merge(&store, &asks).await;
+    let (space, asks) = compactions_without_space(&bytes);
+    let store = open(folder.path(), space);
+    removed_beside_a_waiting_compaction(&store, &asks).await;
     tokio::time::timeout(PATIENCE, store.close())
         .await
         .unwrap()
         .unwrap();
-    let store = open(folder.path(), room_of(&bytes));
+    let store = open(folder.path(), space_of(&bytes));
     check(&store, 120).await;
     store.close().await.unwrap();
 }
 
-/// A disk with as much room as the number says, but none for the engine's own merges. They tell the receiver that they ask.
-fn merges_without_room(bytes: &Arc<AtomicU64>) -> (Room, Receiver<()>) {
+/// A disk with as much space as the number says, but none for the engine's own compactions. They tell the receiver that they ask.
+fn compactions_without_space(bytes: &Arc<AtomicU64>) -> (FreeSpaceProbe, Receiver<()>) {
     let (asking, asks) = channel();
-    let others = room_of(bytes);
-    let room: Room = Arc::new(move |path: &Path| match thread::current().name() {
+    let others = space_of(bytes);
+    let space: FreeSpaceProbe = Arc::new(move |path: &Path| match thread::current().name() {
         Some("fjall:worker") => {
             let _ = asking.send(());
             Ok(0)
         }
         _ => others(path),
     });
-    (room, asks)
+    (space, asks)
 }
 
-/// Stores 120 messages in 6 tables: enough that the engine wants to merge them, and too few for commits to wait for it.
-/// Returns when the merge has begun: it waits for room then, and every other merge waits for it.
-async fn fill_until_a_merge_waits(store: &DurableStore, asks: &Receiver<()>) {
+/// Stores 120 messages in 6 tables: enough that the engine wants to compact them, and too few for commits to wait for it.
+/// Returns when the compaction has begun: it waits for space then, and every other compaction waits for it.
+async fn fill_until_a_compaction_waits(store: &DurableStore, asks: &Receiver<()>) {
     for table in 0..6 {
         let writes = (table * 20..table * 20 + 20).map(write).collect();
         store.commit(writes).await.unwrap();
@@ -360,12 +360,12 @@ async fn fill_until_a_merge_waits(store: &DurableStore, asks: &Receiver<()>) {
     asks.recv_timeout(PATIENCE).unwrap();
 }
 
-/// Has the store begin a merge with room, while one of the engine waits for room.
+/// Has the store begin a compaction with space, while one of the engine waits for space.
 ///
-/// Without the engine's merge before it, the store's could end for want of room by itself as soon as room gets short, and
+/// Without the engine's compaction before it, the store's could end for want of free space by itself as soon as space gets short, and
 /// would be begun again a minute later.
-async fn removed_beside_a_waiting_merge(store: &DurableStore, asks: &Receiver<()>) {
-    fill_until_a_merge_waits(store, asks).await;
+async fn removed_beside_a_waiting_compaction(store: &DurableStore, asks: &Receiver<()>) {
+    fill_until_a_compaction_waits(store, asks).await;
     clean_all(store, 119).await;
     until(store, Doing::Compacting, |_| true).await;
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use super::errors::OpenError;
 use super::layout::{self, BLOBS, ENGINE, KEYSPACES, TABLES};
 use super::litter::is_litter;
-use super::regular;
+use super::safe_files;
 
 /// Whether symbolic links may stand for the engine's tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,19 +28,19 @@ pub enum Tables {
 ///
 /// # Errors
 ///
-/// [`OpenError::Planted`] for the first entry that is something else, belongs to another user or is a hard link; and what
+/// [`OpenError::UnexpectedEntry`] for the first entry that is something else, belongs to another user or is a hard link; and what
 /// the system says.
 pub fn check(path: &Path, tables: Tables) -> Result<(), OpenError> {
     let unusable = OpenError::unusable(path);
     let owner = Owner::of(&fs::metadata(path).map_err(unusable)?);
     let mut planted = None;
     walk(path, |entry, found| {
-        let why = entry.strangeness(found, tables);
+        let why = entry.check_entry(found, tables);
         let why = why.or_else(|| {
             let stranger = owner.stranger(found)?;
             Some(format!("belongs to another user ({stranger})"))
         });
-        planted = why.map(|why| OpenError::Planted {
+        planted = why.map(|why| OpenError::UnexpectedEntry {
             path: path.to_owned(),
             entry: entry.name.clone(),
             why,
@@ -78,7 +78,7 @@ struct Entry {
 
 impl Entry {
     /// Returns what is wrong with the entry, as the rest of a sentence, if it is not what a store has there.
-    fn strangeness(&self, found: &Metadata, tables: Tables) -> Option<String> {
+    fn check_entry(&self, found: &Metadata, tables: Tables) -> Option<String> {
         let parts: Vec<&OsStr> = self.name.iter().collect();
         let (is_folder, is_table) = match parts.as_slice() {
             [engine] => (*engine == ENGINE, false),
@@ -92,7 +92,7 @@ impl Entry {
             return (!found.is_dir()).then(|| {
                 let what = match found.is_file() {
                     true => "a file",
-                    false => regular::describe(found),
+                    false => safe_files::describe(found),
                 };
                 format!("is {what}, where a store has a folder")
             });
@@ -101,7 +101,7 @@ impl Entry {
             return None;
         }
         if !found.is_file() {
-            let what = regular::describe(found);
+            let what = safe_files::describe(found);
             return Some(format!("is {what}, where a store has a file"));
         }
         // Tables are never written over, so a backup may share them by hard links. Other files are written over.
@@ -122,7 +122,9 @@ fn walk(
         for entry in fs::read_dir(path.join(&folder))? {
             let name = entry?.file_name();
             let is_ours = match folder.as_os_str().is_empty() {
-                true => layout::is_part_or_lock(&name) || regular::is_unfinished(Path::new(&name)),
+                true => {
+                    layout::is_part_or_lock(&name) || safe_files::is_unfinished(Path::new(&name))
+                }
                 false => !is_litter(&name),
             };
             if !is_ours {

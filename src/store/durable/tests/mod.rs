@@ -1,12 +1,12 @@
-//! Tests that need a seam: a disk with as much room as a number says, a writer that waits at a gate, or records that no
+//! Tests that need a seam: a disk with as much space as a number says, a writer that waits at a gate, or records that no
 //! program writes any more.
 
 mod answers;
 mod batches;
 mod ends;
 mod formats;
+mod free_space;
 mod pages;
-mod room;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -37,23 +37,23 @@ fn p2p(source: Uid, target: Uid, id: &str) -> Write {
     }
 }
 
-/// A store on a disk with as much room as the number says.
-fn open(path: &Path, room: &Arc<AtomicU64>) -> DurableStore {
+/// A store on a disk with as much space as the number says.
+fn open(path: &Path, free: &Arc<AtomicU64>) -> DurableStore {
     let config = config::Store {
         min_free: FLOOR,
         max_inbox: Some(1),
         ..config::Store::default()
     };
-    let room = Arc::clone(room);
+    let free = Arc::clone(free);
     DurableStore::open_with(
         path,
         &config,
-        Arc::new(move |_| Ok(room.load(Ordering::SeqCst))),
+        Arc::new(move |_| Ok(free.load(Ordering::SeqCst))),
     )
     .unwrap()
 }
 
-/// Holds the writer of a store: it asks for room before it takes up what waits.
+/// Holds the writer of a store: it asks for space before it takes up what waits.
 struct Gate {
     asks: Receiver<()>,
     go: Sender<()>,
@@ -64,7 +64,7 @@ impl Gate {
         let (asking, asks) = channel();
         let (go, goes) = channel();
         let goes = Mutex::new(goes);
-        let room = move |_: &Path| {
+        let free = move |_: &Path| {
             // Without the gate the writer just goes on.
             let _ = asking.send(());
             let _ = goes.lock().recv();
@@ -74,7 +74,7 @@ impl Gate {
             min_free: FLOOR,
             ..config::Store::default()
         };
-        let store = DurableStore::open_with(path, &config, Arc::new(room)).unwrap();
+        let store = DurableStore::open_with(path, &config, Arc::new(free)).unwrap();
         (store, Gate { asks, go })
     }
 

@@ -1,30 +1,30 @@
 //! The writer: the one thread that commits.
 //!
-//! It takes all jobs that were submitted since its last commit, makes one commit of them, and replies. It has a thread of
+//! It takes all jobs that were submitted since its last group commit, makes one of them, and replies. It has a thread of
 //! its own because it waits for the disk. No timer is involved: a commit begins when the last one has ended, so a single
 //! message waits for one sync, and many share one.
 //!
 //! | file | what it does |
 //! |---|---|
 //! | `job` | what the writer can be asked to do |
-//! | `collect` | collects jobs into one commit |
-//! | `commit` | makes a commit, and shows it to readers |
-//! | `admission`, `room` | which jobs the room on the disk allows, and what happens without it |
-//! | `reclaim`, `reclaimer` | gives the room of removed records back to the disk |
+//! | `collect` | collects jobs into one group commit |
+//! | `commit` | makes a group commit, and shows it to readers |
+//! | `allowed_jobs`, `free_space` | which jobs the free space on the disk allows, and what happens without it |
+//! | `reclaim`, `reclaim_state` | gives the space of removed records back to the disk |
 
-mod admission;
+mod allowed_jobs;
 mod collect;
 mod commit;
+mod free_space;
 mod job;
 mod reclaim;
-mod reclaimer;
-mod room;
+mod reclaim_state;
 
 #[cfg(test)]
 pub use self::collect::MAX_COST;
-pub use self::job::{Job, QUEUE};
 #[cfg(test)]
-pub use self::room::{ASK_AFTER, PLENTY};
+pub use self::free_space::{ASK_AFTER, PLENTY};
+pub use self::job::{Job, QUEUE};
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -32,21 +32,21 @@ use std::thread;
 
 use tokio::sync::mpsc;
 
-use self::admission::Admission;
+use self::allowed_jobs::AllowedJobs;
 use self::collect::Queue;
-use self::reclaimer::Reclaimer;
-use self::room::Room;
+use self::free_space::FreeSpace;
+use self::reclaim_state::ReclaimState;
 use super::answers::Outcome;
+use super::checkpoint::{Checkpoint, CheckpointFile};
 use super::contents::Contents;
 use super::draft::GroupCache;
 use super::engine::{Engine, EngineError, in_words};
-use super::mark::{Mark, Reached};
+use super::folder_guard::FolderGuard;
 use super::record::StateRecord;
-use super::watchdog::Watchdog;
 use super::{Shared, folder};
 use crate::store::{ReplaceError, StoreError};
 
-/// After a replace that removed more records than this, a compaction is made however little room it gives back: readers
+/// After a replace that removed more records than this, a compaction is made however little space it gives back: readers
 /// have to pass over the tombstones until then.
 const MAX_TOMBSTONES: usize = 16_384;
 
@@ -64,19 +64,19 @@ enum Step {
 pub struct Writer {
     shared: Arc<Shared>,
     queue: Queue,
-    mark: Mark,
+    checkpoint_file: CheckpointFile,
     /// The state after the last commit.
     state: StateRecord,
     /// How far the commits have come, as the mark has it.
-    reached: Reached,
+    checkpoint: Checkpoint,
     /// The members of groups, so that they need not be read for each message.
-    remembered: GroupCache,
+    group_cache: GroupCache,
     /// Notices that the folder is gone.
-    watchdog: Watchdog,
+    folder_guard: FolderGuard,
     /// Whether the engine takes no more commits until it is opened again.
-    is_broken: bool,
-    room: Room,
-    reclaimer: Reclaimer,
+    is_poisoned: bool,
+    free_space: FreeSpace,
+    reclaim_state: ReclaimState,
 }
 
 impl Writer {
@@ -84,22 +84,22 @@ impl Writer {
     pub fn new(
         shared: Arc<Shared>,
         jobs: (mpsc::WeakSender<Job>, mpsc::Receiver<Job>),
-        mark: Mark,
+        checkpoint_file: CheckpointFile,
         state: StateRecord,
-        watchdog: Watchdog,
+        folder_guard: FolderGuard,
     ) -> Self {
         let (submit, submitted) = jobs;
         Writer {
             shared,
             queue: Queue::new(submitted),
-            mark,
+            checkpoint_file,
             state,
-            reached: Reached::all(state),
-            remembered: GroupCache::default(),
-            watchdog,
-            is_broken: false,
-            room: Room::default(),
-            reclaimer: Reclaimer::new(submit),
+            checkpoint: Checkpoint::all(state),
+            group_cache: GroupCache::default(),
+            folder_guard,
+            is_poisoned: false,
+            free_space: FreeSpace::default(),
+            reclaim_state: ReclaimState::new(submit),
         }
     }
 
@@ -113,13 +113,13 @@ impl Writer {
                 Step::Do(Job::Replace { contents, answer }) => {
                     drop(answer.send((self.replace(contents), None)));
                 }
-                Step::Do(Job::Reclaim) => self.reclaimer.is_wanted = true,
-                Step::Do(job) => self.commit(Some(job)),
-                Step::Continue => self.commit(None),
+                Step::Do(Job::Reclaim) => self.reclaim_state.is_wanted = true,
+                Step::Do(job) => self.make_group_commit(Some(job)),
+                Step::Continue => self.make_group_commit(None),
                 Step::End => break,
             }
-            if self.reclaimer.is_due() {
-                self.reclaim();
+            if self.reclaim_state.is_due() {
+                self.reclaim_space();
             }
         }
         if let Err(error) = self.close() {
@@ -146,32 +146,32 @@ impl Writer {
         if let Some(failed) = self.shared.failure() {
             return Err(failed.into());
         }
-        let fits = match self.admission() {
-            Admission::All => true,
-            Admission::Small => contents.records.is_empty(),
-            Admission::Removals | Admission::Nothing => false,
+        let fits = match self.allowed_jobs() {
+            AllowedJobs::All => true,
+            AllowedJobs::Small => contents.records.is_empty(),
+            AllowedJobs::Removals | AllowedJobs::Nothing => false,
         };
         let shared = Arc::clone(&self.shared);
         let engine = shared.engine.read();
         let engine = engine.as_ref().filter(|_| fits).ok_or(ReplaceError::Full)?;
-        let finished = contents.finish(engine, self.state);
-        let (finished, removed) = finished.map_err(StoreError::from)?;
-        match self.store(engine, finished, true) {
+        let prepared = contents.finish(engine, self.state);
+        let (prepared, removed) = prepared.map_err(StoreError::from)?;
+        match self.write_commit(engine, prepared, true) {
             Outcome::Stored => {}
             Outcome::Full => return Err(ReplaceError::Full),
             Outcome::Failed(failed) => return Err(failed.into()),
         }
         if removed > MAX_TOMBSTONES {
-            self.reclaimer.is_forced = true;
-            self.reclaimer.is_wanted = true;
+            self.reclaim_state.is_forced = true;
+            self.reclaim_state.is_wanted = true;
         }
         Ok(())
     }
 
     /// Goes on with an engine that was opened anew.
-    fn adopt(&mut self, mark: Mark, state: StateRecord) {
-        self.watchdog.renew();
-        (self.mark, self.state) = (mark, state);
+    fn adopt_engine(&mut self, checkpoint_file: CheckpointFile, state: StateRecord) {
+        self.folder_guard.renew();
+        (self.checkpoint_file, self.state) = (checkpoint_file, state);
     }
 
     /// Syncs everything and closes the folder.
@@ -195,7 +195,7 @@ impl Writer {
         // Another folder in its place must not be written to.
         self.check_folder()?;
         match engine {
-            Some(engine) if !self.is_broken && !engine.has_given_up() => self.close_engine(engine),
+            Some(engine) if !self.is_poisoned && !engine.is_poisoned() => self.close_engine(engine),
             engine => {
                 drop(engine);
                 self.cut_refused()
@@ -203,16 +203,18 @@ impl Writer {
         }
     }
 
-    /// Cuts off what an engine that has given up has written after the last commit. Everything acknowledged is on the
+    /// Cuts off what a poisoned engine has written after the last commit. Everything acknowledged is on the
     /// disk; what was refused must not come back.
     fn cut_refused(&self) -> Result<(), StoreError> {
-        let cut = folder::cut_after(&self.shared.path, self.state.commits);
+        let cut = folder::cut_after(&self.shared.path, self.state.last_commit);
         cut.map_err(StoreError::from)
     }
 
     /// Makes sure that the folder is where it was opened.
     fn check_folder(&mut self) -> Result<(), StoreError> {
-        self.watchdog.check_all().map_err(StoreError::FolderGone)
+        self.folder_guard
+            .check_all()
+            .map_err(StoreError::FolderGone)
     }
 
     /// Syncs and closes an engine that works.
@@ -226,15 +228,15 @@ impl Writer {
             }
             Err(error) => return Err(EngineError::from(error).into()),
         }
-        self.reached.synced = self.reached.written;
+        self.checkpoint.synced = self.checkpoint.written;
         let noted = self
-            .mark
-            .write(self.reached)
-            .and_then(|()| self.mark.sync());
+            .checkpoint_file
+            .write(self.checkpoint)
+            .and_then(|()| self.checkpoint_file.sync());
         noted?;
         // The rest only saves the next start time.
         let flushed = engine.flush();
-        // The next start makes the compactions that are due. Here they would take time, and room.
+        // The next start makes the compactions that are due. Here they would take time, and space.
         engine.stop_compactions();
         drop(engine);
         self.check_folder()?;

@@ -43,7 +43,7 @@ pub trait Record: prost::Message + Default {
     /// # Errors
     ///
     /// When the checksum is wrong, or the value can't be decoded.
-    fn open(key: &[u8], value: &[u8]) -> Result<Self, Damaged> {
+    fn decode_checked(key: &[u8], value: &[u8]) -> Result<Self, Damaged> {
         let damaged = || Damaged::at(key);
         let (value, found) = value.split_last_chunk::<CHECKSUM>().ok_or_else(damaged)?;
         if checksum(key, value) != *found {
@@ -71,7 +71,7 @@ fn checksum(key: &[u8], value: &[u8]) -> [u8; CHECKSUM] {
 
 impl Record for EntryRecord {}
 impl Record for IdRecord {}
-impl Record for TextRecord {}
+impl Record for SharedMessageRecord {}
 impl Record for UserRecord {}
 impl Record for GroupRecord {}
 impl Record for MemberRecord {}
@@ -79,7 +79,7 @@ impl Record for NumberRecord {}
 impl Record for SecretRecord {}
 impl Record for StateRecord {}
 
-/// A message, inside of an [`EntryRecord`] or a [`TextRecord`].
+/// A message, inside of an [`EntryRecord`] or a [`SharedMessageRecord`].
 #[derive(Clone, PartialEq, prost::Message)]
 #[prost(skip_debug)]
 pub struct MessageRecord {
@@ -128,7 +128,7 @@ impl EntryRecord {
 /// The text of a group message, once for all its receivers.
 #[derive(Clone, PartialEq, prost::Message)]
 #[prost(skip_debug)]
-pub struct TextRecord {
+pub struct SharedMessageRecord {
     #[prost(message, optional, tag = "1")]
     pub message: Option<MessageRecord>,
     /// The number of inboxes that it was put into.
@@ -192,16 +192,16 @@ pub struct SecretRecord {
 pub struct StateRecord {
     /// The number of the commit: how many there were, this one included.
     #[prost(uint64, tag = "1")]
-    pub commits: u64,
+    pub last_commit: u64,
     /// The number of the newest text.
     #[prost(uint64, tag = "2")]
-    pub texts: u64,
+    pub last_text: u64,
     /// The newest time at which a message was sent or a group was made: Unix time in milliseconds.
     #[prost(int64, tag = "3")]
-    pub newest: i64,
+    pub latest_time_ms: i64,
     /// The id of the store; 0 in format 1, which had none.
     #[prost(fixed64, tag = "4")]
-    pub store: u64,
+    pub store_id: u64,
 }
 
 impl StateRecord {
@@ -209,7 +209,7 @@ impl StateRecord {
     #[must_use]
     pub fn next(self) -> StateRecord {
         StateRecord {
-            commits: self.commits + 1,
+            last_commit: self.last_commit + 1,
             ..self
         }
     }
@@ -288,11 +288,11 @@ mod tests {
         };
         let key = user_key(Uid(7));
         let value = record.seal(&key, &mut Vec::new());
-        assert!(UserRecord::open(&key, &value).unwrap() == record);
+        assert!(UserRecord::decode_checked(&key, &value).unwrap() == record);
         for bit in 0..value.len() * 8 {
             let mut flipped = value.to_vec();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(UserRecord::open(&key, &flipped) == Err(Damaged(b'u')));
+            assert!(UserRecord::decode_checked(&key, &flipped) == Err(Damaged(b'u')));
         }
     }
 
@@ -300,8 +300,8 @@ mod tests {
     fn a_record_under_another_key_is_damaged() {
         let record = NumberRecord { value: 7 };
         let value = record.seal(&read_key(Uid(1)), &mut Vec::new());
-        assert!(NumberRecord::open(&read_key(Uid(2)), &value).is_err());
-        assert!(MemberRecord::open(&cut_key(Uid(1)), &value).is_err());
+        assert!(NumberRecord::decode_checked(&read_key(Uid(2)), &value).is_err());
+        assert!(MemberRecord::decode_checked(&trimmed_through_key(Uid(1)), &value).is_err());
     }
 
     #[test]
@@ -335,7 +335,7 @@ mod tests {
             // One encoding serves many keys.
             for key in [inbox_key(Uid(1), Version(1)), inbox_key(Uid(2), Version(9))] {
                 let value = seal(&key, &mut encoded);
-                assert!(EntryRecord::open(&key, &value).unwrap() == record);
+                assert!(EntryRecord::decode_checked(&key, &value).unwrap() == record);
             }
         }
     }

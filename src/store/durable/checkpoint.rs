@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::layout::MARK;
+use super::layout::CHECKPOINT;
 use super::record::StateRecord;
-use super::regular;
+use super::safe_files;
 
 /// The number of slots. They are written in turn, so that one is whole whatever happens to the other. Each is in a page of
 /// its own.
@@ -25,22 +25,22 @@ const LEN: usize = NUMBERS + 16;
 
 /// How far the commits have come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Reached {
+pub struct Checkpoint {
     /// The number of the last commit that was on the disk.
     pub synced: u64,
     /// The number of the last commit that the operating system had.
     pub written: u64,
     /// The id of the store; 0 in format 1, which had none.
-    pub store: u64,
+    pub store_id: u64,
 }
 
-impl Reached {
+impl Checkpoint {
     /// Returns the checkpoint of a disk that has every commit up to this state.
     pub fn all(state: StateRecord) -> Self {
-        Reached {
-            synced: state.commits,
-            written: state.commits,
-            store: state.store,
+        Checkpoint {
+            synced: state.last_commit,
+            written: state.last_commit,
+            store_id: state.store_id,
         }
     }
 
@@ -49,8 +49,8 @@ impl Reached {
         slot.extend(self.synced.to_le_bytes());
         slot.extend(self.written.to_le_bytes());
         slot.extend(xxh3_64(&slot).to_le_bytes());
-        if self.store != 0 {
-            slot.extend(self.store.to_le_bytes());
+        if self.store_id != 0 {
+            slot.extend(self.store_id.to_le_bytes());
             slot.extend(xxh3_64(&slot).to_le_bytes());
         }
         let mut whole = [0; LEN];
@@ -67,43 +67,43 @@ impl Reached {
             Some((rest, _)) => (rest.first_chunk()?, rest.last_chunk()?),
             None => (&[0; 8], &[0; 8]),
         };
-        let reached = Reached {
+        let checkpoint = Checkpoint {
             synced: u64::from_le_bytes(synced.try_into().ok()?),
             written: u64::from_le_bytes(written.try_into().ok()?),
-            store: u64::from_le_bytes(*id),
+            store_id: u64::from_le_bytes(*id),
         };
         let is_whole = u64::from_le_bytes(*check) == xxh3_64(commits)
-            && match reached.store {
+            && match checkpoint.store_id {
                 0 => *id_check == [0; 8],
                 _ => u64::from_le_bytes(*id_check) == xxh3_64(slot.get(..LEN - 8)?),
             };
-        is_whole.then_some(reached)
+        is_whole.then_some(checkpoint)
     }
 }
 
 /// The file, open for writing.
 #[derive(Debug)]
-pub struct Mark {
+pub struct CheckpointFile {
     file: File,
     next_slot: u64,
 }
 
 /// Returns the path of the file in a store's folder.
 pub fn path(folder: &Path) -> PathBuf {
-    folder.join(MARK)
+    folder.join(CHECKPOINT)
 }
 
-impl Mark {
+impl CheckpointFile {
     /// Opens the file, and creates it where it is missing.
     ///
     /// # Errors
     ///
     /// What the system says.
-    pub fn open(folder: &Path) -> io::Result<Mark> {
+    pub fn open(folder: &Path) -> io::Result<CheckpointFile> {
         let mut options = OpenOptions::new();
         let options = options.write(true).create(true).truncate(false);
-        let file = regular::open(&path(folder), options)?;
-        Ok(Mark { file, next_slot: 0 })
+        let file = safe_files::open(&path(folder), options)?;
+        Ok(CheckpointFile { file, next_slot: 0 })
     }
 
     /// Writes how far the commits have come. The file need not be synced: an older checkpoint only says less.
@@ -111,8 +111,8 @@ impl Mark {
     /// # Errors
     ///
     /// What the system says.
-    pub fn write(&mut self, reached: Reached) -> io::Result<()> {
-        write_at(&mut self.file, &reached.to_slot(), self.next_slot * SLOT)?;
+    pub fn write(&mut self, checkpoint: Checkpoint) -> io::Result<()> {
+        write_at(&mut self.file, &checkpoint.to_slot(), self.next_slot * SLOT)?;
         self.next_slot = (self.next_slot + 1) % SLOTS;
         Ok(())
     }
@@ -148,7 +148,7 @@ pub enum Found {
     /// The file has no whole slot.
     Unreadable,
     /// The newest whole slot.
-    Reached(Reached),
+    Checkpoint(Checkpoint),
 }
 
 /// Reads the mark of a folder.
@@ -158,16 +158,16 @@ pub enum Found {
 /// What the system says.
 pub fn read(folder: &Path) -> io::Result<Found> {
     let mut bytes = Vec::new();
-    match regular::open(&path(folder), OpenOptions::new().read(true)) {
+    match safe_files::open(&path(folder), OpenOptions::new().read(true)) {
         Ok(file) => file.take(SLOTS * SLOT).read_to_end(&mut bytes)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Missing),
         Err(error) => return Err(error),
     };
     let slots = bytes.chunks(usize::try_from(SLOT).unwrap_or(usize::MAX));
     let newest = slots
-        .filter_map(Reached::from_slot)
-        .max_by_key(|reached| reached.written);
-    Ok(newest.map_or(Found::Unreadable, Found::Reached))
+        .filter_map(Checkpoint::from_slot)
+        .max_by_key(|checkpoint| checkpoint.written);
+    Ok(newest.map_or(Found::Unreadable, Found::Checkpoint))
 }
 
 #[cfg(test)]
@@ -178,29 +178,29 @@ mod tests {
     fn the_newest_of_what_was_written_is_read() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(read(folder.path()).unwrap(), Found::Missing);
-        let mut mark = Mark::open(folder.path()).unwrap();
+        let mut file = CheckpointFile::open(folder.path()).unwrap();
         assert_eq!(read(folder.path()).unwrap(), Found::Unreadable);
         for written in 1..=5 {
-            let reached = Reached {
+            let checkpoint = Checkpoint {
                 synced: written / 2,
                 written,
                 // The first is one of format 1.
-                store: written - 1,
+                store_id: written - 1,
             };
-            mark.write(reached).unwrap();
-            assert_eq!(read(folder.path()).unwrap(), Found::Reached(reached));
+            file.write(checkpoint).unwrap();
+            assert_eq!(read(folder.path()).unwrap(), Found::Checkpoint(checkpoint));
         }
     }
 
     #[test]
     fn a_damaged_slot_leaves_the_other() {
         let folder = tempfile::tempdir().unwrap();
-        let mut mark = Mark::open(folder.path()).unwrap();
+        let mut file = CheckpointFile::open(folder.path()).unwrap();
         for written in 1..=4 {
-            mark.write(Reached {
+            file.write(Checkpoint {
                 synced: written,
                 written,
-                store: 7,
+                store_id: 7,
             })
             .unwrap();
         }
@@ -209,12 +209,12 @@ mod tests {
             let mut bytes = whole.clone();
             bytes[4_096 + bit / 8] ^= 1 << (bit % 8);
             std::fs::write(path(folder.path()), &bytes).unwrap();
-            let left = Reached {
+            let left = Checkpoint {
                 synced: 3,
                 written: 3,
-                store: 7,
+                store_id: 7,
             };
-            assert_eq!(read(folder.path()).unwrap(), Found::Reached(left));
+            assert_eq!(read(folder.path()).unwrap(), Found::Checkpoint(left));
             bytes[bit / 8] ^= 1 << (bit % 8);
             std::fs::write(path(folder.path()), &bytes).unwrap();
             assert_eq!(read(folder.path()).unwrap(), Found::Unreadable);

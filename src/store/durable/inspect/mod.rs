@@ -13,7 +13,7 @@ use std::path::Path;
 
 use super::copy::{self, Copied};
 use super::engine::{EngineError, View};
-use super::folder::{self, Opened};
+use super::folder::{self, OpenFolder};
 use super::layout::ENGINE;
 use crate::config;
 use crate::id::Uid;
@@ -45,7 +45,7 @@ impl Inspection {
     ///
     /// # Errors
     ///
-    /// When the folder is no store or not in order, and when there is no room for the copy.
+    /// When the folder is no store or not in order, and when there is no space for the copy.
     pub fn open(path: &Path) -> Result<Inspection, OpenError> {
         Ok(Inspection {
             copied: copy::open(path, config::Store::default().buffer)?,
@@ -58,7 +58,7 @@ impl Inspection {
     }
 
     fn view(&self) -> View<'_> {
-        self.copied.opened.engine.engine.view()
+        self.copied.folder.view()
     }
 
     /// Reads every record, and makes sure that the records fit one another.
@@ -87,7 +87,7 @@ impl Inspection {
         dump::dump(&self.view(), only, item)
     }
 
-    /// Compacts a folder, so that removed records take no room any more. This is the only function here that changes the
+    /// Compacts a folder, so that removed records take no space any more. This is the only function here that changes the
     /// folder.
     ///
     /// # Errors
@@ -95,10 +95,11 @@ impl Inspection {
     /// When the folder can't be used, and when the engine can't write.
     pub fn compact(path: &Path) -> Result<(), CompactError> {
         let failed = |error: fjall::Error| StoreError::from(EngineError::from(error));
-        let Opened { lock, engine, .. } =
-            folder::open_existing(path, config::Store::default().buffer)?;
-        engine.engine.compact().map_err(failed)?;
-        drop(engine);
+        let OpenFolder {
+            lock, recovered, ..
+        } = folder::open_existing(path, config::Store::default().buffer)?;
+        recovered.engine.compact().map_err(failed)?;
+        drop(recovered);
         folder::empty_journals(path).map_err(|error| failed(error.into()))?;
         drop(lock);
         Ok(())

@@ -2,7 +2,7 @@
 //!
 //! [`layout`](super::layout) has the names of what is in it. All of it is for its owner alone: folders have the
 //! permissions 0700 and files 0600. The folder itself may be reached through a symbolic link, to another disk for example;
-//! what is in it may not, see [`survey`].
+//! what is in it may not, see [`folder_check`].
 //!
 //! A kill between any two system calls leaves a folder that the next start can use.
 
@@ -11,33 +11,41 @@ mod create;
 mod format;
 mod lock;
 mod migrate;
-mod opened;
 mod recover;
+mod recovered;
 mod signing_key;
 
 pub use self::format::read_format;
 pub use self::lock::{FolderLock, lock_folder};
-pub use self::opened::OpenEngine;
 pub use self::recover::{cut_after, empty_journals, not_what_was_written, open_engine};
+pub use self::recovered::RecoveredEngine;
 pub use self::signing_key::signing_key;
 
 use std::path::Path;
 
 use self::format::read_id;
+use super::engine::View;
 use super::errors::OpenError;
-use super::layout::{MAKING, MARK};
-use super::regular;
-use super::survey::{self, Tables};
+use super::folder_check::{self, Tables};
+use super::layout::{CHECKPOINT, MAKING};
+use super::safe_files;
 
 /// A folder that is open, with its engine.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenFolder {
     /// Keeps other processes out of the folder.
     pub lock: FolderLock,
     /// The open engine, and where its commits are noted.
-    pub engine: OpenEngine,
+    pub recovered: RecoveredEngine,
     /// Whether the store was created just now.
     pub is_new: bool,
+}
+
+impl OpenFolder {
+    /// Returns the state of the records as of the last commit.
+    pub fn view(&self) -> View<'_> {
+        self.recovered.engine.view()
+    }
 }
 
 /// Opens a folder, and creates a store in it if there is none.
@@ -45,7 +53,7 @@ pub struct Opened {
 /// # Errors
 ///
 /// When the folder can't be used, holds something else, or is damaged.
-pub fn open(path: &Path, buffer: u64) -> Result<Opened, OpenError> {
+pub fn open(path: &Path, buffer: u64) -> Result<OpenFolder, OpenError> {
     open_with(path, buffer, Tables::Own)
 }
 
@@ -54,7 +62,7 @@ pub fn open(path: &Path, buffer: u64) -> Result<Opened, OpenError> {
 /// # Errors
 ///
 /// As [`open`].
-pub fn open_copy(path: &Path, buffer: u64) -> Result<Opened, OpenError> {
+pub fn open_copy(path: &Path, buffer: u64) -> Result<OpenFolder, OpenError> {
     open_with(path, buffer, Tables::Linked)
 }
 
@@ -63,14 +71,14 @@ pub fn open_copy(path: &Path, buffer: u64) -> Result<Opened, OpenError> {
 /// # Errors
 ///
 /// As [`open`], and [`OpenError::NoStore`] when it is none.
-pub fn open_existing(path: &Path, buffer: u64) -> Result<Opened, OpenError> {
+pub fn open_existing(path: &Path, buffer: u64) -> Result<OpenFolder, OpenError> {
     match read_format(path)? {
         Some(_) => open(path, buffer),
         None => Err(OpenError::NoStore(path.to_owned())),
     }
 }
 
-fn open_with(path: &Path, buffer: u64, tables: Tables) -> Result<Opened, OpenError> {
+fn open_with(path: &Path, buffer: u64, tables: Tables) -> Result<OpenFolder, OpenError> {
     let lock = lock::lock(path, tables)?;
     let created = match read_format(path)? {
         Some(format) => {
@@ -79,26 +87,26 @@ fn open_with(path: &Path, buffer: u64, tables: Tables) -> Result<Opened, OpenErr
         }
         None => Some(create(path, buffer)?),
     };
-    regular::remove_if_there(&path.join(MAKING)).map_err(OpenError::unusable(path))?;
+    safe_files::remove_if_there(&path.join(MAKING)).map_err(OpenError::unusable(path))?;
     let is_new = created.is_some();
-    let engine = match created {
-        Some(engine) => engine,
+    let recovered = match created {
+        Some(recovered) => recovered,
         None => open_engine(path, buffer, Some(read_id(path)?))?,
     };
     // Files that the engine has created have the permissions that the process gives to new files.
-    let _ = survey::tighten(path);
-    Ok(Opened {
+    let _ = folder_check::tighten(path);
+    Ok(OpenFolder {
         lock,
-        engine,
+        recovered,
         is_new,
     })
 }
 
 /// Creates a store in a folder without a format.
-fn create(path: &Path, buffer: u64) -> Result<OpenEngine, OpenError> {
-    let has = |name| regular::is_there(&path.join(name));
+fn create(path: &Path, buffer: u64) -> Result<RecoveredEngine, OpenError> {
+    let has = |name| safe_files::is_there(&path.join(name));
     // A mark is written before the format, but never without the marker.
-    if has(MARK) && !has(MAKING) {
+    if has(CHECKPOINT) && !has(MAKING) {
         return Err(OpenError::damaged(path, "its file \"format\" is missing"));
     }
     create::create(path, buffer, migrate::NEWEST)

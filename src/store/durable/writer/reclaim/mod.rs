@@ -1,14 +1,14 @@
-//! Gives the room of removed records back to the disk while the store is in use.
+//! Gives the space of removed records back to the disk while the store is in use.
 //!
-//! A removal only adds to the engine's files at first: a tombstone in the journal and in the memtable. The room of the
-//! record comes back when the tables are merged, and the old tables are deleted when nothing refers to them any more. The
-//! engine merges them when enough was written, which may be never. So after each cleaning, and when room gets short, the
+//! A removal only adds to the engine's files at first: a tombstone in the journal and in the memtable. The space of the
+//! record comes back when the tables are compacted, and the old tables are deleted when nothing refers to them any more. The
+//! engine compacts them when enough was written, which may be never. So after each cleaning, and when space gets short, the
 //! writer looks how much could be given back, and begins a compaction if it is worth it. The compaction has a thread of
 //! its own; commits and pages go on.
 //!
-//! Below the floor everything counts that gives room, in the order of what it costs. The journals and the stale tables
-//! come first: the engine is closed and opened again, which needs no more room than the memtable has bytes. Then the
-//! tables are merged, if the result will fit into the free room. A compaction that turns out to need more is stopped
+//! Below the floor everything counts that gives space, in the order of what it costs. The journals and the stale tables
+//! come first: the engine is closed and opened again, which needs no more space than the memtable has bytes. Then the
+//! tables are compacted, if the result will fit into the free space. A compaction that turns out to need more is stopped
 //! before the disk is full.
 
 #[cfg(test)]
@@ -26,16 +26,16 @@ use super::super::draft::Draft;
 use super::super::engine::{Engine, TableSizes, in_words};
 use super::Writer;
 use super::job::Job;
-use super::reclaimer::Compaction;
+use super::reclaim_state::Compaction;
 use crate::store::{Doing, Reclaim};
 
-/// While room is short, giving less than this share of the floor back is not worth the effort.
+/// While space is short, giving less than this share of the floor back is not worth the effort.
 const MIN_SHARE_OF_FLOOR: u64 = 64;
 
 /// The upper bound of that share, in bytes.
 const MIN_BYTES: u64 = 1 << 20;
 
-/// While there is room, removed records may take one part in this many of the tables.
+/// While there is space, removed records may take one part in this many of the tables.
 const DEAD_SHARE: u64 = 4;
 
 /// How much could be given back, and what has to be free for it.
@@ -64,7 +64,7 @@ impl Estimate {
         self.is_short && gained >= self.worthwhile || self.has_remains
     }
 
-    /// Returns whether deleting the files of merged tables gives enough back, and a compaction would not.
+    /// Returns whether deleting the files of compacted tables gives enough back, and a compaction would not.
     fn is_deletion_worthwhile(&self) -> bool {
         self.tables.stale >= self.worthwhile && self.tables.dead < self.worthwhile
     }
@@ -72,29 +72,29 @@ impl Estimate {
 
 impl Writer {
     /// Looks how much could be given back to the disk, and begins to give it back or goes on.
-    pub(super) fn reclaim(&mut self) {
-        self.reclaimer.is_wanted = false;
+    pub(super) fn reclaim_space(&mut self) {
+        self.reclaim_state.is_wanted = false;
         if self.shared.failure().is_some() {
             return;
         }
-        match self.reclaimer.compaction.take() {
+        match self.reclaim_state.compaction.take() {
             Some(compaction) if !compaction.is_over() => {
-                self.reclaimer.compaction = Some(compaction);
-                // Hurries the compaction if room has become short.
-                self.admission();
+                self.reclaim_state.compaction = Some(compaction);
+                // Hurries the compaction if space has become short.
+                self.allowed_jobs();
             }
             Some(compaction) => {
-                self.end(compaction);
-                self.begin();
+                self.finish_compaction(compaction);
+                self.begin_reclaim();
             }
-            None => self.begin(),
+            None => self.begin_reclaim(),
         }
     }
 
-    /// Stops the compactions of the engine's own threads if the store's runs beside them. Called when room has become short:
-    /// they wait for the room that the store's gives back, and the store's waits for their end.
-    pub(super) fn hurry_compaction(&mut self) {
-        let compaction = self.reclaimer.compaction.as_mut();
+    /// Stops the engine's compactions if the store's own one waits for them. The engine's compactions wait for free space and
+    /// ours waits for them; so when space is short, stop theirs.
+    pub(super) fn stop_engine_compactions(&mut self) {
+        let compaction = self.reclaim_state.compaction.as_mut();
         let Some(compaction) = compaction.filter(|own| !own.is_alone && !own.is_over()) else {
             return;
         };
@@ -111,21 +111,21 @@ impl Writer {
     ///
     /// When the commits can't be synced before.
     pub(super) fn stop_compaction(&mut self) -> Result<(), fjall::Error> {
-        let Some(compaction) = self.reclaimer.compaction.take() else {
+        let Some(compaction) = self.reclaim_state.compaction.take() else {
             return Ok(());
         };
         compaction.stop.store(true, Ordering::Release);
         let synced = match self.shared.engine.read().as_ref() {
-            Some(engine) if !self.is_broken => {
+            Some(engine) if !self.is_poisoned => {
                 let synced = engine.sync();
-                // The compaction may wait for one of the engine's own, which may take long or wait for room.
+                // The compaction may wait for one of the engine's own, which may take long or wait for space.
                 engine.stop_compactions();
                 synced
             }
             _ => Ok(()),
         };
-        // The engine may have given up when its compactions were stopped.
-        self.is_broken = true;
+        // The engine may be poisoned when its compactions were stopped.
+        self.is_poisoned = true;
         // Nobody needs the result any more.
         drop(compaction.thread.join());
         match synced {
@@ -134,28 +134,28 @@ impl Writer {
         }
     }
 
-    /// Begins to give room back, if it is worth it.
-    fn begin(&mut self) {
-        // Opens an engine that has given up again, if there is room for it.
-        self.admission();
-        let Some((tables, journals, has_given_up)) = self.sizes() else {
-            return self.note(Doing::Waiting, 0);
+    /// Begins to give space back, if it is worth it.
+    fn begin_reclaim(&mut self) {
+        // Opens a poisoned engine again, if there is space for it.
+        self.allowed_jobs();
+        let Some((tables, journals, is_poisoned)) = self.sizes() else {
+            return self.note_reclaim(Doing::Waiting, 0);
         };
-        self.is_broken |= has_given_up;
-        if self.is_broken {
-            return self.note(Doing::Waiting, tables.dead + tables.stale);
+        self.is_poisoned |= is_poisoned;
+        if self.is_poisoned {
+            return self.note_reclaim(Doing::Waiting, tables.dead + tables.stale);
         }
         let estimate = self.estimate(tables, journals);
         let Some(reclaimable) = self.give_back_files(&estimate) else {
-            return self.note(Doing::Waiting, estimate.reclaimable);
+            return self.note_reclaim(Doing::Waiting, estimate.reclaimable);
         };
         if tables.dead < estimate.worthwhile {
-            return self.note(Doing::Idle, reclaimable);
+            return self.note_reclaim(Doing::Idle, reclaimable);
         }
-        if self.reclaimer.is_too_soon() || self.free() < estimate.needed {
-            return self.note(Doing::Waiting, reclaimable);
+        if self.reclaim_state.is_too_soon() || self.free() < estimate.needed {
+            return self.note_reclaim(Doing::Waiting, reclaimable);
         }
-        // If opening the engine anew has given enough room, sends are taken again, and go on beside the compaction.
+        // If opening the engine anew has given enough space, sends are taken again, and go on beside the compaction.
         let is_alone = self.free() < self.shared.min_free;
         self.compact(is_alone, estimate.reserve, reclaimable);
     }
@@ -168,12 +168,12 @@ impl Writer {
         let worthwhile = if is_short {
             reclaimable += journals;
             (floor / MIN_SHARE_OF_FLOOR).clamp(1, MIN_BYTES)
-        } else if mem::take(&mut self.reclaimer.is_forced) {
+        } else if mem::take(&mut self.reclaim_state.is_forced) {
             1
         } else {
             self.shared.buffer.max(tables.used / DEAD_SHARE)
         };
-        // A compaction writes its result before the old tables are deleted. How large that is, is an estimate. Without room
+        // A compaction writes its result before the old tables are deleted. How large that is, is an estimate. Without space
         // it is worth a try in any case, because it ends before the disk is full.
         let result = tables.used - tables.dead + tables.in_memory;
         let (reserve, needed) = match is_short {
@@ -188,18 +188,18 @@ impl Writer {
             reclaimable,
             reserve,
             needed,
-            has_remains: self.reclaimer.has_remains && tables.stale > worthwhile,
+            has_remains: self.reclaim_state.has_remains && tables.stale > worthwhile,
         }
     }
 
     /// Gives back files that are no longer in use, if it is worth it. Returns how many bytes can still be given back; none
-    /// if there is too little room to open the engine anew.
+    /// if there is too little space to open the engine anew.
     fn give_back_files(&mut self, estimate: &Estimate) -> Option<u64> {
         let is_reopened = estimate.is_reopen_worthwhile();
         if !is_reopened && !estimate.is_deletion_worthwhile() {
             return Some(estimate.reclaimable);
         }
-        self.note(Doing::Sealing, estimate.reclaimable);
+        self.note_reclaim(Doing::Sealing, estimate.reclaimable);
         let before = self.on_disk();
         if !is_reopened {
             self.delete_merged();
@@ -220,7 +220,7 @@ impl Writer {
         let stop = Arc::<AtomicBool>::default();
         let is_over = Arc::<AtomicBool>::default();
         let (shared, stopped) = (Arc::clone(&self.shared), Arc::clone(&stop));
-        let (jobs, over) = (self.reclaimer.jobs(), Arc::clone(&is_over));
+        let (jobs, over) = (self.reclaim_state.jobs(), Arc::clone(&is_over));
         let thread = thread::Builder::new()
             .name("imd-reclaim".into())
             .spawn(move || {
@@ -234,7 +234,7 @@ impl Writer {
             });
         match thread {
             Ok(thread) => {
-                self.reclaimer.compaction = Some(Compaction {
+                self.reclaim_state.compaction = Some(Compaction {
                     thread,
                     stop,
                     is_over,
@@ -242,32 +242,34 @@ impl Writer {
                     is_hurried: false,
                     before,
                 });
-                self.note(Doing::Compacting, reclaimable);
+                self.note_reclaim(Doing::Compacting, reclaimable);
             }
             Err(error) => {
-                tracing::warn!(%error, "no thread to give room back");
-                self.note(Doing::Waiting, reclaimable);
+                tracing::warn!(%error, "no thread to give space back");
+                self.note_reclaim(Doing::Waiting, reclaimable);
             }
         }
     }
 
     /// Finishes a compaction that has ended: its old tables are deleted.
-    fn end(&mut self, compaction: Compaction) {
+    fn finish_compaction(&mut self, compaction: Compaction) {
         let is_stopped = compaction.stop.load(Ordering::Acquire);
         let compacted = compaction.thread.join();
         let compacted = compacted.unwrap_or(Err(fjall::Error::Poisoned));
         if let Err(error) = &compacted {
-            self.reclaimer.failed(compaction.is_hurried);
+            self.reclaim_state.failed(compaction.is_hurried);
             let error = in_words(error);
             if is_stopped {
-                tracing::debug!("a merge that gives room back was stopped: commits waited for it");
+                tracing::debug!(
+                    "a compaction that gives space back was stopped: commits waited for it"
+                );
             } else {
-                tracing::warn!(error, "the room of removed messages was not given back");
+                tracing::warn!(error, "the space of removed messages was not given back");
             }
         }
         if compaction.is_alone {
             let in_memory = self.sizes().map_or(0, |(tables, ..)| tables.in_memory);
-            if self.open_anew(in_memory) && mem::take(&mut self.reclaimer.has_refused) {
+            if self.open_anew(in_memory) && mem::take(&mut self.reclaim_state.has_refused) {
                 self.shared.short.notify_one();
             }
         } else if compacted.is_ok() {
@@ -291,11 +293,14 @@ impl Writer {
         let bytes = before.saturating_sub(self.on_disk());
         if bytes > 0 {
             self.shared.reclaim.lock().reclaimed += bytes;
-            tracing::info!(bytes, "room of removed messages was given back to the disk");
+            tracing::info!(
+                bytes,
+                "space of removed messages was given back to the disk"
+            );
         }
     }
 
-    /// Has the engine delete the files of merged tables. It keeps the files that a snapshot from before the compaction may
+    /// Has the engine delete the files of compacted tables. It keeps the files that a snapshot from before the compaction may
     /// need, and deletes files only in a flush. So a commit is made, and the memtable is rotated after it.
     fn delete_merged(&mut self) {
         let shared = Arc::clone(&self.shared);
@@ -304,14 +309,14 @@ impl Writer {
             return;
         };
         // The commit changes nothing but its own number.
-        let remembered = &mut self.remembered;
+        let remembered = &mut self.group_cache;
         let draft = Draft::new(engine.view(), &shared.recent, remembered, self.state);
-        let finished = draft.finish();
-        let outcome = self.store(engine, finished, false);
+        let prepared = draft.finish();
+        let outcome = self.write_commit(engine, prepared, false);
         if matches!(outcome, Outcome::Stored)
             && let Err(error) = engine.rotate()
         {
-            self.gave_up("a table was not begun", error);
+            self.note_poisoned("a table was not begun", error);
         }
     }
 
@@ -319,13 +324,13 @@ impl Writer {
     /// whether the engine is open.
     fn open_anew(&mut self, in_memory: u64) -> bool {
         let shared = Arc::clone(&self.shared);
-        let has_given_up = |engine: &Engine| engine.has_given_up();
+        let is_poisoned = |engine: &Engine| engine.is_poisoned();
         let mut slot = shared.engine.write();
-        if self.is_broken || slot.as_ref().is_none_or(has_given_up) {
+        if self.is_poisoned || slot.as_ref().is_none_or(is_poisoned) {
             drop(slot);
-            self.is_broken = true;
+            self.is_poisoned = true;
             self.reopen();
-            return !self.is_broken;
+            return !self.is_poisoned;
         }
         // The memtable is flushed before its journal can be emptied.
         if self.free() < in_memory + in_memory / 2 {
@@ -338,23 +343,23 @@ impl Writer {
             return false;
         }
         match shared.open_engine(&mut slot, self.state) {
-            Ok((mark, state)) => {
-                self.adopt(mark, state);
-                self.reclaimer.has_remains = false;
+            Ok((checkpoint_file, state)) => {
+                self.adopt_engine(checkpoint_file, state);
+                self.reclaim_state.has_remains = false;
                 true
             }
             Err(error) => {
                 drop(slot);
                 tracing::warn!(%error, "the engine was not opened again");
-                self.is_broken = true;
-                // Unless it is for want of room, the store fails.
+                self.is_poisoned = true;
+                // Unless it is for want of free space, the store fails.
                 self.reopen();
-                !self.is_broken
+                !self.is_poisoned
             }
         }
     }
 
-    /// Returns the sizes of the tables, the bytes of the journals, and whether the engine has given up; none if it is not
+    /// Returns the sizes of the tables, the bytes of the journals, and whether the engine is poisoned; none if it is not
     /// open.
     fn sizes(&self) -> Option<(TableSizes, u64, bool)> {
         let engine = self.shared.engine.read();
@@ -362,12 +367,12 @@ impl Writer {
         Some((
             engine.table_sizes(),
             engine.journal_bytes(),
-            engine.has_given_up(),
+            engine.is_poisoned(),
         ))
     }
 
     /// Notes what is being done, for the status of the store. Changes are logged.
-    fn note(&self, doing: Doing, reclaimable: u64) {
+    fn note_reclaim(&self, doing: Doing, reclaimable: u64) {
         let before = {
             let mut known = self.shared.reclaim.lock();
             known.reclaimable = reclaimable;
@@ -375,12 +380,12 @@ impl Writer {
         };
         if before != doing {
             let doing = doing.as_str();
-            tracing::info!(doing, reclaimable, "giving room back to the disk");
+            tracing::info!(doing, reclaimable, "giving space back to the disk");
         }
     }
 }
 
-/// Merges all tables. Ends with an error when it is stopped, or when less than `reserve` bytes are free.
+/// Compacts all tables. Ends with an error when it is stopped, or when less than `reserve` bytes are free.
 fn compact(
     shared: &Arc<Shared>,
     is_alone: bool,
@@ -391,24 +396,24 @@ fn compact(
     let Some(engine) = engine.as_ref() else {
         return Ok(());
     };
-    let has_room = shared.has_room_of(reserve);
-    let go_on = move || !stopped.load(Ordering::Acquire) && has_room();
+    let has_space = shared.free_space_check(reserve);
+    let go_on = move || !stopped.load(Ordering::Acquire) && has_space();
     engine.compact_while(Arc::new(go_on), is_alone)
 }
 
 impl Shared {
-    /// Returns what says whether compactions of the engine's own threads have room.
-    pub(in crate::store::durable) fn has_room_to_merge(&self) -> Arc<GoOn> {
-        self.has_room_of(self.min_free / 2)
+    /// Returns what says whether compactions of the engine's own threads have space.
+    pub(in crate::store::durable) fn compaction_space_check(&self) -> Arc<GoOn> {
+        self.free_space_check(self.min_free / 2)
     }
 
     /// Returns what says whether at least `bytes` are free. It does not keep the store alive.
-    fn has_room_of(&self, bytes: u64) -> Arc<GoOn> {
-        let (room, path) = (Arc::clone(&self.room), self.path.clone());
-        Arc::new(move || room(&path).is_ok_and(|free| free >= bytes) || bytes == 0)
+    fn free_space_check(&self, bytes: u64) -> Arc<GoOn> {
+        let (free_space, path) = (Arc::clone(&self.free_space_probe), self.path.clone());
+        Arc::new(move || free_space(&path).is_ok_and(|free| free >= bytes) || bytes == 0)
     }
 
-    /// Returns what is being done to give room back.
+    /// Returns what is being done to give space back.
     pub(in crate::store::durable) fn reclaim(&self) -> Reclaim {
         *self.reclaim.lock()
     }

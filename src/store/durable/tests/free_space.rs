@@ -1,18 +1,18 @@
-//! What is stored and what is refused on a disk that has little room, or whose room is not known.
+//! What is stored and what is refused on a disk that has little space, or whose space is not known.
 
 use super::*;
 
 #[tokio::test]
-async fn without_room_nothing_is_stored_and_everything_is_read() {
+async fn without_space_nothing_is_stored_and_everything_is_read() {
     let folder = tempfile::tempdir().unwrap();
-    let room = Arc::new(AtomicU64::new(FLOOR));
-    let store = open(folder.path(), &room);
+    let free = Arc::new(AtomicU64::new(FLOOR));
+    let store = open(folder.path(), &free);
     assert_eq!(send(&store, "a").await, Ok(()));
     assert_eq!(send(&store, "b").await, Ok(()));
 
-    room.store(FLOOR - 1, Ordering::SeqCst);
+    free.store(FLOOR - 1, Ordering::SeqCst);
     assert_eq!(send(&store, "c").await, Err(Rejected::DiskFull));
-    // Read marks are small, and the room below the floor is for them.
+    // Read marks are small, and the space below the floor is for them.
     assert_eq!(
         store
             .sync(Uid(2), Version(1), ALL)
@@ -23,16 +23,16 @@ async fn without_room_nothing_is_stored_and_everything_is_read() {
         1
     );
     assert_eq!(store.inbox_state(Uid(2)).await.unwrap().read, 1);
-    // Removing is what gives room in the end.
+    // Removing is what gives space in the end.
     assert_eq!(store.clean(2).await.unwrap(), 1);
 
-    room.store(0, Ordering::SeqCst);
+    free.store(0, Ordering::SeqCst);
     assert_eq!(store.sync(Uid(2), Version(2), ALL).await.unwrap().total, 2);
     assert_eq!(store.inbox_state(Uid(2)).await.unwrap().read, 1);
     assert_eq!(store.user(Uid(2)).await.unwrap(), None);
     assert_eq!(store.clean(2).await.unwrap(), 0);
 
-    room.store(FLOOR, Ordering::SeqCst);
+    free.store(FLOOR, Ordering::SeqCst);
     assert_eq!(send(&store, "c").await, Ok(()));
     assert_eq!(store.sync(Uid(2), Version(2), ALL).await.unwrap().total, 3);
     assert_eq!(store.inbox_state(Uid(2)).await.unwrap().read, 2);
@@ -40,25 +40,25 @@ async fn without_room_nothing_is_stored_and_everything_is_read() {
 }
 
 #[tokio::test]
-async fn without_room_nothing_is_loaded_and_everything_can_go() {
+async fn without_space_nothing_is_loaded_and_everything_can_go() {
     let folder = tempfile::tempdir().unwrap();
-    let room = Arc::new(AtomicU64::new(FLOOR));
-    let store = open(folder.path(), &room);
+    let free = Arc::new(AtomicU64::new(FLOOR));
+    let store = open(folder.path(), &free);
     send(&store, "a").await.unwrap();
     let snapshot = store.snapshot(usize::MAX).await.unwrap();
     send(&store, "b").await.unwrap();
-    for free in [FLOOR - 1, 0] {
-        room.store(free, Ordering::SeqCst);
+    for bytes in [FLOOR - 1, 0] {
+        free.store(bytes, Ordering::SeqCst);
         let refused = store.replace(snapshot.clone()).await;
         assert!(matches!(refused, Err(ReplaceError::Full)), "{refused:?}");
         assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 2);
     }
     let refused = store.replace(Snapshot::default()).await;
     assert!(matches!(refused, Err(ReplaceError::Full)), "{refused:?}");
-    room.store(FLOOR - 1, Ordering::SeqCst);
+    free.store(FLOOR - 1, Ordering::SeqCst);
     store.replace(Snapshot::default()).await.unwrap();
     assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 0);
-    room.store(FLOOR, Ordering::SeqCst);
+    free.store(FLOOR, Ordering::SeqCst);
     store.replace(snapshot).await.unwrap();
     assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 1);
 }
@@ -67,8 +67,8 @@ async fn without_room_nothing_is_loaded_and_everything_can_go() {
 async fn where_there_is_plenty_a_disk_that_fills_up_is_seen_soon() {
     const BIG: usize = 64 << 10;
     let folder = tempfile::tempdir().unwrap();
-    let room = Arc::new(AtomicU64::new(FLOOR + PLENTY));
-    let store = open(folder.path(), &room);
+    let free = Arc::new(AtomicU64::new(FLOOR + PLENTY));
+    let store = open(folder.path(), &free);
     let big = |n: usize| {
         let message = message(Uid(1), &n.to_string()).with_text(&"x".repeat(BIG));
         Write::P2p {
@@ -77,9 +77,9 @@ async fn where_there_is_plenty_a_disk_that_fills_up_is_seen_soon() {
         }
     };
     for round in [0, 1_000] {
-        room.store(FLOOR + PLENTY, Ordering::SeqCst);
+        free.store(FLOOR + PLENTY, Ordering::SeqCst);
         assert_eq!(send(&store, &format!("first of {round}")).await, Ok(()));
-        room.store(FLOOR - 1, Ordering::SeqCst);
+        free.store(FLOOR - 1, Ordering::SeqCst);
         let mut stored = 0;
         let refused = loop {
             let committed = store.commit(vec![big(round + stored)]).await.unwrap();
@@ -92,9 +92,9 @@ async fn where_there_is_plenty_a_disk_that_fills_up_is_seen_soon() {
         assert_eq!(refused, Rejected::DiskFull);
     }
     // However little is written, it is looked again after a while.
-    room.store(FLOOR + PLENTY, Ordering::SeqCst);
+    free.store(FLOOR + PLENTY, Ordering::SeqCst);
     assert_eq!(send(&store, "small").await, Ok(()));
-    room.store(FLOOR - 1, Ordering::SeqCst);
+    free.store(FLOOR - 1, Ordering::SeqCst);
     // Nothing is written for a message that is there already, so that it is the time that ends this.
     let refused = async {
         loop {
@@ -109,25 +109,25 @@ async fn where_there_is_plenty_a_disk_that_fills_up_is_seen_soon() {
 }
 
 #[tokio::test]
-async fn a_cleaning_without_room_ends() {
+async fn a_cleaning_without_space_ends() {
     let folder = tempfile::tempdir().unwrap();
-    let room = Arc::new(AtomicU64::new(FLOOR));
-    let store = open(folder.path(), &room);
+    let free = Arc::new(AtomicU64::new(FLOOR));
+    let store = open(folder.path(), &free);
     // More than is removed at once.
     let writes = (0..1_200).map(|n| p2p(Uid(1), Uid(2), &n.to_string()));
     store.commit(writes.collect()).await.unwrap();
-    room.store(0, Ordering::SeqCst);
+    free.store(0, Ordering::SeqCst);
     assert_eq!(store.clean(2).await.unwrap(), 0);
-    room.store(FLOOR, Ordering::SeqCst);
+    free.store(FLOOR, Ordering::SeqCst);
     assert_eq!(store.clean(2).await.unwrap(), 1_199);
     store.close().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_disk_whose_room_is_not_known_has_none() {
+async fn a_disk_whose_space_is_not_known_has_none() {
     let folder = tempfile::tempdir().unwrap();
     let is_known = Arc::new(AtomicU64::new(1));
-    let room = {
+    let free = {
         let is_known = Arc::clone(&is_known);
         move |_: &Path| match is_known.load(Ordering::SeqCst) {
             0 => Err(io::ErrorKind::PermissionDenied.into()),
@@ -138,7 +138,7 @@ async fn a_disk_whose_room_is_not_known_has_none() {
         min_free: FLOOR,
         ..config::Store::default()
     };
-    let store = DurableStore::open_with(folder.path(), &config, std::sync::Arc::new(room)).unwrap();
+    let store = DurableStore::open_with(folder.path(), &config, std::sync::Arc::new(free)).unwrap();
     assert_eq!(send(&store, "a").await, Ok(()));
     assert_eq!(store.shortage(), None);
     is_known.store(0, Ordering::SeqCst);

@@ -9,11 +9,11 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::layout::{ENGINE, FORMAT, ID, KEYSPACES, LOCK};
-use super::{journal, mark};
+use super::{checkpoint, wal};
 
 /// The files that a folder must have as long as its store is open.
 #[derive(Debug)]
-pub struct Watchdog {
+pub struct FolderGuard {
     folder: Known,
     lock: Known,
     /// The number and the file of the newest journal, which gets the next commit.
@@ -29,18 +29,18 @@ struct Known {
     identity: Identity,
 }
 
-impl Watchdog {
+impl FolderGuard {
     /// Begins to watch a folder whose engine is open. `lock` is its locked lock file.
     ///
     /// # Errors
     ///
     /// What the system says.
-    pub fn begin(folder: &Path, lock: &File) -> io::Result<Watchdog> {
+    pub fn begin(folder: &Path, lock: &File) -> io::Result<FolderGuard> {
         let engine = folder.join(ENGINE);
         let mut needed = vec![
             folder.join(FORMAT),
             folder.join(ID),
-            mark::path(folder),
+            checkpoint::path(folder),
             engine.join("version"),
         ];
         for keyspace in fs::read_dir(engine.join(KEYSPACES))? {
@@ -49,7 +49,7 @@ impl Watchdog {
                 needed.push(keyspace.path().join("current"));
             }
         }
-        let mut watch = Watchdog {
+        let mut guard = FolderGuard {
             folder: Known {
                 path: folder.to_owned(),
                 identity: identity(&fs::metadata(folder)?),
@@ -61,8 +61,8 @@ impl Watchdog {
             journal: None,
             needed,
         };
-        watch.renew();
-        Ok(watch)
+        guard.renew();
+        Ok(guard)
     }
 
     /// Takes the newest journal for the one that gets the next commit. Called when the engine was opened again.
@@ -143,7 +143,7 @@ fn gone(path: &Path, error: &io::Error) -> String {
 }
 
 fn newest_journal(folder: &Path) -> Option<(u64, Known)> {
-    let (number, path) = journal::paths(&folder.join(ENGINE)).ok()?.pop()?;
+    let (number, path) = wal::paths(&folder.join(ENGINE)).ok()?.pop()?;
     let identity = identity(&fs::metadata(&path).ok()?);
     Some((number, Known { path, identity }))
 }

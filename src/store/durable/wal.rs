@@ -5,7 +5,7 @@
 //! are read here first, and nothing is written: the commits in them must follow one another up to the one in the mark.
 //!
 //! A journal is a sequence of batches, one for each commit. A batch is a start (tag 1, number of items, sequence number),
-//! its items (tag 2) and an end (tag 3, checksum over the items, trailer). Numbers are little-endian. Room that was set
+//! its items (tag 2) and an end (tag 3, checksum over the items, trailer). Numbers are little-endian. Space that was set
 //! aside and is not used yet is zero.
 
 use std::fs::{File, OpenOptions};
@@ -16,7 +16,7 @@ use bytes::Buf;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::record::{Record, STATE, StateRecord};
-use super::regular;
+use super::safe_files;
 
 const START: u8 = 1;
 const ITEM: u8 = 2;
@@ -34,16 +34,16 @@ const MAX_VALUE_TYPE: u8 = 2;
 
 /// The contents of the journals of a folder.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Journals {
+pub struct WalContents {
     /// The numbers of the first and the last commit, if there is one.
-    pub commits: Option<(u64, u64)>,
+    pub commit_range: Option<(u64, u64)>,
     /// The journals that don't end with a whole batch.
-    pub torn: Vec<Torn>,
+    pub torn: Vec<TornWal>,
 }
 
 /// A journal that doesn't end with a whole batch.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Torn {
+pub struct TornWal {
     /// The file.
     pub path: PathBuf,
     /// Where the last whole batch ends, in bytes.
@@ -52,7 +52,7 @@ pub struct Torn {
 
 /// Why the journals are not what the engine wrote.
 #[derive(Debug, thiserror::Error)]
-pub enum JournalError {
+pub enum WalError {
     /// A journal can't be read.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -74,12 +74,12 @@ pub enum JournalError {
 /// # Errors
 ///
 /// When a journal can't be read or is of another store, or when its commits don't follow one another.
-pub fn scan(folder: &Path, id: Option<u64>) -> Result<Journals, JournalError> {
-    let mut journals = Journals::default();
+pub fn scan(folder: &Path, id: Option<u64>) -> Result<WalContents, WalError> {
+    let mut journals = WalContents::default();
     let mut sequence = None;
     for (_, path) in paths(folder)? {
-        let mut file = Batches::open(&path)?;
-        let damaged = |at, why: String| JournalError::Damaged {
+        let mut file = WalReader::open(&path)?;
+        let damaged = |at, why: String| WalError::Damaged {
             path: path.clone(),
             at,
             why,
@@ -89,10 +89,10 @@ pub fn scan(folder: &Path, id: Option<u64>) -> Result<Journals, JournalError> {
             let Some(batch) = file.next()? else { break };
             // First, because the numbers of another store's commits say nothing.
             if let (Some(id), Some(state)) = (id, batch.state)
-                && state.store != id
+                && state.store_id != id
             {
-                let (path, found) = (path.clone(), state.store);
-                return Err(JournalError::Foreign { path, found });
+                let (path, found) = (path.clone(), state.store_id);
+                return Err(WalError::Foreign { path, found });
             }
             // The engine would skip a batch with a sequence number that it has passed.
             if sequence.is_some_and(|last| batch.sequence <= last) {
@@ -102,15 +102,17 @@ pub fn scan(folder: &Path, id: Option<u64>) -> Result<Journals, JournalError> {
             let Some(commit) = batch.commit() else {
                 return Err(damaged(at, "a batch has no number".into()));
             };
-            let (first, last) = journals.commits.unwrap_or((commit, commit.wrapping_sub(1)));
+            let (first, last) = journals
+                .commit_range
+                .unwrap_or((commit, commit.wrapping_sub(1)));
             if commit != last.wrapping_add(1) {
                 return Err(damaged(at, format!("commit {commit} follows {last}")));
             }
-            journals.commits = Some((first, commit));
+            journals.commit_range = Some((first, commit));
         }
         if file.is_torn {
             // The numbers of the commits tell whether something is lost with it.
-            journals.torn.push(Torn {
+            journals.torn.push(TornWal {
                 path: path.clone(),
                 at: file.whole,
             });
@@ -126,7 +128,7 @@ pub fn scan(folder: &Path, id: Option<u64>) -> Result<Journals, JournalError> {
 /// What the system says.
 pub fn cut_after(folder: &Path, commit: u64) -> io::Result<()> {
     for (_, path) in paths(folder)? {
-        let mut file = Batches::open(&path)?;
+        let mut file = WalReader::open(&path)?;
         let end = loop {
             let whole = file.whole;
             match file.next()? {
@@ -137,7 +139,7 @@ pub fn cut_after(folder: &Path, commit: u64) -> io::Result<()> {
             }
         };
         if let Some(at) = end {
-            cut(&Torn { path, at })?;
+            cut(&TornWal { path, at })?;
         }
     }
     Ok(())
@@ -148,8 +150,8 @@ pub fn cut_after(folder: &Path, commit: u64) -> io::Result<()> {
 /// # Errors
 ///
 /// What the system says.
-pub fn cut(torn: &Torn) -> io::Result<()> {
-    let file = regular::open(&torn.path, OpenOptions::new().write(true))?;
+pub fn cut(torn: &TornWal) -> io::Result<()> {
+    let file = safe_files::open(&torn.path, OpenOptions::new().write(true))?;
     file.set_len(torn.at)?;
     file.sync_all()
 }
@@ -175,16 +177,16 @@ pub fn paths(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
 }
 
 /// What is kept of a batch that was read.
-struct Batch {
+struct WalBatch {
     sequence: u64,
     /// The state that its commit wrote.
     state: Option<StateRecord>,
 }
 
-impl Batch {
+impl WalBatch {
     /// Returns the number of its commit.
     fn commit(&self) -> Option<u64> {
-        self.state.map(|state| state.commits)
+        self.state.map(|state| state.last_commit)
     }
 }
 
@@ -210,7 +212,7 @@ impl ItemLengths {
 }
 
 /// Reads the batches of one journal.
-struct Batches {
+struct WalReader {
     reader: BufReader<File>,
     /// How many bytes were read.
     at: u64,
@@ -223,10 +225,10 @@ struct Batches {
     item: Vec<u8>,
 }
 
-impl Batches {
+impl WalReader {
     fn open(path: &Path) -> io::Result<Self> {
-        let file = regular::open(path, OpenOptions::new().read(true))?;
-        Ok(Batches {
+        let file = safe_files::open(path, OpenOptions::new().read(true))?;
+        Ok(WalReader {
             len: file.metadata()?.len(),
             reader: BufReader::with_capacity(1 << 16, file),
             at: 0,
@@ -237,9 +239,9 @@ impl Batches {
     }
 
     /// Reads the next batch. Returns none at the end, or where a batch is not whole.
-    fn next(&mut self) -> io::Result<Option<Batch>> {
+    fn next(&mut self) -> io::Result<Option<WalBatch>> {
         if self.reader.fill_buf()?.first().is_none_or(|&tag| tag == 0) {
-            // Room that was set aside is zero to the end of the file.
+            // Space that was set aside is zero to the end of the file.
             self.is_torn = !self.is_zero_from_here()?;
             return Ok(None);
         }
@@ -276,12 +278,12 @@ impl Batches {
     }
 
     /// Reads a batch. Returns none if it is not one, and the error `UnexpectedEof` if the file ends in the middle.
-    fn batch(&mut self) -> io::Result<Option<Batch>> {
+    fn batch(&mut self) -> io::Result<Option<WalBatch>> {
         let [START] = self.take()? else {
             return Ok(None);
         };
         let items = u32::from_le_bytes(self.take()?);
-        let mut batch = Batch {
+        let mut batch = WalBatch {
             sequence: u64::from_le_bytes(self.take()?),
             state: None,
         };
@@ -291,7 +293,7 @@ impl Batches {
                 return Ok(None);
             };
             if let Some((STATE, value)) = self.item.split_at_checked(key_len) {
-                batch.state = StateRecord::open(STATE, value).ok();
+                batch.state = StateRecord::decode_checked(STATE, value).ok();
             }
         }
         let [END] = self.take()? else { return Ok(None) };
@@ -339,7 +341,7 @@ mod tests {
     /// Returns the batch of a commit that writes its state alone.
     fn batch(sequence: u64, commits: u64) -> Vec<u8> {
         let state = StateRecord {
-            commits,
+            last_commit: commits,
             ..StateRecord::default()
         };
         let value = state.seal(STATE, &mut Vec::new());
@@ -373,13 +375,13 @@ mod tests {
             std::fs::write(folder.path().join("0.jnl"), bytes).unwrap();
             let error = scan(folder.path(), None).unwrap_err();
             assert!(
-                matches!(error, JournalError::Damaged { at, .. } if at == begin),
+                matches!(error, WalError::Damaged { at, .. } if at == begin),
                 "{error}"
             );
         }
         let whole = [first, batch(2, 2)].concat();
         std::fs::write(folder.path().join("0.jnl"), whole).unwrap();
         let journals = scan(folder.path(), None).unwrap();
-        assert_eq!(journals.commits, Some((1, 2)));
+        assert_eq!(journals.commit_range, Some((1, 2)));
     }
 }

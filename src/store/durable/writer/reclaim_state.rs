@@ -1,4 +1,4 @@
-//! The writer's state of giving room back to the disk: the compaction that runs, and when the next one may begin.
+//! The writer's state of giving space back to the disk: the compaction that runs, and when the next one may begin.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,27 +9,27 @@ use tokio::sync::mpsc;
 
 use super::job::Job;
 
-/// With less free room than this, in bytes, an engine that has given up is not opened again.
+/// With less free space than this, in bytes, a poisoned engine is not opened again.
 const MIN_FREE: u64 = 1 << 20;
 
 /// How long no compaction is begun after one that failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
 
-/// The pause before an engine that has given up is opened again below the floor. It doubles with each try in a row.
+/// The pause before a poisoned engine is opened again below the floor. It doubles with each try in a row.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// The longest pause, see [`FIRST_RETRY`].
 const LAST_RETRY: Duration = Duration::from_secs(300);
 
-/// The state of giving room back.
+/// The state of giving space back.
 #[derive(Debug)]
-pub struct Reclaimer {
+pub struct ReclaimState {
     /// Where a compaction that has ended submits [`Job::Reclaim`].
     jobs: mpsc::WeakSender<Job>,
     /// Whether the writer has a reason to look what can be given back.
     pub is_wanted: bool,
     /// Whether a removal was refused, and should be tried again once the engine is open.
     pub has_refused: bool,
-    /// Whether the next compaction begins however little room it gives back.
+    /// Whether the next compaction begins however little space it gives back.
     pub is_forced: bool,
     /// Whether the tables of a compaction that failed are still in the folder.
     pub has_remains: bool,
@@ -64,10 +64,10 @@ impl Compaction {
     }
 }
 
-impl Reclaimer {
+impl ReclaimState {
     /// Creates the state of a writer whose queue `jobs` submits to.
     pub fn new(jobs: mpsc::WeakSender<Job>) -> Self {
-        Reclaimer {
+        ReclaimState {
             jobs,
             is_wanted: false,
             has_refused: false,
@@ -84,7 +84,7 @@ impl Reclaimer {
         self.jobs.clone()
     }
 
-    /// Returns whether the engine may have given up because its own compactions were stopped.
+    /// Returns whether the engine may be poisoned because its own compactions were stopped.
     pub fn has_stopped_engine(&self) -> bool {
         self.compaction.as_ref().is_some_and(|own| own.is_alone)
     }
@@ -119,8 +119,8 @@ impl Reclaimer {
         self.not_before.is_some_and(|then| Instant::now() < then)
     }
 
-    /// Returns whether an engine that has given up is opened again although there is little room. What it has begun and not
-    /// finished takes room until then. Counts as a try.
+    /// Returns whether a poisoned engine is opened again although there is little space. What it has begun and not
+    /// finished takes space until then. Counts as a try.
     pub fn may_retry(&mut self, free: u64) -> bool {
         if self.compaction.is_some() || free < MIN_FREE {
             return false;
@@ -135,8 +135,8 @@ impl Reclaimer {
         tried == now
     }
 
-    /// Notes that there is room again: pauses end.
-    pub fn has_room(&mut self) {
+    /// Ends all pauses, because there is enough free space again.
+    pub fn end_pauses(&mut self) {
         self.retry = None;
         self.not_before = None;
     }

@@ -1,7 +1,7 @@
 //! The engine of the store: fjall, an LSM tree with a journal (its write-ahead log).
 //!
 //! A commit is appended to the journal and to the memtable. Full memtables are rotated and flushed to tables, and the
-//! tables are merged by compactions; the engine's own threads do both. This module bounds how far they may fall behind, so
+//! compactions put few large tables in the place of many; the engine's own threads do both. This module bounds how far they may fall behind, so
 //! that the engine never blocks a commit: on a full disk it would do so for ever.
 
 mod error;
@@ -20,7 +20,8 @@ use std::time::Duration;
 
 use fjall::config::PartitioningPolicy;
 use fjall::{
-    AbstractTree, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Snapshot,
+    AbstractTree, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode,
+    Snapshot as EngineSnapshot,
 };
 use parking_lot::RwLock;
 
@@ -28,7 +29,7 @@ use super::brake::{Brake, GoOn};
 use super::disk;
 use super::layout::TABLES;
 use super::record::{Record, STATE, StateRecord};
-use crate::store::files;
+use crate::store::file_budget;
 
 /// How many rotated memtables may wait for their flush. With 4 the engine blocks commits.
 const MAX_ROTATED: usize = 2;
@@ -48,7 +49,7 @@ pub struct Engine {
     db: Database,
     records: Keyspace,
     /// The state that readers see: everything up to the last commit that was published.
-    published: RwLock<Arc<Snapshot>>,
+    published: RwLock<Arc<EngineSnapshot>>,
     /// Bytes in the memtable: written since it was last rotated.
     in_memory: AtomicU64,
     /// How many bytes the memtable may have before it is rotated.
@@ -70,7 +71,7 @@ pub struct TableSizes {
     pub used: u64,
     /// The part of `used` that removed records take, as an estimate: a compaction of all tables gives it back.
     pub dead: u64,
-    /// Tables that are no longer in use. The engine deletes those that it has merged as soon as no snapshot needs them, and
+    /// Tables that are no longer in use. The engine deletes those that it has compacted as soon as no snapshot needs them, and
     /// those of a compaction that failed when it is opened again.
     pub stale: u64,
     /// The memtable, which becomes a table when it is flushed.
@@ -97,7 +98,7 @@ impl Engine {
             .cache_size(CACHE)
             .manual_journal_persist(true)
             .worker_threads(2)
-            .max_cached_files(Some(files::tables(disk::file_limit())))
+            .max_cached_files(Some(file_budget::tables(disk::file_limit())))
             .open()?;
         let records = db.keyspace("records", options)?;
         Ok(Engine {
@@ -115,9 +116,9 @@ impl Engine {
         })
     }
 
-    /// Pauses compactions of the engine's own threads whenever `has_room` returns false.
-    pub fn pause_compactions_unless(&self, has_room: Arc<GoOn>) {
-        self.brake.slow_others(has_room);
+    /// Pauses compactions of the engine's own threads whenever `may_go_on` returns false.
+    pub fn pause_compactions_unless(&self, may_go_on: Arc<GoOn>) {
+        self.brake.pause_others_unless(may_go_on);
     }
 
     /// Ends the compactions of the engine's own threads. If one was running, the engine takes no more commits.
@@ -189,7 +190,7 @@ impl Engine {
     }
 
     /// Rotates the memtable: the engine's own threads flush it while an empty one takes the next commits. A flush also
-    /// deletes the files of merged tables, as far as no snapshot needs them.
+    /// deletes the files of compacted tables, as far as no snapshot needs them.
     ///
     /// # Errors
     ///
@@ -205,7 +206,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// What the engine says, also when it gives up meanwhile.
+    /// What the engine says, also when it is poisoned meanwhile.
     pub fn flush(&self) -> Result<(), fjall::Error> {
         self.rotate()?;
         self.wait_for_flushes(&|| true)
@@ -224,10 +225,10 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`fjall::Error::Poisoned`] when the engine gives up. Its threads are gone then, and nothing would ever be done.
+    /// [`fjall::Error::Poisoned`] when the engine is poisoned. Its threads are gone then, and nothing would ever be done.
     pub fn wait_until(&self, is_done: impl Fn() -> bool) -> Result<(), fjall::Error> {
         while !is_done() {
-            if self.has_given_up() {
+            if self.is_poisoned() {
                 return Err(fjall::Error::Poisoned);
             }
             thread::sleep(POLL);
@@ -241,20 +242,20 @@ impl Engine {
             || self.records.l0_table_count() > MAX_UNMERGED
     }
 
-    /// Returns whether the engine has given up after an error: it takes no more commits, and has to be opened again.
-    pub fn has_given_up(&self) -> bool {
+    /// Returns whether the engine is poisoned after an error: it takes no more commits, and has to be opened again.
+    pub fn is_poisoned(&self) -> bool {
         matches!(
             self.db.persist(PersistMode::Buffer),
             Err(fjall::Error::Poisoned)
         )
     }
 
-    /// Merges all tables, and the memtable if the engine is not behind. The files of removed records are stale afterwards.
+    /// Compacts all tables, and the memtable if the engine is not behind. The files of removed records are stale afterwards.
     /// Commits and reads go on meanwhile; the engine's own compactions wait.
     ///
     /// `go_on` is asked every few records. When it returns false, the compaction ends with an error. The engine works on
     /// then, and the tables that the compaction has begun are stale. With `is_alone`, compactions of the engine's own
-    /// threads are stopped, because they may wait for the room that this one gives back. If one was running, the engine
+    /// threads are stopped, because they may wait for the space that this one gives back. If one was running, the engine
     /// takes no more commits and has to be opened again.
     ///
     /// # Errors
@@ -274,11 +275,11 @@ impl Engine {
         self.records.major_compact()
     }
 
-    /// Merges everything into new tables, which gives the room of removed records back.
+    /// Compacts everything into new tables, which gives the space of removed records back.
     ///
     /// # Errors
     ///
-    /// What the engine says, also when it gives up meanwhile.
+    /// What the engine says, also when it is poisoned meanwhile.
     pub fn compact(&self) -> Result<(), fjall::Error> {
         self.flush()?;
         self.records.major_compact()
@@ -297,7 +298,7 @@ impl Engine {
         // Commits in the memtable have higher sequence numbers: the engine replays only what the tables lack.
         let found = tree.get(STATE, newest + 1).map_err(fjall::Error::from)?;
         Ok(found
-            .map(|value| StateRecord::open(STATE, &value))
+            .map(|value| StateRecord::decode_checked(STATE, &value))
             .transpose()?)
     }
 
