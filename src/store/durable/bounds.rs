@@ -3,7 +3,7 @@
 //! Serves the readers, the draft of a commit and the cache of the newest entries, which all work on bounds.
 
 use super::engine::{EngineError, View};
-use super::record::{self, NumberRecord};
+use super::record;
 use crate::id::{Uid, Version};
 use crate::store::InboxState;
 
@@ -25,11 +25,7 @@ impl InboxBounds {
     ///
     /// [`EngineError`] when a record of them can't be read, or is damaged.
     pub fn read(view: &View<'_>, uid: Uid) -> Result<InboxBounds, EngineError> {
-        let number = |key: &[u8]| {
-            let stored: Option<NumberRecord> = view.get(key)?;
-            Ok::<_, EngineError>(Version(stored.map_or(0, |number| number.value)))
-        };
-        let trimmed_through = number(&record::trimmed_through_key(uid))?;
+        let trimmed_through = Version(view.number(&record::trimmed_through_key(uid))?);
         let (first, last) = (
             record::inbox_key(uid, Version::START),
             record::inbox_key(uid, Version::MAX),
@@ -37,7 +33,7 @@ impl InboxBounds {
         let newest = view.range(&first, &last).next_back().transpose()?;
         Ok(InboxBounds {
             total: newest.map_or(trimmed_through, |(key, _)| record::last_number(&key)),
-            read: number(&record::read_key(uid))?,
+            read: Version(view.number(&record::read_key(uid))?),
             trimmed_through,
         })
     }

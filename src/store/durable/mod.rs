@@ -20,8 +20,7 @@
 //! | `reader` | reads the other pages from the engine |
 //! | `bounds` | where an inbox begins and ends |
 //! | `counts` | counts what was stored, delivered and removed |
-//! | `contents` | the lists of users and groups; a snapshot of everything, and the records of one |
-//! | `page_builder` | fills pages up to their limits |
+//! | `lists`, `save`, `restore` | the lists of users and groups; a snapshot of everything, and the records of one |
 //! | | **opening** |
 //! | `folder` | who may use the folder, its format, and what a crash has left |
 //! | `layout`, `litter` | the names of a store's files, and of those of other programs that may be there |
@@ -44,7 +43,6 @@ mod batch;
 mod bounds;
 mod brake;
 mod checkpoint;
-mod contents;
 mod copy;
 mod counts;
 mod disk;
@@ -57,14 +55,16 @@ mod folder_guard;
 mod inspect;
 mod kv;
 mod layout;
+mod lists;
 mod litter;
 mod manifest;
-mod page_builder;
 mod reader;
 mod recent;
 mod record;
+mod restore;
 mod retention;
 mod safe_files;
+mod save;
 #[cfg(test)]
 mod tests;
 mod wal;
@@ -89,13 +89,13 @@ use tokio::task::JoinError;
 use self::answers::Answer;
 use self::bounds::InboxBounds;
 use self::checkpoint::CheckpointFile;
-use self::contents::Contents;
 use self::counts::DeliveryCounts;
 use self::engine::{Engine, EngineError, View};
 use self::folder::{FolderLock, OpenFolder, RecoveredEngine};
 use self::folder_guard::FolderGuard;
 use self::recent::Recent;
 use self::record::{Damaged, StateRecord, UserRecord};
+use self::restore::Contents;
 use self::writer::{Job, QUEUE, Writer};
 use super::{
     AccountStore, Committed, Damage, Group, InboxState, Ledger, MessageStore, Page, PageLimit,
@@ -458,12 +458,12 @@ impl AccountStore for DurableStore {
     }
 
     async fn users(&self, after: Uid, limit: usize) -> Result<Vec<(Uid, User)>, StoreError> {
-        self.read(move |view| contents::users(view, after, limit))
+        self.read(move |view| lists::users(view, after, limit))
             .await
     }
 
     async fn groups(&self, after: GroupId, limit: usize) -> Result<Vec<Group>, StoreError> {
-        self.read(move |view| contents::groups(view, after, limit))
+        self.read(move |view| lists::groups(view, after, limit))
             .await
     }
 
@@ -512,7 +512,7 @@ impl StoreAdmin for DurableStore {
     }
 
     async fn snapshot(&self, limit: usize) -> Result<Snapshot, SaveError> {
-        self.read(move |view| Ok(contents::snapshot(view, limit)))
+        self.read(move |view| Ok(save::snapshot(view, limit)))
             .await?
     }
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::bounds::InboxBounds;
 use super::engine::{EngineError, View};
-use super::page_builder::PageBuilder;
 use super::record::{self, Damaged, EntryRecord, Record, SharedMessageRecord};
 use crate::id::{Uid, Version};
+use crate::store::page_builder::PageBuilder;
 use crate::store::{Entry, Message, Page, PageLimit};
 
 /// Returns the entries of an inbox after version `after`.

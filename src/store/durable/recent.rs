@@ -14,9 +14,9 @@ use hashbrown::HashMap;
 use quick_cache::unsync::Cache;
 
 use super::bounds::{InboxBounds, InboxChange};
-use super::page_builder::PageBuilder;
 use crate::id::{Uid, Version};
 use crate::store::members::Members;
+use crate::store::page_builder::PageBuilder;
 use crate::store::{Entry, InboxState, Message, Page, PageLimit};
 
 /// The most entries of a commit that are added to the cache. More would make every reader wait for too long.

@@ -5,10 +5,8 @@ use std::sync::Arc;
 use super::entries::Entries;
 use super::ids::Ids;
 use crate::id::{Uid, Version};
+use crate::store::page_builder::PageBuilder;
 use crate::store::{Entry, InboxState, Ledger, Message, Page, PageLimit};
-
-/// Initial capacity of a page, in entries.
-const PAGE_CAPACITY: usize = 64;
 
 /// The page of an inbox that has never had an entry.
 pub(super) const NO_PAGE: Page = Page {
@@ -83,33 +81,21 @@ impl Inbox {
         } else {
             self.trimmed_through
         };
-        let max_entries = if limit.entries == 0 {
-            usize::MAX
-        } else {
-            limit.entries
-        };
-        let mut room = limit.bytes;
-        let mut current = start;
         let skipped = usize::try_from(start - self.trimmed_through).unwrap_or(usize::MAX);
-        let found = self.entries.len().saturating_sub(skipped).min(max_entries);
-        let mut entries = Vec::with_capacity(found.min(PAGE_CAPACITY));
-        for message in self.entries.after(skipped).take(max_entries) {
+        let mut page = PageBuilder::new(uid, start, limit);
+        page.reserve(self.entries.len().saturating_sub(skipped));
+        for message in self.entries.after(skipped) {
+            if page.is_full() {
+                break;
+            }
             let entry = Entry {
-                version: current + 1,
+                version: page.current() + 1,
                 message: Arc::clone(message),
             };
-            match room.checked_sub(entry.in_page(uid).size()) {
-                Some(left) => room = left,
-                None => break,
+            if !page.add(entry) {
+                break;
             }
-            current = entry.version;
-            entries.push(entry);
         }
-        let page = Page {
-            entries,
-            current,
-            total,
-        };
-        (start, page)
+        (start, page.finish(total))
     }
 }

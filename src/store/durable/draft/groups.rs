@@ -120,9 +120,7 @@ impl Draft<'_> {
         if !self.has::<GroupRecord>(&record::group_key(group))? {
             return Ok(None);
         }
-        let members = self.view.prefix(&record::members_prefix(group));
-        let members = members.map(|found| Ok(record::last_number(&found?.0)));
-        let members: Members = Arc::new(members.collect::<Result<_, EngineError>>()?);
+        let members: Members = Arc::new(self.view.members(group)?);
         self.group_cache.members.insert(group, Arc::clone(&members));
         Ok(Some(members))
     }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use fjall::{Keyspace, Readable, Snapshot as EngineSnapshot};
 
 use super::super::kv::{Key, Value};
-use super::super::record::{Record, STATE, StateRecord};
+use super::super::record::{self, NumberRecord, Record, STATE, StateRecord};
 use super::error::EngineError;
+use crate::id::{GroupId, Uid};
 
 /// All records as of one commit. Later commits don't change what a view returns.
 pub struct View<'a> {
@@ -49,6 +50,28 @@ impl<'a> View<'a> {
     ) -> impl DoubleEndedIterator<Item = Result<(Key, Value), EngineError>> + use<> {
         let found = self.snapshot.prefix(self.records, prefix);
         found.map(|guard| Ok(guard.into_inner()?))
+    }
+
+    /// Reads a number; 0 if there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn number(&self, key: &[u8]) -> Result<i64, EngineError> {
+        let stored: Option<NumberRecord> = self.get(key)?;
+        Ok(stored.map_or(0, |number| number.value))
+    }
+
+    /// Reads the members of a group, by uid. Empty if there is no such group.
+    ///
+    /// # Errors
+    ///
+    /// When one of them can't be read.
+    pub fn members(&self, group: GroupId) -> Result<Vec<Uid>, EngineError> {
+        let members = self.prefix(&record::members_prefix(group));
+        members
+            .map(|found| Ok(record::last_number(&found?.0)))
+            .collect()
     }
 
     /// Reads the state that the last commit wrote.

@@ -117,12 +117,14 @@ impl Checker<'_> {
         let (uid, version): (Uid, Version) = (record::first_number(key), record::last_number(key));
         if self.inbox.0 != uid {
             self.findings.inboxes += 1;
-            let cut =
-                number(self.view, &record::trimmed_through_key(uid)).unwrap_or_else(|error| {
+            let trimmed_through = match self.view.number(&record::trimmed_through_key(uid)) {
+                Ok(version) => Version(version),
+                Err(error) => {
                     self.findings.wrong(error);
                     version - 1
-                });
-            self.inbox = (uid, cut);
+                }
+            };
+            self.inbox = (uid, trimmed_through);
         }
         let expected = self.inbox.1 + 1;
         if version != expected {
@@ -199,10 +201,10 @@ impl Checker<'_> {
                 continue;
             };
             let number = record::last_number::<i64>(&key).cast_unsigned();
-            let Ok(removed) = self::number(self.view, &record::text_left_key(number)) else {
+            let Ok(removed) = self.view.number(&record::text_left_key(number)) else {
                 continue;
             };
-            let removed = removed.0.unsigned_abs();
+            let removed = removed.unsigned_abs();
             let there = self.shares.get(&number).copied().unwrap_or_default();
             if there + removed != text.receivers {
                 let receivers = text.receivers;
@@ -212,10 +214,4 @@ impl Checker<'_> {
             }
         }
     }
-}
-
-/// Reads a number; 0 if there is none.
-fn number(view: &View<'_>, key: &[u8]) -> Result<Version, EngineError> {
-    let stored: Option<NumberRecord> = view.get(key)?;
-    Ok(Version(stored.map_or(0, |number| number.value)))
 }

@@ -135,12 +135,10 @@ fn user(key: &[u8], value: &[u8], uid: Uid) -> Result<Item, EngineError> {
 
 fn group(view: &View<'_>, key: &[u8], value: &[u8], gid: GroupId) -> Result<Item, EngineError> {
     let name = GroupRecord::decode_checked(key, value)?.name;
-    let members = view.prefix(&record::members_prefix(gid));
-    let members = members.map(|found| Ok(record::last_number(&found?.0)));
     Ok(Item::Group {
         gid: gid.to_string(),
         name,
-        members: members.collect::<Result<_, EngineError>>()?,
+        members: view.members(gid)?,
     })
 }
 

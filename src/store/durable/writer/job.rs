@@ -3,8 +3,8 @@
 use tokio::sync::oneshot;
 
 use super::super::answers::{Answer, Outcome, PendingAnswer, refused};
-use super::super::contents::Contents;
 use super::super::kv::Key;
+use super::super::restore::Contents;
 use crate::id::{Uid, Version};
 use crate::store::{Committed, ReplaceError, StoreError, Write};
 

@@ -38,11 +38,11 @@ use self::free_space::FreeSpace;
 use self::reclaim_state::ReclaimState;
 use super::answers::Outcome;
 use super::checkpoint::{Checkpoint, CheckpointFile};
-use super::contents::Contents;
 use super::draft::GroupCache;
 use super::engine::{Engine, EngineError, in_words};
 use super::folder_guard::FolderGuard;
 use super::record::StateRecord;
+use super::restore::Contents;
 use super::{Shared, folder};
 use crate::store::{ReplaceError, StoreError};
 

@@ -1,7 +1,10 @@
-//! Fills pages entry by entry, until a limit is reached. Serves those who read entries from memory and from the engine.
+//! Fills pages entry by entry, until a limit is reached. Serves all stores, so that their pages agree.
 
 use crate::id::{Uid, Version};
 use crate::store::{Entry, Page, PageLimit};
+
+/// The capacity of a page that is reserved at most, in entries: most pages have no more.
+const MAX_RESERVED: usize = 64;
 
 /// A page that is being filled.
 pub struct PageBuilder {
@@ -25,12 +28,23 @@ impl PageBuilder {
         }
     }
 
+    /// Reserves memory for `found` entries, but not for more than the limit or than most pages have.
+    pub fn reserve(&mut self, found: usize) {
+        let max_entries = match self.limit.entries {
+            0 => usize::MAX,
+            limit => limit,
+        };
+        self.entries
+            .reserve(found.min(max_entries).min(MAX_RESERVED));
+    }
+
     /// Returns whether the page has as many entries as it may have.
     pub fn is_full(&self) -> bool {
         self.limit.entries != 0 && self.entries.len() >= self.limit.entries
     }
 
     /// Returns whether the page has no entries.
+    #[cfg(feature = "durable")]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -41,6 +55,7 @@ impl PageBuilder {
     }
 
     /// Lets a page without entries begin after version `current`.
+    #[cfg(feature = "durable")]
     pub fn begin_after(&mut self, current: Version) {
         self.current = current;
     }
