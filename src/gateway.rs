@@ -197,7 +197,7 @@ impl ServerList {
     /// Replaces the list.
     fn replace(&self, records: Vec<Record>) {
         let addresses: Vec<String> = records.iter().map(|record| record.addr.clone()).collect();
-        self.lab.listed(&addresses);
+        self.lab.note_addresses(&addresses);
         let old = Arc::clone(&self.list.read());
         let listed = |record: Record| {
             let same = |old: &&Listed| {

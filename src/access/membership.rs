@@ -135,7 +135,7 @@ impl Membership {
             ..FrameContext::default()
         };
         let at = Site::RegistryLease;
-        if !self.lab.watches([at]) {
+        if !self.lab.has_rule_at([at]) {
             return self.renew_for(ttl).await;
         }
         let Some(mut hit) = self.lab.check_fault(at, &context, |_| true) else {

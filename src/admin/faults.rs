@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use super::Deps;
 use super::answer::{Json, JsonBody, PathParams, Problem};
-use crate::lab::{Fault, FaultError, Listed, Site};
+use crate::lab::{Fault, FaultError, FaultStatus, Site};
 use crate::proto::{Cmd, Code};
 
 /// Answers the faults in force, with their hits.
-pub async fn list(State(deps): State<Arc<Deps>>) -> Json<Vec<Listed>> {
+pub async fn list(State(deps): State<Arc<Deps>>) -> Json<Vec<FaultStatus>> {
     Json(deps.core.lab.faults().list())
 }
 

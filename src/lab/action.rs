@@ -40,7 +40,7 @@ pub enum Action {
 
 impl Action {
     /// Returns the period of the timer that the action needs, or `None` for an action that takes no time.
-    pub(super) fn every(&self) -> Option<Duration> {
+    pub(super) fn timer_period(&self) -> Option<Duration> {
         match *self {
             Action::Delay { by, .. } => (!by.is_zero()).then_some(by),
             Action::Throttle(rate) => {
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn pieces_of_a_throttled_frame_add_up_to_its_rate() {
         for rate in [1, 9, 10, 11, 15, 19, 100, 12_345, 1_000_000] {
-            let every = Action::Throttle(rate).every().unwrap();
+            let every = Action::Throttle(rate).timer_period().unwrap();
             let per_second = Action::piece(rate) as f64 / every.as_secs_f64();
             assert!(
                 (per_second / rate as f64 - 1.0).abs() < 0.001,

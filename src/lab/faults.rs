@@ -36,9 +36,9 @@ pub struct Hit {
     pub hold: Hold,
 }
 
-/// A rule in force as `imd fault list` and the admin API show it.
+/// A rule in force as `imd fault ls` and the admin API show it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Listed {
+pub struct FaultStatus {
     /// The rule, always with a name.
     #[serde(flatten)]
     pub fault: Fault,
@@ -46,7 +46,7 @@ pub struct Listed {
     pub hits: u64,
 }
 
-impl Listed {
+impl FaultStatus {
     /// Returns the name of the rule.
     pub fn name(&self) -> &str {
         self.fault.name.as_deref().unwrap_or_default()
@@ -135,9 +135,9 @@ impl Faults {
     }
 
     /// Returns the rules in force, in the order in which they were injected.
-    pub fn list(&self) -> Vec<Listed> {
+    pub fn list(&self) -> Vec<FaultStatus> {
         let rules = self.rules.lock();
-        let listed = rules.iter().map(|rule| Listed {
+        let listed = rules.iter().map(|rule| FaultStatus {
             fault: rule.fault.clone(),
             hits: rule.hits(),
         });
@@ -151,12 +151,12 @@ impl Faults {
     }
 
     /// Returns the fault to inject at a site, if any. Every rule that matches counts the match; the first that fires and
-    /// whose action passes `can` is hit.
-    pub(super) fn at(
+    /// whose action `applies` to the frame or call is hit.
+    pub(super) fn find_hit(
         &self,
         at: Site,
         context: &FrameContext<'_>,
-        can: &dyn Fn(&Action) -> bool,
+        applies: &dyn Fn(&Action) -> bool,
     ) -> Option<Hit> {
         let now = self.clock.now();
         let rules = self.rules.lock();
@@ -164,11 +164,11 @@ impl Faults {
         for rule in rules.iter().filter(|rule| rule.matches(at, context, now)) {
             let action = rule.count_match();
             if hit.is_none() {
-                hit = action.filter(can).map(|action| (rule, action));
+                hit = action.filter(applies).map(|action| (rule, action));
             }
         }
         let (rule, action) = hit?;
-        rule.hit();
+        rule.count_hit();
         tracing::info!(
             fault = rule.name,
             %at,
@@ -178,7 +178,7 @@ impl Faults {
             cmd = context.cmd.map(Cmd::name),
             "fault"
         );
-        let timer = action.every().map(|every| match at {
+        let timer = action.timer_period().map(|every| match at {
             // Heartbeats recur for ever. With `ticks`, a manual clock would stop at each delayed one while it is moved
             // far; with `rounds` it leaps over them.
             Site::RegistryLease => self.clock.rounds(every),
@@ -254,7 +254,7 @@ mod tests {
     }
 
     fn hit(faults: &Faults, at: Site, context: &FrameContext<'_>) -> Option<Hit> {
-        faults.at(at, context, &|_| true)
+        faults.find_hit(at, context, &|_| true)
     }
 
     const REPLY: FrameContext<'static> = FrameContext {
@@ -391,7 +391,7 @@ mod tests {
     #[test]
     fn only_the_sites_of_rules_in_force_are_watched() {
         let (faults, switches, _) = faults(0);
-        let watched = || Site::ALL.map(|site| switches.watches([site]));
+        let watched = || Site::ALL.map(|site| switches.has_rule_at([site]));
         assert_eq!(watched(), [false; 10]);
         let guard = faults.inject(Fault::at(Site::Notify).named("n")).unwrap();
         faults

@@ -7,7 +7,7 @@ use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
 use super::check::{MAX_NUMBER, whole_number};
-use super::written::Written;
+use super::raw_value::RawValue;
 use super::{Action, Direction, Fault, FaultError, Site};
 use crate::proto::Code;
 
@@ -19,29 +19,29 @@ pub(super) struct Form {
     name: Option<String>,
     at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    uid: Option<Written>,
+    uid: Option<RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     access: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    session: Option<Written>,
+    session: Option<RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    cmd: Option<Written>,
+    cmd: Option<RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     direction: Option<Direction>,
     #[serde(skip_serializing)]
-    nth: Option<Written>,
+    nth: Option<RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    after: Option<Written>,
+    after: Option<RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    times: Option<Written>,
+    times: Option<RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    probability: Option<Written>,
+    probability: Option<RawValue>,
     #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
-    lasting: Option<Written>,
+    lasting: Option<RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    delay: Option<Written>,
+    delay: Option<RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    jitter: Option<Written>,
+    jitter: Option<RawValue>,
     #[serde(skip_serializing_if = "is_false")]
     drop: bool,
     #[serde(skip_serializing_if = "is_false")]
@@ -49,15 +49,15 @@ pub(super) struct Form {
     #[serde(skip_serializing_if = "is_false")]
     reorder: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<Written>,
+    error: Option<RawValue>,
     #[serde(skip_serializing_if = "is_false")]
     reset: bool,
     #[serde(skip_serializing_if = "is_false")]
     half_open: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    throttle: Option<Written>,
+    throttle: Option<RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    slice: Option<Written>,
+    slice: Option<RawValue>,
     #[serde(skip_serializing_if = "is_false")]
     truncate: bool,
     #[serde(skip_serializing_if = "is_false")]
@@ -71,19 +71,14 @@ fn is_false(value: &bool) -> bool {
 }
 
 /// Parses an optional whole number. `least` stands only in the message; the rule as a whole is checked later.
-fn count(
-    key: &'static str,
-    written: Option<&Written>,
-    least: u64,
-) -> Result<Option<u64>, FaultError> {
-    written
-        .map(|written| written.whole(key, (least, MAX_NUMBER)))
+fn count(key: &'static str, raw: Option<&RawValue>, least: u64) -> Result<Option<u64>, FaultError> {
+    raw.map(|raw| raw.whole(key, (least, MAX_NUMBER)))
         .transpose()
 }
 
 /// Parses an optional number of bytes, which is at least 1.
-fn bytes(key: &'static str, written: Option<&Written>) -> Result<Option<u64>, FaultError> {
-    let bytes = written.map(|written| written.bytes(key, (1, MAX_NUMBER)));
+fn bytes(key: &'static str, raw: Option<&RawValue>) -> Result<Option<u64>, FaultError> {
+    let bytes = raw.map(|raw| raw.bytes(key, (1, MAX_NUMBER)));
     bytes.transpose()
 }
 
@@ -94,7 +89,7 @@ impl Form {
     ///
     /// [`FaultError`] if none or several are given, or the value of one can't be parsed.
     fn action(&self) -> Result<Action, FaultError> {
-        let time = |key, written: Option<&Written>| written.map(|time| time.time(key)).transpose();
+        let time = |key, raw: Option<&RawValue>| raw.map(|time| time.time(key)).transpose();
         let jitter = time("jitter", self.jitter.as_ref())?;
         let delay = |by| Action::Delay {
             by,
@@ -137,10 +132,10 @@ impl Form {
     }
 }
 
-fn code(written: &Written) -> Result<Code, FaultError> {
-    let number = written.whole("error", (0, 0)).ok();
+fn code(raw: &RawValue) -> Result<Code, FaultError> {
+    let number = raw.whole("error", (0, 0)).ok();
     let code = number.and_then(Code::from_number);
-    code.ok_or_else(|| FaultError::no_code(written))
+    code.ok_or_else(|| FaultError::no_code(raw))
 }
 
 impl Serialize for Fault {
@@ -199,30 +194,30 @@ impl From<Fault> for Form {
         let mut form = Form {
             name: fault.name,
             at: fault.at.name().to_owned(),
-            uid: fault.uid.map(|uid| Written::number(uid.0)),
+            uid: fault.uid.map(|uid| RawValue::number(uid.0)),
             access: fault.access,
-            session: fault.session.map(Written::number),
-            cmd: fault.cmd.map(|cmd| Written::Text(cmd.name().to_owned())),
+            session: fault.session.map(RawValue::number),
+            cmd: fault.cmd.map(|cmd| RawValue::Text(cmd.name().to_owned())),
             direction: fault.direction,
-            after: (fault.after > 0).then_some(Written::number(fault.after)),
-            times: fault.times.map(Written::number),
-            probability: (fault.probability < 1.0).then_some(Written::Fraction(fault.probability)),
-            lasting: fault.lasting.map(Written::duration),
+            after: (fault.after > 0).then_some(RawValue::number(fault.after)),
+            times: fault.times.map(RawValue::number),
+            probability: (fault.probability < 1.0).then_some(RawValue::Fraction(fault.probability)),
+            lasting: fault.lasting.map(RawValue::duration),
             ..Form::default()
         };
         match fault.action {
             Action::Delay { by, jitter } => {
-                form.delay = Some(Written::duration(by));
-                form.jitter = (!jitter.is_zero()).then_some(Written::duration(jitter));
+                form.delay = Some(RawValue::duration(by));
+                form.jitter = (!jitter.is_zero()).then_some(RawValue::duration(jitter));
             }
             Action::Drop => form.drop = true,
             Action::Duplicate => form.duplicate = true,
             Action::Reorder => form.reorder = true,
-            Action::Error(code) => form.error = Some(Written::number(code.number())),
+            Action::Error(code) => form.error = Some(RawValue::number(code.number())),
             Action::Reset => form.reset = true,
             Action::HalfOpen => form.half_open = true,
-            Action::Throttle(bytes) => form.throttle = Some(Written::number(bytes)),
-            Action::Slice(bytes) => form.slice = Some(Written::number(bytes as u64)),
+            Action::Throttle(bytes) => form.throttle = Some(RawValue::number(bytes)),
+            Action::Slice(bytes) => form.slice = Some(RawValue::number(bytes as u64)),
             Action::Truncate => form.truncate = true,
             Action::Stale => form.stale = true,
             Action::Gap => form.gap = true,

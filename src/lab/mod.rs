@@ -1,12 +1,12 @@
 //! Fault injection, and the journal of frames and events.
 //!
 //! Sessions, services and the registry ask this module at every point where a fault can be injected. While no rule is in
-//! force and nothing is recorded, each of these checks is one relaxed atomic load ([`Lab::watches`], [`Lab::records`]).
+//! force and nothing is recorded, each of these checks is one relaxed atomic load ([`Lab::has_rule_at`], [`Lab::is_recording`]).
 //!
 //! | file | content |
 //! |---|---|
 //! | `site`, `action` | the points where faults can be injected, and what a fault does there |
-//! | `fault`, `form`, `written`, `check` | one rule: as Rust builds it, as TOML and JSON write it, and its validation |
+//! | `fault`, `form`, `raw_value`, `check` | one rule: as Rust builds it, as TOML and JSON write it, and its validation |
 //! | `faults`, `rule`, `context` | the rules in force, the counters of each, and what their filters compare |
 //! | `hold` | frames and calls that a rule holds back, and their release |
 //! | `journal`, `describe` | recorded events, and their text for people |
@@ -21,17 +21,17 @@ mod faults;
 mod form;
 mod hold;
 mod journal;
+mod raw_value;
 mod rule;
 mod site;
 mod switches;
-mod written;
 
 pub use action::Action;
 pub use check::FaultError;
 pub use context::FrameContext;
 pub use describe::{describe, describe_frame};
 pub use fault::Fault;
-pub use faults::{FaultGuard, Faults, Hit, Listed};
+pub use faults::{FaultGuard, FaultStatus, Faults, Hit};
 pub use hold::{Held, Hold};
 pub use journal::{
     Bounds, Capture, Event, EventKind, Frames, Journal, MARKED, Mark, Missed, Page, Reader, Record,
@@ -115,11 +115,11 @@ impl Lab {
     }
 
     /// Notes the gateway's new list of addresses, so that [`Action::Stale`] can answer with one that has left it.
-    pub fn listed(&self, now: &[String]) {
+    pub fn note_addresses(&self, listed: &[String]) {
         let mut addresses = self.addresses.lock();
-        let known = std::mem::replace(&mut addresses.listed, now.to_vec());
+        let known = std::mem::replace(&mut addresses.listed, listed.to_vec());
         addresses.gone.extend(known);
-        addresses.gone.retain(|addr| !now.contains(addr));
+        addresses.gone.retain(|addr| !listed.contains(addr));
         let excess = addresses.gone.len().saturating_sub(MAX_GONE);
         addresses.gone.drain(..excess);
     }
@@ -136,41 +136,42 @@ impl Lab {
 
     /// Returns whether a rule is in force at one of these sites. Costs one relaxed load.
     #[inline]
-    pub fn watches<const N: usize>(&self, sites: [Site; N]) -> bool {
-        self.switches.watches(sites)
+    pub fn has_rule_at<const N: usize>(&self, sites: [Site; N]) -> bool {
+        self.switches.has_rule_at(sites)
     }
 
     /// Returns whether the journal records frames and events. Costs one relaxed load.
     #[inline]
-    pub fn records(&self) -> bool {
-        self.switches.records()
+    pub fn is_recording(&self) -> bool {
+        self.switches.is_recording()
     }
 
     /// Returns the fault to inject at a site, or `None`, which is the common case.
     ///
-    /// A rule whose action `can` is false for has no effect on this frame or call, and is not hit. The caller records the
-    /// hit in the journal.
-    pub fn hit(
+    /// A rule whose action does not apply to this frame or call, as the caller says with `applies`, is not hit. The caller
+    /// records the hit in the journal.
+    pub fn find_hit(
         &self,
         at: Site,
         context: &FrameContext<'_>,
-        can: impl Fn(&Action) -> bool,
+        applies: impl Fn(&Action) -> bool,
     ) -> Option<Hit> {
-        if !self.watches([at]) {
+        if !self.has_rule_at([at]) {
             return None;
         }
-        self.faults.at(at, context, &can)
+        self.faults.find_hit(at, context, &applies)
     }
 
-    /// Does what [`hit`](Self::hit) does at a site without frames, and records the hit in the journal.
+    /// Returns the fault to inject at a site without frames, as [`find_hit`](Self::find_hit) does, and records the hit in
+    /// the journal.
     pub fn check_fault(
         &self,
         at: Site,
         context: &FrameContext<'_>,
-        can: impl Fn(&Action) -> bool,
+        applies: impl Fn(&Action) -> bool,
     ) -> Option<Hit> {
-        let hit = self.hit(at, context, can)?;
-        if self.records() {
+        let hit = self.find_hit(at, context, applies)?;
+        if self.is_recording() {
             self.journal.push(Record {
                 what: EventKind::Fault(hit.name.clone(), hit.action.name()),
                 server: &context.access.unwrap_or(at.name()).into(),

@@ -85,7 +85,7 @@ impl Rule {
     }
 
     /// Counts a hit: the action is about to be applied.
-    pub fn hit(&self) {
+    pub fn count_hit(&self) {
         self.hits.fetch_add(1, Ordering::Relaxed);
     }
 

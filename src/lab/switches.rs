@@ -11,7 +11,7 @@ use super::{IS_LEFT_OUT, Site};
 pub struct Switches(AtomicU32);
 
 /// Bit that is set while the journal records. The bits of the sites are the lowest ones.
-const RECORDS: u32 = 1 << 31;
+const IS_RECORDING: u32 = 1 << 31;
 
 impl Switches {
     #[inline]
@@ -30,29 +30,29 @@ impl Switches {
 
     /// Returns whether one of these sites has a rule.
     #[inline]
-    pub fn watches<const N: usize>(&self, sites: [Site; N]) -> bool {
+    pub fn has_rule_at<const N: usize>(&self, sites: [Site; N]) -> bool {
         let wanted = sites.iter().fold(0, |all, site| all | site.bit());
         self.bits() & wanted != 0
     }
 
     /// Returns whether the journal records.
     #[inline]
-    pub fn records(&self) -> bool {
-        self.bits() & RECORDS != 0
+    pub fn is_recording(&self) -> bool {
+        self.bits() & IS_RECORDING != 0
     }
 
     /// Marks exactly the sites in `sites`, a union of [`Site::bit`], as having rules.
     pub fn arm(&self, sites: u32) {
-        self.change(|bits| bits & RECORDS | sites);
+        self.change(|bits| bits & IS_RECORDING | sites);
     }
 
     /// Switches recording on or off.
     pub fn record(&self, is_on: bool) {
         self.change(|bits| {
             if is_on {
-                bits | RECORDS
+                bits | IS_RECORDING
             } else {
-                bits & !RECORDS
+                bits & !IS_RECORDING
             }
         });
     }

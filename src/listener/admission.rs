@@ -120,7 +120,7 @@ pub struct Admission {
     permits: Arc<PermitPool>,
     /// Permits of this listener alone, which are given out when the shared ones are taken.
     own: Option<Arc<Semaphore>>,
-    /// PermitPool for probes, taken when all others are.
+    /// Permits for probes, given out when all others are taken.
     reserve: Option<Reserve>,
     /// Whether the last connection had to wait for its permit, which is logged once and not for each connection.
     crowded: Arc<AtomicBool>,

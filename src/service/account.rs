@@ -133,7 +133,7 @@ impl Services {
         write: Write,
     ) -> Result<Result<(), Rejected>, WriteError> {
         let caller = Caller::user(uid);
-        match self.check_fault(Site::StoreWrite, caller, |_| true).await {
+        match self.inject_fault(Site::StoreWrite, caller, |_| true).await {
             Some(Action::Error(code)) => Err(WriteError::Injected(code)),
             // The caller is told that it is stored, and it is not.
             Some(Action::Drop) => Ok(Ok(())),

@@ -158,7 +158,7 @@ impl Services {
             uid: caller.uid.or_else(|| Some(writes.first()?.message.source)),
             ..caller
         };
-        let injected = self.check_fault(Site::StoreWrite, caller, |_| true);
+        let injected = self.inject_fault(Site::StoreWrite, caller, |_| true);
         let injected = match &mut announced {
             Some(announced) => Box::pin(announced.beside(injected)).await,
             None => injected.await,

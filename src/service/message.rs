@@ -82,7 +82,7 @@ impl Services {
     pub fn mark_read(&self, batch: &mut Batch, uid: Uid, request: &SyncRequest) -> bool {
         let can_mark = !batch.is_empty()
             && check_claimed(uid, request.claimed).is_ok()
-            && !self.lab.watches([Site::StoreRead]);
+            && !self.lab.has_rule_at([Site::StoreRead]);
         if can_mark {
             batch.mark_read(uid, request);
         }
@@ -124,7 +124,7 @@ impl Services {
             uid: Some(uid),
             ..caller
         };
-        let injected = self.check_read_fault(caller, request, is_marked).await;
+        let injected = self.inject_read_fault(caller, request, is_marked).await;
         if let Some(Action::Error(code)) = injected {
             return Err(SyncError::Injected(code));
         }
@@ -148,13 +148,13 @@ impl Services {
 
     /// Returns the fault that is injected into a page, if one is. Only a page with entries can be stale or have a gap: an
     /// empty one would be the same with the fault as without, which is no hit.
-    async fn check_read_fault(
+    async fn inject_read_fault(
         &self,
         caller: Caller<'_>,
         request: &SyncRequest,
         is_marked: bool,
     ) -> Option<Action> {
-        if !self.lab.watches([Site::StoreRead]) {
+        if !self.lab.has_rule_at([Site::StoreRead]) {
             return None;
         }
         let limit = PageLimit {
@@ -164,12 +164,12 @@ impl Services {
         let uid = caller.uid.unwrap_or_default();
         let peeked = self.messages.peek(uid, request.after, limit).await;
         let has_entries = peeked.is_ok_and(|page| !page.entries.is_empty());
-        let can = |action: &Action| match action {
+        let applies = |action: &Action| match action {
             Action::Stale | Action::Gap => has_entries,
             Action::Error(_) => !is_marked,
             _ => true,
         };
-        self.check_fault(Site::StoreRead, caller, can).await
+        self.inject_fault(Site::StoreRead, caller, applies).await
     }
 
     async fn page(&self, uid: Uid, request: &SyncRequest) -> Result<Page, StoreError> {

@@ -291,23 +291,23 @@ impl Services {
     }
 
     /// Returns the fault that is injected at a site which frames do not pass, if one is, after the delay that it may ask
-    /// for. Only an action that `can` have an effect counts as a hit.
+    /// for. A rule whose action does not apply to the call, as the caller says with `applies`, is not hit.
     ///
     /// The delay ends early when the caller's session is closed or its peer has hung up.
-    async fn check_fault(
+    async fn inject_fault(
         &self,
         site: Site,
         caller: Caller<'_>,
-        can: impl Fn(&Action) -> bool,
+        applies: impl Fn(&Action) -> bool,
     ) -> Option<Action> {
-        if !self.lab.watches([site]) {
+        if !self.lab.has_rule_at([site]) {
             return None;
         }
         let context = FrameContext {
             uid: caller.uid,
             ..FrameContext::default()
         };
-        let mut hit = self.lab.check_fault(site, &context, can)?;
+        let mut hit = self.lab.check_fault(site, &context, applies)?;
         tokio::select! {
             biased;
             () = hit.hold.wait() => {}
@@ -324,7 +324,7 @@ impl Services {
 
     /// Returns the next snowflake, or what an injected fault makes of it.
     fn new_id(&self, uid: Uid) -> NewId {
-        if !self.lab.watches([Site::IdgenNext]) {
+        if !self.lab.has_rule_at([Site::IdgenNext]) {
             return NewId {
                 id: self.ids.next_id(),
                 is_injected: false,
@@ -336,8 +336,8 @@ impl Services {
         };
         // Before the first id there is none to be repeated.
         let is_first = self.ids.reached() == 0;
-        let can = |action: &Action| !(is_first && *action == Action::Duplicate);
-        let hit = self.lab.check_fault(Site::IdgenNext, &context, can);
+        let applies = |action: &Action| !(is_first && *action == Action::Duplicate);
+        let hit = self.lab.check_fault(Site::IdgenNext, &context, applies);
         let is_injected = hit.is_some();
         let id = match hit.map(|hit| hit.action) {
             Some(Action::Duplicate) => self.ids.last_id(),

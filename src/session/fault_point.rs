@@ -66,13 +66,13 @@ impl FaultPoint {
 
     /// Returns whether a rule may hit an accepted connection.
     pub(super) fn accepting_may_fail(&self) -> bool {
-        self.listener == Listener::Access && self.lab.watches([Site::AccessAccept])
+        self.listener == Listener::Access && self.lab.has_rule_at([Site::AccessAccept])
     }
 
     /// Returns whether a rule may hit what is written.
     #[inline]
     pub(super) fn writing_may_fail(&self) -> bool {
-        self.lab.watches([self.reply_site(), Site::Notify])
+        self.lab.has_rule_at([self.reply_site(), Site::Notify])
     }
 
     #[inline]
@@ -85,55 +85,57 @@ impl FaultPoint {
 
     /// Returns the fault to inject into a connection that was accepted.
     pub(super) fn check_accept(&self, session: &Session) -> Option<Hit> {
-        self.check_fault(Site::AccessAccept, session, (None, &[]), |_| true)
+        self.check_site(Site::AccessAccept, session, (None, &[]), |_| true)
     }
 
-    /// Returns the fault to inject into a request. Only an action that `can` have an effect counts as a hit.
+    /// Returns the fault to inject into a request. A rule whose action does not apply to the request, as the caller says
+    /// with `applies`, is not hit.
     pub(super) fn check_request(
         &self,
         session: &Session,
         message: &[u8],
-        can: impl Fn(&Action) -> bool,
+        applies: impl Fn(&Action) -> bool,
     ) -> Option<Hit> {
         if self.listener == Listener::Gateway {
             return None;
         }
         let cmd = Cmd::of(message);
         let login = (cmd == Some(Cmd::Login))
-            .then(|| self.check_fault(Site::AccessLogin, session, (cmd, message), &can))
+            .then(|| self.check_site(Site::AccessLogin, session, (cmd, message), &applies))
             .flatten();
         // A login counts at the site of requests too, also if a rule has hit it already.
         let is_free = login.is_none();
-        let request = self.check_fault(Site::AccessRequest, session, (cmd, message), |action| {
-            is_free && can(action)
+        let request = self.check_site(Site::AccessRequest, session, (cmd, message), |action| {
+            is_free && applies(action)
         });
         login.or(request)
     }
 
-    /// Returns the fault to inject into a frame that is about to be written. Only an action that `can` have an effect counts
-    /// as a hit.
+    /// Returns the fault to inject into a frame that is about to be written. A rule whose action does not apply to the
+    /// frame, as the caller says with `applies`, is not hit.
     pub(super) fn check_reply(
         &self,
         session: &Session,
         message: &[u8],
-        can: impl Fn(&Action) -> bool,
+        applies: impl Fn(&Action) -> bool,
     ) -> Option<Hit> {
         let cmd = Cmd::of(message);
         let site = match cmd {
             Some(Cmd::Notify) => Site::Notify,
             _ => self.reply_site(),
         };
-        self.check_fault(site, session, (cmd, message), can)
+        self.check_site(site, session, (cmd, message), applies)
     }
 
-    fn check_fault(
+    /// Returns the fault to inject at a site that a frame or a connection passes, and records the hit in the journal.
+    fn check_site(
         &self,
         site: Site,
         session: &Session,
         (cmd, message): (Option<Cmd>, &[u8]),
-        can: impl Fn(&Action) -> bool,
+        applies: impl Fn(&Action) -> bool,
     ) -> Option<Hit> {
-        if !self.lab.watches([site]) {
+        if !self.lab.has_rule_at([site]) {
             return None;
         }
         // Before the login, the user stands in the frame.
@@ -149,7 +151,7 @@ impl FaultPoint {
             session: Some(session.id().0),
             cmd,
         };
-        let hit = self.lab.hit(site, &context, can)?;
+        let hit = self.lab.find_hit(site, &context, applies)?;
         let what = EventKind::Fault(hit.name.clone(), hit.action.name());
         self.record(session, what, message);
         Some(hit)
@@ -157,7 +159,7 @@ impl FaultPoint {
 
     /// Records an event, or counts it if nothing is recorded.
     pub(super) fn record(&self, session: &Session, what: EventKind, message: &[u8]) {
-        if !self.lab.records() {
+        if !self.lab.is_recording() {
             // Frames are counted with the traffic.
             if !matches!(what, EventKind::Frame(_)) {
                 self.lab.journal().count_unrecorded();
@@ -180,7 +182,7 @@ impl FaultPoint {
         session: &Session,
         frames: impl Iterator<Item = (&'a [u8], usize)>,
     ) {
-        if self.lab.records() {
+        if self.lab.is_recording() {
             for (message, _) in frames {
                 self.record(session, EventKind::Frame(Direction::Out), message);
             }

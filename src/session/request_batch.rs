@@ -150,14 +150,16 @@ impl<'a> RequestBatch<'a> {
         self.fault_point.record(self.session, received, message);
         let is_overtaking = self.held.is_some();
         let listener = self.fault_point.listener();
-        let can = |action: &Action| match action {
+        let applies = |action: &Action| match action {
             // A request that overtakes another one is not overtaken itself.
             Action::Reorder => !is_overtaking,
             // A request that can't be decoded is refused anyway.
             Action::Error(_) => Command::decode(message, listener).is_ok(),
             _ => true,
         };
-        let hit = self.fault_point.check_request(self.session, message, can);
+        let hit = self
+            .fault_point
+            .check_request(self.session, message, applies);
         if is_overtaking {
             self.interruption = Some(Interruption::HeldRequest);
         }

@@ -56,7 +56,7 @@ pub struct Event {
     /// Command of the frame; `None` for other events and for frames of an unknown command.
     pub cmd: Option<Cmd>,
     /// Message of the frame, without its length prefix; empty for other events. It may contain a token: show it with
-    /// [`describe`](super::describe).
+    /// [`describe`](fn@super::describe).
     pub frame: Bytes,
 }
 
@@ -220,7 +220,7 @@ impl Journal {
         }
     }
 
-    /// Appends an event. The caller has checked [`Lab::records`](super::Lab::records).
+    /// Appends an event. The caller has checked [`Lab::records`](super::Lab::is_recording).
     pub fn push(&self, record: Record<'_>) {
         let event = Event {
             seq: 0,

@@ -193,7 +193,7 @@ mod tests {
         let start = Instant::now();
         recording.stay_on(start + MARKED);
         recording.update(start, 0, || 0);
-        assert!(switches.records());
+        assert!(switches.is_recording());
         let before = start + MARKED - SECOND;
         assert!(!recording.has_lapsed(|| before));
         // A later mark renews it; one that ends earlier takes nothing away.
@@ -203,7 +203,7 @@ mod tests {
         let end = start + MARKED + SECOND;
         assert!(recording.has_lapsed(|| end));
         recording.update(end, 0, || 0);
-        assert!(!switches.records());
+        assert!(!switches.is_recording());
     }
 
     #[test]
@@ -214,10 +214,13 @@ mod tests {
             recording.add_reader();
             recording.stay_on(start + MARKED);
             recording.update(start, 0, || 9);
-            assert_eq!(switches.records(), is_on);
+            assert_eq!(switches.is_recording(), is_on);
             recording.remove_reader();
             recording.update(start + 2 * MARKED, 0, || 9);
-            assert_eq!((switches.records(), recording.unrecorded(0)), (is_on, 0));
+            assert_eq!(
+                (switches.is_recording(), recording.unrecorded(0)),
+                (is_on, 0)
+            );
         }
     }
 

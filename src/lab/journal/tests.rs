@@ -83,26 +83,26 @@ fn filters_keep_the_frames_that_match() {
 #[test]
 fn with_capture_auto_it_records_while_a_reader_exists() {
     let (journal, switches) = journal(Capture::Auto, FEW);
-    assert!(!switches.records());
+    assert!(!switches.is_recording());
     let one = journal.read(journal.end());
     let other = journal.read(journal.end());
     drop(one);
-    assert!(switches.records());
+    assert!(switches.is_recording());
     drop(other);
-    assert!(!switches.records());
+    assert!(!switches.is_recording());
     let (off, switches) = self::journal(Capture::Off, FEW);
     let _reader = off.read(off.mark());
-    assert!(!switches.records());
+    assert!(!switches.is_recording());
 }
 
 #[test]
 fn with_capture_auto_it_records_after_a_mark() {
     let (journal, switches) = journal(Capture::Auto, FEW);
     let mark = journal.mark();
-    assert!(switches.records() && journal.is_recording());
+    assert!(switches.is_recording() && journal.is_recording());
     // A reader that comes and goes turns nothing off.
     drop(journal.read(mark));
-    assert!(switches.records());
+    assert!(switches.is_recording());
     assert_eq!(journal.end(), mark);
 }
 

@@ -66,7 +66,7 @@ impl<H: Handler> Connection<H> {
         for (message, taken) in self.server.framing.frames(frames) {
             let backlog = self.backlog.as_mut();
             let mut held = backlog.and_then(|backlog| backlog.held_reply.take());
-            let can = |action: &Action| match *action {
+            let applies = |action: &Action| match *action {
                 // A frame that overtakes another one is not overtaken itself.
                 Action::Reorder => held.is_none(),
                 Action::Slice(bytes) => bytes < taken,
@@ -76,7 +76,7 @@ impl<H: Handler> Connection<H> {
                 _ => true,
             };
             let fault_point = &self.server.fault_point;
-            let hit = fault_point.check_reply(&self.session, message, can);
+            let hit = fault_point.check_reply(&self.session, message, applies);
             self.queue_frame((message, read_at), hit, &mut held, outgoing)
                 .await?;
             if self.is_silenced() {

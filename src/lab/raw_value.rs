@@ -16,33 +16,33 @@ use crate::proto::Cmd;
 
 /// An unparsed value.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Written {
+pub(super) enum RawValue {
     Whole(i128),
     Fraction(f64),
     Text(String),
 }
 
-impl fmt::Display for Written {
+impl fmt::Display for RawValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Written::Whole(number) => number.fmt(f),
-            Written::Fraction(number) => number.fmt(f),
+            RawValue::Whole(number) => number.fmt(f),
+            RawValue::Fraction(number) => number.fmt(f),
             // A numeric text is shown without quotes, like the number that was meant.
-            Written::Text(text) if text.parse::<f64>().is_ok() => f.write_str(text),
-            Written::Text(text) => write!(f, "{text:?}"),
+            RawValue::Text(text) if text.parse::<f64>().is_ok() => f.write_str(text),
+            RawValue::Text(text) => write!(f, "{text:?}"),
         }
     }
 }
 
-impl Written {
+impl RawValue {
     /// Returns the value that stands for a whole number.
-    pub fn number(number: impl Into<i128>) -> Written {
-        Written::Whole(number.into())
+    pub fn number(number: impl Into<i128>) -> RawValue {
+        RawValue::Whole(number.into())
     }
 
     /// Returns the value that stands for a duration, as text with units.
-    pub fn duration(time: Duration) -> Written {
-        Written::Text(humantime::format_duration(time).to_string())
+    pub fn duration(time: Duration) -> RawValue {
+        RawValue::Text(humantime::format_duration(time).to_string())
     }
 
     /// Parses a whole number of type `N`.
@@ -56,9 +56,9 @@ impl Written {
         (least, most): (u64, u64),
     ) -> Result<N, FaultError> {
         let number = match self {
-            Written::Whole(number) => Some(*number),
-            Written::Fraction(_) => None,
-            Written::Text(text) => text.parse().ok(),
+            RawValue::Whole(number) => Some(*number),
+            RawValue::Fraction(_) => None,
+            RawValue::Text(text) => text.parse().ok(),
         };
         let number = number.and_then(|number| N::try_from(number).ok());
         number.ok_or_else(|| FaultError::out_of_bounds(key, self, whole_number(least, most)))
@@ -66,7 +66,7 @@ impl Written {
 
     /// Parses a number of bytes: as [`whole`](Self::whole) does, or from a text with a unit such as `16KiB`.
     pub fn bytes(&self, key: &'static str, bounds: (u64, u64)) -> Result<u64, FaultError> {
-        let Written::Text(text) = self else {
+        let RawValue::Text(text) = self else {
             return self.whole(key, bounds);
         };
         byte_size::parse(text).map_err(|error| {
@@ -83,9 +83,9 @@ impl Written {
                 clippy::cast_precision_loss,
                 reason = "what loses any is far from 0 and 1"
             )]
-            Written::Whole(number) => Some(*number as f64),
-            Written::Fraction(number) => Some(*number),
-            Written::Text(text) => text.parse().ok(),
+            RawValue::Whole(number) => Some(*number as f64),
+            RawValue::Fraction(number) => Some(*number),
+            RawValue::Text(text) => text.parse().ok(),
         };
         let bounds = "more than 0 and at most 1";
         number.ok_or_else(|| FaultError::out_of_bounds("probability", self, bounds))
@@ -94,7 +94,7 @@ impl Written {
     /// Parses a duration with a unit.
     pub fn time(&self, key: &'static str) -> Result<Duration, FaultError> {
         let time = match self {
-            Written::Text(text) => humantime::parse_duration(text).ok(),
+            RawValue::Text(text) => humantime::parse_duration(text).ok(),
             _ => None,
         };
         let bounds = r#"a duration such as "10s" or "5m", at most 365 days"#;
@@ -105,9 +105,9 @@ impl Written {
     pub fn cmd(&self) -> Result<Cmd, FaultError> {
         let by_number = |number: i128| Cmd::from_number(u32::try_from(number).ok()?);
         let cmd = match self {
-            Written::Whole(number) => by_number(*number),
-            Written::Fraction(_) => None,
-            Written::Text(text) => match text.parse() {
+            RawValue::Whole(number) => by_number(*number),
+            RawValue::Fraction(_) => None,
+            RawValue::Text(text) => match text.parse() {
                 Ok(number) => by_number(number),
                 Err(_) => Cmd::named(text),
             },
@@ -116,48 +116,48 @@ impl Written {
     }
 }
 
-impl Serialize for Written {
+impl Serialize for RawValue {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self {
-            Written::Whole(number) => match (u64::try_from(*number), i64::try_from(*number)) {
+            RawValue::Whole(number) => match (u64::try_from(*number), i64::try_from(*number)) {
                 (Ok(number), _) => to.serialize_u64(number),
                 (_, Ok(number)) => to.serialize_i64(number),
                 _ => to.collect_str(number),
             },
-            Written::Fraction(number) => to.serialize_f64(*number),
-            Written::Text(text) => to.serialize_str(text),
+            RawValue::Fraction(number) => to.serialize_f64(*number),
+            RawValue::Text(text) => to.serialize_str(text),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Written {
+impl<'de> Deserialize<'de> for RawValue {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(WrittenVisitor)
+        from.deserialize_any(RawValueVisitor)
     }
 }
 
-struct WrittenVisitor;
+struct RawValueVisitor;
 
-impl Visitor<'_> for WrittenVisitor {
-    type Value = Written;
+impl Visitor<'_> for RawValueVisitor {
+    type Value = RawValue;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a number or a text")
     }
 
-    fn visit_i64<E>(self, number: i64) -> Result<Written, E> {
-        Ok(Written::number(number))
+    fn visit_i64<E>(self, number: i64) -> Result<RawValue, E> {
+        Ok(RawValue::number(number))
     }
 
-    fn visit_u64<E>(self, number: u64) -> Result<Written, E> {
-        Ok(Written::number(number))
+    fn visit_u64<E>(self, number: u64) -> Result<RawValue, E> {
+        Ok(RawValue::number(number))
     }
 
-    fn visit_f64<E>(self, number: f64) -> Result<Written, E> {
-        Ok(Written::Fraction(number))
+    fn visit_f64<E>(self, number: f64) -> Result<RawValue, E> {
+        Ok(RawValue::Fraction(number))
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Written, E> {
-        Ok(Written::Text(text.to_owned()))
+    fn visit_str<E>(self, text: &str) -> Result<RawValue, E> {
+        Ok(RawValue::Text(text.to_owned()))
     }
 }
