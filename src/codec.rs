@@ -1,4 +1,4 @@
-//! Framing: how messages are told apart in the bytes of a connection.
+//! Framing: how frames are delimited in the byte stream of a connection.
 //!
 //! On TCP it is a big-endian u16 length, then one protobuf message of that many bytes (the contract's *Framing*). The
 //! functions of this module and [`FrameCodec`] speak that form, for clients. A server's connection asks the [`Framing`] of

@@ -26,7 +26,9 @@ use crate::lab::Lab;
 use crate::listener::serve_sessions;
 use crate::proto::{Cmd, Code, Reply};
 use crate::registry::{Record, Registry};
-use crate::session::{Deadlines, FaultPoint, Handler, Manager, RequestBatch, Server};
+use crate::session::{
+    Deadlines, FaultPoint, Handler, ListenerContext, RequestBatch, SessionManager,
+};
 use crate::shutdown::Shutdown;
 
 thread_local! {
@@ -39,7 +41,7 @@ thread_local! {
 #[derive(Debug)]
 pub struct Gateway {
     addr: SocketAddr,
-    sessions: Arc<Manager>,
+    manager: Arc<SessionManager>,
     servers: Arc<ServerList>,
 }
 
@@ -53,17 +55,17 @@ impl Gateway {
     pub async fn start(listener: TcpListener, config: &Config, core: &Core) -> io::Result<Self> {
         let gateway = Gateway::new(listener.local_addr()?, config, core);
         let Gateway {
-            sessions, servers, ..
+            manager, servers, ..
         } = &gateway;
         // With the quirk, the list is first read at the first tick.
         if !config.quirks.gateway_starts_empty {
             servers.refresh().await;
         }
         let ticks = core.clock.rounds(config.gateway.refresh);
-        let shutdown = sessions.shutdown();
+        let shutdown = manager.shutdown();
         shutdown.spawn(Arc::clone(servers).keep_fresh(ticks, shutdown.clone()));
-        let server = Server {
-            manager: Arc::clone(sessions),
+        let context = ListenerContext {
+            manager: Arc::clone(manager),
             framing: Framing::LengthPrefix,
             frame_limit: config.limits.frame_before_login,
             connections: core.metrics.connections("gateway"),
@@ -71,7 +73,7 @@ impl Gateway {
             fault_point: FaultPoint::gateway(Arc::clone(&core.lab)),
             handler: GatewayHandler::new(Arc::clone(servers)),
         };
-        serve_sessions(listener, core.admission.clone(), server);
+        serve_sessions(listener, core.admission.clone(), context);
         Ok(gateway)
     }
 
@@ -87,7 +89,7 @@ impl Gateway {
             half_frame: config.session.half_frame,
             write: config.session.write_deadline,
         };
-        let sessions = Manager::new(
+        let manager = SessionManager::new(
             core.session_ids.clone(),
             Arc::clone(&core.clock),
             deadlines,
@@ -100,7 +102,7 @@ impl Gateway {
         );
         Gateway {
             addr,
-            sessions,
+            manager,
             servers: Arc::new(servers),
         }
     }
@@ -110,9 +112,9 @@ impl Gateway {
         self.addr
     }
 
-    /// Returns the gateway's sessions.
-    pub fn sessions(&self) -> &Arc<Manager> {
-        &self.sessions
+    /// Returns the manager of the gateway's sessions.
+    pub fn session_manager(&self) -> &Arc<SessionManager> {
+        &self.manager
     }
 
     /// Resets the list to what it is after a start: see [`ServerList::begin_anew`].

@@ -15,7 +15,7 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use crate::session::{Connection, Handler, Pause, Server};
+use crate::session::{Connection, Handler, ListenerContext, Pause};
 use crate::shutdown::Shutdown;
 
 /// How many connections the system queues until they are accepted.
@@ -145,20 +145,24 @@ pub async fn accept(
 }
 
 /// Serves sessions on a listener, with tasks of the server's manager, and checks their deadlines.
-pub fn serve_sessions<H: Handler>(listener: TcpListener, admission: Admission, server: Server<H>) {
-    let server = Arc::new(server);
-    let shutdown = server.manager.shutdown().clone();
-    let pause = Arc::clone(server.manager.pause_state());
-    shutdown.spawn(Arc::clone(&server.manager).sweep());
+pub fn serve_sessions<H: Handler>(
+    listener: TcpListener,
+    admission: Admission,
+    context: ListenerContext<H>,
+) {
+    let context = Arc::new(context);
+    let shutdown = context.manager.shutdown().clone();
+    let pause = Arc::clone(context.manager.pause_state());
+    shutdown.spawn(Arc::clone(&context.manager).sweep());
     let tasks = shutdown.clone();
     let open = move |stream: TcpStream, peer, permit: ConnectionPermit| {
         // Fails only for a connection that its peer has closed.
         let Ok(local) = stream.local_addr() else {
             return;
         };
-        let session = server.manager.open(peer, local);
+        let session = context.manager.open(peer, local);
         tracing::debug!(session = %session.id(), %peer, "session opened");
-        let connection = Connection::new(stream.into(), session, Arc::clone(&server));
+        let connection = Connection::new(stream.into(), session, Arc::clone(&context));
         tasks.spawn(async move {
             connection.run().await;
             drop(permit);

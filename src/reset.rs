@@ -14,7 +14,7 @@ use crate::clock::running;
 use crate::config::{self, Config};
 use crate::lab::{Fault, FaultError};
 use crate::service::{FixtureError, Services};
-use crate::session::{CloseReason, Manager};
+use crate::session::{CloseReason, SessionManager};
 use crate::stack::Stack;
 use crate::store::{ReplaceError, Snapshot};
 
@@ -196,7 +196,7 @@ impl Reset {
     /// Closes all sessions, and waits until they have done with the requests that they took. What is left of a session
     /// then is to have its peer take the last word.
     async fn end_sessions(&self) -> Result<(), ResetError> {
-        let managers = self.stack.sessions();
+        let managers = self.stack.session_managers();
         for manager in &managers {
             manager.close_all(CloseReason::Replaced);
         }
@@ -213,7 +213,7 @@ impl Reset {
         Ok(())
     }
 
-    async fn sessions_ended(&self, managers: &[Arc<Manager>]) {
+    async fn sessions_ended(&self, managers: &[Arc<SessionManager>]) {
         while self.at_work(managers) > 0 {
             for manager in managers {
                 manager.closed_sessions_done().await;
@@ -224,7 +224,7 @@ impl Reset {
 
     /// Returns how many closed sessions are still at work. A commit whose session has gone already counts as one: it too
     /// stores into what is about to be replaced.
-    fn at_work(&self, managers: &[Arc<Manager>]) -> usize {
+    fn at_work(&self, managers: &[Arc<SessionManager>]) -> usize {
         let closing = managers
             .iter()
             .map(|manager| manager.closing())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::access::AccessServers;
 use crate::core::Core;
 use crate::gateway::Gateway;
-use crate::session::Manager;
+use crate::session::SessionManager;
 
 /// The gateway and the access servers of one `imd`.
 #[derive(Debug)]
@@ -19,11 +19,12 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Returns the sessions of every listener: those of the gateway, and those of each access server since its last start.
-    pub fn sessions(&self) -> Vec<Arc<Manager>> {
+    /// Returns the session manager of every listener: that of the gateway, and that of each access server since its last
+    /// start.
+    pub fn session_managers(&self) -> Vec<Arc<SessionManager>> {
         let servers = self.access.all();
         let access = servers.iter().map(|server| server.sessions());
-        std::iter::once(Arc::clone(self.gateway.sessions()))
+        std::iter::once(Arc::clone(self.gateway.session_manager()))
             .chain(access)
             .collect()
     }

@@ -8,7 +8,7 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use imd::clock::RealClock;
 use imd::id::Version;
-use imd::session::{Deadlines, Manager, Session, SessionIds};
+use imd::session::{Deadlines, Session, SessionIds, SessionManager};
 
 const MANY: usize = 1_000;
 
@@ -21,7 +21,7 @@ fn session() -> Arc<Session> {
         write: minute,
     };
     let clock = Arc::new(RealClock::default());
-    let manager = Manager::new(SessionIds::default(), clock, deadlines, usize::MAX);
+    let manager = SessionManager::new(SessionIds::default(), clock, deadlines, usize::MAX);
     let addr = SocketAddr::from(([127, 0, 0, 1], 1));
     manager.open(addr, addr)
 }

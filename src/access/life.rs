@@ -21,14 +21,14 @@ use tokio::net::TcpSocket;
 use super::membership::Membership;
 use super::{AccessServer, RestartError, State, WrongState};
 use crate::listener::{listen, reserve};
-use crate::session::Manager;
+use crate::session::SessionManager;
 
 /// The state of an access server, and what belongs to its last start.
 #[derive(Debug)]
 pub(super) struct Lifecycle {
     state: State,
     /// The manager of the sessions since the last start.
-    pub manager: Arc<Manager>,
+    pub manager: Arc<SessionManager>,
     /// The membership in the registry since the last start. None until the first attempt to register is done.
     pub membership: Option<Arc<Membership>>,
     /// A socket that is bound to the server's address but does not listen, while the server is down. It keeps the
@@ -40,7 +40,7 @@ pub(super) struct Lifecycle {
 
 impl Lifecycle {
     /// Creates the lifecycle of a server that has just started.
-    pub fn new(manager: Arc<Manager>) -> Self {
+    pub fn new(manager: Arc<SessionManager>) -> Self {
         Lifecycle {
             state: State::Running,
             manager,
@@ -290,12 +290,12 @@ impl AccessServer {
     }
 
     /// Ends the server for ever, without waiting for its sessions.
-    pub(crate) fn abandon(&self) {
-        self.retire().abandon();
+    pub(crate) fn end_now(&self) {
+        self.retire().end_now();
     }
 
     /// Marks the server as ended for ever, and returns the manager of the sessions that are still to be ended.
-    fn retire(&self) -> Arc<Manager> {
+    fn retire(&self) -> Arc<SessionManager> {
         let mut lifecycle = self.lifecycle.lock();
         lifecycle.is_retired = true;
         lifecycle.reserved = None;
@@ -323,6 +323,6 @@ impl AccessServer {
 
 impl Drop for AccessServer {
     fn drop(&mut self) {
-        self.abandon();
+        self.end_now();
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use crate::clock::Ticks;
 use crate::lab::{Action, FrameContext, Lab, Site};
 use crate::registry::{Lease, Record, Registry, RenewError, Unreachable};
-use crate::session::Manager;
+use crate::session::SessionManager;
 
 /// The membership of one access server, from one start of the server to its next stop or kill.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(super) struct Membership {
     /// The address that clients are given, as host:port. The host may be unspecified, such as 0.0.0.0.
     pub advertised: String,
     /// The server's sessions, whose number is part of each record, and whose shutdown ends the membership.
-    pub manager: Arc<Manager>,
+    pub manager: Arc<SessionManager>,
     /// How long the lease lasts after each heartbeat.
     pub ttl: Duration,
     /// The time between two heartbeats.

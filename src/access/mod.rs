@@ -40,7 +40,7 @@ use crate::codec::Framing;
 use crate::config::{Config, Host};
 use crate::core::Core;
 use crate::listener::serve_sessions;
-use crate::session::{Deadlines, FaultPoint, Manager, Server};
+use crate::session::{Deadlines, FaultPoint, ListenerContext, SessionManager};
 use life::Lifecycle;
 use membership::Membership;
 
@@ -115,14 +115,14 @@ impl From<&Config> for Settings {
 
 impl Settings {
     /// Starts to serve sessions on a listener, and returns their manager, which also ends them.
-    fn serve(&self, name: &str, listener: TcpListener, core: &Core) -> Arc<Manager> {
-        let manager = Manager::new(
+    fn serve(&self, name: &str, listener: TcpListener, core: &Core) -> Arc<SessionManager> {
+        let manager = SessionManager::new(
             core.session_ids.clone(),
             Arc::clone(&core.clock),
             self.deadlines.clone(),
             self.outbound,
         );
-        let server = Server {
+        let context = ListenerContext {
             manager: Arc::clone(&manager),
             framing: Framing::LengthPrefix,
             frame_limit: self.frame_before_login,
@@ -131,7 +131,7 @@ impl Settings {
             fault_point: FaultPoint::access(Arc::clone(&core.lab), name),
             handler: AccessHandler::new(Arc::clone(&core.services)),
         };
-        serve_sessions(listener, core.admission.clone(), server);
+        serve_sessions(listener, core.admission.clone(), context);
         manager
     }
 }
@@ -211,7 +211,7 @@ impl AccessServer {
     }
 
     /// Returns the manager of the sessions since the last start. A restart creates a new manager without sessions.
-    pub fn sessions(&self) -> Arc<Manager> {
+    pub fn sessions(&self) -> Arc<SessionManager> {
         Arc::clone(&self.lifecycle.lock().manager)
     }
 }

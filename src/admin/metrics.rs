@@ -59,7 +59,7 @@ fn gauges(deps: &Deps) -> Registry {
         let gauge = sessions.get_or_create_owned(&at(server));
         gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
     };
-    set("gateway", deps.stack.gateway.sessions().len());
+    set("gateway", deps.stack.gateway.session_manager().len());
     for server in deps.stack.access.all() {
         set(server.name(), server.sessions().len());
     }

@@ -111,7 +111,8 @@ pub async fn sessions(
     let servers = servers
         .iter()
         .map(|server| (server.name(), server.sessions()));
-    let all = std::iter::once((GATEWAY, Arc::clone(deps.stack.gateway.sessions()))).chain(servers);
+    let all =
+        std::iter::once((GATEWAY, Arc::clone(deps.stack.gateway.session_manager()))).chain(servers);
     let mut found = Vec::new();
     let mut is_known = false;
     for (name, manager) in all {
@@ -154,7 +155,7 @@ pub async fn end_session(
 ) -> Result<Json<Value>, Problem> {
     let servers = deps.stack.access.all();
     let managers = servers.iter().map(|server| server.sessions());
-    let found = std::iter::once(Arc::clone(deps.stack.gateway.sessions()))
+    let found = std::iter::once(Arc::clone(deps.stack.gateway.session_manager()))
         .chain(managers)
         .find_map(|manager| manager.sessions().find(|session| session.id().0 == id));
     let session = found.ok_or_else(|| Problem::missing(format!("there is no session {id}")))?;

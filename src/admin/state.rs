@@ -85,7 +85,7 @@ pub async fn state(State(deps): State<Arc<Deps>>) -> Json<Value> {
         "clock": clock::clock_json(deps.core.clock_control.as_ref()),
         "store": store.describe(),
         "durable": store.is_durable(),
-        "gateway": { "addr": deps.gateway_addr.to_string(), "sessions": deps.stack.gateway.sessions().len() },
+        "gateway": { "addr": deps.gateway_addr.to_string(), "sessions": deps.stack.gateway.session_manager().len() },
         "http": {
             "user_api": format!("http://{}", deps.user_api),
             "group_api": format!("http://{}", deps.group_api),

@@ -9,7 +9,7 @@ use crate::access::State;
 use crate::clock::running;
 use crate::lab::{Event, Fault, FaultGuard, Faults, Journal, Mark, Unknowable};
 use crate::reset::{Confirmed, ResetError};
-use crate::session::Manager;
+use crate::session::SessionManager;
 use crate::store::{SaveError, Snapshot};
 
 /// How long nothing may happen before a stack counts as settled, in real time.
@@ -199,12 +199,12 @@ impl Imd {
     }
 
     /// The sessions of the gateway, and of each access server that is not paused.
-    fn serving(&self) -> Vec<Arc<Manager>> {
+    fn serving(&self) -> Vec<Arc<SessionManager>> {
         let servers = self.stack.access.all();
         let serving = servers
             .iter()
             .filter(|server| server.state() != State::Paused);
-        let gateway = Arc::clone(self.stack.gateway.sessions());
+        let gateway = Arc::clone(self.stack.gateway.session_manager());
         serving
             .map(|server| server.sessions())
             .chain([gateway])

@@ -232,7 +232,7 @@ impl Imd {
             }
         };
         let mut ending = JoinSet::new();
-        let gateway = Arc::clone(self.stack.gateway.sessions());
+        let gateway = Arc::clone(self.stack.gateway.session_manager());
         ending.spawn(async move { gateway.dispose(grace).await });
         for server in self.stack.access.all() {
             ending.spawn(async move { server.end(grace).await });
@@ -283,9 +283,9 @@ impl Drop for Imd {
         self.services().end_delays();
         self.fronts.shutdown.hurry();
         self.cleaning.hurry();
-        self.stack.gateway.sessions().abandon();
+        self.stack.gateway.session_manager().end_now();
         for server in self.stack.access.all() {
-            server.abandon();
+            server.end_now();
         }
     }
 }

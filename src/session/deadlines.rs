@@ -63,7 +63,7 @@ impl Deadlines {
             let since = since.get();
             since.map(|since| (since.saturating_add(limit), reason))
         };
-        let awaiting_peer = timers.awaits_peer.load(Ordering::Acquire);
+        let awaiting_peer = timers.is_awaiting_peer.load(Ordering::Acquire);
         let of_peer = |since, limit, reason| awaiting_peer.then(|| end(since, limit, reason))?;
         let last = match self.login.filter(|_| !logged_in) {
             Some(login) => end(&timers.opened, login, CloseReason::LoginDeadline),
@@ -92,7 +92,7 @@ pub(super) struct Timers {
     write_stalled_since: Since,
     /// Whether the peer has to act next. While a handler runs, or too much waits to be written, frames lie unread, and no
     /// deadline of the peer runs.
-    awaits_peer: AtomicBool,
+    is_awaiting_peer: AtomicBool,
 }
 
 impl Timers {
@@ -102,29 +102,29 @@ impl Timers {
             last_frame: Since::at(opened),
             half_frame_since: Since::unset(),
             write_stalled_since: Since::unset(),
-            awaits_peer: AtomicBool::new(true),
+            is_awaiting_peer: AtomicBool::new(true),
         }
     }
 
     /// Notes that a request is being handled, or that nothing is read for now.
-    pub fn server_busy(&self) {
-        self.awaits_peer.store(false, Ordering::Release);
+    pub fn note_server_busy(&self) {
+        self.is_awaiting_peer.store(false, Ordering::Release);
     }
 
     /// Returns whether every request is answered, so that the peer has to act next.
     pub fn is_awaiting_peer(&self) -> bool {
-        self.awaits_peer.load(Ordering::Acquire)
+        self.is_awaiting_peer.load(Ordering::Acquire)
     }
 
     /// Notes that every request is answered: the deadlines of the peer run from now.
-    pub fn awaiting_peer(&self, now: impl FnOnce() -> Duration) {
-        if !self.awaits_peer.load(Ordering::Acquire) {
+    pub fn note_awaiting_peer(&self, now: impl FnOnce() -> Duration) {
+        if !self.is_awaiting_peer.load(Ordering::Acquire) {
             let now = now();
             self.last_frame.set(now);
             if self.half_frame_since.get().is_some() {
                 self.half_frame_since.set(now);
             }
-            self.awaits_peer.store(true, Ordering::Release);
+            self.is_awaiting_peer.store(true, Ordering::Release);
         }
     }
 
@@ -236,9 +236,9 @@ mod tests {
     fn time_in_which_the_peer_can_not_act_is_not_counted() {
         let timers = Timers::new(s(0));
         timers.frame_begun(true, s(1));
-        timers.server_busy();
+        timers.note_server_busy();
         assert_eq!(DEADLINES.missed(&timers, true, s(500)), None);
-        timers.awaiting_peer(|| s(500));
+        timers.note_awaiting_peer(|| s(500));
         assert_eq!(DEADLINES.missed(&timers, true, s(509)), None);
         assert_eq!(
             DEADLINES.missed(&timers, true, s(510)),
@@ -257,7 +257,7 @@ mod tests {
         let timers = Timers::new(s(0));
         timers.frame_begun(true, s(1));
         timers.frame_begun(false, s(9));
-        timers.awaiting_peer(|| s(9));
+        timers.note_awaiting_peer(|| s(9));
         assert_eq!(
             DEADLINES.missed(&timers, true, s(11)),
             Some(CloseReason::HalfFrame)
@@ -273,7 +273,7 @@ mod tests {
     #[test]
     fn a_stalled_write_counts_in_any_turn_and_progress_ends_it() {
         let timers = Timers::new(s(0));
-        timers.server_busy();
+        timers.note_server_busy();
         timers.write_stalled(s(5));
         timers.write_stalled(s(24));
         assert_eq!(DEADLINES.missed(&timers, true, s(24)), None);

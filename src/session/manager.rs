@@ -32,9 +32,9 @@ impl SessionIds {
     }
 }
 
-/// The sessions of one listener, by id.
+/// The sessions of one listener, by id, with their pause, their deadlines and their common end.
 #[derive(Debug)]
-pub struct Manager {
+pub struct SessionManager {
     sessions: Sessions,
     /// The number of sessions, so that it is read without the locks of the shards.
     count: AtomicUsize,
@@ -49,13 +49,14 @@ pub struct Manager {
     killed: AtomicBool,
     /// Notified whenever a session is done.
     session_done: Notify,
-    /// The number of callers that wait in [`all_idle`](Manager::all_idle). While there are none, no session notifies `parked`.
+    /// The number of callers that wait in [`all_idle`](SessionManager::all_idle). While there are none, no session notifies
+    /// `parked`.
     watchers: AtomicUsize,
     /// Notified when a session may have become idle.
     parked: Notify,
 }
 
-impl Manager {
+impl SessionManager {
     /// Creates a manager without sessions.
     pub fn new(
         ids: SessionIds,
@@ -63,7 +64,7 @@ impl Manager {
         deadlines: Deadlines,
         outbound_limit: usize,
     ) -> Arc<Self> {
-        Arc::new(Manager {
+        Arc::new(SessionManager {
             sessions: Sessions::default(),
             count: AtomicUsize::new(0),
             ids,
@@ -106,13 +107,13 @@ impl Manager {
     pub fn remove(&self, id: SessionId) {
         if self.sessions.of(id.0).lock().remove(&id).is_some() {
             self.count.fetch_sub(1, Ordering::Relaxed);
-            self.parked();
+            self.note_parked();
         }
     }
 
     /// Notes that a session's task waits for its peer, or has ended. One relaxed load, as long as nobody watches.
     #[inline]
-    pub(super) fn parked(&self) {
+    pub(super) fn note_parked(&self) {
         if self.watchers.load(Ordering::Relaxed) > 0 {
             self.parked.notify_waiters();
         }
@@ -142,8 +143,8 @@ impl Manager {
     }
 
     /// Notes that a session is [done](Session::is_done).
-    pub(super) fn done(&self, session: &Session) {
-        session.done();
+    pub(super) fn note_done(&self, session: &Session) {
+        session.note_done();
         self.session_done.notify_waiters();
     }
 
@@ -221,8 +222,9 @@ impl Manager {
         self.shutdown.ended_within(grace).await
     }
 
-    /// Does what [`dispose`](Self::dispose) does without waiting: what a socket does not take at once is lost.
-    pub fn abandon(&self) {
+    /// Closes every session and ends everything that was spawned on this manager's shutdown, as
+    /// [`dispose`](Self::dispose) does, but without waiting: what a socket does not take at once is lost.
+    pub fn end_now(&self) {
         self.close_for_shutdown();
         self.shutdown.hurry();
     }
@@ -320,7 +322,7 @@ impl Manager {
             // Before the check below, as in `park_if_paused`.
             session.park(cx);
             // A session that was left half-open is idle wherever its task waits.
-            self.parked();
+            self.note_parked();
             if self.is_killed() {
                 Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
             } else {
@@ -361,7 +363,7 @@ impl Manager {
     }
 }
 
-/// Counts a watcher of [`Manager::all_idle`], until it is dropped.
+/// Counts a watcher of [`SessionManager::all_idle`], until it is dropped.
 struct Watching<'a>(&'a AtomicUsize);
 
 impl Drop for Watching<'_> {

@@ -10,11 +10,14 @@
 //! |---|---|
 //! | `connection` | the task of a session |
 //! | `request_batch` | the requests of one read, and the replies to them |
+//! | `output` | bytes on their way from a batch to the write |
 //! | `outbound` | what others have queued for the client |
-//! | `manager`, `server` | the sessions of one listener, and what they share |
+//! | `handle` | the session as services and directories see it |
+//! | `manager`, `listener_context` | the sessions of one listener, and what they share |
 //! | `deadlines`, `sweep` | the deadlines of a session, and the search for those who have missed one |
 //! | `fault_point`, `held_frame` | injected faults |
 //! | `close`, `pause` | why a session ends, and the pause of a server |
+//! | `buffer_pool` | read and write buffers that are not in use |
 
 mod buffer_pool;
 mod close;
@@ -23,11 +26,12 @@ mod deadlines;
 mod fault_point;
 mod handle;
 mod held_frame;
+mod listener_context;
 pub mod manager;
 mod outbound;
+mod output;
 mod pause;
 mod request_batch;
-mod server;
 mod sweep;
 
 pub use crate::directory::SessionId;
@@ -35,10 +39,10 @@ pub use close::CloseReason;
 pub use connection::{Connection, Handler};
 pub use deadlines::Deadlines;
 pub use fault_point::FaultPoint;
-pub use manager::{Manager, SessionIds};
+pub use listener_context::ListenerContext;
+pub use manager::{SessionIds, SessionManager};
 pub use pause::Pause;
 pub use request_batch::RequestBatch;
-pub use server::Server;
 
 use std::fmt;
 use std::future::poll_fn;
@@ -71,8 +75,8 @@ pub struct Session {
     /// The user who is logged in; 0 before the login.
     uid: AtomicI64,
     timers: Timers,
-    /// How many bytes may wait to be written. Requests are handled while it is half of that at most.
-    outbound_limit: usize,
+    /// Above this many unwritten bytes, no further request is taken.
+    congestion_limit: usize,
     outbound: Mutex<Outbound>,
     half_open: AtomicBool,
     /// Whether the peer was seen to have hung up while a fault held something.
@@ -99,7 +103,8 @@ impl Session {
             local,
             uid: AtomicI64::new(0),
             timers: Timers::new(opened),
-            outbound_limit,
+            // Half of it, since the requests that were taken before are still replied to.
+            congestion_limit: outbound_limit / 2,
             outbound: Mutex::default(),
             half_open: AtomicBool::new(false),
             hung_up: AtomicBool::new(false),
@@ -230,7 +235,7 @@ impl Session {
         self.is_done.load(Ordering::Acquire)
     }
 
-    fn done(&self) {
+    fn note_done(&self) {
         self.is_done.store(true, Ordering::Release);
     }
 
@@ -252,7 +257,7 @@ impl Session {
 
     /// Returns whether too much waits to be written to take a further request.
     fn is_congested(&self, unwritten: usize) -> bool {
-        unwritten > self.outbound_limit / 2
+        unwritten > self.congestion_limit
     }
 
     /// Returns the length of the longest frame that the client may send, in bytes. `before_login` is that limit before the

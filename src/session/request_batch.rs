@@ -16,7 +16,8 @@ use bytes::BytesMut;
 
 use super::fault_point::FaultPoint;
 use super::held_frame::{Delay, HeldFrame};
-use super::{CloseReason, Server, Session, outbound};
+use super::output::Output;
+use super::{CloseReason, ListenerContext, Session, outbound};
 use crate::codec::{FrameTooLong, Framing, Split};
 use crate::command::Command;
 use crate::id::Version;
@@ -34,22 +35,18 @@ pub struct RequestBatch<'a> {
     unread: &'a [u8],
     /// A request that is handed out next, whatever stands in its way: the second copy of a duplicated one, or one whose
     /// delay is over.
-    admitted: Option<&'a [u8]>,
+    forced_next: Option<&'a [u8]>,
     /// Why no further request is handed out for now.
     pub(super) interruption: Option<Interruption<'a>>,
     /// A request that a fault holds back until the next one has passed.
     pub(super) held: Option<Box<HeldFrame>>,
-    /// Bytes to be written: what the socket has not taken before, then the replies.
-    pub(super) out: BytesMut,
-    /// How many bytes at the start of `out` were counted as sent before.
-    pub(super) counted: usize,
-    /// When the requests were read, from which the time of their replies is counted.
-    pub(super) read_at: Instant,
+    /// What the socket has not taken before, then the replies.
+    pub(super) output: Output,
 }
 
 /// What a connection has to do before the handler gets the next request of a batch.
 pub(super) enum Interruption<'a> {
-    /// The frame that comes next is too long, after which the rest of the input can't be told apart.
+    /// The frame that comes next is too long, so the rest of the input can't be split into frames.
     TooLong(FrameTooLong),
     /// Too much waits to be written.
     Congested,
@@ -69,36 +66,34 @@ impl<'a> RequestBatch<'a> {
     /// Creates a batch of the requests in `input`. `unwritten` is what the socket has not taken before.
     pub(super) fn new<H>(
         session: &'a Arc<Session>,
-        server: &'a Server<H>,
+        context: &'a ListenerContext<H>,
         input: &'a [u8],
         unwritten: BytesMut,
     ) -> Self {
         RequestBatch {
             session,
-            framing: server.framing,
-            fault_point: &server.fault_point,
-            frame_limit: server.frame_limit,
+            framing: context.framing,
+            fault_point: &context.fault_point,
+            frame_limit: context.frame_limit,
             unread: input,
-            admitted: None,
+            forced_next: None,
             interruption: None,
             held: None,
-            counted: unwritten.len(),
-            out: unwritten,
-            read_at: Instant::now(),
+            output: Output::unwritten(unwritten, Some(Instant::now())),
         }
     }
 
     /// Creates a batch of one request that no fault touches any more. It was read at `read_at`.
     pub(super) fn of_one<H>(
         session: &'a Arc<Session>,
-        server: &'a Server<H>,
+        context: &'a ListenerContext<H>,
         request: &'a [u8],
-        read_at: Instant,
+        read_at: Option<Instant>,
     ) -> Self {
         RequestBatch {
-            admitted: Some(request),
-            read_at,
-            ..RequestBatch::new(session, server, &[], BytesMut::new())
+            forced_next: Some(request),
+            output: Output::unwritten(BytesMut::new(), read_at),
+            ..RequestBatch::new(session, context, &[], BytesMut::new())
         }
     }
 
@@ -110,14 +105,14 @@ impl<'a> RequestBatch<'a> {
     /// Returns the next request, without its length prefix. None if there is no further one for now; the handler has to
     /// complete all replies then, and is called again if the batch goes on.
     pub fn next_request(&mut self) -> Option<&'a [u8]> {
-        if let Some(admitted) = self.admitted.take() {
-            return Some(admitted);
+        if let Some(forced_next) = self.forced_next.take() {
+            return Some(forced_next);
         }
         loop {
             if self.interruption.is_some() || !self.session.is_served() {
                 return None;
             }
-            if self.session.is_congested(self.out.len()) {
+            if self.session.is_congested(self.output.bytes.len()) {
                 self.interruption = Some(Interruption::Congested);
                 return None;
             }
@@ -128,7 +123,7 @@ impl<'a> RequestBatch<'a> {
             }
             match self.framing.split(self.unread, self.max_frame()) {
                 Ok(Split::Frame { message, taken }) => {
-                    self.session.timers.server_busy();
+                    self.session.timers.note_server_busy();
                     self.unread = self.unread.get(taken..).unwrap_or_default();
                     if self.fault_point.is_quiet() && self.held.is_none() {
                         return Some(message);
@@ -174,11 +169,11 @@ impl<'a> RequestBatch<'a> {
         let interruption = match hit.action {
             Action::Drop => return false,
             Action::Duplicate => {
-                self.admitted = Some(message);
+                self.forced_next = Some(message);
                 return true;
             }
             Action::Reorder => {
-                let held = HeldFrame::new(message.into(), Some(self.read_at), hit.hold);
+                let held = HeldFrame::new(message.into(), self.output.read_at, hit.hold);
                 self.held = Some(held);
                 return false;
             }
@@ -200,9 +195,10 @@ impl<'a> RequestBatch<'a> {
         false
     }
 
-    /// Hands out `request` next, and after it the request that it overtakes, if one is held back.
-    pub(super) fn admit(&mut self, request: &'a [u8]) {
-        self.admitted = Some(request);
+    /// Has `request` handed out next, whatever stands in its way, and after it the request that it overtakes, if one is
+    /// held back.
+    pub(super) fn force_next(&mut self, request: &'a [u8]) {
+        self.forced_next = Some(request);
         if self.held.is_some() {
             self.interruption = Some(Interruption::HeldRequest);
         }
@@ -220,14 +216,14 @@ impl<'a> RequestBatch<'a> {
     /// Adds the reply to a request. The replies are not limited here: while too much waits to be written, the batch hands
     /// out no further request.
     pub fn reply(&mut self, reply: &impl Payload) {
-        outbound::append(self.framing, reply, &mut self.out);
+        outbound::append(self.framing, reply, &mut self.output.bytes);
     }
 
     /// Adds a page as the reply to a request. It ends at `end` of an inbox whose newest version is `total`. From then on
     /// the client has read up to `end`; if the page leaves something behind, a notify follows.
     pub fn reply_page(&mut self, page: &impl Payload, end: Version, total: Version) {
         // A page that fits no frame is replaced by an error, and moves nobody.
-        if outbound::append(self.framing, page, &mut self.out) {
+        if outbound::append(self.framing, page, &mut self.output.bytes) {
             self.session.page_served(end, total);
         }
     }

@@ -144,11 +144,11 @@ mod tests {
         match event {
             Event::Open => {}
             Event::LogIn => {
-                session.timers.server_busy();
+                session.timers.note_server_busy();
                 session.log_in(Uid(1));
             }
-            Event::ServerBusy => session.timers.server_busy(),
-            Event::AwaitingPeer => session.timers.awaiting_peer(|| now),
+            Event::ServerBusy => session.timers.note_server_busy(),
+            Event::AwaitingPeer => session.timers.note_awaiting_peer(|| now),
             Event::HalfFrame => session.timers.frame_begun(true, now),
             Event::WholeFrame => session.timers.frame_completed(),
             Event::Stall => session.timers.write_stalled(now),
@@ -230,8 +230,8 @@ mod tests {
             now += s(1);
             for session in &all {
                 session.log_in(Uid(1));
-                session.timers.server_busy();
-                session.timers.awaiting_peer(|| now);
+                session.timers.note_server_busy();
+                session.timers.note_awaiting_peer(|| now);
             }
             assert!(sweep.tick(&sessions, now).is_empty());
             assert!(sweep.due.is_empty());

@@ -8,13 +8,13 @@ use imd::clock::ManualClock;
 use imd::config::SecondLogin;
 use imd::directory::{Entered, LocalDirectory, SessionDirectory, SessionHandle};
 use imd::id::Uid;
-use imd::session::{CloseReason, Deadlines, Manager, Session, SessionIds};
+use imd::session::{CloseReason, Deadlines, Session, SessionIds, SessionManager};
 
-fn manager(outbound: usize) -> Arc<Manager> {
+fn manager(outbound: usize) -> Arc<SessionManager> {
     manager_of(&SessionIds::default(), outbound)
 }
 
-fn manager_of(ids: &SessionIds, outbound: usize) -> Arc<Manager> {
+fn manager_of(ids: &SessionIds, outbound: usize) -> Arc<SessionManager> {
     let deadlines = Deadlines {
         login: None,
         idle: Duration::from_secs(60),
@@ -22,10 +22,10 @@ fn manager_of(ids: &SessionIds, outbound: usize) -> Arc<Manager> {
         write: Duration::from_secs(10),
     };
     let clock = Arc::new(ManualClock::default());
-    Manager::new(ids.clone(), clock, deadlines, outbound)
+    SessionManager::new(ids.clone(), clock, deadlines, outbound)
 }
 
-fn open(manager: &Manager) -> Arc<Session> {
+fn open(manager: &SessionManager) -> Arc<Session> {
     let addr = "127.0.0.1:1".parse().unwrap();
     manager.open(addr, addr)
 }

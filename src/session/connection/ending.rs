@@ -9,6 +9,7 @@ use super::{Connection, Handler};
 use crate::clock::running;
 use crate::lab::EventKind;
 use crate::session::CloseReason;
+use crate::session::output::Output;
 
 /// How long a close waits for the peer to take the last bytes, and as long again for it to close too. Real time.
 const LINGER: Duration = Duration::from_millis(250);
@@ -26,7 +27,7 @@ impl<H: Handler> Connection<H> {
             "session closed"
         );
         let is_silenced = self.is_silenced();
-        let is_silent = reason.is_abrupt() || is_silenced || self.server.manager.is_killed();
+        let is_silent = reason.is_abrupt() || is_silenced || self.context.manager.is_killed();
         let last = if is_silent {
             BytesMut::new()
         } else {
@@ -34,7 +35,7 @@ impl<H: Handler> Connection<H> {
         };
         // After the last frames were recorded.
         let closed = EventKind::Closed(reason.label());
-        self.server.fault_point.record(&self.session, closed, &[]);
+        self.context.fault_point.record(&self.session, closed, &[]);
         if reason == CloseReason::Dropped && is_silenced {
             // An end and nothing else; over unread input it would be a reset.
             if self.transport.shutdown().await.is_ok() {
@@ -45,7 +46,7 @@ impl<H: Handler> Connection<H> {
         if is_silent {
             return;
         }
-        let shutdown = self.server.manager.shutdown().clone();
+        let shutdown = self.context.manager.shutdown().clone();
         // What the socket takes at once is written even in a hurry.
         tokio::select! {
             biased;
@@ -68,20 +69,19 @@ impl<H: Handler> Connection<H> {
 
     /// Takes and records what is written last.
     fn take_final_output(&mut self) -> BytesMut {
-        let mut last = self.take_unwritten();
-        let counted = last.len();
+        let mut last = Output::unwritten(self.take_unwritten(), None);
         // A reply whose rule has ended is written before the farewell.
         if let Some(held) = self.take_released_reply() {
-            last.extend_from_slice(&held.frame);
+            last.bytes.extend_from_slice(&held.frame);
         }
         self.session
-            .take_final_output(self.server.framing, &mut last);
-        self.record_sent(last.get(counted..).unwrap_or_default(), None);
-        last
+            .take_final_output(self.context.framing, &mut last.bytes);
+        self.record_sent(last.uncounted(), last.read_at);
+        last.bytes
     }
 
     async fn close_gracefully(&mut self, reason: CloseReason, last: &[u8]) {
-        self.server.manager.done(&self.session);
+        self.context.manager.note_done(&self.session);
         let written = async {
             self.transport.write_all(last).await?;
             self.transport.shutdown().await
@@ -102,7 +102,7 @@ impl<H: Handler> Connection<H> {
     /// reason that [ends a half-open session](CloseReason::ends_half_open).
     pub(super) async fn serve_half_open(&mut self) {
         self.backlog = None;
-        let (session, shutdown) = (&self.session, self.server.manager.shutdown());
+        let (session, shutdown) = (&self.session, self.context.manager.shutdown());
         tokio::select! {
             // Whether it ends in order or is reset.
             _ = self.transport.drain() => session.close(CloseReason::PeerClosed),

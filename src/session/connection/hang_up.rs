@@ -20,7 +20,7 @@ impl<H: Send + Sync> Connection<H> {
             if let Poll::Ready(done) = work.as_mut().poll(cx) {
                 return Poll::Ready(done);
             }
-            if self.server.fault_point.is_quiet() || self.session.is_abandoned() {
+            if self.context.fault_point.is_quiet() || self.session.is_abandoned() {
                 return Poll::Pending;
             }
             let hung_up = hung_up.get_or_insert_with(|| Box::pin(self.transport.hung_up()));

@@ -26,8 +26,9 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 
 use super::held_frame::HeldFrame;
+use super::output::Output;
 use super::request_batch::{Interruption, RequestBatch};
-use super::{CloseReason, Server, Session, Work, buffer_pool};
+use super::{CloseReason, ListenerContext, Session, Work, buffer_pool};
 use crate::codec::{MAX_FRAME, Split};
 use crate::lab::EventKind;
 use crate::proto::{Code, Reply};
@@ -45,7 +46,8 @@ pub trait Handler: Send + Sync + 'static {
     /// Takes the requests of a batch one by one, and adds a reply to each. All replies are complete when this returns:
     /// what they acknowledge has been stored.
     ///
-    /// Notifies for what was stored are added to `notifies`. The connection drops them behind the write of the replies.
+    /// Notifies for what was stored are added to `notifies`. The connection sends them, by dropping them, when it has
+    /// written the replies; or before that, where a fault or a slow peer may hold the replies up.
     ///
     /// A batch that was [interrupted](RequestBatch::next_request) is handed over again when it goes on.
     fn handle(
@@ -62,7 +64,7 @@ pub trait Handler: Send + Sync + 'static {
 pub struct Connection<H> {
     transport: Transport,
     session: Arc<Session>,
-    server: Arc<Server<H>>,
+    context: Arc<ListenerContext<H>>,
     /// None while there is nothing in it.
     backlog: Option<Box<Backlog>>,
 }
@@ -116,32 +118,36 @@ enum Event {
 impl<H> Drop for Connection<H> {
     fn drop(&mut self) {
         let reason = self.session.close_reason();
-        if self.server.manager.is_killed() || reason == Some(CloseReason::Reset) {
+        if self.context.manager.is_killed() || reason == Some(CloseReason::Reset) {
             self.transport.reset_on_drop();
         }
         self.session.close(CloseReason::Broken);
-        self.server.manager.done(&self.session);
+        self.context.manager.note_done(&self.session);
         let reason = self.session.close_reason().unwrap_or(CloseReason::Broken);
-        self.server.connections.closed(reason.label());
-        self.server.manager.remove(self.session.id());
+        self.context.connections.closed(reason.label());
+        self.context.manager.remove(self.session.id());
     }
 }
 
 impl<H: Handler> Connection<H> {
     /// Creates the connection of a session.
-    pub fn new(transport: Transport, session: Arc<Session>, server: Arc<Server<H>>) -> Self {
-        server.connections.opened();
+    pub fn new(
+        transport: Transport,
+        session: Arc<Session>,
+        context: Arc<ListenerContext<H>>,
+    ) -> Self {
+        context.connections.opened();
         Connection {
             transport,
             session,
-            server,
+            context,
             backlog: None,
         }
     }
 
     /// Serves the session until it ends.
     pub async fn run(mut self) {
-        let fault_point = &self.server.fault_point;
+        let fault_point = &self.context.fault_point;
         fault_point.record(&self.session, EventKind::Opened, &[]);
         if fault_point.accepting_may_fail() {
             Box::pin(self.apply_accept_fault()).await;
@@ -166,12 +172,11 @@ impl<H: Handler> Connection<H> {
                     continue;
                 }
                 Event::Write => {
-                    let unwritten = self.take_unwritten();
-                    let counted = unwritten.len();
+                    let output = Output::unwritten(self.take_unwritten(), None);
                     if self.writing_may_fail() {
-                        Box::pin(self.write_with_faults(unwritten, counted, None)).await?;
+                        Box::pin(self.write_with_faults(output)).await?;
                     } else {
-                        self.write(unwritten, counted, None)?;
+                        self.write(output)?;
                     }
                     continue;
                 }
@@ -189,11 +194,11 @@ impl<H: Handler> Connection<H> {
     /// Waits for the next event. While too much waits to be written, nothing is read.
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Event>> {
         let work = self.session.poll_work(cx);
-        if self.server.manager.park_if_paused(&self.session, cx) {
+        if self.context.manager.park_if_paused(&self.session, cx) {
             return Poll::Pending;
         }
         if work == Some(Work::HalfOpen) {
-            self.server.manager.parked();
+            self.context.manager.note_parked();
             return Poll::Ready(Ok(Event::HalfOpen));
         }
         // Before a close and before the next frame: what was held back stands in front of both.
@@ -212,7 +217,7 @@ impl<H: Handler> Connection<H> {
             return Poll::Ready(ready.map(|()| Event::Write));
         }
         if self.session.is_congested(unwritten) {
-            self.session.timers.server_busy();
+            self.session.timers.note_server_busy();
             return Poll::Pending;
         }
         // Before what others have queued: that is written together with the replies.
@@ -221,7 +226,7 @@ impl<H: Handler> Connection<H> {
             return Poll::Ready(Ok(Event::Write));
         }
         if read.is_pending() {
-            self.server.manager.parked();
+            self.context.manager.note_parked();
         }
         read
     }
@@ -229,16 +234,18 @@ impl<H: Handler> Connection<H> {
     /// Reads once: behind the beginning of a frame that is there, or into a buffer that is held only as long as there is
     /// something to read.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Event>> {
-        let manager = &self.server.manager;
-        self.session.timers.awaiting_peer(|| manager.clock().now());
+        let manager = &self.context.manager;
+        self.session
+            .timers
+            .note_awaiting_peer(|| manager.clock().now());
         // Before a buffer is taken, so that a silent peer takes none.
         ready!(self.transport.poll_read_ready(cx))?;
         let unread = take_filled(self.backlog.as_mut().map(|backlog| &mut backlog.unread));
         let (mut input, room) = match unread {
             None => (buffer_pool::take(), READ),
-            Some(unread) => match self.server.framing.split(&unread, MAX_FRAME) {
+            Some(unread) => match self.context.framing.split(&unread, MAX_FRAME) {
                 Ok(Split::Needs(total)) => {
-                    let max_frame = self.session.max_frame(self.server.frame_limit);
+                    let max_frame = self.session.max_frame(self.context.frame_limit);
                     let room = (total - unread.len()).max(max_frame.min(READ));
                     (unread, room)
                 }
@@ -266,23 +273,23 @@ impl<H: Handler> Connection<H> {
     /// Handles the whole frames that were read, writes the replies, sends the notifies, and keeps the beginning of the next
     /// frame.
     async fn process_read(&mut self, input: BytesMut) -> io::Result<()> {
-        let (session, server) = (Arc::clone(&self.session), Arc::clone(&self.server));
+        let (session, context) = (Arc::clone(&self.session), Arc::clone(&self.context));
         let unwritten = self.take_unwritten();
-        let mut batch = RequestBatch::new(&session, &server, &input, unwritten);
+        let mut batch = RequestBatch::new(&session, &context, &input, unwritten);
         batch.held = (self.backlog.as_mut()).and_then(|backlog| backlog.held_request.take());
-        // Dropped whatever happens: what was stored for others is theirs.
+        // Sent on drop, even if this task is killed.
         let mut notifies = H::Notifies::default();
         self.handle(&mut batch, &mut notifies).await?;
         if batch.held.is_some() {
             self.backlog.get_or_insert_default().held_request = batch.held.take();
         }
         let taken = input.len() - batch.unread();
-        let (out, counted, read_at) = (batch.out, batch.counted, batch.read_at);
+        let output = batch.output;
         let whole = input.get(..taken).unwrap_or_default();
-        let traffic = server.metrics.traffic();
-        traffic.received(server.framing.frames(whole));
+        let traffic = context.metrics.traffic();
+        traffic.received(context.framing.frames(whole));
         self.keep_partial(input, taken);
-        self.write_replies(out, counted, read_at, notifies).await
+        self.write_replies(output, notifies).await
     }
 
     /// Has the requests of a batch handled, and does what interrupts them.
@@ -316,9 +323,9 @@ impl<H: Handler> Connection<H> {
         batch: &mut RequestBatch<'_>,
         notifies: &mut H::Notifies,
     ) -> io::Result<()> {
-        let Server {
+        let ListenerContext {
             manager, handler, ..
-        } = &*self.server;
+        } = &*self.context;
         // Each pinned in its place: moved into the other future, it would be copied each time, and it is large.
         let handling = pin!(handler.handle(batch, notifies));
         let watched = pin!(self.with_hang_up_watch(handling));
@@ -336,7 +343,7 @@ impl<H: Handler> Connection<H> {
             let unread = BytesMut::from(input.get(taken..).unwrap_or_default());
             buffer_pool::give(std::mem::replace(&mut input, unread));
         }
-        let now = self.server.manager.clock().now();
+        let now = self.context.manager.clock().now();
         self.session.timers.frame_begun(taken > 0, now);
         self.backlog.get_or_insert_default().unread = input;
     }

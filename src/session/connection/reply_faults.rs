@@ -19,6 +19,7 @@ use crate::id::Version;
 use crate::lab::{Action, Hit, Hold};
 use crate::proto::{Cmd, Code, Payload, Reply, ResNotify};
 use crate::session::held_frame::{Delay, HeldFrame, or_abandoned};
+use crate::session::output::Output;
 use crate::session::{CloseReason, outbound};
 
 impl<H: Handler> Connection<H> {
@@ -27,15 +28,15 @@ impl<H: Handler> Connection<H> {
     /// # Errors
     ///
     /// When the connection has broken.
-    pub(super) async fn write_with_faults(
-        &mut self,
-        mut out: BytesMut,
-        counted: usize,
-        read_at: Option<Instant>,
-    ) -> io::Result<()> {
-        let replies = out.split_off(counted.min(out.len()));
+    pub(super) async fn write_with_faults(&mut self, output: Output) -> io::Result<()> {
+        let Output {
+            bytes: mut earlier,
+            already_counted,
+            read_at,
+        } = output;
+        let replies = earlier.split_off(already_counted.min(earlier.len()));
         // The rest of frames that have passed here before.
-        self.write_all(&out).await?;
+        self.write_all(&earlier).await?;
         self.session.set_unwritten(0);
         let mut outgoing = Outgoing::default();
         if let Some(held) = self.take_released_reply() {
@@ -47,7 +48,8 @@ impl<H: Handler> Connection<H> {
         }
         // Behind the replies: where a fault has kept a page, the notify says how far the client has read without it.
         let mut queued = BytesMut::new();
-        self.session.take_outbound(self.server.framing, &mut queued);
+        self.session
+            .take_outbound(self.context.framing, &mut queued);
         self.queue_frames(&queued, None, &mut outgoing).await?;
         if self.is_silenced() {
             return Ok(());
@@ -63,7 +65,7 @@ impl<H: Handler> Connection<H> {
         read_at: Option<Instant>,
         outgoing: &mut Outgoing,
     ) -> io::Result<()> {
-        for (message, taken) in self.server.framing.frames(frames) {
+        for (message, taken) in self.context.framing.frames(frames) {
             let backlog = self.backlog.as_mut();
             let mut held = backlog.and_then(|backlog| backlog.held_reply.take());
             let applies = |action: &Action| match *action {
@@ -75,7 +77,7 @@ impl<H: Handler> Connection<H> {
                 }
                 _ => true,
             };
-            let fault_point = &self.server.fault_point;
+            let fault_point = &self.context.fault_point;
             let hit = fault_point.check_reply(&self.session, message, applies);
             self.queue_frame((message, read_at), hit, &mut held, outgoing)
                 .await?;
@@ -262,8 +264,8 @@ impl<H: Handler> Connection<H> {
     /// Counts the time of a reply, which is about to be written, or whose last piece is.
     fn count_reply(&self, frame: &[u8], read_at: Option<Instant>) {
         if let Some(read_at) = read_at {
-            let traffic = self.server.metrics.traffic();
-            for (message, _) in self.server.framing.frames(frame) {
+            let traffic = self.context.metrics.traffic();
+            for (message, _) in self.context.framing.frames(frame) {
                 traffic.answered(message, read_at.elapsed());
             }
         }
@@ -275,7 +277,7 @@ impl<H: Handler> Connection<H> {
         let mut left = bytes;
         while !left.is_empty() && self.session.is_served() {
             let (transport, session, manager) =
-                (&mut self.transport, &self.session, &self.server.manager);
+                (&mut self.transport, &self.session, &self.context.manager);
             // A paused server writes nothing either.
             poll_fn(|cx| {
                 if session.is_served() && manager.park_if_paused(session, cx) {
@@ -303,7 +305,7 @@ impl<H: Handler> Connection<H> {
     /// Returns the frame of a message.
     fn framed(&self, message: &impl Payload) -> BytesMut {
         let mut frame = BytesMut::new();
-        outbound::append(self.server.framing, message, &mut frame);
+        outbound::append(self.context.framing, message, &mut frame);
         frame
     }
 
@@ -327,7 +329,7 @@ impl<H: Handler> Connection<H> {
         match Reply::decode(Cmd::ReqAccessServer, message)? {
             // Also in place of a refusal: while the address was on the list, there was an access server.
             Reply::SelectAccess(reply) if reply.cmd == Cmd::ReqAccessServer.number() => {
-                let gone = self.server.fault_point.gone_address()?;
+                let gone = self.context.fault_point.gone_address()?;
                 Some(self.framed(&Reply::select_access(gone)))
             }
             _ => None,

@@ -13,7 +13,7 @@ use crate::session::request_batch::{Interruption, RequestBatch};
 impl<H: Handler> Connection<H> {
     /// Applies the fault that is injected into a connection which was just accepted, if any.
     pub(super) async fn apply_accept_fault(&mut self) {
-        let Some(mut hit) = self.server.fault_point.check_accept(&self.session) else {
+        let Some(mut hit) = self.context.fault_point.check_accept(&self.session) else {
             return;
         };
         match hit.action {
@@ -39,9 +39,9 @@ impl<H: Handler> Connection<H> {
         notifies: &mut H::Notifies,
         fault: Interruption<'a>,
     ) -> io::Result<()> {
-        let (session, server) = (Arc::clone(&self.session), Arc::clone(&self.server));
+        let (session, context) = (Arc::clone(&self.session), Arc::clone(&self.context));
         let mut applied = Box::pin(self.apply_request_fault(batch, notifies, fault));
-        (server.manager.unless_killed(&session, applied.as_mut())).await?
+        (context.manager.unless_killed(&session, applied.as_mut())).await?
     }
 
     async fn apply_request_fault<'a>(
@@ -55,7 +55,7 @@ impl<H: Handler> Connection<H> {
                 return self.delay_request(batch, notifies, request, delay).await;
             }
             Interruption::Refused(request, code) => {
-                batch.reply(&self.server.handler.refuse(request, code));
+                batch.reply(&self.context.handler.refuse(request, code));
             }
             Interruption::Reset => self.end_silently(CloseReason::Reset),
             Interruption::HalfOpen => {
@@ -84,7 +84,7 @@ impl<H: Handler> Connection<H> {
             delay.beside(handled).await?;
             self.with_hang_up_watch(delay.ended()).await;
         }
-        batch.admit(request);
+        batch.force_next(request);
         Ok(())
     }
 
@@ -100,20 +100,20 @@ impl<H: Handler> Connection<H> {
         };
         self.flush(batch, notifies).await?;
         let HeldFrame { frame, read_at, .. } = *held;
-        let read_at = read_at.unwrap_or(batch.read_at);
-        let (session, server) = (Arc::clone(&self.session), Arc::clone(&self.server));
-        let mut alone = RequestBatch::of_one(&session, &server, &frame, read_at);
-        let handled = server.handler.handle(&mut alone, notifies);
+        let read_at = read_at.or(batch.output.read_at);
+        let (session, context) = (Arc::clone(&self.session), Arc::clone(&self.context));
+        let mut alone = RequestBatch::of_one(&session, &context, &frame, read_at);
+        let handled = context.handler.handle(&mut alone, notifies);
         self.with_hang_up_watch(handled).await;
         self.flush(&mut alone, notifies).await
     }
 
     /// Has the held request handled and writes the held reply, if the rules that hold them have ended.
     pub(super) async fn handle_released(&mut self) -> io::Result<()> {
-        self.session.timers.server_busy();
-        let (session, server) = (Arc::clone(&self.session), Arc::clone(&self.server));
+        self.session.timers.note_server_busy();
+        let (session, context) = (Arc::clone(&self.session), Arc::clone(&self.context));
         let unwritten = self.take_unwritten();
-        let mut batch = RequestBatch::new(&session, &server, &[], unwritten);
+        let mut batch = RequestBatch::new(&session, &context, &[], unwritten);
         let held = self.backlog.as_mut();
         let held = held.map(|backlog| &mut backlog.held_request);
         batch.held = held.and_then(|held| held.take_if(|held| held.is_released()));
@@ -121,8 +121,7 @@ impl<H: Handler> Connection<H> {
         let held = Interruption::HeldRequest;
         self.apply_unless_killed(&mut batch, &mut notifies, held)
             .await?;
-        let (out, counted, read_at) = (batch.out, batch.counted, batch.read_at);
-        self.write_replies(out, counted, read_at, notifies).await
+        self.write_replies(batch.output, notifies).await
     }
 
     /// Sends the notifies and writes the replies so far, since what comes next may take its time.
@@ -132,9 +131,6 @@ impl<H: Handler> Connection<H> {
         notifies: &mut H::Notifies,
     ) -> io::Result<()> {
         drop(std::mem::take(notifies));
-        let out = std::mem::take(&mut batch.out);
-        let counted = std::mem::take(&mut batch.counted);
-        self.write_with_faults(out, counted, Some(batch.read_at))
-            .await
+        self.write_with_faults(batch.output.take()).await
     }
 }

@@ -12,7 +12,7 @@ use crate::codec::{Encoded, Framing};
 use crate::lab::{Fault, Lab, Site};
 use crate::metrics::Metrics;
 use crate::proto::{Cmd, ReqPing};
-use crate::session::{Deadlines, FaultPoint, Manager, SessionIds};
+use crate::session::{Deadlines, FaultPoint, SessionIds, SessionManager};
 use crate::transport::pipe::{self, Pipe};
 
 /// Answers each request with the same message, when all requests of a batch were taken out.
@@ -84,9 +84,9 @@ fn connected_to<H: Handler>(
         write: minute,
     };
     let clock = Arc::new(RealClock::default());
-    let manager = Manager::new(SessionIds::default(), clock, deadlines, 1 << 20);
+    let manager = SessionManager::new(SessionIds::default(), clock, deadlines, 1 << 20);
     let session = manager.open(pipe::ADDRESS, pipe::ADDRESS);
-    let server = Server {
+    let context = ListenerContext {
         manager,
         framing,
         frame_limit: MAX_FRAME,
@@ -95,7 +95,7 @@ fn connected_to<H: Handler>(
         fault_point,
         handler,
     };
-    let connection = Connection::new(Transport::Pipe(server_end), session, Arc::new(server));
+    let connection = Connection::new(Transport::Pipe(server_end), session, Arc::new(context));
     let client = Client {
         transport: Transport::Pipe(client_end),
         framing,
@@ -179,9 +179,8 @@ async fn what_the_transport_does_not_take_is_written_when_it_does() {
         poll_fn(|cx| connection.poll_event(cx)).await,
         Ok(Event::Write)
     ));
-    let unwritten = connection.take_unwritten();
-    let counted = unwritten.len();
-    connection.write(unwritten, counted, None).unwrap();
+    let unwritten = Output::unwritten(connection.take_unwritten(), None);
+    connection.write(unwritten).unwrap();
     poll_fn(|cx| client.transport.poll_read(cx, &mut bytes, READ))
         .await
         .unwrap();

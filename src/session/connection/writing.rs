@@ -11,38 +11,45 @@ use std::time::Instant;
 use bytes::{Buf, BytesMut};
 
 use super::{Backlog, Connection, Handler, take_filled};
+use crate::session::output::Output;
 use crate::session::request_batch::RequestBatch;
-use crate::session::{Server, buffer_pool};
+use crate::session::{ListenerContext, buffer_pool};
+
+/// How much of the output the socket has taken.
+enum Written {
+    All,
+    Part,
+    Nothing,
+}
 
 impl<H: Handler> Connection<H> {
     /// Returns whether a fault may be injected into what is written, or one that was injected is not over.
     pub(super) fn writing_may_fail(&self) -> bool {
         let holds = |backlog: &Backlog| backlog.held_reply.is_some();
-        self.server.fault_point.writing_may_fail() || self.backlog.as_deref().is_some_and(holds)
+        self.context.fault_point.writing_may_fail() || self.backlog.as_deref().is_some_and(holds)
     }
 
-    /// Writes the replies of a batch, and sends the notifies behind them.
+    /// Writes the replies of a batch, and sends the notifies: behind the replies, or before them where a fault may be
+    /// injected into the replies.
     pub(super) async fn write_replies(
         &mut self,
-        mut out: BytesMut,
-        mut counted: usize,
-        read_at: Instant,
+        mut output: Output,
         notifies: H::Notifies,
     ) -> io::Result<()> {
         let unwritten = self.backlog.as_mut().map(|backlog| &mut backlog.unwritten);
         // What was written in the middle of the batch, and not taken, stands in front.
         if let Some(mut unwritten) = take_filled(unwritten) {
-            counted += unwritten.len();
-            unwritten.unsplit(out);
-            out = unwritten;
+            output.already_counted += unwritten.len();
+            unwritten.unsplit(output.bytes);
+            output.bytes = unwritten;
         }
         if self.writing_may_fail() {
             // A fault may keep the replies for ever: the receivers do not wait for them.
             drop(notifies);
-            return Box::pin(self.write_with_faults(out, counted, Some(read_at))).await;
+            return Box::pin(self.write_with_faults(output)).await;
         }
-        // The notifies are dropped at the end, also if this fails.
-        self.write(out, counted, Some(read_at))
+        // The notifies are sent at the end, when they are dropped, also if this fails.
+        self.write(output)
     }
 
     /// Writes the replies so far until the congestion is over or the session closes.
@@ -52,13 +59,11 @@ impl<H: Handler> Connection<H> {
         notifies: &mut H::Notifies,
     ) -> io::Result<()> {
         loop {
-            let (out, counted) = (std::mem::take(&mut batch.out), batch.counted);
-            let (notifies, read_at) = (std::mem::take(notifies), batch.read_at);
+            let output = batch.output.take();
             // The receivers do not wait until this peer takes its replies.
-            self.write_replies(out, counted, read_at, notifies).await?;
-            batch.out = self.take_unwritten();
-            batch.counted = batch.out.len();
-            if !self.session.is_congested(batch.out.len()) {
+            self.write_replies(output, std::mem::take(notifies)).await?;
+            batch.output = Output::unwritten(self.take_unwritten(), batch.output.read_at);
+            if !self.session.is_congested(batch.output.bytes.len()) {
                 // So many replies took their time, and a peer that reads them as fast never makes this task wait.
                 tokio::task::yield_now().await;
                 return Ok(());
@@ -67,7 +72,7 @@ impl<H: Handler> Connection<H> {
                 if self.session.poll_closed(cx).is_ready() {
                     return Poll::Ready(Ok(true));
                 }
-                if self.server.manager.park_if_paused(&self.session, cx) {
+                if self.context.manager.park_if_paused(&self.session, cx) {
                     return Poll::Pending;
                 }
                 self.transport.poll_write_ready(cx).map_ok(|()| false)
@@ -84,62 +89,38 @@ impl<H: Handler> Connection<H> {
         take_filled(unwritten).unwrap_or_else(buffer_pool::take)
     }
 
-    /// Writes what the socket takes at once, with what others have queued behind it, and keeps the rest. The first
-    /// `counted` bytes were counted as sent before. The bytes behind them reply to requests that were read at `read_at`.
+    /// Writes what the socket takes at once, with what others have queued behind it, and keeps the rest.
     ///
     /// # Errors
     ///
     /// When the connection has broken.
-    pub(super) fn write(
-        &mut self,
-        mut out: BytesMut,
-        mut counted: usize,
-        mut read_at: Option<Instant>,
-    ) -> io::Result<()> {
+    pub(super) fn write(&mut self, mut output: Output) -> io::Result<()> {
         if self.session.is_half_open() {
             return Ok(());
         }
-        let timers = &self.session.timers;
-        // What others have queued waits while the socket takes nothing: notifies merge until they can be written.
-        let mut takes_more = !timers.is_stalled();
-        loop {
-            if takes_more {
-                self.session.take_outbound(self.server.framing, &mut out);
-            }
-            if out.is_empty() {
-                break;
-            }
-            self.record_sent(out.get(counted..).unwrap_or_default(), read_at.take());
-            let written = if self.server.manager.is_paused() {
-                // As if the socket were full.
-                Err(io::ErrorKind::WouldBlock.into())
-            } else {
-                self.transport.try_write(&out)
-            };
-            match written {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) if n == out.len() => {
-                    timers.write_progressed();
-                    out.clear();
-                    counted = 0;
-                    takes_more = !takes_more;
+        let framing = self.context.framing;
+        // What others have queued stays there while the socket takes nothing: notifies merge until they can be written.
+        let mut has_queued = !self.session.timers.is_stalled();
+        if has_queued {
+            self.session.take_outbound(framing, &mut output.bytes);
+        }
+        while !output.bytes.is_empty() {
+            match self.write_once(&mut output)? {
+                Written::All if has_queued => break,
+                Written::All => {
+                    self.session.take_outbound(framing, &mut output.bytes);
+                    has_queued = true;
                 }
-                Ok(n) => {
-                    timers.write_progressed();
-                    out.advance(n);
-                    counted = out.len();
-                    takes_more = false;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    timers.write_stalled(self.server.manager.clock().now());
-                    self.session.set_unwritten(out.len());
-                    self.backlog.get_or_insert_default().unwritten = out;
+                // Others may have queued more meanwhile.
+                Written::Part => has_queued = false,
+                Written::Nothing => {
+                    self.session.set_unwritten(output.bytes.len());
+                    self.backlog.get_or_insert_default().unwritten = output.bytes;
                     return Ok(());
                 }
-                Err(error) => return Err(error),
             }
         }
-        buffer_pool::give(out);
+        buffer_pool::give(output.bytes);
         let is_empty = |backlog: &Backlog| backlog.is_empty_but_unwritten();
         if self.backlog.as_deref().is_some_and(is_empty) {
             self.backlog = None;
@@ -147,15 +128,53 @@ impl<H: Handler> Connection<H> {
         Ok(())
     }
 
+    /// Writes once, and leaves in `output` what the socket has not taken. A paused server writes nothing, as if the socket
+    /// were full.
+    ///
+    /// # Errors
+    ///
+    /// When the connection has broken.
+    fn write_once(&mut self, output: &mut Output) -> io::Result<Written> {
+        let read_at = output.read_at.take();
+        self.record_sent(output.uncounted(), read_at);
+        let written = if self.context.manager.is_paused() {
+            Err(io::ErrorKind::WouldBlock.into())
+        } else {
+            self.transport.try_write(&output.bytes)
+        };
+        let timers = &self.session.timers;
+        let written = match written {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) if n == output.bytes.len() => {
+                timers.write_progressed();
+                // Unlike `advance`, this keeps the capacity for the pool.
+                output.bytes.clear();
+                Written::All
+            }
+            Ok(n) => {
+                timers.write_progressed();
+                output.bytes.advance(n);
+                Written::Part
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                timers.write_stalled(self.context.manager.clock().now());
+                Written::Nothing
+            }
+            Err(error) => return Err(error),
+        };
+        output.already_counted = output.bytes.len();
+        Ok(written)
+    }
+
     /// Counts and records frames that are about to be written. The replies among them are to requests that were read at
     /// `read_at`.
     pub(super) fn record_sent(&self, frames: &[u8], read_at: Option<Instant>) {
-        let Server {
+        let ListenerContext {
             framing,
             metrics,
             fault_point,
             ..
-        } = &*self.server;
+        } = &*self.context;
         metrics.traffic().sent(framing.frames(frames), read_at);
         fault_point.record_sent(&self.session, framing.frames(frames));
     }

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use super::FaultPoint;
-use super::manager::Manager;
+use super::manager::SessionManager;
 use crate::codec::Framing;
 use crate::metrics::{Connections, Metrics};
 
-/// What the sessions of one listener share.
+/// What the sessions of one listener share: the gateway's, or those of one start of an access server.
 #[derive(Debug)]
-pub struct Server<H> {
-    /// The list of the sessions.
-    pub manager: Arc<Manager>,
-    /// How messages are told apart in the bytes of a connection.
+pub struct ListenerContext<H> {
+    /// Opens the sessions, lists them, and ends them.
+    pub manager: Arc<SessionManager>,
+    /// How frames are delimited in the byte stream.
     pub framing: Framing,
     /// How long a frame may be before the login, in bytes.
     pub frame_limit: usize,
