@@ -31,13 +31,13 @@ impl Hold {
         };
         tokio::select! {
             biased;
-            // A manual clock waits for every live timer when it is moved, so the timer has to go.
+            // Nobody polls the timer any more, so it has to go: see `Ticks`.
             () = self.ended.cancelled() => self.timer = None,
             _ = timer.tick() => {}
         }
     }
 
-    /// Runs `work`, which may wait for a peer. A manual clock that is moved meanwhile does not wait for it.
+    /// Runs `work`, which may wait for a peer. An advance of the clock does not wait for it: see [`beside`].
     pub async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
         match &mut self.timer {
             Some(timer) => beside(timer.as_mut(), work).await,

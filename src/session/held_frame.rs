@@ -45,8 +45,8 @@ impl HeldFrame {
 
 /// The delay of a frame. A frame that is held back for it is part of the delay, since its rule may end meanwhile.
 ///
-/// The delay has to be polled from its creation on, [beside](Self::beside) whatever else is done: a manual clock waits for
-/// the owner of each timer that it has fired.
+/// The delay has to be polled from its creation on, [beside](Self::beside) whatever else is done, since an advance of the
+/// clock waits for the owner of a fired timer: see [`Ticks`](crate::clock::Ticks).
 pub(super) struct Delay {
     session: Arc<Session>,
     wait: MaybeDone<Pin<Box<dyn Future<Output = Waited> + Send>>>,
@@ -98,7 +98,7 @@ impl Delay {
 }
 
 /// Waits until a delay is over, the session is abandoned, or the frame that is held back for the delayed one is released.
-/// In the last case, the timer is given up with this wait: a manual clock would wait for it otherwise.
+/// In the last case, the caller gets the timer back and has to go on polling it: see [`Ticks`](crate::clock::Ticks).
 async fn wait(session: Arc<Session>, mut hold: Hold, mut held: Option<Box<HeldFrame>>) -> Waited {
     let released = poll_fn(|cx| match held.as_mut() {
         Some(held) => held.poll_released(cx),
