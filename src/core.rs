@@ -59,7 +59,7 @@ impl Core {
     pub async fn snapshot(&self) -> Result<Snapshot, SaveError> {
         let snapshot = self.store.snapshot(SNAPSHOT_LIMIT).await?;
         // Some of the ids may be in it, and on a clock that stands still they run ahead of it.
-        Ok(snapshot.reaching(self.services.ids_reached()))
+        Ok(snapshot.reaching(self.services.last_issued_ms()))
     }
 
     /// Replaces everything in the store, and starts the counts of the report anew. New ids are greater than all before and

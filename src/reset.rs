@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
-use crate::access::{RestartError, State};
+use crate::access::{RestartError, ServerState};
 use crate::clock::running;
 use crate::config::{self, Config};
 use crate::lab::{Fault, FaultError};
@@ -171,7 +171,7 @@ impl Reset {
         let servers = self.stack.access.all();
         let paused = servers
             .iter()
-            .find(|server| server.state() == State::Paused);
+            .find(|server| server.state() == ServerState::Paused);
         if let Some(server) = paused {
             let name = server.name().to_owned();
             return Err(ResetError::Paused { name });

@@ -6,7 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use super::State;
+use super::ServerState;
 use crate::config::ConfigError;
 
 /// The error of an operation that the state of an access server does not allow. Nothing was done.
@@ -16,7 +16,7 @@ pub struct WrongState {
     /// The server's name in the registry.
     pub name: String,
     /// The state in which the server was.
-    pub state: State,
+    pub state: ServerState,
     /// The operation that was refused, as a verb such as `stop`.
     pub what: &'static str,
     /// The states that allow the operation, in words such as `running or paused`.

@@ -1,14 +1,15 @@
 //! Runs the commands of an access server: frame, command, service, reply.
 //!
-//! Serves the sessions of an access server, which hand over the requests of each read as one batch. What the requests of a
-//! batch store is committed together, and their replies are in the order of the requests.
+//! Serves the sessions of an access server, which hand over the requests of each read as one batch. The replies are in the
+//! order of the requests. When the writes of a read are stored together, and when not: see "One read, one commit" in
+//! docs/architecture.md.
 
 use std::pin::pin;
 use std::sync::Arc;
 
 use tracing::Instrument;
 
-use super::wire::{self, Acknowledgement, PageReply, PendingAnswers, ReplyForm};
+use super::wire::{self, Acknowledgement, PageReply, PendingReplies, ReplyForm};
 use crate::command::{Command, Listener};
 use crate::directory::SessionHandle;
 use crate::id::Uid;
@@ -16,7 +17,7 @@ use crate::proto::{Cmd, Code, Reply, ReqLogin, ReqSyncMsg};
 use crate::service::{Caller, PendingNotifies, Refusal, Services};
 use crate::session::{CloseReason, Handler, RequestBatch};
 
-/// The limit of replies that wait to be stored together. A batch of more requests is stored by several commits.
+/// The limit of replies that wait for one commit. A read that brings more requests has several commits.
 const MAX_BATCH: usize = 256;
 
 /// Replies to the requests of the sessions of an access server.
@@ -26,25 +27,25 @@ pub struct AccessHandler {
     form: ReplyForm,
 }
 
-/// A batch of requests, and what is still to be done for those that were taken out of it.
-struct Work<'b, 'a> {
-    batch: &'b mut RequestBatch<'a>,
+/// A batch of requests whose handling has begun, with what is still to be done for those that were taken out of it.
+struct BatchInProgress<'b, 'a> {
+    requests: &'b mut RequestBatch<'a>,
     /// The replies that wait for a commit, or for an earlier reply that does.
-    answers: PendingAnswers,
+    replies: PendingReplies,
     /// The notifies for what was stored, which the connection sends behind the replies.
     notifies: &'b mut Option<PendingNotifies>,
 }
 
-impl Work<'_, '_> {
+impl BatchInProgress<'_, '_> {
     /// Returns what the services see of the session.
     fn handle(&self) -> Arc<dyn SessionHandle> {
-        Arc::clone(self.batch.session()) as Arc<dyn SessionHandle>
+        Arc::clone(self.requests.session()) as Arc<dyn SessionHandle>
     }
 
     /// Adds the refusal of a command whose reply waits for the commit otherwise.
     fn push_refusal(&mut self, command: &Command<'_>, result: Result<(), impl Into<Refusal>>) {
         if let Err(error) = result {
-            self.answers
+            self.replies
                 .push(wire::refused(wire::reply(command), error.into()));
         }
     }
@@ -58,45 +59,45 @@ impl AccessHandler {
     }
 
     /// Replies to one request, now or by the next [`commit`](Self::commit).
-    async fn respond(&self, work: &mut Work<'_, '_>, request: &[u8]) {
+    async fn respond(&self, work: &mut BatchInProgress<'_, '_>, request: &[u8]) {
         match Command::decode(request, Listener::Access) {
             Err(bad) => {
                 tracing::debug!(error = %bad, "bad frame");
-                work.answers.push(wire::bad_frame(&bad));
+                work.replies.push(wire::bad_frame(&bad));
             }
-            Ok((command, needs_login)) => match work.batch.session().uid() {
+            Ok((command, needs_login)) => match work.requests.session().uid() {
                 None if needs_login => {
                     Box::pin(self.execute_without_login(work, command)).await;
                 }
                 uid => self.execute(work, command, uid.unwrap_or_default()).await,
             },
         }
-        if work.answers.len() >= MAX_BATCH {
+        if work.replies.len() >= MAX_BATCH {
             self.commit(work).await;
         }
     }
 
     /// Runs a command for a user.
-    async fn execute(&self, work: &mut Work<'_, '_>, command: Command<'_>, uid: Uid) {
+    async fn execute(&self, work: &mut BatchInProgress<'_, '_>, command: Command<'_>, uid: Uid) {
         let services = &self.services;
-        let batch = &mut work.answers.batch;
+        let writes = &mut work.replies.writes;
         match &command {
             Command::P2p(sending) => {
                 let request = wire::send_request(sending);
-                let sent = services.send_p2p(batch, uid, &request).await;
+                let sent = services.send_p2p(writes, uid, &request).await;
                 work.push_refusal(&command, sent);
             }
             Command::Group(sending) => {
-                let sent = services.send_group(batch, uid, &wire::send_request(sending));
+                let sent = services.send_group(writes, uid, &wire::send_request(sending));
                 work.push_refusal(&command, sent);
             }
             Command::Ack(sending) => {
-                let accepted = services.accept(batch, uid, &wire::send_request(sending));
+                let accepted = services.accept(writes, uid, &wire::send_request(sending));
                 work.push_refusal(&command, accepted);
             }
             Command::Ping(_) => {
                 let renewed = services.ping(&work.handle(), uid, wire::named_user(&command));
-                work.answers.push(reply_to(&command, renewed));
+                work.replies.push(reply_to(&command, renewed));
             }
             Command::Sync(request) => self.sync(work, &command, request, uid).await,
             // In a box: the requests that come after it should not carry the room for it.
@@ -109,48 +110,54 @@ impl AccessHandler {
 
     async fn sync(
         &self,
-        work: &mut Work<'_, '_>,
+        work: &mut BatchInProgress<'_, '_>,
         command: &Command<'_>,
         request: &ReqSyncMsg,
         uid: Uid,
     ) {
         let request = wire::sync_request(request);
-        let batch = &mut work.answers.batch;
-        let is_marked = self.services.mark_read(batch, uid, &request);
+        let writes = &mut work.replies.writes;
+        let is_marked = self.services.mark_read(writes, uid, &request);
         // A sync sees the sends before it.
         self.commit(work).await;
-        let caller = Caller::on(&**work.batch.session());
+        let caller = Caller::on(&**work.requests.session());
         match self.services.sync(caller, uid, &request, is_marked).await {
             Ok(page) => {
                 let reply = PageReply { uid, page: &page };
-                work.batch.reply_page(&reply, page.current, page.total);
+                work.requests.reply_page(&reply, page.current, page.total);
             }
             Err(error) => work
-                .batch
+                .requests
                 .reply(&wire::refused(wire::reply(command), error.into())),
         }
     }
 
-    async fn log_in(&self, work: &mut Work<'_, '_>, command: &Command<'_>, request: &ReqLogin) {
+    async fn log_in(
+        &self,
+        work: &mut BatchInProgress<'_, '_>,
+        command: &Command<'_>,
+        request: &ReqLogin,
+    ) {
         self.commit(work).await;
         let session = work.handle();
         let named = wire::named_user(command);
         let login = self.services.login(&session, named, &request.token).await;
         let inbox = login.as_ref().ok().map(|outcome| outcome.inbox);
-        work.batch.reply(&self.form.apply(reply_to(command, login)));
+        work.requests
+            .reply(&self.form.apply(reply_to(command, login)));
         // The notify is written behind the reply, which clients expect as the first frame.
         if let Some(inbox) = inbox.filter(|inbox| inbox.total > inbox.read) {
             session.notify(&inbox);
         }
     }
 
-    async fn log_out(&self, work: &mut Work<'_, '_>, command: &Command<'_>, uid: Uid) {
+    async fn log_out(&self, work: &mut BatchInProgress<'_, '_>, command: &Command<'_>, uid: Uid) {
         self.commit(work).await;
         let done = self.services.logout(uid, wire::named_user(command));
         let is_done = done.is_ok();
-        work.batch.reply(&reply_to(command, done));
+        work.requests.reply(&reply_to(command, done));
         if is_done {
-            work.batch.session().close(CloseReason::Logout);
+            work.requests.session().close(CloseReason::Logout);
         }
     }
 
@@ -159,7 +166,11 @@ impl AccessHandler {
     ///
     /// The session remains nobody's: it is never notified, also not of what a page left behind, since its next page may
     /// be another user's.
-    async fn execute_without_login(&self, work: &mut Work<'_, '_>, command: Command<'_>) {
+    async fn execute_without_login(
+        &self,
+        work: &mut BatchInProgress<'_, '_>,
+        command: Command<'_>,
+    ) {
         let services = &self.services;
         let named = wire::named_user(&command);
         let uid = match services.identify(command.cmd(), named).await {
@@ -170,11 +181,11 @@ impl AccessHandler {
             Command::Sync(request) => {
                 self.commit(work).await;
                 let request = wire::sync_request(request);
-                let caller = Caller::on(&**work.batch.session());
+                let caller = Caller::on(&**work.requests.session());
                 match services.sync(caller, uid, &request, false).await {
-                    Ok(page) => work.batch.reply(&PageReply { uid, page: &page }),
+                    Ok(page) => work.requests.reply(&PageReply { uid, page: &page }),
                     Err(error) => work
-                        .batch
+                        .requests
                         .reply(&wire::refused(wire::reply(&command), error.into())),
                 }
             }
@@ -182,33 +193,33 @@ impl AccessHandler {
         }
     }
 
-    /// Stores what the pending replies wait for, and adds them to the batch.
-    async fn commit(&self, work: &mut Work<'_, '_>) {
-        if work.answers.is_empty() {
+    /// Stores what the pending replies wait for, and hands the replies to the connection.
+    async fn commit(&self, work: &mut BatchInProgress<'_, '_>) {
+        if work.replies.is_empty() {
             return;
         }
-        let (writes, ready) = std::mem::take(&mut work.answers).into_parts();
-        let batch = &mut *work.batch;
-        let caller = Caller::on(&**batch.session());
+        let (writes, ready) = std::mem::take(&mut work.replies).into_parts();
+        let requests = &mut *work.requests;
+        let caller = Caller::on(&**requests.session());
         // Pinned in its place, since it is large.
         let committing = pin!(self.services.commit_batch(caller, writes));
-        let outcome = batch.complete(committing).await;
+        let outcome = requests.complete(committing).await;
         let mut ready = ready.into_iter().peekable();
         for (index, (write, result)) in outcome.results().enumerate() {
             while let Some((_, reply)) = ready.next_if(|(writes, _)| *writes <= index) {
-                batch.reply(&self.form.apply(reply));
+                requests.reply(&self.form.apply(reply));
             }
             match result {
-                Ok(()) if self.form.is_plain() => batch.reply(&Acknowledgement(write)),
-                Ok(()) => batch.reply(&self.form.apply(wire::acknowledgement(write))),
+                Ok(()) if self.form.is_plain() => requests.reply(&Acknowledgement(write)),
+                Ok(()) => requests.reply(&self.form.apply(wire::acknowledgement(write))),
                 Err(error) => {
                     let refused = wire::refused_write(write, error.into());
-                    batch.reply(&self.form.apply(refused));
+                    requests.reply(&self.form.apply(refused));
                 }
             }
         }
         for (_, reply) in ready {
-            batch.reply(&self.form.apply(reply));
+            requests.reply(&self.form.apply(reply));
         }
         match (&mut *work.notifies, outcome.notifies) {
             (Some(earlier), Some(later)) => earlier.append(later),
@@ -218,8 +229,8 @@ impl AccessHandler {
     }
 
     /// Does what [`respond`](Self::respond) does, in a span for the log.
-    async fn respond_traced(&self, work: &mut Work<'_, '_>, request: &[u8]) {
-        let session = work.batch.session();
+    async fn respond_traced(&self, work: &mut BatchInProgress<'_, '_>, request: &[u8]) {
+        let session = work.requests.session();
         let span = tracing::debug_span!(
             "request",
             session = %session.id(),
@@ -230,8 +241,8 @@ impl AccessHandler {
     }
 
     /// Does what [`commit`](Self::commit) does, in a span for the log.
-    async fn commit_traced(&self, work: &mut Work<'_, '_>) {
-        let session = work.batch.session();
+    async fn commit_traced(&self, work: &mut BatchInProgress<'_, '_>) {
+        let session = work.requests.session();
         let uid = session.uid().map(i64::from);
         let span = tracing::debug_span!("answers", session = %session.id(), uid);
         self.commit(work).instrument(span).await;
@@ -249,16 +260,20 @@ fn reply_to<T>(command: &Command<'_>, result: Result<T, impl Into<Refusal>>) -> 
 impl Handler for AccessHandler {
     type Notifies = Option<PendingNotifies>;
 
-    /// Stored, acknowledged, notified: in this order.
-    async fn handle(&self, batch: &mut RequestBatch<'_>, notifies: &mut Option<PendingNotifies>) {
+    /// Has everything stored before it is acknowledged. The notifies are left to the connection.
+    async fn handle(
+        &self,
+        requests: &mut RequestBatch<'_>,
+        notifies: &mut Option<PendingNotifies>,
+    ) {
         // A span takes time also when nobody logs it.
         let is_traced = tracing::enabled!(tracing::Level::DEBUG);
-        let mut work = Work {
-            batch,
-            answers: PendingAnswers::default(),
+        let mut work = BatchInProgress {
+            requests,
+            replies: PendingReplies::default(),
             notifies,
         };
-        while let Some(request) = work.batch.next_request() {
+        while let Some(request) = work.requests.next_request() {
             match is_traced {
                 false => self.respond(&mut work, request).await,
                 true => Box::pin(self.respond_traced(&mut work, request)).await,

@@ -9,15 +9,15 @@
 //! |---|---|
 //! | `error` | the errors of starting, stopping and adding servers |
 //! | `handler` | answers the frames of a server's sessions |
-//! | `life`, `state` | what can be done to a server, and its states: kill, stop, pause, resume, restart |
-//! | `membership` | a server's record in the registry |
+//! | `lifecycle`, `state` | what can be done to a server, and its states: kill, stop, pause, resume, restart |
+//! | `registration` | a server's record in the registry |
 //! | `servers` | the list of a stack's servers |
 //! | `wire` | encodes the results of services as frames |
 
 mod error;
 mod handler;
-mod life;
-mod membership;
+mod lifecycle;
+mod registration;
 mod servers;
 mod state;
 mod wire;
@@ -25,7 +25,10 @@ mod wire;
 pub use error::{AddError, RestartError, WrongState};
 pub use handler::AccessHandler;
 pub use servers::AccessServers;
-pub use state::State;
+pub use state::ServerState;
+// The name that it had at first, which users of the library may have in their tests.
+#[doc(hidden)]
+pub use state::ServerState as State;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,23 +44,23 @@ use crate::config::{Config, Host};
 use crate::core::Core;
 use crate::listener::serve_sessions;
 use crate::session::{Deadlines, FaultPoint, ListenerContext, SessionManager};
-use life::Lifecycle;
-use membership::Membership;
+use lifecycle::Lifecycle;
+use registration::Registration;
 
 /// An access server, which can be killed, stopped, paused and restarted.
 ///
 /// ```
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use imd::access::State;
+/// use imd::access::ServerState;
 ///
 /// let imd = imd::Imd::start(imd::Config::ephemeral()).await?;
 /// let access = imd.access("access-1").ok_or("there is none")?;
 /// access.kill().await; // every connection is reset, and the gateway still sends clients here
-/// assert_eq!(access.state(), State::Killed);
+/// assert_eq!(access.state(), ServerState::Killed);
 /// assert!(tokio::net::TcpStream::connect(access.addr()).await.is_err());
 /// access.restart().await?; // the same name and address
-/// assert_eq!(access.state(), State::Running);
+/// assert_eq!(access.state(), ServerState::Running);
 /// # Ok(())
 /// # }
 /// ```
@@ -176,7 +179,7 @@ impl AccessServer {
     /// Registers the server, and starts the heartbeats that keep its lease.
     async fn register(&self) {
         let manager = self.sessions();
-        let membership = Arc::new(Membership {
+        let registration = Arc::new(Registration {
             registry: self.core.registry.clone(),
             lab: Arc::clone(&self.core.lab),
             name: self.name.clone(),
@@ -188,10 +191,10 @@ impl AccessServer {
             lease: sync::Mutex::default(),
             is_disconnected: AtomicBool::new(false),
         });
-        membership.renew().await;
-        self.lifecycle.lock().membership = Some(Arc::clone(&membership));
+        registration.renew().await;
+        self.lifecycle.lock().registration = Some(Arc::clone(&registration));
         let ticks = self.core.clock.rounds(self.settings.heartbeat);
-        manager.shutdown().spawn(membership.keep(ticks));
+        manager.shutdown().spawn(registration.keep(ticks));
     }
 
     /// Returns the server's name in the registry.

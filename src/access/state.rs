@@ -1,9 +1,9 @@
-//! The states of an access server. Serves `life`, which moves a server from one to another, and `error`, whose errors name
+//! The states of an access server. Serves `lifecycle`, which moves a server from one to another, and `error`, whose errors name
 //! the state that did not allow an operation.
 
 /// The state of an access server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum State {
+pub enum ServerState {
     /// The server serves its sessions.
     Running,
     /// The server keeps its sockets open, but neither reads, answers nor renews anything.
@@ -14,14 +14,14 @@ pub enum State {
     Killed,
 }
 
-impl State {
+impl ServerState {
     /// Returns the name of the state in the admin API and in messages.
     pub const fn name(self) -> &'static str {
         match self {
-            State::Running => "running",
-            State::Paused => "paused",
-            State::Stopped => "stopped",
-            State::Killed => "killed",
+            ServerState::Running => "running",
+            ServerState::Paused => "paused",
+            ServerState::Stopped => "stopped",
+            ServerState::Killed => "killed",
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::config::Quirks;
 use crate::id::{MsgId, Uid, Version};
 use crate::proto::fields::Fields;
 use crate::proto::{Cmd, Payload, Reply, ReqSyncMsg};
-use crate::service::{Batch, PendingWrite, Refusal, SendRequest, SyncRequest, Target};
+use crate::service::{PendingWrite, Refusal, SendRequest, SyncRequest, Target, WriteBatch};
 use crate::store::{Kind, Page, PageLimit};
 
 /// An upper bound of the size of a `ResSyncMsg` without its entries, in bytes: cmd 4, errStr 4, currentID and totalID
@@ -55,36 +55,35 @@ pub(super) fn sync_request(request: &ReqSyncMsg) -> SyncRequest {
     }
 }
 
-/// The answers to the requests of one read of the socket, in the order of the requests, before they are written to the
-/// client.
+/// The replies to requests of one batch that are not complete yet, in the order of the requests.
 #[derive(Debug, Default)]
-pub(super) struct PendingAnswers {
-    /// The writes that have to be stored first. Each is answered when it has been committed.
-    pub batch: Batch,
-    /// The replies that depend on no write, each with the number of writes that are to be answered before it.
+pub(super) struct PendingReplies {
+    /// The writes that have to be stored first. Each is replied to when it has been committed.
+    pub writes: WriteBatch,
+    /// The replies that depend on no write, each with the number of writes that are to be replied to before it.
     ready: Vec<(usize, Reply)>,
 }
 
-impl PendingAnswers {
+impl PendingReplies {
     /// Adds a reply that depends on no write.
     pub fn push(&mut self, reply: Reply) {
-        self.ready.push((self.batch.len(), reply));
+        self.ready.push((self.writes.len(), reply));
     }
 
-    /// Returns the number of answers.
+    /// Returns the number of replies.
     pub fn len(&self) -> usize {
-        self.batch.len() + self.ready.len()
+        self.writes.len() + self.ready.len()
     }
 
-    /// Returns whether there are no answers.
+    /// Returns whether there are no replies.
     pub fn is_empty(&self) -> bool {
-        self.batch.is_empty() && self.ready.is_empty()
+        self.writes.is_empty() && self.ready.is_empty()
     }
 
-    /// Splits the answers into the writes and the replies. With each reply is the number of writes to be answered
-    /// before it.
-    pub fn into_parts(self) -> (Batch, Vec<(usize, Reply)>) {
-        (self.batch, self.ready)
+    /// Splits the writes from the replies that depend on none. With each of the latter is the number of writes to be
+    /// replied to before it.
+    pub fn into_parts(self) -> (WriteBatch, Vec<(usize, Reply)>) {
+        (self.writes, self.ready)
     }
 }
 

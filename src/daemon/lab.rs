@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Imd;
-use crate::access::State;
+use crate::access::ServerState;
 use crate::clock::running;
 use crate::lab::{Event, Fault, FaultGuard, Faults, Journal, Mark, Unknowable};
 use crate::reset::{Confirmed, ResetError};
@@ -203,7 +203,7 @@ impl Imd {
         let servers = self.stack.access.all();
         let serving = servers
             .iter()
-            .filter(|server| server.state() != State::Paused);
+            .filter(|server| server.state() != ServerState::Paused);
         let gateway = Arc::clone(self.stack.gateway.session_manager());
         serving
             .map(|server| server.sessions())

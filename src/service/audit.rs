@@ -20,7 +20,7 @@ use crate::store::Page;
 pub struct Audit {
     refused: AtomicU64,
     /// The kinds of refusals, by the numbers of command and code.
-    refusals: Mutex<BTreeMap<(u32, u32), Refused>>,
+    refusals: Mutex<BTreeMap<(u32, u32), RefusalCount>>,
     lost: AtomicU64,
     repeated: AtomicU64,
     swapped: AtomicU64,
@@ -41,7 +41,7 @@ pub struct Audited {
 
 /// The refusals of one command with one code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Refused {
+pub struct RefusalCount {
     /// The command; serialized as the name that the contract has for it.
     #[serde(serialize_with = "by_name")]
     pub cmd: Cmd,
@@ -62,9 +62,9 @@ fn by_number<S: serde::Serializer>(code: &Code, serializer: S) -> Result<S::Ok, 
     serializer.serialize_u32(code.number())
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for RefusalCount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Refused {
+        let RefusalCount {
             cmd,
             code,
             count,
@@ -76,7 +76,7 @@ impl fmt::Display for Refused {
 
 impl Audit {
     /// Counts a refusal of a command.
-    pub fn refused(&self, cmd: Cmd, refusal: &Refusal) {
+    pub fn count_refusal(&self, cmd: Cmd, refusal: &Refusal) {
         if matches!(cmd, Cmd::SendP2PMsg | Cmd::SendGroupMsg) {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
@@ -84,7 +84,7 @@ impl Audit {
         let mut refusals = self.refusals.lock();
         let refused = refusals
             .entry((cmd.number(), code.number()))
-            .or_insert_with(|| Refused {
+            .or_insert_with(|| RefusalCount {
                 cmd,
                 code,
                 count: 0,
@@ -98,7 +98,7 @@ impl Audit {
     }
 
     /// Returns all kinds of refusals, in the order of command and code.
-    pub fn refusals(&self) -> Vec<Refused> {
+    pub fn refusals(&self) -> Vec<RefusalCount> {
         self.refusals.lock().values().cloned().collect()
     }
 
@@ -111,7 +111,7 @@ impl Audit {
     }
 
     /// Counts messages that are lost although nobody was told so.
-    pub fn lost(&self, messages: u64) {
+    pub fn count_lost(&self, messages: u64) {
         self.lost.fetch_add(messages, Ordering::Relaxed);
     }
 
@@ -138,7 +138,7 @@ impl Audit {
             last = Some(version);
         }
         if found != Audited::default() {
-            self.lost(found.lost);
+            self.count_lost(found.lost);
             self.repeated.fetch_add(found.repeated, Ordering::Relaxed);
             self.swapped.fetch_add(found.swapped, Ordering::Relaxed);
         }
@@ -191,10 +191,14 @@ mod tests {
     fn refusals_are_counted_by_command_and_code() {
         let audit = Audit::default();
         let because = |why: &str| Refusal::because(Code::RequestErr, why);
-        audit.refused(Cmd::SendP2PMsg, &because("first"));
-        audit.refused(Cmd::SendP2PMsg, &because("second"));
-        audit.refused(Cmd::Login, &Refusal::plain(Code::NoToken));
-        let told: Vec<String> = audit.refusals().iter().map(Refused::to_string).collect();
+        audit.count_refusal(Cmd::SendP2PMsg, &because("first"));
+        audit.count_refusal(Cmd::SendP2PMsg, &because("second"));
+        audit.count_refusal(Cmd::Login, &Refusal::plain(Code::NoToken));
+        let told: Vec<String> = audit
+            .refusals()
+            .iter()
+            .map(RefusalCount::to_string)
+            .collect();
         let expected = [
             "refused 1 Login with 93001: no token",
             "refused 2 SendP2PMsg with 10001: request err: second",

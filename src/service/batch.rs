@@ -1,4 +1,7 @@
-//! Batches: what one read of a connection brought to be stored, handed to the store in one piece.
+//! Batches: messages that are handed to the store together.
+//!
+//! Serves the fronts. How many batches an access server makes of one read of a connection: see "One read, one commit" in
+//! docs/architecture.md.
 
 use std::sync::Arc;
 
@@ -22,14 +25,14 @@ pub struct PendingWrite {
     pub has_generated_id: bool,
 }
 
-/// The writes that the requests of one read have brought so far, in the order of the requests.
+/// Writes that are handed to the store together, in the order of the requests that have brought them.
 #[derive(Debug, Default)]
-pub struct Batch {
+pub struct WriteBatch {
     writes: Vec<PendingWrite>,
     /// A read mark that the request which follows the batch is about to set.
     read_mark: Option<Write>,
-    /// How far ids have come, where one was given to a message of this batch.
-    ids: Option<Write>,
+    /// The time in the newest id, if one was given to a message of this batch.
+    issued_ids: Option<Write>,
     /// When the first message of the batch was taken in, in Unix milliseconds. It is the send time of all of them: they
     /// came in the same read.
     sent_at: Option<i64>,
@@ -68,7 +71,7 @@ impl PendingWrite {
     }
 }
 
-impl Batch {
+impl WriteBatch {
     /// Returns the number of writes so far.
     pub fn len(&self) -> usize {
         self.writes.len()
@@ -89,9 +92,9 @@ impl Batch {
         self.read_mark = (after > Version::START).then_some(Write::Read { uid, after });
     }
 
-    /// Stores how far ids have come together with the messages that they were given to.
-    pub(super) fn ids_reached(&mut self, reached: i64) {
-        self.ids = Some(Write::Ids { reached });
+    /// Stores the time in the newest id together with the messages that ids were given to.
+    pub(super) fn set_issued_ids(&mut self, reached: i64) {
+        self.issued_ids = Some(Write::Ids { reached });
     }
 
     /// Returns the send time of the messages of this batch, in Unix milliseconds.
@@ -133,19 +136,19 @@ impl BatchOutcome {
 }
 
 impl Services {
-    /// Stores the writes of a batch as one commit. Each of them is stored, or refused for a reason of its own; if the
-    /// commit as a whole fails, all are refused.
+    /// Hands the writes of a batch to the store together. Each of them is stored, or refused for a reason of its own; if the
+    /// store fails, all are refused. The batch is no transaction: see [`MessageStore::commit`](crate::store::MessageStore::commit).
     ///
     /// When this returns, what was stored survives what the store survives. Receivers are notified when the
     /// [`notifies`](BatchOutcome::notifies) of the outcome are dropped, also where this future is dropped midway.
-    pub async fn commit_batch(&self, caller: Caller<'_>, batch: Batch) -> BatchOutcome {
+    pub async fn commit_batch(&self, caller: Caller<'_>, batch: WriteBatch) -> BatchOutcome {
         if batch.is_empty() {
             return BatchOutcome::default();
         }
-        let Batch {
+        let WriteBatch {
             writes,
             read_mark,
-            ids,
+            issued_ids,
             ..
         } = batch;
         let mut announced = if self.announces() {
@@ -171,7 +174,7 @@ impl Services {
                 all.extend(writes.iter().map(PendingWrite::write));
                 // Behind the messages, so that the first results are those of the messages.
                 all.extend(read_mark);
-                all.extend(ids);
+                all.extend(issued_ids);
                 let commit = self.committer.commit(all, writes.len(), announced);
                 commit.await.map_err(|failed| {
                     tracing::error!(error = %failed, "the store has failed");
@@ -186,7 +189,7 @@ impl Services {
 
     /// Does what an injected fault asks for that loses a batch: the senders are told that it is stored, and it is not.
     fn lose(&self, writes: &[PendingWrite]) -> Stored {
-        self.audit.lost(writes.len() as u64);
+        self.audit.count_lost(writes.len() as u64);
         Stored {
             results: vec![Ok(WriteOutcome::Done); writes.len()],
             notifies: None,

@@ -2,8 +2,9 @@
 //!
 //! To notify the receivers of a stored message is a duty of the commit, not of the task that asked for it: the task of a
 //! session or of an HTTP request can end at any await, for example when its access server is killed or its handler panics.
-//! So a commit that has begun belongs to the services from then on, and its notifies to a value that sends them when it is
-//! dropped.
+//! So a commit of messages that has begun belongs to the services from then on, and its notifies to a value that sends them
+//! when it is dropped. The other writes, such as a registration, go to the store past the [`Committer`]: nobody is notified
+//! of them.
 
 use std::fmt;
 use std::pin::Pin;
@@ -28,7 +29,7 @@ pub(super) struct Committer {
     directory: Arc<dyn SessionDirectory>,
     metrics: Arc<Metrics>,
     /// Runs the commits whose caller has ended.
-    abandoned: Shutdown,
+    orphaned: Shutdown,
 }
 
 /// What became of a batch that was committed.
@@ -81,7 +82,7 @@ impl Committer {
             store,
             directory,
             metrics,
-            abandoned: Shutdown::default(),
+            orphaned: Shutdown::default(),
         })
     }
 
@@ -116,29 +117,30 @@ impl Committer {
                 Ok(Stored { results, notifies })
             })),
             has_begun: false,
-            abandoned: self.abandoned.clone(),
+            orphaned: self.orphaned.clone(),
         }
     }
 
     /// Returns how many commits are in progress whose caller has ended.
     pub fn unfinished(&self) -> usize {
-        self.abandoned.unfinished()
+        self.orphaned.unfinished()
     }
 
     /// Resolves when every commit whose caller has ended is finished.
     pub async fn finished(&self) {
-        self.abandoned.ended().await;
+        self.orphaned.ended().await;
     }
 }
 
-type Work = Pin<Box<dyn Future<Output = Result<Stored, StoreError>> + Send>>;
+type CommitFuture = Pin<Box<dyn Future<Output = Result<Stored, StoreError>> + Send>>;
 
 /// A commit. If it is dropped after it has begun and before its end, a task of its own finishes it.
 pub(super) struct Commit {
     /// Taken out during each poll, so that work which panics is not polled again; none after its end.
-    work: Option<Work>,
+    work: Option<CommitFuture>,
     has_begun: bool,
-    abandoned: Shutdown,
+    /// Runs it if it is dropped.
+    orphaned: Shutdown,
 }
 
 impl Future for Commit {
@@ -164,7 +166,7 @@ impl Drop for Commit {
             && Handle::try_current().is_ok()
         {
             // The output holds the notifies, which are sent when it is dropped.
-            self.abandoned.spawn(async { drop(work.await) });
+            self.orphaned.spawn(async { drop(work.await) });
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Messages on behalf of a user who need not be logged in, as the admin API sends them.
 
-use super::{Batch, Caller, SendError, SendRequest, Services, Target};
+use super::{Caller, SendError, SendRequest, Services, Target, WriteBatch};
 use crate::id::{MsgId, Uid};
 use crate::store::StoreError;
 
@@ -43,10 +43,10 @@ impl Services {
         if !from.is_positive() {
             return Err(DirectSendError::BadSender(from));
         }
-        if !self.is_admitted(from).await? {
+        if !self.may_participate(from).await? {
             return Err(DirectSendError::NoSuchSender);
         }
-        let mut batch = Batch::default();
+        let mut batch = WriteBatch::default();
         match to {
             Target::User(uid) => {
                 let request = SendRequest::new(uid, msg_id, text);

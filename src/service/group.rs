@@ -108,7 +108,7 @@ impl Services {
         if !uid.is_positive() {
             return Err(GroupError::BadUid(uid.0));
         }
-        if !self.is_admitted(uid).await? {
+        if !self.may_participate(uid).await? {
             return Err(GroupError::NoSuchUser(uid.0));
         }
         Ok(())

@@ -132,7 +132,7 @@ impl Services {
         if !self.tokens.is_valid(uid, token) {
             return Err(LoginError::WrongToken);
         }
-        if !self.is_admitted(uid).await? {
+        if !self.may_participate(uid).await? {
             return Err(LoginError::NoSuchUser);
         }
         Ok(())
@@ -179,7 +179,7 @@ impl Services {
     }
 
     async fn named_user(&self, uid: Uid) -> Result<Uid, IdentityError> {
-        if !self.is_admitted(uid).await? {
+        if !self.may_participate(uid).await? {
             return Err(IdentityError::NoSuchUser);
         }
         Ok(uid)

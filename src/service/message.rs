@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::login::check_claimed;
 use super::{
-    Batch, Caller, PendingWrite, SendError, SendRequest, Services, SyncError, SyncRequest, Target,
+    Caller, PendingWrite, SendError, SendRequest, Services, SyncError, SyncRequest, Target,
+    WriteBatch,
 };
 use crate::id::{GroupId, MsgId, Uid};
 use crate::lab::{Action, Site};
@@ -20,7 +21,7 @@ impl Services {
     /// [`SendError`]; nothing is added to the batch then.
     pub async fn send_p2p(
         &self,
-        batch: &mut Batch,
+        batch: &mut WriteBatch,
         uid: Uid,
         request: &SendRequest<'_, Uid>,
     ) -> Result<(), SendError> {
@@ -32,7 +33,7 @@ impl Services {
 
     async fn check_p2p(&self, uid: Uid, request: &SendRequest<'_, Uid>) -> Result<(), SendError> {
         self.check(uid, "targetUID", request)?;
-        if !self.is_admitted(request.target).await? {
+        if !self.may_participate(request.target).await? {
             return Err(SendError::NoSuchUser(request.target));
         }
         Ok(())
@@ -46,7 +47,7 @@ impl Services {
     /// [`SendError`]; nothing is added to the batch then.
     pub fn send_group(
         &self,
-        batch: &mut Batch,
+        batch: &mut WriteBatch,
         uid: Uid,
         request: &SendRequest<'_, GroupId>,
     ) -> Result<(), SendError> {
@@ -64,7 +65,7 @@ impl Services {
     /// [`SendError`]; nothing is added to the batch then.
     pub fn accept(
         &self,
-        batch: &mut Batch,
+        batch: &mut WriteBatch,
         uid: Uid,
         request: &SendRequest<'_, Uid>,
     ) -> Result<(), SendError> {
@@ -74,12 +75,11 @@ impl Services {
         Ok(())
     }
 
-    /// Adds the read mark of a sync that follows the batch to the batch, and returns whether it did so: then the store need
-    /// not write it once more.
+    /// Adds the read mark of the sync that follows to the batch; returns whether it did.
     ///
     /// Nothing is added where there are no messages to be stored anyway, or where the sync may still be refused: a refused
     /// sync moves no mark.
-    pub fn mark_read(&self, batch: &mut Batch, uid: Uid, request: &SyncRequest) -> bool {
+    pub fn mark_read(&self, batch: &mut WriteBatch, uid: Uid, request: &SyncRequest) -> bool {
         let can_mark = !batch.is_empty()
             && check_claimed(uid, request.claimed).is_ok()
             && !self.lab.has_rule_at([Site::StoreRead]);
@@ -118,7 +118,7 @@ impl Services {
         request: &SyncRequest,
         is_marked: bool,
     ) -> Result<Page, SyncError> {
-        // Before a fault is looked for: such a request reads nothing that could meet one.
+        // Checked first, so that a refused request uses up no fault.
         check_claimed(uid, request.claimed)?;
         let caller = Caller {
             uid: Some(uid),
@@ -139,7 +139,7 @@ impl Services {
             }
             Some(Action::Gap) if !page.entries.is_empty() => {
                 page.entries.remove(0);
-                self.audit.lost(1);
+                self.audit.count_lost(1);
             }
             _ => {}
         }
@@ -208,7 +208,7 @@ impl Services {
     /// Adds a request that was checked to the batch. A message without an id gets one.
     fn enqueue<T: Copy + Into<Target>>(
         &self,
-        batch: &mut Batch,
+        batch: &mut WriteBatch,
         kind: Kind,
         source: Uid,
         request: &SendRequest<'_, T>,
@@ -218,7 +218,7 @@ impl Services {
         let has_generated_id = msg_id.is_empty();
         if has_generated_id {
             msg_id = self.next_id(source).to_string().into();
-            batch.ids_reached(self.ids.reached());
+            batch.set_issued_ids(self.ids.reached());
         }
         let group = match target {
             Target::Group(group) => Some(group),

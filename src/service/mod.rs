@@ -4,8 +4,8 @@
 //! server, HTTP API, admin API) turns that into its own form. Services know neither frames nor sessions: they see a
 //! connection as a [`SessionHandle`]. The errors carry the codes of the wire contract, see [`ServiceError`].
 //!
-//! Messages are handed to the store in batches: a front collects what one read of a connection brought in a [`Batch`] and
-//! has it stored by [`Services::commit_batch`]. The order is always: stored, acknowledged, notified.
+//! Messages are handed to the store in batches: a front collects them in a [`WriteBatch`], and has it stored by
+//! [`Services::commit_batch`]. The front acknowledges what was stored, and then has the receivers notified.
 
 mod account;
 mod announced;
@@ -26,8 +26,11 @@ mod request;
 mod token;
 
 pub use account::{AuthError, RegisterError, WriteError};
-pub use audit::{Audited, Refused};
-pub use batch::{Batch, BatchOutcome, PendingWrite};
+pub use audit::{Audited, RefusalCount};
+// The name that it had at first, which users of the library may have in their tests.
+#[doc(hidden)]
+pub use audit::RefusalCount as Refused;
+pub use batch::{BatchOutcome, PendingWrite, WriteBatch};
 pub use commit::PendingNotifies;
 pub use delays::Suspended;
 pub use direct::DirectSendError;
@@ -236,7 +239,7 @@ impl Services {
     }
 
     /// Returns the time in the newest id that was given out, in Unix milliseconds.
-    pub fn ids_reached(&self) -> i64 {
+    pub fn last_issued_ms(&self) -> i64 {
         self.ids.reached()
     }
 
@@ -277,7 +280,7 @@ impl Services {
     /// The operations of the services count their own errors. A front calls this for what it refuses by itself: a command
     /// without a login, or one that a fault refuses.
     pub fn count_refusal(&self, cmd: Cmd, refusal: &Refusal) {
-        self.audit.refused(cmd, refusal);
+        self.audit.count_refusal(cmd, refusal);
         if cmd == Cmd::Login {
             self.metrics.login_refused(refusal.code);
         }
@@ -348,7 +351,7 @@ impl Services {
     }
 
     /// Returns whether `uid` may take part: everyone, unless the config lets registered users only.
-    async fn is_admitted(&self, uid: Uid) -> Result<bool, StoreError> {
+    async fn may_participate(&self, uid: Uid) -> Result<bool, StoreError> {
         Ok(self.auto_register || self.accounts.user(uid).await?.is_some())
     }
 }

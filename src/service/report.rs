@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Refused, Services};
+use super::{RefusalCount, Services};
 use crate::id::Uid;
 use crate::store::Ledger;
 
@@ -39,7 +39,7 @@ pub struct Report {
     /// The counts of each inbox, by uid: the first thousand inboxes of which something was counted.
     pub inboxes: Vec<InboxReport>,
     /// Every kind of refusal, of messages and of other commands, by command and code.
-    pub refusals: Vec<Refused>,
+    pub refusals: Vec<RefusalCount>,
 }
 
 /// What became of the messages to one user.

@@ -4,8 +4,8 @@
 //! requests out of it and adds the replies.
 //!
 //! A batch hands out no request while the connection has something to do first: see [`Interruption`]. Faults which need
-//! only the order or the number of requests to change are applied here, so that they divide no batch in two: what one read
-//! brought is still stored as one commit.
+//! only the order or the number of requests to change are applied here, so that they divide no batch in two: see "One read,
+//! one commit" in docs/architecture.md.
 
 use std::future::poll_fn;
 use std::pin::Pin;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use imd::Config;
-use imd::access::State;
+use imd::access::ServerState;
 use imd::config::Strategy;
 use imd::proto::{Cmd, ResSendP2pMsg};
 
@@ -29,9 +29,9 @@ async fn a_killed_server_resets_every_connection_and_refuses_new_ones() {
     stranger.raw(&[0, 9, 1]).await;
     let mut bob = user_at(&imd, "access-2", 2).await;
     let access = server(&imd, "access-1");
-    assert_eq!(access.state(), State::Running);
+    assert_eq!(access.state(), ServerState::Running);
     soon(access.kill()).await;
-    assert_eq!(access.state(), State::Killed);
+    assert_eq!(access.state(), ServerState::Killed);
     assert!(access.sessions().is_empty());
     ann.reset().await;
     stranger.reset().await;
@@ -113,7 +113,7 @@ async fn what_is_killed_can_not_be_killed_stopped_paused_or_resumed() {
         access.resume().await;
     })
     .await;
-    assert_eq!(access.state(), State::Killed);
+    assert_eq!(access.state(), ServerState::Killed);
     assert!(refuses(access.addr()).await);
     assert_eq!(registered(&imd).await.len(), 3, "the lease is left alone");
     imd.clock().advance(SECOND * 10).await;
@@ -127,7 +127,7 @@ async fn a_stopped_server_deregisters_and_tells_its_sessions() {
     let mut bob = user_at(&imd, "access-2", 2).await;
     let access = server(&imd, "access-1");
     soon(access.stop()).await;
-    assert_eq!(access.state(), State::Stopped);
+    assert_eq!(access.state(), ServerState::Stopped);
     assert_eq!(
         ann.error(Cmd::ErrServer, 90001).await,
         "server error: shutting down"
@@ -170,7 +170,7 @@ async fn what_is_stopped_can_not_be_stopped_killed_paused_or_resumed() {
         access.resume().await;
     })
     .await;
-    assert_eq!(access.state(), State::Stopped);
+    assert_eq!(access.state(), ServerState::Stopped);
     assert!(refuses(access.addr()).await);
     assert_eq!(registered(&imd).await, ["access-2", "access-3"]);
 }
@@ -186,11 +186,11 @@ async fn a_kill_cuts_a_stop_short() {
     let access = server(&imd, "access-1");
     let stopping = tokio::spawn(async move { access.stop().await });
     let access = server(&imd, "access-1");
-    until(|| access.state() != State::Running).await;
+    until(|| access.state() != ServerState::Running).await;
     assert!(!access.sessions().is_empty());
     soon(access.kill()).await;
     soon(stopping).await.unwrap();
-    assert_eq!(access.state(), State::Stopped);
+    assert_eq!(access.state(), ServerState::Stopped);
     assert!(access.sessions().is_empty());
 }
 

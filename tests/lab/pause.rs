@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use imd::access::State;
+use imd::access::ServerState;
 use imd::proto::{Cmd, ResSendP2pMsg, ResSyncMsg};
 use imd::session::Session;
 use imd::{Config, Imd};
@@ -18,13 +18,13 @@ const SECOND: Duration = Duration::from_secs(1);
 async fn paused(imd: &Imd) {
     let access = server(imd, "access-1");
     soon(access.pause()).await;
-    assert_eq!(access.state(), State::Paused);
+    assert_eq!(access.state(), ServerState::Paused);
 }
 
 async fn resumed(imd: &Imd) {
     let access = server(imd, "access-1");
     soon(access.resume()).await;
-    assert_eq!(access.state(), State::Running);
+    assert_eq!(access.state(), ServerState::Running);
 }
 
 /// Returns the number of sessions of the first server that are open.
@@ -247,7 +247,7 @@ async fn a_paused_server_can_be_killed() {
     ann.reset().await;
     waiting.reset().await;
     assert!(refuses(server(&imd, "access-1").addr()).await);
-    assert_eq!(server(&imd, "access-1").state(), State::Killed);
+    assert_eq!(server(&imd, "access-1").state(), ServerState::Killed);
 }
 
 #[tokio::test]
@@ -258,7 +258,7 @@ async fn a_paused_server_can_be_stopped() {
     soon(server(&imd, "access-1").stop()).await;
     ann.error(Cmd::ErrServer, 90001).await;
     ann.finished().await;
-    assert_eq!(server(&imd, "access-1").state(), State::Stopped);
+    assert_eq!(server(&imd, "access-1").state(), ServerState::Stopped);
     assert_eq!(registered(&imd).await, ["access-2", "access-3"]);
 }
 

@@ -3,14 +3,14 @@
 use imd::Config;
 use imd::lab::{Fault, Site};
 use imd::proto::{Cmd, Code};
-use imd::service::{InboxReport, Refused};
+use imd::service::{InboxReport, RefusalCount};
 use serde_json::json;
 
 use crate::admin::get;
 use crate::support::{Wire, access, group_of, login, start, start_manual, user};
 
-fn refused(cmd: Cmd, code: Code, count: u64, reason: &str) -> Refused {
-    Refused {
+fn refused(cmd: Cmd, code: Code, count: u64, reason: &str) -> RefusalCount {
+    RefusalCount {
         cmd,
         code,
         count,

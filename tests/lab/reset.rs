@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use imd::access::State;
+use imd::access::ServerState;
 use imd::config::Strategy;
 use imd::lab::{Capture, Fault, Mark, Site};
 use imd::proto::{Cmd, ResSendP2pMsg};
@@ -121,7 +121,11 @@ async fn a_reset_stack_is_as_new_and_its_listeners_stay() {
         .access_servers()
         .into_iter()
         .map(|server| server.state());
-    assert!(states.into_iter().all(|state| state == State::Running));
+    assert!(
+        states
+            .into_iter()
+            .all(|state| state == ServerState::Running)
+    );
     let records = get(&imd, "/v1/registry").await;
     assert_eq!(records["records"].as_array().unwrap().len(), 3);
     assert_eq!(
@@ -583,7 +587,7 @@ async fn under_load_a_stack_can_be_reset_again_and_again() {
         assert!(
             servers
                 .iter()
-                .all(|server| server.state() == State::Running)
+                .all(|server| server.state() == ServerState::Running)
         );
         // The same users can log in and send at once.
         let mut ann = user(&imd, 1).await;

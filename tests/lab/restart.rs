@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use imd::access::{RestartError, State};
+use imd::access::{RestartError, ServerState};
 use imd::proto::Cmd;
 use imd::{Config, Imd};
 use tokio::net::TcpListener;
@@ -16,7 +16,10 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Checks that the server listens on its old address and is registered.
 async fn serves_again(imd: &Imd, addr: SocketAddr) {
     let access = server(imd, "access-1");
-    assert_eq!((access.state(), access.addr()), (State::Running, addr));
+    assert_eq!(
+        (access.state(), access.addr()),
+        (ServerState::Running, addr)
+    );
     assert_eq!(registered(imd).await.len(), 3);
     let mut wire = Wire::connect(addr).await;
     wire.login(imd, 1).await;
@@ -133,7 +136,7 @@ async fn a_restart_says_that_somebody_else_listens_there() {
             .starts_with(&format!("access-1: can't listen on {addr} again: ")),
         "{error}"
     );
-    assert_eq!(access.state(), State::Killed);
+    assert_eq!(access.state(), ServerState::Killed);
     drop(stranger);
     soon(access.restart()).await.unwrap();
     serves_again(&imd, addr).await;
@@ -176,8 +179,11 @@ async fn a_shutdown_ends_servers_in_every_state() {
     }
     all_free(&addrs).await;
     let states: Vec<_> = servers.iter().map(|server| server.state()).collect();
-    let stopped = State::Stopped;
-    assert_eq!(states, [stopped, State::Killed, stopped, stopped, stopped]);
+    let stopped = ServerState::Stopped;
+    assert_eq!(
+        states,
+        [stopped, ServerState::Killed, stopped, stopped, stopped]
+    );
 }
 
 #[tokio::test]
@@ -211,7 +217,7 @@ async fn nothing_starts_again_after_the_shutdown() {
         access.kill().await;
     })
     .await;
-    assert_eq!(access.state(), State::Stopped);
+    assert_eq!(access.state(), ServerState::Stopped);
     all_free(&[access.addr()]).await;
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use imd::access::{AccessServer, State, WrongState};
+use imd::access::{AccessServer, ServerState, WrongState};
 use imd::lab::Site;
 use imd::{Config, Imd};
 use serde_json::{Value, json};
@@ -14,32 +14,37 @@ use crate::support::{soon, start, start_manual, user};
 const CHANGES: [&str; 5] = ["pause", "resume", "stop", "kill", "restart"];
 
 /// Brings access-1 into this state.
-async fn brought(imd: &Imd, state: State) -> Arc<AccessServer> {
+async fn brought(imd: &Imd, state: ServerState) -> Arc<AccessServer> {
     let access = server(imd, "access-1");
     soon(access.restart()).await.unwrap();
     match state {
-        State::Running => {}
-        State::Paused => access.pause().await,
-        State::Stopped => soon(access.stop()).await,
-        State::Killed => soon(access.kill()).await,
+        ServerState::Running => {}
+        ServerState::Paused => access.pause().await,
+        ServerState::Stopped => soon(access.stop()).await,
+        ServerState::Killed => soon(access.kill()).await,
     }
     assert_eq!(access.state(), state);
     access
 }
 
 /// Returns the state after a change; `None` if the change is refused in this state.
-fn follows(state: State, change: &str) -> Option<State> {
+fn follows(state: ServerState, change: &str) -> Option<ServerState> {
     match (state, change) {
-        (_, "restart") => Some(State::Running),
-        (State::Running, "pause") => Some(State::Paused),
-        (State::Paused, "resume") => Some(State::Running),
-        (State::Running | State::Paused, "stop") => Some(State::Stopped),
-        (State::Running | State::Paused, "kill") => Some(State::Killed),
+        (_, "restart") => Some(ServerState::Running),
+        (ServerState::Running, "pause") => Some(ServerState::Paused),
+        (ServerState::Paused, "resume") => Some(ServerState::Running),
+        (ServerState::Running | ServerState::Paused, "stop") => Some(ServerState::Stopped),
+        (ServerState::Running | ServerState::Paused, "kill") => Some(ServerState::Killed),
         _ => None,
     }
 }
 
-const STATES: [State; 4] = [State::Running, State::Paused, State::Stopped, State::Killed];
+const STATES: [ServerState; 4] = [
+    ServerState::Running,
+    ServerState::Paused,
+    ServerState::Stopped,
+    ServerState::Killed,
+];
 
 #[tokio::test]
 async fn what_a_server_is_in_no_state_for_is_refused_with_its_state_and_changes_nothing() {

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use browser::{on_console, user};
-use imd::access::State;
+use imd::access::ServerState;
 use imd::client::ClientError;
 use imd::{Config, Imd};
 use serde_json::json;
 
-fn state(imd: &Imd, name: &str) -> State {
+fn state(imd: &Imd, name: &str) -> ServerState {
     imd.access(name).unwrap().state()
 }
 
@@ -60,12 +60,12 @@ async fn what_passes_moves_and_is_charted() {
 async fn access_servers_are_killed_stopped_paused_resumed_and_restarted() {
     on_console(Config::ephemeral(), async |page, imd| {
         for (what, told, becomes) in [
-            ("pause", "access-1 is paused", State::Paused),
-            ("resume", "access-1 goes on", State::Running),
-            ("kill", "access-1 is killed", State::Killed),
-            ("restart", "access-1 serves again", State::Running),
-            ("stop", "access-1 is stopped", State::Stopped),
-            ("restart", "access-1 serves again", State::Running),
+            ("pause", "access-1 is paused", ServerState::Paused),
+            ("resume", "access-1 goes on", ServerState::Running),
+            ("kill", "access-1 is killed", ServerState::Killed),
+            ("restart", "access-1 serves again", ServerState::Running),
+            ("stop", "access-1 is stopped", ServerState::Stopped),
+            ("restart", "access-1 serves again", ServerState::Running),
         ] {
             page.click(&format!("[data-part=access-1] [data-do={what}]"))
                 .await;
@@ -79,7 +79,7 @@ async fn access_servers_are_killed_stopped_paused_resumed_and_restarted() {
         }
         // The page offers only what is possible in this state.
         page.misses("[data-part=access-1] [data-do=restart]").await;
-        assert_eq!(state(imd, "access-2"), State::Running);
+        assert_eq!(state(imd, "access-2"), ServerState::Running);
     })
     .await;
 }
@@ -91,7 +91,7 @@ async fn access_servers_are_added_and_a_refusal_is_said() {
         page.click(".add button").await;
         page.is_told("access-4 serves").await;
         page.sees("[data-part=access-4]").await;
-        assert_eq!(state(imd, "access-4"), State::Running);
+        assert_eq!(state(imd, "access-4"), ServerState::Running);
         page.fill("#add-name", "access-4").await;
         page.click(".add button").await;
         page.is_told("access-4").await;

@@ -1,6 +1,6 @@
-//! The membership of an access server in the registry: a record with a lease, which heartbeats renew.
+//! The registration of an access server in the registry: a record with a lease, which heartbeats renew.
 //!
-//! Serves the access server, which creates a membership at each start. A registry that can't be reached does not end
+//! Serves the access server, which creates a registration at each start. A registry that can't be reached does not end
 //! the server: its sessions go on, and each heartbeat tries again.
 
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use crate::lab::{Action, FrameContext, Lab, Site};
 use crate::registry::{Lease, Record, Registry, RenewError, Unreachable};
 use crate::session::SessionManager;
 
-/// The membership of one access server, from one start of the server to its next stop or kill.
+/// The registration of one access server, from one start of the server to its next stop or kill.
 #[derive(Debug)]
-pub(super) struct Membership {
+pub(super) struct Registration {
     pub registry: Arc<dyn Registry>,
     /// May delay heartbeats or make them fail.
     pub lab: Arc<Lab>,
@@ -25,7 +25,7 @@ pub(super) struct Membership {
     pub name: String,
     /// The address that clients are given, as host:port. The host may be unspecified, such as 0.0.0.0.
     pub advertised: String,
-    /// The server's sessions, whose number is part of each record, and whose shutdown ends the membership.
+    /// The server's sessions, whose number is part of each record, and whose shutdown ends the registration.
     pub manager: Arc<SessionManager>,
     /// How long the lease lasts after each heartbeat.
     pub ttl: Duration,
@@ -40,7 +40,7 @@ pub(super) struct Membership {
     pub is_disconnected: AtomicBool,
 }
 
-impl Membership {
+impl Registration {
     /// Makes a new record of the server, with its current number of sessions.
     fn record(&self) -> Record {
         Record {
@@ -122,7 +122,7 @@ impl Membership {
         }
         tokio::select! {
             biased;
-            () = self.leave() => {}
+            () = self.deregister() => {}
             () = shutdown.hurried() => {}
         }
     }
@@ -158,13 +158,13 @@ impl Membership {
                 });
             }
             // The server gives its lease back, and registers again at the next heartbeat.
-            Action::Error(_) => self.leave().await,
+            Action::Error(_) => self.deregister().await,
             _ => {}
         }
     }
 
     /// Gives the lease back, if one is held. If the registry can't be reached, the lease expires.
-    async fn leave(&self) {
+    async fn deregister(&self) {
         let Some(lease) = self.lease.lock().await.take() else {
             return;
         };

@@ -18,19 +18,19 @@ use std::time::Duration;
 
 use tokio::net::TcpSocket;
 
-use super::membership::Membership;
-use super::{AccessServer, RestartError, State, WrongState};
+use super::registration::Registration;
+use super::{AccessServer, RestartError, ServerState, WrongState};
 use crate::listener::{listen, reserve};
 use crate::session::SessionManager;
 
 /// The state of an access server, and what belongs to its last start.
 #[derive(Debug)]
 pub(super) struct Lifecycle {
-    state: State,
+    state: ServerState,
     /// The manager of the sessions since the last start.
     pub manager: Arc<SessionManager>,
-    /// The membership in the registry since the last start. None until the first attempt to register is done.
-    pub membership: Option<Arc<Membership>>,
+    /// The registration in the registry since the last start. None until the first attempt to register is done.
+    pub registration: Option<Arc<Registration>>,
     /// A socket that is bound to the server's address but does not listen, while the server is down. It keeps the
     /// address free for a restart, and keeps other programs from answering the server's clients.
     reserved: Option<TcpSocket>,
@@ -42,16 +42,16 @@ impl Lifecycle {
     /// Creates the lifecycle of a server that has just started.
     pub fn new(manager: Arc<SessionManager>) -> Self {
         Lifecycle {
-            state: State::Running,
+            state: ServerState::Running,
             manager,
-            membership: None,
+            registration: None,
             reserved: None,
             is_retired: false,
         }
     }
 
     /// Enters the state `to`, if the current state is one of `from`. Returns whether it was.
-    fn transition(&mut self, from: &[State], to: State) -> bool {
+    fn transition(&mut self, from: &[ServerState], to: ServerState) -> bool {
         let is_allowed = from.contains(&self.state);
         if is_allowed {
             self.state = to;
@@ -62,8 +62,8 @@ impl Lifecycle {
 
 impl AccessServer {
     /// Returns the state of the server. An operation changes the state when it begins, so a server that is
-    /// [`State::Stopped`] may still be draining its sessions.
-    pub fn state(&self) -> State {
+    /// [`ServerState::Stopped`] may still be draining its sessions.
+    pub fn state(&self) -> ServerState {
         self.lifecycle.lock().state
     }
 
@@ -93,9 +93,12 @@ impl AccessServer {
     pub async fn try_kill(&self) -> Result<(), WrongState> {
         let manager = {
             let mut lifecycle = self.lifecycle.lock();
-            let is_killed = lifecycle.transition(&[State::Running, State::Paused], State::Killed);
-            let is_draining =
-                lifecycle.state == State::Stopped && !lifecycle.manager.shutdown().has_ended();
+            let is_killed = lifecycle.transition(
+                &[ServerState::Running, ServerState::Paused],
+                ServerState::Killed,
+            );
+            let is_draining = lifecycle.state == ServerState::Stopped
+                && !lifecycle.manager.shutdown().has_ended();
             if !is_killed && !is_draining {
                 return Err(self.wrong_state(&lifecycle, "kill", "running, paused or draining"));
             }
@@ -130,7 +133,10 @@ impl AccessServer {
     pub async fn try_stop(&self) -> Result<(), WrongState> {
         let manager = {
             let mut lifecycle = self.lifecycle.lock();
-            if !lifecycle.transition(&[State::Running, State::Paused], State::Stopped) {
+            if !lifecycle.transition(
+                &[ServerState::Running, ServerState::Paused],
+                ServerState::Stopped,
+            ) {
                 return Err(self.wrong_state(&lifecycle, "stop", "running or paused"));
             }
             Arc::clone(&lifecycle.manager)
@@ -159,7 +165,7 @@ impl AccessServer {
     /// [`WrongState`], when the server is not running. Nothing was done then.
     pub async fn try_pause(&self) -> Result<(), WrongState> {
         let mut lifecycle = self.lifecycle.lock();
-        if !lifecycle.transition(&[State::Running], State::Paused) {
+        if !lifecycle.transition(&[ServerState::Running], ServerState::Paused) {
             return Err(self.wrong_state(&lifecycle, "pause", "running"));
         }
         lifecycle.manager.pause();
@@ -181,16 +187,16 @@ impl AccessServer {
     ///
     /// [`WrongState`], when the server is not paused. Nothing was done then.
     pub async fn try_resume(&self) -> Result<(), WrongState> {
-        let membership = {
+        let registration = {
             let mut lifecycle = self.lifecycle.lock();
-            if !lifecycle.transition(&[State::Paused], State::Running) {
+            if !lifecycle.transition(&[ServerState::Paused], ServerState::Running) {
                 return Err(self.wrong_state(&lifecycle, "resume", "paused"));
             }
             lifecycle.manager.resume();
-            lifecycle.membership.clone()
+            lifecycle.registration.clone()
         };
-        if let Some(membership) = membership {
-            membership.renew().await;
+        if let Some(registration) = registration {
+            registration.renew().await;
         }
         Ok(())
     }
@@ -234,14 +240,14 @@ impl AccessServer {
     /// The errors of [`restart`](Self::restart).
     pub(crate) async fn revive(&self) -> Result<(), RestartError> {
         match self.state() {
-            State::Running => {
-                let membership = self.lifecycle.lock().membership.clone();
-                if let Some(membership) = membership {
-                    membership.renew().await;
+            ServerState::Running => {
+                let registration = self.lifecycle.lock().registration.clone();
+                if let Some(registration) = registration {
+                    registration.renew().await;
                 }
             }
-            State::Paused => self.resume().await,
-            State::Stopped | State::Killed => self.restart().await?,
+            ServerState::Paused => self.resume().await,
+            ServerState::Stopped | ServerState::Killed => self.restart().await?,
         }
         Ok(())
     }
@@ -250,9 +256,9 @@ impl AccessServer {
     /// renewals that begins again at 0.
     pub(crate) async fn register_anew(&self) {
         self.renewals.store(0, Ordering::Relaxed);
-        let membership = self.lifecycle.lock().membership.clone();
-        if let Some(membership) = membership {
-            membership.renew().await;
+        let registration = self.lifecycle.lock().registration.clone();
+        if let Some(registration) = registration {
+            registration.renew().await;
         }
     }
 
@@ -299,14 +305,17 @@ impl AccessServer {
         let mut lifecycle = self.lifecycle.lock();
         lifecycle.is_retired = true;
         lifecycle.reserved = None;
-        lifecycle.transition(&[State::Running, State::Paused], State::Stopped);
+        lifecycle.transition(
+            &[ServerState::Running, ServerState::Paused],
+            ServerState::Stopped,
+        );
         Arc::clone(&lifecycle.manager)
     }
 
     /// Keeps the address of a server that is down from being taken by other programs.
     fn reserve_address(&self) {
         let mut lifecycle = self.lifecycle.lock();
-        let is_down = matches!(lifecycle.state, State::Stopped | State::Killed);
+        let is_down = matches!(lifecycle.state, ServerState::Stopped | ServerState::Killed);
         if is_down && !lifecycle.is_retired && lifecycle.reserved.is_none() {
             // If this fails, another program has taken the address meanwhile. A restart reports that.
             lifecycle.reserved = reserve(self.addr).ok();
