@@ -116,7 +116,7 @@ async fn pages(store: &DurableStore, total: i64) -> Result<()> {
     let begun = Instant::now();
     for n in 0..PAGES {
         let after = n * 7_919 % (total - i64::try_from(PAGE)?);
-        let page = store.sync(RECEIVER, Version(after), limit).await?;
+        let page = store.read_page(RECEIVER, Version(after), limit).await?;
         assert_eq!(page.entries.len(), PAGE);
     }
     let each = begun.elapsed() / u32::try_from(PAGES)?;

@@ -121,7 +121,7 @@ impl Bench {
         bencher.counter(ItemsCount::new(entries)).bench_local(|| {
             let page = self
                 .runtime
-                .block_on(self.store.sync(RECEIVER, after, limit));
+                .block_on(self.store.read_page(RECEIVER, after, limit));
             let page = page.expect("a store that works");
             assert_eq!(page.entries.len(), entries);
             page

@@ -177,7 +177,7 @@ impl Services {
         if self.has_odd_pages() {
             Box::pin(self.odd_page(uid, after, limit)).await
         } else {
-            self.messages.sync(uid, after, limit).await
+            self.messages.read_page(uid, after, limit).await
         }
     }
 

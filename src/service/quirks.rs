@@ -78,7 +78,7 @@ impl Services {
         let mut page = if self.quirks.sync_inclusive && after > Version::START {
             self.inclusive_page(uid, after, limit).await?
         } else {
-            self.messages.sync(uid, after, limit).await?
+            self.messages.read_page(uid, after, limit).await?
         };
         if self.quirks.sync_drops_group_id {
             for entry in &mut page.entries {
@@ -99,7 +99,7 @@ impl Services {
         limit: PageLimit,
     ) -> Result<Page, StoreError> {
         // This sync moves the read mark to where the request says; the one from `after - 1` can't move it back.
-        let next = self.messages.sync(
+        let next = self.messages.read_page(
             uid,
             after,
             PageLimit {
@@ -108,13 +108,13 @@ impl Services {
             },
         );
         if next.await?.entries.is_empty() {
-            return self.messages.sync(uid, after, limit).await;
+            return self.messages.read_page(uid, after, limit).await;
         }
-        let page = self.messages.sync(uid, after - 1, limit).await?;
+        let page = self.messages.read_page(uid, after - 1, limit).await?;
         let begins = page.entries.first().map(|entry| entry.version);
         if begins == Some(after) && page.current > after {
             return Ok(page);
         }
-        self.messages.sync(uid, after, limit).await
+        self.messages.read_page(uid, after, limit).await
     }
 }

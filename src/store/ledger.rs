@@ -6,7 +6,7 @@
 pub struct Ledger {
     /// The entries that were put into inboxes.
     pub stored: u64,
-    /// The entries of `stored` that were read in a page of a [sync](super::MessageStore::sync). An entry that is read after
+    /// The entries of `stored` that were read in a page by [`read_page`](super::MessageStore::read_page). An entry that is read after
     /// newer ones of its inbox is not counted.
     pub delivered: u64,
     /// The entries of `stored` that were removed before they or newer ones of their inbox were read.

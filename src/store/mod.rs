@@ -80,9 +80,14 @@ pub trait MessageStore: Send + Sync + fmt::Debug {
     /// # Errors
     ///
     /// [`StoreError`] when the inbox can't be read, or the mark can't be stored.
-    async fn sync(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreError>;
+    async fn read_page(
+        &self,
+        uid: Uid,
+        after: Version,
+        limit: PageLimit,
+    ) -> Result<Page, StoreError>;
 
-    /// Returns the page that a [`sync`](Self::sync) would return, without a trace: no read mark moves, and nothing
+    /// Returns the page that a [`read_page`](Self::read_page) would return, without a trace: no read mark moves, and nothing
     /// counts as delivered.
     ///
     /// # Errors

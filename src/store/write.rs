@@ -67,7 +67,7 @@ pub enum Write {
         /// The user who leaves.
         uid: Uid,
     },
-    /// Moves a read mark forward, as a [`sync`](super::MessageStore::sync) does. A sync that follows other writes sends
+    /// Moves a read mark forward, as a [`read_page`](super::MessageStore::read_page) does. A sync that follows other writes sends
     /// its mark with them in one batch, so that it costs no commit of its own.
     Read {
         /// The user whose read mark is moved.
@@ -118,7 +118,7 @@ pub enum Rejected {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WriteOutcome {
     /// The message or the ack is a new entry of one inbox.
-    Delivered {
+    Stored {
         /// The user to whom the inbox belongs.
         uid: Uid,
         /// The version of the entry.
@@ -128,7 +128,7 @@ pub enum WriteOutcome {
     ///
     /// The inboxes are among [`Committed::grown_inboxes`]. The entry is the newest one of an inbox, so that its version
     /// is the inbox's total, unless a later write of the batch has put another entry into the inbox.
-    DeliveredToGroup {
+    StoredForGroup {
         /// The users to whom the inboxes belong: the members at that time, in no particular order. The list is shared
         /// with the store.
         receivers: Arc<Vec<Uid>>,

@@ -29,7 +29,7 @@ struct Seen {
 async fn see(store: &DurableStore, uid: i64) -> Result<Seen, StoreError> {
     Ok(Seen {
         state: store.inbox_state(Uid(uid)).await?,
-        entries: store.sync(Uid(uid), Version(0), ALL).await?.entries,
+        entries: store.read_page(Uid(uid), Version(0), ALL).await?.entries,
     })
 }
 
@@ -59,7 +59,10 @@ async fn folder() -> (tempfile::TempDir, BTreeMap<i64, Seen>) {
     }
     let mut seen = BTreeMap::new();
     for uid in 1..=USERS {
-        store.sync(Uid(uid), Version(50 + uid), ALL).await.unwrap();
+        store
+            .read_page(Uid(uid), Version(50 + uid), ALL)
+            .await
+            .unwrap();
         // So that the last that is on the disk is a commit, and not a read mark: that alone is not synced.
         one(&store, p2p(uid, uid, "last")).await.unwrap();
         seen.insert(uid, see(&store, uid).await.unwrap());

@@ -106,7 +106,7 @@ pub async fn inbox(store: &DurableStore, uid: i64) -> Vec<(i64, Kind, i64, Strin
             message.msg_id().to_string(),
         )
     };
-    let page = store.sync(Uid(uid), Version(0), ALL).await.unwrap();
+    let page = store.read_page(Uid(uid), Version(0), ALL).await.unwrap();
     page.entries.into_iter().map(row).collect()
 }
 

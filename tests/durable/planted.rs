@@ -53,7 +53,10 @@ impl Plant {
 fn refused(folder: &Path, entry: &Path, what: &str) {
     let by_name = |error: OpenError| {
         let text = error.to_string();
-        assert!(matches!(error, OpenError::UnexpectedEntry { .. }), "{what}: {text}");
+        assert!(
+            matches!(error, OpenError::UnexpectedEntry { .. }),
+            "{what}: {text}"
+        );
         assert!(
             text.contains(folder.join(entry).to_str().unwrap()),
             "{what}: {text}"

@@ -24,7 +24,7 @@ async fn fill(store: &DurableStore) {
     let committed = store.commit(batch).await.unwrap();
     assert!(committed.results.iter().all(Result::is_ok));
     store
-        .sync(Uid(2), Version(2), crate::fixture::ALL)
+        .read_page(Uid(2), Version(2), crate::fixture::ALL)
         .await
         .unwrap();
 }

@@ -146,7 +146,12 @@ impl MessageStore for OddStore {
         committed
     }
 
-    async fn sync(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreError> {
+    async fn read_page(
+        &self,
+        uid: Uid,
+        after: Version,
+        limit: PageLimit,
+    ) -> Result<Page, StoreError> {
         self.sync.pass().await?;
         let limit = match self.overfills.load(Ordering::SeqCst) {
             true => PageLimit {
@@ -155,7 +160,7 @@ impl MessageStore for OddStore {
             },
             false => limit,
         };
-        let page = self.store.sync(uid, after, limit).await;
+        let page = self.store.read_page(uid, after, limit).await;
         self.synced.pass().await?;
         page
     }

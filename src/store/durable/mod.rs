@@ -400,7 +400,12 @@ impl MessageStore for DurableStore {
         self.ask(|answer| Job::Commit { batch, answer }).await?
     }
 
-    async fn sync(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreError> {
+    async fn read_page(
+        &self,
+        uid: Uid,
+        after: Version,
+        limit: PageLimit,
+    ) -> Result<Page, StoreError> {
         self.shared.check()?;
         let recent = self.shared.recent.lock().page(uid, after, limit);
         let page = match recent {

@@ -113,7 +113,12 @@ impl MessageStore for MemoryStore {
         }
     }
 
-    async fn sync(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreError> {
+    async fn read_page(
+        &self,
+        uid: Uid,
+        after: Version,
+        limit: PageLimit,
+    ) -> Result<Page, StoreError> {
         let mut state = self.state.lock();
         let State {
             inboxes, ledger, ..

@@ -159,7 +159,7 @@ impl State {
         vacant.insert(Arc::clone(&message), ());
         self.ledger.stored += 1;
         let version = inbox.append(target, message, self.commit, grown);
-        Ok(WriteOutcome::Delivered {
+        Ok(WriteOutcome::Stored {
             uid: target,
             version,
         })
@@ -212,7 +212,7 @@ impl State {
         }
         let receivers = Arc::clone(&members);
         vacant.insert(message, Receivers { members, left });
-        Ok(WriteOutcome::DeliveredToGroup { receivers })
+        Ok(WriteOutcome::StoredForGroup { receivers })
     }
 
     /// Returns how far an inbox goes, and how far it was read.

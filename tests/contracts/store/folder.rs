@@ -39,8 +39,13 @@ impl MessageStore for InItsFolder {
         self.store.commit(batch).await
     }
 
-    async fn sync(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreError> {
-        self.store.sync(uid, after, limit).await
+    async fn read_page(
+        &self,
+        uid: Uid,
+        after: Version,
+        limit: PageLimit,
+    ) -> Result<Page, StoreError> {
+        self.store.read_page(uid, after, limit).await
     }
 
     async fn inbox_state(&self, uid: Uid) -> Result<InboxState, StoreError> {

@@ -92,7 +92,7 @@ async fn one(store: &dyn Store, write: Write) -> Result<(), Rejected> {
 
 /// What stands in an inbox: (version, kind, source, msgID).
 async fn inbox(store: &dyn Store, uid: i64) -> Vec<(i64, Kind, i64, String)> {
-    let page = store.sync(Uid(uid), Version(0), ALL).await.unwrap();
+    let page = store.read_page(Uid(uid), Version(0), ALL).await.unwrap();
     let row = |e: &Entry| {
         (
             e.version.0,
@@ -293,7 +293,7 @@ async fn a_batch_is_done_in_order_and_each_write_by_itself(store: Arc<dyn Store>
 
 async fn grown_inboxes_are_reported_with_their_levels(store: Arc<dyn Store>) {
     commit(&*store, vec![p2p(1, 2, "a"), p2p(1, 2, "b")]).await;
-    store.sync(Uid(2), Version(1), ALL).await.unwrap();
+    store.read_page(Uid(2), Version(1), ALL).await.unwrap();
     let committed = commit(&*store, vec![p2p(1, 2, "c"), p2p(1, 3, "d")]).await;
     let newest = |uid| {
         committed
@@ -334,7 +334,7 @@ fn in_order(
     mut results: Vec<Result<WriteOutcome, Rejected>>,
 ) -> Vec<Result<WriteOutcome, Rejected>> {
     for result in &mut results {
-        if let Ok(WriteOutcome::DeliveredToGroup { receivers }) = result {
+        if let Ok(WriteOutcome::StoredForGroup { receivers }) = result {
             Arc::make_mut(receivers).sort_unstable();
         }
     }
@@ -342,7 +342,7 @@ fn in_order(
 }
 
 fn delivered(uid: i64, version: i64) -> Result<WriteOutcome, Rejected> {
-    Ok(WriteOutcome::Delivered {
+    Ok(WriteOutcome::Stored {
         uid: Uid(uid),
         version: Version(version),
     })
@@ -350,7 +350,7 @@ fn delivered(uid: i64, version: i64) -> Result<WriteOutcome, Rejected> {
 
 async fn each_write_of_a_batch_has_its_outcome(store: Arc<dyn Store>) {
     let to_members = |members: [i64; 2]| {
-        Ok(WriteOutcome::DeliveredToGroup {
+        Ok(WriteOutcome::StoredForGroup {
             receivers: Arc::new(members.map(Uid).to_vec()),
         })
     };
@@ -429,7 +429,7 @@ async fn an_outcome_has_the_version_among_concurrent_writes(store: Arc<dyn Store
                 let results = commit(&*store, batch).await.results;
                 for (result, id) in results.into_iter().zip(ids) {
                     match result {
-                        Ok(WriteOutcome::Delivered { uid, version }) if uid == 2 => {
+                        Ok(WriteOutcome::Stored { uid, version }) if uid == 2 => {
                             sent.push((version.0, Kind::P2p, source, id));
                         }
                         other => panic!("{other:?}"),
@@ -463,7 +463,7 @@ async fn a_group_message_reaches_every_member(store: Arc<dyn Store>) {
     assert_eq!(told, [1, 2, 3], "the sender is a member too");
     for (uid, version) in [(1, 1), (2, 1), (3, 2)] {
         let page = store
-            .sync(Uid(uid), Version(version - 1), ALL)
+            .read_page(Uid(uid), Version(version - 1), ALL)
             .await
             .unwrap();
         assert_eq!(page.entries.len(), 1);
@@ -759,7 +759,10 @@ async fn pages_end_by_count(store: Arc<dyn Store>) {
             entries: 2,
             bytes: usize::MAX,
         };
-        let page = store.sync(Uid(2), Version(current), limit).await.unwrap();
+        let page = store
+            .read_page(Uid(2), Version(current), limit)
+            .await
+            .unwrap();
         assert_eq!(page.total, 5);
         if page.entries.is_empty() {
             assert_eq!(page.current, 5);
@@ -777,7 +780,7 @@ async fn pages_end_by_bytes(store: Arc<dyn Store>) {
         (1..=5).map(|n| p2p(1, 2, &n.to_string())).collect(),
     )
     .await;
-    let all = store.sync(Uid(2), Version(0), ALL).await.unwrap();
+    let all = store.read_page(Uid(2), Version(0), ALL).await.unwrap();
     let len = |n: usize| {
         all.entries
             .iter()
@@ -785,7 +788,7 @@ async fn pages_end_by_bytes(store: Arc<dyn Store>) {
             .map(|e| e.in_page(Uid(2)).size())
             .sum::<usize>()
     };
-    let page = |bytes| store.sync(Uid(2), Version(0), PageLimit { entries: 0, bytes });
+    let page = |bytes| store.read_page(Uid(2), Version(0), PageLimit { entries: 0, bytes });
     assert_eq!(page(len(3)).await.unwrap().entries, all.entries[..3]);
     assert_eq!(page(len(3) - 1).await.unwrap().entries, all.entries[..2]);
     let none = page(0).await.unwrap();
@@ -810,7 +813,7 @@ async fn the_read_mark_only_moves_forward(store: Arc<dyn Store>) {
         (6, 5),
         (i64::MAX, 5),
     ] {
-        store.sync(Uid(2), Version(asked), ALL).await.unwrap();
+        store.read_page(Uid(2), Version(asked), ALL).await.unwrap();
         assert_eq!(
             read_mark(&*store, 2).await,
             mark,
@@ -846,17 +849,17 @@ async fn a_read_mark_can_come_with_other_writes(store: Arc<dyn Store>) {
 
 async fn a_request_beyond_the_inbox_starts_again(store: Arc<dyn Store>) {
     commit(&*store, vec![p2p(1, 2, "a"), p2p(1, 2, "b")]).await;
-    let page = store.sync(Uid(2), Version(3), ALL).await.unwrap();
+    let page = store.read_page(Uid(2), Version(3), ALL).await.unwrap();
     assert_eq!(
         page.entries.iter().map(|e| e.version).collect::<Vec<_>>(),
         [1, 2]
     );
     assert_eq!((page.current, page.total), (Version(2), Version(2)));
     assert_eq!(read_mark(&*store, 2).await, 0);
-    let at_the_end = store.sync(Uid(2), Version(2), ALL).await.unwrap();
+    let at_the_end = store.read_page(Uid(2), Version(2), ALL).await.unwrap();
     assert!(at_the_end.entries.is_empty());
     let below = store
-        .sync(
+        .read_page(
             Uid(2),
             Version(i64::MIN),
             PageLimit {
@@ -871,7 +874,7 @@ async fn a_request_beyond_the_inbox_starts_again(store: Arc<dyn Store>) {
 
 async fn an_empty_inbox_has_an_empty_page(store: Arc<dyn Store>) {
     for after in [0, -1, 7] {
-        let page = store.sync(Uid(2), Version(after), ALL).await.unwrap();
+        let page = store.read_page(Uid(2), Version(after), ALL).await.unwrap();
         assert_eq!(page.entries, []);
         assert_eq!((page.current, page.total), (Version(0), Version(0)));
     }
@@ -926,8 +929,8 @@ async fn the_ledger_counts_each_receiver(store: Arc<dyn Store>) {
         entries: 1,
         bytes: usize::MAX,
     };
-    store.sync(Uid(2), Version(0), first).await.unwrap();
-    store.sync(Uid(2), Version(0), first).await.unwrap();
+    store.read_page(Uid(2), Version(0), first).await.unwrap();
+    store.read_page(Uid(2), Version(0), first).await.unwrap();
     assert_eq!(
         store.ledger(),
         Ledger {
@@ -937,8 +940,8 @@ async fn the_ledger_counts_each_receiver(store: Arc<dyn Store>) {
         },
         "a page sent twice counts once"
     );
-    store.sync(Uid(2), Version(1), ALL).await.unwrap();
-    store.sync(Uid(1), Version(0), ALL).await.unwrap();
+    store.read_page(Uid(2), Version(1), ALL).await.unwrap();
+    store.read_page(Uid(1), Version(0), ALL).await.unwrap();
     assert_eq!(
         store.ledger(),
         Ledger {
@@ -955,7 +958,7 @@ async fn a_page_that_skips_counts_what_stood_in_it(store: Arc<dyn Store>) {
         (1..=5).map(|n| p2p(1, 2, &n.to_string())).collect(),
     )
     .await;
-    store.sync(Uid(2), Version(4), ALL).await.unwrap();
+    store.read_page(Uid(2), Version(4), ALL).await.unwrap();
     assert_eq!(
         store.ledger(),
         Ledger {
@@ -964,8 +967,8 @@ async fn a_page_that_skips_counts_what_stood_in_it(store: Arc<dyn Store>) {
             removed: 0
         }
     );
-    store.sync(Uid(2), Version(4), ALL).await.unwrap();
-    store.sync(Uid(2), Version(5), ALL).await.unwrap();
+    store.read_page(Uid(2), Version(4), ALL).await.unwrap();
+    store.read_page(Uid(2), Version(5), ALL).await.unwrap();
     assert_eq!(store.ledger().delivered, 1);
 }
 

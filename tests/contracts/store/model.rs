@@ -120,10 +120,10 @@ impl Model {
         }
         let grown: Vec<InboxState> = receivers.iter().map(|uid| self.inbox_state(*uid)).collect();
         let outcome = match key.0 {
-            Kind::Group => WriteOutcome::DeliveredToGroup {
+            Kind::Group => WriteOutcome::StoredForGroup {
                 receivers: Arc::new(receivers.iter().copied().map(Uid).collect()),
             },
-            Kind::P2p | Kind::Ack => WriteOutcome::Delivered {
+            Kind::P2p | Kind::Ack => WriteOutcome::Stored {
                 uid: grown[0].uid,
                 version: grown[0].total,
             },
@@ -316,7 +316,10 @@ async fn take(store: &dyn Store, model: &mut Model, step: Step) {
                 entries: count,
                 bytes: usize::MAX,
             };
-            let page = store.sync(Uid(uid), Version(after), limit).await.unwrap();
+            let page = store
+                .read_page(Uid(uid), Version(after), limit)
+                .await
+                .unwrap();
             let got = page.entries.iter().map(|entry| {
                 let message = &entry.message;
                 let scope = match message.kind {

@@ -154,15 +154,15 @@ pub async fn what_was_removed_is_not_still_to_come(
 ) {
     let store = make(keep(HOUR)).await;
     filled(&*store, &[0, 0, 0, 2 * HOUR, 2 * HOUR]).await;
-    store.sync(Uid(2), Version(1), ALL).await.unwrap();
+    store.read_page(Uid(2), Version(1), ALL).await.unwrap();
     assert_eq!(clean(&*store, 2 * HOUR).await, 3);
     assert_eq!(inbox_state(&*store, 2).await, (3, 5));
     let committed = commit(&*store, vec![sent(START + 2 * HOUR, p2p(1, 2, "next"))]).await;
     assert_eq!(committed.grown_inboxes[0].read, 3);
     // Nor does asking from before the cut bring it back; and the mark moves on as ever.
-    store.sync(Uid(2), Version(2), ALL).await.unwrap();
+    store.read_page(Uid(2), Version(2), ALL).await.unwrap();
     assert_eq!(inbox_state(&*store, 2).await, (3, 6));
-    store.sync(Uid(2), Version(5), ALL).await.unwrap();
+    store.read_page(Uid(2), Version(5), ALL).await.unwrap();
     assert_eq!(inbox_state(&*store, 2).await, (5, 6));
     assert_eq!(clean(&*store, 3 * HOUR).await, 0);
     assert_eq!(inbox_state(&*store, 2).await, (5, 6));
@@ -178,7 +178,7 @@ pub async fn a_sync_from_before_the_cut_begins_at_the_oldest_left(
     assert_eq!(clean(&*store, 0).await, 3);
     // One beyond the newest counts as 0, and that is before the cut too.
     for after in [i64::MIN, -1, 0, 1, 2, 3, 7, i64::MAX] {
-        let page = store.sync(Uid(2), Version(after), ALL).await.unwrap();
+        let page = store.read_page(Uid(2), Version(after), ALL).await.unwrap();
         let versions: Vec<_> = page.entries.iter().map(|entry| entry.version).collect();
         assert_eq!(versions, [4, 5, 6], "from {after}");
         let ids: Vec<_> = page.entries.iter().map(|e| e.message.msg_id()).collect();
@@ -189,13 +189,16 @@ pub async fn a_sync_from_before_the_cut_begins_at_the_oldest_left(
     }
     let limit = |entries, bytes| PageLimit { entries, bytes };
     let page = store
-        .sync(Uid(2), Version(1), limit(2, usize::MAX))
+        .read_page(Uid(2), Version(1), limit(2, usize::MAX))
         .await
         .unwrap();
     assert_eq!((page.entries.len(), page.current), (2, Version(5)));
-    let page = store.sync(Uid(2), Version(1), limit(0, 0)).await.unwrap();
+    let page = store
+        .read_page(Uid(2), Version(1), limit(0, 0))
+        .await
+        .unwrap();
     assert_eq!((page.entries.len(), page.current), (0, Version(3)));
-    let page = store.sync(Uid(2), Version(5), ALL).await.unwrap();
+    let page = store.read_page(Uid(2), Version(5), ALL).await.unwrap();
     assert_eq!((page.entries.len(), page.current), (1, Version(6)));
 }
 
@@ -206,7 +209,7 @@ pub async fn a_sync_where_nothing_is_left_says_the_total(
     filled(&*store, &[0; 3]).await;
     assert_eq!(clean(&*store, DAY).await, 3);
     for after in [-1, 0, 2, 3, 4] {
-        let page = store.sync(Uid(2), Version(after), ALL).await.unwrap();
+        let page = store.read_page(Uid(2), Version(after), ALL).await.unwrap();
         assert_eq!(page.entries, []);
         assert_eq!((page.current, page.total), (Version(3), Version(3)));
     }
@@ -356,7 +359,10 @@ pub async fn what_is_removed_unread_is_no_longer_pending(
         entries: 2,
         bytes: usize::MAX,
     };
-    store.sync(Uid(2), Version(0), first_two).await.unwrap();
+    store
+        .read_page(Uid(2), Version(0), first_two)
+        .await
+        .unwrap();
     assert_eq!(clean(&*store, 0).await, 4);
     let ledger = |delivered, removed| Ledger {
         stored: 5,
@@ -364,7 +370,7 @@ pub async fn what_is_removed_unread_is_no_longer_pending(
         removed,
     };
     assert_eq!(store.ledger(), ledger(2, 2));
-    store.sync(Uid(2), Version(2), ALL).await.unwrap();
+    store.read_page(Uid(2), Version(2), ALL).await.unwrap();
     assert_eq!(store.ledger(), ledger(3, 2));
     assert_eq!(clean(&*store, 0).await, 0);
     assert_eq!(store.ledger(), ledger(3, 2));
@@ -394,7 +400,7 @@ pub async fn others_are_served_while_it_is_cleaned(
         tokio::spawn(async move {
             let mut current = Version(0);
             while current < Version(4 * EACH as i64) {
-                let page = store.sync(Uid(2), current, ALL).await.unwrap();
+                let page = store.read_page(Uid(2), current, ALL).await.unwrap();
                 let versions = page.entries.iter().map(|entry| entry.version.0);
                 let first = page.current - page.entries.len() as i64 + 1;
                 assert!(first > current, "{first} after {current}");

@@ -51,7 +51,7 @@ async fn fill(store: &dyn Store) {
     ];
     let results = commit(store, batch).await.accepted();
     assert!(results.iter().all(Result::is_ok), "{results:?}");
-    store.sync(Uid(2), Version(3), ALL).await.unwrap();
+    store.read_page(Uid(2), Version(3), ALL).await.unwrap();
 }
 
 pub async fn a_peek_leaves_no_trace(make: impl AsyncFn(Retention) -> Arc<dyn Store>) {
@@ -68,7 +68,7 @@ pub async fn a_peek_leaves_no_trace(make: impl AsyncFn(Retention) -> Arc<dyn Sto
         fill(&*twin).await;
         assert_eq!(
             peeked,
-            twin.sync(Uid(2), Version(after), limit).await.unwrap()
+            twin.read_page(Uid(2), Version(after), limit).await.unwrap()
         );
     }
     assert_eq!(store.peek(Uid(99), Version(0), ALL).await.unwrap().total, 0);
@@ -131,7 +131,7 @@ pub async fn each_inbox_is_counted(make: impl AsyncFn(Retention) -> Arc<dyn Stor
     )
     .await;
     let limit = PageLimit { entries: 1, ..ALL };
-    store.sync(Uid(2), Version(0), limit).await.unwrap();
+    store.read_page(Uid(2), Version(0), limit).await.unwrap();
     store.clean(2).await.unwrap();
     let two = Ledger {
         stored: 3,
@@ -271,7 +271,7 @@ pub async fn clients_go_on_after_a_snapshot_was_loaded(
         store.inbox_state(Uid(2)).await.unwrap().total,
         before.total + 2
     );
-    let page = store.sync(Uid(2), before.total, ALL).await.unwrap();
+    let page = store.read_page(Uid(2), before.total, ALL).await.unwrap();
     assert_eq!(page.entries.len(), 2);
     // What was there before is not counted.
     assert_eq!((store.ledger().stored, store.ledger().delivered), (3, 2));

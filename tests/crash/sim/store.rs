@@ -267,9 +267,9 @@ fn outcome(write: &Write, records: &[Record]) -> WriteOutcome {
     let mut entries = entries.peekable();
     match (write, entries.peek()) {
         (Write::P2p { .. } | Write::Ack { .. }, Some(&(uid, version))) => {
-            WriteOutcome::Delivered { uid, version }
+            WriteOutcome::Stored { uid, version }
         }
-        (Write::Group { .. }, Some(_)) => WriteOutcome::DeliveredToGroup {
+        (Write::Group { .. }, Some(_)) => WriteOutcome::StoredForGroup {
             receivers: Arc::new(entries.map(|(uid, _)| uid).collect()),
         },
         (Write::P2p { .. } | Write::Ack { .. } | Write::Group { .. }, None) => {
@@ -325,7 +325,12 @@ impl MessageStore for SimStore {
         pending().await
     }
 
-    async fn sync(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreError> {
+    async fn read_page(
+        &self,
+        uid: Uid,
+        after: Version,
+        limit: PageLimit,
+    ) -> Result<Page, StoreError> {
         match self.page(uid, after, limit) {
             Some(page) => Ok(page),
             None => pending().await,

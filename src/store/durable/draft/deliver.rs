@@ -40,7 +40,7 @@ impl Draft<'_> {
             receivers: Receivers::One(target),
         });
         grown.push(target);
-        Ok(Ok(WriteOutcome::Delivered {
+        Ok(Ok(WriteOutcome::Stored {
             uid: target,
             version,
         }))
@@ -96,7 +96,7 @@ impl Draft<'_> {
             message,
             receivers: Receivers::Members(Arc::clone(&members)),
         });
-        Ok(Ok(WriteOutcome::DeliveredToGroup { receivers: members }))
+        Ok(Ok(WriteOutcome::StoredForGroup { receivers: members }))
     }
 
     /// Appends the entry that is encoded in `scratch` to an inbox whose bounds were read by [`inbox`](Draft::inbox),

@@ -20,7 +20,7 @@ async fn a_store_that_has_failed_answers_nothing_and_says_why() {
     assert_eq!(refused.unwrap_err().to_string(), why);
     assert_eq!(
         store
-            .sync(Uid(2), Version(0), ALL)
+            .read_page(Uid(2), Version(0), ALL)
             .await
             .unwrap_err()
             .to_string(),
@@ -28,7 +28,7 @@ async fn a_store_that_has_failed_answers_nothing_and_says_why() {
     );
     assert_eq!(
         store
-            .sync(Uid(2), Version(1), ALL)
+            .read_page(Uid(2), Version(1), ALL)
             .await
             .unwrap_err()
             .to_string(),

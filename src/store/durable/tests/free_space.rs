@@ -15,7 +15,7 @@ async fn without_space_nothing_is_stored_and_everything_is_read() {
     // Read marks are small, and the space below the floor is for them.
     assert_eq!(
         store
-            .sync(Uid(2), Version(1), ALL)
+            .read_page(Uid(2), Version(1), ALL)
             .await
             .unwrap()
             .entries
@@ -27,14 +27,28 @@ async fn without_space_nothing_is_stored_and_everything_is_read() {
     assert_eq!(store.clean(2).await.unwrap(), 1);
 
     free.store(0, Ordering::SeqCst);
-    assert_eq!(store.sync(Uid(2), Version(2), ALL).await.unwrap().total, 2);
+    assert_eq!(
+        store
+            .read_page(Uid(2), Version(2), ALL)
+            .await
+            .unwrap()
+            .total,
+        2
+    );
     assert_eq!(store.inbox_state(Uid(2)).await.unwrap().read, 1);
     assert_eq!(store.user(Uid(2)).await.unwrap(), None);
     assert_eq!(store.clean(2).await.unwrap(), 0);
 
     free.store(FLOOR, Ordering::SeqCst);
     assert_eq!(send(&store, "c").await, Ok(()));
-    assert_eq!(store.sync(Uid(2), Version(2), ALL).await.unwrap().total, 3);
+    assert_eq!(
+        store
+            .read_page(Uid(2), Version(2), ALL)
+            .await
+            .unwrap()
+            .total,
+        3
+    );
     assert_eq!(store.inbox_state(Uid(2)).await.unwrap().read, 2);
     store.close().await.unwrap();
 }

@@ -19,12 +19,15 @@ async fn an_inbox_that_lacks_an_entry_is_an_error_and_no_other_is() {
         store.shared.forget_recent();
     }
     for after in [0, 1] {
-        let refused = store.sync(Uid(2), Version(after), ALL).await.unwrap_err();
+        let refused = store
+            .read_page(Uid(2), Version(after), ALL)
+            .await
+            .unwrap_err();
         assert!(refused.to_string().contains("lacks version 2"), "{refused}");
     }
     assert_eq!(
         store
-            .sync(Uid(2), Version(2), ALL)
+            .read_page(Uid(2), Version(2), ALL)
             .await
             .unwrap()
             .entries
@@ -33,7 +36,7 @@ async fn an_inbox_that_lacks_an_entry_is_an_error_and_no_other_is() {
     );
     assert_eq!(
         store
-            .sync(Uid(3), Version(0), ALL)
+            .read_page(Uid(3), Version(0), ALL)
             .await
             .unwrap()
             .entries
@@ -103,7 +106,7 @@ async fn a_flood_leaves_the_pages_right_and_later_ones_in_memory() {
     let from_memory = |uid, after| store.shared.recent.lock().page(uid, after, ALL);
     for uid in [1, 2, 1_000] {
         assert_eq!(from_memory(Uid(uid), Version(0)), None);
-        let page = store.sync(Uid(uid), Version(0), ALL).await.unwrap();
+        let page = store.read_page(Uid(uid), Version(0), ALL).await.unwrap();
         assert_eq!(
             (page.entries.len(), page.current, page.total),
             (2, Version(2), Version(2))
@@ -118,8 +121,11 @@ async fn a_flood_leaves_the_pages_right_and_later_ones_in_memory() {
     for (uid, entries) in [(1, 1), (2, 2), (1_000, 1)] {
         let (page, _) = from_memory(Uid(uid), Version(2)).unwrap();
         assert_eq!(page.entries.len(), entries);
-        assert_eq!(page, store.sync(Uid(uid), Version(2), ALL).await.unwrap());
-        let page = store.sync(Uid(uid), Version(0), ALL).await.unwrap();
+        assert_eq!(
+            page,
+            store.read_page(Uid(uid), Version(2), ALL).await.unwrap()
+        );
+        let page = store.read_page(Uid(uid), Version(0), ALL).await.unwrap();
         assert_eq!(page.entries.len(), 2 + entries);
     }
     store.close().await.unwrap();
@@ -216,7 +222,9 @@ fn a_page_from_memory_is_the_one_of_the_engine() {
                         let message = message.into();
                         drop(store.commit(vec![Write::Group { message }]).await);
                     }
-                    Step::Read(uid, after) => drop(store.sync(Uid(uid), Version(after), ALL).await),
+                    Step::Read(uid, after) => {
+                        drop(store.read_page(Uid(uid), Version(after), ALL).await)
+                    }
                     Step::Clean => drop(store.clean(2).await),
                     Step::Forget => store.shared.forget_recent(),
                 }
