@@ -94,7 +94,7 @@ impl WriteBatch {
 
     /// Stores the time in the newest id together with the messages that ids were given to.
     pub(super) fn set_issued_ids(&mut self, reached: i64) {
-        self.issued_ids = Some(Write::Ids { reached });
+        self.issued_ids = Some(Write::IssuedIds { reached });
     }
 
     /// Returns the send time of the messages of this batch, in Unix milliseconds.

@@ -170,7 +170,7 @@ impl Services {
             metrics,
         } = deps;
         let key = accounts.signing_key().await?;
-        let newest = accounts.newest().await?;
+        let newest = accounts.latest_time_ms().await?;
         Ok(Services {
             committer: commit::Committer::new(
                 Arc::clone(&messages),
@@ -250,7 +250,7 @@ impl Services {
     ///
     /// [`StoreError`] when the store can't read how far its ids have come.
     pub async fn go_on_after_replacement(&self) -> Result<(), StoreError> {
-        self.ids.go_beyond(self.accounts.newest().await?);
+        self.ids.go_beyond(self.accounts.latest_time_ms().await?);
         self.audit.clear();
         Ok(())
     }

@@ -132,12 +132,12 @@ pub trait AccountStore: Send + Sync + fmt::Debug {
     async fn groups(&self, after: GroupId, limit: usize) -> Result<Vec<Group>, StoreError>;
 
     /// Returns the newest time that the store has seen, in Unix milliseconds: of a message, of the creation of a group,
-    /// or of [ids](Write::Ids). 0 if it has seen none. New ids have to begin after it, even if the clock was set back.
+    /// or of [ids](Write::IssuedIds). 0 if it has seen none. New ids have to begin after it, even if the clock was set back.
     ///
     /// # Errors
     ///
     /// [`StoreError`] when the time can't be read.
-    async fn newest(&self) -> Result<i64, StoreError>;
+    async fn latest_time_ms(&self) -> Result<i64, StoreError>;
 
     /// Returns the secret that signs tokens. It is random, and never changes.
     ///
@@ -193,7 +193,7 @@ pub trait StoreAdmin: Send + Sync + fmt::Debug {
     /// new.
     ///
     /// Writes that were answered before are gone, and those that are answered later are on top of the snapshot. The
-    /// signing key stays, and [`newest`](AccountStore::newest) does not go back.
+    /// signing key stays, and [`latest_time_ms`](AccountStore::latest_time_ms) does not go back.
     ///
     /// # Errors
     ///

@@ -75,8 +75,8 @@ pub enum Write {
         /// The newest version that the user has read. A version beyond the inbox leaves the mark where it is.
         after: Version,
     },
-    /// Notes how far the ids that the server gives out have come, for [`newest`](super::AccountStore::newest).
-    Ids {
+    /// Notes how far the ids that the server gives out have come, for [`latest_time_ms`](super::AccountStore::latest_time_ms).
+    IssuedIds {
         /// The time in the newest id, in Unix milliseconds. It can be ahead of the clock.
         reached: i64,
     },

@@ -190,8 +190,8 @@ impl AccountStore for OddStore {
         self.store.groups(after, limit).await
     }
 
-    async fn newest(&self) -> Result<i64, StoreError> {
-        self.store.newest().await
+    async fn latest_time_ms(&self) -> Result<i64, StoreError> {
+        self.store.latest_time_ms().await
     }
 
     async fn signing_key(&self) -> Result<[u8; 32], StoreError> {

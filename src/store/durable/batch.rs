@@ -139,6 +139,6 @@ fn cost(draft: &mut Draft<'_>, write: &Write) -> usize {
         // The list of the members is copied.
         Write::Join { uids, group, .. } => 1 + uids.len() + draft.receivers(*group) / LOOK_UP,
         Write::Quit { group, .. } => 1 + draft.receivers(*group) / LOOK_UP,
-        Write::Register { .. } | Write::Read { .. } | Write::Ids { .. } => 1,
+        Write::Register { .. } | Write::Read { .. } | Write::IssuedIds { .. } => 1,
     }
 }

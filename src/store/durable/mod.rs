@@ -472,7 +472,7 @@ impl AccountStore for DurableStore {
             .await
     }
 
-    async fn newest(&self) -> Result<i64, StoreError> {
+    async fn latest_time_ms(&self) -> Result<i64, StoreError> {
         Ok(self.read(|view| view.state()).await?.latest_time_ms)
     }
 

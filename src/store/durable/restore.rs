@@ -33,7 +33,7 @@ pub struct Contents {
 impl From<Snapshot> for Contents {
     fn from(snapshot: Snapshot) -> Self {
         let mut contents = Contents {
-            latest_time_ms: snapshot.newest,
+            latest_time_ms: snapshot.latest_time_ms,
             ..Contents::default()
         };
         for (uid, user) in snapshot.users {
@@ -44,11 +44,14 @@ impl From<Snapshot> for Contents {
             contents.put(record::user_key(uid), &user);
         }
         for InboxSummary {
-            uid, read, removed, ..
+            uid,
+            read,
+            trimmed_through,
+            ..
         } in snapshot.inboxes
         {
             contents.number(record::read_key(uid), read.0);
-            contents.number(record::trimmed_through_key(uid), removed.0);
+            contents.number(record::trimmed_through_key(uid), trimmed_through.0);
         }
         let mut sent: HashMap<GroupId, Vec<(u64, Vec<Uid>)>> = HashMap::new();
         for stored in snapshot.messages {

@@ -155,7 +155,7 @@ fn inbox(view: &View<'_>, builder: &mut SnapshotBuilder, uid: Uid) -> Result<(),
     builder.inbox(InboxSummary {
         uid,
         read: bounds.inbox_state(uid).read,
-        removed: bounds.trimmed_through,
+        trimmed_through: bounds.trimmed_through,
         total: bounds.total,
     })
 }

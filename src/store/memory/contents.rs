@@ -22,42 +22,42 @@ impl State {
     ///
     /// [`SaveError::TooLarge`] when they take more.
     pub(super) fn contents(&self, limit: usize) -> Result<SnapshotBuilder, SaveError> {
-        let mut draft = SnapshotBuilder::new(limit, self.newest);
+        let mut builder = SnapshotBuilder::new(limit, self.latest_time_ms);
         for (&uid, user) in &self.users {
-            draft.user(uid, user.clone())?;
+            builder.user(uid, user.clone())?;
         }
         // The index of each message in the snapshot, by its address: the ids and the inboxes share the messages.
-        let mut drafted: HashMap<*const Message, usize> = HashMap::new();
+        let mut indexes: HashMap<*const Message, usize> = HashMap::new();
         for (&gid, group) in &self.groups {
-            draft.group(group.summary().into_group(gid))?;
+            builder.group(group.summary().into_group(gid))?;
             for known in group.ids.iter() {
                 let receivers = known.detail.members.to_vec();
-                let place = draft.message(Arc::clone(&known.message), receivers)?;
-                drafted.insert(Arc::as_ptr(&known.message), place);
+                let place = builder.message(Arc::clone(&known.message), receivers)?;
+                indexes.insert(Arc::as_ptr(&known.message), place);
             }
         }
         for (&uid, inbox) in &self.inboxes {
-            draft.inbox(InboxSummary {
+            builder.inbox(InboxSummary {
                 uid,
                 read: inbox.read,
-                removed: inbox.trimmed_through,
+                trimmed_through: inbox.trimmed_through,
                 total: inbox.total(),
             })?;
             for known in inbox.ids.iter() {
-                let place = draft.message(Arc::clone(&known.message), vec![uid])?;
-                drafted.insert(Arc::as_ptr(&known.message), place);
+                let place = builder.message(Arc::clone(&known.message), vec![uid])?;
+                indexes.insert(Arc::as_ptr(&known.message), place);
             }
             for (version, message) in inbox
                 .trimmed_through
                 .following()
                 .zip(inbox.entries.after(0))
             {
-                if let Some(&place) = drafted.get(&Arc::as_ptr(message)) {
-                    draft.place(place, uid, version)?;
+                if let Some(&place) = indexes.get(&Arc::as_ptr(message)) {
+                    builder.place(place, uid, version)?;
                 }
             }
         }
-        Ok(draft)
+        Ok(builder)
     }
 
     /// Returns a state with the contents of a snapshot, and without counts.
@@ -73,7 +73,7 @@ impl State {
         let mut state = State {
             limit,
             retention,
-            newest: snapshot.newest,
+            latest_time_ms: snapshot.latest_time_ms,
             ..State::default()
         };
         for (uid, user) in snapshot.users {
@@ -181,7 +181,7 @@ impl State {
         let known = self.inboxes.entry(summary.uid).or_default();
         let ids = std::mem::take(&mut known.ids);
         *known = Inbox {
-            trimmed_through: summary.removed,
+            trimmed_through: summary.trimmed_through,
             entries: entries.into_iter().map(|(_, message)| message).collect(),
             read: summary.read,
             delivered: summary.total,

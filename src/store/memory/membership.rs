@@ -28,7 +28,7 @@ impl State {
         let members = members_of(owner, members);
         self.work += members.len();
         self.reserve(2 * ALLOCATION + name.len() + self.memberships_size(gid, &members))?;
-        self.newest = self.newest.max(made_at);
+        self.latest_time_ms = self.latest_time_ms.max(made_at);
         for &uid in &members {
             self.groups_of.entry(uid).or_default().insert(gid);
         }

@@ -174,8 +174,8 @@ impl AccountStore for MemoryStore {
         Ok(groups.into_iter().map(into_group).collect())
     }
 
-    async fn newest(&self) -> Result<i64, StoreError> {
-        Ok(self.state.lock().newest)
+    async fn latest_time_ms(&self) -> Result<i64, StoreError> {
+        Ok(self.state.lock().latest_time_ms)
     }
 
     async fn signing_key(&self) -> Result<[u8; 32], StoreError> {
@@ -236,7 +236,7 @@ impl StoreAdmin for MemoryStore {
             let mut state = self.state.lock();
             new.commits = state.commits;
             new.generation = state.generation + 1;
-            new.newest = new.newest.max(state.newest);
+            new.latest_time_ms = new.latest_time_ms.max(state.latest_time_ms);
             mem::replace(&mut *state, new)
         };
         // Freed after the lock is released, since it takes long.

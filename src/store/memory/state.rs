@@ -47,8 +47,8 @@ pub(super) struct State {
     /// The counts of all inboxes together.
     pub ledger: Ledger,
     /// The newest time that was seen, in Unix milliseconds: see
-    /// [`AccountStore::newest`](crate::store::AccountStore::newest).
-    pub newest: i64,
+    /// [`AccountStore::latest_time_ms`](crate::store::AccountStore::latest_time_ms).
+    pub latest_time_ms: i64,
     pub users: BTreeMap<Uid, User>,
     pub groups: BTreeMap<GroupId, Group>,
     /// The groups that each user is or was a member of, in which a message may be that the user accepts.
@@ -120,8 +120,8 @@ impl State {
                 }
                 Ok(WriteOutcome::Done)
             }
-            Write::Ids { reached } => {
-                self.newest = self.newest.max(reached);
+            Write::IssuedIds { reached } => {
+                self.latest_time_ms = self.latest_time_ms.max(reached);
                 Ok(WriteOutcome::Done)
             }
         }
@@ -155,7 +155,7 @@ impl State {
             return Ok(WriteOutcome::Duplicate);
         };
         self.used = with_room(self.used, size, self.limit)?;
-        self.newest = self.newest.max(message.sent_at);
+        self.latest_time_ms = self.latest_time_ms.max(message.sent_at);
         vacant.insert(Arc::clone(&message), ());
         self.ledger.stored += 1;
         let version = inbox.append(target, message, self.commit, grown);
@@ -197,7 +197,7 @@ impl State {
         let entries = group.members.len() * ENTRY + new * NEW_INBOX;
         let size = body_size(&message) + id_size(message.msg_id()) + entries;
         self.used = with_room(self.used, size, self.limit)?;
-        self.newest = self.newest.max(message.sent_at);
+        self.latest_time_ms = self.latest_time_ms.max(message.sent_at);
         group.all_have_inboxes = true;
         let members = Arc::clone(&group.members);
         let left = u32::try_from(members.len()).unwrap_or(u32::MAX);

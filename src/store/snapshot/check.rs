@@ -23,7 +23,7 @@ const LATEST: i64 = (1 << 41) - 366 * 24 * 3_600_000;
 /// Builds a snapshot from untrusted items. Groups and inboxes have to be added before the messages that refer to them.
 pub(super) struct Checked {
     /// The items that have been accepted.
-    draft: SnapshotBuilder,
+    builder: SnapshotBuilder,
     /// The ids of the users that have been added.
     uids: HashSet<Uid>,
     /// The ids of the groups that have been added.
@@ -48,9 +48,9 @@ fn ensure(holds: bool, why: impl FnOnce() -> Wrong) -> Result<(), Wrong> {
     if holds { Ok(()) } else { Err(why()) }
 }
 
-/// Converts the error of a draft that is too large.
-fn fits(draft: Result<impl Sized, SaveError>) -> Result<(), Wrong> {
-    draft.map(drop).map_err(|error| error.to_string())
+/// Converts the error of a snapshot that is too large.
+fn fits(added: Result<impl Sized, SaveError>) -> Result<(), Wrong> {
+    added.map(drop).map_err(|error| error.to_string())
 }
 
 impl Checked {
@@ -64,7 +64,7 @@ impl Checked {
             format!("newest: {newest} is no time in milliseconds")
         })?;
         Ok(Checked {
-            draft: SnapshotBuilder::new(usize::MAX, newest),
+            builder: SnapshotBuilder::new(usize::MAX, newest),
             uids: HashSet::new(),
             gids: HashSet::new(),
             inboxes: HashMap::new(),
@@ -84,7 +84,7 @@ impl Checked {
             format!("user {uid} is there twice")
         })?;
         phc::check(&user.password_hash).map_err(|refused| refused.to_string())?;
-        fits(self.draft.user(uid, user))
+        fits(self.builder.user(uid, user))
     }
 
     /// Adds a group.
@@ -101,7 +101,7 @@ impl Checked {
         let owner = Uid::or_zero(group.owner);
         ensure(owner >= 0, || format!("owner {owner} is negative"))?;
         distinct("members", &group.members)?;
-        fits(self.draft.group(group))
+        fits(self.builder.group(group))
     }
 
     /// Adds an inbox, without its entries.
@@ -113,7 +113,7 @@ impl Checked {
         let InboxSummary {
             uid,
             read,
-            removed,
+            trimmed_through: removed,
             total,
         } = ends;
         positive("uid", uid)?;
@@ -124,7 +124,7 @@ impl Checked {
         })?;
         let is_new = self.inboxes.insert(uid, (ends, 0)).is_none();
         ensure(is_new, || format!("the inbox of {uid} is there twice"))?;
-        fits(self.draft.inbox(ends))
+        fits(self.builder.inbox(ends))
     }
 
     /// Adds a message, and the entries of inboxes that hold it.
@@ -186,18 +186,19 @@ impl Checked {
             let Some((ends, filled)) = self.inboxes.get_mut(&uid) else {
                 return Err(format!("there is no inbox of {uid}"));
             };
-            ensure(ends.removed < version && version <= ends.total, || {
-                format!("the inbox of {uid} does not have version {version}")
-            })?;
+            ensure(
+                ends.trimmed_through < version && version <= ends.total,
+                || format!("the inbox of {uid} does not have version {version}"),
+            )?;
             ensure(self.places.insert((uid, version)), || {
                 format!("version {version} of the inbox of {uid} is there twice")
             })?;
             *filled += 1;
         }
-        let placed = self.draft.message(entry.message, receivers);
+        let placed = self.builder.message(entry.message, receivers);
         let placed = placed.map_err(|error| error.to_string())?;
         for &(uid, version) in places {
-            fits(self.draft.place(placed, uid, version))?;
+            fits(self.builder.place(placed, uid, version))?;
         }
         Ok(())
     }
@@ -209,12 +210,12 @@ impl Checked {
     /// Which inbox lacks entries, and how many.
     pub fn finish(self) -> Result<Snapshot, Wrong> {
         for (uid, (ends, filled)) in &self.inboxes {
-            let missing = ends.total - ends.removed - filled;
+            let missing = ends.total - ends.trimmed_through - filled;
             ensure(missing == 0, || {
                 format!("the inbox of {uid} lacks {missing} entries")
             })?;
         }
-        Ok(self.draft.finish())
+        Ok(self.builder.finish())
     }
 }
 

@@ -177,7 +177,7 @@ impl Snapshot {
     fn lines(&self, mut each: impl FnMut(&Line<'_>) -> io::Result<()>) -> io::Result<()> {
         each(&Line::Head {
             format: FORMAT,
-            newest: self.newest,
+            newest: self.latest_time_ms,
         })?;
         for (uid, user) in &self.users {
             each(&Line::User(UserLine {
@@ -197,7 +197,7 @@ impl Snapshot {
         for &InboxSummary {
             uid,
             read,
-            removed,
+            trimmed_through: removed,
             total,
         } in &self.inboxes
         {
@@ -427,7 +427,7 @@ fn take(checked: &mut Checked, line: Line<'_>) -> Result<(), String> {
         Line::Inbox(line) => checked.inbox(InboxSummary {
             uid: line.uid,
             read: line.read,
-            removed: line.removed,
+            trimmed_through: line.removed,
             total: line.total,
         }),
         Line::Message(line) => {

@@ -41,8 +41,8 @@ const ITEM: usize = 24;
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// The newest time that the store has seen, in Unix milliseconds: see
-    /// [`AccountStore::newest`](super::AccountStore::newest).
-    pub(super) newest: i64,
+    /// [`AccountStore::latest_time_ms`](super::AccountStore::latest_time_ms).
+    pub(super) latest_time_ms: i64,
     /// The registered users, in the order of their ids.
     pub(super) users: Vec<(Uid, User)>,
     /// The groups, in the order of their ids. The members of each are sorted.
@@ -55,15 +55,15 @@ pub struct Snapshot {
     bytes: usize,
 }
 
-/// The bounds of an inbox. The versions of its entries are `removed` + 1 to `total`, without gaps.
+/// The bounds of an inbox. The versions of its entries are `trimmed_through` + 1 to `total`, without gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct InboxSummary {
     /// The user to whom the inbox belongs.
     pub uid: Uid,
-    /// The read mark: the newest version that the user has acknowledged. From `removed` to `total`.
+    /// The read mark: the newest version that the user has acknowledged. From `trimmed_through` to `total`.
     pub read: Version,
     /// The newest version that was removed, or 0 if none was.
-    pub removed: Version,
+    pub trimmed_through: Version,
     /// The newest version of the inbox, or 0 if it has never had an entry.
     pub total: Version,
 }
@@ -97,8 +97,8 @@ impl StoredMessage {
 impl Snapshot {
     /// Raises the newest time of the snapshot to that of the ids which the stack has given out, in Unix milliseconds.
     #[must_use]
-    pub fn reaching(mut self, newest: i64) -> Self {
-        self.newest = self.newest.max(newest);
+    pub fn reaching(mut self, latest_time_ms: i64) -> Self {
+        self.latest_time_ms = self.latest_time_ms.max(latest_time_ms);
         self
     }
 }
@@ -148,10 +148,10 @@ pub(super) struct SnapshotBuilder {
 }
 
 impl SnapshotBuilder {
-    /// Creates an empty draft. `newest` is the newest time that the store has seen, in Unix milliseconds.
-    pub fn new(limit: usize, newest: i64) -> Self {
+    /// Creates an empty snapshot. `latest_time_ms` is the newest time that the store has seen, in Unix milliseconds.
+    pub fn new(limit: usize, latest_time_ms: i64) -> Self {
         let snapshot = Snapshot {
-            newest,
+            latest_time_ms,
             ..Snapshot::default()
         };
         SnapshotBuilder { snapshot, limit }
@@ -161,7 +161,7 @@ impl SnapshotBuilder {
     ///
     /// # Errors
     ///
-    /// [`SaveError::TooLarge`], when the size exceeds the limit. The draft is of no further use then.
+    /// [`SaveError::TooLarge`], when the size exceeds the limit. The builder is of no further use then.
     fn take(&mut self, bytes: usize) -> Result<(), SaveError> {
         self.snapshot.bytes += bytes;
         if self.snapshot.bytes > self.limit {

@@ -68,7 +68,7 @@ fn a_message_with_300_000_receivers_is_read_in_reasonable_time() {
         let ends = InboxSummary {
             uid,
             read: Version(0),
-            removed: Version(0),
+            trimmed_through: Version(0),
             total: Version(1),
         };
         checked.inbox(ends).unwrap();

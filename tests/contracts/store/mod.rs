@@ -408,7 +408,7 @@ async fn each_write_of_a_batch_has_its_outcome(store: Arc<dyn Store>) {
             uid: Uid(1),
             after: Version(2),
         },
-        Write::Ids { reached: 9 },
+        Write::IssuedIds { reached: 9 },
         Write::Quit {
             group: GroupId(50),
             uid: Uid(2),
@@ -594,18 +594,18 @@ async fn who_joins_together_joins_together_or_not_at_all(store: Arc<dyn Store>) 
 
 async fn how_far_ids_have_come_is_known(store: Arc<dyn Store>) {
     let store = &*store;
-    let reached = |reached| Write::Ids { reached };
+    let reached = |reached| Write::IssuedIds { reached };
     let committed = commit(store, vec![p2p(1, 2, "a"), reached(50)]).await;
     assert_eq!(committed.accepted(), [Ok(()), Ok(())]);
-    assert_eq!(store.newest().await.unwrap(), 50);
+    assert_eq!(store.latest_time_ms().await.unwrap(), 50);
     one(store, reached(40)).await.unwrap();
     one(store, reached(60)).await.unwrap();
-    assert_eq!(store.newest().await.unwrap(), 60);
+    assert_eq!(store.latest_time_ms().await.unwrap(), 60);
 }
 
 async fn the_newest_time_never_goes_back(store: Arc<dyn Store>) {
     let store = &*store;
-    assert_eq!(store.newest().await.unwrap(), 0);
+    assert_eq!(store.latest_time_ms().await.unwrap(), 0);
     let at = |sent_at, mut write| {
         match &mut write {
             Write::P2p { message, .. } | Write::Group { message } => {
@@ -625,7 +625,7 @@ async fn the_newest_time_never_goes_back(store: Arc<dyn Store>) {
     ];
     for (write, newest) in steps {
         one(store, write).await.unwrap();
-        assert_eq!(store.newest().await.unwrap(), newest);
+        assert_eq!(store.latest_time_ms().await.unwrap(), newest);
     }
     let versions: Vec<_> = inbox(store, 2)
         .await

@@ -170,11 +170,11 @@ pub async fn nothing_replaces_everything(make: impl AsyncFn(Retention) -> Arc<dy
     fill(&*store).await;
     let (key, newest) = (
         store.signing_key().await.unwrap(),
-        store.newest().await.unwrap(),
+        store.latest_time_ms().await.unwrap(),
     );
     store.replace(Snapshot::default()).await.unwrap();
     assert_eq!(store.signing_key().await.unwrap(), key);
-    assert_eq!(store.newest().await.unwrap(), newest);
+    assert_eq!(store.latest_time_ms().await.unwrap(), newest);
     assert_eq!(store.ledger(), Ledger::default());
     assert_eq!(store.inbox_state(Uid(2)).await.unwrap(), EMPTY);
     assert!(inbox(&*store, 2).await.is_empty());
@@ -223,7 +223,7 @@ pub async fn a_snapshot_goes_from_any_store_to_any_other(
         assert!(saved(&*other).await == snapshot);
         assert_eq!(other.ledger(), Ledger::default());
         assert_eq!(other.inbox_state(Uid(9)).await.unwrap().total, 0);
-        assert!(other.newest().await.unwrap() >= store.newest().await.unwrap());
+        assert!(other.latest_time_ms().await.unwrap() >= store.latest_time_ms().await.unwrap());
         for uid in 1..4 {
             assert_eq!(
                 other.inbox_state(Uid(uid)).await.unwrap(),

@@ -170,7 +170,7 @@ impl State {
                 let new = uids.iter().filter(|uid| !there.contains(uid));
                 new.map(|&uid| Record::Member { group, uid }).collect()
             }
-            Write::Ids { reached } => vec![Record::Made(*reached)],
+            Write::IssuedIds { reached } => vec![Record::Made(*reached)],
             Write::Quit { group, uid } => {
                 members(*group)?;
                 let (group, uid) = (*group, *uid);

@@ -360,7 +360,7 @@ impl AccountStore for SimStore {
         Err(not_simulated())
     }
 
-    async fn newest(&self) -> Result<i64, StoreError> {
+    async fn latest_time_ms(&self) -> Result<i64, StoreError> {
         Ok(self.inner.lock().live.newest)
     }
 

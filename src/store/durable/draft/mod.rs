@@ -171,7 +171,7 @@ impl<'a> Draft<'a> {
                 self.mark_read(uid, after)?;
                 Ok(Ok(WriteOutcome::Done))
             }
-            Write::Ids { reached } => {
+            Write::IssuedIds { reached } => {
                 self.state.latest_time_ms = self.state.latest_time_ms.max(reached);
                 Ok(Ok(WriteOutcome::Done))
             }

@@ -202,7 +202,7 @@ impl Writer {
         self.note_reclaim(Doing::Sealing, estimate.reclaimable);
         let before = self.on_disk();
         if !is_reopened {
-            self.delete_merged();
+            self.delete_compacted();
         } else if !self.open_anew(estimate.tables.in_memory) {
             return None;
         }
@@ -273,7 +273,7 @@ impl Writer {
                 self.shared.short.notify_one();
             }
         } else if compacted.is_ok() {
-            self.delete_merged();
+            self.delete_compacted();
         }
         if compacted.is_ok() {
             self.given_back(compaction.before);
@@ -302,7 +302,7 @@ impl Writer {
 
     /// Has the engine delete the files of compacted tables. It keeps the files that a snapshot from before the compaction may
     /// need, and deletes files only in a flush. So a commit is made, and the memtable is rotated after it.
-    fn delete_merged(&mut self) {
+    fn delete_compacted(&mut self) {
         let shared = Arc::clone(&self.shared);
         let engine = shared.engine.read();
         let Some(engine) = engine.as_ref() else {
