@@ -220,7 +220,7 @@ impl Journal {
         }
     }
 
-    /// Appends an event. The caller has checked [`Lab::records`](super::Lab::is_recording).
+    /// Appends an event. The caller has checked [`Lab::is_recording`](super::Lab::is_recording).
     pub fn push(&self, record: Record<'_>) {
         let event = Event {
             seq: 0,
