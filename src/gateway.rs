@@ -67,7 +67,7 @@ impl Gateway {
         let context = ListenerContext {
             manager: Arc::clone(manager),
             framing: Framing::LengthPrefix,
-            frame_limit: config.limits.frame_before_login,
+            frame_before_login: config.limits.frame_before_login,
             connections: core.metrics.connections("gateway"),
             metrics: Arc::clone(&core.metrics),
             fault_point: FaultPoint::gateway(Arc::clone(&core.lab)),

@@ -1,6 +1,6 @@
 //! The accept loop that the gateway, the access servers and the HTTP servers share, with its limits and its back-off.
 //!
-//! Serves `gateway`, `access` and `http`. A connection is accepted only with a permit of [`Admission`], so that no listener
+//! Serves `gateway`, `access` and `http`. A connection is served only with a permit of [`Admission`], so that no listener
 //! takes the files that another part of the stack needs.
 
 mod admission;
@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::session::{Connection, Handler, ListenerContext, Pause};
 use crate::shutdown::Shutdown;
+use crate::transport::Transport;
 
 /// How many connections the system queues until they are accepted.
 const BACKLOG: u32 = 1024;
@@ -156,13 +157,14 @@ pub fn serve_sessions<H: Handler>(
     shutdown.spawn(Arc::clone(&context.manager).sweep());
     let tasks = shutdown.clone();
     let open = move |stream: TcpStream, peer, permit: ConnectionPermit| {
+        let transport = Transport::from(stream);
         // Fails only for a connection that its peer has closed.
-        let Ok(local) = stream.local_addr() else {
+        let Ok(local) = transport.local_addr() else {
             return;
         };
         let session = context.manager.open(peer, local);
         tracing::debug!(session = %session.id(), %peer, "session opened");
-        let connection = Connection::new(stream.into(), session, Arc::clone(&context));
+        let connection = Connection::new(transport, session, Arc::clone(&context));
         tasks.spawn(async move {
             connection.run().await;
             drop(permit);

@@ -38,12 +38,12 @@ struct BatchInProgress<'b, 'a> {
 
 impl BatchInProgress<'_, '_> {
     /// Returns what the services see of the session.
-    fn handle(&self) -> Arc<dyn SessionHandle> {
+    fn session_handle(&self) -> Arc<dyn SessionHandle> {
         Arc::clone(self.requests.session()) as Arc<dyn SessionHandle>
     }
 
     /// Adds the refusal of a command whose reply waits for the commit otherwise.
-    fn push_refusal(&mut self, command: &Command<'_>, result: Result<(), impl Into<Refusal>>) {
+    fn push_if_refused(&mut self, command: &Command<'_>, result: Result<(), impl Into<Refusal>>) {
         if let Err(error) = result {
             self.replies
                 .push(wire::refused(wire::reply(command), error.into()));
@@ -85,18 +85,19 @@ impl AccessHandler {
             Command::P2p(sending) => {
                 let request = wire::send_request(sending);
                 let sent = services.send_p2p(writes, uid, &request).await;
-                work.push_refusal(&command, sent);
+                work.push_if_refused(&command, sent);
             }
             Command::Group(sending) => {
                 let sent = services.send_group(writes, uid, &wire::send_request(sending));
-                work.push_refusal(&command, sent);
+                work.push_if_refused(&command, sent);
             }
             Command::Ack(sending) => {
                 let accepted = services.accept(writes, uid, &wire::send_request(sending));
-                work.push_refusal(&command, accepted);
+                work.push_if_refused(&command, accepted);
             }
             Command::Ping(_) => {
-                let renewed = services.ping(&work.handle(), uid, wire::named_user(&command));
+                let renewed =
+                    services.ping(&work.session_handle(), uid, wire::named_user(&command));
                 work.replies.push(reply_to(&command, renewed));
             }
             Command::Sync(request) => self.sync(work, &command, request, uid).await,
@@ -139,7 +140,7 @@ impl AccessHandler {
         request: &ReqLogin,
     ) {
         self.commit(work).await;
-        let session = work.handle();
+        let session = work.session_handle();
         let named = wire::named_user(command);
         let login = self.services.login(&session, named, &request.token).await;
         let inbox = login.as_ref().ok().map(|outcome| outcome.inbox);
@@ -175,7 +176,7 @@ impl AccessHandler {
         let named = wire::named_user(&command);
         let uid = match services.identify(command.cmd(), named).await {
             Ok(uid) => uid,
-            Err(error) => return work.push_refusal(&command, Err(error)),
+            Err(error) => return work.push_if_refused(&command, Err(error)),
         };
         match &command {
             Command::Sync(request) => {

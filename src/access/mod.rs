@@ -128,7 +128,7 @@ impl Settings {
         let context = ListenerContext {
             manager: Arc::clone(&manager),
             framing: Framing::LengthPrefix,
-            frame_limit: self.frame_before_login,
+            frame_before_login: self.frame_before_login,
             connections: core.metrics.connections(name),
             metrics: Arc::clone(&core.metrics),
             fault_point: FaultPoint::access(Arc::clone(&core.lab), name),

@@ -1,8 +1,8 @@
 //! Converts commands into requests to the services, and their results into messages of the wire contract.
 //!
-//! Serves the module `handler`. No other module knows both the services and the wire.
+//! Serves the module `handler`. Outside of `access`, no module knows both the services and the wire.
 //!
-//! Every frame of every client passes through here, so the common answers are encoded straight from what was stored,
+//! Every request to an access server passes through here, so the common answers are encoded straight from what was stored,
 //! without a message in between.
 
 use bytes::BytesMut;
@@ -177,6 +177,7 @@ impl Payload for Acknowledgement<'_> {
         let Acknowledgement(PendingWrite {
             target, message, ..
         }) = self;
+        // The numbers of the fields are those of the replies in proto/external/access.proto.
         match target {
             Target::Group(group) => {
                 let mut fields = Fields::done(Cmd::SendGroupMsg, dst);

@@ -86,13 +86,13 @@ impl WriteBatch {
         self.writes.push(write);
     }
 
-    /// Stores a read mark together with the writes, so that the sync which follows the batch need not do it.
+    /// Adds a read mark, which is stored together with the writes, so that the sync which follows the batch need not do it.
     pub(super) fn mark_read(&mut self, uid: Uid, request: &SyncRequest) {
         let after = request.after;
         self.read_mark = (after > Version::START).then_some(Write::Read { uid, after });
     }
 
-    /// Stores the time in the newest id together with the messages that ids were given to.
+    /// Adds the time in the newest id, which is stored together with the messages that ids were given to.
     pub(super) fn set_issued_ids(&mut self, reached: i64) {
         self.issued_ids = Some(Write::IssuedIds { reached });
     }

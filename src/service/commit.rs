@@ -1,4 +1,5 @@
-//! Commits that are finished although their caller has ended, and the notifies that follow them.
+//! Commits batches of messages, and makes the notifies that follow. A commit that has begun is finished even if its caller
+//! ends.
 //!
 //! To notify the receivers of a stored message is a duty of the commit, not of the task that asked for it: the task of a
 //! session or of an HTTP request can end at any await, for example when its access server is killed or its handler panics.

@@ -15,7 +15,7 @@ pub struct ListenerContext<H> {
     /// How frames are delimited in the byte stream.
     pub framing: Framing,
     /// How long a frame may be before the login, in bytes.
-    pub frame_limit: usize,
+    pub frame_before_login: usize,
     /// Counts frames.
     pub metrics: Arc<Metrics>,
     /// Counts connections.

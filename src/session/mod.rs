@@ -4,7 +4,7 @@
 //! a [`SessionHandle`](crate::directory::SessionHandle).
 //!
 //! A session owns its transport: the task in [`connection`] alone reads and writes it. Everyone else holds the
-//! [`Session`], none of whose methods waits. A session is closed once, for one reason.
+//! [`Session`], none of whose methods waits but for its own task. A session is closed once, for one reason.
 //!
 //! | file | content |
 //! |---|---|
@@ -332,13 +332,15 @@ impl Session {
         self.outbound.lock().park(cx);
     }
 
-    /// Appends what others have queued to `out`. Called by the session's task when it has nothing else to write.
+    /// Appends what others have queued to `out`. Called by the session's task when it has nothing else to write, so that
+    /// nothing is unwritten.
     fn take_outbound(&self, framing: Framing, out: &mut BytesMut) {
         let mut outbound = self.outbound.lock();
         if self.close_reason().is_some() {
             outbound.forget_notify();
         }
-        outbound.take(framing, out);
+        outbound.set_unwritten(0);
+        outbound.take_notify(framing, out);
     }
 
     /// Sets how many bytes of the task's output the socket has not taken.
@@ -350,7 +352,7 @@ impl Session {
     fn take_final_output(&self, framing: Framing, out: &mut BytesMut) {
         let mut outbound = self.outbound.lock();
         outbound.forget_notify();
-        outbound.take(framing, out);
+        outbound.set_unwritten(0);
         if let Some(farewell) = self.close_reason().and_then(CloseReason::farewell) {
             outbound::append(framing, &farewell, out);
         }

@@ -88,12 +88,6 @@ impl Outbound {
         }
     }
 
-    /// Appends the pending notify to `out`. The session's task has written everything else.
-    pub fn take(&mut self, framing: Framing, out: &mut BytesMut) {
-        self.unwritten = 0;
-        self.encode_notify(framing, out);
-    }
-
     /// Discards the pending notify: a session that ends is told its farewell or its last reply instead.
     pub fn forget_notify(&mut self) {
         self.notify = None;
@@ -105,7 +99,7 @@ impl Outbound {
     }
 
     /// Takes the pending notify, and appends it as a frame unless a page has caught up with it meanwhile.
-    fn encode_notify(&mut self, framing: Framing, out: &mut BytesMut) {
+    pub fn take_notify(&mut self, framing: Framing, out: &mut BytesMut) {
         let Some(Pending { current, total }) = self.notify.take() else {
             return;
         };
@@ -167,7 +161,8 @@ mod tests {
     /// Returns the frames that would be written: their commands, and of notifies (currentID, totalID).
     fn taken(outbound: &mut Outbound) -> Vec<(u32, Option<(i64, i64)>)> {
         let mut bytes = BytesMut::new();
-        outbound.take(FRAMING, &mut bytes);
+        outbound.set_unwritten(0);
+        outbound.take_notify(FRAMING, &mut bytes);
         frames(&bytes)
     }
 

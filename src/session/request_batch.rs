@@ -30,9 +30,9 @@ pub struct RequestBatch<'a> {
     framing: Framing,
     fault_point: &'a FaultPoint,
     /// How long a frame may be before the login, in bytes.
-    frame_limit: usize,
+    frame_before_login: usize,
     /// What was read and not handed out yet.
-    unread: &'a [u8],
+    remaining: &'a [u8],
     /// A request that is handed out next, whatever stands in its way: the second copy of a duplicated one, or one whose
     /// delay is over.
     forced_next: Option<&'a [u8]>,
@@ -74,8 +74,8 @@ impl<'a> RequestBatch<'a> {
             session,
             framing: context.framing,
             fault_point: &context.fault_point,
-            frame_limit: context.frame_limit,
-            unread: input,
+            frame_before_login: context.frame_before_login,
+            remaining: input,
             forced_next: None,
             interruption: None,
             held: None,
@@ -121,10 +121,10 @@ impl<'a> RequestBatch<'a> {
                 self.interruption = Some(Interruption::HeldRequest);
                 return None;
             }
-            match self.framing.split(self.unread, self.max_frame()) {
+            match self.framing.split(self.remaining, self.max_frame()) {
                 Ok(Split::Frame { message, taken }) => {
                     self.session.timers.note_server_busy();
-                    self.unread = self.unread.get(taken..).unwrap_or_default();
+                    self.remaining = self.remaining.get(taken..).unwrap_or_default();
                     if self.fault_point.is_quiet() && self.held.is_none() {
                         return Some(message);
                     }
@@ -229,11 +229,11 @@ impl<'a> RequestBatch<'a> {
     }
 
     /// Returns how many bytes of the input were not handed out.
-    pub(super) fn unread(&self) -> usize {
-        self.unread.len()
+    pub(super) fn remaining_len(&self) -> usize {
+        self.remaining.len()
     }
 
     fn max_frame(&self) -> usize {
-        self.session.max_frame(self.frame_limit)
+        self.session.max_frame(self.frame_before_login)
     }
 }

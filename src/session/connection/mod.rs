@@ -73,7 +73,7 @@ pub struct Connection<H> {
 #[derive(Default)]
 struct Backlog {
     /// The beginning of a frame whose end has not arrived.
-    unread: BytesMut,
+    partial_frame: BytesMut,
     /// What the socket has not taken.
     unwritten: BytesMut,
     /// A request that a fault holds back until the next one has passed.
@@ -86,7 +86,7 @@ struct Backlog {
 
 impl Backlog {
     fn is_empty_but_unwritten(&self) -> bool {
-        self.unread.is_empty()
+        self.partial_frame.is_empty()
             && self.held_request.is_none()
             && self.held_reply.is_none()
             && !self.is_silenced
@@ -240,16 +240,20 @@ impl<H: Handler> Connection<H> {
             .note_awaiting_peer(|| manager.clock().now());
         // Before a buffer is taken, so that a silent peer takes none.
         ready!(self.transport.poll_read_ready(cx))?;
-        let unread = take_filled(self.backlog.as_mut().map(|backlog| &mut backlog.unread));
-        let (mut input, room) = match unread {
+        let partial = take_filled(
+            self.backlog
+                .as_mut()
+                .map(|backlog| &mut backlog.partial_frame),
+        );
+        let (mut input, room) = match partial {
             None => (buffer_pool::take(), READ),
-            Some(unread) => match self.context.framing.split(&unread, MAX_FRAME) {
+            Some(partial) => match self.context.framing.split(&partial, MAX_FRAME) {
                 Ok(Split::Needs(total)) => {
-                    let max_frame = self.session.max_frame(self.context.frame_limit);
-                    let room = (total - unread.len()).max(max_frame.min(READ));
-                    (unread, room)
+                    let max_frame = self.session.max_frame(self.context.frame_before_login);
+                    let room = (total - partial.len()).max(max_frame.min(READ));
+                    (partial, room)
                 }
-                _ => (unread, READ),
+                _ => (partial, READ),
             },
         };
         input.reserve(room);
@@ -262,7 +266,7 @@ impl<H: Handler> Connection<H> {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => {
                 match &mut self.backlog {
-                    Some(backlog) if !input.is_empty() => backlog.unread = input,
+                    Some(backlog) if !input.is_empty() => backlog.partial_frame = input,
                     _ => buffer_pool::give(input),
                 }
                 Poll::Pending
@@ -279,11 +283,11 @@ impl<H: Handler> Connection<H> {
         batch.held = (self.backlog.as_mut()).and_then(|backlog| backlog.held_request.take());
         // Sent on drop, even if this task is killed.
         let mut notifies = H::Notifies::default();
-        self.handle(&mut batch, &mut notifies).await?;
+        self.handle_until_done(&mut batch, &mut notifies).await?;
         if batch.held.is_some() {
             self.backlog.get_or_insert_default().held_request = batch.held.take();
         }
-        let taken = input.len() - batch.unread();
+        let taken = input.len() - batch.remaining_len();
         let output = batch.output;
         let whole = input.get(..taken).unwrap_or_default();
         let traffic = context.metrics.traffic();
@@ -297,7 +301,7 @@ impl<H: Handler> Connection<H> {
     /// # Errors
     ///
     /// When the server is killed while a handler or a fault waits, or the connection breaks.
-    async fn handle(
+    async fn handle_until_done(
         &mut self,
         batch: &mut RequestBatch<'_>,
         notifies: &mut H::Notifies,
@@ -340,12 +344,12 @@ impl<H: Handler> Connection<H> {
             return;
         }
         if taken > 0 || input.capacity() > 2 * input.len() {
-            let unread = BytesMut::from(input.get(taken..).unwrap_or_default());
-            buffer_pool::give(std::mem::replace(&mut input, unread));
+            let partial = BytesMut::from(input.get(taken..).unwrap_or_default());
+            buffer_pool::give(std::mem::replace(&mut input, partial));
         }
         let now = self.context.manager.clock().now();
         self.session.timers.frame_begun(taken > 0, now);
-        self.backlog.get_or_insert_default().unread = input;
+        self.backlog.get_or_insert_default().partial_frame = input;
     }
 }
 

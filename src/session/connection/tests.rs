@@ -89,7 +89,7 @@ fn connected_to<H: Handler>(
     let context = ListenerContext {
         manager,
         framing,
-        frame_limit: MAX_FRAME,
+        frame_before_login: MAX_FRAME,
         connections: Metrics::default().connections("gateway"),
         metrics: Arc::default(),
         fault_point,
@@ -120,9 +120,9 @@ async fn a_connection_in_the_middle_of_a_frame_holds_its_bytes_and_no_buffer() {
     client.write(&[0, 4, 8]).await;
     process_one_read(&mut connection).await;
     assert!(is_waiting(&mut connection).await);
-    let unread = &connection.backlog.as_ref().unwrap().unread;
-    assert_eq!(unread[..], [0, 4, 8]);
-    assert!(unread.capacity() < 100, "{}", unread.capacity());
+    let partial = &connection.backlog.as_ref().unwrap().partial_frame;
+    assert_eq!(partial[..], [0, 4, 8]);
+    assert!(partial.capacity() < 100, "{}", partial.capacity());
 
     client.write(&[1, 2, 3]).await;
     process_one_read(&mut connection).await;

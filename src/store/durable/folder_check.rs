@@ -28,8 +28,8 @@ pub enum Tables {
 ///
 /// # Errors
 ///
-/// [`OpenError::UnexpectedEntry`] for the first entry that is something else, belongs to another user or is a hard link; and what
-/// the system says.
+/// [`OpenError::UnexpectedEntry`] for the first entry that is something else, belongs to another user or is a hard link;
+/// and what the system says.
 pub fn check(path: &Path, tables: Tables) -> Result<(), OpenError> {
     let unusable = OpenError::unusable(path);
     let owner = Owner::of(&fs::metadata(path).map_err(unusable)?);

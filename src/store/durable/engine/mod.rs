@@ -1,8 +1,8 @@
 //! The engine of the store: fjall, an LSM tree with a journal (its write-ahead log).
 //!
-//! A commit is appended to the journal and to the memtable. Full memtables are rotated and flushed to tables, and the
-//! compactions put few large tables in the place of many; the engine's own threads do both. This module bounds how far they may fall behind, so
-//! that the engine never blocks a commit: on a full disk it would do so for ever.
+//! A commit is appended to the journal and to the memtable. Full memtables are rotated and flushed to tables, and
+//! compactions put few large tables in the place of many; the engine's own threads do both. This module bounds how far they
+//! may fall behind, so that the engine never blocks a commit: on a full disk it would do so for ever.
 
 mod error;
 mod view;

@@ -196,8 +196,8 @@ async fn without_any_space_it_waits_and_says_so() {
     store.close().await.unwrap();
 }
 
-/// What goes by the number, but for the compactions: those of the engine have no space, and that of the store waits until it is told
-/// how much there is.
+/// What goes by the number, but for the compactions: those of the engine have no space, and that of the store waits
+/// until it is told how much there is.
 fn held_compaction(bytes: &Arc<AtomicU64>) -> (FreeSpaceProbe, Receiver<()>, Sender<u64>) {
     let (asking, asks) = channel();
     let (go, goes) = channel();
@@ -333,7 +333,8 @@ async fn a_store_is_closed_while_its_compaction_waits_for_one_of_the_engine() {
     store.close().await.unwrap();
 }
 
-/// A disk with as much space as the number says, but none for the engine's own compactions. They tell the receiver that they ask.
+/// A disk with as much space as the number says, but none for the engine's own compactions. They tell the receiver that
+/// they ask.
 fn compactions_without_space(bytes: &Arc<AtomicU64>) -> (FreeSpaceProbe, Receiver<()>) {
     let (asking, asks) = channel();
     let others = space_of(bytes);
@@ -362,8 +363,8 @@ async fn fill_until_a_compaction_waits(store: &DurableStore, asks: &Receiver<()>
 
 /// Has the store begin a compaction with space, while one of the engine waits for space.
 ///
-/// Without the engine's compaction before it, the store's could end for want of free space by itself as soon as space gets short, and
-/// would be begun again a minute later.
+/// Without the engine's compaction before it, the store's could end for want of free space by itself as soon as space gets
+/// short, and would be begun again a minute later.
 async fn removed_beside_a_waiting_compaction(store: &DurableStore, asks: &Receiver<()>) {
     fill_until_a_compaction_waits(store, asks).await;
     clean_all(store, 119).await;
