@@ -146,7 +146,7 @@ pub fn frames(buffer: &[u8]) -> impl Iterator<Item = (&[u8], usize)> {
 /// When the message has more than [`MAX_FRAME`] bytes; then nothing was appended.
 pub fn encode(message: &impl Payload, dst: &mut BytesMut) -> Result<(), FrameTooLong> {
     let start = dst.len();
-    // Its length is known when it is written: finding it out before takes as long.
+    // The length is filled in afterwards: computing it first would take as long as encoding.
     dst.put_u16(0);
     message.encode_payload(dst);
     let len = dst.len() - start - HEADER;

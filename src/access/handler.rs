@@ -18,7 +18,7 @@ use crate::service::{Caller, PendingNotifies, Refusal, Services};
 use crate::session::{CloseReason, Handler, RequestBatch};
 
 /// The limit of replies that wait for one commit. A read that brings more requests has several commits.
-const MAX_BATCH: usize = 256;
+const MAX_PENDING_REPLIES: usize = 256;
 
 /// Replies to the requests of the sessions of an access server.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub struct AccessHandler {
 }
 
 /// A batch of requests whose handling has begun, with what is still to be done for those that were taken out of it.
-struct BatchInProgress<'b, 'a> {
+struct RequestsInProgress<'b, 'a> {
     requests: &'b mut RequestBatch<'a>,
     /// The replies that wait for a commit, or for an earlier reply that does.
     replies: PendingReplies,
@@ -36,7 +36,7 @@ struct BatchInProgress<'b, 'a> {
     notifies: &'b mut Option<PendingNotifies>,
 }
 
-impl BatchInProgress<'_, '_> {
+impl RequestsInProgress<'_, '_> {
     /// Returns what the services see of the session.
     fn session_handle(&self) -> Arc<dyn SessionHandle> {
         Arc::clone(self.requests.session()) as Arc<dyn SessionHandle>
@@ -59,7 +59,7 @@ impl AccessHandler {
     }
 
     /// Replies to one request, now or by the next [`commit`](Self::commit).
-    async fn respond(&self, work: &mut BatchInProgress<'_, '_>, request: &[u8]) {
+    async fn respond(&self, work: &mut RequestsInProgress<'_, '_>, request: &[u8]) {
         match Command::decode(request, Listener::Access) {
             Err(bad) => {
                 tracing::debug!(error = %bad, "bad frame");
@@ -72,13 +72,13 @@ impl AccessHandler {
                 uid => self.execute(work, command, uid.unwrap_or_default()).await,
             },
         }
-        if work.replies.len() >= MAX_BATCH {
+        if work.replies.len() >= MAX_PENDING_REPLIES {
             self.commit(work).await;
         }
     }
 
     /// Runs a command for a user.
-    async fn execute(&self, work: &mut BatchInProgress<'_, '_>, command: Command<'_>, uid: Uid) {
+    async fn execute(&self, work: &mut RequestsInProgress<'_, '_>, command: Command<'_>, uid: Uid) {
         let services = &self.services;
         let writes = &mut work.replies.writes;
         match &command {
@@ -111,7 +111,7 @@ impl AccessHandler {
 
     async fn sync(
         &self,
-        work: &mut BatchInProgress<'_, '_>,
+        work: &mut RequestsInProgress<'_, '_>,
         command: &Command<'_>,
         request: &ReqSyncMsg,
         uid: Uid,
@@ -135,7 +135,7 @@ impl AccessHandler {
 
     async fn log_in(
         &self,
-        work: &mut BatchInProgress<'_, '_>,
+        work: &mut RequestsInProgress<'_, '_>,
         command: &Command<'_>,
         request: &ReqLogin,
     ) {
@@ -152,7 +152,12 @@ impl AccessHandler {
         }
     }
 
-    async fn log_out(&self, work: &mut BatchInProgress<'_, '_>, command: &Command<'_>, uid: Uid) {
+    async fn log_out(
+        &self,
+        work: &mut RequestsInProgress<'_, '_>,
+        command: &Command<'_>,
+        uid: Uid,
+    ) {
         self.commit(work).await;
         let done = self.services.logout(uid, wire::named_user(command));
         let is_done = done.is_ok();
@@ -169,7 +174,7 @@ impl AccessHandler {
     /// be another user's.
     async fn execute_without_login(
         &self,
-        work: &mut BatchInProgress<'_, '_>,
+        work: &mut RequestsInProgress<'_, '_>,
         command: Command<'_>,
     ) {
         let services = &self.services;
@@ -195,7 +200,7 @@ impl AccessHandler {
     }
 
     /// Stores what the pending replies wait for, and hands the replies to the connection.
-    async fn commit(&self, work: &mut BatchInProgress<'_, '_>) {
+    async fn commit(&self, work: &mut RequestsInProgress<'_, '_>) {
         if work.replies.is_empty() {
             return;
         }
@@ -230,7 +235,7 @@ impl AccessHandler {
     }
 
     /// Does what [`respond`](Self::respond) does, in a span for the log.
-    async fn respond_traced(&self, work: &mut BatchInProgress<'_, '_>, request: &[u8]) {
+    async fn respond_traced(&self, work: &mut RequestsInProgress<'_, '_>, request: &[u8]) {
         let session = work.requests.session();
         let span = tracing::debug_span!(
             "request",
@@ -242,7 +247,7 @@ impl AccessHandler {
     }
 
     /// Does what [`commit`](Self::commit) does, in a span for the log.
-    async fn commit_traced(&self, work: &mut BatchInProgress<'_, '_>) {
+    async fn commit_traced(&self, work: &mut RequestsInProgress<'_, '_>) {
         let session = work.requests.session();
         let uid = session.uid().map(i64::from);
         let span = tracing::debug_span!("answers", session = %session.id(), uid);
@@ -269,7 +274,7 @@ impl Handler for AccessHandler {
     ) {
         // A span takes time also when nobody logs it.
         let is_traced = tracing::enabled!(tracing::Level::DEBUG);
-        let mut work = BatchInProgress {
+        let mut work = RequestsInProgress {
             requests,
             replies: PendingReplies::default(),
             notifies,

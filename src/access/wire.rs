@@ -33,7 +33,7 @@ pub(super) fn named_user(command: &Command<'_>) -> Option<Uid> {
     })
 }
 
-/// Returns the write that a command asks the services to store.
+/// Converts a command into the request to store a message or an acceptance.
 pub(super) fn send_request<'a, T: Copy>(sending: &'a Sending<'_, T>) -> SendRequest<'a, T> {
     SendRequest {
         claimed: Uid::nonzero(sending.source.0),
@@ -43,7 +43,7 @@ pub(super) fn send_request<'a, T: Copy>(sending: &'a Sending<'_, T>) -> SendRequ
     }
 }
 
-/// Returns the page of an inbox that a command asks for, which is limited to what fits into one frame.
+/// Converts a sync into the request for a page, which is limited to what fits into one frame.
 pub(super) fn sync_request(request: &ReqSyncMsg) -> SyncRequest {
     SyncRequest {
         claimed: Uid::nonzero(request.uid),

@@ -118,7 +118,7 @@ struct PermitPool {
 #[derive(Debug, Clone)]
 pub struct Admission {
     permits: Arc<PermitPool>,
-    /// Permits of this listener alone, which are given out when the shared ones are taken.
+    /// Permits of the HTTP listeners alone, which are given out when the shared ones are taken.
     own: Option<Arc<Semaphore>>,
     /// Permits for probes, given out when all others are taken.
     reserve: Option<Reserve>,
@@ -207,7 +207,7 @@ impl Admission {
         }
     }
 
-    /// Waits for a permit of the listener at `addr`; none after the end of the stack.
+    /// Waits for a permit of the listener at `addr`; none only if the permits were closed, which nobody does.
     pub(super) async fn permit(&self, addr: SocketAddr) -> Option<ConnectionPermit> {
         let shared = &self.permits.free;
         let own = self.own.as_ref();

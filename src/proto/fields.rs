@@ -32,7 +32,7 @@ impl<'a, B: BufMut> Fields<'a, B> {
         }
     }
 
-    /// Creates a writer for the answer 0 to a command, with the fields `cmd` and `errStr` appended already.
+    /// Creates a writer for the answer with code 0 to a command, with the fields `cmd` and `errStr` appended already.
     pub fn done(cmd: Cmd, dst: &'a mut B) -> Self {
         let mut fields = Fields::to(dst);
         fields.key(1, WireType::Varint);

@@ -45,12 +45,12 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// Creates the answer 0 to a login.
+    /// Creates the answer with code 0 to a login.
     pub fn login() -> Reply {
         Reply::error(Cmd::Login, Code::Ok, Code::Ok.text())
     }
 
-    /// Creates the answer 0 to a ping.
+    /// Creates the answer with code 0 to a ping.
     pub fn ping() -> Reply {
         Reply::error(Cmd::Ping, Code::Ok, Code::Ok.text())
     }
@@ -68,7 +68,7 @@ impl Reply {
         })
     }
 
-    /// Creates the answer 0 to 10001, with the address of an access server.
+    /// Creates the answer with code 0 to 10001, with the address of an access server.
     pub fn select_access(addr: String) -> Reply {
         Reply::SelectAccess(ResSelectAccessServerForClient {
             cmd: Cmd::ReqAccessServer.number(),
@@ -78,7 +78,7 @@ impl Reply {
         })
     }
 
-    /// Creates the answer 0 to a message to one user, with the request's ids.
+    /// Creates the answer with code 0 to a message to one user, with the request's ids.
     pub fn p2p(source_uid: i64, target_uid: i64, msg_id: &str) -> Reply {
         Reply::P2p(ResSendP2pMsg {
             cmd: Cmd::SendP2PMsg.number(),
@@ -90,7 +90,7 @@ impl Reply {
         })
     }
 
-    /// Creates the answer 0 to an acceptance.
+    /// Creates the answer with code 0 to an acceptance.
     pub fn ack() -> Reply {
         Reply::Ack(ResAcceptP2pMsgAck {
             cmd: Cmd::AcceptP2PMsgAck.number(),
@@ -99,7 +99,7 @@ impl Reply {
         })
     }
 
-    /// Creates the answer 0 to a message to a group, with the request's ids.
+    /// Creates the answer with code 0 to a message to a group, with the request's ids.
     pub fn group(group_id: i64, msg_id: &str) -> Reply {
         Reply::Group(ResSendGroupMsg {
             cmd: Cmd::SendGroupMsg.number(),
@@ -120,7 +120,7 @@ impl Reply {
         })
     }
 
-    /// Creates the answer 0 to a logout.
+    /// Creates the answer with code 0 to a logout.
     pub fn logout() -> Reply {
         Reply::Logout(ResLogout {
             cmd: Cmd::Logout.number(),

@@ -139,7 +139,7 @@ impl Services {
     /// Hands the writes of a batch to the store together. Each of them is stored, or refused for a reason of its own; if the
     /// store fails, all are refused. The batch is no transaction: see [`MessageStore::commit`](crate::store::MessageStore::commit).
     ///
-    /// When this returns, what was stored survives what the store survives. Receivers are notified when the
+    /// When this returns, what was stored is as safe as the store makes it. Receivers are notified when the
     /// [`notifies`](BatchOutcome::notifies) of the outcome are dropped, also where this future is dropped midway.
     pub async fn commit_batch(&self, caller: Caller<'_>, batch: WriteBatch) -> BatchOutcome {
         if batch.is_empty() {

@@ -75,7 +75,8 @@ impl Services {
         Ok(())
     }
 
-    /// Adds the read mark of the sync that follows to the batch; returns whether it did.
+    /// Adds the read mark of the sync that follows to the batch. Returns whether the mark is left to the batch; none is needed
+    /// for version 0.
     ///
     /// Nothing is added where there are no messages to be stored anyway, or where the sync may still be refused: a refused
     /// sync moves no mark.
@@ -91,7 +92,7 @@ impl Services {
 
     /// 20006: returns the messages after a version in the inbox of `uid`, and moves the read mark there.
     ///
-    /// `is_marked` is what [`mark_read`](Self::mark_read) returned. A read mark that is stored can't be refused any more, so
+    /// `is_marked` is what [`mark_read`](Self::mark_read) returned. A read mark that went into a commit may be stored, so
     /// a fault that was injected since then does not refuse this page.
     ///
     /// # Errors

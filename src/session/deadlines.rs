@@ -1,7 +1,8 @@
 //! The deadlines of a session, and the times from which they run.
 //!
 //! Serves the connection, which notes what happens, and the sweep, which asks what was missed. Times are those of `imd`'s
-//! clock. Only time in which the peer could act counts: not while a handler runs, and not while the server is paused.
+//! clock. Only time in which the peer could act counts: not while a handler runs, and not while the server is paused. For the
+//! login, only a pause does not count.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;

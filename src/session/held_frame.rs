@@ -16,17 +16,17 @@ use crate::lab::{Held, Hold};
 
 /// A frame that is held back until the next one has passed, or until the rule ends.
 pub(super) struct HeldFrame {
-    /// The message of a request, or a whole frame that is to be written.
-    pub frame: BytesMut,
+    /// In a request batch the message of the request, without its length; in the connection a whole frame to be written.
+    pub bytes: BytesMut,
     /// When the request was read; none for a frame that replies to no request.
     pub read_at: Option<Instant>,
     held: Held,
 }
 
 impl HeldFrame {
-    pub fn new(frame: BytesMut, read_at: Option<Instant>, hold: Hold) -> Box<HeldFrame> {
+    pub fn new(bytes: BytesMut, read_at: Option<Instant>, hold: Hold) -> Box<HeldFrame> {
         Box::new(HeldFrame {
-            frame,
+            bytes,
             read_at,
             held: hold.until_release(),
         })

@@ -3,7 +3,7 @@
 //! Serves the listeners, which open sessions, and everything that closes or lists them. The services see a session only as
 //! a [`SessionHandle`](crate::directory::SessionHandle).
 //!
-//! A session owns its transport: the task in [`connection`] alone reads and writes it. Everyone else holds the
+//! The task in [`connection`] owns the transport: it alone reads and writes it. Everyone else holds the
 //! [`Session`], none of whose methods waits but for its own task. A session is closed once, for one reason.
 //!
 //! | file | content |
@@ -67,7 +67,7 @@ type Sessions = Sharded<SessionId, Arc<Session>>;
 
 type Callback = Box<dyn FnOnce(&Session) + Send>;
 
-/// A connection, as everyone but its own task sees it.
+/// The state of a client's connection that its task shares with everyone else.
 pub struct Session {
     id: SessionId,
     peer: SocketAddr,
@@ -332,8 +332,8 @@ impl Session {
         self.outbound.lock().park(cx);
     }
 
-    /// Appends what others have queued to `out`. Called by the session's task when it has nothing else to write, so that
-    /// nothing is unwritten.
+    /// Appends what others have queued to `out`. Called by the session's task when nothing is left of an earlier write; the
+    /// replies of this read may be in `out` already.
     fn take_outbound(&self, framing: Framing, out: &mut BytesMut) {
         let mut outbound = self.outbound.lock();
         if self.close_reason().is_some() {

@@ -3,9 +3,9 @@
 //! Serves the connection, which creates a batch for each read, and the [`Handler`](super::Handler), which takes the
 //! requests out of it and adds the replies.
 //!
-//! A batch hands out no request while the connection has something to do first: see [`Interruption`]. Faults which need
-//! only the order or the number of requests to change are applied here, so that they divide no batch in two: see "One read,
-//! one commit" in docs/architecture.md.
+//! A batch hands out no request while the connection has something to do first: see [`Interruption`]. A fault that drops or
+//! duplicates a request is applied here and divides no batch; one that reorders requests interrupts the batch when the later
+//! request has passed. See "One read, one commit" in docs/architecture.md.
 
 use std::future::poll_fn;
 use std::pin::Pin;

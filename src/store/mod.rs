@@ -79,7 +79,7 @@ pub trait MessageStore: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the inbox can't be read, or the mark can't be stored.
+    /// [`StoreError`] when the inbox can't be read. A mark that can't be stored is no error: it stays where it was.
     async fn read_page(
         &self,
         uid: Uid,

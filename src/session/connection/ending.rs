@@ -72,7 +72,7 @@ impl<H: Handler> Connection<H> {
         let mut last = Output::unwritten(self.take_unwritten(), None);
         // A reply whose rule has ended is written before the farewell.
         if let Some(held) = self.take_released_reply() {
-            last.bytes.extend_from_slice(&held.frame);
+            last.bytes.extend_from_slice(&held.bytes);
         }
         self.session
             .take_final_output(self.context.framing, &mut last.bytes);

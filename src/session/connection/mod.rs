@@ -1,7 +1,8 @@
 //! The task of a session: it reads, has a handler reply, and writes.
 //!
 //! Serves the listeners, which run a [`Connection`] for each socket that they accept. Every frame of every client passes
-//! through here: `read` brings requests, `process_read` has them handled, and `write` takes the replies.
+//! through here: `poll_read` brings requests, `process_read` has them handled, and `write_replies` writes the replies and
+//! sends the notifies.
 //!
 //! | file | content |
 //! |---|---|
@@ -60,7 +61,7 @@ pub trait Handler: Send + Sync + 'static {
     fn refuse(&self, request: &[u8], code: Code) -> Reply;
 }
 
-/// A session with its transport. An idle one holds nothing else.
+/// The task of a session, and the only owner of its transport. An idle one holds nothing else.
 pub struct Connection<H> {
     transport: Transport,
     session: Arc<Session>,
@@ -296,7 +297,7 @@ impl<H: Handler> Connection<H> {
         self.write_replies(output, notifies).await
     }
 
-    /// Has the requests of a batch handled, and does what interrupts them.
+    /// Has the requests of a batch handled, and deals with each interruption.
     ///
     /// # Errors
     ///

@@ -40,7 +40,7 @@ impl<H: Handler> Connection<H> {
         self.session.set_unwritten(0);
         let mut outgoing = Outgoing::default();
         if let Some(held) = self.take_released_reply() {
-            outgoing.add(&held.frame, held.read_at);
+            outgoing.add(&held.bytes, held.read_at);
         }
         self.queue_frames(&replies, read_at, &mut outgoing).await?;
         if self.is_silenced() {
@@ -85,7 +85,7 @@ impl<H: Handler> Connection<H> {
                 return Ok(());
             }
             if let Some(held) = held {
-                outgoing.add(&held.frame, held.read_at);
+                outgoing.add(&held.bytes, held.read_at);
             }
         }
         Ok(())
@@ -154,7 +154,7 @@ impl<H: Handler> Connection<H> {
         if let Some(left) = waited.left {
             delay.restart(left);
             if let Some(held) = waited.held.take() {
-                outgoing.add(&held.frame, held.read_at);
+                outgoing.add(&held.bytes, held.read_at);
             }
             delay.beside(self.send(outgoing)).await?;
             self.with_hang_up_watch(delay.ended()).await;

@@ -99,7 +99,11 @@ impl<H: Handler> Connection<H> {
             return Ok(());
         };
         self.flush(batch, notifies).await?;
-        let HeldFrame { frame, read_at, .. } = *held;
+        let HeldFrame {
+            bytes: frame,
+            read_at,
+            ..
+        } = *held;
         let read_at = read_at.or(batch.output.read_at);
         let (session, context) = (Arc::clone(&self.session), Arc::clone(&self.context));
         let mut alone = RequestBatch::of_one(&session, &context, &frame, read_at);

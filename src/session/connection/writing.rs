@@ -100,19 +100,19 @@ impl<H: Handler> Connection<H> {
         }
         let framing = self.context.framing;
         // What others have queued stays there while the socket takes nothing: notifies merge until they can be written.
-        let mut has_queued = !self.session.timers.is_stalled();
-        if has_queued {
+        let mut is_outbound_taken = !self.session.timers.is_stalled();
+        if is_outbound_taken {
             self.session.take_outbound(framing, &mut output.bytes);
         }
         while !output.bytes.is_empty() {
             match self.write_once(&mut output)? {
-                Written::All if has_queued => break,
+                Written::All if is_outbound_taken => break,
                 Written::All => {
                     self.session.take_outbound(framing, &mut output.bytes);
-                    has_queued = true;
+                    is_outbound_taken = true;
                 }
                 // Others may have queued more meanwhile.
-                Written::Part => has_queued = false,
+                Written::Part => is_outbound_taken = false,
                 Written::Nothing => {
                     self.session.set_unwritten(output.bytes.len());
                     self.backlog.get_or_insert_default().unwritten = output.bytes;

@@ -7,7 +7,7 @@ use crate::store::{Committed, InboxState, Rejected, StoreError};
 
 /// Sends the answer to a request. The first answer of a commit takes all others of the commit along: see
 /// [`CommitAnswers`].
-pub type Answer<T> = oneshot::Sender<(T, Option<CommitAnswers>)>;
+pub type AnswerSender<T> = oneshot::Sender<(T, Option<CommitAnswers>)>;
 
 /// How a commit has ended.
 #[derive(Debug, Clone)]
@@ -26,16 +26,16 @@ pub enum PendingAnswer {
     /// The answer to a batch.
     Batch {
         /// Where the answer goes.
-        answer: Answer<Result<Committed, StoreError>>,
+        answer: AnswerSender<Result<Committed, StoreError>>,
         /// What the answer is if this commit is stored.
         committed: Committed,
         /// How many of the results earlier commits have stored. They hold even if this commit is not stored.
         stored: usize,
     },
     /// The answer to the move of a read mark.
-    Read(Answer<()>),
+    Read(AnswerSender<()>),
     /// The answer to a removal, with the number of removed items.
-    Removed(Answer<Result<u64, StoreError>>, u64),
+    Removed(AnswerSender<Result<u64, StoreError>>, u64),
 }
 
 impl PendingAnswer {

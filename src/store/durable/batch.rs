@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::vec;
 
-use super::answers::{Answer, PendingAnswer};
+use super::answers::{AnswerSender, PendingAnswer};
 use super::draft::Draft;
 use crate::id::Uid;
 use crate::store::{Committed, InboxState, Rejected, StoreError, Write, WriteOutcome};
@@ -34,12 +34,12 @@ pub struct BatchProgress {
     /// commit that waits.
     grown_inboxes: BTreeMap<Uid, InboxState>,
     /// Where the answer goes.
-    answer: Answer<Result<Committed, StoreError>>,
+    answer: AnswerSender<Result<Committed, StoreError>>,
 }
 
 impl BatchProgress {
     /// Creates a batch of which nothing is done.
-    pub fn new(batch: Vec<Write>, answer: Answer<Result<Committed, StoreError>>) -> Self {
+    pub fn new(batch: Vec<Write>, answer: AnswerSender<Result<Committed, StoreError>>) -> Self {
         BatchProgress {
             results: Vec::with_capacity(batch.len()),
             writes: batch.into_iter(),
@@ -105,12 +105,12 @@ impl BatchProgress {
     }
 
     /// Notes that a commit has stored what is done of the batch.
-    pub fn stored(&mut self) {
+    pub fn mark_stored(&mut self) {
         self.stored = self.results.len();
     }
 
-    /// Returns the answer of a batch that is not continued. Of its results, those that are stored hold. The caller decides
-    /// with [`PendingAnswer::forget_last_piece`] whether the last piece is among them.
+    /// Returns the answer of a batch that is not continued. Which of its results hold is decided by what is stored
+    /// and by how the commit ends; the caller corrects the totals of the inboxes with [`PendingAnswer::forget_last_piece`].
     pub fn abort(mut self) -> PendingAnswer {
         self.results
             .extend(self.writes.map(|_| Err(Rejected::DiskFull)));

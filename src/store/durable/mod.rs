@@ -1,11 +1,11 @@
 //! The store in a folder: what was acknowledged survives the death of the process, and with `sync = "always"` that of
 //! the machine.
 //!
-//! One thread writes: it makes one group commit of all requests that wait for it. Pages of the newest entries come from
+//! One thread writes: it makes one group commit of the requests that wait for it, up to a bound. Pages of the newest entries come from
 //! memory; only moving a read mark waits for the writer.
 //!
-//! A commit of a batch is a call of [`MessageStore::commit`]. A group commit is one write to the engine, with one sync: it
-//! stores pieces of many batches.
+//! What a caller of [`MessageStore::commit`] hands over is a batch. Below, a commit is a group commit: one write to the
+//! engine, with one sync, of pieces of many batches.
 //!
 //! | file | what it does |
 //! |---|---|
@@ -86,7 +86,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinError;
 
-use self::answers::Answer;
+use self::answers::AnswerSender;
 use self::bounds::InboxBounds;
 use self::checkpoint::CheckpointFile;
 use self::counts::DeliveryCounts;
@@ -237,19 +237,20 @@ impl DurableStore {
     }
 
     /// Sends a job to the writer, and waits for its answer. The job is done even if the returned future is dropped.
-    async fn ask<T>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Result<T, StoreError> {
-        let (answer, answered) = oneshot::channel();
-        let submitted = self.jobs.send(job(answer)).await;
+    async fn ask<T>(&self, job: impl FnOnce(AnswerSender<T>) -> Job) -> Result<T, StoreError> {
+        let (sender, receiver) = oneshot::channel();
+        let submitted = self.jobs.send(job(sender)).await;
         submitted.map_err(|_| self.shared.failure().unwrap_or(StoreError::Closed))?;
-        let answered = answered.await;
+        let received = receiver.await;
         let (answer, others) =
-            answered.map_err(|_| self.shared.failure().unwrap_or(StoreError::Closed))?;
+            received.map_err(|_| self.shared.failure().unwrap_or(StoreError::Closed))?;
         // Dropping `others` sends the other answers of the commit; this task may have been chosen to do that.
         drop(others);
         Ok(answer)
     }
 
-    /// Moves a read mark, and returns when the operating system has it. It need not be on the disk.
+    /// Has the writer move a read mark. When this returns, the operating system has the mark, or the mark stays where it was:
+    /// for want of free space, or because the commit failed. Both are left to the next move, which goes further.
     async fn mark_read(&self, uid: Uid, read: Version) -> Result<(), StoreError> {
         if read <= Version::START {
             return Ok(());
@@ -388,7 +389,7 @@ impl From<EngineError> for StoreError {
             }
             EngineError::Damaged(Damaged(kind)) => Damage::Record { kind: kind.into() },
             EngineError::Missing { uid, version } => Damage::Entry { uid, version },
-            EngineError::NoText(number) => Damage::Text(number),
+            EngineError::NoSharedMessage(number) => Damage::Text(number),
         };
         StoreError::Damaged(damage)
     }

@@ -90,8 +90,8 @@ pub fn message(view: &View<'_>, key: &[u8], value: &[u8]) -> Result<Message, Eng
     let message = match entry.message {
         Some(message) => message,
         None => {
-            let text: Option<SharedMessageRecord> = view.get(&record::text_key(entry.text))?;
-            let text = text.ok_or(EngineError::NoText(entry.text))?;
+            let text: Option<SharedMessageRecord> = view.get(&record::shared_key(entry.shared))?;
+            let text = text.ok_or(EngineError::NoSharedMessage(entry.shared))?;
             text.message.ok_or(Damaged(b't'))?
         }
     };

@@ -32,7 +32,7 @@ const INBOXES: usize = 65_536;
 const MAX_BYTES: usize = 16 << 20;
 
 /// The approximate memory that a message takes besides its id and text, in bytes.
-const MESSAGE_OVERHEAD: usize = size_of::<Delivery>() + size_of::<Message>() + 64;
+const MESSAGE_OVERHEAD: usize = size_of::<NewMessage>() + size_of::<Message>() + 64;
 /// The memory that a message takes in each inbox, in bytes. A deque may have space for twice its entries.
 const ENTRY: usize = 2 * size_of::<Arc<Message>>();
 
@@ -41,7 +41,7 @@ const ENTRY: usize = 2 * size_of::<Arc<Message>>();
 pub struct Recent {
     inboxes: Cache<Uid, Inbox>,
     /// All messages in the cache, the oldest first, for their eviction.
-    deliveries: VecDeque<Delivery>,
+    new_messages: VecDeque<NewMessage>,
     /// The approximate memory that the messages take.
     bytes: usize,
     max_bytes: usize,
@@ -52,7 +52,7 @@ pub struct Recent {
 #[derive(Debug, Default)]
 #[must_use]
 pub struct Evicted {
-    _deliveries: Vec<Delivery>,
+    _deliveries: Vec<NewMessage>,
     _entries: Vec<VecDeque<Arc<Message>>>,
 }
 
@@ -65,7 +65,7 @@ struct Inbox {
 
 /// A message, and the users into whose inboxes it was put.
 #[derive(Debug)]
-pub struct Delivery {
+pub struct NewMessage {
     pub message: Arc<Message>,
     pub receivers: Receivers,
 }
@@ -89,7 +89,7 @@ impl Recent {
     fn with_limits(max_bytes: usize, max_commit_entries: usize) -> Self {
         Recent {
             inboxes: Cache::new(INBOXES),
-            deliveries: VecDeque::new(),
+            new_messages: VecDeque::new(),
             bytes: 0,
             max_bytes,
             max_commit_entries,
@@ -139,30 +139,34 @@ impl Recent {
     pub fn publish(
         &mut self,
         changes: &HashMap<Uid, InboxChange>,
-        deliveries: Vec<Delivery>,
+        new_messages: Vec<NewMessage>,
     ) -> Evicted {
-        let entries: usize = deliveries.iter().map(Delivery::entries).sum();
+        let entries: usize = new_messages.iter().map(NewMessage::entries).sum();
         if entries > self.max_commit_entries {
-            return self.skip(changes, deliveries);
+            return self.skip(changes, new_messages);
         }
         for (&uid, change) in changes {
             self.advance(uid, change.now);
         }
-        for delivery in deliveries {
-            for uid in delivery.receivers.uids() {
+        for new_message in new_messages {
+            for uid in new_message.receivers.uids() {
                 if let Some(mut inbox) = self.inboxes.get_mut(uid) {
-                    inbox.newest.push_back(Arc::clone(&delivery.message));
+                    inbox.newest.push_back(Arc::clone(&new_message.message));
                 }
             }
-            self.bytes += delivery.size();
-            self.deliveries.push_back(delivery);
+            self.bytes += new_message.size();
+            self.new_messages.push_back(new_message);
         }
         Evicted::default()
     }
 
     /// Takes over the bounds of a large commit without its entries. The entries of the inboxes that have grown would
-    /// have a gap behind them, so they are removed. Their messages stay among the deliveries until they are evicted.
-    fn skip(&mut self, changes: &HashMap<Uid, InboxChange>, deliveries: Vec<Delivery>) -> Evicted {
+    /// have a gap behind them, so they are removed. Their messages stay among the new_messages until they are evicted.
+    fn skip(
+        &mut self,
+        changes: &HashMap<Uid, InboxChange>,
+        new_messages: Vec<NewMessage>,
+    ) -> Evicted {
         let mut entries = Vec::new();
         for (&uid, InboxChange { before, now }) in changes {
             if now.total > before.total
@@ -173,7 +177,7 @@ impl Recent {
             self.advance(uid, *now);
         }
         Evicted {
-            _deliveries: deliveries,
+            _deliveries: new_messages,
             _entries: entries,
         }
     }
@@ -206,8 +210,8 @@ impl Recent {
         })
     }
 
-    fn evict_oldest(&mut self) -> Option<Delivery> {
-        let oldest = self.deliveries.pop_front()?;
+    fn evict_oldest(&mut self) -> Option<NewMessage> {
+        let oldest = self.new_messages.pop_front()?;
         self.bytes = self.bytes.saturating_sub(oldest.size());
         for uid in oldest.receivers.uids() {
             if let Some(mut inbox) = self.inboxes.get_mut(uid) {
@@ -242,7 +246,7 @@ impl Inbox {
     }
 }
 
-impl Delivery {
+impl NewMessage {
     fn entries(&self) -> usize {
         self.receivers.uids().len()
     }
@@ -305,7 +309,7 @@ mod tests {
         /// `trimmed` and moves the read marks to those of `read`.
         fn commit(&mut self, to: &[Vec<Uid>], trimmed: &[(Uid, Version)], read: &[(Uid, Version)]) {
             let mut touched = HashMap::new();
-            let mut deliveries = Vec::new();
+            let mut new_messages = Vec::new();
             let mut touch = |uid: Uid,
                              bounds: &HashMap<Uid, InboxBounds>,
                              change: &dyn Fn(&mut InboxBounds)| {
@@ -326,7 +330,7 @@ mod tests {
                     [uid] => Receivers::One(uid),
                     _ => Receivers::Members(uids.clone().into()),
                 };
-                deliveries.push(Delivery { message, receivers });
+                new_messages.push(NewMessage { message, receivers });
             }
             for &(uid, through) in trimmed {
                 // Retention removes only what was there before the commit.
@@ -343,7 +347,7 @@ mod tests {
                     bounds.read = bounds.read.max(read.min(bounds.total));
                 });
             }
-            drop(self.recent.publish(&touched, deliveries));
+            drop(self.recent.publish(&touched, new_messages));
             for (uid, touched) in touched {
                 self.bounds.insert(uid, touched.now);
             }
@@ -449,7 +453,7 @@ mod tests {
             fixture.inboxes.clear();
         }
         let held = held.iter().filter(|message| message.strong_count() > 0);
-        assert_eq!(held.count(), fixture.recent.deliveries.len());
+        assert_eq!(held.count(), fixture.recent.new_messages.len());
         assert!(fixture.recent.bytes <= fixture.recent.max_bytes);
         let places = |uid| fixture.recent.inboxes.get(uid).unwrap().newest.capacity();
         assert!(everyone.iter().all(|uid| places(uid) <= 64));
@@ -502,7 +506,7 @@ mod tests {
                 && fixture.check(Uid(1), Version(total + 2), ALL)
         );
         assert_eq!(
-            (fixture.recent.bytes, fixture.recent.deliveries.len()),
+            (fixture.recent.bytes, fixture.recent.new_messages.len()),
             (0, 0)
         );
     }

@@ -23,7 +23,7 @@ pub struct Contents {
     /// All records, except the state and the signing key.
     pub records: BTreeMap<Key, Value>,
     /// The number of the newest text.
-    pub last_text: u64,
+    pub last_shared: u64,
     /// The newest time that the snapshot has seen, in Unix milliseconds.
     pub latest_time_ms: i64,
     /// Values are encoded here, so that each needs only one allocation of its own size.
@@ -79,7 +79,7 @@ impl Contents {
     ) -> Result<(PreparedGroupCommit, usize), EngineError> {
         let state = StateRecord {
             last_commit: state.last_commit + 1,
-            last_text: self.last_text,
+            last_shared: self.last_shared,
             latest_time_ms: state.latest_time_ms.max(self.latest_time_ms),
             store_id: state.store_id,
         };
@@ -99,7 +99,7 @@ impl Contents {
         let prepared = PreparedGroupCommit {
             state,
             changes,
-            deliveries: Vec::new(),
+            new_messages: Vec::new(),
             inboxes: HashMap::new(),
             members: HashMap::new(),
             freed,
@@ -138,26 +138,26 @@ impl Contents {
             let key = record::expiring_key(message.sent_at, &id);
             self.put(key, &NumberRecord::default());
         }
-        let mut text = 0;
+        let mut shared = 0;
         if let Scope::Group(group) = scope {
-            self.last_text += 1;
-            text = self.last_text;
-            self.text(text, &message, receivers.len(), places.len());
-            sent.entry(group).or_default().push((text, receivers));
+            self.last_shared += 1;
+            shared = self.last_shared;
+            self.shared_message(shared, &message, receivers.len(), places.len());
+            sent.entry(group).or_default().push((shared, receivers));
         }
-        self.put(id, &IdRecord { text });
+        self.put(id, &IdRecord { shared });
         let entry = EntryRecord {
-            message: (text == 0).then(|| message.as_ref().into()),
-            text,
-            text_sent_at: if text == 0 { 0 } else { message.sent_at },
+            message: (shared == 0).then(|| message.as_ref().into()),
+            shared,
+            shared_sent_at: if shared == 0 { 0 } else { message.sent_at },
         };
         for (uid, version) in places {
             self.put(record::inbox_key(uid, version), &entry);
         }
     }
 
-    /// Adds the text of a message to a group. `receivers` users have received it, and `left` inboxes still hold it.
-    fn text(&mut self, number: u64, message: &Message, receivers: usize, left: usize) {
+    /// Adds a message to a group. `receivers` users have received it, and `left` inboxes still hold it.
+    fn shared_message(&mut self, number: u64, message: &Message, receivers: usize, left: usize) {
         if left == 0 {
             return;
         }
@@ -166,7 +166,7 @@ impl Contents {
             message: Some(message.into()),
             receivers,
         };
-        self.put(record::text_key(number), &stored);
+        self.put(record::shared_key(number), &stored);
         let gone = receivers - left as u64;
         self.number(record::text_left_key(number), gone.cast_signed());
     }
@@ -200,7 +200,7 @@ impl Contents {
             }
             before = receivers;
         }
-        let next = self.last_text + 1;
+        let next = self.last_shared + 1;
         for &uid in &members {
             let since = present.remove(&uid).unwrap_or(next);
             self.put(record::member_key(gid, uid), &MemberRecord { since });

@@ -70,7 +70,7 @@ pub fn snapshot(view: &View<'_>, limit: usize) -> Result<Snapshot, SaveError> {
             Scope::Group(group) => {
                 let (_, id) = record::expiring(&key).unwrap_or_default();
                 let id: Option<IdRecord> = view.get(id).map_err(failed)?;
-                receivers(group, id.unwrap_or_default().text)
+                receivers(group, id.unwrap_or_default().shared)
             }
         };
         builder.message(Arc::new(message), receivers)?;
@@ -132,8 +132,8 @@ fn entries(
                 builder.message(Arc::new(message), vec![uid])?
             }
             None => {
-                let missing = EngineError::NoText(entry.text);
-                *indexes.get(&entry.text).ok_or(missing).map_err(failed)?
+                let missing = EngineError::NoSharedMessage(entry.shared);
+                *indexes.get(&entry.shared).ok_or(missing).map_err(failed)?
             }
         };
         builder.place(place, uid, version)?;

@@ -9,7 +9,7 @@ use crate::store::page_builder::PageBuilder;
 use crate::store::{Entry, InboxState, Ledger, Message, Page, PageLimit};
 
 /// The page of an inbox that has never had an entry.
-pub(super) const NO_PAGE: Page = Page {
+pub(super) const EMPTY_PAGE: Page = Page {
     entries: Vec::new(),
     current: Version::START,
     total: Version::START,
@@ -52,7 +52,7 @@ impl Inbox {
     }
 
     /// Appends an entry, and returns its version. `grown` has the inboxes that the commit with the number `commit` has
-    /// grown, each of them once.
+    /// grown, each of them once unless another batch has grown it in between.
     pub fn append(
         &mut self,
         uid: Uid,

@@ -35,7 +35,7 @@ use super::{
 use crate::id::{GroupId, Uid, Version};
 use cleaning::Cleaning;
 use groups::GroupSummary;
-use inbox::{Inbox, NO_PAGE};
+use inbox::{EMPTY_PAGE, Inbox};
 use state::{State, WORK_AT_ONCE, above, with_room};
 
 /// The memory that a short message to a new user takes at least, in bytes. With less, the store counts as full.
@@ -92,7 +92,8 @@ impl MessageStore for MemoryStore {
                     // What was stored of the batch was replaced. The rest must not be stored without it.
                     return Err(StoreError::Replaced);
                 }
-                // One number for the whole batch, so that an inbox which grows several times is reported once.
+                // One number for the whole batch, so that an inbox which grows several times is reported once, unless another
+                // batch has grown it in between.
                 state.commit = *commit.get_or_insert(state.commits + 1);
                 state.commits = state.commits.max(state.commit);
                 let start = state.work;
@@ -124,7 +125,7 @@ impl MessageStore for MemoryStore {
             inboxes, ledger, ..
         } = &mut *state;
         let Some(inbox) = inboxes.get_mut(&uid) else {
-            return Ok(NO_PAGE);
+            return Ok(EMPTY_PAGE);
         };
         let (start, page) = inbox.page(uid, after, limit);
         if after <= page.total {
@@ -143,7 +144,7 @@ impl MessageStore for MemoryStore {
     async fn peek(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreError> {
         let state = self.state.lock();
         let page = |inbox: &Inbox| inbox.page(uid, after, limit).1;
-        Ok(state.inboxes.get(&uid).map_or(NO_PAGE, page))
+        Ok(state.inboxes.get(&uid).map_or(EMPTY_PAGE, page))
     }
 
     async fn inbox_state(&self, uid: Uid) -> Result<InboxState, StoreError> {

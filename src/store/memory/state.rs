@@ -74,14 +74,14 @@ impl State {
     ) -> Result<WriteOutcome, Rejected> {
         self.work += 1;
         match write {
-            Write::P2p { target, message } => self.deliver(target, message, grown),
+            Write::P2p { target, message } => self.put_into_inbox(target, message, grown),
             Write::Ack { target, message } => {
                 if !self.has_received(message.source, target, message.msg_id()) {
                     return Err(Rejected::NoSuchMessage);
                 }
-                self.deliver(target, message, grown)
+                self.put_into_inbox(target, message, grown)
             }
-            Write::Group { message } => self.deliver_to_group(message, grown),
+            Write::Group { message } => self.put_into_inboxes(message, grown),
             Write::Register { uid, user } => {
                 if self.users.contains_key(&uid) {
                     return Err(Rejected::UserExists);
@@ -134,7 +134,7 @@ impl State {
     }
 
     /// Puts a message or an ack into one inbox.
-    fn deliver(
+    fn put_into_inbox(
         &mut self,
         target: Uid,
         message: Arc<Message>,
@@ -166,7 +166,7 @@ impl State {
     }
 
     /// Puts a message into the inboxes of all members of its group.
-    fn deliver_to_group(
+    fn put_into_inboxes(
         &mut self,
         message: Arc<Message>,
         grown: &mut Vec<InboxState>,

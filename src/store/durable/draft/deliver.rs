@@ -5,7 +5,7 @@ use std::sync::Arc;
 use prost::Message as _;
 
 use super::super::engine::EngineError;
-use super::super::recent::{Delivery, Receivers};
+use super::super::recent::{NewMessage, Receivers};
 use super::super::record::{
     self, EntryRecord, IdRecord, MemberRecord, Record, SharedMessageRecord,
 };
@@ -14,7 +14,7 @@ use crate::id::{GroupId, MsgId, Uid, Version};
 use crate::store::{Kind, Message, Rejected, Scope, WriteOutcome};
 
 impl Draft<'_> {
-    pub(super) fn deliver(
+    pub(super) fn put_into_inbox(
         &mut self,
         target: Uid,
         message: Arc<Message>,
@@ -35,7 +35,7 @@ impl Draft<'_> {
         self.put(id, &IdRecord::default());
         record::encode_own(&message, &mut self.scratch);
         let version = self.append(target);
-        self.deliveries.push(Delivery {
+        self.new_messages.push(NewMessage {
             message,
             receivers: Receivers::One(target),
         });
@@ -46,7 +46,7 @@ impl Draft<'_> {
         }))
     }
 
-    pub(super) fn deliver_to_group(
+    pub(super) fn put_into_inboxes(
         &mut self,
         message: Arc<Message>,
         grown: &mut Vec<Uid>,
@@ -73,17 +73,17 @@ impl Draft<'_> {
             self.inbox(uid)?;
         }
         self.state.latest_time_ms = self.state.latest_time_ms.max(message.sent_at);
-        self.state.last_text += 1;
-        let text = self.state.last_text;
-        self.put(id, &IdRecord { text });
+        self.state.last_shared += 1;
+        let shared = self.state.last_shared;
+        self.put(id, &IdRecord { shared });
         let stored = SharedMessageRecord {
             message: Some(message.as_ref().into()),
             receivers: members.len() as u64,
         };
-        self.put(record::text_key(text), &stored);
+        self.put(record::shared_key(shared), &stored);
         let entry = EntryRecord {
-            text,
-            text_sent_at: message.sent_at,
+            shared,
+            shared_sent_at: message.sent_at,
             message: None,
         };
         self.scratch.clear();
@@ -92,7 +92,7 @@ impl Draft<'_> {
             self.append(uid);
         }
         grown.extend_from_slice(&members);
-        self.deliveries.push(Delivery {
+        self.new_messages.push(NewMessage {
             message,
             receivers: Receivers::Members(Arc::clone(&members)),
         });
@@ -133,8 +133,8 @@ impl Draft<'_> {
         let known = self.prefix(&prefix)?;
         self.lookup_cost += known.len();
         for (key, value) in known {
-            let text = IdRecord::decode_checked(&key, &value)?.text;
-            if self.was_member(record::last_number(&key), uid, text)? {
+            let shared = IdRecord::decode_checked(&key, &value)?.shared;
+            if self.was_member(record::last_number(&key), uid, shared)? {
                 return Ok(true);
             }
         }

@@ -86,7 +86,7 @@ impl Draft<'_> {
         let Some(member) = self.get::<MemberRecord>(&key)? else {
             return Ok(Ok(WriteOutcome::Done));
         };
-        let until = self.state.last_text + 1;
+        let until = self.state.last_shared + 1;
         if member.since < until {
             self.put(record::former_key(uid, group, until), &member);
         }
@@ -99,7 +99,7 @@ impl Draft<'_> {
     /// Returns the record of a member who receives the messages from the next text on.
     fn member_from_now(&self) -> MemberRecord {
         MemberRecord {
-            since: self.state.last_text + 1,
+            since: self.state.last_shared + 1,
         }
     }
 

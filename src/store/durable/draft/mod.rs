@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 
 use super::bounds::{InboxBounds, InboxChange};
 use super::engine::{Change, EngineError, Key, Value, View};
-use super::recent::{Delivery, Recent};
+use super::recent::{NewMessage, Recent};
 use super::record::{self, GroupRecord, NumberRecord, Record, StateRecord, UserRecord};
 use crate::id::{GroupId, Uid, Version};
 use crate::store::members::{Members, members_of};
@@ -45,7 +45,7 @@ pub struct Draft<'a> {
     /// The new entries of inboxes. They are not looked up while the draft is made, so they need no order.
     entries: Vec<Change>,
     /// The messages of `entries`, for [`Recent`].
-    deliveries: Vec<Delivery>,
+    new_messages: Vec<NewMessage>,
     /// The bounds of the inboxes that the draft has read or changed.
     inboxes: HashMap<Uid, InboxChange>,
     /// The members of the groups that the draft has changed.
@@ -79,7 +79,7 @@ impl<'a> Draft<'a> {
             before: state,
             changes: BTreeMap::new(),
             entries: Vec::new(),
-            deliveries: Vec::new(),
+            new_messages: Vec::new(),
             inboxes: HashMap::new(),
             members: HashMap::new(),
             scratch: Vec::new(),
@@ -120,14 +120,14 @@ impl<'a> Draft<'a> {
     /// [`EngineError`] when a record that the write depends on can't be read.
     pub fn apply(&mut self, write: Write, grown: &mut Vec<Uid>) -> Applied {
         match write {
-            Write::P2p { target, message } => self.deliver(target, message, grown),
+            Write::P2p { target, message } => self.put_into_inbox(target, message, grown),
             Write::Ack { target, message } => {
                 if !self.has_received(message.source, target, message.msg_id())? {
                     return Ok(Err(Rejected::NoSuchMessage));
                 }
-                self.deliver(target, message, grown)
+                self.put_into_inbox(target, message, grown)
             }
-            Write::Group { message } => self.deliver_to_group(message, grown),
+            Write::Group { message } => self.put_into_inboxes(message, grown),
             Write::Register { uid, user } => {
                 let key = record::user_key(uid);
                 if self.has::<UserRecord>(&key)? {
@@ -201,7 +201,7 @@ impl<'a> Draft<'a> {
         PreparedGroupCommit {
             state,
             changes,
-            deliveries: self.deliveries,
+            new_messages: self.new_messages,
             inboxes: self.inboxes,
             members: self.members,
             freed: self.freed,
@@ -278,7 +278,7 @@ pub struct PreparedGroupCommit {
     /// The changes for the engine.
     pub changes: Vec<Change>,
     /// The messages for [`Recent::publish`].
-    pub deliveries: Vec<Delivery>,
+    pub new_messages: Vec<NewMessage>,
     /// The bounds of the inboxes that were read or changed.
     pub inboxes: HashMap<Uid, InboxChange>,
     /// The members of changed groups, for [`GroupCache::adopt`].

@@ -54,7 +54,7 @@ impl Draft<'_> {
             self.freed += entry.encoded_len();
             let body = match entry.message {
                 Some(message) => Body::Own(message),
-                None => self.shared_body(entry.text)?,
+                None => self.shared_body(entry.shared)?,
             };
             removals.push((key, body));
         }
@@ -71,7 +71,7 @@ impl Draft<'_> {
                     self.freed += message.encoded_len();
                     let scope = Scope::Group(GroupId(message.group));
                     self.forget(&message, scope, now);
-                    self.remove(record::text_key(number));
+                    self.remove(record::shared_key(number));
                     self.remove(record::text_left_key(number));
                 }
             }
@@ -88,8 +88,8 @@ impl Draft<'_> {
 
     /// Returns what becomes of a text when one more inbox no longer holds it.
     fn shared_body(&self, number: u64) -> Result<Body, EngineError> {
-        let missing = EngineError::NoText(number);
-        let text: SharedMessageRecord = self.get(&record::text_key(number))?.ok_or(missing)?;
+        let missing = EngineError::NoSharedMessage(number);
+        let text: SharedMessageRecord = self.get(&record::shared_key(number))?.ok_or(missing)?;
         let count: Option<NumberRecord> = self.get(&record::text_left_key(number))?;
         let left_by = count.map_or(0, |count| count.value) + 1;
         if left_by.unsigned_abs() < text.receivers {

@@ -22,7 +22,7 @@ pub enum EngineError {
     },
     /// The text that an entry refers to is missing. It has the number of the text.
     #[error("text {0} is missing")]
-    NoText(u64),
+    NoSharedMessage(u64),
 }
 
 /// Returns the text of an error of the engine. Where the engine's own text is meant for its developers, another one takes

@@ -107,7 +107,7 @@ impl Checker<'_> {
             // The check before has decoded the value.
             let entry = EntryRecord::decode_checked(key, value).unwrap_or_default();
             if entry.message.is_none() {
-                *self.shares.entry(entry.text).or_default() += 1;
+                *self.shares.entry(entry.shared).or_default() += 1;
             }
         }
     }

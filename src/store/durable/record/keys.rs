@@ -90,7 +90,7 @@ fn id_bytes(kind: Kind, source: Uid, msg_id: MsgId<'_>) -> Vec<u8> {
 }
 
 /// Returns the key of the text of a group message. Its receivers share one.
-pub fn text_key(number: u64) -> Key {
+pub fn shared_key(number: u64) -> Key {
     key(b't', [number.cast_signed()])
 }
 

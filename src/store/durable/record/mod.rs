@@ -92,7 +92,7 @@ pub struct MessageRecord {
     /// The group's id; 0 in a message to one user.
     #[prost(int64, tag = "3")]
     pub group: i64,
-    /// The id that the sender gave the message.
+    /// The id of the message, from its sender or made by the server.
     #[prost(string, tag = "4")]
     pub msg_id: String,
     #[prost(string, tag = "5")]
@@ -102,18 +102,18 @@ pub struct MessageRecord {
     pub sent_at: i64,
 }
 
-/// An entry of an inbox: a message of its own, or the number of a text that it shares with other inboxes.
+/// An entry of an inbox: a message of its own, or the number of a message that it shares with other inboxes.
 #[derive(Clone, PartialEq, prost::Message)]
 #[prost(skip_debug)]
 pub struct EntryRecord {
     #[prost(message, optional, tag = "1")]
     pub message: Option<MessageRecord>,
-    /// The number of the text; 0 in an entry with a message of its own.
+    /// The number of the shared message; 0 in an entry with a message of its own.
     #[prost(uint64, tag = "2")]
-    pub text: u64,
-    /// When the message of the text was sent: Unix time in milliseconds.
+    pub shared: u64,
+    /// When the shared message was sent: Unix time in milliseconds.
     #[prost(int64, tag = "3")]
-    pub text_sent_at: i64,
+    pub shared_sent_at: i64,
 }
 
 impl EntryRecord {
@@ -121,11 +121,11 @@ impl EntryRecord {
     pub fn sent_at(&self) -> i64 {
         self.message
             .as_ref()
-            .map_or(self.text_sent_at, |m| m.sent_at)
+            .map_or(self.shared_sent_at, |m| m.sent_at)
     }
 }
 
-/// The text of a group message, once for all its receivers.
+/// A group message, stored once for all its receivers.
 #[derive(Clone, PartialEq, prost::Message)]
 #[prost(skip_debug)]
 pub struct SharedMessageRecord {
@@ -139,9 +139,9 @@ pub struct SharedMessageRecord {
 /// The id of a stored message: a message with this id is not stored again.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct IdRecord {
-    /// The number of a group message's text; 0 for other messages.
+    /// The number of the shared message; 0 for a message to one user.
     #[prost(uint64, tag = "1")]
-    pub text: u64,
+    pub shared: u64,
 }
 
 /// A registered user.
@@ -195,7 +195,7 @@ pub struct StateRecord {
     pub last_commit: u64,
     /// The number of the newest text.
     #[prost(uint64, tag = "2")]
-    pub last_text: u64,
+    pub last_shared: u64,
     /// The newest time at which a message was sent or a group was made: Unix time in milliseconds.
     #[prost(int64, tag = "3")]
     pub latest_time_ms: i64,

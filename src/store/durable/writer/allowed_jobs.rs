@@ -8,7 +8,7 @@ pub enum AllowedJobs {
     /// All jobs.
     All,
     /// Read marks, which are small, and removals, which give space in the end.
-    Small,
+    MarksAndRemovals,
     /// Removals alone.
     Removals,
     /// No job that writes.
@@ -24,7 +24,7 @@ impl AllowedJobs {
         } else if free < floor / 2 {
             AllowedJobs::Removals
         } else if free < floor {
-            AllowedJobs::Small
+            AllowedJobs::MarksAndRemovals
         } else {
             AllowedJobs::All
         }
@@ -34,7 +34,7 @@ impl AllowedJobs {
     pub fn includes(self, job: &Job) -> bool {
         match job {
             Job::Commit { .. } => self == AllowedJobs::All,
-            Job::Read { .. } => matches!(self, AllowedJobs::All | AllowedJobs::Small),
+            Job::Read { .. } => matches!(self, AllowedJobs::All | AllowedJobs::MarksAndRemovals),
             Job::Trim { .. } | Job::Expire { .. } => self != AllowedJobs::Nothing,
             Job::Replace { .. } | Job::Reclaim | Job::Close { .. } => true,
         }

@@ -18,7 +18,7 @@ use super::reclaim_state::ReclaimState;
 const MAX_BYTES: usize = 4 << 20;
 
 /// The cost at which a commit takes nothing more, as [`BatchProgress::go_on`] counts. A commit may exceed it by one piece of a
-/// batch. A write that arrives after a commit has begun waits for the rest of that commit and for the next one. With four
+/// batch, or by one large write. A write that arrives after a commit has begun waits for the rest of that commit and for the next one. With four
 /// times this bound, a flood of messages to a group of 2,000 made other users wait for 95 ms instead of 39 ms, and stored
 /// no more.
 pub const MAX_COST: usize = 1_024;
@@ -81,7 +81,9 @@ impl Queue {
 
     /// Notes that everything that was done of the batches is stored.
     pub fn mark_stored(&mut self) {
-        self.unfinished.iter_mut().for_each(BatchProgress::stored);
+        self.unfinished
+            .iter_mut()
+            .for_each(BatchProgress::mark_stored);
     }
 
     /// Returns whether the next write of the batch whose turn it is costs more than a whole commit should.

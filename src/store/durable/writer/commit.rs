@@ -14,7 +14,7 @@ use super::super::bounds::{InboxBounds, InboxChange};
 use super::super::counts::DeliveryCounts;
 use super::super::draft::{Draft, GroupCache, PreparedGroupCommit};
 use super::super::engine::{Engine, EngineError};
-use super::super::recent::Delivery;
+use super::super::recent::NewMessage;
 use super::super::record::StateRecord;
 use super::Writer;
 use super::allowed_jobs::AllowedJobs;
@@ -98,8 +98,8 @@ impl Writer {
     /// Writes a commit and shows it to readers. `has_writes` says whether it acknowledges writes of clients: then it is on
     /// the disk, in the folder that the next start opens, before it is shown.
     ///
-    /// A commit of read marks and removals acknowledges nothing that must outlive a crash, so neither is made sure of for
-    /// it. If the folder is gone, the next commit of a write fails, or the next check of the space.
+    /// A commit of read marks and removals acknowledges nothing that must outlive a crash, so it is not synced,
+    /// and the folder is not checked. If the folder is gone, the next commit of a write fails, or the next check of the space.
     pub(super) fn write_commit(
         &mut self,
         engine: &Engine,
@@ -155,7 +155,7 @@ impl Writer {
         if !prepared.is_all_new {
             self.group_cache.adopt(prepared.members);
             self.shared.counts.lock().committed(&prepared.inboxes);
-            return self.publish(engine, &prepared.inboxes, prepared.deliveries);
+            return self.publish(engine, &prepared.inboxes, prepared.new_messages);
         }
         self.group_cache = GroupCache::default();
         self.group_cache.adopt(prepared.members);
@@ -180,13 +180,13 @@ impl Writer {
         &self,
         engine: &Engine,
         changes: &HashMap<Uid, InboxChange>,
-        deliveries: Vec<Delivery>,
+        new_messages: Vec<NewMessage>,
     ) {
         let gone = {
             // Under the lock, no reader sees one without the other.
             let mut recent = self.shared.recent.lock();
             engine.publish();
-            recent.publish(changes, deliveries)
+            recent.publish(changes, new_messages)
         };
         drop(gone);
         loop {

@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot;
 
-use super::super::answers::{Answer, Outcome, PendingAnswer, refused};
+use super::super::answers::{AnswerSender, Outcome, PendingAnswer, refused};
 use super::super::kv::Key;
 use super::super::restore::Contents;
 use crate::id::{Uid, Version};
@@ -23,7 +23,7 @@ pub enum Job {
         /// The writes, in order.
         batch: Vec<Write>,
         /// Where the results go.
-        answer: Answer<Result<Committed, StoreError>>,
+        answer: AnswerSender<Result<Committed, StoreError>>,
     },
     /// Moves a read mark.
     Read {
@@ -31,8 +31,8 @@ pub enum Job {
         uid: Uid,
         /// The version to move the mark to. It is never moved back, nor beyond the inbox.
         read: Version,
-        /// Notified when the operating system has the mark.
-        answer: Answer<()>,
+        /// Notified when the mark was moved, or when it can't be.
+        answer: AnswerSender<()>,
     },
     /// Removes old entries of an inbox.
     Trim {
@@ -45,7 +45,7 @@ pub enum Job {
         /// The time of the cleaning: Unix time in milliseconds.
         now: i64,
         /// Where the number of removed entries goes.
-        answer: Answer<Result<u64, StoreError>>,
+        answer: AnswerSender<Result<u64, StoreError>>,
     },
     /// Forgets message ids that have expired.
     Expire {
@@ -54,14 +54,14 @@ pub enum Job {
         /// The keys of the [expiring](super::super::record::EXPIRING) ids.
         keys: Vec<Key>,
         /// Where the number of forgotten ids goes.
-        answer: Answer<Result<u64, StoreError>>,
+        answer: AnswerSender<Result<u64, StoreError>>,
     },
     /// Replaces everything in the store.
     Replace {
         /// What the store holds afterwards.
         contents: Contents,
         /// Where the result goes.
-        answer: Answer<Result<(), ReplaceError>>,
+        answer: AnswerSender<Result<(), ReplaceError>>,
     },
     /// Checks how much space can be given back to the disk.
     Reclaim,

@@ -1,8 +1,8 @@
 //! The writer: the one thread that commits.
 //!
-//! It takes all jobs that were submitted since its last group commit, makes one of them, and replies. It has a thread of
-//! its own because it waits for the disk. No timer is involved: a commit begins when the last one has ended, so a single
-//! message waits for one sync, and many share one.
+//! It takes the jobs that were submitted since its last group commit, up to a bound, makes one of them, and replies. It has
+//! a thread of its own because it waits for the disk. No timer is involved: a commit begins when the last one has ended, so
+//! a single message waits for one sync, or two if one is in progress, and many messages share one.
 //!
 //! | file | what it does |
 //! |---|---|
@@ -130,7 +130,8 @@ impl Writer {
     /// Returns what to do next. Waits for a job if there is nothing to go on with.
     ///
     /// Once the store is closing, unfinished batches are refused: their callers learn that the store is closed, and nothing
-    /// of a batch is acknowledged before all of it is stored. Otherwise a flood of them could hold up the close for long.
+    /// of a batch is acknowledged before all of it is stored. If they were finished first, large ones could delay the close
+    /// for long.
     fn next_step(&mut self) -> Step {
         if self.shared.is_closing.load(Ordering::Acquire) {
             self.refuse_unfinished(None, &Outcome::Failed(StoreError::Closed));
@@ -148,7 +149,7 @@ impl Writer {
         }
         let fits = match self.allowed_jobs() {
             AllowedJobs::All => true,
-            AllowedJobs::Small => contents.records.is_empty(),
+            AllowedJobs::MarksAndRemovals => contents.records.is_empty(),
             AllowedJobs::Removals | AllowedJobs::Nothing => false,
         };
         let shared = Arc::clone(&self.shared);
