@@ -2,10 +2,11 @@
 //!
 //! Serves `main`. Logs pass the queue of [`stderr`], so that logging never blocks a task.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::time::SystemTime;
 
 use clap::ValueEnum;
+use imd::store::COMPACTION_STOPPED;
 use serde_json::json;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -46,7 +47,7 @@ pub fn init(format: LogFormat) -> Result<(), Failure> {
     stderr::start(tell_dropped).map_err(|error| Failure::Failed(format!("no logs: {error}")))?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter.add_directive(quiet))
-        .with_writer(|| stderr::Logs)
+        .with_writer(|| Events)
         .with_ansi(io::stderr().is_terminal())
         // Internal errors would be printed by a macro that panics when stderr is closed.
         .log_internal_errors(false);
@@ -55,6 +56,28 @@ pub fn init(format: LogFormat) -> Result<(), Failure> {
         LogFormat::Json => log.json().try_init(),
     };
     started.map_err(|error| Failure::Failed(format!("no logs: {error}")))
+}
+
+/// Passes the formatted events on to stderr, but for the engine's errors about compactions that `imd` has stopped itself.
+struct Events;
+
+impl Write for Events {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        if is_stopped_compaction(event) {
+            return Ok(event.len());
+        }
+        stderr::Logs.write(event)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        stderr::Logs.flush()
+    }
+}
+
+/// Returns whether an event tells that a compaction was stopped, as at every end of a store that has much to merge.
+fn is_stopped_compaction(event: &[u8]) -> bool {
+    let text = COMPACTION_STOPPED.as_bytes();
+    event.windows(text.len()).any(|window| window == text)
 }
 
 /// The text of the line that reports dropped lines.
@@ -72,4 +95,18 @@ fn dropped_as_json(lines: u64) -> String {
         "timestamp": now, "level": "WARN", "fields": { "message": DROPPED, "lines": lines }, "target": "imd",
     });
     format!("{event}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stopped_compaction_is_no_error_and_a_failed_one_is() {
+        let error = io::Error::other(COMPACTION_STOPPED);
+        let event = format!("ERROR fjall::worker_pool: Worker #1 crashed: Storage(Io({error:?}))");
+        assert!(is_stopped_compaction(event.as_bytes()));
+        let failed = b"ERROR fjall::compaction::worker: Compaction failed: Io(no space left)";
+        assert!(!is_stopped_compaction(failed));
+    }
 }

@@ -34,7 +34,9 @@ mod write;
 
 pub use account::{Group, User};
 #[cfg(feature = "durable")]
-pub use durable::{CompactError, DurableStore, Findings, Inspection, Item, OpenError};
+pub use durable::{
+    COMPACTION_STOPPED, CompactError, DurableStore, Findings, Inspection, Item, OpenError,
+};
 pub use error::{Damage, ReplaceError, StoreError};
 pub use file_budget::files;
 pub use inbox::{Entry, InboxState, Page, PageLimit};

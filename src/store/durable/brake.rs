@@ -111,11 +111,13 @@ impl Brake {
     }
 }
 
-/// Returns the error that ends a compaction. The engine logs it.
+/// The text of the error that ends a compaction on purpose: when the store closes, or when others need the space. The
+/// engine logs it as an error of its own, although nothing is lost; so a program may leave out log lines that contain it.
+pub const COMPACTION_STOPPED: &str = "imd has stopped this compaction: nothing is lost";
+
+/// Returns the error that ends a compaction on purpose.
 fn stopped() -> io::Error {
-    io::Error::other(
-        "imd has stopped this compaction, since others need the space: nothing is lost",
-    )
+    io::Error::other(COMPACTION_STOPPED)
 }
 
 /// Ends the effect of [`Brake::watch`] when it is dropped.

@@ -70,6 +70,7 @@ mod tests;
 mod wal;
 mod writer;
 
+pub use brake::COMPACTION_STOPPED;
 pub use errors::OpenError;
 pub use inspect::{CompactError, Findings, Inspection, Item};
 
