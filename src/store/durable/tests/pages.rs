@@ -55,22 +55,32 @@ async fn an_inbox_that_lacks_an_entry_is_an_error_and_no_other_is() {
     }
 }
 
-#[tokio::test]
-async fn a_flood_leaves_the_pages_right_and_later_ones_in_memory() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path(), &Arc::new(AtomicU64::new(FLOOR)));
-    let create = Write::CreateGroup {
+/// Creates group 9, of user 1 alone.
+fn create_team() -> Write {
+    Write::CreateGroup {
         group: GroupId(9),
         name: "team".into(),
         owner: Uid(1),
         members: Vec::new(),
         made_at: 1,
-    };
-    let join = |uid| Write::Join {
+    }
+}
+
+/// Adds a user to group 9, which may have `max_members` members.
+fn join_team(uid: Uid, max_members: usize) -> Write {
+    Write::Join {
         group: GroupId(9),
         uids: vec![uid],
-        max_members: 1_000,
-    };
+        max_members,
+    }
+}
+
+#[tokio::test]
+async fn a_flood_leaves_the_pages_right_and_later_ones_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), &Arc::new(AtomicU64::new(FLOOR)));
+    let create = create_team();
+    let join = |uid| join_team(uid, 1_000);
     let to_group = |id: &str| {
         let group = Some(GroupId(9));
         let message = Message::new(Kind::Group, Uid(1), group, MsgId(id), "hello", 1).into();
@@ -192,18 +202,8 @@ fn a_page_from_memory_is_the_one_of_the_engine() {
         };
         let store = DurableStore::open(folder.path(), &config).unwrap();
         runtime.block_on(async {
-            let create = Write::CreateGroup {
-                group: GroupId(9),
-                name: "team".into(),
-                owner: Uid(1),
-                members: Vec::new(),
-                made_at: 1,
-            };
-            let join = |uid| Write::Join {
-                group: GroupId(9),
-                uids: vec![uid],
-                max_members: 9,
-            };
+            let create = create_team();
+            let join = |uid| join_team(uid, 9);
             store
                 .commit(vec![create, join(Uid(2)), join(Uid(4))])
                 .await
