@@ -71,7 +71,7 @@ impl State {
 
     /// Removes the oldest entry of an inbox. If that may stay, the cleaning goes on to the next inbox.
     fn remove_oldest(&mut self, uid: Uid, cleaning: &mut Cleaning) {
-        let removed = self.inboxes.get_mut(&uid).and_then(|inbox| {
+        let removed = self.inboxes.get_mut(uid).and_then(|inbox| {
             let last = inbox.total().saturating_sub(cleaning.max_inbox);
             let too_many = *cleaning.too_many.get_or_insert(last);
             let message = inbox.remove_oldest(too_many, cleaning.keep_from)?;
@@ -117,7 +117,7 @@ impl State {
         let without_text = Arc::new(message.with_text(""));
         let known = match scope {
             Scope::Inbox(uid) => {
-                let inbox = self.inboxes.get_mut(&uid);
+                let inbox = self.inboxes.get_mut(uid);
                 inbox.and_then(|inbox| Some(&mut inbox.ids.get_mut(message)?.message))
             }
             Scope::Group(group) => {
@@ -149,7 +149,7 @@ impl State {
     fn forget(&mut self, scope: Scope, message: &Message) {
         match scope {
             Scope::Inbox(uid) => {
-                if let Some(inbox) = self.inboxes.get_mut(&uid) {
+                if let Some(inbox) = self.inboxes.get_mut(uid) {
                     inbox.ids.forget(message);
                 }
             }
@@ -281,14 +281,14 @@ mod tests {
         assert_eq!(state.used, ids_left);
         assert_eq!(clean(&mut state, a_day + 1), 0);
         assert_eq!(state.used, one_left);
-        let known: usize = state.inboxes.values().map(|inbox| inbox.ids.len()).sum();
+        let known: usize = state.inboxes.iter().map(|(_, inbox)| inbox.ids.len()).sum();
         assert_eq!((known, state.groups[&GroupId(50)].ids.len()), (2, 0));
         assert_eq!(state.expiring_ids.len(), 0);
         assert!(
             state
                 .inboxes
-                .values()
-                .all(|inbox| inbox.entries.capacity() <= 4)
+                .iter()
+                .all(|(_, inbox)| inbox.entries.capacity() <= 4)
         );
     }
 
@@ -308,13 +308,13 @@ mod tests {
         send(&mut state, Uid(2), "b");
         let mut cleaning = Cleaning::new(&state, 0);
         for _ in 0..4 {
-            assert_eq!(state.inboxes[&Uid(2)].entries.len(), 2);
+            assert_eq!(state.inboxes.get(Uid(2)).unwrap().entries.len(), 2);
             if state.clean(&mut cleaning) {
                 break;
             }
             flood(&mut state);
         }
-        assert_eq!(state.inboxes[&Uid(2)].entries.len(), 1);
+        assert_eq!(state.inboxes.get(Uid(2)).unwrap().entries.len(), 1);
     }
 
     #[test]

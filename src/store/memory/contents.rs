@@ -1,65 +1,244 @@
-//! Makes a snapshot of the contents, and contents of a snapshot.
+//! Makes a snapshot of the contents, and contents of a snapshot. Serves `MemoryStore::snapshot` and
+//! `MemoryStore::replace`.
 
 use std::sync::Arc;
+use std::vec;
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry as Slot;
 
-use super::groups::{Group, Receivers};
+use super::groups::{Group, GroupSummary, Receivers};
 use super::ids::Ids;
 use super::inbox::Inbox;
-use super::state::{ALLOCATION, ENTRY, NEW_INBOX, State, body_size, id_size};
+use super::state::{ALLOCATION, ENTRY, NEW_INBOX, State, WORK_AT_ONCE, above, body_size, id_size};
 use crate::id::{GroupId, Uid, Version};
+use crate::store::members::Members;
 use crate::store::snapshot::{InboxSummary, SnapshotBuilder, StoredMessage};
-use crate::store::{Message, Rejected, Retention, SaveError, Scope, Snapshot};
+use crate::store::{
+    Kind, Message, Rejected, Retention, SaveError, Scope, Snapshot, StoreError, User,
+};
 
-impl State {
-    /// Returns the contents, for a snapshot of at most about `limit` bytes.
-    ///
-    /// The lock is held meanwhile: a snapshot is the picture of one moment, and the contents can't be read in pieces
-    /// without keeping what changes between them.
+/// What a snapshot contains besides messages, and how far each inbox goes: all as of one moment.
+///
+/// Entries and ids that are added later are left out by their versions and numbers, so the messages can be copied in
+/// pieces. Nothing may be removed meanwhile.
+pub(super) struct Outline {
+    /// The generation of the contents.
+    generation: u64,
+    latest_time_ms: i64,
+    users: Vec<(Uid, Arc<User>)>,
+    groups: Vec<(GroupId, GroupSummary)>,
+    inboxes: Vec<InboxSummary>,
+    /// The value of [`State::expiring_count`].
+    expiring_count: u64,
+}
+
+/// The messages of a snapshot, as they are copied.
+pub(super) struct MessageCopies {
+    builder: SnapshotBuilder,
+    /// The generation of the contents that are copied.
+    generation: u64,
+    /// The inboxes of which entries are left to copy. `trimmed_through` is the newest version that was copied.
+    inboxes: vec::IntoIter<InboxSummary>,
+    inbox: Option<InboxSummary>,
+    /// The key of the last of the ids without an inbox that was copied, and the number of the newest to copy.
+    expiring: (i64, u64),
+    expiring_count: u64,
+    /// What was copied under the lock and is not in the builder yet.
+    copied: Vec<Copied>,
+    /// The index in the builder of each message to a group, by its address: many inboxes share it.
+    indexes: HashMap<usize, usize>,
+}
+
+/// An entry of an inbox, or an id without an inbox.
+struct Copied {
+    message: Arc<Message>,
+    receivers: CopiedReceivers,
+    place: Option<(Uid, Version)>,
+}
+
+enum CopiedReceivers {
+    One(Uid),
+    Group(Members),
+    /// Those of a message that is in the builder.
+    Known(usize),
+}
+
+impl Outline {
+    /// Returns the outline of the present contents.
+    pub fn of(state: &State) -> Self {
+        let users = state.users.iter();
+        let groups = state.groups.iter();
+        let inboxes = state.inboxes.iter().map(|(uid, inbox)| InboxSummary {
+            uid,
+            read: inbox.read,
+            trimmed_through: inbox.trimmed_through,
+            total: inbox.total(),
+        });
+        Outline {
+            generation: state.generation,
+            latest_time_ms: state.latest_time_ms,
+            users: users.map(|(&uid, user)| (uid, Arc::clone(user))).collect(),
+            groups: groups.map(|(&gid, group)| (gid, group.summary())).collect(),
+            inboxes: inboxes.collect(),
+            expiring_count: state.expiring_count,
+        }
+    }
+
+    /// Begins a snapshot of at most about `limit` bytes.
     ///
     /// # Errors
     ///
-    /// [`SaveError::TooLarge`] when they take more.
-    pub(super) fn contents(&self, limit: usize) -> Result<SnapshotBuilder, SaveError> {
+    /// [`SaveError::TooLarge`] when the contents take more without the messages.
+    pub fn into_copies(self, limit: usize) -> Result<MessageCopies, SaveError> {
         let mut builder = SnapshotBuilder::new(limit, self.latest_time_ms);
-        for (&uid, user) in &self.users {
-            builder.user(uid, user.clone())?;
+        for (uid, user) in self.users {
+            builder.user(uid, User::clone(&user))?;
         }
-        // The index of each message in the snapshot, by its address: the ids and the inboxes share the messages.
-        let mut indexes: HashMap<*const Message, usize> = HashMap::new();
-        for (&gid, group) in &self.groups {
-            builder.group(group.summary().into_group(gid))?;
-            for known in group.ids.iter() {
-                let receivers = known.detail.members.to_vec();
-                let place = builder.message(Arc::clone(&known.message), receivers)?;
-                indexes.insert(Arc::as_ptr(&known.message), place);
+        for (gid, group) in self.groups {
+            builder.group(group.into_group(gid))?;
+        }
+        for &summary in &self.inboxes {
+            builder.inbox(summary)?;
+        }
+        Ok(MessageCopies {
+            builder,
+            generation: self.generation,
+            inboxes: self.inboxes.into_iter(),
+            inbox: None,
+            expiring: (i64::MIN, 0),
+            expiring_count: self.expiring_count,
+            copied: Vec::new(),
+            indexes: HashMap::new(),
+        })
+    }
+}
+
+impl MessageCopies {
+    /// Copies the next piece of the messages. Returns false when none are left.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Replaced`] when the contents were replaced after the first piece.
+    pub fn copy(&mut self, state: &State) -> Result<bool, StoreError> {
+        if self.generation != state.generation {
+            return Err(StoreError::Replaced);
+        }
+        let mut left = WORK_AT_ONCE;
+        while left > 0 {
+            let Some(mut inbox) = self.inbox.take().or_else(|| self.inboxes.next()) else {
+                return Ok(self.copy_expiring(state, left));
+            };
+            left -= 1;
+            left -= self.copy_entries(state, &mut inbox, left);
+            if inbox.trimmed_through < inbox.total {
+                self.inbox = Some(inbox);
             }
         }
-        for (&uid, inbox) in &self.inboxes {
-            builder.inbox(InboxSummary {
-                uid,
-                read: inbox.read,
-                trimmed_through: inbox.trimmed_through,
-                total: inbox.total(),
-            })?;
-            for known in inbox.ids.iter() {
-                let place = builder.message(Arc::clone(&known.message), vec![uid])?;
-                indexes.insert(Arc::as_ptr(&known.message), place);
-            }
-            for (version, message) in inbox
-                .trimmed_through
-                .following()
-                .zip(inbox.entries.after(0))
-            {
-                if let Some(&place) = indexes.get(&Arc::as_ptr(message)) {
-                    builder.place(place, uid, version)?;
-                }
-            }
-        }
-        Ok(builder)
+        Ok(true)
     }
 
+    /// Copies up to `limit` entries of an inbox, and returns how many they were.
+    fn copy_entries(&mut self, state: &State, rest: &mut InboxSummary, limit: usize) -> usize {
+        let Some(inbox) = state.inboxes.get(rest.uid) else {
+            rest.trimmed_through = rest.total;
+            return 0;
+        };
+        let skipped = usize::try_from(rest.trimmed_through - inbox.trimmed_through);
+        let entries = inbox.entries.after(skipped.unwrap_or_default());
+        let versions = rest.trimmed_through.following();
+        let total = rest.total;
+        let mut count = 0;
+        for (version, message) in versions.zip(entries).take(limit) {
+            if version > total {
+                break;
+            }
+            (rest.trimmed_through, count) = (version, count + 1);
+            let receivers = match message.kind {
+                Kind::Group => self.group_receivers(state, message),
+                Kind::P2p | Kind::Ack => Some(CopiedReceivers::One(rest.uid)),
+            };
+            self.copied.extend(receivers.map(|receivers| Copied {
+                message: Arc::clone(message),
+                receivers,
+                place: Some((rest.uid, version)),
+            }));
+        }
+        count
+    }
+
+    fn group_receivers(&self, state: &State, message: &Arc<Message>) -> Option<CopiedReceivers> {
+        if let Some(&index) = self.indexes.get(&address(message)) {
+            return Some(CopiedReceivers::Known(index));
+        }
+        let group = state.groups.get(&message.group()?)?;
+        let known = group.ids.get(Kind::Group, message.source, message.msg_id());
+        Some(CopiedReceivers::Group(Arc::clone(&known?.detail.members)))
+    }
+
+    /// Copies up to `limit` of the ids whose messages no inbox holds any more. Returns false when none are left.
+    fn copy_expiring(&mut self, state: &State, limit: usize) -> bool {
+        let mut count = 0;
+        for (&key, (scope, message)) in state.expiring_ids.range(above(self.expiring)).take(limit) {
+            (self.expiring, count) = (key, count + 1);
+            if key.1 > self.expiring_count {
+                continue;
+            }
+            let receivers = match scope {
+                Scope::Inbox(uid) => Some(CopiedReceivers::One(*uid)),
+                Scope::Group(_) => self.group_receivers(state, message),
+            };
+            self.copied.extend(receivers.map(|receivers| Copied {
+                message: Arc::clone(message),
+                receivers,
+                place: None,
+            }));
+        }
+        count == limit
+    }
+
+    /// Adds what was copied to the snapshot, which takes longer than to copy it and does not need the lock.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError::TooLarge`] when the snapshot exceeds its limit.
+    pub fn add_copied(&mut self) -> Result<(), SaveError> {
+        for Copied {
+            message,
+            receivers,
+            place,
+        } in self.copied.drain(..)
+        {
+            let index = match receivers {
+                CopiedReceivers::One(uid) => self.builder.message(message, vec![uid])?,
+                CopiedReceivers::Known(index) => index,
+                // Another entry of the piece may have added the message.
+                CopiedReceivers::Group(members) => match self.indexes.entry(address(&message)) {
+                    Slot::Occupied(index) => *index.get(),
+                    Slot::Vacant(slot) => {
+                        *slot.insert(self.builder.message(message, members.to_vec())?)
+                    }
+                },
+            };
+            if let Some((uid, version)) = place {
+                self.builder.place(index, uid, version)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sorts the items, which takes seconds if they are many, and returns the snapshot.
+    pub fn finish(self) -> Snapshot {
+        self.builder.finish()
+    }
+}
+
+/// Returns the address of a message, which no other message has while the snapshot shares it.
+fn address(message: &Arc<Message>) -> usize {
+    Arc::as_ptr(message).addr()
+}
+
+impl State {
     /// Returns a state with the contents of a snapshot, and without counts.
     ///
     /// # Errors
@@ -78,15 +257,16 @@ impl State {
         };
         for (uid, user) in snapshot.users {
             state.reserve(ALLOCATION + user.name.len() + user.password_hash.len())?;
-            state.users.insert(uid, user);
+            state.users.insert(uid, Arc::new(user));
         }
         for group in snapshot.groups {
             state.reserve(2 * ALLOCATION + group.name.len())?;
             for &uid in &group.members {
-                state.belongs(uid, group.gid)?;
+                let bytes = state.add_group_of(uid, group.gid);
+                state.reserve(bytes)?;
             }
             let made = Group {
-                name: group.name,
+                name: group.name.into(),
                 owner: group.owner,
                 members: Arc::new(group.members),
                 all_have_inboxes: false,
@@ -107,16 +287,6 @@ impl State {
         Ok(state)
     }
 
-    /// Notes that a user is or was a member of a group.
-    fn belongs(&mut self, uid: Uid, gid: GroupId) -> Result<(), Rejected> {
-        let groups = self.groups_of.get(&uid);
-        if groups.is_none_or(|groups| !groups.contains(&gid)) {
-            self.reserve(self.membership_size(uid))?;
-            self.groups_of.entry(uid).or_default().insert(gid);
-        }
-        Ok(())
-    }
-
     /// Adds a message with its id, and collects its entries by inbox.
     fn add_message(
         &mut self,
@@ -134,7 +304,7 @@ impl State {
         self.reserve(body + id_size(message.msg_id()))?;
         match scope {
             Scope::Inbox(uid) => {
-                let inbox = self.inboxes.entry(uid).or_default();
+                let inbox = self.inboxes.or_default(uid);
                 self.inbox_uids.insert(uid);
                 if let Some(vacant) = inbox.ids.vacancy(&message) {
                     vacant.insert(Arc::clone(&message), ());
@@ -142,7 +312,8 @@ impl State {
             }
             Scope::Group(group) => {
                 for &uid in &receivers {
-                    self.belongs(uid, group)?;
+                    let bytes = self.add_group_of(uid, group);
+                    self.reserve(bytes)?;
                 }
                 let group = self.groups.get_mut(&group).ok_or(Rejected::NoSuchGroup)?;
                 // Most messages have gone to the present members, whose list can be shared.
@@ -178,7 +349,7 @@ impl State {
     ) -> Result<(), Rejected> {
         self.reserve(NEW_INBOX + entries.len() * ENTRY)?;
         self.inbox_uids.insert(summary.uid);
-        let known = self.inboxes.entry(summary.uid).or_default();
+        let known = self.inboxes.or_default(summary.uid);
         let ids = std::mem::take(&mut known.ids);
         *known = Inbox {
             trimmed_through: summary.trimmed_through,

@@ -1,4 +1,4 @@
-//! The groups of a memory store.
+//! The groups of a memory store. Serves `state`, and whatever lists groups or makes a snapshot of them.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::store::members::Members;
 
 /// A group, its present members, and the ids of its messages.
 pub(super) struct Group {
-    pub name: String,
+    pub name: Arc<str>,
     /// The user who created the group, if known.
     pub owner: Option<Uid>,
     /// Shared with the messages that these members have received; replaced when one joins or quits.
@@ -28,20 +28,9 @@ pub(super) struct Receivers {
     pub left: u32,
 }
 
-/// A group that is to be created.
-pub(super) struct NewGroup<'a> {
-    pub gid: GroupId,
-    pub name: String,
-    pub owner: Uid,
-    /// The other members; repetitions and the owner are ignored.
-    pub members: &'a [Uid],
-    /// When the group is created, in Unix milliseconds.
-    pub made_at: i64,
-}
-
 /// A copy of a group as of one moment. It shares the list of the members, so it is cheap to make under the lock.
 pub(super) struct GroupSummary {
-    name: String,
+    name: Arc<str>,
     owner: Option<Uid>,
     members: Members,
 }
@@ -50,7 +39,7 @@ impl Group {
     /// Returns a copy of the group as of this moment.
     pub fn summary(&self) -> GroupSummary {
         GroupSummary {
-            name: self.name.clone(),
+            name: Arc::clone(&self.name),
             owner: self.owner,
             members: Arc::clone(&self.members),
         }
@@ -64,7 +53,7 @@ impl GroupSummary {
         members.sort_unstable();
         store::Group {
             gid,
-            name: self.name,
+            name: self.name.to_string(),
             owner: self.owner,
             members,
         }

@@ -4,22 +4,22 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use hashbrown::DefaultHashBuilder;
-use hashbrown::hash_table::{Entry, HashTable, VacantEntry};
 
+use super::table::{Slot, Table, VacantSlot};
 use crate::id::{MsgId, Uid};
 use crate::store::{Kind, Message};
 
 /// Messages by kind, sender and id. A message stays when no inbox holds it any more, until its id is forgotten. `T` is
 /// what else is known of each.
 pub(super) struct Ids<T> {
-    known: HashTable<KnownId<T>>,
+    known: Table<KnownId<T>>,
     hasher: DefaultHashBuilder,
 }
 
 impl<T> Default for Ids<T> {
     fn default() -> Self {
         Ids {
-            known: HashTable::new(),
+            known: Table::default(),
             hasher: DefaultHashBuilder::default(),
         }
     }
@@ -46,7 +46,7 @@ impl<T> KnownId<T> {
 /// The place in the table for a message that was not sent before.
 pub(super) struct VacantId<'a, T> {
     hash: u64,
-    vacant: VacantEntry<'a, KnownId<T>>,
+    vacant: VacantSlot<'a, KnownId<T>>,
 }
 
 impl<T> VacantId<'_, T> {
@@ -75,12 +75,10 @@ impl<T> Ids<T> {
     pub fn vacancy(&mut self, message: &Message) -> Option<VacantId<'_, T>> {
         let id = identity(message);
         let hash = self.hash(id);
-        match self
-            .known
-            .entry(hash, |known| known.is(hash, id), |known| known.hash)
-        {
-            Entry::Occupied(_) => None,
-            Entry::Vacant(vacant) => Some(VacantId { hash, vacant }),
+        let is_it = |known: &KnownId<T>| known.is(hash, id);
+        match self.known.slot(hash, is_it, |known| known.hash) {
+            Slot::Occupied(_) => None,
+            Slot::Vacant(vacant) => Some(VacantId { hash, vacant }),
         }
     }
 
@@ -98,18 +96,11 @@ impl<T> Ids<T> {
         self.known.find_mut(hash, |known| known.is(hash, id))
     }
 
-    /// Forgets the id of a message. The table does not shrink, since that would take long: new ids use the room.
+    /// Forgets the id of a message.
     pub fn forget(&mut self, message: &Message) {
         let id = identity(message);
         let hash = self.hash(id);
-        if let Ok(found) = self.known.find_entry(hash, |known| known.is(hash, id)) {
-            found.remove();
-        }
-    }
-
-    /// Returns all messages, in no particular order.
-    pub fn iter(&self) -> impl Iterator<Item = &KnownId<T>> {
-        self.known.iter()
+        self.known.remove(hash, |known| known.is(hash, id));
     }
 
     /// Returns the number of messages.

@@ -1,18 +1,21 @@
 //! The store in memory, up to a limit; its contents are gone with the process.
 //!
-//! One lock protects all contents. Whatever takes long is done in pieces, between which others get the lock; only a
-//! snapshot is made in one piece.
+//! One lock protects all contents. Whatever takes long is done in pieces, between which others get the lock: a batch, a
+//! message to a large group, a cleaning, a snapshot.
 //!
 //! | module | contents |
 //! |---|---|
+//! | `batch` | commits the writes of a batch in pieces |
 //! | `state` | what is behind the lock: does the writes, accounts for memory |
 //! | `groups` | groups and their members |
 //! | `membership` | creates groups, and changes their members |
 //! | `inbox`, `entries` | inboxes, and their entries in pieces |
 //! | `ids` | message ids, by which a message that is sent again is recognised |
+//! | `table` | the hash tables of ids and inboxes, which grow in steps |
 //! | `cleaning` | removes old entries and ids |
 //! | `contents` | makes a snapshot of the contents, and contents of a snapshot |
 
+mod batch;
 mod cleaning;
 mod contents;
 mod entries;
@@ -21,19 +24,24 @@ mod ids;
 mod inbox;
 mod membership;
 mod state;
+mod table;
 
 use std::fmt;
 use std::mem;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Mutex as Turn;
 
 use super::{
     self as store, AccountStore, Committed, InboxState, Ledger, MessageStore, Page, PageLimit,
     ReplaceError, Retention, SaveError, Snapshot, StoreAdmin, StoreError, User, Write,
 };
 use crate::id::{GroupId, Uid, Version};
+use batch::{Batch, Progress};
 use cleaning::Cleaning;
+use contents::{MessageCopies, Outline};
 use groups::GroupSummary;
 use inbox::{EMPTY_PAGE, Inbox};
 use state::{State, WORK_AT_ONCE, above, with_room};
@@ -45,6 +53,11 @@ const SHORT_MESSAGE: usize = 512;
 pub struct MemoryStore {
     signing_key: [u8; 32],
     state: Mutex<State>,
+    /// The turn of what writes to many users in pieces. One at a time does, so that all members of a group have its
+    /// messages in one order, and a snapshot begins when no message is in a part of its inboxes only.
+    long_writes: Turn<()>,
+    /// The turn of a cleaning or of a snapshot, which would miss the entries that are removed while it is made.
+    removals: Turn<()>,
 }
 
 /// Leaves out the contents, which must not reach a log.
@@ -74,6 +87,32 @@ impl MemoryStore {
         MemoryStore {
             signing_key: rand::random(),
             state: Mutex::new(state),
+            long_writes: Turn::default(),
+            removals: Turn::default(),
+        }
+    }
+}
+
+impl MemoryStore {
+    /// Copies the contents for a snapshot, as of the moment of the first piece.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError::TooLarge`] when they take more than about `limit` bytes, and [`StoreError::Replaced`] when they are
+    /// replaced before all is copied.
+    async fn copy_messages(&self, limit: usize) -> Result<MessageCopies, SaveError> {
+        let outline = {
+            let _long_writes = self.long_writes.lock().await;
+            Outline::of(&self.state.lock())
+        };
+        let mut copies = outline.into_copies(limit)?;
+        loop {
+            let has_more = copies.copy(&self.state.lock())?;
+            copies.add_copied()?;
+            if !has_more {
+                return Ok(copies);
+            }
+            tokio::task::yield_now().await;
         }
     }
 }
@@ -81,36 +120,15 @@ impl MemoryStore {
 #[async_trait]
 impl MessageStore for MemoryStore {
     async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreError> {
-        let mut results = Vec::with_capacity(batch.len());
-        let mut grown = Vec::new();
-        let mut writes = batch.into_iter();
-        let (mut generation, mut commit) = (None, None);
+        let mut batch = Batch::new(batch);
+        let mut turn = None;
         loop {
-            {
-                let mut state = self.state.lock();
-                if *generation.get_or_insert(state.generation) != state.generation {
-                    // What was stored of the batch was replaced. The rest must not be stored without it.
-                    return Err(StoreError::Replaced);
-                }
-                // One number for the whole batch, so that an inbox which grows several times is reported once, unless another
-                // batch has grown it in between.
-                state.commit = *commit.get_or_insert(state.commits + 1);
-                state.commits = state.commits.max(state.commit);
-                let start = state.work;
-                for write in writes.by_ref() {
-                    results.push(state.apply(write, &mut grown));
-                    if state.work - start >= WORK_AT_ONCE {
-                        break;
-                    }
-                }
-                if writes.len() == 0 {
-                    return Ok(Committed {
-                        results,
-                        grown_inboxes: grown,
-                    });
-                }
+            let progress = batch.advance(&mut self.state.lock(), turn.is_some())?;
+            match progress {
+                Progress::Done => return Ok(batch.finish()),
+                Progress::Yield => tokio::task::yield_now().await,
+                Progress::NeedsTurn => turn = Some(self.long_writes.lock().await),
             }
-            tokio::task::yield_now().await;
         }
     }
 
@@ -124,7 +142,7 @@ impl MessageStore for MemoryStore {
         let State {
             inboxes, ledger, ..
         } = &mut *state;
-        let Some(inbox) = inboxes.get_mut(&uid) else {
+        let Some(inbox) = inboxes.get_mut(uid) else {
             return Ok(EMPTY_PAGE);
         };
         let (start, page) = inbox.page(uid, after, limit);
@@ -144,7 +162,7 @@ impl MessageStore for MemoryStore {
     async fn peek(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreError> {
         let state = self.state.lock();
         let page = |inbox: &Inbox| inbox.page(uid, after, limit).1;
-        Ok(state.inboxes.get(&uid).map_or(EMPTY_PAGE, page))
+        Ok(state.inboxes.get(uid).map_or(EMPTY_PAGE, page))
     }
 
     async fn inbox_state(&self, uid: Uid) -> Result<InboxState, StoreError> {
@@ -155,13 +173,20 @@ impl MessageStore for MemoryStore {
 #[async_trait]
 impl AccountStore for MemoryStore {
     async fn user(&self, uid: Uid) -> Result<Option<User>, StoreError> {
-        Ok(self.state.lock().users.get(&uid).cloned())
+        let user = self.state.lock().users.get(&uid).cloned();
+        Ok(user.map(|user| User::clone(&user)))
     }
 
     async fn users(&self, after: Uid, limit: usize) -> Result<Vec<(Uid, User)>, StoreError> {
-        let state = self.state.lock();
-        let users = state.users.range(above(after)).take(limit);
-        Ok(users.map(|(&uid, user)| (uid, user.clone())).collect())
+        let users: Vec<_> = {
+            let state = self.state.lock();
+            let users = state.users.range(above(after)).take(limit);
+            users.map(|(&uid, user)| (uid, Arc::clone(user))).collect()
+        };
+        let copied = users
+            .into_iter()
+            .map(|(uid, user)| (uid, User::clone(&user)));
+        Ok(copied.collect())
     }
 
     async fn groups(&self, after: GroupId, limit: usize) -> Result<Vec<store::Group>, StoreError> {
@@ -222,8 +247,21 @@ impl StoreAdmin for MemoryStore {
     }
 
     async fn snapshot(&self, limit: usize) -> Result<Snapshot, SaveError> {
-        let draft = self.state.lock().contents(limit)?;
-        Ok(draft.finish())
+        let _removals = self.removals.lock().await;
+        let copies = loop {
+            match self.copy_messages(limit).await {
+                // All that was copied is gone, so the snapshot shows what has replaced it.
+                Err(SaveError::Store(StoreError::Replaced)) => {}
+                copied => break copied?,
+            }
+        };
+        // To sort a million messages takes a second, which would block the other tasks of a runtime thread.
+        let sorted = tokio::task::spawn_blocking(|| copies.finish()).await;
+        let ended = |source| StoreError::TaskEnded {
+            task: "the snapshot",
+            source: Arc::new(source),
+        };
+        Ok(sorted.map_err(ended)?)
     }
 
     async fn replace(&self, snapshot: Snapshot) -> Result<(), ReplaceError> {
@@ -246,6 +284,7 @@ impl StoreAdmin for MemoryStore {
     }
 
     async fn clean(&self, now: i64) -> Result<u64, StoreError> {
+        let _removals = self.removals.lock().await;
         let mut cleaning = Cleaning::new(&self.state.lock(), now);
         loop {
             let is_done = self.state.lock().clean(&mut cleaning);
@@ -316,6 +355,132 @@ mod tests {
         assert!(grown.into_iter().eq(members.map(expected)));
     }
 
+    /// The members of a group whose messages take three pieces.
+    const LARGE: i64 = 2 * WORK_AT_ONCE as i64 + 2;
+
+    /// Creates group 9 of users 1 to [`LARGE`].
+    async fn create_large_group(store: &MemoryStore) {
+        let create = Write::CreateGroup {
+            group: GroupId(9),
+            name: "large".into(),
+            owner: Uid(1),
+            members: (1..=LARGE).map(Uid).collect(),
+            made_at: 1,
+        };
+        let mut created = store.commit(vec![create]);
+        for _ in 0..2 {
+            assert!(futures_util::poll!(&mut created).is_pending());
+            assert!(store.groups(GroupId(0), 1).await.unwrap().is_empty());
+        }
+        assert_eq!(created.await.unwrap().accepted(), [Ok(())]);
+        let groups = store.groups(GroupId(0), 1).await.unwrap();
+        assert_eq!(groups[0].members.len() as i64, LARGE);
+    }
+
+    #[tokio::test]
+    async fn a_message_to_a_large_group_lets_others_in_and_is_in_all_inboxes_in_the_end() {
+        let store = MemoryStore::new(usize::MAX, Retention::default());
+        create_large_group(&store).await;
+        let mut first = store.commit(vec![to_group("first")]);
+        let mut second = store.commit(vec![to_group("second")]);
+        let mut snapshot = store.snapshot(usize::MAX);
+        for turns in 1..=2 {
+            assert!(futures_util::poll!(&mut first).is_pending());
+            // The other message waits for its turn, and the snapshot until no message is in some of its inboxes only.
+            assert!(futures_util::poll!(&mut second).is_pending());
+            assert!(futures_util::poll!(&mut snapshot).is_pending());
+            for (uid, total) in [(1, 1), (LARGE, 0)] {
+                let inbox = store.inbox_state(Uid(uid)).await.unwrap();
+                assert_eq!(inbox.total, Version(total));
+            }
+            let small = Write::P2p {
+                target: Uid(9_999),
+                message: message(Kind::P2p, &turns.to_string()),
+            };
+            assert!(futures_util::poll!(store.commit(vec![small])).is_ready());
+        }
+        assert!(first.await.is_ok());
+        let (second, snapshot) = tokio::join!(second, snapshot);
+        assert_eq!(second.unwrap().grown_inboxes.len() as i64, LARGE);
+        let stored = snapshot.unwrap().messages;
+        let first = stored.iter().find(|m| m.message.msg_id().0 == "first");
+        assert_eq!(first.map(|m| m.places.len() as i64), Some(LARGE));
+        for uid in [1, WORK_AT_ONCE as i64 + 1, LARGE] {
+            let limit = PageLimit {
+                entries: 9,
+                bytes: 9_999,
+            };
+            let page = store.peek(Uid(uid), Version(0), limit).await.unwrap();
+            let ids = page.entries.iter().map(|e| e.message.msg_id().0);
+            assert!(ids.eq(["first", "second"]), "all have the same order");
+        }
+    }
+
+    #[tokio::test]
+    async fn of_those_who_join_while_others_do_nobody_is_one_too_many() {
+        let store = MemoryStore::new(usize::MAX, Retention::default());
+        create_large_group(&store).await;
+        let join = |uids: std::ops::Range<i64>| Write::Join {
+            group: GroupId(9),
+            uids: uids.map(Uid).collect(),
+            max_members: LARGE as usize + WORK_AT_ONCE + 1,
+        };
+        let many = LARGE + 1..LARGE + WORK_AT_ONCE as i64 + 2;
+        let mut many = store.commit(vec![join(many)]);
+        assert!(futures_util::poll!(&mut many).is_pending());
+        let one = store.commit(vec![join(-1..0)]).await.unwrap();
+        assert_eq!(one.accepted(), [Ok(())]);
+        assert_eq!(many.await.unwrap().results, [Err(Rejected::GroupFull)]);
+        let groups = store.groups(GroupId(0), 1).await.unwrap();
+        assert_eq!(groups[0].members.len() as i64, LARGE + 1);
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_lets_others_in_and_shows_one_moment_all_the_same() {
+        let store = MemoryStore::new(usize::MAX, Retention::default());
+        let send = |target: i64, id: usize| Write::P2p {
+            target: Uid(target),
+            message: message(Kind::P2p, &id.to_string()),
+        };
+        let count = 2 * WORK_AT_ONCE;
+        let sent = (0..count).map(|id| send(id as i64 % 2, id)).collect();
+        store.commit(sent).await.unwrap();
+        let expected = store.snapshot(usize::MAX).await.unwrap();
+        let mut snapshot = store.snapshot(usize::MAX);
+        assert!(futures_util::poll!(&mut snapshot).is_pending());
+        // What is sent, read, registered and created now is not of that moment.
+        let user = User {
+            name: "late".into(),
+            password_hash: String::new(),
+        };
+        let later = vec![
+            send(0, count),
+            send(7, count),
+            Write::Read {
+                uid: Uid(1),
+                after: Version(3),
+            },
+            Write::Register { uid: Uid(7), user },
+            Write::CreateGroup {
+                group: GroupId(1),
+                name: String::new(),
+                owner: Uid(7),
+                members: Vec::new(),
+                made_at: 2,
+            },
+        ];
+        store.commit(later).await.unwrap();
+        let mut cleaned = store.clean(i64::MAX);
+        assert!(futures_util::poll!(&mut cleaned).is_pending());
+        assert_eq!(snapshot.await.unwrap(), expected);
+        cleaned.await.unwrap();
+
+        let mut snapshot = store.snapshot(usize::MAX);
+        assert!(futures_util::poll!(&mut snapshot).is_pending());
+        store.replace(Snapshot::default()).await.unwrap();
+        assert!(snapshot.await.unwrap().messages.is_empty());
+    }
+
     #[tokio::test]
     async fn acks_that_store_nothing_let_others_in_too() {
         const GROUPS: i64 = 1_000;
@@ -368,7 +533,7 @@ mod tests {
         sent.await.unwrap();
         for uid in 1..=WORK_AT_ONCE as i64 {
             let mut state = store.state.lock();
-            state.inboxes.get_mut(&Uid(uid)).unwrap().ledger = Ledger::default();
+            state.inboxes.get_mut(Uid(uid)).unwrap().ledger = Ledger::default();
         }
         let (mut last, mut found) = (Uid(0), Vec::new());
         let seen = store.state.lock().ledgers(&mut last, 1, &mut found);
