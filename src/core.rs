@@ -1,4 +1,7 @@
-//! What all servers and fronts of one `imd` work with, made once at its start.
+//! The parts that all servers and fronts of one `imd` share: clock, store, services, registry and lab.
+//!
+//! Serves the gateway, the access servers, the resets and the admin API. `daemon` creates one [`Core`] for each stack, and
+//! nothing in it is replaced while the stack runs: a reset changes what the parts hold, not the parts.
 
 use std::sync::Arc;
 
@@ -12,28 +15,28 @@ use crate::service::{InboxReport, MAX_REPORTED_INBOXES, Report, Services};
 use crate::session::SessionIds;
 use crate::store::{ReplaceError, SNAPSHOT_LIMIT, SaveError, Snapshot, Store};
 
-/// The parts below the servers: gateway, access servers, HTTP APIs and resets share one `Core`.
+/// The parts of an `imd` that its gateway, its access servers, its HTTP APIs and its resets share.
 #[derive(Debug)]
 pub struct Core {
-    /// Tells the time, to all but those who move it.
+    /// Tells the time. Code that only reads the time uses this view of the clock.
     pub clock: Arc<dyn Clock>,
-    /// Moves the same clock: for the admin API and the handle.
+    /// Moves `clock`, if it is a manual one. Used by the admin API and by [`Imd`](crate::Imd).
     pub clock_control: Arc<dyn ClockControl>,
-    /// Faults and the journal.
+    /// Holds the faults in force and the journal.
     pub lab: Arc<Lab>,
-    /// The counters that the metrics show.
+    /// Counts what the admin API's `/metrics` and [`Imd::metrics`](crate::Imd::metrics) show.
     pub metrics: Arc<Metrics>,
-    /// Where the access servers register, and where the gateway reads them. Servers use it as a
-    /// [`Registry`](crate::registry::Registry); the lab makes it mislead them.
+    /// Lists the access servers: they register here, and the gateway reads the list. Servers use it as a
+    /// [`Registry`](crate::registry::Registry); tests can make it give the gateway false addresses.
     pub registry: Arc<FaultyRegistry>,
     /// Limits the connections of all listeners together.
     pub admission: Admission,
     /// Gives out the ids of all sessions, so that no two listeners use the same one.
     pub session_ids: SessionIds,
-    /// Holds what the services read and write. Only the admin API, resets and the handle use it directly: what they ask of a
-    /// store is not the business of a service.
+    /// Keeps users, groups, inboxes and read marks. Clients reach it through the services only. The admin API, resets and
+    /// [`Imd`](crate::Imd) use it directly, for operations that no client has, such as a snapshot.
     pub store: Arc<dyn Store>,
-    /// What the commands and the HTTP API do, over the store.
+    /// Carries out the commands of the wire protocol and the requests of the HTTP APIs.
     pub services: Arc<Services>,
 }
 
@@ -44,8 +47,8 @@ impl Core {
         self.services.report(self.store.ledger(), inboxes)
     }
 
-    /// Returns the counts of the inboxes of users above uid `after`, by uid: the first `limit` inboxes of which something
-    /// was counted.
+    /// Returns the counts of up to `limit` inboxes in the order of their users' ids, beginning above uid `after`. Inboxes of
+    /// which nothing was counted are left out.
     pub fn inboxes(&self, after: Uid, limit: usize) -> Vec<InboxReport> {
         let ledgers = self.store.ledgers(after, limit);
         ledgers.into_iter().map(InboxReport::from).collect()
@@ -55,19 +58,20 @@ impl Core {
     ///
     /// # Errors
     ///
-    /// [`SaveError`] when it is too much for a snapshot, or can't be read.
+    /// [`SaveError`] when the contents exceed [`SNAPSHOT_LIMIT`], or can't be read.
     pub async fn snapshot(&self) -> Result<Snapshot, SaveError> {
         let snapshot = self.store.snapshot(SNAPSHOT_LIMIT).await?;
-        // Some of the ids may be in it, and on a clock that stands still they run ahead of it.
+        // The snapshot may contain the newest ids, and on a manual clock ids run ahead of the time. A stack that loads the
+        // snapshot must not give them out again.
         Ok(snapshot.reaching(self.services.last_issued_ms()))
     }
 
-    /// Replaces everything in the store, and starts the counts of the report anew. New ids are greater than all before and
-    /// than those in the snapshot.
+    /// Replaces everything in the store by a snapshot, and starts the counts of the report anew. Ids that are given out
+    /// afterwards are greater than all ids before, and greater than the ids in the snapshot.
     ///
     /// # Errors
     ///
-    /// [`ReplaceError`]; nothing has changed then, unless the store fails afterwards.
+    /// [`ReplaceError`]. Nothing has changed then, unless the store was replaced and failed afterwards.
     pub async fn replace(&self, snapshot: Snapshot) -> Result<(), ReplaceError> {
         self.store.replace(snapshot).await?;
         Ok(self.services.go_on_after_replacement().await?)

@@ -1,4 +1,7 @@
-//! A map in shards, each with a lock of its own, for lookups by all threads that rarely meet in one shard.
+//! A map that is divided into shards, each with a lock of its own, so that threads rarely wait for each other.
+//!
+//! Serves the session manager (sessions by id) and the directory (sessions by user). No operation locks two shards at once;
+//! an iteration over all shards therefore sees each shard at a different moment.
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -6,7 +9,7 @@ use parking_lot::Mutex;
 /// Number of shards of each map.
 pub const SHARDS: usize = 32;
 
-/// A map in shards. The caller derives a number from the key, which determines the shard.
+/// A map that is divided into shards. The caller derives a number from each key, which determines the key's shard.
 #[derive(Debug)]
 pub struct Sharded<K, V>([Mutex<HashMap<K, V>>; SHARDS]);
 
@@ -17,7 +20,7 @@ impl<K, V> Default for Sharded<K, V> {
 }
 
 impl<K, V> Sharded<K, V> {
-    /// Returns the shard of the keys with this number.
+    /// Returns the shard of the keys whose number this is.
     pub fn of(&self, number: u64) -> &Mutex<HashMap<K, V>> {
         let index = usize::try_from(number % SHARDS as u64).unwrap_or_default();
         #[allow(clippy::indexing_slicing, reason = "the index is less than SHARDS")]

@@ -1,4 +1,7 @@
-//! The servers of one `imd`, over their [`Core`]. A reset, the admin API and the handle work on them as a whole.
+//! The servers of one `imd`: its gateway and its access servers, over their [`Core`].
+//!
+//! Serves `reset`, the admin API and [`Imd`](crate::Imd), which work on all servers of a stack together. It is a module of
+//! its own so that they need not know each other.
 
 use std::sync::Arc;
 
@@ -12,9 +15,9 @@ use crate::session::SessionManager;
 pub struct Stack {
     /// What the servers share.
     pub core: Arc<Core>,
-    /// The gateway.
+    /// The gateway. In an `imd` without the role `gateway` it serves nobody.
     pub gateway: Gateway,
-    /// The access servers.
+    /// The access servers, whatever their state. In an `imd` without the role `access` there are none.
     pub access: AccessServers,
 }
 

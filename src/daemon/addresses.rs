@@ -1,35 +1,40 @@
-//! Where clients on this machine find an `imd`: what the banner, the file of `--addr-file` and the admin API say.
+//! The addresses at which clients on this machine find an `imd`.
+//!
+//! Serves [`Imd::addresses`](super::Imd::addresses), from which the banner and the file of `--addr-file` are written, and
+//! the client commands, which read that file. Field names are part of the file's format. Every address can be dialled: an
+//! unspecified host such as 0.0.0.0 is replaced by the loopback address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-/// Where a client finds an `imd`: addresses that can be dialled from this machine.
+/// The addresses of the servers of an `imd`. All of them can be dialled from this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Addresses {
     /// The gateway, as host:port.
     pub gateway: String,
-    /// The access servers, in their order.
+    /// The access servers: those of the config in its order, then those that were added.
     pub access: Vec<AccessAddress>,
     /// The user API's URL, without a path.
     pub user_api: String,
     /// The group API's URL, without a path.
     pub group_api: String,
-    /// The admin API's URL, without a path; none where it is off.
+    /// The admin API's URL, without a path; none if the admin API is off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admin: Option<String>,
 }
 
-/// Where a client finds an access server.
+/// The name of an access server, and the address at which a client on this machine finds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccessAddress {
-    /// Its name in the registry.
+    /// The server's name in the registry.
     pub name: String,
-    /// host:port
+    /// The address to dial, as host:port.
     pub addr: String,
 }
 
-/// The address to dial for a listening address: where that is unspecified, the loopback one.
+/// Returns the address to dial for a server that listens on `addr`: the loopback address if the host of `addr` is
+/// unspecified, such as 0.0.0.0, and `addr` itself otherwise.
 pub fn dialable(mut addr: SocketAddr) -> SocketAddr {
     if addr.ip().is_unspecified() {
         addr.set_ip(match addr.ip() {

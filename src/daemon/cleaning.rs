@@ -1,4 +1,7 @@
-//! The removal of old messages from the store.
+//! Removes old messages from the store once a minute, and whenever the store runs short of room.
+//!
+//! Serves `start`, which spawns this task unless the store keeps everything for ever. What is old enough to be removed is
+//! decided by the store's retention, not here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,11 +10,12 @@ use crate::clock::{Clock, Ticks};
 use crate::shutdown::Shutdown;
 use crate::store::StoreAdmin;
 
-/// The time between two cleanings of the store.
+/// The time between two cleanings of the store, on the clock of the stack.
 pub(super) const EVERY: Duration = Duration::from_secs(60);
 
-/// Removes at each tick, and when the store has too little room, what its retention lets go, until the shutdown begins. A
-/// cleaning that is under way then has the grace period to end: the store is closed after it.
+/// Has the store remove what its retention no longer keeps, at each tick and whenever the store has too little room. Ends
+/// when the shutdown begins. A cleaning that is in progress then may go on until the shutdown is hurried, since the store
+/// is closed only after it.
 pub(super) async fn keep_clean(
     store: Arc<dyn StoreAdmin>,
     clock: Arc<dyn Clock>,

@@ -1,4 +1,7 @@
-//! The errors of a start.
+//! The reasons why a stack did not start, and why a running one got no further access server.
+//!
+//! Serves [`Imd::start`](super::Imd::start) and [`Imd::add_access`](super::Imd::add_access). The program prints the texts as
+//! they are, so each names the config key that is concerned, if one is, and says what to do.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,47 +18,47 @@ use crate::store::StoreError;
 /// Why an `imd` did not start. Its text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The config says something that can't be.
+    /// The config has an invalid value, or asks for a feature that this build lacks.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A port is taken.
+    /// Another program listens on the address of a listener.
     #[error("{key}: {addr} is in use: stop what listens there, change the key, or give --any-port")]
     PortInUse {
-        /// The key of the listener.
+        /// The config key of the listener, such as `gateway.listen`.
         key: String,
-        /// Where it should have listened.
+        /// The address of that key.
         addr: SocketAddr,
     },
     /// A listener could not be bound for another reason.
     #[error("{key}: can't listen on {addr}: {source}")]
     Bind {
-        /// The key of the listener.
+        /// The config key of the listener, such as `gateway.listen`.
         key: String,
-        /// Where it should have listened.
+        /// The address of that key.
         addr: SocketAddr,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// There is no access server more.
+    /// No access server was added to a running stack.
     #[error(transparent)]
     Access(#[from] AddError),
     /// The open-file limit leaves too few connections to serve anybody.
     #[error(transparent)]
     TooFewFiles(#[from] TooFewFiles),
-    /// A listener was lost right after it was bound, or no thread could be had.
+    /// The address of a bound listener could not be read, or the thread that opens the store's folder has failed.
     #[error("the system refuses: {0}")]
     System(#[from] io::Error),
-    /// A fault of the config can't be.
+    /// A `[[fault]]` of the config is not valid, or has a name that is taken.
     #[error(transparent)]
     Fault(#[from] FaultError),
-    /// A user or a group of the config can't be there.
+    /// A user or a group of the config could not be created in the store.
     #[error(transparent)]
     Fixture(#[from] FixtureError),
-    /// The store's folder can't be used.
+    /// The folder of the store could not be opened.
     #[cfg(feature = "durable")]
     #[error("store.path: {0}")]
     Folder(#[from] OpenError),
-    /// The store does not answer.
+    /// The store could not read its signing key, or how far its ids have come.
     #[error("the store does not answer: {0}")]
     Store(#[from] StoreError),
 }

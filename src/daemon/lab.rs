@@ -1,5 +1,7 @@
-//! What a test does with a running stack besides using it: make it fail, see what has passed, wait until nothing is in
-//! flight, and replace all that it holds.
+//! The methods of [`Imd`] with which a test controls a running stack: it injects faults, reads the journal, waits until
+//! nothing is in flight, and replaces the contents.
+//!
+//! Serves tests in Rust. The admin API offers the same to other languages, over the same parts and not over these methods.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,18 +14,18 @@ use crate::reset::{Confirmed, ResetError};
 use crate::session::SessionManager;
 use crate::store::{SaveError, Snapshot};
 
-/// How long nothing may happen before a stack counts as settled, in real time.
+/// How long no frame may pass before a stack counts as settled, in real time.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// What was waited for was not seen.
+/// The event that a test waited for did not pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{}", told(self))]
 pub struct NotSeen {
-    /// How long it was waited for, in real time; 0 where it was not worth waiting.
+    /// How long the test waited, in real time; 0 if `unknowable` says why waiting was useless.
     pub within: Duration,
-    /// How many events were looked at.
+    /// How many other events passed meanwhile.
     pub passed: u64,
-    /// Why it was not waited for, if it was not.
+    /// Why the journal can't tell whether the event has passed, if it can't.
     pub unknowable: Option<Unknowable>,
 }
 
@@ -47,8 +49,7 @@ impl Imd {
     ///
     /// # Panics
     ///
-    /// When the rule can't be: what it says does not fit together, or its name is taken. [`Faults::inject`] says so with an
-    /// error.
+    /// When the rule is not valid, or its name is taken. [`Faults::inject`] returns an error in its place.
     #[allow(
         clippy::panic,
         reason = "a wrong rule is a mistake of the test that makes it"
@@ -60,28 +61,30 @@ impl Imd {
         }
     }
 
-    /// The faults in force.
+    /// Returns the faults in force.
     pub fn faults(&self) -> &Arc<Faults> {
         self.stack.core.lab.faults()
     }
 
-    /// What has passed.
+    /// Returns the journal of the frames, connections and faults that have passed.
     pub fn journal(&self) -> &Arc<Journal> {
         self.stack.core.lab.journal()
     }
 
-    /// Takes a mark: what passes from now on comes after it. With [`Capture::Auto`](crate::lab::Capture::Auto) everything is
-    /// recorded for [`MARKED`](crate::lab::MARKED) from now on, so that [`wait_for`](Self::wait_for) finds it.
+    /// Returns a mark of this moment in the journal: every event from now on comes after it. With
+    /// [`Capture::Auto`](crate::lab::Capture::Auto), all events are recorded for [`MARKED`](crate::lab::MARKED) from now on,
+    /// so that [`wait_for`](Self::wait_for) finds them.
     pub fn mark(&self) -> Mark {
         self.journal().mark()
     }
 
-    /// Waits for an event from `mark` on, also one that has passed already. `within` is real time.
+    /// Waits for the first event after `mark` for which `is_meant` returns true. The event may have passed already. `within`
+    /// is real time.
     ///
     /// # Errors
     ///
-    /// [`NotSeen`]. It comes at once when the event is not there and may have passed unrecorded, when nothing is recorded
-    /// at all, and when the mark lies beyond the journal, since another `imd` has given it out.
+    /// [`NotSeen`]. It is returned at once, without a wait, when the event is not in the journal and may have passed
+    /// unrecorded, when nothing is recorded at all, and when another `imd` has given out the mark.
     pub async fn wait_for(
         &self,
         mark: Mark,
@@ -112,16 +115,17 @@ impl Imd {
         })
     }
 
-    /// Waits until nothing is in flight: every frame that has come is answered, what it stored is stored, and what was to
-    /// be written has left, notifies included.
+    /// Waits until nothing is in flight: every frame that has arrived is answered, its messages are stored, and all replies
+    /// and notifies have been written to their sockets.
     ///
-    /// What a client has sent is seen when it has come. While a fault holds something back, or a peer does not take what
-    /// is written to it, this waits. What a paused access server holds is not waited for.
+    /// This also waits while a fault holds a frame back, and while a client does not read what is written to it. The
+    /// sessions of a paused access server are not waited for. A frame that a client has sent and that has not arrived is
+    /// not seen.
     pub async fn settled(&self) {
         loop {
             self.at_rest().await;
             let frames = self.frames();
-            // No event says that there is nothing in a socket. So the runtime gets time to look at them.
+            // No event reports that a socket is empty, so the runtime gets some time to read what has arrived.
             tokio::time::sleep(LOOK).await;
             if self.is_at_rest() && self.frames() == frames {
                 return;
@@ -129,21 +133,24 @@ impl Imd {
         }
     }
 
-    /// Makes the stack as new, while it runs: users, groups, inboxes, presence, faults, journal and counts are gone, every
-    /// session is ended, every access server of now serves, the registry tells what is so, and the users, groups and faults
-    /// of the config are back. The listeners stay. What is committed while this runs is before it and gone, or after it.
+    /// Resets the running stack to what it was after its start.
     ///
-    /// Time goes on, and so do the numbers of sessions and events, and ids. Tokens that were issued stay good: the key that
-    /// signs them belongs to the store and not to what is in it.
+    /// Users, groups, inboxes, presence, faults, journal and counts are discarded, and every session is closed. All access
+    /// servers serve afterwards, the added ones included, and the registry is no longer made to mislead the gateway. The
+    /// users, groups and faults of the config are created again. The listeners stay open. A commit that runs at the same
+    /// time belongs either to what is discarded or to the new contents, as a whole.
+    ///
+    /// The clock goes on, and so do the ids and the numbers of sessions and events. Tokens that were issued remain valid,
+    /// since the key that signs them is not part of the contents.
     ///
     /// # Errors
     ///
-    /// [`ResetError`]. Where the store keeps what it holds, this is refused: see [`reset_durable`](Self::reset_durable).
+    /// [`ResetError`]. A store in a folder refuses this: see [`reset_durable`](Self::reset_durable).
     pub async fn reset(&self) -> Result<(), ResetError> {
         self.reset.reset(Confirmed::No).await
     }
 
-    /// The same also where the store keeps what it holds: all of it is gone for good.
+    /// Does what [`reset`](Self::reset) does, also to a store in a folder, whose contents are lost for good.
     ///
     /// # Errors
     ///
@@ -152,11 +159,11 @@ impl Imd {
         self.reset.reset(Confirmed::Yes).await
     }
 
-    /// Everything that the store holds at this moment, to be [loaded](Self::load) here or elsewhere.
+    /// Returns everything that the store holds at this moment, to be [loaded](Self::load) into this or another stack.
     ///
     /// # Errors
     ///
-    /// When it is more than [`SNAPSHOT_LIMIT`](crate::store::SNAPSHOT_LIMIT), or the store has failed.
+    /// [`SaveError`], when the contents exceed [`SNAPSHOT_LIMIT`](crate::store::SNAPSHOT_LIMIT), or the store has failed.
     pub async fn snapshot(&self) -> Result<Snapshot, SaveError> {
         self.stack.core.snapshot().await
     }
@@ -167,13 +174,13 @@ impl Imd {
     ///
     /// # Errors
     ///
-    /// [`ResetError`]; the store is as it was then. Where it keeps what it holds, this is refused: see
+    /// [`ResetError`]; the store is as it was then. A store in a folder refuses this: see
     /// [`load_durable`](Self::load_durable).
     pub async fn load(&self, snapshot: Snapshot) -> Result<(), ResetError> {
         self.reset.load(snapshot, Confirmed::No).await
     }
 
-    /// The same also where the store keeps what it holds: all of it is gone for good.
+    /// Does what [`load`](Self::load) does, also to a store in a folder, whose contents are lost for good.
     ///
     /// # Errors
     ///
@@ -182,7 +189,8 @@ impl Imd {
         self.reset.load(snapshot, Confirmed::Yes).await
     }
 
-    /// Waits until everything is at rest, as far as the runtime knows.
+    /// Waits until no session that is served has anything to do and no commit is in progress. Bytes that lie unread in a
+    /// socket are not seen.
     async fn at_rest(&self) {
         while !self.is_at_rest() {
             for manager in self.serving() {
@@ -198,7 +206,7 @@ impl Imd {
         self.services().unfinished_commits() == 0 && sessions.all(|session| session.is_idle())
     }
 
-    /// The sessions of the gateway, and of each access server that is not paused.
+    /// Returns the session managers of the gateway and of each access server that is not paused.
     fn serving(&self) -> Vec<Arc<SessionManager>> {
         let servers = self.stack.access.all();
         let serving = servers
@@ -211,7 +219,7 @@ impl Imd {
             .collect()
     }
 
-    /// How many frames have passed so far.
+    /// Returns how many frames have been received and sent so far.
     fn frames(&self) -> u64 {
         self.stack.core.metrics.traffic().frames()
     }

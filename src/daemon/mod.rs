@@ -1,4 +1,15 @@
-//! One `imd`: the only module that wires the parts together. `start` makes them; this file is the handle of what runs.
+//! The wiring of one `imd`: the only module that names the concrete store, registry, directory and servers.
+//!
+//! Serves the program, and tests in Rust, which hold a stack by its handle [`Imd`].
+//!
+//! | file | content |
+//! |---|---|
+//! | `start`, `error` | the start of a stack, and why it failed |
+//! | `mod` | the handle: addresses, parts, and the shutdown |
+//! | `lab`, `people` | methods of the handle for tests: faults, journal, reset; users and groups |
+//! | `addresses` | the addresses that clients dial |
+//! | `cleaning` | the task that removes old messages |
+//! | `runtime` | the async runtime of the program |
 
 mod addresses;
 mod cleaning;
@@ -36,7 +47,7 @@ use crate::stack::Stack;
 use crate::store::{Store, StoreAdmin, StoreError};
 use start::Fronts;
 
-/// How long a shutdown may take after its grace period. The store needs it to close.
+/// How long a shutdown may take after its grace period, so that the store can close.
 const CLOSING: Duration = Duration::from_secs(1);
 
 /// A running stack: gateway, access servers, registry, store and HTTP API as tasks of the current runtime.
@@ -47,9 +58,9 @@ pub struct Imd {
     stack: Arc<Stack>,
     fronts: Fronts,
     reset: Arc<Reset>,
-    /// Ends the removal of old messages.
+    /// Ends the task that removes old messages.
     cleaning: Shutdown,
-    /// How long sessions get at a shutdown to take what was written to them.
+    /// How long a shutdown waits for clients to read what was written to them: `shutdown.grace` of the config.
     grace: Duration,
 }
 
@@ -61,7 +72,7 @@ impl Imd {
     ///
     /// # Errors
     ///
-    /// When the config is wrong, or a port can't be had; then nothing runs.
+    /// [`StartError`], when the config is not valid, a port is taken, or the store can't be opened. Nothing runs then.
     pub async fn start(config: Config) -> Result<Imd, StartError> {
         start::start(config, None).await
     }
@@ -70,7 +81,8 @@ impl Imd {
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start), and when the store can't say its signing key.
+    /// The errors of [`start`](Self::start), and [`StartError::Store`] when the store can't read its signing key. The store is
+    /// left open then.
     pub async fn start_with_store(
         config: Config,
         store: Arc<dyn Store>,
@@ -83,7 +95,8 @@ impl Imd {
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start). A registry that can't be reached is no error: the stack goes on trying.
+    /// The errors of [`start`](Self::start). A registry that can't be reached is no error: the stack tries again at each
+    /// heartbeat.
     pub async fn start_with_registry(
         config: Config,
         registry: Arc<dyn Registry>,
@@ -99,49 +112,52 @@ impl Imd {
         self.stack.core.store.as_ref()
     }
 
-    /// Returns where the gateway listens; without the role `gateway`, where the config says that another process does.
+    /// Returns the address of the gateway. Without the role `gateway` it is that of the config, where another process
+    /// listens.
     pub fn gateway_addr(&self) -> SocketAddr {
         self.stack.gateway.addr()
     }
 
-    /// The access servers as of now: those of the config in its order, then those that were
-    /// [added](Self::add_access), whatever their state.
+    /// Returns all access servers, whatever their state: those of the config in its order, then those that were
+    /// [added](Self::add_access).
     pub fn access_servers(&self) -> Vec<Arc<AccessServer>> {
         self.stack.access.all()
     }
 
-    /// The access server of this name, to kill, stop, pause or restart it.
+    /// Returns the access server with this name, which can be killed, stopped, paused and restarted.
     pub fn access(&self, name: &str) -> Option<Arc<AccessServer>> {
         self.stack.access.get(name)
     }
 
     /// Starts one more access server, on a free port of the first one's host. It serves and is registered when this
-    /// returns; the gateway hands it out from its next look at the registry on.
+    /// returns. The gateway hands it out once it has read the registry again, which takes up to `gateway.refresh`.
     ///
     /// # Errors
     ///
-    /// When there is one of this name already, whatever its state, when it can't be a name, when no port can be had, or when
-    /// this `imd` has not the role `access`.
+    /// [`StartError::Access`], when an access server has this name already, whatever its state; when the name is not valid;
+    /// when the system has no free port; or when this `imd` does not have the role `access`.
     pub async fn add_access(&self, name: &str) -> Result<Arc<AccessServer>, StartError> {
         Ok(self.stack.access.add(name).await?)
     }
 
-    /// Returns where the user API listens; without the role `access`, where the config says that another process does.
+    /// Returns the address of the user API. Without the role `access` it is that of the config, where another process
+    /// listens.
     pub fn user_api_addr(&self) -> SocketAddr {
         self.fronts.user_api
     }
 
-    /// Returns where the group API listens; without the role `access`, where the config says that another process does.
+    /// Returns the address of the group API. Without the role `access` it is that of the config, where another process
+    /// listens.
     pub fn group_api_addr(&self) -> SocketAddr {
         self.fronts.group_api
     }
 
-    /// Where the admin API listens, unless it is off.
+    /// Returns the address of the admin API, unless it is off.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         self.fronts.admin
     }
 
-    /// Where clients on this machine find everything.
+    /// Returns the addresses of all servers, as clients on this machine dial them.
     pub fn addresses(&self) -> Addresses {
         let servers = self.stack.access.all();
         let access = servers.iter().map(|server| {
@@ -166,12 +182,12 @@ impl Imd {
         }
     }
 
-    /// The token that logs `uid` in: what existing clients compute from the salt.
+    /// Returns the token with which `uid` logs in: the one that existing clients compute from the salt.
     pub fn token(&self, uid: impl Into<Uid>) -> String {
         self.services().tokens().salted(uid.into())
     }
 
-    /// Whether `uid` counts as online: logged in, and heard of within `session.presence`.
+    /// Returns whether `uid` counts as online: logged in, with a login or a ping within the last `session.presence`.
     pub fn is_online(&self, uid: impl Into<Uid>) -> bool {
         self.services().directory().is_online(uid.into())
     }
@@ -186,40 +202,43 @@ impl Imd {
         &self.stack.core.clock_control
     }
 
-    /// How many connections there may be on gateway, access servers and HTTP API, and how many there are.
+    /// Returns how many connections the gateway, the access servers and the HTTP APIs have together, and how many they may
+    /// have.
     pub fn room(&self) -> Room {
         self.stack.core.admission.room()
     }
 
-    /// What has passed through its sessions so far.
+    /// Returns the counters of this stack, such as those of its frames, connections and commits.
     pub fn metrics(&self) -> &Metrics {
         &self.stack.core.metrics
     }
 
-    /// What the store is, for people.
+    /// Returns what kind of store this stack has, in words for people: `memory`, or the path of a folder.
     pub fn store_name(&self) -> String {
         self.store().describe()
     }
 
-    /// What the store has too little of to take messages now, in words that name the limit; none where it has enough.
+    /// Returns why the store can't take messages now for want of room, in words that name the limit; none if it has room.
     pub fn shortage(&self) -> Option<String> {
         self.store().shortage()
     }
 
-    /// What became of the messages so far.
+    /// Returns what became of the messages so far.
     pub fn report(&self) -> Report {
         self.stack.core.report()
     }
 
-    /// Resolves when the store has failed for good, and says why. From then on everything that needs it is refused: all
-    /// that is left is to shut down.
+    /// Resolves when the store has failed for good, with the reason. From then on the stack refuses every request that needs
+    /// the store, so it should be shut down.
     pub async fn failed(&self) -> StoreError {
         self.store().failed().await
     }
 
-    /// Stops: accepts nothing more, deregisters, tells and drains the sessions, closes the store. Sessions and the commits
-    /// that have begun get `shutdown.grace`. One more second is for what has to be cut off and for closing the store, which
-    /// refuses the rest of the commits. The ports are free when this returns.
+    /// Shuts the stack down, and returns the final report. The ports are free when this returns.
+    ///
+    /// The listeners close, the access servers give their leases back, the clients are told, and the store is closed.
+    /// Sessions and commits that have begun get up to `shutdown.grace` to finish. Then one more second is left for cutting
+    /// off what still runs and for closing the store, which refuses the commits that are not done.
     pub async fn shutdown(self) -> Report {
         self.services().end_delays();
         let grace = self.grace;
@@ -245,7 +264,7 @@ impl Imd {
             });
         }
         let ended = ending.join_all().shared();
-        // What has ended early may have left commits behind, which the store can take before it is closed.
+        // Sessions that were cut off may have left commits behind. The store finishes them before it is closed.
         let finished = async {
             ended.clone().await;
             self.services().finished_commits().await;
@@ -255,7 +274,7 @@ impl Imd {
             () = finished => {}
             () = grace_over => {}
         }
-        // The store is closed while the rest is cut off: sessions that still wait for commits get an error from it.
+        // The store is closed while sessions are still being cut off, so that those which wait for a commit get an error.
         let (unfinished, ()) = tokio::join!(ended, self.close_store(time));
         let unfinished =
             unfinished.into_iter().sum::<usize>() + self.services().unfinished_commits();
@@ -265,7 +284,7 @@ impl Imd {
         }
     }
 
-    /// Closes the store, unless that is not done when `time` is over.
+    /// Closes the store, and gives up when `time` is over first.
     async fn close_store(&self, time: impl Future<Output = ()>) {
         tokio::select! {
             biased;

@@ -1,4 +1,7 @@
-//! Users and groups of a running stack, made by the program that runs it: what the HTTP API does, without HTTP.
+//! The methods of [`Imd`] that create users and groups: what the user API and the group API do, without HTTP.
+//!
+//! Serves tests in Rust. The methods call the same services as the HTTP APIs, so they check the same and meet the same
+//! injected faults.
 
 use super::Imd;
 use crate::id::{GroupId, Uid};
@@ -7,8 +10,8 @@ use crate::service::{GroupError, RegisterError};
 impl Imd {
     /// Registers a user, as `/x/user/register` does. Name and password may be empty.
     ///
-    /// With `auth.auto_register`, the default, users who never registered take part too; a user has to be registered to
-    /// have a password.
+    /// With `auth.auto_register`, the default, users who never registered can log in too. Only a registered user has a
+    /// password.
     ///
     /// ```
     /// # #[tokio::main]
@@ -25,7 +28,7 @@ impl Imd {
     ///
     /// # Errors
     ///
-    /// [`RegisterError`]; then nobody is registered.
+    /// [`RegisterError`]. The user is not registered then, unless the store has failed: in that case it is not known.
     pub async fn register(
         &self,
         uid: impl Into<Uid>,
@@ -37,7 +40,7 @@ impl Imd {
         self.services().register(uid.into(), name, password).await
     }
 
-    /// Makes a group whose members are `owner` and `members`, and returns its id. `owner` may be among `members`.
+    /// Creates a group whose members are `owner` and `members`, and returns its id. `owner` may be among `members`.
     ///
     /// ```
     /// # #[tokio::main]
@@ -58,7 +61,7 @@ impl Imd {
     ///
     /// # Errors
     ///
-    /// [`GroupError`]; then there is no group.
+    /// [`GroupError`]. No group was created then, unless the store has failed: in that case it is not known.
     pub async fn create_group(
         &self,
         owner: impl Into<Uid>,

@@ -1,7 +1,8 @@
-//! How a stack is started: listeners, core, servers, fronts, in this order. Nothing serves before every port is bound.
+//! Starts a stack: binds the listeners, then makes the core, the servers and the fronts, in this order.
 //!
+//! Serves the constructors of [`Imd`]. Nothing serves before every port is bound, and nothing runs after a failed start.
 //! What the config's roles leave out is neither bound nor started. A gateway alone has an empty store in memory, which
-//! nobody reaches.
+//! no client reaches.
 
 use std::io;
 use std::net::SocketAddr;
@@ -33,12 +34,16 @@ use crate::stack::Stack;
 use crate::store::{DurableStore, OpenError};
 use crate::store::{MemoryStore, Retention, Store};
 
-/// Starts a stack with the store that its config names, and closes the store again where that fails.
+/// Starts a stack with the store that its config names. Without a `registry` of the caller's, the stack has one in memory.
+///
+/// # Errors
+///
+/// [`StartError`]. Nothing runs then, and the store that was opened is closed again.
 pub(super) async fn start(
     config: Config,
     registry: Option<Arc<dyn Registry>>,
 ) -> Result<Imd, StartError> {
-    // Before anything is made on the disk.
+    // Checked first, so that a wrong config leaves no folder on the disk.
     config.validate()?;
     let admission = Admission::new(&config)?;
     let store = match config.has_role(Role::Access) {
@@ -54,7 +59,11 @@ pub(super) async fn start(
     started
 }
 
-/// Starts a stack over a store of the caller's.
+/// Starts a stack over a store of the caller's, which a failed start leaves open.
+///
+/// # Errors
+///
+/// [`StartError`]. Nothing runs then.
 pub(super) async fn start_with_store(
     config: Config,
     store: Arc<dyn Store>,
@@ -64,7 +73,11 @@ pub(super) async fn start_with_store(
     serve(config, store, None, admission).await
 }
 
-/// Starts a stack with a valid config. Without a registry of the caller's, the stack has one of its own.
+/// Starts a stack with a config that was validated.
+///
+/// # Errors
+///
+/// [`StartError`]. Nothing runs then.
 async fn serve(
     config: Config,
     store: Arc<dyn Store>,
@@ -118,7 +131,7 @@ fn warn_of_lone_role(config: &Config) {
     }
 }
 
-/// The bound listeners of one `imd`. A listener is left out where the `imd` has not its role.
+/// The bound listeners of one `imd`. Those of a role that the `imd` does not have are left out.
 struct Listeners {
     gateway: Option<TcpListener>,
     access: Vec<TcpListener>,
@@ -172,7 +185,7 @@ fn memory_store(config: &config::Store) -> Arc<dyn Store> {
     Arc::new(MemoryStore::new(config.memory_limit, config.into()))
 }
 
-/// Makes what the servers share. The faults of the config are in force from here on.
+/// Creates what the servers share. The faults of the config are in force when this returns.
 async fn make_core(
     config: &Config,
     store: Arc<dyn Store>,
@@ -211,7 +224,7 @@ async fn make_core(
     })
 }
 
-/// Makes the lab, with the faults of the config.
+/// Creates the lab, and injects the faults of the config.
 fn make_lab(
     config: &Config,
     clock: &Arc<dyn Clock>,
@@ -238,13 +251,13 @@ fn make_lab(
 /// The HTTP servers of one `imd`: the stack's two APIs, and the admin API.
 #[derive(Debug)]
 pub(super) struct Fronts {
-    /// Where the user API listens; without the role `access`, where the config says that it does.
+    /// The address of the user API. Without the role `access` it is that of the config, where another process listens.
     pub user_api: SocketAddr,
-    /// Where the group API listens; without the role `access`, where the config says that it does.
+    /// The address of the group API. Without the role `access` it is that of the config, where another process listens.
     pub group_api: SocketAddr,
-    /// None when the admin API is off.
+    /// The address of the admin API; none if it is off.
     pub admin: Option<SocketAddr>,
-    /// Ends all of them.
+    /// Ends all of these servers together.
     pub shutdown: Shutdown,
 }
 
@@ -314,12 +327,12 @@ impl Fronts {
     }
 }
 
-/// Returns the address of a listener, or `addr` where there is none.
+/// Returns the address of a listener, or `addr` if there is none.
 fn addr_or(listener: Option<&TcpListener>, addr: SocketAddr) -> io::Result<SocketAddr> {
     listener.map_or(Ok(addr), TcpListener::local_addr)
 }
 
-/// Has old messages removed, until the shutdown begins.
+/// Spawns the task that removes old messages from the store, until `shutdown` begins.
 fn keep_clean(core: &Core, shutdown: &Shutdown) {
     let ticks = core.clock.rounds(cleaning::EVERY);
     let cleaning = cleaning::keep_clean(
