@@ -1,8 +1,12 @@
-//! Why a session ends, and what its peer is told about it.
+//! The reasons for which a session is closed, and what its peer is told about each.
+//!
+//! Serves everything that closes a session, the connection, which writes the farewell of the reason, and the logs, the
+//! metrics and the journal, which show its label. The labels are part of the format of these.
 
 use crate::proto::{Code, Reply};
 
-/// Why a session was closed.
+/// The reason for which a session was closed. A session has one reason, except that a half-open one may get a second: see
+/// [`ends_half_open`](Self::ends_half_open).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseReason {
     /// The peer has closed its writing side.
@@ -13,21 +17,21 @@ pub enum CloseReason {
     Logout,
     /// The user has logged in on another session.
     LoggedInElsewhere,
-    /// The peer has not logged in in time.
+    /// The peer has not logged in within `session.login_deadline`.
     LoginDeadline,
-    /// The peer has sent no frame in time.
+    /// The peer has sent no frame for as long as `session.idle`, or `gateway.idle`, allows.
     Idle,
-    /// A frame was begun and not completed in time.
+    /// The peer has begun a frame and not completed it within `session.half_frame`.
     HalfFrame,
-    /// The peer has taken none of the bytes that were written, for too long.
+    /// The peer has taken none of the bytes that were written to it, for as long as `session.write_deadline`.
     WriteDeadline,
     /// The peer has sent a frame that is longer than the limit before the login.
     FrameTooLong,
-    /// Everything that the stack holds was replaced: by a reset, or by a snapshot.
+    /// Everything that the stack holds was replaced, by a reset or by a snapshot.
     Replaced,
-    /// A fault has closed the connection.
+    /// A fault or the admin API has closed the connection.
     Dropped,
-    /// A fault has reset the connection.
+    /// A fault or the admin API has reset the connection (RST).
     Reset,
     /// The server is stopping.
     Shutdown,
@@ -56,8 +60,8 @@ impl CloseReason {
         }
     }
 
-    /// Returns the last frame that is written to the peer, if there is one. The other reasons are plain to the peer, have
-    /// been told by a reply, or happen where the contract allows no frame.
+    /// Returns the last frame that is written to the peer, if the reason has one. For the other reasons the peer knows why,
+    /// was told by a reply, or may get no frame by the contract.
     pub(super) fn farewell(self) -> Option<Reply> {
         match self {
             CloseReason::LoggedInElsewhere => {
@@ -76,7 +80,7 @@ impl CloseReason {
         }
     }
 
-    /// Returns whether the reason ends a half-open session too, which stays as it is otherwise.
+    /// Returns whether the reason also ends a half-open session. A close for another reason leaves its connection as it is.
     pub const fn ends_half_open(self) -> bool {
         matches!(
             self,
@@ -84,7 +88,8 @@ impl CloseReason {
         )
     }
 
-    /// Returns whether the peer can't take another byte, or must not get one, so that the connection is closed at once.
+    /// Returns whether the connection is closed at once and without another byte, because the peer can't take one or must
+    /// not get one.
     pub(super) const fn is_abrupt(self) -> bool {
         matches!(
             self,

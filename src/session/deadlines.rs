@@ -1,24 +1,24 @@
 //! The deadlines of a session, and the times from which they run.
 //!
-//! Serves the connection, which notes what happens, and the sweep, which asks what was missed. Times are those of `imd`'s
-//! clock. Only time in which the peer could act counts: not while a handler runs, and not while the server is paused. For the
-//! login, only a pause does not count.
+//! Serves the connection, which notes what happens, and the sweep, which asks which deadline was missed. Times are those of
+//! the stack's clock. Only time in which the peer could act counts: the deadlines stand still while a handler runs and
+//! while the server is paused. The deadline of the login stands still only during a pause.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::CloseReason;
 
-/// How long a session may take for what its peer has to do.
+/// How long the peer of a session may take for each thing that it has to do.
 #[derive(Debug, Clone)]
 pub struct Deadlines {
-    /// From connect to login; none for a listener without logins.
+    /// The time from connect to login; none for a listener without logins.
     pub login: Option<Duration>,
-    /// Between two frames: after the login, or always for a listener without logins.
+    /// The time between two frames. It runs after the login, or always at a listener without logins.
     pub idle: Duration,
-    /// From the first byte of a frame to its last.
+    /// The time from the first byte of a frame to its last.
     pub half_frame: Duration,
-    /// From a write that the socket did not take to the next one of which it took something.
+    /// The time from a write of which the socket took nothing to the next one of which it took something.
     pub write: Duration,
 }
 
@@ -47,14 +47,14 @@ impl Deadlines {
         missed.map(|(_, reason)| reason)
     }
 
-    /// Returns when a session misses its first deadline, if nothing happens before.
+    /// Returns the time at which a session misses its first deadline, if nothing happens until then.
     pub(super) fn first(&self, timers: &Timers, logged_in: bool) -> Option<Duration> {
         let ends = self.ends(timers, logged_in);
         ends.map(|(end, _)| end).min()
     }
 
-    /// Returns the end of each deadline that runs, with the reason to close the session. Of several that were missed, the
-    /// first one here counts.
+    /// Returns the end of each deadline that runs, with the reason to close the session. If several were missed, the first
+    /// one in this order counts.
     fn ends(
         &self,
         timers: &Timers,

@@ -1,6 +1,7 @@
-//! The point where the lab sees the sessions of one listener: it injects faults into them, and records their frames.
+//! The connection between the sessions of one listener and the lab, which injects faults into them and records their
+//! frames.
 //!
-//! Serves the connections and the request batches. While there are no rules and nothing is recorded, each check costs one
+//! Serves the connections and the request batches. While no rule is in force and nothing is recorded, each check costs one
 //! relaxed load.
 
 use std::fmt;
@@ -58,7 +59,7 @@ impl FaultPoint {
         self.listener
     }
 
-    /// Returns whether there are no rules and nothing is recorded.
+    /// Returns whether no rule is in force and nothing is recorded.
     #[inline]
     pub(super) fn is_quiet(&self) -> bool {
         self.lab.is_quiet()
@@ -138,7 +139,7 @@ impl FaultPoint {
         if !self.lab.has_rule_at([site]) {
             return None;
         }
-        // Before the login, the user stands in the frame.
+        // A login names the user in its frame, since the session has none yet.
         let named = || match (cmd, site.direction()) {
             (Some(Cmd::Login), Some(Direction::In)) => {
                 Some(Uid(ReqLogin::decode(message).ok()?.uid))
@@ -157,10 +158,10 @@ impl FaultPoint {
         Some(hit)
     }
 
-    /// Records an event, or counts it if nothing is recorded.
+    /// Records an event, or counts it as unrecorded if nothing is recorded.
     pub(super) fn record(&self, session: &Session, what: EventKind, message: &[u8]) {
         if !self.lab.is_recording() {
-            // Frames are counted with the traffic.
+            // The metrics count the frames already.
             if !matches!(what, EventKind::Frame(_)) {
                 self.lab.journal().count_unrecorded();
             }

@@ -1,4 +1,7 @@
-//! The session as services and directories see it.
+//! Implements [`SessionHandle`], the view of a session that services and directories have.
+//!
+//! Serves the services, which log users in, and the directory, which notifies and displaces sessions. A session that has
+//! logged in leaves the directory when it is closed, whatever closes it.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};

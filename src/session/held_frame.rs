@@ -16,7 +16,7 @@ use crate::lab::{Held, Hold};
 
 /// A frame that is held back until the next one has passed, or until the rule ends.
 pub(super) struct HeldFrame {
-    /// In a request batch the message of the request, without its length; in the connection a whole frame to be written.
+    /// The bytes of the frame: of a request without its length prefix, and of a frame to be written with it.
     pub bytes: BytesMut,
     /// When the request was read; none for a frame that replies to no request.
     pub read_at: Option<Instant>,
@@ -24,6 +24,7 @@ pub(super) struct HeldFrame {
 }
 
 impl HeldFrame {
+    /// Creates a frame that is held back from now on.
     pub fn new(bytes: BytesMut, read_at: Option<Instant>, hold: Hold) -> Box<HeldFrame> {
         Box::new(HeldFrame {
             bytes,
@@ -70,7 +71,7 @@ impl Delay {
         }
     }
 
-    /// Does `work`, and lets the delay run meanwhile.
+    /// Awaits `work`, and polls the delay meanwhile.
     pub async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         poll_fn(|cx| {
@@ -91,7 +92,7 @@ impl Delay {
         })
     }
 
-    /// Goes on with what is left of a delay.
+    /// Restarts the delay with `left`, the part of it that has not passed.
     pub fn restart(&mut self, left: Hold) {
         *self = Delay::new(Arc::clone(&self.session), left, None);
     }
@@ -111,7 +112,7 @@ async fn wait(session: Arc<Session>, mut hold: Hold, mut held: Option<Box<HeldFr
     }
 }
 
-/// Waits for `work`, at most until the session is closed or half-open, or its peer has hung up.
+/// Awaits `work`, at most until the session is closed or half-open, or its peer has hung up.
 pub(super) async fn or_abandoned<T>(session: &Session, work: impl Future<Output = T>) {
     tokio::select! {
         _ = work => {}

@@ -1,4 +1,7 @@
-//! What the sessions of one listener share. Serves the connections and the request batches.
+//! What the sessions of one listener share: their manager, their handler, their counters and their fault point.
+//!
+//! Serves the connections and the request batches. The gateway has one context, and an access server has a new one for
+//! each of its starts.
 
 use std::sync::Arc;
 
@@ -10,15 +13,15 @@ use crate::metrics::{Connections, Metrics};
 /// What the sessions of one listener share: the gateway's, or those of one start of an access server.
 #[derive(Debug)]
 pub struct ListenerContext<H> {
-    /// Opens the sessions, lists them, and ends them.
+    /// Opens, lists and closes the sessions.
     pub manager: Arc<SessionManager>,
     /// How frames are delimited in the byte stream.
     pub framing: Framing,
     /// How long a frame may be before the login, in bytes.
     pub frame_before_login: usize,
-    /// Counts frames.
+    /// Counts the frames of all listeners, and times the replies.
     pub metrics: Arc<Metrics>,
-    /// Counts connections.
+    /// Counts the connections of this listener, by the reasons of their closes.
     pub connections: Connections,
     /// Injects faults, and records frames.
     pub fault_point: FaultPoint,

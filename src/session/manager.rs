@@ -1,8 +1,9 @@
 //! The sessions of one listener: their ids, their pause, their deadlines and their common end.
 //!
-//! Serves the listeners, which open sessions here, and the lifecycle of the gateway and of the access servers.
+//! Serves the listeners, which open sessions here, and the lifecycle of the gateway and of the access servers, which pauses
+//! and ends them. A session stays in the manager until its task has ended, or until a reset forgets it once it is done.
 //!
-//! Where several locks are held: `paused_since` before those of sessions.
+//! The order of locks: `paused_since` is taken before a lock of a session, never the other way round.
 
 use std::future::poll_fn;
 use std::io;
@@ -44,7 +45,7 @@ pub struct SessionManager {
     outbound_limit: usize,
     shutdown: Shutdown,
     pause: Arc<Pause>,
-    /// When the pause began, if there is one. Held while that changes, and over the locks of sessions.
+    /// When the pause began; none if there is no pause. The lock is held while a pause begins or ends.
     paused_since: Mutex<Option<Duration>>,
     killed: AtomicBool,
     /// Notified whenever a session is done.
@@ -111,7 +112,8 @@ impl SessionManager {
         }
     }
 
-    /// Notes that a session's task waits for its peer, or has ended. One relaxed load, as long as nobody watches.
+    /// Notes that a session's task waits for its peer, or has ended. Costs one relaxed load while nobody is in
+    /// [`all_idle`](Self::all_idle).
     #[inline]
     pub(super) fn note_parked(&self) {
         if self.watchers.load(Ordering::Relaxed) > 0 {
@@ -127,13 +129,14 @@ impl SessionManager {
             let mut is_woken = false;
             loop {
                 let mut parked = pin!(self.parked.notified());
-                // Before the check, so that what happens right after it is noticed.
+                // Enabled before the check, so that a change right after the check is noticed.
                 parked.as_mut().enable();
                 if session.is_idle() || !self.has(session.id()) || self.is_paused() {
                     break;
                 }
-                // Takes the lock that the session's task takes before it parks. So a task that does not see the watcher
-                // yet has parked before this, and is woken: when it parks again, it sees it.
+                // A task may have parked before it could see that somebody watches. It is woken once, so that it parks
+                // again and notifies. The lock that `wake` takes is the one that a task takes before it parks: a task that
+                // parks after this call sees the watcher.
                 if !std::mem::replace(&mut is_woken, true) {
                     session.wake();
                 }
@@ -164,7 +167,7 @@ impl SessionManager {
             }
             loop {
                 let mut done = pin!(self.session_done.notified());
-                // Before the check, so that what happens right after it is noticed.
+                // Enabled before the check, so that a change right after the check is noticed.
                 done.as_mut().enable();
                 if session.is_done() {
                     break;
@@ -201,7 +204,7 @@ impl SessionManager {
         self.clock.as_ref()
     }
 
-    /// Returns what the tasks of the sessions are spawned on.
+    /// Returns the shutdown on which the accept loop and the tasks of the sessions are spawned.
     pub fn shutdown(&self) -> &Shutdown {
         &self.shutdown
     }
@@ -216,7 +219,7 @@ impl SessionManager {
     /// Ends everything that was spawned on this manager's shutdown, closes every session, and waits for the tasks: for
     /// `grace` at most, and then a second for those that have to be cut off. Returns how many tasks have not ended by then.
     ///
-    /// The clients are told. A pause ends.
+    /// Each client gets the farewell of [`CloseReason::Shutdown`]. A pause ends.
     pub async fn dispose(&self, grace: Duration) -> usize {
         self.close_for_shutdown();
         self.shutdown.ended_within(grace).await
@@ -242,7 +245,7 @@ impl SessionManager {
         self.shutdown.hurry();
         for session in self.sessions() {
             session.close(CloseReason::Killed);
-            // A session that was closed before may be waiting for its handler.
+            // A session that was closed before is not woken by a second close, and may be waiting for its handler.
             session.wake();
         }
         self.resume();
@@ -302,7 +305,7 @@ impl SessionManager {
         }
     }
 
-    /// Waits for work that is done for a session, but not any longer when the manager is killed.
+    /// Awaits work that is done for a session, at most until the manager is killed.
     ///
     /// # Errors
     ///
@@ -313,15 +316,15 @@ impl SessionManager {
         mut work: Pin<&mut F>,
     ) -> impl Future<Output = io::Result<F::Output>> {
         poll_fn(move |cx| {
-            // A killed server does nothing more, not even what a fault has held back.
+            // A killed server carries nothing out any more, not even a request that a fault held back until now.
             if !self.is_killed()
                 && let Poll::Ready(done) = work.as_mut().poll(cx)
             {
                 return Poll::Ready(Ok(done));
             }
-            // Before the check below, as in `park_if_paused`.
+            // Parked before the check below, as in `park_if_paused`, so that a kill in between is noticed.
             session.park(cx);
-            // A session that was left half-open is idle wherever its task waits.
+            // A half-open session counts as idle even while its task waits here.
             self.note_parked();
             if self.is_killed() {
                 Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
@@ -344,7 +347,7 @@ impl SessionManager {
                     () = self.shutdown.begun() => return,
                     _ = ticks.tick() => {}
                 }
-                // Under the lock, since the end of a pause also postpones the deadlines.
+                // No deadline is missed during a pause. Its end postpones the deadlines before it releases this lock.
                 if self.paused_since.lock().is_some() {
                     continue;
                 }

@@ -3,8 +3,24 @@
 //! Serves the listeners, which open sessions, and everything that closes or lists them. The services see a session only as
 //! a [`SessionHandle`](crate::directory::SessionHandle).
 //!
-//! The task in [`connection`] owns the transport: it alone reads and writes it. Everyone else holds the
-//! [`Session`], none of whose methods waits but for its own task. A session is closed once, for one reason.
+//! The task in [`connection`] owns the transport: it alone reads and writes it. All others hold the [`Session`], whose
+//! methods never wait for that task. A session is closed once, for one reason.
+//!
+//! # The states of a session
+//!
+//! | state | what holds in it | what ends it |
+//! |---|---|---|
+//! | open, nobody logged in | commands that need a login are refused; the login deadline runs (at the gateway: the idle one) | a login, a close |
+//! | open, logged in | all commands are served, notifies are sent, the idle deadline runs | a close |
+//! | half-open | what arrives is discarded, nothing is written, no deadline runs | a hang-up, the server's end, some closes |
+//! | closed, draining | no further request is taken; the replies that are due and the farewell are written | all requests are done |
+//! | done | nothing is recorded or stored any more; the peer may still have to take the last bytes | the end of the task |
+//!
+//! [`Session::log_in`] is called once at most: a session never returns to the first state, and a logout closes it.
+//! [`Session::half_open`] comes from a fault or from the admin API; afterwards only a reason that
+//! [ends a half-open session](CloseReason::ends_half_open) closes it. [`Session::close`] leads from both open states to the
+//! fourth, and runs the close callbacks on the way. An abrupt reason, such as a kill, leaves out the last bytes. A pause of
+//! the server is no state of a session: while it lasts, each session stays in its state.
 //!
 //! | file | content |
 //! |---|---|
@@ -75,18 +91,19 @@ pub struct Session {
     /// The user who is logged in; 0 before the login.
     uid: AtomicI64,
     timers: Timers,
-    /// Above this many unwritten bytes, no further request is taken.
+    /// The number of unwritten bytes above which no further request is taken.
     congestion_limit: usize,
     outbound: Mutex<Outbound>,
     half_open: AtomicBool,
     /// Whether the peer was seen to have hung up while a fault held something.
     hung_up: AtomicBool,
     closed: OnceLock<CloseReason>,
-    /// A later reason that ends the session also when it is half-open.
+    /// The reason that ends the session even if it is half-open. It takes precedence over `closed`, which may have been set
+    /// before it.
     forced: OnceLock<CloseReason>,
     /// Whether all requests that the session has read are done.
     is_done: AtomicBool,
-    /// What the close runs; none afterwards.
+    /// The callbacks that the close will run; none once it has taken them.
     on_close: Mutex<Option<Vec<Callback>>>,
 }
 
@@ -103,7 +120,7 @@ impl Session {
             local,
             uid: AtomicI64::new(0),
             timers: Timers::new(opened),
-            // Half of it, since the requests that were taken before are still replied to.
+            // Half of the limit, since the requests that were taken before still add their replies.
             congestion_limit: outbound_limit / 2,
             outbound: Mutex::default(),
             half_open: AtomicBool::new(false),
@@ -135,17 +152,18 @@ impl Session {
         Uid::nonzero(self.uid.load(Ordering::Acquire))
     }
 
-    /// Binds the user who has just logged in.
+    /// Binds the session to the user who has just logged in. Called once at most: another login on the session has to be of
+    /// the same user, and changes nothing here.
     pub fn log_in(&self, uid: Uid) {
         self.uid.store(uid.0, Ordering::Release);
     }
 
-    /// Notes that a page is among what is written next. It ends at `end` of an inbox whose newest version is `total`.
+    /// Notes that a page is written next, which ends at `end` of an inbox whose newest version is `total`.
     fn page_served(&self, end: Version, total: Version) {
         self.outbound.lock().page_served(end, total);
     }
 
-    /// Notes that the page from `begin` to `end` does not reach the client, because a fault keeps it.
+    /// Notes that a fault keeps the page from `begin` to `end` from reaching the client.
     fn page_lost(&self, begin: Version, end: Version) {
         self.outbound.lock().page_lost(begin, end);
     }
@@ -156,7 +174,7 @@ impl Session {
         self.queue(|outbound| outbound.notify(current, total))
     }
 
-    /// Changes what waits to be written, and wakes the session's task.
+    /// Changes what is queued for the client, and wakes the session's task.
     fn queue<T>(&self, change: impl FnOnce(&mut Outbound) -> T) -> T {
         let mut outbound = self.outbound.lock();
         let result = change(&mut outbound);
@@ -219,7 +237,7 @@ impl Session {
         !self.is_served() || self.hung_up.load(Ordering::Acquire)
     }
 
-    /// Wakes the session's task, which looks at what there is to do.
+    /// Wakes the session's task, so that it checks the state of the session.
     fn wake(&self) {
         self.queue(|_| {});
     }
@@ -242,7 +260,7 @@ impl Session {
     /// Runs `callback` once when the session is closed: at once, if it is closed already.
     pub fn on_close(&self, callback: impl FnOnce(&Session) + Send + 'static) {
         if let Some(callbacks) = self.on_close.lock().as_mut() {
-            // Mostly there is one, for a login.
+            // Most sessions have one callback, from their login: more room would be paid for by every session.
             callbacks.reserve_exact(1);
             callbacks.push(Box::new(callback));
             return;
@@ -255,7 +273,7 @@ impl Session {
         self.is_half_open() || self.timers.is_awaiting_peer() && self.outbound.lock().is_empty()
     }
 
-    /// Returns whether too much waits to be written to take a further request.
+    /// Returns whether no further request is taken, because this many bytes are unwritten.
     fn is_congested(&self, unwritten: usize) -> bool {
         unwritten > self.congestion_limit
     }
@@ -327,13 +345,13 @@ impl Session {
         Poll::Pending
     }
 
-    /// Has the session's task woken when something is queued, or the session is closed or woken.
+    /// Registers the session's task to be woken when something is queued, and when the session is closed or woken.
     fn park(&self, cx: &Context<'_>) {
         self.outbound.lock().park(cx);
     }
 
-    /// Appends what others have queued to `out`. Called by the session's task when nothing is left of an earlier write; the
-    /// replies of this read may be in `out` already.
+    /// Appends what others have queued to `out`, which may hold the replies of this read already. Called by the session's
+    /// task when nothing is left of an earlier write.
     fn take_outbound(&self, framing: Framing, out: &mut BytesMut) {
         let mut outbound = self.outbound.lock();
         if self.close_reason().is_some() {
@@ -348,7 +366,8 @@ impl Session {
         self.outbound.lock().set_unwritten(unwritten);
     }
 
-    /// Appends what is written last: the farewell of the close reason, if there is one.
+    /// Appends the last frame of the session: the farewell of its close reason, if there is one. A pending notify is
+    /// discarded.
     fn take_final_output(&self, framing: Framing, out: &mut BytesMut) {
         let mut outbound = self.outbound.lock();
         outbound.forget_notify();

@@ -1,4 +1,4 @@
-//! What waits to be written to a session: the notify that others have queued, and where the reader is.
+//! What is queued for a session's client: the pending notify, and how far the client has read.
 //!
 //! Serves the [`Session`](super::Session), which holds it under a lock. It takes a constant amount of memory, whatever the
 //! number of messages: pending notifies merge into one.
@@ -12,15 +12,15 @@ use crate::id::Version;
 use crate::proto::fields::Fields;
 use crate::proto::{Cmd, Code, Payload, Reply};
 
-/// What others have queued for a session, and what its task has not written.
+/// What others have queued for a session, and how much its task has not written.
 #[derive(Default)]
 pub(super) struct Outbound {
     /// How many bytes the socket has not taken yet. The session's task holds them.
     unwritten: usize,
     /// The pending notify, whatever the number of messages that it stands for.
     notify: Option<Pending>,
-    /// The end of the last page on this session. Every later notify says that the client has read up to there, since
-    /// clients copy the number from each notify.
+    /// The end of the last page that was sent on this session. Every later notify names it as the version up to which the
+    /// client has read, since clients copy that number from each notify.
     page_end: Option<Version>,
     /// Wakes the session's task, if it sleeps.
     pub task: Option<Waker>,
@@ -44,12 +44,12 @@ impl Outbound {
         self.unwritten == 0 && self.notify.is_none()
     }
 
-    /// Returns whether the session's task has something new to write. While the socket takes nothing, it has not.
+    /// Returns whether the session's task has something new to write. That is never so while the socket takes nothing.
     pub fn has_work(&self) -> bool {
         self.unwritten == 0 && self.notify.is_some()
     }
 
-    /// Has the session's task woken by the next change. Called by the task before it sleeps.
+    /// Registers the session's task to be woken by the next change. Called by the task before it sleeps.
     pub fn park(&mut self, cx: &Context<'_>) {
         match &mut self.task {
             Some(task) => task.clone_from(cx.waker()),
@@ -57,8 +57,8 @@ impl Outbound {
         }
     }
 
-    /// Queues a notify of messages after `current`, up to `total`. Returns whether it was merged with a pending one; of
-    /// both numbers, the greater counts.
+    /// Queues a notify of messages after `current`, up to `total`. Returns whether it was merged with a pending one, in
+    /// which case the greater of both values is kept for each number.
     pub fn notify(&mut self, current: Version, total: Version) -> bool {
         let is_merged = self.notify.is_some();
         self.notify = Some(match self.notify {
@@ -88,7 +88,7 @@ impl Outbound {
         }
     }
 
-    /// Discards the pending notify: a session that ends is told its farewell or its last reply instead.
+    /// Discards the pending notify. The client of a session that ends gets the farewell or the last reply instead.
     pub fn forget_notify(&mut self) {
         self.notify = None;
     }
@@ -120,8 +120,8 @@ impl Payload for Pending {
     }
 }
 
-/// Appends a message as a frame. A message that fits no frame is a mistake of this server: the same command is answered
-/// 90001 in its place. Returns whether the message itself was appended.
+/// Appends a message as a frame. Returns whether the message itself was appended: one that is too long for a frame is a
+/// mistake of this server, and a reply to the same command with the code 90001 is appended in its place.
 pub(super) fn append(framing: Framing, message: &impl Payload, out: &mut BytesMut) -> bool {
     let Err(error) = framing.encode(message, out) else {
         return true;

@@ -12,13 +12,13 @@ pub(super) struct Output {
     pub bytes: BytesMut,
     /// How many bytes at the start are left from an earlier write, which has counted and recorded their frames.
     pub already_counted: usize,
-    /// When the requests were read to which the frames behind those bytes reply; none if they reply to no request. The
-    /// time of a reply is measured from here.
+    /// When the requests were read to which the frames after those bytes reply; none if they reply to no request. The time
+    /// that a reply takes is measured from here.
     pub read_at: Option<Instant>,
 }
 
 impl Output {
-    /// Creates the output that begins with what the socket has not taken before.
+    /// Creates an output that begins with `bytes`, which were counted before and which the socket did not take.
     pub fn unwritten(bytes: BytesMut, read_at: Option<Instant>) -> Self {
         Output {
             already_counted: bytes.len(),

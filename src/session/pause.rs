@@ -40,7 +40,7 @@ impl Pause {
     async fn until(&self, on: bool) {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
-            // Before the check, so that a change right after it is noticed.
+            // Enabled before the check, so that a change right after the check is noticed.
             changed.as_mut().enable();
             if self.is_on() == on {
                 return;

@@ -31,26 +31,26 @@ pub struct RequestBatch<'a> {
     fault_point: &'a FaultPoint,
     /// How long a frame may be before the login, in bytes.
     frame_before_login: usize,
-    /// What was read and not handed out yet.
+    /// The bytes that were read and not handed out yet.
     remaining: &'a [u8],
-    /// A request that is handed out next, whatever stands in its way: the second copy of a duplicated one, or one whose
-    /// delay is over.
+    /// A request that is handed out next without further checks: the second copy of a duplicated one, or one whose delay is
+    /// over.
     forced_next: Option<&'a [u8]>,
     /// Why no further request is handed out for now.
     pub(super) interruption: Option<Interruption<'a>>,
     /// A request that a fault holds back until the next one has passed.
     pub(super) held: Option<Box<HeldFrame>>,
-    /// What the socket has not taken before, then the replies.
+    /// The bytes that the socket has not taken from earlier writes, and behind them the replies.
     pub(super) output: Output,
 }
 
 /// What a connection has to do before the handler gets the next request of a batch.
 pub(super) enum Interruption<'a> {
-    /// The frame that comes next is too long, so the rest of the input can't be split into frames.
+    /// The next frame is too long, so the rest of the input can't be split into frames.
     TooLong(FrameTooLong),
-    /// Too much waits to be written.
+    /// The unwritten bytes exceed the limit of the session.
     Congested,
-    /// The request that was held back has its turn: another one has passed it, or the rule that holds it has ended.
+    /// The request that was held back has to be handled: another one has passed it, or the rule that holds it has ended.
     HeldRequest,
     /// A fault delays this request.
     Delayed(&'a [u8], Delay),
@@ -63,7 +63,7 @@ pub(super) enum Interruption<'a> {
 }
 
 impl<'a> RequestBatch<'a> {
-    /// Creates a batch of the requests in `input`. `unwritten` is what the socket has not taken before.
+    /// Creates a batch of the requests in `input`. `unwritten` is what the socket has not taken from earlier writes.
     pub(super) fn new<H>(
         session: &'a Arc<Session>,
         context: &'a ListenerContext<H>,
@@ -83,7 +83,7 @@ impl<'a> RequestBatch<'a> {
         }
     }
 
-    /// Creates a batch of one request that no fault touches any more. It was read at `read_at`.
+    /// Creates a batch of one request into which no further fault is injected. The request was read at `read_at`.
     pub(super) fn of_one<H>(
         session: &'a Arc<Session>,
         context: &'a ListenerContext<H>,
@@ -97,13 +97,13 @@ impl<'a> RequestBatch<'a> {
         }
     }
 
-    /// Returns the session that the requests came on.
+    /// Returns the session on which the requests arrived.
     pub fn session(&self) -> &'a Arc<Session> {
         self.session
     }
 
-    /// Returns the next request, without its length prefix. None if there is no further one for now; the handler has to
-    /// complete all replies then, and is called again if the batch goes on.
+    /// Returns the next request, without its length prefix; none if there is no further one for now. The handler then has to
+    /// complete all replies, and is called again if the batch goes on.
     pub fn next_request(&mut self) -> Option<&'a [u8]> {
         if let Some(forced_next) = self.forced_next.take() {
             return Some(forced_next);
@@ -116,7 +116,7 @@ impl<'a> RequestBatch<'a> {
                 self.interruption = Some(Interruption::Congested);
                 return None;
             }
-            // What was held back stands in front, once the rule has ended.
+            // Once its rule has ended, a request that was held back comes before the next one.
             if self.held.as_ref().is_some_and(|held| held.is_released()) {
                 self.interruption = Some(Interruption::HeldRequest);
                 return None;
@@ -184,7 +184,7 @@ impl<'a> RequestBatch<'a> {
             }
             Action::Error(code) => Interruption::Refused(message, code),
             Action::Reset => {
-                // Before the handler commits: nothing is delayed any more for a connection that is gone.
+                // Closed before the handler commits, so that no fault delays the commit for a connection that is gone.
                 self.session.close(CloseReason::Reset);
                 Interruption::Reset
             }
@@ -195,8 +195,8 @@ impl<'a> RequestBatch<'a> {
         false
     }
 
-    /// Has `request` handed out next, whatever stands in its way, and after it the request that it overtakes, if one is
-    /// held back.
+    /// Has `request` handed out next without further checks. If a request is held back, it is handled after `request`, which
+    /// overtakes it.
     pub(super) fn force_next(&mut self, request: &'a [u8]) {
         self.forced_next = Some(request);
         if self.held.is_some() {
@@ -204,7 +204,7 @@ impl<'a> RequestBatch<'a> {
         }
     }
 
-    /// Waits for work that completes the replies, such as a commit. A delay that a fault has injected into the next request
+    /// Awaits work that completes the replies, such as a commit. A delay that a fault has injected into the next request
     /// runs meanwhile.
     pub async fn complete<T>(&mut self, mut work: Pin<&mut impl Future<Output = T>>) -> T {
         match &mut self.interruption {
@@ -213,22 +213,22 @@ impl<'a> RequestBatch<'a> {
         }
     }
 
-    /// Adds the reply to a request. The replies are not limited here: while too much waits to be written, the batch hands
-    /// out no further request.
+    /// Adds the reply to a request. It is always added: the bytes are limited by
+    /// [`next_request`](Self::next_request), which returns no further request while the session is congested.
     pub fn reply(&mut self, reply: &impl Payload) {
         outbound::append(self.framing, reply, &mut self.output.bytes);
     }
 
-    /// Adds a page as the reply to a request. It ends at `end` of an inbox whose newest version is `total`. From then on
-    /// the client has read up to `end`; if the page leaves something behind, a notify follows.
+    /// Adds a page as the reply to a request. The page ends at `end` of an inbox whose newest version is `total`. From then
+    /// on the client counts as having read up to `end`; if that is not the newest version, a notify follows.
     pub fn reply_page(&mut self, page: &impl Payload, end: Version, total: Version) {
-        // A page that fits no frame is replaced by an error, and moves nobody.
+        // A page that is too long for a frame was replaced by an error, so the client has not read it.
         if outbound::append(self.framing, page, &mut self.output.bytes) {
             self.session.page_served(end, total);
         }
     }
 
-    /// Returns how many bytes of the input were not handed out.
+    /// Returns how many bytes of the input were not handed out, which is where a partial frame begins.
     pub(super) fn remaining_len(&self) -> usize {
         self.remaining.len()
     }

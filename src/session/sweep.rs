@@ -1,9 +1,9 @@
 //! Finds the sessions that have missed a deadline, without a timer for each session and without a check of all sessions at
 //! each tick.
 //!
-//! Serves the session manager. Whatever a session does after a check, it can't miss a deadline before the shortest one has
-//! passed. So it is enough to check each session once in that time, and to check those again before whose deadline ends
-//! earlier.
+//! Serves the session manager, which closes the sessions that are found. A deadline that begins to run after a check can't
+//! be missed before the shortest deadline has passed. So it is enough to check each session once in that time, and to check
+//! again those whose deadline ends earlier.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::{CloseReason, Deadlines, Session, SessionId, Sessions};
 use crate::sharded::SHARDS;
 
-/// The limit of ticks in a round, over which the checks are spread.
+/// The largest number of ticks in a round. The checks of all sessions are spread over the ticks of a round.
 const TICKS: u32 = 10;
 
 /// Which sessions to check, and when.

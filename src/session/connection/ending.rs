@@ -1,4 +1,7 @@
-//! The end of a session: its last bytes, and the orderly or abrupt close of its transport.
+//! Ends a session: writes its last bytes, and closes its transport in an orderly or abrupt way.
+//!
+//! Serves [`Connection::run`](super::Connection::run), which comes here once the session is closed. Every wait for the peer
+//! is bounded: by [`LINGER`], or at a shutdown by the grace period.
 
 use std::future::poll_fn;
 use std::time::Duration;
@@ -11,12 +14,13 @@ use crate::lab::EventKind;
 use crate::session::CloseReason;
 use crate::session::output::Output;
 
-/// How long a close waits for the peer to take the last bytes, and as long again for it to close too. Real time.
+/// How long a close waits for the peer to take the last bytes, in real time. It waits for the same time again until the
+/// peer closes its side.
 const LINGER: Duration = Duration::from_millis(250);
 
 impl<H: Handler> Connection<H> {
-    /// Writes the last bytes, closes the writing side, and waits a moment for the peer to do the same: a close over unread
-    /// input would reset the connection and destroy the last frame.
+    /// Writes the last bytes, closes the writing side, and waits a moment for the peer to close its own. Without this wait,
+    /// unread input would turn the close into a reset, which destroys the last frame.
     pub(super) async fn finish_session(&mut self) {
         let reason = self.session.close_reason().unwrap_or(CloseReason::Broken);
         tracing::debug!(
@@ -33,11 +37,11 @@ impl<H: Handler> Connection<H> {
         } else {
             self.take_final_output()
         };
-        // After the last frames were recorded.
+        // Recorded here, so that the close stands behind the last frames in the journal.
         let closed = EventKind::Closed(reason.label());
         self.context.fault_point.record(&self.session, closed, &[]);
         if reason == CloseReason::Dropped && is_silenced {
-            // An end and nothing else; over unread input it would be a reset.
+            // Unread input is drained first: with it, the peer would see a reset and not the end of the stream.
             if self.transport.shutdown().await.is_ok() {
                 let _ = running::timeout(LINGER, self.transport.drain()).await;
             }
@@ -86,8 +90,8 @@ impl<H: Handler> Connection<H> {
             self.transport.write_all(last).await?;
             self.transport.shutdown().await
         };
-        // A peer that is gone, or takes nothing, has missed its chance. At a shutdown the chance lasts as long as the
-        // grace period, at the end of which comes the hurry.
+        // A peer that takes nothing within this time misses the last bytes. At a shutdown it has the whole grace period, at
+        // the end of which the caller stops waiting.
         let is_written = if reason == CloseReason::Shutdown {
             written.await.is_ok()
         } else {
@@ -104,7 +108,7 @@ impl<H: Handler> Connection<H> {
         self.backlog = None;
         let (session, shutdown) = (&self.session, self.context.manager.shutdown());
         tokio::select! {
-            // Whether it ends in order or is reset.
+            // The result does not matter: the peer has hung up, in order or by a reset.
             _ = self.transport.drain() => session.close(CloseReason::PeerClosed),
             () = shutdown.begun() => {}
             () = poll_fn(|cx| session.poll_ended(cx)) => {}

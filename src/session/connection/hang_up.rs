@@ -1,7 +1,7 @@
 //! Notices a peer that hangs up while a fault holds something for its connection.
 //!
-//! Nothing is read from a connection while its task waits for a fault. Without this module, the end of what the peer has
-//! sent would be seen only after the wait, and the connection would keep its permit until then.
+//! Serves the connection, wherever its task may wait for a fault. Nothing is read during such a wait. Without this module,
+//! the task would see only after the wait that the peer has hung up, and the connection would hold its permit until then.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -10,9 +10,10 @@ use std::task::Poll;
 use super::Connection;
 
 impl<H: Send + Sync> Connection<H> {
-    /// Does `work`. If the peer hangs up meanwhile, faults hold nothing for it any more.
+    /// Awaits `work`. If the peer hangs up meanwhile, no fault holds anything for this session any more, so that `work` ends
+    /// soon.
     ///
-    /// The socket is watched only while there are rules or something is recorded.
+    /// The socket is watched only while a rule is in force or the journal records.
     pub(super) async fn with_hang_up_watch<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         let mut hung_up: Option<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = None;

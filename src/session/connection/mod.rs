@@ -1,4 +1,4 @@
-//! The task of a session: it reads, has a handler reply, and writes.
+//! The task of a session: it reads requests, has a handler reply to them, and writes the replies.
 //!
 //! Serves the listeners, which run a [`Connection`] for each socket that they accept. Every frame of every client passes
 //! through here: `poll_read` brings requests, `process_read` has them handled, and `write_replies` writes the replies and
@@ -35,7 +35,7 @@ use crate::lab::EventKind;
 use crate::proto::{Code, Reply};
 use crate::transport::Transport;
 
-/// How much is read at once, in bytes.
+/// The room for one read, in bytes.
 const READ: usize = 16 * 1024;
 
 /// Replies to the requests of a listener's sessions.
@@ -61,21 +61,21 @@ pub trait Handler: Send + Sync + 'static {
     fn refuse(&self, request: &[u8], code: Code) -> Reply;
 }
 
-/// The task of a session, and the only owner of its transport. An idle one holds nothing else.
+/// The task of a session, and the only owner of its transport. While the session is idle, the task holds no buffer.
 pub struct Connection<H> {
     transport: Transport,
     session: Arc<Session>,
     context: Arc<ListenerContext<H>>,
-    /// None while there is nothing in it.
+    /// None while it would be empty, as it is for most sessions.
     backlog: Option<Box<Backlog>>,
 }
 
-/// What a connection could not finish yet.
+/// What a connection has begun and could not finish yet.
 #[derive(Default)]
 struct Backlog {
     /// The beginning of a frame whose end has not arrived.
     partial_frame: BytesMut,
-    /// What the socket has not taken.
+    /// The bytes that the socket has not taken.
     unwritten: BytesMut,
     /// A request that a fault holds back until the next one has passed.
     held_request: Option<Box<HeldFrame>>,
@@ -111,7 +111,7 @@ enum Event {
     Released,
     /// There is something to write, and the socket takes it.
     Write,
-    /// Bytes were read, behind the beginning of a frame that was there before.
+    /// Bytes were read. If the beginning of a frame was there before, it stands in front of them.
     Read(BytesMut),
 }
 
@@ -156,7 +156,7 @@ impl<H: Handler> Connection<H> {
         if self.serve().await.is_err() {
             self.session.close(CloseReason::Broken);
         }
-        // In boxes, here and below: the future of an idle session has no room for what it rarely does.
+        // Rare work is boxed, here and below, so that the future of an idle session does not reserve the memory for it.
         Box::pin(self.finish_session()).await;
     }
 
@@ -186,13 +186,13 @@ impl<H: Handler> Connection<H> {
             let may_be_more = input.len() >= READ;
             Box::pin(self.process_read(input)).await?;
             if may_be_more {
-                // Otherwise a peer that sends without end would keep this thread.
+                // Without this, a peer that sends without a break would occupy this thread.
                 tokio::task::yield_now().await;
             }
         }
     }
 
-    /// Waits for the next event. While too much waits to be written, nothing is read.
+    /// Waits for the next event. Nothing is read while the session is congested.
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Event>> {
         let work = self.session.poll_work(cx);
         if self.context.manager.park_if_paused(&self.session, cx) {
@@ -202,7 +202,7 @@ impl<H: Handler> Connection<H> {
             self.context.manager.note_parked();
             return Poll::Ready(Ok(Event::HalfOpen));
         }
-        // Before a close and before the next frame: what was held back stands in front of both.
+        // Checked before a close and before the next frame, since a frame that was held back comes before both.
         let is_released = |backlog: &mut Box<Backlog>| backlog.poll_released(cx);
         if self.backlog.as_mut().is_some_and(is_released) {
             return Poll::Ready(Ok(Event::Released));
@@ -221,7 +221,7 @@ impl<H: Handler> Connection<H> {
             self.session.timers.note_server_busy();
             return Poll::Pending;
         }
-        // Before what others have queued: that is written together with the replies.
+        // A read comes before a write of queued notifies, so that these are written together with the replies to it.
         let read = self.poll_read(cx);
         if read.is_pending() && work == Some(Work::Write) {
             return Poll::Ready(Ok(Event::Write));
@@ -232,14 +232,14 @@ impl<H: Handler> Connection<H> {
         read
     }
 
-    /// Reads once: behind the beginning of a frame that is there, or into a buffer that is held only as long as there is
-    /// something to read.
+    /// Reads once. If the beginning of a frame is there, the bytes are read behind it; otherwise into a buffer of the pool,
+    /// which goes back if nothing was read.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Event>> {
         let manager = &self.context.manager;
         self.session
             .timers
             .note_awaiting_peer(|| manager.clock().now());
-        // Before a buffer is taken, so that a silent peer takes none.
+        // Checked before a buffer is taken, so that a connection with a silent peer holds none.
         ready!(self.transport.poll_read_ready(cx))?;
         let partial = take_filled(
             self.backlog
@@ -282,7 +282,7 @@ impl<H: Handler> Connection<H> {
         let unwritten = self.take_unwritten();
         let mut batch = RequestBatch::new(&session, &context, &input, unwritten);
         batch.held = (self.backlog.as_mut()).and_then(|backlog| backlog.held_request.take());
-        // Sent on drop, even if this task is killed.
+        // Sent when they are dropped, even if this task is aborted.
         let mut notifies = H::Notifies::default();
         self.handle_until_done(&mut batch, &mut notifies).await?;
         if batch.held.is_some() {
@@ -331,13 +331,13 @@ impl<H: Handler> Connection<H> {
         let ListenerContext {
             manager, handler, ..
         } = &*self.context;
-        // Each pinned in its place: moved into the other future, it would be copied each time, and it is large.
+        // Both are pinned here and passed by reference: they are large, and a move into another future would copy them.
         let handling = pin!(handler.handle(batch, notifies));
         let watched = pin!(self.with_hang_up_watch(handling));
         manager.unless_killed(&self.session, watched).await
     }
 
-    /// Keeps what is left of a read: the beginning of a frame.
+    /// Keeps what is left of a read, which is the beginning of a frame, and gives the buffer back if nothing is left.
     fn keep_partial(&mut self, mut input: BytesMut, taken: usize) {
         if taken == input.len() {
             self.session.timers.frame_completed();

@@ -1,7 +1,7 @@
 //! Faults that are injected into what a connection writes: replies and notifies.
 //!
-//! While such a fault may be injected, frames are written one by one through here, and their writes are waited for. Frames
-//! keep their order, unless a fault changes it.
+//! Serves `writing`, which leaves all frames to this module while a rule for replies or notifies is in force. Here each
+//! frame is checked by itself, and each write is waited for. Frames keep their order, unless a fault changes it.
 
 use std::future::poll_fn;
 use std::io;
@@ -23,7 +23,8 @@ use crate::session::output::Output;
 use crate::session::{CloseReason, outbound};
 
 impl<H: Handler> Connection<H> {
-    /// Writes what `write` writes, with the faults that are injected into it. Waits until the socket has taken all of it.
+    /// Writes the same frames as [`write`](Self::write), with the faults that are injected into them, and waits until the
+    /// socket has taken all of them.
     ///
     /// # Errors
     ///
@@ -35,7 +36,7 @@ impl<H: Handler> Connection<H> {
             read_at,
         } = output;
         let replies = earlier.split_off(already_counted.min(earlier.len()));
-        // The rest of frames that have passed here before.
+        // The earlier bytes are the rest of frames into which faults were injected before.
         self.write_all(&earlier).await?;
         self.session.set_unwritten(0);
         let mut outgoing = Outgoing::default();
@@ -46,7 +47,7 @@ impl<H: Handler> Connection<H> {
         if self.is_silenced() {
             return Ok(());
         }
-        // Behind the replies: where a fault has kept a page, the notify says how far the client has read without it.
+        // Taken after the replies: if a fault has kept a page from the client, the notify must not count that page as read.
         let mut queued = BytesMut::new();
         self.session
             .take_outbound(self.context.framing, &mut queued);
@@ -122,7 +123,7 @@ impl<H: Handler> Connection<H> {
                 }
                 outgoing.add(&changed.unwrap_or(frame), read_at);
             }
-            // An action that takes its time, or ends the session: what stands before the frame is sent first.
+            // The actions below take time or end the session, so the frames before this one are sent first.
             Action::Delay { .. } => {
                 self.delay_frame(hit.hold, held, outgoing).await?;
                 outgoing.add(&frame, read_at);
@@ -141,7 +142,7 @@ impl<H: Handler> Connection<H> {
         Ok(())
     }
 
-    /// Waits for the delay of a frame. The frames before it are sent meanwhile, and so is the held one, if its rule ends.
+    /// Waits for the delay of a frame. Meanwhile the frames before it are sent, and the held frame too if its rule ends.
     async fn delay_frame(
         &mut self,
         hold: Hold,
@@ -180,7 +181,7 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Returns the frame with the contents that an action gives it; none if they are the same.
+    /// Returns the frame with the contents that an action gives it; none if the action changes nothing in it.
     fn changed(&self, message: &[u8], action: Action) -> Option<BytesMut> {
         let changed = match action {
             Action::Error(code) => self.refused(message, code),
@@ -191,7 +192,7 @@ impl<H: Handler> Connection<H> {
         changed.filter(|changed| *changed != self.framed(&Encoded(message)))
     }
 
-    /// Writes a frame at `rate` bytes per second. What is left of it when the rule ends is written at once.
+    /// Writes a frame at `rate` bytes per second. When the rule ends, the rest of the frame is written at once.
     async fn throttle(
         &mut self,
         frame: &[u8],
@@ -234,7 +235,7 @@ impl<H: Handler> Connection<H> {
                 self.record_sent(frame, read_at);
                 for slice in frame.chunks(bytes) {
                     self.write_all(slice).await?;
-                    // Otherwise the network may put the slices together again.
+                    // Without this, the slices may leave in one packet.
                     tokio::task::yield_now().await;
                 }
             }
@@ -271,8 +272,8 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Writes bytes, and waits until the socket has taken them or the session is closed or half-open. What is left then is
-    /// kept: it is written at the end of a closed session, and lost with a half-open one.
+    /// Writes bytes, and waits until the socket has taken them or the session is closed or half-open. The rest is kept then:
+    /// a closed session writes it at its end, and a half-open one never writes it.
     async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut left = bytes;
         while !left.is_empty() && self.session.is_served() {
@@ -341,7 +342,7 @@ impl<H: Handler> Connection<H> {
 #[derive(Default)]
 struct Outgoing {
     frames: BytesMut,
-    /// Where the frames are that reply to requests, and when these were read.
+    /// The place of each frame in `frames` that replies to a request, and when that request was read.
     replies: Vec<(Range<usize>, Instant)>,
 }
 

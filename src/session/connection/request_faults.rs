@@ -1,5 +1,8 @@
-//! Faults that are injected into accepted connections and into requests, as far as they need the connection: for a delay, a
-//! refusal, or its end. The others are applied by the request batch.
+//! Faults that are injected into accepted connections and into requests, as far as the connection itself has to act: it
+//! waits, refuses a request, or ends.
+//!
+//! Serves the loop of the connection, which comes here when a batch was interrupted. The faults that only drop, duplicate
+//! or hold back a request are applied by the request batch.
 
 use std::io;
 use std::sync::Arc;
@@ -67,7 +70,8 @@ impl<H: Handler> Connection<H> {
         self.handle_held_request(batch, notifies).await
     }
 
-    /// Waits for the delay of a request, and has it handed out then. What was replied before it is written meanwhile.
+    /// Waits for the delay of a request, and has the request handed out then. The replies to the requests before it are
+    /// written meanwhile.
     async fn delay_request<'a>(
         &mut self,
         batch: &mut RequestBatch<'a>,
@@ -89,7 +93,7 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Has the request that is held back handled by itself, if there is one. The replies to the requests before it are
-    /// written before: those were read at another time.
+    /// written first, since their times are measured from another read.
     async fn handle_held_request(
         &mut self,
         batch: &mut RequestBatch<'_>,
@@ -128,7 +132,7 @@ impl<H: Handler> Connection<H> {
         self.write_replies(batch.output, notifies).await
     }
 
-    /// Sends the notifies and writes the replies so far, since what comes next may take its time.
+    /// Sends the notifies and writes the replies so far, so that they do not wait for what the caller does next.
     async fn flush(
         &mut self,
         batch: &mut RequestBatch<'_>,

@@ -1,7 +1,7 @@
 //! Writes replies and notifies, and keeps what the socket does not take.
 //!
-//! What waits to be written is bounded: no request is handled while it is too much. A fault that is injected into what is
-//! written leads through `reply_faults` instead.
+//! Serves the loop of the connection. The unwritten bytes are bounded: while they exceed a limit, no request is handled.
+//! While a fault may be injected into a frame that is written, `reply_faults` writes instead.
 
 use std::future::poll_fn;
 use std::io;
@@ -37,14 +37,14 @@ impl<H: Handler> Connection<H> {
         notifies: H::Notifies,
     ) -> io::Result<()> {
         let unwritten = self.backlog.as_mut().map(|backlog| &mut backlog.unwritten);
-        // What was written in the middle of the batch, and not taken, stands in front.
+        // Bytes that were written in the middle of the batch and not taken by the socket come first.
         if let Some(mut unwritten) = take_filled(unwritten) {
             output.already_counted += unwritten.len();
             unwritten.unsplit(output.bytes);
             output.bytes = unwritten;
         }
         if self.writing_may_fail() {
-            // A fault may keep the replies for ever: the receivers do not wait for them.
+            // Sent first, since a fault may hold the replies back for ever.
             drop(notifies);
             return Box::pin(self.write_with_faults(output)).await;
         }
@@ -60,11 +60,11 @@ impl<H: Handler> Connection<H> {
     ) -> io::Result<()> {
         loop {
             let output = batch.output.take();
-            // The receivers do not wait until this peer takes its replies.
+            // The notifies are sent now: their receivers must not wait until this peer takes its replies.
             self.write_replies(output, std::mem::take(notifies)).await?;
             batch.output = Output::unwritten(self.take_unwritten(), batch.output.read_at);
             if !self.session.is_congested(batch.output.bytes.len()) {
-                // So many replies took their time, and a peer that reads them as fast never makes this task wait.
+                // A peer that reads as fast as this task writes never makes it wait, so it has to yield to others here.
                 tokio::task::yield_now().await;
                 return Ok(());
             }
@@ -99,7 +99,7 @@ impl<H: Handler> Connection<H> {
             return Ok(());
         }
         let framing = self.context.framing;
-        // What others have queued stays there while the socket takes nothing: notifies merge until they can be written.
+        // While the socket takes nothing, notifies stay in the queue of the session, where they merge.
         let mut is_outbound_taken = !self.session.timers.is_stalled();
         if is_outbound_taken {
             self.session.take_outbound(framing, &mut output.bytes);
@@ -111,7 +111,7 @@ impl<H: Handler> Connection<H> {
                     self.session.take_outbound(framing, &mut output.bytes);
                     is_outbound_taken = true;
                 }
-                // Others may have queued more meanwhile.
+                // More may have been queued during the write.
                 Written::Part => is_outbound_taken = false,
                 Written::Nothing => {
                     self.session.set_unwritten(output.bytes.len());
@@ -166,7 +166,7 @@ impl<H: Handler> Connection<H> {
         Ok(written)
     }
 
-    /// Counts and records frames that are about to be written. The replies among them are to requests that were read at
+    /// Counts and records frames that are about to be written. Those that are replies belong to requests that were read at
     /// `read_at`.
     pub(super) fn record_sent(&self, frames: &[u8], read_at: Option<Instant>) {
         let ListenerContext {
