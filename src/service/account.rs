@@ -1,4 +1,7 @@
-//! Registered users: registration, and tokens for passwords.
+//! The operations on registered users: registration, and a token in exchange for a password.
+//!
+//! Serves the user API and [`Imd::register`](crate::Imd::register), and with its single writes the modules `group` and
+//! `fixtures`. A password is stored as a hash only.
 
 use super::password::HashingFailed;
 use super::{Caller, Services, TextTooLong};
@@ -13,7 +16,7 @@ pub enum RegisterError {
     /// UIDs are positive.
     #[error("uid {0} is not positive")]
     BadUid(i64),
-    /// The name or the password is longer than the HTTP API could take.
+    /// The name or the password is longer than a request to the HTTP API may be.
     #[error(transparent)]
     TooLong(#[from] TextTooLong),
     /// The uid is taken, or the store has no room.
@@ -30,7 +33,7 @@ pub enum RegisterError {
     Store(#[from] StoreError),
 }
 
-/// Why a write was not committed for another reason than that the store has rejected it.
+/// Why a write was not committed, other than by a rejection of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// An injected fault refuses the write with this code.
@@ -135,7 +138,7 @@ impl Services {
         let caller = Caller::user(uid);
         match self.inject_fault(Site::StoreWrite, caller, |_| true).await {
             Some(Action::Error(code)) => Err(WriteError::Injected(code)),
-            // The caller is told that it is stored, and it is not.
+            // The fault loses the write: the caller gets a success, and nothing is stored.
             Some(Action::Drop) => Ok(Ok(())),
             _ => Ok(self.store_one(write).await?),
         }

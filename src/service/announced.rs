@@ -1,5 +1,6 @@
-//! What the quirk `notify_before_store` has told receivers before their messages are stored. Serves `quirks`, which tells them,
-//! and `commit`, which does not tell them again.
+//! The receivers whom the quirk `notify_before_store` has notified before their messages are stored.
+//!
+//! Serves `quirks`, which notifies them, and `commit`, which does not notify them again.
 
 use crate::clock::{Ticks, beside};
 use crate::store::InboxState;
@@ -7,14 +8,14 @@ use crate::store::InboxState;
 /// The inboxes whose users were notified of a batch before it was stored.
 pub(super) struct Announced {
     pub inboxes: Vec<InboxState>,
-    /// The timer of the gap between notify and store. Kept until the store has answered: the commit is the work of its
-    /// tick, and whoever moves a manual clock waits for the end of that work.
+    /// The timer of the gap between notify and store. It is kept until the store has answered: an advance of a manual clock
+    /// waits for the work that follows a tick, and the commit is that work.
     pub gap: Option<Box<dyn Ticks>>,
 }
 
 impl Announced {
-    /// Runs `work` while the timer of the gap is held. Work that waits for the clock itself needs this: whoever moves a
-    /// manual clock waits for the work of each timer, and would otherwise never come to the next one.
+    /// Awaits `work` while the timer of the gap is held. Work that itself waits for the clock needs this: an advance of a
+    /// manual clock waits for the work of each timer, and would otherwise never reach the timer that `work` waits for.
     pub(super) async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
         match &mut self.gap {
             Some(gap) => beside(gap.as_mut(), work).await,
@@ -22,7 +23,7 @@ impl Announced {
         }
     }
 
-    /// Removes the inboxes whose users were notified of this much already.
+    /// Removes the inboxes whose users were already notified of a version as high as the inbox's newest one.
     pub(super) fn remove_from(self, grown_inboxes: &mut Vec<InboxState>) {
         grown_inboxes.retain(|grown| {
             let is_covered =

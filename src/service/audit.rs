@@ -1,4 +1,7 @@
-//! Counts what clients were refused, and what they were told that was not so.
+//! Counts refused commands, and answers to clients that were not true, such as the acknowledgement of a lost message.
+//!
+//! Serves the operations, which report to it, and `report` and the admin API, which show the counts. Answers are untrue
+//! only where a fault or a quirk asks for it, so all counts but those of refusals are zero otherwise.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,9 +16,9 @@ use crate::lab;
 use crate::proto::{Cmd, Code};
 use crate::store::Page;
 
-/// Counts refusals, and answers that were not true: there are none of these, unless a fault or a quirk asks for them.
+/// The counts of refusals and of untrue answers, since the start or since the contents of the store were replaced.
 ///
-/// Takes a constant amount of memory, whatever the number of messages.
+/// They take a constant amount of memory, whatever the number of messages.
 #[derive(Debug, Default)]
 pub struct Audit {
     refused: AtomicU64,
@@ -50,7 +53,8 @@ pub struct RefusalCount {
     pub code: Code,
     /// The number of these refusals.
     pub count: u64,
-    /// The text that the last client was told, and behind it whether a fault was the cause.
+    /// The text that the last refused client was told. If a fault was the cause, ` (a fault)` is added, which no client is
+    /// told.
     pub reason: String,
 }
 
@@ -110,12 +114,12 @@ impl Audit {
         self.refusals.lock().clear();
     }
 
-    /// Counts messages that are lost although nobody was told so.
+    /// Counts messages that were acknowledged and not stored, or that a page has skipped.
     pub fn count_lost(&self, messages: u64) {
         self.lost.fetch_add(messages, Ordering::Relaxed);
     }
 
-    /// Counts what is not so in a page for a reader who asked for the entries after version `after`.
+    /// Counts the gaps, repetitions and swaps in a page for a reader who asked for the entries after version `after`.
     pub fn page(&self, after: Version, page: &Page) {
         if lab::IS_LEFT_OUT {
             return;

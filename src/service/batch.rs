@@ -1,7 +1,7 @@
 //! Batches: messages that are handed to the store together.
 //!
-//! Serves the fronts. How many batches an access server makes of one read of a connection: see "One read, one commit" in
-//! docs/architecture.md.
+//! Serves the access servers, which collect the messages of one read of a connection, and `direct`, whose batches have one
+//! message. "One read, one commit" in docs/architecture.md says into how many batches a read is divided.
 
 use std::sync::Arc;
 
@@ -16,35 +16,35 @@ use crate::store::{Kind, Message, Rejected, StoreError, Write, WriteOutcome};
 /// A message or an acceptance that was checked and is to be stored.
 #[derive(Debug)]
 pub struct PendingWrite {
-    /// The user or the group that it is for.
+    /// The user or the group that receives the message; for an acceptance, the sender of the accepted message.
     pub target: Target,
-    /// What is stored, of any kind.
+    /// The message, or the acceptance as a message of the kind [`Kind::Ack`].
     pub message: Arc<Message>,
     /// Whether the server gave the message its id, because the request brought none. If the message is not stored, the
     /// client is not told this id.
     pub has_generated_id: bool,
 }
 
-/// Writes that are handed to the store together, in the order of the requests that have brought them.
+/// Writes that are handed to the store together, in the order of their requests.
 #[derive(Debug, Default)]
 pub struct WriteBatch {
     writes: Vec<PendingWrite>,
-    /// A read mark that the request which follows the batch is about to set.
+    /// The read mark of the sync that follows the batch, if there is one.
     read_mark: Option<Write>,
-    /// The time in the newest id, if one was given to a message of this batch.
+    /// The time in the newest id that the server gave to a message of this batch; none if it gave none.
     issued_ids: Option<Write>,
-    /// When the first message of the batch was taken in, in Unix milliseconds. It is the send time of all of them: they
-    /// came in the same read.
+    /// The send time of all messages of the batch, in Unix milliseconds: when the first one was added. All of them arrived
+    /// in the same read.
     sent_at: Option<i64>,
 }
 
-/// What became of the writes of a batch.
+/// The results of the writes of a batch, and the notifies that are still to be sent.
 #[derive(Debug, Default)]
 pub struct BatchOutcome {
     writes: Vec<PendingWrite>,
     /// The store's results; the first ones are those of the writes, in their order. Empty if the commit has failed.
     results: Vec<Result<WriteOutcome, Rejected>>,
-    /// Why the commit as a whole has failed, if it has.
+    /// The error of the commit as a whole, if it has failed.
     failure: Option<SendError>,
     /// The notifies to the receivers. They are sent when the value is dropped, which has to be after the acknowledgements
     /// were queued.
@@ -52,7 +52,7 @@ pub struct BatchOutcome {
 }
 
 impl PendingWrite {
-    /// Returns the command that brought it.
+    /// Returns the command that asked for the write.
     pub fn cmd(&self) -> Cmd {
         match self.message.kind {
             Kind::P2p => Cmd::SendP2PMsg,
@@ -86,13 +86,14 @@ impl WriteBatch {
         self.writes.push(write);
     }
 
-    /// Adds a read mark, which is stored together with the writes, so that the sync which follows the batch need not do it.
+    /// Adds a read mark, which is stored together with the writes, so that the sync after the batch need not store it.
     pub(super) fn mark_read(&mut self, uid: Uid, request: &SyncRequest) {
         let after = request.after;
         self.read_mark = (after > Version::START).then_some(Write::Read { uid, after });
     }
 
-    /// Adds the time in the newest id, which is stored together with the messages that ids were given to.
+    /// Adds the time in the newest id that the server gave to a message. It is stored together with the messages, so that a
+    /// restarted stack gives out greater ids.
     pub(super) fn set_issued_ids(&mut self, reached: i64) {
         self.issued_ids = Some(Write::IssuedIds { reached });
     }
@@ -139,8 +140,9 @@ impl Services {
     /// Hands the writes of a batch to the store together. Each of them is stored, or refused for a reason of its own; if the
     /// store fails, all are refused. The batch is no transaction: see [`MessageStore::commit`](crate::store::MessageStore::commit).
     ///
-    /// When this returns, what was stored is as safe as the store makes it. Receivers are notified when the
-    /// [`notifies`](BatchOutcome::notifies) of the outcome are dropped, also where this future is dropped midway.
+    /// When this returns, the stored writes are as durable as the store makes them. The receivers are notified when the
+    /// [`notifies`](BatchOutcome::notifies) of the outcome are dropped. If this future is dropped midway, a commit that has
+    /// begun is finished without it, and its receivers are notified too.
     pub async fn commit_batch(&self, caller: Caller<'_>, batch: WriteBatch) -> BatchOutcome {
         if batch.is_empty() {
             return BatchOutcome::default();
@@ -157,7 +159,7 @@ impl Services {
             None
         };
         let caller = Caller {
-            // Quirk `login_not_required`: the session is nobody's, and what it brought is somebody's.
+            // With the quirk `login_not_required` the session has no user, but each of its messages has one.
             uid: caller.uid.or_else(|| Some(writes.first()?.message.source)),
             ..caller
         };
@@ -172,7 +174,7 @@ impl Services {
             _ => {
                 let mut all = Vec::with_capacity(writes.len() + 2);
                 all.extend(writes.iter().map(PendingWrite::write));
-                // Behind the messages, so that the first results are those of the messages.
+                // Added last, so that the first results are those of the messages.
                 all.extend(read_mark);
                 all.extend(issued_ids);
                 let commit = self.committer.commit(all, writes.len(), announced);
@@ -187,7 +189,7 @@ impl Services {
         outcome
     }
 
-    /// Does what an injected fault asks for that loses a batch: the senders are told that it is stored, and it is not.
+    /// Loses a batch, as an injected fault asks for: the senders are told that their messages are stored, and nothing is.
     fn lose(&self, writes: &[PendingWrite]) -> Stored {
         self.audit.count_lost(writes.len() as u64);
         Stored {

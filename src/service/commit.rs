@@ -1,11 +1,12 @@
-//! Commits batches of messages, and makes the notifies that follow. A commit that has begun is finished even if its caller
-//! ends.
+//! Commits batches of messages, and creates the notifies that follow.
 //!
-//! To notify the receivers of a stored message is a duty of the commit, not of the task that asked for it: the task of a
-//! session or of an HTTP request can end at any await, for example when its access server is killed or its handler panics.
-//! So a commit of messages that has begun belongs to the services from then on, and its notifies to a value that sends them
-//! when it is dropped. The other writes, such as a registration, go to the store past the [`Committer`]: nobody is notified
-//! of them.
+//! Serves `batch`. Invariants: a commit that has begun is finished even if its caller ends, and every receiver of a stored
+//! message is notified.
+//!
+//! Both hold whatever happens to the task that asked for the commit: the task of a session or of an HTTP request can end at
+//! any await, for example when its access server is killed or its handler panics. A commit that is dropped midway becomes a
+//! task of its own, and the notifies are held by a value that sends them when it is dropped. Other writes, such as a
+//! registration, do not pass the [`Committer`], since nobody is notified of them.
 
 use std::fmt;
 use std::pin::Pin;
@@ -33,7 +34,7 @@ pub(super) struct Committer {
     orphaned: Shutdown,
 }
 
-/// What became of a batch that was committed.
+/// The results of a batch that was committed.
 #[derive(Debug)]
 pub(super) struct Stored {
     /// The result of each write, in the order of the batch.
@@ -52,7 +53,7 @@ pub struct PendingNotifies {
 }
 
 impl PendingNotifies {
-    /// Takes over the notifies of a later commit.
+    /// Adds the notifies of a later commit, which are sent together with these.
     pub fn append(&mut self, mut later: PendingNotifies) {
         self.grown_inboxes.append(&mut later.grown_inboxes);
     }
@@ -87,7 +88,7 @@ impl Committer {
         })
     }
 
-    /// Stores a batch, the first writes of which are `messages` messages. Receivers to whom the batch was `announced` before
+    /// Stores a batch whose first `messages` writes are messages. Receivers who were notified before, as `announced` says,
     /// are not notified again.
     ///
     /// From the first poll of the returned future on, the commit is finished even if the future is dropped.
@@ -127,7 +128,7 @@ impl Committer {
         self.orphaned.unfinished()
     }
 
-    /// Resolves when every commit whose caller has ended is finished.
+    /// Resolves when every commit whose caller has ended is done.
     pub async fn finished(&self) {
         self.orphaned.ended().await;
     }
@@ -137,10 +138,11 @@ type CommitFuture = Pin<Box<dyn Future<Output = Result<Stored, StoreError>> + Se
 
 /// A commit. If it is dropped after it has begun and before its end, a task of its own finishes it.
 pub(super) struct Commit {
-    /// Taken out during each poll, so that work which panics is not polled again; none after its end.
+    /// The work of the store. Taken out during each poll, so that work which panics is not polled again; none after its end.
     work: Option<CommitFuture>,
+    /// Whether the work was polled, so that the store may have taken the batch.
     has_begun: bool,
-    /// Runs it if it is dropped.
+    /// Runs the rest of the work, if this future is dropped before its end.
     orphaned: Shutdown,
 }
 
@@ -162,7 +164,8 @@ impl Future for Commit {
 
 impl Drop for Commit {
     fn drop(&mut self) {
-        // Without a runtime nothing can be finished: its sessions have ended with it, so nobody is left to be notified.
+        // Without a runtime the commit can't be finished. The sessions have ended with the runtime, so nobody misses a
+        // notify.
         if let Some(work) = self.work.take().filter(|_| self.has_begun)
             && Handle::try_current().is_ok()
         {

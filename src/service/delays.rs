@@ -1,11 +1,11 @@
-//! The waits that faults and quirks impose on requests, and how they are cut short.
+//! Cuts short the delays that faults and quirks impose on requests.
 //!
-//! A shutdown, and a reset that replaces everything, can't wait for them.
+//! Serves the shutdown and the resets, which can't wait for such delays, and the operations that wait for one.
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-/// Says to the requests of one `imd` whether they may be delayed.
+/// Tells the requests of one `imd` whether they may be delayed.
 #[derive(Debug, Default)]
 pub(super) struct Delays {
     state: Mutex<State>,
@@ -13,9 +13,10 @@ pub(super) struct Delays {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Ends the delays of the requests in progress, and of those that come while it is cancelled. A new one replaces it when
-    /// requests may be delayed again.
+    /// Ends the delays in progress when it is cancelled, and every delay that begins while it is. It is replaced by a new
+    /// token when requests may be delayed again.
     cancelled: CancellationToken,
+    /// Whether delays were cancelled for good.
     has_ended: bool,
 }
 
@@ -26,21 +27,22 @@ impl Delays {
         cancelled.cancelled().await;
     }
 
-    /// Cancels every delay, now and from now on.
+    /// Cancels every delay for good.
     pub fn end(&self) {
         let mut state = self.state.lock();
         state.has_ended = true;
         state.cancelled.cancel();
     }
 
-    /// Cancels every delay, now and until the guard is dropped. There is one guard at a time, that of a reset.
+    /// Cancels the delays in progress, and those that begin until the guard is dropped. There must be one guard at a time,
+    /// since the end of a guard allows delays again: resets, which hold it, do not overlap.
     pub fn suspend(&self) -> Suspended<'_> {
         self.state.lock().cancelled.cancel();
         Suspended { delays: self }
     }
 }
 
-/// As long as it is there, no request is delayed.
+/// A guard that keeps requests from being delayed until it is dropped.
 #[derive(Debug)]
 pub struct Suspended<'a> {
     delays: &'a Delays,

@@ -1,4 +1,7 @@
-//! Messages on behalf of a user who need not be logged in, as the admin API sends them.
+//! Sends messages on behalf of users who need not be logged in.
+//!
+//! Serves the admin API. Such a message takes the same way as that of a client: it is checked, meets the faults of the
+//! store, is stored in a batch of its own, and its receivers are notified.
 
 use super::{Caller, SendError, SendRequest, Services, Target, WriteBatch};
 use crate::id::{MsgId, Uid};
@@ -25,14 +28,13 @@ impl From<StoreError> for DirectSendError {
 }
 
 impl Services {
-    /// Sends a message as user `from`, on the same way as that of a logged-in client: it is checked, meets the faults of
-    /// the store, is stored, and its receivers are notified.
+    /// Sends a message as user `from`, as if a client who is logged in as that user had sent it.
     ///
     /// Returns the id of the message: that of the request, or a new one if it has none.
     ///
     /// # Errors
     ///
-    /// [`DirectSendError`]; nothing was stored then, unless the store itself has failed.
+    /// [`DirectSendError`]. Nothing was stored then, unless the store has failed: in that case it is not known.
     pub async fn send_as(
         &self,
         from: Uid,

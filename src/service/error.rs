@@ -1,6 +1,7 @@
 //! The errors of the operations as the wire contract names them: a code, and a text for the client.
 //!
-//! Each operation has an error type of its own, beside the operation. Their codes stand here, in one place.
+//! Serves the fronts, which turn each error into a [`Refusal`], and `audit`, which counts them. Each operation has an error
+//! type of its own, beside the operation. The codes of all errors are assigned here, in one place.
 
 use std::fmt;
 
@@ -30,9 +31,10 @@ pub enum Verdict<'a> {
     Plain(Code),
     /// The client is told the standard text of the code and, behind it, the error's own text.
     Explained(Code),
-    /// An injected fault asks for this code. The client is not told so, the report of the stack says it.
+    /// An injected fault asks for this code. Only the report of the stack says that it was a fault: the client is told the
+    /// standard text of the code.
     Injected(Code),
-    /// The store has failed, for a reason that concerns the operator and not the client: "server error".
+    /// The store has failed. The reason concerns the operator and goes to the log; the client is told "server error".
     StoreFailed(&'a StoreError),
 }
 
@@ -52,7 +54,7 @@ pub struct Refusal {
     pub code: Code,
     /// The standard text of the code, with what was wrong behind it where that helps.
     pub text: String,
-    /// Whether an injected fault is the cause. The client is not told, the report of the stack says it.
+    /// Whether an injected fault is the cause. Only the report of the stack says so, the client is not told.
     pub is_injected: bool,
 }
 

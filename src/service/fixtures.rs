@@ -1,4 +1,7 @@
-//! Users and groups that the config provides, after the start and after a reset.
+//! Creates the users and groups of the config: `[[user]]` and `[[group]]`.
+//!
+//! Serves the start of a stack and the resets. Users and groups that the store has already are left as they are, except
+//! that missing members join a group.
 
 use super::{GroupError, RegisterError, Services};
 use crate::config::{Group, User};
@@ -24,11 +27,12 @@ impl FixtureError {
 }
 
 impl Services {
-    /// Provides the users and groups of the config. No faults are injected into that, since no client asks for it.
+    /// Creates the users and groups of the config that the store does not have yet. No faults are injected into the writes,
+    /// since no client asks for them.
     ///
     /// # Errors
     ///
-    /// [`FixtureError`] for the first one that could not be provided; those before it are there.
+    /// [`FixtureError`] for the first user or group that could not be created. Those before it were created.
     pub async fn provide(&self, users: &[User], groups: &[Group]) -> Result<(), FixtureError> {
         for user in users {
             let provided = self.provide_user(user).await;

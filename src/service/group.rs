@@ -1,4 +1,6 @@
-//! Groups: creation, joining and quitting.
+//! The operations on groups: creation, joining and quitting.
+//!
+//! Serves the group API and the methods of [`Imd`](crate::Imd). Each change is a write of its own: no notify follows it.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,7 @@
-//! Logins, pings and logouts, and which user a session speaks for.
+//! Logins, pings and logouts, and the user for whom a command is carried out.
+//!
+//! Serves the access servers. A login enters the session in the directory and binds it to the user; from the close of the
+//! session on, the directory no longer has it. A login that fails changes neither.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -44,7 +47,7 @@ pub enum LoginError {
 #[error("uid does not match the login")]
 pub struct UidMismatch;
 
-/// Why a session without a login speaks for no user.
+/// Why a command that came before a login is carried out for no user.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// A login is required, or the request names no user.
@@ -61,7 +64,8 @@ pub enum IdentityError {
 /// A successful login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoginOutcome {
-    /// How far the user's inbox goes, and how far it was read. What is stored later is notified.
+    /// The newest version in the user's inbox, and how far the user has read. The session is notified of messages that are
+    /// stored later.
     pub inbox: InboxState,
 }
 
@@ -72,7 +76,7 @@ impl Services {
     ///
     /// # Errors
     ///
-    /// [`LoginError`]; an older session of the user is left as it is then.
+    /// [`LoginError`]. An older session of the user is left as it is then.
     pub async fn login(
         &self,
         session: &Arc<dyn SessionHandle>,
@@ -102,7 +106,7 @@ impl Services {
             () = poll_fn(|cx| session.poll_closed(cx)) => return Err(LoginError::Closed),
         };
         self.check_login(uid, token).await?;
-        // Read before anything changes: a login that fails displaces nobody.
+        // Read before anything changes, so that a login which fails because of the store displaces no session.
         let before = self.messages.inbox_state(uid).await?;
         let older = match self.directory.enter(uid, session).await {
             Entered::Alone => None,
@@ -117,7 +121,7 @@ impl Services {
         if let Some(older) = older {
             older.displace();
         }
-        // Read again: what was stored between the first reading and the entry was not notified to this session.
+        // Read again, since this session was not notified of messages that were stored before it entered the directory.
         let inbox = self.messages.inbox_state(uid).await.unwrap_or(before);
         Ok(LoginOutcome { inbox })
     }
@@ -159,13 +163,13 @@ impl Services {
     ///
     /// # Errors
     ///
-    /// [`UidMismatch`]; the session has to go on then.
+    /// [`UidMismatch`]. The front must not close the session then.
     pub fn logout(&self, uid: Uid, claimed: Option<Uid>) -> Result<(), UidMismatch> {
         check_claimed(uid, claimed).map_err(|error| self.counted(Cmd::Logout, error))
     }
 
-    /// Returns for which user to carry out a command that came before the login and names `named`. With the quirk
-    /// `login_not_required` it is that user, who must be one that could log in.
+    /// Returns the user for whom to carry out a command that came before the login and names `named`. Only with the quirk
+    /// `login_not_required` there is one: `named`, if that user may log in.
     ///
     /// # Errors
     ///

@@ -1,4 +1,7 @@
-//! Messages to users and groups, acceptances of messages, and pages of an inbox.
+//! The operations on messages: sending to a user or a group, accepting a message, and reading a page of an inbox.
+//!
+//! Serves the access servers and `direct`. Sending and accepting only add to a [`WriteBatch`]: nothing is stored before the
+//! front commits the batch, and checks that need the store's state, such as membership, are left to that commit.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -75,11 +78,11 @@ impl Services {
         Ok(())
     }
 
-    /// Adds the read mark of the sync that follows to the batch. Returns whether the mark is left to the batch; none is needed
-    /// for version 0.
+    /// Adds to the batch the read mark of the sync that follows it, so that one commit stores both. Returns whether the batch
+    /// takes care of the mark; for version 0 none is needed.
     ///
-    /// Nothing is added where there are no messages to be stored anyway, or where the sync may still be refused: a refused
-    /// sync moves no mark.
+    /// Nothing is added if the batch is empty and needs no commit, or if the sync may still be refused: a refused sync must
+    /// not move the mark.
     pub fn mark_read(&self, batch: &mut WriteBatch, uid: Uid, request: &SyncRequest) -> bool {
         let can_mark = !batch.is_empty()
             && check_claimed(uid, request.claimed).is_ok()
@@ -131,7 +134,7 @@ impl Services {
         }
         let mut page = self.page(uid, request).await?;
         match injected {
-            // As the inbox was before any of these messages came.
+            // The page of an older moment: as if none of these messages had arrived yet.
             Some(Action::Stale) => {
                 let before = page.entries.first().map(|first| first.version - 1);
                 page.current = before.unwrap_or(page.current);
@@ -147,8 +150,8 @@ impl Services {
         Ok(page)
     }
 
-    /// Returns the fault that is injected into a page, if one is. Only a page with entries can be stale or have a gap: an
-    /// empty one would be the same with the fault as without, which is no hit.
+    /// Returns the fault that is injected into a page, if one is. Only a page with entries can be stale or have a gap. In an
+    /// empty page such a fault would change nothing, so it does not count as a hit.
     async fn inject_read_fault(
         &self,
         caller: Caller<'_>,
@@ -182,7 +185,8 @@ impl Services {
         }
     }
 
-    /// Checks what a request brings by itself. `field` is what the wire contract calls its target.
+    /// Checks what can be checked without the store: the claimed user, the target, and the lengths. `field` is the name of
+    /// the target in the wire contract.
     fn check<T: Copy + Into<i64>>(
         &self,
         uid: Uid,
@@ -206,7 +210,7 @@ impl Services {
         Ok(())
     }
 
-    /// Adds a request that was checked to the batch. A message without an id gets one.
+    /// Adds to the batch the message of a request that was checked. A message without an id gets a new one.
     fn enqueue<T: Copy + Into<Target>>(
         &self,
         batch: &mut WriteBatch,

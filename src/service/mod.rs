@@ -1,11 +1,25 @@
-//! What the commands of the wire and the requests of the HTTP APIs do: logins, presence, messages, groups and accounts.
+//! The operations behind the commands of the wire and the requests of the HTTP APIs: logins, presence, messages, groups and
+//! accounts.
 //!
-//! Every operation takes values of the domain and answers a `Result` of the domain; the front that called it (access
-//! server, HTTP API, admin API) turns that into its own form. Services know neither frames nor sessions: they see a
-//! connection as a [`SessionHandle`]. The errors carry the codes of the wire contract, see [`ServiceError`].
+//! Serves the fronts: access servers, HTTP APIs, admin API, and the methods of [`Imd`](crate::Imd). Every operation takes
+//! values of the domain and returns a `Result` of the domain, which the front turns into its own form. Services know
+//! neither frames nor sessions: they see a connection as a [`SessionHandle`]. The errors carry the codes of the wire
+//! contract, see [`ServiceError`].
 //!
 //! Messages are handed to the store in batches: a front collects them in a [`WriteBatch`], and has it stored by
 //! [`Services::commit_batch`]. The front acknowledges what was stored, and then has the receivers notified.
+//!
+//! | file | content |
+//! |---|---|
+//! | `login`, `token` | logins, pings and logouts; the tokens that log users in |
+//! | `account`, `password` | registered users, and their passwords |
+//! | `group`, `fixtures` | groups; the users and groups of the config |
+//! | `message`, `request`, `direct` | messages and pages, what a front asks for, and messages that the admin API sends |
+//! | `batch`, `commit` | messages that are stored together, and the notifies that follow |
+//! | `quirks`, `announced` | behaviours of the original stack that a config can ask for |
+//! | `delays` | the end of injected delays at a shutdown or a reset |
+//! | `audit`, `report` | counts of what was refused or untrue, and the report of all messages |
+//! | `error` | the code of the wire contract for each error |
 
 mod account;
 mod announced;
@@ -27,7 +41,7 @@ mod token;
 
 pub use account::{AuthError, RegisterError, WriteError};
 pub use audit::{Audited, RefusalCount};
-// The name that it had at first, which users of the library may have in their tests.
+// The first name of `RefusalCount`, kept because tests of the library's users may have it.
 #[doc(hidden)]
 pub use audit::RefusalCount as Refused;
 pub use batch::{BatchOutcome, PendingWrite, WriteBatch};
@@ -85,11 +99,11 @@ pub struct Services {
 #[derive(Debug, Clone, Copy)]
 struct NewId {
     id: i64,
-    /// Whether a fault was injected into it, so that it may not be new.
+    /// Whether a fault was injected, by which the id may have been given out before.
     is_injected: bool,
 }
 
-/// The parts of an `imd` that all services work with.
+/// The parts of an `imd` over which the services are created.
 #[derive(Debug, Clone)]
 pub struct Deps {
     /// Stores messages, and everything else that is written.
@@ -104,7 +118,7 @@ pub struct Deps {
     pub metrics: Arc<Metrics>,
 }
 
-/// On whose behalf a service works, which decides the faults that are injected.
+/// The user and the session for whom a service works. A fault may be limited to a user.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Caller<'a> {
     /// The user, if there is one.
@@ -196,7 +210,8 @@ impl Services {
         })
     }
 
-    /// Checks that a name or a password could also come in through the HTTP API.
+    /// Checks that a name or a password is short enough for a request to the HTTP API. Texts that come another way, such as
+    /// from the config, are held to the same limit.
     fn check_text(&self, field: &'static str, text: &str) -> Result<(), TextTooLong> {
         let (len, max) = (text.len(), self.text_limit);
         if len > max {
@@ -215,25 +230,26 @@ impl Services {
         self.directory.as_ref()
     }
 
-    /// Waits until nothing is being replaced. What is done until the returned guard is dropped belongs as a whole to what
-    /// the store held before a replacement, or as a whole to what it holds afterwards.
+    /// Waits until nothing is being replaced, and keeps a replacement from beginning until the returned guard is dropped. So
+    /// what is done under the guard belongs as a whole to the contents before a replacement or to those after it.
     pub async fn lock_shared(&self) -> RwLockReadGuard<'_, ()> {
         self.replacing.read().await
     }
 
-    /// Waits for the end of everything that is done under [`lock_shared`](Self::lock_shared), and keeps out what comes
-    /// later until the returned guard is dropped. Injected delays end at once meanwhile.
+    /// Waits for the end of everything that is done under [`lock_shared`](Self::lock_shared), and keeps new work out until
+    /// the returned guard is dropped. Injected delays end at once while this waits.
     pub async fn lock_exclusive(&self) -> RwLockWriteGuard<'_, ()> {
         let _suspended = self.delays.suspend();
         self.replacing.write().await
     }
 
-    /// Cancels the delays of all requests, now and until the guard is dropped: what they hold up is done at once.
+    /// Cancels the injected delays of all requests, those in progress and those that begin until the guard is dropped. The
+    /// delayed requests are carried out at once.
     pub fn suspend_delays(&self) -> Suspended<'_> {
         self.delays.suspend()
     }
 
-    /// Cancels the delays of all requests, now and from now on: a shutdown has no time for them.
+    /// Cancels the injected delays of all requests for good, since a shutdown can't wait for them.
     pub fn end_delays(&self) {
         self.delays.end();
     }
@@ -243,8 +259,8 @@ impl Services {
         self.ids.reached()
     }
 
-    /// Goes on over contents of the store that have replaced others: new ids are greater than those in the contents, and the
-    /// counts of the report begin anew.
+    /// Adapts the services to new contents of the store, which have replaced the old ones: ids that are given out from now on
+    /// are greater than those in the contents, and the counts of the report begin anew.
     ///
     /// # Errors
     ///
@@ -255,17 +271,17 @@ impl Services {
         Ok(())
     }
 
-    /// Returns in which ways this stack behaves as the original does.
+    /// Returns the switches that make this stack behave as the original stack does.
     pub fn quirks(&self) -> &Quirks {
         &self.quirks
     }
 
-    /// Returns how many commits are in progress whose caller has ended.
+    /// Returns the number of commits in progress whose caller has ended.
     pub fn unfinished_commits(&self) -> usize {
         self.committer.unfinished()
     }
 
-    /// Resolves when every commit whose caller has ended is stored and its receivers are notified.
+    /// Resolves when every commit whose caller has ended is done, and its receivers are notified.
     pub async fn finished_commits(&self) {
         self.committer.finished().await;
     }
@@ -275,10 +291,10 @@ impl Services {
         self.audit.read()
     }
 
-    /// Counts that a client was refused, for the report and the metrics.
+    /// Counts that a client's command was refused, for the report and the metrics.
     ///
-    /// The operations of the services count their own errors. A front calls this for what it refuses by itself: a command
-    /// without a login, or one that a fault refuses.
+    /// The operations of the services count their own errors. A front calls this for a command that it refuses itself,
+    /// because a fault asks for it.
     pub fn count_refusal(&self, cmd: Cmd, refusal: &Refusal) {
         self.audit.count_refusal(cmd, refusal);
         if cmd == Cmd::Login {
@@ -293,8 +309,8 @@ impl Services {
         error
     }
 
-    /// Returns the fault that is injected at a site which frames do not pass, if one is, after the delay that it may ask
-    /// for. A rule whose action does not apply to the call, as the caller says with `applies`, is not hit.
+    /// Returns the fault that is injected into a call at `site`, if one is, after waiting for the delay that it asks for. A
+    /// rule for which `applies` returns false, because its action has no meaning for this call, is not hit.
     ///
     /// The delay ends early when the caller's session is closed or its peer has hung up.
     async fn inject_fault(
@@ -325,7 +341,7 @@ impl Services {
         self.new_id(uid).id
     }
 
-    /// Returns the next snowflake, or what an injected fault makes of it.
+    /// Returns the next snowflake, or an old one if an injected fault asks for that.
     fn new_id(&self, uid: Uid) -> NewId {
         if !self.lab.has_rule_at([Site::IdgenNext]) {
             return NewId {
@@ -337,7 +353,7 @@ impl Services {
             uid: Some(uid),
             ..FrameContext::default()
         };
-        // Before the first id there is none to be repeated.
+        // The first id can't repeat an earlier one.
         let is_first = self.ids.reached() == 0;
         let applies = |action: &Action| !(is_first && *action == Action::Duplicate);
         let hit = self.lab.check_fault(Site::IdgenNext, &context, applies);
@@ -350,7 +366,8 @@ impl Services {
         NewId { id, is_injected }
     }
 
-    /// Returns whether `uid` may take part: everyone, unless the config lets registered users only.
+    /// Returns whether `uid` may log in, receive messages and be a member of groups: every user may, unless the config
+    /// admits only registered users.
     async fn may_participate(&self, uid: Uid) -> Result<bool, StoreError> {
         Ok(self.auto_register || self.accounts.user(uid).await?.is_some())
     }

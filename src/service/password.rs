@@ -1,4 +1,7 @@
-//! Hashes passwords and checks them against hashes, with bounds on the work and memory that takes.
+//! Hashes passwords, and checks passwords against stored hashes.
+//!
+//! Serves `account`. At most [`MAX_CONCURRENT`] hashes are computed at once, on blocking threads, so that clients who try
+//! passwords can take neither all processors nor unlimited memory, and no thread of the runtime is blocked.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,8 +14,8 @@ use tokio::sync::Semaphore;
 use crate::id::Uid;
 use crate::phc::StoredHash;
 
-/// The most hashes that are computed at once. Each takes a processor and 19 MiB; a hash from a snapshot or a store's folder
-/// may take 64 MiB, so all of them together take 256 MiB at most.
+/// The largest number of hashes that are computed at once. Each takes a processor and 19 MiB. A hash from a snapshot or a
+/// store's folder may take 64 MiB, so that all of them together take 256 MiB at most.
 const MAX_CONCURRENT: usize = 4;
 
 /// A password could not be hashed, or the stored hash can't be checked.
@@ -34,7 +37,8 @@ pub(super) struct Passwords {
     /// The memory of finished computations, for the next ones. If each allocated its own, the heaps of the threads would
     /// be left with holes of that size, which add up to a gigabyte.
     memory: Arc<Mutex<Vec<Vec<Block>>>>,
-    /// Whether a stored hash was refused. That is logged once, not each time that somebody tries its password.
+    /// Whether a stored hash was refused before. Only the first refusal is logged, since clients can try a password again
+    /// and again.
     has_refused: AtomicBool,
 }
 
@@ -50,6 +54,10 @@ impl Default for Passwords {
 
 impl Passwords {
     /// Returns the hash of a password in PHC form, with a new salt.
+    ///
+    /// # Errors
+    ///
+    /// [`HashingFailed`], when the computation has failed.
     pub async fn hash(&self, password: String) -> Result<String, HashingFailed> {
         self.run(move |memory| {
             let (params, salt) = (Params::default(), Salt::generate());
@@ -70,8 +78,8 @@ impl Passwords {
     ///
     /// # Errors
     ///
-    /// When the hash can't be checked, or only with too much work: the folder of a store may hold any hash. No work is done
-    /// then.
+    /// [`HashingFailed`], when the hash can't be read, or when checking it would take too much work: the folder of a store may
+    /// hold any hash. Nothing is computed then.
     pub async fn matches(
         &self,
         uid: Uid,

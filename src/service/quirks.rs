@@ -1,5 +1,7 @@
-//! Where the services behave as the original does: one place for each switch of `[quirks]` that concerns what they do.
-//! The quirks of the replies are those of the access server. What a client sees of all of them is in docs/quirks.md.
+//! The behaviours of the original stack that a config can switch on, as far as they concern the services.
+//!
+//! Serves `batch` and `message`, which come here only while a switch of `[quirks]` is on. The quirks of the replies belong
+//! to the access server. docs/quirks.md says what a client sees of each.
 
 use std::sync::Arc;
 
@@ -16,11 +18,11 @@ impl Services {
 
     /// Notifies the receivers of messages that are about to be stored, and waits for the gap if one of them has a session.
     ///
-    /// The versions are a guess, as they are in the original: a message that is a duplicate, or that another one overtakes,
-    /// makes it wrong.
+    /// The versions are a guess, as in the original stack: they are wrong if a message is a duplicate, or if another message
+    /// is stored first.
     pub(super) async fn announce(&self, writes: &[PendingWrite]) -> Announced {
         let expected = self.expected_inboxes(writes).await;
-        // Begun before anyone is notified: a client that is notified may move a manual clock at once.
+        // The timer begins before anyone is notified, since a client may move a manual clock as soon as it is notified.
         let gap = self.quirks.notify_gap;
         let mut gap = (!gap.is_zero()).then(|| self.clock.ticks(gap));
         let mut inboxes = Vec::new();
@@ -68,7 +70,7 @@ impl Services {
         self.quirks.sync_inclusive || self.quirks.sync_drops_group_id
     }
 
-    /// Returns a page as the original would.
+    /// Returns a page as the original stack would, by the quirks that are on.
     pub(super) async fn odd_page(
         &self,
         uid: Uid,
@@ -90,15 +92,15 @@ impl Services {
 
     /// Returns the page that begins with version `after` itself.
     ///
-    /// Where there is nothing newer, or no room for it in that page, the page begins after `after`: a client that reads on
-    /// until a page is empty would never come to an end otherwise.
+    /// If there is nothing newer, or no room for it in that page, the page begins after `after` instead. Otherwise a client
+    /// that reads until it gets an empty page would never stop.
     async fn inclusive_page(
         &self,
         uid: Uid,
         after: Version,
         limit: PageLimit,
     ) -> Result<Page, StoreError> {
-        // This sync moves the read mark to where the request says; the one from `after - 1` can't move it back.
+        // This read moves the read mark to `after`, as the request asks. The read from `after - 1` below can't move it back.
         let next = self.messages.read_page(
             uid,
             after,

@@ -1,4 +1,7 @@
-//! The report: how many messages were stored, delivered, refused or lost, as a whole and by inbox.
+//! The report: how many messages were stored, delivered, refused or lost, in all and for each inbox.
+//!
+//! Serves [`Imd::report`](crate::Imd::report), the line that the program prints at its end, and the admin API. A report is
+//! made of the counts of the store's ledgers and those of `audit`.
 
 use std::fmt;
 
@@ -8,10 +11,10 @@ use super::{RefusalCount, Services};
 use crate::id::Uid;
 use crate::store::Ledger;
 
-/// The most inboxes that a report lists.
+/// The largest number of inboxes that a report lists.
 pub const MAX_REPORTED_INBOXES: usize = 1_000;
 
-/// The most inboxes that a report describes in words.
+/// The largest number of inboxes that [`Report::lines`] describes.
 const MAX_DESCRIBED: usize = 20;
 
 /// What became of the messages since the start, or since the contents of the store were replaced. A message counts once for

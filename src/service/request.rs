@@ -1,7 +1,7 @@
-//! What a front asks of the operations on messages, and why they refuse it. Serves `message`, `batch` and `direct`, and the
-//! fronts that fill in the requests.
+//! The requests that a front makes to the operations on messages, and the errors with which these refuse them.
 //!
-//! A request holds what the client has said, unchecked; the operation checks it.
+//! Serves `message`, `batch` and `direct`, and the fronts that fill in the requests. A request holds the values that the
+//! client has sent, unchecked: the operation checks them.
 
 use std::fmt;
 
@@ -31,13 +31,14 @@ impl From<GroupId> for Target {
     }
 }
 
-/// A message to be sent or accepted, with its texts borrowed from where they came in. `T` is the id of a user or of a group.
+/// A message to be sent or accepted, with its texts borrowed from the frame or the request body. `T` is the id of a user or
+/// of a group.
 #[derive(Clone, Copy)]
 pub struct SendRequest<'a, T> {
     /// The user whom the request names as the sender, or as the one who accepts; none stands for the user who is logged
     /// in.
     pub claimed: Option<Uid>,
-    /// The receiver or the group; for an acceptance, the sender of what is accepted.
+    /// The user or the group that receives the message; for an acceptance, the sender of the accepted message.
     pub target: T,
     /// The sender's id of the message. If it is empty, the server makes one.
     pub msg_id: MsgId<'a>,
@@ -75,7 +76,7 @@ pub struct SyncRequest {
     pub claimed: Option<Uid>,
     /// The version of the last message that the client has.
     pub after: Version,
-    /// How much the front can take in one answer.
+    /// How many entries and bytes the front can take in one page.
     pub limit: PageLimit,
 }
 

@@ -1,5 +1,9 @@
 //! The tokens that log users in: the salted ones that existing clients compute, and the signed ones that the HTTP API
 //! issues.
+//!
+//! Serves `login`, which checks tokens, `account`, which issues them, and the admin API and [`Imd::token`](crate::Imd::token),
+//! which compute salted ones. A salted token never expires. A signed one does; it is valid for as long as the store has
+//! its key, so also after a reset, and after a restart on the same folder.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -38,23 +42,24 @@ pub struct Tokens {
     stops: Mutex<Stops>,
 }
 
-/// Remembers for how long the process was stopped, so that this time is not taken from the lifetime of a token.
+/// Remembers when the process was stopped and for how long, so that this time is not taken from the lifetime of a token.
 #[derive(Debug, Default)]
 struct Stops {
-    /// For the first token after each stop: when it was issued, in Unix milliseconds, and for how long the process had been
-    /// stopped in all until then.
+    /// For the first token after each stop: when it was issued, in Unix milliseconds, and the total time for which the
+    /// process had been stopped by then.
     first: VecDeque<(i64, Duration)>,
-    /// For how long the process had been stopped in all before tokens that are older than those in `first`.
+    /// The total time for which the process had been stopped before the oldest token in `first` was issued.
     before: Duration,
 }
 
 impl Stops {
-    /// The most stops that are remembered one by one.
+    /// The largest number of stops that are remembered one by one.
     const LIMIT: usize = 64;
     /// The shortest stop that counts. Shorter ones are adjustments of the clock.
     const SHORTEST: Duration = Duration::from_secs(1);
 
-    /// Notes that a token is issued at `at`, with the process `stopped` for so long in all until now.
+    /// Notes that a token is issued at `at`, in Unix milliseconds. `stopped` is the total time for which the process was
+    /// stopped until now.
     fn issued(&mut self, at: i64, stopped: Duration) {
         let known = self.first.back().map_or(self.before, |(_, known)| *known);
         if stopped.abs_diff(known) < Self::SHORTEST {
@@ -69,7 +74,8 @@ impl Stops {
         self.first.push_back((at, stopped));
     }
 
-    /// Returns for how long the process was stopped since `issued`, if it was stopped for `stopped` in all until now.
+    /// Returns for how long the process was stopped since `issued`, in Unix milliseconds. `stopped` is the total time until
+    /// now.
     fn since(&self, issued: i64, stopped: Duration) -> Duration {
         let mut first = self.first.iter().rev();
         let before = first.find(|(at, _)| *at <= issued);
@@ -77,7 +83,7 @@ impl Stops {
     }
 }
 
-/// Without the secrets.
+/// Omits the salt and the key, which must not reach a log.
 impl std::fmt::Debug for Tokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tokens").finish_non_exhaustive()
