@@ -1,7 +1,7 @@
 //! The gateway: tells clients which access server to use, from its own copy of the registry's list.
 //!
-//! Serves `daemon`, which starts it. The list is read again at fixed times, so a server that has died is handed out until its
-//! lease has expired and the list was read.
+//! Serves `daemon`, which starts it, and `reset`, which empties its list. A request never waits for the registry: the list is
+//! read again at fixed times, so a server that has died is handed out until its lease has expired and the list was read.
 //!
 //! [`Gateway`] is the server, [`ServerList`] its list, and [`GatewayHandler`] answers the frames of its sessions.
 
@@ -32,12 +32,12 @@ use crate::session::{
 use crate::shutdown::Shutdown;
 
 thread_local! {
-    /// A cheap generator, since which server a client gets is no secret.
+    /// Chooses servers by the strategy `random`. A cheap generator is enough, since the choice is no secret.
     static CHOICES: RefCell<SmallRng> = RefCell::new(SmallRng::from_rng(&mut rand::rng()));
 }
 
-/// The gateway of one `imd`: the sessions of its listener, and the list from which they are answered. An `imd` without the
-/// role `gateway` has one that serves nobody.
+/// The gateway of one `imd`: the sessions of its listener, and the list from which their requests are answered. In an `imd`
+/// without the role `gateway` it serves nobody.
 #[derive(Debug)]
 pub struct Gateway {
     addr: SocketAddr,
@@ -140,18 +140,18 @@ pub struct ServerList {
 #[derive(Debug)]
 struct Listed {
     record: Record,
-    /// How often the server was handed out since it wrote the record, whose number of sessions does not contain these clients
-    /// yet. Counted only with the strategy `least_sessions`.
+    /// How often the server was handed out since it wrote the record, whose number of sessions does not include these
+    /// clients yet. Counted only with the strategy `least_sessions`.
     handed_out: AtomicUsize,
     answer: Answer,
 }
 
-/// How a client is told the address of an access server.
+/// The form in which a client is told the address of an access server.
 #[derive(Debug)]
 enum Answer {
-    /// By a message that is the same for every client, and encoded once.
+    /// A message that is the same for every client, and encoded once.
     Common(Encoded<BytesMut>),
-    /// By an address that depends on the client: this one has an unspecified host, which no client can dial.
+    /// An address with an unspecified host, which no client can dial: each client is told a host of its own.
     Own(SocketAddr),
 }
 
@@ -205,7 +205,7 @@ impl ServerList {
             let same = |old: &&Listed| {
                 old.record.name == record.name && old.record.renewals == record.renewals
             };
-            // The clients that were sent there since the record was written are still not in its count.
+            // The record does not count the clients yet that were sent to this server after it was written.
             let handed_out = old
                 .iter()
                 .find(same)
@@ -288,9 +288,9 @@ impl ServerList {
     }
 }
 
-/// Returns the address to dial for a server that listens on `listening`. Where its host is unspecified, the server has every
-/// address of this machine, and the client is told `local`, by which it has reached the gateway. None, where the client came
-/// by IPv6 and the server listens on IPv4 alone.
+/// Returns the address to dial for a server that listens on `listening`. If its host is unspecified, the server has every
+/// address of this machine, so the client is told the host of `local`, the address by which it has reached the gateway.
+/// None if the client came by IPv6 and the server listens on IPv4 alone.
 fn dialable(listening: SocketAddr, local: SocketAddr) -> Option<SocketAddr> {
     let port = listening.port();
     match (listening, local) {
@@ -298,14 +298,14 @@ fn dialable(listening: SocketAddr, local: SocketAddr) -> Option<SocketAddr> {
         (SocketAddr::V4(_), SocketAddr::V6(local)) => {
             let ip = match local.ip().to_canonical() {
                 IpAddr::V4(ip) => ip,
-                // A client that came by the one loopback address can take the other.
+                // A client on this machine can use the loopback address of IPv4 too.
                 IpAddr::V6(Ipv6Addr::LOCALHOST) => Ipv4Addr::LOCALHOST,
                 IpAddr::V6(_) => return None,
             };
             Some(SocketAddr::from((ip, port)))
         }
         (_, SocketAddr::V6(local)) => Some(match local.ip().to_canonical() {
-            // With the zone, without which a link-local address can't be dialled.
+            // The zone is kept, since a link-local address can't be dialled without it.
             IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, local.scope_id()).into(),
             ip => SocketAddr::new(ip, port),
         }),
@@ -350,8 +350,8 @@ impl Handler for GatewayHandler {
     type Notifies = ();
 
     async fn handle(&self, batch: &mut RequestBatch<'_>, (): &mut ()) {
-        // Most requests are logged by nobody, and a span takes time also then. What this leaves out is a filter that names
-        // a span alone, as in `[request]=debug`.
+        // A span takes time even if nothing logs it, so there is none unless some target logs at the level debug. A filter
+        // that names only a span, such as `[request]=debug`, therefore has no effect.
         let is_traced = tracing::enabled!(tracing::Level::DEBUG);
         let mut list = None;
         while let Some(request) = batch.next_request() {
@@ -369,7 +369,7 @@ impl Handler for GatewayHandler {
     }
 
     fn refuse(&self, _: &[u8], code: Code) -> Reply {
-        // No site of a fault refuses requests at the gateway.
+        // Not called, since no site allows a fault that refuses requests at the gateway.
         Reply::server(code, code.text())
     }
 }

@@ -27,7 +27,7 @@ pub struct AccessHandler {
     form: ReplyForm,
 }
 
-/// A batch of requests whose handling has begun, with what is still to be done for those that were taken out of it.
+/// A batch of requests whose handling has begun, with the replies that are not complete yet.
 struct RequestsInProgress<'b, 'a> {
     requests: &'b mut RequestBatch<'a>,
     /// The replies that wait for a commit, or for an earlier reply that does.
@@ -42,7 +42,7 @@ impl RequestsInProgress<'_, '_> {
         Arc::clone(self.requests.session()) as Arc<dyn SessionHandle>
     }
 
-    /// Adds the refusal of a command whose reply waits for the commit otherwise.
+    /// Adds the refusal of a command, if `result` is an error. A command that was not refused is replied to after the commit.
     fn push_if_refused(&mut self, command: &Command<'_>, result: Result<(), impl Into<Refusal>>) {
         if let Err(error) = result {
             self.replies
@@ -58,7 +58,7 @@ impl AccessHandler {
         AccessHandler { services, form }
     }
 
-    /// Replies to one request, now or by the next [`commit`](Self::commit).
+    /// Carries out one request. Its reply is added at once, or by the next [`commit`](Self::commit).
     async fn respond(&self, work: &mut RequestsInProgress<'_, '_>, request: &[u8]) {
         match Command::decode(request, Listener::Access) {
             Err(bad) => {
@@ -101,10 +101,10 @@ impl AccessHandler {
                 work.replies.push(reply_to(&command, renewed));
             }
             Command::Sync(request) => self.sync(work, &command, request, uid).await,
-            // In a box: the requests that come after it should not carry the room for it.
+            // Boxed, so that the future of every other request does not reserve the memory for a login.
             Command::Login(request) => Box::pin(self.log_in(work, &command, request)).await,
             Command::Logout(_) => self.log_out(work, &command, uid).await,
-            // The table of commands has it at the gateway only.
+            // Never decoded here: the table of commands allows it at the gateway only.
             Command::SelectAccess(_) => {}
         }
     }
@@ -119,7 +119,7 @@ impl AccessHandler {
         let request = wire::sync_request(request);
         let writes = &mut work.replies.writes;
         let is_marked = self.services.mark_read(writes, uid, &request);
-        // A sync sees the sends before it.
+        // Committed first, so that the page contains the messages that were sent before the sync.
         self.commit(work).await;
         let caller = Caller::on(&**work.requests.session());
         match self.services.sync(caller, uid, &request, is_marked).await {
@@ -146,7 +146,7 @@ impl AccessHandler {
         let inbox = login.as_ref().ok().map(|outcome| outcome.inbox);
         work.requests
             .reply(&self.form.apply(reply_to(command, login)));
-        // The notify is written behind the reply, which clients expect as the first frame.
+        // The notify is queued only here and is written after the reply, which clients expect as the first frame.
         if let Some(inbox) = inbox.filter(|inbox| inbox.total > inbox.read) {
             session.notify(&inbox);
         }
@@ -170,8 +170,8 @@ impl AccessHandler {
     /// Runs a command that needs a login before there is one: refuses it, or, with the quirk `login_not_required`, serves
     /// it for the user whom it names.
     ///
-    /// The session remains nobody's: it is never notified, also not of what a page left behind, since its next page may
-    /// be another user's.
+    /// The session is not bound to that user. It is never notified, not even of messages that a page left out, since its
+    /// next page may be that of another user.
     async fn execute_without_login(
         &self,
         work: &mut RequestsInProgress<'_, '_>,
@@ -207,7 +207,7 @@ impl AccessHandler {
         let (writes, ready) = std::mem::take(&mut work.replies).into_parts();
         let requests = &mut *work.requests;
         let caller = Caller::on(&**requests.session());
-        // Pinned in its place, since it is large.
+        // Pinned here and passed by reference: it is large, and a move into another future would copy it.
         let committing = pin!(self.services.commit_batch(caller, writes));
         let outcome = requests.complete(committing).await;
         let mut ready = ready.into_iter().peekable();
@@ -266,13 +266,14 @@ fn reply_to<T>(command: &Command<'_>, result: Result<T, impl Into<Refusal>>) -> 
 impl Handler for AccessHandler {
     type Notifies = Option<PendingNotifies>;
 
-    /// Has everything stored before it is acknowledged. The notifies are left to the connection.
+    /// Replies to the requests of a batch. Every message is stored before it is acknowledged, and the notifies are left to
+    /// the connection.
     async fn handle(
         &self,
         requests: &mut RequestBatch<'_>,
         notifies: &mut Option<PendingNotifies>,
     ) {
-        // A span takes time also when nobody logs it.
+        // A span takes time even if nothing logs it.
         let is_traced = tracing::enabled!(tracing::Level::DEBUG);
         let mut work = RequestsInProgress {
             requests,

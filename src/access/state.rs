@@ -1,5 +1,7 @@
-//! The states of an access server. Serves `lifecycle`, which moves a server from one to another, and `error`, whose errors name
-//! the state that did not allow an operation.
+//! The states of an access server.
+//!
+//! Serves `lifecycle`, whose table says which operation leads from which state to which, `error`, whose errors name the state
+//! that did not allow an operation, and the admin API, which shows the name of the state.
 
 /// The state of an access server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,9 +1,9 @@
 //! Converts commands into requests to the services, and their results into messages of the wire contract.
 //!
-//! Serves the module `handler`. Outside of `access`, no module knows both the services and the wire.
+//! Serves the module `handler`. Only `access` knows both the services and the frames of the wire.
 //!
-//! Every request to an access server passes through here, so the common answers are encoded straight from what was stored,
-//! without a message in between.
+//! Every request to an access server passes through here. For speed, the common replies are encoded directly from the
+//! stored messages, without a message of the contract in between.
 
 use bytes::BytesMut;
 
