@@ -1,4 +1,7 @@
 //! The actions: what a fault does to the frame or the call that it hits.
+//!
+//! Serves the rules, each of which has one action, and the modules with a site, which carry it out: the connection, the
+//! services and the registration of an access server. The names of the actions are part of the formats of rules.
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! Validation of a rule: the bounds of its numbers, and whether it could ever fire.
 //!
-//! Every rule is checked here, whether it comes from Rust, imd.toml, the admin API or the command line.
+//! Serves `faults`, which puts no rule in force that was not checked here, and the validation of a config. Rules from Rust,
+//! imd.toml, the admin API and the command line are all checked in the same way.
 
 use std::fmt::Display;
 use std::time::Duration;

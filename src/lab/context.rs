@@ -1,5 +1,7 @@
-//! What a rule sees of a frame or call at a site. Serves `rule`, which compares it with the filters, and every module with a
-//! site.
+//! The properties of a frame or call by which rules filter.
+//!
+//! Serves the modules with a site (the connection, the services and the registration of an access server), which fill it in,
+//! and `rule`, which compares it with the filters.
 
 use crate::id::Uid;
 use crate::proto::Cmd;

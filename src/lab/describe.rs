@@ -1,7 +1,7 @@
 //! Events and frames as JSON for people, with the field names of the contract.
 //!
-//! `imd tail`, the admin API and the console show them. Tokens never appear; texts of messages do, since the journal exists
-//! to show them.
+//! Serves the admin API, whose events `imd tail` and the console show, and `imd replay`, which compares frames field by field.
+//! Tokens never appear. Texts of messages do, since the journal exists to show them.
 
 use prost::Message;
 use serde_json::{Value, json};

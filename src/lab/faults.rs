@@ -1,4 +1,8 @@
 //! The rules in force: injecting, listing and removing them, and the search for the rule that a frame or call hits.
+//!
+//! Serves [`Lab`](super::Lab), which is asked at every site, and tests, the admin API and the resets, which change the rules.
+//! Invariants: the names of the rules differ, every rule was checked, and the switches of exactly those sites are set that
+//! have a rule.
 
 use std::fmt;
 use std::sync::Arc;
@@ -123,7 +127,7 @@ impl Faults {
         *rules = kept;
         self.arm(&rules);
         drop(rules);
-        // After the lock is released: the frames that go on now may be checked against the remaining rules at once.
+        // Cancelled after the lock is released, since the frames that go on now may be checked against the remaining rules.
         removed.iter().for_each(|rule| rule.ended.cancel());
         removed.len()
     }
@@ -220,7 +224,7 @@ impl FaultGuard {
 impl Drop for FaultGuard {
     fn drop(&mut self) {
         if !self.is_kept {
-            // By identity: after this rule was removed by name, another may have taken the name.
+            // Compared by identity: this rule may have been removed by name, and another one may have the name now.
             (self.faults).remove_matching(|rule| Arc::ptr_eq(rule, &self.rule));
         }
     }

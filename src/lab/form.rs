@@ -1,6 +1,7 @@
 //! A rule as imd.toml and JSON write it: one flat table with one key for the action.
 //!
-//! [`Fault`] is serialized and deserialized by way of [`Form`].
+//! Serves the config, the admin API and the `imd fault` commands: [`Fault`] is serialized and deserialized by way of
+//! [`Form`]. A rule keeps its meaning on the way there and back.
 
 use serde::de::{self, Deserializer};
 use serde::ser::Serializer;

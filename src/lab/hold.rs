@@ -1,4 +1,7 @@
-//! Holding a frame or a call back: until a timer has ticked, or until the rule that holds it ends.
+//! Holds a frame or a call back until a timer has ticked, or until the rule that holds it ends.
+//!
+//! Serves the modules with a site, which get a [`Hold`] with every hit. The end of a rule releases everything that it holds,
+//! so that no frame stays behind without a rule that explains it.
 
 use std::fmt;
 use std::pin::Pin;
@@ -31,13 +34,13 @@ impl Hold {
         };
         tokio::select! {
             biased;
-            // Nobody polls the timer any more, so it has to go: see `Ticks`.
+            // The timer is dropped, since an advance of the clock would wait for one that nobody polls: see `Ticks`.
             () = self.ended.cancelled() => self.timer = None,
             _ = timer.tick() => {}
         }
     }
 
-    /// Runs `work`, which may wait for a peer. An advance of the clock does not wait for it: see [`beside`].
+    /// Awaits `work`, which may wait for a peer, and keeps an advance of the clock from waiting for it: see [`beside`].
     pub async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
         match &mut self.timer {
             Some(timer) => beside(timer.as_mut(), work).await,

@@ -1,7 +1,8 @@
 //! Fault injection, and the journal of frames and events.
 //!
-//! Sessions, services and the registry ask this module at every point where a fault can be injected. While no rule is in
-//! force and nothing is recorded, each of these checks is one relaxed atomic load ([`Lab::has_rule_at`], [`Lab::is_recording`]).
+//! Serves sessions, services and the registration of access servers, which ask this module at every point where a fault can
+//! be injected, and tests, which inject faults and read the journal. While no rule is in force and nothing is recorded, each
+//! of these checks is one relaxed atomic load ([`Lab::has_rule_at`], [`Lab::is_recording`]).
 //!
 //! | file | content |
 //! |---|---|

@@ -1,7 +1,7 @@
 //! The value of one key of a rule, as TOML, JSON or the command line write it, before it is parsed.
 //!
-//! Each value may be a number or a text, and all of them are parsed here: the command line has texts only, JSON has no NaN
-//! while TOML has one, and many JSON readers can't represent a 64-bit id as a number.
+//! Serves `form`. Each value may be a number or a text: the command line has texts only, JSON has no NaN while TOML has one,
+//! and many JSON readers can't represent a 64-bit id as a number.
 
 use std::fmt;
 use std::time::Duration;

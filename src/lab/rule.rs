@@ -1,4 +1,7 @@
-//! A rule in force: which frames and calls it matches, its counters, and when it fires.
+//! A rule in force: which frames and calls it matches, when it fires, and its counters.
+//!
+//! Serves `faults`, which holds the rules. Whether a rule fires depends on its seed and on its own matches alone, so that the
+//! same run of a test meets the same faults, whatever other rules are in force.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,7 +26,7 @@ pub(super) struct Rule {
     pub ended: CancellationToken,
 }
 
-/// What decides whether the next match fires.
+/// The state that decides whether the next match fires.
 #[derive(Debug)]
 struct Draws {
     /// Number of matches so far.

@@ -1,6 +1,7 @@
 //! The sites: the points in the stack where a fault can be injected, and the actions and filters that each allows.
 //!
-//! This is the one table behind validation, the admin API's list of sites and the console. docs/lab.md explains every site.
+//! Serves the validation of rules, the admin API's list of sites, and through it the console: all of them read this one
+//! table. docs/lab.md explains every site.
 
 use std::fmt;
 

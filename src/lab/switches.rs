@@ -1,6 +1,7 @@
-//! The one atomic word that every frame is checked against: which sites have a rule, and whether the journal records.
+//! The atomic word that tells which sites have a rule, and whether the journal records.
 //!
-//! It keeps the cost of an idle lab to one relaxed load for each check.
+//! Serves [`Lab`](super::Lab), which reads it for every frame, and `faults` and `journal`, which write it. It keeps the cost
+//! of an idle lab to one relaxed load for each check.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -1,4 +1,6 @@
-//! Recorded frames, with filters for tests that look for certain ones.
+//! Recorded frames, with filters by user, command, server and direction.
+//!
+//! Serves tests in Rust, through [`Journal::frames`](super::Journal::frames). The frames are a copy: later ones are not in it.
 
 use super::{Event, EventKind, Mark};
 use crate::id::Uid;

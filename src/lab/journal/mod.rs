@@ -1,5 +1,8 @@
 //! The journal: frames, connections, closes and injected faults, in a ring buffer that is bounded by count and by bytes.
 //!
+//! Serves the sessions and the services, which record events, and tests, the admin API and the console, which read them. The
+//! sequence numbers of events only rise, also over a reset, and a reader is told of every event that it can't get.
+//!
 //! | file | content |
 //! |---|---|
 //! | `ring` | the ring buffer of events |

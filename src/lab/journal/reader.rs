@@ -1,4 +1,7 @@
 //! Reads the journal event by event, and reports where events are missing.
+//!
+//! Serves `Imd::wait_for` and the event streams of the admin API. A reader keeps the recording on and never slows the sessions
+//! down: one that is too slow for the bounds of the journal gets a gap.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,7 +36,7 @@ pub enum Step {
 }
 
 impl Reader {
-    /// Returns the next event, and waits for it if there is none yet. Missing events are skipped without a word.
+    /// Returns the next event, and waits for it if there is none yet. Missing events are skipped without a report.
     pub async fn next(&mut self) -> Event {
         loop {
             if let Step::Event(event) = self.step().await {
@@ -49,14 +52,14 @@ impl Reader {
                 return Step::Event(event);
             }
             let journal = Arc::clone(&self.journal);
-            // Before the look at the journal, so that an event in between is not overlooked.
+            // Created before the journal is read, so that an event in between is not overlooked.
             let mut appended = std::pin::pin!(journal.appended.notified());
             appended.as_mut().enable();
             if let Some(gap) = self.fill_buffer() {
                 return gap;
             }
             if self.buffered.len() == MAX_BUFFERED {
-                // There may be more: a reader that is far behind must not keep the thread from the sessions.
+                // A reader that is far behind has more to read at once, and must leave the thread to the sessions meanwhile.
                 tokio::task::yield_now().await;
             }
             if self.buffered.is_empty() {

@@ -1,7 +1,7 @@
-//! When events are recorded, and how many were not. The journal holds this under its lock.
+//! Decides when events are recorded, and counts those that are not.
 //!
-//! A hole is an interval in which events happened and were not recorded. Each hole takes one sequence number, so that a
-//! mark is either before the hole or after it.
+//! Serves the journal, which holds this state under its lock. A hole is an interval in which events happened and were not
+//! recorded. Each hole takes one sequence number, so that a mark is either before the hole or after it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

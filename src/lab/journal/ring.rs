@@ -1,4 +1,7 @@
 //! The ring buffer of events, bounded by count and by bytes.
+//!
+//! Serves the journal, which holds it under its lock. The sequence numbers of its events rise, but are not always consecutive,
+//! since a hole in the recording takes one too.
 
 use std::collections::VecDeque;
 

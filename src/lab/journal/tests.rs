@@ -1,4 +1,4 @@
-//! Tests of the journal as a whole: bounds, filters, marks, readers and gaps.
+//! Tests of the journal with all its parts: bounds, filters, marks, readers and gaps.
 
 use super::ring::OVERHEAD;
 use super::*;
