@@ -1,4 +1,8 @@
-//! The errors of a client.
+//! The errors of [`Client`](super::Client), for every way in which a request can fail.
+//!
+//! Serves the callers of the client: tests, and the commands of `imd`, which explain the errors to the user. After
+//! [`ClientError::Refused`] the request was not carried out, and after [`ClientError::TooLong`] it was not sent; after any
+//! other error it is unknown what the server has done.
 
 use crate::codec::CodecError;
 

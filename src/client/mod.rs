@@ -1,6 +1,7 @@
 //! An async client of the wire contract, for tests and for the commands of `imd`.
 //!
-//! It uses nothing of `imd` but the codec and the messages, so it also works against the distributed stack.
+//! Uses only the codec and the messages of `imd`, so it works against the distributed stack too. It knows the differences
+//! between the two: replies without ids, pages without versions, and messages that are pushed instead of notified.
 
 mod error;
 mod page;
@@ -314,8 +315,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ClientError::Refused`] if the server says why it closes the connection, [`ClientError::Closed`] if it closes it
-    /// without a word.
+    /// [`ClientError::Refused`] if the server says why it closes the connection, and [`ClientError::Closed`] if it closes it
+    /// without a reason.
     pub async fn next_event(&mut self) -> Result<Event, ClientError> {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -369,7 +370,7 @@ impl Client {
                 }
             }
             Some(Cmd::ErrServer) => return Err(told(&frame)?),
-            // A reply without a request, or a command that this client does not know.
+            // A reply that no request waits for, or a command that this client does not know, is ignored.
             _ => {}
         }
         Ok(())

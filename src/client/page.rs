@@ -1,4 +1,7 @@
-//! The pages that a client gets from its inbox, whichever stack serves them.
+//! The pages of an inbox, as the client returns them.
+//!
+//! Serves [`Client::sync`](super::Client::sync). Whichever stack serves a page, it comes out as the contract describes it:
+//! without blank entries, and without messages that the page before had already.
 
 use std::collections::HashSet;
 
