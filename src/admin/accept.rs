@@ -1,4 +1,6 @@
-//! The choice of the text format of `/metrics`, by the `Accept` headers of the request.
+//! Chooses the text format of `/metrics` by the `Accept` headers of the request.
+//!
+//! Serves `metrics`. A request without a preference gets the older format, which every scraper reads.
 
 use axum::http::{HeaderMap, header};
 
@@ -59,7 +61,7 @@ impl<'a> Range<'a> {
             match key.trim() {
                 "q" | "Q" => q = value.parse().ok().filter(|q| (0.0..=1.0).contains(q))?,
                 "version" if subkind.eq_ignore_ascii_case("openmetrics-text") => {
-                    // 0.0.1 is what 1.0.0 was called as a draft.
+                    // 0.0.1 is the version of the draft of 1.0.0.
                     ["0.0.1", "1.0.0"].contains(&value).then_some(())?;
                 }
                 _ => {}

@@ -1,4 +1,7 @@
 //! The forms that the handlers share: answers and errors as JSON, and extractors whose rejections are [`Problem`]s.
+//!
+//! Serves all handlers of the admin API. With these forms, every error of the API has the body `{"error": "..."}`, and every
+//! id is also given as a text.
 
 use std::io::{self, BufRead, Read};
 
@@ -55,7 +58,7 @@ impl Problem {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, why.to_string())
     }
 
-    /// Returns its status.
+    /// Returns the HTTP status of the problem.
     #[cfg(test)]
     pub fn status(&self) -> StatusCode {
         self.status

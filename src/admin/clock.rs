@@ -1,4 +1,7 @@
 //! The handlers that show the clock of the stack, and move it.
+//!
+//! Serves `routes`, and with [`clock_json`] the overview in `state`. Only a manual clock can be advanced; the wall clock of
+//! either kind can be skewed.
 
 use std::sync::Arc;
 use std::time::Duration;

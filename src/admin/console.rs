@@ -1,5 +1,7 @@
-//! The console: a page for people that shows what happens in the stack, and controls it. Its files are part of the program;
-//! it uses nothing but this API.
+//! The files of the console, a page for people that shows what happens in the stack, and controls it.
+//!
+//! Serves the router of the admin API, and browsers through it. The files are part of the program. The page asks only this
+//! API, and loads nothing from other sites.
 
 use std::sync::Arc;
 

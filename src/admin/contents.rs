@@ -1,4 +1,7 @@
-//! The handlers that list what the store holds (users, groups, inboxes), and that add to it as clients would.
+//! The handlers that list users, groups and inboxes, and that register users, create groups and send messages.
+//!
+//! Serves `routes`, and with [`page`] the list of sessions in `servers`. Listing changes nothing: no read mark moves. Changes
+//! go through the services, as those of clients do, and meet the same checks and faults.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,13 +21,13 @@ use crate::number::{Id, Whole};
 use crate::service::{Refusal, Target};
 use crate::store::{Entry, Group, PageLimit};
 
-/// The items of a page, if the request sets no limit.
+/// How many items a page has, if the request sets no limit.
 const DEFAULT_LIMIT: usize = 100;
 
-/// The items of the largest page.
+/// How many items the largest page has.
 const MAX_LIMIT: usize = 1_000;
 
-/// The entries of a page of an inbox take at most this many bytes, as they are encoded on the wire.
+/// The largest size of the entries in a page of an inbox, in bytes as they are encoded on the wire.
 const MAX_PAGE_BYTES: usize = 1 << 20;
 
 /// The query of a request for a page of a list: at most `limit` items, with ids above `after`.
@@ -143,7 +146,8 @@ pub async fn users(
     Ok(page("users", listed, limit, |(uid, ..)| *uid, to_json))
 }
 
-/// `name` is that of a registered user, `present` what the directory knows of a user with a session.
+/// Returns a user as JSON. `name` is the name of a registered user; `present` is what the directory knows of a user with a
+/// session.
 fn user_json(deps: &Deps, uid: Uid, name: Option<String>, present: Option<Present>) -> Value {
     let access = present.as_ref().and_then(|present| {
         let servers = deps.stack.access.all().into_iter();
@@ -226,7 +230,7 @@ pub async fn add_group(
     Ok((StatusCode::CREATED, Json(json!({ "gid": gid }))))
 }
 
-/// Answers a page of the inboxes: what became of the messages in each.
+/// Answers a page of the inboxes, each with its counts of stored, delivered, pending and removed messages.
 pub async fn inboxes(
     State(deps): State<Arc<Deps>>,
     QueryParams(query): QueryParams<PageQuery>,
@@ -260,7 +264,8 @@ pub async fn inbox(
     })))
 }
 
-/// The keys are those of the wire contract. The group's id is a text, because not every JSON reader can hold the number.
+/// Returns an entry as JSON, with the keys of the wire contract. The group's id is a text, because not every JSON reader can
+/// hold the number.
 fn entry_json(entry: &Entry) -> Value {
     let message = &entry.message;
     json!({

@@ -1,4 +1,7 @@
 //! The handlers of marks, of the journal (as one answer, or streamed as server-sent events), and of waiting for an event.
+//!
+//! Serves `routes`. A client that reads a stream is told of every event that it misses, also over a reconnect, and a shutdown
+//! ends all streams.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -66,7 +69,7 @@ impl Followers {
 #[serde(default, deny_unknown_fields)]
 pub struct EventQuery {
     since: Option<Whole<u64>>,
-    /// The run of `imd` that returned the mark in `since`.
+    /// The instance of the `imd` that returned the mark in `since`. Another instance refuses the mark.
     instance: Option<String>,
     uid: Option<Id>,
     cmd: Option<String>,

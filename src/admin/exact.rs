@@ -1,12 +1,12 @@
 //! Numbers that JavaScript reads exactly: every JSON answer of the API passes through [`spell`].
 //!
-//! An id has 64 bits, and a JavaScript number holds whole numbers up to 2^53 only. So each id is given twice: as a number,
-//! and as a text under its key with `_str` behind it. Other numbers (event numbers, versions, times, counts) stay below
-//! 2^53 in practice; one that does not has such a text too.
+//! Serves `answer` and `events`. An id has 64 bits, and a JavaScript number holds whole numbers up to 2^53 only. So each id is
+//! given twice: as a number, and as a text under its key with the suffix `_str`. Other numbers (event numbers, versions,
+//! times, counts) stay below 2^53 in practice; one that does not gets such a text too.
 
 use serde_json::Value;
 
-/// The end of the key under which the text of a number stands.
+/// The suffix of the key under which the text of a number is given.
 pub const SUFFIX: &str = "_str";
 
 /// The keys whose values are ids. Some are names of the wire contract, which has a spelling of its own.
@@ -49,7 +49,7 @@ fn is_unsafe(value: &Value) -> bool {
     size.is_some_and(|size| size > MAX_SAFE)
 }
 
-/// Returns an id or a list of ids as text, null as null, and nothing for any other value.
+/// Returns an id or a list of ids as text, and null as null; none for any other value.
 fn text(value: &Value) -> Option<Value> {
     Some(match value {
         Value::Null => Value::Null,

@@ -1,4 +1,6 @@
 //! The handlers that list, add and end faults.
+//!
+//! Serves `routes`. A fault that was added here stays in force until it is removed by name, with all faults, or by a reset.
 
 use std::sync::Arc;
 
@@ -31,13 +33,13 @@ pub async fn add(
     Ok((StatusCode::CREATED, Json(json!({ "name": name }))))
 }
 
-/// Ends all faults.
+/// Ends all faults, and releases what they hold back.
 pub async fn clear(State(deps): State<Arc<Deps>>) -> Json<Value> {
     deps.core.lab.faults().clear();
     Json(json!({}))
 }
 
-/// Ends a fault.
+/// Ends the fault with a name, and releases what it holds back.
 pub async fn remove(
     State(deps): State<Arc<Deps>>,
     PathParams(name): PathParams<String>,
@@ -49,7 +51,7 @@ pub async fn remove(
     }
 }
 
-/// Answers what a fault can be made of: sites with their actions and filters, commands, error codes.
+/// Answers the values that a fault can have: sites with their actions and filters, commands, and error codes.
 pub async fn menu() -> Json<Value> {
     let sites = Site::ALL.map(|site| {
         let cmds: Vec<&str> = site.cmds().iter().map(|cmd| cmd.name()).collect();

@@ -1,5 +1,7 @@
-//! The rules on which requests are allowed. They are needed on loopback too: the admin API can kill servers, and any page
-//! that a browser shows can send requests to a port of this machine.
+//! Decides which requests are allowed, by their host, their origin and their token.
+//!
+//! Serves the router: no handler sees a request that was not checked here. The checks are needed on loopback too: the admin
+//! API can kill servers, and any page that a browser shows can send requests to a port of this machine.
 
 use std::sync::Arc;
 
@@ -43,7 +45,7 @@ impl Guard {
         if path != METRICS {
             self.sites.check_host(headers, uri).map_err(forbidden)?;
         }
-        // A link on a page of any site may lead to the console: the page itself holds nothing, and can't be framed.
+        // A link on any site may lead to the console: its page holds no data by itself, and can't be shown in a frame.
         let navigates = matches!(
             Header::of(headers, "sec-fetch-mode"),
             Header::Is("navigate")

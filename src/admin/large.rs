@@ -1,7 +1,7 @@
-//! Answers of the admin API that take long to make: the journal, and lists of groups with all their members.
+//! Makes the answers of the admin API that take long: the journal, and lists of groups with all their members.
 //!
-//! On a thread of the runtime, such an answer would keep clients of the stack waiting for as long as it takes. Each is made on
-//! a thread for blocking work, one after another, so that many requests at once take no more than one processor.
+//! Serves `events` and `contents`. On a thread of the runtime, such an answer would keep clients of the stack waiting. It is
+//! made on a thread for blocking work, and only one at a time, so that all of them together take one processor at most.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::answer::Problem;
 
-/// Makes large answers one after another. A clone shares the turn.
+/// Makes large answers one after another. Clones share the queue.
 #[derive(Debug, Clone)]
 pub struct LargeAnswers(Arc<Semaphore>);
 
@@ -33,7 +33,7 @@ impl LargeAnswers {
         let turn = Arc::clone(&self.0).acquire_owned().await;
         let turn = turn.map_err(Problem::broken)?;
         let made = tokio::task::spawn_blocking(move || {
-            // Held here, so that a request which is given up does not let the next one begin before the end of this work.
+            // Held by the thread, which goes on if the request is cancelled: the next answer must not be made beside this one.
             let _turn = turn;
             make().into_response()
         });

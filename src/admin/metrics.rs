@@ -1,4 +1,7 @@
-//! The handler of `/metrics`: the counters of the stack, and gauges that are read when they are asked for.
+//! The handler of `/metrics`: the counters of the stack, and gauges that are read at each request.
+//!
+//! Serves `routes`. The counters belong to the crate's module `metrics`. A gauge needs no counter, because a part of the stack
+//! holds its value anyway. docs/metrics.md lists every metric, which a test checks.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -50,7 +53,7 @@ pub async fn metrics(
     Ok((about, text))
 }
 
-/// Reads everything that needs no counter, because the stack holds its value anyway.
+/// Reads the values that need no counter, because a part of the stack holds them anyway.
 fn gauges(deps: &Deps) -> Registry {
     let mut registry = Registry::default();
 
@@ -118,7 +121,7 @@ fn gauges(deps: &Deps) -> Registry {
     registry
 }
 
-/// Adds what the store does to give disk space back.
+/// Adds the gauges of how the store gives space back to the disk.
 fn reclaimed_space(reclaim: Reclaim, registry: &mut Registry) {
     let reclaimable = Gauge::<i64>::default();
     reclaimable.set(i64::try_from(reclaim.reclaimable).unwrap_or(i64::MAX));
@@ -157,7 +160,7 @@ fn at(server: &str) -> At {
     }
 }
 
-/// Adds what this process holds, where the system tells it.
+/// Adds the gauges of this process, such as its memory and its open files, as far as the system tells them.
 fn process(registry: &mut Registry) {
     let told = [
         (

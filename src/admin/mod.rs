@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `guard` | which requests are allowed: hosts, origins, the token |
 //! | `reserve` | the refusal of everything but probes while clients hold all connections |
+//! | `large` | answers that take long, which are made one at a time |
 //! | `routes` | the table of all operations, from which router and OpenAPI description are made |
 //! | `shape` | the notation in which the table describes JSON |
 //! | `state`, `servers`, `faults`, `clock`, `events`, `metrics`, `contents`, `reset` | the handlers |
@@ -58,9 +59,9 @@ pub struct Deps {
     pub lease: Duration,
     /// The address at which clients on this machine reach the gateway.
     pub gateway_addr: SocketAddr,
-    /// The address at which they reach the user API.
+    /// The address at which clients on this machine reach the user API.
     pub user_api: SocketAddr,
-    /// The address at which they reach the group API.
+    /// The address at which clients on this machine reach the group API.
     pub group_api: SocketAddr,
     /// What the servers share: services with the store, lab, registry, clock, metrics.
     pub core: Arc<Core>,
@@ -76,7 +77,7 @@ pub struct Deps {
     pub downloads: Downloads,
     /// The behaviours of the original stack that are switched on.
     pub quirks: config::Quirks,
-    /// Begins when the API shuts down; it tracks work that must outlive its request.
+    /// The shutdown of the API, which ends the event streams and tracks work that must outlive its request.
     pub shutdown: Shutdown,
 }
 

@@ -1,4 +1,7 @@
-//! The reserved connections: they answer probes while clients hold all other connections of the admin API.
+//! The rule for the reserved connections of the admin API, which are there when clients hold all other ones.
+//!
+//! Serves the router. A reserved connection answers probes only, so that health checks and scrapers are served even while
+//! streams take every other connection.
 
 use axum::extract::Request;
 use axum::http::StatusCode;

@@ -1,4 +1,7 @@
 //! The handlers that empty the stack, and that save and load snapshots of what the store holds.
+//!
+//! Serves `routes`. The work is that of the module [`reset`](crate::reset); here are the confirmation, and the bounds on the
+//! memory that snapshots take. A reset that has begun is finished even if its client disconnects.
 
 use std::sync::Arc;
 
@@ -152,13 +155,13 @@ pub async fn load(
     Ok(Json(json!({})))
 }
 
-/// Runs work to its end even if the client disconnects, because half a reset would leave a stack that nobody wants.
+/// Runs work to its end even if the client disconnects, because half a reset would leave the stack neither old nor new.
 async fn run_to_completion<T: Send + 'static>(
     deps: &Deps,
     work: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, Problem> {
     let (answer, answered) = oneshot::channel();
-    // Without a client nobody receives the result.
+    // If the client has disconnected, the result can't be sent, which is no error.
     let work = async { drop(answer.send(work.await)) };
     deps.shutdown.spawn(work);
     answered.await.map_err(Problem::broken)

@@ -1,8 +1,7 @@
-//! The table of everything that the API can be asked. The router and the OpenAPI description are both made from it, so
-//! that nothing is served which is not described, and nothing is described which is not served.
+//! The table of all operations of the API.
 //!
-//! Whether each answer is as the table describes it, and each request takes the keys that it lists, is checked by
-//! tests/lab/described.rs.
+//! Serves the router and the OpenAPI description, which are both made from it, so that exactly the described operations are
+//! served. tests/lab/described.rs checks that each answer has the shape, and each request the keys, that the table lists.
 
 use std::sync::Arc;
 
@@ -24,19 +23,19 @@ struct Route {
     path: &'static str,
     /// One line for people on what it does.
     summary: &'static str,
-    /// The keys that its query may have.
+    /// The keys that the query of a request may have.
     query: &'static [&'static str],
     body: Option<RequestBody>,
-    /// The status of an answer that is no [`Problem`].
+    /// The status of a successful answer. Every other answer is a [`Problem`].
     status: StatusCode,
-    /// The media type of that answer.
+    /// The media type of a successful answer.
     media: &'static str,
-    /// The shape of that answer.
+    /// The shape of a successful answer, in the notation of [`shape`](super::shape).
     gives: &'static str,
     handler: MethodRouter<Arc<Deps>>,
 }
 
-/// What an operation takes as its body.
+/// The body that a request for an operation has.
 struct RequestBody {
     media: &'static str,
     shape: &'static str,
@@ -59,7 +58,7 @@ impl Route {
         self
     }
 
-    /// Takes a snapshot as its body.
+    /// Describes an operation whose body is a snapshot.
     fn snapshot(mut self) -> Route {
         self.body = Some(RequestBody {
             media: "application/jsonl",
@@ -74,7 +73,7 @@ impl Route {
         self
     }
 
-    /// Answers text of this type, not JSON.
+    /// Describes an operation that answers a text of this media type, not JSON.
     fn media(mut self, media: &'static str) -> Route {
         self.media = media;
         self.gives("string")
@@ -85,7 +84,7 @@ impl Route {
         self
     }
 
-    /// Returns what OpenAPI calls an operation.
+    /// Returns the route as an operation object of OpenAPI.
     fn operation(&self) -> Value {
         let names = self.path.split('{').skip(1);
         let names = names.filter_map(|rest| Some(rest.split_once('}')?.0));
@@ -121,7 +120,7 @@ impl Route {
     }
 }
 
-/// Makes a [`Route`] that takes no query and no body, and answers an empty object.
+/// Creates a [`Route`] that takes no query and no body, and answers an empty object.
 macro_rules! route {
     ($method:ident $path:literal, $handler:expr, $summary:literal) => {
         Route {

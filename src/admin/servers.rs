@@ -1,4 +1,7 @@
 //! The handlers of access servers, of their sessions, and of the registry.
+//!
+//! Serves `routes`, and with [`servers_json`] and [`registry_json`] the overview in `state`. An operation that the state of a
+//! server does not allow is answered with 409, and has changed nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +28,8 @@ pub struct NewServer {
     name: String,
 }
 
-/// The address that clients are sent to; without one, the server's own.
+/// The body of a request that changes the address which the gateway gives to clients. Without an address, it is the
+/// server's own again.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdvertisedAddress {
@@ -218,30 +222,30 @@ pub async fn change(
         Change::Stop => server.try_stop().await.map_err(Problem::conflict)?,
         Change::Pause => server.try_pause().await.map_err(Problem::conflict)?,
         Change::Resume => server.try_resume().await.map_err(Problem::conflict)?,
-        // It is allowed in any state: a server that runs or is paused is stopped first.
+        // A restart is allowed in any state: a server that runs or is paused is stopped first.
         Change::Restart => server.restart().await.map_err(Problem::conflict)?,
     }
     Ok(Json(server_json(&server)))
 }
 
-/// Answers the registry.
+/// Answers the records that the gateway sees, and the leases.
 pub async fn registry(State(deps): State<Arc<Deps>>) -> Json<Value> {
     Json(registry_json(&deps).await)
 }
 
-/// Freezes the list that the gateway sees.
+/// Freezes the list that the gateway sees: changes of the registry do not reach it until the freeze ends.
 pub async fn freeze(State(deps): State<Arc<Deps>>) -> Json<Value> {
     deps.core.registry.freeze();
     Json(registry_json(&deps).await)
 }
 
-/// Ends a freeze.
+/// Ends the freeze of the list that the gateway sees.
 pub async fn thaw(State(deps): State<Arc<Deps>>) -> Json<Value> {
     deps.core.registry.thaw();
     Json(registry_json(&deps).await)
 }
 
-/// Ends a lease before its time.
+/// Ends the lease of an access server before its time.
 pub async fn expire(
     State(deps): State<Arc<Deps>>,
     PathParams(name): PathParams<String>,
@@ -255,7 +259,7 @@ pub async fn expire(
     }
 }
 
-/// Sends clients to another address than the server's own, or to its own again.
+/// Makes the gateway send clients to another address than the server's own, or to its own again.
 pub async fn advertise(
     State(deps): State<Arc<Deps>>,
     PathParams(name): PathParams<String>,

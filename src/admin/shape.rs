@@ -1,6 +1,7 @@
-//! A short notation for JSON objects, and the JSON schemas that it stands for: the description of the API is written in it.
+//! A short notation for the shapes of JSON objects, and its translation to JSON schemas.
 //!
-//! An object is written as its fields: `name: string, uid: id|null`.
+//! Serves `routes`, whose table describes requests and answers in it. An object is written as its fields:
+//! `name: string, uid: id|null`.
 //!
 //! | notation | meaning |
 //! |---|---|
@@ -21,7 +22,7 @@ use super::exact::SUFFIX;
 pub enum Way {
     /// In a request. An id may be written as a number and as a text.
     In,
-    /// In an answer. An id is a number, and stands once more as a text under its key with `_str`.
+    /// In an answer. An id is given as a number, and again as a text under its key with `_str`.
     Out,
 }
 
@@ -57,7 +58,7 @@ pub const SHAPES: &[(&str, &str)] = &[
         "Refused",
         "cmd: string, code: integer, count: integer, reason: string",
     ),
-    // `bytes` is there if the request has `bytes=true`.
+    // The field `bytes` is present if the request has `bytes=true`.
     (
         "Event",
         "seq: integer, ms: integer, us: integer, what: string, detail: string|object|null, server: string, \

@@ -1,4 +1,6 @@
-//! The handlers that show the stack as a whole: health, version, state, report, fidelity, tokens.
+//! The handlers that show the stack as a whole: health, version, state, report and fidelity; and the tokens of users.
+//!
+//! Serves `routes`. None of these operations changes anything, and the health checks wait for nothing.
 
 use std::sync::Arc;
 
@@ -19,13 +21,13 @@ const QUIRKS: &str = include_str!("../../docs/quirks.md");
 fn not_emulated() -> Vec<String> {
     let section = QUIRKS.split("\n## ").last().unwrap_or_default();
     let items = section.split("\n- ").skip(1);
-    // What follows a blank line is the title of the next list.
+    // A blank line ends an item: the title of the next list follows it.
     let items = items.filter_map(|item| item.split("\n\n").next());
     let in_one_line = |item: &str| item.split_whitespace().collect::<Vec<_>>().join(" ");
     items.map(in_one_line).collect()
 }
 
-/// Answers whenever the process runs.
+/// Answers 200 for as long as the process runs.
 pub async fn health() -> Json<Value> {
     Json(json!({ "status": "ok" }))
 }
@@ -113,7 +115,7 @@ pub async fn state(State(deps): State<Arc<Deps>>) -> Json<Value> {
     }))
 }
 
-/// Answers what became of the messages, with each inbox and each kind of refusal.
+/// Answers how many messages were stored, delivered, refused or lost, with each inbox and each kind of refusal.
 pub async fn report(State(deps): State<Arc<Deps>>) -> Json<Report> {
     Json(deps.core.report())
 }
