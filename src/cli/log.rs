@@ -58,7 +58,8 @@ pub fn init(format: LogFormat) -> Result<(), Failure> {
     started.map_err(|error| Failure::Failed(format!("no logs: {error}")))
 }
 
-/// Passes the formatted events on to stderr, but for the engine's errors about compactions that `imd` has stopped itself.
+/// Passes the formatted events on to stderr. It leaves out the errors of the store's engine about compactions that `imd` has
+/// stopped itself.
 struct Events;
 
 impl Write for Events {

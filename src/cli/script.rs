@@ -1,4 +1,7 @@
 //! Runs the commands that do one action each, for scripts: `imd register`, `imd group` and `imd send`.
+//!
+//! Serves the dispatch of commands. On success, stdout has the id of what was created or sent as one line of JSON, or
+//! nothing.
 
 use std::borrow::Cow;
 use std::io::{self, Read};

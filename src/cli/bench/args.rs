@@ -1,6 +1,7 @@
 //! Defines the arguments of `imd bench`, and builds the plan of a run from them and the defaults.
 //!
-//! Doc comments on the argument types are the help texts of `--help`.
+//! Serves [`run`](fn@super::run). A [`Plan`] is complete and free of contradictions, so no later step checks it again. Doc
+//! comments on the argument types are the help texts of `--help`.
 
 use std::path::PathBuf;
 use std::time::Duration;

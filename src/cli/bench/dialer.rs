@@ -1,4 +1,6 @@
 //! Drives the users of `imd bench connect`, who open a connection for each request.
+//!
+//! Serves `worker`, which runs one task per user. A user has one connection at a time.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};

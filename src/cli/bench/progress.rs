@@ -1,6 +1,6 @@
 //! Shows the progress of a run of `imd bench` as a line on stderr.
 //!
-//! Nothing is shown when stderr is not a terminal.
+//! Serves the main thread, which watches the counts. Nothing is shown when stderr is not a terminal.
 
 use std::io::{self, IsTerminal};
 

@@ -1,6 +1,7 @@
 //! Builds the report of a run of `imd bench`, as text and as JSON.
 //!
-//! The field names are those of the JSON that `--json` prints, so they are part of the contract of the command line.
+//! Serves [`measure`](super::measure), which ends in a report. The field names are those of the JSON that `--json` prints, so
+//! they are part of the contract of the command line.
 
 use std::fmt::Write as _;
 

@@ -1,5 +1,7 @@
-//! Counts what one thread of `imd bench` does during a run. The connections of the thread share one tally, and the
-//! main thread reads it.
+//! Counts what one thread of `imd bench` does during a run.
+//!
+//! Serves the users of a thread, which share one tally, and the main thread, which reads it during the run and adds up the
+//! tallies of all threads for the report.
 
 use imd::load::Latency;
 

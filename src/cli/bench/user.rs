@@ -44,7 +44,7 @@ pub trait Role: Send {
         out: &mut BytesMut,
     ) -> Result<Received, ConnectionError>;
 
-    /// Returns how many requests were answered and are not done all the same, because what they sent was not delivered.
+    /// Returns how many requests were answered and are not done yet, because their messages were not delivered.
     fn undelivered(&self) -> usize {
         0
     }

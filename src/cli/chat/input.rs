@@ -1,6 +1,7 @@
 //! Reads the lines that the user types, or that a script sends through a pipe.
 //!
 //! Serves [`Chat`](super::Chat). Lines are carried out in order and none is lost, even while the connection is down.
+
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Read};
 use std::thread;

@@ -1,6 +1,7 @@
 //! Parses the lines that are typed in a chat: commands and messages.
 //!
 //! Serves [`Chat`](super::Chat). Parsing knows nothing of the state of the chat, such as the last partner.
+
 use imd::id::{GroupId, Uid};
 
 /// The receiver of a message.

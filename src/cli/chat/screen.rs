@@ -1,6 +1,7 @@
 //! The output of a chat: a terminal with an editor, or plain lines.
 //!
 //! Serves [`Chat`](super::Chat). Every line is escaped here, because it may hold text of other users.
+
 use std::io::{self, IsTerminal};
 
 use super::input::Input;

@@ -1,6 +1,7 @@
 //! Formats messages as lines of a chat.
 //!
 //! Serves [`Chat`](super::Chat). Lines are not escaped here: the screen does that.
+
 use imd::client::{Message, MessageKind};
 use imd::id::{GroupId, Uid};
 

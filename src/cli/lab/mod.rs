@@ -1,5 +1,7 @@
-//! Runs the commands that control and inspect a running stack. Each is a client of the admin API, which names itself
-//! with the flags of [`AdminArgs`].
+//! Runs the commands that control and inspect a running stack.
+//!
+//! Serves the dispatch of commands. Each command is a client of the admin API, whose address and token are given by the
+//! flags of [`AdminArgs`].
 
 mod args;
 mod call;

@@ -1,6 +1,6 @@
 //! Runs `imd reset` and `imd snapshot`: empties a running stack, saves it to a file, or fills it from one.
 //!
-//! Data that a folder keeps is lost only after the user has confirmed it.
+//! Serves the commands of [`lab`](super). Data that a folder keeps is lost only after the user has confirmed it.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;

@@ -1,4 +1,7 @@
 //! Runs `imd tail`: prints the journal of a running stack, event by event, until a signal.
+//!
+//! Serves the dispatch of commands. Events that were missed are reported as a line of their own, and every line is escaped,
+//! because it holds texts of clients.
 
 use serde_json::Value;
 

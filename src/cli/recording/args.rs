@@ -1,5 +1,7 @@
-//! Defines the arguments of `imd record` and `imd replay`. Doc comments on the argument types are the help texts of
-//! `--help`.
+//! Defines the arguments of `imd record` and `imd replay`.
+//!
+//! Serves `record` and `replay`. Doc comments on the argument types are the help texts of `--help`.
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -2,6 +2,7 @@
 //!
 //! Serves `report`. Ids, versions, addresses and times differ from run to run, so these fields are compared only by
 //! the kind of their values.
+
 use imd::lab::{Direction, describe_frame};
 use imd::proto::{Cmd, Reply};
 use serde_json::{Value, json};

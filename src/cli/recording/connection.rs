@@ -2,6 +2,7 @@
 //!
 //! Serves the player in `replay`. Frames are read only while the player waits for something, and every wait has a
 //! time limit.
+
 use std::io;
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! Matches replies with the requests that they answer, on the recorded side and on that of the replay.
 //!
 //! Serves `connection`, which adds frames, and `replay`, which takes the completed exchanges to compare them.
+
 use std::collections::VecDeque;
 
 use bytes::Bytes;

@@ -2,6 +2,7 @@
 //!
 //! Serves the recorder and the reader of records. A reader refuses a file of another version, and every line that no
 //! recorder would write.
+
 use bytes::Bytes;
 use imd::codec::MAX_FRAME;
 use imd::proto::{Cmd, ReqLogin};

@@ -1,6 +1,7 @@
 //! Reads records line by line, and surveys a whole record before it is replayed.
 //!
 //! Serves `replay`. Every error names the file and the number of the line.
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::fs::{self, File};

@@ -2,6 +2,7 @@
 //! their new values.
 //!
 //! Serves the player in `replay`. Only differences are remembered: a request without a known one is sent as recorded.
+
 use std::borrow::Borrow;
 use std::collections::VecDeque;
 

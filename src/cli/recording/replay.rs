@@ -2,6 +2,7 @@
 //!
 //! The record is surveyed completely before anything is sent. Every session of the record has a connection of its
 //! own, and lines are played in the order of the record.
+
 use std::collections::HashMap;
 use std::io;
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! Reports the differences of a replay as they are found, and the totals at its end.
 //!
-//! Serves the player in `replay`.
+//! Serves the player in `replay`, which passes it every completed exchange. The exit code of a replay depends on its counts.
+
 use imd::lab::{Direction, describe_frame};
 use imd::proto::Cmd;
 use serde::Serialize;
