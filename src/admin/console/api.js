@@ -1,16 +1,19 @@
-// Asks the admin API. Where it wants a token, it is asked for once and kept until the tab is closed.
+// Sends requests to the admin API, for all pages.
+//
+// If the API needs a token, the user is asked for it once, and it is kept until the tab is closed. In every answer, ids are
+// texts, so that no digit of a 64-bit id is lost.
 
 import { h, write } from "./dom.js";
 import { t } from "./words.js";
 
-/** Where the console is, without a slash at the end: behind a proxy it may be under a path. */
+/** The URL of the console without a slash at its end. Behind a proxy it may contain a path. */
 export const base = location.origin + location.pathname.replace(/\/[^/]*$/, "");
 
 const KEY = "imd.token";
-/** What a header can carry: a token of anything else is nobody's. */
+/** Matches the tokens that a header can carry. Any other text can't be the token of an API. */
 const CARRIED = /^[\x21-\x7e]+$/;
 
-/** The token that was given, if it can be sent. */
+/** Returns the token that the user has entered, if it can be sent in a header. */
 function kept() {
   const token = sessionStorage.getItem(KEY);
   if (token === null || CARRIED.test(token)) return token;
@@ -18,7 +21,7 @@ function kept() {
   return null;
 }
 
-/** What the API refused, with its reason as text. */
+/** The error of a request that the API has refused, with the status and the reason. */
 export class Refused extends Error {
   constructor(status, why) {
     super(why);
@@ -26,7 +29,7 @@ export class Refused extends Error {
   }
 }
 
-/** Fetches a path of the API, with the token; without one that fits, waits until there is one. */
+/** Requests a path of the API with the token. If the API refuses the token, waits until the user has entered another one. */
 export async function request(path, options = {}) {
   for (;;) {
     const token = kept();
@@ -38,12 +41,12 @@ export async function request(path, options = {}) {
   }
 }
 
-/** Stands behind the key of a number's text. */
+/** The suffix of the key under which the API gives a number as a text too. */
 const TEXT = "_str";
 
 /**
- * An answer of the API with texts in place of those numbers that have one beside them. An id has 64 bits, more than a
- * number of JavaScript holds: here it is a text from the first to the last.
+ * Returns an answer of the API in which the numbers that are also given as texts are replaced by these texts. An id has 64
+ * bits, more than a number of JavaScript can hold exactly, so the console handles ids as texts only.
  */
 export function exact(value) {
   if (Array.isArray(value)) return value.map(exact);
@@ -57,7 +60,7 @@ export function exact(value) {
   return told;
 }
 
-/** An id that was typed, as the API writes it; what is no number stays as it is. */
+/** Returns an id that the user has typed as the API writes it. A text that is not a number is returned trimmed. */
 export function typedId(text) {
   const trimmed = text.trim();
   return /^-?\d+$/.test(trimmed) ? BigInt(trimmed).toString() : trimmed;
@@ -75,12 +78,12 @@ async function parsed(response) {
   return answer;
 }
 
-/** GET, as JSON. */
+/** Sends a GET request, and returns the JSON of the answer. Throws `Refused` if the API refuses it. */
 export async function get(path, options) {
   return parsed(await request(path, options));
 }
 
-/** POST or DELETE of JSON, as JSON. */
+/** Sends a request with a JSON body, if there is one, and returns the JSON of the answer. Throws as `get` does. */
 export async function send(method, path, body) {
   const options = { method };
   if (body !== undefined) {
@@ -93,12 +96,12 @@ export async function send(method, path, body) {
 export const post = (path, body) => send("POST", path, body);
 export const remove = (path) => send("DELETE", path);
 
-/** A part of a path. */
+/** Encodes a text as one segment of a path. */
 export const part = encodeURIComponent;
 
 let asking = null;
 
-/** One dialog, however many wait for it. */
+/** Asks the user for a token in place of `wrong`. There is one dialog, whatever the number of requests that wait for it. */
 function askToken(wrong) {
   if (kept() !== wrong) return Promise.resolve();
   asking ??= new Promise((resolve) => {
@@ -118,7 +121,8 @@ function askToken(wrong) {
       h("h2", { id: "token-title" }, t("token.title")),
       why, input,
       h("div", { class: "actions" }, h("button", { class: "primary", type: "submit" }, t("token.go")))));
-    // Without it there is nothing to show. Esc is only asked about once; a second one closes it.
+    // The page can show nothing without a token, so the dialog stays open. A browser lets a page prevent only the first
+    // Esc: the second one closes the dialog, which is then opened again.
     dialog.addEventListener("cancel", (event) => event.preventDefault());
     dialog.addEventListener("close", () => dialog.isConnected && dialog.showModal());
     document.body.append(dialog);

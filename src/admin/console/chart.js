@@ -1,4 +1,4 @@
-// A small chart of the last two minutes, one line for each series.
+// A small chart of the last two minutes, with one line for each series. Serves the page Stack.
 
 import { h, s, write } from "./dom.js";
 
@@ -6,7 +6,7 @@ const POINTS = 120;
 const [WIDE, HIGH] = [240, 56];
 
 export class Chart {
-  /** `series` are `{ name, label }`; `show` makes a value a text. */
+  /** Creates an empty chart. `series` are `{ name, label }`, and `show` formats a value as a text. */
   constructor({ id, title, series, show }) {
     this.show = show;
     this.series = series.map(({ name, label }, index) => ({
@@ -25,7 +25,7 @@ export class Chart {
       this.top);
   }
 
-  /** One more look: a value for each series by its name; undefined where there is none. */
+  /** Adds a measurement: the value of each series by its name, or undefined for a series without one. */
   push(values) {
     for (const one of this.series) {
       one.values.push(values[one.name]);

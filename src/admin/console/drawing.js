@@ -1,15 +1,16 @@
-// The drawing of the process: lines between its parts, and messages that move along them. The parts are ordinary
-// elements, laid out by the page; the lines follow them.
+// The drawing of the stack: lines between its parts, and dots that move along them for messages. Serves the page Stack.
+//
+// The parts are ordinary elements that the page lays out. The lines are drawn behind them, and follow their places.
 
 import { s, set } from "./dom.js";
 
-/** So many move at a time; what is more is not drawn. */
+/** The largest number of dots that move at the same time. Further messages are not drawn. */
 const DOTS = 48;
 const TRAVEL_MS = 650;
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class Drawing {
-  /** Draws behind the parts of `place`, which are told by their `data-part`. */
+  /** Creates the drawing behind the parts in `place`, which are the elements with an attribute `data-part`. */
   constructor(place) {
     this.place = place;
     this.lines = new Map();
@@ -27,7 +28,7 @@ export class Drawing {
     cancelAnimationFrame(this.due);
   }
 
-  /** Which parts are joined: `[from, to, class]`. */
+  /** Sets the lines between the parts, each as `[from, to, class]`. */
   join(pairs) {
     const wanted = pairs.map(([from, to, kind]) => `${from} ${to} ${kind}`).join();
     if (this.wanted === wanted) return;
@@ -43,7 +44,7 @@ export class Drawing {
     this.lay();
   }
 
-  /** Puts the lines where the parts are. */
+  /** Moves the lines to the places of the parts. */
   lay() {
     const base = this.place.getBoundingClientRect();
     if (base.width === 0) return;
@@ -57,7 +58,7 @@ export class Drawing {
     }
   }
 
-  /** Something moves from one part to the other, either way along their line. */
+  /** Moves a dot from one part to another, along the line that joins them in either direction. */
   move(from, to, kind) {
     if (still.matches || document.hidden || this.dots.length >= DOTS) return;
     const line = this.lines.get(`${from} ${to}`) ?? this.lines.get(`${to} ${from}`);
@@ -86,7 +87,7 @@ export class Drawing {
   }
 }
 
-/** From the side of one box to the nearest side of the other. */
+/** Returns the path of a line from a side of one box to the nearest side of another. */
 function curve(from, to, base) {
   const across = to.left >= from.right || from.left >= to.right;
   if (across) {

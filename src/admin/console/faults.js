@@ -1,4 +1,4 @@
-// Faults: what can be made to fail, what is failing, and the clock.
+// The page Faults: the faults in force, a form to inject one, the clock, and the quirks.
 
 import { action, attempt, say } from "./notice.js";
 import { choice, field, h, set, write } from "./dom.js";
@@ -7,10 +7,10 @@ import { quirks } from "./quirks.js";
 import { t } from "./words.js";
 
 const EVERY_MS = 1000;
-/** Rules that were switched off stand here, so that they can be switched on again; the daemon knows them no more. */
+/** The key of the rules that the user has switched off. The browser keeps them, since the daemon has removed them. */
 const OFF = "imd.faults.off";
 
-/** The menu: what people want to happen, as a rule. */
+/** The presets: common failures by name, each with the rule that causes it. */
 const MENU = [
   ["reply-lost", { at: "access.reply", times: 1, drop: true }],
   ["reply-late", { at: "access.reply", delay: "2s" }],
@@ -37,12 +37,12 @@ const MENU = [
   ["id-again", { at: "idgen.next", duplicate: true }],
 ];
 
-/** What actions take, with what they begin with. The others take nothing. */
+/** The actions that have a value, with the value that the form suggests. */
 const PARAMETERS = { delay: "2s", error: "90001", throttle: "100", slice: "1" };
-/** What the API takes as a number only; the others it takes as texts too, of any size. */
+/** The keys whose values the API takes as numbers only. For the others it takes texts too. */
 const NUMBERS = ["probability", "slice", "error"];
 
-/** What is broken there, or not of this page, is passed over. */
+/** Returns the rules that were switched off. Entries that are damaged or not from this page are ignored. */
 function kept() {
   try {
     const rules = JSON.parse(localStorage.getItem(OFF) ?? "[]");
@@ -56,10 +56,10 @@ function keep(rules) {
   localStorage.setItem(OFF, JSON.stringify(rules));
 }
 
-/** What a rule says of where, for whom and when, in the order in which people read it; what it does comes last. */
+/** The order in which the keys of a rule are shown: site, filters and limits. The action comes last. */
 const ORDER = ["at", "uid", "access", "session", "cmd", "direction", "after", "times", "probability", "for"];
 
-/** A rule as people read it, without its name and its hits. */
+/** Returns a rule as one line for people, without its name and its hits. */
 function told(rule) {
   const { name, hits, ...rest } = rule;
   const place = (key) => (ORDER.includes(key) ? ORDER.indexOf(key) : ORDER.length);
@@ -85,7 +85,7 @@ export function mount(place) {
     h("section", {}, h("h2", {}, t("clock.title")), clock),
     h("section", {}, h("h2", {}, t("quirks.title")), h("p", { class: "quiet" }, t("quirks.why")), quirks()));
 
-  /** Does something and looks again. */
+  /** Awaits a change, and shows the faults again. */
   async function fetchAll(act) {
     await act();
     await look();
@@ -136,7 +136,7 @@ export function mount(place) {
       active.length + sleeping.length === 0 ? h("p", { class: "empty" }, t("faults.none")) : null);
   }
 
-  /** The form for a site, filled with what a rule says. */
+  /** Builds the form for the site of a rule, and fills it with the values of the rule. */
   function build(fault) {
     const site = menu.sites.find(({ name }) => name === fault.at);
     const acts = site.actions;
@@ -172,13 +172,13 @@ export function mount(place) {
       h("div", { class: "actions" }, h("button", { type: "submit", class: "primary", id: "inject" }, t("faults.inject"))));
   }
 
-  /** What the form says, as a rule. */
+  /** Returns the rule that the form describes. */
   function read() {
     const fault = {};
     for (const [key, value] of new FormData(form)) {
       const text = value.trim();
       if (text === "" || key === "action") continue;
-      // What is no number is sent as it is, and refused with a reason.
+      // A text that should be a number is sent unchanged, so that the API refuses it with a reason.
       fault[key] = NUMBERS.includes(key) && Number.isFinite(Number(text)) ? Number(text) : text;
     }
     const does = form.elements.action.value;
@@ -230,7 +230,7 @@ export function mount(place) {
   };
 }
 
-/** The clock: what it says, and how to move it. Returns what shows the time. */
+/** Adds the forms that move the clock to `place`. Returns a function that shows the time of a clock. */
 function clockForms(place, look) {
   const [kind, wall, up] = [h("dd", { id: "clock-kind" }), h("dd", { id: "clock-wall" }), h("dd", { id: "clock-up" })];
   const why = h("p", { class: "quiet" }, t("clock.real.why"));

@@ -1,22 +1,22 @@
-// A frame for people: what it says in a line, its fields, and its bytes.
+// Formats an event of the journal for people: as one line, as its fields, and as bytes. Serves the pages Wire and Users.
 
 import { h } from "./dom.js";
 import { t } from "./words.js";
 
 const pad = (number, digits) => String(number).padStart(digits, "0");
 
-/** The wall clock of an event, to the millisecond. */
+/** Formats a Unix time in milliseconds as the local time of day, to the millisecond. */
 export function time(ms) {
   const at = new Date(ms);
   return `${pad(at.getHours(), 2)}:${pad(at.getMinutes(), 2)}:${pad(at.getSeconds(), 2)}.${pad(at.getMilliseconds(), 3)}`;
 }
 
-/** Whether an event tells of something that went wrong. */
+/** Returns whether an event is an injected fault, or a frame that reports an error. */
 export function isError(event) {
   return event.what === "fault" || event.cmd === "ErrServer" || (event.frame?.errCode ?? 0) > 0;
 }
 
-/** What an event says, in one line. */
+/** Returns the contents of an event as one line. */
 export function summary(event) {
   if (event.what === "opened") return t("event.opened");
   if (event.what === "closed") return t("event.closed", event.detail);
@@ -37,12 +37,12 @@ function rows(value, depth = 0) {
   });
 }
 
-/** All fields of an event's frame. */
+/** Returns a list of all fields of an event's frame. */
 export function fields(event) {
   return h("dl", { class: "fields" }, rows(event.frame ?? {}));
 }
 
-/** Bytes in rows of 16, with their offsets and what is printable of them. */
+/** Formats bytes, given as hexadecimal digits, in rows of 16 with their offset and their printable characters. */
 export function hex(bytes) {
   const lines = [];
   for (let at = 0; at < bytes.length; at += 32) {

@@ -1,4 +1,5 @@
-// Help: where everything is, tokens, how a client begins, keys, and what is not as in the original.
+// The page Help: the addresses of the stack, tokens, examples of clients, the keys of the console, and the differences from
+// the original stack.
 
 import { attempt, copier } from "./notice.js";
 import { h, set, write } from "./dom.js";
@@ -19,7 +20,7 @@ export function mount(place) {
   const not = h("ul", { id: "not-emulated" });
   let state = null;
   let chosen = 0;
-  /** Whose token is shown. */
+  /** The user whose token is shown. */
   let whose = uid.value;
 
   place.append(

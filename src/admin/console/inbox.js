@@ -1,11 +1,12 @@
-// One user: the inbox as a line of versions with the read mark, the session, the groups.
+// The panel of one user: presence, session, groups, and the inbox as a line of versions with the read mark. Serves the page
+// Users.
 
 import { h, set, write } from "./dom.js";
 import { get, part } from "./api.js";
 import { t } from "./words.js";
 import { time } from "./frame.js";
 
-/** The newest of an inbox, so many of them. */
+/** How many of the newest messages of an inbox are shown. */
 const NEWEST = 200;
 
 export class Inbox {
@@ -22,7 +23,10 @@ export class Inbox {
       this.where, h("h3", {}, t("inbox.inbox")), this.level, this.line, this.entries);
   }
 
-  /** What there is now; the inbox itself only when something may have `moved`, or when it is older than it looks. */
+  /**
+   * Shows the user's present state. The inbox is requested only if events have passed since the last call (`moved`), and at
+   * every fifth call without any.
+   */
   async look(groups, user, moved) {
     write(this.who, user?.name ?? "");
     this.#showWhere(user, groups.filter((group) => group.members.includes(this.uid)));
@@ -34,7 +38,10 @@ export class Inbox {
     this.#show(await this.#newest());
   }
 
-  /** The end of the inbox. Large messages come in several pages: they are followed up to what was there at first. */
+  /**
+   * Returns the newest messages of the inbox. Large messages take several pages, which are requested up to the version that
+   * was the newest one at first.
+   */
   async #newest() {
     const path = `/v1/inboxes/${part(this.uid)}`;
     const { total } = await get(`${path}?limit=1`);
@@ -61,7 +68,7 @@ export class Inbox {
   }
 
   #show(inbox) {
-    // The same versions may be other messages, after a reset.
+    // Compared by id and time too: after a reset, other messages have the same versions.
     const now = JSON.stringify([inbox.read, inbox.total, inbox.entries.map(({ version, msgID, sendTime }) => [version, msgID, sendTime])]);
     if (this.shown === now) return;
     this.shown = now;

@@ -1,43 +1,46 @@
-// What passes, as the journal streams it: one reader for all pages.
+// Reads the event stream of the journal, once for all pages.
 //
-// Both sides are bounded. The page keeps the newest FRAMES, and of those no more than BYTES. A hidden page stops
-// reading, and soon lets its connection go: a browser has six for one host, and the pages that are seen need them. What
-// falls out of the daemon's ring meanwhile, and what passes while nobody records, the daemon counts, and says where it is
-// missing. That is shown as missed.
+// Both sides are bounded. The page keeps the newest FRAMES events, and of those no more than BYTES. A hidden page stops
+// reading, and closes its connection soon: a browser opens at most six to one host, which the visible pages need. The daemon
+// counts the events that its ring drops meanwhile and those that it does not record, and says in the stream where they are
+// missing. The pages show them as missed.
 
 import { exact, get, request } from "./api.js";
 import { Ring } from "./ring.js";
 
 const FRAMES = 100_000;
 const BYTES = 64 * 1024 * 1024;
-/** So long the page reads at a time, before it lets the browser draw. */
+/** How long the page handles events at a time before it lets the browser draw. */
 const SLICE_MS = 8;
 const RETRY_MS = 1000;
-/** So long a hidden page keeps its connection: who only looks elsewhere for a moment loses nothing. */
+/** How long a hidden page keeps its connection, so that nothing is lost if the user only looks elsewhere for a moment. */
 const LET_GO_MS = 3000;
 
-/** What everyone looks at. `status`: connecting, live, hidden or lost. */
+/** The state that all pages show. `status` is connecting, live, hidden or lost. */
 export const journal = {
   events: new Ring(FRAMES),
-  /** Events that the daemon had no more, and frames that nobody recorded, while this page did not read. */
+  /** How many events this page did not get: the daemon had dropped them before they were read, or had not recorded them. */
   missed: 0,
   status: "connecting",
 };
 
 let bytes = 0;
-/** The number that comes next, once that is known. */
+/** The sequence number of the next event, once it is known. */
 let next = null;
-/** What `/v1/state` said when the stream was first begun: what is missing of before then, this page has not missed. */
+/** The answer of `/v1/state` when the stream was first opened. Events that were dropped before do not count as missed. */
 let begun = null;
-/** Of which kind the event is that is being read: a gap, if it says so. */
+/** The kind of the stream's item that is being read: "gap" for missing events. */
 let kind = "";
-/** The number that it has. */
+/** The id of the stream's item that is being read: a sequence number. */
 let id = null;
 /** Ends the stream. */
 let stream = new AbortController();
 const listeners = new Set();
 
-/** Calls `listener` with the new events, those that fell out, and whether all is gone; returns how to end that. */
+/**
+ * Calls `listener` after each change with the new events, the number of old ones that were dropped, and whether all were
+ * cleared. Returns a function that removes the listener.
+ */
 export function listen(listener) {
   listeners.add(listener);
   return () => listeners.delete(listener);
@@ -52,7 +55,7 @@ function status(now) {
   tell([], 0);
 }
 
-/** Forgets what is here; what comes next is shown. */
+/** Removes all events of the page. Later events are shown. */
 export function clear() {
   journal.events.clear();
   journal.missed = 0;
@@ -71,7 +74,7 @@ function visible() {
   });
 }
 
-/** Until the browser has drawn; a page that was hidden meanwhile draws nothing, and need not. */
+/** Resolves when the browser has drawn. A page that was hidden meanwhile draws nothing, so the wait is bounded. */
 const drawn = () => new Promise((resolve) => {
   const late = setTimeout(resolve, 100);
   requestAnimationFrame(() => {
@@ -80,7 +83,7 @@ const drawn = () => new Promise((resolve) => {
   });
 });
 
-/** Events are missing, up to the one of the number `last`. */
+/** Counts missing events, the last of which has the sequence number `last`. */
 function missing({ count, unrecorded }, last) {
   next = last + 1;
   const since = next - begun.journal.mark;
@@ -138,7 +141,7 @@ async function read(response) {
   }
 }
 
-/** Another imd answers here than before: its numbers begin anew. */
+/** Starts again with an empty page, since another imd answers at this address, whose sequence numbers begin anew. */
 function beginAnew() {
   begun = null;
   next = null;
@@ -155,7 +158,7 @@ document.addEventListener("visibilitychange", () => {
   }, LET_GO_MS);
 });
 
-/** Reads along as long as the page lives. */
+/** Reads the stream, and opens it again whenever it ends. Never returns. */
 export async function follow() {
   for (;;) {
     await visible();
@@ -167,7 +170,7 @@ export async function follow() {
         headers: { accept: "text/event-stream" }, signal,
       });
       if (response.status === 409 && begun) {
-        // It has never given out such a number.
+        // The API refuses a number that it has never given out: another imd has given it out.
         beginAnew();
         continue;
       }

@@ -1,16 +1,17 @@
-// A list of any length that holds only the rows one sees: each is HEIGHT high, so a place is a multiplication.
+// A list of any length that has elements for the visible rows only. Serves the page Wire. All rows are HEIGHT pixels high, so
+// the place of a row is known without those before it.
 
 import { h } from "./dom.js";
 
-/** Also in base.css. */
+/** The height of a row in pixels. base.css has the same value. */
 const HEIGHT = 28;
-/** Rows above and below what is seen. */
+/** How many rows are drawn above and below the visible ones. */
 const SPARE = 6;
 
 export class List {
   /**
-   * `make()` returns an empty row, `show(row, item)` fills it, `open(item)` is told what was chosen. `items` has `length`
-   * and `at(index)`.
+   * Creates an empty list. `make()` returns an empty row, `show(row, item)` fills it, and `open(item)` is called with the
+   * item that the user has chosen. The items of the list have `length` and `at(index)`.
    */
   constructor({ label, make, show, open }) {
     Object.assign(this, { make, show, open });
@@ -28,23 +29,23 @@ export class List {
     this.watcher.observe(this.element);
   }
 
-  /** Shows `items`, of which `fallen` have gone at the front since the last time. */
+  /** Shows `items`, from whose front `fallen` items were removed since the last call. */
   update(items, fallen = 0) {
     this.items = items;
     if (fallen > 0 && !this.following) {
-      // What one looks at stays where it is.
+      // Scrolled by the removed rows, so that the visible ones stay in their place.
       this.element.scrollTop -= fallen * HEIGHT;
     }
     this.draw();
   }
 
-  /** Whether the newest stays in sight. */
+  /** Sets whether the list scrolls to the newest item by itself. */
   follow(on) {
     this.following = on;
     this.draw();
   }
 
-  /** At the next frame, however often it is asked for. */
+  /** Draws the list at the browser's next frame, once even if called several times. */
   draw() {
     this.due ??= requestAnimationFrame(() => {
       this.due = null;
@@ -92,7 +93,7 @@ export class List {
 
   #scrolled() {
     const atEnd = this.element.scrollTop + this.element.clientHeight >= this.high - HEIGHT;
-    // The browser also says so when the list has only grown.
+    // The browser reports a scroll also when the list has only grown: then the place is not above the last one.
     if (!atEnd && this.following && this.element.scrollTop < (this.wasAt ?? 0)) {
       this.following = false;
       this.onfollow?.(false);
@@ -109,7 +110,7 @@ export class List {
     if (row) this.choose(row.item);
   }
 
-  /** Chooses one; null for none. */
+  /** Chooses an item, or none for null, and opens it. */
   choose(item) {
     this.chosen = item;
     if (item) {

@@ -1,4 +1,5 @@
-// The frame around the pages: which one is shown, in which language and light, and how the stream does.
+// The frame around the pages: navigation, language, theme, and the status of the event stream. It mounts the page that the
+// address names, one at a time.
 
 import { h, set, write } from "./dom.js";
 import { language, languages, setLanguage, t } from "./words.js";
@@ -11,7 +12,7 @@ import * as stack from "./stack.js";
 import * as users from "./users.js";
 import * as wire from "./wire.js";
 
-/** In the order of their keys 1 to 5. Each has `mount(place, path, query)`, which returns how to end it. */
+/** The pages, in the order of their keys 1 to 5. `mount(place, path, query)` shows one, and returns a function that ends it. */
 const PAGES = { stack, wire, users, faults, help };
 const THEMES = ["auto", "light", "dark"];
 const SIGNS = { auto: "◐", light: "☀", dark: "☾" };
@@ -45,7 +46,7 @@ function showTheme() {
   set(themes, `${SIGNS[theme()]} `, h("span", { class: "wide" }, t(`theme.${theme()}`)));
 }
 
-/** As it was before it was put in an address; what was not made that way stays as it is. */
+/** Decodes a part of an address. A text that is not encoded correctly is returned unchanged. */
 function decoded(text) {
   try {
     return decodeURIComponent(text);
@@ -54,7 +55,7 @@ function decoded(text) {
   }
 }
 
-/** `#/wire?uid=7` as page, rest of the path, and query. */
+/** Splits an address such as `#/wire?uid=7` into the page, the rest of the path, and the query. */
 function route() {
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
   const [name, ...rest] = path.split("/").map(decoded);
@@ -75,7 +76,7 @@ function open() {
   }
 }
 
-/** Builds everything anew: at the start, and in another language or theme. */
+/** Builds the frame and the page: at the start, and again in another language. */
 function frame() {
   document.documentElement.lang = language();
   const links = Object.keys(PAGES).map((name) =>
@@ -126,6 +127,6 @@ function key(event) {
 addEventListener("hashchange", open);
 addEventListener("keydown", key);
 listen(showStatus);
-// First the stream: it goes on whatever becomes of a page.
+// The stream begins first, so that it runs even if a page fails.
 follow();
 frame();

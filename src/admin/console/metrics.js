@@ -1,10 +1,11 @@
-// OpenMetrics text, and what follows from two looks at it.
+// Parses metrics in the text format of OpenMetrics, and computes rates and quantiles from two measurements. Serves the page
+// Stack.
 
 const SAMPLE = /^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})?\s+(\S+)/;
 const LABEL = /([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"/g;
 const ESCAPED = { "\\n": "\n", '\\"': '"', "\\\\": "\\" };
 
-/** The samples of a text: `name`, `labels`, `value`. What can't be read is passed over. */
+/** Returns the samples of a text as `{ labels, value }`, by name. Lines that can't be parsed are skipped. */
 export function parse(text) {
   const samples = new Map();
   for (const line of text.split("\n")) {
@@ -23,7 +24,7 @@ export function parse(text) {
   return samples;
 }
 
-/** The sum of those samples whose labels are as asked for; undefined if there are none. */
+/** Returns the sum of the samples that have these labels; undefined if there are none. */
 export function sum(samples, name, labels = {}) {
   const wanted = Object.entries(labels);
   const found = (samples?.get(name) ?? []).filter((sample) =>
@@ -31,11 +32,11 @@ export function sum(samples, name, labels = {}) {
   return found.length > 0 ? found.reduce((total, sample) => total + sample.value, 0) : undefined;
 }
 
-/** How much a counter grew in a second, from one look to the next. */
+/** Returns the growth of a counter per second between two measurements. */
 export function rate(before, now, seconds, name, labels) {
   const total = sum(now, name, labels);
   if (total === undefined) return undefined;
-  // A series that was not there before began at 0. One that has shrunk began anew.
+  // A series that is new began at 0. One that has shrunk was reset, and its growth is not known.
   return Math.max(0, total - (sum(before, name, labels) ?? 0)) / seconds;
 }
 
@@ -48,7 +49,10 @@ function buckets(samples, name) {
   return counts;
 }
 
-/** The value below which `share` of what a histogram counted between two looks lies; undefined if that was nothing. */
+/**
+ * Returns the value below which a share of the observations of a histogram lies, of those between two measurements;
+ * undefined if there were none.
+ */
 export function quantile(before, now, name, share) {
   const old = buckets(before, name);
   const grown = [...buckets(now, name)]
@@ -68,7 +72,7 @@ export function quantile(before, now, name, share) {
   return low;
 }
 
-/** A number for people: 1.2k, 34, 0.5. */
+/** Formats a number for people, such as 1.2k, 34 or 0.5. */
 export function short(value) {
   if (value === undefined) return "–";
   const steps = [[1e9, "G"], [1e6, "M"], [1e3, "k"]];
@@ -78,7 +82,7 @@ export function short(value) {
   return value >= 10 || Number.isInteger(value) ? value.toFixed(0) : value.toFixed(1);
 }
 
-/** Seconds for people. */
+/** Formats a time in seconds for people. */
 export function span(seconds) {
   if (seconds === undefined) return "–";
   if (seconds >= 1) return `${seconds.toFixed(seconds >= 10 ? 0 : 1)} s`;
@@ -86,7 +90,7 @@ export function span(seconds) {
   return `${(seconds * 1e6).toFixed(0)} µs`;
 }
 
-/** Bytes for people. */
+/** Formats a number of bytes for people. */
 export function size(bytes) {
   if (bytes === undefined) return "–";
   if (bytes >= 1 << 20) return `${(bytes / (1 << 20)).toFixed(bytes >= 10 * (1 << 20) ? 0 : 1)} MiB`;

@@ -1,4 +1,4 @@
-// What has happened, said for a moment; and what the API refuses, said until it is put away.
+// Notices for all pages: a success is shown for a moment, and an error until the user closes it.
 
 import { h } from "./dom.js";
 import { t } from "./words.js";
@@ -8,13 +8,13 @@ const AT_MOST = 4;
 
 let place = null;
 
-/** Where notices appear; read out by screen readers. */
+/** Returns the element in which notices appear, which screen readers read out. */
 export function notices() {
   place = h("div", { id: "notices", role: "status", "aria-live": "polite" });
   return place;
 }
 
-/** Says something; `kind` is "good" or "bad". */
+/** Shows a notice. `kind` is "good" or "bad". */
 export function say(text, kind = "good") {
   const note = h("div", { class: `notice ${kind}` }, h("span", {}, text),
     h("button", { class: "plain", "aria-label": t("notice.close"), onclick: () => note.remove() }, "×"));
@@ -23,7 +23,7 @@ export function say(text, kind = "good") {
   if (kind === "good") setTimeout(() => note.remove(), SHOWN_MS);
 }
 
-/** Does what a button says, once at a time; says how it went. Returns whether it was done. */
+/** Awaits the action of a button, which is disabled meanwhile, and shows its result. Returns whether the action succeeded. */
 export async function attempt(button, act, done) {
   if (button) button.disabled = true;
   try {
@@ -38,7 +38,7 @@ export async function attempt(button, act, done) {
   }
 }
 
-/** A button that does something. */
+/** Returns a button that runs `act` under the rules of `attempt`. */
 export function action(label, act, props = {}) {
   const { done, ...rest } = props;
   const button = h("button", { type: "button", ...rest,
@@ -46,7 +46,7 @@ export function action(label, act, props = {}) {
   return button;
 }
 
-/** A button that copies a text. */
+/** Returns a button that copies a text, or the text that a function returns. */
 export function copier(text) {
   return action(t("copy"), async () => {
     await navigator.clipboard.writeText(typeof text === "function" ? text() : text);

@@ -1,12 +1,13 @@
-// Events as a record file, which `imd replay` plays: see docs/replay.md. It holds the tokens of logins.
+// Writes events as a record, which `imd replay` reads: see docs/replay.md. Serves the export of the page Wire. A record
+// contains the tokens of logins.
 
 const WHATS = ["opened", "in", "out", "closed"];
 
-/** Fields that a record has as numbers. Here they may be texts: see `exact` in api.js. */
+/** The fields that are numbers in a record. In the console they may be texts: see `exact` in api.js. */
 const NUMBERS = new Set(["session", "uid", "UID", "sourceUID", "targetUID", "currentID", "totalID", "incrementID",
   "sendTime"]);
 
-/** A value as JSON, `key` being where it stands. */
+/** Returns a value as JSON. `key` is the key of the value in its object, if it has one. */
 function json(value, key) {
   if (Array.isArray(value)) return `[${value.map((one) => json(one)).join()}]`;
   if (value !== null && typeof value === "object") {
@@ -15,7 +16,7 @@ function json(value, key) {
   return typeof value === "string" && NUMBERS.has(key) ? value : JSON.stringify(value);
 }
 
-/** The lines of a record, the first of them its header. */
+/** Returns the lines of a record, beginning with its header. `imd` is the version of the program. */
 export function record(events, imd) {
   const lines = [{ format: "imd-record", version: 1, imd }];
   let began = null;

@@ -1,7 +1,7 @@
-// The newest of many: pushes at the end, forgets at the front, finds by place.
+// A list that keeps only its newest items. Serves the journal and the page Wire.
 
 export class Ring {
-  /** Holds at most `most`. */
+  /** Creates an empty ring that keeps at most `most` items. */
   constructor(most) {
     this.most = most;
     this.clear();
@@ -20,19 +20,19 @@ export class Ring {
     return this.items[this.first + index];
   }
 
-  /** Appends; returns what fell out, if something did. */
+  /** Appends an item. Returns the oldest one if it was dropped for it. */
   push(item) {
     this.items.push(item);
     return this.length > this.most ? this.shift() : undefined;
   }
 
-  /** Takes out the oldest. */
+  /** Removes and returns the oldest item. */
   shift() {
     if (this.length === 0) return undefined;
     const oldest = this.items[this.first];
     this.items[this.first] = undefined;
     this.first += 1;
-    // Moved together once in a while, which is cheap for each.
+    // The free places at the front are given back only once they are half of all, which costs little for each item.
     if (this.first > 1024 && this.first > this.items.length / 2) {
       this.items = this.items.slice(this.first);
       this.first = 0;

@@ -1,17 +1,18 @@
-// How a client is written, in several languages. Each asks the gateway, logs in, and prints what it is answered.
+// Examples of clients in several languages, for the page Help. Each asks the gateway for an access server, logs in, and
+// prints the answer.
 
 const length = "[length: u16 big-endian][protobuf message]";
 
-/** The largest id. */
+/** The largest id, which has no successor. */
 const LARGEST = "9223372036854775807";
 
-/** The uid of somebody else, to send to. */
+/** Returns the uid of another user, to whom an example sends. */
 const other = (uid) => (uid === LARGEST ? "1" : (BigInt(uid) + 1n).toString());
 
-/** A word of a command line. Brackets, as around an IPv6 address, would be a pattern of files to the shell. */
+/** Quotes a word of a command line if needed. The brackets of an IPv6 address would be a pattern to the shell. */
 const word = (text) => (/[^\w.:/@%+-]/.test(text) ? `'${text}'` : text);
 
-/** Host and port of host:port. An IPv6 address has brackets only in front of a port. */
+/** Splits host:port. An IPv6 host is returned without its brackets, which it has only in front of a port. */
 function parts(address) {
   const at = address.lastIndexOf(":");
   return [address.slice(0, at).replace(/^\[|\]$/g, ""), address.slice(at + 1)];
@@ -19,7 +20,7 @@ function parts(address) {
 
 export function snippets({ gateway, user, admin, uid, token }) {
   const to = other(uid);
-  // A number of JavaScript holds fifteen digits for certain.
+  // JavaScript represents numbers of up to fifteen digits exactly. A longer uid is written as a text.
   const literal = uid.length > 15 ? `"${uid}"` : uid;
   const [host, port] = parts(gateway);
   return [

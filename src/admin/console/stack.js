@@ -1,4 +1,4 @@
-// Stack: the process as a drawing, what can be done to its access servers, and how it does.
+// The page Stack: a drawing of the servers, the operations on the access servers, and charts of the metrics.
 
 import { action, attempt, say } from "./notice.js";
 import { get, part, post, remove, request } from "./api.js";
@@ -10,7 +10,7 @@ import { listen } from "./journal.js";
 import { t } from "./words.js";
 
 const EVERY_MS = 1000;
-/** What can be done in which state. */
+/** The operations that each state of an access server allows. */
 const DOES = {
   running: ["kill", "stop", "pause"],
   paused: ["resume", "kill", "stop"],
@@ -32,7 +32,7 @@ function charts() {
   };
 }
 
-/** A chart's values, out of two looks at the metrics that lie so many seconds apart. */
+/** Returns the values of each chart, from two measurements of the metrics that are `seconds` apart. */
 function values(before, now, seconds) {
   const per = (name, labels) => rate(before, now, seconds, name, labels);
   return {
@@ -83,7 +83,7 @@ export function mount(place) {
     Object.values(drawn).map(({ element }) => element));
   place.append(figure, h("h2", {}, t("stack.charts")), without, all);
 
-  /** One part of the drawing: a title, and lines of a name and a value. */
+  /** Fills a part of the drawing with a title, and with lines of a name and a value. */
   function fill(element, title, lines, ...more) {
     const key = JSON.stringify([title, lines]);
     if (element.dataset.key === key) return;
@@ -120,7 +120,7 @@ export function mount(place) {
     }, { class: `small ${what === "kill" ? "danger" : ""}`, "data-do": what, title: t(`do.${what}.title`), done: t(`done.${what}`, server) });
   }
 
-  /** A server's card; `lease` is how long one lasts, in seconds. */
+  /** Shows an access server in its card. `lease` is how long a lease lasts, in seconds. */
   function showServer(server, lease) {
     const made = card(server);
     if (made.state.dataset.is !== server.state) {
@@ -187,7 +187,7 @@ export function mount(place) {
     const names = new Set(state.access.map(({ name: server }) => server));
     for (const [server, { element }] of cards) {
       if (names.has(server)) continue;
-      // Another imd answers here now, with other servers.
+      // Servers are never removed from a stack, so another imd answers at this address now.
       cards.delete(server);
       element.remove();
     }
@@ -198,7 +198,7 @@ export function mount(place) {
   }
 
   async function measure() {
-    // A button that asks for a look in between would make too short a time of it.
+    // Buttons ask for a look in between. A rate over so short a time would be meaningless.
     if (performance.now() - looked < EVERY_MS / 2) return;
     const response = await request("/metrics");
     if (!response.ok) throw new Error(t("stack.no-metrics"));
@@ -212,7 +212,7 @@ export function mount(place) {
     [metrics, looked] = [now, at];
   }
 
-  /** What is there now. A failure is said in the page's status, and in place of what it hides. */
+  /** Shows the present state. If the metrics can't be read, the reason is shown in place of the charts. */
   async function look() {
     clearTimeout(timer);
     if (document.visibilityState === "visible") {
@@ -244,7 +244,7 @@ export function mount(place) {
   };
 }
 
-/** An event as something that moves. */
+/** Moves the dots that stand for an event. */
 function moved(drawing, event) {
   const { what, server, cmd } = event;
   if (what === "in") {

@@ -1,4 +1,5 @@
-// Users: who is known and who is there, one of them opened, and what can be done in their place.
+// The page Users: the registered and the online users, the panel of one user, and forms that send messages, register users
+// and create groups.
 
 import { attempt, say } from "./notice.js";
 import { field, h, set, write } from "./dom.js";
@@ -8,9 +9,9 @@ import { listen } from "./journal.js";
 import { t } from "./words.js";
 
 const EVERY_MS = 1000;
-/** So many are listed at a time. */
+/** How many users a page of the list has. */
 const PAGE = 100;
-/** Groups come with all their members, and nothing that passes on the wire changes them. */
+/** How often the groups are requested. An answer has all members of all groups, and no frame of a client changes them. */
 const GROUPS_EVERY_MS = 10_000;
 
 export function mount(place, [asked]) {
@@ -43,7 +44,7 @@ export function mount(place, [asked]) {
     }))));
   set(open, inbox ? inbox.element : h("p", { class: "empty panel" }, t("users.none-open")));
 
-  /** The pages that are shown of the list, one after the other. */
+  /** Returns the users of all pages of the list that the user has opened. */
   async function listed() {
     const users = [];
     let next = null;
@@ -60,7 +61,7 @@ export function mount(place, [asked]) {
     return users;
   }
 
-  /** The one who is open, also when not among those that are listed so far. */
+  /** Returns the user whose panel is open, even if the pages opened so far do not list that user. */
   async function opened(users) {
     const listed = users.find(isChosen);
     if (listed || more.hidden || !/^\d+$/.test(chosen)) return listed;
@@ -134,7 +135,7 @@ export function mount(place, [asked]) {
     if (!ended) timer = setTimeout(look, EVERY_MS);
   }
 
-  /** Looks at the one who is open. What can't be is said once, not each second. */
+  /** Shows the user whose panel is open. A refusal, such as for an id that is no number, is shown once and not each second. */
   async function lookInside(users, all) {
     if (!inbox || refused) return;
     try {
@@ -159,7 +160,7 @@ export function mount(place, [asked]) {
   };
 }
 
-/** What can be done: send as someone, register, create a group. */
+/** Returns the forms that send a message as a user, register a user, and create a group. */
 function forms(chosen, look) {
   const input = (id, props) => h("input", { id, autocomplete: "off", ...props });
   const number = { inputmode: "numeric", required: true };

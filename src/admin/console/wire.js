@@ -1,4 +1,5 @@
-// Wire: every frame as it passes. What is chosen stands in the address, so that a link shows the same.
+// The page Wire: the events of the journal, filtered and followed. The filters are part of the address, so that a link shows
+// the same events.
 
 import { action, say } from "./notice.js";
 import { choice, h, set, write } from "./dom.js";
@@ -12,10 +13,10 @@ import { t } from "./words.js";
 
 const WHATS = ["in", "out", "opened", "closed", "fault"];
 const ARROWS = { in: "→", out: "←", opened: "+", closed: "×", fault: "!" };
-/** The filters, as they stand in the address. */
+/** The names of the filters in the address. */
 const NAMES = ["uid", "session", "cmd", "what", "server", "errors", "text"];
 
-/** Whether an event is one of those that are meant. */
+/** Returns a function that tells whether an event passes the filter. */
 function taker(filter) {
   const uid = filter.uid === undefined ? null : typedId(filter.uid);
   const session = filter.session === undefined ? null : typedId(filter.session);
@@ -30,7 +31,7 @@ function taker(filter) {
     && (!text || `${event.cmd} ${summary(event)} ${JSON.stringify(event.frame)}`.toLowerCase().includes(text));
 }
 
-/** Has a select offer a value once, under the last text that it was given. */
+/** Adds a value to a select, unless it offers the value already. In either case the text replaces an earlier one. */
 function offer(select, value, text) {
   const known = [...select.options].find((option) => option.value === value);
   if (!known) select.append(h("option", { value }, text ?? value));
@@ -57,7 +58,7 @@ export function mount(place, _, query) {
   const filter = Object.fromEntries(NAMES.filter((name) => query.has(name)).map((name) => [name, query.get(name)]));
   let takes = taker(filter);
   let view = new Ring(journal.events.most);
-  /** The last that is shown while it is paused. */
+  /** The sequence number of the newest event that is shown while the list is paused; Infinity while it is not. */
   let held = Infinity;
   let waiting = 0;
   let typed = null;
@@ -97,7 +98,7 @@ export function mount(place, _, query) {
     rebuild();
   }
 
-  /** An input that narrows what is shown. */
+  /** Makes an input change the filter `name`. */
   function narrows(name, input) {
     input.id = `wire-${name}`;
     input.setAttribute("aria-label", t(`wire.${name}`));
@@ -115,7 +116,7 @@ export function mount(place, _, query) {
   const cmds = choice([["", t("wire.cmd")]], "");
   const servers = choice([["", t("wire.server")]], "");
   const whats = choice([["", t("wire.what")], ...WHATS.map((what) => [what, t(`what.${what}`)])], "");
-  // What is chosen is seen to be, also when there is no such thing, or none any more.
+  // A value from the address is offered even if it does not exist, or no longer, so that the filter in force is visible.
   for (const [select, value] of [[cmds, filter.cmd], [servers, filter.server], [whats, filter.what]]) {
     offer(select, value ?? "");
     select.value = value ?? "";
@@ -180,7 +181,7 @@ export function mount(place, _, query) {
     const { version } = await get("/version");
     const url = URL.createObjectURL(new Blob(record(view, version), { type: "application/x-ndjson" }));
     h("a", { href: url, download: "imd.rec" }).click();
-    // Once the browser has taken it.
+    // Revoked late, when the browser has certainly read it.
     setTimeout(() => URL.revokeObjectURL(url), 60_000);
   }
 
@@ -251,7 +252,7 @@ export function mount(place, _, query) {
 
 let keys = {};
 
-/** The page's own keys. */
+/** Handles a key that the frame does not use. */
 export function key(event) {
   if (!keys[event.key]) return;
   event.preventDefault();

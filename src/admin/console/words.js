@@ -1,4 +1,4 @@
-// Every text that is shown, in English and Chinese. `{0}` is the first of what is put in.
+// Every text that the console shows, in English and Chinese. `{0}` stands for the first argument of `t`.
 
 const WORDS = {
   "skip": ["Skip to the page", "跳到正文"],
@@ -328,7 +328,7 @@ export function setLanguage(next) {
   localStorage.setItem(KEY, next);
 }
 
-/** The text of a key. One that is not in the table shows as itself. */
+/** Returns the text of a key in the present language. A key that is not in the table is returned itself. */
 export function t(key, ...parts) {
   const text = WORDS[key]?.[languages.indexOf(current)] ?? key;
   return text.replace(/\{(\d)\}/g, (_, place) => parts[place]);
