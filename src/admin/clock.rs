@@ -46,6 +46,10 @@ pub fn clock_json(clock: &dyn ClockControl) -> Value {
 
 /// Advances a manual clock, and answers when everything that was due on the way is done. The clock advances all the way
 /// even if the client disconnects.
+///
+/// # Errors
+///
+/// 409 if the clock is not a manual one, and 400 if it can't be advanced so far.
 pub async fn advance(
     State(deps): State<Arc<Deps>>,
     JsonBody(Advance { by }): JsonBody<Advance>,
@@ -60,6 +64,10 @@ pub async fn advance(
 }
 
 /// Moves the wall clock alone: timers and leases are not touched.
+///
+/// # Errors
+///
+/// 400 if the wall clock can't be moved so far.
 pub async fn skew(
     State(deps): State<Arc<Deps>>,
     JsonBody(Skew { ms }): JsonBody<Skew>,

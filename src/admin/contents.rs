@@ -40,6 +40,10 @@ pub struct PageQuery {
 
 impl PageQuery {
     /// Returns `after` and `limit`, with their defaults.
+    ///
+    /// # Errors
+    ///
+    /// The error of [`limit`].
     fn bounds(self) -> Result<(i64, usize), Problem> {
         let PageQuery { after, limit } = self;
         Ok((after.map_or(0, |Whole(after)| after), self::limit(limit)?))
@@ -115,6 +119,10 @@ pub fn page<T, I: ToString>(
 }
 
 /// Answers a page of the users: those who are registered, and those who are online without being registered.
+///
+/// # Errors
+///
+/// 400 for a wrong `limit`, and 500 if the store has failed.
 pub async fn users(
     State(deps): State<Arc<Deps>>,
     QueryParams(query): QueryParams<PageQuery>,
@@ -169,6 +177,10 @@ fn user_json(deps: &Deps, uid: Uid, name: Option<String>, present: Option<Presen
 }
 
 /// Registers a user.
+///
+/// # Errors
+///
+/// 409 if the uid is taken, 400 for another value that is wrong, and 500 if the store has failed or has no room.
 pub async fn add_user(
     State(deps): State<Arc<Deps>>,
     JsonBody(NewUser {
@@ -185,6 +197,10 @@ pub async fn add_user(
 }
 
 /// Answers a page of the groups, with their members.
+///
+/// # Errors
+///
+/// 400 for a wrong `limit`, and 500 if the store has failed.
 pub async fn groups(
     State(deps): State<Arc<Deps>>,
     QueryParams(query): QueryParams<PageQuery>,
@@ -210,7 +226,12 @@ pub async fn groups(
     deps.large_answers.make(answer).await
 }
 
-/// Creates a group with all its members, or nothing if one of them can't be a member.
+/// Creates a group with all its members.
+///
+/// # Errors
+///
+/// 404 if a member has to be registered and is not, 400 for another value that is wrong, and 500 if the store has failed or
+/// has no room. No group is created then.
 pub async fn add_group(
     State(deps): State<Arc<Deps>>,
     JsonBody(NewGroup {
@@ -231,6 +252,10 @@ pub async fn add_group(
 }
 
 /// Answers a page of the inboxes, each with its counts of stored, delivered, pending and removed messages.
+///
+/// # Errors
+///
+/// 400 for a wrong `limit`.
 pub async fn inboxes(
     State(deps): State<Arc<Deps>>,
     QueryParams(query): QueryParams<PageQuery>,
@@ -242,6 +267,10 @@ pub async fn inboxes(
 }
 
 /// Answers a page of an inbox. No read mark moves, and nothing counts as delivered.
+///
+/// # Errors
+///
+/// 400 for a wrong `limit`, and 500 if the store has failed.
 pub async fn inbox(
     State(deps): State<Arc<Deps>>,
     PathParams(Whole(uid)): PathParams<Id>,
@@ -279,7 +308,12 @@ fn entry_json(entry: &Entry) -> Value {
     })
 }
 
-/// Sends a message as a user.
+/// Sends a message as a user, and answers its id once it is stored.
+///
+/// # Errors
+///
+/// 404 or 409 if the sender, the receiver or the group does not allow the message, 400 if the request itself is wrong, and
+/// 500 if the store has failed or has no room: the status of the [`Refusal`] of the message.
 pub async fn send(
     State(deps): State<Arc<Deps>>,
     JsonBody(message): JsonBody<NewMessage>,

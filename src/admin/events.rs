@@ -95,6 +95,10 @@ struct Filter {
 
 impl EventQuery {
     /// Checks the values, for the run of `imd` that is called `instance`.
+    ///
+    /// # Errors
+    ///
+    /// 409 if the mark is from another instance, and 400 for another value that is wrong.
     fn filter(self, instance: &str) -> Result<Filter, Problem> {
         if let Some(other) = self.instance.filter(|other| other != instance) {
             return Err(Problem::conflict(format!(
@@ -126,7 +130,11 @@ impl EventQuery {
 }
 
 impl Filter {
-    /// Refuses a server that does not exist, because no event of it would ever come.
+    /// Checks that the server of the filter exists, because no event of another one would ever come.
+    ///
+    /// # Errors
+    ///
+    /// 400 if there is no such server.
     fn check_server(&self, deps: &Deps) -> Result<(), Problem> {
         let Some(server) = self.server.as_deref() else {
             return Ok(());
@@ -177,6 +185,10 @@ impl Filter {
 
     /// Returns the mark at which a stream begins: after the event in the header of a client that reconnects, else at the
     /// mark of the query. `None` is the present.
+    ///
+    /// # Errors
+    ///
+    /// 400 if the header is no number, and 409 if this journal has not given out the mark.
     fn start(&self, headers: &HeaderMap, journal: &Journal) -> Result<Option<Mark>, Problem> {
         let header = headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty());
         let Some(id) = header else {
@@ -200,12 +212,16 @@ impl Filter {
     }
 }
 
-/// Returns the refusal of a mark, which stands at `place` in the request.
+/// Returns a function that creates the refusal of a mark. `place` is the key or the header of the request that has it.
 fn unknown_mark(place: &str) -> impl Fn(Unknowable) -> Problem {
     move |why| Problem::conflict(format!("{place}: {why}"))
 }
 
 /// Answers a new mark, after which everything is recorded for a while.
+///
+/// # Errors
+///
+/// 409 if the config has turned the journal off.
 pub async fn mark(State(deps): State<Arc<Deps>>) -> Result<Json<Value>, Problem> {
     let journal = deps.core.lab.journal();
     let recorded = match journal.capture() {
@@ -221,6 +237,11 @@ pub async fn mark(State(deps): State<Arc<Deps>>) -> Result<Json<Value>, Problem>
 }
 
 /// Answers the events since a mark; with `accept: text/event-stream`, streams the events as they happen.
+///
+/// # Errors
+///
+/// 400 for a filter that no event can pass, 409 for a mark that this journal has not given out, and 503 if too many requests
+/// follow the journal already.
 pub async fn journal(
     State(deps): State<Arc<Deps>>,
     QueryParams(query): QueryParams<EventQuery>,
@@ -333,7 +354,12 @@ fn gap(missed: Missed, last: u64) -> sse::Event {
     event.data(data.to_string())
 }
 
-/// Waits for an event that matches, and answers it: 408 when none came in time.
+/// Waits for an event that matches, and answers it.
+///
+/// # Errors
+///
+/// 408 if no event matched in time, 409 if the journal can't tell whether one did, 503 if the stack ends or too many requests
+/// wait already, and 400 for a filter that no event can pass.
 pub async fn wait(
     State(deps): State<Arc<Deps>>,
     QueryParams(mut query): QueryParams<EventQuery>,

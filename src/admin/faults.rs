@@ -19,6 +19,10 @@ pub async fn list(State(deps): State<Arc<Deps>>) -> Json<Vec<FaultStatus>> {
 }
 
 /// Puts a fault in force, and answers its name.
+///
+/// # Errors
+///
+/// 409 if the name is taken, and 400 if the rule is not valid.
 pub async fn add(
     State(deps): State<Arc<Deps>>,
     JsonBody(fault): JsonBody<Fault>,
@@ -40,6 +44,10 @@ pub async fn clear(State(deps): State<Arc<Deps>>) -> Json<Value> {
 }
 
 /// Ends the fault with a name, and releases what it holds back.
+///
+/// # Errors
+///
+/// 404 if no fault has the name.
 pub async fn remove(
     State(deps): State<Arc<Deps>>,
     PathParams(name): PathParams<String>,

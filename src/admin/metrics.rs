@@ -32,6 +32,10 @@ struct StepLabel {
 }
 
 /// Answers all metrics in the format that the request prefers.
+///
+/// # Errors
+///
+/// 500 if the metrics can't be written as text.
 pub async fn metrics(
     State(deps): State<Arc<Deps>>,
     headers: HeaderMap,

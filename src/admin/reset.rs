@@ -92,6 +92,11 @@ impl AsRef<[u8]> for HeldFile {
 }
 
 /// Empties the stack, as if it had just started with an empty store.
+///
+/// # Errors
+///
+/// 409 if a store in a folder would lose its contents and the request does not confirm that, or if the reset has failed; 503
+/// if the sessions did not end in time.
 pub async fn reset(
     State(deps): State<Arc<Deps>>,
     JsonBody(confirm): JsonBody<Confirm>,
@@ -103,6 +108,10 @@ pub async fn reset(
 }
 
 /// Answers a snapshot of everything that the store holds.
+///
+/// # Errors
+///
+/// 409 if the contents are too large for a snapshot, 503 if other downloads take the memory, and 500 if the store has failed.
 pub async fn save(State(deps): State<Arc<Deps>>) -> Result<impl IntoResponse, Problem> {
     let downloads = &deps.downloads;
     let turn = Arc::clone(&downloads.turn).acquire_owned().await;
@@ -134,6 +143,11 @@ pub async fn save(State(deps): State<Arc<Deps>>) -> Result<impl IntoResponse, Pr
 }
 
 /// Replaces everything that the store holds by the snapshot in the body of the request.
+///
+/// # Errors
+///
+/// 400 if the body is no snapshot, the status of [`BodyError`](crate::http::BodyError) if it was not read to its end, 409 if
+/// another snapshot is being loaded, and the errors of [`reset`]. The store is as it was then.
 pub async fn load(
     State(deps): State<Arc<Deps>>,
     QueryParams(confirm): QueryParams<Confirm>,

@@ -105,6 +105,10 @@ pub struct SessionQuery {
 }
 
 /// Answers a page of the sessions, the gateway's too, in the order in which they were opened.
+///
+/// # Errors
+///
+/// 400 for a wrong `limit`, or a server that does not exist.
 pub async fn sessions(
     State(deps): State<Arc<Deps>>,
     QueryParams(wanted): QueryParams<SessionQuery>,
@@ -151,7 +155,11 @@ fn session_json(server: &str, session: &Session) -> Value {
     })
 }
 
-/// Ends a session of any server.
+/// Ends a session of any server, in one of three ways.
+///
+/// # Errors
+///
+/// 404 if there is no such session.
 pub async fn end_session(
     State(deps): State<Arc<Deps>>,
     PathParams(Whole(id)): PathParams<Whole<u64>>,
@@ -172,6 +180,10 @@ pub async fn end_session(
 }
 
 /// Starts one more access server.
+///
+/// # Errors
+///
+/// 400 if the name is not valid, and 409 if it is taken or the server can't be started.
 pub async fn add(
     State(deps): State<Arc<Deps>>,
     JsonBody(NewServer { name }): JsonBody<NewServer>,
@@ -211,6 +223,10 @@ pub enum Change {
 }
 
 /// Makes a change to an access server, and answers its new state.
+///
+/// # Errors
+///
+/// 404 if there is no such server, and 409 if its state does not allow the change.
 pub async fn change(
     State(deps): State<Arc<Deps>>,
     PathParams(name): PathParams<String>,
@@ -246,6 +262,10 @@ pub async fn thaw(State(deps): State<Arc<Deps>>) -> Json<Value> {
 }
 
 /// Ends the lease of an access server before its time.
+///
+/// # Errors
+///
+/// 404 if no server is registered under the name.
 pub async fn expire(
     State(deps): State<Arc<Deps>>,
     PathParams(name): PathParams<String>,
@@ -260,6 +280,10 @@ pub async fn expire(
 }
 
 /// Makes the gateway send clients to another address than the server's own, or to its own again.
+///
+/// # Errors
+///
+/// 404 if there is no such server, and 400 if no client can connect to the address.
 pub async fn advertise(
     State(deps): State<Arc<Deps>>,
     PathParams(name): PathParams<String>,

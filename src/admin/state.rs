@@ -32,7 +32,11 @@ pub async fn health() -> Json<Value> {
     Json(json!({ "status": "ok" }))
 }
 
-/// Answers whether the stack serves: 503 if its store has failed or has no room, or if every connection is taken.
+/// Answers 200 if the stack serves, with what its store does to give space back to the disk.
+///
+/// # Errors
+///
+/// 503 if the store has failed or has no room, or if every connection is taken.
 pub async fn ready(State(deps): State<Arc<Deps>>) -> Result<Json<Value>, Problem> {
     // The future is ready at once if the store has failed, and pending for as long as it works.
     let failed = futures_util::FutureExt::now_or_never(deps.core.store.failed());
@@ -126,6 +130,10 @@ pub async fn fidelity(State(deps): State<Arc<Deps>>) -> Json<Value> {
 }
 
 /// Answers the token of a user, as existing clients compute it.
+///
+/// # Errors
+///
+/// 400 if the uid is not positive.
 pub async fn token(
     State(deps): State<Arc<Deps>>,
     PathParams(Whole(uid)): PathParams<Id>,

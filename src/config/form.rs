@@ -34,6 +34,10 @@ pub mod address {
 
 /// Deserializes a number of bytes, written as `65536` or `"64KiB"`. For `#[serde(deserialize_with)]`; the number is
 /// serialized as a number.
+///
+/// # Errors
+///
+/// A message that shows both forms, if the value has neither or does not fit `T`.
 pub fn bytes<'de, D: Deserializer<'de>, T: TryFrom<u64>>(from: D) -> Result<T, D::Error> {
     let bytes = from.deserialize_any(ByteCount)?;
     T::try_from(bytes).map_err(|_| D::Error::invalid_value(Unexpected::Unsigned(bytes), &ByteCount))

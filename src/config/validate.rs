@@ -38,6 +38,10 @@ impl Config {
     }
 
     /// Checks every value, and reports the first wrong one without its place in a file.
+    ///
+    /// # Errors
+    ///
+    /// The first wrong value: its key, and a message that says what is allowed.
     pub(super) fn check(&self) -> Result<(), Invalid> {
         super::features::check(self)?;
         self.check_durations()?;
@@ -159,7 +163,7 @@ impl Config {
             })?;
         }
         let keepalive = self.session.tcp_keepalive;
-        // The kernel takes it as whole seconds, and no more than 32,767 of them.
+        // The kernel takes the time as whole seconds, and no more than 32,767 of them.
         ensure(
             (Duration::from_secs(1)..=Duration::from_secs(32_767)).contains(&keepalive),
             "session.tcp_keepalive",

@@ -64,6 +64,7 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// Creates the error of a listener that could not be bound. `key` is the config key of its address.
     pub(super) fn bind(key: &str, addr: SocketAddr, source: io::Error) -> Self {
         let key = key.to_owned();
         if source.kind() == io::ErrorKind::AddrInUse {

@@ -69,6 +69,7 @@ pub(super) struct ExchangeService {
 }
 
 impl ExchangeService {
+    /// Creates the service of one connection. `timeout` is the time for each portion of a request's body.
     pub(super) fn new(
         router: Router,
         exchange: Arc<Exchange>,
@@ -271,6 +272,8 @@ pub(super) struct Socket {
 }
 
 impl Socket {
+    /// Creates the socket of a connection whose service has the same `exchange`. `timeout` is the time in which the client
+    /// has to read each portion of the responses.
     pub(super) fn new(stream: TcpStream, exchange: Arc<Exchange>, timeout: Duration) -> Socket {
         Socket {
             stream,

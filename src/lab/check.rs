@@ -168,6 +168,10 @@ impl Fault {
     }
 
     /// Checks that the rule's access server, if it names one, is one of `servers`.
+    ///
+    /// # Errors
+    ///
+    /// [`FaultError::NoSuchServer`]
     pub(crate) fn check_access(&self, servers: &[String]) -> Result<(), FaultError> {
         match &self.access {
             Some(name) if !servers.contains(name) => Err(FaultError::NoSuchServer {

@@ -23,6 +23,7 @@ pub struct Hold {
 }
 
 impl Hold {
+    /// Creates the hold of a rule that ends when `ended` is cancelled, with the timer of its action, if the action has one.
     pub(super) fn new(timer: Option<Box<dyn Ticks>>, ended: CancellationToken) -> Hold {
         Hold { timer, ended }
     }

@@ -65,6 +65,10 @@ impl RawValue {
     }
 
     /// Parses a number of bytes: as [`whole`](Self::whole) does, or from a text with a unit such as `16KiB`.
+    ///
+    /// # Errors
+    ///
+    /// [`FaultError::OutOfBounds`] if the value is neither.
     pub fn bytes(&self, key: &'static str, bounds: (u64, u64)) -> Result<u64, FaultError> {
         let RawValue::Text(text) = self else {
             return self.whole(key, bounds);
@@ -76,12 +80,16 @@ impl RawValue {
         })
     }
 
-    /// Parses a number. Whether it is a valid probability is checked with the rule as a whole.
+    /// Parses a probability. Whether it is between 0 and 1 is checked with the rule as a whole.
+    ///
+    /// # Errors
+    ///
+    /// [`FaultError::OutOfBounds`] if the value is no number.
     pub fn chance(&self) -> Result<f64, FaultError> {
         let number = match self {
             #[allow(
                 clippy::cast_precision_loss,
-                reason = "what loses any is far from 0 and 1"
+                reason = "only numbers far from 0 and 1 lose digits"
             )]
             RawValue::Whole(number) => Some(*number as f64),
             RawValue::Fraction(number) => Some(*number),
@@ -92,6 +100,10 @@ impl RawValue {
     }
 
     /// Parses a duration with a unit.
+    ///
+    /// # Errors
+    ///
+    /// [`FaultError::OutOfBounds`] if the value is no such text.
     pub fn time(&self, key: &'static str) -> Result<Duration, FaultError> {
         let time = match self {
             RawValue::Text(text) => humantime::parse_duration(text).ok(),
@@ -102,6 +114,10 @@ impl RawValue {
     }
 
     /// Parses a command, given by its number or its name.
+    ///
+    /// # Errors
+    ///
+    /// [`FaultError::NoSuchCmd`]
     pub fn cmd(&self) -> Result<Cmd, FaultError> {
         let by_number = |number: i128| Cmd::from_number(u32::try_from(number).ok()?);
         let cmd = match self {

@@ -81,6 +81,10 @@ impl Services {
     }
 
     /// Returns the write that registers a user, with the password hashed.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError`], when the values can't be those of a new user, or the password can't be hashed.
     pub(super) async fn registration(
         &self,
         uid: Uid,
@@ -129,7 +133,12 @@ impl Services {
         }
     }
 
-    /// Commits a write by itself on behalf of a user. Faults of the store are injected into it.
+    /// Commits a write by itself on behalf of a user. Faults of the store are injected into it. The inner result is that of
+    /// the store.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`], when an injected fault refuses the write, or the store has failed.
     pub(super) async fn store_for(
         &self,
         uid: Uid,
@@ -144,7 +153,11 @@ impl Services {
         }
     }
 
-    /// Commits a write by itself, without injected faults.
+    /// Commits a write by itself, without injected faults. The inner result is that of the store.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], when the store has failed; it is not known then whether the write is stored.
     pub(super) async fn store_one(&self, write: Write) -> Result<Result<(), Rejected>, StoreError> {
         let result = self.messages.commit(vec![write]).await?.results.pop();
         let result = result.ok_or(StoreError::Unanswered)?;

@@ -82,6 +82,7 @@ impl WriteBatch {
         self.writes.is_empty()
     }
 
+    /// Adds a write that was checked.
     pub(super) fn push(&mut self, write: PendingWrite) {
         self.writes.push(write);
     }

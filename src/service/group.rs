@@ -106,6 +106,10 @@ impl Services {
     }
 
     /// Checks that a user may be a member of groups.
+    ///
+    /// # Errors
+    ///
+    /// [`GroupError`], when the uid is not positive, or the user has to be registered and is not.
     pub(super) async fn check_member(&self, uid: Uid) -> Result<(), GroupError> {
         if !uid.is_positive() {
             return Err(GroupError::BadUid(uid.0));

@@ -191,6 +191,10 @@ impl Services {
 }
 
 /// Checks that a request names the user who is logged in, or nobody.
+///
+/// # Errors
+///
+/// [`UidMismatch`], when it names another user.
 pub(super) fn check_claimed(uid: Uid, claimed: Option<Uid>) -> Result<(), UidMismatch> {
     match claimed {
         Some(claimed) if claimed != uid => Err(UidMismatch),

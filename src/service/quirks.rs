@@ -71,6 +71,10 @@ impl Services {
     }
 
     /// Returns a page as the original stack would, by the quirks that are on.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], when the store can't read the inbox.
     pub(super) async fn odd_page(
         &self,
         uid: Uid,

@@ -97,6 +97,7 @@ pub(super) struct Timers {
 }
 
 impl Timers {
+    /// Creates the timers of a session that was opened at this time. The peer has to act first.
     pub fn new(opened: Duration) -> Self {
         Timers {
             opened: Since::at(opened),

@@ -16,6 +16,7 @@ pub struct Pause {
 }
 
 impl Pause {
+    /// Begins or ends the pause, and wakes those who wait for that.
     pub(super) fn set(&self, on: bool) {
         self.on.store(on, Ordering::Release);
         self.changed.notify_waiters();

@@ -180,6 +180,7 @@ pub struct Record<'a> {
 }
 
 impl Journal {
+    /// Creates an empty journal. It sets the switch of the recording in `switches`.
     pub(super) fn new(
         switches: Arc<Switches>,
         clock: Arc<dyn Clock>,

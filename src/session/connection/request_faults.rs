@@ -117,6 +117,10 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Has the held request handled and writes the held reply, if the rules that hold them have ended.
+    ///
+    /// # Errors
+    ///
+    /// When the server is killed meanwhile, or the connection breaks.
     pub(super) async fn handle_released(&mut self) -> io::Result<()> {
         self.session.timers.note_server_busy();
         let (session, context) = (Arc::clone(&self.session), Arc::clone(&self.context));

@@ -29,8 +29,12 @@ impl<H: Handler> Connection<H> {
         self.context.fault_point.writing_may_fail() || self.backlog.as_deref().is_some_and(holds)
     }
 
-    /// Writes the replies of a batch, and sends the notifies: behind the replies, or before them where a fault may be
-    /// injected into the replies.
+    /// Writes the replies of a batch, and sends the notifies: after the replies, or before them while a fault may be injected
+    /// into the replies.
+    ///
+    /// # Errors
+    ///
+    /// When the connection has broken. The notifies are sent all the same.
     pub(super) async fn write_replies(
         &mut self,
         mut output: Output,
@@ -52,7 +56,11 @@ impl<H: Handler> Connection<H> {
         self.write(output)
     }
 
-    /// Writes the replies so far until the congestion is over or the session closes.
+    /// Writes the replies so far, until the congestion is over or the session is closed.
+    ///
+    /// # Errors
+    ///
+    /// When the connection has broken.
     pub(super) async fn relieve_congestion(
         &mut self,
         batch: &mut RequestBatch<'_>,
