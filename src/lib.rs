@@ -73,15 +73,16 @@
 //! # }
 //! ```
 //!
-//! [`Imd::access`] controls an access server: [kill, stop, pause, restart](access::AccessServer). [`Imd::add_access`] adds one.
-//! [`Imd::registry`] gives the gateway false or old addresses. [`Imd::journal`] has every frame that has passed, and
-//! [`Imd::report`] says what became of the messages.
+//! [`Imd::access`] returns an access server, to [kill, stop, pause or restart](access::AccessServer) it, and
+//! [`Imd::add_access`] adds one. With [`Imd::registry`] a test gives the gateway false or old addresses. [`Imd::journal`] has
+//! the recorded frames, and [`Imd::report`] counts the messages that were stored, delivered and lost.
 //!
 //! # Where to read on
 //!
-//! The repository's `docs/` has a page for each matter: `lab.md` for all faults, `admin.md` for the same over HTTP,
-//! `protocol.md` for the wire, `store.md` for what is kept. Whoever wants to change `imd` begins with `architecture.md`: the path
-//! of a message through the files, who owns the tasks, and what to touch to add a transport, a store, a command or a fault.
+//! The repository's `docs/` has a page for each topic: `lab.md` for all faults, `admin.md` for the HTTP API that controls a
+//! stack, `protocol.md` for the wire, and `store.md` for what is kept on disk. To change `imd`, begin with `architecture.md`:
+//! it follows a message through the files, says who owns the tasks, and lists the files to change for a new transport, store,
+//! command or fault.
 //!
 //! # Cargo features
 //!
@@ -129,7 +130,7 @@
 //! | [`text`], [`file_target`], [`byte_size`], [`number`] | reading and writing files, sizes with units, ids in JSON |
 //! | `sharded`, `phc` | maps with many locks; password hashes |
 //!
-//! A module uses only modules below it, and files use each other in no circle: `tests/layering.rs` checks both.
+//! The modules use each other in one direction only, and no files use each other in a circle: `tests/layering.rs` checks both.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

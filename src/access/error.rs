@@ -1,7 +1,7 @@
 //! The errors of starting, stopping and adding access servers.
 //!
-//! Serves the lab and the admin API, which show the errors to the user. An operation that returns one of them has
-//! changed nothing, except that a failed restart leaves the server stopped.
+//! Serves `lifecycle` and `servers`, which return the errors, and the admin API, which shows them to the user. An operation
+//! that returns one of them has changed nothing, except that a failed restart leaves the server stopped.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,8 +1,8 @@
 //! The lifecycle of an access server: kill, stop, pause, resume and restart.
 //!
-//! Serves the lab, the admin API and the shutdown of the stack. Each operation comes in two forms: one that does
-//! nothing if the state does not allow it, for tests that only want to reach a state, and one with `try_` that reports
-//! it as an error.
+//! Serves tests, the admin API, the resets and the shutdown of the stack. Each operation comes in two forms: one that does
+//! nothing if the state does not allow it, for tests that only want to reach a state, and one with `try_` that reports it as
+//! an error.
 //!
 //! | operation | allowed in | leads to |
 //! |---|---|---|

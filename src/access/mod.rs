@@ -1,7 +1,7 @@
 //! Access servers: each holds sessions of clients, and a lease in the registry for as long as it runs.
 //!
-//! Serves the module `daemon`, which starts the servers, and the lab and the admin API, which kill, pause and restart
-//! them.
+//! Serves the module `daemon`, which starts the servers and hands them to tests ([`Imd::access`](crate::Imd::access)), and the
+//! admin API and the resets: all of these kill, pause or restart servers.
 //!
 //! A server keeps its name and its address for as long as its stack runs, whatever is done to it.
 //!

@@ -1,7 +1,7 @@
 //! The list of a stack's access servers.
 //!
-//! Serves the lab and the admin API, which look servers up by name and add servers. The list only grows: a server that
-//! is down stays in it, and can be restarted.
+//! Serves the start of the stack, and tests and the admin API, which look servers up by name and add servers. The list only
+//! grows: a server that is down stays in it, and can be restarted.
 
 use std::io;
 use std::net::SocketAddr;

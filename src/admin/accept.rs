@@ -162,7 +162,7 @@ mod tests {
             "application/*",
             "text/plain;q=0.5, application/openmetrics-text;q=0.75",
             "text/plain;q=0, */*",
-            // As Prometheus asks.
+            // The header that Prometheus sends.
             "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
              application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
              text/plain;version=0.0.4;q=0.3,*/*;q=0.2",

@@ -118,7 +118,7 @@ mod tests {
 
     use super::*;
 
-    /// What stands between `before`, where it begins a word, and the next quote.
+    /// Returns each text between `before`, where that is the beginning of a word, and the next quote.
     fn quoted<'a>(text: &'a str, before: &'a str) -> impl Iterator<Item = &'a str> {
         let found = text.match_indices(before);
         let found = found.filter(|(at, _)| !text[..*at].ends_with(|c: char| c.is_alphanumeric()));
@@ -173,7 +173,7 @@ mod tests {
         let fetched = ASSETS
             .iter()
             .map(|asset| text(asset).matches("fetch(").count());
-        // All that is asked for goes through one place, which knows where the page is.
+        // All requests pass one function, which knows the address of the page.
         assert_eq!(fetched.sum::<usize>(), 1);
     }
 

@@ -46,7 +46,7 @@ mod tests {
     use super::*;
     use std::sync::mpsc::channel;
 
-    /// The runtime of this test has one thread: were it kept, the test would not end.
+    /// The runtime of this test has one thread. If an answer kept that thread, the test would not end.
     #[tokio::test]
     async fn answers_are_made_one_after_another_and_keep_no_thread_of_the_runtime() {
         let answers = LargeAnswers::default();

@@ -1,7 +1,7 @@
 //! The admin API: everything that a test can do to a stack in Rust, over HTTP for any language. JSON, versioned under `/v1`.
 //!
-//! The daemon builds its [`Deps`] and serves its [`router`]; nothing else in the crate uses it. A request passes the
-//! guard, then the reserve, then the handler that the table of routes names.
+//! Serves the start of a stack, which builds the [`Deps`] and serves the [`router`]; nothing else in the crate uses it. A
+//! request passes the reserve, then the guard, then the handler that the table of routes names.
 //!
 //! | file | what it holds |
 //! |---|---|

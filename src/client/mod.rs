@@ -87,7 +87,7 @@ pub async fn ask_gateway(gateway: impl ToSocketAddrs) -> Result<String, ClientEr
         frames.send(&request).await?;
         let frame = frames.next().await.ok_or(ClientError::Closed)??;
         if Base::decode(frame.clone())?.cmd != Cmd::ReqAccessServer.number() {
-            return Err(told(&frame)?);
+            return Err(error_of(&frame)?);
         }
         let reply = ResSelectAccessServerForClient::decode(frame)?;
         check(reply.err_code, reply.err_str)?;
@@ -369,7 +369,7 @@ impl Client {
                     self.events.push_back(Event::Message(message.into()));
                 }
             }
-            Some(Cmd::ErrServer) => return Err(told(&frame)?),
+            Some(Cmd::ErrServer) => return Err(error_of(&frame)?),
             // A reply that no request waits for, or a command that this client does not know, is ignored.
             _ => {}
         }
@@ -405,8 +405,8 @@ fn check(code: u32, text: String) -> Result<(), ClientError> {
     }
 }
 
-/// Decodes an `Error` of the server, which refuses a frame or announces a close.
-fn told(frame: &Bytes) -> Result<ClientError, ClientError> {
+/// Returns the error that a frame `Error` of the server stands for: the refusal of a frame, or the reason of a close.
+fn error_of(frame: &Bytes) -> Result<ClientError, ClientError> {
     let error = Error::decode(frame.clone())?;
     Ok(ClientError::Refused {
         code: error.err_code,

@@ -11,7 +11,7 @@ use crate::shutdown::Shutdown;
 use crate::store::StoreAdmin;
 
 /// The time between two cleanings of the store, on the clock of the stack.
-pub(super) const EVERY: Duration = Duration::from_secs(60);
+pub(super) const INTERVAL: Duration = Duration::from_secs(60);
 
 /// Has the store remove what its retention no longer keeps, at each tick and whenever the store has too little room. Ends
 /// when the shutdown begins. A cleaning that is in progress then may go on until the shutdown is hurried, since the store

@@ -15,11 +15,11 @@ use crate::session::SessionManager;
 use crate::store::{SaveError, Snapshot};
 
 /// How long no frame may pass before a stack counts as settled, in real time.
-const LOOK: Duration = Duration::from_millis(1);
+const QUIET_TIME: Duration = Duration::from_millis(1);
 
 /// The event that a test waited for did not pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{}", told(self))]
+#[error("{}", message(self))]
 pub struct NotSeen {
     /// How long the test waited, in real time; 0 if `unknowable` says why waiting was useless.
     pub within: Duration,
@@ -29,7 +29,7 @@ pub struct NotSeen {
     pub unknowable: Option<Unknowable>,
 }
 
-fn told(not_seen: &NotSeen) -> String {
+fn message(not_seen: &NotSeen) -> String {
     let NotSeen {
         within,
         passed,
@@ -126,7 +126,7 @@ impl Imd {
             self.at_rest().await;
             let frames = self.frames();
             // No event reports that a socket is empty, so the runtime gets some time to read what has arrived.
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(QUIET_TIME).await;
             if self.is_at_rest() && self.frames() == frames {
                 return;
             }

@@ -1,4 +1,4 @@
-//! The wiring of one `imd`: the only module that names the concrete store, registry, directory and servers.
+//! The wiring of one `imd`: the only module that decides which store, registry and directory a stack has.
 //!
 //! Serves the program, and tests in Rust, which hold a stack by its handle [`Imd`].
 //!

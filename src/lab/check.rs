@@ -122,11 +122,11 @@ fn known(name: &str, servers: &[String]) -> String {
         (likeness, server)
     });
     let nearest = alike.max_by(|one, other| one.0.total_cmp(&other.0));
-    let meant = nearest.filter(|(likeness, _)| *likeness > 0.8);
-    let meant = meant.map_or(String::new(), |(_, server)| {
+    let similar = nearest.filter(|(likeness, _)| *likeness > 0.8);
+    let suggestion = similar.map_or(String::new(), |(_, server)| {
         format!(" (did you mean {server:?}?)")
     });
-    format!("there are {}{meant}", servers.join(", "))
+    format!("there are {}{suggestion}", servers.join(", "))
 }
 
 impl FaultError {

@@ -221,7 +221,7 @@ mod tests {
         let nothing = Audited::default();
         assert_eq!(audited(0, &[]), nothing);
         assert_eq!(audited(2, &[3, 4, 5]), nothing);
-        // Where old entries were removed, a page begins later. A request beyond the inbox is answered from its start.
+        // A page begins later if old entries were removed. A request beyond the end of the inbox is answered from its start.
         assert_eq!(audited(2, &[7, 8]), nothing);
         assert_eq!(audited(99, &[1, 2]), nothing);
         let (lost, repeated, swapped) = (1, 1, 1);

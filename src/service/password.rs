@@ -184,7 +184,7 @@ mod tests {
         );
     }
 
-    /// The form and its numbers are argon2's own, so that other programs read them too.
+    /// Hashes have the form and the parameters of argon2 itself, so that other programs can check them.
     #[tokio::test]
     async fn argon2_itself_agrees() {
         use argon2::password_hash::{PasswordHasher, PasswordVerifier};
@@ -212,7 +212,7 @@ mod tests {
                 .await
                 .unwrap()
         );
-        // Of another length, and with more memory.
+        // A hash of another length, and with more memory than this stack uses.
         let params = Params::new(20 * 1024, 1, 2, Some(16)).unwrap();
         let theirs = Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
             .hash_password(b"secret")
@@ -232,7 +232,7 @@ mod tests {
     #[tokio::test]
     async fn a_hash_that_would_take_too_much_is_refused_without_any_work() {
         let passwords = Passwords::default();
-        // No computation could begin.
+        // With the semaphore closed, every computation would fail.
         passwords.permits.close();
         for hash in [
             "$argon2id$v=19$m=4194304,t=50,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
@@ -251,7 +251,7 @@ mod tests {
     async fn four_are_computed_at_once_and_no_more() {
         let passwords = Arc::new(Passwords::default());
         let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        // Nobody goes on before four are there.
+        // Each computation waits until four are running.
         let four = Arc::new(Barrier::new(MAX_CONCURRENT));
         let tasks: Vec<_> = (0..3 * MAX_CONCURRENT)
             .map(|_| {

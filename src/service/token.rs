@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(stops.since(1_000, secs(12)), secs(12));
         assert_eq!(stops.since(20_000, secs(12)), secs(0));
         assert_eq!(stops.since(20_000, secs(72)), secs(60));
-        // The oldest stops are no longer known one by one.
+        // More stops than are remembered one by one.
         for n in 1..=64 {
             stops.issued(20_000 + n * 10_000, secs(12 + n.unsigned_abs() * 2));
         }
@@ -226,7 +226,7 @@ mod tests {
         for token in [&token, &tokens.salted(Uid(7))] {
             assert!(tokens.is_valid(Uid(7), token));
             for at in 0..token.len() {
-                // A token comes as text, so a byte may become any other of ASCII.
+                // Each byte is replaced by every other ASCII byte, since a token arrives as text.
                 for byte in 0..128 {
                     let mut bytes = token.clone().into_bytes();
                     if std::mem::replace(&mut bytes[at], byte) == byte {
@@ -303,7 +303,7 @@ mod tests {
         ] {
             assert!(!tokens.is_valid(Uid(7), &forged), "{forged:?}");
         }
-        // Nor is one of this user for another whose id begins or ends like it.
+        // A token is not valid for another user whose id begins or ends with the same digits.
         for uid in [0, -7, 17, 70, 77, i64::MAX, i64::MIN] {
             assert!(
                 !tokens.is_valid(Uid(uid), &of_7) && !tokens.is_valid(Uid(uid), &salted),

@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stalled_write_counts_in_any_turn_and_progress_ends_it() {
+    fn a_stalled_write_counts_while_the_server_is_busy_and_progress_ends_it() {
         let timers = Timers::new(s(0));
         timers.note_server_busy();
         timers.write_stalled(s(5));
@@ -309,7 +309,7 @@ mod tests {
             DEADLINES.missed(&timers, false, s(1_300)),
             Some(CloseReason::LoginDeadline)
         );
-        // What has begun during a pause begins at its end.
+        // A deadline that began during a pause runs from the end of the pause.
         timers.write_stalled(s(1_900));
         timers.postpone(s(1_000), s(2_000));
         assert_eq!(DEADLINES.missed(&timers, false, s(2_019)), None);

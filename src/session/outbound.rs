@@ -217,7 +217,7 @@ mod tests {
         outbound.page_served(Version(10), Version(12));
         outbound.page_lost(Version(4), Version(10));
         assert_eq!(taken(&mut outbound), [(20007, Some((4, 12)))]);
-        // Nobody was told of 13 yet.
+        // No notify was written for version 13 yet.
         outbound.notify(Version(4), Version(13));
         outbound.page_served(Version(13), Version(13));
         outbound.page_lost(Version(4), Version(13));
@@ -265,7 +265,7 @@ mod tests {
             let (code, text) = refused.verdict();
             assert_eq!(code, 90001, "{:?}", reply.cmd());
             assert!(text.starts_with("server error: "), "{text}");
-            // The ids of the request stay.
+            // The refusal has the same ids as the reply.
             assert_eq!(refused.with(Code::Ok, "ok"), reply.with(Code::Ok, "ok"));
         }
     }

@@ -176,7 +176,7 @@ mod tests {
     }
 
     proptest! {
-        /// Compared with a check of every session at each tick.
+        /// The sweep is compared with a check of every session at each tick.
         #[test]
         fn who_has_missed_a_deadline_is_found_at_the_next_tick_or_the_one_after_it(
             // The shortest deadline is 10 s, 10 ms or 2 ms.
@@ -192,7 +192,7 @@ mod tests {
             let mut sweep = Sweep::new(deadlines.clone(), now);
             let mut late = BTreeSet::new();
             for (events, eighths, jump) in steps {
-                // Between two ticks, some of which come late. Times are kept in milliseconds.
+                // A moment between two ticks, some of which come late. Sessions keep their times in milliseconds.
                 now += Duration::from_millis(u64::from((deadlines.tick() * eighths / 8).subsec_millis()));
                 for (id, event) in &events {
                     happens(&sessions, *id, event, now, unit);

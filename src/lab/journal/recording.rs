@@ -196,7 +196,7 @@ mod tests {
         assert!(switches.is_recording());
         let before = start + MARKED - SECOND;
         assert!(!recording.has_lapsed(|| before));
-        // A later mark renews it; one that ends earlier takes nothing away.
+        // A later end extends the recording, and an earlier one does not shorten it.
         recording.stay_on(start + MARKED + SECOND);
         recording.stay_on(start + SECOND);
         assert!(!recording.has_lapsed(|| start + MARKED));
@@ -229,7 +229,7 @@ mod tests {
         let (mut recording, _) = recording(Capture::Auto);
         let start = Instant::now();
         recording.add_reader();
-        // Nothing has passed: no hole.
+        // No event has passed, so there is no hole.
         assert!(!recording.update(start, 0, || 0));
         recording.remove_reader();
         recording.update(start, 5, || 5);

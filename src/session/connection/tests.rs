@@ -15,7 +15,7 @@ use crate::proto::{Cmd, ReqPing};
 use crate::session::{Deadlines, FaultPoint, SessionIds, SessionManager};
 use crate::transport::pipe::{self, Pipe};
 
-/// Answers each request with the same message, when all requests of a batch were taken out.
+/// A handler that replies to each request with the request itself, once it has taken all requests of a batch.
 struct Echo;
 
 impl Handler for Echo {
@@ -53,7 +53,7 @@ impl Client {
         self.transport.write_all(bytes).await.unwrap();
     }
 
-    /// Reads what has been written to it so far, and returns the messages.
+    /// Reads the frames that were written to the client so far, and returns their messages.
     async fn read(&mut self) -> Vec<Vec<u8>> {
         let mut bytes = BytesMut::with_capacity(READ);
         poll_fn(|cx| self.transport.poll_read(cx, &mut bytes, READ))
@@ -204,7 +204,7 @@ async fn a_client_sees_an_end_or_a_reset() {
     assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
 }
 
-/// Notes which requests each of its visits brought, and what happens to the notifies.
+/// A handler that records the requests of each of its calls, and whether its notifies were sent.
 #[derive(Clone, Default)]
 struct Observer {
     visits: Arc<Mutex<Vec<Vec<u8>>>>,
@@ -212,7 +212,7 @@ struct Observer {
     panics: bool,
 }
 
-/// Stands for notifies: they are sent when this is dropped.
+/// Stands for the notifies of a batch, and records when it is dropped, which sends them.
 #[derive(Default)]
 struct Notifies(Option<Arc<AtomicBool>>);
 
@@ -243,7 +243,8 @@ impl Handler for Observer {
     }
 }
 
-/// Returns the requests of each visit, when one read brings four pings and a fault is injected into the second.
+/// Returns the requests of each call of the handler, when one read brings four pings and a fault is injected into the
+/// second.
 async fn visits(fault: Option<Fault>) -> Vec<Vec<u8>> {
     let lab = Lab::idle();
     let _guard = fault.map(|fault| lab.faults().inject(fault).unwrap());
