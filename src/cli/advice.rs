@@ -1,6 +1,7 @@
 //! What the user can do about an error: advice for each code of the wire contract, and for an address that can't be reached.
 //!
-//! Serves [`api`](super::api) and [`refusal`](super::refusal).
+//! Serves the commands that are clients of a stack, most of them by way of [`api`](super::api) and
+//! [`refusal`](super::refusal).
 
 use std::io::{self, ErrorKind};
 

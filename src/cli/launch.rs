@@ -1,7 +1,8 @@
 //! Runs another program as a child of `imd`. The child first runs a hidden command of `imd` itself, which prepares
 //! the process and then becomes the program.
 //!
-//! Serves `imd exec` and `main`.
+//! Serves `imd exec` and `imd bench`, which launch programs, and `main`, which runs the hidden command. The umask and the
+//! file limit of this process are read and set here too, for `main` and `imd store`.
 //!
 //! Preparing a child between fork and exec needs unsafe code in the parent. The hidden command does the same in safe
 //! code:

@@ -1,7 +1,7 @@
 //! Identifies the server at an address, for errors about an answer that makes no sense.
 //!
-//! Serves [`api`](super::api) and [`refusal`](super::refusal). The requests that it sends change nothing on a server
-//! of `imd`.
+//! Serves [`api`](super::api), [`refusal`](super::refusal) and `imd replay`. The requests that it sends change nothing on a
+//! server of `imd`.
 
 use std::fmt;
 use std::time::Duration;

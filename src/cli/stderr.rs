@@ -1,8 +1,9 @@
 //! Writes logs and warnings to stderr: lines wait in a bounded queue, and a dedicated thread writes them.
 //!
-//! Serves [`log`](super::log) and [`failure`](super::failure). Only the writing thread is ever blocked by a pipe that nobody
-//! reads or a stopped terminal. Serving, handling signals and ending the process never wait for stderr: lines that do
-//! not fit the queue are dropped, and their number is written as soon as stderr accepts something again.
+//! Serves [`log`](super::log), [`failure`](super::failure) and the progress of `imd bench`. Only the writing thread is ever
+//! blocked by a pipe that nobody reads or a stopped terminal. Serving, handling signals and ending the process never wait
+//! for stderr: lines that do not fit the queue are dropped, and their number is written as soon as stderr accepts something
+//! again.
 
 use std::io::{self, Write};
 use std::mem;

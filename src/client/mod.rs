@@ -1,7 +1,8 @@
-//! An async client of the wire contract, for tests and for the commands of `imd`.
+//! An async client of the wire contract.
 //!
-//! Uses only the codec and the messages of `imd`, so it works against the distributed stack too. It knows the differences
-//! between the two: replies without ids, pages without versions, and messages that are pushed instead of notified.
+//! Serves tests, and the commands of `imd` that act as a user. Uses only the codec and the messages of `imd`, so it
+//! works against the distributed stack too. It knows the differences between the two: replies without ids, pages
+//! without versions, and messages that are pushed instead of notified.
 
 mod error;
 mod page;

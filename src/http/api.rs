@@ -1,8 +1,8 @@
 //! The handlers of the user API and the group API: form fields in, JSON out.
 //!
-//! The handlers serve [`Services`], which knows nothing of HTTP. Every answer is the JSON object `{"code", "message",
-//! "data"}`. A request that was understood is answered with status 200, whatever its code is; any other status means
-//! that the request was wrong as HTTP.
+//! Serves the start of the stack, which serves the routers on a listener each. The handlers call [`Services`], which knows
+//! nothing of HTTP. Every answer is the JSON object `{"code", "message", "data"}`. A request that was understood is answered
+//! with status 200, whatever its code is; any other status means that the request was wrong as HTTP.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,8 @@
 //! HTTP/1.1: the stack's user API and group API, and the server and request checks that the admin API shares with them.
 //!
-//! Each API has a listener of its own (the contract's *HTTP API of the stack*). Every request body is bounded in
-//! length, and every transfer in time, so that a slow or silent client can't hold a connection for ever.
+//! Serves `daemon`, which starts the servers, and `admin`. Each API has a listener of its own (the contract's *HTTP API of
+//! the stack*). Every request body is bounded in length, and every transfer in time, so that a slow or silent client can't
+//! hold a connection for ever.
 //!
 //! | module | contents |
 //! |---|---|

@@ -1,7 +1,7 @@
 //! Runs the command of `imd exec` on systems without Unix signals.
 //!
-//! Has the interface of `running`, its counterpart for Unix. The console tells every process of Ctrl-C itself, so
-//! nothing is passed on.
+//! Serves [`exec`](super), and has the interface of `running`, its counterpart for Unix. The console tells every process of
+//! Ctrl-C itself, so nothing is passed on.
 
 use std::io;
 use std::process::Command;

@@ -1,9 +1,9 @@
 //! Runs the command of `imd exec`: it gets every signal exactly once, and is never left behind.
 //!
-//! A terminal sends its signals to all processes of its foreground group. When `imd` is in that group, so is the
-//! command, and the terminal's signals reach it directly: only signals that another process sends to `imd` alone are
-//! passed on. Otherwise the command gets a process group of its own, which only `imd` sends signals to, and every
-//! signal is passed on.
+//! Serves [`exec`](super), on Unix. A terminal sends its signals to all processes of its foreground group. When `imd`
+//! is in that group, so is the command, and the terminal's signals reach it directly: only signals that another process
+//! sends to `imd` alone are passed on. Otherwise the command gets a process group of its own, which only `imd` sends
+//! signals to, and every signal is passed on.
 
 use std::collections::HashMap;
 use std::fs::File;
