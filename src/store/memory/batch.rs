@@ -3,25 +3,22 @@
 
 use std::vec;
 
-use super::state::{Begun, LongWrite, State, WORK_AT_ONCE};
+use super::state::{State, WORK_AT_ONCE};
+use super::writes::{Begun, LongWrite};
 use crate::store::{Committed, InboxState, Rejected, StoreError, Write, WriteOutcome};
 
 /// A batch that is being committed.
 pub(super) struct Batch {
+    /// The writes that have not begun.
     writes: vec::IntoIter<Write>,
-    /// The write that is next, or of which a part is done.
-    current: Option<Current>,
+    /// The write of which a part is done.
+    begun: Option<LongWrite>,
     /// The results of the writes that are done.
     results: Vec<Result<WriteOutcome, Rejected>>,
     /// The inboxes that the batch has grown.
     grown: Vec<InboxState>,
     /// The generation of the contents in which the batch began, and the number of its commit.
-    begun: Option<(u64, u64)>,
-}
-
-enum Current {
-    Next(Write),
-    Begun(LongWrite),
+    commit: Option<(u64, u64)>,
 }
 
 /// What a batch needs to go on.
@@ -40,9 +37,9 @@ impl Batch {
         Batch {
             results: Vec::with_capacity(writes.len()),
             writes: writes.into_iter(),
-            current: None,
-            grown: Vec::new(),
             begun: None,
+            grown: Vec::new(),
+            commit: None,
         }
     }
 
@@ -56,7 +53,7 @@ impl Batch {
         // One number for the whole batch, so that an inbox which grows several times is reported once, unless another
         // batch has grown it in between.
         let (generation, commit) = *self
-            .begun
+            .commit
             .get_or_insert((state.generation, state.commits + 1));
         if generation != state.generation {
             return Err(StoreError::Replaced);
@@ -64,32 +61,38 @@ impl Batch {
         state.commit = commit;
         state.commits = state.commits.max(commit);
         let end = state.work + WORK_AT_ONCE;
-        while let Some(current) = self.take_current() {
+        loop {
+            if let Some(begun) = &mut self.begun {
+                let steps = end.saturating_sub(state.work);
+                let Some(result) = state.continue_long(begun, steps, &mut self.grown) else {
+                    return Ok(Progress::Yield);
+                };
+                self.begun = None;
+                self.results.push(result);
+            }
+            let Some(next) = self.writes.as_slice().first() else {
+                return Ok(Progress::Done);
+            };
             if state.work >= end {
-                self.current = Some(current);
                 return Ok(Progress::Yield);
             }
-            let steps = end - state.work;
-            match current {
-                Current::Next(write) if state.is_long(&write) && !has_turn => {
-                    self.current = Some(Current::Next(write));
-                    return Ok(Progress::NeedsTurn);
-                }
-                Current::Next(write) if state.is_long(&write) => match state.begin(write) {
-                    Ok(Begun::Long(long)) => self.current = Some(Current::Begun(long)),
+            let is_long = state.is_long(next);
+            if is_long && !has_turn {
+                return Ok(Progress::NeedsTurn);
+            }
+            let Some(next) = self.writes.next() else {
+                return Ok(Progress::Done);
+            };
+            if is_long {
+                match state.begin(next) {
+                    Ok(Begun::Long(long)) => self.begun = Some(long),
                     Ok(Begun::Done(outcome)) => self.results.push(Ok(outcome)),
                     Err(rejected) => self.results.push(Err(rejected)),
-                },
-                Current::Next(write) => self.results.push(state.apply(write, &mut self.grown)),
-                Current::Begun(mut long) => {
-                    match state.continue_long(&mut long, steps, &mut self.grown) {
-                        Some(result) => self.results.push(result),
-                        None => self.current = Some(Current::Begun(long)),
-                    }
                 }
+            } else {
+                self.results.push(state.apply(next, &mut self.grown));
             }
         }
-        Ok(Progress::Done)
     }
 
     /// Returns what became of the batch. It must be done.
@@ -98,10 +101,5 @@ impl Batch {
             results: self.results,
             grown_inboxes: self.grown,
         }
-    }
-
-    fn take_current(&mut self) -> Option<Current> {
-        let current = self.current.take();
-        current.or_else(|| self.writes.next().map(Current::Next))
     }
 }

@@ -6,7 +6,8 @@
 //! | module | contents |
 //! |---|---|
 //! | `batch` | commits the writes of a batch in pieces |
-//! | `state` | what is behind the lock: does the writes, accounts for memory |
+//! | `writes` | does the writes |
+//! | `state` | what is behind the lock: accounts for memory |
 //! | `groups` | groups and their members |
 //! | `membership` | creates groups, and changes their members |
 //! | `inbox`, `entries` | inboxes, and their entries in pieces |
@@ -25,6 +26,7 @@ mod inbox;
 mod membership;
 mod state;
 mod table;
+mod writes;
 
 use std::fmt;
 use std::mem;

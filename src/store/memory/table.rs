@@ -109,6 +109,9 @@ impl<T> Table<T> {
     }
 
     fn segment(&self, hash: u64) -> &HashTable<T> {
+        if self.more.is_empty() {
+            return &self.first;
+        }
         let index = segment_index(hash, self.more.len() + 1);
         let more = index.checked_sub(1).and_then(|index| self.more.get(index));
         more.unwrap_or(&self.first)
@@ -116,6 +119,9 @@ impl<T> Table<T> {
 
     /// Returns the segment of a hash, and the number of items of the table.
     fn segment_mut(&mut self, hash: u64) -> (&mut HashTable<T>, &mut usize) {
+        if self.more.is_empty() {
+            return (&mut self.first, &mut self.len);
+        }
         let index = segment_index(hash, self.more.len() + 1);
         let more = index.checked_sub(1);
         let segment = match more.and_then(|index| self.more.get_mut(index)) {
