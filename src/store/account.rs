@@ -1,4 +1,8 @@
-//! Users and groups, as a store keeps them.
+//! Users and groups, in the form in which a store returns them.
+//!
+//! Serves [`AccountStore`](super::AccountStore), which answers with these types,
+//! [`Write::Register`](super::Write::Register), and snapshots. Here a password is only ever a hash, and `Debug` leaves
+//! the hash out.
 
 use std::fmt;
 
@@ -29,8 +33,8 @@ pub struct Group {
     pub gid: GroupId,
     /// The name that the group was created with. It may be empty, and need not be unique.
     pub name: String,
-    /// The user who created the group, even if no longer a member. None for a group that was stored by a version which did
-    /// not store owners.
+    /// The user who created the group, even if no longer a member. None for a group that was stored by a version which
+    /// did not store owners.
     pub owner: Option<Uid>,
     /// The present members, in the order of their ids.
     pub members: Vec<Uid>,

@@ -1,8 +1,9 @@
 //! Why a store gives no answer.
 //!
-//! A write that is refused for itself is a [`Rejected`](super::Rejected); a [`StoreError`] is about the store as a whole,
-//! and of a batch that met one nobody knows whether it is stored. The errors are cloned to everybody who waits for the
-//! same commit, so causes that can't be cloned are shared.
+//! Serves every implementation of a store, and the services, which turn these errors into codes for clients. A write
+//! that is refused on its own grounds is a [`Rejected`](super::Rejected). A [`StoreError`] concerns the store as a
+//! whole: if the commit of a batch ends with one, nobody knows whether the batch is stored. One error is cloned for
+//! every task that waits for the same commit, so a cause that can't be cloned is shared by an [`Arc`].
 
 use std::error::Error;
 use std::io;
@@ -30,17 +31,17 @@ pub enum StoreError {
     /// The system could not read or write a file.
     #[error("the store has failed: {}{source}", prefix(*step))]
     Io {
-        /// What was not done, where that is more than a read.
+        /// The step that has failed, for people; none for a read.
         step: Option<&'static str>,
-        /// What the system says.
+        /// The error of the system.
         source: Arc<io::Error>,
     },
     /// The engine could not read or write for a reason of its own.
     #[error("the store has failed: {}{source}", prefix(*step))]
     Engine {
-        /// What was not done, where that is more than a read.
+        /// The step that has failed, for people; none for a read.
         step: Option<&'static str>,
-        /// What the engine says.
+        /// The error of the engine.
         source: Arc<dyn Error + Send + Sync>,
     },
     /// The folder of the store was removed, moved away or replaced; the text says which part of it.
@@ -50,9 +51,9 @@ pub enum StoreError {
     #[cfg(feature = "durable")]
     #[error("the store has failed: {}{source}", prefix(*step))]
     Folder {
-        /// What was not done, where the cause does not say it.
+        /// The step that has failed, for people; none where the cause names it.
         step: Option<&'static str>,
-        /// Why not.
+        /// Why the folder could not be used.
         source: Arc<OpenError>,
     },
     /// The thread that writes has panicked.
@@ -66,10 +67,10 @@ pub enum StoreError {
         /// Why it has ended.
         source: Arc<JoinError>,
     },
-    /// The store has left out the result of a write, against its contract.
+    /// The store returned no result for a write, against its contract.
     #[error("the store has failed: a write was left unanswered")]
     Unanswered,
-    /// A store that fails on purpose has failed, with the code that clients are to get.
+    /// A store that fails on purpose, such as one of a test, has failed. Clients get this code.
     #[error("the store has failed: {}", .0.text())]
     Injected(Code),
 }
@@ -91,25 +92,25 @@ pub enum Damage {
     /// A record is not the one that was written.
     #[error("a record of kind {kind:?} is damaged")]
     Record {
-        /// First letter of the record's key.
+        /// The first byte of the record's key, which tells the kind of the record.
         kind: char,
     },
-    /// An inbox has a gap.
+    /// An entry of an inbox is missing, although later ones exist.
     #[error("the inbox of {uid} lacks version {version}")]
     Entry {
-        /// User whose inbox it is.
+        /// The user to whom the inbox belongs.
         uid: Uid,
-        /// Version of the entry that is missing.
+        /// The version of the missing entry.
         version: Version,
     },
-    /// An inbox has an entry whose group message is missing.
+    /// An entry refers to the text of a group message, and no text has this number.
     #[error("text {0} is missing")]
     Text(u64),
 }
 
 #[cfg(feature = "durable")]
 impl StoreError {
-    /// Says which step has failed, for errors that have room for it.
+    /// Adds the step that has failed to an error that has a field for it; returns any other error unchanged.
     #[must_use]
     pub(super) fn during(mut self, failed: &'static str) -> Self {
         if let StoreError::Io { step, .. }
@@ -141,7 +142,7 @@ impl From<OpenError> for StoreError {
     }
 }
 
-/// The text before a cause.
+/// Returns the text that precedes a cause: the step that has failed and a colon, or nothing.
 fn prefix(step: Option<&'static str>) -> String {
     step.map_or_else(String::new, |step| format!("{step}: "))
 }

@@ -1,5 +1,7 @@
-//! How many files a durable store has open. The listeners' admission subtracts them from the open-file limit of the
-//! process, since connections need the rest.
+//! How many files a durable store has open.
+//!
+//! Serves the listeners' admission, which subtracts them from the open-file limit of the process, since connections
+//! need the rest, and the engine, which bounds its open tables by the same numbers.
 
 /// The upper bound of the tables that are held open between reads, however high the open-file limit is.
 const MAX_TABLES: usize = 900;

@@ -1,4 +1,7 @@
-//! The members of groups: who becomes one by a write. Serves all stores, so that they agree.
+//! Who becomes a member of a group by a write.
+//!
+//! Serves every implementation of a store, so that all of them accept and refuse the same members. A list of members
+//! has no repetitions.
 
 use std::sync::Arc;
 
@@ -7,8 +10,8 @@ use hashbrown::HashSet;
 use super::Rejected;
 use crate::id::Uid;
 
-/// The members of a group, shared with what was sent to them. Behind a pointer of one word, since the memory store keeps one
-/// for each message to a group.
+/// The members of a group, shared with what was sent to them. Behind a pointer of one word, since the memory store
+/// keeps one for each message to a group.
 pub type Members = Arc<Vec<Uid>>;
 
 /// Returns the members of a new group without repetitions: `owner` first, then `members` in their order.

@@ -1,6 +1,7 @@
-//! Messages: what stands in the entries of inboxes.
+//! Messages: the contents of the entries of inboxes.
 //!
-//! Serves the stores, which keep a message in memory for as long as it can be read: it is kept small.
+//! Serves the services, which make them, and the stores, which keep each in memory for as long as it can be read from
+//! there. So a message is as small as possible: 0 stands for an absent group, and id and text share one allocation.
 
 use std::fmt;
 
@@ -99,8 +100,8 @@ impl Message {
         self.group = 0;
     }
 
-    /// Returns the id by which the message is recognised when it is sent again: given by the sender, or by the server to a
-    /// message that came without one.
+    /// Returns the id by which the message is recognised when it is sent again: given by the sender, or by the server
+    /// to a message that came without one.
     pub fn msg_id(&self) -> MsgId<'_> {
         MsgId(self.split().0)
     }

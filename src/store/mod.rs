@@ -13,8 +13,8 @@
 //! feature `durable` a store in a folder. Both keep the contract that is tested in `tests/contracts/store`.
 //!
 //! Every change goes through [`MessageStore::commit`] in a batch, also changes of accounts: a message to a group is
-//! ordered with the changes of its members. All that one read of a socket brought is one batch, so that a durable store
-//! can write and sync many batches at once.
+//! ordered with the changes of its members. The writes of all frames that one read of a socket brought are one batch,
+//! so that a durable store can write and sync many batches at once.
 
 mod account;
 #[cfg(feature = "durable")]
@@ -89,8 +89,8 @@ pub trait MessageStore: Send + Sync + fmt::Debug {
         limit: PageLimit,
     ) -> Result<Page, StoreError>;
 
-    /// Returns the page that a [`read_page`](Self::read_page) would return, without a trace: no read mark moves, and nothing
-    /// counts as delivered.
+    /// Returns the page that a [`read_page`](Self::read_page) would return, without a trace: no read mark moves, and
+    /// nothing counts as delivered.
     ///
     /// # Errors
     ///
@@ -134,7 +134,8 @@ pub trait AccountStore: Send + Sync + fmt::Debug {
     async fn groups(&self, after: GroupId, limit: usize) -> Result<Vec<Group>, StoreError>;
 
     /// Returns the newest time that the store has seen, in Unix milliseconds: of a message, of the creation of a group,
-    /// or of [ids](Write::IssuedIds). 0 if it has seen none. New ids have to begin after it, even if the clock was set back.
+    /// or of [ids](Write::IssuedIds). 0 if it has seen none. New ids have to begin after it, even if the clock was set
+    /// back.
     ///
     /// # Errors
     ///
@@ -153,7 +154,7 @@ pub trait AccountStore: Send + Sync + fmt::Debug {
 /// its run, and a snapshot or a replacement concerns everything that the store holds.
 #[async_trait]
 pub trait StoreAdmin: Send + Sync + fmt::Debug {
-    /// Returns what this store is, for people: `memory`, or the path of a folder.
+    /// Describes the store for people: `memory`, or the path of a folder.
     fn describe(&self) -> String;
 
     /// Returns whether the contents outlive the process.
@@ -171,7 +172,8 @@ pub trait StoreAdmin: Send + Sync + fmt::Debug {
         None
     }
 
-    /// Resolves when room has become short, once each time: then the store should be [cleaned](Self::clean) soon.
+    /// Resolves when room becomes short. Each shortage resolves one call, whose caller should [clean](Self::clean) the
+    /// store soon.
     async fn short(&self) {
         std::future::pending().await
     }

@@ -1,9 +1,11 @@
-//! Fills pages entry by entry, until a limit is reached. Serves all stores, so that their pages agree.
+//! Fills a page entry by entry, until one of the limits of [`PageLimit`] is reached.
+//!
+//! Serves every implementation of a store, so that the same request gets the same page from each.
 
 use crate::id::{Uid, Version};
 use crate::store::{Entry, Page, PageLimit};
 
-/// The capacity of a page that is reserved at most, in entries: most pages have no more.
+/// The largest capacity that is reserved for a page in advance, in entries. Most pages have no more.
 const MAX_RESERVED: usize = 64;
 
 /// A page that is being filled.

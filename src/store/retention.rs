@@ -1,4 +1,7 @@
 //! Retention: which entries and message ids a store removes when it is cleaned.
+//!
+//! Serves every implementation of a store, so that a cleaning removes the same entries from each. The limits are
+//! `store.keep` and `store.max_inbox` of the config.
 
 use std::time::Duration;
 
@@ -6,13 +9,13 @@ use crate::config;
 
 /// Which entries are kept, and for how long. The default keeps everything for ever.
 ///
-/// Entries are removed from the oldest on, so the rest of an inbox has no gaps, and versions are never used again. The id of
-/// a message is remembered for as long as an inbox holds the message, and for [`KEEP_IDS`] at least.
+/// Entries are removed from the oldest on, so the rest of an inbox has no gaps, and versions are never used again. The
+/// id of a message is remembered for as long as an inbox holds the message, and for [`KEEP_IDS`] at least.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Retention {
     /// The age beyond which entries are removed.
     pub keep: Option<Duration>,
-    /// How many entries of each inbox are kept: the newest.
+    /// How many entries of each inbox are kept: the newest ones.
     pub max_inbox: Option<u64>,
 }
 

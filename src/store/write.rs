@@ -1,4 +1,7 @@
-//! Writes: what a store can be asked to change, and what became of it.
+//! Writes: what a store can be asked to change, and the result of each.
+//!
+//! Serves the services, which make batches of writes and turn the results into answers, and the stores, which do them.
+//! [`Committed`] has one result for each write, in the order of the batch.
 
 use std::sync::Arc;
 
@@ -67,15 +70,16 @@ pub enum Write {
         /// The user who leaves.
         uid: Uid,
     },
-    /// Moves a read mark forward, as a [`read_page`](super::MessageStore::read_page) does. A sync that follows other writes sends
-    /// its mark with them in one batch, so that it costs no commit of its own.
+    /// Moves a read mark forward, as a [`read_page`](super::MessageStore::read_page) does. A sync that follows other
+    /// writes sends its mark with them in one batch, so that it costs no commit of its own.
     Read {
         /// The user whose read mark is moved.
         uid: Uid,
         /// The newest version that the user has read. A version beyond the inbox leaves the mark where it is.
         after: Version,
     },
-    /// Notes how far the ids that the server gives out have come, for [`latest_time_ms`](super::AccountStore::latest_time_ms).
+    /// Notes how far the ids that the server gives out have come, for
+    /// [`latest_time_ms`](super::AccountStore::latest_time_ms).
     IssuedIds {
         /// The time in the newest id, in Unix milliseconds. It can be ahead of the clock.
         reached: i64,
@@ -114,7 +118,7 @@ pub enum Rejected {
     Unreadable,
 }
 
-/// What came of a write that was done.
+/// The result of a write that was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WriteOutcome {
     /// The message or the ack is a new entry of one inbox.
@@ -141,7 +145,7 @@ pub enum WriteOutcome {
     Done,
 }
 
-/// What became of a batch.
+/// The result of a batch.
 #[derive(Debug)]
 pub struct Committed {
     /// The result of each write, in the order of the batch.

@@ -1,4 +1,4 @@
-//! Tests of the format of a snapshot's file, and of what is refused in one.
+//! Tests the format of a snapshot's file, and which files are refused.
 
 use super::check::Checked;
 use super::*;
