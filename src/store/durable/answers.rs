@@ -1,4 +1,7 @@
-//! The answers to the requests of a commit, and how they reach the tasks that have asked. Serves the writer.
+//! The answers to the requests of a commit, and how they reach the tasks that have asked.
+//!
+//! Serves the writer. No request is answered before its commit has ended, and none that has an answer is left without
+//! one, even if some of the tasks are gone.
 
 use tokio::sync::oneshot;
 
@@ -39,9 +42,9 @@ pub enum PendingAnswer {
 }
 
 impl PendingAnswer {
-    /// Takes back what an answer to a batch says about its last piece, which was not stored: the totals of the inboxes are
-    /// those that earlier pieces have left. `inbox_state` returns them, as far as they can be read. Otherwise a notify
-    /// would promise versions that do not exist.
+    /// Removes from the answer to a batch what its last piece has added, because the piece was not stored: each inbox
+    /// gets the total that earlier pieces have left. `inbox_state` returns that total; an inbox for which it returns
+    /// none is left out. Otherwise a notify would promise versions that do not exist.
     pub fn forget_last_piece(&mut self, inbox_state: impl Fn(Uid) -> Option<InboxState>) {
         if let PendingAnswer::Batch {
             committed, stored, ..
@@ -89,9 +92,8 @@ impl PendingAnswer {
 
 /// The answers of a commit, which are given when this is dropped.
 ///
-/// To give an answer from the writer's thread costs a system call that wakes the runtime. So the writer gives only one,
-/// and sends the others along with it: they are given by the task that receives it, or by whoever drops it if that task
-/// is gone.
+/// An answer that the writer's thread gives costs a system call that wakes the runtime. So the writer gives only one,
+/// and sends the others along with it: the task that receives it gives them, or whoever drops it if that task is gone.
 #[derive(Debug)]
 pub struct CommitAnswers {
     pending: Vec<PendingAnswer>,

@@ -1,5 +1,7 @@
 //! A batch that is being stored: in one commit if it costs little, or else piece by piece in several commits, so that
-//! small batches need not wait for it. Serves the writer.
+//! small batches need not wait for it.
+//!
+//! Serves the writer. The writes of a batch are done in their order, and each is done once.
 
 use std::collections::BTreeMap;
 use std::vec;
@@ -49,8 +51,9 @@ impl BatchProgress {
         }
     }
 
-    /// Does a piece of the batch in a draft, and returns its cost: an entry of an inbox costs 1. In its turn, a batch
-    /// does at least one write, however much it costs; before, only what costs no more than a piece.
+    /// Does a piece of the batch in a draft, and returns its cost: an entry of an inbox costs 1. If it is the batch's
+    /// turn, at least one write is done, whatever it costs. Otherwise all writes that are done cost no more than a
+    /// piece.
     pub fn go_on(&mut self, draft: &mut Draft<'_>, is_its_turn: bool) -> usize {
         let (mut spent, mut grown) = (0, Vec::new());
         while let Some(write) = self.writes.as_slice().first() {
@@ -78,7 +81,7 @@ impl BatchProgress {
         spent
     }
 
-    /// Returns what its next write costs, as [`go_on`](Self::go_on) counts; 0 if none is left.
+    /// Returns the cost of the batch's next write, as [`go_on`](Self::go_on) counts it; 0 if none is left.
     pub fn next_cost(&self, draft: &mut Draft<'_>) -> usize {
         let next = self.writes.as_slice().first();
         next.map_or(0, |write| cost(draft, write))
@@ -109,8 +112,8 @@ impl BatchProgress {
         self.stored = self.results.len();
     }
 
-    /// Returns the answer of a batch that is not continued. Which of its results hold is decided by what is stored
-    /// and by how the commit ends; the caller corrects the totals of the inboxes with [`PendingAnswer::forget_last_piece`].
+    /// Returns the answer of a batch that is not continued. Which of its results hold is decided by what is stored and
+    /// by how the commit ends; the caller corrects the totals of the inboxes with [`PendingAnswer::forget_last_piece`].
     pub fn abort(mut self) -> PendingAnswer {
         self.results
             .extend(self.writes.map(|_| Err(Rejected::DiskFull)));
@@ -136,7 +139,7 @@ fn cost(draft: &mut Draft<'_>, write: &Write) -> usize {
                 + message.text().len() / BYTES_PER_ENTRY
         }
         Write::CreateGroup { members, .. } => 1 + members.len(),
-        // The list of the members is copied.
+        // Joining copies the group's list of members.
         Write::Join { uids, group, .. } => 1 + uids.len() + draft.receivers(*group) / LOOK_UP,
         Write::Quit { group, .. } => 1 + draft.receivers(*group) / LOOK_UP,
         Write::Register { .. } | Write::Read { .. } | Write::IssuedIds { .. } => 1,

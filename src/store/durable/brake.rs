@@ -1,9 +1,13 @@
-//! Pauses and stops compactions of the engine. The engine has no switch for that, but it gives each record of a compaction
-//! to a filter, and a filter may block or fail.
+//! Pauses and stops compactions of the engine.
 //!
-//! The engine's own threads compact whenever enough was written, and end for good when a compaction fails. On a disk that is
-//! nearly full their compactions wait: otherwise they would use up the space that the removal of old messages needs. The
-//! store's own compaction, which gives space back, may fail without harm, and is stopped when it would need too much space.
+//! Serves `engine`, which installs a brake, and through it the writer. The engine has no switch for its compactions,
+//! but it gives each record of a compaction to a filter, and a filter may block or fail. No record is ever changed
+//! here.
+//!
+//! The engine's own threads compact whenever enough was written, and end for good when a compaction fails. On a disk
+//! that is nearly full their compactions wait: otherwise they would use up the space that the removal of old messages
+//! needs. The store's own compaction, which gives space back, may fail without harm, and is stopped when it would need
+//! too much space.
 
 use std::fmt;
 use std::io;
@@ -22,10 +26,11 @@ use parking_lot::Mutex;
 /// Returns whether a compaction may go on now.
 pub type GoOn = dyn Fn() -> bool + Send + Sync;
 
-/// The number of records between two questions. Each may cost a system call.
+/// A compaction asks whether it may go on once in this many records, because each question may cost a system call.
 const ASK_AFTER: u32 = 64;
 
-/// The interval at which a paused compaction asks again. It waits for free space on the disk, of which no event tells.
+/// The interval at which a paused compaction asks again. What it waits for is free space on the disk, and the system
+/// offers no event for that.
 const WAIT: Duration = Duration::from_millis(10);
 
 /// The brake of one engine. Clones share their state.
@@ -35,15 +40,16 @@ pub struct Brake(Arc<AssertUnwindSafe<Inner>>);
 /// The shared state. Nothing under its locks can panic, so a panic of the engine leaves it usable.
 #[derive(Default)]
 struct Inner {
-    /// The thread that runs the store's compaction, and what it asks.
+    /// The thread that runs the store's own compaction, and the function that says whether it may go on.
     own: Mutex<Option<(ThreadId, Arc<GoOn>)>>,
-    /// What compactions of other threads ask, and wait for.
+    /// Says whether compactions of other threads may go on. They pause while it returns false.
     others: Mutex<Option<Arc<GoOn>>>,
     /// Whether compactions of other threads end with an error.
     are_others_stopped: AtomicBool,
     /// Whether compactions of other threads end with an error where they would wait.
     is_closing: AtomicBool,
-    /// Whether one of them waits. The engine has two threads, and needs the other one for flushes.
+    /// Whether a compaction of another thread is paused. The engine has two threads, and needs the other one for
+    /// flushes.
     is_one_waiting: AtomicBool,
 }
 
@@ -54,14 +60,16 @@ impl fmt::Debug for Brake {
 }
 
 impl Brake {
-    /// Ends compactions of the calling thread with an error as soon as `go_on` returns false, until the guard is dropped.
+    /// Ends compactions of the calling thread with an error as soon as `go_on` returns false, until the guard is
+    /// dropped.
     pub fn watch(&self, go_on: Arc<GoOn>) -> WatchGuard<'_> {
         *self.0.own.lock() = Some((thread::current().id(), go_on));
         WatchGuard(self)
     }
 
-    /// Pauses compactions of all other threads whenever `go_on` returns false. Only one waits. A second one ends with an
-    /// error, after which the engine takes no more commits: with both threads waiting, nothing would ever be flushed.
+    /// Pauses compactions of all other threads whenever `go_on` returns false. Only one waits. A second one ends with
+    /// an error, after which the engine takes no more commits: with both threads waiting, nothing would ever be
+    /// flushed.
     pub fn pause_others_unless(&self, go_on: Arc<GoOn>) {
         *self.0.others.lock() = Some(go_on);
     }
@@ -71,7 +79,8 @@ impl Brake {
         self.0.are_others_stopped.store(true, Ordering::Release);
     }
 
-    /// Ends compactions of other threads that wait, or would, with an error. All others go on.
+    /// Ends the compactions of other threads that are paused, or are about to pause, with an error. The other
+    /// compactions go on.
     pub fn close(&self) {
         self.0.is_closing.store(true, Ordering::Release);
     }
@@ -112,7 +121,8 @@ impl Brake {
 }
 
 /// The text of the error that ends a compaction on purpose: when the store closes, or when others need the space. The
-/// engine logs it as an error of its own, although nothing is lost; so a program may leave out log lines that contain it.
+/// engine logs it as an error of its own, although nothing is lost; so a program may leave out log lines that contain
+/// it.
 pub const COMPACTION_STOPPED: &str = "imd has stopped this compaction: nothing is lost";
 
 /// Returns the error that ends a compaction on purpose.
@@ -152,7 +162,7 @@ impl Factory for Brake {
 /// Sees the records of one compaction, and keeps all of them.
 struct Filter {
     brake: Brake,
-    /// What the compaction asks, if it is the store's own.
+    /// Says whether the compaction may go on, if it is the store's own.
     own: Option<Arc<GoOn>>,
     seen: u32,
 }

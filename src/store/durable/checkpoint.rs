@@ -1,7 +1,8 @@
 //! The file `mark`: a checkpoint of how far the commits have come, beside the engine's own files.
 //!
-//! An engine that finds a damaged record in its journal may take it for the end and open without what follows. The mark
-//! shows that: an engine that holds fewer commits than the mark says has lost some.
+//! Serves the writer, which writes it after each commit, and `folder`, which compares it with the engine at the next
+//! start. An engine that finds a damaged record in its journal may take it for the end and open without what follows.
+//! An engine that holds fewer commits than the checkpoint says has lost some.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -13,8 +14,8 @@ use super::layout::CHECKPOINT;
 use super::record::StateRecord;
 use super::safe_files;
 
-/// The number of slots. They are written in turn, so that one is whole whatever happens to the other. Each is in a page of
-/// its own.
+/// The number of slots. They are written in turn, and each is in a page of its own, so that one of them is whole
+/// whatever happens to the other.
 const SLOTS: u64 = 2;
 /// The distance between two slots, in bytes.
 const SLOT: u64 = 4_096;
@@ -26,9 +27,9 @@ const LEN: usize = NUMBERS + 16;
 /// How far the commits have come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The number of the last commit that was on the disk.
+    /// The number of the newest commit that is on the disk.
     pub synced: u64,
-    /// The number of the last commit that the operating system had.
+    /// The number of the newest commit that the operating system has.
     pub written: u64,
     /// The id of the store; 0 in format 1, which had none.
     pub store_id: u64,
@@ -94,11 +95,11 @@ pub fn path(folder: &Path) -> PathBuf {
 }
 
 impl CheckpointFile {
-    /// Opens the file, and creates it where it is missing.
+    /// Opens the file, and creates it if it is missing.
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// The error of the system, when the file can't be opened or is not a regular one.
     pub fn open(folder: &Path) -> io::Result<CheckpointFile> {
         let mut options = OpenOptions::new();
         let options = options.write(true).create(true).truncate(false);
@@ -110,7 +111,7 @@ impl CheckpointFile {
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// The error of the system, when the file can't be written.
     pub fn write(&mut self, checkpoint: Checkpoint) -> io::Result<()> {
         write_at(&mut self.file, &checkpoint.to_slot(), self.next_slot * SLOT)?;
         self.next_slot = (self.next_slot + 1) % SLOTS;
@@ -121,13 +122,13 @@ impl CheckpointFile {
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// The error of the system, when the file can't be synced.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
     }
 }
 
-/// Writes in one system call on systems that have one for it, because this is done for each commit.
+/// Writes in one system call on systems that have one for it, because each commit does this.
 #[cfg(unix)]
 fn write_at(file: &mut File, bytes: &[u8], offset: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
@@ -140,7 +141,7 @@ fn write_at(file: &mut File, bytes: &[u8], offset: u64) -> io::Result<()> {
     file.write_all(bytes)
 }
 
-/// What was read of a folder's mark.
+/// The checkpoint that a folder has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
     /// The file is missing.
@@ -151,11 +152,11 @@ pub enum Found {
     Checkpoint(Checkpoint),
 }
 
-/// Reads the mark of a folder.
+/// Reads the checkpoint of a folder.
 ///
 /// # Errors
 ///
-/// What the system says.
+/// The error of the system, when the file exists and can't be read.
 pub fn read(folder: &Path) -> io::Result<Found> {
     let mut bytes = Vec::new();
     match safe_files::open(&path(folder), OpenOptions::new().read(true)) {

@@ -1,9 +1,9 @@
 //! Makes the private copy of a store's folder that an inspection opens.
 //!
-//! The engine opens a folder to write: it cuts journals, removes tables that it does not use, and begins new files. So an
-//! inspection opens a copy in the system's folder for temporary files, and the folder itself is not changed by a byte. The
-//! tables are most of a store, and the engine never writes over them, so the copy has links to them. Everything else is
-//! copied.
+//! Serves `inspect`. The engine opens a folder to write: it cuts journals, removes tables that it does not use, and
+//! begins new files. So an inspection opens a copy in the system's folder for temporary files, and the folder itself is
+//! not changed by a byte. The tables are most of a store, and the engine never writes over them, so the copy has links
+//! to them. Everything else is copied.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -29,7 +29,8 @@ pub struct Copied {
     copy: TempDir,
     /// The folder that was copied.
     original: PathBuf,
-    /// Shared locks that keep out everybody who would change the original, whose tables are read. Other inspections may run.
+    /// Shared locks that keep out everybody who would change the original, whose tables are read. Other inspections may
+    /// run.
     _original: [Option<File>; 2],
 }
 
@@ -77,8 +78,8 @@ pub fn open(path: &Path, buffer: u64) -> Result<Copied, OpenError> {
     })
 }
 
-/// Makes sure that no `imd` has the folder open, and that none can open it as long as the returned locks are held. There
-/// are none if the folder has no lock file or the file system no locks.
+/// Makes sure that no `imd` has the folder open, and that none can open it as long as the returned locks are held.
+/// There are none if the folder has no lock file or the file system no locks.
 fn lock_out_writers(path: &Path) -> Result<[Option<File>; 2], OpenError> {
     let unusable = OpenError::unusable(path);
     let folder = folder::lock_folder(path, File::try_lock_shared)?;
@@ -98,7 +99,7 @@ fn lock_out_writers(path: &Path) -> Result<[Option<File>; 2], OpenError> {
     }
 }
 
-/// Returns the same error with a text before its own.
+/// Puts a text before that of an error.
 fn saying(error: &io::Error, what: impl std::fmt::Display) -> io::Error {
     io::Error::new(error.kind(), format!("{what}: {error}"))
 }
@@ -145,8 +146,8 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Puts a link to a table into the copy. A link needs no space and may lead to another file system. If the engine removes
-/// the table, only the link is removed.
+/// Puts a link to a table into the copy. A link needs no space and may lead to another file system. If the engine
+/// removes the table, only the link is removed.
 #[cfg(unix)]
 fn link(from: &Path, to: &PathBuf) -> io::Result<()> {
     std::os::unix::fs::symlink(from, to)

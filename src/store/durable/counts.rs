@@ -1,4 +1,7 @@
-//! Counts what becomes of the messages of this run, in memory. Serves the ledgers of the store.
+//! Counts how many entries were stored, delivered and removed in this run.
+//!
+//! Serves the ledgers of the store: the writer adds each commit, and the store each page that it has served. The counts
+//! are in memory, so they begin anew with each start, and with each replacement of the contents.
 
 use std::collections::BinaryHeap;
 
@@ -9,8 +12,8 @@ use super::bounds::InboxChange;
 use crate::id::{Uid, Version};
 use crate::store::{Ledger, Page};
 
-/// How many inboxes are counted exactly. The entries of an inbox that falls out of the cache and were not read count as
-/// pending for ever.
+/// How many inboxes are counted one by one. When one is evicted, its entries that were neither delivered nor removed
+/// stay pending for ever.
 const INBOXES: usize = 1 << 18;
 
 /// The counts of stored, delivered and removed entries.

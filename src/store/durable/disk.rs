@@ -1,4 +1,6 @@
-//! What the engine's files take of the process and of the disk, for the engine's own bounds and estimates.
+//! How many files the process may open, and how much of the disk the engine's files take.
+//!
+//! Serves `engine`, which bounds its open tables and estimates the sizes of its files with these numbers.
 
 use std::fs::{self, Metadata};
 use std::path::Path;
@@ -15,7 +17,8 @@ pub fn file_limit() -> u64 {
     u64::MAX
 }
 
-/// Returns the bytes of the disk that the files of a folder take, without the folders in it; 0 where it can't be read.
+/// Returns the bytes of the disk that the files of a folder take, without those of its subfolders; 0 if it can't be
+/// read.
 pub fn size_of(folder: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(folder) else {
         return 0;

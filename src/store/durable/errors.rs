@@ -1,4 +1,7 @@
 //! Why a store's folder can't be used, and what to do about it.
+//!
+//! Serves all modules that open or check a folder. The program prints these errors as they are, so each names the
+//! folder, what is wrong with it, and what the user can do.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,10 +27,10 @@ pub enum OpenError {
     NotAStore {
         /// The folder.
         path: PathBuf,
-        /// The name of an entry of it.
+        /// The name of the entry that is no part of a store.
         found: String,
     },
-    /// The folder is no store. Only what needs an existing store returns this.
+    /// The folder is no store, and was opened for something that needs an existing one.
     NoStore(PathBuf),
     /// The folder was written by a newer `imd`.
     Newer {
@@ -98,7 +101,7 @@ impl OpenError {
         }
     }
 
-    /// Returns the same error, found after the engine was opened.
+    /// Marks a damage as found after the engine was opened; returns any other error unchanged.
     pub(super) fn of_engine(mut self) -> Self {
         if let OpenError::Damaged { is_tidied, .. } = &mut self {
             *is_tidied = true;
@@ -150,7 +153,8 @@ impl OpenError {
         }
     }
 
-    /// Returns the error of a private copy as one of the `folder` that was copied: its path takes the place of the copy's.
+    /// Returns the error of a private copy as one of the `folder` that was copied: its path takes the place of the
+    /// copy's.
     pub(super) fn instead_of(self, copy: &Path, folder: &Path) -> Self {
         let moved = |path: PathBuf| match path.strip_prefix(copy) {
             Ok(rest) if rest.as_os_str().is_empty() => folder.to_owned(),

@@ -1,9 +1,11 @@
-//! Checks every entry of a store's folder before one is opened: what it is, whom it belongs to, and who else may read it.
+//! Checks every entry of a store's folder before one is opened: what it is, whom it belongs to, and who else may read
+//! it.
 //!
-//! The engine opens its files by path, and follows links. So every entry has to be a regular file where the store has a
-//! file, and a folder where it has a folder. A race remains: whoever may write to the folder can put a link there after the
-//! check and before the engine opens the file. A folder without permissions for others (see [`tighten`]) can be written to
-//! by its owner, whose files `imd` could not protect anyway, and by root.
+//! Serves `folder`, which checks each folder that it opens, and `copy`, which checks the original. The engine opens its
+//! files by path, and follows links. So every entry has to be a regular file where the store has a file, and a folder
+//! where it has a folder. A race remains: whoever may write to the folder can put a link there after the check and
+//! before the engine opens the file. A folder without permissions for others (see [`tighten`]) can be written to by its
+//! owner, whose files `imd` could not protect anyway, and by root.
 
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
@@ -28,8 +30,8 @@ pub enum Tables {
 ///
 /// # Errors
 ///
-/// [`OpenError::UnexpectedEntry`] for the first entry that is something else, belongs to another user or is a hard link;
-/// and what the system says.
+/// [`OpenError::UnexpectedEntry`] for the first entry that is something else, belongs to another user or is a hard
+/// link; [`OpenError::Unusable`] when the system can't read an entry.
 pub fn check(path: &Path, tables: Tables) -> Result<(), OpenError> {
     let unusable = OpenError::unusable(path);
     let owner = Owner::of(&fs::metadata(path).map_err(unusable)?);
@@ -51,12 +53,12 @@ pub fn check(path: &Path, tables: Tables) -> Result<(), OpenError> {
     planted.map_or(Ok(()), Err)
 }
 
-/// Removes the permissions of everybody but the owner from the folder and all its entries. Returns how many entries had
-/// some. Links are not followed.
+/// Removes the permissions of everybody but the owner from the folder and all its entries, and returns how many entries
+/// had some. Links are not followed.
 ///
 /// # Errors
 ///
-/// What the system says. A file system without permissions may refuse.
+/// The error of the system. A file system without permissions may refuse to change them.
 pub fn tighten(path: &Path) -> io::Result<u64> {
     // The folder comes first, so that nobody else can reach the rest from then on.
     let mut tightened = tighten_one(path, &fs::metadata(path)?, true)?;
@@ -111,8 +113,8 @@ impl Entry {
     }
 }
 
-/// Gives every entry of the store to `look`, a folder before its entries, until `look` returns false. Litter is left out,
-/// and so are entries that are removed meanwhile.
+/// Gives every entry of the store to `look`, a folder before its entries, until `look` returns false. Litter is left
+/// out, and so are entries that are removed meanwhile.
 fn walk(
     path: &Path,
     mut look: impl FnMut(&Entry, &Metadata) -> io::Result<bool>,
@@ -196,8 +198,8 @@ fn names(_: &Metadata) -> u64 {
     1
 }
 
-/// Removes the permissions of others from one entry. Returns 1 if it had some, else 0. With `may_be_link` a link is
-/// followed: the store's folder may be reached through one.
+/// Removes the permissions of others from one entry, and returns 1 if it had some, else 0. With `may_be_link` a link is
+/// followed, because the store's folder itself may be reached through one.
 #[cfg(unix)]
 fn tighten_one(path: &Path, found: &Metadata, may_be_link: bool) -> io::Result<u64> {
     use nix::fcntl::OFlag;

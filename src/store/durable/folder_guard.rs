@@ -1,8 +1,11 @@
 //! Notices that a store's folder is gone: removed, moved away, replaced by another, or unmounted.
 //!
-//! The engine writes to open files, which take everything that is written even when they have no name any more. So a write
-//! is acknowledged only after the folder was found where it was opened, with the same lock file and journal. That takes two
-//! `stat` calls a commit. A folder that is removed after the check can't be protected.
+//! Serves the writer, which checks before it acknowledges a commit with writes of clients, and when free space may be
+//! short.
+//!
+//! The engine writes to open files, which take everything that is written even when they have no name any more. So a
+//! write is acknowledged only after the folder was found where it was opened, with the same lock file and journal. That
+//! takes two `stat` calls a commit. A folder that is removed after the check can't be protected.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
@@ -30,11 +33,11 @@ struct Known {
 }
 
 impl FolderGuard {
-    /// Begins to watch a folder whose engine is open. `lock` is its locked lock file.
+    /// Begins to watch a folder whose engine is open. `lock` is the folder's locked lock file.
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// The error of the system, when the folder or the lock file can't be examined.
     pub fn begin(folder: &Path, lock: &File) -> io::Result<FolderGuard> {
         let engine = folder.join(ENGINE);
         let mut needed = vec![
@@ -65,7 +68,8 @@ impl FolderGuard {
         Ok(guard)
     }
 
-    /// Takes the newest journal for the one that gets the next commit. Called when the engine was opened again.
+    /// Takes the newest journal for the one that gets the next commit. Has to be called after the engine was opened
+    /// again.
     pub fn renew(&mut self) {
         self.journal = newest_journal(&self.folder.path);
     }
@@ -76,7 +80,7 @@ impl FolderGuard {
     ///
     /// The sentence that says what is gone.
     pub fn check_commit(&mut self) -> Result<(), String> {
-        // If the folder itself is gone or another one, the error says that.
+        // If the folder itself is gone or replaced, the error names the folder rather than the lock file in it.
         if let Err(why) = self.lock.check() {
             let folder = self.folder.check();
             return Err(folder.map_or_else(|why| why, |()| why));
@@ -101,8 +105,8 @@ impl FolderGuard {
         Ok(())
     }
 
-    /// Makes sure that the newest journal is the known one or a newer one: the engine begins a new journal when one is full,
-    /// and removes the older one later.
+    /// Makes sure that the newest journal is the known one or a newer one: the engine begins a new journal when one is
+    /// full, and removes the older one later.
     fn check_journal(&mut self) -> Result<(), String> {
         let found = newest_journal(&self.folder.path);
         match (&self.journal, &found) {

@@ -1,4 +1,4 @@
-//! The keys and values that the records are made into and that the engine takes.
+//! The form in which the engine takes a record: a key and a value.
 //!
 //! The module is below `record` and `engine`, so that neither has to import the other one for them.
 

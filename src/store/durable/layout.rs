@@ -11,7 +11,7 @@
 //! engine/   the engine's own files
 //! ```
 //!
-//! The module is below all others that look into the folder, so that none of them has to import another one for a name.
+//! Serves all modules that look into the folder, and is below them, so that none has to import another one for a name.
 
 use std::ffi::OsStr;
 use std::path::Path;

@@ -1,4 +1,7 @@
-//! Lists the users and the groups of the store. Serves the lists of the accounts, and snapshots.
+//! Lists the users and the groups of the store.
+//!
+//! Serves [`AccountStore`](crate::store::AccountStore) of the durable store, and `save`, which puts them into a
+//! snapshot.
 
 use super::engine::{EngineError, View};
 use super::record::{self, GroupRecord, Record, UserRecord};

@@ -1,8 +1,12 @@
-//! Files that systems and tools leave in any folder. They are ignored in a store's folder.
+//! Files that systems and tools leave in any folder.
+//!
+//! Serves the modules that walk through a store's folder: they neither read nor remove litter, and a folder that has
+//! nothing else counts as empty.
 
 use std::ffi::OsStr;
 
-/// Returns whether systems or tools leave entries of this name in folders, without anybody's work in them.
+/// Returns whether an entry with this name is one that systems and tools create by themselves, so that it has nobody's
+/// work in it.
 pub fn is_litter(name: &OsStr) -> bool {
     const NAMES: [&str; 17] = [
         "lost+found",

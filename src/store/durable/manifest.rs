@@ -1,7 +1,10 @@
 //! Reads the engine's lists of tables before the engine does.
 //!
-//! The engine has a checksum of each list and does not verify it. It panics over some damage, and takes a missing list for
-//! that of a keyspace that was never used, whose tables it removes.
+//! Serves `folder`, which checks the lists at each start, and `inspect`, which checks all tables. Nothing is written
+//! here.
+//!
+//! The engine has a checksum of each list and does not verify it. It panics over some damage, and takes a missing list
+//! for that of a keyspace that was never used, whose tables it removes.
 //!
 //! A list also has a checksum of each table, which the engine does not verify either: it would serve a table of another
 //! store with the same number.
@@ -38,7 +41,7 @@ pub fn check(folder: &Path) -> Result<(), ManifestError> {
     for entry in fs::read_dir(folder.join(KEYSPACES))? {
         let entry = entry?;
         let path = entry.path();
-        // The engine ignores files there.
+        // The engine ignores files beside the folders of its keyspaces, so litter does no harm there.
         if entry.file_type()?.is_file() && is_litter(&entry.file_name()) {
             continue;
         }

@@ -1,8 +1,9 @@
 //! The store in a folder: what was acknowledged survives the death of the process, and with `sync = "always"` that of
 //! the machine.
 //!
-//! One thread writes: it makes one group commit of the requests that wait for it, up to a bound. Pages of the newest entries come from
-//! memory; only moving a read mark waits for the writer.
+//! Serves the wiring, which opens a store for a config with `store.path`, and the commands of `imd store`. One thread
+//! writes: it makes one group commit of the requests that wait for it, up to a bound. Pages of the newest entries come
+//! from memory; only moving a read mark waits for the writer.
 //!
 //! What a caller of [`MessageStore::commit`] hands over is a batch. Below, a commit is a group commit: one write to the
 //! engine, with one sync, of pieces of many batches.
@@ -105,7 +106,7 @@ use super::{
 use crate::config::{self, SyncMode};
 use crate::id::{GroupId, Uid, Version};
 
-/// The most reads that are done at the same time. Each takes a thread.
+/// The most reads of the engine that run at the same time. Each occupies a thread.
 const READERS: usize = 4;
 
 /// A store in a folder.
@@ -154,7 +155,8 @@ struct Shared {
     short: Notify,
     /// Counts how often the contents were replaced.
     generation: AtomicU64,
-    /// Whether the store was asked to close. From then on, the writer refuses the rest of batches that take several commits.
+    /// Whether the store was asked to close. The writer then refuses the rest of every batch that takes several
+    /// commits.
     is_closing: AtomicBool,
     /// Keeps other processes out, until the store and its writer are gone or it is closed.
     lock: Mutex<Option<FolderLock>>,
@@ -250,8 +252,9 @@ impl DurableStore {
         Ok(answer)
     }
 
-    /// Has the writer move a read mark. When this returns, the operating system has the mark, or the mark stays where it was:
-    /// for want of free space, or because the commit failed. Both are left to the next move, which goes further.
+    /// Has the writer move a read mark. When this returns, the operating system has the mark, or the mark stays where
+    /// it was: for want of free space, or because the commit failed. A mark that stayed is no error, since the next
+    /// read of the inbox moves it further.
     async fn mark_read(&self, uid: Uid, read: Version) -> Result<(), StoreError> {
         if read <= Version::START {
             return Ok(());
@@ -305,7 +308,7 @@ impl Shared {
         failed
     }
 
-    /// Returns the generation of the contents. What was read of another generation was replaced.
+    /// Returns the generation of the contents. Whatever was read in an earlier generation has been replaced.
     fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
@@ -532,8 +535,8 @@ impl StoreAdmin for DurableStore {
 
     async fn clean(&self, now: i64) -> Result<u64, StoreError> {
         let cleaned = retention::clean(self, now).await;
-        // Also if nothing was removed now, since space may be left to reclaim from earlier. An error means that the
-        // writer has ended.
+        // The job is submitted even if nothing was removed now: space of earlier removals may be left to reclaim.
+        // Submitting fails only when the writer has ended.
         drop(self.jobs.send(Job::Reclaim).await);
         cleaned
     }
@@ -549,7 +552,8 @@ impl StoreAdmin for DurableStore {
     }
 
     async fn close(&self) -> Result<(), StoreError> {
-        // Before the job is submitted, which may have to wait for its place in the queue.
+        // Set before the job is submitted: while the job waits for a place in the queue, the writer already refuses the
+        // batches that would delay the close.
         self.shared.is_closing.store(true, Ordering::Release);
         let (answer, answered) = oneshot::channel();
         let submitted = self.jobs.send(Job::Close { answer }).await;
@@ -557,7 +561,7 @@ impl StoreAdmin for DurableStore {
             Ok(()) => answered.await.ok(),
             Err(_) => None,
         };
-        // No answer: another call has closed the store, or the writer has ended.
+        // There is no answer if another call has closed the store, or if the writer has ended.
         closed.unwrap_or_else(|| self.shared.failure().map_or(Ok(()), Err))
     }
 }

@@ -1,4 +1,7 @@
-//! Reads pages from the engine, for readers who want older entries than those in memory.
+//! Reads pages of inboxes from the engine.
+//!
+//! Serves the store, for pages with entries that are not in the cache `recent`, and `inspect`, for single messages. The
+//! entries of a page follow one another: a gap that retention does not explain is an error.
 
 use std::sync::Arc;
 
@@ -80,7 +83,7 @@ fn empty_page(
     })
 }
 
-/// Returns the message of an entry. That of a group stands in a text record that its inboxes share.
+/// Returns the message of an entry. A message to a group is read from the text that the entries of its receivers share.
 ///
 /// # Errors
 ///

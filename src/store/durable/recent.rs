@@ -1,5 +1,7 @@
-//! A cache of the newest entries of the inboxes, and of the bounds of the inboxes. Most pages are answered from it at
-//! once, without the engine and without a thread.
+//! A cache of the newest entries of the inboxes, and of the bounds of the inboxes.
+//!
+//! Serves the store, which answers most pages from it at once, without the engine and without a thread, and the writer,
+//! which finds bounds in it.
 //!
 //! The cache shows what readers may see, no more and no less: the writer changes it together with the published state
 //! of the engine, under one lock. What is not in it is read from the engine. Its size is bounded: the oldest messages
@@ -19,10 +21,10 @@ use crate::store::members::Members;
 use crate::store::page_builder::PageBuilder;
 use crate::store::{Entry, InboxState, Message, Page, PageLimit};
 
-/// The most entries of a commit that are added to the cache. More would make every reader wait for too long.
+/// The most entries of a commit that are added to the cache: readers wait for the lock while they are added.
 const MAX_COMMIT_ENTRIES: usize = 16_384;
 
-/// After how many evicted entries the writer lets readers have the lock.
+/// After how many evicted entries the writer releases the lock, so that waiting readers get it.
 const EVICTED_AT_ONCE: usize = 4_096;
 
 /// How many inboxes the cache knows.
@@ -106,7 +108,7 @@ impl Recent {
         self.bounds(uid).map(|bounds| bounds.inbox_state(uid))
     }
 
-    /// Adds the bounds of an inbox, as the published state has them.
+    /// Adds the bounds of an inbox, which have to be those of the published state.
     pub fn learn(&mut self, uid: Uid, bounds: InboxBounds) {
         let newest = VecDeque::new();
         self.inboxes.insert(uid, Inbox { bounds, newest });
@@ -161,7 +163,7 @@ impl Recent {
     }
 
     /// Takes over the bounds of a large commit without its entries. The entries of the inboxes that have grown would
-    /// have a gap behind them, so they are removed. Their messages stay among the new_messages until they are evicted.
+    /// have a gap behind them, so they are removed. Their messages stay in `new_messages` until they are evicted.
     fn skip(
         &mut self,
         changes: &HashMap<Uid, InboxChange>,
@@ -232,8 +234,8 @@ impl Inbox {
         self.bounds = bounds;
     }
 
-    /// Evicts the oldest entry if it is this message. It is another one if retention has removed this message, if its
-    /// commit was skipped, or if the inbox has left the cache in the meantime.
+    /// Evicts the oldest entry if it is this message. The oldest entry is another one if retention has removed this
+    /// message, if its commit was skipped, or if the inbox has left the cache in the meantime.
     fn evict(&mut self, message: &Arc<Message>) {
         let oldest = self.newest.front();
         if oldest.is_some_and(|oldest| Arc::ptr_eq(oldest, message)) {
@@ -283,7 +285,7 @@ mod tests {
         Arc::new(Message::new(Kind::P2p, Uid(1), None, MsgId(id), "text", 1))
     }
 
-    /// The true contents of inboxes, and the cache of them.
+    /// The contents that inboxes have, and a cache of them.
     struct Fixture {
         recent: Recent,
         bounds: HashMap<Uid, InboxBounds>,
@@ -353,12 +355,12 @@ mod tests {
             }
         }
 
-        /// Evicts everything for which there is no space, and returns in how many steps.
+        /// Evicts until the cache is within its limit, and returns the number of steps.
         fn evict(&mut self) -> usize {
             std::iter::from_fn(|| self.recent.evict()).count()
         }
 
-        /// Returns whether the cache has a page, which must be the true one.
+        /// Returns whether the cache has a page, and asserts that it is the true one.
         fn check(&self, uid: Uid, after: Version, limit: PageLimit) -> bool {
             let bounds = self.bounds.get(&uid).copied().unwrap_or_default();
             let Some((page, read)) = self.recent.page(uid, after, limit) else {

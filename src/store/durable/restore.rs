@@ -1,5 +1,7 @@
 //! Makes the records of a snapshot that replaces everything in the store.
 //!
+//! Serves the store, which encodes the records before it asks the writer to replace the contents by them.
+//!
 //! A snapshot has the receivers of each message to a group. The records have the memberships instead: see
 //! [`save`](super::save). So the memberships are reconstructed from the receivers here.
 

@@ -1,5 +1,7 @@
-//! Removes old entries and expired ids while everything else goes on: readers look up what can be removed, and the
-//! writer removes it in small commits.
+//! Removes old entries and expired ids while everything else goes on.
+//!
+//! Serves [`StoreAdmin::clean`](crate::store::StoreAdmin::clean). Readers look up what can be removed, and the writer
+//! removes it in small commits. What was found in one generation of the contents is never removed from another one.
 
 use super::DurableStore;
 use super::bounds::InboxBounds;
@@ -38,7 +40,8 @@ pub async fn clean(store: &DurableStore, now: i64) -> Result<u64, StoreError> {
     if retention.is_off() {
         return Ok(0);
     }
-    // Asked before anything is read, so that nothing that was read of older contents is removed from newer ones.
+    // The generation is taken before anything is read. If the contents are replaced meanwhile, the writer then refuses
+    // to remove what was found in the older ones.
     let generation = store.shared.generation();
     let mut removed = 0;
     let mut next = Some(Uid::default());
@@ -90,7 +93,7 @@ async fn trim(
     match removed.await? {
         Ok(removed) => Ok(removed),
         Err(error) => {
-            // The other inboxes are cleaned all the same.
+            // An inbox that can't be cleaned must not keep the others from being cleaned.
             tracing::error!(%error, uid = uid.0, "old messages were not removed");
             Ok(0)
         }

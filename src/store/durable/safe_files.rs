@@ -1,8 +1,11 @@
-//! Opens, replaces and syncs the files of a store's folder: regular files only, never through a symbolic link, and readable
-//! by their owner alone.
+//! Opens, replaces and syncs the files of a store's folder: regular files only, never through a symbolic link, and
+//! readable by their owner alone.
 //!
-//! Another user may have put a link, a pipe or a device in the place of a file. Through a link `imd` would overwrite the
-//! file that the link points to, and opening a pipe would block for ever.
+//! Serves all modules that open files of the folder. Only the engine opens its files by itself, after `folder_check`
+//! has examined them.
+//!
+//! Another user may have put a link, a pipe or a device in the place of a file. Through a link `imd` would overwrite
+//! the file that the link points to, and opening a pipe would block for ever.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -13,15 +16,15 @@ use crate::text;
 /// The extension of a file that is being written, before it is renamed.
 const NEW: &str = "new";
 
-/// The upper bound of a file that is read as a whole, in bytes. The longest is the engine's list of tables, with 33 bytes
-/// for each.
+/// The upper bound of a file that is read as a whole, in bytes. The longest is the engine's list of tables, with 33
+/// bytes for each.
 const LONGEST: u64 = 64 << 20;
 
 /// Opens a regular file with `options`. A file that this creates has the permissions 0600.
 ///
 /// # Errors
 ///
-/// What the system says, and an error that names the file when it is not a regular one.
+/// The error of the system, and an error that names the file when it is not a regular one.
 pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     no_follow(options);
     let file = match options.open(path) {
@@ -60,7 +63,7 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 ///
-/// What the system says, also when there is an entry of that name, which may be a link.
+/// The error of the system, also when there is an entry with this name, which may be a link.
 pub fn create_new(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().write(true).create_new(true))
 }
@@ -75,12 +78,12 @@ pub fn is_unfinished(name: &Path) -> bool {
     name.extension().is_some_and(|extension| extension == NEW)
 }
 
-/// Writes a file with these bytes, and gives it the name of an older one if there is one. The older file is never written
-/// over, so that a hard link to it keeps its contents.
+/// Writes a file with these bytes, and gives it the name of an older one if there is one. The older file is never
+/// written over, so that a hard link to it keeps its contents.
 ///
 /// # Errors
 ///
-/// What the system says.
+/// The error of the system, when the file can't be written or renamed.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace_with(path, bytes, |_| Ok(()))
 }
@@ -89,7 +92,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// What the system says.
+/// The error of the system, when the file can't be written, synced or renamed.
 pub fn replace_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace_with(path, bytes, File::sync_all)
 }
@@ -107,11 +110,11 @@ fn replace_with(
     fs::rename(new, path)
 }
 
-/// Removes a file if there is one. Of a link, what it points to stays.
+/// Removes a file if there is one. If it is a link, only the link is removed.
 ///
 /// # Errors
 ///
-/// What the system says.
+/// The error of the system, when there is a file that can't be removed.
 pub fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
@@ -119,7 +122,7 @@ pub fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Returns whether there is anything of that name, also a link that leads nowhere.
+/// Returns whether there is an entry with this name, even if it is a link that leads nowhere.
 pub fn is_there(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
@@ -128,7 +131,7 @@ pub fn is_there(path: &Path) -> bool {
 ///
 /// # Errors
 ///
-/// What the system says.
+/// The error of the system, when the folder can't be opened or synced.
 pub fn sync_folder(path: &Path) -> io::Result<()> {
     if cfg!(unix) {
         File::open(path)?.sync_all()?;
@@ -140,7 +143,7 @@ pub fn sync_folder(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// What the system says.
+/// The error of the system, when the parent can't be opened or synced.
 pub fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => sync_folder(parent),
@@ -148,7 +151,7 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Returns the words for what stands in the place of a regular file.
+/// Returns the words for an entry that stands in the place of a regular file.
 pub fn describe(found: &Metadata) -> &'static str {
     if found.is_symlink() {
         "a symbolic link"
@@ -165,8 +168,8 @@ fn not_regular(path: &Path, found: &Metadata) -> io::Error {
     io::Error::new(ErrorKind::InvalidInput, why)
 }
 
-/// Sets the flags that refuse links, and the permissions of new files. With `O_NONBLOCK`, opening a pipe does not block; it
-/// changes nothing for a regular file.
+/// Sets the flags that refuse links, and the permissions of new files. With `O_NONBLOCK`, opening a pipe does not
+/// block; it changes nothing for a regular file.
 #[cfg(unix)]
 fn no_follow(options: &mut OpenOptions) {
     use nix::fcntl::OFlag;

@@ -1,7 +1,8 @@
 //! Saves the contents of the store as a snapshot.
 //!
-//! No record says who has received a message to a group: those who were members when its text got its number. A snapshot
-//! has the receivers of each message, so they are found from the memberships here, and [`restore`](super::restore) finds the
+//! Serves [`StoreAdmin::snapshot`](crate::store::StoreAdmin::snapshot). No record says who has received a message to a
+//! group. The receivers are those who were members when the text of the message got its number. A snapshot lists the
+//! receivers of each message, so they are found from the memberships here, and [`restore`](super::restore) finds the
 //! memberships from the receivers.
 
 use std::sync::Arc;
@@ -138,7 +139,7 @@ fn entries(
         };
         builder.place(place, uid, version)?;
     }
-    // The inboxes that have no entries any more.
+    // Inboxes without entries have no record that was passed above, except for what retention has removed from them.
     for found in view.prefix(record::TRIMMED) {
         let (key, _) = found.map_err(failed)?;
         let uid = record::first_number(&key);

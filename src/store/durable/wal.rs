@@ -1,12 +1,13 @@
 //! Reads the engine's journals (its write-ahead log) before the engine does.
 //!
-//! The engine takes the first record that it can't read for the end of its journal, and cuts off what follows. That is
-//! right for a commit that a crash interrupted, and loses commits where a bit has flipped in the middle. So the journals
-//! are read here first, and nothing is written: the commits in them must follow one another up to the one in the mark.
+//! Serves `folder`, which opens the engine, and `folder_guard`, which looks for the newest journal. The engine takes
+//! the first record that it can't read for the end of its journal, and cuts off what follows. That is right for a
+//! commit that a crash interrupted, and loses commits where a bit has flipped in the middle. So [`scan`] reads the
+//! journals first, without a change: their commits must follow one another up to the one in the mark.
 //!
-//! A journal is a sequence of batches, one for each commit. A batch is a start (tag 1, number of items, sequence number),
-//! its items (tag 2) and an end (tag 3, checksum over the items, trailer). Numbers are little-endian. Space that was set
-//! aside and is not used yet is zero.
+//! A journal is a sequence of batches, one for each commit. A batch is a start (tag 1, number of items, sequence
+//! number), its items (tag 2) and an end (tag 3, checksum over the items, trailer). Numbers are little-endian. Space
+//! that was set aside and is not used yet is zero.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
@@ -25,8 +26,8 @@ const END: u8 = 3;
 /// The last bytes of a batch.
 const TRAILER: [u8; 4] = *b"FJL\x03";
 
-/// The length of the fixed part of an item after its tag: value type, compression, keyspace (u64), length of the key (u16), of the
-/// value (u32) and of the compressed value (u32).
+/// The length of the fixed part of an item after its tag: value type, compression, keyspace (u64), length of the key
+/// (u16), of the value (u32) and of the compressed value (u32).
 const ITEM_HEADER: usize = 20;
 
 /// The highest type of a value: 0 is a value, 1 and 2 are tombstones.
@@ -87,7 +88,7 @@ pub fn scan(folder: &Path, id: Option<u64>) -> Result<WalContents, WalError> {
         loop {
             let at = file.whole;
             let Some(batch) = file.next()? else { break };
-            // First, because the numbers of another store's commits say nothing.
+            // The id is compared first, because the numbers of another store's commits say nothing.
             if let (Some(id), Some(state)) = (id, batch.state)
                 && state.store_id != id
             {
@@ -111,7 +112,8 @@ pub fn scan(folder: &Path, id: Option<u64>) -> Result<WalContents, WalError> {
             journals.commit_range = Some((first, commit));
         }
         if file.is_torn {
-            // The numbers of the commits tell whether something is lost with it.
+            // A torn end may be a commit that a crash interrupted, or one that was damaged. The numbers of the commits
+            // tell which.
             journals.torn.push(TornWal {
                 path: path.clone(),
                 at: file.whole,
@@ -121,11 +123,11 @@ pub fn scan(folder: &Path, id: Option<u64>) -> Result<WalContents, WalError> {
     Ok(journals)
 }
 
-/// Cuts off everything after a commit. It was written and never acknowledged.
+/// Cuts off every commit after `commit`. Those commits were written and never acknowledged.
 ///
 /// # Errors
 ///
-/// What the system says.
+/// The error of the system, when a journal can't be read or cut.
 pub fn cut_after(folder: &Path, commit: u64) -> io::Result<()> {
     for (_, path) in paths(folder)? {
         let mut file = WalReader::open(&path)?;
@@ -149,7 +151,7 @@ pub fn cut_after(folder: &Path, commit: u64) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// What the system says.
+/// The error of the system, when the journal can't be opened, cut or synced.
 pub fn cut(torn: &TornWal) -> io::Result<()> {
     let file = safe_files::open(&torn.path, OpenOptions::new().write(true))?;
     file.set_len(torn.at)?;
@@ -160,7 +162,7 @@ pub fn cut(torn: &TornWal) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// What the system says.
+/// The error of the system, when the folder can't be read.
 pub fn paths(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder)? {
@@ -197,7 +199,8 @@ struct ItemLengths {
 }
 
 impl ItemLengths {
-    /// Returns the lengths in a header; none if no item of the store has such a header. The store has no compressed values.
+    /// Returns the lengths in a header; none if no item of the store has such a header. The store has no compressed
+    /// values.
     fn of(header: &[u8; ITEM_HEADER]) -> Option<Self> {
         let mut header = header.as_slice();
         let value_type = header.get_u8();
@@ -302,8 +305,8 @@ impl WalReader {
         Ok((expected == check.digest() && trailer == TRAILER).then_some(batch))
     }
 
-    /// Reads an item into `self.item`, and adds it to the checksum. Returns the length of its key, which the value follows;
-    /// none if it is no item.
+    /// Reads an item into `self.item`, and adds it to the checksum. Returns the length of its key, which the value
+    /// follows; none if it is no item.
     fn read_item(&mut self, check: &mut Xxh3) -> io::Result<Option<usize>> {
         let [ITEM] = self.take()? else {
             return Ok(None);
@@ -312,7 +315,7 @@ impl WalReader {
         let Some(lengths) = ItemLengths::of(&header) else {
             return Ok(None);
         };
-        // Before memory is taken for it.
+        // Checked before memory is taken for the item, because a damaged length may be as large as 4 GiB.
         if u64::from(lengths.value) > self.len - self.at {
             return Ok(None);
         }

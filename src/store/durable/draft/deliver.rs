@@ -1,4 +1,7 @@
 //! Puts messages and acks into inboxes.
+//!
+//! Serves [`Draft::apply`]. Everything that a write depends on is read before anything is changed, so a write that
+//! meets a damaged record changes nothing.
 
 use std::sync::Arc;
 
@@ -29,7 +32,7 @@ impl Draft<'_> {
         if self.has::<IdRecord>(&id)? {
             return Ok(Ok(WriteOutcome::Duplicate));
         }
-        // Everything is read before anything is changed, so that a write which meets damage changes nothing.
+        // As this may fail, it comes before the first change.
         self.inbox(target)?;
         self.state.latest_time_ms = self.state.latest_time_ms.max(message.sent_at);
         self.put(id, &IdRecord::default());
@@ -143,7 +146,7 @@ impl Draft<'_> {
 
     /// Returns whether `uid` was a member of `group` when the text with this number was sent to it.
     fn was_member(&mut self, group: GroupId, uid: Uid, text: u64) -> Result<bool, EngineError> {
-        // The record of a present member, and at least one step of the search for former memberships.
+        // Reads the record of a present member, and makes at least one step of the search for former memberships.
         self.lookup_cost += 2;
         let member: Option<MemberRecord> = self.get(&record::member_key(group, uid))?;
         if member.is_some_and(|member| member.since <= text) {

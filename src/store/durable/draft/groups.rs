@@ -1,4 +1,7 @@
 //! Changes the members of groups, and caches them for the messages that follow.
+//!
+//! Serves [`Draft::apply`], and `batch`, which asks how many users receive a message. The cache holds the members as of
+//! the last commit that was written; the changes of a draft are added to it when the draft was written.
 
 use std::sync::Arc;
 
@@ -44,7 +47,7 @@ impl Default for GroupCache {
 }
 
 impl GroupCache {
-    /// Adds the members of groups as a commit has changed them, once it is written.
+    /// Adds the members of groups that a commit has changed. The commit must have been written.
     pub fn adopt(&mut self, members: HashMap<GroupId, Members>) {
         for (group, list) in members {
             self.members.insert(group, list);
@@ -96,7 +99,7 @@ impl Draft<'_> {
         Ok(Ok(WriteOutcome::Done))
     }
 
-    /// Returns the record of a member who receives the messages from the next text on.
+    /// Returns the record of a member who joins now: the first message that the member receives is the next one.
     fn member_from_now(&self) -> MemberRecord {
         MemberRecord {
             since: self.state.last_shared + 1,

@@ -1,5 +1,8 @@
-//! The draft of a group commit: the writer does the writes in it, on top of the last state and of what the draft has changed
-//! already, and then writes the draft as one batch of the engine.
+//! The draft of a group commit: the writer does the writes of a commit in it, and then writes the draft as one batch of
+//! the engine.
+//!
+//! Serves the writer. A draft reads the state of the last commit and what it has itself changed so far, and changes
+//! nothing outside of itself: a draft that is dropped leaves no trace.
 //!
 //! | module | what it does |
 //! |---|---|
@@ -60,7 +63,8 @@ pub struct Draft<'a> {
     lookup_cost: usize,
 }
 
-/// The result of a write. The inner error is told to the client; the outer one is that of the store.
+/// The result of a write. The inner error is told to the client; the outer one says that the store could not do the
+/// write.
 type Applied = Result<Result<WriteOutcome, Rejected>, EngineError>;
 
 impl<'a> Draft<'a> {

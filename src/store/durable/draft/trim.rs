@@ -1,4 +1,7 @@
 //! Removes old entries, and the ids of messages that were removed long enough ago.
+//!
+//! Serves the writer, for the jobs of the store's retention. Either all entries of an inbox up to a version are
+//! removed, or none of them.
 
 use prost::Message as _;
 

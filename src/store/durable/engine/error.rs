@@ -1,4 +1,7 @@
 //! Why the engine could not answer.
+//!
+//! Serves all modules that read records. The error becomes a [`StoreError`](crate::store::StoreError) before it leaves
+//! the durable store.
 
 use super::super::record::Damaged;
 use crate::id::{Uid, Version};
@@ -6,27 +9,27 @@ use crate::id::{Uid, Version};
 /// Why the engine could not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// Its files could not be read or written.
+    /// The engine could not read or write its files.
     #[error("{}", in_words(.0))]
     Engine(#[from] fjall::Error),
     /// A record is not what was written.
     #[error(transparent)]
     Damaged(#[from] Damaged),
-    /// An inbox lacks an entry.
+    /// An entry of an inbox is missing, although later ones exist.
     #[error("the inbox of {uid} lacks version {version}")]
     Missing {
-        /// The owner of the inbox.
+        /// The user to whom the inbox belongs.
         uid: Uid,
         /// The version of the missing entry.
         version: Version,
     },
-    /// The text that an entry refers to is missing. It has the number of the text.
+    /// An entry refers to the text of a group message, and no text has this number.
     #[error("text {0} is missing")]
     NoSharedMessage(u64),
 }
 
-/// Returns the text of an error of the engine. Where the engine's own text is meant for its developers, another one takes
-/// its place.
+/// Returns the text of an error of the engine. Where the engine's own text is meant for its developers, another one
+/// takes its place.
 pub fn in_words(error: &fjall::Error) -> String {
     match error {
         fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => {

@@ -1,8 +1,9 @@
 //! The engine of the store: fjall, an LSM tree with a journal (its write-ahead log).
 //!
-//! A commit is appended to the journal and to the memtable. Full memtables are rotated and flushed to tables, and
-//! compactions put few large tables in the place of many; the engine's own threads do both. This module bounds how far they
-//! may fall behind, so that the engine never blocks a commit: on a full disk it would do so for ever.
+//! Serves the writer, which alone writes to it, and the readers, which get [views](View) of its published state. A
+//! commit is appended to the journal and to the memtable. Full memtables are rotated and flushed to tables, and
+//! compactions put few large tables in the place of many; the engine's own threads do both. This module bounds how far
+//! they may fall behind, so that the engine never blocks a commit: on a full disk it would do so for ever.
 
 mod error;
 mod view;
@@ -71,8 +72,8 @@ pub struct TableSizes {
     pub used: u64,
     /// The part of `used` that removed records take, as an estimate: a compaction of all tables gives it back.
     pub dead: u64,
-    /// Tables that are no longer in use. The engine deletes those that it has compacted as soon as no snapshot needs them, and
-    /// those of a compaction that failed when it is opened again.
+    /// Tables that are no longer in use. The engine deletes those that it has compacted as soon as no snapshot needs
+    /// them, and those of a compaction that failed when it is opened again.
     pub stale: u64,
     /// The memtable, which becomes a table when it is flushed.
     pub in_memory: u64,
@@ -89,7 +90,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// What the engine says.
+    /// The error of the engine, when its files can't be read or created.
     pub fn open(folder: &Path, memtable_limit: u64) -> Result<Engine, fjall::Error> {
         let brake = Brake::default();
         let factory = Arc::new(brake.clone());
@@ -136,7 +137,8 @@ impl Engine {
         *self.published.write() = Arc::new(self.db.snapshot());
     }
 
-    /// Counts the bytes of the values that a commit has removed, for the estimate in [`table_sizes`](Self::table_sizes).
+    /// Counts the bytes of the values that a commit has removed, for the estimate in
+    /// [`table_sizes`](Self::table_sizes).
     pub fn count_removed(&self, bytes: u64) {
         self.removed_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -145,7 +147,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// What the engine says. It takes no more commits then.
+    /// The error of the engine, which takes no more commits then.
     pub fn write(&self, changes: Vec<Change>) -> Result<(), fjall::Error> {
         let batch = OwnedWriteBatch::with_capacity(self.db.clone(), changes.len());
         let mut batch = batch.durability(Some(PersistMode::Buffer));
@@ -172,7 +174,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// What the engine says. Another sync must not be tried: the system may report a lost write once only.
+    /// The error of the engine. Another sync must not be tried: the system may report a lost write once only.
     pub fn sync(&self) -> Result<(), fjall::Error> {
         self.db.persist(PersistMode::SyncData)
     }
@@ -181,7 +183,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// What the engine says.
+    /// The error of the engine, which may be poisoned then.
     pub fn rotate_if_full(&self) -> Result<(), fjall::Error> {
         if self.in_memory.load(Ordering::Relaxed) < self.memtable_limit {
             return Ok(());
@@ -194,7 +196,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// What the engine says.
+    /// The error of the engine, which may be poisoned then.
     pub fn rotate(&self) -> Result<(), fjall::Error> {
         self.in_memory.store(0, Ordering::Relaxed);
         self.tombstones.store(0, Ordering::Relaxed);
@@ -206,7 +208,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// What the engine says, also when it is poisoned meanwhile.
+    /// The error of the engine; [`fjall::Error::Poisoned`] when it fails to flush.
     pub fn flush(&self) -> Result<(), fjall::Error> {
         self.rotate()?;
         self.wait_for_flushes(&|| true)
@@ -220,12 +222,13 @@ impl Engine {
     /// Blocks until `is_done` returns true.
     ///
     /// fjall tells nobody that a flush or a compaction has ended, nor that its threads are gone: its own waits, in
-    /// `rotate_memtable_and_wait` and before a write, sleep for 10 ms to 100 ms and look again. So this is a loop too, the
-    /// only one of the store. The caller goes on [`POLL`] after the event at the latest.
+    /// `rotate_memtable_and_wait` and before a write, sleep for 10 ms to 100 ms and look again. So this is a loop too,
+    /// the only one of the store. The caller goes on [`POLL`] after the event at the latest.
     ///
     /// # Errors
     ///
-    /// [`fjall::Error::Poisoned`] when the engine is poisoned. Its threads are gone then, and nothing would ever be done.
+    /// [`fjall::Error::Poisoned`] when the engine is poisoned. Its threads are gone then, and nothing would ever be
+    /// done.
     pub fn wait_until(&self, is_done: impl Fn() -> bool) -> Result<(), fjall::Error> {
         while !is_done() {
             if self.is_poisoned() {
@@ -250,19 +253,19 @@ impl Engine {
         )
     }
 
-    /// Compacts all tables, and the memtable if the engine is not behind. The files of removed records are stale afterwards.
-    /// Commits and reads go on meanwhile; the engine's own compactions wait.
+    /// Compacts all tables, and the memtable if the engine is not behind. The files of removed records are stale
+    /// afterwards. Commits and reads go on meanwhile; the engine's own compactions wait.
     ///
-    /// `go_on` is asked every few records. When it returns false, the compaction ends with an error. The engine works on
-    /// then, and the tables that the compaction has begun are stale. With `is_alone`, compactions of the engine's own
-    /// threads are stopped, because they may wait for the space that this one gives back. If one was running, the engine
-    /// takes no more commits and has to be opened again.
+    /// `go_on` is asked every few records. When it returns false, the compaction ends with an error. The engine works
+    /// on then, and the tables that the compaction has begun are stale. With `is_alone`, compactions of the engine's
+    /// own threads are stopped, because they may wait for the space that this one gives back. If one was running, the
+    /// engine takes no more commits and has to be opened again.
     ///
     /// # Errors
     ///
-    /// What the engine says, and an error when the compaction was stopped.
+    /// The error of the engine, and an error when the compaction was stopped.
     pub fn compact_while(&self, go_on: Arc<GoOn>, is_alone: bool) -> Result<(), fjall::Error> {
-        // The older memtables first: otherwise this one could be the one too many, for which commits wait.
+        // The older memtables are flushed first: with one more, there could be so many that commits have to wait.
         self.wait_for_flushes(&*go_on)?;
         if !self.is_behind() {
             self.rotate()?;
@@ -279,7 +282,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// What the engine says, also when it is poisoned meanwhile.
+    /// The error of the engine; [`fjall::Error::Poisoned`] when it fails to flush.
     pub fn compact(&self) -> Result<(), fjall::Error> {
         self.flush()?;
         self.records.major_compact()
@@ -335,14 +338,14 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        // The database waits for its threads, and a paused compaction would not end.
+        // The drop of the database waits for its threads, and that of a paused compaction would not end.
         self.brake.close();
     }
 }
 
 /// Returns the options of the keyspace. Filters and indexes of all levels but the first, which are kept in memory, are
-/// split into parts: the filter of a large table as one block does not fit the cache, and would be read anew for each id
-/// that is looked up.
+/// split into parts: the filter of a large table as one block does not fit the cache, and would be read anew for each
+/// id that is looked up.
 fn options() -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()
         .filter_block_partitioning_policy(PartitioningPolicy::new([false, true]))

@@ -1,4 +1,7 @@
 //! One state of all records, as readers see it.
+//!
+//! Serves all modules that read records. A view shows the records as of one commit for as long as it exists, whatever
+//! is written meanwhile; until it is dropped, the engine keeps the files of that state.
 
 use std::sync::Arc;
 

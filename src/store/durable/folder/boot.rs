@@ -1,7 +1,7 @@
 //! The file `boot`: whether the machine was started again since the store was opened last.
 //!
-//! Commits that were written and not synced survive the death of the process and not that of the machine. So a store that
-//! lacks some of them is damaged only if the machine still runs.
+//! Serves `recover`. Commits that were written and not synced survive the death of the process and not that of the
+//! machine. So a store that lacks some of them is damaged only if the machine has been running since.
 
 use std::fs;
 use std::io;
@@ -14,7 +14,7 @@ use super::super::safe_files;
 ///
 /// # Errors
 ///
-/// What the system says.
+/// The error of the system, when the file can't be written.
 pub fn note(path: &Path) -> io::Result<()> {
     safe_files::replace(&path.join(BOOT), boot_id().as_bytes())
 }

@@ -1,4 +1,7 @@
 //! Creates a new store in an empty folder.
+//!
+//! Serves [`open`](super::open). A crash at any point leaves a complete store, or a folder in which the next start
+//! creates the store again.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -19,13 +22,13 @@ use super::recovered::RecoveredEngine;
 /// The marker [`MAKING`] is created first and the file `format` last. Whatever a crash leaves in between is removed or
 /// replaced when the store is created again.
 ///
-/// The engine stays open because it has set space aside in the journal that it began itself. A journal that it finds when
-/// it is opened grows with every commit, and each sync then has to write the file's length too, which takes half as long
-/// again.
+/// The engine stays open because it has set space aside in the journal that it began itself. A journal that it finds
+/// when it is opened grows with every commit, and each sync then has to write the file's length too, which takes half
+/// as long again.
 ///
 /// # Errors
 ///
-/// What the system or the engine says.
+/// [`OpenError`] when the system can't create a file, or the engine can't write.
 pub fn create(path: &Path, buffer: u64, format: usize) -> Result<RecoveredEngine, OpenError> {
     let unusable = OpenError::unusable(path);
     mark_as_begun(path).map_err(unusable)?;
@@ -42,7 +45,7 @@ pub fn create(path: &Path, buffer: u64, format: usize) -> Result<RecoveredEngine
     };
     let mut write_files = || {
         boot::note(path)?;
-        // Both slots, so that the file has its final length from now on.
+        // Both slots are written, so that the file has its final length from now on.
         checkpoint_file.write(Checkpoint::all(state))?;
         checkpoint_file.write(Checkpoint::all(state))?;
         checkpoint_file.sync()?;
@@ -60,7 +63,7 @@ pub fn create(path: &Path, buffer: u64, format: usize) -> Result<RecoveredEngine
 /// Creates the marker in the folder, and syncs both. The marker is empty, so no kill can leave half of it.
 fn mark_as_begun(path: &Path) -> io::Result<()> {
     let marker = path.join(MAKING);
-    // Left behind by an earlier `imd`, which renamed the marker.
+    // An earlier `imd` created the marker under this name and renamed it; a kill in between left it behind.
     safe_files::remove_if_there(&safe_files::unfinished(&marker))?;
     let mut options = OpenOptions::new();
     let options = options.write(true).create(true).truncate(false);

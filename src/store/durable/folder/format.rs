@@ -1,6 +1,7 @@
 //! The files `format` and `id`, which say what the rest of the folder is.
 //!
-//! Both are written under another name first and synced before the rename, so a crash leaves the old file or the new one.
+//! Serves the other modules of `folder`. Both files are written under another name first and synced before the rename,
+//! so a crash leaves the old file or the new one.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -47,7 +48,7 @@ pub fn read_format(path: &Path) -> Result<Option<u32>, OpenError> {
 ///
 /// # Errors
 ///
-/// What the system says.
+/// The error of the system, when the file can't be written or synced.
 pub fn write_format(path: &Path, number: usize) -> io::Result<()> {
     let text = format!("{FORMAT_HEADLINE}{number}\n");
     safe_files::replace_synced(&path.join(FORMAT), text.as_bytes())?;
@@ -76,7 +77,7 @@ pub fn read_id(path: &Path) -> Result<u64, OpenError> {
 ///
 /// # Errors
 ///
-/// What the system says.
+/// The error of the system, when the file can't be written or synced.
 pub fn write_id(path: &Path, id: u64) -> io::Result<()> {
     let text = format!("{ID_HEADLINE}{id:016x}\n");
     safe_files::replace_synced(&path.join(ID), text.as_bytes())?;

@@ -1,4 +1,7 @@
 //! Takes a folder for this process, after making sure that it is a store's or may become one.
+//!
+//! Serves [`open`](super::open), and `copy`, which locks the folder that it copies. As long as a [`FolderLock`] exists,
+//! no other process opens the store in its folder.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
@@ -15,8 +18,8 @@ use super::super::safe_files;
 pub struct FolderLock {
     /// The locked lock file.
     pub file: File,
-    /// A locked handle of the folder itself, on systems that lock folders. It also holds after somebody removed the lock
-    /// file.
+    /// A locked handle of the folder itself, on systems that lock folders. It also holds after somebody removed the
+    /// lock file.
     _folder: Option<File>,
 }
 
@@ -62,7 +65,8 @@ fn tighten(path: &Path) {
             entries,
             "other users of the machine could read the store: its folder and files are now for their owner alone"
         ),
-        // On a file system without permissions, or in a folder of another user.
+        // This fails on a file system without permissions, and in a folder of another user. The store is usable
+        // nonetheless.
         Err(error) => tracing::warn!(
             folder = %path.display(),
             %error,
@@ -96,7 +100,7 @@ pub fn lock_folder(
     match lock(&folder) {
         Ok(()) => Ok(Some(folder)),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
-        // Some network file systems lock files but no folders.
+        // Some network file systems can lock files but no folders. There, the lock file alone has to suffice.
         Err(TryLockError::Error(_)) => Ok(None),
     }
 }
@@ -118,7 +122,8 @@ fn check_is_folder(path: &Path) -> io::Result<()> {
     Err(error)
 }
 
-/// Refuses a folder that is no store and holds something else, so that no file of a store is put beside files of others.
+/// Refuses a folder that is no store and holds something else, so that no file of a store is put beside files of
+/// others.
 fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
     let has = |name| safe_files::is_there(&path.join(name));
     if has(FORMAT) || has(MAKING) || has(CHECKPOINT) {
@@ -138,8 +143,8 @@ fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Returns whether an entry is the marker [`MAKING`] before an earlier `imd` had renamed it: a kill in between left it
-/// behind. A file of somebody else with this name is not empty.
+/// Returns whether an entry is the marker [`MAKING`] under the name that an earlier `imd` gave it before a rename. A
+/// kill in between left it behind. A file of somebody else with this name is not empty.
 fn is_old_marker(entry: &fs::DirEntry) -> bool {
     let is_named = entry.file_name() == *safe_files::unfinished(Path::new(MAKING));
     let is_empty_file = |found: fs::Metadata| found.is_file() && found.len() == 0;

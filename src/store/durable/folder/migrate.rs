@@ -1,4 +1,7 @@
 //! Brings the folder of an older `imd` to the present format, one format after the other.
+//!
+//! Serves [`open`](super::open). The file `format` is written after each migration, so a migration that a crash
+//! interrupts is done again, and one that is complete is not.
 
 use std::path::Path;
 
@@ -23,8 +26,8 @@ pub const NEWEST: usize = MIGRATIONS.len() + 1;
 ///
 /// # Errors
 ///
-/// [`OpenError::Newer`] when the format is newer than that, and any error of a migration. What was done before the error
-/// stays.
+/// [`OpenError::Newer`] when the format is newer than that, and any error of a migration. What was done before the
+/// error stays.
 pub fn migrate(path: &Path, found: u32) -> Result<(), OpenError> {
     run(path, found, MIGRATIONS)
 }
@@ -48,8 +51,8 @@ fn run(path: &Path, found: u32, migrations: &[Migration]) -> Result<(), OpenErro
 
 /// Brings format 1 to 2: gives the store an id.
 ///
-/// The journals are emptied after the first commit with the id. So every commit without an id that is found in a journal
-/// later is of another store. A crash on the way leaves format 1, whose commits may carry any id.
+/// The journals are emptied after the first commit with the id. So every commit without an id that is found in a
+/// journal later is of another store. A crash on the way leaves format 1, whose commits may carry any id.
 fn add_id(path: &Path) -> Result<(), OpenError> {
     let opened = open_engine(path, config::Store::default().buffer, None)?;
     let RecoveredEngine {
@@ -118,7 +121,7 @@ mod tests {
             "1 to 2\n2 to 3\n"
         );
         assert_eq!(read_format(path).unwrap(), Some(3));
-        // No step is done twice.
+        // A folder whose format is the newest is left alone.
         run(path, 3, &[first, second]).unwrap();
         assert_eq!(
             fs::read_to_string(path.join("notes")).unwrap(),

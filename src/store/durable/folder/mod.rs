@@ -1,8 +1,10 @@
 //! Opens and creates the store's folder: who may use it, which format it has, and whether the engine has lost anything.
 //!
+//! Serves the store and `inspect`, which both get an [`OpenFolder`] from here.
+//!
 //! [`layout`](super::layout) has the names of what is in it. All of it is for its owner alone: folders have the
-//! permissions 0700 and files 0600. The folder itself may be reached through a symbolic link, to another disk for example;
-//! what is in it may not, see [`folder_check`].
+//! permissions 0700 and files 0600. The folder itself may be reached through a symbolic link, to another disk for
+//! example; what is in it may not, see [`folder_check`].
 //!
 //! A kill between any two system calls leaves a folder that the next start can use.
 
@@ -115,7 +117,7 @@ fn create(path: &Path, buffer: u64) -> Result<RecoveredEngine, OpenError> {
 /// Brings a folder of the given format to the newest one.
 fn upgrade(path: &Path, format: u32, tables: Tables) -> Result<(), OpenError> {
     let newest = migrate::NEWEST;
-    // The upgrade of a private copy concerns nobody.
+    // The upgrade of a private copy leaves the user's folder as it is, so it is not logged.
     if (format as usize) < newest && tables == Tables::Own {
         tracing::warn!(folder = %path.display(), from = format, to = newest, "the store is brought to a newer format");
     }

@@ -1,5 +1,7 @@
 //! Opens the engine of a store that exists, after making sure that it loses nothing.
 //!
+//! Serves the other modules of `folder`, and the store, which opens a poisoned engine again.
+//!
 //! The engine takes the first record of a journal that it can't read for the end, and removes tables that no list names.
 //! So everything is checked before the engine is opened. If the engine turns out to hold less than the mark says, the
 //! folder is refused, and the journals are put back as they were found.
@@ -64,17 +66,17 @@ pub fn open_engine(
 ///
 /// # Errors
 ///
-/// What the system says.
+/// [`OpenError::Unusable`] when the system can't read or cut a journal.
 pub fn cut_after(path: &Path, commit: u64) -> Result<(), OpenError> {
     wal::cut_after(&path.join(ENGINE), commit).map_err(OpenError::unusable(path))
 }
 
-/// Empties the journals of an engine that is closed and has flushed all its memtables. The next start does not need what
-/// they hold, and reading it takes time.
+/// Empties the journals of an engine that is closed and has flushed all its memtables. The next start does not need
+/// what they hold, and reading it takes time.
 ///
 /// # Errors
 ///
-/// What the system says.
+/// The error of the system, when a journal can't be read or cut.
 pub fn empty_journals(path: &Path) -> io::Result<()> {
     for (_, journal) in wal::paths(&path.join(ENGINE))? {
         let file = safe_files::open(&journal, OpenOptions::new().write(true))?;
@@ -205,7 +207,8 @@ impl Recovery<'_> {
         Err(OpenError::damaged(self.path, why))
     }
 
-    /// Logs what was left out: commits that were never acknowledged, or that the machine lost before they were synced.
+    /// Logs which commits were left out: those that were never acknowledged, or that the machine lost before they were
+    /// synced.
     fn warn(&self, journals: &WalContents, checkpoint: Checkpoint, state: StateRecord) {
         for torn in &journals.torn {
             tracing::warn!(
@@ -246,7 +249,8 @@ fn read_checkpoint(path: &Path, id: Option<u64>) -> Result<Checkpoint, OpenError
 /// Makes sure that the engine's lists of tables are complete, and that no table was replaced since the mark was written
 /// last. Older tables are not read: that would take too long at each start.
 ///
-/// The mark of a private copy is newer than every table. Whoever inspects the copy reads all tables anyway.
+/// The mark of a private copy is newer than every table, so no table is read there. Whoever inspects the copy reads all
+/// tables anyway.
 fn check_tables(path: &Path) -> Result<(), OpenError> {
     let engine = path.join(ENGINE);
     let failed = |error| match error {
@@ -270,7 +274,8 @@ fn finish(path: &Path, kept: Vec<PathBuf>, state: StateRecord) -> io::Result<Che
     }
     boot::note(path)?;
     let mut checkpoint_file = CheckpointFile::open(path)?;
-    // The engine has synced what it found. Both slots are written, because the other one may say more than there is.
+    // The engine has synced what it found. Both slots are written, because the other one may name commits that no
+    // longer exist.
     let checkpoint = Checkpoint::all(state);
     checkpoint_file.write(checkpoint)?;
     checkpoint_file.write(checkpoint)?;

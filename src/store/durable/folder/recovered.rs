@@ -1,4 +1,6 @@
 //! What opening an engine and creating one return.
+//!
+//! Serves `recover` and `create`. The type is below both, so that neither has to import the other one for it.
 
 use super::super::checkpoint::CheckpointFile;
 use super::super::engine::Engine;

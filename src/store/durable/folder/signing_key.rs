@@ -1,4 +1,7 @@
-//! The secret that signs login tokens. It is a record of the store, so that tokens outlive a restart.
+//! The secret that signs login tokens.
+//!
+//! Serves the store when it opens. The secret is a record of the store, so that tokens outlive a restart. It is made
+//! once, and a replacement of the contents leaves it as it is.
 
 use std::path::Path;
 

@@ -1,4 +1,6 @@
 //! Checks that every record can be read, and that the records fit one another.
+//!
+//! Serves `imd store check`. A problem does not end the check: it goes on behind the record, and counts all problems.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -22,21 +24,21 @@ const MAX_PROBLEMS: usize = 20;
 /// What a check has found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// Registered users.
+    /// The number of registered users.
     pub users: u64,
-    /// Groups.
+    /// The number of groups.
     pub groups: u64,
-    /// Members of all groups.
+    /// The number of members of all groups together.
     pub members: u64,
-    /// Inboxes that have entries.
+    /// The number of inboxes that have entries.
     pub inboxes: u64,
-    /// Entries of all inboxes.
+    /// The number of entries of all inboxes together.
     pub entries: u64,
-    /// Texts of group messages.
+    /// The number of texts of group messages.
     pub texts: u64,
-    /// Message ids that are kept for deduplication.
+    /// The number of message ids that are kept for deduplication.
     pub ids: u64,
-    /// Commits since the store was created.
+    /// The number of commits since the store was created.
     pub commits: u64,
     /// The first problems, as sentences.
     pub problems: Vec<String>,
@@ -53,8 +55,8 @@ impl Findings {
     }
 }
 
-/// Checks all records of `view`, and the tables in the folder `engine`, until `is_stopped` returns true. Returns none if the
-/// check was stopped.
+/// Checks all records of `view`, and the tables in the folder `engine`, until `is_stopped` returns true. Returns none
+/// if the check was stopped.
 pub fn check(view: &View<'_>, engine: &Path, is_stopped: impl Fn() -> bool) -> Option<Findings> {
     let mut checker = Checker {
         view,
@@ -80,7 +82,8 @@ pub fn check(view: &View<'_>, engine: &Path, is_stopped: impl Fn() -> bool) -> O
 struct Checker<'a> {
     view: &'a View<'a>,
     findings: Findings,
-    /// The inbox of the last entry, and the version of that. One is enough, because the walk is by key.
+    /// The inbox of the entry that was read last, and the version of the entry. One is enough, because the walk is by
+    /// key.
     inbox: (Uid, Version),
     /// The number of inboxes that each text was found in.
     shares: HashMap<u64, u64>,
@@ -104,7 +107,7 @@ impl Checker<'_> {
         }
         if key.first() == Some(&b'i') {
             self.check_order(key);
-            // The check before has decoded the value.
+            // `check_alone` has decoded the value already.
             let entry = EntryRecord::decode_checked(key, value).unwrap_or_default();
             if entry.message.is_none() {
                 *self.shares.entry(entry.shared).or_default() += 1;
@@ -112,7 +115,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Checks that an entry follows the one before, or what was removed.
+    /// Checks that an entry follows the one before it in its inbox, or the entries that were removed.
     fn check_order(&mut self, key: &[u8]) {
         let (uid, version): (Uid, Version) = (record::first_number(key), record::last_number(key));
         if self.inbox.0 != uid {
@@ -193,8 +196,8 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// Checks that each text is in as many inboxes as it was put into, less those that it was removed from. What can't be
-    /// read was reported before.
+    /// Checks that each text is in as many inboxes as it was put into, less those that it was removed from. A record
+    /// that can't be read was reported before.
     fn check_texts(&mut self) {
         for (key, value) in Walk::new(self.view, Key::from(b"t")).flatten() {
             let Ok(text) = SharedMessageRecord::decode_checked(&key, &value) else {

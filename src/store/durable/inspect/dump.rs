@@ -1,4 +1,7 @@
 //! Gives out everything that a store holds, item by item.
+//!
+//! Serves `imd store dump`, which prints each item as a line of JSON. What can't be read is left out and reported, so
+//! that the rest of a damaged store can still be had.
 
 use serde::Serialize;
 
@@ -16,27 +19,27 @@ use crate::id::{GroupId, Uid, Version};
 pub enum Item {
     /// A registered user, without the password.
     User {
-        /// The user's uid.
+        /// The id of the user.
         uid: Uid,
-        /// The name that was registered.
+        /// The name that the user has registered with.
         name: String,
     },
     /// A group.
     Group {
-        /// The id, as text: not every JSON number holds 64 bits.
+        /// The id of the group, as text: not every reader of JSON holds a number of 64 bits.
         gid: String,
         /// The name that the group was created with.
         name: String,
-        /// The uids of the members.
+        /// The ids of the present members.
         members: Vec<Uid>,
     },
     /// An inbox. Its entries follow.
     Inbox {
-        /// The owner of the inbox.
+        /// The user to whom the inbox belongs.
         uid: Uid,
-        /// The read mark.
+        /// The read mark: the newest version that the user has read.
         read: Version,
-        /// The last version that was removed.
+        /// The newest version that was removed; 0 if none was.
         removed: Version,
         /// The newest version.
         total: Version,
@@ -44,19 +47,19 @@ pub enum Item {
     /// An entry of an inbox, with the names of the wire.
     #[serde(rename_all = "camelCase")]
     Entry {
-        /// The owner of the inbox.
+        /// The user to whom the inbox belongs.
         uid: Uid,
         /// The position in the inbox.
         version: Version,
         /// `p2p`, `group` or `ack`.
         msg_type: &'static str,
-        /// The sender's uid.
+        /// The user who sent the message, or accepted one.
         #[serde(rename = "sourceUID")]
         source_uid: Uid,
         /// The group's id, as text; "0" in a message to one user.
         #[serde(rename = "groupID")]
         group_id: String,
-        /// The id that the sender gave the message.
+        /// The id of the message, from its sender or made by the server.
         #[serde(rename = "msgID")]
         msg_id: String,
         /// The text of the message.

@@ -1,5 +1,7 @@
 //! Inspects the folder of a store that no `imd` has open: checks it, prints what it holds, and compacts it.
 //!
+//! Serves the commands `imd store check`, `dump` and `compact`.
+//!
 //! A check and a dump look at a private copy, so that the folder is not changed by a byte.
 
 mod check;
@@ -66,15 +68,15 @@ impl Inspection {
         self.check_until(|| false).unwrap_or_default()
     }
 
-    /// Checks like [`check`](Self::check) until `is_stopped` returns true, which is asked before each record. Returns none
-    /// if the check was stopped.
+    /// Checks like [`check`](Self::check) until `is_stopped` returns true, which is asked before each record. Returns
+    /// none if the check was stopped.
     pub fn check_until(&self, is_stopped: impl Fn() -> bool) -> Option<Findings> {
         let engine = self.copied.original().join(ENGINE);
         check::check(&self.view(), &engine, is_stopped)
     }
 
-    /// Gives every item of the store to `item`, or those of the user `only`. Returns what is damaged or missing, which is
-    /// left out.
+    /// Gives every item of the store to `item`, or those of the user `only`. Returns what is damaged or missing, which
+    /// is left out.
     ///
     /// # Errors
     ///
@@ -87,8 +89,8 @@ impl Inspection {
         dump::dump(&self.view(), only, item)
     }
 
-    /// Compacts a folder, so that removed records take no space any more. This is the only function here that changes the
-    /// folder.
+    /// Compacts a folder, so that removed records take no space any more. This is the only function here that changes
+    /// the folder.
     ///
     /// # Errors
     ///

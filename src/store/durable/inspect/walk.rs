@@ -1,12 +1,16 @@
 //! Walks over records, also behind those that can't be read.
+//!
+//! Serves `check` and `dump`, which have to go on where the store's own readers would fail.
 
 use super::super::engine::{EngineError, View};
 use super::super::kv::{Key, Value};
 use super::super::record;
 use crate::id::Uid;
 
-/// All records under a prefix, by key. After a record that can't be read, the walk goes on behind the inbox, or behind all
-/// records of the kind, and says so.
+/// An iterator over all records under a prefix, by key.
+///
+/// After a record that can't be read, the walk goes on behind its inbox, or behind all records of its kind. It yields
+/// the sentence that says what it has left out.
 pub struct Walk<'a> {
     view: &'a View<'a>,
     prefix: Key,

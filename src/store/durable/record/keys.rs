@@ -1,7 +1,7 @@
 //! The keys of the records.
 //!
-//! A key begins with a byte that says which kind of record it is of. The numbers after it are big-endian, so that the
-//! engine's order of the keys is the order of the numbers.
+//! Serves all modules that read or write records. A key begins with a byte that says which kind of record it is of. The
+//! numbers after it are big-endian, so that the engine's order of the keys is the order of the numbers.
 
 use bytes::BufMut;
 
@@ -89,12 +89,12 @@ fn id_bytes(kind: Kind, source: Uid, msg_id: MsgId<'_>) -> Vec<u8> {
     key
 }
 
-/// Returns the key of the text of a group message. Its receivers share one.
+/// Returns the key of a text. All receivers of the message share it.
 pub fn shared_key(number: u64) -> Key {
     key(b't', [number.cast_signed()])
 }
 
-/// Returns the key of the number of inboxes that a group message was removed from.
+/// Returns the key of the number of inboxes that a text was removed from.
 pub fn text_left_key(text: u64) -> Key {
     key(b'o', [text.cast_signed()])
 }
@@ -119,12 +119,12 @@ pub fn member_key(group: GroupId, uid: Uid) -> Key {
     key(b'm', [group.0, uid.0])
 }
 
-/// Returns the prefix of all times of `uid` in `group` that are over.
+/// Returns the prefix of all former memberships of `uid` in `group`.
 pub fn former_prefix(uid: Uid, group: GroupId) -> Key {
     key(b'f', [uid.0, group.0])
 }
 
-/// Returns the key of a time in a group that ended before the text `until`.
+/// Returns the key of a former membership, which ended before the text `until`.
 pub fn former_key(uid: Uid, group: GroupId, until: u64) -> Key {
     key(b'f', [uid.0, group.0, until.cast_signed()])
 }
@@ -139,8 +139,8 @@ pub fn trimmed_through_key(uid: Uid) -> Key {
     key(b'c', [uid.0])
 }
 
-/// Returns the key that makes an id expire. The message of such an id was removed, and the id is kept until the message
-/// would be so old that nobody sends it again.
+/// Returns the key of an id that expires. The message with this id was removed, and the id is kept until the message is
+/// so old that nobody sends it again.
 pub fn expiring_key(sent_at: i64, id: &[u8]) -> Key {
     let mut key = EXPIRING.to_vec();
     key.extend_from_slice(&sent_at.to_be_bytes());

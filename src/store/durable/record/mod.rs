@@ -1,7 +1,11 @@
 //! The records that the engine stores: their values, and in [`keys`] their keys.
 //!
-//! Every value ends with a checksum over key and value. So a value that was altered, or that stands under another key, is
-//! never taken for a record.
+//! Serves all modules that read or write records. Every value ends with a checksum over key and value. So a value that
+//! was altered, or that stands under another key, is never taken for a record.
+//!
+//! A message to a group is stored once, as a [`SharedMessageRecord`], and each of its receivers has an [`EntryRecord`]
+//! with its number. Such a stored message is called a text. Texts are numbered from 1 in the order of storing, across
+//! all groups.
 
 mod keys;
 
@@ -53,8 +57,8 @@ pub trait Record: prost::Message + Default {
     }
 }
 
-/// Returns the value to store under `key`, of a record that is encoded already. `encoded` is the same afterwards, so that
-/// one encoding serves many keys.
+/// Returns the value to store under `key`, of a record that is encoded already. `encoded` is the same afterwards, so
+/// that one encoding serves many keys.
 pub fn seal(key: &[u8], encoded: &mut Vec<u8>) -> Value {
     let len = encoded.len();
     encoded.extend_from_slice(&checksum(key, encoded));
@@ -164,10 +168,10 @@ pub struct GroupRecord {
     pub owner: i64,
 }
 
-/// A time of a member, or of a former one, in a group.
+/// A membership of a group, present or former.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct MemberRecord {
-    /// The number of the first text that the member got.
+    /// The number of the first text that the member has received.
     #[prost(uint64, tag = "1")]
     pub since: u64,
 }
@@ -190,7 +194,7 @@ pub struct SecretRecord {
 /// The state of the store, which every commit writes.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct StateRecord {
-    /// The number of the commit: how many there were, this one included.
+    /// The number of the commit, which is also the number of all commits so far.
     #[prost(uint64, tag = "1")]
     pub last_commit: u64,
     /// The number of the newest text.
@@ -233,8 +237,8 @@ impl From<&Message> for MessageRecord {
     }
 }
 
-/// Encodes the [`EntryRecord`] of an entry with a message of its own, byte for byte as prost would. Unlike prost, it needs
-/// no copy of the message's texts. The contents of `out` are replaced.
+/// Encodes the [`EntryRecord`] of an entry with a message of its own, byte for byte as prost would. Unlike prost, it
+/// needs no copy of the message's texts. The contents of `out` are replaced.
 pub fn encode_own(message: &Message, out: &mut Vec<u8>) {
     let kind = kind_number(message.kind).into();
     let (msg_id, text) = (message.msg_id(), message.text());

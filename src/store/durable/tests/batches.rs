@@ -1,12 +1,12 @@
-//! Batches that take several commits, and what others wait for meanwhile.
+//! Tests batches that take several commits, and what other batches wait for meanwhile.
 
 use super::*;
 use crate::store::WriteOutcome;
 
-/// Members of a group that is large for these tests.
+/// The number of members of a group that is large for these tests.
 const MANY: i64 = 1_000;
 
-/// So many messages to them are in one commit.
+/// The number of messages to such a group that one commit takes.
 const IN_ONE: usize = MAX_COST.div_ceil(MANY as usize + 1);
 
 fn create(group: GroupId) -> Write {
@@ -56,7 +56,7 @@ async fn who_sends_to_many_holds_up_neither_the_others_nor_one_of_their_kind() {
         let mut small = store.commit(vec![p2p(Uid(1), Uid(2), &id)]);
         assert!(futures_util::poll!(&mut small).is_pending());
         gate.let_go();
-        // The writer stands before the next commit.
+        // The writer now waits before the next commit.
         gate.wait();
         assert_eq!(small.await.unwrap().accepted(), [Ok(())]);
         assert!(futures_util::poll!(&mut one).is_pending());
@@ -74,16 +74,16 @@ async fn who_sends_to_many_holds_up_neither_the_others_nor_one_of_their_kind() {
     for (committed, group) in [one, other].into_iter().zip(groups) {
         let committed = committed.unwrap();
         assert_eq!(committed.accepted(), [Ok(()); MESSAGES]);
-        let levels = (group..group + MANY).map(|uid| InboxState {
+        let states = (group..group + MANY).map(|uid| InboxState {
             uid: Uid(uid),
             read: Version(0),
             total: Version(MESSAGES as i64),
         });
-        assert!(committed.grown_inboxes.into_iter().eq(levels));
+        assert!(committed.grown_inboxes.into_iter().eq(states));
     }
 }
 
-/// The caller learns that the store is closed, and has no acknowledgement. What was stored before holds.
+/// The caller of the batch gets the error that the store is closed. The pieces that were stored before are kept.
 #[tokio::test]
 async fn a_store_closes_after_the_piece_in_progress() {
     const MESSAGES: usize = 200;
@@ -99,7 +99,7 @@ async fn a_store_closes_after_the_piece_in_progress() {
     assert!(futures_util::poll!(&mut batch).is_pending());
     gate.wait();
     gate.let_go();
-    // The second piece begins.
+    // The commit of the second piece begins.
     gate.wait();
     let mut closed = store.close();
     assert!(futures_util::poll!(&mut closed).is_pending());
@@ -113,7 +113,7 @@ async fn a_store_closes_after_the_piece_in_progress() {
         let state = store.inbox_state(Uid(uid)).await.unwrap();
         assert_eq!(state.total, 2 * IN_ONE as i64);
     }
-    // Sent again, what is stored is known, and the rest follows.
+    // When the batch is sent again, its stored messages are duplicates, and the others are stored.
     let again = store.commit(to_group(group, MESSAGES)).await.unwrap();
     let known = again
         .results
@@ -127,7 +127,7 @@ async fn a_store_closes_after_the_piece_in_progress() {
     store.close().await.unwrap();
 }
 
-/// A message to others is stored without the large one that waits, and the large one gets on all the same.
+/// A small message is stored without the large write before it, and the large write is done nonetheless.
 #[tokio::test]
 async fn a_write_that_is_large_by_itself_is_in_every_second_commit() {
     const MESSAGES: usize = 3;
@@ -187,7 +187,7 @@ async fn acks_of_an_id_that_many_groups_know_take_a_commit_each() {
         store.close().await.unwrap();
     }
     let (store, gate) = Gate::open(folder.path());
-    // User 2 is in none of the groups, so each of them is looked at.
+    // User 2 is a member of none of the groups, so each ack reads the records of all of them.
     let ack = |_| Write::Ack {
         target: Uid(1),
         message: Message::new(Kind::Ack, Uid(2), None, MsgId("same"), "", 1).into(),
@@ -195,7 +195,7 @@ async fn acks_of_an_id_that_many_groups_know_take_a_commit_each() {
     let mut acks = store.commit((0..ACKS).map(ack).collect());
     assert!(futures_util::poll!(&mut acks).is_pending());
     gate.wait();
-    // What an ack costs is known only after it was done: the first commit does two, and nothing else.
+    // The cost of an ack is known only after it was done. So the first commit does two acks, and nothing else.
     gate.let_go();
     gate.wait();
     for commits in 2..ACKS - 1 {
@@ -220,7 +220,7 @@ async fn what_was_stored_of_a_batch_is_told_also_when_the_rest_finds_no_space() 
         min_free: FLOOR,
         ..config::Store::default()
     };
-    // For the group, and for a piece of the batch.
+    // There is space for two commits: that of the group, and that of one piece of the batch.
     let free = move |_: &Path| Ok(FLOOR * u64::from(commits.fetch_add(1, Ordering::SeqCst) < 2));
     let store = DurableStore::open_with(folder.path(), &config, Arc::new(free)).unwrap();
     store.commit(vec![create(GroupId(10_000))]).await.unwrap();
@@ -233,13 +233,13 @@ async fn what_was_stored_of_a_batch_is_told_also_when_the_rest_finds_no_space() 
     assert_eq!(stored, [Ok(()); IN_ONE]);
     assert_eq!(refused, [Err(Rejected::DiskFull); 2]);
     assert_eq!(committed.grown_inboxes.len(), MANY as usize);
-    for level in committed.grown_inboxes {
-        assert_eq!(level.total, IN_ONE as i64);
-        assert_eq!(level, store.inbox_state(level.uid).await.unwrap());
+    for state in committed.grown_inboxes {
+        assert_eq!(state.total, IN_ONE as i64);
+        assert_eq!(state, store.inbox_state(state.uid).await.unwrap());
     }
 }
 
-/// The inboxes that grew are told as the earlier pieces have left them: the last piece has given out no versions.
+/// The answer has the totals that the earlier pieces have left, since the last piece has given out no versions.
 #[tokio::test]
 async fn a_batch_whose_last_piece_finds_no_space_tells_only_the_versions_that_exist() {
     let folder = tempfile::tempdir().unwrap();
@@ -270,7 +270,7 @@ async fn a_batch_whose_last_piece_finds_no_space_tells_only_the_versions_that_ex
     store.close().await.unwrap();
 }
 
-/// Makes the engine of a store take no more commits: the folder of its tables is away while one is written.
+/// Poisons the engine of a store: the folder of its tables is moved away while a table is written.
 fn poison(store: &DurableStore, path: &Path) {
     let tables = path.join("engine/keyspaces/1/tables");
     let away = path.join("engine/keyspaces/1/away");

@@ -1,4 +1,4 @@
-//! A store that has failed, and one that is dropped without a close.
+//! Tests a store that has failed, and one that is dropped without a close.
 
 use super::*;
 
@@ -39,7 +39,7 @@ async fn a_store_that_has_failed_answers_nothing_and_says_why() {
         why
     );
     assert_eq!(store.close().await.unwrap_err().to_string(), why);
-    // What was acknowledged is there.
+    // The acknowledged message is still stored.
     let store = open(folder.path(), &Arc::new(AtomicU64::new(FLOOR)));
     assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 1);
     store.close().await.unwrap();
@@ -53,7 +53,7 @@ async fn a_store_that_is_dropped_lets_its_folder_go() {
     assert_eq!(send(&store, "a").await, Ok(()));
     let gone = Arc::downgrade(&store.shared);
     drop(store);
-    // Nobody waits for the writer; this does, and it has an end.
+    // A dropped store leaves the end of its writer to itself, so the test waits for it, with a deadline.
     tokio::time::timeout(PATIENCE, async {
         while gone.strong_count() > 0 {
             tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! A folder of format 1, made record by record: no program writes it any more.
+//! Tests a folder of format 1. The test makes it record by record, because no program writes this format any more.
 
 use super::*;
 
@@ -41,7 +41,7 @@ fn write_format_1(path: &Path, commits: u64) {
 async fn a_folder_of_format_1_gets_an_id_and_keeps_what_it_has() {
     let folder = tempfile::tempdir().unwrap();
     write_format_1(folder.path(), 3);
-    // To look at it changes nothing.
+    // An inspection of the folder changes nothing.
     assert_eq!(Inspection::open(folder.path()).unwrap().check().users, 3);
     assert!(!folder.path().join("id").exists());
 
@@ -55,7 +55,7 @@ async fn a_folder_of_format_1_gets_an_id_and_keeps_what_it_has() {
     assert_eq!(store.users(Uid(0), 10).await.unwrap().len(), 3);
     store.close().await.unwrap();
 
-    // From here on a journal without an id is a stranger.
+    // Once the store has an id, a journal without one is foreign.
     let older = tempfile::tempdir().unwrap();
     write_format_1(older.path(), 9);
     let journal = Path::new("engine").join("0.jnl");

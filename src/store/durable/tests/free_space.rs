@@ -1,4 +1,4 @@
-//! What is stored and what is refused on a disk that has little space, or whose space is not known.
+//! Tests what is stored and what is refused on a disk that has little space, or whose space is not known.
 
 use super::*;
 
@@ -23,7 +23,7 @@ async fn without_space_nothing_is_stored_and_everything_is_read() {
         1
     );
     assert_eq!(store.inbox_state(Uid(2)).await.unwrap().read, 1);
-    // Removing is what gives space in the end.
+    // Entries can still be removed, because that is what makes space.
     assert_eq!(store.clean(2).await.unwrap(), 1);
 
     free.store(0, Ordering::SeqCst);
@@ -105,11 +105,11 @@ async fn where_there_is_plenty_a_disk_that_fills_up_is_seen_soon() {
         };
         assert_eq!(refused, Rejected::DiskFull);
     }
-    // However little is written, it is looked again after a while.
+    // The system is asked again after a while, however little is written.
     free.store(FLOOR + PLENTY, Ordering::SeqCst);
     assert_eq!(send(&store, "small").await, Ok(()));
     free.store(FLOOR - 1, Ordering::SeqCst);
-    // Nothing is written for a message that is there already, so that it is the time that ends this.
+    // A duplicate writes nothing, so it is the time and not the size that makes the store ask again.
     let refused = async {
         loop {
             if let Err(rejected) = send(&store, "small").await {
@@ -127,7 +127,7 @@ async fn a_cleaning_without_space_ends() {
     let folder = tempfile::tempdir().unwrap();
     let free = Arc::new(AtomicU64::new(FLOOR));
     let store = open(folder.path(), &free);
-    // More than is removed at once.
+    // More entries than one commit removes.
     let writes = (0..1_200).map(|n| p2p(Uid(1), Uid(2), &n.to_string()));
     store.commit(writes.collect()).await.unwrap();
     free.store(0, Ordering::SeqCst);

@@ -1,5 +1,5 @@
-//! Tests that need a seam: a disk with as much space as a number says, a writer that waits at a gate, or records that no
-//! program writes any more.
+//! Tests that need access to the inside of the store: a disk with a given amount of free space, a writer that waits at
+//! a gate, or records that no program writes any more.
 
 mod answers;
 mod batches;
@@ -23,7 +23,7 @@ use crate::store::{Kind, Message, Rejected};
 
 const FLOOR: u64 = 1_000;
 
-/// Generous: it is only ever used up by a failure.
+/// The time limit of every wait. It is generous, since only a failed test uses it up.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn message(source: Uid, id: &str) -> Message {
@@ -37,7 +37,7 @@ fn p2p(source: Uid, target: Uid, id: &str) -> Write {
     }
 }
 
-/// A store on a disk with as much space as the number says.
+/// Opens a store on a disk that has `free` bytes of free space.
 fn open(path: &Path, free: &Arc<AtomicU64>) -> DurableStore {
     let config = config::Store {
         min_free: FLOOR,
@@ -53,7 +53,7 @@ fn open(path: &Path, free: &Arc<AtomicU64>) -> DurableStore {
     .unwrap()
 }
 
-/// Holds the writer of a store: it asks for space before it takes up what waits.
+/// Holds the writer of a store before each commit, when it asks for the free space.
 struct Gate {
     asks: Receiver<()>,
     go: Sender<()>,
@@ -65,7 +65,7 @@ impl Gate {
         let (go, goes) = channel();
         let goes = Mutex::new(goes);
         let free = move |_: &Path| {
-            // Without the gate the writer just goes on.
+            // Both calls fail once the gate was dropped, so the writer goes on without waiting.
             let _ = asking.send(());
             let _ = goes.lock().recv();
             Ok(FLOOR)
@@ -78,12 +78,13 @@ impl Gate {
         (store, Gate { asks, go })
     }
 
-    /// Waits until the writer stands at the gate: then it has answered whatever it did before.
+    /// Waits until the writer has reached the gate. By then it has answered all jobs of the last commit.
     fn wait(&self) {
         self.asks.recv_timeout(PATIENCE).unwrap();
     }
 
-    /// Two commits that the writer does as one; it answers the second, which holds the answer of the first.
+    /// Submits two batches that the writer stores in one commit. The writer answers the second one, whose answer
+    /// carries that of the first.
     async fn hold_two<'a>(
         &self,
         store: &'a DurableStore,

@@ -1,4 +1,4 @@
-//! Pages from memory, which must be those that the engine would return.
+//! Tests that a page from memory is the one that the engine would return.
 
 use super::*;
 
@@ -15,7 +15,7 @@ async fn an_inbox_that_lacks_an_entry_is_an_error_and_no_other_is() {
         let gone = (record::inbox_key(Uid(2), Version(2)), None);
         engine.write(vec![gone]).unwrap();
         engine.publish();
-        // Else nobody would ask the engine.
+        // Otherwise the page would come from memory.
         store.shared.forget_recent();
     }
     for after in [0, 1] {
@@ -45,7 +45,7 @@ async fn an_inbox_that_lacks_an_entry_is_an_error_and_no_other_is() {
     );
     store.close().await.unwrap();
 
-    // Who looks into the folder is told, also by what is printed.
+    // An inspection reports the gap, both in a check and in a dump.
     let inspection = Inspection::open(folder.path()).unwrap();
     let findings = inspection.check();
     assert_eq!(findings.problems, ["the inbox of 2 lacks version 2"]);
@@ -92,7 +92,7 @@ async fn a_flood_leaves_the_pages_right_and_later_ones_in_memory() {
         .await
         .unwrap();
     store.commit(vec![to_group("before")]).await.unwrap();
-    // One message to so many is never divided.
+    // One message is never divided among commits, however many receivers it has.
     let create = Write::CreateGroup {
         group: GroupId(10),
         name: "all".into(),
@@ -162,21 +162,21 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..40)
 }
 
-/// Whatever is answered from memory must be what the engine would answer, after any commit.
+/// Asserts that every page that the cache answers is the one that the engine returns.
 fn compare_pages(store: &DurableStore) {
     let engine = store.shared.engine.read();
     let view = engine.as_ref().unwrap().view();
     let recent = store.shared.recent.lock();
     for uid in 1..5 {
-        let head = bounds::InboxBounds::read(&view, Uid(uid)).unwrap();
-        if let Some(level) = recent.inbox_state(Uid(uid)) {
-            assert_eq!(level, head.inbox_state(Uid(uid)));
+        let stored = bounds::InboxBounds::read(&view, Uid(uid)).unwrap();
+        if let Some(state) = recent.inbox_state(Uid(uid)) {
+            assert_eq!(state, stored.inbox_state(Uid(uid)));
         }
         let limits = [(0, usize::MAX), (2, usize::MAX), (0, 60), (0, 0)];
         for (after, (entries, bytes)) in (-1..20).flat_map(|n| limits.map(|limit| (n, limit))) {
             let limit = PageLimit { entries, bytes };
             if let Some((page, read)) = recent.page(Uid(uid), Version(after), limit) {
-                assert_eq!(read, head.read);
+                assert_eq!(read, stored.read);
                 assert_eq!(
                     page,
                     reader::page(&view, Uid(uid), Version(after), limit).unwrap()

@@ -1,4 +1,7 @@
 //! Which jobs the free space on the disk allows.
+//!
+//! Serves the writer: `free_space` decides, and `collect` refuses the jobs that are not allowed. With less free space,
+//! never more jobs are allowed.
 
 use super::job::Job;
 
@@ -7,7 +10,7 @@ use super::job::Job;
 pub enum AllowedJobs {
     /// All jobs.
     All,
-    /// Read marks, which are small, and removals, which give space in the end.
+    /// Read marks, which are small, and removals, which make the space that a compaction gives back.
     MarksAndRemovals,
     /// Removals alone.
     Removals,
@@ -16,8 +19,8 @@ pub enum AllowedJobs {
 }
 
 impl AllowedJobs {
-    /// Returns the jobs that are allowed on a disk with `free` bytes, of which `floor` should stay free. The last of them are for
-    /// compactions, without which a removal gives no space.
+    /// Returns the jobs that are allowed on a disk with `free` bytes, of which `floor` should stay free. The last
+    /// eighth of the floor is kept for compactions, without which a removal gives no space back.
     pub fn of(free: u64, floor: u64) -> Self {
         if free < floor / 8 {
             AllowedJobs::Nothing
@@ -30,7 +33,7 @@ impl AllowedJobs {
         }
     }
 
-    /// Returns whether a job is done. Jobs that are no part of a commit always are.
+    /// Returns whether a job may be done. Jobs that are never part of a commit always may.
     pub fn includes(self, job: &Job) -> bool {
         match job {
             Job::Commit { .. } => self == AllowedJobs::All,

@@ -1,7 +1,7 @@
 //! Collects jobs into one group commit.
 //!
-//! New jobs come first, as far as they cost little. Batches that cost more are done in turn, a piece of each, in as many
-//! commits as they need. So a small batch never waits for the whole of a large one.
+//! Serves `commit`. New jobs come first, as far as they cost little. Batches that cost more are done in turn, a piece
+//! of each, in as many commits as they need. So a small batch never waits for the whole of a large one.
 
 use std::collections::VecDeque;
 
@@ -17,10 +17,12 @@ use super::reclaim_state::ReclaimState;
 /// The size at which a commit takes nothing more, in bytes of keys and values.
 const MAX_BYTES: usize = 4 << 20;
 
-/// The cost at which a commit takes nothing more, as [`BatchProgress::go_on`] counts. A commit may exceed it by one piece of a
-/// batch, or by one large write. A write that arrives after a commit has begun waits for the rest of that commit and for the next one. With four
-/// times this bound, a flood of messages to a group of 2,000 made other users wait for 95 ms instead of 39 ms, and stored
-/// no more.
+/// The cost at which a commit takes nothing more, as [`BatchProgress::go_on`] counts. A commit may exceed it by one
+/// piece of a batch, or by one large write.
+///
+/// A write that arrives after a commit has begun waits for the rest of that commit and for the next one. With four
+/// times this bound, a flood of messages to a group of 2,000 made other users wait for 95 ms instead of 39 ms, and
+/// stored no more.
 pub const MAX_COST: usize = 1_024;
 
 /// The jobs that are to be done, in order.
@@ -69,7 +71,7 @@ impl Queue {
         }
     }
 
-    /// Has a job wait until everything before it is done.
+    /// Keeps a job back until everything that was submitted before it is done.
     pub fn defer(&mut self, job: Job) {
         self.deferred = Some(job);
     }
@@ -79,7 +81,7 @@ impl Queue {
         std::mem::take(&mut self.unfinished)
     }
 
-    /// Notes that everything that was done of the batches is stored.
+    /// Notes that a commit has stored all pieces of the unfinished batches that were done so far.
     pub fn mark_stored(&mut self) {
         self.unfinished
             .iter_mut()
@@ -99,8 +101,8 @@ pub struct GroupCommit<'a> {
     pub draft: Draft<'a>,
     /// The replies that are sent once the commit is stored.
     pub pending: Vec<PendingAnswer>,
-    /// Whether the commit has writes of clients, which have to be synced. Read marks alone need not be: the operating system
-    /// has them, and the next commit brings them to the disk.
+    /// Whether the commit has writes of clients, which have to be synced. Read marks alone need not be: the operating
+    /// system has them, and the next commit brings them to the disk.
     pub has_writes: bool,
     allowed: AllowedJobs,
     /// The generation of the store.
@@ -124,8 +126,8 @@ impl<'a> GroupCommit<'a> {
         }
     }
 
-    /// Does `first` and the jobs in the queue, until the commit is full, the queue is empty, or a job comes that can't be
-    /// part of a commit.
+    /// Does `first` and the jobs in the queue, until the commit is full, the queue is empty, or a job comes that can't
+    /// be part of a commit.
     pub fn collect(
         &mut self,
         first: Option<Job>,
@@ -146,8 +148,8 @@ impl<'a> GroupCommit<'a> {
         }
     }
 
-    /// Returns whether the commit takes more jobs. While jobs are refused, it takes one at a time: refused jobs add no cost,
-    /// so the loop might never end.
+    /// Returns whether the commit takes more jobs. While jobs are refused, it takes one at a time: refused jobs add no
+    /// cost, so the loop might never end.
     fn takes_more(&self) -> bool {
         self.allowed == AllowedJobs::All
             && self.draft.bytes() < MAX_BYTES
@@ -201,10 +203,10 @@ impl<'a> GroupCommit<'a> {
         }
     }
 
-    /// Does a piece of the batch whose turn it is. Returns whether there was one.
+    /// Does a piece of the batch whose turn it is, and returns whether there was one.
     ///
-    /// The first piece is done in a full commit too, so that small writes don't keep the batches from getting on. Only a
-    /// write that is larger than a commit should be is put off, once, if the commit has something else to store.
+    /// The first piece is done in a full commit too, so that small writes don't keep the batches from getting on. Only
+    /// a write that is larger than a commit should be is put off, once, if the commit has something else to store.
     fn go_on(&mut self, queue: &mut Queue, takes_more: bool) -> bool {
         let may_put_off = !queue.has_put_off && !self.has_gone_on && !self.pending.is_empty();
         queue.has_put_off = may_put_off && queue.is_next_large(&mut self.draft);

@@ -1,5 +1,7 @@
-//! Makes one group commit: collects its jobs, writes and syncs it, shows it to readers, and replies. In this order, so that
-//! nothing is acknowledged or visible that a crash could take back.
+//! Makes one group commit: collects its jobs, writes and syncs it, shows it to readers, and replies.
+//!
+//! Serves the writer's loop. The steps have this order so that nothing is acknowledged or visible that a crash could
+//! take back.
 
 use std::mem;
 use std::sync::Arc;
@@ -65,7 +67,7 @@ impl Writer {
         if let Outcome::Stored = outcome {
             self.queue.mark_stored();
         } else {
-            // The pieces that this commit had of them are not stored either.
+            // The pieces of unfinished batches that were in this commit are not stored either.
             let unfinished = self.queue.take_unfinished().into_iter();
             pending.extend(unfinished.map(BatchProgress::abort));
             for answer in &mut pending {
@@ -88,18 +90,19 @@ impl Writer {
     fn refuse_all(&mut self, job: Option<Job>, engine: Option<&Engine>, outcome: &Outcome) {
         self.refuse_unfinished(engine, outcome);
         match job {
-            // These still have their turn.
+            // These jobs are no part of a commit, so they keep their turn when it is refused.
             Some(job @ (Job::Close { .. } | Job::Replace { .. })) => self.queue.defer(job),
             Some(job) => job.refuse(outcome),
             None => {}
         }
     }
 
-    /// Writes a commit and shows it to readers. `has_writes` says whether it acknowledges writes of clients: then it is on
-    /// the disk, in the folder that the next start opens, before it is shown.
+    /// Writes a commit and shows it to readers. `has_writes` says whether it acknowledges writes of clients. Then,
+    /// before it is shown, it is on the disk (or with `sync = "os"` in the hands of the operating system), in the
+    /// folder that the next start opens.
     ///
-    /// A commit of read marks and removals acknowledges nothing that must outlive a crash, so it is not synced,
-    /// and the folder is not checked. If the folder is gone, the next commit of a write fails, or the next check of the space.
+    /// A commit of read marks and removals acknowledges nothing that must outlive a crash, so it is not synced, and the
+    /// folder is not checked. If the folder is gone, the next commit of a write fails, or the next check of the space.
     pub(super) fn write_commit(
         &mut self,
         engine: &Engine,
@@ -113,11 +116,12 @@ impl Writer {
         if is_synced {
             match engine.sync() {
                 Ok(()) => {}
-                // The engine was poisoned before, so nothing was synced. What was written is cut off again.
+                // The engine was poisoned before, so nothing was synced. What was written of the commit is cut off when
+                // the engine is opened again.
                 Err(error @ fjall::Error::Poisoned) => {
                     return self.note_poisoned("a commit was not synced", error);
                 }
-                // Nobody knows what is on the disk, and another sync would not tell.
+                // A failed sync leaves unknown what is on the disk, and another sync would not tell.
                 Err(error) => {
                     let failed = StoreError::from(EngineError::from(error));
                     let failed = failed.during("a commit was not synced");
@@ -132,7 +136,7 @@ impl Writer {
         self.note_commit(prepared.state, is_synced);
         self.publish_commit(engine, prepared);
         if let Err(error) = engine.rotate_if_full() {
-            // This commit is stored. The next one finds that the engine is poisoned.
+            // This commit is stored nonetheless. The next one finds that the engine is poisoned.
             self.note_poisoned("a table was not begun", error);
         }
         Outcome::Stored
@@ -165,13 +169,13 @@ impl Writer {
             counts.committed(&prepared.inboxes);
         }
         let gone = {
-            // As in `publish`.
+            // The engine and the recent entries change under one lock, as in `publish`.
             let mut recent = self.shared.recent.lock();
             engine.publish();
             mem::take(&mut *recent)
         };
         drop(gone);
-        // Last: a reader that sees the new generation must not find the old contents.
+        // The generation changes last: a reader that sees the new one must not find the old contents.
         self.shared.generation.fetch_add(1, Ordering::Release);
     }
 
@@ -183,7 +187,7 @@ impl Writer {
         new_messages: Vec<NewMessage>,
     ) {
         let gone = {
-            // Under the lock, no reader sees one without the other.
+            // Both change under one lock, so that no reader sees the one without the other.
             let mut recent = self.shared.recent.lock();
             engine.publish();
             recent.publish(changes, new_messages)
@@ -201,7 +205,7 @@ impl Writer {
     }
 }
 
-/// Returns how far an inbox goes, by what is stored.
+/// Returns the state of an inbox as of the last commit that was stored; none if it can't be read.
 fn inbox_state(engine: &Engine, uid: Uid) -> Option<InboxState> {
     let bounds = InboxBounds::read(&engine.view(), uid).ok()?;
     Some(bounds.inbox_state(uid))

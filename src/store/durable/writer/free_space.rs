@@ -1,4 +1,7 @@
 //! How much space the disk has, and what the writer does without it.
+//!
+//! Serves the writer, which asks for the allowed jobs before each commit. An engine that finds no space has to be
+//! closed and opened again, so writes are refused while there still is some.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -11,12 +14,13 @@ use super::Writer;
 use super::allowed_jobs::AllowedJobs;
 use crate::store::StoreError;
 
-/// A poisoned engine with less free space than this, in bytes, has done so for want of free space: it needs some for
-/// its compactions.
+/// If a poisoned engine has less free space than this, in bytes, want of space is taken for the cause: its compactions
+/// need some.
 const TIGHT: u64 = 64 << 20;
 
-/// With so many free bytes above the floor, the system is asked for the free space again only after [`ASK_AFTER`] written
-/// bytes or [`ASK_EVERY`]. Other programs may use the space up meanwhile; the floor is for them too.
+/// With at least this many free bytes above the floor, the system is asked for the free space again only after
+/// [`ASK_AFTER`] written bytes or [`ASK_EVERY`]. Other programs may use the space up meanwhile; the floor is for them
+/// too.
 pub const PLENTY: u64 = 64 << 20;
 /// See [`PLENTY`].
 pub const ASK_AFTER: usize = 1 << 20;
@@ -28,7 +32,8 @@ const ASK_EVERY: Duration = Duration::from_millis(100);
 pub struct FreeSpace {
     /// Whether there was less than the floor when the system was asked last.
     pub is_short: bool,
-    /// When there was plenty, and how many bytes may be written before the system is asked again.
+    /// When the system said that there is plenty, and how many bytes may be written before it is asked again; none if
+    /// there is less.
     plenty: Option<(Instant, usize)>,
 }
 
@@ -84,7 +89,8 @@ impl Writer {
         }
     }
 
-    /// Notes how much space there is, and says so when it gets short or is enough again.
+    /// Notes how much space there is. Logs, and wakes the cleaning of the store, when space becomes short; logs when
+    /// there is enough again.
     fn note_free_space(&mut self, free: u64) {
         let floor = self.shared.min_free;
         let was_short = self.free_space.is_short;
@@ -103,7 +109,7 @@ impl Writer {
         }
     }
 
-    /// Returns how many bytes the disk has left; 0 if the system does not say, because then nothing is known of the disk.
+    /// Returns how many bytes the disk has left; 0 if the system does not say, since writes could then find no space.
     pub(super) fn free(&self) -> u64 {
         self.shared.free_space().unwrap_or_else(|error| {
             tracing::warn!(%error, "how much free space the disk has is not known, and taken for none");
@@ -111,8 +117,8 @@ impl Writer {
         })
     }
 
-    /// Waits while the engine has more to flush and to compact than it should. The engine would wait itself otherwise, and
-    /// for ever if its threads have ended on a full disk.
+    /// Waits while the engine has more to flush and to compact than it should. Otherwise the engine itself would make
+    /// commits wait, and for ever if its threads have ended on a full disk.
     fn wait_for_engine(&mut self) {
         let shared = Arc::clone(&self.shared);
         let engine = shared.engine.read();
@@ -123,9 +129,10 @@ impl Writer {
             if !engine.is_behind() {
                 return true;
             }
-            // The engine's own compactions wait for that of the store.
+            // The store's compaction is stopped, because the engine's own compactions wait for its end.
             self.reclaim_state.stop();
-            // They wait for space too, and the removals that are admitted then give space.
+            // The engine's compactions may also be paused for want of space. Then only removals are allowed, and they
+            // make some.
             self.free() < self.shared.min_free / 2
         });
         if let Err(error) = caught_up {
@@ -133,8 +140,8 @@ impl Writer {
         }
     }
 
-    /// Notes that the engine takes no more commits. For want of space that lasts until there is some; for another reason the
-    /// store has failed.
+    /// Notes that the engine takes no more commits. If want of space is the cause, the engine is opened again when
+    /// there is some. For any other cause, the store has failed.
     pub(super) fn note_poisoned(&mut self, what: &'static str, error: fjall::Error) -> Outcome {
         self.group_cache = GroupCache::default();
         self.shared.forget_recent();
@@ -152,7 +159,8 @@ impl Writer {
         Outcome::Failed(self.shared.fail(failed))
     }
 
-    /// Opens an engine again that was poisoned for want of free space. If there still is too little, the next job tries it again.
+    /// Opens an engine again that was poisoned for want of free space. If it fails because there still is too little,
+    /// the next job tries again.
     pub(super) fn reopen(&mut self) {
         match self.shared.reopen(self.state) {
             Ok((checkpoint_file, state)) => {
@@ -176,8 +184,8 @@ impl Writer {
     }
 }
 
-/// Returns whether the engine failed for want of free space. What was not written can be written later; what was not synced
-/// can't.
+/// Returns whether the engine failed for want of free space. A commit that was not written for that reason can be
+/// written later; one that was not synced can't be.
 fn is_full(error: &fjall::Error) -> bool {
     let kind = match error {
         fjall::Error::Io(error) => error.kind(),

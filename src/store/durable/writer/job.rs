@@ -1,4 +1,7 @@
-//! What the writer can be asked to do.
+//! The jobs that the writer can be asked to do.
+//!
+//! Serves the store, which submits jobs, and the writer. A job that is answered with a result is answered once: when
+//! its commit has ended, or when it is refused.
 
 use tokio::sync::oneshot;
 
@@ -8,8 +11,8 @@ use super::super::restore::Contents;
 use crate::id::{Uid, Version};
 use crate::store::{Committed, ReplaceError, StoreError, Write};
 
-/// Capacity of the writer's queue, in jobs. Whoever submits to a full queue waits, and meanwhile reads nothing more from
-/// its client.
+/// The capacity of the writer's queue, in jobs. A task that submits to a full queue waits; a session reads nothing more
+/// from its client meanwhile.
 pub const QUEUE: usize = 1_024;
 
 /// Where the reply to a close goes.

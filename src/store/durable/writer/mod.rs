@@ -1,8 +1,10 @@
 //! The writer: the one thread that commits.
 //!
-//! It takes the jobs that were submitted since its last group commit, up to a bound, makes one of them, and replies. It has
-//! a thread of its own because it waits for the disk. No timer is involved: a commit begins when the last one has ended, so
-//! a single message waits for one sync, or two if one is in progress, and many messages share one.
+//! Serves the store, which submits [jobs](Job) to its queue. Nothing else writes to the engine once the store is open.
+//!
+//! It takes the jobs that were submitted since its last group commit, up to a bound, makes one of them, and replies. It
+//! has a thread of its own because it waits for the disk. No timer is involved: a commit begins when the last one has
+//! ended, so a single message waits for one sync, or two if one is in progress, and many messages share one.
 //!
 //! | file | what it does |
 //! |---|---|
@@ -46,8 +48,8 @@ use super::restore::Contents;
 use super::{Shared, folder};
 use crate::store::{ReplaceError, StoreError};
 
-/// After a replace that removed more records than this, a compaction is made however little space it gives back: readers
-/// have to pass over the tombstones until then.
+/// After a replace that removed more records than this, a compaction is made however little space it gives back:
+/// readers have to pass over the tombstones until then.
 const MAX_TOMBSTONES: usize = 16_384;
 
 /// What the writer does next.
@@ -69,7 +71,7 @@ pub struct Writer {
     state: StateRecord,
     /// How far the commits have come, as the mark has it.
     checkpoint: Checkpoint,
-    /// The members of groups, so that they need not be read for each message.
+    /// The members of groups, cached so that they need not be read for each message.
     group_cache: GroupCache,
     /// Notices that the folder is gone.
     folder_guard: FolderGuard,
@@ -108,7 +110,7 @@ impl Writer {
         let _guard = FailOnPanic(Arc::clone(&self.shared));
         loop {
             match self.next_step() {
-                // The receivers of the replies may be gone.
+                // Sending fails if the caller is gone, which changes nothing.
                 Step::Do(Job::Close { answer }) => return drop(answer.send(self.close())),
                 Step::Do(Job::Replace { contents, answer }) => {
                     drop(answer.send((self.replace(contents), None)));
@@ -129,9 +131,9 @@ impl Writer {
 
     /// Returns what to do next. Waits for a job if there is nothing to go on with.
     ///
-    /// Once the store is closing, unfinished batches are refused: their callers learn that the store is closed, and nothing
-    /// of a batch is acknowledged before all of it is stored. If they were finished first, large ones could delay the close
-    /// for long.
+    /// Once the store is closing, unfinished batches are refused: their callers learn that the store is closed, and
+    /// nothing of a batch is acknowledged before all of it is stored. If they were finished first, large ones could
+    /// delay the close for long.
     fn next_step(&mut self) -> Step {
         if self.shared.is_closing.load(Ordering::Acquire) {
             self.refuse_unfinished(None, &Outcome::Failed(StoreError::Closed));
@@ -177,14 +179,14 @@ impl Writer {
 
     /// Syncs everything and closes the folder.
     fn close(&mut self) -> Result<(), StoreError> {
-        // Jobs that are submitted from here on get no reply.
+        // Jobs that are submitted from here on are refused by the closed queue.
         self.queue.close();
         let synced = self.stop_compaction();
         self.shared.forget_recent();
         let engine = self.shared.engine.write().take();
         let closed = self.close_folder(engine);
         let closed = closed.and(synced.map_err(|error| EngineError::from(error).into()));
-        // Nothing of the folder is open any more, so other processes may have it.
+        // No file of the folder is open any more, so other processes may have it.
         self.shared.lock.lock().take();
         closed
     }
@@ -193,7 +195,7 @@ impl Writer {
         if let Some(failed) = self.shared.failure() {
             return Err(failed);
         }
-        // Another folder in its place must not be written to.
+        // If another folder has taken its place, that one must not be written to.
         self.check_folder()?;
         match engine {
             Some(engine) if !self.is_poisoned && !engine.is_poisoned() => self.close_engine(engine),
@@ -222,7 +224,7 @@ impl Writer {
     fn close_engine(&mut self, engine: Engine) -> Result<(), StoreError> {
         match engine.sync() {
             Ok(()) => {}
-            // One of its threads has failed just now. As in `close_folder`, nothing acknowledged is lost.
+            // One of the engine's threads has failed just now. As in `close_folder`, nothing acknowledged is lost.
             Err(fjall::Error::Poisoned) => {
                 drop(engine);
                 return self.cut_refused();
@@ -235,9 +237,9 @@ impl Writer {
             .write(self.checkpoint)
             .and_then(|()| self.checkpoint_file.sync());
         noted?;
-        // The rest only saves the next start time.
+        // A flush only saves the next start time, so its failure is no error of the close.
         let flushed = engine.flush();
-        // The next start makes the compactions that are due. Here they would take time, and space.
+        // Compactions that are due are left to the next start. Here they would take time and space.
         engine.stop_compactions();
         drop(engine);
         self.check_folder()?;
@@ -253,7 +255,8 @@ impl Writer {
     }
 }
 
-/// Lets the store fail when the writer panics: otherwise nobody would know that it answers nothing any more.
+/// Marks the store as failed when the writer panics. Otherwise its owner would not learn that it answers no request any
+/// more.
 struct FailOnPanic(Arc<Shared>);
 
 impl Drop for FailOnPanic {

@@ -1,4 +1,7 @@
 //! The writer's state of giving space back to the disk: the compaction that runs, and when the next one may begin.
+//!
+//! Serves `reclaim`, which acts on it, and the other modules of the writer, which give it reasons to. At most one
+//! compaction of the store runs at a time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +15,7 @@ use super::job::Job;
 /// With less free space than this, in bytes, a poisoned engine is not opened again.
 const MIN_FREE: u64 = 1 << 20;
 
-/// How long no compaction is begun after one that failed.
+/// How long after a failed compaction no other one is begun.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
 
 /// The pause before a poisoned engine is opened again below the floor. It doubles with each try in a row.
@@ -25,7 +28,7 @@ const LAST_RETRY: Duration = Duration::from_secs(300);
 pub struct ReclaimState {
     /// Where a compaction that has ended submits [`Job::Reclaim`].
     jobs: mpsc::WeakSender<Job>,
-    /// Whether the writer has a reason to look what can be given back.
+    /// Whether the writer has a reason to look how much can be given back.
     pub is_wanted: bool,
     /// Whether a removal was refused, and should be tried again once the engine is open.
     pub has_refused: bool,
@@ -36,7 +39,8 @@ pub struct ReclaimState {
     /// The compaction that runs, or that has ended and was not finished by the writer.
     pub compaction: Option<Compaction>,
     not_before: Option<Instant>,
-    /// When the engine was opened again last, and the pause after that.
+    /// When a poisoned engine was last opened again below the floor, and the pause after that; none if it was not since
+    /// there was enough free space.
     retry: Option<(Instant, Duration)>,
 }
 
@@ -79,7 +83,7 @@ impl ReclaimState {
         }
     }
 
-    /// Returns what submits to the writer's queue.
+    /// Returns a handle that submits to the writer's queue, and does not keep the queue open.
     pub fn jobs(&self) -> mpsc::WeakSender<Job> {
         self.jobs.clone()
     }
@@ -94,7 +98,7 @@ impl ReclaimState {
         self.compaction.is_some()
     }
 
-    /// Returns whether the writer has to look now.
+    /// Returns whether the writer has to look now how much can be given back.
     pub fn is_due(&self) -> bool {
         self.is_wanted || self.compaction.as_ref().is_some_and(Compaction::is_over)
     }
@@ -106,7 +110,8 @@ impl ReclaimState {
         }
     }
 
-    /// Notes that a compaction has failed. One that was hurried may have failed because of that, and is begun again at once.
+    /// Notes that a compaction has failed. One that was hurried may have failed because of that, and is begun again at
+    /// once.
     pub fn failed(&mut self, is_hurried: bool) {
         self.has_remains = true;
         if !is_hurried {
@@ -114,13 +119,13 @@ impl ReclaimState {
         }
     }
 
-    /// Returns whether a compaction has failed a short while ago.
+    /// Returns whether a compaction has failed so recently that no other one may begin yet.
     pub fn is_too_soon(&self) -> bool {
         self.not_before.is_some_and(|then| Instant::now() < then)
     }
 
-    /// Returns whether a poisoned engine is opened again although there is little space. What it has begun and not
-    /// finished takes space until then. Counts as a try.
+    /// Returns whether a poisoned engine is opened again although there is little space, and counts it as a try. Until
+    /// it is opened again, the files of its unfinished compactions take space.
     pub fn may_retry(&mut self, free: u64) -> bool {
         if self.compaction.is_some() || free < MIN_FREE {
             return false;

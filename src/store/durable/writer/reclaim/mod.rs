@@ -1,15 +1,17 @@
 //! Gives the space of removed records back to the disk while the store is in use.
 //!
+//! Serves the writer, which calls it for the job `Reclaim` and when a compaction has ended.
+//!
 //! A removal only adds to the engine's files at first: a tombstone in the journal and in the memtable. The space of the
-//! record comes back when the tables are compacted, and the old tables are deleted when nothing refers to them any more. The
-//! engine compacts them when enough was written, which may be never. So after each cleaning, and when space gets short, the
-//! writer looks how much could be given back, and begins a compaction if it is worth it. The compaction has a thread of
-//! its own; commits and pages go on.
+//! record comes back when the tables are compacted, and the old tables are deleted when nothing refers to them any
+//! more. The engine compacts them when enough was written, which may be never. So after each cleaning, and when space
+//! gets short, the writer looks how much could be given back, and begins a compaction if it is worth it. The compaction
+//! has a thread of its own; commits and pages go on.
 //!
 //! Below the floor everything counts that gives space, in the order of what it costs. The journals and the stale tables
 //! come first: the engine is closed and opened again, which needs no more space than the memtable has bytes. Then the
-//! tables are compacted, if the result will fit into the free space. A compaction that turns out to need more is stopped
-//! before the disk is full.
+//! tables are compacted, if the result will fit into the free space. A compaction that turns out to need more is
+//! stopped before the disk is full.
 
 #[cfg(test)]
 mod tests;
@@ -35,7 +37,8 @@ const MIN_SHARE_OF_FLOOR: u64 = 64;
 /// The upper bound of that share, in bytes.
 const MIN_BYTES: u64 = 1 << 20;
 
-/// While there is space, removed records may take one part in this many of the tables.
+/// While there is enough space, a compaction is begun when removed records take more than one part in this many of the
+/// tables.
 const DEAD_SHARE: u64 = 4;
 
 /// How much could be given back, and what has to be free for it.
@@ -51,7 +54,7 @@ struct Estimate {
     reclaimable: u64,
     /// Bytes that have to stay free during a compaction.
     reserve: u64,
-    /// Bytes that have to be free before one.
+    /// Bytes that have to be free before a compaction begins.
     needed: u64,
     /// Whether the remains of a failed compaction are worth opening the engine again.
     has_remains: bool,
@@ -71,7 +74,7 @@ impl Estimate {
 }
 
 impl Writer {
-    /// Looks how much could be given back to the disk, and begins to give it back or goes on.
+    /// Estimates how much could be given back to the disk, and begins to give it back or goes on with it.
     pub(super) fn reclaim_space(&mut self) {
         self.reclaim_state.is_wanted = false;
         if self.shared.failure().is_some() {
@@ -80,7 +83,7 @@ impl Writer {
         match self.reclaim_state.compaction.take() {
             Some(compaction) if !compaction.is_over() => {
                 self.reclaim_state.compaction = Some(compaction);
-                // Hurries the compaction if space has become short.
+                // Asking for the allowed jobs hurries the compaction if space has become short.
                 self.allowed_jobs();
             }
             Some(compaction) => {
@@ -91,8 +94,8 @@ impl Writer {
         }
     }
 
-    /// Stops the engine's compactions if the store's own one waits for them. The engine's compactions wait for free space and
-    /// ours waits for them; so when space is short, stop theirs.
+    /// Stops the engine's compactions if the store's own one waits for them. While space is short, the engine's
+    /// compactions wait for free space, and the store's would wait for them without an end.
     pub(super) fn stop_engine_compactions(&mut self) {
         let compaction = self.reclaim_state.compaction.as_mut();
         let Some(compaction) = compaction.filter(|own| !own.is_alone && !own.is_over()) else {
@@ -104,12 +107,12 @@ impl Writer {
         }
     }
 
-    /// Stops a compaction before the engine is closed, and waits for its end, which is near. The tables that it leaves behind
-    /// are deleted when the engine is opened again.
+    /// Stops the store's compaction before the engine is closed, and waits for its end, which is near. The tables that
+    /// it leaves behind are deleted when the engine is opened again.
     ///
     /// # Errors
     ///
-    /// When the commits can't be synced before.
+    /// The error of the engine, when the commits can't be synced before.
     pub(super) fn stop_compaction(&mut self) -> Result<(), fjall::Error> {
         let Some(compaction) = self.reclaim_state.compaction.take() else {
             return Ok(());
@@ -136,7 +139,7 @@ impl Writer {
 
     /// Begins to give space back, if it is worth it.
     fn begin_reclaim(&mut self) {
-        // Opens a poisoned engine again, if there is space for it.
+        // Asking for the allowed jobs opens a poisoned engine again, if there is space for it.
         self.allowed_jobs();
         let Some((tables, journals, is_poisoned)) = self.sizes() else {
             return self.note_reclaim(Doing::Waiting, 0);
@@ -155,7 +158,8 @@ impl Writer {
         if self.reclaim_state.is_too_soon() || self.free() < estimate.needed {
             return self.note_reclaim(Doing::Waiting, reclaimable);
         }
-        // If opening the engine anew has given enough space, sends are taken again, and go on beside the compaction.
+        // If opening the engine anew has given enough space, sends are taken again, and the compaction need not stop
+        // the engine's.
         let is_alone = self.free() < self.shared.min_free;
         self.compact(is_alone, estimate.reserve, reclaimable);
     }
@@ -173,8 +177,9 @@ impl Writer {
         } else {
             self.shared.buffer.max(tables.used / DEAD_SHARE)
         };
-        // A compaction writes its result before the old tables are deleted. How large that is, is an estimate. Without space
-        // it is worth a try in any case, because it ends before the disk is full.
+        // A compaction writes its result before the old tables are deleted. The size of the result is an estimate.
+        // While space is short, a compaction is worth a try whatever its result may take, because it ends before the
+        // disk is full.
         let result = tables.used - tables.dead + tables.in_memory;
         let (reserve, needed) = match is_short {
             true => (floor / 8, floor / 8 + worthwhile),
@@ -192,8 +197,8 @@ impl Writer {
         }
     }
 
-    /// Gives back files that are no longer in use, if it is worth it. Returns how many bytes can still be given back; none
-    /// if there is too little space to open the engine anew.
+    /// Gives back files that are no longer in use, if it is worth it. Returns how many bytes can still be given back;
+    /// none if there is too little space to open the engine anew.
     fn give_back_files(&mut self, estimate: &Estimate) -> Option<u64> {
         let is_reopened = estimate.is_reopen_worthwhile();
         if !is_reopened && !estimate.is_deletion_worthwhile() {
@@ -226,7 +231,7 @@ impl Writer {
             .spawn(move || {
                 let compacted = compact(&shared, is_alone, reserve, stopped);
                 over.store(true, Ordering::Release);
-                // A writer whose queue is full looks after its next job anyway.
+                // The job is not needed if the queue is full: the writer looks after its next job anyway.
                 if let Some(jobs) = jobs.upgrade() {
                     drop(jobs.try_send(Job::Reclaim));
                 }
@@ -300,15 +305,16 @@ impl Writer {
         }
     }
 
-    /// Has the engine delete the files of compacted tables. It keeps the files that a snapshot from before the compaction may
-    /// need, and deletes files only in a flush. So a commit is made, and the memtable is rotated after it.
+    /// Has the engine delete the files of compacted tables. It keeps the files that a snapshot from before the
+    /// compaction may need, and deletes files only in a flush. So a commit is made, and the memtable is rotated after
+    /// it.
     fn delete_compacted(&mut self) {
         let shared = Arc::clone(&self.shared);
         let engine = shared.engine.read();
         let Some(engine) = engine.as_ref() else {
             return;
         };
-        // The commit changes nothing but its own number.
+        // The commit changes only the number of commits.
         let remembered = &mut self.group_cache;
         let draft = Draft::new(engine.view(), &shared.recent, remembered, self.state);
         let prepared = draft.finish();
@@ -320,8 +326,8 @@ impl Writer {
         }
     }
 
-    /// Closes the engine and opens it again, with empty journals and without stale tables. Readers wait meanwhile. Returns
-    /// whether the engine is open.
+    /// Closes the engine and opens it again, with empty journals and without stale tables. Readers wait meanwhile.
+    /// Returns whether the engine is open.
     fn open_anew(&mut self, in_memory: u64) -> bool {
         let shared = Arc::clone(&self.shared);
         let is_poisoned = |engine: &Engine| engine.is_poisoned();
@@ -332,7 +338,7 @@ impl Writer {
             self.reopen();
             return !self.is_poisoned;
         }
-        // The memtable is flushed before its journal can be emptied.
+        // The flush of the memtable needs space, and its journal can't be emptied before.
         if self.free() < in_memory + in_memory / 2 {
             return false;
         }
@@ -352,15 +358,15 @@ impl Writer {
                 drop(slot);
                 tracing::warn!(%error, "the engine was not opened again");
                 self.is_poisoned = true;
-                // Unless it is for want of free space, the store fails.
+                // This is another try, and fails the store unless want of free space is the cause.
                 self.reopen();
                 !self.is_poisoned
             }
         }
     }
 
-    /// Returns the sizes of the tables, the bytes of the journals, and whether the engine is poisoned; none if it is not
-    /// open.
+    /// Returns the sizes of the tables, the bytes of the journals, and whether the engine is poisoned; none if it is
+    /// not open.
     fn sizes(&self) -> Option<(TableSizes, u64, bool)> {
         let engine = self.shared.engine.read();
         let engine = engine.as_ref()?;
@@ -371,7 +377,7 @@ impl Writer {
         ))
     }
 
-    /// Notes what is being done, for the status of the store. Changes are logged.
+    /// Notes the step that is in progress, for the status of the store. Changes are logged.
     fn note_reclaim(&self, doing: Doing, reclaimable: u64) {
         let before = {
             let mut known = self.shared.reclaim.lock();
@@ -402,18 +408,18 @@ fn compact(
 }
 
 impl Shared {
-    /// Returns what says whether compactions of the engine's own threads have space.
+    /// Returns a function that says whether compactions of the engine's own threads have space.
     pub(in crate::store::durable) fn compaction_space_check(&self) -> Arc<GoOn> {
         self.free_space_check(self.min_free / 2)
     }
 
-    /// Returns what says whether at least `bytes` are free. It does not keep the store alive.
+    /// Returns a function that says whether at least `bytes` are free. The function does not keep the store alive.
     fn free_space_check(&self, bytes: u64) -> Arc<GoOn> {
         let (free_space, path) = (Arc::clone(&self.free_space_probe), self.path.clone());
         Arc::new(move || free_space(&path).is_ok_and(|free| free >= bytes) || bytes == 0)
     }
 
-    /// Returns what is being done to give space back.
+    /// Returns the progress of giving space back.
     pub(in crate::store::durable) fn reclaim(&self) -> Reclaim {
         *self.reclaim.lock()
     }

@@ -1,5 +1,5 @@
-//! What was removed goes back to the disk while the store is in use. The disk is as full as a number says, or as the name of
-//! the thread that asks.
+//! Tests that the space of removed records goes back to the disk while the store is in use. How much space the disk has
+//! is decided by the test, in some tests by the name of the thread that asks.
 
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
@@ -16,13 +16,13 @@ use crate::store::{Kind, Message, MessageStore, PageLimit, Rejected, Snapshot, S
 
 const FLOOR: u64 = 8 << 20;
 
-/// Generous: it is only ever used up by a failure.
+/// The time limit of every wait. It is generous, since only a failed test uses it up.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Bytes of a text.
+/// The length of the text of each message, in bytes.
 const TEXT: usize = 4_096;
 
-/// A store that keeps one message of each user, and seals a table after each 64 KiB.
+/// Opens a store that keeps one message of each user, and flushes a table after each 64 KiB.
 fn open(path: &Path, space: FreeSpaceProbe) -> DurableStore {
     let config = config::Store {
         min_free: FLOOR,
@@ -66,7 +66,7 @@ async fn fill(store: &DurableStore, messages: usize) {
     }
 }
 
-/// Cleans until all of these messages are removed. A cleaning ends early where the engine is being opened anew.
+/// Cleans until this many messages are removed. A cleaning ends early while the engine is being opened anew.
 async fn clean_all(store: &DurableStore, messages: u64) {
     let mut removed = 0;
     while removed < messages {
@@ -75,13 +75,13 @@ async fn clean_all(store: &DurableStore, messages: u64) {
     assert_eq!(removed, messages);
 }
 
-/// Bytes that the engine takes on the disk.
+/// Returns the bytes that the engine's files take on the disk.
 fn on_disk(path: &Path) -> u64 {
     let engine = path.join("engine");
     disk::size_of(&engine) + disk::size_of(&engine.join("keyspaces/1/tables"))
 }
 
-/// Waits until the store does this, and `and` is true of it too.
+/// Waits until the store is at the step `doing` and `and` holds.
 async fn until(store: &DurableStore, doing: Doing, and: impl Fn(Reclaim) -> bool) -> Reclaim {
     tokio::time::timeout(PATIENCE, async {
         loop {
@@ -96,7 +96,7 @@ async fn until(store: &DurableStore, doing: Doing, and: impl Fn(Reclaim) -> bool
     .unwrap_or_else(|_| panic!("{doing:?} expected: {:?}", store.reclaim()))
 }
 
-/// The newest message is there, and takes the number that follows.
+/// Asserts that the newest of `sent` messages is the only one left, and that the next one gets the following version.
 async fn check(store: &DurableStore, sent: usize) {
     let all = PageLimit {
         entries: 0,
@@ -118,7 +118,7 @@ async fn below_the_floor_what_was_removed_goes_back_to_the_disk() {
     let store = open(folder.path(), space_of(&space));
     fill(&store, 1_000).await;
     let before = on_disk(folder.path());
-    // Below half of the floor nothing is taken but what gives space.
+    // Below half of the floor, only removals are allowed.
     space.store(FLOOR / 2 - 1, Ordering::SeqCst);
     assert_eq!(send(&store, 1_000).await, Err(Rejected::DiskFull));
     clean_all(&store, 999).await;
@@ -129,7 +129,7 @@ async fn below_the_floor_what_was_removed_goes_back_to_the_disk() {
     space.store(FLOOR, Ordering::SeqCst);
     check(&store, 1_000).await;
     store.close().await.unwrap();
-    // And it is the same when it is opened again.
+    // The store has the same contents when it is opened again.
     let store = open(folder.path(), space_of(&space));
     assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 1_001);
     store.close().await.unwrap();
@@ -144,7 +144,8 @@ async fn with_space_too_what_was_removed_goes_back_to_the_disk() {
     let tables = folder.path().join("engine/keyspaces/1/tables");
     let before = disk::size_of(&tables);
     clean_all(&store, 999).await;
-    // The engine may compact by itself in between, and a snapshot may keep files for a while: the next cleaning lets them go.
+    // The engine may compact by itself in between, and a snapshot may keep files for a while. The next cleaning deletes
+    // them.
     tokio::time::timeout(PATIENCE, async {
         while disk::size_of(&tables) > before / 4 {
             store.clean(2).await.unwrap();
@@ -182,7 +183,7 @@ async fn without_any_space_it_waits_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let space = Arc::new(AtomicU64::new(FLOOR));
     let store = open(folder.path(), space_of(&space));
-    // More than is worth the effort, and some of it in memory.
+    // Enough to be worth a compaction, and some of it in the memtable.
     fill(&store, 110).await;
     space.store(0, Ordering::SeqCst);
     assert_eq!(store.clean(2).await.unwrap(), 0);
@@ -196,8 +197,8 @@ async fn without_any_space_it_waits_and_says_so() {
     store.close().await.unwrap();
 }
 
-/// What goes by the number, but for the compactions: those of the engine have no space, and that of the store waits
-/// until it is told how much there is.
+/// Returns a probe of a disk with `bytes` bytes of free space. To the engine's compactions it has no space, and the
+/// store's own compaction blocks until the test tells it how much there is.
 fn held_compaction(bytes: &Arc<AtomicU64>) -> (FreeSpaceProbe, Receiver<()>, Sender<u64>) {
     let (asking, asks) = channel();
     let (go, goes) = channel();
@@ -214,13 +215,13 @@ fn held_compaction(bytes: &Arc<AtomicU64>) -> (FreeSpaceProbe, Receiver<()>, Sen
     (space, asks, go)
 }
 
-/// A folder with what can go.
+/// Creates a folder with messages that retention can remove.
 async fn filled(path: &Path) {
     let space = Arc::new(AtomicU64::new(FLOOR));
     let store = open(path, space_of(&space));
     fill(&store, 1_000).await;
     store.close().await.unwrap();
-    // Few tables, so that no commit waits for a compaction of the engine.
+    // There are few tables afterwards, so that no commit waits for a compaction of the engine.
     Engine::open(&path.join("engine"), 1 << 16)
         .unwrap()
         .compact()
@@ -243,7 +244,7 @@ async fn a_compaction_that_lacks_space_ends_and_leaves_nothing_behind() {
     assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 1_000);
     go.send(0).unwrap();
     drop(go);
-    // The engine, opened anew, may find the space by itself.
+    // When the engine is opened anew, its own compactions may find the space.
     tokio::time::timeout(PATIENCE, async {
         while store.reclaim().unwrap().doing == Doing::Compacting {
             tokio::task::yield_now().await;
@@ -302,7 +303,7 @@ async fn a_compaction_that_was_begun_with_space_ends_when_space_gets_short() {
     let (space, asks) = compactions_without_space(&bytes);
     let store = open(folder.path(), space);
     removed_beside_a_waiting_compaction(&store, &asks).await;
-    // The store's compaction waits for that of the engine, which waits for the space that the store's gives back.
+    // The store's compaction waits for that of the engine, which waits for the space that the store's one gives back.
     bytes.store(FLOOR / 4, Ordering::SeqCst);
     tokio::time::timeout(PATIENCE, async {
         while store.reclaim().unwrap().doing == Doing::Compacting {
@@ -333,8 +334,8 @@ async fn a_store_is_closed_while_its_compaction_waits_for_one_of_the_engine() {
     store.close().await.unwrap();
 }
 
-/// A disk with as much space as the number says, but none for the engine's own compactions. They tell the receiver that
-/// they ask.
+/// Returns a probe of a disk with `bytes` bytes of free space, but none for the engine's own compactions. The receiver
+/// gets a message each time such a compaction asks.
 fn compactions_without_space(bytes: &Arc<AtomicU64>) -> (FreeSpaceProbe, Receiver<()>) {
     let (asking, asks) = channel();
     let others = space_of(bytes);
@@ -348,8 +349,8 @@ fn compactions_without_space(bytes: &Arc<AtomicU64>) -> (FreeSpaceProbe, Receive
     (space, asks)
 }
 
-/// Stores 120 messages in 6 tables: enough that the engine wants to compact them, and too few for commits to wait for it.
-/// Returns when the compaction has begun: it waits for space then, and every other compaction waits for it.
+/// Stores 120 messages in 6 tables: enough that the engine wants to compact them, and too few for commits to wait for
+/// it. Returns when the compaction has begun: it waits for space then, and every other compaction waits for it.
 async fn fill_until_a_compaction_waits(store: &DurableStore, asks: &Receiver<()>) {
     for table in 0..6 {
         let writes = (table * 20..table * 20 + 20).map(write).collect();
@@ -363,8 +364,8 @@ async fn fill_until_a_compaction_waits(store: &DurableStore, asks: &Receiver<()>
 
 /// Has the store begin a compaction with space, while one of the engine waits for space.
 ///
-/// Without the engine's compaction before it, the store's could end for want of free space by itself as soon as space gets
-/// short, and would be begun again a minute later.
+/// Without the engine's compaction before it, the store's could end for want of free space by itself as soon as space
+/// gets short, and would be begun again a minute later.
 async fn removed_beside_a_waiting_compaction(store: &DurableStore, asks: &Receiver<()>) {
     fill_until_a_compaction_waits(store, asks).await;
     clean_all(store, 119).await;
