@@ -30,15 +30,8 @@ pub fn users(view: &View<'_>, after: Uid, limit: usize) -> Result<Vec<(Uid, User
 ///
 /// [`EngineError`] when the record is damaged.
 pub fn user(key: &[u8], value: &[u8]) -> Result<(Uid, User), EngineError> {
-    let UserRecord {
-        name,
-        password_hash,
-    } = UserRecord::decode_checked(key, value)?;
-    let user = User {
-        name,
-        password_hash,
-    };
-    Ok((record::first_number(key), user))
+    let user = UserRecord::decode_checked(key, value)?;
+    Ok((record::first_number(key), user.into()))
 }
 
 /// Returns the groups with ids above `after`, by id: the first `limit`.

@@ -461,10 +461,7 @@ impl AccountStore for DurableStore {
     async fn user(&self, uid: Uid) -> Result<Option<User>, StoreError> {
         let key = record::user_key(uid);
         let user: Option<UserRecord> = self.read(move |view| view.get(&key)).await?;
-        Ok(user.map(|user| User {
-            name: user.name,
-            password_hash: user.password_hash,
-        }))
+        Ok(user.map(User::from))
     }
 
     async fn users(&self, after: Uid, limit: usize) -> Result<Vec<(Uid, User)>, StoreError> {

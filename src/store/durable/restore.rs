@@ -39,11 +39,7 @@ impl From<Snapshot> for Contents {
             ..Contents::default()
         };
         for (uid, user) in snapshot.users {
-            let user = UserRecord {
-                name: user.name,
-                password_hash: user.password_hash,
-            };
-            contents.put(record::user_key(uid), &user);
+            contents.put(record::user_key(uid), &UserRecord::from(user));
         }
         for InboxSummary {
             uid,

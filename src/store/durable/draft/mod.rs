@@ -137,11 +137,7 @@ impl<'a> Draft<'a> {
                 if self.has::<UserRecord>(&key)? {
                     return Ok(Err(Rejected::UserExists));
                 }
-                let user = UserRecord {
-                    name: user.name,
-                    password_hash: user.password_hash,
-                };
-                self.put(key, &user);
+                self.put(key, &UserRecord::from(user));
                 Ok(Ok(WriteOutcome::Done))
             }
             Write::CreateGroup {

@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use super::kv::{Change, Value};
 use crate::id::{GroupId, MsgId, Uid};
 use crate::proto::fields::{Fields, number_len, text_len};
-use crate::store::{Kind, Message};
+use crate::store::{Kind, Message, User};
 
 /// Length of the checksum at the end of a value, in bytes.
 const CHECKSUM: usize = 4;
@@ -221,6 +221,24 @@ impl StateRecord {
     /// Returns the change that writes the state.
     pub fn change(&self) -> Change {
         (STATE.into(), Some(self.seal(STATE, &mut Vec::new())))
+    }
+}
+
+impl From<User> for UserRecord {
+    fn from(user: User) -> Self {
+        UserRecord {
+            name: user.name,
+            password_hash: user.password_hash,
+        }
+    }
+}
+
+impl From<UserRecord> for User {
+    fn from(user: UserRecord) -> Self {
+        User {
+            name: user.name,
+            password_hash: user.password_hash,
+        }
     }
 }
 
