@@ -1,8 +1,8 @@
 //! Framing: how frames are delimited in the byte stream of a connection.
 //!
-//! On TCP it is a big-endian u16 length, then one protobuf message of that many bytes (the contract's *Framing*). The
-//! functions of this module and [`FrameCodec`] speak that form, for clients. A server's connection asks the [`Framing`] of
-//! its listener. Nothing else in the crate sees a length.
+//! Serves the sessions and the clients. On TCP a frame is a big-endian u16 length, then one protobuf message of that
+//! many bytes (the contract's *Framing*). The functions of this module and [`FrameCodec`] speak that form, for clients.
+//! A server's connection asks the [`Framing`] of its listener. Nothing else in the crate sees a length.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
@@ -21,8 +21,8 @@ pub enum Framing {
     /// A big-endian u16 length before each message.
     #[default]
     LengthPrefix,
-    /// A little-endian u32 length behind a mark, for tests: neither the size of a header nor its contents may matter to
-    /// those who use a framing.
+    /// A mark and a little-endian u32 length before each message, for tests of the modules that use a framing: they
+    /// must not depend on the size of a header, nor on what is in it.
     #[cfg(test)]
     Marked,
 }
@@ -69,7 +69,7 @@ impl Framing {
     }
 }
 
-/// A message that is encoded already, so that it can be written many times.
+/// A message that is encoded already, so that it can be written several times without another encoding.
 #[derive(Debug)]
 pub struct Encoded<B>(pub B);
 
@@ -92,13 +92,13 @@ impl<B: AsRef<[u8]>> Payload for Encoded<B> {
 #[derive(Debug, thiserror::Error)]
 #[error("a frame has {len} bytes, at most {max}")]
 pub struct FrameTooLong {
-    /// Its length in bytes.
+    /// The length of the frame's message, in bytes.
     pub len: usize,
-    /// The limit in bytes.
+    /// The limit that the length exceeds, in bytes.
     pub max: usize,
 }
 
-/// What stands at the start of a buffer.
+/// What a buffer of received bytes begins with.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Split<'a> {
     /// A whole frame. `taken` bytes of the buffer belong to it.
@@ -108,7 +108,7 @@ pub enum Split<'a> {
         /// How much of the buffer the frame took.
         taken: usize,
     },
-    /// Not yet a whole frame: it takes that many bytes of the buffer in all.
+    /// A part of a frame. The whole frame takes this many bytes.
     Needs(usize),
 }
 
@@ -163,7 +163,7 @@ pub fn encode(message: &impl Payload, dst: &mut BytesMut) -> Result<(), FrameToo
     Ok(())
 }
 
-/// The same for tokio-util's `Framed`, which is what clients use.
+/// Splits and joins frames for tokio-util's `Framed`, which the clients use.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct FrameCodec;
 
@@ -184,7 +184,8 @@ pub enum CodecError {
     Http,
 }
 
-/// How an answer of an HTTP server begins. As a frame it would have 18,516 bytes, of which the first one begins no field.
+/// How an answer of an HTTP server begins. As a frame it would have 18,516 bytes, of which the first one begins no
+/// field.
 const HTTP: &[u8] = b"HTTP/";
 
 impl Decoder for FrameCodec {

@@ -1,7 +1,7 @@
 //! The commands that a client can send: one table of them, and the decoding of their frames.
 //!
-//! Serves the handlers of the gateway and of the access servers, and the faults on requests. A command that is not in the
-//! table does not exist for the stack.
+//! Serves the handlers of the gateway and of the access servers, and the faults on requests. A command that is not in
+//! the table does not exist for the stack.
 
 use std::borrow::Cow;
 
@@ -31,8 +31,8 @@ pub enum Command<'a> {
     Logout(ReqLogout),
 }
 
-/// A request to store something, with texts that are borrowed from the frame. `T` is the type of the target's id: of a user
-/// or of a group.
+/// A request to store something, with texts that are borrowed from the frame. `T` is the type of the target's id: of a
+/// user or of a group.
 pub struct Sending<'a, T> {
     /// The user who sends or accepts, as the frame claims.
     pub source: Uid,

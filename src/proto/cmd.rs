@@ -1,4 +1,7 @@
-//! The commands of the wire contract.
+//! The commands of the wire contract: their numbers and their names.
+//!
+//! Serves every module that names a command: `command`, the replies, the faults and the journal of the lab, the metrics
+//! and the clients. A number that is not here is no command of the contract.
 
 use std::fmt;
 
@@ -67,7 +70,8 @@ impl Cmd {
         })
     }
 
-    /// Returns the command in field 1 of an encoded message that begins with this field, if the contract has that command.
+    /// Returns the command in field 1 of an encoded message that begins with this field, if the contract has that
+    /// command.
     pub fn of(message: &[u8]) -> Option<Cmd> {
         Cmd::from_number(first_number(message)?)
     }

@@ -1,4 +1,6 @@
-//! The error codes of the wire contract.
+//! The error codes of the wire contract: their numbers and their standard texts.
+//!
+//! Serves the services and handlers, which answer with them, the HTTP APIs, which use the same codes, and the clients.
 
 use std::fmt;
 
@@ -6,7 +8,7 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Code {
-    /// The request was done. A message that is answered so is stored.
+    /// The request was done. A message that is answered with this code is stored.
     Ok = 0,
     /// The request is wrong by itself: its command is not known, an id is not positive, or something is over a limit.
     RequestErr = 10001,

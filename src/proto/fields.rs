@@ -1,14 +1,15 @@
 //! Writes messages field by field from borrowed parts, for the answers that are too frequent to build a message first.
 //!
-//! The bytes are those that prost would write: a field that is 0 or empty is left out.
+//! Serves the replies of the access servers, the notifies of the sessions, the pages, and the records of the durable
+//! store. The bytes are those that prost would write: a field that is 0 or empty is left out.
 
 use bytes::{BufMut, BytesMut};
 use prost::encoding::{WireType, encoded_len_varint, int64, key_len};
 
 use super::{Cmd, Code};
 
-/// How many bytes are put together on the stack before they are appended to the buffer. A buffer that may have to grow takes
-/// as long for one byte as for all of these.
+/// How many bytes are put together on the stack before they are appended to the buffer. A buffer that may have to grow
+/// takes as long for one byte as for all of these.
 const STAGED: usize = 128;
 
 /// The most bytes that a key or a number takes.

@@ -1,10 +1,12 @@
 //! The messages of the wire contract, their command numbers and their error codes: what stands in a frame.
 //!
+//! Serves the servers, the clients and the lab, and imports no other module of the crate.
+//!
 //! The structs are generated from `proto/external/*.proto` and checked in as `external.rs`, so that a build needs no
-//! compiler of `.proto` files; `cargo test --test generated` renews the file. [`Cmd`] and [`Code`] are the numbers of the
-//! contract, and [`Reply`] says which message answers which command. Requests are read by [`Flat`] and common answers
-//! written by [`fields::Fields`] without a message in between; both agree byte for byte with what prost reads and writes,
-//! which their tests prove.
+//! compiler of `.proto` files; `cargo test --test generated` renews the file. [`Cmd`] and [`Code`] are the numbers of
+//! the contract, and [`Reply`] says which message answers which command. Requests are read by [`Flat`] and common
+//! answers written by [`fields::Fields`] without a message in between; both agree byte for byte with what prost reads
+//! and writes, which their tests prove.
 
 mod cmd;
 mod code;

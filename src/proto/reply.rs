@@ -1,4 +1,8 @@
 //! The replies to clients as messages of the contract.
+//!
+//! Serves the access servers and the gateway, which answer with them, the sessions and the faults, which refuse a
+//! request in the form of its reply, and the journal, which describes recorded ones. Which message answers which
+//! command is defined here alone.
 
 use bytes::BytesMut;
 use prost::Message;
@@ -11,7 +15,8 @@ use super::{
 /// The longest msgID that a reply echoes, in bytes: the other fields of the reply have to fit into the same frame.
 const MAX_ECHO: usize = u16::MAX as usize - 512;
 
-/// What can be encoded into a frame: any message of the contract, a [`Reply`], or a value that is encoded field by field.
+/// What can be encoded into a frame: any message of the contract, a [`Reply`], or a value that is encoded field by
+/// field.
 pub trait Payload {
     /// Appends the encoded message.
     fn encode_payload(&self, dst: &mut BytesMut);
@@ -212,8 +217,8 @@ impl Reply {
     /// Decodes the answer to a command. Returns nothing if the message is no such answer.
     pub fn decode(cmd: Cmd, message: &[u8]) -> Option<Reply> {
         let reply = match cmd {
-            // `Error` can't be decoded as `ResLogin`, nor the other way round: field 2 of one is a number and of the other a
-            // text.
+            // `Error` can't be decoded as `ResLogin`, nor the other way round: field 2 of one is a number and of the
+            // other a text.
             Cmd::Login | Cmd::Ping => ResLogin::decode(message)
                 .map(Reply::Login)
                 .or_else(|_| Error::decode(message).map(Reply::Error)),
@@ -231,8 +236,8 @@ impl Reply {
         reply.ok()
     }
 
-    /// Returns the refusal that is sent in place of this answer: a page without entries, whose currentID is where the page
-    /// began; no address.
+    /// Returns the refusal that is sent in place of this answer: a page without entries, whose currentID is where the
+    /// page began; no address.
     #[must_use]
     pub fn refused(mut self, code: Code) -> Reply {
         match &mut self {
