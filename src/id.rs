@@ -23,10 +23,10 @@ macro_rules! numeric_id {
         pub struct $name(pub i64);
 
         impl $name {
-            /// The greatest value, which is above or at every other.
+            /// The greatest value.
             pub const MAX: $name = $name(i64::MAX);
 
-            /// Returns the id that a field of the wire or of a record holds: none where it is 0.
+            /// Returns the id that a field of the wire or of a record holds; none if the field is 0.
             pub const fn nonzero(field: i64) -> Option<Self> {
                 if field == 0 { None } else { Some($name(field)) }
             }
@@ -36,12 +36,12 @@ macro_rules! numeric_id {
                 id.unwrap_or_default().0
             }
 
-            /// Returns the id that many above this one, or none where there is no such number.
+            /// Returns the id that is `count` above this one; none if there is no such number.
             pub fn checked_add(self, count: i64) -> Option<Self> {
                 self.0.checked_add(count).map($name)
             }
 
-            /// Returns the id that many above this one, or [`MAX`](Self::MAX) where there is no such number.
+            /// Returns the id that is `count` above this one; [`MAX`](Self::MAX) if there is no such number.
             #[must_use]
             pub const fn saturating_add(self, count: i64) -> Self {
                 $name(self.0.saturating_add(count))
@@ -88,7 +88,7 @@ macro_rules! numeric_id {
             }
         }
 
-        /// As the number alone: the field or the variable says what it counts.
+        /// Shows the number alone, since the field or variable in front of it says what it counts.
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 fmt::Debug::fmt(&self.0, f)
@@ -100,16 +100,16 @@ macro_rules! numeric_id {
 numeric_id! {
     /// Identifies a user.
     ///
-    /// Whoever runs the stack gives these out. Users and the targets of messages are [positive](Uid::is_positive); other
-    /// numbers come from clients only, and are refused.
+    /// The person who runs the stack chooses these ids. Users and the targets of messages are
+    /// [positive](Uid::is_positive); other numbers come from clients only, and are refused.
     Uid
 }
 
 numeric_id! {
     /// Identifies a group.
     ///
-    /// A snowflake where the group was created by a request, or a number of the config or of a snapshot. It is positive,
-    /// and never used again.
+    /// It is a snowflake if the group was created by a request, or else a number of the config or of a snapshot. It is
+    /// positive, and never used again.
     GroupId
 }
 
@@ -151,7 +151,7 @@ impl Version {
         (self.0 + 1..).map(Version)
     }
 
-    /// Returns the position that many entries before, or the least one where there is no such number.
+    /// Returns the position that is `entries` before this one, or the lowest one if there is no such number.
     #[must_use]
     pub const fn saturating_sub(self, entries: i64) -> Version {
         Version(self.0.saturating_sub(entries))
@@ -180,7 +180,7 @@ impl Sub<i64> for Version {
     }
 }
 
-/// How many entries lie between two positions.
+/// Returns how many entries lie between two positions.
 impl Sub for Version {
     type Output = i64;
 
@@ -232,7 +232,7 @@ impl fmt::Display for MsgId<'_> {
     }
 }
 
-/// As the text alone, in quotes.
+/// Shows the text alone, in quotes.
 impl fmt::Debug for MsgId<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self.0, f)

@@ -1,7 +1,9 @@
-//! Snowflake ids: 1 bit zero, 41 bits Unix milliseconds, 10 bits machine, 12 bits serial (the contract's *Identifiers*).
+//! Snowflake ids: 1 bit zero, 41 bits Unix milliseconds, 10 bits machine, 12 bits serial (the contract's
+//! *Identifiers*).
 //!
-//! Ids always increase and never repeat, whatever the clock says. The clock can only move them forward, and no further than
-//! [`clock::LATEST_MS`]. Between that time and the end of the 41 bits, 10^14 more ids fit.
+//! Serves the services, which number messages and groups with them. Ids always increase and never repeat, whatever the
+//! clock says. The clock can only move them forward, and no further than [`clock::LATEST_MS`]. Between that time and
+//! the end of the 41 bits, 10^14 more ids fit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,8 +23,8 @@ const LAST_STAMP: u64 = (LAST_MS << SERIAL_BITS) | SERIAL_MASK;
 /// How many milliseconds the ids of a run may be ahead of what its store has recorded of them.
 const AHEAD: u64 = 1_000;
 
-/// Distance from [`LAST_MS`], in milliseconds, within which a recorded time is not believed. No clock gets there, and ids
-/// that began there would soon be at their end.
+/// The distance from [`LAST_MS`], in milliseconds, within which a recorded time is not believed. No clock gets there,
+/// and ids that began there would soon reach their end.
 const ROOM: u64 = 24 * 3_600_000;
 
 /// One hour, in stamps.
@@ -36,10 +38,10 @@ pub const MAX_MACHINE: u16 = (1 << MACHINE_BITS) - 1;
 pub struct Snowflake {
     clock: Arc<dyn Clock>,
     machine: u64,
-    /// The stamp of the last id: its milliseconds and its serial as one number. Adding 1 carries from the serial into the
-    /// milliseconds, which is what a stopped clock, a clock that was set back, and a full serial need.
+    /// The stamp of the last id: its milliseconds and its serial as one number. Adding 1 carries from the serial into
+    /// the milliseconds, which is what a stopped clock, a clock that was set back, and a full serial need.
     last: AtomicU64,
-    /// The initial stamp, which no id has.
+    /// The stamp that the source began with. No id has it.
     first: u64,
 }
 
@@ -66,7 +68,7 @@ impl Snowflake {
         }
     }
 
-    /// Makes all later ids greater than those that another source has given out up to the millisecond `reached`.
+    /// Makes all later ids greater than any that another source may have given out up to the millisecond `reached`.
     pub fn go_beyond(&self, reached: i64) {
         let end = (in_ids(reached) << SERIAL_BITS) | SERIAL_MASK;
         self.last.fetch_max(end, Ordering::Relaxed);
@@ -83,7 +85,7 @@ impl Snowflake {
         self.id(step(last.unwrap_or_else(|last| last)))
     }
 
-    /// Returns the last id once more, for an injected fault; the next one if none was given out yet.
+    /// Returns the last id once more, as an injected fault; the next id if none was given out yet.
     pub fn last_id(&self) -> i64 {
         match self.last.load(Ordering::Relaxed) {
             last if last == self.first => self.next_id(),
@@ -91,7 +93,7 @@ impl Snowflake {
         }
     }
 
-    /// Returns an id from one hour ago, for an injected fault: as if the clock had been set back.
+    /// Returns an id from one hour ago, as an injected fault: as if the clock had been set back.
     pub fn stale_id(&self) -> i64 {
         let last = self.last.load(Ordering::Relaxed).max(self.now());
         self.id(last.saturating_sub(HOUR))
@@ -103,7 +105,8 @@ impl Snowflake {
         now.unsigned_abs() << SERIAL_BITS
     }
 
-    /// Returns the id of a stamp. Beyond the last stamp, ids go on by counting up in the bits of the machine and the serial.
+    /// Returns the id of a stamp. Beyond the last stamp, ids go on by counting up in the bits of the machine and the
+    /// serial.
     fn id(&self, stamp: u64) -> i64 {
         let beyond = stamp.saturating_sub(LAST_STAMP);
         let stamp = stamp.min(LAST_STAMP);
@@ -114,8 +117,8 @@ impl Snowflake {
     }
 }
 
-/// Converts a recorded time to the milliseconds of ids. A time that no id can have reached is replaced by the latest one
-/// that a run can have: that of the latest clock, plus what its ids may be [`AHEAD`].
+/// Converts a recorded time to the milliseconds of ids. A time that no id can have reached is replaced by the latest
+/// one that a run can have: that of the latest clock, plus what its ids may be [`AHEAD`].
 fn in_ids(ms: i64) -> u64 {
     let ms = u64::try_from(ms).unwrap_or(0);
     if ms < LAST_MS - ROOM {
@@ -163,7 +166,7 @@ mod tests {
         one.go_beyond(clock.unix_ms() - 3_600_000);
         let second = one.next_id();
         assert!(second > first && second >> 22 == clock.unix_ms());
-        // Back and forth between two sources with a stopped clock.
+        // The two sources go beyond each other in turn, with a stopped clock.
         one.go_beyond(two.reached());
         let third = one.next_id();
         assert!(third > ahead);
@@ -238,7 +241,7 @@ mod tests {
 
     const YEAR: i64 = 366 * 24 * 3_600_000;
 
-    /// The worst times that a clock may have.
+    /// The extreme times that a clock may show.
     const EXTREMES: [i64; 12] = [
         0,
         i64::MAX,
@@ -277,7 +280,8 @@ mod tests {
         for (before, after) in EXTREMES.into_iter().flat_map(|b| EXTREMES.map(|a| (b, a))) {
             let first = Snowflake::new(MAX_MACHINE, SetClock::new(before), 0);
             let last = (0..5_000).map(|_| first.next_id()).max().unwrap();
-            // A store records how far ids have come, and the times at which its messages were sent.
+            // A store records how far ids have come, and when its messages were sent. So the next run begins from the
+            // later one.
             for newest in [first.reached(), first.reached().max(before)] {
                 let second = Snowflake::new(0, SetClock::new(after), newest);
                 let ids: Vec<i64> = (0..5_000).map(|_| second.next_id()).collect();

@@ -1,7 +1,9 @@
-//! Whole numbers of 64 bits in JSON and in imd.toml, written as a number or as a text of its digits.
+//! Whole numbers of 64 bits in JSON, written as a number or as a text of its digits.
 //!
-//! JavaScript and others read a JSON number as a double, which can't represent every whole number beyond 2^53. Ids have 64
-//! bits, so clients in these languages write them as texts.
+//! Serves the admin API.
+//!
+//! JavaScript and others read a JSON number as a double, which can't represent every whole number beyond 2^53. Ids have
+//! 64 bits, so clients in these languages write them as texts.
 
 use std::fmt;
 use std::marker::PhantomData;

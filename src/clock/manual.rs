@@ -195,7 +195,7 @@ impl ManualClock {
         })
     }
 
-    /// Returns whether the work of a ticker's last tick is done. True for a ticker that was removed.
+    /// Returns whether the work of a ticker's last tick is done, which it also is for a ticker that was removed.
     fn is_work_done(&self, id: u64) -> bool {
         let state = self.clock.state.lock();
         state

@@ -102,9 +102,9 @@ pub trait ClockControl: Clock {
 /// A periodic timer.
 ///
 /// What its owner does between a tick and the next call of [`tick`](Self::tick) or [`rest`](Self::rest) is the work of
-/// that tick. A manual clock waits for the work to be done before it moves on: once it has fired a timer, an advance waits
-/// until the owner polls the timer again, lets it rest, or drops it. So an owner that stops polling a timer without doing
-/// one of these holds up every advance.
+/// that tick. A manual clock waits for the work to be done before it moves on: once it has fired a timer, an advance
+/// waits until the owner polls the timer again, lets it rest, or drops it. So an owner that stops polling a timer
+/// without doing one of these holds up every advance.
 #[async_trait]
 pub trait Ticks: Send {
     /// Waits for the next tick, and returns the time from that tick to the one after it.

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 /// How often the thread of the real clock records that the process is running.
 pub(super) const PULSE: Duration = Duration::from_millis(100);
 
-/// How much of the time between two records counts as running at most. The rest counts as a stop of the process.
+/// The most that the time between two records counts as running. The rest counts as a stop of the process.
 ///
 /// A busy process still records that it runs, because the recording thread does nothing else. On a machine so busy that
 /// this thread has to wait for longer than the limit, deadlines expire later, but they do expire: each such interval
@@ -40,8 +40,8 @@ impl RunTime {
         self.last_seen.store(u64::MAX, Ordering::Release);
     }
 
-    /// Records that the process is running, `real` after the clock was created. Adds the stop that has just ended, if
-    /// any.
+    /// Records that the process is running, where `real` is the time since the clock was created. Adds the stop that
+    /// has just ended, if there was one.
     pub(super) fn observe(&self, real: Duration) {
         let _counting = self.counting.lock();
         let (real, last_seen) = (nanos(real), self.last_seen.load(Ordering::Acquire));
@@ -82,9 +82,9 @@ pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
 /// Sleeps for `time`, in real time.
 ///
-/// A stop of the process shortens the sleep by an eighth of `time` at most; by a quarter if `time` is less than 2 s, and by
-/// a half if it is less than 750 ms. The sleep has no thread that would record stops, so it is divided into parts instead: a
-/// stop ends only the current one.
+/// A stop of the process shortens the sleep by an eighth of `time` at most; by a quarter if `time` is less than 2 s,
+/// and by a half if it is less than 750 ms. The sleep has no thread that would record stops, so it is divided into
+/// parts instead: a stop ends only the current one.
 pub async fn sleep(time: Duration) {
     let (count, part) = split(time);
     for _ in 0..count {
