@@ -1,11 +1,13 @@
-//! Rewrites OpenMetrics text in the older text format of Prometheus, version 0.0.4, for scrapers that ask for that one.
+//! Rewrites OpenMetrics text in the older text format of Prometheus, version 0.0.4.
+//!
+//! Serves `/metrics` of the admin API, for scrapers that ask for the older format. Both texts have the same samples.
 
 use std::fmt::Write;
 
 /// Returns OpenMetrics text in the older format.
 ///
-/// There, the family of a counter has the name of its samples, with `_total`, and there are neither units nor an end mark.
-/// Sample lines are the same in both formats.
+/// In the older format, the family of a counter has the name of its samples, with `_total`, and there are neither units
+/// nor an end mark. Sample lines are the same in both formats.
 pub fn classic(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
     // OpenMetrics writes the HELP line of a family before its TYPE line.

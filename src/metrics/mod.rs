@@ -1,6 +1,8 @@
-//! The metrics of one `imd`: counters that every module adds to, and their text for `/metrics`.
+//! The metrics of one `imd`: counters that the other modules add to, and their text for `/metrics`.
 //!
-//! docs/metrics.md lists all names; a test compares it with what is served.
+//! Serves the sessions, the services and the directory, which count here, and the admin API, which shows the counters.
+//! The values that can be read when they are asked for, such as the number of sessions, are not here: the admin API
+//! adds them. docs/metrics.md lists all names; a test compares it with what is served.
 
 mod classic;
 #[cfg(feature = "admin")]
@@ -138,8 +140,8 @@ impl Metrics {
         self.refused_logins.get_or_create(&Refused { code }).inc();
     }
 
-    /// Returns the counter of dropped log lines, for the program that writes the log: the library only emits `tracing`
-    /// events.
+    /// Returns the counter of dropped log lines. The program that writes the log adds to it, since the library only
+    /// emits `tracing` events.
     pub fn lost_logs(&self) -> LostLogs {
         self.lost_logs.clone()
     }

@@ -1,5 +1,6 @@
-//! What a process takes of its machine, as the operating system tells it: for the metrics of this process, and for
-//! `imd bench`, which watches another one.
+//! What a process takes of its machine, as the operating system tells it.
+//!
+//! Serves the metrics of the admin API, for this process, and `imd bench`, for the process that it loads.
 
 use sysinfo::{Pid, Process, ProcessRefreshKind, ProcessesToUpdate, System};
 
@@ -11,7 +12,7 @@ pub fn resident(pid: u32) -> Option<u64> {
 /// Returns how many files and sockets this process has open; `None` where the system does not tell.
 pub fn open_files() -> Option<usize> {
     let open = look(std::process::id(), Process::open_files)?;
-    // Linux tells it by a folder of this process, which is open while it is read.
+    // On Linux the files are counted in a folder of this process, which is itself open while it is read.
     Some(open.saturating_sub(cfg!(target_os = "linux").into()))
 }
 
@@ -19,7 +20,7 @@ pub fn open_files() -> Option<usize> {
 fn look<T>(pid: u32, figure: impl FnOnce(&Process) -> Option<T>) -> Option<T> {
     let pid = Pid::from_u32(pid);
     let mut system = System::new().ok()?;
-    // Not the threads, of which there may be many.
+    // The threads are left out, because there may be many.
     let wanted = ProcessRefreshKind::nothing().with_memory().without_tasks();
     system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), false, wanted);
     figure(system.process(pid)?)

@@ -1,11 +1,13 @@
 //! The counters of the sessions: frames and bytes by command and direction, and how long answers took.
 //!
-//! The time of an answer is what its client sees, in real time: from the read that brought the request to the write of the
-//! answer, including what faults delayed, throttled or held back. A ping that was read together with a message waits for
-//! the disk as well, since both are answered in one write.
+//! Serves the connections of the sessions, which count each read and each write here, and [`Metrics`](super::Metrics).
 //!
-//! All frames of one read are counted together. Each thread adds to a shard of its own, so that threads do not contend for
-//! cache lines.
+//! The time of an answer is what its client sees, in real time: from the read that brought the request to the write of
+//! the answer, including what faults delayed, throttled or held back. A ping that was read together with a message
+//! waits for the disk as well, since both are answered in one write.
+//!
+//! All frames of one read are counted together. Each thread adds to a shard of its own, so that threads do not contend
+//! for cache lines.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -22,8 +24,8 @@ use crate::proto::Cmd;
 /// Number of slots: one for each command, and a last one for frames without a known command.
 const SLOTS: usize = Cmd::ALL.len() + 1;
 
-/// Number of buckets of the histogram. Bucket n counts times up to 2^n microseconds; the last one all beyond 2^24, about
-/// 17 s.
+/// Number of buckets of the histogram. Bucket n counts times up to 2^n microseconds; the last one all beyond 2^24,
+/// about 17 s.
 pub const BUCKETS: usize = 26;
 
 /// Number of shards. More threads than that share them.
@@ -83,8 +85,8 @@ pub struct Counted {
     pub frames_out: u64,
     /// Bytes of these frames, length prefixes included.
     pub bytes_out: u64,
-    /// Histogram of the times of answers: entry n counts those of more than 2^(n-1) and at most 2^n microseconds, the last
-    /// one all beyond.
+    /// Histogram of the times of answers: entry n counts those of more than 2^(n-1) and at most 2^n microseconds, the
+    /// last one all beyond.
     pub answered: [u64; BUCKETS],
     /// Sum of the times of answers, in microseconds.
     pub micros: u64,
@@ -116,8 +118,8 @@ impl Traffic {
         }
     }
 
-    /// Counts frames that are about to be sent. With `read_at`, all of them but notifies also count as answers to requests
-    /// that were read then.
+    /// Counts frames that are about to be sent. With `read_at`, all of them but notifies also count as answers to
+    /// requests that were read then.
     pub fn sent<'a>(
         &self,
         frames: impl Iterator<Item = (&'a [u8], usize)>,
@@ -142,8 +144,8 @@ impl Traffic {
         }
     }
 
-    /// Returns, for each command that occurs in `sums`: its slot, its counters in this thread's shard, and the numbers of
-    /// frames and bytes to add.
+    /// Returns, for each command that occurs in `sums`: its slot, its counters in this thread's shard, and the numbers
+    /// of frames and bytes to add.
     fn counters<'a>(
         &'a self,
         sums: &'a Sums,
