@@ -1,12 +1,12 @@
 //! Where users are online: which session receives the notifies of each user, and how to reach it.
 //!
-//! The services ask a [`SessionDirectory`] and see a connection only as a [`SessionHandle`], so that they know neither
-//! sockets nor frames. [`LocalDirectory`] holds the sessions of one process. A directory that several processes share can
-//! take its place: what has to be agreed on with the others is async, and what happens for every message or ping returns
-//! at once and is passed on in the background.
+//! Serves the services, which ask a [`SessionDirectory`] and see a connection only as a [`SessionHandle`], so that they
+//! know neither sockets nor frames. [`LocalDirectory`] holds the sessions of one process. A directory that several
+//! processes share can take its place: what has to be agreed on with the others is async, and what happens for every
+//! message or ping returns at once and is passed on in the background.
 //!
-//! Invariants: a user has at most one session that is notified; a session that was displaced can't remove or replace its
-//! successor; a closed session never enters.
+//! Invariants: a user has at most one session that is notified; a session that was displaced can't remove or replace
+//! its successor; a closed session never enters.
 
 mod local;
 
@@ -43,8 +43,8 @@ pub trait SessionHandle: fmt::Debug + Send + Sync {
     /// Returns whether the session has not been closed.
     fn is_open(&self) -> bool;
 
-    /// Binds the user who has just entered `directory` with this session, and has the session leave the directory when it
-    /// is closed; at once, if it is closed already.
+    /// Binds the user who has just entered `directory` with this session, and has the session leave the directory when
+    /// it is closed; at once, if it is closed already.
     fn log_in(&self, uid: Uid, directory: &Arc<dyn SessionDirectory>);
 
     /// Tells the client that its inbox holds something newer than what its user has read.
@@ -60,8 +60,8 @@ pub trait SessionHandle: fmt::Debug + Send + Sync {
     /// Only the task that serves the session may poll this: no other task is woken.
     fn poll_closed(&self, cx: &Context<'_>) -> Poll<()>;
 
-    /// Resolves when no injected delay needs to be waited for any more: when the session is [closed](Self::poll_closed),
-    /// or its peer has closed the writing side of the connection.
+    /// Resolves when no injected delay needs to be waited for any more: when the session is
+    /// [closed](Self::poll_closed), or its peer has closed the writing side of the connection.
     ///
     /// Only the task that serves the session may poll this: no other task is woken.
     fn poll_abandoned(&self, cx: &Context<'_>) -> Poll<()>;
@@ -95,8 +95,9 @@ pub struct Present {
 pub trait SessionDirectory: fmt::Debug + Send + Sync {
     /// Makes `session` the one that is notified for `uid`, from the login until it [leaves](Self::leave).
     ///
-    /// What happens to an older session of the same user is up to `session.second_login` of the config. If the future is
-    /// dropped before it resolves, the session may have entered; the entry then lasts until it is replaced or expires.
+    /// What happens to an older session of the same user is up to `session.second_login` of the config. If the future
+    /// is dropped before it resolves, the session may have entered; the entry then lasts until it is replaced or
+    /// expires.
     async fn enter(&self, uid: Uid, session: &Arc<dyn SessionHandle>) -> Entered;
 
     /// Removes the user's entry, if it is that of `session`: a session that was displaced can't remove its successor.
@@ -108,8 +109,8 @@ pub trait SessionDirectory: fmt::Debug + Send + Sync {
     /// place.
     fn renew(&self, uid: Uid, session: &Arc<dyn SessionHandle>);
 
-    /// Returns whether the user counts as online: logged in, and heard of in time. A directory that several processes share
-    /// answers what this process was told last.
+    /// Returns whether the user counts as online: logged in, and heard of in time. A directory that several processes
+    /// share answers what this process was told last.
     fn is_online(&self, uid: Uid) -> bool;
 
     /// Returns the session that receives the user's notifies.

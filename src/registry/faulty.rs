@@ -1,4 +1,8 @@
 //! A registry that misleads its users, for tests of what they do then.
+//!
+//! Serves the lab: the handle of a stack, the admin API and a reset control it. The gateway and the access servers of
+//! every stack use their registry through it. Until it is told to mislead, it answers what the registry behind it
+//! answers.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,19 +17,18 @@ use super::{Lease, Record, Registry, RenewError, Unreachable, key};
 use crate::clock::Clock;
 use crate::config::{BadHost, Host};
 
-/// Stands in front of a registry, and answers truthfully until it is told otherwise.
+/// Stands in front of a registry, and answers as that one does until it is told to mislead.
 ///
-/// Its list can be [frozen](Self::freeze), it can [advertise](Self::advertise) wrong addresses, it can [lose](Self::expire)
-/// a lease early, and it can be [unreachable](Self::disconnect). The gateway reads the list once in `gateway.refresh`, so
-/// its clients notice a change by then.
+/// Its list can be [frozen](Self::freeze), it can [advertise](Self::advertise) wrong addresses, it can
+/// [lose](Self::expire) a lease early, and it can be [unreachable](Self::disconnect). The gateway reads the list once
+/// in `gateway.refresh`, so its clients notice a change by then.
 ///
-/// The registry behind it keeps the records. What this one says of leases is what it has seen itself: those that were
-/// registered through it.
+/// The registry behind it keeps the records. This one knows only the leases that were registered through it.
 #[derive(Debug)]
 pub struct FaultyRegistry {
     inner: Arc<dyn Registry>,
     clock: Arc<dyn Clock>,
-    /// Never held over a call of the inner registry.
+    /// The lock is never held over a call of the inner registry.
     state: Mutex<State>,
 }
 
@@ -33,11 +36,11 @@ pub struct FaultyRegistry {
 struct State {
     /// The leases that were given out through this registry and have not run out, by key.
     leases: BTreeMap<String, KnownLease>,
-    /// The addresses that are told in place of those in the records, by key.
+    /// The addresses that readers are given in place of those in the records, by key.
     advertised: BTreeMap<String, String>,
     /// The list as it was when it was frozen.
     frozen: Option<Vec<Record>>,
-    /// The list that was told last.
+    /// The list that a reader was given last.
     last_list: Vec<Record>,
     is_disconnected: bool,
 }
@@ -53,7 +56,7 @@ struct KnownLease {
 }
 
 impl State {
-    /// Fails while the registry is disconnected.
+    /// Checks that the registry is not disconnected.
     fn check_reachable(&self) -> Result<(), Unreachable> {
         if self.is_disconnected {
             return Err(Unreachable::new("a test has disconnected it"));
@@ -61,7 +64,7 @@ impl State {
         Ok(())
     }
 
-    /// Changes the records of the inner registry into those that are told, and remembers them.
+    /// Changes the records of the inner registry into those that a reader is given, and remembers them.
     fn falsify(&mut self, mut records: Vec<Record>, now: Duration) -> Vec<Record> {
         self.leases.retain(|_, lease| now < lease.expires);
         records.retain(|record| {
@@ -90,7 +93,8 @@ impl State {
 }
 
 impl FaultyRegistry {
-    /// Creates a truthful registry in front of `inner`. `clock` is what the leases of `inner` run out by.
+    /// Creates a registry in front of `inner` that does not mislead yet. `clock` has to be the one by which the leases
+    /// of `inner` run out.
     pub fn new(inner: Arc<dyn Registry>, clock: Arc<dyn Clock>) -> Self {
         FaultyRegistry {
             inner,
@@ -99,17 +103,17 @@ impl FaultyRegistry {
         }
     }
 
-    /// Returns the records that a reader of the registry is told now. While the registry is unreachable there are none;
-    /// [`Registry::list`] is the same with that error.
+    /// Returns the records that a reader of the registry is given now. Returns none while the registry is unreachable;
+    /// [`Registry::list`] returns that as an error.
     pub async fn list(&self) -> Vec<Record> {
         Registry::list(self).await.unwrap_or_default()
     }
 
-    /// Freezes the list: from now on it is told as it is at this moment, so that the gateway keeps its last one.
+    /// Freezes the list: from now on readers are given the list of this moment, so that the gateway keeps its last one.
     /// Meanwhile leases are registered and renewed, and run out. Freezing a frozen list changes nothing.
     ///
-    /// A registry in another process can't say at once what its list is: in front of such a one, the list that was told
-    /// last is frozen.
+    /// A registry in another process can't be asked without waiting. In front of such a one, the list that a reader was
+    /// given last is frozen.
     pub fn freeze(&self) {
         let records = self.inner.list().now_or_never();
         let now = self.clock.now();
@@ -134,8 +138,8 @@ impl FaultyRegistry {
         self.state.lock().frozen.is_some()
     }
 
-    /// Ends the lease of an access server at once, and returns whether there was one. A running server learns it at its
-    /// next heartbeat, and registers anew.
+    /// Ends the lease of an access server at once, and returns whether there was one. A running server learns of it at
+    /// its next heartbeat, and registers anew.
     pub fn expire(&self, name: &str) -> bool {
         let now = self.clock.now();
         let mut state = self.state.lock();
@@ -147,8 +151,8 @@ impl FaultyRegistry {
         true
     }
 
-    /// Returns the leases that are held, whether or not the list is frozen: the name of each access server, and how long its
-    /// lease lasts without another heartbeat.
+    /// Returns the leases that are held, whether or not the list is frozen: the name of each access server, and how
+    /// long its lease lasts without another heartbeat.
     pub fn leases(&self) -> Vec<(String, Duration)> {
         let now = self.clock.now();
         let state = self.state.lock();
@@ -158,13 +162,13 @@ impl FaultyRegistry {
             .collect()
     }
 
-    /// Tells readers to dial `addr`, a host:port, for an access server, whatever the server itself has registered, until
-    /// [`advertise_itself`](Self::advertise_itself). The server need not be registered yet, and may register again. Nobody
-    /// has to listen at the address.
+    /// Gives readers `addr`, a host:port, as the address of an access server, whatever the server itself has
+    /// registered, until [`advertise_itself`](Self::advertise_itself). The server need not be registered yet, and may
+    /// register again. Nobody has to listen at the address.
     ///
     /// # Errors
     ///
-    /// [`BadHost`], when nobody can dial that. Then nothing has changed.
+    /// [`BadHost`], when the text is no address that a client can dial. Nothing has changed then.
     pub fn advertise(&self, name: &str, addr: impl fmt::Display) -> Result<(), BadHost> {
         let addr = addr.to_string();
         Host::address(&addr)?;
@@ -172,7 +176,7 @@ impl FaultyRegistry {
         Ok(())
     }
 
-    /// Ends an [`advertise`](Self::advertise): readers are told the address that the access server has registered.
+    /// Ends an [`advertise`](Self::advertise): readers are given the address that the access server has registered.
     pub fn advertise_itself(&self, name: &str) {
         self.state.lock().advertised.remove(&key(name));
     }
@@ -188,8 +192,8 @@ impl FaultyRegistry {
         self.state.lock().is_disconnected = false;
     }
 
-    /// Ends every [`freeze`](Self::freeze), [`advertise`](Self::advertise) and [`disconnect`](Self::disconnect). A lease that
-    /// was lost stays lost.
+    /// Ends every [`freeze`](Self::freeze), [`advertise`](Self::advertise) and [`disconnect`](Self::disconnect). A
+    /// lease that was lost stays lost.
     pub fn tell_the_truth(&self) {
         let mut state = self.state.lock();
         state.frozen = None;
@@ -203,7 +207,7 @@ impl Registry for FaultyRegistry {
     async fn register(&self, record: Record, ttl: Duration) -> Result<Lease, Unreachable> {
         self.state.lock().check_reachable()?;
         let name = record.name.clone();
-        // Before the call, since the lease runs from some moment during it.
+        // The time is read before the call, since the lease runs from some moment during the call.
         let expires = self.clock.now() + ttl;
         let lease = self.inner.register(record, ttl).await?;
         let known = KnownLease {

@@ -1,4 +1,7 @@
 //! The registry of one process.
+//!
+//! Serves the wiring, which makes one for each stack unless it is started with another one. Its leases are lost with
+//! the process, and so are the access servers that they stand for.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +26,7 @@ pub struct MemoryRegistry {
 struct State {
     /// The id of the newest lease.
     newest_lease: u64,
-    /// By key.
+    /// The listed records, by key.
     entries: BTreeMap<String, Entry>,
 }
 

@@ -4,8 +4,8 @@
 //! trait alone, so that a registry in another process can stand behind it: every call can fail because the registry is
 //! [`Unreachable`], which says nothing about the leases in it.
 //!
-//! [`MemoryRegistry`] keeps the records of one process. [`FaultyRegistry`] stands in front of any registry, and misleads
-//! its users where a test asks for it.
+//! [`MemoryRegistry`] keeps the records of one process. [`FaultyRegistry`] stands in front of any registry, and
+//! misleads its users where a test asks for it.
 
 mod faulty;
 mod memory;
@@ -35,8 +35,8 @@ pub struct Record {
     /// How many sessions the server held when it wrote the record. Added by imd.
     #[serde(rename = "Sessions", default)]
     pub sessions: usize,
-    /// How many records the server has written before this one, which tells an old count of sessions from a new one. Added
-    /// by imd.
+    /// How many records the server has written before this one, which tells an old count of sessions from a new one.
+    /// Added by imd.
     #[serde(rename = "Renewals", default)]
     pub renewals: u64,
 }
@@ -98,8 +98,8 @@ pub trait Registry: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// [`RenewError::LeaseLost`], when the lease is not held any more: the list is unchanged. [`RenewError::Unreachable`],
-    /// when nothing is known about the lease.
+    /// [`RenewError::LeaseLost`], when the lease is not held any more: the list is unchanged.
+    /// [`RenewError::Unreachable`], when nothing is known about the lease.
     async fn renew(&self, lease: &Lease, record: Record, ttl: Duration) -> Result<(), RenewError>;
 
     /// Takes the record of a lease off the list. A lease that is lost already is no error.

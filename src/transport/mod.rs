@@ -1,11 +1,11 @@
 //! The bytes of one connection, whatever carries them.
 //!
-//! Serves [`session`](crate::session), which names no kind of socket, and the listeners, which wrap what they accept. TLS
-//! and WebSocket become further variants of [`Transport`]: a variant answers for readiness, reading, writing, the orderly
-//! end and the abrupt one, and nothing above this module changes.
+//! Serves [`session`](crate::session), which names no kind of socket, and the listeners, which wrap what they accept.
+//! TLS and WebSocket become further variants of [`Transport`]: a variant answers for readiness, reading, writing, the
+//! orderly end and the abrupt one, and nothing above this module changes.
 //!
-//! Two rules hold for every variant. A `poll_*` method that returns `Pending` wakes the task of its last caller. A `try_*`
-//! method never waits, and reports [`WouldBlock`](io::ErrorKind::WouldBlock) instead.
+//! Two rules hold for every variant. A `poll_*` method that returns `Pending` wakes the task of its last caller. A
+//! `try_*` method never waits, and reports [`WouldBlock`](io::ErrorKind::WouldBlock) instead.
 
 #[cfg(test)]
 pub mod pipe;
@@ -82,8 +82,8 @@ impl Transport {
         limit: usize,
     ) -> Poll<io::Result<usize>> {
         match self {
-            // Not `try_read`: after a short read, this one knows that the socket is empty, which saves the system call that
-            // would report it.
+            // This is used instead of `try_read`: after a short read it knows that the socket is empty, which saves the
+            // system call that would report it.
             Transport::Tcp(stream) => poll_read_buf(Pin::new(stream), cx, &mut into.limit(limit)),
             #[cfg(test)]
             Transport::Pipe(pipe) => pipe.poll_read(cx, into, limit),
@@ -118,7 +118,8 @@ impl Transport {
         }
     }
 
-    /// Waits until some of `bytes` is taken, and returns how much. Nothing is written when the future is dropped before.
+    /// Waits until some of `bytes` is taken, and returns how much. Nothing is written when the future is dropped
+    /// before.
     ///
     /// # Errors
     ///
@@ -181,7 +182,7 @@ impl Transport {
     /// When the connection has broken.
     pub async fn drain(&mut self) -> io::Result<()> {
         while self.forget().await? > 0 {
-            // Otherwise a peer that never stops writing would keep this thread, and its timers would not be looked at.
+            // Without this, a peer that never stops writing would keep this thread, and no timer would fire on it.
             tokio::task::yield_now().await;
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! A connection within this process: a pair of ends with a bounded buffer in each direction.
 //!
-//! Serves the unit tests of [`session`](crate::session). Unlike tokio's `DuplexStream`, an end reports readiness apart from
-//! reading and writing, which is what a session waits for.
+//! Serves the unit tests of [`session`](crate::session). Unlike tokio's `DuplexStream`, an end reports readiness apart
+//! from reading and writing, which is what a session waits for.
 
 use std::future::poll_fn;
 use std::io;
@@ -29,11 +29,11 @@ struct Channel {
     bytes: BytesMut,
     /// The most bytes that wait to be read.
     capacity: usize,
-    /// The writer has closed it: after the bytes comes the end.
+    /// Whether the writer has closed this direction: the end follows the bytes.
     is_ended: bool,
-    /// One of the ends has reset the connection, or its reader is gone.
+    /// Whether one of the ends has reset the connection, or the reader is gone.
     is_broken: bool,
-    /// Everyone who waits for a change.
+    /// The tasks that wait for a change of this direction.
     waiting: Vec<Waker>,
 }
 
@@ -62,7 +62,7 @@ pub fn pair(capacity: usize) -> (Pipe, Pipe) {
     (end(&one, &other), end(&other, &one))
 }
 
-/// Looks at a channel until `look` finds something, and has the task woken by each change before.
+/// Polls a channel: ready when `look` finds something. Otherwise the task is woken by the next change.
 fn poll_channel<T>(
     channel: &Mutex<Channel>,
     cx: &Context<'_>,
@@ -168,7 +168,7 @@ impl Drop for Pipe {
         }
         let mut outgoing = self.outgoing.lock();
         outgoing.is_ended = true;
-        // As TCP does it: an end over unread input is a reset.
+        // As with TCP, closing over unread input resets the connection.
         outgoing.is_broken |= self.resets || has_unread;
         outgoing.changed();
     }
