@@ -1,8 +1,10 @@
-//! Writes a file that a user has named, such as an address file, a snapshot or a record.
+//! Writes a file that a user has named, such as an address file or a snapshot.
 //!
-//! Only a regular file is ever replaced or removed. A pipe or a character device is written to and stays. Anything else is
-//! refused, since the user probably meant something else. A symbolic link is followed only to a pipe or a character device
-//! (`/dev/stdout` is one). A regular file is never written through a link, and only its owner can read it.
+//! Serves the program and the files of snapshots.
+//!
+//! Only a regular file is ever replaced or removed. A pipe or a character device is written to and stays. Anything else
+//! is refused, since the user probably meant something else. A symbolic link is followed only to a pipe or a character
+//! device (`/dev/stdout` is one). A regular file is never written through a link, and only its owner can read it.
 
 use std::ffi::OsString;
 use std::fs::{self, File, FileType, OpenOptions};
@@ -55,8 +57,8 @@ impl FileTarget {
     ///
     /// # Errors
     ///
-    /// [`TargetError::Unfit`] if the path is a folder, a socket, a block device, or a symbolic link to anything but a pipe or
-    /// a character device; [`TargetError::Io`] if it can't be examined or its folder does not exist.
+    /// [`TargetError::Unfit`] if the path is a folder, a socket, a block device, or a symbolic link to anything but a
+    /// pipe or a character device; [`TargetError::Io`] if it can't be examined or its folder does not exist.
     pub fn at(path: &Path) -> Result<FileTarget, TargetError> {
         let path = path.to_owned();
         if path.file_name().is_none() {
@@ -97,7 +99,8 @@ impl FileTarget {
         self.kind == Kind::Stream
     }
 
-    /// Removes the regular file at the path. Does nothing if there is none, or if the path is a pipe or a character device.
+    /// Removes the regular file at the path. Does nothing if there is none, or if the path is a pipe or a character
+    /// device.
     ///
     /// # Errors
     ///
@@ -114,13 +117,14 @@ impl FileTarget {
 
     /// Writes the file with `write`. Blocks the thread for as long as the disk or the reader of a pipe takes.
     ///
-    /// A regular file is written under a temporary name and renamed, so that readers see the old or the new contents and
-    /// nothing in between; on an error nothing is left behind. A pipe without a reader is tried for the time `patience`.
+    /// A regular file is written under a temporary name and renamed, so that readers see the old or the new contents
+    /// and nothing in between; on an error nothing is left behind. A pipe without a reader is tried for the time
+    /// `patience`.
     ///
     /// # Errors
     ///
-    /// [`TargetError`] if a system call or `write` fails, if nobody reads the pipe, or if the path has become unfit since
-    /// [`at`](Self::at) examined it.
+    /// [`TargetError`] if a system call or `write` fails, if nobody reads the pipe, or if the path has become unfit
+    /// since [`at`](Self::at) examined it.
     pub fn write(
         &self,
         patience: Duration,
@@ -136,13 +140,13 @@ impl FileTarget {
         }
         let temporary = self.temporary();
         let written = self.write_whole(&temporary, write).map_err(failed);
-        // Examined once more, since the rename would replace whatever is at the path by now.
+        // The path is examined once more, since the rename would replace whatever is there by now.
         let written = written.and_then(|()| match FileTarget::at(&self.path)?.kind {
             Kind::Regular => fs::rename(&temporary, &self.path).map_err(failed),
             Kind::Stream => Err(failed(io::ErrorKind::AlreadyExists.into())),
         });
         if written.is_err() {
-            // It fails where the file was never created.
+            // Removing fails if the file was never created, which is no error.
             let _ = fs::remove_file(&temporary);
         }
         written

@@ -1,7 +1,7 @@
 //! The accept loop that the gateway, the access servers and the HTTP servers share, with its limits and its back-off.
 //!
-//! Serves `gateway`, `access` and `http`. A connection is served only with a permit of [`Admission`], so that no listener
-//! takes the files that another part of the stack needs.
+//! Serves `gateway`, `access` and `http`. A connection is served only with a permit of [`Admission`], so that no
+//! listener takes the files that another part of the stack needs.
 
 mod admission;
 
@@ -22,8 +22,8 @@ use crate::transport::Transport;
 /// How many connections the system queues until they are accepted.
 const BACKLOG: u32 = 1024;
 
-/// The wait after a failed accept. It doubles with each further failure, up to [`LONGEST_BACK_OFF`]. Real time, since it
-/// waits for the operating system.
+/// The wait after a failed accept. It doubles with each further failure, up to [`LONGEST_BACK_OFF`]. It is real time,
+/// since it waits for the operating system.
 const BACK_OFF: Duration = Duration::from_millis(10);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(1);
 
@@ -84,8 +84,8 @@ pub fn reserve(addr: SocketAddr) -> io::Result<TcpSocket> {
     } else {
         TcpSocket::new_v6()
     }?;
-    // So that a restart need not wait for the last connections of the previous start. On Windows, the option would let
-    // another program share the port.
+    // With this option a restart need not wait until the last connections of the previous start have ended. On Windows
+    // it would let another program share the port.
     #[cfg(not(windows))]
     socket.set_reuseaddr(true)?;
     socket.bind(addr)?;
@@ -95,8 +95,8 @@ pub fn reserve(addr: SocketAddr) -> io::Result<TcpSocket> {
 /// Accepts connections until the shutdown begins, and closes the listener then. During a pause, connections wait in the
 /// system's queue.
 ///
-/// `serve` must not wait for the connection: it gets the socket, the peer's address, and the permit to keep as long as the
-/// connection.
+/// `serve` must not wait for the connection: it gets the socket, the peer's address, and the permit to keep as long as
+/// the connection.
 pub async fn accept(
     listener: TcpListener,
     admission: Admission,
@@ -138,14 +138,14 @@ pub async fn accept(
             () = shutdown.begun() => return,
             permit = admission.permit(addr) => permit,
         };
-        // A socket that takes no options has been closed by its peer.
+        // A socket that takes no options was closed by its peer.
         if let (Some(permit), Ok(())) = (permit, admission.prepare(&stream)) {
             serve(stream, peer, permit);
         }
     }
 }
 
-/// Serves sessions on a listener, with tasks of the server's manager, and checks their deadlines.
+/// Serves sessions on a listener, with tasks of the server's session manager, and checks the deadlines of the sessions.
 pub fn serve_sessions<H: Handler>(
     listener: TcpListener,
     admission: Admission,
@@ -158,7 +158,7 @@ pub fn serve_sessions<H: Handler>(
     let tasks = shutdown.clone();
     let open = move |stream: TcpStream, peer, permit: ConnectionPermit| {
         let transport = Transport::from(stream);
-        // Fails only for a connection that its peer has closed.
+        // This fails only for a connection that its peer has closed.
         let Ok(local) = transport.local_addr() else {
             return;
         };

@@ -1,8 +1,10 @@
 //! Stored password hashes: argon2id in PHC form, `$argon2id$v=19$m=19456,t=2,p=1$SALT$HASH`.
 //!
+//! Serves the services, which verify passwords, and the snapshots, which check hashes from outside.
+//!
 //! The parameters in a hash determine how much memory and time it takes to verify a password, and a hash may come from
-//! outside: from a snapshot or from a store folder. So they are checked against bounds when a snapshot is read, and again
-//! before a password is verified.
+//! outside: from a snapshot or from a store folder. So they are checked against bounds when a snapshot is read, and
+//! again before a password is verified. No hash within the bounds takes more than 64 MiB.
 
 use argon2::password_hash::phc::{Output, PasswordHash, Salt};
 use argon2::{Algorithm, Params, Version};
@@ -81,8 +83,8 @@ impl StoredHash {
     }
 }
 
-/// Checks a hash from outside before it is stored. A text without `$` is no hash of any form: it is accepted, since it is
-/// never computed with, and no password matches it.
+/// Checks a hash from outside before it is stored. A text without `$` is no hash of any form: it is accepted, since it
+/// is never computed with, and no password matches it.
 ///
 /// # Errors
 ///

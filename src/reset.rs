@@ -1,7 +1,8 @@
-//! Replacing everything that a running stack holds.
+//! Replaces everything that a running stack holds: by nothing, or by a snapshot.
 //!
-//! Logins and requests to the HTTP API wait meanwhile. All sessions are ended first, and what they have sent is stored or
-//! refused before anything is replaced: no message from before is stored into what comes after.
+//! Serves the handle of a stack and the admin API. Logins and requests to the HTTP API wait meanwhile. All sessions are
+//! ended first, and what they have sent is stored or refused before anything is replaced, so that no message from
+//! before is stored into the new contents.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,17 +24,18 @@ use crate::store::{ReplaceError, Snapshot};
 pub enum Confirmed {
     /// The caller confirms it.
     Yes,
-    /// The caller does not: only a store in memory may be replaced.
+    /// The caller does not confirm it, so only a store in memory may be replaced.
     No,
 }
 
-/// Why a reset or a load failed. The store is unchanged, except after [`Fault`](Self::Fault) and [`Fixture`](Self::Fixture).
+/// Why a reset or a load failed. The store is unchanged, except after [`Fault`](Self::Fault) and
+/// [`Fixture`](Self::Fixture).
 #[derive(Debug, thiserror::Error)]
 pub enum ResetError {
     /// The store is durable, and the caller has not confirmed.
     #[error("all that is kept in {store} would be gone for good: this has to be confirmed")]
     NotConfirmed {
-        /// The store, in words.
+        /// The store, as [`StoreAdmin::describe`](crate::store::StoreAdmin::describe) names it.
         store: String,
     },
     /// An access server is paused, so its sessions can't be ended.
@@ -48,7 +50,7 @@ pub enum ResetError {
     /// Closed sessions did not come to an end in time.
     #[error("{sessions} sessions have not ended within {}", humantime::format_duration(*.within))]
     Busy {
-        /// How many sessions, and commits of ended sessions, were left.
+        /// The number of sessions, and of commits of ended sessions, that were left.
         sessions: usize,
         /// The time that they had: `shutdown.grace`.
         within: Duration,
@@ -64,7 +66,7 @@ pub enum ResetError {
     Fixture(#[from] FixtureError),
 }
 
-/// What the config has a stack start with, and so what a reset restores.
+/// What the config gives a stack at its start, which a reset restores.
 pub struct Origin {
     users: Vec<config::User>,
     groups: Vec<config::Group>,
@@ -99,7 +101,7 @@ pub struct Reset {
     origin: Origin,
     /// Held over a reset or a load, so that they do not overlap.
     turn: Mutex<()>,
-    /// Held while a snapshot is read that comes over HTTP: each may be large, so only one is in memory.
+    /// Held while a snapshot that comes over HTTP is read. Each may be large, so only one is in memory at a time.
     pub loading: Mutex<()>,
 }
 
@@ -118,7 +120,8 @@ impl Reset {
         &self.stack.core.services
     }
 
-    /// Makes the stack as new.
+    /// Empties the store, ends all sessions and faults, revives the access servers, and restores what the config
+    /// defines.
     ///
     /// # Errors
     ///
@@ -133,7 +136,8 @@ impl Reset {
         self.stack.core.lab.faults().begin_anew();
         let exclusive = self.services().lock_exclusive().await;
         let emptied = self.empty().await;
-        // Also where emptying has failed: all faults were removed above, and those of the config must be back.
+        // The faults are restored even if emptying has failed: all were removed above, and those of the config must be
+        // back.
         for fault in &self.origin.faults {
             self.stack.core.lab.faults().inject(fault.clone())?.keep();
         }
@@ -193,8 +197,8 @@ impl Reset {
         Ok(())
     }
 
-    /// Closes all sessions, and waits until they have done with the requests that they took. What is left of a session
-    /// then is to have its peer take the last word.
+    /// Closes all sessions, and waits until the requests that they took are done. Afterwards a session only waits for
+    /// its peer to take its last frames.
     async fn end_sessions(&self) -> Result<(), ResetError> {
         let managers = self.stack.session_managers();
         for manager in &managers {
@@ -222,8 +226,8 @@ impl Reset {
         }
     }
 
-    /// Returns how many closed sessions are still at work. A commit whose session has gone already counts as one: it too
-    /// stores into what is about to be replaced.
+    /// Returns how many closed sessions are still at work. A commit whose session has gone already counts as one: it
+    /// too stores into what is about to be replaced.
     fn at_work(&self, managers: &[Arc<SessionManager>]) -> usize {
         let closing = managers
             .iter()

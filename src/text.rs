@@ -1,8 +1,10 @@
-//! Reads text files that people write or pass on: the config, snapshots, records and address files.
+//! Reads text files that people write or pass on.
 //!
-//! A text is UTF-8, with or without a byte order mark, and its lines end with LF or CRLF, so that a file that was edited or
-//! piped on Windows is read as the same file. Text in UTF-16, the default of some Windows tools, is refused with the name
-//! of its encoding.
+//! Serves the config, snapshots, the records of `imd replay`, address files, and the standard input of the program.
+//!
+//! A text is UTF-8, with or without a byte order mark, and its lines end with LF or CRLF, so that a file that was
+//! edited or piped on Windows is read as the same file. Text in UTF-16, the default of some Windows tools, is refused
+//! with the name of its encoding.
 
 use std::io::{self, BufRead, Read};
 
@@ -126,11 +128,11 @@ impl<R: BufRead> LineReader<R> {
         self.number
     }
 
-    /// Returns the next line without its line end, or `None` at the end of the input. The byte order mark of the first line
-    /// is removed.
+    /// Returns the next line without its line end, or `None` at the end of the input. The byte order mark of the first
+    /// line is removed.
     ///
-    /// `limit` gets the beginning of the line and returns how many bytes a line that begins like this may have. Of a longer
-    /// line, no more than that is read.
+    /// `limit` gets the beginning of the line and returns how many bytes a line that begins like this may have. Of a
+    /// longer line, no more than that is read.
     ///
     /// # Errors
     ///
@@ -143,7 +145,7 @@ impl<R: BufRead> LineReader<R> {
         }
         let limit = limit(&self.line);
         if begun.limit() == 0 && !self.line.ends_with(b"\n") {
-            // CRLF comes on top of the limit.
+            // The limit does not count CRLF.
             let max = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(2);
             let mut rest = (&mut self.input).take(max.saturating_sub(BEGINNING));
             rest.read_until(b'\n', &mut self.line)?;
@@ -183,7 +185,8 @@ pub fn without_return(line: &str) -> &str {
     line.strip_suffix('\r').unwrap_or(line)
 }
 
-/// Returns the name of UTF-16 or UTF-32, which are detected by the byte order mark or by the zero bytes between letters.
+/// Returns the name of UTF-16 or UTF-32, which are detected by the byte order mark or by the zero bytes between
+/// letters.
 fn other_encoding(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => return Some("UTF-32"),
