@@ -3,7 +3,7 @@
 //! Serves [`StoreAdmin`](super::StoreAdmin), which returns one for the whole store and one for each inbox; the report
 //! of a stack is made of them. Every entry in `delivered` or `removed` is also in `stored`, and in only one of the two.
 
-/// What became of the messages of this run, counted once for each receiver of each message. The counts begin anew when
+/// Counts of what became of the messages of this run: one for each receiver of each message. The counts begin anew when
 /// the contents of the store are [replaced](super::StoreAdmin::replace).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ledger {

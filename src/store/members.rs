@@ -10,8 +10,8 @@ use hashbrown::HashSet;
 use super::Rejected;
 use crate::id::Uid;
 
-/// The members of a group, shared with what was sent to them. Behind a pointer of one word, since the memory store
-/// keeps one for each message to a group.
+/// The members of a group, shared with the messages to the group. The list is behind a pointer of one word, since the
+/// memory store keeps one for each message to a group.
 pub type Members = Arc<Vec<Uid>>;
 
 /// Returns the members of a new group without repetitions: `owner` first, then `members` in their order.

@@ -150,8 +150,8 @@ pub enum WriteOutcome {
 pub struct Committed {
     /// The result of each write, in the order of the batch.
     pub results: Vec<Result<WriteOutcome, Rejected>>,
-    /// The inboxes that the batch has put entries into, for notifies. If an inbox stands here several times, the
-    /// highest total holds.
+    /// The inboxes into which the batch has put entries, for notifies. If an inbox is listed several times, the highest
+    /// total holds.
     pub grown_inboxes: Vec<InboxState>,
 }
 

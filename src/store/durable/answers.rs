@@ -1,7 +1,7 @@
 //! The answers to the requests of a commit, and how they reach the tasks that have asked.
 //!
-//! Serves the writer. No request is answered before its commit has ended, and none that has an answer is left without
-//! one, even if some of the tasks are gone.
+//! Serves the writer. No request is answered before its commit has ended, and every request is answered, even if some
+//! of the tasks that have asked are gone.
 
 use tokio::sync::oneshot;
 
@@ -28,9 +28,9 @@ pub enum Outcome {
 pub enum PendingAnswer {
     /// The answer to a batch.
     Batch {
-        /// Where the answer goes.
+        /// The task that gets the answer.
         answer: AnswerSender<Result<Committed, StoreError>>,
-        /// What the answer is if this commit is stored.
+        /// The answer if this commit is stored.
         committed: Committed,
         /// How many of the results earlier commits have stored. They hold even if this commit is not stored.
         stored: usize,

@@ -18,8 +18,8 @@ pub const PIECE: usize = 64;
 /// How many bytes of text cost as much as an entry of an inbox, approximately.
 const BYTES_PER_ENTRY: usize = 512;
 
-/// The cost of finding the message that an ack accepts, in entries of an inbox, approximately. A message to a group can
-/// be one of many with its id; what they cost in addition is known only when they were read.
+/// The approximate cost of finding the message that an ack accepts, in entries of an inbox. A message to a group can be
+/// one of many with the same id; the cost of the others is known only when they were read.
 const LOOK_UP: usize = 4;
 
 /// A batch, and how far it is stored.
@@ -35,7 +35,7 @@ pub struct BatchProgress {
     /// batch may have hundreds of thousands of inboxes, and to look all of them up at its end would hold up every
     /// commit that waits.
     grown_inboxes: BTreeMap<Uid, InboxState>,
-    /// Where the answer goes.
+    /// The task that gets the answer.
     answer: AnswerSender<Result<Committed, StoreError>>,
 }
 
@@ -107,13 +107,13 @@ impl BatchProgress {
         })
     }
 
-    /// Notes that a commit has stored what is done of the batch.
+    /// Notes that a commit has stored all writes of the batch that were done.
     pub fn mark_stored(&mut self) {
         self.stored = self.results.len();
     }
 
-    /// Returns the answer of a batch that is not continued. Which of its results hold is decided by what is stored and
-    /// by how the commit ends; the caller corrects the totals of the inboxes with [`PendingAnswer::forget_last_piece`].
+    /// Ends a batch that is not continued, and returns its answer: the results of earlier commits hold, and all other
+    /// writes are refused. The caller corrects the totals of the inboxes with [`PendingAnswer::forget_last_piece`].
     pub fn abort(mut self) -> PendingAnswer {
         self.results
             .extend(self.writes.map(|_| Err(Rejected::DiskFull)));

@@ -38,7 +38,7 @@ impl InboxBounds {
         })
     }
 
-    /// Returns what a client is told of an inbox with these bounds.
+    /// Returns the state of an inbox with these bounds, as clients are told.
     pub fn inbox_state(self, uid: Uid) -> InboxState {
         InboxState {
             uid,

@@ -21,7 +21,7 @@ const SLOTS: u64 = 2;
 const SLOT: u64 = 4_096;
 /// The length of the two numbers of commits and their checksum. The store's id and a checksum over all follow.
 const NUMBERS: usize = 24;
-/// The length of what is written to a slot.
+/// The length of the contents of a slot, in bytes.
 const LEN: usize = NUMBERS + 16;
 
 /// How far the commits have come.

@@ -79,7 +79,7 @@ pub fn open(path: &Path, buffer: u64) -> Result<Copied, OpenError> {
 }
 
 /// Makes sure that no `imd` has the folder open, and that none can open it as long as the returned locks are held.
-/// There are none if the folder has no lock file or the file system no locks.
+/// There is no lock if the folder has no lock file, or the file system can't lock.
 fn lock_out_writers(path: &Path) -> Result<[Option<File>; 2], OpenError> {
     let unusable = OpenError::unusable(path);
     let folder = folder::lock_folder(path, File::try_lock_shared)?;

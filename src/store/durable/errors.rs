@@ -47,7 +47,7 @@ pub enum OpenError {
         path: PathBuf,
         /// The path of the entry, relative to the folder.
         entry: PathBuf,
-        /// What the entry is, as the rest of a sentence.
+        /// The kind of the entry, as the rest of a sentence.
         why: String,
     },
     /// A file was written for another store.
@@ -61,11 +61,11 @@ pub enum OpenError {
         /// The id in the file; 0 if it has none.
         found: u64,
     },
-    /// Something in the folder is not what was written.
+    /// A file of the folder is not the one that was written, or is missing.
     Damaged {
         /// The folder.
         path: PathBuf,
-        /// What is wrong, as a clause.
+        /// The damage, as a clause.
         why: String,
         /// Whether the damage was found after the engine was opened, which may have compacted and removed its files.
         is_tidied: bool,
@@ -109,7 +109,7 @@ impl OpenError {
         self
     }
 
-    /// Returns what is wrong, without what to do: that depends on what the folder is opened for.
+    /// Returns the problem without an advice, since the advice depends on the reason for which the folder was opened.
     pub fn reason(&self) -> String {
         match self {
             OpenError::BadPath(why) => why.clone(),

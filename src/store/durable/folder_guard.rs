@@ -125,7 +125,7 @@ impl FolderGuard {
 }
 
 impl Known {
-    /// Makes sure that the path leads to the same file.
+    /// Makes sure that the path still leads to this file.
     fn check(&self) -> Result<(), String> {
         let found = fs::metadata(&self.path).map_err(|error| gone(&self.path, &error))?;
         if identity(&found) == self.identity {
@@ -152,7 +152,7 @@ fn newest_journal(folder: &Path) -> Option<(u64, Known)> {
     Some((number, Known { path, identity }))
 }
 
-/// What distinguishes a file from every other one that exists at the same time: its file system and its inode.
+/// The identity of a file, which no other file has at the same time: its file system and its inode.
 #[cfg(unix)]
 type Identity = (u64, u64);
 

@@ -50,7 +50,8 @@ pub struct Recent {
     max_commit_entries: usize,
 }
 
-/// What was removed from the cache. To free it takes long, so its owner drops it after the lock is released.
+/// Entries that were removed from the cache. Freeing them takes long, so the owner drops this after the lock is
+/// released.
 #[derive(Debug, Default)]
 #[must_use]
 pub struct Evicted {
@@ -58,6 +59,7 @@ pub struct Evicted {
     _entries: Vec<VecDeque<Arc<Message>>>,
 }
 
+/// The part of an inbox that the cache has.
 #[derive(Debug)]
 struct Inbox {
     bounds: InboxBounds,
@@ -103,7 +105,7 @@ impl Recent {
         self.inboxes.get(&uid).map(|inbox| inbox.bounds)
     }
 
-    /// Returns what a client is told of an inbox, if it is in the cache.
+    /// Returns the state of an inbox as clients are told, if its bounds are in the cache.
     pub fn inbox_state(&self, uid: Uid) -> Option<InboxState> {
         self.bounds(uid).map(|bounds| bounds.inbox_state(uid))
     }
@@ -118,8 +120,8 @@ impl Recent {
     /// are in the cache.
     pub fn page(&self, uid: Uid, after: Version, limit: PageLimit) -> Option<(Page, Version)> {
         let Inbox { bounds, newest } = self.inboxes.get(&uid)?;
-        // A version beyond the inbox comes from contents that the store no longer has. Such a page begins anew, which
-        // is rare.
+        // A version beyond the inbox comes from contents that the store no longer has. Such a page begins with the
+        // oldest entry. This is rare, so it is left to the engine.
         if after > bounds.total {
             return None;
         }
@@ -335,7 +337,7 @@ mod tests {
                 new_messages.push(NewMessage { message, receivers });
             }
             for &(uid, through) in trimmed {
-                // Retention removes only what was there before the commit.
+                // Retention removes only entries of earlier commits.
                 let total = self
                     .bounds
                     .get(&uid)
@@ -393,7 +395,7 @@ mod tests {
         assert!((0..=4).all(|after| fixture.check(Uid(2), Version(after), ALL)));
         assert_eq!(fixture.evict(), 0);
         fixture.commit(&[vec![Uid(2)], vec![Uid(2)]], &[], &[]);
-        // Before the eviction, the cache may be too large.
+        // The cache may be too large until the eviction.
         assert!((0..=6).all(|after| fixture.check(Uid(2), Version(after), ALL)));
         assert_eq!(fixture.evict(), 1);
         assert!((0..2).all(|after| !fixture.check(Uid(2), Version(after), ALL)));

@@ -128,7 +128,8 @@ fn old_entries(
     Ok((old, Some(uid)))
 }
 
-/// Returns the old entries of an inbox. If the inbox can't be read, none: the others are cleaned all the same.
+/// Returns the old entries of an inbox; none if the inbox can't be read, so that the other inboxes are cleaned
+/// nonetheless.
 fn old_entries_of(view: &View<'_>, uid: Uid, retention: Retention, now: i64) -> Option<OldEntries> {
     find_old_entries(view, uid, retention, now).unwrap_or_else(|error| {
         tracing::error!(%error, uid = uid.0, "old messages were not removed");

@@ -17,6 +17,7 @@ use crate::id::{GroupId, MsgId, Uid, Version};
 use crate::store::{Kind, Message, Rejected, Scope, WriteOutcome};
 
 impl Draft<'_> {
+    /// Puts a message to one user, or an ack, into the user's inbox, unless its id was stored before.
     pub(super) fn put_into_inbox(
         &mut self,
         target: Uid,
@@ -49,6 +50,7 @@ impl Draft<'_> {
         }))
     }
 
+    /// Puts a message to a group into the inboxes of all members, unless its id was stored before.
     pub(super) fn put_into_inboxes(
         &mut self,
         message: Arc<Message>,

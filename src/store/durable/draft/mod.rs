@@ -1,8 +1,8 @@
 //! The draft of a group commit: the writer does the writes of a commit in it, and then writes the draft as one batch of
 //! the engine.
 //!
-//! Serves the writer. A draft reads the state of the last commit and what it has itself changed so far, and changes
-//! nothing outside of itself: a draft that is dropped leaves no trace.
+//! Serves the writer. A draft reads the state of the last commit and its own changes so far. Nobody else sees these
+//! changes before the writer has written and published them, so a draft that is dropped has no effect.
 //!
 //! | module | what it does |
 //! |---|---|
@@ -108,7 +108,7 @@ impl<'a> Draft<'a> {
         self.changes.is_empty() && self.entries.is_empty() && self.state == self.before
     }
 
-    /// Returns what a client is told of an inbox once the draft is stored.
+    /// Returns the state of an inbox, as clients are told once the draft is stored.
     ///
     /// # Errors
     ///

@@ -14,7 +14,7 @@ use super::Draft;
 use crate::id::{GroupId, MsgId, Uid, Version};
 use crate::store::{Scope, keep_ids_from};
 
-/// Where the message of an entry that is removed is stored.
+/// The place of the message of an entry that is removed.
 enum Body {
     /// In the entry itself: a message to one user.
     Own(MessageRecord),

@@ -1,7 +1,6 @@
 //! Why the engine could not answer.
 //!
-//! Serves all modules that read records. The error becomes a [`StoreError`](crate::store::StoreError) before it leaves
-//! the durable store.
+//! Serves all modules that read records. Callers of the store get it as a [`StoreError`](crate::store::StoreError).
 
 use super::super::record::Damaged;
 use crate::id::{Uid, Version};

@@ -1,9 +1,10 @@
 //! The engine of the store: fjall, an LSM tree with a journal (its write-ahead log).
 //!
-//! Serves the writer, which alone writes to it, and the readers, which get [views](View) of its published state. A
-//! commit is appended to the journal and to the memtable. Full memtables are rotated and flushed to tables, and
-//! compactions put few large tables in the place of many; the engine's own threads do both. This module bounds how far
-//! they may fall behind, so that the engine never blocks a commit: on a full disk it would do so for ever.
+//! Serves the writer, which alone writes to it once the store is open, and the readers, which get [views](View) of its
+//! published state. A commit is appended to the journal and to the memtable. Full memtables are rotated and flushed to
+//! tables, and compactions put few large tables in the place of many; the engine's own threads do both. This module
+//! bounds how far they may fall behind, so that the engine never blocks a commit: on a full disk it would do so for
+//! ever.
 
 mod error;
 mod view;
@@ -38,7 +39,7 @@ const MAX_ROTATED: usize = 2;
 /// How many tables may wait for their first compaction. With 20 the engine slows commits down, with 30 it blocks them.
 const MAX_UNMERGED: usize = 16;
 
-/// The interval at which [`Engine::wait_until`] looks again.
+/// The interval at which [`Engine::wait_until`] asks again.
 const POLL: Duration = Duration::from_millis(1);
 
 /// The size of the cache for blocks of tables, in bytes.
@@ -221,7 +222,7 @@ impl Engine {
 
     /// Blocks until `is_done` returns true.
     ///
-    /// fjall tells nobody that a flush or a compaction has ended, nor that its threads are gone: its own waits, in
+    /// fjall has no event for the end of a flush or a compaction, nor for the end of its threads: its own waits, in
     /// `rotate_memtable_and_wait` and before a write, sleep for 10 ms to 100 ms and look again. So this is a loop too,
     /// the only one of the store. The caller goes on [`POLL`] after the event at the latest.
     ///

@@ -105,7 +105,7 @@ pub fn lock_folder(
     }
 }
 
-/// Makes sure that the path leads to a folder. The error of one that does not says what is there instead.
+/// Makes sure that the path leads to a folder. Otherwise the error says what is there instead.
 fn check_is_folder(path: &Path) -> io::Result<()> {
     let error = match fs::metadata(path) {
         Ok(found) if found.is_dir() => return Ok(()),

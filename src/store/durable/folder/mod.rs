@@ -2,9 +2,9 @@
 //!
 //! Serves the store and `inspect`, which both get an [`OpenFolder`] from here.
 //!
-//! [`layout`](super::layout) has the names of what is in it. All of it is for its owner alone: folders have the
+//! [`layout`](super::layout) has the names of the files. All of them are for their owner alone: folders have the
 //! permissions 0700 and files 0600. The folder itself may be reached through a symbolic link, to another disk for
-//! example; what is in it may not, see [`folder_check`].
+//! example; its entries may not, see [`folder_check`].
 //!
 //! A kill between any two system calls leaves a folder that the next start can use.
 

@@ -71,8 +71,8 @@ pub fn cut_after(path: &Path, commit: u64) -> Result<(), OpenError> {
     wal::cut_after(&path.join(ENGINE), commit).map_err(OpenError::unusable(path))
 }
 
-/// Empties the journals of an engine that is closed and has flushed all its memtables. The next start does not need
-/// what they hold, and reading it takes time.
+/// Empties the journals of an engine that is closed and has flushed all its memtables. The next start does not need the
+/// contents of the journals, and would take time to read them.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! What opening an engine and creating one return.
+//! The result of opening an engine, and of creating one.
 //!
 //! Serves `recover` and `create`. The type is below both, so that neither has to import the other one for it.
 

@@ -21,7 +21,7 @@ use crate::store::Scope;
 /// How many problems are kept as text. The others are counted.
 const MAX_PROBLEMS: usize = 20;
 
-/// What a check has found.
+/// The result of a check.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Findings {
     /// The number of registered users.

@@ -69,11 +69,12 @@ pub enum Item {
     },
 }
 
-/// Gives every item to `item`, or those of the user `only`. Returns what is damaged or missing, which is left out.
+/// Gives every item to `item`, or those of the user `only`. Records that are damaged or missing are left out; returns a
+/// sentence for each.
 ///
 /// # Errors
 ///
-/// What `item` returns.
+/// The error that `item` returns; the dump ends then.
 pub fn dump<E>(
     view: &View<'_>,
     only: Option<Uid>,

@@ -75,12 +75,12 @@ impl Inspection {
         check::check(&self.view(), &engine, is_stopped)
     }
 
-    /// Gives every item of the store to `item`, or those of the user `only`. Returns what is damaged or missing, which
-    /// is left out.
+    /// Gives every item of the store to `item`, or those of the user `only`. Records that are damaged or missing are
+    /// left out; returns a sentence for each.
     ///
     /// # Errors
     ///
-    /// What `item` returns.
+    /// The error that `item` returns; the dump ends then.
     pub fn dump<E>(
         &self,
         only: Option<Uid>,

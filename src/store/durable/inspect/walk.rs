@@ -15,7 +15,7 @@ pub struct Walk<'a> {
     view: &'a View<'a>,
     prefix: Key,
     found: Box<dyn Iterator<Item = Result<RawRecord, EngineError>> + 'a>,
-    /// The last key that was read since the walk was begun anew.
+    /// The last key that was read since the walk last skipped records; none before.
     last: Option<Vec<u8>>,
     /// The kind of the records that are read now: the first byte of their keys.
     kind: u8,
@@ -47,7 +47,7 @@ impl<'a> Walk<'a> {
         self.last = None;
     }
 
-    /// Goes on with the next inbox, or with the next kind of record. Returns the sentence that says what is left out.
+    /// Continues with the next inbox, or with the next kind of record. Returns the sentence that says what is left out.
     fn skip(&mut self, error: &EngineError) -> String {
         let inbox = match &self.last {
             Some(last) if last.first() == Some(&b'i') => Some(record::first_number::<Uid>(last)),

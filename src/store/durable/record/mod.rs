@@ -57,8 +57,8 @@ pub trait Record: prost::Message + Default {
     }
 }
 
-/// Returns the value to store under `key`, of a record that is encoded already. `encoded` is the same afterwards, so
-/// that one encoding serves many keys.
+/// Returns the value to store under `key`, for a record that is encoded already. `encoded` is left as it was, so that
+/// one encoding serves many keys.
 pub fn seal(key: &[u8], encoded: &mut Vec<u8>) -> Value {
     let len = encoded.len();
     encoded.extend_from_slice(&checksum(key, encoded));

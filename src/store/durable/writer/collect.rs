@@ -97,7 +97,7 @@ impl Queue {
 
 /// A group commit that is being collected: pieces of many batches, read marks and removals.
 pub struct GroupCommit<'a> {
-    /// What the commit changes.
+    /// The changes that the commit makes.
     pub draft: Draft<'a>,
     /// The replies that are sent once the commit is stored.
     pub pending: Vec<PendingAnswer>,

@@ -27,7 +27,7 @@ pub const ASK_AFTER: usize = 1 << 20;
 /// See [`PLENTY`].
 const ASK_EVERY: Duration = Duration::from_millis(100);
 
-/// What is known of the free space on the disk.
+/// The knowledge of the free space on the disk.
 #[derive(Debug, Default)]
 pub struct FreeSpace {
     /// Whether there was less than the floor when the system was asked last.

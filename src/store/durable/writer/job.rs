@@ -15,7 +15,7 @@ use crate::store::{Committed, ReplaceError, StoreError, Write};
 /// from its client meanwhile.
 pub const QUEUE: usize = 1_024;
 
-/// Where the reply to a close goes.
+/// Takes the reply to a close.
 pub type Closed = oneshot::Sender<Result<(), StoreError>>;
 
 /// A job for the writer.
@@ -25,7 +25,7 @@ pub enum Job {
     Commit {
         /// The writes, in order.
         batch: Vec<Write>,
-        /// Where the results go.
+        /// Takes the results.
         answer: AnswerSender<Result<Committed, StoreError>>,
     },
     /// Moves a read mark.
@@ -47,7 +47,7 @@ pub enum Job {
         through: Version,
         /// The time of the cleaning: Unix time in milliseconds.
         now: i64,
-        /// Where the number of removed entries goes.
+        /// Takes the number of removed entries.
         answer: AnswerSender<Result<u64, StoreError>>,
     },
     /// Forgets message ids that have expired.
@@ -56,21 +56,21 @@ pub enum Job {
         generation: u64,
         /// The keys of the [expiring](super::super::record::EXPIRING) ids.
         keys: Vec<Key>,
-        /// Where the number of forgotten ids goes.
+        /// Takes the number of forgotten ids.
         answer: AnswerSender<Result<u64, StoreError>>,
     },
     /// Replaces everything in the store.
     Replace {
-        /// What the store holds afterwards.
+        /// The new contents.
         contents: Contents,
-        /// Where the result goes.
+        /// Takes the result.
         answer: AnswerSender<Result<(), ReplaceError>>,
     },
     /// Checks how much space can be given back to the disk.
     Reclaim,
     /// Syncs everything and closes the folder.
     Close {
-        /// Where the result goes.
+        /// Takes the result.
         answer: Closed,
     },
 }

@@ -52,13 +52,13 @@ use crate::store::{ReplaceError, StoreError};
 /// readers have to pass over the tombstones until then.
 const MAX_TOMBSTONES: usize = 16_384;
 
-/// What the writer does next.
+/// The next thing that the writer does.
 enum Step {
     /// A job, and in the same commit those that were submitted after it.
     Do(Job),
     /// A commit that goes on with the unfinished batches, and takes submitted jobs along.
     Continue,
-    /// Nothing: nobody can submit a job any more.
+    /// The writer ends, since nobody can submit a job any more.
     End,
 }
 

@@ -129,7 +129,7 @@ impl Writer {
         };
         // The engine may be poisoned when its compactions were stopped.
         self.is_poisoned = true;
-        // Nobody needs the result any more.
+        // The result of the compaction is not needed any more.
         drop(compaction.thread.join());
         match synced {
             Err(fjall::Error::Poisoned) => Ok(()),
