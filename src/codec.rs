@@ -98,7 +98,7 @@ pub struct FrameTooLong {
     pub max: usize,
 }
 
-/// What a buffer of received bytes begins with.
+/// The beginning of a buffer of received bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Split<'a> {
     /// A whole frame. `taken` bytes of the buffer belong to it.

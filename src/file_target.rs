@@ -23,6 +23,7 @@ pub struct FileTarget {
     is_synced: bool,
 }
 
+/// How a path is written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// A regular file that exists, or a path at which one can be created.
@@ -201,7 +202,7 @@ impl FileTarget {
                         let why = "this was replaced while it was opened";
                         return Err(TargetError::Unfit { path: path(), why });
                     }
-                    // From here on, writes wait for a slow reader.
+                    // Without the flag O_NONBLOCK, writes wait for a slow reader from now on.
                     fcntl(&stream, FcntlArg::F_SETFL(OFlag::empty())).map_err(|error| {
                         TargetError::Io {
                             path: path(),
@@ -330,7 +331,7 @@ mod tests {
             assert!(matches!(refused, Err(TargetError::Unfit { .. })), "{name}");
         }
         assert_eq!(fs::read_to_string(at("file")).unwrap(), "theirs");
-        // What is put there later is not replaced either.
+        // Something that is put at the path later is not replaced either.
         let target = FileTarget::at(&at("new")).unwrap();
         symlink(at("nowhere"), at("new")).unwrap();
         assert!(matches!(say(&target, "x"), Err(TargetError::Unfit { .. })));

@@ -1,9 +1,9 @@
 //! Snowflake ids: 1 bit zero, 41 bits Unix milliseconds, 10 bits machine, 12 bits serial (the contract's
 //! *Identifiers*).
 //!
-//! Serves the services, which number messages and groups with them. Ids always increase and never repeat, whatever the
-//! clock says. The clock can only move them forward, and no further than [`clock::LATEST_MS`]. Between that time and
-//! the end of the 41 bits, 10^14 more ids fit.
+//! Serves the services, which give these ids to groups, and to messages that come without one. Ids always increase and
+//! never repeat, whatever the clock says. The clock can only move them forward, and no further than
+//! [`clock::LATEST_MS`]. Between that time and the end of the 41 bits, 10^14 more ids fit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

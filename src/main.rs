@@ -78,7 +78,7 @@ fn show(help: &clap::Error) -> u8 {
 ///
 /// # Errors
 ///
-/// Whatever made the daemon or the command fail. The caller reports it and exits with its code.
+/// The error that made the daemon or the command fail. The caller reports it and exits with its code.
 fn run(cli: Cli, process_start: Instant) -> Result<(), Failure> {
     // A launched child replaces this process with another program, so it must not have started threads or opened
     // files yet.

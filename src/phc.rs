@@ -88,7 +88,7 @@ impl StoredHash {
 ///
 /// # Errors
 ///
-/// Those of [`StoredHash::parse`].
+/// [`Refused`] in the cases of [`StoredHash::parse`].
 pub fn check(text: &str) -> Result<(), Refused> {
     if text.contains('$') {
         StoredHash::parse(text).map(drop)

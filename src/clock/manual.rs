@@ -48,7 +48,7 @@ pub struct ManualClock {
     clock: Arc<ClockState>,
 }
 
-/// What the handles of one clock and its timers share.
+/// The state that the handles of one clock and its timers share.
 #[derive(Debug, Default)]
 struct ClockState {
     state: Mutex<Timeline>,
@@ -86,7 +86,7 @@ struct Ticker {
     phase: Phase,
 }
 
-/// What the owner of a timer is doing. `Waiting` is followed by `Fired`, then by `Working`, then by `Waiting` or
+/// The activity of a timer's owner. `Waiting` is followed by `Fired`, then by `Working`, then by `Waiting` or
 /// `Resting`.
 #[derive(Debug)]
 enum Phase {

@@ -28,7 +28,7 @@ pub(super) const MAX_GAP: Duration = Duration::from_millis(500);
 pub(super) struct RunTime {
     /// When the process was last recorded as running, in real time. `u64::MAX` once stops are no longer looked for.
     last_seen: AtomicU64,
-    /// For how long the process has been stopped so far.
+    /// The time for which the process has been stopped so far.
     stopped: AtomicU64,
     /// Held while a stop is added to `stopped`, so that two threads do not add the same one.
     counting: Mutex<()>,
@@ -48,7 +48,7 @@ impl RunTime {
         let stopped = real
             .saturating_sub(last_seen)
             .saturating_sub(nanos(MAX_GAP));
-        // In this order, so that a thread that loads the new `last_seen` also loads the new `stopped`.
+        // `stopped` is changed first, so that a thread that loads the new `last_seen` also loads the new `stopped`.
         self.stopped.fetch_add(stopped, Ordering::AcqRel);
         self.last_seen.fetch_max(real, Ordering::AcqRel);
     }

@@ -1,7 +1,7 @@
 //! The directory of one process: the sessions of all its access servers, in a sharded map.
 //!
-//! Serves the services, which use it as a [`SessionDirectory`]; the wiring makes one for each stack. A session
-//! is notified only after the lock of its entry was released.
+//! Serves the services, which use it as a [`SessionDirectory`]; the wiring makes one for each stack. A session is
+//! notified only after the lock of its entry was released.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,7 @@ pub struct LocalDirectory {
     metrics: Arc<Metrics>,
 }
 
+/// A user who is logged in.
 #[derive(Debug)]
 struct Entry {
     session: Arc<dyn SessionHandle>,

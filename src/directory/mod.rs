@@ -105,7 +105,7 @@ pub trait SessionDirectory: fmt::Debug + Send + Sync {
 
     /// Counts the user as online anew, from this moment.
     ///
-    /// Where the user's entry is gone, because the session that had displaced this one has left, this session takes its
+    /// If the user's entry is gone, because the session that had displaced this one has left, this session takes its
     /// place.
     fn renew(&self, uid: Uid, session: &Arc<dyn SessionHandle>);
 

@@ -49,12 +49,14 @@ pub struct At {
     pub server: Arc<String>,
 }
 
+/// The labels of a closed connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Closed {
     server: Arc<String>,
     reason: &'static str,
 }
 
+/// The label of a refused login.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Refused {
     code: u32,

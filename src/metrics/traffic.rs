@@ -52,6 +52,7 @@ struct Shard {
     commands: [Counters; SLOTS],
 }
 
+/// The counters of one command in one shard.
 #[derive(Debug, Default)]
 struct Counters {
     frames_in: AtomicU64,

@@ -25,7 +25,7 @@ pub enum Cmd {
     SendGroupMsg = 20005,
     /// Asks for the newer messages of the user's own inbox.
     SyncMsg = 20006,
-    /// Pushed by the server: the inbox holds something newer than what was read.
+    /// Pushed by the server: tells the user that the inbox holds a message that the user has not read.
     Notify = 20007,
     /// Ends the login and the session.
     Logout = 20008,
@@ -48,7 +48,7 @@ impl Cmd {
         Cmd::ErrServer,
     ];
 
-    /// Returns the number that stands in field 1 of every message of this command.
+    /// Returns the number in field 1 of every message of this command.
     pub const fn number(self) -> u32 {
         self as u32
     }

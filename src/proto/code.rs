@@ -12,7 +12,7 @@ pub enum Code {
     Ok = 0,
     /// The request is wrong by itself: its command is not known, an id is not positive, or something is over a limit.
     RequestErr = 10001,
-    /// The server has failed to do what is a correct request, or a frame can't be decoded.
+    /// The request is correct and the server has failed to do it, or a frame can't be decoded.
     ServerError = 90001,
     /// The receiver never got the message that it accepts.
     NoDataFound = 91001,
@@ -68,7 +68,7 @@ impl Code {
         Code::ALL.into_iter().find(|code| code.number() == number)
     }
 
-    /// Returns the number that stands in `errCode`.
+    /// Returns the number for the field `errCode`.
     pub const fn number(self) -> u32 {
         self as u32
     }
@@ -95,7 +95,7 @@ impl Code {
         }
     }
 
-    /// Returns the standard text with what was wrong behind it.
+    /// Returns the standard text, followed by what was wrong.
     pub fn because(self, why: impl fmt::Display) -> String {
         format!("{self}: {why}")
     }

@@ -31,7 +31,7 @@ impl FieldValue<'_> {
 
 /// An iterator over the fields of a message, as tag and value, in the order in which they are encoded.
 ///
-/// After an error the rest of the message has no meaning: stop there.
+/// After an error the iterator must not be used any more: what it would return has no meaning.
 #[derive(Debug, Clone)]
 pub struct FieldReader<'a>(&'a [u8]);
 

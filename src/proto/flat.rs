@@ -110,7 +110,8 @@ mod tests {
         Form::Text,
     ];
 
-    /// The same message for prost. Its texts are declared as bytes, for prost refuses strings that are not UTF-8.
+    /// The same message as a type of prost. Its texts are declared as bytes, because prost refuses strings that are not
+    /// UTF-8.
     #[derive(Clone, PartialEq, prost::Message)]
     struct Known {
         #[prost(uint32, tag = "1")]

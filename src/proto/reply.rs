@@ -15,8 +15,8 @@ use super::{
 /// The longest msgID that a reply echoes, in bytes: the other fields of the reply have to fit into the same frame.
 const MAX_ECHO: usize = u16::MAX as usize - 512;
 
-/// What can be encoded into a frame: any message of the contract, a [`Reply`], or a value that is encoded field by
-/// field.
+/// A value that can be encoded into a frame: any message of the contract, a [`Reply`], or a value that is encoded field
+/// by field.
 pub trait Payload {
     /// Appends the encoded message.
     fn encode_payload(&self, dst: &mut BytesMut);

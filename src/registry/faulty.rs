@@ -32,6 +32,7 @@ pub struct FaultyRegistry {
     state: Mutex<State>,
 }
 
+/// How the registry misleads, and what it needs to know for that.
 #[derive(Debug, Default)]
 struct State {
     /// The leases that were given out through this registry and have not run out, by key.
@@ -45,6 +46,7 @@ struct State {
     is_disconnected: bool,
 }
 
+/// A lease that was registered through this registry.
 #[derive(Debug)]
 struct KnownLease {
     name: String,

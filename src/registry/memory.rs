@@ -22,6 +22,7 @@ pub struct MemoryRegistry {
     state: Mutex<State>,
 }
 
+/// The contents of the registry, behind one lock.
 #[derive(Debug, Default)]
 struct State {
     /// The id of the newest lease.
@@ -30,6 +31,7 @@ struct State {
     entries: BTreeMap<String, Entry>,
 }
 
+/// A record and the lease that keeps it listed.
 #[derive(Debug)]
 struct Entry {
     record: Record,

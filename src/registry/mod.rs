@@ -20,7 +20,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-/// What an access server tells the registry about itself.
+/// The record that an access server registers about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// The name of the access server. A registry lists at most one record of each name.
@@ -61,7 +61,7 @@ pub struct Lease {
     pub id: u64,
 }
 
-/// The registry gave no answer. Whether it has done what was asked of it is unknown, and the leases in it run on.
+/// The registry gave no answer. Nobody knows whether it has done what it was asked to, and the leases in it run on.
 #[derive(Debug, thiserror::Error)]
 #[error("the registry can't be reached: {0}")]
 pub struct Unreachable(#[source] Box<dyn Error + Send + Sync>);

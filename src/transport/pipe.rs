@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 /// The address of every pipe's ends.
 pub const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
-/// One end of a pipe.
+/// One end of a pipe. Its methods do what the methods of [`Transport`](super::Transport) with these names do.
 #[derive(Debug)]
 pub struct Pipe {
     incoming: Arc<Mutex<Channel>>,
