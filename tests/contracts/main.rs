@@ -4,6 +4,10 @@
 mod clock;
 mod codec;
 mod directory;
+#[cfg(feature = "durable")]
+#[path = "../support/hooked_store.rs"]
+#[allow(dead_code, reason = "no hook but an owner of the folder is used here")]
+mod hooked_store;
 mod registry;
 mod session;
 mod store;

@@ -7,8 +7,8 @@ use imd::proto::{Cmd, ResSendP2pMsg};
 use imd::{Config, Imd};
 
 use crate::met;
-use crate::odd_store::start_odd;
 use crate::servers::server;
+use crate::support::gated_store::start_gated;
 use crate::support::{Wire, advance, p2p, ping, start, start_manual, user};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ async fn also_when_what_is_throttled_rests() {
 
 /// Starts a stack in which a fault holds back a reply behind one that a paused server can't write.
 async fn held_up(fault: Fault) -> (Imd, Wire) {
-    let (imd, store) = start_odd(Config::ephemeral().manual_clock()).await;
+    let (imd, store) = start_gated(Config::ephemeral().manual_clock()).await;
     let mut ann = user(&imd, 1).await;
     let fault = imd.fault(fault);
     store.commit.hold();

@@ -10,8 +10,8 @@ use imd::session::CloseReason;
 
 use crate::admin::{call, get};
 use crate::met;
-use crate::odd_store::start_odd;
 use crate::servers::{server, user_at};
+use crate::support::gated_store::start_gated;
 use crate::support::{PATIENCE, Wire, access, login, p2p, ping, soon, start_manual, until, user};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -125,7 +125,7 @@ async fn by_the_admin_api_which_leaves_no_rule_behind() {
 
 #[tokio::test]
 async fn the_answer_to_a_request_under_way_is_not_written() {
-    let (imd, store) = start_odd(imd::Config::ephemeral().manual_clock()).await;
+    let (imd, store) = start_gated(imd::Config::ephemeral().manual_clock()).await;
     let mut ann = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;
     store.commit.hold();

@@ -151,7 +151,7 @@ async fn who_hangs_up_while_a_server_is_paused_is_noticed_when_it_goes_on() {
 async fn who_hangs_up_is_noticed_also_under_a_rule_that_came_later() {
     let mut config = imd::Config::ephemeral().manual_clock();
     config.journal.capture = imd::lab::Capture::Off;
-    let (imd, store) = crate::odd_store::start_odd(config).await;
+    let (imd, store) = crate::support::gated_store::start_gated(config).await;
     let mut ann = user_at(&imd, "access-1", 1).await;
     store.commit.hold();
     let mut bytes = framed(&p2p(2, "a", "x"));

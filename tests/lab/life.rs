@@ -7,8 +7,8 @@ use imd::access::ServerState;
 use imd::config::Strategy;
 use imd::proto::{Cmd, ResSendP2pMsg};
 
-use crate::odd_store::start_odd;
 use crate::servers::{addrs, handed_out, registered, server, user_at};
+use crate::support::gated_store::start_gated;
 use crate::support::{Wire, congest, login, p2p, refuses, soon, start, start_manual, until};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -64,7 +64,7 @@ async fn a_killed_server_is_handed_out_until_its_lease_has_run_out_and_the_list_
 /// either case.
 #[tokio::test]
 async fn a_kill_does_not_wait_for_requests_under_way() {
-    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let (imd, store) = start_gated(Config::ephemeral()).await;
     let mut ann = user_at(&imd, "access-1", 1).await;
     let mut bob = Wire::connect(server(&imd, "access-1").addr()).await;
     store.commit.hold();
@@ -143,7 +143,7 @@ async fn a_stopped_server_deregisters_and_tells_its_sessions() {
 
 #[tokio::test]
 async fn a_stop_answers_the_requests_under_way() {
-    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let (imd, store) = start_gated(Config::ephemeral()).await;
     let mut ann = user_at(&imd, "access-1", 1).await;
     store.commit.hold();
     ann.send(&p2p(2, "m", "x")).await;

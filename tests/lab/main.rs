@@ -1,9 +1,6 @@
 //! The lab, through the Rust API and the admin API: each fault, lie and pause does what was asked for, where it was
 //! asked for, and nothing else.
 
-#[path = "../sockets/odd_store.rs"]
-#[allow(dead_code, reason = "what other tests use is not needed here")]
-mod odd_store;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "each suite uses a part of it")]
 mod support;

@@ -10,8 +10,8 @@ use socket2::SockRef;
 
 use crate::admin::call;
 use crate::met;
-use crate::odd_store::start_odd;
 use crate::servers::{server, user_at};
+use crate::support::gated_store::start_gated;
 use crate::support::{Http, Wire, ack, framed, group_msg, group_of, p2p, soon, start, sync, until};
 
 /// How the task of a sender ends while its message is being stored.
@@ -75,7 +75,7 @@ async fn end(imd: &Imd, mut sender: Wire, how: End) -> Option<Wire> {
 #[tokio::test]
 async fn what_is_stored_is_notified_however_its_senders_task_ends() {
     for how in ENDS {
-        let (imd, store) = start_odd(hasty()).await;
+        let (imd, store) = start_gated(hasty()).await;
         let team = group_of(&imd, &[3, 1]).await;
         let mut bob = user_at(&imd, "access-2", 2).await;
         let mut cid = user_at(&imd, "access-2", 3).await;
@@ -104,7 +104,7 @@ async fn what_is_stored_is_notified_however_its_senders_task_ends() {
 
 #[tokio::test]
 async fn what_was_stored_before_a_panic_is_notified() {
-    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let (imd, store) = start_gated(Config::ephemeral()).await;
     let mut bob = user_at(&imd, "access-2", 2).await;
     let mut ann = user_at(&imd, "access-1", 1).await;
     store.committed.hold();
@@ -169,7 +169,7 @@ async fn receivers_do_not_wait_for_a_sender_who_does_not_read() {
 
 #[tokio::test]
 async fn what_an_http_client_has_sent_before_it_hung_up_is_notified() {
-    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let (imd, store) = start_gated(Config::ephemeral()).await;
     let mut bob = user_at(&imd, "access-2", 2).await;
     store.committed.hold();
     let body = json!({ "from": 1, "to": 2, "msg_id": "m", "text": "x" }).to_string();
@@ -209,7 +209,7 @@ async fn what_a_fault_holds_before_it_is_stored_is_not_notified_when_the_sender_
 
 #[tokio::test]
 async fn a_reset_waits_for_what_a_killed_server_has_left_and_nobody_hears_of_it() {
-    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let (imd, store) = start_gated(Config::ephemeral()).await;
     let mut ann = user_at(&imd, "access-1", 1).await;
     store.committed.hold();
     ann.send(&p2p(2, "m", "x")).await;

@@ -9,8 +9,8 @@ use imd::proto::{Cmd, ResSendP2pMsg, ResSyncMsg};
 use imd::session::Session;
 use imd::{Config, Imd};
 
-use crate::odd_store::start_odd;
 use crate::servers::{registered, server, user_at};
+use crate::support::gated_store::start_gated;
 use crate::support::{Wire, framed, p2p, ping, refuses, soon, start, start_manual, sync, until};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -85,7 +85,7 @@ async fn what_was_sent_to_a_paused_servers_sessions_comes_when_it_goes_on() {
 
 #[tokio::test]
 async fn the_answer_to_a_request_under_way_waits() {
-    let (imd, store) = start_odd(Config::ephemeral().manual_clock()).await;
+    let (imd, store) = start_gated(Config::ephemeral().manual_clock()).await;
     let mut ann = user_at(&imd, "access-1", 1).await;
     let mut bob = user_at(&imd, "access-2", 2).await;
     store.commit.hold();

@@ -7,8 +7,8 @@ use serde_json::json;
 
 use crate::admin::call;
 use crate::contents::both;
-use crate::odd_store::start_odd;
 use crate::servers::user_at;
+use crate::support::gated_store::start_gated;
 use crate::support::{Wire, ack, framed, group_msg, group_of, p2p, ping, sync};
 
 /// Sends a request that is stored, and a sync behind it, in one read.
@@ -76,7 +76,7 @@ async fn a_sync_that_is_refused_moves_no_read_mark_whatever_stood_before_it() {
 /// from the next sync on.
 #[tokio::test]
 async fn a_rule_refuses_no_sync_whose_read_is_stored_already() {
-    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let (imd, store) = start_gated(Config::ephemeral()).await;
     let mut bob = user_at(&imd, "access-1", 2).await;
     for id in ["a", "b"] {
         bob.p2p(2, id, "x").await;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::admin::{call, get, post};
-use crate::odd_store::start_odd;
+use crate::support::gated_store::start_gated;
 use crate::support::{
     Wire, access, group_of, login, p2p, post as stack_post, soon, start, start_manual, texts,
     until, user, user_with_mail,
@@ -302,7 +302,7 @@ async fn a_file_that_is_not_whole_changes_nothing() {
 /// it is over.
 #[tokio::test]
 async fn what_is_in_flight_is_of_before_and_who_comes_waits() {
-    let (imd, store) = start_odd(Config::ephemeral().manual_clock()).await;
+    let (imd, store) = start_gated(Config::ephemeral().manual_clock()).await;
     let mut ann = user(&imd, 1).await;
     store.commit.hold();
     store.replace.hold();
@@ -334,7 +334,7 @@ async fn what_is_in_flight_is_of_before_and_who_comes_waits() {
 /// A reset that stopped halfway would leave neither the old contents nor the new ones.
 #[tokio::test]
 async fn a_reset_goes_to_its_end_when_who_asked_has_gone() {
-    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let (imd, store) = start_gated(Config::ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     ann.p2p(2, "a", "x").await;
     store.replace.hold();
@@ -370,7 +370,7 @@ async fn who_waits_for_a_delay_is_not_waited_for() {
 
 #[tokio::test]
 async fn a_store_that_fails_and_a_server_that_rests_leave_everything_there() {
-    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let (imd, store) = start_gated(Config::ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     ann.p2p(2, "a", "x").await;
     let paused = imd.access("access-2").unwrap();
@@ -427,7 +427,7 @@ async fn a_session_that_is_half_open_is_ended_too() {
 async fn where_a_reset_fails_the_faults_are_those_of_the_config() {
     let mut config = Config::from_toml(ORIGIN, "imd.toml").unwrap();
     config.any_port();
-    let (imd, store) = start_odd(config).await;
+    let (imd, store) = start_gated(config).await;
     let listed = imd.faults().list();
     imd.fault(Fault::at(Site::Notify)).keep();
     store.replace.fail();

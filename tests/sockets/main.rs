@@ -1,7 +1,6 @@
 //! The wire contract and the HTTP API of the stack, as clients see them through real sockets. Each file holds one part
 //! of it.
 
-mod odd_store;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "each suite uses a part of it")]
 mod support;

@@ -1,11 +1,12 @@
 //! `store.keep` and `store.max_inbox`: a cleaning once a minute removes old messages.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use imd::{Config, Imd};
 
-use crate::odd_store::start_odd;
+use crate::support::gated_store::{StoreGates, start_gated};
 use crate::support::{group_of, refuses, soon, start, texts, user, user_with_mail, versions};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -101,7 +102,7 @@ async fn an_inbox_keeps_its_newest() {
 
 #[tokio::test]
 async fn without_limits_nothing_is_cleaned() {
-    let (imd, store) = start_odd(config()).await;
+    let (imd, store) = start_gated(config()).await;
     imd.clock().advance(HOUR).await;
     assert_eq!(store.cleanings.load(Ordering::SeqCst), 0);
 }
@@ -110,7 +111,7 @@ async fn without_limits_nothing_is_cleaned() {
 async fn a_cleaning_that_fails_is_tried_again_at_the_next_minute() {
     let mut config = config();
     config.store.max_inbox = Some(1);
-    let (imd, store) = start_odd(config).await;
+    let (imd, store) = start_gated(config).await;
     let mut ann = user(&imd, 1).await;
     for n in 1..=3 {
         ann.p2p(2, &n.to_string(), "x").await;
@@ -125,11 +126,11 @@ async fn a_cleaning_that_fails_is_tried_again_at_the_next_minute() {
 }
 
 /// Starts a stack whose store is in the middle of a cleaning.
-async fn start_cleaning(mut config: Config) -> (Imd, std::sync::Arc<crate::odd_store::OddStore>) {
+async fn start_cleaning(mut config: Config) -> (Imd, Arc<StoreGates>) {
     config = config.manual_clock();
     config.store.max_inbox = Some(1);
-    let (imd, store) = start_odd(config).await;
-    let clock = std::sync::Arc::clone(imd.clock());
+    let (imd, store) = start_gated(config).await;
+    let clock = Arc::clone(imd.clock());
     store.clean.hold();
     // The call returns when the cleaning is over.
     tokio::spawn(async move { clock.advance(MINUTE).await });
@@ -144,10 +145,10 @@ async fn a_cleaning_under_way_ends_before_the_store_is_closed() {
     let shutdown = tokio::spawn(imd.shutdown());
     // A shutdown closes the ports first, so a closed port shows that it has begun.
     soon(async { while !refuses(api).await {} }).await;
-    assert_eq!(store.closed.load(Ordering::SeqCst), 0);
+    assert_eq!(store.closes.load(Ordering::SeqCst), 0);
     store.clean.let_through(1);
     assert_eq!(soon(shutdown).await.unwrap().unfinished, 0);
-    assert_eq!(store.closed.load(Ordering::SeqCst), 1);
+    assert_eq!(store.closes.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
@@ -156,5 +157,5 @@ async fn a_cleaning_that_hangs_is_cut_off_after_the_grace() {
     config.shutdown.grace = Duration::from_millis(50);
     let (imd, store) = start_cleaning(config).await;
     assert_eq!(soon(imd.shutdown()).await.unfinished, 0);
-    assert_eq!(store.closed.load(Ordering::SeqCst), 1);
+    assert_eq!(store.closes.load(Ordering::SeqCst), 1);
 }

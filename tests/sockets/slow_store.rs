@@ -9,14 +9,14 @@ use imd::lab::{Fault, Site};
 use imd::proto::{Base, Cmd, Code, ResSendP2pMsg, ResSyncMsg};
 use prost::Message;
 
-use crate::odd_store::start_odd;
+use crate::support::gated_store::start_gated;
 use crate::support::{Wire, access, login, p2p, post, refuses, soon, sync, user};
 
 #[tokio::test]
 async fn a_failing_store_is_answered_90001_everywhere() {
-    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let (imd, store) = start_gated(Config::ephemeral()).await;
     let mut ann = user(&imd, 1).await;
-    store.all_but_close().iter().for_each(|gate| gate.fail());
+    store.of_requests().iter().for_each(|gate| gate.fail());
 
     let reply = ann.p2p(2, "m", "x").await;
     assert_eq!(
@@ -36,7 +36,7 @@ async fn a_failing_store_is_answered_90001_everywhere() {
     assert_eq!(answer["code"], 90001);
     ann.ping().await;
 
-    store.all_but_close().iter().for_each(|gate| gate.open());
+    store.of_requests().iter().for_each(|gate| gate.open());
     assert_eq!(ann.p2p(2, "m", "x").await.err_code, 0);
     bob.login(&imd, 2).await;
     assert_eq!(bob.notified().await, (0, 1));
@@ -45,7 +45,7 @@ async fn a_failing_store_is_answered_90001_everywhere() {
 
 #[tokio::test]
 async fn a_login_that_fails_in_the_store_changes_nothing() {
-    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let (imd, store) = start_gated(Config::ephemeral()).await;
     let mut older = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;
     store.inbox_state.fail();
@@ -65,7 +65,7 @@ async fn a_login_that_fails_in_the_store_changes_nothing() {
 /// between the first look and the entry would not be notified.
 #[tokio::test]
 async fn what_is_stored_during_a_login_is_notified() {
-    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let (imd, store) = start_gated(Config::ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     store.inbox_state.hold();
     let mut bob = Wire::connect(access(&imd)).await;
@@ -82,16 +82,16 @@ async fn what_is_stored_during_a_login_is_notified() {
 
 #[tokio::test]
 async fn what_is_stored_while_a_page_is_made_is_notified_after_it() {
-    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let (imd, store) = start_gated(Config::ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;
     ann.p2p(2, "a", "x").await;
     assert_eq!(bob.notified().await, (0, 1));
-    store.synced.hold();
+    store.page_read.hold();
     bob.send(&sync(0, 0)).await;
-    store.synced.arrived().await;
+    store.page_read.arrived().await;
     ann.p2p(2, "b", "x").await;
-    store.synced.let_through(1);
+    store.page_read.let_through(1);
     let page: ResSyncMsg = bob.recv(Cmd::SyncMsg).await;
     assert_eq!((page.current_id, page.total_id), (1, 1));
     assert_eq!(bob.notified().await, (1, 2));
@@ -99,7 +99,7 @@ async fn what_is_stored_while_a_page_is_made_is_notified_after_it() {
 
 #[tokio::test]
 async fn a_session_that_is_taken_over_gets_its_answers_and_then_its_last_word() {
-    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let (imd, store) = start_gated(Config::ephemeral()).await;
     let mut older = user(&imd, 1).await;
     store.commit.hold();
     older.send(&p2p(2, "m", "x")).await;
@@ -115,7 +115,7 @@ async fn a_session_that_is_taken_over_gets_its_answers_and_then_its_last_word() 
 /// A session that is closed while its login waits for the store must not displace the session that is there.
 #[tokio::test]
 async fn a_login_of_a_session_that_was_closed_meanwhile_takes_nobody_over() {
-    let (imd, store) = start_odd(Config::ephemeral().manual_clock()).await;
+    let (imd, store) = start_gated(Config::ephemeral().manual_clock()).await;
     let mut late = Wire::connect(access(&imd)).await;
     store.inbox_state.hold();
     late.send(&login(&imd, 1)).await;
@@ -132,7 +132,7 @@ async fn a_login_of_a_session_that_was_closed_meanwhile_takes_nobody_over() {
 
 #[tokio::test]
 async fn time_in_which_the_store_is_slow_is_not_the_clients() {
-    let (imd, store) = start_odd(Config::ephemeral().manual_clock()).await;
+    let (imd, store) = start_gated(Config::ephemeral().manual_clock()).await;
     let mut ann = user(&imd, 1).await;
     store.commit.hold();
     let mut bytes = crate::support::framed(&p2p(2, "m", "x"));
@@ -150,7 +150,7 @@ async fn time_in_which_the_store_is_slow_is_not_the_clients() {
 
 #[tokio::test]
 async fn a_panic_in_a_handler_ends_its_session_alone() {
-    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let (imd, store) = start_gated(Config::ephemeral()).await;
     let mut bob = user(&imd, 2).await;
     let mut ann = user(&imd, 1).await;
     store.commit.panic();
@@ -165,17 +165,17 @@ async fn a_panic_in_a_handler_ends_its_session_alone() {
 
 #[tokio::test]
 async fn a_shutdown_flushes_the_store() {
-    let (imd, store) = start_odd(Config::ephemeral()).await;
-    assert_eq!(store.closed.load(Ordering::SeqCst), 0);
+    let (imd, store) = start_gated(Config::ephemeral()).await;
+    assert_eq!(store.closes.load(Ordering::SeqCst), 0);
     soon(imd.shutdown()).await;
-    assert_eq!(store.closed.load(Ordering::SeqCst), 1);
+    assert_eq!(store.closes.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
 async fn a_shutdown_does_not_wait_for_a_hung_store_for_ever() {
     let mut config = Config::ephemeral();
     config.shutdown.grace = Duration::from_millis(50);
-    let (imd, store) = start_odd(config).await;
+    let (imd, store) = start_gated(config).await;
     let mut ann = user(&imd, 1).await;
     store.commit.hold();
     ann.send(&p2p(2, "m", "x")).await;
@@ -187,16 +187,16 @@ async fn a_shutdown_does_not_wait_for_a_hung_store_for_ever() {
 async fn a_shutdown_does_not_wait_for_a_hung_close_for_ever() {
     let mut config = Config::ephemeral();
     config.shutdown.grace = Duration::from_millis(50);
-    let (imd, store) = start_odd(config).await;
+    let (imd, store) = start_gated(config).await;
     store.close.hold();
     assert_eq!(soon(imd.shutdown()).await.unfinished, 0);
-    assert_eq!(store.closed.load(Ordering::SeqCst), 1);
+    assert_eq!(store.closes.load(Ordering::SeqCst), 1);
 }
 
 /// When the store fails for good, the owner of the stack is told, and can still shut it down in order.
 #[tokio::test]
 async fn a_store_that_fails_for_good_is_reported_and_the_stack_can_be_shut_down() {
-    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let (imd, store) = start_gated(Config::ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     store.commit.fail();
     assert_eq!(ann.p2p(2, "m", "x").await.err_code, 90001);
@@ -219,7 +219,7 @@ async fn a_store_that_fails_for_good_is_reported_and_the_stack_can_be_shut_down(
 
 #[tokio::test]
 async fn a_request_under_way_is_answered_before_a_shutdown_ends() {
-    let (imd, store) = start_odd(crate::support::quiet_ports()).await;
+    let (imd, store) = start_gated(crate::support::quiet_ports()).await;
     let mut ann = user(&imd, 1).await;
     store.commit.hold();
     let api = imd.group_api_addr();
@@ -245,7 +245,7 @@ async fn a_request_under_way_is_answered_before_a_shutdown_ends() {
 async fn an_http_request_that_the_store_keeps_too_long_is_answered_busy() {
     let mut config = Config::ephemeral();
     config.http.timeout = Duration::from_secs(1);
-    let (imd, store) = start_odd(config).await;
+    let (imd, store) = start_gated(config).await;
     store.commit.hold();
     let (status, answer) = post(imd.group_api_addr(), "/x/group/create", "uid=1").await;
     assert_eq!(status, 200);
@@ -255,7 +255,7 @@ async fn an_http_request_that_the_store_keeps_too_long_is_answered_busy() {
 
 #[tokio::test]
 async fn what_was_not_stored_is_answered_without_an_id_that_nobody_gave_it() {
-    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let (imd, store) = start_gated(Config::ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     let refusing = Fault::at(Site::StoreWrite).error(Code::ServerError);
     let refusing = imd.fault(refusing);
@@ -282,7 +282,7 @@ async fn what_was_not_stored_is_answered_without_an_id_that_nobody_gave_it() {
 async fn a_commit_that_hangs_leaves_the_store_time_to_close() {
     let mut config = Config::ephemeral();
     config.shutdown.grace = Duration::from_millis(50);
-    let (imd, store) = start_odd(config).await;
+    let (imd, store) = start_gated(config).await;
     let mut ann = user(&imd, 1).await;
     store.commit.hold();
     store.close.hold();

@@ -7,7 +7,7 @@ use imd::id::{MsgId, Uid, Version};
 use imd::proto::{Cmd, ReqSyncMsg, ResSendP2pMsg, ResSyncMsg};
 use prost::Message;
 
-use crate::odd_store::start_odd;
+use crate::support::gated_store::start_gated;
 use crate::support::{framed, p2p, start, sync, texts, user, user_with_mail, versions};
 
 /// Ann sends `count` messages of `size` bytes to Bob, who is offline.
@@ -259,13 +259,13 @@ async fn a_sync_behind_a_send_in_one_segment_moves_the_read_mark() {
 
 #[tokio::test]
 async fn a_page_that_fits_no_frame_is_refused_as_the_command_has_it() {
-    let (imd, store) = start_odd(Config::ephemeral()).await;
+    let (imd, store) = start_gated(Config::ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     for n in 0..3 {
         let sent = ann.p2p(2, &format!("{n}"), &"x".repeat(32_000)).await;
         assert_eq!(sent.err_code, 0);
     }
-    store.overfills.store(true, Ordering::SeqCst);
+    store.ignores_page_limit.store(true, Ordering::SeqCst);
     let mut bob = user_with_mail(&imd, 2, (0, 3)).await;
     let refused = bob.sync(0, 0).await;
     assert_eq!(
@@ -274,6 +274,6 @@ async fn a_page_that_fits_no_frame_is_refused_as_the_command_has_it() {
     );
     // No notify claims that this reader is further than that.
     bob.ping().await;
-    store.overfills.store(false, Ordering::SeqCst);
+    store.ignores_page_limit.store(false, Ordering::SeqCst);
     assert_eq!(versions(&bob.sync(0, 0).await), [1, 2]);
 }

@@ -7,10 +7,14 @@
 //! | `http` | [`Http`]: a connection that speaks HTTP, as a request and its answer or as bytes |
 //! | `ports` | ports that stay reserved while nothing listens on them |
 //! | `chance` | a generator of random numbers whose seed can be repeated |
+//! | `hooked_store` | a store in front of another one, with hooks around each operation |
+//! | `gated_store` | a store whose operations a test holds back, lets through or makes fail |
 //!
 //! Each suite includes this folder by `#[path]`, and uses a part of it. Tests that look at no bytes use `imd::Client`.
 
 pub mod chance;
+pub mod gated_store;
+pub mod hooked_store;
 pub mod http;
 pub mod ports;
 mod request;
