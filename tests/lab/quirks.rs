@@ -5,7 +5,7 @@ use std::time::Duration;
 use imd::config::{Quirks, SecondLogin};
 use imd::lab::{Fault, Site};
 use imd::proto::{
-    Cmd, Code, Error, OffsetMsg, ReqAcceptP2pMsgAck, ReqLogin, ReqLogout, ReqPing, ReqSendGroupMsg,
+    Cmd, Code, Error, OffsetMsg, ReqAcceptP2pMsgAck, ReqLogout, ReqPing, ReqSendGroupMsg,
     ReqSendP2pMsg, ReqSyncMsg, ResAcceptP2pMsgAck, ResLogin, ResLogout, ResSendGroupMsg,
     ResSendP2pMsg, ResSyncMsg,
 };
@@ -13,8 +13,8 @@ use imd::{Config, Imd};
 use prost::Message;
 
 use crate::support::{
-    Wire, access, ack, group_of, login, p2p, ping, soon, start, sync, texts, user, user_with_mail,
-    versions,
+    Wire, access, ack, group_of, login, login_with_token, p2p, ping, soon, start, sync, texts,
+    user, user_with_mail, versions,
 };
 
 const GAP: Duration = Duration::from_secs(10);
@@ -288,11 +288,7 @@ async fn login_not_required() {
     assert_eq!(wire.p2p(2, "d", "d").await.err_code, 93003);
     wire.send(&ping()).await;
     wire.error(Cmd::Ping, 93003).await;
-    wire.send(&ReqLogin {
-        token: "wrong".into(),
-        ..login(&imd, 1)
-    })
-    .await;
+    wire.send(&login_with_token(1, "wrong")).await;
     wire.error(Cmd::Login, 93002).await;
     wire.login(&imd, 1).await;
     assert_eq!(wire.notified().await, (0, 2));
@@ -444,12 +440,8 @@ async fn replies_as_schema() {
         })
         .await;
         let mut wire = Wire::connect(access(&imd)).await;
-        let wrong = ReqLogin {
-            token: "wrong".into(),
-            ..login(&imd, 1)
-        };
         wire.send(&ping()).await;
-        wire.send(&wrong).await;
+        wire.send(&login_with_token(1, "wrong")).await;
         wire.send(&login(&imd, 1)).await;
         wire.send(&ping()).await;
         let expected = [

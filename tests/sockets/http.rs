@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use imd::id::Uid;
-use imd::proto::{Cmd, ReqLogin};
+use imd::proto::Cmd;
 use imd::store::{MemoryStore, MessageStore, User, Write};
 use imd::{Config, Imd};
 use serde_json::json;
 
-use crate::support::{Http, Wire, access, group_of, http, login, post, start, user};
+use crate::support::{Http, Wire, access, group_of, http, login_with_token, post, start, user};
 
 #[tokio::test]
 async fn register_and_auth() {
@@ -38,11 +38,7 @@ async fn who_never_registered_gets_a_token_where_nobody_has_to() {
     let (_, answer) = post(imd.user_api_addr(), "/x/user/auth", "uid=8&pw=any").await;
     let token = answer["data"]["token"].as_str().unwrap().to_owned();
     let mut wire = Wire::connect(access(&imd)).await;
-    let request = ReqLogin {
-        token,
-        ..login(&imd, 8)
-    };
-    wire.send(&request).await;
+    wire.send(&login_with_token(8, &token)).await;
     assert_eq!(wire.error(Cmd::Login, 0).await, "ok");
     // From the moment in which a user has a password, it is checked.
     let (_, answer) = post(imd.user_api_addr(), "/x/user/register", "uid=8&pw=a").await;

@@ -1,25 +1,16 @@
 //! Command 20001: which tokens are accepted, and to which user they bind the session.
 
 use imd::Config;
-use imd::proto::{Cmd, ReqLogin};
+use imd::proto::Cmd;
 
-use crate::support::{Wire, access, login, post, start, start_manual, user};
-
-fn with_token(uid: i64, token: &str) -> ReqLogin {
-    ReqLogin {
-        cmd: 20001,
-        uid,
-        token: token.into(),
-        ..Default::default()
-    }
-}
+use crate::support::{Wire, access, login, login_with_token, post, start, start_manual, user};
 
 #[tokio::test]
 async fn the_salted_token_logs_in() {
     let imd = start(Config::ephemeral()).await;
     let mut wire = Wire::connect(access(&imd)).await;
     // md5("321" + salt), as an existing client sends it.
-    wire.send(&with_token(321, "69338d7366e3a53668cbd23dfedee4cd"))
+    wire.send(&login_with_token(321, "69338d7366e3a53668cbd23dfedee4cd"))
         .await;
     assert_eq!(wire.error(Cmd::Login, 0).await, "ok");
     assert!(imd.is_online(321));
@@ -34,13 +25,13 @@ async fn a_refused_login_leaves_the_session_open_and_unbound() {
     let last = if nearly.pop() == Some('0') { '1' } else { '0' };
     nearly.push(last);
     for (request, code) in [
-        (with_token(7, ""), 93001),
-        (with_token(0, &imd.token(0)), 93001),
-        (with_token(-7, &imd.token(-7)), 93001),
-        (with_token(7, "wrong"), 93002),
-        (with_token(7, &of_another), 93002),
-        (with_token(7, &nearly), 93002),
-        (with_token(7, &imd.token(7).to_uppercase()), 93002),
+        (login_with_token(7, ""), 93001),
+        (login_with_token(0, &imd.token(0)), 93001),
+        (login_with_token(-7, &imd.token(-7)), 93001),
+        (login_with_token(7, "wrong"), 93002),
+        (login_with_token(7, &of_another), 93002),
+        (login_with_token(7, &nearly), 93002),
+        (login_with_token(7, &imd.token(7).to_uppercase()), 93002),
     ] {
         wire.send(&request).await;
         wire.error(Cmd::Login, code).await;
@@ -64,9 +55,9 @@ async fn a_second_login_of_the_same_user_is_answered_0_and_of_another_93005() {
     );
     assert!(!imd.is_online(8));
     // After the login, a UID of 0 stands for the user of the session, in every command.
-    wire.send(&with_token(0, &imd.token(7))).await;
+    wire.send(&login_with_token(0, &imd.token(7))).await;
     assert_eq!(wire.error(Cmd::Login, 0).await, "ok");
-    wire.send(&with_token(7, "wrong")).await;
+    wire.send(&login_with_token(7, "wrong")).await;
     wire.error(Cmd::Login, 93002).await;
     wire.ping().await;
 }
@@ -99,9 +90,9 @@ async fn a_token_of_the_http_api_logs_its_user_in_for_a_day() {
     let (_, answer) = post(api, "/x/user/auth", "uid=7&pw=secret").await;
     let token = answer["data"]["token"].as_str().unwrap().to_owned();
     let mut wire = Wire::connect(access(&imd)).await;
-    wire.send(&with_token(8, &token)).await;
+    wire.send(&login_with_token(8, &token)).await;
     wire.error(Cmd::Login, 93002).await;
-    wire.send(&with_token(7, &token)).await;
+    wire.send(&login_with_token(7, &token)).await;
     assert_eq!(wire.error(Cmd::Login, 0).await, "ok");
 }
 
@@ -118,7 +109,7 @@ async fn a_token_of_the_http_api_runs_out() {
     imd.clock()
         .advance(std::time::Duration::from_secs(60))
         .await;
-    wire.send(&with_token(7, &token)).await;
+    wire.send(&login_with_token(7, &token)).await;
     wire.error(Cmd::Login, 93002).await;
 }
 
@@ -144,7 +135,10 @@ async fn thousands_of_forged_tokens_are_refused_one_by_one() {
     // The digit that replaces another one may be the same digit: then the token is not forged.
     forged.retain(|token| *token != issued && *token != imd.token(7));
     assert!(forged.len() > 2_000);
-    let requests: Vec<_> = forged.iter().map(|token| with_token(7, token)).collect();
+    let requests: Vec<_> = forged
+        .iter()
+        .map(|token| login_with_token(7, token))
+        .collect();
     let mut wire = Wire::connect(access(&imd)).await;
     for is_bound in [false, true] {
         for requests in requests.chunks(200) {
@@ -155,7 +149,7 @@ async fn thousands_of_forged_tokens_are_refused_one_by_one() {
             }
         }
         assert_eq!(imd.is_online(7), is_bound);
-        wire.send(&with_token(7, &issued)).await;
+        wire.send(&login_with_token(7, &issued)).await;
         wire.error(Cmd::Login, 0).await;
     }
 }

@@ -2,12 +2,13 @@
 
 use bytes::{Bytes, BytesMut};
 use imd::config::SecondLogin;
-use imd::proto::{Base, Cmd, Error, ReqAccessServer, ReqLogin, ReqLogout, ReqPing, ResLogout};
+use imd::proto::{Base, Cmd, Error, ReqAccessServer, ReqLogout, ReqPing, ResLogout};
 use imd::{Config, Imd};
 use prost::Message;
 
 use crate::support::{
-    Wire, access, ack, framed, group_msg, login, p2p, ping, start, start_manual, sync, until, user,
+    Wire, access, ack, framed, group_msg, login, login_with_token, p2p, ping, start, start_manual,
+    sync, until, user,
 };
 
 /// A frame that a client sends, and how it is answered: the command and the code of the reply.
@@ -37,13 +38,7 @@ fn cases(imd: &Imd, uid: i64) -> Vec<Case> {
         before,
         after,
     };
-    let logging_in = |uid, token: &str| {
-        framed(&ReqLogin {
-            uid,
-            token: token.into(),
-            ..login(imd, uid)
-        })
-    };
+    let logging_in = |uid, token: &str| framed(&login_with_token(uid, token));
     let pinging = |uid| framed(&ReqPing { uid, ..ping() });
     let leaving = |uid| {
         framed(&ReqLogout {
@@ -189,12 +184,7 @@ async fn every_command_is_answered_in_every_state() {
             match state {
                 "new" => {}
                 "refused" => {
-                    let token = "wrong".to_owned();
-                    let refused = ReqLogin {
-                        token,
-                        ..login(&imd, uid)
-                    };
-                    wire.send(&refused).await;
+                    wire.send(&login_with_token(uid, "wrong")).await;
                     wire.error(Cmd::Login, 93002).await;
                 }
                 "logged in" => wire.login(&imd, uid).await,

@@ -28,8 +28,12 @@ pub struct Answer {
 
 impl Http {
     pub async fn connect(addr: SocketAddr) -> Http {
+        Http::over(soon(TcpStream::connect(addr)).await.unwrap())
+    }
+
+    fn over(stream: TcpStream) -> Http {
         Http {
-            stream: soon(TcpStream::connect(addr)).await.unwrap(),
+            stream,
             unread: Vec::new(),
         }
     }
@@ -153,12 +157,26 @@ pub async fn request(addr: SocketAddr, head: &str, body: impl AsRef<[u8]>) -> An
 
 /// Posts a form to the user API or the group API. Returns the HTTP status and the body.
 pub async fn post(addr: SocketAddr, path: &str, form: &str) -> (u16, Value) {
-    let request = format!(
+    http(addr, form_request(path, form).as_bytes()).await
+}
+
+/// Posts a form like [`post`], to a server that may end at any moment. Returns `None` if the server is gone, or ends before
+/// it has written the whole answer.
+pub async fn try_post(addr: SocketAddr, path: &str, form: &str) -> Option<(u16, Value)> {
+    let mut http = Http::over(soon(TcpStream::connect(addr)).await.ok()?);
+    let request = form_request(path, form);
+    let _ = soon(http.stream.write_all(request.as_bytes())).await;
+    let answer = Answer::of(&http.rest_or_reset().await)?;
+    let body = serde_json::from_str(&answer.body).ok()?;
+    Some((answer.status, body))
+}
+
+fn form_request(path: &str, form: &str) -> String {
+    format!(
         "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
          content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{form}",
         form.len()
-    );
-    http(addr, request.as_bytes()).await
+    )
 }
 
 /// Sends a whole request to the user API or the group API. Returns the HTTP status and the body, which is JSON in every

@@ -21,7 +21,7 @@ mod request;
 mod wire;
 
 pub use http::{Http, http, post};
-pub use request::{ack, group_msg, login, p2p, ping, sync};
+pub use request::{ack, group_msg, login, login_with_token, p2p, ping, sync};
 pub use wire::{Wire, framed, raw_frame};
 
 use std::io::ErrorKind;

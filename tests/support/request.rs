@@ -7,10 +7,15 @@ use imd::proto::{
 
 /// A login with the token that this stack accepts.
 pub fn login(imd: &Imd, uid: i64) -> ReqLogin {
+    login_with_token(uid, &imd.token(uid))
+}
+
+/// A login with any token, valid or not.
+pub fn login_with_token(uid: i64, token: &str) -> ReqLogin {
     ReqLogin {
         cmd: 20001,
         uid,
-        token: imd.token(uid),
+        token: token.into(),
         ..Default::default()
     }
 }

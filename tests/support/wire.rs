@@ -34,7 +34,8 @@ impl Wire {
 
     /// Takes over a connection, such as one whose socket has options of its own.
     pub fn over(stream: TcpStream) -> Wire {
-        stream.set_nodelay(true).unwrap();
+        // Fails on some systems if the server has reset the connection already. The first read reports that.
+        let _ = stream.set_nodelay(true);
         let (read, out) = stream.into_split();
         Wire {
             frames: FramedRead::new(read, FrameCodec),
