@@ -8,6 +8,9 @@
 //! It builds the program, starts it on a folder, lets users send messages, kills it, starts it again, reads everything
 //! back and compares; see `tests/crash/torture`. It needs Linux and strace.
 
+#[path = "../tests/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the torture uses a part of it")]
+mod support;
 #[path = "../tests/crash/torture/mod.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
 mod torture;
@@ -18,7 +21,7 @@ use std::process::{Command, ExitCode};
 use clap::Parser;
 
 use torture::campaign::Campaign;
-use torture::folder::Tally;
+use torture::folder::Counts;
 use torture::kill::{Kill, check_strace};
 
 /// How many messages have to be acknowledged in a second for the load to count as one.
@@ -96,16 +99,16 @@ fn run(args: &Args) -> Result<String, String> {
         seed,
         kinds,
     };
-    let report = campaign.run().map_err(|broken| broken.to_string())?;
+    let report = campaign.run().map_err(|failed| failed.to_string())?;
     // The folder is empty unless a store in it is damaged.
     let _ = std::fs::remove_dir(&campaign.dir);
-    if let Some(kill) = missed(&report.tally) {
+    if let Some(kill) = missed(&report.counts) {
         return Err(format!(
             "{report}\nNever came about by itself: {kill}. Does the program still take this step?"
         ));
     }
     // The rate is only reported: a busy machine breaks no promise. A run of a single step may have no load at all.
-    let slow = args.step.is_empty() && report.tally.rate() < LEAST_RATE;
+    let slow = args.step.is_empty() && report.counts.rate() < LEAST_RATE;
     Ok(match slow {
         true => format!("{report}\nLess than {LEAST_RATE} messages/s: the machine was busy."),
         false => report.to_string(),
@@ -113,11 +116,12 @@ fn run(args: &Args) -> Result<String, String> {
 }
 
 /// Returns a kind of kill that never came about by itself, although it was tried often enough.
-fn missed(tally: &Tally) -> Option<Kill> {
+fn missed(counts: &Counts) -> Option<Kill> {
     const SOME: u64 = 10;
-    let mut kills = tally.kills.iter();
-    let missed =
-        kills.find(|(kill, (all, by_hand))| kill.is_injected() && *all >= SOME && all == by_hand);
+    let mut kills = counts.kills.iter();
+    let missed = kills.find(|(kill, count)| {
+        kill.is_injected() && count.total >= SOME && count.total == count.from_outside
+    });
     missed.map(|(kill, _)| *kill)
 }
 

@@ -1,4 +1,7 @@
-//! Disks that fail or are full, and power cuts.
+//! Disks that fail or are full, and power cuts: the program refuses what it can't store, and loses nothing that it has
+//! acknowledged.
+//!
+//! strace injects the errors of the disk, so all of these tests are ignored where it may be missing; `.ci/run` runs them.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,15 +10,16 @@ use imd::Client;
 use imd::client::ClientError;
 use tempfile::TempDir;
 
-use crate::torture::breach::Charge;
+use crate::torture::breach::{Breach, BreachKind};
+use crate::torture::connection::salted_token;
 use crate::torture::daemon::{Daemon, Launch, Started};
 use crate::torture::folder::{Failure, Folder, Setup};
 use crate::torture::kill::{Kill, check_strace, journals};
-use crate::torture::wire::salted;
 
+/// How long a request may take, at most. Only a failing test waits for so long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Creates a folder of the torture in a temporary one.
+/// Creates a folder to be tortured, with this value of `store.sync`, in a temporary folder.
 fn folder(sync: &'static str) -> (Folder, TempDir) {
     check_strace().unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -28,20 +32,17 @@ fn folder(sync: &'static str) -> (Folder, TempDir) {
     (Folder::new(root, &setup, 5).unwrap(), dir)
 }
 
-/// Proves that the simulated power cut finds acknowledged messages that were not synced: with `sync = "os"` there are some.
+/// Proves that a simulated power cut finds messages that were acknowledged and not synced: with `sync = "os"` there are some.
 #[test]
 #[ignore = "needs strace; .ci/run runs it"]
 fn a_power_cut_shows_acknowledgements_before_the_sync() {
     let (mut folder, _dir) = folder("os");
     for _ in 0..5 {
-        match folder.live(Kill::PowerCut) {
+        match folder.run_until(Kill::PowerCut) {
             Ok(()) => {}
             Err(Failure::Breach(breaches)) => {
-                let charges = breaches.iter().map(|breach| breach.charge);
-                assert!(
-                    charges.clone().any(|charge| charge == Charge::Lost),
-                    "{breaches:?}"
-                );
+                let is_lost = |breach: &Breach| breach.kind == BreachKind::Lost;
+                assert!(breaches.iter().any(is_lost), "{breaches:?}");
                 return;
             }
             Err(Failure::Harness(error)) => panic!("{error}"),
@@ -50,30 +51,32 @@ fn a_power_cut_shows_acknowledgements_before_the_sync() {
     panic!("nothing was lost");
 }
 
-/// Nothing is acknowledged after that: what was not synced is cut off, and everything acknowledged is kept.
+/// After the failed sync nothing is acknowledged: everything that was not synced is cut off, and no acknowledged message is
+/// lost by that.
 #[test]
 #[ignore = "needs strace; .ci/run runs it"]
-fn after_a_sync_that_failed_the_program_says_so_and_ends() {
+fn after_a_failed_sync_the_program_reports_it_and_ends() {
     let (mut folder, _dir) = folder("always");
-    // The refusals before the end.
+    // Requests are refused between the failed sync and the end.
     folder.checker.tolerate(90001);
     let end = folder
-        .live_to_the_end("fdatasync:error=EIO:when=20+")
+        .run_until_it_ends("fdatasync:error=EIO:when=20+")
         .unwrap();
     assert_eq!(end.status.code(), Some(1), "{}", end.stderr);
     assert!(end.stderr.contains("not synced"), "{}", end.stderr);
     assert!(folder.checker.acknowledged() > 0);
-    folder.last_look().unwrap();
-    folder.live(Kill::AtRandom).unwrap();
-    folder.last_look().unwrap();
+    folder.final_check().unwrap();
+    folder.run_until(Kill::AtRandom).unwrap();
+    folder.final_check().unwrap();
 }
 
-struct Place {
+/// A program on a new store, which strace can make fail.
+struct Program {
     launch: Launch,
     _dir: TempDir,
 }
 
-impl Place {
+impl Program {
     fn new() -> Self {
         check_strace().unwrap();
         let dir = tempfile::tempdir().unwrap();
@@ -88,7 +91,7 @@ impl Place {
             addr_file: root.join("addr.json"),
             strace: Vec::new(),
         };
-        Place { launch, _dir: dir }
+        Program { launch, _dir: dir }
     }
 
     fn start(&self) -> Daemon {
@@ -100,13 +103,13 @@ impl Place {
 }
 
 async fn user(daemon: &Daemon, uid: i64) -> Client {
-    let mut client = Client::connect_to(daemon.places.access[0]).await.unwrap();
+    let mut client = Client::connect_to(daemon.addrs.access[0]).await.unwrap();
     client.set_timeout(PATIENCE);
-    client.login(uid, &salted(uid)).await.unwrap();
+    client.login(uid, &salted_token(uid)).await.unwrap();
     client
 }
 
-/// All ids in an inbox.
+/// Returns the message ids in the inbox of this client's user.
 async fn ids(client: &mut Client) -> Vec<String> {
     let mut ids = Vec::new();
     let mut after = 0;
@@ -120,7 +123,8 @@ async fn ids(client: &mut Client) -> Vec<String> {
     }
 }
 
-fn fills_up(store: &Path) -> Vec<String> {
+/// Returns the arguments of strace that make the disk full for some writes to the journals, and then free again.
+fn full_disk(store: &Path) -> Vec<String> {
     let mut strace = vec![
         "--seccomp-bpf".to_owned(),
         "--trace=write".to_owned(),
@@ -138,14 +142,14 @@ fn fills_up(store: &Path) -> Vec<String> {
 
 #[tokio::test]
 #[ignore = "needs strace; .ci/run runs it"]
-async fn a_full_disk_refuses_sends_alone_and_only_for_as_long_as_it_is_full() {
-    let mut place = Place::new();
-    place.launch.strace = fills_up(&place.launch.store);
-    let mut daemon = place.start();
+async fn a_full_disk_refuses_sends_only_and_only_while_it_is_full() {
+    let mut program = Program::new();
+    program.launch.strace = full_disk(&program.launch.store);
+    let mut daemon = program.start();
     let mut ann = user(&daemon, 1).await;
     let mut acknowledged = Vec::new();
     let mut refused = 0;
-    // More attempts than the disk has refusals.
+    // More attempts than the disk refuses.
     for number in 0..200 {
         let id = format!("m{number}");
         match ann.send_p2p_as(2, &id, "text").await {
@@ -164,8 +168,8 @@ async fn a_full_disk_refuses_sends_alone_and_only_for_as_long_as_it_is_full() {
 
     daemon.kill();
     daemon.end().unwrap();
-    place.launch.strace = Vec::new();
-    let daemon = place.start();
+    program.launch.strace = Vec::new();
+    let daemon = program.start();
     let seen = ids(&mut user(&daemon, 2).await).await;
     let mut unique = seen.clone();
     unique.sort();

@@ -1,5 +1,12 @@
-//! Nothing acknowledged is ever lost: the program is killed at every step, and what it kept is compared with what it had
-//! acknowledged.
+//! No acknowledged message is ever lost: the program is killed at every step, and what it has kept is compared with what it
+//! has acknowledged.
+//!
+//! | module | what it tests |
+//! |---|---|
+//! | `kills` | the program, killed from outside and by strace |
+//! | `faults` | the program on disks that fail or are full, and after power cuts |
+//! | `sim` | the checker itself, on a simulated store with planted bugs |
+//! | `torture` | no tests: starts, loads, kills and compares |
 //!
 //! `cargo run --release --example torture` kills it more often. Tests that need strace are ignored; .ci/run runs them.
 #![cfg(unix)]
@@ -8,4 +15,7 @@
 mod faults;
 mod kills;
 mod sim;
+#[path = "../support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "each suite uses a part of it")]
+mod support;
 mod torture;

@@ -1,68 +1,73 @@
-//! Ways in which a store can break its promises.
+//! The bugs that can be planted in the simulated store, and the breaches by which the checker must find each.
+//!
+//! Serves the test of the checker: a promise that no bug here breaks is a promise that the checker may fail to check.
 
-use crate::torture::breach::Charge;
+use crate::torture::breach::BreachKind;
 
 /// A bug that is planted in the simulated store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bug {
     /// The store acknowledges a commit, and syncs it some commits later.
     AckBeforeSync,
-    /// Readers are shown what is not synced yet.
+    /// Readers are shown entries that are not synced yet.
     ReadBeforeSync,
-    /// Versions come from a counter that a crash does not take back.
+    /// Versions come from a counter that a crash does not take back to the synced state.
     VersionOutsideBatch,
-    /// Versions are those of the last batch's end: two entries of one batch get the same.
+    /// The next version of an inbox is read once for a whole batch, so that two of its entries get the same version.
     VersionTwice,
-    /// Now and then a page leaves out its first entry.
+    /// Every fourth page or so leaves out its first entry.
     SyncSkips,
-    /// A page says that it ends further than it does.
+    /// The currentID of a page is beyond its last entry.
     SyncOverstates,
-    /// What was stored before a crash is not known as sent before.
+    /// A crash forgets the ids of messages, so that one that is sent again is stored again.
     DuplicateOnResend,
-    /// Acks that were stored before a crash are not known as sent before.
+    /// A crash forgets the ids of acks, so that one that is sent again is stored again.
     AckTwice,
     /// A crash in the middle of a group message keeps some of its entries.
     GroupHalf,
     /// Read marks are not synced.
-    MarkBack,
-    /// A sync sets the mark to the end of its page, not to its beginning.
-    MarkAhead,
-    /// A crash cuts the last text.
-    Torn,
-    /// After a crash the last two entries of each inbox have changed places, when two users sent them.
+    ReadMarkNotSynced,
+    /// A sync moves the read mark to the end of its page, and not to its beginning.
+    ReadMarkAhead,
+    /// A crash cuts the end off the last text of each inbox.
+    TornText,
+    /// A crash swaps the last two entries of each inbox, if two users have sent them.
     Reordered,
-    /// The messages of a batch are stored backwards.
+    /// The writes of a batch are stored in reverse order.
     Backwards,
-    /// A message sent again replaces the text of the first.
+    /// A message that is sent again replaces the text of the first.
     Overwrites,
-    /// A crash forgets who joined.
+    /// A crash forgets all members of a group except its creator.
     ForgetsMembers,
     /// A crash forgets the signing key.
     ForgetsKey,
 }
 
 impl Bug {
-    /// Returns each bug with a charge that it must be caught by.
-    pub const ALL: [(Bug, &'static [Charge]); 17] = [
-        (Bug::AckBeforeSync, &[Charge::Lost]),
+    /// Every bug, each with kinds of breaches of which at least one must be found.
+    pub const ALL: [(Bug, &'static [BreachKind]); 17] = [
+        (Bug::AckBeforeSync, &[BreachKind::Lost]),
         (
             Bug::ReadBeforeSync,
-            &[Charge::Vanished, Charge::Moved, Charge::Gap],
+            &[BreachKind::Vanished, BreachKind::Moved, BreachKind::Gap],
         ),
-        (Bug::VersionOutsideBatch, &[Charge::Gap]),
-        (Bug::VersionTwice, &[Charge::Gap]),
-        (Bug::SyncSkips, &[Charge::Gap]),
-        (Bug::SyncOverstates, &[Charge::Gap]),
-        (Bug::DuplicateOnResend, &[Charge::Duplicate]),
-        (Bug::AckTwice, &[Charge::Duplicate]),
-        (Bug::GroupHalf, &[Charge::HalfStored]),
-        (Bug::MarkBack, &[Charge::MarkBack]),
-        (Bug::MarkAhead, &[Charge::MarkAhead, Charge::NotNotified]),
-        (Bug::Torn, &[Charge::Altered]),
-        (Bug::Reordered, &[Charge::Moved]),
-        (Bug::Backwards, &[Charge::OutOfOrder]),
-        (Bug::Overwrites, &[Charge::Altered]),
-        (Bug::ForgetsMembers, &[Charge::Refused]),
-        (Bug::ForgetsKey, &[Charge::Refused]),
+        (Bug::VersionOutsideBatch, &[BreachKind::Gap]),
+        (Bug::VersionTwice, &[BreachKind::Gap]),
+        (Bug::SyncSkips, &[BreachKind::Gap]),
+        (Bug::SyncOverstates, &[BreachKind::Gap]),
+        (Bug::DuplicateOnResend, &[BreachKind::Duplicate]),
+        (Bug::AckTwice, &[BreachKind::Duplicate]),
+        (Bug::GroupHalf, &[BreachKind::HalfStored]),
+        (Bug::ReadMarkNotSynced, &[BreachKind::ReadMarkBack]),
+        (
+            Bug::ReadMarkAhead,
+            &[BreachKind::ReadMarkAhead, BreachKind::NotNotified],
+        ),
+        (Bug::TornText, &[BreachKind::Altered]),
+        (Bug::Reordered, &[BreachKind::Moved]),
+        (Bug::Backwards, &[BreachKind::OutOfOrder]),
+        (Bug::Overwrites, &[BreachKind::Altered]),
+        (Bug::ForgetsMembers, &[BreachKind::Refused]),
+        (Bug::ForgetsKey, &[BreachKind::Refused]),
     ];
 }

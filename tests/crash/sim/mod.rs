@@ -1,4 +1,7 @@
 //! Tests the checker itself: whole stacks in this process run over a simulated store that crashes and may have a bug.
+//!
+//! A checker that finds nothing proves nothing unless it finds what is wrong. So every planted bug must lead to a breach, and
+//! the store without a bug to none. A new promise of the checker needs a new [`Bug`] here.
 
 mod bug;
 mod state;
@@ -12,38 +15,41 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::torture::breach::{Breach, Charge};
+use crate::torture::breach::{Breach, BreachKind};
 use crate::torture::checker::Checker;
-use crate::torture::load::{Load, Places, register};
+use crate::torture::load::{Load, ServerAddrs, register};
 use crate::torture::read_back::read_back;
 use bug::Bug;
 use store::SimStore;
 
-/// Runs stacks over one store, one after the other. Each is ended by a crash under load.
-struct Lives {
+/// Runs stacks over one simulated store, one after the other. Each run ends with a crash under load.
+struct Simulation {
     store: Arc<SimStore>,
     checker: Checker,
     rng: StdRng,
-    count: u64,
+    /// How many runs there were.
+    runs: u64,
+    /// The runtime of all clients.
     clients: Runtime,
 }
 
-impl Lives {
+impl Simulation {
     fn new(bug: Option<Bug>, seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        Lives {
+        Simulation {
             store: Arc::new(SimStore::new(bug, StdRng::from_rng(&mut rng))),
             checker: Checker::default(),
             rng,
-            count: 0,
+            runs: 0,
             clients: Builder::new_current_thread().enable_all().build().unwrap(),
         }
     }
 
-    /// One life: start, read back, compare, load, crash.
-    fn live(&mut self) -> Vec<Breach> {
-        self.count += 1;
-        // In a runtime of its own: when that is dropped, everything stops where it is, as in a crash.
+    /// Starts a stack, reads everything back and compares it, and puts the stack under load until the store crashes. Returns
+    /// the broken promises.
+    fn run(&mut self) -> Vec<Breach> {
+        self.runs += 1;
+        // The stack has a runtime of its own. When that is dropped, every task stops where it is, as in a crash.
         let server = Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -54,30 +60,30 @@ impl Lives {
         let imd = server
             .block_on(Imd::start_with_store(config, store))
             .unwrap();
-        let places = Places::try_from(&imd.addresses()).unwrap();
-        let Lives {
+        let addrs = ServerAddrs::try_from(&imd.addresses()).unwrap();
+        let Simulation {
             store,
             checker,
             rng,
-            count,
+            runs,
             clients,
         } = self;
-        let read = clients.block_on(read_back(&places, checker, rng));
+        let read = clients.block_on(read_back(&addrs, checker, rng));
         let mut breaches = checker.compare(&read.inboxes.unwrap_or_default());
         breaches.extend(checker.take(read.events));
         if !breaches.is_empty() {
             server.shutdown_background();
             return breaches;
         }
-        let registered = clients.block_on(register(&places, checker));
+        let registered = clients.block_on(register(&addrs, checker));
         breaches.extend(checker.take(registered));
         let commits = rng.random_range(20..100);
         store.crash_after(commits);
         let events = clients.block_on(async {
-            let end = Load::start(&places, checker, *count, rng).end();
+            let end = Load::start(&addrs, checker, *runs, rng).finish();
             tokio::pin!(end);
             tokio::select! {
-                // Nobody gets on any more, of a bug.
+                // Some bugs make every client stop before the crash.
                 events = &mut end => events,
                 () = store.crashed() => {
                     server.shutdown_background();
@@ -85,7 +91,7 @@ impl Lives {
                 }
             }
         });
-        // Dropped after the runtime: otherwise it would tell its clients that it ends.
+        // Dropped after the runtime: otherwise the stack would tell its clients that it shuts down, which a crash does not.
         drop(imd);
         store.recover();
         breaches.extend(checker.take(events));
@@ -95,24 +101,24 @@ impl Lives {
 
 #[test]
 fn a_store_without_a_bug_breaks_no_promise() {
-    let mut lives = Lives::new(None, 1);
-    for life in 0..12 {
-        let breaches = lives.live();
-        assert!(breaches.is_empty(), "in life {life}: {breaches:#?}");
+    let mut simulation = Simulation::new(None, 1);
+    for run in 0..12 {
+        let breaches = simulation.run();
+        assert!(breaches.is_empty(), "in run {run}: {breaches:#?}");
     }
-    // That was no empty exercise.
-    assert!(lives.checker.acknowledged() > 1_000);
-    assert!(lives.checker.groups().len() > 2);
-    assert!(lives.checker.token(1).is_some());
+    // The runs must have had something to lose.
+    assert!(simulation.checker.acknowledged() > 1_000);
+    assert!(simulation.checker.groups().len() > 2);
+    assert!(simulation.checker.token(1).is_some());
 }
 
-/// Returns the charges of the first breaches that a bug leads to.
-fn charges(bug: Bug) -> Vec<Charge> {
-    let mut lives = Lives::new(Some(bug), 2);
+/// Returns the kinds of the breaches in the first run in which a bug is found.
+fn breaches_by(bug: Bug) -> Vec<BreachKind> {
+    let mut simulation = Simulation::new(Some(bug), 2);
     for _ in 0..20 {
-        let breaches = lives.live();
+        let breaches = simulation.run();
         if !breaches.is_empty() {
-            return breaches.iter().map(|breach| breach.charge).collect();
+            return breaches.iter().map(|breach| breach.kind).collect();
         }
     }
     panic!("{bug:?} was not found");
@@ -121,9 +127,8 @@ fn charges(bug: Bug) -> Vec<Charge> {
 #[test]
 fn every_planted_bug_is_found() {
     for (bug, expected) in Bug::ALL {
-        let charges = charges(bug);
-        let is_right = expected.iter().any(|charge| charges.contains(charge));
-        let charges: HashSet<Charge> = charges.into_iter().collect();
-        assert!(is_right, "{bug:?} was found as {charges:?}");
+        let found: HashSet<BreachKind> = breaches_by(bug).into_iter().collect();
+        let is_expected = expected.iter().any(|kind| found.contains(kind));
+        assert!(is_expected, "{bug:?} was found as {found:?}");
     }
 }

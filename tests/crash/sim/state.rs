@@ -1,16 +1,27 @@
-//! What the simulated store holds, and the records that it is made of.
+//! The contents of the simulated store, and the records that change them.
+//!
+//! Serves the [store](super::store), which keeps a log of records and makes the contents from it after a crash. A write is
+//! turned into records in one place, [`State::records`], where the planted bugs of writes are too.
 
-use imd::id::{GroupId, Uid, Version};
-use imd::store::{InboxState, Kind, Message, Rejected, User, Write};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use imd::id::{GroupId, Uid, Version};
+use imd::store::{InboxState, Kind, Message, Rejected, User, Write};
+
 use super::bug::Bug;
 
-/// The same message when it is sent again: kind, source, receiver or group, id.
-pub type Identity = (Kind, Uid, i64, String);
+/// What a message is recognised by when it is sent again.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct DedupKey {
+    pub kind: Kind,
+    source: Uid,
+    /// The receiver, or the group of a group message.
+    scope: i64,
+    msg_id: String,
+}
 
-/// The smallest change.
+/// The smallest change of the contents. A crash keeps a record or loses it as a whole.
 #[derive(Debug, Clone)]
 pub enum Record {
     User {
@@ -25,58 +36,63 @@ pub enum Record {
         group: GroupId,
         uid: Uid,
     },
-    Sent(Identity),
+    /// A message was stored. It is not stored again when it is sent again.
+    Stored(DedupKey),
     Entry {
         uid: Uid,
         version: Version,
         message: Arc<Message>,
     },
-    /// Another text for an entry, which only a bug would write.
-    Text {
+    /// An entry gets another text, which only a bug does.
+    NewText {
         uid: Uid,
         version: Version,
         text: String,
     },
-    Mark {
+    /// A read mark moves forward.
+    ReadMark {
         uid: Uid,
         read: Version,
     },
-    /// Something was made at this time.
-    Made(i64),
+    /// The store has seen this time, in Unix milliseconds.
+    TimeSeen(i64),
 }
 
+/// The contents of the store: all records, applied in their order.
 #[derive(Default)]
 pub struct State {
     pub users: HashMap<Uid, User>,
     groups: HashMap<GroupId, Vec<Uid>>,
     pub inboxes: HashMap<Uid, Inbox>,
-    /// The newest time at which something was sent or made.
-    pub newest: i64,
-    sent: HashSet<Identity>,
+    /// The newest time that the store has seen, in Unix milliseconds.
+    pub latest_time_ms: i64,
+    stored: HashSet<DedupKey>,
 }
 
 #[derive(Default)]
 pub struct Inbox {
-    /// With their versions, which are 1 to n unless a bug says otherwise.
+    /// The versions are 1 to n, unless a bug gives out others.
     pub entries: Vec<(Version, Arc<Message>)>,
     read: Version,
 }
 
-/// Gives the next version of an inbox, whose newest is `total`.
+/// Gives out versions. The right way to do so is [`SequentialVersions`]; the other ways are planted bugs.
 pub trait Versions {
+    /// Returns the version of the next entry of an inbox whose newest version is `total`.
     fn next(&mut self, uid: Uid, total: Version) -> Version;
 }
 
-/// The right way.
-pub struct AfterTheNewest;
+/// Gives each entry the version behind the newest one.
+pub struct SequentialVersions;
 
-impl Versions for AfterTheNewest {
+impl Versions for SequentialVersions {
     fn next(&mut self, _uid: Uid, total: Version) -> Version {
         total + 1
     }
 }
 
 impl State {
+    /// Returns how far an inbox goes, and how far it is read.
     pub fn inbox_state(&self, uid: Uid) -> InboxState {
         let (read, total) = self.inboxes.get(&uid).map_or(Default::default(), |inbox| {
             let newest = inbox.entries.last();
@@ -88,6 +104,7 @@ impl State {
         InboxState { uid, read, total }
     }
 
+    /// Applies one record.
     pub fn apply(&mut self, record: &Record) {
         match record {
             Record::User { uid, user } => {
@@ -98,33 +115,33 @@ impl State {
                 let members = self.groups.entry(*group).or_default();
                 members.retain(|member| member != uid);
             }
-            Record::Sent(identity) => {
-                self.sent.insert(identity.clone());
+            Record::Stored(key) => {
+                self.stored.insert(key.clone());
             }
             Record::Entry {
                 uid,
                 version,
                 message,
             } => {
-                self.newest = self.newest.max(message.sent_at);
+                self.latest_time_ms = self.latest_time_ms.max(message.sent_at);
                 let inbox = self.inboxes.entry(*uid).or_default();
                 inbox.entries.push((*version, Arc::clone(message)));
             }
-            Record::Text { uid, version, text } => {
+            Record::NewText { uid, version, text } => {
                 let inbox = self.inboxes.entry(*uid).or_default();
                 for (_, message) in inbox.entries.iter_mut().filter(|(at, _)| at == version) {
                     *message = Arc::new(message.with_text(text));
                 }
             }
-            Record::Mark { uid, read } => {
+            Record::ReadMark { uid, read } => {
                 let inbox = self.inboxes.entry(*uid).or_default();
                 inbox.read = inbox.read.max(*read);
             }
-            Record::Made(at) => self.newest = self.newest.max(*at),
+            Record::TimeSeen(at) => self.latest_time_ms = self.latest_time_ms.max(*at),
         }
     }
 
-    /// What a write changes.
+    /// Returns the records that a write adds, or why the write is rejected. Changes nothing.
     pub fn records(
         &self,
         write: &Write,
@@ -133,7 +150,7 @@ impl State {
     ) -> Result<Vec<Record>, Rejected> {
         let members = |group| self.groups.get(&group).ok_or(Rejected::NoSuchGroup);
         Ok(match write {
-            // Who accepts what they never got is no part of these tests.
+            // Acks of messages that were never received are not sent by these tests, so they are not rejected here.
             Write::P2p { target, message } | Write::Ack { target, message } => {
                 self.delivery(target.0, &[*target], message, versions, bug)
             }
@@ -163,28 +180,30 @@ impl State {
                 let others = members.iter().filter(|uid| *uid != owner);
                 let all = [owner].into_iter().chain(others);
                 let members = all.map(|&uid| Record::Member { group, uid });
-                members.chain([Record::Made(*made_at)]).collect()
+                members.chain([Record::TimeSeen(*made_at)]).collect()
             }
             Write::Join { group, uids, .. } => {
-                let (group, there) = (*group, members(*group)?);
-                let new = uids.iter().filter(|uid| !there.contains(uid));
+                let (group, members) = (*group, members(*group)?);
+                let new = uids.iter().filter(|uid| !members.contains(uid));
                 new.map(|&uid| Record::Member { group, uid }).collect()
             }
-            Write::IssuedIds { reached } => vec![Record::Made(*reached)],
+            Write::IssuedIds { reached } => vec![Record::TimeSeen(*reached)],
             Write::Quit { group, uid } => {
                 members(*group)?;
                 let (group, uid) = (*group, *uid);
                 vec![Record::Left { group, uid }]
             }
-            Write::Read { .. } if bug == Some(Bug::MarkBack) => Vec::new(),
+            Write::Read { .. } if bug == Some(Bug::ReadMarkNotSynced) => Vec::new(),
             Write::Read { uid, after } if *after > self.inbox_state(*uid).total => Vec::new(),
             Write::Read { uid, after } => {
                 let (uid, read) = (*uid, *after);
-                vec![Record::Mark { uid, read }]
+                vec![Record::ReadMark { uid, read }]
             }
         })
     }
 
+    /// Returns the records that store a message or an ack in the inboxes of its receivers. There are none if it was stored
+    /// before.
     fn delivery(
         &self,
         scope: i64,
@@ -193,15 +212,15 @@ impl State {
         versions: &mut dyn Versions,
         bug: Option<Bug>,
     ) -> Vec<Record> {
-        let identity = (
-            message.kind,
-            message.source,
+        let key = DedupKey {
+            kind: message.kind,
+            source: message.source,
             scope,
-            message.msg_id().to_string(),
-        );
-        if self.sent.contains(&identity) {
+            msg_id: message.msg_id().to_string(),
+        };
+        if self.stored.contains(&key) {
             return match bug {
-                Some(Bug::Overwrites) => self.overwriting(receivers, message),
+                Some(Bug::Overwrites) => self.new_text(receivers, message),
                 _ => Vec::new(),
             };
         }
@@ -211,13 +230,11 @@ impl State {
             version: versions.next(uid, self.inbox_state(uid).total),
             message: Arc::clone(&message),
         });
-        [Record::Sent(identity)]
-            .into_iter()
-            .chain(entries)
-            .collect()
+        [Record::Stored(key)].into_iter().chain(entries).collect()
     }
 
-    fn overwriting(&self, receivers: &[Uid], message: &Message) -> Vec<Record> {
+    /// Returns the records that replace the text of a stored message: the bug [`Bug::Overwrites`].
+    fn new_text(&self, receivers: &[Uid], message: &Message) -> Vec<Record> {
         let mut records = Vec::new();
         for &uid in receivers {
             let entries = self
@@ -229,7 +246,7 @@ impl State {
                 (entry.kind, entry.source, entry.msg_id())
                     == (message.kind, message.source, message.msg_id())
             });
-            records.extend(same.map(|(version, _)| Record::Text {
+            records.extend(same.map(|(version, _)| Record::NewText {
                 uid,
                 version: *version,
                 text: message.text().to_owned(),
@@ -238,15 +255,15 @@ impl State {
         records
     }
 
-    /// Leaves each group with the member that it had first.
+    /// Removes all members of each group except the first, its creator: the bug [`Bug::ForgetsMembers`].
     pub fn forget_members(&mut self) {
         for members in self.groups.values_mut() {
             members.truncate(1);
         }
     }
 
-    /// Cuts the end off the newest text of each inbox.
-    pub fn tear_the_newest(&mut self) {
+    /// Cuts the last character off the newest text of each inbox: the bug [`Bug::TornText`].
+    pub fn tear_newest_texts(&mut self) {
         for inbox in self.inboxes.values_mut() {
             if let Some((_, message)) = inbox.entries.last_mut() {
                 let mut text = message.text().to_owned();
@@ -256,8 +273,9 @@ impl State {
         }
     }
 
-    /// The newest two entries of each inbox change places; not two of one sender, which another promise is about.
-    pub fn swap_the_newest(&mut self) {
+    /// Swaps the messages of the newest two entries of each inbox, if two users have sent them: the bug [`Bug::Reordered`].
+    /// Two messages of one user stay, because their order is another promise.
+    pub fn swap_newest_entries(&mut self) {
         for inbox in self.inboxes.values_mut() {
             if let [.., (_, before), (_, newest)] = inbox.entries.as_mut_slice()
                 && before.source != newest.source

@@ -1,4 +1,7 @@
-//! A store with a state that is synced and one that is not. A crash takes it back to the synced one.
+//! A store in memory that simulates a disk: some records are synced, others are not, and a crash loses those that are not.
+//!
+//! Serves the test of the checker. A [`Bug`] makes the store break one promise. Everything that the load does not use, such
+//! as snapshots, is not simulated and fails.
 
 use std::collections::HashMap;
 use std::future::pending;
@@ -16,51 +19,56 @@ use rand::rngs::StdRng;
 use tokio::sync::Semaphore;
 
 use super::bug::Bug;
-use super::state::{AfterTheNewest, Record, State, Versions};
+use super::state::{DedupKey, Record, SequentialVersions, State, Versions};
 
-/// With a bug that syncs late, the last commits before a crash are not: one less than this.
-const LATE: u32 = 5;
+/// How many commits are synced together by the bug [`Bug::AckBeforeSync`].
+const COMMITS_PER_SYNC: u32 = 5;
 
-/// With a bug that lets others read what is not synced, they have so many turns to do so before the crash.
-const TURNS: u32 = 300;
+/// How many turns of the runtime readers have to see unsynced entries before the crash, with the bug
+/// [`Bug::ReadBeforeSync`].
+const TURNS_BEFORE_CRASH: u32 = 300;
 
+/// A simulated store, with at most one bug.
 pub struct SimStore {
     bug: Option<Bug>,
     inner: Mutex<Inner>,
-    /// A permit when it has crashed.
+    /// Gets a permit at each crash.
     crashed: Semaphore,
 }
 
 struct Inner {
     rng: StdRng,
-    /// What a crash keeps.
+    /// The records that are on the disk. A crash keeps them.
     synced: Vec<Record>,
+    /// The records that a crash loses.
     unsynced: Vec<Record>,
+    /// The contents as readers see them, made of all records.
     live: State,
-    /// So many commits to the crash.
-    left: u32,
-    is_dead: bool,
-    /// Of a bug: versions that a crash does not take back.
-    counters: Counters,
-    key: [u8; 32],
+    /// How many more commits are done before the crash.
+    commits_left: u32,
+    /// Whether the store has crashed and has not recovered yet. No request is answered then.
+    is_crashed: bool,
+    /// The versions of the bug [`Bug::VersionOutsideBatch`].
+    counters: UnsyncedCounters,
+    signing_key: [u8; 32],
 }
 
-/// What becomes of a commit.
-enum Outcome {
+/// The results of a commit.
+enum CommitOutcome {
     Done(Committed),
-    /// The crash comes now.
+    /// The store crashes in this commit.
     Crash,
-    /// Others have time to read it, and then comes the crash.
-    Doomed,
-    /// It has been.
-    Dead,
+    /// Readers can see the commit for a while, and then the store crashes.
+    CrashLater,
+    /// The store has crashed before.
+    AlreadyCrashed,
 }
 
-/// Versions that are counted beside the inboxes.
+/// Counts the versions of each inbox outside of the records, so that a crash does not take them back.
 #[derive(Default)]
-struct Counters(HashMap<Uid, Version>);
+struct UnsyncedCounters(HashMap<Uid, Version>);
 
-impl Versions for Counters {
+impl Versions for UnsyncedCounters {
     fn next(&mut self, uid: Uid, _total: Version) -> Version {
         let counter = self.0.entry(uid).or_default();
         *counter += 1;
@@ -68,17 +76,17 @@ impl Versions for Counters {
     }
 }
 
-/// Versions that are taken once for a whole batch.
+/// Reads the next version of each inbox once for a whole batch.
 #[derive(Default)]
-struct AtTheStart(HashMap<Uid, Version>);
+struct VersionsOfBatch(HashMap<Uid, Version>);
 
-impl Versions for AtTheStart {
+impl Versions for VersionsOfBatch {
     fn next(&mut self, uid: Uid, total: Version) -> Version {
         *self.0.entry(uid).or_insert(total + 1)
     }
 }
 
-/// Without what it holds.
+/// Writes the bug and not the contents, which are long.
 impl std::fmt::Debug for SimStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SimStore")
@@ -88,16 +96,17 @@ impl std::fmt::Debug for SimStore {
 }
 
 impl SimStore {
+    /// Creates an empty store.
     pub fn new(bug: Option<Bug>, mut rng: StdRng) -> Self {
         let inner = Inner {
-            key: rng.random(),
+            signing_key: rng.random(),
             rng,
             synced: Vec::new(),
             unsynced: Vec::new(),
             live: State::default(),
-            left: u32::MAX,
-            is_dead: false,
-            counters: Counters::default(),
+            commits_left: u32::MAX,
+            is_crashed: false,
+            counters: UnsyncedCounters::default(),
         };
         SimStore {
             bug,
@@ -106,35 +115,36 @@ impl SimStore {
         }
     }
 
-    /// It is to crash in the commit after so many others.
+    /// Makes the store crash in the commit that follows the next `commits`.
     pub fn crash_after(&self, commits: u32) {
-        self.inner.lock().left = commits;
+        self.inner.lock().commits_left = commits;
     }
 
-    /// Waits for the crash. Nothing is answered from then on.
+    /// Waits for the crash. No request is answered from then on.
     pub async fn crashed(&self) {
         if let Ok(permit) = self.crashed.acquire().await {
             permit.forget();
         }
     }
 
-    /// Starts again from what was synced.
+    /// Takes the store back to its synced records, and lets it answer again.
     pub fn recover(&self) {
         let mut inner = self.inner.lock();
-        inner.is_dead = false;
-        inner.left = u32::MAX;
+        inner.is_crashed = false;
+        inner.commits_left = u32::MAX;
         inner.unsynced.clear();
         inner.live = self.replay(&inner.synced);
         if self.bug == Some(Bug::ForgetsKey) {
-            inner.key = inner.rng.random();
+            inner.signing_key = inner.rng.random();
         }
     }
 
+    /// Returns the contents that these records make, with the bugs of a recovery.
     fn replay(&self, log: &[Record]) -> State {
         let mut state = State::default();
         let is_forgotten = |record: &Record| match (self.bug, record) {
-            (Some(Bug::DuplicateOnResend), Record::Sent(_)) => true,
-            (Some(Bug::AckTwice), Record::Sent((kind, ..))) => *kind == Kind::Ack,
+            (Some(Bug::DuplicateOnResend), Record::Stored(_)) => true,
+            (Some(Bug::AckTwice), Record::Stored(DedupKey { kind, .. })) => *kind == Kind::Ack,
             _ => false,
         };
         for record in log.iter().filter(|record| !is_forgotten(record)) {
@@ -142,32 +152,33 @@ impl SimStore {
         }
         match self.bug {
             Some(Bug::ForgetsMembers) => state.forget_members(),
-            Some(Bug::Torn) => state.tear_the_newest(),
-            Some(Bug::Reordered) => state.swap_the_newest(),
+            Some(Bug::TornText) => state.tear_newest_texts(),
+            Some(Bug::Reordered) => state.swap_newest_entries(),
             _ => {}
         }
         state
     }
 
-    fn do_commit(&self, mut batch: Vec<Write>) -> Outcome {
+    /// Does a batch. The records of each write are kept together, so that a crash can keep a part of the batch.
+    fn do_commit(&self, mut batch: Vec<Write>) -> CommitOutcome {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
-        if inner.is_dead {
-            return Outcome::Dead;
+        if inner.is_crashed {
+            return CommitOutcome::AlreadyCrashed;
         }
         let is_backwards = self.bug == Some(Bug::Backwards);
         if is_backwards {
             batch.reverse();
         }
-        let mut at_the_start = AtTheStart::default();
+        let mut of_batch = VersionsOfBatch::default();
         let versions: &mut dyn Versions = match self.bug {
             Some(Bug::VersionOutsideBatch) => &mut inner.counters,
-            Some(Bug::VersionTwice) => &mut at_the_start,
-            _ => &mut AfterTheNewest,
+            Some(Bug::VersionTwice) => &mut of_batch,
+            _ => &mut SequentialVersions,
         };
         let mut results = Vec::new();
         let mut grown_inboxes = Vec::new();
-        // What each write changes: all of it or nothing.
+        // The records of each write.
         let mut changes: Vec<Vec<Record>> = Vec::new();
         for write in &batch {
             let done = inner.live.records(write, versions, self.bug);
@@ -187,24 +198,27 @@ impl SimStore {
         if is_backwards {
             results.reverse();
         }
-        if inner.left == 0 {
+        if inner.commits_left == 0 {
             return inner.crash(changes, self.bug);
         }
-        inner.left -= 1;
+        inner.commits_left -= 1;
         inner.unsynced.extend(changes.into_iter().flatten());
-        if self.bug != Some(Bug::AckBeforeSync) || inner.left % LATE == LATE - 1 {
+        if self.bug != Some(Bug::AckBeforeSync)
+            || inner.commits_left % COMMITS_PER_SYNC == COMMITS_PER_SYNC - 1
+        {
             inner.synced.append(&mut inner.unsynced);
         }
-        Outcome::Done(Committed {
+        CommitOutcome::Done(Committed {
             results,
             grown_inboxes,
         })
     }
 
+    /// Returns a page and moves the read mark, or `None` if the store has crashed.
     fn page(&self, uid: Uid, after: Version, limit: PageLimit) -> Option<Page> {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
-        if inner.is_dead {
+        if inner.is_crashed {
             return None;
         }
         let total = inner.live.inbox_state(uid).total;
@@ -213,9 +227,9 @@ impl SimStore {
         } else {
             after.max(Version::START)
         };
-        let most = match limit.entries {
+        let max_entries = match limit.entries {
             0 => usize::MAX,
-            most => most,
+            max_entries => max_entries,
         };
         let mut room = limit.bytes;
         let inbox = inner.live.inboxes.entry(uid).or_default();
@@ -234,7 +248,7 @@ impl SimStore {
         };
         let entries: Vec<Entry> = entries
             .skip(usize::from(is_skipping))
-            .take(most)
+            .take(max_entries)
             .take_while(fits)
             .collect();
         let mut current = entries.last().map_or(after, |entry| entry.version);
@@ -242,12 +256,12 @@ impl SimStore {
             current += 1;
         }
         let read = match self.bug {
-            Some(Bug::MarkAhead) => current,
+            Some(Bug::ReadMarkAhead) => current,
             _ => after,
         };
-        let mark = Record::Mark { uid, read };
+        let mark = Record::ReadMark { uid, read };
         inner.live.apply(&mark);
-        if self.bug != Some(Bug::MarkBack) {
+        if self.bug != Some(Bug::ReadMarkNotSynced) {
             inner.synced.push(mark);
         }
         Some(Page {
@@ -258,7 +272,7 @@ impl SimStore {
     }
 }
 
-/// Returns what a write came to that has changed these records.
+/// Returns the outcome of a write that has added these records.
 fn outcome(write: &Write, records: &[Record]) -> WriteOutcome {
     let entries = records.iter().filter_map(|record| match record {
         Record::Entry { uid, version, .. } => Some((*uid, *version)),
@@ -280,16 +294,17 @@ fn outcome(write: &Write, records: &[Record]) -> WriteOutcome {
 }
 
 impl Inner {
-    /// The crash comes in this commit. Some of it may have reached the disk, or all of it; nobody is told.
-    fn crash(&mut self, mut changes: Vec<Vec<Record>>, bug: Option<Bug>) -> Outcome {
+    /// Crashes in a commit that adds these records. None, some or all of its writes may have reached the disk; no client gets
+    /// an answer.
+    fn crash(&mut self, mut changes: Vec<Vec<Record>>, bug: Option<Bug>) -> CommitOutcome {
         match bug {
             Some(Bug::ReadBeforeSync) => {
-                self.left = u32::MAX;
-                return Outcome::Doomed;
+                self.commits_left = u32::MAX;
+                return CommitOutcome::CrashLater;
             }
             Some(Bug::AckBeforeSync) => changes.clear(),
             Some(Bug::GroupHalf) if changes.iter().any(|write| write.len() > 2) => {
-                // The first message with several entries, after its identity.
+                // The first group message: its key and more than one entry.
                 let cut = changes.iter().position(|write| write.len() > 2);
                 changes.truncate(cut.map_or(0, |cut| cut + 1));
                 if let Some(write) = changes.last_mut() {
@@ -302,8 +317,8 @@ impl Inner {
             }
         }
         self.synced.extend(changes.into_iter().flatten());
-        self.is_dead = true;
-        Outcome::Crash
+        self.is_crashed = true;
+        CommitOutcome::Crash
     }
 }
 
@@ -311,14 +326,14 @@ impl Inner {
 impl MessageStore for SimStore {
     async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreError> {
         match self.do_commit(batch) {
-            Outcome::Done(committed) => return Ok(committed),
-            Outcome::Dead => {}
-            Outcome::Crash => self.crashed.add_permits(1),
-            Outcome::Doomed => {
-                for _ in 0..TURNS {
+            CommitOutcome::Done(committed) => return Ok(committed),
+            CommitOutcome::AlreadyCrashed => {}
+            CommitOutcome::Crash => self.crashed.add_permits(1),
+            CommitOutcome::CrashLater => {
+                for _ in 0..TURNS_BEFORE_CRASH {
                     tokio::task::yield_now().await;
                 }
-                self.inner.lock().is_dead = true;
+                self.inner.lock().is_crashed = true;
                 self.crashed.add_permits(1);
             }
         }
@@ -361,11 +376,11 @@ impl AccountStore for SimStore {
     }
 
     async fn latest_time_ms(&self) -> Result<i64, StoreError> {
-        Ok(self.inner.lock().live.newest)
+        Ok(self.inner.lock().live.latest_time_ms)
     }
 
     async fn signing_key(&self) -> Result<[u8; 32], StoreError> {
-        Ok(self.inner.lock().key)
+        Ok(self.inner.lock().signing_key)
     }
 }
 
@@ -408,6 +423,7 @@ impl StoreAdmin for SimStore {
     }
 }
 
+/// Returns the error of everything that the load does not use.
 fn not_simulated() -> StoreError {
     std::io::Error::other("this is not simulated").into()
 }

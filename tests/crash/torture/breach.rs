@@ -1,10 +1,13 @@
 //! The promises of a store, and the report of a broken one.
+//!
+//! Serves the [checker](super::checker), which finds most breaches, and the torture of a folder, which finds those of the
+//! program itself. `crash/sim` lists for each planted bug the kinds by which it must be found.
 
 use std::fmt;
 
-/// A promise, by what breaks it.
+/// The ways in which a promise is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Charge {
+pub enum BreachKind {
     /// An acknowledged message is missing.
     Lost,
     /// A group message is in the inboxes of some members only.
@@ -19,49 +22,51 @@ pub enum Charge {
     Vanished,
     /// A message has another text than the one that was sent.
     Altered,
-    /// Nobody sent this message.
-    Unsent,
+    /// An inbox holds a message that no user has sent.
+    NeverSent,
     /// Messages of one sender are out of order.
     OutOfOrder,
     /// A read mark went back.
-    MarkBack,
+    ReadMarkBack,
     /// A read mark is ahead of what was read.
-    MarkAhead,
+    ReadMarkAhead,
     /// A user with unread messages got no notify after the login.
     NotNotified,
-    /// A request was refused that should not have been.
+    /// A request was refused that should have been accepted.
     Refused,
-    /// A frame came that is no reply to any request.
-    Strange,
+    /// A frame answers no request, or a request was not answered in time.
+    UnexpectedReply,
     /// The program ended by itself.
-    Ended,
+    ProgramEnded,
     /// The program did not start on the folder that a crash left.
-    NotStarted,
-    /// The program's own check finds something wrong in what a crash left.
+    StartFailed,
+    /// `imd store check` finds something wrong in the folder that a crash left.
     Damaged,
 }
 
-impl Charge {
-    /// Returns the promise, as a sentence.
+impl BreachKind {
+    /// Returns the promise that is broken, as a sentence.
     pub fn promise(self) -> &'static str {
         match self {
-            Charge::Lost => "every acknowledged message is there",
-            Charge::HalfStored => "a group message is in every member's inbox or in none",
-            Charge::Duplicate => "a message is stored once, however often it is sent",
-            Charge::Gap => "versions are 1 to n without gaps, and a page skips nothing",
-            Charge::Moved => "a message stays under its version",
-            Charge::Vanished => "what a reader was shown is stored",
-            Charge::Altered => "a message is there whole or not at all",
-            Charge::Unsent => "only what was sent is there",
-            Charge::OutOfOrder => "the messages of one connection keep their order",
-            Charge::MarkBack => "read marks never go back",
-            Charge::MarkAhead => "a read mark is what the user has read",
-            Charge::NotNotified => "a login is told when there is something unread",
-            Charge::Refused => "users, groups and tokens stay, and sends are accepted",
-            Charge::Strange => "every request is answered, in order, and nothing else is",
-            Charge::Ended => "the program runs until it is killed",
-            Charge::NotStarted => "a start after a crash succeeds",
-            Charge::Damaged => "what a crash leaves is in order",
+            BreachKind::Lost => "every acknowledged message is stored",
+            BreachKind::HalfStored => "a group message is in every member's inbox or in none",
+            BreachKind::Duplicate => "a message is stored once, however often it is sent",
+            BreachKind::Gap => "versions are 1 to n without gaps, and a page skips nothing",
+            BreachKind::Moved => "a message stays under its version",
+            BreachKind::Vanished => "a message that a reader was shown is stored",
+            BreachKind::Altered => "a message is stored whole or not at all",
+            BreachKind::NeverSent => "an inbox holds only messages that were sent",
+            BreachKind::OutOfOrder => "the messages of one connection keep their order",
+            BreachKind::ReadMarkBack => "read marks never go back",
+            BreachKind::ReadMarkAhead => "a read mark is no further than the user has read",
+            BreachKind::NotNotified => "a login with unread messages is followed by a notify",
+            BreachKind::Refused => "users, groups and tokens stay, and sends are accepted",
+            BreachKind::UnexpectedReply => {
+                "every request is answered, in order, and nothing else is"
+            }
+            BreachKind::ProgramEnded => "the program runs until it is killed",
+            BreachKind::StartFailed => "a start after a crash succeeds",
+            BreachKind::Damaged => "the folder that a crash leaves is undamaged",
         }
     }
 }
@@ -69,15 +74,16 @@ impl Charge {
 /// One broken promise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Breach {
-    pub charge: Charge,
-    /// What was found instead.
+    pub kind: BreachKind,
+    /// What was found in place of what is promised, for people.
     pub found: String,
 }
 
 impl Breach {
-    pub fn new(charge: Charge, found: impl Into<String>) -> Self {
+    /// Creates the report of a broken promise.
+    pub fn new(kind: BreachKind, found: impl Into<String>) -> Self {
         Breach {
-            charge,
+            kind,
             found: found.into(),
         }
     }
@@ -85,11 +91,11 @@ impl Breach {
 
 impl fmt::Display for Breach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let promise = self.charge.promise();
+        let promise = self.kind.promise();
         write!(
             f,
             "{:?}: promised: {promise}; found: {}",
-            self.charge, self.found
+            self.kind, self.found
         )
     }
 }

@@ -1,4 +1,7 @@
-//! Kills many times: in several folders side by side, with all kinds of kills in turn.
+//! A campaign: many kills in several folders side by side, with all kinds of kills in turn.
+//!
+//! Serves the tests of kills and `examples/torture.rs`. It ends with the first broken promise, and then leaves the folder as
+//! it is, with the log of strace beside it.
 
 use std::fmt;
 use std::fs;
@@ -8,82 +11,88 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::folder::{Failure, Folder, Setup, Tally};
-use super::full::Full;
+use super::folder::{Counts, Failure, Folder, Setup};
+use super::full_journal::FullJournal;
 use super::kill::Kill;
 
-/// The number of kills in one folder. What has to be read back grows with each.
+/// The number of kills in one folder. Each run reads back everything that the runs before it have stored, so many kills in
+/// one folder are slow.
 const KILLS_PER_FOLDER: u64 = 22;
 
 /// The number of folders that are tortured at the same time.
 const SIDE_BY_SIDE: usize = 2;
 
-/// What a campaign does.
+/// What a campaign is to do.
 #[derive(Debug, Clone)]
 pub struct Campaign {
     pub binary: PathBuf,
-    /// Where the folders are made.
+    /// The folder in which the folders of the stores are made.
     pub dir: PathBuf,
+    /// How many times the program is killed.
     pub kills: u64,
+    /// The seed of everything that is random. It repeats a campaign as far as the machine allows.
     pub seed: u64,
+    /// The kinds of kills, which take turns.
     pub kinds: Vec<Kill>,
 }
 
 /// The result of a campaign in which no promise was broken.
 pub struct Report {
-    pub tally: Tally,
-    pub lasted: Duration,
+    pub counts: Counts,
+    pub duration: Duration,
 }
 
 /// The result of a campaign that was ended by a broken promise or by an error of the harness.
-pub struct Broken {
+pub struct Failed {
     pub failure: Failure,
     pub seed: u64,
-    /// The folder where it happened, which is left as it is.
+    /// The folder in which the promise was broken. It is not removed.
     pub folder: PathBuf,
+    /// The kill that the run was to end with, if one was decided.
     pub kill: Option<Kill>,
 }
 
 impl Campaign {
-    /// Kills `kills` times, or until a promise was broken.
-    pub fn run(&self) -> Result<Report, Box<Broken>> {
-        let begun = Instant::now();
-        let full = match self.kinds.contains(&Kill::InRotation) {
+    /// Runs the campaign to its end, or until a promise is broken.
+    pub fn run(&self) -> Result<Report, Box<Failed>> {
+        let started = Instant::now();
+        let full_journal = match self.kinds.contains(&Kill::InRotation) {
             true => {
                 let root = self.dir.join("full");
-                let made = Full::make(root.clone(), &self.setup(0));
-                Some(made.map_err(|failure| self.broken(failure, root, None))?)
+                let made = FullJournal::make(root.clone(), &self.setup(0));
+                Some(made.map_err(|failure| self.failed(failure, root, None))?)
             }
             false => None,
         };
         let next = AtomicU64::new(0);
-        let tally = Mutex::new(Tally::default());
-        let broken = Mutex::new(None);
+        let counts = Mutex::new(Counts::default());
+        let failed = Mutex::new(None);
         std::thread::scope(|scope| {
             for _ in 0..SIDE_BY_SIDE {
                 scope.spawn(|| {
-                    while broken.lock().is_none() {
+                    while failed.lock().is_none() {
                         let index = next.fetch_add(1, Ordering::Relaxed);
                         if index * KILLS_PER_FOLDER >= self.kills {
                             return;
                         }
-                        match self.torture(index, full.as_ref(), || broken.lock().is_some()) {
-                            Ok(done) => tally.lock().add(&done),
-                            Err(failed) => drop(broken.lock().get_or_insert(failed)),
+                        let is_over = || failed.lock().is_some();
+                        match self.torture_folder(index, full_journal.as_ref(), is_over) {
+                            Ok(done) => counts.lock().add(&done),
+                            Err(first) => drop(failed.lock().get_or_insert(first)),
                         }
                     }
                 });
             }
         });
-        if let Some(broken) = broken.into_inner() {
-            return Err(broken);
+        if let Some(failed) = failed.into_inner() {
+            return Err(failed);
         }
-        if let Some(full) = full {
-            full.remove();
+        if let Some(full_journal) = full_journal {
+            full_journal.remove();
         }
         Ok(Report {
-            tally: tally.into_inner(),
-            lasted: begun.elapsed(),
+            counts: counts.into_inner(),
+            duration: started.elapsed(),
         })
     }
 
@@ -91,13 +100,13 @@ impl Campaign {
         Setup {
             binary: self.binary.clone(),
             sync: "always",
-            // Every fourth folder has memtables of the usual size.
+            // Every fourth folder has memtables of the default size.
             has_small_buffer: index % 4 != 3,
         }
     }
 
-    fn broken(&self, failure: Failure, folder: PathBuf, kill: Option<Kill>) -> Box<Broken> {
-        Box::new(Broken {
+    fn failed(&self, failure: Failure, folder: PathBuf, kill: Option<Kill>) -> Box<Failed> {
+        Box::new(Failed {
             failure,
             seed: self.seed,
             folder,
@@ -105,91 +114,93 @@ impl Campaign {
         })
     }
 
-    /// Tortures one folder.
-    fn torture(
+    /// Kills the program on one folder, [`KILLS_PER_FOLDER`] times or until `is_over`, and removes the folder.
+    fn torture_folder(
         &self,
         index: u64,
-        full: Option<&Full>,
+        full_journal: Option<&FullJournal>,
         is_over: impl Fn() -> bool,
-    ) -> Result<Tally, Box<Broken>> {
+    ) -> Result<Counts, Box<Failed>> {
         let root = self.dir.join(format!("folder-{index}"));
-        let broken = |failure, kill| self.broken(failure, root.clone(), kill);
-        // A seed far from that of the next folder.
+        let failed = |failure, kill| self.failed(failure, root.clone(), kill);
+        // Spreads the seeds, so that neighbouring folders do not get neighbouring seeds.
         let mut seed = self.seed ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let folder = Folder::new(root.clone(), &self.setup(index), seed);
-        let mut folder = folder.map_err(|failure| broken(failure, None))?;
+        let mut folder = folder.map_err(|failure| failed(failure, None))?;
         let begin = index * KILLS_PER_FOLDER;
         let end = (begin + KILLS_PER_FOLDER).min(self.kills);
         for number in begin..end {
             if is_over() {
-                return Ok(folder.tally);
+                return Ok(folder.counts);
             }
             let kill = self.kinds[number as usize % self.kinds.len()];
-            match full.filter(|_| kill == Kill::InRotation) {
-                Some(full) => {
+            match full_journal.filter(|_| kill == Kill::InRotation) {
+                Some(full_journal) => {
                     seed = seed.wrapping_add(1);
                     let root = self.dir.join(format!("full-{number}"));
-                    let rotated = full.rotate(root.clone(), seed);
-                    let rotated = rotated.map_err(|failure| self.broken(failure, root, Some(kill)));
-                    folder.tally.add(&rotated?);
+                    let killed = full_journal.kill_copy(root.clone(), seed);
+                    let killed = killed.map_err(|failure| self.failed(failure, root, Some(kill)));
+                    folder.counts.add(&killed?);
                 }
                 None => {
-                    let lived = folder.live(kill);
-                    lived.map_err(|failure| broken(failure, Some(kill)))?;
+                    let killed = folder.run_until(kill);
+                    killed.map_err(|failure| failed(failure, Some(kill)))?;
                 }
             }
         }
-        let looked = folder.last_look();
-        let removed = looked.and_then(|()| Ok(fs::remove_dir_all(&folder.root)?));
-        removed.map_err(|failure| broken(failure, None))?;
-        Ok(folder.tally)
+        let checked = folder.final_check();
+        let removed = checked.and_then(|()| Ok(fs::remove_dir_all(&folder.root)?));
+        removed.map_err(|failure| failed(failure, None))?;
+        Ok(folder.counts)
     }
 }
 
-impl Tally {
-    fn add(&mut self, other: &Tally) {
-        for (kill, (all, by_hand)) in &other.kills {
+impl Counts {
+    fn add(&mut self, other: &Counts) {
+        for (kill, count) in &other.kills {
             let sum = self.kills.entry(*kill).or_default();
-            *sum = (sum.0 + all, sum.1 + by_hand);
+            sum.total += count.total;
+            sum.from_outside += count.from_outside;
         }
         self.acknowledged += other.acknowledged;
-        self.checked += other.checked;
-        self.loaded += other.loaded;
-        self.cut += other.cut;
+        self.entries_read += other.entries_read;
+        self.load_time += other.load_time;
+        self.bytes_lost += other.bytes_lost;
     }
 
-    /// Returns the acknowledged messages for each second of load on one server.
+    /// Returns how many messages one server has acknowledged in a second of load.
     pub fn rate(&self) -> f64 {
-        self.acknowledged as f64 / self.loaded.as_secs_f64().max(f64::EPSILON)
+        self.acknowledged as f64 / self.load_time.as_secs_f64().max(f64::EPSILON)
     }
 }
 
-/// One line.
+/// Writes the counts in one line.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kills: u64 = self.tally.kills.values().map(|(all, _)| all).sum();
+        let counts = &self.counts;
+        let kills: u64 = counts.kills.values().map(|count| count.total).sum();
         write!(f, "{kills} kills (")?;
-        for (index, (kill, (all, by_hand))) in self.tally.kills.iter().enumerate() {
+        for (index, (kill, count)) in counts.kills.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
-            write!(f, "{comma}{kill} {all}")?;
-            if kill.is_injected() && *by_hand > 0 {
-                write!(f, " of which {by_hand} from outside")?;
+            write!(f, "{comma}{kill} {}", count.total)?;
+            if kill.is_injected() && count.from_outside > 0 {
+                write!(f, " of which {} from outside", count.from_outside)?;
             }
         }
         write!(
             f,
             "), {} messages acknowledged ({:.0}/s), {} entries read back, {} bytes lost to power cuts, {:.1} s",
-            self.tally.acknowledged,
-            self.tally.rate(),
-            self.tally.checked,
-            self.tally.cut,
-            self.lasted.as_secs_f64()
+            counts.acknowledged,
+            counts.rate(),
+            counts.entries_read,
+            counts.bytes_lost,
+            self.duration.as_secs_f64()
         )
     }
 }
 
-/// What was promised, what was found, and how to see it again.
-impl fmt::Display for Broken {
+/// Writes what was promised, what was found instead, and how to repeat the campaign.
+impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 10;
         match &self.failure {
@@ -204,7 +215,7 @@ impl fmt::Display for Broken {
             }
         }
         if let Some(kill) = self.kill {
-            writeln!(f, "Found in a life that was to end so: {kill}.")?;
+            writeln!(f, "Found in a run that was to end with this kill: {kill}.")?;
         }
         write!(
             f,

@@ -1,191 +1,227 @@
-//! Compares what clients were told with what they read back. It knows nothing of a store: only what was sent and
-//! answered, and the promises.
+//! Compares what clients were told with what is read back.
+//!
+//! Serves the torture of a folder and the simulation. The checker knows nothing of a store: it knows what clients have sent
+//! and received, as [events](super::event), and the promises of the wire contract, as [kinds of breaches](BreachKind). It is
+//! tested by `crash/sim`, which runs it over stores with planted bugs.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use super::breach::{Breach, Charge};
-use super::event::{Entry, Event, Inbox, Page};
-use super::key::{Key, Kind};
+use super::breach::{Breach, BreachKind};
+use super::event::{Entry, Event, InboxContents, Page};
+use super::message_key::{EntryKind, MessageKey};
 
-/// All that was sent to one store and seen of it, over all of its lives.
+/// Everything that clients have sent to one store and have seen of it, over all runs of the program.
 #[derive(Debug, Default)]
 pub struct Checker {
+    /// The members of each group that is complete.
     groups: BTreeMap<i64, Vec<i64>>,
-    /// A group whose members have not all joined.
-    unfinished: Option<(i64, Vec<i64>)>,
+    /// The group, with its members, that some members have not joined yet.
+    incomplete_group: Option<(i64, Vec<i64>)>,
     tokens: HashMap<i64, String>,
-    sent: HashMap<Key, Sent>,
-    users: BTreeMap<i64, User>,
-    /// Counts the sends, over all connections.
-    sends: u64,
-    /// Codes that requests may be refused with.
+    sent: HashMap<MessageKey, SentMessage>,
+    inboxes: BTreeMap<i64, SeenInbox>,
+    /// How many messages and acks were sent over all connections. Numbers them.
+    send_count: u64,
+    /// The codes with which requests may be refused.
     tolerated: HashSet<u32>,
-    found: Vec<Breach>,
+    /// The breaches that the present call has found.
+    breaches: Vec<Breach>,
 }
 
+/// The attempts to send one message or ack.
 #[derive(Debug)]
-struct Sent {
-    tries: u32,
-    acknowledged: bool,
-    /// The connection of the first try, and which send that was.
-    place: (u64, u64),
-    /// Whether the first try says where it belongs: it was answered, or no other was made.
-    has_place: bool,
+struct SentMessage {
+    attempts: u32,
+    is_acknowledged: bool,
+    first_attempt: Attempt,
+    /// Whether it is known that the first attempt is the one that was stored: it was acknowledged before the second one, or
+    /// there was no second one.
+    is_first_stored: bool,
 }
 
-/// What was seen of an inbox.
+/// One attempt to send something. Attempts are ordered by time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Attempt {
+    /// The number of the connection.
+    connection: u64,
+    /// How many attempts there were before on all connections.
+    number: u64,
+}
+
+/// What clients have seen of one inbox.
 #[derive(Debug, Default)]
-struct User {
-    seen: BTreeMap<i64, Seen>,
-    versions: HashMap<Key, i64>,
-    /// The highest version that was shown or spoken of.
-    told: i64,
-    /// The read mark is at least what was answered, and at most what was asked.
-    read: (i64, i64),
+struct SeenInbox {
+    entries: BTreeMap<i64, SeenEntry>,
+    /// The version of each message in `entries`.
+    versions: HashMap<MessageKey, i64>,
+    /// The highest version that a page or a notify has shown or reported.
+    highest_reported: i64,
+    read_mark: ReadMark,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Seen {
-    key: Key,
+struct SeenEntry {
+    key: MessageKey,
     sent_at: i64,
 }
 
+/// The bounds of a read mark. A sync that was sent may have moved the mark; one that was answered has moved it.
+#[derive(Debug, Default, Clone, Copy)]
+struct ReadMark {
+    at_least: i64,
+    at_most: i64,
+}
+
 impl Checker {
-    /// From now on requests may be refused with `code`: then nothing is promised of them.
+    /// Lets requests be refused with `code` from now on. Nothing is promised of a message that was refused with it.
     pub fn tolerate(&mut self, code: u32) {
         self.tolerated.insert(code);
     }
 
-    /// The groups that a store has to know, with their members.
+    /// Returns the groups that the store must have, with their members.
     pub fn groups(&self) -> &BTreeMap<i64, Vec<i64>> {
         &self.groups
     }
 
-    /// A group that a store has to know, which some of its members have still to join.
-    pub fn unfinished(&self) -> Option<(i64, Vec<i64>)> {
-        self.unfinished.clone()
+    /// Returns the group that the store must have and that some of the returned members may not have joined yet.
+    pub fn incomplete_group(&self) -> Option<(i64, Vec<i64>)> {
+        self.incomplete_group.clone()
     }
 
-    /// A token that was issued to `uid`.
+    /// Returns the token that the server has issued to `uid`, if any.
     pub fn token(&self, uid: i64) -> Option<&str> {
         self.tokens.get(&uid).map(String::as_str)
     }
 
-    /// How many messages were acknowledged.
+    /// Returns how many messages and acks were acknowledged.
     pub fn acknowledged(&self) -> usize {
-        self.sent.values().filter(|sent| sent.acknowledged).count()
+        let sent = self.sent.values();
+        sent.filter(|sent| sent.is_acknowledged).count()
     }
 
-    /// What `source` should send again, with whether it was acknowledged: some of what was, and most of the rest.
-    pub fn to_resend(&self, source: i64, rng: &mut StdRng) -> Vec<(Key, bool)> {
-        let mine = self.sent.iter().filter(|(key, _)| key.source == source);
-        let mut keys: Vec<(&Key, bool)> =
-            mine.map(|(key, sent)| (key, sent.acknowledged)).collect();
-        // The order of a map is another one in each run.
+    /// Returns what `source` should send again, each with whether it was acknowledged: about 20 of those that were, and most
+    /// of the others.
+    pub fn to_resend(&self, source: i64, rng: &mut StdRng) -> Vec<(MessageKey, bool)> {
+        let own = self.sent.iter().filter(|(key, _)| key.source == source);
+        let mut keys: Vec<(&MessageKey, bool)> =
+            own.map(|(key, sent)| (key, sent.is_acknowledged)).collect();
+        // A seed must choose the same messages in every process, and the order of a map differs between processes.
         keys.sort_by(|(a, _), (b, _)| (&a.msg_id, a.scope).cmp(&(&b.msg_id, b.scope)));
-        let known = keys
-            .iter()
-            .filter(|(_, acknowledged)| *acknowledged)
-            .count();
-        let chance = 20.0 / (known.max(20) as f64);
-        keys.retain(|(_, acknowledged)| rng.random_bool(if *acknowledged { chance } else { 0.8 }));
-        let owned = keys
-            .into_iter()
-            .map(|(key, acknowledged)| (key.clone(), acknowledged));
+        let acknowledged = keys.iter().filter(|(_, is_acknowledged)| *is_acknowledged);
+        let chance = 20.0 / (acknowledged.count().max(20) as f64);
+        keys.retain(|(_, is_acknowledged)| {
+            rng.random_bool(if *is_acknowledged { chance } else { 0.8 })
+        });
+        let owned = keys.into_iter().map(|(key, acked)| (key.clone(), acked));
         owned.collect()
     }
 
-    /// Takes in what the clients of one life wrote down.
+    /// Takes the events of all clients of one run, and returns the promises that they show to be broken.
     pub fn take(&mut self, events: Vec<Event>) -> Vec<Breach> {
-        // A reader may have written down a message before its sender has.
+        // A reader may have seen a message whose sender hands its events over later, so all sends are taken first.
         let mut seen = Vec::new();
         for event in events {
             match event {
-                Event::Created { group, members } => self.unfinished = Some((group, members)),
-                Event::Founded { group, members } => {
-                    self.unfinished = None;
+                Event::GroupCreated { group, members } => {
+                    self.incomplete_group = Some((group, members));
+                }
+                Event::GroupCompleted { group, members } => {
+                    self.incomplete_group = None;
                     self.groups.insert(group, members);
                 }
-                Event::Issued { uid, token } => {
+                Event::TokenIssued { uid, token } => {
                     self.tokens.insert(uid, token);
                 }
                 Event::Sent { key, connection } => self.take_sent(key, connection),
                 Event::Answered { key, code } => self.take_answer(&key, code),
                 Event::Refused { code, .. } if self.tolerated.contains(&code) => {}
-                Event::Refused { what, code } => {
-                    self.charge(Charge::Refused, format!("{what}: {code}"));
+                Event::Refused { request, code } => {
+                    self.report(BreachKind::Refused, format!("{request}: {code}"));
                 }
-                Event::Strange { what } => self.charge(Charge::Strange, what),
-                Event::Asked { .. } | Event::Paged(_) | Event::Notified { .. } => seen.push(event),
+                Event::UnexpectedReply { found } => {
+                    self.report(BreachKind::UnexpectedReply, found);
+                }
+                Event::SyncRequested { .. } | Event::PageReceived(_) | Event::Notified { .. } => {
+                    seen.push(event);
+                }
             }
         }
         for event in seen {
             match event {
-                Event::Asked { uid, after } => self.asked(uid, after),
-                Event::Paged(page) => self.take_page(&page),
+                Event::SyncRequested { uid, after } => self.take_sync_request(uid, after),
+                Event::PageReceived(page) => self.take_page(&page),
                 Event::Notified { uid, total } => {
-                    let user = self.users.entry(uid).or_default();
-                    user.told = user.told.max(total);
+                    let highest = &mut self.inboxes.entry(uid).or_default().highest_reported;
+                    *highest = (*highest).max(total);
                 }
                 _ => {}
             }
         }
-        std::mem::take(&mut self.found)
+        std::mem::take(&mut self.breaches)
     }
 
-    /// The power went. Read marks are promised to survive a kill alone: losing one makes nobody miss a message.
-    pub fn forget_marks(&mut self) {
-        for user in self.users.values_mut() {
-            user.read.0 = 0;
+    /// Forgets how far read marks have moved, after a power cut. They need not survive one: a mark that goes back makes nobody
+    /// miss a message.
+    pub fn forget_read_marks(&mut self) {
+        for inbox in self.inboxes.values_mut() {
+            inbox.read_mark.at_least = 0;
         }
     }
 
-    /// Compares with all inboxes, which were read while nobody sent.
-    pub fn compare(&mut self, inboxes: &[Inbox]) -> Vec<Breach> {
+    /// Compares everything with all inboxes, which were read while no user was sending. Returns the broken promises.
+    pub fn compare(&mut self, inboxes: &[InboxContents]) -> Vec<Breach> {
         for inbox in inboxes {
-            self.check_mark(inbox);
+            self.check_read_mark(inbox);
             self.check_inbox(inbox);
         }
         self.check_sent(inboxes);
-        std::mem::take(&mut self.found)
+        std::mem::take(&mut self.breaches)
     }
 
-    fn charge(&mut self, charge: Charge, found: impl Into<String>) {
-        self.found.push(Breach::new(charge, found));
+    fn report(&mut self, kind: BreachKind, found: impl Into<String>) {
+        self.breaches.push(Breach::new(kind, found));
     }
 
-    fn take_sent(&mut self, key: Key, connection: u64) {
-        self.sends += 1;
-        let place = (connection, self.sends);
-        let sent = self.sent.entry(key).or_insert(Sent {
-            tries: 0,
-            acknowledged: false,
-            place,
-            has_place: true,
+    fn take_sent(&mut self, key: MessageKey, connection: u64) {
+        self.send_count += 1;
+        let attempt = Attempt {
+            connection,
+            number: self.send_count,
+        };
+        let sent = self.sent.entry(key).or_insert(SentMessage {
+            attempts: 0,
+            is_acknowledged: false,
+            first_attempt: attempt,
+            is_first_stored: true,
         });
-        sent.tries += 1;
-        // Which of the tries was stored is not known.
-        sent.has_place = sent.tries == 1 || (sent.has_place && sent.acknowledged);
+        sent.attempts += 1;
+        // Without an acknowledgement of the first attempt, a later one may be the one that was stored.
+        sent.is_first_stored = sent.attempts == 1 || (sent.is_first_stored && sent.is_acknowledged);
     }
 
-    fn take_answer(&mut self, key: &Key, code: u32) {
+    fn take_answer(&mut self, key: &MessageKey, code: u32) {
         match (self.sent.get_mut(key), code) {
-            (Some(sent), 0) => sent.acknowledged = true,
+            (Some(sent), 0) => sent.is_acknowledged = true,
             (Some(_), code) if self.tolerated.contains(&code) => {}
-            (Some(_), code) => self.charge(Charge::Refused, format!("{key}: {code}")),
-            (None, _) => self.charge(Charge::Strange, format!("an answer to {key}")),
+            (Some(_), code) => self.report(BreachKind::Refused, format!("{key}: {code}")),
+            (None, _) => {
+                self.report(
+                    BreachKind::UnexpectedReply,
+                    format!("an answer to {key}, which was never sent"),
+                );
+            }
         }
     }
 
-    fn asked(&mut self, uid: i64, after: i64) {
-        let (_, most) = &mut self.users.entry(uid).or_default().read;
-        *most = (*most).max(after);
+    fn take_sync_request(&mut self, uid: i64, after: i64) {
+        let mark = &mut self.inboxes.entry(uid).or_default().read_mark;
+        mark.at_most = mark.at_most.max(after);
     }
 
-    /// A page continues exactly where the question ended, and says what it did before.
+    /// Checks that a page begins right behind the version that was asked for, and that all of it agrees with earlier pages.
     fn take_page(&mut self, page: &Page) {
         let Page {
             uid,
@@ -194,188 +230,186 @@ impl Checker {
             total,
             ..
         } = *page;
-        let user = self.users.entry(uid).or_default();
-        let told = user.told;
-        let (least, _) = &mut user.read;
-        *least = (*least).max(after);
-        if total < told {
-            self.charge(
-                Charge::Vanished,
-                format!("the inbox of {uid} ends at {total}, after {told}"),
+        let inbox = self.inboxes.entry(uid).or_default();
+        let reported = inbox.highest_reported;
+        let mark = &mut inbox.read_mark;
+        mark.at_least = mark.at_least.max(after);
+        if total < reported {
+            self.report(
+                BreachKind::Vanished,
+                format!("the inbox of {uid} ends at {total}, and {reported} was reported before"),
             );
         }
         let versions = page.entries.iter().map(|entry| entry.version);
         let end = after + page.entries.len() as i64;
-        if !versions.clone().eq(after + 1..=end)
-            || current != end
-            || (current == after && total > after)
-        {
+        let has_gap = !versions.clone().eq(after + 1..=end);
+        let stands_still = current == after && total > after;
+        if has_gap || current != end || stands_still {
             let found = format!(
                 "a page for {uid} after {after} holds {}, and says {current} of {total}",
-                runs(versions)
+                ranges(versions)
             );
-            self.charge(Charge::Gap, found);
+            self.report(BreachKind::Gap, found);
         }
         for entry in &page.entries {
             self.take_entry(uid, entry);
         }
-        let user = self.users.entry(uid).or_default();
-        user.told = user.told.max(total).max(current);
+        let highest = &mut self.inboxes.entry(uid).or_default().highest_reported;
+        *highest = (*highest).max(total).max(current);
     }
 
     fn take_entry(&mut self, uid: i64, entry: &Entry) {
         let version = entry.version;
         let Some(key) = entry.key(uid).filter(|key| self.sent.contains_key(key)) else {
-            let found = format!("in the inbox of {uid}: {}", brief(entry));
-            return self.charge(Charge::Unsent, found);
+            let found = format!("in the inbox of {uid}: {}", summary(entry));
+            return self.report(BreachKind::NeverSent, found);
         };
         if entry.text != key.text() {
-            let found = format!("{key}: in the inbox of {uid}: {}", brief(entry));
-            self.charge(Charge::Altered, found);
+            let found = format!("{key}: in the inbox of {uid}: {}", summary(entry));
+            self.report(BreachKind::Altered, found);
         }
         let sent_at = entry.sent_at;
-        let seen = Seen { key, sent_at };
-        let user = self.users.entry(uid).or_default();
-        let mut found = None;
-        match user.seen.get(&version) {
-            Some(before) if *before == seen => {}
-            Some(before) => {
-                let now = format!("version {version} of {uid} holds {seen:?}, before {before:?}");
-                found = Some((Charge::Moved, now));
+        let seen = SeenEntry { key, sent_at };
+        let inbox = self.inboxes.entry(uid).or_default();
+        match inbox.entries.get(&version) {
+            Some(earlier) if *earlier == seen => {}
+            Some(earlier) => {
+                let found =
+                    format!("version {version} of {uid} holds {seen:?}, earlier {earlier:?}");
+                self.report(BreachKind::Moved, found);
             }
             None => {
-                if let Some(other) = user.versions.insert(seen.key.clone(), version) {
-                    let now = format!("{} of {uid} is at {other} and {version}", seen.key);
-                    found = Some((Charge::Duplicate, now));
+                let other = inbox.versions.insert(seen.key.clone(), version);
+                let key = seen.key.clone();
+                inbox.entries.insert(version, seen);
+                if let Some(other) = other {
+                    let found = format!("{key} of {uid} is at {other} and {version}");
+                    self.report(BreachKind::Duplicate, found);
                 }
-                user.seen.insert(version, seen);
             }
-        }
-        if let Some((charge, found)) = found {
-            self.charge(charge, found);
         }
     }
 
-    /// The login tells how far the user has read, when there is more: that is how the read mark is seen from outside.
-    fn check_mark(&mut self, inbox: &Inbox) {
+    /// Checks the notify that followed the login. It reports the read mark, which nothing else shows to a client.
+    fn check_read_mark(&mut self, inbox: &InboxContents) {
         let uid = inbox.uid;
         let total = inbox.pages.last().map_or(0, |page| page.total);
-        let (least, most) = self.users.entry(uid).or_default().read;
+        let ReadMark { at_least, at_most } = self.inboxes.entry(uid).or_default().read_mark;
         match inbox.notified {
-            None if most < total => self.charge(
-                Charge::NotNotified,
-                format!("{uid} has read {most} of {total}, and the login says nothing"),
+            None if at_most < total => self.report(
+                BreachKind::NotNotified,
+                format!("{uid} has read {at_most} of {total}, and no notify followed the login"),
             ),
             None => {}
-            Some((current, told)) => {
-                if told != total {
-                    let found = format!("{uid} was told of {told}, and finds {total}");
-                    self.charge(Charge::Gap, found);
+            Some((current, notified)) => {
+                if notified != total {
+                    let found = format!("{uid} was notified of {notified}, and finds {total}");
+                    self.report(BreachKind::Gap, found);
                 }
-                if current < least {
-                    let found = format!("{uid} had read {least}, and is at {current}");
-                    self.charge(Charge::MarkBack, found);
+                if current < at_least {
+                    let found = format!("{uid} had read {at_least}, and the mark is {current}");
+                    self.report(BreachKind::ReadMarkBack, found);
                 }
-                if current > most {
-                    let found = format!("{uid} has read {most}, and is at {current}");
-                    self.charge(Charge::MarkAhead, found);
+                if current > at_most {
+                    let found = format!("{uid} has read {at_most}, and the mark is {current}");
+                    self.report(BreachKind::ReadMarkAhead, found);
                 }
             }
         }
     }
 
-    fn check_inbox(&mut self, inbox: &Inbox) {
+    /// Checks that the pages join, reach everything that was reported before, and keep the order of each sender.
+    fn check_inbox(&mut self, inbox: &InboxContents) {
         let uid = inbox.uid;
         let mut after = 0;
         for page in &inbox.pages {
             if page.after != after {
                 let found = format!("a page for {uid} begins after {}, not {after}", page.after);
-                self.charge(Charge::Gap, found);
+                self.report(BreachKind::Gap, found);
             }
-            self.asked(uid, page.after);
+            self.take_sync_request(uid, page.after);
             self.take_page(page);
             after = page.current;
         }
-        let told = self.users.entry(uid).or_default().told;
-        if after < told {
-            let found = format!("the inbox of {uid} ends at {after}, after {told}");
-            self.charge(Charge::Vanished, found);
+        let reported = self.inboxes.entry(uid).or_default().highest_reported;
+        if after < reported {
+            let found = format!("the inbox of {uid} ends at {after}, and {reported} was reported");
+            self.report(BreachKind::Vanished, found);
         }
-        let mut last: HashMap<i64, ((u64, u64), i64)> = HashMap::new();
+        let mut latest: HashMap<i64, (Attempt, i64)> = HashMap::new();
         for entry in inbox.pages.iter().flat_map(|page| &page.entries) {
             let Some(key) = entry.key(uid) else { continue };
-            let Some(sent) = self.sent.get(&key).filter(|sent| sent.has_place) else {
+            let Some(sent) = self.sent.get(&key).filter(|sent| sent.is_first_stored) else {
                 continue;
             };
-            let place = (sent.place, entry.version);
-            let before = last.insert(key.source, place);
-            if let Some((_, version)) = before.filter(|(before, _)| *before > sent.place) {
+            let attempt = sent.first_attempt;
+            let earlier = latest.insert(key.source, (attempt, entry.version));
+            if let Some((_, version)) = earlier.filter(|(earlier, _)| *earlier > attempt) {
                 let found = format!(
                     "{key} is at {} of {uid}, behind what was sent after it, at {version}",
                     entry.version
                 );
-                self.charge(Charge::OutOfOrder, found);
+                self.report(BreachKind::OutOfOrder, found);
             }
         }
     }
 
-    /// Everything that was acknowledged is with all of its receivers; everything else with all or none.
-    fn check_sent(&mut self, inboxes: &[Inbox]) {
-        let mut there: HashMap<Key, HashSet<i64>> = HashMap::new();
+    /// Checks that every acknowledged message is in the inboxes of all its receivers, and that every other message is in all
+    /// of them or in none.
+    fn check_sent(&mut self, inboxes: &[InboxContents]) {
+        let mut holders: HashMap<MessageKey, HashSet<i64>> = HashMap::new();
         for inbox in inboxes {
             for entry in inbox.pages.iter().flat_map(|page| &page.entries) {
                 if let Some(key) = entry.key(inbox.uid) {
-                    there.entry(key).or_default().insert(inbox.uid);
+                    holders.entry(key).or_default().insert(inbox.uid);
                 }
             }
         }
-        let mut found = Vec::new();
+        let mut breaches = Vec::new();
         for (key, sent) in &self.sent {
-            let one = [key.scope];
+            let receiver = [key.scope];
             let receivers = match key.kind {
-                Kind::Group => self.groups.get(&key.scope).map_or(&[][..], Vec::as_slice),
-                Kind::P2p | Kind::Ack => &one,
+                EntryKind::Group => self.groups.get(&key.scope).map_or(&[][..], Vec::as_slice),
+                EntryKind::P2p | EntryKind::Ack => &receiver,
             };
-            let with = there.get(key);
-            let missing: Vec<i64> = receivers
-                .iter()
-                .copied()
-                .filter(|uid| !with.is_some_and(|with| with.contains(uid)))
-                .collect();
-            let charge = match (with, missing.is_empty()) {
-                (_, true) => continue,
-                (Some(_), false) => Charge::HalfStored,
-                (None, false) if sent.acknowledged => Charge::Lost,
-                (None, false) => continue,
+            let holders = holders.get(key);
+            let is_missing = |uid: &i64| !holders.is_some_and(|holders| holders.contains(uid));
+            let missing: Vec<i64> = receivers.iter().copied().filter(is_missing).collect();
+            let kind = match holders {
+                _ if missing.is_empty() => continue,
+                Some(_) => BreachKind::HalfStored,
+                None if sent.is_acknowledged => BreachKind::Lost,
+                None => continue,
             };
-            found.push(Breach::new(
-                charge,
+            breaches.push(Breach::new(
+                kind,
                 format!(
-                    "{key} is not with {missing:?} (acknowledged: {})",
-                    sent.acknowledged
+                    "{key} is missing in the inboxes of {missing:?} (acknowledged: {})",
+                    sent.is_acknowledged
                 ),
             ));
         }
-        found.sort_by(|a, b| a.found.cmp(&b.found));
-        self.found.append(&mut found);
+        // The order of a map differs between processes.
+        breaches.sort_by(|a, b| a.found.cmp(&b.found));
+        self.breaches.append(&mut breaches);
     }
 }
 
-/// Versions as ranges.
-fn runs(versions: impl Iterator<Item = i64>) -> String {
-    let mut runs: Vec<(i64, i64)> = Vec::new();
+/// Returns versions as ranges, such as `1-5, 7-9`.
+fn ranges(versions: impl Iterator<Item = i64>) -> String {
+    let mut ranges: Vec<(i64, i64)> = Vec::new();
     for version in versions {
-        match runs.last_mut() {
+        match ranges.last_mut() {
             Some((_, end)) if *end + 1 == version => *end = version,
-            _ => runs.push((version, version)),
+            _ => ranges.push((version, version)),
         }
     }
-    let runs = runs.iter().map(|(start, end)| format!("{start}-{end}"));
-    runs.collect::<Vec<_>>().join(", ")
+    let ranges = ranges.iter().map(|(start, end)| format!("{start}-{end}"));
+    ranges.collect::<Vec<_>>().join(", ")
 }
 
-/// An entry without all of its text.
-fn brief(entry: &Entry) -> String {
+/// Returns the fields of an entry and the beginning of its text.
+fn summary(entry: &Entry) -> String {
     let text: String = entry.text.chars().take(40).collect();
     let Entry {
         version,

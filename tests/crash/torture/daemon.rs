@@ -1,4 +1,7 @@
-//! Runs the program as a process of its own.
+//! Starts the program as a process of its own, kills it, and waits for its end.
+//!
+//! Serves the torture of a folder and the tests of failing disks. Every wait has a deadline, and a process that is dropped
+//! is killed, so that no test leaves one behind.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
@@ -10,9 +13,9 @@ use std::time::Duration;
 
 use imd::daemon::Addresses;
 
-use super::load::Places;
+use super::load::ServerAddrs;
 
-/// The upper bound of whatever a program does. Only a failure uses it up.
+/// How long a start or an end of the program may take, at most. Only a failing run waits for so long.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// How the program is started.
@@ -22,21 +25,24 @@ pub struct Launch {
     pub config: PathBuf,
     /// The store's folder.
     pub store: PathBuf,
+    /// The file that the program writes its addresses to.
     pub addr_file: PathBuf,
     /// The arguments of strace; empty to run the program without it.
     pub strace: Vec<String>,
 }
 
-/// A running program that serves.
+/// A running program that accepts connections.
 pub struct Daemon {
     process: Process,
-    pub places: Places,
+    pub addrs: ServerAddrs,
 }
 
-/// Killed when dropped.
+/// A running program. It is killed when this is dropped.
 struct Process {
     child: Child,
+    /// The lines of its standard output. Their end is the end of the process.
     lines: Receiver<String>,
+    /// Collects its standard error.
     stderr: Option<JoinHandle<String>>,
 }
 
@@ -51,14 +57,16 @@ pub struct End {
 
 /// The result of a start.
 pub enum Started {
+    /// The program accepts connections.
     Ready(Daemon),
+    /// The program has ended before that.
     Ended(End),
 }
 
 impl Launch {
-    /// Starts the program and waits until it serves or has ended.
+    /// Starts the program, and waits until it accepts connections or has ended.
     pub fn start(&self) -> io::Result<Started> {
-        // The addresses of an earlier process are of no use.
+        // Otherwise the addresses of an earlier process could be taken for those of this one.
         match std::fs::remove_file(&self.addr_file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -66,7 +74,7 @@ impl Launch {
         let mut command = match self.strace.as_slice() {
             [] => Command::new(&self.binary),
             args => {
-                // With -D the tracer is the grandchild, and the child is the program itself, to be killed and waited for.
+                // With -D the child is the program itself, so that it can be killed and waited for, and strace is a grandchild.
                 let mut strace = Command::new("strace");
                 strace.args(["-D", "-f"]).args(args).arg(&self.binary);
                 strace
@@ -87,7 +95,7 @@ impl Launch {
         let stderr = child.stderr.take();
         let stderr = std::thread::spawn(move || {
             let mut text = Vec::new();
-            // What was read before an error is kept.
+            // Text that was read before an error is kept.
             let _ = stderr.map(|mut stderr| stderr.read_to_end(&mut text));
             String::from_utf8_lossy(&text).into_owned()
         });
@@ -96,19 +104,20 @@ impl Launch {
             lines,
             stderr: Some(stderr),
         };
-        // The program prints this line when everything serves.
+        // The program prints this line when it accepts connections on all ports.
         while let Ok(line) = process.lines.recv_timeout(DEADLINE) {
             if line.starts_with("Ready") {
                 let addresses = std::fs::read(&self.addr_file)?;
                 let addresses: Addresses = serde_json::from_slice(&addresses)?;
-                let places = Places::try_from(&addresses).map_err(io::Error::other)?;
-                return Ok(Started::Ready(Daemon { process, places }));
+                let addrs = ServerAddrs::try_from(&addresses).map_err(io::Error::other)?;
+                return Ok(Started::Ready(Daemon { process, addrs }));
             }
         }
         process.end().map(Started::Ended)
     }
 }
 
+/// Returns the lines of a stream as they arrive. They are read by a thread, so that a wait for one can have a deadline.
 fn lines(stream: Option<impl Read + Send + 'static>) -> Receiver<String> {
     let (send, lines) = channel();
     std::thread::spawn(move || {

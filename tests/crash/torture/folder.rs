@@ -1,4 +1,8 @@
-//! One folder, and the processes that use it one after the other: each starts, is read back, is put under load and killed.
+//! One folder of a store, and the runs of the program on it. In each run the program is started, its inboxes are read back
+//! and compared, and it is put under load until it is killed.
+//!
+//! Serves the campaign and the tests of failing disks. The checker decides whether a promise is broken, except for the two
+//! that are checked here: the program starts on every folder that a kill leaves, and does not end by itself.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,49 +15,60 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::runtime::{Builder, Runtime};
 
-use super::breach::{Breach, Charge};
+use super::breach::{Breach, BreachKind};
 use super::checker::Checker;
 use super::daemon::{Daemon, End, Launch, Started};
 use super::kill::{self, Kill};
-use super::load::{Load, Places, register};
+use super::load::{Load, ServerAddrs, register};
 use super::power::Disk;
 use super::read_back::read_back;
 
-/// After how many acknowledgements the server is killed from outside, if strace has not killed it.
-const BUDGET: std::ops::Range<u32> = 100..1_500;
+/// How many messages are acknowledged before the server is killed from outside, if strace has not killed it by then.
+const ACKNOWLEDGED: std::ops::Range<u32> = 100..1_500;
 
-/// The smallest memtable that the config allows: tables are flushed and compacted all the time.
+/// The smallest memtable that the config allows, so that tables are written and compacted all the time.
 const SMALL_BUFFER: u32 = 65_536;
 
-/// After how many turns of the clients' runtime the kill follows, at most.
-const SPREAD: u64 = 20_000;
+/// How many turns of the clients' runtime pass before a kill from outside, at most.
+const MAX_DELAY: u64 = 20_000;
 
-/// The name of the store's folder, in that of the torture.
+/// The name of the store's folder, in the folder of the torture.
 pub const STORE: &str = "store";
 
 /// A folder that is tortured.
 pub struct Folder {
+    /// Holds the store, the config, and the logs of strace.
     pub root: PathBuf,
     pub checker: Checker,
-    pub tally: Tally,
+    pub counts: Counts,
     launch: Launch,
     rng: StdRng,
-    lives: u64,
+    /// How many times the program was started.
+    runs: u64,
+    /// The runtime of all clients. It has one thread, so that a seed decides as much as possible.
     clients: Runtime,
 }
 
-/// Counts of what was done.
+/// Counts what was done in one folder or in a whole campaign.
 #[derive(Debug, Default, Clone)]
-pub struct Tally {
-    /// Kills of each kind, and how many of them came from outside.
-    pub kills: BTreeMap<Kill, (u64, u64)>,
+pub struct Counts {
+    pub kills: BTreeMap<Kill, KillCount>,
+    /// Messages and acks that were acknowledged.
     pub acknowledged: u64,
-    /// Entries that were read back.
-    pub checked: u64,
-    /// How long there was load.
-    pub loaded: Duration,
-    /// Bytes that were written and lost in power cuts.
-    pub cut: u64,
+    /// Entries of inboxes that were read back and compared.
+    pub entries_read: u64,
+    /// How long servers were under load, all together.
+    pub load_time: Duration,
+    /// Bytes that were written and were lost in power cuts.
+    pub bytes_lost: u64,
+}
+
+/// Counts the kills of one kind.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct KillCount {
+    pub total: u64,
+    /// The kills by this process, because the step at which strace kills was not reached.
+    pub from_outside: u64,
 }
 
 /// Why a torture ends early.
@@ -77,17 +92,18 @@ impl From<Breach> for Failure {
     }
 }
 
-/// What a folder is started with.
+/// How the program is run on a folder.
 #[derive(Debug, Clone)]
 pub struct Setup {
     pub binary: PathBuf,
-    /// `always` or `os`.
+    /// The value of `store.sync`: `always` or `os`.
     pub sync: &'static str,
+    /// Whether memtables have the smallest size, and not the default size.
     pub has_small_buffer: bool,
 }
 
 impl Folder {
-    /// Creates a folder at `root`, or takes one that holds a store and nothing else.
+    /// Creates a folder at `root`. If there is one already, it may hold a store and nothing else.
     pub fn new(root: PathBuf, setup: &Setup, seed: u64) -> Result<Folder, Failure> {
         fs::create_dir_all(&root)?;
         // strace names files by their real paths.
@@ -108,9 +124,9 @@ impl Folder {
             },
             root,
             checker: Checker::default(),
-            tally: Tally::default(),
+            counts: Counts::default(),
             rng: StdRng::seed_from_u64(seed),
-            lives: 0,
+            runs: 0,
             clients: Builder::new_current_thread().enable_all().build()?,
         })
     }
@@ -120,140 +136,143 @@ impl Folder {
         &self.launch.store
     }
 
-    /// Runs the server once or more, each time until this kill.
-    pub fn live(&mut self, kill: Kill) -> Result<(), Failure> {
+    /// Runs the program until it is killed in this way. Some kinds of kills take two runs.
+    pub fn run_until(&mut self, kill: Kill) -> Result<(), Failure> {
         match kill {
             Kill::PowerCut | Kill::TornTail => {
                 let before = Disk::of(self.store())?;
-                self.life(kill, true)?;
-                self.cut(before, kill == Kill::TornTail)
+                self.run_once(kill, true)?;
+                self.cut_power(before, kill == Kill::TornTail)
             }
             Kill::PowerCutAfterRestart => {
                 let before = Disk::of(self.store())?;
-                self.life(kill, true)?;
-                let killed = self.followed(before)?;
+                self.run_once(kill, true)?;
+                let killed = self.disk_after_run(before)?;
                 let mut before = Disk::of(self.store())?;
                 before.keep_unsynced(&killed);
-                self.life(kill, false)?;
-                self.cut(before, false)
+                self.run_once(kill, false)?;
+                self.cut_power(before, false)
             }
-            Kill::InRecovery => self.life(kill, false),
-            _ => self.life(kill, true),
+            Kill::InRecovery => self.run_once(kill, false),
+            _ => self.run_once(kill, true),
         }
     }
 
-    /// Runs the server until this kill, under load or until everything was read.
-    fn life(&mut self, kill: Kill, has_load: bool) -> Result<(), Failure> {
-        let log = self.log();
+    /// Runs the program until this kill. Without load it is killed from outside when everything was read, at the latest.
+    fn run_once(&mut self, kill: Kill, has_load: bool) -> Result<(), Failure> {
+        let log = self.strace_log();
         let strace = kill.strace(&self.launch.store, &log, &mut self.rng);
         let is_traced = !strace.is_empty();
-        let (end, is_by_hand) = match self.start(strace)? {
+        let (end, is_from_outside) = match self.start(strace)? {
             Started::Ready(mut daemon) => {
-                let is_by_hand = match self.look(&daemon.places)? {
+                let is_from_outside = match self.read_and_compare(&daemon.addrs)? {
                     true if has_load => {
-                        let budget = self.rng.random_range(BUDGET);
-                        self.load(&mut daemon, budget)?
+                        let acknowledged = self.rng.random_range(ACKNOWLEDGED);
+                        self.load(&mut daemon, acknowledged)?
                     }
                     is_alive => is_alive,
                 };
-                if is_by_hand {
+                if is_from_outside {
                     daemon.kill();
                 }
-                (daemon.end()?, is_by_hand)
+                (daemon.end()?, is_from_outside)
             }
             Started::Ended(end) if is_traced && end.is_killed() => (end, false),
-            Started::Ended(end) => return Err(ended(Charge::NotStarted, &end).into()),
+            Started::Ended(end) => return Err(ended(BreachKind::StartFailed, &end).into()),
         };
         if !end.is_killed() {
-            return Err(ended(Charge::Ended, &end).into());
+            return Err(ended(BreachKind::ProgramEnded, &end).into());
         }
-        let (all, by_hand) = self.tally.kills.entry(kill).or_default();
-        *all += 1;
-        *by_hand += u64::from(is_by_hand);
+        let count = self.counts.kills.entry(kill).or_default();
+        count.total += 1;
+        count.from_outside += u64::from(is_from_outside);
         Ok(())
     }
 
-    /// Runs the server under load until it ends by itself because of what strace injects. What was not synced is lost then.
-    pub fn live_to_the_end(&mut self, inject: &str) -> Result<End, Failure> {
+    /// Runs the program under load until it ends by itself, because of an error that strace injects. Then the power fails:
+    /// everything that was not synced is lost.
+    pub fn run_until_it_ends(&mut self, inject: &str) -> Result<End, Failure> {
         let before = Disk::of(self.store())?;
-        let mut strace = kill::logged(&self.log());
+        let mut strace = kill::logged(&self.strace_log());
         strace.push(format!("--inject={inject}"));
         let Started::Ready(mut daemon) = self.start(strace)? else {
-            return Err(Failure::Harness("it did not start".into()));
+            return Err(Failure::Harness("the program did not start".into()));
         };
-        self.look(&daemon.places)?;
+        self.read_and_compare(&daemon.addrs)?;
         self.load(&mut daemon, u32::MAX)?;
         let end = daemon.end()?;
-        self.cut(before, false)?;
+        self.cut_power(before, false)?;
         Ok(end)
     }
 
-    /// Starts the server once more and compares what the last kill left. Then the program checks the folder itself.
-    pub fn last_look(&mut self) -> Result<(), Failure> {
+    /// Starts the program once more, and compares everything that the last kill has left. Then runs `imd store check` on the
+    /// folder.
+    pub fn final_check(&mut self) -> Result<(), Failure> {
         match self.start(Vec::new())? {
             Started::Ready(mut daemon) => {
-                self.look(&daemon.places)?;
+                self.read_and_compare(&daemon.addrs)?;
                 daemon.kill();
                 daemon.end()?;
             }
-            Started::Ended(end) => return Err(ended(Charge::NotStarted, &end).into()),
+            Started::Ended(end) => return Err(ended(BreachKind::StartFailed, &end).into()),
         }
         let mut check = Command::new(&self.launch.binary);
         let checked = check.args(["store", "check"]).arg(self.store()).output()?;
         if checked.status.success() {
             return Ok(());
         }
-        let said = [checked.stdout, checked.stderr].concat();
-        let said = String::from_utf8_lossy(&said).trim().to_owned();
-        let found = format!("imd store check: {}: {said}", checked.status);
-        Err(Breach::new(Charge::Damaged, found).into())
+        let output = [checked.stdout, checked.stderr].concat();
+        let output = String::from_utf8_lossy(&output).trim().to_owned();
+        let found = format!("imd store check: {}: {output}", checked.status);
+        Err(Breach::new(BreachKind::Damaged, found).into())
     }
 
-    /// Returns the path of strace's log of this process. The log is kept for the case that something goes wrong.
-    fn log(&self) -> PathBuf {
-        self.root.join(format!("strace-{}.log", self.lives))
+    /// Returns the path of strace's log of the next run. The log of each run is kept, to explain a broken promise.
+    fn strace_log(&self) -> PathBuf {
+        self.root.join(format!("strace-{}.log", self.runs))
     }
 
-    /// Returns what the disk has after the last process.
-    fn followed(&self, mut disk: Disk) -> Result<Disk, Failure> {
-        let log = self.root.join(format!("strace-{}.log", self.lives - 1));
+    /// Returns what had reached the disk when the last run ended, given what was on it before that run.
+    fn disk_after_run(&self, mut disk: Disk) -> Result<Disk, Failure> {
+        let log = self.root.join(format!("strace-{}.log", self.runs - 1));
         disk.follow(&String::from_utf8_lossy(&fs::read(log)?));
         Ok(disk)
     }
 
-    fn cut(&mut self, before: Disk, is_torn: bool) -> Result<(), Failure> {
-        let disk = self.followed(before)?;
-        self.tally.cut += disk.unsynced(self.store());
+    /// Takes the folder back to what had reached the disk, given what was on it before the last run.
+    fn cut_power(&mut self, before: Disk, is_torn: bool) -> Result<(), Failure> {
+        let disk = self.disk_after_run(before)?;
+        self.counts.bytes_lost += disk.unsynced(self.store());
         let torn = is_torn.then_some(&mut self.rng);
         disk.cut(&self.launch.store, torn)?;
-        self.checker.forget_marks();
+        self.checker.forget_read_marks();
         Ok(())
     }
 
-    /// Starts the server.
+    /// Starts the program, with these arguments of strace.
     pub fn start(&mut self, strace: Vec<String>) -> io::Result<Started> {
-        self.lives += 1;
+        self.runs += 1;
         self.launch.strace = strace;
         self.launch.start()
     }
 
-    /// Puts the server under load until it ends, or until `budget` messages were acknowledged. Returns whether it has to be
-    /// killed then.
-    fn load(&mut self, daemon: &mut Daemon, budget: u32) -> Result<bool, Failure> {
-        let later = self.rng.random_range(0..SPREAD);
-        let begun = Instant::now();
+    /// Puts the server under load until strace has killed it, or else kills it when `acknowledged` messages were acknowledged.
+    /// Returns whether this has killed it.
+    fn load(&mut self, daemon: &mut Daemon, acknowledged: u32) -> Result<bool, Failure> {
+        let delay = self.rng.random_range(0..MAX_DELAY);
+        let started = Instant::now();
         let before = self.checker.acknowledged();
-        let (events, is_by_hand) = self.clients.block_on(async {
-            let mut events = register(&daemon.places, &self.checker).await;
-            let load = Load::start(&daemon.places, &self.checker, self.lives, &mut self.rng);
-            let shared = load.shared.clone();
-            let end = load.end();
+        let (events, is_from_outside) = self.clients.block_on(async {
+            let mut events = register(&daemon.addrs, &self.checker).await;
+            let load = Load::start(&daemon.addrs, &self.checker, self.runs, &mut self.rng);
+            let state = load.state.clone();
+            let end = load.finish();
             tokio::pin!(end);
-            let (load, is_by_hand) = tokio::select! {
+            let (load, is_from_outside) = tokio::select! {
                 events = &mut end => (events, false),
-                () = shared.acknowledged(budget) => {
-                    // Otherwise every kill would be right after a reply.
-                    for _ in 0..later {
+                () = state.wait_for_acknowledged(acknowledged) => {
+                    // Without a delay every kill would come right after a reply.
+                    for _ in 0..delay {
                         tokio::task::yield_now().await;
                     }
                     daemon.kill();
@@ -261,32 +280,32 @@ impl Folder {
                 }
             };
             events.extend(load);
-            (events, is_by_hand)
+            (events, is_from_outside)
         });
-        self.tally.loaded += begun.elapsed();
-        self.judge(|checker| checker.take(events))?;
-        self.tally.acknowledged += (self.checker.acknowledged() - before) as u64;
-        Ok(is_by_hand)
+        self.counts.load_time += started.elapsed();
+        self.check(|checker| checker.take(events))?;
+        self.counts.acknowledged += (self.checker.acknowledged() - before) as u64;
+        Ok(is_from_outside)
     }
 
-    /// Reads everything back and compares it. Returns false if the server was killed meanwhile.
-    fn look(&mut self, places: &Places) -> Result<bool, Failure> {
+    /// Reads everything back and compares it. Returns whether the server is still running: strace may have killed it.
+    fn read_and_compare(&mut self, addrs: &ServerAddrs) -> Result<bool, Failure> {
         let read = self
             .clients
-            .block_on(read_back(places, &self.checker, &mut self.rng));
-        let is_whole = read.inboxes.is_some();
+            .block_on(read_back(addrs, &self.checker, &mut self.rng));
+        let is_alive = read.inboxes.is_some();
         if let Some(inboxes) = read.inboxes {
             let pages = inboxes.iter().flat_map(|inbox| &inbox.pages);
-            let checked: usize = pages.map(|page| page.entries.len()).sum();
-            self.tally.checked += checked as u64;
-            self.judge(|checker| checker.compare(&inboxes))?;
+            let entries: usize = pages.map(|page| page.entries.len()).sum();
+            self.counts.entries_read += entries as u64;
+            self.check(|checker| checker.compare(&inboxes))?;
         }
-        self.judge(|checker| checker.take(read.events))?;
-        Ok(is_whole)
+        self.check(|checker| checker.take(read.events))?;
+        Ok(is_alive)
     }
 
-    fn judge(&mut self, look: impl FnOnce(&mut Checker) -> Vec<Breach>) -> Result<(), Failure> {
-        let breaches = look(&mut self.checker);
+    fn check(&mut self, check: impl FnOnce(&mut Checker) -> Vec<Breach>) -> Result<(), Failure> {
+        let breaches = check(&mut self.checker);
         if breaches.is_empty() {
             Ok(())
         } else {
@@ -295,12 +314,13 @@ impl Folder {
     }
 }
 
-fn ended(charge: Charge, end: &End) -> Breach {
+/// Returns the breach by a program that has ended before it was killed.
+fn ended(kind: BreachKind, end: &End) -> Breach {
     let overdue = if end.is_overdue {
-        "it did nothing more, and was killed: "
+        "it hung, and was killed: "
     } else {
         ""
     };
     let found = format!("{overdue}{}: {}", end.status, end.stderr.trim());
-    Breach::new(charge, found)
+    Breach::new(kind, found)
 }

@@ -12,18 +12,18 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
-/// A step at which the server is stopped.
+/// A step of the program at which it is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kill {
-    /// Anywhere, under load.
+    /// Under load, at a random time.
     AtRandom,
-    /// Before a piece of a commit is written to the journal: the pieces before it are there.
+    /// Before a piece of a commit is written to the journal. The pieces before it are written.
     InAppend,
-    /// When the commit is written, and not synced.
+    /// When a commit is written, and before it is synced.
     BeforeSync,
-    /// When the commit is synced, and not noted in the mark.
+    /// When a commit is synced, and before the mark says so.
     AfterSync,
-    /// When everything is done except for the reply.
+    /// When a commit is complete, and before its replies are sent.
     BeforeAnswer,
     /// Right after a reply.
     AfterAnswer,
@@ -31,7 +31,7 @@ pub enum Kill {
     InRecovery,
     /// While tables are flushed, compacted and removed.
     InCompaction,
-    /// While the engine goes on in a new journal because the old one is full.
+    /// While the engine begins a new journal because the old one is full.
     InRotation,
     /// The power fails: everything that was not synced is lost.
     PowerCut,
@@ -46,10 +46,11 @@ pub const RENAMES: &str = "?rename,renameat,renameat2";
 /// The calls that remove names.
 pub const UNLINKS: &str = "?unlink,unlinkat";
 
-/// The file that notes how far the commits have come.
+/// The name of the file that holds the number of the newest synced commit.
 pub const MARK: &str = "mark";
 
 impl Kill {
+    /// Every kind of kill, in the order in which a campaign takes turns.
     pub const ALL: [Kill; 12] = [
         Kill::AtRandom,
         Kill::InAppend,
@@ -65,7 +66,7 @@ impl Kill {
         Kill::PowerCutAfterRestart,
     ];
 
-    /// Returns whether strace kills the server in most cases. Otherwise it is killed from outside.
+    /// Returns whether strace kills the program at this step. If not, the torture kills it from outside.
     pub fn is_injected(self) -> bool {
         match self {
             Kill::AtRandom | Kill::PowerCut | Kill::TornTail | Kill::PowerCutAfterRestart => false,
@@ -80,18 +81,18 @@ impl Kill {
         }
     }
 
-    /// Returns the arguments of strace for this kill; none if it comes from outside.
+    /// Returns the arguments of strace for this kill. They are empty if the program is killed from outside and no log is needed.
     pub fn strace(self, store: &Path, log: &Path, rng: &mut StdRng) -> Vec<String> {
         let one_of = |calls: &[(&'static str, u32)], rng: &mut StdRng| {
-            let (call, most) = calls.choose(rng).copied().unwrap_or(("write", 1));
-            (call, rng.random_range(1..=most))
+            let (call, max) = calls.choose(rng).copied().unwrap_or(("write", 1));
+            (call, rng.random_range(1..=max))
         };
-        // strace counts the calls of each thread by themselves.
+        // strace counts the calls of each thread separately.
         let (call, nth) = match self {
             Kill::AtRandom => return Vec::new(),
             Kill::PowerCut | Kill::TornTail | Kill::PowerCutAfterRestart => {
                 let mut args = logged(log);
-                // A slow disk: more happens between a write and its sync.
+                // With a slow disk more happens between a write and its sync.
                 if rng.random_ratio(1, 3) {
                     args.push("--inject=fdatasync:delay_enter=5000".to_owned());
                 }
@@ -99,7 +100,7 @@ impl Kill {
             }
             Kill::InAppend => ("write", rng.random_range(1..=40)),
             Kill::BeforeSync => ("fdatasync", rng.random_range(1..=25)),
-            // The mark is written next.
+            // The next call after the sync writes the mark.
             Kill::AfterSync => ("pwrite64", rng.random_range(1..=25)),
             Kill::BeforeAnswer => ("sendto", rng.random_range(1..=150)),
             Kill::AfterAnswer => ("recvfrom", rng.random_range(1..=200)),
@@ -136,7 +137,7 @@ impl Kill {
             format!("--inject={call}:signal=SIGKILL:when={nth}"),
             "--output=/dev/null".to_owned(),
         ];
-        // Threads also write to sockets, and to wake each other.
+        // The calls on other files are not counted: threads also write to sockets, and to wake each other.
         let paths = match self {
             Kill::InAppend | Kill::BeforeSync => journals(store),
             Kill::AfterSync => vec![store.join(MARK)],
@@ -171,8 +172,8 @@ impl fmt::Display for Kill {
     }
 }
 
-/// Returns the arguments with which strace logs everything that reaches the disk. Nothing is injected, so the filter in the
-/// kernel can be used.
+/// Returns the arguments with which strace logs every call that changes files. Nothing is injected, so that
+/// `--seccomp-bpf` can be used.
 pub fn logged(log: &Path) -> Vec<String> {
     let calls = "openat,lseek,write,writev,pwrite64,fdatasync,fsync,ftruncate";
     let calls = format!("{calls},{RENAMES},{UNLINKS}");
@@ -190,7 +191,7 @@ fn journal(store: &Path, number: u32) -> PathBuf {
     store.join("engine").join(format!("{number}.jnl"))
 }
 
-/// Returns the journals of a folder, and the next ones that the engine may begin.
+/// Returns the paths of the journals of a store, and of the next ones that the engine may begin.
 pub fn journals(store: &Path) -> Vec<PathBuf> {
     let files = std::fs::read_dir(store.join("engine"))
         .into_iter()
@@ -204,7 +205,7 @@ pub fn journals(store: &Path) -> Vec<PathBuf> {
     numbers.map(|number| journal(store, number)).collect()
 }
 
-/// Makes sure that strace can be used here. The error says what to do.
+/// Checks that strace works here. The error tells what to do.
 pub fn check_strace() -> Result<(), String> {
     let tried = Command::new("strace")
         .args([

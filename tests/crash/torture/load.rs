@@ -1,4 +1,7 @@
-//! Everybody who talks to one server at once.
+//! The load on one server: a [sender](super::sender) for each user, and now and then the creation of a group.
+//!
+//! Serves the torture of a folder and the simulation. A load runs until its server is gone, and returns the events that the
+//! checker needs.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,65 +17,68 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::checker::Checker;
+use super::connection::{self, SessionEnd};
 use super::event::Event;
-use super::talker::Talker;
-use super::wire::{self, Gone};
+use super::sender::Sender;
 
-/// Who talks.
+/// The uids of the users who send.
 pub const USERS: RangeInclusive<i64> = 1..=8;
 
-/// Who gets few messages, is in no group, and reads again and again.
-pub const QUIET: i64 = 8;
+/// A user who gets few messages, is in no group, and syncs all the time: the first to see an entry that is not on the disk.
+pub const QUIET_USER: i64 = 8;
 
-/// So many groups there are at most, and so many members has each.
-const GROUPS: usize = 4;
+/// How many groups there are, at most.
+const MAX_GROUPS: usize = 4;
+
+/// How many members each group has.
 const MEMBERS: usize = 5;
 
-/// What all talkers of one life share.
-pub struct Shared {
+/// What all senders of one load share.
+pub struct LoadState {
     access: Vec<SocketAddr>,
+    /// The members of each group that messages may be sent to.
     groups: Mutex<BTreeMap<i64, Vec<i64>>>,
-    /// One permit for each acknowledgement.
+    /// One permit for each acknowledged message that nobody has [waited for](LoadState::wait_for_acknowledged) yet.
     pub acknowledged: Semaphore,
 }
 
-impl Shared {
-    /// Where a user connects; they are spread over the servers.
+impl LoadState {
+    /// Returns the access server of a user. The users are spread over all servers.
     pub fn access(&self, uid: i64) -> SocketAddr {
         self.access[uid as usize % self.access.len()]
     }
 
-    /// One of the groups that this user is a member of.
-    pub fn a_group_of(&self, uid: i64, rng: &mut StdRng) -> Option<i64> {
+    /// Returns one of the groups that this user is a member of, or `None` if there is none yet.
+    pub fn random_group_of(&self, uid: i64, rng: &mut StdRng) -> Option<i64> {
         let groups = self.groups.lock();
-        let mine = groups.iter().filter(|(_, members)| members.contains(&uid));
-        let mine: Vec<i64> = mine.map(|(group, _)| *group).collect();
-        mine.choose(rng).copied()
+        let joined = groups.iter().filter(|(_, members)| members.contains(&uid));
+        let joined: Vec<i64> = joined.map(|(group, _)| *group).collect();
+        joined.choose(rng).copied()
     }
 
-    /// Waits until so many more messages were acknowledged.
-    pub async fn acknowledged(&self, count: u32) {
+    /// Waits until `count` more messages were acknowledged.
+    pub async fn wait_for_acknowledged(&self, count: u32) {
         if let Ok(permits) = self.acknowledged.acquire_many(count).await {
             permits.forget();
         }
     }
 }
 
-/// Where a server listens.
+/// The addresses of a server that clients need.
 #[derive(Debug, Clone)]
-pub struct Places {
+pub struct ServerAddrs {
     pub access: Vec<SocketAddr>,
     pub user_api: SocketAddr,
     pub group_api: SocketAddr,
 }
 
-impl TryFrom<&Addresses> for Places {
+impl TryFrom<&Addresses> for ServerAddrs {
     type Error = std::net::AddrParseError;
 
     fn try_from(addresses: &Addresses) -> Result<Self, Self::Error> {
         let http = |url: &str| url.trim_start_matches("http://").parse();
         let access = addresses.access.iter().map(|access| access.addr.parse());
-        Ok(Places {
+        Ok(ServerAddrs {
             access: access.collect::<Result<_, _>>()?,
             user_api: http(&addresses.user_api)?,
             group_api: http(&addresses.group_api)?,
@@ -82,72 +88,72 @@ impl TryFrom<&Addresses> for Places {
 
 /// A load that runs until its server is gone.
 pub struct Load {
-    pub shared: Arc<Shared>,
+    pub state: Arc<LoadState>,
     tasks: JoinSet<Vec<Event>>,
 }
 
 impl Load {
-    /// Everybody begins to talk. `life` counts the lives of the store.
-    pub fn start(places: &Places, checker: &Checker, life: u64, rng: &mut StdRng) -> Load {
-        let shared = Arc::new(Shared {
-            access: places.access.clone(),
+    /// Starts all senders. `run` counts the runs of the program on one store, and numbers the connections.
+    pub fn start(addrs: &ServerAddrs, checker: &Checker, run: u64, rng: &mut StdRng) -> Load {
+        let state = Arc::new(LoadState {
+            access: addrs.access.clone(),
             groups: Mutex::new(checker.groups().clone()),
             acknowledged: Semaphore::new(0),
         });
         let mut tasks = JoinSet::new();
         for uid in USERS {
-            let talker = Talker {
+            let sender = Sender {
                 uid,
-                connection: life,
-                again: checker.to_resend(uid, rng),
+                connection: run,
+                to_resend: checker.to_resend(uid, rng),
                 rng: StdRng::from_rng(rng),
-                shared: Arc::clone(&shared),
+                load: Arc::clone(&state),
             };
-            tasks.spawn(talker.run());
+            tasks.spawn(sender.run());
         }
-        if checker.groups().len() < GROUPS {
-            let founder = Founder {
-                api: places.group_api,
-                members: members(rng),
-                shared: Arc::clone(&shared),
+        if checker.groups().len() < MAX_GROUPS {
+            let creator = GroupCreator {
+                api: addrs.group_api,
+                members: random_members(rng),
+                load: Arc::clone(&state),
                 events: Vec::new(),
             };
-            tasks.spawn(founder.run(checker.unfinished()));
+            tasks.spawn(creator.run(checker.incomplete_group()));
         }
-        Load { shared, tasks }
+        Load { state, tasks }
     }
 
-    /// Waits until the server is gone, and gathers what happened.
-    pub async fn end(self) -> Vec<Event> {
+    /// Waits until the server is gone, and returns the events of all senders.
+    pub async fn finish(self) -> Vec<Event> {
         self.tasks.join_all().await.concat()
     }
 }
 
-fn members(rng: &mut StdRng) -> Vec<i64> {
-    let all: Vec<i64> = USERS.filter(|uid| *uid != QUIET).collect();
+fn random_members(rng: &mut StdRng) -> Vec<i64> {
+    let all: Vec<i64> = USERS.filter(|uid| *uid != QUIET_USER).collect();
     all.sample(rng, MEMBERS).copied().collect()
 }
 
-/// Founds a group while the others talk. It is used once every member has joined.
-struct Founder {
+/// Creates a group while the senders are at work. They send to it once every member has joined.
+struct GroupCreator {
     api: SocketAddr,
     members: Vec<i64>,
-    shared: Arc<Shared>,
+    load: Arc<LoadState>,
     events: Vec<Event>,
 }
 
-impl Founder {
-    /// Goes on with a group that a crash has interrupted, or begins a new one.
-    async fn run(mut self, unfinished: Option<(i64, Vec<i64>)>) -> Vec<Event> {
-        if let Err(gone) = self.found(unfinished).await {
-            self.events.extend(gone.event());
+impl GroupCreator {
+    /// Completes the group whose creation a crash has interrupted, or else creates a new one.
+    async fn run(mut self, incomplete: Option<(i64, Vec<i64>)>) -> Vec<Event> {
+        if let Err(end) = self.complete(incomplete).await {
+            self.events.extend(end.event());
         }
         self.events
     }
 
-    async fn found(&mut self, unfinished: Option<(i64, Vec<i64>)>) -> Result<(), Gone> {
-        let (group, members) = match unfinished {
-            Some(unfinished) => unfinished,
+    async fn complete(&mut self, incomplete: Option<(i64, Vec<i64>)>) -> Result<(), SessionEnd> {
+        let (group, members) = match incomplete {
+            Some(incomplete) => incomplete,
             None => (self.create().await?, self.members.clone()),
         };
         let mut joins = JoinSet::new();
@@ -155,54 +161,54 @@ impl Founder {
             let api = self.api;
             joins.spawn(async move {
                 let form = format!("uid={uid}&gid={group}");
-                (uid, wire::post(api, "/x/group/join", &form).await)
+                (uid, connection::post(api, "/x/group/join", &form).await)
             });
         }
-        while let Some(Ok((uid, joined))) = joins.join_next().await {
+        for (uid, joined) in joins.join_all().await {
             let (code, _) = joined?;
             if code != 0 {
-                let what = format!("{uid} joins group {group}");
-                return Err(Gone::Told { what, code });
+                let request = format!("{uid} joins group {group}");
+                return Err(SessionEnd::Refused { request, code });
             }
         }
-        self.shared.groups.lock().insert(group, members.clone());
-        self.events.push(Event::Founded { group, members });
+        self.load.groups.lock().insert(group, members.clone());
+        self.events.push(Event::GroupCompleted { group, members });
         Ok(())
     }
 
-    async fn create(&mut self) -> Result<i64, Gone> {
+    async fn create(&mut self) -> Result<i64, SessionEnd> {
         let form = format!("uid={}&name=team", self.members[0]);
-        let (code, data) = wire::post(self.api, "/x/group/create", &form).await?;
+        let (code, data) = connection::post(self.api, "/x/group/create", &form).await?;
         let group = data["gid"].as_i64().unwrap_or_default();
         if code != 0 || group <= 0 {
-            let what = format!("the group {group} is created");
-            return Err(Gone::Told { what, code });
+            let request = format!("the group {group} is created");
+            return Err(SessionEnd::Refused { request, code });
         }
         let members = self.members.clone();
-        self.events.push(Event::Created { group, members });
+        self.events.push(Event::GroupCreated { group, members });
         Ok(group)
     }
 }
 
-/// Registers a user and asks for a token, which has to be good in every later life. Does nothing when there is one.
-pub async fn register(places: &Places, checker: &Checker) -> Vec<Event> {
+/// Registers a user and asks for a token, which must be valid in every later run. Does nothing if the checker knows a token.
+pub async fn register(addrs: &ServerAddrs, checker: &Checker) -> Vec<Event> {
     let uid = *USERS.start();
     if checker.token(uid).is_some() {
         return Vec::new();
     }
-    let asked = async {
+    let token = async {
         let form = format!("uid={uid}&name=ann&pw=secret");
-        // In another life it may have been registered, and the answer lost.
-        wire::post(places.user_api, "/x/user/register", &form).await?;
-        wire::post(places.user_api, "/x/user/auth", &form).await
+        // The code is not checked: the user exists already if an earlier run was killed before its answer.
+        connection::post(addrs.user_api, "/x/user/register", &form).await?;
+        connection::post(addrs.user_api, "/x/user/auth", &form).await
     };
-    match asked.await {
+    match token.await {
         Ok((0, data)) => {
             let token = data["token"].as_str().unwrap_or_default().to_owned();
-            vec![Event::Issued { uid, token }]
+            vec![Event::TokenIssued { uid, token }]
         }
         Ok((code, _)) => vec![Event::Refused {
-            what: format!("the password of {uid}"),
+            request: format!("the password of {uid}"),
             code,
         }],
         Err(_) => Vec::new(),

@@ -1,10 +1,13 @@
-//! Simulates a power cut. After a kill, the kernel still has everything that was written. So the folder is taken back to
-//! what had reached the disk.
+//! Simulates a power cut after a kill. A kill loses nothing that was written, because the kernel still has it; a power cut
+//! loses everything that was not synced. So the files are cut back to what had reached the disk.
 //!
-//! A log of strace says what that is: of every file, the bytes that were written before its last completed sync
-//! began. Names are taken as they are: the log shows that folders are synced, not what a file system would make of a
-//! folder that is not. The file `mark` is left as it is too, since it is written only after what it speaks of was synced:
-//! it is the store that has to live with a mark that is older, and never with one that is ahead.
+//! Serves the torture of a folder. A log of strace tells what had reached the disk: of each file, the bytes that were written
+//! before its last completed sync began. Two things are not simulated:
+//!
+//! - Names. A file keeps the name that it has, because the log does not show what a file system would make of a folder that
+//!   was not synced.
+//! - The file `mark`, which is left as it is. The store writes it after the commits that it counts were synced, so a mark is
+//!   never ahead of the disk, and the store has to open with one that is behind.
 
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
@@ -16,45 +19,49 @@ use rand::rngs::StdRng;
 
 use super::kill::MARK;
 
-/// The file with the boot id of the machine.
+/// The name of the file that holds the boot id of the machine.
 const BOOT: &str = "boot";
 
 /// How far the files of a folder are written, and how far they are synced.
 #[derive(Debug, Default)]
 pub struct Disk {
-    files: HashMap<PathBuf, Written>,
-    open: HashMap<u32, Open>,
+    files: HashMap<PathBuf, FileState>,
+    /// The files that are open for writing, by descriptor.
+    open: HashMap<u32, OpenFile>,
 }
 
-/// An open file, by its descriptor.
+/// A file that is open for writing.
 #[derive(Debug, Clone, Copy, Default)]
-struct Open {
+struct OpenFile {
     /// The position of the next write.
     at: u64,
-    /// Whether writes always go to the end.
+    /// Whether every write goes to the end of the file.
     appends: bool,
 }
 
+/// How far one file is written and synced.
 #[derive(Debug, Clone, Copy, Default)]
-struct Written {
-    /// The end of what was written.
+struct FileState {
+    /// The end of the bytes that were written.
     end: u64,
+    /// The length of the file, which may be more than `end`.
     length: u64,
-    /// Whether the length was set, to have room.
+    /// Whether the length was set beyond the end, to reserve room for later writes.
     has_room: bool,
+    /// The bytes up to here are on the disk.
     synced: u64,
 }
 
-/// One call of a log.
+/// One system call in a log.
 struct Call<'a> {
     name: &'a str,
     args: &'a str,
-    /// None when it did not return.
+    /// The returned number, or `None` if the call did not return one.
     returned: Option<i64>,
 }
 
 impl Disk {
-    /// Returns the files of a folder as they are, all of them synced.
+    /// Returns the files of a folder as they are, as if all of them were synced.
     pub fn of(folder: &Path) -> io::Result<Disk> {
         let mut disk = Disk::default();
         let mut folders = vec![folder.to_owned()];
@@ -69,7 +76,7 @@ impl Disk {
                 if meta.is_dir() {
                     folders.push(entry.path());
                 } else {
-                    let written = Written {
+                    let written = FileState {
                         end: meta.len(),
                         length: meta.len(),
                         synced: meta.len(),
@@ -82,8 +89,9 @@ impl Disk {
         Ok(disk)
     }
 
-    /// What was not synced in an earlier life is not synced by the death of that. How far it was written is not taken
-    /// from there: the last call may have been done, and not logged.
+    /// Takes over from the end of an earlier run which bytes are not synced: the end of a process syncs nothing.
+    ///
+    /// How far files are written is not taken over, because the last call of a killed process may be done and not logged.
     pub fn keep_unsynced(&mut self, earlier: &Disk) {
         for (path, written) in &mut self.files {
             if let Some(earlier) = earlier.files.get(path) {
@@ -93,38 +101,41 @@ impl Disk {
         }
     }
 
-    /// Follows a log of strace.
+    /// Applies every call in a log of strace.
     pub fn follow(&mut self, log: &str) {
-        // A call that others interrupt stands in two lines; what a sync covers was written before it began.
-        let mut begun: HashMap<&str, (&str, HashMap<PathBuf, u64>)> = HashMap::new();
+        // A call during which other threads make calls has two lines, at its begin and at its end. A sync covers only the bytes
+        // that were written before it began, so the ends of all files are noted there.
+        let mut unfinished: HashMap<&str, (&str, HashMap<PathBuf, u64>)> = HashMap::new();
         for line in log.lines() {
             let Some((pid, rest)) = line.trim_start().split_once(' ') else {
                 continue;
             };
             let rest = rest.trim_start();
             if let Some(rest) = rest.strip_suffix("<unfinished ...>") {
-                begun.insert(pid, (rest, self.ends()));
+                unfinished.insert(pid, (rest, self.ends()));
             } else if rest.starts_with("<...") {
                 if let Some(((_, after), (before, ends))) =
-                    rest.split_once("resumed>").zip(begun.remove(pid))
+                    rest.split_once("resumed>").zip(unfinished.remove(pid))
                 {
                     let whole = format!("{before}{after}");
                     if let Some(call) = Call::parse(&whole) {
-                        self.take(&call, Some(&ends));
+                        self.apply(&call, Some(&ends));
                     }
                 }
             } else if let Some(call) = Call::parse(rest) {
-                self.take(&call, None);
+                self.apply(&call, None);
             }
         }
     }
 
+    /// Returns the end of each file.
     fn ends(&self) -> HashMap<PathBuf, u64> {
         let files = self.files.iter();
         files.map(|(path, file)| (path.clone(), file.end)).collect()
     }
 
-    fn take(&mut self, call: &Call<'_>, ends: Option<&HashMap<PathBuf, u64>>) {
+    /// Applies one call. `ends` are the ends of the files when it began, if other calls were made meanwhile.
+    fn apply(&mut self, call: &Call<'_>, ends: Option<&HashMap<PathBuf, u64>>) {
         let Some(returned) = call.returned.and_then(|n| u64::try_from(n).ok()) else {
             return;
         };
@@ -139,11 +150,11 @@ impl Disk {
                 }
                 let file = self.files.entry(path.into()).or_default();
                 if is("O_TRUNC") {
-                    *file = Written::default();
+                    *file = FileState::default();
                 }
                 let appends = is("O_APPEND");
                 if let Ok(fd) = u32::try_from(returned) {
-                    self.open.insert(fd, Open { at: 0, appends });
+                    self.open.insert(fd, OpenFile { at: 0, appends });
                 }
             }
             "write" | "writev" => {
@@ -195,25 +206,26 @@ impl Disk {
         }
     }
 
-    fn file(&mut self, call: &Call<'_>) -> Option<&mut Written> {
+    /// Returns the file of the descriptor that is the first argument.
+    fn file(&mut self, call: &Call<'_>) -> Option<&mut FileState> {
         let (_, path) = call.fd()?;
         self.files.get_mut(Path::new(path))
     }
 
-    /// Returns how many bytes of a folder were written and not synced.
+    /// Returns how many bytes in a folder were written and not synced.
     pub fn unsynced(&self, folder: &Path) -> u64 {
         let files = self.unsynced_in(folder);
         files.map(|(_, file)| file.end - file.synced).sum()
     }
 
-    fn unsynced_in(&self, folder: &Path) -> impl Iterator<Item = (&PathBuf, &Written)> {
+    fn unsynced_in(&self, folder: &Path) -> impl Iterator<Item = (&PathBuf, &FileState)> {
         let files = self.files.iter();
         files.filter(move |(path, file)| {
             path.starts_with(folder) && !path.ends_with(MARK) && file.synced < file.end
         })
     }
 
-    /// Takes the files of a folder back to what was synced; `torn` leaves some of the rest.
+    /// Cuts the files in a folder back to their synced bytes. With `torn`, each keeps a random part of the bytes behind them.
     pub fn cut(&self, folder: &Path, mut torn: Option<&mut StdRng>) -> io::Result<()> {
         for (path, file) in self.unsynced_in(folder) {
             let left = match &mut torn {
@@ -226,7 +238,7 @@ impl Disk {
             };
             on_disk.set_len(left)?;
             if file.has_room {
-                // The room that was set aside is still there, and empty.
+                // The reserved room survives, filled with zeros.
                 on_disk.set_len(file.length)?;
             }
         }
@@ -240,7 +252,7 @@ impl Disk {
 }
 
 impl<'a> Call<'a> {
-    /// `name(args) = returned`
+    /// Parses `name(args) = returned`.
     fn parse(line: &'a str) -> Option<Call<'a>> {
         let (name, rest) = line.split_once('(')?;
         let (args, returned) = rest.rsplit_once(" = ")?;
@@ -253,13 +265,14 @@ impl<'a> Call<'a> {
         })
     }
 
-    /// The descriptor that is the first argument, and its path: `5</path>`.
+    /// Returns the descriptor that is the first argument, and its path: `5</path>`.
     fn fd(&self) -> Option<(u32, &'a str)> {
         let first = self.args.split(", ").next()?;
         let (fd, path) = first.strip_suffix('>')?.split_once('<')?;
         Some((fd.parse().ok()?, path))
     }
 
+    /// Returns the arguments in quotes, which are paths.
     fn quoted(&self) -> impl Iterator<Item = &'a str> {
         self.args.split('"').skip(1).step_by(2)
     }
@@ -270,7 +283,7 @@ mod tests {
     use super::*;
     use rand::SeedableRng;
 
-    /// A log for a folder, and the folder with these files.
+    /// Makes a folder with these files, cuts it back by a log in which `DIR` is the folder, and returns the files that are left.
     fn cut(log: &str, files: &[(&str, &str)], torn: bool) -> Vec<(String, String)> {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().canonicalize().unwrap();
@@ -289,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_after_the_last_completed_sync_is_gone() {
+    fn bytes_written_after_the_last_completed_sync_are_lost() {
         let log = r#"
 11 openat(AT_FDCWD</>, "DIR/a", O_WRONLY|O_CREAT|O_EXCL, 0666) = 5<DIR/a>
 11 write(5<DIR/a>, ""..., 3)       = 3
@@ -312,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sync_covers_what_was_written_before_it_began() {
+    fn a_sync_covers_the_bytes_that_were_written_before_it_began() {
         let log = r#"
 11 openat(AT_FDCWD</>, "DIR/a", O_WRONLY|O_CREAT|O_EXCL, 0666) = 5<DIR/a>
 11 write(5<DIR/a>, ""..., 3) = 3
@@ -325,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn room_that_was_set_aside_stays_and_a_name_takes_its_file_along() {
+    fn reserved_room_stays_and_a_renamed_file_keeps_its_state() {
         let log = r#"
 11 openat(AT_FDCWD</>, "DIR/new", O_RDWR|O_CREAT|O_EXCL, 0666) = 5<DIR/new>
 11 ftruncate(5<DIR/new>, 8) = 0
@@ -340,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_appended_goes_behind_what_there_was() {
+    fn appended_bytes_count_from_the_end_of_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().canonicalize().unwrap();
         fs::write(folder.join("a"), "old").unwrap();
@@ -354,11 +367,11 @@ mod tests {
         disk.follow(&log.replace("DIR", folder.to_str().unwrap()));
         assert_eq!(disk.unsynced(&folder), 1);
         fs::write(folder.join("a"), "old12").unwrap();
-        // The next life finds it all, but the disk has no more of it than before.
+        // The next process reads both bytes, but only one of them is on the disk.
         let mut next = Disk::of(&folder).unwrap();
         next.keep_unsynced(&disk);
         assert_eq!(next.unsynced(&folder), 1);
-        // Unless it syncs what it has found.
+        // A sync by the next process brings the other one to the disk.
         let mut synced = Disk::of(&folder).unwrap();
         synced.keep_unsynced(&disk);
         let log = r#"
@@ -373,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_tail_keeps_what_was_synced() {
+    fn a_torn_tail_keeps_every_synced_byte() {
         let log = r#"
 11 openat(AT_FDCWD</>, "DIR/a", O_WRONLY|O_CREAT|O_EXCL, 0666) = 5<DIR/a>
 11 write(5<DIR/a>, ""..., 1) = 1

@@ -1,4 +1,6 @@
-//! Reads every inbox whole, as a client would that starts from nothing.
+//! Reads every inbox whole, as clients with no stored state would.
+//!
+//! Serves the torture of a folder and the simulation, which compare what is read with what was acknowledged.
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -8,46 +10,46 @@ use tokio::task::JoinSet;
 use imd::proto::Cmd;
 
 use super::checker::Checker;
-use super::event::{Event, Inbox};
-use super::load::{Places, USERS};
-use super::wire::{self, Gone, Wire};
+use super::connection::{self, PipelinedConnection, SessionEnd};
+use super::event::{Event, InboxContents, Page};
+use super::load::{ServerAddrs, USERS};
 
-/// What was read, and whether that is everything: the server may have been killed meanwhile.
+/// What the readers of all inboxes have seen.
 pub struct ReadBack {
-    /// One for each user; none when the server was gone before the end.
-    pub inboxes: Option<Vec<Inbox>>,
-    /// What the checker has to know when it was.
+    /// The inbox of each user, in the order of the uids. `None` if the server was killed before all were read.
+    pub inboxes: Option<Vec<InboxContents>>,
+    /// The requests, and the pages that were received if `inboxes` is `None`.
     pub events: Vec<Event>,
 }
 
-/// Reads all inboxes, in pages of any length. Nobody else may be there.
-pub async fn read_back(places: &Places, checker: &Checker, rng: &mut StdRng) -> ReadBack {
+/// Reads all inboxes side by side, in pages of random lengths. No user may be sending meanwhile.
+pub async fn read_back(addrs: &ServerAddrs, checker: &Checker, rng: &mut StdRng) -> ReadBack {
     let mut readers = JoinSet::new();
     for uid in USERS {
-        let addr = places.access[rng.random_range(0..places.access.len())];
+        let addr = addrs.access[rng.random_range(0..addrs.access.len())];
         let reader = Reader {
             uid,
             token: checker.token(uid).map(str::to_owned),
             rng: StdRng::from_rng(rng),
-            inbox: Inbox {
+            inbox: InboxContents {
                 uid,
                 notified: None,
                 pages: Vec::new(),
             },
-            asked: Vec::new(),
+            requests: Vec::new(),
         };
-        readers.spawn(async move { reader.run(Wire::connect(addr).await).await });
+        readers.spawn(async move { reader.run(PipelinedConnection::connect(addr).await).await });
     }
     let mut inboxes = Vec::new();
     let mut events = Vec::new();
-    for (inbox, asked, end) in readers.join_all().await {
-        events.extend(asked);
+    for (inbox, requests, end) in readers.join_all().await {
+        events.extend(requests);
         match end {
             Ok(()) => inboxes.push(inbox),
-            Err(gone) => {
-                // What was read still counts.
-                events.extend(inbox.pages.into_iter().map(Event::Paged));
-                events.extend(gone.event());
+            Err(end) => {
+                // The pages before the end are evidence too.
+                events.extend(inbox.pages.into_iter().map(Event::PageReceived));
+                events.extend(end.event());
             }
         }
     }
@@ -57,69 +59,82 @@ pub async fn read_back(places: &Places, checker: &Checker, rng: &mut StdRng) -> 
         return ReadBack { inboxes, events };
     }
     let pages = inboxes.into_iter().flat_map(|inbox| inbox.pages);
-    events.extend(pages.map(Event::Paged));
+    events.extend(pages.map(Event::PageReceived));
     let inboxes = None;
     ReadBack { inboxes, events }
 }
 
+/// The reader of one inbox.
 struct Reader {
     uid: i64,
+    /// A token that the server has issued, or `None` to log in with the salted token.
     token: Option<String>,
     rng: StdRng,
-    inbox: Inbox,
-    asked: Vec<Event>,
+    /// What was read so far.
+    inbox: InboxContents,
+    /// The syncs that were sent so far, as events.
+    requests: Vec<Event>,
 }
 
 impl Reader {
-    async fn run(mut self, wire: Result<Wire, Gone>) -> (Inbox, Vec<Event>, Result<(), Gone>) {
-        let end = match wire {
-            Ok(mut wire) => self.read(&mut wire).await,
-            Err(gone) => Err(gone),
+    async fn run(
+        mut self,
+        connection: Result<PipelinedConnection, SessionEnd>,
+    ) -> (InboxContents, Vec<Event>, Result<(), SessionEnd>) {
+        let end = match connection {
+            Ok(mut connection) => self.read(&mut connection).await,
+            Err(end) => Err(end),
         };
-        (self.inbox, self.asked, end)
+        (self.inbox, self.requests, end)
     }
 
-    async fn read(&mut self, wire: &mut Wire) -> Result<(), Gone> {
+    /// Logs in and reads page after page, until a page ends where the server says that the inbox ends.
+    async fn read(&mut self, connection: &mut PipelinedConnection) -> Result<(), SessionEnd> {
         let uid = self.uid;
-        let code = wire.login(uid, self.token.as_deref()).await?;
+        let code = connection.login(uid, self.token.as_deref()).await?;
         if code != 0 {
-            let what = format!("the login of {uid}");
-            return Err(Gone::Told { what, code });
+            let request = format!("the login of {uid}");
+            return Err(SessionEnd::Refused { request, code });
         }
         let mut after = 0;
         loop {
-            let limits = [0, 0, 0, 7, 100];
-            let limit = limits.choose(&mut self.rng).copied().unwrap_or(0);
-            wire.push_sync(uid, after, limit);
-            self.asked.push(Event::Asked { uid, after });
-            wire.send().await?;
-            let page = loop {
-                let (cmd, frame) = wire.frame().await?;
-                match cmd {
-                    // The one of the login comes before the first page; a later one says what the pages say.
-                    Some(Cmd::Notify) if after == 0 => {
-                        self.inbox.notified = Some(wire::level(frame)?)
-                    }
-                    Some(Cmd::Notify) => {}
-                    Some(Cmd::SyncMsg) => break wire::page(uid, after, frame)?,
-                    _ => return Err(wire::unexpected(&frame)),
-                }
-            };
-            match page {
-                Ok(page) => {
-                    // A server that does not get on is left to the checker.
-                    let is_end = page.current >= page.total || page.current <= after;
-                    after = page.current;
-                    self.inbox.pages.push(page);
-                    if is_end {
-                        return Ok(());
-                    }
-                }
-                Err(code) => {
-                    let what = format!("a sync of {uid} after {after}");
-                    return Err(Gone::Told { what, code });
-                }
+            let page = self.read_page(connection, after).await?;
+            // A page that does not go on would be asked for without end. The checker reports it.
+            let is_last = page.current >= page.total || page.current <= after;
+            after = page.current;
+            self.inbox.pages.push(page);
+            if is_last {
+                return Ok(());
             }
         }
+    }
+
+    async fn read_page(
+        &mut self,
+        connection: &mut PipelinedConnection,
+        after: i64,
+    ) -> Result<Page, SessionEnd> {
+        let uid = self.uid;
+        let limits = [0, 0, 0, 7, 100];
+        let limit = limits.choose(&mut self.rng).copied().unwrap_or(0);
+        connection.queue_sync(uid, after, limit);
+        self.requests.push(Event::SyncRequested { uid, after });
+        connection.flush().await?;
+        let page = loop {
+            let (cmd, frame) = connection.frame().await?;
+            match cmd {
+                // The notify of the login comes before the first page. A later notify repeats what the pages say.
+                Some(Cmd::Notify) if after == 0 => {
+                    self.inbox.notified = Some(connection::decode_notify(frame)?);
+                }
+                Some(Cmd::Notify) => {}
+                Some(Cmd::SyncMsg) => break connection::decode_page(uid, after, frame)?,
+                _ => return Err(connection::unexpected(&frame)),
+            }
+        };
+        page.map_err(|code| SessionEnd::Refused {
+            request: format!("a sync of {uid} after {after}"),
+            code,
+        })
     }
 }
