@@ -1,4 +1,7 @@
-//! imd.toml: the defaults of its keys, and the errors of a wrong file.
+//! Tests of `imd::config`: the defaults of every key of imd.toml, and the errors of a wrong file.
+//!
+//! An error names the file, the line and the key, and says what the key may be. How the program reports it is tested in
+//! `program/config`.
 
 use std::time::Duration;
 

@@ -1,4 +1,7 @@
-//! The directions of the imports: from the top of the house to its bottom, through its doors, and never in a circle.
+//! Tests of the structure of `src/`: imports go from the upper modules to the lower ones, through their public names,
+//! and never in a circle.
+//!
+//! The layers are listed here, and explained in docs/architecture.md. `sources` reads the files.
 
 #[path = "layering/sources.rs"]
 mod sources;

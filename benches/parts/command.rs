@@ -1,4 +1,6 @@
-//! Benchmarks of decoding frames into commands, and the requests that other benchmarks use.
+//! Benchmarks of `imd::command`: frames to commands, without the services that carry them out.
+//!
+//! The other benchmarks take their requests from here, so that all of them measure the same message.
 
 use bytes::BytesMut;
 use divan::{Bencher, black_box};

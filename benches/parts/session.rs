@@ -1,4 +1,7 @@
-//! Benchmarks of queueing for a session. Each run queues many, because nothing empties the queue.
+//! Benchmarks of queueing replies and notifies for a session, and of the output buffer behind it.
+//!
+//! No task writes to a socket here, so nothing empties the queue: each run queues many, and the figure is for one of
+//! them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,4 +1,6 @@
-//! Benchmarks of batches and pages, in memory and in a folder, where each batch is synced to the disk.
+//! Benchmarks of `imd::store`: commits of batches, and pages, in memory and in a folder.
+//!
+//! The store in a folder syncs each batch to the disk, so its figures depend on the disk of the machine.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -1,4 +1,7 @@
-//! The contract of a clock, towards those that read it and those that move it, for every implementation.
+//! The contract of `imd::clock`, towards those that read a clock and those that move it.
+//!
+//! One suite runs on the real and on the manual clock. Below it are the promises of the manual clock alone: it stands
+//! still between advances, and an advance lets every due tick run before it returns.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

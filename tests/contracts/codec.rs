@@ -1,4 +1,7 @@
-//! The contract of the codec: any cutting of a stream gives the same frames, and no bytes make it panic.
+//! The contract of `imd::codec`: a stream gives the same frames however it is cut, and no bytes make it panic.
+//!
+//! These are property tests: they try random messages, cuts and bytes. Malformed frames on real connections are tested
+//! in `sockets/malformed` and `sockets/mutated`.
 
 use bytes::{Bytes, BytesMut};
 use imd::codec::{self, FrameCodec, MAX_FRAME, Split};

@@ -1,4 +1,7 @@
-//! The contract of a directory of sessions, for every implementation.
+//! The contract of `imd::directory`: which session of a user is online, which is notified, and who displaces whom.
+//!
+//! `suite` runs on the local directory, and is meant for every further implementation, such as one that several
+//! processes share. `sockets/presence` and `sockets/takeover` show what clients see of it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};

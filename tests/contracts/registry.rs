@@ -1,4 +1,7 @@
-//! The contract of a registry of records under leases, for every implementation; and the lies of `FaultyRegistry`.
+//! The contract of `imd::registry`: access servers under leases, for every implementation.
+//!
+//! `suite` runs on the memory registry and on a truthful `FaultyRegistry`. Below it are the lies of the faulty one,
+//! which the lab tests use: frozen, stale, lost renewals, unreachable.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,6 @@
-//! The contract of a session towards its owners: it closes once, and its callbacks run once.
+//! The contract of `imd::session` towards its owners: a session closes once, and each of its callbacks runs once.
+//!
+//! Sessions are made over pipes here, without a server. What clients see of sessions is tested in `sockets`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,4 +1,7 @@
-//! A flipped bit anywhere is an error, or changes nothing that is read.
+//! Damaged files of the durable store: a flipped bit anywhere is reported as an error, or changes nothing that is read.
+//!
+//! The bits are random; `IMD_SEED` repeats a run, and `FLIPS` sets the number of bits for each file. Files that are
+//! missing or cut short are tested in `folder`.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,7 @@
-//! A store in a folder of its own, and copies of the folder as a crash would leave it.
+//! What the tests of the durable store share: short forms of writes, and copies of a folder as a crash would leave it.
+//!
+//! [`crashed`] is what most tests here begin with: it copies the folder of a running store, as `kill -9` would leave
+//! it.
 
 use std::fs;
 use std::io;

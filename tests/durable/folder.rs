@@ -1,4 +1,7 @@
-//! What a folder has to be so that a store opens it: in use by one at a time, complete, and of a known format.
+//! What a folder must be for the durable store to open it: complete, of a known format, and in use by no other process.
+//!
+//! A commit that a crash has cut short is cut off. A commit that was acknowledged and is missing makes the folder
+//! damaged, and then it is left as it is. Proves `store/durable/folder`.
 
 use std::fs;
 use std::path::Path;

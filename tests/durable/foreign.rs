@@ -1,4 +1,7 @@
-//! Files of another store in the place of a store's own.
+//! Files of another store, or of another time, in the place of a store's own: the folder is refused, and the error
+//! names the file.
+//!
+//! This happens when a backup is restored in part. A copy of a whole folder is a store of its own, and opens.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,8 @@
-//! A folder that is taken away under an open store: nothing is acknowledged that nobody could find again.
+//! A folder that is removed, moved or replaced under an open store: the store fails, and acknowledges nothing from then
+//! on.
+//!
+//! Otherwise messages would be acknowledged into files that no process could find again. Proves
+//! `store/durable/folder_guard`.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,7 @@
-//! The store in a folder: what survives, and what is said when the folder is not in order.
+//! Tests of the durable store by itself: what survives a crash, and what is refused when its folder is not in order.
+//!
+//! What the durable store shares with the memory store is tested in `contracts/store`, and the whole program, killed
+//! under load, in `crash`.
 
 mod damage;
 mod fixture;

@@ -1,4 +1,8 @@
-//! Something else in the place of a file or folder of the store: nothing is opened through it.
+//! Links, pipes and folders in the place of a file of the store: the store opens none of them, and names what it has
+//! found.
+//!
+//! Other users of the machine may put them there so that the store writes to a file elsewhere. Proves
+//! `store/durable/safe_files`.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

@@ -1,4 +1,6 @@
-//! What was stored is there after a close, a crash and a replace.
+//! What was stored is there again after a close, a crash and a replacement.
+//!
+//! Read this file first: it shows everything that the durable store promises to keep, on a folder that is in order.
 
 use imd::id::{Uid, Version};
 use imd::store::{

@@ -1,4 +1,6 @@
-//! Access servers that are added to a running stack.
+//! `POST /v1/access`: access servers that are added to a running stack.
+//!
+//! An added server serves like the others, at the host of the first one, and under a name that no other server has.
 
 use std::time::Duration;
 

@@ -1,4 +1,7 @@
-//! The admin API: what each route does, and who may ask.
+//! The admin API as a whole: what each route does, and who may ask.
+//!
+//! Read this file first for what the API offers. The routes with many cases have files of their own; `described`
+//! compares all of them with the OpenAPI document.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,7 @@
 //! An advance of the manual clock returns, whatever a fault holds back.
+//!
+//! An advance waits until every due tick was handled. These tests have ticks that can't be handled yet, behind frames
+//! or calls that a fault, a pause or the store delays. The clock by itself is tested in `contracts/clock`.
 
 use std::time::Duration;
 

@@ -1,4 +1,6 @@
-//! The console as the admin API serves it. What it does in a browser is tested in tests/browser.
+//! The console as the admin API serves it: its files, their types, their caching and their policy.
+//!
+//! What the console does in a browser is tested in tests/browser.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

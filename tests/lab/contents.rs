@@ -1,4 +1,6 @@
-//! Looking at the contents of the store over HTTP, and adding to them.
+//! `/v1/users`, `/v1/groups` and `/v1/inboxes`: looking at the contents of the store over HTTP, and adding to them.
+//!
+//! Looking leaves no trace, and what is added goes the same way as a client's request.
 
 use imd::Config;
 use imd::lab::{Fault, Site};

@@ -1,4 +1,7 @@
-//! The OpenAPI description of the admin API: it lists every route, and every answer has the form that it describes.
+//! The OpenAPI document of the admin API: it has every operation, and every answer has the form that it describes.
+//!
+//! Each operation is called, with its documented examples and with wrong requests. A new route needs nothing here, but
+//! it fails these tests until the document describes it.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,6 @@
 //! `[[user]]` and `[[group]]` of the config: users and groups that exist from the start.
+//!
+//! They log in and send like registered ones, and are there again after a reset. Proves `service/fixtures`.
 
 use imd::Config;
 

@@ -1,4 +1,7 @@
-//! Half-open sessions: they behave as if their peer were behind a dead link.
+//! Half-open sessions: the server neither reads nor writes, as if a firewall had dropped the connection.
+//!
+//! A fault or the admin API makes them. They end by a takeover, with their server or stack, by a command, or when their
+//! client hangs up.
 
 use std::time::Duration;
 

@@ -1,4 +1,7 @@
-//! A client that hangs up while a fault holds something back for it is noticed at once, although the clock stands.
+//! A client that hangs up while a fault holds something back for it is noticed at once, also when the clock stands
+//! still.
+//!
+//! Otherwise its place would be taken until the fault ends. Proves `session/connection/hang_up`.
 
 use std::time::Duration;
 

@@ -1,4 +1,6 @@
-//! The journal: frames and sessions that have passed are recorded, found again and waited for, within bounds.
+//! The journal: frames and sessions are recorded, found again and waited for, within the bounds of its size.
+//!
+//! Proves `lab/journal`, in process and over `/v1/journal` and `/v1/wait`. Marks and streams are tested in `marks`.
 
 use std::time::Duration;
 

@@ -1,4 +1,6 @@
-//! Advancing a manual clock by years, and the bounds within which it can be moved.
+//! Advances of the manual clock by months and years, and the bounds within which a clock can be moved.
+//!
+//! A leap skips nothing that a client could see: leases, deadlines and heartbeats have run as if the time had passed.
 
 use std::time::Duration;
 

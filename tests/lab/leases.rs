@@ -1,4 +1,7 @@
-//! Faults at `registry.lease`, and which addresses the gateway hands out meanwhile.
+//! Faults at `registry.lease` and `gateway.reply`: lost and late renewals, and which addresses the gateway hands out
+//! meanwhile.
+//!
+//! The lies of the registry itself are tested in `registry`, and leases without faults in `sockets/gateway`.
 
 use std::time::Duration;
 

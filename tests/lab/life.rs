@@ -1,4 +1,6 @@
-//! Killing and stopping access servers.
+//! Killing and stopping access servers: what becomes of their sessions, their requests and their leases.
+//!
+//! A kill is like the death of a process, a stop is orderly. Starting them again is tested in `restart`.
 
 use std::time::Duration;
 

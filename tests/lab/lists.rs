@@ -1,4 +1,6 @@
 //! Lists of the admin API come in parts, and ids of 64 bits are never rounded.
+//!
+//! JavaScript reads numbers as doubles, so every id is given as a number and as a text, and taken as either.
 
 use imd::Imd;
 use imd::proto::{Cmd, ResSendP2pMsg};

@@ -1,4 +1,7 @@
 //! Marks in the journal, and streams of events that are resumed after a break.
+//!
+//! A mark says from where on a test looks; one of an earlier run is refused. A stream says how many events it has
+//! missed.
 
 use imd::lab::{Capture, Event, Mark, Unknowable};
 use imd::proto::Cmd;

@@ -1,4 +1,7 @@
-//! The metrics of the admin API: what is counted, in both formats, and that docs/metrics.md lists all of it.
+//! `/metrics` of the admin API: what is counted, in both text formats.
+//!
+//! Also: docs/metrics.md lists every family, and the dashboard in docs/grafana.json asks for no other one. The counters
+//! in process are tested in `sockets/metrics`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

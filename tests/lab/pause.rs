@@ -1,4 +1,6 @@
-//! Paused access servers: all their sessions are half-open until they are resumed.
+//! Paused access servers: all their sessions are half-open until the server is resumed.
+//!
+//! Nothing is lost by a pause, no deadline runs in it, and a lease that ended in it is taken again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,6 @@
-//! Each switch of `[quirks]`: off, the stack does what the contract says; on, what the original stack does.
+//! Each switch of `[quirks]`: off, the stack does what the contract says; on, it does what the original stack does.
+//!
+//! Proves docs/quirks.md and `config/quirks`. One test for each switch has its name.
 
 use std::time::Duration;
 

@@ -1,4 +1,6 @@
 //! A request that is refused changes nothing, whatever stands before it in the same read.
+//!
+//! All requests of one read go to the store together, so a refusal by a fault must keep its write out of that batch.
 
 use imd::Config;
 use imd::lab::{Fault, Site};

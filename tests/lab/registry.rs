@@ -1,4 +1,6 @@
-//! A registry that lies: it is frozen, or lists other addresses.
+//! The registry of the lab: it is frozen, ends a lease, or lists another address than the server's own.
+//!
+//! Proves what `FaultyRegistry` means for the gateway and its clients. Its contract is tested in `contracts/registry`.
 
 use std::time::Duration;
 

@@ -1,4 +1,6 @@
-//! What a rule holds back is released when the rule ends, at once and in order, and not before.
+//! What a rule holds back is released when the rule ends: at once, in order, and not before.
+//!
+//! At every site, and also when the clock stands still or the action goes on in parts. Proves `lab/hold`.
 
 use std::time::Duration;
 

@@ -1,4 +1,7 @@
-//! Faults in frames of the server: `gateway.reply`, `access.reply`, `notify`.
+//! Faults in frames of the server: `gateway.reply`, `access.reply` and `notify`.
+//!
+//! Each action on a reply, and what a client can still rely on after it. The faults in frames of a client are in
+//! `requests`.
 
 use std::time::Duration;
 

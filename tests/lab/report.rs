@@ -1,4 +1,6 @@
-//! The report of a stack: what became of the messages, by inbox, and what was refused.
+//! The report of a stack: what became of the messages, by inbox, and what was refused for which reason.
+//!
+//! Proves `service/report` and `service/audit`, in process and over `/v1/report`.
 
 use imd::Config;
 use imd::lab::{Fault, Site};

@@ -1,4 +1,6 @@
-//! Faults in frames of a client: `access.accept`, `access.login`, `access.request`.
+//! Faults in frames of a client: `access.accept`, `access.login` and `access.request`.
+//!
+//! Each action on a request, and what was stored or not. The faults in frames of the server are in `replies`.
 
 use std::time::Duration;
 

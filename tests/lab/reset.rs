@@ -1,4 +1,7 @@
 //! A reset replaces everything in a running stack, by nothing or by a snapshot.
+//!
+//! What clients have in flight belongs to the time before, sessions end, ids and tokens go on. A reset that fails
+//! changes nothing. Proves `imd::reset`; the file format is tested in `bad_snapshots`.
 
 use std::time::Duration;
 

@@ -1,4 +1,7 @@
 //! Restarting access servers, and shutting a stack down with servers in every state.
+//!
+//! A restart keeps the address and, if its lease lasts, the entry in the list of the gateway. Proves
+//! `access/lifecycle`.
 
 use std::net::SocketAddr;
 use std::time::Duration;

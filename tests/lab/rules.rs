@@ -1,4 +1,7 @@
-//! Rules: which ones are valid, alike in Rust, HTTP, imd.toml and on the command line; what a rule counts as a hit.
+//! Rules of faults: which ones are valid, and what a rule counts as a hit.
+//!
+//! A rule is checked alike whether it comes from Rust, HTTP, imd.toml or the command line. What each action does is
+//! tested in `requests`, `replies`, `leases` and `services`.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Access servers by name, and what the registry and the gateway say of them.
+//! Access servers by name, for the tests that kill, stop, pause and restart them, with what the registry and the
+//! gateway say of them.
 
 use std::sync::Arc;
 

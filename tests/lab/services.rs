@@ -1,4 +1,7 @@
-//! Faults in calls of the store and of the id generator: `store.write`, `store.read`, `idgen.next`.
+//! Faults in calls of the store and of the id generator: `store.write`, `store.read` and `idgen.next`.
+//!
+//! No frame passes at these sites: the fault changes the result of a call, so several requests of one read can meet it
+//! at once.
 
 use std::time::Duration;
 

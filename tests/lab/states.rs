@@ -1,4 +1,6 @@
-//! What can be done to an access server in which state, and which names it may have.
+//! The states of an access server: what can be done to it in which state, and which names it may have.
+//!
+//! A change that the state does not allow is refused with the state, and changes nothing. Proves `access/state`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,7 @@
 //! A registry that can't be reached: the gateway goes on with its last list, and access servers keep their leases.
+//!
+//! The registry of these tests fails every call for as long as a test wants it to. Proves `access/registration` and
+//! `gateway`.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

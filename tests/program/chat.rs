@@ -1,4 +1,6 @@
-//! `imd chat`: what a person types and reads, over lost connections and restarts too.
+//! `imd chat`: what a person types and reads, over lost connections and restarts of the server too.
+//!
+//! Here stdin and stdout are pipes. Chats in a terminal, with a line editor, are tested in `terminal`.
 
 use imd::{Client, Config};
 use tempfile::TempDir;

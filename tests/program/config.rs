@@ -1,4 +1,6 @@
-//! `imd check` and `--config`: the effective config, and errors that name the file, the line and the key.
+//! `imd check`, `imd token` and `--config`: the effective config, and errors that name the file, the line and the key.
+//!
+//! The keys themselves are tested in `tests/config.rs`, without a process.
 
 use crate::process::{Daemon, Program, imd, write_config};
 use imd::Config;

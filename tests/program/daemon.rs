@@ -1,4 +1,7 @@
-//! The daemon: its banner, its file of addresses, its flags, its log, and its end.
+//! The daemon, `imd` without a command: its banner, its file of addresses, its flags, its log, and its end.
+//!
+//! Read this file first for how the program is used. Files in the place of its file of addresses are tested in `files`,
+//! and signals in `signals`.
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;

@@ -1,4 +1,7 @@
-//! The errors of commands that don't reach what they need: each names what is wrong, where, and what to do.
+//! The errors of commands that do not reach what they need: each names what is wrong, where, and what to do.
+//!
+//! Look here for a stack that is not running, a port of another program, and addresses that are none. Exit codes are
+//! tested in `codes`.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

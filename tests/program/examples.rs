@@ -1,4 +1,7 @@
-//! The examples of the lab that developers of clients copy, each run with the program alone.
+//! The examples of the lab, which developers of clients copy: each is run as it stands, with the program alone.
+//!
+//! A script whose interpreter is not installed fails its test, because a skipped test would look like one that has
+//! passed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

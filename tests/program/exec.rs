@@ -1,4 +1,6 @@
-//! `imd exec`: a command that runs beside a private stack.
+//! `imd exec`: a command that runs beside a private stack, and ends with it.
+//!
+//! Proves `cli/lab/exec`: what the command inherits, which signals reach it, and that no process is left behind.
 
 use std::fs::{self, File};
 use std::io::Write;

@@ -1,4 +1,7 @@
 //! Files that the command line names to be written: what may be in their place, and when they are removed.
+//!
+//! For the file of addresses, snapshots and records of frames: only regular files are replaced, and never the file of
+//! another daemon.
 
 use std::fs;
 use std::io::Read;

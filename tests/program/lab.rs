@@ -1,4 +1,7 @@
-//! Commands that make a running stack fail, and commands that run beside a private stack.
+//! The commands of the lab: those that make a running stack fail, and those that run beside a private stack.
+//!
+//! They are clients of the admin API. What a fault does is tested in `lab`; here is how the command line asks for it
+//! and prints the result.
 
 use serde_json::Value;
 use tempfile::TempDir;

@@ -1,4 +1,7 @@
-//! A stack with few open files, few places for connections, and more clients than places.
+//! A daemon with few open files, few places for connections, and more clients than places.
+//!
+//! A limit that is too small is refused at the start, with the number that is needed, and every place can be taken
+//! without a lack of files.
 
 use std::net::TcpStream;
 use std::path::Path;

@@ -1,4 +1,6 @@
 //! Commands that list the contents of a running stack, and commands that wait for something in it.
+//!
+//! Each prints lines that scripts can read, and joins the parts in which the admin API gives a list out.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

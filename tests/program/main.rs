@@ -1,4 +1,7 @@
 //! The `imd` binary as its users run it: real processes, real sockets, real signals.
+//!
+//! Look here for what the command line, the terminal and the system add to the library. Each file holds one command or
+//! one concern; `process` starts the program.
 #![cfg(unix)]
 
 mod bench;

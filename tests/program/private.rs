@@ -1,4 +1,6 @@
 //! What other users of the machine can see of a store, and what happens if they have put something into its folder.
+//!
+//! Files are made for their owner alone under any umask. Links in the place of files are tested in `durable/planted`.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

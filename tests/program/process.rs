@@ -1,4 +1,7 @@
-//! Running the program. Every wait has a deadline, after which the test fails and shows what the program has written.
+//! Starts the program, reads what it prints, and waits for its end.
+//!
+//! Serves all files of this suite. Every wait has a deadline, after which the test fails and shows what the program has
+//! written.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;

@@ -1,4 +1,7 @@
 //! A proxy in front of an access server: it can break connections, and change the frames that the server sends.
+//!
+//! Serves the tests of `imd bench` and `imd chat`, which must notice or survive what a server of `imd` never does by
+//! itself.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,4 +1,7 @@
 //! `imd record` and `imd replay`: the frames of clients are recorded, and sent again to another stack.
+//!
+//! Proves docs/replay.md: which differences of the answers are reported, and which records are refused, whole or
+//! damaged.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,7 @@
 //! `imd reset` and `imd snapshot`: emptying a running stack, and filling it from a file.
+//!
+//! What a reset does to the stack is tested in `lab/reset`. Here is when a person is asked to confirm it, and what
+//! becomes of the file.
 
 use std::fs;
 

@@ -1,4 +1,6 @@
-//! Commands in scripts: what they print, how they find the stack, and how they end.
+//! `imd register`, `group`, `send` and `sync` in scripts: what they print, how they find the stack, and how they end.
+//!
+//! A script uses them in place of a client. What they do when nobody listens is tested in `errors`.
 
 use serde_json::Value;
 

@@ -1,4 +1,6 @@
-//! What no log may show: passwords, tokens, and the texts of messages.
+//! What no log may show, at any level: passwords, tokens, and the texts of messages.
+//!
+//! One test does everything that has a secret with a daemon that logs all it can, and looks for the secrets in the log.
 
 use imd::proto::Cmd;
 

@@ -1,4 +1,6 @@
-//! Signals: which ones end a program, and what a second one means.
+//! Signals to a daemon: which ones end it, what a second one means, and how long the end takes.
+//!
+//! Also: signals that were ignored at the start, as under `nohup`, and a process that was stopped for a while.
 
 use std::process::Command;
 use std::thread;

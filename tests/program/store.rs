@@ -1,4 +1,8 @@
-//! The store in a folder: what survives a kill and a stop, where the folder is, and the commands of `imd store`.
+//! The durable store of a daemon: what survives a kill and a stop, where its folder is, and the commands of `imd
+//! store`.
+//!
+//! The store by itself is tested in `durable`. Here is how the flags, the config and the home folder name it, and what
+//! a person is told of it.
 
 use std::fs;
 use std::io::Read;

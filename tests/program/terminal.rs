@@ -1,4 +1,6 @@
-//! The program in a terminal. The test is the screen and the keyboard of a pseudo-terminal.
+//! The program in a terminal: line editing in `imd chat`, and questions that a person answers.
+//!
+//! The test plays the screen and the keyboard of a pseudo-terminal.
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -1,4 +1,7 @@
 //! Texts as shells, editors and other users write them: hyphens, control characters, byte order marks, line ends.
+//!
+//! Nothing that another user wrote controls the terminal of the reader, and files from other systems are read or
+//! refused with their name.
 
 use std::fs;
 use std::io::Write;

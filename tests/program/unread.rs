@@ -1,4 +1,6 @@
 //! Pipes that are full because nobody reads them: the program still serves, and still ends when it is told to.
+//!
+//! For the log of a daemon, and for the output of commands that run until a signal.
 
 use std::io::{PipeReader, Read, Write, pipe};
 use std::process::{Child, Command, Stdio};

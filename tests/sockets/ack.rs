@@ -1,4 +1,7 @@
 //! Command 20004: the receiver of a message accepts it, and its sender gets an entry of the type `ack`.
+//!
+//! Proves the paragraph on 20004 in docs/protocol.md: accepting twice is stored once, and only a message that was
+//! received can be accepted.
 
 use imd::Config;
 use imd::proto::{Cmd, ReqAcceptP2pMsgAck, ResAcceptP2pMsgAck};

@@ -1,4 +1,6 @@
 //! What a session may do before its login: commands that need one are answered 93003, and the connection stays usable.
+//!
+//! Also: which commands a gateway and an access server know, and that a refusal echoes the ids of its request.
 
 use imd::Config;
 use imd::proto::{

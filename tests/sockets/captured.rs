@@ -1,4 +1,7 @@
-//! Frames as an existing client emits them, and replies that it decodes.
+//! Frames as an existing client of FishChatServer2 sends them, and replies as it decodes them, byte for byte.
+//!
+//! The frames are in `tests/wire`. A change that fails here breaks clients that are already in use, whatever the other
+//! tests say.
 
 use imd::Config;
 use imd::proto::{

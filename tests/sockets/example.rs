@@ -1,4 +1,6 @@
-//! Many stacks in one process, driven by the crate's own client.
+//! The crate as its users embed it: stacks in the process of a test, driven by `imd::Client`.
+//!
+//! Read this file for how to use the library. The other files of this suite send frames, to see what the client hides.
 
 use imd::client::{ClientError, Event, MessageKind};
 use imd::{Client, Config, Imd};

@@ -1,4 +1,7 @@
-//! Command 10001: which address the gateway hands out, by each strategy, and what it knows of the registry.
+//! Command 10001: which address the gateway hands out, by each strategy of `gateway.strategy`.
+//!
+//! The gateway knows only what the registry lists, so leases, advertised addresses and dead servers are here too. A
+//! registry that lies or is unreachable is tested in `lab/registry` and `lab/unreachable`.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -1,4 +1,6 @@
-//! Command 20005: a message to all members of a group.
+//! Command 20005: a message to all members of a group, on all access servers.
+//!
+//! Also: who may send to a group, and what leaving it means. Groups are made and joined over HTTP, which `http` tests.
 
 use imd::Config;
 use imd::proto::{Cmd, ReqSendGroupMsg, ResSendGroupMsg};

@@ -1,4 +1,7 @@
-//! The HTTP API of the stack: users on one port, groups on the other, and who may ask.
+//! The HTTP API of the stack: users on one port, groups on the other.
+//!
+//! Each path with its fields, its answers, and who may ask. Unusual forms are tested in `http_forms`, and HTTP as bytes
+//! on a connection in `http_wire`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,6 @@
-//! What a client that has left leaves behind: no task, no session, no presence.
+//! A client that has left leaves nothing behind: no task, no session, and no entry in the directory.
+//!
+//! Open files are counted in `program/limits`, because other tests of this process open files too.
 
 use tokio::runtime::Handle;
 

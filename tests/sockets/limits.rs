@@ -1,4 +1,6 @@
-//! `[limits]`: how many connections a stack takes and how many members a group, and what happens beyond that.
+//! `[limits]`: how many connections a stack accepts, and how many members a group has.
+//!
+//! Beyond the limit a connection waits in the queue of the system until another one is closed; it is not refused.
 
 use imd::Config;
 

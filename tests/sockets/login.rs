@@ -1,4 +1,7 @@
 //! Command 20001: which tokens are accepted, and to which user they bind the session.
+//!
+//! There are two kinds of tokens: the salted one, which existing clients compute, and the signed one, which the HTTP
+//! API issues for a day. Second logins of a user are tested in `takeover`.
 
 use imd::Config;
 use imd::proto::Cmd;

@@ -1,4 +1,7 @@
 //! `Imd::metrics`: frames, bytes and answers are counted by command.
+//!
+//! These are the counters of `imd::metrics` as a program reads them in process. How `/metrics` shows them is tested in
+//! `lab/metrics`.
 
 use imd::Imd;
 use imd::metrics::Counted;

@@ -1,4 +1,6 @@
-//! Command 20007: a notify is a level. Several for one session merge, so a slow reader costs a constant amount.
+//! Command 20007: a notify says how far the inbox goes, so several for one session merge into the newest one.
+//!
+//! That is why a reader who does not read costs the server a constant amount of memory, which is tested here too.
 
 use imd::Config;
 use imd::proto::{Base, Cmd, ReqSendP2pMsg, ReqSyncMsg, ResNotify, ResSendGroupMsg, ResSyncMsg};

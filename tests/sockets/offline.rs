@@ -1,4 +1,7 @@
 //! Messages to a user who is offline: they wait in the inbox until the user logs in.
+//!
+//! A client that stores the currentID of its last page misses no message and sees none twice, over any number of
+//! connections.
 
 use imd::Config;
 use imd::proto::{Cmd, ResSyncMsg};

@@ -1,4 +1,6 @@
 //! Command 20003: a message to one user is numbered, stored, answered and notified.
+//!
+//! Read this file first for what the stack does. It also has the limits of a message, and what counts as sent again.
 
 use imd::Config;
 use imd::proto::{Cmd, ReqSendP2pMsg, ResSendP2pMsg};

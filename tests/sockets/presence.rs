@@ -1,4 +1,6 @@
-//! Command 20002: how long a user counts as online, and that an offline user with a session is notified.
+//! Commands 20002 and 20008: how long a user counts as online, and what a logout ends.
+//!
+//! Presence is only a report: a session is notified for as long as it lives, online or not.
 
 use std::time::Duration;
 

@@ -1,4 +1,7 @@
-//! `store.keep` and `store.max_inbox`: a cleaning once a minute removes old messages.
+//! `store.keep` and `store.max_inbox` in a running stack: the daemon cleans the store once a minute.
+//!
+//! What a cleaning removes is the contract of the store, and is tested in `contracts/store/retention`. Here is what
+//! clients see of it, and what happens when a cleaning fails, hangs, or meets a shutdown.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,4 +1,7 @@
-//! A stack that runs only a part of its servers, and finds the others through a shared registry.
+//! `roles`: an `imd` that runs only a gateway or only access servers, and finds the others through a shared registry.
+//!
+//! The two stacks of a test run in one process and share a memory registry, in place of one that several processes
+//! share.
 
 use std::sync::Arc;
 

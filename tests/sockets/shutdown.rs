@@ -1,4 +1,7 @@
 //! The end of a stack: sessions are told, ports are free afterwards, and every acknowledged message is stored.
+//!
+//! Proves `imd::shutdown` and `Imd::shutdown`, with their grace period. Shutdowns in which the store hangs are tested
+//! in `slow_store`, and signals in `program/signals`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,6 @@
 //! HTTP clients that write their requests slowly, never read their answers, or hold every connection of a listener.
+//!
+//! Each is cut off in time, and other clients are served meanwhile, probes above all.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,4 +1,7 @@
 //! A store that fails or takes its time: what clients are answered, and what waits for the store.
+//!
+//! The tests hold the operations of a [gated store](crate::support::gated_store) back, so that a request is in the
+//! middle of its work when something else happens: a login, a takeover, a shutdown.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -1,4 +1,7 @@
 //! Every command in every state of a session, alone and in one read with others.
+//!
+//! A table of all cases. Look here for what a command does after a refused login, behind a logout, or in a session that
+//! was taken over; the commands themselves have files of their own.
 
 use bytes::{Bytes, BytesMut};
 use imd::config::SecondLogin;

@@ -1,4 +1,7 @@
 //! Command 20006: pages of an inbox, how far they go, and the read mark that a request sets.
+//!
+//! Also: a sync in the same read as sends sees them, and a request from an earlier life of the server starts from the
+//! first message.
 
 use std::sync::atomic::Ordering;
 

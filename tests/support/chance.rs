@@ -1,4 +1,6 @@
-//! Random numbers for tests.
+//! Random numbers for tests, with a seed that repeats a run.
+//!
+//! Serves the tests that try random cases: a failed one prints the seed, and `IMD_SEED` takes it again.
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;

@@ -1,4 +1,8 @@
-//! A client of HTTP that sees bytes: requests may be wrong, cut, slow or unread.
+//! An HTTP client for tests that looks at bytes: requests may be wrong, cut short or slow, and answers may be left
+//! unread.
+//!
+//! Serves the tests of the user API, the group API and the admin API. Most of them need only [`post`], [`http`] or
+//! [`request`].
 
 use std::net::SocketAddr;
 

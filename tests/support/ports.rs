@@ -1,4 +1,6 @@
-//! Ports that nobody else is given while nothing listens on them.
+//! Ports that no other program is given while nothing listens on them.
+//!
+//! Serves the tests that stop a server and expect its port to be closed, or to be free for the next server.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,7 @@
-//! The requests of the wire contract, with the session's own UID left out.
+//! Short forms of the requests in the wire contract.
+//!
+//! They leave out the session's own uid, which the server then takes from the login. A test that needs it sets the
+//! field: `ReqSyncMsg { uid: 2, ..sync(0, 0) }`.
 
 use imd::Imd;
 use imd::proto::{

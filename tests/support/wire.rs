@@ -1,4 +1,7 @@
-//! A client of the wire contract that sees frames, not meanings: it can cut them, damage them, and leave them unread.
+//! A client of the wire contract that looks at frames: it can cut them, damage them, send many at once, and leave
+//! answers unread.
+//!
+//! Serves every suite that tests the servers through a socket. Tests that need none of this use `imd::Client`.
 
 use std::net::SocketAddr;
 

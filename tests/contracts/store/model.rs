@@ -1,4 +1,7 @@
-//! A store in a few lines that are obviously right, and slow.
+//! Compares every store with a model: a store in a few lines that are obviously right, and slow.
+//!
+//! Random writes, pages, cleanings and snapshots go to both, and all answers must agree. A test that is named after one
+//! promise is in the other files of this folder; a failure here prints the steps that lead to it.
 
 use std::collections::{BTreeMap, HashMap};
 

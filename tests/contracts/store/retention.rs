@@ -1,4 +1,8 @@
-//! What is removed, what is left, and what is still known of it.
+//! The contract of `StoreAdmin::clean`: which entries and message ids a store removes, and what it says of them
+//! afterwards.
+//!
+//! Look here for `store.keep`, `store.max_inbox`, and for the day for which the id of a removed message is remembered.
+//! When the daemon cleans is tested in `sockets/retention`.
 
 use std::future::poll_fn;
 use std::mem;

@@ -1,4 +1,7 @@
-//! What is looked at without a trace, and what is saved and replaced as a whole.
+//! The contract of looking at a store and of replacing it: peeks, lists, ledgers, snapshots and `StoreAdmin::replace`.
+//!
+//! Looking leaves no trace, a snapshot goes from any store to any other, and a replacement is one commit. What damaged
+//! snapshot files do is tested in `lab/bad_snapshots`.
 
 use super::*;
 use imd::id::{GroupId, Uid, Version};
