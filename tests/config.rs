@@ -35,7 +35,7 @@ fn keys(toml: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_shipped_file_says_what_the_defaults_are_and_keeps_messages_in_a_folder() {
+fn the_shipped_file_has_the_defaults_and_keeps_messages_in_a_folder() {
     let mut expected = Config::default();
     expected.store.path = Some("imd-data".into());
     assert_eq!(Config::from_toml(SHIPPED, "imd.toml").unwrap(), expected);
@@ -232,7 +232,7 @@ fn a_size_is_a_number_of_bytes_or_a_text_with_a_unit() {
 }
 
 #[test]
-fn a_size_that_is_none_is_told_with_what_to_write() {
+fn an_invalid_size_is_reported_with_a_valid_form() {
     for (value, expected) in [
         (
             "\"16MX\"",
@@ -277,7 +277,7 @@ fn a_size_that_is_none_is_told_with_what_to_write() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_named() {
+fn a_missing_file_is_named_in_the_error() {
     let error = Config::from_file("no/such/imd.toml".as_ref()).unwrap_err();
     assert!(matches!(error, ConfigError::Unreadable { .. }));
     assert!(
@@ -287,7 +287,7 @@ fn a_file_that_is_not_there_is_named() {
 }
 
 #[test]
-fn a_file_that_is_no_text_is_named_with_its_line() {
+fn a_file_that_is_no_text_is_reported_with_its_line() {
     let folder = tempfile::TempDir::new().unwrap();
     let file = folder.path().join("imd.toml");
     std::fs::write(&file, b"[gateway]\n# \xff\n").unwrap();
@@ -412,7 +412,7 @@ fn a_token_is_never_printed_by_debug() {
 }
 
 #[test]
-fn wrong_users_and_groups_are_told() {
+fn wrong_users_and_groups_are_reported() {
     for (toml, why) in [
         ("[[user]]\nuid = 0\n", "user.uid"),
         (
@@ -436,7 +436,7 @@ fn wrong_users_and_groups_are_told() {
 }
 
 #[test]
-fn a_file_from_another_system_is_read_or_named_as_such() {
+fn a_file_from_another_system_is_read_or_refused_as_such() {
     let folder = tempfile::TempDir::new().unwrap();
     let file = folder.path().join("imd.toml");
     let read = |bytes: Vec<u8>| {
@@ -462,7 +462,7 @@ fn a_file_from_another_system_is_read_or_named_as_such() {
 }
 
 #[test]
-fn an_error_says_what_to_write_instead() {
+fn an_error_suggests_what_to_write() {
     for (toml, hint) in [
         ("[access]\nname = \"a\"", ":1: access: "),
         (
@@ -555,7 +555,7 @@ fn shipped_keys() -> Vec<(String, String)> {
 /// Gives each key each kind of unusual value: the value is accepted, or the error is short and names the file, the line
 /// and the key.
 #[test]
-fn every_key_takes_an_odd_value_or_is_named_with_its_line() {
+fn every_key_takes_an_unusual_value_or_is_reported_with_its_line() {
     let long = format!("\"{}\"", "x".repeat(5_000));
     let deep = format!("{}{}", "[".repeat(60), "]".repeat(60));
     let odd = [
@@ -612,7 +612,7 @@ fn every_key_takes_an_odd_value_or_is_named_with_its_line() {
 
 /// Files that are not valid for other reasons than a value.
 #[test]
-fn a_file_that_is_no_config_is_named_with_its_line() {
+fn a_file_that_is_no_config_is_reported_with_its_line() {
     for (line, toml) in [
         (1, "\0"),
         (1, "]"),

@@ -54,7 +54,7 @@ fn a_config_that_asks_for_a_missing_part_is_refused_by_key_line_and_feature() {
 }
 
 #[tokio::test]
-async fn a_start_refuses_what_a_program_has_set_itself() {
+async fn a_start_refuses_a_config_that_a_program_has_made() {
     let folder = tempfile::tempdir().unwrap();
     let mut durable = Config::ephemeral();
     durable.store.path = Some(folder.path().join("data"));

@@ -16,11 +16,11 @@ const STEP: Duration = Duration::from_millis(5);
 
 async fn suite(clock: Arc<dyn ClockControl>) {
     time_passes_with_advance(clock.as_ref()).await;
-    every_tick_due_is_worked_off(Arc::clone(&clock)).await;
+    every_due_tick_is_handled(Arc::clone(&clock)).await;
     a_skew_moves_the_wall_clock_alone(clock.as_ref());
     the_wall_clock_stays_within_its_bounds(clock.as_ref()).await;
     rounds_come_like_ticks(clock.as_ref()).await;
-    ticks_that_come_while_their_owner_rests_are_let_pass(clock).await;
+    ticks_during_a_pause_of_their_owner_are_skipped(clock).await;
 }
 
 async fn time_passes_with_advance(clock: &dyn ClockControl) {
@@ -30,7 +30,7 @@ async fn time_passes_with_advance(clock: &dyn ClockControl) {
     assert!(clock.unix_ms() >= unix + 4, "the wall clock moves too");
 }
 
-async fn every_tick_due_is_worked_off(clock: Arc<dyn ClockControl>) {
+async fn every_due_tick_is_handled(clock: Arc<dyn ClockControl>) {
     let count = Arc::new(AtomicU32::new(0));
     let (done, mut finished) = tokio::sync::mpsc::channel(1);
     let ticking = tokio::spawn({
@@ -114,7 +114,7 @@ async fn rounds_come_like_ticks(clock: &dyn ClockControl) {
     assert_eq!(apart, [STEP; 2]);
 }
 
-async fn ticks_that_come_while_their_owner_rests_are_let_pass(clock: Arc<dyn ClockControl>) {
+async fn ticks_during_a_pause_of_their_owner_are_skipped(clock: Arc<dyn ClockControl>) {
     let mut ticks = clock.ticks(STEP);
     let (begun, is_begun) = tokio::sync::oneshot::channel();
     let (end, ended) = tokio::sync::oneshot::channel();
@@ -163,7 +163,7 @@ async fn the_manual_clock_stands_still_between_advances() {
 }
 
 #[tokio::test]
-async fn a_jump_over_several_ticks_lets_each_see_its_own_time() {
+async fn an_advance_over_several_ticks_shows_each_its_own_time() {
     let clock = ManualClock::default();
     let (seen, mut times) = tokio::sync::mpsc::unbounded_channel();
     for every in [2, 3] {
@@ -190,7 +190,7 @@ async fn a_jump_over_several_ticks_lets_each_see_its_own_time() {
 }
 
 #[tokio::test]
-async fn a_dropped_ticker_holds_nobody_up() {
+async fn a_dropped_ticker_holds_up_no_advance() {
     let clock = ManualClock::default();
     drop(clock.ticks(Duration::from_secs(1)));
     clock.advance(Duration::from_secs(5)).await;
@@ -198,7 +198,7 @@ async fn a_dropped_ticker_holds_nobody_up() {
 }
 
 /// Calls `each` at every tick. The work of a tick takes no time.
-fn told(mut ticks: Box<dyn Ticks>, mut each: impl FnMut(Duration) + Send + 'static) {
+fn call_at_each_tick(mut ticks: Box<dyn Ticks>, mut each: impl FnMut(Duration) + Send + 'static) {
     tokio::spawn(async move {
         loop {
             let apart = ticks.tick().await;
@@ -211,18 +211,18 @@ const YEAR: Duration = Duration::from_secs(365 * 24 * 3_600);
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test]
-async fn ten_years_pass_in_less_than_the_blink_of_an_eye_and_every_tick_that_counts_comes() {
+async fn an_advance_by_ten_years_is_fast_and_skips_no_tick_that_counts() {
     let clock = ManualClock::default();
     let (seen, mut times) = tokio::sync::mpsc::unbounded_channel();
     let month = 30 * 24 * 3_600 * SECOND;
-    told(clock.ticks(month), {
+    call_at_each_tick(clock.ticks(month), {
         let clock = clock.clone();
         move |_| seen.send(clock.now()).unwrap()
     });
     let rounds = Arc::new(AtomicU32::new(0));
     for every in [SECOND, 5 * SECOND, 60 * SECOND] {
         let rounds = Arc::clone(&rounds);
-        told(clock.rounds(every), move |_| {
+        call_at_each_tick(clock.rounds(every), move |_| {
             rounds.fetch_add(1, Ordering::Relaxed);
         });
     }
@@ -237,10 +237,10 @@ async fn ten_years_pass_in_less_than_the_blink_of_an_eye_and_every_tick_that_cou
 }
 
 #[tokio::test]
-async fn an_advance_that_is_not_far_leaves_nothing_out() {
+async fn a_short_advance_skips_no_tick() {
     let clock = ManualClock::default();
     let rounds = Arc::new(AtomicU32::new(0));
-    told(clock.rounds(SECOND), {
+    call_at_each_tick(clock.rounds(SECOND), {
         let rounds = Arc::clone(&rounds);
         move |apart| {
             assert_eq!(apart, SECOND);
@@ -252,18 +252,18 @@ async fn an_advance_that_is_not_far_leaves_nothing_out() {
 }
 
 #[tokio::test]
-async fn a_leap_ends_step_by_step_before_whatever_comes_next_and_says_how_long_it_is() {
+async fn a_leap_ends_before_the_next_tick_and_reports_its_length() {
     let clock = ManualClock::default();
     let events = Arc::new(std::sync::Mutex::new(Vec::new()));
     let note = |what: &'static str| {
         let (clock, events) = (clock.clone(), Arc::clone(&events));
         move |apart: Duration| events.lock().unwrap().push((clock.now(), what, apart))
     };
-    told(clock.rounds(SECOND), note("second"));
-    told(clock.rounds(7 * SECOND), note("week"));
+    call_at_each_tick(clock.rounds(SECOND), note("second"));
+    call_at_each_tick(clock.rounds(7 * SECOND), note("week"));
     let (one, two) = (YEAR + SECOND / 2, 2 * YEAR + 3 * SECOND);
-    told(clock.ticks(one), note("once"));
-    told(clock.ticks(two), note("twice"));
+    call_at_each_tick(clock.ticks(one), note("once"));
+    call_at_each_tick(clock.ticks(two), note("twice"));
     clock.advance(3 * YEAR).await;
     let events = std::mem::take(&mut *events.lock().unwrap());
     assert!(events.is_sorted_by_key(|(at, ..)| *at));
@@ -291,7 +291,7 @@ async fn a_leap_ends_step_by_step_before_whatever_comes_next_and_says_how_long_i
 }
 
 #[tokio::test]
-async fn an_advance_goes_all_the_way_though_nobody_waits_for_it_and_the_next_one_after_it() {
+async fn an_advance_that_is_not_awaited_is_completed_before_the_next_one() {
     let clock = ManualClock::default();
     let mut ticks = clock.ticks(SECOND);
     let mut first = Box::pin(clock.advance(3 * SECOND));

@@ -161,7 +161,7 @@ impl Registry for Remote {
 }
 
 #[tokio::test]
-async fn in_front_of_a_registry_elsewhere_the_last_list_is_frozen_and_leases_are_lost_here() {
+async fn a_faulty_registry_over_a_remote_one_freezes_the_last_list_and_loses_leases_locally() {
     let clock = Arc::new(ManualClock::default());
     let remote = Remote(Some(MemoryRegistry::new(clock.clone())));
     let registry = FaultyRegistry::new(Arc::new(remote), clock);
@@ -189,7 +189,7 @@ async fn an_unreachable_registry_behind_a_truthful_one_is_unreachable() {
 }
 
 #[test]
-fn a_record_has_the_stacks_form() {
+fn a_record_has_the_json_form_of_the_original_stack() {
     assert_eq!(
         record("access-1", 0).key(),
         "/server/access_server_gateway/access-1"

@@ -81,7 +81,7 @@ fn a_callback_may_use_the_session() {
 }
 
 #[tokio::test]
-async fn a_manager_that_was_disposed_of_closes_what_still_comes() {
+async fn a_disposed_manager_closes_new_sessions() {
     let manager = manager(1 << 20);
     let sessions: Vec<_> = (0..100).map(|_| open(&manager)).collect();
     assert_eq!(manager.len(), 100);
@@ -100,7 +100,7 @@ async fn a_manager_that_was_disposed_of_closes_what_still_comes() {
 }
 
 #[test]
-fn ids_are_never_used_twice_also_across_managers() {
+fn ids_are_never_used_twice_even_across_managers() {
     let ids = SessionIds::default();
     let (one, two) = (manager_of(&ids, 1 << 20), manager_of(&ids, 1 << 20));
     let mut seen: Vec<_> = (0..50)

@@ -148,7 +148,7 @@ async fn a_flipped_bit_is_noticed_or_harmless() {
 }
 
 #[tokio::test]
-async fn a_check_and_a_dump_go_on_behind_what_can_not_be_read() {
+async fn a_check_and_a_dump_go_on_behind_an_unreadable_block() {
     let (pristine, expected) = folder().await;
     // Everything in tables, so that the damage is not in a journal.
     open_small(pristine.path()).close().await.unwrap();

@@ -18,7 +18,7 @@ fn refusal(path: &Path) -> OpenError {
 }
 
 #[tokio::test]
-async fn a_folder_is_used_by_one_at_a_time() {
+async fn a_folder_is_open_in_one_store_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).unwrap();
     assert!(matches!(refusal(folder.path()), OpenError::InUse(_)));
@@ -35,7 +35,7 @@ async fn a_folder_is_used_by_one_at_a_time() {
 }
 
 #[test]
-fn what_is_not_a_store_is_left_alone() {
+fn a_folder_that_is_no_store_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("thesis.txt"), "years of work").unwrap();
     let refused = refusal(folder.path()).to_string();
@@ -58,7 +58,7 @@ fn what_is_not_a_store_is_left_alone() {
 }
 
 #[tokio::test]
-async fn what_systems_and_tools_leave_in_a_folder_is_nobodys_work() {
+async fn files_of_systems_and_tools_in_a_folder_are_ignored() {
     let litter = [
         "lost+found/",
         ".gitkeep",
@@ -130,7 +130,7 @@ async fn a_newer_format_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_store_that_was_never_finished_is_made_anew() {
+async fn a_store_whose_creation_was_interrupted_is_created_anew() {
     let folder = tempfile::tempdir().unwrap();
     open(folder.path()).unwrap().close().await.unwrap();
     // As if the process had died before the last step.
@@ -143,7 +143,7 @@ async fn a_store_that_was_never_finished_is_made_anew() {
 }
 
 #[tokio::test]
-async fn a_store_that_was_killed_before_its_first_file_had_its_name_is_created_anew() {
+async fn a_store_killed_before_its_first_rename_is_created_anew() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("lock"), "").unwrap();
     fs::write(folder.path().join("making.new"), "").unwrap();
@@ -181,7 +181,7 @@ async fn in_a_new_store_the_journal_does_not_grow() {
 }
 
 #[tokio::test]
-async fn a_store_that_has_lost_one_of_its_files_is_not_made_anew() {
+async fn a_store_that_has_lost_a_file_is_refused_and_not_created_anew() {
     let folder = tempfile::tempdir().unwrap();
     let store = open_small(folder.path());
     for n in 0..500 {
@@ -203,7 +203,7 @@ async fn a_store_that_has_lost_one_of_its_files_is_not_made_anew() {
 }
 
 #[test]
-fn a_folder_of_that_name_in_a_foreign_one_is_left_alone() {
+fn a_foreign_folder_named_engine_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("engine")).unwrap();
     fs::write(folder.path().join("engine/thesis.txt"), "years of work").unwrap();
@@ -215,7 +215,7 @@ fn a_folder_of_that_name_in_a_foreign_one_is_left_alone() {
 }
 
 #[tokio::test]
-async fn only_a_machine_that_has_stopped_may_lose_what_was_not_synced() {
+async fn unsynced_commits_may_be_missing_only_after_a_restart_of_the_machine() {
     let folder = tempfile::tempdir().unwrap();
     let config = imd::config::Store {
         sync: imd::config::SyncMode::Os,
@@ -249,7 +249,7 @@ async fn only_a_machine_that_has_stopped_may_lose_what_was_not_synced() {
 }
 
 #[tokio::test]
-async fn a_torn_end_of_an_older_journal_is_cut_off_where_nothing_is_missing() {
+async fn a_torn_end_of_an_older_journal_is_cut_off_if_no_commit_is_missing() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).unwrap();
     one(&store, p2p(1, 2, "a")).await.unwrap();
@@ -280,7 +280,7 @@ async fn two_commits() -> (tempfile::TempDir, tempfile::TempDir, usize, usize) {
 }
 
 #[tokio::test]
-async fn a_commit_that_was_cut_short_is_cut_off() {
+async fn an_incomplete_commit_is_cut_off() {
     let (one_commit, both, before, after) = two_commits().await;
     let whole = fs::read(journal(both.path())).unwrap();
     for length in (before + 1..after).step_by(7) {
@@ -299,7 +299,7 @@ async fn a_commit_that_was_cut_short_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_group_that_a_crash_cut_short_has_all_its_members_or_is_not_there() {
+async fn a_group_that_a_crash_interrupts_has_all_its_members_or_does_not_exist() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).unwrap();
     one(&store, p2p(1, 2, "a")).await.unwrap();
@@ -332,7 +332,7 @@ async fn a_group_that_a_crash_cut_short_has_all_its_members_or_is_not_there() {
 }
 
 #[tokio::test]
-async fn an_acknowledged_commit_that_is_gone_is_noticed() {
+async fn a_missing_acknowledged_commit_is_reported() {
     let (_, both, before, after) = two_commits().await;
     let whole = fs::read(journal(both.path())).unwrap();
     // The first bit of all: as if nothing had ever been written.

@@ -75,7 +75,7 @@ async fn a_file_of_another_store_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn tables_of_another_store_are_refused_where_there_is_no_journal() {
+async fn tables_of_another_store_are_refused_without_a_journal() {
     let (own, other) = (store(5).await, store(9).await);
     for folder in [&own, &other] {
         open(folder.path()).unwrap().close().await.unwrap();
@@ -97,7 +97,7 @@ async fn a_copy_of_a_whole_folder_is_a_store() {
 }
 
 #[tokio::test]
-async fn without_its_id_a_folder_is_refused() {
+async fn a_folder_without_its_id_is_refused() {
     let own = store(5).await;
     for text in [
         None,
@@ -134,7 +134,7 @@ async fn with_tables_and_journal() -> [TempDir; 2] {
 }
 
 #[tokio::test]
-async fn tables_of_another_store_or_time_are_refused_beside_a_journal_too() {
+async fn tables_of_another_store_or_time_are_refused_with_a_journal() {
     let ([older, own], [_, other]) = (
         with_tables_and_journal().await,
         with_tables_and_journal().await,

@@ -86,7 +86,7 @@ const SOON: [Deed; 5] = [
 ];
 
 #[tokio::test]
-async fn nothing_is_acknowledged_into_a_folder_that_is_gone() {
+async fn a_store_whose_folder_is_gone_acknowledges_nothing() {
     for (what, deed) in AT_ONCE {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("data");
@@ -112,7 +112,7 @@ async fn nothing_is_acknowledged_into_a_folder_that_is_gone() {
 }
 
 #[tokio::test]
-async fn what_the_next_start_needs_is_missed_soon() {
+async fn a_missing_file_that_the_next_start_needs_is_noticed_soon() {
     for (what, deed) in SOON {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("data");
@@ -131,7 +131,7 @@ async fn what_the_next_start_needs_is_missed_soon() {
 }
 
 #[tokio::test]
-async fn a_store_whose_folder_is_gone_does_not_close_in_order() {
+async fn closing_a_store_whose_folder_is_gone_is_an_error() {
     for (what, deed) in AT_ONCE.into_iter().chain(SOON) {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("data");
@@ -148,7 +148,7 @@ async fn a_store_whose_folder_is_gone_does_not_close_in_order() {
 }
 
 #[tokio::test]
-async fn without_its_lock_file_a_folder_is_still_used_by_one_at_a_time() {
+async fn a_folder_without_its_lock_file_is_still_open_in_one_store_at_a_time() {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("data");
     let store = open(&folder).unwrap();

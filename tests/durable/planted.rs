@@ -88,7 +88,7 @@ async fn store() -> tempfile::TempDir {
 }
 
 #[tokio::test]
-async fn nothing_in_the_place_of_a_file_is_opened() {
+async fn an_entry_in_the_place_of_a_file_is_refused() {
     let pristine = store().await;
     let found = files(pristine.path());
     let mut names: Vec<PathBuf> = found
@@ -137,7 +137,7 @@ async fn nothing_in_the_place_of_a_file_is_opened() {
 }
 
 #[tokio::test]
-async fn nothing_in_the_place_of_a_folder_is_opened() {
+async fn an_entry_in_the_place_of_a_folder_is_refused() {
     let pristine = store().await;
     for name in [
         "engine",

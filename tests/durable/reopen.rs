@@ -83,7 +83,7 @@ async fn go_on(store: &DurableStore) {
 }
 
 #[tokio::test]
-async fn what_was_stored_is_there_after_a_close() {
+async fn everything_is_there_after_a_close() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).unwrap();
     let key = store.signing_key().await.unwrap();
@@ -97,7 +97,7 @@ async fn what_was_stored_is_there_after_a_close() {
 }
 
 #[tokio::test]
-async fn what_was_stored_is_there_after_a_crash() {
+async fn everything_is_there_after_a_crash() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).unwrap();
     let key = store.signing_key().await.unwrap();
@@ -110,7 +110,7 @@ async fn what_was_stored_is_there_after_a_crash() {
 }
 
 #[tokio::test]
-async fn many_lives_leave_no_gap() {
+async fn many_crashes_and_closes_leave_no_gap() {
     let folder = tempfile::tempdir().unwrap();
     let mut last = None;
     for life in 0..5 {
@@ -147,7 +147,7 @@ async fn many_lives_leave_no_gap() {
 }
 
 #[tokio::test]
-async fn what_nobody_waited_for_is_whole_or_not_there() {
+async fn a_batch_that_is_not_awaited_is_stored_whole_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).unwrap();
     one(&store, create(9, 1)).await.unwrap();
@@ -182,7 +182,7 @@ async fn the_text_of_a_group_message_is_stored_once() {
 
 /// The numbers of the commits go on, so that a folder which lost the newest ones is still found out.
 #[tokio::test]
-async fn what_was_replaced_is_there_after_a_crash_and_what_was_before_is_not() {
+async fn a_replacement_survives_a_crash_and_nothing_from_before_it_does() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).unwrap();
     fill(&store).await;

@@ -55,7 +55,7 @@ async fn a_server_that_is_added_is_advertised_at_the_host_of_the_first() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_taken_or_no_name_is_refused() {
+async fn a_name_that_is_taken_or_invalid_is_refused() {
     let imd = start_manual().await;
     imd.add_access("access-4").await.unwrap();
     server(&imd, "access-2").kill().await;
@@ -84,7 +84,7 @@ async fn a_name_that_is_taken_or_no_name_is_refused() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_added_can_die_and_come_back() {
+async fn a_server_that_is_added_can_be_killed_and_restarted() {
     let imd = start_manual().await;
     let added = imd.add_access("access-4").await.unwrap();
     let mut ann = user_at(&imd, "access-4", 1).await;

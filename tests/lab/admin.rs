@@ -47,7 +47,7 @@ pub async fn post(imd: &Imd, path: &str, body: Value) -> Value {
 }
 
 #[tokio::test]
-async fn only_this_machine_may_ask_and_no_page_of_another_site() {
+async fn requests_of_other_hosts_and_other_sites_are_refused() {
     let imd = start_manual().await;
     let addr = imd.admin_addr().unwrap();
     for (headers, status) in [
@@ -64,7 +64,7 @@ async fn only_this_machine_may_ask_and_no_page_of_another_site() {
 }
 
 #[tokio::test]
-async fn a_token_is_asked_for() {
+async fn a_configured_token_is_required() {
     let mut config = Config::ephemeral();
     config.admin.token = Some("hush".to_owned().into());
     let imd = start(config).await;
@@ -79,7 +79,7 @@ async fn a_token_is_asked_for() {
 }
 
 #[tokio::test]
-async fn it_can_be_left_out() {
+async fn the_admin_api_can_be_disabled() {
     let mut config = Config::ephemeral();
     config.admin.enabled = false;
     let imd = start(config).await;
@@ -87,7 +87,7 @@ async fn it_can_be_left_out() {
 }
 
 #[tokio::test]
-async fn access_servers_die_rest_and_serve_again() {
+async fn access_servers_are_killed_paused_and_restarted() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     let state = async |what: &str| {
@@ -124,7 +124,7 @@ async fn access_servers_die_rest_and_serve_again() {
 }
 
 #[tokio::test]
-async fn the_registry_stands_still_and_lies() {
+async fn the_registry_is_frozen_and_lists_other_addresses() {
     let imd = start_manual().await;
     let names = |told: &Value| {
         let records = told["records"].as_array().unwrap().clone();
@@ -154,7 +154,7 @@ async fn the_registry_stands_still_and_lies() {
 }
 
 #[tokio::test]
-async fn faults_come_and_go() {
+async fn faults_are_added_listed_and_removed() {
     let imd = start_manual().await;
     let fault = json!({ "name": "f", "at": "access.request", "cmd": "Ping", "error": 90001 });
     let added = post(&imd, "/v1/faults", fault.clone()).await;
@@ -192,7 +192,7 @@ async fn faults_come_and_go() {
 }
 
 #[tokio::test]
-async fn time_is_moved_where_it_can_be() {
+async fn a_manual_clock_is_moved_and_a_real_one_is_not() {
     let imd = start_manual().await;
     let before = get(&imd, "/v1/clock").await;
     assert_eq!(before["kind"], "manual");
@@ -215,7 +215,7 @@ async fn time_is_moved_where_it_can_be() {
 }
 
 #[tokio::test]
-async fn sessions_are_seen_and_ended() {
+async fn sessions_are_listed_and_ended() {
     let imd = start_manual().await;
     let mut wires = Vec::new();
     for uid in 1..=3 {
@@ -248,7 +248,7 @@ async fn sessions_are_seen_and_ended() {
 }
 
 #[tokio::test]
-async fn what_has_passed_is_told_and_waited_for() {
+async fn events_are_listed_and_waited_for() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     let mark = get(&imd, "/v1/journal").await["mark"].as_u64().unwrap();
@@ -282,7 +282,7 @@ async fn what_has_passed_is_told_and_waited_for() {
 }
 
 #[tokio::test]
-async fn what_passes_is_told_as_it_passes() {
+async fn events_are_streamed_as_they_occur() {
     let imd = start_manual().await;
     let addr = imd.admin_addr().unwrap();
     let request = format!(
@@ -300,7 +300,7 @@ async fn what_passes_is_told_as_it_passes() {
 }
 
 #[tokio::test]
-async fn it_says_how_it_is() {
+async fn health_version_fidelity_and_state_are_reported() {
     let mut config = Config::ephemeral();
     config.quirks.sync_inclusive = true;
     let imd = start(config).await;
@@ -334,7 +334,7 @@ async fn it_says_how_it_is() {
 }
 
 #[tokio::test]
-async fn who_follows_the_journal_keeps_no_stack_from_ending() {
+async fn a_follower_of_the_journal_does_not_hold_up_a_shutdown() {
     let imd = start_manual().await;
     let addr = imd.admin_addr().unwrap();
     let request =
@@ -348,7 +348,7 @@ async fn who_follows_the_journal_keeps_no_stack_from_ending() {
 }
 
 #[tokio::test]
-async fn times_that_nobody_means_are_refused() {
+async fn durations_without_end_and_of_zero_are_refused() {
     let imd = start_manual().await;
     let for_ever = "18446744073709551615s";
     for body in [
@@ -365,7 +365,7 @@ async fn times_that_nobody_means_are_refused() {
 }
 
 #[tokio::test]
-async fn it_answers_also_when_clients_have_every_place_and_says_so() {
+async fn the_admin_api_answers_when_clients_hold_every_place_and_reports_it() {
     let mut config = Config::ephemeral();
     config.limits.connections = 3;
     let imd = start(config).await;
@@ -392,7 +392,7 @@ async fn it_answers_also_when_clients_have_every_place_and_says_so() {
 }
 
 #[tokio::test]
-async fn it_says_of_what_a_fault_is_made_and_where_everything_is() {
+async fn the_menu_of_faults_and_the_addresses_are_reported() {
     let imd = start_manual().await;
     let menu = get(&imd, "/v1/menu").await;
     let sites = menu["sites"].as_array().unwrap();

@@ -8,7 +8,7 @@ use crate::admin::asked;
 use crate::support::start;
 
 #[tokio::test]
-async fn probes_need_no_host_and_everything_else_does() {
+async fn probes_need_no_host_header_and_all_other_requests_do() {
     let imd = start(Config::ephemeral()).await;
     let addr = imd.admin_addr().unwrap();
     for (head, status) in [
@@ -70,7 +70,7 @@ async fn the_console_works_behind_a_proxy_when_its_host_is_listed() {
 }
 
 #[tokio::test]
-async fn an_unknown_host_is_told_what_to_add_and_what_it_is_told_is_taken() {
+async fn the_error_for_an_unknown_host_names_a_config_that_works() {
     let imd = start(Config::ephemeral()).await;
     let addr = imd.admin_addr().unwrap();
     for host in [

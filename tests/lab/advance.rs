@@ -9,24 +9,24 @@ use imd::lab::{Fault, Site};
 use imd::proto::{Cmd, ResSendP2pMsg};
 use imd::{Config, Imd};
 
-use crate::met;
 use crate::servers::server;
 use crate::support::gated_store::start_gated;
 use crate::support::{Wire, advance, p2p, ping, start, start_manual, user};
+use crate::wait_for_hit;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn late_pong() -> Fault {
+fn fault_of_pong() -> Fault {
     Fault::at(Site::AccessReply).cmd(Cmd::Ping)
 }
 
 #[tokio::test]
-async fn also_when_what_is_throttled_rests() {
+async fn an_advance_returns_while_a_throttled_session_is_paused() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
-    let fault = imd.fault(late_pong().throttle(10));
+    let fault = imd.fault(fault_of_pong().throttle(10));
     ann.send(&ping()).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     server(&imd, "access-1").pause().await;
     advance(&imd, 5 * SECOND).await;
     assert!(ann.is_silent());
@@ -36,7 +36,7 @@ async fn also_when_what_is_throttled_rests() {
 }
 
 /// Starts a stack in which a fault holds back a reply behind one that a paused server can't write.
-async fn held_up(fault: Fault) -> (Imd, Wire) {
+async fn start_held_up(fault: Fault) -> (Imd, Wire) {
     let (imd, store) = start_gated(Config::ephemeral().manual_clock()).await;
     let mut ann = user(&imd, 1).await;
     let fault = imd.fault(fault);
@@ -47,15 +47,15 @@ async fn held_up(fault: Fault) -> (Imd, Wire) {
     store.commit.arrived().await;
     server(&imd, "access-1").pause().await;
     store.commit.let_through(1);
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     fault.keep();
     (imd, ann)
 }
 
 #[tokio::test]
-async fn also_when_what_is_before_a_late_frame_rests() {
-    for fault in [late_pong().delay(SECOND), late_pong().throttle(100)] {
-        let (imd, mut ann) = held_up(fault).await;
+async fn an_advance_returns_while_the_frame_before_a_late_one_is_paused() {
+    for fault in [fault_of_pong().delay(SECOND), fault_of_pong().throttle(100)] {
+        let (imd, mut ann) = start_held_up(fault).await;
         advance(&imd, 5 * SECOND).await;
         assert!(ann.is_silent());
         server(&imd, "access-1").resume().await;
@@ -67,7 +67,7 @@ async fn also_when_what_is_before_a_late_frame_rests() {
 }
 
 #[tokio::test]
-async fn also_when_what_is_before_a_late_request_is_late_itself() {
+async fn an_advance_returns_while_the_request_before_a_late_one_is_late_too() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     let store = imd.fault(Fault::at(Site::StoreWrite).delay(3 * SECOND));
@@ -76,8 +76,8 @@ async fn also_when_what_is_before_a_late_request_is_late_itself() {
     let mut bytes = crate::support::framed(&p2p(2, "a", "a"));
     bytes.extend_from_slice(&crate::support::framed(&ping()));
     ann.raw(&bytes).await;
-    met(&imd, &store).await;
-    met(&imd, &request).await;
+    wait_for_hit(&imd, &store).await;
+    wait_for_hit(&imd, &request).await;
     advance(&imd, 2 * SECOND).await;
     assert_eq!(imd.report().stored, 0);
     advance(&imd, SECOND).await;
@@ -87,7 +87,7 @@ async fn also_when_what_is_before_a_late_request_is_late_itself() {
 }
 
 #[tokio::test]
-async fn also_when_a_late_store_ends_the_gap_of_a_quirk() {
+async fn an_advance_returns_while_a_late_store_follows_the_gap_of_a_quirk() {
     let mut config = Config::ephemeral().manual_clock();
     config.quirks.notify_before_store = true;
     config.quirks.notify_gap = SECOND;
@@ -97,7 +97,7 @@ async fn also_when_a_late_store_ends_the_gap_of_a_quirk() {
     ann.send(&p2p(2, "a", "a")).await;
     assert_eq!(bob.notified().await, (0, 1));
     advance(&imd, SECOND).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     advance(&imd, 4 * SECOND).await;
     assert_eq!(imd.report().stored, 0);
     advance(&imd, SECOND).await;

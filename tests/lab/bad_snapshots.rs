@@ -168,7 +168,7 @@ fn files() -> Vec<(usize, Vec<u8>)> {
 }
 
 #[tokio::test]
-async fn each_is_refused_with_its_line_and_the_stack_serves_as_before() {
+async fn every_bad_snapshot_is_refused_with_its_line_and_changes_nothing() {
     let folder = TempDir::new().unwrap();
     for store in [None, Some(folder.path().join("data"))] {
         let mut config = Config::ephemeral().manual_clock();

@@ -20,7 +20,7 @@ async fn get(imd: &Imd, path: &str, headers: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn it_comes_with_its_files_their_types_and_a_strict_policy() {
+async fn the_console_has_its_files_with_their_types_and_a_strict_policy() {
     let imd = start_manual().await;
     for (path, kind, has) in [
         ("/", "text/html; charset=utf-8", "/console/main.js"),
@@ -51,7 +51,7 @@ async fn it_comes_with_its_files_their_types_and_a_strict_policy() {
 }
 
 #[tokio::test]
-async fn a_browser_that_has_it_is_not_sent_it_again() {
+async fn a_browser_that_has_a_file_cached_is_not_sent_it_again() {
     let imd = start_manual().await;
     let file = get(&imd, "/console/main.js", "").await;
     assert_eq!(file.header("cache-control"), "no-cache");
@@ -65,7 +65,7 @@ async fn a_browser_that_has_it_is_not_sent_it_again() {
 }
 
 #[tokio::test]
-async fn it_opens_from_the_address_bar_and_from_a_link_and_no_other_site_fetches_it() {
+async fn the_console_opens_from_the_address_bar_and_from_links_and_other_sites_can_not_fetch_it() {
     let mut config = Config::ephemeral();
     config.admin.token = Some("hush".to_owned().into());
     let imd = start(config).await;
@@ -116,7 +116,7 @@ async fn proxy(to: SocketAddr) -> SocketAddr {
 }
 
 #[tokio::test]
-async fn all_that_it_names_is_found_behind_a_proxy_that_takes_a_path_off() {
+async fn every_file_is_found_behind_a_proxy_that_strips_a_path_prefix() {
     let mut config = Config::ephemeral();
     config.admin.hosts = vec!["imd.example".into()];
     let imd = start(config).await;

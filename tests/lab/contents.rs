@@ -21,7 +21,7 @@ pub async fn both() -> Vec<(imd::Imd, Option<tempfile::TempDir>)> {
 }
 
 #[tokio::test]
-async fn users_are_registered_and_seen_where_they_are() {
+async fn users_are_registered_and_listed_with_their_sessions() {
     for (imd, _folder) in both().await {
         for uid in [7, 8] {
             let new = json!({ "uid": uid, "name": format!("user {uid}"), "pw": "a secret" });
@@ -84,7 +84,7 @@ async fn users_are_registered_and_seen_where_they_are() {
 }
 
 #[tokio::test]
-async fn groups_are_made_and_seen() {
+async fn groups_are_created_and_listed() {
     for (imd, _folder) in both().await {
         let first = group_of(&imd, &[1, 3, 2]).await;
         let new = json!({ "owner": 5, "name": "crew", "members": [6, 4] });
@@ -114,7 +114,7 @@ async fn groups_are_made_and_seen() {
 }
 
 #[tokio::test]
-async fn a_group_is_made_with_all_of_its_members_or_not_at_all() {
+async fn a_group_is_created_with_all_of_its_members_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     for path in [None, Some(folder.path().join("data"))] {
         let mut config = Config::ephemeral().manual_clock();
@@ -151,7 +151,7 @@ async fn a_group_is_made_with_all_of_its_members_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn an_inbox_is_looked_into_without_a_trace() {
+async fn an_inbox_is_listed_without_a_trace() {
     for (imd, _folder) in both().await {
         let mut ann = user(&imd, 1).await;
         for id in ["a", "b", "c"] {
@@ -206,7 +206,7 @@ async fn an_inbox_is_looked_into_without_a_trace() {
 }
 
 #[tokio::test]
-async fn a_message_goes_the_way_of_a_clients() {
+async fn a_message_sent_over_http_is_treated_like_that_of_a_client() {
     for (imd, _folder) in both().await {
         let mut bob = user(&imd, 2).await;
         let hello = json!({ "from": 1, "to": 2, "text": "hello", "msg_id": "a" });
@@ -265,7 +265,7 @@ async fn groups(imd: &imd::Imd) -> Vec<(Value, Value)> {
 }
 
 #[tokio::test]
-async fn a_group_is_made_whole_or_not_whatever_is_wrong_with_its_id() {
+async fn a_group_whose_id_is_taken_is_created_whole_or_not_at_all() {
     for (imd, _folder) in both().await {
         let first = post(&imd, "/v1/groups", json!({ "owner": 1, "members": [2, 3] })).await;
         let one = [(json!(1), json!([1, 2, 3]))];
@@ -287,7 +287,7 @@ async fn a_group_is_made_whole_or_not_whatever_is_wrong_with_its_id() {
 }
 
 #[tokio::test]
-async fn a_new_group_passes_over_the_ids_of_those_that_are_there() {
+async fn a_new_group_gets_no_id_of_an_existing_group() {
     let imd = start_manual().await;
     let first = group_of(&imd, &[1]).await;
     let mut config = Config::ephemeral().manual_clock();
@@ -308,7 +308,7 @@ async fn a_new_group_passes_over_the_ids_of_those_that_are_there() {
 }
 
 #[tokio::test]
-async fn a_group_for_which_there_is_no_room_has_no_members_either() {
+async fn a_group_that_does_not_fit_the_store_leaves_no_members() {
     let mut config = Config::ephemeral().manual_clock();
     config.store.memory_limit = 1 << 16;
     let imd = start(config).await;
@@ -325,7 +325,7 @@ async fn a_group_for_which_there_is_no_room_has_no_members_either() {
 }
 
 #[tokio::test]
-async fn a_name_or_a_password_is_as_long_as_the_http_api_takes_it_at_most() {
+async fn names_and_passwords_have_the_length_limits_of_the_http_api() {
     let mut config = Config::ephemeral();
     config.http.body = 1_000;
     let imd = start(config).await;

@@ -117,7 +117,7 @@ fn differs(value: &Value, schema: &Value) -> Option<String> {
 }
 
 /// Replaces the parameters in a path by names and ids that exist in the stack.
-async fn with_what_is_there(imd: &Imd, path: &str) -> String {
+async fn with_existing_ids(imd: &Imd, path: &str) -> String {
     let name = match path.split('/').nth(2) {
         Some("faults") => "f",
         _ => "access-1",
@@ -145,13 +145,13 @@ async fn asked(imd: &Imd, method: &str, path: &str, body: Value, operation: &Val
 }
 
 #[tokio::test]
-async fn every_operation_does_what_it_says() {
+async fn every_operation_answers_as_described() {
     for (path, method, operation) in operations().await {
         let imd = start_manual().await;
         let mut ann = user(&imd, 1).await;
         ann.ping().await;
         imd.fault(Fault::at(Site::Notify).named("f")).keep();
-        let mut path = with_what_is_there(&imd, &path).await;
+        let mut path = with_existing_ids(&imd, &path).await;
         let parameters = operation["parameters"].as_array().unwrap();
         if parameters.iter().any(|one| one["name"] == "since") {
             path.push_str("?since=0");
@@ -168,7 +168,7 @@ async fn every_operation_does_what_it_says() {
 }
 
 #[tokio::test]
-async fn an_event_of_any_kind_is_as_it_says() {
+async fn events_of_every_kind_have_the_described_form() {
     let all = operations().await;
     let wait = all.iter().find(|(path, ..)| path == "/v1/wait");
     let (path, method, operation) = wait.unwrap();
@@ -188,7 +188,7 @@ async fn an_event_of_any_kind_is_as_it_says() {
 }
 
 #[tokio::test]
-async fn every_refusal_is_one_that_it_says() {
+async fn every_refusal_is_described() {
     let imd = start_manual().await;
     for (path, method, operation) in operations().await {
         let parameters = operation["parameters"].as_array().unwrap();
@@ -209,7 +209,7 @@ async fn every_refusal_is_one_that_it_says() {
             let status = asked(&imd, &method, &unreadable, Value::Null, &operation).await;
             assert_eq!(status, 400, "{unreadable}");
         }
-        let there = with_what_is_there(&imd, &path).await;
+        let there = with_existing_ids(&imd, &path).await;
         if !example(&operation).is_null() {
             let wrong = json!(["no", "object"]);
             assert_eq!(asked(&imd, &method, &there, wrong, &operation).await, 400);
@@ -232,13 +232,13 @@ fn known_keys(answer: &Value) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn every_request_takes_the_keys_that_it_says_and_no_others() {
+async fn every_request_takes_the_described_keys_and_no_others() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     ann.ping().await;
     let (mut queries, mut bodies) = (0, 0);
     for (path, method, operation) in operations().await {
-        let there = with_what_is_there(&imd, &path).await;
+        let there = with_existing_ids(&imd, &path).await;
         let parameters = operation["parameters"].as_array().unwrap().iter();
         let in_query = parameters.filter(|one| one["in"] == "query");
         let said: BTreeSet<_> = in_query
@@ -271,12 +271,12 @@ async fn asked_anew(method: &str, path: &str, body: Value, operation: &Value) ->
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     ann.ping().await;
-    let path = with_what_is_there(&imd, path).await;
+    let path = with_existing_ids(&imd, path).await;
     asked(&imd, method, &path, body, operation).await
 }
 
 #[tokio::test]
-async fn every_number_that_may_be_a_text_is_taken_as_either() {
+async fn every_id_is_taken_as_a_number_and_as_a_text() {
     let mut tried = 0;
     for (path, method, operation) in operations().await {
         let content = operation["requestBody"]["content"].as_object();
@@ -315,11 +315,11 @@ async fn every_number_that_may_be_a_text_is_taken_as_either() {
 }
 
 #[tokio::test]
-async fn no_method_is_served_that_it_does_not_say() {
+async fn only_described_methods_are_served() {
     let imd = start_manual().await;
     let all = operations().await;
     for (path, _, operation) in &all {
-        let asked = with_what_is_there(&imd, path).await;
+        let asked = with_existing_ids(&imd, path).await;
         for method in METHODS {
             let is_said =
                 |(one, other, _): &&(String, String, Value)| one == path && other == method;
@@ -365,7 +365,7 @@ fn documented() -> BTreeSet<(String, String)> {
 }
 
 #[tokio::test]
-async fn the_document_has_every_operation_and_no_other() {
+async fn the_docs_have_every_operation_and_no_other() {
     let all = operations().await.into_iter();
     let mut said: BTreeSet<_> = all.map(|(path, method, _)| (path, method)).collect();
     // The text above the table has this route.

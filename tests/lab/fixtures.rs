@@ -27,7 +27,7 @@ fn config() -> Config {
 }
 
 #[tokio::test]
-async fn they_log_in_and_talk_to_their_groups() {
+async fn fixture_users_log_in_and_send_to_their_groups() {
     let imd = start(config()).await;
     let auth = post(imd.user_api_addr(), "/x/user/auth", "uid=7&pw=a+secret").await;
     assert_eq!(auth.1["code"], 0);
@@ -38,7 +38,7 @@ async fn they_log_in_and_talk_to_their_groups() {
 }
 
 #[tokio::test]
-async fn what_the_store_knows_already_stays() {
+async fn users_and_groups_that_the_store_has_already_stay_as_they_are() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = config();
     config.store.path = Some(folder.path().join("data"));
@@ -51,7 +51,7 @@ async fn what_the_store_knows_already_stays() {
 }
 
 #[tokio::test]
-async fn a_member_who_is_not_registered_is_told() {
+async fn a_member_who_is_not_registered_is_reported() {
     let mut config = config();
     config.user.pop();
     let error = imd::Imd::start(config).await.unwrap_err();

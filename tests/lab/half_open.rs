@@ -12,10 +12,10 @@ use imd::proto::{Cmd, ReqAccessServer};
 use imd::session::CloseReason;
 
 use crate::admin::{call, get};
-use crate::met;
 use crate::servers::{server, user_at};
 use crate::support::gated_store::start_gated;
 use crate::support::{PATIENCE, Wire, access, login, p2p, ping, soon, start_manual, until, user};
+use crate::wait_for_hit;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -48,17 +48,17 @@ async fn is_left_alone(imd: &Imd, mut wire: Wire) {
 }
 
 #[tokio::test]
-async fn by_a_fault_of_what_comes() {
+async fn a_fault_in_a_request_makes_a_session_half_open() {
     let imd = start_manual().await;
     let fault = imd.fault(Fault::at(Site::AccessAccept).half_open().times(1));
     let wire = Wire::connect(access(&imd)).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     is_left_alone(&imd, wire).await;
 
     let fault = imd.fault(Fault::at(Site::AccessLogin).half_open());
     let mut wire = Wire::connect(access(&imd)).await;
     wire.send(&login(&imd, 1)).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     is_left_alone(&imd, wire).await;
     drop(fault);
 
@@ -68,18 +68,18 @@ async fn by_a_fault_of_what_comes() {
     let mut bytes = crate::support::framed(&ping());
     bytes.extend_from_slice(&crate::support::framed(&p2p(2, "a", "a")));
     wire.raw(&bytes).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     is_left_alone(&imd, wire).await;
     assert_eq!(imd.report().stored, 0);
 }
 
 #[tokio::test]
-async fn by_a_fault_of_what_goes() {
+async fn a_fault_in_a_reply_makes_a_session_half_open() {
     let imd = start_manual().await;
     let fault = imd.fault(Fault::at(Site::AccessReply).cmd(Cmd::Ping).half_open());
     let mut wire = user(&imd, 1).await;
     wire.send(&ping()).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     is_left_alone(&imd, wire).await;
     drop(fault);
 
@@ -87,7 +87,7 @@ async fn by_a_fault_of_what_goes() {
     let wire = user(&imd, 1).await;
     let mut other = user(&imd, 2).await;
     assert_eq!(other.p2p(1, "a", "a").await.err_code, 0);
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     // It is still the session of its user, and what is queued for it stays bounded.
     assert!(imd.is_online(1));
     assert_eq!(other.p2p(1, "b", "b").await.err_code, 0);
@@ -100,12 +100,12 @@ async fn by_a_fault_of_what_goes() {
         ..Default::default()
     };
     wire.send(&ask).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     is_left_alone(&imd, wire).await;
 }
 
 #[tokio::test]
-async fn by_the_admin_api_which_leaves_no_rule_behind() {
+async fn the_admin_api_makes_a_session_half_open_and_leaves_no_rule_behind() {
     let imd = start_manual().await;
     for server in ["access-1", "gateway"] {
         let wire = if server == "gateway" {
@@ -127,7 +127,7 @@ async fn by_the_admin_api_which_leaves_no_rule_behind() {
 }
 
 #[tokio::test]
-async fn the_answer_to_a_request_under_way_is_not_written() {
+async fn the_reply_to_a_request_in_progress_is_not_written() {
     let (imd, store) = start_gated(imd::Config::ephemeral().manual_clock()).await;
     let mut ann = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;
@@ -143,7 +143,7 @@ async fn the_answer_to_a_request_under_way_is_not_written() {
 }
 
 #[tokio::test]
-async fn its_successor_takes_over_and_it_is_not_told() {
+async fn a_newer_session_takes_over_and_the_half_open_one_is_not_told() {
     let imd = start_manual().await;
     let mut older = user_at(&imd, "access-1", 1).await;
     let older_session = server(&imd, "access-1").sessions();
@@ -161,7 +161,7 @@ async fn its_successor_takes_over_and_it_is_not_told() {
 }
 
 #[tokio::test]
-async fn it_ends_with_its_stack_its_server_or_on_command() {
+async fn a_half_open_session_ends_with_its_stack_its_server_or_on_command() {
     let imd = start_manual().await;
     let wires = [
         user_at(&imd, "access-1", 1).await,
@@ -188,7 +188,7 @@ async fn it_ends_with_its_stack_its_server_or_on_command() {
 }
 
 #[tokio::test]
-async fn one_whose_user_is_elsewhere_by_now_can_be_ended() {
+async fn a_half_open_session_whose_user_has_a_newer_one_can_be_ended() {
     let imd = start_manual().await;
     for how in ["fin", "rst"] {
         let mut old = user(&imd, 1).await;

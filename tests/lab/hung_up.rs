@@ -11,9 +11,9 @@ use imd::proto::{Cmd, ResSendP2pMsg};
 use socket2::SockRef;
 
 use crate::matrix::pass;
-use crate::met;
 use crate::servers::{server, user_at};
 use crate::support::{Wire, framed, p2p, ping, soon, start, start_manual, sync, until};
+use crate::wait_for_hit;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const DELAY: Action = Action::Delay {
@@ -67,7 +67,7 @@ fn holding() -> Vec<(Site, Action)> {
 }
 
 #[tokio::test]
-async fn who_hangs_up_is_noticed_while_a_fault_holds_something_at_every_site() {
+async fn a_client_that_hangs_up_is_noticed_while_a_fault_holds_something_at_any_site() {
     let holding = holding();
     assert_eq!(holding.len(), 8 + 3 + 4, "delay, throttle, reorder");
     for (at, action) in holding {
@@ -77,7 +77,7 @@ async fn who_hangs_up_is_noticed_while_a_fault_holds_something_at_every_site() {
             let mut bob = user_at(&imd, "access-2", 2).await;
             let fault = imd.fault(Fault::at(at).times(1).doing(action));
             let other = pass(&imd, at, &mut ann, &mut bob).await;
-            met(&imd, &fault).await;
+            wait_for_hit(&imd, &fault).await;
             let held = match (at, other) {
                 (_, Some(other)) => {
                     go(other, how).await;
@@ -106,7 +106,7 @@ async fn a_fault_loses_nothing_of_a_client_that_hangs_up() {
         let mut ann = user_at(&imd, "access-1", 1).await;
         let fault = imd.fault(Fault::at(at).uid(1).doing(DELAY));
         ann.send(&p2p(2, "a", "x")).await;
-        met(&imd, &fault).await;
+        wait_for_hit(&imd, &fault).await;
         ann.send(&p2p(2, "b", "x")).await;
         ann.send(&p2p(2, "c", "x")).await;
         ann.end().await;
@@ -122,7 +122,7 @@ async fn a_fault_loses_nothing_of_a_client_that_hangs_up() {
 }
 
 #[tokio::test]
-async fn many_who_hang_up_under_a_fault_leave_their_places_to_others() {
+async fn many_clients_that_hang_up_under_a_fault_give_up_their_places() {
     let mut config = imd::Config::ephemeral().manual_clock();
     config.limits.connections = 16;
     let imd = start(config).await;
@@ -135,13 +135,13 @@ async fn many_who_hang_up_under_a_fault_leave_their_places_to_others() {
 }
 
 #[tokio::test]
-async fn who_hangs_up_while_a_server_is_paused_is_noticed_when_it_goes_on() {
+async fn a_client_that_hangs_up_while_a_server_is_paused_is_noticed_at_the_resume() {
     let imd = start_manual().await;
     let mut ann = user_at(&imd, "access-1", 1).await;
     let mut bob = user_at(&imd, "access-1", 2).await;
     let fault = imd.fault(Fault::at(Site::AccessReply).uid(1).doing(DELAY));
     ann.send(&ping()).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     server(&imd, "access-1").pause().await;
     bob.send(&ping()).await;
     drop((ann, bob));
@@ -151,7 +151,7 @@ async fn who_hangs_up_while_a_server_is_paused_is_noticed_when_it_goes_on() {
 
 /// The rule is put in force after the request was read.
 #[tokio::test]
-async fn who_hangs_up_is_noticed_also_under_a_rule_that_came_later() {
+async fn a_client_that_hangs_up_is_noticed_under_a_rule_that_was_added_later() {
     let mut config = imd::Config::ephemeral().manual_clock();
     config.journal.capture = imd::lab::Capture::Off;
     let (imd, store) = crate::support::gated_store::start_gated(config).await;
@@ -176,7 +176,7 @@ async fn a_live_client_that_a_fault_holds_misses_no_deadline() {
     let mut ann = user_at(&imd, "access-1", 1).await;
     let fault = imd.fault(Fault::at(Site::AccessReply).cmd(Cmd::Ping).doing(DELAY));
     ann.send(&ping()).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     imd.clock().advance(HOUR - Duration::from_secs(1)).await;
     ann.hears_nothing(&imd).await;
     imd.clock().advance(Duration::from_secs(1)).await;

@@ -11,7 +11,7 @@ use imd::proto::{Cmd, ResLogin};
 use crate::support::{Http, PATIENCE, Wire, access, login, ping, start, start_manual, user};
 
 #[tokio::test]
-async fn every_frame_is_there_with_its_session_user_and_server() {
+async fn every_frame_is_recorded_with_its_session_user_and_server() {
     let imd = start_manual().await;
     let mut gateway = Wire::connect(imd.gateway_addr()).await;
     gateway.ask().await;
@@ -63,7 +63,7 @@ async fn every_frame_is_there_with_its_session_user_and_server() {
 }
 
 #[tokio::test]
-async fn frames_are_told_with_the_names_of_the_contract_and_without_tokens() {
+async fn frames_are_shown_with_the_names_of_the_contract_and_without_tokens() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     ann.p2p(1, "an id", "a text").await;
@@ -94,7 +94,7 @@ async fn frames_are_told_with_the_names_of_the_contract_and_without_tokens() {
 }
 
 #[tokio::test]
-async fn it_is_waited_for_from_a_mark_on() {
+async fn a_wait_finds_events_from_a_mark_on() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;
@@ -111,7 +111,7 @@ async fn it_is_waited_for_from_a_mark_on() {
 }
 
 #[tokio::test]
-async fn sessions_are_seen_to_open_and_close() {
+async fn the_journal_has_the_open_and_the_close_of_a_session() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     ann.end().await;
@@ -127,7 +127,7 @@ async fn sessions_are_seen_to_open_and_close() {
 }
 
 #[tokio::test]
-async fn what_a_server_says_last_stands_before_the_close() {
+async fn the_last_frame_of_a_server_is_recorded_before_the_close() {
     let imd = start_manual().await;
     let mut older = user(&imd, 1).await;
     let _newer = user(&imd, 1).await;
@@ -155,7 +155,7 @@ async fn without_a_reader_nothing_is_recorded() {
 }
 
 #[tokio::test]
-async fn an_answer_in_the_form_of_the_schema_is_told_as_it_is() {
+async fn a_reply_in_the_form_of_the_schema_is_shown_as_it_is() {
     let mut config = Config::ephemeral();
     config.quirks.replies_as_schema = true;
     let imd = start(config).await;
@@ -177,7 +177,7 @@ async fn an_answer_in_the_form_of_the_schema_is_told_as_it_is() {
 
 /// The number of followers is bounded, so that other requests find a free connection.
 #[tokio::test]
-async fn the_journal_is_followed_by_so_many_and_the_api_answers_others() {
+async fn the_number_of_followers_is_bounded_and_the_api_answers_other_requests() {
     let imd = start_manual().await;
     let addr = imd.admin_addr().unwrap();
     let request =

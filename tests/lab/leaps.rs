@@ -10,9 +10,9 @@ use imd::proto::{Cmd, ResSendP2pMsg};
 use serde_json::json;
 
 use crate::admin::{call, get, post};
-use crate::met;
 use crate::servers::{addrs, handed_out, registered, server, user_at};
 use crate::support::{Http, advance, p2p, ping, soon, start, start_manual, texts, user};
+use crate::wait_for_hit;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -20,7 +20,7 @@ const DAY: Duration = Duration::from_secs(24 * 3_600);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3_600);
 
 #[tokio::test]
-async fn after_ten_years_who_lives_is_listed_and_who_was_idle_is_gone() {
+async fn after_ten_years_servers_are_listed_and_idle_sessions_are_closed() {
     let imd = start_manual().await;
     let mut ann = user_at(&imd, "access-1", 1).await;
     server(&imd, "access-3").kill().await;
@@ -71,12 +71,12 @@ async fn a_server_whose_renewals_are_lost_falls_off_the_list_in_a_leap_too() {
     drop(fault);
     let fault = imd.fault(lease.delay(3 * SECOND));
     advance(&imd, YEAR).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     assert_eq!(registered(&imd).await.len(), 3);
 }
 
 #[tokio::test]
-async fn heartbeats_that_are_always_late_do_not_hold_up_an_advance() {
+async fn an_advance_returns_while_every_heartbeat_is_late() {
     let imd = start_manual().await;
     let lease = Fault::at(Site::RegistryLease).access("access-2");
     // Each delay is longer than the interval of heartbeats, so there is always one that is late.
@@ -91,7 +91,7 @@ async fn heartbeats_that_are_always_late_do_not_hold_up_an_advance() {
 }
 
 #[tokio::test]
-async fn what_is_late_by_months_comes_in_its_turn() {
+async fn a_reply_that_is_late_by_months_is_written_in_its_turn() {
     let mut config = Config::ephemeral().manual_clock();
     config.store.keep = Some(100 * DAY);
     let imd = start(config).await;
@@ -102,8 +102,8 @@ async fn what_is_late_by_months_comes_in_its_turn() {
     let reply = imd.fault(reply.delay(50 * DAY));
     ann.send(&p2p(2, "late", "late")).await;
     bob.send(&ping()).await;
-    met(&imd, &write).await;
-    met(&imd, &reply).await;
+    wait_for_hit(&imd, &write).await;
+    wait_for_hit(&imd, &reply).await;
     // The idle deadline is long over, but it does not run while a request is being answered.
     advance(&imd, YEAR).await;
     bob.error(Cmd::Ping, 0).await;
@@ -118,12 +118,12 @@ async fn what_is_late_by_months_comes_in_its_turn() {
 }
 
 #[tokio::test]
-async fn a_throttle_that_nobody_takes_from_holds_up_no_advance() {
+async fn an_advance_returns_while_a_throttled_client_does_not_read() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     let fault = imd.fault(Fault::at(Site::AccessReply).cmd(Cmd::Ping).throttle(10));
     ann.send(&ping()).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     server(&imd, "access-1").pause().await;
     advance(&imd, 10 * YEAR).await;
     assert!(ann.is_silent());
@@ -133,7 +133,7 @@ async fn a_throttle_that_nobody_takes_from_holds_up_no_advance() {
 }
 
 #[tokio::test]
-async fn the_clock_goes_all_the_way_though_whoever_asked_has_gone() {
+async fn an_advance_is_completed_although_its_caller_has_gone() {
     let imd = start_manual().await;
     let addr = imd.admin_addr().unwrap();
     let mut ticks = imd.clock().ticks(HOUR);
@@ -211,7 +211,7 @@ async fn ids_are_new_at_either_end_of_time() {
 }
 
 #[tokio::test]
-async fn ids_go_on_where_an_earlier_run_was_whatever_its_clock_said() {
+async fn ids_continue_behind_those_of_an_earlier_run_whatever_its_clock_said() {
     let folder = tempfile::tempdir().unwrap();
     let config = || {
         let mut config = Config::ephemeral().manual_clock();

@@ -8,8 +8,8 @@ use std::time::Duration;
 use imd::lab::{Fault, Site};
 use imd::proto::Code;
 
-use crate::met;
 use crate::support::{Wire, start_manual};
+use crate::wait_for_hit;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -23,7 +23,7 @@ fn lease(access: &str) -> Fault {
 }
 
 #[tokio::test]
-async fn an_access_server_whose_renewals_are_lost_falls_off_the_list_and_serves_on() {
+async fn an_access_server_whose_renewals_are_lost_leaves_the_list_and_goes_on_serving() {
     let imd = start_manual().await;
     let fault = imd.fault(lease("access-1").drop_it());
     imd.clock().advance(10 * SECOND).await;
@@ -47,22 +47,22 @@ async fn a_lease_that_is_lost_is_registered_again_at_the_next_heartbeat() {
 }
 
 #[tokio::test]
-async fn a_late_renewal_comes_after_the_lease_has_run_out() {
+async fn a_renewal_may_be_later_than_the_end_of_its_lease() {
     let imd = start_manual().await;
     let fault = imd.fault(lease("access-3").delay(7 * SECOND));
     imd.clock().advance(10 * SECOND).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     assert_eq!(names(&imd).await, ["access-1", "access-2"]);
     imd.clock().advance(2 * SECOND).await;
     assert_eq!(names(&imd).await.len(), 3);
 }
 
 #[tokio::test]
-async fn a_late_renewal_is_none_of_a_server_that_rests() {
+async fn a_late_renewal_is_not_made_while_its_server_is_paused() {
     let imd = start_manual().await;
     let fault = imd.fault(lease("access-3").delay(4 * SECOND).times(1));
     imd.clock().advance(5 * SECOND).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     imd.access("access-3").unwrap().pause().await;
     imd.clock().advance(5 * SECOND).await;
     assert_eq!(names(&imd).await, ["access-1", "access-2"]);
@@ -71,7 +71,7 @@ async fn a_late_renewal_is_none_of_a_server_that_rests() {
 }
 
 #[tokio::test]
-async fn the_gateway_gives_out_an_address_that_is_listed_no_more() {
+async fn a_stale_answer_has_an_address_that_is_no_longer_listed() {
     let imd = start_manual().await;
     let gone = imd.access_servers()[1].addr().to_string();
     let mut wire = Wire::connect(imd.gateway_addr()).await;
@@ -86,7 +86,7 @@ async fn the_gateway_gives_out_an_address_that_is_listed_no_more() {
 }
 
 #[tokio::test]
-async fn what_is_listed_again_is_not_stale() {
+async fn an_address_that_is_listed_again_is_not_stale() {
     let imd = start_manual().await;
     let server = imd.access("access-2").unwrap();
     server.stop().await;

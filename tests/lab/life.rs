@@ -47,7 +47,7 @@ async fn a_killed_server_resets_every_connection_and_refuses_new_ones() {
 }
 
 #[tokio::test]
-async fn a_killed_server_is_handed_out_until_its_lease_has_run_out_and_the_list_was_read() {
+async fn a_killed_server_is_handed_out_until_its_lease_has_expired_and_the_list_was_read() {
     let imd = start(in_turn()).await;
     let all = addrs(&imd, &["access-1", "access-2", "access-3"]);
     imd.clock().advance(SECOND * 7).await;
@@ -65,7 +65,7 @@ async fn a_killed_server_is_handed_out_until_its_lease_has_run_out_and_the_list_
 /// A kill does not wait for requests in progress. Their messages may be stored or not; the sender gets no reply in
 /// either case.
 #[tokio::test]
-async fn a_kill_does_not_wait_for_requests_under_way() {
+async fn a_kill_does_not_wait_for_requests_in_progress() {
     let (imd, store) = start_gated(Config::ephemeral()).await;
     let mut ann = user_at(&imd, "access-1", 1).await;
     let mut bob = Wire::connect(server(&imd, "access-1").addr()).await;
@@ -104,7 +104,7 @@ async fn a_kill_does_not_wait_for_a_peer_that_does_not_read() {
 }
 
 #[tokio::test]
-async fn what_is_killed_can_not_be_killed_stopped_paused_or_resumed() {
+async fn a_killed_server_can_not_be_killed_stopped_paused_or_resumed() {
     let imd = start(in_turn()).await;
     let access = server(&imd, "access-1");
     access.kill().await;
@@ -144,7 +144,7 @@ async fn a_stopped_server_deregisters_and_tells_its_sessions() {
 }
 
 #[tokio::test]
-async fn a_stop_answers_the_requests_under_way() {
+async fn a_stop_answers_the_requests_in_progress() {
     let (imd, store) = start_gated(Config::ephemeral()).await;
     let mut ann = user_at(&imd, "access-1", 1).await;
     store.commit.hold();
@@ -161,7 +161,7 @@ async fn a_stop_answers_the_requests_under_way() {
 }
 
 #[tokio::test]
-async fn what_is_stopped_can_not_be_stopped_killed_paused_or_resumed() {
+async fn a_stopped_server_can_not_be_stopped_killed_paused_or_resumed() {
     let imd = start_manual().await;
     let access = server(&imd, "access-1");
     access.stop().await;

@@ -88,7 +88,7 @@ async fn the_last_part_of_a_list_says_that_it_is_the_last() {
 }
 
 #[tokio::test]
-async fn a_list_as_long_as_the_longest_part_is_one_part() {
+async fn a_list_that_fits_one_part_is_one_part() {
     let imd = start_manual().await;
     for uid in 1..=1_000 {
         post(&imd, "/v1/messages", json!({ "from": 9, "to": uid })).await;
@@ -119,7 +119,7 @@ fn is(object: &Value, key: &str, id: i64) {
 }
 
 #[tokio::test]
-async fn ids_of_any_size_come_as_numbers_and_texts_and_are_given_as_both() {
+async fn ids_of_any_size_are_given_as_numbers_and_texts_and_taken_as_both() {
     for as_text in [false, true] {
         let imd = start_manual().await;
         for uid in LARGE {
@@ -219,7 +219,7 @@ async fn sessions_are_listed_by_server_and_by_user() {
 }
 
 #[tokio::test]
-async fn what_is_no_id_is_refused_in_paths_and_queries_as_in_bodies() {
+async fn invalid_ids_are_refused_in_paths_queries_and_bodies() {
     let imd = start_manual().await;
     for (text, in_json) in [
         ("%2B7", "+7"),
@@ -260,7 +260,7 @@ async fn what_is_no_id_is_refused_in_paths_and_queries_as_in_bodies() {
 }
 
 #[tokio::test]
-async fn a_fault_is_for_the_user_whose_id_it_has_as_text() {
+async fn a_fault_may_name_its_user_by_an_id_as_text() {
     let imd = start_manual().await;
     let [_, uid, ..] = LARGE;
     let fault = json!({ "name": "f", "at": "store.write", "uid": uid.to_string(), "error": 90001 });
@@ -287,7 +287,7 @@ async fn a_fault_is_for_the_user_whose_id_it_has_as_text() {
 }
 
 #[tokio::test]
-async fn what_a_client_says_of_any_size_is_told_exactly() {
+async fn numbers_of_any_size_in_frames_are_shown_exactly() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     ann.sync(i64::MAX, 0).await;

@@ -8,11 +8,11 @@ mod support;
 use imd::lab::{EventKind, FaultGuard, Mark};
 
 /// Waits until a fault has acted once.
-async fn met(imd: &imd::Imd, fault: &FaultGuard) {
+async fn wait_for_hit(imd: &imd::Imd, fault: &FaultGuard) {
     let is_meant =
         |what: &EventKind| matches!(what, EventKind::Fault(name, _) if name == fault.name());
-    let met = imd.wait_for(Mark(0), |event| is_meant(&event.what), support::PATIENCE);
-    met.await.unwrap();
+    let hit = imd.wait_for(Mark(0), |event| is_meant(&event.what), support::PATIENCE);
+    hit.await.unwrap();
 }
 
 mod add_access;

@@ -143,7 +143,7 @@ async fn a_stream_says_how_many_events_the_journal_no_longer_has() {
 }
 
 #[tokio::test]
-async fn what_passes_while_a_client_comes_back_comes_late_or_is_counted() {
+async fn events_during_a_reconnect_are_sent_later_or_counted_as_missed() {
     let imd = start_auto().await;
     let mut events = Events::follow(&imd, "what=in", "").await;
     let mut ann = user(&imd, 1).await;
@@ -167,7 +167,7 @@ async fn what_passes_while_a_client_comes_back_comes_late_or_is_counted() {
 }
 
 #[tokio::test]
-async fn no_proxy_keeps_a_stream_back() {
+async fn a_stream_starts_at_once_behind_a_buffering_proxy() {
     let imd = start_manual().await;
     let events = Events::follow(&imd, "", "").await;
     let head = events.head.to_lowercase();
@@ -181,7 +181,7 @@ async fn no_proxy_keeps_a_stream_back() {
 }
 
 #[tokio::test]
-async fn a_mark_of_another_run_is_refused_wherever_it_stands() {
+async fn a_mark_of_another_run_is_refused_by_every_route() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     ann.ping().await;
@@ -239,7 +239,7 @@ async fn a_mark_of_another_run_is_refused_wherever_it_stands() {
 }
 
 #[tokio::test]
-async fn what_passes_after_a_mark_is_found() {
+async fn every_event_after_a_mark_is_found() {
     for taken_from in ["/v1/mark", "/v1/journal"] {
         let imd = start_auto().await;
         let mut ann = user(&imd, 1).await;
@@ -259,7 +259,7 @@ async fn what_passes_after_a_mark_is_found() {
 }
 
 #[tokio::test]
-async fn who_waits_for_what_nobody_recorded_is_told_at_once() {
+async fn a_wait_for_events_that_were_not_recorded_fails_at_once() {
     let imd = start_auto().await;
     let mark = get(&imd, "/v1/state").await["journal"]["mark"].clone();
     let mut ann = user(&imd, 1).await;
@@ -291,7 +291,7 @@ async fn who_waits_for_what_nobody_recorded_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn where_nothing_is_recorded_nobody_waits() {
+async fn a_wait_fails_at_once_where_nothing_is_recorded() {
     let mut config = Config::ephemeral();
     config.journal.capture = Capture::Off;
     let imd = start(config).await;
@@ -311,7 +311,7 @@ async fn where_nothing_is_recorded_nobody_waits() {
 }
 
 #[tokio::test]
-async fn in_process_a_mark_does_the_same() {
+async fn marks_in_process_are_checked_too() {
     let imd = start_auto().await;
     let before = imd.journal().end();
     let mut ann = user(&imd, 1).await;

@@ -11,9 +11,9 @@ use imd::proto::{Code, ReqAccessServer};
 use serde_json::{Value, json};
 
 use crate::admin::call;
-use crate::met;
 use crate::servers::{server, user_at};
 use crate::support::{Wire, access, login, p2p, ping, soon, start_manual, sync};
+use crate::wait_for_hit;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -98,14 +98,14 @@ async fn provide(imd: &Imd, at: Site, action: Action, ann: &mut Wire) {
 
 /// Checks that the action acts once. Afterwards the clock moves, the stack settles, other users are served, and the
 /// shutdown is complete.
-async fn is_met(at: Site, action: Action) {
+async fn check_acts_once(at: Site, action: Action) {
     let imd = start_manual().await;
     let mut ann = user_at(&imd, "access-1", 1).await;
     let mut bob = user_at(&imd, "access-2", 2).await;
     provide(&imd, at, action, &mut ann).await;
     let fault = imd.fault(Fault::at(at).times(1).doing(action));
     let _open = pass(&imd, at, &mut ann, &mut bob).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     assert_eq!(fault.hits(), 1);
     soon(imd.clock().advance(10 * SECOND)).await;
     soon(imd.settled()).await;
@@ -115,7 +115,7 @@ async fn is_met(at: Site, action: Action) {
 }
 
 /// Checks that the action is refused at this site, in Rust and over HTTP.
-async fn is_refused(imd: &Imd, at: Site, action: Action, written: &Value) {
+async fn check_refused(imd: &Imd, at: Site, action: Action, written: &Value) {
     let can = at.actions().join(", ");
     let why = format!("{} can't be at {at}: {can}", action.name());
     let refused = imd.faults().inject(Fault::at(at).doing(action));
@@ -127,7 +127,7 @@ async fn is_refused(imd: &Imd, at: Site, action: Action, written: &Value) {
 }
 
 #[tokio::test]
-async fn every_action_is_met_at_its_sites_and_refused_at_the_others() {
+async fn every_action_acts_at_its_sites_and_is_refused_at_the_others() {
     let documented = documented();
     assert_eq!(documented.len(), Site::ALL.len());
     let imd = start_manual().await;
@@ -137,9 +137,9 @@ async fn every_action_is_met_at_its_sites_and_refused_at_the_others() {
         let names: Vec<_> = can.iter().map(|(action, _)| action.name()).collect();
         assert_eq!(documented[at.name()], names.join(", "));
         // Each action has a stack of its own; they run side by side.
-        join_all(can.iter().map(|(action, _)| is_met(at, *action))).await;
+        join_all(can.iter().map(|(action, _)| check_acts_once(at, *action))).await;
         for (action, written) in can_not {
-            is_refused(&imd, at, action, &written).await;
+            check_refused(&imd, at, action, &written).await;
         }
     }
     assert!(imd.faults().list().is_empty());

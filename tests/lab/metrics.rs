@@ -10,9 +10,9 @@ use imd::lab::{EventKind, Fault, Mark, Site};
 use imd::proto::{Cmd, Code, ResSendP2pMsg};
 use imd::{Config, Imd};
 
-use crate::met;
 use crate::support::http::request;
 use crate::support::{PATIENCE, Wire, framed, login, p2p, ping, start, start_manual, user};
+use crate::wait_for_hit;
 
 /// Scrapes with more headers, each of which has its line end in front. Returns the head and the text of the answer.
 async fn scraped(imd: &Imd, headers: &str) -> (String, String) {
@@ -57,7 +57,7 @@ async fn closed(imd: &Imd, reason: &str) {
 }
 
 #[tokio::test]
-async fn what_passes_is_counted() {
+async fn frames_and_messages_are_counted() {
     let imd = start_manual().await;
     Wire::connect(imd.gateway_addr()).await.ask().await;
     let mut ann = user(&imd, 1).await;
@@ -124,7 +124,7 @@ fn slow(
 /// One read brings three pings, and each rule delays some of the replies. The duration of a request is measured by the
 /// clock of the machine, so the stack has a real clock here.
 #[tokio::test]
-async fn an_answer_takes_as_long_as_its_client_waits_for_it() {
+async fn the_duration_of_a_request_is_as_long_as_its_client_waits() {
     let wait = Duration::from_millis(300);
     let at = |site| Fault::at(site).cmd(Cmd::Ping);
     for (fault, slow_ones) in [
@@ -143,7 +143,7 @@ async fn an_answer_takes_as_long_as_its_client_waits_for_it() {
         let before = samples(&imd).await;
         let guard = imd.fault(fault.clone());
         ann.send_all(&[ping(), ping(), ping()]).await;
-        met(&imd, &guard).await;
+        wait_for_hit(&imd, &guard).await;
         if matches!(slow_ones, 1.0) {
             // A real delay, because it is what is measured: the frame is held back for this long.
             tokio::time::sleep(wait).await;
@@ -163,7 +163,7 @@ async fn an_answer_takes_as_long_as_its_client_waits_for_it() {
 }
 
 #[tokio::test]
-async fn what_is_not_answered_takes_no_time_and_what_is_answered_twice_takes_it_once() {
+async fn an_unanswered_request_has_no_duration_and_one_answered_twice_has_one() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     let lost = imd.fault(
@@ -196,7 +196,7 @@ async fn what_is_not_answered_takes_no_time_and_what_is_answered_twice_takes_it_
 }
 
 #[tokio::test]
-async fn a_notify_that_could_not_be_written_takes_up_the_next() {
+async fn a_notify_that_could_not_be_written_merges_with_the_next() {
     let imd = start_manual().await;
     let servers = imd.access_servers();
     let mut bob = Wire::connect(servers[0].addr()).await;
@@ -241,7 +241,7 @@ async fn how_sessions_end_and_logins_fail_is_counted() {
 }
 
 #[tokio::test]
-async fn leases_faults_and_the_journal_are_shown_as_they_stand() {
+async fn gauges_show_the_present_leases_faults_and_journal() {
     let mut config = Config::ephemeral().manual_clock();
     config.journal.events = 4;
     let imd = start(config).await;
@@ -256,7 +256,7 @@ async fn leases_faults_and_the_journal_are_shown_as_they_stand() {
     let mut ann = user(&imd, 1).await;
     let _bob = user(&imd, 2).await;
     ann.p2p(2, "m", "hello").await;
-    met(&imd, &guard).await;
+    wait_for_hit(&imd, &guard).await;
     let now = samples(&imd).await;
     assert_eq!(of(&now, "imd_leases"), 2.0);
     assert_eq!(of(&now, left), 7.0);
@@ -269,7 +269,7 @@ async fn leases_faults_and_the_journal_are_shown_as_they_stand() {
 }
 
 /// Starts a stack that has metrics of every family, also of those that appear with their first label.
-async fn with_all_of_it() -> Imd {
+async fn with_every_family() -> Imd {
     let imd = start_manual().await;
     imd.fault(Fault::at(Site::Notify).named("a \"b\" \\ c").drop_it())
         .keep();
@@ -293,8 +293,8 @@ fn family<'a>(sample: &'a str, kinds: &BTreeMap<String, String>) -> &'a str {
 }
 
 #[tokio::test]
-async fn in_the_older_format_every_family_is_described_once_and_named_as_its_kind_is() {
-    let imd = with_all_of_it().await;
+async fn the_older_format_describes_every_family_once_and_names_it_by_its_kind() {
+    let imd = with_every_family().await;
     let (head, text) = scraped(&imd, "").await;
     assert!(
         head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"),
@@ -361,8 +361,8 @@ async fn a_scrape_is_answered_in_the_format_that_it_asks_for() {
 }
 
 #[tokio::test]
-async fn the_docs_list_all_of_it_and_nothing_else() {
-    let imd = with_all_of_it().await;
+async fn the_docs_list_every_family_and_no_other() {
+    let imd = with_every_family().await;
     let (text, _) = scrape(&imd).await;
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let served: BTreeSet<String> = types
@@ -381,7 +381,7 @@ async fn the_docs_list_all_of_it_and_nothing_else() {
 }
 
 #[test]
-fn the_dashboard_asks_for_nothing_that_is_not_there() {
+fn the_dashboard_uses_only_existing_families() {
     let page = include_str!("../../docs/metrics.md");
     let dashboard = include_str!("../../docs/grafana.json");
     let dashboard: serde_json::Value = serde_json::from_str(dashboard).unwrap();

@@ -9,10 +9,10 @@ use serde_json::json;
 use socket2::SockRef;
 
 use crate::admin::call;
-use crate::met;
 use crate::servers::{server, user_at};
 use crate::support::gated_store::start_gated;
 use crate::support::{Http, Wire, ack, framed, group_msg, group_of, p2p, soon, start, sync, until};
+use crate::wait_for_hit;
 
 /// How the task of a sender ends while its message is being stored.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +73,7 @@ async fn end(imd: &Imd, mut sender: Wire, how: End) -> Option<Wire> {
 }
 
 #[tokio::test]
-async fn what_is_stored_is_notified_however_its_senders_task_ends() {
+async fn a_stored_message_is_notified_however_its_senders_task_ends() {
     for how in ENDS {
         let (imd, store) = start_gated(hasty()).await;
         let team = group_of(&imd, &[3, 1]).await;
@@ -103,7 +103,7 @@ async fn what_is_stored_is_notified_however_its_senders_task_ends() {
 }
 
 #[tokio::test]
-async fn what_was_stored_before_a_panic_is_notified() {
+async fn a_message_stored_before_a_panic_is_notified() {
     let (imd, store) = start_gated(Config::ephemeral()).await;
     let mut bob = user_at(&imd, "access-2", 2).await;
     let mut ann = user_at(&imd, "access-1", 1).await;
@@ -168,7 +168,7 @@ async fn receivers_do_not_wait_for_a_sender_who_does_not_read() {
 }
 
 #[tokio::test]
-async fn what_an_http_client_has_sent_before_it_hung_up_is_notified() {
+async fn a_message_of_an_http_client_that_has_hung_up_is_notified() {
     let (imd, store) = start_gated(Config::ephemeral()).await;
     let mut bob = user_at(&imd, "access-2", 2).await;
     store.committed.hold();
@@ -190,14 +190,14 @@ async fn what_an_http_client_has_sent_before_it_hung_up_is_notified() {
 }
 
 #[tokio::test]
-async fn what_a_fault_holds_before_it_is_stored_is_not_notified_when_the_sender_is_killed() {
+async fn a_message_held_before_the_store_is_not_notified_when_its_server_is_killed() {
     let imd = start(Config::ephemeral().manual_clock()).await;
     let mut bob = user_at(&imd, "access-2", 2).await;
     let mut ann = user_at(&imd, "access-1", 1).await;
     let fault = Fault::at(Site::StoreWrite).delay(Duration::from_secs(60));
     let fault = imd.fault(fault);
     ann.send(&p2p(2, "m", "x")).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     server(&imd, "access-1").kill().await;
     drop(fault);
     soon(imd.settled()).await;
@@ -208,7 +208,7 @@ async fn what_a_fault_holds_before_it_is_stored_is_not_notified_when_the_sender_
 }
 
 #[tokio::test]
-async fn a_reset_waits_for_what_a_killed_server_has_left_and_nobody_hears_of_it() {
+async fn a_reset_waits_for_the_commits_of_a_killed_server_and_no_client_is_notified() {
     let (imd, store) = start_gated(Config::ephemeral()).await;
     let mut ann = user_at(&imd, "access-1", 1).await;
     store.committed.hold();
@@ -228,7 +228,7 @@ async fn a_reset_waits_for_what_a_killed_server_has_left_and_nobody_hears_of_it(
 
 /// The store is in a folder here. Wherever the kill strikes, a message that was stored is notified.
 #[tokio::test]
-async fn what_a_killed_server_has_stored_in_a_folder_is_notified() {
+async fn a_message_that_a_killed_server_has_stored_in_a_folder_is_notified() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = Config::ephemeral();
     config.store.path = Some(folder.path().join("data"));

@@ -69,7 +69,7 @@ async fn a_paused_server_is_half_open() {
 }
 
 #[tokio::test]
-async fn what_was_sent_to_a_paused_servers_sessions_comes_when_it_goes_on() {
+async fn frames_for_sessions_of_a_paused_server_are_written_at_the_resume() {
     let imd = start_manual().await;
     let mut ann = user_at(&imd, "access-1", 1).await;
     let mut bob = user_at(&imd, "access-2", 2).await;
@@ -86,7 +86,7 @@ async fn what_was_sent_to_a_paused_servers_sessions_comes_when_it_goes_on() {
 }
 
 #[tokio::test]
-async fn the_answer_to_a_request_under_way_waits() {
+async fn the_reply_to_a_request_in_progress_waits_for_the_resume() {
     let (imd, store) = start_gated(Config::ephemeral().manual_clock()).await;
     let mut ann = user_at(&imd, "access-1", 1).await;
     let mut bob = user_at(&imd, "access-2", 2).await;
@@ -112,7 +112,7 @@ async fn the_answer_to_a_request_under_way_waits() {
 
 /// The session is in the middle of writing more than its peer takes.
 #[tokio::test]
-async fn a_congested_session_rests_and_goes_on() {
+async fn a_congested_session_is_paused_and_resumed() {
     const PAGES: usize = 1_000;
     let imd = start_manual().await;
     let mut ann = user_at(&imd, "access-1", 1).await;
@@ -175,7 +175,7 @@ async fn no_deadline_of_a_paused_servers_sessions_runs() {
 }
 
 #[tokio::test]
-async fn a_paused_server_loses_its_lease_and_has_another_when_it_goes_on() {
+async fn a_paused_server_loses_its_lease_and_gets_another_at_the_resume() {
     let imd = start_manual().await;
     imd.clock().advance(SECOND * 7).await;
     paused(&imd).await;
@@ -219,7 +219,7 @@ async fn a_session_that_is_taken_over_during_a_pause_is_told_after_it() {
 }
 
 #[tokio::test]
-async fn pausing_twice_is_pausing_once_and_resuming_what_runs_is_nothing() {
+async fn pausing_twice_is_pausing_once_and_resuming_a_running_server_changes_nothing() {
     let imd = start_manual().await;
     let mut ann = user_at(&imd, "access-1", 1).await;
     resumed(&imd).await;
@@ -265,7 +265,7 @@ async fn a_paused_server_can_be_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_session_is_forgotten_when_its_server_goes_on() {
+async fn a_resume_resumes_every_session() {
     const CLIENTS: i64 = 8;
     let imd = start(Config::ephemeral()).await;
     let pongs: Arc<[AtomicU64]> = (0..CLIENTS).map(|_| AtomicU64::new(0)).collect();

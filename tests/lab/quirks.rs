@@ -105,7 +105,7 @@ async fn notify_before_store() {
 
 /// A receiver who is offline can't be notified early, so the message is stored without the gap.
 #[tokio::test]
-async fn notify_before_store_does_not_wait_for_who_is_not_there() {
+async fn notify_before_store_does_not_wait_for_offline_receivers() {
     let imd = with(Quirks {
         notify_before_store: true,
         notify_gap: GAP,
@@ -119,7 +119,7 @@ async fn notify_before_store_does_not_wait_for_who_is_not_there() {
 
 /// The gap may be of any length.
 #[tokio::test]
-async fn a_shutdown_ends_the_gap_and_stores_what_waits_in_it() {
+async fn a_shutdown_ends_the_gap_and_stores_the_messages_in_it() {
     let imd = with(Quirks {
         notify_before_store: true,
         notify_gap: Duration::from_secs(3600),

@@ -21,7 +21,7 @@ async fn behind<M: Payload>(wire: &mut Wire, first: &M, current: i64) {
 }
 
 #[tokio::test]
-async fn a_sync_that_is_refused_moves_no_read_mark_whatever_stood_before_it() {
+async fn a_refused_sync_moves_no_read_mark_whatever_comes_before_it() {
     for (imd, _folder) in both().await {
         let mut ann = user_at(&imd, "access-1", 1).await;
         let team = group_of(&imd, &[1, 3]).await;
@@ -77,7 +77,7 @@ async fn a_sync_that_is_refused_moves_no_read_mark_whatever_stood_before_it() {
 /// The rule is put in force while the messages before a sync are being stored, together with its read mark. It applies
 /// from the next sync on.
 #[tokio::test]
-async fn a_rule_refuses_no_sync_whose_read_is_stored_already() {
+async fn a_rule_refuses_no_sync_whose_read_mark_is_stored_already() {
     let (imd, store) = start_gated(Config::ephemeral()).await;
     let mut bob = user_at(&imd, "access-1", 2).await;
     for id in ["a", "b"] {

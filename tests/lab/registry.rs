@@ -45,7 +45,7 @@ async fn while_the_registry_is_frozen_the_gateway_keeps_its_list() {
 }
 
 #[tokio::test]
-async fn freezing_again_keeps_the_first_list_and_thawing_again_is_nothing() {
+async fn a_second_freeze_keeps_the_first_list_and_a_second_thaw_changes_nothing() {
     let imd = reading_every(SECOND * 5).await;
     imd.registry().thaw();
     imd.registry().freeze();
@@ -79,7 +79,7 @@ async fn an_expired_lease_is_gone_until_the_next_heartbeat() {
 }
 
 #[tokio::test]
-async fn a_lease_that_expires_under_a_frozen_registry_is_missed_by_nobody() {
+async fn a_lease_that_expires_under_a_frozen_registry_stays_listed() {
     let imd = reading_every(SECOND * 5).await;
     server(&imd, "access-1").kill().await;
     imd.registry().freeze();
@@ -91,7 +91,7 @@ async fn a_lease_that_expires_under_a_frozen_registry_is_missed_by_nobody() {
 }
 
 #[tokio::test]
-async fn another_address_is_told_until_the_server_speaks_for_itself() {
+async fn a_false_address_is_listed_until_it_is_taken_back() {
     let imd = reading_every(SECOND * 5).await;
     let own = server(&imd, "access-2").addr().to_string();
     let rest = addrs(&imd, &["access-1", "access-3"]);
@@ -125,7 +125,7 @@ async fn another_address_is_told_until_the_server_speaks_for_itself() {
 }
 
 #[tokio::test]
-async fn an_address_can_be_told_for_a_server_that_is_still_to_come() {
+async fn a_false_address_may_be_set_before_its_server_exists() {
     let imd = reading_every(SECOND * 5).await;
     imd.registry()
         .advertise("access-4", "198.51.100.7:11000")
@@ -156,7 +156,7 @@ async fn a_skew_moves_the_times_of_messages_and_no_lease() {
 }
 
 #[tokio::test]
-async fn only_an_address_that_can_be_dialled_is_told() {
+async fn only_an_address_that_can_be_dialled_may_be_set() {
     let imd = reading_every(SECOND * 5).await;
     let before = handed_out(&imd).await;
     let long = "x".repeat(70_000);

@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 
 use crate::admin::call;
 use crate::matrix::pass;
-use crate::met;
 use crate::servers::user_at;
 use crate::support::{
     Wire, access, login, p2p, ping, post, soon, start, start_manual, sync, texts, until, user,
 };
+use crate::wait_for_hit;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -114,7 +114,7 @@ async fn is_released(at: Site, action: Action, how: End) {
     let mut bob = user_at(&imd, "access-2", 2).await;
     let fault = imd.fault(Fault::at(at).doing(action));
     let mut other = pass(&imd, at, &mut ann, &mut bob).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     if at != Site::RegistryLease {
         ann.hears_nothing(&imd).await;
     }
@@ -129,7 +129,7 @@ async fn is_released(at: Site, action: Action, how: End) {
 }
 
 #[tokio::test]
-async fn the_end_of_a_rule_releases_what_it_holds_at_every_site_though_the_clock_stands() {
+async fn the_end_of_a_rule_releases_what_it_holds_at_every_site_while_the_clock_stands_still() {
     let holding = holding();
     assert_eq!(holding.len(), 9 + 4 + 3, "delay, reorder, throttle");
     for how in ENDS {
@@ -141,7 +141,7 @@ async fn the_end_of_a_rule_releases_what_it_holds_at_every_site_though_the_clock
 }
 
 #[tokio::test]
-async fn what_was_behind_leaves_behind_it_and_nothing_overtakes() {
+async fn released_frames_keep_their_order() {
     let imd = start_manual().await;
     for at in [Site::AccessRequest, Site::AccessReply] {
         let delay = Action::Delay {
@@ -154,7 +154,7 @@ async fn what_was_behind_leaves_behind_it_and_nothing_overtakes() {
             ann.send(&p2p(2, "a", "a")).await;
             ann.send(&p2p(2, "b", "b")).await;
             let first: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
-            met(&imd, &fault).await;
+            wait_for_hit(&imd, &fault).await;
             drop(fault);
             ann.send(&p2p(2, "c", "c")).await;
             let second: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
@@ -167,7 +167,7 @@ async fn what_was_behind_leaves_behind_it_and_nothing_overtakes() {
 }
 
 #[tokio::test]
-async fn a_held_frame_is_released_also_where_nobody_records() {
+async fn a_held_frame_is_released_without_a_journal() {
     let mut config = imd::Config::ephemeral().manual_clock();
     config.journal.capture = Capture::Off;
     let imd = start(config).await;
@@ -185,7 +185,7 @@ async fn a_held_frame_is_released_also_where_nobody_records() {
 }
 
 #[tokio::test]
-async fn only_what_the_rule_holds_itself_is_released() {
+async fn the_end_of_a_rule_releases_only_what_that_rule_holds() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;
@@ -203,8 +203,8 @@ async fn only_what_the_rule_holds_itself_is_released() {
                 _ => wire.send(&p2p(3, at.name(), "a")).await,
             }
         }
-        met(&imd, &of_ann).await;
-        met(&imd, &of_bob).await;
+        wait_for_hit(&imd, &of_ann).await;
+        wait_for_hit(&imd, &of_bob).await;
         drop(of_ann);
         ann.frame().await;
         bob.hears_nothing(&imd).await;
@@ -215,16 +215,16 @@ async fn only_what_the_rule_holds_itself_is_released() {
 }
 
 #[tokio::test]
-async fn what_waits_for_a_frame_that_another_rule_delays_is_released_before_it() {
+async fn a_frame_that_waits_for_a_delayed_one_is_released_before_it() {
     let imd = start_manual().await;
     for at in [Site::AccessRequest, Site::AccessReply] {
         let mut ann = user(&imd, 1).await;
         let first = imd.fault(Fault::at(at).cmd(Cmd::SendP2PMsg).uid(1).reorder());
         let second = imd.fault(Fault::at(at).cmd(Cmd::Ping).uid(1).delay(HOUR));
         ann.send(&p2p(2, at.name(), "a")).await;
-        met(&imd, &first).await;
+        wait_for_hit(&imd, &first).await;
         ann.send(&ping()).await;
-        met(&imd, &second).await;
+        wait_for_hit(&imd, &second).await;
         ann.hears_nothing(&imd).await;
         drop(first);
         let answer: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
@@ -237,7 +237,7 @@ async fn what_waits_for_a_frame_that_another_rule_delays_is_released_before_it()
 }
 
 #[tokio::test]
-async fn a_rule_that_takes_nothing_more_holds_what_it_has_to_the_end() {
+async fn a_rule_that_is_used_up_keeps_holding_its_frames() {
     let imd = start_manual().await;
     let second = Duration::from_secs(1);
     for fault in [
@@ -251,7 +251,7 @@ async fn a_rule_that_takes_nothing_more_holds_what_it_has_to_the_end() {
         let login_of_two = user(&imd, 2).await;
         let fault = imd.fault(fault);
         ann.send(&ping()).await;
-        met(&imd, &fault).await;
+        wait_for_hit(&imd, &fault).await;
         imd.clock().advance(2 * second).await;
         ann.hears_nothing(&imd).await;
         imd.clock().advance(HOUR).await;
@@ -263,13 +263,13 @@ async fn a_rule_that_takes_nothing_more_holds_what_it_has_to_the_end() {
 }
 
 #[tokio::test]
-async fn a_rule_in_the_place_of_another_releases_what_that_one_held() {
+async fn a_rule_that_replaces_another_releases_the_frames_of_that_one() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     let fault = || Fault::at(Site::AccessReply).named("slow").delay(HOUR);
     let old = imd.fault(fault());
     ann.send(&ping()).await;
-    met(&imd, &old).await;
+    wait_for_hit(&imd, &old).await;
     old.keep();
     assert!(imd.faults().remove("slow"));
     let new = imd.fault(fault().cmd(Cmd::SendP2PMsg));
@@ -284,7 +284,7 @@ async fn a_rule_in_the_place_of_another_releases_what_that_one_held() {
 }
 
 #[tokio::test]
-async fn what_came_over_http_is_released_too() {
+async fn requests_over_http_are_released_too() {
     let imd = start_manual().await;
     let form = async |what: &'static str| {
         let addr = match what {
@@ -316,7 +316,7 @@ async fn what_came_over_http_is_released_too() {
 }
 
 #[tokio::test]
-async fn what_is_left_of_a_throttled_frame_leaves_at_once() {
+async fn the_rest_of_a_throttled_frame_is_written_at_once() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     assert_eq!(ann.p2p(1, "a", &"x".repeat(5_000)).await.err_code, 0);
@@ -324,7 +324,7 @@ async fn what_is_left_of_a_throttled_frame_leaves_at_once() {
     let fault = imd.fault(Fault::at(Site::AccessReply).throttle(100));
     ann.send(&sync(0, 0)).await;
     ann.send(&ping()).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     imd.clock().advance(Duration::from_secs(3)).await;
     ann.hears_nothing(&imd).await;
     drop(fault);
@@ -342,7 +342,7 @@ async fn a_reset_releases_what_is_held_in_order() {
         let mut bob = user_at(&imd, "access-2", 2).await;
         let fault = imd.fault(Fault::at(at).doing(action));
         let other = pass(&imd, at, &mut ann, &mut bob).await;
-        met(&imd, &fault).await;
+        wait_for_hit(&imd, &fault).await;
         soon(imd.reset()).await.unwrap();
         match at {
             Site::AccessRequest | Site::AccessReply => {
@@ -384,12 +384,12 @@ async fn a_reset_releases_what_is_held_in_order() {
 }
 
 #[tokio::test]
-async fn a_login_that_was_held_is_there_when_its_rule_ends() {
+async fn a_held_login_is_completed_when_its_rule_ends() {
     let imd = start_manual().await;
     let fault = imd.fault(Fault::at(Site::AccessLogin).uid(1).delay(HOUR));
     let mut ann = Wire::connect(access(&imd)).await;
     ann.send(&login(&imd, 1)).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     assert!(!imd.is_online(1));
     drop(fault);
     ann.error(Cmd::Login, 0).await;

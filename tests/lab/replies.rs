@@ -8,10 +8,10 @@ use std::time::Duration;
 use imd::lab::{Fault, Site};
 use imd::proto::{Cmd, Code, ResSendP2pMsg};
 
-use crate::met;
 use crate::support::{
     Wire, access, p2p, ping, start_manual, sync, texts, user, user_with_mail, versions,
 };
+use crate::wait_for_hit;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -20,7 +20,7 @@ fn reply() -> Fault {
 }
 
 #[tokio::test]
-async fn a_lost_reply_is_stored_all_the_same_and_resent_without_harm() {
+async fn a_message_whose_reply_is_lost_is_stored_and_may_be_sent_again() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;
@@ -58,7 +58,7 @@ async fn a_reply_is_overtaken_by_the_next_frame() {
 }
 
 #[tokio::test]
-async fn a_notify_overtakes_the_reply_to_the_message_that_it_is_of() {
+async fn a_notify_overtakes_the_reply_to_its_message() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     let _fault = imd.fault(reply().times(1).reorder());
@@ -70,7 +70,7 @@ async fn a_notify_overtakes_the_reply_to_the_message_that_it_is_of() {
 }
 
 #[tokio::test]
-async fn a_late_reply_keeps_what_is_behind_it_and_nobody_else_waits() {
+async fn a_late_reply_holds_up_the_frames_behind_it_and_no_other_session() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;
@@ -78,7 +78,7 @@ async fn a_late_reply_keeps_what_is_behind_it_and_nobody_else_waits() {
     ann.send(&p2p(2, "a", "a")).await;
     ann.send(&ping()).await;
     assert_eq!(bob.notified().await, (0, 1));
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     ann.hears_nothing(&imd).await;
     imd.clock().advance(SECOND).await;
     let late: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
@@ -87,7 +87,7 @@ async fn a_late_reply_keeps_what_is_behind_it_and_nobody_else_waits() {
 }
 
 #[tokio::test]
-async fn a_reply_says_an_error_although_it_is_done() {
+async fn a_reply_has_an_error_although_the_request_was_carried_out() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     let _fault = imd.fault(reply().times(1).error(Code::ServerError));
@@ -117,7 +117,7 @@ async fn a_page_that_is_refused_moves_no_reader() {
 }
 
 #[tokio::test]
-async fn after_a_page_that_is_lost_or_refused_a_notify_says_where_the_reader_really_is() {
+async fn after_a_lost_or_refused_page_a_notify_has_the_true_read_position() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;
@@ -187,7 +187,7 @@ async fn a_reply_trickles_in() {
     // The reply to a ping has 11 bytes with its length, of which ten are sent in the first second.
     let fault = imd.fault(Fault::at(Site::AccessReply).cmd(Cmd::Ping).throttle(10));
     ann.send(&ping()).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     ann.hears_nothing(&imd).await;
     imd.clock().advance(SECOND).await;
     imd.clock().advance(SECOND).await;
@@ -211,14 +211,14 @@ async fn a_notify_is_lost_late_or_twice() {
     assert_eq!(bob.notified().await, (0, 2));
     let fault = imd.fault(at().delay(SECOND));
     assert_eq!(ann.p2p(2, "c", "c").await.err_code, 0);
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     bob.hears_nothing(&imd).await;
     imd.clock().advance(SECOND).await;
     assert_eq!(bob.notified().await, (0, 3));
 }
 
 #[tokio::test]
-async fn a_notify_tells_of_a_message_that_is_not_there() {
+async fn a_notify_announces_a_message_that_does_not_exist() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;
@@ -267,7 +267,7 @@ async fn a_notify_breaks_its_connection() {
     let (mut sliced, _four) = wires.next().unwrap();
     assert_eq!(sliced.notified().await, (0, 1));
     let (mut throttled, fault) = wires.next().unwrap();
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     throttled.hears_nothing(&imd).await;
     imd.clock().advance(3 * SECOND).await;
     assert_eq!(throttled.notified().await, (0, 1));
@@ -306,7 +306,7 @@ async fn the_gateways_answer_fails_in_every_way() {
 
     let fault = imd.fault(at().delay(SECOND));
     wire.send(&ask).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     wire.hears_nothing(&imd).await;
     imd.clock().advance(SECOND).await;
     let _: imd::proto::ResSelectAccessServerForClient = wire.recv(Cmd::ReqAccessServer).await;
@@ -320,7 +320,7 @@ async fn the_gateways_answer_fails_in_every_way() {
 
     let fault = imd.fault(at().throttle(1_000));
     wire.send(&ask).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     imd.clock().advance(SECOND).await;
     let _: imd::proto::ResSelectAccessServerForClient = wire.recv(Cmd::ReqAccessServer).await;
 
@@ -344,7 +344,7 @@ async fn the_gateways_answer_fails_in_every_way() {
 }
 
 #[tokio::test]
-async fn answers_that_no_rule_is_about_are_not_lost_when_their_session_closes() {
+async fn replies_that_match_no_rule_are_written_before_their_session_closes() {
     let imd = start_manual().await;
     let _other = imd.fault(Fault::at(Site::Notify).uid(999));
     let mut ann = user(&imd, 1).await;
@@ -363,12 +363,12 @@ async fn answers_that_no_rule_is_about_are_not_lost_when_their_session_closes() 
 }
 
 #[tokio::test]
-async fn a_frame_that_has_begun_to_leave_leaves_whole_before_the_last_word() {
+async fn a_frame_that_is_partly_written_is_completed_before_the_last_frame() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     let fault = imd.fault(Fault::at(Site::AccessReply).cmd(Cmd::Ping).throttle(10));
     ann.send(&ping()).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     imd.clock().advance(SECOND / 2).await;
     imd.access("access-1").unwrap().stop().await;
     ann.error(Cmd::Ping, 0).await;
@@ -377,7 +377,7 @@ async fn a_frame_that_has_begun_to_leave_leaves_whole_before_the_last_word() {
 }
 
 #[tokio::test]
-async fn what_is_cut_ends_with_a_fin_also_when_more_was_asked() {
+async fn a_truncated_reply_ends_with_a_fin_also_when_more_requests_came() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     let _fault = imd.fault(Fault::at(Site::AccessReply).cmd(Cmd::Ping).truncate());

@@ -21,7 +21,7 @@ fn refused(cmd: Cmd, code: Code, count: u64, reason: &str) -> RefusalCount {
 }
 
 #[tokio::test]
-async fn each_inbox_is_told_and_what_was_refused_with_its_reason() {
+async fn each_inbox_is_reported_and_each_refusal_with_its_reason() {
     for path in [None, Some(tempfile::tempdir().unwrap())] {
         let mut config = Config::ephemeral();
         config.store.path = path.as_ref().map(|folder| folder.path().join("data"));
@@ -90,7 +90,7 @@ async fn each_inbox_is_told_and_what_was_refused_with_its_reason() {
 }
 
 #[tokio::test]
-async fn refused_logins_and_pages_are_told_too() {
+async fn refused_logins_and_pages_are_reported_too() {
     let imd = start_manual().await;
     let mut wire = Wire::connect(access(&imd)).await;
     let mut wrong = login(&imd, 1);
@@ -114,7 +114,7 @@ async fn refused_logins_and_pages_are_told_too() {
 }
 
 #[tokio::test]
-async fn what_a_fault_refuses_is_told_as_that() {
+async fn refusals_by_a_fault_are_reported_as_such() {
     let imd = start_manual().await;
     let mut wire = Wire::connect(access(&imd)).await;
     let at_login = Fault::at(Site::AccessLogin).error(Code::CalcTokenFailed);

@@ -7,10 +7,10 @@ use std::time::Duration;
 use imd::lab::{Direction, Fault, Site};
 use imd::proto::{Cmd, Code, ResSendP2pMsg};
 
-use crate::met;
 use crate::support::{
     Wire, access, framed, login, p2p, ping, soon, start_manual, user, user_with_mail,
 };
+use crate::wait_for_hit;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -27,7 +27,7 @@ async fn an_accepted_connection_is_dropped_reset_or_left_alone() {
 
     let fault = imd.fault(at().half_open());
     let mut half = Wire::connect(access(&imd)).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     half.send(&login(&imd, 1)).await;
     // The next client is served, while the first one gets no reply.
     user(&imd, 2).await.ping().await;
@@ -35,7 +35,7 @@ async fn an_accepted_connection_is_dropped_reset_or_left_alone() {
 
     let fault = imd.fault(at().delay(SECOND));
     let mut late = Wire::connect(access(&imd)).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     late.send(&login(&imd, 3)).await;
     late.hears_nothing(&imd).await;
     imd.clock().advance(SECOND).await;
@@ -63,12 +63,12 @@ async fn a_login_is_refused_lost_or_late() {
 
     let fault = imd.fault(at().drop_it());
     ann.send(&login(&imd, 1)).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     assert!(!imd.is_online(1));
 
     let fault = imd.fault(at().delay(SECOND));
     ann.send(&login(&imd, 1)).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     assert!(!imd.is_online(1));
     imd.clock().advance(SECOND).await;
     ann.error(Cmd::Login, 0).await;
@@ -82,12 +82,12 @@ async fn a_login_is_refused_lost_or_late() {
     let fault = imd.fault(at().half_open());
     let mut eve = Wire::connect(access(&imd)).await;
     eve.send(&login(&imd, 3)).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     eve.hears_nothing(&imd).await;
 }
 
 #[tokio::test]
-async fn a_request_that_is_lost_was_never_there() {
+async fn a_request_that_is_lost_changes_nothing() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     let fault = imd.fault(
@@ -136,7 +136,7 @@ async fn a_request_overtakes_the_one_before_it() {
 }
 
 #[tokio::test]
-async fn a_request_is_refused_with_any_code_and_not_done() {
+async fn a_request_is_refused_with_any_code_and_not_carried_out() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     let fault = imd.fault(
@@ -155,7 +155,7 @@ async fn a_request_is_refused_with_any_code_and_not_done() {
 }
 
 #[tokio::test]
-async fn a_late_request_keeps_those_behind_it_and_not_those_before_it() {
+async fn a_late_request_holds_up_those_behind_it_and_not_those_before_it() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;
@@ -190,7 +190,7 @@ async fn a_request_resets_its_connection_or_leaves_it_half_open() {
     ann.send(&ping()).await;
     ann.reset().await;
     bob.send(&ping()).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     // It is still the session of its user, who is told nothing.
     let mut eve = user(&imd, 3).await;
     assert_eq!(eve.p2p(2, "a", "a").await.err_code, 0);
@@ -212,7 +212,7 @@ async fn a_fault_ends_with_its_guard() {
 }
 
 #[tokio::test]
-async fn a_login_is_met_by_the_user_whom_it_names() {
+async fn a_fault_for_a_user_matches_logins_of_that_user() {
     let imd = start_manual().await;
     let login_of_1 = Fault::at(Site::AccessLogin).uid(1);
     let fault = imd.fault(login_of_1.error(Code::CalcTokenFailed));

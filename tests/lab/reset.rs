@@ -171,7 +171,7 @@ async fn ids_and_tokens_outlive_a_reset() {
 }
 
 #[tokio::test]
-async fn what_a_folder_keeps_goes_only_when_that_is_confirmed() {
+async fn a_folder_is_emptied_only_with_a_confirmation() {
     let folder = tempfile::tempdir().unwrap();
     let imd = start(durable(&folder)).await;
     let mut ann = user(&imd, 1).await;
@@ -213,7 +213,7 @@ async fn what_a_folder_keeps_goes_only_when_that_is_confirmed() {
 }
 
 #[tokio::test]
-async fn a_snapshot_with_a_hash_that_would_take_too_much_is_refused_by_its_line() {
+async fn a_snapshot_with_a_hash_that_costs_too_much_is_refused_with_its_line() {
     let imd = start(Config::ephemeral()).await;
     let (salt, output) = ("A".repeat(22), "B".repeat(42) + "A");
     for params in ["m=4194304,t=50,p=1", "m=8,t=4294967295,p=1"] {
@@ -275,7 +275,7 @@ async fn clients_go_on_from_a_snapshot_as_if_nothing_had_happened() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_not_whole_changes_nothing() {
+async fn an_incomplete_snapshot_changes_nothing() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     ann.p2p(2, "a", "hello").await;
@@ -304,7 +304,7 @@ async fn a_file_that_is_not_whole_changes_nothing() {
 /// Requests that a session has sent before the reset are completed before it. Clients that connect meanwhile wait until
 /// it is over.
 #[tokio::test]
-async fn what_is_in_flight_is_of_before_and_who_comes_waits() {
+async fn requests_in_progress_are_completed_before_a_reset_and_new_clients_wait() {
     let (imd, store) = start_gated(Config::ephemeral().manual_clock()).await;
     let mut ann = user(&imd, 1).await;
     store.commit.hold();
@@ -336,7 +336,7 @@ async fn what_is_in_flight_is_of_before_and_who_comes_waits() {
 
 /// A reset that stopped halfway would leave neither the old contents nor the new ones.
 #[tokio::test]
-async fn a_reset_goes_to_its_end_when_who_asked_has_gone() {
+async fn a_reset_is_completed_although_its_caller_has_gone() {
     let (imd, store) = start_gated(Config::ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     ann.p2p(2, "a", "x").await;
@@ -356,14 +356,14 @@ async fn a_reset_goes_to_its_end_when_who_asked_has_gone() {
 }
 
 #[tokio::test]
-async fn who_waits_for_a_delay_is_not_waited_for() {
+async fn a_reset_does_not_wait_for_a_delay() {
     let imd = start_manual().await;
     let hour = Duration::from_secs(3_600);
     for site in [Site::StoreWrite, Site::AccessRequest, Site::AccessReply] {
         let mut ann = user(&imd, 1).await;
         let fault = imd.fault(Fault::at(site).uid(1).delay(hour));
         ann.send(&p2p(2, "a", "x")).await;
-        crate::met(&imd, &fault).await;
+        crate::wait_for_hit(&imd, &fault).await;
         soon(imd.load(Snapshot::default())).await.unwrap();
         assert_eq!(get(&imd, "/v1/inboxes/2").await["total"], 0);
         drop(fault);
@@ -372,7 +372,7 @@ async fn who_waits_for_a_delay_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_store_that_fails_and_a_server_that_rests_leave_everything_there() {
+async fn a_reset_that_fails_leaves_everything_as_it_was() {
     let (imd, store) = start_gated(Config::ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     ann.p2p(2, "a", "x").await;
@@ -397,12 +397,12 @@ async fn a_store_that_fails_and_a_server_that_rests_leave_everything_there() {
 }
 
 #[tokio::test]
-async fn what_came_over_http_is_of_before_too() {
+async fn requests_over_http_are_completed_before_a_reset_too() {
     let imd = start_manual().await;
     let fault = imd.fault(Fault::at(Site::StoreWrite).delay(Duration::from_secs(3_600)));
     let message = json!({ "from": 3, "to": 4, "text": "of before" });
     let loaded = async {
-        crate::met(&imd, &fault).await;
+        crate::wait_for_hit(&imd, &fault).await;
         imd.load(Snapshot::default()).await
     };
     let sent = call(&imd, "POST", "/v1/messages", message);
@@ -427,7 +427,7 @@ async fn a_session_that_is_half_open_is_ended_too() {
 }
 
 #[tokio::test]
-async fn where_a_reset_fails_the_faults_are_those_of_the_config() {
+async fn after_a_failed_reset_the_faults_are_those_of_the_config() {
     let mut config = Config::from_toml(ORIGIN, "imd.toml").unwrap();
     config.any_port();
     let (imd, store) = start_gated(config).await;
@@ -453,7 +453,7 @@ async fn seen_first(imd: &Imd) -> (Vec<Value>, Vec<String>, Value) {
 
 /// The clients of the old sessions have not closed their sides yet, and no heartbeat has come since the reset.
 #[tokio::test]
-async fn after_a_reset_the_first_hand_outs_are_those_of_a_fresh_stack() {
+async fn after_a_reset_the_gateway_hands_addresses_out_as_in_a_new_stack() {
     for strategy in [Strategy::LeastSessions, Strategy::RoundRobin] {
         let mut config = Config::ephemeral().manual_clock();
         config.gateway.strategy = strategy;
@@ -518,7 +518,7 @@ async fn after_a_reset_a_gateway_that_starts_empty_is_empty_again() {
 }
 
 #[tokio::test]
-async fn a_file_from_another_system_is_loaded_or_named_as_such() {
+async fn a_file_from_another_system_is_loaded_or_refused_as_such() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     ann.p2p(2, "a", "hello").await;

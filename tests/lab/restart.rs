@@ -87,7 +87,7 @@ async fn a_paused_server_is_stopped_first_and_does_not_stay_paused() {
 }
 
 #[tokio::test]
-async fn a_server_that_serves_again_was_never_off_the_list_when_its_lease_held() {
+async fn a_restart_within_the_lease_keeps_the_server_listed() {
     let imd = start_manual().await;
     let all = addrs(&imd, &["access-1", "access-2", "access-3"]);
     let access = server(&imd, "access-1");
@@ -124,7 +124,7 @@ async fn a_kill_during_a_restart_leaves_it_running_or_dead_and_nothing_hangs() {
 }
 
 #[tokio::test]
-async fn a_restart_says_that_somebody_else_listens_there() {
+async fn a_restart_reports_a_port_that_is_taken() {
     let imd = start(quiet_ports().manual_clock()).await;
     let access = server(&imd, "access-1");
     let addr = access.addr();
@@ -225,7 +225,7 @@ async fn nothing_starts_again_after_the_shutdown() {
 }
 
 #[tokio::test]
-async fn the_gateway_hears_of_a_stop_and_a_restart_by_its_next_look() {
+async fn the_gateway_learns_of_a_stop_and_a_restart_at_its_next_refresh() {
     let mut config = Config::ephemeral().manual_clock();
     config.gateway.strategy = imd::config::Strategy::RoundRobin;
     let imd = start(config).await;

@@ -11,11 +11,11 @@ use imd::proto::{Cmd, Code, ResNotify, ResSendP2pMsg};
 use serde_json::{Value, json};
 
 use crate::admin::call;
-use crate::met;
 use crate::servers::server;
 use crate::support::{
     Wire, access, framed, group_of, p2p, ping, soon, start, start_manual, user, versions,
 };
+use crate::wait_for_hit;
 
 /// Returns a valid value for the key of an action.
 fn written(action: &str) -> Value {
@@ -59,7 +59,7 @@ fn documented(at: Site) -> (Vec<String>, Vec<String>) {
 }
 
 #[tokio::test]
-async fn a_rule_is_narrowed_down_by_what_its_site_knows_and_by_nothing_else() {
+async fn a_rule_has_the_filters_of_its_site_and_no_others() {
     let imd = start_manual().await;
     for at in Site::ALL {
         let (filters, cmds) = documented(at);
@@ -114,7 +114,7 @@ async fn a_rule_is_narrowed_down_by_what_its_site_knows_and_by_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_rule_is_for_an_access_server_that_is_there() {
+async fn a_rule_may_name_only_an_existing_access_server() {
     let imd = start_manual().await;
     let fault = |name: &str| Fault::at(Site::Notify).access(name);
     let refused = imd.faults().inject(fault("acess-1")).map(drop).unwrap_err();
@@ -264,7 +264,7 @@ fn with(key: &str, value: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn the_bounds_of_every_number_are_the_same_by_http_and_by_toml_and_are_said() {
+async fn the_bounds_of_every_number_are_the_same_by_http_and_toml_and_are_in_the_error() {
     let imd = start_manual().await;
     for (key, value, why) in out_of_bounds() {
         let rule = with(key, &value);
@@ -375,7 +375,7 @@ async fn codes(wire: &mut Wire, pings: usize) -> Vec<u32> {
 }
 
 #[tokio::test]
-async fn each_rule_counts_what_passes_whatever_an_earlier_one_took() {
+async fn each_rule_counts_every_matching_frame_whatever_earlier_rules_did() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     let refuses = |code| Fault::at(Site::AccessRequest).cmd(Cmd::Ping).error(code);
@@ -414,7 +414,7 @@ async fn each_rule_counts_what_passes_whatever_an_earlier_one_took() {
 }
 
 #[tokio::test]
-async fn a_login_counts_as_a_request_also_where_a_rule_for_logins_took_it() {
+async fn a_login_counts_as_a_request_although_a_rule_for_logins_has_acted_on_it() {
     let imd = start_manual().await;
     let _login = imd.fault(Fault::at(Site::AccessLogin).error(Code::CalcTokenFailed));
     let second = imd.fault(
@@ -447,7 +447,7 @@ async fn by_chance(rival: bool) -> Vec<u32> {
 }
 
 #[tokio::test]
-async fn what_is_hit_by_chance_depends_on_no_other_rule() {
+async fn hits_by_chance_depend_on_no_other_rule() {
     let (alone, beside) = (by_chance(false).await, by_chance(true).await);
     assert!(alone.contains(&0) && alone.contains(&90001));
     for (n, (alone, beside)) in alone.into_iter().zip(beside).enumerate() {
@@ -457,7 +457,7 @@ async fn what_is_hit_by_chance_depends_on_no_other_rule() {
 }
 
 #[tokio::test]
-async fn where_nothing_happens_nothing_is_hit_or_spent() {
+async fn a_rule_that_changes_nothing_counts_no_hit() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     let mut asking = Wire::connect(imd.gateway_addr()).await;
@@ -491,7 +491,7 @@ async fn where_nothing_happens_nothing_is_hit_or_spent() {
 }
 
 #[tokio::test]
-async fn a_frame_that_an_action_leaves_as_it_is_is_no_hit() {
+async fn a_frame_that_an_action_leaves_unchanged_is_no_hit() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     // The reply to a ping has 11 bytes with its length.
@@ -573,7 +573,7 @@ fn a_gap_between_notify_and_store_needs_its_quirk() {
 }
 
 #[tokio::test]
-async fn the_menu_says_what_fits_where() {
+async fn the_menu_lists_the_actions_and_filters_of_each_site() {
     let imd = start_manual().await;
     let menu = crate::admin::get(&imd, "/v1/menu").await;
     for site in menu["sites"].as_array().unwrap() {
@@ -608,6 +608,6 @@ async fn a_rule_with_every_key_fires() {
         let fault = imd.fault(fault);
         ann.send(&ping()).await;
         ann.error(Cmd::Ping, 91001).await;
-        met(&imd, &fault).await;
+        wait_for_hit(&imd, &fault).await;
     }
 }

@@ -8,8 +8,8 @@ use imd::lab::{Fault, Site};
 use imd::proto::{Cmd, Code};
 use imd::{Config, Imd};
 
-use crate::met;
 use crate::support::{PATIENCE, soon, start, start_manual};
+use crate::wait_for_hit;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -42,7 +42,7 @@ async fn read(client: &mut Client, after: i64) -> (Vec<String>, i64) {
 }
 
 /// Shuts the stack down, and checks that the message was stored once.
-async fn ends_with_one(imd: Imd) {
+async fn ends_with_one_stored(imd: Imd) {
     let report = imd.shutdown().await;
     report.assert_no_loss();
     assert_eq!(report.stored, 1);
@@ -105,7 +105,7 @@ async fn a_reply_is_lost_and_the_message_is_sent_again() {
             .drop_it(),
     );
     assert!(ann.send_p2p_as(2, "once", "hello").await.is_err());
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     // The client can't know whether the message was stored, so it sends it again under the same id, on a new
     // connection.
     let mut ann = client(&imd, 1).await;
@@ -125,11 +125,11 @@ async fn a_request_is_lost_and_only_the_second_try_is_stored() {
     let at = Fault::at(Site::AccessRequest).cmd(Cmd::SendP2PMsg).uid(1);
     let fault = imd.fault(at.times(1).drop_it());
     assert!(ann.send_p2p_as(2, "once", "hello").await.is_err());
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     assert_eq!(imd.report().stored, 0);
     let mut ann = client(&imd, 1).await;
     ann.send_p2p_as(2, "once", "hello").await.unwrap();
-    ends_with_one(imd).await;
+    ends_with_one_stored(imd).await;
 }
 
 #[tokio::test]
@@ -139,7 +139,7 @@ async fn a_lost_notify_is_made_up_for_by_the_next() {
     let mut bob = client(&imd, 2).await;
     let fault = imd.fault(Fault::at(Site::Notify).uid(2).times(1).drop_it());
     ann.send_p2p(2, "first").await.unwrap();
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     ann.send_p2p(2, "second").await.unwrap();
     notified(&mut bob).await;
     assert_eq!(read(&mut bob, 0).await.0, ["first", "second"]);
@@ -173,7 +173,7 @@ async fn a_takeover_in_the_middle_of_a_send() {
     let mut old = client(&imd, 1).await;
     let fault = imd.fault(Fault::at(Site::StoreWrite).uid(1).times(1).delay(SECOND));
     let (sent, new) = tokio::join!(old.send_p2p_as(2, "once", "hello"), async {
-        met(&imd, &fault).await;
+        wait_for_hit(&imd, &fault).await;
         let new = client(&imd, 1).await;
         imd.clock().advance(SECOND).await;
         new
@@ -199,7 +199,7 @@ async fn an_access_server_dies_in_the_middle_of_a_sync() {
     let fault = imd.fault(Fault::at(Site::StoreRead).uid(2).times(1).delay(SECOND));
     let access = imd.access("access-1").unwrap();
     let (synced, ()) = tokio::join!(bob.sync(5, 5), async {
-        met(&imd, &fault).await;
+        wait_for_hit(&imd, &fault).await;
         access.kill().await;
     });
     assert!(synced.is_err());
@@ -221,14 +221,14 @@ async fn an_access_server_dies_with_a_send_under_way() {
     );
     let access = imd.access("access-1").unwrap();
     let (sent, ()) = tokio::join!(ann.send_p2p_as(2, "once", "hello"), async {
-        met(&imd, &fault).await;
+        wait_for_hit(&imd, &fault).await;
         access.kill().await;
     });
     assert!(sent.is_err());
     drop(fault);
     let mut ann = at(&imd, "access-2", 1).await;
     ann.send_p2p_as(2, "once", "hello").await.unwrap();
-    ends_with_one(imd).await;
+    ends_with_one_stored(imd).await;
 }
 
 #[tokio::test]
@@ -269,7 +269,7 @@ async fn the_clock_goes_back_by_an_hour() {
 }
 
 #[tokio::test]
-async fn a_slow_reader_is_told_once_of_all_that_came_meanwhile() {
+async fn a_slow_reader_gets_one_notify_for_all_messages_that_came_meanwhile() {
     let imd = start_manual().await;
     let mut ann = client(&imd, 1).await;
     let mut bob = client(&imd, 2).await;
@@ -277,7 +277,7 @@ async fn a_slow_reader_is_told_once_of_all_that_came_meanwhile() {
     for n in 0..50 {
         ann.send_p2p(2, &n.to_string()).await.unwrap();
     }
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     imd.clock().advance(SECOND).await;
     notified(&mut bob).await;
     let (texts, end) = read(&mut bob, 0).await;
@@ -288,7 +288,7 @@ async fn a_slow_reader_is_told_once_of_all_that_came_meanwhile() {
 }
 
 #[tokio::test]
-async fn a_hanging_server_is_left_for_another() {
+async fn a_client_leaves_a_hanging_server_for_another() {
     let imd = start_manual().await;
     let mut ann = at(&imd, "access-1", 1).await;
     imd.access("access-1").unwrap().pause().await;
@@ -299,7 +299,7 @@ async fn a_hanging_server_is_left_for_another() {
     // The requests that the paused server has received are done after the resume, and the message is the same one.
     imd.access("access-1").unwrap().resume().await;
     imd.settled().await;
-    ends_with_one(imd).await;
+    ends_with_one_stored(imd).await;
 }
 
 #[tokio::test]
@@ -402,7 +402,7 @@ async fn an_answer_is_cut_and_the_connection_with_it() {
     assert!(ann.send_p2p_as(2, "once", "hello").await.is_err());
     let mut ann = client(&imd, 1).await;
     ann.send_p2p_as(2, "once", "hello").await.unwrap();
-    ends_with_one(imd).await;
+    ends_with_one_stored(imd).await;
 }
 
 #[tokio::test]

@@ -10,13 +10,13 @@ use imd::proto::{Cmd, Code, ResSendP2pMsg};
 use serde_json::{Value, json};
 
 use crate::admin::call;
-use crate::met;
 use crate::support::{Wire, p2p, post, start_manual, sync, user, user_with_mail, versions};
+use crate::wait_for_hit;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test]
-async fn what_can_not_be_stored_is_refused_and_nobody_is_told() {
+async fn a_message_that_can_not_be_stored_is_refused_and_not_notified() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;
@@ -36,13 +36,13 @@ async fn what_can_not_be_stored_is_refused_and_nobody_is_told() {
 }
 
 #[tokio::test]
-async fn a_slow_store_keeps_reply_and_notify() {
+async fn a_slow_store_delays_the_reply_and_the_notify() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;
     let fault = imd.fault(Fault::at(Site::StoreWrite).times(1).delay(SECOND));
     ann.send(&p2p(2, "a", "a")).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     ann.hears_nothing(&imd).await;
     bob.hears_nothing(&imd).await;
     assert_eq!(imd.report().stored, 0);
@@ -53,7 +53,7 @@ async fn a_slow_store_keeps_reply_and_notify() {
 }
 
 #[tokio::test]
-async fn a_store_that_lies_is_found_out_by_who_looks() {
+async fn a_store_that_drops_writes_is_detected_by_a_look_at_the_inbox() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     let _fault = imd.fault(Fault::at(Site::StoreWrite).times(1).drop_it());
@@ -64,7 +64,7 @@ async fn a_store_that_lies_is_found_out_by_who_looks() {
 }
 
 #[tokio::test]
-async fn the_http_api_meets_the_stores_faults_too() {
+async fn faults_of_the_store_apply_to_the_http_api() {
     let imd = start_manual().await;
     let fault = imd.fault(
         Fault::at(Site::StoreWrite)
@@ -94,7 +94,7 @@ async fn written_over_http(imd: &imd::Imd, gid: i64) -> Vec<(&'static str, Value
 }
 
 #[tokio::test]
-async fn a_code_of_a_fault_is_the_code_of_every_write_and_no_failure_of_the_store() {
+async fn the_code_of_a_fault_answers_every_write_and_the_store_has_not_failed() {
     let imd = start_manual().await;
     let gid = crate::support::group_of(&imd, &[1]).await;
     for code in [Code::RequestErr, Code::NoSuchGroup, Code::UserExists] {
@@ -148,7 +148,7 @@ async fn a_write_over_http_that_is_dropped_is_answered_as_stored_and_is_not() {
 }
 
 #[tokio::test]
-async fn a_fault_of_the_config_meets_what_is_brought_and_not_what_the_config_has() {
+async fn a_fault_of_the_config_applies_to_requests_and_not_to_fixtures() {
     let toml = r#"
 [[user]]
 uid = 7
@@ -173,7 +173,7 @@ error = 90001
 }
 
 #[tokio::test]
-async fn what_a_session_without_login_brings_is_its_senders() {
+async fn a_fault_for_a_user_matches_messages_of_a_session_without_login() {
     let mut config = imd::Config::ephemeral().manual_clock();
     config.quirks.login_not_required = true;
     let imd = crate::support::start(config).await;
@@ -221,7 +221,7 @@ async fn a_page_is_refused_stale_or_has_a_gap() {
 
     let fault = imd.fault(at().delay(SECOND));
     bob.send(&sync(0, 0)).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     bob.hears_nothing(&imd).await;
     imd.clock().advance(SECOND).await;
     let late: imd::proto::ResSyncMsg = bob.recv(Cmd::SyncMsg).await;
@@ -245,7 +245,7 @@ async fn ids_repeat_or_step_back() {
 }
 
 #[tokio::test]
-async fn what_a_fault_met_is_recorded_where_no_frame_passes() {
+async fn hits_at_sites_without_frames_are_recorded() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     let mark = imd.journal().mark();
@@ -266,7 +266,7 @@ async fn what_a_fault_met_is_recorded_where_no_frame_passes() {
 }
 
 #[tokio::test]
-async fn the_report_tells_what_was_lost_and_only_that() {
+async fn the_report_counts_exactly_the_lost_messages() {
     let imd = start_manual().await;
     let (mut ann, mut bob) = three_to_bob(&imd).await;
     assert_eq!(versions(&bob.sync(0, 2).await), [1, 2]);
@@ -289,7 +289,7 @@ async fn the_report_tells_what_was_lost_and_only_that() {
 }
 
 #[tokio::test]
-async fn what_a_quirk_repeats_is_told() {
+async fn repetitions_by_a_quirk_are_reported() {
     let mut config = imd::Config::ephemeral();
     config.quirks.sync_inclusive = true;
     let imd = crate::support::start(config).await;
@@ -308,7 +308,7 @@ async fn a_shutdown_does_not_wait_for_a_delay() {
     let mut ann = user(&imd, 1).await;
     let fault = imd.fault(Fault::at(Site::StoreWrite).delay(SECOND));
     ann.send(&p2p(2, "a", "a")).await;
-    met(&imd, &fault).await;
+    wait_for_hit(&imd, &fault).await;
     let report = imd.shutdown().await;
     assert_eq!((report.unfinished, report.stored), (0, 1));
 }

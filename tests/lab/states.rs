@@ -49,7 +49,7 @@ const STATES: [ServerState; 4] = [
 ];
 
 #[tokio::test]
-async fn what_a_server_is_in_no_state_for_is_refused_with_its_state_and_changes_nothing() {
+async fn a_change_that_the_state_does_not_allow_is_refused_and_changes_nothing() {
     let imd = start_manual().await;
     for state in STATES {
         for change in CHANGES {
@@ -75,7 +75,7 @@ async fn what_a_server_is_in_no_state_for_is_refused_with_its_state_and_changes_
 }
 
 #[tokio::test]
-async fn in_process_it_is_an_error_to_try_and_nothing_to_ask_again() {
+async fn changes_in_process_follow_the_same_states() {
     let imd = start_manual().await;
     for state in STATES {
         for change in CHANGES {
@@ -105,7 +105,7 @@ async fn in_process_it_is_an_error_to_try_and_nothing_to_ask_again() {
 }
 
 #[tokio::test]
-async fn of_two_who_do_the_same_at_once_one_has_done_it() {
+async fn one_of_two_concurrent_changes_is_made() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     let kill = || call(&imd, "POST", "/v1/access/access-1/kill", Value::Null);
@@ -130,7 +130,7 @@ fn bad_names() -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_server_has_a_name_that_stands_for_nothing_else() {
+async fn reserved_and_invalid_names_are_refused() {
     let imd = start_manual().await;
     for name in bad_names() {
         let (status, answer) = call(&imd, "POST", "/v1/access", json!({ "name": name })).await;

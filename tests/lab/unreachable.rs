@@ -144,7 +144,7 @@ impl tracing::Subscriber for Warnings {
 }
 
 #[tokio::test]
-async fn the_gateway_keeps_its_last_list_and_says_so_once() {
+async fn the_gateway_keeps_its_last_list_and_warns_once() {
     let warnings = Warnings::default();
     let _kept = warnings.kept();
     let registry = Failing::new();
@@ -166,7 +166,7 @@ async fn the_gateway_keeps_its_last_list_and_says_so_once() {
 }
 
 #[tokio::test]
-async fn a_heartbeat_that_fails_is_tried_again_and_registers_nothing_anew() {
+async fn a_failed_heartbeat_is_tried_again_and_registers_no_second_lease() {
     let registry = Failing::new();
     let imd = Imd::start_with_registry(config(), registry.clone()).await;
     let imd = imd.unwrap();
@@ -180,7 +180,7 @@ async fn a_heartbeat_that_fails_is_tried_again_and_registers_nothing_anew() {
 }
 
 #[tokio::test]
-async fn servers_start_and_serve_without_a_registry_and_register_when_it_is_there() {
+async fn servers_start_without_a_registry_and_register_when_it_is_reachable() {
     let registry = Failing::new();
     registry.fail(true);
     let imd = Imd::start_with_registry(config(), registry.clone()).await;
@@ -196,7 +196,7 @@ async fn servers_start_and_serve_without_a_registry_and_register_when_it_is_ther
 }
 
 #[tokio::test]
-async fn a_server_stops_in_time_though_it_can_t_deregister() {
+async fn a_server_that_can_not_deregister_stops_in_time() {
     let registry = Failing::new();
     let imd = Imd::start_with_registry(config(), registry.clone()).await;
     let imd = imd.unwrap();

@@ -93,7 +93,7 @@ fn every_message_of_a_ring_arrives_once() {
 }
 
 #[test]
-fn every_message_arrives_once_whoever_gets_it_and_whoever_gives_its_id() {
+fn every_message_arrives_once_with_any_pattern_and_kind_of_id() {
     for pattern in ["random", "ring", "zipf", "pairs"] {
         for (until, ids) in [
             ("delivered", &["--no-msg-id"][..]),
@@ -162,7 +162,7 @@ fn every_message_to_a_group_arrives_at_every_member() {
 }
 
 #[test]
-fn a_schedule_says_how_late_it_was_itself() {
+fn a_schedule_reports_its_own_lateness() {
     let out = bench(&[
         "p2p",
         "--users=4",
@@ -263,7 +263,7 @@ fn a_running_stack_is_used_again_and_again() {
 }
 
 #[test]
-fn people_get_a_summary() {
+fn without_json_a_summary_is_printed() {
     let out = imd(&["bench", "p2p", "--users=3", "--count=60", "--outstanding=2"]).ok();
     assert_eq!(
         out[0],

@@ -54,7 +54,7 @@ fn two_people_chat() {
 }
 
 #[test]
-fn a_script_is_carried_out_in_order_and_says_what_was_refused() {
+fn a_script_is_carried_out_in_order_and_reports_refusals() {
     let daemon = Daemon::start(&[]);
     let mut script = daemon.spawn(&["chat", "--uid", "1"]);
     for line in [
@@ -89,7 +89,7 @@ fn a_script_is_carried_out_in_order_and_says_what_was_refused() {
 }
 
 #[test]
-fn a_script_that_nobody_watches_any_more_says_what_it_left_undone() {
+fn a_script_whose_reader_has_gone_reports_the_lines_that_it_left_out() {
     let daemon = Daemon::start(&[]);
     let script = "i=0; while [ $i -lt 500 ]; do i=$((i+1)); echo \"/to 2 $i\"; done | \
                   { \"$0\" chat --uid 1 --addr-file \"$1\"; echo \"code $?\" >&2; } | head -n 1";

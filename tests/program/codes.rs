@@ -141,7 +141,7 @@ const SILENT: [&str; 7] = [
 ];
 
 #[test]
-fn a_failing_stdout_is_a_failure_and_a_reader_who_has_gone_is_none() {
+fn a_failing_stdout_is_a_failure_and_a_closed_pipe_is_none() {
     let world = World::new();
     for &stdout in STDOUTS {
         for line in PRINTING {
@@ -236,7 +236,7 @@ fn commands_that_run_until_a_signal_keep_the_rule_for_stdout() {
 }
 
 #[test]
-fn who_reads_no_more_learns_by_the_code_how_the_work_went() {
+fn the_exit_code_tells_how_the_work_went_although_the_reader_has_gone() {
     let world = World::new();
     let add = "fault add --at access.request --cmd SendP2PMsg --error 90001 --addr-file @FILE";
     start(&world.args(add), Stdout::Closed).end().ok();
@@ -349,7 +349,7 @@ const FAILING: [&str; 20] = [
 ];
 
 #[test]
-fn what_the_caller_wrote_wrongly_is_64_and_what_failed_is_1() {
+fn mistakes_of_the_caller_exit_with_64_and_failures_with_1() {
     let world = World::new();
     let run = |line: &str| {
         let args = world.args(line);

@@ -22,7 +22,7 @@ fn check_prints_the_effective_config() {
 }
 
 #[test]
-fn quirks_are_checked_and_the_log_says_which_are_on() {
+fn quirks_are_checked_and_logged() {
     let folder = TempDir::new().unwrap();
     let text = "[quirks]\nsync_inclusive = true\nreplies_as_schema = true\n";
     let file = write_config(folder.path(), text);
@@ -73,7 +73,7 @@ fn a_bad_config_names_file_line_and_key() {
 }
 
 #[test]
-fn a_file_without_an_end_is_no_config() {
+fn a_file_without_an_end_is_refused_as_config() {
     for args in [
         &["check", "--config", "/dev/zero"][..],
         &["--config", "/dev/zero"],
@@ -84,7 +84,7 @@ fn a_file_without_an_end_is_no_config() {
 }
 
 #[test]
-fn a_token_that_no_request_can_bear_is_refused() {
+fn a_token_that_no_header_can_hold_is_refused() {
     let folder = TempDir::new().unwrap();
     for token in ["", " ", "a b", "\\t", "\\u00A0", "g\u{fc}te", "x\\r\\ny: z"] {
         let text = format!("[admin]\nlisten = \"0.0.0.0:0\"\ntoken = \"{token}\"\n");

@@ -12,7 +12,7 @@ use crate::process::{Daemon, Program, imd, socket_addr, write_config};
 use crate::support::post;
 
 #[test]
-fn the_banner_says_what_listens_where() {
+fn the_banner_has_the_address_of_every_listener() {
     let daemon = Daemon::start(&[]);
     let addresses = daemon.addresses();
     let access: Vec<String> = addresses
@@ -42,7 +42,7 @@ fn the_banner_says_what_listens_where() {
 }
 
 #[test]
-fn a_salt_of_its_own_is_not_called_public() {
+fn the_banner_calls_only_the_public_salt_public() {
     let folder = TempDir::new().unwrap();
     let config = write_config(folder.path(), "[auth]\nsalt = \"mine\"\n");
     let daemon = Daemon::start(&["--config", &config]);
@@ -159,7 +159,7 @@ async fn register(user_api: SocketAddr, uid: i64) -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn the_memory_of_passwords_is_that_of_four_at_once() {
+async fn hashing_many_passwords_takes_the_memory_of_four() {
     // A password has to be hashed within `http.timeout`. On a busy machine, forty take longer than its default.
     let folder = TempDir::new().unwrap();
     let config = write_config(folder.path(), "[http]\ntimeout = \"1h\"\n");

@@ -95,7 +95,7 @@ fn files() -> (TempDir, String, String) {
 }
 
 #[test]
-fn where_nobody_listens_it_is_said_how_to_start_one_or_find_another() {
+fn an_address_where_nothing_listens_is_reported_with_what_to_do() {
     let (_folder, record, snapshot) = files();
     let nowhere = reserved().to_string();
     for asking in all(&record, &snapshot) {
@@ -123,7 +123,7 @@ fn parts(addresses: &Addresses) -> Vec<(&'static str, String)> {
 }
 
 #[test]
-fn what_is_another_part_of_the_stack_is_called_by_its_name() {
+fn the_address_of_another_part_of_the_stack_is_reported_with_its_name() {
     let (_folder, record, snapshot) = files();
     let daemon = Daemon::start(&[]);
     for asking in all(&record, &snapshot) {
@@ -175,7 +175,7 @@ fn stranger(says: &'static [u8]) -> String {
 }
 
 #[test]
-fn what_is_no_imd_is_said_to_be_none() {
+fn a_server_that_is_no_imd_is_reported_as_such() {
     let (_folder, record, snapshot) = files();
     let web = stranger(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello");
     let json = stranger(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}");
@@ -201,7 +201,7 @@ fn what_is_no_imd_is_said_to_be_none() {
 
 /// A stream as another server or a proxy may write it: with comments, with CRLF, cut at any byte.
 #[test]
-fn events_are_read_however_their_lines_end_and_a_gap_is_told_as_one() {
+fn events_are_read_with_any_line_ends_and_gaps_are_reported() {
     let streaming = stranger(
         b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n\
           f\r\nretry: 1000\n\n:\n\r\n12\r\nid: 7\ndata: {\"seq\"\r\n\
@@ -224,7 +224,7 @@ fn events_are_read_however_their_lines_end_and_a_gap_is_told_as_one() {
 }
 
 #[test]
-fn an_address_that_is_none_says_how_it_is_written() {
+fn an_invalid_address_is_reported_with_the_right_form() {
     let (_folder, record, snapshot) = files();
     for asking in all(&record, &snapshot) {
         let is_http = asking.flag.ends_with("api") || asking.flag == "--admin";
@@ -274,7 +274,7 @@ fn an_address_that_is_none_says_how_it_is_written() {
 }
 
 #[test]
-fn an_address_that_is_none_is_called_by_what_has_set_it() {
+fn an_invalid_address_is_reported_with_the_flag_or_variable_that_has_it() {
     for (variable, flag, args) in [
         ("IMD_GATEWAY", "--gateway", "send --from 1 --to 2 x"),
         ("IMD_USER_API", "--user-api", "register --uid 1"),
@@ -367,7 +367,7 @@ fn a_dead_access_server_is_not_taken_for_a_stack_that_is_not_running() {
 }
 
 #[test]
-fn a_replay_that_reaches_nobody_says_what_to_do_wherever_its_record_begins() {
+fn a_replay_without_a_server_reports_what_to_do_wherever_its_record_begins() {
     let (_folder, record, _) = files();
     let closed = reserved().to_string();
     let at_gateway = std::fs::read_to_string(&record)
@@ -395,7 +395,7 @@ fn a_replay_that_reaches_nobody_says_what_to_do_wherever_its_record_begins() {
 }
 
 #[test]
-fn a_refusal_says_what_was_asked_and_not_where() {
+fn a_refusal_names_the_request_and_not_the_address() {
     let folder = TempDir::new().unwrap();
     let config = write_config(folder.path(), "[limits]\ngroup_members = 3\n");
     let daemon = Daemon::start(&["--config", &config]);
@@ -445,7 +445,7 @@ fn a_refusal_says_what_was_asked_and_not_where() {
 }
 
 #[test]
-fn a_folder_in_use_is_told_without_flags_that_are_not_there() {
+fn the_error_of_a_folder_in_use_names_only_flags_that_exist() {
     let folder = TempDir::new().unwrap();
     let data = folder.path().join("data").to_str().unwrap().to_owned();
     let _daemon = Daemon::start(&["--store", &data]);

@@ -38,19 +38,19 @@ fn beside_a_stack(interpreter: &str, script: &str) -> String {
 }
 
 #[test]
-fn the_shell_script_does_what_it_says() {
+fn the_shell_script_works() {
     let told = beside_a_stack("sh", "lab.sh");
     assert!(told.starts_with("it is there once: {"), "{told}");
 }
 
 #[test]
-fn the_python_script_does_what_it_says() {
+fn the_python_script_works() {
     let told = beside_a_stack("python3", "lab.py");
     assert_eq!(told, "both are there once: ['first', 'second']");
 }
 
 #[test]
-fn the_scripts_say_how_to_run_them() {
+fn the_scripts_tell_how_to_run_them() {
     for (interpreter, script) in [("sh", "lab.sh"), ("python3", "lab.py")] {
         let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "examples", script]
             .iter()
@@ -68,7 +68,7 @@ fn the_scripts_say_how_to_run_them() {
 }
 
 #[test]
-fn the_rust_example_does_what_it_says() {
+fn the_rust_example_works() {
     let example = binary().parent().unwrap().join("examples").join("lab");
     assert!(
         example.exists(),

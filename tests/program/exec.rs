@@ -42,7 +42,7 @@ fn every_client_command_inside_finds_the_private_stack_and_its_salt() {
 }
 
 #[test]
-fn a_flag_counts_more_than_the_environment_of_exec() {
+fn a_flag_takes_precedence_over_the_environment_of_exec() {
     let other = Daemon::start(&[]);
     let file = other.addr_file();
     let gateway = other.addresses().gateway;
@@ -64,7 +64,7 @@ fn a_flag_counts_more_than_the_environment_of_exec() {
 }
 
 #[test]
-fn a_program_that_is_missing_or_cant_be_run_is_127_or_126_and_nothing_is_made() {
+fn a_program_that_is_missing_or_not_executable_exits_with_127_or_126() {
     let folder = TempDir::new().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     fs::write(path("plain"), "no program").unwrap();
@@ -100,7 +100,7 @@ fn a_program_that_is_missing_or_cant_be_run_is_127_or_126_and_nothing_is_made() 
 }
 
 #[test]
-fn the_code_is_what_a_shell_would_say_of_the_command() {
+fn the_exit_code_is_that_of_a_shell() {
     for (script, code) in [("exit 5", 5), ("kill -TERM $$", 143), ("kill -9 $$", 137)] {
         imd(&["exec", "--", "sh", "-c", script]).failed(code);
     }
@@ -114,7 +114,7 @@ fn the_code_is_what_a_shell_would_say_of_the_command() {
 }
 
 #[test]
-fn the_command_has_the_open_file_limit_that_was_there_before() {
+fn the_command_has_the_open_file_limit_of_the_caller() {
     let mut command = Command::new("sh");
     let script =
         "ulimit -Sn 200; ulimit -Sn; ulimit -Hn; \"$0\" exec -- sh -c 'ulimit -Sn; ulimit -Hn'";
@@ -228,7 +228,7 @@ fn an_interrupt_reaches_the_command_exactly_once_without_a_terminal() {
 }
 
 #[test]
-fn a_signal_to_end_reaches_what_the_command_has_started_too() {
+fn a_signal_to_end_reaches_the_children_of_the_command() {
     // The outer shell waits for the inner one, which would go on if only the outer shell got the signal.
     let script = "sh -c 'echo started; sleep 600'; echo over";
     for (signal, code) in [("-TERM", 143), ("-INT", 130)] {
@@ -246,7 +246,7 @@ fn a_signal_to_end_reaches_what_the_command_has_started_too() {
 }
 
 #[test]
-fn an_interrupt_half_a_second_after_the_first_is_another_one() {
+fn an_interrupt_half_a_second_after_the_first_is_passed_on_too() {
     let mut exec = Counting::new().start();
     exec.signal("-INT");
     exec.line_with("got");
@@ -265,7 +265,7 @@ fn an_interrupt_half_a_second_after_the_first_is_another_one() {
 /// `setsid` gives a process a terminal of its own.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_ctrl_c_reaches_the_command_exactly_once_wherever_its_input_comes_from() {
+fn a_ctrl_c_reaches_the_command_exactly_once_with_any_stdin() {
     let counting = Counting::new();
     let shells = [
         // imd is the first process of its session, as in a container with a terminal.

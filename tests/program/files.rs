@@ -70,7 +70,7 @@ fn a_stale_addresses_file_is_gone_after_a_failed_start() {
 }
 
 #[test]
-fn an_addresses_file_is_of_this_daemon_from_its_start_to_its_end() {
+fn an_addresses_file_exists_from_the_start_to_the_end_of_its_daemon() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("addr.json");
     for signal in ["-TERM", "-INT", "-HUP"] {
@@ -88,7 +88,7 @@ fn an_addresses_file_is_of_this_daemon_from_its_start_to_its_end() {
 }
 
 #[test]
-fn the_end_of_an_older_daemon_leaves_the_file_of_a_newer_one() {
+fn an_older_daemon_leaves_the_file_of_a_newer_one() {
     let older = Daemon::start(&[]);
     let file = older.addr_file();
     let before = fs::read_to_string(&file).unwrap();

@@ -19,7 +19,7 @@ fn refused(ended: Ended) -> String {
 }
 
 #[test]
-fn access_servers_die_and_serve_again() {
+fn access_servers_are_killed_and_restarted() {
     let daemon = Daemon::start(&[]);
     let told = |what: &str| json(&daemon.imd(&["access", what, "access-1"]).ok()[0]);
     for (what, state) in [
@@ -231,7 +231,7 @@ fn a_number_of_a_fault_that_is_out_of_bounds_is_refused_with_the_bounds() {
 }
 
 #[test]
-fn time_is_moved_where_the_config_has_it_stand() {
+fn a_manual_clock_is_advanced_and_skewed() {
     let folder = TempDir::new().unwrap();
     let config = write_config(folder.path(), "[clock]\nkind = \"manual\"\n");
     let daemon = Daemon::start(&["--config", &config]);
@@ -258,7 +258,7 @@ fn time_is_moved_where_the_config_has_it_stand() {
 }
 
 #[test]
-fn frames_are_seen_as_they_pass() {
+fn tail_prints_frames_as_they_pass() {
     let daemon = Daemon::start(&[]);
     daemon.imd(&["ready"]).ok();
     for args in [
@@ -283,7 +283,7 @@ fn frames_are_seen_as_they_pass() {
 }
 
 #[test]
-fn a_command_beside_a_private_stack_finds_it_and_gives_its_code() {
+fn exec_runs_a_command_beside_a_private_stack_and_returns_its_code() {
     let program = env!("CARGO_BIN_EXE_imd");
     let script = format!(
         "set -e; test -n \"$IMD_GATEWAY\"; test -n \"$IMD_USER_API\"; test -n \"$IMD_GROUP_API\"; \
@@ -313,7 +313,7 @@ fn signals_are_passed_on_to_the_command() {
 }
 
 #[test]
-fn a_stack_that_is_not_there_is_said() {
+fn a_stack_that_is_not_running_is_reported() {
     let nowhere = imd(&["ready", "--admin", "http://127.0.0.1:1"]).failed(1);
     assert!(nowhere.contains("http://127.0.0.1:1/readyz"), "{nowhere}");
 }

@@ -85,7 +85,7 @@ fn too_few_connections_are_refused_with_the_key() {
 }
 
 #[test]
-fn few_places_are_told_at_the_start() {
+fn a_low_connection_limit_is_reported_at_the_start() {
     let folder = TempDir::new().unwrap();
     let config = write_config(folder.path(), "[limits]\nconnections = 3\n");
     let small = Daemon::start(&["--config", &config]);
@@ -112,7 +112,7 @@ fn few_places_are_told_at_the_start() {
 }
 
 #[tokio::test]
-async fn with_every_place_taken_no_file_is_missing_and_the_http_api_answers() {
+async fn with_every_place_taken_there_are_enough_files_and_the_http_api_answers() {
     let folder = TempDir::new().unwrap();
     let store = folder.path().join("store");
     for limit in [256, 300, 512] {

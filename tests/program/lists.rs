@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::process::{Daemon, Program, imd};
 
 #[tokio::test]
-async fn what_is_in_a_stack_is_printed_line_by_line() {
+async fn the_contents_of_a_stack_are_printed_line_by_line() {
     let daemon = Daemon::start(&[]);
     daemon
         .imd(&["register", "--uid", "1", "--name", "ann"])
@@ -117,7 +117,7 @@ fn a_list_goes_on_after_a_number_or_a_string() {
 }
 
 #[test]
-fn an_event_is_waited_for_also_when_it_has_passed() {
+fn a_wait_finds_an_event_that_has_passed() {
     let daemon = Daemon::start(&[]);
     let mark = daemon.imd(&["mark"]).ok();
     daemon
@@ -176,7 +176,7 @@ fn a_message_is_sent_once_under_its_own_id() {
 }
 
 #[test]
-fn an_inbox_that_ends_before_the_version_asked_for_is_said_to() {
+fn a_sync_beyond_the_end_of_an_inbox_is_reported() {
     let daemon = Daemon::start(&[]);
     let sync = |after: &str| daemon.imd(&["sync", "--uid", "2", "--after", after]);
     let empty = sync("5");

@@ -45,7 +45,7 @@ fn assert_private(path: &Path, umask: &str) {
 }
 
 #[test]
-fn what_is_made_is_for_its_owner_alone_under_any_umask() {
+fn files_are_created_for_their_owner_alone_under_any_umask() {
     for umask in ["000", "022", "077"] {
         let folder = TempDir::new().unwrap();
         let at = |name: &str| folder.path().join(name);
@@ -80,7 +80,7 @@ fn what_is_made_is_for_its_owner_alone_under_any_umask() {
 }
 
 #[test]
-fn a_program_that_is_run_beside_a_stack_makes_its_files_as_before() {
+fn exec_leaves_the_umask_of_its_command_unchanged() {
     let folder = TempDir::new().unwrap();
     let data = folder.path().join("data");
     let args = ["exec", "--store", text(&data), "--", "sh", "-c", "umask"];
@@ -91,7 +91,7 @@ fn a_program_that_is_run_beside_a_stack_makes_its_files_as_before() {
 }
 
 #[test]
-fn an_older_folder_is_closed_to_others_with_a_word() {
+fn an_older_folder_is_closed_to_other_users_with_a_warning() {
     let folder = TempDir::new().unwrap();
     let data = folder.path().join("data");
     Daemon::start(&["--store", text(&data)]).stop();
@@ -115,7 +115,7 @@ fn an_older_folder_is_closed_to_others_with_a_word() {
 }
 
 #[test]
-fn what_somebody_has_put_into_the_folder_is_refused_by_name() {
+fn foreign_entries_in_the_folder_are_refused_by_name() {
     let folder = TempDir::new().unwrap();
     let data = folder.path().join("data");
     Daemon::start(&["--store", text(&data)]).stop();

@@ -84,7 +84,7 @@ fn alike(ended: Ended) {
 }
 
 #[test]
-fn a_fresh_stack_says_the_same_again() {
+fn a_new_stack_answers_a_replay_like_the_recorded_one() {
     let record = recorded(&[]);
     let mode = fs::metadata(&record.path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "it holds tokens");
@@ -124,7 +124,7 @@ fn a_fresh_stack_says_the_same_again() {
 }
 
 #[test]
-fn what_a_fault_changes_is_told() {
+fn differences_by_a_fault_are_reported() {
     let record = recorded(&[]);
     let token = imd(&["token", "1"]).ok().remove(0);
     let told = |fault: &str| {
@@ -165,7 +165,7 @@ fn what_a_fault_changes_is_told() {
 }
 
 #[test]
-fn what_a_quirk_changes_is_told_unless_it_is_ignored() {
+fn differences_by_a_quirk_are_reported_unless_they_are_ignored() {
     let record = recorded(&[]);
     let folder = TempDir::new().unwrap();
     let config = write_config(folder.path(), "[quirks]\nno_msg_id_in_replies = true\n");
@@ -209,7 +209,7 @@ fn logins_get_fresh_tokens() {
 }
 
 #[test]
-fn one_users_sessions_are_recorded_alone() {
+fn the_sessions_of_one_user_can_be_recorded_alone() {
     let record = recorded(&["--uid", "1"]);
     let lines = record.lines();
     let cmds: Vec<&str> = lines
@@ -227,7 +227,7 @@ fn one_users_sessions_are_recorded_alone() {
 }
 
 #[test]
-fn who_was_logged_in_before_the_recording_is_logged_in_first() {
+fn users_who_were_logged_in_before_the_recording_are_logged_in_first() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("late.rec").to_str().unwrap().to_owned();
     let daemon = Daemon::start(&[]);
@@ -246,7 +246,7 @@ fn who_was_logged_in_before_the_recording_is_logged_in_first() {
 }
 
 #[test]
-fn a_record_ends_on_a_signal_or_after_so_many_frames() {
+fn a_record_ends_on_a_signal_or_after_a_number_of_frames() {
     let folder = TempDir::new().unwrap();
     let daemon = Daemon::start(&[]);
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
@@ -318,7 +318,7 @@ fn requests_that_were_sent_far_ahead_are_all_compared() {
 }
 
 #[test]
-fn the_totals_are_told_also_where_a_replay_can_not_go_on() {
+fn a_replay_that_can_not_go_on_still_reports_its_totals() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("two.rec").to_str().unwrap().to_owned();
     let session = |id| {
@@ -350,7 +350,7 @@ fn the_totals_are_told_also_where_a_replay_can_not_go_on() {
 }
 
 #[test]
-fn a_pipe_is_refused_as_one() {
+fn a_pipe_is_refused_as_a_record() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("pipe");
     let made = Command::new("mkfifo").arg(&path).status().unwrap();

@@ -24,7 +24,7 @@ fn got(daemon: &Daemon, uid: &str) -> usize {
 }
 
 #[test]
-fn a_stack_in_memory_is_emptied_without_a_question() {
+fn a_stack_in_memory_is_emptied_without_a_confirmation() {
     let daemon = Daemon::start(&[]);
     daemon.imd(&SEND).ok();
     assert_eq!(stored(&daemon), 1);
@@ -33,7 +33,7 @@ fn a_stack_in_memory_is_emptied_without_a_question() {
 }
 
 #[test]
-fn a_folder_is_emptied_and_filled_when_it_is_said_so() {
+fn a_folder_is_emptied_and_filled_with_a_confirmation() {
     let folder = TempDir::new().unwrap();
     let (store, file) = (
         folder.path().join("data"),
@@ -63,7 +63,7 @@ fn a_folder_is_emptied_and_filled_when_it_is_said_so() {
 }
 
 #[test]
-fn a_snapshots_file_is_its_owners_alone_and_comes_whole_or_not() {
+fn a_snapshot_file_is_private_and_complete_or_not_written() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("saved.jsonl");
     let file = path.to_str().unwrap();
@@ -128,7 +128,7 @@ fn a_snapshots_file_is_its_owners_alone_and_comes_whole_or_not() {
 }
 
 #[test]
-fn a_command_that_failed_is_told_what_became_of_its_messages() {
+fn the_error_of_a_failed_command_tells_what_became_of_its_messages() {
     let program = env!("CARGO_BIN_EXE_imd");
     let script = format!(
         "{program} send --gateway $IMD_GATEWAY --from 1 --to 2 hello; \

@@ -188,7 +188,7 @@ fn addresses_come_from_flag_file_or_config_in_this_order() {
 }
 
 #[test]
-fn what_is_not_there_is_said_with_what_to_do() {
+fn errors_tell_what_is_missing_and_what_to_do() {
     let error = imd(&[
         "send",
         "--from",

@@ -121,7 +121,7 @@ fn nohup_and_a_background_job_of_a_script_keep_a_daemon_running() {
 }
 
 #[tokio::test]
-async fn nothing_runs_out_while_the_process_is_stopped_and_everything_does_after_that() {
+async fn no_deadline_passes_while_the_process_is_stopped_and_all_pass_afterwards() {
     let folder = TempDir::new().unwrap();
     let config = "[registry]\nlease = \"2s\"\nheartbeat = \"500ms\"\n[gateway]\nrefresh = \"500ms\"\n\
         [session]\nhalf_frame = \"2s\"\nlogin_deadline = \"2s\"\n";
@@ -164,7 +164,7 @@ async fn answered(daemon: &Daemon) -> Vec<Wire> {
 }
 
 #[tokio::test]
-async fn one_signal_ends_a_daemon_whose_servers_are_paused_long_before_the_grace_period_does() {
+async fn one_signal_ends_a_daemon_with_paused_servers_long_before_the_grace_period_is_over() {
     let folder = TempDir::new().unwrap();
     let config = write_config(folder.path(), "[shutdown]\ngrace = \"1h\"\n");
     let daemon = Daemon::start(&["--config", &config]);
@@ -185,7 +185,7 @@ async fn one_signal_ends_a_daemon_whose_servers_are_paused_long_before_the_grace
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_signal_ends_a_daemon_whose_clients_do_not_read_when_the_grace_period_does() {
+async fn one_signal_ends_a_daemon_whose_clients_do_not_read_when_the_grace_period_is_over() {
     let folder = TempDir::new().unwrap();
     let config = write_config(folder.path(), "[shutdown]\ngrace = \"300ms\"\n");
     let daemon = Daemon::start(&["--config", &config]);

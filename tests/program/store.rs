@@ -17,7 +17,7 @@ fn path(folder: &TempDir) -> String {
 }
 
 #[test]
-fn what_was_sent_is_there_after_a_kill_and_after_a_stop() {
+fn messages_survive_a_kill_and_a_stop() {
     let folder = TempDir::new().unwrap();
     let data = path(&folder);
     let daemon = Daemon::start(&["--store", &data]);
@@ -51,7 +51,7 @@ fn what_was_sent_is_there_after_a_kill_and_after_a_stop() {
 }
 
 #[test]
-fn flags_count_more_than_the_config() {
+fn flags_take_precedence_over_the_config() {
     let folder = TempDir::new().unwrap();
     let (data, other) = (path(&folder), folder.path().join("other"));
     let config = write_config(folder.path(), &format!("[store]\npath = {data:?}\n"));
@@ -68,7 +68,7 @@ fn flags_count_more_than_the_config() {
 }
 
 #[test]
-fn a_folder_that_cant_be_used_is_said_with_what_to_do() {
+fn a_folder_that_can_not_be_used_is_reported_with_what_to_do() {
     let folder = TempDir::new().unwrap();
     let data = path(&folder);
     let daemon = Daemon::start(&["--store", &data]);
@@ -212,7 +212,7 @@ fn store_line(mut program: Program) -> String {
 }
 
 #[test]
-fn the_home_folder_is_found_and_the_banner_says_where_all_of_it_is() {
+fn the_default_folder_is_in_the_home_folder_and_in_the_banner() {
     let folder = TempDir::new().unwrap();
     let (home, cwd) = (folder.path().join("home"), folder.path().join("cwd"));
     fs::create_dir_all(&home).unwrap();
@@ -259,7 +259,7 @@ fn the_home_folder_is_found_and_the_banner_says_where_all_of_it_is() {
 }
 
 #[test]
-fn what_is_wrong_with_the_folder_is_said_with_where_it_was_asked_for() {
+fn an_error_of_the_folder_names_the_flag_or_key_that_has_set_it() {
     let folder = TempDir::new().unwrap();
     let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     fs::write(at("file"), "").unwrap();
@@ -310,7 +310,7 @@ fn what_is_wrong_with_the_folder_is_said_with_where_it_was_asked_for() {
 }
 
 #[test]
-fn a_disk_with_less_room_than_it_should_have_is_said_wherever_one_looks() {
+fn a_disk_with_too_little_space_is_reported_everywhere() {
     let folder = TempDir::new().unwrap();
     let data = path(&folder);
     let config = format!("[store]\npath = {data:?}\nmin_free = {}\n", u64::MAX / 4);
@@ -392,7 +392,7 @@ fn with_temp(temp: &Path, args: &[&str]) -> Ended {
 }
 
 #[test]
-fn to_look_into_a_folder_changes_not_a_byte_of_it() {
+fn an_inspection_changes_no_byte_of_the_folder() {
     let folder = TempDir::new().unwrap();
     let (data, temp) = (path(&folder), folder.path().join("temp"));
     fs::create_dir(&temp).unwrap();
@@ -461,7 +461,7 @@ fn to_look_into_a_folder_changes_not_a_byte_of_it() {
 }
 
 #[test]
-fn what_a_look_into_a_folder_needs_is_said() {
+fn an_inspection_reports_what_it_needs() {
     let folder = TempDir::new().unwrap();
     let data = path(&folder);
     let daemon = Daemon::start(&["--store", &data]);
@@ -513,7 +513,7 @@ fn what_a_look_into_a_folder_needs_is_said() {
 }
 
 #[test]
-fn a_dump_that_nobody_reads_takes_its_copy_along_when_a_signal_ends_it() {
+fn a_dump_that_is_ended_by_a_signal_removes_its_copy() {
     let folder = TempDir::new().unwrap();
     let (data, temp) = (path(&folder), folder.path().join("temp"));
     fs::create_dir(&temp).unwrap();

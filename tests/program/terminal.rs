@@ -114,7 +114,7 @@ impl Drop for Terminal {
 }
 
 #[test]
-fn what_arrives_is_shown_while_a_line_is_typed() {
+fn messages_are_shown_while_a_line_is_typed() {
     let daemon = Daemon::start(&[]);
     let mut ann = Terminal::chat(&daemon, "1");
     let mut bob = daemon.spawn(&["sync", "--uid", "2", "--follow"]);
@@ -151,7 +151,7 @@ fn pasted_lines_are_all_sent() {
 }
 
 #[test]
-fn what_a_folder_keeps_is_asked_for_before_it_goes() {
+fn a_reset_of_a_folder_asks_for_a_confirmation() {
     let folder = tempfile::TempDir::new().unwrap();
     let store = folder.path().join("data");
     let daemon = Daemon::start(&["--store", store.to_str().unwrap()]);

@@ -23,7 +23,7 @@ fn texts(daemon: &Daemon) -> Vec<String> {
 
 /// A fault whose name the command line could not express could not be ended.
 #[test]
-fn whatever_name_a_fault_may_have_it_is_listed_and_ended_by_it() {
+fn a_fault_with_any_valid_name_is_listed_and_ended_by_it() {
     let daemon = Daemon::start(&["--manual-clock"]);
     let admin = daemon.addresses().admin.unwrap();
     let longest = "\u{e9}".repeat(64);
@@ -213,7 +213,7 @@ fn assert_harmless(printed: &str) {
 }
 
 #[test]
-fn nothing_that_others_wrote_controls_the_terminal() {
+fn texts_of_other_users_do_not_control_the_terminal() {
     let folder = TempDir::new().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (data, record) = (path("data"), path("talk.rec"));
@@ -345,7 +345,7 @@ fn try_elsewhere(file: &Path, attempt: impl Fn() -> Ended) {
 }
 
 #[test]
-fn files_from_other_systems_are_read_or_named_as_such() {
+fn files_from_other_systems_are_read_or_refused_as_such() {
     let folder = TempDir::new().unwrap();
     let path = |name: &str| folder.path().join(name);
     let config = write_config(

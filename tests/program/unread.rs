@@ -121,7 +121,7 @@ async fn dropped(file: &[&str]) -> u64 {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn commands_that_run_until_a_signal_end_by_it_though_nobody_reads_them() {
+fn a_signal_ends_commands_whose_output_nobody_reads() {
     let daemon = Daemon::start(&[]);
     let file = daemon.addr_file();
     let file = file.to_str().unwrap();
@@ -179,7 +179,7 @@ fn a_command_beside_a_stack_that_nobody_reads_gives_its_code() {
 }
 
 #[tokio::test]
-async fn followers_of_the_journal_who_read_nothing_stop_nobody() {
+async fn followers_of_the_journal_that_do_not_read_hold_up_no_other_client() {
     let daemon = Daemon::start(&[]);
     let addresses = daemon.addresses();
     let admin = addresses.admin.unwrap();

@@ -9,7 +9,7 @@ use imd::proto::{Cmd, ReqAcceptP2pMsgAck, ResAcceptP2pMsgAck};
 use crate::support::{ack, group_of, start, start_manual, user};
 
 #[tokio::test]
-async fn the_sender_finds_the_acceptance_in_the_own_inbox() {
+async fn the_sender_finds_the_ack_in_its_inbox() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;
@@ -57,7 +57,7 @@ async fn accepting_twice_is_stored_once() {
 }
 
 #[tokio::test]
-async fn what_was_never_received_can_not_be_accepted() {
+async fn a_message_that_was_never_received_can_not_be_accepted() {
     let imd = start(Config::ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;

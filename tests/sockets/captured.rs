@@ -95,7 +95,7 @@ async fn every_frame_of_an_existing_client_is_answered_as_it_expects() {
 }
 
 #[tokio::test]
-async fn the_captured_frames_may_come_in_any_pieces() {
+async fn the_captured_frames_are_answered_however_they_are_cut() {
     let imd = start(Config::ephemeral()).await;
     let mut wire = Wire::connect(access(&imd)).await;
     let to_access: Vec<_> = frames(CLIENT)
@@ -122,7 +122,7 @@ async fn the_captured_frames_may_come_in_any_pieces() {
 /// The captured replies, decoded and encoded again by this crate, are the same bytes: the fields that `imd` adds are
 /// left out when they are empty.
 #[test]
-fn our_replies_are_the_captured_ones_and_more_fields() {
+fn replies_are_the_captured_ones_with_more_fields() {
     let captured = frames(REPLIES);
     assert_eq!(captured.len(), 5);
     for (name, frame) in captured {
@@ -173,7 +173,7 @@ async fn login_and_ping_are_answered_byte_for_byte_as_captured() {
 
 /// An existing client connects first, and logs in when a person has typed the id.
 #[tokio::test]
-async fn a_person_may_take_minutes_to_log_in() {
+async fn a_session_may_log_in_minutes_after_it_connects() {
     let imd = crate::support::start_manual().await;
     let mut gateway = Wire::connect(imd.gateway_addr()).await;
     let mut wire = Wire::connect(access(&imd)).await;

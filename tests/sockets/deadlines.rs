@@ -82,7 +82,7 @@ async fn a_frame_that_is_completed_in_time_starts_no_deadline() {
 
 /// The half frames come before and after the login, and announce the largest length that is allowed.
 #[tokio::test]
-async fn hundreds_of_half_frames_keep_nobody_waiting_and_end_at_their_deadline() {
+async fn hundreds_of_half_frames_delay_no_other_client_and_end_at_their_deadline() {
     const CLIENTS: i64 = 400;
     let imd = start_manual().await;
     let mut bob = user(&imd, 1_000).await;

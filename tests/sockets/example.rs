@@ -158,7 +158,7 @@ async fn the_client_names_its_uid_in_every_request() {
 }
 
 #[tokio::test]
-async fn users_and_groups_are_made_in_process() {
+async fn users_and_groups_are_created_in_process() {
     use imd::{GroupError, RegisterError, Rejected};
 
     let mut config = Config::ephemeral();
@@ -210,7 +210,7 @@ async fn users_and_groups_are_made_in_process() {
 }
 
 #[tokio::test]
-async fn the_client_names_what_it_meets_in_place_of_a_gateway() {
+async fn the_client_reports_a_server_that_is_no_gateway() {
     let imd = start(Config::ephemeral()).await;
     let apis = [imd.user_api_addr(), imd.group_api_addr()];
     for api in apis.into_iter().chain(imd.admin_addr()) {

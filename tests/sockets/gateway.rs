@@ -42,7 +42,7 @@ fn with(strategy: Strategy) -> Config {
 }
 
 #[tokio::test]
-async fn it_knows_every_access_server_right_at_the_start() {
+async fn a_new_gateway_knows_every_access_server() {
     let imd = start_manual().await;
     let mut wire = Wire::connect(imd.gateway_addr()).await;
     let count = ask(&mut wire, 200).await;
@@ -67,7 +67,7 @@ async fn round_robin_takes_each_in_turn() {
 }
 
 #[tokio::test]
-async fn least_sessions_fills_up_the_emptier_ones() {
+async fn least_sessions_prefers_servers_with_fewer_sessions() {
     let imd = start(with(Strategy::LeastSessions)).await;
     let mut held = Vec::new();
     for (server, sessions) in [(0, 4), (1, 1)] {
@@ -96,7 +96,7 @@ async fn least_sessions_fills_up_the_emptier_ones() {
 }
 
 #[tokio::test]
-async fn a_dead_access_server_is_handed_out_until_its_lease_has_run_out_and_the_list_was_read() {
+async fn a_dead_access_server_is_handed_out_until_its_lease_has_expired_and_the_list_was_read() {
     let imd = start_manual().await;
     let dead = record("dead", "127.0.0.1:1");
     imd.registry().register(dead, SECOND * 10).await.unwrap();
@@ -150,7 +150,7 @@ async fn an_empty_list_is_answered_92001() {
 }
 
 #[tokio::test]
-async fn clients_are_told_the_advertised_address_or_the_one_by_which_they_came() {
+async fn clients_get_the_advertised_address_or_the_host_that_they_connected_to() {
     let mut config = Config::ephemeral();
     config.access.resize(2);
     config.gateway.strategy = Strategy::RoundRobin;
@@ -170,7 +170,7 @@ async fn clients_are_told_the_advertised_address_or_the_one_by_which_they_came()
 }
 
 #[tokio::test]
-async fn the_whole_way_from_gateway_to_access() {
+async fn a_client_goes_from_the_gateway_to_an_access_server() {
     let imd = start(Config::ephemeral()).await;
     let mut gateway = Wire::connect(imd.gateway_addr()).await;
     let addr = gateway.ask().await.addr.parse().unwrap();
@@ -184,7 +184,7 @@ async fn the_whole_way_from_gateway_to_access() {
 }
 
 #[tokio::test]
-async fn least_sessions_remembers_whom_it_sent_where_until_the_records_know() {
+async fn least_sessions_counts_its_own_answers_until_the_records_include_them() {
     let mut config = with(Strategy::LeastSessions);
     config.gateway.refresh = SECOND;
     let imd = start(config).await;
@@ -223,7 +223,7 @@ async fn an_access_server_that_lost_its_lease_registers_again() {
 }
 
 #[tokio::test]
-async fn an_address_that_fits_no_frame_is_refused_as_the_command_has_it() {
+async fn an_address_too_long_for_a_frame_is_answered_with_the_error_of_the_command() {
     let mut config = with(Strategy::RoundRobin);
     config.access.resize(1);
     let imd = start(config).await;

@@ -40,7 +40,7 @@ async fn a_group_message_reaches_every_member_and_the_sender() {
 }
 
 #[tokio::test]
-async fn unknown_groups_and_strangers_are_refused_and_nothing_is_stored() {
+async fn messages_to_unknown_groups_or_by_non_members_are_refused_and_not_stored() {
     let imd = start(Config::ephemeral()).await;
     let gid = group_of(&imd, &[1, 2]).await;
     let mut eve = user(&imd, 9).await;
@@ -84,7 +84,7 @@ async fn a_group_message_sent_again_is_stored_once() {
 }
 
 #[tokio::test]
-async fn who_quits_gets_no_more_and_may_send_no_more() {
+async fn a_user_who_has_quit_a_group_neither_receives_nor_sends() {
     let imd = start(Config::ephemeral()).await;
     let gid = group_of(&imd, &[1, 2]).await;
     let mut ann = user(&imd, 1).await;

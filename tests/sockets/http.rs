@@ -36,7 +36,7 @@ async fn register_and_auth() {
 }
 
 #[tokio::test]
-async fn who_never_registered_gets_a_token_where_nobody_has_to() {
+async fn an_unregistered_user_gets_a_token_unless_registration_is_required() {
     let imd = start(Config::ephemeral()).await;
     let (_, answer) = post(imd.user_api_addr(), "/x/user/auth", "uid=8&pw=any").await;
     let token = answer["data"]["token"].as_str().unwrap().to_owned();
@@ -58,7 +58,7 @@ async fn who_never_registered_gets_a_token_where_nobody_has_to() {
 
 /// To check a password against one of these hashes would take longer than the test may.
 #[tokio::test]
-async fn a_stored_hash_that_would_take_too_much_is_not_checked() {
+async fn a_stored_hash_that_costs_too_much_is_not_checked() {
     let (salt, output) = ("A".repeat(22), "A".repeat(43));
     let hashes = [
         format!("$argon2id$v=19$m=4194304,t=50,p=1${salt}${output}"),
@@ -84,7 +84,7 @@ async fn a_stored_hash_that_would_take_too_much_is_not_checked() {
 }
 
 #[tokio::test]
-async fn a_page_whose_name_was_made_to_point_here_can_register_nobody() {
+async fn a_web_page_whose_host_name_points_here_can_register_no_user() {
     let mut config = Config::ephemeral();
     config.http.hosts = vec!["im.example".into()];
     let imd = start(config).await;
@@ -174,7 +174,7 @@ async fn a_body_without_the_content_type_of_a_form_has_no_fields() {
 }
 
 #[tokio::test]
-async fn of_many_registrations_at_once_one_wins() {
+async fn one_of_many_concurrent_registrations_wins() {
     let imd = start(Config::ephemeral()).await;
     let api = imd.user_api_addr();
     let tries: Vec<_> = (0..8)
@@ -193,7 +193,7 @@ async fn of_many_registrations_at_once_one_wins() {
 }
 
 #[tokio::test]
-async fn fields_may_stand_in_the_query_and_the_body_comes_first() {
+async fn fields_may_be_in_the_query_and_the_body_takes_precedence() {
     let imd = start(Config::ephemeral()).await;
     let api = imd.user_api_addr();
     let (_, answer) = post(api, "/x/user/register?uid=7&pw=a%20b%26c", "").await;
@@ -307,7 +307,7 @@ async fn a_body_that_does_not_arrive_is_answered_408() {
 }
 
 #[tokio::test]
-async fn a_kept_connection_without_a_request_does_not_hold_its_place() {
+async fn an_idle_kept_connection_gives_up_its_place() {
     let mut config = Config::ephemeral();
     config.http.timeout = std::time::Duration::from_secs(1);
     let imd = start(config).await;

@@ -35,7 +35,7 @@ fn is_too_long(answer: &str) -> bool {
 }
 
 #[tokio::test]
-async fn who_writes_a_whole_body_before_reading_still_reads_that_it_is_too_long() {
+async fn a_client_that_writes_its_whole_body_first_still_reads_that_it_is_too_long() {
     let imd = start(Config::ephemeral()).await;
     for (addr, path) in listeners(&imd) {
         for length in [3 * MIB, 32 * MIB] {
@@ -66,7 +66,7 @@ async fn a_body_in_chunks_is_refused_when_it_gets_too_long() {
 }
 
 #[tokio::test]
-async fn a_length_over_the_limit_is_refused_before_anything_of_the_body_has_come() {
+async fn a_length_over_the_limit_is_refused_before_any_of_the_body_arrives() {
     let imd = start(Config::ephemeral()).await;
     let snapshots = (imd.admin_addr().unwrap(), "/v1/snapshot");
     for (addr, path) in listeners(&imd).into_iter().chain([snapshots]) {
@@ -84,7 +84,7 @@ async fn a_length_over_the_limit_is_refused_before_anything_of_the_body_has_come
 }
 
 #[tokio::test]
-async fn a_body_that_may_come_is_asked_for() {
+async fn a_client_that_expects_100_continue_gets_it() {
     let imd = start(Config::ephemeral()).await;
     for (addr, path) in listeners(&imd) {
         let head = head(path, "expect: 100-continue\r\ncontent-length: 5\r\n");
@@ -96,7 +96,7 @@ async fn a_body_that_may_come_is_asked_for() {
 }
 
 #[tokio::test]
-async fn an_answer_to_a_body_that_nobody_wanted_is_readable() {
+async fn an_answer_is_readable_although_the_body_was_not_read() {
     let imd = start(Config::ephemeral()).await;
     let admin = imd.admin_addr().unwrap();
     for (addr, method, path, status) in [
@@ -189,7 +189,7 @@ async fn a_client_that_closes_its_writing_side_right_behind_a_body_that_was_wait
 }
 
 #[tokio::test]
-async fn a_client_that_has_gone_is_not_waited_for_without_end() {
+async fn a_client_that_has_gone_is_given_up_in_time() {
     let mut config = Config::ephemeral();
     config.http.timeout = Duration::from_millis(50);
     let imd = start(config).await;

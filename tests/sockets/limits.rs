@@ -7,7 +7,7 @@ use imd::Config;
 use crate::support::{Wire, access, post, start, user};
 
 #[tokio::test]
-async fn past_the_connection_limit_the_next_one_waits_for_a_place() {
+async fn a_connection_beyond_the_limit_waits_for_a_place() {
     let mut config = Config::ephemeral();
     config.limits.connections = 3;
     let imd = start(config).await;
@@ -24,7 +24,7 @@ async fn past_the_connection_limit_the_next_one_waits_for_a_place() {
 }
 
 #[tokio::test]
-async fn sessions_that_have_every_place_keep_nobody_from_the_http_api() {
+async fn the_http_api_answers_while_sessions_hold_every_place() {
     let mut config = Config::ephemeral();
     config.limits.connections = 3;
     let imd = start(config).await;

@@ -54,7 +54,7 @@ async fn frames_bytes_and_answers_are_counted_by_command() {
 }
 
 #[tokio::test]
-async fn what_is_no_command_is_counted_apart() {
+async fn frames_without_a_known_command_are_counted_separately() {
     let imd = start_manual().await;
     let mut client = Wire::connect(imd.gateway_addr()).await;
     client.ask().await;
@@ -67,7 +67,7 @@ async fn what_is_no_command_is_counted_apart() {
 }
 
 #[tokio::test]
-async fn what_a_slow_reader_gets_in_pieces_is_counted_once() {
+async fn frames_that_are_written_in_pieces_are_counted_once() {
     const PAGES: u64 = 100;
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;

@@ -326,7 +326,7 @@ async fn in_pieces(wire: &mut Wire, mut bytes: &[u8], chance: &mut StdRng) {
 }
 
 #[tokio::test]
-async fn a_damaged_frame_is_answered_as_what_it_has_become_however_it_is_cut() {
+async fn a_damaged_frame_is_answered_by_the_bytes_that_arrive_however_it_is_cut() {
     let mut chance = chance();
     let imd = start(Config::ephemeral()).await;
     let members: Vec<i64> = (0..60).map(|n| 1_000 + 2 * n).collect();

@@ -76,7 +76,7 @@ async fn a_receiver_that_does_not_read_costs_one_notify() {
 }
 
 #[tokio::test]
-async fn a_notify_says_how_far_this_reader_is() {
+async fn a_notify_has_the_read_position_of_the_session() {
     let imd = start(Config::ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;

@@ -48,7 +48,7 @@ async fn a_reconnect_misses_nothing_and_repeats_nothing() {
 }
 
 #[tokio::test]
-async fn the_report_says_what_is_still_pending() {
+async fn the_report_counts_undelivered_messages_as_pending() {
     let imd = start(Config::ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;

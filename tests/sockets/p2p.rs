@@ -143,7 +143,7 @@ async fn an_id_that_is_too_long_to_be_echoed_is_still_answered() {
 }
 
 #[tokio::test]
-async fn text_that_is_not_utf8_is_mended_and_its_limit_counts_afterwards() {
+async fn invalid_utf8_is_replaced_before_the_length_limit_applies() {
     let imd = start(Config::ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     let bad_text = |n: usize| {

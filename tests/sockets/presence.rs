@@ -83,7 +83,7 @@ async fn a_logout_is_answered_and_ends_the_session() {
 }
 
 #[tokio::test]
-async fn what_follows_a_logout_in_the_same_read_is_not_done() {
+async fn requests_behind_a_logout_in_the_same_read_are_not_carried_out() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     let mut both = crate::support::framed(&ReqLogout {

@@ -23,7 +23,7 @@ fn config() -> Config {
 }
 
 #[tokio::test]
-async fn old_messages_go_and_who_asks_from_before_the_cut_gets_what_remains() {
+async fn old_messages_are_removed_and_an_earlier_sync_starts_at_the_oldest_left() {
     let mut config = config();
     config.store.keep = Some(2 * HOUR);
     let imd = start(config).await;
@@ -59,7 +59,7 @@ async fn old_messages_go_and_who_asks_from_before_the_cut_gets_what_remains() {
 }
 
 #[tokio::test]
-async fn nobody_is_told_of_what_is_gone() {
+async fn removed_messages_are_not_notified() {
     let mut config = config();
     config.store.keep = Some(HOUR);
     let imd = start(config).await;
@@ -83,7 +83,7 @@ async fn nobody_is_told_of_what_is_gone() {
 }
 
 #[tokio::test]
-async fn an_inbox_keeps_its_newest() {
+async fn an_inbox_keeps_its_newest_messages() {
     let mut config = config();
     config.store.max_inbox = Some(3);
     let imd = start(config).await;

@@ -38,7 +38,7 @@ async fn a_gateway_hands_out_the_access_servers_of_another_imd_that_shares_its_r
 }
 
 #[tokio::test]
-async fn a_gateway_alone_serves_nothing_else_and_has_nothing_to_hand_out() {
+async fn a_gateway_alone_runs_no_other_server_and_has_no_address_to_hand_out() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = only(Role::Gateway);
     // A build without the feature refuses a folder.
@@ -60,7 +60,7 @@ async fn a_gateway_alone_serves_nothing_else_and_has_nothing_to_hand_out() {
 }
 
 #[tokio::test]
-async fn access_servers_alone_serve_whoever_knows_their_address() {
+async fn access_servers_alone_serve_clients_that_know_their_address() {
     let config = only(Role::Access);
     let imd = start(config.clone()).await;
     assert_eq!(imd.gateway_addr(), config.gateway.listen);

@@ -126,7 +126,7 @@ async fn under_load_every_acknowledged_message_is_in_the_report() {
 /// Every message that was answered is stored. Of the others, none is stored after one that is not. The client is told
 /// why the connection ends.
 #[tokio::test(flavor = "multi_thread")]
-async fn in_the_middle_of_three_thousand_sends_all_that_was_answered_is_stored() {
+async fn a_shutdown_among_three_thousand_sends_keeps_every_answered_message() {
     const SENDS: usize = 3_000;
     for kind in [
         "memory",

@@ -67,7 +67,7 @@ async fn a_login_that_fails_in_the_store_changes_nothing() {
 /// The login reads the state of the inbox again after it has entered the directory. Otherwise a message that is stored
 /// between the first look and the entry would not be notified.
 #[tokio::test]
-async fn what_is_stored_during_a_login_is_notified() {
+async fn a_message_that_is_stored_during_a_login_is_notified() {
     let (imd, store) = start_gated(Config::ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     store.inbox_state.hold();
@@ -84,7 +84,7 @@ async fn what_is_stored_during_a_login_is_notified() {
 }
 
 #[tokio::test]
-async fn what_is_stored_while_a_page_is_made_is_notified_after_it() {
+async fn a_message_that_is_stored_while_a_page_is_read_is_notified_after_it() {
     let (imd, store) = start_gated(Config::ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;
@@ -101,7 +101,7 @@ async fn what_is_stored_while_a_page_is_made_is_notified_after_it() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_taken_over_gets_its_answers_and_then_its_last_word() {
+async fn a_session_that_is_taken_over_gets_its_replies_and_then_the_reason_of_the_close() {
     let (imd, store) = start_gated(Config::ephemeral()).await;
     let mut older = user(&imd, 1).await;
     store.commit.hold();
@@ -117,7 +117,7 @@ async fn a_session_that_is_taken_over_gets_its_answers_and_then_its_last_word() 
 
 /// A session that is closed while its login waits for the store must not displace the session that is there.
 #[tokio::test]
-async fn a_login_of_a_session_that_was_closed_meanwhile_takes_nobody_over() {
+async fn the_login_of_a_session_that_was_closed_meanwhile_displaces_no_session() {
     let (imd, store) = start_gated(Config::ephemeral().manual_clock()).await;
     let mut late = Wire::connect(access(&imd)).await;
     store.inbox_state.hold();
@@ -134,7 +134,7 @@ async fn a_login_of_a_session_that_was_closed_meanwhile_takes_nobody_over() {
 }
 
 #[tokio::test]
-async fn time_in_which_the_store_is_slow_is_not_the_clients() {
+async fn time_that_the_store_takes_counts_against_no_deadline_of_the_client() {
     let (imd, store) = start_gated(Config::ephemeral().manual_clock()).await;
     let mut ann = user(&imd, 1).await;
     store.commit.hold();
@@ -257,7 +257,7 @@ async fn an_http_request_that_the_store_keeps_too_long_is_answered_busy() {
 }
 
 #[tokio::test]
-async fn what_was_not_stored_is_answered_without_an_id_that_nobody_gave_it() {
+async fn a_message_that_was_not_stored_is_answered_without_a_generated_id() {
     let (imd, store) = start_gated(Config::ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     let refusing = Fault::at(Site::StoreWrite).error(Code::ServerError);

@@ -242,7 +242,7 @@ async fn every_command_is_answered_in_every_state() {
 }
 
 #[tokio::test]
-async fn behind_a_logout_in_the_same_read_no_command_is_done_and_none_before_it_is_left_out() {
+async fn a_logout_lets_the_commands_before_it_be_carried_out_and_none_behind_it() {
     let imd = start_manual().await;
     let count = cases(&imd, 100).len();
     let mut uid = 100;
@@ -275,7 +275,8 @@ async fn behind_a_logout_in_the_same_read_no_command_is_done_and_none_before_it_
 /// Whatever the older session is doing, each of its replies is true, the announcement of the close comes last, and the
 /// newer session receives the notifies.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_is_taken_over_in_a_pipeline_gets_right_replies_and_then_its_last_word() {
+async fn a_session_that_is_taken_over_in_a_pipeline_gets_true_replies_and_then_the_reason_of_the_close()
+ {
     let imd = start(Config::ephemeral()).await;
     let mut bob = user(&imd, 3).await;
     let count = cases(&imd, 100).len();

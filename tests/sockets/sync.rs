@@ -78,7 +78,7 @@ async fn pages_end_by_bytes_at_the_frame_limit() {
 }
 
 #[tokio::test]
-async fn the_longest_messages_pass_one_in_a_page() {
+async fn the_longest_messages_are_served_one_in_a_page() {
     let imd = start(Config::ephemeral()).await;
     filled(&imd, 3, 32_768).await;
     let mut bob = user(&imd, 2).await;
@@ -89,7 +89,7 @@ async fn the_longest_messages_pass_one_in_a_page() {
 }
 
 #[tokio::test]
-async fn a_request_from_another_life_starts_from_the_first_message() {
+async fn a_sync_beyond_the_newest_version_starts_from_the_first_message() {
     let imd = start(Config::ephemeral()).await;
     filled(&imd, 2, 1).await;
     let mut bob = user(&imd, 2).await;
@@ -140,7 +140,7 @@ async fn a_sync_for_another_user_is_refused_with_its_current_id() {
 }
 
 #[tokio::test]
-async fn the_read_mark_is_what_the_next_session_is_told() {
+async fn the_next_session_is_notified_of_the_read_mark() {
     let imd = start(Config::ephemeral()).await;
     filled(&imd, 5, 1).await;
     for (asked, told) in [(0, 0), (3, 3), (1, 3)] {
@@ -261,7 +261,7 @@ async fn a_sync_behind_a_send_in_one_segment_moves_the_read_mark() {
 }
 
 #[tokio::test]
-async fn a_page_that_fits_no_frame_is_refused_as_the_command_has_it() {
+async fn a_page_too_long_for_a_frame_is_answered_with_the_error_of_the_command() {
     let (imd, store) = start_gated(Config::ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     for n in 0..3 {

@@ -52,7 +52,7 @@ async fn demote_serves_the_older_session_and_notifies_the_newer() {
 }
 
 #[tokio::test]
-async fn a_demoted_session_is_back_with_its_ping_when_the_newer_one_has_left() {
+async fn a_demoted_session_is_notified_again_after_its_ping_when_the_newer_one_has_left() {
     let imd = start(with(SecondLogin::Demote)).await;
     let mut older = user(&imd, 1).await;
     let mut newer = user(&imd, 1).await;
@@ -68,7 +68,7 @@ async fn a_demoted_session_is_back_with_its_ping_when_the_newer_one_has_left() {
 
 /// The older session may be busy with replies that its client does not read.
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_is_taken_over_is_told() {
+async fn a_session_that_is_taken_over_is_told_even_if_its_client_does_not_read() {
     let imd = start(with(SecondLogin::Close)).await;
     let mut pings = bytes::BytesMut::new();
     (0..200)
@@ -105,7 +105,7 @@ async fn refuse_keeps_the_older_session() {
 }
 
 #[tokio::test]
-async fn of_many_logins_at_once_one_session_remains() {
+async fn one_session_remains_of_many_concurrent_logins() {
     let imd = start(with(SecondLogin::Close)).await;
     let mut wires = Vec::new();
     for n in 0..20 {
@@ -148,7 +148,7 @@ async fn last_word(wire: &mut Wire) -> u32 {
 /// A few users log in from many connections. Some of them hang up, some log out, and some stay until they are taken
 /// over.
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_storm_of_logins_each_user_keeps_one_session_and_nothing_else_is_left() {
+async fn a_storm_of_logins_leaves_one_session_for_each_user() {
     const USERS: i64 = 6;
     let imd = start(with(SecondLogin::Close)).await;
     let mut bob = user(&imd, 100).await;

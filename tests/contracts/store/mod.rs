@@ -126,20 +126,20 @@ macro_rules! suite {
                 versions_count_up_per_inbox,
                 a_message_sent_again_is_stored_once,
                 a_batch_is_done_in_order_and_each_write_by_itself,
-                grown_inboxes_are_reported_with_their_levels,
+                grown_inboxes_are_reported_with_their_state,
                 each_write_of_a_batch_has_its_outcome,
                 an_outcome_has_the_version_among_concurrent_writes,
                 a_group_message_reaches_every_member,
                 a_group_message_sent_again_is_stored_once,
                 only_members_send_to_a_group,
                 joining_and_quitting,
-                a_group_is_made_once,
-                a_group_is_made_with_all_its_members_or_not_at_all,
-                who_joins_together_joins_together_or_not_at_all,
+                a_group_is_created_once,
+                a_group_is_created_with_all_its_members_or_not_at_all,
+                users_who_join_together_all_join_or_none_does,
                 the_newest_time_never_goes_back,
-                how_far_ids_have_come_is_known,
+                issued_ids_are_remembered,
                 an_ack_needs_a_message_and_is_stored_once,
-                a_group_message_can_be_accepted_by_who_got_it,
+                a_group_message_can_be_accepted_by_its_receivers,
                 pages_end_by_count,
                 pages_end_by_bytes,
                 the_read_mark_only_moves_forward,
@@ -148,41 +148,41 @@ macro_rules! suite {
                 an_empty_inbox_has_an_empty_page,
                 users_are_registered_once,
                 the_ledger_counts_each_receiver,
-                a_page_that_skips_counts_what_stood_in_it,
-                joining_again_and_again_takes_no_room,
+                entries_that_a_reader_skips_are_not_counted_as_delivered,
+                joining_again_takes_no_room,
                 the_signing_key_stays,
                 concurrent_senders_leave_no_gap,
                 a_long_batch_and_another_beside_it_leave_no_gap,
             );
             suite!(@snapshot $make;
                 a_peek_leaves_no_trace,
-                users_and_groups_are_told_page_by_page,
+                users_and_groups_are_listed_in_parts,
                 each_inbox_is_counted,
-                an_inbox_of_which_nothing_is_counted_is_passed_over,
-                nothing_replaces_everything,
+                inboxes_without_counts_are_not_listed,
+                an_empty_snapshot_replaces_everything,
                 a_snapshot_goes_from_any_store_to_any_other,
                 clients_go_on_after_a_snapshot_was_loaded,
-                who_got_a_group_message_is_known_after_a_load,
-                a_snapshot_is_not_larger_than_it_may_be,
-                what_is_committed_while_all_is_replaced_is_there_whole_or_not,
+                the_receivers_of_a_group_message_are_known_after_a_load,
+                a_snapshot_beyond_its_limit_is_refused,
+                a_batch_during_a_replacement_is_stored_whole_or_not_at_all,
             );
             suite!(@retention $make;
                 without_limits_nothing_is_removed,
-                what_is_older_than_keep_is_removed,
+                entries_older_than_keep_are_removed,
                 a_clock_that_stepped_back_removes_nothing_behind_a_young_entry,
                 the_newest_of_each_inbox_are_kept,
                 the_stricter_of_two_limits_holds,
-                versions_go_on_where_they_were,
-                what_was_removed_is_not_still_to_come,
+                versions_continue_after_a_cleaning,
+                removed_entries_count_as_read,
                 a_sync_from_before_the_cut_begins_at_the_oldest_left,
                 a_sync_where_nothing_is_left_says_the_total,
                 a_message_id_is_remembered_for_a_day,
                 a_message_id_is_remembered_as_long_as_its_message,
-                a_group_message_is_remembered_until_nobody_has_it,
-                what_was_removed_can_be_accepted_as_long_as_its_id_is_remembered,
-                what_is_removed_unread_is_no_longer_pending,
-                others_are_served_while_it_is_cleaned,
-                a_cleaning_leaves_alone_what_replaces_everything,
+                a_group_message_is_remembered_until_no_inbox_has_it,
+                a_removed_message_can_be_accepted_while_its_id_is_remembered,
+                unread_entries_that_are_removed_are_no_longer_pending,
+                clients_are_served_during_a_cleaning,
+                a_cleaning_leaves_replaced_contents_alone,
             );
 
             #[test]
@@ -291,7 +291,7 @@ async fn a_batch_is_done_in_order_and_each_write_by_itself(store: Arc<dyn Store>
     assert_eq!(ids(&*store, 2).await, ["n"]);
 }
 
-async fn grown_inboxes_are_reported_with_their_levels(store: Arc<dyn Store>) {
+async fn grown_inboxes_are_reported_with_their_state(store: Arc<dyn Store>) {
     commit(&*store, vec![p2p(1, 2, "a"), p2p(1, 2, "b")]).await;
     store.read_page(Uid(2), Version(1), ALL).await.unwrap();
     let committed = commit(&*store, vec![p2p(1, 2, "c"), p2p(1, 3, "d")]).await;
@@ -517,7 +517,7 @@ async fn only_members_send_to_a_group(store: Arc<dyn Store>) {
     assert!(ids(&*store, 2).await.is_empty());
 }
 
-async fn a_group_is_made_once(store: Arc<dyn Store>) {
+async fn a_group_is_created_once(store: Arc<dyn Store>) {
     let store = &*store;
     one(store, create(9, 1)).await.unwrap();
     one(store, join(9, 2)).await.unwrap();
@@ -558,7 +558,7 @@ async fn members(store: &dyn Store) -> Vec<(i64, Vec<i64>)> {
     members.collect()
 }
 
-async fn a_group_is_made_with_all_its_members_or_not_at_all(store: Arc<dyn Store>) {
+async fn a_group_is_created_with_all_its_members_or_not_at_all(store: Arc<dyn Store>) {
     let store = &*store;
     one(store, create_with(9, 7, &[8, 7, 8, 3])).await.unwrap();
     assert_eq!(members(store).await, [(9, vec![3, 7, 8])]);
@@ -574,7 +574,7 @@ async fn a_group_is_made_with_all_its_members_or_not_at_all(store: Arc<dyn Store
     }
 }
 
-async fn who_joins_together_joins_together_or_not_at_all(store: Arc<dyn Store>) {
+async fn users_who_join_together_all_join_or_none_does(store: Arc<dyn Store>) {
     let store = &*store;
     one(store, create_with(9, 1, &[2])).await.unwrap();
     let full = one(store, join_all(9, &[2, 3, 4, 5], 4)).await;
@@ -592,7 +592,7 @@ async fn who_joins_together_joins_together_or_not_at_all(store: Arc<dyn Store>) 
     assert_eq!(ids(store, 3).await, ["a"]);
 }
 
-async fn how_far_ids_have_come_is_known(store: Arc<dyn Store>) {
+async fn issued_ids_are_remembered(store: Arc<dyn Store>) {
     let store = &*store;
     let reached = |reached| Write::IssuedIds { reached };
     let committed = commit(store, vec![p2p(1, 2, "a"), reached(50)]).await;
@@ -713,7 +713,7 @@ async fn an_ack_needs_a_message_and_is_stored_once(store: Arc<dyn Store>) {
     );
 }
 
-async fn a_group_message_can_be_accepted_by_who_got_it(store: Arc<dyn Store>) {
+async fn a_group_message_can_be_accepted_by_its_receivers(store: Arc<dyn Store>) {
     commit(
         &*store,
         vec![
@@ -952,7 +952,7 @@ async fn the_ledger_counts_each_receiver(store: Arc<dyn Store>) {
     );
 }
 
-async fn a_page_that_skips_counts_what_stood_in_it(store: Arc<dyn Store>) {
+async fn entries_that_a_reader_skips_are_not_counted_as_delivered(store: Arc<dyn Store>) {
     commit(
         &*store,
         (1..=5).map(|n| p2p(1, 2, &n.to_string())).collect(),
@@ -972,7 +972,7 @@ async fn a_page_that_skips_counts_what_stood_in_it(store: Arc<dyn Store>) {
     assert_eq!(store.ledger().delivered, 1);
 }
 
-async fn joining_again_and_again_takes_no_room(store: Arc<dyn Store>) {
+async fn joining_again_takes_no_room(store: Arc<dyn Store>) {
     one(&*store, create(50, 1)).await.unwrap();
     for _ in 0..5_000 {
         let batch = vec![
@@ -1080,12 +1080,12 @@ async fn a_long_batch_and_another_beside_it_leave_no_gap(store: Arc<dyn Store>) 
 }
 
 #[tokio::test]
-async fn a_small_memory_store_keeps_the_contract_of_coming_and_going() {
-    joining_again_and_again_takes_no_room(Arc::new(memory_store(1 << 16))).await;
+async fn a_small_memory_store_takes_repeated_joins() {
+    joining_again_takes_no_room(Arc::new(memory_store(1 << 16))).await;
 }
 
 #[tokio::test]
-async fn what_a_memory_store_holds_is_not_in_its_debug_form() {
+async fn the_debug_form_of_a_memory_store_has_no_contents() {
     let store = memory_store(1 << 20);
     commit(&store, vec![p2p(1, 2, "canary-id"), register(7)]).await;
     let key = format!("{:?}", store.signing_key().await.unwrap());
@@ -1175,7 +1175,7 @@ async fn nearly_full() -> MemoryStore {
 }
 
 #[tokio::test]
-async fn where_there_is_no_room_nothing_is_half_made() {
+async fn a_write_without_room_is_not_done_in_part() {
     let store = nearly_full().await;
     let before = store.snapshot(usize::MAX).await.unwrap();
     let many: Vec<i64> = (100..120).collect();

@@ -85,7 +85,7 @@ pub async fn without_limits_nothing_is_removed(make: impl AsyncFn(Retention) -> 
     assert_eq!(inbox_state(&*store, 2).await, (0, 3));
 }
 
-pub async fn what_is_older_than_keep_is_removed(make: impl AsyncFn(Retention) -> Arc<dyn Store>) {
+pub async fn entries_older_than_keep_are_removed(make: impl AsyncFn(Retention) -> Arc<dyn Store>) {
     let store = make(keep(HOUR)).await;
     filled(&*store, &[0, 30 * MINUTE, 2 * HOUR]).await;
     one(&*store, sent(START, p2p(1, 3, "other"))).await.unwrap();
@@ -135,7 +135,7 @@ pub async fn the_stricter_of_two_limits_holds(make: impl AsyncFn(Retention) -> A
     assert_eq!(versions(&*store, 2).await, [4, 5]);
 }
 
-pub async fn versions_go_on_where_they_were(make: impl AsyncFn(Retention) -> Arc<dyn Store>) {
+pub async fn versions_continue_after_a_cleaning(make: impl AsyncFn(Retention) -> Arc<dyn Store>) {
     let store = make(keep(HOUR)).await;
     filled(&*store, &[0, 0]).await;
     assert_eq!(clean(&*store, 2 * HOUR).await, 2);
@@ -153,9 +153,7 @@ pub async fn versions_go_on_where_they_were(make: impl AsyncFn(Retention) -> Arc
     );
 }
 
-pub async fn what_was_removed_is_not_still_to_come(
-    make: impl AsyncFn(Retention) -> Arc<dyn Store>,
-) {
+pub async fn removed_entries_count_as_read(make: impl AsyncFn(Retention) -> Arc<dyn Store>) {
     let store = make(keep(HOUR)).await;
     filled(&*store, &[0, 0, 0, 2 * HOUR, 2 * HOUR]).await;
     store.read_page(Uid(2), Version(1), ALL).await.unwrap();
@@ -270,7 +268,7 @@ pub async fn a_message_id_is_remembered_as_long_as_its_message(
     assert_eq!(ids(&*store, 2).await, ["4", "5", "2", "3"]);
 }
 
-pub async fn a_group_message_is_remembered_until_nobody_has_it(
+pub async fn a_group_message_is_remembered_until_no_inbox_has_it(
     make: impl AsyncFn(Retention) -> Arc<dyn Store>,
 ) {
     let store = make(newest(1)).await;
@@ -318,7 +316,7 @@ pub async fn a_group_message_is_remembered_until_nobody_has_it(
     assert_eq!(ids(&*store, 1).await, ["b", "g"]);
 }
 
-pub async fn what_was_removed_can_be_accepted_as_long_as_its_id_is_remembered(
+pub async fn a_removed_message_can_be_accepted_while_its_id_is_remembered(
     make: impl AsyncFn(Retention) -> Arc<dyn Store>,
 ) {
     let store = make(keep(HOUR)).await;
@@ -354,7 +352,7 @@ pub async fn what_was_removed_can_be_accepted_as_long_as_its_id_is_remembered(
     assert_eq!(ids(&*store, 1).await, ["p", "g"]);
 }
 
-pub async fn what_is_removed_unread_is_no_longer_pending(
+pub async fn unread_entries_that_are_removed_are_no_longer_pending(
     make: impl AsyncFn(Retention) -> Arc<dyn Store>,
 ) {
     let store = make(newest(1)).await;
@@ -381,9 +379,7 @@ pub async fn what_is_removed_unread_is_no_longer_pending(
 }
 
 /// Two send, one reads on from where the last page ended, and all the while it is cleaned.
-pub async fn others_are_served_while_it_is_cleaned(
-    make: impl AsyncFn(Retention) -> Arc<dyn Store>,
-) {
+pub async fn clients_are_served_during_a_cleaning(make: impl AsyncFn(Retention) -> Arc<dyn Store>) {
     const EACH: usize = 300;
     let store = make(newest(10)).await;
     commit(&*store, vec![create(50, 1), join(50, 2)]).await;
@@ -443,7 +439,7 @@ pub async fn others_are_served_while_it_is_cleaned(
 }
 
 /// Wherever the cleaning is when that comes: what it knows of the old contents is not true of the new ones.
-pub async fn a_cleaning_leaves_alone_what_replaces_everything(
+pub async fn a_cleaning_leaves_replaced_contents_alone(
     make: impl AsyncFn(Retention) -> Arc<dyn Store>,
 ) {
     let store = make(newest(3)).await;

@@ -77,9 +77,7 @@ pub async fn a_peek_leaves_no_trace(make: impl AsyncFn(Retention) -> Arc<dyn Sto
     assert_eq!(store.peek(Uid(99), Version(0), ALL).await.unwrap().total, 0);
 }
 
-pub async fn users_and_groups_are_told_page_by_page(
-    make: impl AsyncFn(Retention) -> Arc<dyn Store>,
-) {
+pub async fn users_and_groups_are_listed_in_parts(make: impl AsyncFn(Retention) -> Arc<dyn Store>) {
     let store = make(Retention::default()).await;
     for uid in [7, 3, i64::MAX, 5] {
         one(&*store, register(uid)).await.unwrap();
@@ -153,7 +151,7 @@ pub async fn each_inbox_is_counted(make: impl AsyncFn(Retention) -> Arc<dyn Stor
 }
 
 /// Else who asks for some has to ask again and again where many inboxes were loaded.
-pub async fn an_inbox_of_which_nothing_is_counted_is_passed_over(
+pub async fn inboxes_without_counts_are_not_listed(
     make: impl AsyncFn(Retention) -> Arc<dyn Store>,
 ) {
     let store = make(Retention::default()).await;
@@ -168,7 +166,9 @@ pub async fn an_inbox_of_which_nothing_is_counted_is_passed_over(
     assert_eq!(store.ledgers(Uid(0), 1), [(Uid(9), one_to_come)]);
 }
 
-pub async fn nothing_replaces_everything(make: impl AsyncFn(Retention) -> Arc<dyn Store>) {
+pub async fn an_empty_snapshot_replaces_everything(
+    make: impl AsyncFn(Retention) -> Arc<dyn Store>,
+) {
     let store = make(Retention::default()).await;
     fill(&*store).await;
     let (key, newest) = (
@@ -280,7 +280,7 @@ pub async fn clients_go_on_after_a_snapshot_was_loaded(
     assert_eq!((store.ledger().stored, store.ledger().delivered), (3, 2));
 }
 
-pub async fn who_got_a_group_message_is_known_after_a_load(
+pub async fn the_receivers_of_a_group_message_are_known_after_a_load(
     make: impl AsyncFn(Retention) -> Arc<dyn Store>,
 ) {
     let from = make(Retention::default()).await;
@@ -303,7 +303,7 @@ pub async fn who_got_a_group_message_is_known_after_a_load(
     assert_eq!(one(&*store, to_group(3, 50, "x")).await, not_member);
 }
 
-pub async fn a_snapshot_is_not_larger_than_it_may_be(
+pub async fn a_snapshot_beyond_its_limit_is_refused(
     make: impl AsyncFn(Retention) -> Arc<dyn Store>,
 ) {
     let store = make(Retention::default()).await;
@@ -315,7 +315,7 @@ pub async fn a_snapshot_is_not_larger_than_it_may_be(
     assert!(store.snapshot(2 * file.len()).await.is_ok());
 }
 
-pub async fn what_is_committed_while_all_is_replaced_is_there_whole_or_not(
+pub async fn a_batch_during_a_replacement_is_stored_whole_or_not_at_all(
     make: impl AsyncFn(Retention) -> Arc<dyn Store>,
 ) {
     let store = make(Retention::default()).await;
@@ -354,7 +354,7 @@ pub async fn what_is_committed_while_all_is_replaced_is_there_whole_or_not(
 }
 
 #[tokio::test]
-async fn a_memory_store_takes_no_snapshot_that_is_more_than_its_limit() {
+async fn a_memory_store_refuses_a_snapshot_beyond_its_limit() {
     let from = memory_store(1 << 20);
     let text = "x".repeat(8_000);
     for n in 0..20 {
@@ -378,7 +378,7 @@ async fn a_memory_store_takes_no_snapshot_that_is_more_than_its_limit() {
 
 /// A long batch lets others in between its parts.
 #[tokio::test]
-async fn of_a_batch_under_which_all_was_replaced_nothing_is_left() {
+async fn a_batch_that_a_replacement_interrupts_leaves_nothing() {
     let store = memory_store(1 << 30);
     let mut batch = vec![create(50, 1)];
     batch.extend((2..=1_000).map(|uid| join(50, uid)));
