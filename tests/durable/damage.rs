@@ -22,20 +22,21 @@ use crate::seed::chance;
 const USERS: i64 = 8;
 const GROUP: i64 = 77;
 
-/// All that a user's client can see.
+/// Everything that a client of one user can see.
 #[derive(Debug, PartialEq)]
-struct Seen {
+struct InboxView {
     state: InboxState,
     entries: Vec<Entry>,
 }
 
-async fn see(store: &DurableStore, uid: i64) -> Result<Seen, StoreError> {
-    Ok(Seen {
+async fn view(store: &DurableStore, uid: i64) -> Result<InboxView, StoreError> {
+    Ok(InboxView {
         state: store.inbox_state(Uid(uid)).await?,
         entries: store.read_page(Uid(uid), Version(0), ALL).await?.entries,
     })
 }
 
+/// Returns the messages of which the folder is made.
 fn writes() -> Vec<Write> {
     let mut writes = Vec::new();
     for n in 0..1_500 {
@@ -48,8 +49,8 @@ fn writes() -> Vec<Write> {
     writes
 }
 
-/// A folder with tables and journals, as a crash would leave it, and what is in it.
-async fn folder() -> (tempfile::TempDir, BTreeMap<i64, Seen>) {
+/// Returns a folder with tables and journals, as a crash would leave it, and the inboxes that it holds.
+async fn folder() -> (tempfile::TempDir, BTreeMap<i64, InboxView>) {
     let folder = tempfile::tempdir().unwrap();
     let store = open_small(folder.path());
     one(&store, create(GROUP, 1)).await.unwrap();
@@ -66,33 +67,33 @@ async fn folder() -> (tempfile::TempDir, BTreeMap<i64, Seen>) {
             .read_page(Uid(uid), Version(50 + uid), ALL)
             .await
             .unwrap();
-        // So that the last that is on the disk is a commit, and not a read mark: that alone is not synced.
+        // The last thing on the disk must be a commit, because a read mark alone is not synced.
         one(&store, p2p(uid, uid, "last")).await.unwrap();
-        seen.insert(uid, see(&store, uid).await.unwrap());
+        seen.insert(uid, view(&store, uid).await.unwrap());
     }
     for uid in 1..=USERS {
-        seen.insert(uid, see(&store, uid).await.unwrap());
+        seen.insert(uid, view(&store, uid).await.unwrap());
     }
     (crashed(folder.path()), seen)
 }
 
-/// Opens a folder and reads everything: each answer is an error, or right.
-async fn serves_nothing_wrong(path: &Path, expected: &BTreeMap<i64, Seen>) -> Result<(), String> {
+/// Opens a folder and reads everything. Returns what was read wrongly; errors are allowed.
+async fn check_reads(path: &Path, expected: &BTreeMap<i64, InboxView>) -> Result<(), String> {
     let Ok(store) = DurableStore::open(path, &config::Store::default()) else {
         return Ok(());
     };
     for (&uid, expected) in expected {
-        if let Ok(seen) = see(&store, uid).await
+        if let Ok(seen) = view(&store, uid).await
             && seen != *expected
         {
-            let (found, there) = (seen.entries.len(), expected.entries.len());
+            let (found, stored) = (seen.entries.len(), expected.entries.len());
             return Err(format!(
-                "user {uid}: {found} of {there} entries, state {:?}",
+                "user {uid}: {found} of {stored} entries, state {:?}",
                 seen.state
             ));
         }
     }
-    // What is there already is not stored again.
+    // Messages that are stored already must not be stored again.
     for write in writes() {
         let _ = store.commit(vec![write]).await;
     }
@@ -107,9 +108,10 @@ async fn serves_nothing_wrong(path: &Path, expected: &BTreeMap<i64, Seen>) -> Re
     Ok(())
 }
 
+/// Flips one bit of a file in a copy of the folder, and checks what the copy serves.
 async fn flip(
     pristine: &Path,
-    expected: &BTreeMap<i64, Seen>,
+    expected: &BTreeMap<i64, InboxView>,
     file: &Path,
     bit: usize,
 ) -> Result<(), String> {
@@ -119,14 +121,14 @@ async fn flip(
     let mut bytes = fs::read(&path).unwrap();
     bytes[bit / 8] ^= 1 << (bit % 8);
     fs::write(&path, bytes).unwrap();
-    let served = serves_nothing_wrong(copy.path(), expected).await;
-    served.map_err(|wrong| format!("bit {bit} of {}: {wrong}", file.display()))
+    let checked = check_reads(copy.path(), expected).await;
+    checked.map_err(|wrong| format!("bit {bit} of {}: {wrong}", file.display()))
 }
 
 #[tokio::test]
 async fn a_flipped_bit_is_noticed_or_harmless() {
     let (pristine, expected) = folder().await;
-    serves_nothing_wrong(crashed(pristine.path()).path(), &expected)
+    check_reads(crashed(pristine.path()).path(), &expected)
         .await
         .unwrap();
     let mut random = chance();
@@ -150,7 +152,7 @@ async fn a_flipped_bit_is_noticed_or_harmless() {
 #[tokio::test]
 async fn a_check_and_a_dump_go_on_behind_an_unreadable_block() {
     let (pristine, expected) = folder().await;
-    // Everything in tables, so that the damage is not in a journal.
+    // A close writes everything into tables. So the damage below is not in a journal, where the open would find it.
     open_small(pristine.path()).close().await.unwrap();
     let tables = files(&pristine.path().join("engine/keyspaces/1/tables"));
     let (largest, bytes) = tables

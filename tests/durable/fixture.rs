@@ -15,16 +15,18 @@ use imd::store::{
 };
 use tempfile::TempDir;
 
+/// A page of the whole inbox.
 pub const ALL: PageLimit = PageLimit {
     entries: 0,
     bytes: usize::MAX,
 };
 
+/// Opens a store with the default config.
 pub fn open(path: &Path) -> Result<DurableStore, OpenError> {
     DurableStore::open(path, &config::Store::default())
 }
 
-/// A store that writes a table after so many bytes.
+/// Opens a store with the smallest buffer, so that a few messages are enough for a table.
 pub fn open_small(path: &Path) -> DurableStore {
     let config = config::Store {
         buffer: 1 << 16,
@@ -33,6 +35,7 @@ pub fn open_small(path: &Path) -> DurableStore {
     DurableStore::open(path, &config).unwrap()
 }
 
+/// Returns a message whose text follows from its id, as [`inbox`] expects.
 pub fn message(kind: Kind, source: i64, group: i64, id: &str) -> Arc<Message> {
     Arc::new(Message::new(
         kind,
@@ -93,11 +96,12 @@ pub fn register(uid: i64) -> Write {
     }
 }
 
+/// Commits one write, and returns whether it was accepted.
 pub async fn one(store: &DurableStore, write: Write) -> Result<(), Rejected> {
     store.commit(vec![write]).await.unwrap().accepted()[0]
 }
 
-/// What stands in an inbox: (version, kind, source, msgID), each with the text that belongs to it.
+/// Returns the entries of an inbox as (version, kind, source, msgID), and checks their texts.
 pub async fn inbox(store: &DurableStore, uid: i64) -> Vec<(i64, Kind, i64, String)> {
     let row = |entry: Entry| {
         let message = &entry.message;
@@ -113,18 +117,20 @@ pub async fn inbox(store: &DurableStore, uid: i64) -> Vec<(i64, Kind, i64, Strin
     page.entries.into_iter().map(row).collect()
 }
 
-/// Copies a folder as a `kill -9` would leave it. What the engine has set aside at the end of a journal is left out.
+/// Copies the folder of a running store as `kill -9` would leave it. The room that the engine has reserved at the end of a
+/// journal is left out.
 pub fn crashed(folder: &Path) -> TempDir {
     loop {
         let copy = tempfile::tempdir().unwrap();
         let before = names(folder);
-        // What goes on in the background must not show half: then a file came or went.
+        // The engine may add or remove a file while the folder is copied. Such a copy is a state that no kill leaves.
         if copy_into(folder, copy.path()).is_ok() && names(folder) == before {
             return copy;
         }
     }
 }
 
+/// Copies a folder with everything in it, without the reserved room of its journals.
 pub fn copy_into(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
@@ -135,7 +141,7 @@ pub fn copy_into(from: &Path, to: &Path) -> io::Result<()> {
         } else {
             let mut bytes = fs::read(entry.path())?;
             if target.extension().is_some_and(|ext| ext == "jnl") {
-                // Much of it, and byte by byte that takes its time.
+                // The room is long, so most of it is cut off in large steps.
                 while bytes.ends_with(&[0; 1 << 16]) {
                     bytes.truncate(bytes.len() - (1 << 16));
                 }
@@ -148,7 +154,7 @@ pub fn copy_into(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The names of everything in a folder.
+/// Returns the paths of everything in a folder.
 fn names(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -159,7 +165,7 @@ fn names(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Every file in a folder, with what it holds.
+/// Returns every file in a folder with its contents.
 pub fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -175,8 +181,8 @@ pub fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     found
 }
 
-/// The files of a store's folder, but for the lists of tables that newer ones have replaced: the engine removes such lists
-/// when it finds them, also where the folder is refused after that.
+/// Returns the files of a store's folder, except for lists of tables that were replaced by newer ones. The engine removes
+/// such lists when it opens, even if the folder is refused afterwards.
 pub fn in_use(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let list = |path: &Path| -> Option<u64> {
         let name = path.file_name()?.to_str()?;
@@ -197,7 +203,7 @@ pub fn in_use(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     found
 }
 
-/// The newest journal.
+/// Returns the path of the newest journal.
 pub fn journal(folder: &Path) -> PathBuf {
     let mut journals = files(&folder.join("engine"));
     journals.retain(|(path, _)| path.extension().is_some_and(|ext| ext == "jnl"));

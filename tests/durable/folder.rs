@@ -13,6 +13,7 @@ use imd::store::{
 
 use crate::fixture::{crashed, files, in_use, journal, one, open, open_small, p2p};
 
+/// Opens a folder that must be refused, and returns the error.
 fn refusal(path: &Path) -> OpenError {
     open(path).map(drop).unwrap_err()
 }
@@ -27,7 +28,7 @@ async fn a_folder_is_open_in_one_store_at_a_time() {
         Err(OpenError::InUse(_))
     ));
     store.close().await.unwrap();
-    // Closed for good, and only once.
+    // A closed store answers with errors, and a second close changes nothing.
     assert!(store.inbox_state(Uid(1)).await.is_err());
     assert!(store.commit(vec![p2p(1, 2, "a")]).await.is_err());
     store.close().await.unwrap();
@@ -88,7 +89,7 @@ async fn files_of_systems_and_tools_in_a_folder_are_ignored() {
         one(&store, p2p(1, 2, &n.to_string())).await.unwrap();
     }
     store.close().await.unwrap();
-    // A file manager has been there meanwhile.
+    // A file manager leaves its files in every folder that it shows.
     for within in [
         "",
         "engine",
@@ -133,7 +134,7 @@ async fn a_newer_format_is_refused_and_left_alone() {
 async fn a_store_whose_creation_was_interrupted_is_created_anew() {
     let folder = tempfile::tempdir().unwrap();
     open(folder.path()).unwrap().close().await.unwrap();
-    // As if the process had died before the last step.
+    // This is the state before the last step of a creation.
     fs::write(folder.path().join("making"), "").unwrap();
     fs::remove_file(folder.path().join("format")).unwrap();
     fs::remove_file(folder.path().join("mark")).unwrap();
@@ -159,7 +160,7 @@ async fn a_store_killed_before_its_first_rename_is_created_anew() {
     assert_eq!(left.unwrap(), "mine");
 }
 
-/// Else each sync has to write more than the commit.
+/// Otherwise each sync would also have to write the new length of the file.
 #[tokio::test]
 async fn in_a_new_store_the_journal_does_not_grow() {
     let folder = tempfile::tempdir().unwrap();
@@ -168,14 +169,14 @@ async fn in_a_new_store_the_journal_does_not_grow() {
     let before = length();
     one(&store, p2p(1, 2, "a")).await.unwrap();
     assert_eq!(length(), before);
-    // As a crash leaves it, with the room.
+    // A crash leaves the journal with its reserved room, which [`crashed`] cuts off.
     let copy = crashed(folder.path());
     let file = fs::File::options().write(true).open(journal(copy.path()));
     file.unwrap().set_len(before).unwrap();
     let survivor = open(copy.path()).unwrap();
     one(&survivor, p2p(1, 2, "b")).await.unwrap();
     assert_eq!(survivor.inbox_state(Uid(2)).await.unwrap().total, 2);
-    // After a close there is nothing to be read in it.
+    // A close writes everything into tables, and leaves the journal empty.
     store.close().await.unwrap();
     assert_eq!(length(), 0);
 }
@@ -235,7 +236,7 @@ async fn unsynced_commits_may_be_missing_only_after_a_restart_of_the_machine() {
         assert!(matches!(refusal(cut.path()), OpenError::Damaged { .. }));
         assert_eq!(files(cut.path()), before);
     }
-    // As another start of the machine finds it.
+    // With another boot id the folder is opened after a restart of the machine.
     fs::write(cut.path().join("boot"), "another").unwrap();
     assert_eq!(
         open(cut.path())
@@ -256,7 +257,7 @@ async fn a_torn_end_of_an_older_journal_is_cut_off_if_no_commit_is_missing() {
     let copy = crashed(folder.path());
     let first = journal(copy.path());
     let mut bytes = fs::read(&first).unwrap();
-    // The beginning of a batch, and nothing behind it.
+    // These bytes are the beginning of a batch.
     bytes.extend([1, 5, 0, 0]);
     fs::write(&first, bytes).unwrap();
     fs::write(first.with_file_name("1.jnl"), "").unwrap();
@@ -266,7 +267,8 @@ async fn a_torn_end_of_an_older_journal_is_cut_off_if_no_commit_is_missing() {
     assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 2);
 }
 
-/// A folder after one commit and after two, as crashes would leave them, and the bytes of its journal at both times.
+/// Returns copies of a folder after one commit and after two, as crashes would leave them, and the lengths of the journal in
+/// both.
 async fn two_commits() -> (tempfile::TempDir, tempfile::TempDir, usize, usize) {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).unwrap();
@@ -285,7 +287,7 @@ async fn an_incomplete_commit_is_cut_off() {
     let whole = fs::read(journal(both.path())).unwrap();
     for length in (before + 1..after).step_by(7) {
         let copy = crashed(one_commit.path());
-        // Half of the second commit; nobody was told that it is there.
+        // A part of the second commit, which was not acknowledged.
         fs::write(journal(copy.path()), &whole[..length]).unwrap();
         let store = open(copy.path()).unwrap();
         assert_eq!(
@@ -335,7 +337,7 @@ async fn a_group_that_a_crash_interrupts_has_all_its_members_or_does_not_exist()
 async fn a_missing_acknowledged_commit_is_reported() {
     let (_, both, before, after) = two_commits().await;
     let whole = fs::read(journal(both.path())).unwrap();
-    // The first bit of all: as if nothing had ever been written.
+    // With the first bit flipped, the journal looks as if nothing had ever been written.
     let mut flipped = whole.clone();
     flipped[0] ^= 1;
     let copy = crashed(both.path());

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::fixture::{copy_into, crashed, in_use, inbox, one, open, p2p};
 
-/// A store with so many commits of its own.
+/// Returns the folder of a store with this number of commits, as a crash would leave it.
 async fn store(commits: usize) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).unwrap();
@@ -23,7 +23,7 @@ async fn store(commits: usize) -> TempDir {
     crashed(folder.path())
 }
 
-/// Puts `part` of one folder in the place of that of another.
+/// Replaces `part` of the folder `to` by that of the folder `from`.
 fn transplant(from: &Path, to: &Path, part: &str) {
     let (from, to) = (from.join(part), to.join(part));
     if from.is_dir() {
@@ -34,6 +34,7 @@ fn transplant(from: &Path, to: &Path, part: &str) {
     }
 }
 
+/// Checks that everything that opens a folder refuses this one and names `part`, and that a file is not changed by that.
 fn refused(folder: &Path, part: &str) {
     let by_name = |error: OpenError| {
         let text = error.to_string();
@@ -44,7 +45,7 @@ fn refused(folder: &Path, part: &str) {
         );
     };
     by_name(Inspection::open(folder).map(drop).unwrap_err());
-    // The engine has to open tables to tell what is in them, and may merge them meanwhile.
+    // The contents of tables are known only when the engine is open, and it may merge tables meanwhile.
     let is_file = folder.join(part).is_file();
     let before = in_use(folder);
     by_name(open(folder).map(drop).unwrap_err());
@@ -60,7 +61,7 @@ fn refused(folder: &Path, part: &str) {
 
 #[tokio::test]
 async fn a_file_of_another_store_is_refused_by_name() {
-    // Smaller, of the same size, and larger.
+    // The other store is smaller, of the same size, and larger.
     for commits in [2, 5, 9] {
         let (own, other) = (store(5).await, store(commits).await);
         for part in ["engine/0.jnl", "mark", "id"] {
@@ -118,7 +119,7 @@ async fn a_folder_without_its_id_is_refused() {
     }
 }
 
-/// A folder with tables, and behind them commits in its journal; and how it was before each of two closes.
+/// Returns a folder twice: as it was after an earlier close, and now, with newer tables and with commits in its journal.
 async fn with_tables_and_journal() -> [TempDir; 2] {
     let folder = store(5).await;
     let mut closed = Vec::new();
@@ -149,10 +150,10 @@ async fn tables_of_another_store_or_time_are_refused_with_a_journal() {
     transplant(older.path(), copy.path(), part);
     let refused = open(copy.path()).map(drop).unwrap_err().to_string();
     assert!(refused.contains("its tables end with commit"), "{refused}");
-    // The engine was opened to see that.
+    // The engine had to be opened to find that out, so the error does not claim that nothing was changed.
     assert!(!refused.contains("Nothing was changed"), "{refused}");
 
-    // The mark is newer than the journal, which ends earlier.
+    // The mark counts more commits than the older journal has.
     for part in ["engine/0.jnl", "engine"] {
         let copy = crashed(own.path());
         transplant(older.path(), copy.path(), part);
@@ -180,7 +181,7 @@ async fn one_table_of_another_store_is_refused_by_name() {
         }
         tried += 1;
         let copy = crashed(own.path());
-        // As it is after another start: only what has changed since is read.
+        // After a start and a close, the next start reads only files that have changed since.
         open(copy.path()).unwrap().close().await.unwrap();
         transplant(other.path(), copy.path(), part.to_str().unwrap());
         let name = copy.path().join(&part).display().to_string();
@@ -189,7 +190,7 @@ async fn one_table_of_another_store_is_refused_by_name() {
             refused.contains(&name) && refused.contains("of another store"),
             "{refused}"
         );
-        // Who looks is told, and sees the rest.
+        // An inspection reports the table, and reads the others.
         let inspection = Inspection::open(copy.path()).unwrap();
         let problems = inspection.check().problems.join("\n");
         assert!(problems.contains(&name), "{problems}");

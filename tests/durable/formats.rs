@@ -31,7 +31,7 @@ async fn login(imd: &Imd, uid: i64) -> Client {
     client
 }
 
-/// The version, sender, id and text of each message that an inbox still has.
+/// Returns the version, sender, id and text of each message in an inbox.
 async fn inbox(client: &mut Client) -> Vec<(i64, i64, String, String)> {
     let page = client.sync(0, 0).await.unwrap();
     let messages = page.messages.into_iter();
@@ -57,7 +57,7 @@ async fn check(made: &Path) {
     let expected = Snapshot::open(&made.with_extension("snapshot")).unwrap();
     assert!(imd.snapshot().await.unwrap() == expected);
 
-    // What the snapshot has, in words.
+    // These are the contents of the snapshot.
     let mut bob = login(&imd, 2).await;
     let event = bob.next_event().await.unwrap();
     let Event::Notify { current, total } = event else {
@@ -80,7 +80,7 @@ async fn check(made: &Path) {
     let mut ann = login(&imd, 1).await;
     assert_eq!(inbox(&mut ann).await[1], row(2, 2, "third", ""), "an ack");
 
-    // The ids are known, also the id of a message that was removed.
+    // The ids of stored messages are remembered, also the id of a message that was removed.
     for id in ["first", "third", "fifth"] {
         ann.send_p2p_as(2, id, "again").await.unwrap();
     }
@@ -110,7 +110,7 @@ async fn a_folder_of_format_2_holds_everything() {
     check(&fixtures().join("format-2")).await;
 }
 
-/// Made as the fixtures are, so that the next fixture can be made at any time.
+/// The folder is made in the same way as the fixtures, so that the next fixture can be made at any time.
 #[tokio::test]
 async fn a_folder_of_the_present_format_holds_everything() {
     let dir = tempfile::tempdir().unwrap();
@@ -171,7 +171,7 @@ async fn make(to: &Path) {
         .await
         .unwrap();
     let snapshot = imd.snapshot().await.unwrap();
-    // A stop would write the journal into tables.
+    // A shutdown would write the journal into tables, and the fixture must have a journal.
     let killed = crashed(&folder);
     imd.shutdown().await;
     copy_into(killed.path(), to).unwrap();

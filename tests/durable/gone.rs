@@ -12,11 +12,13 @@ use imd::store::{MessageStore, OpenError, StoreAdmin};
 
 use crate::fixture::{copy_into, files, inbox, journal, one, open, p2p};
 
-/// Generous: only a failure uses it up.
+/// How long the store may take to notice a missing file. Only a failing test waits for so long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A name, and what is done to the folder of a running store.
 type Deed = (&'static str, fn(&Path));
 
+/// Removes the files of a folder, and leaves its subfolders.
 fn empty(folder: &Path) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -26,12 +28,12 @@ fn empty(folder: &Path) {
     }
 }
 
-/// Where the folder is moved to.
+/// Returns the path that the folder is moved to.
 fn away(folder: &Path) -> std::path::PathBuf {
     folder.with_file_name("away")
 }
 
-/// The very next commit notices each of these.
+/// Each of these is noticed by the next commit.
 const AT_ONCE: [Deed; 9] = [
     ("removed", |folder| fs::remove_dir_all(folder).unwrap()),
     ("moved away", |folder| {
@@ -66,7 +68,7 @@ const AT_ONCE: [Deed; 9] = [
     }),
 ];
 
-/// These are looked for when the room on the disk is.
+/// Each of these is noticed when the store next checks the free space of the disk.
 const SOON: [Deed; 5] = [
     ("without its format", |folder| {
         fs::remove_file(folder.join("format")).unwrap();
@@ -99,7 +101,7 @@ async fn a_store_whose_folder_is_gone_acknowledges_nothing() {
         let why = store.failed().await.to_string();
         assert!(why.contains(folder.to_str().unwrap()), "{what}: {why}");
         assert!(store.close().await.is_err(), "{what}");
-        // What is in its place now is somebody else's.
+        // Whatever is in the place of the folder now belongs to somebody else, and is not changed.
         let ours = |path: &Path| path.starts_with(away(&folder)) || path.ends_with("0.jnl");
         let theirs = |mut files: Vec<(std::path::PathBuf, Vec<u8>)>| {
             files.retain(|(path, _)| {
@@ -140,7 +142,7 @@ async fn closing_a_store_whose_folder_is_gone_is_an_error() {
         deed(&folder);
         assert!(store.close().await.is_err(), "{what}");
         if what == "replaced by a copy" {
-            // As after a crash: the close has emptied no journal of it.
+            // The close has not touched the copy: it still has its journal, as after a crash.
             let copy = open(&folder).unwrap();
             assert_eq!(inbox(&copy, 2).await.len(), 1);
         }

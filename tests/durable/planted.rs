@@ -15,17 +15,17 @@ use nix::unistd::mkfifo;
 
 use crate::fixture::{crashed, files, one, open, open_small, p2p};
 
-/// What somebody puts in the place of a file.
+/// An entry that somebody puts in the place of a file.
 #[derive(Debug, Clone, Copy)]
 enum Plant {
     /// A link to a file with the same bytes, elsewhere.
     Link,
-    /// A link that leads nowhere: who creates a file through it creates it elsewhere.
+    /// A link to a file that does not exist. A program that creates a file through it creates it elsewhere.
     Dangling,
-    /// A pipe: who opens it may wait for ever.
+    /// A pipe. A program that opens it may wait for ever.
     Pipe,
     Folder,
-    /// A second name of a file elsewhere.
+    /// A hard link to a file elsewhere.
     HardLink,
 }
 
@@ -38,7 +38,7 @@ const PLANTS: [Plant; 5] = [
 ];
 
 impl Plant {
-    /// Puts it at `path`, with a file in `elsewhere` where it points to one.
+    /// Puts the entry at `path`. If it points to a file, that file is in `elsewhere`.
     fn put(self, path: &Path, elsewhere: &Path) {
         let theirs = elsewhere.join("theirs");
         fs::write(&theirs, fs::read(path).unwrap_or_default()).unwrap();
@@ -53,7 +53,7 @@ impl Plant {
     }
 }
 
-/// Makes sure that the folder is refused by everything that opens one, with the name of `entry`.
+/// Checks that everything that opens a folder refuses this one, and names `entry`.
 fn refused(folder: &Path, entry: &Path, what: &str) {
     let by_name = |error: OpenError| {
         let text = error.to_string();
@@ -74,7 +74,7 @@ fn refused(folder: &Path, entry: &Path, what: &str) {
     }
 }
 
-/// A folder with tables and with commits in its journal.
+/// Returns a folder with tables, and with commits in its journal.
 async fn store() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let store = open_small(folder.path());
@@ -100,7 +100,7 @@ async fn an_entry_in_the_place_of_a_file_is_refused() {
             .iter()
             .any(|name| name.iter().any(|part| part == "tables"))
     );
-    // What is there for a while only.
+    // These files exist only for a while.
     names.extend(
         [
             "making",
@@ -114,7 +114,7 @@ async fn an_entry_in_the_place_of_a_file_is_refused() {
     );
     for name in &names {
         for plant in PLANTS {
-            // A table is never written over: a backup may share it.
+            // A hard link in the place of a table is allowed: tables are never overwritten, and a backup may share them.
             if matches!(plant, Plant::HardLink) && name.iter().any(|part| part == "tables") {
                 continue;
             }
@@ -165,7 +165,7 @@ async fn an_entry_in_the_place_of_a_folder_is_refused() {
     }
 }
 
-/// A folder that is on another disk is often reached so.
+/// Users put the folder on another disk, and a link in its place.
 #[tokio::test]
 async fn the_folder_itself_may_be_a_link() {
     let pristine = store().await;
@@ -181,6 +181,7 @@ async fn the_folder_itself_may_be_a_link() {
     assert_eq!(mode & 0o777, 0o700);
 }
 
+/// Returns everything in a folder that other users of the machine may access.
 fn open_to_others(folder: &Path) -> Vec<PathBuf> {
     let mut found = vec![folder.to_owned()];
     let mut open = Vec::new();

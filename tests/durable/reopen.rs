@@ -12,7 +12,7 @@ use crate::fixture::{
     ack, crashed, create, inbox, join, one, open, open_small, p2p, register, to_group,
 };
 
-/// Something of everything.
+/// Stores something of every kind: a user, a group, messages, an ack and a read mark.
 async fn fill(store: &DurableStore) {
     let batch = vec![
         register(1),
@@ -31,6 +31,7 @@ async fn fill(store: &DurableStore) {
         .unwrap();
 }
 
+/// Checks that everything that [`fill`] has stored is there.
 async fn check(store: &DurableStore) {
     let row = |version, kind, source, id: &str| (version, kind, source, id.to_owned());
     let ones = [row(1, Kind::Group, 2, "b"), row(2, Kind::Ack, 2, "a")];
@@ -55,7 +56,8 @@ async fn check(store: &DurableStore) {
     assert_eq!(store.user(Uid(2)).await.unwrap(), None);
 }
 
-/// What was there goes on: nothing is stored twice, versions follow, members are members.
+/// Checks that the store continues behind what [`fill`] has stored: no message is stored twice, versions follow, and members
+/// can send.
 async fn go_on(store: &DurableStore) {
     let again = vec![
         p2p(1, 2, "a"),
@@ -113,19 +115,17 @@ async fn everything_is_there_after_a_crash() {
 async fn many_crashes_and_closes_leave_no_gap() {
     let folder = tempfile::tempdir().unwrap();
     let mut last = None;
-    for life in 0..5 {
-        // A crash, then a close, in turn.
+    for run in 0..5 {
+        // Runs end with a crash and with a close in turn.
         let here = match &last {
             Some(copy) => tempfile::TempDir::path(copy),
             None => folder.path(),
         };
         let store = open_small(here);
         for n in 0..300 {
-            one(&store, p2p(1, 2, &format!("{life}-{n}")))
-                .await
-                .unwrap();
+            one(&store, p2p(1, 2, &format!("{run}-{n}"))).await.unwrap();
         }
-        if life % 2 == 0 {
+        if run % 2 == 0 {
             let copy = crashed(here);
             last = Some(copy);
         } else {
@@ -153,13 +153,13 @@ async fn a_batch_that_is_not_awaited_is_stored_whole_or_not_at_all() {
     one(&store, create(9, 1)).await.unwrap();
     one(&store, join(9, 2)).await.unwrap();
     {
-        // Submitted, and given up before the answer.
+        // The batch is submitted, and its future dropped before the answer.
         let commit = store.commit(vec![to_group(1, 9, "a"), p2p(1, 2, "b")]);
         tokio::pin!(commit);
         let once = futures_util::poll!(&mut commit);
         assert!(once.is_pending());
     }
-    // What is submitted later is stored later, so the batch above is decided now.
+    // Batches are stored in the order in which they are submitted, so the batch above is stored by now or never.
     one(&store, p2p(1, 3, "c")).await.unwrap();
     assert_eq!(inbox(&store, 1).await.len(), 1);
     assert_eq!(inbox(&store, 2).await.len(), 2);
@@ -180,7 +180,8 @@ async fn the_text_of_a_group_message_is_stored_once() {
     assert_eq!(findings.problems, Vec::<String>::new());
 }
 
-/// The numbers of the commits go on, so that a folder which lost the newest ones is still found out.
+/// The numbers of the commits continue across a replacement, so that a folder which has lost the newest commits is still
+/// refused.
 #[tokio::test]
 async fn a_replacement_survives_a_crash_and_nothing_from_before_it_does() {
     let folder = tempfile::tempdir().unwrap();
@@ -217,7 +218,7 @@ async fn a_replacement_survives_a_crash_and_nothing_from_before_it_does() {
     }
 }
 
-/// So much that the engine is made to forget it.
+/// The contents are so large that a replacement makes the engine drop whole tables.
 #[tokio::test]
 async fn a_large_store_is_emptied_too() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,8 @@
-//! What every store promises. `retention` has what it promises of what is removed, `snapshot` of what is looked at and
-//! replaced as a whole; `model` compares it with a few lines that are obviously right.
+//! The contract of `imd::store`: one suite for every store, which runs on the memory store and on the durable one.
+//!
+//! This file has the promises of commits, pages, read marks, groups and acks; `retention` those of removed entries, and
+//! `snapshot` those of looking at a store and replacing it. `model` compares a store with an implementation that is
+//! obviously right. A new store is added at the end of the macro [`suite`]; below it are promises of the memory store alone.
 
 #[cfg(feature = "durable")]
 mod folder;
@@ -90,7 +93,7 @@ async fn one(store: &dyn Store, write: Write) -> Result<(), Rejected> {
     commit(store, vec![write]).await.accepted()[0]
 }
 
-/// What stands in an inbox: (version, kind, source, msgID).
+/// Returns the entries of an inbox: (version, kind, source, msgID).
 async fn inbox(store: &dyn Store, uid: i64) -> Vec<(i64, Kind, i64, String)> {
     let page = store.read_page(Uid(uid), Version(0), ALL).await.unwrap();
     let row = |e: &Entry| {
@@ -116,8 +119,8 @@ async fn read_mark(store: &dyn Store, uid: i64) -> i64 {
     store.inbox_state(Uid(uid)).await.unwrap().read.0
 }
 
-/// The contract of [`Store`]. `$make` is an async function from a [`Retention`] to an empty `Arc<dyn Store>`; so many
-/// `$cases` are compared with the model.
+/// The contract of [`Store`]. `$make` is an async function that makes an empty `Arc<dyn Store>` with a [`Retention`].
+/// `$cases` is the number of random sequences that are compared with the model.
 macro_rules! suite {
     ($name:ident, $cases:expr, $make:expr) => {
         mod $name {
@@ -186,7 +189,7 @@ macro_rules! suite {
             );
 
             #[test]
-            fn whatever_is_written_read_and_cleaned_is_as_in_the_model() {
+            fn random_operations_have_the_results_of_the_model() {
                 model::compare($cases, $make);
             }
         }
@@ -219,7 +222,7 @@ async fn memory(retention: Retention) -> Arc<dyn Store> {
     Arc::new(MemoryStore::new(1 << 30, retention))
 }
 
-/// A memory store that keeps everything.
+/// Returns a memory store of at most `limit` bytes, whose cleanings remove nothing.
 fn memory_store(limit: usize) -> MemoryStore {
     MemoryStore::new(limit, Retention::default())
 }
@@ -259,7 +262,7 @@ async fn a_message_sent_again_is_stored_once(store: Arc<dyn Store>) {
         }]
     );
     assert_eq!(ids(&*store, 2).await, ["a", "b"]);
-    // Another sender, another receiver: another message.
+    // The same id of another sender, or to another receiver, is another message.
     commit(&*store, vec![p2p(3, 2, "a"), p2p(1, 4, "a")]).await;
     assert_eq!(ids(&*store, 2).await, ["a", "b", "a"]);
     assert_eq!(ids(&*store, 4).await, ["a"]);
@@ -329,7 +332,7 @@ async fn grown_inboxes_are_reported_with_their_state(store: Arc<dyn Store>) {
     );
 }
 
-/// Results with the receivers of messages to groups in the order of their ids. A store may have them in any order.
+/// Sorts the receivers of group messages in these results, because a store may have them in any order.
 fn in_order(
     mut results: Vec<Result<WriteOutcome, Rejected>>,
 ) -> Vec<Result<WriteOutcome, Rejected>> {
@@ -363,7 +366,7 @@ async fn each_write_of_a_batch_has_its_outcome(store: Arc<dyn Store>) {
         ack(2, 1, "a"),
         ack(2, 1, "b"),
         p2p(3, 2, "a"),
-        // Sent again, in the same batch.
+        // This message is sent again in the same batch.
         p2p(1, 2, "a"),
         to_group(1, 50, "b"),
         ack(2, 1, "a"),
@@ -387,9 +390,9 @@ async fn each_write_of_a_batch_has_its_outcome(store: Arc<dyn Store>) {
     );
     let again = vec![p2p(1, 2, "a"), to_group(2, 50, "c"), ack(1, 1, "a")];
     let committed = commit(&*store, again).await;
-    // The message to the group is the newest entry of each inbox: the totals are its versions.
+    // The message to the group is the newest entry of each inbox, so the totals are its versions.
     let mut grown = committed.grown_inboxes;
-    grown.sort_unstable_by_key(|level| level.uid);
+    grown.sort_unstable_by_key(|inbox| inbox.uid);
     let totals: Vec<_> = grown
         .iter()
         .map(|level| (level.uid.0, level.total.0))
@@ -487,7 +490,7 @@ async fn a_group_message_sent_again_is_stored_once(store: Arc<dyn Store>) {
     // The same id to another group, or to a user, is another message.
     commit(&*store, vec![to_group(1, 51, "m"), p2p(1, 1, "m")]).await;
     assert_eq!(ids(&*store, 1).await, ["m", "m", "m"]);
-    // Also for who has left the group since, and may send no more.
+    // A message of a user who has left the group since is still known, although this user may send no other one.
     one(
         &*store,
         Write::Quit {
@@ -548,7 +551,7 @@ fn join_all(group: i64, uids: &[i64], max_members: usize) -> Write {
     }
 }
 
-/// The members of each group.
+/// Returns the members of each group.
 async fn members(store: &dyn Store) -> Vec<(i64, Vec<i64>)> {
     let groups = store.groups(GroupId(0), MAX_MEMBERS).await.unwrap();
     let members = groups.into_iter().map(|group| {
@@ -562,7 +565,7 @@ async fn a_group_is_created_with_all_its_members_or_not_at_all(store: Arc<dyn St
     let store = &*store;
     one(store, create_with(9, 7, &[8, 7, 8, 3])).await.unwrap();
     assert_eq!(members(store).await, [(9, vec![3, 7, 8])]);
-    // The id of another group: nobody gets into it.
+    // The id is that of an existing group, which gets no members by this.
     let again = commit(store, vec![create_with(9, 1, &[2, 4]), to_group(7, 9, "a")]).await;
     assert_eq!(again.accepted(), [Err(Rejected::GroupExists), Ok(())]);
     assert_eq!(members(store).await, [(9, vec![3, 7, 8])]);
@@ -585,7 +588,7 @@ async fn users_who_join_together_all_join_or_none_does(store: Arc<dyn Store>) {
     );
     assert_eq!(members(store).await, [(9, vec![1, 2])]);
     one(store, join_all(9, &[2, 3, 3, 4, 1], 4)).await.unwrap();
-    // Who is there joins also where it is full, or over what is allowed by now.
+    // A member joins again although the group is full, or has more members than are allowed by now.
     one(store, join_all(9, &[4, 1], 2)).await.unwrap();
     assert_eq!(members(store).await, [(9, vec![1, 2, 3, 4])]);
     one(store, to_group(4, 9, "a")).await.unwrap();
@@ -690,7 +693,7 @@ async fn an_ack_needs_a_message_and_is_stored_once(store: Arc<dyn Store>) {
         one(&*store, ack(2, 1, "b")).await,
         Err(Rejected::NoSuchMessage)
     );
-    // 1 has sent it, not got it.
+    // User 1 has sent the message and not received it.
     assert_eq!(
         one(&*store, ack(1, 2, "a")).await,
         Err(Rejected::NoSuchMessage)
@@ -706,7 +709,7 @@ async fn an_ack_needs_a_message_and_is_stored_once(store: Arc<dyn Store>) {
         }]
     );
     assert_eq!(inbox(&*store, 1).await, [(1, Kind::Ack, 2, "a".into())]);
-    // An ack is no message that could be accepted.
+    // An ack can't be accepted.
     assert_eq!(
         one(&*store, ack(1, 2, "a")).await,
         Err(Rejected::NoSuchMessage)
@@ -834,7 +837,7 @@ async fn a_read_mark_can_come_with_other_writes(store: Arc<dyn Store>) {
         assert_eq!(committed.grown_inboxes.len(), 1);
         assert_eq!(read_mark(&*store, 2).await, mark, "after {asked}");
     }
-    // It makes no inbox, and lets none grow.
+    // A read mark creates no inbox, and is no growth of one.
     let nobody = Write::Read {
         uid: Uid(7),
         after: Version(1),
@@ -1026,7 +1029,7 @@ async fn concurrent_senders_leave_no_gap(store: Arc<dyn Store>) {
     assert_eq!(total, 4 * 50 + 4 * 50 * 4);
 }
 
-/// The batch has more entries than the memory store does in one turn: others commit in its middle.
+/// The batch has more entries than the memory store does in one turn, so that another batch is committed in its middle.
 async fn a_long_batch_and_another_beside_it_leave_no_gap(store: Arc<dyn Store>) {
     let store = &*store;
     let everyone = 1..=1_000;
@@ -1126,14 +1129,14 @@ async fn a_full_memory_store_refuses_and_still_serves() {
         Ok(()),
         "what is there already is still answered"
     );
-    // A group message is refused whole: no member has it.
+    // A group message is refused as a whole: no member has it.
     let text = "y".repeat(30_000);
     let group = Write::Group {
         message: message(Kind::Group, 1, 50, "g", &text),
     };
     assert_eq!(one(&store, group).await, Err(Rejected::Full));
     assert!(ids(&store, 1).await.is_empty());
-    // And what needs no room is still done.
+    // Writes that need no room are still done.
     assert_eq!(
         one(
             &store,
@@ -1148,7 +1151,7 @@ async fn a_full_memory_store_refuses_and_still_serves() {
     assert_eq!(ids(&store, 3).await, ["first"]);
 }
 
-/// A memory store that is full up to the last bytes, with a group 9 of user 1.
+/// Returns a memory store that is full up to the last bytes, with the group 9 of user 1.
 async fn nearly_full() -> MemoryStore {
     let store = memory_store(1 << 16);
     one(&store, create(9, 1)).await.unwrap();
@@ -1191,6 +1194,6 @@ async fn a_write_without_room_is_not_done_in_part() {
     let results = commit(&store, refused).await.accepted();
     assert_eq!(results, [Err(Rejected::Full); 7]);
     assert_eq!(store.snapshot(usize::MAX).await.unwrap(), before);
-    // What takes nothing is done.
+    // A write that takes no room is done.
     one(&store, join(9, 1)).await.unwrap();
 }

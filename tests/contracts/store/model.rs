@@ -17,6 +17,7 @@ const START: i64 = 1_700_000_000_000;
 const GROUP: i64 = 50;
 const USERS: std::ops::Range<i64> = 1..4;
 
+/// One operation, which is done on the store and on the model.
 #[derive(Debug, Clone)]
 enum Step {
     Send {
@@ -48,7 +49,7 @@ enum Step {
         minutes: i64,
     },
     Clean,
-    /// Everything is saved, and loaded again.
+    /// Saves the contents as a snapshot, and replaces them by it.
     Reload,
 }
 
@@ -77,52 +78,79 @@ fn retention() -> impl Strategy<Value = Retention> {
     (keep, max_inbox).prop_map(|(keep, max_inbox)| Retention { keep, max_inbox })
 }
 
-/// Kind, source, receiver or group, id.
-type Key = (Kind, i64, i64, String);
+/// Identifies a message. A message with the same key that is sent again is stored once.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct MessageKey {
+    kind: Kind,
+    source: i64,
+    /// The receiver, or the group of a group message.
+    scope: i64,
+    msg_id: String,
+}
+
+#[derive(Clone)]
+struct ModelEntry {
+    version: i64,
+    key: MessageKey,
+    sent_at: i64,
+}
 
 #[derive(Default)]
 struct Inbox {
-    /// (version, key, when it was sent).
-    entries: Vec<(i64, Key, i64)>,
+    /// The entries that were not removed, oldest first.
+    entries: Vec<ModelEntry>,
+    /// The read mark.
     read: i64,
+    /// The newest version.
     total: i64,
+    /// The newest version that a page has delivered.
     delivered: i64,
 }
 
 impl Inbox {
+    /// Returns the newest version that was removed.
     fn removed(&self) -> i64 {
         self.total - self.entries.len() as i64
     }
 }
 
-struct Sent {
-    at: i64,
+/// What the model remembers of a stored message.
+struct SentMessage {
+    sent_at: i64,
     receivers: Vec<i64>,
 }
 
+/// A store that does everything in the simplest way. It has one group.
 struct Model {
     retention: Retention,
+    /// Unix milliseconds.
     now: i64,
+    /// The members of the group.
     members: Vec<i64>,
     inboxes: BTreeMap<i64, Inbox>,
-    sent: HashMap<Key, Sent>,
+    /// The messages whose keys are remembered.
+    sent: HashMap<MessageKey, SentMessage>,
     ledger: Ledger,
 }
 
 impl Model {
-    /// Returns what comes of a message to these receivers, and the inboxes that grow by it.
-    fn put(&mut self, key: Key, receivers: Vec<i64>) -> (WriteOutcome, Vec<InboxState>) {
+    /// Stores a message for these receivers. Returns the outcome, and the inboxes that have grown.
+    fn store(&mut self, key: MessageKey, receivers: Vec<i64>) -> (WriteOutcome, Vec<InboxState>) {
         if self.sent.contains_key(&key) {
             return (WriteOutcome::Duplicate, Vec::new());
         }
         for uid in &receivers {
             let inbox = self.inboxes.entry(*uid).or_default();
             inbox.total += 1;
-            inbox.entries.push((inbox.total, key.clone(), self.now));
+            inbox.entries.push(ModelEntry {
+                version: inbox.total,
+                key: key.clone(),
+                sent_at: self.now,
+            });
             self.ledger.stored += 1;
         }
         let grown: Vec<InboxState> = receivers.iter().map(|uid| self.inbox_state(*uid)).collect();
-        let outcome = match key.0 {
+        let outcome = match key.kind {
             Kind::Group => WriteOutcome::StoredForGroup {
                 receivers: Arc::new(receivers.iter().copied().map(Uid).collect()),
             },
@@ -131,23 +159,22 @@ impl Model {
                 version: grown[0].total,
             },
         };
-        let at = self.now;
-        self.sent.insert(key, Sent { at, receivers });
+        let sent_at = self.now;
+        self.sent.insert(key, SentMessage { sent_at, receivers });
         (outcome, grown)
     }
 
     fn has_received(&self, uid: i64, source: i64, id: &str) -> bool {
-        let of = |key: &Key| key.0 != Kind::Ack && key.1 == source && key.3 == id;
-        self.sent
-            .iter()
-            .any(|(key, sent)| of(key) && sent.receivers.contains(&uid))
+        self.sent.iter().any(|(key, sent)| {
+            let is_message = key.kind != Kind::Ack && key.source == source && key.msg_id == id;
+            is_message && sent.receivers.contains(&uid)
+        })
     }
 
     fn inbox_state(&self, uid: i64) -> InboxState {
-        let (read, total) = self
-            .inboxes
-            .get(&uid)
-            .map_or((0, 0), |i| (i.read.max(i.removed()), i.total));
+        let (read, total) = self.inboxes.get(&uid).map_or((0, 0), |inbox| {
+            (inbox.read.max(inbox.removed()), inbox.total)
+        });
         InboxState {
             uid: Uid(uid),
             read: Version(read),
@@ -155,18 +182,19 @@ impl Model {
         }
     }
 
-    /// (version, key) of the page, and its end.
-    fn sync(&mut self, uid: i64, after: i64, count: usize) -> (Vec<(i64, Key)>, i64) {
+    /// Reads a page of at most `count` entries, or of all if it is 0. Returns the entries as (version, key), and the version
+    /// at which the page ends.
+    fn read_page(&mut self, uid: i64, after: i64, count: usize) -> (Vec<(i64, MessageKey)>, i64) {
         let inbox = self.inboxes.entry(uid).or_default();
         if after <= inbox.total {
             inbox.read = inbox.read.max(after);
         }
         let after = if after > inbox.total { 0 } else { after };
-        let most = if count == 0 { usize::MAX } else { count };
-        let newer = inbox.entries.iter().filter(|entry| entry.0 > after);
+        let max_entries = if count == 0 { usize::MAX } else { count };
+        let newer = inbox.entries.iter().filter(|entry| entry.version > after);
         let page: Vec<_> = newer
-            .take(most)
-            .map(|(version, key, _)| (*version, key.clone()))
+            .take(max_entries)
+            .map(|entry| (entry.version, entry.key.clone()))
             .collect();
         let end = page
             .last()
@@ -179,16 +207,17 @@ impl Model {
         (page, end)
     }
 
+    /// Removes what the retention does not keep, and returns the number of removed entries.
     fn clean(&mut self) -> u64 {
         let keep = self.retention.keep;
         let keep = keep.map_or(i64::MAX, |keep| keep.as_millis() as i64);
-        let most = self.retention.max_inbox.unwrap_or(u64::MAX);
+        let max_inbox = self.retention.max_inbox.unwrap_or(u64::MAX);
         let mut removed = 0;
         for inbox in self.inboxes.values_mut() {
-            while let Some((version, _, at)) = inbox.entries.first()
-                && (self.now - at > keep || inbox.entries.len() as u64 > most)
+            while let Some(oldest) = inbox.entries.first()
+                && (self.now - oldest.sent_at > keep || inbox.entries.len() as u64 > max_inbox)
             {
-                self.ledger.removed += u64::from(*version > inbox.delivered);
+                self.ledger.removed += u64::from(oldest.version > inbox.delivered);
                 inbox.entries.remove(0);
                 removed += 1;
             }
@@ -196,18 +225,18 @@ impl Model {
         if self.retention.is_off() {
             return 0;
         }
-        let held: Vec<&Key> = self
+        let held: Vec<&MessageKey> = self
             .inboxes
             .values()
-            .flat_map(|inbox| inbox.entries.iter().map(|entry| &entry.1))
+            .flat_map(|inbox| inbox.entries.iter().map(|entry| &entry.key))
             .collect();
         self.sent
-            .retain(|key, sent| held.contains(&key) || self.now - sent.at <= 24 * HOUR);
+            .retain(|key, sent| held.contains(&key) || self.now - sent.sent_at <= 24 * HOUR);
         removed
     }
 }
 
-/// Whatever is written, read and cleaned, in whatever order.
+/// Does random steps on a store and on the model, and compares all results. `cases` is the number of sequences of steps.
 pub fn compare(cases: u32, make: impl AsyncFn(Retention) -> Arc<dyn Store>) {
     let config = Config {
         failure_persistence: None,
@@ -230,7 +259,7 @@ pub fn compare(cases: u32, make: impl AsyncFn(Retention) -> Arc<dyn Store>) {
                 ledger: Ledger::default(),
             };
             for step in steps {
-                take(&*store, &mut model, step).await;
+                do_step(&*store, &mut model, step).await;
                 assert_eq!(store.ledger(), model.ledger);
                 for uid in USERS {
                     assert_eq!(
@@ -245,7 +274,17 @@ pub fn compare(cases: u32, make: impl AsyncFn(Retention) -> Arc<dyn Store>) {
     compared.unwrap();
 }
 
-async fn take(store: &dyn Store, model: &mut Model, step: Step) {
+fn key(kind: Kind, source: i64, scope: i64, msg_id: String) -> MessageKey {
+    MessageKey {
+        kind,
+        source,
+        scope,
+        msg_id,
+    }
+}
+
+/// Does one step on the store and on the model, and compares the results.
+async fn do_step(store: &dyn Store, model: &mut Model, step: Step) {
     let now = model.now;
     let at = |kind, source, group, id: &str| {
         let mut message = message(kind, source, group, id, id);
@@ -254,10 +293,10 @@ async fn take(store: &dyn Store, model: &mut Model, step: Step) {
     };
     let (write, expected, mut grown) = match step {
         Step::Send { source, target, id } => {
-            // One id for messages of both kinds: what is accepted is either.
+            // Messages to users and to the group have the same ids, so that an ack may be for either.
             let id = id.to_string();
             let message = at(Kind::P2p, source, 0, &id);
-            let (outcome, grown) = model.put((Kind::P2p, source, target, id), vec![target]);
+            let (outcome, grown) = model.store(key(Kind::P2p, source, target, id), vec![target]);
             (
                 Write::P2p {
                     target: Uid(target),
@@ -272,7 +311,7 @@ async fn take(store: &dyn Store, model: &mut Model, step: Step) {
             let message = at(Kind::Group, source, GROUP, &id);
             let (expected, grown) = if model.members.contains(&source) {
                 let members = model.members.clone();
-                let (outcome, grown) = model.put((Kind::Group, source, GROUP, id), members);
+                let (outcome, grown) = model.store(key(Kind::Group, source, GROUP, id), members);
                 (Ok(outcome), grown)
             } else {
                 (Err(Rejected::NotAMember), Vec::new())
@@ -283,7 +322,7 @@ async fn take(store: &dyn Store, model: &mut Model, step: Step) {
             let id = id.to_string();
             let message = at(Kind::Ack, by, 0, &id);
             let (expected, grown) = if model.has_received(by, target, &id) {
-                let (outcome, grown) = model.put((Kind::Ack, by, target, id), vec![target]);
+                let (outcome, grown) = model.store(key(Kind::Ack, by, target, id), vec![target]);
                 (Ok(outcome), grown)
             } else {
                 (Err(Rejected::NoSuchMessage), Vec::new())
@@ -330,9 +369,12 @@ async fn take(store: &dyn Store, model: &mut Model, step: Step) {
                     Kind::P2p | Kind::Ack => uid,
                 };
                 let id = message.msg_id().to_string();
-                (entry.version.0, (message.kind, message.source.0, scope, id))
+                (
+                    entry.version.0,
+                    key(message.kind, message.source.0, scope, id),
+                )
             });
-            let (expected, end) = model.sync(uid, after, count);
+            let (expected, end) = model.read_page(uid, after, count);
             assert_eq!(got.collect::<Vec<_>>(), expected);
             assert_eq!(page.current, end.max(0));
             assert_eq!(page.total, model.inbox_state(uid).total);
@@ -363,7 +405,7 @@ async fn take(store: &dyn Store, model: &mut Model, step: Step) {
     };
     let mut committed = commit(store, vec![write]).await;
     assert_eq!(in_order(committed.results), in_order(vec![expected]));
-    committed.grown_inboxes.sort_by_key(|level| level.uid);
-    grown.sort_by_key(|level| level.uid);
+    committed.grown_inboxes.sort_by_key(|inbox| inbox.uid);
+    grown.sort_by_key(|inbox| inbox.uid);
     assert_eq!(committed.grown_inboxes, grown);
 }

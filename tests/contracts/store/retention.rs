@@ -18,12 +18,12 @@ const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
-/// When the tests begin: Unix milliseconds.
+/// The time at which the tests begin, in Unix milliseconds.
 const START: i64 = 1_700_000_000_000;
 
 const NONE: [i64; 0] = [];
 
-/// Keeps everything for so many milliseconds.
+/// Keeps everything for `ms` milliseconds.
 fn keep(ms: i64) -> Retention {
     Retention {
         keep: Some(Duration::from_millis(ms.unsigned_abs())),
@@ -31,7 +31,7 @@ fn keep(ms: i64) -> Retention {
     }
 }
 
-/// Keeps so many entries of each inbox.
+/// Keeps the newest `count` entries of each inbox.
 fn newest(count: u64) -> Retention {
     Retention {
         keep: None,
@@ -39,7 +39,7 @@ fn newest(count: u64) -> Retention {
     }
 }
 
-/// The same write, sent at that time.
+/// Returns a write whose message was sent at the time `at`.
 fn sent(at: i64, mut write: Write) -> Write {
     if let Write::P2p { message, .. } | Write::Group { message } | Write::Ack { message, .. } =
         &mut write
@@ -49,7 +49,7 @@ fn sent(at: i64, mut write: Write) -> Write {
     write
 }
 
-/// 1 sends messages to 2, one at each of these times after the start; their ids are their places, from 1.
+/// User 1 sends messages to user 2, one at each of these times after the start. Their ids are 1, 2, and so on.
 async fn filled(store: &dyn Store, times: &[i64]) {
     let ids = (1..).map(|n: i32| n.to_string());
     let writes = ids.zip(times);
@@ -63,7 +63,7 @@ async fn filled(store: &dyn Store, times: &[i64]) {
     );
 }
 
-/// Cleans at so many milliseconds after the start.
+/// Cleans the store `after` milliseconds after the start.
 async fn clean(store: &dyn Store, after: i64) -> u64 {
     store.clean(START + after).await.unwrap()
 }
@@ -161,7 +161,7 @@ pub async fn removed_entries_count_as_read(make: impl AsyncFn(Retention) -> Arc<
     assert_eq!(inbox_state(&*store, 2).await, (3, 5));
     let committed = commit(&*store, vec![sent(START + 2 * HOUR, p2p(1, 2, "next"))]).await;
     assert_eq!(committed.grown_inboxes[0].read, 3);
-    // Nor does asking from before the cut bring it back; and the mark moves on as ever.
+    // A page from before the removed entries moves no mark back, and later pages move it on as usual.
     store.read_page(Uid(2), Version(2), ALL).await.unwrap();
     assert_eq!(inbox_state(&*store, 2).await, (3, 6));
     store.read_page(Uid(2), Version(5), ALL).await.unwrap();
@@ -178,7 +178,7 @@ pub async fn a_sync_from_before_the_cut_begins_at_the_oldest_left(
     let store = make(newest(3)).await;
     filled(&*store, &[0; 6]).await;
     assert_eq!(clean(&*store, 0).await, 3);
-    // One beyond the newest counts as 0, and that is before the cut too.
+    // A version beyond the newest one counts as 0, which is before the oldest entry too.
     for after in [i64::MIN, -1, 0, 1, 2, 3, 7, i64::MAX] {
         let page = store.read_page(Uid(2), Version(after), ALL).await.unwrap();
         let versions: Vec<_> = page.entries.iter().map(|entry| entry.version).collect();
@@ -232,12 +232,12 @@ pub async fn a_message_id_is_remembered_for_a_day(make: impl AsyncFn(Retention) 
     assert_eq!(clean(&*store, DAY + 1).await, 0);
     one(&*store, again(DAY + 1)).await.unwrap();
     assert_eq!(versions(&*store, 2).await, [3]);
-    // The other one was sent a millisecond later, and another id of the same message would be another message.
+    // The second message was sent a millisecond later, so its id is still remembered.
     one(&*store, sent(START + DAY + 1, p2p(1, 2, "2")))
         .await
         .unwrap();
     assert_eq!(versions(&*store, 2).await, [3]);
-    // It is remembered anew: for as long as the message that it names now.
+    // The first id names a new message now, and is remembered as long as that one.
     clean(&*store, DAY + 2).await;
     one(&*store, again(DAY + 2)).await.unwrap();
     assert_eq!(versions(&*store, 2).await, [3]);
@@ -258,7 +258,7 @@ pub async fn a_message_id_is_remembered_as_long_as_its_message(
         ["2", "3", "1"],
         "the one that was gone, and more than a day old"
     );
-    // An id that goes with its message at once, and one that stays behind for a day.
+    // The id of the older message is forgotten together with it, and that of the younger one stays for a day.
     assert_eq!(clean(&*store, late).await, 1);
     one(&*store, again("4")).await.unwrap();
     one(&*store, again("5")).await.unwrap();
@@ -279,7 +279,7 @@ pub async fn a_group_message_is_remembered_until_no_inbox_has_it(
     )
     .await;
     let push_out = |uid, id| sent(START + 2 * DAY, p2p(9, uid, id));
-    // Out of two inboxes: the third still has it, whoever is a member by now.
+    // The message is removed from two inboxes. The third one still has it, although its user has left the group.
     commit(&*store, vec![push_out(1, "a"), push_out(2, "a")]).await;
     one(
         &*store,
@@ -297,14 +297,14 @@ pub async fn a_group_message_is_remembered_until_no_inbox_has_it(
         (vec![Ok(())], vec![])
     );
     assert_eq!(ids(&*store, 3).await, ["g"]);
-    // Out of the last.
+    // The message is removed from the last inbox.
     one(&*store, push_out(3, "a")).await.unwrap();
     assert_eq!(clean(&*store, 2 * DAY).await, 1);
     one(&*store, group(2 * DAY)).await.unwrap();
     assert_eq!(ids(&*store, 1).await, ["a", "g"]);
     assert_eq!(ids(&*store, 2).await, ["a", "g"]);
     assert_eq!(ids(&*store, 3).await, ["a"]);
-    // Out of all of them within a day: still remembered.
+    // The new message is removed from all inboxes within a day, so its id is still remembered.
     commit(&*store, vec![push_out(1, "b"), push_out(2, "b")]).await;
     assert_eq!(clean(&*store, 2 * DAY).await, 4);
     one(&*store, group(2 * DAY)).await.unwrap();
@@ -378,7 +378,7 @@ pub async fn unread_entries_that_are_removed_are_no_longer_pending(
     assert_eq!(store.ledger(), ledger(3, 2));
 }
 
-/// Two send, one reads on from where the last page ended, and all the while it is cleaned.
+/// Two users send and one reads page after page, while the store is cleaned again and again.
 pub async fn clients_are_served_during_a_cleaning(make: impl AsyncFn(Retention) -> Arc<dyn Store>) {
     const EACH: usize = 300;
     let store = make(newest(10)).await;
@@ -438,7 +438,8 @@ pub async fn clients_are_served_during_a_cleaning(make: impl AsyncFn(Retention) 
     assert_eq!(versions(&*store, 1).await.len(), 10);
 }
 
-/// Wherever the cleaning is when that comes: what it knows of the old contents is not true of the new ones.
+/// The contents are replaced at each step of a cleaning. What the cleaning has read of the old contents does not apply to the
+/// new ones.
 pub async fn a_cleaning_leaves_replaced_contents_alone(
     make: impl AsyncFn(Retention) -> Arc<dyn Store>,
 ) {
@@ -459,27 +460,27 @@ pub async fn a_cleaning_leaves_replaced_contents_alone(
             store.replace(few.clone()).await.unwrap();
             cleaning.await.unwrap();
             assert_eq!(versions(&*store, 2).await, [1, 2, 3], "{after} {steps}");
-            // Sent once more, they are known.
+            // The ids of the new messages are remembered.
             filled(&*store, &[0; 3]).await;
             assert_eq!(versions(&*store, 2).await, [1, 2, 3], "{after} {steps}");
         }
     }
 }
 
-/// Goes on with something that is not over, until it could go on again.
-async fn step(mut going: Pin<&mut (impl Future + ?Sized)>) {
+/// Polls a future that is not ready, until it is woken.
+async fn step(mut future: Pin<&mut (impl Future + ?Sized)>) {
     let mut has_begun = false;
     poll_fn(|context| {
         if mem::replace(&mut has_begun, true) {
             return Poll::Ready(());
         }
-        assert!(going.as_mut().poll(context).is_pending());
+        assert!(future.as_mut().poll(context).is_pending());
         Poll::Pending
     })
     .await;
 }
 
-/// On one thread the others run only when the cleaning lets them.
+/// The runtime has one thread, on which other tasks run only when the cleaning yields.
 #[tokio::test]
 async fn a_large_cleaning_of_the_memory_store_takes_turns() {
     let store = Arc::new(MemoryStore::new(1 << 30, newest(1)));
@@ -512,7 +513,7 @@ async fn a_memory_store_that_is_cleaned_has_room_again() {
         Arc::make_mut(&mut message).sent_at = START + n * HOUR;
         Write::Group { message }
     };
-    // Many times what it may hold, and the ids of a day among it.
+    // The messages are many times what the store may hold. It also holds the ids of a day.
     for n in 0..1_000 {
         assert_eq!(one(&store, big(n)).await, Ok(()), "message {n}");
         clean(&store, n * HOUR).await;

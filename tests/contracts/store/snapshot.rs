@@ -17,7 +17,7 @@ async fn saved(store: &dyn Store) -> Snapshot {
     store.snapshot(usize::MAX).await.unwrap()
 }
 
-/// The same after it was a file.
+/// Returns a snapshot of the contents that was written to a file and read again.
 async fn filed(store: &dyn Store) -> Snapshot {
     let mut file = Vec::new();
     saved(store).await.write(&mut file).unwrap();
@@ -31,7 +31,7 @@ fn quit(group: i64, uid: i64) -> Write {
     }
 }
 
-/// Fills a store with some of everything: members that came and went, read marks, acks, and messages that are gone.
+/// Fills a store with everything that it can hold: members who joined and quit, read marks, acks, and removed messages.
 async fn fill(store: &dyn Store) {
     let batch = vec![
         register(1),
@@ -66,7 +66,7 @@ pub async fn a_peek_leaves_no_trace(make: impl AsyncFn(Retention) -> Arc<dyn Sto
         let peeked = store.peek(Uid(2), Version(after), limit).await.unwrap();
         let now = (store.ledger(), store.inbox_state(Uid(2)).await.unwrap());
         assert_eq!(now, before, "{after}");
-        // It is the page of a sync, which does leave one.
+        // The peeked page is equal to the page of a sync, which moves the read mark.
         let twin = make(Retention::default()).await;
         fill(&*twin).await;
         assert_eq!(
@@ -150,7 +150,7 @@ pub async fn each_inbox_is_counted(make: impl AsyncFn(Retention) -> Arc<dyn Stor
     assert_eq!(store.ledgers(Uid(2), 9), [(Uid(3), three)]);
 }
 
-/// Else who asks for some has to ask again and again where many inboxes were loaded.
+/// Otherwise a list of the first inboxes with counts would need many calls after a large snapshot was loaded.
 pub async fn inboxes_without_counts_are_not_listed(
     make: impl AsyncFn(Retention) -> Arc<dyn Store>,
 ) {
@@ -190,7 +190,7 @@ pub async fn an_empty_snapshot_replaces_everything(
         one(&*store, ack(2, 1, "a")).await,
         Err(Rejected::NoSuchMessage)
     );
-    // Everything can be there again, from the first version on.
+    // The same contents can be stored again, and versions begin at 1.
     fill(&*store).await;
     assert_eq!(store.inbox_state(Uid(2)).await.unwrap().read, 3);
     assert_eq!(ids(&*store, 2).await[3], "a");
@@ -234,11 +234,11 @@ pub async fn a_snapshot_goes_from_any_store_to_any_other(
             );
             assert_eq!(inbox(&*other, uid).await, inbox(&*store, uid).await);
         }
-        // And on from there, as if nothing had happened.
+        // Both stores go on from the snapshot alike.
         for store in [&store, &other] {
             one(&**store, p2p(3, 2, "new")).await.unwrap();
             assert_eq!(store.clean(2).await.unwrap(), 1);
-            // Put back to where it was.
+            // The contents are those of the snapshot again.
             store.replace(snapshot.clone()).await.unwrap();
         }
     }
@@ -251,7 +251,7 @@ pub async fn clients_go_on_after_a_snapshot_was_loaded(
     fill(&*from).await;
     let store = make(Retention::default()).await;
     store.replace(filed(&*from).await).await.unwrap();
-    // What was sent before is known when it is sent again.
+    // Messages from before the snapshot are recognised when they are sent again.
     let again = vec![
         p2p(1, 2, "a"),
         to_group(1, 50, "to 1 and 2"),
@@ -265,7 +265,7 @@ pub async fn clients_go_on_after_a_snapshot_was_loaded(
         store.user(Uid(1)).await.unwrap().unwrap().password_hash,
         "hash"
     );
-    // Versions and read marks go on.
+    // Versions and read marks continue behind those of the snapshot.
     let before = store.inbox_state(Uid(2)).await.unwrap();
     assert_eq!(before.read, 3);
     let committed = commit(&*store, vec![to_group(2, 50, "n"), p2p(1, 2, "n")]).await;
@@ -276,7 +276,7 @@ pub async fn clients_go_on_after_a_snapshot_was_loaded(
     );
     let page = store.read_page(Uid(2), before.total, ALL).await.unwrap();
     assert_eq!(page.entries.len(), 2);
-    // What was there before is not counted.
+    // The messages of the snapshot are not counted.
     assert_eq!((store.ledger().stored, store.ledger().delivered), (3, 2));
 }
 
@@ -342,7 +342,7 @@ pub async fn a_batch_during_a_replacement_is_stored_whole_or_not_at_all(
     for sender in senders {
         sender.await.unwrap();
     }
-    // It fits together, and both inboxes have got the same.
+    // The snapshot is valid, and both inboxes have the same messages.
     filed(&*store).await;
     let sent = async |uid| {
         let entries = inbox(&*store, uid).await.into_iter();
@@ -376,7 +376,7 @@ async fn a_memory_store_refuses_a_snapshot_beyond_its_limit() {
     assert_eq!(ids(&store, 2).await, ["kept"]);
 }
 
-/// A long batch lets others in between its parts.
+/// A long batch is done in parts, and other calls are done between them.
 #[tokio::test]
 async fn a_batch_that_a_replacement_interrupts_leaves_nothing() {
     let store = memory_store(1 << 30);
