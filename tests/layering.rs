@@ -43,7 +43,7 @@ const TIERS: &[&[&str]] = &[
     &["daemon"],
 ];
 
-/// Orders that the tiers have to keep, whatever else moves: the way of a frame, and the way of what it asks for.
+/// Orders that the tiers must keep, whatever else is changed in them: the path of a frame, and the path of its request.
 const ORDERS: &[&[&str]] = &[
     &[
         "proto",
@@ -67,26 +67,26 @@ const ORDERS: &[&[&str]] = &[
     &["lab", "service", "gateway", "daemon"],
 ];
 
-/// Stand above all tiers: the library's face, the program, and its commands.
+/// The modules above all tiers: the crate root, the program, and its commands.
 const ABOVE: [&str; 3] = ["lib", "main", "cli"];
 
-/// A module of which others may use only a part, although a tier would allow more.
+/// Modules that may use only the listed modules, although their tier would allow more.
 const NARROW: &[(&str, &[&str])] = &[
-    // Is to become a crate for those who want a client alone.
+    // The client is meant to become a crate of its own.
     ("client", &["codec", "id", "proto"]),
     ("load", &["codec", "metrics", "proto"]),
 ];
 
-/// Modules that only the program uses. The examples, which are outside of `src`, do so too.
+/// Modules that no module of the library may use. The program uses them, and so do the examples, which are outside of `src`.
 const FOR_THE_PROGRAM: [&str; 1] = ["load"];
 
-/// The implementations behind each door of the house, and the modules that may name them beside the one that holds them. All
-/// others see a trait, or an enum without names.
-const DOORS: &[(&str, &[&str])] = &[
+/// The files of each implementation, and the modules that may name them besides the module that contains them. All other
+/// modules see a trait, or an enum that does not show its variants.
+const IMPLEMENTATIONS: &[(&str, &[&str])] = &[
     ("store/memory/", &["daemon"]),
     ("store/durable/", &["daemon", "cli"]),
     ("registry/memory.rs", &["daemon"]),
-    // Stands in front of any registry; the lab and the admin API control the lies that it tells.
+    // The lab and the admin API control what the faulty registry claims.
     ("registry/faulty.rs", &["core", "daemon"]),
     ("directory/local.rs", &["daemon"]),
     // The HTTP APIs are served over TCP alone.
@@ -94,7 +94,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("transport/pipe.rs", &[]),
 ];
 
-/// The modules that may name tokio's sockets: those that dial or listen, and the transport. A session is not among them.
+/// The modules that may name tokio's sockets: those that dial or listen, and the transport. The session is not one of them.
 const WITH_SOCKETS: [&str; 9] = [
     "transport",
     "client",
@@ -107,6 +107,7 @@ const WITH_SOCKETS: [&str; 9] = [
     "cli",
 ];
 
+/// Returns the text of each file in `src`, by its path in it.
 fn sources() -> BTreeMap<String, String> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let files = sources::files(&src);
@@ -119,18 +120,19 @@ fn sources() -> BTreeMap<String, String> {
     files
 }
 
-/// The module right below the crate root that a file belongs to.
+/// Returns the module directly below the crate root that a file belongs to.
 fn module(file: &str) -> &str {
     let first = file.split('/').next().unwrap_or(file);
     first.strip_suffix(".rs").unwrap_or(first)
 }
 
+/// Returns the index of a module's tier, from the bottom.
 fn tier(module: &str) -> usize {
     let found = TIERS.iter().position(|tier| tier.contains(&module));
     found.unwrap_or_else(|| panic!("{module} is in no tier: add it where it belongs"))
 }
 
-/// What is wrong with the directions of these uses.
+/// Returns every use that does not go downwards.
 fn check_directions(edges: &BTreeSet<Edge>) -> Vec<String> {
     if edges.is_empty() {
         return vec!["no uses were found: the scan is broken".to_owned()];
@@ -164,35 +166,35 @@ fn check_directions(edges: &BTreeSet<Edge>) -> Vec<String> {
     complaints
 }
 
-/// What is wrong with the uses of what is behind a door.
-fn check_doors(edges: &BTreeSet<Edge>) -> Vec<String> {
+/// Returns every use of an implementation by a module that may not name it.
+fn check_implementations(edges: &BTreeSet<Edge>) -> Vec<String> {
     let mut complaints = Vec::new();
-    for (behind, may) in DOORS {
+    for (files, may) in IMPLEMENTATIONS {
         let mut is_there = false;
-        for edge in edges.iter().filter(|edge| edge.to.starts_with(behind)) {
+        for edge in edges.iter().filter(|edge| edge.to.starts_with(files)) {
             is_there = true;
             let from = module(&edge.from);
-            if from != module(behind) && !may.contains(&from) {
+            if from != module(files) && !may.contains(&from) {
                 complaints.push(format!(
-                    "{} must not name {} of {behind}",
+                    "{} must not name {} of {files}",
                     edge.from, edge.path
                 ));
             }
         }
-        // A pipe is for tests, which the scan leaves out.
-        if !is_there && *behind != "transport/pipe.rs" {
-            complaints.push(format!("nobody uses {behind}: has it moved?"));
+        // Only tests use a pipe, and the scan leaves tests out.
+        if !is_there && *files != "transport/pipe.rs" {
+            complaints.push(format!("nobody uses {files}: has it moved?"));
         }
     }
     complaints
 }
 
-/// The circles among the uses of files, each as the list of its uses.
+/// Returns the circles among the uses of files, each as the list of its uses.
 ///
-/// A file's use of what a module above it defines does not count. A child module is a part of its parent, and sees even the
-/// parent's private items; the parent is the frame that the child is written into. All other uses count: those of a sibling,
-/// of a module elsewhere, and those that a parent makes of its children. A parent that only declares its children and passes
-/// on their names does not use them: see [`Crate::edges`].
+/// A use of something that a module above the file defines does not count: a child module is a part of its parent, and sees
+/// even the parent's private items. All other uses count: those of a sibling, those of a module elsewhere, and those that a
+/// parent makes of its children. A parent that only declares its children and re-exports their names does not use them: see
+/// [`Crate::edges`].
 fn circles(edges: &BTreeSet<Edge>) -> Vec<Vec<String>> {
     let edges: Vec<&Edge> = edges.iter().filter(|edge| !edge.goes_up()).collect();
     let mut graph = DiGraph::new();
@@ -217,7 +219,7 @@ fn circles(edges: &BTreeSet<Edge>) -> Vec<Vec<String>> {
     components.map(circle).collect()
 }
 
-/// What is wrong with the circles among these uses.
+/// Returns a description of each circle among these uses.
 fn check_circles(edges: &BTreeSet<Edge>) -> Vec<String> {
     if edges.is_empty() {
         return vec!["no uses were found: the scan is broken".to_owned()];
@@ -228,7 +230,7 @@ fn check_circles(edges: &BTreeSet<Edge>) -> Vec<String> {
         .collect()
 }
 
-/// The uses in the library and in the program.
+/// Returns the uses of files in the library and in the program.
 fn all_edges(files: &BTreeMap<String, String>) -> BTreeSet<Edge> {
     let mut edges = Crate::read("lib.rs", files).edges();
     edges.extend(Crate::read("main.rs", files).edges());
@@ -245,12 +247,12 @@ fn assert_none(complaints: &[String]) {
 }
 
 #[test]
-fn imports_go_downwards_only() {
+fn imports_go_only_downwards() {
     assert_none(&check_directions(&all_edges(&sources())));
 }
 
 #[test]
-fn the_tiers_keep_the_order_of_the_plan() {
+fn the_tiers_keep_the_required_orders() {
     for order in ORDERS {
         let tiers: Vec<usize> = order.iter().map(|module| tier(module)).collect();
         assert!(
@@ -261,12 +263,12 @@ fn the_tiers_keep_the_order_of_the_plan() {
 }
 
 #[test]
-fn nothing_below_the_wiring_names_what_is_behind_a_door() {
-    assert_none(&check_doors(&all_edges(&sources())));
+fn implementations_are_named_only_by_the_modules_that_choose_them() {
+    assert_none(&check_implementations(&all_edges(&sources())));
 }
 
 #[test]
-fn a_session_and_what_is_below_it_name_no_socket() {
+fn only_modules_that_dial_or_listen_name_a_socket() {
     let files = sources();
     let library = Crate::read("lib.rs", &files);
     let named = library.files_naming(&["tokio", "net"]);
@@ -283,17 +285,17 @@ fn a_session_and_what_is_below_it_name_no_socket() {
 }
 
 #[test]
-fn files_use_each_other_in_no_circle() {
+fn no_files_use_each_other_in_a_circle() {
     assert_none(&check_circles(&all_edges(&sources())));
 }
 
-/// The uses in a made-up crate.
+/// Returns the uses in a made-up crate.
 fn made_up(files: &[(&str, &str)]) -> BTreeSet<Edge> {
     let text = |(file, text): &(&str, &str)| ((*file).to_owned(), (*text).to_owned());
     Crate::read("lib.rs", &files.iter().map(text).collect()).edges()
 }
 
-/// How many circles a made-up crate has: its root declares `a` and `b`, whose texts are given.
+/// Returns the number of circles in a made-up crate whose root declares the modules `a` and `b` with these texts.
 fn circles_of(a: &str, b: &str) -> usize {
     let edges = made_up(&[("lib.rs", "mod a; mod b;"), ("a.rs", a), ("b.rs", b)]);
     circles(&edges).len()
@@ -319,7 +321,7 @@ fn a_circle_is_found_however_its_uses_are_written() {
 }
 
 #[test]
-fn what_is_no_use_makes_no_circle() {
+fn comments_strings_tests_and_other_crates_make_no_circle() {
     let b = "pub struct B; use super::a::A;";
     for a in [
         "pub struct A;",
@@ -336,7 +338,7 @@ fn what_is_no_use_makes_no_circle() {
 }
 
 #[test]
-fn a_parent_that_passes_names_on_is_in_no_circle() {
+fn a_parent_that_only_re_exports_is_in_no_circle() {
     let child = "pub struct Child; use super::Sibling;";
     let sibling = ("folder/sibling.rs", "pub struct Sibling;");
     let root = ("lib.rs", "mod folder;");
@@ -354,9 +356,9 @@ fn a_parent_that_passes_names_on_is_in_no_circle() {
         .iter()
         .map(|edge| (edge.from.as_str(), edge.to.as_str()))
         .collect();
-    // By way of the parent, and yet it is the sibling that is used.
+    // The name is imported from the parent, but the sibling defines it.
     assert_eq!(uses, [("folder/child.rs", "folder/sibling.rs")]);
-    // A parent uses its child, and the child what the parent defines: they are one module.
+    // The parent uses its child, and the child uses what the parent defines. They count as one module.
     let parent = "mod child; mod sibling; pub struct Sibling; fn f() -> child::Child {}";
     let edges = made_up(&with(parent));
     assert_eq!(edges.len(), 2);
@@ -378,7 +380,7 @@ fn a_circle_through_a_parent_is_found() {
 }
 
 #[test]
-fn the_check_of_circles_fails_where_it_must() {
+fn the_check_of_circles_finds_violations() {
     let nothing = check_circles(&BTreeSet::new());
     assert!(nothing[0].contains("the scan is broken"), "{nothing:?}");
     let with = |b| {
@@ -398,7 +400,7 @@ fn the_check_of_circles_fails_where_it_must() {
 }
 
 #[test]
-fn the_check_of_directions_fails_where_it_must() {
+fn the_check_of_directions_finds_violations() {
     assert_eq!(
         check_directions(&BTreeSet::new()).len(),
         1,
@@ -443,7 +445,7 @@ fn the_check_of_directions_fails_where_it_must() {
 }
 
 #[test]
-fn the_check_of_doors_fails_where_it_must() {
+fn the_check_of_implementations_finds_violations() {
     let memory = ("store/memory/mod.rs", "pub struct MemoryStore;");
     let store = (
         "store/mod.rs",
@@ -459,12 +461,15 @@ fn the_check_of_doors_fails_where_it_must() {
             ("service.rs", service),
             ("daemon.rs", daemon),
         ];
-        let mut complaints = check_doors(&made_up(&files));
+        let mut complaints = check_implementations(&made_up(&files));
         complaints.retain(|complaint| complaint.contains("MemoryStore"));
         complaints.len()
     };
     let named = "use crate::store::MemoryStore;";
     assert_eq!(complaints(nothing, named), 0, "the wiring");
     assert_eq!(complaints(named, nothing), 1, "below the wiring");
-    assert!(check_doors(&BTreeSet::new()).len() > 1, "nothing was found");
+    assert!(
+        check_implementations(&BTreeSet::new()).len() > 1,
+        "nothing was found"
+    );
 }

@@ -121,12 +121,12 @@ async fn a_missing_file_that_the_next_start_needs_is_noticed_soon() {
         let store = open(&folder).unwrap();
         one(&store, p2p(1, 2, "a")).await.unwrap();
         deed(&folder);
-        let begun = Instant::now();
+        let started = Instant::now();
         for n in 0.. {
             if store.commit(vec![p2p(1, 2, &n.to_string())]).await.is_err() {
                 break;
             }
-            assert!(begun.elapsed() < PATIENCE, "{what} is not noticed");
+            assert!(started.elapsed() < PATIENCE, "{what} is not noticed");
         }
         assert!(store.close().await.is_err(), "{what}");
     }

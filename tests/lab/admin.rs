@@ -126,28 +126,28 @@ async fn access_servers_are_killed_paused_and_restarted() {
 #[tokio::test]
 async fn the_registry_is_frozen_and_lists_other_addresses() {
     let imd = start_manual().await;
-    let names = |told: &Value| {
-        let records = told["records"].as_array().unwrap().clone();
+    let names = |shown: &Value| {
+        let records = shown["records"].as_array().unwrap().clone();
         records
             .into_iter()
             .map(|r| r["Name"].as_str().unwrap().to_owned())
             .collect::<Vec<_>>()
     };
     post(&imd, "/v1/registry/freeze", Value::Null).await;
-    let told = post(&imd, "/v1/registry/access-1/expire", Value::Null).await;
-    assert_eq!((&told["frozen"], names(&told).len()), (&json!(true), 3));
-    let told = post(&imd, "/v1/registry/thaw", Value::Null).await;
-    assert_eq!(names(&told), ["access-2", "access-3"]);
+    let shown = post(&imd, "/v1/registry/access-1/expire", Value::Null).await;
+    assert_eq!((&shown["frozen"], names(&shown).len()), (&json!(true), 3));
+    let shown = post(&imd, "/v1/registry/thaw", Value::Null).await;
+    assert_eq!(names(&shown), ["access-2", "access-3"]);
     let elsewhere = json!({ "addr": "127.0.0.1:1" });
-    let told = post(&imd, "/v1/registry/access-2/advertise", elsewhere).await;
-    assert_eq!(told["records"][0]["IP"], "127.0.0.1:1");
-    let told = post(
+    let shown = post(&imd, "/v1/registry/access-2/advertise", elsewhere).await;
+    assert_eq!(shown["records"][0]["IP"], "127.0.0.1:1");
+    let shown = post(
         &imd,
         "/v1/registry/access-2/advertise",
         json!({ "addr": null }),
     )
     .await;
-    assert_ne!(told["records"][0]["IP"], "127.0.0.1:1");
+    assert_ne!(shown["records"][0]["IP"], "127.0.0.1:1");
     let (status, _) = call(&imd, "POST", "/v1/registry/nobody/expire", Value::Null).await;
     assert_eq!(status, 404);
     assert_eq!(get(&imd, "/v1/registry").await["frozen"], false);
@@ -254,12 +254,12 @@ async fn events_are_listed_and_waited_for() {
     let mark = get(&imd, "/v1/journal").await["mark"].as_u64().unwrap();
     assert_eq!(ann.p2p(2, "an id", "a text").await.err_code, 0);
     imd.settled().await;
-    let told = get(
+    let shown = get(
         &imd,
         &format!("/v1/journal?since={mark}&uid=1&cmd=20003&what=in"),
     )
     .await;
-    let events = told["events"].as_array().unwrap();
+    let events = shown["events"].as_array().unwrap();
     assert_eq!(events.len(), 1);
     assert_eq!(events[0]["frame"]["msg"], "a text");
     let seen = get(&imd, &format!("/v1/wait?since={mark}&what=out&timeout=30s")).await;
@@ -270,10 +270,10 @@ async fn events_are_listed_and_waited_for() {
     let (status, _) = call(&imd, "GET", "/v1/wait?uid=7&timeout=1ms", Value::Null).await;
     assert_eq!(status, 408);
     let path = format!("/v1/journal?since={mark}&uid=1&cmd=20003&what=in&bytes=true");
-    let told = get(&imd, &path).await;
+    let shown = get(&imd, &path).await;
     let sent = imd.journal().frames().cmd(Cmd::SendP2PMsg).collect();
     let bytes = base16ct::lower::encode_string(&sent[0].frame);
-    assert_eq!(told["events"][0]["bytes"], bytes);
+    assert_eq!(shown["events"][0]["bytes"], bytes);
     assert!(!events[0].as_object().unwrap().contains_key("bytes"));
     for bad in ["cmd=Nothing", "since=x", "who=1", "what=nothing", "bytes=x"] {
         let (status, why) = call(&imd, "GET", &format!("/v1/journal?{bad}"), Value::Null).await;
@@ -291,12 +291,12 @@ async fn events_are_streamed_as_they_occur() {
     let mut stream = Http::sent(addr, request).await;
     let mut ann = Wire::connect(access(&imd)).await;
     ann.send(&login(&imd, 5)).await;
-    let told = stream.until("\"UID\":5").await;
+    let shown = stream.until("\"UID\":5").await;
     assert!(
-        told.contains("text/event-stream") && told.contains("data:"),
-        "{told}"
+        shown.contains("text/event-stream") && shown.contains("data:"),
+        "{shown}"
     );
-    assert!(!told.contains(&imd.token(5)));
+    assert!(!shown.contains(&imd.token(5)));
 }
 
 #[tokio::test]
@@ -421,11 +421,11 @@ async fn the_menu_of_faults_and_the_addresses_are_reported() {
             .contains(&json!({ "number": 95001, "text": "no such group" }))
     );
     let state = get(&imd, "/v1/state").await;
-    let told = imd.addresses();
-    assert_eq!(state["gateway"]["addr"], told.gateway);
+    let shown = imd.addresses();
+    assert_eq!(state["gateway"]["addr"], shown.gateway);
     assert_eq!(
         state["http"],
-        json!({ "user_api": told.user_api, "group_api": told.group_api })
+        json!({ "user_api": shown.user_api, "group_api": shown.group_api })
     );
     let made = get(&imd, "/v1/users/321/token").await;
     assert_eq!(

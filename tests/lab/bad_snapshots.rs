@@ -185,9 +185,9 @@ async fn every_bad_snapshot_is_refused_with_its_line_and_changes_nothing() {
                 .nth(line - 1)
                 .map(|line| format!("{line:.200}"));
             let head = format!("PUT /v1/snapshot?confirm=true HTTP/1.1\r\nhost: {addr}");
-            let (status, told) = asked(addr, &head, &file).await;
-            let why = told["error"].as_str().unwrap_or_default();
-            assert_eq!(status, 400, "{name:?}: {told}");
+            let (status, answer) = asked(addr, &head, &file).await;
+            let why = answer["error"].as_str().unwrap_or_default();
+            assert_eq!(status, 400, "{name:?}: {answer}");
             let is_there = why.starts_with(&format!("line {line}: "));
             assert!(is_there, "line {line}: {name:?}: {why}");
             assert!(
@@ -201,8 +201,8 @@ async fn every_bad_snapshot_is_refused_with_its_line_and_changes_nothing() {
         assert_eq!(ann.notified().await, (0, 2));
         // A valid snapshot is still taken.
         let good = Value::String(GOOD.join("\n"));
-        let (status, told) = call(&imd, "PUT", "/v1/snapshot?confirm=true", good).await;
-        assert_eq!(status, 200, "{told}");
+        let (status, answer) = call(&imd, "PUT", "/v1/snapshot?confirm=true", good).await;
+        assert_eq!(status, 200, "{answer}");
         user_with_mail(&imd, 2, (1, 2)).await;
     }
 }

@@ -29,21 +29,21 @@ async fn users_are_registered_and_listed_with_their_sessions() {
         }
         let session = user(&imd, 7).await;
         let _unregistered = user(&imd, 9).await;
-        let told = get(&imd, "/v1/users").await;
+        let listed = get(&imd, "/v1/users").await;
         let ann = json!({
             "uid": 7, "uid_str": "7", "registered": true, "name": "user 7", "online": true, "online_ms": 15_000,
-            "access": "access-1", "session": told["users"][0]["session"],
-            "session_str": told["users"][0]["session"].to_string(),
+            "access": "access-1", "session": listed["users"][0]["session"],
+            "session_str": listed["users"][0]["session"].to_string(),
         });
         let bob = json!({
             "uid": 8, "uid_str": "8", "registered": true, "name": "user 8", "online": false, "online_ms": 0,
             "access": null, "session": null, "session_str": null,
         });
-        assert_eq!((&told["users"][0], &told["users"][1]), (&ann, &bob));
-        assert_eq!(told["users"][2]["registered"], false);
-        assert!(!told.to_string().contains("argon2") && !told.to_string().contains("secret"));
+        assert_eq!((&listed["users"][0], &listed["users"][1]), (&ann, &bob));
+        assert_eq!(listed["users"][2]["registered"], false);
+        assert!(!listed.to_string().contains("argon2") && !listed.to_string().contains("secret"));
         let sessions = get(&imd, "/v1/sessions").await["sessions"].clone();
-        let id = &told["users"][0]["session"];
+        let id = &listed["users"][0]["session"];
         assert!(
             sessions
                 .as_array()
@@ -57,14 +57,17 @@ async fn users_are_registered_and_listed_with_their_sessions() {
             (&page["users"][0]["uid"], &page["next"]),
             (&json!(8), &json!("8"))
         );
-        assert_eq!(told["next"], Value::Null);
+        assert_eq!(listed["next"], Value::Null);
         imd.clock()
             .advance(std::time::Duration::from_secs(15))
             .await;
-        let told = get(&imd, "/v1/users").await;
+        let listed = get(&imd, "/v1/users").await;
         // The user no longer counts as online, and is still connected.
         assert_eq!(
-            (&told["users"][0]["online"], &told["users"][0]["session"]),
+            (
+                &listed["users"][0]["online"],
+                &listed["users"][0]["session"]
+            ),
             (&json!(false), id)
         );
         drop(session);
@@ -89,7 +92,7 @@ async fn groups_are_created_and_listed() {
         let first = group_of(&imd, &[1, 3, 2]).await;
         let new = json!({ "owner": 5, "name": "crew", "members": [6, 4] });
         let made = post(&imd, "/v1/groups", new).await;
-        let told = get(&imd, "/v1/groups").await;
+        let listed = get(&imd, "/v1/groups").await;
         let group = |gid: i64, name: &str, owner: i64, members: &[i64]| {
             let gid_str = gid.to_string();
             let members_str: Vec<String> = members.iter().map(i64::to_string).collect();
@@ -100,7 +103,7 @@ async fn groups_are_created_and_listed() {
         };
         let second = made["gid"].as_i64().unwrap();
         assert_eq!(
-            told["groups"],
+            listed["groups"],
             json!([
                 group(first, "team", 1, &[1, 2, 3]),
                 group(second, "crew", 5, &[4, 5, 6])
@@ -160,12 +163,12 @@ async fn an_inbox_is_listed_without_a_trace() {
         let mut bob = user_with_mail(&imd, 2, (0, 3)).await;
         bob.sync(1, 1).await;
         let before = imd.report();
-        let told = get(&imd, "/v1/inboxes/2?limit=2").await;
+        let listed = get(&imd, "/v1/inboxes/2?limit=2").await;
         assert_eq!(
-            (&told["read"], &told["total"], &told["next"]),
+            (&listed["read"], &listed["total"], &listed["next"]),
             (&json!(1), &json!(3), &json!("2"))
         );
-        let entry = &told["entries"][0];
+        let entry = &listed["entries"][0];
         assert_eq!(
             (
                 &entry["version"],
@@ -258,8 +261,8 @@ async fn a_message_sent_over_http_is_treated_like_that_of_a_client() {
 
 /// Returns the owner and the members of each group that is listed.
 async fn groups(imd: &imd::Imd) -> Vec<(Value, Value)> {
-    let told = get(imd, "/v1/groups").await;
-    let groups = told["groups"].as_array().unwrap().iter();
+    let listed = get(imd, "/v1/groups").await;
+    let groups = listed["groups"].as_array().unwrap().iter();
     let groups = groups.map(|group| (group["owner"].clone(), group["members"].clone()));
     groups.collect()
 }

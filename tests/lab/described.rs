@@ -241,10 +241,10 @@ async fn every_request_takes_the_described_keys_and_no_others() {
         let there = with_existing_ids(&imd, &path).await;
         let parameters = operation["parameters"].as_array().unwrap().iter();
         let in_query = parameters.filter(|one| one["in"] == "query");
-        let said: BTreeSet<_> = in_query
+        let listed: BTreeSet<_> = in_query
             .map(|one| one["name"].as_str().unwrap().to_owned())
             .collect();
-        if !said.is_empty() {
+        if !listed.is_empty() {
             let unknown = format!("{there}?nonsense=1");
             let (_, answer) = call(&imd, &method, &unknown, Value::Null).await;
             let mut known = known_keys(&answer);
@@ -252,14 +252,14 @@ async fn every_request_takes_the_described_keys_and_no_others() {
             if path == "/v1/journal" {
                 assert!(known.remove("timeout"));
             }
-            assert_eq!(known, said, "{method} {path}");
+            assert_eq!(known, listed, "{method} {path}");
             queries += 1;
         }
         let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
         if let Some(properties) = schema["properties"].as_object() {
             let (_, answer) = call(&imd, &method, &there, json!({ "nonsense": 1 })).await;
-            let said: BTreeSet<_> = properties.keys().cloned().collect();
-            assert_eq!(known_keys(&answer), said, "{method} {path}");
+            let listed: BTreeSet<_> = properties.keys().cloned().collect();
+            assert_eq!(known_keys(&answer), listed, "{method} {path}");
             bodies += 1;
         }
     }
@@ -267,7 +267,7 @@ async fn every_request_takes_the_described_keys_and_no_others() {
 }
 
 /// Sends a request to a stack of its own, and returns the status.
-async fn asked_anew(method: &str, path: &str, body: Value, operation: &Value) -> u16 {
+async fn asked_of_a_new_stack(method: &str, path: &str, body: Value, operation: &Value) -> u16 {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
     ann.ping().await;
@@ -302,7 +302,7 @@ async fn every_id_is_taken_as_a_number_and_as_a_text() {
                 body
             };
             let path = path.as_str();
-            let ask = |body| asked_anew(&method, path, body, &operation);
+            let ask = |body| asked_of_a_new_stack(&method, path, body, &operation);
             let number = ask(body(json!(8))).await;
             assert_eq!(ask(body(json!("8"))).await, number, "{path} {key}");
             for wrong in [json!("8.0"), json!(" 8"), json!("eight"), json!(8.5)] {
@@ -323,7 +323,7 @@ async fn only_described_methods_are_served() {
         for method in METHODS {
             let is_said =
                 |(one, other, _): &&(String, String, Value)| one == path && other == method;
-            if all.iter().any(|said| is_said(&said)) {
+            if all.iter().any(|listed| is_said(&listed)) {
                 continue;
             }
             let (status, answer) = call(&imd, method, &asked, Value::Null).await;
@@ -367,8 +367,8 @@ fn documented() -> BTreeSet<(String, String)> {
 #[tokio::test]
 async fn the_docs_have_every_operation_and_no_other() {
     let all = operations().await.into_iter();
-    let mut said: BTreeSet<_> = all.map(|(path, method, _)| (path, method)).collect();
+    let mut listed: BTreeSet<_> = all.map(|(path, method, _)| (path, method)).collect();
     // The text above the table has this route.
-    assert!(said.remove(&("/v1/openapi.json".to_owned(), "GET".to_owned())));
-    assert_eq!(said, documented());
+    assert!(listed.remove(&("/v1/openapi.json".to_owned(), "GET".to_owned())));
+    assert_eq!(listed, documented());
 }

@@ -21,8 +21,8 @@ const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Returns the ids of the half-open sessions of the gateway and the access servers.
 async fn half_open(imd: &Imd) -> Vec<u64> {
-    let told = get(imd, "/v1/sessions").await;
-    let all = told["sessions"].as_array().unwrap().iter();
+    let listed = get(imd, "/v1/sessions").await;
+    let all = listed["sessions"].as_array().unwrap().iter();
     let half_open = all.filter(|one| one["half_open"] == true);
     half_open.map(|one| one["id"].as_u64().unwrap()).collect()
 }
@@ -115,8 +115,8 @@ async fn the_admin_api_makes_a_session_half_open_and_leaves_no_rule_behind() {
         } else {
             user(&imd, 1).await
         };
-        let told = get(&imd, "/v1/sessions").await;
-        let mut all = told["sessions"].as_array().unwrap().iter();
+        let listed = get(&imd, "/v1/sessions").await;
+        let mut all = listed["sessions"].as_array().unwrap().iter();
         let id = &all.find(|one| one["server"] == server).unwrap()["id"];
         let path = format!("/v1/sessions/{id}?how=halfopen");
         let (status, _) = call(&imd, "DELETE", &path, serde_json::Value::Null).await;

@@ -23,7 +23,7 @@ const DELAY: Action = Action::Delay {
 
 /// How a client ends its connection.
 #[derive(Clone, Copy, Debug)]
-enum Going {
+enum HangUp {
     /// By a FIN.
     Closed,
     /// By a reset.
@@ -32,16 +32,16 @@ enum Going {
     Pipelined,
 }
 
-const GOINGS: [Going; 3] = [Going::Closed, Going::Reset, Going::Pipelined];
+const GOINGS: [HangUp; 3] = [HangUp::Closed, HangUp::Reset, HangUp::Pipelined];
 
-async fn go(mut wire: Wire, how: Going) {
+async fn leave(mut wire: Wire, how: HangUp) {
     match how {
-        Going::Closed => {}
-        Going::Reset => SockRef::from(wire.out.as_ref())
+        HangUp::Closed => {}
+        HangUp::Reset => SockRef::from(wire.out.as_ref())
             .set_linger(Some(Duration::ZERO))
             .unwrap(),
         // The requests are longer than one read.
-        Going::Pipelined => {
+        HangUp::Pipelined => {
             for n in 0..200 {
                 wire.send(&p2p(9, &n.to_string(), &"x".repeat(200))).await;
             }
@@ -51,7 +51,7 @@ async fn go(mut wire: Wire, how: Going) {
 }
 
 /// Waits until the stack has no more than this number of sessions.
-async fn are_left(imd: &Imd, sessions: usize) {
+async fn wait_until_sessions_are(imd: &Imd, sessions: usize) {
     until(|| imd.room().taken <= sessions).await;
     assert_eq!(imd.room().taken, sessions);
 }
@@ -80,16 +80,16 @@ async fn a_client_that_hangs_up_is_noticed_while_a_fault_holds_something_at_any_
             wait_for_hit(&imd, &fault).await;
             let held = match (at, other) {
                 (_, Some(other)) => {
-                    go(other, how).await;
+                    leave(other, how).await;
                     2
                 }
                 (Site::Notify, None) | (_, None) => {
-                    go(ann, how).await;
+                    leave(ann, how).await;
                     ann = user_at(&imd, "access-2", 5).await;
                     2
                 }
             };
-            are_left(&imd, held).await;
+            wait_until_sessions_are(&imd, held).await;
             assert_eq!(imd.faults().list().len(), 1);
             drop((ann, bob));
         }
@@ -131,7 +131,7 @@ async fn many_clients_that_hang_up_under_a_fault_give_up_their_places() {
         let mut wire = user_at(&imd, "access-1", uid).await;
         wire.send(&ping()).await;
     }
-    are_left(&imd, 0).await;
+    wait_until_sessions_are(&imd, 0).await;
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ async fn a_client_that_hangs_up_while_a_server_is_paused_is_noticed_at_the_resum
     bob.send(&ping()).await;
     drop((ann, bob));
     server(&imd, "access-1").resume().await;
-    are_left(&imd, 0).await;
+    wait_until_sessions_are(&imd, 0).await;
 }
 
 /// The rule is put in force after the request was read.
@@ -166,7 +166,7 @@ async fn a_client_that_hangs_up_is_noticed_under_a_rule_that_was_added_later() {
     store.commit.let_through(1);
     until(|| fault.hits() > 0).await;
     drop(ann);
-    are_left(&imd, 0).await;
+    wait_until_sessions_are(&imd, 0).await;
 }
 
 /// A client that is still there is not closed by a deadline while the fault holds its reply back.

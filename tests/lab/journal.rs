@@ -21,12 +21,12 @@ async fn every_frame_is_recorded_with_its_session_user_and_server() {
     bob.notified().await;
     bob.sync(0, 0).await;
     imd.settled().await;
-    let told = |uid| {
+    let recorded = |uid| {
         let frames = imd.journal().frames().uid(uid).collect();
-        let told = frames
+        let recorded = frames
             .iter()
             .map(|event| (event.what.clone(), event.cmd.unwrap()));
-        told.collect::<Vec<_>>()
+        recorded.collect::<Vec<_>>()
     };
     let (came, went) = (
         EventKind::Frame(Direction::In),
@@ -34,7 +34,7 @@ async fn every_frame_is_recorded_with_its_session_user_and_server() {
     );
     // The login request itself has no user yet.
     assert_eq!(
-        told(1),
+        recorded(1),
         [
             (went.clone(), Cmd::Login),
             (came.clone(), Cmd::SendP2PMsg),
@@ -42,7 +42,7 @@ async fn every_frame_is_recorded_with_its_session_user_and_server() {
         ]
     );
     assert_eq!(
-        told(2),
+        recorded(2),
         [
             (went.clone(), Cmd::Login),
             (went.clone(), Cmd::Notify),
@@ -70,22 +70,22 @@ async fn frames_are_shown_with_the_names_of_the_contract_and_without_tokens() {
     ann.notified().await;
     ann.sync(0, 0).await;
     imd.settled().await;
-    let told: Vec<_> = imd
+    let recorded: Vec<_> = imd
         .journal()
         .frames()
         .collect()
         .iter()
         .map(describe)
         .collect();
-    let all = serde_json::to_string(&told).unwrap();
+    let all = serde_json::to_string(&recorded).unwrap();
     assert!(!all.contains(&imd.token(1)), "{all}");
-    assert_eq!(told[0]["frame"]["UID"], 1);
-    assert_eq!(told[2]["frame"]["msg"], "a text");
+    assert_eq!(recorded[0]["frame"]["UID"], 1);
+    assert_eq!(recorded[2]["frame"]["msg"], "a text");
     assert_eq!(
-        (&told[2]["what"], &told[2]["cmd"]),
+        (&recorded[2]["what"], &recorded[2]["cmd"]),
         (&"in".into(), &"SendP2PMsg".into())
     );
-    let page = &told.last().unwrap()["frame"];
+    let page = &recorded.last().unwrap()["frame"];
     assert_eq!(page["Msgs"][0]["msgID"], "an id");
     assert_eq!(
         (&page["currentID"], &page["totalID"]),
@@ -135,9 +135,12 @@ async fn the_last_frame_of_a_server_is_recorded_before_the_close() {
     let is_closed = |event: &imd::lab::Event| matches!(event.what, EventKind::Closed(_));
     let mark = imd::lab::Mark(0);
     let closed = imd.wait_for(mark, is_closed, PATIENCE).await.unwrap();
-    let said = imd.journal().frames().cmd(Cmd::ErrServer).collect();
-    assert_eq!((said.len(), said[0].session), (1, closed.session));
-    assert!(said[0].seq < closed.seq);
+    let last_frames = imd.journal().frames().cmd(Cmd::ErrServer).collect();
+    assert_eq!(
+        (last_frames.len(), last_frames[0].session),
+        (1, closed.session)
+    );
+    assert!(last_frames[0].seq < closed.seq);
 }
 
 #[tokio::test]
@@ -166,13 +169,16 @@ async fn a_reply_in_the_form_of_the_schema_is_shown_as_it_is() {
     let _: ResLogin = wire.recv(Cmd::Login).await;
     imd.settled().await;
     let answers = imd.journal().frames().direction(Direction::Out).collect();
-    let told = answers.iter().map(describe).map(|told| {
-        let code = told["frame"]["errCode"].as_u64();
-        (code, told["frame"]["errStr"].as_str().map(str::to_owned))
+    let recorded = answers.iter().map(describe).map(|recorded| {
+        let code = recorded["frame"]["errCode"].as_u64();
+        (
+            code,
+            recorded["frame"]["errStr"].as_str().map(str::to_owned),
+        )
     });
     let expected = [(93003, "not logged in"), (0, "ok")];
     let expected = expected.map(|(code, text)| (Some(code), Some(text.to_owned())));
-    assert_eq!(told.collect::<Vec<_>>(), expected);
+    assert_eq!(recorded.collect::<Vec<_>>(), expected);
 }
 
 /// The number of followers is bounded, so that other requests find a free connection.

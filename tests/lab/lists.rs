@@ -266,11 +266,11 @@ async fn a_fault_may_name_its_user_by_an_id_as_text() {
     let fault = json!({ "name": "f", "at": "store.write", "uid": uid.to_string(), "error": 90001 });
     post(&imd, "/v1/faults", fault).await;
     for path in ["/v1/faults", "/v1/state"] {
-        let told = get(&imd, path).await;
-        let listed = if told.is_array() {
-            &told
+        let shown = get(&imd, path).await;
+        let listed = if shown.is_array() {
+            &shown
         } else {
-            &told["faults"]
+            &shown["faults"]
         };
         is(&listed[0], "uid", uid);
     }
@@ -296,7 +296,7 @@ async fn numbers_of_any_size_in_frames_are_shown_exactly() {
     // A number that JavaScript can hold has no text beside it.
     ann.sync(0, 0).await;
     imd.settled().await;
-    let told = get(&imd, "/v1/journal?cmd=SyncMsg&what=in").await;
-    let frame = told["events"][1]["frame"].as_object().unwrap();
+    let shown = get(&imd, "/v1/journal?cmd=SyncMsg&what=in").await;
+    let frame = shown["events"][1]["frame"].as_object().unwrap();
     assert!(!frame.contains_key("currentID_str"), "{frame:?}");
 }

@@ -135,9 +135,9 @@ async fn a_stream_says_how_many_events_the_journal_no_longer_has() {
         let mut events = Events::follow(&imd, "", &headers).await;
         assert_eq!(events.numbers(4).await, Vec::from_iter(first..end));
     }
-    let told = get(&imd, "/v1/journal?since=2").await;
+    let listed = get(&imd, "/v1/journal?since=2").await;
     assert_eq!(
-        (&told["missed"], &told["mark"]),
+        (&listed["missed"], &listed["mark"]),
         (&json!(end - 4 - 2), &json!(end))
     );
 }
@@ -248,14 +248,14 @@ async fn every_event_after_a_mark_is_found() {
         let path = format!("/v1/wait?since={mark}&cmd=Ping&what=in&timeout=1m");
         let seen = get(&imd, &path).await;
         assert_eq!(seen["uid"], 1, "{taken_from}");
-        let told = get(&imd, &format!("/v1/journal?since={mark}&cmd=Ping")).await;
-        assert_eq!(told["unrecorded"], 0);
-        assert_eq!(told["events"].as_array().unwrap().len(), 2, "{told}");
+        let listed = get(&imd, &format!("/v1/journal?since={mark}&cmd=Ping")).await;
+        assert_eq!(listed["unrecorded"], 0);
+        assert_eq!(listed["events"].as_array().unwrap().len(), 2, "{listed}");
     }
-    let told = get(&start_auto().await, "/v1/mark").await;
-    assert_eq!(told["recorded_ms"], 300_000);
-    let told = get(&start_manual().await, "/v1/mark").await;
-    assert_eq!(told["recorded_ms"], Value::Null);
+    let listed = get(&start_auto().await, "/v1/mark").await;
+    assert_eq!(listed["recorded_ms"], 300_000);
+    let listed = get(&start_manual().await, "/v1/mark").await;
+    assert_eq!(listed["recorded_ms"], Value::Null);
 }
 
 #[tokio::test]
@@ -272,9 +272,9 @@ async fn a_wait_for_events_that_were_not_recorded_fails_at_once() {
     // The connection, the login and the ping, and the replies to both.
     assert!(why.contains("since: 5 frames and other events"), "{why}");
     assert!(why.contains("/v1/mark"), "{why}");
-    let told = get(&imd, &format!("/v1/journal?since={mark}")).await;
+    let listed = get(&imd, &format!("/v1/journal?since={mark}")).await;
     assert_eq!(
-        (&told["unrecorded"], &told["missed"]),
+        (&listed["unrecorded"], &listed["missed"]),
         (&json!(5), &json!(0))
     );
     // That request counts as a reader, so frames are recorded from now on. Whether this ping was the first that was

@@ -45,8 +45,8 @@ fn documented() -> BTreeMap<String, String> {
     let table = doc.lines().skip_while(|line| !line.starts_with("| site |"));
     let rows = table.skip(2).take_while(|line| line.starts_with('|'));
     let cells = rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>());
-    let said = cells.map(|cells| (cells[1].trim_matches('`').to_owned(), cells[3].to_owned()));
-    said.collect()
+    let columns = cells.map(|cells| (cells[1].trim_matches('`').to_owned(), cells[3].to_owned()));
+    columns.collect()
 }
 
 /// Sends a frame that passes this site. `ann` is logged in on the first access server, `bob` on the second. Returns a

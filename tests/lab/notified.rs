@@ -136,7 +136,7 @@ async fn receivers_do_not_wait_for_a_sender_who_does_not_read() {
     // The replies are larger than the buffers of the sockets, so from some read on they are not taken.
     let id = "i".repeat(128);
     let mut sent = 1;
-    let mut heard = 1;
+    let mut notifies = 1;
     let is_stuck = |imd: &Imd| {
         let manager = server(imd, "access-1").sessions();
         manager
@@ -151,8 +151,8 @@ async fn receivers_do_not_wait_for_a_sender_who_does_not_read() {
         sent += 100;
         let write = ann.raw(&bytes);
         let hear = async {
-            while heard < sent {
-                heard = bob.notified().await.1;
+            while notifies < sent {
+                notifies = bob.notified().await.1;
                 if is_stuck(&imd) {
                     break;
                 }
@@ -161,10 +161,10 @@ async fn receivers_do_not_wait_for_a_sender_who_does_not_read() {
         tokio::join!(write, hear);
     }
     let stored = || i64::try_from(imd.report().stored).unwrap();
-    while heard < stored() {
-        heard = bob.notified().await.1;
+    while notifies < stored() {
+        notifies = bob.notified().await.1;
     }
-    assert_eq!(heard, stored());
+    assert_eq!(notifies, stored());
 }
 
 #[tokio::test]
@@ -234,21 +234,21 @@ async fn a_message_that_a_killed_server_has_stored_in_a_folder_is_notified() {
     config.store.path = Some(folder.path().join("data"));
     let imd = start(config).await;
     let mut bob = user_at(&imd, "access-2", 2).await;
-    let mut heard = 0;
+    let mut notifies = 0;
     for round in 0..20 {
         let mut ann = user_at(&imd, "access-1", 1).await;
         ann.send(&p2p(2, &round.to_string(), "x")).await;
         // The message has been read, so the kill strikes while it is being stored, shortly before, or shortly after.
         let id = server(&imd, "access-1").sessions().sessions().next();
         let session = id.unwrap();
-        until(|| !session.is_idle() || imd.report().stored != heard).await;
+        until(|| !session.is_idle() || imd.report().stored != notifies).await;
         server(&imd, "access-1").kill().await;
         soon(imd.settled()).await;
         let stored = imd.report().stored;
-        while heard < stored {
-            heard = u64::try_from(bob.notified().await.1).unwrap();
+        while notifies < stored {
+            notifies = u64::try_from(bob.notified().await.1).unwrap();
         }
-        assert_eq!(heard, stored);
+        assert_eq!(notifies, stored);
         server(&imd, "access-1").restart().await.unwrap();
     }
 }

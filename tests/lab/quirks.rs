@@ -39,7 +39,7 @@ async fn without() -> Imd {
 }
 
 /// Ann sends these texts to Bob, who is offline.
-async fn filled(imd: &Imd, all: &[&str]) {
+async fn send_offline(imd: &Imd, all: &[&str]) {
     let mut ann = user(imd, 1).await;
     for text in all {
         assert_eq!(ann.p2p(2, text, text).await.err_code, 0);
@@ -112,7 +112,7 @@ async fn notify_before_store_does_not_wait_for_offline_receivers() {
         ..Quirks::default()
     })
     .await;
-    filled(&imd, &["one"]).await;
+    send_offline(&imd, &["one"]).await;
     let mut bob = user_with_mail(&imd, 2, (0, 1)).await;
     assert_eq!(texts(&bob.sync(0, 0).await.msgs), ["one"]);
 }
@@ -141,7 +141,7 @@ async fn sync_inclusive() {
     let all = ["one", "two", "three", &long];
 
     let imd = without().await;
-    filled(&imd, &all[..3]).await;
+    send_offline(&imd, &all[..3]).await;
     let mut bob = user_with_mail(&imd, 2, (0, 3)).await;
     assert_eq!(versions(&bob.sync(1, 0).await), [2, 3]);
     assert_eq!(versions(&bob.sync(3, 0).await), [0; 0]);
@@ -151,7 +151,7 @@ async fn sync_inclusive() {
         ..Quirks::default()
     })
     .await;
-    filled(&imd, &all[..3]).await;
+    send_offline(&imd, &all[..3]).await;
     let mut bob = user_with_mail(&imd, 2, (0, 3)).await;
     assert_eq!(versions(&bob.sync(0, 0).await), [1, 2, 3]);
     let page = bob.sync(1, 0).await;

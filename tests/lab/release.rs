@@ -35,7 +35,7 @@ fn holding() -> Vec<(Site, Action)> {
 
 /// How a rule ends.
 #[derive(Clone, Copy, Debug)]
-enum End {
+enum RuleEnd {
     Dropped,
     Removed,
     AllRemoved,
@@ -43,36 +43,36 @@ enum End {
     AllRemovedOverHttp,
 }
 
-const ENDS: [End; 5] = [
-    End::Dropped,
-    End::Removed,
-    End::AllRemoved,
-    End::RemovedOverHttp,
-    End::AllRemovedOverHttp,
+const ENDS: [RuleEnd; 5] = [
+    RuleEnd::Dropped,
+    RuleEnd::Removed,
+    RuleEnd::AllRemoved,
+    RuleEnd::RemovedOverHttp,
+    RuleEnd::AllRemovedOverHttp,
 ];
 
-async fn end(imd: &Imd, fault: FaultGuard, how: End) {
+async fn end_rule(imd: &Imd, fault: FaultGuard, how: RuleEnd) {
     let name = fault.name().to_owned();
     let over_http = match how {
-        End::Dropped => return drop(fault),
-        End::Removed => {
+        RuleEnd::Dropped => return drop(fault),
+        RuleEnd::Removed => {
             fault.keep();
             assert!(imd.faults().remove(&name));
             return;
         }
-        End::AllRemoved => {
+        RuleEnd::AllRemoved => {
             imd.faults().clear();
             return drop(fault);
         }
-        End::RemovedOverHttp => format!("/v1/faults/{name}"),
-        End::AllRemovedOverHttp => "/v1/faults".to_owned(),
+        RuleEnd::RemovedOverHttp => format!("/v1/faults/{name}"),
+        RuleEnd::AllRemovedOverHttp => "/v1/faults".to_owned(),
     };
     fault.keep();
     assert_eq!(call(imd, "DELETE", &over_http, Value::Null).await.0, 200);
 }
 
 /// Waits for the reply, notify or renewal that the site had held back.
-async fn has_come(imd: &Imd, at: Site, ann: &mut Wire, other: Option<Wire>) {
+async fn wait_for_held(imd: &Imd, at: Site, ann: &mut Wire, other: Option<Wire>) {
     match (at, other) {
         (Site::GatewayReply, Some(mut wire)) => {
             let answer: ResSelectAccessServerForClient = wire.recv(Cmd::ReqAccessServer).await;
@@ -108,7 +108,7 @@ async fn has_come(imd: &Imd, at: Site, ann: &mut Wire, other: Option<Wire>) {
     }
 }
 
-async fn is_released(at: Site, action: Action, how: End) {
+async fn is_released(at: Site, action: Action, how: RuleEnd) {
     let imd = start_manual().await;
     let mut ann = user_at(&imd, "access-1", 1).await;
     let mut bob = user_at(&imd, "access-2", 2).await;
@@ -121,8 +121,8 @@ async fn is_released(at: Site, action: Action, how: End) {
     if let Some(other) = &mut other {
         other.hears_nothing(&imd).await;
     }
-    end(&imd, fault, how).await;
-    has_come(&imd, at, &mut ann, other).await;
+    end_rule(&imd, fault, how).await;
+    wait_for_held(&imd, at, &mut ann, other).await;
     soon(imd.settled()).await;
     assert!(imd.faults().list().is_empty());
     ann.ping().await;

@@ -41,7 +41,7 @@ async fn each_inbox_is_reported_and_each_refusal_with_its_reason() {
         assert_eq!(ann.p2p(-1, "e", "x").await.err_code, 10001);
         assert_eq!(ann.accept(2, "never").await.err_code, 91001);
 
-        let told = imd.report();
+        let summary = imd.report();
         let inbox = |uid, stored, delivered| InboxReport {
             uid,
             stored,
@@ -50,17 +50,22 @@ async fn each_inbox_is_reported_and_each_refusal_with_its_reason() {
             removed: 0,
         };
         assert_eq!(
-            told.inboxes,
+            summary.inboxes,
             [inbox(1, 1, 1), inbox(2, 1, 0), inbox(3, 1, 0)]
         );
-        assert_eq!(told.inbox(1), Some(&inbox(1, 1, 1)));
+        assert_eq!(summary.inbox(1), Some(&inbox(1, 1, 1)));
         assert_eq!(
-            (told.stored, told.delivered, told.pending, told.refused),
+            (
+                summary.stored,
+                summary.delivered,
+                summary.pending,
+                summary.refused
+            ),
             (3, 1, 2, 3)
         );
         let bad = "request err: targetUID -1 is not positive";
         assert_eq!(
-            told.refusals,
+            summary.refusals,
             [
                 refused(Cmd::SendP2PMsg, Code::RequestErr, 1, bad),
                 refused(Cmd::AcceptP2PMsgAck, Code::NoDataFound, 1, "no data found"),
@@ -69,7 +74,7 @@ async fn each_inbox_is_reported_and_each_refusal_with_its_reason() {
         );
         // Inboxes with messages that were not delivered come first.
         assert_eq!(
-            told.lines(),
+            summary.lines(),
             [
                 "stored 3   delivered 1   pending 2   refused 3",
                 "inbox of 2: stored 1   delivered 0   pending 1",
@@ -132,11 +137,11 @@ async fn refusals_by_a_fault_are_reported_as_such() {
     );
     let _store = imd.fault(Fault::at(Site::StoreWrite).error(Code::ServerError));
     assert_eq!(wire.p2p(2, "b", "x").await.err_code, 90001);
-    let told = imd.report();
-    assert_eq!((told.stored, told.refused), (0, 2));
+    let summary = imd.report();
+    assert_eq!((summary.stored, summary.refused), (0, 2));
     let by = |cmd, code: Code| refused(cmd, code, 1, &format!("{} (a fault)", code.text()));
     assert_eq!(
-        told.refusals,
+        summary.refusals,
         [
             by(Cmd::Login, Code::CalcTokenFailed),
             by(Cmd::SendP2PMsg, Code::ServerError),

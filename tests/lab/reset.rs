@@ -66,7 +66,7 @@ async fn held(imd: &Imd) -> [Value; 3] {
 }
 
 /// Waits until the session is told of the reset and closed.
-async fn ended(wire: &mut Wire) {
+async fn wait_for_end(wire: &mut Wire) {
     let why = wire.error(Cmd::ErrServer, 90001).await;
     assert_eq!(why, "server error: everything was reset");
     wire.finished().await;
@@ -101,19 +101,19 @@ async fn a_reset_stack_is_as_new_and_its_listeners_stay() {
 
     soon(imd.reset()).await.unwrap();
 
-    ended(&mut ann).await;
+    wait_for_end(&mut ann).await;
     gateway.error(Cmd::ErrServer, 90001).await;
     gateway.finished().await;
     assert!(!imd.is_online(1));
     assert_eq!(held(&imd).await, fresh);
     assert_eq!(imd.addresses(), addresses);
-    let told = imd.report();
+    let reported = imd.report();
     assert_eq!(
         (
-            told.stored,
-            told.refused,
-            told.inboxes.len(),
-            told.refusals.len()
+            reported.stored,
+            reported.refused,
+            reported.inboxes.len(),
+            reported.refusals.len()
         ),
         (0, 0, 0, 0)
     );
@@ -201,7 +201,7 @@ async fn a_folder_is_emptied_only_with_a_confirmation() {
     assert_eq!(imd.report().stored, 1);
 
     post(&imd, "/v1/reset", json!({ "confirm": true })).await;
-    ended(&mut ann).await;
+    wait_for_end(&mut ann).await;
     assert!(imd.snapshot().await.unwrap() != saved);
     let (status, _) = call(&imd, "PUT", "/v1/snapshot?confirm=true", lines).await;
     assert_eq!(status, 200);
@@ -254,7 +254,7 @@ async fn clients_go_on_from_a_snapshot_as_if_nothing_had_happened() {
         let mut there = user(to, 9).await;
         let (status, why) = call(to, "PUT", "/v1/snapshot?confirm=true", lines.clone()).await;
         assert_eq!(status, 200, "{why}");
-        ended(&mut there).await;
+        wait_for_end(&mut there).await;
         assert_eq!(get(to, "/v1/snapshot").await, lines);
 
         assert!(token(to, 1).await.is_some(), "the password is the same");
@@ -289,11 +289,14 @@ async fn an_incomplete_snapshot_changes_nothing() {
         (newer, "line 1"),
         ("hello".to_owned(), "line 1: this is no snapshot of imd"),
     ] {
-        let (status, told) = call(&imd, "PUT", "/v1/snapshot", Value::String(file)).await;
-        let told = told["error"].as_str().unwrap();
+        let (status, reported) = call(&imd, "PUT", "/v1/snapshot", Value::String(file)).await;
+        let reported = reported["error"].as_str().unwrap();
         assert_eq!(status, 400);
-        assert!(told.starts_with("line ") && told.contains(why), "{told}");
-        assert!(!told.contains("hallo"), "{told}");
+        assert!(
+            reported.starts_with("line ") && reported.contains(why),
+            "{reported}"
+        );
+        assert!(!reported.contains("hallo"), "{reported}");
     }
     let (status, _) = call(&imd, "PUT", "/v1/snapshot?sure=yes", Value::String(lines)).await;
     assert_eq!(status, 400);
@@ -317,7 +320,7 @@ async fn requests_in_progress_are_completed_before_a_reset_and_new_clients_wait(
         // Nothing has changed, except that the sessions have been closed.
         let reply: ResSendP2pMsg = ann.recv(Cmd::SendP2PMsg).await;
         assert_eq!(reply.err_code, 0);
-        ended(&mut ann).await;
+        wait_for_end(&mut ann).await;
         store.commit.open();
         let mut late = Wire::connect(access(&imd)).await;
         late.send(&login(&imd, 1)).await;
@@ -439,7 +442,7 @@ async fn after_a_failed_reset_the_faults_are_those_of_the_config() {
 }
 
 /// Returns the list of the registry, the addresses that the gateway hands out first, and the sessions.
-async fn seen_first(imd: &Imd) -> (Vec<Value>, Vec<String>, Value) {
+async fn first_answers(imd: &Imd) -> (Vec<Value>, Vec<String>, Value) {
     let records = get(imd, "/v1/registry").await["records"].clone();
     let records = records.as_array().unwrap().clone();
     let sessions = get(imd, "/v1/sessions").await["sessions"].clone();
@@ -458,7 +461,7 @@ async fn after_a_reset_the_gateway_hands_addresses_out_as_in_a_new_stack() {
         let mut config = Config::ephemeral().manual_clock();
         config.gateway.strategy = strategy;
         let imd = start(config).await;
-        let fresh = seen_first(&imd).await;
+        let fresh = first_answers(&imd).await;
         assert_eq!(fresh.0[0]["Sessions"], 0);
         assert_eq!(fresh.2, json!([]));
         let mut wires = Vec::new();
@@ -472,7 +475,7 @@ async fn after_a_reset_the_gateway_hands_addresses_out_as_in_a_new_stack() {
         assert_eq!(before["records"][0]["Sessions"], 5);
         imd.registry().advertise("access-2", "127.0.0.1:1").unwrap();
         soon(imd.reset()).await.unwrap();
-        assert_eq!(seen_first(&imd).await, fresh, "{strategy:?}");
+        assert_eq!(first_answers(&imd).await, fresh, "{strategy:?}");
         let state = get(&imd, "/v1/state").await;
         assert!(
             state["access"]
@@ -494,7 +497,7 @@ async fn after_a_reset_the_gateway_hands_addresses_out_as_in_a_new_stack() {
         assert_eq!(stale.hits(), 0);
         // The clients of before are told, and have stayed until now.
         for wire in &mut wires {
-            ended(wire).await;
+            wait_for_end(wire).await;
         }
     }
 }
@@ -527,15 +530,15 @@ async fn a_file_from_another_system_is_loaded_or_refused_as_such() {
     let lines = lines.as_str().unwrap().replace('\n', "\r\n");
     for same in [lines.clone(), format!("\u{feff}{lines}")] {
         imd.reset().await.unwrap();
-        let (status, told) = call(&imd, "PUT", "/v1/snapshot", Value::String(same)).await;
-        assert_eq!(status, 200, "{told}");
+        let (status, reported) = call(&imd, "PUT", "/v1/snapshot", Value::String(same)).await;
+        assert_eq!(status, 200, "{reported}");
         assert!(imd.snapshot().await.unwrap() == saved);
     }
     let wide: String = lines.chars().flat_map(|c| [c, '\0']).collect();
-    let (status, told) = call(&imd, "PUT", "/v1/snapshot", Value::String(wide)).await;
+    let (status, reported) = call(&imd, "PUT", "/v1/snapshot", Value::String(wide)).await;
     assert_eq!(status, 400);
-    let told = told["error"].as_str().unwrap();
-    assert!(told.contains("UTF-16"), "{told}");
+    let reported = reported["error"].as_str().unwrap();
+    assert!(reported.contains("UTF-16"), "{reported}");
 }
 
 /// Clients send on every access server, and one server is killed in between. What is acknowledged between two resets is
@@ -584,8 +587,12 @@ async fn under_load_a_stack_can_be_reset_again_and_again() {
             acknowledged += soon(sender).await.unwrap();
         }
         assert!(acknowledged >= 18, "{acknowledged}");
-        let told = imd.report();
-        assert_eq!((told.stored, told.inboxes.len()), (0, 0), "round {round}");
+        let reported = imd.report();
+        assert_eq!(
+            (reported.stored, reported.inboxes.len()),
+            (0, 0),
+            "round {round}"
+        );
         assert!((1..=9).all(|uid| !imd.is_online(uid)), "round {round}");
         assert!(
             servers

@@ -18,7 +18,7 @@ use crate::support::{
 use crate::wait_for_hit;
 
 /// Returns a valid value for the key of an action.
-fn written(action: &str) -> Value {
+fn valid_value(action: &str) -> Value {
     match action {
         "delay" => json!("1s"),
         "error" => json!(90001),
@@ -30,7 +30,7 @@ fn written(action: &str) -> Value {
 /// Every key that is a filter.
 const FILTERS: [&str; 5] = ["uid", "access", "session", "cmd", "direction"];
 
-fn fitting(at: Site, filter: &str) -> Value {
+fn matching_value(at: Site, filter: &str) -> Value {
     let direction = at.direction().unwrap_or(Direction::In);
     match filter {
         "uid" | "session" => json!(7),
@@ -69,8 +69,8 @@ async fn a_rule_has_the_filters_of_its_site_and_no_others() {
         for filter in FILTERS {
             let action = at.actions()[0];
             let mut rule = json!({ "at": at, "name": "r" });
-            rule[action] = written(action);
-            rule[filter] = fitting(at, filter);
+            rule[action] = valid_value(action);
+            rule[filter] = matching_value(at, filter);
             let (status, answer) = call(&imd, "POST", "/v1/faults", rule.clone()).await;
             if at.filters().contains(&filter) {
                 assert_eq!(status, 201, "{rule}: {answer}");
@@ -328,8 +328,8 @@ fn the_bounds_of_every_number_hold_in_process_too() {
         (at().named("x".repeat(129)), "name: "),
         (at().named("a\nb"), "name: "),
     ] {
-        let told = fault.check().unwrap_err().to_string();
-        assert!(told.starts_with(why), "{told}");
+        let refusal = fault.check().unwrap_err().to_string();
+        assert!(refusal.starts_with(why), "{refusal}");
     }
     for fault in [
         at().probability(f64::MIN_POSITIVE),

@@ -308,8 +308,11 @@ async fn a_server_that_stops_says_so_and_its_clients_go_elsewhere() {
     let mut ann = client(&imd, 2).await;
     let mut bob = at(&imd, "access-1", 1).await;
     imd.access("access-1").unwrap().stop().await;
-    let told = soon(bob.next_event()).await;
-    assert!(matches!(told, Err(ClientError::Refused { .. })), "{told:?}");
+    let received = soon(bob.next_event()).await;
+    assert!(
+        matches!(received, Err(ClientError::Refused { .. })),
+        "{received:?}"
+    );
     if ann.peer() == imd.access("access-1").unwrap().addr() {
         ann = at(&imd, "access-2", 2).await;
     }

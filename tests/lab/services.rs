@@ -80,7 +80,7 @@ async fn faults_of_the_store_apply_to_the_http_api() {
 /// Sends every request over HTTP that writes a user, a group or a membership, all for user 7. Returns the answers.
 async fn written_over_http(imd: &imd::Imd, gid: i64) -> Vec<(&'static str, Value)> {
     let (users, groups) = (imd.user_api_addr(), imd.group_api_addr());
-    let mut said = Vec::new();
+    let mut answers = Vec::new();
     for (addr, path, form) in [
         (users, "/x/user/register", "uid=7&pw=x".to_owned()),
         (groups, "/x/group/create", "uid=7&name=n".to_owned()),
@@ -88,9 +88,9 @@ async fn written_over_http(imd: &imd::Imd, gid: i64) -> Vec<(&'static str, Value
         (groups, "/x/group/quit", format!("uid=7&gid={gid}")),
     ] {
         let (_, answer) = post(addr, path, &form).await;
-        said.push((path, answer));
+        answers.push((path, answer));
     }
-    said
+    answers
 }
 
 #[tokio::test]
@@ -283,9 +283,9 @@ async fn the_report_counts_exactly_the_lost_messages() {
     let report = imd.shutdown().await;
     assert_eq!((report.lost, report.repeated, report.swapped), (2, 0, 0));
     assert!(report.to_string().ends_with("   lost 2"), "{report}");
-    let told = std::panic::catch_unwind(|| report.assert_no_loss()).unwrap_err();
-    let told = told.downcast_ref::<String>().unwrap();
-    assert!(told.contains("lost 2"), "{told}");
+    let panic_text = std::panic::catch_unwind(|| report.assert_no_loss()).unwrap_err();
+    let panic_text = panic_text.downcast_ref::<String>().unwrap();
+    assert!(panic_text.contains("lost 2"), "{panic_text}");
 }
 
 #[tokio::test]

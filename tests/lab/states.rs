@@ -16,7 +16,7 @@ use crate::support::{soon, start, start_manual, user};
 const CHANGES: [&str; 5] = ["pause", "resume", "stop", "kill", "restart"];
 
 /// Brings access-1 into this state.
-async fn brought(imd: &Imd, state: ServerState) -> Arc<AccessServer> {
+async fn server_in_state(imd: &Imd, state: ServerState) -> Arc<AccessServer> {
     let access = server(imd, "access-1");
     soon(access.restart()).await.unwrap();
     match state {
@@ -30,7 +30,7 @@ async fn brought(imd: &Imd, state: ServerState) -> Arc<AccessServer> {
 }
 
 /// Returns the state after a change; `None` if the change is refused in this state.
-fn follows(state: ServerState, change: &str) -> Option<ServerState> {
+fn state_after(state: ServerState, change: &str) -> Option<ServerState> {
     match (state, change) {
         (_, "restart") => Some(ServerState::Running),
         (ServerState::Running, "pause") => Some(ServerState::Paused),
@@ -53,10 +53,10 @@ async fn a_change_that_the_state_does_not_allow_is_refused_and_changes_nothing()
     let imd = start_manual().await;
     for state in STATES {
         for change in CHANGES {
-            let access = brought(&imd, state).await;
+            let access = server_in_state(&imd, state).await;
             let path = format!("/v1/access/access-1/{change}");
             let (status, answer) = call(&imd, "POST", &path, Value::Null).await;
-            let Some(next) = follows(state, change) else {
+            let Some(next) = state_after(state, change) else {
                 assert_eq!(status, 409, "{change} when {}", state.name());
                 let why = answer["error"].as_str().unwrap();
                 let is = format!("access server access-1 is {}: {change} needs", state.name());
@@ -79,10 +79,10 @@ async fn changes_in_process_follow_the_same_states() {
     let imd = start_manual().await;
     for state in STATES {
         for change in CHANGES {
-            if change == "restart" || follows(state, change).is_some() {
+            if change == "restart" || state_after(state, change).is_some() {
                 continue;
             }
-            let access = brought(&imd, state).await;
+            let access = server_in_state(&imd, state).await;
             let tried = match change {
                 "pause" => access.try_pause().await,
                 "resume" => access.try_resume().await,
@@ -90,9 +90,11 @@ async fn changes_in_process_follow_the_same_states() {
                 _ => access.try_kill().await,
             };
             let WrongState {
-                state: told, what, ..
+                state: reported,
+                what,
+                ..
             } = tried.unwrap_err();
-            assert_eq!((told, what), (state, change));
+            assert_eq!((reported, what), (state, change));
             match change {
                 "pause" => access.pause().await,
                 "resume" => access.resume().await,

@@ -26,7 +26,7 @@ struct Module {
     file: String,
     parent: Option<usize>,
     children: BTreeMap<String, usize>,
-    /// The names that are defined here.
+    /// The names that this module defines.
     items: BTreeSet<String>,
     imports: Vec<Import>,
     /// The paths in the code, other than those of the imports.
@@ -37,30 +37,30 @@ struct Module {
 #[derive(Debug)]
 struct Import {
     path: Vec<String>,
-    /// The name that the module gets by it. None for a `*`.
+    /// The name that the import adds to the module, or `None` for a `*`.
     name: Option<String>,
     is_public: bool,
 }
 
-/// What a path leads to.
+/// The target of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
     Module(usize),
-    /// Something that is defined in this module.
+    /// An item that this module defines.
     Item(usize),
 }
 
-/// One file's use of another.
+/// The use of one file by another.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Edge {
     pub from: String,
     pub to: String,
-    /// The path by which the file names the other, as it is written.
+    /// The path in the using file, as it is written there.
     pub path: String,
 }
 
 impl Edge {
-    /// Whether a file uses what a module above it defines.
+    /// Returns whether the used file is a module above the using one.
     pub fn goes_up(&self) -> bool {
         self.from.starts_with(&folder(&self.to))
     }
@@ -71,7 +71,7 @@ impl Crate {
     ///
     /// # Panics
     ///
-    /// If a file is no Rust, or a module has no file.
+    /// If a file is not valid Rust, or a module has no file.
     pub fn read(root: &str, files: &BTreeMap<String, String>) -> Crate {
         let mut found = Crate::default();
         found.add_file(root.to_owned(), None, files);
@@ -126,10 +126,10 @@ impl Crate {
         index
     }
 
-    /// Every use of another file.
+    /// Returns every use of one file by another.
     ///
-    /// A public `use` of something inside the module itself is none: the module only passes it on. Whoever imports the name
-    /// from there uses the file that defines it, and not the file that passes it on.
+    /// A public `use` of something inside the module itself does not count: the module only re-exports it. A file that imports
+    /// the name from there uses the file that defines it, and not the one that re-exports it.
     pub fn edges(&self) -> BTreeSet<Edge> {
         let mut edges = BTreeSet::new();
         for (index, module) in self.modules.iter().enumerate() {
@@ -157,7 +157,7 @@ impl Crate {
         edges
     }
 
-    /// The files that name something below `prefix` of another crate.
+    /// Returns the files that name something below `prefix` of another crate.
     pub fn files_naming(&self, prefix: &[&str]) -> BTreeSet<&str> {
         let names = |module: &&Module| {
             let imports = module.imports.iter().map(|import| &import.path);
@@ -179,7 +179,7 @@ impl Crate {
         false
     }
 
-    /// Follows a path from a module on. None for what is not of this crate.
+    /// Follows a path that is written in a module. Returns `None` if it leads to another crate.
     fn resolve(&self, from: usize, path: &[String], hops: usize) -> Option<Found> {
         let (first, mut rest) = path.split_first()?;
         let mut found = match first.as_str() {
@@ -194,7 +194,7 @@ impl Crate {
             found = match name.as_str() {
                 "self" => found,
                 "super" => Found::Module(self.modules[module].parent?),
-                // What isn't found by name comes from a macro or from another crate; it belongs to the module.
+                // A name that is not found comes from a macro or from another crate, and counts as the module's own.
                 name => self
                     .lookup(module, name, hops)
                     .unwrap_or(Found::Item(module)),
@@ -220,7 +220,7 @@ impl Crate {
             .imports
             .iter()
             .filter(|import| import.name.as_deref() == Some(name));
-        // `use name::..` would lead back to itself.
+        // The import that is being followed is left out, because `use name::..` would lead back to itself.
         let mut named =
             named.filter(|import| import.path.first().is_none_or(|first| first != name));
         if let Some(import) = named.next() {
@@ -234,7 +234,7 @@ impl Crate {
     }
 }
 
-/// The folder of the files of a module's children.
+/// Returns the folder that has the files of a module's children.
 fn folder(file: &str) -> String {
     let stem = file.strip_suffix(".rs").unwrap_or(file);
     match stem
@@ -247,7 +247,7 @@ fn folder(file: &str) -> String {
     }
 }
 
-/// What the tokens of one module hold.
+/// The parts of one module's tokens that matter here.
 #[derive(Default)]
 struct Scan {
     children: Vec<(String, Option<TokenStream>)>,
@@ -257,7 +257,7 @@ struct Scan {
 }
 
 impl Scan {
-    /// Reads code. `is_outer` is code that is directly in the module, where its items are.
+    /// Reads code. `is_outer` means that the code is directly in the module, where its items are.
     fn code(&mut self, tokens: TokenStream, is_outer: bool) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         let mut at = 0;
@@ -385,13 +385,13 @@ fn is_punct(token: &TokenTree, wanted: char) -> bool {
     matches!(token, TokenTree::Punct(punct) if punct.as_char() == wanted)
 }
 
-/// Whether an attribute, in its brackets, keeps an item for tests.
+/// Returns whether an attribute, given with its brackets, limits an item to tests.
 fn is_test(attribute: &str) -> bool {
     let attribute: String = attribute.chars().filter(|c| !c.is_whitespace()).collect();
     attribute == "[cfg(test)]" || attribute.starts_with("[cfg(all(test,")
 }
 
-/// The index behind the item, field or arm that begins at `at`.
+/// Returns the index behind the item, field or match arm that begins at `at`.
 fn end_of_item(tokens: &[TokenTree], mut at: usize) -> usize {
     let mut generics = 0;
     while let Some(token) = tokens.get(at) {
@@ -412,7 +412,7 @@ fn end_of_item(tokens: &[TokenTree], mut at: usize) -> usize {
     at
 }
 
-/// The words of the path that begins at `at`: `a::b::c` up to the first thing that is no word.
+/// Returns the words of the path that begins at `at`.
 fn path_at(tokens: &[TokenTree], mut at: usize) -> Vec<String> {
     let mut path = Vec::new();
     while let Some(TokenTree::Ident(word)) = tokens.get(at) {
@@ -427,11 +427,11 @@ fn path_at(tokens: &[TokenTree], mut at: usize) -> Vec<String> {
         }
         at += 3;
     }
-    // `a::<T>` and `a::*` end in colons that lead nowhere.
+    // The colons at the end of `a::<T>` and `a::*` are followed by no word.
     path
 }
 
-/// The Rust files of a folder with their texts, by their paths in it.
+/// Returns the text of each Rust file in a folder, by its path in that folder.
 pub fn files(folder: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];

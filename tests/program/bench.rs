@@ -298,8 +298,8 @@ fn flags_that_do_not_go_together_are_refused() {
         (&["--no-msg-id", "--size=31"], "needs a --size of 32"),
     ];
     for (args, why) in refused {
-        let said = bench(args).failed(64);
-        assert!(said.contains(why), "{said}");
+        let error = bench(args).failed(64);
+        assert!(error.contains(why), "{error}");
     }
     let nobody = bench(&["gateway", "--addr", "127.0.0.1:1"]).failed(1);
     assert!(

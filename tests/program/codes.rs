@@ -156,8 +156,8 @@ fn a_failing_stdout_is_a_failure_and_a_closed_pipe_is_none() {
                 ended.err
             );
             if is_full {
-                let said = "imd: stdout: No space left on device";
-                assert!(ended.err.contains(said), "{line}: {}", ended.err);
+                let message = "imd: stdout: No space left on device";
+                assert!(ended.err.contains(message), "{line}: {}", ended.err);
             } else {
                 assert_eq!(ended.err, "", "{line} {stdout:?}");
             }
@@ -367,10 +367,10 @@ fn mistakes_of_the_caller_exit_with_64_and_failures_with_1() {
     let long = "x".repeat(70_000);
     let send = ["send", "--from", "1", "--to", "2", &long];
     world.daemon.imd(&send).failed(64);
-    let told = imd(&["fault", "rm", ""]).failed(64);
-    assert!(told.contains("a value is required"), "{told}");
-    let told = imd(&["bench", "--secs", "2s"]).failed(64);
-    assert!(told.contains("--for 2s"), "{told}");
+    let stderr = imd(&["fault", "rm", ""]).failed(64);
+    assert!(stderr.contains("a value is required"), "{stderr}");
+    let stderr = imd(&["bench", "--secs", "2s"]).failed(64);
+    assert!(stderr.contains("--for 2s"), "{stderr}");
     let replay = ["replay", &world.path("record"), "--gateway", "127.0.0.1:1"];
     imd(&replay).failed(1);
 }

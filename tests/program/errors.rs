@@ -15,33 +15,33 @@ use crate::process::{Daemon, Program, imd, write_config};
 use crate::support::ports::reserved;
 
 /// A command that is a client, with the flag that names its server.
-struct Asking {
+struct ClientCommand {
     args: Vec<String>,
     flag: &'static str,
     /// The name of the part of the stack that the command needs.
     wanted: &'static str,
 }
 
-fn asking(flag: &'static str, wanted: &'static str, args: &str) -> Asking {
+fn command(flag: &'static str, wanted: &'static str, args: &str) -> ClientCommand {
     let args = args.split(' ').map(str::to_owned).collect();
-    Asking { args, flag, wanted }
+    ClientCommand { args, flag, wanted }
 }
 
 /// Returns every command that is a client.
-fn all(record: &str, snapshot: &str) -> Vec<Asking> {
-    let gateway = |args: &str| asking("--gateway", "the gateway", args);
-    let user = |args: &str| asking("--user-api", "the user API", args);
-    let group = |args: &str| asking("--group-api", "the group API", args);
-    let admin = |args: &str| asking("--admin", "the admin API", args);
+fn client_commands(record: &str, snapshot: &str) -> Vec<ClientCommand> {
+    let gateway = |args: &str| command("--gateway", "the gateway", args);
+    let user = |args: &str| command("--user-api", "the user API", args);
+    let group = |args: &str| command("--group-api", "the group API", args);
+    let admin = |args: &str| command("--admin", "the admin API", args);
     vec![
         gateway("send --from 1 --to 2 x"),
         gateway("sync --uid 1"),
         gateway("sync --uid 1 --follow"),
         gateway("chat --uid 1"),
         gateway(&format!("replay {record}")),
-        asking("--addr", "the gateway", "bench p2p --users=2 --count=2"),
-        asking("--addr", "the gateway", "bench gateway --users=2 --count=2"),
-        asking("--addr", "the gateway", "bench connect --users=2 --count=2"),
+        command("--addr", "the gateway", "bench p2p --users=2 --count=2"),
+        command("--addr", "the gateway", "bench gateway --users=2 --count=2"),
+        command("--addr", "the gateway", "bench connect --users=2 --count=2"),
         user("register --uid 1"),
         group("group create --uid 1"),
         group("group join --uid 1 --gid 1"),
@@ -71,7 +71,7 @@ fn all(record: &str, snapshot: &str) -> Vec<Asking> {
     ]
 }
 
-impl Asking {
+impl ClientCommand {
     /// Runs the command with the server at this address, and returns its error.
     #[track_caller]
     fn at(&self, place: &str, code: i32) -> String {
@@ -98,13 +98,13 @@ fn files() -> (TempDir, String, String) {
 fn an_address_where_nothing_listens_is_reported_with_what_to_do() {
     let (_folder, record, snapshot) = files();
     let nowhere = reserved().to_string();
-    for asking in all(&record, &snapshot) {
-        let told = asking.at(&nowhere, 1);
-        for part in [&nowhere, "Nothing listens there", "start imd", asking.flag] {
+    for command in client_commands(&record, &snapshot) {
+        let error = command.at(&nowhere, 1);
+        for part in [&nowhere, "Nothing listens there", "start imd", command.flag] {
             assert!(
-                told.contains(part),
-                "{:?}: no {part} in: {told}",
-                asking.args
+                error.contains(part),
+                "{:?}: no {part} in: {error}",
+                command.args
             );
         }
     }
@@ -126,22 +126,22 @@ fn parts(addresses: &Addresses) -> Vec<(&'static str, String)> {
 fn the_address_of_another_part_of_the_stack_is_reported_with_its_name() {
     let (_folder, record, snapshot) = files();
     let daemon = Daemon::start(&[]);
-    for asking in all(&record, &snapshot) {
+    for command in client_commands(&record, &snapshot) {
         for (name, addr) in parts(&daemon.addresses()) {
-            if name == asking.wanted {
+            if name == command.wanted {
                 continue;
             }
-            let told = asking.at(&addr, 1);
+            let error = command.at(&addr, 1);
             for part in [
                 &addr,
                 &format!("this is {name}"),
-                asking.wanted.trim_start_matches("the "),
-                asking.flag,
+                command.wanted.trim_start_matches("the "),
+                command.flag,
             ] {
                 assert!(
-                    told.contains(part),
-                    "{:?}: no {part:?} in: {told}",
-                    asking.args
+                    error.contains(part),
+                    "{:?}: no {part:?} in: {error}",
+                    command.args
                 );
             }
         }
@@ -152,15 +152,15 @@ fn the_address_of_another_part_of_the_stack_is_reported_with_its_name() {
         "--access",
         &daemon.addresses().gateway,
     ];
-    let told = imd(&replay).err;
+    let error = imd(&replay).err;
     assert!(
-        told.is_empty() || told.contains("this is the gateway"),
-        "{told}"
+        error.is_empty() || error.contains("this is the gateway"),
+        "{error}"
     );
 }
 
 /// Starts a server that answers every connection with these bytes.
-fn stranger(says: &'static [u8]) -> String {
+fn foreign_server(says: &'static [u8]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap().to_string();
     thread::spawn(move || {
@@ -177,32 +177,34 @@ fn stranger(says: &'static [u8]) -> String {
 #[test]
 fn a_server_that_is_no_imd_is_reported_as_such() {
     let (_folder, record, snapshot) = files();
-    let web = stranger(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello");
-    let json = stranger(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}");
-    let ssh = stranger(b"SSH-2.0-OpenSSH_9.2\r\n");
-    for asking in all(&record, &snapshot) {
-        let told = asking.at(&web, 1);
+    let web =
+        foreign_server(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello");
+    let json =
+        foreign_server(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}");
+    let ssh = foreign_server(b"SSH-2.0-OpenSSH_9.2\r\n");
+    for command in client_commands(&record, &snapshot) {
+        let error = command.at(&web, 1);
         assert!(
-            told.contains(&web) && told.contains("not imd's"),
-            "{:?}: {told}",
-            asking.args
+            error.contains(&web) && error.contains("not imd's"),
+            "{:?}: {error}",
+            command.args
         );
-        let told = asking.at(&ssh, 1);
+        let error = command.at(&ssh, 1);
         let says = ["not imd", "Is this the gateway of an imd?"];
         assert!(
-            told.contains(&ssh) && says.iter().any(|part| told.contains(part)),
-            "{:?}: {told}",
-            asking.args
+            error.contains(&ssh) && says.iter().any(|part| error.contains(part)),
+            "{:?}: {error}",
+            command.args
         );
     }
-    let told = imd(&["register", "--uid", "1", "--user-api", &json]).failed(1);
-    assert!(told.contains("not imd's"), "{told}");
+    let error = imd(&["register", "--uid", "1", "--user-api", &json]).failed(1);
+    assert!(error.contains("not imd's"), "{error}");
 }
 
 /// A stream as another server or a proxy may write it: with comments, with CRLF, cut at any byte.
 #[test]
 fn events_are_read_with_any_line_ends_and_gaps_are_reported() {
-    let streaming = stranger(
+    let streaming = foreign_server(
         b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n\
           f\r\nretry: 1000\n\n:\n\r\n12\r\nid: 7\ndata: {\"seq\"\r\n\
           2d\r\n:7}\n\nevent: gap\r\ndata:{\"count\":2}\r\n\r\ndata:{}\n\r\n0\r\n\r\n",
@@ -218,16 +220,19 @@ fn events_are_read_with_any_line_ends_and_gaps_are_reported() {
         .concat()
         .into_boxed_slice(),
     );
-    let endless = stranger(endless);
-    let told = imd(&["tail", "--admin", &endless]).failed(1);
-    assert!(told.contains("/v1/journal: an event is too long"), "{told}");
+    let endless = foreign_server(endless);
+    let error = imd(&["tail", "--admin", &endless]).failed(1);
+    assert!(
+        error.contains("/v1/journal: an event is too long"),
+        "{error}"
+    );
 }
 
 #[test]
 fn an_invalid_address_is_reported_with_the_right_form() {
     let (_folder, record, snapshot) = files();
-    for asking in all(&record, &snapshot) {
-        let is_http = asking.flag.ends_with("api") || asking.flag == "--admin";
+    for command in client_commands(&record, &snapshot) {
+        let is_http = command.flag.ends_with("api") || command.flag == "--admin";
         for (wrong, says) in [
             ("127.0.0.1", "no port"),
             ("::1", "in brackets"),
@@ -235,11 +240,11 @@ fn an_invalid_address_is_reported_with_the_right_form() {
             ("127.0.0.1:70000", "no port from 1 to 65535"),
             ("", "host:port"),
         ] {
-            let told = asking.at(wrong, 64);
+            let error = command.at(wrong, 64);
             assert!(
-                told.contains(asking.flag) && told.contains(says),
-                "{:?}: {told}",
-                asking.args
+                error.contains(command.flag) && error.contains(says),
+                "{:?}: {error}",
+                command.args
             );
         }
         for (wrong, says) in match is_http {
@@ -252,11 +257,11 @@ fn an_invalid_address_is_reported_with_the_right_form() {
                 ("tcp://h:1", "such as h:1"),
             ],
         } {
-            let told = asking.at(wrong, 64);
+            let error = command.at(wrong, 64);
             assert!(
-                told.contains(asking.flag) && told.contains(says),
-                "{:?}: {told}",
-                asking.args
+                error.contains(command.flag) && error.contains(says),
+                "{:?}: {error}",
+                command.args
             );
         }
     }
@@ -265,10 +270,10 @@ fn an_invalid_address_is_reported_with_the_right_form() {
         (&["register", "--uid", "1"], "--user-api"),
         (&["tail"], "--admin"),
     ] {
-        let told = imd(&[args, &[flag, "no-such-host.invalid:1"]].concat()).failed(1);
+        let error = imd(&[args, &[flag, "no-such-host.invalid:1"]].concat()).failed(1);
         assert!(
-            told.contains("Is the name of the host right?") && told.contains(flag),
-            "{told}"
+            error.contains("Is the name of the host right?") && error.contains(flag),
+            "{error}"
         );
     }
 }
@@ -290,10 +295,10 @@ fn an_invalid_address_is_reported_with_the_flag_or_variable_that_has_it() {
                 .env_remove("RUST_LOG");
             Program::run(command).end().failed(64)
         };
-        let told = run(&[]);
-        assert!(told.contains(&format!("{variable} nowhere: ")), "{told}");
-        let told = run(&[flag, "elsewhere"]);
-        assert!(told.contains(&format!("{flag} elsewhere: ")), "{told}");
+        let error = run(&[]);
+        assert!(error.contains(&format!("{variable} nowhere: ")), "{error}");
+        let error = run(&[flag, "elsewhere"]);
+        assert!(error.contains(&format!("{flag} elsewhere: ")), "{error}");
     }
 }
 
@@ -349,20 +354,20 @@ fn a_dead_access_server_is_not_taken_for_a_stack_that_is_not_running() {
         &["chat", "--uid", "1", "--gateway", &gateway],
         &["bench", "--users=2", "--count=2", "--addr", &gateway],
     ] {
-        let told = imd(args).failed(1);
+        let error = imd(args).failed(1);
         for part in [
             &addr,
             "The gateway hands it out, but it is dead",
             "imd access ls",
         ] {
-            assert!(told.contains(part), "{args:?}: no {part:?} in: {told}");
+            assert!(error.contains(part), "{args:?}: no {part:?} in: {error}");
         }
-        assert!(!told.contains("start imd"), "{told}");
+        assert!(!error.contains("start imd"), "{error}");
     }
-    let told = daemon.imd(&["replay", &record]).failed(1);
+    let error = daemon.imd(&["replay", &record]).failed(1);
     assert!(
-        told.contains(&addr) && told.contains("it is dead"),
-        "{told}"
+        error.contains(&addr) && error.contains("it is dead"),
+        "{error}"
     );
 }
 
@@ -387,9 +392,9 @@ fn a_replay_without_a_server_reports_what_to_do_wherever_its_record_begins() {
         ),
     ] {
         std::fs::write(&record, text).unwrap();
-        let told = imd(&["replay", &record, flag, &closed]).failed(1);
+        let error = imd(&["replay", &record, flag, &closed]).failed(1);
         for part in [&closed, said, "Nothing listens there"] {
-            assert!(told.contains(part), "{flag}: no {part:?} in: {told}");
+            assert!(error.contains(part), "{flag}: no {part:?} in: {error}");
         }
     }
 }
@@ -408,14 +413,14 @@ fn a_refusal_names_the_request_and_not_the_address() {
         "--addr",
         &addresses.gateway,
     ];
-    let told = imd(&[&group[..], &["--group-api", &addresses.group_api]].concat()).failed(1);
+    let error = imd(&[&group[..], &["--group-api", &addresses.group_api]].concat()).failed(1);
     for part in [
         "group of 5 users",
         "number 4",
         "--users",
         "limits.group_members",
     ] {
-        assert!(told.contains(part), "no {part:?} in: {told}");
+        assert!(error.contains(part), "no {part:?} in: {error}");
     }
     let private = imd(&[
         "bench",
@@ -427,8 +432,8 @@ fn a_refusal_names_the_request_and_not_the_address() {
     ])
     .failed(1);
     daemon.imd(&["register", "--uid", "1"]).ok();
-    for told in [
-        told,
+    for error in [
+        error,
         private,
         daemon.imd(&["register", "--uid", "1"]).failed(1),
         daemon
@@ -438,8 +443,8 @@ fn a_refusal_names_the_request_and_not_the_address() {
         daemon.imd(&["fault", "rm", "nobody"]).failed(64),
     ] {
         assert!(
-            !told.contains("http://") && !told.contains("/v1/"),
-            "{told}"
+            !error.contains("http://") && !error.contains("/v1/"),
+            "{error}"
         );
     }
 }
@@ -450,14 +455,14 @@ fn the_error_of_a_folder_in_use_names_only_flags_that_exist() {
     let data = folder.path().join("data").to_str().unwrap().to_owned();
     let _daemon = Daemon::start(&["--store", &data]);
     for command in ["check", "dump", "compact"] {
-        let told = imd(&["store", command, &data]).failed(64);
+        let error = imd(&["store", command, &data]).failed(64);
         assert!(
-            told.contains("in use by another imd: stop it first"),
-            "{told}"
+            error.contains("in use by another imd: stop it first"),
+            "{error}"
         );
         assert!(
-            !told.contains("--store") && !told.contains("--memory"),
-            "{told}"
+            !error.contains("--store") && !error.contains("--memory"),
+            "{error}"
         );
     }
 }

@@ -39,14 +39,14 @@ fn beside_a_stack(interpreter: &str, script: &str) -> String {
 
 #[test]
 fn the_shell_script_works() {
-    let told = beside_a_stack("sh", "lab.sh");
-    assert!(told.starts_with("it is there once: {"), "{told}");
+    let printed = beside_a_stack("sh", "lab.sh");
+    assert!(printed.starts_with("it is there once: {"), "{printed}");
 }
 
 #[test]
 fn the_python_script_works() {
-    let told = beside_a_stack("python3", "lab.py");
-    assert_eq!(told, "both are there once: ['first', 'second']");
+    let printed = beside_a_stack("python3", "lab.py");
+    assert_eq!(printed, "both are there once: ['first', 'second']");
 }
 
 #[test]

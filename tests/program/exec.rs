@@ -299,7 +299,7 @@ fn a_killed_exec_or_bench_leaves_nothing_running() {
     let command = exec.line();
     let bench = Program::start(&["bench", "idle", "--users=1", "--secs=1000"]);
     let children = format!("/proc/{0}/task/{0}/children", bench.pid());
-    let begun = Instant::now();
+    let start_of_wait = Instant::now();
     let private = loop {
         let children = fs::read_to_string(&children).unwrap();
         // The child is the private imd only after it has executed the program.
@@ -310,7 +310,7 @@ fn a_killed_exec_or_bench_leaves_nothing_running() {
         if is_daemon(children.trim()) {
             break children.trim().to_owned();
         }
-        assert!(begun.elapsed() < DEADLINE);
+        assert!(start_of_wait.elapsed() < DEADLINE);
     };
     for (program, child) in [(exec, command), (bench, private)] {
         program.signal("-KILL");

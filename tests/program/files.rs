@@ -60,10 +60,10 @@ fn a_stale_addresses_file_is_gone_after_a_failed_start() {
         command
             .args(["-c", script, env!("CARGO_BIN_EXE_imd"), text(&file)])
             .env_remove("RUST_LOG");
-        let told = Program::run(command).end().failed(64);
+        let stderr = Program::run(command).end().failed(64);
         assert!(
-            told.contains("RUST_LOG") || told.contains("limit is 8"),
-            "{told}"
+            stderr.contains("RUST_LOG") || stderr.contains("limit is 8"),
+            "{stderr}"
         );
         assert!(!file.exists(), "{script}");
     }
@@ -109,12 +109,12 @@ fn an_older_daemon_leaves_the_file_of_a_newer_one() {
 }
 
 /// A folder with files that are not regular ones, and must stay as they are.
-struct Odd {
+struct SpecialFiles {
     folder: TempDir,
     _socket: UnixListener,
 }
 
-impl Odd {
+impl SpecialFiles {
     const REFUSED: [&str; 7] = [
         "folder",
         "socket",
@@ -125,7 +125,7 @@ impl Odd {
         "file/below",
     ];
 
-    fn new() -> Odd {
+    fn new() -> SpecialFiles {
         let folder = TempDir::new().unwrap();
         let at = |name: &str| folder.path().join(name);
         fs::create_dir(at("folder")).unwrap();
@@ -135,7 +135,7 @@ impl Odd {
         symlink(at("nowhere"), at("dangling")).unwrap();
         symlink(at("folder"), at("to-folder")).unwrap();
         mkfifo(&at("pipe"), Mode::S_IRWXU).unwrap();
-        Odd {
+        SpecialFiles {
             folder,
             _socket: socket,
         }
@@ -175,24 +175,24 @@ impl Odd {
 
 #[test]
 fn an_addresses_file_replaces_and_removes_only_regular_files() {
-    let odd = Odd::new();
-    let before = odd.entries();
-    for name in Odd::REFUSED {
-        let store = odd.path("store");
+    let special = SpecialFiles::new();
+    let before = special.entries();
+    for name in SpecialFiles::REFUSED {
+        let store = special.path("store");
         let args = [
             "--any-port",
             "--store",
             &store,
             "--addr-file",
-            &odd.path(name),
+            &special.path(name),
         ];
         let error = imd(&args).failed(64);
         assert!(error.contains("--addr-file"), "{name}: {error}");
     }
-    assert_eq!(odd.entries(), before, "no store was made either");
+    assert_eq!(special.entries(), before, "no store was made either");
 
     // With a device, or a pipe that nobody reads, a daemon serves and stops as usual.
-    for target in ["/dev/null", &odd.path("pipe")] {
+    for target in ["/dev/null", &special.path("pipe")] {
         let mut daemon = Program::start(&["--any-port", "--addr-file", target]);
         daemon.line_with("Ready");
         daemon.signal("-TERM");
@@ -205,14 +205,14 @@ fn an_addresses_file_replaces_and_removes_only_regular_files() {
             .is_char_device()
     );
 
-    let mut daemon = Program::start(&["--any-port", "--addr-file", &odd.path("pipe")]);
+    let mut daemon = Program::start(&["--any-port", "--addr-file", &special.path("pipe")]);
     daemon.line_with("Ready");
-    let read = odd.read_pipe().join().unwrap();
+    let read = special.read_pipe().join().unwrap();
     let addresses: imd::daemon::Addresses = serde_json::from_str(&read).unwrap();
     imd(&["ready", "--admin", &addresses.admin.unwrap()]).ok();
     daemon.signal("-TERM");
     daemon.end().ok();
-    assert_eq!(odd.entries(), before);
+    assert_eq!(special.entries(), before);
 
     let mut daemon = Program::start(&["--any-port", "--addr-file", "/dev/stdout"]);
     daemon.line_with("\"gateway\":");
@@ -232,21 +232,21 @@ fn addresses_that_cannot_be_written_to_a_device_end_the_daemon() {
 
 #[test]
 fn a_snapshot_replaces_only_regular_files() {
-    let odd = Odd::new();
-    let before = odd.entries();
+    let special = SpecialFiles::new();
+    let before = special.entries();
     let daemon = Daemon::start(&[]);
     daemon.imd(&["send", "--from", "1", "--to", "2", "x"]).ok();
     let save = |target: &str| daemon.imd(&["snapshot", "save", target]);
-    for name in Odd::REFUSED {
-        save(&odd.path(name)).failed(64);
+    for name in SpecialFiles::REFUSED {
+        save(&special.path(name)).failed(64);
     }
-    let unread = save(&odd.path("pipe")).failed(64);
+    let unread = save(&special.path("pipe")).failed(64);
     assert!(unread.contains("nobody reads this pipe"), "{unread}");
     save("/dev/null").ok();
-    let reader = odd.read_pipe();
-    save(&odd.path("pipe")).ok();
+    let reader = special.read_pipe();
+    save(&special.path("pipe")).ok();
     let read = reader.join().unwrap();
-    assert_eq!(odd.entries(), before);
+    assert_eq!(special.entries(), before);
 
     let printed = save("/dev/stdout").ok();
     assert_eq!(printed.len(), read.lines().count());
@@ -266,15 +266,15 @@ fn a_snapshot_replaces_only_regular_files() {
 
 #[test]
 fn a_record_is_a_new_regular_file() {
-    let odd = Odd::new();
-    let before = odd.entries();
+    let special = SpecialFiles::new();
+    let before = special.entries();
     let daemon = Daemon::start(&[]);
-    let names = Odd::REFUSED.iter().chain(&["file", "pipe"]);
+    let names = SpecialFiles::REFUSED.iter().chain(&["file", "pipe"]);
     for name in names {
-        let error = daemon.imd(&["record", "--for", "1ms", "--to", &odd.path(name)]);
+        let error = daemon.imd(&["record", "--for", "1ms", "--to", &special.path(name)]);
         let error = error.failed(64);
         assert!(error.contains("--to"), "{name}: {error}");
     }
     daemon.imd(&["record", "--to", "/dev/null"]).failed(64);
-    assert_eq!(odd.entries(), before);
+    assert_eq!(special.entries(), before);
 }

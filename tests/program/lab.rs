@@ -21,7 +21,7 @@ fn refused(ended: Ended) -> String {
 #[test]
 fn access_servers_are_killed_and_restarted() {
     let daemon = Daemon::start(&[]);
-    let told = |what: &str| json(&daemon.imd(&["access", what, "access-1"]).ok()[0]);
+    let printed = |what: &str| json(&daemon.imd(&["access", what, "access-1"]).ok()[0]);
     for (what, state) in [
         ("pause", "paused"),
         ("resume", "running"),
@@ -29,7 +29,7 @@ fn access_servers_are_killed_and_restarted() {
         ("restart", "running"),
         ("stop", "stopped"),
     ] {
-        assert_eq!(told(what)["state"], state);
+        assert_eq!(printed(what)["state"], state);
     }
     let again = refused(daemon.imd(&["access", "stop", "access-1"]));
     assert!(again.contains("access-1 is stopped"), "{again}");
@@ -112,8 +112,8 @@ fn a_write_that_a_fault_refuses_is_no_failure_of_the_store_in_the_log() {
     let fault = "fault add --name full --at store.write --uid 7 --error 94001";
     let fault: Vec<&str> = fault.split(' ').collect();
     daemon.imd(&fault).ok();
-    let told = refused(daemon.imd(&["register", "--uid", "7", "--pw", "x"]));
-    assert!(told.contains("94001"), "{told}");
+    let printed = refused(daemon.imd(&["register", "--uid", "7", "--pw", "x"]));
+    assert!(printed.contains("94001"), "{printed}");
     daemon.program.signal("-TERM");
     let log = daemon.program.end().err;
     assert!(log.contains("full") && log.contains("store.write"), "{log}");
@@ -136,9 +136,12 @@ fn a_size_on_the_command_line_may_have_a_unit() {
         ("-1KiB", "a size can't be negative"),
         ("16EiB", "a size is less than 16EiB"),
     ] {
-        let told = add(size).failed(64);
+        let printed = add(size).failed(64);
         let places = ["throttle: ", size, says];
-        assert!(places.iter().all(|part| told.contains(part)), "{told}");
+        assert!(
+            places.iter().all(|part| printed.contains(part)),
+            "{printed}"
+        );
     }
     let bench = |size: &str| imd(&["bench", "p2p", "--users=2", "--count=2", "--size", size]);
     bench("1KiB").ok();
@@ -146,8 +149,11 @@ fn a_size_on_the_command_line_may_have_a_unit() {
         ("33KiB", "33792 is more than 32768, or 32KiB"),
         ("1MX", "write a number, and behind it B, KiB"),
     ] {
-        let told = bench(size).failed(64);
-        assert!(told.contains("--size") && told.contains(says), "{told}");
+        let printed = bench(size).failed(64);
+        assert!(
+            printed.contains("--size") && printed.contains(says),
+            "{printed}"
+        );
     }
 }
 
@@ -219,15 +225,15 @@ fn a_number_of_a_fault_that_is_out_of_bounds_is_refused_with_the_bounds() {
     ] {
         let all = format!("fault add --at access.reply {flags}");
         let all: Vec<&str> = all.split(' ').collect();
-        let told = imd(&all).failed(64);
-        assert!(told.contains(why), "{flags}: {told}");
+        let printed = imd(&all).failed(64);
+        assert!(printed.contains(why), "{flags}: {printed}");
     }
     let daemon = Daemon::start(&[]);
     let add = [
         "fault", "add", "--at", "notify", "--drop", "--access", "acess-1",
     ];
-    let told = refused(daemon.imd(&add));
-    assert!(told.contains("did you mean \"access-1\"?"), "{told}");
+    let printed = refused(daemon.imd(&add));
+    assert!(printed.contains("did you mean \"access-1\"?"), "{printed}");
 }
 
 #[test]
@@ -291,10 +297,10 @@ fn exec_runs_a_command_beside_a_private_stack_and_returns_its_code() {
          {program} state | grep '\"stored\": 1'; exit $1"
     );
     imd(&["exec", "--", "sh", "-c", &script, "sh", "0"]).ok();
-    let told = imd(&["exec", "--", "sh", "-c", &script, "sh", "7"]).failed(7);
+    let printed = imd(&["exec", "--", "sh", "-c", &script, "sh", "7"]).failed(7);
     assert!(
-        told.contains("stored 1   delivered 0   pending 1"),
-        "{told}"
+        printed.contains("stored 1   delivered 0   pending 1"),
+        "{printed}"
     );
     let missing = imd(&["exec", "--", "no-such-command"]).failed(127);
     assert!(missing.contains("no-such-command"), "{missing}");

@@ -33,8 +33,8 @@ async fn ready(daemon: &Daemon) -> Answer {
     request(socket_addr(&admin), "GET /readyz HTTP/1.0", "").await
 }
 
-/// Waits until `/readyz` answers with a status: no event tells of it.
-async fn becomes(daemon: &Daemon, status: u16) {
+/// Waits until `/readyz` answers with this status. It is asked again and again, because no event marks the change.
+async fn wait_for_readiness(daemon: &Daemon, status: u16) {
     soon(async { while ready(daemon).await.status != status {} }).await;
 }
 
@@ -94,11 +94,11 @@ fn a_low_connection_limit_is_reported_at_the_start() {
         (small, "limits.connections"),
         (cramped, "open-file limit is 140"),
     ] {
-        let told = daemon
+        let warning = daemon
             .banner
             .iter()
             .find(|line| line.starts_with("Places "));
-        assert!(told.unwrap().contains(why), "{:?}", daemon.banner);
+        assert!(warning.unwrap().contains(why), "{:?}", daemon.banner);
         assert!(daemon.program.log_with("connections at most").contains(why));
         daemon
             .imd(&["send", "--from", "1", "--to", "2", "hello"])
@@ -121,7 +121,7 @@ async fn with_every_place_taken_there_are_enough_files_and_the_http_api_answers(
         assert_eq!(ready(&daemon).await.status, 200);
         let addresses = daemon.addresses();
         let connections = idle(&addresses.access, 500);
-        becomes(&daemon, 503).await;
+        wait_for_readiness(&daemon, 503).await;
         let why = ready(&daemon).await;
         assert!(why.status == 503 && why.body.contains("every place is taken"));
         daemon.imd(&["ready"]).failed(1);
@@ -131,7 +131,7 @@ async fn with_every_place_taken_there_are_enough_files_and_the_http_api_answers(
         daemon
             .imd(&["send", "--from", "1", "--to", "2", "hello"])
             .ok();
-        becomes(&daemon, 200).await;
+        wait_for_readiness(&daemon, 200).await;
         daemon.program.signal("-TERM");
         let ended = daemon.program.end();
         assert!(!ended.err.contains("can't accept"), "{}", ended.err);

@@ -153,10 +153,10 @@ fn a_stack_is_waited_for_until_it_is_ready() {
     imd(&["ready", "--addr-file", file, "--wait"]).ok();
 
     let nowhere = ["ready", "--wait", "200ms", "--admin", "http://127.0.0.1:1"];
-    let told = imd(&nowhere).failed(1);
+    let error = imd(&nowhere).failed(1);
     assert!(
-        told.contains("not ready within 200ms: ") && told.contains("Nothing listens there"),
-        "{told}"
+        error.contains("not ready within 200ms: ") && error.contains("Nothing listens there"),
+        "{error}"
     );
     // An error that no wait can mend is reported at once.
     imd(&["ready", "--wait", "60s", "--admin", "https://127.0.0.1:1"]).failed(64);

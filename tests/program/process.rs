@@ -14,7 +14,7 @@ use imd::daemon::Addresses;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// How long a program may take for anything. Only a failing test uses it up.
+/// How long a program may take for any step. Only a failing test waits for so long.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The lines of one output, which a thread of its own reads.
@@ -222,7 +222,7 @@ impl Program {
         }
     }
 
-    /// Waits until the program handles SIGTERM, which kills it before that.
+    /// Waits until the program has a handler for SIGTERM. Before that, the signal would kill it.
     pub fn wait_until_it_handles_signals(&self) {
         wait_until_it_handles_signals(self.pid());
     }
@@ -239,7 +239,7 @@ impl Drop for Program {
     }
 }
 
-/// Waits until a process handles SIGTERM, which kills it before that. Only Linux tells.
+/// Waits until a process has a handler for SIGTERM. Before that, the signal would kill it. Only Linux shows the handlers.
 pub fn wait_until_it_handles_signals(pid: u32) {
     let status = format!("/proc/{pid}/status");
     until("it handles no signals", || {
@@ -250,14 +250,14 @@ pub fn wait_until_it_handles_signals(pid: u32) {
     });
 }
 
-/// Looks until a condition holds, and fails the test with `what` after [`DEADLINE`]. For conditions of another process, of
-/// which no event tells.
+/// Checks a condition again and again until it holds, and fails the test with `what` after [`DEADLINE`]. It is for conditions
+/// of other processes that can't be awaited.
 #[track_caller]
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let begun = Instant::now();
+    let started = Instant::now();
     while !condition() {
-        assert!(begun.elapsed() < DEADLINE, "{what}");
-        // Leaves the processor to the other process.
+        assert!(started.elapsed() < DEADLINE, "{what}");
+        // Sleeping leaves the processor to the other process. No event marks the change that is waited for.
         std::thread::sleep(Duration::from_millis(5));
     }
 }

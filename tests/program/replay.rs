@@ -116,10 +116,10 @@ fn a_new_stack_answers_a_replay_like_the_recorded_one() {
         "127.0.0.1:1",
     ]));
     // Messages that are sent again under the same ids are stored only once.
-    let told = different(record.in_part_to(&daemon, &[]));
+    let report = different(record.in_part_to(&daemon, &[]));
     assert!(
-        told.contains("recorded  \"a notify\"\n  got       \"none\""),
-        "{told}"
+        report.contains("recorded  \"a notify\"\n  got       \"none\""),
+        "{report}"
     );
 }
 
@@ -127,16 +127,16 @@ fn a_new_stack_answers_a_replay_like_the_recorded_one() {
 fn differences_by_a_fault_are_reported() {
     let record = recorded(&[]);
     let token = imd(&["token", "1"]).ok().remove(0);
-    let told = |fault: &str| {
+    let report = |fault: &str| {
         let daemon = Daemon::start(&[]);
         let add = ["fault", "add", "--times", "1", "--at"];
         let fault: Vec<&str> = add.into_iter().chain(fault.split(' ')).collect();
         daemon.imd(&fault).ok();
-        let told = different(record.in_part_to(&daemon, &[]));
-        assert!(!told.contains(&token), "{told}");
-        told
+        let report = different(record.in_part_to(&daemon, &[]));
+        assert!(!report.contains(&token), "{report}");
+        report
     };
-    let refused = told("access.reply --uid 1 --cmd SendP2PMsg --error 90001");
+    let refused = report("access.reply --uid 1 --cmd SendP2PMsg --error 90001");
     assert!(
         refused.contains(", uid 1: SendP2PMsg\n  request   {"),
         "{refused}"
@@ -146,18 +146,18 @@ fn differences_by_a_fault_are_reported() {
         "{refused}"
     );
     assert!(refused.ends_with("alike, 1 different"), "{refused}");
-    let lost = told("access.reply --uid 1 --cmd SendP2PMsg --drop");
+    let lost = report("access.reply --uid 1 --cmd SendP2PMsg --drop");
     assert!(lost.contains("got       \"no reply\""), "{lost}");
-    let twice = told("access.reply --uid 1 --cmd SendP2PMsg --duplicate");
+    let twice = report("access.reply --uid 1 --cmd SendP2PMsg --duplicate");
     assert!(twice.contains("recorded  \"nothing\""), "{twice}");
-    let reset = told("access.reply --uid 1 --cmd SendP2PMsg --reset");
+    let reset = report("access.reply --uid 1 --cmd SendP2PMsg --reset");
     assert!(reset.contains(": SendP2PMsg\n"), "{reset}");
-    let silent = told("notify --uid 2 --drop");
+    let silent = report("notify --uid 2 --drop");
     assert!(
         silent.contains("recorded  \"a notify\"\n  got       \"none\""),
         "{silent}"
     );
-    let gap = told("store.read --uid 2 --gap");
+    let gap = report("store.read --uid 2 --gap");
     assert!(
         gap.contains("differs   Msgs: \"1 entries\", got \"0 entries\""),
         "{gap}"
@@ -192,8 +192,11 @@ fn logins_get_fresh_tokens() {
     let record = recorded(&[]);
     let config = write_config(record.folder.path(), "[auth]\nsalt = \"another\"\n");
     let start = || Daemon::start(&["--config", &config]);
-    let told = different(record.in_part_to(&start(), &[]));
-    assert!(told.contains("differs   errCode: 0, got 93002"), "{told}");
+    let report = different(record.in_part_to(&start(), &[]));
+    assert!(
+        report.contains("differs   errCode: 0, got 93002"),
+        "{report}"
+    );
     alike(record.to(&start(), &["--config", &config]));
     let daemon = start();
     for uid in ["1", "2"] {
@@ -222,8 +225,11 @@ fn the_sessions_of_one_user_can_be_recorded_alone() {
     let token = imd(&["token", "1"]).ok().remove(0);
     // Without the other user's messages, the inbox is empty.
     let daemon = Daemon::start(&[]);
-    let told = different(record.in_part_to(&daemon, &["--token", &token]));
-    assert!(told.contains("\"1 entries\", got \"0 entries\""), "{told}");
+    let report = different(record.in_part_to(&daemon, &["--token", &token]));
+    assert!(
+        report.contains("\"1 entries\", got \"0 entries\""),
+        "{report}"
+    );
 }
 
 #[test]
@@ -342,11 +348,17 @@ fn a_replay_that_can_not_go_on_still_reports_its_totals() {
         daemon.imd(&["fault", "rm", "none"]).ok();
         ended.out
     };
-    let told = "1 requests; of what the server said, 1 alike, 0 different";
-    assert_eq!(replay(&[]), [told]);
-    let told: Value = serde_json::from_str(&replay(&["--json"])[0]).unwrap();
-    assert_eq!((&told["requests"], &told["alike"]), (&1.into(), &1.into()));
-    assert!(told["error"].as_str().unwrap().contains("line 6"), "{told}");
+    let report = "1 requests; of what the server said, 1 alike, 0 different";
+    assert_eq!(replay(&[]), [report]);
+    let report: Value = serde_json::from_str(&replay(&["--json"])[0]).unwrap();
+    assert_eq!(
+        (&report["requests"], &report["alike"]),
+        (&1.into(), &1.into())
+    );
+    assert!(
+        report["error"].as_str().unwrap().contains("line 6"),
+        "{report}"
+    );
 }
 
 #[test]
@@ -443,14 +455,14 @@ fn a_record_that_is_damaged_anywhere_is_replayed_or_refused_with_its_line() {
         for (path, replay) in running {
             let Ended { code, out, err } = replay.end();
             let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
-            let told = format!("{code:?}\n{out:?}\n{err}\n--- of\n{text}");
-            assert!(!err.contains("panicked"), "{told}");
+            let report = format!("{code:?}\n{out:?}\n{err}\n--- of\n{text}");
+            assert!(!err.contains("panicked"), "{report}");
             match code {
-                Some(0) => assert!(out[0].contains("0 different"), "{told}"),
+                Some(0) => assert!(out[0].contains("0 different"), "{report}"),
                 // The replay reports a difference, or the line at which it could not go on.
-                Some(1) => assert!(!out.is_empty() || err.contains("line "), "{told}"),
-                Some(64) => assert!(err.contains(&path) && err.contains("line "), "{told}"),
-                _ => panic!("{told}"),
+                Some(1) => assert!(!out.is_empty() || err.contains("line "), "{report}"),
+                Some(64) => assert!(err.contains(&path) && err.contains("line "), "{report}"),
+                _ => panic!("{report}"),
             }
         }
     }

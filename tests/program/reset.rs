@@ -19,7 +19,7 @@ fn stored(daemon: &Daemon) -> Value {
 }
 
 /// Returns how many messages the inbox of `uid` has.
-fn got(daemon: &Daemon, uid: &str) -> usize {
+fn inbox_length(daemon: &Daemon, uid: &str) -> usize {
     daemon.imd(&["sync", "--uid", uid]).ok().len()
 }
 
@@ -29,7 +29,7 @@ fn a_stack_in_memory_is_emptied_without_a_confirmation() {
     daemon.imd(&SEND).ok();
     assert_eq!(stored(&daemon), 1);
     daemon.imd(&["reset"]).ok();
-    assert_eq!((stored(&daemon), got(&daemon, "2")), (0.into(), 0));
+    assert_eq!((stored(&daemon), inbox_length(&daemon, "2")), (0.into(), 0));
 }
 
 #[test]
@@ -50,16 +50,16 @@ fn a_folder_is_emptied_and_filled_with_a_confirmation() {
             "{refused}"
         );
     }
-    assert_eq!(got(&daemon, "2"), 1);
+    assert_eq!(inbox_length(&daemon, "2"), 1);
     daemon.imd(&["reset", "--yes"]).ok();
-    assert_eq!(got(&daemon, "2"), 0);
+    assert_eq!(inbox_length(&daemon, "2"), 0);
     daemon.imd(&["snapshot", "load", file, "--yes"]).ok();
-    assert_eq!(got(&daemon, "2"), 1);
+    assert_eq!(inbox_length(&daemon, "2"), 1);
 
     // The snapshot of a folder is loaded into memory.
     let memory = Daemon::start(&[]);
     memory.imd(&["snapshot", "load", file]).ok();
-    assert_eq!(got(&memory, "2"), 1);
+    assert_eq!(inbox_length(&memory, "2"), 1);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn the_error_of_a_failed_command_tells_what_became_of_its_messages() {
         "{program} send --gateway $IMD_GATEWAY --from 1 --to 2 hello; \
          {program} send --gateway $IMD_GATEWAY --from 1 --group 5 hello; exit 3"
     );
-    let told = imd(&["exec", "--", "sh", "-c", &script]).failed(3);
+    let error = imd(&["exec", "--", "sh", "-c", &script]).failed(3);
     for line in [
         "the command has failed. Its messages:",
         "  stored 1   delivered 0   pending 1   refused 1",
@@ -142,8 +142,8 @@ fn the_error_of_a_failed_command_tells_what_became_of_its_messages() {
         "  refused 1 SendGroupMsg with 95001: no such group",
     ] {
         assert!(
-            told.lines().any(|l| l == format!("imd: {line}")),
-            "{line}: {told}"
+            error.lines().any(|l| l == format!("imd: {line}")),
+            "{line}: {error}"
         );
     }
 }

@@ -80,8 +80,9 @@ async fn no_token_password_or_text_reaches_a_log() {
         ("bad frame", &["request{session=", "}"]),
     ] {
         let mut lines = ended.err.lines();
-        let said = |line: &str| line.contains(event) && span.iter().all(|part| line.contains(part));
-        assert!(lines.any(said), "{event} in:\n{}", ended.err);
+        let is_logged =
+            |line: &str| line.contains(event) && span.iter().all(|part| line.contains(part));
+        assert!(lines.any(is_logged), "{event} in:\n{}", ended.err);
     }
     logs.push(ended.err);
     for log in logs {

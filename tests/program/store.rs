@@ -219,19 +219,19 @@ fn the_default_folder_is_in_the_home_folder_and_in_the_banner() {
     fs::create_dir_all(&cwd).unwrap();
     let cwd = cwd.canonicalize().unwrap();
     let config = |path: &str| write_config(folder.path(), &format!("[store]\npath = {path:?}\n"));
-    let said = |args: &[&str]| store_line(start_in(&cwd, Some(&home), args));
+    let first_line = |args: &[&str]| store_line(start_in(&cwd, Some(&home), args));
     let data = home.join("data");
-    let line = said(&["--config", &config("~/data")]);
+    let line = first_line(&["--config", &config("~/data")]);
     assert!(
         line.ends_with(&format!("store {} (new)", data.display())),
         "{line}"
     );
-    let line = said(&["--store", "~/data"]);
+    let line = first_line(&["--store", "~/data"]);
     assert!(
         line.ends_with(&format!("store {}", data.display())),
         "{line}"
     );
-    let line = said(&["--store", "./~"]);
+    let line = first_line(&["--store", "./~"]);
     assert!(
         line.ends_with(&format!("store {} (new)", cwd.join("~").display())),
         "{line}"

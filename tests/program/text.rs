@@ -72,8 +72,8 @@ fn a_fault_with_any_valid_name_is_listed_and_ended_by_it() {
     for name in ["", ".", "..", "\n", "\u{85}", &longer] {
         let given = format!("--name={name}");
         let add = ["fault", "add", "--at", "notify", "--drop", &given];
-        let told = daemon.imd(&add).failed(64);
-        assert!(told.contains("name"), "{name:?}: {told}");
+        let stderr = daemon.imd(&add).failed(64);
+        assert!(stderr.contains("name"), "{name:?}: {stderr}");
     }
 }
 
@@ -160,8 +160,8 @@ fn the_value_of_an_option_may_begin_with_a_hyphen() {
     daemon.imd(&["fault", "rm", "-lost"]).ok();
     assert!(daemon.imd(&["fault", "ls"]).ok().is_empty());
     // The error says that the name is invalid, not that there is no such option.
-    let told = daemon.imd(&["access", "add", "-four"]).failed(64);
-    assert!(told.contains("must begin with a letter"), "{told}");
+    let stderr = daemon.imd(&["access", "add", "-four"]).failed(64);
+    assert!(stderr.contains("must begin with a letter"), "{stderr}");
     // The error says that the number is invalid, not that there is no such option.
     for args in [
         &["sync", "--uid", "-5"][..],
@@ -329,7 +329,7 @@ fn as_elsewhere(text: &str) -> Vec<(&'static str, Vec<u8>, bool)> {
 }
 
 /// Rewrites a file in each of these ways, and runs the attempt.
-fn try_elsewhere(file: &Path, attempt: impl Fn() -> Ended) {
+fn with_each_encoding(file: &Path, attempt: impl Fn() -> Ended) {
     let text = fs::read_to_string(file).unwrap();
     for (name, bytes, is_read) in as_elsewhere(&text) {
         fs::write(file, bytes).unwrap();
@@ -352,7 +352,7 @@ fn files_from_other_systems_are_read_or_refused_as_such() {
         folder.path(),
         "[session]\nidle = \"90s\"\n[idgen]\nmachine = 3\n",
     );
-    try_elsewhere(&path("imd.toml"), || {
+    with_each_encoding(&path("imd.toml"), || {
         let checked = imd(&["check", "--config", &config]);
         assert!(checked.code != Some(0) || checked.out.contains(&"machine = 3".to_owned()));
         checked
@@ -366,17 +366,17 @@ fn files_from_other_systems_are_read_or_refused_as_such() {
     daemon.imd(&[&SEND[..], &["hello"]].concat()).ok();
     recorder.signal("-INT");
     recorder.end().ok();
-    try_elsewhere(&record, || {
+    with_each_encoding(&record, || {
         daemon.imd(&["replay", record.to_str().unwrap()])
     });
 
     let snapshot = path("saved.jsonl");
     let file = snapshot.to_str().unwrap();
     daemon.imd(&["snapshot", "save", file]).ok();
-    try_elsewhere(&snapshot, || daemon.imd(&["snapshot", "load", file]));
+    with_each_encoding(&snapshot, || daemon.imd(&["snapshot", "load", file]));
     assert_eq!(texts(&daemon), ["hello"]);
 
-    try_elsewhere(&daemon.addr_file(), || daemon.imd(&["ready"]));
+    with_each_encoding(&daemon.addr_file(), || daemon.imd(&["ready"]));
 }
 
 #[test]
@@ -396,19 +396,19 @@ fn a_script_for_the_chat_may_come_from_windows() {
             String::from_utf8(output.stderr).unwrap(),
         )
     };
-    let (code, told) = chat(b"\xef\xbb\xbf/to 2 one\r\ntwo\r\n");
-    assert_eq!(code, Some(0), "{told}");
+    let (code, stderr) = chat(b"\xef\xbb\xbf/to 2 one\r\ntwo\r\n");
+    assert_eq!(code, Some(0), "{stderr}");
     assert_eq!(texts(&daemon), ["one", "two"]);
-    let (code, told) = chat(&utf16("/to 2 three\r\n"));
+    let (code, stderr) = chat(&utf16("/to 2 three\r\n"));
     assert_eq!(code, Some(1));
-    assert!(told.contains("stdin: this is UTF-16"), "{told}");
+    assert!(stderr.contains("stdin: this is UTF-16"), "{stderr}");
 }
 
 #[test]
 fn a_clap_error_keeps_its_form() {
     let plain = Program::start(&["bogus"]).end().failed(64);
-    let told = Program::start(&["bogus\u{1b}[1m"]).end().failed(64);
-    for error in [plain, told] {
+    let stderr = Program::start(&["bogus\u{1b}[1m"]).end().failed(64);
+    for error in [plain, stderr] {
         assert!(
             error.starts_with("error: unrecognized subcommand 'bogus"),
             "{error}"

@@ -140,17 +140,17 @@ async fn a_peer_that_does_not_read_meets_the_write_deadline() {
     let requests: Vec<ReqSyncMsg> = (0..2_000).map(|_| sync(0, 0)).collect();
     wire.send_all(&requests).await;
     let sessions = imd.access_servers()[0].sessions();
-    let mut most = 0;
+    let mut max_queued = 0;
     // The deadline runs from the moment in which the socket took no more bytes, which a test can't see. So the clock
     // moves until the session is closed.
     soon(async {
         while !sessions.is_empty() {
-            most = sessions
+            max_queued = sessions
                 .sessions()
                 .map(|session| session.queued())
                 .max()
                 .unwrap_or(0)
-                .max(most);
+                .max(max_queued);
             imd.clock().advance(SECOND).await;
             tokio::task::yield_now().await;
         }
@@ -158,8 +158,14 @@ async fn a_peer_that_does_not_read_meets_the_write_deadline() {
     .await;
     assert!(!imd.is_online(1));
     let high_water = Config::default().limits.outbound / 2;
-    assert!(most > high_water, "it was never congested: {most} bytes");
-    assert!(most <= high_water + 2 * 65_537, "{most} bytes waited");
+    assert!(
+        max_queued > high_water,
+        "it was never congested: {max_queued} bytes"
+    );
+    assert!(
+        max_queued <= high_water + 2 * 65_537,
+        "{max_queued} bytes waited"
+    );
 }
 
 /// The write deadline starts anew with each byte that the peer takes.

@@ -313,8 +313,8 @@ async fn an_idle_kept_connection_gives_up_its_place() {
     let imd = start(config).await;
     let kept = "POST /x/user/auth HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";
     let mut held = Vec::new();
-    for begun in ["", kept, "POST /x/us"] {
-        held.push(Http::sent(imd.user_api_addr(), begun).await);
+    for request_start in ["", kept, "POST /x/us"] {
+        held.push(Http::sent(imd.user_api_addr(), request_start).await);
     }
     for mut http in held {
         http.rest_or_reset().await;

@@ -13,14 +13,18 @@ const FORM: &str = "application/x-www-form-urlencoded";
 
 /// A request as bytes, with the HTTP status and the code of its answer. `None` if it is not HTTP: then the server
 /// answers without a body, or closes the connection.
-struct Odd {
+struct UnusualRequest {
     name: String,
     request: Vec<u8>,
     answer: Option<(u16, u64)>,
 }
 
-fn odd(name: &str, request: impl Into<Vec<u8>>, answer: impl Into<Option<(u16, u64)>>) -> Odd {
-    Odd {
+fn unusual(
+    name: &str,
+    request: impl Into<Vec<u8>>,
+    answer: impl Into<Option<(u16, u64)>>,
+) -> UnusualRequest {
+    UnusualRequest {
         name: name.into(),
         request: request.into(),
         answer: answer.into(),
@@ -42,7 +46,7 @@ fn form(body: &[u8]) -> Vec<u8> {
 }
 
 /// Returns bodies, all with the content type of a form.
-fn bodies() -> Vec<Odd> {
+fn bodies() -> Vec<UnusualRequest> {
     let long = "9".repeat(60_000);
     let many = "a=b&".repeat(10_000) + "uid=7";
     let brackets = "uid[".repeat(5_000) + "=7&uid=7";
@@ -127,30 +131,34 @@ fn bodies() -> Vec<Odd> {
         (&brackets, 0),
         (&many, 0),
     ];
-    let mut odds: Vec<Odd> = cases
+    let mut requests: Vec<UnusualRequest> = cases
         .iter()
         .map(|(body, code)| {
-            odd(
+            unusual(
                 &format!("body {body:.40?}"),
                 form(body.as_bytes()),
                 (200, *code),
             )
         })
         .collect();
-    odds.push(odd(
+    requests.push(unusual(
         "digits",
         form(format!("uid={long}").as_bytes()),
         (200, 10001),
     ));
-    odds.push(odd("zeros", form(&[0; 1_000]), (200, 10001)));
-    odds.push(odd("no utf-8", form(b"uid=\xff7"), (200, 10001)));
-    odds.push(odd("key of no utf-8", form(b"\xffuid=1&uid=7"), (200, 0)));
-    odds.push(odd("too long", form(&vec![b'a'; 70_000]), (413, 10001)));
-    odds
+    requests.push(unusual("zeros", form(&[0; 1_000]), (200, 10001)));
+    requests.push(unusual("no utf-8", form(b"uid=\xff7"), (200, 10001)));
+    requests.push(unusual(
+        "key of no utf-8",
+        form(b"\xffuid=1&uid=7"),
+        (200, 0),
+    ));
+    requests.push(unusual("too long", form(&vec![b'a'; 70_000]), (413, 10001)));
+    requests
 }
 
 /// Returns heads, all with a valid body behind them.
-fn heads() -> Vec<Odd> {
+fn heads() -> Vec<UnusualRequest> {
     let kinds: &[(&str, u64)] = &[
         ("", 10001),
         ("content-type:\r\n", 10001),
@@ -216,18 +224,18 @@ fn heads() -> Vec<Odd> {
             0,
         ),
     ];
-    let odds = kinds.iter().map(|(head, code)| {
+    let requests = kinds.iter().map(|(head, code)| {
         let request = posted(head, b"uid=7");
-        odd(&format!("head {head:?}"), request, (200, *code))
+        unusual(&format!("head {head:?}"), request, (200, *code))
     });
-    odds.collect()
+    requests.collect()
 }
 
 /// Returns request lines, and bodies of every transfer encoding and length.
-fn lines() -> Vec<Odd> {
+fn lines() -> Vec<UnusualRequest> {
     let line = |line: &str, answer: Option<(u16, u64)>| {
         let request = format!("{line}\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-        odd(&format!("{line:.60}"), request, answer)
+        unusual(&format!("{line:.60}"), request, answer)
     };
     let long = "a".repeat(4_000);
     let chunked = |body: &str, answer: Option<(u16, u64)>| {
@@ -235,14 +243,14 @@ fn lines() -> Vec<Odd> {
             "POST /x/group/create HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
              content-type: {FORM}\r\ntransfer-encoding: chunked\r\n\r\n{body}"
         );
-        odd(&format!("chunked {body:?}"), request, answer)
+        unusual(&format!("chunked {body:?}"), request, answer)
     };
     let with = |head: &str, body: &str, answer: Option<(u16, u64)>| {
         let request = format!(
             "POST /x/group/create HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
              content-type: {FORM}\r\n{head}\r\n{body}"
         );
-        odd(&format!("{head:?}"), request, answer)
+        unusual(&format!("{head:?}"), request, answer)
     };
     vec![
         line("POST /x/group/create?uid=7 HTTP/1.1", Some((200, 0))),
@@ -330,13 +338,13 @@ async fn answered(addr: SocketAddr, request: &[u8]) -> Option<Answer> {
 }
 
 /// Sends each request on a connection of its own, compares the answer, and then checks that a plain request is served.
-async fn check(imd: &Imd, odds: Vec<Odd>) {
+async fn check(imd: &Imd, requests: Vec<UnusualRequest>) {
     let api = imd.group_api_addr();
-    for Odd {
+    for UnusualRequest {
         name,
         request,
         answer,
-    } in odds
+    } in requests
     {
         let got = answered(api, &request).await;
         match (answer, &got) {
@@ -418,12 +426,12 @@ async fn every_field_of_every_path_is_checked() {
                     .map(|(key, value)| format!("{key}={value}"))
                     .collect();
                 let (status, answer) = post(api, path, &pairs.join("&")).await;
-                let told = format!("{path} {pairs:?}: {status} {answer}");
-                assert_eq!(status, 200, "{told}");
+                let case = format!("{path} {pairs:?}: {status} {answer}");
+                assert_eq!(status, 200, "{case}");
                 let is_refused = answer["code"] == 10001;
-                assert_eq!(is_refused, is_id && !is_valid_id, "{told}");
+                assert_eq!(is_refused, is_id && !is_valid_id, "{case}");
                 let message = answer["message"].as_str().unwrap();
-                assert!(!is_refused || message.contains(field), "{told}");
+                assert!(!is_refused || message.contains(field), "{case}");
             }
         }
     }

@@ -222,11 +222,11 @@ async fn a_kept_connection_says_for_how_long_it_is_kept() {
         for _ in 0..3 {
             stream.send(&request).await;
             let answer = stream.answer().await;
-            let said = answer.header("keep-alive").strip_prefix("timeout=");
-            let said: u64 = said.unwrap().parse().unwrap();
+            let seconds = answer.header("keep-alive").strip_prefix("timeout=");
+            let seconds: u64 = seconds.unwrap().parse().unwrap();
             // The server keeps the connection for a second longer than it says, so that a request sent at the last
             // moment is answered.
-            assert_eq!(said, Config::default().http.timeout.as_secs() - 1);
+            assert_eq!(seconds, Config::default().http.timeout.as_secs() - 1);
         }
         let last = request.replace("content-length", "connection: close\r\ncontent-length");
         stream.send(last).await;

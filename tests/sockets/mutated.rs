@@ -116,7 +116,7 @@ struct World {
     group: i64,
 }
 
-fn mended(text: &[u8]) -> String {
+fn with_replacement_chars(text: &[u8]) -> String {
     String::from_utf8_lossy(text).into_owned()
 }
 
@@ -148,7 +148,7 @@ impl World {
                     }
                     (_, claimed) => claimed,
                 };
-                let code = match mended(&asked.token) {
+                let code = match with_replacement_chars(&asked.token) {
                     token if token.is_empty() || claimed <= 0 => 93001,
                     token if token == self.imd.token(claimed) => 0,
                     _ => 93002,
@@ -157,13 +157,19 @@ impl World {
             }
             Cmd::SendP2PMsg => {
                 let asked = asked::Send::decode(frame).ok()?;
-                let (id, text) = (mended(&asked.msg_id), mended(&asked.msg));
+                let (id, text) = (
+                    with_replacement_chars(&asked.msg_id),
+                    with_replacement_chars(&asked.msg),
+                );
                 let code = checked(asked.source, asked.target, &id, &text);
                 (vec![code], Ids::P2p(asked.source, asked.target, id))
             }
             Cmd::SendGroupMsg => {
                 let asked = asked::Send::decode(frame).ok()?;
-                let (id, text) = (mended(&asked.msg_id), mended(&asked.msg));
+                let (id, text) = (
+                    with_replacement_chars(&asked.msg_id),
+                    with_replacement_chars(&asked.msg),
+                );
                 let code = match checked(asked.source, asked.target, &id, &text) {
                     0 if asked.target != self.group => 95001,
                     code => code,
@@ -172,7 +178,7 @@ impl World {
             }
             Cmd::AcceptP2PMsgAck => {
                 let asked = asked::Ack::decode(frame).ok()?;
-                let id = mended(&asked.msg_id);
+                let id = with_replacement_chars(&asked.msg_id);
                 let codes = match checked(asked.target, asked.source, &id, "") {
                     0 => vec![0, 91001],
                     code => vec![code],
@@ -227,15 +233,15 @@ impl Expected {
     /// Compares a reply with what is expected of it.
     fn check(&self, reply: Bytes, asked: &[u8]) {
         let cmd = Base::decode(reply.clone()).unwrap().cmd;
-        let told = format!("{self:?} to {asked:02x?}, and got {reply:02x?}");
-        assert_eq!(cmd, self.cmd.number(), "{told}");
+        let context = format!("{self:?} to {asked:02x?}, and got {reply:02x?}");
+        assert_eq!(cmd, self.cmd.number(), "{context}");
         let (code, ids) = match self.cmd {
             Cmd::Login | Cmd::Ping | Cmd::ErrServer => {
                 (Error::decode(reply).unwrap().err_code, Ids::None)
             }
             Cmd::SendP2PMsg => {
                 let reply = ResSendP2pMsg::decode(reply).unwrap();
-                assert_eq!(reply.msg, "", "{told}");
+                assert_eq!(reply.msg, "", "{context}");
                 let ids = Ids::P2p(reply.source_uid, reply.target_uid, reply.msg_id);
                 (reply.err_code, ids)
             }
@@ -249,22 +255,22 @@ impl Expected {
             }
             _ => (ResLogout::decode(reply).unwrap().err_code, Ids::None),
         };
-        assert!(self.codes.contains(&code), "{told}");
+        assert!(self.codes.contains(&code), "{context}");
         match (&self.ids, &ids) {
             // A message without an id was given one when it was stored, and the reply names the sender.
             (Ids::P2p(_, to, id), Ids::P2p(by, got_to, got)) if code == 0 => {
                 assert!(
                     to == got_to && (id == got || id.is_empty() && !got.is_empty()),
-                    "{told}"
+                    "{context}"
                 );
-                assert!(*by == 0 || Some(*by) == self.uid, "{told}");
+                assert!(*by == 0 || Some(*by) == self.uid, "{context}");
             }
             (Ids::Group(to, id), Ids::Group(got_to, got)) if id.is_empty() => {
-                assert!(to == got_to && (code != 0 || !got.is_empty()), "{told}");
+                assert!(to == got_to && (code != 0 || !got.is_empty()), "{context}");
             }
             // Other tests compare pages.
             (Ids::Sync(_), Ids::Sync(_)) if code == 0 => {}
-            (expected, got) => assert_eq!(expected, got, "{told}"),
+            (expected, got) => assert_eq!(expected, got, "{context}"),
         }
     }
 }
@@ -315,8 +321,8 @@ fn mutate(frame: &mut Vec<u8>, others: &[Vec<u8>], chance: &mut StdRng) {
 /// Sends bytes in pieces of random lengths.
 async fn in_pieces(wire: &mut Wire, mut bytes: &[u8], chance: &mut StdRng) {
     while !bytes.is_empty() {
-        let most = [1, 7, 64, 4_096][chance.random_range(0..4)];
-        let (piece, rest) = bytes.split_at(chance.random_range(1..=bytes.len().min(most)));
+        let max_piece = [1, 7, 64, 4_096][chance.random_range(0..4)];
+        let (piece, rest) = bytes.split_at(chance.random_range(1..=bytes.len().min(max_piece)));
         // The server may have closed behind a logout.
         if !wire.try_raw(piece).await {
             return;

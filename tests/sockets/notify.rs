@@ -84,7 +84,8 @@ async fn a_notify_has_the_read_position_of_the_session() {
     assert_eq!(bob.notified().await, (0, 1));
     assert_eq!(bob.sync(0, 0).await.current_id, 1);
     ann.p2p(2, "b", "x").await;
-    // The level starts at 1 although no request has said so yet: a client that syncs from 0 would get message 1 twice.
+    // The currentID is 1, the end of the last page, although no request has moved the read mark there: with 0, the client would
+    // get message 1 twice.
     assert_eq!(bob.notified().await, (1, 2));
 }
 
@@ -96,7 +97,7 @@ async fn many_readers_who_do_not_read_cost_a_bounded_amount_each() {
     const PAGES: usize = 80;
     const SENT: i64 = 250;
     let config = Config::ephemeral().manual_clock();
-    let most = config.limits.outbound / 2 + 2 * 65_537;
+    let max_queued = config.limits.outbound / 2 + 2 * 65_537;
     let imd = start(config).await;
     let uids: Vec<i64> = (1..=READERS).collect();
     let group = group_of(&imd, &uids).await;
@@ -132,7 +133,7 @@ async fn many_readers_who_do_not_read_cost_a_bounded_amount_each() {
         let sessions = manager.sessions();
         sessions.map(|session| session.queued()).collect()
     };
-    let high_water = most - 2 * 65_537;
+    let high_water = max_queued - 2 * 65_537;
     let congested = || {
         queued()
             .iter()
@@ -143,7 +144,10 @@ async fn many_readers_who_do_not_read_cost_a_bounded_amount_each() {
     for first in (2..SENT).step_by(31) {
         ann = sent(ann, (first..first + 31).map(|n| send(n, "y")).collect()).await;
         let queued = queued();
-        assert!(queued.iter().all(|queued| *queued <= most), "{queued:?}");
+        assert!(
+            queued.iter().all(|queued| *queued <= max_queued),
+            "{queued:?}"
+        );
     }
     ann.send(&ping()).await;
     let _: imd::proto::Error = ann.answer(Cmd::Ping).await;

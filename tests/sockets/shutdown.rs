@@ -181,10 +181,10 @@ async fn a_shutdown_among_three_thousand_sends_keeps_every_answered_message() {
             if kind == "folder" {
                 let imd = start(config).await;
                 let mut bob = user(&imd, 2).await;
-                let told = i64::try_from(answered).unwrap();
-                assert_eq!(bob.notified().await, (0, told));
+                let stored = i64::try_from(answered).unwrap();
+                assert_eq!(bob.notified().await, (0, stored));
                 let mut read = 0;
-                while read < told {
+                while read < stored {
                     let page = {
                         bob.send(&crate::support::sync(read, 0)).await;
                         bob.answer::<imd::proto::ResSyncMsg>(Cmd::SyncMsg).await
@@ -194,7 +194,7 @@ async fn a_shutdown_among_three_thousand_sends_keeps_every_answered_message() {
                         read += 1;
                         assert_eq!(entry.increment_id, read);
                     }
-                    assert_eq!(page.total_id, told);
+                    assert_eq!(page.total_id, stored);
                 }
             }
         }

@@ -175,13 +175,13 @@ async fn probes_are_answered_while_clients_hold_every_connection_of_the_admin_ap
     }
     // The places for probes can't be held either: a client that says nothing, sends half a head or begins a body gives
     // way.
-    for begun in [
+    for request_start in [
         "",
         "GET /healthz HT",
         "POST /v1/users HTTP/1.1\r\ncontent-length: 9\r\n\r\n{",
     ] {
         for _ in 0..CONNECTIONS {
-            held.push(Http::sent(admin, begun).await);
+            held.push(Http::sent(admin, request_start).await);
         }
         for path in PROBES {
             let answer = asked(&imd, &format!("GET {path}")).await;

@@ -236,11 +236,11 @@ async fn a_request_under_way_is_answered_before_a_shutdown_ends() {
     store.commit.let_through(2);
     let (status, answer) = soon(create).await.unwrap();
     assert_eq!((status, &answer["code"]), (200, &serde_json::json!(0)));
-    let mut said = Vec::new();
+    let mut cmds = Vec::new();
     while let Some(frame) = ann.try_frame().await {
-        said.push(Base::decode(frame).unwrap().cmd);
+        cmds.push(Base::decode(frame).unwrap().cmd);
     }
-    assert_eq!(said, [20003, 90001]);
+    assert_eq!(cmds, [20003, 90001]);
     assert_eq!(soon(shutdown).await.unwrap().unfinished, 0);
 }
 

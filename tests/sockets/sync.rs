@@ -14,7 +14,7 @@ use crate::support::gated_store::start_gated;
 use crate::support::{framed, p2p, start, sync, texts, user, user_with_mail, versions};
 
 /// Ann sends `count` messages of `size` bytes to Bob, who is offline.
-async fn filled(imd: &imd::Imd, count: usize, size: usize) {
+async fn send_offline(imd: &imd::Imd, count: usize, size: usize) {
     let mut ann = user(imd, 1).await;
     for n in 0..count {
         let text = format!("{n:0>size$}");
@@ -25,7 +25,7 @@ async fn filled(imd: &imd::Imd, count: usize, size: usize) {
 #[tokio::test]
 async fn pages_end_by_count_and_are_followed_by_a_notify_until_the_end() {
     let imd = start(Config::ephemeral()).await;
-    filled(&imd, 5, 1).await;
+    send_offline(&imd, 5, 1).await;
     let mut bob = user_with_mail(&imd, 2, (0, 5)).await;
     let page = bob.sync(0, 2).await;
     assert_eq!(
@@ -55,7 +55,7 @@ async fn pages_end_by_count_and_are_followed_by_a_notify_until_the_end() {
 #[tokio::test]
 async fn pages_end_by_bytes_at_the_frame_limit() {
     let imd = start(Config::ephemeral()).await;
-    filled(&imd, 30, 10_000).await;
+    send_offline(&imd, 30, 10_000).await;
     let mut bob = user(&imd, 2).await;
     let _ = bob.notified().await;
     let (mut current, mut got) = (0, Vec::new());
@@ -80,7 +80,7 @@ async fn pages_end_by_bytes_at_the_frame_limit() {
 #[tokio::test]
 async fn the_longest_messages_are_served_one_in_a_page() {
     let imd = start(Config::ephemeral()).await;
-    filled(&imd, 3, 32_768).await;
+    send_offline(&imd, 3, 32_768).await;
     let mut bob = user(&imd, 2).await;
     for n in 0..3 {
         assert_eq!(bob.notified().await, (n, 3));
@@ -91,7 +91,7 @@ async fn the_longest_messages_are_served_one_in_a_page() {
 #[tokio::test]
 async fn a_sync_beyond_the_newest_version_starts_from_the_first_message() {
     let imd = start(Config::ephemeral()).await;
-    filled(&imd, 2, 1).await;
+    send_offline(&imd, 2, 1).await;
     let mut bob = user(&imd, 2).await;
     let _ = bob.notified().await;
     let page = bob.sync(99, 0).await;
@@ -118,7 +118,7 @@ async fn an_empty_inbox_answers_0() {
 #[tokio::test]
 async fn a_sync_for_another_user_is_refused_with_its_current_id() {
     let imd = start(Config::ephemeral()).await;
-    filled(&imd, 1, 1).await;
+    send_offline(&imd, 1, 1).await;
     let mut eve = user(&imd, 9).await;
     eve.send(&ReqSyncMsg {
         uid: 2,
@@ -142,15 +142,15 @@ async fn a_sync_for_another_user_is_refused_with_its_current_id() {
 #[tokio::test]
 async fn the_next_session_is_notified_of_the_read_mark() {
     let imd = start(Config::ephemeral()).await;
-    filled(&imd, 5, 1).await;
-    for (asked, told) in [(0, 0), (3, 3), (1, 3)] {
+    send_offline(&imd, 5, 1).await;
+    for (asked, newest) in [(0, 0), (3, 3), (1, 3)] {
         let mut bob = user(&imd, 2).await;
         let _ = bob.notified().await;
         bob.sync(asked, 0).await;
         let mut again = user(&imd, 2).await;
         assert_eq!(
             again.notified().await,
-            (told, 5),
+            (newest, 5),
             "after a sync from {asked}"
         );
     }
@@ -166,7 +166,7 @@ async fn the_next_session_is_notified_of_the_read_mark() {
 #[tokio::test]
 async fn a_client_that_only_follows_notifies_sees_each_message_once() {
     let imd = start(Config::ephemeral()).await;
-    filled(&imd, 20, 9_000).await;
+    send_offline(&imd, 20, 9_000).await;
     let mut bob = user(&imd, 2).await;
     let mut ann = user(&imd, 1).await;
     let mut got = Vec::new();
@@ -240,7 +240,7 @@ async fn a_page_that_would_miss_the_frame_by_a_few_bytes_ends_earlier() {
 #[tokio::test]
 async fn a_sync_behind_a_send_in_one_segment_moves_the_read_mark() {
     let imd = start(Config::ephemeral()).await;
-    filled(&imd, 4, 1).await;
+    send_offline(&imd, 4, 1).await;
     // The sync may name the UID or leave it out.
     for (uid, read) in [(2, 1), (0, 3)] {
         let mut bob = user(&imd, 2).await;

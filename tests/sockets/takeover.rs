@@ -114,7 +114,7 @@ async fn one_session_remains_of_many_concurrent_logins() {
     for wire in &mut wires {
         wire.send(&login(&imd, 1)).await;
     }
-    let mut told = 0;
+    let mut displaced = 0;
     let mut survivors = Vec::new();
     for wire in &mut wires {
         assert_eq!(wire.error(Cmd::Login, 0).await, "ok");
@@ -123,18 +123,18 @@ async fn one_session_remains_of_many_concurrent_logins() {
         wire.send(&crate::support::ping()).await;
         let error: imd::proto::Error = prost::Message::decode(wire.frame().await).unwrap();
         match error.err_code {
-            93004 => told += 1,
+            93004 => displaced += 1,
             _ => survivors.push(wire),
         }
     }
-    assert_eq!((told, survivors.len()), (19, 1));
+    assert_eq!((displaced, survivors.len()), (19, 1));
     let mut bob = user(&imd, 2).await;
     bob.p2p(1, "m", "x").await;
     assert_eq!(survivors[0].notified().await, (0, 1));
 }
 
 /// Reads until the server closes the connection, and returns the code of the last frame.
-async fn last_word(wire: &mut Wire) -> u32 {
+async fn last_code(wire: &mut Wire) -> u32 {
     let mut last = None;
     while let Some(frame) = wire.try_frame().await {
         last = Some(frame);
@@ -199,7 +199,7 @@ async fn a_storm_of_logins_leaves_one_session_for_each_user() {
         last.push(user(&imd, uid).await);
     }
     for wire in &mut held {
-        assert_eq!(last_word(wire).await, 93004);
+        assert_eq!(last_code(wire).await, 93004);
     }
     drop(held);
     until(|| tasks() <= before + last.len()).await;

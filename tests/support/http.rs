@@ -17,7 +17,7 @@ use super::soon;
 /// Every wait of it fails the test after [`PATIENCE`](super::PATIENCE).
 pub struct Http {
     pub stream: TcpStream,
-    /// What has arrived and was not returned yet.
+    /// The bytes that have arrived and were not returned yet.
     unread: Vec<u8>,
 }
 
@@ -70,7 +70,7 @@ impl Http {
         String::from_utf8(taken).unwrap()
     }
 
-    /// Reads up to and with the next `end`.
+    /// Reads up to the next `end`, and returns the text with it.
     pub async fn until(&mut self, end: &str) -> String {
         loop {
             let mut places = self.unread.windows(end.len());
@@ -82,14 +82,14 @@ impl Http {
         }
     }
 
-    /// Reads as many bytes as `expected` has, which must be `expected`.
+    /// Reads the next bytes, which must be `expected`.
     pub async fn expect(&mut self, expected: &str) {
         while self.unread.len() < expected.len() && self.read().await {}
         let length = self.unread.len().min(expected.len());
         assert_eq!(self.take(length), expected);
     }
 
-    /// Reads one answer whose head has a `content-length`; the connection may go on behind it.
+    /// Reads one answer whose head has a `content-length`. The connection may stay open.
     pub async fn answer(&mut self) -> Answer {
         let mut answer = Answer::of_head(self.until("\r\n\r\n").await);
         let length = answer.header("content-length").parse().unwrap();
@@ -123,7 +123,7 @@ impl Answer {
         }
     }
 
-    /// Splits all that a connection has answered into head and body. Returns `None` where the head is cut off.
+    /// Splits the bytes of one answer into head and body. Returns `None` if the head is incomplete.
     pub fn of(text: &str) -> Option<Answer> {
         let end = text.find("\r\n\r\n")? + 4;
         let (head, body) = text.split_at(end);

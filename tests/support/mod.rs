@@ -35,7 +35,7 @@ use imd::session::Session;
 use imd::{Config, Imd};
 use tokio::net::TcpStream;
 
-/// How long anything that should happen at once may take. Only a failing test uses it up.
+/// How long anything that should happen at once may take. Only a failing test waits for so long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits for what should happen at once, and fails the test in place of waiting for longer than [`PATIENCE`].
@@ -45,7 +45,7 @@ pub async fn soon<T>(what: impl Future<Output = T>) -> T {
         .expect("this should have happened by now")
 }
 
-/// Lets other tasks run until a condition holds. For conditions of which no event tells.
+/// Lets other tasks run until a condition holds. It is for conditions that can't be awaited.
 pub async fn until(condition: impl Fn() -> bool) {
     soon(async {
         while !condition() {
@@ -115,7 +115,8 @@ pub async fn advance(imd: &Imd, by: Duration) {
     soon(imd.clock().advance(by)).await;
 }
 
-/// Has user 1 ask for more pages than sockets hold, and read none of them, until their session stops reading.
+/// Requests more pages for user 1 than the buffers of the sockets hold, and reads none of them. Returns when the session has
+/// stopped reading requests.
 pub async fn congest(server: &AccessServer, wire: &mut Wire) {
     wire.p2p(1, "m", &"x".repeat(32_000)).await;
     let _ = wire.notified().await;

@@ -8,12 +8,12 @@ use imd::proto::{
     ReqAcceptP2pMsgAck, ReqLogin, ReqPing, ReqSendGroupMsg, ReqSendP2pMsg, ReqSyncMsg,
 };
 
-/// A login with the token that this stack accepts.
+/// Returns a login with the token that this stack accepts.
 pub fn login(imd: &Imd, uid: i64) -> ReqLogin {
     login_with_token(uid, &imd.token(uid))
 }
 
-/// A login with any token, valid or not.
+/// Returns a login with any token, valid or not.
 pub fn login_with_token(uid: i64, token: &str) -> ReqLogin {
     ReqLogin {
         cmd: 20001,

@@ -395,7 +395,7 @@ async fn each_write_of_a_batch_has_its_outcome(store: Arc<dyn Store>) {
     grown.sort_unstable_by_key(|inbox| inbox.uid);
     let totals: Vec<_> = grown
         .iter()
-        .map(|level| (level.uid.0, level.total.0))
+        .map(|inbox| (inbox.uid.0, inbox.total.0))
         .collect();
     assert_eq!(totals, [(1, 4), (2, 4)]);
     assert_eq!(
@@ -457,13 +457,13 @@ async fn a_group_message_reaches_every_member(store: Arc<dyn Store>) {
     )
     .await;
     let committed = commit(&*store, vec![to_group(2, 50, "m")]).await;
-    let mut told: Vec<Uid> = committed
+    let mut notified: Vec<Uid> = committed
         .grown_inboxes
         .iter()
-        .map(|level| level.uid)
+        .map(|inbox| inbox.uid)
         .collect();
-    told.sort_unstable();
-    assert_eq!(told, [1, 2, 3], "the sender is a member too");
+    notified.sort_unstable();
+    assert_eq!(notified, [1, 2, 3], "the sender is a member too");
     for (uid, version) in [(1, 1), (2, 1), (3, 2)] {
         let page = store
             .read_page(Uid(uid), Version(version - 1), ALL)
@@ -1073,11 +1073,15 @@ async fn a_long_batch_and_another_beside_it_leave_no_gap(store: Arc<dyn Store>) 
         };
         assert!(own.clone().map(|entry| &entry.3).eq(&expected));
         let last = own.map(|entry| entry.0).max();
-        let grown = long.grown_inboxes.iter().filter(|level| level.uid == uid);
-        assert_eq!(grown.map(|level| level.total.0).max(), last, "{uid}");
+        let grown = long.grown_inboxes.iter().filter(|inbox| inbox.uid == uid);
+        assert_eq!(grown.map(|inbox| inbox.total.0).max(), last, "{uid}");
     }
-    let told = |uid| everyone.contains(&uid) || alone.contains(&uid);
-    assert!(long.grown_inboxes.iter().all(|level| told(level.uid.0)));
+    let is_receiver = |uid| everyone.contains(&uid) || alone.contains(&uid);
+    assert!(
+        long.grown_inboxes
+            .iter()
+            .all(|inbox| is_receiver(inbox.uid.0))
+    );
     assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 40 + 6);
     assert_eq!(store.ledger().stored, 20 * 1_002 + 3 * 1_002);
 }

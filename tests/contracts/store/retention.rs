@@ -73,8 +73,8 @@ async fn versions(store: &dyn Store, uid: i64) -> Vec<i64> {
 }
 
 async fn inbox_state(store: &dyn Store, uid: i64) -> (i64, i64) {
-    let level = store.inbox_state(Uid(uid)).await.unwrap();
-    (level.read.0, level.total.0)
+    let state = store.inbox_state(Uid(uid)).await.unwrap();
+    (state.read.0, state.total.0)
 }
 
 pub async fn without_limits_nothing_is_removed(make: impl AsyncFn(Retention) -> Arc<dyn Store>) {

@@ -82,8 +82,8 @@ pub async fn users_and_groups_are_listed_in_parts(make: impl AsyncFn(Retention) 
     for uid in [7, 3, i64::MAX, 5] {
         one(&*store, register(uid)).await.unwrap();
     }
-    let uids = async |after, most| {
-        let users = store.users(after, most).await.unwrap();
+    let uids = async |after, max_users| {
+        let users = store.users(after, max_users).await.unwrap();
         assert!(
             users
                 .iter()
