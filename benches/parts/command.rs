@@ -10,6 +10,7 @@ use imd::proto::{Cmd, Payload, Reply, ReqPing, ReqSendP2pMsg, ReqSyncMsg};
 
 use crate::TEXT;
 
+/// Returns a message from user 1 to user 2, with the text that all benchmarks use.
 pub fn p2p() -> ReqSendP2pMsg {
     ReqSendP2pMsg {
         cmd: Cmd::SendP2PMsg.number(),
@@ -27,6 +28,7 @@ pub fn answer() -> Reply {
     Reply::p2p(request.source_uid, request.target_uid, &request.msg_id)
 }
 
+/// Returns a request for the page behind `current_id`.
 pub fn sync(uid: i64, current_id: i64) -> ReqSyncMsg {
     ReqSyncMsg {
         cmd: Cmd::SyncMsg.number(),

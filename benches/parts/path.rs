@@ -1,6 +1,7 @@
-//! Benchmarks of the whole path of a message, from the socket of the sender to the page of the receiver. Server and
-//! clients share one thread. The clients have a connection of their own in this file, because it allocates nothing: all
-//! allocations that are counted are the server's.
+//! Benchmarks of the whole path of a message, from the socket of the sender to the page of the receiver.
+//!
+//! Server and clients share one thread. The clients have a connection of their own in this file, because it allocates
+//! nothing once it is logged in: every allocation that is counted is one of the server.
 
 use std::net::SocketAddr;
 
@@ -20,6 +21,7 @@ use crate::command::{frame, p2p, sync};
 /// The length of a message id. Each id is a number with leading zeros.
 const DIGITS: usize = 10;
 
+/// A client that allocates nothing once it is logged in.
 struct Client {
     uid: i64,
     stream: TcpStream,
@@ -49,6 +51,7 @@ impl Client {
         Ok(client)
     }
 
+    /// Sends everything in the write buffer.
     async fn send(&mut self) -> std::io::Result<()> {
         self.stream.write_all(&self.write).await?;
         self.write.clear();

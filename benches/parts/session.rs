@@ -1,7 +1,7 @@
-//! Benchmarks of queueing replies and notifies for a session, and of the output buffer behind it.
+//! Benchmarks of queueing notifies for a session of `imd::session`.
 //!
-//! No task writes to a socket here, so nothing empties the queue: each run queues many, and the figure is for one of
-//! them.
+//! No task writes to a socket here, so nothing empties the queue: each run queues many notifies, which merge into one.
+//! However many there are, they must take the memory of one.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,8 +13,10 @@ use imd::clock::RealClock;
 use imd::id::Version;
 use imd::session::{Deadlines, Session, SessionIds, SessionManager};
 
+/// How many notifies a run queues.
 const MANY: usize = 1_000;
 
+/// Opens a session that no task serves.
 fn session() -> Arc<Session> {
     let minute = Duration::from_secs(60);
     let deadlines = Deadlines {
@@ -29,6 +31,7 @@ fn session() -> Arc<Session> {
     manager.open(addr, addr)
 }
 
+/// Measures a call that queues something for a session, [`MANY`] times in a run.
 fn queue(bencher: Bencher, queue: impl Fn(&Session) + Sync) {
     bencher
         .counter(ItemsCount::new(MANY))
@@ -40,7 +43,7 @@ fn queue(bencher: Bencher, queue: impl Fn(&Session) + Sync) {
         });
 }
 
-/// Notifies that merge into one.
+/// Queues notifies, which merge into one.
 #[divan::bench]
 fn queue_notifies(bencher: Bencher) {
     queue(bencher, |session| {

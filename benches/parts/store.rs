@@ -133,7 +133,7 @@ impl Bench {
 
 /// How many messages a batch has: the messages of one read.
 const BATCHES: [usize; 2] = [1, 16];
-/// How many messages the inbox has, and how many the page.
+/// Pairs of the number of messages in an inbox, and of those in a page of it.
 const PAGES: [(i64, usize); 3] = [(1_000, 1), (1_000, 50), (100_000, 50)];
 
 #[divan::bench(args = BATCHES)]
@@ -146,7 +146,7 @@ fn batch_durable(bencher: Bencher, messages: usize) {
     Bench::durable().bench_batch(bencher, messages);
 }
 
-/// A message to a group of 1,000.
+/// Commits a message to a group of 1,000 members.
 #[divan::bench]
 fn group_memory(bencher: Bencher) {
     Bench::memory().bench_group(bencher);
