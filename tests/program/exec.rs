@@ -7,8 +7,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use nix::sys::stat::Mode;
@@ -139,11 +138,12 @@ fn a_signal_that_was_ignored_at_the_start_is_ignored_by_the_command_too() {
 /// A command that prints "got" for each SIGINT, and ends by SIGTERM.
 ///
 /// It is a shell that waits on a pipe. A signal interrupts the wait at once, so two signals are hardly ever merged. A
-/// shell that gets a signal just before it begins to wait runs its trap only when the wait ends. No event tells of that
-/// moment, so a thread ends the wait by a line every 20 ms.
+/// shell that gets a signal just before it begins to wait runs its trap only when the wait ends. The shell does not show
+/// that moment, so a thread ends the wait by a line every 20 ms.
 struct Counting {
     folder: TempDir,
-    is_over: Arc<AtomicBool>,
+    /// Ends the thread when it is dropped.
+    _ends_thread: Sender<()>,
 }
 
 impl Counting {
@@ -156,15 +156,17 @@ impl Counting {
         mkfifo(&pipe, Mode::S_IRWXU).unwrap();
         // Opened for reading and writing, because opening a pipe for only one of them waits for the other end.
         let mut pipe = File::options().read(true).write(true).open(&pipe).unwrap();
-        let is_over = Arc::new(AtomicBool::new(false));
-        let stop = Arc::clone(&is_over);
+        let (ends_thread, end) = channel();
         std::thread::spawn(move || {
-            while !stop.load(Ordering::Relaxed) {
+            let pause = Duration::from_millis(20);
+            while end.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
                 pipe.write_all(b"\n").unwrap();
-                std::thread::sleep(Duration::from_millis(20));
             }
         });
-        Counting { folder, is_over }
+        Counting {
+            folder,
+            _ends_thread: ends_thread,
+        }
     }
 
     fn args(&self) -> [String; 7] {
@@ -195,12 +197,6 @@ impl Counting {
         let mut exec = Program::run(command);
         assert_eq!(exec.line(), "ready");
         exec
-    }
-}
-
-impl Drop for Counting {
-    fn drop(&mut self) {
-        self.is_over.store(true, Ordering::Relaxed);
     }
 }
 

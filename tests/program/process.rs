@@ -194,6 +194,7 @@ impl Program {
         stdin.write_all(bytes).unwrap();
     }
 
+    /// Closes its stdin, so that the program reads the end of its input.
     pub fn close_stdin(&mut self) {
         self.stdin = None;
     }
@@ -202,13 +203,14 @@ impl Program {
         self.child.id()
     }
 
+    /// Sends a signal, such as `-TERM`.
     pub fn signal(&self, name: &str) {
         let pid = self.pid().to_string();
         let kill = Command::new("kill").args([name, &pid]).status().unwrap();
         assert!(kill.success());
     }
 
-    /// Closes its stdin, and waits until it ends by itself.
+    /// Closes its stdin, and waits until the program ends by itself.
     pub fn end(mut self) -> Ended {
         self.stdin = None;
         let until = Instant::now() + DEADLINE;
@@ -227,6 +229,12 @@ impl Program {
         wait_until_it_handles_signals(self.pid());
     }
 
+    /// Waits for the end of the program, for this time at most, and returns whether it has ended.
+    pub fn ends_within(&mut self, time: Duration) -> bool {
+        self.out.rest(Instant::now() + time).is_ok()
+    }
+
+    /// Returns whether the program has not ended yet.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
