@@ -1,7 +1,7 @@
 //! The contract of `imd::clock`, towards those that read a clock and those that move it.
 //!
 //! One suite runs on the real and on the manual clock. Below it are the promises of the manual clock alone: it stands
-//! still between advances, and an advance lets every due tick run before it returns.
+//! still between advances, and an advance returns when the due ticks were handled.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,6 +14,7 @@ use imd::clock::{
 /// An interval that is short enough for a test to wait for it on the real clock.
 const STEP: Duration = Duration::from_millis(5);
 
+/// Runs the suite on a clock. An advance of the real clock waits until the time has passed.
 async fn suite(clock: Arc<dyn ClockControl>) {
     time_passes_with_advance(clock.as_ref()).await;
     every_due_tick_is_handled(Arc::clone(&clock)).await;
@@ -93,7 +94,7 @@ async fn the_wall_clock_stays_within_its_bounds(clock: &dyn ClockControl) {
             "it has moved by {by:?}"
         );
     }
-    // To each bound, and back.
+    // The clock is moved to each bound and back.
     let there_and_back = [back, -back, forward - 60_000, 60_000 - forward];
     let mut moved = 0;
     for by in there_and_back {

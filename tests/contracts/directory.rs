@@ -15,11 +15,12 @@ use imd::id::{Uid, Version};
 use imd::store::InboxState;
 use parking_lot::Mutex;
 
+/// How long a user counts as online after a login or a ping.
 const TTL: Duration = Duration::from_secs(15);
 
-/// A session without a connection.
+/// A session without a connection. It records the notifies that it gets.
 #[derive(Debug)]
-struct Fake {
+struct FakeSession {
     id: SessionId,
     uid: AtomicI64,
     is_closed: AtomicBool,
@@ -27,9 +28,9 @@ struct Fake {
     directory: Mutex<Option<Arc<dyn SessionDirectory>>>,
 }
 
-impl Fake {
-    fn new(id: u64) -> Arc<Fake> {
-        Arc::new(Fake {
+impl FakeSession {
+    fn new(id: u64) -> Arc<FakeSession> {
+        Arc::new(FakeSession {
             id: SessionId(id),
             uid: AtomicI64::new(0),
             is_closed: AtomicBool::new(false),
@@ -45,7 +46,7 @@ impl Fake {
     }
 }
 
-impl SessionHandle for Fake {
+impl SessionHandle for FakeSession {
     fn id(&self) -> SessionId {
         self.id
     }
@@ -84,8 +85,12 @@ impl SessionHandle for Fake {
     }
 }
 
-/// Does what a login does.
-async fn log_in(directory: &Arc<dyn SessionDirectory>, uid: i64, session: &Arc<Fake>) -> Entered {
+/// Enters a session into the directory as a login does, and displaces the older session if the directory says so.
+async fn log_in(
+    directory: &Arc<dyn SessionDirectory>,
+    uid: i64,
+    session: &Arc<FakeSession>,
+) -> Entered {
     let handle: Arc<dyn SessionHandle> = session.clone();
     let entered = directory.enter(Uid(uid), &handle).await;
     if let Entered::Alone | Entered::InPlaceOf(_) = entered {
@@ -97,7 +102,8 @@ async fn log_in(directory: &Arc<dyn SessionDirectory>, uid: i64, session: &Arc<F
     entered
 }
 
-fn renew(directory: &Arc<dyn SessionDirectory>, uid: i64, session: &Arc<Fake>) {
+/// Renews the presence of a user as a ping on this session does.
+fn renew(directory: &Arc<dyn SessionDirectory>, uid: i64, session: &Arc<FakeSession>) {
     let handle: Arc<dyn SessionHandle> = session.clone();
     directory.renew(Uid(uid), &handle);
 }
@@ -108,7 +114,8 @@ async fn notified_session(directory: &Arc<dyn SessionDirectory>, uid: i64) -> Op
     Some(present.session.id().0)
 }
 
-fn grown(uid: i64, total: i64) -> InboxState {
+/// Returns the state of an inbox that has grown to the version `total` and is not read.
+fn unread_inbox(uid: i64, total: i64) -> InboxState {
     InboxState {
         uid: Uid(uid),
         read: Version::START,
@@ -116,6 +123,7 @@ fn grown(uid: i64, total: i64) -> InboxState {
     }
 }
 
+/// Makes an empty directory.
 type Make = fn(Arc<dyn Clock>, SecondLogin) -> Arc<dyn SessionDirectory>;
 
 /// Runs the suite on the directories that `make` creates: empty ones, in which a user counts as online for [`TTL`].
@@ -130,13 +138,13 @@ async fn suite(make: Make) {
 async fn presence_lasts_until_the_session_leaves(make: Make) {
     let clock = Arc::new(ManualClock::default());
     let directory = make(clock.clone(), SecondLogin::Close);
-    let session = Fake::new(1);
+    let session = FakeSession::new(1);
     assert!(directory.look_up(Uid(7)).await.is_none());
     assert!(matches!(
         log_in(&directory, 7, &session).await,
         Entered::Alone
     ));
-    log_in(&directory, 9, &Fake::new(2)).await;
+    log_in(&directory, 9, &FakeSession::new(2)).await;
     let expires_in = async || directory.look_up(Uid(7)).await.unwrap().expires_in;
     assert_eq!(expires_in().await, TTL);
     clock.advance(Duration::from_secs(10)).await;
@@ -160,16 +168,16 @@ async fn presence_lasts_until_the_session_leaves(make: Make) {
 
 async fn a_notify_reaches_the_session_of_its_user(make: Make) {
     let directory = make(Arc::new(ManualClock::default()), SecondLogin::Close);
-    let (one, two) = (Fake::new(1), Fake::new(2));
+    let (one, two) = (FakeSession::new(1), FakeSession::new(2));
     log_in(&directory, 7, &one).await;
     log_in(&directory, 9, &two).await;
-    directory.notify(&[grown(7, 3), grown(8, 4), grown(7, 5)]);
+    directory.notify(&[unread_inbox(7, 3), unread_inbox(8, 4), unread_inbox(7, 5)]);
     assert_eq!((one.notified(), two.notified()), (vec![3, 5], vec![]));
 }
 
 async fn a_second_login_displaces_the_older_session(make: Make) {
     let directory = make(Arc::new(ManualClock::default()), SecondLogin::Close);
-    let (older, newer) = (Fake::new(1), Fake::new(2));
+    let (older, newer) = (FakeSession::new(1), FakeSession::new(2));
     log_in(&directory, 7, &older).await;
     // A login on the same session changes nothing.
     assert!(matches!(
@@ -187,12 +195,12 @@ async fn a_second_login_displaces_the_older_session(make: Make) {
     ));
     older.displace();
     assert_eq!(notified_session(&directory, 7).await, Some(2));
-    directory.notify(&[grown(7, 1)]);
+    directory.notify(&[unread_inbox(7, 1)]);
     assert_eq!((older.notified(), newer.notified()), (vec![], vec![1]));
 }
 
 async fn a_second_login_may_be_refused_or_share_the_user(make: Make) {
-    let (older, newer) = (Fake::new(1), Fake::new(2));
+    let (older, newer) = (FakeSession::new(1), FakeSession::new(2));
     let directory = make(Arc::new(ManualClock::default()), SecondLogin::Refuse);
     log_in(&directory, 7, &older).await;
     assert!(matches!(
@@ -217,7 +225,7 @@ async fn a_second_login_may_be_refused_or_share_the_user(make: Make) {
 
 async fn a_closed_session_does_not_enter(make: Make) {
     let directory = make(Arc::new(ManualClock::default()), SecondLogin::Close);
-    let session = Fake::new(1);
+    let session = FakeSession::new(1);
     session.displace();
     assert!(matches!(
         log_in(&directory, 7, &session).await,
@@ -225,7 +233,7 @@ async fn a_closed_session_does_not_enter(make: Make) {
     ));
     // Nor does one on which another user is logged in, or a closed one, by a ping.
     renew(&directory, 7, &session);
-    renew(&directory, 7, &Fake::new(2));
+    renew(&directory, 7, &FakeSession::new(2));
     assert!(directory.look_up(Uid(7)).await.is_none());
 }
 

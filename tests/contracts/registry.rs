@@ -1,7 +1,7 @@
 //! The contract of `imd::registry`: access servers under leases, for every implementation.
 //!
-//! `suite` runs on the memory registry and on a truthful `FaultyRegistry`. Below it are the lies of the faulty one,
-//! which the lab tests use: frozen, stale, lost renewals, unreachable.
+//! `suite` runs on the memory registry and on a truthful `FaultyRegistry`. Below it is what the faulty one does to
+//! leases and lists, which the tests of the lab use.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! The contract of `imd::session` towards its owners: a session closes once, and each of its callbacks runs once.
 //!
-//! Sessions are made over pipes here, without a server. What clients see of sessions is tested in `sockets`.
+//! Sessions are opened here without a connection. What clients see of sessions is tested in `sockets`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,6 +12,7 @@ use imd::directory::{Entered, LocalDirectory, SessionDirectory, SessionHandle};
 use imd::id::Uid;
 use imd::session::{CloseReason, Deadlines, Session, SessionIds, SessionManager};
 
+/// Returns a manager whose sessions may have `outbound` bytes waiting to be written.
 fn manager(outbound: usize) -> Arc<SessionManager> {
     manager_of(&SessionIds::default(), outbound)
 }
@@ -27,11 +28,13 @@ fn manager_of(ids: &SessionIds, outbound: usize) -> Arc<SessionManager> {
     SessionManager::new(ids.clone(), clock, deadlines, outbound)
 }
 
+/// Opens a session without a connection.
 fn open(manager: &SessionManager) -> Arc<Session> {
     let addr = "127.0.0.1:1".parse().unwrap();
     manager.open(addr, addr)
 }
 
+/// Counts how often a close callback of the session runs.
 fn counter(session: &Session) -> Arc<AtomicU32> {
     let count = Arc::new(AtomicU32::new(0));
     let counting = Arc::clone(&count);

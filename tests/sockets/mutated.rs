@@ -1,6 +1,6 @@
 //! Frames that were damaged on their way: each is answered as the contract says for the bytes that arrive.
 //!
-//! Random bytes of valid frames are changed. The expected answer is computed here, with the decoder of prost, and
+//! Valid frames are damaged in random places. The expected answer is computed here, with the decoder of prost, and
 //! compared with the one of the server, whose decoder is its own.
 
 use bytes::{Bytes, BytesMut};
