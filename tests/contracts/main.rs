@@ -11,3 +11,5 @@ mod hooked_store;
 mod registry;
 mod session;
 mod store;
+#[path = "../support/writes.rs"]
+mod writes;

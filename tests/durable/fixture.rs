@@ -1,4 +1,4 @@
-//! What the tests of the durable store share: short forms of writes, and copies of a folder as a crash would leave it.
+//! What the tests of the durable store share: opening one, reading it, and copies of its folder as a crash would leave it.
 //!
 //! [`crashed`] is what most tests here begin with: it copies the folder of a running store, as `kill -9` would leave
 //! it.
@@ -6,14 +6,14 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use imd::config;
-use imd::id::{GroupId, MsgId, Uid, Version};
-use imd::store::{
-    DurableStore, Entry, Kind, Message, MessageStore, OpenError, PageLimit, Rejected, User, Write,
-};
+use imd::id::{Uid, Version};
+use imd::store::{DurableStore, Entry, Kind, MessageStore, OpenError, PageLimit, Rejected, Write};
 use tempfile::TempDir;
+
+use crate::writes::text_of;
+pub use crate::writes::{ack, create, join, p2p, register, to_group};
 
 /// A page of the whole inbox.
 pub const ALL: PageLimit = PageLimit {
@@ -35,67 +35,6 @@ pub fn open_small(path: &Path) -> DurableStore {
     DurableStore::open(path, &config).unwrap()
 }
 
-/// Returns a message whose text follows from its id, as [`inbox`] expects.
-pub fn message(kind: Kind, source: i64, group: i64, id: &str) -> Arc<Message> {
-    Arc::new(Message::new(
-        kind,
-        Uid(source),
-        GroupId::nonzero(group),
-        MsgId(id),
-        &format!("text of {id}"),
-        1,
-    ))
-}
-
-pub fn p2p(source: i64, target: i64, id: &str) -> Write {
-    Write::P2p {
-        target: Uid(target),
-        message: message(Kind::P2p, source, 0, id),
-    }
-}
-
-pub fn to_group(source: i64, group: i64, id: &str) -> Write {
-    Write::Group {
-        message: message(Kind::Group, source, group, id),
-    }
-}
-
-pub fn ack(by: i64, target: i64, id: &str) -> Write {
-    Write::Ack {
-        target: Uid(target),
-        message: message(Kind::Ack, by, 0, id),
-    }
-}
-
-pub fn create(group: i64, owner: i64) -> Write {
-    Write::CreateGroup {
-        group: GroupId(group),
-        name: "team".into(),
-        owner: Uid(owner),
-        members: Vec::new(),
-        made_at: 1,
-    }
-}
-
-pub fn join(group: i64, uid: i64) -> Write {
-    Write::Join {
-        group: GroupId(group),
-        uids: vec![Uid(uid)],
-        max_members: 2_000,
-    }
-}
-
-pub fn register(uid: i64) -> Write {
-    let user = User {
-        name: format!("user {uid}"),
-        password_hash: "hash".into(),
-    };
-    Write::Register {
-        uid: Uid(uid),
-        user,
-    }
-}
-
 /// Commits one write, and returns whether it was accepted.
 pub async fn one(store: &DurableStore, write: Write) -> Result<(), Rejected> {
     store.commit(vec![write]).await.unwrap().accepted()[0]
@@ -105,7 +44,11 @@ pub async fn one(store: &DurableStore, write: Write) -> Result<(), Rejected> {
 pub async fn inbox(store: &DurableStore, uid: i64) -> Vec<(i64, Kind, i64, String)> {
     let row = |entry: Entry| {
         let message = &entry.message;
-        assert_eq!(message.text(), format!("text of {}", message.msg_id()));
+        let text = match message.kind {
+            Kind::Ack => String::new(),
+            Kind::P2p | Kind::Group => text_of(&message.msg_id().to_string()),
+        };
+        assert_eq!(message.text(), text);
         (
             entry.version.0,
             message.kind,

@@ -16,3 +16,6 @@ mod planted;
 mod reopen;
 #[path = "../support/chance.rs"]
 mod seed;
+#[path = "../support/writes.rs"]
+#[allow(dead_code, reason = "the contract suite uses more of it")]
+mod writes;

@@ -9,8 +9,10 @@
 //! | `chance` | a generator of random numbers whose seed can be repeated |
 //! | `hooked_store` | a store in front of another one, with hooks around each operation |
 //! | `gated_store` | a store whose operations a test holds back, lets through or makes fail |
+//! | `writes` | short forms of the writes of a store, for the suites that test one without a stack |
 //!
-//! Each suite includes this folder by `#[path]`, and uses a part of it. Tests that look at no bytes use `imd::Client`.
+//! Each suite includes this folder by `#[path]`, and uses a part of it. The suites of the stores include only the files that
+//! they need. Tests that look at no bytes use `imd::Client`.
 
 pub mod chance;
 pub mod gated_store;

@@ -12,83 +12,26 @@ mod snapshot;
 
 use std::sync::Arc;
 
-use imd::id::{GroupId, MsgId, Uid, Version};
+use crate::writes::{
+    MAX_MEMBERS, ack, create, join, message, p2p, quit, register, text_of, to_group,
+};
+use imd::id::{GroupId, Uid, Version};
 use imd::store::{
-    AccountStore, Committed, Entry, InboxState, Kind, Ledger, MemoryStore, Message, MessageStore,
-    PageLimit, Rejected, Retention, Snapshot, Store, StoreAdmin, User, Write, WriteOutcome,
+    AccountStore, Committed, Entry, InboxState, Kind, Ledger, MemoryStore, MessageStore, PageLimit,
+    Rejected, Retention, Snapshot, Store, StoreAdmin, User, Write, WriteOutcome,
 };
 
+/// A page of the whole inbox.
 const ALL: PageLimit = PageLimit {
     entries: 0,
     bytes: usize::MAX,
 };
-const MAX_MEMBERS: usize = 2_000;
-
-fn message(kind: Kind, source: i64, group: i64, id: &str, text: &str) -> Arc<Message> {
-    Arc::new(Message::new(
-        kind,
-        Uid(source),
-        GroupId::nonzero(group),
-        MsgId(id),
-        text,
-        1,
-    ))
-}
-
-fn p2p(source: i64, target: i64, id: &str) -> Write {
-    Write::P2p {
-        target: Uid(target),
-        message: message(Kind::P2p, source, 0, id, id),
-    }
-}
-
-fn to_group(source: i64, group: i64, id: &str) -> Write {
-    Write::Group {
-        message: message(Kind::Group, source, group, id, id),
-    }
-}
-
-fn ack(by: i64, target: i64, id: &str) -> Write {
-    Write::Ack {
-        target: Uid(target),
-        message: message(Kind::Ack, by, 0, id, ""),
-    }
-}
-
-fn register(uid: i64) -> Write {
-    let user = User {
-        name: format!("user {uid}"),
-        password_hash: "hash".into(),
-    };
-    Write::Register {
-        uid: Uid(uid),
-        user,
-    }
-}
-
-fn create(group: i64, owner: i64) -> Write {
-    Write::CreateGroup {
-        group: GroupId(group),
-        name: "team".into(),
-        owner: Uid(owner),
-        members: Vec::new(),
-        made_at: 1,
-    }
-}
-
-fn join(group: i64, uid: i64) -> Write {
-    Write::Join {
-        group: GroupId(group),
-        uids: vec![Uid(uid)],
-        max_members: MAX_MEMBERS,
-    }
-}
-
+/// Commits a batch, which must not fail as a whole.
 async fn commit(store: &dyn Store, batch: Vec<Write>) -> Committed {
     store.commit(batch).await.unwrap()
 }
 
-/// Commits one write.
+/// Commits one write, and returns whether it was accepted.
 async fn one(store: &dyn Store, write: Write) -> Result<(), Rejected> {
     commit(store, vec![write]).await.accepted()[0]
 }
@@ -107,6 +50,7 @@ async fn inbox(store: &dyn Store, uid: i64) -> Vec<(i64, Kind, i64, String)> {
     page.entries.iter().map(row).collect()
 }
 
+/// Returns the message ids in an inbox.
 async fn ids(store: &dyn Store, uid: i64) -> Vec<String> {
     inbox(store, uid)
         .await
@@ -412,10 +356,7 @@ async fn each_write_of_a_batch_has_its_outcome(store: Arc<dyn Store>) {
             after: Version(2),
         },
         Write::IssuedIds { reached: 9 },
-        Write::Quit {
-            group: GroupId(50),
-            uid: Uid(2),
-        },
+        quit(50, 2),
     ];
     let committed = commit(&*store, marks).await;
     assert_eq!(committed.results, vec![Ok(WriteOutcome::Done); 3]);
@@ -473,7 +414,7 @@ async fn a_group_message_reaches_every_member(store: Arc<dyn Store>) {
         assert_eq!(page.entries[0].version, version);
         assert_eq!(
             page.entries[0].message,
-            message(Kind::Group, 2, 50, "m", "m")
+            message(Kind::Group, 2, 50, "m", &text_of("m"))
         );
     }
 }
@@ -491,15 +432,7 @@ async fn a_group_message_sent_again_is_stored_once(store: Arc<dyn Store>) {
     commit(&*store, vec![to_group(1, 51, "m"), p2p(1, 1, "m")]).await;
     assert_eq!(ids(&*store, 1).await, ["m", "m", "m"]);
     // A message of a user who has left the group since is still known, although this user may send no other one.
-    one(
-        &*store,
-        Write::Quit {
-            group: GroupId(50),
-            uid: Uid(1),
-        },
-    )
-    .await
-    .unwrap();
+    one(&*store, quit(50, 1)).await.unwrap();
     assert_eq!(
         one(&*store, to_group(1, 50, "new")).await,
         Err(Rejected::NotAMember)
@@ -732,15 +665,7 @@ async fn a_group_message_can_be_accepted_by_its_receivers(store: Arc<dyn Store>)
         Err(Rejected::NoSuchMessage),
         "joined later"
     );
-    one(
-        &*store,
-        Write::Quit {
-            group: GroupId(50),
-            uid: Uid(2),
-        },
-    )
-    .await
-    .unwrap();
+    one(&*store, quit(50, 2)).await.unwrap();
     assert_eq!(
         one(&*store, ack(2, 1, "m")).await,
         Ok(()),
@@ -978,13 +903,7 @@ async fn entries_that_a_reader_skips_are_not_counted_as_delivered(store: Arc<dyn
 async fn joining_again_takes_no_room(store: Arc<dyn Store>) {
     one(&*store, create(50, 1)).await.unwrap();
     for _ in 0..5_000 {
-        let batch = vec![
-            join(50, 2),
-            Write::Quit {
-                group: GroupId(50),
-                uid: Uid(2),
-            },
-        ];
+        let batch = vec![join(50, 2), quit(50, 2)];
         assert_eq!(commit(&*store, batch).await.accepted(), [Ok(()), Ok(())]);
     }
 }

@@ -344,14 +344,7 @@ async fn do_step(store: &dyn Store, model: &mut Model, step: Step) {
         }
         Step::Quit { uid } => {
             model.members.retain(|member| *member != uid);
-            (
-                Write::Quit {
-                    group: GroupId(GROUP),
-                    uid: Uid(uid),
-                },
-                Ok(WriteOutcome::Done),
-                Vec::new(),
-            )
+            (quit(GROUP, uid), Ok(WriteOutcome::Done), Vec::new())
         }
         Step::Sync { uid, after, count } => {
             let limit = PageLimit {

@@ -12,7 +12,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::*;
-use imd::id::{GroupId, Uid, Version};
+use imd::id::{Uid, Version};
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
@@ -281,15 +281,7 @@ pub async fn a_group_message_is_remembered_until_no_inbox_has_it(
     let push_out = |uid, id| sent(START + 2 * DAY, p2p(9, uid, id));
     // The message is removed from two inboxes. The third one still has it, although its user has left the group.
     commit(&*store, vec![push_out(1, "a"), push_out(2, "a")]).await;
-    one(
-        &*store,
-        Write::Quit {
-            group: GroupId(50),
-            uid: Uid(3),
-        },
-    )
-    .await
-    .unwrap();
+    one(&*store, quit(50, 3)).await.unwrap();
     assert_eq!(clean(&*store, 2 * DAY).await, 2);
     let committed = commit(&*store, vec![group(2 * DAY)]).await;
     assert_eq!(

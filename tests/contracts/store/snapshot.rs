@@ -24,13 +24,6 @@ async fn filed(store: &dyn Store) -> Snapshot {
     Snapshot::read(&file).unwrap()
 }
 
-fn quit(group: i64, uid: i64) -> Write {
-    Write::Quit {
-        group: GroupId(group),
-        uid: Uid(uid),
-    }
-}
-
 /// Fills a store with everything that it can hold: members who joined and quit, read marks, acks, and removed messages.
 async fn fill(store: &dyn Store) {
     let batch = vec![
