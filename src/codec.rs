@@ -2,7 +2,8 @@
 //!
 //! Serves the sessions and the clients. On TCP a frame is a big-endian u16 length, then one protobuf message of that
 //! many bytes (the contract's *Framing*). The functions of this module and [`FrameCodec`] speak that form, for clients.
-//! A server's connection asks the [`Framing`] of its listener. Nothing else in the crate sees a length.
+//! A server's connection asks the [`Framing`] of its listener. Only this module reads or writes a header:
+//! others know [`MAX_FRAME`], and how many bytes a frame took.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};

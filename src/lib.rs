@@ -109,7 +109,7 @@
 //! | [`command`] | decodes a frame into a command: one table for all commands |
 //! | [`service`] | runs a command: returns a result or an error, and a write for the store; knows neither frames nor sessions |
 //! | [`store`] | keeps users, groups, inboxes and read marks |
-//! | [`directory`] | knows the session of each user who is online, and notifies it |
+//! | [`directory`] | knows the session of each logged-in user, and notifies it; knows who counts as online |
 //! | [`registry`] | lists the access servers, under leases |
 //!
 //! # The other modules

@@ -116,7 +116,7 @@ fn no_runtime(error: io::Error) -> Failure {
 }
 
 /// Runs the stack until a signal, a failed store or an unwritable addresses file ends it, and shuts it down. A second
-/// signal during the shutdown ends the process at once.
+/// signal during the shutdown, at least 500 ms after the first, ends the process at once.
 ///
 /// # Errors
 ///

@@ -11,6 +11,7 @@
 //! | pause | running | paused |
 //! | resume | paused | running |
 //! | restart | any, until the stack is shut down | running |
+//! | end, when the stack is shut down | any | stopped for ever |
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -112,7 +113,8 @@ impl AccessServer {
 
     /// Stops the server in an orderly way. It gives its lease back, closes its listener, sends `Error` 90001 'shutting
     /// down' to its sessions, and waits up to `shutdown.grace` for them to read what was written to them. Requests that
-    /// were read are answered. All of this is done when the call returns.
+    /// the handler has taken are answered; later ones of the same read are discarded. All of this is done when the call
+    /// returns.
     ///
     /// A paused server is resumed for it. A server that was stopped or killed already is left as it is, and the lease
     /// of a killed one still expires; the call waits for the end of a stop in progress. [`try_stop`](Self::try_stop)

@@ -12,7 +12,7 @@
 //! | `lifecycle`, `state` | what can be done to a server, and its states: kill, stop, pause, resume, restart |
 //! | `registration` | a server's record in the registry |
 //! | `servers` | the list of a stack's servers |
-//! | `wire` | encodes the results of services as frames |
+//! | `wire` | turns commands into requests to the services, and their results into messages |
 
 mod error;
 mod handler;

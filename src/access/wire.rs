@@ -1,6 +1,6 @@
 //! Converts commands into requests to the services, and their results into messages of the wire contract.
 //!
-//! Serves the module `handler`. Only `access` knows both the services and the frames of the wire.
+//! Serves the module `handler`. Only `access` knows both the services and the messages of the wire.
 //!
 //! Every request to an access server passes through here. For speed, the common replies are encoded directly from the
 //! stored messages, without a message of the contract in between.

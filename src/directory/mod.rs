@@ -1,4 +1,4 @@
-//! Where users are online: which session receives the notifies of each user, and how to reach it.
+//! Where users are logged in: which session receives the notifies of each user, and whether the user counts as online.
 //!
 //! Serves the services, which ask a [`SessionDirectory`] and see a connection only as a [`SessionHandle`], so that they
 //! know neither sockets nor frames. [`LocalDirectory`] holds the sessions of one process. A directory that several

@@ -46,7 +46,7 @@ pub(super) struct Stored {
 /// The notifies for what a commit has stored.
 ///
 /// They are sent when this is dropped: by a front that has queued the acknowledgements, or because the task that held it
-/// has ended early.
+/// has ended early. All receivers are notified before the drop returns, on the task that drops this.
 pub struct PendingNotifies {
     directory: Arc<dyn SessionDirectory>,
     grown_inboxes: Vec<InboxState>,

@@ -1,4 +1,4 @@
-//! Cuts short the delays that faults and quirks impose on requests.
+//! Cuts short the delays that faults at `store.*` and the quirk `notify_before_store` impose on requests.
 //!
 //! Serves the shutdown and the resets, which can't wait for such delays, and the operations that wait for one.
 

@@ -243,13 +243,14 @@ impl Services {
         self.replacing.write().await
     }
 
-    /// Cancels the injected delays of all requests, those in progress and those that begin until the guard is dropped. The
-    /// delayed requests are carried out at once.
+    /// Cancels the delays that faults at `store.*` and the quirk `notify_before_store` impose: those in progress and those
+    /// that begin until the guard is dropped. The delayed requests are carried out at once. A delay of a frame, at
+    /// `access.request` or `access.reply`, ends when its session is closed.
     pub fn suspend_delays(&self) -> Suspended<'_> {
         self.delays.suspend()
     }
 
-    /// Cancels the injected delays of all requests for good, since a shutdown can't wait for them.
+    /// Cancels the delays of [`suspend_delays`](Self::suspend_delays) for good, since a shutdown can't wait for them.
     pub fn end_delays(&self) {
         self.delays.end();
     }

@@ -1,7 +1,7 @@
 //! Inboxes as their readers see them: entries, pages, and how far a reader has come.
 //!
 //! Serves [`MessageStore`](super::MessageStore), which returns these types. The access servers encode a page as the
-//! answer to a sync, and an [`InboxState`] as a notify. The entries of a page follow one another without gaps, whatever
+//! answer to a sync. The directory passes an [`InboxState`] to a session, which encodes it as a notify. The entries of a page follow one another without gaps, whatever
 //! retention has removed before them.
 
 use std::sync::Arc;

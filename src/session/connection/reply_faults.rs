@@ -1,7 +1,8 @@
 //! Faults that are injected into what a connection writes: replies and notifies.
 //!
-//! Serves `writing`, which leaves all frames to this module while a rule for replies or notifies is in force. Here each
-//! frame is checked by itself, and each write is waited for. Frames keep their order, unless a fault changes it.
+//! Serves `writing`, which leaves all frames to this module while a rule for replies or notifies is in force, and
+//! `request_faults`, which has the replies so far written before a fault of a request takes effect. Here each frame is
+//! checked by itself, and each write is waited for. Frames keep their order, unless a fault changes it.
 
 use std::future::poll_fn;
 use std::io;
@@ -24,7 +25,7 @@ use crate::session::{CloseReason, outbound};
 
 impl<H: Handler> Connection<H> {
     /// Writes the same frames as [`write`](Self::write), with the faults that are injected into them, and waits until the
-    /// socket has taken all of them.
+    /// socket has taken all of them, or the session is closed or half-open.
     ///
     /// # Errors
     ///
@@ -36,7 +37,8 @@ impl<H: Handler> Connection<H> {
             read_at,
         } = output;
         let replies = earlier.split_off(already_counted.min(earlier.len()));
-        // The earlier bytes are the rest of frames into which faults were injected before.
+        // The earlier bytes are left of a write before this one. They are not checked, since a part of a frame can't be
+        // changed.
         self.write_all(&earlier).await?;
         self.session.set_unwritten(0);
         let mut outgoing = Outgoing::default();
@@ -107,7 +109,8 @@ impl<H: Handler> Connection<H> {
             return Ok(());
         };
         match hit.action {
-            Action::Drop => self.page_lost(message),
+            // The frame is not added to the frames that are written.
+            Action::Drop => self.note_if_page_lost(message),
             Action::Duplicate => {
                 outgoing.add(&frame, read_at);
                 outgoing.add(&frame, None);
@@ -119,7 +122,7 @@ impl<H: Handler> Connection<H> {
             Action::Error(_) | Action::Gap | Action::Stale => {
                 let changed = self.changed(message, hit.action);
                 if matches!(hit.action, Action::Error(_)) {
-                    self.page_lost(message);
+                    self.note_if_page_lost(message);
                 }
                 outgoing.add(&changed.unwrap_or(frame), read_at);
             }
@@ -136,7 +139,8 @@ impl<H: Handler> Connection<H> {
             _ => {
                 self.send(outgoing).await?;
                 let frame = (&frame, read_at);
-                self.apply_fault(frame, hit.action, outgoing).await?;
+                self.write_or_end_by_fault(frame, hit.action, outgoing)
+                    .await?;
             }
         }
         Ok(())
@@ -171,7 +175,7 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Notes that the client does not get a page, if the message is one.
-    fn page_lost(&self, message: &[u8]) {
+    fn note_if_page_lost(&self, message: &[u8]) {
         let reply = Cmd::of(message).and_then(|cmd| Reply::decode(cmd, message));
         if let Some(Reply::Sync(page)) = reply {
             let before = page.msgs.first().map(|first| first.increment_id - 1);
@@ -224,7 +228,7 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Applies an action that writes the frame in its own way, or ends the session.
-    async fn apply_fault(
+    async fn write_or_end_by_fault(
         &mut self,
         (frame, read_at): (&BytesMut, Option<Instant>),
         action: Action,

@@ -1,7 +1,8 @@
 //! Writes replies and notifies, and keeps what the socket does not take.
 //!
 //! Serves the loop of the connection. The unwritten bytes are bounded: while they exceed a limit, no request is handled.
-//! While a fault may be injected into a frame that is written, `reply_faults` writes instead.
+//! While a rule for replies or notifies is in force, and before a fault of a request takes effect, `reply_faults` writes
+//! instead.
 
 use std::future::poll_fn;
 use std::io;
@@ -48,12 +49,13 @@ impl<H: Handler> Connection<H> {
             output.bytes = unwritten;
         }
         if self.writing_may_fail() {
-            // Sent first, since a fault may hold the replies back for ever.
+            // To drop the notifies is to send them. First, since a fault may hold the replies back for ever.
             drop(notifies);
             return Box::pin(self.write_with_faults(output)).await;
         }
-        // The notifies are sent at the end, when they are dropped, also if this fails.
-        self.write(output)
+        let written = self.write(output);
+        drop(notifies);
+        written
     }
 
     /// Writes the replies so far, until the congestion is over or the session is closed.

@@ -84,7 +84,7 @@ impl Batch {
                 return Ok(Progress::Done);
             };
             if is_long {
-                match state.begin(next) {
+                match state.begin(next, &mut self.grown) {
                     Ok(Begun::Long(long)) => self.begun = Some(long),
                     Ok(Begun::Done(outcome)) => self.results.push(Ok(outcome)),
                     Err(rejected) => self.results.push(Err(rejected)),

@@ -64,61 +64,44 @@ impl State {
         write: Write,
         grown: &mut Vec<InboxState>,
     ) -> Result<WriteOutcome, Rejected> {
+        let mut long = match self.begin(write, grown)? {
+            Begun::Done(outcome) => return Ok(outcome),
+            Begun::Long(long) => long,
+        };
+        loop {
+            if let Some(result) = self.continue_long(&mut long, usize::MAX, grown) {
+                return result;
+            }
+        }
+    }
+
+    /// Begins a write. One that concerns a single user is done at once.
+    ///
+    /// # Errors
+    ///
+    /// The reason for which the write is refused. Nothing has changed then.
+    pub fn begin(&mut self, write: Write, grown: &mut Vec<InboxState>) -> Result<Begun, Rejected> {
         self.work += 1;
-        match write {
-            Write::P2p { target, message } => self.put_into_inbox(target, message, grown),
+        let outcome = match write {
+            Write::P2p { target, message } => self.put_into_inbox(target, message, grown)?,
             Write::Ack { target, message } => {
                 if !self.has_received(message.source, target, message.msg_id()) {
                     return Err(Rejected::NoSuchMessage);
                 }
-                self.put_into_inbox(target, message, grown)
+                self.put_into_inbox(target, message, grown)?
             }
+            Write::Group { message } => match self.begin_fan_out(message)? {
+                Some(fan_out) => return Ok(Begun::Long(LongWrite::FanOut(fan_out))),
+                None => WriteOutcome::Duplicate,
+            },
             Write::Register { uid, user } => {
                 if self.users.contains_key(&uid) {
                     return Err(Rejected::UserExists);
                 }
                 self.reserve(ALLOCATION + user.name.len() + user.password_hash.len())?;
                 self.users.insert(uid, Arc::new(user));
-                Ok(WriteOutcome::Done)
+                WriteOutcome::Done
             }
-            Write::Quit { group, uid } => self.quit(group, uid),
-            Write::Read { uid, after } => {
-                if let Some(inbox) = self.inboxes.get_mut(uid)
-                    && after <= inbox.total()
-                {
-                    inbox.read = inbox.read.max(after);
-                }
-                Ok(WriteOutcome::Done)
-            }
-            Write::IssuedIds { reached } => {
-                self.latest_time_ms = self.latest_time_ms.max(reached);
-                Ok(WriteOutcome::Done)
-            }
-            Write::Group { .. } | Write::CreateGroup { .. } | Write::Join { .. } => {
-                let mut long = match self.begin(write)? {
-                    Begun::Done(outcome) => return Ok(outcome),
-                    Begun::Long(long) => long,
-                };
-                loop {
-                    if let Some(result) = self.continue_long(&mut long, usize::MAX, grown) {
-                        return result;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Begins a write that concerns all members of a group, or all its new ones.
-    ///
-    /// # Errors
-    ///
-    /// The reason for which the write is refused. Nothing has changed then.
-    pub fn begin(&mut self, write: Write) -> Result<Begun, Rejected> {
-        let long = match write {
-            Write::Group { message } => match self.begin_fan_out(message)? {
-                Some(fan_out) => LongWrite::FanOut(fan_out),
-                None => return Ok(Begun::Done(WriteOutcome::Duplicate)),
-            },
             Write::CreateGroup {
                 group,
                 name,
@@ -127,19 +110,31 @@ impl State {
                 made_at,
             } => {
                 let new = self.begin_creation(group, name, owner, &members, made_at)?;
-                LongWrite::NewMembers(new)
+                return Ok(Begun::Long(LongWrite::NewMembers(new)));
             }
             Write::Join {
                 group,
                 uids,
                 max_members,
             } => match self.begin_joining(group, &uids, max_members)? {
-                Some(new) => LongWrite::NewMembers(new),
-                None => return Ok(Begun::Done(WriteOutcome::Done)),
+                Some(new) => return Ok(Begun::Long(LongWrite::NewMembers(new))),
+                None => WriteOutcome::Done,
             },
-            short => return Ok(Begun::Done(self.apply(short, &mut Vec::new())?)),
+            Write::Quit { group, uid } => self.quit(group, uid)?,
+            Write::Read { uid, after } => {
+                if let Some(inbox) = self.inboxes.get_mut(uid)
+                    && after <= inbox.total()
+                {
+                    inbox.read = inbox.read.max(after);
+                }
+                WriteOutcome::Done
+            }
+            Write::IssuedIds { reached } => {
+                self.latest_time_ms = self.latest_time_ms.max(reached);
+                WriteOutcome::Done
+            }
         };
-        Ok(Begun::Long(long))
+        Ok(Begun::Done(outcome))
     }
 
     /// Does up to `steps` steps of a write that has begun, and returns its result when it is done.
