@@ -1,7 +1,10 @@
-//! One connection of a load generator: one read, all its frames, one write. The bare servers that `imd` is compared with
-//! use it too.
+//! One connection of a load generator: one read, all its frames, one write.
 //!
-//! The buffers belong to the thread, so a connection holds none while it waits.
+//! Serves `imd bench` and `examples/side_by_side`, whose bare servers and clients of other brokers use it too: the framing
+//! is a parameter. The buffers belong to the thread, so a connection holds none while it waits.
+//!
+//! A turn of a connection never waits: what the socket does not take is kept and written before the next turn. Frames are
+//! seen once, whole and in order, however the stream was cut.
 
 use std::cell::RefCell;
 use std::future::poll_fn;

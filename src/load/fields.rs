@@ -1,4 +1,7 @@
 //! The fields of an answer, a notify or an entry of a page, as far as a load generator looks at them.
+//!
+//! Serves the users of `imd bench` and `examples/side_by_side`. Nothing is copied. What can't be decoded reads as absent:
+//! the caller notices by the command or the id that it expects.
 
 use crate::proto::{Cmd, FieldReader, FieldValue};
 

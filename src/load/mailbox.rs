@@ -1,4 +1,7 @@
-//! How the task of a connection learns of scheduled requests, of deliveries, and of the end of the run.
+//! How the task of a connection learns of requests that it is to make, of deliveries, and of the end of the run.
+//!
+//! Serves the users of `imd bench` and `examples/side_by_side`. One task reads a mailbox, and any thread may add to it.
+//! Whatever is added wakes the task; whatever was added before the task looks is seen in one go.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;

@@ -1,8 +1,15 @@
 //! The parts of a load generator that `imd bench` and `examples/side_by_side` share: connections, requests, answers,
-//! schedule and statistics. A stack needs none of them.
+//! patterns, schedule and statistics. A stack needs none of them.
 //!
-//! A [`Client`] says what one connection does; [`Connection::run`] is its task. Requests that follow a [`Schedule`] reach
-//! the task through its [`Mailbox`]. Times are nanoseconds since the run began, so that they fit into a message's id.
+//! A [`Client`] says what one connection does; [`Connection::run`] is its task. Requests that follow a [`Schedule`], and
+//! deliveries that make room for another message, reach the task through its [`Mailbox`].
+//!
+//! What all of it relies on:
+//!
+//! - Times are nanoseconds since the run began. They fit into a message's id, and are never before the run.
+//! - A generator must not be the limit of what it measures: a task wakes once for all that has come, reads once, and writes
+//!   once; nothing is decoded that is not looked at; a connection that waits holds no buffer.
+//! - Nothing here depends on a store, a session or a service, so that the load is never served by what it measures.
 
 mod connection;
 mod fields;
@@ -16,7 +23,7 @@ pub mod usage;
 pub use connection::{Client, Connection, Frames, Framing};
 pub use fields::FieldTable;
 pub use mailbox::{Delivery, End, Mailbox};
-pub use pattern::{Pattern, Receivers};
+pub use pattern::{Pattern, Receivers, Until};
 pub use request::Template;
 pub use schedule::{Schedule, nanos};
 pub use statistics::{Latency, Percentiles, grouped};

@@ -1,4 +1,8 @@
-//! Who writes to whom in a run, and how a sender learns that a message has reached its receiver.
+//! Who writes to whom in a run, and when a message makes room for the next one.
+//!
+//! `imd bench` and `examples/side_by_side` take the options `--pattern` and `--until` from here, so that their figures are
+//! about the same load. Users are numbered from 0. A user makes the same choices in each run: two servers that are compared
+//! get the same messages.
 
 use std::sync::Arc;
 
@@ -26,6 +30,17 @@ pub enum Pattern {
     Zipf,
     /// Users write to each other by twos
     Pairs,
+}
+
+/// When a message is done, so that its sender may send another one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Until {
+    /// Its receiver has it in a page, and its sender has the acknowledgement
+    #[default]
+    Delivered,
+    /// Its sender has the acknowledgement
+    Acknowledged,
 }
 
 /// Chooses the receivers of the messages of one user.

@@ -1,4 +1,7 @@
-//! The requests of a load generator.
+//! The requests of a load generator, as messages and as frames.
+//!
+//! Serves `imd bench` and `examples/side_by_side`. The arguments are what differs between requests; everything else has the
+//! value that clients of the stack send.
 
 use std::io;
 

@@ -1,4 +1,8 @@
 //! The schedule of an open loop: requests are made when they are due, whatever became of those before.
+//!
+//! Serves the threads of `imd bench` and the latency rows of `examples/side_by_side`. No request is made early, and none is
+//! left out when the thread was late: a latency that counts from the time when a request was due includes the wait that a
+//! slow server has caused.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,7 @@
 //! Latencies, and numbers as the reports print them.
+//!
+//! Serves the reports of `imd bench` and `examples/side_by_side`. A histogram keeps every latency of a run, so that its
+//! percentiles are those of the whole run; it takes the same memory however many there are.
 
 use std::time::Duration;
 

@@ -1,4 +1,7 @@
-//! The CPU time of processes and threads, for the reports. Nothing is returned where the system does not tell it.
+//! The CPU time of processes and threads.
+//!
+//! Serves the reports of `imd bench` and `examples/side_by_side`, which say whether the server, the load or the machine was
+//! the limit. Nothing is returned where the system does not tell it.
 
 use std::time::Duration;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use imd::byte_size;
-use imd::load::Pattern;
+use imd::load::{Pattern, Until};
 use serde::Serialize;
 
 use super::stamp;
@@ -40,16 +40,6 @@ pub enum Kind {
     Idle,
     /// Users read filled inboxes, page by page
     Sync,
-}
-
-/// When a message is done, so that its sender may send another one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Until {
-    /// Its receiver has it in a page, and its sender has the acknowledgement
-    Delivered,
-    /// Its sender has the acknowledgement
-    Acknowledged,
 }
 
 /// What `imd bench` can be told.

@@ -5,10 +5,10 @@
 
 use std::fmt::Write as _;
 
-use imd::load::{Pattern, Percentiles, grouped};
+use imd::load::{Pattern, Percentiles, Until, grouped};
 use serde::Serialize;
 
-use super::args::{Kind, Pace, Plan, Until};
+use super::args::{Kind, Pace, Plan};
 use super::check::Check;
 use super::generator::{Generator, ThreadUsage};
 use super::tally::Tally;
