@@ -1,5 +1,7 @@
-//! Pins the server to one core and the load to another, so that neither takes time from the other, and one core is what
-//! is measured.
+//! Pins the server to one core and the load to another.
+//!
+//! Serves [`serve`](crate::serve) and the load: neither takes time from the other, and one core is what is measured, whichever
+//! server it is. A broker inherits the core of the process that it replaces. With one core in all, nothing is pinned.
 
 /// The core of the server.
 pub const SERVER: usize = 0;

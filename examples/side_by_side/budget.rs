@@ -1,6 +1,6 @@
 //! Counts what one message costs a server: system calls, how often a thread sleeps, instructions, allocations.
 //!
-//! A tool counts everything that a process does. So each count is the difference between two runs, of which one
+//! Serves the command `budget`. The messages are those of [`lockstep`](crate::lockstep), so that the counts hardly vary. A tool counts everything that a process does. So each count is the difference between two runs, of which one
 //! exchanges more messages.
 
 use std::collections::BTreeMap;
@@ -38,14 +38,7 @@ pub async fn print() -> Result<(), Fault> {
     for messages in [1, 16] {
         let mut columns = Vec::new();
         for &(_, kind, is_durable) in &counted {
-            let setup = Setup {
-                kind,
-                is_durable,
-                members: 0,
-                stored: 0,
-                idle: 0,
-            };
-            columns.push(count(setup, messages).await?);
+            columns.push(count(Setup::new(kind, is_durable), messages).await?);
         }
         let heads: Vec<&str> = counted.iter().map(|(head, ..)| *head).collect();
         let heads = heads.join(" | ");

@@ -1,4 +1,6 @@
 //! What a new connection costs a server: connect, ask, close, again and again.
+//!
+//! Serves the row `connect`. A fixed number of clients do it at the same time, each as fast as the server answers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

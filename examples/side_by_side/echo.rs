@@ -1,4 +1,7 @@
 //! The least work that a server can do: it sends whole frames back.
+//!
+//! Serves the rows about the gateway and about idle connections, as their baseline. It reads and writes with the same code as
+//! the mock and the clients, holds no buffer for a connection that waits, and has no limits or deadlines.
 
 use std::future::poll_fn;
 use std::io;

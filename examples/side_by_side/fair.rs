@@ -1,14 +1,18 @@
 //! How long a user who sends little waits for answers beside one who sends as much as the server takes.
+//!
+//! Serves the rows `fair` and `fair-durable`. The flood is a closed loop of messages to a large group, each until it is
+//! acknowledged, as its deliveries are never over; only the sender of the group is logged in.
 
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use imd::load::{FieldTable, Latency};
+use imd::load::{FieldTable, Latency, Until};
 use imd::proto::Cmd;
 
 use crate::Fault;
-use crate::load::{Crowd, Sample, Stopwatch, log_in};
-use crate::messages::{Pace, Run, User, group_template, p2p_template};
+use crate::imd_peer::{self, put_message};
+use crate::load::{Sample, Stopwatch, log_in};
+use crate::messages::{Traffic, Users};
 use crate::server::Server;
 use crate::wire;
 
@@ -25,19 +29,18 @@ const LONGER: f64 = 4.0;
 
 /// Lets the first user of a group send to all, with that many messages unanswered, while another sends to one user, one
 /// message at a time. The figure is the time below which 99 percent of the answers to the latter stay, in milliseconds.
-pub async fn run(
-    server: &Server,
-    members: i64,
-    outstanding: usize,
-    secs: f64,
-) -> Result<Sample, Fault> {
-    let run = Run::new(members as u16);
-    let sends = (group_template(1), Pace::Outstanding(outstanding));
-    let mut crowd = Crowd::default();
-    let connection = log_in(&server.access, 1).await?;
-    crowd.add(connection, User::new(1, &run, Some(sends)));
+pub async fn run(server: &Server, outstanding: usize, secs: f64) -> Result<Sample, Fault> {
+    let flood = Traffic {
+        users: 1,
+        pattern: None,
+        until: Until::Acknowledged,
+        outstanding,
+        gives_ids: false,
+    };
+    let mut users = Users::new(flood, true);
+    imd_peer::join(&mut users, 0, server.access[0]).await?;
+    users.begin();
     let mut connection = log_in(&server.access, SMALL).await?;
-    let template = p2p_template(SMALL, RECEIVER);
     let time = Duration::from_secs_f64(secs * LONGER);
     let watch = Stopwatch::start(server);
     let (mut waits, mut sent, mut out) = (Latency::default(), 0_u32, BytesMut::new());
@@ -46,7 +49,13 @@ pub async fn run(
         while begun.elapsed() < time {
             tokio::time::sleep(PAUSE).await;
             out.clear();
-            template.put(&wire::id(sent as usize), &mut out);
+            put_message(
+                SMALL,
+                Some(RECEIVER),
+                None,
+                wire::text(sent as usize),
+                &mut out,
+            );
             sent += 1;
             let asked = Instant::now();
             let answer = connection.ask(&out).await?;
@@ -58,8 +67,11 @@ pub async fn run(
         }
         Ok::<_, Fault>(())
     };
-    crowd.until(asking).await??;
+    users.crowd.until(asking).await??;
     let spent = watch.stop(server, f64::from(sent));
-    let waits = waits.percentiles().ok_or("nothing was sent")?;
-    Ok(spent.sample(vec![waits.p99 / 1e3]))
+    let percentiles = waits.percentiles().ok_or("nothing was sent")?;
+    Ok(Sample {
+        latency: waits,
+        ..spent.sample(vec![percentiles.p99 / 1e3])
+    })
 }

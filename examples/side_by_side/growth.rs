@@ -1,10 +1,13 @@
 //! What a message costs `imd` when it holds little, and when it holds much.
+//!
+//! Serves the rows `growth` and `growth-durable`. Nothing is measured before the server is at rest: what it does with the
+//! messages that were stored before is no cost of those that come.
 
 use std::time::{Duration, Instant};
 
 use crate::Fault;
 use crate::load::{Sample, log_in};
-use crate::messages;
+use crate::messages::{Traffic, Users};
 use crate::server::Server;
 
 /// The first of the idle users, beyond the users who write to one another.
@@ -33,18 +36,12 @@ async fn settled(server: &Server) -> Result<(), Fault> {
 }
 
 /// Measures the processor time of each delivery, in microseconds, with as many idle connections as the setup has.
-pub async fn run(
-    server: &Server,
-    users: i64,
-    outstanding: usize,
-    secs: f64,
-) -> Result<Sample, Fault> {
+pub async fn run(server: &Server, traffic: Traffic, secs: f64) -> Result<Sample, Fault> {
     settled(server).await?;
     let mut idle = Vec::new();
     for uid in (IDLE..).take(server.setup.idle) {
         idle.push(log_in(&server.access, uid).await?);
     }
-    let mut sample = messages::p2p(server, users, outstanding, secs).await?;
-    sample.values = vec![sample.cpu];
-    Ok(sample)
+    let users = Users::connect(server.setup.kind, &server.access, traffic).await?;
+    Ok(users.rate(server, secs).await?.cost())
 }

@@ -1,6 +1,7 @@
 //! Many users who are logged in and send only heartbeats.
 //!
-//! The clients of each server have a process of their own, because one process can't open enough files for those of two
+//! Serves the row `idle`: the memory of a connection, and the processor time of a heartbeat, which must all be answered. The
+//! clients of each server have a process of their own, because one process can't open enough files for those of two
 //! servers.
 
 use std::collections::VecDeque;

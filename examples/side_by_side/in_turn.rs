@@ -1,5 +1,7 @@
-//! Measures two servers that run at the same time, with all of their clients, in alternating slices of time: whatever
-//! else the machine does slows both alike.
+//! Measures two servers that run at the same time, with all of their clients, in alternating slices of time.
+//!
+//! Serves [`latency`](crate::latency) and [`idle`](crate::idle), whose figures are small: whatever else the machine does slows
+//! both servers alike. While one is measured, nothing is sent to the other.
 
 use crate::Fault;
 use crate::load::Sample;

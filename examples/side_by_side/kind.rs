@@ -1,4 +1,7 @@
 //! The kinds of servers that are compared.
+//!
+//! Serves everything that starts or addresses a server. Whether a server keeps messages on disk is not part of the kind: see
+//! [`Setup`](crate::server::Setup).
 
 use clap::ValueEnum;
 
@@ -7,16 +10,20 @@ use clap::ValueEnum;
 pub enum Kind {
     /// Sends frames back.
     Echo,
-    /// Only the path of a message; over a log, if it has a folder.
+    /// Only the path of a message; over a log, if it is durable.
     Mock,
-    /// `imd`; with its store in a folder, if it has one.
+    /// `imd`; with its store in a folder, if it is durable.
     Imd,
     /// `imd` without the lab, which is another build of this program.
     WithoutLab,
-    /// `nats-server` with its default settings.
+    /// `nats-server` with its default settings: it stores and acknowledges nothing.
     Nats,
+    /// `nats-server` with a stream on file; synced before each acknowledgement, if it is durable.
+    JetStream,
     /// `mosquitto` without a limit on the messages that it queues.
     Mosquitto,
+    /// `redis-server` with an append-only file; synced before each answer, if it is durable, and else every second.
+    Redis,
 }
 
 impl Kind {
@@ -28,8 +35,9 @@ impl Kind {
     /// Returns the program that is run for a broker; `None` for the servers that are part of this program.
     pub fn broker(self) -> Option<&'static str> {
         match self {
-            Kind::Nats => Some("nats-server"),
+            Kind::Nats | Kind::JetStream => Some("nats-server"),
             Kind::Mosquitto => Some("mosquitto"),
+            Kind::Redis => Some("redis-server"),
             Kind::Echo | Kind::Mock | Kind::Imd | Kind::WithoutLab => None,
         }
     }

@@ -1,10 +1,13 @@
-//! Clients at work, the window in which things are counted, and the figures that come of it.
+//! Clients at work, the time in which things are counted, and the figures that come of it.
+//!
+//! Serves all rows. All clients are tasks of one thread. The first fault of a client ends the measurement with an error: no
+//! figure is made from a run in which something went wrong.
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use imd::load::{Client, Connection, FieldTable, Schedule};
+use imd::load::{Client, Connection, FieldTable, Latency, Schedule};
 use imd::proto::Cmd;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -14,7 +17,7 @@ use crate::server::{Server, cpu};
 use crate::wire;
 
 /// How long the clients work before anything is counted.
-const WARM_UP: Duration = Duration::from_millis(300);
+pub const WARM_UP: Duration = Duration::from_millis(300);
 
 /// How long a broker may take to start.
 const START: Duration = Duration::from_secs(5);
@@ -69,9 +72,19 @@ pub struct Sample {
     pub cpu: f64,
     /// The share of the time in which the server was busy, and that in which the load was.
     pub busy: [f64; 2],
+    /// All latencies of the run; none where they are not measured.
+    pub latency: Latency,
 }
 
 impl Sample {
+    /// Takes the server's processor time of each operation as the figure.
+    pub fn cost(self) -> Sample {
+        Sample {
+            values: vec![self.cpu],
+            ..self
+        }
+    }
+
     /// Counts operations for `secs`, after a while of warming up. The figure is operations per second.
     pub async fn rate(
         server: &Server,
@@ -82,8 +95,7 @@ impl Sample {
         crowd.for_(WARM_UP).await?;
         let (counted, watch) = (count(), Stopwatch::start(server));
         crowd.for_(Duration::from_secs_f64(secs)).await?;
-        let spent = watch.stop(server, (count() - counted) as f64);
-        Ok(spent.sample(vec![spent.operations / spent.wall.as_secs_f64()]))
+        Ok(watch.stop(server, (count() - counted) as f64).rate())
     }
 }
 
@@ -111,6 +123,11 @@ impl Spent {
         self.cpu[0].as_secs_f64() / self.operations.max(1.0) * 1e6
     }
 
+    /// Makes a sample of it, with operations per second as the figure.
+    pub fn rate(&self) -> Sample {
+        self.sample(vec![self.operations / self.wall.as_secs_f64()])
+    }
+
     /// Makes a sample of it, with these figures of its row.
     pub fn sample(&self, values: Vec<f64>) -> Sample {
         Sample {
@@ -119,6 +136,7 @@ impl Spent {
             busy: self
                 .cpu
                 .map(|cpu| cpu.as_secs_f64() / self.wall.as_secs_f64()),
+            latency: Latency::default(),
         }
     }
 }

@@ -1,13 +1,15 @@
-//! One sender and one receiver who wait for each other. No notifies merge by chance, so a server always does the same
-//! work.
+//! One sender and one receiver who wait for each other.
+//!
+//! Serves [`budget`](crate::budget), which counts what a message costs: no notifies merge by chance, so a server always does
+//! the same work.
 
 use bytes::BytesMut;
-use imd::load::{Connection, FieldTable, Template, request};
+use imd::load::{Connection, FieldTable, request};
 use imd::proto::Cmd;
 
 use crate::Fault;
+use crate::imd_peer::put_message;
 use crate::load::log_in;
-use crate::messages::p2p_template;
 use crate::server::Server;
 use crate::wire;
 
@@ -15,7 +17,6 @@ use crate::wire;
 pub struct Pair {
     sender: Connection,
     receiver: Connection,
-    template: Template,
     sent: usize,
 }
 
@@ -25,7 +26,6 @@ impl Pair {
         Ok(Pair {
             sender: log_in(&server.access, 1).await?,
             receiver: log_in(&server.access, 2).await?,
-            template: p2p_template(1, 2),
             sent: 0,
         })
     }
@@ -37,7 +37,7 @@ impl Pair {
             out.clear();
             let read = self.sent as i64;
             for _ in 0..messages {
-                self.template.put(&wire::id(self.sent), &mut out);
+                put_message(1, Some(2), None, wire::text(self.sent), &mut out);
                 self.sent += 1;
             }
             self.sender.send(&out).await?;

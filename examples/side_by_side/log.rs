@@ -1,5 +1,12 @@
-//! The disk below the mock. It writes the same keys for a message as `imd` does, into the same engine: one batch and
-//! one sync for all requests that wait, and then their answers. Pages still come from memory.
+//! The disk below the durable mock: the same engine with the same settings as `imd`'s, and the same keys for a message.
+//!
+//! Serves [`mock`](crate::mock). A message is written under its inbox and version, and its id under a key of its own; a group
+//! message once, with a pointer to it for every inbox; read marks ride with the next commit; each commit writes the state.
+//! All requests that wait become one batch with one sync, and then their answers and notifies go out. Whoever changes the keys
+//! of `imd` changes them here too, or the comparison is none.
+//!
+//! It leaves out, by name: the look-up of ids from before its start, the checksums (there is room for them), and reading
+//! anything back: pages come from memory.
 
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -7,12 +14,10 @@ use std::thread;
 
 use bytes::BytesMut;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
-use imd::proto::{ReqSendGroupMsg, ReqSendP2pMsg};
-use prost::Message as _;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::Fault;
-use crate::hub::{self, Hub, Request};
+use crate::hub::{self, Accepted, Hub, Target};
 
 /// Stands for the checksum at the end of each record of `imd`.
 const CHECK: [u8; 4] = [0; 4];
@@ -25,16 +30,28 @@ pub struct Log {
     jobs: Sender<Job>,
 }
 
-/// The requests of one read that has brought a message.
-struct Job {
+/// The messages of one read, with their answers.
+pub struct Job {
     uid: i64,
-    requests: Vec<Request>,
-    now: i64,
+    pub messages: Vec<Accepted>,
+    pub answers: BytesMut,
     changes: Vec<Change>,
 }
 
+impl Job {
+    /// Creates the job of a user, without messages.
+    pub fn of(uid: i64) -> Job {
+        Job {
+            uid,
+            messages: Vec::new(),
+            answers: BytesMut::new(),
+            changes: Vec::new(),
+        }
+    }
+}
+
 impl Log {
-    /// Opens a log in an empty folder. It answers requests on the runtime of this thread.
+    /// Opens a log in an empty folder. It answers on the runtime of this thread.
     pub fn open(folder: &Path) -> Result<Log, Fault> {
         let db = Database::builder(folder)
             .manual_journal_persist(true)
@@ -44,53 +61,33 @@ impl Log {
         let options = || KeyspaceCreateOptions::default().max_memtable_size(buffer);
         let records = db.keyspace("records", options)?;
         let (jobs, waiting) = channel();
-        let (done, mut answers) = unbounded_channel::<Vec<Job>>();
+        let (done, mut written) = unbounded_channel::<Vec<Job>>();
         thread::spawn(move || write(&db, &records, &waiting, &done));
         tokio::spawn(async move {
-            while let Some(jobs) = answers.recv().await {
+            while let Some(jobs) = written.recv().await {
                 hub::with(|hub| {
                     for job in jobs {
-                        hub.answer_late(job.uid, job.requests, job.now);
+                        job.messages
+                            .into_iter()
+                            .for_each(|message| hub.deliver(message));
+                        hub.answer_late(job.uid, &job.answers);
                     }
                 });
             }
         });
+        hub::with(Hub::take_marks);
         Ok(Log { jobs })
     }
 
-    /// Answers the requests of one read: at once, or when their messages are on the disk.
-    pub fn submit(
-        &self,
-        hub: &mut Hub,
-        uid: i64,
-        requests: Vec<Request>,
-        now: i64,
-        out: &mut BytesMut,
-    ) {
-        let mut changes = Vec::new();
-        for request in &requests {
-            match request {
-                Request::P2p(request) => p2p(hub, uid, request, now, &mut changes),
-                Request::Group(request) => group(hub, uid, request, now, &mut changes),
-                Request::Login(_) | Request::Ping | Request::Sync(_) => {}
-            }
-        }
-        if changes.is_empty() {
-            for request in requests {
-                hub.answer(uid, request, now, out);
-            }
-            return;
+    /// Writes the messages of a job; then delivers them and sends the answers.
+    pub fn submit(&self, hub: &mut Hub, mut job: Job) {
+        for message in &job.messages {
+            add(hub, message, &mut job.changes);
         }
         for (uid, read) in hub.take_marks() {
-            changes.push((key(b'r', &[uid]), value(&read.to_be_bytes())));
+            job.changes
+                .push((key(b'r', &[uid]), value(&read.to_be_bytes())));
         }
-        hub.wait(uid);
-        let job = Job {
-            uid,
-            requests,
-            now,
-            changes,
-        };
         self.jobs.send(job).expect("the log has failed");
     }
 }
@@ -120,42 +117,36 @@ fn write(
     }
 }
 
-fn p2p(hub: &mut Hub, uid: i64, request: &ReqSendP2pMsg, now: i64, changes: &mut Vec<Change>) {
-    let target = request.target_uid;
-    let version = hub.promise(target);
-    changes.push(seen(1, uid, &request.msg_id, target));
-    changes.push((
-        key(b'i', &[target, version]),
-        message(&request.encode_to_vec(), now),
-    ));
-}
-
-/// Writes the text once, and a pointer to it for every inbox.
-fn group(hub: &mut Hub, uid: i64, request: &ReqSendGroupMsg, now: i64, changes: &mut Vec<Change>) {
-    let text = hub.next_text();
-    changes.push(seen(2, uid, &request.msg_id, request.group_id));
-    changes.push((key(b't', &[text]), message(&request.encode_to_vec(), now)));
-    for member in hub.members.clone() {
-        let version = hub.promise(member);
-        let pointer = [text.to_be_bytes(), now.to_be_bytes()].concat();
-        changes.push((key(b'i', &[member, version]), value(&pointer)));
+/// Adds what is written for a message: its id, and an entry of each inbox.
+fn add(hub: &mut Hub, message: &Accepted, changes: &mut Vec<Change>) {
+    match message.target {
+        Target::User(uid) => {
+            changes.push(seen(1, message, uid));
+            let version = hub.promise(uid);
+            changes.push((key(b'i', &[uid, version]), value(&message.body)));
+        }
+        Target::Group(group) => {
+            changes.push(seen(2, message, group));
+            // Texts are numbered as the messages of a user that nobody is.
+            let text = hub.promise(0);
+            changes.push((key(b't', &[text]), value(&message.body)));
+            for member in hub.members.clone() {
+                let version = hub.promise(member);
+                let pointer = [text.to_be_bytes(), [0; 8]].concat();
+                changes.push((key(b'i', &[member, version]), value(&pointer)));
+            }
+        }
     }
 }
 
 /// Returns the key that records that a message was stored.
-fn seen(kind: u8, source: i64, id: &str, scope: i64) -> Change {
+fn seen(kind: u8, message: &Accepted, scope: i64) -> Change {
     let mut key = vec![b'd', kind];
-    key.extend_from_slice(&source.to_be_bytes());
-    key.extend_from_slice(&[0, 0, 0, id.len() as u8]);
-    key.extend_from_slice(id.as_bytes());
+    key.extend_from_slice(&message.source.to_be_bytes());
+    key.extend_from_slice(&[0, 0, 0, message.id().len() as u8]);
+    key.extend_from_slice(message.id());
     key.extend_from_slice(&scope.to_be_bytes());
     (key, CHECK.to_vec())
-}
-
-fn message(request: &[u8], now: i64) -> Vec<u8> {
-    let mut bytes = value(request);
-    bytes.extend_from_slice(&now.to_be_bytes());
-    bytes
 }
 
 fn value(bytes: &[u8]) -> Vec<u8> {

@@ -1,8 +1,25 @@
-//! Measures `imd` beside the least that could do the same work: an echo, a mock of the path of a message, and brokers
-//! where they are installed. One run measures each row in turn, alternating between the baseline and `imd`.
+//! Measures `imd` beside the least that could do the same work, an echo and a mock of the path of a message, and beside brokers
+//! where they are installed.
 //!
-//! `cargo run --release --example side_by_side -- --rows p2p,gateway`. Where the system allows it, the server has one
-//! core to itself and the load another.
+//! It serves whoever changes the path of a message, and whoever asks how fast `imd` is: the table in docs/performance.md is what
+//! it prints. `cargo run --release --example side_by_side -- --rows p2p,gateway`.
+//!
+//! What makes its figures comparable:
+//!
+//! - A row measures its neighbour and `imd` in turn, in one run, with the same load from the same code.
+//! - The server is a process of its own. Where the system allows it, it has one core to itself, and the load another.
+//! - The server answers nothing that it has not done, and the load checks it: every message must be acknowledged once and arrive
+//!   once, or there is no figure.
+//!
+//! | modules | what they do |
+//! |---|---|
+//! | `rows`, `table` | what is measured, and how it is printed |
+//! | `server`, `serve`, `kind`, `peers`, `affinity` | the processes that are measured |
+//! | `echo`, `mock`, `hub`, `log` | the bare servers |
+//! | `load`, `in_turn`, `memory`, `wire` | what all loads share |
+//! | `messages` with `imd_peer`, `nats`, `mqtt`, `redis` | messages between users: one loop for all servers |
+//! | `latency`, `fair`, `growth`, `idle`, `requests`, `connects` | the other loads |
+//! | `budget`, `lockstep` | what one message costs |
 
 mod affinity;
 mod budget;
@@ -12,6 +29,7 @@ mod fair;
 mod growth;
 mod hub;
 mod idle;
+mod imd_peer;
 mod in_turn;
 mod kind;
 mod latency;
@@ -24,6 +42,7 @@ mod mock;
 mod mqtt;
 mod nats;
 mod peers;
+mod redis;
 mod requests;
 mod rows;
 mod serve;
@@ -34,9 +53,11 @@ mod wire;
 use std::error::Error;
 
 use clap::{Parser, Subcommand};
+use imd::load::{Pattern, Until};
 use tokio::runtime::Builder;
 
 use idle::Clients;
+use rows::{Options, Row};
 use serve::Serve;
 use table::Table;
 
@@ -50,9 +71,10 @@ type Fault = Box<dyn Error + Send + Sync>;
 struct Args {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Only these rows: gateway, connect, p2p, p2p-durable, latency,
+    /// Only these rows: gateway, connect, p2p, p2p-durable, ids, ring, latency,
     /// latency-durable, group, group-durable, fair, fair-durable, idle, many,
-    /// growth, growth-durable, lab, nats, mosquitto
+    /// growth, growth-durable, lab, nats, mosquitto, jetstream, jetstream-sync,
+    /// redis, redis-sync
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
     /// How often each side of a row is measured; the median counts
@@ -62,6 +84,12 @@ struct Args {
     /// long as they are apart
     #[arg(long, default_value_t = 2.0)]
     secs: f64,
+    /// Who gets the messages, in all rows but `ring` and those of groups
+    #[arg(long, value_enum, default_value_t)]
+    pattern: Pattern,
+    /// When a message makes room for the next one
+    #[arg(long, value_enum, default_value_t)]
+    until: Until,
     /// 18,000 idle connections in place of 2,000, with a heartbeat every 10 s,
     /// and ten million stored messages in place of a million
     #[arg(long)]
@@ -111,31 +139,36 @@ fn main() -> Result<(), Fault> {
 }
 
 async fn measure(args: &Args) -> Result<(), Fault> {
-    let table = Table {
-        is_markdown: args.markdown,
+    let mut table = Table::begin(args.markdown);
+    let options = Options {
+        is_full: args.full,
+        pattern: args.pattern,
+        until: args.until,
     };
-    table.head();
-    for row in rows::all(args.full) {
+    for row in rows::all(options) {
         if !args.rows.is_empty() && !args.rows.iter().any(|name| name == row.name) {
             continue;
         }
-        if let Some(program) = row.baseline.kind.broker()
-            && !peers::is_installed(program)
-        {
-            table.missing(&row, "not installed");
+        if let Some(why) = obstacle(&row)? {
+            table.missing(&row, why);
             continue;
         }
-        if !server::executable(row.baseline.kind)?.is_file() {
-            table.missing(&row, "not built: docs/performance.md");
-            continue;
-        }
-        let (mut baseline, mut imd) = (Vec::new(), Vec::new());
+        let (mut neighbour, mut imd) = (Vec::new(), Vec::new());
         for _ in 0..args.rounds {
             let [base, ours] = row.round(args.secs).await?;
-            baseline.push(base);
+            neighbour.push(base);
             imd.push(ours);
         }
-        table.row(&row, &baseline, &imd);
+        table.row(&row, &neighbour, &imd);
     }
+    table.end();
     Ok(())
+}
+
+/// Returns why a row can't be measured, if so.
+fn obstacle(row: &Row) -> Result<Option<&'static str>, Fault> {
+    if !server::executable(row.neighbour.kind)?.is_file() {
+        return Ok(Some("not built: docs/performance.md"));
+    }
+    peers::obstacle(row.neighbour)
 }

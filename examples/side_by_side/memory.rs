@@ -1,6 +1,6 @@
 //! Memory that is ready for use.
 //!
-//! A virtual machine may give memory that no process uses back to its host, and get it back page by page. Then a store
+//! Serves all rows about messages. A virtual machine may give memory that no process uses back to its host, and get it back page by page. Then a store
 //! in memory waits for the host, the longer the machine has been at rest. So right before messages are measured, a
 //! process takes memory and gives it back, and every server finds the same conditions.
 

@@ -1,332 +1,517 @@
-//! Users who send messages to one another as fast as they are answered, and read what they are notified of.
+//! The load of every row about messages: users who write to one another, whatever the server.
+//!
+//! Serves the rows and [`latency`](crate::latency), [`fair`](crate::fair), [`growth`](crate::growth). There is one loop,
+//! [`User`], for all servers; a [`Peer`] says how a message is sent to a server and what the server's frames mean. [`Run`] has
+//! all messages of a run. Each is sent when it is due, must be acknowledged once where the server acknowledges, and must
+//! arrive once in every inbox that it is for; otherwise the run fails. In a closed loop a message is due when another one of
+//! its sender is done: delivered *and* acknowledged, or only acknowledged, as [`Until`] says.
+//!
+//! All users are tasks of one thread, on the core of the load.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use imd::codec;
-use imd::load::{Client, FieldTable, Frames, Latency, Mailbox, Template, request};
-use imd::proto::Cmd;
+use imd::load::{Client, Connection, Framing, Latency, Mailbox, Pattern, Receivers, Until, nanos};
 use parking_lot::Mutex;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 
-use crate::Fault;
-use crate::load::{Crowd, Sample, log_in};
-use crate::memory;
-use crate::serve::GROUP;
+use crate::kind::Kind;
+use crate::load::{Crowd, Sample, Stopwatch, WARM_UP};
 use crate::server::Server;
-use crate::wire::{self, NO_ID};
-
-/// The length of a message's text, in bytes.
-pub const TEXT: usize = 32;
+use crate::{Fault, imd_peer, memory, mqtt, nats, redis, wire};
 
 /// How long messages may take to arrive after the last one was sent.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// All messages of a run.
-pub struct Run {
-    /// How many users have received each message, and whether it was answered.
-    messages: Vec<(u16, bool)>,
-    /// How many inboxes each message is put into.
-    receivers: u16,
-    answered: usize,
-    delivered: u64,
-    is_over: bool,
-    /// The schedule; `None` if the messages are not timed.
-    due: Option<Due>,
-    /// How long after it was due each timed message was delivered.
-    latencies: Latency,
+/// Who writes to whom, and how much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Traffic {
+    /// How many users there are.
+    pub users: usize,
+    /// To whom they write; without a pattern, all are members of a group, and a random one writes to all.
+    pub pattern: Option<Pattern>,
+    /// When a message makes room for the next one.
+    pub until: Until,
+    /// How many messages of each user are on their way, in a group how many in all. With 0, messages are due when
+    /// [`Mailbox::push`] says so.
+    pub outstanding: usize,
+    /// Whether the senders give ids to their messages. Otherwise the server does.
+    pub gives_ids: bool,
 }
 
-/// The schedule of the messages.
-struct Due {
-    /// The number of the first message of the schedule, and when it is due.
-    first: usize,
-    at: Instant,
-    /// How long after a message the next one is due.
-    every: Duration,
-    /// The number of the first message that is timed.
-    timed: usize,
+/// A connection of a user to some server.
+pub trait Peer: Send + 'static {
+    /// The framing of what the server sends.
+    type Framing: Framing;
+    /// Whether the connection is the one that the user sends on. A user may have another one to receive.
+    const SENDS: bool = true;
+
+    /// Appends the message with this number to the user `to`, or to the group if there is one.
+    fn send(&mut self, to: usize, number: usize, out: &mut BytesMut);
+
+    /// Looks at whole frames, tells `seen` what they mean, and appends what the protocol asks for. It is called without frames
+    /// when the connection begins.
+    fn take(&mut self, frames: &[u8], seen: &mut Seen<'_>, out: &mut BytesMut)
+    -> Result<(), Fault>;
+}
+
+/// What a connection reports of the messages in the frames of one read.
+pub struct Seen<'a> {
+    run: &'a mut Run,
+    user: usize,
+    /// The messages of this user that were not acknowledged yet, oldest first.
+    unacknowledged: &'a mut VecDeque<usize>,
+    due: &'a mut VecDeque<u64>,
+}
+
+impl Seen<'_> {
+    /// The server has acknowledged the oldest message of this user that it has not acknowledged yet: all servers acknowledge
+    /// the messages of a connection in their order.
+    pub fn acknowledged(&mut self) -> Result<(), Fault> {
+        let oldest = self.unacknowledged.pop_front();
+        let number = oldest.ok_or("an acknowledgement of nothing")?;
+        let done = self.run.acknowledge(number)?;
+        self.make_room(done);
+        Ok(())
+    }
+
+    /// The message with this text has reached this user.
+    pub fn delivered(&mut self, text: &[u8]) -> Result<(), Fault> {
+        let done = self.run.deliver(wire::number(text)?)?;
+        self.make_room(done);
+        Ok(())
+    }
+
+    /// Lets a user send, if there is one whose message is done.
+    fn make_room(&mut self, sender: Option<usize>) {
+        match sender {
+            Some(user) if user == self.user => self.due.push_back(self.run.now),
+            Some(user) => self.run.mailboxes[user].push(self.run.now),
+            None => {}
+        }
+    }
+}
+
+/// A message of a run.
+struct Message {
+    sender: u16,
+    /// How many users have received it.
+    received: u16,
+    is_acknowledged: bool,
+    /// When it was due, in nanoseconds since the run began.
+    due: u64,
+}
+
+/// All messages of a run.
+pub struct Run {
+    traffic: Traffic,
+    /// Whether the server acknowledges messages. If not, only deliveries count.
+    acknowledges: bool,
+    begun: Instant,
+    /// The time of this turn, in nanoseconds since the run began.
+    now: u64,
+    messages: Vec<Message>,
+    /// How many messages were not acknowledged yet, and how many deliveries are missing.
+    open: [u64; 2],
+    delivered: u64,
+    is_over: bool,
+    /// How long after it was due each message was delivered. None is recorded of messages that were due before `timed`.
+    latency: Latency,
+    timed: u64,
+    mailboxes: Vec<Arc<Mailbox>>,
+    /// Chooses the sender of the next message to a group.
+    random: SmallRng,
 }
 
 impl Run {
-    /// Creates a run without messages. Each message goes into that many inboxes.
-    pub fn new(receivers: u16) -> Arc<Mutex<Run>> {
-        Arc::new(Mutex::new(Run {
+    fn new(traffic: Traffic, acknowledges: bool) -> Run {
+        Run {
+            traffic,
+            acknowledges,
+            begun: Instant::now(),
+            now: 0,
             messages: Vec::new(),
-            receivers,
-            answered: 0,
+            open: [0; 2],
             delivered: 0,
             is_over: false,
-            due: None,
-            latencies: Latency::default(),
-        }))
-    }
-
-    /// Begins a schedule: the next message is due at `at`, and each later one `every` after the one before. The first
-    /// `untimed` messages are not timed.
-    pub fn due(&mut self, at: Instant, every: Duration, untimed: usize) {
-        let first = self.messages.len();
-        self.due = Some(Due {
-            first,
-            at,
-            every,
-            timed: first + untimed,
-        });
-    }
-
-    /// Returns the latencies of the messages that were timed since the last call.
-    pub fn take_latencies(&mut self) -> Latency {
-        std::mem::take(&mut self.latencies)
-    }
-
-    /// Appends the next message, and returns its number.
-    pub fn send(&mut self, template: &Template, out: &mut BytesMut) -> usize {
-        let number = self.messages.len();
-        template.put(&wire::id(number), out);
-        self.messages.push((0, false));
-        number
-    }
-
-    /// Returns whether no more messages are to be sent.
-    pub fn is_over(&self) -> bool {
-        self.is_over
-    }
-
-    fn find(&mut self, id: usize) -> Result<&mut (u16, bool), Fault> {
-        let found = self.messages.get_mut(id);
-        found.ok_or_else(|| "an unknown message".into())
-    }
-
-    /// Counts the answer to the message with this id.
-    pub fn answer(&mut self, id: &[u8]) -> Result<(), Fault> {
-        self.answer_to(wire::number(id)?)
-    }
-
-    /// Counts the answer to the message with this number.
-    pub fn answer_to(&mut self, id: usize) -> Result<(), Fault> {
-        let (_, is_answered) = self.find(id)?;
-        if std::mem::replace(is_answered, true) {
-            return Err("a message was answered twice".into());
+            latency: Latency::default(),
+            timed: 0,
+            mailboxes: (0..traffic.users).map(|_| Arc::default()).collect(),
+            random: SmallRng::seed_from_u64(0),
         }
-        self.answered += 1;
-        Ok(())
     }
 
-    /// Counts the arrival of the message with this id.
-    pub fn arrive(&mut self, id: &[u8]) -> Result<(), Fault> {
-        let (id, most) = (wire::number(id)?, self.receivers);
-        let (received, _) = self.find(id)?;
-        *received += 1;
-        if *received > most {
+    /// Returns the time since the run began.
+    pub fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Returns how many inboxes each message is for.
+    fn receivers(&self) -> u16 {
+        match self.traffic.pattern {
+            Some(_) => 1,
+            None => self.traffic.users as u16,
+        }
+    }
+
+    /// Adds a message that is sent now, and returns its number.
+    fn send(&mut self, sender: usize, due: u64) -> usize {
+        self.messages.push(Message {
+            sender: sender as u16,
+            received: 0,
+            is_acknowledged: !self.acknowledges,
+            due,
+        });
+        self.open[0] += u64::from(self.acknowledges);
+        self.open[1] += u64::from(self.receivers());
+        self.messages.len() - 1
+    }
+
+    /// Counts the acknowledgement of a message. Returns the user who may send another one now, if any.
+    fn acknowledge(&mut self, number: usize) -> Result<Option<usize>, Fault> {
+        let receivers = self.receivers();
+        let message = self.messages.get_mut(number).ok_or("an unknown message")?;
+        if std::mem::replace(&mut message.is_acknowledged, true) {
+            return Err("a message was acknowledged twice".into());
+        }
+        let is_done = match self.traffic.until {
+            Until::Acknowledged => true,
+            Until::Delivered => message.received == receivers,
+        };
+        let sender = message.sender.into();
+        self.open[0] -= 1;
+        Ok(is_done.then(|| self.next_sender(sender)).flatten())
+    }
+
+    /// Counts a delivery of a message. Returns the user who may send another one now, if any.
+    fn deliver(&mut self, number: usize) -> Result<Option<usize>, Fault> {
+        let receivers = self.receivers();
+        let message = self.messages.get_mut(number).ok_or("an unknown message")?;
+        if message.received == receivers {
             return Err("a message arrived twice".into());
         }
-        self.delivered += 1;
-        if let Some(due) = self.due.as_ref().filter(|due| id >= due.timed) {
-            let at = due.at + due.every.mul_f64((id - due.first) as f64);
-            self.latencies.record_duration(at.elapsed());
+        message.received += 1;
+        if message.due >= self.timed {
+            self.latency.record(self.now.saturating_sub(message.due));
         }
-        Ok(())
+        let waits_for_it = !self.acknowledges || self.traffic.until == Until::Delivered;
+        let is_done = waits_for_it && message.is_acknowledged && message.received == receivers;
+        let sender = message.sender.into();
+        self.open[1] -= 1;
+        self.delivered += 1;
+        Ok(is_done.then(|| self.next_sender(sender)).flatten())
     }
 
-    fn is_done(&self) -> bool {
-        let (sent, delivered) = (self.messages.len(), self.delivered);
-        self.answered == sent && delivered == sent as u64 * u64::from(self.receivers)
+    /// Returns who sends a message in place of one of `sender` that is done.
+    fn next_sender(&mut self, sender: usize) -> Option<usize> {
+        match (self.traffic.outstanding, self.traffic.pattern) {
+            (0, _) => None,
+            (_, Some(_)) => Some(sender),
+            (_, None) => Some(self.random.random_range(0..self.traffic.users)),
+        }
     }
 }
 
-/// When a user sends a message.
-pub enum Pace {
-    /// Whenever a message is answered, so that this number is unanswered.
-    Outstanding(usize),
-    /// When the mailbox has one that is due.
-    Scheduled(Arc<Mailbox>),
-}
-
-/// One user.
-pub struct User {
-    uid: i64,
+/// One connection of a user, on any server.
+struct User<P> {
+    user: usize,
     run: Arc<Mutex<Run>>,
-    /// The user's messages, and when they are sent; `None` for users who only read.
-    sends: Option<(Template, Pace)>,
-    /// The version up to which the user has read.
-    current: i64,
-    /// The newest version that the server has named.
-    total: i64,
-    /// Whether a page was requested and has not arrived.
-    is_syncing: bool,
-    /// When the messages that are to be sent were due; any number if nothing is timed.
+    peer: P,
+    mailbox: Arc<Mailbox>,
+    /// Chooses the receivers; none if the user writes to a group.
+    receivers: Option<Receivers>,
+    unacknowledged: VecDeque<usize>,
+    /// When the messages were due that are to be sent.
     due: VecDeque<u64>,
 }
 
-impl User {
-    /// Creates a user who has read nothing.
-    pub fn new(uid: i64, run: &Arc<Mutex<Run>>, sends: Option<(Template, Pace)>) -> Self {
-        let first = match &sends {
-            Some((_, Pace::Outstanding(messages))) => *messages,
-            _ => 0,
-        };
-        User {
-            uid,
-            run: Arc::clone(run),
-            sends,
-            current: 0,
-            total: 0,
-            is_syncing: false,
-            due: std::iter::repeat_n(0, first).collect(),
-        }
-    }
-
-    fn receive(
-        &mut self,
-        run: &mut Run,
-        message: &FieldTable<'_>,
-        out: &mut BytesMut,
-    ) -> Result<(), Fault> {
-        if message.number(3) != 0 {
-            return Err(String::from_utf8_lossy(message.text(4)).into());
-        }
-        match message.cmd() {
-            Some(Cmd::SyncMsg) => self.page(run, message),
-            Some(Cmd::Notify) => {
-                self.total = self.total.max(message.number(6));
-                Ok(())
-            }
-            Some(Cmd::SendP2PMsg) => self.answer(run, message.text(7), out),
-            Some(Cmd::SendGroupMsg) => self.answer(run, message.text(6), out),
-            _ => Err("an unexpected frame".into()),
-        }
-    }
-
-    fn answer(&mut self, run: &mut Run, id: &[u8], out: &mut BytesMut) -> Result<(), Fault> {
-        run.answer(id)?;
-        if let (Some((template, Pace::Outstanding(_))), false) = (&self.sends, run.is_over) {
-            run.send(template, out);
-        }
-        Ok(())
-    }
-
-    fn page(&mut self, run: &mut Run, page: &FieldTable<'_>) -> Result<(), Fault> {
-        for entry in page.entries().map(FieldTable::read) {
-            self.current += 1;
-            if entry.number(7) != self.current {
-                return Err("a version is missing".into());
-            }
-            run.arrive(entry.text(5))?;
-        }
-        if self.current != page.number(5) {
-            return Err("a page is not as long as it says".into());
-        }
-        self.total = self.total.max(page.number(7));
-        self.is_syncing = false;
-        Ok(())
-    }
-}
-
-impl Client for User {
-    type Framing = Frames;
+impl<P: Peer> Client for User<P> {
+    type Framing = P::Framing;
     type Error = Fault;
 
     fn turn(&mut self, cx: &Context<'_>, frames: &[u8], out: &mut BytesMut) -> Result<(), Fault> {
-        let shared = Arc::clone(&self.run);
-        let mut run = shared.lock();
-        if let Some((template, pace)) = &self.sends {
-            if let Pace::Scheduled(mailbox) = pace {
-                mailbox.take(cx, &mut self.due);
-            }
-            for _ in self.due.drain(..) {
-                run.send(template, out);
-            }
+        let mut run = self.run.lock();
+        run.now = nanos(run.begun.elapsed());
+        let mut seen = Seen {
+            run: &mut run,
+            user: self.user,
+            unacknowledged: &mut self.unacknowledged,
+            due: &mut self.due,
+        };
+        self.peer.take(frames, &mut seen, out)?;
+        if !P::SENDS {
+            return Ok(());
         }
-        for (message, _) in codec::frames(frames) {
-            self.receive(&mut run, &FieldTable::read(message), out)?;
-        }
-        if !self.is_syncing && self.total > self.current {
-            self.is_syncing = true;
-            wire::put(&request::sync(self.uid, self.current), out);
+        self.mailbox.take(cx, &mut self.due);
+        for due in self.due.drain(..) {
+            if run.is_over {
+                continue;
+            }
+            let to = self.receivers.as_mut().map_or(0, Receivers::choose);
+            let number = run.send(self.user, due);
+            if run.acknowledges {
+                self.unacknowledged.push_back(number);
+            }
+            self.peer.send(to, number, out);
         }
         Ok(())
     }
 }
 
-/// Makes a template of the messages from one user to another.
-pub fn p2p_template(source: i64, target: i64) -> Template {
-    wire::template(&wire::frame(&request::p2p(source, target, NO_ID, &text())))
+/// The users of a run, connected to one server.
+pub struct Users {
+    pub run: Arc<Mutex<Run>>,
+    pub crowd: Crowd,
+    receivers: Vec<Option<Receivers>>,
 }
 
-/// Makes a template of the messages from one user to the group.
-pub fn group_template(source: i64) -> Template {
-    wire::template(&wire::frame(&request::group(source, GROUP, NO_ID, &text())))
-}
-
-fn text() -> String {
-    "x".repeat(TEXT)
-}
-
-/// Lets users send messages in a ring, each to the next one. The figure is deliveries per second.
-pub async fn p2p(
-    server: &Server,
-    users: i64,
-    outstanding: usize,
-    secs: f64,
-) -> Result<Sample, Fault> {
-    let sends = |uid| {
-        let template = p2p_template(uid, uid % users + 1);
-        Some((template, Pace::Outstanding(outstanding)))
-    };
-    run(server, users, Run::new(1), sends, secs).await
-}
-
-/// Lets the first user of a group send to all. The figure is deliveries per second.
-pub async fn group(
-    server: &Server,
-    members: i64,
-    outstanding: usize,
-    secs: f64,
-) -> Result<Sample, Fault> {
-    let sends = |uid| (uid == 1).then(|| (group_template(uid), Pace::Outstanding(outstanding)));
-    run(server, members, Run::new(members as u16), sends, secs).await
-}
-
-async fn run(
-    server: &Server,
-    users: i64,
-    run: Arc<Mutex<Run>>,
-    sends: impl Fn(i64) -> Option<(Template, Pace)>,
-    secs: f64,
-) -> Result<Sample, Fault> {
-    let mut crowd = Crowd::default();
-    // In a group the sender comes last, when all readers are logged in.
-    for uid in (1..=users).rev() {
-        let stream = log_in(&server.access, uid).await?;
-        crowd.add(stream, User::new(uid, &run, sends(uid)));
-    }
-    measure(server, &mut crowd, &run, secs).await
-}
-
-/// Counts what a crowd delivers for a while, and then waits until everything has arrived.
-pub async fn measure(
-    server: &Server,
-    crowd: &mut Crowd,
-    run: &Mutex<Run>,
-    secs: f64,
-) -> Result<Sample, Fault> {
-    memory::warm()?;
-    let sample = Sample::rate(server, crowd, secs, || run.lock().delivered).await?;
-    run.lock().is_over = true;
-    settle(crowd, run).await?;
-    Ok(sample)
-}
-
-/// Waits until every message was answered and has arrived, and a moment longer, in case one arrives twice.
-pub async fn settle(crowd: &mut Crowd, run: &Mutex<Run>) -> Result<(), Fault> {
-    let begun = Instant::now();
-    while !run.lock().is_done() {
-        if begun.elapsed() > DRAIN {
-            return Err("messages were lost".into());
+impl Users {
+    /// Connects the users of a server whose addresses are these, and lets them begin.
+    pub async fn connect(
+        kind: Kind,
+        addrs: &[SocketAddr],
+        traffic: Traffic,
+    ) -> Result<Users, Fault> {
+        let mut users = Users::new(traffic, kind != Kind::Nats);
+        for user in 0..traffic.users {
+            let addr = addrs[user % addrs.len()];
+            match kind {
+                Kind::Nats | Kind::JetStream => nats::join(&mut users, user, addr, kind).await?,
+                Kind::Mosquitto => mqtt::join(&mut users, user, addr).await?,
+                Kind::Redis => redis::join(&mut users, user, addr).await?,
+                _ => imd_peer::join(&mut users, user, addr).await?,
+            }
         }
-        crowd.for_(Duration::from_millis(10)).await?;
+        users.begin();
+        Ok(users)
     }
-    crowd.for_(Duration::from_millis(50)).await
+
+    /// Creates a run without users. `acknowledges` says whether the server acknowledges messages.
+    pub fn new(traffic: Traffic, acknowledges: bool) -> Users {
+        let numbers: Vec<usize> = (0..traffic.users).collect();
+        let receivers = traffic.pattern.map(|pattern| {
+            let receivers = Receivers::of(pattern, traffic.users, &numbers);
+            receivers.map(Some).collect()
+        });
+        Users {
+            run: Arc::new(Mutex::new(Run::new(traffic, acknowledges))),
+            crowd: Crowd::default(),
+            receivers: receivers.unwrap_or_else(|| vec![None; traffic.users]),
+        }
+    }
+
+    /// Returns what the users do.
+    pub fn traffic(&self) -> Traffic {
+        self.run.lock().traffic
+    }
+
+    /// Adds a connection of a user.
+    pub fn add<P: Peer>(&mut self, user: usize, connection: Connection<P::Framing>, peer: P) {
+        let client = User {
+            user,
+            run: Arc::clone(&self.run),
+            peer,
+            mailbox: Arc::clone(&self.run.lock().mailboxes[user]),
+            receivers: self.receivers[user].take_if(|_| P::SENDS),
+            unacknowledged: VecDeque::new(),
+            due: VecDeque::new(),
+        };
+        self.crowd.add(connection, client);
+    }
+
+    /// Makes the first messages of a closed loop due.
+    pub fn begin(&self) {
+        let run = self.run.lock();
+        let now = nanos(run.elapsed());
+        let users = match run.traffic.pattern {
+            Some(_) => &run.mailboxes[..],
+            None => &run.mailboxes[..1],
+        };
+        for mailbox in users {
+            (0..run.traffic.outstanding).for_each(|_| mailbox.push(now));
+        }
+    }
+
+    /// Returns the mailboxes of the users, by their numbers.
+    pub fn mailboxes(&self) -> Vec<Arc<Mailbox>> {
+        self.run.lock().mailboxes.clone()
+    }
+
+    /// Begins to record latencies: those of the messages that are due from this time on.
+    pub fn time_from(&self, since_begin: Duration) {
+        let mut run = self.run.lock();
+        run.timed = nanos(since_begin);
+        run.latency = Latency::default();
+    }
+
+    /// Returns the latencies since the last call.
+    pub fn take_latency(&self) -> Latency {
+        std::mem::take(&mut self.run.lock().latency)
+    }
+
+    /// Counts deliveries for a while, and then waits until everything has arrived. The figure is deliveries per second. Of the
+    /// latencies, those of all messages count that were sent meanwhile.
+    pub async fn rate(mut self, server: &Server, secs: f64) -> Result<Sample, Fault> {
+        memory::warm()?;
+        self.crowd.for_(WARM_UP).await?;
+        let delivered = || self.run.lock().delivered;
+        let (before, watch) = (delivered(), Stopwatch::start(server));
+        let elapsed = self.run.lock().elapsed();
+        self.time_from(elapsed);
+        self.crowd.for_(Duration::from_secs_f64(secs)).await?;
+        let spent = watch.stop(server, (delivered() - before) as f64);
+        self.run.lock().is_over = true;
+        self.settle().await?;
+        Ok(Sample {
+            latency: self.take_latency(),
+            ..spent.rate()
+        })
+    }
+
+    /// Waits until every message was acknowledged and has arrived, and a moment longer, in case one arrives twice.
+    pub async fn settle(&mut self) -> Result<(), Fault> {
+        let begun = Instant::now();
+        while self.run.lock().open != [0, 0] {
+            if begun.elapsed() > DRAIN {
+                return Err("messages were lost".into());
+            }
+            self.crowd.for_(Duration::from_millis(10)).await?;
+        }
+        self.crowd.for_(Duration::from_millis(50)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{hub, mock};
+    use imd::{Config, Imd};
+    use tokio::net::TcpListener;
+    use tokio::runtime::Builder;
+
+    fn traffic(pattern: Option<Pattern>, until: Until) -> Traffic {
+        Traffic {
+            users: 3,
+            pattern,
+            until,
+            outstanding: 2,
+            gives_ids: false,
+        }
+    }
+
+    #[test]
+    fn a_message_makes_room_when_both_have_happened_in_either_order() {
+        let mut run = Run::new(traffic(Some(Pattern::Random), Until::Delivered), true);
+        let (first, second) = (run.send(2, 0), run.send(1, 0));
+        assert_eq!(run.acknowledge(first).unwrap(), None);
+        assert_eq!(run.deliver(first).unwrap(), Some(2));
+        assert_eq!(run.deliver(second).unwrap(), None);
+        assert_eq!(run.open, [1, 0]);
+        assert_eq!(run.acknowledge(second).unwrap(), Some(1));
+        assert_eq!((run.open, run.delivered), ([0, 0], 2));
+    }
+
+    #[test]
+    fn an_acknowledgement_is_enough_if_the_traffic_says_so() {
+        let mut run = Run::new(traffic(Some(Pattern::Ring), Until::Acknowledged), true);
+        let message = run.send(0, 0);
+        assert_eq!(run.acknowledge(message).unwrap(), Some(0));
+        assert_eq!(run.deliver(message).unwrap(), None);
+    }
+
+    #[test]
+    fn a_server_that_acknowledges_nothing_is_waited_for_by_deliveries() {
+        let mut run = Run::new(traffic(Some(Pattern::Ring), Until::Acknowledged), false);
+        let message = run.send(0, 0);
+        assert_eq!(run.open, [0, 1]);
+        assert_eq!(run.deliver(message).unwrap(), Some(0));
+    }
+
+    #[test]
+    fn a_group_message_is_done_when_every_member_has_it() {
+        let mut run = Run::new(traffic(None, Until::Delivered), true);
+        let message = run.send(0, 0);
+        assert_eq!(run.acknowledge(message).unwrap(), None);
+        assert_eq!(run.deliver(message).unwrap(), None);
+        assert_eq!(run.deliver(message).unwrap(), None);
+        assert!(run.deliver(message).unwrap().is_some_and(|next| next < 3));
+        assert!(run.deliver(message).is_err(), "it arrived once more");
+    }
+
+    #[test]
+    fn what_happens_twice_or_to_an_unknown_message_is_an_error() {
+        let mut run = Run::new(traffic(Some(Pattern::Random), Until::Delivered), true);
+        let message = run.send(0, 0);
+        run.acknowledge(message).unwrap();
+        run.deliver(message).unwrap();
+        assert!(run.acknowledge(message).is_err() && run.deliver(message).is_err());
+        assert!(run.deliver(message + 1).is_err());
+    }
+
+    #[test]
+    fn latencies_are_those_of_all_messages_that_were_due_in_time() {
+        let mut run = Run::new(traffic(Some(Pattern::Random), Until::Delivered), true);
+        run.timed = 1_000;
+        let due = [999, 1_000, 2_000].map(|due| run.send(0, due));
+        run.now = 52_000;
+        for message in due {
+            run.deliver(message).unwrap();
+        }
+        let latency = run.latency.percentiles().unwrap();
+        assert_eq!((latency.p50, latency.max), (50.0, 51.0));
+    }
+
+    /// Lets users write for a moment, and returns how many deliveries there were.
+    async fn try_out(kind: Kind, addrs: &[SocketAddr], traffic: Traffic) -> u64 {
+        let mut users = Users::connect(kind, addrs, traffic).await.unwrap();
+        users.crowd.for_(Duration::from_millis(20)).await.unwrap();
+        users.run.lock().is_over = true;
+        users.settle().await.unwrap();
+        users.run.lock().delivered
+    }
+
+    /// Starts a mock with a thread, and so a state, of its own.
+    fn start_mock(members: i64) -> SocketAddr {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let addr = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            hub::with(|hub| hub.members = (1..=members).collect());
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async { mock::serve(TcpListener::from_std(listener)?, None).await })
+        });
+        addr
+    }
+
+    #[tokio::test]
+    async fn the_same_load_works_with_imd_and_with_the_mock() {
+        let loads = [
+            (Some(Pattern::Random), Until::Delivered, false),
+            (Some(Pattern::Ring), Until::Acknowledged, true),
+            (Some(Pattern::Zipf), Until::Delivered, true),
+            (Some(Pattern::Pairs), Until::Acknowledged, false),
+            (None, Until::Delivered, false),
+        ];
+        for (pattern, until, gives_ids) in loads {
+            let traffic = Traffic {
+                gives_ids,
+                ..traffic(pattern, until)
+            };
+            let delivered = try_out(Kind::Mock, &[start_mock(3)], traffic).await;
+            assert!(delivered >= 6, "mock, {traffic:?}: {delivered}");
+            if pattern.is_none() {
+                continue;
+            }
+            let imd = Imd::start(Config::ephemeral()).await.unwrap();
+            let addrs: Vec<_> = imd.access_servers().iter().map(|it| it.addr()).collect();
+            let delivered = try_out(Kind::Imd, &addrs, traffic).await;
+            assert!(delivered >= 6, "imd, {traffic:?}: {delivered}");
+            imd.shutdown().await;
+        }
+    }
 }

@@ -1,20 +1,17 @@
-//! The messages of a ring of users over MQTT 3.1.1 with QoS 1: sender and receiver both get or give an acknowledgement.
+//! Users of an MQTT 3.1.1 broker with QoS 1: sender and receiver both get or give an acknowledgement.
+//!
+//! Serves [`messages`](crate::messages). The broker keeps a message until its receiver has acknowledged it, in memory.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::task::Context;
+use std::net::SocketAddr;
 
 use bytes::{BufMut, BytesMut};
-use imd::load::{Client, Connection, Framing, Template};
-use parking_lot::Mutex;
+use imd::load::{Connection, Framing};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::Fault;
-use crate::load::{Crowd, Sample, connect_late};
-use crate::messages::{Run, TEXT, measure};
-use crate::server::Server;
-use crate::wire::{self, ID_DIGITS, NO_ID};
+use crate::load::connect_late;
+use crate::messages::{Peer, Seen, Users};
+use crate::wire::{self, TEXT, digits};
 
 const PUBLISH: u8 = 0x30;
 const PUBACK: u8 = 0x40;
@@ -40,74 +37,60 @@ fn one(bytes: &[u8]) -> Option<(u8, &[u8])> {
     Some((kind, rest.get(..len.into())?))
 }
 
-fn packet(kind: u8, body: &[u8]) -> Vec<u8> {
-    let mut packet = vec![kind, body.len() as u8];
-    packet.extend_from_slice(body);
-    packet
+/// Appends a packet with a body of several parts.
+fn packet(kind: u8, parts: &[&[u8]], out: &mut BytesMut) {
+    out.put_u8(kind);
+    out.put_u8(parts.iter().map(|part| part.len()).sum::<usize>() as u8);
+    parts.iter().for_each(|part| out.put_slice(part));
 }
 
-fn text(text: &str) -> Vec<u8> {
-    let mut bytes = (text.len() as u16).to_be_bytes().to_vec();
-    bytes.extend_from_slice(text.as_bytes());
-    bytes
+/// Returns the number of a packet and the text of the message in it, from its end: the topic in front of both has any length.
+fn message(body: &[u8]) -> Result<([u8; 2], &[u8]), Fault> {
+    let (rest, text) = body
+        .split_at_checked(body.len().saturating_sub(TEXT))
+        .unwrap_or_default();
+    let number = rest.last_chunk().ok_or("a packet without a number")?;
+    Ok((*number, text))
 }
 
-struct User {
-    run: Arc<Mutex<Run>>,
-    /// The packet of a message. The number of the packet stands in front of the text.
-    publish: Template,
-    outstanding: usize,
-    /// The messages that are not acknowledged yet, by the numbers of their packets.
-    open: HashMap<u16, usize>,
+struct MqttPeer {
+    /// The number of the last packet.
     last: u16,
-    has_begun: bool,
 }
 
-impl User {
-    fn publish(&mut self, run: &mut Run, out: &mut BytesMut) {
-        let id = run.send(&self.publish, out);
+impl Peer for MqttPeer {
+    type Framing = Packets;
+
+    fn send(&mut self, to: usize, number: usize, out: &mut BytesMut) {
         // Packets are numbered from 1.
         self.last = self.last.checked_add(1).unwrap_or(1);
-        self.open.insert(self.last, id);
-        let at = out.len() - TEXT - 2;
-        out[at..at + 2].copy_from_slice(&self.last.to_be_bytes());
+        let topic = digits::<4>(to);
+        let packet_number = self.last.to_be_bytes();
+        let parts = [
+            b"\0\x09user/",
+            &topic[..],
+            &packet_number,
+            &wire::text(number),
+        ];
+        packet(PUBLISH | QOS_1, &parts, out);
     }
-}
 
-impl Client for User {
-    type Framing = Packets;
-    type Error = Fault;
-
-    fn turn(
+    fn take(
         &mut self,
-        _: &Context<'_>,
         mut packets: &[u8],
+        seen: &mut Seen<'_>,
         out: &mut BytesMut,
     ) -> Result<(), Fault> {
-        let shared = Arc::clone(&self.run);
-        let mut run = shared.lock();
-        if !std::mem::replace(&mut self.has_begun, true) {
-            for _ in 0..self.outstanding {
-                self.publish(&mut run, out);
-            }
-        }
         while let Some((kind, body)) = one(packets) {
             packets = &packets[2 + body.len()..];
             match kind & 0xf0 {
                 PUBLISH => {
-                    let text = body.len() - TEXT;
-                    run.arrive(&body[text..text + ID_DIGITS])?;
-                    out.put_slice(&[PUBACK, 2]);
-                    out.put_slice(&body[text - 2..text]);
+                    let (number, text) = message(body)?;
+                    seen.delivered(text)?;
+                    packet(PUBACK, &[&number], out);
                 }
-                PUBACK => {
-                    let number = u16::from_be_bytes([body[0], body[1]]);
-                    let id = self.open.remove(&number).ok_or("an unknown packet")?;
-                    run.answer_to(id)?;
-                    if !run.is_over() {
-                        self.publish(&mut run, out);
-                    }
-                }
+                // Acknowledgements come in the order of the messages.
+                PUBACK => seen.acknowledged()?,
                 _ => return Err("an unexpected packet".into()),
             }
         }
@@ -115,54 +98,40 @@ impl Client for User {
     }
 }
 
-/// Lets users send messages in a ring, each to the next one. The figure is deliveries per second.
-pub async fn p2p(
-    server: &Server,
-    users: i64,
-    outstanding: usize,
-    secs: f64,
-) -> Result<Sample, Fault> {
-    let run = Run::new(1);
-    let mut subscribed = Vec::new();
-    for uid in 1..=users {
-        subscribed.push((uid, subscribe(server, uid).await?));
-    }
-    let mut crowd = Crowd::default();
-    for (uid, stream) in subscribed {
-        let mut body = text(&format!("user/{}", uid % users + 1));
-        body.extend_from_slice(&[0, 0]);
-        body.extend_from_slice(NO_ID.as_bytes());
-        body.extend_from_slice(&[b'x'; TEXT - ID_DIGITS]);
-        let user = User {
-            run: Arc::clone(&run),
-            publish: wire::template(&packet(PUBLISH | QOS_1, &body)),
-            outstanding,
-            open: HashMap::new(),
-            last: 0,
-            has_begun: false,
-        };
-        crowd.add(Connection::new(stream), user);
-    }
-    measure(server, &mut crowd, &run, secs).await
-}
-
-async fn subscribe(server: &Server, uid: i64) -> Result<TcpStream, Fault> {
-    let mut stream = connect_late(server.gateway).await?;
-    // Protocol level 4, a clean session, no keepalive.
-    let mut hello = text("MQTT");
-    hello.extend_from_slice(&[4, 2, 0, 0]);
-    hello.extend_from_slice(&text(&format!("client-{uid}")));
-    stream.write_all(&packet(0x10, &hello)).await?;
-    let mut accepted = [0; 4];
-    stream.read_exact(&mut accepted).await?;
-    let mut topic = vec![0, 1];
-    topic.extend_from_slice(&text(&format!("user/{uid}")));
-    topic.push(1);
-    stream.write_all(&packet(0x82, &topic)).await?;
-    let mut granted = [0; 5];
-    stream.read_exact(&mut granted).await?;
-    if accepted[3] != 0 || granted[4] != 1 {
+/// Connects a user, and adds the user to the others.
+pub async fn join(users: &mut Users, user: usize, addr: SocketAddr) -> Result<(), Fault> {
+    let mut stream = connect_late(addr).await?;
+    let name = digits::<4>(user);
+    let mut hello = BytesMut::new();
+    // Protocol level 4, a clean session, no keepalive; then one topic with QoS 1.
+    packet(0x10, &[b"\0\x04MQTT\x04\x02\0\0\0\x04", &name], &mut hello);
+    packet(0x82, &[b"\0\x01\0\x09user/", &name, b"\x01"], &mut hello);
+    stream.write_all(&hello).await?;
+    let mut answers = [0; 9];
+    stream.read_exact(&mut answers).await?;
+    if (answers[3], answers[8]) != (0, 1) {
         return Err("the broker has refused a subscription".into());
     }
-    Ok(stream)
+    users.add(user, Connection::new(stream), MqttPeer { last: 0 });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_published_message_is_read_with_its_number() {
+        let mut out = BytesMut::new();
+        MqttPeer { last: u16::MAX }.send(7, 12, &mut out);
+        let (kind, body) = one(&out).unwrap();
+        assert_eq!((kind, body.len() + 2), (0x32, out.len()));
+        assert!(body.starts_with(b"\0\x09user/0007"));
+        let (number, text) = message(body).unwrap();
+        assert_eq!((number, wire::number(text).unwrap()), ([0, 1], 12));
+        for cut in 0..out.len() {
+            assert_eq!(Packets::whole(&out[..cut]), 0);
+        }
+        assert!(message(b"short").is_err());
+    }
 }

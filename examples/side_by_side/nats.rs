@@ -1,21 +1,30 @@
-//! The messages of a ring of users over NATS, which stores and answers nothing. So the arrival of a message makes its
-//! sender send the next one.
+//! Users of NATS: of its core, which stores and acknowledges nothing, and of JetStream with a stream on file.
+//!
+//! Serves [`messages`](crate::messages). With JetStream, a stream stores the messages of all users, and a publisher names a
+//! subject for the acknowledgement that its message is stored. The receivers have subscribed to their subjects and get the
+//! messages past the stream: the way of NATS that costs the server least. What `imd` does in addition is that a receiver reads
+//! from the store, where the server keeps a read mark. Consumers that read from the stream cost JetStream more.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::task::Context;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
 
 use bytes::BytesMut;
-use imd::load::{Client, Connection, Framing, Mailbox, Template};
-use parking_lot::Mutex;
+use imd::load::{Connection, Framing};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::Fault;
-use crate::load::{Crowd, Sample, connect_late};
-use crate::messages::{Run, TEXT, measure};
-use crate::server::Server;
-use crate::wire::{self, ID_DIGITS, NO_ID};
+use crate::kind::Kind;
+use crate::load::connect_late;
+use crate::messages::{Peer, Seen, Users};
+use crate::wire::{self, TEXT, digits};
+
+/// The number of a connection's subscription to its messages, and of the one to acknowledgements.
+const MESSAGES: &[u8] = b"1";
+const ACKNOWLEDGEMENTS: &[u8] = b"2";
+
+/// The stream of all messages. What is not said has its default.
+const STREAM: &str = r#"{"name":"all","subjects":["user.*"],"storage":"file","retention":"limits","discard":"old",
+    "max_consumers":-1,"max_msgs":-1,"max_bytes":-1,"num_replicas":1}"#;
 
 /// The framing of NATS: lines. The line of a message is followed by its text.
 pub struct Lines;
@@ -23,106 +32,156 @@ pub struct Lines;
 impl Framing for Lines {
     fn whole(bytes: &[u8]) -> usize {
         let mut end = 0;
-        while let Some(taken) = one(&bytes[end..]) {
+        while let Some((_, _, taken)) = one(&bytes[end..]) {
             end += taken;
         }
         end
     }
 }
 
-/// Returns how many bytes the first line takes, together with its text if it is a message; `None` if it is not
-/// complete.
-fn one(bytes: &[u8]) -> Option<usize> {
-    let line = bytes.iter().position(|&byte| byte == b'\n')? + 1;
-    let Some(head) = bytes[..line].strip_prefix(b"MSG ") else {
-        return Some(line);
-    };
-    let len = head.trim_ascii().rsplit(|&byte| byte == b' ').next()?;
-    let len: usize = std::str::from_utf8(len).ok()?.parse().ok()?;
-    let taken = line + len + 2;
-    (bytes.len() >= taken).then_some(taken)
+impl Lines {
+    /// Returns all whole lines, each with its text.
+    fn all(mut bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+        std::iter::from_fn(move || {
+            let (line, text, taken) = one(bytes)?;
+            bytes = &bytes[taken..];
+            Some((line, text))
+        })
+    }
 }
 
-struct User {
-    run: Arc<Mutex<Run>>,
-    publish: Template,
-    mailbox: Arc<Mailbox>,
-    /// The mailbox of the user who sends to this one.
-    sender: Arc<Mailbox>,
-    /// When the messages that are to be sent were due. They are not timed.
-    due: VecDeque<u64>,
+/// Returns the first line, the text if it is a message, and the length of both; nothing if they are not complete.
+fn one(bytes: &[u8]) -> Option<(&[u8], &[u8], usize)> {
+    let end = bytes.iter().position(|&byte| byte == b'\n')? + 1;
+    let line = bytes[..end].trim_ascii_end();
+    if !line.starts_with(b"MSG ") {
+        return Some((line, &[], end));
+    }
+    let len = line.rsplit(|&byte| byte == b' ').next()?;
+    let len: usize = str::from_utf8(len).ok()?.parse().ok()?;
+    let text = bytes.get(end..end + len)?;
+    let taken = end + len + 2;
+    (bytes.len() >= taken).then_some((line, text, taken))
 }
 
-impl Client for User {
+/// Returns the number of the subscription that a message came by.
+fn subscription(line: &[u8]) -> Option<&[u8]> {
+    line.split(|&byte| byte == b' ').nth(2)
+}
+
+struct NatsPeer {
+    user: usize,
+    is_stored: bool,
+}
+
+impl Peer for NatsPeer {
     type Framing = Lines;
-    type Error = Fault;
 
-    fn turn(&mut self, cx: &Context<'_>, mut said: &[u8], out: &mut BytesMut) -> Result<(), Fault> {
-        let mut run = self.run.lock();
-        while let Some(taken) = one(said) {
-            let (thing, rest) = said.split_at(taken);
-            said = rest;
-            if thing.starts_with(b"MSG ") {
-                let text = taken - 2 - TEXT;
-                let id = &thing[text..text + ID_DIGITS];
-                // The arrival also counts as the answer, for there is none.
-                run.arrive(id)?;
-                run.answer(id)?;
-                self.sender.push(0);
-            } else if thing.starts_with(b"PING") {
-                out.extend_from_slice(b"PONG\r\n");
-            } else if thing.starts_with(b"-ERR") {
-                return Err(String::from_utf8_lossy(thing).into());
-            }
+    fn send(&mut self, to: usize, number: usize, out: &mut BytesMut) {
+        out.extend_from_slice(b"PUB user.");
+        out.extend_from_slice(&digits::<4>(to));
+        if self.is_stored {
+            out.extend_from_slice(b" stored.");
+            out.extend_from_slice(&digits::<4>(self.user));
         }
-        self.mailbox.take(cx, &mut self.due);
-        if !run.is_over() {
-            for _ in self.due.drain(..) {
-                run.send(&self.publish, out);
+        out.extend_from_slice(b" 32\r\n");
+        out.extend_from_slice(&wire::text(number));
+        out.extend_from_slice(b"\r\n");
+    }
+
+    fn take(&mut self, said: &[u8], seen: &mut Seen<'_>, out: &mut BytesMut) -> Result<(), Fault> {
+        for (line, text) in Lines::all(said) {
+            if line.starts_with(b"MSG ") {
+                match subscription(line) {
+                    Some(MESSAGES) => seen.delivered(text)?,
+                    Some(ACKNOWLEDGEMENTS) if is_done(text) => seen.acknowledged()?,
+                    _ => return Err(String::from_utf8_lossy(text).into()),
+                }
+            } else if line.starts_with(b"PING") {
+                out.extend_from_slice(b"PONG\r\n");
+            } else if line.starts_with(b"-ERR") {
+                return Err(String::from_utf8_lossy(line).into());
             }
         }
         Ok(())
     }
 }
 
-/// Lets users send messages in a ring, each to the next one. The figure is deliveries per second.
-pub async fn p2p(
-    server: &Server,
-    users: i64,
-    outstanding: usize,
-    secs: f64,
-) -> Result<Sample, Fault> {
-    let run = Run::new(1);
-    let mailboxes: Vec<Arc<Mailbox>> = (0..users).map(|_| Arc::default()).collect();
-    let mut subscribed = Vec::new();
-    for uid in 1..=users {
-        subscribed.push((uid, subscribe(server, uid).await?));
-    }
-    let mut crowd = Crowd::default();
-    for (this, (uid, stream)) in subscribed.into_iter().enumerate() {
-        let text = NO_ID.to_owned() + &"x".repeat(TEXT - ID_DIGITS);
-        let publish = format!("PUB user.{} {TEXT}\r\n{text}\r\n", uid % users + 1);
-        let user = User {
-            run: Arc::clone(&run),
-            publish: wire::template(publish.as_bytes()),
-            mailbox: Arc::clone(&mailboxes[this]),
-            sender: Arc::clone(&mailboxes[this.checked_sub(1).unwrap_or(mailboxes.len() - 1)]),
-            due: std::iter::repeat_n(0, outstanding).collect(),
-        };
-        crowd.add(Connection::new(stream), user);
-    }
-    measure(server, &mut crowd, &run, secs).await
+/// Returns whether an answer of JetStream reports no error.
+fn is_done(answer: &[u8]) -> bool {
+    answer.starts_with(b"{") && !answer.windows(8).any(|part| part == b"\"error\":")
 }
 
-async fn subscribe(server: &Server, uid: i64) -> Result<TcpStream, Fault> {
-    let mut stream = connect_late(server.gateway).await?;
-    let hello = format!("CONNECT {{\"verbose\":false}}\r\nSUB user.{uid} 1\r\nPING\r\n");
+/// Connects a user, and adds the user to the others. The first one makes the stream, if there is one.
+pub async fn join(
+    users: &mut Users,
+    user: usize,
+    addr: SocketAddr,
+    kind: Kind,
+) -> Result<(), Fault> {
+    assert_eq!(TEXT, 32, "the length stands in the line of a message");
+    let is_stored = kind == Kind::JetStream;
+    let mut stream = connect_late(addr).await?;
+    let mut hello = format!(
+        "CONNECT {{\"verbose\":false}}\r\nSUB user.{user:04} 1\r\nSUB stored.{user:04} 2\r\n"
+    );
+    if is_stored && user == 0 {
+        let len = STREAM.len();
+        write!(
+            hello,
+            "PUB $JS.API.STREAM.CREATE.all stored.0000 {len}\r\n{STREAM}\r\n"
+        )?;
+    }
+    hello += "PING\r\n";
     stream.write_all(hello.as_bytes()).await?;
+    // The server answers the ping at once, and the request for a stream when it is made.
     let mut said = Vec::new();
-    while !said.ends_with(b"PONG\r\n") {
+    let is_ready = |said: &[u8]| {
+        let lines: Vec<_> = Lines::all(said).collect();
+        let has = |start: &[u8]| lines.iter().any(|(line, _)| line.starts_with(start));
+        has(b"PONG") && (!is_stored || user > 0 || has(b"MSG "))
+    };
+    while !is_ready(&said) {
         if stream.read_buf(&mut said).await? == 0 {
             return Err("the broker has closed a connection".into());
         }
     }
-    Ok(stream)
+    if let Some((_, answer)) =
+        Lines::all(&said).find(|(_, text)| !text.is_empty() && !is_done(text))
+    {
+        return Err(String::from_utf8_lossy(answer).into());
+    }
+    users.add(user, Connection::new(stream), NatsPeer { user, is_stored });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_and_lines_are_told_apart_however_they_are_cut() {
+        let said = b"PING\r\nMSG user.0001 1 $JS.ACK.x 3\r\na\nb\r\nMSG stored.0001 2 2\r\n{}\r\n";
+        let found =
+            Lines::all(said).map(|(line, text)| (subscription(line).unwrap_or_default(), text));
+        let found: Vec<_> = found.collect();
+        assert_eq!(
+            found,
+            [(&b""[..], &b""[..]), (b"1", b"a\nb"), (b"2", b"{}")]
+        );
+        let ends = [6, said.len() - 25, said.len()];
+        for cut in 0..said.len() {
+            let whole = ends.into_iter().rfind(|end| *end <= cut);
+            assert_eq!(Lines::whole(&said[..cut]), whole.unwrap_or(0), "{cut}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_no_acknowledgement() {
+        assert!(is_done(br#"{"stream":"all","seq":1}"#));
+        assert!(!is_done(
+            br#"{"error":{"code":503},"stream":"all","seq":0}"#
+        ));
+        assert!(!is_done(b"no responders"));
+    }
 }

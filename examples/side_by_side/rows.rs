@@ -1,55 +1,78 @@
-//! The rows of the table: what is measured, against which baseline, and which ratio is the goal.
+//! The rows of the table: what is measured, against which neighbour, and which ratio is the goal.
+//!
+//! Serves `main`, which measures them one after the other. A row measures its neighbour and `imd` in turn, with the same load
+//! from the same code, and never compares figures of two rows. Rows about messages go to random receivers, until they are
+//! delivered and acknowledged; the rows `ring` are another load, which is easier, and say so.
 
+use std::fmt::Write as _;
 use std::time::Duration;
+
+use clap::ValueEnum;
+use imd::load::{Pattern, Until};
 
 use crate::Fault;
 use crate::idle::Hearts;
 use crate::kind::Kind;
 use crate::latency::Writers;
 use crate::load::Sample;
+use crate::messages::{Traffic, Users};
 use crate::server::{Server, Setup};
-use crate::{connects, fair, growth, idle, in_turn, latency, messages, mqtt, nats, requests};
+use crate::{connects, fair, growth, idle, in_turn, latency, requests};
 
 /// How many users write to one another.
-const USERS: i64 = 100;
+const USERS: usize = 100;
 /// How many connections ask the gateway.
 const ASKING: usize = 50;
 /// How many connections the row `many` has.
 const MANY: usize = 2_000;
 /// How many users are in the group.
-const MEMBERS: i64 = 1_000;
+const MEMBERS: usize = 1_000;
 /// How many members the largest group has that the default config allows, and how many messages one of them has
 /// outstanding.
 const MOST_MEMBERS: i64 = 2_000;
 const FLOOD: usize = 300;
 
-/// One kind of work, on the baseline and on `imd`.
+/// What the options say of all rows.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Some rows are larger, and slower.
+    pub is_full: bool,
+    /// To whom messages go, but for the rows `ring` and those of groups.
+    pub pattern: Pattern,
+    /// When a message makes room for the next one, but for the flood of the rows `fair`.
+    pub until: Until,
+}
+
+/// One kind of work, on the neighbour and on `imd`.
 pub struct Row {
     /// The name of the row in `--rows`.
     pub name: &'static str,
     /// What the clients do, as the table says it.
     pub work: String,
     pub load: Load,
-    pub baseline: Setup,
+    pub neighbour: Setup,
     pub imd: Setup,
     pub lines: Vec<Line>,
 }
 
 /// One figure of a row.
+#[derive(Clone, Copy)]
 pub struct Line {
     pub unit: &'static str,
     pub goal: Goal,
 }
 
 /// The goal of `imd`'s figure.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Goal {
-    /// At least this many times the baseline's.
+    /// At least this many times the neighbour's.
     AtLeast(f64),
-    /// At most this many times the baseline's.
+    /// At most this many times the neighbour's.
     AtMost(f64),
-    /// Below this value, whatever the baseline's.
+    /// Below this value, whatever the neighbour's.
     Below(f64),
+    /// The figure is only shown.
+    None,
 }
 
 /// What the clients do, and how the measurement alternates between the servers.
@@ -58,7 +81,7 @@ pub enum Load {
     /// The whole work with one server, and then with the other.
     OneByOne(Work),
     /// A few messages, timed, in alternating slices.
-    Latency,
+    Latency(Traffic),
     /// This number of connections, each with one heartbeat in this time, in alternating slices.
     Idle(usize, Duration),
 }
@@ -74,12 +97,10 @@ pub enum Work {
     Crowd(usize),
     /// Connect, ask, close.
     Connects,
-    /// Users in a ring, each with this number of messages outstanding.
-    P2p(usize),
-    /// The work of `P2p`; the figure is the processor time of each delivery.
-    Growth(usize),
-    /// One user who writes to a group, with this number of messages outstanding.
-    Group(usize),
+    /// Users who write to one another, or to their group.
+    Messages(Traffic),
+    /// The work of `Messages`; the figure is the processor time of each delivery.
+    MessageCost(Traffic),
     /// One user who writes to a group, with this number of messages outstanding; the figure is how long another user
     /// waits for an answer.
     Fair(usize),
@@ -88,7 +109,7 @@ pub enum Work {
 impl Load {
     /// Measures both servers.
     async fn run(self, setups: [Setup; 2], secs: f64) -> Result<[Sample; 2], Fault> {
-        let [baseline, imd] = setups;
+        let [neighbour, imd] = setups;
         match self {
             Load::OneByOne(work) => {
                 let one = async |setup| {
@@ -96,20 +117,20 @@ impl Load {
                     let sample = work.run(&server, secs).await;
                     sample.map_err(|fault| server.at_fault(fault))
                 };
-                Ok([one(baseline).await?, one(imd).await?])
+                Ok([one(neighbour).await?, one(imd).await?])
             }
-            Load::Latency => {
-                let [baseline, imd] = [Server::start(baseline)?, Server::start(imd)?];
+            Load::Latency(traffic) => {
+                let [neighbour, imd] = [Server::start(neighbour)?, Server::start(imd)?];
                 let both = [
-                    Writers::log_in(&baseline, USERS).await?,
-                    Writers::log_in(&imd, USERS).await?,
+                    Writers::log_in(&neighbour, traffic).await?,
+                    Writers::log_in(&imd, traffic).await?,
                 ];
                 in_turn::measure(both, (latency::SLICES * secs).ceil() as usize).await
             }
             Load::Idle(connections, every) => {
-                let [baseline, imd] = [Server::start(baseline)?, Server::start(imd)?];
+                let [neighbour, imd] = [Server::start(neighbour)?, Server::start(imd)?];
                 let both = [
-                    Hearts::log_in(&baseline, connections, every)?,
+                    Hearts::log_in(&neighbour, connections, every)?,
                     Hearts::log_in(&imd, connections, every)?,
                 ];
                 in_turn::measure(both, idle::SLICES).await
@@ -126,211 +147,396 @@ impl Work {
             }
             Work::RequestCost(connections, outstanding) => {
                 let asked = requests::closed_loop(server, connections, outstanding, secs);
-                let mut sample = asked.await?;
-                sample.values = vec![sample.cpu];
-                Ok(sample)
+                Ok(asked.await?.cost())
             }
             Work::Crowd(connections) => {
                 let mut sample = requests::closed_loop(server, connections, 1, secs).await?;
-                sample.values.remove(0);
+                let slowest = sample.latency.percentiles().ok_or("nothing was answered")?;
+                sample.values = vec![slowest.p99 / 1e3];
                 Ok(sample)
             }
             Work::Connects => connects::run(server, secs).await,
-            Work::Growth(outstanding) => growth::run(server, USERS, outstanding, secs).await,
-            Work::P2p(outstanding) => match server.setup.kind {
-                Kind::Nats => nats::p2p(server, USERS, outstanding, secs).await,
-                Kind::Mosquitto => mqtt::p2p(server, USERS, outstanding, secs).await,
-                _ => messages::p2p(server, USERS, outstanding, secs).await,
-            },
-            Work::Group(outstanding) => messages::group(server, MEMBERS, outstanding, secs).await,
-            Work::Fair(outstanding) => fair::run(server, MOST_MEMBERS, outstanding, secs).await,
+            Work::Messages(traffic) => {
+                let users = Users::connect(server.setup.kind, &server.access, traffic);
+                users.await?.rate(server, secs).await
+            }
+            Work::MessageCost(traffic) => growth::run(server, traffic, secs).await,
+            Work::Fair(outstanding) => fair::run(server, outstanding, secs).await,
         }
     }
 }
 
 impl Row {
-    fn new(
-        name: &'static str,
-        work: String,
-        load: Load,
-        [baseline, imd]: [Setup; 2],
-        lines: &[(&'static str, Goal)],
-    ) -> Self {
-        let lines = lines.iter().map(|&(unit, goal)| Line { unit, goal });
-        Row {
-            name,
-            work,
-            load,
-            baseline,
-            imd,
-            lines: lines.collect(),
-        }
-    }
-
-    /// Measures the baseline and `imd` once each.
+    /// Measures the neighbour and `imd` once each.
     pub async fn round(&self, secs: f64) -> Result<[Sample; 2], Fault> {
-        let samples = self.load.run([self.baseline, self.imd], secs).await;
+        let samples = self.load.run([self.neighbour, self.imd], secs).await;
         samples.map_err(|fault| format!("{}: {fault}", self.work).into())
     }
 }
 
-fn beside(baseline: Kind, is_durable: bool, members: i64) -> [Setup; 2] {
-    [baseline, Kind::Imd].map(|kind| Setup {
-        kind,
-        is_durable,
-        members,
-        stored: 0,
-        idle: 0,
-    })
+/// Returns all rows in their order.
+pub fn all(options: Options) -> Vec<Row> {
+    let mut rows = Rows {
+        options,
+        rows: Vec::new(),
+    };
+    rows.gateway();
+    rows.messages();
+    rows.groups();
+    rows.connections();
+    rows.growth();
+    rows.lab();
+    rows.brokers();
+    rows.rows
 }
 
-/// Returns all rows in their order. `is_full` makes some of them larger, and slower.
-pub fn all(is_full: bool) -> Vec<Row> {
-    let mut rows = Vec::new();
-    let echo = beside(Kind::Echo, false, 0);
-    for (outstanding, least) in [(1, 0.87), (16, 0.75)] {
-        rows.push(Row::new(
-            "gateway",
-            format!("gateway, {ASKING} connections, {outstanding} outstanding"),
-            Load::OneByOne(Work::Requests(ASKING, outstanding)),
-            echo,
-            &[("requests/s", Goal::AtLeast(least))],
-        ));
+/// The rows so far.
+struct Rows {
+    options: Options,
+    rows: Vec<Row>,
+}
+
+impl Rows {
+    fn add(
+        &mut self,
+        name: &'static str,
+        work: impl Into<String>,
+        load: Load,
+        [neighbour, imd]: [Setup; 2],
+        lines: &[(&'static str, Goal)],
+    ) {
+        self.rows.push(Row {
+            name,
+            work: work.into(),
+            load,
+            neighbour,
+            imd,
+            lines: lines
+                .iter()
+                .map(|&(unit, goal)| Line { unit, goal })
+                .collect(),
+        });
     }
-    rows.push(Row::new(
-        "connect",
-        "gateway, connect + ask + close".into(),
-        Load::OneByOne(Work::Connects),
-        echo,
-        &[("connects/s", Goal::AtLeast(0.9))],
-    ));
-    let stores = [false, true];
-    for is_durable in stores {
-        for outstanding in [1, 16] {
-            rows.push(Row::new(
-                named("p2p", "p2p-durable", is_durable),
-                format!("p2p, {}, {outstanding} outstanding", store(is_durable)),
-                Load::OneByOne(Work::P2p(outstanding)),
-                beside(Kind::Mock, is_durable, 0),
-                &[("deliveries/s", Goal::AtLeast(0.85))],
-            ));
+
+    /// Returns the traffic that all rows have which do not say another one.
+    fn traffic(&self, outstanding: usize) -> Traffic {
+        Traffic {
+            users: USERS,
+            pattern: Some(self.options.pattern),
+            until: self.options.until,
+            outstanding,
+            gives_ids: false,
         }
     }
-    for is_durable in stores {
-        rows.push(Row::new(
-            named("latency", "latency-durable", is_durable),
-            format!("p2p, {}, 2,000 messages/s, when calm", store(is_durable)),
-            Load::Latency,
-            beside(Kind::Mock, is_durable, 0),
-            &[("p50 us", Goal::AtMost(1.3)), ("p99 us", Goal::AtMost(1.3))],
-        ));
+
+    /// Returns a goal of messages, which are set for one load only.
+    fn goal(&self, goal: Goal) -> Goal {
+        let Options { pattern, until, .. } = self.options;
+        match (pattern, until) {
+            (Pattern::Random, Until::Delivered) => goal,
+            _ => Goal::None,
+        }
     }
-    for is_durable in stores {
-        rows.push(Row::new(
-            named("group", "group-durable", is_durable),
-            format!("group of {MEMBERS}, {}", store(is_durable)),
-            Load::OneByOne(Work::Group(16)),
-            beside(Kind::Mock, is_durable, MEMBERS),
-            &[("deliveries/s", Goal::AtLeast(0.8))],
-        ));
+
+    /// Adds a row of messages between users.
+    fn p2p(&mut self, name: &'static str, setups: [Setup; 2], traffic: Traffic, goal: Goal) {
+        let work = format!("{}{}", beside(setups), describe(traffic));
+        let load = Load::OneByOne(Work::Messages(traffic));
+        self.add(name, work, load, setups, &[("messages/s", goal)]);
     }
-    for is_durable in stores {
-        rows.push(Row::new(
-            named("fair", "fair-durable", is_durable),
-            format!(
-                "p2p beside a flood to {MOST_MEMBERS}, {}",
-                store(is_durable)
+
+    fn gateway(&mut self) {
+        let echo = pair(Kind::Echo, false);
+        for (outstanding, least) in [(1, 0.87), (16, 0.75)] {
+            self.add(
+                "gateway",
+                format!("gateway, {ASKING} connections, {outstanding} outstanding"),
+                Load::OneByOne(Work::Requests(ASKING, outstanding)),
+                echo,
+                &[("requests/s", Goal::AtLeast(least))],
+            );
+        }
+        let goal = [("connects/s", Goal::AtLeast(0.9))];
+        let work = "gateway, connect + ask + close";
+        self.add("connect", work, Load::OneByOne(Work::Connects), echo, &goal);
+    }
+
+    fn messages(&mut self) {
+        for (is_durable, goals) in [(false, [0.9, 0.75]), (true, [0.9, 0.9])] {
+            for (outstanding, least) in [1, 16].into_iter().zip(goals) {
+                let name = named("p2p", "p2p-durable", is_durable);
+                let (traffic, goal) = (self.traffic(outstanding), self.goal(Goal::AtLeast(least)));
+                self.p2p(name, pair(Kind::Mock, is_durable), traffic, goal);
+            }
+        }
+        for outstanding in [1, 16] {
+            let traffic = Traffic {
+                gives_ids: true,
+                ..self.traffic(outstanding)
+            };
+            self.p2p("ids", pair(Kind::Mock, false), traffic, Goal::None);
+        }
+        for (kind, is_durable) in [(Kind::Mock, false), (Kind::Mock, true), (Kind::Nats, false)] {
+            for outstanding in [1, 16] {
+                let traffic = Traffic {
+                    pattern: Some(Pattern::Ring),
+                    ..self.traffic(outstanding)
+                };
+                let goal = match (kind, outstanding) {
+                    (Kind::Nats, 16) => self.goal(Goal::AtLeast(0.8)),
+                    _ => Goal::None,
+                };
+                self.p2p("ring", pair(kind, is_durable), traffic, goal);
+            }
+        }
+        for is_durable in [false, true] {
+            let goal = self.goal(Goal::AtMost(1.3));
+            let setups = pair(Kind::Mock, is_durable);
+            self.add(
+                named("latency", "latency-durable", is_durable),
+                format!(
+                    "{}2,000 messages/s, {}",
+                    beside(setups),
+                    name(self.options.pattern)
+                ),
+                Load::Latency(self.traffic(0)),
+                setups,
+                &[
+                    ("p50 us, calm", goal),
+                    ("p99 us, calm", goal),
+                    ("p50 us", goal),
+                    ("p99 us", goal),
+                ],
+            );
+        }
+    }
+
+    fn groups(&mut self) {
+        for is_durable in [false, true] {
+            let traffic = Traffic {
+                users: MEMBERS,
+                pattern: None,
+                ..self.traffic(16)
+            };
+            let setups = with_group(MEMBERS as i64, is_durable);
+            self.add(
+                named("group", "group-durable", is_durable),
+                format!("{}{}", beside(setups), describe(traffic)),
+                Load::OneByOne(Work::Messages(traffic)),
+                setups,
+                &[("deliveries/s", self.goal(Goal::AtLeast(0.8)))],
+            );
+        }
+        for is_durable in [false, true] {
+            let setups = with_group(MOST_MEMBERS, is_durable);
+            self.add(
+                named("fair", "fair-durable", is_durable),
+                format!("{}p2p beside a flood to {MOST_MEMBERS}", beside(setups)),
+                Load::OneByOne(Work::Fair(FLOOD)),
+                setups,
+                &[("p99 ms", Goal::Below(50.0))],
+            );
+        }
+    }
+
+    /// Returns how many idle connections there are.
+    fn idle(&self) -> usize {
+        if self.options.is_full { 18_000 } else { 2_000 }
+    }
+
+    fn connections(&mut self) {
+        let (connections, every) = (self.idle(), if self.options.is_full { 10 } else { 2 });
+        self.add(
+            "idle",
+            format!("{connections} idle, one heartbeat in {every} s"),
+            Load::Idle(connections, Duration::from_secs(every)),
+            pair(Kind::Echo, false),
+            &[
+                ("bytes each", Goal::Below(996.0)),
+                ("CPU us/beat", Goal::AtMost(1.3)),
+            ],
+        );
+        self.add(
+            "many",
+            format!("gateway, {MANY} connections at once"),
+            Load::OneByOne(Work::Crowd(MANY)),
+            pair(Kind::Echo, false),
+            &[("p99 ms", Goal::AtMost(1.5))],
+        );
+    }
+
+    fn growth(&mut self) {
+        let more = if self.options.is_full {
+            10_000_000
+        } else {
+            1_000_000
+        };
+        let connections = self.idle();
+        let setup = |is_durable, idle, stored| Setup {
+            idle,
+            stored,
+            ..Setup::new(Kind::Imd, is_durable)
+        };
+        let grown = [
+            (
+                format!("10 -> {connections} connections"),
+                false,
+                connections,
+                1_000,
             ),
-            Load::OneByOne(Work::Fair(FLOOD)),
-            beside(Kind::Mock, is_durable, MOST_MEMBERS),
-            &[("p99 ms", Goal::Below(50.0))],
-        ));
-    }
-    let (connections, every) = if is_full { (18_000, 10) } else { (2_000, 2) };
-    rows.push(Row::new(
-        "idle",
-        format!("{connections} idle, one heartbeat in {every} s"),
-        Load::Idle(connections, Duration::from_secs(every)),
-        echo,
-        &[
-            ("bytes each", Goal::Below(1_300.0)),
-            ("CPU us/beat", Goal::AtMost(1.3)),
-        ],
-    ));
-    rows.push(Row::new(
-        "many",
-        format!("gateway, {MANY} connections at once"),
-        Load::OneByOne(Work::Crowd(MANY)),
-        echo,
-        &[("p99 ms", Goal::AtMost(1.5))],
-    ));
-    let small = Setup {
-        idle: 10,
-        stored: 1_000,
-        ..beside(Kind::Imd, false, 0)[1]
-    };
-    let stored = if is_full { 10_000_000 } else { 1_000_000 };
-    let with_idle = Setup {
-        idle: connections,
-        ..small
-    };
-    let with_stored = Setup { stored, ..small };
-    let on_disk = |setup: Setup| Setup {
-        is_durable: true,
-        ..setup
-    };
-    let grown = [
-        (
-            format!("10 -> {connections} connections"),
-            [small, with_idle],
-        ),
-        (format!("1,000 -> {stored} stored"), [small, with_stored]),
-        (
-            format!("1,000 -> {stored} stored, durable"),
-            [small, with_stored].map(on_disk),
-        ),
-    ];
-    for (what, setups) in grown {
-        rows.push(Row::new(
-            named("growth", "growth-durable", setups[0].is_durable),
-            format!("imd alone, {what}"),
-            Load::OneByOne(Work::Growth(16)),
-            setups,
-            &[("CPU us each", Goal::AtMost(1.3))],
-        ));
-    }
-    let costs = [
-        ("gateway, 16 outstanding", Work::RequestCost(ASKING, 16)),
-        ("p2p, memory, 1 outstanding", Work::Growth(1)),
-        ("p2p, memory, 16 outstanding", Work::Growth(16)),
-    ];
-    for (what, work) in costs {
-        rows.push(Row::new(
-            "lab",
-            what.into(),
-            Load::OneByOne(work),
-            beside(Kind::WithoutLab, false, 0),
-            &[("CPU us each", Goal::AtMost(1.05))],
-        ));
-    }
-    for (name, peer) in [("nats", Kind::Nats), ("mosquitto", Kind::Mosquitto)] {
-        for outstanding in [1, 16] {
-            rows.push(Row::new(
-                name,
-                format!("p2p, beside {name}, {outstanding} outstanding"),
-                Load::OneByOne(Work::P2p(outstanding)),
-                beside(peer, false, 0),
-                &[("deliveries/s", Goal::AtLeast(1.0))],
-            ));
+            (format!("1,000 -> {more} stored"), false, 10, more),
+            (format!("1,000 -> {more} stored, durable"), true, 10, more),
+        ];
+        for (what, is_durable, idle, stored) in grown {
+            self.add(
+                named("growth", "growth-durable", is_durable),
+                format!("imd alone, {what}"),
+                Load::OneByOne(Work::MessageCost(self.traffic(16))),
+                [
+                    setup(is_durable, 10, 1_000),
+                    setup(is_durable, idle, stored),
+                ],
+                &[("CPU us each", self.goal(Goal::AtMost(1.3)))],
+            );
         }
     }
-    rows
+
+    fn lab(&mut self) {
+        let costs = [
+            (
+                "gateway, 16 outstanding".to_owned(),
+                Work::RequestCost(ASKING, 16),
+            ),
+            (
+                describe(self.traffic(1)),
+                Work::MessageCost(self.traffic(1)),
+            ),
+            (
+                describe(self.traffic(16)),
+                Work::MessageCost(self.traffic(16)),
+            ),
+        ];
+        for (what, work) in costs {
+            let setups = pair(Kind::WithoutLab, false);
+            let goal = [("CPU us each", Goal::AtMost(1.05))];
+            self.add("lab", what, Load::OneByOne(work), setups, &goal);
+        }
+    }
+
+    /// Adds the brokers, each beside `imd` with its store in memory or in a folder, whichever keeps what the broker keeps.
+    fn brokers(&mut self) {
+        let stored = |kind, is_synced| [Setup::new(kind, is_synced), Setup::new(Kind::Imd, true)];
+        let least = |one, many| [Goal::AtLeast(one), Goal::AtLeast(many)];
+        let rows = [
+            ("nats", pair(Kind::Nats, false), least(1.0, 1.0)),
+            ("mosquitto", pair(Kind::Mosquitto, false), least(1.0, 1.0)),
+            ("jetstream", stored(Kind::JetStream, false), least(0.8, 1.0)),
+            (
+                "jetstream-sync",
+                stored(Kind::JetStream, true),
+                least(3.0, 3.0),
+            ),
+            ("redis", stored(Kind::Redis, false), [Goal::None; 2]),
+            ("redis-sync", stored(Kind::Redis, true), [Goal::None; 2]),
+        ];
+        for (name, setups, goals) in rows {
+            for (outstanding, goal) in [1, 16].into_iter().zip(goals) {
+                let (traffic, goal) = (self.traffic(outstanding), self.goal(goal));
+                self.p2p(name, setups, traffic, goal);
+            }
+        }
+    }
+}
+
+/// Returns a neighbour and `imd`, which keep messages in the same place.
+fn pair(neighbour: Kind, is_durable: bool) -> [Setup; 2] {
+    [neighbour, Kind::Imd].map(|kind| Setup::new(kind, is_durable))
+}
+
+/// Returns the mock and `imd` with a group.
+fn with_group(members: i64, is_durable: bool) -> [Setup; 2] {
+    pair(Kind::Mock, is_durable).map(|setup| Setup { members, ..setup })
+}
+
+/// Returns both sides of a row, for its description.
+fn beside([neighbour, imd]: [Setup; 2]) -> String {
+    let store = named("memory", "synced", imd.is_durable);
+    let neighbour = match (neighbour.kind, neighbour.is_durable) {
+        (Kind::Echo, _) => "echo",
+        (Kind::Mock, false) => "mock",
+        (Kind::Mock, true) => "mock synced",
+        (Kind::Nats, _) => "NATS core",
+        (Kind::JetStream, false) => "JetStream on file",
+        (Kind::JetStream, true) => "JetStream synced",
+        (Kind::Mosquitto, _) => "Mosquitto QoS 1",
+        (Kind::Redis, false) => "Redis everysec",
+        (Kind::Redis, true) => "Redis synced",
+        (Kind::Imd | Kind::WithoutLab, _) => "imd",
+    };
+    format!("{neighbour}, imd in {store}: ").replace("imd in synced", "imd synced")
+}
+
+/// Returns what the users do, for the description of a row.
+fn describe(traffic: Traffic) -> String {
+    let mut text = match traffic.pattern {
+        Some(pattern) => name(pattern),
+        None => format!("group of {}, random senders", traffic.users),
+    };
+    // Writing to a string can't fail.
+    let _ = write!(text, ", {} outstanding", traffic.outstanding);
+    if traffic.gives_ids {
+        text += ", with msgIDs";
+    }
+    if traffic.until == Until::Acknowledged {
+        text += " until acknowledged";
+    }
+    text
+}
+
+/// Returns the name of a pattern, as `--pattern` has it.
+fn name(pattern: Pattern) -> String {
+    let value = pattern.to_possible_value();
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 fn named(memory: &'static str, durable: &'static str, is_durable: bool) -> &'static str {
     if is_durable { durable } else { memory }
 }
 
-fn store(is_durable: bool) -> &'static str {
-    named("memory", "durable", is_durable)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_go_to_random_receivers_until_delivered_but_for_the_ring() {
+        let mut found = 0;
+        for row in all(Options::default()) {
+            let Load::OneByOne(Work::Messages(traffic)) = row.load else {
+                continue;
+            };
+            found += 1;
+            assert_eq!(traffic.until, Until::Delivered, "{}", row.work);
+            let pattern = match row.name {
+                "ring" => Some(Pattern::Ring),
+                "group" | "group-durable" => None,
+                _ => Some(Pattern::Random),
+            };
+            assert_eq!(traffic.pattern, pattern, "{}", row.work);
+            assert_eq!(traffic.gives_ids, row.name == "ids", "{}", row.work);
+        }
+        assert_eq!(found, 26);
+    }
+
+    #[test]
+    fn goals_are_for_the_default_load() {
+        let options = Options {
+            pattern: Pattern::Zipf,
+            ..Options::default()
+        };
+        let rows = all(options);
+        let nats = rows.iter().find(|row| row.name == "nats").unwrap();
+        assert_eq!(nats.lines[0].goal, Goal::None);
+        assert!(nats.work.contains("zipf"), "{}", nats.work);
+        assert_ne!(rows[0].lines[0].goal, Goal::None);
+    }
 }

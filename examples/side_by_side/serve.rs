@@ -1,5 +1,7 @@
-//! The process that is measured: one server on one core. It prints its addresses to stdout, and ends when its stdin is
-//! closed.
+//! The process that is measured: one server on one core.
+//!
+//! Serves [`server`](crate::server), which starts it. It prints its addresses to stdout when it listens, and ends when its
+//! stdin is closed; a broker replaces it, and is killed. `imd` runs with the default config and the runtime of the program.
 
 use std::io::{Read, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -31,8 +33,12 @@ const BATCH: usize = 1_000;
 #[derive(Debug, clap::Args)]
 pub struct Serve {
     kind: Kind,
+    /// Where messages are kept; without it, in memory.
     #[arg(long)]
     folder: Option<PathBuf>,
+    /// A broker syncs messages before it acknowledges them.
+    #[arg(long)]
+    synced: bool,
     /// The users from 1 to this one are members of group 1.
     #[arg(long, default_value_t = 0)]
     members: i64,
@@ -46,11 +52,11 @@ pub fn run(serve: &Serve) -> Result<(), Fault> {
         return Err(format!("this is no build for {:?}", serve.kind).into());
     }
     affinity::pin(affinity::SERVER);
-    if let Some(program) = serve.kind.broker() {
+    if serve.kind.broker().is_some() {
         let folder = serve.folder.as_deref().ok_or("no folder")?;
-        let (mut command, addr) = peers::command(program, folder)?;
+        let (mut command, addr) = peers::command(serve.kind, serve.synced, folder)?;
         say(&[addr, addr])?;
-        command.stderr(Stdio::null());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
         // The broker replaces this process, and stays on its core.
         return Err(command.exec().into());
     }

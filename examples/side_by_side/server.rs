@@ -1,4 +1,6 @@
 //! A server that is measured, in a process of its own.
+//!
+//! Serves all rows. The process is killed and its folder removed when the [`Server`] is dropped, whatever happened meanwhile.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader};
@@ -20,7 +22,7 @@ use crate::kind::Kind;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setup {
     pub kind: Kind,
-    /// Whether messages are kept in a folder and synced.
+    /// Whether messages are synced to the disk before they are acknowledged.
     pub is_durable: bool,
     /// How many users are in the group.
     pub members: i64,
@@ -28,6 +30,19 @@ pub struct Setup {
     pub stored: u64,
     /// How many users are logged in and send nothing.
     pub idle: usize,
+}
+
+impl Setup {
+    /// Returns a server that holds nothing yet.
+    pub fn new(kind: Kind, is_durable: bool) -> Setup {
+        Setup {
+            kind,
+            is_durable,
+            members: 0,
+            stored: 0,
+            idle: 0,
+        }
+    }
 }
 
 /// Returns the program that serves this kind: this one, or its build without the lab, which has a target folder of its own.
@@ -82,6 +97,9 @@ impl Server {
         let folder = needs_folder.then(private_folder).transpose()?;
         if let Some(folder) = &folder {
             command.arg("--folder").arg(folder.path());
+        }
+        if setup.is_durable {
+            command.arg("--synced");
         }
         let mut process = command
             .stdin(Stdio::piped())

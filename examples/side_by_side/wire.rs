@@ -1,41 +1,48 @@
-//! Requests of the load, encoded, and the ids of its messages.
+//! What stands in the messages of the load: their texts, by which they are recognised, and requests as frames.
+//!
+//! Serves all loads. A text says which message it is, whatever the server does with ids; every number has the same number of
+//! digits, so that all messages have the same length.
 
 use bytes::BytesMut;
 use imd::codec;
 use imd::config::PUBLIC_SALT;
-use imd::load::{Template, request};
+use imd::load::request;
 use imd::proto::Payload;
 use imd::service::salted_token;
 
 use crate::Fault;
 
-/// The digits of a message id: enough for every number of a run, so that all ids have the same length.
-pub const ID_DIGITS: usize = 10;
+/// The length of a message's text, in bytes.
+pub const TEXT: usize = 32;
 
-/// The id that stands in a request or a packet of which a template is made.
-pub const NO_ID: &str = "0000000000";
+/// How many digits at the start of a text say which message it is: enough for every message of a run.
+const NUMBER: usize = 10;
 
-/// Returns the id of the message with this number.
-pub fn id(mut number: usize) -> [u8; ID_DIGITS] {
-    let mut id = [b'0'; ID_DIGITS];
-    for digit in id.iter_mut().rev() {
+/// Returns a number with leading zeros.
+pub fn digits<const N: usize>(mut number: usize) -> [u8; N] {
+    let mut digits = [b'0'; N];
+    for digit in digits.iter_mut().rev() {
         *digit += (number % 10) as u8;
         number /= 10;
     }
-    id
+    digits
 }
 
-/// Returns the number of the message with this id.
-pub fn number(id: &[u8]) -> Result<usize, Fault> {
-    if id.len() != ID_DIGITS {
-        return Err("a message without its id".into());
-    }
-    Ok(std::str::from_utf8(id)?.parse()?)
+/// Returns the text of the message with this number.
+pub fn text(number: usize) -> [u8; TEXT] {
+    let mut text = [b'x'; TEXT];
+    text[..NUMBER].copy_from_slice(&digits::<NUMBER>(number));
+    text
 }
 
-/// Makes a template of a frame that holds [`NO_ID`].
-pub fn template(frame: &[u8]) -> Template {
-    Template::new(frame, NO_ID.as_bytes()).expect("the frame holds the id")
+/// Returns the number of the message with this text.
+pub fn number(text: &[u8]) -> Result<usize, Fault> {
+    let digits = text.get(..NUMBER).filter(|_| text.len() == TEXT);
+    let digits = digits.ok_or("a text of another length")?;
+    digits.iter().try_fold(0, |number, digit| match digit {
+        b'0'..=b'9' => Ok(number * 10 + usize::from(digit - b'0')),
+        _ => Err("a text without its number".into()),
+    })
 }
 
 /// Encodes a request as a frame.
@@ -53,4 +60,18 @@ pub fn put(request: &impl Payload, out: &mut BytesMut) {
 /// Logs a user in, as a frame.
 pub fn login(uid: i64) -> BytesMut {
     frame(&request::login(uid, salted_token(uid, PUBLIC_SALT)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_says_which_message_it_is() {
+        assert_eq!(&text(1_234), b"0000001234xxxxxxxxxxxxxxxxxxxxxx");
+        for message in [0, 7, 9_999_999_999] {
+            assert_eq!(number(&text(message)).unwrap(), message);
+        }
+        assert!(number(b"0000000001").is_err() && number(&[b'x'; TEXT]).is_err());
+    }
 }

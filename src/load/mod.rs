@@ -24,6 +24,5 @@ pub use connection::{Client, Connection, Frames, Framing};
 pub use fields::FieldTable;
 pub use mailbox::{Delivery, End, Mailbox};
 pub use pattern::{Pattern, Receivers, Until};
-pub use request::Template;
 pub use schedule::{Schedule, nanos};
 pub use statistics::{Latency, Percentiles, grouped};
