@@ -124,28 +124,6 @@ pub fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     found
 }
 
-/// Returns the files of a store's folder, except for lists of tables that were replaced by newer ones. The engine removes
-/// such lists when it opens, even if the folder is refused afterwards.
-pub fn in_use(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let list = |path: &Path| -> Option<u64> {
-        let name = path.file_name()?.to_str()?;
-        name.strip_prefix('v')?.parse().ok()
-    };
-    let mut found = files(folder);
-    let lists: Vec<_> = found
-        .iter()
-        .filter_map(|(path, _)| Some((path.parent()?.to_owned(), list(path)?)))
-        .collect();
-    found.retain(|(path, _)| {
-        let newer = |number| {
-            let mut others = lists.iter();
-            others.any(|(folder, other)| Some(&**folder) == path.parent() && *other > number)
-        };
-        !list(path).is_some_and(newer)
-    });
-    found
-}
-
 /// Returns the path of the newest journal.
 pub fn journal(folder: &Path) -> PathBuf {
     let mut journals = files(&folder.join("engine"));

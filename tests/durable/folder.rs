@@ -11,7 +11,7 @@ use imd::store::{
     AccountStore, DurableStore, Inspection, MessageStore, OpenError, StoreAdmin, Write,
 };
 
-use crate::fixture::{crashed, files, in_use, journal, one, open, open_small, p2p};
+use crate::fixture::{crashed, files, journal, one, open, open_small, p2p};
 
 /// Opens a folder that must be refused, and returns the error.
 fn refusal(path: &Path) -> OpenError {
@@ -342,15 +342,15 @@ async fn a_missing_acknowledged_commit_is_reported() {
     flipped[0] ^= 1;
     let copy = crashed(both.path());
     fs::write(journal(copy.path()), &flipped).unwrap();
-    let unchanged = in_use(copy.path());
+    let unchanged = files(copy.path());
     assert!(refusal(copy.path()).to_string().contains("is damaged"));
-    assert_eq!(in_use(copy.path()), unchanged);
+    assert_eq!(files(copy.path()), unchanged);
     for length in (0..after).step_by(7).chain([before]) {
         let copy = crashed(both.path());
         fs::write(journal(copy.path()), &whole[..length]).unwrap();
-        let before = in_use(copy.path());
+        let before = files(copy.path());
         let refused = refusal(copy.path()).to_string();
         assert!(refused.contains("is damaged"), "cut at {length}: {refused}");
-        assert_eq!(in_use(copy.path()), before, "cut at {length}");
+        assert_eq!(files(copy.path()), before, "cut at {length}");
     }
 }

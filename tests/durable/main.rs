@@ -13,6 +13,8 @@ mod formats;
 mod gone;
 #[cfg(unix)]
 mod planted;
+#[cfg(unix)]
+mod refused;
 mod reopen;
 #[path = "../support/chance.rs"]
 mod seed;

@@ -21,13 +21,13 @@ use super::layout::{KEYSPACES, TABLES};
 use super::litter::is_litter;
 use super::safe_files;
 
-/// Why the lists are not what the engine wrote.
+/// Why the lists and the tables are not what the engine wrote.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// A file can't be read.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// A list is missing or altered, or there is a file that is not the engine's; the text says which.
+    /// A list or a table is missing or altered, or there is a file that is not the engine's; the text says which.
     #[error("{0}")]
     Damaged(String),
 }
@@ -73,16 +73,16 @@ pub fn altered_tables(
         if !space.is_dir() {
             continue;
         }
-        for (number, check) in tables(&list(&space)?)? {
-            let path = space.join(TABLES).join(number.to_string());
+        for listed in listed_tables(&space)? {
+            let path = listed.path(&space);
             let mut table = match File::open(&path) {
                 Ok(table) => table,
-                // The engine itself reports that.
+                // Whoever reads the table reports that.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 Err(error) => return Err(error.into()),
             };
             let is_older = since.is_some_and(|since| changed(&table).is_ok_and(|at| at < since));
-            if !is_older && sum(&mut table)? != check {
+            if !is_older && sum(&mut table)? != listed.checksum {
                 altered.push(path);
             }
         }
@@ -120,6 +120,33 @@ fn sum(file: &mut File) -> io::Result<u128> {
     }
 }
 
+/// A table in a list.
+#[derive(Debug, Clone, Copy)]
+pub struct ListedTable {
+    /// Its number, which is the name of its file.
+    pub number: u64,
+    /// The checksum of its file.
+    pub checksum: u128,
+    /// What is added to the sequence numbers in the table. It is 0 except for tables that were written without a journal.
+    pub first_sequence: u64,
+}
+
+impl ListedTable {
+    /// Returns the path of the table in the folder of a keyspace.
+    pub fn path(&self, space: &Path) -> PathBuf {
+        space.join(TABLES).join(self.number.to_string())
+    }
+}
+
+/// Returns the tables that are in use in the folder of a keyspace. The list must have been [checked](check).
+///
+/// # Errors
+///
+/// When the list can't be read.
+pub fn listed_tables(space: &Path) -> Result<Vec<ListedTable>, ManifestError> {
+    tables(&list(space)?)
+}
+
 /// Returns the newest list of tables in the folder of a keyspace.
 fn list(space: &Path) -> Result<PathBuf, ManifestError> {
     let bytes = safe_files::read(&space.join("current"))?;
@@ -129,10 +156,10 @@ fn list(space: &Path) -> Result<PathBuf, ManifestError> {
     Ok(space.join(format!("v{}", number.unwrap_or_default())))
 }
 
-/// Returns the number and the checksum of each table in a list. The section "tables" of a list has the number of levels
+/// Returns the tables in a list. The section "tables" of a list has the number of levels
 /// (u8), each level the number of runs (u8), and each run the number of tables (u32). A table has its number (u64), the
 /// kind of its checksum (0), the checksum (u128) and a sequence number (u64). All are little-endian.
-fn tables(list: &Path) -> Result<Vec<(u64, u128)>, ManifestError> {
+fn tables(list: &Path) -> Result<Vec<ListedTable>, ManifestError> {
     let damaged = || ManifestError::Damaged(format!("{} can't be read", list.display()));
     let archive = sfa::Reader::new(list).map_err(|_| damaged())?;
     let section = archive.toc().section(b"tables").ok_or_else(damaged)?;
@@ -147,9 +174,11 @@ fn tables(list: &Path) -> Result<Vec<(u64, u128)>, ManifestError> {
                 let [0] = take(&mut section)? else {
                     return Err(damaged());
                 };
-                let check = u128::from_le_bytes(take(&mut section)?);
-                let _: [u8; 8] = take(&mut section)?;
-                tables.push((number, check));
+                tables.push(ListedTable {
+                    number,
+                    checksum: u128::from_le_bytes(take(&mut section)?),
+                    first_sequence: u64::from_le_bytes(take(&mut section)?),
+                });
             }
         }
     }

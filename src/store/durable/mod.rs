@@ -26,7 +26,7 @@
 //! | `folder` | who may use the folder, its format, and what a crash has left |
 //! | `layout`, `litter` | the names of a store's files, and of those of other programs that may be there |
 //! | `folder_check`, `safe_files` | make sure that every entry is what a store has there, and is for its owner alone |
-//! | `wal`, `manifest`, `checkpoint` | make sure that the engine loses nothing when it opens |
+//! | `wal`, `manifest`, `tables`, `checkpoint` | make sure that the engine loses nothing when it opens |
 //! | `folder_guard` | notices that the folder was removed, moved or replaced |
 //! | `errors` | why a folder can't be used |
 //! | | **the engine and its free space** |
@@ -66,6 +66,7 @@ mod restore;
 mod retention;
 mod safe_files;
 mod save;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod wal;

@@ -70,16 +70,16 @@ pub enum WalError {
     },
 }
 
-/// Reads all journals in the engine's folder. Their commits have to carry `id`, or any id if there is none.
+/// Reads these journals, the oldest first. Their commits have to carry `id`, or any id if there is none.
 ///
 /// # Errors
 ///
 /// When a journal can't be read or is of another store, or when its commits don't follow one another.
-pub fn scan(folder: &Path, id: Option<u64>) -> Result<WalContents, WalError> {
+pub fn scan(paths: &[PathBuf], id: Option<u64>) -> Result<WalContents, WalError> {
     let mut journals = WalContents::default();
     let mut sequence = None;
-    for (_, path) in paths(folder)? {
-        let mut file = WalReader::open(&path)?;
+    for path in paths {
+        let mut file = WalReader::open(path)?;
         let damaged = |at, why: String| WalError::Damaged {
             path: path.clone(),
             at,
@@ -167,15 +167,18 @@ pub fn paths(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
-        let number = path
-            .file_stem()
-            .and_then(|stem| stem.to_str()?.parse::<u64>().ok());
-        if let (Some(number), true) = (number, path.extension().is_some_and(|ext| ext == "jnl")) {
+        if let Some(number) = number(&path) {
             paths.push((number, path));
         }
     }
     paths.sort();
     Ok(paths)
+}
+
+/// Returns the number of the journal at this path; none if its name is not that of a journal.
+pub fn number(path: &Path) -> Option<u64> {
+    let number = path.file_stem()?.to_str()?.parse().ok();
+    number.filter(|_| path.extension().is_some_and(|ext| ext == "jnl"))
 }
 
 /// What is kept of a batch that was read.
@@ -371,20 +374,21 @@ mod tests {
     #[test]
     fn an_error_names_the_byte_at_which_the_wrong_batch_begins() {
         let folder = tempfile::tempdir().unwrap();
+        let journal = [folder.path().join("0.jnl")];
         let first = batch(1, 1);
         let begin = first.len() as u64;
         for (sequence, commit) in [(2, 3), (1, 2)] {
             let bytes = [first.clone(), batch(sequence, commit)].concat();
-            std::fs::write(folder.path().join("0.jnl"), bytes).unwrap();
-            let error = scan(folder.path(), None).unwrap_err();
+            std::fs::write(&journal[0], bytes).unwrap();
+            let error = scan(&journal, None).unwrap_err();
             assert!(
                 matches!(error, WalError::Damaged { at, .. } if at == begin),
                 "{error}"
             );
         }
         let whole = [first, batch(2, 2)].concat();
-        std::fs::write(folder.path().join("0.jnl"), whole).unwrap();
-        let journals = scan(folder.path(), None).unwrap();
+        std::fs::write(&journal[0], whole).unwrap();
+        let journals = scan(&journal, None).unwrap();
         assert_eq!(journals.commit_range, Some((1, 2)));
     }
 }

@@ -30,8 +30,10 @@ use parking_lot::RwLock;
 use super::brake::{Brake, GoOn};
 use super::disk;
 use super::layout::TABLES;
-use super::record::{Record, STATE, StateRecord};
 use crate::store::file_budget;
+
+/// The name of the keyspace with the store's records.
+pub const RECORDS: &str = "records";
 
 /// How many rotated memtables may wait for their flush. With 4 the engine blocks commits.
 const MAX_ROTATED: usize = 2;
@@ -102,7 +104,7 @@ impl Engine {
             .worker_threads(2)
             .max_cached_files(Some(file_budget::tables(disk::file_limit())))
             .open()?;
-        let records = db.keyspace("records", options)?;
+        let records = db.keyspace(RECORDS, options)?;
         Ok(Engine {
             folder: folder.to_owned(),
             published: RwLock::new(Arc::new(db.snapshot())),
@@ -287,23 +289,6 @@ impl Engine {
     pub fn compact(&self) -> Result<(), fjall::Error> {
         self.flush()?;
         self.records.major_compact()
-    }
-
-    /// Reads the state that the newest commit in the tables wrote. Returns none if the tables don't tell.
-    ///
-    /// # Errors
-    ///
-    /// When the record can't be read, or is damaged.
-    pub fn state_in_tables(&self) -> Result<Option<StateRecord>, EngineError> {
-        let tree = &self.records.tree;
-        let Some(newest) = tree.get_highest_persisted_seqno() else {
-            return Ok(Some(StateRecord::default()));
-        };
-        // Commits in the memtable have higher sequence numbers: the engine replays only what the tables lack.
-        let found = tree.get(STATE, newest + 1).map_err(fjall::Error::from)?;
-        Ok(found
-            .map(|value| StateRecord::decode_checked(STATE, &value))
-            .transpose()?)
     }
 
     /// Returns how many bytes of the disk the journals take. They are given back when the engine is closed and opened again.

@@ -89,12 +89,13 @@ fn open_with(path: &Path, buffer: u64, tables: Tables) -> Result<OpenFolder, Ope
         }
         None => Some(create(path, buffer)?),
     };
-    safe_files::remove_if_there(&path.join(MAKING)).map_err(OpenError::unusable(path))?;
     let is_new = created.is_some();
     let recovered = match created {
         Some(recovered) => recovered,
         None => open_engine(path, buffer, Some(read_id(path)?))?,
     };
+    // Only now, because a folder that is refused stays as it was.
+    safe_files::remove_if_there(&path.join(MAKING)).map_err(OpenError::unusable(path))?;
     // Files that the engine has created have the permissions that the process gives to new files.
     let _ = folder_check::tighten(path);
     Ok(OpenFolder {

@@ -3,9 +3,11 @@
 //! Serves the other modules of `folder`, and the store, which opens a poisoned engine again.
 //!
 //! The engine takes the first record of a journal that it can't read for the end, and removes tables that no list names.
-//! So everything is checked before the engine is opened. If the engine turns out to hold less than the mark says, the
-//! folder is refused, and the journals are put back as they were found.
+//! Its threads also begin to flush and to compact at once. So everything is checked before the engine is opened, and a folder
+//! that is refused stays as it was, byte for byte. If the engine turns out to hold less than the mark says nevertheless, the
+//! journals are put back as they were found.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,6 +20,7 @@ use super::super::layout::{CHECKPOINT, ENGINE, ID, KEPT, KEYSPACES};
 use super::super::manifest::{self, ManifestError};
 use super::super::record::StateRecord;
 use super::super::safe_files;
+use super::super::tables;
 use super::super::wal::{self, TornWal, WalContents, WalError};
 use super::boot;
 use super::recovered::RecoveredEngine;
@@ -44,11 +47,16 @@ pub fn open_engine(
             false => checkpoint.synced,
         },
     };
-    restore_kept(path).map_err(OpenError::unusable(path))?;
     check_tables(path)?;
-    let journals = recovery.scan_journals()?;
+    let mut journals = recovery.scan_journals()?;
+    let in_tables = catch_panic(path, || read_tables(path))?;
+    recovery.check_contents(&journals, in_tables)?;
+    // Nothing was changed so far.
+    if restore_kept(path).map_err(OpenError::unusable(path))? {
+        journals = recovery.scan_journals()?;
+    }
     let kept = recovery.cut_torn_journals(&journals)?;
-    let opened = catch_panic(path, || recovery.open(buffer, &journals));
+    let opened = catch_panic(path, || recovery.open(buffer));
     if opened.is_err() {
         restore_kept(path).map_err(OpenError::unusable(path))?;
     }
@@ -107,7 +115,10 @@ impl Recovery<'_> {
     /// Reads the journals, and makes sure that their commits are of this store and follow one another.
     fn scan_journals(&self) -> Result<WalContents, OpenError> {
         let path = self.path;
-        wal::scan(&path.join(ENGINE), self.id).map_err(|error| match error {
+        let scanned = journals(path)
+            .map_err(WalError::from)
+            .and_then(|journals| wal::scan(&journals, self.id));
+        scanned.map_err(|error| match error {
             WalError::Io(error) => OpenError::unusable(path)(error),
             WalError::Foreign { path: at, found } => {
                 let entry = at.strip_prefix(path).unwrap_or(&at);
@@ -117,18 +128,42 @@ impl Recovery<'_> {
         })
     }
 
+    /// Makes sure that journals and tables are of this store, that the commits in the journals follow those in the tables,
+    /// and that none is missing. Otherwise the tables or the journals are of another store, or an older copy. `in_tables` is
+    /// the state that the tables end with, if they tell.
+    fn check_contents(
+        &self,
+        journals: &WalContents,
+        in_tables: Option<StateRecord>,
+    ) -> Result<(), OpenError> {
+        if let (Some(id), Some(found)) = (self.id, in_tables)
+            && found.last_commit > 0
+            && found.store_id != id
+        {
+            return Err(foreign_tables(self.path, id, found.store_id));
+        }
+        match (journals.commit_range, in_tables) {
+            (Some((first, _)), Some(found)) if first > found.last_commit + 1 => {
+                let last = found.last_commit;
+                let why = format!(
+                    "its tables end with commit {last}, and its journals begin with {first}"
+                );
+                Err(OpenError::damaged(self.path, why))
+            }
+            (Some((_, last)), _) => self.check_reached(last),
+            (None, Some(found)) => self.check_reached(found.last_commit),
+            (None, None) => Ok(()),
+        }
+    }
+
     /// Cuts off the torn ends of journals: commits that a crash interrupted. Returns the copies that were kept of the
     /// journals for the case that the engine holds too little.
     fn cut_torn_journals(&self, journals: &WalContents) -> Result<Vec<PathBuf>, OpenError> {
         let unusable = OpenError::unusable(self.path);
         let mut kept = Vec::new();
-        match journals.commit_range {
-            Some((_, last)) => self.check_reached(last)?,
-            // Without a whole commit in the journals, only the engine knows which one was the last.
-            None => {
-                for torn in &journals.torn {
-                    kept.push(keep(self.path, torn).map_err(unusable)?);
-                }
+        if journals.commit_range.is_none() {
+            for torn in &journals.torn {
+                kept.push(keep(self.path, torn).map_err(unusable)?);
             }
         }
         for torn in &journals.torn {
@@ -138,63 +173,18 @@ impl Recovery<'_> {
     }
 
     /// Opens the engine, and makes sure that it holds everything. Returns it with the state after its last commit.
-    fn open(
-        &self,
-        buffer: u64,
-        journals: &WalContents,
-    ) -> Result<(Engine, StateRecord), OpenError> {
+    fn open(&self, buffer: u64) -> Result<(Engine, StateRecord), OpenError> {
         let path = self.path;
         let engine = Engine::open(&path.join(ENGINE), buffer)
             .map_err(|error| OpenError::engine(path, error))?;
         let state = engine.view().state();
-        let state = state.map_err(|error| OpenError::damaged(path, error))?;
-        match self.id {
-            // Before the first commit no record carries the id.
-            Some(id) if state.last_commit == 0 => {
-                self.check_reached(0)?;
-                return Ok((
-                    engine,
-                    StateRecord {
-                        store_id: id,
-                        ..state
-                    },
-                ));
-            }
-            // The journals were checked before, so the other id is from the tables.
-            Some(id) if state.store_id != id => {
-                return Err(foreign_tables(path, id, state.store_id));
-            }
-            _ => {}
-        }
+        let mut state = state.map_err(|error| OpenError::damaged(path, error))?;
         self.check_reached(state.last_commit)?;
-        self.check_order(&engine, journals)?;
+        // Before the first commit no record carries the id.
+        if let (Some(id), 0) = (self.id, state.last_commit) {
+            state.store_id = id;
+        }
         Ok((engine, state))
-    }
-
-    /// Makes sure that the tables are of this store, and that the commits in the journals follow those in the tables.
-    /// Otherwise the tables or the journals are an older copy.
-    fn check_order(&self, engine: &Engine, journals: &WalContents) -> Result<(), OpenError> {
-        let path = self.path;
-        let found = engine.state_in_tables();
-        let Some(found) = found.map_err(|error| OpenError::damaged(path, error))? else {
-            return Ok(());
-        };
-        if let Some(id) = self
-            .id
-            .filter(|&id| found.last_commit > 0 && found.store_id != id)
-        {
-            return Err(foreign_tables(path, id, found.store_id));
-        }
-        match journals.commit_range {
-            Some((first, _)) if first > found.last_commit + 1 => {
-                let last = found.last_commit;
-                let why = format!(
-                    "its tables end with commit {last}, and its journals begin with {first}"
-                );
-                Err(OpenError::damaged(path, why))
-            }
-            _ => Ok(()),
-        }
     }
 
     /// Makes sure that no expected commit is missing.
@@ -238,8 +228,8 @@ fn read_checkpoint(path: &Path, id: Option<u64>) -> Result<Checkpoint, OpenError
         return Ok(checkpoint);
     };
     // The ids in three places are known: the file with the odd one is the stranger.
-    let others = wal::scan(&path.join(ENGINE), Some(checkpoint.store_id));
-    let entry = match others {
+    let journals = journals(path).map_err(OpenError::unusable(path))?;
+    let entry = match wal::scan(&journals, Some(checkpoint.store_id)) {
         Ok(journals) if journals.commit_range.is_some() => ID,
         _ => CHECKPOINT,
     };
@@ -253,10 +243,7 @@ fn read_checkpoint(path: &Path, id: Option<u64>) -> Result<Checkpoint, OpenError
 /// tables anyway.
 fn check_tables(path: &Path) -> Result<(), OpenError> {
     let engine = path.join(ENGINE);
-    let failed = |error| match error {
-        ManifestError::Io(error) => OpenError::unusable(path)(error),
-        error => OpenError::damaged(path, error),
-    };
+    let failed = not_in_order(path);
     manifest::check(&engine).map_err(failed)?;
     let written = fs::metadata(checkpoint::path(path)).and_then(|file| file.modified());
     let written = written.map_err(OpenError::unusable(path))?;
@@ -264,6 +251,19 @@ fn check_tables(path: &Path) -> Result<(), OpenError> {
     match altered.first() {
         None => Ok(()),
         Some(table) => Err(OpenError::damaged(path, not_what_was_written(table))),
+    }
+}
+
+/// Returns the state that the tables end with, if they tell.
+fn read_tables(path: &Path) -> Result<Option<StateRecord>, OpenError> {
+    tables::state(&path.join(ENGINE)).map_err(not_in_order(path))
+}
+
+/// Returns a function that makes errors of lists and tables into errors of the folder at `path`.
+fn not_in_order(path: &Path) -> impl Fn(ManifestError) -> OpenError + Copy + '_ {
+    move |error| match error {
+        ManifestError::Io(error) => OpenError::unusable(path)(error),
+        error => OpenError::damaged(path, error),
     }
 }
 
@@ -329,16 +329,42 @@ fn keep(path: &Path, torn: &TornWal) -> io::Result<PathBuf> {
     Ok(kept)
 }
 
-/// Moves the kept journals back to the engine's folder. A crash may have left them at an earlier start.
-fn restore_kept(path: &Path) -> io::Result<()> {
+/// Returns the journals that the engine will have, the oldest first: a kept journal in the place of its torn original.
+fn journals(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut journals: BTreeMap<_, _> = wal::paths(&path.join(ENGINE))?.into_iter().collect();
+    for kept in kept_journals(path)? {
+        if let Some(number) = wal::number(&original_of(path, &kept)) {
+            journals.insert(number, kept);
+        }
+    }
+    Ok(journals.into_values().collect())
+}
+
+/// Moves the kept journals back to the engine's folder. A crash may have left them at an earlier start. Returns whether
+/// there were any.
+fn restore_kept(path: &Path) -> io::Result<bool> {
+    let found = kept_journals(path)?;
+    for kept in &found {
+        fs::rename(kept, original_of(path, kept))?;
+    }
+    Ok(!found.is_empty())
+}
+
+/// Returns the kept journals in a folder.
+fn kept_journals(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
     for entry in fs::read_dir(path)? {
         let kept = entry?.path();
         if kept.extension().is_some_and(|extension| extension == KEPT) {
-            let name = kept.file_stem().unwrap_or_default();
-            fs::rename(&kept, path.join(ENGINE).join(name))?;
+            found.push(kept);
         }
     }
-    Ok(())
+    Ok(found)
+}
+
+/// Returns the path of the journal that a kept one is a copy of.
+fn original_of(path: &Path, kept: &Path) -> PathBuf {
+    path.join(ENGINE).join(kept.file_stem().unwrap_or_default())
 }
 
 #[cfg(test)]
