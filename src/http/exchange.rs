@@ -6,7 +6,7 @@
 //! [`Socket`] reads it. A connection serves one request at a time, so there is one [`Exchange`] for each connection.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, Read};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +19,7 @@ use axum::{BoxError, Router};
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -37,6 +38,10 @@ pub(super) struct Exchange {
     is_request_complete: AtomicBool,
     /// Whether a response was sent before its request was read to the end. Never reset: the connection is closed then.
     has_unread_body: AtomicBool,
+    /// Whether the client has sent anything yet. Never reset.
+    has_received: AtomicBool,
+    /// Whether the next read asks the system for bytes of which the runtime has not been told yet.
+    reads_at_once: AtomicBool,
 }
 
 impl Exchange {
@@ -49,6 +54,17 @@ impl Exchange {
     /// Returns whether a request is in progress whose response has not been handed to the socket yet.
     pub(super) fn is_responding(&self) -> bool {
         self.is_responding.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether the client has sent anything yet.
+    pub(super) fn has_received(&self) -> bool {
+        self.has_received.load(Ordering::Relaxed)
+    }
+
+    /// Has the next read of the socket ask the system itself. A request may have arrived of which the runtime has not been
+    /// told yet: it is told of events between two tasks only.
+    pub(super) fn read_at_once(&self) {
+        self.reads_at_once.store(true, Ordering::Relaxed);
     }
 
     /// Returns whether the client may still be sending a request that has been answered already.
@@ -289,6 +305,23 @@ impl Socket {
         self.stream
     }
 
+    /// Reads what has arrived by now, if the exchange [says so](Exchange::read_at_once). Pending if there is nothing, or if the
+    /// client has closed its side: the runtime tells of that.
+    fn read_now(&self, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.exchange.reads_at_once.swap(false, Ordering::Relaxed) {
+            return Poll::Pending;
+        }
+        match (&*SockRef::from(&self.stream)).read(buf.initialize_unfilled()) {
+            Ok(0) => Poll::Pending,
+            Ok(read) => {
+                buf.advance(read);
+                Poll::Ready(Ok(()))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
     /// Records the result of a write. A write that is blocked fails with `TimedOut` when the client is too slow.
     fn note_write(
         &mut self,
@@ -313,7 +346,10 @@ impl AsyncRead for Socket {
         let this = self.get_mut();
         if !this.is_read_closed {
             let before = buf.filled().len();
-            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+            if Pin::new(&mut this.stream).poll_read(cx, buf)?.is_pending() {
+                ready!(this.read_now(buf))?;
+            }
+            this.exchange.has_received.store(true, Ordering::Relaxed);
             if buf.filled().len() > before || buf.remaining() == 0 {
                 return Poll::Ready(Ok(()));
             }

@@ -4,7 +4,7 @@
 //! bounded, in real time: for the head of a request, for its body, for the client to read the response, and for the
 //! next request.
 
-use std::future::{pending, poll_fn};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -131,16 +131,31 @@ async fn serve_connection(
         .header_read_timeout(timeout)
         .keep_alive(is_persistent);
     let mut connection = server.serve_connection(TokioIo::new(socket), service);
-    let served = tokio::select! {
-        // In this order, so that a request that has arrived is answered before the shutdown ends the connection.
-        biased;
-        served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => served,
-        () = evicted(permit, &exchange) => return,
-        () = shutdown.begun() => {
-            std::pin::Pin::new(&mut connection).graceful_shutdown();
-            tokio::select! {
-                served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => served,
-                () = shutdown.hurried() => return,
+    let mut may_give_way = true;
+    let served = loop {
+        tokio::select! {
+            // In this order, so that a request that has arrived is answered before the shutdown ends the connection.
+            biased;
+            served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break served,
+            () = permit.wanted(), if may_give_way => {
+                // A request that has arrived is answered, although the runtime has not told of it yet.
+                exchange.read_at_once();
+                let polled = poll_fn(|cx| Poll::Ready(connection.poll_without_shutdown(cx))).await;
+                if let Poll::Ready(served) = polled {
+                    break served;
+                }
+                if gives_way(permit, &exchange) {
+                    return;
+                }
+                may_give_way = false;
+                permit.pass_on();
+            }
+            () = shutdown.begun() => {
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
+                tokio::select! {
+                    served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break served,
+                    () = shutdown.hurried() => return,
+                }
             }
         }
     };
@@ -152,18 +167,18 @@ async fn serve_connection(
         let stream = connection.into_parts().io.into_inner().into_stream();
         tokio::select! {
             () = shutdown.begun() => {}
-            () = permit.wanted() => {}
+            () = permit.wanted(), if permit.is_reserved() => {}
             () = linger(stream, timeout) => {}
         }
     }
 }
 
-/// Resolves when the connection has to make room for another one. Never resolves while a response is pending: the
-/// connection is then closed after it.
-async fn evicted(permit: &ConnectionPermit, exchange: &Exchange) {
-    permit.wanted().await;
-    if exchange.is_responding() {
-        pending().await
+/// Returns whether a connection is closed to make room for a newer one: a reserved one unless a response is pending, after
+/// which it is closed anyway; any other one only as long as its client has sent nothing.
+fn gives_way(permit: &ConnectionPermit, exchange: &Exchange) -> bool {
+    match permit.is_reserved() {
+        true => !exchange.is_responding(),
+        false => !exchange.has_received(),
     }
 }
 

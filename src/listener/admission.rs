@@ -25,10 +25,6 @@ pub const ADMIN_CONNECTIONS: usize = 64;
 /// hold all others.
 const RESERVED_CONNECTIONS: usize = 8;
 
-/// How long a reserved connection keeps its permit, at least. A request that has arrived with it is read in this time. Real
-/// time.
-const RESERVED_FOR: Duration = Duration::from_millis(20);
-
 /// How many connections the HTTP API may have in addition to those that it shares with the sessions.
 const HTTP_CONNECTIONS: usize = 16;
 
@@ -209,6 +205,11 @@ impl Admission {
 
     /// Waits for a permit of the listener at `addr`; none only if the permits were closed, which nobody does.
     pub(super) async fn permit(&self, addr: SocketAddr) -> Option<ConnectionPermit> {
+        let usual = |permit| ConnectionPermit {
+            _permit: permit,
+            is_reserved: false,
+            eviction: self.reserve.as_ref().map(Reserve::eviction),
+        };
         let shared = &self.permits.free;
         let own = self.own.as_ref();
         let at_once = std::iter::once(shared)
@@ -216,7 +217,7 @@ impl Admission {
             .find_map(|permits| Arc::clone(permits).try_acquire_owned().ok());
         if let Some(permit) = at_once {
             self.crowded.store(false, Ordering::Relaxed);
-            return Some(ConnectionPermit::new(permit));
+            return Some(usual(permit));
         }
         if !self.crowded.swap(true, Ordering::Relaxed) {
             tracing::warn!(
@@ -230,8 +231,8 @@ impl Admission {
             );
         }
         tokio::select! {
-            permit = Arc::clone(shared).acquire_owned() => permit.ok().map(ConnectionPermit::new),
-            Some(permit) = acquire(own) => Some(ConnectionPermit::new(permit)),
+            permit = Arc::clone(shared).acquire_owned() => permit.ok().map(usual),
+            Some(permit) = acquire(own) => Some(usual(permit)),
             Some(permit) = reserved(self.reserve.as_ref()) => Some(permit),
         }
     }
@@ -245,20 +246,53 @@ impl Admission {
     }
 }
 
-/// A few permits that a connection has to give up when a newer connection wants one.
+/// A few permits that are given out when all others are taken. When these are taken too, older connections are asked to
+/// give way.
 #[derive(Debug, Clone)]
 struct Reserve {
     free: Arc<Semaphore>,
-    /// Tells the connection that has had its permit for the longest that a newer one waits for it.
-    wanted: Arc<Notify>,
+    eviction: Arc<Eviction>,
+}
+
+impl Reserve {
+    fn eviction(&self) -> Arc<Eviction> {
+        Arc::clone(&self.eviction)
+    }
 }
 
 impl Default for Reserve {
     fn default() -> Self {
         Reserve {
             free: Arc::new(Semaphore::new(RESERVED_CONNECTIONS)),
-            wanted: Arc::default(),
+            eviction: Arc::default(),
         }
+    }
+}
+
+/// Asks older connections to give way to a newer one. Shared by all connections of a listener that has a reserve.
+#[derive(Debug, Default)]
+struct Eviction {
+    /// Tells the connection that has waited for this the longest, so the oldest one, that its permit is wanted.
+    wanted: Notify,
+    /// Whether a newer connection waits for a permit. A notification that comes when none waits any more is ignored.
+    is_waiting: AtomicBool,
+}
+
+impl Eviction {
+    /// Asks the oldest connection, and notes until the guard is dropped that a newer one waits.
+    fn ask(&self) -> Waiting<'_> {
+        self.is_waiting.store(true, Ordering::Release);
+        self.wanted.notify_one();
+        Waiting(self)
+    }
+}
+
+/// Ends the wait of a newer connection when it is dropped.
+struct Waiting<'a>(&'a Eviction);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.is_waiting.store(false, Ordering::Release);
     }
 }
 
@@ -266,20 +300,21 @@ async fn acquire(permits: Option<&Arc<Semaphore>>) -> Option<OwnedSemaphorePermi
     Arc::clone(permits?).acquire_owned().await.ok()
 }
 
-/// Waits for a permit of the reserve. If none is free, one is claimed back from the connection that has it for the longest.
+/// Waits for a permit of the reserve. If none is free, older connections are asked to give way.
 async fn reserved(reserve: Option<&Reserve>) -> Option<ConnectionPermit> {
-    let Reserve { free, wanted } = reserve?;
-    let at_once = Arc::clone(free).try_acquire_owned().ok();
+    let reserve = reserve?;
+    let at_once = Arc::clone(&reserve.free).try_acquire_owned().ok();
     let permit = match at_once {
         Some(permit) => permit,
         None => {
-            wanted.notify_one();
-            acquire(Some(free)).await?
+            let _waiting = reserve.eviction.ask();
+            acquire(Some(&reserve.free)).await?
         }
     };
     Some(ConnectionPermit {
-        wanted: Some(Arc::clone(wanted)),
-        ..ConnectionPermit::new(permit)
+        _permit: permit,
+        is_reserved: true,
+        eviction: Some(reserve.eviction()),
     })
 }
 
@@ -287,31 +322,38 @@ async fn reserved(reserve: Option<&Reserve>) -> Option<ConnectionPermit> {
 #[derive(Debug)]
 pub struct ConnectionPermit {
     _permit: OwnedSemaphorePermit,
-    /// Set for a permit of the reserve.
-    wanted: Option<Arc<Notify>>,
+    is_reserved: bool,
+    /// Set if the connection may be asked to give way.
+    eviction: Option<Arc<Eviction>>,
 }
 
 impl ConnectionPermit {
-    fn new(permit: OwnedSemaphorePermit) -> ConnectionPermit {
-        ConnectionPermit {
-            _permit: permit,
-            wanted: None,
+    /// Returns whether this is one of the permits that are reserved for probes.
+    pub fn is_reserved(&self) -> bool {
+        self.is_reserved
+    }
+
+    /// Resolves when a newer connection waits for a permit, and no other one has waited in this function for longer. Never
+    /// resolves on a listener without a reserve.
+    ///
+    /// The connection has to give way then, or to [pass the request on](Self::pass_on).
+    pub async fn wanted(&self) {
+        let Some(eviction) = &self.eviction else {
+            return pending().await;
+        };
+        loop {
+            eviction.wanted.notified().await;
+            if eviction.is_waiting.load(Ordering::Acquire) {
+                return;
+            }
         }
     }
 
-    /// Returns whether this is one of the permits that are reserved for probes.
-    pub fn is_reserved(&self) -> bool {
-        self.wanted.is_some()
-    }
-
-    /// Resolves when another connection waits for this permit, and no other connection has had its own for longer. Only
-    /// [reserved](Self::is_reserved) permits are ever wanted.
-    pub async fn wanted(&self) {
-        let Some(wanted) = &self.wanted else {
-            return pending().await;
-        };
-        tokio::time::sleep(RESERVED_FOR).await;
-        wanted.notified().await;
+    /// Asks the next older connection to give way, in the place of this one.
+    pub fn pass_on(&self) {
+        if let Some(eviction) = &self.eviction {
+            eviction.wanted.notify_one();
+        }
     }
 }
 
@@ -363,17 +405,38 @@ mod tests {
             reserved.push_back(admission.permit(ADDR).await.unwrap());
         }
         assert!(reserved.iter().all(ConnectionPermit::is_reserved));
-        let oldest = reserved.pop_front().unwrap();
-        let mut wanted = Box::pin(oldest.wanted());
-        assert!((&mut wanted).now_or_never().is_none(), "nobody waits");
+        // Two connections wait to be asked: the older one is asked first, and passes it on.
+        let oldest = usual.remove(0);
+        let mut oldest_wanted = Box::pin(oldest.wanted());
+        assert!(
+            (&mut oldest_wanted).now_or_never().is_none(),
+            "nobody waits"
+        );
+        let next = reserved.pop_front().unwrap();
+        let mut next_wanted = Box::pin(next.wanted());
+        assert!((&mut next_wanted).now_or_never().is_none(), "nobody waits");
         let mut newer = Box::pin(admission.permit(ADDR));
         assert!((&mut newer).now_or_never().is_none(), "no permit is free");
-        wanted.await;
-        drop(oldest);
+        oldest_wanted.now_or_never().expect("it is asked at once");
+        assert!((&mut next_wanted).now_or_never().is_none(), "one is enough");
+        oldest.pass_on();
+        next_wanted.now_or_never().expect("it is asked at once");
+        drop(next);
         assert!(newer.await.unwrap().is_reserved());
+        // It was passed on once too often, and nobody waits any more.
+        oldest.pass_on();
+        assert!(usual[0].wanted().now_or_never().is_none());
+        // The permit of a usual connection is as good.
+        let _reserved = admission.permit(ADDR).await.unwrap();
+        let mut newer = Box::pin(admission.permit(ADDR));
+        assert!((&mut newer).now_or_never().is_none(), "no permit is free");
+        let asked = oldest.wanted().now_or_never();
+        asked.expect("it is asked at once");
+        drop(oldest);
+        let newer = newer.await.unwrap();
+        assert!(!newer.is_reserved());
         // A connection that arrives when a usual permit is free gets that one.
         usual.pop();
         assert!(!admission.permit(ADDR).await.unwrap().is_reserved());
-        assert!(usual[0].wanted().now_or_never().is_none());
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! Each is cut off in time, and other clients are served meanwhile, probes above all.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use imd::{Config, Imd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::{Http, soon, start};
 
@@ -218,5 +220,57 @@ async fn slow_bodies_give_their_connections_back() {
     for stream in &mut held {
         let answer = stream.rest().await;
         assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    }
+}
+
+/// Opens connections and sends nothing, for ever. The newest 400 stay open.
+async fn open_endlessly(addr: SocketAddr) {
+    let mut open = VecDeque::new();
+    loop {
+        open.extend(TcpStream::connect(addr).await);
+        if open.len() > 400 {
+            open.pop_front();
+        }
+    }
+}
+
+/// Sends a probe to the admin API until one is answered: it is closed like the others if it comes so slowly that 72
+/// connections are opened before its request.
+async fn probe(imd: &Imd, path: &str) {
+    let request = head(&format!("GET {path}"), "connection: close\r\n");
+    loop {
+        let mut http = Http::connect(imd.admin_addr().unwrap()).await;
+        if http.stream.write_all(request.as_bytes()).await.is_ok()
+            && http.rest_or_reset().await.starts_with("HTTP/1.1 200 ")
+        {
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_are_answered_while_a_client_opens_connections_endlessly() {
+    for stuck_bodies in [0, CONNECTIONS] {
+        let mut config = Config::ephemeral();
+        config.http.timeout = Duration::from_secs(3_600);
+        let imd = start(config).await;
+        let admin = imd.admin_addr().unwrap();
+        let mut held = Vec::new();
+        for _ in 0..stuck_bodies {
+            held.push(stuck(admin, "POST /v1/users").await);
+        }
+        let flood = tokio::spawn(open_endlessly(admin));
+        let probes = async {
+            for path in PROBES.iter().cycle().take(90) {
+                probe(&imd, path).await;
+            }
+        };
+        soon(probes).await;
+        flood.abort();
+        // Whoever has begun a request has kept the connection.
+        for mut http in held {
+            http.send(" ".repeat(999)).await;
+            http.expect("HTTP/1.1 400 ").await;
+        }
     }
 }
