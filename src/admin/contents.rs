@@ -196,7 +196,7 @@ pub async fn add_user(
     Ok((StatusCode::CREATED, Json(json!({ "uid": uid }))))
 }
 
-/// Answers a page of the groups, with their members.
+/// Answers a page of the groups, each with its first members. A group with more members has a `next`, as that of [`group`].
 ///
 /// # Errors
 ///
@@ -208,22 +208,62 @@ pub async fn groups(
     let (after, limit) = query.bounds()?;
     let groups = deps.core.store.groups(GroupId(after), limit + 1).await?;
     let to_json = |group| {
-        let Group {
-            gid,
-            name,
-            owner,
-            members,
-        } = group;
-        json!({
-            "gid": gid,
-            "name": name,
-            "owner": owner,
-            "members": members,
-        })
+        let (mut json, next) = group_json(group, Uid(0), DEFAULT_LIMIT);
+        if let (Some(next), Some(fields)) = (next, json.as_object_mut()) {
+            fields.insert("next".into(), next.into());
+        }
+        json
     };
     // The groups of one page may have millions of members together.
     let answer = move || page("groups", groups, limit, |group| group.gid, to_json);
     deps.large_answers.make(answer).await
+}
+
+/// Answers a group with a page of its members.
+///
+/// # Errors
+///
+/// 404 if there is no such group, 400 for a wrong `limit`, and 500 if the store has failed.
+pub async fn group(
+    State(deps): State<Arc<Deps>>,
+    PathParams(Whole(gid)): PathParams<Id>,
+    QueryParams(query): QueryParams<PageQuery>,
+) -> Result<Json<Value>, Problem> {
+    let (after, limit) = query.bounds()?;
+    // The list begins with the group itself, if it exists.
+    let before = GroupId(gid.saturating_sub(1));
+    let found = deps.core.store.groups(before, 1).await?;
+    let mut found = found.into_iter().filter(|group| group.gid == GroupId(gid));
+    let group = found
+        .next()
+        .ok_or_else(|| Problem::missing(format!("there is no group {gid}")))?;
+    let (mut json, next) = group_json(group, Uid(after), limit);
+    if let Some(fields) = json.as_object_mut() {
+        fields.insert("next".into(), next.into());
+    }
+    Ok(Json(json))
+}
+
+/// Returns a group with its members above `after`, at most `limit`, and the id after which the next page of members begins.
+fn group_json(group: Group, after: Uid, limit: usize) -> (Value, Option<String>) {
+    let Group {
+        gid,
+        name,
+        owner,
+        mut members,
+    } = group;
+    members.drain(..members.partition_point(|&member| member <= after));
+    let has_more = members.len() > limit;
+    members.truncate(limit);
+    let last = members.last().filter(|_| has_more);
+    let next = last.map(|last| last.to_string());
+    let json = json!({
+        "gid": gid,
+        "name": name,
+        "owner": owner,
+        "members": members,
+    });
+    (json, next)
 }
 
 /// Creates a group with all its members.

@@ -6,16 +6,42 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Deps;
-use super::answer::{Json, JsonBody, PathParams, Problem};
+use super::answer::{Json, JsonBody, PathParams, Problem, QueryParams};
+use super::contents;
 use crate::lab::{Fault, FaultError, FaultStatus, Site};
 use crate::proto::{Cmd, Code};
 
-/// Answers the faults in force, with their hits.
-pub async fn list(State(deps): State<Arc<Deps>>) -> Json<Vec<FaultStatus>> {
-    Json(deps.core.lab.faults().list())
+/// The query of a request for a page of the faults: at most `limit` of them, behind the one with the name `after`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FaultQuery {
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+/// Answers a page of the faults in force, with their hits, in the order in which they were added. A page that is not full
+/// is the last one.
+///
+/// # Errors
+///
+/// 400 for a wrong `limit`, and 404 if there is no fault with the name `after`.
+pub async fn list(
+    State(deps): State<Arc<Deps>>,
+    QueryParams(FaultQuery { after, limit }): QueryParams<FaultQuery>,
+) -> Result<Json<Vec<FaultStatus>>, Problem> {
+    let limit = contents::limit(limit)?;
+    let mut listed = deps.core.lab.faults().list();
+    if let Some(name) = after {
+        let found = listed.iter().position(|fault| fault.name() == name);
+        let found = found.ok_or_else(|| no_such_fault(&name))?;
+        listed.drain(..=found);
+    }
+    listed.truncate(limit);
+    Ok(Json(listed))
 }
 
 /// Puts a fault in force, and answers its name.
@@ -55,8 +81,12 @@ pub async fn remove(
     if deps.core.lab.faults().remove(&name) {
         Ok(Json(json!({})))
     } else {
-        Err(Problem::missing(format!("there is no fault {name:?}")))
+        Err(no_such_fault(&name))
     }
+}
+
+fn no_such_fault(name: &str) -> Problem {
+    Problem::missing(format!("there is no fault {name:?}"))
 }
 
 /// Answers the values that a fault can have: sites with their actions and filters, commands, and error codes.

@@ -23,7 +23,7 @@ struct Route {
     path: &'static str,
     /// One line for people on what it does.
     summary: &'static str,
-    /// The keys that the query of a request may have.
+    /// The keys that the query of a request may have. A key with a shape of its own is followed by it: `after: string`.
     query: &'static [&'static str],
     body: Option<RequestBody>,
     /// The status of a successful answer. Every other answer is a [`Problem`].
@@ -94,7 +94,11 @@ impl Route {
         let in_query = self
             .query
             .iter()
-            .map(|name| json!({ "name": name, "in": "query", "schema": parameter(name) }));
+            .map(|key| match key.split_once(": ") {
+                Some((name, shape)) => (name, schema(shape, Way::In)),
+                None => (*key, parameter(key)),
+            })
+            .map(|(name, schema)| json!({ "name": name, "in": "query", "schema": schema }));
         let parameters: Vec<Value> = in_path.chain(in_query).collect();
         let mut operation = json!({
             "summary": self.summary,
@@ -150,7 +154,7 @@ const EVENTS: &[&str] = &[
 ];
 
 /// The parameters of paths and queries that are 64-bit numbers.
-const NUMBERS: &[&str] = &["id", "uid", "session", "since", "after"];
+const NUMBERS: &[&str] = &["id", "uid", "gid", "session", "since", "after"];
 
 // Shapes that are too long for a line of the table, or that several operations answer.
 const REGISTRY: &str = "frozen: boolean, lease_ms: integer, records: array, leases: array";
@@ -211,8 +215,8 @@ fn routes() -> Vec<Route> {
         route!(POST "/v1/registry/{name}/advertise", servers::advertise, "Clients are told this address in place of the server's own; null for its own again")
             .body("addr?: string|null", json!({"addr": "127.0.0.1:1"}))
             .gives(REGISTRY),
-        route!(GET "/v1/faults", faults::list, "The faults in force, with their hits")
-            .gives("[Fault]"),
+        route!(GET "/v1/faults", faults::list, "The faults in force, with their hits, in the order in which they were added; after is the name of one, and a page that is not full is the last")
+            .query(&["after: string", "limit"]).gives("[Fault]"),
         route!(POST "/v1/faults", faults::add, "A new fault")
             .body(FAULT, json!({"at": "notify", "uid": 7, "drop": true, "times": 1}))
             .creates().gives("name: string"),
@@ -232,8 +236,10 @@ fn routes() -> Vec<Route> {
             .query(PAGE).gives("users: [User], next: string|null"),
         route!(POST "/v1/users", contents::add_user, "Registers a user").body("uid: id, name?: string, pw?: string", json!({"uid": 7, "name": "ann", "pw": "a secret"}))
             .creates().gives("uid: id"),
-        route!(GET "/v1/groups", contents::groups, "The groups, with their members")
+        route!(GET "/v1/groups", contents::groups, "The groups, each with its first 100 members; next is there where a group has more")
             .query(PAGE).gives("groups: [Group], next: string|null"),
+        route!(GET "/v1/groups/{gid}", contents::group, "A group, with a page of its members")
+            .query(PAGE).gives("gid: id, name: string, owner: id|null, members: [id], next: string|null"),
         route!(POST "/v1/groups", contents::add_group, "A new group").body("owner: id, name?: string, members?: [id]", json!({"owner": 7, "name": "team", "members": [8]}))
             .creates().gives("gid: id"),
         route!(GET "/v1/inboxes", contents::inboxes, "What became of the messages, inbox by inbox")

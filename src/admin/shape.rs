@@ -35,7 +35,7 @@ pub const SHAPES: &[(&str, &str)] = &[
     ),
     (
         "Group",
-        "gid: id, name: string, owner: id|null, members: [id]",
+        "gid: id, name: string, owner: id|null, members: [id], next?: string",
     ),
     (
         "Inbox",

@@ -10,7 +10,7 @@ use imd::lab::{EventKind, Fault, Site};
 use imd::proto::{Cmd, Code};
 use serde_json::{Value, json};
 
-use crate::admin::{call, get};
+use crate::admin::{call, get, post};
 use crate::support::{ping, start_manual, user};
 
 const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
@@ -125,7 +125,11 @@ async fn with_existing_ids(imd: &Imd, path: &str) -> String {
     let sessions = get(imd, "/v1/sessions").await;
     let id = sessions["sessions"][0]["id"].to_string();
     let path = path.replace("{name}", name).replace("{id}", &id);
-    let path = path.replace("{uid}", "1");
+    let mut path = path.replace("{uid}", "1");
+    if path.contains("{gid}") {
+        let made = post(imd, "/v1/groups", json!({ "owner": 1 })).await;
+        path = path.replace("{gid}", made["gid_str"].as_str().unwrap());
+    }
     assert!(!path.contains('{'), "say what stands for it: {path}");
     path
 }
@@ -205,7 +209,8 @@ async fn every_refusal_is_described() {
             assert_eq!(status, 400, "{unreadable}");
         }
         if in_path.any(|one| one["schema"]["oneOf"].is_array()) {
-            let unreadable = path.replace("{id}", "x").replace("{uid}", "x");
+            let unreadable = path.replace("{id}", "x");
+            let unreadable = unreadable.replace("{uid}", "x").replace("{gid}", "x");
             let status = asked(&imd, &method, &unreadable, Value::Null, &operation).await;
             assert_eq!(status, 400, "{unreadable}");
         }

@@ -3,6 +3,7 @@
 //! JavaScript reads numbers as doubles, so every id is given as a number and as a text, and taken as either.
 
 use imd::Imd;
+use imd::lab::{Fault, Site};
 use imd::proto::{Cmd, ResSendP2pMsg};
 use serde_json::{Value, json};
 
@@ -100,6 +101,101 @@ async fn a_list_that_fits_one_part_is_one_part() {
     assert_eq!(part["next"], "1000");
     let usual = get(&imd, "/v1/inboxes").await;
     assert_eq!(usual["next"], "100");
+}
+
+#[tokio::test]
+async fn faults_come_in_parts_in_the_order_in_which_they_were_added() {
+    let imd = start_manual().await;
+    let names = |listed: &Value| -> Vec<String> {
+        let listed = listed.as_array().unwrap().iter();
+        listed
+            .map(|fault| fault["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    // Not in the order of the names, and with characters that a query has to escape.
+    let added: Vec<_> = (0..=100).rev().map(|n| format!("a & {n}")).collect();
+    for (n, name) in added.iter().enumerate() {
+        if n == 100 {
+            let all = get(&imd, "/v1/faults").await;
+            assert_eq!(names(&all), added[..100], "all that there are");
+        }
+        imd.fault(Fault::at(Site::Notify).named(name)).keep();
+    }
+    assert_eq!(names(&get(&imd, "/v1/faults").await), added[..100]);
+    assert_eq!(names(&get(&imd, "/v1/faults?limit=1000").await), added);
+    for limit in [1, 50, 100, 101, 1_000] {
+        let mut found = Vec::new();
+        let mut path = format!("/v1/faults?limit={limit}");
+        loop {
+            let part = names(&get(&imd, &path).await);
+            assert!(part.len() <= limit);
+            let is_last = part.len() < limit;
+            found.extend(part);
+            if is_last {
+                break;
+            }
+            let last = found.last().unwrap().replace('&', "%26").replace(' ', "+");
+            path = format!("/v1/faults?limit={limit}&after={last}");
+        }
+        assert_eq!(found, added, "by {limit}");
+    }
+    for (query, refused) in [
+        ("limit=0", 400),
+        ("limit=1001", 400),
+        ("limit=x", 400),
+        ("since=1", 400),
+        ("after=nobody", 404),
+    ] {
+        let path = format!("/v1/faults?{query}");
+        let (status, _) = call(&imd, "GET", &path, Value::Null).await;
+        assert_eq!(status, refused, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn the_members_of_a_group_come_in_parts() {
+    for (imd, _folder) in both().await {
+        let make = async |members: i64| {
+            let members: Vec<i64> = (2..=members).collect();
+            let new = json!({ "owner": 1, "name": "team", "members": members });
+            post(&imd, "/v1/groups", new).await["gid"].clone()
+        };
+        let (small, large) = (make(100).await, make(101).await);
+        let listed = get(&imd, "/v1/groups").await["groups"].clone();
+        let whole = get(&imd, &format!("/v1/groups/{small}")).await;
+        assert_eq!(whole["members"].as_array().unwrap().len(), 100);
+        // All members are in the list, so it says nothing of a next part.
+        let keys = |group: &Value| {
+            let keys = group.as_object().unwrap().keys();
+            keys.map(String::from).collect::<Vec<_>>()
+        };
+        let mut without_next = keys(&whole);
+        without_next.retain(|key| key != "next");
+        assert_eq!(keys(&listed[0]), without_next);
+        for key in without_next {
+            assert_eq!(listed[0][&key], whole[&key], "{key}");
+        }
+        let path = format!("/v1/groups/{large}");
+        assert_eq!(listed[1], get(&imd, &path).await);
+        assert_eq!(listed[1]["next"], "100");
+        let rest = get(&imd, &format!("{path}?after=100")).await;
+        let (all, name) = (json!([101]), json!("team"));
+        assert_eq!((&rest["members"], &rest["name"]), (&all, &name));
+        assert_eq!(rest["next"], Value::Null);
+        has(&imd, &path, "members", 101).await;
+        for (path, refused) in [
+            (format!("{path}?limit=0"), 400),
+            (format!("{path}?limit=1001"), 400),
+            (format!("{path}?after=x"), 400),
+            ("/v1/groups/x".to_owned(), 400),
+            ("/v1/groups/7".to_owned(), 404),
+            (format!("/v1/groups/{}", i64::MIN), 404),
+            (format!("/v1/groups/{}", i64::MAX), 404),
+        ] {
+            let (status, _) = call(&imd, "GET", &path, Value::Null).await;
+            assert_eq!(status, refused, "{path}");
+        }
+    }
 }
 
 /// Adds a field with this number, as a JSON number or as text.

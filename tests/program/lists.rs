@@ -7,6 +7,7 @@ use std::net::TcpListener;
 use std::thread;
 
 use imd::Client;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::process::{Daemon, Program, imd};
@@ -86,6 +87,32 @@ fn a_list_is_printed_to_its_end() {
         .map(|user| user["uid"].as_i64().unwrap())
         .collect();
     assert_eq!(uids, (1..=2_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn faults_and_the_members_of_a_group_are_printed_to_the_end() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("imd.toml");
+    let members: Vec<i64> = (1..=1_101).collect();
+    let mut config = format!("[[group]]\ngid = 5\nmembers = {members:?}\n");
+    config += "[[group]]\ngid = 6\nmembers = [1, 2]\n";
+    // As many as fill exactly two parts.
+    for n in 0..2_000 {
+        config += &format!("[[fault]]\nname = \"f & {n}\"\nat = \"notify\"\ndrop = true\n");
+    }
+    std::fs::write(&file, config).unwrap();
+    let daemon = Daemon::start(&["--memory", "--config", file.to_str().unwrap()]);
+    let groups = daemon.imd(&["groups"]).json();
+    let of = |group: &Value, key: &str| group[key].as_array().unwrap().clone();
+    assert_eq!(of(&groups[0], "members"), members);
+    let texts: Vec<String> = members.iter().map(i64::to_string).collect();
+    assert_eq!(of(&groups[0], "members_str"), texts);
+    assert_eq!(of(&groups[1], "members"), [1, 2]);
+    assert!(groups.iter().all(|group| group.get("next").is_none()));
+    let names = daemon.imd(&["fault", "ls"]).json();
+    let names: Vec<_> = names.iter().map(|fault| fault["name"].clone()).collect();
+    let expected: Vec<_> = (0..2_000).map(|n| format!("f & {n}")).collect();
+    assert_eq!(names, expected);
 }
 
 /// Starts an admin API of another version, which says in its own way where a list goes on.

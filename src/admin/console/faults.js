@@ -7,6 +7,8 @@ import { quirks } from "./quirks.js";
 import { t } from "./words.js";
 
 const EVERY_MS = 1000;
+/** The most faults that one answer of the API holds. */
+const PAGE = 1000;
 /** The key of the rules that the user has switched off. The browser keeps them, since the daemon has removed them. */
 const OFF = "imd.faults.off";
 
@@ -58,6 +60,15 @@ function keep(rules) {
 
 /** The order in which the keys of a rule are shown: site, filters and limits. The action comes last. */
 const ORDER = ["at", "uid", "access", "session", "cmd", "direction", "after", "times", "probability", "for"];
+
+/** Gets all faults in force, page by page. A page that is not full is the last one; the next one begins after a name. */
+async function allFaults() {
+  const all = [];
+  for (let page = null; page === null || page.length === PAGE; all.push(...page)) {
+    page = await get(`/v1/faults?limit=${PAGE}${all.length > 0 ? `&after=${part(all.at(-1).name)}` : ""}`);
+  }
+  return all;
+}
 
 /** Returns a rule as one line for people, without its name and its hits. */
 function told(rule) {
@@ -201,7 +212,7 @@ export function mount(place) {
     clearTimeout(timer);
     if (document.visibilityState === "visible") {
       try {
-        const [active, now] = await Promise.all([get("/v1/faults"), get("/v1/clock")]);
+        const [active, now] = await Promise.all([allFaults(), get("/v1/clock")]);
         if (!ended) {
           showRules(active);
           times(now);

@@ -112,7 +112,8 @@ export function mount(place, [asked]) {
     shownGroups = now;
     set(groups, all.map((group) => h("div", { class: "group", "data-gid": group.gid },
       h("b", {}, group.name || t("users.no-name")), h("code", {}, group.gid),
-      h("span", { class: "quiet" }, t("users.members", group.members.length)),
+      // `next` is there where not all members are listed.
+      h("span", { class: "quiet" }, t("users.members", `${group.members.length}${group.next ? "+" : ""}`)),
       h("span", { class: "members" }, group.members.slice(0, 30).map((uid) => h("a", { href: `#/users/${uid}` }, uid))))),
       all.length === 0 ? h("p", { class: "empty" }, t("users.no-groups")) : null);
   }

@@ -1,7 +1,7 @@
 //! Runs the commands that print a list of what a running stack holds, each item as a line of JSON, and `imd mark` and
 //! `imd wait`.
 //!
-//! Serves the dispatch of commands, and `imd access ls`.
+//! Serves the dispatch of commands, `imd access ls` and `imd fault ls`.
 
 use serde_json::Value;
 
@@ -22,13 +22,72 @@ pub async fn users(args: &AdminArgs) -> Result<(), Failure> {
     print_all(args, "/v1/users", "users").await
 }
 
-/// Runs `imd groups`.
+/// Runs `imd groups`. Each group is printed with all its members.
 ///
 /// # Errors
 ///
 /// The errors of [`Admin::get`].
 pub async fn groups(args: &AdminArgs) -> Result<(), Failure> {
-    print_all(args, "/v1/groups", "groups").await
+    const PATH: &str = "/v1/groups";
+    let admin = Admin::find(args)?;
+    let mut pages = Pages::of(PATH);
+    while let Some(page) = pages.next(&admin).await? {
+        let Some(groups) = page.get("groups").and_then(Value::as_array) else {
+            return Err(admin.wrong_server(PATH).await);
+        };
+        for group in groups {
+            output::json(&with_all_members(&admin, group.clone()).await?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds the members of a group that did not fit the list of groups.
+async fn with_all_members(admin: &Admin, mut group: Value) -> Result<Value, Failure> {
+    let Some(first) = next(&group) else {
+        return Ok(group);
+    };
+    let path = format!("/v1/groups/{}", group.get("gid_str").map_or("", text));
+    let mut pages = Pages::after(&path, first);
+    while let Some(mut page) = pages.next(admin).await? {
+        for key in ["members", "members_str"] {
+            let more = page.get_mut(key).and_then(Value::as_array_mut);
+            let members = group.get_mut(key).and_then(Value::as_array_mut);
+            if let (Some(members), Some(more)) = (members, more) {
+                members.append(more);
+            }
+        }
+    }
+    if let Some(fields) = group.as_object_mut() {
+        fields.remove("next");
+    }
+    Ok(group)
+}
+
+/// Runs `imd fault ls`.
+///
+/// # Errors
+///
+/// The errors of [`Admin::get`], for example because a fault has ended while the list was read.
+pub async fn faults(args: &AdminArgs) -> Result<(), Failure> {
+    const PATH: &str = "/v1/faults";
+    let admin = Admin::find(args)?;
+    let mut path = format!("{PATH}?limit={PAGE_SIZE}");
+    loop {
+        let page = admin.get(&path).await?;
+        let Some(faults) = page.as_array() else {
+            return Err(admin.wrong_server(PATH).await);
+        };
+        faults.iter().try_for_each(output::json)?;
+        // This list has no `next`: the next page begins behind the last name, and a page that is not full is the last.
+        let last = faults.last().and_then(|fault| fault.get("name"));
+        let Some(last) = last.filter(|_| faults.len() == PAGE_SIZE) else {
+            return Ok(());
+        };
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("after", text(last));
+        path = format!("{PATH}?limit={PAGE_SIZE}&{}", query.finish());
+    }
 }
 
 /// Runs `imd inboxes`.
@@ -82,8 +141,8 @@ pub async fn mark(args: &AdminArgs) -> Result<(), Failure> {
 ///
 /// The errors of [`Admin::get_within`], and [`Failure::Failed`] when no event arrived in time.
 pub async fn wait(args: &WaitArgs) -> Result<(), Failure> {
-    let text = |number: Option<u64>| number.map(|number| number.to_string());
-    let (since, session) = (text(args.since), text(args.session));
+    let digits = |number: Option<u64>| number.map(|number| number.to_string());
+    let (since, session) = (digits(args.since), digits(args.session));
     let uid = args.uid.map(|uid| uid.to_string());
     let timeout = humantime::format_duration(args.timeout).to_string();
     let mut query = form_urlencoded::Serializer::new(String::new());
@@ -116,17 +175,48 @@ async fn print_one(args: &AdminArgs, path: &str, key: &str) -> Result<(), Failur
 /// Prints a list that the API returns in pages.
 async fn print_all(args: &AdminArgs, path: &str, key: &str) -> Result<(), Failure> {
     let admin = Admin::find(args)?;
-    let mut after = "0".to_owned();
-    loop {
-        let page = format!("{path}?after={after}&limit={PAGE_SIZE}");
-        let answer = admin.get(&page).await?;
-        print(&admin, path, &answer, key).await?;
-        match next(&answer) {
-            // A page that names itself as the next one would be requested for ever.
-            Some(next) if next != after => after = next,
-            _ => return Ok(()),
-        }
+    let mut pages = Pages::of(path);
+    while let Some(page) = pages.next(&admin).await? {
+        print(&admin, path, &page, key).await?;
     }
+    Ok(())
+}
+
+/// The pages of a list.
+struct Pages<'a> {
+    path: &'a str,
+    /// The id after which the next page begins; none behind the last page.
+    after: Option<String>,
+}
+
+impl<'a> Pages<'a> {
+    /// Returns all pages of the list at `path`.
+    fn of(path: &'a str) -> Pages<'a> {
+        Pages::after(path, "0".to_owned())
+    }
+
+    /// Returns the pages of the list at `path` that begin after an id.
+    fn after(path: &'a str, id: String) -> Pages<'a> {
+        let after = Some(id);
+        Pages { path, after }
+    }
+
+    /// Gets the next page; none behind the last one.
+    async fn next(&mut self, admin: &Admin) -> Result<Option<Value>, Failure> {
+        let Some(after) = self.after.take() else {
+            return Ok(None);
+        };
+        let path = format!("{}?after={after}&limit={PAGE_SIZE}", self.path);
+        let page = admin.get(&path).await?;
+        // A page that names itself as the next one would be requested for ever.
+        self.after = next(&page).filter(|next| *next != after);
+        Ok(Some(page))
+    }
+}
+
+/// Returns a value that is a text; an empty one for any other.
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
 }
 
 /// Prints the items of an answer, which are under `key`.

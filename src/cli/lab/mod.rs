@@ -66,11 +66,7 @@ pub async fn fault(command: &FaultCommand) -> Result<(), Failure> {
             let added = Admin::find(admin)?.post("/v1/faults", &form).await?;
             output::json(&added)
         }
-        FaultCommand::Ls { admin } => {
-            let listed = Admin::find(admin)?.get("/v1/faults").await?;
-            let listed = listed.as_array().into_iter().flatten();
-            listed.into_iter().try_for_each(output::json)
-        }
+        FaultCommand::Ls { admin } => lists::faults(admin).await,
         FaultCommand::Rm { name, admin, .. } => {
             // The flags allow a missing name only with `--all`.
             let path = match name {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use browser::{on_console, user};
-use imd::lab::Site;
+use imd::lab::{Fault, Site};
 use imd::{Config, Imd};
 
 fn hits(imd: &Imd) -> Vec<(String, u64)> {
@@ -191,6 +191,20 @@ async fn a_rule_for_an_id_of_any_size_is_made_switched_off_and_on_unchanged() {
         page.click("[data-rule=large] input").await;
         page.is_told("large is on").await;
         assert!(is_meant());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_faults_than_one_answer_holds_are_all_shown() {
+    on_console(Config::ephemeral(), async |page, imd| {
+        for n in 0..=1_000 {
+            let fault = Fault::at(Site::Notify).named(&format!("f & {n}"));
+            imd.fault(fault).keep();
+        }
+        page.go("faults").await;
+        page.sees("[data-rule=\"f & 1000\"]").await;
+        assert_eq!(page.count("[data-rule]").await, 1_001);
     })
     .await;
 }

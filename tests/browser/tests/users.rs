@@ -202,6 +202,23 @@ async fn groups_are_asked_for_less_often_than_people() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_of_many_members_is_shown_with_the_first_of_them() {
+    let mut config = Config::ephemeral();
+    let group = |gid, members: i64| imd::config::Group {
+        gid,
+        name: String::new(),
+        members: (1..=members).collect(),
+    };
+    config.group = vec![group(5, 100), group(6, 101)];
+    on_console(config, async |page, _| {
+        page.go("users").await;
+        page.reads("[data-gid=\"5\"]", "100 members").await;
+        page.reads("[data-gid=\"6\"]", "100+ members").await;
+    })
+    .await;
+}
+
 /// Two numbers that JavaScript rounds to the same one, and the largest.
 const LARGE: [i64; 3] = [1 << 53, (1 << 53) + 1, i64::MAX];
 
