@@ -18,13 +18,16 @@ use super::{StoreCommand, launch, output};
 /// How long an inspection may take to end by itself after a signal.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// How often the removal of a copy is tried.
+const REMOVALS: u32 = 10;
+
 /// The state of an inspection that is shared between the thread that works and the task that handles signals.
 #[derive(Default)]
 struct InspectionTask {
     /// Set after a signal: the inspection ends as soon as it notices.
     is_stopped: AtomicBool,
-    /// The private copy of the journals, once it was made. It is removed from outside when the inspection does not
-    /// end in time.
+    /// The private copy of the journals, as soon as its folder exists. It is removed from outside when the inspection
+    /// does not end in time.
     copy: OnceLock<PathBuf>,
 }
 
@@ -63,8 +66,10 @@ async fn until_a_signal(
     }
     let ended = tokio::time::timeout(GRACE, thread).await;
     if let (Err(_), Some(copy)) = (ended, task.copy.get()) {
-        // The thread may be blocked by a stdout that nobody reads, so its copy is removed from here.
-        let _ = std::fs::remove_dir_all(copy);
+        // The thread may be blocked by a stdout that nobody reads, or still be writing to its copy, so the copy is removed
+        // from here. A file that the thread adds meanwhile makes the removal fail, and without its folder it adds no more.
+        let is_gone = |_: &u32| std::fs::remove_dir_all(copy).is_ok() || !copy.exists();
+        let _ = (0..REMOVALS).find(is_gone);
     }
     Err(stopped())
 }
@@ -87,10 +92,9 @@ impl InspectionTask {
     fn open(&self, dir: &Path) -> Result<Inspection, Failure> {
         const NEEDS: &str = "to be looked into, a folder has to be readable, with all that is in it, and there has to be \
                              room for a copy of its journals where temporary files are (TMPDIR)";
-        let inspection = Inspection::open(dir).map_err(|error| refusal(&error, NEEDS))?;
         // The cell is empty: each command opens one folder.
-        let _ = self.copy.set(inspection.copy().to_owned());
-        Ok(inspection)
+        let begun = |copy: &Path| drop(self.copy.set(copy.to_owned()));
+        Inspection::open_telling(dir, begun).map_err(|error| refusal(&error, NEEDS))
     }
 }
 

@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use imd::config;
 use imd::id::{Uid, Version};
 use imd::store::{
-    DurableStore, Entry, InboxState, Inspection, Item, MessageStore, StoreAdmin, StoreError, Write,
+    CompactError, DurableStore, Entry, InboxState, Inspection, Item, MessageStore, StoreAdmin,
+    StoreError, Write,
 };
 use rand::RngExt;
 
@@ -147,6 +149,31 @@ async fn a_flipped_bit_is_noticed_or_harmless() {
     }
     assert_eq!(wrong, Vec::<String>::new());
     assert!(tables >= 2, "there were tables to flip bits in");
+}
+
+#[tokio::test]
+async fn a_compaction_that_fails_leaves_no_tables_behind() {
+    let (pristine, _) = folder().await;
+    // Everything in tables, so that the damage is not in a journal.
+    open_small(pristine.path()).close().await.unwrap();
+    let tables = || files(&pristine.path().join("engine/keyspaces/1/tables"));
+    let (last, bytes) = tables()
+        .into_iter()
+        .max_by_key(|(_, bytes)| bytes.len())
+        .unwrap();
+    let mut flipped = bytes.clone();
+    flipped[bytes.len() * 2 / 3] ^= 1;
+    fs::write(&last, flipped).unwrap();
+    // A table that is older than the mark is not read through at the start.
+    let mark = fs::File::options()
+        .write(true)
+        .open(pristine.path().join("mark"));
+    let later = SystemTime::now() + Duration::from_secs(3_600);
+    mark.unwrap().set_modified(later).unwrap();
+    let before = tables();
+    let failed = Inspection::compact(pristine.path()).unwrap_err();
+    assert!(matches!(failed, CompactError::Failed(_)), "{failed}");
+    assert!(tables() == before, "{failed}");
 }
 
 #[tokio::test]

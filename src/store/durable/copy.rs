@@ -46,28 +46,39 @@ impl Copied {
     }
 }
 
-/// Copies a folder that is a store, and opens the copy.
+/// Copies a folder that is a store, and opens the copy. `begun` is told the folder of the copy before anything is in it, so
+/// that the copy can be removed whatever becomes of this thread.
 ///
 /// # Errors
 ///
 /// When the folder is no store, is in use, can't be read, or is not in order, and when there is no space for the copy.
-pub fn open(path: &Path, buffer: u64) -> Result<Copied, OpenError> {
+pub fn open(path: &Path, buffer: u64, begun: impl FnOnce(&Path)) -> Result<Copied, OpenError> {
+    open_with(path, buffer, begun, |path| fs4::available_space(path))
+}
+
+fn open_with(
+    path: &Path,
+    buffer: u64,
+    begun: impl FnOnce(&Path),
+    free_space: impl FnOnce(&Path) -> io::Result<u64>,
+) -> Result<Copied, OpenError> {
     let unusable = OpenError::unusable(path);
     if folder::read_format(path)?.is_none() {
         return Err(OpenError::NoStore(path.to_owned()));
     }
     folder_check::check(path, Tables::Own)?;
     let original = lock_out_writers(path)?;
+    let temp = std::env::temp_dir();
     let copy = tempfile::Builder::new().prefix("imd-store-").tempdir();
     let copy = copy.map_err(|error| {
-        let temp = std::env::temp_dir();
-        unusable(saying(
-            &error,
-            format!("a copy to look at can't be made in {}", temp.display()),
-        ))
+        let what = format!("a copy to look at can't be made in {}", temp.display());
+        unusable(saying(&error, what))
     })?;
+    begun(copy.path());
     let from = absolute(path).map_err(unusable)?;
-    copy_store(&from, copy.path()).map_err(unusable)?;
+    let steps = plan(&from, copy.path()).map_err(unusable)?;
+    check_room(&steps, &temp, free_space).map_err(unusable)?;
+    steps.iter().try_for_each(Step::run).map_err(unusable)?;
     let folder = folder::open_copy(copy.path(), buffer);
     let folder = folder.map_err(|error| error.instead_of(copy.path(), path))?;
     Ok(Copied {
@@ -104,32 +115,52 @@ fn saying(error: &io::Error, what: impl std::fmt::Display) -> io::Error {
     io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
-/// Copies the parts of a store, and no other entries of its folder.
-fn copy_store(from: &Path, to: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(from)? {
-        let (name, path) = {
-            let entry = entry?;
-            (entry.file_name(), entry.path())
-        };
-        if layout::is_part(&name) {
-            copy(&path, &to.join(name))?;
-        }
-    }
-    Ok(())
+/// One thing that is put into the copy.
+#[derive(Debug)]
+enum Step {
+    /// A folder.
+    Folder { to: PathBuf },
+    /// A file with the same contents.
+    File { from: PathBuf, to: PathBuf },
+    /// A link to a table.
+    Link { from: PathBuf, to: PathBuf },
 }
 
-/// Copies a file, or a folder with all its entries.
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    let failed = |error| {
-        saying(
-            &error,
-            format!("{} can't be copied to {}", from.display(), to.display()),
-        )
-    };
-    if !fs::symlink_metadata(from).map_err(failed)?.is_dir() {
-        return copy_file(from, to).map_err(failed);
+impl Step {
+    fn run(&self) -> io::Result<()> {
+        match self {
+            Step::Folder { to } => fs::create_dir(to)
+                .map_err(|error| saying(&error, format!("{} can't be made", to.display()))),
+            Step::File { from, to } => copy_file(from, to).map_err(|error| {
+                let what = format!("{} can't be copied to {}", from.display(), to.display());
+                saying(&error, what)
+            }),
+            Step::Link { from, to } => link(from, to),
+        }
     }
-    fs::create_dir(to).map_err(failed)?;
+}
+
+/// Returns the steps that copy the parts of a store, and no other entries of its folder.
+fn plan(from: &Path, to: &Path) -> io::Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        if layout::is_part(&entry.file_name()) {
+            add_steps(&entry.path(), to.join(entry.file_name()), &mut steps)?;
+        }
+    }
+    Ok(steps)
+}
+
+/// Adds the steps that copy a file, or a folder with all its entries.
+fn add_steps(from: &Path, to: PathBuf, steps: &mut Vec<Step>) -> io::Result<()> {
+    let failed = |error| saying(&error, format!("{} can't be read", from.display()));
+    if !fs::symlink_metadata(from).map_err(failed)?.is_dir() {
+        let from = from.to_owned();
+        steps.push(Step::File { from, to });
+        return Ok(());
+    }
+    steps.push(Step::Folder { to: to.clone() });
     let is_of_tables = from.file_name().is_some_and(|name| name == TABLES);
     for entry in fs::read_dir(from).map_err(failed)? {
         let entry = entry.map_err(failed)?;
@@ -138,12 +169,41 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
         }
         let (from, to) = (entry.path(), to.join(entry.file_name()));
         if is_of_tables {
-            link(&from, &to)?;
+            steps.push(Step::Link { from, to });
         } else {
-            copy(&from, &to)?;
+            add_steps(&from, to, steps)?;
         }
     }
     Ok(())
+}
+
+/// Makes sure, before anything is written, that the files of a copy fit the folder `temp`: other programs need the rest of
+/// its disk. If the system can't tell the free space, the copy is tried.
+fn check_room(
+    steps: &[Step],
+    temp: &Path,
+    free_space: impl FnOnce(&Path) -> io::Result<u64>,
+) -> io::Result<()> {
+    let Ok(free) = free_space(temp) else {
+        return Ok(());
+    };
+    let mut needed = 0;
+    for step in steps {
+        if let Step::File { from, .. } = step {
+            let counted = read_chunks(from, |_, bytes| {
+                needed += bytes.len() as u64;
+                Ok(())
+            });
+            counted.map_err(|error| saying(&error, format!("{} can't be read", from.display())))?;
+        }
+    }
+    if needed < free {
+        return Ok(());
+    }
+    let temp = temp.display();
+    let why =
+        format!("a copy to look at takes {needed} bytes, and {temp} has {free} bytes of room left");
+    Err(io::Error::new(ErrorKind::StorageFull, why))
 }
 
 /// Puts a link to a table into the copy. A link needs no space and may lead to another file system. If the engine
@@ -160,21 +220,67 @@ fn link(from: &Path, to: &PathBuf) -> io::Result<()> {
 
 /// Copies the contents of a file, and not its permissions. Zeros become holes, because journals set much space aside.
 fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
-    let mut from = safe_files::open(from, OpenOptions::new().read(true))?;
     let mut to = safe_files::create_new(to)?;
+    let len = read_chunks(from, |at, bytes| {
+        to.seek(SeekFrom::Start(at))?;
+        to.write_all(bytes)
+    })?;
+    to.set_len(len)
+}
+
+/// Gives the parts of a file to `part`, each with its position, except for those that are zero. Returns the length of the
+/// file.
+fn read_chunks(path: &Path, mut part: impl FnMut(u64, &[u8]) -> io::Result<()>) -> io::Result<u64> {
+    let mut file = safe_files::open(path, OpenOptions::new().read(true))?;
     let mut chunk = vec![0; CHUNK];
-    let mut len = 0;
+    let mut at = 0;
     loop {
-        let read = from.read(&mut chunk)?;
+        let read = file.read(&mut chunk)?;
         let bytes = chunk.get(..read).unwrap_or_default();
         if bytes.is_empty() {
-            return to.set_len(len);
+            return Ok(at);
         }
-        if bytes.iter().all(|&byte| byte == 0) {
-            to.seek(SeekFrom::Current(i64::try_from(read).unwrap_or_default()))?;
-        } else {
-            to.write_all(bytes)?;
+        if bytes.iter().any(|&byte| byte != 0) {
+            part(at, bytes)?;
         }
-        len += read as u64;
+        at += read as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::store::{DurableStore, StoreAdmin};
+
+    #[tokio::test]
+    async fn a_copy_that_does_not_fit_is_refused_before_it_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config::Store::default();
+        let store = DurableStore::open(folder.path(), &config).unwrap();
+        store.close().await.unwrap();
+        let mut copy = PathBuf::new();
+        let mut open = |free: Result<u64, ErrorKind>| {
+            let begun = |path: &Path| {
+                assert!(path.is_dir());
+                copy = path.to_owned();
+            };
+            let opened = open_with(folder.path(), config.buffer, begun, |temp| {
+                assert_eq!(temp, std::env::temp_dir());
+                free.map_err(io::Error::from)
+            });
+            let result = opened.map(drop).map_err(|error| error.to_string());
+            assert!(!copy.exists(), "{copy:?} is left");
+            result
+        };
+        let refused = open(Ok(1_000)).unwrap_err();
+        let needed = refused.split("takes ").nth(1).unwrap();
+        let needed: u64 = needed.split(' ').next().unwrap().parse().unwrap();
+        // The space that a journal has set aside is not copied.
+        assert!((1_000..1 << 20).contains(&needed), "{refused}");
+        assert!(refused.contains("has 1000 bytes of room left"), "{refused}");
+        open(Ok(needed)).unwrap_err();
+        open(Ok(needed + 1)).unwrap();
+        open(Err(ErrorKind::Unsupported)).unwrap();
     }
 }

@@ -49,8 +49,18 @@ impl Inspection {
     ///
     /// When the folder is no store or not in order, and when there is no space for the copy.
     pub fn open(path: &Path) -> Result<Inspection, OpenError> {
+        Self::open_telling(path, |_| {})
+    }
+
+    /// Opens a store's folder as [`open`](Self::open) does, and first tells `begun` the folder of the private copy, which is
+    /// still empty then. A caller that does not wait for the end of this thread can remove the folder.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_telling(path: &Path, begun: impl FnOnce(&Path)) -> Result<Inspection, OpenError> {
         Ok(Inspection {
-            copied: copy::open(path, config::Store::default().buffer)?,
+            copied: copy::open(path, config::Store::default().buffer, begun)?,
         })
     }
 
@@ -97,11 +107,18 @@ impl Inspection {
     /// When the folder can't be used, and when the engine can't write.
     pub fn compact(path: &Path) -> Result<(), CompactError> {
         let failed = |error: fjall::Error| StoreError::from(EngineError::from(error));
+        let buffer = config::Store::default().buffer;
         let OpenFolder {
             lock, recovered, ..
-        } = folder::open_existing(path, config::Store::default().buffer)?;
-        recovered.engine.compact().map_err(failed)?;
+        } = folder::open_existing(path, buffer)?;
+        let id = recovered.state.store_id;
+        let compacted = recovered.engine.compact();
         drop(recovered);
+        if let Err(error) = compacted {
+            // The engine removes tables that it has begun when it is opened again. On a full disk they would only do harm.
+            drop(folder::open_engine(path, buffer, Some(id)));
+            return Err(failed(error).into());
+        }
         folder::empty_journals(path).map_err(|error| failed(error.into()))?;
         drop(lock);
         Ok(())
