@@ -337,7 +337,7 @@ fn keep_clean(core: &Core, shutdown: &Shutdown) {
     let ticks = core.clock.rounds(cleaning::INTERVAL);
     let cleaning = cleaning::keep_clean(
         core.store.clone(),
-        Arc::clone(&core.clock),
+        cleaning::CleaningTime::new(Arc::clone(&core.clock)),
         ticks,
         shutdown.clone(),
     );

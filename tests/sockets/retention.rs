@@ -59,6 +59,32 @@ async fn old_messages_are_removed_and_an_earlier_sync_starts_at_the_oldest_left(
 }
 
 #[tokio::test]
+async fn a_leap_of_the_wall_clock_forgets_no_id() {
+    let mut config = config();
+    config.store.keep = Some(HOUR);
+    let imd = start(config).await;
+    let mut ann = user(&imd, 1).await;
+    ann.p2p(2, "a", "first").await;
+    let day_ms = 24 * 3_600_000;
+    imd.clock().skew(2 * day_ms).unwrap();
+    for _ in 0..23 {
+        imd.clock().advance(HOUR).await;
+        ann.p2p(2, "a", "first").await;
+        assert_eq!(imd.report().stored, 1);
+    }
+    // The message is gone as well as its id when it is older than a day by any clock.
+    imd.clock().advance(2 * HOUR).await;
+    assert_eq!(imd.report().removed, 1);
+    ann.p2p(2, "a", "first").await;
+    assert_eq!(imd.report().stored, 2);
+    // A leap back makes nothing older.
+    imd.clock().skew(-2 * day_ms).unwrap();
+    imd.clock().advance(HOUR).await;
+    ann.p2p(2, "a", "first").await;
+    assert_eq!(imd.report().stored, 2);
+}
+
+#[tokio::test]
 async fn removed_messages_are_not_notified() {
     let mut config = config();
     config.store.keep = Some(HOUR);
