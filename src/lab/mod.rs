@@ -165,7 +165,7 @@ impl Lab {
 
     /// Returns the fault to inject at a site without frames, as [`find_hit`](Self::find_hit) does, and records the hit in
     /// the journal.
-    pub fn check_fault(
+    pub fn find_and_record_hit(
         &self,
         at: Site,
         context: &FrameContext<'_>,

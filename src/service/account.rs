@@ -145,7 +145,10 @@ impl Services {
         write: Write,
     ) -> Result<Result<(), Rejected>, WriteError> {
         let caller = Caller::user(uid);
-        match self.inject_fault(Site::StoreWrite, caller, |_| true).await {
+        match self
+            .hit_after_delay(Site::StoreWrite, caller, |_| true)
+            .await
+        {
             Some(Action::Error(code)) => Err(WriteError::Injected(code)),
             // The fault loses the write: the caller gets a success, and nothing is stored.
             Some(Action::Drop) => Ok(Ok(())),

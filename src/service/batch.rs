@@ -164,7 +164,7 @@ impl Services {
             uid: caller.uid.or_else(|| Some(writes.first()?.message.source)),
             ..caller
         };
-        let injected = self.inject_fault(Site::StoreWrite, caller, |_| true);
+        let injected = self.hit_after_delay(Site::StoreWrite, caller, |_| true);
         let injected = match &mut announced {
             Some(announced) => Box::pin(announced.beside(injected)).await,
             None => injected.await,

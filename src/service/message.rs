@@ -128,7 +128,7 @@ impl Services {
             uid: Some(uid),
             ..caller
         };
-        let injected = self.inject_read_fault(caller, request, is_marked).await;
+        let injected = self.read_hit_after_delay(caller, request, is_marked).await;
         if let Some(Action::Error(code)) = injected {
             return Err(SyncError::Injected(code));
         }
@@ -150,9 +150,10 @@ impl Services {
         Ok(page)
     }
 
-    /// Returns the fault that is injected into a page, if one is. Only a page with entries can be stale or have a gap. In an
-    /// empty page such a fault would change nothing, so it does not count as a hit.
-    async fn inject_read_fault(
+    /// Returns the action of the rule that the read of a page hits, if it hits one, after the delay of that rule. Only a page
+    /// with entries can be stale or have a gap. In an empty page such a fault would change nothing, so it does not count as a
+    /// hit.
+    async fn read_hit_after_delay(
         &self,
         caller: Caller<'_>,
         request: &SyncRequest,
@@ -173,7 +174,7 @@ impl Services {
             Action::Error(_) => !is_marked,
             _ => true,
         };
-        self.inject_fault(Site::StoreRead, caller, applies).await
+        self.hit_after_delay(Site::StoreRead, caller, applies).await
     }
 
     async fn page(&self, uid: Uid, request: &SyncRequest) -> Result<Page, StoreError> {

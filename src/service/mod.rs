@@ -310,11 +310,11 @@ impl Services {
         error
     }
 
-    /// Returns the fault that is injected into a call at `site`, if one is, after waiting for the delay that it asks for. A
-    /// rule for which `applies` returns false, because its action has no meaning for this call, is not hit.
+    /// Returns the action of the rule that a call at `site` hits, if it hits one, after waiting for the delay that the rule
+    /// asks for. A rule for which `applies` returns false, because its action has no meaning for this call, is not hit.
     ///
     /// The delay ends early when the caller's session is closed or its peer has hung up.
-    async fn inject_fault(
+    async fn hit_after_delay(
         &self,
         site: Site,
         caller: Caller<'_>,
@@ -327,7 +327,7 @@ impl Services {
             uid: caller.uid,
             ..FrameContext::default()
         };
-        let mut hit = self.lab.check_fault(site, &context, applies)?;
+        let mut hit = self.lab.find_and_record_hit(site, &context, applies)?;
         tokio::select! {
             biased;
             () = hit.hold.wait() => {}
@@ -357,7 +357,9 @@ impl Services {
         // The first id can't repeat an earlier one.
         let is_first = self.ids.reached() == 0;
         let applies = |action: &Action| !(is_first && *action == Action::Duplicate);
-        let hit = self.lab.check_fault(Site::IdgenNext, &context, applies);
+        let hit = self
+            .lab
+            .find_and_record_hit(Site::IdgenNext, &context, applies);
         let is_injected = hit.is_some();
         let id = match hit.map(|hit| hit.action) {
             Some(Action::Duplicate) => self.ids.last_id(),

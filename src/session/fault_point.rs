@@ -84,14 +84,14 @@ impl FaultPoint {
         }
     }
 
-    /// Returns the fault to inject into a connection that was accepted.
-    pub(super) fn check_accept(&self, session: &Session) -> Option<Hit> {
-        self.check_site(Site::AccessAccept, session, (None, &[]), |_| true)
+    /// Finds the rule that an accepted connection hits, and records the hit.
+    pub(super) fn find_accept_hit(&self, session: &Session) -> Option<Hit> {
+        self.find_site_hit(Site::AccessAccept, session, (None, &[]), |_| true)
     }
 
-    /// Returns the fault to inject into a request. A rule whose action does not apply to the request, as the caller says
-    /// with `applies`, is not hit.
-    pub(super) fn check_request(
+    /// Finds the rule that a request hits, and records the hit. A rule whose action does not apply to the request, as the
+    /// caller says with `applies`, is not hit.
+    pub(super) fn find_request_hit(
         &self,
         session: &Session,
         message: &[u8],
@@ -102,19 +102,19 @@ impl FaultPoint {
         }
         let cmd = Cmd::of(message);
         let login = (cmd == Some(Cmd::Login))
-            .then(|| self.check_site(Site::AccessLogin, session, (cmd, message), &applies))
+            .then(|| self.find_site_hit(Site::AccessLogin, session, (cmd, message), &applies))
             .flatten();
         // A login counts at the site of requests too, also if a rule has hit it already.
         let is_free = login.is_none();
-        let request = self.check_site(Site::AccessRequest, session, (cmd, message), |action| {
+        let request = self.find_site_hit(Site::AccessRequest, session, (cmd, message), |action| {
             is_free && applies(action)
         });
         login.or(request)
     }
 
-    /// Returns the fault to inject into a frame that is about to be written. A rule whose action does not apply to the
-    /// frame, as the caller says with `applies`, is not hit.
-    pub(super) fn check_reply(
+    /// Finds the rule that a frame hits which is about to be written, and records the hit. A rule whose action does not
+    /// apply to the frame, as the caller says with `applies`, is not hit.
+    pub(super) fn find_reply_hit(
         &self,
         session: &Session,
         message: &[u8],
@@ -125,11 +125,11 @@ impl FaultPoint {
             Some(Cmd::Notify) => Site::Notify,
             _ => self.reply_site(),
         };
-        self.check_site(site, session, (cmd, message), applies)
+        self.find_site_hit(site, session, (cmd, message), applies)
     }
 
-    /// Returns the fault to inject at a site that a frame or a connection passes, and records the hit in the journal.
-    fn check_site(
+    /// Finds the rule that a frame or a connection hits at a site, and records the hit in the journal.
+    fn find_site_hit(
         &self,
         site: Site,
         session: &Session,

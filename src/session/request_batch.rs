@@ -154,7 +154,7 @@ impl<'a> RequestBatch<'a> {
         };
         let hit = self
             .fault_point
-            .check_request(self.session, message, applies);
+            .find_request_hit(self.session, message, applies);
         if is_overtaking {
             self.interruption = Some(Interruption::HeldRequest);
         }

@@ -81,7 +81,7 @@ impl<H: Handler> Connection<H> {
                 _ => true,
             };
             let fault_point = &self.context.fault_point;
-            let hit = fault_point.check_reply(&self.session, message, applies);
+            let hit = fault_point.find_reply_hit(&self.session, message, applies);
             self.queue_frame((message, read_at), hit, &mut held, outgoing)
                 .await?;
             if self.is_silenced() {

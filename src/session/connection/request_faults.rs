@@ -16,7 +16,7 @@ use crate::session::request_batch::{Interruption, RequestBatch};
 impl<H: Handler> Connection<H> {
     /// Applies the fault that is injected into a connection which was just accepted, if any.
     pub(super) async fn apply_accept_fault(&mut self) {
-        let Some(mut hit) = self.context.fault_point.check_accept(&self.session) else {
+        let Some(mut hit) = self.context.fault_point.find_accept_hit(&self.session) else {
             return;
         };
         match hit.action {
