@@ -135,10 +135,7 @@ impl Registration {
             ..FrameContext::default()
         };
         let at = Site::RegistryLease;
-        if !self.lab.has_rule_at([at]) {
-            return self.renew_for(ttl).await;
-        }
-        let Some(mut hit) = self.lab.find_and_record_hit(at, &context, |_| true) else {
+        let Some(mut hit) = self.lab.find_and_record_call_hit(at, &context, |_| true) else {
             return self.renew_for(ttl).await;
         };
         match hit.action {

@@ -147,43 +147,53 @@ impl Lab {
         self.switches.is_recording()
     }
 
-    /// Returns the fault to inject at a site, or `None`, which is the common case.
+    /// Finds the rule that a frame of a session, or its connection, hits at a site. Returns `None` in the common case, which
+    /// costs one relaxed load while no rule is in force at the site.
     ///
-    /// A rule whose action does not apply to this frame or call, as the caller says with `applies`, is not hit. The caller
-    /// records the hit in the journal.
-    pub fn find_hit(
+    /// A rule whose action does not apply to this frame, as the caller says with `applies`, is not hit. A hit is recorded,
+    /// as [`record`](Self::record) does it.
+    pub fn find_and_record_hit<'a>(
         &self,
         at: Site,
         context: &FrameContext<'_>,
         applies: impl Fn(&Action) -> bool,
+        to_record: impl FnOnce(EventKind) -> Record<'a>,
     ) -> Option<Hit> {
         if !self.has_rule_at([at]) {
             return None;
         }
-        self.faults.find_hit(at, context, &applies)
+        let hit = self.faults.find_hit(at, context, &applies)?;
+        let what = EventKind::Fault(hit.name.clone(), hit.action.name());
+        self.record(what, to_record);
+        Some(hit)
     }
 
-    /// Returns the fault to inject at a site without frames, as [`find_hit`](Self::find_hit) does, and records the hit in
-    /// the journal.
-    pub fn find_and_record_hit(
+    /// Finds the rule that a call without a frame hits at a site, as [`find_and_record_hit`](Self::find_and_record_hit)
+    /// does, and records the hit.
+    pub fn find_and_record_call_hit(
         &self,
         at: Site,
         context: &FrameContext<'_>,
         applies: impl Fn(&Action) -> bool,
     ) -> Option<Hit> {
-        let hit = self.find_hit(at, context, applies)?;
+        self.find_and_record_hit(at, context, applies, |what| Record {
+            what,
+            server: context.access.unwrap_or(at.name()).into(),
+            session: None,
+            uid: context.uid,
+            cmd: None,
+            frame: &[],
+        })
+    }
+
+    /// Records an event in the journal, or counts it as unrecorded while nothing is recorded. `to_record` makes the record of
+    /// it, only if it is needed.
+    pub fn record<'a>(&self, what: EventKind, to_record: impl FnOnce(EventKind) -> Record<'a>) {
         if self.is_recording() {
-            self.journal.push(Record {
-                what: EventKind::Fault(hit.name.clone(), hit.action.name()),
-                server: &context.access.unwrap_or(at.name()).into(),
-                session: None,
-                uid: context.uid,
-                cmd: None,
-                frame: &[],
-            });
-        } else {
+            self.journal.push(to_record(what));
+        } else if !matches!(what, EventKind::Frame(_)) {
+            // The metrics count the frames already.
             self.journal.count_unrecorded();
         }
-        Some(hit)
     }
 }

@@ -159,6 +159,7 @@ impl Services {
         request: &SyncRequest,
         is_marked: bool,
     ) -> Option<Action> {
+        // Checked before the store is asked for the entries: only a rule needs to know of them.
         if !self.lab.has_rule_at([Site::StoreRead]) {
             return None;
         }

@@ -320,14 +320,11 @@ impl Services {
         caller: Caller<'_>,
         applies: impl Fn(&Action) -> bool,
     ) -> Option<Action> {
-        if !self.lab.has_rule_at([site]) {
-            return None;
-        }
         let context = FrameContext {
             uid: caller.uid,
             ..FrameContext::default()
         };
-        let mut hit = self.lab.find_and_record_hit(site, &context, applies)?;
+        let mut hit = self.lab.find_and_record_call_hit(site, &context, applies)?;
         tokio::select! {
             biased;
             () = hit.hold.wait() => {}
@@ -344,22 +341,15 @@ impl Services {
 
     /// Returns the next snowflake, or an old one if an injected fault asks for that.
     fn new_id(&self, uid: Uid) -> NewId {
-        if !self.lab.has_rule_at([Site::IdgenNext]) {
-            return NewId {
-                id: self.ids.next_id(),
-                is_injected: false,
-            };
-        }
         let context = FrameContext {
             uid: Some(uid),
             ..FrameContext::default()
         };
         // The first id can't repeat an earlier one.
-        let is_first = self.ids.reached() == 0;
-        let applies = |action: &Action| !(is_first && *action == Action::Duplicate);
+        let applies = |action: &Action| *action != Action::Duplicate || self.ids.reached() != 0;
         let hit = self
             .lab
-            .find_and_record_hit(Site::IdgenNext, &context, applies);
+            .find_and_record_call_hit(Site::IdgenNext, &context, applies);
         let is_injected = hit.is_some();
         let id = match hit.map(|hit| hit.action) {
             Some(Action::Duplicate) => self.ids.last_id(),

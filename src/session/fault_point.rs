@@ -136,9 +136,6 @@ impl FaultPoint {
         (cmd, message): (Option<Cmd>, &[u8]),
         applies: impl Fn(&Action) -> bool,
     ) -> Option<Hit> {
-        if !self.lab.has_rule_at([site]) {
-            return None;
-        }
         // A login names the user in its frame, since the session has none yet.
         let named = || match (cmd, site.direction()) {
             (Some(Cmd::Login), Some(Direction::In)) => {
@@ -152,29 +149,28 @@ impl FaultPoint {
             session: Some(session.id().0),
             cmd,
         };
-        let hit = self.lab.find_hit(site, &context, applies)?;
-        let what = EventKind::Fault(hit.name.clone(), hit.action.name());
-        self.record(session, what, message);
-        Some(hit)
+        self.lab
+            .find_and_record_hit(site, &context, applies, |what| {
+                self.to_record(session, what, message)
+            })
     }
 
     /// Records an event, or counts it as unrecorded if nothing is recorded.
     pub(super) fn record(&self, session: &Session, what: EventKind, message: &[u8]) {
-        if !self.lab.is_recording() {
-            // The metrics count the frames already.
-            if !matches!(what, EventKind::Frame(_)) {
-                self.lab.journal().count_unrecorded();
-            }
-            return;
-        }
-        self.lab.journal().push(Record {
+        self.lab
+            .record(what, |what| self.to_record(session, what, message));
+    }
+
+    /// Creates the record of an event of a session.
+    fn to_record<'a>(&self, session: &Session, what: EventKind, message: &'a [u8]) -> Record<'a> {
+        Record {
             what,
-            server: &self.server,
+            server: Arc::clone(&self.server),
             session: Some(session.id().0),
             uid: session.uid(),
             cmd: Cmd::of(message),
             frame: message,
-        });
+        }
     }
 
     /// Records frames that are about to be written.

@@ -168,7 +168,7 @@ pub struct Record<'a> {
     /// See [`Event::what`].
     pub what: EventKind,
     /// See [`Event::server`].
-    pub server: &'a Arc<str>,
+    pub server: Arc<str>,
     /// See [`Event::session`].
     pub session: Option<u64>,
     /// See [`Event::uid`].
@@ -206,7 +206,7 @@ impl Journal {
     }
 
     /// Counts an event other than a frame that happened while nothing was recorded.
-    pub fn count_unrecorded(&self) {
+    pub(super) fn count_unrecorded(&self) {
         self.unrecorded_others.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -225,13 +225,13 @@ impl Journal {
     }
 
     /// Appends an event. The caller has checked [`Lab::is_recording`](super::Lab::is_recording).
-    pub fn push(&self, record: Record<'_>) {
+    pub(super) fn push(&self, record: Record<'_>) {
         let event = Event {
             seq: 0,
             time: self.clock.now(),
             unix_ms: self.clock.unix_ms(),
             what: record.what,
-            server: Arc::clone(record.server),
+            server: record.server,
             session: record.session,
             uid: record.uid.map(i64::from),
             cmd: record.cmd,
