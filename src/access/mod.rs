@@ -87,7 +87,7 @@ pub struct AccessServer {
 struct Settings {
     deadlines: Deadlines,
     /// How many bytes may wait to be written to one session.
-    outbound: usize,
+    unwritten_limit: usize,
     /// The limit of a frame's length before the login, in bytes.
     frame_before_login: usize,
     /// How long the lease lasts after each heartbeat.
@@ -107,7 +107,7 @@ impl From<&Config> for Settings {
                 half_frame: config.session.half_frame,
                 write: config.session.write_deadline,
             },
-            outbound: config.limits.outbound,
+            unwritten_limit: config.limits.outbound,
             frame_before_login: config.limits.frame_before_login,
             lease: config.registry.lease,
             heartbeat: config.registry.heartbeat,
@@ -123,7 +123,7 @@ impl Settings {
             core.session_ids.clone(),
             Arc::clone(&core.clock),
             self.deadlines.clone(),
-            self.outbound,
+            self.unwritten_limit,
         );
         let context = ListenerContext {
             manager: Arc::clone(&manager),

@@ -42,7 +42,8 @@ pub struct SessionManager {
     ids: SessionIds,
     clock: Arc<dyn Clock>,
     deadlines: Deadlines,
-    outbound_limit: usize,
+    /// How many bytes may wait to be written to one session.
+    unwritten_limit: usize,
     shutdown: Shutdown,
     pause: Arc<Pause>,
     /// When the pause began; none if there is no pause. The lock is held while a pause begins or ends.
@@ -63,7 +64,7 @@ impl SessionManager {
         ids: SessionIds,
         clock: Arc<dyn Clock>,
         deadlines: Deadlines,
-        outbound_limit: usize,
+        unwritten_limit: usize,
     ) -> Arc<Self> {
         Arc::new(SessionManager {
             sessions: Sessions::default(),
@@ -71,7 +72,7 @@ impl SessionManager {
             ids,
             clock,
             deadlines,
-            outbound_limit,
+            unwritten_limit,
             shutdown: Shutdown::default(),
             pause: Arc::default(),
             paused_since: Mutex::default(),
@@ -89,7 +90,7 @@ impl SessionManager {
             id,
             (peer, local),
             self.clock.now(),
-            self.outbound_limit,
+            self.unwritten_limit,
         ));
         self.sessions
             .of(id.0)

@@ -26,8 +26,8 @@
 //! |---|---|
 //! | `connection` | the task of a session |
 //! | `request_batch` | the requests of one read, and the replies to them |
-//! | `output` | bytes on their way from a batch to the write |
-//! | `outbound` | what others have queued for the client |
+//! | `reply_buffer` | the replies of a batch on their way to the write |
+//! | `notify_queue` | what others have queued for the client |
 //! | `handle` | the session as services and directories see it |
 //! | `manager`, `listener_context` | the sessions of one listener, and what they share |
 //! | `deadlines`, `sweep` | the deadlines of a session, and the search for those who have missed one |
@@ -44,9 +44,9 @@ mod handle;
 mod held_frame;
 mod listener_context;
 pub mod manager;
-mod outbound;
-mod output;
+mod notify_queue;
 mod pause;
+mod reply_buffer;
 mod request_batch;
 mod sweep;
 
@@ -76,7 +76,7 @@ use crate::id::{Uid, Version};
 use crate::lab;
 use crate::sharded::Sharded;
 use deadlines::Timers;
-use outbound::Outbound;
+use notify_queue::NotifyQueue;
 
 /// The sessions of one listener, by id.
 type Sessions = Sharded<SessionId, Arc<Session>>;
@@ -93,7 +93,7 @@ pub struct Session {
     timers: Timers,
     /// The number of unwritten bytes above which no further request is taken.
     congestion_limit: usize,
-    outbound: Mutex<Outbound>,
+    notify_queue: Mutex<NotifyQueue>,
     half_open: AtomicBool,
     /// Whether the peer was seen to have hung up while a fault held something.
     hung_up: AtomicBool,
@@ -112,7 +112,7 @@ impl Session {
         id: SessionId,
         (peer, local): (SocketAddr, SocketAddr),
         opened: Duration,
-        outbound_limit: usize,
+        unwritten_limit: usize,
     ) -> Self {
         Session {
             id,
@@ -121,8 +121,8 @@ impl Session {
             uid: AtomicI64::new(0),
             timers: Timers::new(opened),
             // Half of the limit, since the requests that were taken before still add their replies.
-            congestion_limit: outbound_limit / 2,
-            outbound: Mutex::default(),
+            congestion_limit: unwritten_limit / 2,
+            notify_queue: Mutex::default(),
             half_open: AtomicBool::new(false),
             hung_up: AtomicBool::new(false),
             closed: OnceLock::new(),
@@ -160,26 +160,26 @@ impl Session {
 
     /// Notes that a page is written next, which ends at `end` of an inbox whose newest version is `total`.
     fn page_served(&self, end: Version, total: Version) {
-        self.outbound.lock().page_served(end, total);
+        self.notify_queue.lock().page_served(end, total);
     }
 
     /// Notes that a fault keeps the page from `begin` to `end` from reaching the client.
     fn page_lost(&self, begin: Version, end: Version) {
-        self.outbound.lock().page_lost(begin, end);
+        self.notify_queue.lock().page_lost(begin, end);
     }
 
     /// Tells the client that there are messages after `current`, up to `total`. Returns whether this was merged with a
     /// notify that is not written yet.
     pub fn notify(&self, current: Version, total: Version) -> bool {
-        self.queue(|outbound| outbound.notify(current, total))
+        self.queue(|queue| queue.notify(current, total))
     }
 
     /// Changes what is queued for the client, and wakes the session's task.
-    fn queue<T>(&self, change: impl FnOnce(&mut Outbound) -> T) -> T {
-        let mut outbound = self.outbound.lock();
-        let result = change(&mut outbound);
-        let task = outbound.task.take();
-        drop(outbound);
+    fn queue<T>(&self, change: impl FnOnce(&mut NotifyQueue) -> T) -> T {
+        let mut queue = self.notify_queue.lock();
+        let result = change(&mut queue);
+        let task = queue.task.take();
+        drop(queue);
         if let Some(task) = task {
             task.wake();
         }
@@ -270,7 +270,7 @@ impl Session {
 
     /// Returns whether every request is answered and nothing waits to be written, or the session is half-open.
     pub fn is_idle(&self) -> bool {
-        self.is_half_open() || self.timers.is_awaiting_peer() && self.outbound.lock().is_empty()
+        self.is_half_open() || self.timers.is_awaiting_peer() && self.notify_queue.lock().is_empty()
     }
 
     /// Returns whether no further request is taken, because this many bytes are unwritten.
@@ -289,22 +289,22 @@ impl Session {
 
     /// Returns how many bytes the socket has not taken yet.
     pub fn queued(&self) -> usize {
-        self.outbound.lock().unwritten()
+        self.notify_queue.lock().unwritten()
     }
 
     /// Returns what the session's task has to do besides reading. If there is nothing, the task is woken when there is.
     fn poll_work(&self, cx: &Context<'_>) -> Option<Work> {
-        let mut outbound = self.outbound.lock();
+        let mut queue = self.notify_queue.lock();
         if self.is_half_open() {
             return Some(Work::HalfOpen);
         }
         if self.close_reason().is_some() {
             return Some(Work::Close);
         }
-        if outbound.has_work() {
+        if queue.has_work() {
             return Some(Work::Write);
         }
-        outbound.park(cx);
+        queue.park(cx);
         None
     }
 
@@ -316,64 +316,64 @@ impl Session {
     /// Resolves when no fault needs to hold anything for this session any more: its peer has hung up, or it is closed or
     /// half-open. Its task is woken then.
     fn poll_abandoned(&self, cx: &Context<'_>) -> Poll<()> {
-        let mut outbound = self.outbound.lock();
+        let mut queue = self.notify_queue.lock();
         if self.is_abandoned() {
             return Poll::Ready(());
         }
-        outbound.park(cx);
+        queue.park(cx);
         Poll::Pending
     }
 
     /// Resolves when the session is closed or half-open; its task is woken then.
     fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
-        let mut outbound = self.outbound.lock();
+        let mut queue = self.notify_queue.lock();
         if !self.is_served() {
             return Poll::Ready(());
         }
-        outbound.park(cx);
+        queue.park(cx);
         Poll::Pending
     }
 
     /// Resolves when the session has to end although it is half-open; its task is woken then.
     fn poll_ended(&self, cx: &Context<'_>) -> Poll<()> {
-        let mut outbound = self.outbound.lock();
+        let mut queue = self.notify_queue.lock();
         if self.forced.get().is_some() {
             return Poll::Ready(());
         }
         // A close for any other reason is not visible to the peer of a half-open session.
-        outbound.park(cx);
+        queue.park(cx);
         Poll::Pending
     }
 
     /// Registers the session's task to be woken when something is queued, and when the session is closed or woken.
     fn park(&self, cx: &Context<'_>) {
-        self.outbound.lock().park(cx);
+        self.notify_queue.lock().park(cx);
     }
 
-    /// Appends what others have queued to `out`, which may hold the replies of this read already. Called by the session's
+    /// Appends the pending notify to `out`, which may hold the replies of this read already. Called by the session's
     /// task when nothing is left of an earlier write.
-    fn take_outbound(&self, framing: Framing, out: &mut BytesMut) {
-        let mut outbound = self.outbound.lock();
+    fn take_notify(&self, framing: Framing, out: &mut BytesMut) {
+        let mut queue = self.notify_queue.lock();
         if self.close_reason().is_some() {
-            outbound.forget_notify();
+            queue.forget_notify();
         }
-        outbound.set_unwritten(0);
-        outbound.take_notify(framing, out);
+        queue.set_unwritten(0);
+        queue.take_notify(framing, out);
     }
 
-    /// Sets how many bytes of the task's output the socket has not taken.
+    /// Sets how many of the task's bytes the socket has not taken.
     fn set_unwritten(&self, unwritten: usize) {
-        self.outbound.lock().set_unwritten(unwritten);
+        self.notify_queue.lock().set_unwritten(unwritten);
     }
 
     /// Appends the last frame of the session: the farewell of its close reason, if there is one. A pending notify is
     /// discarded.
     fn take_final_output(&self, framing: Framing, out: &mut BytesMut) {
-        let mut outbound = self.outbound.lock();
-        outbound.forget_notify();
-        outbound.set_unwritten(0);
+        let mut queue = self.notify_queue.lock();
+        queue.forget_notify();
+        queue.set_unwritten(0);
         if let Some(farewell) = self.close_reason().and_then(CloseReason::farewell) {
-            outbound::append(framing, &farewell, out);
+            reply_buffer::append(framing, &farewell, out);
         }
     }
 }

@@ -16,8 +16,8 @@ use bytes::BytesMut;
 
 use super::fault_point::FaultPoint;
 use super::held_frame::{Delay, HeldFrame};
-use super::output::Output;
-use super::{CloseReason, ListenerContext, Session, outbound};
+use super::reply_buffer::ReplyBuffer;
+use super::{CloseReason, ListenerContext, Session, reply_buffer};
 use crate::codec::{FrameTooLong, Framing, Split};
 use crate::command::Command;
 use crate::id::Version;
@@ -41,7 +41,7 @@ pub struct RequestBatch<'a> {
     /// A request that a fault holds back until the next one has passed.
     pub(super) held: Option<Box<HeldFrame>>,
     /// The bytes that the socket has not taken from earlier writes, and behind them the replies.
-    pub(super) output: Output,
+    pub(super) buffer: ReplyBuffer,
 }
 
 /// What a connection has to do before the handler gets the next request of a batch.
@@ -79,7 +79,7 @@ impl<'a> RequestBatch<'a> {
             forced_next: None,
             interruption: None,
             held: None,
-            output: Output::unwritten(unwritten, Some(Instant::now())),
+            buffer: ReplyBuffer::unwritten(unwritten, Some(Instant::now())),
         }
     }
 
@@ -92,7 +92,7 @@ impl<'a> RequestBatch<'a> {
     ) -> Self {
         RequestBatch {
             forced_next: Some(request),
-            output: Output::unwritten(BytesMut::new(), read_at),
+            buffer: ReplyBuffer::unwritten(BytesMut::new(), read_at),
             ..RequestBatch::new(session, context, &[], BytesMut::new())
         }
     }
@@ -112,7 +112,7 @@ impl<'a> RequestBatch<'a> {
             if self.interruption.is_some() || !self.session.is_served() {
                 return None;
             }
-            if self.session.is_congested(self.output.bytes.len()) {
+            if self.session.is_congested(self.buffer.bytes.len()) {
                 self.interruption = Some(Interruption::Congested);
                 return None;
             }
@@ -173,7 +173,7 @@ impl<'a> RequestBatch<'a> {
                 return true;
             }
             Action::Reorder => {
-                let held = HeldFrame::new(message.into(), self.output.read_at, hit.hold);
+                let held = HeldFrame::new(message.into(), self.buffer.read_at, hit.hold);
                 self.held = Some(held);
                 return false;
             }
@@ -216,14 +216,14 @@ impl<'a> RequestBatch<'a> {
     /// Adds the reply to a request. It is always added: the bytes are limited by
     /// [`next_request`](Self::next_request), which returns no further request while the session is congested.
     pub fn reply(&mut self, reply: &impl Payload) {
-        outbound::append(self.framing, reply, &mut self.output.bytes);
+        reply_buffer::append(self.framing, reply, &mut self.buffer.bytes);
     }
 
     /// Adds a page as the reply to a request. The page ends at `end` of an inbox whose newest version is `total`. From then
     /// on the client counts as having read up to `end`; if that is not the newest version, a notify follows.
     pub fn reply_page(&mut self, page: &impl Payload, end: Version, total: Version) {
         // A page that is too long for a frame was replaced by an error, so the client has not read it.
-        if outbound::append(self.framing, page, &mut self.output.bytes) {
+        if reply_buffer::append(self.framing, page, &mut self.buffer.bytes) {
             self.session.page_served(end, total);
         }
     }

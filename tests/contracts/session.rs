@@ -12,12 +12,12 @@ use imd::directory::{Entered, LocalDirectory, SessionDirectory, SessionHandle};
 use imd::id::Uid;
 use imd::session::{CloseReason, Deadlines, Session, SessionIds, SessionManager};
 
-/// Returns a manager whose sessions may have `outbound` bytes waiting to be written.
-fn manager(outbound: usize) -> Arc<SessionManager> {
-    manager_of(&SessionIds::default(), outbound)
+/// Returns a manager whose sessions may have `unwritten_limit` bytes waiting to be written.
+fn manager(unwritten_limit: usize) -> Arc<SessionManager> {
+    manager_of(&SessionIds::default(), unwritten_limit)
 }
 
-fn manager_of(ids: &SessionIds, outbound: usize) -> Arc<SessionManager> {
+fn manager_of(ids: &SessionIds, unwritten_limit: usize) -> Arc<SessionManager> {
     let deadlines = Deadlines {
         login: None,
         idle: Duration::from_secs(60),
@@ -25,7 +25,7 @@ fn manager_of(ids: &SessionIds, outbound: usize) -> Arc<SessionManager> {
         write: Duration::from_secs(10),
     };
     let clock = Arc::new(ManualClock::default());
-    SessionManager::new(ids.clone(), clock, deadlines, outbound)
+    SessionManager::new(ids.clone(), clock, deadlines, unwritten_limit)
 }
 
 /// Opens a session without a connection.

@@ -12,7 +12,7 @@ use super::{Connection, Handler};
 use crate::clock::running;
 use crate::lab::EventKind;
 use crate::session::CloseReason;
-use crate::session::output::Output;
+use crate::session::reply_buffer::ReplyBuffer;
 
 /// How long a close waits for the peer to take the last bytes, in real time. It waits for the same time again until the
 /// peer closes its side.
@@ -73,7 +73,7 @@ impl<H: Handler> Connection<H> {
 
     /// Takes and records what is written last.
     fn take_final_output(&mut self) -> BytesMut {
-        let mut last = Output::unwritten(self.take_unwritten(), None);
+        let mut last = ReplyBuffer::unwritten(self.take_unwritten(), None);
         // A reply whose rule has ended is written before the farewell.
         if let Some(held) = self.take_released_reply() {
             last.bytes.extend_from_slice(&held.bytes);

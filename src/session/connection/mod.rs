@@ -27,7 +27,7 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 
 use super::held_frame::HeldFrame;
-use super::output::Output;
+use super::reply_buffer::ReplyBuffer;
 use super::request_batch::{Interruption, RequestBatch};
 use super::{CloseReason, ListenerContext, Session, Work, buffer_pool};
 use crate::codec::{MAX_FRAME, Split};
@@ -173,11 +173,11 @@ impl<H: Handler> Connection<H> {
                     continue;
                 }
                 Event::Write => {
-                    let output = Output::unwritten(self.take_unwritten(), None);
+                    let buffer = ReplyBuffer::unwritten(self.take_unwritten(), None);
                     if self.writing_may_fail() {
-                        Box::pin(self.write_with_faults(output)).await?;
+                        Box::pin(self.write_with_faults(buffer)).await?;
                     } else {
-                        self.write(output)?;
+                        self.write(buffer)?;
                     }
                     continue;
                 }
@@ -289,12 +289,12 @@ impl<H: Handler> Connection<H> {
             self.backlog.get_or_insert_default().held_request = batch.held.take();
         }
         let taken = input.len() - batch.remaining_len();
-        let output = batch.output;
+        let buffer = batch.buffer;
         let whole = input.get(..taken).unwrap_or_default();
         let traffic = context.metrics.traffic();
         traffic.received(context.framing.frames(whole));
         self.keep_partial(input, taken);
-        self.write_replies(output, notifies).await
+        self.write_replies(buffer, notifies).await
     }
 
     /// Has the requests of a batch handled, and deals with each interruption.

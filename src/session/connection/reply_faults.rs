@@ -20,8 +20,8 @@ use crate::id::Version;
 use crate::lab::{Action, Hit, Hold};
 use crate::proto::{Cmd, Code, Payload, Reply, ResNotify};
 use crate::session::held_frame::{Delay, HeldFrame, or_abandoned};
-use crate::session::output::Output;
-use crate::session::{CloseReason, outbound};
+use crate::session::reply_buffer::ReplyBuffer;
+use crate::session::{CloseReason, reply_buffer};
 
 impl<H: Handler> Connection<H> {
     /// Writes the same frames as [`write`](Self::write), with the faults that are injected into them, and waits until the
@@ -30,43 +30,42 @@ impl<H: Handler> Connection<H> {
     /// # Errors
     ///
     /// When the connection has broken.
-    pub(super) async fn write_with_faults(&mut self, output: Output) -> io::Result<()> {
-        let Output {
+    pub(super) async fn write_with_faults(&mut self, buffer: ReplyBuffer) -> io::Result<()> {
+        let ReplyBuffer {
             bytes: mut earlier,
             already_counted,
             read_at,
-        } = output;
+        } = buffer;
         let replies = earlier.split_off(already_counted.min(earlier.len()));
         // The earlier bytes are left of a write before this one. They are not checked, since a part of a frame can't be
         // changed.
         self.write_all(&earlier).await?;
         self.session.set_unwritten(0);
-        let mut outgoing = Outgoing::default();
+        let mut checked = CheckedFrames::default();
         if let Some(held) = self.take_released_reply() {
-            outgoing.add(&held.bytes, held.read_at);
+            checked.add(&held.bytes, held.read_at);
         }
-        self.queue_frames(&replies, read_at, &mut outgoing).await?;
+        self.queue_frames(&replies, read_at, &mut checked).await?;
         if self.is_silenced() {
             return Ok(());
         }
         // Taken after the replies: if a fault has kept a page from the client, the notify must not count that page as read.
         let mut queued = BytesMut::new();
-        self.session
-            .take_outbound(self.context.framing, &mut queued);
-        self.queue_frames(&queued, None, &mut outgoing).await?;
+        self.session.take_notify(self.context.framing, &mut queued);
+        self.queue_frames(&queued, None, &mut checked).await?;
         if self.is_silenced() {
             return Ok(());
         }
-        self.send(&mut outgoing).await
+        self.send(&mut checked).await
     }
 
-    /// Adds frames to those in `outgoing`, and applies the faults that are injected into them. The frames reply to requests
+    /// Adds frames to those in `checked`, and applies the faults that are injected into them. The frames reply to requests
     /// that were read at `read_at`, if to any.
     async fn queue_frames(
         &mut self,
         frames: &[u8],
         read_at: Option<Instant>,
-        outgoing: &mut Outgoing,
+        checked: &mut CheckedFrames,
     ) -> io::Result<()> {
         for (message, taken) in self.context.framing.frames(frames) {
             let backlog = self.backlog.as_mut();
@@ -82,38 +81,38 @@ impl<H: Handler> Connection<H> {
             };
             let fault_point = &self.context.fault_point;
             let hit = fault_point.find_reply_hit(&self.session, message, applies);
-            self.queue_frame((message, read_at), hit, &mut held, outgoing)
+            self.queue_frame((message, read_at), hit, &mut held, checked)
                 .await?;
             if self.is_silenced() {
                 return Ok(());
             }
             if let Some(held) = held {
-                outgoing.add(&held.bytes, held.read_at);
+                checked.add(&held.bytes, held.read_at);
             }
         }
         Ok(())
     }
 
-    /// Adds a frame to those in `outgoing`, or applies the fault that is injected into it. `held` is the frame that is held
+    /// Adds a frame to those in `checked`, or applies the fault that is injected into it. `held` is the frame that is held
     /// back until this one has passed.
     async fn queue_frame(
         &mut self,
         (message, read_at): (&[u8], Option<Instant>),
         hit: Option<Hit>,
         held: &mut Option<Box<HeldFrame>>,
-        outgoing: &mut Outgoing,
+        checked: &mut CheckedFrames,
     ) -> io::Result<()> {
         let frame = self.framed(&Encoded(message));
         let Some(hit) = hit else {
-            outgoing.add(&frame, read_at);
+            checked.add(&frame, read_at);
             return Ok(());
         };
         match hit.action {
             // The frame is not added to the frames that are written.
             Action::Drop => self.note_if_page_lost(message),
             Action::Duplicate => {
-                outgoing.add(&frame, read_at);
-                outgoing.add(&frame, None);
+                checked.add(&frame, read_at);
+                checked.add(&frame, None);
             }
             Action::Reorder => {
                 let held = HeldFrame::new(frame, read_at, hit.hold);
@@ -124,22 +123,22 @@ impl<H: Handler> Connection<H> {
                 if matches!(hit.action, Action::Error(_)) {
                     self.note_if_page_lost(message);
                 }
-                outgoing.add(&changed.unwrap_or(frame), read_at);
+                checked.add(&changed.unwrap_or(frame), read_at);
             }
             // The actions below take time or end the session, so the frames before this one are sent first.
             Action::Delay { .. } => {
-                self.delay_frame(hit.hold, held, outgoing).await?;
-                outgoing.add(&frame, read_at);
+                self.delay_frame(hit.hold, held, checked).await?;
+                checked.add(&frame, read_at);
             }
             Action::Throttle(rate) => {
                 let hold = hit.hold;
-                self.throttle(&frame, read_at, (rate, hold), outgoing)
+                self.throttle(&frame, read_at, (rate, hold), checked)
                     .await?;
             }
             _ => {
-                self.send(outgoing).await?;
+                self.send(checked).await?;
                 let frame = (&frame, read_at);
-                self.write_or_end_by_fault(frame, hit.action, outgoing)
+                self.write_or_end_by_fault(frame, hit.action, checked)
                     .await?;
             }
         }
@@ -151,17 +150,17 @@ impl<H: Handler> Connection<H> {
         &mut self,
         hold: Hold,
         held: &mut Option<Box<HeldFrame>>,
-        outgoing: &mut Outgoing,
+        checked: &mut CheckedFrames,
     ) -> io::Result<()> {
         let mut delay = Delay::new(Arc::clone(&self.session), hold, held.take());
-        delay.beside(self.send(outgoing)).await?;
+        delay.beside(self.send(checked)).await?;
         let mut waited = self.with_hang_up_watch(delay.ended()).await;
         if let Some(left) = waited.left {
             delay.restart(left);
             if let Some(held) = waited.held.take() {
-                outgoing.add(&held.bytes, held.read_at);
+                checked.add(&held.bytes, held.read_at);
             }
-            delay.beside(self.send(outgoing)).await?;
+            delay.beside(self.send(checked)).await?;
             self.with_hang_up_watch(delay.ended()).await;
         }
         *held = waited.held;
@@ -202,10 +201,10 @@ impl<H: Handler> Connection<H> {
         frame: &[u8],
         read_at: Option<Instant>,
         (rate, mut hold): (u64, Hold),
-        outgoing: &mut Outgoing,
+        checked: &mut CheckedFrames,
     ) -> io::Result<()> {
         let session = Arc::clone(&self.session);
-        hold.beside(self.send(outgoing)).await?;
+        hold.beside(self.send(checked)).await?;
         self.record_sent(frame, None);
         let mut left = frame;
         while !left.is_empty() {
@@ -232,7 +231,7 @@ impl<H: Handler> Connection<H> {
         &mut self,
         (frame, read_at): (&BytesMut, Option<Instant>),
         action: Action,
-        outgoing: &mut Outgoing,
+        checked: &mut CheckedFrames,
     ) -> io::Result<()> {
         match action {
             Action::Slice(bytes) => {
@@ -250,14 +249,14 @@ impl<H: Handler> Connection<H> {
             }
             Action::Reset => self.end_silently(CloseReason::Reset),
             Action::HalfOpen => self.session.half_open(),
-            _ => outgoing.add(frame, read_at),
+            _ => checked.add(frame, read_at),
         }
         Ok(())
     }
 
-    /// Records and writes the frames in `outgoing`.
-    async fn send(&mut self, outgoing: &mut Outgoing) -> io::Result<()> {
-        let Outgoing { frames, replies } = std::mem::take(outgoing);
+    /// Records and writes the frames in `checked`.
+    async fn send(&mut self, checked: &mut CheckedFrames) -> io::Result<()> {
+        let CheckedFrames { frames, replies } = std::mem::take(checked);
         self.record_sent(&frames, None);
         for (frame, read_at) in replies {
             let frame = frames.get(frame).unwrap_or_default();
@@ -310,7 +309,7 @@ impl<H: Handler> Connection<H> {
     /// Returns the frame of a message.
     fn framed(&self, message: &impl Payload) -> BytesMut {
         let mut frame = BytesMut::new();
-        outbound::append(self.context.framing, message, &mut frame);
+        reply_buffer::append(self.context.framing, message, &mut frame);
         frame
     }
 
@@ -342,15 +341,15 @@ impl<H: Handler> Connection<H> {
     }
 }
 
-/// Frames that are about to be written.
+/// Frames that were checked for faults and are about to be written.
 #[derive(Default)]
-struct Outgoing {
+struct CheckedFrames {
     frames: BytesMut,
     /// The place of each frame in `frames` that replies to a request, and when that request was read.
     replies: Vec<(Range<usize>, Instant)>,
 }
 
-impl Outgoing {
+impl CheckedFrames {
     fn add(&mut self, frame: &[u8], read_at: Option<Instant>) {
         let start = self.frames.len();
         self.frames.extend_from_slice(frame);

@@ -108,7 +108,7 @@ impl<H: Handler> Connection<H> {
             read_at,
             ..
         } = *held;
-        let read_at = read_at.or(batch.output.read_at);
+        let read_at = read_at.or(batch.buffer.read_at);
         let (session, context) = (Arc::clone(&self.session), Arc::clone(&self.context));
         let mut alone = RequestBatch::of_one(&session, &context, &frame, read_at);
         let handled = context.handler.handle(&mut alone, notifies);
@@ -133,7 +133,7 @@ impl<H: Handler> Connection<H> {
         let held = Interruption::HeldRequest;
         self.apply_unless_killed(&mut batch, &mut notifies, held)
             .await?;
-        self.write_replies(batch.output, notifies).await
+        self.write_replies(batch.buffer, notifies).await
     }
 
     /// Sends the notifies and writes the replies so far, so that they do not wait for what the caller does next.
@@ -143,6 +143,6 @@ impl<H: Handler> Connection<H> {
         notifies: &mut H::Notifies,
     ) -> io::Result<()> {
         drop(std::mem::take(notifies));
-        self.write_with_faults(batch.output.take()).await
+        self.write_with_faults(batch.buffer.take()).await
     }
 }

@@ -179,7 +179,7 @@ async fn what_the_transport_does_not_take_is_written_when_it_does() {
         poll_fn(|cx| connection.poll_event(cx)).await,
         Ok(Event::Write)
     ));
-    let unwritten = Output::unwritten(connection.take_unwritten(), None);
+    let unwritten = ReplyBuffer::unwritten(connection.take_unwritten(), None);
     connection.write(unwritten).unwrap();
     poll_fn(|cx| client.transport.poll_read(cx, &mut bytes, READ))
         .await

@@ -12,11 +12,11 @@ use std::time::Instant;
 use bytes::{Buf, BytesMut};
 
 use super::{Backlog, Connection, Handler, take_filled};
-use crate::session::output::Output;
+use crate::session::reply_buffer::ReplyBuffer;
 use crate::session::request_batch::RequestBatch;
 use crate::session::{ListenerContext, buffer_pool};
 
-/// How much of the output the socket has taken.
+/// How much of a [`ReplyBuffer`] the socket has taken.
 enum Written {
     All,
     Part,
@@ -38,22 +38,22 @@ impl<H: Handler> Connection<H> {
     /// When the connection has broken. The notifies are sent all the same.
     pub(super) async fn write_replies(
         &mut self,
-        mut output: Output,
+        mut buffer: ReplyBuffer,
         notifies: H::Notifies,
     ) -> io::Result<()> {
         let unwritten = self.backlog.as_mut().map(|backlog| &mut backlog.unwritten);
         // Bytes that were written in the middle of the batch and not taken by the socket come first.
         if let Some(mut unwritten) = take_filled(unwritten) {
-            output.already_counted += unwritten.len();
-            unwritten.unsplit(output.bytes);
-            output.bytes = unwritten;
+            buffer.already_counted += unwritten.len();
+            unwritten.unsplit(buffer.bytes);
+            buffer.bytes = unwritten;
         }
         if self.writing_may_fail() {
             // To drop the notifies is to send them. First, since a fault may hold the replies back for ever.
             drop(notifies);
-            return Box::pin(self.write_with_faults(output)).await;
+            return Box::pin(self.write_with_faults(buffer)).await;
         }
-        let written = self.write(output);
+        let written = self.write(buffer);
         drop(notifies);
         written
     }
@@ -69,11 +69,11 @@ impl<H: Handler> Connection<H> {
         notifies: &mut H::Notifies,
     ) -> io::Result<()> {
         loop {
-            let output = batch.output.take();
+            let buffer = batch.buffer.take();
             // The notifies are sent now: their receivers must not wait until this peer takes its replies.
-            self.write_replies(output, std::mem::take(notifies)).await?;
-            batch.output = Output::unwritten(self.take_unwritten(), batch.output.read_at);
-            if !self.session.is_congested(batch.output.bytes.len()) {
+            self.write_replies(buffer, std::mem::take(notifies)).await?;
+            batch.buffer = ReplyBuffer::unwritten(self.take_unwritten(), batch.buffer.read_at);
+            if !self.session.is_congested(batch.buffer.bytes.len()) {
                 // A peer that reads as fast as this task writes never makes it wait, so it has to yield to others here.
                 tokio::task::yield_now().await;
                 return Ok(());
@@ -104,33 +104,33 @@ impl<H: Handler> Connection<H> {
     /// # Errors
     ///
     /// When the connection has broken.
-    pub(super) fn write(&mut self, mut output: Output) -> io::Result<()> {
+    pub(super) fn write(&mut self, mut buffer: ReplyBuffer) -> io::Result<()> {
         if self.session.is_half_open() {
             return Ok(());
         }
         let framing = self.context.framing;
         // While the socket takes nothing, notifies stay in the queue of the session, where they merge.
-        let mut is_outbound_taken = !self.session.timers.is_stalled();
-        if is_outbound_taken {
-            self.session.take_outbound(framing, &mut output.bytes);
+        let mut is_notify_taken = !self.session.timers.is_stalled();
+        if is_notify_taken {
+            self.session.take_notify(framing, &mut buffer.bytes);
         }
-        while !output.bytes.is_empty() {
-            match self.write_once(&mut output)? {
-                Written::All if is_outbound_taken => break,
+        while !buffer.bytes.is_empty() {
+            match self.write_once(&mut buffer)? {
+                Written::All if is_notify_taken => break,
                 Written::All => {
-                    self.session.take_outbound(framing, &mut output.bytes);
-                    is_outbound_taken = true;
+                    self.session.take_notify(framing, &mut buffer.bytes);
+                    is_notify_taken = true;
                 }
                 // More may have been queued during the write.
-                Written::Part => is_outbound_taken = false,
+                Written::Part => is_notify_taken = false,
                 Written::Nothing => {
-                    self.session.set_unwritten(output.bytes.len());
-                    self.backlog.get_or_insert_default().unwritten = output.bytes;
+                    self.session.set_unwritten(buffer.bytes.len());
+                    self.backlog.get_or_insert_default().unwritten = buffer.bytes;
                     return Ok(());
                 }
             }
         }
-        buffer_pool::give(output.bytes);
+        buffer_pool::give(buffer.bytes);
         let is_empty = |backlog: &Backlog| backlog.is_empty_but_unwritten();
         if self.backlog.as_deref().is_some_and(is_empty) {
             self.backlog = None;
@@ -138,32 +138,32 @@ impl<H: Handler> Connection<H> {
         Ok(())
     }
 
-    /// Writes once, and leaves in `output` what the socket has not taken. A paused server writes nothing, as if the socket
+    /// Writes once, and leaves in `buffer` what the socket has not taken. A paused server writes nothing, as if the socket
     /// were full.
     ///
     /// # Errors
     ///
     /// When the connection has broken.
-    fn write_once(&mut self, output: &mut Output) -> io::Result<Written> {
-        let read_at = output.read_at.take();
-        self.record_sent(output.uncounted(), read_at);
+    fn write_once(&mut self, buffer: &mut ReplyBuffer) -> io::Result<Written> {
+        let read_at = buffer.read_at.take();
+        self.record_sent(buffer.uncounted(), read_at);
         let written = if self.context.manager.is_paused() {
             Err(io::ErrorKind::WouldBlock.into())
         } else {
-            self.transport.try_write(&output.bytes)
+            self.transport.try_write(&buffer.bytes)
         };
         let timers = &self.session.timers;
         let written = match written {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) if n == output.bytes.len() => {
+            Ok(n) if n == buffer.bytes.len() => {
                 timers.write_progressed();
                 // Unlike `advance`, this keeps the capacity for the pool.
-                output.bytes.clear();
+                buffer.bytes.clear();
                 Written::All
             }
             Ok(n) => {
                 timers.write_progressed();
-                output.bytes.advance(n);
+                buffer.bytes.advance(n);
                 Written::Part
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -172,7 +172,7 @@ impl<H: Handler> Connection<H> {
             }
             Err(error) => return Err(error),
         };
-        output.already_counted = output.bytes.len();
+        buffer.already_counted = buffer.bytes.len();
         Ok(written)
     }
 
