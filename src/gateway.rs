@@ -245,7 +245,7 @@ impl ServerList {
     fn answer(&self, list: &[Listed], batch: &mut RequestBatch<'_>) {
         let Some(listed) = self.choose(list) else {
             let code = Code::NoAccessServer;
-            batch.reply(&Reply::select_access(String::new()).with(code, code.text()));
+            batch.reply(&Reply::select_access(String::new()).with_code(code, code.text()));
             return;
         };
         if self.strategy == Strategy::LeastSessions {
@@ -259,7 +259,7 @@ impl ServerList {
                     None => {
                         let code = Code::NoAccessServer;
                         let why = "it listens on IPv4 alone, and you came by IPv6: set advertise";
-                        Reply::select_access(String::new()).with(code, code.because(why))
+                        Reply::select_access(String::new()).with_code(code, code.because(why))
                     }
                 };
                 batch.reply(&reply);

@@ -46,7 +46,7 @@ impl RequestsInProgress<'_, '_> {
     fn push_if_refused(&mut self, command: &Command<'_>, result: Result<(), impl Into<Refusal>>) {
         if let Err(error) = result {
             self.replies
-                .push(wire::refused(wire::reply(command), error.into()));
+                .push(wire::refusal(wire::reply(command), error.into()));
         }
     }
 }
@@ -129,7 +129,7 @@ impl AccessHandler {
             }
             Err(error) => work
                 .requests
-                .reply(&wire::refused(wire::reply(command), error.into())),
+                .reply(&wire::refusal(wire::reply(command), error.into())),
         }
     }
 
@@ -192,7 +192,7 @@ impl AccessHandler {
                     Ok(page) => work.requests.reply(&PageReply { uid, page: &page }),
                     Err(error) => work
                         .requests
-                        .reply(&wire::refused(wire::reply(&command), error.into())),
+                        .reply(&wire::refusal(wire::reply(&command), error.into())),
                 }
             }
             _ => self.execute(work, command, uid).await,
@@ -219,8 +219,8 @@ impl AccessHandler {
                 Ok(()) if self.form.is_plain() => requests.reply(&Acknowledgement(write)),
                 Ok(()) => requests.reply(&self.form.apply(wire::acknowledgement(write))),
                 Err(error) => {
-                    let refused = wire::refused_write(write, error.into());
-                    requests.reply(&self.form.apply(refused));
+                    let refusal = wire::write_refusal(write, error.into());
+                    requests.reply(&self.form.apply(refusal));
                 }
             }
         }
@@ -259,7 +259,7 @@ impl AccessHandler {
 fn reply_to<T>(command: &Command<'_>, result: Result<T, impl Into<Refusal>>) -> Reply {
     match result {
         Ok(_) => wire::reply(command),
-        Err(error) => wire::refused(wire::reply(command), error.into()),
+        Err(error) => wire::refusal(wire::reply(command), error.into()),
     }
 }
 
@@ -297,8 +297,8 @@ impl Handler for AccessHandler {
             Ok((command, _)) => {
                 let refusal = Refusal::injected(code);
                 self.services.count_refusal(command.cmd(), &refusal);
-                let refused = wire::refused(wire::reply(&command), refusal);
-                self.form.apply(refused)
+                let reply = wire::refusal(wire::reply(&command), refusal);
+                self.form.apply(reply)
             }
             Err(bad) => wire::bad_frame(&bad),
         }

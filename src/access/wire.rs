@@ -122,7 +122,7 @@ impl ReplyForm {
     }
 }
 
-/// Returns the reply that acknowledges a command, with its ids. An error is written into it by [`refused`].
+/// Returns the reply that acknowledges a command, with its ids. An error is written into it by [`refusal`].
 pub(super) fn reply(command: &Command<'_>) -> Reply {
     match command {
         Command::SelectAccess(_) => Reply::select_access(String::new()),
@@ -141,9 +141,11 @@ pub(super) fn bad_frame(bad: &BadFrame) -> Reply {
     Reply::server(bad.code(), bad.code().because(bad))
 }
 
-/// Returns a reply that refuses what `reply` would have acknowledged, with its ids.
-pub(super) fn refused(reply: Reply, refusal: Refusal) -> Reply {
-    reply.with(refusal.code, refusal.text)
+/// Returns the reply that refuses what `reply` would have acknowledged. `reply` is one of [`reply`], with the ids of the
+/// request and no contents yet, so all of it but the code and its text stays. A reply that may have contents is refused by
+/// [`Reply::into_refusal`], which takes them out.
+pub(super) fn refusal(reply: Reply, refusal: Refusal) -> Reply {
+    reply.with_code(refusal.code, refusal.text)
 }
 
 /// Returns the acknowledgement of a write as a reply.
@@ -153,12 +155,12 @@ pub(super) fn acknowledgement(write: &PendingWrite) -> Reply {
 
 /// Returns the reply that refuses a write. It leaves out an id that the server made for the message, since no message
 /// has it.
-pub(super) fn refused_write(write: &PendingWrite, refusal: Refusal) -> Reply {
+pub(super) fn write_refusal(write: &PendingWrite, why: Refusal) -> Reply {
     let msg_id = match write.has_generated_id {
         true => "",
         false => write.message.msg_id().as_str(),
     };
-    refused(reply_with_id(write, msg_id), refusal)
+    refusal(reply_with_id(write, msg_id), why)
 }
 
 fn reply_with_id(write: &PendingWrite, msg_id: &str) -> Reply {
@@ -263,7 +265,7 @@ mod tests {
         };
         let refused_id = |has_generated_id| {
             let refusal = Refusal::plain(crate::proto::Code::ServerError);
-            match refused_write(&write(has_generated_id), refusal) {
+            match write_refusal(&write(has_generated_id), refusal) {
                 Reply::P2p(reply) => reply.msg_id,
                 other => panic!("{other:?}"),
             }

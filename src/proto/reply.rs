@@ -164,9 +164,10 @@ impl Reply {
         }
     }
 
-    /// Returns this answer with another code and text. The ids stay.
+    /// Returns this answer with another code and text. Everything else stays, the ids as well as a page or an address: see
+    /// [`into_refusal`](Self::into_refusal) for an answer that has such contents.
     #[must_use]
-    pub fn with(mut self, code: Code, text: impl Into<String>) -> Reply {
+    pub fn with_code(mut self, code: Code, text: impl Into<String>) -> Reply {
         let (err_code, err_str) = match &mut self {
             Reply::Error(m) => (&mut m.err_code, &mut m.err_str),
             Reply::SelectAccess(m) => (&mut m.err_code, &mut m.err_str),
@@ -237,10 +238,11 @@ impl Reply {
         reply.ok()
     }
 
-    /// Returns the refusal that is sent in place of this answer: a page without entries, whose currentID is where the
-    /// page began; no address.
+    /// Returns the refusal that is sent in place of this answer, with the standard text of the code. Unlike
+    /// [`with_code`](Self::with_code), it drops what a refusal must not contain: an address, and the entries of a page, whose
+    /// currentID is then where the page began.
     #[must_use]
-    pub fn refused(mut self, code: Code) -> Reply {
+    pub fn into_refusal(mut self, code: Code) -> Reply {
         match &mut self {
             Reply::Sync(page) => {
                 if let Some(first) = page.msgs.first() {
@@ -252,7 +254,7 @@ impl Reply {
             Reply::SelectAccess(reply) => reply.addr.clear(),
             _ => {}
         }
-        self.with(code, code.text())
+        self.with_code(code, code.text())
     }
 }
 

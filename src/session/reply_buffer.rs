@@ -54,9 +54,9 @@ pub(super) fn append(framing: Framing, message: &impl Payload, out: &mut BytesMu
     };
     tracing::error!(%error, "an answer fits no frame: it is refused instead");
     let (code, text) = (Code::ServerError, Code::ServerError.because(&error));
-    let refused = refusal_of(message).map(|reply| reply.with(code, text));
-    let refused = refused.is_some_and(|reply| framing.encode(&reply, out).is_ok());
-    if !refused {
+    let refusal = refusal_of(message).map(|reply| reply.with_code(code, text));
+    let is_refused = refusal.is_some_and(|reply| framing.encode(&reply, out).is_ok());
+    if !is_refused {
         let sorry = Reply::server(code, code.text());
         if let Err(error) = framing.encode(&sorry, out) {
             tracing::error!(%error, "nor was the error in its place");
@@ -70,7 +70,7 @@ fn refusal_of(message: &impl Payload) -> Option<Reply> {
     let mut encoded = BytesMut::new();
     message.encode_payload(&mut encoded);
     let reply = Reply::decode(Cmd::of(&encoded)?, &encoded)?;
-    Some(reply.refused(Code::ServerError))
+    Some(reply.into_refusal(Code::ServerError))
 }
 
 #[cfg(test)]
@@ -104,19 +104,22 @@ mod tests {
             let mut bytes = BytesMut::new();
             assert!(!append(
                 FRAMING,
-                &reply.clone().with(Code::Ok, long()),
+                &reply.clone().with_code(Code::Ok, long()),
                 &mut bytes
             ));
             let [(message, taken)] = codec::frames(&bytes).collect::<Vec<_>>()[..] else {
                 panic!("not one frame for {:?}", reply.cmd());
             };
             assert_eq!(taken, bytes.len());
-            let refused = Reply::decode(reply.cmd(), message).unwrap();
-            let (code, text) = refused.verdict();
+            let refusal = Reply::decode(reply.cmd(), message).unwrap();
+            let (code, text) = refusal.verdict();
             assert_eq!(code, 90001, "{:?}", reply.cmd());
             assert!(text.starts_with("server error: "), "{text}");
             // The refusal has the same ids as the reply.
-            assert_eq!(refused.with(Code::Ok, "ok"), reply.with(Code::Ok, "ok"));
+            assert_eq!(
+                refusal.with_code(Code::Ok, "ok"),
+                reply.with_code(Code::Ok, "ok")
+            );
         }
     }
 

@@ -89,7 +89,7 @@ async fn commands_are_known_only_where_they_belong() {
 #[test]
 fn an_error_keeps_the_ids() {
     use imd::proto::Code;
-    let refuse = |reply: Reply| reply.with(Code::NotLoggedIn, "no");
+    let refuse = |reply: Reply| reply.with_code(Code::NotLoggedIn, "no");
     let Reply::P2p(reply) = refuse(Reply::p2p(0, 2, "m")) else {
         panic!()
     };

@@ -187,7 +187,7 @@ impl<H: Handler> Connection<H> {
     /// Returns the frame with the contents that an action gives it; none if the action changes nothing in it.
     fn changed(&self, message: &[u8], action: Action) -> Option<BytesMut> {
         let changed = match action {
-            Action::Error(code) => self.refused(message, code),
+            Action::Error(code) => self.refused_frame(message, code),
             Action::Gap => self.ahead(message),
             Action::Stale => self.stale(message),
             _ => None,
@@ -313,10 +313,11 @@ impl<H: Handler> Connection<H> {
         frame
     }
 
-    /// Returns the frame of a reply with another code, if the reply can have one.
-    fn refused(&self, message: &[u8], code: Code) -> Option<BytesMut> {
+    /// Returns the frame that refuses what a reply would have brought, if the reply can be refused: see
+    /// [`Reply::into_refusal`].
+    fn refused_frame(&self, message: &[u8], code: Code) -> Option<BytesMut> {
         let reply = Reply::decode(Cmd::of(message)?, message)?;
-        Some(self.framed(&reply.refused(code)))
+        Some(self.framed(&reply.into_refusal(code)))
     }
 
     /// Returns the frame of a notify that promises one message more than there is.
