@@ -151,7 +151,7 @@ impl Reply {
     }
 
     /// Returns the error code and its text.
-    pub fn verdict(&self) -> (u32, &str) {
+    pub fn code_and_text(&self) -> (u32, &str) {
         match self {
             Reply::Error(m) => (m.err_code, &m.err_str),
             Reply::SelectAccess(m) => (m.err_code, &m.err_str),

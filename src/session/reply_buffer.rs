@@ -112,7 +112,7 @@ mod tests {
             };
             assert_eq!(taken, bytes.len());
             let refusal = Reply::decode(reply.cmd(), message).unwrap();
-            let (code, text) = refusal.verdict();
+            let (code, text) = refusal.code_and_text();
             assert_eq!(code, 90001, "{:?}", reply.cmd());
             assert!(text.starts_with("server error: "), "{text}");
             // The refusal has the same ids as the reply.
