@@ -245,9 +245,7 @@ impl Reply {
     pub fn into_refusal(mut self, code: Code) -> Reply {
         match &mut self {
             Reply::Sync(page) => {
-                if let Some(first) = page.msgs.first() {
-                    page.current_id = first.increment_id - 1;
-                }
+                page.current_id = page.began_after();
                 page.msgs.clear();
                 page.total_id = 0;
             }
@@ -255,6 +253,15 @@ impl Reply {
             _ => {}
         }
         self.with_code(code, code.text())
+    }
+}
+
+impl ResSyncMsg {
+    /// Returns the version after which the page begins: a client that asks for what is newer gets the page again. For a page
+    /// without entries, that is its currentID.
+    pub fn began_after(&self) -> i64 {
+        let first = self.msgs.first();
+        first.map_or(self.current_id, |first| first.increment_id - 1)
     }
 }
 

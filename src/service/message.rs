@@ -136,8 +136,7 @@ impl Services {
         match injected {
             // The page of an older moment: as if none of these messages had arrived yet.
             Some(Action::Stale) => {
-                let before = page.entries.first().map(|first| first.version - 1);
-                page.current = before.unwrap_or(page.current);
+                page.current = page.began_after();
                 page.total = page.current;
                 page.entries.clear();
             }

@@ -66,3 +66,11 @@ pub struct Page {
     /// The newest version of the inbox.
     pub total: Version,
 }
+
+impl Page {
+    /// Returns the version after which the page begins: a client that asks for what is newer gets the page again.
+    pub fn began_after(&self) -> Version {
+        let first = self.entries.first();
+        first.map_or(self.current, |first| first.version - 1)
+    }
+}

@@ -177,10 +177,8 @@ impl<H: Handler> Connection<H> {
     fn note_if_page_lost(&self, message: &[u8]) {
         let reply = Cmd::of(message).and_then(|cmd| Reply::decode(cmd, message));
         if let Some(Reply::Sync(page)) = reply {
-            let before = page.msgs.first().map(|first| first.increment_id - 1);
-            let begin = before.unwrap_or(page.current_id);
             self.session
-                .page_lost(Version(begin), Version(page.current_id));
+                .page_lost(Version(page.began_after()), Version(page.current_id));
         }
     }
 
