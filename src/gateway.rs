@@ -62,8 +62,8 @@ impl Gateway {
             servers.refresh().await;
         }
         let ticks = core.clock.rounds(config.gateway.refresh);
-        let shutdown = manager.shutdown();
-        shutdown.spawn(Arc::clone(servers).keep_fresh(ticks, shutdown.clone()));
+        let tasks = manager.tasks();
+        tasks.spawn(Arc::clone(servers).keep_fresh(ticks, tasks.clone()));
         let context = ListenerContext {
             manager: Arc::clone(manager),
             framing: Framing::LengthPrefix,

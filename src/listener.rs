@@ -152,10 +152,10 @@ pub fn serve_sessions<H: Handler>(
     context: ListenerContext<H>,
 ) {
     let context = Arc::new(context);
-    let shutdown = context.manager.shutdown().clone();
+    let tasks = context.manager.tasks().clone();
     let pause = Arc::clone(context.manager.pause_state());
-    shutdown.spawn(Arc::clone(&context.manager).sweep());
-    let tasks = shutdown.clone();
+    tasks.spawn(Arc::clone(&context.manager).sweep());
+    let session_tasks = tasks.clone();
     let open = move |stream: TcpStream, peer, permit: ConnectionPermit| {
         let transport = Transport::from(stream);
         // This fails only for a connection that its peer has closed.
@@ -165,12 +165,12 @@ pub fn serve_sessions<H: Handler>(
         let session = context.manager.open(peer, local);
         tracing::debug!(session = %session.id(), %peer, "session opened");
         let connection = Connection::new(transport, session, Arc::clone(&context));
-        tasks.spawn(async move {
+        session_tasks.spawn(async move {
             connection.run().await;
             drop(permit);
         });
     };
-    shutdown.spawn(accept(listener, admission, shutdown.clone(), pause, open));
+    tasks.spawn(accept(listener, admission, tasks.clone(), pause, open));
 }
 
 fn is_the_peers_fault(error: &io::Error) -> bool {

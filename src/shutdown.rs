@@ -1,7 +1,7 @@
 //! Graceful shutdown of a group of tasks: a request to stop, a grace period, and a request to stop at once.
 //!
-//! Serves everything that owns tasks: the session managers, the HTTP servers, the cleaning of the store, and the commits
-//! whose caller has ended. A task that was spawned on a [`Shutdown`] is counted until it ends, so that none is forgotten.
+//! Serves everything that owns tasks and stops them: the session managers, the HTTP servers and the cleaning of the store. A
+//! task that was spawned on a [`Shutdown`] is counted until it ends, so that none is forgotten.
 
 use std::future::Future;
 use std::time::Duration;

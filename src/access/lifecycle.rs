@@ -81,7 +81,7 @@ impl AccessServer {
         let manager = self.sessions();
         if self.try_kill().await.is_err() {
             // The server is down, or another caller is killing it: in that case this call waits for the same end.
-            self.warn_of_unfinished(manager.shutdown().ended_within(Duration::ZERO).await);
+            self.warn_of_unfinished(manager.tasks().ended_within(Duration::ZERO).await);
         }
     }
 
@@ -98,15 +98,15 @@ impl AccessServer {
                 &[ServerState::Running, ServerState::Paused],
                 ServerState::Killed,
             );
-            let is_draining = lifecycle.state == ServerState::Stopped
-                && !lifecycle.manager.shutdown().has_ended();
+            let is_draining =
+                lifecycle.state == ServerState::Stopped && !lifecycle.manager.tasks().has_ended();
             if !is_killed && !is_draining {
                 return Err(self.wrong_state(&lifecycle, "kill", "running, paused or draining"));
             }
             Arc::clone(&lifecycle.manager)
         };
         manager.kill();
-        self.warn_of_unfinished(manager.shutdown().ended_within(Duration::ZERO).await);
+        self.warn_of_unfinished(manager.tasks().ended_within(Duration::ZERO).await);
         self.reserve_address();
         Ok(())
     }
@@ -122,7 +122,7 @@ impl AccessServer {
     pub async fn stop(&self) {
         let manager = self.sessions();
         if self.try_stop().await.is_err() {
-            self.warn_of_unfinished(manager.dispose(self.settings.grace).await);
+            self.warn_of_unfinished(manager.shut_down(self.settings.grace).await);
             self.reserve_address();
         }
     }
@@ -143,7 +143,7 @@ impl AccessServer {
             }
             Arc::clone(&lifecycle.manager)
         };
-        self.warn_of_unfinished(manager.dispose(self.settings.grace).await);
+        self.warn_of_unfinished(manager.shut_down(self.settings.grace).await);
         self.reserve_address();
         Ok(())
     }
@@ -294,7 +294,7 @@ impl AccessServer {
     /// Stops the server for ever, because its stack is shut down. Waits up to `grace` for the sessions to finish, and
     /// returns how many of the server's tasks had not ended by then.
     pub(crate) async fn end(&self, grace: Duration) -> usize {
-        self.retire().dispose(grace).await
+        self.retire().shut_down(grace).await
     }
 
     /// Ends the server for ever, without waiting for its sessions.

@@ -194,7 +194,7 @@ impl AccessServer {
         registration.renew().await;
         self.lifecycle.lock().registration = Some(Arc::clone(&registration));
         let ticks = self.core.clock.rounds(self.settings.heartbeat);
-        manager.shutdown().spawn(registration.keep(ticks));
+        manager.tasks().spawn(registration.keep(ticks));
     }
 
     /// Returns the server's name in the registry.

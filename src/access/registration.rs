@@ -25,7 +25,7 @@ pub(super) struct Registration {
     pub name: String,
     /// The address that clients are given, as host:port. The host may be unspecified, such as 0.0.0.0.
     pub advertised: String,
-    /// The server's sessions, whose number is part of each record, and whose shutdown ends the registration.
+    /// The server's sessions, whose number is part of each record, and whose tasks' end ends the registration.
     pub manager: Arc<SessionManager>,
     /// How long the lease lasts after each heartbeat.
     pub ttl: Duration,
@@ -101,7 +101,7 @@ impl Registration {
     /// Renews the lease at every tick until the server's shutdown begins, and then gives it back. A paused server does
     /// not renew its lease, and a killed one leaves it to expire.
     pub async fn keep(self: Arc<Self>, mut ticks: Box<dyn Ticks>) {
-        let shutdown = self.manager.shutdown();
+        let shutdown = self.manager.tasks();
         loop {
             let until_next = tokio::select! {
                 () = shutdown.begun() => break,
@@ -143,8 +143,8 @@ impl Registration {
             // delay within the tick would never end.
             Action::Delay { .. } => {
                 let delayed = Arc::clone(self);
-                self.manager.shutdown().spawn(async move {
-                    let shutdown = delayed.manager.shutdown();
+                self.manager.tasks().spawn(async move {
+                    let shutdown = delayed.manager.tasks();
                     tokio::select! {
                         () = shutdown.begun() => return,
                         () = hit.hold.wait() => {}

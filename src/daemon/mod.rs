@@ -252,7 +252,7 @@ impl Imd {
         };
         let mut ending = JoinSet::new();
         let gateway = Arc::clone(self.stack.gateway.session_manager());
-        ending.spawn(async move { gateway.dispose(grace).await });
+        ending.spawn(async move { gateway.shut_down(grace).await });
         for server in self.stack.access.all() {
             ending.spawn(async move { server.end(grace).await });
         }

@@ -15,11 +15,11 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
 
 use super::announced::Announced;
 use crate::directory::SessionDirectory;
 use crate::metrics::Metrics;
-use crate::shutdown::Shutdown;
 use crate::store::{
     Committed, InboxState, MessageStore, Rejected, StoreError, Write, WriteOutcome,
 };
@@ -31,7 +31,7 @@ pub(super) struct Committer {
     directory: Arc<dyn SessionDirectory>,
     metrics: Arc<Metrics>,
     /// Runs the commits whose caller has ended.
-    orphaned: Shutdown,
+    orphaned: TaskTracker,
 }
 
 /// The results of a batch that was committed.
@@ -84,7 +84,7 @@ impl Committer {
             store,
             directory,
             metrics,
-            orphaned: Shutdown::default(),
+            orphaned: TaskTracker::new(),
         })
     }
 
@@ -125,12 +125,14 @@ impl Committer {
 
     /// Returns how many commits are in progress whose caller has ended.
     pub fn unfinished(&self) -> usize {
-        self.orphaned.unfinished()
+        self.orphaned.len()
     }
 
     /// Resolves when every commit whose caller has ended is done.
     pub async fn finished(&self) {
-        self.orphaned.ended().await;
+        // Commits can still be spawned on a closed tracker.
+        self.orphaned.close();
+        self.orphaned.wait().await;
     }
 }
 
@@ -143,7 +145,7 @@ pub(super) struct Commit {
     /// Whether the work was polled, so that the store may have taken the batch.
     has_begun: bool,
     /// Runs the rest of the work, if this future is dropped before its end.
-    orphaned: Shutdown,
+    orphaned: TaskTracker,
 }
 
 impl Future for Commit {

@@ -44,7 +44,8 @@ pub struct SessionManager {
     deadlines: Deadlines,
     /// How many bytes may wait to be written to one session.
     unwritten_limit: usize,
-    shutdown: Shutdown,
+    /// The tasks that end with this manager.
+    tasks: Shutdown,
     pause: Arc<Pause>,
     /// When the pause began; none if there is no pause. The lock is held while a pause begins or ends.
     paused_since: Mutex<Option<Duration>>,
@@ -73,7 +74,7 @@ impl SessionManager {
             clock,
             deadlines,
             unwritten_limit,
-            shutdown: Shutdown::default(),
+            tasks: Shutdown::default(),
             pause: Arc::default(),
             paused_since: Mutex::default(),
             killed: AtomicBool::new(false),
@@ -83,7 +84,7 @@ impl SessionManager {
         })
     }
 
-    /// Opens a session. It is closed already if this manager was disposed of or killed.
+    /// Opens a session. It is closed already if this manager was shut down or killed.
     pub fn open(&self, peer: SocketAddr, local: SocketAddr) -> Arc<Session> {
         let id = self.ids.next();
         let session = Arc::new(Session::new(
@@ -99,7 +100,7 @@ impl SessionManager {
         self.count.fetch_add(1, Ordering::Relaxed);
         if self.is_killed() {
             session.close(CloseReason::Killed);
-        } else if self.shutdown.has_begun() {
+        } else if self.tasks.has_begun() {
             session.close(CloseReason::Shutdown);
         }
         session
@@ -205,9 +206,10 @@ impl SessionManager {
         self.clock.as_ref()
     }
 
-    /// Returns the shutdown on which the accept loop and the tasks of the sessions are spawned.
-    pub fn shutdown(&self) -> &Shutdown {
-        &self.shutdown
+    /// Returns the group of tasks that ends with this manager: the accept loop, the tasks of the sessions, and whatever else
+    /// its server spawns. [`shut_down`](Self::shut_down), [`end_now`](Self::end_now) and [`kill`](Self::kill) ask them to end.
+    pub fn tasks(&self) -> &Shutdown {
+        &self.tasks
     }
 
     /// Closes every session.
@@ -217,33 +219,32 @@ impl SessionManager {
         }
     }
 
-    /// Ends everything that was spawned on this manager's shutdown, closes every session, and waits for the tasks: for
-    /// `grace` at most, and then a second for those that have to be cut off. Returns how many tasks have not ended by then.
+    /// Asks this manager's [tasks](Self::tasks) to end, closes every session, and waits for the tasks: for `grace` at most, and
+    /// then a second for those that have to be cut off. Returns how many tasks have not ended by then.
     ///
     /// Each client gets the farewell of [`CloseReason::Shutdown`]. A pause ends.
-    pub async fn dispose(&self, grace: Duration) -> usize {
+    pub async fn shut_down(&self, grace: Duration) -> usize {
         self.close_for_shutdown();
-        self.shutdown.ended_within(grace).await
+        self.tasks.ended_within(grace).await
     }
 
-    /// Closes every session and ends everything that was spawned on this manager's shutdown, as
-    /// [`dispose`](Self::dispose) does, but without waiting: what a socket does not take at once is lost.
+    /// Closes every session and asks this manager's tasks to end, as [`shut_down`](Self::shut_down) does, but without waiting:
+    /// what a socket does not take at once is lost.
     pub fn end_now(&self) {
         self.close_for_shutdown();
-        self.shutdown.hurry();
+        self.tasks.hurry();
     }
 
     fn close_for_shutdown(&self) {
-        self.shutdown.begin();
+        self.tasks.begin();
         self.close_all(CloseReason::Shutdown);
         self.resume();
     }
 
-    /// Ends everything that was spawned on this manager's shutdown, and resets every connection without another byte,
-    /// whatever its task is doing. Ends a pause, and a disposal that is in progress.
+    /// Asks this manager's tasks to end at once, and resets every connection without another byte, whatever its task is doing. Ends a pause, and cuts short a shutdown that is in progress.
     pub fn kill(&self) {
         self.killed.store(true, Ordering::Release);
-        self.shutdown.hurry();
+        self.tasks.hurry();
         for session in self.sessions() {
             session.close(CloseReason::Killed);
             // A session that was closed before is not woken by a second close, and may be waiting for its handler.
@@ -345,7 +346,7 @@ impl SessionManager {
         async move {
             loop {
                 tokio::select! {
-                    () = self.shutdown.begun() => return,
+                    () = self.tasks.begun() => return,
                     _ = ticks.tick() => {}
                 }
                 // No deadline is missed during a pause. Its end postpones the deadlines before it releases this lock.

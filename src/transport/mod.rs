@@ -153,7 +153,7 @@ impl Transport {
     /// # Errors
     ///
     /// When the connection has broken.
-    pub async fn shutdown(&mut self) -> io::Result<()> {
+    pub async fn close_writing(&mut self) -> io::Result<()> {
         match self {
             Transport::Tcp(stream) => stream.shutdown().await,
             #[cfg(test)]

@@ -84,11 +84,11 @@ fn a_callback_may_use_the_session() {
 }
 
 #[tokio::test]
-async fn a_disposed_manager_closes_new_sessions() {
+async fn a_manager_that_was_shut_down_closes_new_sessions() {
     let manager = manager(1 << 20);
     let sessions: Vec<_> = (0..100).map(|_| open(&manager)).collect();
     assert_eq!(manager.len(), 100);
-    assert_eq!(manager.dispose(Duration::from_secs(1)).await, 0);
+    assert_eq!(manager.shut_down(Duration::from_secs(1)).await, 0);
     assert!(
         sessions
             .iter()

@@ -42,7 +42,7 @@ impl<H: Handler> Connection<H> {
         self.context.fault_point.record(&self.session, closed, &[]);
         if reason == CloseReason::Dropped && is_silenced {
             // Unread input is drained first: with it, the peer would see a reset and not the end of the stream.
-            if self.transport.shutdown().await.is_ok() {
+            if self.transport.close_writing().await.is_ok() {
                 let _ = running::timeout(LINGER, self.transport.drain()).await;
             }
             return;
@@ -50,7 +50,7 @@ impl<H: Handler> Connection<H> {
         if is_silent {
             return;
         }
-        let shutdown = self.context.manager.shutdown().clone();
+        let shutdown = self.context.manager.tasks().clone();
         // What the socket takes at once is written even in a hurry.
         tokio::select! {
             biased;
@@ -88,7 +88,7 @@ impl<H: Handler> Connection<H> {
         self.context.manager.note_done(&self.session);
         let written = async {
             self.transport.write_all(last).await?;
-            self.transport.shutdown().await
+            self.transport.close_writing().await
         };
         // A peer that takes nothing within this time misses the last bytes. At a shutdown it has the whole grace period, at
         // the end of which the caller stops waiting.
@@ -106,7 +106,7 @@ impl<H: Handler> Connection<H> {
     /// reason that [ends a half-open session](CloseReason::ends_half_open).
     pub(super) async fn serve_half_open(&mut self) {
         self.backlog = None;
-        let (session, shutdown) = (&self.session, self.context.manager.shutdown());
+        let (session, shutdown) = (&self.session, self.context.manager.tasks());
         tokio::select! {
             // The result does not matter: the peer has hung up, in order or by a reset.
             _ = self.transport.drain() => session.close(CloseReason::PeerClosed),

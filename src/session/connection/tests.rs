@@ -139,7 +139,7 @@ async fn a_connection_that_waits_for_its_end_holds_no_buffer() {
     let size = size_of_val(&draining);
     assert!(size < 512, "{size} bytes");
     client.write(&[7; 100_000]).await;
-    client.transport.shutdown().await.unwrap();
+    client.transport.close_writing().await.unwrap();
     draining.await.unwrap();
 }
 
