@@ -55,13 +55,14 @@ pub trait SessionHandle: fmt::Debug + Send + Sync {
     /// Closes the session because its user has logged in on another one. The client is told so.
     fn displace(&self);
 
-    /// Resolves when the session is closed, or nothing that is written to it arrives any more.
+    /// Resolves when no request of the session is served any more: it is closed, or half-open, so that nothing which is
+    /// written to it arrives.
     ///
     /// Only the task that serves the session may poll this: no other task is woken.
-    fn poll_closed(&self, cx: &Context<'_>) -> Poll<()>;
+    fn poll_unserved(&self, cx: &Context<'_>) -> Poll<()>;
 
     /// Resolves when no injected delay needs to be waited for any more: when the session is
-    /// [closed](Self::poll_closed), or its peer has closed the writing side of the connection.
+    /// [no longer served](Self::poll_unserved), or its peer has closed the writing side of the connection.
     ///
     /// Only the task that serves the session may poll this: no other task is woken.
     fn poll_abandoned(&self, cx: &Context<'_>) -> Poll<()>;

@@ -103,7 +103,7 @@ impl Services {
         let _shared = tokio::select! {
             biased;
             shared = self.lock_shared() => shared,
-            () = poll_fn(|cx| session.poll_closed(cx)) => return Err(LoginError::Closed),
+            () = poll_fn(|cx| session.poll_unserved(cx)) => return Err(LoginError::Closed),
         };
         self.check_login(uid, token).await?;
         // Read before anything changes, so that a login which fails because of the store displaces no session.

@@ -38,8 +38,8 @@ impl SessionHandle for Session {
         self.close(CloseReason::LoggedInElsewhere);
     }
 
-    fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
-        self.poll_closed(cx)
+    fn poll_unserved(&self, cx: &Context<'_>) -> Poll<()> {
+        self.poll_unserved(cx)
     }
 
     fn poll_abandoned(&self, cx: &Context<'_>) -> Poll<()> {

@@ -324,8 +324,8 @@ impl Session {
         Poll::Pending
     }
 
-    /// Resolves when the session is closed or half-open; its task is woken then.
-    fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
+    /// Resolves when requests are no longer handled: the session is closed or half-open. Its task is woken then.
+    fn poll_unserved(&self, cx: &Context<'_>) -> Poll<()> {
         let mut queue = self.notify_queue.lock();
         if !self.is_served() {
             return Poll::Ready(());
@@ -334,8 +334,8 @@ impl Session {
         Poll::Pending
     }
 
-    /// Resolves when the session has to end although it is half-open; its task is woken then.
-    fn poll_ended(&self, cx: &Context<'_>) -> Poll<()> {
+    /// Resolves when the session was closed for a reason that ends it even if it is half-open; its task is woken then.
+    fn poll_forced_close(&self, cx: &Context<'_>) -> Poll<()> {
         let mut queue = self.notify_queue.lock();
         if self.forced.get().is_some() {
             return Poll::Ready(());

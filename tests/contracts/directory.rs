@@ -76,7 +76,7 @@ impl SessionHandle for FakeSession {
         }
     }
 
-    fn poll_closed(&self, _: &Context<'_>) -> Poll<()> {
+    fn poll_unserved(&self, _: &Context<'_>) -> Poll<()> {
         Poll::Pending
     }
 

@@ -111,7 +111,7 @@ impl<H: Handler> Connection<H> {
             // The result does not matter: the peer has hung up, in order or by a reset.
             _ = self.transport.drain() => session.close(CloseReason::PeerClosed),
             () = shutdown.begun() => {}
-            () = poll_fn(|cx| session.poll_ended(cx)) => {}
+            () = poll_fn(|cx| session.poll_forced_close(cx)) => {}
         }
     }
 }

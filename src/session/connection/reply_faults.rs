@@ -291,7 +291,7 @@ impl<H: Handler> Connection<H> {
             session.timers.write_stalled(manager.clock().now());
             let written = tokio::select! {
                 biased;
-                () = poll_fn(|cx| session.poll_closed(cx)) => break,
+                () = poll_fn(|cx| session.poll_unserved(cx)) => break,
                 written = transport.write(left) => written?,
             };
             session.timers.write_progressed();

@@ -58,7 +58,7 @@ impl<H: Handler> Connection<H> {
         written
     }
 
-    /// Writes the replies so far, until the congestion is over or the session is closed.
+    /// Writes the replies so far, until the congestion is over, or the session is closed or half-open.
     ///
     /// # Errors
     ///
@@ -78,8 +78,8 @@ impl<H: Handler> Connection<H> {
                 tokio::task::yield_now().await;
                 return Ok(());
             }
-            let closed = poll_fn(|cx| {
-                if self.session.poll_closed(cx).is_ready() {
+            let unserved = poll_fn(|cx| {
+                if self.session.poll_unserved(cx).is_ready() {
                     return Poll::Ready(Ok(true));
                 }
                 if self.context.manager.park_if_paused(&self.session, cx) {
@@ -87,7 +87,7 @@ impl<H: Handler> Connection<H> {
                 }
                 self.transport.poll_write_ready(cx).map_ok(|()| false)
             });
-            if closed.await? {
+            if unserved.await? {
                 return Ok(());
             }
         }
