@@ -194,7 +194,7 @@ impl Imd {
     async fn at_rest(&self) {
         while !self.is_at_rest() {
             for manager in self.serving() {
-                manager.all_idle().await;
+                manager.all_settled().await;
             }
             self.services().finished_commits().await;
         }
@@ -203,7 +203,7 @@ impl Imd {
     fn is_at_rest(&self) -> bool {
         let managers = self.serving();
         let mut sessions = managers.iter().flat_map(|manager| manager.sessions());
-        self.services().unfinished_commits() == 0 && sessions.all(|session| session.is_idle())
+        self.services().unfinished_commits() == 0 && sessions.all(|session| session.is_settled())
     }
 
     /// Returns the session managers of the gateway and of each access server that is not paused.

@@ -52,10 +52,10 @@ pub struct SessionManager {
     killed: AtomicBool,
     /// Notified whenever a session is done.
     session_done: Notify,
-    /// The number of callers that wait in [`all_idle`](SessionManager::all_idle). While there are none, no session notifies
-    /// `parked`.
+    /// The number of callers that wait in [`all_settled`](SessionManager::all_settled). While there are none, no session
+    /// notifies `parked`.
     watchers: AtomicUsize,
-    /// Notified when a session may have become idle.
+    /// Notified when a session may have become settled.
     parked: Notify,
 }
 
@@ -115,7 +115,7 @@ impl SessionManager {
     }
 
     /// Notes that a session's task waits for its peer, or has ended. Costs one relaxed load while nobody is in
-    /// [`all_idle`](Self::all_idle).
+    /// [`all_settled`](Self::all_settled).
     #[inline]
     pub(super) fn note_parked(&self) {
         if self.watchers.load(Ordering::Relaxed) > 0 {
@@ -123,8 +123,8 @@ impl SessionManager {
         }
     }
 
-    /// Waits until each session has been idle at some moment, or has ended. Ends early when the sessions are paused.
-    pub async fn all_idle(&self) {
+    /// Waits until each session has been [settled](Session::is_settled) at some moment, or has ended. Ends early when the sessions are paused.
+    pub async fn all_settled(&self) {
         self.watchers.fetch_add(1, Ordering::Relaxed);
         let _watching = Watching(&self.watchers);
         for session in self.sessions() {
@@ -133,7 +133,7 @@ impl SessionManager {
                 let mut parked = pin!(self.parked.notified());
                 // Enabled before the check, so that a change right after the check is noticed.
                 parked.as_mut().enable();
-                if session.is_idle() || !self.has(session.id()) || self.is_paused() {
+                if session.is_settled() || !self.has(session.id()) || self.is_paused() {
                     break;
                 }
                 // A task may have parked before it could see that somebody watches. It is woken once, so that it parks
@@ -326,7 +326,7 @@ impl SessionManager {
             }
             // Parked before the check below, as in `park_if_paused`, so that a kill in between is noticed.
             session.park(cx);
-            // A half-open session counts as idle even while its task waits here.
+            // A half-open session counts as settled even while its task waits here.
             self.note_parked();
             if self.is_killed() {
                 Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
@@ -368,7 +368,7 @@ impl SessionManager {
     }
 }
 
-/// Counts a watcher of [`SessionManager::all_idle`], until it is dropped.
+/// Counts a watcher of [`SessionManager::all_settled`], until it is dropped.
 struct Watching<'a>(&'a AtomicUsize);
 
 impl Drop for Watching<'_> {

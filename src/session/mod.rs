@@ -268,8 +268,9 @@ impl Session {
         callback(self);
     }
 
-    /// Returns whether every request is answered and nothing waits to be written, or the session is half-open.
-    pub fn is_idle(&self) -> bool {
+    /// Returns whether nothing of the session is in progress: every request is answered and nothing waits to be written, or
+    /// the session is half-open.
+    pub fn is_settled(&self) -> bool {
         self.is_half_open() || self.timers.is_awaiting_peer() && self.notify_queue.lock().is_empty()
     }
 

@@ -241,7 +241,7 @@ async fn a_message_that_a_killed_server_has_stored_in_a_folder_is_notified() {
         // The message has been read, so the kill strikes while it is being stored, shortly before, or shortly after.
         let id = server(&imd, "access-1").sessions().sessions().next();
         let session = id.unwrap();
-        until(|| !session.is_idle() || imd.report().stored != notifies).await;
+        until(|| !session.is_settled() || imd.report().stored != notifies).await;
         server(&imd, "access-1").kill().await;
         soon(imd.settled()).await;
         let stored = imd.report().stored;
