@@ -97,7 +97,7 @@ impl AccessHandler {
             }
             Command::Ping(_) => {
                 let renewed =
-                    services.ping(&work.session_handle(), uid, wire::named_user(&command));
+                    services.ping(&work.session_handle(), uid, wire::claimed_user(&command));
                 work.replies.push(reply_to(&command, renewed));
             }
             Command::Sync(request) => self.sync(work, &command, request, uid).await,
@@ -141,8 +141,8 @@ impl AccessHandler {
     ) {
         self.commit(work).await;
         let session = work.session_handle();
-        let named = wire::named_user(command);
-        let login = self.services.login(&session, named, &request.token).await;
+        let claimed = wire::claimed_user(command);
+        let login = self.services.login(&session, claimed, &request.token).await;
         let inbox = login.as_ref().ok().map(|outcome| outcome.inbox);
         work.requests
             .reply(&self.form.apply(reply_to(command, login)));
@@ -159,7 +159,7 @@ impl AccessHandler {
         uid: Uid,
     ) {
         self.commit(work).await;
-        let done = self.services.logout(uid, wire::named_user(command));
+        let done = self.services.logout(uid, wire::claimed_user(command));
         let is_done = done.is_ok();
         work.requests.reply(&reply_to(command, done));
         if is_done {
@@ -178,8 +178,8 @@ impl AccessHandler {
         command: Command<'_>,
     ) {
         let services = &self.services;
-        let named = wire::named_user(&command);
-        let uid = match services.identify(command.cmd(), named).await {
+        let claimed = wire::claimed_user(&command);
+        let uid = match services.identify(command.cmd(), claimed).await {
             Ok(uid) => uid,
             Err(error) => return work.push_if_refused(&command, Err(error)),
         };

@@ -20,8 +20,9 @@ use crate::store::{Kind, Page, PageLimit};
 /// 11 each.
 const PAGE_HEADER: usize = 30;
 
-/// Returns the user whom a command names. None if it names none, or names 0, which stands for none on the wire.
-pub(super) fn named_user(command: &Command<'_>) -> Option<Uid> {
+/// Returns the user whom a command claims to come from. None if it names none, or names 0, which stands for none on the
+/// wire.
+pub(super) fn claimed_user(command: &Command<'_>) -> Option<Uid> {
     Uid::nonzero(match command {
         Command::Login(request) => request.uid,
         Command::Ping(request) => request.uid,

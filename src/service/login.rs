@@ -72,7 +72,8 @@ pub struct LoginOutcome {
 impl Services {
     /// 20001: binds a user to a session, which receives the user's notifies from then on.
     ///
-    /// Without a `uid`, the user who is logged in on the session already logs in again.
+    /// `claimed` is the user whom the request names. Without one, the user who is logged in on the session already logs in
+    /// again.
     ///
     /// # Errors
     ///
@@ -80,11 +81,12 @@ impl Services {
     pub async fn login(
         &self,
         session: &Arc<dyn SessionHandle>,
-        uid: Option<Uid>,
+        claimed: Option<Uid>,
         token: &str,
     ) -> Result<LoginOutcome, LoginError> {
-        self.try_login(session, uid, token).await.map_err(|error| {
-            tracing::debug!(uid = uid.map(i64::from), %error, "login refused");
+        let outcome = self.try_login(session, claimed, token).await;
+        outcome.map_err(|error| {
+            tracing::debug!(uid = claimed.map(i64::from), %error, "login refused");
             self.counted(Cmd::Login, error)
         })
     }
@@ -92,13 +94,13 @@ impl Services {
     async fn try_login(
         &self,
         session: &Arc<dyn SessionHandle>,
-        uid: Option<Uid>,
+        claimed: Option<Uid>,
         token: &str,
     ) -> Result<LoginOutcome, LoginError> {
         let bound = session.uid();
-        let uid = match (bound, uid) {
-            (Some(bound), Some(uid)) if uid != bound => return Err(LoginError::OtherUser),
-            (bound, uid) => uid.or(bound).unwrap_or_default(),
+        let uid = match (bound, claimed) {
+            (Some(bound), Some(claimed)) if claimed != bound => return Err(LoginError::OtherUser),
+            (bound, claimed) => claimed.or(bound).unwrap_or_default(),
         };
         let _shared = tokio::select! {
             biased;
@@ -168,25 +170,27 @@ impl Services {
         check_claimed(uid, claimed).map_err(|error| self.counted(Cmd::Logout, error))
     }
 
-    /// Returns the user for whom to carry out a command that came before the login and names `named`. Only with the quirk
-    /// `login_not_required` there is one: `named`, if that user may log in.
+    /// Returns the user for whom to carry out a command that came before the login and claims to come from `claimed`.
+    /// Only with the quirk `login_not_required` there is one: `claimed`, if that user may log in.
     ///
     /// # Errors
     ///
     /// [`IdentityError`], counted as a refusal of `cmd`.
-    pub async fn identify(&self, cmd: Cmd, named: Option<Uid>) -> Result<Uid, IdentityError> {
-        let identified = match named.filter(|uid| uid.is_positive()) {
-            Some(uid) if self.quirks.login_not_required => self.named_user(uid).await,
+    pub async fn identify(&self, cmd: Cmd, claimed: Option<Uid>) -> Result<Uid, IdentityError> {
+        let identified = match claimed.filter(|uid| uid.is_positive()) {
+            Some(uid) if self.quirks.login_not_required => {
+                self.check_participant(uid).await.map(|()| uid)
+            }
             _ => Err(IdentityError::NotLoggedIn),
         };
         identified.map_err(|error| self.counted(cmd, error))
     }
 
-    async fn named_user(&self, uid: Uid) -> Result<Uid, IdentityError> {
+    async fn check_participant(&self, uid: Uid) -> Result<(), IdentityError> {
         if !self.may_participate(uid).await? {
             return Err(IdentityError::NoSuchUser);
         }
-        Ok(uid)
+        Ok(())
     }
 }
 

@@ -136,15 +136,15 @@ impl FaultPoint {
         (cmd, message): (Option<Cmd>, &[u8]),
         applies: impl Fn(&Action) -> bool,
     ) -> Option<Hit> {
-        // A login names the user in its frame, since the session has none yet.
-        let named = || match (cmd, site.direction()) {
+        // A login claims its user in the frame, since the session has none yet.
+        let claimed = || match (cmd, site.direction()) {
             (Some(Cmd::Login), Some(Direction::In)) => {
                 Some(Uid(ReqLogin::decode(message).ok()?.uid))
             }
             _ => None,
         };
         let context = FrameContext {
-            uid: session.uid().or_else(named),
+            uid: session.uid().or_else(claimed),
             access: (self.listener == Listener::Access).then_some(&*self.server),
             session: Some(session.id().0),
             cmd,
