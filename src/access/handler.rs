@@ -58,7 +58,7 @@ impl AccessHandler {
         AccessHandler { services, form }
     }
 
-    /// Carries out one request. Its reply is added at once, or by the next [`commit`](Self::commit).
+    /// Carries out one request. Its reply is added at once, or by the next [`commit_and_reply`](Self::commit_and_reply).
     async fn respond(&self, work: &mut RequestsInProgress<'_, '_>, request: &[u8]) {
         match Command::decode(request, Listener::Access) {
             Err(bad) => {
@@ -73,7 +73,7 @@ impl AccessHandler {
             },
         }
         if work.replies.len() >= MAX_PENDING_REPLIES {
-            self.commit(work).await;
+            self.commit_and_reply(work).await;
         }
     }
 
@@ -109,6 +109,10 @@ impl AccessHandler {
         }
     }
 
+    /// Replies with a page of the inbox of `uid`.
+    ///
+    /// Without a login, the session is never notified of messages that the page left out, since its next page may be that
+    /// of another user.
     async fn sync(
         &self,
         work: &mut RequestsInProgress<'_, '_>,
@@ -117,15 +121,19 @@ impl AccessHandler {
         uid: Uid,
     ) {
         let request = wire::sync_request(request);
+        let is_logged_in = work.requests.session().uid().is_some();
         let writes = &mut work.replies.writes;
-        let is_marked = self.services.mark_read(writes, uid, &request);
+        let is_marked = is_logged_in && self.services.mark_read(writes, uid, &request);
         // Committed first, so that the page contains the messages that were sent before the sync.
-        self.commit(work).await;
+        self.commit_and_reply(work).await;
         let caller = Caller::on(&**work.requests.session());
         match self.services.sync(caller, uid, &request, is_marked).await {
             Ok(page) => {
                 let reply = PageReply { uid, page: &page };
-                work.requests.reply_page(&reply, page.current, page.total);
+                match is_logged_in {
+                    true => work.requests.reply_page(&reply, page.current, page.total),
+                    false => work.requests.reply(&reply),
+                }
             }
             Err(error) => work
                 .requests
@@ -139,7 +147,7 @@ impl AccessHandler {
         command: &Command<'_>,
         request: &ReqLogin,
     ) {
-        self.commit(work).await;
+        self.commit_and_reply(work).await;
         let session = work.session_handle();
         let claimed = wire::claimed_user(command);
         let login = self.services.login(&session, claimed, &request.token).await;
@@ -158,7 +166,7 @@ impl AccessHandler {
         command: &Command<'_>,
         uid: Uid,
     ) {
-        self.commit(work).await;
+        self.commit_and_reply(work).await;
         let done = self.services.logout(uid, wire::claimed_user(command));
         let is_done = done.is_ok();
         work.requests.reply(&reply_to(command, done));
@@ -168,39 +176,21 @@ impl AccessHandler {
     }
 
     /// Runs a command that needs a login before there is one: refuses it, or, with the quirk `login_not_required`, serves
-    /// it for the user whom it names.
-    ///
-    /// The session is not bound to that user. It is never notified, not even of messages that a page left out, since its
-    /// next page may be that of another user.
+    /// it for the user whom it claims to come from. The session is not bound to that user and is never notified.
     async fn execute_without_login(
         &self,
         work: &mut RequestsInProgress<'_, '_>,
         command: Command<'_>,
     ) {
-        let services = &self.services;
         let claimed = wire::claimed_user(&command);
-        let uid = match services.identify(command.cmd(), claimed).await {
-            Ok(uid) => uid,
-            Err(error) => return work.push_if_refused(&command, Err(error)),
-        };
-        match &command {
-            Command::Sync(request) => {
-                self.commit(work).await;
-                let request = wire::sync_request(request);
-                let caller = Caller::on(&**work.requests.session());
-                match services.sync(caller, uid, &request, false).await {
-                    Ok(page) => work.requests.reply(&PageReply { uid, page: &page }),
-                    Err(error) => work
-                        .requests
-                        .reply(&wire::refusal(wire::reply(&command), error.into())),
-                }
-            }
-            _ => self.execute(work, command, uid).await,
+        match self.services.identify(command.cmd(), claimed).await {
+            Ok(uid) => self.execute(work, command, uid).await,
+            Err(error) => work.push_if_refused(&command, Err(error)),
         }
     }
 
-    /// Stores what the pending replies wait for, and hands the replies to the connection.
-    async fn commit(&self, work: &mut RequestsInProgress<'_, '_>) {
+    /// Hands the pending replies to the connection, after a commit of the writes that they wait for, if there are any.
+    async fn commit_and_reply(&self, work: &mut RequestsInProgress<'_, '_>) {
         if work.replies.is_empty() {
             return;
         }
@@ -246,12 +236,12 @@ impl AccessHandler {
         self.respond(work, request).instrument(span).await;
     }
 
-    /// Does what [`commit`](Self::commit) does, in a span for the log.
-    async fn commit_traced(&self, work: &mut RequestsInProgress<'_, '_>) {
+    /// Does what [`commit_and_reply`](Self::commit_and_reply) does, in a span for the log.
+    async fn commit_and_reply_traced(&self, work: &mut RequestsInProgress<'_, '_>) {
         let session = work.requests.session();
         let uid = session.uid().map(i64::from);
         let span = tracing::debug_span!("answers", session = %session.id(), uid);
-        self.commit(work).instrument(span).await;
+        self.commit_and_reply(work).instrument(span).await;
     }
 }
 
@@ -287,8 +277,8 @@ impl Handler for AccessHandler {
             }
         }
         match is_traced {
-            false => self.commit(&mut work).await,
-            true => Box::pin(self.commit_traced(&mut work)).await,
+            false => self.commit_and_reply(&mut work).await,
+            true => Box::pin(self.commit_and_reply_traced(&mut work)).await,
         }
     }
 
