@@ -126,8 +126,12 @@ impl AccessHandler {
         let is_marked = is_logged_in && self.services.mark_read(writes, uid, &request);
         // Committed first, so that the page contains the messages that were sent before the sync.
         self.commit_and_reply(work).await;
-        let caller = Caller::on(&**work.requests.session());
-        match self.services.sync(caller, uid, &request, is_marked).await {
+        let session: &dyn SessionHandle = &**work.requests.session();
+        let caller = Caller {
+            uid,
+            session: Some(session),
+        };
+        match self.services.sync(caller, &request, is_marked).await {
             Ok(page) => {
                 let reply = PageReply { uid, page: &page };
                 match is_logged_in {
@@ -196,9 +200,9 @@ impl AccessHandler {
         }
         let (writes, ready) = std::mem::take(&mut work.replies).into_parts();
         let requests = &mut *work.requests;
-        let caller = Caller::on(&**requests.session());
+        let session: &dyn SessionHandle = &**requests.session();
         // Pinned here and passed by reference: it is large, and a move into another future would copy it.
-        let committing = pin!(self.services.commit_batch(caller, writes));
+        let committing = pin!(self.services.commit_batch(Some(session), writes));
         let outcome = requests.complete(committing).await;
         let mut ready = ready.into_iter().peekable();
         for (index, (write, result)) in outcome.results().enumerate() {

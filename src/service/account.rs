@@ -144,7 +144,7 @@ impl Services {
         uid: Uid,
         write: Write,
     ) -> Result<Result<(), Rejected>, WriteError> {
-        let caller = Caller::user(uid);
+        let caller = Caller { uid, session: None };
         match self
             .hit_after_delay(Site::StoreWrite, caller, |_| true)
             .await

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::commit::Stored;
 use super::{Caller, PendingNotifies, SendError, Services, SyncRequest, Target};
 use crate::clock::Clock;
+use crate::directory::SessionHandle;
 use crate::id::{Uid, Version};
 use crate::lab::{Action, Site};
 use crate::proto::Cmd;
@@ -144,10 +145,21 @@ impl Services {
     /// When this returns, the stored writes are as durable as the store makes them. The receivers are notified when the
     /// [`notifies`](BatchOutcome::notifies) of the outcome are dropped. If this future is dropped midway, a commit that has
     /// begun is finished without it, and its receivers are notified too.
-    pub async fn commit_batch(&self, caller: Caller<'_>, batch: WriteBatch) -> BatchOutcome {
-        if batch.is_empty() {
+    ///
+    /// `session` is the one on which the requests came, if they came on one.
+    pub async fn commit_batch(
+        &self,
+        session: Option<&dyn SessionHandle>,
+        batch: WriteBatch,
+    ) -> BatchOutcome {
+        let Some(first) = batch.writes.first() else {
             return BatchOutcome::default();
-        }
+        };
+        let caller = Caller {
+            // All writes are by the user of the session. Only with the quirk `login_not_required` they may be by several.
+            uid: first.message.source,
+            session,
+        };
         let WriteBatch {
             writes,
             read_mark,
@@ -158,11 +170,6 @@ impl Services {
             Some(Box::pin(self.announce(&writes)).await)
         } else {
             None
-        };
-        let caller = Caller {
-            // With the quirk `login_not_required` the session has no user, but each of its messages has one.
-            uid: caller.uid.or_else(|| Some(writes.first()?.message.source)),
-            ..caller
         };
         let injected = self.hit_after_delay(Site::StoreWrite, caller, |_| true);
         let injected = match &mut announced {

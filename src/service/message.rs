@@ -93,7 +93,7 @@ impl Services {
         can_mark
     }
 
-    /// 20006: returns the messages after a version in the inbox of `uid`, and moves the read mark there.
+    /// 20006: returns the messages after a version in the inbox of the caller, and moves the read mark there.
     ///
     /// `is_marked` is what [`mark_read`](Self::mark_read) returned. A read mark that went into a commit may be stored, so
     /// a fault that was injected since then does not refuse this page.
@@ -104,11 +104,10 @@ impl Services {
     pub async fn sync(
         &self,
         caller: Caller<'_>,
-        uid: Uid,
         request: &SyncRequest,
         is_marked: bool,
     ) -> Result<Page, SyncError> {
-        let page = self.try_sync(caller, uid, request, is_marked).await;
+        let page = self.try_sync(caller, request, is_marked).await;
         let page = page.map_err(|error| self.counted(Cmd::SyncMsg, error))?;
         self.metrics.page();
         self.audit.page(request.after, &page);
@@ -118,21 +117,16 @@ impl Services {
     async fn try_sync(
         &self,
         caller: Caller<'_>,
-        uid: Uid,
         request: &SyncRequest,
         is_marked: bool,
     ) -> Result<Page, SyncError> {
         // Checked first, so that a refused request uses up no fault.
-        check_claimed(uid, request.claimed)?;
-        let caller = Caller {
-            uid: Some(uid),
-            ..caller
-        };
+        check_claimed(caller.uid, request.claimed)?;
         let injected = self.read_hit_after_delay(caller, request, is_marked).await;
         if let Some(Action::Error(code)) = injected {
             return Err(SyncError::Injected(code));
         }
-        let mut page = self.page(uid, request).await?;
+        let mut page = self.page(caller.uid, request).await?;
         match injected {
             // The page of an older moment: as if none of these messages had arrived yet.
             Some(Action::Stale) => {
@@ -166,8 +160,7 @@ impl Services {
             entries: 1,
             ..request.limit
         };
-        let uid = caller.uid.unwrap_or_default();
-        let peeked = self.messages.peek(uid, request.after, limit).await;
+        let peeked = self.messages.peek(caller.uid, request.after, limit).await;
         let has_entries = peeked.is_ok_and(|page| !page.entries.is_empty());
         let applies = |action: &Action| match action {
             Action::Stale | Action::Gap => has_entries,

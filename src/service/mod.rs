@@ -118,11 +118,11 @@ pub struct Deps {
     pub metrics: Arc<Metrics>,
 }
 
-/// The user and the session for whom a service works. A fault may be limited to a user.
-#[derive(Debug, Clone, Copy, Default)]
+/// The user for whom a service works, to whom a fault may be limited, and the session of the request.
+#[derive(Debug, Clone, Copy)]
 pub struct Caller<'a> {
-    /// The user, if there is one.
-    pub uid: Option<Uid>,
+    /// The user. The session may have none: with the quirk `login_not_required`, each request claims its own.
+    pub uid: Uid,
     /// The session on which the request came, if it came on one. An injected delay ends early when it is closed.
     pub session: Option<&'a dyn SessionHandle>,
 }
@@ -139,23 +139,7 @@ pub struct TextTooLong {
     pub max: usize,
 }
 
-impl<'a> Caller<'a> {
-    /// Creates a caller for a request that came on a session.
-    pub fn on(session: &'a dyn SessionHandle) -> Self {
-        Caller {
-            uid: session.uid(),
-            session: Some(session),
-        }
-    }
-
-    /// Creates a caller for a request on behalf of a user that came on no session.
-    pub fn user(uid: Uid) -> Self {
-        Caller {
-            uid: Some(uid),
-            session: None,
-        }
-    }
-
+impl Caller<'_> {
     /// Resolves when the session is closed or its peer has hung up; never without a session.
     async fn abandoned(self) {
         match self.session {
@@ -321,7 +305,7 @@ impl Services {
         applies: impl Fn(&Action) -> bool,
     ) -> Option<Action> {
         let context = FrameContext {
-            uid: caller.uid,
+            uid: Some(caller.uid),
             ..FrameContext::default()
         };
         let mut hit = self.lab.find_and_record_call_hit(site, &context, applies)?;
