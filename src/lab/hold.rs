@@ -55,8 +55,8 @@ impl Hold {
     }
 
     /// Gives up the timer: the frame is held until the rule ends.
-    pub fn until_release(self) -> Held {
-        Held {
+    pub fn until_release(self) -> UntilRelease {
+        UntilRelease {
             released: Box::pin(self.ended.clone().cancelled_owned()),
             ended: self.ended,
         }
@@ -64,12 +64,12 @@ impl Hold {
 }
 
 /// Resolves at the end of the rule that holds a frame back. Made by [`Hold::until_release`].
-pub struct Held {
+pub struct UntilRelease {
     ended: CancellationToken,
     released: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-impl Held {
+impl UntilRelease {
     /// Returns whether the rule has ended.
     pub fn is_released(&self) -> bool {
         self.ended.is_cancelled()

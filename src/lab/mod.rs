@@ -33,7 +33,7 @@ pub use context::FrameContext;
 pub use describe::{describe, describe_frame};
 pub use fault::Fault;
 pub use faults::{FaultGuard, FaultStatus, Faults, Hit};
-pub use hold::{Held, Hold};
+pub use hold::{Hold, UntilRelease};
 pub use journal::{
     Bounds, Capture, Event, EventKind, Frames, Journal, MARKED, Mark, Missed, Page, Reader, Record,
     Step, Unknowable,

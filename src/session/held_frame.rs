@@ -12,35 +12,47 @@ use bytes::BytesMut;
 use futures_util::future::{MaybeDone, maybe_done};
 
 use super::Session;
-use crate::lab::{Held, Hold};
+use crate::lab::{Hold, UntilRelease};
+
+/// A request without its length prefix.
+pub(super) struct RequestMessage(pub BytesMut);
+
+/// A frame to be written, with its length prefix.
+pub(super) struct WholeFrame(pub BytesMut);
+
+/// A request that is held back.
+pub(super) type HeldRequest = HeldFrame<RequestMessage>;
+
+/// A reply or a notify that is held back.
+pub(super) type HeldReply = HeldFrame<WholeFrame>;
 
 /// A frame that is held back until the next one has passed, or until the rule ends.
-pub(super) struct HeldFrame {
-    /// The bytes of the frame: of a request without its length prefix, and of a frame to be written with it.
-    pub bytes: BytesMut,
+pub(super) struct HeldFrame<F> {
+    /// A [`RequestMessage`] or a [`WholeFrame`].
+    pub frame: F,
     /// When the request was read; none for a frame that replies to no request.
     pub read_at: Option<Instant>,
-    held: Held,
+    until_release: UntilRelease,
 }
 
-impl HeldFrame {
+impl<F> HeldFrame<F> {
     /// Creates a frame that is held back from now on.
-    pub fn new(bytes: BytesMut, read_at: Option<Instant>, hold: Hold) -> Box<HeldFrame> {
+    pub fn new(frame: F, read_at: Option<Instant>, hold: Hold) -> Box<HeldFrame<F>> {
         Box::new(HeldFrame {
-            bytes,
+            frame,
             read_at,
-            held: hold.until_release(),
+            until_release: hold.until_release(),
         })
     }
 
     /// Returns whether the rule that holds the frame has ended.
     pub fn is_released(&self) -> bool {
-        self.held.is_released()
+        self.until_release.is_released()
     }
 
     /// Resolves when the rule that holds the frame ends.
     pub fn poll_released(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.held.poll_released(cx)
+        self.until_release.poll_released(cx)
     }
 }
 
@@ -48,22 +60,22 @@ impl HeldFrame {
 ///
 /// The delay has to be polled from its creation on, [beside](Self::beside) whatever else is done, since an advance of the
 /// clock waits for the owner of a fired timer: see [`Ticks`](crate::clock::Ticks).
-pub(super) struct Delay {
+pub(super) struct Delay<F> {
     session: Arc<Session>,
-    wait: MaybeDone<Pin<Box<dyn Future<Output = Waited> + Send>>>,
+    wait: MaybeDone<Pin<Box<dyn Future<Output = Waited<F>> + Send>>>,
 }
 
 /// How a part of a delay has ended.
-pub(super) struct Waited {
+pub(super) struct Waited<F> {
     /// The frame that is held back for the delayed one.
-    pub held: Option<Box<HeldFrame>>,
+    pub held: Option<Box<HeldFrame<F>>>,
     /// What is left to be waited for, if the held frame was released before the end of the delay.
     pub left: Option<Hold>,
 }
 
-impl Delay {
+impl<F: Send + 'static> Delay<F> {
     /// Creates the delay of a frame that waits for `hold`, at most until the session is closed or its peer has hung up.
-    pub fn new(session: Arc<Session>, hold: Hold, held: Option<Box<HeldFrame>>) -> Self {
+    pub fn new(session: Arc<Session>, hold: Hold, held: Option<Box<HeldFrame<F>>>) -> Self {
         let waiting = wait(Arc::clone(&session), hold, held);
         Delay {
             session,
@@ -83,7 +95,7 @@ impl Delay {
 
     /// Waits for the end of the delay, or for the release of the held frame. In the latter case, the delay goes on
     /// without the frame.
-    pub async fn ended(&mut self) -> Waited {
+    pub async fn ended(&mut self) -> Waited<F> {
         Pin::new(&mut self.wait).await;
         let ended = Pin::new(&mut self.wait).take_output();
         ended.unwrap_or(Waited {
@@ -100,7 +112,11 @@ impl Delay {
 
 /// Waits until a delay is over, the session is abandoned, or the frame that is held back for the delayed one is released.
 /// In the last case, the caller gets the timer back and has to go on polling it: see [`Ticks`](crate::clock::Ticks).
-async fn wait(session: Arc<Session>, mut hold: Hold, mut held: Option<Box<HeldFrame>>) -> Waited {
+async fn wait<F>(
+    session: Arc<Session>,
+    mut hold: Hold,
+    mut held: Option<Box<HeldFrame<F>>>,
+) -> Waited<F> {
     let released = poll_fn(|cx| match held.as_mut() {
         Some(held) => held.poll_released(cx),
         None => Poll::Pending,

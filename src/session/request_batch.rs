@@ -15,7 +15,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 use super::fault_point::FaultPoint;
-use super::held_frame::{Delay, HeldFrame};
+use super::held_frame::{Delay, HeldRequest, RequestMessage};
 use super::reply_buffer::ReplyBuffer;
 use super::{CloseReason, ListenerContext, Session, reply_buffer};
 use crate::codec::{FrameTooLong, Framing, Split};
@@ -39,7 +39,7 @@ pub struct RequestBatch<'a> {
     /// Why no further request is handed out for now.
     pub(super) interruption: Option<Interruption<'a>>,
     /// A request that a fault holds back until the next one has passed.
-    pub(super) held: Option<Box<HeldFrame>>,
+    pub(super) held: Option<Box<HeldRequest>>,
     /// The bytes that the socket has not taken from earlier writes, and behind them the replies.
     pub(super) buffer: ReplyBuffer,
 }
@@ -53,7 +53,7 @@ pub(super) enum Interruption<'a> {
     /// The request that was held back has to be handled: another one has passed it, or the rule that holds it has ended.
     HeldRequest,
     /// A fault delays this request.
-    Delayed(&'a [u8], Delay),
+    Delayed(&'a [u8], Delay<RequestMessage>),
     /// A fault refuses this request with a code.
     Refused(&'a [u8], Code),
     /// A fault has reset the connection.
@@ -173,7 +173,8 @@ impl<'a> RequestBatch<'a> {
                 return true;
             }
             Action::Reorder => {
-                let held = HeldFrame::new(message.into(), self.buffer.read_at, hit.hold);
+                let message = RequestMessage(message.into());
+                let held = HeldRequest::new(message, self.buffer.read_at, hit.hold);
                 self.held = Some(held);
                 return false;
             }

@@ -76,7 +76,7 @@ impl<H: Handler> Connection<H> {
         let mut last = ReplyBuffer::unwritten(self.take_unwritten(), None);
         // A reply whose rule has ended is written before the farewell.
         if let Some(held) = self.take_released_reply() {
-            last.bytes.extend_from_slice(&held.bytes);
+            last.bytes.extend_from_slice(&held.frame.0);
         }
         self.session
             .take_final_output(self.context.framing, &mut last.bytes);

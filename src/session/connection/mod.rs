@@ -26,7 +26,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 
-use super::held_frame::HeldFrame;
+use super::held_frame::{HeldReply, HeldRequest};
 use super::reply_buffer::ReplyBuffer;
 use super::request_batch::{Interruption, RequestBatch};
 use super::{CloseReason, ListenerContext, Session, Work, buffer_pool};
@@ -78,9 +78,9 @@ struct Backlog {
     /// The bytes that the socket has not taken.
     unwritten: BytesMut,
     /// A request that a fault holds back until the next one has passed.
-    held_request: Option<Box<HeldFrame>>,
+    held_request: Option<Box<HeldRequest>>,
     /// A frame to be written that a fault holds back until the next one has passed.
-    held_reply: Option<Box<HeldFrame>>,
+    held_reply: Option<Box<HeldReply>>,
     /// Whether a fault has ended the session, so that nothing more is written.
     is_silenced: bool,
 }
@@ -95,9 +95,12 @@ impl Backlog {
 
     /// Returns whether the rule that holds one of the frames has ended. If not, the task is woken when it does.
     fn poll_released(&mut self, cx: &mut Context<'_>) -> bool {
-        let both = [&mut self.held_request, &mut self.held_reply];
-        let mut held = both.into_iter().flatten();
-        held.any(|frame| frame.poll_released(cx).is_ready())
+        let request = self.held_request.as_mut();
+        if request.is_some_and(|held| held.poll_released(cx).is_ready()) {
+            return true;
+        }
+        let reply = self.held_reply.as_mut();
+        reply.is_some_and(|held| held.poll_released(cx).is_ready())
     }
 }
 

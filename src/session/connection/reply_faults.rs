@@ -19,7 +19,7 @@ use crate::codec::Encoded;
 use crate::id::Version;
 use crate::lab::{Action, Hit, Hold};
 use crate::proto::{Cmd, Code, Payload, Reply, ResNotify};
-use crate::session::held_frame::{Delay, HeldFrame, or_abandoned};
+use crate::session::held_frame::{Delay, HeldReply, WholeFrame, or_abandoned};
 use crate::session::reply_buffer::ReplyBuffer;
 use crate::session::{CloseReason, reply_buffer};
 
@@ -43,7 +43,7 @@ impl<H: Handler> Connection<H> {
         self.session.set_unwritten(0);
         let mut checked = CheckedFrames::default();
         if let Some(held) = self.take_released_reply() {
-            checked.add(&held.bytes, held.read_at);
+            checked.add(&held.frame.0, held.read_at);
         }
         self.queue_frames(&replies, read_at, &mut checked).await?;
         if self.is_silenced() {
@@ -87,7 +87,7 @@ impl<H: Handler> Connection<H> {
                 return Ok(());
             }
             if let Some(held) = held {
-                checked.add(&held.bytes, held.read_at);
+                checked.add(&held.frame.0, held.read_at);
             }
         }
         Ok(())
@@ -99,7 +99,7 @@ impl<H: Handler> Connection<H> {
         &mut self,
         (message, read_at): (&[u8], Option<Instant>),
         hit: Option<Hit>,
-        held: &mut Option<Box<HeldFrame>>,
+        held: &mut Option<Box<HeldReply>>,
         checked: &mut CheckedFrames,
     ) -> io::Result<()> {
         let frame = self.framed(&Encoded(message));
@@ -115,7 +115,7 @@ impl<H: Handler> Connection<H> {
                 checked.add(&frame, None);
             }
             Action::Reorder => {
-                let held = HeldFrame::new(frame, read_at, hit.hold);
+                let held = HeldReply::new(WholeFrame(frame), read_at, hit.hold);
                 self.backlog.get_or_insert_default().held_reply = Some(held);
             }
             Action::Error(_) | Action::Gap | Action::Stale => {
@@ -149,7 +149,7 @@ impl<H: Handler> Connection<H> {
     async fn delay_frame(
         &mut self,
         hold: Hold,
-        held: &mut Option<Box<HeldFrame>>,
+        held: &mut Option<Box<HeldReply>>,
         checked: &mut CheckedFrames,
     ) -> io::Result<()> {
         let mut delay = Delay::new(Arc::clone(&self.session), hold, held.take());
@@ -158,7 +158,7 @@ impl<H: Handler> Connection<H> {
         if let Some(left) = waited.left {
             delay.restart(left);
             if let Some(held) = waited.held.take() {
-                checked.add(&held.bytes, held.read_at);
+                checked.add(&held.frame.0, held.read_at);
             }
             delay.beside(self.send(checked)).await?;
             self.with_hang_up_watch(delay.ended()).await;
@@ -168,7 +168,7 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Takes the frame that was held back, if its rule has ended.
-    pub(super) fn take_released_reply(&mut self) -> Option<Box<HeldFrame>> {
+    pub(super) fn take_released_reply(&mut self) -> Option<Box<HeldReply>> {
         let held = &mut self.backlog.as_mut()?.held_reply;
         held.take_if(|held| held.is_released())
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::{Connection, Handler};
 use crate::lab::Action;
 use crate::session::CloseReason;
-use crate::session::held_frame::{Delay, HeldFrame, or_abandoned};
+use crate::session::held_frame::{Delay, HeldRequest, RequestMessage, or_abandoned};
 use crate::session::request_batch::{Interruption, RequestBatch};
 
 impl<H: Handler> Connection<H> {
@@ -77,7 +77,7 @@ impl<H: Handler> Connection<H> {
         batch: &mut RequestBatch<'a>,
         notifies: &mut H::Notifies,
         request: &'a [u8],
-        mut delay: Delay,
+        mut delay: Delay<RequestMessage>,
     ) -> io::Result<()> {
         delay.beside(self.flush(batch, notifies)).await?;
         let waited = self.with_hang_up_watch(delay.ended()).await;
@@ -103,14 +103,14 @@ impl<H: Handler> Connection<H> {
             return Ok(());
         };
         self.flush(batch, notifies).await?;
-        let HeldFrame {
-            bytes: frame,
+        let HeldRequest {
+            frame: RequestMessage(message),
             read_at,
             ..
         } = *held;
         let read_at = read_at.or(batch.buffer.read_at);
         let (session, context) = (Arc::clone(&self.session), Arc::clone(&self.context));
-        let mut alone = RequestBatch::of_one(&session, &context, &frame, read_at);
+        let mut alone = RequestBatch::of_one(&session, &context, &message, read_at);
         let handled = context.handler.handle(&mut alone, notifies);
         self.with_hang_up_watch(handled).await;
         self.flush(&mut alone, notifies).await
