@@ -45,7 +45,7 @@ use crate::service::Services;
 use crate::shutdown::Shutdown;
 use crate::stack::Stack;
 use crate::store::{Store, StoreAdmin, StoreError};
-use start::Fronts;
+use start::HttpServers;
 
 /// How long a shutdown may take after its grace period, so that the store can close.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -56,7 +56,7 @@ const CLOSING: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Imd {
     stack: Arc<Stack>,
-    fronts: Fronts,
+    http_servers: HttpServers,
     reset: Arc<Reset>,
     /// Ends the task that removes old messages.
     cleaning: Shutdown,
@@ -143,18 +143,18 @@ impl Imd {
     /// Returns the address of the user API. Without the role `access` it is that of the config, where another process
     /// listens.
     pub fn user_api_addr(&self) -> SocketAddr {
-        self.fronts.user_api
+        self.http_servers.user_api
     }
 
     /// Returns the address of the group API. Without the role `access` it is that of the config, where another process
     /// listens.
     pub fn group_api_addr(&self) -> SocketAddr {
-        self.fronts.group_api
+        self.http_servers.group_api
     }
 
     /// Returns the address of the admin API, unless it is off.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
-        self.fronts.admin
+        self.http_servers.admin
     }
 
     /// Returns the addresses of all servers, as clients on this machine dial them.
@@ -173,10 +173,13 @@ impl Imd {
         Addresses {
             gateway: addresses::dialable(self.stack.gateway.addr()).to_string(),
             access: access.collect(),
-            user_api: format!("http://{}", addresses::dialable(self.fronts.user_api)),
-            group_api: format!("http://{}", addresses::dialable(self.fronts.group_api)),
+            user_api: format!("http://{}", addresses::dialable(self.http_servers.user_api)),
+            group_api: format!(
+                "http://{}",
+                addresses::dialable(self.http_servers.group_api)
+            ),
             admin: self
-                .fronts
+                .http_servers
                 .admin
                 .map(|addr| format!("http://{}", addresses::dialable(addr))),
         }
@@ -256,7 +259,7 @@ impl Imd {
         for server in self.stack.access.all() {
             ending.spawn(async move { server.end(grace).await });
         }
-        for shutdown in [&self.fronts.shutdown, &self.cleaning] {
+        for shutdown in [&self.http_servers.shutdown, &self.cleaning] {
             let shutdown = shutdown.clone();
             ending.spawn(async move {
                 shutdown.begin();
@@ -300,7 +303,7 @@ impl Drop for Imd {
     fn drop(&mut self) {
         // Nobody waits for the tasks any more, so none of them may be delayed.
         self.services().end_delays();
-        self.fronts.shutdown.hurry();
+        self.http_servers.shutdown.hurry();
         self.cleaning.hurry();
         self.stack.gateway.session_manager().end_now();
         for server in self.stack.access.all() {

@@ -1,4 +1,4 @@
-//! Starts a stack: binds the listeners, then makes the core, the servers and the fronts, in this order.
+//! Starts a stack: binds the listeners, then makes the core, the servers of the protocol and the HTTP servers, in this order.
 //!
 //! Serves the constructors of [`Imd`]. Nothing serves before every port is bound, and nothing runs after a failed start.
 //! What the config's roles leave out is neither bound nor started. A gateway alone has an empty store in memory, which
@@ -101,7 +101,7 @@ async fn serve(
         access,
     });
     let reset = Arc::new(Reset::new(Arc::clone(&stack), &config));
-    let fronts = Fronts::start(listeners.fronts, &config, &stack, &reset)?;
+    let http_servers = HttpServers::start(listeners.http, &config, &stack, &reset)?;
     let cleaning = Shutdown::default();
     if !Retention::from(&config.store).is_off() {
         keep_clean(&stack.core, &cleaning);
@@ -109,7 +109,7 @@ async fn serve(
     log_quirks(&config.quirks);
     Ok(Imd {
         stack,
-        fronts,
+        http_servers,
         reset,
         cleaning,
         grace: config.shutdown.grace,
@@ -135,11 +135,11 @@ fn warn_of_lone_role(config: &Config) {
 struct Listeners {
     gateway: Option<TcpListener>,
     access: Vec<TcpListener>,
-    fronts: FrontListeners,
+    http: HttpListeners,
 }
 
 /// The bound listeners of the HTTP servers.
-struct FrontListeners {
+struct HttpListeners {
     user_api: Option<TcpListener>,
     group_api: Option<TcpListener>,
     /// None when the admin API is off.
@@ -159,7 +159,7 @@ impl Listeners {
                 .filter(|_| is_access)
                 .map(|(index, server)| open(&format!("access.{index}.listen"), server.listen))
                 .collect::<Result<_, _>>()?,
-            fronts: FrontListeners {
+            http: HttpListeners {
                 user_api: open_if(is_access, "http.user_listen", config.http.user_listen)?,
                 group_api: open_if(is_access, "http.group_listen", config.http.group_listen)?,
                 admin: open_if(config.admin.enabled, "admin.listen", config.admin.listen)?,
@@ -250,7 +250,7 @@ fn make_lab(
 
 /// The HTTP servers of one `imd`: the stack's two APIs, and the admin API.
 #[derive(Debug)]
-pub(super) struct Fronts {
+pub(super) struct HttpServers {
     /// The address of the user API. Without the role `access` it is that of the config, where another process listens.
     pub user_api: SocketAddr,
     /// The address of the group API. Without the role `access` it is that of the config, where another process listens.
@@ -261,24 +261,24 @@ pub(super) struct Fronts {
     pub shutdown: Shutdown,
 }
 
-impl Fronts {
+impl HttpServers {
     fn start(
-        listeners: FrontListeners,
+        listeners: HttpListeners,
         config: &Config,
         stack: &Arc<Stack>,
         reset: &Arc<Reset>,
     ) -> io::Result<Self> {
         let core = &stack.core;
-        let mut fronts = Fronts {
+        let mut http_servers = HttpServers {
             user_api: addr_or(listeners.user_api.as_ref(), config.http.user_listen)?,
             group_api: addr_or(listeners.group_api.as_ref(), config.http.group_listen)?,
             admin: None,
             shutdown: Shutdown::default(),
         };
         let serve = |listener: TcpListener, admission: Admission, router: Router| {
-            let (shutdown, timeout) = (fronts.shutdown.clone(), config.http.timeout);
+            let (shutdown, timeout) = (http_servers.shutdown.clone(), config.http.timeout);
             let serving = http::serve(listener, admission, shutdown, timeout, router);
-            fronts.shutdown.spawn(serving);
+            http_servers.shutdown.spawn(serving);
         };
         let admission = core.admission.for_http();
         if let Some(listener) = listeners.user_api {
@@ -291,11 +291,11 @@ impl Fronts {
         }
         if let Some(listener) = listeners.admin {
             let addr = listener.local_addr()?;
-            let router = fronts.admin_router(config, stack, reset);
+            let router = http_servers.admin_router(config, stack, reset);
             serve(listener, core.admission.for_admin(), router);
-            fronts.admin = Some(addr);
+            http_servers.admin = Some(addr);
         }
-        Ok(fronts)
+        Ok(http_servers)
     }
 
     #[cfg(feature = "admin")]
