@@ -68,7 +68,7 @@ impl Gateway {
             manager: Arc::clone(manager),
             framing: Framing::LengthPrefix,
             frame_before_login: config.limits.frame_before_login,
-            connections: core.metrics.connections("gateway"),
+            connection_counts: core.metrics.connection_counts("gateway"),
             metrics: Arc::clone(&core.metrics),
             fault_point: FaultPoint::gateway(Arc::clone(&core.lab)),
             handler: GatewayHandler::new(Arc::clone(servers)),

@@ -129,7 +129,7 @@ impl Settings {
             manager: Arc::clone(&manager),
             framing: Framing::LengthPrefix,
             frame_before_login: self.frame_before_login,
-            connections: core.metrics.connections(name),
+            connection_counts: core.metrics.connection_counts(name),
             metrics: Arc::clone(&core.metrics),
             fault_point: FaultPoint::access(Arc::clone(&core.lab), name),
             handler: AccessHandler::new(Arc::clone(&core.services)),

@@ -64,13 +64,13 @@ struct Refused {
 
 /// The counters of the connections of one server.
 #[derive(Debug, Clone)]
-pub struct Connections {
+pub struct ConnectionCounts {
     server: Arc<String>,
     accepts: Counter,
     closes: Family<Closed, Counter>,
 }
 
-impl Connections {
+impl ConnectionCounts {
     /// Counts an accepted connection.
     pub fn opened(&self) {
         self.accepts.inc();
@@ -106,12 +106,12 @@ impl Metrics {
     }
 
     /// Returns the counters of the connections of the server with this name.
-    pub fn connections(&self, server: &str) -> Connections {
+    pub fn connection_counts(&self, server: &str) -> ConnectionCounts {
         let server = Arc::new(server.to_owned());
         let at = At {
             server: Arc::clone(&server),
         };
-        Connections {
+        ConnectionCounts {
             server,
             accepts: self.accepts.get_or_create_owned(&at),
             closes: self.closes.clone(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::FaultPoint;
 use super::manager::SessionManager;
 use crate::codec::Framing;
-use crate::metrics::{Connections, Metrics};
+use crate::metrics::{ConnectionCounts, Metrics};
 
 /// What the sessions of one listener share: the gateway's, or those of one start of an access server.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct ListenerContext<H> {
     /// Counts the frames of all listeners, and times the replies.
     pub metrics: Arc<Metrics>,
     /// Counts the connections of this listener, by the reasons of their closes.
-    pub connections: Connections,
+    pub connection_counts: ConnectionCounts,
     /// Injects faults, and records frames.
     pub fault_point: FaultPoint,
     /// Replies to requests.

@@ -128,7 +128,7 @@ impl<H> Drop for Connection<H> {
         self.session.close(CloseReason::Broken);
         self.context.manager.note_done(&self.session);
         let reason = self.session.close_reason().unwrap_or(CloseReason::Broken);
-        self.context.connections.closed(reason.label());
+        self.context.connection_counts.closed(reason.label());
         self.context.manager.remove(self.session.id());
     }
 }
@@ -140,7 +140,7 @@ impl<H: Handler> Connection<H> {
         session: Arc<Session>,
         context: Arc<ListenerContext<H>>,
     ) -> Self {
-        context.connections.opened();
+        context.connection_counts.opened();
         Connection {
             transport,
             session,

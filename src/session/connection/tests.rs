@@ -90,7 +90,7 @@ fn connected_to<H: Handler>(
         manager,
         framing,
         frame_before_login: MAX_FRAME,
-        connections: Metrics::default().connections("gateway"),
+        connection_counts: Metrics::default().connection_counts("gateway"),
         metrics: Arc::default(),
         fault_point,
         handler,
