@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::commit::Stored;
+use super::commit::CommitResult;
 use super::{Caller, PendingNotifies, SendError, Services, SyncRequest, Target};
 use crate::clock::Clock;
 use crate::directory::SessionHandle;
@@ -107,9 +107,9 @@ impl WriteBatch {
 }
 
 impl BatchOutcome {
-    fn new(writes: Vec<PendingWrite>, committed: Result<Stored, SendError>) -> Self {
+    fn new(writes: Vec<PendingWrite>, committed: Result<CommitResult, SendError>) -> Self {
         match committed {
-            Ok(Stored { results, notifies }) => BatchOutcome {
+            Ok(CommitResult { results, notifies }) => BatchOutcome {
                 writes,
                 results,
                 failure: None,
@@ -178,7 +178,7 @@ impl Services {
         };
         let committed = match injected {
             Some(Action::Error(code)) => Err(SendError::Injected(code)),
-            Some(Action::Drop) => Ok(self.lose(&writes)),
+            Some(Action::Drop) => Ok(self.pretend_to_commit(&writes)),
             _ => {
                 let mut all = Vec::with_capacity(writes.len() + 2);
                 all.extend(writes.iter().map(PendingWrite::write));
@@ -197,10 +197,11 @@ impl Services {
         outcome
     }
 
-    /// Loses a batch, as an injected fault asks for: the senders are told that their messages are stored, and nothing is.
-    fn lose(&self, writes: &[PendingWrite]) -> Stored {
+    /// Returns the result of a commit that an injected fault loses: every write appears to be done, and nothing is stored. The
+    /// writes are counted as lost.
+    fn pretend_to_commit(&self, writes: &[PendingWrite]) -> CommitResult {
         self.audit.count_lost(writes.len() as u64);
-        Stored {
+        CommitResult {
             results: vec![Ok(WriteOutcome::Done); writes.len()],
             notifies: None,
         }

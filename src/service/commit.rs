@@ -34,9 +34,9 @@ pub(super) struct Committer {
     orphaned: TaskTracker,
 }
 
-/// The results of a batch that was committed.
+/// What a commit has brought: as [`Committed`], with the notifies in place of the inboxes that have grown.
 #[derive(Debug)]
-pub(super) struct Stored {
+pub(super) struct CommitResult {
     /// The result of each write, in the order of the batch.
     pub results: Vec<Result<WriteOutcome, Rejected>>,
     /// The notifies to the receivers; none if no inbox has grown.
@@ -116,7 +116,7 @@ impl Committer {
                 if let (Some(announced), Some(notifies)) = (announced, &mut notifies) {
                     announced.remove_from(&mut notifies.grown_inboxes);
                 }
-                Ok(Stored { results, notifies })
+                Ok(CommitResult { results, notifies })
             })),
             has_begun: false,
             orphaned: self.orphaned.clone(),
@@ -136,7 +136,7 @@ impl Committer {
     }
 }
 
-type CommitFuture = Pin<Box<dyn Future<Output = Result<Stored, StoreError>> + Send>>;
+type CommitFuture = Pin<Box<dyn Future<Output = Result<CommitResult, StoreError>> + Send>>;
 
 /// A commit. If it is dropped after it has begun and before its end, a task of its own finishes it.
 pub(super) struct Commit {
@@ -149,7 +149,7 @@ pub(super) struct Commit {
 }
 
 impl Future for Commit {
-    type Output = Result<Stored, StoreError>;
+    type Output = Result<CommitResult, StoreError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.has_begun = true;
