@@ -17,8 +17,17 @@ pub(super) struct Batch {
     results: Vec<Result<WriteOutcome, Rejected>>,
     /// The inboxes that the batch has grown.
     grown: Vec<InboxState>,
-    /// The generation of the contents in which the batch began, and the number of its commit.
-    commit: Option<(u64, u64)>,
+    /// The commit that the batch makes; none before its first piece.
+    commit: Option<CommitId>,
+}
+
+/// Identifies a commit.
+#[derive(Clone, Copy)]
+struct CommitId {
+    /// The generation of the contents in which the commit began.
+    generation: u64,
+    /// The number of the commit among all of the store, whatever their generation.
+    number: u64,
 }
 
 /// What a batch needs to go on.
@@ -50,16 +59,17 @@ impl Batch {
     /// [`StoreError::Replaced`] when the contents were replaced since the batch began. What it had stored is gone, and the
     /// rest must not be stored without it.
     pub fn advance(&mut self, state: &mut State, has_turn: bool) -> Result<Progress, StoreError> {
-        // One number for the whole batch, so that an inbox which grows several times is reported once, unless another
+        // One commit for the whole batch, so that an inbox which grows several times is reported once, unless another
         // batch has grown it in between.
-        let (generation, commit) = *self
-            .commit
-            .get_or_insert((state.generation, state.commits + 1));
+        let CommitId { generation, number } = *self.commit.get_or_insert(CommitId {
+            generation: state.generation,
+            number: state.last_commit_number + 1,
+        });
         if generation != state.generation {
             return Err(StoreError::Replaced);
         }
-        state.commit = commit;
-        state.commits = state.commits.max(commit);
+        state.current_commit = number;
+        state.last_commit_number = state.last_commit_number.max(number);
         let end = state.work + WORK_AT_ONCE;
         loop {
             if let Some(begun) = &mut self.begun {

@@ -275,7 +275,7 @@ impl StoreAdmin for MemoryStore {
         let mut new = new.map_err(|_| ReplaceError::Full)?;
         let old = {
             let mut state = self.state.lock();
-            new.commits = state.commits;
+            new.last_commit_number = state.last_commit_number;
             new.generation = state.generation + 1;
             new.latest_time_ms = new.latest_time_ms.max(state.latest_time_ms);
             mem::replace(&mut *state, new)

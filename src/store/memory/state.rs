@@ -29,10 +29,10 @@ pub(super) const MEMBERS_PER_WORK: usize = 256;
 
 #[derive(Default)]
 pub(super) struct State {
-    /// The number of commits so far.
-    pub commits: u64,
-    /// The number of the commit that is being made.
-    pub commit: u64,
+    /// The greatest number that a commit has got. The first commit gets 1.
+    pub last_commit_number: u64,
+    /// The number of the commit to which the piece of work belongs that is done under the lock.
+    pub current_commit: u64,
     /// Counts how often the contents were replaced.
     pub generation: u64,
     /// The approximate limit of the memory that the contents take, in bytes.

@@ -175,7 +175,7 @@ impl State {
         self.latest_time_ms = self.latest_time_ms.max(message.sent_at);
         vacant.insert(Arc::clone(&message), ());
         self.ledger.stored += 1;
-        let version = inbox.append(target, message, self.commit, grown);
+        let version = inbox.append(target, message, self.current_commit, grown);
         Ok(WriteOutcome::Stored {
             uid: target,
             version,
@@ -239,7 +239,12 @@ impl State {
                     &mut slot.insert((uid, Inbox::default())).1
                 }
             };
-            inbox.append(uid, Arc::clone(&fan_out.message), self.commit, grown);
+            inbox.append(
+                uid,
+                Arc::clone(&fan_out.message),
+                self.current_commit,
+                grown,
+            );
         }
         let steps = fan_out.done - before;
         self.work += steps;
