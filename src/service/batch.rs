@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::commit::CommitResult;
+use super::error::log_failure;
 use super::{Caller, PendingNotifies, SendError, Services, SyncRequest, Target};
 use crate::clock::Clock;
 use crate::directory::SessionHandle;
@@ -187,7 +188,7 @@ impl Services {
                 all.extend(issued_ids);
                 let commit = self.committer.commit(all, writes.len(), announced);
                 commit.await.map_err(|failed| {
-                    tracing::error!(error = %failed, "the store has failed");
+                    log_failure(&failed);
                     SendError::NotCommitted(failed)
                 })
             }

@@ -96,6 +96,17 @@ impl MemoryStore {
 }
 
 impl MemoryStore {
+    /// Does the next piece of a batch.
+    fn advance(&self, batch: &mut Batch, has_turn: bool) -> Result<Progress, StoreError> {
+        let mut state = self.state.lock();
+        let progress = batch.advance(&mut state, has_turn)?;
+        if progress == Progress::Yield {
+            // Otherwise the next piece could have the lock again before a thread that waits for it has woken up.
+            MutexGuard::unlock_fair(state);
+        }
+        Ok(progress)
+    }
+
     /// Copies the contents for a snapshot, as of the moment of the first piece.
     ///
     /// # Errors
@@ -125,8 +136,7 @@ impl MessageStore for MemoryStore {
         let mut batch = Batch::new(batch);
         let mut turn = None;
         loop {
-            let progress = batch.advance(&mut self.state.lock(), turn.is_some())?;
-            match progress {
+            match self.advance(&mut batch, turn.is_some())? {
                 Progress::Done => return Ok(batch.finish()),
                 Progress::Yield => tokio::task::yield_now().await,
                 Progress::NeedsTurn => turn = Some(self.long_writes.lock().await),
