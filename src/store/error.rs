@@ -103,9 +103,9 @@ pub enum Damage {
         /// The version of the missing entry.
         version: Version,
     },
-    /// An entry refers to the text of a group message, and no text has this number.
-    #[error("text {0} is missing")]
-    Text(u64),
+    /// An entry refers to a message that the receivers of a group share, and none has this number.
+    #[error("the shared message {0} is missing")]
+    SharedMessage(u64),
 }
 
 #[cfg(feature = "durable")]

@@ -394,7 +394,7 @@ impl From<EngineError> for StoreError {
             }
             EngineError::Damaged(Damaged(kind)) => Damage::Record { kind: kind.into() },
             EngineError::Missing { uid, version } => Damage::Entry { uid, version },
-            EngineError::NoSharedMessage(number) => Damage::Text(number),
+            EngineError::NoSharedMessage(number) => Damage::SharedMessage(number),
         };
         StoreError::Damaged(damage)
     }

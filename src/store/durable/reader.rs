@@ -83,7 +83,7 @@ fn empty_page(
     })
 }
 
-/// Returns the message of an entry. A message to a group is read from the text that the entries of its receivers share.
+/// Returns the message of an entry. A message to a group is read from the record that the entries of its receivers share.
 ///
 /// # Errors
 ///
@@ -93,9 +93,10 @@ pub fn message(view: &View<'_>, key: &[u8], value: &[u8]) -> Result<Message, Eng
     let message = match entry.message {
         Some(message) => message,
         None => {
-            let text: Option<SharedMessageRecord> = view.get(&record::shared_key(entry.shared))?;
-            let text = text.ok_or(EngineError::NoSharedMessage(entry.shared))?;
-            text.message.ok_or(Damaged(b't'))?
+            let shared: Option<SharedMessageRecord> =
+                view.get(&record::shared_key(entry.shared))?;
+            let shared = shared.ok_or(EngineError::NoSharedMessage(entry.shared))?;
+            shared.message.ok_or(Damaged(b't'))?
         }
     };
     Ok(message.message().ok_or(Damaged::at(key))?)

@@ -24,7 +24,7 @@ use crate::store::{Group, Message, Scope, Snapshot};
 pub struct Contents {
     /// All records, except the state and the signing key.
     pub records: BTreeMap<Key, Value>,
-    /// The number of the newest text.
+    /// The number of the newest shared message.
     pub last_shared: u64,
     /// The newest time that the snapshot has seen, in Unix milliseconds.
     pub latest_time_ms: i64,
@@ -118,8 +118,8 @@ impl Contents {
         }
     }
 
-    /// Adds a message, its id and its entries. The receivers of a message to a group are added to `sent`, with the
-    /// number of its text.
+    /// Adds a message, its id and its entries. The receivers of a message to a group are added to `sent`, with its
+    /// number.
     fn message(
         &mut self,
         stored: StoredMessage,
@@ -166,11 +166,11 @@ impl Contents {
         };
         self.put(record::shared_key(number), &stored);
         let gone = receivers - left as u64;
-        self.number(record::text_left_key(number), gone.cast_signed());
+        self.number(record::shared_left_key(number), gone.cast_signed());
     }
 
-    /// Adds a group and its memberships. `sent` has the receivers of its messages, in the order of the numbers of their
-    /// texts.
+    /// Adds a group and its memberships. `sent` has the receivers of its messages, in the order of their
+    /// numbers.
     fn group(&mut self, group: Group, sent: &[(u64, Vec<Uid>)]) {
         let Group {
             gid,
@@ -178,23 +178,23 @@ impl Contents {
             owner,
             members,
         } = group;
-        // The members after each message, with the number of the first text that each has received.
+        // The members after each message, with the number of the first shared message that each has received.
         let mut present: HashMap<Uid, u64> = HashMap::new();
         let mut before: &[Uid] = &[];
-        for (text, receivers) in sent {
+        for (number, receivers) in sent {
             for uid in before
                 .iter()
                 .filter(|uid| receivers.binary_search(uid).is_err())
             {
                 if let Some(since) = present.remove(uid) {
                     self.put(
-                        record::former_key(*uid, gid, *text),
+                        record::former_key(*uid, gid, *number),
                         &MemberRecord { since },
                     );
                 }
             }
             for uid in receivers {
-                present.entry(*uid).or_insert(*text);
+                present.entry(*uid).or_insert(*number);
             }
             before = receivers;
         }

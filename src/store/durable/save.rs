@@ -1,7 +1,7 @@
 //! Saves the contents of the store as a snapshot.
 //!
 //! Serves [`StoreAdmin::snapshot`](crate::store::StoreAdmin::snapshot). No record says who has received a message to a
-//! group. The receivers are those who were members when the text of the message got its number. A snapshot lists the
+//! group. The receivers are those who were members when the shared message got its number. A snapshot lists the
 //! receivers of each message, so they are found from the memberships here, and [`restore`](super::restore) finds the
 //! memberships from the receivers.
 
@@ -19,12 +19,12 @@ use crate::id::{GroupId, Uid, Version};
 use crate::store::snapshot::{InboxSummary, SnapshotBuilder};
 use crate::store::{Message, SaveError, Scope, Snapshot, StoreError};
 
-/// A membership of a group: the user has received the texts from `since` on and before `until`.
+/// A membership of a group: the user has received the shared messages from `since` on and before `until`.
 struct MembershipPeriod {
     uid: Uid,
-    /// The number of the first text.
+    /// The number of the first shared message.
     since: u64,
-    /// The number of the first text after the membership; the highest number if it has not ended.
+    /// The number of the first shared message after the membership; the highest number if it has not ended.
     until: u64,
 }
 
@@ -45,18 +45,18 @@ pub fn snapshot(view: &View<'_>, limit: usize) -> Result<Snapshot, SaveError> {
         builder.group(lists::group(view, &key, &value).map_err(failed)?)?;
     }
     let memberships = memberships(view).map_err(failed)?;
-    let receivers = |group: GroupId, text: u64| -> Vec<Uid> {
+    let receivers = |group: GroupId, number: u64| -> Vec<Uid> {
         let of_group = memberships.get(&group).into_iter().flatten();
         of_group
-            .filter(|membership| (membership.since..membership.until).contains(&text))
+            .filter(|membership| (membership.since..membership.until).contains(&number))
             .map(|membership| membership.uid)
             .collect()
     };
-    // The index of each text's message in the snapshot, by the number of the text.
+    // The index of each shared message in the snapshot, by its number.
     let mut indexes = HashMap::new();
-    for found in view.prefix(record::TEXTS) {
+    for found in view.prefix(record::SHARED_MESSAGES) {
         let (key, value) = found.map_err(failed)?;
-        let message = text(&key, &value).map_err(failed)?;
+        let message = shared_message(&key, &value).map_err(failed)?;
         let number = record::first_number::<i64>(&key).cast_unsigned();
         let group = message.group().unwrap_or_default();
         let receivers = receivers(group, number);
@@ -104,7 +104,7 @@ fn memberships(view: &View<'_>) -> Result<HashMap<GroupId, Vec<MembershipPeriod>
     Ok(memberships)
 }
 
-fn text(key: &[u8], value: &[u8]) -> Result<Message, EngineError> {
+fn shared_message(key: &[u8], value: &[u8]) -> Result<Message, EngineError> {
     let message = SharedMessageRecord::decode_checked(key, value)?.message;
     let message = message.and_then(|message| message.message());
     Ok(message.ok_or(Damaged::at(key))?)

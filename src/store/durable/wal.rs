@@ -3,7 +3,7 @@
 //! Serves `folder`, which opens the engine, and `folder_guard`, which looks for the newest journal. The engine takes
 //! the first record that it can't read for the end of its journal, and cuts off what follows. That is right for a
 //! commit that a crash interrupted, and loses commits where a bit has flipped in the middle. So [`scan`] reads the
-//! journals first, without a change: their commits must follow one another up to the one in the mark.
+//! journals first, without a change: their commits must follow one another up to the one in the checkpoint.
 //!
 //! A journal is a sequence of batches, one for each commit. A batch is a start (tag 1, number of items, sequence
 //! number), its items (tag 2) and an end (tag 3, checksum over the items, trailer). Numbers are little-endian. Space

@@ -146,19 +146,19 @@ impl Draft<'_> {
         Ok(false)
     }
 
-    /// Returns whether `uid` was a member of `group` when the text with this number was sent to it.
-    fn was_member(&mut self, group: GroupId, uid: Uid, text: u64) -> Result<bool, EngineError> {
+    /// Returns whether `uid` was a member of `group` when the shared message with this number was sent to it.
+    fn was_member(&mut self, group: GroupId, uid: Uid, number: u64) -> Result<bool, EngineError> {
         // Reads the record of a present member, and makes at least one step of the search for former memberships.
         self.lookup_cost += 2;
         let member: Option<MemberRecord> = self.get(&record::member_key(group, uid))?;
-        if member.is_some_and(|member| member.since <= text) {
+        if member.is_some_and(|member| member.since <= number) {
             return Ok(true);
         }
         let former = self.prefix(&record::former_prefix(uid, group))?;
         self.lookup_cost += former.len();
         for (key, value) in former {
             let until = record::last_number::<i64>(&key).cast_unsigned();
-            if (MemberRecord::decode_checked(&key, &value)?.since..until).contains(&text) {
+            if (MemberRecord::decode_checked(&key, &value)?.since..until).contains(&number) {
                 return Ok(true);
             }
         }

@@ -18,18 +18,18 @@ use crate::store::{Scope, keep_ids_from};
 enum Body {
     /// In the entry itself: a message to one user.
     Own(MessageRecord),
-    /// In a text that other inboxes still hold.
+    /// In a shared message that other inboxes still hold.
     Shared {
-        /// The number of the text.
+        /// The number of the shared message.
         number: u64,
         /// How many inboxes no longer hold it, this one included.
         left_by: i64,
     },
-    /// In a text that no other inbox holds any more.
+    /// In a shared message that no other inbox holds any more.
     Last {
-        /// The number of the text.
+        /// The number of the shared message.
         number: u64,
-        /// The message of the text.
+        /// The message itself.
         message: MessageRecord,
     },
 }
@@ -68,14 +68,14 @@ impl Draft<'_> {
                 Body::Own(message) => self.forget(&message, Scope::Inbox(uid), now),
                 Body::Shared { number, left_by } => {
                     let count = NumberRecord { value: left_by };
-                    self.put(record::text_left_key(number), &count);
+                    self.put(record::shared_left_key(number), &count);
                 }
                 Body::Last { number, message } => {
                     self.freed += message.encoded_len();
                     let scope = Scope::Group(GroupId(message.group));
                     self.forget(&message, scope, now);
                     self.remove(record::shared_key(number));
-                    self.remove(record::text_left_key(number));
+                    self.remove(record::shared_left_key(number));
                 }
             }
         }
@@ -89,16 +89,16 @@ impl Draft<'_> {
         Ok(removed)
     }
 
-    /// Returns what becomes of a text when one more inbox no longer holds it.
+    /// Returns what becomes of a shared message when one more inbox no longer holds it.
     fn shared_body(&self, number: u64) -> Result<Body, EngineError> {
         let missing = EngineError::NoSharedMessage(number);
-        let text: SharedMessageRecord = self.get(&record::shared_key(number))?.ok_or(missing)?;
-        let count: Option<NumberRecord> = self.get(&record::text_left_key(number))?;
+        let shared: SharedMessageRecord = self.get(&record::shared_key(number))?.ok_or(missing)?;
+        let count: Option<NumberRecord> = self.get(&record::shared_left_key(number))?;
         let left_by = count.map_or(0, |count| count.value) + 1;
-        if left_by.unsigned_abs() < text.receivers {
+        if left_by.unsigned_abs() < shared.receivers {
             return Ok(Body::Shared { number, left_by });
         }
-        let message = text.message.ok_or(Damaged(b't'))?;
+        let message = shared.message.ok_or(Damaged(b't'))?;
         Ok(Body::Last { number, message })
     }
 

@@ -22,8 +22,8 @@ pub enum EngineError {
         /// The version of the missing entry.
         version: Version,
     },
-    /// An entry refers to the text of a group message, and no text has this number.
-    #[error("text {0} is missing")]
+    /// An entry refers to a shared message, and none has this number.
+    #[error("the shared message {0} is missing")]
     NoSharedMessage(u64),
 }
 

@@ -4,7 +4,7 @@
 //!
 //! The engine takes the first record of a journal that it can't read for the end, and removes tables that no list names.
 //! Its threads also begin to flush and to compact at once. So everything is checked before the engine is opened, and a folder
-//! that is refused stays as it was, byte for byte. If the engine turns out to hold less than the mark says nevertheless, the
+//! that is refused stays as it was, byte for byte. If the engine turns out to hold less than the checkpoint says nevertheless, the
 //! journals are put back as they were found.
 
 use std::collections::BTreeMap;
@@ -216,7 +216,7 @@ impl Recovery<'_> {
     }
 }
 
-/// Reads the mark, and makes sure that it is of the store `id`.
+/// Reads the checkpoint, and makes sure that it is of the store `id`.
 fn read_checkpoint(path: &Path, id: Option<u64>) -> Result<Checkpoint, OpenError> {
     let checkpoint = match checkpoint::read(path).map_err(OpenError::unusable(path))? {
         Found::Checkpoint(checkpoint) => checkpoint,
@@ -236,7 +236,7 @@ fn read_checkpoint(path: &Path, id: Option<u64>) -> Result<Checkpoint, OpenError
     Err(foreign(path, Path::new(entry), id, checkpoint.store_id))
 }
 
-/// Makes sure that the engine's lists of tables are complete, and that no table was replaced since the mark was written
+/// Makes sure that the engine's lists of tables are complete, and that no table was replaced since the checkpoint was written
 /// last. Older tables are not read: that would take too long at each start.
 ///
 /// The mark of a private copy is newer than every table, so no table is read there. Whoever inspects the copy reads all

@@ -34,7 +34,7 @@ pub struct Findings {
     pub inboxes: u64,
     /// The number of entries of all inboxes together.
     pub entries: u64,
-    /// The number of texts of group messages.
+    /// The number of messages to groups, each of which is stored once.
     pub texts: u64,
     /// The number of message ids that are kept for deduplication.
     pub ids: u64,
@@ -74,7 +74,7 @@ pub fn check(view: &View<'_>, engine: &Path, is_stopped: impl Fn() -> bool) -> O
             Err(error) => checker.findings.wrong(error),
         }
     }
-    checker.check_texts();
+    checker.check_shared_messages();
     Some(checker.findings)
 }
 
@@ -85,7 +85,7 @@ struct Checker<'a> {
     /// The inbox of the entry that was read last, and the version of the entry. One is enough, because the walk is by
     /// key.
     inbox: (Uid, Version),
-    /// The number of inboxes that each text was found in.
+    /// The number of inboxes that each shared message was found in.
     shares: HashMap<u64, u64>,
 }
 
@@ -196,21 +196,21 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// Checks that each text is in as many inboxes as it was put into, less those that it was removed from. A record
+    /// Checks that each shared message is in as many inboxes as it was put into, less those that it was removed from. A record
     /// that can't be read was reported before.
-    fn check_texts(&mut self) {
+    fn check_shared_messages(&mut self) {
         for (key, value) in Walk::new(self.view, Key::from(b"t")).flatten() {
-            let Ok(text) = SharedMessageRecord::decode_checked(&key, &value) else {
+            let Ok(shared) = SharedMessageRecord::decode_checked(&key, &value) else {
                 continue;
             };
             let number = record::last_number::<i64>(&key).cast_unsigned();
-            let Ok(removed) = self.view.number(&record::text_left_key(number)) else {
+            let Ok(removed) = self.view.number(&record::shared_left_key(number)) else {
                 continue;
             };
             let removed = removed.unsigned_abs();
             let there = self.shares.get(&number).copied().unwrap_or_default();
-            if there + removed != text.receivers {
-                let receivers = text.receivers;
+            if there + removed != shared.receivers {
+                let receivers = shared.receivers;
                 self.findings.wrong(format!(
                     "text {number} was put into {receivers} inboxes, removed from {removed}, and is in {there}"
                 ));

@@ -21,8 +21,8 @@ pub const MEMBERS: &[u8] = b"m";
 /// The prefix of all former members.
 pub const FORMER: &[u8] = b"f";
 
-/// The prefix of all texts of group messages.
-pub const TEXTS: &[u8] = b"t";
+/// The prefix of all shared messages.
+pub const SHARED_MESSAGES: &[u8] = b"t";
 
 /// The prefix of all entries of all inboxes.
 pub const INBOXES: &[u8] = b"i";
@@ -89,14 +89,14 @@ fn id_bytes(kind: Kind, source: Uid, msg_id: MsgId<'_>) -> Vec<u8> {
     key
 }
 
-/// Returns the key of a text. All receivers of the message share it.
+/// Returns the key of a shared message, which all its receivers share.
 pub fn shared_key(number: u64) -> Key {
     key(b't', [number.cast_signed()])
 }
 
-/// Returns the key of the number of inboxes that a text was removed from.
-pub fn text_left_key(text: u64) -> Key {
-    key(b'o', [text.cast_signed()])
+/// Returns the key of the number of inboxes that a shared message was removed from.
+pub fn shared_left_key(number: u64) -> Key {
+    key(b'o', [number.cast_signed()])
 }
 
 /// Returns the key of a user.
@@ -124,7 +124,7 @@ pub fn former_prefix(uid: Uid, group: GroupId) -> Key {
     key(b'f', [uid.0, group.0])
 }
 
-/// Returns the key of a former membership, which ended before the text `until`.
+/// Returns the key of a former membership, which ended before the shared message `until`.
 pub fn former_key(uid: Uid, group: GroupId, until: u64) -> Key {
     key(b'f', [uid.0, group.0, until.cast_signed()])
 }

@@ -4,8 +4,7 @@
 //! was altered, or that stands under another key, is never taken for a record.
 //!
 //! A message to a group is stored once, as a [`SharedMessageRecord`], and each of its receivers has an [`EntryRecord`]
-//! with its number. Such a stored message is called a text. Texts are numbered from 1 in the order of storing, across
-//! all groups.
+//! with its number. Shared messages are numbered from 1 in the order of storing, across all groups.
 
 mod keys;
 
@@ -171,7 +170,7 @@ pub struct GroupRecord {
 /// A membership of a group, present or former.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct MemberRecord {
-    /// The number of the first text that the member has received.
+    /// The number of the first shared message that the member has received.
     #[prost(uint64, tag = "1")]
     pub since: u64,
 }
@@ -197,7 +196,7 @@ pub struct StateRecord {
     /// The number of the commit, which is also the number of all commits so far.
     #[prost(uint64, tag = "1")]
     pub last_commit: u64,
-    /// The number of the newest text.
+    /// The number of the newest shared message.
     #[prost(uint64, tag = "2")]
     pub last_shared: u64,
     /// The newest time at which a message was sent or a group was made: Unix time in milliseconds.
