@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use super::commit::CommitResult;
-use super::error::log_failure;
 use super::{Caller, PendingNotifies, SendError, Services, SyncRequest, Target};
 use crate::clock::Clock;
 use crate::directory::SessionHandle;
@@ -188,7 +187,7 @@ impl Services {
                 all.extend(issued_ids);
                 let commit = self.committer.commit(all, writes.len(), announced);
                 commit.await.map_err(|failed| {
-                    log_failure(&failed);
+                    failed.log();
                     SendError::NotCommitted(failed)
                 })
             }

@@ -100,18 +100,9 @@ impl Refusal {
 impl<E: ServiceError> From<E> for Refusal {
     fn from(error: E) -> Self {
         if let Verdict::StoreFailed(failed) = error.verdict() {
-            log_failure(failed);
+            failed.log();
         }
         Refusal::of(&error)
-    }
-}
-
-/// Logs why the store gave no answer. That it is closed is no failure: the stack is being shut down.
-pub(super) fn log_failure(failed: &StoreError) {
-    if matches!(failed, StoreError::Closed) {
-        tracing::debug!(error = %failed, "a request came too late for the store");
-    } else {
-        tracing::error!(error = %failed, "the store has failed");
     }
 }
 

@@ -108,6 +108,17 @@ pub enum Damage {
     SharedMessage(u64),
 }
 
+impl StoreError {
+    /// Logs why the store gave no answer. That it is closed is no failure: the stack is being shut down.
+    pub(crate) fn log(&self) {
+        if matches!(self, StoreError::Closed) {
+            tracing::debug!(error = %self, "a request came too late for the store");
+        } else {
+            tracing::error!(error = %self, "the store has failed");
+        }
+    }
+}
+
 #[cfg(feature = "durable")]
 impl StoreError {
     /// Adds the step that has failed to an error that has a field for it; returns any other error unchanged.
