@@ -4,9 +4,18 @@
 //! `torture` for how a kill is done, and in `torture/breach` for the promises that are checked.
 
 use std::path::PathBuf;
+use std::time::Duration;
+
+use imd::Client;
+use imd::proto::Cmd;
 
 use crate::torture::campaign::{Campaign, Report};
-use crate::torture::kill::Kill;
+use crate::torture::connection::{PipelinedConnection, decode_notify, salted_token};
+use crate::torture::daemon::{Daemon, Launch, Started};
+use crate::torture::kill::{Kill, MARK};
+
+/// The time limit of every wait. Only a failed test uses it up.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Kills the program `kills` times in a temporary folder, which is kept if a promise was broken.
 fn torture(kills: u64, kinds: &[Kill]) -> Report {
@@ -30,6 +39,55 @@ fn a_dozen_kills_under_load_lose_nothing() {
     assert!(report.counts.entries_read > 1_000, "{report}");
 }
 
+fn start(launch: &Launch) -> Daemon {
+    match launch.start().unwrap() {
+        Started::Ready(daemon) => daemon,
+        Started::Ended(end) => panic!("{}", end.stderr),
+    }
+}
+
+/// Nobody sends anything after the page, so the program is killed when the mark's own commit is written.
+#[tokio::test]
+async fn a_read_mark_that_no_message_follows_is_written_soon_and_survives_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let launch = Launch {
+        binary: PathBuf::from(env!("CARGO_BIN_EXE_imd")),
+        config: dir.path().join("imd.toml"),
+        store: dir.path().join("store"),
+        addr_file: dir.path().join("addr.json"),
+        strace: Vec::new(),
+    };
+    std::fs::write(&launch.config, "").unwrap();
+    let mut daemon = start(&launch);
+    let mut client = Client::connect_to(daemon.addrs.access[0]).await.unwrap();
+    client.set_timeout(PATIENCE);
+    client.login(1, &salted_token(1)).await.unwrap();
+    for text in ["first", "second"] {
+        client.send_p2p(1, text).await.unwrap();
+    }
+    // The file changes with each commit.
+    let checkpoint = || std::fs::read(launch.store.join(MARK)).unwrap();
+    let before = checkpoint();
+    assert_eq!(client.sync(1, 0).await.unwrap().messages.len(), 1);
+    let is_written = async {
+        while checkpoint() == before {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, is_written).await.unwrap();
+    daemon.kill();
+    daemon.end().unwrap();
+
+    let daemon = start(&launch);
+    let mut connection = PipelinedConnection::connect(daemon.addrs.access[0])
+        .await
+        .unwrap();
+    assert_eq!(connection.login(1, None).await.unwrap(), 0);
+    let (cmd, frame) = connection.frame().await.unwrap();
+    assert_eq!(cmd, Some(Cmd::Notify));
+    assert_eq!(decode_notify(frame).unwrap(), (1, 2));
+}
+
 /// `examples/torture.rs` does the same with a release build. A debug build is slower, so its threads interleave in other ways.
 #[test]
 #[cfg(target_os = "linux")]
@@ -49,7 +107,6 @@ fn a_kill_at_every_step_loses_nothing() {
 #[cfg(target_os = "linux")]
 #[ignore = "needs strace; .ci/run runs it"]
 fn a_kill_at_any_step_of_the_creation_leaves_a_folder_that_can_be_used() {
-    use crate::torture::daemon::{Launch, Started};
     use crate::torture::kill::{RENAMES, UNLINKS, check_strace};
 
     check_strace().unwrap();

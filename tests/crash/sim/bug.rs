@@ -27,6 +27,8 @@ pub enum Bug {
     GroupHalf,
     /// Read marks are not synced.
     ReadMarkNotSynced,
+    /// The marks of pages are kept in memory until the store is closed.
+    ReadMarkOnlyAtClose,
     /// A sync moves the read mark to the end of its page, and not to its beginning.
     ReadMarkAhead,
     /// A crash cuts the end off the last text of each inbox.
@@ -45,7 +47,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug, each with kinds of breaches of which at least one must be found.
-    pub const ALL: [(Bug, &'static [BreachKind]); 17] = [
+    pub const ALL: [(Bug, &'static [BreachKind]); 18] = [
         (Bug::AckBeforeSync, &[BreachKind::Lost]),
         (
             Bug::ReadBeforeSync,
@@ -59,6 +61,7 @@ impl Bug {
         (Bug::AckTwice, &[BreachKind::Duplicate]),
         (Bug::GroupHalf, &[BreachKind::HalfStored]),
         (Bug::ReadMarkNotSynced, &[BreachKind::ReadMarkBack]),
+        (Bug::ReadMarkOnlyAtClose, &[BreachKind::ReadMarkBack]),
         (
             Bug::ReadMarkAhead,
             &[BreachKind::ReadMarkAhead, BreachKind::NotNotified],

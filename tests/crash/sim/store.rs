@@ -42,6 +42,8 @@ struct Inner {
     synced: Vec<Record>,
     /// The records that a crash loses.
     unsynced: Vec<Record>,
+    /// The read marks of pages, which the next commit takes along. A crash loses them.
+    noted_marks: Vec<Record>,
     /// The contents as readers see them, made of all records.
     live: State,
     /// How many more commits are done before the crash.
@@ -103,6 +105,7 @@ impl SimStore {
             rng,
             synced: Vec::new(),
             unsynced: Vec::new(),
+            noted_marks: Vec::new(),
             live: State::default(),
             commits_left: u32::MAX,
             is_crashed: false,
@@ -133,6 +136,7 @@ impl SimStore {
         inner.is_crashed = false;
         inner.commits_left = u32::MAX;
         inner.unsynced.clear();
+        inner.noted_marks.clear();
         inner.live = self.replay(&inner.synced);
         if self.bug == Some(Bug::ForgetsKey) {
             inner.signing_key = inner.rng.random();
@@ -203,6 +207,12 @@ impl SimStore {
         }
         inner.commits_left -= 1;
         inner.unsynced.extend(changes.into_iter().flatten());
+        if !matches!(
+            self.bug,
+            Some(Bug::ReadMarkNotSynced | Bug::ReadMarkOnlyAtClose)
+        ) {
+            inner.unsynced.append(&mut inner.noted_marks);
+        }
         if self.bug != Some(Bug::AckBeforeSync)
             || inner.commits_left % COMMITS_PER_SYNC == COMMITS_PER_SYNC - 1
         {
@@ -261,9 +271,7 @@ impl SimStore {
         };
         let mark = Record::ReadMark { uid, read };
         inner.live.apply(&mark);
-        if self.bug != Some(Bug::ReadMarkNotSynced) {
-            inner.synced.push(mark);
-        }
+        inner.noted_marks.push(mark);
         Some(Page {
             entries,
             current,

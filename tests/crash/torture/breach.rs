@@ -57,7 +57,7 @@ impl BreachKind {
             BreachKind::Altered => "a message is stored whole or not at all",
             BreachKind::NeverSent => "an inbox holds only messages that were sent",
             BreachKind::OutOfOrder => "the messages of one connection keep their order",
-            BreachKind::ReadMarkBack => "read marks never go back",
+            BreachKind::ReadMarkBack => "a read mark that a commit has followed never goes back",
             BreachKind::ReadMarkAhead => "a read mark is no further than the user has read",
             BreachKind::NotNotified => "a login with unread messages is followed by a notify",
             BreachKind::Refused => "users, groups and tokens stay, and sends are accepted",

@@ -4,7 +4,8 @@
 //! and received, as [events](super::event), and the promises of the wire contract, as [kinds of breaches](BreachKind). It is
 //! tested by `crash/sim`, which runs it over stores with planted bugs.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::time::Instant;
 
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -25,6 +26,10 @@ pub struct Checker {
     inboxes: BTreeMap<i64, SeenInbox>,
     /// How many messages and acks were sent over all connections. Numbers them.
     send_count: u64,
+    /// When the attempts of this run were made that are not answered yet.
+    unanswered: HashMap<MessageKey, VecDeque<Instant>>,
+    /// When the latest attempt was made that was acknowledged.
+    latest_acknowledged: Option<Instant>,
     /// The codes with which requests may be refused.
     tolerated: HashSet<u32>,
     /// The breaches that the present call has found.
@@ -68,9 +73,17 @@ struct SeenEntry {
     sent_at: i64,
 }
 
-/// The bounds of a read mark. A sync that was sent may have moved the mark; one that was answered has moved it.
-#[derive(Debug, Default, Clone, Copy)]
+/// What is known of a read mark. A sync that was sent may have moved the mark; one that was answered has moved it, until the
+/// program ends.
+///
+/// A crash may lose a mark that no commit has followed. A message that was sent after a page was received, and was
+/// acknowledged, proves that there was such a commit. This needs no clock: with this load, a commit follows a page much sooner
+/// than the 100 ms after which a lone mark is stored.
+#[derive(Debug, Default)]
 struct ReadMark {
+    /// The marks of answered syncs of this run, and when their pages were received.
+    noted: Vec<(Instant, i64)>,
+    /// The highest mark that a crash must not lose.
     at_least: i64,
     at_most: i64,
 }
@@ -135,7 +148,15 @@ impl Checker {
                 Event::TokenIssued { uid, token } => {
                     self.tokens.insert(uid, token);
                 }
-                Event::Sent { key, connection } => self.take_sent(key, connection),
+                Event::Sent {
+                    key,
+                    connection,
+                    at,
+                } => {
+                    let attempts = self.unanswered.entry(key.clone()).or_default();
+                    attempts.push_back(at);
+                    self.take_sent(key, connection);
+                }
                 Event::Answered { key, code } => self.take_answer(&key, code),
                 Event::Refused { code, .. } if self.tolerated.contains(&code) => {}
                 Event::Refused { request, code } => {
@@ -144,15 +165,15 @@ impl Checker {
                 Event::UnexpectedReply { found } => {
                     self.report(BreachKind::UnexpectedReply, found);
                 }
-                Event::SyncRequested { .. } | Event::PageReceived(_) | Event::Notified { .. } => {
-                    seen.push(event);
-                }
+                Event::SyncRequested { .. }
+                | Event::PageReceived { .. }
+                | Event::Notified { .. } => seen.push(event),
             }
         }
         for event in seen {
             match event {
                 Event::SyncRequested { uid, after } => self.take_sync_request(uid, after),
-                Event::PageReceived(page) => self.take_page(&page),
+                Event::PageReceived { page, at } => self.take_page(&page, at),
                 Event::Notified { uid, total } => {
                     let highest = &mut self.inboxes.entry(uid).or_default().highest_reported;
                     *highest = (*highest).max(total);
@@ -160,19 +181,31 @@ impl Checker {
                 _ => {}
             }
         }
+        self.prove_read_marks();
         std::mem::take(&mut self.breaches)
     }
 
-    /// Forgets how far read marks have moved, after a power cut. They need not survive one: a mark that goes back makes nobody
-    /// miss a message.
-    pub fn forget_read_marks(&mut self) {
+    /// Finds the read marks that a crash must not lose.
+    fn prove_read_marks(&mut self) {
+        for SeenInbox { read_mark, .. } in self.inboxes.values_mut() {
+            let is_proven = |at: &Instant| self.latest_acknowledged.is_some_and(|sent| *at < sent);
+            let proven = read_mark.noted.iter().filter(|(at, _)| is_proven(at));
+            let highest = proven.map(|(_, mark)| *mark).max();
+            read_mark.at_least = read_mark.at_least.max(highest.unwrap_or(0));
+        }
+    }
+
+    /// Notes that a new run of the program has begun: it knows no read mark that the last one has not stored.
+    fn begin_run(&mut self) {
+        self.unanswered.clear();
         for inbox in self.inboxes.values_mut() {
-            inbox.read_mark.at_least = 0;
+            inbox.read_mark.noted.clear();
         }
     }
 
     /// Compares everything with all inboxes, which were read while no user was sending. Returns the broken promises.
     pub fn compare(&mut self, inboxes: &[InboxContents]) -> Vec<Breach> {
+        self.begin_run();
         for inbox in inboxes {
             self.check_read_mark(inbox);
             self.check_inbox(inbox);
@@ -203,6 +236,11 @@ impl Checker {
     }
 
     fn take_answer(&mut self, key: &MessageKey, code: u32) {
+        // The attempts of one message are made on one connection, so they are answered in their order.
+        let sent_at = self.unanswered.get_mut(key).and_then(VecDeque::pop_front);
+        if code == 0 {
+            self.latest_acknowledged = self.latest_acknowledged.max(sent_at);
+        }
         match (self.sent.get_mut(key), code) {
             (Some(sent), 0) => sent.is_acknowledged = true,
             (Some(_), code) if self.tolerated.contains(&code) => {}
@@ -222,7 +260,7 @@ impl Checker {
     }
 
     /// Checks that a page begins right behind the version that was asked for, and that all of it agrees with earlier pages.
-    fn take_page(&mut self, page: &Page) {
+    fn take_page(&mut self, page: &Page, at: Instant) {
         let Page {
             uid,
             after,
@@ -232,8 +270,7 @@ impl Checker {
         } = *page;
         let inbox = self.inboxes.entry(uid).or_default();
         let reported = inbox.highest_reported;
-        let mark = &mut inbox.read_mark;
-        mark.at_least = mark.at_least.max(after);
+        inbox.read_mark.noted.push((at, after));
         if total < reported {
             self.report(
                 BreachKind::Vanished,
@@ -294,7 +331,8 @@ impl Checker {
     fn check_read_mark(&mut self, inbox: &InboxContents) {
         let uid = inbox.uid;
         let total = inbox.pages.last().map_or(0, |page| page.total);
-        let ReadMark { at_least, at_most } = self.inboxes.entry(uid).or_default().read_mark;
+        let mark = &self.inboxes.entry(uid).or_default().read_mark;
+        let (at_least, at_most) = (mark.at_least, mark.at_most);
         match inbox.notified {
             None if at_most < total => self.report(
                 BreachKind::NotNotified,
@@ -328,7 +366,7 @@ impl Checker {
                 self.report(BreachKind::Gap, found);
             }
             self.take_sync_request(uid, page.after);
-            self.take_page(page);
+            self.take_page(page, Instant::now());
             after = page.current;
         }
         let reported = self.inboxes.entry(uid).or_default().highest_reported;

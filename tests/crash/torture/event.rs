@@ -3,6 +3,8 @@
 //! Serves the [checker](super::checker), which knows nothing else of a run. The users under load and the readers of
 //! inboxes record events while they work, and return them when their connections have ended.
 
+use std::time::Instant;
+
 use super::message_key::{EntryKind, MessageKey};
 
 /// One thing that a client did or saw. The events of one connection are in the order in which they happened.
@@ -14,14 +16,18 @@ pub enum Event {
     GroupCompleted { group: i64, members: Vec<i64> },
     /// The server has issued a token for the user `uid`.
     TokenIssued { uid: i64, token: String },
-    /// A message or an ack was sent on the connection with this number.
-    Sent { key: MessageKey, connection: u64 },
+    /// A message or an ack was sent on the connection with this number, not before `at`.
+    Sent {
+        key: MessageKey,
+        connection: u64,
+        at: Instant,
+    },
     /// The message or ack was answered with this code. Code 0 acknowledges it.
     Answered { key: MessageKey, code: u32 },
     /// A sync was sent, which tells the server that `uid` has read up to version `after`.
     SyncRequested { uid: i64, after: i64 },
-    /// A sync was answered with a page.
-    PageReceived(Page),
+    /// A sync was answered with a page, which was received by `at`.
+    PageReceived { page: Page, at: Instant },
     /// A notify has told `uid` that its inbox goes up to version `total`.
     Notified { uid: i64, total: i64 },
     /// The server has refused something other than a message or an ack.

@@ -245,7 +245,6 @@ impl Folder {
         self.counts.bytes_lost += disk.unsynced(self.store());
         let torn = is_torn.then_some(&mut self.rng);
         disk.cut(&self.launch.store, torn)?;
-        self.checker.forget_read_marks();
         Ok(())
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Serves the torture of a folder and the simulation, which compare what is read with what was acknowledged.
 
+use std::time::Instant;
+
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -48,7 +50,7 @@ pub async fn read_back(addrs: &ServerAddrs, checker: &Checker, rng: &mut StdRng)
             Ok(()) => inboxes.push(inbox),
             Err(end) => {
                 // The pages before the end are evidence too.
-                events.extend(inbox.pages.into_iter().map(Event::PageReceived));
+                events.extend(inbox.pages.into_iter().map(page_received));
                 events.extend(end.event());
             }
         }
@@ -59,9 +61,14 @@ pub async fn read_back(addrs: &ServerAddrs, checker: &Checker, rng: &mut StdRng)
         return ReadBack { inboxes, events };
     }
     let pages = inboxes.into_iter().flat_map(|inbox| inbox.pages);
-    events.extend(pages.map(Event::PageReceived));
+    events.extend(pages.map(page_received));
     let inboxes = None;
     ReadBack { inboxes, events }
+}
+
+fn page_received(page: Page) -> Event {
+    let at = Instant::now();
+    Event::PageReceived { page, at }
 }
 
 /// The reader of one inbox.

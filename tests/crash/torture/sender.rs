@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use imd::proto::{Cmd, ResAcceptP2pMsgAck, ResSendGroupMsg, ResSendP2pMsg};
@@ -158,6 +159,7 @@ impl Session {
         self.events.push(Event::Sent {
             key: key.clone(),
             connection,
+            at: Instant::now(),
         });
         self.pending.push_back(PendingRequest::Send(key));
     }
@@ -214,8 +216,7 @@ impl Session {
             _ => &[0, 0, 1, 3, 20],
         };
         let limit = limits.choose(&mut self.sender.rng).copied().unwrap_or(0);
-        // Sometimes a client that has lost its state asks for everything. Such a page moves no read mark, so the server
-        // answers it without a wait for the disk; and in a short inbox it shows the newest entry.
+        // Sometimes a client that has lost its state asks for everything. In a short inbox such a page shows the newest entry.
         let from_start = self.sender.rng.random_ratio(1, 5) || self.sender.uid == QUIET_USER;
         let after = if from_start { 0 } else { self.current };
         let uid = self.sender.uid;
@@ -265,7 +266,8 @@ impl Session {
         self.total = self.total.max(page.total);
         if self.last_page.as_ref() != Some(&page) {
             self.last_page = Some(page.clone());
-            self.events.push(Event::PageReceived(page));
+            let at = Instant::now();
+            self.events.push(Event::PageReceived { page, at });
         }
     }
 
