@@ -74,14 +74,15 @@ pub trait MessageStore: Send + Sync + fmt::Debug {
     /// Returns the entries of an inbox after version `after`, counts them as delivered, and moves the read mark to
     /// `after`.
     ///
-    /// The mark never goes back. An `after` below 0 counts as 0. An `after` beyond the newest version comes from
+    /// The mark never goes back while the process lives. A durable store may keep it in memory until its next commit, so
+    /// that a page waits for no disk; a crash may then lose it. An `after` below 0 counts as 0. An `after` beyond the newest version comes from
     /// contents that the store no longer has: it counts as 0 too, and leaves the mark where it is. If older entries
     /// were removed, an `after` before them counts as the newest that was removed; so `current` is the newest version
     /// when none is left.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the inbox can't be read. A mark that can't be stored is no error: it stays where it was.
+    /// [`StoreError`] when the inbox can't be read. A mark that can't be stored is no error.
     async fn read_page(
         &self,
         uid: Uid,

@@ -21,7 +21,6 @@ async fn fill(store: &DurableStore) {
         p2p(1, 2, "a"),
         to_group(2, 9, "b"),
         ack(2, 1, "a"),
-        p2p(1, 2, "c"),
     ];
     let committed = store.commit(batch).await.unwrap();
     assert!(committed.results.iter().all(Result::is_ok));
@@ -29,6 +28,9 @@ async fn fill(store: &DurableStore) {
         .read_page(Uid(2), Version(2), crate::fixture::ALL)
         .await
         .unwrap();
+    // The commit of another message takes the read mark along.
+    let committed = store.commit(vec![p2p(1, 2, "c")]).await.unwrap();
+    assert_eq!(committed.grown_inboxes[0].read, Version(2));
 }
 
 /// Checks that everything that [`fill`] has stored is there.

@@ -5,6 +5,7 @@
 
 use tokio::sync::oneshot;
 
+use super::marks::ReadMarks;
 use crate::id::Uid;
 use crate::store::{Committed, InboxState, Rejected, StoreError};
 
@@ -35,8 +36,6 @@ pub enum PendingAnswer {
         /// How many of the results earlier commits have stored. They hold even if this commit is not stored.
         stored: usize,
     },
-    /// The answer to the move of a read mark.
-    Read(AnswerSender<()>),
     /// The answer to a removal, with the number of removed items.
     Removed(AnswerSender<Result<u64, StoreError>>, u64),
 }
@@ -54,6 +53,16 @@ impl PendingAnswer {
             if *stored > 0 {
                 let grown = grown.into_iter().filter_map(|inbox| inbox_state(inbox.uid));
                 committed.grown_inboxes = grown.collect();
+            }
+        }
+    }
+
+    /// Moves the read marks in the answer to a batch to where the users have read while its commit was made. The marks
+    /// were shown to readers already, and must not go back.
+    pub fn show_marks(&mut self, marks: &ReadMarks) {
+        if let PendingAnswer::Batch { committed, .. } = self {
+            for inbox in &mut committed.grown_inboxes {
+                inbox.read = inbox.read.max(marks.get(inbox.uid).min(inbox.total));
             }
         }
     }
@@ -77,7 +86,6 @@ impl PendingAnswer {
                 };
                 drop(answer.send((committed, others)));
             }
-            PendingAnswer::Read(answer) => drop(answer.send(((), others))),
             PendingAnswer::Removed(answer, removed) => {
                 let removed = match outcome {
                     Outcome::Stored => Ok(removed),

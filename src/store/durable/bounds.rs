@@ -38,6 +38,12 @@ impl InboxBounds {
         })
     }
 
+    /// Returns these bounds with the read mark moved forward to `read`. A mark beyond the inbox counts as one at its end.
+    pub fn with_mark(self, read: Version) -> InboxBounds {
+        let read = self.read.max(read.min(self.total));
+        InboxBounds { read, ..self }
+    }
+
     /// Returns the state of an inbox with these bounds, as clients are told.
     pub fn inbox_state(self, uid: Uid) -> InboxState {
         InboxState {

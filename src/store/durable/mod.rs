@@ -3,7 +3,7 @@
 //!
 //! Serves the wiring, which opens a store for a config with `store.path`, and the commands of `imd store`. One thread
 //! writes: it makes one group commit of the requests that wait for it, up to a bound. Pages of the newest entries come
-//! from memory; only moving a read mark waits for the writer.
+//! from memory, and no page waits for the writer: a read mark is noted in memory, and the next commit stores it.
 //!
 //! What a caller of [`MessageStore::commit`] hands over is a batch. Below, a commit is a group commit: one write to the
 //! engine, with one sync, of pieces of many batches.
@@ -19,6 +19,7 @@
 //! | | **the path of a page** |
 //! | `recent` | a cache of the newest entries, for the pages that need no engine |
 //! | `reader` | reads the other pages from the engine |
+//! | `marks` | the read marks that pages have moved, until a commit has stored them |
 //! | `bounds` | where an inbox begins and ends |
 //! | `counts` | counts what was stored, delivered and removed |
 //! | `lists`, `save`, `restore` | the lists of users and groups; a snapshot of everything, and the records of one |
@@ -59,6 +60,7 @@ mod layout;
 mod lists;
 mod litter;
 mod manifest;
+mod marks;
 mod reader;
 mod recent;
 mod record;
@@ -78,7 +80,6 @@ pub use inspect::{CompactError, Findings, Inspection, Item};
 
 use std::fmt;
 use std::io;
-use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -147,7 +148,8 @@ struct Shared {
     engine: RwLock<Option<Engine>>,
     /// Why the store has failed, once it has.
     failed: watch::Sender<Option<StoreError>>,
-    /// The newest entries that are visible to readers. Locked before the published state of the engine.
+    /// The newest entries that are visible to readers, and the noted read marks. Locked before the published state of
+    /// the engine.
     recent: Mutex<Recent>,
     counts: Mutex<DeliveryCounts>,
     /// The progress of giving space back to the disk.
@@ -253,14 +255,39 @@ impl DurableStore {
         Ok(answer)
     }
 
-    /// Has the writer move a read mark. When this returns, the operating system has the mark, or the mark stays where
-    /// it was: for want of free space, or because the commit failed. A mark that stayed is no error, since the next
-    /// read of the inbox moves it further.
-    async fn mark_read(&self, uid: Uid, read: Version) -> Result<(), StoreError> {
-        if read <= Version::START {
+    /// Notes that a page has moved a read mark of the contents of `generation`, for the next commit. If none comes, the
+    /// writer stores the mark in a commit of its own. A mark of older contents has no effect.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Closed`] when the store is closing: the writer may have stored all marks already.
+    fn note_read(&self, generation: u64, uid: Uid, read: Version) -> Result<(), StoreError> {
+        // The contents are replaced, and the last marks are taken, under this lock too. So neither can come between.
+        let mut recent = self.shared.recent.lock();
+        if self.shared.is_closing.load(Ordering::Acquire) {
+            return Err(StoreError::Closed);
+        }
+        if self.shared.generation() != generation || !recent.marks.note(uid, read) {
             return Ok(());
         }
-        self.ask(|answer| Job::Read { uid, read, answer }).await
+        drop(recent);
+        self.store_marks_soon();
+        Ok(())
+    }
+
+    /// Has the writer store the noted read marks after [`marks::LONGEST_WAIT`], unless a commit has stored them by then.
+    fn store_marks_soon(&self) {
+        let shared = Arc::clone(&self.shared);
+        // The timer must not keep the writer of a dropped store from its end, at which all marks are stored.
+        let jobs = self.jobs.downgrade();
+        tokio::spawn(async move {
+            tokio::time::sleep(marks::LONGEST_WAIT).await;
+            let is_due = shared.recent.lock().marks.end_wait();
+            if is_due && let Some(jobs) = jobs.upgrade() {
+                // Submitting fails only when the writer has ended.
+                drop(jobs.send(Job::StoreMarks).await);
+            }
+        });
     }
 
     /// Reads the engine on a thread for blocking work.
@@ -268,28 +295,43 @@ impl DurableStore {
         &self,
         read: impl FnOnce(&View<'_>) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.read_with(|_| (), move |view, ()| read(view)).await
+    }
+
+    /// As [`read`](Self::read), together with what `pick` takes from the cache at the same moment.
+    async fn read_with<P: Send + 'static, T: Send + 'static>(
+        &self,
+        pick: impl FnOnce(&Recent) -> P + Send + 'static,
+        read: impl FnOnce(&View<'_>, P) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let permit = Arc::clone(&self.readers).acquire_owned().await;
         let permit = permit.map_err(|_| StoreError::Closed)?;
         let shared = Arc::clone(&self.shared);
         let read = tokio::task::spawn_blocking(move || {
             // Held to the end of the read, even if its caller is gone by then.
             let _permit = permit;
-            shared.read(read)
+            shared.read(pick, read)
         });
         read.await.map_err(task_ended("a read"))?
     }
 }
 
 impl Shared {
-    /// Reads the published state of the engine. Blocks.
-    fn read<T>(
+    /// Reads the published state of the engine, together with what `pick` takes from the cache at the same moment.
+    /// Blocks.
+    fn read<P, T>(
         &self,
-        read: impl FnOnce(&View<'_>) -> Result<T, EngineError>,
+        pick: impl FnOnce(&Recent) -> P,
+        read: impl FnOnce(&View<'_>, P) -> Result<T, EngineError>,
     ) -> Result<T, StoreError> {
         self.check()?;
         let engine = self.engine.read();
         let engine = engine.as_ref().ok_or(StoreError::Closed)?;
-        Ok(read(&engine.view())?)
+        let (view, picked) = {
+            let recent = self.recent.lock();
+            (engine.view(), pick(&recent))
+        };
+        Ok(read(&view, picked)?)
     }
 
     /// Returns why the store has failed; none if it has not.
@@ -316,10 +358,9 @@ impl Shared {
 
     /// Empties the cache of the newest entries.
     fn forget_recent(&self) {
-        let empty = Recent::default();
-        let entries = mem::replace(&mut *self.recent.lock(), empty);
+        let forgotten = self.recent.lock().forget();
         // Freed after the lock is released, since it takes long.
-        drop(entries);
+        drop(forgotten);
     }
 
     fn free_space(&self) -> io::Result<u64> {
@@ -413,23 +454,19 @@ impl MessageStore for DurableStore {
         limit: PageLimit,
     ) -> Result<Page, StoreError> {
         self.shared.check()?;
+        let generation = self.shared.generation();
         let recent = self.shared.recent.lock().page(uid, after, limit);
-        let page = match recent {
-            Some((page, read)) => {
-                if after > read {
-                    self.mark_read(uid, after).await?;
-                }
-                page
-            }
+        let (page, read) = match recent {
+            Some(found) => found,
             None => {
                 let page = self.read(move |view| reader::page(view, uid, after, limit));
                 // If the page can't be read, the mark stays where it is.
-                let page = page.await?;
-                // Whether this moves the mark is decided by the writer, which knows the bounds of the inbox.
-                self.mark_read(uid, after).await?;
-                page
+                (page.await?, Version::START)
             }
         };
+        if after > read && after <= page.total {
+            self.note_read(generation, uid, after)?;
+        }
         self.shared.counts.lock().page_served(uid, &page);
         Ok(page)
     }
@@ -452,8 +489,12 @@ impl MessageStore for DurableStore {
         if let Some(state) = recent {
             return Ok(state);
         }
-        let bounds = self.read(move |view| InboxBounds::read(view, uid)).await?;
-        Ok(bounds.inbox_state(uid))
+        let noted = move |recent: &Recent| recent.marks.get(uid);
+        self.read_with(noted, move |view, noted| {
+            let bounds = InboxBounds::read(view, uid)?.with_mark(noted);
+            Ok(bounds.inbox_state(uid))
+        })
+        .await
     }
 }
 
@@ -520,8 +561,11 @@ impl StoreAdmin for DurableStore {
     }
 
     async fn snapshot(&self, limit: usize) -> Result<Snapshot, SaveError> {
-        self.read(move |view| Ok(save::snapshot(view, limit)))
-            .await?
+        let noted = |recent: &Recent| recent.marks.clone();
+        self.read_with(noted, move |view, noted| {
+            Ok(save::snapshot(view, &noted, limit))
+        })
+        .await?
     }
 
     async fn replace(&self, snapshot: Snapshot) -> Result<(), ReplaceError> {

@@ -1,7 +1,8 @@
-//! A cache of the newest entries of the inboxes, and of the bounds of the inboxes.
+//! A cache of the newest entries of the inboxes, and of the bounds of the inboxes; and the read marks that are noted and
+//! not stored yet.
 //!
 //! Serves the store, which answers most pages from it at once, without the engine and without a thread, and the writer,
-//! which finds bounds in it.
+//! which finds bounds and read marks in it.
 //!
 //! The cache shows what readers may see, no more and no less: the writer changes it together with the published state
 //! of the engine, under one lock. What is not in it is read from the engine. Its size is bounded: the oldest messages
@@ -16,6 +17,7 @@ use hashbrown::HashMap;
 use quick_cache::unsync::Cache;
 
 use super::bounds::{InboxBounds, InboxChange};
+use super::marks::ReadMarks;
 use crate::id::{Uid, Version};
 use crate::store::members::Members;
 use crate::store::page_builder::PageBuilder;
@@ -41,6 +43,8 @@ const ENTRY: usize = 2 * size_of::<Arc<Message>>();
 /// The newest entries that are published.
 #[derive(Debug)]
 pub struct Recent {
+    /// The read marks that go beyond those of the published state.
+    pub marks: ReadMarks,
     inboxes: Cache<Uid, Inbox>,
     /// All messages in the cache, the oldest first, for their eviction.
     new_messages: VecDeque<NewMessage>,
@@ -92,6 +96,7 @@ impl Default for Recent {
 impl Recent {
     fn with_limits(max_bytes: usize, max_commit_entries: usize) -> Self {
         Recent {
+            marks: ReadMarks::default(),
             inboxes: Cache::new(INBOXES),
             new_messages: VecDeque::new(),
             bytes: 0,
@@ -107,7 +112,20 @@ impl Recent {
 
     /// Returns the state of an inbox as clients are told, if its bounds are in the cache.
     pub fn inbox_state(&self, uid: Uid) -> Option<InboxState> {
-        self.bounds(uid).map(|bounds| bounds.inbox_state(uid))
+        let bounds = self.bounds(uid)?.with_mark(self.marks.get(uid));
+        Some(bounds.inbox_state(uid))
+    }
+
+    /// Empties the cache, and returns what was in it. The read marks stay, since they are nowhere else.
+    pub fn forget(&mut self) -> Recent {
+        let marks = mem::take(&mut self.marks);
+        mem::replace(
+            self,
+            Recent {
+                marks,
+                ..Recent::default()
+            },
+        )
     }
 
     /// Adds the bounds of an inbox, which have to be those of the published state.
@@ -116,8 +134,8 @@ impl Recent {
         self.inboxes.insert(uid, Inbox { bounds, newest });
     }
 
-    /// Returns the page that [`reader::page`](super::reader::page) would read, and the read mark, if all its entries
-    /// are in the cache.
+    /// Returns the page that [`reader::page`](super::reader::page) would read, and the read mark of the published state,
+    /// if all its entries are in the cache.
     pub fn page(&self, uid: Uid, after: Version, limit: PageLimit) -> Option<(Page, Version)> {
         let Inbox { bounds, newest } = self.inboxes.get(&uid)?;
         // A version beyond the inbox comes from contents that the store no longer has. Such a page begins with the

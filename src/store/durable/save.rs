@@ -12,6 +12,7 @@ use hashbrown::HashMap;
 use super::bounds::InboxBounds;
 use super::engine::{EngineError, View};
 use super::lists;
+use super::marks::ReadMarks;
 use super::record::{
     self, Damaged, EntryRecord, IdRecord, MemberRecord, Record, SharedMessageRecord,
 };
@@ -28,12 +29,12 @@ struct MembershipPeriod {
     until: u64,
 }
 
-/// Returns the contents of a view as a snapshot.
+/// Returns the contents of a view as a snapshot. `marks` has the read marks that the view lacks.
 ///
 /// # Errors
 ///
 /// [`SaveError`] when the snapshot would take more than about `limit` bytes, or a record can't be read.
-pub fn snapshot(view: &View<'_>, limit: usize) -> Result<Snapshot, SaveError> {
+pub fn snapshot(view: &View<'_>, marks: &ReadMarks, limit: usize) -> Result<Snapshot, SaveError> {
     let mut builder = SnapshotBuilder::new(limit, view.state().map_err(failed)?.latest_time_ms);
     for found in view.prefix(record::USERS) {
         let (key, value) = found.map_err(failed)?;
@@ -62,7 +63,7 @@ pub fn snapshot(view: &View<'_>, limit: usize) -> Result<Snapshot, SaveError> {
         let receivers = receivers(group, number);
         indexes.insert(number, builder.message(Arc::new(message), receivers)?);
     }
-    entries(view, &mut builder, &indexes)?;
+    entries(view, marks, &mut builder, &indexes)?;
     for found in view.prefix(record::EXPIRING) {
         let (key, _) = found.map_err(failed)?;
         let (message, scope) = expiring(&key).map_err(failed)?;
@@ -114,6 +115,7 @@ fn shared_message(key: &[u8], value: &[u8]) -> Result<Message, EngineError> {
 /// groups.
 fn entries(
     view: &View<'_>,
+    marks: &ReadMarks,
     builder: &mut SnapshotBuilder,
     indexes: &HashMap<u64, usize>,
 ) -> Result<(), SaveError> {
@@ -124,7 +126,7 @@ fn entries(
             (record::first_number(&key), record::last_number(&key));
         if last != Some(uid) {
             last = Some(uid);
-            inbox(view, builder, uid)?;
+            inbox(view, marks, builder, uid)?;
         }
         let entry = EntryRecord::decode_checked(&key, &value).map_err(failed)?;
         let place = match entry.message {
@@ -145,14 +147,20 @@ fn entries(
         let uid = record::first_number(&key);
         let bounds = InboxBounds::read(view, uid).map_err(failed)?;
         if bounds.total == bounds.trimmed_through {
-            inbox(view, builder, uid)?;
+            inbox(view, marks, builder, uid)?;
         }
     }
     Ok(())
 }
 
-fn inbox(view: &View<'_>, builder: &mut SnapshotBuilder, uid: Uid) -> Result<(), SaveError> {
+fn inbox(
+    view: &View<'_>,
+    marks: &ReadMarks,
+    builder: &mut SnapshotBuilder,
+    uid: Uid,
+) -> Result<(), SaveError> {
     let bounds = InboxBounds::read(view, uid).map_err(failed)?;
+    let bounds = bounds.with_mark(marks.get(uid));
     builder.inbox(InboxSummary {
         uid,
         read: bounds.inbox_state(uid).read,

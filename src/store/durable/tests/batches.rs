@@ -269,17 +269,3 @@ async fn a_batch_whose_last_piece_finds_no_space_tells_only_the_versions_that_ex
     }
     store.close().await.unwrap();
 }
-
-/// Poisons the engine of a store: the folder of its tables is moved away while a table is written.
-fn poison(store: &DurableStore, path: &Path) {
-    let tables = path.join("engine/keyspaces/1/tables");
-    let away = path.join("engine/keyspaces/1/away");
-    std::fs::rename(&tables, &away).unwrap();
-    let engine = store.shared.engine.read();
-    let flushed = engine.as_ref().unwrap().flush();
-    std::fs::rename(&away, &tables).unwrap();
-    assert!(
-        matches!(flushed, Err(fjall::Error::Poisoned)),
-        "{flushed:?}"
-    );
-}

@@ -35,7 +35,8 @@ async fn without_space_nothing_is_stored_and_everything_is_read() {
             .total,
         2
     );
-    assert_eq!(store.inbox_state(Uid(2)).await.unwrap().read, 1);
+    // The mark is shown, and waits in memory for a commit.
+    assert_eq!(store.inbox_state(Uid(2)).await.unwrap().read, 2);
     assert_eq!(store.user(Uid(2)).await.unwrap(), None);
     assert_eq!(store.clean(2).await.unwrap(), 0);
 

@@ -6,6 +6,7 @@ mod batches;
 mod ends;
 mod formats;
 mod free_space;
+mod marks;
 mod pages;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -114,3 +115,17 @@ const ALL: PageLimit = PageLimit {
     entries: 0,
     bytes: usize::MAX,
 };
+
+/// Poisons the engine of a store: the folder of its tables is moved away while a table is written.
+fn poison(store: &DurableStore, path: &Path) {
+    let tables = path.join("engine/keyspaces/1/tables");
+    let away = path.join("engine/keyspaces/1/away");
+    std::fs::rename(&tables, &away).unwrap();
+    let engine = store.shared.engine.read();
+    let flushed = engine.as_ref().unwrap().flush();
+    std::fs::rename(&away, &tables).unwrap();
+    assert!(
+        matches!(flushed, Err(fjall::Error::Poisoned)),
+        "{flushed:?}"
+    );
+}

@@ -33,13 +33,18 @@ impl AllowedJobs {
         }
     }
 
-    /// Returns whether a job may be done. Jobs that are never part of a commit always may.
+    /// Returns whether a commit may store read marks.
+    pub fn includes_marks(self) -> bool {
+        matches!(self, AllowedJobs::All | AllowedJobs::MarksAndRemovals)
+    }
+
+    /// Returns whether a job may be done. Jobs that change no record by
+    /// themselves always may, and those that are never part of a commit.
     pub fn includes(self, job: &Job) -> bool {
         match job {
             Job::Commit { .. } => self == AllowedJobs::All,
-            Job::Read { .. } => matches!(self, AllowedJobs::All | AllowedJobs::MarksAndRemovals),
             Job::Trim { .. } | Job::Expire { .. } => self != AllowedJobs::Nothing,
-            Job::Replace { .. } | Job::Reclaim | Job::Close { .. } => true,
+            Job::StoreMarks | Job::Replace { .. } | Job::Reclaim | Job::Close { .. } => true,
         }
     }
 }

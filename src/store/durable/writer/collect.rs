@@ -5,14 +5,17 @@
 
 use std::collections::VecDeque;
 
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::super::answers::PendingAnswer;
 use super::super::batch::BatchProgress;
 use super::super::draft::Draft;
+use super::super::recent::Recent;
 use super::allowed_jobs::AllowedJobs;
 use super::job::{Job, QUEUE};
 use super::reclaim_state::ReclaimState;
+use crate::id::{Uid, Version};
 
 /// The size at which a commit takes nothing more, in bytes of keys and values.
 const MAX_BYTES: usize = 4 << 20;
@@ -34,6 +37,8 @@ pub struct Queue {
     unfinished: VecDeque<BatchProgress>,
     /// Whether the last commit has left out a large write, so that small ones were stored sooner.
     has_put_off: bool,
+    /// Whether the writer takes no more jobs.
+    is_closed: bool,
 }
 
 impl Queue {
@@ -44,12 +49,15 @@ impl Queue {
             deferred: None,
             unfinished: VecDeque::new(),
             has_put_off: false,
+            is_closed: false,
         }
     }
 
-    /// Refuses all jobs that are submitted from now on.
+    /// Refuses all jobs that are submitted from now on. No commit takes those that were submitted before, and they are
+    /// refused when the writer ends.
     pub fn close(&mut self) {
         self.submitted.close();
+        self.is_closed = true;
     }
 
     /// Returns whether a batch was stored in part.
@@ -65,10 +73,10 @@ impl Queue {
 
     /// Returns the next job if it was submitted and does not have to wait for the end of the commit.
     fn try_next(&mut self) -> Option<Job> {
-        match self.deferred {
-            Some(_) => None,
-            None => self.submitted.try_recv().ok(),
+        if self.is_closed || self.deferred.is_some() {
+            return None;
         }
+        self.submitted.try_recv().ok()
     }
 
     /// Keeps a job back until everything that was submitted before it is done.
@@ -148,6 +156,22 @@ impl<'a> GroupCommit<'a> {
         }
     }
 
+    /// Adds the read marks that are noted, if the free space allows it, and returns them. They are added last, so that a
+    /// commit takes along every mark that was noted before one of its jobs was submitted.
+    pub fn add_marks(&mut self, recent: &Mutex<Recent>) -> Vec<(Uid, Version)> {
+        if !self.allowed.includes_marks() {
+            return Vec::new();
+        }
+        let marks = recent.lock().marks.all();
+        for &(uid, read) in &marks {
+            // An inbox that can't be read must not keep the marks of the others from being stored.
+            if let Err(error) = self.draft.mark_read(uid, read) {
+                tracing::error!(%error, uid = uid.0, "a read mark was not stored");
+            }
+        }
+        marks
+    }
+
     /// Returns whether the commit takes more jobs. While jobs are refused, it takes one at a time: refused jobs add no
     /// cost, so the loop might never end.
     fn takes_more(&self) -> bool {
@@ -170,12 +194,8 @@ impl<'a> GroupCommit<'a> {
                 self.has_writes = true;
                 self.piece(BatchProgress::new(batch, answer), queue, false);
             }
-            Job::Read { uid, read, answer } => {
-                if let Err(error) = self.draft.mark_read(uid, read) {
-                    tracing::error!(%error, "a read mark was not moved");
-                }
-                self.pending.push(PendingAnswer::Read(answer));
-            }
+            // The marks are added when all jobs are collected.
+            Job::StoreMarks => {}
             Job::Trim {
                 generation, answer, ..
             }

@@ -10,7 +10,8 @@ use std::sync::atomic::Ordering;
 use hashbrown::HashMap;
 use parking_lot::MutexGuard;
 
-use super::super::answers::{CommitAnswers, Outcome};
+use super::super::Shared;
+use super::super::answers::{CommitAnswers, Outcome, PendingAnswer};
 use super::super::batch::BatchProgress;
 use super::super::bounds::{InboxBounds, InboxChange};
 use super::super::counts::DeliveryCounts;
@@ -23,7 +24,7 @@ use super::allowed_jobs::AllowedJobs;
 use super::collect::GroupCommit;
 use super::job::Job;
 use crate::config::SyncMode;
-use crate::id::Uid;
+use crate::id::{Uid, Version};
 use crate::store::{InboxState, StoreError};
 
 impl Writer {
@@ -51,6 +52,7 @@ impl Writer {
         );
         let mut commit = GroupCommit::new(draft, allowed, shared.generation());
         commit.collect(first, &mut self.queue, &mut self.reclaim_state);
+        let marks = commit.add_marks(&shared.recent);
         let GroupCommit {
             draft,
             mut pending,
@@ -71,9 +73,10 @@ impl Writer {
             let unfinished = self.queue.take_unfinished().into_iter();
             pending.extend(unfinished.map(BatchProgress::abort));
             for answer in &mut pending {
-                answer.forget_last_piece(|uid| inbox_state(engine, uid));
+                answer.forget_last_piece(|uid| shared.inbox_state(engine, uid));
             }
         }
+        shared.settle_marks(&marks, &outcome, &mut pending);
         CommitAnswers::new(pending, outcome).hand_over();
     }
 
@@ -81,7 +84,7 @@ impl Writer {
     pub(super) fn refuse_unfinished(&mut self, engine: Option<&Engine>, outcome: &Outcome) {
         for batch in self.queue.take_unfinished() {
             let mut refused = batch.abort();
-            refused.forget_last_piece(|uid| inbox_state(engine?, uid));
+            refused.forget_last_piece(|uid| self.shared.inbox_state(engine?, uid));
             refused.answer(outcome, None);
         }
     }
@@ -169,14 +172,15 @@ impl Writer {
             counts.committed(&prepared.inboxes);
         }
         let gone = {
-            // The engine and the recent entries change under one lock, as in `publish`.
+            // The engine and the recent entries change under one lock, as in `publish`. So does the generation, for the
+            // pages that note their read marks under that lock. It changes after the contents: a reader that sees the
+            // new one must not find the old contents.
             let mut recent = self.shared.recent.lock();
             engine.publish();
+            self.shared.generation.fetch_add(1, Ordering::Release);
             mem::take(&mut *recent)
         };
         drop(gone);
-        // The generation changes last: a reader that sees the new one must not find the old contents.
-        self.shared.generation.fetch_add(1, Ordering::Release);
     }
 
     /// Makes a commit visible, in the engine and among the recent entries.
@@ -205,8 +209,32 @@ impl Writer {
     }
 }
 
-/// Returns the state of an inbox as of the last commit that was stored; none if it can't be read.
-fn inbox_state(engine: &Engine, uid: Uid) -> Option<InboxState> {
-    let bounds = InboxBounds::read(&engine.view(), uid).ok()?;
-    Some(bounds.inbox_state(uid))
+impl Shared {
+    /// Returns the state of an inbox as of the last commit that was stored, with the noted read mark; none if it can't be
+    /// read.
+    fn inbox_state(&self, engine: &Engine, uid: Uid) -> Option<InboxState> {
+        let bounds = InboxBounds::read(&engine.view(), uid).ok()?;
+        let noted = self.recent.lock().marks.get(uid);
+        Some(bounds.with_mark(noted).inbox_state(uid))
+    }
+
+    /// Shows the noted read marks in the answers of a commit, and then removes those that the commit has stored. The
+    /// marks of a commit that is not stored are left to the next one.
+    fn settle_marks(
+        &self,
+        marks: &[(Uid, Version)],
+        outcome: &Outcome,
+        answers: &mut [PendingAnswer],
+    ) {
+        let mut recent = self.recent.lock();
+        if recent.marks.is_empty() {
+            return;
+        }
+        for answer in answers {
+            answer.show_marks(&recent.marks);
+        }
+        if let Outcome::Stored = outcome {
+            recent.marks.remove_stored(marks);
+        }
+    }
 }

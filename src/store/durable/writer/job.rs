@@ -28,15 +28,9 @@ pub enum Job {
         /// Takes the results.
         answer: AnswerSender<Result<Committed, StoreError>>,
     },
-    /// Moves a read mark.
-    Read {
-        /// The owner of the inbox.
-        uid: Uid,
-        /// The version to move the mark to. It is never moved back, nor beyond the inbox.
-        read: Version,
-        /// Notified when the mark was moved, or when it can't be.
-        answer: AnswerSender<()>,
-    },
+    /// Stores the [read marks](super::super::marks) that are noted. Every commit does that, so this only makes sure that
+    /// there is one.
+    StoreMarks,
     /// Removes old entries of an inbox.
     Trim {
         /// The generation of the store that `through` was found in. In another one, nothing is removed.
@@ -76,7 +70,8 @@ pub enum Job {
 }
 
 impl Job {
-    /// Replies without doing the job. Jobs that are never part of a commit get no reply.
+    /// Replies without doing the job. Jobs that nobody waits for, and those that are never part of a commit, get no
+    /// reply.
     pub fn refuse(self, outcome: &Outcome) {
         let pending = match self {
             Job::Commit { batch, answer } => PendingAnswer::Batch {
@@ -84,11 +79,10 @@ impl Job {
                 committed: refused(batch.len()),
                 stored: 0,
             },
-            Job::Read { answer, .. } => PendingAnswer::Read(answer),
             Job::Trim { answer, .. } | Job::Expire { answer, .. } => {
                 PendingAnswer::Removed(answer, 0)
             }
-            Job::Replace { .. } | Job::Reclaim | Job::Close { .. } => return,
+            Job::StoreMarks | Job::Replace { .. } | Job::Reclaim | Job::Close { .. } => return,
         };
         pending.answer(outcome, None);
     }

@@ -181,6 +181,10 @@ impl Writer {
     fn close(&mut self) -> Result<(), StoreError> {
         // Jobs that are submitted from here on are refused by the closed queue.
         self.queue.close();
+        let has_marks = !self.shared.recent.lock().marks.is_empty();
+        if has_marks {
+            self.make_group_commit(None);
+        }
         let synced = self.stop_compaction();
         self.shared.forget_recent();
         let engine = self.shared.engine.write().take();
