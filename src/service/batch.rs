@@ -91,7 +91,7 @@ impl WriteBatch {
     /// Adds a read mark, which is stored together with the writes, so that the sync after the batch need not store it.
     pub(super) fn mark_read(&mut self, uid: Uid, request: &SyncRequest) {
         let after = request.after;
-        self.read_mark = (after > Version::START).then_some(Write::Read { uid, after });
+        self.read_mark = (after > Version::START).then_some(Write::MarkRead { uid, after });
     }
 
     /// Adds the time in the newest id that the server gave to a message. It is stored together with the messages, so that a

@@ -72,7 +72,7 @@ pub enum Write {
     },
     /// Moves a read mark forward, as a [`read_page`](super::MessageStore::read_page) does. A sync that follows other
     /// writes sends its mark with them in one batch, so that it costs no commit of its own.
-    Read {
+    MarkRead {
         /// The user whose read mark is moved.
         uid: Uid,
         /// The newest version that the user has read. A version beyond the inbox leaves the mark where it is.

@@ -142,6 +142,6 @@ fn cost(draft: &mut Draft<'_>, write: &Write) -> usize {
         // Joining copies the group's list of members.
         Write::Join { uids, group, .. } => 1 + uids.len() + draft.receivers(*group) / LOOK_UP,
         Write::Quit { group, .. } => 1 + draft.receivers(*group) / LOOK_UP,
-        Write::Register { .. } | Write::Read { .. } | Write::IssuedIds { .. } => 1,
+        Write::Register { .. } | Write::MarkRead { .. } | Write::IssuedIds { .. } => 1,
     }
 }

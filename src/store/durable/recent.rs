@@ -36,7 +36,7 @@ const INBOXES: usize = 65_536;
 const MAX_BYTES: usize = 16 << 20;
 
 /// The approximate memory that a message takes besides its id and text, in bytes.
-const MESSAGE_OVERHEAD: usize = size_of::<NewMessage>() + size_of::<Message>() + 64;
+const MESSAGE_OVERHEAD: usize = size_of::<CachedMessage>() + size_of::<Message>() + 64;
 /// The memory that a message takes in each inbox, in bytes. A deque may have space for twice its entries.
 const ENTRY: usize = 2 * size_of::<Arc<Message>>();
 
@@ -47,7 +47,7 @@ pub struct Recent {
     pub marks: ReadMarks,
     inboxes: Cache<Uid, Inbox>,
     /// All messages in the cache, the oldest first, for their eviction.
-    new_messages: VecDeque<NewMessage>,
+    messages: VecDeque<CachedMessage>,
     /// The approximate memory that the messages take.
     bytes: usize,
     max_bytes: usize,
@@ -59,7 +59,7 @@ pub struct Recent {
 #[derive(Debug, Default)]
 #[must_use]
 pub struct Evicted {
-    _deliveries: Vec<NewMessage>,
+    _messages: Vec<CachedMessage>,
     _entries: Vec<VecDeque<Arc<Message>>>,
 }
 
@@ -73,7 +73,7 @@ struct Inbox {
 
 /// A message, and the users into whose inboxes it was put.
 #[derive(Debug)]
-pub struct NewMessage {
+pub struct CachedMessage {
     pub message: Arc<Message>,
     pub receivers: Receivers,
 }
@@ -98,7 +98,7 @@ impl Recent {
         Recent {
             marks: ReadMarks::default(),
             inboxes: Cache::new(INBOXES),
-            new_messages: VecDeque::new(),
+            messages: VecDeque::new(),
             bytes: 0,
             max_bytes,
             max_commit_entries,
@@ -161,9 +161,9 @@ impl Recent {
     pub fn publish(
         &mut self,
         changes: &HashMap<Uid, InboxChange>,
-        new_messages: Vec<NewMessage>,
+        new_messages: Vec<CachedMessage>,
     ) -> Evicted {
-        let entries: usize = new_messages.iter().map(NewMessage::entries).sum();
+        let entries: usize = new_messages.iter().map(CachedMessage::entries).sum();
         if entries > self.max_commit_entries {
             return self.skip(changes, new_messages);
         }
@@ -177,17 +177,17 @@ impl Recent {
                 }
             }
             self.bytes += new_message.size();
-            self.new_messages.push_back(new_message);
+            self.messages.push_back(new_message);
         }
         Evicted::default()
     }
 
     /// Takes over the bounds of a large commit without its entries. The entries of the inboxes that have grown would
-    /// have a gap behind them, so they are removed. Their messages stay in `new_messages` until they are evicted.
+    /// have a gap behind them, so they are removed. Their messages stay in `messages` until they are evicted.
     fn skip(
         &mut self,
         changes: &HashMap<Uid, InboxChange>,
-        new_messages: Vec<NewMessage>,
+        new_messages: Vec<CachedMessage>,
     ) -> Evicted {
         let mut entries = Vec::new();
         for (&uid, InboxChange { before, now }) in changes {
@@ -199,7 +199,7 @@ impl Recent {
             self.advance(uid, *now);
         }
         Evicted {
-            _deliveries: new_messages,
+            _messages: new_messages,
             _entries: entries,
         }
     }
@@ -227,13 +227,13 @@ impl Recent {
             return None;
         }
         Some(Evicted {
-            _deliveries: evicted,
+            _messages: evicted,
             _entries: Vec::new(),
         })
     }
 
-    fn evict_oldest(&mut self) -> Option<NewMessage> {
-        let oldest = self.new_messages.pop_front()?;
+    fn evict_oldest(&mut self) -> Option<CachedMessage> {
+        let oldest = self.messages.pop_front()?;
         self.bytes = self.bytes.saturating_sub(oldest.size());
         for uid in oldest.receivers.uids() {
             if let Some(mut inbox) = self.inboxes.get_mut(uid) {
@@ -268,7 +268,7 @@ impl Inbox {
     }
 }
 
-impl NewMessage {
+impl CachedMessage {
     fn entries(&self) -> usize {
         self.receivers.uids().len()
     }
@@ -352,7 +352,7 @@ mod tests {
                     [uid] => Receivers::One(uid),
                     _ => Receivers::Members(uids.clone().into()),
                 };
-                new_messages.push(NewMessage { message, receivers });
+                new_messages.push(CachedMessage { message, receivers });
             }
             for &(uid, through) in trimmed {
                 // Retention removes only entries of earlier commits.
@@ -475,7 +475,7 @@ mod tests {
             fixture.inboxes.clear();
         }
         let held = held.iter().filter(|message| message.strong_count() > 0);
-        assert_eq!(held.count(), fixture.recent.new_messages.len());
+        assert_eq!(held.count(), fixture.recent.messages.len());
         assert!(fixture.recent.bytes <= fixture.recent.max_bytes);
         let places = |uid| fixture.recent.inboxes.get(uid).unwrap().newest.capacity();
         assert!(everyone.iter().all(|uid| places(uid) <= 64));
@@ -528,7 +528,7 @@ mod tests {
                 && fixture.check(Uid(1), Version(total + 2), ALL)
         );
         assert_eq!(
-            (fixture.recent.bytes, fixture.recent.new_messages.len()),
+            (fixture.recent.bytes, fixture.recent.messages.len()),
             (0, 0)
         );
     }

@@ -468,7 +468,7 @@ mod tests {
         let later = vec![
             send(0, count),
             send(7, count),
-            Write::Read {
+            Write::MarkRead {
                 uid: Uid(1),
                 after: Version(3),
             },

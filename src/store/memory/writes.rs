@@ -121,7 +121,7 @@ impl State {
                 None => WriteOutcome::Done,
             },
             Write::Quit { group, uid } => self.quit(group, uid)?,
-            Write::Read { uid, after } => {
+            Write::MarkRead { uid, after } => {
                 if let Some(inbox) = self.inboxes.get_mut(uid)
                     && after <= inbox.total()
                 {

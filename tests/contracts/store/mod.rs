@@ -351,7 +351,7 @@ async fn each_write_of_a_batch_has_its_outcome(store: Arc<dyn Store>) {
         ]
     );
     let marks = vec![
-        Write::Read {
+        Write::MarkRead {
             uid: Uid(1),
             after: Version(2),
         },
@@ -751,7 +751,7 @@ async fn the_read_mark_only_moves_forward(store: Arc<dyn Store>) {
 }
 
 async fn a_read_mark_can_come_with_other_writes(store: Arc<dyn Store>) {
-    let read = |after| Write::Read { uid: Uid(2), after };
+    let read = |after| Write::MarkRead { uid: Uid(2), after };
     for (n, (asked, mark)) in [(1, 1), (0, 1), (3, 3), (9, 3), (-1, 3), (2, 3)]
         .into_iter()
         .enumerate()
@@ -763,7 +763,7 @@ async fn a_read_mark_can_come_with_other_writes(store: Arc<dyn Store>) {
         assert_eq!(read_mark(&*store, 2).await, mark, "after {asked}");
     }
     // A read mark creates no inbox, and is no growth of one.
-    let nobody = Write::Read {
+    let nobody = Write::MarkRead {
         uid: Uid(7),
         after: Version(1),
     };

@@ -193,9 +193,9 @@ impl State {
                 let (group, uid) = (*group, *uid);
                 vec![Record::Left { group, uid }]
             }
-            Write::Read { .. } if bug == Some(Bug::ReadMarkNotSynced) => Vec::new(),
-            Write::Read { uid, after } if *after > self.inbox_state(*uid).total => Vec::new(),
-            Write::Read { uid, after } => {
+            Write::MarkRead { .. } if bug == Some(Bug::ReadMarkNotSynced) => Vec::new(),
+            Write::MarkRead { uid, after } if *after > self.inbox_state(*uid).total => Vec::new(),
+            Write::MarkRead { uid, after } => {
                 let (uid, read) = (*uid, *after);
                 vec![Record::ReadMark { uid, read }]
             }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use prost::Message as _;
 
 use super::super::engine::EngineError;
-use super::super::recent::{NewMessage, Receivers};
+use super::super::recent::{CachedMessage, Receivers};
 use super::super::record::{
     self, EntryRecord, IdRecord, MemberRecord, Record, SharedMessageRecord,
 };
@@ -39,7 +39,7 @@ impl Draft<'_> {
         self.put(id, &IdRecord::default());
         record::encode_own(&message, &mut self.scratch);
         let version = self.append(target);
-        self.new_messages.push(NewMessage {
+        self.new_messages.push(CachedMessage {
             message,
             receivers: Receivers::One(target),
         });
@@ -97,7 +97,7 @@ impl Draft<'_> {
             self.append(uid);
         }
         grown.extend_from_slice(&members);
-        self.new_messages.push(NewMessage {
+        self.new_messages.push(CachedMessage {
             message,
             receivers: Receivers::Members(Arc::clone(&members)),
         });

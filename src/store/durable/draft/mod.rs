@@ -7,14 +7,14 @@
 //! | module | what it does |
 //! |---|---|
 //! | `deliver` | puts messages and acks into inboxes |
-//! | `groups` | changes the members of groups |
+//! | `membership` | changes the members of groups |
 //! | `trim` | removes old entries and expired ids |
 
 mod deliver;
-mod groups;
+mod membership;
 mod trim;
 
-pub use groups::GroupCache;
+pub use membership::MembersCache;
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -26,7 +26,7 @@ use parking_lot::Mutex;
 
 use super::bounds::{InboxBounds, InboxChange};
 use super::engine::{Change, EngineError, Key, Value, View};
-use super::recent::{NewMessage, Recent};
+use super::recent::{CachedMessage, Recent};
 use super::record::{self, GroupRecord, NumberRecord, Record, StateRecord, UserRecord};
 use crate::id::{GroupId, Uid, Version};
 use crate::store::members::{Members, members_of};
@@ -38,7 +38,7 @@ pub struct Draft<'a> {
     view: View<'a>,
     /// The cache of the bounds of inboxes. Its lock is held for single look-ups, since readers wait for it.
     recent: &'a Mutex<Recent>,
-    group_cache: &'a mut GroupCache,
+    members_cache: &'a mut MembersCache,
     /// How far commits, texts and times have come with this draft.
     state: StateRecord,
     /// `state` as the last commit has left it.
@@ -48,7 +48,7 @@ pub struct Draft<'a> {
     /// The new entries of inboxes. They are not looked up while the draft is made, so they need no order.
     entries: Vec<Change>,
     /// The messages of `entries`, for [`Recent`].
-    new_messages: Vec<NewMessage>,
+    new_messages: Vec<CachedMessage>,
     /// The bounds of the inboxes that the draft has read or changed.
     inboxes: HashMap<Uid, InboxChange>,
     /// The members of the groups that the draft has changed.
@@ -72,13 +72,13 @@ impl<'a> Draft<'a> {
     pub fn new(
         view: View<'a>,
         recent: &'a Mutex<Recent>,
-        group_cache: &'a mut GroupCache,
+        members_cache: &'a mut MembersCache,
         state: StateRecord,
     ) -> Self {
         Draft {
             view,
             recent,
-            group_cache,
+            members_cache,
             state,
             before: state,
             changes: BTreeMap::new(),
@@ -167,7 +167,7 @@ impl<'a> Draft<'a> {
                 max_members,
             } => self.join(group, &uids, max_members),
             Write::Quit { group, uid } => self.quit(group, uid),
-            Write::Read { uid, after } => {
+            Write::MarkRead { uid, after } => {
                 self.mark_read(uid, after)?;
                 Ok(Ok(WriteOutcome::Done))
             }
@@ -278,10 +278,10 @@ pub struct PreparedGroupCommit {
     /// The changes for the engine.
     pub changes: Vec<Change>,
     /// The messages for [`Recent::publish`].
-    pub new_messages: Vec<NewMessage>,
+    pub new_messages: Vec<CachedMessage>,
     /// The bounds of the inboxes that were read or changed.
     pub inboxes: HashMap<Uid, InboxChange>,
-    /// The members of changed groups, for [`GroupCache::adopt`].
+    /// The members of changed groups, for [`MembersCache::adopt`].
     pub members: HashMap<GroupId, Members>,
     /// The size of the removed values, in bytes, where they were read: it tells how much a compaction can give back.
     pub freed: usize,

@@ -15,9 +15,9 @@ use super::super::answers::{CommitAnswers, Outcome, PendingAnswer};
 use super::super::batch::BatchProgress;
 use super::super::bounds::{InboxBounds, InboxChange};
 use super::super::counts::DeliveryCounts;
-use super::super::draft::{Draft, GroupCache, PreparedGroupCommit};
+use super::super::draft::{Draft, MembersCache, PreparedGroupCommit};
 use super::super::engine::{Engine, EngineError};
-use super::super::recent::NewMessage;
+use super::super::recent::CachedMessage;
 use super::super::record::StateRecord;
 use super::Writer;
 use super::allowed_jobs::AllowedJobs;
@@ -47,7 +47,7 @@ impl Writer {
         let draft = Draft::new(
             engine.view(),
             &shared.recent,
-            &mut self.group_cache,
+            &mut self.members_cache,
             self.state,
         );
         let mut commit = GroupCommit::new(draft, allowed, shared.generation());
@@ -160,12 +160,12 @@ impl Writer {
     /// Shows a commit to readers, and remembers what the next commits need of it.
     fn publish_commit(&mut self, engine: &Engine, prepared: PreparedGroupCommit) {
         if !prepared.is_all_new {
-            self.group_cache.adopt(prepared.members);
+            self.members_cache.adopt(prepared.members);
             self.shared.counts.lock().committed(&prepared.inboxes);
             return self.publish(engine, &prepared.inboxes, prepared.new_messages);
         }
-        self.group_cache = GroupCache::default();
-        self.group_cache.adopt(prepared.members);
+        self.members_cache = MembersCache::default();
+        self.members_cache.adopt(prepared.members);
         {
             let mut counts = self.shared.counts.lock();
             *counts = DeliveryCounts::default();
@@ -188,7 +188,7 @@ impl Writer {
         &self,
         engine: &Engine,
         changes: &HashMap<Uid, InboxChange>,
-        new_messages: Vec<NewMessage>,
+        new_messages: Vec<CachedMessage>,
     ) {
         let gone = {
             // Both change under one lock, so that no reader sees the one without the other.

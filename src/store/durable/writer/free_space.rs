@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::answers::Outcome;
-use super::super::draft::GroupCache;
+use super::super::draft::MembersCache;
 use super::super::engine::{EngineError, in_words};
 use super::Writer;
 use super::allowed_jobs::AllowedJobs;
@@ -143,7 +143,7 @@ impl Writer {
     /// Notes that the engine takes no more commits. If want of space is the cause, the engine is opened again when
     /// there is some. For any other cause, the store has failed.
     pub(super) fn note_poisoned(&mut self, what: &'static str, error: fjall::Error) -> Outcome {
-        self.group_cache = GroupCache::default();
+        self.members_cache = MembersCache::default();
         self.shared.forget_recent();
         if let Err(why) = self.folder_guard.check_all() {
             return Outcome::Failed(self.shared.fail(StoreError::FolderGone(why)));

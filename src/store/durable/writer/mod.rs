@@ -40,7 +40,7 @@ use self::free_space::FreeSpace;
 use self::reclaim_state::ReclaimState;
 use super::answers::Outcome;
 use super::checkpoint::{Checkpoint, CheckpointFile};
-use super::draft::GroupCache;
+use super::draft::MembersCache;
 use super::engine::{Engine, EngineError, in_words};
 use super::folder_guard::FolderGuard;
 use super::record::StateRecord;
@@ -69,10 +69,10 @@ pub struct Writer {
     checkpoint_file: CheckpointFile,
     /// The state after the last commit.
     state: StateRecord,
-    /// How far the commits have come, as the mark has it.
+    /// How far the commits have come, as the checkpoint has it.
     checkpoint: Checkpoint,
     /// The members of groups, cached so that they need not be read for each message.
-    group_cache: GroupCache,
+    members_cache: MembersCache,
     /// Notices that the folder is gone.
     folder_guard: FolderGuard,
     /// Whether the engine takes no more commits until it is opened again.
@@ -97,7 +97,7 @@ impl Writer {
             checkpoint_file,
             state,
             checkpoint: Checkpoint::all(state),
-            group_cache: GroupCache::default(),
+            members_cache: MembersCache::default(),
             folder_guard,
             is_poisoned: false,
             free_space: FreeSpace::default(),

@@ -315,7 +315,7 @@ impl Writer {
             return;
         };
         // The commit changes only the number of commits.
-        let remembered = &mut self.group_cache;
+        let remembered = &mut self.members_cache;
         let draft = Draft::new(engine.view(), &shared.recent, remembered, self.state);
         let prepared = draft.finish();
         let outcome = self.write_commit(engine, prepared, false);

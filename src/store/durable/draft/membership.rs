@@ -24,7 +24,7 @@ const MEMBERS: u64 = 1 << 20;
 
 /// A cache of the members of groups, as the last commit has left them. The writer owns it.
 #[derive(Debug)]
-pub struct GroupCache {
+pub struct MembersCache {
     members: Cache<GroupId, Members, ByMembers>,
 }
 
@@ -38,15 +38,15 @@ impl Weighter<GroupId, Members> for ByMembers {
     }
 }
 
-impl Default for GroupCache {
+impl Default for MembersCache {
     fn default() -> Self {
-        GroupCache {
+        MembersCache {
             members: Cache::with_weighter(GROUPS, MEMBERS, ByMembers),
         }
     }
 }
 
-impl GroupCache {
+impl MembersCache {
     /// Adds the members of groups that a commit has changed. The commit must have been written.
     pub fn adopt(&mut self, members: HashMap<GroupId, Members>) {
         for (group, list) in members {
@@ -117,14 +117,16 @@ impl Draft<'_> {
         if let Some(members) = self.members.get(&group) {
             return Ok(Some(Arc::clone(members)));
         }
-        if let Some(members) = self.group_cache.members.get(&group) {
+        if let Some(members) = self.members_cache.members.get(&group) {
             return Ok(Some(Arc::clone(members)));
         }
         if !self.has::<GroupRecord>(&record::group_key(group))? {
             return Ok(None);
         }
         let members: Members = Arc::new(self.view.members(group)?);
-        self.group_cache.members.insert(group, Arc::clone(&members));
+        self.members_cache
+            .members
+            .insert(group, Arc::clone(&members));
         Ok(Some(members))
     }
 }
