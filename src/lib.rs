@@ -130,7 +130,8 @@
 //! | [`text`], [`file_target`], [`byte_size`], [`number`] | reading and writing files, sizes with units, ids in JSON |
 //! | `sharded`, `phc` | maps with many locks; password hashes |
 //!
-//! The modules use each other in one direction only, and no files use each other in a circle: `tests/layering.rs` checks both.
+//! The modules use each other in one direction only, and no files use each other in a circle, except that a
+//! child module may use what its parent defines: `tests/layering.rs` checks both.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

@@ -29,7 +29,7 @@ pub enum Confirmed {
 }
 
 /// Why a reset or a load failed. The store is unchanged, except after [`Fault`](Self::Fault) and
-/// [`Fixture`](Self::Fixture).
+/// [`Fixture`](Self::Fixture), and after a [`Replace`](Self::Replace) whose store failed when it had taken the new contents.
 #[derive(Debug, thiserror::Error)]
 pub enum ResetError {
     /// The store is durable, and the caller has not confirmed.

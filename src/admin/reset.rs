@@ -1,6 +1,7 @@
 //! The handlers that empty the stack, and that save and load snapshots of what the store holds.
 //!
-//! Serves `routes`. The work is that of the module [`reset`](crate::reset); here are the confirmation, and the bounds on the
+//! Serves `routes`. Resets and loads are done by the module [`reset`](crate::reset), and a snapshot is made by
+//! [`Core::snapshot`](crate::core::Core::snapshot); here are the confirmation, and the bounds on the
 //! memory that snapshots take. A reset that has begun is finished even if its client disconnects.
 
 use std::sync::Arc;
@@ -147,7 +148,7 @@ pub async fn save(State(deps): State<Arc<Deps>>) -> Result<impl IntoResponse, Pr
 /// # Errors
 ///
 /// 400 if the body is no snapshot, the status of [`BodyError`](crate::http::BodyError) if it was not read to its end, 409 if
-/// another snapshot is being loaded, and the errors of [`reset`]. The store is as it was then.
+/// another snapshot is being loaded, and the errors of [`reset`]. The store is as it was then, unless it has failed.
 pub async fn load(
     State(deps): State<Arc<Deps>>,
     QueryParams(confirm): QueryParams<Confirm>,

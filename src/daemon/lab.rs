@@ -118,7 +118,8 @@ impl Imd {
     /// Waits until nothing is in flight: every frame that has arrived is answered, its messages are stored, and all replies
     /// and notifies have been written to their sockets.
     ///
-    /// This also waits while a fault holds a frame back, and while a client does not read what is written to it. The
+    /// This also waits while a fault delays or throttles a frame, and while a client does not read what is written to it. It
+    /// does not wait for a frame that `reorder` holds until the next one: only the client can send that one. The
     /// sessions of a paused access server are not waited for. A frame that a client has sent and that has not arrived is
     /// not seen.
     pub async fn settled(&self) {
@@ -174,7 +175,7 @@ impl Imd {
     ///
     /// # Errors
     ///
-    /// [`ResetError`]; the store is as it was then. A store in a folder refuses this: see
+    /// [`ResetError`]; the store is as it was then, unless it has failed. A store in a folder refuses this: see
     /// [`load_durable`](Self::load_durable).
     pub async fn load(&self, snapshot: Snapshot) -> Result<(), ResetError> {
         self.reset.load(snapshot, Confirmed::No).await

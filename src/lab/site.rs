@@ -37,7 +37,7 @@ pub enum Site {
     /// A snowflake id is generated, for a message without an id or for a new group.
     #[serde(rename = "idgen.next")]
     IdgenNext,
-    /// A message, user or group from a client or the HTTP API is about to be stored.
+    /// A batch of messages and acks, a user, a group or a membership is about to be stored, whoever asked for it.
     #[serde(rename = "store.write")]
     StoreWrite,
     /// A page of an inbox is read from the store.

@@ -100,7 +100,7 @@ impl Services {
     ///
     /// # Errors
     ///
-    /// [`SyncError`]; the read mark has not moved then.
+    /// [`SyncError`]; this call has not moved the read mark then, but with `is_marked` the commit before it may have.
     pub async fn sync(
         &self,
         caller: Caller<'_>,

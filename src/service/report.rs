@@ -37,7 +37,8 @@ pub struct Report {
     pub repeated: u64,
     /// Entries that followed a newer entry in their page.
     pub swapped: u64,
-    /// Tasks that had not ended when the grace period of a shutdown was over. Each waits for the store.
+    /// Tasks, and commits whose caller has ended, that had not ended one second after the grace period of a shutdown. 0 in
+    /// the report of a running stack.
     pub unfinished: usize,
     /// The counts of each inbox, by uid: the first thousand inboxes of which something was counted.
     pub inboxes: Vec<InboxReport>,

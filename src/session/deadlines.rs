@@ -1,8 +1,8 @@
 //! The deadlines of a session, and the times from which they run.
 //!
 //! Serves the connection, which notes what happens, and the sweep, which asks which deadline was missed. Times are those of
-//! the stack's clock. Only time in which the peer could act counts: the deadlines stand still while a handler runs and
-//! while the server is paused. The deadline of the login stands still only during a pause.
+//! the stack's clock. Only time in which the peer could act counts: all deadlines stand still while the server is
+//! paused, and those for idling and for half frames also while a handler runs.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;

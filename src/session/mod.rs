@@ -268,8 +268,8 @@ impl Session {
         callback(self);
     }
 
-    /// Returns whether nothing of the session is in progress: every request is answered and nothing waits to be written, or
-    /// the session is half-open.
+    /// Returns whether nothing of the session is in progress: every request is answered and nothing waits to be written, but
+    /// for what `reorder` holds until the next frame; or the session is half-open.
     pub fn is_settled(&self) -> bool {
         self.is_half_open() || self.timers.is_awaiting_peer() && self.notify_queue.lock().is_empty()
     }
@@ -288,7 +288,7 @@ impl Session {
         }
     }
 
-    /// Returns how many bytes the socket has not taken yet.
+    /// Returns how many bytes of replies and notifies the socket has not taken yet.
     pub fn queued(&self) -> usize {
         self.notify_queue.lock().unwritten()
     }

@@ -13,8 +13,8 @@
 //! feature `durable` a store in a folder. Both keep the contract that is tested in `tests/contracts/store`.
 //!
 //! Every change goes through [`MessageStore::commit`] in a batch, also changes of accounts: a message to a group is
-//! ordered with the changes of its members. The writes of all frames that one read of a socket brought are one batch,
-//! so that a durable store can write and sync many batches at once.
+//! ordered with the changes of its members. The writes of the frames that one read of a socket brought are mostly one
+//! batch ("One read, one commit" in docs/architecture.md), so that they cost one sync.
 
 mod account;
 #[cfg(feature = "durable")]

@@ -59,13 +59,14 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Returns whether nothing more is written to the peer.
+    /// Returns whether the peer gets no farewell.
     pub(super) fn is_silenced(&self) -> bool {
         let backlog = self.backlog.as_ref();
         self.session.is_half_open() || backlog.is_some_and(|backlog| backlog.is_silenced)
     }
 
-    /// Ends the session without another byte to the peer.
+    /// Closes the session without a farewell. Replies to earlier requests of the same read are still written, unless a rule
+    /// for replies or notifies is in force.
     pub(super) fn end_silently(&mut self, reason: CloseReason) {
         self.backlog.get_or_insert_default().is_silenced = true;
         self.session.close(reason);

@@ -81,7 +81,7 @@ struct Backlog {
     held_request: Option<Box<HeldRequest>>,
     /// A frame to be written that a fault holds back until the next one has passed.
     held_reply: Option<Box<HeldReply>>,
-    /// Whether a fault has ended the session, so that nothing more is written.
+    /// Whether a fault has ended the session, so that it gets no farewell.
     is_silenced: bool,
 }
 

@@ -75,7 +75,7 @@ impl State {
             let last = inbox.total().saturating_sub(cleaning.max_inbox);
             let too_many = *cleaning.too_many.get_or_insert(last);
             let message = inbox.remove_oldest(too_many, cleaning.keep_from)?;
-            if inbox.trimmed_through > inbox.delivered {
+            if inbox.trimmed_through > inbox.delivered_through {
                 self.ledger.removed += 1;
                 inbox.ledger.removed += 1;
             }

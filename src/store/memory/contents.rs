@@ -38,16 +38,25 @@ pub(super) struct MessageCopies {
     builder: SnapshotBuilder,
     /// The generation of the contents that are copied.
     generation: u64,
-    /// The inboxes of which entries are left to copy. `trimmed_through` is the newest version that was copied.
+    /// The inboxes of which no entry was copied.
     inboxes: vec::IntoIter<InboxSummary>,
-    inbox: Option<InboxSummary>,
-    /// The key of the last of the ids without an inbox that was copied, and the number of the newest to copy.
+    /// The inbox of which some entries were copied.
+    inbox: Option<RestOfInbox>,
+    /// The key (send time and number) of the last id without an inbox that was copied.
     expiring: (i64, u64),
+    /// The number of the newest id without an inbox that is to be copied. Later ones are not of the snapshot.
     expiring_count: u64,
     /// What was copied under the lock and is not in the builder yet.
     copied: Vec<Copied>,
     /// The index in the builder of each message to a group, by its address: many inboxes share it.
     indexes: HashMap<usize, usize>,
+}
+
+/// The entries of an inbox that are left to copy: the versions above `copied_through`, up to `total`.
+struct RestOfInbox {
+    uid: Uid,
+    copied_through: Version,
+    total: Version,
 }
 
 /// An entry of an inbox, or an id without an inbox.
@@ -62,6 +71,16 @@ enum CopiedReceivers {
     Group(Members),
     /// Those of a message that is in the builder.
     Known(usize),
+}
+
+impl From<InboxSummary> for RestOfInbox {
+    fn from(inbox: InboxSummary) -> Self {
+        RestOfInbox {
+            uid: inbox.uid,
+            copied_through: inbox.trimmed_through,
+            total: inbox.total,
+        }
+    }
 }
 
 impl Outline {
@@ -126,12 +145,13 @@ impl MessageCopies {
         }
         let mut left = WORK_AT_ONCE;
         while left > 0 {
-            let Some(mut inbox) = self.inbox.take().or_else(|| self.inboxes.next()) else {
+            let next = || self.inboxes.next().map(RestOfInbox::from);
+            let Some(mut inbox) = self.inbox.take().or_else(next) else {
                 return Ok(self.copy_expiring(state, left));
             };
             left -= 1;
             left -= self.copy_entries(state, &mut inbox, left);
-            if inbox.trimmed_through < inbox.total {
+            if inbox.copied_through < inbox.total {
                 self.inbox = Some(inbox);
             }
         }
@@ -139,21 +159,21 @@ impl MessageCopies {
     }
 
     /// Copies up to `limit` entries of an inbox, and returns how many they were.
-    fn copy_entries(&mut self, state: &State, rest: &mut InboxSummary, limit: usize) -> usize {
+    fn copy_entries(&mut self, state: &State, rest: &mut RestOfInbox, limit: usize) -> usize {
         let Some(inbox) = state.inboxes.get(rest.uid) else {
-            rest.trimmed_through = rest.total;
+            rest.copied_through = rest.total;
             return 0;
         };
-        let skipped = usize::try_from(rest.trimmed_through - inbox.trimmed_through);
+        let skipped = usize::try_from(rest.copied_through - inbox.trimmed_through);
         let entries = inbox.entries.after(skipped.unwrap_or_default());
-        let versions = rest.trimmed_through.following();
+        let versions = rest.copied_through.following();
         let total = rest.total;
         let mut count = 0;
         for (version, message) in versions.zip(entries).take(limit) {
             if version > total {
                 break;
             }
-            (rest.trimmed_through, count) = (version, count + 1);
+            (rest.copied_through, count) = (version, count + 1);
             let receivers = match message.kind {
                 Kind::Group => self.group_receivers(state, message),
                 Kind::P2p | Kind::Ack => Some(CopiedReceivers::One(rest.uid)),
@@ -355,7 +375,7 @@ impl State {
             trimmed_through: summary.trimmed_through,
             entries: entries.into_iter().map(|(_, message)| message).collect(),
             read: summary.read,
-            delivered: summary.total,
+            delivered_through: summary.total,
             ids,
             ..Inbox::default()
         };

@@ -25,7 +25,7 @@ pub(super) struct Inbox {
     /// The read mark. It is never below `trimmed_through`.
     pub read: Version,
     /// The newest version that was in a page, or that was restored from a snapshot.
-    pub delivered: Version,
+    pub delivered_through: Version,
     /// The counts of this inbox.
     pub ledger: Ledger,
     /// The messages and acks to this user alone.

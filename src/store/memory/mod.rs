@@ -161,12 +161,12 @@ impl MessageStore for MemoryStore {
         if after <= page.total {
             inbox.read = inbox.read.max(start);
         }
-        let delivered = inbox.delivered.max(start);
-        if page.current > delivered {
-            let new = (page.current - delivered).unsigned_abs();
+        let delivered_through = inbox.delivered_through.max(start);
+        if page.current > delivered_through {
+            let new = (page.current - delivered_through).unsigned_abs();
             ledger.delivered += new;
             inbox.ledger.delivered += new;
-            inbox.delivered = page.current;
+            inbox.delivered_through = page.current;
         }
         Ok(page)
     }

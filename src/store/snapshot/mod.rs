@@ -60,7 +60,7 @@ pub struct Snapshot {
 pub(super) struct InboxSummary {
     /// The user to whom the inbox belongs.
     pub uid: Uid,
-    /// The read mark: the newest version that the user has acknowledged. From `trimmed_through` to `total`.
+    /// The read mark: the newest version that the user has read, or that was removed. From `trimmed_through` to `total`.
     pub read: Version,
     /// The newest version that was removed, or 0 if none was.
     pub trimmed_through: Version,
