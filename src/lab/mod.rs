@@ -176,9 +176,14 @@ impl Lab {
         context: &FrameContext<'_>,
         applies: impl Fn(&Action) -> bool,
     ) -> Option<Hit> {
+        // Asked here too, so that the name is copied only if there is a rule.
+        if !self.has_rule_at([at]) {
+            return None;
+        }
+        let server = &Arc::from(context.access.unwrap_or(at.name()));
         self.find_and_record_hit(at, context, applies, |what| Record {
             what,
-            server: context.access.unwrap_or(at.name()).into(),
+            server,
             session: None,
             uid: context.uid,
             cmd: None,

@@ -162,10 +162,15 @@ impl FaultPoint {
     }
 
     /// Creates the record of an event of a session.
-    fn to_record<'a>(&self, session: &Session, what: EventKind, message: &'a [u8]) -> Record<'a> {
+    fn to_record<'a>(
+        &'a self,
+        session: &Session,
+        what: EventKind,
+        message: &'a [u8],
+    ) -> Record<'a> {
         Record {
             what,
-            server: Arc::clone(&self.server),
+            server: &self.server,
             session: Some(session.id().0),
             uid: session.uid(),
             cmd: Cmd::of(message),

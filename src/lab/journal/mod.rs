@@ -168,7 +168,7 @@ pub struct Record<'a> {
     /// See [`Event::what`].
     pub what: EventKind,
     /// See [`Event::server`].
-    pub server: Arc<str>,
+    pub server: &'a Arc<str>,
     /// See [`Event::session`].
     pub session: Option<u64>,
     /// See [`Event::uid`].
@@ -225,13 +225,13 @@ impl Journal {
     }
 
     /// Appends an event. The caller has checked [`Lab::is_recording`](super::Lab::is_recording).
-    pub(super) fn push(&self, record: Record<'_>) {
+    pub fn push(&self, record: Record<'_>) {
         let event = Event {
             seq: 0,
             time: self.clock.now(),
             unix_ms: self.clock.unix_ms(),
             what: record.what,
-            server: record.server,
+            server: Arc::clone(record.server),
             session: record.session,
             uid: record.uid.map(i64::from),
             cmd: record.cmd,

@@ -21,7 +21,7 @@ fn journal(capture: Capture, bounds: Bounds) -> (Arc<Journal>, Arc<Switches>) {
 fn push(journal: &Journal, uid: i64, frame: &[u8]) {
     journal.push(Record {
         what: EventKind::Frame(Direction::In),
-        server: "access-1".into(),
+        server: &"access-1".into(),
         session: Some(1),
         uid: Some(Uid(uid)),
         cmd: Some(Cmd::Ping),

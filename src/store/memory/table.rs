@@ -27,6 +27,8 @@ pub(super) struct Table<T> {
     more: Vec<HashTable<T>>,
     /// The number of items in all segments.
     len: usize,
+    /// The bits of an index: the lowest power of two that is at least the number of segments, less 1.
+    mask: usize,
 }
 
 impl<T> Default for Table<T> {
@@ -35,6 +37,7 @@ impl<T> Default for Table<T> {
             first: HashTable::new(),
             more: Vec::new(),
             len: 0,
+            mask: 0,
         }
     }
 }
@@ -109,21 +112,13 @@ impl<T> Table<T> {
     }
 
     fn segment(&self, hash: u64) -> &HashTable<T> {
-        if self.more.is_empty() {
-            return &self.first;
-        }
-        let index = segment_index(hash, self.more.len() + 1);
-        let more = index.checked_sub(1).and_then(|index| self.more.get(index));
-        more.unwrap_or(&self.first)
+        let more = self.index(hash).checked_sub(1);
+        more.and_then(|i| self.more.get(i)).unwrap_or(&self.first)
     }
 
     /// Returns the segment of a hash, and the number of items of the table.
     fn segment_mut(&mut self, hash: u64) -> (&mut HashTable<T>, &mut usize) {
-        if self.more.is_empty() {
-            return (&mut self.first, &mut self.len);
-        }
-        let index = segment_index(hash, self.more.len() + 1);
-        let more = index.checked_sub(1);
+        let more = self.index(hash).checked_sub(1);
         let segment = match more.and_then(|index| self.more.get_mut(index)) {
             Some(segment) => segment,
             None => &mut self.first,
@@ -131,33 +126,41 @@ impl<T> Table<T> {
         (segment, &mut self.len)
     }
 
+    /// Returns the index of the segment of a hash: 0 is the first, and 1 begins the others.
+    fn index(&self, hash: u64) -> usize {
+        let index = index_bits(hash) & self.mask;
+        // What belongs into a segment that was not added yet is in the one that will be split for it.
+        if index <= self.more.len() {
+            index
+        } else {
+            index & self.mask >> 1
+        }
+    }
+
     /// Adds a segment, and moves about half the items of one other segment to it.
     fn add_segment(&mut self, hash_of: &impl Fn(&T) -> u64) {
         let added = self.more.len() + 1;
-        // Before the segment is added, what belongs into it is in the segment that is split.
-        let split = segment_index((added as u64) << SEGMENT_BITS, added);
+        self.mask = (added + 1).next_power_of_two() - 1;
+        // The two segments have all bits of the index in common but the highest.
+        let highest = self.mask & !(self.mask >> 1);
         let mut segment = HashTable::with_capacity(SEGMENT);
-        let source = match split.checked_sub(1).and_then(|i| self.more.get_mut(i)) {
-            Some(segment) => segment,
-            None => &mut self.first,
+        let source = match (added - highest).checked_sub(1) {
+            Some(index) => self.more.get_mut(index),
+            None => Some(&mut self.first),
         };
-        for item in source.extract_if(|item| segment_index(hash_of(item), added + 1) == added) {
+        let moved =
+            source.map(|source| source.extract_if(|item| index_bits(hash_of(item)) & highest != 0));
+        for item in moved.into_iter().flatten() {
             segment.insert_unique(hash_of(&item), item, hash_of);
         }
         self.more.push(segment);
     }
 }
 
-/// Returns the segment to which a hash belongs when there are `count` segments, one at least.
-fn segment_index(hash: u64, count: usize) -> usize {
-    let mask = count.next_power_of_two() - 1;
-    // The result has no more bits than the mask.
-    let index = (hash >> SEGMENT_BITS) as usize & mask;
-    if index < count {
-        index
-    } else {
-        index & mask >> 1
-    }
+/// Returns the bits of a hash that select the segment, as the lowest bits of the result.
+fn index_bits(hash: u64) -> usize {
+    // Bits that a smaller machine cuts off would select a segment only if there were 2^32 of them.
+    (hash >> SEGMENT_BITS) as usize
 }
 
 /// A map from users to what the store knows of them, which grows in steps.

@@ -199,7 +199,7 @@ async fn a_rule_for_an_id_of_any_size_is_made_switched_off_and_on_unchanged() {
 async fn more_faults_than_one_answer_holds_are_all_shown() {
     on_console(Config::ephemeral(), async |page, imd| {
         for n in 0..=1_000 {
-            let fault = Fault::at(Site::Notify).named(&format!("f & {n}"));
+            let fault = Fault::at(Site::Notify).named(format!("f & {n}"));
             imd.fault(fault).keep();
         }
         page.go("faults").await;
