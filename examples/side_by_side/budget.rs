@@ -1,7 +1,8 @@
 //! Counts what one message costs a server: system calls, how often a thread sleeps, instructions, allocations.
 //!
-//! Serves the command `budget`. The messages are those of [`lockstep`](crate::lockstep), so that the counts hardly vary. A tool counts everything that a process does. So each count is the difference between two runs, of which one
-//! exchanges more messages.
+//! Serves the command `budget`. The messages are those of [`lockstep`](crate::lockstep), so that the counts hardly vary. A
+//! tool counts everything that a process does. So each count is the difference between two runs, of which one exchanges more
+//! messages.
 
 use std::collections::BTreeMap;
 use std::fs;
