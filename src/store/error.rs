@@ -19,7 +19,7 @@ use crate::proto::Code;
 /// Why a store gave no answer to a write or a question.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// The store was closed before it could answer.
+    /// The store is closed, or its engine could not be opened again yet for want of space.
     #[error("the store has failed: it is closed")]
     Closed,
     /// The contents were replaced while a batch was stored, so that only a part of it would have been left.

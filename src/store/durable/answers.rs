@@ -1,7 +1,7 @@
 //! The answers to the requests of a commit, and how they reach the tasks that have asked.
 //!
-//! Serves the writer. No request is answered before its commit has ended, and every request is answered, even if some
-//! of the tasks that have asked are gone.
+//! Serves the writer. No request is answered with success before its commit has ended; a refused one is answered at once.
+//! Every request is answered, even if some of the tasks that have asked are gone.
 
 use tokio::sync::oneshot;
 

@@ -108,7 +108,7 @@ impl BatchProgress {
     }
 
     /// Notes that a commit has stored all writes of the batch that were done.
-    pub fn mark_stored(&mut self) {
+    pub fn note_stored(&mut self) {
         self.stored = self.results.len();
     }
 

@@ -6,7 +6,8 @@
 //!
 //! There is at most one mark for each inbox that has an entry. A mark only moves forward, and never beyond the newest
 //! version of its inbox. It stays here until a commit has stored it, so that readers find it either here or in the
-//! published state, and mostly in both while the commit is published.
+//! published state, and mostly in both while the commit is published. A mark of an inbox that can't be read is dropped with
+//! the next commit, and logged.
 
 use std::mem;
 use std::time::Duration;
@@ -61,7 +62,7 @@ impl ReadMarks {
         }
     }
 
-    /// Returns how far the user has read, or 0 if a commit has stored that.
+    /// Returns the noted mark of a user, which may be below the stored one; 0 if none is noted.
     pub fn get(&self, uid: Uid) -> Version {
         self.noted.get(&uid).copied().unwrap_or_default()
     }

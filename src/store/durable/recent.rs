@@ -43,7 +43,8 @@ const ENTRY: usize = 2 * size_of::<Arc<Message>>();
 /// The newest entries that are published.
 #[derive(Debug)]
 pub struct Recent {
-    /// The read marks that go beyond those of the published state.
+    /// The read marks that were noted and that no commit has stored yet. One may be at or below the published mark: the
+    /// higher of the two holds.
     pub marks: ReadMarks,
     inboxes: Cache<Uid, Inbox>,
     /// All messages in the cache, the oldest first, for their eviction.

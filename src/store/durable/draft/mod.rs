@@ -39,7 +39,7 @@ pub struct Draft<'a> {
     /// The cache of the bounds of inboxes. Its lock is held for single look-ups, since readers wait for it.
     recent: &'a Mutex<Recent>,
     members_cache: &'a mut MembersCache,
-    /// How far commits, texts and times have come with this draft.
+    /// The number of the last commit and of the last shared message, and the newest time, with this draft.
     state: StateRecord,
     /// `state` as the last commit has left it.
     before: StateRecord,

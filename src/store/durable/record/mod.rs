@@ -170,7 +170,8 @@ pub struct GroupRecord {
 /// A membership of a group, present or former.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct MemberRecord {
-    /// The number of the first shared message that the member has received.
+    /// The number that the next shared message of any group had when the user joined: the member receives the messages of
+    /// this group from that number on.
     #[prost(uint64, tag = "1")]
     pub since: u64,
 }

@@ -33,7 +33,8 @@ pub struct Queue {
     submitted: mpsc::Receiver<Job>,
     /// A job that begins after everything that was submitted before it has ended.
     deferred: Option<Job>,
-    /// Batches that were stored in part, in the order of their next pieces.
+    /// Batches of which some writes are not done yet, in the order of their next pieces. Nothing of a batch need be stored
+    /// yet.
     unfinished: VecDeque<BatchProgress>,
     /// Whether the last commit has left out a large write, so that small ones were stored sooner.
     has_put_off: bool,
@@ -60,7 +61,7 @@ impl Queue {
         self.is_closed = true;
     }
 
-    /// Returns whether a batch was stored in part.
+    /// Returns whether there is a batch of which some writes are not done yet.
     pub fn has_unfinished(&self) -> bool {
         !self.unfinished.is_empty()
     }
@@ -84,16 +85,16 @@ impl Queue {
         self.deferred = Some(job);
     }
 
-    /// Removes the batches that were stored in part.
+    /// Removes the batches of which some writes are not done yet.
     pub fn take_unfinished(&mut self) -> VecDeque<BatchProgress> {
         std::mem::take(&mut self.unfinished)
     }
 
     /// Notes that a commit has stored all pieces of the unfinished batches that were done so far.
-    pub fn mark_stored(&mut self) {
+    pub fn note_stored(&mut self) {
         self.unfinished
             .iter_mut()
-            .for_each(BatchProgress::mark_stored);
+            .for_each(BatchProgress::note_stored);
     }
 
     /// Returns whether the next write of the batch whose turn it is costs more than a whole commit should.
@@ -110,7 +111,7 @@ pub struct GroupCommit<'a> {
     /// The replies that are sent once the commit is stored.
     pub pending: Vec<PendingAnswer>,
     /// Whether the commit has writes of clients, which have to be synced. Read marks alone need not be: the operating
-    /// system has them, and the next commit brings them to the disk.
+    /// system has them, and the next commit that is synced brings them to the disk. The same is true of removals.
     pub has_writes: bool,
     allowed: AllowedJobs,
     /// The generation of the store.

@@ -67,7 +67,7 @@ impl Writer {
             self.write_commit(engine, prepared, has_writes)
         };
         if let Outcome::Stored = outcome {
-            self.queue.mark_stored();
+            self.queue.note_stored();
         } else {
             // The pieces of unfinished batches that were in this commit are not stored either.
             let unfinished = self.queue.take_unfinished().into_iter();

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::job::Job;
 
 /// With less free space than this, in bytes, a poisoned engine is not opened again.
-const MIN_FREE: u64 = 1 << 20;
+const MIN_FREE_TO_REOPEN: u64 = 1 << 20;
 
 /// How long after a failed compaction no other one is begun.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
@@ -127,7 +127,7 @@ impl ReclaimState {
     /// Returns whether a poisoned engine is opened again although there is little space, and counts it as a try. Until
     /// it is opened again, the files of its unfinished compactions take space.
     pub fn may_retry(&mut self, free: u64) -> bool {
-        if self.compaction.is_some() || free < MIN_FREE {
+        if self.compaction.is_some() || free < MIN_FREE_TO_REOPEN {
             return false;
         }
         let now = Instant::now();
