@@ -3,7 +3,7 @@
 //! This proves the promise of the durable store for the whole program, as `durable` proves it for the store alone. Look in
 //! `torture` for how a kill is done, and in `torture/breach` for the promises that are checked.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use imd::Client;
@@ -46,18 +46,24 @@ fn start(launch: &Launch) -> Daemon {
     }
 }
 
+/// Returns how the program is started on a store in this folder, with a config that it writes there.
+fn launch_in(dir: &Path) -> Launch {
+    let launch = Launch {
+        binary: PathBuf::from(env!("CARGO_BIN_EXE_imd")),
+        config: dir.join("imd.toml"),
+        store: dir.join("store"),
+        addr_file: dir.join("addr.json"),
+        strace: Vec::new(),
+    };
+    std::fs::write(&launch.config, "").unwrap();
+    launch
+}
+
 /// Nobody sends anything after the page, so the program is killed when the mark's own commit is written.
 #[tokio::test]
 async fn a_read_mark_that_no_message_follows_is_written_soon_and_survives_a_kill() {
     let dir = tempfile::tempdir().unwrap();
-    let launch = Launch {
-        binary: PathBuf::from(env!("CARGO_BIN_EXE_imd")),
-        config: dir.path().join("imd.toml"),
-        store: dir.path().join("store"),
-        addr_file: dir.path().join("addr.json"),
-        strace: Vec::new(),
-    };
-    std::fs::write(&launch.config, "").unwrap();
+    let launch = launch_in(dir.path());
     let mut daemon = start(&launch);
     let mut client = Client::connect_to(daemon.addrs.access[0]).await.unwrap();
     client.set_timeout(PATIENCE);
@@ -111,14 +117,7 @@ fn a_kill_at_any_step_of_the_creation_leaves_a_folder_that_can_be_used() {
 
     check_strace().unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let mut launch = Launch {
-        binary: PathBuf::from(env!("CARGO_BIN_EXE_imd")),
-        config: dir.path().join("imd.toml"),
-        store: dir.path().join("store"),
-        addr_file: dir.path().join("addr.json"),
-        strace: Vec::new(),
-    };
-    std::fs::write(&launch.config, "").unwrap();
+    let mut launch = launch_in(dir.path());
     let calls = [
         "?mkdir,mkdirat",
         "openat",
