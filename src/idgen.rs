@@ -76,7 +76,12 @@ impl Snowflake {
 
     /// Returns the next id.
     pub fn next_id(&self) -> i64 {
-        let now = self.now();
+        self.next_id_at(self.clock.unix_ms())
+    }
+
+    /// Returns the next id, if the clock has just shown `now`, in Unix milliseconds.
+    pub fn next_id_at(&self, now: i64) -> i64 {
+        let now = stamp(now);
         let end = LAST_STAMP + ((u64::from(MAX_MACHINE) - self.machine) << SERIAL_BITS);
         let step = |last: u64| now.max(last + 1).min(end);
         let last = self
@@ -95,14 +100,9 @@ impl Snowflake {
 
     /// Returns an id from one hour ago, as an injected fault: as if the clock had been set back.
     pub fn stale_id(&self) -> i64 {
-        let last = self.last.load(Ordering::Relaxed).max(self.now());
+        let now = stamp(self.clock.unix_ms());
+        let last = self.last.load(Ordering::Relaxed).max(now);
         self.id(last.saturating_sub(HOUR))
-    }
-
-    /// Returns the stamp of the clock's time.
-    fn now(&self) -> u64 {
-        let now = self.clock.unix_ms().clamp(0, clock::LATEST_MS);
-        now.unsigned_abs() << SERIAL_BITS
     }
 
     /// Returns the id of a stamp. Beyond the last stamp, ids go on by counting up in the bits of the machine and the
@@ -115,6 +115,11 @@ impl Snowflake {
         let id = (time << (MACHINE_BITS + SERIAL_BITS)) | (self.machine << SERIAL_BITS) | serial;
         (id + beyond).cast_signed()
     }
+}
+
+/// Returns the stamp of a time, in Unix milliseconds.
+fn stamp(now: i64) -> u64 {
+    now.clamp(0, clock::LATEST_MS).unsigned_abs() << SERIAL_BITS
 }
 
 /// Converts a recorded time to the milliseconds of ids. A time that no id can have reached is replaced by the latest

@@ -133,7 +133,7 @@ impl AccessHandler {
         };
         match self.services.sync(caller, &request, is_marked).await {
             Ok(page) => {
-                let reply = PageReply { uid, page: &page };
+                let reply = PageReply(&page);
                 match is_logged_in {
                     true => work.requests.reply_page(&reply, page.current, page.total),
                     false => work.requests.reply(&reply),

@@ -14,7 +14,7 @@ use crate::id::{MsgId, Uid, Version};
 use crate::proto::fields::Fields;
 use crate::proto::{Cmd, Payload, Reply, ReqSyncMsg};
 use crate::service::{PendingWrite, Refusal, SendRequest, SyncRequest, Target, WriteBatch};
-use crate::store::{Kind, Page, PageLimit};
+use crate::store::{EncodedPage, Kind, PageLimit};
 
 /// An upper bound of the size of a `ResSyncMsg` without its entries, in bytes: cmd 4, errStr 4, currentID and totalID
 /// 11 each.
@@ -200,20 +200,16 @@ impl Payload for Acknowledgement<'_> {
     }
 }
 
-/// A page of the inbox of `uid` as a `ResSyncMsg`, encoded directly from the stored messages.
-pub(super) struct PageReply<'a> {
-    pub uid: Uid,
-    pub page: &'a Page,
-}
+/// A page as a `ResSyncMsg`.
+pub(super) struct PageReply<'a>(pub &'a EncodedPage);
 
 impl Payload for PageReply<'_> {
     fn encode_payload(&self, dst: &mut BytesMut) {
+        let PageReply(page) = self;
         let mut fields = Fields::done(Cmd::SyncMsg, dst);
-        fields.number(5, self.page.current.0);
-        for entry in &self.page.entries {
-            entry.in_page(self.uid).write(&mut fields);
-        }
-        fields.number(7, self.page.total.0);
+        fields.number(5, page.current.0);
+        fields.encoded(&page.entries);
+        fields.number(7, page.total.0);
     }
 }
 
@@ -222,7 +218,7 @@ mod tests {
     use super::*;
     use crate::id::GroupId;
     use crate::proto::{OffsetMsg, ResSyncMsg};
-    use crate::store::{Entry, Message};
+    use crate::store::{Entry, Message, Page};
     use proptest::prelude::*;
     use prost::Message as _;
     use std::sync::Arc;
@@ -326,7 +322,7 @@ mod tests {
             let empty = Page { entries: Vec::new(), current, total };
             prop_assert_eq!(len, expected.len() - message(uid, &empty).encoded_len());
             let mut written = BytesMut::new();
-            PageReply { uid, page: &page }.encode_payload(&mut written);
+            PageReply(&EncodedPage::new(uid, &page)).encode_payload(&mut written);
             prop_assert_eq!(&written[..], &expected[..]);
         }
     }

@@ -19,7 +19,15 @@ pub enum FieldValue<'a> {
     Other,
 }
 
-impl FieldValue<'_> {
+impl<'a> FieldValue<'a> {
+    /// Returns the value as a text; an empty one if it is none.
+    pub fn text(self) -> &'a str {
+        match self {
+            FieldValue::Bytes(bytes) => str::from_utf8(bytes).unwrap_or_default(),
+            FieldValue::Number(_) | FieldValue::Other => "",
+        }
+    }
+
     /// Returns the value as an int64 of the contract; 0 if it is not a number.
     pub fn int(self) -> i64 {
         match self {

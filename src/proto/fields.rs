@@ -68,6 +68,12 @@ impl<'a, B: BufMut> Fields<'a, B> {
         }
     }
 
+    /// Appends fields that are encoded already.
+    pub fn encoded(&mut self, fields: &[u8]) {
+        self.flush();
+        self.dst.put_slice(fields);
+    }
+
     /// Appends the key and the length of a text or a message of `len` bytes, which has to follow.
     pub fn prefix(&mut self, tag: u32, len: usize) {
         self.key(tag, WireType::LengthDelimited);
@@ -83,6 +89,14 @@ impl<'a, B: BufMut> Fields<'a, B> {
     }
 
     fn varint(&mut self, mut value: u64) {
+        // Keys, most lengths and many numbers take one byte.
+        if let Ok(byte @ ..0x80) = u8::try_from(value) {
+            if let Some(place) = self.staged.get_mut(self.len) {
+                *place = byte;
+            }
+            self.len += 1;
+            return;
+        }
         loop {
             let [low, ..] = value.to_le_bytes();
             let is_last = value < 0x80;

@@ -20,7 +20,7 @@ pub use cmd::Cmd;
 pub use code::Code;
 pub use field_reader::{FieldReader, FieldValue};
 pub use flat::{Flat, Form, Undecodable, first_number};
-pub use page_entry::PageEntry;
+pub use page_entry::{MeasuredEntry, PageEntry};
 pub use reply::{Payload, Reply};
 
 mod external {

@@ -32,8 +32,8 @@ pub struct WriteBatch {
     writes: Vec<PendingWrite>,
     /// The read mark of the sync that follows the batch, if there is one.
     read_mark: Option<Write>,
-    /// The time in the newest id that the server gave to a message of this batch; none if it gave none.
-    issued_ids: Option<Write>,
+    /// The time in the newest id that the server gave to a message of this batch, in Unix milliseconds; none if it gave none.
+    issued_ids: Option<i64>,
     /// The send time of all messages of the batch, in Unix milliseconds: when the first one was added. All of them arrived
     /// in the same read.
     sent_at: Option<i64>,
@@ -97,7 +97,7 @@ impl WriteBatch {
     /// Adds the time in the newest id that the server gave to a message. It is stored together with the messages, so that a
     /// restarted stack gives out greater ids.
     pub(super) fn set_issued_ids(&mut self, reached: i64) {
-        self.issued_ids = Some(Write::IssuedIds { reached });
+        self.issued_ids = Some(reached);
     }
 
     /// Returns the send time of the messages of this batch, in Unix milliseconds.
@@ -184,7 +184,7 @@ impl Services {
                 all.extend(writes.iter().map(PendingWrite::write));
                 // Added last, so that the first results are those of the messages.
                 all.extend(read_mark);
-                all.extend(issued_ids);
+                all.extend(issued_ids.map(|reached| Write::IssuedIds { reached }));
                 let commit = self.committer.commit(all, writes.len(), announced);
                 commit.await.map_err(|failed| {
                     failed.log();

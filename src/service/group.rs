@@ -59,7 +59,7 @@ impl Services {
         }
         let members: Vec<Uid> = all.into_iter().collect();
         loop {
-            let NewId { id, is_injected } = self.new_id(owner);
+            let NewId { id, is_injected } = self.new_id(owner, self.clock.unix_ms());
             let id = GroupId(id);
             let made = Write::CreateGroup {
                 group: id,

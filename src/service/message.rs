@@ -3,7 +3,6 @@
 //! Serves the access servers and `direct`. Sending and accepting only add to a [`WriteBatch`]: nothing is stored before the
 //! front commits the batch, and checks that need the store's state, such as membership, are left to that commit.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::login::check_claimed;
@@ -14,7 +13,7 @@ use super::{
 use crate::id::{GroupId, MsgId, Uid};
 use crate::lab::{Action, Site};
 use crate::proto::Cmd;
-use crate::store::{Kind, Message, Page, PageLimit, StoreError};
+use crate::store::{EncodedPage, Kind, Message, PageLimit};
 
 impl Services {
     /// 20003: checks a message from `uid` to one user, and adds it to the batch.
@@ -106,11 +105,10 @@ impl Services {
         caller: Caller<'_>,
         request: &SyncRequest,
         is_marked: bool,
-    ) -> Result<Page, SyncError> {
+    ) -> Result<EncodedPage, SyncError> {
         let page = self.try_sync(caller, request, is_marked).await;
         let page = page.map_err(|error| self.counted(Cmd::SyncMsg, error))?;
         self.metrics.page();
-        self.audit.page(request.after, &page);
         Ok(page)
     }
 
@@ -119,14 +117,35 @@ impl Services {
         caller: Caller<'_>,
         request: &SyncRequest,
         is_marked: bool,
-    ) -> Result<Page, SyncError> {
+    ) -> Result<EncodedPage, SyncError> {
         // Checked first, so that a refused request uses up no fault.
         check_claimed(caller.uid, request.claimed)?;
+        let uid = caller.uid;
         let injected = self.read_hit_after_delay(caller, request, is_marked).await;
-        if let Some(Action::Error(code)) = injected {
-            return Err(SyncError::Injected(code));
+        match injected {
+            Some(Action::Error(code)) => Err(SyncError::Injected(code)),
+            Some(action) => Box::pin(self.untrue_page(uid, request, Some(action))).await,
+            None if self.has_odd_pages() => Box::pin(self.untrue_page(uid, request, None)).await,
+            None => {
+                let SyncRequest { after, limit, .. } = *request;
+                let page = self.messages.read_encoded_page(uid, after, limit).await;
+                Ok(page?)
+            }
         }
-        let mut page = self.page(caller.uid, request).await?;
+    }
+
+    /// Returns a page that may differ from what is stored, by an injected action or a quirk, and counts how it differs.
+    async fn untrue_page(
+        &self,
+        uid: Uid,
+        request: &SyncRequest,
+        injected: Option<Action>,
+    ) -> Result<EncodedPage, SyncError> {
+        let SyncRequest { after, limit, .. } = *request;
+        let mut page = match self.has_odd_pages() {
+            true => self.odd_page(uid, after, limit).await?,
+            false => self.messages.read_page(uid, after, limit).await?,
+        };
         match injected {
             // The page of an older moment: as if none of these messages had arrived yet.
             Some(Action::Stale) => {
@@ -140,7 +159,8 @@ impl Services {
             }
             _ => {}
         }
-        Ok(page)
+        self.audit.page(request.after, &page);
+        Ok(EncodedPage::new(uid, &page))
     }
 
     /// Returns the action of the rule that the read of a page hits, if it hits one, after the delay of that rule. Only a page
@@ -168,15 +188,6 @@ impl Services {
             _ => true,
         };
         self.hit_after_delay(Site::StoreRead, caller, applies).await
-    }
-
-    async fn page(&self, uid: Uid, request: &SyncRequest) -> Result<Page, StoreError> {
-        let SyncRequest { after, limit, .. } = *request;
-        if self.has_odd_pages() {
-            Box::pin(self.odd_page(uid, after, limit)).await
-        } else {
-            self.messages.read_page(uid, after, limit).await
-        }
     }
 
     /// Checks what can be checked without the store: the claimed user, the target, and the lengths. `field` is the name of
@@ -213,18 +224,21 @@ impl Services {
         request: &SendRequest<'_, T>,
     ) {
         let target = request.target.into();
-        let mut msg_id = Cow::Borrowed(request.msg_id.as_str());
-        let has_generated_id = msg_id.is_empty();
-        if has_generated_id {
-            msg_id = self.next_id(source).to_string().into();
+        let sent_at = batch.sent_at(&*self.clock);
+        let mut digits = itoa::Buffer::new();
+        let has_generated_id = request.msg_id.as_str().is_empty();
+        let msg_id = if has_generated_id {
+            let id = self.next_id(source, sent_at);
             batch.set_issued_ids(self.ids.reached());
-        }
+            MsgId(digits.format(id))
+        } else {
+            request.msg_id
+        };
         let group = match target {
             Target::Group(group) => Some(group),
             Target::User(_) => None,
         };
-        let sent_at = batch.sent_at(&*self.clock);
-        let message = Message::new(kind, source, group, MsgId(&msg_id), request.text, sent_at);
+        let message = Message::new(kind, source, group, msg_id, request.text, sent_at);
         batch.push(PendingWrite {
             target,
             message: Arc::new(message),

@@ -318,13 +318,13 @@ impl Services {
         Some(hit.action)
     }
 
-    /// Returns the next snowflake.
-    fn next_id(&self, uid: Uid) -> i64 {
-        self.new_id(uid).id
+    /// Returns the next snowflake at the time `now`, in Unix milliseconds.
+    fn next_id(&self, uid: Uid, now: i64) -> i64 {
+        self.new_id(uid, now).id
     }
 
-    /// Returns the next snowflake, or an old one if an injected fault asks for that.
-    fn new_id(&self, uid: Uid) -> NewId {
+    /// Returns the next snowflake at the time `now`, in Unix milliseconds, or an old one if an injected fault asks for that.
+    fn new_id(&self, uid: Uid, now: i64) -> NewId {
         let context = FrameContext {
             uid: Some(uid),
             ..FrameContext::default()
@@ -338,7 +338,7 @@ impl Services {
         let id = match hit.map(|hit| hit.action) {
             Some(Action::Duplicate) => self.ids.last_id(),
             Some(Action::Stale) => self.ids.stale_id(),
-            _ => self.ids.next_id(),
+            _ => self.ids.next_id_at(now),
         };
         NewId { id, is_injected }
     }

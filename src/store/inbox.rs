@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::Message;
 use crate::id::{Uid, Version};
-use crate::proto::PageEntry;
+use crate::proto::MeasuredEntry;
+use crate::proto::fields::Fields;
 
 /// How far an inbox goes, and how far its user has read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,18 +33,8 @@ pub struct Entry {
 
 impl Entry {
     /// Returns the entry as it stands in a page of the inbox of `uid`.
-    pub fn in_page(&self, uid: Uid) -> PageEntry<'_> {
-        let message = &self.message;
-        PageEntry {
-            source_uid: message.source.0,
-            target_uid: uid.0,
-            group_id: message.group,
-            msg_type: message.kind.msg_type(),
-            msg_id: message.msg_id().0,
-            msg: message.text(),
-            increment_id: self.version.0,
-            send_time: message.sent_at,
-        }
+    pub fn in_page(&self, uid: Uid) -> MeasuredEntry<'_> {
+        self.message.in_page(uid, self.version).measured()
     }
 }
 
@@ -52,7 +43,7 @@ impl Entry {
 pub struct PageLimit {
     /// The number of entries; 0 for no limit.
     pub entries: usize,
-    /// The size of all entries together, in bytes, as [`PageEntry::size`] counts them.
+    /// The size of all entries together, in bytes, as [`MeasuredEntry::size`] counts them.
     pub bytes: usize,
 }
 
@@ -72,5 +63,33 @@ impl Page {
     pub fn began_after(&self) -> Version {
         let first = self.entries.first();
         first.map_or(self.current, |first| first.version - 1)
+    }
+}
+
+/// A page whose entries are encoded as they stand in the answer to a sync.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncodedPage {
+    /// The encoded entries, without gaps between their versions.
+    pub entries: Vec<u8>,
+    /// The version of the last entry. In a page without entries, the version after which it would have begun.
+    pub current: Version,
+    /// The newest version of the inbox.
+    pub total: Version,
+}
+
+impl EncodedPage {
+    /// Encodes a page of the inbox of `uid`.
+    pub fn new(uid: Uid, page: &Page) -> Self {
+        let mut entries = Vec::new();
+        let mut fields = Fields::to(&mut entries);
+        for entry in &page.entries {
+            entry.in_page(uid).write(&mut fields);
+        }
+        drop(fields);
+        EncodedPage {
+            entries,
+            current: page.current,
+            total: page.total,
+        }
     }
 }

@@ -5,7 +5,8 @@
 
 use std::fmt;
 
-use crate::id::{GroupId, MsgId, Uid};
+use crate::id::{GroupId, MsgId, Uid, Version};
+use crate::proto::PageEntry;
 
 /// The kind of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,6 +20,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All kinds.
+    const ALL: [Kind; 3] = [Kind::P2p, Kind::Group, Kind::Ack];
+
     /// Returns the kind as the field `msgType` of the wire contract has it.
     pub const fn msg_type(self) -> &'static str {
         match self {
@@ -80,14 +84,47 @@ impl Message {
         text: &str,
         sent_at: i64,
     ) -> Self {
+        let mut id_and_text = String::with_capacity(msg_id.0.len() + text.len());
+        id_and_text.push_str(msg_id.0);
+        id_and_text.push_str(text);
         Message {
             kind,
             source,
             group: GroupId::or_zero(group),
             sent_at,
-            id_and_text: [msg_id.0, text].concat().into(),
+            id_and_text: id_and_text.into_boxed_str(),
             text_at: u32::try_from(msg_id.0.len()).unwrap_or(u32::MAX),
         }
+    }
+
+    /// Returns the message as an entry in a page of the inbox of `uid`.
+    pub fn in_page(&self, uid: Uid, version: Version) -> PageEntry<'_> {
+        let (msg_id, msg) = self.split();
+        PageEntry {
+            source_uid: self.source.0,
+            target_uid: uid.0,
+            group_id: self.group,
+            msg_type: self.kind.msg_type(),
+            msg_id,
+            msg,
+            increment_id: version.0,
+            send_time: self.sent_at,
+        }
+    }
+
+    /// Returns the message of an entry in a page.
+    pub(super) fn from_page(entry: &PageEntry<'_>) -> Self {
+        let kind = Kind::ALL
+            .into_iter()
+            .find(|k| k.msg_type() == entry.msg_type);
+        Message::new(
+            kind.unwrap_or(Kind::P2p),
+            Uid(entry.source_uid),
+            GroupId::nonzero(entry.group_id),
+            MsgId(entry.msg_id),
+            entry.msg,
+            entry.send_time,
+        )
     }
 
     /// Returns the group that the message was sent to; none for a message to one user.

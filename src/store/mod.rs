@@ -39,7 +39,7 @@ pub use durable::{
 };
 pub use error::{Damage, ReplaceError, StoreError};
 pub use file_budget::files;
-pub use inbox::{Entry, InboxState, Page, PageLimit};
+pub use inbox::{EncodedPage, Entry, InboxState, Page, PageLimit};
 pub use ledger::Ledger;
 pub use memory::MemoryStore;
 pub use message::{Kind, Message};
@@ -90,6 +90,22 @@ pub trait MessageStore: Send + Sync + fmt::Debug {
         after: Version,
         limit: PageLimit,
     ) -> Result<Page, StoreError>;
+
+    /// Does what [`read_page`](Self::read_page) does, and returns the page as it stands in the answer to a sync. A store may
+    /// have its entries in that form already.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`read_page`](Self::read_page).
+    async fn read_encoded_page(
+        &self,
+        uid: Uid,
+        after: Version,
+        limit: PageLimit,
+    ) -> Result<EncodedPage, StoreError> {
+        let page = self.read_page(uid, after, limit).await?;
+        Ok(EncodedPage::new(uid, &page))
+    }
 
     /// Returns the page that a [`read_page`](Self::read_page) would return, without a trace: no read mark moves, and
     /// nothing counts as delivered.

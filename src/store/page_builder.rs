@@ -5,9 +5,6 @@
 use crate::id::{Uid, Version};
 use crate::store::{Entry, Page, PageLimit};
 
-/// The largest capacity that is reserved for a page in advance, in entries. Most pages have no more.
-const MAX_RESERVED: usize = 64;
-
 /// A page that is being filled.
 pub struct PageBuilder {
     /// The user to whom the page is sent. The size of an entry depends on it.
@@ -28,16 +25,6 @@ impl PageBuilder {
             entries: Vec::new(),
             limit,
         }
-    }
-
-    /// Reserves memory for `found` entries, but not for more than the limit or than most pages have.
-    pub fn reserve(&mut self, found: usize) {
-        let max_entries = match self.limit.entries {
-            0 => usize::MAX,
-            limit => limit,
-        };
-        self.entries
-            .reserve(found.min(max_entries).min(MAX_RESERVED));
     }
 
     /// Returns whether the page has as many entries as it may have.

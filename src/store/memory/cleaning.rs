@@ -1,10 +1,12 @@
 //! Removes old entries, and the ids of messages that were removed long enough ago, in pieces between which others get
-//! the lock.
+//! the lock. Serves `MemoryStore::clean`.
 
 use std::sync::Arc;
 
-use super::inbox::Inbox;
-use super::state::{ENTRY, State, above, body_size, id_size};
+use super::entries::Removed;
+use super::ids::identity;
+use super::inbox::{Inbox, KnownId, RemovedId};
+use super::state::{ENTRY, KNOWN_ID, REMOVED_ID, State, above, body_size, id_size};
 use crate::id::{Uid, Version};
 use crate::store::{Kind, Message, Scope, keep_ids_from};
 
@@ -69,67 +71,96 @@ impl State {
         false
     }
 
-    /// Removes the oldest entry of an inbox. If that may stay, the cleaning goes on to the next inbox.
+    /// Removes the oldest entry of an inbox, or else forgets the oldest id of its removed entries. If both may stay, the
+    /// cleaning goes on to the next inbox.
     fn remove_oldest(&mut self, uid: Uid, cleaning: &mut Cleaning) {
+        let mut forgot = false;
         let removed = self.inboxes.get_mut(uid).and_then(|inbox| {
-            let last = inbox.total().saturating_sub(cleaning.max_inbox);
+            let last = inbox.entries.total().saturating_sub(cleaning.max_inbox);
             let too_many = *cleaning.too_many.get_or_insert(last);
-            let message = inbox.remove_oldest(too_many, cleaning.keep_from)?;
-            if inbox.trimmed_through > inbox.delivered_through {
+            let Some(removed) = inbox.remove_if_old(too_many, cleaning.keep_from) else {
+                forgot = inbox.forget_if_old(cleaning.keep_ids_from);
+                return None;
+            };
+            if removed.version > inbox.delivered_through {
                 self.ledger.removed += 1;
                 inbox.ledger.removed += 1;
             }
-            Some(message)
+            Some(removed)
         });
-        let Some(message) = removed else {
+        if let Some(removed) = removed {
+            self.used = self.used.saturating_sub(ENTRY + removed.bytes);
+            match removed.message.kind {
+                Kind::Group => self.release(&removed.message, cleaning.keep_ids_from),
+                Kind::P2p | Kind::Ack => self.release_id(uid, &removed, cleaning.keep_ids_from),
+            }
+            cleaning.removed += 1;
+            cleaning.freed.push(removed.message);
+        } else if forgot {
+            self.used = self.used.saturating_sub(REMOVED_ID);
+        } else {
             cleaning.inbox = self.inbox_uids.range(above(uid)).next().copied();
             cleaning.too_many = None;
-            return;
-        };
-        self.used = self.used.saturating_sub(ENTRY);
-        self.release(uid, &message, cleaning.keep_ids_from);
-        cleaning.removed += 1;
-        cleaning.freed.push(message);
+        }
     }
 
-    /// Accounts for an inbox that no longer holds a message. The last inbox frees the text, and perhaps the id.
-    fn release(&mut self, uid: Uid, message: &Arc<Message>, keep_ids_from: i64) {
-        let scope = scope(uid, message);
-        if let Scope::Group(group) = scope
-            && let Some(group) = self.groups.get_mut(&group)
-            && let Some(known) = group.ids.get_mut(message)
-        {
-            known.detail.left = known.detail.left.saturating_sub(1);
-            if known.detail.left > 0 {
-                return;
+    /// Keeps or forgets the id of a message to `uid` alone, which was removed.
+    fn release_id(&mut self, uid: Uid, removed: &Removed, keep_ids_from: i64) {
+        let Some(inbox) = self.inboxes.get_mut(uid) else {
+            return;
+        };
+        let message = &removed.message;
+        let is_kept = message.sent_at >= keep_ids_from;
+        if removed.has_ordered_id {
+            if is_kept && let Ok(id) = message.msg_id().0.parse() {
+                self.used += REMOVED_ID;
+                inbox.removed_ids.push_back(RemovedId {
+                    id,
+                    source: message.source,
+                    sent_at: message.sent_at,
+                });
             }
+            return;
+        }
+        self.used = self.used.saturating_sub(KNOWN_ID);
+        let is_it = |known: &KnownId| matches!(known, KnownId::Entry(v) if *v == removed.version);
+        if !is_kept {
+            inbox.ids.forget(identity(message), is_it);
+            return;
+        }
+        let without_text = Arc::new(message.with_text(""));
+        if let Some(known) = inbox.ids.get_mut(identity(message), is_it) {
+            *known = KnownId::Removed(Arc::clone(&without_text));
+        }
+        self.used += id_size(message.msg_id());
+        self.expire(Scope::Inbox(uid), without_text);
+    }
+
+    /// Accounts for an inbox that no longer holds a message to a group. The last inbox frees the text, and perhaps the id.
+    fn release(&mut self, message: &Message, keep_ids_from: i64) {
+        let group = message.group().unwrap_or_default();
+        let known = self.groups.get_mut(&group);
+        let Some(known) = known.and_then(|group| group.ids.message_mut(message)) else {
+            return;
+        };
+        known.holders = known.holders.saturating_sub(1);
+        if known.holders > 0 {
+            return;
         }
         self.used = self.used.saturating_sub(body_size(message));
         if message.sent_at < keep_ids_from {
-            self.forget(scope, message);
-        } else {
-            self.keep_id(scope, message);
+            self.forget(Scope::Group(group), message);
+            return;
         }
+        let without_text = Arc::new(message.with_text(""));
+        known.message = Arc::clone(&without_text);
+        self.expire(Scope::Group(group), without_text);
     }
 
-    /// Keeps the id of a message that no inbox holds any more, without the text.
-    fn keep_id(&mut self, scope: Scope, message: &Message) {
-        let without_text = Arc::new(message.with_text(""));
-        let known = match scope {
-            Scope::Inbox(uid) => {
-                let inbox = self.inboxes.get_mut(uid);
-                inbox.and_then(|inbox| Some(&mut inbox.ids.get_mut(message)?.message))
-            }
-            Scope::Group(group) => {
-                let group = self.groups.get_mut(&group);
-                group.and_then(|group| Some(&mut group.ids.get_mut(message)?.message))
-            }
-        };
-        if let Some(known) = known {
-            *known = Arc::clone(&without_text);
-        }
+    /// Remembers a message whose id is to be forgotten when it is old enough.
+    pub(super) fn expire(&mut self, scope: Scope, without_text: Arc<Message>) {
         self.expiring_count += 1;
-        let key = (message.sent_at, self.expiring_count);
+        let key = (without_text.sent_at, self.expiring_count);
         self.expiring_ids.insert(key, (scope, without_text));
     }
 
@@ -145,17 +176,18 @@ impl State {
         true
     }
 
-    /// Forgets the id of a message.
+    /// Forgets the id of a message that no inbox holds any more.
     fn forget(&mut self, scope: Scope, message: &Message) {
+        let id = identity(message);
         match scope {
             Scope::Inbox(uid) => {
                 if let Some(inbox) = self.inboxes.get_mut(uid) {
-                    inbox.ids.forget(message);
+                    inbox.ids.forget(id, |known| known.is_removed(id));
                 }
             }
             Scope::Group(group) => {
                 if let Some(group) = self.groups.get_mut(&group) {
-                    group.ids.forget(message);
+                    group.ids.forget(id, |known| identity(&known.message) == id);
                 }
             }
         }
@@ -163,27 +195,32 @@ impl State {
     }
 }
 
-/// Returns where the id of a message in the inbox of `uid` is: in that inbox, or in its group.
-fn scope(uid: Uid, message: &Message) -> Scope {
-    match message.group() {
-        Some(group) if message.kind == Kind::Group => Scope::Group(group),
-        _ => Scope::Inbox(uid),
-    }
-}
-
 impl Inbox {
     /// Removes and returns the oldest entry, if its version is at most `too_many`, or it was sent before `keep_from`.
-    fn remove_oldest(&mut self, too_many: Version, keep_from: i64) -> Option<Arc<Message>> {
-        let is_too_old = |message: &Arc<Message>| message.sent_at < keep_from;
-        if self.trimmed_through >= too_many && !self.entries.front().is_some_and(is_too_old) {
+    fn remove_if_old(&mut self, too_many: Version, keep_from: i64) -> Option<Removed> {
+        let entries = &mut self.entries;
+        let is_too_old = |sent_at| sent_at < keep_from;
+        if entries.trimmed_through() >= too_many
+            && !entries.oldest_sent_at().is_some_and(is_too_old)
+        {
             // The size of an entry allows for as much unused room; more than that is freed.
-            self.entries.shrink();
+            entries.shrink();
             return None;
         }
-        let message = self.entries.pop_front()?;
-        self.trimmed_through += 1;
-        self.read = self.read.max(self.trimmed_through);
-        Some(message)
+        self.remove_oldest()
+    }
+
+    /// Forgets the oldest ordered id of a removed entry, if the message was sent before `keep_ids_from`. Returns whether one
+    /// was forgotten.
+    fn forget_if_old(&mut self, keep_ids_from: i64) -> bool {
+        let ids = &mut self.removed_ids;
+        let is_old = ids.front().is_some_and(|id| id.sent_at < keep_ids_from);
+        if is_old {
+            ids.pop_front();
+        } else if ids.capacity() / 4 > ids.len() {
+            ids.shrink_to(2 * ids.len());
+        }
+        is_old
     }
 }
 
@@ -288,7 +325,7 @@ mod tests {
             state
                 .inboxes
                 .iter()
-                .all(|(_, inbox)| inbox.entries.capacity() <= 4)
+                .all(|(_, inbox)| inbox.entries.capacity() <= 128)
         );
     }
 
@@ -308,13 +345,31 @@ mod tests {
         send(&mut state, Uid(2), "b");
         let mut cleaning = Cleaning::new(&state, 0);
         for _ in 0..4 {
-            assert_eq!(state.inboxes.get(Uid(2)).unwrap().entries.len(), 2);
+            assert_eq!(
+                state
+                    .inboxes
+                    .get(Uid(2))
+                    .unwrap()
+                    .entries
+                    .after(Version(0))
+                    .count(),
+                2
+            );
             if state.clean(&mut cleaning) {
                 break;
             }
             flood(&mut state);
         }
-        assert_eq!(state.inboxes.get(Uid(2)).unwrap().entries.len(), 1);
+        assert_eq!(
+            state
+                .inboxes
+                .get(Uid(2))
+                .unwrap()
+                .entries
+                .after(Version(0))
+                .count(),
+            1
+        );
     }
 
     #[test]

@@ -7,15 +7,18 @@ use std::vec;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry as Slot;
 
-use super::groups::{Group, GroupSummary, Receivers};
-use super::ids::Ids;
-use super::inbox::Inbox;
-use super::state::{ALLOCATION, ENTRY, NEW_INBOX, State, WORK_AT_ONCE, above, body_size, id_size};
+use super::entries::Entries;
+use super::groups::{Group, GroupMessage, GroupSummary};
+use super::ids::{Ids, identity};
+use super::inbox::{Inbox, KnownId};
+use super::state::{
+    ALLOCATION, ENTRY, NEW_INBOX, State, WORK_AT_ONCE, above, body_size, id_size, with_room,
+};
 use crate::id::{GroupId, Uid, Version};
 use crate::store::members::Members;
 use crate::store::snapshot::{InboxSummary, SnapshotBuilder, StoredMessage};
 use crate::store::{
-    Kind, Message, Rejected, Retention, SaveError, Scope, Snapshot, StoreError, User,
+    Entry, Kind, Message, Rejected, Retention, SaveError, Scope, Snapshot, StoreError, User,
 };
 
 /// What a snapshot contains besides messages, and how far each inbox goes: all as of one moment.
@@ -57,6 +60,8 @@ struct RestOfInbox {
     uid: Uid,
     copied_through: Version,
     total: Version,
+    /// How many of the ordered ids of removed entries were copied.
+    copied_ids: usize,
 }
 
 /// An entry of an inbox, or an id without an inbox.
@@ -79,6 +84,7 @@ impl From<InboxSummary> for RestOfInbox {
             uid: inbox.uid,
             copied_through: inbox.trimmed_through,
             total: inbox.total,
+            copied_ids: 0,
         }
     }
 }
@@ -91,8 +97,8 @@ impl Outline {
         let inboxes = state.inboxes.iter().map(|(uid, inbox)| InboxSummary {
             uid,
             read: inbox.read,
-            trimmed_through: inbox.trimmed_through,
-            total: inbox.total(),
+            trimmed_through: inbox.entries.trimmed_through(),
+            total: inbox.entries.total(),
         });
         Outline {
             generation: state.generation,
@@ -150,8 +156,9 @@ impl MessageCopies {
                 return Ok(self.copy_expiring(state, left));
             };
             left -= 1;
+            left -= self.copy_removed_ids(state, &mut inbox, left);
             left -= self.copy_entries(state, &mut inbox, left);
-            if inbox.copied_through < inbox.total {
+            if left == 0 {
                 self.inbox = Some(inbox);
             }
         }
@@ -164,26 +171,39 @@ impl MessageCopies {
             rest.copied_through = rest.total;
             return 0;
         };
-        let skipped = usize::try_from(rest.copied_through - inbox.trimmed_through);
-        let entries = inbox.entries.after(skipped.unwrap_or_default());
-        let versions = rest.copied_through.following();
-        let total = rest.total;
         let mut count = 0;
-        for (version, message) in versions.zip(entries).take(limit) {
-            if version > total {
+        for Entry { version, message } in inbox.entries.after(rest.copied_through).take(limit) {
+            if version > rest.total {
                 break;
             }
             (rest.copied_through, count) = (version, count + 1);
             let receivers = match message.kind {
-                Kind::Group => self.group_receivers(state, message),
+                Kind::Group => self.group_receivers(state, &message),
                 Kind::P2p | Kind::Ack => Some(CopiedReceivers::One(rest.uid)),
             };
             self.copied.extend(receivers.map(|receivers| Copied {
-                message: Arc::clone(message),
+                message,
                 receivers,
                 place: Some((rest.uid, version)),
             }));
         }
+        count
+    }
+
+    /// Copies up to `limit` ordered ids of removed entries of an inbox, and returns how many they were.
+    fn copy_removed_ids(&mut self, state: &State, rest: &mut RestOfInbox, limit: usize) -> usize {
+        let Some(inbox) = state.inboxes.get(rest.uid) else {
+            return 0;
+        };
+        let ids = inbox.removed_ids.iter().skip(rest.copied_ids).take(limit);
+        let before = self.copied.len();
+        self.copied.extend(ids.map(|id| Copied {
+            message: Arc::new(id.message()),
+            receivers: CopiedReceivers::One(rest.uid),
+            place: None,
+        }));
+        let count = self.copied.len() - before;
+        rest.copied_ids += count;
         count
     }
 
@@ -192,8 +212,8 @@ impl MessageCopies {
             return Some(CopiedReceivers::Known(index));
         }
         let group = state.groups.get(&message.group()?)?;
-        let known = group.ids.get(Kind::Group, message.source, message.msg_id());
-        Some(CopiedReceivers::Group(Arc::clone(&known?.detail.members)))
+        let known = group.ids.message(identity(message))?;
+        Some(CopiedReceivers::Group(Arc::clone(&known.receivers)))
     }
 
     /// Copies up to `limit` of the ids whose messages no inbox holds any more. Returns false when none are left.
@@ -320,17 +340,21 @@ impl State {
             places,
         } = stored;
         let is_removed = places.is_empty();
-        let body = if is_removed { 0 } else { body_size(&message) };
-        self.reserve(body + id_size(message.msg_id()))?;
+        let id = identity(&message);
         match scope {
-            Scope::Inbox(uid) => {
+            Scope::Inbox(uid) if is_removed => {
+                self.reserve(id_size(message.msg_id()))?;
                 let inbox = self.inboxes.or_default(uid);
                 self.inbox_uids.insert(uid);
-                if let Some(vacant) = inbox.ids.vacancy(&message) {
-                    vacant.insert(Arc::clone(&message), ());
+                if let Some(vacant) = inbox.ids.vacancy(id, |known| known.is_removed(id)) {
+                    vacant.insert(KnownId::Removed(Arc::clone(&message)));
                 }
             }
+            // The id is added with the entry.
+            Scope::Inbox(_) => {}
             Scope::Group(group) => {
+                let body = if is_removed { 0 } else { body_size(&message) };
+                self.reserve(body + id_size(message.msg_id()))?;
                 for &uid in &receivers {
                     let bytes = self.add_group_of(uid, group);
                     self.reserve(bytes)?;
@@ -342,16 +366,17 @@ impl State {
                 } else {
                     Arc::new(receivers)
                 };
-                let left = u32::try_from(places.len()).unwrap_or(u32::MAX);
-                if let Some(vacant) = group.ids.vacancy(&message) {
-                    vacant.insert(Arc::clone(&message), Receivers { members, left });
+                if let Some(vacant) = group.ids.place_of(&message) {
+                    vacant.insert(GroupMessage {
+                        message: Arc::clone(&message),
+                        receivers: members,
+                        holders: u32::try_from(places.len()).unwrap_or(u32::MAX),
+                    });
                 }
             }
         }
         if is_removed {
-            self.expiring_count += 1;
-            let when = (message.sent_at, self.expiring_count);
-            self.expiring_ids.insert(when, (scope, message));
+            self.expire(scope, message);
             return Ok(());
         }
         for (uid, version) in places {
@@ -367,18 +392,42 @@ impl State {
         summary: InboxSummary,
         entries: Vec<(Version, Arc<Message>)>,
     ) -> Result<(), Rejected> {
-        self.reserve(NEW_INBOX + entries.len() * ENTRY)?;
-        self.inbox_uids.insert(summary.uid);
-        let known = self.inboxes.or_default(summary.uid);
-        let ids = std::mem::take(&mut known.ids);
-        *known = Inbox {
-            trimmed_through: summary.trimmed_through,
-            entries: entries.into_iter().map(|(_, message)| message).collect(),
-            read: summary.read,
-            delivered_through: summary.total,
-            ids,
-            ..Inbox::default()
-        };
+        let InboxSummary {
+            uid,
+            read,
+            trimmed_through,
+            total,
+        } = summary;
+        let mut used = with_room(self.used, NEW_INBOX, self.limit)?;
+        self.inbox_uids.insert(uid);
+        let inbox = self.inboxes.or_default(uid);
+        inbox.entries = Entries::beginning_after(trimmed_through);
+        (inbox.read, inbox.delivered_through) = (read, total);
+        for (_, message) in entries {
+            let size = match message.kind {
+                Kind::Group => {
+                    inbox.entries.push_shared(message);
+                    0
+                }
+                Kind::P2p | Kind::Ack => inbox.restore(uid, &message),
+            };
+            used = with_room(used, ENTRY + size, self.limit)?;
+        }
+        self.used = used;
         Ok(())
+    }
+}
+
+impl Inbox {
+    /// Appends the entry of a message to `uid` alone, with its id. Returns the memory that it takes, in bytes.
+    fn restore(&mut self, uid: Uid, message: &Message) -> usize {
+        let Some((entries, new_id)) = self.new_id(message) else {
+            // No snapshot has the message twice: it would have been refused.
+            return 0;
+        };
+        let entry = message.in_page(uid, entries.total() + 1).measured();
+        let size = entry.size() + new_id.size();
+        new_id.append(entries, &entry);
+        size
     }
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::ids::Ids;
+use super::ids::{Identity, Ids, VacantId, identity};
 use crate::id::{GroupId, Uid};
-use crate::store;
 use crate::store::members::Members;
+use crate::store::{self, Message};
 
 /// A group, its present members, and the ids of its messages.
 pub(super) struct Group {
@@ -17,15 +17,17 @@ pub(super) struct Group {
     /// Whether each of the members is known to have an inbox, so that a message need not look for those who have none.
     pub all_have_inboxes: bool,
     /// The messages to the group.
-    pub ids: Ids<Receivers>,
+    pub ids: Ids<GroupMessage>,
 }
 
-/// The receivers of a message to a group.
-pub(super) struct Receivers {
+/// A message to a group whose id is known.
+pub(super) struct GroupMessage {
+    /// The message; without its text if no inbox holds it any more.
+    pub message: Arc<Message>,
     /// The users who have received it: the members at that time.
-    pub members: Members,
-    /// How many inboxes still hold it.
-    pub left: u32,
+    pub receivers: Members,
+    /// How many inboxes hold it.
+    pub holders: u32,
 }
 
 /// A copy of a group as of one moment. It shares the list of the members, so it is cheap to make under the lock.
@@ -33,6 +35,25 @@ pub(super) struct GroupSummary {
     name: Arc<str>,
     owner: Option<Uid>,
     members: Members,
+}
+
+impl Ids<GroupMessage> {
+    /// Returns the place for a message; none if it was sent before.
+    pub fn place_of(&mut self, message: &Message) -> Option<VacantId<'_, GroupMessage>> {
+        let id = identity(message);
+        self.vacancy(id, |known| identity(&known.message) == id)
+    }
+
+    /// Returns the message with an identity.
+    pub fn message(&self, id: Identity<'_>) -> Option<&GroupMessage> {
+        self.get(id, |known| identity(&known.message) == id)
+    }
+
+    /// Returns the message that has the identity of `message`.
+    pub fn message_mut(&mut self, message: &Message) -> Option<&mut GroupMessage> {
+        let id = identity(message);
+        self.get_mut(id, |known| identity(&known.message) == id)
+    }
 }
 
 impl Group {

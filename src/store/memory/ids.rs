@@ -1,7 +1,7 @@
-//! The message ids of one inbox or one group, by which a message that is sent again is recognised.
+//! The message ids of one inbox or one group, by which a message that is sent again is recognised. Serves `inbox` and
+//! `groups`.
 
 use std::hash::BuildHasher;
-use std::sync::Arc;
 
 use hashbrown::DefaultHashBuilder;
 
@@ -9,10 +9,17 @@ use super::table::{Slot, Table, VacantSlot};
 use crate::id::{MsgId, Uid};
 use crate::store::{Kind, Message};
 
-/// Messages by kind, sender and id. A message stays when no inbox holds it any more, until its id is forgotten. `T` is
-/// what else is known of each.
+/// What a message has in common with one that is sent again.
+pub(super) type Identity<'a> = (Kind, Uid, MsgId<'a>);
+
+/// Returns the identity of a message.
+pub(super) fn identity(message: &Message) -> Identity<'_> {
+    (message.kind, message.source, message.msg_id())
+}
+
+/// Messages by their identity. `T` is what is known of each message, by which its owner finds the identity.
 pub(super) struct Ids<T> {
-    known: Table<KnownId<T>>,
+    known: Table<(u64, T)>,
     hasher: DefaultHashBuilder,
 }
 
@@ -25,82 +32,69 @@ impl<T> Default for Ids<T> {
     }
 }
 
-/// A message whose id is known.
-pub(super) struct KnownId<T> {
-    /// The hash of the id. To compute it again when the table grows would read every message, which are far apart in
-    /// memory.
-    hash: u64,
-    /// The message; without its text if no inbox holds it any more.
-    pub message: Arc<Message>,
-    pub detail: T,
-}
-
-impl<T> KnownId<T> {
-    /// Returns whether this is the message with an id and its hash. The hash is compared first, which tells most
-    /// messages apart without reading them.
-    fn is(&self, hash: u64, id: (Kind, Uid, MsgId<'_>)) -> bool {
-        self.hash == hash && identity(&self.message) == id
-    }
-}
-
 /// The place in the table for a message that was not sent before.
 pub(super) struct VacantId<'a, T> {
     hash: u64,
-    vacant: VacantSlot<'a, KnownId<T>>,
+    vacant: VacantSlot<'a, (u64, T)>,
 }
 
 impl<T> VacantId<'_, T> {
     /// Adds the message, which must be the one that the place was made for.
-    pub fn insert(self, message: Arc<Message>, detail: T) {
-        let hash = self.hash;
-        self.vacant.insert(KnownId {
-            hash,
-            message,
-            detail,
-        });
+    pub fn insert(self, known: T) {
+        // The hash is kept, since to compute it again when the table grows would read every message, and since it tells most
+        // messages apart without reading them.
+        self.vacant.insert((self.hash, known));
     }
-}
-
-/// Returns what a message has in common with one that is sent again.
-fn identity(message: &Message) -> (Kind, Uid, MsgId<'_>) {
-    (message.kind, message.source, message.msg_id())
 }
 
 impl<T> Ids<T> {
-    fn hash(&self, id: (Kind, Uid, MsgId<'_>)) -> u64 {
-        self.hasher.hash_one(id)
+    fn hash(&self, identity: Identity<'_>) -> u64 {
+        self.hasher.hash_one(identity)
     }
 
-    /// Returns the place for a message; none if the message was sent before.
-    pub fn vacancy(&mut self, message: &Message) -> Option<VacantId<'_, T>> {
-        let id = identity(message);
-        let hash = self.hash(id);
-        let is_it = |known: &KnownId<T>| known.is(hash, id);
-        match self.known.slot(hash, is_it, |known| known.hash) {
+    /// Returns whether no message is known.
+    pub fn is_empty(&self) -> bool {
+        self.known.len() == 0
+    }
+
+    /// Returns the place for a message; none if the message was sent before. `is_it` says whether a known message has the
+    /// identity.
+    pub fn vacancy(
+        &mut self,
+        identity: Identity<'_>,
+        is_it: impl Fn(&T) -> bool,
+    ) -> Option<VacantId<'_, T>> {
+        let hash = self.hash(identity);
+        let is_it = |(known, what): &(u64, T)| *known == hash && is_it(what);
+        match self.known.slot(hash, is_it, |(hash, _)| *hash) {
             Slot::Occupied(_) => None,
             Slot::Vacant(vacant) => Some(VacantId { hash, vacant }),
         }
     }
 
-    /// Returns a message by its id.
-    pub fn get(&self, kind: Kind, source: Uid, msg_id: MsgId<'_>) -> Option<&KnownId<T>> {
-        let id = (kind, source, msg_id);
-        let hash = self.hash(id);
-        self.known.find(hash, |known| known.is(hash, id))
+    /// Returns the known message with this identity for which `is_it` is true.
+    pub fn get(&self, identity: Identity<'_>, is_it: impl Fn(&T) -> bool) -> Option<&T> {
+        let hash = self.hash(identity);
+        let is_it = |(known, what): &(u64, T)| *known == hash && is_it(what);
+        self.known.find(hash, is_it).map(|(_, what)| what)
     }
 
-    /// Returns the stored message with the id of `message`.
-    pub fn get_mut(&mut self, message: &Message) -> Option<&mut KnownId<T>> {
-        let id = identity(message);
-        let hash = self.hash(id);
-        self.known.find_mut(hash, |known| known.is(hash, id))
+    /// Returns the known message with this identity for which `is_it` is true.
+    pub fn get_mut(
+        &mut self,
+        identity: Identity<'_>,
+        is_it: impl Fn(&T) -> bool,
+    ) -> Option<&mut T> {
+        let hash = self.hash(identity);
+        let is_it = |(known, what): &(u64, T)| *known == hash && is_it(what);
+        self.known.find_mut(hash, is_it).map(|(_, what)| what)
     }
 
-    /// Forgets the id of a message.
-    pub fn forget(&mut self, message: &Message) {
-        let id = identity(message);
-        let hash = self.hash(id);
-        self.known.remove(hash, |known| known.is(hash, id));
+    /// Forgets the message with this identity for which `is_it` is true.
+    pub fn forget(&mut self, identity: Identity<'_>, is_it: impl Fn(&T) -> bool) {
+        let hash = self.hash(identity);
+        self.known
+            .remove(hash, |(known, what)| *known == hash && is_it(what));
     }
 
     /// Returns the number of messages.

@@ -1,12 +1,15 @@
-//! The inboxes of a memory store.
+//! The inboxes of a memory store. Serves `state`, which holds them, and the modules that read or append entries.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::entries::Entries;
-use super::ids::Ids;
-use crate::id::{Uid, Version};
+use super::entries::{Entries, Removed};
+use super::ids::{Identity, Ids, VacantId, identity};
+use super::state::KNOWN_ID;
+use crate::id::{MsgId, Uid, Version};
+use crate::proto::MeasuredEntry;
 use crate::store::page_builder::PageBuilder;
-use crate::store::{Entry, InboxState, Ledger, Message, Page, PageLimit};
+use crate::store::{EncodedPage, InboxState, Kind, Ledger, Message, Page, PageLimit};
 
 /// The page of an inbox that has never had an entry.
 pub(super) const EMPTY_PAGE: Page = Page {
@@ -15,52 +18,117 @@ pub(super) const EMPTY_PAGE: Page = Page {
     total: Version::START,
 };
 
+/// How far the time in an id that the server gave may be from the send time of its message, in milliseconds. Ids run ahead of
+/// the clock when the clock was set back, and when many are given in one millisecond.
+const ID_TIME_DISTANCE: u64 = 3_600_000;
+
+/// The bits of an id below its time in Unix milliseconds.
+const ID_TIME_SHIFT: u32 = 22;
+
 /// An inbox: the entries that are left, and what is known of those that were removed.
 #[derive(Default)]
 pub(super) struct Inbox {
-    /// The newest version that retention has removed, or 0.
-    pub trimmed_through: Version,
-    /// The entries that are left: that of version n is at the index n - 1 - `trimmed_through`.
+    /// The entries that are left.
     pub entries: Entries,
-    /// The read mark. It is never below `trimmed_through`.
+    /// The read mark. It is never below the newest version that was removed.
     pub read: Version,
     /// The newest version that was in a page, or that was restored from a snapshot.
     pub delivered_through: Version,
     /// The counts of this inbox.
     pub ledger: Ledger,
-    /// The messages and acks to this user alone.
-    pub ids: Ids<()>,
+    /// The messages and acks to this user alone that can't be found by an ordered id.
+    pub ids: Ids<KnownId>,
+    /// The ordered ids of removed entries, in order.
+    pub removed_ids: VecDeque<RemovedId>,
     /// The number of the last commit that has grown the inbox.
     pub grown_in: u64,
-    /// The index of the inbox among those that this commit has grown.
+    /// The index of this inbox in the list of those that the commit `grown_in` has grown.
     pub grown_at: usize,
 }
 
-impl Inbox {
-    /// Returns the newest version.
-    pub fn total(&self) -> Version {
-        self.trimmed_through + self.entries.len().cast_signed() as i64
-    }
+/// A message whose id is known: its entry, or, if that was removed, the message without its text.
+pub(super) enum KnownId {
+    Entry(Version),
+    Removed(Arc<Message>),
+}
 
+/// The ordered id of a removed entry, by which its message is recognised if it is sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RemovedId {
+    pub id: i64,
+    pub source: Uid,
+    /// When the message was sent, in Unix milliseconds.
+    pub sent_at: i64,
+}
+
+/// The place for the id of a message that was not sent before.
+pub(super) enum NewId<'a> {
+    /// The id is higher than all ordered ones of the inbox, so the entry itself is found by it.
+    Ordered(i64),
+    InTable(VacantId<'a, KnownId>),
+}
+
+impl RemovedId {
+    /// Returns the message without its text.
+    pub fn message(&self) -> Message {
+        let id = self.id.to_string();
+        Message::new(Kind::P2p, self.source, None, MsgId(&id), "", self.sent_at)
+    }
+}
+
+impl Inbox {
     /// Returns what a client is told of the inbox, which is that of `uid`.
     pub fn inbox_state(&self, uid: Uid) -> InboxState {
         InboxState {
             uid,
             read: self.read,
-            total: self.total(),
+            total: self.entries.total(),
         }
     }
 
-    /// Appends an entry, and returns its version. `grown` has the inboxes that the commit with the number `commit` has
-    /// grown, each of them once unless another batch has grown it in between.
-    pub fn append(
-        &mut self,
-        uid: Uid,
-        message: Arc<Message>,
-        commit: u64,
-        grown: &mut Vec<InboxState>,
-    ) -> Version {
-        self.entries.push_back(message);
+    /// Returns the entries, and the place for the id of `message`; none if the message was sent before.
+    ///
+    /// The server gives increasing ids, and most clients leave the id to the server. Such a message costs neither a lookup nor
+    /// a place in the table of ids.
+    pub fn new_id(&mut self, message: &Message) -> Option<(&mut Entries, NewId<'_>)> {
+        let Inbox {
+            entries,
+            ids,
+            removed_ids,
+            ..
+        } = self;
+        let new = message.msg_id();
+        let number = number_of(new);
+        let ordered = number.filter(|number| {
+            *number > entries.last_ordered_id() && may_be_ordered(message, *number)
+        });
+        if let Some(number) = ordered
+            && ids.is_empty()
+        {
+            return Some((entries, NewId::Ordered(number)));
+        }
+        let identity = identity(message);
+        if number.is_some_and(|number| is_ordered(entries, removed_ids, number, identity)) {
+            return None;
+        }
+        let vacant = ids.vacancy(identity, |known| known.is(entries, identity))?;
+        let place = ordered.map_or(NewId::InTable(vacant), NewId::Ordered);
+        Some((entries, place))
+    }
+
+    /// Returns whether a message with this identity was stored, and its id was not forgotten.
+    pub fn has(&self, identity: Identity<'_>) -> bool {
+        let is_ordered = |number| is_ordered(&self.entries, &self.removed_ids, number, identity);
+        number_of(identity.2).is_some_and(is_ordered)
+            || self
+                .ids
+                .get(identity, |known| known.is(&self.entries, identity))
+                .is_some()
+    }
+
+    /// Counts a new entry, and reports the inbox as grown. `grown` has the inboxes that the commit with the number `commit` has
+    /// grown, each of them once unless another batch has grown it in between. Returns the version of the entry.
+    pub fn count_entry(&mut self, uid: Uid, commit: u64, grown: &mut Vec<InboxState>) -> Version {
         self.ledger.stored += 1;
         let state = self.inbox_state(uid);
         match grown.get_mut(self.grown_at) {
@@ -73,29 +141,177 @@ impl Inbox {
         state.total
     }
 
-    /// Returns the entries after version `after` as a page for `uid`, and the version after which they begin.
-    pub fn page(&self, uid: Uid, after: Version, limit: PageLimit) -> (Version, Page) {
-        let total = self.total();
-        let start = if after <= total {
-            self.trimmed_through.max(after)
-        } else {
-            self.trimmed_through
-        };
-        let skipped = usize::try_from(start - self.trimmed_through).unwrap_or(usize::MAX);
+    /// Removes and returns the oldest entry. The read mark is at that entry at least.
+    pub fn remove_oldest(&mut self) -> Option<Removed> {
+        let removed = self.entries.pop_front()?;
+        self.read = self.read.max(removed.version);
+        Some(removed)
+    }
+
+    /// Returns the version after which a page begins that was asked for with `after`.
+    fn start(&self, after: Version) -> Version {
+        match after <= self.entries.total() {
+            true => self.entries.trimmed_through().max(after),
+            false => self.entries.trimmed_through(),
+        }
+    }
+
+    /// Returns the entries after version `after` as a page for `uid`.
+    pub fn page(&self, uid: Uid, after: Version, limit: PageLimit) -> Page {
+        let start = self.start(after);
         let mut page = PageBuilder::new(uid, start, limit);
-        page.reserve(self.entries.len().saturating_sub(skipped));
-        for message in self.entries.after(skipped) {
-            if page.is_full() {
-                break;
-            }
-            let entry = Entry {
-                version: page.current() + 1,
-                message: Arc::clone(message),
-            };
-            if !page.add(entry) {
+        for entry in self.entries.after(start) {
+            if page.is_full() || !page.add(entry) {
                 break;
             }
         }
-        (start, page.finish(total))
+        page.finish(self.entries.total())
+    }
+
+    /// Returns the page that [`page`](Self::page) returns, encoded.
+    pub fn encoded_page(&self, uid: Uid, after: Version, limit: PageLimit) -> EncodedPage {
+        let start = self.start(after);
+        let mut entries = Vec::new();
+        let count = self.entries.copy_after(uid, start, limit, &mut entries);
+        EncodedPage {
+            entries,
+            current: start + count.cast_signed() as i64,
+            total: self.entries.total(),
+        }
+    }
+
+    /// Moves the read mark to `after`, and counts the entries up to `current` as delivered. Returns how many were not counted
+    /// before.
+    pub fn count_delivered(&mut self, after: Version, current: Version) -> u64 {
+        let start = self.start(after);
+        if after <= self.entries.total() {
+            self.read = self.read.max(start);
+        }
+        let delivered_through = self.delivered_through.max(start);
+        if current <= delivered_through {
+            return 0;
+        }
+        let new = (current - delivered_through).unsigned_abs();
+        self.ledger.delivered += new;
+        self.delivered_through = current;
+        new
+    }
+}
+
+impl KnownId {
+    /// Returns whether this message of an inbox with these entries has an identity.
+    fn is(&self, entries: &Entries, identity: Identity<'_>) -> bool {
+        match self {
+            KnownId::Entry(version) => {
+                let entry = entries.get_encoded(*version);
+                entry.is_some_and(|entry| {
+                    let (kind, source, msg_id) = identity;
+                    entry.msg_type == kind.msg_type()
+                        && entry.source_uid == source.0
+                        && entry.msg_id == msg_id.0
+                })
+            }
+            KnownId::Removed(_) => self.is_removed(identity),
+        }
+    }
+
+    /// Returns whether this message was removed and has an identity.
+    pub fn is_removed(&self, identity: Identity<'_>) -> bool {
+        matches!(self, KnownId::Removed(message) if self::identity(message) == identity)
+    }
+}
+
+impl NewId<'_> {
+    /// Returns the memory that the id takes besides the entry, in bytes.
+    pub fn size(&self) -> usize {
+        match self {
+            NewId::Ordered(_) => 0,
+            NewId::InTable(_) => KNOWN_ID,
+        }
+    }
+
+    /// Appends the entry of the message for which this place was made.
+    pub fn append(self, entries: &mut Entries, entry: &MeasuredEntry<'_>) {
+        match self {
+            NewId::Ordered(id) => entries.push(entry, Some(id)),
+            NewId::InTable(vacant) => {
+                entries.push(entry, None);
+                vacant.insert(KnownId::Entry(entries.total()));
+            }
+        }
+    }
+}
+
+/// Returns the number that an id is, if it is written as the server writes its own. A leading zero or a sign would make two
+/// texts of one number.
+fn number_of(msg_id: MsgId<'_>) -> Option<i64> {
+    /// The digits of the highest number. So many fit into 64 bits without a check of each.
+    const MAX_DIGITS: usize = 19;
+    let digits = msg_id.0.as_bytes();
+    if digits.len() > MAX_DIGITS || !matches!(digits, [b'1'..=b'9', ..]) {
+        return None;
+    }
+    let mut number = 0_u64;
+    for byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = number * 10 + u64::from(digit);
+    }
+    i64::try_from(number).ok()
+}
+
+/// Returns whether the id of a message may become the highest ordered one of an inbox: whether its time is nearly that of the
+/// message, as in ids that the server gives. A client may choose a very high number, after which no other would be ordered.
+fn may_be_ordered(message: &Message, id: i64) -> bool {
+    message.kind == Kind::P2p
+        && message.group().is_none()
+        && (id >> ID_TIME_SHIFT).abs_diff(message.sent_at) <= ID_TIME_DISTANCE
+}
+
+/// Returns whether the entry with an ordered id has an identity, or had it before it was removed.
+fn is_ordered(
+    entries: &Entries,
+    removed: &VecDeque<RemovedId>,
+    number: i64,
+    (kind, source, _): Identity<'_>,
+) -> bool {
+    if kind != Kind::P2p || number > entries.last_ordered_id() {
+        return false;
+    }
+    let is_removed = || {
+        let index = removed.binary_search_by_key(&number, |removed| removed.id);
+        let found = index.ok().and_then(|index| removed.get(index));
+        found.is_some_and(|removed| removed.source == source)
+    };
+    let entry = entries.find_ordered(number);
+    entry.is_some_and(|entry| entry.source_uid == source.0) || is_removed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_a_number_if_the_server_could_have_written_it() {
+        for number in [1, 9, 10, 7_400_000_000_000_000_000, i64::MAX] {
+            assert_eq!(number_of(MsgId(&number.to_string())), Some(number));
+        }
+        let others = [
+            "",
+            "0",
+            "01",
+            "+1",
+            "-1",
+            " 1",
+            "1 ",
+            "1a",
+            "9223372036854775808",
+            "99999999999999999999",
+        ];
+        for text in others {
+            assert_eq!(number_of(MsgId(text)), None, "{text}");
+        }
     }
 }

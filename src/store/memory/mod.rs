@@ -37,8 +37,8 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Mutex as Turn;
 
 use super::{
-    self as store, AccountStore, Committed, InboxState, Ledger, MessageStore, Page, PageLimit,
-    ReplaceError, Retention, SaveError, Snapshot, StoreAdmin, StoreError, User, Write,
+    self as store, AccountStore, Committed, EncodedPage, InboxState, Ledger, MessageStore, Page,
+    PageLimit, ReplaceError, Retention, SaveError, Snapshot, StoreAdmin, StoreError, User, Write,
 };
 use crate::id::{GroupId, Uid, Version};
 use batch::{Batch, Progress};
@@ -157,23 +157,32 @@ impl MessageStore for MemoryStore {
         let Some(inbox) = inboxes.get_mut(uid) else {
             return Ok(EMPTY_PAGE);
         };
-        let (start, page) = inbox.page(uid, after, limit);
-        if after <= page.total {
-            inbox.read = inbox.read.max(start);
-        }
-        let delivered_through = inbox.delivered_through.max(start);
-        if page.current > delivered_through {
-            let new = (page.current - delivered_through).unsigned_abs();
-            ledger.delivered += new;
-            inbox.ledger.delivered += new;
-            inbox.delivered_through = page.current;
-        }
+        let page = inbox.page(uid, after, limit);
+        ledger.delivered += inbox.count_delivered(after, page.current);
+        Ok(page)
+    }
+
+    async fn read_encoded_page(
+        &self,
+        uid: Uid,
+        after: Version,
+        limit: PageLimit,
+    ) -> Result<EncodedPage, StoreError> {
+        let mut state = self.state.lock();
+        let State {
+            inboxes, ledger, ..
+        } = &mut *state;
+        let Some(inbox) = inboxes.get_mut(uid) else {
+            return Ok(EncodedPage::new(uid, &EMPTY_PAGE));
+        };
+        let page = inbox.encoded_page(uid, after, limit);
+        ledger.delivered += inbox.count_delivered(after, page.current);
         Ok(page)
     }
 
     async fn peek(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreError> {
         let state = self.state.lock();
-        let page = |inbox: &Inbox| inbox.page(uid, after, limit).1;
+        let page = |inbox: &Inbox| inbox.page(uid, after, limit);
         Ok(state.inboxes.get(uid).map_or(EMPTY_PAGE, page))
     }
 

@@ -6,7 +6,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::groups::Group;
-use super::inbox::Inbox;
+use super::inbox::{Inbox, RemovedId};
 use super::table::UidMap;
 use crate::id::{GroupId, MsgId, Uid, Version};
 use crate::store::{InboxState, Ledger, Message, Rejected, Retention, Scope, User};
@@ -17,8 +17,15 @@ pub(super) const ALLOCATION: usize = 64;
 /// The memory that the first entry of an inbox takes in addition to that of a later one, in bytes.
 pub(super) const NEW_INBOX: usize = 192;
 
-/// The memory that an entry takes in an inbox, in bytes. A deque may have room for twice its entries.
-pub(super) const ENTRY: usize = 2 * size_of::<Arc<Message>>();
+/// The memory that an entry takes in an inbox in addition to its bytes, in bytes: its place in the lists of a chunk, which may
+/// have room for twice their entries.
+pub(super) const ENTRY: usize = 2 * (size_of::<Arc<Message>>() + size_of::<u16>());
+
+/// The memory that the id of an entry takes in the table of its inbox, in bytes.
+pub(super) const KNOWN_ID: usize = ALLOCATION;
+
+/// The memory that the ordered id of a removed entry takes, in bytes.
+pub(super) const REMOVED_ID: usize = 2 * size_of::<RemovedId>();
 
 /// The most work that is done before others get the lock, also in the middle of a batch or of a list. Its unit is an
 /// entry of an inbox, or what takes about as long: a request that stores nothing works too.
@@ -116,13 +123,13 @@ pub(super) fn with_room(used: usize, bytes: usize, limit: usize) -> Result<usize
     Ok(used)
 }
 
-/// Returns the memory of a message that is freed with its last entry, in bytes.
+/// Returns the memory of a message to a group that is freed with its last entry, in bytes.
 pub(super) fn body_size(message: &Message) -> usize {
     size_of::<Message>() + message.text().len()
 }
 
-/// Returns the memory of a message that is freed when its id is forgotten, in bytes: that of the id and of its place in
-/// a table.
+/// Returns the memory that is freed when the id of a message to a group or of a removed message is forgotten, in bytes: that of
+/// the id and of its place in a table.
 pub(super) fn id_size(msg_id: MsgId<'_>) -> usize {
     msg_id.0.len() + 3 * ALLOCATION
 }

@@ -64,7 +64,6 @@ impl<'a, T> VacantSlot<'a, T> {
 
 impl<T> Table<T> {
     /// Returns the number of items.
-    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.len
     }

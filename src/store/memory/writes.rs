@@ -5,15 +5,15 @@
 
 use std::sync::Arc;
 
-use super::groups::Receivers;
+use super::groups::GroupMessage;
 use super::inbox::Inbox;
 use super::membership::NewMembers;
 use super::state::{
-    ALLOCATION, ENTRY, MEMBERS_PER_WORK, NEW_INBOX, State, WORK_AT_ONCE, body_size, id_size,
-    with_room,
+    ALLOCATION, ENTRY, KNOWN_ID, MEMBERS_PER_WORK, NEW_INBOX, State, WORK_AT_ONCE, body_size,
+    id_size, with_room,
 };
 use super::table::Slot;
-use crate::id::{MsgId, Uid};
+use crate::id::{MsgId, Uid, Version};
 use crate::store::members::Members;
 use crate::store::{InboxState, Kind, Message, Rejected, Write, WriteOutcome};
 
@@ -83,12 +83,12 @@ impl State {
     pub fn begin(&mut self, write: Write, grown: &mut Vec<InboxState>) -> Result<Begun, Rejected> {
         self.work += 1;
         let outcome = match write {
-            Write::P2p { target, message } => self.put_into_inbox(target, message, grown)?,
+            Write::P2p { target, message } => self.put_into_inbox(target, &message, grown)?,
             Write::Ack { target, message } => {
                 if !self.has_received(message.source, target, message.msg_id()) {
                     return Err(Rejected::NoSuchMessage);
                 }
-                self.put_into_inbox(target, message, grown)?
+                self.put_into_inbox(target, &message, grown)?
             }
             Write::Group { message } => match self.begin_fan_out(message)? {
                 Some(fan_out) => return Ok(Begun::Long(LongWrite::FanOut(fan_out))),
@@ -123,7 +123,7 @@ impl State {
             Write::Quit { group, uid } => self.quit(group, uid)?,
             Write::MarkRead { uid, after } => {
                 if let Some(inbox) = self.inboxes.get_mut(uid)
-                    && after <= inbox.total()
+                    && after <= inbox.entries.total()
                 {
                     inbox.read = inbox.read.max(after);
                 }
@@ -154,28 +154,31 @@ impl State {
     fn put_into_inbox(
         &mut self,
         target: Uid,
-        message: Arc<Message>,
+        message: &Message,
         grown: &mut Vec<InboxState>,
     ) -> Result<WriteOutcome, Rejected> {
-        let size = body_size(&message) + id_size(message.msg_id()) + ENTRY;
         let inbox = match self.inboxes.slot(target) {
             Slot::Occupied((_, inbox)) => inbox,
             Slot::Vacant(slot) => {
                 // A write that is refused must not leave an inbox behind.
-                with_room(self.used, size + NEW_INBOX, self.limit)?;
+                let entry = message.in_page(target, Version::START + 1).measured();
+                let size = NEW_INBOX + ENTRY + entry.size() + KNOWN_ID;
+                with_room(self.used, size, self.limit)?;
                 self.used += NEW_INBOX;
                 self.inbox_uids.insert(target);
                 &mut slot.insert((target, Inbox::default())).1
             }
         };
-        let Some(vacant) = inbox.ids.vacancy(&message) else {
+        let Some((entries, new_id)) = inbox.new_id(message) else {
             return Ok(WriteOutcome::Duplicate);
         };
+        let entry = message.in_page(target, entries.total() + 1).measured();
+        let size = ENTRY + entry.size() + new_id.size();
         self.used = with_room(self.used, size, self.limit)?;
         self.latest_time_ms = self.latest_time_ms.max(message.sent_at);
-        vacant.insert(Arc::clone(&message), ());
+        new_id.append(entries, &entry);
         self.ledger.stored += 1;
-        let version = inbox.append(target, message, self.current_commit, grown);
+        let version = inbox.count_entry(target, self.current_commit, grown);
         Ok(WriteOutcome::Stored {
             uid: target,
             version,
@@ -194,7 +197,7 @@ impl State {
         if !group.members.contains(&message.source) {
             return Err(Rejected::NotAMember);
         }
-        let Some(vacant) = group.ids.vacancy(&message) else {
+        let Some(vacant) = group.ids.place_of(&message) else {
             return Ok(None);
         };
         let new = if group.all_have_inboxes {
@@ -207,17 +210,16 @@ impl State {
         let size = body_size(&message) + id_size(message.msg_id()) + entries;
         self.used = with_room(self.used, size, self.limit)?;
         self.latest_time_ms = self.latest_time_ms.max(message.sent_at);
+        let receivers = Arc::clone(&group.members);
+        vacant.insert(GroupMessage {
+            message: Arc::clone(&message),
+            holders: u32::try_from(receivers.len()).unwrap_or(u32::MAX),
+            receivers: Arc::clone(&receivers),
+        });
         group.all_have_inboxes = true;
-        let members = Arc::clone(&group.members);
-        let left = u32::try_from(members.len()).unwrap_or(u32::MAX);
-        let receivers = Receivers {
-            members: Arc::clone(&members),
-            left,
-        };
-        vacant.insert(Arc::clone(&message), receivers);
         Ok(Some(FanOut {
             message,
-            members,
+            members: receivers,
             done: 0,
         }))
     }
@@ -239,12 +241,8 @@ impl State {
                     &mut slot.insert((uid, Inbox::default())).1
                 }
             };
-            inbox.append(
-                uid,
-                Arc::clone(&fan_out.message),
-                self.current_commit,
-                grown,
-            );
+            inbox.entries.push_shared(Arc::clone(&fan_out.message));
+            inbox.count_entry(uid, self.current_commit, grown);
         }
         let steps = fan_out.done - before;
         self.work += steps;
@@ -257,7 +255,7 @@ impl State {
     /// Returns whether `uid` has received a message with this id from `source`, alone or as a member of a group.
     fn has_received(&mut self, uid: Uid, source: Uid, msg_id: MsgId<'_>) -> bool {
         let inbox = self.inboxes.get(uid);
-        if inbox.is_some_and(|inbox| inbox.ids.get(Kind::P2p, source, msg_id).is_some()) {
+        if inbox.is_some_and(|inbox| inbox.has((Kind::P2p, source, msg_id))) {
             return true;
         }
         let groups = self.groups_of.get(uid).into_iter().flatten();
@@ -265,9 +263,10 @@ impl State {
         let has_received = groups
             .filter_map(|group| {
                 work += 1;
-                self.groups.get(group)?.ids.get(Kind::Group, source, msg_id)
+                let group = self.groups.get(group)?;
+                group.ids.message((Kind::Group, source, msg_id))
             })
-            .map(|known| &known.detail.members)
+            .map(|known| &known.receivers)
             .inspect(|members| searched += members.len())
             .any(|members| members.contains(&uid));
         self.work += work + searched / MEMBERS_PER_WORK;

@@ -17,8 +17,9 @@ use crate::writes::{
 };
 use imd::id::{GroupId, Uid, Version};
 use imd::store::{
-    AccountStore, Committed, Entry, InboxState, Kind, Ledger, MemoryStore, MessageStore, PageLimit,
-    Rejected, Retention, Snapshot, Store, StoreAdmin, User, Write, WriteOutcome,
+    AccountStore, Committed, EncodedPage, Entry, InboxState, Kind, Ledger, MemoryStore,
+    MessageStore, PageLimit, Rejected, Retention, Snapshot, Store, StoreAdmin, User, Write,
+    WriteOutcome,
 };
 
 /// A page of the whole inbox.

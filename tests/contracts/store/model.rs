@@ -55,7 +55,7 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let uid = || USERS;
-    let id = || 0..6_u8;
+    let id = || 0..9_u8;
     let step = prop_oneof![
         4 => (uid(), uid(), id()).prop_map(|(source, target, id)| Step::Send { source, target, id }),
         3 => (uid(), id()).prop_map(|(source, id)| Step::Group { source, id }),
@@ -130,10 +130,28 @@ struct Model {
     inboxes: BTreeMap<i64, Inbox>,
     /// The messages whose keys are remembered.
     sent: HashMap<MessageKey, SentMessage>,
+    /// The message ids that were made as the server makes its own.
+    server_ids: Vec<i64>,
     ledger: Ledger,
 }
 
 impl Model {
+    /// Returns the message id that a step names by a small number: that number as a text, or an id as the server makes them,
+    /// which is a new one or one of the newest.
+    fn msg_id(&mut self, id: u8) -> String {
+        let earlier = match id {
+            0..3 => return id.to_string(),
+            3..6 => Some(2 * usize::from(id - 3)),
+            _ => None,
+        };
+        if let Some(&earlier) = earlier.and_then(|back| self.server_ids.iter().rev().nth(back)) {
+            return earlier.to_string();
+        }
+        let new = (self.now << 22) + self.server_ids.len() as i64;
+        self.server_ids.push(new);
+        new.to_string()
+    }
+
     /// Stores a message for these receivers. Returns the outcome, and the inboxes that have grown.
     fn store(&mut self, key: MessageKey, receivers: Vec<i64>) -> (WriteOutcome, Vec<InboxState>) {
         if self.sent.contains_key(&key) {
@@ -256,6 +274,7 @@ pub fn compare(cases: u32, make: impl AsyncFn(Retention) -> Arc<dyn Store>) {
                 members: vec![1, 2],
                 inboxes: BTreeMap::new(),
                 sent: HashMap::new(),
+                server_ids: Vec::new(),
                 ledger: Ledger::default(),
             };
             for step in steps {
@@ -294,7 +313,7 @@ async fn do_step(store: &dyn Store, model: &mut Model, step: Step) {
     let (write, expected, mut grown) = match step {
         Step::Send { source, target, id } => {
             // Messages to users and to the group have the same ids, so that an ack may be for either.
-            let id = id.to_string();
+            let id = model.msg_id(id);
             let message = at(Kind::P2p, source, 0, &id);
             let (outcome, grown) = model.store(key(Kind::P2p, source, target, id), vec![target]);
             (
@@ -307,7 +326,7 @@ async fn do_step(store: &dyn Store, model: &mut Model, step: Step) {
             )
         }
         Step::Group { source, id } => {
-            let id = id.to_string();
+            let id = model.msg_id(id);
             let message = at(Kind::Group, source, GROUP, &id);
             let (expected, grown) = if model.members.contains(&source) {
                 let members = model.members.clone();
@@ -319,7 +338,7 @@ async fn do_step(store: &dyn Store, model: &mut Model, step: Step) {
             (Write::Group { message }, expected, grown)
         }
         Step::Ack { by, target, id } => {
-            let id = id.to_string();
+            let id = model.msg_id(id);
             let message = at(Kind::Ack, by, 0, &id);
             let (expected, grown) = if model.has_received(by, target, &id) {
                 let (outcome, grown) = model.store(key(Kind::Ack, by, target, id), vec![target]);
@@ -351,10 +370,15 @@ async fn do_step(store: &dyn Store, model: &mut Model, step: Step) {
                 entries: count,
                 bytes: usize::MAX,
             };
-            let page = store
-                .read_page(Uid(uid), Version(after), limit)
-                .await
-                .unwrap();
+            let (reader, newer_than) = (Uid(uid), Version(after));
+            let page = store.peek(reader, newer_than, limit).await.unwrap();
+            if after % 2 == 0 {
+                let read = store.read_page(reader, newer_than, limit).await;
+                assert_eq!(read.unwrap(), page);
+            } else {
+                let read = store.read_encoded_page(reader, newer_than, limit).await;
+                assert_eq!(read.unwrap(), EncodedPage::new(reader, &page));
+            }
             let got = page.entries.iter().map(|entry| {
                 let message = &entry.message;
                 let scope = match message.kind {
