@@ -19,9 +19,12 @@ use crate::proto::Code;
 /// Why a store gave no answer to a write or a question.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// The store is closed, or its engine could not be opened again yet for want of space.
+    /// The store is closed, or is being closed.
     #[error("the store has failed: it is closed")]
     Closed,
+    /// The disk is full, and the engine could not be opened again yet. The store works again once there is space.
+    #[error("the store has failed: its disk is full, and its engine is not open")]
+    EngineNotReopened,
     /// The contents were replaced while a batch was stored, so that only a part of it would have been left.
     #[error("the store has failed: everything was replaced meanwhile")]
     Replaced,
@@ -109,7 +112,7 @@ pub enum Damage {
 }
 
 impl StoreError {
-    /// Logs why the store gave no answer. That it is closed is no failure: the stack is being shut down.
+    /// Logs why the store gave no answer. A store that is closed has not failed: the stack is being shut down.
     pub(crate) fn log(&self) {
         if matches!(self, StoreError::Closed) {
             tracing::debug!(error = %self, "a request came too late for the store");

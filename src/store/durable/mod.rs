@@ -326,12 +326,20 @@ impl Shared {
     ) -> Result<T, StoreError> {
         self.check()?;
         let engine = self.engine.read();
-        let engine = engine.as_ref().ok_or(StoreError::Closed)?;
+        let engine = engine.as_ref().ok_or_else(|| self.why_not_open())?;
         let (view, picked) = {
             let recent = self.recent.lock();
             (engine.view(), pick(&recent))
         };
         Ok(read(&view, picked)?)
+    }
+
+    /// Returns why there is no engine although the store has not failed.
+    fn why_not_open(&self) -> StoreError {
+        match self.is_closing.load(Ordering::Acquire) {
+            true => StoreError::Closed,
+            false => StoreError::EngineNotReopened,
+        }
     }
 
     /// Returns why the store has failed; none if it has not.

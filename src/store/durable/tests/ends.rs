@@ -46,6 +46,24 @@ async fn a_store_that_has_failed_answers_nothing_and_says_why() {
 }
 
 #[tokio::test]
+async fn an_engine_that_waits_for_space_is_not_taken_for_a_closed_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), &Arc::new(AtomicU64::new(FLOOR)));
+    assert_eq!(send(&store, "a").await, Ok(()));
+    // As after a try to open a poisoned engine again that has found no space.
+    store.shared.forget_recent();
+    drop(store.shared.engine.write().take());
+    let refused = store.inbox_state(Uid(2)).await;
+    assert!(
+        matches!(refused, Err(StoreError::EngineNotReopened)),
+        "{refused:?}"
+    );
+    store.close().await.unwrap();
+    let refused = store.inbox_state(Uid(2)).await;
+    assert!(matches!(refused, Err(StoreError::Closed)), "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_store_that_is_dropped_lets_its_folder_go() {
     let folder = tempfile::tempdir().unwrap();
     let free = Arc::new(AtomicU64::new(FLOOR));
